@@ -1,0 +1,101 @@
+"""The one wording of errors: what was wrong, what was expected, what to do."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import math
+from collections.abc import Iterable, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "BadInput",
+    "MissingExtra",
+    "expect_count",
+    "expect_finite",
+    "expect_known",
+    "expect_real",
+    "expect_same_dtype",
+    "expect_shape",
+    "import_extra",
+]
+
+
+class BadInput(ValueError):  # noqa: N818 - it names the user's input, not our failure
+    """Something from outside does not fit; the message is one line for the person who gave it."""
+
+
+class MissingExtra(BadInput, ImportError):  # noqa: N818
+    """A package that only an extra of pydnn installs is not there."""
+
+
+def expect_shape(
+    name: str, array: NDArray[Any], expected: Sequence[int | str], *, hint: str
+) -> None:
+    """Refuse an `array` without the `expected` shape, where a string names an axis of any size."""
+    sizes = zip(expected, array.shape, strict=False)
+    if array.ndim != len(expected) or any(isinstance(e, int) and e != n for e, n in sizes):
+        wanted = "(" + ", ".join(map(str, expected)) + ("," if len(expected) == 1 else "") + ")"
+        raise BadInput(f"{name} has shape {array.shape}, expected {wanted}: {hint}.")
+
+
+def expect_same_dtype(name: str, array: NDArray[Any], expected: np.dtype[Any]) -> None:
+    """Refuse to mix precisions in silence."""
+    if array.dtype != expected:
+        raise BadInput(
+            f"{name} is {array.dtype}, but the parameters are {expected}: "
+            f"convert it with {name}.astype(np.{expected})."
+        )
+
+
+def expect_finite(name: str, array: NDArray[Any]) -> None:
+    """Refuse NaN and infinity, naming the first entry that holds one."""
+    finite = np.isfinite(array)
+    if not finite.all():
+        index = tuple(int(i) for i in np.argwhere(~finite)[0])
+        raise BadInput(
+            f"{name} holds {array[index]} at index {index}, expected finite numbers: "
+            "remove or replace it."
+        )
+
+
+def expect_count(name: str, value: object, *, least: int = 1, hint: str) -> int:
+    """Refuse what is not an integer of at least `least`; give it back as an int."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise BadInput(f"{name} is {value!r}, expected an integer of at least {least}: {hint}.")
+    return int(value)
+
+
+def expect_real(name: str, value: object, *, positive: bool = False, hint: str) -> float:
+    """Refuse what is not a finite real number (above 0 where `positive`); give it as a float."""
+    real = isinstance(value, int | float | np.integer | np.floating)
+    if isinstance(value, bool) or not real or not math.isfinite(value):  # type: ignore[arg-type]
+        raise BadInput(f"{name} is {value!r}, expected a finite number: {hint}.")
+    number = float(value)  # type: ignore[arg-type]
+    if positive and number <= 0:
+        raise BadInput(f"{name} is {value!r}, expected a number above 0: {hint}.")
+    return number
+
+
+def expect_known(what: str, name: str, known: Iterable[str]) -> None:
+    """Refuse a `name` that is not among the `known` ones, with the nearest of them."""
+    known = sorted(known)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        advice = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(known)}."
+        raise BadInput(f"there is no {what} {name!r}: {advice}")
+
+
+def import_extra(module: str, *, extra: str, purpose: str) -> ModuleType:
+    """Import a `module` that the `extra` of pydnn brings, or say in one line how to get it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise MissingExtra(
+            f"{purpose} needs {package}, which is not installed: run pip install 'pydnn[{extra}]'."
+        ) from error
