@@ -1,0 +1,10 @@
+"""The arithmetic under every stage: all that IEEE 754 does not round exactly goes through here.
+
+A tenant is one `Numerics` record of functions, and is chosen in the recipe. Elementwise
+`+ - * /`, `sqrt`, comparisons and maximum need no detour: NumPy rounds them exactly.
+"""
+
+from pydnn.numerics.fast import fast
+from pydnn.numerics.interface import Numerics
+
+__all__ = ["Numerics", "fast"]

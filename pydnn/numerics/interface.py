@@ -1,0 +1,50 @@
+"""What a stage may ask of its arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import attrs
+
+from pydnn.records import FloatArray
+
+__all__ = ["Numerics"]
+
+
+class Product(Protocol):
+    """The product of two matrices, into `out` where the caller has just made that."""
+
+    def __call__(
+        self, a: FloatArray, b: FloatArray, /, *, out: FloatArray | None = None
+    ) -> FloatArray: ...
+
+
+class Sum(Protocol):
+    """Sums along one named axis, which stays in the result with size 1."""
+
+    def __call__(
+        self, a: FloatArray, /, *, axis: int, out: FloatArray | None = None
+    ) -> FloatArray: ...
+
+
+@attrs.frozen(eq=False, repr=False)
+class Numerics:
+    """One arithmetic: functions of arrays that change none of them, and its `name` in recipes.
+
+    Results are new and still writable, so that the stage that asked may finish them in place
+    before anybody else sees them.
+    """
+
+    name: str
+    matmul: Product
+    sum: Sum
+    mean: Callable[[FloatArray], float]  # of all entries
+    norm: Callable[[FloatArray], float]  # Euclidean length of a vector
+    exp: Callable[[FloatArray], FloatArray]
+    log: Callable[[FloatArray], FloatArray]
+    log1p: Callable[[FloatArray], FloatArray]
+    tanh: Callable[[FloatArray], FloatArray]
+
+    def __repr__(self) -> str:
+        return f"Numerics({self.name!r})"

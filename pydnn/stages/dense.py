@@ -1,0 +1,101 @@
+"""Dense stage Z = W A_prev + b: its records, forward, and backward right under it."""
+
+from __future__ import annotations
+
+import attrs
+import numpy as np
+
+from pydnn.builders import described
+from pydnn.checks import BadInput, expect_count, expect_same_dtype, expect_shape
+from pydnn.initializers import Initializer, he_normal
+from pydnn.keys import Key
+from pydnn.numerics import Numerics
+from pydnn.records import FloatArray, arrays, freeze
+from pydnn.stages.base import EVALUATION, Context, Shape, Stage
+
+__all__ = ["DenseCache", "DenseGrads", "DenseParams", "dense", "dense_backward", "dense_forward"]
+
+
+@attrs.frozen(unsafe_hash=False, field_transformer=arrays)
+class DenseParams:
+    """Weights W (n_out, n_in) and bias b (n_out, 1), which broadcasts over examples."""
+
+    W: FloatArray
+    b: FloatArray
+
+    def __attrs_post_init__(self) -> None:
+        if self.b.shape != (*self.W.shape[:1], 1) or self.W.ndim != 2:
+            expect_shape("W", self.W, ("n_out", "n_in"), hint="give one row of weights per unit")
+            expect_shape("b", self.b, (len(self.W), 1), hint="give one bias per row of W")
+
+
+@attrs.frozen(unsafe_hash=False, field_transformer=arrays)
+class DenseGrads:
+    """Gradients dW (n_out, n_in) and db (n_out, 1) of the cost."""
+
+    dW: FloatArray
+    db: FloatArray
+
+
+@attrs.frozen(unsafe_hash=False, field_transformer=arrays)
+class DenseCache:
+    """What the backward pass needs: A_prev (n_in, m), and the arithmetic to go on with."""
+
+    A_prev: FloatArray
+    numerics: Numerics
+
+
+def dense_forward(
+    params: DenseParams, A_prev: FloatArray, context: Context = EVALUATION
+) -> tuple[FloatArray, DenseCache]:
+    """Apply the affine map to a batch A_prev (n_in, m).
+
+    Returns:
+        Pre-activations Z, shape (n_out, m), and the cache for `dense_backward`.
+
+    Raises:
+        BadInput: If A_prev has other than n_in rows, or another dtype than W.
+    """
+    if A_prev.ndim != 2 or A_prev.shape[0] != params.W.shape[1]:
+        n_in = params.W.shape[1]
+        hint = "put the features of an example in a column, e.g. pass X.T"
+        expect_shape("A_prev", A_prev, (n_in, "m"), hint=hint)
+    expect_same_dtype("A_prev", A_prev, params.W.dtype)
+    Z = context.numerics.matmul(params.W, A_prev)
+    Z += params.b
+    return freeze(Z), DenseCache(A_prev, context.numerics)
+
+
+def dense_backward(
+    params: DenseParams,
+    cache: DenseCache,
+    dZ: FloatArray,
+    *,
+    out: tuple[FloatArray, FloatArray] | None = None,
+    wants_dA_prev: bool = True,
+) -> tuple[FloatArray | None, DenseGrads]:
+    """Pull dZ (n_out, m) back to dA_prev (n_in, m), with the gradients dW and db.
+
+    `out` and `wants_dA_prev` are those of a thrifty `Stage`.
+    """
+    # No division by m: the loss owns the mean, so dZ arrives already scaled.
+    numerics = cache.numerics
+    into_dW, into_db = out or (None, None)
+    dW = numerics.matmul(dZ, cache.A_prev.T, out=into_dW)
+    db = numerics.sum(dZ, axis=1, out=into_db)
+    dA_prev = freeze(numerics.matmul(params.W.T, dZ)) if wants_dA_prev else None
+    return dA_prev, DenseGrads(dW, db)
+
+
+@described("stage")
+def dense(units: int, *, initializer: Initializer = he_normal()) -> Stage:  # noqa: B008 - frozen
+    """A layer of `units` affine units; their weights start by `initializer`, biases at 0."""
+    units = expect_count("units", units, hint="give the layer one unit or more")
+
+    def init(key: Key, shape_in: Shape) -> tuple[DenseParams, Shape]:
+        if len(shape_in) != 1:
+            raise BadInput(f"examples have shape {shape_in}, expected (n_in,): flatten them first.")
+        W = initializer.draw(key.at("W"), (units, shape_in[0]))
+        return DenseParams(W, np.zeros((units, 1))), (units,)
+
+    return Stage("dense", init, dense_forward, dense_backward, thrifty=True)
