@@ -1,0 +1,28 @@
+"""Data: the photos' HDF5 files, the cats that pydnn draws itself, and pictures of one's own."""
+
+from pydnn.data.drawn_cats import draw_cats
+from pydnn.data.image_sets import (
+    ImageSet,
+    columns_of,
+    drawn_cats,
+    load_catvnoncat,
+    load_images,
+    save_catvnoncat,
+    to_batch,
+)
+from pydnn.data.photos import load_photo
+from pydnn.data.sheets import contact_sheet, save_sheet
+
+__all__ = [
+    "ImageSet",
+    "columns_of",
+    "contact_sheet",
+    "draw_cats",
+    "drawn_cats",
+    "load_catvnoncat",
+    "load_images",
+    "load_photo",
+    "save_catvnoncat",
+    "save_sheet",
+    "to_batch",
+]

@@ -1,0 +1,156 @@
+"""A canvas for many small pictures at once: soft-edged shapes, painted one over the other.
+
+Everything here is made of operations that IEEE 754 rounds exactly, in float32, one ufunc at a
+time, so that a drawing has the same bits on every machine. A `Pen` holds the coordinates of a
+batch of pictures in the frame of what is drawn there: (0, 0) its middle, x to the right, y up,
+both about -1 to 1 where it is. A shape is its coverage of each pixel, 0 to 1, shape (B, 64, 64).
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "SIDE",
+    "Colour",
+    "Coverage",
+    "Pen",
+    "Picture",
+    "box",
+    "ellipse",
+    "line",
+    "mix",
+    "paint",
+    "pen_of",
+    "polygon",
+    "ring",
+]
+
+SIDE = 64
+Coverage: TypeAlias = NDArray[np.float32]  # (B, 64, 64), or what broadcasts to it
+Picture: TypeAlias = NDArray[np.float32]  # (3, B, 64, 64): red, green, blue, about 0 to 1
+Colour: TypeAlias = NDArray[np.float32]  # (3, B)
+Number: TypeAlias = "float | np.floating[Any] | NDArray[Any]"  # one for all pictures, or (B, 1, 1)
+
+
+@attrs.frozen(eq=False)
+class Pen:
+    """Coordinates of every pixel, x and y (B, 64, 64), and the size of a pixel (B, 1, 1)."""
+
+    x: NDArray[np.float32]
+    y: NDArray[np.float32]
+    pixel: NDArray[np.float32]
+
+    def mirrored(self) -> Pen:
+        """A pen that draws the other half of what is symmetric."""
+        return Pen(-self.x, self.y, self.pixel)
+
+    def at(self, x: Number, y: Number, *, size: Number = 1.0, slope: Number = 0.0) -> Pen:
+        """A pen for a detail whose middle is (x, y), of relative `size`, turned by `slope`.
+
+        `slope` is the tangent of half the angle, counter-clockwise.
+        """
+        return _frame(self.x - _f(x), self.y - _f(y), self.pixel, _f(size), _f(slope))
+
+
+def pen_of(x: Number, y: Number, *, size: Number, slope: Number) -> Pen:
+    """The pen for something whose middle is (x, y) of a picture from -1 to 1, as `Pen.at`."""
+    centres = (np.arange(SIDE, dtype=np.float32) * _f(2) + _f(1 - SIDE)) / _f(SIDE)
+    across, up = centres[np.newaxis, np.newaxis, :], -centres[np.newaxis, :, np.newaxis]
+    return _frame(across - _f(x), up - _f(y), _f(2 / SIDE), _f(size), _f(slope))
+
+
+def ellipse(pen: Pen, x: Number, y: Number, width: Number, height: Number) -> Coverage:
+    """An ellipse around (x, y) with these half axes."""
+    width, height = _f(width), _f(height)
+    across, up = (pen.x - _f(x)) / width, (pen.y - _f(y)) / height
+    radius = np.sqrt(across * across + up * up)
+    return _covered((_f(1) - radius) * np.minimum(width, height), pen)
+
+
+def ring(
+    pen: Pen, x: Number, y: Number, radius: Number, half_width: Number, *, below: bool
+) -> Coverage:
+    """The lower or upper half of a circle's outline: a smile, or an arch."""
+    across, up = pen.x - _f(x), pen.y - _f(y)
+    outline = _f(half_width) - np.abs(np.sqrt(across * across + up * up) - _f(radius))
+    half = -up if below else up
+    return _covered(np.minimum(outline, half), pen)
+
+
+def box(
+    pen: Pen, x: Number, y: Number, width: Number, height: Number, *, round_by: float = 0.0
+) -> Coverage:
+    """A rectangle around (x, y) with these half sides, its corners rounded by a radius."""
+    across = np.abs(pen.x - _f(x)) - (_f(width) - _f(round_by))
+    up = np.abs(pen.y - _f(y)) - (_f(height) - _f(round_by))
+    if not round_by:
+        return _covered(np.minimum(-across, -up), pen)
+    outside_x, outside_y = np.maximum(across, _f(0)), np.maximum(up, _f(0))
+    corner = np.sqrt(outside_x * outside_x + outside_y * outside_y)
+    return _covered(_f(round_by) - corner - np.minimum(np.maximum(across, up), _f(0)), pen)
+
+
+def line(
+    pen: Pen, start: tuple[Number, Number], end: tuple[Number, Number], half_width: Number
+) -> Coverage:
+    """A straight stroke with round ends."""
+    (x, y), (x_end, y_end) = (tuple(map(_f, point)) for point in (start, end))
+    dx, dy = x_end - x, y_end - y
+    along = ((pen.x - x) * dx + (pen.y - y) * dy) / (dx * dx + dy * dy)
+    along = np.minimum(np.maximum(along, _f(0)), _f(1))
+    across, up = pen.x - x - along * dx, pen.y - y - along * dy
+    return _covered(_f(half_width) - np.sqrt(across * across + up * up), pen)
+
+
+def polygon(pen: Pen, *corners: tuple[Number, Number]) -> Coverage:
+    """A convex polygon, its corners named counter-clockwise."""
+    inside: NDArray[np.float32] | None = None
+    for (x, y), (x_end, y_end) in zip(corners, corners[1:] + corners[:1], strict=True):
+        dx, dy = _f(x_end) - _f(x), _f(y_end) - _f(y)
+        length = np.sqrt(dx * dx + dy * dy)
+        distance = ((pen.y - _f(y)) * dx - (pen.x - _f(x)) * dy) / length
+        inside = distance if inside is None else np.minimum(inside, distance)
+    assert inside is not None
+    return _covered(inside, pen)
+
+
+def paint(picture: Picture, coverage: Coverage, colour: Colour) -> Picture:
+    """Lay a `colour` over the `picture` where there is `coverage`."""
+    shade = colour[:, :, np.newaxis, np.newaxis]
+    return picture + (shade - picture) * coverage
+
+
+def mix(one: Colour, other: Colour, share: Number) -> Colour:
+    """Go from `one` colour to the `other` by a `share` of the way."""
+    return one + (other - one) * np.asarray(share, np.float32).reshape(-1)
+
+
+def _frame(
+    across: NDArray[np.float32],
+    up: NDArray[np.float32],
+    pixel: NDArray[np.float32],
+    size: NDArray[Any],
+    slope: NDArray[Any],
+) -> Pen:
+    # The rational points of the circle: no sine or cosine, whose last bits differ by machine.
+    square = slope * slope
+    cosine = (_f(1) - square) / (_f(1) + square)
+    sine = (slope + slope) / (_f(1) + square)
+    x: NDArray[np.float32] = (across * cosine + up * sine) / size
+    y: NDArray[np.float32] = (up * cosine - across * sine) / size
+    return Pen(x, y, pixel / size)
+
+
+def _covered(inside: NDArray[np.float32], pen: Pen) -> Coverage:
+    """Coverage of pixels at a distance `inside` of an edge: soft over one pixel."""
+    coverage: Coverage = np.minimum(np.maximum(inside / pen.pixel + _f(0.5), _f(0)), _f(1))
+    return coverage
+
+
+def _f(x: Number) -> NDArray[Any]:
+    return np.asarray(x, np.float32)

@@ -1,0 +1,187 @@
+"""Sets of labelled images: the real photos' HDF5 files, and the batch that a network takes."""
+
+from __future__ import annotations
+
+import contextlib
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from pydnn.checks import BadInput, expect_count, expect_shape
+from pydnn.data.drawn_cats import TEST_COUNT, TRAIN_COUNT, draw_cats
+from pydnn.keys import Key
+from pydnn.records import Batch, FloatArray, freeze
+from pydnn.storage import open_hdf5, read_array, write_hdf5
+
+__all__ = [
+    "CLASSES",
+    "ImageSet",
+    "columns_of",
+    "drawn_cats",
+    "load_catvnoncat",
+    "load_images",
+    "save_catvnoncat",
+    "to_batch",
+]
+
+CLASSES = ("non-cat", "cat")
+DRAWN = "drawn-cats"
+_FILES = {"train": "train_catvnoncat.h5", "test": "test_catvnoncat.h5"}
+_same = attrs.cmp_using(eq=np.array_equal)
+
+
+def _own(array: NDArray[Any]) -> NDArray[Any]:
+    """A read-only copy, unless nobody can write to the array as it is."""
+    array = np.asarray(array)
+    return array if not array.flags.writeable else freeze(array.copy())
+
+
+def _shape(array: NDArray[Any]) -> str:
+    return f"{array.dtype} {array.shape}"
+
+
+@attrs.frozen(unsafe_hash=False)
+class ImageSet:
+    """Labelled images, as they lie in a file.
+
+    Attributes:
+        images: uint8, shape (m, height, width, 3).
+        labels: int64, shape (m,); 0 or 1.
+        classes: Names of the classes 0 and 1.
+
+    Raises:
+        BadInput: If the arrays do not fit each other, or a label is neither 0 nor 1.
+    """
+
+    images: NDArray[np.uint8] = attrs.field(converter=_own, eq=_same, repr=_shape)
+    labels: NDArray[np.int64] = attrs.field(converter=_own, eq=_same, repr=_shape)
+    classes: tuple[str, str] = CLASSES
+
+    def __attrs_post_init__(self) -> None:
+        expect_shape("images", self.images, ("m", "height", "width", 3), hint="give colour images")
+        if self.images.dtype != np.uint8:
+            raise BadInput(f"images are {self.images.dtype}, expected uint8: give 0 to 255.")
+        if self.images.size == 0:
+            raise BadInput("there are no images, expected one or more: give some data.")
+        expect_shape("labels", self.labels, (len(self.images),), hint="give one label per image")
+        wrong = np.flatnonzero((self.labels != 0) & (self.labels != 1))
+        if wrong.size:
+            first = int(wrong[0])
+            raise BadInput(
+                f"label of image {first} is {self.labels[first]}, expected 0 or 1: recode it."
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def columns_of(images: NDArray[np.uint8], *, dtype: Any = np.float64) -> FloatArray:
+    """Flatten images (m, height, width, 3) to columns (height * width * 3, m) from 0 to 1."""
+    columns = images.reshape(len(images), -1).T
+    return freeze(columns.astype(dtype) / np.dtype(dtype).type(255))
+
+
+def to_batch(image_set: ImageSet, *, dtype: Any = np.float64) -> Batch:
+    """The batch of all images: X (n_x, m) from 0 to 1, and Y (1, m)."""
+    if np.dtype(dtype) not in (np.float64, np.float32):
+        raise BadInput(f"dtype is {np.dtype(dtype)}, expected float64 or float32: choose one.")
+    Y = freeze(image_set.labels[np.newaxis].astype(dtype))
+    return Batch(columns_of(image_set.images, dtype=dtype), Y)
+
+
+def load_catvnoncat(directory: str | PathLike[str]) -> tuple[ImageSet, ImageSet]:
+    """Read the photos' files, train_catvnoncat.h5 and test_catvnoncat.h5.
+
+    Returns:
+        The training images, (209, 64, 64, 3) in the original files, and the test images, 50.
+
+    Raises:
+        BadInput: If the directory or a file is missing or damaged, a data set is missing or of
+            another type, or the images of the two files differ in size.
+    """
+    folder = Path(directory)
+    if not folder.is_dir():
+        what = "is no directory" if folder.exists() else "does not exist"
+        raise BadInput(f"{folder} {what}, expected one with {' and '.join(_FILES.values())}.")
+    train, test = (_read(folder / file, part) for part, file in _FILES.items())
+    if train.images.shape[1:] != test.images.shape[1:]:
+        raise BadInput(
+            f"images in {folder} are of unequal size, {train.images.shape[1:]} for training and "
+            f"{test.images.shape[1:]} for testing: resize one set."
+        )
+    return train, test
+
+
+def save_catvnoncat(directory: str | PathLike[str], train: ImageSet, test: ImageSet) -> None:
+    """Write two image sets in the layout that `load_catvnoncat` reads.
+
+    Raises:
+        BadInput: If one of the files exists already, or the directory cannot be written; then
+            neither file is left.
+    """
+    folder = Path(directory)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(
+            f"{folder} cannot be made ({error.strerror}): give a directory that can be written."
+        ) from error
+    paths = {part: folder / file for part, file in _FILES.items()}
+    for path in paths.values():
+        if path.exists():
+            raise BadInput(f"{path} exists already, expected none: give another directory.")
+    _write(paths["train"], "train", train)
+    try:
+        _write(paths["test"], "test", test)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            paths["train"].unlink()
+        raise
+
+
+def drawn_cats(
+    seed: int = 1, *, train_count: int = TRAIN_COUNT, test_count: int = TEST_COUNT
+) -> tuple[ImageSet, ImageSet]:
+    """The cats and other things that pydnn draws itself, for training and for testing."""
+    expect_count("seed", seed, least=0, hint="another seed draws other images")
+    key = Key(seed)
+    counts = {"train": train_count, "test": test_count}
+    train, test = (ImageSet(*draw_cats(key.at(part), count)) for part, count in counts.items())
+    return train, test
+
+
+def load_images(name: str) -> tuple[ImageSet, ImageSet]:
+    """The training and test images called `name`: "drawn-cats", or a directory of photos."""
+    if name == DRAWN:
+        return drawn_cats()
+    if not Path(name).exists():
+        raise BadInput(f"there are no images {name!r}: give {DRAWN!r}, or a directory of photos.")
+    return load_catvnoncat(name)
+
+
+def _read(path: Path, part: str) -> ImageSet:
+    with open_hdf5(path) as file:
+        images = read_array(
+            file, f"{part}_set_x", dtype=np.uint8, shape=("m", "height", "width", 3)
+        )
+        labels = read_array(file, f"{part}_set_y", dtype=np.int64, shape=(len(images),))
+        names = read_array(file, "list_classes", dtype=bytes, shape=(2,))
+    try:
+        zero, one = (name.decode() for name in names)
+        return ImageSet(freeze(images), freeze(labels), (zero, one))
+    except (BadInput, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: {error}") from error
+
+
+def _write(path: Path, part: str, image_set: ImageSet) -> None:
+    names = np.array([name.encode() for name in image_set.classes])
+    arrays: dict[str, NDArray[Any]] = {
+        f"{part}_set_x": image_set.images,
+        f"{part}_set_y": image_set.labels,
+        "list_classes": names,
+    }
+    write_hdf5(path, arrays=arrays)

@@ -1,0 +1,63 @@
+"""Contact sheets: many images at a glance, each with its label (extra `image`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydnn.checks import expect_count, import_extra
+from pydnn.data.image_sets import ImageSet
+from pydnn.storage import write_atomically
+
+__all__ = ["contact_sheet", "save_sheet"]
+
+_SIDE = 96  # pixels of an image's longer side on the sheet
+_CAPTION = 18
+_GAP = 8
+_INK = "#222222"
+_EDGES = ("#9aa5b1", "#d9822b")  # by class, so that the two are told apart from afar
+
+
+def contact_sheet(image_set: ImageSet, *, count: int = 60, columns: int = 10) -> Any:
+    """Lay out the first `count` images, `columns` to a row, each over the name of its class.
+
+    Returns:
+        A PIL image.
+
+    Raises:
+        MissingExtra: If pillow is not installed.
+    """
+    count = min(expect_count("count", count, hint="show one image or more"), len(image_set))
+    columns = min(expect_count("columns", columns, hint="give the sheet one or more"), count)
+    image_module = import_extra("PIL.Image", extra="image", purpose="a contact sheet")
+    draw_module = import_extra("PIL.ImageDraw", extra="image", purpose="a contact sheet")
+    font = import_extra("PIL.ImageFont", extra="image", purpose="a contact sheet").load_default(12)
+    width, height = _thumbnail_size(image_set)
+    step_x, step_y = width + 2 * _GAP, height + _CAPTION + 2 * _GAP
+    rows = -(-count // columns)
+    sheet = image_module.new("RGB", (columns * step_x, rows * step_y), "white")
+    draw = draw_module.Draw(sheet)
+    for i in range(count):
+        x, y = (i % columns) * step_x + _GAP, (i // columns) * step_y + _GAP
+        label = int(image_set.labels[i])
+        draw.rectangle((x - 3, y - 3, x + width + 2, y + height + 2), fill=_EDGES[label])
+        picture = image_module.fromarray(image_set.images[i])
+        sheet.paste(picture.resize((width, height), image_module.Resampling.LANCZOS), (x, y))
+        middle = (x + width / 2, y + height + 4)
+        draw.text(middle, image_set.classes[label], fill=_INK, font=font, anchor="ma")
+    return sheet
+
+
+def save_sheet(path: Path, sheet: Any) -> None:
+    """Write a contact sheet as PNG, replacing what was there.
+
+    Raises:
+        BadInput: If the file cannot be written.
+    """
+    write_atomically(path, lambda file: sheet.save(file, format="PNG"), replace=True)
+
+
+def _thumbnail_size(image_set: ImageSet) -> tuple[int, int]:
+    height, width = image_set.images.shape[1:3]
+    scale = _SIDE / max(height, width)
+    return max(1, round(width * scale)), max(1, round(height * scale))

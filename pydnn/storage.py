@@ -1,0 +1,205 @@
+"""Files on disk: written whole or not at all, and read as data from strangers.
+
+A file is written under a temporary name, flushed to the disk, and only then given its own name,
+so that there is no moment at which a power cut leaves a broken one. What is read is checked
+before anything is allocated: an HDF5 file may hold links to other files, claim sizes that it
+does not have, or be damaged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pydnn.checks import BadInput, expect_known, expect_shape
+
+__all__ = ["open_hdf5", "read_array", "read_text", "write_atomically", "write_hdf5"]
+
+# What h5py raises for a damaged file depends on which of HDF5's structures is hit.
+_DAMAGE = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, MemoryError)
+# Deflate cannot shrink data by more than about 1030 times; a larger claim is not to be believed.
+_MOST_COMPRESSION = 1100
+_LONGEST_TEXT = 1 << 20
+
+
+def write_atomically(path: Path, write: Callable[[Path], object], *, replace: bool = False) -> None:
+    """Have `write` fill a temporary file, and give it the name `path` once it is on the disk.
+
+    Args:
+        path: The file's name; its folder must exist.
+        write: Called with the temporary file's path.
+        replace: Whether a file of that name may be replaced.
+
+    Raises:
+        BadInput: If the file exists and may not be replaced, the folder is missing or cannot be
+            written, or the disk is full. No part of a new file is left, and an old one stays.
+    """
+    # Writers in other processes and threads have other names; one that died left its own behind.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        try:
+            write(temporary)
+            _flush_to_disk(temporary)
+            if replace:
+                temporary.replace(path)
+            else:
+                path.hardlink_to(temporary)  # fails where the name is taken: no moment between
+            if os.name == "posix":  # elsewhere a folder cannot be opened
+                _flush_to_disk(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except FileExistsError as error:
+        raise BadInput(f"{path} exists already, expected a new name: choose another.") from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise BadInput(
+            f"{path} cannot be written ({reason}): choose a place with room that can be written."
+        ) from error
+
+
+def write_hdf5(
+    path: Path, *, arrays: Mapping[str, ArrayLike], attributes: Mapping[str, str] | None = None
+) -> None:
+    """Write a new HDF5 file of contiguous little-endian arrays and texts.
+
+    Raises:
+        BadInput: As `write_atomically` does.
+    """
+
+    def write(temporary: Path) -> None:
+        with h5py.File(temporary, "w") as file:
+            for name, text in (attributes or {}).items():
+                file.attrs[name] = text
+            for name, values in arrays.items():
+                array = np.asarray(values)
+                little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+                file.create_dataset(name, data=little, track_times=False)
+
+    write_atomically(path, write)
+
+
+@contextlib.contextmanager
+def open_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Open a file for reading with `read_array` and `read_text`.
+
+    Raises:
+        BadInput: If there is no such file, or it is no whole HDF5 file.
+    """
+    if not path.is_file():
+        what = "is a directory" if path.is_dir() else "does not exist"
+        raise BadInput(f"{path} {what}, expected an HDF5 file: check the path.")
+    try:
+        file = h5py.File(path, "r")
+    except _DAMAGE as error:
+        raise BadInput(
+            f"{path} is no HDF5 file that can be read ({_brief(error)}): get it again."
+        ) from error
+    with file:
+        yield file
+
+
+def read_array(
+    file: h5py.File, name: str, *, dtype: Any, shape: Sequence[int | str]
+) -> NDArray[Any]:
+    """Read one array, with everything about it checked before memory is taken for it.
+
+    Args:
+        file: From `open_hdf5`.
+        name: The data set's name at the file's top.
+        dtype: What its numbers are to be, in either byte order; `bytes` for texts of fixed size.
+        shape: What its shape is to be; a text stands for an axis of any size.
+
+    Raises:
+        BadInput: If it is missing, a link, no array, of another dtype or shape, kept in other
+            files, not as large as it claims, or damaged.
+    """
+    where = f"{name} in {file.filename}"
+    with _damage_told(where):
+        expect_known(f"data set in {file.filename}", name, file.keys())
+        if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+            raise BadInput(f"{where} is a link, expected the data itself: links are not followed.")
+        dataset = file[name]
+        if not isinstance(dataset, h5py.Dataset):
+            raise BadInput(f"{where} is no array, expected one: get the file again.")
+        _expect_dtype(where, dataset.dtype, dtype)
+        if dataset.shape is None:
+            raise BadInput(f"{where} is empty, expected an array: get the file again.")
+        expect_shape(where, dataset, shape, hint="get the file again")
+        _expect_stored(where, dataset)
+        array = np.empty(dataset.shape, dataset.dtype)
+        if array.size:
+            dataset.read_direct(array)
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def read_text(file: h5py.File, name: str) -> str:
+    """Read one text attribute of the file.
+
+    Raises:
+        BadInput: If it is missing, no text, longer than a mebibyte, or damaged.
+    """
+    where = f"attribute {name} in {file.filename}"
+    with _damage_told(where):
+        expect_known(f"attribute in {file.filename}", name, file.attrs.keys())
+        stored = file.attrs.get_id(name)
+        if stored.shape != () or stored.get_storage_size() > _LONGEST_TEXT:
+            raise BadInput(f"{where} is no single short text: get the file again.")
+        text = file.attrs[name]
+        if not isinstance(text, str):
+            raise BadInput(
+                f"{where} is {type(text).__name__}, expected a text: get the file again."
+            )
+        return text
+
+
+@contextlib.contextmanager
+def _damage_told(where: str) -> Iterator[None]:
+    """Turn whatever h5py raises over a damaged file into one line."""
+    try:
+        yield
+    except BadInput:
+        raise
+    except _DAMAGE as error:
+        raise BadInput(f"{where} is damaged ({_brief(error)}): get the file again.") from error
+
+
+def _expect_dtype(where: str, found: np.dtype[Any], expected: Any) -> None:
+    fits = found.kind == "S" if expected is bytes else found.newbyteorder("=") == np.dtype(expected)
+    if not fits or found.hasobject:
+        wanted = "bytes" if expected is bytes else np.dtype(expected).name
+        raise BadInput(f"{where} holds {found}, expected {wanted}: convert it.")
+
+
+def _expect_stored(where: str, dataset: h5py.Dataset) -> None:
+    """Refuse an array whose bytes are not all in this file, whatever its header claims."""
+    if dataset.is_virtual or dataset.external:
+        raise BadInput(f"{where} is kept in other files, expected its data: copy it into one file.")
+    stored = dataset.id.get_storage_size()
+    compact_or_whole = dataset.chunks is None
+    most = stored if compact_or_whole else stored * _MOST_COMPRESSION
+    if dataset.nbytes > most:
+        raise BadInput(
+            f"{where} claims {dataset.nbytes} bytes, but the file holds {stored}: get it again."
+        )
+
+
+def _flush_to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _brief(error: BaseException) -> str:
+    """The first line of a message, without the punctuation that would not go on."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".: ")
