@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import attrs
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = ["Batch", "FloatArray", "arrays", "freeze", "readonly"]
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 def readonly(x: ArrayLike) -> FloatArray:
@@ -25,7 +26,7 @@ def readonly(x: ArrayLike) -> FloatArray:
     return view
 
 
-def freeze(array: FloatArray) -> FloatArray:
+def freeze(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
     """Mark an array that its maker has just filled, and nobody else has seen, as read-only."""
     array.flags.writeable = False
     return array

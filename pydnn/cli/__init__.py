@@ -1,0 +1,62 @@
+"""The command line: `pydnn train | evaluate | predict | data`.
+
+Results go to the standard output, progress and complaints to the standard error stream. Exit
+status: 0 done, 2 bad input or usage, 130 interrupted. A user's mistake gets one line that says
+what was wrong, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from pydnn.checks import BadInput
+from pydnn.cli import data, evaluate, predict, train
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv`, by default that of this process; return its exit status."""
+    try:
+        args = _parser().parse_args(argv)
+        status: int = args.run(args)
+        sys.stdout.flush()  # so that a closed pipe is met here
+        return status
+    except BadInput as error:
+        return _complain(str(error))
+    except BrokenPipeError:  # the reader has gone, e.g. `pydnn train | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        return _complain(f"{what}: choose a place that can be used.")
+    except KeyboardInterrupt:
+        return 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}: see {self.prog} --help\n")
+
+
+def _complain(message: str) -> int:
+    print(f"pydnn: {message}", file=sys.stderr)
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="pydnn",
+        description="Train deep networks as a fold of pure functions, on NumPy alone.",
+        epilog="example: pydnn train --plot costs.png",
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+    for command in (train, evaluate, predict, data):
+        command.add_to(commands)
+    return parser

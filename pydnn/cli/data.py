@@ -1,0 +1,120 @@
+"""`pydnn data`: draw image sets, look at them, and tell what is in them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pydnn.checks import expect_count
+from pydnn.data import (
+    ImageSet,
+    contact_sheet,
+    drawn_cats,
+    load_images,
+    save_catvnoncat,
+    save_sheet,
+)
+
+__all__ = ["add_to"]
+
+
+def add_to(commands: Any) -> None:
+    """Add the command and its three verbs to those of the parser."""
+    parser = commands.add_parser(
+        "data",
+        help="draw, show and describe image sets",
+        description="Draw image sets, look at them, and tell what is in them.",
+        epilog="example: pydnn data draw cats/ --count 2000 --key 7",
+    )
+    verbs = parser.add_subparsers(required=True, metavar="verb")
+    _add_draw(verbs)
+    _add_show(verbs)
+    _add_info(verbs)
+
+
+def _add_draw(verbs: Any) -> None:
+    draw = verbs.add_parser(
+        "draw",
+        help="draw cats and other things into two HDF5 files",
+        description="Draw images of cats and of other things, in the layout of the real photos.",
+        epilog="example: pydnn data draw cats/ --count 2000 --key 7",
+    )
+    draw.add_argument("folder", type=Path, metavar="OUT", help="where the two files go")
+    draw.add_argument("--count", type=int, default=2000, metavar="N", help="training images")
+    draw.add_argument(
+        "--test-count", type=int, metavar="N", help="test images (default: a quarter of --count)"
+    )
+    draw.add_argument("--key", type=int, default=1, metavar="N", help="another key, other images")
+    draw.set_defaults(run=_draw)
+
+
+def _add_show(verbs: Any) -> None:
+    show = verbs.add_parser(
+        "show",
+        help="save a contact sheet with labels",
+        description="Save a contact sheet of training images, each with its label.",
+        epilog="example: pydnn data show drawn-cats --png sheet.png",
+    )
+    show.add_argument("data", metavar="drawn-cats|DIR", help="the images")
+    show.add_argument("--png", type=Path, required=True, metavar="FILE", help="the sheet's file")
+    show.add_argument("--count", type=int, default=60, metavar="N", help="images on the sheet")
+    show.set_defaults(run=_show)
+
+
+def _add_info(verbs: Any) -> None:
+    info = verbs.add_parser(
+        "info",
+        help="tell what is in an image set",
+        description="Tell sizes, labels and brightness of training and test images.",
+        epilog="example: pydnn data info photos/",
+    )
+    info.add_argument("data", metavar="drawn-cats|DIR", help="the images")
+    info.add_argument("--json", action="store_true", help="print one JSON object instead")
+    info.set_defaults(run=_info)
+
+
+def _draw(args: argparse.Namespace) -> int:
+    count = expect_count("--count", args.count, hint="draw one training image or more")
+    tests = args.test_count if args.test_count is not None else max(1, count // 4)
+    expect_count("--test-count", tests, hint="draw one test image or more")
+    train, test = drawn_cats(args.key, train_count=count, test_count=tests)
+    save_catvnoncat(args.folder, train, test)
+    print(f"{count} training and {tests} test images in {args.folder}")
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    train, _ = load_images(args.data)
+    save_sheet(args.png, contact_sheet(train, count=args.count))
+    print(args.png)
+    return 0
+
+
+def _info(args: argparse.Namespace) -> int:
+    train, test = load_images(args.data)
+    parts = {"train": _facts(train), "test": _facts(test)}
+    if args.json:
+        print(json.dumps(parts))
+        return 0
+    for part, facts in parts.items():
+        height, width, _ = facts["image_shape"]
+        counts = ", ".join(f"{count} {name}" for name, count in facts["labels"].items())
+        print(
+            f"{part:5}  {facts['images']} images of {height} x {width} pixels: {counts}; "
+            f"mean brightness {facts['brightness']:.3f}"
+        )
+    return 0
+
+
+def _facts(images: ImageSet) -> dict[str, Any]:
+    counts = np.bincount(images.labels, minlength=2).tolist()
+    return {
+        "images": len(images),
+        "image_shape": images.images.shape[1:],
+        "labels": dict(zip(images.classes, counts, strict=True)),
+        "brightness": float(images.images.mean()) / 255,
+    }

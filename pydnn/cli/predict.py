@@ -1,0 +1,48 @@
+"""`pydnn predict`: what a trained model sees in a person's own pictures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pydnn.data import columns_of, load_photo
+from pydnn.recipes import DTYPES
+from pydnn.runs import MODEL_FILE, load_model, probabilities
+
+__all__ = ["add_to"]
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to those of the parser."""
+    parser = commands.add_parser(
+        "predict",
+        help="say what is in pictures of your own",
+        description="Say of each picture, of any size and format, what a trained model sees in it.",
+        epilog="example: pydnn predict runs/0001 photo.jpg",
+    )
+    parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of a trained model")
+    parser.add_argument("photos", type=Path, nargs="+", metavar="PHOTO", help="a picture's file")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    model = load_model(args.folder / MODEL_FILE)
+    photos = np.stack([load_photo(path, size=model.image_shape[:2]) for path in args.photos])
+    X = columns_of(photos, dtype=DTYPES[model.recipe.dtype])
+    answers = []
+    for path, p in zip(args.photos, probabilities(model, X)[0], strict=True):
+        label = int(p > 0.5)
+        answers.append((path, model.classes[label], float(p if label else 1 - p)))
+    if args.json:
+        keys = ("file", "class", "probability")
+        rows = [dict(zip(keys, (str(path), *rest), strict=True)) for path, *rest in answers]
+        print(json.dumps({"predictions": rows}))
+        return 0
+    for path, name, p in answers:
+        print(f"{path}: {name} ({p:.2f})" if len(answers) > 1 else f"{name} ({p:.2f})")
+    return 0
