@@ -46,7 +46,8 @@ class WeightStream:
 @described("initializer")
 def zeros() -> Initializer:
     """All weights 0: every unit of a layer stays the same as every other."""
-    return Initializer(lambda key, shape: np.zeros(shape))
+    # One 0 seen as an array: no memory is taken, however large the layer claims to be.
+    return Initializer(lambda key, shape: np.broadcast_to(0.0, shape))
 
 
 @described("initializer")

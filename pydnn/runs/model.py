@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
-import numpy as np
 
 from pydnn.builders import build
-from pydnn.checks import BadInput, expect_finite
+from pydnn.checks import BadInput, expect_finite, expect_shape
 from pydnn.keys import Key
 from pydnn.losses import Loss
 from pydnn.numerics import fast
-from pydnn.packing import Packed, layout_of
+from pydnn.packing import Layout, Packed, layout_of
 from pydnn.recipes import Recipe
 from pydnn.records import FloatArray, arrays
 from pydnn.stages.base import Context, Stage
@@ -79,13 +79,35 @@ def load_model(path: Path) -> Model:
             raise BadInput(f"{path} has format {found!r}, expected {_FORMAT!r}: train it again.")
         recipe = Recipe.from_dict(_json(path, "recipe", read_text(file, "recipe")))
         shape, classes = _images(path, _json(path, "images", read_text(file, "images")))
-        network: Stage = build(recipe.network, family="stage")
-        tree, _ = network.init(Key(0), (int(np.prod(shape)),))
-        layout = layout_of(tree)
-        vector = read_array(file, "parameters", dtype=recipe.dtype, shape=(layout.size,))
+        vector = read_array(file, "parameters", dtype=recipe.dtype, shape=("parameters",))
+        layout = _layout(path, recipe, shape)
+        expect_shape(f"parameters in {path}", vector, (layout.size,), hint="train it again")
         costs = read_array(file, "costs", dtype="float64", shape=("iterations",))
     expect_finite(f"parameters in {path}", vector)
     return Model(recipe, layout.packed(vector), shape, classes, costs)
+
+
+def _layout(path: Path, recipe: Recipe, shape: tuple[int, int, int]) -> Layout:
+    """The layout of the recipe's network, for which no memory is taken, whatever it claims."""
+    network: Stage = build(_drawing_nothing(recipe.network), family="stage")
+    try:
+        return layout_of(network.init(Key(0), (math.prod(shape),))[0])
+    except (BadInput, ValueError, OverflowError, MemoryError) as error:
+        raise BadInput(
+            f"network in {path} cannot be laid out ({error}): train it again."
+        ) from error
+
+
+def _drawing_nothing(description: Any) -> Any:
+    """The same description with zeros, which take no memory, for every initialiser."""
+    if isinstance(description, list | tuple):
+        return [_drawing_nothing(part) for part in description]
+    if not isinstance(description, Mapping):
+        return description
+    return {
+        name: {"zeros": {}} if name == "initializer" else _drawing_nothing(value)
+        for name, value in description.items()
+    } | ({"initializer": {"zeros": {}}} if "units" in description else {})
 
 
 def _json(path: Path, name: str, text: str) -> Mapping[str, Any]:

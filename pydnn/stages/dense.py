@@ -96,6 +96,6 @@ def dense(units: int, *, initializer: Initializer = he_normal()) -> Stage:  # no
         if len(shape_in) != 1:
             raise BadInput(f"examples have shape {shape_in}, expected (n_in,): flatten them first.")
         W = initializer.draw(key.at("W"), (units, shape_in[0]))
-        return DenseParams(W, np.zeros((units, 1))), (units,)
+        return DenseParams(W, np.broadcast_to(0.0, (units, 1))), (units,)
 
     return Stage("dense", init, dense_forward, dense_backward, thrifty=True)

@@ -1,0 +1,64 @@
+"""Compose a training step by hand, look into it, and put a function of your own into it.
+
+The data is made here: points in the plane, of class 1 inside a ring and of class 0 outside.
+"""
+
+import itertools
+import math
+
+import attrs
+import toolz
+
+from pydnn import (
+    Batch,
+    Key,
+    accuracy,
+    classes_of,
+    dense,
+    gradient_descent,
+    initial_state,
+    make_train_step,
+    output_of,
+    relu,
+    scan,
+    serial,
+    sigmoid_cross_entropy,
+    trace,
+)
+
+key = Key(7)
+X = key.at("points").normal((2, 400))
+Y = ((X**2).sum(axis=0, keepdims=True) < 1.4).astype(float)
+batch = Batch(X, Y)
+
+# A network is a stage made of stages; a training step is made of it, a loss and an optimiser.
+network = serial(dense(16), relu(), dense(8), relu(), dense(1))
+loss = sigmoid_cross_entropy()
+optimizer = gradient_descent(learning_rate=0.5)
+train_step = make_train_step(network, loss, optimizer)
+state = initial_state(network, optimizer, shape_in=(2,), key=key)
+print("the step's parts:", ", ".join(train_step.names))
+
+
+def clip(step):
+    """Keep the gradient's length at most 1: a part is any pure function Step -> Step."""
+    length = math.sqrt((step.grads.vector**2).sum())
+    shorter = step.grads.vector / max(1.0, length)
+    return attrs.evolve(step, grads=step.grads.with_vector(shorter))
+
+
+clipped_step = train_step.insert_after("backward", clip)
+print("with one of our own:", ", ".join(clipped_step.names))
+
+# Training is a fold: nothing runs until the stream is consumed, and nothing is changed in place.
+stream = scan(clipped_step, state, itertools.repeat(batch, 500))
+for _, info in toolz.take_nth(100, stream):
+    print(f"iteration {info.iteration:3}  cost {info.cost:.4f}  gradient {info.gradient_norm:.4f}")
+
+trained, _ = toolz.last(scan(clipped_step, state, itertools.repeat(batch, 500)))
+probable = loss.predict(output_of(network, trained.parameters, X))
+print(f"accuracy {accuracy(classes_of(probable), Y):.3f}")
+
+# The state from before is still there, so any step can be taken again, part by part.
+for name, step in trace(clipped_step, state, batch):
+    print(f"after {name:8}  cost {step.cost}  gradients {step.grads}")

@@ -1,0 +1,38 @@
+"""Importing pydnn against importing the four packages that it needs.
+
+    python tests/benchmarks/import_time.py
+
+Each import runs in a fresh process, turn by turn; the time is that of the import statement
+alone. What counts is the ratio of the medians: pydnn is to take at most 1.3.
+"""
+
+import statistics
+import subprocess
+import sys
+
+from environment import environment
+
+LIMIT = 1.3
+TIMED = "import time; t = time.perf_counter(); import {}; print(time.perf_counter() - t)"
+IMPORTS = {"dependencies": "numpy, h5py, toolz, attrs", "pydnn": "pydnn"}
+
+
+def main():
+    times = {name: [] for name in IMPORTS}
+    for repeat in range(16):
+        for name, modules in IMPORTS.items():
+            command = [sys.executable, "-c", TIMED.format(modules)]
+            seconds = float(subprocess.run(command, capture_output=True, check=True).stdout)
+            if repeat:  # the first round warms the file cache
+                times[name].append(seconds * 1e3)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    for name, milliseconds in medians.items():
+        print(f"{name:13} {milliseconds:6.1f} ms")
+    print(
+        f"ratio         {medians['pydnn'] / medians['dependencies']:6.2f}, at most {LIMIT} wanted"
+    )
+    print(environment())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,329 @@
+"""The command line, as a person and as a program would use it."""
+
+import contextlib
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+
+from pydnn.cli import main
+from pydnn.data import ImageSet, drawn_cats, load_images, save_catvnoncat
+from pydnn.runs import load_model
+
+SMALL = ["--iterations", "3", "--layers", "4"]
+PUBLISHED = {0: 0.771749, 100: 0.672053, 1000: 0.315187, 2000: 0.113821, 2400: 0.092878}
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def cats(tmp_path):
+    save_catvnoncat(tmp_path / "cats", *drawn_cats(train_count=12, test_count=6))
+    return "cats"
+
+
+@pytest.fixture
+def command(capsys):
+    def run(*argv):
+        try:
+            status = main(list(map(str, argv)))
+        except SystemExit as stop:  # argparse
+            status = stop.code
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
+
+
+def test_train_prints_costs_accuracies_and_where_the_model_is(command, cats):
+    status, out, err = command("train", "--data", cats, "--iterations", 101, "--layers", "4,3")
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "training on 12 images of cats, to be tested on 6"
+    assert [line.split()[1] for line in lines if line.startswith("iteration")] == ["0", "100"]
+    assert lines[-3].startswith("train accuracy ")
+    assert lines[-2].startswith("test accuracy ")
+    assert lines[-1] == f"model {os.path.join('runs', '0001', 'model.h5')}"
+    model = load_model_of("runs/0001")
+    assert [slot.shape for slot in model.parameters.layout.slots if slot.name[-1] == "W"] == [
+        (4, 12288), (3, 4), (1, 3),
+    ]  # fmt: skip
+    assert f"cost {model.costs[100]:.6f}" in out
+
+
+def load_model_of(folder):
+    from pathlib import Path
+
+    return load_model(Path(folder) / "model.h5")
+
+
+def test_train_gives_everything_to_programs(command, cats):
+    status, out, err = command("train", "--data", cats, *SMALL, "--json", "--run", "mine")
+    result = json.loads(out.splitlines()[-1])
+    assert (status, err) == (0, "")
+    assert sorted(result) == [
+        "costs", "iterations", "run", "seconds", "test_accuracy", "train_accuracy",
+    ]  # fmt: skip
+    assert result["run"] == "mine"
+    assert result["iterations"] == 3
+    assert result["seconds"] > 0
+    np.testing.assert_array_equal(result["costs"], load_model_of("mine").costs)  # to the bit
+    status, out, _ = command("evaluate", "mine", "--json")
+    assert json.loads(out) == {name: result[name] for name in ("train_accuracy", "test_accuracy")}
+
+
+def test_the_same_command_twice_gives_the_same_bits(command, cats):
+    models = []
+    for folder in ("one", "two"):
+        assert command("train", "--data", cats, *SMALL, "--run", folder)[0] == 0
+        models.append(load_model_of(folder))
+    assert models[0] == models[1]
+    assert models[0].parameters.vector.tobytes() == models[1].parameters.vector.tobytes()
+
+
+def test_options_do_what_they_say(command, cats):
+    for number, option in enumerate([(), ("--seed", 2), ("--learning-rate", 0.1)]):
+        assert command("train", "--data", cats, *SMALL, "--run", number, *option)[0] == 0
+    base, seed, rate = (load_model_of(str(number)).costs for number in range(3))
+    assert base[0] != seed[0]
+    assert base[0] == rate[0]
+    assert base[2] != rate[2]
+    assert command("train", "--data", cats, *SMALL, "--dtype", "float32", "--run", "f")[0] == 0
+    assert load_model_of("f").parameters.vector.dtype == np.float32
+
+
+def test_no_hidden_layers_is_logistic_regression(command, cats):
+    assert command("train", "--data", cats, "--iterations", 1, "--layers", "", "--quiet")[0] == 0
+    assert len(load_model_of("runs/0001").parameters.layout.slots) == 2
+
+
+def test_quiet_prints_the_path_alone_and_runs_are_numbered(command, cats):
+    for number in ("0001", "0002"):
+        _, out, _ = command("train", "--data", cats, *SMALL, "--quiet")
+        assert out == f"{os.path.join('runs', number, 'model.h5')}\n"
+
+
+def test_the_cost_curve_is_plotted(command, cats, tmp_path):
+    pytest.importorskip("matplotlib")
+    assert command("train", "--data", cats, *SMALL, "--plot", "costs.png")[0] == 0
+    assert (tmp_path / "costs.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_pictures_of_ones_own_are_told(command, cats, tmp_path):
+    image_module = pytest.importorskip("PIL.Image")
+    command("train", "--data", cats, *SMALL)
+    train, _ = load_images(cats)
+    for i in range(2):
+        image_module.fromarray(train.images[i]).resize((300, 200)).save(f"photo{i}.png")
+    status, out, _ = command("predict", "runs/0001", "photo0.png")
+    assert status == 0
+    name, probability = out.split()
+    assert name in ("cat", "non-cat")
+    assert 0.5 <= float(probability.strip("()")) <= 1
+    _, both, _ = command("predict", "runs/0001", "photo0.png", "photo1.png")
+    assert both.splitlines()[0] == f"photo0.png: {out.strip()}"
+    _, out, _ = command("predict", "runs/0001", "photo0.png", "--json")
+    assert json.loads(out)["predictions"][0]["class"] == name
+
+
+def test_data_is_drawn_told_and_shown(command, tmp_path):
+    pytest.importorskip("PIL")
+    status, out, _ = command("data", "draw", "out", "--count", 8, "--key", 7)
+    assert (status, out) == (0, "8 training and 2 test images in out\n")
+    assert load_images("out") == drawn_cats(7, train_count=8, test_count=2)
+    status, out, _ = command("data", "info", "out")
+    cats = int(load_images("out")[0].labels.sum())
+    assert out.startswith(
+        f"train  8 images of 64 x 64 pixels: {8 - cats} non-cat, {cats} cat; mean"
+    )
+    _, out, _ = command("data", "info", "out", "--json")
+    assert json.loads(out)["train"]["labels"] == {"non-cat": 8 - cats, "cat": cats}
+    assert command("data", "show", "out", "--png", "sheet.png")[:2] == (0, "sheet.png\n")
+    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
+def damaged(path):
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def without(path):
+    with h5py.File(path, "a") as file:
+        del file["train_set_y"]
+
+
+def labelled_2(path):
+    with h5py.File(path, "a") as file:
+        file["train_set_y"][3] = 2
+
+
+def resized(path):
+    with h5py.File(path, "a") as file:
+        del file["train_set_x"]
+        file["train_set_x"] = np.zeros((12, 32, 32, 3), np.uint8)
+
+
+MISTAKES = {
+    "unknown data": (["train", "--data", "no-such"], "there are no images 'no-such'"),
+    "directory without files": (["train", "--data", "."], "train_catvnoncat.h5 does not exist"),
+    "zero layers": (["train", "--layers", "20,0"], "units is 0"),
+    "negative layers": (["train", "--layers", "-3"], "units is -3"),
+    "layers of text": (["train", "--layers", "a,b"], "--layers is 'a,b', expected numbers"),
+    "rate not finite": (["train", "--learning-rate", "nan"], "learning_rate is nan"),
+    "rate of text": (["train", "--learning-rate", "fast"], "invalid float value: 'fast'"),
+    "no iterations": (["train", "--iterations", "0"], "iterations is 0"),
+    "negative seed": (["train", "--seed", "-1"], "seed is -1"),
+    "existing folder": (["train", "--data", "cats", "--run", "cats"], "cats exists already"),
+    "folder in a file": (["train", "--data", "cats", "--run", "file/x"], "file/x cannot be made"),
+    "plot of no format": (["train", "--plot", "costs"], "costs has no ending"),
+    "no command": ([], "the following arguments are required: command"),
+    "unknown command": (["trian"], "invalid choice: 'trian'"),
+    "no such run": (["evaluate", "no-such"], "model.h5 does not exist"),
+    "predict without a run": (["predict", "no-such", "x.png"], "model.h5 does not exist"),
+    "draw nothing": (["data", "draw", "out", "--count", "0"], "--count is 0"),
+    "draw over": (["data", "draw", "cats", "--count", "2"], "train_catvnoncat.h5 exists already"),
+    "show nowhere": (["data", "show", "cats", "--png", "no/such.png"], "no/such.png cannot be"),
+}
+
+
+@pytest.mark.parametrize(("argv", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_mistakes_get_one_line_and_status_2(command, cats, tmp_path, argv, message):
+    (tmp_path / "file").touch()
+    before = sorted(tmp_path.rglob("*"))
+    status, out, err = command(*argv)
+    assert status == 2
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (damaged, "is no HDF5 file that can be read"),
+        (without, "there is no data set"),
+        (labelled_2, "label of image 3 is 2, expected 0 or 1"),
+        (resized, "images in cats are of unequal size"),
+    ],
+)
+def test_damaged_data_gets_one_line_and_status_2(command, cats, tmp_path, damage, message):
+    damage(tmp_path / "cats" / "train_catvnoncat.h5")
+    status, out, err = command("train", "--data", cats, *SMALL)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_picture_that_is_none_gets_one_line_and_status_2(command, cats, tmp_path):
+    pytest.importorskip("PIL")
+    command("train", "--data", cats, *SMALL)
+    (tmp_path / "text.jpg").write_text("hello")
+    status, out, err = command("predict", "runs/0001", "text.jpg")
+    assert (status, out) == (2, "")
+    assert err == "pydnn: text.jpg is no picture that pillow can read: give a photo.\n"
+
+
+def test_images_of_another_size_than_the_models_are_refused(command, cats, tmp_path):
+    command("train", "--data", cats, *SMALL)
+    small = ImageSet(np.zeros((2, 8, 8, 3), np.uint8), np.array([0, 1]))
+    save_catvnoncat(tmp_path / "small", small, small)
+    status, _, err = command("evaluate", "runs/0001", "--data", "small")
+    assert status == 2
+    assert "images are (8, 8, 3), but the model takes (64, 64, 3)" in err
+
+
+def test_training_that_diverges_keeps_what_was_trained_before(command, cats):
+    status, _, err = command("train", "--data", cats, "--layers", "4", "--learning-rate", "1e200")
+    assert status == 2
+    assert err.count("\n") == 1
+    assert "stopped being finite at iteration" in err
+    assert "in forward, stage" in err
+    assert "what was trained before is in runs/0001/model.h5" in err
+    model = load_model_of("runs/0001")
+    assert np.isfinite(model.parameters.vector).all()
+    assert len(model.costs) >= 1
+
+
+def test_a_disk_that_is_full_leaves_nothing_half_written(command, cats, tmp_path, monkeypatch):
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    status, _, err = command("train", "--data", cats, *SMALL, "--run", "mine")
+    assert status == 2
+    assert err.startswith("pydnn: mine/model.h5 cannot be written (No space left on device)")
+    assert not (tmp_path / "mine").exists()
+
+
+def test_help_shows_an_example_everywhere(command):
+    for argv in (["train"], ["evaluate"], ["predict"], ["data"], ["data", "draw"], ["data", "show"],
+                 ["data", "info"], []):  # fmt: skip
+        status, out, _ = command(*argv, "--help")
+        assert status == 0
+        assert f"example: pydnn {' '.join(argv)}" in out
+
+
+def test_an_interrupt_keeps_what_was_trained_before(cats, tmp_path):
+    argv = [sys.executable, "-m", "pydnn", "train", "--data", cats, "--iterations", "1000000"]
+    child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while "iteration" not in child.stdout.readline():
+        pass
+    time.sleep(0.3)
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert err == "pydnn: interrupted; what was trained before is in runs/0001/model.h5\n"
+    assert len(load_model_of("runs/0001").costs) > 1
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="there are no terminals here")
+def test_a_terminal_shows_a_bar_with_the_cost(cats):
+    pytest.importorskip("tqdm")
+    import fcntl
+    import termios
+
+    master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))  # else of no width
+    argv = [sys.executable, "-m", "pydnn", "train", "--data", cats, "--iterations", "400"]
+    child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=slave, text=True)
+    os.close(slave)
+    shown = b""
+    with contextlib.suppress(OSError):  # the end of a terminal is an error on Linux
+        while chunk := os.read(master, 4096):
+            shown += chunk
+    out, _ = child.communicate(timeout=60)
+    os.close(master)
+    assert child.returncode == 0
+    assert b"/400" in shown
+    assert b"cost 0." in shown
+    assert "iteration   300  cost" in out
+
+
+def test_a_reader_that_has_gone_is_no_error(cats):
+    argv = [sys.executable, "-m", "pydnn", "train", "--data", cats, *SMALL]
+    child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    child.stdout.close()
+    with child.stderr:
+        assert child.stderr.read() == b""
+    assert child.wait(timeout=60) == 1
+
+
+@pytest.mark.slow
+def test_the_published_costs_come_through_the_command_line(command, cats_directory):
+    status, out, _ = command("train", "--data", cats_directory, "--json")
+    result = json.loads(out)
+    assert status == 0
+    assert {i: round(result["costs"][i], 6) for i in PUBLISHED} == PUBLISHED
+    assert round(result["train_accuracy"], 6) == 0.985646
+    assert result["test_accuracy"] == 0.8

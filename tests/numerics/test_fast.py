@@ -1,0 +1,55 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from pydnn.numerics import fast
+
+
+def test_worked_numbers():
+    a = np.array([[1.0, 2.0], [3.0, 4.0]])
+    np.testing.assert_array_equal(fast.matmul(a, a), [[7, 10], [15, 22]])
+    np.testing.assert_array_equal(fast.sum(a, axis=1), [[3], [7]])
+    np.testing.assert_array_equal(fast.sum(a, axis=0), [[4, 6]])
+    assert fast.mean(a) == 2.5
+    assert fast.norm(np.array([3.0, 4.0])) == 5
+
+
+@pytest.mark.parametrize("name", ["matmul", "sum"])
+def test_results_go_where_they_are_wanted(name):
+    a, out = np.ones((2, 2)), np.zeros((2, 2) if name == "matmul" else (2, 1))
+    given = fast.matmul(a, a, out=out) if name == "matmul" else fast.sum(a, axis=1, out=out)
+    assert given is out
+    assert (out == 2).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("scale", [1.0, 1e25, 1e-30, 1e-40])
+def test_lengths_are_right_where_squares_leave_the_range(dtype, scale):
+    vector = np.array([3.0, 4.0], dtype) * dtype(scale)
+    expected = math.hypot(*map(float, vector))
+    with np.errstate(over="ignore"):
+        assert fast.norm(vector) == pytest.approx(expected, rel=1e-6)
+
+
+def test_lengths_of_nothing_of_zeros_and_of_what_is_not_finite():
+    assert fast.norm(np.zeros(3)) == 0
+    assert fast.norm(np.empty(0)) == 0
+    with np.errstate(invalid="ignore"):
+        assert fast.norm(np.array([1.0, np.inf])) == np.inf
+        assert math.isnan(fast.norm(np.array([np.nan, np.inf])))
+
+
+@given(arrays(np.float64, st.integers(1, 20), elements=st.floats(-1e3, 1e3)))
+def test_functions_agree_with_the_standard_library(x):
+    for ours, theirs in ((fast.tanh, math.tanh), (fast.exp, lambda v: math.exp(min(v, 700)))):
+        x = np.minimum(x, 700)
+        np.testing.assert_allclose(ours(x), [theirs(v) for v in x], rtol=1e-14, atol=1e-300)
+    positive = np.abs(x)
+    np.testing.assert_allclose(fast.log1p(positive), [math.log1p(v) for v in positive], rtol=1e-14)
+    np.testing.assert_allclose(
+        fast.log(positive + 1), [math.log(v) for v in positive + 1], rtol=1e-13, atol=1e-15
+    )

@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+
+from pydnn import BadInput, Key, dense
+from pydnn.initializers import scaled_normal
+from pydnn.stages.dense import DenseParams, dense_backward, dense_forward
+
+WORKED = {
+    "one unit, one example": ([[1.0, 2.0]], [[0.5]], [[3.0], [4.0]], [[11.5]]),
+    "bias broadcasts over examples": ([[0.0]], [[7.0]], [[1.0, 2.0]], [[7.0, 7.0]]),
+}
+
+
+@pytest.mark.parametrize(("W", "b", "A_prev", "Z"), WORKED.values(), ids=WORKED)
+def test_forward_matches_worked_example(W, b, A_prev, Z):
+    np.testing.assert_array_equal(dense_forward(DenseParams(W, b), np.array(A_prev))[0], Z)
+
+
+def test_backward_matches_worked_example():
+    # dW = dZ A_prev^T = [1*3+2*5, 1*4+2*6]; db = 1+2; dA_prev = W^T dZ.
+    params = DenseParams([[10.0, 20.0]], [[0.0]])
+    _, cache = dense_forward(params, np.array([[3.0, 5.0], [4.0, 6.0]]))
+    dA_prev, grads = dense_backward(params, cache, np.array([[1.0, 2.0]]))
+    np.testing.assert_array_equal(grads.dW, [[13, 16]])
+    np.testing.assert_array_equal(grads.db, [[3]])
+    np.testing.assert_array_equal(dA_prev, [[10, 20], [20, 40]])
+
+
+def test_the_gradient_of_the_input_is_left_out_where_nobody_wants_it():
+    params = DenseParams([[1.0]], [[0.0]])
+    _, cache = dense_forward(params, np.ones((1, 1)))
+    assert dense_backward(params, cache, np.ones((1, 1)), wants_dA_prev=False)[0] is None
+
+
+def test_init_draws_weights_by_its_initializer_and_no_bias():
+    params, shape = dense(3, initializer=scaled_normal(scale=2)).init(Key(1).at(0), (4,))
+    assert shape == (3,)
+    np.testing.assert_array_equal(params.W, 2 * Key(1).at(0, "W").normal((3, 4)))
+    np.testing.assert_array_equal(params.b, np.zeros((3, 1)))
+
+
+REFUSED = {
+    "rows for columns": (
+        lambda: dense_forward(DenseParams(np.ones((2, 3)), np.zeros((2, 1))), np.ones((5, 3))),
+        r"A_prev has shape \(5, 3\), expected \(3, m\): put the features .* pass X\.T",
+    ),
+    "mixed precision": (
+        lambda: dense_forward(DenseParams([[1.0]], [[0.0]]), np.ones((1, 1), np.float32)),
+        "A_prev is float32, but the parameters are float64",
+    ),
+    "bias of another size": (
+        lambda: DenseParams(np.ones((2, 3)), np.zeros((3, 1))),
+        r"b has shape \(3, 1\), expected \(2, 1\): give one bias per row of W",
+    ),
+    "no units": (lambda: dense(0), "units is 0, expected an integer of at least 1"),
+    "images not flattened": (
+        lambda: dense(1).init(Key(1), (64, 64, 3)),
+        r"examples have shape \(64, 64, 3\), expected \(n_in,\): flatten them first",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), REFUSED.values(), ids=REFUSED)
+def test_refusals(call, message):
+    with pytest.raises(BadInput, match=message):
+        call()

@@ -1,0 +1,97 @@
+import attrs
+import numpy as np
+import pytest
+
+from pydnn import EVALUATION, BadInput, Context, Key, Stage, dense, elementwise, relu, serial, tanh
+from pydnn.numerics import fast
+from pydnn.packing import NO_PARAMS
+from pydnn.stages.base import pull_back
+
+
+def test_stages_feed_each_other():
+    double = elementwise("double", lambda Z, c: (Z * 2, None), lambda cache, dA: dA * 2)
+    add = elementwise("add", lambda Z, c: (Z + 1, None), lambda cache, dA: dA)
+    A, cache = serial(double, add).forward(((), ()), np.array([[3.0]]), EVALUATION)
+    assert A == 7
+    dA_prev, grads = serial(double, add).backward(((), ()), cache, np.array([[1.0]]))
+    assert dA_prev == 2
+    assert grads == (NO_PARAMS, NO_PARAMS)
+
+
+def test_each_stage_initialises_below_its_own_place():
+    params, shape = serial(dense(2), relu(), dense(2)).init(Key(1), (2,))
+    assert shape == (2,)
+    assert params[1] == NO_PARAMS
+    np.testing.assert_array_equal(params[0].W, Key(1).at(0, "W").normal((2, 2)))
+    assert params[0] != params[2]
+
+
+def noisy(name="noisy"):
+    def forward(params, A, context):
+        return A + context.key.normal(A.shape), None
+
+    return Stage(
+        name,
+        lambda key, shape: ((), shape),
+        forward,
+        lambda params, cache, dA: (dA, ()),
+        random=True,
+    )
+
+
+def test_random_stages_draw_by_their_place_and_nobody_else_pays_for_a_key():
+    network = serial(noisy(), serial(tanh(), noisy()))
+    assert network.random
+    assert not serial(tanh()).random
+    key, X = Key(9), np.zeros((1, 3))
+    A, _ = network.forward(((), ((), ())), X, Context(training=True, key=key))
+    expected = np.tanh(key.at(0).normal((1, 3))) + key.at(1, 1).normal((1, 3))
+    np.testing.assert_array_equal(A, expected)
+
+
+def test_backward_ends_at_the_first_stage_with_parameters():
+    products = []
+
+    def counted(a, b, *, out=None):
+        products.append((a.shape, b.shape))
+        return fast.matmul(a, b, out=out)
+
+    context = Context(numerics=attrs.evolve(fast, matmul=counted))
+    network = serial(tanh(), dense(2), relu(), dense(1))
+    params, _ = network.init(Key(1), (7,))
+    A, cache = network.forward(params, Key(2).normal((7, 4)), context)
+    products.clear()
+    dA_prev, grads = pull_back(network, params, cache, np.ones_like(A), wants_dA_prev=False)
+    assert dA_prev is None
+    assert grads[0] == NO_PARAMS
+    # dW and dA_prev of the upper layer, dW of the lower one: three products and not four.
+    assert products == [((1, 4), (4, 2)), ((2, 1), (1, 4)), ((2, 4), (4, 7))]
+
+
+def test_gradients_of_other_shapes_are_refused_with_the_stages_name():
+    bad = Stage(
+        "mine", dense(2).init, dense(2).forward,
+        lambda p, c, dA: (None, attrs.evolve(p, W=np.ones((1, 1)), b=np.ones((1, 1)))),
+    )  # fmt: skip
+    network = serial(bad)
+    params, _ = network.init(Key(1), (3,))
+    A, cache = network.forward(params, np.ones((3, 1)), EVALUATION)
+    out = ((np.empty((2, 3)), np.empty((2, 1))),)
+    with pytest.raises(BadInput, match=r"gradients of stage mine have shapes .*\(2, 3\), \(2, 1\)"):
+        pull_back(network, params, cache, A, out=out)
+
+
+def test_what_a_stage_refuses_is_told_with_its_place_and_name():
+    with pytest.raises(BadInput, match=r"^stage 1 \(serial\): stage 0 \(dense\): examples have"):
+        serial(relu(), serial(dense(1))).init(Key(1), (2, 2))
+    network = serial(dense(2), dense(2))
+    params, _ = network.init(Key(1), (3,))
+    with pytest.raises(BadInput, match=r"^stage 0 \(dense\): A_prev has shape \(4, 1\)"):
+        network.forward(params, np.ones((4, 1)), EVALUATION)
+
+
+def test_no_stages_and_what_is_no_stage_are_refused():
+    with pytest.raises(BadInput, match="serial has no stages"):
+        serial()
+    with pytest.raises(BadInput, match="as stage 1, expected a Stage"):
+        serial(relu(), relu)

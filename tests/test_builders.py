@@ -1,0 +1,93 @@
+import json
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import pydnn
+from pydnn import BadInput, build, dense, describe, described, elementwise, relu, serial, tanh
+from pydnn.initializers import he_normal, scaled_normal, tutorial
+
+
+@described("stage")
+def doubling(*, times: int = 2):
+    return elementwise("doubling", lambda Z, c: (Z * times, None), lambda cache, dA: dA * times)
+
+
+DESCRIBED = {
+    "positional option": (dense(20), {"dense": {"units": 20}}),
+    "named option": (dense(units=20), {"dense": {"units": 20}}),
+    "default left out": (dense(20, initializer=he_normal()), {"dense": {"units": 20}}),
+    "part of a part": (
+        dense(2, initializer=scaled_normal(scale=0.5)),
+        {"dense": {"units": 2, "initializer": {"scaled_normal": {"scale": 0.5}}}},
+    ),
+    "several": (serial(relu(), tanh()), {"serial": {"stages": [{"relu": {}}, {"tanh": {}}]}}),
+    "a user's own": (doubling(times=3), {f"{__name__}:doubling": {"times": 3}}),
+    "weights": (tutorial(seed=2), {"tutorial": {"seed": 2}}),
+}
+
+
+@pytest.mark.parametrize(("part", "description"), DESCRIBED.values(), ids=DESCRIBED)
+def test_a_part_is_described_and_built_again(part, description):
+    assert describe(part) == description
+    again = json.loads(json.dumps(describe(part)))  # as it comes back from a file
+    if ":" not in next(iter(description)):
+        assert describe(build(again)) == description
+
+
+def test_a_users_builder_is_found_again_by_import(monkeypatch):
+    import sys
+
+    module = sys.modules[doubling.__module__]
+    monkeypatch.setitem(sys.modules, "a_users_module", module)
+    stage = build({"a_users_module:doubling": {"times": 5}})
+    assert stage.forward((), 3.0, pydnn.EVALUATION)[0] == 15.0
+
+
+networks = st.recursive(
+    st.builds(dense, st.integers(1, 5)) | st.just(relu()) | st.just(tanh()),
+    lambda inner: st.lists(inner, min_size=1, max_size=3).map(lambda parts: serial(*parts)),
+    max_leaves=6,
+)
+
+
+@given(networks)
+def test_round_trip_of_any_network(network):
+    assert describe(build(describe(network))) == describe(network)
+
+
+REFUSED = {
+    "unknown name": ({"dens": {}}, "there is no builder 'dens': did you mean 'dense'?"),
+    "unknown option": ({"dense": {"unit": 1}}, "there is no option of dense 'unit': did you mean"),
+    "missing option": (
+        {"dense": {}},
+        "dense cannot be built: missing a required argument: 'units'",
+    ),
+    "wrong value": ({"dense": {"units": -1}}, "units is -1, expected an integer of at least 1"),
+    "no description": ({"dense": 3}, "describes nothing"),
+    "two names": ({"relu": {}, "tanh": {}}, "describes nothing"),
+    "missing module": ({"no_such_module:f": {}}, "builder 'no_such_module:f' was not found"),
+    "any function": ({"os:system": {"command": "true"}}, "'os:system' is no part builder"),
+}
+
+
+@pytest.mark.parametrize(("description", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_built_is_refused(description, message):
+    with pytest.raises(BadInput) as refusal:
+        build(description)
+    assert message in str(refusal.value)
+
+
+def test_a_part_of_another_family_is_refused():
+    with pytest.raises(BadInput, match="there is no loss 'relu': choose one of sigmoid_cross"):
+        build({"relu": {}}, family="loss")
+
+
+def test_what_has_no_plain_description_is_refused():
+    with pytest.raises(BadInput, match="cannot be described"):
+        describe(attrs.evolve(relu(), description=None))
+    own = attrs.evolve(he_normal(), description=None)
+    with pytest.raises(BadInput, match=r"cannot be described"):
+        describe(dense(1, initializer=own))

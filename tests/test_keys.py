@@ -1,0 +1,78 @@
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pydnn.keys import Key, _normal_quantile
+
+BITS = [18332982602184924535, 1249765648965839948, 8703047534229634734]
+NORMALS = ["0x1.404ff67fb4719p+1", "-0x1.7e258f15f2d54p+0", "-0x1.21d87b92bdf5cp-4"]
+
+paths = st.lists(st.integers(0, 9) | st.text(max_size=3), max_size=3).map(tuple)
+
+
+def test_draws_are_the_same_on_every_machine():
+    assert Key(1).bits(3).tolist() == BITS
+    assert [x.hex() for x in Key(1).normal(3)] == NORMALS
+
+
+@given(paths, paths)
+def test_different_paths_give_different_draws(one, other):
+    same = Key(1, one).bits(2).tolist() == Key(1, other).bits(2).tolist()
+    assert same == (one == other)
+
+
+def test_a_number_and_its_text_are_different_addresses():
+    assert Key(0).at(1).bits() != Key(0).at("1").bits()
+
+
+def test_draws_depend_on_nothing_but_the_key():
+    key = Key(3).at("dropout", 2)
+    first = key.uniform(5)
+    np.random.RandomState(0).rand(7)
+    key.at("elsewhere").normal(100)
+    np.testing.assert_array_equal(first, key.uniform(5))
+    np.testing.assert_array_equal(first[:3], key.uniform(3))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-8, 1e-15])
+def test_normal_quantiles_agree_with_an_independent_implementation(scale):
+    p = (np.arange(1, 1000) / 1000) * scale
+    expected = [NormalDist().inv_cdf(float(q)) for q in p]
+    np.testing.assert_allclose(_normal_quantile(p), expected, rtol=1e-14, atol=1e-15)
+
+
+def test_normals_and_uniforms_have_their_moments():
+    z, u = Key(5).normal(200_000), Key(6).uniform(200_000, low=2, high=4)
+    assert abs(z.mean()) < 0.01
+    assert abs(z.std() - 1) < 0.01
+    assert abs((z**4).mean() - 3) < 0.1
+    assert abs(u.mean() - 3) < 0.01
+    assert u.min() >= 2
+    assert u.max() < 4
+
+
+@given(st.integers(0, 200), st.integers(0, 5))
+def test_permutations_are_permutations(count, seed):
+    assert sorted(Key(seed).permutation(count)) == list(range(count))
+
+
+def test_integers_stay_below_and_come_equally_often():
+    counts = np.bincount(Key(2).integers(5, 50_000))
+    assert len(counts) == 5
+    assert np.abs(counts / 10_000 - 1).max() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Key(-1), "seed is -1, expected an integer of 0 or more"),
+        (lambda: Key(1.5), "seed is 1.5"),
+        (lambda: Key(1).at("a", 2.0), "key path holds 2.0, expected names and integers"),
+    ],
+)
+def test_what_is_no_address_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
