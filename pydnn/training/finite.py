@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from pydnn.numerics import fast
 from pydnn.packing import Packed, Tree
 from pydnn.records import FloatArray
 from pydnn.stages.base import Context, Stage
@@ -44,7 +45,8 @@ def watch_finite(network: Stage) -> Part:
         if (
             math.isfinite(step.info.cost)
             and math.isfinite(step.info.gradient_norm)
-            and np.isfinite(step.after.parameters.vector).all()
+            # One product, and the only number that every entry has a part in.
+            and math.isfinite(fast.norm(step.after.parameters.vector))
         ):
             return step
         raise NotFinite(step.info.iteration, _where(network, step), step.state)
