@@ -137,9 +137,18 @@ def layout_of(tree: Tree) -> Layout:
 
 
 def pack(tree: Tree, *, dtype: Any = np.float64) -> Packed:
-    """Copy the arrays of `tree` into one vector of `dtype`."""
+    """Copy the arrays of `tree` into one vector of `dtype`.
+
+    Raises:
+        BadInput: If there is not the memory for it.
+    """
     layout = layout_of(tree)
-    vector = np.empty(layout.size, dtype)
+    try:
+        vector = np.empty(layout.size, dtype)
+    except MemoryError as error:
+        raise BadInput(
+            f"{layout.size} parameters do not fit into memory: make the network smaller."
+        ) from error
     for slot, leaf in zip(layout.slots, leaves(tree), strict=True):
         vector[slot.start : slot.stop] = leaf.ravel()
     return layout.packed(freeze(vector))

@@ -51,7 +51,8 @@ class Recipe:
     dtype: str = "float64"
 
     def __attrs_post_init__(self) -> None:
-        expect_count("iterations", self.iterations, hint="give the number of steps")
+        if expect_count("iterations", self.iterations, hint="give the number of steps") > 2**53:
+            raise BadInput(f"iterations is {self.iterations}, expected at most 2**53: give fewer.")
         expect_count("seed", self.seed, least=0, hint="give the seed of the initial weights")
         expect_known("dtype", self.dtype, DTYPES)
 

@@ -34,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         return _complain(f"{what}: choose a place that can be used.")
+    except MemoryError as error:
+        return _complain(f"there is not enough memory ({error}): give less data.")
     except KeyboardInterrupt:
         return 130
 

@@ -24,6 +24,8 @@ from pydnn.training import NotFinite, TrainState, progress, scan
 
 __all__ = ["add_to"]
 
+SHOWN = " (default: %(default)s)"
+
 
 def add_to(commands: Any) -> None:
     """Add the command to those of the parser."""
@@ -38,13 +40,20 @@ def add_to(commands: Any) -> None:
         "--data",
         default="drawn-cats",
         metavar="drawn-cats|DIR",
-        help="the drawn cats, or a directory with train_catvnoncat.h5 and test_catvnoncat.h5",
+        help="the drawn cats, or a directory with train_catvnoncat.h5 and test_catvnoncat.h5"
+        + SHOWN,
     )
-    option("--layers", default="20,7,5", metavar="N,…", help="units of the hidden layers")
-    option("--learning-rate", type=float, default=0.0075, metavar="RATE", help="step downhill")
-    option("--iterations", type=int, default=2500, metavar="N", help="full-batch steps")
-    option("--seed", type=int, default=1, metavar="N", help="of the initial weights")
-    option("--dtype", choices=sorted(DTYPES), default="float64", help="precision")
+    option("--layers", default="20,7,5", metavar="N,N", help="units of hidden layers" + SHOWN)
+    option(
+        "--learning-rate",
+        type=float,
+        default=0.0075,
+        metavar="RATE",
+        help="size of a step downhill" + SHOWN,
+    )
+    option("--iterations", type=int, default=2500, metavar="N", help="full-batch steps" + SHOWN)
+    option("--seed", type=int, default=1, metavar="N", help="of the initial weights" + SHOWN)
+    option("--dtype", choices=sorted(DTYPES), default="float64", help="precision" + SHOWN)
     option(
         "--run",
         type=Path,
@@ -114,7 +123,7 @@ def _train(
                 costs.append(info.cost)
                 if info.iteration % 100 == 0:
                     say(f"iteration {info.iteration:5}  cost {info.cost:.6f}")
-    except (NotFinite, KeyboardInterrupt) as error:
+    except (NotFinite, KeyboardInterrupt, BrokenPipeError) as error:
         return state, costs, error
     return state, costs, None
 
@@ -137,6 +146,8 @@ def _report_stop(stopped: BaseException, path: Path) -> int:
     if isinstance(stopped, NotFinite):
         print(f"pydnn: {stopped}; {kept}", file=sys.stderr)
         return 2
+    if isinstance(stopped, BrokenPipeError):  # nobody reads on, e.g. `pydnn train | head`
+        raise stopped
     print(f"pydnn: interrupted; {kept}", file=sys.stderr)
     return 130
 

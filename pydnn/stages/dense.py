@@ -15,6 +15,8 @@ from pydnn.stages.base import EVALUATION, Context, Shape, Stage
 
 __all__ = ["DenseCache", "DenseGrads", "DenseParams", "dense", "dense_backward", "dense_forward"]
 
+_MOST_WEIGHTS = 1 << 48
+
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class DenseParams:
@@ -95,6 +97,11 @@ def dense(units: int, *, initializer: Initializer = he_normal()) -> Stage:  # no
     def init(key: Key, shape_in: Shape) -> tuple[DenseParams, Shape]:
         if len(shape_in) != 1:
             raise BadInput(f"examples have shape {shape_in}, expected (n_in,): flatten them first.")
+        if units * shape_in[0] > _MOST_WEIGHTS:
+            raise BadInput(
+                f"{units} units of {shape_in[0]} inputs have {units * shape_in[0]} weights, "
+                "more than any machine holds: give fewer units."
+            )
         W = initializer.draw(key.at("W"), (units, shape_in[0]))
         return DenseParams(W, np.broadcast_to(0.0, (units, 1))), (units,)
 

@@ -177,6 +177,10 @@ MISTAKES = {
     "directory without files": (["train", "--data", "."], "train_catvnoncat.h5 does not exist"),
     "zero layers": (["train", "--layers", "20,0"], "units is 0"),
     "negative layers": (["train", "--layers", "-3"], "units is -3"),
+    "endless layers": (["train", "--layers", "9" * 30], "more than any machine holds"),
+    "too large a layer": (["train", "--layers", "9" * 9], "do not fit into memory"),
+    "endless iterations": (["train", "--iterations", "9" * 30], "expected at most 2**53"),
+    "endless drawings": (["data", "draw", "out", "--count", "9" * 12], "not enough memory"),
     "layers of text": (["train", "--layers", "a,b"], "--layers is 'a,b', expected numbers"),
     "rate not finite": (["train", "--learning-rate", "nan"], "learning_rate is nan"),
     "rate of text": (["train", "--learning-rate", "fast"], "invalid float value: 'fast'"),
@@ -317,6 +321,17 @@ def test_a_reader_that_has_gone_is_no_error(cats):
     with child.stderr:
         assert child.stderr.read() == b""
     assert child.wait(timeout=60) == 1
+
+
+def test_a_reader_that_goes_while_training_loses_nothing(cats, tmp_path):
+    argv = [sys.executable, "-u", "-m", "pydnn", "train", "--data", cats, "--iterations", "100000"]
+    child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    child.stdout.readline()
+    child.stdout.close()
+    with child.stderr:
+        assert child.stderr.read() == b""
+    assert child.wait(timeout=60) == 1
+    assert len(load_model_of("runs/0001").costs) >= 1
 
 
 @pytest.mark.slow
