@@ -1,3 +1,4 @@
+import attrs
 import numpy as np
 import pytest
 
@@ -59,3 +60,14 @@ def test_a_vector_of_another_size_and_an_unknown_name_are_refused():
 def test_parameters_that_are_no_records_are_refused():
     with pytest.raises(BadInput, match="parameters at 0/ are a dict, expected an attrs record"):
         layout_of(({"W": np.ones(1)},))
+
+
+def test_views_refuse_writes_whatever_a_users_record_does():
+    @attrs.frozen
+    class Plain:
+        gain: np.ndarray
+
+    mine = np.ones(3)
+    packed = layout_of((Plain(np.ones(3)),)).packed(mine)
+    assert not packed.tree[0].gain.flags.writeable
+    assert mine.flags.writeable

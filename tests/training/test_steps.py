@@ -292,3 +292,16 @@ def test_a_cost_that_is_not_finite_is_named_as_such():
     bad = step.replace("cost", lambda s: attrs.evolve(s, cost=math.nan, dAL=np.zeros((1, 9))))
     with pytest.raises(NotFinite, match="at iteration 0, in cost: try a smaller"):
         bad.insert_after("update", watch_finite(NETWORK))(state, BATCH)
+
+
+def test_a_stage_of_ones_own_need_not_know_of_thrift():
+    plain = attrs.evolve(
+        dense(5),
+        thrifty=False,
+        backward=lambda params, cache, dA: dense(5).backward(params, cache, dA),
+    )
+    expected, own = (
+        step(state, BATCH)[0].parameters.vector
+        for step, state in (training(NETWORK), training(serial(plain, relu(), dense(1))))
+    )
+    np.testing.assert_array_equal(own, expected)
