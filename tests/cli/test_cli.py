@@ -281,8 +281,7 @@ def test_help_shows_an_example_everywhere(command):
 def test_an_interrupt_keeps_what_was_trained_before(cats, tmp_path):
     argv = [sys.executable, "-m", "pydnn", "train", "--data", cats, "--iterations", "1000000"]
     child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while "iteration" not in child.stdout.readline():
-        pass
+    assert any("iteration" in line for line in child.stdout), child.stderr.read()
     time.sleep(0.3)
     child.send_signal(signal.SIGINT)
     _, err = child.communicate(timeout=60)
