@@ -1,81 +1,39 @@
 """Deep networks trained as a fold of pure functions, on NumPy alone."""
 
+# Builders come by star, so that a new one is named in its own file alone.
+from pydnn import (
+    batches,
+    losses,
+    metrics,
+    optimizers,
+    penalties,
+    schedules,
+    stages,
+    training,
+    transformations,
+)
+from pydnn.batches import *  # noqa: F403
 from pydnn.builders import build, describe, described
 from pydnn.checks import BadInput, MissingExtra
 from pydnn.keys import Key
-from pydnn.losses import Loss, sigmoid_cross_entropy
-from pydnn.metrics import accuracy, classes_of
+from pydnn.losses import *  # noqa: F403
+from pydnn.metrics import *  # noqa: F403
 from pydnn.numerics import fast
-from pydnn.optimizers import GradientTransformation, chain, gradient_descent, scale
+from pydnn.optimizers import *  # noqa: F403
+from pydnn.penalties import *  # noqa: F403
 from pydnn.records import Batch
-from pydnn.stages import (
-    EVALUATION,
-    Context,
-    Stage,
-    dense,
-    elementwise,
-    identity,
-    relu,
-    serial,
-    sigmoid,
-    tanh,
-)
-from pydnn.training import (
-    NotFinite,
-    Part,
-    Step,
-    StepInfo,
-    TrainState,
-    TrainStep,
-    initial_state,
-    make_train_step,
-    output_of,
-    part,
-    progress,
-    scan,
-    trace,
-    watch_finite,
-)
+from pydnn.schedules import *  # noqa: F403
+from pydnn.stages import *  # noqa: F403
+from pydnn.training import *  # noqa: F403
+from pydnn.transformations import *  # noqa: F403
 
-__all__ = [
-    "EVALUATION",
-    "BadInput",
-    "Batch",
-    "Context",
-    "GradientTransformation",
-    "Key",
-    "Loss",
-    "MissingExtra",
-    "NotFinite",
-    "Part",
-    "Stage",
-    "Step",
-    "StepInfo",
-    "TrainState",
-    "TrainStep",
-    "accuracy",
-    "build",
-    "chain",
-    "classes_of",
-    "dense",
-    "describe",
-    "described",
-    "elementwise",
-    "fast",
-    "gradient_descent",
-    "identity",
-    "initial_state",
-    "make_train_step",
-    "output_of",
-    "part",
-    "progress",
-    "relu",
-    "scale",
-    "scan",
-    "serial",
-    "sigmoid",
-    "sigmoid_cross_entropy",
-    "tanh",
-    "trace",
-    "watch_finite",
-]
+__all__ = ["BadInput", "Batch", "Key", "MissingExtra", "build", "describe", "described", "fast"]
+__all__ += batches.__all__
+__all__ += losses.__all__
+__all__ += metrics.__all__
+__all__ += optimizers.__all__
+__all__ += penalties.__all__
+__all__ += schedules.__all__
+__all__ += stages.__all__
+__all__ += training.__all__
+__all__ += transformations.__all__

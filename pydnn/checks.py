@@ -17,6 +17,7 @@ __all__ = [
     "MissingExtra",
     "expect_count",
     "expect_finite",
+    "expect_flag",
     "expect_known",
     "expect_real",
     "expect_same_dtype",
@@ -57,9 +58,9 @@ def expect_finite(name: str, array: NDArray[Any]) -> None:
     finite = np.isfinite(array)
     if not finite.all():
         index = tuple(int(i) for i in np.argwhere(~finite)[0])
+        where = f"in row {index[0]}, column {index[1]}" if len(index) == 2 else f"at index {index}"
         raise BadInput(
-            f"{name} holds {array[index]} at index {index}, expected finite numbers: "
-            "remove or replace it."
+            f"{name} holds {array[index]} {where}, expected finite numbers: remove or replace it."
         )
 
 
@@ -70,15 +71,47 @@ def expect_count(name: str, value: object, *, least: int = 1, hint: str) -> int:
     return int(value)
 
 
-def expect_real(name: str, value: object, *, positive: bool = False, hint: str) -> float:
-    """Refuse what is not a finite real number (above 0 where `positive`); give it as a float."""
+def expect_real(
+    name: str,
+    value: object,
+    *,
+    positive: bool = False,
+    least: float | None = None,
+    below: float | None = None,
+    most: float | None = None,
+    hint: str,
+) -> float:
+    """Refuse what is not a finite real number within the bounds; give it as a float.
+
+    Args:
+        name: What messages call it.
+        value: What was given.
+        positive: Whether it must be above 0.
+        least: The least that it may be.
+        below: What it must be less than.
+        most: The most that it may be.
+        hint: What to do instead.
+    """
     real = isinstance(value, int | float | np.integer | np.floating)
     if isinstance(value, bool) or not real or not math.isfinite(value):  # type: ignore[arg-type]
         raise BadInput(f"{name} is {value!r}, expected a finite number: {hint}.")
     number = float(value)  # type: ignore[arg-type]
-    if positive and number <= 0:
-        raise BadInput(f"{name} is {value!r}, expected a number above 0: {hint}.")
+    for fits, bound in (
+        (not positive or number > 0, "above 0"),
+        (least is None or number >= least, f"of at least {least}"),
+        (below is None or number < below, f"below {below}"),
+        (most is None or number <= most, f"of at most {most}"),
+    ):
+        if not fits:
+            raise BadInput(f"{name} is {value!r}, expected a number {bound}: {hint}.")
     return number
+
+
+def expect_flag(name: str, value: object) -> bool:
+    """Refuse what is neither True nor False."""
+    if not isinstance(value, bool):
+        raise BadInput(f"{name} is {value!r}, expected True or False: give one of them.")
+    return value
 
 
 def expect_known(what: str, name: str, known: Iterable[str]) -> None:

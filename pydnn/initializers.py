@@ -19,19 +19,29 @@ from pydnn.records import FloatArray
 __all__ = [
     "Initializer",
     "WeightStream",
+    "constant",
     "he_normal",
-    "scaled_normal",
+    "he_uniform",
+    "lecun_normal",
+    "lecun_uniform",
+    "normal",
+    "orthogonal",
+    "truncated_normal",
     "tutorial",
+    "uniform",
     "xavier_normal",
+    "xavier_uniform",
     "zeros",
 ]
+
+Shape = tuple[int, int]  # (n_out, n_in)
 
 
 @attrs.frozen(eq=False)
 class Initializer:
     """Draws the weights of one layer: `draw(key, (n_out, n_in))`."""
 
-    draw: Callable[[Key, tuple[int, int]], FloatArray] = attrs.field(repr=False)
+    draw: Callable[[Key, Shape], FloatArray] = attrs.field(repr=False)
     description: Description | None = None
 
 
@@ -43,30 +53,138 @@ class WeightStream:
     description: Description | None = None
 
 
+# The same for every layer
+
+
 @described("initializer")
 def zeros() -> Initializer:
     """All weights 0: every unit of a layer stays the same as every other."""
-    # One 0 seen as an array: no memory is taken, however large the layer claims to be.
-    return Initializer(lambda key, shape: np.broadcast_to(0.0, shape))
+    return constant(0.0)
 
 
 @described("initializer")
-def scaled_normal(*, scale: float = 0.01) -> Initializer:
+def constant(value: float) -> Initializer:
+    """All weights `value`: every unit of a layer stays the same as every other."""
+    value = expect_real("value", value, hint="give the weights' value")
+    # One number seen as an array: no memory is taken, however large the layer claims to be.
+    return Initializer(lambda key, shape: np.broadcast_to(value, shape))
+
+
+@described("initializer")
+def normal(*, scale: float = 0.01) -> Initializer:
     """Normal weights of standard deviation `scale`, whatever the layer's size."""
-    scale = expect_real("scale", scale, positive=True, hint="give a standard deviation, e.g. 0.01")
+    scale = _expect_scale(scale)
     return Initializer(lambda key, shape: scale * key.normal(shape))
+
+
+@described("initializer")
+def truncated_normal(*, scale: float = 0.01) -> Initializer:
+    """Normal weights of standard deviation `scale`, of which those beyond 2 scale come not.
+
+    What is left has the deviation 0.8796 scale.
+    """
+    scale = _expect_scale(scale)
+
+    def draw(key: Key, shape: Shape) -> FloatArray:
+        z = key.normal(shape)
+        attempt = 0
+        while (beyond := np.abs(z) > 2).any():  # one draw in 22, each time
+            attempt += 1
+            z[beyond] = key.at("again", attempt).normal(int(beyond.sum()))
+        return scale * z
+
+    return Initializer(draw)
+
+
+@described("initializer")
+def uniform(*, limit: float = 0.05) -> Initializer:
+    """Weights uniform between -limit and limit."""
+    limit = expect_real("limit", limit, positive=True, hint="give the largest magnitude")
+    return Initializer(lambda key, shape: key.uniform(shape, low=-limit, high=limit))
+
+
+# By the sizes of the layer: a variance, drawn from either distribution
+
+
+def _fan_in(gain: float) -> Callable[[Shape], float]:
+    return lambda shape: gain / shape[1]
+
+
+def _fan_mean(shape: Shape) -> float:
+    return 2.0 / sum(shape)
+
+
+def _normal_of(variance: Callable[[Shape], float]) -> Initializer:
+    return Initializer(lambda key, shape: math.sqrt(variance(shape)) * key.normal(shape))
+
+
+def _uniform_of(variance: Callable[[Shape], float]) -> Initializer:
+    def draw(key: Key, shape: Shape) -> FloatArray:
+        limit = math.sqrt(3.0 * variance(shape))
+        return key.uniform(shape, low=-limit, high=limit)
+
+    return Initializer(draw)
 
 
 @described("initializer")
 def he_normal() -> Initializer:
     """Normal weights of variance 2 / n_in, for relu layers. He et al., 2015, section 2.2."""
-    return Initializer(lambda key, shape: math.sqrt(2.0 / shape[1]) * key.normal(shape))
+    return _normal_of(_fan_in(2.0))
+
+
+@described("initializer")
+def he_uniform() -> Initializer:
+    """Uniform weights of variance 2 / n_in, for relu layers. He et al., 2015, section 2.2."""
+    return _uniform_of(_fan_in(2.0))
 
 
 @described("initializer")
 def xavier_normal() -> Initializer:
-    """Normal weights of variance 2 / (n_in + n_out). Glorot and Bengio, 2010, equation 16."""
-    return Initializer(lambda key, shape: math.sqrt(2.0 / sum(shape)) * key.normal(shape))
+    """Normal weights of variance 2 / (n_in + n_out). Glorot and Bengio, 2010, equation 12."""
+    return _normal_of(_fan_mean)
+
+
+@described("initializer")
+def xavier_uniform() -> Initializer:
+    """Uniform weights of variance 2 / (n_in + n_out). Glorot and Bengio, 2010, equation 16."""
+    return _uniform_of(_fan_mean)
+
+
+@described("initializer")
+def lecun_normal() -> Initializer:
+    """Normal weights of variance 1 / n_in, for selu layers. LeCun et al., 1998, section 4.6."""
+    return _normal_of(_fan_in(1.0))
+
+
+@described("initializer")
+def lecun_uniform() -> Initializer:
+    """Uniform weights of variance 1 / n_in. LeCun et al., Efficient backprop, 1998, section 4.6."""
+    return _uniform_of(_fan_in(1.0))
+
+
+@described("initializer")
+def orthogonal(*, gain: float = 1.0) -> Initializer:
+    """Weights whose rows, or columns where these are fewer, are orthogonal and of length `gain`.
+
+    All such matrices are equally likely.
+
+    References:
+        Saxe, McClelland and Ganguli, Exact solutions to the nonlinear dynamics of learning in
+        deep linear neural networks, 2014, section 3.
+    """
+    gain = expect_real("gain", gain, positive=True, hint="give the length of a row")
+
+    def draw(key: Key, shape: Shape) -> FloatArray:
+        long, short = max(shape), min(shape)
+        Q, R = np.linalg.qr(key.normal((long, short)))
+        # With R's diagonal positive the factors are unique, and Q is uniform (Mezzadri, 2007).
+        Q *= np.where(np.diagonal(R) < 0, -gain, gain)
+        return Q if shape == Q.shape else Q.T
+
+    return Initializer(draw)
+
+
+# All layers from one stream
 
 
 @described("weights")
@@ -85,3 +203,8 @@ def tutorial(*, seed: int = 1) -> WeightStream:
         return [generator.randn(*shape) / np.sqrt(shape[1]) for shape in shapes]
 
     return WeightStream(draw)
+
+
+def _expect_scale(scale: float) -> float:
+    hint = "give a standard deviation, e.g. 0.01"
+    return expect_real("scale", scale, positive=True, hint=hint)

@@ -1,23 +1,36 @@
 """Losses: the cost of a network's output, and its gradient, in one function.
 
 A loss works on logits where that is the stable form, and owns the mean over examples, so that
-no stage below it divides by m.
+no stage below it divides by m. Where examples have weights, the mean is the weighted one: an
+example of weight 2 counts as two of weight 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import attrs
 import numpy as np
 
 from pydnn.builders import Description, described
-from pydnn.checks import BadInput, expect_shape
+from pydnn.checks import BadInput, expect_finite, expect_real, expect_shape
+from pydnn.numerics import Numerics
 from pydnn.records import FloatArray, freeze
 from pydnn.stages.base import EVALUATION, Context
-from pydnn.stages.sigmoid import logistic
 
-__all__ = ["Loss", "sigmoid_cross_entropy"]
+__all__ = [
+    "TASKS",
+    "Loss",
+    "expect_weights",
+    "huber",
+    "mean_absolute",
+    "mean_squared",
+    "poisson",
+    "sigmoid_cross_entropy",
+    "softmax_cross_entropy",
+]
+
+TASKS = ("two classes", "many classes", "several labels", "regression")
 
 
 @attrs.frozen(eq=False)
@@ -26,55 +39,354 @@ class Loss:
 
     Attributes:
         name: What messages call it.
-        function: `(AL, Y, context) -> (cost, dAL)`, the cost being a mean over examples.
-        predict: `(AL, context) -> probabilities` of the labels, for logits AL.
-        expect_labels: Refuses labels Y that the loss has no meaning for.
+        function: `(AL, Y, weights, context) -> (cost, dAL)`, the cost being a mean over
+            examples; `weights` is None where all count the same.
+        predict: `(AL, context) -> predictions`: probabilities for logits, else the numbers that
+            are to be near the labels.
+        expect_labels: `(Y, n_out)`: refuses labels of a whole training set that the loss has no
+            meaning for, with a network of n_out outputs.
+        task: `(n_out) -> one of TASKS`, what the predictions are to be judged as.
         description: How to `build` it again; filled in by `@described`.
     """
 
     name: str
-    function: Callable[[FloatArray, FloatArray, Context], tuple[float, FloatArray]] = attrs.field(
-        repr=False
-    )
-    predict: Callable[[FloatArray, Context], FloatArray] = attrs.field(repr=False)
-    expect_labels: Callable[[FloatArray], None] = attrs.field(repr=False)
+    function: Callable[
+        [FloatArray, FloatArray, FloatArray | None, Context], tuple[float, FloatArray]
+    ] = attrs.field(repr=False)
+    predict: Callable[..., FloatArray] = attrs.field(repr=False)
+    expect_labels: Callable[[FloatArray, int], None] = attrs.field(repr=False)
+    task: Callable[[int], str] = attrs.field(repr=False)
     description: Description | None = attrs.field(default=None, kw_only=True, repr=False)
 
     def __call__(
-        self, AL: FloatArray, Y: FloatArray, context: Context = EVALUATION
+        self,
+        AL: FloatArray,
+        Y: FloatArray,
+        weights: FloatArray | None = None,
+        context: Context = EVALUATION,
     ) -> tuple[float, FloatArray]:
-        """The cost of AL (n_y, m) against Y (n_y, m), and dAL (n_y, m)."""
-        return self.function(AL, Y, context)
+        """The cost of AL (n_y, m) against Y, with weights (1, m), and dAL (n_y, m)."""
+        return self.function(AL, Y, weights, context)
+
+
+# What a loss is made of: `(AL, Y, numerics) -> (losses, slopes)`, for losses of shape (k, m) the
+# gradient of their sum. The cost is the mean of all k m losses.
+_Entries = Callable[[FloatArray, FloatArray, Numerics], tuple[FloatArray, FloatArray]]
+
+
+def _mean_of(
+    entries: _Entries, weigh: Callable[[FloatArray], FloatArray] | None = None
+) -> Callable[..., tuple[float, FloatArray]]:
+    """The function of a loss from that of its entries.
+
+    Args:
+        entries: As above.
+        weigh: `(Y) -> weights` (1, m), by which examples are weighted further.
+    """
+
+    def function(
+        AL: FloatArray, Y: FloatArray, weights: FloatArray | None, context: Context
+    ) -> tuple[float, FloatArray]:
+        numerics = context.numerics
+        losses, slopes = entries(AL, Y, numerics)
+        if weigh is not None:
+            by_class = weigh(Y).astype(AL.dtype)
+            weights = by_class if weights is None else weights * by_class
+        if weights is None:
+            slopes /= losses.size
+            return numerics.mean(losses), freeze(slopes)
+        m = AL.shape[1]
+        expect_weights(weights, m)
+        shares = weights / (numerics.mean(weights) * losses.size)
+        slopes *= shares
+        return numerics.mean(losses * shares) * losses.size, freeze(slopes)
+
+    return function
+
+
+def expect_weights(weights: FloatArray, m: int) -> None:
+    """Refuse weights of m examples that are negative, or sum to zero, or are no numbers."""
+    expect_shape("weights", weights, (1, m), hint="give one weight per example")
+    # One comparison that a NaN fails, too.
+    if not weights.min(initial=0.0) >= 0:
+        index = int(np.argmin(weights >= 0))
+        raise BadInput(
+            f"the weight of example {index} is {weights[0, index]:g}, expected 0 or more: "
+            "leave an example out rather than weigh it negatively."
+        )
+    if not 0 < weights.sum() < np.inf:
+        raise BadInput(
+            f"weights sum to {weights.sum():g}, expected a finite number above 0: "
+            "give some example of each batch a weight."
+        )
 
 
 @described("loss")
-def sigmoid_cross_entropy() -> Loss:
-    """Binary cross-entropy of logits, in nats per example, for labels 0 and 1.
+def sigmoid_cross_entropy(
+    *, positive_weight: float | Sequence[float] = 1.0, label_smoothing: float = 0.0
+) -> Loss:
+    """Binary cross-entropy of logits, in nats, for labels 0 and 1: one of them or several.
+
+    With several labels Y (n_y, m) the cost is the mean over labels and examples.
+
+    Args:
+        positive_weight: How many times as much a label 1 costs, for all labels or for each.
+        label_smoothing: The share s by which labels are drawn together: to s / 2 and 1 - s / 2.
 
     References:
         Goodfellow, Bengio and Courville, Deep Learning, 2016, section 6.2.2.2.
     """
-    return Loss("sigmoid_cross_entropy", _cross_entropy, _probabilities, _expect_binary)
+    smoothing = _expect_smoothing(label_smoothing)
+    several = isinstance(positive_weight, list | tuple)
+    hint = "give the cost of a label 1, where a label 0 costs 1"
+    given: Sequence[float] = positive_weight if several else [positive_weight]  # type: ignore[assignment, list-item]
+    positive = np.array(
+        [[expect_real("positive_weight", p, positive=True, hint=hint)] for p in given]
+    )
+
+    dearer = bool((positive != 1).any())
+
+    def entries(
+        Z: FloatArray, Y: FloatArray, numerics: Numerics
+    ) -> tuple[FloatArray, FloatArray]:
+        if Y.shape != Z.shape:
+            expect_shape("Y", Y, Z.shape, hint="give one label per output and example")
+        if smoothing:
+            Y = Y * (1 - smoothing) + smoothing / 2
+        # From Z = 37 on, 1 - sigmoid(Z) is 0 in float64 and its log -inf; this form stays finite.
+        e = numerics.exp(-np.abs(Z))
+        A = numerics.exp(np.minimum(Z, 0)) / (1 + e)
+        if not dearer:
+            return np.maximum(Z, 0) - Z * Y + numerics.log1p(e), A - Y
+        if several and len(positive) != len(Z):
+            raise BadInput(
+                f"positive_weight has {len(positive)} numbers, expected {len(Z)}: "
+                "give one for each label."
+            )
+        W = 1 + (positive.astype(Z.dtype) - 1) * Y
+        softplus = np.maximum(-Z, 0) + numerics.log1p(e)  # of -Z
+        return (1 - Y) * Z + W * softplus, (1 - Y) + W * (A - 1)
+
+    return Loss(
+        "sigmoid_cross_entropy",
+        _mean_of(entries),
+        lambda Z, context=EVALUATION: freeze(context.numerics.logistic(Z)),
+        _expect_binary,
+        lambda n_out: "two classes" if n_out == 1 else "several labels",
+    )
 
 
-def _cross_entropy(
-    Z: FloatArray, Y: FloatArray, context: Context = EVALUATION
-) -> tuple[float, FloatArray]:
-    if Y.shape != Z.shape:
-        expect_shape("Y", Y, Z.shape, hint="give one label per output and example")
-    # From Z = 37 on, 1 - sigmoid(Z) is 0 in float64 and its log -inf; this form stays finite.
-    e = context.numerics.exp(-np.abs(Z))
-    losses = np.maximum(Z, 0) - Z * Y + context.numerics.log1p(e)
-    A = np.where(Z >= 0, 1, e) / (1 + e)
-    return context.numerics.mean(losses), freeze((A - Y) / Z.shape[1])
+@described("loss")
+def softmax_cross_entropy(
+    *, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None
+) -> Loss:
+    """Cross-entropy of logits Z (K, m), in nats, for one of K classes.
+
+    Labels Y are the numbers of classes, (1, m), from 0 to K - 1; or one-hot columns, (K, m).
+
+    Args:
+        label_smoothing: The share of the label that is spread evenly over all classes.
+        class_weights: The weight of each class's examples, as if each example had it.
+
+    References:
+        Goodfellow, Bengio and Courville, Deep Learning, 2016, section 6.2.2.3; for smoothing,
+        Szegedy et al., Rethinking the Inception architecture, 2016, section 7.
+    """
+    smoothing = _expect_smoothing(label_smoothing)
+    by_class: FloatArray | None = None
+    if class_weights is not None:
+        by_class = np.array(
+            [expect_real("class_weights", w, hint="give one per class") for w in class_weights]
+        )[np.newaxis]
+        expect_weights(by_class, by_class.size)
+
+    def entries(
+        Z: FloatArray, Y: FloatArray, numerics: Numerics
+    ) -> tuple[FloatArray, FloatArray]:
+        K = len(Z)
+        if by_class is not None and by_class.size != K:
+            raise BadInput(
+                f"class_weights has {by_class.size} numbers, expected {K}: give one per class."
+            )
+        T = _one_hot(Y, Z)
+        if smoothing:
+            T = T * (1 - smoothing) + smoothing / K
+        shifted = Z - Z.max(axis=0, keepdims=True)
+        E = numerics.exp(shifted)
+        total = numerics.sum(E, axis=0)
+        losses = -numerics.sum(T * (shifted - numerics.log(total)), axis=0)
+        return losses, E / total - T
+
+    def weigh(Y: FloatArray) -> FloatArray:
+        assert by_class is not None
+        return by_class[:, (Y if len(Y) == 1 else Y.argmax(axis=0)[np.newaxis])[0].astype(int)]
+
+    return Loss(
+        "softmax_cross_entropy",
+        _mean_of(entries, weigh if by_class is not None else None),
+        _softmax,
+        _expect_classes,
+        lambda n_out: "many classes",
+    )
 
 
-def _probabilities(Z: FloatArray, context: Context = EVALUATION) -> FloatArray:
-    return freeze(logistic(Z, context.numerics))
+def _softmax(Z: FloatArray, context: Context = EVALUATION) -> FloatArray:
+    E = context.numerics.exp(Z - Z.max(axis=0, keepdims=True))
+    E /= context.numerics.sum(E, axis=0)
+    return freeze(E)
 
 
-def _expect_binary(Y: FloatArray) -> None:
-    wrong = (Y != 0) & (Y != 1)
-    if wrong.any():
-        index = tuple(int(i) for i in np.argwhere(wrong)[0])
-        raise BadInput(f"label {Y[index]:g} at index {index}, expected 0 or 1: recode them.")
+def _one_hot(Y: FloatArray, Z: FloatArray) -> FloatArray:
+    """Labels as columns of the shape of Z (K, m), with one 1 in each."""
+    if len(Z) < 2:
+        raise BadInput("one output is one class, expected two or more: use sigmoid_cross_entropy.")
+    if Y.shape == Z.shape:
+        return Y
+    hint = "give the number of each example's class, or its one-hot column"
+    expect_shape("Y", Y, (1, Z.shape[1]), hint=hint)
+    hot = np.arange(len(Z))[:, np.newaxis] == Y
+    if np.count_nonzero(hot) != Y.size:
+        _expect_class_numbers(Y, len(Z))
+    return hot.astype(Z.dtype)
+
+
+@described("loss")
+def mean_squared() -> Loss:
+    """(AL - Y)**2, as a mean over outputs and examples."""
+
+    def entries(AL: FloatArray, Y: FloatArray, _: Numerics) -> tuple[FloatArray, FloatArray]:
+        D = _difference(AL, Y)
+        return D * D, 2 * D
+
+    return _regression("mean_squared", entries)
+
+
+@described("loss")
+def mean_absolute() -> Loss:
+    """|AL - Y|, as a mean over outputs and examples; its slope at 0 is taken as 0."""
+
+    def entries(AL: FloatArray, Y: FloatArray, _: Numerics) -> tuple[FloatArray, FloatArray]:
+        D = _difference(AL, Y)
+        return np.abs(D), np.sign(D)
+
+    return _regression("mean_absolute", entries)
+
+
+@described("loss")
+def huber(*, delta: float = 1.0) -> Loss:
+    """Half the squared difference up to `delta`, and a straight line from there on.
+
+    References:
+        Huber, Robust estimation of a location parameter, 1964.
+    """
+    hint = "give the difference from which on the loss is a straight line"
+    delta = expect_real("delta", delta, positive=True, hint=hint)
+
+    def entries(AL: FloatArray, Y: FloatArray, _: Numerics) -> tuple[FloatArray, FloatArray]:
+        D = _difference(AL, Y)
+        clipped = np.clip(D, -delta, delta)
+        return clipped * (D - 0.5 * clipped), clipped
+
+    return _regression("huber", entries)
+
+
+@described("loss")
+def poisson() -> Loss:
+    """exp(Z) - Y Z, for counts Y and the logarithm Z of their rate: minus the log likelihood.
+
+    The logarithm of Y's factorial, which does not depend on Z, is left out, so that the cost may
+    be negative. Predictions are rates, exp(Z).
+    """
+
+    def entries(
+        Z: FloatArray, Y: FloatArray, numerics: Numerics
+    ) -> tuple[FloatArray, FloatArray]:
+        rate = numerics.exp(Z)
+        if Y.shape != Z.shape:
+            _difference(Z, Y)
+        return rate - Y * Z, rate - Y
+
+    def expect_counts(Y: FloatArray, n_out: int) -> None:
+        _expect_numbers(Y, n_out)
+        _expect_all(Y >= 0, Y, "0 or more: give counts")
+
+    return attrs.evolve(
+        _regression("poisson", entries),
+        predict=lambda Z, context=EVALUATION: freeze(context.numerics.exp(Z)),
+        expect_labels=expect_counts,
+    )
+
+
+def _regression(name: str, entries: _Entries) -> Loss:
+    return Loss(
+        name,
+        _mean_of(entries),
+        lambda AL, context=EVALUATION: AL,
+        _expect_numbers,
+        lambda n_out: "regression",
+    )
+
+
+def _difference(AL: FloatArray, Y: FloatArray) -> FloatArray:
+    if Y.shape != AL.shape:
+        expect_shape("Y", Y, AL.shape, hint="give one number per output and example")
+    return AL - Y
+
+
+# What labels a whole training set may have
+
+
+def _expect_numbers(Y: FloatArray, n_out: int) -> None:
+    expect_shape("Y", Y, (n_out, "m"), hint="give one row of Y per output of the network")
+    expect_finite("Y", Y)
+
+
+def _expect_binary(Y: FloatArray, n_out: int) -> None:
+    expect_shape("Y", Y, (n_out, "m"), hint="give one row of Y per output of the network")
+    _expect_all((Y == 0) | (Y == 1), Y, "0 or 1: recode them")
+    for row, ones in enumerate(np.count_nonzero(Y, axis=1)):
+        if ones in (0, Y.shape[1]):
+            where = f" in row {row}" if n_out > 1 else ""
+            raise BadInput(
+                f"label {0 if ones else 1} never occurs{where}, expected examples of both: "
+                "give more data."
+            )
+
+
+def _expect_classes(Y: FloatArray, n_out: int) -> None:
+    if Y.shape[0] == n_out != 1:
+        _expect_all((Y == 0) | (Y == 1), Y, "0 or 1, in one-hot columns: recode them")
+        sums = Y.sum(axis=0)
+        if (sums != 1).any():
+            column = int(np.argmax(sums != 1))
+            raise BadInput(
+                f"column {column} of Y has {sums[column]:g} ones, expected one: "
+                "use sigmoid_cross_entropy for several labels at once."
+            )
+        counts = np.count_nonzero(Y, axis=1)
+    else:
+        hint = f"give the number of each example's class, or {n_out} one-hot rows"
+        expect_shape("Y", Y, (1, "m"), hint=hint)
+        _expect_class_numbers(Y, n_out)
+        counts = np.bincount(Y[0].astype(int), minlength=n_out)
+    if not counts.all():
+        raise BadInput(
+            f"class {int(np.argmin(counts))} of {n_out} never occurs, expected examples of each: "
+            "give more data, or the network fewer outputs."
+        )
+
+
+def _expect_class_numbers(Y: FloatArray, n_out: int) -> None:
+    whole = (Y >= 0) & (Y < n_out) & (Y == np.floor(Y))
+    _expect_all(whole, Y, f"a whole number from 0 to {n_out - 1}: recode them")
+
+
+def _expect_all(right: np.ndarray, Y: FloatArray, expected: str) -> None:  # type: ignore[type-arg]
+    if not right.all():
+        index = tuple(int(i) for i in np.argwhere(~right)[0])
+        raise BadInput(f"label {Y[index]:g} at index {index}, expected {expected}.")
+
+
+def _expect_smoothing(value: float) -> float:
+    hint = "give the share that is spread, e.g. 0.1"
+    return expect_real("label_smoothing", value, least=0, below=1, hint=hint)

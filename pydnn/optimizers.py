@@ -1,90 +1,427 @@
-"""Optimisers: chains of gradient transformations on the one vector of all parameters."""
+"""Optimisers: each a chain of gradient transformations that ends in `descend`.
+
+Where definitions differ between papers and libraries, the docstring says which is followed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Sequence
 
 import attrs
+import numpy as np
 
-from pydnn.builders import Description, described
+from pydnn.builders import described
 from pydnn.checks import expect_real
 from pydnn.packing import Packed
-from pydnn.records import FloatArray, freeze
+from pydnn.records import FloatArray, arrays, freeze
+from pydnn.schedules import Schedule
 from pydnn.stages.base import EVALUATION, Context
+from pydnn.transformations import GradientTransformation, chain, decay_weights, descend
 
-__all__ = ["GradientTransformation", "chain", "gradient_descent", "scale"]
+__all__ = [
+    "adagrad",
+    "adam",
+    "adamw",
+    "amsgrad",
+    "gradient_descent",
+    "heavy_ball",
+    "lion",
+    "momentum",
+    "nadam",
+    "nesterov",
+    "rmsprop",
+    "scale_by_adagrad",
+    "scale_by_adam",
+    "scale_by_amsgrad",
+    "scale_by_nadam",
+    "scale_by_rms",
+    "sign_of_momentum",
+]
 
-
-class Update(Protocol):
-    """From gradients (size,) and a state to updates (size,) and the state after them."""
-
-    def __call__(
-        self, grads: FloatArray, state: Any, params: Packed, context: Context = EVALUATION, /
-    ) -> tuple[FloatArray, Any]: ...
-
-
-@attrs.frozen(eq=False)
-class GradientTransformation:
-    """A pair of pure functions from gradients to what is added to the parameters.
-
-    Attributes:
-        init: `(params) -> state`.
-        update: `(grads, state, params, context) -> (updates, state)`; `grads` and `updates` are
-            vectors (size,) in the layout of `params`.
-        observe: `(state) -> {name: number}`, what a reader of the training may want to see.
-        description: How to `build` it again; filled in by `@described`.
-    """
-
-    init: Callable[[Packed], Any] = attrs.field(repr=False)
-    update: Update = attrs.field(repr=False)
-    observe: Callable[[Any], Mapping[str, float]] = attrs.field(
-        default=lambda state: {}, kw_only=True, repr=False
-    )
-    description: Description | None = attrs.field(default=None, kw_only=True)
-
-
-def scale(factor: float) -> GradientTransformation:
-    """Multiply every gradient by `factor`; it has no state, which is written ()."""
-
-    def update(
-        grads: FloatArray, state: tuple[()], params: Packed, context: Context = EVALUATION
-    ) -> tuple[FloatArray, tuple[()]]:
-        return freeze(grads * grads.dtype.type(factor)), state
-
-    return GradientTransformation(lambda params: (), update)
-
-
-def chain(*parts: GradientTransformation) -> GradientTransformation:
-    """Hand the updates of each part to the next one as its gradients."""
-
-    def init(params: Packed) -> tuple[Any, ...]:
-        return tuple(part.init(params) for part in parts)
-
-    def update(
-        grads: FloatArray, states: tuple[Any, ...], params: Packed, context: Context = EVALUATION
-    ) -> tuple[FloatArray, tuple[Any, ...]]:
-        after = []
-        for part, state in zip(parts, states, strict=True):
-            grads, state = part.update(grads, state, params, context)
-            after.append(state)
-        return grads, tuple(after)
-
-    def observe(states: tuple[Any, ...]) -> dict[str, float]:
-        seen: dict[str, float] = {}
-        for part, state in zip(parts, states, strict=True):
-            seen |= part.observe(state)
-        return seen
-
-    return GradientTransformation(init, update, observe=observe)
+Rate = float | Schedule
 
 
 @described("optimizer")
-def gradient_descent(*, learning_rate: float) -> GradientTransformation:
+def gradient_descent(*, learning_rate: Rate) -> GradientTransformation:
     """Plain gradient descent: each parameter goes `learning_rate` times its gradient downhill."""
-    learning_rate = expect_real(
-        "learning_rate", learning_rate, positive=True, hint="give a step size, e.g. 0.0075"
+    return descend(learning_rate)
+
+
+# Momentum
+
+
+@attrs.frozen(unsafe_hash=False, field_transformer=arrays)
+class VelocityState:
+    """The velocity v (size,)."""
+
+    velocity: FloatArray
+
+
+@described("optimizer")
+def heavy_ball(
+    *, decay: float = 0.9, averaged: bool = False, nesterov: bool = False
+) -> GradientTransformation:
+    """Replace each gradient g by the velocity v, which becomes decay * v + g.
+
+    Args:
+        decay: The share of the velocity that stays, 0 or more and below 1.
+        averaged: Whether v becomes decay * v + (1 - decay) * g instead, as in the tutorial's
+            course.
+        nesterov: Whether the gradient is taken a step ahead: decay * v + g of the new v.
+
+    References:
+        Polyak, Some methods of speeding up the convergence of iteration methods, 1964; for
+        `nesterov`, Sutskever et al., On the importance of initialization and momentum, 2013, in
+        the form of PyTorch.
+    """
+    decay = _expect_decay("decay", decay)
+    share = 1 - decay if averaged else 1.0
+
+    def update(
+        grads: FloatArray, state: VelocityState, params: Packed, context: Context = EVALUATION
+    ) -> tuple[FloatArray, VelocityState]:
+        gained = grads if share == 1 else grads * grads.dtype.type(share)
+        velocity = state.velocity * grads.dtype.type(decay)
+        velocity += gained
+        if not nesterov:
+            return freeze(velocity), VelocityState(velocity)
+        ahead = velocity * grads.dtype.type(decay)
+        ahead += gained
+        return freeze(ahead), VelocityState(freeze(velocity))
+
+    return GradientTransformation(lambda params: VelocityState(_zeros(params)), update)
+
+
+@described("optimizer")
+def momentum(
+    *, learning_rate: Rate, decay: float = 0.9, averaged: bool = False
+) -> GradientTransformation:
+    """Gradient descent with momentum; `decay` and `averaged` are those of `heavy_ball`."""
+    return chain(heavy_ball(decay=decay, averaged=averaged), descend(learning_rate))
+
+
+@described("optimizer")
+def nesterov(*, learning_rate: Rate, decay: float = 0.9) -> GradientTransformation:
+    """Gradient descent with Nesterov's momentum, in the form of PyTorch."""
+    return chain(heavy_ball(decay=decay, nesterov=True), descend(learning_rate))
+
+
+# A step size for each parameter, from its squared gradients
+
+
+@attrs.frozen(unsafe_hash=False, field_transformer=arrays)
+class SquareState:
+    """A sum or mean of squared gradients (size,)."""
+
+    square: FloatArray
+
+
+@described("optimizer")
+def scale_by_adagrad(*, epsilon: float = 1e-10) -> GradientTransformation:
+    """Divide each gradient by the square root of the sum of its squares so far, plus `epsilon`."""
+    epsilon = _expect_epsilon(epsilon)
+
+    def update(
+        grads: FloatArray, state: SquareState, params: Packed, context: Context = EVALUATION
+    ) -> tuple[FloatArray, SquareState]:
+        square = state.square + grads * grads
+        return _over_root(grads, square, epsilon), SquareState(freeze(square))
+
+    return GradientTransformation(lambda params: SquareState(_zeros(params)), update)
+
+
+@described("optimizer")
+def adagrad(*, learning_rate: Rate = 0.01, epsilon: float = 1e-10) -> GradientTransformation:
+    """AdaGrad, with `epsilon` outside of the root, as in PyTorch.
+
+    References:
+        Duchi, Hazan and Singer, Adaptive subgradient methods, 2011, figure 1.
+    """
+    return chain(scale_by_adagrad(epsilon=epsilon), descend(learning_rate))
+
+
+@described("optimizer")
+def scale_by_rms(*, decay: float = 0.9, epsilon: float = 1e-8) -> GradientTransformation:
+    """Divide each gradient by the root of a decaying mean of its squares, plus `epsilon`."""
+    decay, epsilon = _expect_decay("decay", decay), _expect_epsilon(epsilon)
+
+    def update(
+        grads: FloatArray, state: SquareState, params: Packed, context: Context = EVALUATION
+    ) -> tuple[FloatArray, SquareState]:
+        square = _moved(state.square, grads * grads, decay)
+        return _over_root(grads, square, epsilon), SquareState(freeze(square))
+
+    return GradientTransformation(lambda params: SquareState(_zeros(params)), update)
+
+
+@described("optimizer")
+def rmsprop(
+    *, learning_rate: Rate = 0.001, decay: float = 0.9, epsilon: float = 1e-8
+) -> GradientTransformation:
+    """RMSProp, with `epsilon` outside of the root, as in the tutorial's course and PyTorch.
+
+    References:
+        Tieleman and Hinton, Neural networks for machine learning, lecture 6.5, 2012.
+    """
+    return chain(scale_by_rms(decay=decay, epsilon=epsilon), descend(learning_rate))
+
+
+# Both
+
+
+@attrs.frozen(unsafe_hash=False, field_transformer=arrays)
+class AdamState:
+    """Decaying means of gradients and of their squares (size,), after `count` updates."""
+
+    count: int
+    mean: FloatArray
+    square: FloatArray
+
+
+@described("optimizer")
+def scale_by_adam(
+    *, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8
+) -> GradientTransformation:
+    """Divide a decaying mean of gradients by the root of that of their squares, both corrected."""
+    beta1, beta2, epsilon = _expect_adam(beta1, beta2, epsilon)
+
+    def update(
+        grads: FloatArray, state: AdamState, params: Packed, context: Context = EVALUATION
+    ) -> tuple[FloatArray, AdamState]:
+        t = state.count + 1
+        mean = _moved(state.mean, grads, beta1)
+        square = _moved(state.square, grads * grads, beta2)
+        updates = _over_root(mean / (1 - beta1**t), square / (1 - beta2**t), epsilon)
+        return updates, AdamState(t, freeze(mean), freeze(square))
+
+    return GradientTransformation(
+        lambda params: AdamState(0, _zeros(params), _zeros(params)), update
     )
-    return attrs.evolve(
-        scale(-learning_rate), observe=lambda state: {"learning_rate": learning_rate}
+
+
+@described("optimizer")
+def adam(
+    *,
+    learning_rate: Rate = 0.001,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+) -> GradientTransformation:
+    """Adam, with the bias correction of the paper, which is also the tutorial's course's.
+
+    References:
+        Kingma and Ba, Adam: a method for stochastic optimization, 2015, algorithm 1.
+    """
+    return chain(scale_by_adam(beta1=beta1, beta2=beta2, epsilon=epsilon), descend(learning_rate))
+
+
+@described("optimizer")
+def adamw(
+    *,
+    learning_rate: Rate = 0.001,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+    weight_decay: float = 0.01,
+    only: Sequence[str] = ("W",),
+) -> GradientTransformation:
+    """Adam with decoupled weight decay of the arrays `only`, which are all W by default.
+
+    References:
+        Loshchilov and Hutter, Decoupled weight decay regularization, 2019, algorithm 2, with the
+        decay multiplied by the learning rate, as in PyTorch.
+    """
+    return chain(
+        scale_by_adam(beta1=beta1, beta2=beta2, epsilon=epsilon),
+        decay_weights(weight_decay, only=only),
+        descend(learning_rate),
     )
+
+
+@attrs.frozen(unsafe_hash=False, field_transformer=arrays)
+class AmsgradState:
+    """Adam's two means (size,), and the largest that the second has been so far."""
+
+    count: int
+    mean: FloatArray
+    square: FloatArray
+    largest: FloatArray
+
+
+@described("optimizer")
+def scale_by_amsgrad(
+    *, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8
+) -> GradientTransformation:
+    """Adam's quotient, with the largest mean of squares so far for the present one."""
+    beta1, beta2, epsilon = _expect_adam(beta1, beta2, epsilon)
+
+    def update(
+        grads: FloatArray, state: AmsgradState, params: Packed, context: Context = EVALUATION
+    ) -> tuple[FloatArray, AmsgradState]:
+        t = state.count + 1
+        mean = _moved(state.mean, grads, beta1)
+        square = _moved(state.square, grads * grads, beta2)
+        largest = np.maximum(state.largest, square)
+        updates = _over_root(mean / (1 - beta1**t), largest / (1 - beta2**t), epsilon)
+        return updates, AmsgradState(t, freeze(mean), freeze(square), freeze(largest))
+
+    return GradientTransformation(
+        lambda params: AmsgradState(0, _zeros(params), _zeros(params), _zeros(params)), update
+    )
+
+
+@described("optimizer")
+def amsgrad(
+    *,
+    learning_rate: Rate = 0.001,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+) -> GradientTransformation:
+    """Adam whose step sizes never grow.
+
+    The largest mean of squares is that before the bias correction, which comes after, as in
+    PyTorch; the paper corrects nothing, and optax takes the largest of the corrected ones.
+
+    References:
+        Reddi, Kale and Kumar, On the convergence of Adam and beyond, 2018, algorithm 2.
+    """
+    return chain(
+        scale_by_amsgrad(beta1=beta1, beta2=beta2, epsilon=epsilon), descend(learning_rate)
+    )
+
+
+@attrs.frozen(unsafe_hash=False, field_transformer=arrays)
+class NadamState:
+    """Adam's two means (size,), and the product of all momenta so far."""
+
+    count: int
+    mean: FloatArray
+    square: FloatArray
+    product: float
+
+
+@described("optimizer")
+def scale_by_nadam(
+    *,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+    momentum_decay: float = 0.004,
+) -> GradientTransformation:
+    """Adam's quotient with Nesterov's look ahead, the momentum warming up to `beta1`."""
+    beta1, beta2, epsilon = _expect_adam(beta1, beta2, epsilon)
+    hint = "give how fast the momentum warms up, e.g. 0.004"
+    psi = expect_real("momentum_decay", momentum_decay, least=0, hint=hint)
+
+    def momentum_at(t: int) -> float:
+        return beta1 * (1 - 0.5 * 0.96 ** (t * psi))
+
+    def update(
+        grads: FloatArray, state: NadamState, params: Packed, context: Context = EVALUATION
+    ) -> tuple[FloatArray, NadamState]:
+        t = state.count + 1
+        now, ahead = momentum_at(t), momentum_at(t + 1)
+        product = state.product * now
+        mean = _moved(state.mean, grads, beta1)
+        square = _moved(state.square, grads * grads, beta2)
+        # The paper's 1 - product of all momenta, up to this one and up to the next one.
+        looked = mean * (ahead / (1 - product * ahead)) + grads * ((1 - now) / (1 - product))
+        updates = _over_root(looked, square / (1 - beta2**t), epsilon)
+        return updates, NadamState(t, freeze(mean), freeze(square), product)
+
+    return GradientTransformation(
+        lambda params: NadamState(0, _zeros(params), _zeros(params), 1.0), update
+    )
+
+
+@described("optimizer")
+def nadam(
+    *,
+    learning_rate: Rate = 0.002,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+    momentum_decay: float = 0.004,
+) -> GradientTransformation:
+    """Adam with Nesterov's momentum and the paper's warm-up of it, as in PyTorch.
+
+    References:
+        Dozat, Incorporating Nesterov momentum into Adam, 2016, algorithm 2. (optax leaves the
+        warm-up out.)
+    """
+    return chain(
+        scale_by_nadam(
+            beta1=beta1, beta2=beta2, epsilon=epsilon, momentum_decay=momentum_decay
+        ),
+        descend(learning_rate),
+    )
+
+
+# Signs
+
+
+@described("optimizer")
+def sign_of_momentum(*, beta1: float = 0.9, beta2: float = 0.99) -> GradientTransformation:
+    """The sign of a mean of momentum and gradient; the momentum itself decays by `beta2`."""
+    beta1, beta2 = _expect_decay("beta1", beta1), _expect_decay("beta2", beta2)
+
+    def update(
+        grads: FloatArray, state: VelocityState, params: Packed, context: Context = EVALUATION
+    ) -> tuple[FloatArray, VelocityState]:
+        updates = np.sign(_moved(state.velocity, grads, beta1))
+        return freeze(updates), VelocityState(freeze(_moved(state.velocity, grads, beta2)))
+
+    return GradientTransformation(lambda params: VelocityState(_zeros(params)), update)
+
+
+@described("optimizer")
+def lion(
+    *,
+    learning_rate: Rate = 0.0001,
+    beta1: float = 0.9,
+    beta2: float = 0.99,
+    weight_decay: float = 0.0,
+    only: Sequence[str] = ("W",),
+) -> GradientTransformation:
+    """Steps of one size, in the direction of the signs of a momentum.
+
+    References:
+        Chen et al., Symbolic discovery of optimization algorithms, 2023, program 1.
+    """
+    return chain(
+        sign_of_momentum(beta1=beta1, beta2=beta2),
+        decay_weights(weight_decay, only=only),
+        descend(learning_rate),
+    )
+
+
+def _zeros(params: Packed) -> FloatArray:
+    return freeze(np.zeros_like(params.vector))
+
+
+def _moved(mean: FloatArray, towards: FloatArray, decay: float) -> FloatArray:
+    """decay * mean + (1 - decay) * towards, new and still writable."""
+    moved = mean * mean.dtype.type(decay)
+    moved += towards * mean.dtype.type(1 - decay)
+    return moved
+
+
+def _over_root(dividend: FloatArray, square: FloatArray, epsilon: float) -> FloatArray:
+    """dividend / (sqrt(square) + epsilon)."""
+    root = np.sqrt(square)
+    root += root.dtype.type(epsilon)
+    return freeze(np.divide(dividend, root, out=root))
+
+
+def _expect_decay(name: str, value: float) -> float:
+    return expect_real(name, value, least=0, below=1, hint="give the share that stays, e.g. 0.9")
+
+
+def _expect_epsilon(value: float) -> float:
+    hint = "give a small number that keeps the division from 0, e.g. 1e-8"
+    return expect_real("epsilon", value, positive=True, hint=hint)
+
+
+def _expect_adam(beta1: float, beta2: float, epsilon: float) -> tuple[float, float, float]:
+    return _expect_decay("beta1", beta1), _expect_decay("beta2", beta2), _expect_epsilon(epsilon)

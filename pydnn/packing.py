@@ -8,16 +8,26 @@ that has parameters, the empty tuple for one that has none, a tuple of trees for
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import attrs
 import numpy as np
 
 from pydnn.checks import BadInput, expect_known, expect_shape
-from pydnn.records import FloatArray, arrays, freeze, readonly
+from pydnn.records import FloatArray, arrays, freeze, maker_of, readonly
 
-__all__ = ["NO_PARAMS", "Layout", "Packed", "Slot", "Tree", "layout_of", "leaves", "pack"]
+__all__ = [
+    "NO_PARAMS",
+    "Layout",
+    "Packed",
+    "Slot",
+    "Tree",
+    "expect_names",
+    "layout_of",
+    "leaves",
+    "pack",
+]
 
 Tree: TypeAlias = Any  # an attrs record of arrays, or a tuple of trees
 NO_PARAMS: tuple[()] = ()
@@ -46,6 +56,7 @@ class _Record:
 
 
 _Template: TypeAlias = Any  # a _Record, or a tuple of templates
+_Fill: TypeAlias = Callable[[FloatArray], Tree]
 
 
 @attrs.frozen(repr=False)
@@ -55,6 +66,16 @@ class Layout:
     size: int
     slots: tuple[Slot, ...]
     template: _Template
+    _tree: _Fill = attrs.field(init=False, eq=False)
+    _views: _Fill = attrs.field(init=False, eq=False)
+
+    def __attrs_post_init__(self) -> None:
+        # Every step makes a tree anew, so the way through the template is gone once, here.
+        object.__setattr__(self, "_tree", _filling(self.template, maker_of))
+        object.__setattr__(self, "_views", _filling(self.template, lambda cls: _together))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Layout, (self.size, self.slots, self.template)
 
     def __repr__(self) -> str:
         names = ", ".join(f"{slot.name} {slot.shape}" for slot in self.slots)
@@ -65,22 +86,65 @@ class Layout:
         expect_known("parameter", name, [slot.name for slot in self.slots])
         return next(slot for slot in self.slots if slot.name == name)
 
+    def selected(self, names: Sequence[str]) -> list[slice]:
+        """The stretches of the vector that hold the arrays which `names` select.
+
+        A name selects the array of that name, "2/W"; all arrays of that field, "W"; or all those
+        of a stage, "2". Arrays that lie next to each other make one stretch.
+        """
+        wanted = [_matches(self.slots, name) for name in expect_names(names)]
+        stretches: list[slice] = []
+        for slot, *hits in zip(self.slots, *wanted, strict=True):
+            if not any(hits):
+                continue
+            if stretches and stretches[-1].stop == slot.start:
+                stretches[-1] = slice(stretches[-1].start, slot.stop)
+            else:
+                stretches.append(slice(slot.start, slot.stop))
+        return stretches
+
     def tree(self, vector: FloatArray) -> Tree:
-        """The tree whose arrays are views of `vector` (size,)."""
-        return _fill(self.template, vector, _as_record)
+        """The tree whose arrays are read-only views of `vector` (size,)."""
+        return self._tree(readonly(vector))
 
     def views(self, vector: FloatArray) -> Tree:
         """The same with a plain tuple of views for each record, to be filled by its maker."""
-        return _fill(self.template, vector, lambda _, views: views)
+        return self._views(vector)
 
     def packed(self, vector: FloatArray) -> Packed:
         """The record of `vector` (size,) and its tree."""
-        expect_shape("vector", vector, (self.size,), hint="give one number per parameter")
-        vector = readonly(vector)
-        return Packed(vector, self, self.tree(vector))
+        if vector.shape != (self.size,):
+            expect_shape("vector", vector, (self.size,), hint="give one number per parameter")
+        return Packed(vector, self)
+
+    def mirrored(self, classes: Any) -> Layout:
+        """The layout of records that mirror those laid out here field by field, as gradients do.
+
+        Args:
+            classes: A tree of their classes; None stands for the class that is here.
+        """
+        return attrs.evolve(self, template=_mirrored(self.template, classes))
 
 
-@attrs.frozen(unsafe_hash=False, field_transformer=arrays, repr=False)
+def expect_names(names: Sequence[str]) -> Sequence[str]:
+    """Refuse what is no list of names of arrays, such as a single text."""
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise BadInput(f'names are {names!r}, expected a list of them: give e.g. ["W"].')
+    return names
+
+
+def _matches(slots: Sequence[Slot], name: str) -> list[bool]:
+    found = [
+        slot.name == name or slot.name.endswith(f"/{name}") or slot.name.startswith(f"{name}/")
+        for slot in slots
+    ]
+    if not any(found):
+        known = {slot.name for slot in slots} | {slot.name.rpartition("/")[2] for slot in slots}
+        expect_known("parameter", name, known)
+    return found
+
+
+@attrs.frozen(unsafe_hash=False, field_transformer=arrays, repr=False, slots=False)
 class Packed:
     """Arrays whose numbers lie in one read-only vector (size,): parameters, or gradients.
 
@@ -89,7 +153,18 @@ class Packed:
 
     vector: FloatArray
     layout: Layout
-    tree: Tree = attrs.field(eq=False)
+
+    @property
+    def tree(self) -> Tree:
+        """The records that stages take, made when they are first asked for."""
+        # As functools.cached_property has it, without its lock: two would make the same.
+        known = self.__dict__
+        if "_tree" not in known:
+            known["_tree"] = self.layout.tree(self.vector)
+        return known["_tree"]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Packed, (self.vector, self.layout)
 
     def __getitem__(self, name: str) -> FloatArray:
         slot = self.layout.slot(name)
@@ -97,8 +172,13 @@ class Packed:
 
     def with_vector(self, vector: FloatArray) -> Packed:
         """The same records with other numbers, e.g. gradients that were clipped."""
-        packed = layout_of(self.tree).packed(vector)
-        return attrs.evolve(packed, layout=self.layout)
+        return self.layout.packed(vector)
+
+    def with_tree(self, tree: Tree) -> Packed:
+        """The same records with the numbers of another tree of the same shapes."""
+        vector = np.empty_like(self.vector)
+        _fill_from(vector, self.layout.slots, tree)
+        return self.layout.packed(freeze(vector))
 
     def __repr__(self) -> str:
         names = ", ".join(f"{slot.name} {slot.shape}" for slot in self.layout.slots)
@@ -149,21 +229,40 @@ def pack(tree: Tree, *, dtype: Any = np.float64) -> Packed:
         raise BadInput(
             f"{layout.size} parameters do not fit into memory: make the network smaller."
         ) from error
-    for slot, leaf in zip(layout.slots, leaves(tree), strict=True):
-        vector[slot.start : slot.stop] = leaf.ravel()
+    _fill_from(vector, layout.slots, tree)
     return layout.packed(freeze(vector))
 
 
-def _as_record(cls: type, views: tuple[FloatArray, ...]) -> Any:
-    return cls(*views)
+def _fill_from(vector: FloatArray, slots: Sequence[Slot], tree: Tree) -> None:
+    for slot, leaf in zip(slots, leaves(tree), strict=True):
+        vector[slot.start : slot.stop] = leaf.ravel()
 
 
-def _fill(
-    template: _Template,
-    vector: FloatArray,
-    make: Callable[[type, tuple[FloatArray, ...]], Any],
-) -> Tree:
+def _filling(template: _Template, maker: Callable[[type], Callable[..., Any]]) -> _Fill:
+    """The function from a vector to the tree of this template, each record by its class's maker."""
     if isinstance(template, tuple):
-        return tuple(_fill(part, vector, make) for part in template)
-    views = (vector[slot.start : slot.stop].reshape(slot.shape) for slot in template.slots)
-    return make(template.cls, tuple(views))
+        if not template:
+            return lambda vector: NO_PARAMS
+        fills = [_filling(part, maker) for part in template]
+        return lambda vector: tuple([fill(vector) for fill in fills])
+    make = maker(template.cls)
+    # Views have the shapes of a record that the class itself made, so it need not check them.
+    places = [(slice(slot.start, slot.stop), slot.shape) for slot in template.slots]
+    if len(places) == 2:  # most stages have two arrays, and every step makes their records
+        (first, first_shape), (second, second_shape) = places
+        return lambda vector: make(
+            vector[first].reshape(first_shape), vector[second].reshape(second_shape)
+        )
+    return lambda vector: make(*[vector[place].reshape(shape) for place, shape in places])
+
+
+def _mirrored(template: _Template, classes: Any) -> _Template:
+    if classes is None:
+        return template
+    if isinstance(template, tuple):
+        return tuple(_mirrored(part, cls) for part, cls in zip(template, classes, strict=True))
+    return attrs.evolve(template, cls=classes)
+
+
+def _together(*views: FloatArray) -> tuple[FloatArray, ...]:
+    return views

@@ -15,7 +15,8 @@ from pydnn.checks import BadInput, expect_count, expect_finite, expect_known, ex
 from pydnn.initializers import tutorial, zeros
 from pydnn.keys import Key
 from pydnn.losses import Loss, sigmoid_cross_entropy
-from pydnn.optimizers import GradientTransformation, gradient_descent
+from pydnn.optimizers import gradient_descent
+from pydnn.transformations import GradientTransformation
 from pydnn.records import Batch
 from pydnn.stages import Stage, dense, relu, serial
 from pydnn.training import TrainState, TrainStep, initial_state, make_train_step, watch_finite
@@ -133,7 +134,7 @@ def prepare(recipe: Recipe, batch: Batch) -> Job:
     if batch.Y.size == 0:
         raise BadInput("X has no columns, expected one example or more: give some data.")
     expect_finite("X", batch.X)
-    loss.expect_labels(batch.Y)
+    loss.expect_labels(batch.Y, 1)
     state = initial_state(
         network,
         optimizer,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -26,7 +26,6 @@ from pydnn.initializers import tutorial
 from pydnn.metrics import classes_of
 from pydnn.numerics import fast
 from pydnn.optimizers import gradient_descent
-from pydnn.packing import pack
 from pydnn.recipes import prepare, tutorial_recipe
 from pydnn.records import Batch, FloatArray, arrays, freeze, readonly
 from pydnn.stages.dense import (
@@ -36,8 +35,8 @@ from pydnn.stages.dense import (
     dense_backward,
     dense_forward,
 )
-from pydnn.stages.relu import relu_backward, relu_forward
-from pydnn.stages.sigmoid import sigmoid_backward, sigmoid_forward
+from pydnn.packing import NO_PARAMS, pack
+from pydnn.stages import EVALUATION, Stage, relu, sigmoid
 from pydnn.training import scan
 
 __all__ = [
@@ -191,9 +190,9 @@ def linear_activation_forward(
     A_prev: FloatArray, W: FloatArray, b: FloatArray, activation: str
 ) -> tuple[FloatArray, ActivationCache]:
     """A = g(W A_prev + b) for the `activation` g, "sigmoid" or "relu", and the cache."""
-    forward, _ = _activation(activation)
+    stage = _activation(activation)
     Z, linear_cache = linear_forward(A_prev, W, b)
-    return forward(Z)[0], ActivationCache(linear_cache, Z)
+    return stage.forward(NO_PARAMS, Z, EVALUATION)[0], ActivationCache(linear_cache, Z)
 
 
 def L_model_forward(  # noqa: N802 - the tutorial's name
@@ -245,9 +244,10 @@ def linear_activation_backward(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Pull dA (n, m) back through `activation`, "sigmoid" or "relu", and the linear part."""
     _expect_record(cache, ActivationCache)
-    forward, backward = _activation(activation)
-    _, stage_cache = forward(cache.Z)
-    return linear_backward(backward(stage_cache, readonly(dA)), cache.linear_cache)
+    stage = _activation(activation)
+    _, stage_cache = stage.forward(NO_PARAMS, cache.Z, EVALUATION)
+    dZ, _ = stage.backward(NO_PARAMS, stage_cache, readonly(dA))
+    return linear_backward(dZ, cache.linear_cache)
 
 
 def L_model_backward(  # noqa: N802 - the tutorial's name
@@ -358,13 +358,10 @@ def predict(X: FloatArray, parameters: Parameters) -> FloatArray:
     return classes_of(AL)
 
 
-_ACTIVATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
-    "relu": (relu_forward, relu_backward),
-    "sigmoid": (sigmoid_forward, sigmoid_backward),
-}
+_ACTIVATIONS = {"relu": relu(), "sigmoid": sigmoid()}
 
 
-def _activation(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _activation(name: str) -> Stage:
     expect_known("activation", name, _ACTIVATIONS)
     return _ACTIVATIONS[name]
 

@@ -1,18 +1,19 @@
 import json
 
 import attrs
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import pydnn
 from pydnn import BadInput, build, dense, describe, described, elementwise, relu, serial, tanh
-from pydnn.initializers import he_normal, scaled_normal, tutorial
+from pydnn.initializers import he_normal, normal, tutorial
 
 
 @described("stage")
 def doubling(*, times: int = 2):
-    return elementwise("doubling", lambda Z, c: (Z * times, None), lambda cache, dA: dA * times)
+    return elementwise("doubling", lambda Z, n: Z * times, lambda dA, Z, A, n: dA * times)
 
 
 DESCRIBED = {
@@ -20,8 +21,8 @@ DESCRIBED = {
     "named option": (dense(units=20), {"dense": {"units": 20}}),
     "default left out": (dense(20, initializer=he_normal()), {"dense": {"units": 20}}),
     "part of a part": (
-        dense(2, initializer=scaled_normal(scale=0.5)),
-        {"dense": {"units": 2, "initializer": {"scaled_normal": {"scale": 0.5}}}},
+        dense(2, initializer=normal(scale=0.5)),
+        {"dense": {"units": 2, "initializer": {"normal": {"scale": 0.5}}}},
     ),
     "several": (serial(relu(), tanh()), {"serial": {"stages": [{"relu": {}}, {"tanh": {}}]}}),
     "a user's own": (doubling(times=3), {f"{__name__}:doubling": {"times": 3}}),
@@ -43,7 +44,7 @@ def test_a_users_builder_is_found_again_by_import(monkeypatch):
     module = sys.modules[doubling.__module__]
     monkeypatch.setitem(sys.modules, "a_users_module", module)
     stage = build({"a_users_module:doubling": {"times": 5}})
-    assert stage.forward((), 3.0, pydnn.EVALUATION)[0] == 15.0
+    assert stage.forward((), np.array([[3.0]]), pydnn.EVALUATION)[0] == 15.0
 
 
 networks = st.recursive(

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from pydnn import BadInput, Key
-from pydnn.initializers import he_normal, scaled_normal, tutorial, xavier_normal, zeros
+from pydnn.initializers import he_normal, normal, tutorial, xavier_normal, zeros
 
 # Standard deviation for W (300, 200).
 TABLE = {
     "zeros": (zeros(), 0.0),
-    "scaled": (scaled_normal(), 0.01),
-    "scaled by 3": (scaled_normal(scale=3), 3.0),
+    "scaled": (normal(), 0.01),
+    "scaled by 3": (normal(scale=3), 3.0),
     "He": (he_normal(), math.sqrt(2 / 200)),
     "Xavier": (xavier_normal(), math.sqrt(2 / 500)),
 }
@@ -44,7 +44,7 @@ def test_the_tutorials_weights_are_one_stream_of_a_generator_of_its_own():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: scaled_normal(scale=0), "scale is 0, expected a number above 0"),
+        (lambda: normal(scale=0), "scale is 0, expected a number above 0"),
         (lambda: tutorial(seed=-1), "seed is -1, expected an integer of at least 0"),
         (lambda: tutorial(seed=2**32), "expected less than 2"),
     ],

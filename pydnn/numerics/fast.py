@@ -5,6 +5,7 @@ The same bits again on the same machine, with the same library versions and thre
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -14,7 +15,7 @@ from pydnn.records import FloatArray
 
 __all__ = ["fast"]
 
-_FEW_ROWS, _MANY = 64, 1_000_000
+_FEW_ROWS, _MANY, _SMALL = 64, 1_000_000, 10_000
 
 
 def _matmul(a: FloatArray, b: FloatArray, /, *, out: FloatArray | None = None) -> FloatArray:
@@ -22,6 +23,8 @@ def _matmul(a: FloatArray, b: FloatArray, /, *, out: FloatArray | None = None) -
     # the tutorial's first layer on two cores, in milliseconds: W X, (20, 12288) by (12288, 209)
     # with the examples one after the other in memory, 1.77 as it stands and 1.54 when read in
     # that order; dZ X^T, (20, 209) by (209, 12288), 1.40 as it stands and 1.30 with dZ turned.
+    if b.size < _SMALL and a.size < _SMALL:
+        return a.dot(b, out)  # the same products, with half the way to BLAS
     product: FloatArray
     if len(a) > _FEW_ROWS or b.size < _MANY:
         product = np.matmul(a, b, out=out)
@@ -53,6 +56,49 @@ def _norm(vector: FloatArray) -> float:
     return scale * math.sqrt(float(np.dot(shrunk, shrunk)))
 
 
+def _logistic(Z: FloatArray) -> FloatArray:
+    e = np.exp(-np.abs(Z))
+    return np.where(Z >= 0, 1, e) / (1 + e)
+
+
+# Cody's rational approximations of erf, and of erfc beyond, coefficients from the constant up.
+_ERF_SMALL = (
+    (3.20937758913846947e03, 3.77485237685302021e02, 1.13864154151050156e02,
+     3.16112374387056560e00, 1.85777706184603153e-1),
+    (2.84423683343917062e03, 1.28261652607737228e03, 2.44024637934444173e02,
+     2.36012909523441209e01, 1.0),
+)  # fmt: skip
+_ERFC_MIDDLE = (
+    (1.23033935479799725e03, 2.05107837782607147e03, 1.71204761263407058e03,
+     8.81952221241769090e02, 2.98635138197400131e02, 6.61191906371416295e01,
+     8.88314979438837594e00, 5.64188496988670089e-1, 2.15311535474403846e-8),
+    (1.23033935480374942e03, 3.43936767414372164e03, 4.36261909014324716e03,
+     3.29079923573345963e03, 1.62138957456669019e03, 5.37181101862009858e02,
+     1.17693950891312499e02, 1.57449261107098347e01, 1.0),
+)  # fmt: skip
+_ERF_IS_ONE = 6.0  # from 5.93 on, in float64
+
+
+def _erf(x: FloatArray) -> FloatArray:
+    """The error function, to about 2e-16.
+
+    References:
+        Cody, Rational Chebyshev approximations for the error function, 1969.
+    """
+    a = np.minimum(np.abs(x), _ERF_IS_ONE)
+    small = a <= 0.46875
+    near = np.where(small, a, 0)
+    far = np.where(small, 1, a)
+    inner = near * _ratio(_ERF_SMALL, near * near)
+    outer = 1 - np.exp(-far * far) * _ratio(_ERFC_MIDDLE, far)
+    return np.copysign(np.where(small, inner, outer), x)
+
+
+def _ratio(polynomials: tuple[tuple[float, ...], tuple[float, ...]], x: FloatArray) -> FloatArray:
+    numerator, denominator = (functools.reduce(lambda y, c: y * x + c, p[::-1]) for p in polynomials)
+    return numerator / denominator  # type: ignore[operator, return-value]
+
+
 fast = Numerics(
     name="fast",
     matmul=_matmul,
@@ -60,7 +106,10 @@ fast = Numerics(
     mean=_mean,
     norm=_norm,
     exp=np.exp,
+    expm1=np.expm1,
     log=np.log,
     log1p=np.log1p,
     tanh=np.tanh,
+    logistic=_logistic,
+    erf=_erf,
 )

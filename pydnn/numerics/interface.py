@@ -42,9 +42,12 @@ class Numerics:
     mean: Callable[[FloatArray], float]  # of all entries
     norm: Callable[[FloatArray], float]  # Euclidean length of a vector
     exp: Callable[[FloatArray], FloatArray]
+    expm1: Callable[[FloatArray], FloatArray]
     log: Callable[[FloatArray], FloatArray]
     log1p: Callable[[FloatArray], FloatArray]
     tanh: Callable[[FloatArray], FloatArray]
+    logistic: Callable[[FloatArray], FloatArray]  # 1 / (1 + exp(-Z)), with no exp that overflows
+    erf: Callable[[FloatArray], FloatArray]
 
     def __repr__(self) -> str:
         return f"Numerics({self.name!r})"

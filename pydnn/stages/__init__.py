@@ -1,22 +1,29 @@
-"""Stages: one file each, with its records, forward, and backward right under it."""
+"""Stages: each with its records, forward, and backward right under it."""
 
-from pydnn.stages.base import EVALUATION, Context, Stage, elementwise
+from pydnn.stages import activations
+from pydnn.stages.activations import *  # noqa: F403 - a new activation is named in its file alone
+from pydnn.stages.base import EVALUATION, Context, Stage, Statistics, elementwise, map_stages
+from pydnn.stages.batch_norm import batch_norm
 from pydnn.stages.dense import dense
-from pydnn.stages.identity import identity
-from pydnn.stages.relu import relu
+from pydnn.stages.dropout import dropout
+from pydnn.stages.layer_norm import layer_norm
+from pydnn.stages.parallel import parallel
+from pydnn.stages.residual import residual
 from pydnn.stages.serial import serial
-from pydnn.stages.sigmoid import sigmoid
-from pydnn.stages.tanh import tanh
 
 __all__ = [
     "EVALUATION",
     "Context",
     "Stage",
+    "Statistics",
+    "batch_norm",
     "dense",
+    "dropout",
     "elementwise",
-    "identity",
-    "relu",
+    "layer_norm",
+    "map_stages",
+    "parallel",
+    "residual",
     "serial",
-    "sigmoid",
-    "tanh",
 ]
+__all__ += activations.__all__

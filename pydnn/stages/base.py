@@ -11,15 +11,29 @@ from pydnn.builders import Description
 from pydnn.checks import BadInput
 from pydnn.keys import Key
 from pydnn.numerics import Numerics, fast
-from pydnn.packing import NO_PARAMS, Tree, leaves
-from pydnn.records import FloatArray
+from pydnn.packing import NO_PARAMS, Layout, Tree, leaves
+from pydnn.records import FloatArray, arrays, freeze, maker_of, readonly
 
-__all__ = ["EVALUATION", "Context", "Shape", "Stage", "elementwise", "pull_back"]
+__all__ = [
+    "EVALUATION",
+    "Context",
+    "ElementwiseCache",
+    "Shape",
+    "Stage",
+    "Statistics",
+    "combined_statistics",
+    "elementwise",
+    "expect_stages",
+    "gradients_layout",
+    "in_stage",
+    "map_stages",
+    "pull_back",
+]
 
 Shape = tuple[int, ...]  # of one example: (n_x,) for columns of n_x features
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Context:
     """What a stage may know about the call beside its arguments.
 
@@ -27,18 +41,41 @@ class Context:
         training: Whether this is a training step; some stages are off outside of one.
         key: Where a stage that declares itself `random` draws from; None outside of training.
         numerics: The arithmetic to use for products, sums and functions.
+        statistics: What a stage that keeps `statistics` has gathered in training so far.
     """
 
     training: bool = False
     key: Key | None = None
     numerics: Numerics = fast
+    statistics: Tree | None = None
 
     def below(self, part: int) -> Context:
         """The context for the stage that is number `part` of a combinator."""
-        return attrs.evolve(self, key=self.key.at(part)) if self.key else self
+        return Context(
+            self.training,
+            self.key.at(part) if self.key else None,
+            self.numerics,
+            self.statistics[part] if self.statistics else None,
+        )
 
 
 EVALUATION = Context()
+
+
+@attrs.frozen(eq=False)
+class Statistics:
+    """What a stage gathers over training steps, beside its parameters, and uses afterwards.
+
+    It is state like any other: `TrainState` carries it, and a step gives the next one.
+
+    Attributes:
+        init: `(params) -> statistics`, before any step; an attrs record of arrays.
+        absorb: `(statistics, cache) -> statistics`, with what one training step's forward pass
+            has seen, as told by its cache.
+    """
+
+    init: Callable[[Tree], Tree]
+    absorb: Callable[[Tree, Any], Tree]
 
 
 @attrs.frozen(eq=False)
@@ -53,10 +90,13 @@ class Stage:
             field, and nothing here divides by m, since the loss owns the mean.
         thrifty: Whether `backward` also takes two keywords: `out`, a writable array for each of
             its gradients, made for this one call and seen by nobody else (a tuple that mirrors
-            `params`), which it fills instead of making its own; and `wants_dA_prev`, which is
-            False where nobody will use dA_prev, so that it gives None for it.
+            `params`), which it fills, and gives None for grads; and `wants_dA_prev`, which is
+            False where nobody will use dA_prev, so that it gives None for that.
         random: Whether `forward` draws from `context.key`.
+        statistics: What it gathers in training and uses afterwards, if it does.
+        gradients: The class of `grads`; None where it is that of `params`.
         parts: The stages that a combinator is made of, in their order.
+        rebuild: Makes a combinator again, of other parts.
         description: How to `build` it again; filled in by `@described`.
     """
 
@@ -66,28 +106,118 @@ class Stage:
     backward: Callable[..., tuple[FloatArray | None, Tree]] = attrs.field(repr=False)
     thrifty: bool = attrs.field(default=False, kw_only=True, repr=False)
     random: bool = attrs.field(default=False, kw_only=True, repr=False)
+    statistics: Statistics | None = attrs.field(default=None, kw_only=True, repr=False)
+    gradients: type | None = attrs.field(default=None, kw_only=True, repr=False)
     parts: tuple[Stage, ...] = attrs.field(default=(), kw_only=True, repr=False)
+    rebuild: Callable[..., Stage] | None = attrs.field(default=None, kw_only=True, repr=False)
     description: Description | None = attrs.field(default=None, kw_only=True, repr=False)
+
+    @property
+    def needs_place(self) -> bool:
+        """Whether `forward` must be told its own place, for its key or its statistics."""
+        return self.random or self.statistics is not None
+
+
+@attrs.frozen(unsafe_hash=False, field_transformer=arrays)
+class ElementwiseCache:
+    """What an elementwise stage's backward pass may need: Z, A, and the arithmetic."""
+
+    Z: FloatArray
+    A: FloatArray
+    numerics: Numerics
+
+
+_cache = maker_of(ElementwiseCache)
 
 
 def elementwise(
     name: str,
-    forward: Callable[[FloatArray, Context], tuple[FloatArray, Any]],
-    backward: Callable[[Any, FloatArray], FloatArray],
+    forward: Callable[[FloatArray, Numerics], FloatArray],
+    backward: Callable[[FloatArray, FloatArray, FloatArray, Numerics], FloatArray],
 ) -> Stage:
     """A stage without parameters that maps each number by itself, as activations do.
 
     Args:
         name: What messages call it.
-        forward: `(Z, context) -> (A, cache)`.
-        backward: `(cache, dA) -> dZ`.
+        forward: `(Z, numerics) -> A`.
+        backward: `(dA, Z, A, numerics) -> dZ`, which is dA times the slope of A at Z.
     """
-    return Stage(
-        name=name,
-        init=lambda key, shape_in: (NO_PARAMS, shape_in),
-        forward=lambda params, Z, context: forward(Z, context),
-        backward=lambda params, cache, dA: (backward(cache, dA), NO_PARAMS),
-    )
+
+    def stage_forward(
+        params: Tree, Z: FloatArray, context: Context
+    ) -> tuple[FloatArray, ElementwiseCache]:
+        numerics = context.numerics
+        A = freeze(forward(Z, numerics))
+        return A, _cache(readonly(Z), A, numerics)
+
+    def stage_backward(
+        params: Tree, cache: ElementwiseCache, dA: FloatArray
+    ) -> tuple[FloatArray, Tree]:
+        return freeze(backward(dA, cache.Z, cache.A, cache.numerics)), NO_PARAMS
+
+    return Stage(name, lambda key, shape_in: (NO_PARAMS, shape_in), stage_forward, stage_backward)
+
+
+def map_stages(function: Callable[[str, Stage], Stage], stage: Stage, path: str = "") -> Stage:
+    """The same network with `function(path, part)` for every stage that is no combinator.
+
+    A part's path is where its parameters lie, e.g. "2/" for those called "2/W" and "2/b".
+    """
+    if not stage.parts or stage.rebuild is None:
+        return function(path, stage)
+    parts = [map_stages(function, part, f"{path}{i}/") for i, part in enumerate(stage.parts)]
+    return stage.rebuild(*parts)
+
+
+def gradients_layout(stage: Stage, layout: Layout) -> Layout:
+    """How the gradients of `stage` lie in one vector, for parameters that lie as in `layout`.
+
+    The arrays keep their parameters' names.
+    """
+    return layout.mirrored(_gradient_classes(stage))
+
+
+def _gradient_classes(stage: Stage) -> Any:
+    return tuple(map(_gradient_classes, stage.parts)) if stage.parts else stage.gradients
+
+
+def combined_statistics(
+    stages: tuple[Stage, ...], caches: Callable[[Any], Tree] = lambda cache: cache
+) -> Statistics | None:
+    """The statistics of a combinator: a tuple of those of its parts, or None where none has any.
+
+    Args:
+        stages: The parts.
+        caches: From the combinator's cache to the tuple of its parts' caches.
+    """
+    gatherers = [stage.statistics for stage in stages]
+    if not any(gatherers):
+        return None
+
+    def init(params: Tree) -> Tree:
+        return tuple(
+            g.init(tree) if g else NO_PARAMS for g, tree in zip(gatherers, params, strict=True)
+        )
+
+    def absorb(statistics: Tree, cache: Any) -> Tree:
+        rows = zip(gatherers, statistics, caches(cache), strict=True)
+        return tuple(g.absorb(tree, part) if g else NO_PARAMS for g, tree, part in rows)
+
+    return Statistics(init, absorb)
+
+
+def expect_stages(name: str, stages: tuple[Stage, ...]) -> None:
+    """Refuse a combinator `name` of no stages, or of something else."""
+    if not stages:
+        raise BadInput(f"{name} has no stages, expected one or more: give e.g. {name}(dense(1)).")
+    for i, stage in enumerate(stages):
+        if not isinstance(stage, Stage):
+            raise BadInput(f"{name} got {stage!r} as stage {i}, expected a Stage: call its builder.")
+
+
+def in_stage(i: int, stage: Stage, error: BadInput) -> BadInput:
+    """What a combinator's part number `i` refused, with its place and name before it."""
+    return BadInput(f"stage {i} ({stage.name}): {error}")
 
 
 def pull_back(
@@ -101,14 +231,15 @@ def pull_back(
 ) -> tuple[FloatArray | None, Tree]:
     """Call the backward pass of any `stage`, saving what a thrifty one can save.
 
-    Where `out` is given it holds the gradients afterwards, whoever computed them.
+    Where `out` is given it holds the gradients afterwards, whoever computed them, and None is
+    given for the records of them.
     """
     if stage.thrifty:
         return stage.backward(params, cache, dA, out=out, wants_dA_prev=wants_dA_prev)
     dA_prev, grads = stage.backward(params, cache, dA)
     if out:  # not for None, nor for the empty tuple of a stage without parameters
         _copy_gradients(stage, grads, out)
-    return dA_prev, grads
+    return dA_prev, grads if out is None else None
 
 
 def _copy_gradients(stage: Stage, grads: Tree, out: Tree) -> None:

@@ -10,7 +10,7 @@ from pydnn.checks import BadInput, expect_count, expect_same_dtype, expect_shape
 from pydnn.initializers import Initializer, he_normal
 from pydnn.keys import Key
 from pydnn.numerics import Numerics
-from pydnn.records import FloatArray, arrays, freeze
+from pydnn.records import FloatArray, arrays, freeze, maker_of, readonly
 from pydnn.stages.base import EVALUATION, Context, Shape, Stage
 
 __all__ = ["DenseCache", "DenseGrads", "DenseParams", "dense", "dense_backward", "dense_forward"]
@@ -47,6 +47,9 @@ class DenseCache:
     numerics: Numerics
 
 
+_cache = maker_of(DenseCache)
+
+
 def dense_forward(
     params: DenseParams, A_prev: FloatArray, context: Context = EVALUATION
 ) -> tuple[FloatArray, DenseCache]:
@@ -58,14 +61,16 @@ def dense_forward(
     Raises:
         BadInput: If A_prev has other than n_in rows, or another dtype than W.
     """
-    if A_prev.ndim != 2 or A_prev.shape[0] != params.W.shape[1]:
-        n_in = params.W.shape[1]
+    numerics, W = context.numerics, params.W
+    if A_prev.ndim != 2 or len(A_prev) != W.shape[1]:
+        n_in = W.shape[1]
         hint = "put the features of an example in a column, e.g. pass X.T"
         expect_shape("A_prev", A_prev, (n_in, "m"), hint=hint)
-    expect_same_dtype("A_prev", A_prev, params.W.dtype)
-    Z = context.numerics.matmul(params.W, A_prev)
+    if A_prev.dtype != W.dtype:
+        expect_same_dtype("A_prev", A_prev, W.dtype)
+    Z = numerics.matmul(W, A_prev)
     Z += params.b
-    return freeze(Z), DenseCache(A_prev, context.numerics)
+    return freeze(Z), _cache(readonly(A_prev), numerics)
 
 
 def dense_backward(
@@ -75,18 +80,22 @@ def dense_backward(
     *,
     out: tuple[FloatArray, FloatArray] | None = None,
     wants_dA_prev: bool = True,
-) -> tuple[FloatArray | None, DenseGrads]:
+) -> tuple[FloatArray | None, DenseGrads | None]:
     """Pull dZ (n_out, m) back to dA_prev (n_in, m), with the gradients dW and db.
 
     `out` and `wants_dA_prev` are those of a thrifty `Stage`.
     """
     # No division by m: the loss owns the mean, so dZ arrives already scaled.
     numerics = cache.numerics
-    into_dW, into_db = out or (None, None)
-    dW = numerics.matmul(dZ, cache.A_prev.T, out=into_dW)
-    db = numerics.sum(dZ, axis=1, out=into_db)
+    if out is not None:
+        grads = None
+        numerics.matmul(dZ, cache.A_prev.T, out=out[0])
+        numerics.sum(dZ, axis=1, out=out[1])
+    else:
+        dW = numerics.matmul(dZ, cache.A_prev.T)
+        grads = DenseGrads(freeze(dW), freeze(numerics.sum(dZ, axis=1)))
     dA_prev = freeze(numerics.matmul(params.W.T, dZ)) if wants_dA_prev else None
-    return dA_prev, DenseGrads(dW, db)
+    return dA_prev, grads
 
 
 @described("stage")
@@ -105,4 +114,4 @@ def dense(units: int, *, initializer: Initializer = he_normal()) -> Stage:  # no
         W = initializer.draw(key.at("W"), (units, shape_in[0]))
         return DenseParams(W, np.broadcast_to(0.0, (units, 1))), (units,)
 
-    return Stage("dense", init, dense_forward, dense_backward, thrifty=True)
+    return Stage("dense", init, dense_forward, dense_backward, thrifty=True, gradients=DenseGrads)

@@ -7,7 +7,15 @@ from pydnn.checks import BadInput
 from pydnn.keys import Key
 from pydnn.packing import NO_PARAMS, Tree
 from pydnn.records import FloatArray
-from pydnn.stages.base import Context, Shape, Stage, pull_back
+from pydnn.stages.base import (
+    Context,
+    Shape,
+    Stage,
+    combined_statistics,
+    expect_stages,
+    in_stage,
+    pull_back,
+)
 
 __all__ = ["serial"]
 
@@ -22,11 +30,7 @@ def serial(*stages: Stage) -> Stage:
         BadInput: If there is no stage, or something else than a stage; later, from its
             functions, what a stage refuses, with the stage's place and name before it.
     """
-    if not stages:
-        raise BadInput("serial has no stages, expected one or more: give e.g. serial(dense(1)).")
-    for i, stage in enumerate(stages):
-        if not isinstance(stage, Stage):
-            raise BadInput(f"serial got {stage!r} as stage {i}, expected a Stage.")
+    expect_stages("serial", stages)
 
     def init(key: Key, shape: Shape) -> tuple[Tree, Shape]:
         params = []
@@ -34,18 +38,24 @@ def serial(*stages: Stage) -> Stage:
             try:
                 tree, shape = stage.init(key.at(i), shape)
             except BadInput as error:
-                raise _in_stage(i, stage, error) from error
+                raise in_stage(i, stage, error) from error
             params.append(tree)
         return tuple(params), shape
 
+    forwards = tuple((stage.forward, stage.needs_place) for stage in stages)
+    plain = tuple(not stage.thrifty for stage in stages)
+
     def forward(params: Tree, A: FloatArray, context: Context) -> tuple[FloatArray, Tree]:
         caches = []
-        for i, (stage, tree) in enumerate(zip(stages, params, strict=True)):
-            try:
-                A, cache = stage.forward(tree, A, context.below(i) if stage.random else context)
-            except BadInput as error:
-                raise _in_stage(i, stage, error) from error
-            caches.append(cache)
+        i = 0
+        try:
+            for i, (stage_forward, needs_place) in enumerate(forwards):
+                A, cache = stage_forward(
+                    params[i], A, context.below(i) if needs_place else context
+                )
+                caches.append(cache)
+        except BadInput as error:
+            raise in_stage(i, stages[i], error) from error
         return A, tuple(caches)
 
     def backward(
@@ -58,19 +68,21 @@ def serial(*stages: Stage) -> Stage:
     ) -> tuple[FloatArray | None, Tree]:
         # Where nobody wants dA_prev, the pass ends at the first stage that has parameters.
         first = 0 if wants_dA_prev else _first_with_params(params)
-        into = out or (None,) * len(stages)
         grads: list[Tree] = [NO_PARAMS] * len(stages)
         flowing: FloatArray | None = dA
         for i in range(len(stages) - 1, first - 1, -1):
+            if plain[i] and not params[i]:  # an activation has nothing to save: call it at once
+                flowing, _ = stages[i].backward(params[i], caches[i], flowing)
+                continue
             flowing, grads[i] = pull_back(
                 stages[i],
                 params[i],
                 caches[i],
                 flowing,  # type: ignore[arg-type]  # None comes from the first stage alone
-                out=into[i],
+                out=None if out is None else out[i],
                 wants_dA_prev=wants_dA_prev or i > first,
             )
-        return flowing if wants_dA_prev else None, tuple(grads)
+        return flowing if wants_dA_prev else None, tuple(grads) if out is None else None
 
     return Stage(
         "serial",
@@ -79,7 +91,9 @@ def serial(*stages: Stage) -> Stage:
         backward,
         thrifty=True,
         random=any(stage.random for stage in stages),
+        statistics=combined_statistics(stages),
         parts=stages,
+        rebuild=serial,
     )
 
 
@@ -89,7 +103,3 @@ def _first_with_params(params: Tree) -> int:
 
 def _has_arrays(tree: Tree) -> bool:
     return any(map(_has_arrays, tree)) if isinstance(tree, tuple) else True
-
-
-def _in_stage(i: int, stage: Stage, error: BadInput) -> BadInput:
-    return BadInput(f"stage {i} ({stage.name}): {error}")

@@ -2,8 +2,19 @@
 
 from pydnn.training.finite import NotFinite, watch_finite
 from pydnn.training.pipeline import Part, Step, StepInfo, TrainState, TrainStep, part, trace
-from pydnn.training.steps import initial_state, make_train_step, output_of
-from pydnn.training.streams import progress, scan
+from pydnn.training.steps import initial_state, make_train_step, output_of, step_context
+from pydnn.training.streams import (
+    evaluation,
+    measure,
+    progress,
+    scan,
+    stop_after,
+    stop_at,
+    stop_early,
+    tee,
+    thin,
+    value_of,
+)
 
 __all__ = [
     "NotFinite",
@@ -12,12 +23,21 @@ __all__ = [
     "StepInfo",
     "TrainState",
     "TrainStep",
+    "evaluation",
     "initial_state",
     "make_train_step",
+    "measure",
     "output_of",
     "part",
     "progress",
     "scan",
+    "step_context",
+    "stop_after",
+    "stop_at",
+    "stop_early",
+    "tee",
+    "thin",
     "trace",
+    "value_of",
     "watch_finite",
 ]

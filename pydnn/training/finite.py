@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import attrs
 import numpy as np
 
 from pydnn.numerics import fast
 from pydnn.packing import Packed, Tree
 from pydnn.records import FloatArray
-from pydnn.stages.base import Context, Stage
+from pydnn.stages.base import Context, Stage, map_stages
 from pydnn.training.pipeline import Part, Step, TrainState
+from pydnn.training.steps import step_context
 
 __all__ = ["NotFinite", "watch_finite"]
 
@@ -56,9 +59,7 @@ def watch_finite(network: Stage) -> Part:
 
 def _where(network: Stage, step: Step) -> str:
     if not np.isfinite(step.AL).all():
-        context = Context(training=True, key=step.state.key.at("step", step.state.iteration))
-        X, params = step.batch.X, step.state.parameters.tree
-        return f"forward, stage {_first_stage(network, params, X, context)}"
+        return f"forward, stage {_first_stage(network, step)}"
     if not (math.isfinite(step.cost) and np.isfinite(step.dAL).all()):
         return "cost"
     # Gradients are made from the last layer back to the first.
@@ -69,14 +70,29 @@ def _where(network: Stage, step: Step) -> str:
     return f"update, parameter {bad[0]}" if bad else "the length of the gradient"
 
 
-def _first_stage(network: Stage, params: Tree, A: FloatArray, context: Context) -> str:
+class _Found(Exception):  # noqa: N818 - it ends a search
+    """The place of the first stage whose output is not finite."""
+
+
+def _first_stage(network: Stage, step: Step) -> str:
     """The innermost stage whose forward pass first gives a number that is not finite."""
-    for i, stage in enumerate(network.parts):
-        A_prev, below = A, context.below(i)
-        A = stage.forward(params[i], A_prev, below)[0]
-        if not np.isfinite(A).all():
-            inner = _first_stage(stage, params[i], A_prev, below) if stage.parts else stage.name
-            return f"{i} ({inner})"
+
+    def watched(path: str, stage: Stage) -> Stage:
+        def forward(params: Tree, A_prev: FloatArray, context: Context) -> tuple[FloatArray, Any]:
+            A, cache = stage.forward(params, A_prev, context)
+            if not np.isfinite(A).all():
+                place = path.removesuffix("/")
+                raise _Found(f"{place} ({stage.name})" if place else stage.name)
+            return A, cache
+
+        return attrs.evolve(stage, forward=forward)
+
+    state = step.state
+    context = step_context(state.key, state.iteration)
+    try:
+        map_stages(watched, network).forward(state.parameters.tree, step.batch.X, context)
+    except _Found as found:
+        return str(found)
     return network.name
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-import attrs
 import numpy as np
 
 from pydnn.checks import BadInput, expect_shape
@@ -12,13 +12,21 @@ from pydnn.initializers import WeightStream
 from pydnn.keys import Key
 from pydnn.losses import Loss
 from pydnn.numerics import Numerics, fast
-from pydnn.optimizers import GradientTransformation
-from pydnn.packing import Packed, pack
+from pydnn.packing import NO_PARAMS, Layout, Packed, pack
+from pydnn.penalties import Penalty
 from pydnn.records import FloatArray, freeze
-from pydnn.stages.base import Context, Shape, Stage, pull_back
-from pydnn.training.pipeline import Step, StepInfo, TrainState, TrainStep, part
+from pydnn.stages.base import (
+    Context,
+    Shape,
+    Stage,
+    Statistics,
+    gradients_layout,
+    pull_back,
+)
+from pydnn.training.pipeline import Part, Step, StepInfo, TrainState, TrainStep, part
+from pydnn.transformations import GradientTransformation
 
-__all__ = ["initial_state", "make_train_step", "output_of"]
+__all__ = ["initial_state", "make_train_step", "output_of", "step_context"]
 
 
 def initial_state(
@@ -49,77 +57,134 @@ def initial_state(
     parameters = pack(tree, dtype=dtype)
     if weights is not None:
         parameters = _with_weights(parameters, weights)
-    return TrainState(0, parameters, optimizer.init(parameters), key)
+    gathered = network.statistics.init(parameters.tree) if network.statistics else NO_PARAMS
+    statistics = pack(gathered, dtype=dtype)
+    return TrainState(0, parameters, optimizer.init(parameters), key, statistics)
+
+
+def step_context(key: Key, iteration: int, numerics: Numerics = fast) -> Context:
+    """The context of a network's forward pass in the training step number `iteration`."""
+    return Context(training=True, key=key.at("step", iteration), numerics=numerics)
 
 
 def make_train_step(
-    network: Stage, loss: Loss, optimizer: GradientTransformation, *, numerics: Numerics = fast
+    network: Stage,
+    loss: Loss,
+    optimizer: GradientTransformation,
+    *,
+    penalties: Sequence[Penalty] = (),
+    numerics: Numerics = fast,
 ) -> TrainStep:
     """Compose forward, cost, backward and update into one pure training step.
 
-    Returns:
-        `(TrainState, Batch) -> (TrainState, StepInfo)`, whose four parts can be listed,
-        replaced and inserted around by name.
-    """
+    Between backward and update there is *penalties* where some are given, which adds them to
+    the cost and the gradients; and *gather* where the network has stages that keep statistics.
 
-    def context_of(step: Step) -> Context:
-        # A stage that draws nothing is not made to pay for a key.
-        key = step.state.key.at("step", step.state.iteration) if network.random else None
-        return Context(training=True, key=key, numerics=numerics)
+    Returns:
+        `(TrainState, Batch) -> (TrainState, StepInfo)`, whose parts can be listed, replaced and
+        inserted around by name.
+    """
+    keyless = Context(training=True, numerics=numerics)
+
+    known: list[tuple[Layout, Layout]] = []  # of parameters, and of their gradients
+
+    def grads_layout(step: Step) -> Layout:
+        """The layout of the gradients' records, worked out once for a layout of parameters."""
+        layout = step.state.parameters.layout
+        if not known or known[0][0] is not layout:
+            known[:] = [(layout, gradients_layout(network, layout))]
+        return known[0][1]
 
     @part(gives=["AL", "cache"])
     def forward(step: Step) -> Step:
-        AL, cache = network.forward(step.state.parameters.tree, step.batch.X, context_of(step))
-        return attrs.evolve(step, AL=AL, cache=cache)
+        state = step.state
+        # Where nothing is drawn, nobody is made to pay for a key.
+        drawing = network.random
+        context = step_context(state.key, state.iteration, numerics) if drawing else keyless
+        AL, cache = network.forward(state.parameters.tree, step.batch.X, context)
+        return step.having(AL=AL, cache=cache)
 
     @part(needs=["AL"], gives=["cost", "dAL"])
     def cost(step: Step) -> Step:
-        cost, dAL = loss(step.AL, step.batch.Y, Context(training=True, numerics=numerics))
-        return attrs.evolve(step, cost=cost, dAL=dAL)
+        batch = step.batch
+        cost, dAL = loss.function(step.AL, batch.Y, batch.weights, keyless)
+        return step.having(cost=cost, dAL=dAL)
 
     @part(needs=["cache", "dAL"], gives=["grads"])
     def backward(step: Step) -> Step:
         parameters = step.state.parameters
         vector = np.empty_like(parameters.vector)
-        _, tree = pull_back(
-            network,
-            parameters.tree,
-            step.cache,
-            step.dAL,
-            out=parameters.layout.views(vector),
-            wants_dA_prev=False,
-        )
-        return attrs.evolve(step, grads=Packed(freeze(vector), parameters.layout, tree))
+        into = parameters.layout.views(vector)
+        pull_back(network, parameters.tree, step.cache, step.dAL, out=into, wants_dA_prev=False)
+        return step.having(grads=Packed(freeze(vector), grads_layout(step)))
 
     @part(needs=["cost", "grads"], gives=["updates", "after", "info"])
     def update(step: Step) -> Step:
-        state = step.state
-        context = Context(training=True, key=state.key, numerics=numerics)
+        state, grads = step.state, step.grads.vector
+        parameters = state.parameters
+        context = keyless
+        if optimizer.random:
+            key = state.key.at("step", state.iteration, "update")
+            context = Context(training=True, key=key, numerics=numerics)
         updates, optimizer_state = optimizer.update(
-            step.grads.vector, state.optimizer_state, state.parameters, context
+            grads, state.optimizer_state, parameters, context
         )
         after = TrainState(
-            iteration=state.iteration + 1,
-            parameters=state.parameters.layout.packed(freeze(state.parameters.vector + updates)),
-            optimizer_state=optimizer_state,
-            key=state.key,
+            state.iteration + 1,
+            parameters.layout.packed(freeze(parameters.vector + updates)),
+            optimizer_state,
+            state.key,
+            state.statistics if step.statistics is None else step.statistics,
         )
-        info = StepInfo(
-            iteration=state.iteration,
-            cost=step.cost,
-            gradient_norm=numerics.norm(step.grads.vector),
-            observed=optimizer.observe(state.optimizer_state),
-        )
-        return attrs.evolve(step, updates=updates, after=after, info=info)
+        observed = optimizer.observe(optimizer_state)
+        info = StepInfo(state.iteration, step.cost, numerics.norm(grads), observed)
+        return step.having(updates=updates, after=after, info=info)
 
-    return TrainStep((forward, cost, backward, update))
+    between = [_penalties(penalties, numerics)] if penalties else []
+    if network.statistics is not None:
+        between.append(_gather(network.statistics))
+    return TrainStep((forward, cost, backward, *between, update))
+
+
+def _penalties(terms: Sequence[Penalty], numerics: Numerics) -> Part:
+    def penalties(step: Step) -> Step:
+        cost, vector = step.cost, step.grads.vector
+        for term in terms:
+            share, gradient = term.function(step.state.parameters, step.batch.X.shape[1], numerics)
+            cost, vector = cost + share, vector + gradient
+        return step.having(cost=cost, grads=step.grads.with_vector(freeze(vector)))
+
+    needs = frozenset(["cost", "grads"])
+    return Part("penalties", penalties, needs=needs, gives=needs)
+
+
+def _gather(kept: Statistics) -> Part:
+    def gather(step: Step) -> Step:
+        before = step.state.statistics
+        return step.having(statistics=before.with_tree(kept.absorb(before.tree, step.cache)))
+
+    return Part("gather", gather, needs=frozenset(["cache"]), gives=frozenset(["statistics"]))
 
 
 def output_of(
-    network: Stage, parameters: Packed, X: FloatArray, *, numerics: Numerics = fast
+    network: Stage,
+    parameters: Packed,
+    X: FloatArray,
+    *,
+    statistics: Packed | None = None,
+    numerics: Numerics = fast,
 ) -> FloatArray:
-    """The network's output AL (n_y, m) for inputs X (n_x, m), outside of training."""
-    return network.forward(parameters.tree, X, Context(numerics=numerics))[0]
+    """The network's output AL (n_y, m) for inputs X (n_x, m), outside of training.
+
+    Args:
+        network: What computes it,
+        parameters: with these parameters,
+        X: for these examples.
+        statistics: What stages such as batch normalisation have gathered: `state.statistics`.
+        numerics: The arithmetic.
+    """
+    gathered = statistics.tree if statistics is not None else None
+    return network.forward(parameters.tree, X, Context(numerics=numerics, statistics=gathered))[0]
 
 
 def _with_weights(parameters: Packed, weights: WeightStream) -> Packed:

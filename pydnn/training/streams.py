@@ -2,24 +2,53 @@
 
 A stream yields (state, info) after every step, and runs only as far as it is consumed. A
 progress bar is not a callback here, and stopping is not a flag: each is a function that takes a
-stream and gives one.
+stream and gives one, so that they can be put in any order:
+
+    toolz.pipe(
+        scan(train_step, state, batches),
+        partial(measure, every=100, function=evaluate),
+        partial(stop_early, watch="validation cost", patience=1000),
+        toolz.last,
+    )
 """
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TextIO, TypeAlias
 
+import attrs
 import toolz
 
-from pydnn.checks import import_extra
+from pydnn.checks import BadInput, expect_count, expect_real, import_extra
+from pydnn.losses import Loss
+from pydnn.metrics import Metric
+from pydnn.numerics import Numerics, fast
 from pydnn.records import Batch
+from pydnn.stages.base import Context, Stage
 from pydnn.training.pipeline import StepInfo, TrainState
+from pydnn.training.steps import output_of
 
-__all__ = ["Stream", "progress", "scan"]
+__all__ = [
+    "Measure",
+    "Stream",
+    "evaluation",
+    "measure",
+    "progress",
+    "scan",
+    "stop_after",
+    "stop_at",
+    "stop_early",
+    "tee",
+    "thin",
+    "value_of",
+]
 
 Stream: TypeAlias = Iterator[tuple[TrainState, StepInfo]]
+Measure: TypeAlias = Callable[[TrainState], Mapping[str, float]]
 
 
 def scan(
@@ -34,6 +63,9 @@ def scan(
     start: tuple[TrainState, StepInfo | None] = (state, None)
     pairs = toolz.accumulate(lambda pair, batch: train_step(pair[0], batch), batches, start)
     yield from toolz.drop(1, pairs)  # the first pair is the start, which has no info yet
+
+
+# Looking
 
 
 def progress(stream: Stream, *, total: int, file: TextIO | None = None) -> Stream:
@@ -54,3 +86,200 @@ def progress(stream: Stream, *, total: int, file: TextIO | None = None) -> Strea
             bar.set_postfix_str(f"cost {info.cost:.6f}", refresh=False)
             bar.update()
             yield state, info
+
+
+def tee(stream: Stream, *, to: Callable[[TrainState, StepInfo], object]) -> Stream:
+    """Show every pair to the function `to` before handing it on."""
+    for state, info in stream:
+        to(state, info)
+        yield state, info
+
+
+def thin(stream: Stream, *, every: int) -> Stream:
+    """Hand on the first pair, every one that comes `every` steps after it, and the last one."""
+    every = expect_count("every", every, hint="give a number of steps")
+    return _thinned(stream, every)
+
+
+def _thinned(stream: Stream, every: int) -> Stream:
+    held: list[tuple[TrainState, StepInfo]] = []  # the latest pair, while it is not handed on
+    for i, pair in enumerate(stream):
+        held = [pair]
+        if i % every == 0:
+            held = []
+            yield pair
+    yield from held
+
+
+def measure(stream: Stream, *, every: int, function: Measure) -> Stream:
+    """Add to `info.measured` what `function` finds with the state after every so many steps.
+
+    Args:
+        stream: What is measured.
+        every: Steps between two measurements; the first is after so many.
+        function: `(state) -> {name: number}`, e.g. an `evaluation`.
+    """
+    every = expect_count("every", every, hint="give a number of steps")
+    return _measured(stream, every, function)
+
+
+def _measured(stream: Stream, every: int, function: Measure) -> Stream:
+    for state, info in stream:
+        if state.iteration % every == 0:
+            # Another measurement may have been there before.
+            measured = {**info.measured, **function(state)}
+            info = attrs.evolve(info, measured=measured)
+        yield state, info
+
+
+def evaluation(
+    network: Stage,
+    loss: Loss,
+    data: Mapping[str, Batch],
+    *,
+    metrics: Mapping[str, Metric] = {},  # noqa: B006 - nobody writes to it
+    numerics: Numerics = fast,
+) -> Measure:
+    """The function from a state to cost and metrics on named data sets, outside of training.
+
+    Args:
+        network: What is judged,
+        loss: by this loss,
+        data: on these data sets, e.g. {"validation": batch}.
+        metrics: What is told beside the cost, e.g. METRICS["two classes"]: functions of what
+            the loss predicts, and of labels.
+        numerics: The arithmetic.
+
+    Returns:
+        `(state) -> {"validation cost": …, "validation accuracy": …}`, and so on by data set.
+    """
+
+    def evaluate(state: TrainState) -> dict[str, float]:
+        found = {}
+        for name, batch in data.items():
+            AL = output_of(
+                network,
+                state.parameters,
+                batch.X,
+                statistics=state.statistics,
+                numerics=numerics,
+            )
+            context = Context(numerics=numerics)
+            found[f"{name} cost"] = loss(AL, batch.Y, batch.weights, context)[0]
+            predictions = loss.predict(AL, context)
+            for metric, function in metrics.items():
+                found[f"{name} {metric}"] = function(predictions, batch.Y)
+        return found
+
+    return evaluate
+
+
+def value_of(info: StepInfo, name: str) -> float | None:
+    """The number called `name` in `info`: "cost", "gradient_norm", or observed or measured.
+
+    None where this step does not have it.
+    """
+    if name in ("cost", "gradient_norm"):
+        return float(getattr(info, name))
+    found = info.measured.get(name, info.observed.get(name))
+    return None if found is None else float(found)
+
+
+# Stopping
+
+
+def stop_early(
+    stream: Stream,
+    *,
+    watch: str,
+    patience: int,
+    higher_is_better: bool = False,
+    least_change: float = 0.0,
+) -> Stream:
+    """End once the watched value has not been better for `patience` steps.
+
+    However the stream ends, its last pair is the best one again, so that `toolz.last` hands back
+    the best state. A value that is not a number is never better.
+
+    Args:
+        stream: What is watched.
+        watch: Name of the value, as `value_of` takes it.
+        patience: Steps without a better value after which it ends.
+        higher_is_better: Whether the value is to grow, as an accuracy is.
+        least_change: By how much a value must be better than the best one so far.
+
+    Raises:
+        BadInput: If no step has had the value when patience has run out, or the stream ends.
+    """
+    patience = expect_count("patience", patience, hint="give a number of steps")
+    least_change = expect_real("least_change", least_change, least=0, hint="0 is any change")
+    sign = -1.0 if higher_is_better else 1.0
+    return _stopped_early(stream, watch, patience, sign, least_change)
+
+
+def _stopped_early(
+    stream: Stream, watch: str, patience: int, sign: float, least_change: float
+) -> Stream:
+    best: tuple[TrainState, StepInfo] | None = None
+    last: tuple[TrainState, StepInfo] | None = None
+    lowest, waited = math.inf, 0
+    for last in stream:
+        yield last
+        waited += 1
+        value = value_of(last[1], watch)
+        # The value of a step's cost belongs to the parameters before that step; the state after
+        # it is what the stream has, one step further down.
+        if value is not None and (best is None or sign * value < lowest - least_change):
+            best, waited = last, 0
+            lowest = sign * value if not math.isnan(value) else math.inf
+        if waited >= patience:
+            break
+    if best is None and last is not None:
+        raise BadInput(_nothing_to_watch(last[1], watch))
+    if best is not None and best is not last:
+        yield best
+
+
+def _nothing_to_watch(info: StepInfo, watch: str) -> str:
+    known = ["cost", "gradient_norm", *info.observed, *info.measured]
+    return (
+        f"stop_early has patience but nothing to watch: no step had {watch!r}, "
+        f"this one has {', '.join(known)}: watch one of these, or put measure before it."
+    )
+
+
+def stop_at(
+    stream: Stream, *, watch: str, target: float, higher_is_better: bool = False
+) -> Stream:
+    """End with the first pair whose watched value is as good as `target`."""
+    target = expect_real("target", target, hint="give the value to stop at")
+    sign = -1.0 if higher_is_better else 1.0
+    return _until(stream, lambda info: _reached(value_of(info, watch), target, sign))
+
+
+def _reached(value: float | None, target: float, sign: float) -> bool:
+    return value is not None and sign * value <= sign * target
+
+
+def stop_after(
+    stream: Stream, *, seconds: float, clock: Callable[[], float] = time.monotonic
+) -> Stream:
+    """End with the first pair that comes `seconds` or more after the stream began to be consumed.
+
+    How many steps that are depends on the machine: a training that must be repeated to the bit
+    is repeated by their number.
+    """
+    seconds = expect_real("seconds", seconds, least=0, hint="give a time in seconds")
+    return _timed(stream, seconds, clock)
+
+
+def _timed(stream: Stream, seconds: float, clock: Callable[[], float]) -> Stream:
+    end = clock() + seconds
+    yield from _until(stream, lambda info: clock() >= end)
+
+
+def _until(stream: Stream, done: Callable[[StepInfo], bool]) -> Stream:
+    for state, info in stream:
+        yield state, info
+        if done(info):
+            return

@@ -5,27 +5,73 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pydnn import EVALUATION, identity, relu, sigmoid, tanh
+from pydnn import (
+    EVALUATION,
+    BadInput,
+    elu,
+    gelu,
+    identity,
+    leaky_relu,
+    relu,
+    selu,
+    sigmoid,
+    silu,
+    softplus,
+    tanh,
+)
+from pydnn.stages import activations
 
+E = math.e
 WORKED = {
+    "identity": (identity(), [-1.0, 2.0], [-1, 2], [1, 1]),
     "relu": (relu(), [-2.0, 0.0, 3.0], [0, 0, 3], [0, 0, 1]),
+    "leaky_relu": (leaky_relu(slope=0.25), [-2.0, 0.0, 3.0], [-0.5, 0, 3], [0.25, 0.25, 1]),
+    "elu": (
+        elu(alpha=2), [-1.0, 3.0, -1000.0], [2 / E - 2, 3, -2], [2 / E, 1, 0],
+    ),
+    "selu": (
+        selu(), [1.0, -1.0, -1000.0],
+        [1.0507009873554805, -1.1113307378125625, -1.7580993408473766],
+        [1.0507009873554805, 1.7580993408473766 / E, 0.0],
+    ),
+    # Of a standard normal distribution 0.841344746 lies below 1, where its density is 0.241970725.
+    "gelu": (
+        gelu(), [0.0, 1.0, -1.0, 30.0, -30.0],
+        [0, 0.8413447460685429, -0.15865525393145707, 30, 0],
+        [0.5, 1.083315470587686, -0.083315470587686, 1, 0],
+    ),
+    "gelu, approximate": (
+        gelu(approximate=True), [0.0, 1.0, -30.0], [0, 0.8411919906082768, 0],
+        [0.5, 1.0829640838457826, 0],
+    ),
+    "silu": (
+        silu(), [0.0, math.log(3), -1000.0], [0, 0.75 * math.log(3), 0],
+        [0.5, 0.75 + 0.75 * math.log(3) / 4, 0],
+    ),
+    "softplus": (
+        softplus(), [0.0, math.log(3), 1000.0, -1000.0], [math.log(2), math.log(4), 1000, 0],
+        [0.5, 0.75, 1, 0],
+    ),
+    "tanh": (tanh(), [0.0, math.log(2), 1000.0], [0, 0.6, 1], [1, 0.64, 0]),
     "sigmoid": (
         sigmoid(),
         [0.0, math.log(3), -math.log(3), 1000.0, -1000.0],
         [0.5, 0.75, 0.25, 1.0, 0.0],
         [0.25, 0.1875, 0.1875, 0.0, 0.0],
     ),
-    "tanh": (tanh(), [0.0, math.log(2), 1000.0], [0, 0.6, 1], [1, 0.64, 0]),
-    "identity": (identity(), [-1.0, 2.0], [-1, 2], [1, 1]),
-}
+}  # fmt: skip
+
+
+def test_every_activation_has_worked_numbers():
+    assert {name.partition(",")[0] for name in WORKED} == set(activations.__all__)
 
 
 @pytest.mark.parametrize(("stage", "Z", "A", "slope"), WORKED.values(), ids=WORKED)
 def test_values_and_slopes_match_worked_examples(stage, Z, A, slope):
     out, cache = stage.forward((), np.array([Z]), EVALUATION)
-    np.testing.assert_allclose(out, [A], atol=1e-15)
+    np.testing.assert_allclose(out, [A], rtol=1e-14, atol=1e-15)
     back, grads = stage.backward((), cache, np.ones((1, len(Z))))
-    np.testing.assert_allclose(back, [slope], atol=1e-15)
+    np.testing.assert_allclose(back, [slope], rtol=1e-14, atol=1e-15)
     assert grads == ()
 
 
@@ -35,3 +81,16 @@ def test_sigmoid_is_symmetric_and_precise_in_both_tails(z):
     assert pytest.approx(1, abs=1e-15) == A + B
     expected = 1 / (1 + math.exp(-z)) if z > 0 else math.exp(z) / (1 + math.exp(z))
     assert pytest.approx(expected, rel=1e-14) == A
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: elu(alpha=0), "alpha is 0, expected a number above 0"),
+        (lambda: leaky_relu(slope=math.nan), "slope is nan, expected a finite number"),
+        (lambda: gelu(approximate="yes"), "approximate is 'yes', expected True or False"),
+    ],
+)
+def test_refusals(make, message):
+    with pytest.raises(BadInput, match=message):
+        make()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pydnn import BadInput, Key, dense
-from pydnn.initializers import scaled_normal
+from pydnn.initializers import normal
 from pydnn.stages.dense import DenseParams, dense_backward, dense_forward
 
 WORKED = {
@@ -33,7 +33,7 @@ def test_the_gradient_of_the_input_is_left_out_where_nobody_wants_it():
 
 
 def test_init_draws_weights_by_its_initializer_and_no_bias():
-    params, shape = dense(3, initializer=scaled_normal(scale=2)).init(Key(1).at(0), (4,))
+    params, shape = dense(3, initializer=normal(scale=2)).init(Key(1).at(0), (4,))
     assert shape == (3,)
     np.testing.assert_array_equal(params.W, 2 * Key(1).at(0, "W").normal((3, 4)))
     np.testing.assert_array_equal(params.b, np.zeros((3, 1)))

@@ -249,13 +249,13 @@ def test_what_does_not_fit_is_refused_with_the_stages_name():
 def broken(*, forward=1.0, backward=1.0):
     """A stage that multiplies what flows through it, forward and backward."""
     return elementwise(
-        "broken", lambda Z, context: (Z * forward, None), lambda cache, dA: dA * backward
+        "broken", lambda Z, numerics: Z * forward, lambda dA, Z, A, numerics: dA * backward
     )
 
 
 NOT_FINITE = {
     "forward": (serial(dense(5), serial(broken(forward=np.nan)), dense(1)), OPTIMIZER,
-                "forward, stage 1 (0 (broken))"),
+                "forward, stage 1/0 (broken)"),
     "backward": (serial(dense(5), broken(backward=np.inf), dense(1)), OPTIMIZER,
                  "backward, gradient of 0/b"),
     "update": (NETWORK, gradient_descent(learning_rate=1e308), "update, parameter"),

@@ -1,0 +1,207 @@
+"""Batches: which examples a training step sees, and how data is prepared for it.
+
+Which batch is that of iteration k depends on (key, k) alone, so that any step of any training
+can be taken again without its predecessors.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from pydnn.builders import Description, described
+from pydnn.checks import BadInput, expect_count, expect_finite, expect_real, expect_shape
+from pydnn.keys import Key
+from pydnn.records import Batch, FloatArray, arrays, freeze
+
+__all__ = [
+    "Batching",
+    "Standardization",
+    "batches_of",
+    "expect_data",
+    "fit_standardization",
+    "full_batch",
+    "mini_batches",
+    "split",
+]
+
+
+@attrs.frozen(eq=False)
+class Batching:
+    """A way to cut data into batches.
+
+    Attributes:
+        at: `(data, key, k) -> batch` of iteration k.
+        per_epoch: `(m) -> count` of batches in which all m examples are seen once.
+        description: How to `build` it again; filled in by `@described`.
+    """
+
+    at: Callable[[Batch, Key, int], Batch] = attrs.field(repr=False)
+    per_epoch: Callable[[int], int] = attrs.field(repr=False)
+    description: Description | None = None
+
+
+@described("batches")
+def full_batch() -> Batching:
+    """All examples in every batch."""
+    return Batching(lambda data, key, k: data, lambda m: 1)
+
+
+@described("batches")
+def mini_batches(size: int, *, shuffle: bool = True, keep_last: bool = True) -> Batching:
+    """`size` examples in every batch, in another order in every epoch.
+
+    Args:
+        size: Examples in a batch.
+        shuffle: Whether the order of each epoch is drawn anew, below the training's key.
+        keep_last: Whether an epoch ends in a shorter batch where `size` does not divide the
+            number of examples, or leaves so many examples out.
+    """
+    size = expect_count("size", size, hint="give the examples of a batch")
+
+    def per_epoch(m: int) -> int:
+        if size > m:
+            raise BadInput(
+                f"batches of {size} are larger than the data, {m} examples: "
+                f"give a size of at most {m}."
+            )
+        return -(-m // size) if keep_last else m // size
+
+    def at(data: Batch, key: Key, k: int) -> Batch:
+        m = data.X.shape[1]
+        epoch, place = divmod(k, per_epoch(m))
+        first = place * size
+        if not shuffle:
+            return _columns(data, slice(first, first + size))
+        order = _order(key.at("shuffle", epoch), m)
+        return _columns(data, order[first : first + size])
+
+    return Batching(at, per_epoch)
+
+
+def batches_of(batching: Batching, data: Batch, key: Key, *, start: int = 0) -> Iterator[Batch]:
+    """The batches of iterations `start`, `start` + 1 and so on, without end.
+
+    Args:
+        batching: E.g. mini_batches(32).
+        data: All examples.
+        key: That of the training, e.g. state.key.
+        start: The first iteration, e.g. state.iteration.
+    """
+    batching.per_epoch(data.X.shape[1])  # so that a wrong size is refused here, not at a step
+    return (batching.at(data, key, k) for k in itertools.count(start))
+
+
+@functools.lru_cache(maxsize=8)  # an epoch's order is that of its key, however often it is asked
+def _order(key: Key, m: int) -> NDArray[np.int64]:
+    return freeze(key.permutation(m))
+
+
+def _columns(data: Batch, which: slice | NDArray[np.int64]) -> Batch:
+    X, Y, weights = (_taken(array, which) for array in (data.X, data.Y, data.weights))
+    return Batch(X, Y, weights)  # type: ignore[arg-type]
+
+
+def _taken(array: FloatArray | None, which: slice | NDArray[np.int64]) -> FloatArray | None:
+    if array is None or isinstance(which, slice):
+        return array[:, which] if array is not None else None
+    # Where examples lie one after the other in memory, each is copied in one go.
+    if array.flags.f_contiguous:
+        return freeze(array.T[which]).T
+    return freeze(array[:, which])
+
+
+def split(
+    data: Batch, key: Key, *, share: float = 0.2, stratified: bool = True
+) -> tuple[Batch, Batch]:
+    """Split examples by chance into a training part and a validation part.
+
+    Args:
+        data: All examples.
+        key: Where the choice is addressed.
+        share: Of the examples in the validation part, between 0 and 1.
+        stratified: Whether each class, which is each different column of Y, is split in that
+            share; at least one example of it comes into either part.
+
+    Returns:
+        The training part and the validation part, each in the order of `data`.
+
+    Raises:
+        BadInput: If a class has fewer than two examples, or there are fewer than two.
+    """
+    hint = "give the share of the validation part, e.g. 0.2"
+    share = expect_real("share", share, positive=True, below=1, hint=hint)
+    m = data.X.shape[1]
+    if m < 2:
+        raise BadInput(f"there are {m} examples, expected two or more to split: give more data.")
+    groups = _classes(data.Y) if stratified else [np.arange(m)]
+    chosen = np.zeros(m, bool)
+    for i, members in enumerate(groups):
+        if len(members) < 2:
+            label = ", ".join(f"{y:g}" for y in data.Y[:, members[0]])
+            raise BadInput(
+                f"label {label} has 1 example, expected two or more to split: "
+                "give more data, or stratified=False."
+            )
+        order = key.at("split", i).permutation(len(members))
+        count = min(max(1, round(share * len(members))), len(members) - 1)
+        chosen[members[order[:count]]] = True
+    return _columns(data, np.flatnonzero(~chosen)), _columns(data, np.flatnonzero(chosen))
+
+
+def _classes(Y: FloatArray) -> list[NDArray[np.int64]]:
+    _, numbers = np.unique(Y, axis=1, return_inverse=True)
+    return [np.flatnonzero(numbers.ravel() == i) for i in range(int(numbers.max()) + 1)]
+
+
+@attrs.frozen(unsafe_hash=False, field_transformer=arrays)
+class Standardization:
+    """Makes features of mean 0 and deviation 1 over the examples that it was fitted on.
+
+    Attributes:
+        mean: Of each feature, (n_x, 1).
+        deviation: Of each feature, (n_x, 1); 1 where a feature is constant.
+    """
+
+    mean: FloatArray
+    deviation: FloatArray
+
+    def __call__(self, X: FloatArray) -> FloatArray:
+        """Standardised X (n_x, m), in its own dtype."""
+        expect_shape("X", X, (len(self.mean), "m"), hint="give the features that were fitted")
+        return freeze((X - self.mean.astype(X.dtype)) / self.deviation.astype(X.dtype))
+
+
+def fit_standardization(X: FloatArray) -> Standardization:
+    """The standardisation of the features of X (n_x, m): fit it on the training part alone."""
+    expect_shape("X", X, ("n_x", "m"), hint="put examples in columns")
+    expect_finite("X", X)
+    X = X.astype(np.float64)
+    mean = X.mean(axis=1, keepdims=True)
+    deviation = np.sqrt(((X - mean) ** 2).mean(axis=1, keepdims=True))
+    # A constant's deviation may be a rounding error instead of 0.
+    constant = deviation <= 1e-13 * np.abs(mean)
+    return Standardization(mean, np.where(constant, 1.0, deviation))
+
+
+def expect_data(data: Batch) -> None:
+    """Refuse a data set that no training can start from.
+
+    Raises:
+        BadInput: If X holds anything else than finite floats, naming row and column; if Y or the
+            weights do not have one column per example; or if there are none.
+    """
+    X, Y = data.X, data.Y
+    expect_shape("X", X, ("n_x", "m"), hint="put examples in columns, e.g. pass X.T")
+    m = X.shape[1]
+    if X.size == 0:
+        raise BadInput(f"X has shape {X.shape}, expected examples with features: give some data.")
+    expect_shape("Y", Y, ("n_y", m), hint="give one column of labels per column of X")
+    expect_finite("X", X)
+    if data.weights is not None:
+        expect_shape("weights", data.weights, (1, m), hint="give one weight per example")

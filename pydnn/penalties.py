@@ -1,0 +1,74 @@
+"""Penalties: what is added to the cost for large weights, and its gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import attrs
+import numpy as np
+
+from pydnn.builders import Description, described
+from pydnn.checks import expect_real
+from pydnn.numerics import Numerics
+from pydnn.packing import Packed, expect_names
+from pydnn.records import FloatArray, freeze
+
+__all__ = ["Penalty", "l1_penalty", "l2_penalty"]
+
+
+@attrs.frozen(eq=False)
+class Penalty:
+    """A term of the cost that depends on the parameters alone.
+
+    Attributes:
+        function: `(parameters, m, numerics) -> (cost, gradient)` for a batch of m examples; the
+            gradient is a vector in the layout of the parameters.
+        description: How to `build` it again; filled in by `@described`.
+    """
+
+    function: Callable[[Packed, int, Numerics], tuple[float, FloatArray]] = attrs.field(repr=False)
+    description: Description | None = None
+
+
+@described("penalty")
+def l2_penalty(strength: float, *, only: Sequence[str] = ("W",)) -> Penalty:
+    """strength / 2m times the sum of squared weights, as in the tutorial's course.
+
+    Args:
+        strength: The course's lambda; 0 or more.
+        only: Names of the arrays that it counts, as `Layout.selected` takes them.
+    """
+    return _penalty(strength, only, lambda w: w * w, lambda w: 2 * w)
+
+
+@described("penalty")
+def l1_penalty(strength: float, *, only: Sequence[str] = ("W",)) -> Penalty:
+    """strength / 2m times the sum of absolute weights; the slope at 0 is taken as 0.
+
+    Args:
+        strength: The course's lambda; 0 or more.
+        only: Names of the arrays that it counts, as `Layout.selected` takes them.
+    """
+    return _penalty(strength, only, np.abs, np.sign)
+
+
+def _penalty(
+    strength: float,
+    only: Sequence[str],
+    size: Callable[[FloatArray], FloatArray],
+    slope: Callable[[FloatArray], FloatArray],
+) -> Penalty:
+    """strength / 2m times the sum of `size` over the selected arrays, whose slope is `slope`."""
+    strength = expect_real("strength", strength, least=0, hint="give lambda, e.g. 0.7")
+    only = tuple(expect_names(only))
+
+    def function(parameters: Packed, m: int, numerics: Numerics) -> tuple[float, FloatArray]:
+        gradient = np.zeros_like(parameters.vector)
+        factor, total = strength / (2 * m), 0.0
+        for stretch in parameters.layout.selected(only):
+            w = parameters.vector[stretch]
+            total += numerics.mean(size(w)) * w.size
+            gradient[stretch] = slope(w) * w.dtype.type(factor)
+        return factor * total, freeze(gradient)
+
+    return Penalty(function)

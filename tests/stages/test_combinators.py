@@ -1,0 +1,73 @@
+"""residual and parallel; serial has a file of its own."""
+
+import numpy as np
+import pytest
+
+from pydnn import (
+    EVALUATION,
+    BadInput,
+    Context,
+    Key,
+    dense,
+    dropout,
+    elementwise,
+    identity,
+    parallel,
+    relu,
+    residual,
+    serial,
+)
+
+double = elementwise("double", lambda Z, n: Z * 2, lambda dA, Z, A, n: dA * 2)
+X = np.array([[1.0, -2.0]])
+
+
+def test_residual_adds_its_input():
+    A, cache = residual(double).forward(((),), X, EVALUATION)
+    np.testing.assert_array_equal(A, 3 * X)
+    np.testing.assert_array_equal(residual(double).backward(((),), cache, X)[0], 3 * X)
+
+
+def test_parallel_puts_outputs_one_under_the_other():
+    stage = parallel(double, identity(), relu())
+    assert stage.init(Key(1), (1,))[1] == (3,)
+    A, cache = stage.forward(((), (), ()), X, EVALUATION)
+    np.testing.assert_array_equal(A, [[2, -4], [1, -2], [1, 0]])
+    dA = np.array([[1.0, 1.0], [10.0, 10.0], [100.0, 100.0]])
+    np.testing.assert_array_equal(stage.backward(((), (), ()), cache, dA)[0], [[112, 12]])
+
+
+def test_each_part_draws_from_its_own_place():
+    stage = parallel(dropout(keep_prob=0.5), dropout(keep_prob=0.5))
+    key, ones = Key(2), np.ones((1, 64))
+    A, _ = stage.forward(((), ()), ones, Context(training=True, key=key))
+    for i in range(2):
+        np.testing.assert_array_equal(A[i] > 0, key.at(i).uniform((1, 64))[0] < 0.5)
+    assert (A[0] != A[1]).any()
+
+
+REFUSED = {
+    "another shape": (
+        lambda: serial(dense(3), residual(dense(2))).init(Key(1), (4,)),
+        r"stage 1 \(residual\): residual stages give shape \(2,\) for \(3,\), expected the same: "
+        r"end them with e\.g\. dense\(3\)",
+    ),
+    "a part's refusal": (
+        lambda: parallel(relu(), dense(1)).init(Key(1), (2, 2)),
+        r"stage 1 \(dense\): examples have shape \(2, 2\)",
+    ),
+    "a part's refusal later": (
+        lambda: parallel(dense(1)).forward(
+            parallel(dense(1)).init(Key(1), (2,))[0], np.ones((3, 1)), EVALUATION
+        ),
+        r"stage 0 \(dense\): A_prev has shape \(3, 1\)",
+    ),
+    "no stages": (lambda: parallel(), "parallel has no stages"),
+    "no stage": (lambda: residual(relu), "residual got .* expected a Stage: call its builder"),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), REFUSED.values(), ids=REFUSED)
+def test_refusals(call, message):
+    with pytest.raises(BadInput, match=message):
+        call()

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+
+from pydnn import EVALUATION, BadInput, Context, Key, dropout
+
+X = np.arange(1.0, 9).reshape(2, 4)
+
+
+def in_training(key):
+    return Context(training=True, key=key)
+
+
+def test_kept_numbers_grow_and_the_others_vanish_forward_and_backward():
+    stage, key = dropout(keep_prob=0.5), Key(3)
+    A, cache = stage.forward((), X, in_training(key))
+    kept = key.uniform((2, 4)) < 0.5
+    assert 0 < kept.sum() < 8
+    np.testing.assert_array_equal(A, np.where(kept, 2 * X, 0))
+    np.testing.assert_array_equal(stage.backward((), cache, X)[0], np.where(kept, 2 * X, 0))
+
+
+def test_outside_of_training_nothing_happens():
+    A, cache = dropout(keep_prob=0.1).forward((), X, EVALUATION)
+    np.testing.assert_array_equal(A, X)
+    np.testing.assert_array_equal(dropout(keep_prob=0.1).backward((), cache, X)[0], X)
+
+
+def test_the_mean_stays_and_the_share_is_kept():
+    A, _ = dropout(keep_prob=0.8).forward((), np.ones((100, 1000)), in_training(Key(1)))
+    assert np.mean(A != 0) == pytest.approx(0.8, abs=0.005)
+    assert A.mean() == pytest.approx(1, abs=0.005)
+
+
+def test_all_is_kept_with_probability_1():
+    np.testing.assert_array_equal(dropout(keep_prob=1).forward((), X, in_training(Key(1)))[0], X)
+
+
+def test_refusals():
+    for wrong in (0, 1.5, -1, np.nan):
+        with pytest.raises(BadInput, match="keep_prob is .*give the probability of keeping"):
+            dropout(keep_prob=wrong)
+    with pytest.raises(BadInput, match="dropout has no key in training: give Context"):
+        dropout(keep_prob=0.5).forward((), X, Context(training=True))

@@ -1,0 +1,79 @@
+import math
+
+import numpy as np
+import pytest
+
+from pydnn import EVALUATION, BadInput, Context, Key, batch_norm, layer_norm
+from pydnn.stages.batch_norm import BatchNormStatistics
+from pydnn.stages.layer_norm import NormParams
+
+TRAINING = Context(training=True)
+Z = np.array([[1.0, 3.0], [10.0, 10.0]])
+PARAMS = NormParams([[2.0], [3.0]], [[0.5], [-1.0]])
+
+
+def test_batch_norm_worked_numbers():
+    # First row: mean 2, variance 1, so -1 and 1 over sqrt(2); second row: all 0.
+    A, cache = batch_norm(epsilon=1.0).forward(PARAMS, Z, TRAINING)
+    root = math.sqrt(0.5)
+    np.testing.assert_allclose(A, [[0.5 - 2 * root, 0.5 + 2 * root], [-1, -1]], rtol=1e-15)
+    np.testing.assert_allclose(cache.mean, [[2], [10]])
+    np.testing.assert_allclose(cache.variance, [[2], [0]])  # over m - 1
+
+
+def test_layer_norm_worked_numbers():
+    # First column: mean 5.5, variance 4.5**2; second: mean 6.5, variance 3.5**2.
+    A, _ = layer_norm(epsilon=1e-300).forward(PARAMS, Z, EVALUATION)
+    np.testing.assert_allclose(A, [[0.5 - 2, 0.5 - 2], [-1 + 3, -1 + 3]], rtol=1e-15)
+
+
+def test_running_statistics_move_by_their_decay_and_are_used_outside_of_training():
+    stage = batch_norm(decay=0.75, epsilon=1e-12)
+    running = stage.statistics.init(PARAMS)
+    assert running == BatchNormStatistics(np.zeros((2, 1)), np.ones((2, 1)))
+    _, cache = stage.forward(PARAMS, Z, TRAINING)
+    running = stage.statistics.absorb(running, cache)
+    np.testing.assert_allclose(running.mean, [[0.5], [2.5]])
+    np.testing.assert_allclose(running.variance, [[1.25], [0.75]])
+    A, _ = stage.forward(PARAMS, Z, Context(statistics=running))
+    np.testing.assert_allclose(A[0], 2 * (Z[0] - 0.5) / math.sqrt(1.25) + 0.5, rtol=1e-11)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e6])
+def test_what_comes_out_has_mean_0_and_variance_1(scale):
+    X = scale * (5 + Key(1).normal((3, 500)))
+    plain = NormParams(np.ones((3, 1)), np.zeros((3, 1)))
+    A, _ = batch_norm(epsilon=1e-20).forward(plain, X, TRAINING)
+    np.testing.assert_allclose(A.mean(axis=1), 0, atol=1e-12)
+    np.testing.assert_allclose(A.var(axis=1), 1, rtol=1e-9)
+    A, _ = layer_norm(epsilon=1e-20).forward(plain, X, TRAINING)
+    np.testing.assert_allclose(A.mean(axis=0), 0, atol=1e-9)
+
+
+REFUSED = {
+    "one example": (
+        lambda: batch_norm().forward(PARAMS, Z[:, :1], TRAINING),
+        "batch_norm got 1 example in training, expected 2 or more",
+    ),
+    "no statistics": (
+        lambda: batch_norm().forward(PARAMS, Z, EVALUATION),
+        "batch_norm has no running statistics outside of training: give those of the state",
+    ),
+    "rows": (
+        lambda: layer_norm().forward(PARAMS, np.ones((3, 2)), EVALUATION),
+        r"Z has shape \(3, 2\), expected \(2, m\): layer_norm was initialised",
+    ),
+    "mixed precision": (
+        lambda: layer_norm().forward(PARAMS, Z.astype(np.float32), EVALUATION),
+        "Z is float32, but the parameters are float64",
+    ),
+    "images": (lambda: layer_norm().init(Key(1), (2, 2)), "flatten them first"),
+    "decay": (lambda: batch_norm(decay=1), "decay is 1, expected a number below 1"),
+    "epsilon": (lambda: layer_norm(epsilon=0), "epsilon is 0, expected a number above 0"),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), REFUSED.values(), ids=REFUSED)
+def test_refusals(call, message):
+    with pytest.raises(BadInput, match=message):
+        call()
