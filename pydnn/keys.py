@@ -16,6 +16,8 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from pydnn.polynomials import polynomial, ratio
+
 __all__ = ["Key"]
 
 Shape = int | Sequence[int]
@@ -124,24 +126,11 @@ def _normal_quantile(p: _Floats) -> _Floats:
         Wichura, Algorithm AS 241: the percentage points of the normal distribution, 1988.
     """
     q = p - 0.5
-    middle = q * _ratio(_MIDDLE, 0.180625 - q * q)
+    middle = q * ratio(_MIDDLE, 0.180625 - q * q)
     # sqrt(-log p) at the boundary of the middle is 1.6, and 5 at p = 1.4e-11.
     r = np.sqrt(-_log(np.minimum(p, 1.0 - p)))
-    tail = np.where(r <= 5.0, _ratio(_TAIL, r - 1.6), _ratio(_FAR_TAIL, r - 5.0))
+    tail = np.where(r <= 5.0, ratio(_TAIL, r - 1.6), ratio(_FAR_TAIL, r - 5.0))
     return np.where(np.abs(q) <= 0.425, middle, np.copysign(tail, q))
-
-
-def _ratio(polynomials: tuple[tuple[float, ...], tuple[float, ...]], x: _Floats) -> _Floats:
-    numerator, denominator = polynomials
-    return _polynomial(numerator, x) / _polynomial(denominator, x)
-
-
-def _polynomial(coefficients: Sequence[float], x: _Floats) -> _Floats:
-    """Horner's rule, coefficients from the constant up."""
-    y = np.full_like(x, coefficients[-1])
-    for coefficient in reversed(coefficients[:-1]):
-        y = y * x + coefficient  # two ufuncs, so two roundings: no compiler can fuse them
-    return y
 
 
 def _log(x: _Floats) -> _Floats:
@@ -150,5 +139,5 @@ def _log(x: _Floats) -> _Floats:
     low = m < math.sqrt(0.5)
     m, e = np.where(low, m + m, m), e - low
     s = (m - 1.0) / (m + 1.0)  # log m = 2 atanh s, with |s| <= 0.172
-    series = _polynomial([2.0 / (2 * k + 1) for k in range(12)], s * s)
+    series = polynomial([2.0 / (2 * k + 1) for k in range(12)], s * s)
     return e * math.log(2.0) + s * series

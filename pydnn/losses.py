@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
 from pydnn.builders import Description, described
 from pydnn.checks import BadInput, expect_finite, expect_real, expect_shape
@@ -146,9 +147,7 @@ def sigmoid_cross_entropy(
 
     dearer = bool((positive != 1).any())
 
-    def entries(
-        Z: FloatArray, Y: FloatArray, numerics: Numerics
-    ) -> tuple[FloatArray, FloatArray]:
+    def entries(Z: FloatArray, Y: FloatArray, numerics: Numerics) -> tuple[FloatArray, FloatArray]:
         if Y.shape != Z.shape:
             expect_shape("Y", Y, Z.shape, hint="give one label per output and example")
         if smoothing:
@@ -200,9 +199,7 @@ def softmax_cross_entropy(
         )[np.newaxis]
         expect_weights(by_class, by_class.size)
 
-    def entries(
-        Z: FloatArray, Y: FloatArray, numerics: Numerics
-    ) -> tuple[FloatArray, FloatArray]:
+    def entries(Z: FloatArray, Y: FloatArray, numerics: Numerics) -> tuple[FloatArray, FloatArray]:
         K = len(Z)
         if by_class is not None and by_class.size != K:
             raise BadInput(
@@ -247,7 +244,8 @@ def _one_hot(Y: FloatArray, Z: FloatArray) -> FloatArray:
     hot = np.arange(len(Z))[:, np.newaxis] == Y
     if np.count_nonzero(hot) != Y.size:
         _expect_class_numbers(Y, len(Z))
-    return hot.astype(Z.dtype)
+    columns: FloatArray = hot.astype(Z.dtype)
+    return columns
 
 
 @described("loss")
@@ -298,9 +296,7 @@ def poisson() -> Loss:
     be negative. Predictions are rates, exp(Z).
     """
 
-    def entries(
-        Z: FloatArray, Y: FloatArray, numerics: Numerics
-    ) -> tuple[FloatArray, FloatArray]:
+    def entries(Z: FloatArray, Y: FloatArray, numerics: Numerics) -> tuple[FloatArray, FloatArray]:
         rate = numerics.exp(Z)
         if Y.shape != Z.shape:
             _difference(Z, Y)
@@ -377,11 +373,11 @@ def _expect_classes(Y: FloatArray, n_out: int) -> None:
 
 
 def _expect_class_numbers(Y: FloatArray, n_out: int) -> None:
-    whole = (Y >= 0) & (Y < n_out) & (Y == np.floor(Y))
+    whole = (Y >= 0) & (n_out > Y) & (np.floor(Y) == Y)
     _expect_all(whole, Y, f"a whole number from 0 to {n_out - 1}: recode them")
 
 
-def _expect_all(right: np.ndarray, Y: FloatArray, expected: str) -> None:  # type: ignore[type-arg]
+def _expect_all(right: NDArray[np.bool_], Y: FloatArray, expected: str) -> None:
     if not right.all():
         index = tuple(int(i) for i in np.argwhere(~right)[0])
         raise BadInput(f"label {Y[index]:g} at index {index}, expected {expected}.")

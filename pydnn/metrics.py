@@ -43,7 +43,7 @@ def most_likely(probabilities: FloatArray) -> FloatArray:
 def accuracy(predictions: FloatArray, Y: FloatArray) -> float:
     """Share of examples whose prediction equals the label Y; all of it, where it has several."""
     _expect_pair(predictions, Y)
-    return float(np.count_nonzero((predictions == Y).all(axis=0))) / Y.shape[1]
+    return float(np.count_nonzero((predictions == Y).all(axis=0)) / Y.shape[1])
 
 
 def confusion_matrix(
@@ -231,7 +231,8 @@ def _class_numbers(name: str, array: FloatArray, classes: int) -> NDArray[np.int
             f"{name} hold {array[0, column]:g} in column {column}, expected a whole number from "
             f"0 to {classes - 1}: give the number of classes, or other {name}."
         )
-    return array[0].astype(np.int64)
+    numbers: NDArray[np.int64] = array[0].astype(np.int64)
+    return numbers
 
 
 def _counts(

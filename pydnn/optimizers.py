@@ -5,6 +5,7 @@ Where definitions differ between papers and libraries, the docstring says which 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import attrs
@@ -315,7 +316,7 @@ def scale_by_nadam(
     psi = expect_real("momentum_decay", momentum_decay, least=0, hint=hint)
 
     def momentum_at(t: int) -> float:
-        return beta1 * (1 - 0.5 * 0.96 ** (t * psi))
+        return beta1 * (1 - 0.5 * math.pow(0.96, t * psi))
 
     def update(
         grads: FloatArray, state: NadamState, params: Packed, context: Context = EVALUATION
@@ -351,9 +352,7 @@ def nadam(
         warm-up out.)
     """
     return chain(
-        scale_by_nadam(
-            beta1=beta1, beta2=beta2, epsilon=epsilon, momentum_decay=momentum_decay
-        ),
+        scale_by_nadam(beta1=beta1, beta2=beta2, epsilon=epsilon, momentum_decay=momentum_decay),
         descend(learning_rate),
     )
 
@@ -401,14 +400,14 @@ def _zeros(params: Packed) -> FloatArray:
 
 
 def _moved(mean: FloatArray, towards: FloatArray, decay: float) -> FloatArray:
-    """decay * mean + (1 - decay) * towards, new and still writable."""
+    """Decay * mean + (1 - decay) * towards, new and still writable."""
     moved = mean * mean.dtype.type(decay)
     moved += towards * mean.dtype.type(1 - decay)
     return moved
 
 
 def _over_root(dividend: FloatArray, square: FloatArray, epsilon: float) -> FloatArray:
-    """dividend / (sqrt(square) + epsilon)."""
+    """Dividend / (sqrt(square) + epsilon)."""
     root = np.sqrt(square)
     root += root.dtype.type(epsilon)
     return freeze(np.divide(dividend, root, out=root))

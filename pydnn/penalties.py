@@ -32,7 +32,7 @@ class Penalty:
 
 @described("penalty")
 def l2_penalty(strength: float, *, only: Sequence[str] = ("W",)) -> Penalty:
-    """strength / 2m times the sum of squared weights, as in the tutorial's course.
+    """Strength / 2m times the sum of squared weights, as in the tutorial's course.
 
     Args:
         strength: The course's lambda; 0 or more.
@@ -43,7 +43,7 @@ def l2_penalty(strength: float, *, only: Sequence[str] = ("W",)) -> Penalty:
 
 @described("penalty")
 def l1_penalty(strength: float, *, only: Sequence[str] = ("W",)) -> Penalty:
-    """strength / 2m times the sum of absolute weights; the slope at 0 is taken as 0.
+    """Strength / 2m times the sum of absolute weights; the slope at 0 is taken as 0.
 
     Args:
         strength: The course's lambda; 0 or more.
@@ -58,7 +58,7 @@ def _penalty(
     size: Callable[[FloatArray], FloatArray],
     slope: Callable[[FloatArray], FloatArray],
 ) -> Penalty:
-    """strength / 2m times the sum of `size` over the selected arrays, whose slope is `slope`."""
+    """Strength / 2m times the sum of `size` over the selected arrays, whose slope is `slope`."""
     strength = expect_real("strength", strength, least=0, hint="give lambda, e.g. 0.7")
     only = tuple(expect_names(only))
 

@@ -16,10 +16,10 @@ from pydnn.initializers import tutorial, zeros
 from pydnn.keys import Key
 from pydnn.losses import Loss, sigmoid_cross_entropy
 from pydnn.optimizers import gradient_descent
-from pydnn.transformations import GradientTransformation
 from pydnn.records import Batch
 from pydnn.stages import Stage, dense, relu, serial
 from pydnn.training import TrainState, TrainStep, initial_state, make_train_step, watch_finite
+from pydnn.transformations import GradientTransformation
 
 __all__ = ["Job", "Recipe", "prepare", "tutorial_network", "tutorial_recipe"]
 

@@ -9,6 +9,8 @@ import attrs
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pydnn.checks import BadInput
+
 __all__ = ["Batch", "FloatArray", "arrays", "freeze", "maker_of", "readonly"]
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
@@ -17,14 +19,33 @@ _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 def readonly(x: ArrayLike) -> FloatArray:
     """View of `x` that refuses writes; integers become float64, floats keep their dtype."""
-    array = np.asarray(x)
+    array = x if type(x) is np.ndarray else _asarray(x)
     if array.dtype.kind != "f":
-        array = array.astype(np.float64)
+        array = _as_floats(array)
     elif not array.flags.writeable:
         return array
     view = array.view()
     view.flags.writeable = False  # on the view: the caller's own array stays writeable
     return view
+
+
+def _asarray(x: ArrayLike) -> NDArray[Any]:
+    try:
+        return np.asarray(x)
+    except ValueError as error:  # NumPy's message is about its own inhomogeneous shapes
+        raise BadInput(
+            "an array was given rows of unequal length, expected a rectangle of numbers: "
+            "give every row the same length."
+        ) from error
+
+
+def _as_floats(array: NDArray[Any]) -> FloatArray:
+    if array.dtype.kind not in "iub":
+        raise BadInput(
+            f"got an array of {array.dtype}, expected numbers: "
+            "convert it, e.g. with .astype(float)."
+        )
+    return array.astype(np.float64)
 
 
 def freeze(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
@@ -47,7 +68,7 @@ def maker_of(cls: type) -> Callable[..., Any]:
         set_first, set_second = setters
 
         def make_two(first: Any, second: Any) -> Any:
-            record = new(cls)
+            record: Any = new(cls)
             set_first(record, first)  # type: ignore[misc]
             set_second(record, second)  # type: ignore[misc]
             return record
@@ -55,7 +76,7 @@ def maker_of(cls: type) -> Callable[..., Any]:
         return make_two
 
     def make(*values: Any) -> Any:
-        record = new(cls)
+        record: Any = new(cls)
         for set_field, value in zip(setters, values, strict=True):
             set_field(record, value)  # type: ignore[misc]
         return record

@@ -68,7 +68,7 @@ def step_decay(initial: float, *, factor: float, every: int) -> Schedule:
 def exponential_decay(
     initial: float, *, factor: float, every: int = 1, staircase: bool = False
 ) -> Schedule:
-    """initial * factor ** (iteration / every); with `staircase`, in steps of `every`."""
+    """Initial * factor ** (iteration / every); with `staircase`, in steps of `every`."""
     initial = _expect_rate("initial", initial)
     factor = expect_real("factor", factor, positive=True, hint="give e.g. 0.95")
     elapsed = _elapsed(every, staircase)
@@ -79,7 +79,7 @@ def exponential_decay(
 def inverse_time_decay(
     initial: float, *, decay: float, every: int = 1, staircase: bool = False
 ) -> Schedule:
-    """initial / (1 + decay * iteration / every); with `staircase`, in steps of `every`.
+    """Initial / (1 + decay * iteration / every); with `staircase`, in steps of `every`.
 
     The tutorial's course decays by epoch, which is `staircase=True` with `every` set to the
     iterations of one epoch, or of its fixed interval of epochs.
@@ -99,7 +99,7 @@ def polynomial_decay(
     power = expect_real("power", power, positive=True, hint="1 is a straight line")
 
     def at(iteration: int) -> float:
-        return final + (initial - final) * (1 - min(iteration / steps, 1.0)) ** power
+        return final + (initial - final) * math.pow(1 - min(iteration / steps, 1.0), power)
 
     return Schedule(at)
 

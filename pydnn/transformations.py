@@ -16,7 +16,7 @@ from pydnn.builders import Description, described
 from pydnn.checks import BadInput, expect_count, expect_known, expect_real
 from pydnn.packing import Packed, expect_names
 from pydnn.records import FloatArray, arrays, freeze
-from pydnn.schedules import Schedule, as_schedule
+from pydnn.schedules import Schedule
 from pydnn.stages.base import EVALUATION, Context
 
 __all__ = [

@@ -26,8 +26,10 @@ from pydnn.initializers import tutorial
 from pydnn.metrics import classes_of
 from pydnn.numerics import fast
 from pydnn.optimizers import gradient_descent
+from pydnn.packing import NO_PARAMS, pack
 from pydnn.recipes import prepare, tutorial_recipe
 from pydnn.records import Batch, FloatArray, arrays, freeze, readonly
+from pydnn.stages import EVALUATION, Stage, relu, sigmoid
 from pydnn.stages.dense import (
     DenseCache,
     DenseGrads,
@@ -35,8 +37,6 @@ from pydnn.stages.dense import (
     dense_backward,
     dense_forward,
 )
-from pydnn.packing import NO_PARAMS, pack
-from pydnn.stages import EVALUATION, Stage, relu, sigmoid
 from pydnn.training import scan
 
 __all__ = [
@@ -236,6 +236,7 @@ def linear_backward(
     params = DenseParams(cache.W, cache.b)
     dA_prev, grads = dense_backward(params, DenseCache(cache.A, fast), dZ)
     assert dA_prev is not None
+    assert grads is not None
     return dA_prev, freeze(grads.dW / m), freeze(grads.db / m)
 
 
@@ -247,6 +248,7 @@ def linear_activation_backward(
     stage = _activation(activation)
     _, stage_cache = stage.forward(NO_PARAMS, cache.Z, EVALUATION)
     dZ, _ = stage.backward(NO_PARAMS, stage_cache, readonly(dA))
+    assert dZ is not None
     return linear_backward(dZ, cache.linear_cache)
 
 

@@ -1,8 +1,13 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
+
+# A machine that others use, too, may be slow for a moment: that is no fault of an example.
+hypothesis.settings.register_profile("pydnn", deadline=None)
+hypothesis.settings.load_profile("pydnn")
 
 PHOTOS = Path(__file__).parents[1] / ".." / "shared" / "data" / "catvnoncat"
 

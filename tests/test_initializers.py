@@ -3,33 +3,88 @@ import math
 import numpy as np
 import pytest
 
-from pydnn import BadInput, Key
-from pydnn.initializers import he_normal, normal, tutorial, xavier_normal, zeros
+from pydnn import BadInput, Key, initializers
+from pydnn.initializers import (
+    constant,
+    he_normal,
+    he_uniform,
+    lecun_normal,
+    lecun_uniform,
+    normal,
+    orthogonal,
+    truncated_normal,
+    tutorial,
+    uniform,
+    xavier_normal,
+    xavier_uniform,
+    zeros,
+)
 
-# Standard deviation for W (300, 200).
+# Mean, standard deviation, and kurtosis (3 for a normal, 1.8 for a uniform distribution) for
+# W (300, 200). Truncated at 2 the normal has deviation 0.87963 and kurtosis 2.3677 (Johnson and
+# Kotz); entries of an orthogonal matrix tend to a normal of variance 1 / 300, the longer side.
 TABLE = {
-    "zeros": (zeros(), 0.0),
-    "scaled": (normal(), 0.01),
-    "scaled by 3": (normal(scale=3), 3.0),
-    "He": (he_normal(), math.sqrt(2 / 200)),
-    "Xavier": (xavier_normal(), math.sqrt(2 / 500)),
+    "zeros": (zeros(), 0.0, 0.0, None),
+    "constant": (constant(0.3), 0.3, 0.0, None),
+    "normal": (normal(), 0.0, 0.01, 3.0),
+    "normal, scaled by 3": (normal(scale=3), 0.0, 3.0, 3.0),
+    "truncated_normal": (truncated_normal(scale=2), 0.0, 2 * 0.879626, 2.3677),
+    "uniform": (uniform(limit=0.3), 0.0, 0.3 / math.sqrt(3), 1.8),
+    "he_normal": (he_normal(), 0.0, math.sqrt(2 / 200), 3.0),
+    "he_uniform": (he_uniform(), 0.0, math.sqrt(2 / 200), 1.8),
+    "xavier_normal": (xavier_normal(), 0.0, math.sqrt(2 / 500), 3.0),
+    "xavier_uniform": (xavier_uniform(), 0.0, math.sqrt(2 / 500), 1.8),
+    "lecun_normal": (lecun_normal(), 0.0, math.sqrt(1 / 200), 3.0),
+    "lecun_uniform": (lecun_uniform(), 0.0, math.sqrt(1 / 200), 1.8),
+    "orthogonal": (orthogonal(gain=2), 0.0, 2 / math.sqrt(300), 3.0),
 }
+every = pytest.mark.parametrize("row", TABLE.values(), ids=TABLE)
 
 
-@pytest.mark.parametrize(("initializer", "deviation"), TABLE.values(), ids=TABLE)
-def test_moments(initializer, deviation):
+def test_every_initializer_is_in_the_table():
+    builders = {
+        name
+        for name in initializers.__all__
+        if getattr(getattr(initializers, name), "family", None) == "initializer"
+    }
+    assert {name.partition(",")[0] for name in TABLE} == builders
+
+
+@every
+def test_moments(row):
+    initializer, mean, deviation, kurtosis = row
     W = initializer.draw(Key(1), (300, 200))
     assert W.shape == (300, 200)
     assert W.dtype == np.float64
-    assert abs(W.mean()) <= 0.01 * deviation
-    assert W.std() == pytest.approx(deviation, rel=0.01)
+    assert abs(W.mean() - mean) <= 0.01 * deviation
+    assert W.std() == pytest.approx(deviation, rel=0.01, abs=1e-15)
+    if kurtosis:
+        standard = (W - W.mean()) / W.std()
+        assert (standard**4).mean() == pytest.approx(kurtosis, rel=0.03)
 
 
-@pytest.mark.parametrize("initializer", [row[0] for row in TABLE.values()], ids=TABLE)
-def test_the_same_key_gives_the_same_weights_and_another_gives_others(initializer):
+@every
+def test_the_same_key_gives_the_same_weights_and_another_gives_others(row):
+    initializer, _, deviation, _ = row
     W = initializer.draw(Key(1), (3, 4))
     np.testing.assert_array_equal(W, initializer.draw(Key(1), (3, 4)))
-    assert (initializer.draw(Key(2), (3, 4)) == W).all() == (W == 0).all()
+    assert (initializer.draw(Key(2), (3, 4)) == W).all() == (deviation == 0)
+
+
+@pytest.mark.parametrize("shape", [(3, 7), (7, 3), (4, 4), (1, 5)])
+def test_rows_or_columns_are_orthogonal(shape):
+    W = orthogonal(gain=3).draw(Key(5), shape)
+    product = W @ W.T if shape[0] <= shape[1] else W.T @ W
+    np.testing.assert_allclose(product, 9 * np.eye(min(shape)), atol=1e-13)
+
+
+def test_orthogonal_matrices_of_either_orientation_come():
+    signs = {np.sign(np.linalg.det(orthogonal().draw(Key(i), (3, 3)))) for i in range(20)}
+    assert signs == {-1, 1}
+
+
+def test_nothing_beyond_two_deviations_comes_from_the_truncated_normal():
+    assert np.abs(truncated_normal(scale=1).draw(Key(3), (200, 500))).max() <= 2
 
 
 def test_the_tutorials_weights_are_one_stream_of_a_generator_of_its_own():
@@ -45,6 +100,10 @@ def test_the_tutorials_weights_are_one_stream_of_a_generator_of_its_own():
     ("make", "message"),
     [
         (lambda: normal(scale=0), "scale is 0, expected a number above 0"),
+        (lambda: truncated_normal(scale=-1), "scale is -1, expected a number above 0"),
+        (lambda: uniform(limit=0), "limit is 0, expected a number above 0"),
+        (lambda: orthogonal(gain=0), "gain is 0, expected a number above 0"),
+        (lambda: constant(math.nan), "value is nan, expected a finite number"),
         (lambda: tutorial(seed=-1), "seed is -1, expected an integer of at least 0"),
         (lambda: tutorial(seed=2**32), "expected less than 2"),
     ],

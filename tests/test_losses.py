@@ -6,51 +6,230 @@ from helpers import assert_gradients_match, frozen, numeric_gradient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pydnn import BadInput, Key, sigmoid_cross_entropy
+from pydnn import (
+    BadInput,
+    Key,
+    build,
+    describe,
+    huber,
+    losses,
+    mean_absolute,
+    mean_squared,
+    poisson,
+    sigmoid_cross_entropy,
+    softmax_cross_entropy,
+)
 
-loss = sigmoid_cross_entropy()
+LOG3 = math.log(3)
 WORKED = {
-    "no idea": ([[0.0]], [[1.0]], math.log(2), [[-0.5]]),
+    "sigmoid, no idea": (sigmoid_cross_entropy(), [[0.0]], [[1.0]], math.log(2), [[-0.5]]),
     # sigmoid(log 3) = 3/4; costs -log(3/4) and -log(1/4), gradients (A - Y) / 2.
-    "one right, one wrong": (
-        [[math.log(3), math.log(3)]],
-        [[1.0, 0.0]],
-        (math.log(4 / 3) + math.log(4)) / 2,
-        [[-0.125, 0.375]],
+    "sigmoid, one right, one wrong": (
+        sigmoid_cross_entropy(), [[LOG3, LOG3]], [[1.0, 0.0]],
+        (math.log(4 / 3) + math.log(4)) / 2, [[-0.125, 0.375]],
     ),
-    "sure and right": ([[1000.0, -1000.0]], [[1.0, 0.0]], 0.0, [[0.0, 0.0]]),
-    "sure and wrong": ([[1000.0, -1000.0]], [[0.0, 1.0]], 1000.0, [[0.5, -0.5]]),
-}
+    "sigmoid, sure and right": (
+        sigmoid_cross_entropy(), [[1000.0, -1000.0]], [[1.0, 0.0]], 0.0, [[0.0, 0.0]],
+    ),
+    "sigmoid, sure and wrong": (
+        sigmoid_cross_entropy(), [[1000.0, -1000.0]], [[0.0, 1.0]], 1000.0, [[0.5, -0.5]],
+    ),
+    "sigmoid, two labels are two means": (
+        sigmoid_cross_entropy(), [[LOG3], [0.0]], [[1.0], [0.0]],
+        (math.log(4 / 3) + math.log(2)) / 2, [[-0.125], [0.25]],
+    ),
+    "sigmoid, label 1 three times as dear": (
+        sigmoid_cross_entropy(positive_weight=3), [[LOG3, LOG3]], [[1.0, 0.0]],
+        (3 * math.log(4 / 3) + math.log(4)) / 2, [[-0.375, 0.375]],
+    ),
+    "sigmoid, smoothed to 0.25 and 0.75": (
+        sigmoid_cross_entropy(label_smoothing=0.5), [[LOG3]], [[1.0]],
+        0.75 * math.log(4 / 3) + 0.25 * math.log(4), [[0.0]],
+    ),
+    # Probabilities 3/5, 1/5, 1/5.
+    "softmax, numbers": (
+        softmax_cross_entropy(), [[LOG3], [0.0], [0.0]], [[0.0]], math.log(5 / 3),
+        [[-0.4], [0.2], [0.2]],
+    ),
+    "softmax, one-hot": (
+        softmax_cross_entropy(), [[LOG3], [0.0], [0.0]], [[0.0], [0.0], [1.0]], math.log(5),
+        [[0.6], [0.2], [-0.8]],
+    ),
+    "softmax, sure": (
+        softmax_cross_entropy(), [[1000.0, 0.0], [0.0, 1000.0]], [[0.0, 0.0]], 500.0,
+        [[0.0, -0.5], [0.0, 0.5]],
+    ),
+    "softmax, smoothed": (
+        softmax_cross_entropy(label_smoothing=0.3), [[LOG3], [0.0], [0.0]], [[0.0]],
+        0.8 * math.log(5 / 3) + 0.2 * math.log(5), [[-0.2], [0.1], [0.1]],
+    ),
+    # Weights 1 and 3 of four: shares 1/4 and 3/4.
+    "softmax, classes weighted": (
+        softmax_cross_entropy(class_weights=[1, 3]), [[0.0, LOG3], [0.0, 0.0]], [[0.0, 1.0]],
+        0.25 * math.log(2) + 0.75 * math.log(4), [[-0.125, 0.5625], [0.125, -0.5625]],
+    ),
+    "squared": (mean_squared(), [[1.0, 5.0]], [[0.0, 2.0]], 5.0, [[1.0, 3.0]]),
+    "absolute": (mean_absolute(), [[1.0, 2.0]], [[0.0, 5.0]], 2.0, [[0.5, -0.5]]),
+    "huber": (huber(delta=2), [[1.0, 5.0]], [[0.0, 0.0]], (0.5 + 8) / 2, [[0.5, 1.0]]),
+    "poisson": (poisson(), [[LOG3]], [[2.0]], 3 - 2 * LOG3, [[1.0]]),
+}  # fmt: skip
+every_loss = pytest.mark.parametrize("row", WORKED.values(), ids=WORKED)
 
 
-@pytest.mark.parametrize(("Z", "Y", "cost", "dZ"), WORKED.values(), ids=WORKED)
-def test_worked_numbers(Z, Y, cost, dZ):
-    found, gradient = loss(frozen(Z), frozen(Y))
-    assert found == pytest.approx(cost, abs=1e-15)
-    np.testing.assert_allclose(gradient, dZ, atol=1e-15)
+def test_every_loss_has_worked_numbers():
+    builders = {name for name in losses.__all__ if hasattr(getattr(losses, name), "family")}
+    assert {row[0].name for row in WORKED.values()} == builders
+
+
+@every_loss
+def test_worked_numbers(row):
+    loss, AL, Y, cost, dAL = row
+    found, gradient = loss(frozen(AL), frozen(Y))
+    assert found == pytest.approx(cost, rel=1e-14, abs=1e-15)
+    np.testing.assert_allclose(gradient, dAL, rtol=1e-14, atol=1e-15)
     assert not gradient.flags.writeable
 
 
-@given(st.integers(1, 8), st.integers(0, 99))
-def test_the_gradient_is_that_of_central_differences(m, seed):
-    Z = 3 * Key(seed).normal((1, m))
-    Y = Key(seed).at("labels").integers(2, (1, m)).astype(float)
-    _, dZ = loss(Z, Y)
-    assert_gradients_match(dZ, numeric_gradient(lambda Z: loss(Z, Y)[0], Z), "dZ")
+@every_loss
+def test_a_loss_is_described_and_built_again(row):
+    loss, AL, Y, *_ = row
+    again = build(describe(loss), family="loss")
+    assert again(np.array(AL), np.array(Y))[0] == loss(np.array(AL), np.array(Y))[0]
 
 
-def test_float32_stays_float32():
-    assert loss(np.zeros((1, 2), np.float32), np.ones((1, 2), np.float32))[1].dtype == np.float32
+def labels_for(loss, key, shape):
+    n, m = shape
+    if loss.name == "softmax_cross_entropy":
+        return key.integers(n, (1, m)).astype(float)
+    if loss.name == "sigmoid_cross_entropy":
+        return key.integers(2, shape).astype(float)
+    return key.integers(9, shape) / 4
 
 
-def test_predictions_are_probabilities():
-    np.testing.assert_allclose(loss.predict(np.array([[0.0, math.log(3)]])), [[0.5, 0.75]])
+@every_loss
+@given(m=st.integers(1, 6), seed=st.integers(0, 99), weighted=st.booleans())
+def test_the_gradient_is_that_of_central_differences(row, m, seed, weighted):
+    loss, AL, *_ = row
+    key = Key(seed)
+    Z = key.normal((len(AL), m))
+    Y = labels_for(loss, key.at("labels"), Z.shape)
+    weights = 0.1 + key.at("weights").uniform((1, m)) if weighted else None
+    _, dZ = loss(Z, Y, weights)
+    assert_gradients_match(dZ, numeric_gradient(lambda Z: loss(Z, Y, weights)[0], Z), "dZ")
 
 
-def test_labels_that_do_not_fit_are_refused():
-    with pytest.raises(BadInput, match=r"Y has shape \(1, 3\), expected \(1, 2\)"):
-        loss(np.zeros((1, 2)), np.zeros((1, 3)))
-    with pytest.raises(BadInput, match=r"label 2 at index \(0, 1\), expected 0 or 1"):
-        loss.expect_labels(np.array([[0.0, 2.0]]))
-    with pytest.raises(BadInput, match="label nan"):
-        loss.expect_labels(np.array([[np.nan]]))
+@every_loss
+@given(seed=st.integers(0, 99))
+def test_an_example_of_weight_2_counts_as_two(row, seed):
+    loss, AL, *_ = row
+    key = Key(seed)
+    Z = 3 * key.normal((len(AL), 4))
+    Y = labels_for(loss, key.at("labels"), Z.shape)
+    counts = np.array([2, 0, 1, 3])
+    cost, dZ = loss(Z, Y, counts[np.newaxis].astype(float))
+    several, repeated = loss(np.repeat(Z, counts, axis=1), np.repeat(Y, counts, axis=1))
+    assert cost == pytest.approx(several, rel=1e-12, abs=1e-13)
+    firsts = repeated[:, [0, 2, 3]] * counts[[0, 2, 3]]
+    np.testing.assert_allclose(dZ[:, [0, 2, 3]], firsts, rtol=1e-12, atol=1e-15)
+    np.testing.assert_array_equal(dZ[:, 1], 0)
+
+
+@every_loss
+def test_float32_stays_float32(row):
+    loss, AL, Y, *_ = row
+    AL, Y = np.array(AL, np.float32), np.array(Y, np.float32)
+    weights = np.ones((1, Y.shape[1]), np.float32)
+    for w in (None, weights):
+        assert loss(AL, Y, w)[1].dtype == np.float32
+    assert loss.predict(AL).dtype == np.float32
+
+
+def test_predictions_are_what_people_read():
+    Z = np.array([[0.0, LOG3]])
+    np.testing.assert_allclose(sigmoid_cross_entropy().predict(Z), [[0.5, 0.75]])
+    np.testing.assert_allclose(softmax_cross_entropy().predict(Z.T), [[0.25], [0.75]])
+    np.testing.assert_allclose(poisson().predict(Z), [[1, 3]])
+    np.testing.assert_array_equal(huber().predict(Z), Z)
+
+
+def test_a_loss_knows_its_task():
+    assert sigmoid_cross_entropy().task(1) == "two classes"
+    assert sigmoid_cross_entropy().task(3) == "several labels"
+    assert softmax_cross_entropy().task(3) == "many classes"
+    assert mean_squared().task(3) == "regression"
+
+
+TWO = np.zeros((1, 2))
+three_classes = softmax_cross_entropy().expect_labels
+binary = sigmoid_cross_entropy().expect_labels
+REFUSED = {
+    "labels' shape": (
+        lambda: sigmoid_cross_entropy()(TWO, np.zeros((1, 3))),
+        r"Y has shape \(1, 3\), expected \(1, 2\)",
+    ),
+    "numbers' shape": (lambda: huber()(TWO, np.zeros((1, 3))), r"expected \(1, 2\)"),
+    "counts' shape": (lambda: poisson()(TWO, np.zeros((1, 3))), r"expected \(1, 2\)"),
+    "label 2 of 0 and 1": (
+        lambda: binary(np.array([[0.0, 2.0]]), 1), r"label 2 at index \(0, 1\), expected 0 or 1",
+    ),
+    "label nan": (lambda: binary(np.array([[np.nan]]), 1), "label nan"),
+    "rows of labels": (
+        lambda: binary(TWO, 2), r"Y has shape \(1, 2\), expected \(2, m\): give one row of Y",
+    ),
+    "no positive example": (lambda: binary(TWO, 1), "label 1 never occurs, expected examples"),
+    "no negative example": (lambda: binary(TWO + 1, 1), "label 0 never occurs"),
+    "no positive example of the second": (
+        lambda: binary(np.array([[0.0, 1], [0, 0]]), 2), "label 1 never occurs in row 1",
+    ),
+    "class outside": (
+        lambda: three_classes(np.array([[0.0, 3]]), 3),
+        r"label 3 at index \(0, 1\), expected a whole number from 0 to 2",
+    ),
+    "class outside, at a step": (
+        lambda: softmax_cross_entropy()(np.zeros((3, 1)), np.array([[3.0]])), "label 3 at index",
+    ),
+    "half a class": (lambda: three_classes(np.array([[0.5]]), 3), "label 0.5"),
+    "class that never occurs": (
+        lambda: three_classes(np.array([[0.0, 2]]), 3), "class 1 of 3 never occurs",
+    ),
+    "one-hot class that never occurs": (
+        lambda: three_classes(np.eye(3)[:, :2], 3), "class 2 of 3 never occurs",
+    ),
+    "two ones": (
+        lambda: three_classes(np.ones((3, 1)), 3), "column 0 of Y has 3 ones, expected one",
+    ),
+    "one output": (
+        lambda: softmax_cross_entropy()(TWO, TWO), "one output is one class.*use sigmoid_cross",
+    ),
+    "negative count": (lambda: poisson().expect_labels(TWO - 1, 1), "label -1 .* 0 or more"),
+    "number nan": (
+        lambda: mean_squared().expect_labels(TWO * np.nan, 1), "Y holds nan in row 0, column 0",
+    ),
+    "negative weight": (
+        lambda: huber()(TWO, TWO, np.array([[1.0, -2]])), "weight of example 1 is -2, expected 0",
+    ),
+    "weight nan": (lambda: huber()(TWO, TWO, TWO * np.nan), "weight of example 0 is nan"),
+    "weights of sum 0": (lambda: huber()(TWO, TWO, TWO), "weights sum to 0, expected a finite"),
+    "too few weights": (
+        lambda: huber()(TWO, TWO, np.ones((1, 1))), r"weights has shape \(1, 1\), expected \(1, 2",
+    ),
+    "delta": (lambda: huber(delta=0), "delta is 0"),
+    "smoothing": (lambda: softmax_cross_entropy(label_smoothing=1), "label_smoothing is 1"),
+    "class weights of sum 0": (
+        lambda: softmax_cross_entropy(class_weights=[0, 0]), "weights sum to 0",
+    ),
+    "number of class weights": (
+        lambda: softmax_cross_entropy(class_weights=[1, 2])(np.zeros((3, 1)), np.zeros((1, 1))),
+        "class_weights has 2 numbers, expected 3",
+    ),
+    "number of positive weights": (
+        lambda: sigmoid_cross_entropy(positive_weight=[1, 2])(TWO, TWO),
+        "positive_weight has 2 numbers, expected 1",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_does_not_fit_is_refused(call, message):
+    with pytest.raises(BadInput, match=message):
+        call()

@@ -144,9 +144,7 @@ def softplus() -> Stage:
     def forward(Z: FloatArray, numerics: Numerics) -> FloatArray:
         return np.maximum(Z, 0) + numerics.log1p(numerics.exp(-np.abs(Z)))  # exp never overflows
 
-    return elementwise(
-        "softplus", forward, lambda dA, Z, A, numerics: dA * numerics.logistic(Z)
-    )
+    return elementwise("softplus", forward, lambda dA, Z, A, numerics: dA * numerics.logistic(Z))
 
 
 @described("stage")

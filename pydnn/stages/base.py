@@ -212,7 +212,9 @@ def expect_stages(name: str, stages: tuple[Stage, ...]) -> None:
         raise BadInput(f"{name} has no stages, expected one or more: give e.g. {name}(dense(1)).")
     for i, stage in enumerate(stages):
         if not isinstance(stage, Stage):
-            raise BadInput(f"{name} got {stage!r} as stage {i}, expected a Stage: call its builder.")
+            raise BadInput(
+                f"{name} got {stage!r} as stage {i}, expected a Stage: call its builder."
+            )
 
 
 def in_stage(i: int, stage: Stage, error: BadInput) -> BadInput:

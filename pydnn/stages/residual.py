@@ -49,9 +49,7 @@ def residual(*stages: Stage) -> Stage:
         out: Tree | None = None,
         wants_dA_prev: bool = True,
     ) -> tuple[FloatArray | None, Tree]:
-        inner_dA, grads = inner.backward(
-            params, caches, dA, out=out, wants_dA_prev=wants_dA_prev
-        )
+        inner_dA, grads = inner.backward(params, caches, dA, out=out, wants_dA_prev=wants_dA_prev)
         return freeze(dA + inner_dA) if inner_dA is not None else None, grads
 
     return attrs.evolve(

@@ -50,9 +50,7 @@ def serial(*stages: Stage) -> Stage:
         i = 0
         try:
             for i, (stage_forward, needs_place) in enumerate(forwards):
-                A, cache = stage_forward(
-                    params[i], A, context.below(i) if needs_place else context
-                )
+                A, cache = stage_forward(params[i], A, context.below(i) if needs_place else context)
                 caches.append(cache)
         except BadInput as error:
             raise in_stage(i, stages[i], error) from error

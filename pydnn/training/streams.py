@@ -137,7 +137,7 @@ def evaluation(
     loss: Loss,
     data: Mapping[str, Batch],
     *,
-    metrics: Mapping[str, Metric] = {},  # noqa: B006 - nobody writes to it
+    metrics: Mapping[str, Metric] = {},
     numerics: Numerics = fast,
 ) -> Measure:
     """The function from a state to cost and metrics on named data sets, outside of training.
@@ -248,9 +248,7 @@ def _nothing_to_watch(info: StepInfo, watch: str) -> str:
     )
 
 
-def stop_at(
-    stream: Stream, *, watch: str, target: float, higher_is_better: bool = False
-) -> Stream:
+def stop_at(stream: Stream, *, watch: str, target: float, higher_is_better: bool = False) -> Stream:
     """End with the first pair whose watched value is as good as `target`."""
     target = expect_real("target", target, hint="give the value to stop at")
     sign = -1.0 if higher_is_better else 1.0

@@ -37,7 +37,7 @@ def test_all_is_kept_with_probability_1():
 
 def test_refusals():
     for wrong in (0, 1.5, -1, np.nan):
-        with pytest.raises(BadInput, match="keep_prob is .*give the probability of keeping"):
+        with pytest.raises(BadInput, match=r"keep_prob is .*give the probability of keeping"):
             dropout(keep_prob=wrong)
     with pytest.raises(BadInput, match="dropout has no key in training: give Context"):
         dropout(keep_prob=0.5).forward((), X, Context(training=True))

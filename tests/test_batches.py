@@ -1,0 +1,184 @@
+import itertools
+
+import attrs
+import numpy as np
+import pytest
+import toolz
+from helpers import arrays_in, frozen
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pydnn import (
+    BadInput,
+    Batch,
+    Key,
+    batches_of,
+    build,
+    describe,
+    expect_data,
+    fit_standardization,
+    full_batch,
+    mini_batches,
+    split,
+)
+
+KEY = Key(6)
+
+
+def numbered(m, weights=False):
+    """Examples that tell which they are."""
+    X = np.arange(m, dtype=float)[np.newaxis]
+    return Batch(frozen(X), frozen(10 * X), frozen(100 * X + 1) if weights else None)
+
+
+def seen(batches):
+    return [b.X[0].astype(int).tolist() for b in batches]
+
+
+@given(st.integers(1, 30), st.integers(1, 30), st.booleans(), st.booleans())
+def test_an_epoch_has_every_example_once(m, size, shuffle, keep_last):
+    if size > m:
+        return
+    batching = mini_batches(size, shuffle=shuffle, keep_last=keep_last)
+    count = batching.per_epoch(m)
+    three = seen(toolz.take(3 * count, batches_of(batching, numbered(m), KEY)))
+    for epoch in toolz.partition_all(count, three):
+        examples = sorted(itertools.chain(*epoch))
+        if keep_last:
+            assert examples == list(range(m))
+        else:
+            assert len(set(examples)) == len(examples) == m - m % size
+            assert {len(batch) for batch in epoch} == {size}
+
+
+def test_labels_and_weights_stay_with_their_examples():
+    for batch in toolz.take(4, batches_of(mini_batches(3), numbered(7, weights=True), KEY)):
+        np.testing.assert_array_equal(batch.Y, 10 * batch.X)
+        np.testing.assert_array_equal(batch.weights, 100 * batch.X + 1)
+        assert not any(a.flags.writeable for a in arrays_in(batch))
+
+
+@given(st.integers(0, 40))
+def test_which_batch_is_iteration_k_depends_on_key_and_k_alone(k):
+    data, batching = numbered(10), mini_batches(4)
+    one_by_one = toolz.nth(k, batches_of(batching, data, KEY))
+    assert batching.at(data, KEY, k) == one_by_one
+    assert next(batches_of(batching, data, KEY, start=k)) == one_by_one
+
+
+def test_epochs_and_keys_have_orders_of_their_own_and_unshuffled_ones_have_none():
+    data = numbered(50)
+    orders = seen(toolz.take(2, batches_of(mini_batches(50), data, KEY)))
+    orders += seen(toolz.take(1, batches_of(mini_batches(50), data, Key(7))))
+    assert len({tuple(order) for order in orders}) == 3
+    plain = seen(toolz.take(2, batches_of(mini_batches(2, shuffle=False), numbered(3), KEY)))
+    assert plain == [[0, 1], [2]]
+
+
+def test_the_memory_order_of_the_data_does_not_change_a_batch():
+    X = Key(1).normal((5, 9))
+    by_row = Batch(frozen(X), frozen(X[:1]))
+    by_column = Batch(frozen(np.asfortranarray(X)), frozen(X[:1]))
+    for batching in (mini_batches(4), mini_batches(4, shuffle=False)):
+        assert batching.at(by_row, KEY, 3) == batching.at(by_column, KEY, 3)
+
+
+def test_a_full_batch_is_the_data():
+    data = numbered(3)
+    assert list(toolz.take(2, batches_of(full_batch(), data, KEY))) == [data, data]
+    assert full_batch().per_epoch(3) == 1
+
+
+def test_batchings_are_described():
+    for batching in (full_batch(), mini_batches(4, keep_last=False)):
+        again = build(describe(batching), family="batches")
+        assert again.at(numbered(9), KEY, 2) == batching.at(numbered(9), KEY, 2)
+
+
+# Preparing data
+
+
+@given(st.lists(st.integers(2, 30), min_size=1, max_size=4), st.floats(0.05, 0.95))
+def test_each_class_is_split_in_the_same_share(counts, share):
+    Y = np.repeat(np.arange(len(counts)), counts)[np.newaxis].astype(float)
+    data = Batch(np.arange(Y.size, dtype=float)[np.newaxis], Y)
+    train, validation = split(data, KEY, share=share)
+    both = np.concatenate([train.X, validation.X], axis=1)[0]
+    assert sorted(both) == list(range(Y.size))
+    for label, count in enumerate(counts):
+        found = np.count_nonzero(label == validation.Y)
+        assert found == min(max(1, round(share * count)), count - 1)
+    assert (np.diff(train.X) > 0).all()
+    assert split(data, KEY, share=share) == (train, validation)
+
+
+def test_a_split_without_classes_has_the_share():
+    data = Batch(np.zeros((1, 10)), np.arange(10.0)[np.newaxis])
+    train, validation = split(data, KEY, share=0.3, stratified=False)
+    assert (train.Y.size, validation.Y.size) == (7, 3)
+    assert split(data, Key(9), share=0.3, stratified=False)[1] != validation
+
+
+def test_standardised_features_have_mean_0_and_deviation_1():
+    X = np.array([[1.0, 3.0], [7.0, 7.0], [0.1, 0.1]])
+    fitted = fit_standardization(X)
+    np.testing.assert_array_equal(fitted.mean, [[2], [7], [0.1]])
+    np.testing.assert_array_equal(fitted.deviation, [[1], [1], [1]])  # constants stay
+    np.testing.assert_allclose(fitted(X), [[-1, 1], [0, 0], [0, 0]])
+    assert fitted(X.astype(np.float32)).dtype == np.float32
+    np.testing.assert_allclose(fitted(np.array([[5.0], [8], [0.1]])), [[3], [1], [0]])
+
+
+def test_a_constant_whose_mean_is_rounded_is_still_a_constant():
+    X = np.full((1, 1000), 0.1) + np.zeros((1, 1000))
+    np.testing.assert_allclose(fit_standardization(X)(X), 0, atol=1e-12)
+
+
+DATA = Batch(np.ones((2, 3)), np.zeros((1, 3)))
+REFUSED = {
+    "larger than the data": (
+        lambda: batches_of(mini_batches(4), DATA, KEY),
+        "batches of 4 are larger than the data, 3 examples: give a size of at most 3",
+    ),
+    "no size": (lambda: mini_batches(0), "size is 0, expected an integer"),
+    "a lone example": (
+        lambda: split(Batch(np.ones((1, 3)), [[0, 0, 1]]), KEY),
+        "label 1 has 1 example, expected two or more to split",
+    ),
+    "nothing to split": (
+        lambda: split(Batch(np.ones((1, 1)), [[0]]), KEY, stratified=False),
+        "there are 1 examples, expected two",
+    ),
+    "all of it": (lambda: split(DATA, KEY, share=1), "share is 1, expected a number below 1"),
+    "other features": (
+        lambda: fit_standardization(DATA.X)(np.ones((3, 1))),
+        r"X has shape \(3, 1\), expected \(2, m\)",
+    ),
+    "NaN": (
+        lambda: expect_data(attrs.evolve(DATA, X=[[1, 2, 3], [4, np.nan, 5]])),
+        "X holds nan in row 1, column 1, expected finite numbers",
+    ),
+    "infinity": (
+        lambda: fit_standardization(np.array([[np.inf]])), "X holds inf in row 0, column 0",
+    ),
+    "labels": (
+        lambda: expect_data(attrs.evolve(DATA, Y=[[1, 2]])), r"Y has shape \(1, 2\), expected \(n",
+    ),
+    "weights": (
+        lambda: expect_data(attrs.evolve(DATA, weights=[[1, 2]])), "give one weight per example",
+    ),
+    "one axis": (lambda: expect_data(attrs.evolve(DATA, X=[1, 2, 3])), "put examples in columns"),
+    "no examples": (
+        lambda: expect_data(Batch(np.ones((2, 0)), np.ones((1, 0)))), r"X has shape \(2, 0\)",
+    ),
+    "texts": (lambda: Batch([["a"]], [[0]]), "array of <U1.*expected numbers"),
+    "objects": (lambda: Batch([[None]], [[0]]), "array of object.*expected numbers"),
+    "complex numbers": (lambda: Batch([[1j]], [[0]]), "array of complex128.*expected numbers"),
+    "ragged": (lambda: Batch([[1, 2], [3]], [[0]]), "rows of unequal length.*expected"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "message"), REFUSED.values(), ids=REFUSED)
+def test_refusals(call, message):
+    with pytest.raises(BadInput, match=message):
+        call()

@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+from helpers import assert_gradients_match, frozen, numeric_gradient
+
+from pydnn import (
+    BadInput,
+    Batch,
+    Key,
+    build,
+    dense,
+    describe,
+    gradient_descent,
+    initial_state,
+    l1_penalty,
+    l2_penalty,
+    make_train_step,
+    mean_squared,
+    output_of,
+    relu,
+    serial,
+)
+from pydnn.numerics import fast
+from pydnn.packing import pack
+from pydnn.stages.dense import DenseParams
+
+PARAMS = pack((DenseParams([[3.0, -4.0]], [[10.0]]), (), DenseParams([[2.0]], [[-1.0]])))
+
+
+def test_worked_numbers_of_the_course():
+    # lambda / 2m = 0.7 / 20; squares 9 + 16 + 4, absolute values 3 + 4 + 2; biases do not count.
+    cost, gradient = l2_penalty(0.7).function(PARAMS, 10, fast)
+    assert cost == pytest.approx(0.035 * 29)
+    np.testing.assert_allclose(gradient, 0.07 * np.array([3, -4, 0, 2, 0]))
+    cost, gradient = l1_penalty(0.7).function(PARAMS, 10, fast)
+    assert cost == pytest.approx(0.035 * 9)
+    np.testing.assert_allclose(gradient, 0.035 * np.array([1, -1, 0, 1, 0]))
+    assert not gradient.flags.writeable
+
+
+def test_any_arrays_can_be_chosen():
+    cost, gradient = l2_penalty(2, only=["2", "0/b"]).function(PARAMS, 1, fast)
+    assert cost == pytest.approx(100 + 4 + 1)
+    np.testing.assert_allclose(gradient, [0, 0, 20, 4, -2])
+
+
+def test_a_step_descends_the_cost_with_its_penalties():
+    key = Key(2)
+    batch = Batch(frozen(key.normal((3, 7))), frozen(key.at("Y").normal((1, 7))))
+    network, loss = serial(dense(4), relu(), dense(1)), mean_squared()
+    terms = [l2_penalty(0.7), l1_penalty(0.3)]
+    optimizer = gradient_descent(learning_rate=1.0)
+    step = make_train_step(network, loss, optimizer, penalties=terms)
+    assert step.names == ("forward", "cost", "backward", "penalties", "update")
+    state = initial_state(network, optimizer, (3,), key=key)
+
+    def cost_at(vector):
+        moved = initial_state(network, optimizer, (3,), key=key).parameters.with_vector(vector)
+        AL = output_of(network, moved, batch.X)
+        return loss(AL, batch.Y)[0] + sum(t.function(moved, 7, fast)[0] for t in terms)
+
+    after, info = step(state, batch)
+    assert info.cost == pytest.approx(cost_at(state.parameters.vector), rel=1e-14)
+    gradient = state.parameters.vector - after.parameters.vector
+    numeric = numeric_gradient(cost_at, np.array(state.parameters.vector))
+    assert_gradients_match(gradient, numeric, "all")
+
+
+def test_penalties_are_described():
+    assert describe(l2_penalty(0.7)) == {"l2_penalty": {"strength": 0.7}}
+    again = build({"l1_penalty": {"strength": 1, "only": ["0/W"]}}, family="penalty")
+    assert again.function(PARAMS, 1, fast)[0] == 3.5
+
+
+def test_refusals():
+    with pytest.raises(BadInput, match="strength is -1, expected a number of at least 0"):
+        l2_penalty(-1)
+    with pytest.raises(BadInput, match="there is no parameter 'w'"):
+        l2_penalty(1, only=["w"]).function(PARAMS, 1, fast)
+    with pytest.raises(BadInput, match="names are 'W', expected a list of them"):
+        l1_penalty(1, only="W")

@@ -1,0 +1,89 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pydnn import (
+    BadInput,
+    build,
+    constant_rate,
+    cosine_decay,
+    describe,
+    exponential_decay,
+    inverse_time_decay,
+    joined,
+    one_cycle,
+    polynomial_decay,
+    schedules,
+    step_decay,
+    warm_up,
+)
+
+# Values at iterations, worked out by hand.
+WORKED = {
+    "constant_rate": (constant_rate(0.3), {0: 0.3, 99: 0.3}),
+    "step_decay": (
+        step_decay(1, factor=0.5, every=10), {0: 1, 9: 1, 10: 0.5, 19: 0.5, 20: 0.25},
+    ),
+    "exponential_decay": (exponential_decay(8, factor=0.25, every=2), {0: 8, 1: 4, 2: 2, 4: 0.5}),
+    "inverse_time_decay": (inverse_time_decay(1, decay=1, every=2), {0: 1, 1: 2 / 3, 2: 0.5}),
+    # The course's, in epochs of 5 iterations: 1 / (1 + 1 * epoch).
+    "inverse_time_decay, by epoch": (
+        inverse_time_decay(0.2, decay=1, every=5, staircase=True),
+        {0: 0.2, 4: 0.2, 5: 0.1, 9: 0.1, 10: 0.2 / 3},
+    ),
+    "polynomial_decay": (
+        polynomial_decay(1, steps=4, final=0.2, power=2), {0: 1, 2: 0.4, 4: 0.2, 9: 0.2},
+    ),
+    "cosine_decay": (
+        cosine_decay(1, steps=6, final=0.5), {0: 1, 2: 0.875, 3: 0.75, 6: 0.5, 7: 0.5},
+    ),
+    "warm_up": (
+        warm_up(3, then=exponential_decay(4, factor=0.5)), {0: 1, 1: 2, 2: 3, 3: 4, 4: 2},
+    ),
+    # Up over 3 of 10 steps, which ends at step 2; down to step 9.
+    "one_cycle": (
+        one_cycle(50, steps=10, start_divisor=25, final_divisor=2),
+        {0: 2, 1: 26, 2: 50, 9: 1, 20: 1},
+    ),
+    "joined": (joined([1, step_decay(8, factor=0.5, every=2)], starts=[3]), {2: 1, 3: 8, 5: 4}),
+}  # fmt: skip
+
+
+def test_every_schedule_has_worked_values():
+    builders = {name for name in schedules.__all__ if hasattr(getattr(schedules, name), "family")}
+    assert {name.partition(",")[0] for name in WORKED} == builders
+
+
+@pytest.mark.parametrize(("schedule", "values"), WORKED.values(), ids=WORKED)
+def test_worked_values(schedule, values):
+    assert {i: schedule(i) for i in values} == pytest.approx(values, rel=1e-14)
+    again = build(describe(schedule), family="schedule")
+    assert [again(i) for i in range(30)] == [schedule(i) for i in range(30)]
+
+
+@given(st.integers(2, 50), st.integers(0, 80))
+def test_decays_go_down_between_their_ends(steps, i):
+    for schedule in (cosine_decay(1, steps=steps), polynomial_decay(1, steps=steps, power=3)):
+        assert 0 <= schedule(i + 1) <= schedule(i) <= 1
+    cycle = one_cycle(1, steps=steps)
+    assert 1 / 25 / 1e4 <= cycle(i) <= 1
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: step_decay(0, factor=0.5, every=2), "initial is 0, expected a number above 0"),
+        (lambda: step_decay(1, factor=0.5, every=0), "every is 0, expected an integer"),
+        (lambda: cosine_decay(1, steps=0), "steps is 0"),
+        (lambda: one_cycle(1, steps=10, rising=1), "rising is 1, expected a number below 1"),
+        (lambda: warm_up(2, then=-1), "then is -1, expected a number above 0.*or a schedule"),
+        (lambda: joined([1, 2], starts=[]), "2 schedules and 0 starts, expected one start fewer"),
+        (lambda: joined([1, 2, 3], starts=[5, 5]), r"starts are \[5, 5\], expected numbers that"),
+        (lambda: constant_rate(math.inf), "value is inf"),
+    ],
+)
+def test_refusals(make, message):
+    with pytest.raises(BadInput, match=message):
+        make()
