@@ -17,7 +17,7 @@ import attrs
 
 from pydnn.checks import BadInput, expect_known
 
-__all__ = ["Description", "build", "describe", "described"]
+__all__ = ["Description", "build", "describe", "described", "find_builder", "is_description"]
 
 Description = Mapping[str, Mapping[str, Any]]
 
@@ -34,7 +34,8 @@ def described(
     """Make a builder whose parts remember it; they are attrs records with a `description`.
 
     Args:
-        family: What the builder makes: "stage", "loss", "initializer" or "optimizer".
+        family: What the builder makes: "stage", "loss", "optimizer", "initializer", "schedule",
+            "penalty", "batches" or "weights".
     """
 
     def decorate(builder: Callable[_Options, _Part]) -> Callable[_Options, _Part]:
@@ -83,13 +84,13 @@ def build(description: Description, *, family: str | None = None) -> Any:
     Raises:
         BadInput: If the builder or one of its options is unknown or missing.
     """
-    if not _is_description(description):
+    if not is_description(description):
         raise BadInput(
             f"{description!r} describes nothing: "
             'give one name with its options, e.g. {"dense": {"units": 20}}.'
         )
     [(name, options)] = description.items()
-    builder = _find(name, family)
+    builder = find_builder(name, family)
     options = {option: _rebuilt(value) for option, value in options.items()}
     signature = inspect.signature(builder)
     for option in options:
@@ -103,7 +104,12 @@ def build(description: Description, *, family: str | None = None) -> Any:
     return builder(*args, **options)
 
 
-def _find(name: str, family: str | None) -> Callable[..., Any]:
+def find_builder(name: str, family: str | None = None) -> Callable[..., Any]:
+    """The described builder called `name`; of a user's own, imported from its module.
+
+    Raises:
+        BadInput: If there is none, with the nearest name; or it is of another `family`.
+    """
     if ":" in name:
         return _import(name, family)
     known = {n: b for (f, n), b in _BUILDERS.items() if family in (None, f)}
@@ -160,12 +166,13 @@ def _plain(where: str, value: Any) -> Any:
 
 
 def _rebuilt(value: Any) -> Any:
-    if _is_description(value):
+    if is_description(value):
         return build(value)
     return tuple(map(_rebuilt, value)) if isinstance(value, list | tuple) else value
 
 
-def _is_description(value: Any) -> bool:
+def is_description(value: Any) -> bool:
+    """Whether `value` is one builder's name with its options."""
     return (
         isinstance(value, Mapping)
         and len(value) == 1

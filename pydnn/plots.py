@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 __all__ = ["expect_plottable", "plot_costs", "save_plot"]
 
 
-def plot_costs(costs: Sequence[float], *, learning_rate: float) -> Figure:
-    """Draw the cost of every iteration against its number, with the learning rate as the title.
+def plot_costs(costs: Sequence[float], *, title: str) -> Figure:
+    """Draw the cost of every iteration against its number.
 
     Args:
         costs: Cost at each iteration, from iteration 0, e.g. `dnn_model(…).costs`.
-        learning_rate: Named in the title.
+        title: E.g. "Learning rate = 0.0075".
 
     Raises:
         BadInput: If there are no costs.
@@ -34,8 +34,9 @@ def plot_costs(costs: Sequence[float], *, learning_rate: float) -> Figure:
     axes.plot(range(len(costs)), costs, linewidth=1.2)
     axes.set_xlabel("iterations")
     axes.set_ylabel("cost (nats per example)")
-    axes.set_title(f"Learning rate = {learning_rate:g}")
-    axes.set_ylim(bottom=0)
+    axes.set_title(title)
+    if min(costs) >= 0:
+        axes.set_ylim(bottom=0)
     axes.margins(x=0.01)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

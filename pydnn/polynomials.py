@@ -18,7 +18,7 @@ def polynomial(coefficients: Sequence[float], x: _Floats) -> _Floats:
     y = np.full_like(x, coefficients[-1])
     for coefficient in coefficients[-2::-1]:
         y = y * x + coefficient  # two ufuncs, so two roundings: no compiler can fuse them
-    return y  # type: ignore[return-value]
+    return y  # type: ignore[no-any-return]
 
 
 def ratio(polynomials: tuple[Sequence[float], Sequence[float]], x: _Floats) -> _Floats:

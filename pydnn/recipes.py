@@ -1,29 +1,82 @@
-"""A whole training job as plain data, and back."""
+"""A whole training job as plain data, and back: one frozen record, and one TOML file."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import json
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 import numpy as np
 import toolz
 
+from pydnn.batches import (
+    Batching,
+    Standardization,
+    batches_of,
+    expect_data,
+    fit_standardization,
+    full_batch,
+    split,
+)
 from pydnn.builders import Description, build, describe
-from pydnn.checks import BadInput, expect_count, expect_finite, expect_known, expect_shape
+from pydnn.checks import (
+    BadInput,
+    expect_count,
+    expect_flag,
+    expect_known,
+    expect_real,
+)
 from pydnn.initializers import tutorial, zeros
 from pydnn.keys import Key
-from pydnn.losses import Loss, sigmoid_cross_entropy
+from pydnn.losses import Loss, expect_weights, sigmoid_cross_entropy
+from pydnn.notation import read_description, write_description
 from pydnn.optimizers import gradient_descent
-from pydnn.records import Batch
+from pydnn.records import Batch, FloatArray
 from pydnn.stages import Stage, dense, relu, serial
-from pydnn.training import TrainState, TrainStep, initial_state, make_train_step, watch_finite
+from pydnn.training import (
+    TrainState,
+    TrainStep,
+    evaluation,
+    initial_state,
+    make_train_step,
+    measure,
+    output_of,
+    scan,
+    stop_early,
+    watch_finite,
+)
+from pydnn.training.streams import Stream
 from pydnn.transformations import GradientTransformation
 
-__all__ = ["Job", "Recipe", "prepare", "tutorial_network", "tutorial_recipe"]
+__all__ = [
+    "DTYPES",
+    "Job",
+    "Recipe",
+    "prepare",
+    "read_recipe",
+    "run",
+    "tutorial_network",
+    "tutorial_recipe",
+    "undrawn",
+    "write_recipe",
+]
 
 DTYPES = {"float64": np.float64, "float32": np.float32}
+NUMERICS = ("fast",)
+_MOST_ITERATIONS = 2**53
+_FULL_BATCH = describe(full_batch())
+
+
+def _text(_: Any, field: attrs.Attribute[str], value: object) -> None:
+    if not isinstance(value, str):
+        raise BadInput(f"{field.name} is {value!r}, expected a text: put it in quotes.")
+
+
+def _several(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 @attrs.frozen
@@ -31,61 +84,183 @@ class Recipe:
     """A training job in words and numbers alone, so that a file can hold it.
 
     Attributes:
-        data: Name of the data set, or the directory that holds it.
+        data: Name of the data set, or the place where it is.
         network: Description of the network.
         loss: Description of the loss.
         optimizer: Description of the optimiser.
+        iterations: Number of steps.
+        penalties: Descriptions of what is added to the loss.
+        batches: Description of how data is cut into batches.
         weights: Description of the stream that draws all weights; None where each layer
             draws its own.
-        iterations: Number of full-batch steps.
+        standardize: Whether features are brought to mean 0 and deviation 1, as fitted on the
+            training part.
+        validation: Share of the training data, 0 or more and below 1, that is held back.
+        evaluate_every: Steps between two evaluations on training and validation parts; 0 for
+            none.
+        watch: What early stopping watches, e.g. "validation cost"; "" for no early stopping.
+        patience: Steps without a better value after which training stops; 0 for no stopping.
+        higher_is_better: Whether the watched value is to grow.
         seed: Of the training's key.
         dtype: "float64" or "float32".
+        numerics: "fast".
     """
 
-    data: str
+    data: str = attrs.field(validator=_text)
     network: Description
     loss: Description
     optimizer: Description
-    weights: Description | None
     iterations: int
-    seed: int
+    penalties: tuple[Description, ...] = attrs.field(default=(), converter=_several)
+    batches: Description = _FULL_BATCH
+    weights: Description | None = None
+    standardize: bool = False
+    validation: float = 0.0
+    evaluate_every: int = 0
+    watch: str = attrs.field(default="", validator=_text)
+    patience: int = 0
+    higher_is_better: bool = False
+    seed: int = 1
     dtype: str = "float64"
+    numerics: str = "fast"
 
     def __attrs_post_init__(self) -> None:
-        if expect_count("iterations", self.iterations, hint="give the number of steps") > 2**53:
+        hint = "give the number of steps"
+        if expect_count("iterations", self.iterations, hint=hint) > _MOST_ITERATIONS:
             raise BadInput(f"iterations is {self.iterations}, expected at most 2**53: give fewer.")
+        if not isinstance(self.penalties, tuple):
+            raise BadInput(f"penalties are {self.penalties!r}, expected a list: give e.g. [].")
         expect_count("seed", self.seed, least=0, hint="give the seed of the initial weights")
-        expect_known("dtype", self.dtype, DTYPES)
+        hint = "give the share that is held back, e.g. 0.2"
+        expect_real("validation", self.validation, least=0, below=1, hint=hint)
+        hint = "0 is for no evaluations"
+        expect_count("evaluate_every", self.evaluate_every, least=0, hint=hint)
+        hint = "0 is for no early stopping"
+        expect_count("patience", self.patience, least=0, hint=hint)
+        expect_flag("standardize", self.standardize)
+        expect_flag("higher_is_better", self.higher_is_better)
+        expect_known("dtype", str(self.dtype), DTYPES)
+        expect_known("numerics", str(self.numerics), NUMERICS)
+        self._expect_something_to_watch()
 
-    def to_dict(self) -> dict[str, Any]:
-        """The recipe as nested dictionaries, lists, texts and numbers."""
-        return attrs.asdict(self)
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Recipe:
-        """The recipe of what `to_dict` gave.
-
-        Raises:
-            BadInput: If a key is unknown or missing, or a value does not fit.
-        """
-        known = [field.name for field in attrs.fields(cls)]
-        for name in plain:
-            expect_known("key of a recipe", name, known)
-        missing = [name for name in known if name not in plain]
-        if missing:
-            raise BadInput(f"the recipe lacks {', '.join(missing)}: add what is missing.")
-        return cls(**plain)
+    def _expect_something_to_watch(self) -> None:
+        if bool(self.watch) != bool(self.patience):
+            raise BadInput(
+                f"patience is {self.patience} and watch is {self.watch!r}, expected both or "
+                'neither: give e.g. watch = "validation cost" and patience = 500.'
+            )
+        part = self.watch.partition(" ")[0]
+        if part not in ("train", "validation"):
+            return
+        if not self.evaluate_every or (part == "validation" and not self.validation):
+            what = "evaluate_every" if not self.evaluate_every else "validation"
+            raise BadInput(
+                f"patience has nothing to watch: {self.watch!r} needs {what} above 0: set it."
+            )
 
 
-@attrs.frozen(eq=False)
-class Job:
-    """What a recipe makes: all that `scan` needs, and the parts it was made of."""
+_DESCRIBED = {
+    "network": "stage",
+    "loss": "loss",
+    "optimizer": "optimizer",
+    "batches": "batches",
+    "weights": "weights",
+}
 
-    network: Stage
-    loss: Loss
-    train_step: TrainStep
-    state: TrainState
-    batches: Iterator[Batch] = attrs.field(repr=False)
+
+def write_recipe(recipe: Recipe) -> str:
+    """The recipe as the text of a TOML file; what has its default is left out."""
+    lines = []
+    for field in attrs.fields(Recipe):
+        value = getattr(recipe, field.name)
+        if value == field.default and type(value) is type(field.default):
+            continue
+        if field.name in _DESCRIBED:
+            value = write_description(value)
+        elif field.name == "penalties":
+            value = [write_description(penalty) for penalty in value]
+        lines.append(f"{field.name} = {_toml(value)}\n")
+    return "".join(lines)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, str):
+        # JSON's escapes are TOML's, too, but for the delete character.
+        quoted = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        if "\n" not in value:
+            return quoted
+        return '"""\n' + quoted[1:-1].replace("\\n", "\n") + '"""'
+    if isinstance(value, float) and value == int(value) and abs(value) < 1e15:
+        return f"{value:.1f}"
+    return repr(value)
+
+
+def read_recipe(text: str) -> Recipe:
+    """The recipe of the text of a TOML file.
+
+    Raises:
+        BadInput: If it is no TOML; a key is unknown, with the nearest known one, or missing; or
+            a value does not fit.
+    """
+    try:
+        plain = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise BadInput(f"the recipe is no TOML ({error}): correct it.") from error
+    return _recipe_of(plain)
+
+
+def _recipe_of(plain: Mapping[str, Any]) -> Recipe:
+    fields = attrs.fields_dict(Recipe)
+    for name in plain:
+        expect_known("key of a recipe", name, fields)
+    missing = [
+        name for name, f in fields.items() if f.default is attrs.NOTHING and name not in plain
+    ]
+    if missing:
+        raise BadInput(f"the recipe lacks {', '.join(missing)}: add what is missing.")
+    values = dict(plain)
+    for name, family in _DESCRIBED.items():
+        if name in values:
+            values[name] = _described(name, values[name], family)
+    if isinstance(values.get("penalties"), list):
+        values["penalties"] = [
+            _described("penalties", item, "penalty") for item in values["penalties"]
+        ]
+    return Recipe(**values)
+
+
+def _described(name: str, text: Any, family: str) -> Description:
+    if not isinstance(text, str):
+        raise BadInput(
+            f"{name} is {text!r}, expected a text: write a call in quotes, "
+            'e.g. "adam(learning_rate=0.01)".'
+        )
+    try:
+        return read_description(text, family=family)
+    except BadInput as error:
+        raise BadInput(f"{name}: {error}") from error
+
+
+def undrawn(description: Any) -> Any:
+    """The same description with zeros, which take no memory, for every initialiser.
+
+    With it a network of any claimed size can be laid out.
+    """
+    if isinstance(description, list | tuple):
+        return [undrawn(part) for part in description]
+    if not isinstance(description, Mapping):
+        return description
+    return {
+        name: {"zeros": {}} if name == "initializer" else undrawn(value)
+        for name, value in description.items()
+    } | ({"initializer": {"zeros": {}}} if "units" in description else {})
+
+
+# The tutorial's job
 
 
 def tutorial_network(hidden: Sequence[int]) -> Stage:
@@ -119,8 +294,36 @@ def tutorial_recipe(
     )
 
 
+# From a recipe to a training
+
+
+@attrs.frozen(eq=False)
+class Job:
+    """What a recipe makes: all that `scan` needs, and the parts it was made of.
+
+    Attributes:
+        recipe: What made it.
+        network: The network.
+        loss: The loss.
+        train_step: The step.
+        state: That from which training starts.
+        batches: Those of all iterations, in their order.
+        data: The data sets for evaluations: "train", and "validation" where some is held back.
+        standardization: What was fitted on the training part, where the recipe wants it.
+    """
+
+    recipe: Recipe
+    network: Stage
+    loss: Loss
+    train_step: TrainStep
+    state: TrainState
+    batches: Iterator[Batch] = attrs.field(repr=False)
+    data: Mapping[str, Batch] = attrs.field(repr=False)
+    standardization: Standardization | None = attrs.field(repr=False)
+
+
 def prepare(recipe: Recipe, batch: Batch) -> Job:
-    """Build everything that the `recipe` names, for full-batch training on `batch`.
+    """Build everything that the `recipe` names, for training on the examples of `batch`.
 
     Raises:
         BadInput: If a description names nothing known, the stages do not fit each other or
@@ -129,19 +332,88 @@ def prepare(recipe: Recipe, batch: Batch) -> Job:
     network: Stage = build(recipe.network, family="stage")
     loss: Loss = build(recipe.loss, family="loss")
     optimizer: GradientTransformation = build(recipe.optimizer, family="optimizer")
+    batching: Batching = build(recipe.batches, family="batches")
+    penalties = [build(penalty, family="penalty") for penalty in recipe.penalties]
     weights = None if recipe.weights is None else build(recipe.weights, family="weights")
-    expect_shape("Y", batch.Y, (1, batch.X.shape[1]), hint="give one label per column of X")
-    if batch.Y.size == 0:
-        raise BadInput("X has no columns, expected one example or more: give some data.")
-    expect_finite("X", batch.X)
-    loss.expect_labels(batch.Y, 1)
+    expect_data(batch)
+    if batch.weights is not None:
+        expect_weights(batch.weights, batch.X.shape[1])
+    key = Key(recipe.seed)
+    dtype = np.dtype(DTYPES[recipe.dtype])
     state = initial_state(
-        network,
-        optimizer,
-        batch.X.shape[:1],
-        key=Key(recipe.seed),
-        dtype=DTYPES[recipe.dtype],
-        weights=weights,
+        network, optimizer, batch.X.shape[:1], key=key, dtype=dtype, weights=weights
     )
-    step = make_train_step(network, loss, optimizer).insert_after("update", watch_finite(network))
-    return Job(network, loss, step, state, itertools.repeat(batch, recipe.iterations))
+    n_out = len(_first_output(network, state, batch, dtype))
+    loss.expect_labels(batch.Y, n_out)
+    data, standardization = _parts(recipe, loss.task(n_out), batch, key)
+    batches = batches_of(batching, data["train"], key)
+    step = make_train_step(network, loss, optimizer, penalties=penalties)
+    if not optimizer.outlives_bad:
+        step = step.insert_after("update", watch_finite(network))
+    return Job(
+        recipe,
+        network,
+        loss,
+        step,
+        state,
+        itertools.islice(batches, recipe.iterations),
+        data,
+        standardization,
+    )
+
+
+def run(job: Job, *, by: Callable[[Stream], Stream] = lambda stream: stream) -> Stream:
+    """The stream of a job's training, with the evaluations and the early stopping of its recipe.
+
+    Args:
+        job: From `prepare`.
+        by: What the stream is led through before it can be stopped early, e.g. a progress bar.
+    """
+    recipe = job.recipe
+    stream = scan(job.train_step, job.state, job.batches)
+    if recipe.evaluate_every:
+        evaluate = evaluation(job.network, job.loss, job.data)
+        stream = measure(stream, every=recipe.evaluate_every, function=evaluate)
+    stream = by(stream)
+    if recipe.patience:
+        stream = stop_early(
+            stream,
+            watch=recipe.watch,
+            patience=recipe.patience,
+            higher_is_better=recipe.higher_is_better,
+        )
+    return stream
+
+
+def _first_output(
+    network: Stage, state: TrainState, batch: Batch, dtype: np.dtype[Any]
+) -> FloatArray:
+    X = batch.X[:, :1].astype(dtype)
+    return output_of(network, state.parameters, X, statistics=state.statistics)
+
+
+def _parts(
+    recipe: Recipe, task: str, batch: Batch, key: Key
+) -> tuple[dict[str, Batch], Standardization | None]:
+    """The training part and, where the recipe wants one, the validation part, as it wants them."""
+    data = {"train": batch}
+    if recipe.validation:
+        stratified = task in ("two classes", "many classes")
+        data["train"], data["validation"] = split(
+            batch, key.at("validation"), share=recipe.validation, stratified=stratified
+        )
+    standardization = fit_standardization(data["train"].X) if recipe.standardize else None
+    dtype = np.dtype(DTYPES[recipe.dtype])
+    prepare_X: Callable[[FloatArray], FloatArray] = standardization or (lambda X: X)
+    return {
+        name: _in_dtype(attrs.evolve(part, X=prepare_X(part.X)), dtype)
+        for name, part in data.items()
+    }, standardization
+
+
+def _in_dtype(batch: Batch, dtype: np.dtype[Any]) -> Batch:
+    X, Y, weights = (
+        array if array is None else array.astype(dtype, copy=False)
+        for array in (batch.X, batch.Y, batch.weights)
+    )
+    return batch if X is batch.X and Y is batch.Y else Batch(X, Y, weights)

@@ -114,7 +114,8 @@ def read_array(
     Args:
         file: From `open_hdf5`.
         name: The data set's name at the file's top.
-        dtype: What its numbers are to be, in either byte order; `bytes` for texts of fixed size.
+        dtype: What its numbers are to be, in either byte order; `np.number` for any of them,
+            `bytes` for texts of fixed size.
         shape: What its shape is to be; a text stands for an axis of any size.
 
     Raises:
@@ -172,9 +173,13 @@ def _damage_told(where: str) -> Iterator[None]:
 
 
 def _expect_dtype(where: str, found: np.dtype[Any], expected: Any) -> None:
-    fits = found.kind == "S" if expected is bytes else found.newbyteorder("=") == np.dtype(expected)
+    if expected is bytes:
+        fits, wanted = found.kind == "S", "bytes"
+    elif expected is np.number:
+        fits, wanted = found.kind in "iuf", "numbers"
+    else:
+        fits, wanted = found.newbyteorder("=") == np.dtype(expected), np.dtype(expected).name
     if not fits or found.hasobject:
-        wanted = "bytes" if expected is bytes else np.dtype(expected).name
         raise BadInput(f"{where} holds {found}, expected {wanted}: convert it.")
 
 

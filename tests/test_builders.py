@@ -82,7 +82,7 @@ def test_what_cannot_be_built_is_refused(description, message):
 
 
 def test_a_part_of_another_family_is_refused():
-    with pytest.raises(BadInput, match="there is no loss 'relu': choose one of sigmoid_cross"):
+    with pytest.raises(BadInput, match="there is no loss 'relu': choose one of huber, mean_abs"):
         build({"relu": {}}, family="loss")
 
 

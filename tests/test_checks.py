@@ -34,7 +34,7 @@ REFUSED = {
     ),
     "NaN": (
         lambda: expect_finite("X", np.array([[1.0, np.nan]])),
-        "X holds nan at index (0, 1), expected finite numbers: remove or replace it.",
+        "X holds nan in row 0, column 1, expected finite numbers: remove or replace it.",
     ),
     "count": (
         lambda: expect_count("units", 0, hint="give one"),

@@ -10,7 +10,7 @@ pytest.importorskip("matplotlib")
 
 
 def test_the_plot_shows_every_cost_with_the_learning_rate_as_its_title():
-    figure = plot_costs([0.7, 0.5, 0.4], learning_rate=0.0075)
+    figure = plot_costs([0.7, 0.5, 0.4], title="Learning rate = 0.0075")
     (axes,) = figure.axes
     (line,) = axes.lines
     np.testing.assert_array_equal(line.get_xydata(), [[0, 0.7], [1, 0.5], [2, 0.4]])
@@ -22,14 +22,14 @@ def test_the_plot_shows_every_cost_with_the_learning_rate_as_its_title():
 @pytest.mark.parametrize(("suffix", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml")])
 def test_the_plot_is_saved_in_the_format_of_its_ending(tmp_path, suffix, magic):
     path = tmp_path / f"costs.{suffix}"
-    save_plot(plot_costs([1.0, 0.5], learning_rate=1), path)
+    save_plot(plot_costs([1.0, 0.5], title="x"), path)
     assert path.read_bytes().startswith(magic)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: plot_costs([], learning_rate=1), "there are no costs"),
+        (lambda: plot_costs([], title="x"), "there are no costs"),
         (lambda: expect_plottable(Path("costs")), "costs has no ending that tells its format"),
         (
             lambda: expect_plottable(Path("costs.pgn")),

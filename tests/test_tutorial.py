@@ -263,7 +263,7 @@ def test_dnn_model_is_the_fold_of_the_functions_above(capsys):
 
 
 def test_dnn_model_can_be_silent(capsys):
-    dnn_model(np.ones((2, 1)), [[1]], (2, 1), num_iterations=1, print_cost=False)
+    dnn_model(np.ones((2, 2)), [[0, 1]], (2, 1), num_iterations=1, print_cost=False)
     assert capsys.readouterr().out == ""
 
 
@@ -305,7 +305,7 @@ REFUSED = {
         r"X has shape \(5, 2\), expected \(2, m\)",
     ),
     "labels": (lambda: dnn_model(np.ones((2, 1)), [[2]], (2, 1)), r"label 2 at index \(0, 0\)"),
-    "NaN": (lambda: dnn_model(np.full((2, 1), np.nan), [[1]], (2, 1)), "X holds nan at index"),
+    "NaN": (lambda: dnn_model(np.full((2, 1), np.nan), [[1]], (2, 1)), "X holds nan in row"),
     "no parameter": (lambda: initialize_parameters_deep([2, 1])["W3"], "there is no array 'W3'"),
 }
 

@@ -1,4 +1,4 @@
-"""The command line: `pydnn train | evaluate | predict | data`.
+"""The command line: `pydnn train | summary | evaluate | predict | data`.
 
 Results go to the standard output, progress and complaints to the standard error stream. Exit
 status: 0 done, 2 bad input or usage, 130 interrupted. A user's mistake gets one line that says
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from pydnn.checks import BadInput
-from pydnn.cli import data, evaluate, predict, train
+from pydnn.cli import data, evaluate, predict, summary, train
 
 __all__ = ["main"]
 
@@ -59,6 +59,6 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: pydnn train --plot costs.png",
     )
     commands = parser.add_subparsers(required=True, metavar="command")
-    for command in (train, evaluate, predict, data):
+    for command in (train, summary, evaluate, predict, data):
         command.add_to(commands)
     return parser

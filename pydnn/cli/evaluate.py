@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydnn.cli.scores import score
-from pydnn.data import load_images
+from pydnn.cli.scores import scores_of
+from pydnn.data import load_data_set
+from pydnn.recipes import DTYPES
 from pydnn.runs import MODEL_FILE, load_model
 
 __all__ = ["add_to"]
@@ -18,15 +19,14 @@ def add_to(commands: Any) -> None:
     """Add the command to those of the parser."""
     parser = commands.add_parser(
         "evaluate",
-        help="measure a trained model's accuracy",
-        description="Measure the accuracy of a trained model on training and test images.",
+        help="measure how well a trained model does",
+        description="Measure a trained model on training and test examples, by all the metrics "
+        "of its task.",
         epilog="example: pydnn evaluate runs/0001 --data photos/",
     )
     parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of a trained model")
     parser.add_argument(
-        "--data",
-        metavar="drawn-cats|DIR",
-        help="the drawn cats, or a directory (default: what the model was trained on)",
+        "--data", metavar="NAME", help="other data (default: what the model was trained on)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     parser.set_defaults(run=_run)
@@ -34,9 +34,11 @@ def add_to(commands: Any) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     model = load_model(args.folder / MODEL_FILE)
-    train, test = (score(model, images) for images in load_images(args.data or model.recipe.data))
+    dtype = DTYPES[model.recipe.dtype]
+    scores = scores_of(model, load_data_set(args.data or model.recipe.data, dtype=dtype))
     if args.json:
-        print(json.dumps({"train_accuracy": train.accuracy, "test_accuracy": test.accuracy}))
-    else:
-        print(f"train accuracy {train}\ntest accuracy {test}")
+        print(json.dumps({part: dict(score.metrics) for part, score in scores.items()}))
+        return 0
+    for part, score in scores.items():
+        print(f"{part} {score}" + (f"; {score.others}" if score.others else ""))
     return 0

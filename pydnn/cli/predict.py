@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from pydnn.checks import BadInput
 from pydnn.data import columns_of, load_photo
 from pydnn.recipes import DTYPES
-from pydnn.runs import MODEL_FILE, load_model, probabilities
+from pydnn.runs import MODEL_FILE, load_model, predictions
 
 __all__ = ["add_to"]
 
@@ -32,12 +33,21 @@ def add_to(commands: Any) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     model = load_model(args.folder / MODEL_FILE)
+    if model.image_shape is None or model.classes is None:
+        raise BadInput(
+            f"{args.folder} was not trained on images, so it sees nothing in pictures: "
+            "give the folder of a model that was."
+        )
     photos = np.stack([load_photo(path, size=model.image_shape[:2]) for path in args.photos])
     X = columns_of(photos, dtype=DTYPES[model.recipe.dtype])
     answers = []
-    for path, p in zip(args.photos, probabilities(model, X)[0], strict=True):
-        label = int(p > 0.5)
-        answers.append((path, model.classes[label], float(p if label else 1 - p)))
+    predicted = predictions(model, X)
+    if len(predicted) == 1:  # of class 1 alone
+        predicted = np.concatenate([1 - predicted, predicted])
+    for path, column in zip(args.photos, predicted.T, strict=True):
+        # Of two that are equally probable the first is told, as `classes_of` has it.
+        label = int(column.argmax())
+        answers.append((path, model.classes[label], float(column[label])))
     if args.json:
         keys = ("file", "class", "probability")
         rows = [dict(zip(keys, (str(path), *rest), strict=True)) for path, *rest in answers]

@@ -1,39 +1,64 @@
-"""How well a model does on a set of images."""
+"""How well a model does on data."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import attrs
 
+from pydnn.builders import build
 from pydnn.checks import BadInput
-from pydnn.data import ImageSet, to_batch
-from pydnn.metrics import accuracy, classes_of
-from pydnn.recipes import DTYPES
-from pydnn.runs import Model, probabilities
+from pydnn.data import DataSet
+from pydnn.losses import Loss
+from pydnn.metrics import score
+from pydnn.records import Batch
+from pydnn.runs import Model, predictions
 
-__all__ = ["Score", "score"]
+__all__ = ["Score", "score_on", "scores_of"]
 
 
 @attrs.frozen
 class Score:
-    """Share of right answers, and the numbers behind it."""
+    """Every metric of the task, by name, over so many examples."""
 
-    accuracy: float
-    right: int
+    metrics: Mapping[str, float]
     total: int
 
     def __str__(self) -> str:
-        return f"{self.accuracy:.4f} ({self.right} of {self.total} right)"
+        """The first metric, with the numbers behind it where it is an accuracy."""
+        name, value = next(iter(self.metrics.items()))
+        right = f" ({round(value * self.total)} of {self.total} right)"
+        return f"{name} {value:.4f}{right if name == 'accuracy' else ''}"
+
+    @property
+    def others(self) -> str:
+        """All metrics but the first."""
+        return ", ".join(f"{name} {v:.4f}" for name, v in list(self.metrics.items())[1:])
 
 
-def score(model: Model, images: ImageSet) -> Score:
-    """Compare what `model` says of each image with its label.
+def score_on(model: Model, batch: Batch) -> Score:
+    """Compare what `model` says of each example with its label."""
+    loss: Loss = build(model.recipe.loss, family="loss")
+    predicted = predictions(model, batch.X)
+    task = loss.task(len(predicted))
+    return Score(score(task, predicted, batch.Y), batch.X.shape[1])
+
+
+def scores_of(model: Model, data: DataSet) -> dict[str, Score]:
+    """The scores on the training and the test part of `data`.
 
     Raises:
-        BadInput: If the images have another shape than those that the model takes.
+        BadInput: If its examples are of another kind than those that the model takes.
     """
-    shape = images.images.shape[1:]
-    if shape != model.image_shape:
-        raise BadInput(f"images are {shape}, but the model takes {model.image_shape}: resize them.")
-    batch = to_batch(images, dtype=DTYPES[model.recipe.dtype])
-    share = accuracy(classes_of(probabilities(model, batch.X)), batch.Y)
-    return Score(share, round(share * len(images)), len(images))
+    if data.image_shape != model.image_shape:
+        ours, theirs = (
+            f"images of {'no' if shape is None else shape} shape"
+            for shape in (data.image_shape, model.image_shape)
+        )
+        raise BadInput(f"the data is {ours}, but the model takes {theirs}: give such data.")
+    if len(data.train.X) != model.features:
+        raise BadInput(
+            f"examples have {len(data.train.X)} features, but the model takes {model.features}: "
+            "give the data that it was made for."
+        )
+    return {"train": score_on(model, data.train), "test": score_on(model, data.test)}

@@ -1,4 +1,4 @@
-"""`pydnn train`: the tutorial's job, and every option of it."""
+"""`pydnn train`: a recipe's job, or the tutorial's, and every option of it."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 
 from pydnn.checks import BadInput
-from pydnn.cli.scores import Score, score
-from pydnn.data import load_images, to_batch
-from pydnn.recipes import DTYPES, Job, prepare, tutorial_recipe
+from pydnn.cli.recipe_options import add_recipe_options, recipe_of
+from pydnn.cli.scores import Score, scores_of
+from pydnn.data import DataSet, load_data_set
+from pydnn.recipes import DTYPES, Job, prepare, run
 from pydnn.runs import MODEL_FILE, Model, save_model
-from pydnn.training import NotFinite, TrainState, progress, scan
+from pydnn.training import NotFinite, StepInfo, TrainState, progress
+from pydnn.training.streams import Stream
 
 __all__ = ["add_to"]
-
-SHOWN = " (default: %(default)s)"
 
 
 def add_to(commands: Any) -> None:
@@ -32,28 +34,12 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser(
         "train",
         help="train a network and save it",
-        description="Train the tutorial's network, by default on the cats that pydnn draws itself.",
-        epilog="example: pydnn train --data photos/ --layers 20,7,5 --plot costs.png",
+        description="Train the job of a recipe; without one the tutorial's network, on the cats "
+        "that pydnn draws itself. Options go before what the recipe says.",
+        epilog="example: pydnn train digits.toml --optimizer 'adam(learning_rate=0.001)'",
     )
+    add_recipe_options(parser)
     option = parser.add_argument
-    option(
-        "--data",
-        default="drawn-cats",
-        metavar="drawn-cats|DIR",
-        help="the drawn cats, or a directory with train_catvnoncat.h5 and test_catvnoncat.h5"
-        + SHOWN,
-    )
-    option("--layers", default="20,7,5", metavar="N,N", help="units of hidden layers" + SHOWN)
-    option(
-        "--learning-rate",
-        type=float,
-        default=0.0075,
-        metavar="RATE",
-        help="size of a step downhill" + SHOWN,
-    )
-    option("--iterations", type=int, default=2500, metavar="N", help="full-batch steps" + SHOWN)
-    option("--seed", type=int, default=1, metavar="N", help="of the initial weights" + SHOWN)
-    option("--dtype", choices=sorted(DTYPES), default="float64", help="precision" + SHOWN)
     option(
         "--run",
         type=Path,
@@ -67,78 +53,110 @@ def add_to(commands: Any) -> None:
     parser.set_defaults(run=_run)
 
 
+@attrs.frozen
+class _Trained:
+    """Where a training has got to, and what stopped it early, if something did."""
+
+    state: TrainState
+    costs: list[float]
+    stopped: BaseException | None = None
+
+
 def _run(args: argparse.Namespace) -> int:
-    recipe = tutorial_recipe(
-        data=args.data,
-        hidden=_units(args.layers),
-        learning_rate=args.learning_rate,
-        iterations=args.iterations,
-        seed=args.seed,
-        dtype=args.dtype,
-    )
+    recipe = recipe_of(args)
     if args.plot:
         _plots().expect_plottable(args.plot)
-    train, test = load_images(args.data)
-    job = prepare(recipe, to_batch(train, dtype=DTYPES[recipe.dtype]))
+    data = load_data_set(recipe.data, dtype=DTYPES[recipe.dtype])
+    job = prepare(recipe, data.train)
     say = _silent if args.quiet or args.json else print
 
     with _new_folder(args.folder) as folder:
-        say(f"training on {len(train)} images of {recipe.data}, to be tested on {len(test)}")
+        say(_opening(data, recipe.data))
         begin = time.perf_counter()
-        state, costs, stopped = _train(job, recipe.iterations, say, quiet=args.quiet)
+        trained = _train(job, say, quiet=args.quiet)
         seconds = time.perf_counter() - begin
-        shape = train.images.shape[1:]
-        model = Model(recipe, state.parameters, shape, train.classes, np.array(costs))
+        model = _model(job, data, trained)
         path = folder / MODEL_FILE
         save_model(path, model)
+    costs = trained.costs
     if args.plot and costs:
         plots = _plots()
-        plots.save_plot(plots.plot_costs(costs, learning_rate=args.learning_rate), args.plot)
-    if stopped:
-        return _report_stop(stopped, path)
+        plots.save_plot(plots.plot_costs(costs, title=_title(recipe.optimizer)), args.plot)
+    if trained.stopped:
+        return _report_stop(trained.stopped, path)
 
-    train_score, test_score = score(model, train), score(model, test)
+    scores = scores_of(model, data)
     say(f"cost {costs[-1]:.6f} after {len(costs)} iterations, {seconds:.1f} s")
-    say(f"train accuracy {train_score}")
-    say(f"test accuracy {test_score}")
+    if trained.state.iteration < len(costs):
+        say(f"best {recipe.watch} after {trained.state.iteration} iterations, which is kept")
+    for part, part_score in scores.items():
+        say(f"{part} {part_score}")
     if args.json:
-        print(_as_json(costs, train_score, test_score, seconds, folder))
+        print(_as_json(trained, scores, seconds, folder))
     else:
         print(path if args.quiet else f"model {path}")
     return 0
 
 
-def _train(
-    job: Job, iterations: int, say: Callable[[str], None], *, quiet: bool
-) -> tuple[TrainState, list[float], BaseException | None]:
-    """Fold the job's step; the last good state, its costs, and what stopped it early, if so."""
-    state, costs = job.state, []
-    stream = scan(job.train_step, job.state, job.batches)
+def _opening(data: DataSet, name: str) -> str:
+    kind = "examples" if data.image_shape is None else "images"
+    train, test = data.train.X.shape[1], data.test.X.shape[1]
+    return f"training on {train} {kind} of {name}, to be tested on {test}"
+
+
+def _model(job: Job, data: DataSet, trained: _Trained) -> Model:
+    return Model(
+        job.recipe,
+        trained.state.parameters,
+        np.array(trained.costs),
+        len(data.train.X),
+        trained.state.statistics,
+        job.standardization,
+        data.image_shape,
+        data.classes,
+    )
+
+
+def _train(job: Job, say: Callable[[str], None], *, quiet: bool) -> _Trained:
+    """Fold the job's step; where that ends, and the cost of every step taken."""
+    state = job.state
+    costs: list[float] = []
+    by: Callable[[Stream], Stream] = lambda stream: stream  # noqa: E731
     if sys.stderr.isatty() and not quiet:
-        stream, say = _with_bar(stream, iterations, say)
+        by, say = _with_bar(job.recipe.iterations, say)
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # NotFinite says it better
-            for after, info in stream:
+            for after, info in run(job, by=by):
                 state = after
+                if info.iteration < len(costs):  # early stopping hands back the best one
+                    continue
                 costs.append(info.cost)
-                if info.iteration % 100 == 0:
-                    say(f"iteration {info.iteration:5}  cost {info.cost:.6f}")
+                _report_step(info, say, evaluated=bool(job.recipe.evaluate_every))
     except (NotFinite, KeyboardInterrupt, BrokenPipeError) as error:
-        return state, costs, error
-    return state, costs, None
+        return _Trained(state, costs, error)
+    return _Trained(state, costs)
+
+
+def _report_step(info: StepInfo, say: Callable[[str], None], *, evaluated: bool) -> None:
+    if info.measured:
+        shown = [n for n in info.measured if n.endswith(("cost", "accuracy", "r_squared"))]
+        told = "".join(f"  {name} {info.measured[name]:.4f}" for name in shown)
+        say(f"iteration {info.iteration:5}  cost {info.cost:.6f}{told}")
+    elif info.iteration % 100 == 0 and not evaluated:
+        say(f"iteration {info.iteration:5}  cost {info.cost:.6f}")
 
 
 def _with_bar(
-    stream: Iterator[tuple[TrainState, Any]], iterations: int, say: Callable[[str], None]
-) -> tuple[Iterator[tuple[TrainState, Any]], Callable[[str], None]]:
-    """The stream under a progress bar, and a way to print that does not tear the bar."""
+    iterations: int, say: Callable[[str], None]
+) -> tuple[Callable[[Stream], Stream], Callable[[str], None]]:
+    """A way for the stream under a progress bar, and to print without tearing the bar."""
     if find_spec("tqdm") is None:
         print("pydnn: for a progress bar, run pip install 'pydnn[progress]'", file=sys.stderr)
-        return stream, say
+        return lambda stream: stream, say
     from tqdm import tqdm
 
     printing = say if say is _silent else tqdm.write
-    return progress(stream, total=iterations), printing
+    return partial(progress, total=iterations), printing
 
 
 def _report_stop(stopped: BaseException, path: Path) -> int:
@@ -152,29 +170,30 @@ def _report_stop(stopped: BaseException, path: Path) -> int:
     return 130
 
 
-def _as_json(
-    costs: list[float], train_score: Score, test_score: Score, seconds: float, folder: Path
-) -> str:
+def _as_json(trained: _Trained, scores: dict[str, Score], seconds: float, folder: Path) -> str:
+    accuracies = {
+        f"{part}_accuracy": score.metrics["accuracy"]
+        for part, score in scores.items()
+        if "accuracy" in score.metrics
+    }
     return json.dumps(
         {
-            "costs": costs,
-            "train_accuracy": train_score.accuracy,
-            "test_accuracy": test_score.accuracy,
-            "iterations": len(costs),
+            "costs": trained.costs,
+            **accuracies,
+            "scores": {part: dict(score.metrics) for part, score in scores.items()},
+            "iterations": len(trained.costs),
+            "kept_iteration": trained.state.iteration,
             "seconds": seconds,
             "run": str(folder),
         }
     )
 
 
-def _units(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(",") if text.strip())
-    except ValueError:
-        raise BadInput(
-            f"--layers is {text!r}, expected numbers of units with commas between: "
-            "give e.g. --layers 20,7,5."
-        ) from None
+def _title(optimizer: Any) -> str:
+    match optimizer:
+        case {"gradient_descent": {"learning_rate": int() | float() as rate}}:
+            return f"Learning rate = {rate:g}"
+    return str(next(iter(optimizer)))
 
 
 @contextlib.contextmanager

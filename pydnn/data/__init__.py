@@ -11,18 +11,23 @@ from pydnn.data.image_sets import (
     to_batch,
 )
 from pydnn.data.photos import load_photo
+from pydnn.data.sets import DataSet, load_data_set, load_table, save_table
 from pydnn.data.sheets import contact_sheet, save_sheet
 
 __all__ = [
+    "DataSet",
     "ImageSet",
     "columns_of",
     "contact_sheet",
     "draw_cats",
     "drawn_cats",
     "load_catvnoncat",
+    "load_data_set",
     "load_images",
     "load_photo",
+    "load_table",
     "save_catvnoncat",
     "save_sheet",
+    "save_table",
     "to_batch",
 ]

@@ -1,5 +1,5 @@
 """Runs on disk: what a training leaves behind."""
 
-from pydnn.runs.model import MODEL_FILE, Model, load_model, probabilities, save_model
+from pydnn.runs.model import MODEL_FILE, Model, load_model, predictions, save_model
 
-__all__ = ["MODEL_FILE", "Model", "load_model", "probabilities", "save_model"]
+__all__ = ["MODEL_FILE", "Model", "load_model", "predictions", "save_model"]

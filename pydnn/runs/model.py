@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
+import h5py
 
+from pydnn.batches import Standardization
 from pydnn.builders import build
 from pydnn.checks import BadInput, expect_finite, expect_shape
 from pydnn.keys import Key
 from pydnn.losses import Loss
 from pydnn.numerics import fast
-from pydnn.packing import Layout, Packed, layout_of
-from pydnn.recipes import Recipe
+from pydnn.packing import NO_PARAMS, Layout, Packed, layout_of, pack
+from pydnn.recipes import DTYPES, Recipe, read_recipe, undrawn, write_recipe
 from pydnn.records import FloatArray, arrays
 from pydnn.stages.base import Context, Stage
 from pydnn.storage import open_hdf5, read_array, read_text, write_hdf5
 from pydnn.training import output_of
 
-__all__ = ["MODEL_FILE", "Model", "load_model", "probabilities", "save_model"]
+__all__ = ["MODEL_FILE", "Model", "load_model", "predictions", "save_model"]
 
 MODEL_FILE = "model.h5"  # in the run's folder
-_FORMAT = "pydnn model 1"
+_FORMAT = "pydnn model 2"
+_MOST_FEATURES = 3 * 4096 * 4096  # else a file could claim all memory
 
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
@@ -34,36 +36,60 @@ class Model:
 
     Attributes:
         recipe: The job that trained it.
-        parameters: Its parameters after `len(costs)` iterations.
-        image_shape: (height, width, 3) of the images that it takes.
-        classes: Names of the classes 0 and 1.
+        parameters: Its parameters at the end.
         costs: The cost at each iteration.
+        features: Numbers of one example.
+        statistics: What stages such as batch normalisation have gathered.
+        standardization: What is done to the features first, if the recipe wants it.
+        image_shape: (height, width, 3) of the images that it takes, if it takes images.
+        classes: Names of the classes from number 0 on, if they have names.
     """
 
     recipe: Recipe
     parameters: Packed
-    image_shape: tuple[int, int, int]
-    classes: tuple[str, str]
     costs: FloatArray
+    features: int
+    statistics: Packed = attrs.field(factory=lambda: pack(NO_PARAMS))
+    standardization: Standardization | None = None
+    image_shape: tuple[int, int, int] | None = None
+    classes: tuple[str, ...] | None = None
 
 
-def probabilities(model: Model, X: FloatArray) -> FloatArray:
-    """Probability of class 1 for each example of X (n_x, m), shape (1, m)."""
+def predictions(model: Model, X: FloatArray) -> FloatArray:
+    """What `model` says of each example of X (n_x, m): probabilities, or numbers.
+
+    X is as the data has it: a standardisation that belongs to the model is done here.
+    """
     network: Stage = build(model.recipe.network, family="stage")
     loss: Loss = build(model.recipe.loss, family="loss")
-    AL = output_of(network, model.parameters, X)
+    if model.standardization is not None:
+        X = model.standardization(X)
+    X = X.astype(DTYPES[model.recipe.dtype], copy=False)
+    AL = output_of(network, model.parameters, X, statistics=model.statistics)
     return loss.predict(AL, Context(numerics=fast))
 
 
 def save_model(path: Path, model: Model) -> None:
     """Write `model` to a new file; the file is there whole, or not at all."""
+    fitted = model.standardization
     write_hdf5(
         path,
-        arrays={"parameters": model.parameters.vector, "costs": model.costs},
+        arrays={
+            "parameters": model.parameters.vector,
+            "statistics": model.statistics.vector,
+            "costs": model.costs,
+        }
+        | ({"mean": fitted.mean, "deviation": fitted.deviation} if fitted else {}),
         attributes={
             "format": _FORMAT,
-            "recipe": json.dumps(model.recipe.to_dict()),
-            "images": json.dumps({"shape": model.image_shape, "classes": model.classes}),
+            "recipe": write_recipe(model.recipe),
+            "inputs": json.dumps(
+                {
+                    "features": model.features,
+                    "image_shape": model.image_shape,
+                    "classes": model.classes,
+                }
+            ),
         },
     )
 
@@ -77,52 +103,89 @@ def load_model(path: Path) -> Model:
     with open_hdf5(path) as file:
         if (found := read_text(file, "format")) != _FORMAT:
             raise BadInput(f"{path} has format {found!r}, expected {_FORMAT!r}: train it again.")
-        recipe = Recipe.from_dict(_json(path, "recipe", read_text(file, "recipe")))
-        shape, classes = _images(path, _json(path, "images", read_text(file, "images")))
-        vector = read_array(file, "parameters", dtype=recipe.dtype, shape=("parameters",))
-        layout = _layout(path, recipe, shape)
-        expect_shape(f"parameters in {path}", vector, (layout.size,), hint="train it again")
+        try:
+            recipe = read_recipe(read_text(file, "recipe"))
+        except BadInput as error:
+            raise BadInput(f"recipe in {path}: {error}") from error
+        features, shape, classes = _inputs(path, _json(path, read_text(file, "inputs")))
+        layouts = _layouts(path, recipe, features)
+        parameters, statistics = (
+            _packed(file, name, recipe.dtype, layout)
+            for name, layout in zip(("parameters", "statistics"), layouts, strict=True)
+        )
         costs = read_array(file, "costs", dtype="float64", shape=("iterations",))
-    expect_finite(f"parameters in {path}", vector)
-    return Model(recipe, layout.packed(vector), shape, classes, costs)
+        standardization = _standardization(file, features) if recipe.standardize else None
+    return Model(recipe, parameters, costs, features, statistics, standardization, shape, classes)
 
 
-def _layout(path: Path, recipe: Recipe, shape: tuple[int, int, int]) -> Layout:
-    """The layout of the recipe's network, for which no memory is taken, whatever it claims."""
-    network: Stage = build(_drawing_nothing(recipe.network), family="stage")
+def _packed(file: h5py.File, name: str, dtype: str, layout: Layout) -> Packed:
+    where = f"{name} in {file.filename}"
+    vector = read_array(file, name, dtype=dtype, shape=(name,))
+    expect_shape(where, vector, (layout.size,), hint="train it again")
+    expect_finite(where, vector)
+    return layout.packed(vector)
+
+
+def _standardization(file: h5py.File, features: int) -> Standardization:
+    mean, deviation = (
+        read_array(file, name, dtype="float64", shape=(features, 1))
+        for name in ("mean", "deviation")
+    )
+    expect_finite(f"mean in {file.filename}", mean)
+    expect_finite(f"deviation in {file.filename}", deviation)
+    if not (deviation > 0).all():
+        raise BadInput(f"deviation in {file.filename} is not above 0: train it again.")
+    return Standardization(mean, deviation)
+
+
+def _layouts(path: Path, recipe: Recipe, features: int) -> tuple[Layout, Layout]:
+    """Those of the recipe's network and of its statistics, whatever size it claims."""
+    network: Stage = build(undrawn(recipe.network), family="stage")
     try:
-        return layout_of(network.init(Key(0), (math.prod(shape),))[0])
+        params, _ = network.init(Key(0), (features,))
+        gathered = network.statistics.init(params) if network.statistics else NO_PARAMS
+        return layout_of(params), layout_of(gathered)
     except (BadInput, ValueError, OverflowError, MemoryError) as error:
         raise BadInput(
             f"network in {path} cannot be laid out ({error}): train it again."
         ) from error
 
 
-def _drawing_nothing(description: Any) -> Any:
-    """The same description with zeros, which take no memory, for every initialiser."""
-    if isinstance(description, list | tuple):
-        return [_drawing_nothing(part) for part in description]
-    if not isinstance(description, Mapping):
-        return description
-    return {
-        name: {"zeros": {}} if name == "initializer" else _drawing_nothing(value)
-        for name, value in description.items()
-    } | ({"initializer": {"zeros": {}}} if "units" in description else {})
-
-
-def _json(path: Path, name: str, text: str) -> Mapping[str, Any]:
+def _json(path: Path, text: str) -> Mapping[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{name} in {path} is damaged ({error}): train the model again.") from error
+        raise BadInput(f"inputs in {path} are damaged ({error}): train the model again.") from error
     if not isinstance(value, dict):
-        raise BadInput(f"{name} in {path} is no mapping: train the model again.")
+        raise BadInput(f"inputs in {path} are no mapping: train the model again.")
     return value
 
 
-def _images(path: Path, plain: Mapping[str, Any]) -> tuple[tuple[int, int, int], tuple[str, str]]:
+def _inputs(
+    path: Path, plain: Mapping[str, Any]
+) -> tuple[int, tuple[int, int, int] | None, tuple[str, ...] | None]:
     match plain:
-        case {"shape": [int(height), int(width), 3], "classes": [str(zero), str(one)]}:
-            if 0 < height <= 4096 and 0 < width <= 4096:  # else a file could claim all memory
-                return (height, width, 3), (zero, one)
-    raise BadInput(f"images in {path} are {dict(plain)!r}, expected a shape and two classes.")
+        case {"features": int(features), "image_shape": shape, "classes": classes}:
+            if (
+                0 < features <= _MOST_FEATURES
+                and _is_image_shape(shape, features)
+                and (classes is None or _are_names(classes))
+            ):
+                return features, shape and tuple(shape), classes and tuple(classes)
+    raise BadInput(
+        f"inputs in {path} are {dict(plain)!r}, expected features, an image's shape and names of "
+        "classes: train the model again."
+    )
+
+
+def _is_image_shape(shape: Any, features: int) -> bool:
+    if shape is None:
+        return True
+    match shape:
+        case [int(height), int(width), 3]:
+            return 0 < height <= 4096 and 0 < width <= 4096 and height * width * 3 == features
+    return False
+
+
+def _are_names(classes: Any) -> bool:
+    return isinstance(classes, list) and all(isinstance(name, str) for name in classes)

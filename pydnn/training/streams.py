@@ -25,7 +25,7 @@ import toolz
 
 from pydnn.checks import BadInput, expect_count, expect_real, import_extra
 from pydnn.losses import Loss
-from pydnn.metrics import Metric
+from pydnn.metrics import Metric, score
 from pydnn.numerics import Numerics, fast
 from pydnn.records import Batch
 from pydnn.stages.base import Context, Stage
@@ -137,7 +137,7 @@ def evaluation(
     loss: Loss,
     data: Mapping[str, Batch],
     *,
-    metrics: Mapping[str, Metric] = {},
+    metrics: Mapping[str, Metric] | None = None,
     numerics: Numerics = fast,
 ) -> Measure:
     """The function from a state to cost and metrics on named data sets, outside of training.
@@ -146,8 +146,8 @@ def evaluation(
         network: What is judged,
         loss: by this loss,
         data: on these data sets, e.g. {"validation": batch}.
-        metrics: What is told beside the cost, e.g. METRICS["two classes"]: functions of what
-            the loss predicts, and of labels.
+        metrics: What is told beside the cost: functions of what the loss predicts, and of
+            labels. By default those of the loss's task, as `score` gives them.
         numerics: The arithmetic.
 
     Returns:
@@ -167,8 +167,11 @@ def evaluation(
             context = Context(numerics=numerics)
             found[f"{name} cost"] = loss(AL, batch.Y, batch.weights, context)[0]
             predictions = loss.predict(AL, context)
-            for metric, function in metrics.items():
-                found[f"{name} {metric}"] = function(predictions, batch.Y)
+            if metrics is None:
+                told = score(loss.task(len(AL)), predictions, batch.Y)
+            else:
+                told = {m: function(predictions, batch.Y) for m, function in metrics.items()}
+            found |= {f"{name} {metric}": value for metric, value in told.items()}
         return found
 
     return evaluate

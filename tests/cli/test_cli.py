@@ -72,14 +72,16 @@ def test_train_gives_everything_to_programs(command, cats):
     result = json.loads(out.splitlines()[-1])
     assert (status, err) == (0, "")
     assert sorted(result) == [
-        "costs", "iterations", "run", "seconds", "test_accuracy", "train_accuracy",
+        "costs", "iterations", "kept_iteration", "run", "scores", "seconds", "test_accuracy",
+        "train_accuracy",
     ]  # fmt: skip
     assert result["run"] == "mine"
     assert result["iterations"] == 3
     assert result["seconds"] > 0
     np.testing.assert_array_equal(result["costs"], load_model_of("mine").costs)  # to the bit
     status, out, _ = command("evaluate", "mine", "--json")
-    assert json.loads(out) == {name: result[name] for name in ("train_accuracy", "test_accuracy")}
+    assert json.loads(out) == result["scores"]
+    assert result["scores"]["test"]["accuracy"] == result["test_accuracy"]
 
 
 def test_the_same_command_twice_gives_the_same_bits(command, cats):
@@ -173,7 +175,7 @@ def resized(path):
 
 
 MISTAKES = {
-    "unknown data": (["train", "--data", "no-such"], "there are no images 'no-such'"),
+    "unknown data": (["train", "--data", "no-such"], "there is no data set 'no-such'"),
     "directory without files": (["train", "--data", "."], "train_catvnoncat.h5 does not exist"),
     "zero layers": (["train", "--layers", "20,0"], "units is 0"),
     "negative layers": (["train", "--layers", "-3"], "units is -3"),
@@ -244,7 +246,7 @@ def test_images_of_another_size_than_the_models_are_refused(command, cats, tmp_p
     save_catvnoncat(tmp_path / "small", small, small)
     status, _, err = command("evaluate", "runs/0001", "--data", "small")
     assert status == 2
-    assert "images are (8, 8, 3), but the model takes (64, 64, 3)" in err
+    assert "images of (8, 8, 3) shape, but the model takes images of (64, 64, 3) shape" in err
 
 
 def test_training_that_diverges_keeps_what_was_trained_before(command, cats):

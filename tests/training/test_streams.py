@@ -24,8 +24,8 @@ from pydnn import (
     initial_state,
     look,
     make_train_step,
+    mean_absolute_error,
     measure,
-    metrics,
     output_of,
     relu,
     scan,
@@ -185,11 +185,11 @@ START = initial_state(NETWORK, OPTIMIZER, (3,), key=KEY)
 
 
 def test_an_evaluation_is_outside_of_training_with_what_was_gathered():
-    evaluate = evaluation(
-        NETWORK, LOSS, {"train": DATA, "same": DATA}, metrics=metrics.METRICS["two classes"]
-    )
+    evaluate = evaluation(NETWORK, LOSS, {"train": DATA, "same": DATA})
     run = scan(STEP, START, itertools.repeat(DATA, 60))
     state, info = toolz.last(measure(run, every=20, function=evaluate))
+    only = evaluation(NETWORK, LOSS, {"x": DATA}, metrics={"mae": mean_absolute_error})(state)
+    assert set(only) == {"x cost", "x mae"}
     AL = output_of(NETWORK, state.parameters, X, statistics=state.statistics)
     assert info.measured["train cost"] == LOSS(AL, DATA.Y)[0]
     assert info.measured["same accuracy"] == info.measured["train accuracy"] > 0.9

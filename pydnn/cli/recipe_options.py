@@ -1,0 +1,145 @@
+"""A recipe from the command line: a file's or the tutorial's, changed by options."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from pydnn.builders import describe
+from pydnn.checks import BadInput, expect_count
+from pydnn.notation import read_description
+from pydnn.optimizers import gradient_descent
+from pydnn.recipes import DTYPES, Recipe, read_recipe, tutorial_network, tutorial_recipe
+
+__all__ = ["add_recipe_options", "recipe_of"]
+
+# Options that are descriptions, and the family of each.
+_DESCRIBED = {
+    "network": ("stage", "e.g. 'serial(dense(20), relu, dense(1))'"),
+    "loss": ("loss", "e.g. softmax_cross_entropy"),
+    "optimizer": ("optimizer", "e.g. 'adam(learning_rate=0.001)'"),
+    "batches": ("batches", "e.g. 'mini_batches(32)'"),
+    "weights": ("weights", "one stream for all weights, e.g. 'tutorial(seed=1)'"),
+}
+_LARGEST_FILE = 1 << 20
+
+
+def add_recipe_options(parser: argparse.ArgumentParser) -> None:
+    """Add the recipe's file, and an option for everything that is in one."""
+    option = parser.add_argument
+    option(
+        "recipe",
+        type=Path,
+        nargs="?",
+        metavar="RECIPE",
+        help="a TOML file; without one, the tutorial's job",
+    )
+    option(
+        "--data",
+        metavar="NAME",
+        help="drawn-cats (the default), digits, diabetes, a directory with train_catvnoncat.h5 "
+        "and test_catvnoncat.h5, or a table's HDF5 file",
+    )
+    option(
+        "--layers", metavar="N,N", help="units of the tutorial's hidden layers (default: 20,7,5)"
+    )
+    option(
+        "--learning-rate",
+        type=float,
+        metavar="RATE",
+        help="of gradient descent (default: 0.0075)",
+    )
+    for name, (_, example) in _DESCRIBED.items():
+        option(f"--{name}", metavar="CALL", help=example)
+    option(
+        "--penalty",
+        action="append",
+        dest="penalties",
+        metavar="CALL",
+        help="e.g. 'l2_penalty(0.7)'; may be given more than once",
+    )
+    option("--iterations", type=int, metavar="N", help="steps (default: 2500)")
+    option("--standardize", action=argparse.BooleanOptionalAction, help="standardise the features")
+    option("--validation", type=float, metavar="SHARE", help="of training examples to hold back")
+    option("--evaluate-every", type=int, metavar="N", help="steps between two evaluations")
+    option("--watch", metavar="NAME", help="what early stopping watches, e.g. 'validation cost'")
+    option("--patience", type=int, metavar="N", help="steps without a better value")
+    option("--higher-is-better", action=argparse.BooleanOptionalAction, help="of what is watched")
+    option("--seed", type=int, metavar="N", help="of everything that is drawn (default: 1)")
+    option("--dtype", choices=sorted(DTYPES), help="precision (default: float64)")
+
+
+def recipe_of(args: argparse.Namespace) -> Recipe:
+    """The recipe that the command line asks for.
+
+    Raises:
+        BadInput: If the file cannot be read, an option does not fit, or two do not go together.
+    """
+    given = {
+        field.name: getattr(args, field.name)
+        for field in attrs.fields(Recipe)
+        if getattr(args, field.name, None) is not None
+    }
+    for name, (family, _) in _DESCRIBED.items():
+        if name in given:
+            given[name] = _described(name, given[name], family)
+    given["penalties"] = [_described("penalty", p, "penalty") for p in given.get("penalties", ())]
+    if not given["penalties"]:
+        del given["penalties"]
+    _expect_apart(args, "layers", "network")
+    _expect_apart(args, "learning_rate", "optimizer")
+    if args.learning_rate is not None:
+        given["optimizer"] = describe(gradient_descent(learning_rate=args.learning_rate))
+    if args.recipe is not None:
+        return _changed(args, given)
+    hidden = _units("20,7,5" if args.layers is None else args.layers)
+    seed = expect_count("seed", given.get("seed", 1), least=0, hint="give a seed of the weights")
+    base = tutorial_recipe(hidden=hidden, seed=seed)
+    if "network" in given:  # whose layers draw their own weights, unless told otherwise
+        base = attrs.evolve(base, weights=None)
+    return attrs.evolve(base, **given)
+
+
+def _changed(args: argparse.Namespace, given: dict[str, Any]) -> Recipe:
+    if args.layers is not None:
+        given["network"] = describe(tutorial_network(_units(args.layers)))
+    try:
+        with args.recipe.open("rb") as file:
+            text = file.read(_LARGEST_FILE).decode()
+        return attrs.evolve(read_recipe(text), **given)
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{args.recipe} is no text ({error}): give a TOML file.") from error
+    except OSError as error:
+        raise BadInput(
+            f"{args.recipe} cannot be read ({error.strerror}): give a recipe's file."
+        ) from error
+    except BadInput as error:
+        raise BadInput(f"{args.recipe}: {error}") from error
+
+
+def _described(option: str, text: str, family: str) -> Any:
+    try:
+        return read_description(text, family=family)
+    except BadInput as error:
+        raise BadInput(f"--{option}: {error}") from error
+
+
+def _expect_apart(args: argparse.Namespace, first: str, second: str) -> None:
+    if getattr(args, first) is not None and getattr(args, second) is not None:
+        raise BadInput(
+            f"--{first.replace('_', '-')} and --{second} were both given, expected one: "
+            f"put the former into --{second}."
+        )
+
+
+def _units(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(",") if text.strip())
+    except ValueError:
+        raise BadInput(
+            f"--layers is {text!r}, expected numbers of units with commas between: "
+            "give e.g. --layers 20,7,5."
+        ) from None
