@@ -22,6 +22,7 @@ __all__ = [
     "f1_score",
     "log_loss",
     "mean_absolute_error",
+    "most_likely",
     "precision",
     "r_squared",
     "recall",

@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,10 +29,36 @@ def test_the_readmes_step_trains(capsys):
     assert names["state"].iteration == 500
 
 
+# What each example is there to show, as its output says it.
+SHOWN = {
+    "diabetes.py": r"the mean of all +off by +\d\d\.\d on average, R squared -?0\.0\d\d\n"
+    r"the network +off by +\d\d\.\d on average, R squared 0\.[45]",
+    "digits.py": r"kept: the state after [123]\d\d\d iter(.|\n)*test accuracy 0\.9[789]",
+    "new_activation.py": r"cost 0\.\d+ before training, 0\.000\d+ after",
+    "regularize.py": r"nothing +train accuracy (1\.000|0\.99\d) +test accuracy 0\.8[5-8]\d\n"
+    r"L2 penalty +train accuracy 0\.9[3-7]\d +test accuracy 0\.(8[89]|9[01])\d\n"
+    r"dropout +train accuracy \S+ +test accuracy 0\.(8[789]|9[01])\d\n"
+    r"early stopping +train accuracy \S+ +test accuracy 0\.(8[789]|9[01])\d\n",
+    "step_by_hand.py": r"accuracy (1\.000|0\.99\d)\nafter forward",
+    "tutorial_in_seven_steps.py": r"7\. train accuracy 0\.9\d\n7\. test accuracy 0\.8\d",
+}
+NEEDED = {"diabetes.py": "sklearn", "digits.py": "sklearn"}
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_examples_run(path, capsys):
+def test_examples_show_what_they_are_there_for(path, capsys, monkeypatch):
+    if path.name in NEEDED:
+        pytest.importorskip(NEEDED[path.name])
+    monkeypatch.setattr(sys, "argv", [path.name])
     runpy.run_path(str(path), run_name="__main__")
-    assert capsys.readouterr().out
+    assert re.search(SHOWN[path.name], capsys.readouterr().out)
+
+
+def test_the_picture_of_an_example_is_drawn(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(sys, "argv", ["regularize.py", str(tmp_path / "picture.png")])
+    runpy.run_path(str(TOP / "examples" / "regularize.py"), run_name="__main__")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_files_that_the_readme_names_are_there():

@@ -141,7 +141,7 @@ def _report_step(info: StepInfo, say: Callable[[str], None], *, evaluated: bool)
     if info.measured:
         shown = [n for n in info.measured if n.endswith(("cost", "accuracy", "r_squared"))]
         told = "".join(f"  {name} {info.measured[name]:.4f}" for name in shown)
-        say(f"iteration {info.iteration:5}  cost {info.cost:.6f}{told}")
+        say(f"after {info.iteration + 1:5} iterations  cost {info.cost:.6f}{told}")
     elif info.iteration % 100 == 0 and not evaluated:
         say(f"iteration {info.iteration:5}  cost {info.cost:.6f}")
 

@@ -1,0 +1,76 @@
+"""Regression: how far diabetes has come a year later, from ten measurements of a patient.
+
+The data comes with scikit-learn. It is small, 442 patients, and noisy, so that a network must be
+held back: it is small, its weights are decayed, and training stops early.
+"""
+
+from functools import partial
+
+import attrs
+import toolz
+
+from pydnn import (
+    Key,
+    adamw,
+    batches_of,
+    cosine_decay,
+    dense,
+    evaluation,
+    fit_standardization,
+    initial_state,
+    make_train_step,
+    mean_absolute_error,
+    mean_squared,
+    measure,
+    mini_batches,
+    output_of,
+    r_squared,
+    scan,
+    serial,
+    split,
+    stop_early,
+    tanh,
+)
+from pydnn.data import load_data_set
+
+key = Key(5)
+patients = load_data_set("diabetes")
+train, validation = split(patients.train, key.at("split"), share=0.2, stratified=False)
+
+# Fitted on the training part alone; the network learns the targets' distance from their mean, in
+# their deviations, and `in_units` brings an answer back to the scale of the data.
+features, targets = fit_standardization(train.X), fit_standardization(train.Y)
+
+
+def standardised(batch):
+    """The same patients, with features and targets of mean 0 and deviation 1."""
+    return attrs.evolve(batch, X=features(batch.X), Y=targets(batch.Y))
+
+
+def in_units(Z):
+    """The network's answers, on the scale of the data."""
+    return Z * targets.deviation + targets.mean
+
+
+network = serial(dense(8), tanh(), dense(1))
+optimizer = adamw(learning_rate=cosine_decay(0.01, steps=3000), weight_decay=0.01)
+loss = mean_squared()
+train_step = make_train_step(network, loss, optimizer)
+state = initial_state(network, optimizer, shape_in=(10,), key=key)
+evaluate = evaluation(network, loss, {"validation": standardised(validation)})
+
+best, info = toolz.pipe(
+    toolz.take(3000, batches_of(mini_batches(32), standardised(train), key)),
+    partial(scan, train_step, state),
+    partial(measure, every=10, function=evaluate),
+    partial(stop_early, watch="validation cost", patience=500),
+    toolz.last,
+)
+print(f"kept the state after {best.iteration} iterations, {info.measured}")
+
+guess = train.Y.mean() + 0 * patients.test.Y
+answer = in_units(output_of(network, best.parameters, features(patients.test.X)))
+for name, predictions in (("the mean of all", guess), ("the network", answer)):
+    off = mean_absolute_error(predictions, patients.test.Y)
+    share = r_squared(predictions, patients.test.Y)
+    print(f"{name:15}  off by {off:5.1f} on average, R squared {share:.3f}")
