@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydnn.builders import Description, described
 from pydnn.checks import BadInput, expect_finite, expect_real, expect_shape
 from pydnn.numerics import Numerics
-from pydnn.records import FloatArray, freeze
+from pydnn.records import FloatArray, freeze, scalar
 from pydnn.stages.base import EVALUATION, Context
 
 __all__ = [
@@ -94,7 +94,7 @@ def _mean_of(
             by_class = weigh(Y).astype(AL.dtype)
             weights = by_class if weights is None else weights * by_class
         if weights is None:
-            slopes /= losses.size
+            slopes /= scalar(losses.size, slopes.dtype)
             return numerics.mean(losses), freeze(slopes)
         m = AL.shape[1]
         expect_weights(weights, m)
@@ -153,10 +153,12 @@ def sigmoid_cross_entropy(
         if smoothing:
             Y = Y * (1 - smoothing) + smoothing / 2
         # From Z = 37 on, 1 - sigmoid(Z) is 0 in float64 and its log -inf; this form stays finite.
-        e = numerics.exp(-np.abs(Z))
-        A = numerics.exp(np.minimum(Z, 0)) / (1 + e)
+        negative = np.minimum(Z, scalar(0, Z.dtype))
+        positive_part = Z - negative  # exactly max(Z, 0), in less time
+        e = numerics.exp(negative - positive_part)  # of -|Z|
+        A = numerics.exp(negative) / (e + scalar(1, Z.dtype))
         if not dearer:
-            return np.maximum(Z, 0) - Z * Y + numerics.log1p(e), A - Y
+            return positive_part - Z * Y + numerics.log1p(e), A - Y
         if several and len(positive) != len(Z):
             raise BadInput(
                 f"positive_weight has {len(positive)} numbers, expected {len(Z)}: "

@@ -57,6 +57,7 @@ class _Record:
 
 _Template: TypeAlias = Any  # a _Record, or a tuple of templates
 _Fill: TypeAlias = Callable[[FloatArray], Tree]
+_Maker: TypeAlias = Callable[..., Any] | None  # of a record from its arrays; None for a tuple
 
 
 @attrs.frozen(repr=False)
@@ -72,7 +73,7 @@ class Layout:
     def __attrs_post_init__(self) -> None:
         # Every step makes a tree anew, so the way through the template is gone once, here.
         object.__setattr__(self, "_tree", _filling(self.template, maker_of))
-        object.__setattr__(self, "_views", _filling(self.template, lambda cls: _together))
+        object.__setattr__(self, "_views", _filling(self.template, lambda cls: None))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Layout, (self.size, self.slots, self.template)
@@ -115,7 +116,9 @@ class Layout:
         """The record of `vector` (size,) and its tree."""
         if vector.shape != (self.size,):
             expect_shape("vector", vector, (self.size,), hint="give one number per parameter")
-        return Packed(vector, self)
+        record = object.__new__(Packed)  # without the class's own way, which takes twice as long
+        record.__dict__.update(vector=readonly(vector), layout=self)
+        return record
 
     def mirrored(self, classes: Any) -> Layout:
         """The layout of records that mirror those laid out here field by field, as gradients do.
@@ -238,22 +241,28 @@ def _fill_from(vector: FloatArray, slots: Sequence[Slot], tree: Tree) -> None:
         vector[slot.start : slot.stop] = leaf.ravel()
 
 
-def _filling(template: _Template, maker: Callable[[type], Callable[..., Any]]) -> _Fill:
+def _filling(template: _Template, maker: Callable[[type], _Maker]) -> _Fill:
     """The function from a vector to the tree of this template, each record by its class's maker."""
     if isinstance(template, tuple):
         if not template:
             return lambda vector: NO_PARAMS
-        fills = [_filling(part, maker) for part in template]
-        return lambda vector: tuple([fill(vector) for fill in fills])
+        fills = [_filling(part, maker) if part else None for part in template]
+        return lambda vector: tuple([fill(vector) if fill else NO_PARAMS for fill in fills])
     make = maker(template.cls)
     # Views have the shapes of a record that the class itself made, so it need not check them.
     places = [(slice(slot.start, slot.stop), slot.shape) for slot in template.slots]
     if len(places) == 2:  # most stages have two arrays, and every step makes their records
         (first, first_shape), (second, second_shape) = places
+        if make is None:
+            return lambda vector: (
+                vector[first].reshape(first_shape),
+                vector[second].reshape(second_shape),
+            )
         return lambda vector: make(
             vector[first].reshape(first_shape), vector[second].reshape(second_shape)
         )
-    return lambda vector: make(*[vector[place].reshape(shape) for place, shape in places])
+    of_views = make or _together
+    return lambda vector: of_views(*[vector[place].reshape(shape) for place, shape in places])
 
 
 def _mirrored(template: _Template, classes: Any) -> _Template:

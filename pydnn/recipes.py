@@ -32,6 +32,7 @@ from pydnn.checks import (
 from pydnn.initializers import tutorial, zeros
 from pydnn.keys import Key
 from pydnn.losses import Loss, expect_weights, sigmoid_cross_entropy
+from pydnn.metrics import METRICS
 from pydnn.notation import read_description, write_description
 from pydnn.optimizers import gradient_descent
 from pydnn.records import Batch, FloatArray
@@ -345,7 +346,14 @@ def prepare(recipe: Recipe, batch: Batch) -> Job:
     )
     n_out = len(_first_output(network, state, batch, dtype))
     loss.expect_labels(batch.Y, n_out)
-    data, standardization = _parts(recipe, loss.task(n_out), batch, key)
+    task = loss.task(n_out)
+    data, standardization = _parts(recipe, task, batch, key)
+    if recipe.watch:
+        evaluated = ("cost", *METRICS[task]) if recipe.evaluate_every else ()
+        measured = [f"{part} {metric}" for part in data for metric in evaluated]
+        observed = optimizer.observe(state.optimizer_state)
+        known = ["cost", "gradient_norm", *observed, *measured]
+        expect_known("value to watch", recipe.watch, known)
     batches = batches_of(batching, data["train"], key)
     step = make_train_step(network, loss, optimizer, penalties=penalties)
     if not optimizer.outlives_bad:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
@@ -11,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pydnn.checks import BadInput
 
-__all__ = ["Batch", "FloatArray", "arrays", "freeze", "maker_of", "readonly"]
+__all__ = ["Batch", "FloatArray", "arrays", "freeze", "maker_of", "readonly", "scalar"]
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
 _Scalar = TypeVar("_Scalar", bound=np.generic)
@@ -50,8 +51,18 @@ def _as_floats(array: NDArray[Any]) -> FloatArray:
 
 def freeze(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
     """Mark an array that its maker has just filled, and nobody else has seen, as read-only."""
-    array.setflags(write=False)
+    # By its place, which NumPy takes though its types do not say so: half the time of by name.
+    array.setflags(False)  # type: ignore[call-arg]
     return array
+
+
+@functools.lru_cache(maxsize=256)
+def scalar(value: float, dtype: Any) -> FloatArray:
+    """The number `value` as an array of no axes, remembered.
+
+    Small arrays are combined with it in half the time that a number of Python's takes.
+    """
+    return freeze(np.array(value, dtype))
 
 
 def maker_of(cls: type) -> Callable[..., Any]:
@@ -64,6 +75,18 @@ def maker_of(cls: type) -> Callable[..., Any]:
     if not all(setters) or not all(field.init for field in attrs.fields(cls)):
         return cls  # a class without slots, or with fields that it fills in itself
     new = object.__new__
+    # Two and three fields without the loop, in half of its time.
+    if len(setters) == 3:
+        set_first, set_second, set_third = setters
+
+        def make_three(first: Any, second: Any, third: Any) -> Any:
+            record: Any = new(cls)
+            set_first(record, first)  # type: ignore[misc]
+            set_second(record, second)  # type: ignore[misc]
+            set_third(record, third)  # type: ignore[misc]
+            return record
+
+        return make_three
     if len(setters) == 2:
         set_first, set_second = setters
 

@@ -15,7 +15,7 @@ import numpy as np
 from pydnn.builders import Description, described
 from pydnn.checks import BadInput, expect_count, expect_known, expect_real
 from pydnn.packing import Packed, expect_names
-from pydnn.records import FloatArray, arrays, freeze
+from pydnn.records import FloatArray, arrays, freeze, scalar
 from pydnn.schedules import Schedule
 from pydnn.stages.base import EVALUATION, Context
 
@@ -130,7 +130,7 @@ def chain(*parts: GradientTransformation) -> GradientTransformation:
 def scale(factor: float) -> GradientTransformation:
     """Multiply every gradient by `factor`."""
     factor = expect_real("factor", factor, hint="give a number")
-    return stateless(lambda grads, params, context: grads * grads.dtype.type(factor))
+    return stateless(lambda grads, params, context: grads * scalar(factor, grads.dtype))
 
 
 @attrs.frozen

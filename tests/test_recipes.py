@@ -187,6 +187,12 @@ REFUSED = {
     "rate": (lambda: tutorial_recipe(learning_rate=float("nan")), "learning_rate is nan"),
     "zero units": (lambda: tutorial_recipe(hidden=(3, 0)), "units is 0"),
     "validation": (changed(validation=1.0), "validation is 1.0, expected a number below 1"),
+    "watching what is not there": (
+        changed(
+            patience=5, watch="train acuracy", evaluate_every=2,
+        ),
+        "there is no value to watch 'train acuracy': did you mean 'train accuracy'?",
+    ),
     "patience with nothing to watch": (
         changed(patience=5), "patience is 5 and watch is '', expected both or neither",
     ),

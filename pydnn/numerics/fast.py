@@ -5,17 +5,20 @@ The same bits again on the same machine, with the same library versions and thre
 
 from __future__ import annotations
 
+import functools
 import math
+from typing import Any
 
 import numpy as np
 
 from pydnn.numerics.interface import Numerics
 from pydnn.polynomials import ratio
-from pydnn.records import FloatArray
+from pydnn.records import FloatArray, freeze
 
 __all__ = ["fast"]
 
 _FEW_ROWS, _MANY, _SMALL = 64, 1_000_000, 10_000
+_TINY, _FEW_COLUMNS = 4096, 128
 
 
 def _matmul(a: FloatArray, b: FloatArray, /, *, out: FloatArray | None = None) -> FloatArray:
@@ -24,8 +27,7 @@ def _matmul(a: FloatArray, b: FloatArray, /, *, out: FloatArray | None = None) -
     # with the examples one after the other in memory, 1.77 as it stands and 1.54 when read in
     # that order; dZ X^T, (20, 209) by (209, 12288), 1.40 as it stands and 1.30 with dZ turned.
     if b.size < _SMALL and a.size < _SMALL:
-        small: FloatArray = a.dot(b, out)  # the same products, with half the way to BLAS
-        return small
+        return a.dot(b, out)  # the same products, with half the way to BLAS
     product: FloatArray
     if len(a) > _FEW_ROWS or b.size < _MANY:
         product = np.matmul(a, b, out=out)
@@ -36,7 +38,15 @@ def _matmul(a: FloatArray, b: FloatArray, /, *, out: FloatArray | None = None) -
     return product
 
 
+@functools.lru_cache(maxsize=64)
+def _ones(m: int, dtype: Any) -> FloatArray:
+    return freeze(np.ones((m, 1), dtype))
+
+
 def _sum(a: FloatArray, /, *, axis: int, out: FloatArray | None = None) -> FloatArray:
+    if a.size < _TINY and axis == 1 and a.shape[1] <= _FEW_COLUMNS:
+        # A product with ones, in half the time. Not of more columns: NumPy sums those pairwise.
+        return a.dot(_ones(a.shape[1], a.dtype), out)
     total: FloatArray = np.add.reduce(a, axis=axis, keepdims=True, out=out)
     return total
 
@@ -46,7 +56,7 @@ def _mean(a: FloatArray) -> float:
 
 
 def _norm(vector: FloatArray) -> float:
-    square = float(np.dot(vector, vector))
+    square = float(vector.dot(vector))
     if 1e-30 < square < math.inf:
         return math.sqrt(square)
     # Squares are at or past the ends of the range, though the entries may well be inside it.

@@ -227,7 +227,6 @@ def pull_back(
     params: Tree,
     cache: Any,
     dA: FloatArray,
-    *,
     out: Tree | None = None,
     wants_dA_prev: bool = True,
 ) -> tuple[FloatArray | None, Tree]:

@@ -66,11 +66,13 @@ def dense_forward(
         n_in = W.shape[1]
         hint = "put the features of an example in a column, e.g. pass X.T"
         expect_shape("A_prev", A_prev, (n_in, "m"), hint=hint)
-    if A_prev.dtype != W.dtype:
+    if A_prev.dtype is not W.dtype:
         expect_same_dtype("A_prev", A_prev, W.dtype)
     Z = numerics.matmul(W, A_prev)
     Z += params.b
-    return freeze(Z), _cache(readonly(A_prev), numerics)
+    if A_prev.flags.writeable:
+        A_prev = readonly(A_prev)
+    return freeze(Z), _cache(A_prev, numerics)
 
 
 def dense_backward(

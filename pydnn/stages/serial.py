@@ -43,7 +43,6 @@ def serial(*stages: Stage) -> Stage:
         return tuple(params), shape
 
     forwards = tuple((stage.forward, stage.needs_place) for stage in stages)
-    plain = tuple(not stage.thrifty for stage in stages)
 
     def forward(params: Tree, A: FloatArray, context: Context) -> tuple[FloatArray, Tree]:
         caches = []
@@ -69,16 +68,17 @@ def serial(*stages: Stage) -> Stage:
         grads: list[Tree] = [NO_PARAMS] * len(stages)
         flowing: FloatArray | None = dA
         for i in range(len(stages) - 1, first - 1, -1):
-            if plain[i] and not params[i]:  # an activation has nothing to save: call it at once
-                flowing, _ = stages[i].backward(params[i], caches[i], flowing)
+            stage, tree = stages[i], params[i]
+            if not tree and not stage.thrifty:  # an activation has nothing to save: no detour
+                flowing, _ = stage.backward(tree, caches[i], flowing)
                 continue
             flowing, grads[i] = pull_back(
-                stages[i],
-                params[i],
+                stage,
+                tree,
                 caches[i],
                 flowing,  # type: ignore[arg-type]  # None comes from the first stage alone
-                out=None if out is None else out[i],
-                wants_dA_prev=wants_dA_prev or i > first,
+                None if out is None else out[i],
+                wants_dA_prev or i > first,
             )
         return flowing if wants_dA_prev else None, tuple(grads) if out is None else None
 
@@ -96,6 +96,8 @@ def serial(*stages: Stage) -> Stage:
 
 
 def _first_with_params(params: Tree) -> int:
+    if not isinstance(params[0], tuple):  # as in most networks, whose first stage is dense
+        return 0
     return next((i for i, tree in enumerate(params) if _has_arrays(tree)), len(params))
 
 

@@ -20,7 +20,7 @@ from pydnn.records import Batch, FloatArray, arrays
 __all__ = ["Part", "Step", "StepFunction", "StepInfo", "TrainState", "TrainStep", "part", "trace"]
 
 
-@attrs.frozen(unsafe_hash=False)
+@attrs.frozen(unsafe_hash=False, slots=False)  # without slots they are made in less time
 class TrainState:
     """All that the next step needs.
 
@@ -39,7 +39,7 @@ class TrainState:
     statistics: Packed = attrs.field(factory=lambda: pack(NO_PARAMS))
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class StepInfo:
     """All of a step that only a reader needs.
 
@@ -104,8 +104,12 @@ class Step:
         return step
 
 
+# What is not filled in is found at the class, so that only what is need be handed on by `having`.
+for _field in attrs.fields(Step):
+    setattr(Step, _field.name, _UNFILLED)
+
 StepFunction: TypeAlias = Callable[[Step], Step]
-_EMPTY = Step(_UNFILLED, _UNFILLED)
+_EMPTY: Step = object.__new__(Step)
 
 
 @attrs.frozen

@@ -113,7 +113,8 @@ def make_train_step(
     @part(needs=["cache", "dAL"], gives=["grads"])
     def backward(step: Step) -> Step:
         parameters = step.state.parameters
-        vector = np.empty_like(parameters.vector)
+        before = parameters.vector
+        vector = np.empty(before.shape, before.dtype)
         into = parameters.layout.views(vector)
         pull_back(network, parameters.tree, step.cache, step.dAL, out=into, wants_dA_prev=False)
         return step.having(grads=Packed(freeze(vector), grads_layout(step)))

@@ -9,12 +9,15 @@ import subprocess
 import sys
 import time
 
+import attrs
 import h5py
 import numpy as np
 import pytest
 
+from pydnn import Batch, Key
 from pydnn.cli import main
-from pydnn.data import ImageSet, drawn_cats, load_images, save_catvnoncat
+from pydnn.data import DataSet, ImageSet, drawn_cats, load_images, save_catvnoncat, save_table
+from pydnn.recipes import Recipe, read_recipe
 from pydnn.runs import load_model
 
 SMALL = ["--iterations", "3", "--layers", "4"]
@@ -191,6 +194,45 @@ MISTAKES = {
     "existing folder": (["train", "--data", "cats", "--run", "cats"], "cats exists already"),
     "folder in a file": (["train", "--data", "cats", "--run", "file/x"], "file/x cannot be made"),
     "plot of no format": (["train", "--plot", "costs"], "costs has no ending"),
+    "layers and network": (
+        ["train", "--layers", "3", "--network", "dense(1)"],
+        "--layers and --network were both",
+    ),
+    "rate and optimizer": (
+        ["train", "--learning-rate", "1", "--optimizer", "adam"],
+        "put the former into --optimizer",
+    ),
+    "unknown optimizer": (
+        ["train", "--optimizer", "adm"],
+        "--optimizer: there is no optimizer 'adm': did you mean",
+    ),
+    "unknown stage": (
+        ["summary", "--network", "serial(rellu)"],
+        "--network: there is no builder 'rellu': did",
+    ),
+    "a call that does not end": (["train", "--loss", "huber("], "--loss: "),
+    "stages that do not fit": (
+        ["summary", "--network", "residual(dense(3))"],
+        "residual",
+    ),
+    "more outputs than labels": (
+        ["train", "--network", "dense(2)"],
+        "Y has shape (1, 500), expected (2, m)",
+    ),
+    "negative penalty": (["train", "--penalty", "l2_penalty(-1)"], "strength is -1"),
+    "batch larger than data": (
+        ["train", "--batches", "mini_batches(501)"],
+        "batches of 501 are larger than the data",
+    ),
+    "patience alone": (["train", "--patience", "5"], "expected both or neither"),
+    "nothing to watch": (
+        ["train", "--patience", "5", "--watch", "loss"],
+        "there is no value to watch 'loss'",
+    ),
+    "no recipe": (["train", "no.toml"], "no.toml cannot be read (No such file or directory)"),
+    "recipe of no text": (["summary", "bytes"], "bytes is no text"),
+    "recipe that is a folder": (["train", "cats"], "cats cannot be read (Is a directory)"),
+    "unknown key": (["train", "bad.toml"], "bad.toml: there is no key of a recipe 'netwrk': did"),
     "no command": ([], "the following arguments are required: command"),
     "unknown command": (["trian"], "invalid choice: 'trian'"),
     "no such run": (["evaluate", "no-such"], "model.h5 does not exist"),
@@ -204,6 +246,8 @@ MISTAKES = {
 @pytest.mark.parametrize(("argv", "message"), MISTAKES.values(), ids=MISTAKES)
 def test_mistakes_get_one_line_and_status_2(command, cats, tmp_path, argv, message):
     (tmp_path / "file").touch()
+    (tmp_path / "bytes").write_bytes(b"\xff")
+    (tmp_path / "bad.toml").write_text('netwrk = "dense(1)"')
     before = sorted(tmp_path.rglob("*"))
     status, out, err = command(*argv)
     assert status == 2
@@ -250,7 +294,8 @@ def test_images_of_another_size_than_the_models_are_refused(command, cats, tmp_p
 
 
 def test_training_that_diverges_keeps_what_was_trained_before(command, cats):
-    status, _, err = command("train", "--data", cats, "--layers", "4", "--learning-rate", "1e200")
+    argv = ["train", "--data", cats, "--network", "serial(dense(4), identity, dense(1))"]
+    status, _, err = command(*argv, "--learning-rate", "1e200")
     assert status == 2
     assert err.count("\n") == 1
     assert "stopped being finite at iteration" in err
@@ -273,8 +318,8 @@ def test_a_disk_that_is_full_leaves_nothing_half_written(command, cats, tmp_path
 
 
 def test_help_shows_an_example_everywhere(command):
-    for argv in (["train"], ["evaluate"], ["predict"], ["data"], ["data", "draw"], ["data", "show"],
-                 ["data", "info"], []):  # fmt: skip
+    for argv in (["train"], ["summary"], ["evaluate"], ["predict"], ["data"], ["data", "draw"],
+                 ["data", "show"], ["data", "info"], []):  # fmt: skip
         status, out, _ = command(*argv, "--help")
         assert status == 0
         assert f"example: pydnn {' '.join(argv)}" in out
@@ -333,6 +378,145 @@ def test_a_reader_that_goes_while_training_loses_nothing(cats, tmp_path):
         assert child.stderr.read() == b""
     assert child.wait(timeout=60) == 1
     assert len(load_model_of("runs/0001").costs) >= 1
+
+
+RECIPE = """
+data = "table.h5"
+network = "serial(dense(6), batch_norm, relu, dense(3))"
+loss = "softmax_cross_entropy"
+optimizer = "adam(learning_rate=0.02)"
+batches = "mini_batches(20)"
+iterations = 60
+standardize = true
+validation = 0.25
+evaluate_every = 20
+watch = "validation accuracy"
+higher_is_better = true
+patience = 40
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """Three classes on a line, far from 0, and what is to be learned of them."""
+    key = Key(6)
+    parts = {}
+    for part, m in (("train", 120), ("test", 30)):
+        Y = np.arange(m)[np.newaxis] % 3
+        X = 100 + np.concatenate([Y, -Y]) + 0.2 * key.at(part).normal((2, m))
+        parts[part] = Batch(X, Y)
+    save_table(tmp_path / "table.h5", DataSet(**parts))
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    return "recipe.toml"
+
+
+def test_a_recipe_is_trained_evaluated_and_told(command, recipe):
+    status, out, err = command("train", recipe)
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "training on 120 examples of table.h5, to be tested on 30"
+    assert lines[1].startswith("after    20 iterations  cost ")
+    assert "  train accuracy " in lines[1]
+    assert "  validation cost " in lines[1]
+    model = load_model_of("runs/0001")
+    assert model.standardization.mean[0] > 99
+    assert model.statistics.vector.size == 12
+    status, out, _ = command("evaluate", "runs/0001")
+    train, test = out.splitlines()
+    assert float(test.split()[2]) > 0.9
+    assert [part.split()[0] for part in train.partition("; ")[2].split(", ")] == [
+        "precision", "recall", "f1", "roc_auc", "log_loss",
+    ]  # fmt: skip
+    status, _, err = command("predict", "runs/0001", "photo.png")
+    assert status == 2
+    assert "runs/0001 was not trained on images" in err
+
+
+def test_the_best_state_is_kept_and_said_to_be(command, recipe):
+    status, out, _ = command("train", recipe, "--iterations", 400, "--json")
+    result = json.loads(out)
+    assert status == 0
+    assert result["kept_iteration"] < result["iterations"] < 400
+    assert result["kept_iteration"] == result["iterations"] - 40
+    _, out, _ = command("train", recipe, "--iterations", 400)
+    assert f"best validation accuracy after {result['kept_iteration']} iterations" in out
+
+
+# Each option, and what the model's recipe says of it afterwards.
+OPTIONS = {
+    "--network": ("dense(3)", "network", {"dense": {"units": 3}}),
+    "--loss": ("softmax_cross_entropy(label_smoothing=0.1)", "loss",
+               {"softmax_cross_entropy": {"label_smoothing": 0.1}}),
+    "--optimizer": ("lion(learning_rate=0.001)", "optimizer", {"lion": {"learning_rate": 0.001}}),
+    "--batches": ("full_batch", "batches", {"full_batch": {}}),
+    "--weights": ("tutorial(seed=4)", "weights", {"tutorial": {"seed": 4}}),
+    "--penalty": ("l2_penalty(0.5)", "penalties", ({"l2_penalty": {"strength": 0.5}},)),
+    "--iterations": ("50", "iterations", 50),
+    "--no-standardize": (None, "standardize", False),
+    "--validation": ("0.5", "validation", 0.5),
+    "--evaluate-every": ("10", "evaluate_every", 10),
+    "--watch": ("train cost", "watch", "train cost"),
+    "--patience": ("30", "patience", 30),
+    "--no-higher-is-better": (None, "higher_is_better", False),
+    "--seed": ("9", "seed", 9),
+    "--dtype": ("float32", "dtype", "float32"),
+    "--data": ("copy.h5", "data", "copy.h5"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_everything_in_a_recipe_is_an_option_too(command, recipe, tmp_path, option):
+    (tmp_path / "copy.h5").write_bytes((tmp_path / "table.h5").read_bytes())
+    value, field, expected = OPTIONS[option]
+    status, _, err = command("train", recipe, option, *([] if value is None else [value]))
+    assert (status, err) == (0, "")
+    changed = load_model_of("runs/0001").recipe
+    assert getattr(changed, field) == expected
+    assert attrs.evolve(changed, **{field: getattr(read_recipe(RECIPE), field)}) == read_recipe(
+        RECIPE
+    )
+
+
+def test_every_field_of_a_recipe_has_its_option():
+    fields = {field for _, field, _ in OPTIONS.values()}
+    assert {field.name for field in attrs.fields(Recipe)} - fields == {"numerics"}  # has one value
+
+
+def test_regression_is_told_in_its_own_metrics(command, recipe):
+    argv = [recipe, "--network", "dense(1)", "--loss", "mean_squared", "--watch", "validation cost",
+            "--no-higher-is-better", "--iterations", 300]  # fmt: skip
+    status, out, _ = command("train", *argv, "--json")
+    result = json.loads(out)
+    assert status == 0
+    assert "test_accuracy" not in result
+    assert result["scores"]["test"]["r_squared"] > 0.8
+    _, out, _ = command("evaluate", "runs/0001")
+    assert out.splitlines()[1].startswith("test r_squared 0.")
+    assert "; mean_absolute_error 0." in out
+
+
+def test_a_summary_counts_every_layers_parameters(command, recipe):
+    status, out, _ = command("summary", recipe)
+    rows = [line.split() for line in out.splitlines()]
+    assert status == 0
+    assert rows[1] == ["input", "2"]
+    assert rows[2] == ["0", "dense", "W", "(6,", "2),", "b", "(6,", "1)", "6", "18"]
+    assert rows[3][-2:] == ["6", "12"]
+    assert rows[4] == ["2", "relu", "6"]
+    assert rows[5][-2:] == ["3", "21"]
+    assert rows[6] == ["51"]
+    _, out, _ = command("summary", recipe, "--json")
+    told = json.loads(out)
+    assert told["parameters"] == sum(layer["parameters"] for layer in told["layers"]) == 51
+    assert told["bytes"]["parameters"] == 51 * 8
+    assert told["bytes"]["state of the optimiser"] == 2 * 51 * 8  # both means of Adam
+    assert told["bytes"]["activations, batch of 20"] == (6 + 6 + 6 + 3) * 20 * 8
+
+
+def test_large_counts_are_told_so_that_people_can_read_them(command, recipe):
+    status, out, _ = command("summary", recipe, "--network", "serial(dense(90000), dense(3))")
+    assert status == 0
+    assert "540,003" in out.replace("\n", " ")
 
 
 @pytest.mark.slow

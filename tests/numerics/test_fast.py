@@ -53,3 +53,28 @@ def test_functions_agree_with_the_standard_library(x):
     np.testing.assert_allclose(
         fast.log(positive + 1), [math.log(v) for v in positive + 1], rtol=1e-13, atol=1e-15
     )
+
+
+@given(arrays(np.float64, st.integers(1, 20), elements=st.floats(-30, 30)))
+def test_functions_of_activations_agree_with_the_standard_library(x):
+    np.testing.assert_allclose(fast.erf(x), [math.erf(v) for v in x], rtol=1e-15, atol=1e-300)
+    np.testing.assert_allclose(fast.expm1(x), [math.expm1(v) for v in x], rtol=1e-14, atol=1e-300)
+    logistic = [1 / (1 + math.exp(-v)) for v in x]
+    np.testing.assert_allclose(fast.logistic(x), logistic, rtol=1e-14)
+
+
+def test_functions_of_activations_have_no_trouble_far_out_and_keep_the_dtype():
+    far = np.array([-np.inf, -1e300, -800.0, -0.0, 0.0, 800.0, 1e300, np.inf])
+    np.testing.assert_array_equal(fast.erf(far), [-1, -1, -1, -0.0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(fast.logistic(far), [0, 0, 0, 0.5, 0.5, 1, 1, 1])
+    for function in (fast.erf, fast.expm1, fast.logistic):
+        assert function(np.float32([-0.5, 2.0])).dtype == np.float32
+        assert np.isnan(function(np.array([np.nan]))).all()
+
+
+@given(st.integers(1, 6), st.integers(1, 300))
+def test_sums_of_few_and_of_many_columns_agree(rows, columns):
+    a = np.arange(rows * columns, dtype=float).reshape(rows, columns)
+    expected = [[sum(row)] for row in a.tolist()]  # of whole numbers, hence exact
+    np.testing.assert_array_equal(fast.sum(a, axis=1), expected)
+    np.testing.assert_array_equal(fast.sum(np.asfortranarray(a), axis=1), expected)

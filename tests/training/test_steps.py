@@ -33,7 +33,7 @@ from pydnn.initializers import tutorial
 from pydnn.numerics import fast
 
 KEY = Key(3)
-X = frozen(KEY.at("X").normal((4, 9)))
+X = frozen(KEY.at("X").normal((4, 200)))
 Y = frozen((X[:1] * X[1:2] > 0).astype(float))
 BATCH = Batch(X, Y)
 NETWORK = serial(dense(5), relu(), dense(1))
@@ -52,8 +52,8 @@ def test_a_step_is_the_loop_that_one_would_write_by_hand_to_the_bit():
         A1 = np.maximum(W1 @ X + b1, 0)
         Z2 = W2 @ A1 + b2
         e = np.exp(-np.abs(Z2))
-        cost = float((np.maximum(Z2, 0) - Z2 * Y + np.log1p(e)).sum()) / 9
-        dZ2 = (np.where(Z2 >= 0, 1, e) / (1 + e) - Y) / 9
+        cost = float((np.maximum(Z2, 0) - Z2 * Y + np.log1p(e)).sum()) / 200
+        dZ2 = (np.where(Z2 >= 0, 1, e) / (1 + e) - Y) / 200
         dZ1 = np.where(A1 > 0, W2.T @ dZ2, 0)
         W1, b1 = W1 - 0.3 * (dZ1 @ X.T), b1 - 0.3 * dZ1.sum(axis=1, keepdims=True)
         W2, b2 = W2 - 0.3 * (dZ2 @ A1.T), b2 - 0.3 * dZ2.sum(axis=1, keepdims=True)
@@ -204,7 +204,7 @@ def test_a_function_between_two_parts_has_its_effect():
 
 def test_a_part_can_be_replaced_by_name():
     step, state = training()
-    constant = step.replace("cost", lambda s: attrs.evolve(s, cost=7.0, dAL=np.zeros((1, 9))))
+    constant = step.replace("cost", lambda s: attrs.evolve(s, cost=7.0, dAL=np.zeros_like(s.AL)))
     after, info = constant(state, BATCH)
     assert info.cost == 7
     np.testing.assert_array_equal(after.parameters.vector, state.parameters.vector)
@@ -289,7 +289,7 @@ def test_training_that_diverges_hands_back_the_last_good_state():
 
 def test_a_cost_that_is_not_finite_is_named_as_such():
     step, state = training()
-    bad = step.replace("cost", lambda s: attrs.evolve(s, cost=math.nan, dAL=np.zeros((1, 9))))
+    bad = step.replace("cost", lambda s: attrs.evolve(s, cost=math.nan, dAL=np.zeros_like(s.AL)))
     with pytest.raises(NotFinite, match="at iteration 0, in cost: try a smaller"):
         bad.insert_after("update", watch_finite(NETWORK))(state, BATCH)
 

@@ -1,0 +1,67 @@
+"""Two ways to take the same steps, timed turn by turn in one process."""
+
+import argparse
+import json
+import statistics
+import time
+
+import numpy as np
+from environment import environment
+
+
+def arguments(description, *, blocks, steps):
+    parser = argparse.ArgumentParser(description=description.partition("\n")[0])
+    parser.add_argument("--blocks", type=int, default=blocks, help="turns that each of them has")
+    parser.add_argument("--steps", type=int, default=steps, help="steps in a turn")
+    parser.add_argument("--json", action="store_true")
+    return parser
+
+
+def costs_of(train_step, start, batch):
+    """The function `(count) -> costs` of so many steps from `start`, all on one batch."""
+
+    def costs(count):
+        state, seen = start, []
+        for _ in range(count):
+            state, info = train_step(state, batch)
+            seen.append(info.cost)
+        return seen
+
+    return costs
+
+
+def compare(peer, ours, args, *, limit, rtol=1e-9, **others):
+    """Check that `peer` and `ours`, each (name, count -> costs), agree; then time and print both.
+
+    What counts is the median of the ratios of neighbouring turns.
+    """
+    runs = dict([peer, ours])
+    costs = [run(args.steps) for run in runs.values()]  # warms both up, too
+    np.testing.assert_allclose(*costs, rtol=rtol)
+
+    times = {name: [] for name in runs}
+    for _ in range(args.blocks):
+        for name, run in runs.items():
+            begin = time.perf_counter()
+            run(args.steps)
+            times[name].append((time.perf_counter() - begin) / args.steps * 1e6)
+    ratios = [b / a for a, b in zip(times[peer[0]], times[ours[0]], strict=True)]
+    result = {
+        "microseconds": {name: statistics.median(values) for name, values in times.items()},
+        "ratio": statistics.median(ratios),
+        "ratio_range": [min(ratios), max(ratios)],
+        "limit": limit,
+        **others,
+        "environment": environment(),
+    }
+    print(json.dumps(result) if args.json else _in_words(result))
+
+
+def _in_words(result):
+    rows = [f"{name:12} {us:9.1f} us a step" for name, us in result["microseconds"].items()]
+    low, high = result["ratio_range"]
+    rows.append(
+        f"ratio        {result['ratio']:9.3f} (from {low:.3f} to {high:.3f}), "
+        f"at most {result['limit']} wanted"
+    )
+    return "\n".join([*rows, result["environment"]])

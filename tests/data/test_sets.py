@@ -1,0 +1,130 @@
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from pydnn import BadInput, Batch, MissingExtra
+from pydnn.data import DataSet, drawn_cats, load_data_set, load_table, save_catvnoncat, save_table
+
+TRAIN = Batch(np.arange(12.0).reshape(3, 4) / 7, [[0.0, 1, 2, 1]])
+TEST = Batch(np.arange(6.0).reshape(3, 2), [[2.0, 0]])
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "table.h5"
+    save_table(path, DataSet(TRAIN, TEST))
+    return path
+
+
+def test_a_table_comes_back_as_it_went(table):
+    data = load_table(table)
+    assert data == DataSet(TRAIN, TEST)
+    assert load_data_set(str(table)) == data
+    assert data.train.X.flags.f_contiguous  # examples one after the other in memory
+    assert not data.train.X.flags.writeable
+
+
+def test_a_table_has_one_example_per_row_and_takes_any_numbers(tmp_path):
+    with h5py.File(tmp_path / "own.h5", "w") as file:
+        file["train_X"] = np.array([[1, 2], [3, 4], [5, 6]], np.uint8)
+        file["train_Y"] = np.array([0, 1, 1])
+        file["test_X"] = np.array([[7, 8]], np.float32)
+        file["test_Y"] = np.array([[1]])
+    data = load_data_set(str(tmp_path / "own.h5"), dtype=np.float32)
+    np.testing.assert_array_equal(data.train.X, [[1, 3, 5], [2, 4, 6]])
+    np.testing.assert_array_equal(data.train.Y, [[0, 1, 1]])
+    np.testing.assert_array_equal(data.test.X, [[7], [8]])
+    assert data.train.X.dtype == data.test.Y.dtype == np.float32
+
+
+def without(file):
+    del file["test_Y"]
+
+
+def of_texts(file):
+    del file["train_X"]
+    file["train_X"] = ["a", "b", "c", "d"]
+
+
+def of_other_columns(file):
+    del file["test_X"]
+    file["test_X"] = np.zeros((2, 5))
+
+
+def of_unequal_length(file):
+    del file["train_Y"]
+    file["train_Y"] = np.zeros(3)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (without, "there is no data set in .*table.h5 'test_Y'"),
+        (of_texts, "train_X in .*table.h5 holds object, expected numbers"),
+        (of_other_columns, r"test_X, transposed, has shape \(5, 2\), expected \(3, m\)"),
+        (of_unequal_length, r"train_Y in .*table.h5 has shape \(3,\), expected \(4,\)"),
+    ],
+)
+def test_a_damaged_table_is_refused(table, damage, message):
+    with h5py.File(table, "a") as file:
+        damage(file)
+    with pytest.raises(BadInput, match=message):
+        load_table(table)
+
+
+def test_files_that_are_no_tables_are_refused(tmp_path):
+    (tmp_path / "text.h5").write_text("hello")
+    with pytest.raises(BadInput, match="is no HDF5 file"):
+        load_data_set(str(tmp_path / "text.h5"))
+    with pytest.raises(BadInput, match=r"no\.h5 does not exist"):
+        load_table(tmp_path / "no.h5")
+
+
+def test_a_table_is_never_written_over(table):
+    with pytest.raises(BadInput, match="exists already"):
+        save_table(table, DataSet(TEST, TRAIN))
+    assert load_table(table).train == TRAIN
+
+
+def test_photos_come_with_their_shape_and_the_names_of_classes(tmp_path):
+    save_catvnoncat(tmp_path / "cats", *drawn_cats(train_count=4, test_count=2))
+    data = load_data_set(str(tmp_path / "cats"), dtype=np.float32)
+    assert data.image_shape == (64, 64, 3)
+    assert data.classes == ("non-cat", "cat")
+    assert data.train.X.shape == (12288, 4)
+    assert data.train.X.dtype == np.float32
+    assert data.train.X.max() <= 1
+
+
+def test_an_unknown_name_is_refused_with_those_that_are_known():
+    with pytest.raises(BadInput, match="no data set 'iris': give 'drawn-cats', 'digits', 'diab"):
+        load_data_set("iris")
+
+
+def test_without_scikit_learn_one_line_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(MissingExtra, match=r"digits.*pip install 'pydnn\[sklearn\]'"):
+        load_data_set("digits")
+
+
+def test_digits_are_of_ten_classes_of_which_each_part_has_its_share():
+    datasets = pytest.importorskip("sklearn.datasets")
+    data = load_data_set("digits")
+    assert data.train.X.shape == (64, 1438)
+    assert data.test.X.shape == (64, 359)
+    counts = np.bincount(data.test.Y[0].astype(int))
+    whole = np.bincount(datasets.load_digits().target)
+    assert (abs(counts - whole / 5) <= 0.5).all()
+    assert data.classes == tuple("0123456789")
+    assert load_data_set("digits") == data
+
+
+def test_diabetes_is_of_ten_measurements_of_442_patients():
+    datasets = pytest.importorskip("sklearn.datasets")
+    data = load_data_set("diabetes")
+    assert data.train.X.shape == (10, 354)
+    both = np.concatenate([data.train.Y[0], data.test.Y[0]])
+    np.testing.assert_array_equal(np.sort(both), np.sort(datasets.load_diabetes().target))
+    assert data.classes is None
