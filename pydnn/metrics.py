@@ -158,15 +158,17 @@ def mean_absolute_error(predictions: FloatArray, Y: FloatArray) -> float:
 
 Metric = Callable[[FloatArray, FloatArray], float]  # of what a loss predicts, and labels
 
+_OF_LABELS: Mapping[str, Metric] = {  # one label 0 or 1, or several
+    "accuracy": lambda P, Y: accuracy(classes_of(P), Y),
+    "precision": lambda P, Y: precision(classes_of(P), Y),
+    "recall": lambda P, Y: recall(classes_of(P), Y),
+    "f1": lambda P, Y: f1_score(classes_of(P), Y),
+    "roc_auc": roc_auc,
+    "log_loss": log_loss,
+}
+
 METRICS: Mapping[str, Mapping[str, Metric]] = {
-    "two classes": {
-        "accuracy": lambda P, Y: accuracy(classes_of(P), Y),
-        "precision": lambda P, Y: precision(classes_of(P), Y),
-        "recall": lambda P, Y: recall(classes_of(P), Y),
-        "f1": lambda P, Y: f1_score(classes_of(P), Y),
-        "roc_auc": roc_auc,
-        "log_loss": log_loss,
-    },
+    "two classes": _OF_LABELS,
     "many classes": {
         "accuracy": lambda P, Y: accuracy(most_likely(P), _numbers(Y)),
         "precision": lambda P, Y: precision(most_likely(P), _numbers(Y), classes=len(P)),
@@ -175,14 +177,7 @@ METRICS: Mapping[str, Mapping[str, Metric]] = {
         "roc_auc": lambda P, Y: roc_auc(P, _numbers(Y)),
         "log_loss": lambda P, Y: log_loss(P, _numbers(Y)),
     },
-    "several labels": {
-        "accuracy": lambda P, Y: accuracy(classes_of(P), Y),
-        "precision": lambda P, Y: precision(classes_of(P), Y),
-        "recall": lambda P, Y: recall(classes_of(P), Y),
-        "f1": lambda P, Y: f1_score(classes_of(P), Y),
-        "roc_auc": roc_auc,
-        "log_loss": log_loss,
-    },
+    "several labels": _OF_LABELS,
     "regression": {"r_squared": r_squared, "mean_absolute_error": mean_absolute_error},
 }
 

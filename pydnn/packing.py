@@ -62,18 +62,26 @@ _Maker: TypeAlias = Callable[..., Any] | None  # of a record from its arrays; No
 
 @attrs.frozen(repr=False)
 class Layout:
-    """How a tree of arrays lies in one vector."""
+    """How a tree of arrays lies in one vector.
+
+    Attributes:
+        size: Of the vector.
+        slots: The arrays' places in it, in their order.
+        template: The tree's shape: for each record its class and its slots.
+        views: `(vector) -> tree` like that of `tree`, with a plain tuple of views in the place of
+            each record, to be filled by whoever has made the vector.
+    """
 
     size: int
     slots: tuple[Slot, ...]
     template: _Template
     _tree: _Fill = attrs.field(init=False, eq=False)
-    _views: _Fill = attrs.field(init=False, eq=False)
+    views: _Fill = attrs.field(init=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
         # Every step makes a tree anew, so the way through the template is gone once, here.
         object.__setattr__(self, "_tree", _filling(self.template, maker_of))
-        object.__setattr__(self, "_views", _filling(self.template, lambda cls: None))
+        object.__setattr__(self, "views", _filling(self.template, lambda cls: None))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Layout, (self.size, self.slots, self.template)
@@ -107,10 +115,6 @@ class Layout:
     def tree(self, vector: FloatArray) -> Tree:
         """The tree whose arrays are read-only views of `vector` (size,)."""
         return self._tree(readonly(vector))
-
-    def views(self, vector: FloatArray) -> Tree:
-        """The same with a plain tuple of views for each record, to be filled by its maker."""
-        return self._views(vector)
 
     def packed(self, vector: FloatArray) -> Packed:
         """The record of `vector` (size,) and its tree."""
@@ -163,7 +167,7 @@ class Packed:
         # As functools.cached_property has it, without its lock: two would make the same.
         known = self.__dict__
         if "_tree" not in known:
-            known["_tree"] = self.layout.tree(self.vector)
+            known["_tree"] = self.layout._tree(self.vector)
         return known["_tree"]
 
     def __reduce__(self) -> tuple[Any, ...]:

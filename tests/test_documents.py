@@ -3,9 +3,13 @@
 import re
 import runpy
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+
+import pydnn
+from pydnn import initializers
 
 TOP = Path(__file__).parents[1]
 README = (TOP / "README.md").read_text()
@@ -27,6 +31,19 @@ def test_the_readmes_step_trains(capsys):
     exec(code, {"my_clip": lambda step: step}, names)
     assert names["info"].cost < 0.2
     assert names["state"].iteration == 500
+
+
+def test_the_readme_names_every_builder():
+    builders = {
+        name
+        for module in (pydnn, initializers)
+        for name, builder in vars(module).items()
+        if hasattr(builder, "__wrapped__") and builder.__module__.startswith("pydnn.")
+    }
+    named = re.findall(r"`(\w+\*?)`", README)
+    missing = {name for name in builders if not any(fnmatch(name, n) for n in named)}
+    assert len(builders) > 60
+    assert not missing
 
 
 # What each example is there to show, as its output says it.

@@ -27,7 +27,7 @@ __all__ = [
     "gradients_layout",
     "in_stage",
     "map_stages",
-    "pull_back",
+    "thrifty_backward",
 ]
 
 Shape = tuple[int, ...]  # of one example: (n_x,) for columns of n_x features
@@ -222,25 +222,29 @@ def in_stage(i: int, stage: Stage, error: BadInput) -> BadInput:
     return BadInput(f"stage {i} ({stage.name}): {error}")
 
 
-def pull_back(
-    stage: Stage,
-    params: Tree,
-    cache: Any,
-    dA: FloatArray,
-    out: Tree | None = None,
-    wants_dA_prev: bool = True,
-) -> tuple[FloatArray | None, Tree]:
-    """Call the backward pass of any `stage`, saving what a thrifty one can save.
+def thrifty_backward(stage: Stage) -> Callable[..., tuple[FloatArray | None, Tree]]:
+    """The backward pass of any `stage`, with the keywords `out` and `wants_dA_prev`.
 
     Where `out` is given it holds the gradients afterwards, whoever computed them, and None is
     given for the records of them.
     """
     if stage.thrifty:
-        return stage.backward(params, cache, dA, out=out, wants_dA_prev=wants_dA_prev)
-    dA_prev, grads = stage.backward(params, cache, dA)
-    if out:  # not for None, nor for the empty tuple of a stage without parameters
-        _copy_gradients(stage, grads, out)
-    return dA_prev, grads if out is None else None
+        return stage.backward
+
+    def backward(
+        params: Tree,
+        cache: Any,
+        dA: FloatArray,
+        *,
+        out: Tree | None = None,
+        wants_dA_prev: bool = True,
+    ) -> tuple[FloatArray | None, Tree]:
+        dA_prev, grads = stage.backward(params, cache, dA)
+        if out:  # not for None, nor for the empty tuple of a stage without parameters
+            _copy_gradients(stage, grads, out)
+        return dA_prev, grads if out is None else None
+
+    return backward
 
 
 def _copy_gradients(stage: Stage, grads: Tree, out: Tree) -> None:

@@ -19,7 +19,7 @@ from pydnn.stages.base import (
     combined_statistics,
     expect_stages,
     in_stage,
-    pull_back,
+    thrifty_backward,
 )
 
 __all__ = ["ParallelCache", "parallel"]
@@ -69,6 +69,8 @@ def parallel(*stages: Stage) -> Stage:
             rows += len(A)
         return freeze(np.concatenate(outputs)), ParallelCache(tuple(caches), tuple(starts))
 
+    backwards = tuple(map(thrifty_backward, stages))
+
     def backward(
         params: Tree,
         cache: ParallelCache,
@@ -80,8 +82,7 @@ def parallel(*stages: Stage) -> Stage:
         grads: list[Tree] = []
         dA_prev: FloatArray | None = None
         for i, rows in enumerate(np.split(dA, cache.starts[1:])):
-            share, tree = pull_back(
-                stages[i],
+            share, tree = backwards[i](
                 params[i],
                 cache.caches[i],
                 freeze(rows),

@@ -14,7 +14,7 @@ from pydnn.stages.base import (
     combined_statistics,
     expect_stages,
     in_stage,
-    pull_back,
+    thrifty_backward,
 )
 
 __all__ = ["serial"]
@@ -43,6 +43,8 @@ def serial(*stages: Stage) -> Stage:
         return tuple(params), shape
 
     forwards = tuple((stage.forward, stage.needs_place) for stage in stages)
+    backwards = tuple(map(thrifty_backward, stages))
+    plain = tuple(not stage.thrifty for stage in stages)
 
     def forward(params: Tree, A: FloatArray, context: Context) -> tuple[FloatArray, Tree]:
         caches = []
@@ -64,21 +66,21 @@ def serial(*stages: Stage) -> Stage:
         wants_dA_prev: bool = True,
     ) -> tuple[FloatArray | None, Tree]:
         # Where nobody wants dA_prev, the pass ends at the first stage that has parameters.
-        first = 0 if wants_dA_prev else _first_with_params(params)
+        at_first = wants_dA_prev or not isinstance(params[0], tuple)
+        first = 0 if at_first else _first_with_params(params)
         grads: list[Tree] = [NO_PARAMS] * len(stages)
         flowing: FloatArray | None = dA
         for i in range(len(stages) - 1, first - 1, -1):
-            stage, tree = stages[i], params[i]
-            if not tree and not stage.thrifty:  # an activation has nothing to save: no detour
-                flowing, _ = stage.backward(tree, caches[i], flowing)
+            tree = params[i]
+            if plain[i] and not tree:  # an activation has nothing to save: no detour
+                flowing, _ = stages[i].backward(tree, caches[i], flowing)
                 continue
-            flowing, grads[i] = pull_back(
-                stage,
+            flowing, grads[i] = backwards[i](
                 tree,
                 caches[i],
-                flowing,  # type: ignore[arg-type]  # None comes from the first stage alone
-                None if out is None else out[i],
-                wants_dA_prev or i > first,
+                flowing,
+                out=None if out is None else out[i],
+                wants_dA_prev=wants_dA_prev or i > first,
             )
         return flowing if wants_dA_prev else None, tuple(grads) if out is None else None
 
@@ -96,8 +98,6 @@ def serial(*stages: Stage) -> Stage:
 
 
 def _first_with_params(params: Tree) -> int:
-    if not isinstance(params[0], tuple):  # as in most networks, whose first stage is dense
-        return 0
     return next((i for i, tree in enumerate(params) if _has_arrays(tree)), len(params))
 
 

@@ -59,6 +59,8 @@ class StepInfo:
     measured: Mapping[str, float] = attrs.field(factory=dict)
 
 
+_new, _set = object.__new__, object.__setattr__
+
 # None until a part fills the field; that none is read before is seen to when a step is built.
 _UNFILLED: Any = None
 
@@ -99,17 +101,16 @@ class Step:
         The values are taken as they are, so arrays among them must be read-only already. It
         takes a seventh of the time, of which every part of every step has its share.
         """
-        step = object.__new__(Step)
-        object.__setattr__(step, "__dict__", self.__dict__ | fields)
+        step: Step = _new(Step)
+        _set(step, "__dict__", self.__dict__ | fields)
         return step
 
 
-# What is not filled in is found at the class, so that only what is need be handed on by `having`.
+# What is not filled in is found at the class, so that `having` hands on only what there is.
 for _field in attrs.fields(Step):
     setattr(Step, _field.name, _UNFILLED)
 
 StepFunction: TypeAlias = Callable[[Step], Step]
-_EMPTY: Step = object.__new__(Step)
 
 
 @attrs.frozen
@@ -148,7 +149,9 @@ class TrainStep:
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
         """Take one step; neither argument changes."""
-        step = self._run(_EMPTY.having(state=state, batch=batch))
+        start: Step = _new(Step)
+        _set(start, "__dict__", {"state": state, "batch": batch})
+        step = self._run(start)
         return step.after, step.info
 
     @property

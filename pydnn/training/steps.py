@@ -21,7 +21,7 @@ from pydnn.stages.base import (
     Stage,
     Statistics,
     gradients_layout,
-    pull_back,
+    thrifty_backward,
 )
 from pydnn.training.pipeline import Part, Step, StepInfo, TrainState, TrainStep, part
 from pydnn.transformations import GradientTransformation
@@ -85,7 +85,7 @@ def make_train_step(
         inserted around by name.
     """
     keyless = Context(training=True, numerics=numerics)
-
+    network_backward = thrifty_backward(network)
     known: list[tuple[Layout, Layout]] = []  # of parameters, and of their gradients
 
     def grads_layout(step: Step) -> Layout:
@@ -116,8 +116,8 @@ def make_train_step(
         before = parameters.vector
         vector = np.empty(before.shape, before.dtype)
         into = parameters.layout.views(vector)
-        pull_back(network, parameters.tree, step.cache, step.dAL, out=into, wants_dA_prev=False)
-        return step.having(grads=Packed(freeze(vector), grads_layout(step)))
+        network_backward(parameters.tree, step.cache, step.dAL, out=into, wants_dA_prev=False)
+        return step.having(grads=grads_layout(step).packed(freeze(vector)))
 
     @part(needs=["cost", "grads"], gives=["updates", "after", "info"])
     def update(step: Step) -> Step:

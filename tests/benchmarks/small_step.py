@@ -61,14 +61,14 @@ def plain_costs(parameters, batch):
             e = np.exp(-np.abs(Z3))
             seen.append(float(np.mean(np.maximum(Z3, 0) - Z3 * Y + np.log1p(e))))
             dZ3 = (np.where(Z3 >= 0, 1, e) / (1 + e) - Y) / m
+            dW3, db3 = dZ3 @ A2.T, dZ3.sum(axis=1, keepdims=True)
             dZ2 = np.where(Z2 > 0, W3.T @ dZ3, 0)
+            dW2, db2 = dZ2 @ A1.T, dZ2.sum(axis=1, keepdims=True)
             dZ1 = np.where(Z1 > 0, W2.T @ dZ2, 0)
-            W3 = W3 - rate * (dZ3 @ A2.T)
-            b3 = b3 - rate * dZ3.sum(axis=1, keepdims=True)
-            W2 = W2 - rate * (dZ2 @ A1.T)
-            b2 = b2 - rate * dZ2.sum(axis=1, keepdims=True)
-            W1 = W1 - rate * (dZ1 @ X.T)
-            b1 = b1 - rate * dZ1.sum(axis=1, keepdims=True)
+            dW1, db1 = dZ1 @ X.T, dZ1.sum(axis=1, keepdims=True)
+            W3, b3 = W3 - rate * dW3, b3 - rate * db3
+            W2, b2 = W2 - rate * dW2, b2 - rate * db2
+            W1, b1 = W1 - rate * dW1, b1 - rate * db1
         return seen
 
     return costs

@@ -5,7 +5,7 @@ import pytest
 from pydnn import EVALUATION, BadInput, Context, Key, Stage, dense, elementwise, relu, serial, tanh
 from pydnn.numerics import fast
 from pydnn.packing import NO_PARAMS
-from pydnn.stages.base import pull_back
+from pydnn.stages.base import thrifty_backward
 
 
 def test_stages_feed_each_other():
@@ -61,7 +61,7 @@ def test_backward_ends_at_the_first_stage_with_parameters():
     params, _ = network.init(Key(1), (7,))
     A, cache = network.forward(params, Key(2).normal((7, 4)), context)
     products.clear()
-    dA_prev, grads = pull_back(network, params, cache, np.ones_like(A), wants_dA_prev=False)
+    dA_prev, grads = thrifty_backward(network)(params, cache, np.ones_like(A), wants_dA_prev=False)
     assert dA_prev is None
     assert grads[0] == NO_PARAMS
     # dW and dA_prev of the upper layer, dW of the lower one: three products and not four.
@@ -78,7 +78,7 @@ def test_gradients_of_other_shapes_are_refused_with_the_stages_name():
     A, cache = network.forward(params, np.ones((3, 1)), EVALUATION)
     out = ((np.empty((2, 3)), np.empty((2, 1))),)
     with pytest.raises(BadInput, match=r"gradients of stage mine have shapes .*\(2, 3\), \(2, 1\)"):
-        pull_back(network, params, cache, A, out=out)
+        thrifty_backward(network)(params, cache, A, out=out)
 
 
 def test_what_a_stage_refuses_is_told_with_its_place_and_name():

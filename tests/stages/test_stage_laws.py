@@ -31,7 +31,7 @@ from pydnn import (
 )
 from pydnn.initializers import normal, xavier_normal
 from pydnn.packing import layout_of, leaves
-from pydnn.stages.base import gradients_layout, pull_back
+from pydnn.stages.base import gradients_layout, thrifty_backward
 
 STAGES = {
     "dense": dense(4),
@@ -226,11 +226,11 @@ def test_what_a_thrifty_stage_fills_is_what_it_would_have_made(stage, training):
     _, cache, dA_prev, grads = run(stage, params, A_prev, dA, training)
     layout = layout_of(params)
     vector = np.full(layout.size, np.nan)
-    given, nothing = pull_back(stage, params, cache, dA, out=layout.views(vector))
+    given, nothing = thrifty_backward(stage)(params, cache, dA, out=layout.views(vector))
     np.testing.assert_array_equal(given, dA_prev)
     assert nothing is None
     assert gradients_layout(stage, layout).tree(vector) == grads
-    none, _ = pull_back(stage, params, cache, dA, wants_dA_prev=False)
+    none, _ = thrifty_backward(stage)(params, cache, dA, wants_dA_prev=False)
     assert none is None or not stage.thrifty
 
 
