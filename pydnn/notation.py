@@ -1,7 +1,8 @@
 """The written form of descriptions, for recipes and command lines: `adam(learning_rate=0.01)`.
 
 It looks like the call in Python that makes the part, and is only read, never run: builders'
-names, numbers, texts, True, False, None and lists of these are all there is.
+names, numbers, texts, True, False, None and lists of these are all there is. TOML's own true
+and false will do, too.
 """
 
 from __future__ import annotations
@@ -93,6 +94,8 @@ def _value(node: ast.expr, text: str) -> Any:
             return value
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
             return -number
+        case ast.Name(id="true" | "false" as word):  # as TOML has it, in which recipes are
+            return word == "true"
         case ast.List(elts=items) | ast.Tuple(elts=items):
             return [_value(item, text) for item in items]
     description = _call(node, text, None)

@@ -61,6 +61,8 @@ def test_what_is_written_is_read_and_the_other_way_round(text, description):
     ("text", "same"),
     [
         ("relu", "relu()"),
+        ("gelu(approximate=true)", "gelu(approximate=True)"),
+        ("mini_batches(8, shuffle=false)", "mini_batches(8, shuffle=False)"),
         ("dense(units=20)", "dense(20)"),
         ("  serial(\n  relu, tanh,\n)\n", "serial(relu(), tanh())"),
         ("serial(a_users.module:tripling)", "serial(a_users.module:tripling())"),
