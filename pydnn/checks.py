@@ -16,6 +16,7 @@ __all__ = [
     "BadInput",
     "MissingExtra",
     "expect_count",
+    "expect_epsilon",
     "expect_finite",
     "expect_flag",
     "expect_known",
@@ -105,6 +106,12 @@ def expect_real(
         if not fits:
             raise BadInput(f"{name} is {value!r}, expected a number {bound}: {hint}.")
     return number
+
+
+def expect_epsilon(value: object) -> float:
+    """Refuse a number that would not keep a division from 0."""
+    hint = "give a small number that keeps the division from 0, e.g. 1e-8"
+    return expect_real("epsilon", value, positive=True, hint=hint)
 
 
 def expect_flag(name: str, value: object) -> bool:

@@ -12,7 +12,7 @@ import attrs
 import numpy as np
 
 from pydnn.builders import described
-from pydnn.checks import expect_real
+from pydnn.checks import expect_epsilon, expect_real
 from pydnn.packing import Packed
 from pydnn.records import FloatArray, arrays, freeze
 from pydnn.schedules import Schedule
@@ -120,7 +120,7 @@ class SquareState:
 @described("optimizer")
 def scale_by_adagrad(*, epsilon: float = 1e-10) -> GradientTransformation:
     """Divide each gradient by the square root of the sum of its squares so far, plus `epsilon`."""
-    epsilon = _expect_epsilon(epsilon)
+    epsilon = expect_epsilon(epsilon)
 
     def update(
         grads: FloatArray, state: SquareState, params: Packed, context: Context = EVALUATION
@@ -144,7 +144,7 @@ def adagrad(*, learning_rate: Rate = 0.01, epsilon: float = 1e-10) -> GradientTr
 @described("optimizer")
 def scale_by_rms(*, decay: float = 0.9, epsilon: float = 1e-8) -> GradientTransformation:
     """Divide each gradient by the root of a decaying mean of its squares, plus `epsilon`."""
-    decay, epsilon = _expect_decay("decay", decay), _expect_epsilon(epsilon)
+    decay, epsilon = _expect_decay("decay", decay), expect_epsilon(epsilon)
 
     def update(
         grads: FloatArray, state: SquareState, params: Packed, context: Context = EVALUATION
@@ -417,10 +417,5 @@ def _expect_decay(name: str, value: float) -> float:
     return expect_real(name, value, least=0, below=1, hint="give the share that stays, e.g. 0.9")
 
 
-def _expect_epsilon(value: float) -> float:
-    hint = "give a small number that keeps the division from 0, e.g. 1e-8"
-    return expect_real("epsilon", value, positive=True, hint=hint)
-
-
 def _expect_adam(beta1: float, beta2: float, epsilon: float) -> tuple[float, float, float]:
-    return _expect_decay("beta1", beta1), _expect_decay("beta2", beta2), _expect_epsilon(epsilon)
+    return _expect_decay("beta1", beta1), _expect_decay("beta2", beta2), expect_epsilon(epsilon)

@@ -424,4 +424,4 @@ def _in_dtype(batch: Batch, dtype: np.dtype[Any]) -> Batch:
         array if array is None else array.astype(dtype, copy=False)
         for array in (batch.X, batch.Y, batch.weights)
     )
-    return batch if X is batch.X and Y is batch.Y else Batch(X, Y, weights)
+    return Batch(X, Y, weights)

@@ -150,6 +150,12 @@ def test_a_training_that_outlives_bad_numbers_is_not_stopped_by_them():
     assert "watch_finite" not in job.train_step.names
 
 
+def test_weights_are_in_the_recipes_dtype_whatever_that_of_the_data_is():
+    data = Batch(BATCH.X.astype(np.float32), BATCH.Y.astype(np.float32), [[1.0, 2.0, 1.0]])
+    job = prepare(attrs.evolve(GOOD, dtype="float32"), data)
+    assert job.data["train"].weights.dtype == np.float32
+
+
 def changed(**changes):
     return lambda: prepare(attrs.evolve(GOOD, **changes), BATCH)
 

@@ -51,7 +51,7 @@ class _Row:
 def _run(args: argparse.Namespace) -> int:
     recipe = recipe_of(args)
     data = load_data_set(recipe.data, dtype=DTYPES[recipe.dtype]).train
-    rows, memory = _rows(recipe, len(data.X)), {}
+    rows = _rows(recipe, len(data.X))
     memory = _memory(recipe, data, rows)
     if args.json:
         layers = [attrs.asdict(row) for row in rows]

@@ -132,7 +132,9 @@ def _train(job: Job, say: Callable[[str], None], *, quiet: bool) -> _Trained:
                     continue
                 costs.append(info.cost)
                 _report_step(info, say, evaluated=bool(job.recipe.evaluate_every))
-    except (NotFinite, KeyboardInterrupt, BrokenPipeError) as error:
+    except (BadInput, NotFinite, KeyboardInterrupt, BrokenPipeError) as error:
+        if isinstance(error, BadInput) and not costs:  # then there is nothing to keep
+            raise
         return _Trained(state, costs, error)
     return _Trained(state, costs)
 
@@ -161,8 +163,8 @@ def _with_bar(
 
 def _report_stop(stopped: BaseException, path: Path) -> int:
     kept = f"what was trained before is in {path}"
-    if isinstance(stopped, NotFinite):
-        print(f"pydnn: {stopped}; {kept}", file=sys.stderr)
+    if isinstance(stopped, BadInput | NotFinite):
+        print(f"pydnn: {str(stopped).removesuffix('.')}; {kept}", file=sys.stderr)
         return 2
     if isinstance(stopped, BrokenPipeError):  # nobody reads on, e.g. `pydnn train | head`
         raise stopped

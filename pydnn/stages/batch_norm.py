@@ -6,7 +6,7 @@ import attrs
 import numpy as np
 
 from pydnn.builders import described
-from pydnn.checks import BadInput, expect_real
+from pydnn.checks import BadInput, expect_epsilon, expect_real
 from pydnn.numerics import Numerics
 from pydnn.records import FloatArray, arrays, freeze
 from pydnn.stages.base import Context, Stage, Statistics
@@ -14,7 +14,6 @@ from pydnn.stages.layer_norm import (
     NormCache,
     NormGrads,
     NormParams,
-    expect_epsilon,
     expect_features,
     init_norm,
     pull_back_norm,

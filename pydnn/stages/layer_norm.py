@@ -6,7 +6,7 @@ import attrs
 import numpy as np
 
 from pydnn.builders import described
-from pydnn.checks import BadInput, expect_real, expect_same_dtype, expect_shape
+from pydnn.checks import BadInput, expect_epsilon, expect_same_dtype, expect_shape
 from pydnn.keys import Key
 from pydnn.numerics import Numerics
 from pydnn.records import FloatArray, arrays, freeze
@@ -101,12 +101,6 @@ def pull_back_norm(
     along_mean = numerics.sum(dZ_norm, axis=axis) / count
     along_scale = Z_norm * (numerics.sum(dZ_norm * Z_norm, axis=axis) / count)
     return freeze((dZ_norm - along_mean - along_scale) / cache.deviation), grads
-
-
-def expect_epsilon(epsilon: float) -> float:
-    """Refuse an `epsilon` that would not keep a division from 0."""
-    hint = "give a small number that keeps the division from 0, e.g. 1e-5"
-    return expect_real("epsilon", epsilon, positive=True, hint=hint)
 
 
 def expect_features(name: str, params: NormParams, Z: FloatArray) -> None:

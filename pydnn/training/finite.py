@@ -40,9 +40,10 @@ class NotFinite(ArithmeticError):  # noqa: N818 - it names what was found
 def watch_finite(network: Stage) -> Part:
     """A part to insert after "update" that raises `NotFinite` as soon as there is reason to.
 
-    It checks the cost, the gradients' norm and the new parameters, so that the state which it
-    hands back is finite; only when something is wrong does it look for the place.
+    It checks the cost, the gradients' norm, and the new parameters and statistics, so that the
+    state which it hands back is finite; only when something is wrong does it look for the place.
     """
+    gathers = network.statistics is not None
 
     def watch(step: Step) -> Step:
         if (
@@ -50,6 +51,7 @@ def watch_finite(network: Stage) -> Part:
             and math.isfinite(step.info.gradient_norm)
             # One product, and the only number that every entry has a part in.
             and math.isfinite(fast.norm(step.after.parameters.vector))
+            and not (gathers and _names_not_finite(step.after.statistics))
         ):
             return step
         raise NotFinite(step.info.iteration, _where(network, step), step.state)
@@ -66,6 +68,9 @@ def _where(network: Stage, step: Step) -> str:
     bad = _names_not_finite(step.grads)
     if bad:
         return f"backward, gradient of {bad[-1]}"
+    bad = _names_not_finite(step.after.statistics)
+    if bad:
+        return f"gather, statistics {bad[0]}"
     bad = _names_not_finite(step.after.parameters)
     return f"update, parameter {bad[0]}" if bad else "the length of the gradient"
 

@@ -143,7 +143,7 @@ def make_train_step(
 
     between = [_penalties(penalties, numerics)] if penalties else []
     if network.statistics is not None:
-        between.append(_gather(network.statistics))
+        between.append(_gather(network.statistics, only_finite=optimizer.outlives_bad))
     return TrainStep((forward, cost, backward, *between, update))
 
 
@@ -159,10 +159,13 @@ def _penalties(terms: Sequence[Penalty], numerics: Numerics) -> Part:
     return Part("penalties", penalties, needs=needs, gives=needs)
 
 
-def _gather(kept: Statistics) -> Part:
+def _gather(kept: Statistics, *, only_finite: bool) -> Part:
     def gather(step: Step) -> Step:
         before = step.state.statistics
-        return step.having(statistics=before.with_tree(kept.absorb(before.tree, step.cache)))
+        after = before.with_tree(kept.absorb(before.tree, step.cache))
+        # Where training goes on after a bad batch, its share would stay in here for ever.
+        bad = only_finite and not np.isfinite(after.vector).all()
+        return step.having(statistics=before if bad else after)
 
     return Part("gather", gather, needs=frozenset(["cache"]), gives=frozenset(["statistics"]))
 

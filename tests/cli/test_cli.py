@@ -464,6 +464,25 @@ OPTIONS = {
 }  # fmt: skip
 
 
+def test_a_training_that_ends_in_a_refusal_keeps_what_was_trained_before(command, recipe):
+    # An epoch's last batch is of one example, of which no variance can be taken.
+    batches = ["--validation", "0.325", "--batches", "mini_batches(20)", "--patience", "50"]
+    status, _, err = command("train", recipe, *batches)
+    assert status == 2
+    assert err.count("\n") == 1
+    assert "batch_norm got 1 example in training" in err
+    assert "short one; what was trained before is in runs/0001/model.h5" in err
+    assert len(load_model_of("runs/0001").costs) == 4
+
+
+def test_a_network_of_ones_own_draws_its_own_weights(command, cats):
+    argv = ["train", "--data", cats, "--iterations", 1, "--network", "serial(dense(4), dense(1))"]
+    assert command(*argv)[0] == 0
+    assert load_model_of("runs/0001").recipe.weights is None
+    assert command(*argv, "--weights", "tutorial(seed=3)")[0] == 0
+    assert load_model_of("runs/0002").recipe.weights == {"tutorial": {"seed": 3}}
+
+
 @pytest.mark.parametrize("option", OPTIONS)
 def test_everything_in_a_recipe_is_an_option_too(command, recipe, tmp_path, option):
     (tmp_path / "copy.h5").write_bytes((tmp_path / "table.h5").read_bytes())

@@ -14,6 +14,7 @@ from pydnn import (
     Key,
     NotFinite,
     TrainStep,
+    batch_norm,
     dense,
     elementwise,
     gradient_descent,
@@ -26,6 +27,7 @@ from pydnn import (
     scan,
     serial,
     sigmoid_cross_entropy,
+    skip_not_finite,
     trace,
     watch_finite,
 )
@@ -305,3 +307,28 @@ def test_a_stage_of_ones_own_need_not_know_of_thrift():
         for step, state in (training(NETWORK), training(serial(plain, relu(), dense(1))))
     )
     np.testing.assert_array_equal(own, expected)
+
+
+# Batch normalisation divides by the deviation, so infinite ones leave all outputs finite.
+NORMED = serial(batch_norm(), dense(1))
+FAR = Batch(X * 1e200, Y)
+
+
+def test_statistics_that_are_not_finite_are_found_as_well():
+    step, state = training(NORMED)
+    with (
+        np.errstate(over="ignore", invalid="ignore"),
+        pytest.raises(NotFinite, match=r"at iteration 0, in gather, statistics 0/variance: try"),
+    ):
+        step.insert_after("update", watch_finite(NORMED))(state, FAR)
+
+
+def test_a_skipped_step_leaves_statistics_as_they_were():
+    optimizer = skip_not_finite(gradient_descent(learning_rate=0.3))
+    step, state = training(NORMED, optimizer)
+    with np.errstate(over="ignore", invalid="ignore"):
+        skipped, _ = step(state, FAR)
+    assert skipped.statistics == state.statistics
+    after, _ = step(skipped, BATCH)
+    assert after.statistics != state.statistics
+    assert np.isfinite(after.statistics.vector).all()
