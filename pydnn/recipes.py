@@ -49,16 +49,20 @@ from pydnn.training import (
     stop_early,
     watch_finite,
 )
-from pydnn.training.streams import Stream
+from pydnn.training.streams import NOTHING_WATCHED, Stream, Watched
 from pydnn.transformations import GradientTransformation
 
 __all__ = [
     "DTYPES",
+    "RECORDED",
     "Job",
     "Recipe",
     "prepare",
     "read_recipe",
+    "read_toml",
     "run",
+    "steps",
+    "stopping",
     "tutorial_network",
     "tutorial_recipe",
     "undrawn",
@@ -200,6 +204,9 @@ def _toml(value: Any) -> str:
     return repr(value)
 
 
+RECORDED = "recorded"  # the table in which a run's recipe says what it met, of no use to others
+
+
 def read_recipe(text: str) -> Recipe:
     """The recipe of the text of a TOML file.
 
@@ -207,11 +214,20 @@ def read_recipe(text: str) -> Recipe:
         BadInput: If it is no TOML; a key is unknown, with the nearest known one, or missing; or
             a value does not fit.
     """
+    plain = read_toml(text)
+    return _recipe_of({name: value for name, value in plain.items() if name != RECORDED})
+
+
+def read_toml(text: str) -> dict[str, Any]:
+    """The plain data of a recipe's text, of which nothing has been checked or imported yet.
+
+    Raises:
+        BadInput: If it is no TOML.
+    """
     try:
-        plain = tomllib.loads(text)
+        return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise BadInput(f"the recipe is no TOML ({error}): correct it.") from error
-    return _recipe_of(plain)
 
 
 def _recipe_of(plain: Mapping[str, Any]) -> Recipe:
@@ -302,13 +318,15 @@ def tutorial_recipe(
 class Job:
     """What a recipe makes: all that `scan` needs, and the parts it was made of.
 
+    `attrs.evolve(job, state=state)` is the same job from another state on.
+
     Attributes:
         recipe: What made it.
         network: The network.
         loss: The loss.
         train_step: The step.
         state: That from which training starts.
-        batches: Those of all iterations, in their order.
+        batching: How the training part is cut into batches.
         data: The data sets for evaluations: "train", and "validation" where some is held back.
         standardization: What was fitted on the training part, where the recipe wants it.
     """
@@ -318,19 +336,33 @@ class Job:
     loss: Loss
     train_step: TrainStep
     state: TrainState
-    batches: Iterator[Batch] = attrs.field(repr=False)
+    batching: Batching
     data: Mapping[str, Batch] = attrs.field(repr=False)
     standardization: Standardization | None = attrs.field(repr=False)
 
+    @property
+    def batches(self) -> Iterator[Batch]:
+        """Those of all iterations that are still to come, in their order."""
+        start = self.state.iteration
+        batches = batches_of(self.batching, self.data["train"], self.state.key, start=start)
+        return itertools.islice(batches, max(0, self.recipe.iterations - start))
 
-def prepare(recipe: Recipe, batch: Batch) -> Job:
+
+def prepare(
+    recipe: Recipe, batch: Batch, *, through: Callable[[Stage], Stage] = lambda network: network
+) -> Job:
     """Build everything that the `recipe` names, for training on the examples of `batch`.
+
+    Args:
+        recipe: The job.
+        batch: All examples, for training and validation.
+        through: What the network is led through once it is built, e.g. to watch its stages.
 
     Raises:
         BadInput: If a description names nothing known, the stages do not fit each other or
             the data, or the data is not what the loss takes.
     """
-    network: Stage = build(recipe.network, family="stage")
+    network = through(build(recipe.network, family="stage"))
     loss: Loss = build(recipe.loss, family="loss")
     optimizer: GradientTransformation = build(recipe.optimizer, family="optimizer")
     batching: Batching = build(recipe.batches, family="batches")
@@ -354,7 +386,7 @@ def prepare(recipe: Recipe, batch: Batch) -> Job:
         observed = optimizer.observe(state.optimizer_state)
         known = ["cost", "gradient_norm", *observed, *measured]
         expect_known("value to watch", recipe.watch, known)
-    batches = batches_of(batching, data["train"], key)
+    batching.per_epoch(data["train"].X.shape[1])  # so that a wrong size is refused here
     step = make_train_step(network, loss, optimizer, penalties=penalties)
     if not optimizer.outlives_bad:
         step = step.insert_after("update", watch_finite(network))
@@ -364,33 +396,47 @@ def prepare(recipe: Recipe, batch: Batch) -> Job:
         loss,
         step,
         state,
-        itertools.islice(batches, recipe.iterations),
+        batching,
         data,
         standardization,
     )
 
 
-def run(job: Job, *, by: Callable[[Stream], Stream] = lambda stream: stream) -> Stream:
+def steps(job: Job) -> Stream:
+    """The stream of a job's training, with the evaluations of its recipe."""
+    stream = scan(job.train_step, job.state, job.batches)
+    if not job.recipe.evaluate_every:
+        return stream
+    evaluate = evaluation(job.network, job.loss, job.data)
+    return measure(stream, every=job.recipe.evaluate_every, function=evaluate)
+
+
+def run(
+    job: Job,
+    *,
+    by: Callable[[Stream], Stream] = lambda stream: stream,
+    watched: Watched = NOTHING_WATCHED,
+) -> Stream:
     """The stream of a job's training, with the evaluations and the early stopping of its recipe.
 
     Args:
         job: From `prepare`.
         by: What the stream is led through before it can be stopped early, e.g. a progress bar.
+        watched: What early stopping has seen of the steps before `job.state`.
     """
-    recipe = job.recipe
-    stream = scan(job.train_step, job.state, job.batches)
-    if recipe.evaluate_every:
-        evaluate = evaluation(job.network, job.loss, job.data)
-        stream = measure(stream, every=recipe.evaluate_every, function=evaluate)
-    stream = by(stream)
-    if recipe.patience:
-        stream = stop_early(
-            stream,
-            watch=recipe.watch,
-            patience=recipe.patience,
-            higher_is_better=recipe.higher_is_better,
-        )
-    return stream
+    stream = by(steps(job))
+    if not job.recipe.patience:
+        return stream
+    return stop_early(stream, **stopping(job.recipe), since=watched)
+
+
+def stopping(recipe: Recipe) -> dict[str, Any]:
+    """What `stop_early` and `watched_in` are told by the recipe."""
+    return {
+        "watch": recipe.watch,
+        "patience": recipe.patience,
+        "higher_is_better": recipe.higher_is_better,
+    }
 
 
 def _first_output(
@@ -404,6 +450,7 @@ def _parts(
     recipe: Recipe, task: str, batch: Batch, key: Key
 ) -> tuple[dict[str, Batch], Standardization | None]:
     """The training part and, where the recipe wants one, the validation part, as it wants them."""
+    batch = _in_dtype(batch, None)
     data = {"train": batch}
     if recipe.validation:
         stratified = task in ("two classes", "many classes")
@@ -419,9 +466,14 @@ def _parts(
     }, standardization
 
 
-def _in_dtype(batch: Batch, dtype: np.dtype[Any]) -> Batch:
+def _in_dtype(batch: Batch, dtype: np.dtype[Any] | None) -> Batch:
+    """The batch in a `dtype`, None being its own, and each example in one stretch of memory.
+
+    Sums and products have other bits where numbers lie in another order, and a training is to be
+    repeated from what the numbers are, whoever made the arrays.
+    """
     X, Y, weights = (
-        array if array is None else array.astype(dtype, copy=False)
+        array if array is None else np.asfortranarray(array, dtype)
         for array in (batch.X, batch.Y, batch.weights)
     )
     return Batch(X, Y, weights)

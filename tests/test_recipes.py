@@ -261,3 +261,15 @@ def test_an_unknown_option_is_told_when_the_part_is_built():
     recipe = read_recipe(FILE.replace("learning_rate", "learning_rat"))
     with pytest.raises(BadInput, match="no option of gradient_descent 'learning_rat': did you"):
         prepare(recipe, BATCH)
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+def test_the_order_of_the_data_in_memory_has_no_part_in_any_bit(standardize):
+    X = Key(4).normal((300, 70))
+    Y = (X[:1] > 0).astype(float)
+    recipe = attrs.evolve(
+        tutorial_recipe(hidden=(9,), iterations=3), standardize=standardize, validation=0.3
+    )
+    layouts = [np.ascontiguousarray(X), np.asfortranarray(X), np.repeat(X, 2, axis=1)[:, ::2]]
+    states = [toolz.last(run(prepare(recipe, Batch(layout, Y))))[0] for layout in layouts]
+    assert len({state.parameters.vector.tobytes() for state in states}) == 1

@@ -18,7 +18,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TextIO, TypeAlias
+from typing import Any, TextIO, TypeAlias
 
 import attrs
 import toolz
@@ -33,8 +33,10 @@ from pydnn.training.pipeline import StepInfo, TrainState
 from pydnn.training.steps import output_of
 
 __all__ = [
+    "NOTHING_WATCHED",
     "Measure",
     "Stream",
+    "Watched",
     "evaluation",
     "measure",
     "progress",
@@ -45,6 +47,7 @@ __all__ = [
     "tee",
     "thin",
     "value_of",
+    "watched_in",
 ]
 
 Stream: TypeAlias = Iterator[tuple[TrainState, StepInfo]]
@@ -191,6 +194,24 @@ def value_of(info: StepInfo, name: str) -> float | None:
 # Stopping
 
 
+@attrs.frozen(eq=False)
+class Watched:
+    """What early stopping has seen of a training so far.
+
+    Attributes:
+        best: The pair with the best value; None before there is one.
+        lowest: That value, or minus it where higher is better.
+        waited: Steps since then.
+    """
+
+    best: tuple[TrainState, StepInfo] | None = None
+    lowest: float = math.inf
+    waited: int = 0
+
+
+NOTHING_WATCHED = Watched()
+
+
 def stop_early(
     stream: Stream,
     *,
@@ -198,6 +219,7 @@ def stop_early(
     patience: int,
     higher_is_better: bool = False,
     least_change: float = 0.0,
+    since: Watched = NOTHING_WATCHED,
 ) -> Stream:
     """End once the watched value has not been better for `patience` steps.
 
@@ -210,37 +232,77 @@ def stop_early(
         patience: Steps without a better value after which it ends.
         higher_is_better: Whether the value is to grow, as an accuracy is.
         least_change: By how much a value must be better than the best one so far.
+        since: What was seen before the stream begins, from `watched_in`.
 
     Raises:
         BadInput: If no step has had the value when patience has run out, or the stream ends.
     """
     patience = expect_count("patience", patience, hint="give a number of steps")
+    see = _seeing(watch, higher_is_better, least_change)
+    return _stopped_early(stream, watch, patience, see, since)
+
+
+def watched_in(
+    infos: Iterable[StepInfo],
+    *,
+    watch: str,
+    patience: int,
+    higher_is_better: bool = False,
+    least_change: float = 0.0,
+    state_after: Callable[[int], TrainState],
+) -> Watched:
+    """What `stop_early` has seen of the steps of `infos`, so that it can go on from there.
+
+    Args:
+        infos: All steps so far, in their order.
+        watch: As `stop_early` takes it, and so
+        patience: this,
+        higher_is_better: this
+        least_change: and this.
+        state_after: `(iteration) -> state` after the step of that number; only asked for the best.
+    """
+    see = _seeing(watch, higher_is_better, least_change)
+    nowhere: Any = None
+    seen = NOTHING_WATCHED
+    for info in infos:
+        seen = see(seen, (nowhere, info))
+    if seen.best is None:
+        return seen
+    info = seen.best[1]
+    return attrs.evolve(seen, best=(state_after(info.iteration), info))
+
+
+_See: TypeAlias = Callable[[Watched, tuple[TrainState, StepInfo]], Watched]
+
+
+def _seeing(watch: str, higher_is_better: bool, least_change: float) -> _See:
+    """The function from what was seen, and the next pair, to what is seen then."""
     least_change = expect_real("least_change", least_change, least=0, hint="0 is any change")
     sign = -1.0 if higher_is_better else 1.0
-    return _stopped_early(stream, watch, patience, sign, least_change)
 
-
-def _stopped_early(
-    stream: Stream, watch: str, patience: int, sign: float, least_change: float
-) -> Stream:
-    best: tuple[TrainState, StepInfo] | None = None
-    last: tuple[TrainState, StepInfo] | None = None
-    lowest, waited = math.inf, 0
-    for last in stream:
-        yield last
-        waited += 1
-        value = value_of(last[1], watch)
+    def see(seen: Watched, pair: tuple[TrainState, StepInfo]) -> Watched:
+        value = value_of(pair[1], watch)
         # The value of a step's cost belongs to the parameters before that step; the state after
         # it is what the stream has, one step further down.
-        if value is not None and (best is None or sign * value < lowest - least_change):
-            best, waited = last, 0
-            lowest = sign * value if not math.isnan(value) else math.inf
-        if waited >= patience:
+        if value is None or not (seen.best is None or sign * value < seen.lowest - least_change):
+            return Watched(seen.best, seen.lowest, seen.waited + 1)
+        return Watched(pair, sign * value if not math.isnan(value) else math.inf)
+
+    return see
+
+
+def _stopped_early(stream: Stream, watch: str, patience: int, see: _See, seen: Watched) -> Stream:
+    last: tuple[TrainState, StepInfo] | None = None
+    # Patience may have run out before: then no step is taken.
+    for last in stream if seen.waited < patience else ():
+        yield last
+        seen = see(seen, last)
+        if seen.waited >= patience:
             break
-    if best is None and last is not None:
+    if seen.best is None and last is not None:
         raise BadInput(_nothing_to_watch(last[1], watch))
-    if best is not None and best is not last:
-        yield best
+    if seen.best is not None and seen.best is not last:
+        yield seen.best
 
 
 def _nothing_to_watch(info: StepInfo, watch: str) -> str:

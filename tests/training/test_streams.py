@@ -42,6 +42,7 @@ from pydnn import (
     value_of,
 )
 from pydnn.packing import pack
+from pydnn.training.streams import watched_in
 
 EMPTY = pack(())
 
@@ -103,6 +104,31 @@ def test_values_are_found_by_name():
 )
 def test_early_stopping_ends_with_the_best(costs, options, expected):
     assert iterations(stop_early(stream(costs), watch="cost", **options)) == expected
+
+
+@pytest.mark.parametrize("cut", range(8))
+@pytest.mark.parametrize(
+    ("costs", "options"),
+    [
+        ([5, 4, 3, 4, 5, 6, 7], {"patience": 3}),
+        ([5, 4, 6, 7, 1, 2, 3], {"patience": 3}),
+        ([5, float("nan"), 4.9, 4.8, 3, 2, 1], {"patience": 9, "least_change": 0.5}),
+        ([1, 2, 3, 2, 2, 2, 2], {"patience": 4, "higher_is_better": True}),
+    ],
+)
+def test_early_stopping_goes_on_from_what_was_watched_before(costs, options, cut):
+    whole = list(stop_early(stream(costs), watch="cost", **options))
+    steps = max(info.iteration for _, info in whole) + 1
+    pairs = list(stream(costs))
+    before, after = pairs[: min(cut, steps)], iter(pairs[min(cut, steps) :])
+    seen = watched_in(
+        [info for _, info in before], watch="cost", **options,
+        state_after=lambda iteration: pairs[iteration][0],
+    )  # fmt: skip
+    rest = list(stop_early(after, watch="cost", **options, since=seen))
+    assert set(iterations([*before, *rest])) == set(iterations(whole))
+    kept = rest[-1] if rest else before[-1]
+    assert kept == whole[-1]
 
 
 def test_early_stopping_waits_where_a_step_has_no_value():
