@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,8 +21,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pydnn.checks import BadInput, expect_known, expect_shape
+from pydnn.seals import expect_sealed, room_for_seal, seal
 
-__all__ = ["open_hdf5", "read_array", "read_text", "write_atomically", "write_hdf5"]
+__all__ = [
+    "exclusive",
+    "make_folder",
+    "open_hdf5",
+    "read_array",
+    "read_small_text",
+    "read_text",
+    "write_atomically",
+    "write_hdf5",
+    "write_text",
+]
 
 # What h5py raises for a damaged file depends on which of HDF5's structures is hit.
 _DAMAGE = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, MemoryError)
@@ -42,8 +54,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, replace: bo
         BadInput: If the file exists and may not be replaced, the folder is missing or cannot be
             written, or the disk is full. No part of a new file is left, and an old one stays.
     """
-    # Writers in other processes and threads have other names; one that died left its own behind.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    temporary = _temporary_beside(path)
     try:
         try:
             write(temporary)
@@ -52,8 +63,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, replace: bo
                 temporary.replace(path)
             else:
                 path.hardlink_to(temporary)  # fails where the name is taken: no moment between
-            if os.name == "posix":  # elsewhere a folder cannot be opened
-                _flush_to_disk(path.parent)
+            _flush_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except FileExistsError as error:
@@ -65,30 +75,157 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, replace: bo
         ) from error
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a new file of UTF-8 text.
+
+    Raises:
+        BadInput: As `write_atomically` does.
+    """
+    write_atomically(path, lambda temporary: temporary.write_bytes(text.encode()))
+
+
+def read_small_text(path: Path) -> str:
+    """The UTF-8 text of a file that a person may have written, of at most a mebibyte.
+
+    Raises:
+        BadInput: If it is missing, larger, or no text.
+    """
+    try:
+        with path.open("rb") as file:
+            read = file.read(_LONGEST_TEXT + 1)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror}): check the path.") from error
+    if len(read) > _LONGEST_TEXT:
+        raise BadInput(f"{path} is larger than a mebibyte, expected a short text: check the path.")
+    try:
+        return read.decode()
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} is no text ({error}): check the path.") from error
+
+
+def make_folder(path: Path, fill: Callable[[Path], object]) -> None:
+    """Make a new folder with everything in it that `fill` puts there, whole or not at all.
+
+    Args:
+        path: The folder's name; those above it are made, too.
+        fill: Called with the temporary folder's path.
+
+    Raises:
+        BadInput: If there is something of that name, or it cannot be written; also what `fill`
+            raises.
+    """
+    if path.exists() or path.is_symlink():
+        raise BadInput(f"{path} exists already, expected a new name: choose another.")
+    temporary = _temporary_beside(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+        try:
+            fill(temporary)
+            for folder in (*(p for p in temporary.rglob("*") if p.is_dir()), temporary):
+                _flush_folder(folder)
+            temporary.rename(path)  # which no folder with something in it gives way to
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        _flush_folder(path.parent)
+    except BadInput as error:  # about a file that was to be in it
+        raise BadInput(str(error).replace(str(temporary), str(path))) from error
+    except OSError as error:
+        if path.exists():
+            raise BadInput(
+                f"{path} exists already, expected a new name: choose another."
+            ) from error
+        raise BadInput(
+            f"{path} cannot be made ({error.strerror}): choose a place with room that can be "
+            "written."
+        ) from error
+
+
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold the file `path`, made where it is missing, so that no other process can hold it.
+
+    However a process ends, it holds nothing afterwards; the file stays.
+
+    Raises:
+        BadInput: If another one holds it, or it cannot be written.
+    """
+    try:
+        file = path.open("ab")
+    except OSError as error:
+        raise BadInput(
+            f"{path} cannot be written ({error.strerror}): choose a place that can be written."
+        ) from error
+    with file:
+        try:
+            _lock(file.fileno())
+        except OSError as error:
+            raise BadInput(
+                f"{path.parent} is being written by another process: wait until that has ended."
+            ) from error
+        yield
+
+
+def _lock(handle: int) -> None:
+    try:
+        import fcntl
+    except ImportError:  # on Windows
+        import msvcrt
+
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    else:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def write_hdf5(
-    path: Path, *, arrays: Mapping[str, ArrayLike], attributes: Mapping[str, str] | None = None
+    path: Path,
+    *,
+    arrays: Mapping[str, ArrayLike],
+    attributes: Mapping[str, str] | None = None,
+    sealed: bool = False,
+    replace: bool = False,
 ) -> None:
     """Write a new HDF5 file of contiguous little-endian arrays and texts.
+
+    Args:
+        path: The file's name; its folder must exist.
+        arrays: By name; a name with slashes lies in groups.
+        attributes: Texts, by name.
+        sealed: Whether any change of the file shall be found when it is opened, see `seals`.
+        replace: Whether a file of that name may be replaced.
 
     Raises:
         BadInput: As `write_atomically` does.
     """
 
     def write(temporary: Path) -> None:
-        with h5py.File(temporary, "w") as file:
+        room = room_for_seal(arrays) if sealed else 0
+        with h5py.File(temporary, "w", userblock_size=room) as file:
             for name, text in (attributes or {}).items():
                 file.attrs[name] = text
             for name, values in arrays.items():
                 array = np.asarray(values)
                 little = array.astype(array.dtype.newbyteorder("<"), copy=False)
                 file.create_dataset(name, data=little, track_times=False)
+            places = {
+                name: (file[name].id.get_offset(), file[name].nbytes)
+                for name in arrays
+                if file[name].nbytes
+            }
+        if sealed:
+            seal(temporary, places, room=room)
 
-    write_atomically(path, write)
+    write_atomically(path, write, replace=replace)
 
 
 @contextlib.contextmanager
-def open_hdf5(path: Path) -> Iterator[h5py.File]:
+def open_hdf5(path: Path, *, sealed: bool = False) -> Iterator[h5py.File]:
     """Open a file for reading with `read_array` and `read_text`.
+
+    Args:
+        path: The file's name.
+        sealed: Whether it was written so, and is to be refused where any byte has changed.
 
     Raises:
         BadInput: If there is no such file, or it is no whole HDF5 file.
@@ -97,7 +234,11 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         what = "is a directory" if path.is_dir() else "does not exist"
         raise BadInput(f"{path} {what}, expected an HDF5 file: check the path.")
     try:
+        if sealed:
+            expect_sealed(path)
         file = h5py.File(path, "r")
+    except BadInput:
+        raise
     except _DAMAGE as error:
         raise BadInput(
             f"{path} is no HDF5 file that can be read ({_brief(error)}): get it again."
@@ -113,7 +254,7 @@ def read_array(
 
     Args:
         file: From `open_hdf5`.
-        name: The data set's name at the file's top.
+        name: The data set's name; one with slashes lies in groups.
         dtype: What its numbers are to be, in either byte order; `np.number` for any of them,
             `bytes` for texts of fixed size.
         shape: What its shape is to be; a text stands for an axis of any size.
@@ -124,10 +265,7 @@ def read_array(
     """
     where = f"{name} in {file.filename}"
     with _damage_told(where):
-        expect_known(f"data set in {file.filename}", name, file.keys())
-        if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-            raise BadInput(f"{where} is a link, expected the data itself: links are not followed.")
-        dataset = file[name]
+        dataset = _inside(file, name, where)
         if not isinstance(dataset, h5py.Dataset):
             raise BadInput(f"{where} is no array, expected one: get the file again.")
         _expect_dtype(where, dataset.dtype, dtype)
@@ -139,6 +277,19 @@ def read_array(
         if array.size:
             dataset.read_direct(array)
         return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _inside(file: h5py.File, name: str, where: str) -> Any:
+    """What `name` leads to in the file itself, through no link but its own."""
+    found: Any = file
+    for part in name.split("/"):
+        if not isinstance(found, h5py.Group):
+            raise BadInput(f"{where} is in no group, expected one: get the file again.")
+        expect_known(f"data set in {file.filename}", part, found.keys())
+        if not isinstance(found.get(part, getlink=True), h5py.HardLink):
+            raise BadInput(f"{where} is a link, expected the data itself: links are not followed.")
+        found = found[part]
+    return found
 
 
 def read_text(file: h5py.File, name: str) -> str:
@@ -194,6 +345,16 @@ def _expect_stored(where: str, dataset: h5py.Dataset) -> None:
         raise BadInput(
             f"{where} claims {dataset.nbytes} bytes, but the file holds {stored}: get it again."
         )
+
+
+def _temporary_beside(path: Path) -> Path:
+    """A name that writers in other processes and threads do not use; one that died left its own."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+
+
+def _flush_folder(path: Path) -> None:
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        _flush_to_disk(path)
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -13,6 +13,7 @@ from pydnn.checks import BadInput, expect_count
 from pydnn.notation import read_description
 from pydnn.optimizers import gradient_descent
 from pydnn.recipes import DTYPES, Recipe, read_recipe, tutorial_network, tutorial_recipe
+from pydnn.storage import read_small_text
 
 __all__ = ["add_recipe_options", "recipe_of"]
 
@@ -24,7 +25,6 @@ _DESCRIBED = {
     "batches": ("batches", "e.g. 'mini_batches(32)'"),
     "weights": ("weights", "one stream for all weights, e.g. 'tutorial(seed=1)'"),
 }
-_LARGEST_FILE = 1 << 20
 
 
 def add_recipe_options(parser: argparse.ArgumentParser) -> None:
@@ -106,16 +106,9 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
 def _changed(args: argparse.Namespace, given: dict[str, Any]) -> Recipe:
     if args.layers is not None:
         given["network"] = describe(tutorial_network(_units(args.layers)))
+    text = read_small_text(args.recipe)
     try:
-        with args.recipe.open("rb") as file:
-            text = file.read(_LARGEST_FILE).decode()
         return attrs.evolve(read_recipe(text), **given)
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{args.recipe} is no text ({error}): give a TOML file.") from error
-    except OSError as error:
-        raise BadInput(
-            f"{args.recipe} cannot be read ({error.strerror}): give a recipe's file."
-        ) from error
     except BadInput as error:
         raise BadInput(f"{args.recipe}: {error}") from error
 

@@ -1,0 +1,95 @@
+"""Fingerprints of arrays: one SHA-256 that says whether two have the same bits.
+
+An array counts with its name, dtype, shape and little-endian bytes, never with the bytes of a
+file that it lay in. Zeros of unlike signs differ. A NaN, whose bits no arithmetic promises, is an
+error in a state, and one canonical NaN in a record of what was seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pydnn.checks import BadInput
+
+__all__ = ["canonical", "checksum", "fingerprint", "same_bits", "ulps_apart"]
+
+
+def fingerprint(arrays: Mapping[str, ArrayLike], *, nan: bool = False) -> str:
+    """The SHA-256 of named arrays, 64 hexadecimal digits; the order of the names is heeded.
+
+    Args:
+        arrays: Integers, truth values or floats of any shape.
+        nan: Whether a NaN may be among them.
+
+    Raises:
+        BadInput: For a NaN where none may be, naming its array.
+    """
+    digest = hashlib.sha256()
+    for name, values in arrays.items():
+        array = canonical(np.asarray(values))
+        if not nan and array.dtype.kind == "f" and np.isnan(array).any():
+            raise BadInput(f"{name} holds nan, which has no fingerprint: look for where it began.")
+        # Lengths before names and shapes: no two sets of arrays have the same text.
+        head = f"{len(name)} {name} {array.dtype.str[1:]} {array.ndim} {array.shape}\n"
+        digest.update(head.encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def canonical(array: NDArray[Any]) -> NDArray[Any]:
+    """The array in little-endian order, with one bit pattern for every NaN."""
+    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    if little.dtype.kind != "f":
+        return little
+    wrong = np.isnan(little)
+    return np.where(wrong, little.dtype.type(np.nan), little) if wrong.any() else little
+
+
+def checksum(vector: NDArray[Any]) -> int:
+    """The sum of a vector's words modulo 2**64: any one changed entry changes it.
+
+    Far cheaper than a fingerprint, and the same on every machine, so that every step can have one.
+    """
+    words = np.ascontiguousarray(vector).view(f"u{vector.dtype.itemsize}")
+    return int(np.add.reduce(words, axis=None, dtype=np.uint64))
+
+
+def same_bits(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where two arrays of one shape and dtype have the same bits; any NaN is like any other."""
+    x, y = (_words(canonical(array)) for array in (a, b))
+    equal: NDArray[np.bool_] = np.equal(x, y)
+    return equal
+
+
+def _words(array: NDArray[Any]) -> NDArray[Any]:
+    """The bits of floats as integers, of the same shape; other arrays as they are."""
+    if array.dtype.kind != "f":
+        return array
+    return np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}").reshape(array.shape)
+
+
+def ulps_apart(a: ArrayLike, b: ArrayLike) -> int | None:
+    """How many floats lie at most from an entry of `a` to its like in `b`, of one float dtype.
+
+    Zeros of unlike signs are one apart, so that unlike bits are never 0 apart. None where every
+    two that differ have a NaN among them.
+    """
+    x, y = np.asarray(a), np.asarray(b)
+    known = ~(np.isnan(x) | np.isnan(y))
+    if not known.any():
+        return None
+    x, y = _places(x[known]), _places(y[known])
+    return int(np.max(np.maximum(x, y) - np.minimum(x, y)))
+
+
+def _places(x: NDArray[Any]) -> NDArray[Any]:
+    """The number of each entry in the order of all floats of its dtype."""
+    words = np.dtype(f"u{x.dtype.itemsize}")
+    bits = x.view(words)
+    sign = words.type(1 << (8 * x.dtype.itemsize - 1))
+    return np.where(bits & sign, ~bits, bits | sign)

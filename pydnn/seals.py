@@ -1,0 +1,93 @@
+"""Seals: a checksum in front of an HDF5 file, so that no changed byte of it is ever believed.
+
+HDF5 leaves room before its own first byte, the user block. The seal lies there: the SHA-256 of
+every byte after it, then, as JSON, the file's length and the place and CRC-32 of each array. So
+whether a file is whole is known before HDF5 reads any of it, and which of its arrays is not, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pydnn.checks import BadInput
+
+__all__ = ["expect_sealed", "room_for_seal", "seal"]
+
+_DIGITS = 64
+_CHUNK = 1 << 20
+_MOST_ROOM = 1 << 24
+_AN_ENTRY = 60  # letters of JSON around a name: two numbers of 20 digits and one of 10
+
+Places = Mapping[str, tuple[int, int]]  # of each array: where it begins in the file, and its bytes
+
+
+def room_for_seal(names: Iterable[str]) -> int:
+    """Bytes of the user block for a file of arrays with these names: a power of two, from 512."""
+    needed = 2 * _DIGITS + sum(len(json.dumps(name)) + _AN_ENTRY for name in names)
+    return max(512, 1 << (needed - 1).bit_length())
+
+
+def seal(path: Path, places: Places, *, room: int) -> None:
+    """Write the seal of a file that its maker has just finished into the room before it."""
+    with path.open("r+b") as file:
+        size = file.seek(0, 2)
+        arrays = {name: (*place, _crc(file, *place)) for name, place in places.items()}
+        text = json.dumps({"bytes": size, "room": room, "arrays": arrays}).encode()
+        file.seek(_DIGITS)
+        file.write(b" " + text.ljust(room - _DIGITS - 2) + b"\n")
+        digest = _digest(file)
+        file.seek(0)
+        file.write(digest)
+
+
+def expect_sealed(path: Path) -> None:
+    """Refuse a file of which any byte is not as it was when it was sealed.
+
+    Raises:
+        BadInput: Naming the file and, as far as can be told, what in it has changed.
+        OSError: If it cannot be read.
+    """
+    with path.open("rb") as file:
+        digits = file.read(_DIGITS)
+        if digits != _digest(file):
+            raise BadInput(f"{_changed(file)} in {path} is damaged: get the file again.")
+
+
+def _digest(file: BinaryIO) -> bytes:
+    digest = hashlib.sha256()
+    file.seek(_DIGITS)
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest().encode()
+
+
+def _crc(file: BinaryIO, start: int, size: int) -> int:
+    crc = 0
+    file.seek(start)
+    while size > 0 and (chunk := file.read(min(size, _CHUNK))):
+        crc = zlib.crc32(chunk, crc)
+        size -= len(chunk)
+    return crc
+
+
+def _changed(file: BinaryIO) -> str:
+    """What is no longer as the seal says; its own text may be what is damaged."""
+    size = file.seek(0, 2)
+    file.seek(_DIGITS)
+    try:
+        told: Any = json.loads(file.read(min(size, _MOST_ROOM)).partition(b"\n")[0])
+        arrays = [(str(n), int(at), int(m), int(crc)) for n, (at, m, crc) in told["arrays"].items()]
+        expected = int(told["bytes"])
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return "the seal"
+    if size != expected:
+        return f"the length, {size} bytes instead of {expected},"
+    for name, start, count, crc in arrays:
+        if not (0 <= start <= size and 0 <= count <= size) or _crc(file, start, count) != crc:
+            return name
+    return "the structure"
