@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from pydnn.checks import BadInput
-from pydnn.cli import data, evaluate, predict, summary, train
+from pydnn.cli import data, diff, doctor, evaluate, inspect, predict, replay, resume, summary, train
 
 __all__ = ["main"]
 
@@ -59,6 +59,6 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: pydnn train --plot costs.png",
     )
     commands = parser.add_subparsers(required=True, metavar="command")
-    for command in (train, summary, evaluate, predict, data):
+    for command in (train, resume, replay, inspect, diff, doctor, summary, evaluate, predict, data):
         command.add_to(commands)
     return parser

@@ -11,7 +11,7 @@ from pydnn.data.image_sets import (
     to_batch,
 )
 from pydnn.data.photos import load_photo
-from pydnn.data.sets import DataSet, load_data_set, load_table, save_table
+from pydnn.data.sets import DataSet, lasting_name, load_data_set, load_table, save_table
 from pydnn.data.sheets import contact_sheet, save_sheet
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "contact_sheet",
     "draw_cats",
     "drawn_cats",
+    "lasting_name",
     "load_catvnoncat",
     "load_data_set",
     "load_images",

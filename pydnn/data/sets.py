@@ -17,7 +17,7 @@ from pydnn.keys import Key
 from pydnn.records import Batch, FloatArray, freeze
 from pydnn.storage import open_hdf5, read_array, write_hdf5
 
-__all__ = ["DataSet", "load_data_set", "load_table", "save_table"]
+__all__ = ["DataSet", "lasting_name", "load_data_set", "load_table", "save_table"]
 
 _TEST_SHARE = 0.2
 
@@ -67,6 +67,12 @@ def load_data_set(name: str, *, dtype: Any = np.float64) -> DataSet:
         train.images.shape[1:],
         train.classes,
     )
+
+
+def lasting_name(name: str) -> str:
+    """The name by which the data set called `name` is found from any folder: its whole path."""
+    by_name = name in _FROM_SCIKIT_LEARN or name == DRAWN
+    return name if by_name else str(Path(name).resolve())
 
 
 def load_table(path: str | PathLike[str]) -> DataSet:

@@ -13,12 +13,12 @@ import h5py
 from pydnn.batches import Standardization
 from pydnn.builders import build
 from pydnn.checks import BadInput, expect_finite, expect_shape
-from pydnn.keys import Key
 from pydnn.losses import Loss
 from pydnn.numerics import fast
-from pydnn.packing import NO_PARAMS, Layout, Packed, layout_of, pack
-from pydnn.recipes import DTYPES, Recipe, read_recipe, undrawn, write_recipe
+from pydnn.packing import NO_PARAMS, Layout, Packed, pack
+from pydnn.recipes import DTYPES, Recipe, read_recipe, write_recipe
 from pydnn.records import FloatArray, arrays
+from pydnn.runs.states import layouts_of
 from pydnn.stages.base import Context, Stage
 from pydnn.storage import open_hdf5, read_array, read_text, write_hdf5
 from pydnn.training import output_of
@@ -69,8 +69,8 @@ def predictions(model: Model, X: FloatArray) -> FloatArray:
     return loss.predict(AL, Context(numerics=fast))
 
 
-def save_model(path: Path, model: Model) -> None:
-    """Write `model` to a new file; the file is there whole, or not at all."""
+def save_model(path: Path, model: Model, *, replace: bool = False) -> None:
+    """Write `model` to a new file, or in the place of an old one; it is there whole, or not."""
     fitted = model.standardization
     write_hdf5(
         path,
@@ -91,6 +91,7 @@ def save_model(path: Path, model: Model) -> None:
                 }
             ),
         },
+        replace=replace,
     )
 
 
@@ -139,16 +140,10 @@ def _standardization(file: h5py.File, features: int) -> Standardization:
 
 
 def _layouts(path: Path, recipe: Recipe, features: int) -> tuple[Layout, Layout]:
-    """Those of the recipe's network and of its statistics, whatever size it claims."""
-    network: Stage = build(undrawn(recipe.network), family="stage")
     try:
-        params, _ = network.init(Key(0), (features,))
-        gathered = network.statistics.init(params) if network.statistics else NO_PARAMS
-        return layout_of(params), layout_of(gathered)
-    except (BadInput, ValueError, OverflowError, MemoryError) as error:
-        raise BadInput(
-            f"network in {path} cannot be laid out ({error}): train it again."
-        ) from error
+        return layouts_of(recipe, features)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from error
 
 
 def _json(path: Path, text: str) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ from pydnn import Batch, Key
 from pydnn.cli import main
 from pydnn.data import DataSet, ImageSet, drawn_cats, load_images, save_catvnoncat, save_table
 from pydnn.recipes import Recipe, read_recipe
-from pydnn.runs import load_model
+from pydnn.runs import Run, load_model
 
 SMALL = ["--iterations", "3", "--layers", "4"]
 PUBLISHED = {0: 0.771749, 100: 0.672053, 1000: 0.315187, 2000: 0.113821, 2400: 0.092878}
@@ -75,9 +75,10 @@ def test_train_gives_everything_to_programs(command, cats):
     result = json.loads(out.splitlines()[-1])
     assert (status, err) == (0, "")
     assert sorted(result) == [
-        "costs", "iterations", "kept_iteration", "run", "scores", "seconds", "test_accuracy",
-        "train_accuracy",
+        "costs", "fingerprint", "iterations", "kept_iteration", "run", "scores", "seconds",
+        "test_accuracy", "train_accuracy",
     ]  # fmt: skip
+    assert result["fingerprint"] == Run.open("mine").fingerprint
     assert result["run"] == "mine"
     assert result["iterations"] == 3
     assert result["seconds"] > 0
@@ -313,7 +314,7 @@ def test_a_disk_that_is_full_leaves_nothing_half_written(command, cats, tmp_path
     monkeypatch.setattr(os, "fsync", full)
     status, _, err = command("train", "--data", cats, *SMALL, "--run", "mine")
     assert status == 2
-    assert err.startswith("pydnn: mine/model.h5 cannot be written (No space left on device)")
+    assert err.startswith("pydnn: mine/recipe.toml cannot be written (No space left on device)")
     assert not (tmp_path / "mine").exists()
 
 
@@ -338,7 +339,7 @@ def test_an_interrupt_keeps_what_was_trained_before(cats, tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="there are no terminals here")
-def test_a_terminal_shows_a_bar_with_the_cost(cats):
+def test_a_terminal_shows_a_bar_with_the_cost_that_changes_no_bit(command, cats):
     pytest.importorskip("tqdm")
     import fcntl
     import termios
@@ -358,6 +359,8 @@ def test_a_terminal_shows_a_bar_with_the_cost(cats):
     assert b"/400" in shown
     assert b"cost 0." in shown
     assert "iteration   300  cost" in out
+    assert command("train", "--data", cats, "--iterations", "400", "--quiet")[0] == 0
+    assert Run.open("runs/0001").fingerprint == Run.open("runs/0002").fingerprint
 
 
 def test_a_reader_that_has_gone_is_no_error(cats):

@@ -100,7 +100,7 @@ DAMAGE = {
         r"parameters in .* has shape \(43,\), expected \(15393162788865,\)",
     ),
     "endless units": (
-        in_recipe("dense(3", f"dense({1 << 70}"), "network in .* cannot be laid out",
+        in_recipe("dense(3", f"dense({1 << 70}"), "model.h5: the network cannot be laid out",
     ),
     "inputs that are no JSON": (attribute("inputs", "{"), "inputs in .* are damaged"),
     "inputs that are a list": (attribute("inputs", "[]"), "inputs in .* are no mapping"),

@@ -1,0 +1,121 @@
+"""`pydnn diff`: what two runs differ in, and where they part."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pydnn.runs import Run
+from pydnn.runs.difference import Apart, Difference, Parting, difference
+from pydnn.runs.mismatches import bits_of, in_hex, ulps_in_words
+
+__all__ = ["add_to"]
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to those of the parser."""
+    parser = commands.add_parser(
+        "diff",
+        help="find where two runs part",
+        description="Tell what differs in the recipes, data and machines of two runs, the first "
+        "step at which they part, and the first tensor of that step which differs. Exit status: "
+        "0 where all steps are the same bits, 1 where they are not.",
+        epilog="example: pydnn diff runs/0001 runs/0002",
+    )
+    parser.add_argument("folder", type=Path, metavar="RUN_A", help="the folder of a recorded run")
+    parser.add_argument("other", type=Path, metavar="RUN_B", help="that of another one")
+    for name, run in (("data", "RUN_A"), ("other-data", "RUN_B")):
+        parser.add_argument(
+            f"--{name}", metavar="NAME", help=f"where the data of {run} is now, if not where it was"
+        )
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    found = difference(
+        Run.open(args.folder, data=args.data), Run.open(args.other, data=args.other_data)
+    )
+    if args.json:
+        print(json.dumps(_as_json(found)))
+    else:
+        for line in _lines(found, args.folder, args.other):
+            print(line)
+    return 0 if found.parting is None and len(set(found.iterations)) == 1 else 1
+
+
+def _lines(found: Difference, a: Path, b: Path) -> list[str]:
+    lines = [f"{'':11}  {a} | {b}"]
+    lines += [f"recipe       {name}: {x} | {y}" for name, x, y in found.recipe]
+    lines += [f"data         {told}" for told in found.data]
+    lines += [f"environment  {name}: {x} | {y}" for name, x, y in found.environment]
+    lines.append(f"iterations   {found.iterations[0]} | {found.iterations[1]}")
+    if found.parting is None:
+        few = min(found.iterations)
+        return [*lines, f"all bits of the {few} steps that both have are the same"]
+    return [*lines, *_parting_lines(found.parting)]
+
+
+def _parting_lines(parting: Parting) -> list[str]:
+    where = f"at step {parting.step}" if parting.step >= 0 else "before the first step"
+    lines = [f"they part {where}"]
+    mismatch = parting.mismatch
+    if mismatch is not None:
+        apart = "" if mismatch.ulps is None else f", {ulps_in_words(mismatch.ulps)} apart"
+        values = f"{in_hex(mismatch.recorded)} | {in_hex(mismatch.here)}"
+        lines.append(f"  recorded {mismatch.quantity}: {values}{apart}")
+    lines += [f"  {note}" for note in parting.notes]
+    if parting.apart is not None:
+        lines += _apart_lines(parting.apart)
+    return lines
+
+
+def _apart_lines(apart: Apart) -> list[str]:
+    x, y = apart.first
+    if not isinstance(x, np.generic):
+        return [f"  first in {apart.tensor}: {x} | {y}"]
+    by = "" if apart.ulps is None else f", by at most {ulps_in_words(apart.ulps)}"
+    verb = "differs" if apart.count == 1 else "differ"
+    index = f"[{', '.join(map(str, apart.index))}]" if apart.index else "it"
+    return [
+        f"  first in {apart.tensor}: {apart.count} of {apart.size} numbers {verb}{by}",
+        f"  the first is {index}: {in_hex(x)} | {in_hex(y)}",
+    ]
+
+
+def _as_json(found: Difference) -> dict[str, Any]:
+    parting = found.parting
+    return {
+        "recipe": found.recipe,
+        "data": found.data,
+        "environment": found.environment,
+        "iterations": found.iterations,
+        "parting": parting
+        and {
+            "step": parting.step,
+            "recorded": parting.mismatch
+            and {
+                "quantity": parting.mismatch.quantity,
+                "values": [bits_of(parting.mismatch.recorded), bits_of(parting.mismatch.here)],
+                "ulps": parting.mismatch.ulps,
+            },
+            "tensor": parting.apart and _apart_json(parting.apart),
+            "notes": parting.notes,
+        },
+    }
+
+
+def _apart_json(apart: Apart) -> dict[str, Any]:
+    values = [bits_of(v) if isinstance(v, np.generic) else v for v in apart.first]
+    return {
+        "tensor": apart.tensor,
+        "count": apart.count,
+        "size": apart.size,
+        "ulps": apart.ulps,
+        "index": apart.index,
+        "values": values,
+    }

@@ -1,0 +1,155 @@
+"""`pydnn doctor`: what this machine computes with, and whether a run can be repeated on it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from pydnn.checks import BadInput
+from pydnn.runs import Run
+from pydnn.runs.environment import (
+    Environment,
+    Hazard,
+    current_environment,
+    environment_changes,
+    hazards,
+    what_to_expect,
+)
+from pydnn.runs.folder import RECIPE
+
+__all__ = ["add_to"]
+
+_DIGITS = 16
+_TO_LEARN_MORE = "pip install 'pydnn[doctor]' shows the BLAS's kernel and threads"
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to those of the parser."""
+    parser = commands.add_parser(
+        "doctor",
+        help="show what the bits depend on here, and whether a run can be repeated",
+        description="Show what the bits of results depend on in this process: versions, BLAS, CPU, "
+        "a fingerprint of each operation, and hazards. With a run, say instead what has changed "
+        "since it was recorded, and whether it can be replayed here. Exit status: 1 where it "
+        "cannot.",
+        epilog="example: pydnn doctor runs/0001",
+    )
+    parser.add_argument(
+        "folder", nargs="?", type=Path, metavar="RUN", help="the folder of a recorded run"
+    )
+    parser.add_argument(
+        "--data", metavar="NAME", help="where the run's data is now (default: where it was)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.folder is not None:
+        return _examine(args)
+    if args.data is not None:
+        raise BadInput("--data is given without a run, expected both: say pydnn doctor RUN --data.")
+    here, found = current_environment(), hazards()
+    if args.json:
+        print(json.dumps(_as_json(here, found)))
+    else:
+        _print_table([*_environment_rows(here), *_hazard_rows(found)])
+    return 0
+
+
+def _as_json(here: Environment, found: Sequence[Hazard]) -> dict[str, Any]:
+    return {"environment": attrs.asdict(here), "hazards": [attrs.asdict(h) for h in found]}
+
+
+def _environment_rows(here: Environment) -> Iterator[tuple[str, str]]:
+    """What there is to say of an environment: names and values."""
+    yield from sorted(here.versions.items())
+    yield from here.machine.items()
+    yield "BLAS", f"{here.blas.get('name', 'unknown')} {here.blas.get('version', '')}".rstrip()
+    told = {f"BLAS {name}": here.blas[name] for name in ("kernel", "threads") if name in here.blas}
+    yield from told.items() if told else [("", _TO_LEARN_MORE)]
+    yield "CPU features", " ".join(here.cpu) or "none"
+    yield from here.variables.items()
+    yield "", ""
+    yield "operation", f"fingerprint of {here.numerics} arithmetic"
+    yield from ((name, digits[:_DIGITS]) for name, digits in here.arithmetic.items())
+    yield "", ""
+
+
+def _hazard_rows(found: Iterable[Hazard]) -> Iterator[tuple[str, str]]:
+    for hazard in found:
+        weight = "hazard" if hazard.breaks else "note"
+        yield weight, f"{hazard.what}: {hazard.found}; {hazard.advice}"
+
+
+def _examine(args: argparse.Namespace) -> int:
+    try:
+        run = Run.open(args.folder, data=args.data)
+    except BadInput as error:
+        if not (args.folder / RECIPE).is_file():
+            raise
+        return _refuse(args, str(error).rstrip("."))  # of a run whose files or functions changed
+    here, found = current_environment(), hazards()
+    changes = environment_changes(run.environment, here)
+    expected = what_to_expect(run.environment, here)
+    differences = _data_differences(run)
+    reason = "; ".join(text for text in (expected, *differences[:1]) if text)
+    if args.json:
+        told = {
+            "run": str(run.path),
+            "recorded": attrs.asdict(run.environment),
+            "changes": [{"what": w, "recorded": a, "here": b} for w, a, b in changes],
+            "expected": expected,
+            "data": {"name": args.data or run.recipe.data, "differences": differences},
+            "replayable": not reason,
+            "reason": reason or None,
+        }
+        print(json.dumps(_as_json(here, found) | told))
+        return 1 if reason else 0
+    _print_changes(changes)
+    _print_table(_hazard_rows(hazard for hazard in found if hazard.breaks))
+    for line in differences or ["as it was recorded"]:
+        print(f"data {args.data or run.recipe.data!r}: {line}")
+    if reason:
+        return _refuse(args, reason)
+    print("this run can be replayed here")
+    return 0
+
+
+def _refuse(args: argparse.Namespace, reason: str) -> int:
+    if args.json:
+        told = {"run": str(args.folder), "replayable": False, "reason": reason}
+        print(json.dumps(_as_json(current_environment(), hazards()) | told))
+    else:
+        print(f"this run cannot be replayed here: {reason}")
+    return 1
+
+
+def _data_differences(run: Run) -> list[str]:
+    """Why the data that is to be had will not do for the run; [] where it will."""
+    try:
+        return run.changes
+    except BadInput as error:
+        return [str(error).rstrip(".")]
+
+
+def _print_changes(changes: Sequence[tuple[str, str, str]]) -> None:
+    if not changes:
+        print("the environment is as it was recorded")
+        return
+    table = [("", "recorded", "here"), *changes]
+    first, second = (max(len(row[i]) for row in table) for i in range(2))
+    for what, then, now in table:
+        print(f"{what:{first}}  {then:{second}}  {now}")
+
+
+def _print_table(rows: Iterable[tuple[str, str]]) -> None:
+    rows = list(rows)
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, text in rows:
+        print(f"{name:{width}}  {text}".rstrip())

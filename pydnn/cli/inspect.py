@@ -1,0 +1,104 @@
+"""`pydnn inspect`: one step of a run, rebuilt exactly, tensor by tensor."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from pydnn.checks import expect_known
+from pydnn.cli.run_options import add_run_options
+from pydnn.runs import Run
+from pydnn.runs.inspection import Summary, Tensor, look_into, summary_of, write_tensors
+from pydnn.training import Step
+
+__all__ = ["add_to"]
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to those of the parser."""
+    parser = commands.add_parser(
+        "inspect",
+        help="look into one step of a run",
+        description="Rebuild one step of a run exactly, from the nearest segment before it, and "
+        "show every activation, cache, gradient and update of it.",
+        epilog="example: pydnn inspect runs/0001 --step 1234 --stage backward --layer 2",
+    )
+    add_run_options(parser)
+    option = parser.add_argument
+    option("--step", type=int, required=True, metavar="N", help="number of the step, from 0")
+    option("--stage", metavar="NAME", help="of the step: state, batch, forward, cost, backward, …")
+    option("--layer", metavar="N", help="place of a stage in the network, e.g. 2 or 1/0")
+    option("--out", type=Path, metavar="FILE", help="write the arrays to a new HDF5 file")
+    option("--json", action="store_true", help="print one JSON object instead")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    run = Run.open(args.folder, data=args.data, anyway=args.anyway)
+    step, seen = look_into(run, args.step)
+    tensors = _chosen(seen, args.stage, args.layer)
+    if args.out is not None:
+        write_tensors(args.out, tensors)
+    rows = [(tensor, summary_of(tensor)) for tensor in tensors]
+    if args.json:
+        print(json.dumps(_as_json(run, step, rows)))
+        return 0
+    info = step.info
+    print(f"step {info.iteration} of {run.path}")
+    print(f"cost {info.cost:.9g} ({info.cost.hex()})")
+    print(f"gradient norm {info.gradient_norm:.9g} ({info.gradient_norm.hex()})")
+    print()
+    _print_table(rows)
+    if args.out is not None:
+        print(f"\narrays in {args.out}")
+    return 0
+
+
+def _chosen(seen: list[Tensor], part: str | None, layer: str | None) -> list[Tensor]:
+    if part is not None:
+        expect_known("stage of the step", part, {tensor.part for tensor in seen})
+        seen = [tensor for tensor in seen if tensor.part == part]
+    if layer is not None:
+        inside = [t for t in seen if t.layer == layer or t.layer.startswith(f"{layer}/")]
+        if not inside:
+            expect_known("layer", layer, {tensor.layer for tensor in seen if tensor.layer})
+        seen = inside
+    return seen
+
+
+def _as_json(run: Run, step: Step, rows: list[tuple[Tensor, Summary]]) -> dict[str, Any]:
+    return {
+        "run": str(run.path),
+        "step": step.info.iteration,
+        "cost": step.info.cost,
+        "gradient_norm": step.info.gradient_norm,
+        "tensors": [
+            {"stage": t.part, "layer": t.layer, "kind": t.stage, "name": t.name}
+            | attrs.asdict(summary)
+            for t, summary in rows
+        ],
+    }
+
+
+def _print_table(rows: list[tuple[Tensor, Summary]]) -> None:
+    table: list[tuple[str, ...]] = [
+        ("stage", "layer", "", "tensor", "shape", "least", "greatest", "norm", "dead units")
+    ]
+    for tensor, summary in rows:
+        shape = " x ".join(map(str, summary.shape)) or "number"
+        numbers = [_number(n) for n in (summary.low, summary.high, summary.norm)]
+        dead = "" if summary.dead is None else f"{summary.dead:.0%}"
+        table.append((tensor.part, tensor.layer, tensor.stage, tensor.name, shape, *numbers, dead))
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    for row in table:
+        left = "  ".join(f"{cell:{width}}" for cell, width in zip(row[:5], widths, strict=False))
+        right = "  ".join(f"{c:>{w}}" for c, w in zip(row[5:], widths[5:], strict=True))
+        print(f"{left}  {right}".rstrip())
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"

@@ -1,0 +1,138 @@
+"""`pydnn replay`: whether a run's steps come out again as they were recorded, to the last bit."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from pydnn.checks import BadInput
+from pydnn.cli.run_options import add_run_options, warn
+from pydnn.keys import Key
+from pydnn.numerics import fast
+from pydnn.runs import Run
+from pydnn.runs.environment import current_environment, what_to_expect
+from pydnn.runs.mismatches import Mismatch, bits_of
+from pydnn.runs.replay import Verified, sampled, verify
+
+__all__ = ["add_to"]
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to those of the parser."""
+    parser = commands.add_parser(
+        "replay",
+        help="repeat a run and compare every step, to the last bit",
+        description="Repeat a run from its recipe, and say whether cost, gradient norm and "
+        "parameters of every step are the recorded ones, to the last bit. Exit status: 0 where "
+        "they are, 1 where they are not.",
+        epilog="example: pydnn replay runs/0001 --sample 5",
+    )
+    add_run_options(parser)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--segments",
+        metavar="N,N",
+        help="verify these alone, each from the one before it; 0 is the initial state",
+    )
+    which.add_argument(
+        "--sample", type=int, metavar="N", help="verify so many segments, drawn by chance"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="verify in so many processes (default: 1)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    opened = Run.open(args.folder, data=args.data, anyway=args.anyway)
+    run = attrs.evolve(opened, anyway=True)  # what differs is told, and then found
+    numbers = _numbers(args, run)
+    expected = _expected(run)
+    say = (lambda text: None) if args.json else print
+    verifying = verify(run, numbers, jobs=args.jobs)
+    begin = time.perf_counter()
+    say(f"replaying {_what(run, numbers)}")
+    done: list[Verified] = []
+    for verified in verifying:
+        done.append(verified)
+        if verified.mismatch:
+            break
+    mismatch = done[-1].mismatch
+    seconds = time.perf_counter() - begin
+    if args.json:
+        print(json.dumps(_as_json(run, done, mismatch, expected, seconds)))
+    elif mismatch:
+        for told in filter(None, (mismatch, done[-1].measured)):
+            print(told)
+        print(f"{args.folder} does not repeat here")
+    else:
+        steps = sum(verified.steps for verified in done)
+        print(f"all bits of {steps} steps are the recorded ones, {seconds:.1f} s")
+    return 1 if mismatch else 0
+
+
+def _numbers(args: argparse.Namespace, run: Run) -> Sequence[int] | None:
+    if args.sample is not None:
+        # Chance belongs to the edge: which segments were drawn is told.
+        return sampled(run, args.sample, Key(secrets.randbits(64)))
+    if args.segments is None:
+        return None
+    try:
+        return sorted({int(part) for part in args.segments.split(",")})
+    except ValueError:
+        raise BadInput(
+            f"--segments is {args.segments!r}, expected numbers with commas between: "
+            "give e.g. --segments 3,7."
+        ) from None
+
+
+def _expected(run: Run) -> list[str]:
+    """What stands against the same bits, told before anything is computed."""
+    different = what_to_expect(run.environment, current_environment(fast))
+    expected = [*run.changes, *([different] if different else [])]
+    for line in expected:
+        warn(line)
+    return expected
+
+
+def _what(run: Run, numbers: Sequence[int] | None) -> str:
+    if numbers is None:
+        return f"{run.iterations} steps of {run.path}, in {len(run.segments) - 1} segments"
+    return f"segments {', '.join(map(str, numbers))} of {run.path}"
+
+
+def _as_json(
+    run: Run,
+    done: list[Verified],
+    mismatch: Mismatch | None,
+    expected: list[str],
+    seconds: float,
+) -> dict[str, Any]:
+    return {
+        "run": str(run.path),
+        "same": mismatch is None,
+        "segments": [verified.number for verified in done],
+        "steps": sum(verified.steps for verified in done),
+        "fingerprint": done[-1].fingerprint,
+        "recorded_fingerprint": run.segments[done[-1].number].state_sha256,
+        "difference": mismatch and _plain(mismatch),
+        "expected": expected,
+        "seconds": seconds,
+    }
+
+
+def _plain(mismatch: Mismatch) -> dict[str, Any]:
+    return {
+        "step": mismatch.step,
+        "quantity": mismatch.quantity,
+        "recorded": bits_of(mismatch.recorded),
+        "here": bits_of(mismatch.here),
+        "ulps": mismatch.ulps,
+    }

@@ -1,0 +1,60 @@
+"""`pydnn resume`: go on with a run, to the bits that it would have had without a pause."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from pydnn.checks import BadInput
+from pydnn.cli.run_options import add_run_options, warn
+from pydnn.cli.training import add_training_options, check_training_options, say_of, train_job
+from pydnn.data import DataSet
+from pydnn.runs import resume_run
+
+__all__ = ["add_to"]
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to those of the parser."""
+    parser = commands.add_parser(
+        "resume",
+        help="go on with a run that was interrupted, or has ended",
+        description="Go on with a run from its newest sound segment, to the same bits as those of "
+        "a run that was never interrupted. Files that are unsound are moved to its folder "
+        "set-aside; nothing is deleted.",
+        epilog="example: pydnn resume runs/0001 --iterations 5000",
+    )
+    add_run_options(parser)
+    parser.add_argument(
+        "--iterations",
+        type=int,
+        metavar="N",
+        help="steps of the whole training, those already taken among them (default: as before)",
+    )
+    add_training_options(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    check_training_options(args)
+    resuming = resume_run(
+        args.folder, iterations=args.iterations, data=args.data, anyway=args.anyway
+    )
+    with resuming as resumed:
+        for fault in resumed.recording.set_aside:
+            warn(f"{fault.message.rstrip('.')}; it is now {fault.path}")
+        run, job = resumed.run, resumed.job
+        if not isinstance(run.data, DataSet):  # which only code can give
+            raise BadInput(f"{args.folder} was recorded by code: resume it by code.")
+        say_of(args)(
+            f"going on from iteration {run.iterations} of {job.recipe.iterations} in {args.folder}"
+        )
+        return train_job(
+            args,
+            job,
+            run.data,
+            args.folder,
+            recording=resumed.recording,
+            costs=run.costs,
+            watched=resumed.watched,
+        )

@@ -1,0 +1,260 @@
+"""What `train` and `resume` share: the fold with its reports, and what is told at its end."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+
+from pydnn.checks import BadInput, expect_count
+from pydnn.cli.scores import Score, scores_of
+from pydnn.data import DataSet
+from pydnn.recipes import Job, run
+from pydnn.records import FloatArray
+from pydnn.runs import MODEL_FILE, Model, Recording, record, save_model
+from pydnn.runs.states import state_fingerprint
+from pydnn.training import NotFinite, StepInfo, TrainState, progress
+from pydnn.training.streams import NOTHING_WATCHED, Stream, Watched
+
+__all__ = ["Say", "add_training_options", "check_training_options", "say_of", "train_job"]
+
+Say = Callable[[str], None]
+
+
+def add_training_options(parser: argparse.ArgumentParser) -> None:
+    """Add what has no part in any bit of a training: how it is recorded, shown and told."""
+    option = parser.add_argument
+    option(
+        "--checkpoint-every",
+        type=int,
+        metavar="N",
+        help="steps from one segment of the run to the next (default: such that it has about 20)",
+    )
+    option("--plot", type=Path, metavar="FILE", help="save a plot of the costs, e.g. costs.png")
+    option("--quiet", action="store_true", help="print nothing but the model's path")
+    option("--json", action="store_true", help="print one JSON object with all results instead")
+
+
+def say_of(args: argparse.Namespace) -> Say:
+    """How this command line wants to be told what goes on."""
+    return _silent if args.quiet or args.json else print
+
+
+def check_training_options(args: argparse.Namespace) -> None:
+    """Refuse options that do not fit, before the work."""
+    if args.checkpoint_every is not None:
+        hint = "give the steps from one segment to the next"
+        expect_count("--checkpoint-every", args.checkpoint_every, hint=hint)
+    if args.plot:
+        _plots().expect_plottable(args.plot)
+
+
+@attrs.frozen
+class _Trained:
+    """Where a training has got to.
+
+    Attributes:
+        kept: The state that is kept: the best one, where early stopping says so.
+        last: The state after the last step.
+        costs: The cost of every step.
+        stopped: What stopped it, if something did.
+    """
+
+    kept: TrainState
+    last: TrainState
+    costs: list[float]
+    stopped: BaseException | None = None
+
+
+def train_job(
+    args: argparse.Namespace,
+    job: Job,
+    data: DataSet,
+    folder: Path,
+    *,
+    recording: Recording | None,
+    costs: FloatArray,
+    watched: Watched = NOTHING_WATCHED,
+) -> int:
+    """Train a job, save its model, and tell how well it does; the exit status.
+
+    Args:
+        args: The command line's, with the options of `add_training_options`.
+        job: From the state on where it begins.
+        data: What the model is judged on.
+        folder: Where the model goes.
+        recording: Where each step is recorded, if it is.
+        costs: Of the steps before, if there were any.
+        watched: What early stopping has seen of them.
+    """
+    say = say_of(args)
+    begin = time.perf_counter()
+    trained = _train(args, job, say, recording, list(costs.tolist()), watched)
+    seconds = time.perf_counter() - begin
+    if recording is not None and not isinstance(trained.stopped, BadInput):
+        recording.end(_why(trained, job))
+    path = folder / MODEL_FILE
+    try:
+        save_model(path, _model(job, data, trained), replace=recording is not None)
+    except BadInput:
+        if trained.stopped is None:
+            raise
+        return _report_stop(trained.stopped, folder)  # the cause, of which this came
+    if args.plot and trained.costs:
+        plots = _plots()
+        figure = plots.plot_costs(trained.costs, title=_title(job.recipe.optimizer))
+        plots.save_plot(figure, args.plot)
+    if trained.stopped:
+        return _report_stop(trained.stopped, path)
+    scores = scores_of(_model(job, data, trained), data)
+    if args.json:
+        print(_as_json(trained, scores, seconds, folder))
+        return 0
+    _tell(say, job, trained, scores, seconds)
+    print(path if args.quiet else f"model {path}")
+    return 0
+
+
+def _train(
+    args: argparse.Namespace,
+    job: Job,
+    say: Say,
+    recording: Recording | None,
+    costs: list[float],
+    watched: Watched,
+) -> _Trained:
+    """Fold the job's step; where that ends, and the cost of every step taken."""
+    kept = last = job.state
+    before = len(costs)
+    by: Callable[[Stream], Stream] = lambda stream: stream  # noqa: E731
+    if sys.stderr.isatty() and not args.quiet:
+        by, say = _with_bar(job.recipe.iterations - before, say)
+    stream = run(job, by=by, watched=watched)
+    try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(np.errstate(over="ignore", invalid="ignore"))  # NotFinite tells
+            if recording is not None:
+                recorded = record(recording, stream, every=args.checkpoint_every)
+                # Closed here, so that all that was seen is on the disk before anything else.
+                stream = stack.enter_context(contextlib.closing(recorded))
+            for after, info in stream:
+                kept = after
+                if info.iteration < len(costs):  # early stopping hands back the best one
+                    continue
+                last = after
+                costs.append(info.cost)
+                _report_step(info, say, evaluated=bool(job.recipe.evaluate_every))
+    except (BadInput, NotFinite, KeyboardInterrupt, BrokenPipeError) as error:
+        if isinstance(error, BadInput) and len(costs) == before:  # then nothing is new
+            raise
+        return _Trained(kept, last, costs, error)
+    return _Trained(kept, last, costs)
+
+
+def _why(trained: _Trained, job: Job) -> str:
+    if isinstance(trained.stopped, NotFinite):
+        return "not finite"
+    if trained.stopped is not None:
+        return "interrupted"
+    return "finished" if len(trained.costs) >= job.recipe.iterations else "stopped early"
+
+
+def _model(job: Job, data: DataSet, trained: _Trained) -> Model:
+    return Model(
+        job.recipe,
+        trained.kept.parameters,
+        np.array(trained.costs),
+        len(data.train.X),
+        trained.kept.statistics,
+        job.standardization,
+        data.image_shape,
+        data.classes,
+    )
+
+
+def _report_step(info: StepInfo, say: Say, *, evaluated: bool) -> None:
+    if info.measured:
+        shown = [n for n in info.measured if n.endswith(("cost", "accuracy", "r_squared"))]
+        told = "".join(f"  {name} {info.measured[name]:.4f}" for name in shown)
+        say(f"after {info.iteration + 1:5} iterations  cost {info.cost:.6f}{told}")
+    elif info.iteration % 100 == 0 and not evaluated:
+        say(f"iteration {info.iteration:5}  cost {info.cost:.6f}")
+
+
+def _with_bar(iterations: int, say: Say) -> tuple[Callable[[Stream], Stream], Say]:
+    """A way for the stream under a progress bar, and to print without tearing the bar."""
+    if find_spec("tqdm") is None:
+        print("pydnn: for a progress bar, run pip install 'pydnn[progress]'", file=sys.stderr)
+        return lambda stream: stream, say
+    from tqdm import tqdm
+
+    printing = say if say is _silent else tqdm.write
+    return partial(progress, total=iterations), printing
+
+
+def _report_stop(stopped: BaseException, path: Path) -> int:
+    kept = f"what was trained before is in {path}"
+    if isinstance(stopped, BadInput | NotFinite):
+        print(f"pydnn: {str(stopped).removesuffix('.')}; {kept}", file=sys.stderr)
+        return 2
+    if isinstance(stopped, BrokenPipeError):  # nobody reads on, e.g. `pydnn train | head`
+        raise stopped
+    print(f"pydnn: interrupted; {kept}", file=sys.stderr)
+    return 130
+
+
+def _tell(say: Say, job: Job, trained: _Trained, scores: dict[str, Score], seconds: float) -> None:
+    costs = trained.costs
+    cost = f"cost {costs[-1]:.6f} " if costs else ""
+    say(f"{cost}after {len(costs)} iterations, {seconds:.1f} s")
+    if trained.kept.iteration < len(costs):
+        say(f"best {job.recipe.watch} after {trained.kept.iteration} iterations, which is kept")
+    for part, score in scores.items():
+        say(f"{part} {score}")
+
+
+def _as_json(trained: _Trained, scores: dict[str, Score], seconds: float, folder: Path) -> str:
+    accuracies = {
+        f"{part}_accuracy": score.metrics["accuracy"]
+        for part, score in scores.items()
+        if "accuracy" in score.metrics
+    }
+    return json.dumps(
+        {
+            "costs": trained.costs,
+            **accuracies,
+            "scores": {part: dict(score.metrics) for part, score in scores.items()},
+            "iterations": len(trained.costs),
+            "kept_iteration": trained.kept.iteration,
+            "fingerprint": state_fingerprint(trained.last),
+            "seconds": seconds,
+            "run": str(folder),
+        }
+    )
+
+
+def _title(optimizer: Any) -> str:
+    match optimizer:
+        case {"gradient_descent": {"learning_rate": int() | float() as rate}}:
+            return f"Learning rate = {rate:g}"
+    return str(next(iter(optimizer)))
+
+
+def _plots() -> Any:
+    from pydnn import plots  # here, since few trainings want one
+
+    return plots
+
+
+def _silent(text: str) -> None:
+    pass

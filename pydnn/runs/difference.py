@@ -1,0 +1,290 @@
+"""What two runs differ in, and where they part: the first step, and its first tensor that differs.
+
+The step is found from what is recorded, not by running both again. Only that one step is rebuilt
+of each, where one was recorded with other BLAS threads or CPU features, in a process with those.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import toolz
+from numpy.typing import NDArray
+
+from pydnn.builders import is_description
+from pydnn.checks import BadInput
+from pydnn.fingerprints import same_bits, ulps_apart
+from pydnn.notation import write_description
+from pydnn.numerics import fast
+from pydnn.recipes import Recipe
+from pydnn.records import Batch
+from pydnn.runs.environment import (
+    current_environment,
+    environment_changes,
+    variables_to_repeat,
+    what_to_expect,
+)
+from pydnn.runs.inspection import Tensor, look_into, read_tensors, state_tensors
+from pydnn.runs.mismatches import Mismatch, first_mismatch
+from pydnn.runs.recorded import NotRepeated, Run
+from pydnn.runs.rows import ALWAYS, Rows
+
+__all__ = ["Apart", "Difference", "Parting", "difference"]
+
+Row = tuple[str, str, str]  # what, and how it is in either run
+
+
+@attrs.frozen
+class Apart:
+    """A tensor that differs between two runs.
+
+    Attributes:
+        tensor: Its place, in words.
+        count: Entries that differ; of
+        size: so many.
+        ulps: How many floats lie at most between two of them; None where that means nothing.
+        index: Of the first.
+        first: It, in the one run and in the other.
+    """
+
+    tensor: str
+    count: int
+    size: int
+    ulps: int | None
+    index: tuple[int, ...]
+    first: tuple[Any, Any]
+
+
+@attrs.frozen
+class Parting:
+    """Where two runs part.
+
+    Attributes:
+        step: The first step of which a recorded number differs; -1 for the initial state.
+        mismatch: That number; None where only the states of segments tell.
+        apart: The first tensor of the step that differs; None where none does.
+        notes: What else is to be known, such as that a record does not follow from its recipe.
+    """
+
+    step: int
+    mismatch: Mismatch | None
+    apart: Apart | None
+    notes: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Difference:
+    """What two runs differ in.
+
+    Attributes:
+        recipe: Keys that differ, and both values.
+        data: What of their data differs, in words.
+        environment: What of the machines and libraries differs, and both values.
+        iterations: Of each.
+        parting: Where their steps part; None where all that both have are the same bits.
+    """
+
+    recipe: list[Row]
+    data: list[str]
+    environment: list[Row]
+    iterations: tuple[int, int]
+    parting: Parting | None
+
+
+def difference(a: Run, b: Run) -> Difference:
+    """What the runs `a` and `b` differ in, and where they part.
+
+    Raises:
+        BadInput: If a step must be rebuilt, and its data is not to be had.
+    """
+    return Difference(
+        _recipes(a.recipe, b.recipe),
+        _data(a, b),
+        environment_changes(a.environment, b.environment),
+        (a.iterations, b.iterations),
+        _parting(a, b),
+    )
+
+
+def _recipes(a: Recipe, b: Recipe) -> list[Row]:
+    names = [field.name for field in attrs.fields(Recipe)]
+    rows = [(name, getattr(a, name), getattr(b, name)) for name in names]
+    return [(name, _written(x), _written(y)) for name, x, y in rows if x != y]
+
+
+def _written(value: Any) -> str:
+    if is_description(value):
+        return " ".join(write_description(value).split())
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_written, value))}]"
+    return str(value)
+
+
+def _data(a: Run, b: Run) -> list[str]:
+    told = []
+    for part in dict.fromkeys([*a.folder.pins.data, *b.folder.pins.data]):
+        x, y = (run.folder.pins.data.get(part, {}) for run in (a, b))
+        for name in dict.fromkeys([*x, *y]):
+            if x.get(name) != y.get(name):
+                told.append(f"{part} {name}: {_entries(a, b, part, name)}")
+    return told
+
+
+def _entries(a: Run, b: Run, part: str, name: str) -> str:
+    """Which entries of an array of the data differ, in words."""
+    try:
+        x, y = (_array(run, part, name) for run in (a, b))
+    except BadInput as error:
+        return f"its fingerprints differ, and it cannot be compared ({str(error).rstrip('.')})"
+    if x is None or y is None:
+        return "only one of them has it"
+    apart = _apart("", x, y)
+    if apart is None:
+        return "its fingerprints differ, though its entries do not"
+    if not apart.index:
+        return f"{apart.first[0]} | {apart.first[1]}"
+    feature, example = apart.index
+    verb = "differs" if apart.count == 1 else "differ"
+    values = " | ".join(f"{float(v):.9g}" for v in apart.first)
+    return (
+        f"{apart.count} of {apart.size} numbers {verb}, the first is feature {feature} of "
+        f"example {example}: {values}"
+    )
+
+
+def _array(run: Run, part: str, name: str) -> NDArray[Any] | None:
+    data = run.data
+    batch = data if isinstance(data, Batch) else getattr(data, part)
+    array: NDArray[Any] | None = getattr(batch, name)
+    return array
+
+
+# Where they part
+
+
+def _parting(a: Run, b: Run) -> Parting | None:
+    stop = min(a.iterations, b.iterations)
+    x, y = (run.rows.between(0, stop) for run in (a, b))
+    mismatch = first_mismatch(*_comparable(x, y))
+    first = _from_states(a, b, upto=0)
+    if first is not None or mismatch is None:
+        return first or _from_states(a, b, upto=stop)
+    step = mismatch.step
+    tensors, notes = zip(*(_tensors(run, step) for run in (a, b)), strict=True)
+    told = tuple(note for note in notes if note)
+    if not told:
+        return Parting(step, mismatch, _first_apart(*tensors))
+    # What was not made by its recipe cannot be rebuilt; the next states of it are still there.
+    later = _from_states(a, b, upto=stop)
+    apart, more = (later.apart, later.notes) if later else (None, ())
+    return Parting(step, mismatch, apart, (*told, *more))
+
+
+def _comparable(a: Rows, b: Rows) -> tuple[Rows, Rows]:
+    """The columns that both have and that the training, not an evaluation, made."""
+    both = [name for name in a.columns if name in b.columns and name[0] == "observed"]
+    x, y = (
+        Rows(rows.start, {n: rows.always[n] for n in ALWAYS}, {n: rows.columns[n] for n in both})
+        for rows in (a, b)
+    )
+    return x, y
+
+
+def _from_states(a: Run, b: Run, *, upto: int) -> Parting | None:
+    """Where the states that both have recorded part, up to that of some iteration.
+
+    Optimisers that remember unlike things do not count for that.
+    """
+    others = {segment.iteration: segment for segment in b.segments}
+    for segment in a.segments:
+        other = others.get(segment.iteration)
+        if segment.iteration > upto or other is None or segment.state_sha256 == other.state_sha256:
+            continue
+        step = segment.iteration - 1
+        part = "state" if step < 0 else "update"
+        x, y = (list(state_tensors(part, r.stored(s))) for r, s in ((a, segment), (b, other)))
+        apart = _first_apart(x, y)
+        if apart is not None:
+            note = f"the states that both have recorded after step {step} tell what differs"
+            return Parting(step, None, apart, (note,) if step >= 0 else ())
+    return None
+
+
+def _tensors(run: Run, step: int) -> tuple[list[Tensor], str]:
+    """Every tensor of a step, computed as the run was; and why it could not be."""
+    expected = what_to_expect(run.environment, current_environment(fast))
+    try:
+        if expected is None:
+            return look_into(run, step)[1], ""
+        return _elsewhere(run, step), ""
+    except NotRepeated as error:
+        return [], f"step {step} of {run.path} does not follow from its recipe: {error.mismatch}"
+    except BadInput as error:
+        return [], str(error).rstrip(".")
+
+
+def _elsewhere(run: Run, step: int) -> list[Tensor]:
+    """Every tensor of a step, computed in a process that has the run's threads and features."""
+    environment = dict(os.environ)
+    for name, value in variables_to_repeat(run.environment).items():
+        environment.pop(name, None)
+        if value is not None:
+            environment[name] = value
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "step.h5"
+        command = [sys.executable, "-m", "pydnn", "inspect", str(run.path)]
+        options = ["--step", str(step), "--out", str(path), "--json"]
+        if isinstance(run.given, str):
+            options += ["--data", run.given]
+        done = subprocess.run([*command, *options], env=environment, capture_output=True, text=True)
+        if done.returncode:
+            line = toolz.last([f"exit status {done.returncode}", *done.stderr.splitlines()])
+            raise BadInput(
+                f"step {step} of {run.path} cannot be rebuilt as it was recorded "
+                f"({line.removeprefix('pydnn: ').rstrip('.')})."
+            )
+        return read_tensors(path)
+
+
+def _first_apart(a: Sequence[Tensor], b: Sequence[Tensor]) -> Apart | None:
+    """The first tensor that both have and that differs, in the order of their making."""
+    others = _numbered(b)
+    for place, tensor in _numbered(a).items():
+        other = others.get(place)
+        if other is not None:
+            apart = _apart(str(tensor), tensor.array, other.array)
+            if apart is not None:
+                return apart
+    return None
+
+
+def _numbered(tensors: Sequence[Tensor]) -> dict[tuple[Any, ...], Tensor]:
+    """The tensors by place, and by number where a stage is called more than once in a step."""
+    found: dict[tuple[Any, ...], Tensor] = {}
+    for tensor in tensors:
+        number = 0
+        while (*tensor.place, number) in found:
+            number += 1
+        found[*tensor.place, number] = tensor
+    return found
+
+
+def _apart(name: str, a: NDArray[Any], b: NDArray[Any]) -> Apart | None:
+    if a.shape != b.shape or a.dtype != b.dtype:
+        told = f"{a.dtype} {a.shape}", f"{b.dtype} {b.shape}"
+        size = max(a.size, b.size)
+        return Apart(name, size, size, None, (), told)
+    places = np.argwhere(~same_bits(a, b))
+    if not len(places):
+        return None
+    index = tuple(int(i) for i in places[0])
+    ulps = ulps_apart(a, b) if a.dtype.kind == "f" else None
+    return Apart(name, len(places), a.size, ulps, index, (a[index], b[index]))

@@ -1,0 +1,139 @@
+"""Numbers that are not the recorded ones: the first of them, and how far apart the two are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+import numpy as np
+
+from pydnn.fingerprints import same_bits, ulps_apart
+from pydnn.packing import Packed
+from pydnn.runs.rows import Column, Rows
+from pydnn.runs.states import arrays_of
+from pydnn.training import TrainState
+
+__all__ = [
+    "Mismatch",
+    "bits_of",
+    "first_mismatch",
+    "in_hex",
+    "mismatches",
+    "state_mismatch",
+    "ulps_in_words",
+]
+
+
+@attrs.frozen
+class Mismatch:
+    """A number of a step that is not the recorded one.
+
+    Attributes:
+        step: The step's number; -1 for the initial state.
+        quantity: E.g. "cost", or "observed learning_rate".
+        recorded: The number in the run; None where it has none.
+        here: The number that was computed now; None where there is none.
+    """
+
+    step: int
+    quantity: str
+    recorded: np.generic | None
+    here: np.generic | None
+
+    @property
+    def ulps(self) -> int | None:
+        """How many floats lie from one to the other; None where that means nothing."""
+        a, b = self.recorded, self.here
+        if not (isinstance(a, np.floating) and isinstance(b, np.floating)) or a.dtype != b.dtype:
+            return None
+        return ulps_apart(a, b)
+
+    def __str__(self) -> str:
+        where = f"step {self.step}" if self.step >= 0 else "before the first step"
+        told = f"recorded {in_hex(self.recorded)}, here {in_hex(self.here)}"
+        apart = "" if self.ulps is None else f", {ulps_in_words(self.ulps)} apart"
+        return f"{where}: {self.quantity} differs, {told}{apart}"
+
+
+def first_mismatch(recorded: Rows, here: Rows) -> Mismatch | None:
+    """The first number of the steps of `here` that is not the recorded one."""
+    return next(mismatches(recorded, here), None)
+
+
+def mismatches(recorded: Rows, here: Rows) -> Iterator[Mismatch]:
+    """Every number of the steps of `here` that is not the recorded one, in their order.
+
+    Args:
+        recorded: Rows among which are those of the same steps.
+        here: Rows that were computed again.
+    """
+    then = recorded.between(here.start, here.stop)
+    unlike = np.zeros(len(here), bool)
+    for name in here.always:
+        unlike |= ~same_bits(then.always[name], here.always[name])
+    for column in {*then.columns, *here.columns}:
+        if not _same(then.columns.get(column), here.columns.get(column)):
+            unlike[:] = True  # somewhere: the numbers of each step will tell
+    for i in np.flatnonzero(unlike).tolist():
+        step = here.start + i
+        a, b = then.numbers(step), here.numbers(step)
+        for quantity in dict.fromkeys([*a, *b]):
+            x, y = a.get(quantity), b.get(quantity)
+            if x is None or y is None or not same_bits(np.asarray(x), np.asarray(y)).all():
+                yield Mismatch(step, quantity, x, y)
+
+
+def _same(a: Column | None, b: Column | None) -> bool:
+    return (
+        a is not None
+        and b is not None
+        and np.array_equal(a.steps, b.steps)
+        and bool(same_bits(a.values, b.values).all())
+    )
+
+
+def state_mismatch(recorded: TrainState, here: TrainState, *, step: int) -> Mismatch | None:
+    """The first number of a state, after the step of that number, that is not the recorded one."""
+    then, now = arrays_of(recorded), arrays_of(here)
+    for name, array in then.items():
+        other = now[name]
+        if array.shape != other.shape or array.dtype != other.dtype:
+            told = (np.str_(f"{a.dtype} {a.shape}") for a in (array, other))
+            return Mismatch(step, f"{name} of the state", *told)
+        places = np.flatnonzero(~same_bits(array, other))
+        if places.size:
+            i = int(places[0])
+            packed = getattr(recorded, name, None)
+            where = _where(packed, i) if isinstance(packed, Packed) else f"{name}[{i}]"
+            count = f"{places.size} of {array.size} numbers, the first {where}"
+            return Mismatch(step, f"the state after it ({count})", array.flat[i], other.flat[i])
+    return None
+
+
+def _where(packed: Packed, i: int) -> str:
+    """The name of the array, and the index in it, of entry `i` of a vector."""
+    slot = next(slot for slot in packed.layout.slots if slot.start <= i < slot.stop)
+    index = np.unravel_index(i - slot.start, slot.shape)
+    return f"{slot.name}[{', '.join(str(int(n)) for n in index)}]"
+
+
+def ulps_in_words(ulps: int) -> str:
+    """A distance in units in the last place, exact where anybody would count them."""
+    if ulps > 10**6:
+        return f"{ulps:.1e} ulps"
+    return f"{ulps} ulp{'s' * (ulps != 1)}"
+
+
+def in_hex(number: np.generic | None) -> str:
+    """All bits of a number, for people: hexadecimal, and for a float its decimals, too."""
+    bits = bits_of(number)
+    if bits is None:
+        return "none"
+    return f"{bits} ({float(number):.9g})" if isinstance(number, np.floating) else bits
+
+
+def bits_of(number: np.generic | None) -> str | None:
+    """All bits of a number in hexadecimal; None for none."""
+    if number is None or isinstance(number, np.str_):
+        return number
+    return float(number).hex() if isinstance(number, np.floating) else hex(int(number))

@@ -1,0 +1,211 @@
+"""What a run's recipe met when it was recorded: the bits of its data, the source of its functions.
+
+A name is no data: these fingerprints stand beside the recipe in `recipe.toml`, in the table
+`recorded`, and say whether what is found under the names today is what was trained on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from pydnn.builders import is_description
+from pydnn.checks import BadInput
+from pydnn.data import DataSet, lasting_name
+from pydnn.fingerprints import fingerprint
+from pydnn.recipes import RECORDED, Recipe, write_recipe
+from pydnn.records import Batch
+
+__all__ = ["Pins", "data_differences", "function_differences", "pins_of", "pins_text", "read_pins"]
+
+_PARTS = ("train", "test")
+_ARRAYS = ("X", "Y", "weights")
+_MOST_FEATURES = 1 << 48
+
+
+@attrs.frozen
+class Pin:
+    """One array of the data: its shape, examples being columns, its dtype and its SHA-256."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    sha256: str
+
+
+@attrs.frozen
+class Pins:
+    """What was met.
+
+    Attributes:
+        data: By part, "train" or "test", and array, "X", "Y" or "weights".
+        place: Where the data was: its name in the recipe, or the whole path that this was.
+        functions: The SHA-256 of the source of the module of each builder of the user's own, by
+            `module:function`.
+    """
+
+    data: Mapping[str, Mapping[str, Pin]]
+    place: str
+    functions: Mapping[str, str] = attrs.field(factory=dict)
+
+    @property
+    def features(self) -> int:
+        """Numbers of one example."""
+        return self.data["train"]["X"].shape[0]
+
+
+def pins_of(recipe: Recipe, data: DataSet | Batch) -> Pins:
+    """The fingerprints of `data` and of the functions that the recipe names.
+
+    Raises:
+        BadInput: If a function's source cannot be found, or data holds a NaN.
+    """
+    functions = {name: _source(name) for name in sorted(_own_builders(recipe))}
+    parts = {part: _pins_of(part, batch) for part, batch in _parts(data)}
+    return Pins(parts, lasting_name(recipe.data), functions)
+
+
+def _parts(data: DataSet | Batch) -> list[tuple[str, Batch]]:
+    if isinstance(data, Batch):
+        return [("train", data)]
+    return [(part, getattr(data, part)) for part in _PARTS]
+
+
+def _pins_of(part: str, batch: Batch) -> dict[str, Pin]:
+    pins = {}
+    for name in _ARRAYS:
+        array = getattr(batch, name)
+        if array is not None:
+            # Examples lie one after the other in memory, and are read in that order.
+            sha256 = fingerprint({f"{part} {name}": array.T})
+            pins[name] = Pin(array.shape, array.dtype.name, sha256)
+    return pins
+
+
+def data_differences(pins: Pins, data: DataSet | Batch) -> list[str]:
+    """What of `data` is not as it was recorded, each in words; [] where all is.
+
+    A part that was not recorded, or is not there now, does not count, but for the training part.
+    """
+    found = {part: _pins_of(part, batch) for part, batch in _parts(data)}
+    told = []
+    for part, recorded in pins.data.items():
+        for name in dict.fromkeys([*recorded, *found.get(part, recorded)]):
+            was, here = recorded.get(name), found.get(part, recorded).get(name)
+            if was != here:
+                told.append(f"{part} {name} differs (recorded {_told(was)}, here {_told(here)})")
+    return told
+
+
+def _told(pin: Pin | None) -> str:
+    return "none" if pin is None else f"{pin.dtype} {pin.shape} sha256 {pin.sha256[:16]}"
+
+
+def function_differences(pins: Pins) -> list[str]:
+    """What of the functions of the user's own is not as it was recorded, before any is imported."""
+    told = []
+    for name, recorded in pins.functions.items():
+        try:
+            here = _source(name)
+        except BadInput as error:
+            told.append(str(error).rstrip("."))
+        else:
+            if here != recorded:
+                was, now = recorded[:16], here[:16]
+                told.append(f"the source of {name} has changed (sha256 recorded {was}, here {now})")
+    return told
+
+
+def _own_builders(description: Any) -> Iterator[str]:
+    """The names of all builders of a user's own in a recipe, or in a part of one."""
+    if isinstance(description, Recipe):
+        for field in attrs.fields(Recipe):
+            yield from _own_builders(getattr(description, field.name))
+    elif isinstance(description, list | tuple):
+        for part in description:
+            yield from _own_builders(part)
+    elif is_description(description):
+        [(name, options)] = description.items()
+        if ":" in name:
+            yield name
+        for value in options.values():
+            yield from _own_builders(value)
+
+
+def _source(name: str) -> str:
+    """The SHA-256 of the source of the module of `module:function`, which is not run for it."""
+    module = name.partition(":")[0]
+    try:
+        found = importlib.util.find_spec(module)
+        path = found.origin if found else None
+        text = Path(path).read_bytes() if path else None
+    except (ImportError, ValueError, OSError):
+        text = None
+    if text is None:
+        raise BadInput(
+            f"the source of {name} was not found: put the file of the module {module} on the "
+            "import path, under the name it had."
+        )
+    return hashlib.sha256(text.replace(b"\r\n", b"\n")).hexdigest()
+
+
+# The text of recipe.toml
+
+
+def pins_text(recipe: Recipe, pins: Pins) -> str:
+    """The recipe as a TOML file with what was recorded under it."""
+    lines = [write_recipe(recipe), f"\n[{RECORDED}]\ndata = {json.dumps(pins.place)}\n"]
+    for part, arrays in pins.data.items():
+        lines.append(f"\n[{RECORDED}.{part}]\n")
+        for name, pin in arrays.items():
+            shape, dtype, sha256 = list(pin.shape), json.dumps(pin.dtype), json.dumps(pin.sha256)
+            lines.append(f"{name} = {{ shape = {shape}, dtype = {dtype}, sha256 = {sha256} }}\n")
+    if pins.functions:
+        lines.append(f"\n[{RECORDED}.functions]\n")
+        lines += [f"{json.dumps(name)} = {json.dumps(v)}\n" for name, v in pins.functions.items()]
+    return "".join(lines)
+
+
+def read_pins(plain: Mapping[str, Any]) -> Pins:
+    """What was recorded beside a recipe, from the plain data of its file.
+
+    Raises:
+        BadInput: If it is missing, or not as `pins_text` writes it.
+    """
+    recorded: Any = plain.get(RECORDED)
+    if isinstance(recorded, dict) and set(recorded) <= {*_PARTS, "data", "functions"}:
+        data = {part: _read_part(part, recorded[part]) for part in _PARTS if part in recorded}
+        functions = recorded.get("functions", {})
+        place = recorded.get("data")
+        pinned = isinstance(functions, dict) and all(map(_is_sha256, functions.values()))
+        if pinned and isinstance(place, str) and {"X", "Y"} <= set(data.get("train", ())):
+            return Pins(data, place, functions)
+    raise BadInput(
+        f"the table {RECORDED} is not that of a recorded run, with data, train.X and train.Y: "
+        "give the folder of a run."
+    )
+
+
+def _read_part(part: str, plain: Any) -> dict[str, Pin]:
+    pins = {}
+    for name, value in plain.items() if isinstance(plain, dict) else [("", None)]:
+        match value:
+            case {"shape": [int(n), int(m)], "dtype": str(dtype), "sha256": sha256} if (
+                name in _ARRAYS and _is_sha256(sha256) and 0 < n < _MOST_FEATURES and m > 0
+            ):
+                pins[name] = Pin((n, m), dtype, sha256)
+            case _:
+                raise BadInput(
+                    f"{RECORDED}.{part}.{name} is {value!r}, expected shape, dtype and sha256: "
+                    "get the file again."
+                )
+    return pins
+
+
+def _is_sha256(value: Any) -> bool:
+    return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")

@@ -1,0 +1,258 @@
+"""A recorded run, for reading: its recipe, its costs, its states, and any step of it anew."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator
+from os import PathLike
+from pathlib import Path
+
+import attrs
+import toolz
+
+from pydnn.checks import BadInput, expect_count
+from pydnn.data import DataSet, load_data_set
+from pydnn.fingerprints import checksum
+from pydnn.numerics import fast
+from pydnn.packing import Packed
+from pydnn.recipes import DTYPES, Job, Recipe, prepare
+from pydnn.records import Batch, FloatArray
+from pydnn.runs.environment import Environment, current_environment, what_to_expect
+from pydnn.runs.folder import Folder, read_folder
+from pydnn.runs.mismatches import Mismatch, first_mismatch
+from pydnn.runs.pins import data_differences, function_differences
+from pydnn.runs.rows import Rows, joined, rows_of
+from pydnn.runs.segments import Segment
+from pydnn.stages import Stage
+from pydnn.training import Step, StepInfo, TrainState, scan, trace
+
+__all__ = ["NotRepeated", "Run"]
+
+
+class NotRepeated(BadInput):
+    """A step of a run does not come out as it was recorded."""
+
+    def __init__(self, path: Path, mismatch: Mismatch, reason: str) -> None:  # noqa: D107
+        super().__init__(f"{path} is not repeated here: {mismatch}; {reason}.")
+        self.mismatch = mismatch
+
+
+@attrs.frozen(eq=False, repr=False, slots=False)
+class Run:
+    """A run on disk; nothing here changes it.
+
+    Attributes:
+        folder: What is in its folder, all of it sound.
+        given: The data, where that is not to be loaded by the recipe's name for it.
+        anyway: Whether to go on where something is not as it was when the run was recorded.
+    """
+
+    folder: Folder
+    given: DataSet | Batch | str | None = None
+    anyway: bool = False
+
+    @classmethod
+    def open(
+        cls,
+        path: str | PathLike[str],
+        *,
+        data: DataSet | Batch | str | None = None,
+        anyway: bool = False,
+    ) -> Run:
+        """The run in the folder `path`, once every file of it has been found sound.
+
+        Args:
+            path: The folder.
+            data: Another name or place of its data, or the data itself. It is loaded when it is
+                first needed, and must have the bits that were recorded.
+            anyway: Whether to go on where data or functions of the user's own are not as they
+                were, or steps do not come out as they did.
+
+        Raises:
+            BadInput: Naming the file and what in it is not sound.
+        """
+        folder = read_folder(Path(path), anyway=anyway)
+        if folder.faults:
+            raise BadInput(folder.faults[0].message)
+        return cls(folder, data, anyway)
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self.folder.path
+
+    @property
+    def recipe(self) -> Recipe:
+        """The job as it was first recorded."""
+        return self.folder.recipe
+
+    @property
+    def environment(self) -> Environment:
+        """That of the process which recorded the newest segment."""
+        return self.folder.environments[self.segments[-1].environment]
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The segments, from iteration 0 on."""
+        return self.folder.segments
+
+    @property
+    def iterations(self) -> int:
+        """How many steps are recorded."""
+        return self.segments[-1].iteration
+
+    @property
+    def goal(self) -> int:
+        """How many steps the training was to have, when it was last begun or resumed."""
+        return self.segments[-1].goal
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of the newest state's bits: see `state_fingerprint`."""
+        return self.segments[-1].state_sha256
+
+    @functools.cached_property
+    def rows(self) -> Rows:
+        """The rows of all steps."""
+        return joined([segment.rows() for segment in self.segments])
+
+    @property
+    def costs(self) -> FloatArray:
+        """The cost at each step, float64 (iterations,)."""
+        return self.rows.always["cost"]
+
+    @property
+    def infos(self) -> Iterator[StepInfo]:
+        """What was seen of each step, in their order."""
+        return self.rows.infos()
+
+    def states(self) -> Iterator[TrainState]:
+        """The state of each segment, each read when it is asked for."""
+        return (self.stored(segment) for segment in self.segments)
+
+    def stored(self, segment: Segment) -> TrainState:
+        """The state that a segment holds."""
+        return segment.state(self.recipe, self.folder.pins.features)
+
+    def parameters(self, iteration: int | None = None) -> Packed:
+        """The parameters after so many steps; by default, after all that are recorded."""
+        return self.state(self.iterations if iteration is None else iteration).parameters
+
+    @functools.cached_property
+    def data(self) -> DataSet | Batch:
+        """The data that the run was recorded with.
+
+        Raises:
+            BadInput: If it is not to be had, or its bits are not the recorded ones.
+        """
+        if self._unlike and not self.anyway:
+            raise BadInput(
+                f"{self._unlike[0]}, so this is not the data of {self.path}: give that of then."
+            )
+        return self._found
+
+    @property
+    def changes(self) -> list[str]:
+        """What of data and functions of the user's own is not as it was recorded, in words."""
+        return [*function_differences(self.folder.pins), *self._unlike]
+
+    @functools.cached_property
+    def _unlike(self) -> list[str]:
+        return data_differences(self.folder.pins, self._found)
+
+    @functools.cached_property
+    def _found(self) -> DataSet | Batch:
+        if isinstance(self.given, DataSet | Batch):
+            return self.given
+        place = self.folder.pins.place
+        name = self.given or (place if Path(place).exists() else self.recipe.data)
+        try:
+            return load_data_set(name, dtype=DTYPES[self.recipe.dtype])
+        except BadInput as error:
+            if self.given is not None:
+                raise
+            hint = "; or say with --data, or data=…, where it is now."
+            raise BadInput(f"{str(error).rstrip('.')}{hint}") from error
+
+    @functools.cached_property
+    def job(self) -> Job:
+        """The job, ready to be run from its beginning, for all the steps that are recorded."""
+        return self.job_through(lambda network: network)
+
+    def job_through(self, through: Callable[[Stage], Stage]) -> Job:
+        """The job with its network led through a function, see `prepare`."""
+        batch = self.data if isinstance(self.data, Batch) else self.data.train
+        iterations = max(self.goal, self.iterations)
+        recipe = attrs.evolve(self.recipe, iterations=iterations)
+        return prepare(recipe, batch, through=through)
+
+    def state(self, iteration: int) -> TrainState:
+        """The state after so many steps, computed again from the nearest segment before it.
+
+        Raises:
+            BadInput: If there are not so many.
+            NotRepeated: If a step on the way does not come out as it was recorded.
+        """
+        hint = f"{self.path} has {self.iterations} steps"
+        iteration = expect_count("iteration", iteration, least=0, hint=hint)
+        if iteration > self.iterations:
+            raise BadInput(f"iteration is {iteration}, but {hint}: give at most so many.")
+        segment = toolz.last(s for s in self.segments if s.iteration <= iteration)
+        state = self.stored(segment)
+        if segment.iteration == iteration:
+            return state
+        job = attrs.evolve(self.job, state=state)
+        seen = []
+        # Without the evaluations, which no step depends on.
+        stream = scan(job.train_step, state, job.batches)
+        for state, info in itertools.islice(stream, iteration - segment.iteration):
+            seen.append((info, checksum(state.parameters.vector)))
+        self._expect_rows(rows_of(seen, start=segment.iteration))
+        return state
+
+    def at(self, step: int) -> Step:
+        """The very record that flowed through the step of that number, computed again.
+
+        Every field of it is filled in, so that any part of the step, or a stage of the network,
+        can be called with what it was called with then.
+
+        Raises:
+            BadInput: If there is no such step.
+            NotRepeated: If it does not come out as it was recorded.
+        """
+        state, batch = self.before(step)
+        record: Step = toolz.last(trace(self.job.train_step, state, batch))[1]
+        self.expect_repeated(record)
+        return record
+
+    def expect_repeated(self, record: Step) -> None:
+        """Refuse the record of a step that did not come out as it was recorded.
+
+        Raises:
+            NotRepeated: If it did not.
+        """
+        words = checksum(record.after.parameters.vector)
+        self._expect_rows(rows_of([(record.info, words)], start=record.info.iteration))
+
+    def before(self, step: int) -> tuple[TrainState, Batch]:
+        """What the step of that number was given."""
+        last = self.iterations - 1
+        hint = f"{self.path} has the steps 0 to {last}" if last >= 0 else f"{self.path} has none"
+        step = expect_count("step", step, least=0, hint=hint)
+        if step > last:
+            raise BadInput(f"there is no step {step}: {hint}.")
+        state = self.state(step)
+        return state, self.job.batching.at(self.job.data["train"], state.key, step)
+
+    def _expect_rows(self, here: Rows) -> None:
+        if self.anyway:
+            return
+        mismatch = first_mismatch(self.rows.unmeasured(), here)
+        if mismatch is not None:
+            raise NotRepeated(self.path, mismatch, self.reason())
+
+    def reason(self) -> str:
+        """Why steps may not come out here as they were recorded."""
+        expected = what_to_expect(self.environment, current_environment(fast))
+        return expected or "this machine computes as the recorded one did, so a record has changed"

@@ -1,0 +1,286 @@
+"""Recording a run: a new folder, or one to go on with, and one more function on the stream.
+
+with create_run("runs/mine", job, data) as run:
+state, info = toolz.last(record(run, steps(job)))
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Generator, Iterator
+from os import PathLike
+from pathlib import Path
+
+import attrs
+
+from pydnn.checks import BadInput, expect_count
+from pydnn.data import DataSet
+from pydnn.fingerprints import checksum
+from pydnn.numerics import fast
+from pydnn.recipes import Job, stopping
+from pydnn.records import Batch
+from pydnn.runs.environment import current_environment, environment_text, what_to_expect
+from pydnn.runs.folder import (
+    ENVIRONMENT,
+    LOCK,
+    RECIPE,
+    SEGMENTS,
+    SET_ASIDE,
+    Fault,
+    Folder,
+    end_text,
+    free_name,
+    read_folder,
+    sha256_of,
+)
+from pydnn.runs.pins import pins_of, pins_text
+from pydnn.runs.recorded import Run
+from pydnn.runs.rows import rows_of
+from pydnn.runs.segments import Segment, segment_name, write_segment
+from pydnn.storage import exclusive, make_folder, write_text
+from pydnn.training import StepInfo, TrainState
+from pydnn.training.streams import NOTHING_WATCHED, Stream, Watched, watched_in
+
+__all__ = ["Recording", "create_run", "default_interval", "record", "resume_run"]
+
+_SEGMENTS_OF_A_RUN = 20
+_SECONDS = 60.0
+
+
+@attrs.define(eq=False)
+class Recording:
+    """A run that this process, and no other, is writing.
+
+    Attributes:
+        path: Its folder.
+        goal: Iterations that the training is to have.
+        environment: SHA-256 of the text of this process's environment.
+        head: The newest segment.
+        set_aside: What was found unsound when the run was resumed, with the reason; its path is
+            where it has been moved.
+    """
+
+    path: Path
+    goal: int
+    environment: str
+    head: Segment
+    set_aside: tuple[Fault, ...] = ()
+
+    def write(self, state: TrainState, seen: list[tuple[StepInfo, int]]) -> None:
+        """Write the segment of `state`, after the steps that were `seen` since the newest one."""
+        self.head = write_segment(
+            self.path / SEGMENTS,
+            state,
+            rows_of(seen, start=self.head.iteration),
+            before=self.head.fingerprint,
+            environment=self.environment,
+            goal=self.goal,
+        )
+
+    def end(self, why: str) -> None:
+        """Say that the training has ended in good order, and why, e.g. "finished"."""
+        path = self.path / f"end-{self.head.iteration:010}.json"
+        if not path.exists():
+            write_text(path, end_text(self.head, why))
+
+
+@contextlib.contextmanager
+def create_run(path: str | PathLike[str], job: Job, data: DataSet | Batch) -> Iterator[Recording]:
+    """Make the folder of a new run, which holds the initial state from its first moment on.
+
+    Args:
+        path: The folder; there must be nothing of that name yet.
+        job: From `prepare`, at its beginning.
+        data: What the job was prepared with, for its fingerprint.
+
+    Raises:
+        BadInput: If there is something of that name, it cannot be written, or a function of the
+            user's own cannot be found again.
+    """
+    path = Path(path)
+    text = pins_text(job.recipe, pins_of(job.recipe, data))
+    environment = environment_text(current_environment(fast))
+    heads: list[Segment] = []
+
+    def fill(folder: Path) -> None:
+        write_text(folder / RECIPE, text)
+        write_text(folder / ENVIRONMENT, environment)
+        (folder / SEGMENTS).mkdir()
+        first = write_segment(
+            folder / SEGMENTS,
+            job.state,
+            rows_of([], start=0),
+            before=sha256_of(text),
+            environment=sha256_of(environment),
+            goal=job.recipe.iterations,
+        )
+        heads.append(attrs.evolve(first, path=path / SEGMENTS / first.path.name))
+
+    make_folder(path, fill)
+    with exclusive(path / LOCK):
+        yield Recording(path, job.recipe.iterations, sha256_of(environment), heads[0])
+
+
+@attrs.frozen(eq=False)
+class Resumed:
+    """A run to go on with: where it is recorded, its job from the head on, and what was seen.
+
+    Attributes:
+        recording: For `record`.
+        run: What was recorded so far.
+        job: The job, from the head's state to the goal.
+        watched: What early stopping has seen so far.
+    """
+
+    recording: Recording
+    run: Run
+    job: Job
+    watched: Watched
+
+
+@contextlib.contextmanager
+def resume_run(
+    path: str | PathLike[str],
+    *,
+    iterations: int | None = None,
+    data: DataSet | Batch | str | None = None,
+    anyway: bool = False,
+) -> Iterator[Resumed]:
+    """Take a run up where its newest sound segment ends.
+
+    What is unsound or was left half-written is moved to the folder `set-aside` of the run, and
+    what was after it is computed again, to the same bits.
+
+    Args:
+        path: The folder of the run.
+        iterations: Iterations of the whole training; by default what it was to have.
+        data: Another name or place of its data, or the data itself.
+        anyway: Whether to go on where this machine, the data or functions of the user's own are
+            not what they were, to other bits than those of a run that was never interrupted.
+
+    Raises:
+        BadInput: If it is no run, another process writes it, no segment is sound, it has more
+            iterations already, or it would not go on to the same bits.
+    """
+    path = Path(path)
+    if iterations is not None:
+        expect_count("iterations", iterations, hint="give those of the whole training")
+    read_folder(path, anyway=anyway)  # so that nothing is made where there is no run
+    with exclusive(path / LOCK):
+        folder = read_folder(path, anyway=anyway)
+        if not folder.segments:
+            raise BadInput(f"{folder.faults[0].message.rstrip('.')}; no sound segment is left.")
+        run = Run(attrs.evolve(folder, faults=()), data, anyway)
+        goal = run.goal if iterations is None else iterations
+        if goal < run.iterations:
+            raise BadInput(
+                f"{path} has {run.iterations} iterations already, expected {goal} in all: "
+                "give as many or more."
+            )
+        job = run.job
+        job = attrs.evolve(
+            job,
+            recipe=attrs.evolve(job.recipe, iterations=goal),
+            state=run.stored(run.segments[-1]),
+        )
+        here = current_environment(fast)
+        expected = what_to_expect(run.environment, here)
+        if expected and not anyway:
+            raise BadInput(
+                f"{expected}: resume it where it was recorded, or anyway, to other bits."
+            )
+        text = environment_text(here)
+        digest = sha256_of(text)
+        if digest not in folder.environments:
+            write_text(path / f"environment-{digest[:12]}.json", text)
+        recording = Recording(path, goal, digest, run.segments[-1], tuple(_set_aside(folder)))
+        yield Resumed(recording, run, job, _watched(run))
+
+
+def _set_aside(folder: Folder) -> Iterator[Fault]:
+    """Move what is unsound or half-written out of the way, and say what was moved and why."""
+    left = [Fault(path, f"{path} was left half-written.") for path in folder.left_behind]
+    for fault in (*folder.faults, *left):
+        if not fault.path.exists() and not fault.path.is_symlink():
+            continue  # what is missing is its fault
+        aside = folder.path / SET_ASIDE
+        try:
+            aside.mkdir(exist_ok=True)
+            yield Fault(fault.path.rename(free_name(aside, fault.path.name)), fault.message)
+        except OSError as error:
+            raise BadInput(
+                f"{fault.path} cannot be moved to {aside} ({error.strerror}): move it by hand."
+            ) from error
+
+
+def _watched(run: Run) -> Watched:
+    """What early stopping has seen of the recorded steps."""
+    if not run.recipe.patience:
+        return NOTHING_WATCHED
+    return watched_in(
+        run.infos, **stopping(run.recipe), state_after=lambda step: run.state(step + 1)
+    )
+
+
+def default_interval(iterations: int) -> int:
+    """Steps from one segment to the next, such that a run has about 20."""
+    return max(1, -(-iterations // _SEGMENTS_OF_A_RUN))
+
+
+def record(
+    run: Recording,
+    stream: Stream,
+    *,
+    every: int | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Generator[tuple[TrainState, StepInfo], None, None]:
+    """Record every step of `stream` in `run`, and hand its pairs on.
+
+    A segment is written after every so many steps, after a minute without one, and when the
+    stream ends, in whatever way. Put it last, after what may end the stream.
+
+    Args:
+        run: From `create_run` or `resume_run`.
+        stream: Begins with the step after the newest segment of the run.
+        every: Steps from one segment to the next; by default such that a run has about 20.
+        clock: In seconds; where segments lie has no part in any bit of a state.
+
+    Raises:
+        BadInput: If a step is missing, its state holds a NaN, or a segment cannot be written. All
+            segments before it stay.
+    """
+    interval = default_interval(run.goal) if every is None else every
+    interval = expect_count("every", interval, hint="give the steps from one segment to the next")
+    return _recorded(run, stream, interval, clock)
+
+
+def _recorded(
+    run: Recording, stream: Stream, interval: int, clock: Callable[[], float]
+) -> Generator[tuple[TrainState, StepInfo], None, None]:
+    seen: list[tuple[StepInfo, int]] = []
+    latest: TrainState | None = None
+    written = clock()
+    try:
+        for state, info in stream:
+            expected = run.head.iteration + len(seen)
+            if info.iteration >= expected:  # else it is the best one again, of early stopping
+                _expect_step(info.iteration, expected)
+                seen.append((info, checksum(state.parameters.vector)))
+                latest = state
+                if len(seen) >= interval or clock() - written >= _SECONDS:
+                    run.write(latest, seen)
+                    seen, written = [], clock()
+            yield state, info
+    finally:
+        # Unless it was interrupted right after that of these very steps had its name.
+        if latest and seen and not (run.path / SEGMENTS / segment_name(latest.iteration)).exists():
+            run.write(latest, seen)
+
+
+def _expect_step(found: int, expected: int) -> None:
+    if found != expected:
+        raise BadInput(
+            f"step {found} came where step {expected} was to be recorded: "
+            "put record before what leaves out steps, such as thin."
+        )

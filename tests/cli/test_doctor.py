@@ -1,0 +1,168 @@
+"""`pydnn doctor`, alone and with a run; the parser is its own, to need no other command."""
+
+import argparse
+import json
+import sys
+
+import pytest
+from small_runs import recorded, saved_data, small_recipe
+
+from pydnn.checks import BadInput
+from pydnn.cli import doctor
+from pydnn.runs.environment import VARIABLES, current_environment
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def command(capsys):
+    def run(*argv):
+        parser = argparse.ArgumentParser()
+        doctor.add_to(parser.add_subparsers())
+        args = parser.parse_args(["doctor", *map(str, argv)])
+        status = args.run(args)
+        out, err = capsys.readouterr()
+        assert err == ""
+        return status, out
+
+    return run
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    recorded(tmp_path / "run", small_recipe(tmp_path))
+    return tmp_path / "run"
+
+
+def table_of(out):
+    """The lines of a report by their first column."""
+    return {line.partition("  ")[0]: line.partition("  ")[2].strip() for line in out.splitlines()}
+
+
+def test_the_report_shows_what_bits_depend_on(command):
+    status, out = command()
+    told, here = table_of(out), current_environment()
+    assert status == 0
+    assert told["numpy"] == here.versions["numpy"]
+    assert told["BLAS"].startswith(here.blas["name"])
+    assert told["CPU features"].split() == list(here.cpu)
+    assert told["exp"] == here.arithmetic["exp"][:16]
+    assert told["note"].startswith("thread count: set by no variable; ")
+    assert "hazard" not in told
+
+
+def test_the_report_says_how_to_learn_of_kernel_and_threads(command, monkeypatch):
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    _, out = command()
+    assert "pip install 'pydnn[doctor]' shows the BLAS's kernel and threads" in out
+    assert "BLAS threads" not in table_of(out)
+
+
+def test_the_report_names_hazards(command, monkeypatch):
+    monkeypatch.setenv("OMP_DYNAMIC", "true")
+    _, out = command()
+    assert table_of(out)["OMP_DYNAMIC"] == "true"
+    assert table_of(out)["hazard"].startswith("OMP_DYNAMIC: true; ")
+
+
+def test_the_report_for_programs(command):
+    status, out = command("--json")
+    told = json.loads(out)
+    assert (status, sorted(told)) == (0, ["environment", "hazards"])
+    assert told["environment"]["arithmetic"] == current_environment().arithmetic
+    assert [hazard["breaks"] for hazard in told["hazards"]] == [False]
+
+
+def test_data_without_a_run_is_refused(command):
+    with pytest.raises(BadInput, match="--data is given without a run"):
+        command("--data", "digits")
+
+
+def test_a_run_can_be_replayed_where_it_was_recorded(command, run_folder, tmp_path):
+    status, out = command(run_folder)
+    assert out.splitlines() == [
+        "the environment is as it was recorded",
+        f"data {saved_data(tmp_path)!r}: as it was recorded",
+        "this run can be replayed here",
+    ]
+    assert status == 0
+
+
+@pytest.fixture
+def other_arithmetic(monkeypatch):
+    """As if this process had another exp and more variables than the one that recorded."""
+    here = current_environment()
+    here.arithmetic["exp"] = "ab" * 32
+    here.variables["NPY_DISABLE_CPU_FEATURES"] = "X86_V4"
+    monkeypatch.setenv("NPY_DISABLE_CPU_FEATURES", "X86_V4")
+    monkeypatch.setattr(doctor, "current_environment", lambda: here)
+
+
+def test_a_run_cannot_be_replayed_with_other_arithmetic(command, run_folder, other_arithmetic):
+    status, out = command(run_folder)
+    table, last = table_of(out), out.splitlines()[-1]
+    assert status == 1
+    assert table["NPY_DISABLE_CPU_FEATURES"].split() == ["not", "set", "X86_V4"]
+    assert table["arithmetic of exp"].endswith("ab" * 8)
+    assert table["hazard"].startswith("NPY_DISABLE_CPU_FEATURES: X86_V4; ")
+    assert last.startswith(
+        "this run cannot be replayed here: this machine computes exp differently (exp: recorded "
+    )
+    assert last.endswith("recorded with NPY_DISABLE_CPU_FEATURES not set, here X86_V4")
+
+
+def test_a_run_cannot_be_replayed_without_its_data(command, run_folder, tmp_path):
+    (tmp_path / "data-1.h5").unlink()
+    status, out = command(run_folder)
+    last = out.splitlines()[-1]
+    assert status == 1
+    assert last.startswith("this run cannot be replayed here: there is no data set ")
+
+
+def test_a_run_finds_its_data_elsewhere(command, run_folder, tmp_path):
+    moved = (tmp_path / "data-1.h5").rename(tmp_path / "moved.h5")
+    assert command(run_folder, "--data", moved)[0] == 0
+
+
+def test_a_run_cannot_be_replayed_with_other_data(command, run_folder, tmp_path):
+    other = saved_data(tmp_path, key=2)
+    status, out = command(run_folder, "--data", other)
+    assert status == 1
+    assert f"data {other!r}: train X differs" in out
+    assert out.splitlines()[-1].startswith(
+        "this run cannot be replayed here: train X differs (recorded float64 (5, 40) sha256 "
+    )
+
+
+def test_the_verdict_for_programs(command, run_folder, other_arithmetic):
+    status, out = command(run_folder, "--json")
+    told = json.loads(out)
+    assert (status, told["replayable"]) == (1, False)
+    assert told["reason"] == told["expected"]
+    assert told["run"] == str(run_folder)
+    assert told["data"]["differences"] == []
+    assert [change["what"] for change in told["changes"]] == [
+        "NPY_DISABLE_CPU_FEATURES",
+        "arithmetic of exp",
+    ]
+
+
+def test_a_folder_that_is_no_run_is_refused(command, tmp_path):
+    with pytest.raises(BadInput, match=r"expected the folder of a run"):
+        command(tmp_path)
+
+
+def test_a_run_with_a_damaged_environment_cannot_be_replayed(command, run_folder):
+    path = run_folder / "environment.json"
+    path.write_text(path.read_text().replace('"numerics": "fast"', '"numerics": 3'))
+    status, out = command(run_folder)
+    assert status == 1
+    assert "cannot be replayed here" in out
+    assert "environment.json: numerics is 3" in out
+    status, out = command(run_folder, "--json")
+    assert status == 1
+    assert json.loads(out)["replayable"] is False

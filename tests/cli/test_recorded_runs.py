@@ -1,0 +1,367 @@
+"""train, resume, replay, inspect and diff, as a person and as a program would use them."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import pytest
+from small_runs import saved_data, small_data
+
+from pydnn.cli import main
+from pydnn.data import save_table
+from pydnn.runs import Run, load_model
+
+RECIPE = """
+data = "data-1.h5"
+network = "serial(dense(4), batch_norm(), relu(), dropout(keep_prob=0.8), dense(1))"
+loss = "sigmoid_cross_entropy()"
+optimizer = "adam(learning_rate=0.01)"
+batches = "mini_batches(16)"
+iterations = 12
+seed = 3
+"""
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saved_data(tmp_path)
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+
+
+@pytest.fixture
+def command(capsys):
+    def run(*argv):
+        try:
+            status = main(list(map(str, argv)))
+        except SystemExit as stop:  # argparse
+            status = stop.code
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
+
+
+@pytest.fixture
+def results(command):
+    """The JSON object that a command ends with, and its status."""
+
+    def run(*argv):
+        status, out, err = command(*argv, "--json")
+        assert err == ""
+        return status, json.loads(out.splitlines()[-1])
+
+    return run
+
+
+def test_a_run_holds_its_recipe_environment_and_segments(command):
+    assert command("train", "recipe.toml", "--checkpoint-every", 5)[0] == 0
+    assert sorted(os.listdir("runs/0001")) == [
+        "end-0000000012.json", "environment.json", "lock", "model.h5", "recipe.toml", "segments",
+    ]  # fmt: skip
+    assert sorted(os.listdir("runs/0001/segments")) == [
+        "0000000000.h5", "0000000005.h5", "0000000010.h5", "0000000012.h5",
+    ]  # fmt: skip
+    run = Path("runs/0001")
+    assert json.loads((run / "end-0000000012.json").read_text())["why"] == "finished"
+    assert 'optimizer = "adam(learning_rate=0.01)"' in (run / "recipe.toml").read_text()
+    with h5py.File("runs/0001/segments/0000000005.h5") as file:  # which anybody can read
+        assert file["cost"].shape == (5,)
+        assert file["parameters"].shape == (37,)
+
+
+def test_a_runs_recipe_is_a_recipe(results):
+    first = results("train", "recipe.toml")[1]
+    assert results("train", "runs/0001/recipe.toml")[1]["fingerprint"] == first["fingerprint"]
+
+
+def test_resume_goes_on_to_the_bits_of_a_run_without_a_pause(command, results):
+    whole = results("train", "recipe.toml", "--iterations", 30, "--run", "whole")[1]
+    results("train", "recipe.toml", "--run", "short")
+    status, resumed = results("resume", "short", "--iterations", 30)
+    assert status == 0
+    assert sorted(resumed) == sorted(whole)
+    for name in ("fingerprint", "costs", "scores", "iterations", "kept_iteration"):
+        assert resumed[name] == whole[name], name
+    ours, theirs = (load_model(Run.open(name).path / "model.h5") for name in ("short", "whole"))
+    assert ours == theirs
+    status, out, err = command("resume", "short")
+    assert (status, err) == (0, "")
+    assert out.splitlines()[0] == "going on from iteration 30 of 30 in short"
+    assert out.splitlines()[-1] == "model short/model.h5"
+
+
+def test_what_was_set_aside_is_told(command):
+    command("train", "recipe.toml", "--run", "run", "--checkpoint-every", 4)
+    damaged = Path("run/segments/0000000008.h5")
+    content = bytearray(damaged.read_bytes())
+    content[3000] ^= 255
+    damaged.write_bytes(content)
+    for argv in (["replay"], ["inspect", "--step", "1"], ["diff", "run"]):
+        status, out, err = command(argv[0], "run", *argv[1:])
+        assert (status, out) == (2, "")
+        assert re.fullmatch(r"pydnn: .* in run/segments/0000000008.h5 is damaged: .*\n", err)
+    status, out, err = command("resume", "run", "--quiet")
+    assert (status, out) == (0, "run/model.h5\n")
+    lines = err.splitlines()
+    assert len(lines) == 3
+    assert lines[0].endswith("is damaged: get the file again; it is now "
+                             "run/set-aside/0000000008.h5")  # fmt: skip
+    assert command("replay", "run")[0] == 0
+
+
+def test_replay_says_whether_every_bit_is_the_recorded_one(command, results):
+    trained = results("train", "recipe.toml", "--run", "run")[1]
+    status, out, err = command("replay", "run")
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "replaying 12 steps of run, in 12 segments"
+    assert re.fullmatch(r"all bits of 12 steps are the recorded ones, \d+\.\d s", lines[1])
+    status, replayed = results("replay", "run")
+    assert (status, replayed["same"], replayed["steps"]) == (0, True, 12)
+    assert replayed["fingerprint"] == trained["fingerprint"]
+    assert replayed["difference"] is None
+
+
+def test_replay_of_some_segments(command, results):
+    results("train", "recipe.toml", "--run", "run")
+    assert command("replay", "run", "--segments", "3,7")[1].startswith(
+        "replaying segments 3, 7 of run\nall bits of 2 steps"
+    )
+    drawn = results("replay", "run", "--sample", 5)[1]["segments"]
+    assert len(set(drawn)) == 5
+    assert results("replay", "run", "--jobs", 2)[1]["steps"] == 12
+
+
+def other_data(path="data-1.h5"):
+    """The same file with one pixel changed."""
+    with h5py.File(path, "a") as file:
+        table = file["train_X"][:]
+        table[17, 3] += 0.25
+        file["train_X"][:] = table
+
+
+def test_replay_tells_what_to_expect_and_the_first_difference(command, results):
+    results("train", "recipe.toml", "--run", "run")
+    other_data()
+    status, out, err = command("replay", "run")
+    assert status == 1
+    assert re.fullmatch(r"pydnn: train X differs \(recorded float64 \(5, 40\) sha256 .*\)\n", err)
+    assert (
+        re.search(
+            r"\nstep [012]: cost differs, recorded (-?0x1\.\w+p[+-]\d+) \(\S+\), here "
+            r"(-?0x1\.\w+p[+-]\d+) \(\S+\), [\d.e+]+ ulps apart\nrun does not repeat here\n$",
+            out,
+        )
+        or "gradient norm differs" in out
+    )
+    status, out, _ = command("replay", "run", "--json")
+    found = json.loads(out)
+    assert (status, found["same"]) == (1, False)
+    assert found["difference"]["step"] in (0, 1, 2)
+    assert found["difference"]["recorded"] != found["difference"]["here"]
+    assert found["difference"]["ulps"] > 0
+    status, out, err = command("resume", "run", "--iterations", 20)
+    assert (status, out) == (2, "")
+    assert "so this is not the data of run: give that of then." in err
+    shutil.copy("data-1.h5", "other.h5")
+    assert command("doctor", "run")[0] == 1
+
+
+def test_replay_on_another_machine_is_expected_not_to_match(command, results, tmp_path):
+    command("train", "recipe.toml", "--run", "run")
+    environment = os.environ | {"NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pydnn", "replay", "run"], env=environment, cwd=tmp_path,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    if "this machine computes" not in done.stderr:
+        pytest.skip("this CPU has not those features, or this NumPy other names for them")
+    assert re.search(r"computes exp, .* differently \(exp: recorded \w{8}, here \w{8}", done.stderr)
+    assert "fast runs will not match; recorded with NPY_DISABLE_CPU_FEATURES not set" in done.stderr
+    assert done.returncode in (0, 1)  # a run so small may match all the same
+
+
+def test_inspect_shows_every_tensor_of_a_step(command, results):
+    results("train", "recipe.toml", "--run", "run")
+    status, out, err = command("inspect", "run", "--step", 7)
+    assert (status, err) == (0, "")
+    step = Run.open("run").at(7)
+    lines = out.splitlines()
+    assert lines[0] == "step 7 of run"
+    assert lines[1] == f"cost {step.info.cost:.9g} ({step.info.cost.hex()})"
+    assert lines[4].split() == ["stage", "layer", "tensor", "shape", "least", "greatest", "norm",
+                                "dead", "units"]  # fmt: skip
+    assert re.search(r"^forward +2 +relu +A +4 x 16 .* \d+%$", out, flags=re.M)
+    assert re.search(r"^update +0 +update of W +4 x 5 ", out, flags=re.M)
+
+
+def test_inspect_shows_one_stage_or_layer_and_writes_arrays(command, results):
+    results("train", "recipe.toml", "--run", "run")
+    argv = ("inspect", "run", "--step", 3, "--stage", "backward", "--layer", 2, "--out", "s.h5")
+    status, out, _ = command(*argv)
+    assert status == 0
+    assert [line.split()[:4] for line in out.splitlines()[5:-2]] == [
+        ["backward", "2", "relu", "dA"], ["backward", "2", "relu", "dA_prev"],
+    ]  # fmt: skip
+    assert out.splitlines()[-1] == "arrays in s.h5"
+    with h5py.File("s.h5") as file:
+        assert file["backward/2/dA"].shape == (4, 16)
+    found = results("inspect", "run", "--step", 3, "--layer", 0)[1]
+    assert {row["layer"] for row in found["tensors"]} == {"0"}
+    assert found["tensors"][0]["shape"] == [4, 5]
+
+
+def test_diff_tells_where_two_runs_part(command, results):
+    for seed in (3, 3, 4):
+        results("train", "recipe.toml", "--seed", seed)
+    assert command("diff", "runs/0001", "runs/0002") == (
+        0,
+        "             runs/0001 | runs/0002\niterations   12 | 12\n"
+        "all bits of the 12 steps that both have are the same\n",
+        "",
+    )
+    status, out, _ = command("diff", "runs/0001", "runs/0003")
+    assert status == 1
+    assert "recipe       seed: 3 | 4\n" in out
+    assert "they part before the first step\n  first in state, layer 0, W: 20 of 20 num" in out
+    status, found = results("diff", "runs/0001", "runs/0003")
+    assert (status, found["parting"]["step"]) == (1, -1)
+    assert found["parting"]["tensor"]["tensor"] == "state, layer 0, W"
+
+
+def test_diff_finds_a_pixel(command, results):
+    results("train", "recipe.toml", "--run", "a")
+    save_table("copy.h5", small_data())
+    other_data("copy.h5")
+    results("train", "recipe.toml", "--run", "b", "--data", "copy.h5")
+    status, out, _ = command("diff", "a", "b")
+    assert status == 1
+    assert "train X: 1 of 200 numbers differs, the first is feature 3 of example 17: " in out
+    assert re.search(r"they part at step [012]\n  recorded (cost|gradient norm): ", out)
+    assert "  first in batch, X: 1 of 80 numbers differs, by at most " in out
+
+
+def test_evaluate_and_predict_take_a_run_without_its_recording(command):
+    assert command("train", "recipe.toml", "--run", "model", "--no-record")[0] == 0
+    assert os.listdir("model") == ["model.h5"]
+    assert command("evaluate", "model")[0] == 0
+    status, _, err = command("resume", "model")
+    assert (status, err) == (
+        2, "pydnn: model has no recipe.toml, expected the folder of a run: check the path.\n",
+    )  # fmt: skip
+
+
+MODULE = '''
+import numpy as np
+from pydnn import described
+from pydnn.stages import Stage
+from pydnn.stages.base import elementwise
+
+
+@described("stage")
+def cube(*, scale: float = {scale}) -> Stage:
+    """A = scale Z^3."""
+    return elementwise(
+        "cube", lambda Z, _: scale * Z * Z * Z, lambda dA, Z, A, _: dA * 3 * scale * Z * Z
+    )
+'''
+
+
+def child(*argv, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "pydnn", *map(str, argv)], capture_output=True, text=True, **options
+    )
+
+
+def test_functions_of_ones_own_are_found_again_or_refused(tmp_path):
+    (tmp_path / "my_stages.py").write_text(MODULE.format(scale=0.1))
+    network = "serial(dense(4), my_stages:cube(), dense(1))"
+    done = child("train", "recipe.toml", "--network", network, "--run", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert '"my_stages:cube" = "' in (tmp_path / "run" / "recipe.toml").read_text()
+    assert child("replay", "run", cwd=tmp_path).returncode == 0
+    (tmp_path / "my_stages.py").write_text(MODULE.format(scale=0.2))
+    for verb in ("replay", "resume"):
+        done = child(verb, "run", cwd=tmp_path)
+        assert done.returncode == 2
+        assert re.fullmatch(
+            r"pydnn: run/recipe.toml: the source of my_stages:cube has changed \(sha256 recorded "
+            r"\w{16}, here \w{16}\): restore it, or go on anyway, to other bits\.\n",
+            done.stderr,
+        )
+    done = child("replay", "run", "--anyway", cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "the source of my_stages:cube has changed" in done.stderr
+    os.remove(tmp_path / "my_stages.py")
+    done = child("replay", "run", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "the source of my_stages:cube was not found: put the file of the module" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+BAD = {
+    "no run": (["replay", "none"], "pydnn: none does not exist, expected the folder of a run"),
+    "a file": (["resume", "recipe.toml"], "pydnn: recipe.toml is no folder, expected the folder"),
+    "no such step": (["inspect", "run", "--step", "12"], "pydnn: there is no step 12: run has the"),
+    "no such stage": (
+        ["inspect", "run", "--step", "1", "--stage", "forwart"],
+        "pydnn: there is no stage of the step 'forwart': did you mean 'forward'?",
+    ),
+    "no such layer": (
+        ["inspect", "run", "--step", "1", "--layer", "9"], "pydnn: there is no layer '9': choose",
+    ),
+    "no such segment": (["replay", "run", "--segments", "13"], "pydnn: there is no segment 13"),
+    "no segments": (["replay", "run", "--segments", "x"], "pydnn: --segments is 'x', expected num"),
+    "no sample": (["replay", "run", "--sample", "0"], "pydnn: sample is 0, expected an integer"),
+    "no jobs": (["replay", "run", "--jobs", "0"], "pydnn: jobs is 0, expected an integer"),
+    "no data": (["replay", "run", "--data", "none"], "pydnn: there is no data set 'none'"),
+    "fewer iterations": (["resume", "run", "--iterations", "3"], "pydnn: run has 12 iterations al"),
+    "no interval": (
+        ["train", "recipe.toml", "--checkpoint-every", "0"], "pydnn: --checkpoint-every is 0",
+    ),
+    "an existing file": (
+        ["inspect", "run", "--step", "1", "--out", "recipe.toml"], "pydnn: recipe.toml exists al",
+    ),
+    "one run too few": (["diff", "run"], "pydnn diff: the following arguments are required: RUN_B"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("argv", "message"), BAD.values(), ids=BAD)
+def test_a_mistake_gets_one_line_and_status_2(command, argv, message):
+    command("train", "recipe.toml", "--run", "run")
+    status, out, err = command(*argv)
+    assert (status, out) == (2, "")
+    assert err.startswith(message)
+    assert err.count("\n") == 1
+
+
+def test_the_bits_depend_on_nothing_but_recipe_data_and_seed(tmp_path, results):
+    expected = results("train", "recipe.toml")[1]["fingerprint"]
+    (tmp_path / "elsewhere").mkdir()
+    environments = [
+        {"PYTHONHASHSEED": "1"},
+        {"PYTHONHASHSEED": "2", "LC_ALL": "C"},
+        {"LANG": "tr_TR.UTF-8", "LC_ALL": "de_DE.UTF-8", "TZ": "Asia/Tokyo"},
+    ]
+    for number, changes in enumerate(environments):
+        argv = ("train", tmp_path / "recipe.toml", "--data", tmp_path / "data-1.h5", "--json")
+        options = ("--run", f"run{number}", "--checkpoint-every", number + 1)
+        done = child(*argv, *options, "--evaluate-every", number, cwd=tmp_path / "elsewhere",
+                     env=os.environ | changes)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["fingerprint"] == expected
+
+
+def test_a_run_is_resumed_from_any_folder(tmp_path, results, monkeypatch):
+    whole = results("train", "recipe.toml", "--iterations", 20)[1]["fingerprint"]
+    results("train", "recipe.toml")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    status, found = results("resume", "../runs/0002", "--iterations", 20)
+    assert (status, found["fingerprint"]) == (0, whole)

@@ -1,0 +1,201 @@
+import itertools
+
+import attrs
+import numpy as np
+import pytest
+import toolz
+from helpers import arrays_in
+from small_runs import flipping, recorded, small_data, small_recipe
+
+from pydnn import BadInput, scan, sigmoid_cross_entropy, trace
+from pydnn.recipes import prepare, run
+from pydnn.runs import NotRepeated, Run, create_run, record
+from pydnn.runs.recording import default_interval
+
+
+def straight(recipe, data=None):
+    """All (state, info) of a job that nobody records."""
+    return list(run(prepare(recipe, (data or small_data()).train)))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("recorded")
+
+
+@pytest.fixture(scope="module")
+def recipe(folder):
+    return small_recipe(folder, evaluate_every=5, validation=0.2)
+
+
+@pytest.fixture(scope="module")
+def opened(folder, recipe):
+    recorded(folder / "run", recipe)
+    return Run.open(folder / "run")
+
+
+def test_a_run_says_what_was_seen_of_every_step(opened, recipe):
+    pairs = straight(recipe)
+    assert list(opened.infos) == [info for _, info in pairs]
+    np.testing.assert_array_equal(opened.costs, [info.cost for _, info in pairs])
+    assert (opened.iterations, opened.goal, opened.recipe) == (12, 12, recipe)
+
+
+def test_every_state_is_to_be_had_whether_it_was_stored_or_not(opened, recipe):
+    states = [state for state, _ in straight(recipe)]
+    for iteration in range(1, 13):
+        assert opened.state(iteration) == states[iteration - 1]
+    assert opened.state(0) == prepare(recipe, small_data().train).state
+    assert [state.iteration for state in opened.states()] == [0, 4, 8, 12]
+    assert opened.parameters() == states[-1].parameters
+    assert opened.parameters(7) == states[6].parameters
+
+
+@pytest.mark.parametrize("step", [0, 3, 4, 7, 11])
+def test_a_step_is_rebuilt_as_the_record_that_flowed_through_it(opened, recipe, step):
+    job = prepare(recipe, small_data().train)
+    pairs = scan(job.train_step, job.state, job.batches)
+    state, _ = toolz.last([(job.state, None), *itertools.islice(pairs, step)])
+    batch = toolz.nth(step, job.batches)
+    _, expected = toolz.last(trace(job.train_step, state, batch))
+    found = opened.at(step)
+    assert found == attrs.evolve(expected, info=found.info)
+    assert found.info == attrs.evolve(expected.info, measured={})
+    assert not any(array.flags.writeable for array in arrays_in(found))
+
+
+def test_a_bug_seen_in_a_run_becomes_a_unit_test_in_two_lines(opened):
+    step = Run.open(opened.path).at(7)
+    assert sigmoid_cross_entropy()(step.AL, step.batch.Y)[0] == step.cost
+
+
+def test_a_run_is_read_without_its_data_until_a_step_is_asked_for(folder, recipe):
+    recorded(folder / "gone", attrs.evolve(recipe, data=str(folder / "gone.h5")))
+    gone = Run.open(folder / "gone")
+    assert gone.iterations == 12
+    assert len(gone.costs) == 12
+    assert gone.parameters().vector.size > 0
+    assert gone.state(8).iteration == 8
+    with pytest.raises(BadInput, match=r"there is no data set .*; or say with --data, or data=…"):
+        gone.at(3)
+    assert Run.open(folder / "gone", data=small_data()).at(3).info == gone_info(gone, 3)
+    assert Run.open(folder / "gone", data=small_data().train).at(3).info == gone_info(gone, 3)
+
+
+def gone_info(run, step):
+    return attrs.evolve(toolz.nth(step, run.infos), measured={})
+
+
+def test_a_step_that_does_not_come_out_again_is_refused_unless_anyway(folder, recipe):
+    recorded(folder / "flipped", recipe, change=flipping(5))
+    flipped = Run.open(folder / "flipped")
+    flipped.at(4)
+    with pytest.raises(NotRepeated, match=r"step 5: checksum of the parameters after it differs"):
+        flipped.at(5)
+    with pytest.raises(NotRepeated, match=r"a record has changed\.$"):
+        flipped.at(7)
+    assert Run.open(folder / "flipped", anyway=True).at(7).info.iteration == 7
+    flipped.at(9)  # from a segment after it
+
+
+REFUSED = {
+    "step past the end": (lambda run: run.at(12), "there is no step 12: .* has the steps 0 to 11"),
+    "step before the first": (lambda run: run.at(-1), "step is -1, expected"),
+    "no step": (lambda run: run.at("3"), "step is '3'"),
+    "state past the end": (lambda run: run.state(13), "iteration is 13, but .* has 12 steps"),
+}
+
+
+@pytest.mark.parametrize(("ask", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_is_not_there_is_refused(opened, ask, message):
+    with pytest.raises(BadInput, match=message):
+        ask(opened)
+    for path in ("none", "data-1.h5"):
+        with pytest.raises(BadInput, match=r"expected the folder of a run"):
+            Run.open(opened.path.parent / path)
+
+
+# Recording
+
+
+def segments(path):
+    return [segment.iteration for segment in Run.open(path).segments]
+
+
+def test_segments_lie_where_they_are_wanted_and_at_the_end(folder, recipe):
+    recorded(folder / "fives", recipe, every=5)
+    assert segments(folder / "fives") == [0, 5, 10, 12]
+    recorded(folder / "seven", recipe, every=5, steps=7)
+    assert segments(folder / "seven") == [0, 5, 7]
+    assert [default_interval(n) for n in (1, 20, 21, 2500)] == [1, 1, 2, 125]
+
+
+def test_a_minute_without_a_segment_is_the_most(folder, recipe):
+    times = itertools.count(0, 25)
+    data = small_data()
+    job = prepare(recipe, data.train)
+    with create_run(folder / "slow", job, data) as recording:
+        toolz.last(record(recording, run(job), every=100, clock=lambda: next(times)))
+    assert segments(folder / "slow") == [0, 3, 6, 9, 12]
+
+
+def test_what_was_seen_is_recorded_however_the_stream_ends(folder, recipe):
+    def failing(stream):
+        yield from itertools.islice(stream, 6)
+        raise KeyboardInterrupt
+
+    data = small_data()
+    job = prepare(recipe, data.train)
+    with (
+        create_run(folder / "interrupted", job, data) as recording,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        toolz.last(record(recording, failing(run(job)), every=4))
+    assert segments(folder / "interrupted") == [0, 4, 6]
+    with create_run(folder / "closed", job, data) as recording:
+        stream = record(recording, run(job), every=4)
+        next(stream)
+        stream.close()
+    assert segments(folder / "closed") == [0, 1]
+
+
+def test_how_a_stream_is_consumed_has_no_part_in_any_bit(folder, recipe):
+    data = small_data()
+    job = prepare(recipe, data.train)
+    with create_run(folder / "thinned", job, data) as recording:
+        for _ in itertools.islice(record(recording, run(job), every=1), 0, None, 3):
+            pass
+    fingerprints = {Run.open(folder / name).fingerprint for name in ("run", "thinned", "fives")}
+    assert len(fingerprints) == 1
+
+
+def test_steps_that_do_not_follow_are_refused(folder, recipe):
+    data = small_data()
+    job = prepare(recipe, data.train)
+    with (
+        create_run(folder / "thin", job, data) as recording,
+        pytest.raises(BadInput, match=r"step 2 came where step 1 was to be recorded"),
+    ):
+        toolz.last(record(recording, itertools.islice(run(job), 0, None, 2)))
+
+
+def test_a_state_that_is_not_a_number_is_never_recorded(folder, recipe):
+    def poison(train_step):
+        def spoil(step):
+            if step.info.iteration != 5:
+                return step
+            bad = step.after.parameters.with_vector(step.after.parameters.vector * np.nan)
+            return step.having(after=attrs.evolve(step.after, parameters=bad))
+
+        return train_step.insert_after("watch_finite", spoil)
+
+    with pytest.raises(BadInput, match=r"parameters holds nan, which has no fingerprint"):
+        recorded(folder / "nan", recipe, change=poison, every=3)
+    assert segments(folder / "nan") == [0, 3]
+
+
+def test_a_folder_that_exists_is_not_touched(folder, recipe, opened):
+    before = sorted(path.name for path in opened.path.iterdir())
+    with pytest.raises(BadInput, match=r"run exists already, expected a new name"):
+        recorded(opened.path, recipe)
+    assert sorted(path.name for path in opened.path.iterdir()) == before

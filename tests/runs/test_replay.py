@@ -1,0 +1,106 @@
+import re
+
+import attrs
+import numpy as np
+import pytest
+from small_runs import flipping, recorded, small_data, small_recipe
+
+from pydnn import BadInput, Key
+from pydnn.records import freeze
+from pydnn.runs import Run
+from pydnn.runs.replay import sampled, verify
+
+
+def mismatches(run, numbers=None, **options):
+    return [verified.mismatch for verified in verify(run, numbers, **options)]
+
+
+def test_every_bit_of_a_run_comes_out_again(tmp_path):
+    recorded(tmp_path / "run", small_recipe(tmp_path, evaluate_every=3))
+    run = Run.open(tmp_path / "run")
+    verified = list(verify(run))
+    assert [v.number for v in verified] == [0, 1, 2, 3]
+    assert [v.iteration for v in verified] == [0, 4, 8, 12]
+    assert [v.steps for v in verified] == [0, 4, 4, 4]
+    assert [v.mismatch for v in verified] == [None] * 4
+    assert verified[-1].fingerprint == run.fingerprint
+
+
+def test_one_bit_of_one_weight_is_found_at_its_step(tmp_path):
+    recorded(tmp_path / "run", small_recipe(tmp_path), change=flipping(6, bit=30))
+    run = Run.open(tmp_path / "run")
+    found = mismatches(run)
+    assert found[:2] == [None, None]
+    assert found[2].step == 6
+    assert found[2].quantity == "checksum of the parameters after it"
+    assert abs(int(found[2].recorded) - int(found[2].here)) == 1 << 30
+    told = list(verify(run))[2].measured
+    assert (told.step, told.quantity) == (7, "cost")
+    assert told.ulps > 0
+    assert found[3] is None  # which follows from the state that was recorded before it
+
+
+def test_a_change_that_no_step_shows_is_found_in_the_state(tmp_path):
+    def change(train_step):
+        def shift(record):
+            if record.info.iteration != 7:
+                return record
+            statistics = record.after.statistics
+            vector = freeze(statistics.vector + 2.0**-40)
+            after = attrs.evolve(record.after, statistics=statistics.with_vector(vector))
+            return record.having(after=after)
+
+        return train_step.insert_after("update", shift)
+
+    recorded(tmp_path / "run", small_recipe(tmp_path), change=change)
+    found = mismatches(Run.open(tmp_path / "run"))
+    assert [bool(m) for m in found] == [False, False, True, False]
+    told = str(found[2])
+    assert told.startswith("step 7: the state after it (8 of 8 numbers, the first 1/mean[0, 0])")
+    assert re.search(r"recorded -?0x1\.\w+p[+-]\d+ \(.*\), here -?0x1\..*, \d+ ulps apart", told)
+
+
+def test_another_initial_state_than_the_recipes_is_found(tmp_path):
+    recipe = small_recipe(tmp_path)
+    recorded(tmp_path / "run", recipe)
+    run = Run.open(tmp_path / "run")
+    other = attrs.evolve(run.folder, recipe=attrs.evolve(recipe, seed=4))
+    first = mismatches(Run(other), [0])[0]
+    assert str(first).startswith("before the first step: the state after it (")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_sample_is_drawn_from_all_segments_but_the_first(tmp_path, seed):
+    recorded(tmp_path / "run", small_recipe(tmp_path), every=1)
+    run = Run.open(tmp_path / "run")
+    drawn = sampled(run, 5, Key(seed))
+    assert len(set(drawn)) == 5
+    assert drawn == sorted(drawn)
+    assert set(drawn) <= set(range(1, 13))
+    assert sampled(run, 99, Key(seed)) == list(range(1, 13))
+
+
+def test_many_processes_find_what_one_finds(tmp_path):
+    recorded(tmp_path / "run", small_recipe(tmp_path), change=flipping(9), every=3)
+    run = Run.open(tmp_path / "run")
+    assert list(verify(run, jobs=2)) == list(verify(run))
+
+
+def test_segments_that_are_not_there_are_refused(tmp_path):
+    recorded(tmp_path / "run", small_recipe(tmp_path))
+    run = Run.open(tmp_path / "run")
+    with pytest.raises(BadInput, match=r"there is no segment 4: .* has 0 to 3"):
+        verify(run, [1, 4])
+    with pytest.raises(BadInput, match=r"sample is 0"):
+        sampled(run, 0, Key(1))
+    with pytest.raises(BadInput, match=r"jobs is 0"):
+        verify(run, jobs=0)
+
+
+def test_a_step_that_is_not_finite_here_is_a_difference(tmp_path):
+    recorded(tmp_path / "run", small_recipe(tmp_path))
+    data = small_data()
+    data = attrs.evolve(data, train=attrs.evolve(data.train, X=data.train.X * 1e200))
+    run = Run.open(tmp_path / "run", data=data, anyway=True)
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert mismatches(run, [1])[0].step == 0

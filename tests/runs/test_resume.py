@@ -1,0 +1,264 @@
+"""A run that was interrupted ends in the bits of one that was not."""
+
+import os
+
+import attrs
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_runs import recorded, resumed, saved_data, small_data, small_recipe
+
+from pydnn import (
+    BadInput,
+    accumulate,
+    adagrad,
+    adam,
+    adamw,
+    amsgrad,
+    average_parameters,
+    batch_norm,
+    chain,
+    clip_by_global_norm,
+    cosine_decay,
+    dense,
+    descend,
+    describe,
+    dropout,
+    full_batch,
+    gradient_descent,
+    gradient_noise,
+    layer_norm,
+    lion,
+    look,
+    mini_batches,
+    momentum,
+    nadam,
+    nesterov,
+    parallel,
+    relu,
+    residual,
+    rmsprop,
+    serial,
+    skip_not_finite,
+    step_decay,
+    tanh,
+    warm_up,
+)
+from pydnn.runs import Run, resume_run
+from pydnn.runs.replay import verify
+from pydnn.runs.states import state_fingerprint
+
+OPTIMIZERS = [
+    gradient_descent(learning_rate=0.1),
+    gradient_descent(learning_rate=warm_up(3, then=cosine_decay(0.1, steps=9))),
+    momentum(learning_rate=0.05),
+    nesterov(learning_rate=step_decay(0.1, factor=0.5, every=4)),
+    adagrad(learning_rate=0.1),
+    rmsprop(learning_rate=0.01),
+    adam(learning_rate=0.01),
+    adamw(learning_rate=0.01),
+    amsgrad(learning_rate=0.01),
+    nadam(learning_rate=0.01),
+    lion(learning_rate=0.001),
+    accumulate(adam(learning_rate=0.01), batches=3),
+    skip_not_finite(momentum(learning_rate=0.1)),
+    chain(
+        clip_by_global_norm(0.5),
+        gradient_noise(0.01),
+        look("before", at="vector"),
+        descend(0.1),
+        average_parameters(decay=0.9),
+    ),
+]
+NETWORKS = [
+    serial(dense(3), tanh(), dense(1)),
+    serial(dense(4), batch_norm(), relu(), dropout(keep_prob=0.7), dense(1)),
+    serial(residual(dense(5), layer_norm(), relu()), parallel(dense(2), dropout(keep_prob=0.5)),
+           dense(1)),
+]  # fmt: skip
+BATCHES = [full_batch(), mini_batches(7), mini_batches(16, keep_last=False),
+           mini_batches(9, shuffle=False)]  # fmt: skip
+
+
+@settings(max_examples=40)
+@given(
+    st.sampled_from(range(len(NETWORKS))),
+    st.sampled_from(range(len(OPTIMIZERS))),
+    st.sampled_from(range(len(BATCHES))),
+    st.sampled_from(["float64", "float32"]),
+    st.integers(0, 1000),
+    st.integers(2, 14),
+    st.data(),
+)
+def test_run_n_is_run_k_and_resume_and_replay(
+    tmp_path_factory, network, optimizer, batches, dtype, seed, n, data
+):
+    folder = tmp_path_factory.mktemp("runs")
+    recipe = small_recipe(
+        folder,
+        network=describe(NETWORKS[network]),
+        optimizer=describe(OPTIMIZERS[optimizer]),
+        batches=describe(BATCHES[batches]),
+        dtype=dtype,
+        seed=seed,
+        iterations=n,
+        validation=data.draw(st.sampled_from([0.0, 0.25])),
+        evaluate_every=data.draw(st.sampled_from([0, 2])),
+    )
+    examples = small_data_in(dtype)
+    k = data.draw(st.integers(1, n))
+    whole = recorded(folder / "whole", recipe, examples, every=data.draw(st.integers(1, n)))
+    recorded(folder / "cut", recipe, examples, every=data.draw(st.integers(1, n)), steps=k)
+    state = resumed(folder / "cut", every=data.draw(st.integers(1, n)))
+    assert state_fingerprint(state) == state_fingerprint(whole)
+    runs = [Run.open(folder / name) for name in ("whole", "cut")]
+    assert runs[0].fingerprint == runs[1].fingerprint == state_fingerprint(whole)
+    assert list(runs[0].infos) == list(runs[1].infos)
+    for run in runs:
+        assert all(verified.mismatch is None for verified in verify(run))
+
+
+def small_data_in(dtype):
+    data = small_data()
+    parts = {
+        part: attrs.evolve(getattr(data, part), X=getattr(data, part).X.astype(dtype),
+                           Y=getattr(data, part).Y.astype(dtype))
+        for part in ("train", "test")
+    }  # fmt: skip
+    return attrs.evolve(data, **parts)
+
+
+def test_resuming_twice_in_a_row_and_past_the_end(tmp_path):
+    whole = recorded(tmp_path / "whole", small_recipe(tmp_path, iterations=23))
+    recorded(tmp_path / "cut", small_recipe(tmp_path, iterations=9), steps=5)
+    resumed(tmp_path / "cut", steps=2)
+    assert Run.open(tmp_path / "cut").iterations == 7
+    resumed(tmp_path / "cut")
+    assert Run.open(tmp_path / "cut").iterations == 9
+    resumed(tmp_path / "cut", iterations=15)
+    resumed(tmp_path / "cut", iterations=23)
+    assert Run.open(tmp_path / "cut").fingerprint == state_fingerprint(whole)
+    assert Run.open(tmp_path / "cut").goal == 23
+
+
+def test_the_goal_of_a_run_that_was_interrupted_past_its_first_end_is_kept(tmp_path):
+    recorded(tmp_path / "run", small_recipe(tmp_path, iterations=6))
+    resumed(tmp_path / "run", iterations=20, steps=5)
+    assert resumed(tmp_path / "run").iteration == 20
+
+
+def test_a_finished_run_has_nothing_left_to_do(tmp_path):
+    state = recorded(tmp_path / "run", small_recipe(tmp_path))
+    before = sorted(os.listdir(tmp_path / "run" / "segments"))
+    assert resumed(tmp_path / "run") == state
+    assert sorted(os.listdir(tmp_path / "run" / "segments")) == before
+
+
+@pytest.mark.parametrize("k", [1, 4, 9, 13, 20])
+def test_early_stopping_goes_on_as_if_it_had_seen_everything(tmp_path, k):
+    recipe = small_recipe(
+        tmp_path, iterations=60, validation=0.3, evaluate_every=2, watch="validation cost",
+        patience=8, optimizer=describe(adam(learning_rate=0.3)),
+    )  # fmt: skip
+    kept = recorded(tmp_path / "whole", recipe)
+    assert kept.iteration < Run.open(tmp_path / "whole").iterations < 60  # it does stop early
+    recorded(tmp_path / "cut", recipe, steps=k, every=3)
+    assert resumed(tmp_path / "cut") == kept
+    runs = [Run.open(tmp_path / name) for name in ("whole", "cut")]
+    assert runs[0].fingerprint == runs[1].fingerprint
+    assert resumed(tmp_path / "cut") == kept  # once it has stopped, it stays so
+
+
+def test_what_is_unsound_or_half_written_is_set_aside_and_named(tmp_path):
+    whole = recorded(tmp_path / "run", small_recipe(tmp_path), every=2)
+    segments = tmp_path / "run" / "segments"
+    damaged, after = segments / "0000000006.h5", segments / "0000000008.h5"
+    bytes_before = {path.name: path.read_bytes() for path in segments.iterdir()}
+    content = bytearray(damaged.read_bytes())
+    content[-100] ^= 1
+    damaged.write_bytes(content)
+    (segments / ".0000000014.h5.1-2.part").write_bytes(b"half")
+    with resume_run(tmp_path / "run") as found:
+        told = {fault.path.name: fault.message for fault in found.recording.set_aside}
+        assert found.run.iterations == 4
+    assert "0000000006.h5 is damaged" in told[damaged.name]
+    assert "follows a segment that is not sound" in told[after.name]
+    assert "left half-written" in told[".0000000014.h5.1-2.part"]
+    aside = tmp_path / "run" / "set-aside"
+    assert (aside / damaged.name).read_bytes() == content
+    assert (aside / after.name).read_bytes() == bytes_before[after.name]
+    assert state_fingerprint(resumed(tmp_path / "run")) == state_fingerprint(whole)
+    damaged_again = segments / "0000000007.h5"
+    damaged_again.write_bytes(b"x")
+    after_again = segments / after.name
+    if after_again.exists():
+        after_again.unlink()
+    resumed(tmp_path / "run")
+    assert Run.open(tmp_path / "run").fingerprint == state_fingerprint(whole)
+
+
+def test_two_processes_never_write_the_same_run(tmp_path):
+    recorded(tmp_path / "run", small_recipe(tmp_path), steps=5)
+    with resume_run(tmp_path / "run"), pytest.raises(BadInput, match="written by another process"):
+        resumed(tmp_path / "run")
+    resumed(tmp_path / "run")
+
+
+def test_the_data_of_another_day_is_refused(tmp_path):
+    recorded(tmp_path / "run", small_recipe(tmp_path), steps=5)
+    changed = small_data()
+    X = changed.train.X.copy()
+    X[2, 3] = np.nextafter(X[2, 3], 1)
+    changed = attrs.evolve(changed, train=attrs.evolve(changed.train, X=X))
+    with pytest.raises(BadInput, match=r"train X differs \(recorded float64 \(5, 40\) sha256 "):
+        resumed(tmp_path / "run", data=changed)
+    resumed(tmp_path / "run", data=changed, anyway=True)
+    os.rename(saved_data(tmp_path), tmp_path / "moved.h5")
+    recorded(tmp_path / "other", small_recipe(tmp_path, data=str(tmp_path / "gone.h5")), steps=5)
+    with pytest.raises(BadInput, match=r"there is no data set .*; or say with --data"):
+        resumed(tmp_path / "other")
+    resumed(tmp_path / "other", data=str(tmp_path / "moved.h5"))
+
+
+def test_another_machine_is_refused_unless_told_otherwise_and_then_recorded(tmp_path, monkeypatch):
+    from pydnn.runs import recording
+
+    recorded(tmp_path / "run", small_recipe(tmp_path), steps=5)
+    here = recording.current_environment()
+    there = attrs.evolve(here, arithmetic={**here.arithmetic, "exp": "0" * 64})
+    monkeypatch.setattr(recording, "current_environment", lambda numerics: there)
+    with pytest.raises(BadInput, match=r"computes exp differently.*resume it where it was rec"):
+        resumed(tmp_path / "run")
+    resumed(tmp_path / "run", anyway=True)
+    run = Run.open(tmp_path / "run")
+    assert run.environment == there
+    assert len(run.folder.environments) == 2
+    assert len({segment.environment for segment in run.segments}) == 2
+
+
+REFUSED = {
+    "no run": (lambda path: {"path": path / "none"}, "does not exist, expected the folder of a"),
+    "no folder of a run": (lambda path: {"path": path}, "has no recipe.toml, expected the folder"),
+    "fewer iterations": (
+        lambda path: {"path": path / "run", "iterations": 3}, "has 5 iterations already"
+    ),
+    "no iterations": (lambda path: {"path": path / "run", "iterations": 0}, "iterations is 0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_resumed_is_refused_in_one_line(tmp_path, options, message):
+    recorded(tmp_path / "run", small_recipe(tmp_path), steps=5)
+    with pytest.raises(BadInput, match=message) as refusal:
+        resumed(**options(tmp_path))
+    assert "\n" not in str(refusal.value)
+
+
+def test_no_sound_segment_leaves_everything_where_it_is(tmp_path):
+    recorded(tmp_path / "run", small_recipe(tmp_path), steps=5)
+    first = tmp_path / "run" / "segments" / "0000000000.h5"
+    first.write_bytes(b"")
+    with pytest.raises(BadInput, match=r"the seal in .*0000000000.h5 is damaged.*no sound segment"):
+        resumed(tmp_path / "run")
+    assert not (tmp_path / "run" / "set-aside").exists()
