@@ -52,6 +52,8 @@ SHOWN = {
     r"the network +off by +\d\d\.\d on average, R squared 0\.[45]",
     "digits.py": r"kept: the state after [123]\d\d\d iter(.|\n)*test accuracy 0\.9[789]",
     "new_activation.py": r"cost 0\.\d+ before training, 0\.000\d+ after",
+    "recorded_run.py": r"whole  300 steps, fingerprint (\w{16})\ncut    300 steps, fingerprint \1\n"
+    r"replay: every bit is the recorded one\nstep 200: cost 0\.\d+ of 32 examples",
     "regularize.py": r"nothing +train accuracy (1\.000|0\.99\d) +test accuracy 0\.8[5-8]\d\n"
     r"L2 penalty +train accuracy 0\.9[3-7]\d +test accuracy 0\.(8[89]|9[01])\d\n"
     r"dropout +train accuracy \S+ +test accuracy 0\.(8[789]|9[01])\d\n"

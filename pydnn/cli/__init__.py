@@ -1,8 +1,8 @@
-"""The command line: `pydnn train | summary | evaluate | predict | data`.
+"""The command line: `pydnn train | resume | replay | inspect | diff | doctor | evaluate | …`.
 
 Results go to the standard output, progress and complaints to the standard error stream. Exit
-status: 0 done, 2 bad input or usage, 130 interrupted. A user's mistake gets one line that says
-what was wrong, what was expected and what to do.
+status: 0 done, 1 a verification found a difference, 2 bad input or usage, 130 interrupted. A
+user's mistake gets one line that says what was wrong, what was expected and what to do.
 """
 
 from __future__ import annotations

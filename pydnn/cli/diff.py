@@ -32,13 +32,19 @@ def add_to(commands: Any) -> None:
         parser.add_argument(
             f"--{name}", metavar="NAME", help=f"where the data of {run} is now, if not where it was"
         )
+    parser.add_argument(
+        "--anyway",
+        action="store_true",
+        help="go on where data or functions of your own are not what they were",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
     found = difference(
-        Run.open(args.folder, data=args.data), Run.open(args.other, data=args.other_data)
+        Run.open(args.folder, data=args.data, anyway=args.anyway),
+        Run.open(args.other, data=args.other_data, anyway=args.anyway),
     )
     if args.json:
         print(json.dumps(_as_json(found)))

@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydnn.cli.run_options import model_of
 from pydnn.cli.scores import scores_of
 from pydnn.data import load_data_set
 from pydnn.recipes import DTYPES
-from pydnn.runs import MODEL_FILE, load_model
 
 __all__ = ["add_to"]
 
@@ -33,7 +33,7 @@ def add_to(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    model = load_model(args.folder / MODEL_FILE)
+    model = model_of(args.folder)
     dtype = DTYPES[model.recipe.dtype]
     scores = scores_of(model, load_data_set(args.data or model.recipe.data, dtype=dtype))
     if args.json:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from pydnn.checks import BadInput
+from pydnn.cli.run_options import model_of
 from pydnn.data import columns_of, load_photo
 from pydnn.recipes import DTYPES
-from pydnn.runs import MODEL_FILE, load_model, predictions
+from pydnn.runs import predictions
 
 __all__ = ["add_to"]
 
@@ -32,7 +33,7 @@ def add_to(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    model = load_model(args.folder / MODEL_FILE)
+    model = model_of(args.folder)
     if model.image_shape is None or model.classes is None:
         raise BadInput(
             f"{args.folder} was not trained on images, so it sees nothing in pictures: "

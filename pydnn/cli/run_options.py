@@ -6,7 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
-__all__ = ["add_run_options", "warn"]
+from pydnn.checks import BadInput
+from pydnn.runs import MODEL_FILE, Model, load_model
+from pydnn.runs.folder import RECIPE
+
+__all__ = ["add_run_options", "model_of", "warn"]
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +24,18 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="go on where data, functions of your own or the machine are not what they were",
     )
+
+
+def model_of(folder: Path) -> Model:
+    """The model that came of the run in `folder`.
+
+    Raises:
+        BadInput: If there is none, or it is damaged.
+    """
+    path = folder / MODEL_FILE
+    if not path.exists() and (folder / RECIPE).is_file():
+        raise BadInput(f"{folder} has no model yet, since it was cut short: pydnn resume {folder}.")
+    return load_model(path)
 
 
 def warn(message: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,12 @@ def _new_run(
                 # Another training may have taken the number since it was found to be free.
                 if args.folder is not None or not folder.exists():
                     raise
-        yield folder, recording
+        try:
+            yield folder, recording
+        except BadInput:
+            if recording is not None and recording.head.iteration == 0:
+                shutil.rmtree(folder)  # no step of it was ever taken
+            raise
 
 
 @contextlib.contextmanager

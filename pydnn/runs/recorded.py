@@ -77,6 +77,9 @@ class Run:
             raise BadInput(folder.faults[0].message)
         return cls(folder, data, anyway)
 
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}: {self.iterations} of {self.goal} steps)"
+
     @property
     def path(self) -> Path:
         """The folder."""

@@ -257,6 +257,24 @@ def test_evaluate_and_predict_take_a_run_without_its_recording(command):
     )  # fmt: skip
 
 
+def test_a_training_of_which_no_step_can_be_taken_leaves_no_run(command):
+    status, _, err = command("train", "recipe.toml", "--batches", "mini_batches(1)")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "batch_norm got 1 example" in err
+    assert os.listdir("runs") == []
+
+
+def test_a_run_that_was_cut_short_says_how_to_get_its_model(command):
+    command("train", "recipe.toml", "--run", "run")
+    os.remove("run/model.h5")
+    for verb in (["evaluate", "run"], ["predict", "run", "photo.png"]):
+        assert command(*verb) == (
+            2, "", "pydnn: run has no model yet, since it was cut short: pydnn resume run.\n",
+        )  # fmt: skip
+    assert command("resume", "run")[0] == 0
+    assert command("evaluate", "run")[0] == 0
+
+
 MODULE = '''
 import numpy as np
 from pydnn import described
