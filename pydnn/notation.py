@@ -17,9 +17,9 @@ from typing import Any
 from pydnn.builders import Description, find_builder, is_description
 from pydnn.checks import BadInput
 
-__all__ = ["read_description", "write_description"]
+__all__ = ["OWN_BUILDER", "read_description", "write_description"]
 
-_OWN_BUILDER = re.compile(r"(?<![\w\"'.])([A-Za-z_][\w.]*:[A-Za-z_][\w.]*)")
+OWN_BUILDER = re.compile(r"(?<![\w\"'.])([A-Za-z_][\w.]*:[A-Za-z_][\w.]*)")
 _LONGEST = 1 << 20
 _WIDTH = 88
 
@@ -38,7 +38,7 @@ def read_description(text: str, *, family: str | None = None) -> Description:
         raise BadInput(f"a description has {len(text)} letters, expected fewer: shorten it.")
     try:
         # A name with a colon is no Python; in quotes it can stand where a function's name does.
-        tree = ast.parse(_OWN_BUILDER.sub(r'"\1"', text.strip()), mode="eval").body
+        tree = ast.parse(OWN_BUILDER.sub(r'"\1"', text.strip()), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else str(error)
         raise BadInput(f"{_short(text)} cannot be read ({reason}): {_EXAMPLE}.") from error
@@ -62,7 +62,7 @@ def _call(node: ast.expr, text: str, family: str | None) -> Description | None:
             args, keywords = node.args, node.keywords
         case ast.Name(id=name):
             args, keywords = [], []
-        case ast.Constant(value=str(name)) if _OWN_BUILDER.fullmatch(name):
+        case ast.Constant(value=str(name)) if OWN_BUILDER.fullmatch(name):
             args, keywords = [], []
         case _:
             return None
@@ -108,7 +108,7 @@ def _value(node: ast.expr, text: str) -> Any:
 
 
 def _is_own(value: Any) -> bool:
-    return isinstance(value, str) and _OWN_BUILDER.fullmatch(value) is not None
+    return isinstance(value, str) and OWN_BUILDER.fullmatch(value) is not None
 
 
 def write_description(description: Description) -> str:

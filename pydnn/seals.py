@@ -1,8 +1,9 @@
 """Seals: a checksum in front of an HDF5 file, so that no changed byte of it is ever believed.
 
 HDF5 leaves room before its own first byte, the user block. The seal lies there: the SHA-256 of
-every byte after it, then, as JSON, the file's length and the place and CRC-32 of each array. So
-whether a file is whole is known before HDF5 reads any of it, and which of its arrays is not, too.
+every byte after it; the CRC-32 of the seal's own text; and that text, which is JSON: the file's
+length, and the place and CRC-32 of each array. So whether a file is whole is known before HDF5
+reads any of it, and which of its arrays is not, too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pydnn.checks import BadInput
 __all__ = ["expect_sealed", "room_for_seal", "seal"]
 
 _DIGITS = 64
+_TEXT = _DIGITS + 10  # where it begins: after a blank, 8 digits of its CRC-32, and a blank
 _CHUNK = 1 << 20
 _MOST_ROOM = 1 << 24
 _AN_ENTRY = 60  # letters of JSON around a name: two numbers of 20 digits and one of 10
@@ -28,7 +30,7 @@ Places = Mapping[str, tuple[int, int]]  # of each array: where it begins in the 
 
 def room_for_seal(names: Iterable[str]) -> int:
     """Bytes of the user block for a file of arrays with these names: a power of two, from 512."""
-    needed = 2 * _DIGITS + sum(len(json.dumps(name)) + _AN_ENTRY for name in names)
+    needed = 3 * _DIGITS + sum(len(json.dumps(name)) + _AN_ENTRY for name in names)
     return max(512, 1 << (needed - 1).bit_length())
 
 
@@ -38,8 +40,9 @@ def seal(path: Path, places: Places, *, room: int) -> None:
         size = file.seek(0, 2)
         arrays = {name: (*place, _crc(file, *place)) for name, place in places.items()}
         text = json.dumps({"bytes": size, "room": room, "arrays": arrays}).encode()
+        text = text.ljust(room - _TEXT - 1)
         file.seek(_DIGITS)
-        file.write(b" " + text.ljust(room - _DIGITS - 2) + b"\n")
+        file.write(b" %08x " % zlib.crc32(text) + text + b"\n")
         digest = _digest(file)
         file.seek(0)
         file.write(digest)
@@ -79,11 +82,20 @@ def _changed(file: BinaryIO) -> str:
     """What is no longer as the seal says; its own text may be what is damaged."""
     size = file.seek(0, 2)
     file.seek(_DIGITS)
+    digits, text = file.read(_TEXT - _DIGITS), file.read(min(size, _MOST_ROOM)).partition(b"\n")[0]
     try:
-        told: Any = json.loads(file.read(min(size, _MOST_ROOM)).partition(b"\n")[0])
+        if digits != b" %08x " % zlib.crc32(text):
+            return "the seal"
+        told: Any = json.loads(text)
         arrays = [(str(n), int(at), int(m), int(crc)) for n, (at, m, crc) in told["arrays"].items()]
         expected = int(told["bytes"])
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        return "the seal"
+    # What a stranger writes there may name anything, and any stretch over and over again.
+    if (
+        not all(name.isprintable() for name, *_ in arrays)
+        or sum(abs(m) for _, _, m, _ in arrays) > size
+    ):
         return "the seal"
     if size != expected:
         return f"the length, {size} bytes instead of {expected},"

@@ -9,6 +9,7 @@ does not have, or be damaged.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import threading
@@ -40,6 +41,7 @@ _DAMAGE = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError
 # Deflate cannot shrink data by more than about 1030 times; a larger claim is not to be believed.
 _MOST_COMPRESSION = 1100
 _LONGEST_TEXT = 1 << 20
+_LONGEST_FIXED = 60_000  # bytes: HDF5 has less than 64 KiB for all of an attribute
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], *, replace: bool = False) -> None:
@@ -69,7 +71,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, replace: bo
     except FileExistsError as error:
         raise BadInput(f"{path} exists already, expected a new name: choose another.") from error
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = os.strerror(error.errno) if error.errno else _brief(error)
         raise BadInput(
             f"{path} cannot be written ({reason}): choose a place with room that can be written."
         ) from error
@@ -90,6 +92,8 @@ def read_small_text(path: Path) -> str:
     Raises:
         BadInput: If it is missing, larger, or no text.
     """
+    if path.exists() and not path.is_file():  # a pipe would keep its reader waiting for ever
+        raise BadInput(f"{path} is no file, expected a short text: check the path.")
     try:
         with path.open("rb") as file:
             read = file.read(_LONGEST_TEXT + 1)
@@ -160,9 +164,13 @@ def exclusive(path: Path) -> Iterator[None]:
     with file:
         try:
             _lock(file.fileno())
-        except OSError as error:
+        except (BlockingIOError, PermissionError) as error:
             raise BadInput(
                 f"{path.parent} is being written by another process: wait until that has ended."
+            ) from error
+        except OSError as error:  # of a file system that has no locks
+            raise BadInput(
+                f"{path} cannot be locked ({error.strerror}): choose a folder on another disk."
             ) from error
         yield
 
@@ -191,18 +199,25 @@ def write_hdf5(
     Args:
         path: The file's name; its folder must exist.
         arrays: By name; a name with slashes lies in groups.
-        attributes: Texts, by name.
+        attributes: Texts, by name; in a sealed file of fixed size, see `read_text`.
         sealed: Whether any change of the file shall be found when it is opened, see `seals`.
         replace: Whether a file of that name may be replaced.
 
     Raises:
-        BadInput: As `write_atomically` does.
+        BadInput: As `write_atomically` does, or if a text is too long for a sealed file.
     """
+    texts = {
+        name: _of_fixed_size(name, text) if sealed else text
+        for name, text in (attributes or {}).items()
+    }
 
     def write(temporary: Path) -> None:
         room = room_for_seal(arrays) if sealed else 0
-        with h5py.File(temporary, "w", userblock_size=room) as file:
-            for name, text in (attributes or {}).items():
+        # Made in memory and written as bytes: HDF5 itself does not survive a disk that is full.
+        with h5py.File(
+            temporary, "w", driver="core", backing_store=False, userblock_size=room
+        ) as file:
+            for name, text in texts.items():
                 file.attrs[name] = text
             for name, values in arrays.items():
                 array = np.asarray(values)
@@ -213,10 +228,24 @@ def write_hdf5(
                 for name in arrays
                 if file[name].nbytes
             }
+            file.flush()
+            image = file.id.get_file_image()  # which has no room in front of it
+        with temporary.open("wb") as plain:
+            plain.write(bytes(room))
+            plain.write(image)
         if sealed:
             seal(temporary, places, room=room)
 
     write_atomically(path, write, replace=replace)
+
+
+def _of_fixed_size(name: str, text: str) -> np.bytes_:
+    encoded = text.encode()
+    if len(encoded) > _LONGEST_FIXED:
+        raise BadInput(
+            f"{name} has {len(encoded)} bytes, expected at most {_LONGEST_FIXED}: shorten it."
+        )
+    return np.bytes_(encoded)
 
 
 @contextlib.contextmanager
@@ -248,7 +277,12 @@ def open_hdf5(path: Path, *, sealed: bool = False) -> Iterator[h5py.File]:
 
 
 def read_array(
-    file: h5py.File, name: str, *, dtype: Any, shape: Sequence[int | str]
+    file: h5py.File,
+    name: str,
+    *,
+    dtype: Any,
+    shape: Sequence[int | str],
+    compressed: bool = True,
 ) -> NDArray[Any]:
     """Read one array, with everything about it checked before memory is taken for it.
 
@@ -258,6 +292,7 @@ def read_array(
         dtype: What its numbers are to be, in either byte order; `np.number` for any of them,
             `bytes` for texts of fixed size.
         shape: What its shape is to be; a text stands for an axis of any size.
+        compressed: Whether it may be in chunks, which can grow a thousandfold when they are read.
 
     Raises:
         BadInput: If it is missing, a link, no array, of another dtype or shape, kept in other
@@ -272,6 +307,8 @@ def read_array(
         if dataset.shape is None:
             raise BadInput(f"{where} is empty, expected an array: get the file again.")
         expect_shape(where, dataset, shape, hint="get the file again")
+        if dataset.chunks and not compressed:
+            raise BadInput(f"{where} is in chunks, expected one stretch: get the file again.")
         _expect_stored(where, dataset)
         array = np.empty(dataset.shape, dataset.dtype)
         if array.size:
@@ -292,8 +329,14 @@ def _inside(file: h5py.File, name: str, where: str) -> Any:
     return found
 
 
-def read_text(file: h5py.File, name: str) -> str:
+def read_text(file: h5py.File, name: str, *, fixed: bool = False) -> str:
     """Read one text attribute of the file.
+
+    Args:
+        file: From `open_hdf5`.
+        name: The attribute's name.
+        fixed: Whether it must be of fixed size, as sealed files have it. For a text of varying
+            size HDF5 takes whatever memory the file claims, up to 4 GiB, before it looks.
 
     Raises:
         BadInput: If it is missing, no text, longer than a mebibyte, or damaged.
@@ -304,7 +347,11 @@ def read_text(file: h5py.File, name: str) -> str:
         stored = file.attrs.get_id(name)
         if stored.shape != () or stored.get_storage_size() > _LONGEST_TEXT:
             raise BadInput(f"{where} is no single short text: get the file again.")
+        if fixed and stored.dtype.kind != "S":
+            raise BadInput(f"{where} is no text of fixed size: get the file again.")
         text = file.attrs[name]
+        if isinstance(text, bytes):
+            text = text.decode()
         if not isinstance(text, str):
             raise BadInput(
                 f"{where} is {type(text).__name__}, expected a text: get the file again."
@@ -338,12 +385,14 @@ def _expect_stored(where: str, dataset: h5py.Dataset) -> None:
     """Refuse an array whose bytes are not all in this file, whatever its header claims."""
     if dataset.is_virtual or dataset.external:
         raise BadInput(f"{where} is kept in other files, expected its data: copy it into one file.")
-    stored = dataset.id.get_storage_size()
+    stored = min(dataset.id.get_storage_size(), dataset.file.id.get_filesize())
     compact_or_whole = dataset.chunks is None
     most = stored if compact_or_whole else stored * _MOST_COMPRESSION
-    if dataset.nbytes > most:
+    # One chunk is read as a whole, and one that can grow may be larger than the array.
+    count = max(math.prod(dataset.shape), math.prod(dataset.chunks or ()) if dataset.size else 0)
+    if (claimed := count * dataset.dtype.itemsize) > most:
         raise BadInput(
-            f"{where} claims {dataset.nbytes} bytes, but the file holds {stored}: get it again."
+            f"{where} claims {claimed} bytes, but the file holds {stored}: get it again."
         )
 
 

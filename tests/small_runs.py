@@ -69,9 +69,9 @@ def recorded(path, recipe, data=None, *, every=4, steps=None, change=None):
     """
     data = small_data() if data is None else data
     job = prepare(recipe, data.train)
-    if change is not None:
-        job = attrs.evolve(job, train_step=change(job.train_step))
     with create_run(path, job, data) as recording:
+        if change is not None:  # which nobody is told of
+            job = attrs.evolve(job, train_step=change(job.train_step))
         stream = record(recording, itertools.islice(run(job), steps), every=every)
         return toolz.last(stream)[0]
 

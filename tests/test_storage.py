@@ -1,5 +1,9 @@
 import errno
 import os
+import subprocess
+import sys
+import threading
+import zlib
 
 import h5py
 import numpy as np
@@ -9,7 +13,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pydnn import BadInput
-from pydnn.storage import open_hdf5, read_array, read_text, write_atomically, write_hdf5
+from pydnn.storage import (
+    exclusive,
+    make_folder,
+    open_hdf5,
+    read_array,
+    read_small_text,
+    read_text,
+    write_atomically,
+    write_hdf5,
+    write_text,
+)
 
 
 def read(path, dtype="f8", shape=(3,), name="a"):
@@ -70,6 +84,18 @@ def set_link(link):
     return fill
 
 
+def endless_chunk(file):
+    """Three numbers in a chunk of a gibibyte, which is read as a whole, in some 100 bytes."""
+    options = {"chunks": (1 << 27,), "maxshape": (None,), "compression": "gzip"}
+    dataset = file.create_dataset("a", shape=(3,), dtype="f8", **options)
+    dataset.id.write_direct_chunk((0,), zlib.compress(bytes(24)))
+
+
+def wrapped_claim(file):
+    """2**33 by 2**31 + 1 numbers, which are 2**33 where integers have 64 bits."""
+    file.create_dataset("a", shape=(1 << 33, (1 << 31) + 1), dtype="f8", chunks=(1 << 9, 1 << 9))
+
+
 STRANGERS = {
     "missing": (lambda f: f.create_dataset("b", data=[1.0]), "there is no data set in .* 'a'"),
     "soft link": (set_link(h5py.SoftLink("/b")), "a in .* is a link, expected the data itself"),
@@ -82,6 +108,15 @@ STRANGERS = {
     ),
     "huge, never written": (unwritten_claim, r"a in .* has shape|claims 8796093022208 bytes"),
     "huge in chunks": (chunked_claim, "a in .* claims 8796093022208 bytes, but the file holds 0"),
+    "a chunk far larger than itself": (
+        endless_chunk, "a in .* claims 1073741824 bytes, but the file holds [0-9]{2}:"
+    ),
+    "more numbers than 64 bits can count": (
+        wrapped_claim, "a in .* claims 147573952658395889664 bytes, but the file holds 0"
+    ),
+    "records": (lambda f: f.create_dataset("a", (3,), "f8,i4"), "a in .* holds .*, expected floa"),
+    "a dtype": (lambda f: f.__setitem__("a", np.dtype("f8")), "a in .* is no array"),
+    "link to itself": (set_link(h5py.SoftLink("/a")), "a in .* is a link"),
     "integers": (lambda f: f.create_dataset("a", data=[1, 2, 3]), "a in .* holds int64, expected"),
     "texts": (lambda f: f.create_dataset("a", data=["x"] * 3), "a in .* holds object, expected"),
     "references": (
@@ -95,10 +130,109 @@ STRANGERS = {
 @pytest.mark.parametrize(("fill", "message"), STRANGERS.values(), ids=STRANGERS)
 def test_what_strangers_put_into_files_is_refused(tmp_path, fill, message):
     path = make(tmp_path / "strange.h5", fill)
-    shape = ("n",) if "claims" in message else (3,)
+    shape = {"wrapped_claim": ("n", "m"), "endless_chunk": (3,)}.get(
+        fill.__name__, ("n",) if "claims" in message else (3,)
+    )
     with pytest.raises(BadInput, match=message) as refusal:
         read(path, shape=shape)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_claim_larger_than_the_file_itself_is_refused(tmp_path):
+    path = make(tmp_path / "claim.h5", lambda file: file.create_dataset("a", data=np.zeros(37)))
+    content = path.read_bytes()
+    # The shape, the largest shape and the bytes that are stored: all say the same, and lie.
+    for number in (37, 37 * 8):
+        content = content.replace(
+            number.to_bytes(8, "little"), (number << 40).to_bytes(8, "little")
+        )
+    path.write_bytes(content)
+    with pytest.raises(
+        BadInput, match=r"a in .* (claims 325455441821696 bytes|is damaged .*invalid dataset size)"
+    ):
+        read(path, shape=("n",))
+
+
+def test_chunks_can_be_refused_altogether(tmp_path):
+    options = {"chunks": (2,), "compression": "gzip"}
+    path = make(tmp_path / "a.h5", lambda f: f.create_dataset("a", data=np.arange(3.0), **options))
+    assert read(path).tolist() == [0, 1, 2]
+    with open_hdf5(path) as file, pytest.raises(BadInput, match=r"a in .* is in chunks, expected"):
+        read_array(file, "a", dtype="f8", shape=(3,), compressed=False)
+
+
+def nest(file):
+    file["group/a"] = np.arange(3.0)
+    file["linked"] = h5py.SoftLink("/group")
+    file["outside"] = h5py.ExternalLink("other.h5", "/group")
+    file["nowhere"] = h5py.SoftLink("/nothing")
+    file["loop"] = h5py.SoftLink("/loop")
+    file["group/self"] = file["group"]
+    file["array"] = np.zeros(3)
+    file["type"] = np.dtype("f8")
+
+
+NESTED = {
+    "linked/a": "linked/a in .* is a link, expected the data itself",
+    "outside/a": "outside/a in .* is a link, expected the data itself",
+    "nowhere/a": "nowhere/a in .* is a link",
+    "loop/a": "loop/a in .* is a link",
+    "array/a": "array/a in .* is in no group, expected one",
+    "type/a": "type/a in .* is in no group, expected one",
+    "group/b": "there is no data set in .* 'b'",
+    "grop/a": "there is no data set in .* 'grop': did you mean 'group'",
+    "group": "group in .* is no array",
+    "group//a": "there is no data set in .* ''",
+    "/group/a": "there is no data set in .* ''",
+    "group/../array": r"there is no data set in .* '\.\.'",
+    "": "there is no data set in .* ''",
+}
+
+
+@pytest.mark.parametrize(("name", "message"), NESTED.items(), ids=NESTED)
+def test_names_in_groups_lead_through_no_links(tmp_path, name, message):
+    path = make(tmp_path / "nested.h5", nest)
+    with pytest.raises(BadInput, match=message) as refusal:
+        read(path, name=name)
+    assert "\n" not in str(refusal.value)
+
+
+def test_names_in_groups_lead_to_arrays(tmp_path):
+    path = make(tmp_path / "nested.h5", nest)
+    for name in ("group/a", "group/self/a", "group/self/self/self/a"):
+        assert read(path, name=name).tolist() == [0, 1, 2]
+    write_hdf5(tmp_path / "written.h5", arrays={"x/y/a": [0.0, 1, 2], "x/a": [3.0, 4, 5]})
+    assert read(tmp_path / "written.h5", name="x/y/a").tolist() == [0, 1, 2]
+    assert read(tmp_path / "written.h5", name="x/a").tolist() == [3, 4, 5]
+
+
+TEXTS = {
+    "a number": (lambda f: f.attrs.create("a", 3), "attribute a in .* is int64, expected a text"),
+    "several": (lambda f: f.attrs.create("a", ["x", "y"]), "a in .* is no single short text"),
+    "no dataspace": (lambda f: f.attrs.create("a", h5py.Empty("S3")), "is no single short text"),
+    "no utf-8": (lambda f: f.attrs.create("a", np.bytes_(b"\xff")), "attribute a in .* is damaged"),
+    "missing": (lambda f: None, "there is no attribute in .* 'a'"),
+    "a reference": (lambda f: f.attrs.create("a", f.ref, dtype=h5py.ref_dtype), "expected a text"),
+}
+
+
+@pytest.mark.parametrize(("fill", "message"), TEXTS.values(), ids=TEXTS)
+def test_what_is_no_text_is_refused(tmp_path, fill, message):
+    path = make(tmp_path / "file.h5", fill)
+    with open_hdf5(path) as file, pytest.raises(BadInput, match=message):
+        read_text(file, "a")
+
+
+def test_texts_of_fixed_size_are_written_to_sealed_files_and_can_be_demanded(tmp_path, good):
+    text = "ü" * 29_999
+    write_hdf5(tmp_path / "a.h5", arrays={}, attributes={"note": text}, sealed=True)
+    with open_hdf5(tmp_path / "a.h5", sealed=True) as file:
+        assert read_text(file, "note", fixed=True) == read_text(file, "note") == text
+    with open_hdf5(good) as file, pytest.raises(BadInput, match=r"note in .* is no text of fixed"):
+        read_text(file, "note", fixed=True)
+    with pytest.raises(BadInput, match=r"^note has 60002 bytes, expected at most 60000: shorten"):
+        write_hdf5(tmp_path / "b.h5", arrays={}, attributes={"note": text + "üü"}, sealed=True)
+    assert not (tmp_path / "b.h5").exists()
 
 
 @pytest.mark.parametrize(
@@ -201,3 +335,214 @@ def test_files_can_be_read_by_others_as_the_umask_says(good):
     umask = os.umask(0)
     os.umask(umask)
     assert good.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+# Texts
+
+
+def test_a_small_text_is_read_as_it_was_written(tmp_path):
+    text = "a\r\nb\n\ufeffü\0" * 1000
+    write_text(tmp_path / "a", text)
+    assert read_small_text(tmp_path / "a") == text
+    (tmp_path / "most").write_bytes(b"x" * (1 << 20))
+    assert len(read_small_text(tmp_path / "most")) == 1 << 20
+
+
+NO_TEXTS = {
+    "missing": (lambda path: None, r"cannot be read \(No such file or directory\): check the path"),
+    "a folder": (lambda path: path.mkdir(), "is no file, expected a short text"),
+    "too long": (
+        lambda path: path.write_bytes(b"x" * ((1 << 20) + 1)),
+        "is larger than a mebibyte",
+    ),
+    "no utf-8": (lambda path: path.write_bytes(b"a\xff"), r"is no text \('utf-8' codec can't"),
+    "half a letter": (lambda path: path.write_bytes("ü".encode()[:1]), "is no text"),
+    "endless": (lambda path: path.symlink_to("/dev/zero"), "is no file, expected a short text"),
+    "a pipe that nobody writes to": (lambda path: os.mkfifo(path), "is no file, expected a short"),
+}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes and devices are made")
+@pytest.mark.parametrize(("make", "message"), NO_TEXTS.values(), ids=NO_TEXTS)
+def test_what_is_no_small_text_is_refused(tmp_path, make, message):
+    make(tmp_path / "text")
+    with pytest.raises(BadInput, match=f"text {message}") as refusal:
+        read_small_text(tmp_path / "text")
+    assert "\n" not in str(refusal.value)
+
+
+# Folders
+
+
+def fill(folder):
+    write_text(folder / "a", "x")
+    (folder / "b").mkdir()
+    write_text(folder / "b" / "c", "y")
+
+
+def test_a_folder_is_made_with_all_that_is_in_it(tmp_path):
+    make_folder(tmp_path / "deep" / "er" / "new", fill)
+    found = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert found == {"deep/er/new/a", "deep/er/new/b/c"}
+    assert os.listdir(tmp_path / "deep" / "er") == ["new"]
+
+
+def make_link(path):
+    path.symlink_to("nowhere")
+
+
+TAKEN = {
+    "a file": lambda path: path.write_text("old"),
+    "a folder": lambda path: (path.mkdir(), (path / "old").touch()),
+    "an empty folder": lambda path: path.mkdir(),
+    "a link to nothing": make_link,
+}
+
+
+@pytest.mark.parametrize("make", TAKEN.values(), ids=TAKEN)
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_what_has_the_name_of_a_new_folder_is_kept(tmp_path, make, when):
+    path = tmp_path / "taken"
+
+    def filling(folder):
+        fill(folder)
+        if when == "meanwhile":
+            make(path)
+
+    if when == "before":
+        make(path)
+    if when == "meanwhile" and make is TAKEN["an empty folder"]:
+        make_folder(path, filling)  # an empty one has nothing to lose
+        assert sorted(os.listdir(path)) == ["a", "b"]
+        return
+    with pytest.raises(
+        BadInput, match=r"taken (exists already, expected a new name|cannot be made)"
+    ):
+        make_folder(path, filling)
+    assert os.listdir(tmp_path) == ["taken"]
+    assert path.is_symlink() or path.is_file() or os.listdir(path) in ([], ["old"])
+
+
+FAILURES = {
+    "bad input about a file": (
+        BadInput("{} is bad: try again."),
+        BadInput,
+        r"^/.*/new is bad: try",
+    ),
+    "a full disk": (
+        OSError(errno.ENOSPC, "No space left"),
+        BadInput,
+        r"new cannot be made \(No spa",
+    ),
+    "a mistake": (ZeroDivisionError("x"), ZeroDivisionError, "x"),
+    "an interruption": (KeyboardInterrupt("stop"), KeyboardInterrupt, "stop"),
+}
+
+
+@pytest.mark.parametrize(("error", "kind", "message"), FAILURES.values(), ids=FAILURES)
+def test_a_folder_that_cannot_be_filled_leaves_nothing(tmp_path, error, kind, message):
+    def failing(folder):
+        fill(folder)
+        raise type(error)(str(error).format(folder)) if isinstance(error, BadInput) else error
+
+    with pytest.raises(kind, match=message):
+        make_folder(tmp_path / "new", failing)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_flushed_leaves_nothing(tmp_path, monkeypatch):
+    def fail(handle):
+        raise OSError(errno.EIO, "Input/output error")
+
+    def filling(folder):
+        fill(folder)
+        monkeypatch.setattr(os, "fsync", fail)
+
+    with pytest.raises(BadInput, match=r"new cannot be made \(Input/output error\)"):
+        make_folder(tmp_path / "new", filling)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_is_made_nowhere_below_a_file(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInput, match=r"new cannot be made \(.*\): choose a place"):
+        make_folder(tmp_path / "file" / "new", fill)
+
+
+# One writer at a time
+
+
+def test_two_handles_of_one_process_exclude_each_other(tmp_path):
+    with exclusive(tmp_path / "lock"):
+        with pytest.raises(BadInput, match="is being written by another process: wait until"):
+            exclusive(tmp_path / "lock").__enter__()
+        with exclusive(tmp_path / "other"):
+            pass
+    with exclusive(tmp_path / "lock"):
+        pass
+    assert (tmp_path / "lock").read_bytes() == b""
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from pydnn.storage import exclusive
+with exclusive(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("end", ["in good order", "killed"])
+def test_what_another_process_holds_is_refused_until_it_has_ended(tmp_path, end):
+    lock = tmp_path / "lock"
+    arguments = [sys.executable, "-c", HOLDER, str(lock)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(arguments, **pipes) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(BadInput, match="is being written by another process"):
+            exclusive(lock).__enter__()
+        if end == "killed":
+            holder.kill()
+        else:
+            holder.stdin.write("\n")
+            holder.stdin.flush()
+        holder.wait()
+        with exclusive(lock):
+            pass
+
+
+def test_a_lock_is_released_by_an_error_and_kept_from_other_threads(tmp_path):
+    lock, told = tmp_path / "lock", []
+
+    def attempt():
+        try:
+            with exclusive(lock):
+                told.append("held")
+        except BadInput:
+            told.append("refused")
+
+    def interrupted():
+        with exclusive(lock):
+            thread = threading.Thread(target=attempt)
+            thread.start()
+            thread.join()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        interrupted()
+    attempt()
+    assert told == ["refused", "held"]
+
+
+def test_a_lock_that_cannot_be_made_says_why(tmp_path, monkeypatch):
+    with pytest.raises(BadInput, match=r"lock cannot be written \(No such file or directory\)"):
+        exclusive(tmp_path / "nowhere" / "lock").__enter__()
+    fcntl = pytest.importorskip("fcntl")
+
+    def fail(handle, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with pytest.raises(BadInput, match=r"lock cannot be locked \(No locks available\): choose"):
+        exclusive(tmp_path / "lock").__enter__()

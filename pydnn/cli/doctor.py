@@ -95,14 +95,15 @@ def _examine(args: argparse.Namespace) -> int:
             raise
         return _refuse(args, str(error).rstrip("."))  # of a run whose files or functions changed
     here, found = current_environment(), hazards()
-    changes = environment_changes(run.environment, here)
-    expected = what_to_expect(run.environment, here)
+    recorded = run.environments
+    changes = environment_changes(recorded[-1], here)
+    expected = next(filter(None, (what_to_expect(there, here) for there in recorded)), None)
     differences = _data_differences(run)
     reason = "; ".join(text for text in (expected, *differences[:1]) if text)
     if args.json:
         told = {
             "run": str(run.path),
-            "recorded": attrs.asdict(run.environment),
+            "recorded": attrs.asdict(recorded[-1]),
             "changes": [{"what": w, "recorded": a, "here": b} for w, a, b in changes],
             "expected": expected,
             "data": {"name": args.data or run.recipe.data, "differences": differences},

@@ -95,8 +95,9 @@ def _numbers(args: argparse.Namespace, run: Run) -> Sequence[int] | None:
 
 def _expected(run: Run) -> list[str]:
     """What stands against the same bits, told before anything is computed."""
-    different = what_to_expect(run.environment, current_environment(fast))
-    expected = [*run.changes, *([different] if different else [])]
+    here = current_environment(fast)
+    different = (what_to_expect(there, here) for there in run.environments)
+    expected = [*run.changes, *filter(None, different)]
     for line in expected:
         warn(line)
     return expected

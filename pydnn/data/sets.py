@@ -71,7 +71,7 @@ def load_data_set(name: str, *, dtype: Any = np.float64) -> DataSet:
 
 def lasting_name(name: str) -> str:
     """The name by which the data set called `name` is found from any folder: its whole path."""
-    by_name = name in _FROM_SCIKIT_LEARN or name == DRAWN
+    by_name = name in _FROM_SCIKIT_LEARN or name == DRAWN or not Path(name).exists()
     return name if by_name else str(Path(name).resolve())
 
 

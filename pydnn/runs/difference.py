@@ -108,7 +108,7 @@ def difference(a: Run, b: Run) -> Difference:
     return Difference(
         _recipes(a.recipe, b.recipe),
         _data(a, b),
-        environment_changes(a.environment, b.environment),
+        environment_changes(a.environments[-1], b.environments[-1]),
         (a.iterations, b.iterations),
         _parting(a, b),
     )
@@ -220,7 +220,7 @@ def _from_states(a: Run, b: Run, *, upto: int) -> Parting | None:
 
 def _tensors(run: Run, step: int) -> tuple[list[Tensor], str]:
     """Every tensor of a step, computed as the run was; and why it could not be."""
-    expected = what_to_expect(run.environment, current_environment(fast))
+    expected = what_to_expect(run.environment_of(step), current_environment(fast))
     try:
         if expected is None:
             return look_into(run, step)[1], ""
@@ -234,7 +234,7 @@ def _tensors(run: Run, step: int) -> tuple[list[Tensor], str]:
 def _elsewhere(run: Run, step: int) -> list[Tensor]:
     """Every tensor of a step, computed in a process that has the run's threads and features."""
     environment = dict(os.environ)
-    for name, value in variables_to_repeat(run.environment).items():
+    for name, value in variables_to_repeat(run.environment_of(step)).items():
         environment.pop(name, None)
         if value is not None:
             environment[name] = value

@@ -23,9 +23,10 @@ from typing import Any
 import attrs
 
 from pydnn.checks import BadInput
+from pydnn.keys import Key
 from pydnn.recipes import Recipe, read_recipe, read_toml
 from pydnn.runs.environment import Environment, read_environment
-from pydnn.runs.pins import Pins, function_differences, read_pins
+from pydnn.runs.pins import Pins, function_differences, read_pins, unpinned
 from pydnn.runs.segments import Segment, read_segment, segment_name
 from pydnn.storage import read_small_text
 
@@ -45,8 +46,8 @@ __all__ = [
 
 RECIPE, ENVIRONMENT, SEGMENTS, LOCK = "recipe.toml", "environment.json", "segments", "lock"
 SET_ASIDE = "set-aside"
-_SEGMENT = re.compile(r"\d{10,16}\.h5")
-_END = re.compile(r"end-\d{10,16}\.json")
+_SEGMENT = re.compile(r"[0-9]{10,16}\.h5")
+_END = re.compile(r"end-[0-9]{10,16}\.json")
 _ENVIRONMENT = re.compile(r"environment(-[0-9a-f]{12})?\.json")
 _LEFT_BEHIND = re.compile(r"\..*\.part")
 
@@ -125,8 +126,12 @@ def read_folder(path: Path, *, anyway: bool = False) -> Folder:
     environments = {}
     for name in filter(_ENVIRONMENT.fullmatch, names):
         told = read_small_text(path / name)
-        environments[sha256_of(told)] = read_environment(told, str(path / name))
-    segments, faults = _chain(path / SEGMENTS, inside, sha256_of(text), environments)
+        environment = read_environment(told, str(path / name))
+        if (digest := sha256_of(told))[:12] not in name and name != ENVIRONMENT:
+            raise BadInput(f"{path / name} is not the text that its name says: get it again.")
+        environments[digest] = environment
+    root = _Root(sha256_of(text), Key(recipe.seed), environments)
+    segments, faults = _chain(path / SEGMENTS, inside, root)
     ends, unsound = _ends(path, list(filter(_END.fullmatch, names)), segments)
     left = [path / name for name in names] + [path / SEGMENTS / name for name in inside]
     return Folder(
@@ -141,11 +146,20 @@ def read_folder(path: Path, *, anyway: bool = False) -> Folder:
     )
 
 
+@attrs.frozen
+class _Root:
+    """What the segments of a run must follow from: digest and key of its recipe, environments."""
+
+    recipe: str
+    key: Key
+    environments: Mapping[str, Environment]
+
+
 def _read_recipe(path: Path, text: str, *, anyway: bool) -> tuple[Recipe, Pins]:
     try:
         plain = read_toml(text)
         pins = read_pins(plain)
-        changed = function_differences(pins)
+        changed = [*unpinned(plain, pins), *function_differences(pins)]
         if changed and not anyway:
             raise BadInput(f"{changed[0]}: restore it, or go on anyway, to other bits.")
         return read_recipe(text), pins  # only now are the user's own modules imported
@@ -153,15 +167,13 @@ def _read_recipe(path: Path, text: str, *, anyway: bool) -> tuple[Recipe, Pins]:
         raise BadInput(f"{path}: {error}") from error
 
 
-def _chain(
-    folder: Path, names: list[str], root: str, environments: Mapping[str, Environment]
-) -> tuple[list[Segment], list[Fault]]:
+def _chain(folder: Path, names: list[str], root: _Root) -> tuple[list[Segment], list[Fault]]:
     """The longest chain of sound segments, and what else is there."""
     numbered = sorted(filter(_SEGMENT.fullmatch, names), key=lambda name: int(name[:-3]))
-    strange = [n for n in names if n not in numbered and not _LEFT_BEHIND.fullmatch(n)]
     faults = [
-        Fault(folder / name, f"{folder / name} is no segment: move it elsewhere.")
-        for name in strange
+        Fault(folder / name, f"{_shown(folder / name)} is no segment: move it elsewhere.")
+        for name in names
+        if not (_SEGMENT.fullmatch(name) or _LEFT_BEHIND.fullmatch(name))
     ]
     chain: list[Segment] = []
     broken = not numbered or int(numbered[0][:-3]) != 0
@@ -174,7 +186,7 @@ def _chain(
             if broken:
                 raise BadInput(f"{path} follows a segment that is not sound.")
             segment = read_segment(path)
-            _expect_next(segment, chain, root, environments)
+            _expect_next(segment, chain, root)
         except BadInput as error:
             faults.append(Fault(path, str(error)))
             broken = True
@@ -183,10 +195,13 @@ def _chain(
     return chain, faults
 
 
-def _expect_next(
-    segment: Segment, chain: list[Segment], root: str, environments: Mapping[str, Environment]
-) -> None:
-    before = chain[-1].fingerprint if chain else root
+def _shown(path: Path) -> str:
+    """The path in one line that any terminal can show, whatever letters a name in it has."""
+    return str(path) if str(path).isprintable() else ascii(str(path))
+
+
+def _expect_next(segment: Segment, chain: list[Segment], root: _Root) -> None:
+    before = chain[-1].fingerprint if chain else root.recipe
     start = chain[-1].iteration if chain else 0
     if segment.before != before or segment.start != start:
         to = f"{chain[-1].path.name}, the one before it" if chain else f"{RECIPE} as it is now"
@@ -194,7 +209,11 @@ def _expect_next(
             f"before in {segment.path} is not the fingerprint of {to}: "
             "one is missing, has changed, or is of another run."
         )
-    if segment.environment not in environments:
+    if segment.key != root.key:
+        raise BadInput(
+            f"key in {segment.path} is not that of the seed in {RECIPE}: get the file again."
+        )
+    if segment.environment not in root.environments:
         raise BadInput(
             f"environment in {segment.path} is that of no {ENVIRONMENT} as it is now: "
             "get the file again."
@@ -203,8 +222,12 @@ def _expect_next(
 
 def end_text(segment: Segment, why: str) -> str:
     """The text of the file which says that training ended in `segment`."""
-    plain = {"iteration": segment.iteration, "fingerprint": segment.fingerprint, "why": why}
-    return json.dumps(plain) + "\n"
+    return _end_text(segment.iteration, segment.fingerprint, why)
+
+
+def _end_text(iteration: int, fingerprint: str, why: str) -> str:
+    plain = {"iteration": iteration, "fingerprint": fingerprint, "why": why}
+    return json.dumps(plain | {"sha256": sha256_of(json.dumps(plain))}) + "\n"
 
 
 def _ends(path: Path, names: list[str], segments: list[Segment]) -> tuple[list[End], list[Fault]]:
@@ -232,10 +255,12 @@ def _read_end(path: Path) -> End:
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{path} is damaged ({error}): get the file again.") from error
     match plain:
-        case {"iteration": int(iteration), "fingerprint": str(digits), "why": str(why)} if (
-            path.name == f"end-{iteration:010}.json"
-        ):
-            return End(path, iteration, digits, why)
+        case {"iteration": int(iteration), "fingerprint": str(digits), "why": str(why)}:
+            if text != _end_text(iteration, digits, why):
+                raise BadInput(f"sha256 in {path} is not that of its text: get the file again.")
+            named = path.name == f"end-{iteration:010}.json" and type(iteration) is int
+            if named and why.isprintable():
+                return End(path, iteration, digits, why)
     raise BadInput(f"{path} does not say where the training ended: get the file again.")
 
 

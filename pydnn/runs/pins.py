@@ -6,23 +6,35 @@ A name is no data: these fingerprints stand beside the recipe in `recipe.toml`, 
 
 from __future__ import annotations
 
+import ast
 import hashlib
-import importlib.util
 import json
-from collections.abc import Iterator, Mapping
+import reprlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from pydnn.builders import is_description
-from pydnn.checks import BadInput
+from pydnn.checks import BadInput, expect_known
 from pydnn.data import DataSet, lasting_name
 from pydnn.fingerprints import fingerprint
+from pydnn.notation import OWN_BUILDER
 from pydnn.recipes import RECORDED, Recipe, write_recipe
 from pydnn.records import Batch
 
-__all__ = ["Pins", "data_differences", "function_differences", "pins_of", "pins_text", "read_pins"]
+__all__ = [
+    "Pins",
+    "data_differences",
+    "function_differences",
+    "pins_of",
+    "pins_text",
+    "read_pins",
+    "unpinned",
+]
 
 _PARTS = ("train", "test")
 _ARRAYS = ("X", "Y", "weights")
@@ -45,12 +57,14 @@ class Pins:
     Attributes:
         data: By part, "train" or "test", and array, "X", "Y" or "weights".
         place: Where the data was: its name in the recipe, or the whole path that this was.
+        parts: Names of the parts that the training step was made of.
         functions: The SHA-256 of the source of the module of each builder of the user's own, by
             `module:function`.
     """
 
     data: Mapping[str, Mapping[str, Pin]]
     place: str
+    parts: tuple[str, ...]
     functions: Mapping[str, str] = attrs.field(factory=dict)
 
     @property
@@ -59,15 +73,20 @@ class Pins:
         return self.data["train"]["X"].shape[0]
 
 
-def pins_of(recipe: Recipe, data: DataSet | Batch) -> Pins:
+def pins_of(recipe: Recipe, data: DataSet | Batch, parts: Sequence[str]) -> Pins:
     """The fingerprints of `data` and of the functions that the recipe names.
+
+    Args:
+        recipe: The job.
+        data: What it is trained on.
+        parts: Names of the parts of its training step.
 
     Raises:
         BadInput: If a function's source cannot be found, or data holds a NaN.
     """
     functions = {name: _source(name) for name in sorted(_own_builders(recipe))}
-    parts = {part: _pins_of(part, batch) for part, batch in _parts(data)}
-    return Pins(parts, lasting_name(recipe.data), functions)
+    pinned = {part: _pins_of(part, batch) for part, batch in _parts(data)}
+    return Pins(pinned, lasting_name(recipe.data), tuple(parts), functions)
 
 
 def _parts(data: DataSet | Batch) -> list[tuple[str, Batch]]:
@@ -141,9 +160,8 @@ def _source(name: str) -> str:
     """The SHA-256 of the source of the module of `module:function`, which is not run for it."""
     module = name.partition(":")[0]
     try:
-        found = importlib.util.find_spec(module)
-        path = found.origin if found else None
-        text = Path(path).read_bytes() if path else None
+        found = None if module == "__main__" else _spec(module)  # any other program's is another
+        text = Path(found.origin).read_bytes() if found and found.origin else None
     except (ImportError, ValueError, OSError):
         text = None
     if text is None:
@@ -154,12 +172,61 @@ def _source(name: str) -> str:
     return hashlib.sha256(text.replace(b"\r\n", b"\n")).hexdigest()
 
 
+def _spec(module: str) -> ModuleSpec | None:
+    """Where a module is; `importlib.util.find_spec` would run the packages that it is in."""
+    spec: ModuleSpec | None = None
+    path: Sequence[str] | None = None
+    name = ""
+    for part in module.split("."):
+        name = f"{name}.{part}" if name else part
+        specs = (finder.find_spec(name, path) for finder in sys.meta_path)
+        spec = next(filter(None, specs), None) if part and (path or name == part) else None
+        if spec is None:
+            return None
+        path = spec.submodule_search_locations
+    return spec
+
+
+def unpinned(plain: Mapping[str, Any], pins: Pins) -> list[str]:
+    """What a recipe names of a user's own without a record of its source, none of it imported."""
+    named = _named([value for name, value in plain.items() if name != RECORDED])
+    return [
+        f"{RECORDED}.functions has nothing about {name}, which the recipe names"
+        for name in dict.fromkeys(named)
+        if name not in pins.functions
+    ]
+
+
+def _named(plain: Any) -> Iterator[str]:
+    """The names with a colon in whatever of a recipe's texts could be read as a description."""
+    if isinstance(plain, list):
+        for item in plain:
+            yield from _named(item)
+    if not isinstance(plain, str):
+        return
+    try:
+        tree = ast.parse(OWN_BUILDER.sub(r'"\1"', plain.strip()), mode="eval")
+        nodes = list(ast.walk(tree))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return  # as `read_description` will say, which reads it in the same way
+    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    for node in nodes:
+        match node:
+            case ast.Constant(value=str(name)) if ":" in name and (
+                id(node) in called or OWN_BUILDER.fullmatch(name)
+            ):
+                yield name
+
+
 # The text of recipe.toml
 
 
 def pins_text(recipe: Recipe, pins: Pins) -> str:
     """The recipe as a TOML file with what was recorded under it."""
-    lines = [write_recipe(recipe), f"\n[{RECORDED}]\ndata = {json.dumps(pins.place)}\n"]
+    lines = [
+        write_recipe(recipe),
+        f"\n[{RECORDED}]\ndata = {json.dumps(pins.place)}\nparts = {json.dumps(pins.parts)}\n",
+    ]
     for part, arrays in pins.data.items():
         lines.append(f"\n[{RECORDED}.{part}]\n")
         for name, pin in arrays.items():
@@ -178,33 +245,48 @@ def read_pins(plain: Mapping[str, Any]) -> Pins:
         BadInput: If it is missing, or not as `pins_text` writes it.
     """
     recorded: Any = plain.get(RECORDED)
-    if isinstance(recorded, dict) and set(recorded) <= {*_PARTS, "data", "functions"}:
+    if isinstance(recorded, dict) and set(recorded) <= {*_PARTS, "data", "parts", "functions"}:
         data = {part: _read_part(part, recorded[part]) for part in _PARTS if part in recorded}
         functions = recorded.get("functions", {})
-        place = recorded.get("data")
-        pinned = isinstance(functions, dict) and all(map(_is_sha256, functions.values()))
-        if pinned and isinstance(place, str) and {"X", "Y"} <= set(data.get("train", ())):
-            return Pins(data, place, functions)
+        place, parts = recorded.get("data"), recorded.get("parts")
+        named = isinstance(parts, list) and all(map(_is_name, parts))
+        pinned = isinstance(functions, dict) and all(
+            OWN_BUILDER.fullmatch(name) and _is_sha256(sha256) for name, sha256 in functions.items()
+        )
+        whole = {"X", "Y"} <= set(data.get("train", ()))
+        if pinned and named and isinstance(place, str) and whole:
+            return Pins(data, place, tuple(parts or ()), functions)
     raise BadInput(
-        f"the table {RECORDED} is not that of a recorded run, with data, train.X and train.Y: "
-        "give the folder of a run."
+        f"the table {RECORDED} is not that of a recorded run, with data, parts, train.X and "
+        "train.Y: give the folder of a run."
     )
 
 
 def _read_part(part: str, plain: Any) -> dict[str, Pin]:
     pins = {}
-    for name, value in plain.items() if isinstance(plain, dict) else [("", None)]:
+    if not isinstance(plain, dict):
+        raise BadInput(f"{RECORDED}.{part} is no table, expected one: get the file again.")
+    for name, value in plain.items():
+        expect_known(f"array in {RECORDED}.{part}", name, _ARRAYS)
         match value:
             case {"shape": [int(n), int(m)], "dtype": str(dtype), "sha256": sha256} if (
-                name in _ARRAYS and _is_sha256(sha256) and 0 < n < _MOST_FEATURES and m > 0
+                bool not in (type(n), type(m))
+                and 0 < n < _MOST_FEATURES
+                and m > 0
+                and dtype.isidentifier()
+                and _is_sha256(sha256)
             ):
                 pins[name] = Pin((n, m), dtype, sha256)
             case _:
                 raise BadInput(
-                    f"{RECORDED}.{part}.{name} is {value!r}, expected shape, dtype and sha256: "
-                    "get the file again."
+                    f"{RECORDED}.{part}.{name} is {reprlib.repr(value)}, expected shape, dtype "
+                    "and sha256: get the file again."
                 )
     return pins
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable()
 
 
 def _is_sha256(value: Any) -> bool:

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from os import PathLike
 from pathlib import Path
+from typing import TypeAlias
 
 import attrs
 import toolz
@@ -27,7 +28,9 @@ from pydnn.runs.segments import Segment
 from pydnn.stages import Stage
 from pydnn.training import Step, StepInfo, TrainState, scan, trace
 
-__all__ = ["NotRepeated", "Run"]
+__all__ = ["NotRepeated", "Prepare", "Run"]
+
+Prepare: TypeAlias = Callable[..., Job]  # as `recipes.prepare`
 
 
 class NotRepeated(BadInput):
@@ -45,11 +48,13 @@ class Run:
     Attributes:
         folder: What is in its folder, all of it sound.
         given: The data, where that is not to be loaded by the recipe's name for it.
+        prepare: What makes its job.
         anyway: Whether to go on where something is not as it was when the run was recorded.
     """
 
     folder: Folder
     given: DataSet | Batch | str | None = None
+    prepare: Prepare = prepare
     anyway: bool = False
 
     @classmethod
@@ -58,6 +63,7 @@ class Run:
         path: str | PathLike[str],
         *,
         data: DataSet | Batch | str | None = None,
+        prepare: Prepare = prepare,
         anyway: bool = False,
     ) -> Run:
         """The run in the folder `path`, once every file of it has been found sound.
@@ -66,6 +72,9 @@ class Run:
             path: The folder.
             data: Another name or place of its data, or the data itself. It is loaded when it is
                 first needed, and must have the bits that were recorded.
+            prepare: What made its job. For a step that was composed by hand, a function like
+                `recipes.prepare` which calls that, options and all, and gives the job with
+                another step.
             anyway: Whether to go on where data or functions of the user's own are not as they
                 were, or steps do not come out as they did.
 
@@ -75,7 +84,7 @@ class Run:
         folder = read_folder(Path(path), anyway=anyway)
         if folder.faults:
             raise BadInput(folder.faults[0].message)
-        return cls(folder, data, anyway)
+        return cls(folder, data, prepare, anyway)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}: {self.iterations} of {self.goal} steps)"
@@ -91,9 +100,15 @@ class Run:
         return self.folder.recipe
 
     @property
-    def environment(self) -> Environment:
-        """That of the process which recorded the newest segment."""
-        return self.folder.environments[self.segments[-1].environment]
+    def environments(self) -> tuple[Environment, ...]:
+        """Those of the processes which recorded it, each once, in their order."""
+        digests = dict.fromkeys(segment.environment for segment in self.segments)
+        return tuple(self.folder.environments[digest] for digest in digests)
+
+    def environment_of(self, step: int) -> Environment:
+        """That of the process which recorded the step of that number; at the end, the last one."""
+        later = (segment for segment in self.segments if segment.iteration > step)
+        return self.folder.environments[next(later, self.segments[-1]).environment]
 
     @property
     def segments(self) -> tuple[Segment, ...]:
@@ -184,11 +199,22 @@ class Run:
         return self.job_through(lambda network: network)
 
     def job_through(self, through: Callable[[Stage], Stage]) -> Job:
-        """The job with its network led through a function, see `prepare`."""
+        """The job with its network led through a function, see `prepare`.
+
+        Raises:
+            BadInput: If its step is made of other parts than the one that was recorded.
+        """
         batch = self.data if isinstance(self.data, Batch) else self.data.train
         iterations = max(self.goal, self.iterations)
         recipe = attrs.evolve(self.recipe, iterations=iterations)
-        return prepare(recipe, batch, through=through)
+        job = self.prepare(recipe, batch, through=through)
+        recorded, here = self.folder.pins.parts, job.train_step.names
+        if recorded != here and not self.anyway:
+            raise BadInput(
+                f"the step of {self.path} was made of {', '.join(recorded)}, but here it is made "
+                f"of {', '.join(here)}: open it with prepare=…, the function that made its job."
+            )
+        return job
 
     def state(self, iteration: int) -> TrainState:
         """The state after so many steps, computed again from the nearest segment before it.
@@ -253,9 +279,8 @@ class Run:
             return
         mismatch = first_mismatch(self.rows.unmeasured(), here)
         if mismatch is not None:
-            raise NotRepeated(self.path, mismatch, self.reason())
+            expected = what_to_expect(self.environment_of(mismatch.step), current_environment(fast))
+            raise NotRepeated(self.path, mismatch, expected or _NOTHING_EXPECTED)
 
-    def reason(self) -> str:
-        """Why steps may not come out here as they were recorded."""
-        expected = what_to_expect(self.environment, current_environment(fast))
-        return expected or "this machine computes as the recorded one did, so a record has changed"
+
+_NOTHING_EXPECTED = "this machine computes as that one did, so a record or the code has changed"

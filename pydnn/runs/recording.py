@@ -18,7 +18,7 @@ from pydnn.checks import BadInput, expect_count
 from pydnn.data import DataSet
 from pydnn.fingerprints import checksum
 from pydnn.numerics import fast
-from pydnn.recipes import Job, stopping
+from pydnn.recipes import Job, prepare, stopping
 from pydnn.records import Batch
 from pydnn.runs.environment import current_environment, environment_text, what_to_expect
 from pydnn.runs.folder import (
@@ -35,9 +35,9 @@ from pydnn.runs.folder import (
     sha256_of,
 )
 from pydnn.runs.pins import pins_of, pins_text
-from pydnn.runs.recorded import Run
+from pydnn.runs.recorded import Prepare, Run
 from pydnn.runs.rows import rows_of
-from pydnn.runs.segments import Segment, segment_name, write_segment
+from pydnn.runs.segments import Segment, read_segment, segment_name, write_segment
 from pydnn.storage import exclusive, make_folder, write_text
 from pydnn.training import StepInfo, TrainState
 from pydnn.training.streams import NOTHING_WATCHED, Stream, Watched, watched_in
@@ -91,7 +91,8 @@ def create_run(path: str | PathLike[str], job: Job, data: DataSet | Batch) -> It
 
     Args:
         path: The folder; there must be nothing of that name yet.
-        job: From `prepare`, at its beginning.
+        job: From `prepare`, at its beginning. Where its step is another than that of its recipe,
+            the run can only be opened with the function that made the job so.
         data: What the job was prepared with, for its fingerprint.
 
     Raises:
@@ -99,7 +100,7 @@ def create_run(path: str | PathLike[str], job: Job, data: DataSet | Batch) -> It
             user's own cannot be found again.
     """
     path = Path(path)
-    text = pins_text(job.recipe, pins_of(job.recipe, data))
+    text = pins_text(job.recipe, pins_of(job.recipe, data, job.train_step.names))
     environment = environment_text(current_environment(fast))
     heads: list[Segment] = []
 
@@ -145,6 +146,7 @@ def resume_run(
     *,
     iterations: int | None = None,
     data: DataSet | Batch | str | None = None,
+    prepare: Prepare = prepare,
     anyway: bool = False,
 ) -> Iterator[Resumed]:
     """Take a run up where its newest sound segment ends.
@@ -156,6 +158,7 @@ def resume_run(
         path: The folder of the run.
         iterations: Iterations of the whole training; by default what it was to have.
         data: Another name or place of its data, or the data itself.
+        prepare: What made its job, see `Run.open`.
         anyway: Whether to go on where this machine, the data or functions of the user's own are
             not what they were, to other bits than those of a run that was never interrupted.
 
@@ -171,7 +174,7 @@ def resume_run(
         folder = read_folder(path, anyway=anyway)
         if not folder.segments:
             raise BadInput(f"{folder.faults[0].message.rstrip('.')}; no sound segment is left.")
-        run = Run(attrs.evolve(folder, faults=()), data, anyway)
+        run = Run(attrs.evolve(folder, faults=()), data, prepare, anyway)
         goal = run.goal if iterations is None else iterations
         if goal < run.iterations:
             raise BadInput(
@@ -185,7 +188,7 @@ def resume_run(
             state=run.stored(run.segments[-1]),
         )
         here = current_environment(fast)
-        expected = what_to_expect(run.environment, here)
+        expected = what_to_expect(run.environments[-1], here)
         if expected and not anyway:
             raise BadInput(
                 f"{expected}: resume it where it was recorded, or anyway, to other bits."
@@ -272,10 +275,17 @@ def _recorded(
                     run.write(latest, seen)
                     seen, written = [], clock()
             yield state, info
+        if latest and seen:
+            run.write(latest, seen)  # here, so that an interruption of it is made good below
     finally:
-        # Unless it was interrupted right after that of these very steps had its name.
-        if latest and seen and not (run.path / SEGMENTS / segment_name(latest.iteration)).exists():
-            run.write(latest, seen)
+        # An interruption comes between any two instructions: when one more step was seen than
+        # leads to `latest`, or when the segment of `latest` has its name, but is not yet the head.
+        if latest and latest.iteration > run.head.iteration:
+            path = run.path / SEGMENTS / segment_name(latest.iteration)
+            if path.exists():
+                run.head = read_segment(path)
+            else:
+                run.write(latest, seen[: latest.iteration - run.head.iteration])
 
 
 def _expect_step(found: int, expected: int) -> None:

@@ -22,7 +22,7 @@ from pydnn.keys import Key
 from pydnn.recipes import steps
 from pydnn.records import Batch
 from pydnn.runs.mismatches import Mismatch, mismatches, state_mismatch
-from pydnn.runs.recorded import Run
+from pydnn.runs.recorded import Prepare, Run
 from pydnn.runs.rows import rows_of
 from pydnn.runs.segments import Segment
 from pydnn.runs.states import state_fingerprint
@@ -60,7 +60,8 @@ def verify(run: Run, numbers: Sequence[int] | None = None, *, jobs: int = 1) -> 
         run: The run, which has its data.
         numbers: Of the segments; by default all of them, from number 0, which is compared with
             the initial state that the recipe gives.
-        jobs: Processes that share the work, each with the BLAS threads that this one has.
+        jobs: Processes that share the work, each with the BLAS threads that this one has. As with
+            all that starts processes, a script that asks for more than one guards its main part.
 
     Raises:
         BadInput: If there is no segment of a number.
@@ -125,7 +126,10 @@ def _shared(run: Run, numbers: list[int], jobs: int) -> Iterator[Verified]:
     # New processes, not copies of this one, whose BLAS may be in the middle of something.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=_open, initargs=(run.path, given, run.anyway)
+        jobs,
+        mp_context=context,
+        initializer=_open,
+        initargs=(run.path, given, run.prepare, run.anyway),
     ) as pool:
         yield from pool.map(_verified_here, numbers)
 
@@ -133,8 +137,8 @@ def _shared(run: Run, numbers: list[int], jobs: int) -> Iterator[Verified]:
 _opened: dict[str, Run] = {}
 
 
-def _open(path: Path, data: Any, anyway: bool) -> None:
-    _opened["run"] = Run.open(path, data=data, anyway=anyway)
+def _open(path: Path, data: Any, prepare: Prepare, anyway: bool) -> None:
+    _opened["run"] = Run.open(path, data=data, prepare=prepare, anyway=anyway)
 
 
 def _verified_here(number: int) -> Verified:

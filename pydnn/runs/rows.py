@@ -15,7 +15,7 @@ from pydnn.records import freeze
 from pydnn.runs.states import ReadArray
 from pydnn.training import StepInfo
 
-__all__ = ["ALWAYS", "Column", "Rows", "joined", "read_rows", "row_arrays", "rows_of"]
+__all__ = ["ALWAYS", "KINDS", "Column", "Rows", "joined", "read_rows", "row_arrays", "rows_of"]
 
 # The columns that every step has, and their dtypes. "checksum" is that of the parameters after
 # the step: it tells the very step at which two runs part, even where no cost does.
@@ -24,7 +24,7 @@ ALWAYS: Mapping[str, Any] = {
     "gradient_norm": np.float64,
     "checksum": np.uint64,
 }
-_KINDS = ("observed", "measured")
+KINDS = ("observed", "measured")
 _same = attrs.cmp_using(eq=np.array_equal)
 
 
@@ -61,7 +61,7 @@ class Rows:
     def infos(self) -> Iterator[StepInfo]:
         """What a reader of the training saw, step by step."""
         seen: dict[str, list[dict[str, float]]] = {
-            kind: [{} for _ in range(len(self))] for kind in _KINDS
+            kind: [{} for _ in range(len(self))] for kind in KINDS
         }
         for (kind, name), column in self.columns.items():
             for step, value in zip(column.steps.tolist(), column.values.tolist(), strict=True):
@@ -89,7 +89,8 @@ class Rows:
 
     def between(self, start: int, stop: int) -> Rows:
         """The rows of the steps from `start` to before `stop`, of those that are here."""
-        start, stop = max(start, self.start), max(start, min(stop, self.stop))
+        start = max(min(start, self.stop), self.start)
+        stop = max(min(stop, self.stop), start)
         part = slice(start - self.start, stop - self.start)
         columns = {}
         for name, column in self.columns.items():
@@ -110,9 +111,9 @@ def rows_of(seen: Sequence[tuple[StepInfo, int]], *, start: int) -> Rows:
     """
     found: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for info, _ in seen:
-        for kind in _KINDS:
+        for kind in KINDS:
             for name, value in getattr(info, kind).items():
-                if isinstance(value, bool | int | float | np.integer | np.floating):
+                if isinstance(value, bool | int | float | np.bool_ | np.integer | np.floating):
                     found.setdefault((kind, name), []).append((info.iteration, float(value)))
     always = {
         "cost": [info.cost for info, _ in seen],
@@ -170,7 +171,7 @@ def read_rows(
         steps = read(f"column.{i}.steps", np.int64, ("k",))
         values = read(f"column.{i}.values", np.float64, (len(steps),))
         inside = not steps.size or (steps[0] >= start and steps[-1] < stop)
-        if not (inside and (np.diff(steps) > 0).all()):
+        if not (inside and (steps[1:] > steps[:-1]).all()):  # differences could overflow
             raise BadInput(f"column.{i}.steps in {where} are not those of the segment: {_AGAIN}.")
         found[name] = Column(freeze(steps), freeze(values))
     return Rows(start, {name: freeze(values) for name, values in always.items()}, found)

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,8 +22,8 @@ from pydnn.checks import BadInput
 from pydnn.fingerprints import fingerprint
 from pydnn.keys import Key
 from pydnn.recipes import Recipe
-from pydnn.runs.rows import Rows, read_rows, row_arrays
-from pydnn.runs.states import arrays_of, state_from
+from pydnn.runs.rows import KINDS, Rows, read_rows, row_arrays
+from pydnn.runs.states import ReadArray, arrays_of, state_from
 from pydnn.storage import open_hdf5, read_array, read_text, write_hdf5
 from pydnn.training import TrainState
 
@@ -28,6 +31,7 @@ __all__ = ["Segment", "read_segment", "segment_name", "write_segment"]
 
 _FORMAT = "pydnn segment 1"
 _MOST = 2**53
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @attrs.frozen
@@ -72,7 +76,7 @@ class Segment:
         """
         with open_hdf5(self.path) as file:
             rows = read_rows(
-                lambda name, dtype, shape: read_array(file, name, dtype=dtype, shape=shape),
+                _reading(file),
                 start=self.start,
                 stop=self.iteration,
                 columns=self.columns,
@@ -89,20 +93,25 @@ class Segment:
             BadInput: If it does not fit the recipe, or is not that of its fingerprint.
         """
         with open_hdf5(self.path) as file:
-
-            def read(name: str, dtype: Any, shape: Any) -> NDArray[Any]:
-                return read_array(file, name, dtype=dtype, shape=shape)
-
+            read = _reading(file)
             iteration = int(read("iteration", np.int64, ())[()])
             try:
                 state = state_from(
                     read, recipe, features=features, iteration=iteration, key=self.key
                 )
+                found = fingerprint(arrays_of(state))
             except BadInput as error:
                 raise BadInput(f"state in {self.path}: {error}") from error
-        if iteration != self.iteration or fingerprint(arrays_of(state)) != self.state_sha256:
+        if iteration != self.iteration or found != self.state_sha256:
             raise BadInput(f"state in {self.path} is not that of its fingerprint: {_AGAIN}.")
         return state
+
+
+def _reading(file: h5py.File) -> ReadArray:
+    def read(name: str, dtype: Any, shape: Sequence[int | str]) -> NDArray[Any]:
+        return read_array(file, name, dtype=dtype, shape=shape, compressed=False)
+
+    return read
 
 
 def segment_name(iteration: int) -> str:
@@ -116,8 +125,12 @@ def write_segment(
     """Write the segment of `state`, and of the rows of the steps that led to it, into `folder`.
 
     Raises:
-        BadInput: If the state holds a NaN or what no file can hold, or it cannot be written.
+        BadInput: If the state holds a NaN or what no file can hold, a column's name cannot be
+            shown, or it cannot be written.
     """
+    for kind, name in rows.columns:
+        if not name.isprintable():
+            raise BadInput(f"{kind} {name!r} is no name for a column: give letters to be shown.")
     state_arrays, rows_here = arrays_of(state), row_arrays(rows)
     segment = Segment(
         folder / segment_name(state.iteration),
@@ -152,9 +165,9 @@ def read_segment(path: Path) -> Segment:
         BadInput: If it is missing, damaged, no segment, or says what its name does not.
     """
     with open_hdf5(path, sealed=True) as file:
-        if (found := read_text(file, "format")) != _FORMAT:
+        if (found := read_text(file, "format", fixed=True)) != _FORMAT:
             raise BadInput(f"format in {path} is {found!r}, expected {_FORMAT!r}: {_AGAIN}.")
-        text = read_text(file, "about")
+        text = read_text(file, "about", fixed=True)
     try:
         segment = _read(path, json.loads(text))
     except (ValueError, TypeError, RecursionError) as error:
@@ -180,8 +193,12 @@ def _read(path: Path, plain: Any) -> Segment:
             "seed": int(seed),
             "key": list(key),
             "columns": list(columns),
-        } if 0 <= start <= iteration < _MOST and 0 < goal <= _MOST:
-            pairs = tuple((str(kind), str(name)) for kind, name in columns)
+        } if (
+            all(map(_SHA256.fullmatch, (state, rows, before, environment)))
+            and bool not in map(type, (start, iteration, goal))
+            and 0 <= start <= iteration < _MOST
+            and 0 < goal <= _MOST
+        ):
             return Segment(
                 path,
                 start,
@@ -192,8 +209,15 @@ def _read(path: Path, plain: Any) -> Segment:
                 before,
                 environment,
                 Key(seed, tuple(key)),
-                pairs,
+                tuple(map(_column, columns)),
             )
+    raise ValueError
+
+
+def _column(plain: Any) -> tuple[str, str]:
+    match plain:
+        case [str(kind), str(name)] if kind in KINDS and name.isprintable():
+            return kind, name
     raise ValueError
 
 

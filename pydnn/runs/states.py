@@ -87,15 +87,20 @@ def layouts_of(recipe: Recipe, features: int) -> tuple[Layout, Layout]:
         gathered = network.statistics.init(params) if network.statistics else NO_PARAMS
         return layout_of(params), layout_of(gathered)
     except (ValueError, OverflowError, MemoryError) as error:
-        raise BadInput(f"the network cannot be laid out ({error}): correct the recipe.") from error
+        raise BadInput(
+            f"the network cannot be laid out ({_line(error)}): correct the recipe."
+        ) from error
 
 
 def _flat(path: str, value: Any) -> Iterator[tuple[str, NDArray[Any]]]:
     """The arrays and numbers below `value`, each with the path to it."""
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray) and _fits_a_file(value.dtype):
         yield path, value
-    elif isinstance(value, bool | int | float | np.generic):
-        yield path, np.asarray(value, _dtype_of_number(value))
+    elif _is_number(value):
+        try:
+            yield path, np.asarray(value, _dtype_of_number(value))
+        except OverflowError as error:
+            raise BadInput(f"{path} is an integer of more than 64 bits: keep a float.") from error
     else:
         for name, part in _parts(path, value):
             yield from _flat(f"{path}.{name}", part)
@@ -108,21 +113,43 @@ def _filled(path: str, template: Any, read: ReadArray) -> Any:
         known = template.size > 0
         shape = template.shape if known else tuple("mnk"[: template.ndim])
         return freeze(read(path, template.dtype if known else np.number, shape))
-    if isinstance(template, bool | int | float | np.generic):
+    if _is_number(template):
         return type(template)(read(path, _dtype_of_number(template), ())[()])
-    filled = [_filled(f"{path}.{name}", part, read) for name, part in _parts(path, template)]
-    return tuple(filled) if isinstance(template, tuple) else type(template)(*filled)
+    filled = {n: _filled(f"{path}.{n}", part, read) for n, part in _parts(path, template)}
+    if isinstance(template, tuple):
+        return tuple(filled.values())
+    names = {field.name: field.alias for field in attrs.fields(type(template))}
+    try:
+        return attrs.evolve(template, **{names[n]: part for n, part in filled.items()})
+    except (ValueError, TypeError) as error:  # of a record that checks what it is given
+        raise BadInput(f"{path} does not fit ({_line(error)}): get the file again.") from error
 
 
 def _parts(path: str, value: Any) -> list[tuple[str, Any]]:
     if type(value) is tuple:
         return [(str(i), part) for i, part in enumerate(value)]
     if attrs.has(type(value)):
-        return [(field.name, getattr(value, field.name)) for field in attrs.fields(type(value))]
+        fields = [field for field in attrs.fields(type(value)) if field.init]
+        return [(field.name, getattr(value, field.name)) for field in fields]
     raise BadInput(
         f"{path} is a {type(value).__name__}, which no run can hold: "
         "keep what an optimiser remembers in attrs records and tuples of arrays and numbers."
     )
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, np.generic):
+        return _fits_a_file(value.dtype)
+    return type(value) in (bool, int, float)  # an enumeration would be another thing when read
+
+
+def _fits_a_file(dtype: np.dtype[Any]) -> bool:
+    """Whether each bit of its numbers says something: not so of longer floats, nor of objects."""
+    return dtype.kind in "biuf" and dtype.itemsize <= 8
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")
 
 
 def _dtype_of_number(value: Any) -> Any:

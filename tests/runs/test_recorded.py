@@ -5,12 +5,15 @@ import numpy as np
 import pytest
 import toolz
 from helpers import arrays_in
-from small_runs import flipping, recorded, small_data, small_recipe
+from small_runs import flipping, recorded, resumed, small_data, small_recipe
 
 from pydnn import BadInput, scan, sigmoid_cross_entropy, trace
 from pydnn.recipes import prepare, run
+from pydnn.records import freeze
 from pydnn.runs import NotRepeated, Run, create_run, record
+from pydnn.runs.inspection import look_into
 from pydnn.runs.recording import default_interval
+from pydnn.runs.replay import verify
 
 
 def straight(recipe, data=None):
@@ -92,10 +95,41 @@ def test_a_step_that_does_not_come_out_again_is_refused_unless_anyway(folder, re
     flipped.at(4)
     with pytest.raises(NotRepeated, match=r"step 5: checksum of the parameters after it differs"):
         flipped.at(5)
-    with pytest.raises(NotRepeated, match=r"a record has changed\.$"):
+    with pytest.raises(NotRepeated, match=r"a record or the code has changed\.$"):
         flipped.at(7)
     assert Run.open(folder / "flipped", anyway=True).at(7).info.iteration == 7
     flipped.at(9)  # from a segment after it
+
+
+def shortened(recipe, batch, **options):
+    """The job of a recipe with a part of one's own in its step."""
+    job = prepare(recipe, batch, **options)
+
+    def shorten(step):
+        return step.having(grads=step.grads.with_vector(freeze(step.grads.vector / 2)))
+
+    step = job.train_step.insert_after("backward", shorten)
+    return attrs.evolve(job, train_step=step)
+
+
+def test_a_step_composed_by_hand_is_recorded_and_repeated_with_what_made_it(folder, recipe):
+    data = small_data()
+    job = shortened(recipe, data.train)
+    with create_run(folder / "composed", job, data) as recording:
+        whole, _ = toolz.last(run(job))
+        toolz.last(record(recording, itertools.islice(run(job), 7)))
+    with pytest.raises(
+        BadInput,
+        match=r"made of forward, cost, backward, shorten, gather, update, watch_finite, but here "
+        r"it is made of forward, cost, backward, gather, .*: open it with prepare=…",
+    ):
+        Run.open(folder / "composed").at(3)
+    assert resumed(folder / "composed", prepare=shortened) == whole
+    composed = Run.open(folder / "composed", prepare=shortened)
+    assert all(verified.mismatch is None for verified in verify(composed))
+    assert all(verified.mismatch is None for verified in verify(composed, jobs=2))
+    assert composed.at(9).cost == composed.costs[9]
+    assert look_into(composed, 9)[0] == composed.at(9)
 
 
 REFUSED = {

@@ -232,7 +232,9 @@ def test_another_machine_is_refused_unless_told_otherwise_and_then_recorded(tmp_
         resumed(tmp_path / "run")
     resumed(tmp_path / "run", anyway=True)
     run = Run.open(tmp_path / "run")
-    assert run.environment == there
+    assert run.environments == (here, there)
+    assert run.environment_of(4) == here
+    assert run.environment_of(5) == there
     assert len(run.folder.environments) == 2
     assert len({segment.environment for segment in run.segments}) == 2
 
