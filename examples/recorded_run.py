@@ -21,9 +21,8 @@ from pydnn import (
     serial,
     sigmoid_cross_entropy,
 )
-from pydnn.recipes import Recipe, prepare, steps
-from pydnn.runs import Run, create_run, record, resume_run
-from pydnn.runs.replay import verify
+from pydnn.recipes import Recipe, prepare, run
+from pydnn.runs import Run, create_run, record, resume_run, verify
 
 X = Key(1).at("points").normal((2, 200))
 data = Batch(X, X[:1] * X[1:] > 0)
@@ -41,8 +40,8 @@ folder = Path(tempfile.mkdtemp())
 def train(name, count):
     """Record the first `count` steps of the job."""
     job = prepare(recipe, data)
-    with create_run(folder / name, job, data) as run:
-        toolz.last(record(run, itertools.islice(steps(job), count)))
+    with create_run(folder / name, job, data) as recording:
+        toolz.last(record(recording, itertools.islice(run(job), count)))
 
 
 train("whole", 300)
@@ -50,18 +49,18 @@ train("cut", 123)  # in the middle of an epoch
 
 # The run knows where it was: what is left of it gives the bits that it would have given.
 with resume_run(folder / "cut", data=data) as resumed:
-    toolz.last(record(resumed.recording, steps(resumed.job)))
+    toolz.last(record(resumed.recording, run(resumed.job, watched=resumed.watched)))
 
 for name in ("whole", "cut"):
-    run = Run.open(folder / name, data=data)
-    print(f"{name:5}  {run.iterations} steps, fingerprint {run.fingerprint[:16]}")
+    recorded = Run.open(folder / name, data=data)
+    print(f"{name:5}  {recorded.iterations} steps, fingerprint {recorded.fingerprint[:16]}")
 
 # Each segment is computed again from the state before it, and compared to the last bit.
-same = all(segment.mismatch is None for segment in verify(run))
+same = all(segment.mismatch is None for segment in verify(recorded))
 print(f"replay: {'every bit is the recorded one' if same else 'it differs'}")
 
 # A step of a run is a record like any other: what was seen in it becomes a test of a stage.
-step = run.at(200)
+step = recorded.at(200)
 cost, gradient = sigmoid_cross_entropy()(step.AL, step.batch.Y)
 np.testing.assert_array_equal(gradient, step.dAL)
 print(f"step 200: cost {cost:.6f} of {step.batch.X.shape[1]} examples")

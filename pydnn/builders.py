@@ -131,6 +131,9 @@ def _import(name: str, family: str | None) -> Callable[..., Any]:
             f"builder {name!r} was not found ({error}): "
             "put its module on the import path, under the name it had."
         ) from error
+    except Exception as error:  # whatever a module of the user's own may do
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise BadInput(f"the module of {name!r} cannot be imported ({reason}): mend it.") from error
     made = getattr(builder, "family", None)
     if made is None or family not in (None, made):  # a file may not call just any function
         wanted = family or "part"

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 __all__ = [
     "BadInput",
     "MissingExtra",
+    "NameTaken",
     "expect_count",
     "expect_epsilon",
     "expect_finite",
@@ -29,6 +30,10 @@ __all__ = [
 
 class BadInput(ValueError):  # noqa: N818 - it names the user's input, not our failure
     """Something from outside does not fit; the message is one line for the person who gave it."""
+
+
+class NameTaken(BadInput):
+    """There is something already where something new was to be made."""
 
 
 class MissingExtra(BadInput, ImportError):  # noqa: N818

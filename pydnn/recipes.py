@@ -63,6 +63,7 @@ __all__ = [
     "run",
     "steps",
     "stopping",
+    "toml_of",
     "tutorial_network",
     "tutorial_recipe",
     "undrawn",
@@ -130,6 +131,12 @@ class Recipe:
     numerics: str = "fast"
 
     def __attrs_post_init__(self) -> None:
+        # Numbers of NumPy's are taken as the plain ones that a file will give again.
+        counts = ("iterations", "evaluate_every", "patience", "seed")
+        for name in (*counts, "validation"):
+            value = getattr(self, name)
+            if isinstance(value, np.integer | np.floating):
+                object.__setattr__(self, name, value.item())
         hint = "give the number of steps"
         if expect_count("iterations", self.iterations, hint=hint) > _MOST_ITERATIONS:
             raise BadInput(f"iterations is {self.iterations}, expected at most 2**53: give fewer.")
@@ -184,15 +191,16 @@ def write_recipe(recipe: Recipe) -> str:
             value = write_description(value)
         elif field.name == "penalties":
             value = [write_description(penalty) for penalty in value]
-        lines.append(f"{field.name} = {_toml(value)}\n")
+        lines.append(f"{field.name} = {toml_of(value)}\n")
     return "".join(lines)
 
 
-def _toml(value: Any) -> str:
+def toml_of(value: Any) -> str:
+    """A number, text, truth value or list of these as TOML writes it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):
-        return f"[{', '.join(map(_toml, value))}]"
+        return f"[{', '.join(map(toml_of, value))}]"
     if isinstance(value, str):
         # JSON's escapes are TOML's, too, but for the delete character.
         quoted = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
@@ -321,7 +329,8 @@ class Job:
     `attrs.evolve(job, state=state)` is the same job from another state on.
 
     Attributes:
-        recipe: What made it.
+        recipe: What made it,
+        batch: for these examples.
         network: The network.
         loss: The loss.
         train_step: The step.
@@ -332,6 +341,7 @@ class Job:
     """
 
     recipe: Recipe
+    batch: Batch = attrs.field(repr=False)
     network: Stage
     loss: Loss
     train_step: TrainStep
@@ -392,6 +402,7 @@ def prepare(
         step = step.insert_after("update", watch_finite(network))
     return Job(
         recipe,
+        batch,
         network,
         loss,
         step,

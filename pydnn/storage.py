@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pydnn.checks import BadInput, expect_known, expect_shape
+from pydnn.checks import BadInput, NameTaken, expect_known, expect_shape
 from pydnn.seals import expect_sealed, room_for_seal, seal
 
 __all__ = [
@@ -119,7 +119,7 @@ def make_folder(path: Path, fill: Callable[[Path], object]) -> None:
             raises.
     """
     if path.exists() or path.is_symlink():
-        raise BadInput(f"{path} exists already, expected a new name: choose another.")
+        raise NameTaken(f"{path} exists already, expected a new name: choose another.")
     temporary = _temporary_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +137,7 @@ def make_folder(path: Path, fill: Callable[[Path], object]) -> None:
         raise BadInput(str(error).replace(str(temporary), str(path))) from error
     except OSError as error:
         if path.exists():
-            raise BadInput(
+            raise NameTaken(
                 f"{path} exists already, expected a new name: choose another."
             ) from error
         raise BadInput(

@@ -65,10 +65,30 @@ def test_a_checksum_finds_every_single_bit(array, data):
     assert checksum(np.asfortranarray(array)) == checksum(array)
 
 
-def test_a_checksum_is_the_sum_of_words_modulo_two_to_the_64():
-    words = np.array([2**64 - 1, 3], np.uint64)
-    assert checksum(words.view(np.float64)) == 2
-    assert checksum(np.array([1.0], np.float32)) == 0x3F800000
+def test_a_checksum_heeds_places_and_changes_that_cancel():
+    vector = np.arange(1.0, 20_001.0)
+    before = checksum(vector)
+    for i, j in [(0, 1), (0, 4096), (5, 4101), (4095, 4096), (19_998, 19_999), (3, 19_999)]:
+        swapped, up_and_down = vector.copy(), vector.copy()
+        swapped[[i, j]] = swapped[[j, i]]
+        up_and_down.view(np.uint64)[[i, j]] += np.array([1, 2**64 - 1], np.uint64)
+        assert before not in (checksum(swapped), checksum(up_and_down)), (i, j)
+
+
+@pytest.mark.parametrize("place", [0, 4095, 4096, 8191, 8192, 9999])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_checksum_finds_the_sign_of_any_number(dtype, place):
+    vector = np.ones(10_000, dtype)
+    before = checksum(vector)
+    vector[place] *= -1
+    assert checksum(vector) != before
+
+
+def test_a_checksum_by_hand():
+    words = np.array([3, 5], np.uint64)
+    # The first two numbers of splitmix64 from seed 0, the second made odd.
+    first, second = 0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4 | 1
+    assert checksum(words.view(np.float64)) == (3 * first + 5 * second) % 2**64
 
 
 APART = [

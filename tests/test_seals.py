@@ -133,28 +133,33 @@ def test_there_is_room_for_the_largest_numbers():
 
 
 STRANGE = {
-    "no JSON": b"{",
-    "a list": b"[]",
-    "nothing in it": b"{}",
-    "arrays that are a list": b'{"bytes": 1, "arrays": []}',
-    "infinity": b'{"bytes": 1e999, "arrays": {}}',
-    "a place of one number": b'{"bytes": 1, "arrays": {"a": [1]}}',
-    "deep": b"[" * 100_000,
-    "another line": b'{"bytes": 1, "arrays": {"a\\nb": [0, 0, 1]}}',
-    "the same stretch over and over": json.dumps(
-        {"bytes": 1, "arrays": {f"a{i}": (0, 2_000, 0) for i in range(100)}}
-    ).encode(),
-    "more than there is": b'{"bytes": 1, "arrays": {"a": [0, 1e18, 1]}}',
-    "less than nothing": b'{"bytes": 1, "arrays": {"a": [-5, -5, 1]}}',
-}
+    "no JSON": (b"{", "the seal"),
+    "a list": (b"[]", "the seal"),
+    "nothing in it": (b"{}", "the seal"),
+    "arrays that are a list": (b'{"bytes": 4096, "arrays": []}', "the seal"),
+    "infinity": (b'{"bytes": 1e999, "arrays": {}}', "the seal"),
+    "a place of one number": (b'{"bytes": 4096, "arrays": {"a": [1]}}', "the seal"),
+    "deep": (b"[" * 4000, "the seal"),
+    "another length": (b'{"bytes": 4097, "arrays": {}}', "the length, 4096 bytes instead of 4097,"),
+    "another line": (b'{"bytes": 4096, "arrays": {"a\\nb": [0, 0, 1]}}', "the seal"),
+    "the same stretch over and over": (
+        json.dumps({"bytes": 4096, "arrays": {f"{i}": (0, 999, 0) for i in range(9)}}).encode(),
+        "the seal",
+    ),
+    "the same stretch, and less than nothing": (
+        b'{"bytes": 4096, "arrays": {"a": [0, 4096, 0], "b": [0, -4096, 0]}}', "the seal",
+    ),
+    "more than there is": (b'{"bytes": 4096, "arrays": {"a": [0, 1e18, 1]}}', "the seal"),
+    "a place before the file": (b'{"bytes": 4096, "arrays": {"a": [-5, 5, 1]}}', "a"),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("text", STRANGE.values(), ids=STRANGE)
-def test_a_seal_that_a_stranger_wrote_ends_in_one_line(tmp_path, text):
+@pytest.mark.parametrize(("text", "what"), STRANGE.values(), ids=STRANGE)
+def test_a_seal_that_a_stranger_wrote_ends_in_one_line(tmp_path, text, what):
     path = tmp_path / "strange.h5"
-    path.write_bytes(b"0" * 64 + b" %08x " % zlib.crc32(text) + text + b"\n" + bytes(1000))
-    message = refusal(path)
-    assert message.startswith(("the seal in", "the length, "))
+    sealed = b"0" * 64 + b" %08x " % zlib.crc32(text) + text + b"\n"
+    path.write_bytes(sealed.ljust(4096, b"\0"))
+    assert refusal(path) == f"{what} in {path} is damaged: get the file again."
 
 
 def test_what_was_sealed_by_hand_is_found_whole(tmp_path):

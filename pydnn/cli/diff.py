@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pydnn.runs import Run
-from pydnn.runs.difference import Apart, Difference, Parting, difference
+from pydnn.runs.comparison import Apart, Difference, Parting, difference
 from pydnn.runs.mismatches import bits_of, in_hex, ulps_in_words
 
 __all__ = ["add_to"]

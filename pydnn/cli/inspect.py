@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from pydnn.checks import expect_known
+from pydnn.checks import BadInput, expect_known
 from pydnn.cli.run_options import add_run_options
 from pydnn.runs import Run
 from pydnn.runs.inspection import Summary, Tensor, look_into, summary_of, write_tensors
@@ -64,6 +64,8 @@ def _chosen(seen: list[Tensor], part: str | None, layer: str | None) -> list[Ten
         seen = [tensor for tensor in seen if tensor.part == part]
     if layer is not None:
         inside = [t for t in seen if t.layer == layer or t.layer.startswith(f"{layer}/")]
+        if not inside and not any(tensor.layer for tensor in seen):
+            raise BadInput(f"--layer is {layer!r}, but stage {part!r} has no layers: leave it out.")
         if not inside:
             expect_known("layer", layer, {tensor.layer for tensor in seen if tensor.layer})
         seen = inside

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pydnn.checks import BadInput
+from pydnn.checks import BadInput, NameTaken
 from pydnn.cli.recipe_options import add_recipe_options, recipe_of
 from pydnn.cli.training import add_training_options, check_training_options, say_of, train_job
 from pydnn.data import DataSet, load_data_set
@@ -80,9 +80,9 @@ def _new_run(
                 made = create_run(folder, job, data) if args.record else _plain_folder(folder)
                 recording = stack.enter_context(made)
                 break
-            except BadInput:
+            except NameTaken:
                 # Another training may have taken the number since it was found to be free.
-                if args.folder is not None or not folder.exists():
+                if args.folder is not None:
                     raise
         try:
             yield folder, recording
@@ -110,8 +110,8 @@ def _plain_folder(folder: Path) -> Iterator[None]:
             folder.rmdir()
 
 
-def _taken(folder: Path) -> BadInput:
-    return BadInput(f"{folder} exists already, expected a new one: give another --run.")
+def _taken(folder: Path) -> NameTaken:
+    return NameTaken(f"{folder} exists already, expected a new one: give another --run.")
 
 
 def _next_folder(parent: Path) -> Path:

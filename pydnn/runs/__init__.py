@@ -1,19 +1,28 @@
 """Runs on disk: what a training leaves behind, so that it can be gone on with, and repeated."""
 
+from pydnn.runs.comparison import Difference, difference
+from pydnn.runs.inspection import look_into
 from pydnn.runs.model import MODEL_FILE, Model, load_model, predictions, save_model
 from pydnn.runs.recorded import NotRepeated, Run
-from pydnn.runs.recording import Recording, create_run, record, resume_run
+from pydnn.runs.recording import Recording, Resumed, create_run, record, resume_run
+from pydnn.runs.replay import Verified, verify
 
 __all__ = [
     "MODEL_FILE",
+    "Difference",
     "Model",
     "NotRepeated",
     "Recording",
+    "Resumed",
     "Run",
+    "Verified",
     "create_run",
+    "difference",
     "load_model",
+    "look_into",
     "predictions",
     "record",
     "resume_run",
     "save_model",
+    "verify",
 ]

@@ -71,6 +71,9 @@ def mismatches(recorded: Rows, here: Rows) -> Iterator[Mismatch]:
     unlike = np.zeros(len(here), bool)
     for name in here.always:
         unlike |= ~same_bits(then.always[name], here.always[name])
+    # What another reader has measured, no step depends on, and none can measure again.
+    measured = [name for name in then.columns if name[0] == "measured"]
+    then = then.without([name for name in measured if name not in here.columns])
     for column in {*then.columns, *here.columns}:
         if not _same(then.columns.get(column), here.columns.get(column)):
             unlike[:] = True  # somewhere: the numbers of each step will tell

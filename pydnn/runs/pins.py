@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import json
 import reprlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from pydnn.checks import BadInput, expect_known
 from pydnn.data import DataSet, lasting_name
 from pydnn.fingerprints import fingerprint
 from pydnn.notation import OWN_BUILDER
-from pydnn.recipes import RECORDED, Recipe, write_recipe
+from pydnn.recipes import DTYPES, RECORDED, Recipe, toml_of, write_recipe
 from pydnn.records import Batch
 
 __all__ = [
@@ -84,8 +83,16 @@ def pins_of(recipe: Recipe, data: DataSet | Batch, parts: Sequence[str]) -> Pins
     Raises:
         BadInput: If a function's source cannot be found, or data holds a NaN.
     """
-    functions = {name: _source(name) for name in sorted(_own_builders(recipe))}
-    pinned = {part: _pins_of(part, batch) for part, batch in _parts(data)}
+    functions = {}
+    for name in sorted(_own_builders(recipe)):
+        if not OWN_BUILDER.fullmatch(name):
+            raise BadInput(
+                f"{name!r} is no name that a recipe can have: define it at the top of a module "
+                "whose name begins with one of the letters A to Z."
+            )
+        functions[name] = _source(name)
+    dtype = DTYPES[recipe.dtype]
+    pinned = {part: _pins_of(part, batch, dtype) for part, batch in _parts(data)}
     return Pins(pinned, lasting_name(recipe.data), tuple(parts), functions)
 
 
@@ -95,11 +102,13 @@ def _parts(data: DataSet | Batch) -> list[tuple[str, Batch]]:
     return [(part, getattr(data, part)) for part in _PARTS]
 
 
-def _pins_of(part: str, batch: Batch) -> dict[str, Pin]:
+def _pins_of(part: str, batch: Batch, dtype: Any) -> dict[str, Pin]:
+    """Fingerprints of the arrays in the recipe's `dtype`, in which they are trained on."""
     pins = {}
     for name in _ARRAYS:
         array = getattr(batch, name)
         if array is not None:
+            array = array.astype(dtype, copy=False)
             # Examples lie one after the other in memory, and are read in that order.
             sha256 = fingerprint({f"{part} {name}": array.T})
             pins[name] = Pin(array.shape, array.dtype.name, sha256)
@@ -111,7 +120,8 @@ def data_differences(pins: Pins, data: DataSet | Batch) -> list[str]:
 
     A part that was not recorded, or is not there now, does not count, but for the training part.
     """
-    found = {part: _pins_of(part, batch) for part, batch in _parts(data)}
+    dtype = pins.data["train"]["X"].dtype
+    found = {part: _pins_of(part, batch, dtype) for part, batch in _parts(data)}
     told = []
     for part, recorded in pins.data.items():
         for name in dict.fromkeys([*recorded, *found.get(part, recorded)]):
@@ -225,16 +235,16 @@ def pins_text(recipe: Recipe, pins: Pins) -> str:
     """The recipe as a TOML file with what was recorded under it."""
     lines = [
         write_recipe(recipe),
-        f"\n[{RECORDED}]\ndata = {json.dumps(pins.place)}\nparts = {json.dumps(pins.parts)}\n",
+        f"\n[{RECORDED}]\ndata = {toml_of(pins.place)}\nparts = {toml_of(list(pins.parts))}\n",
     ]
     for part, arrays in pins.data.items():
         lines.append(f"\n[{RECORDED}.{part}]\n")
         for name, pin in arrays.items():
-            shape, dtype, sha256 = list(pin.shape), json.dumps(pin.dtype), json.dumps(pin.sha256)
+            shape, dtype, sha256 = list(pin.shape), toml_of(pin.dtype), toml_of(pin.sha256)
             lines.append(f"{name} = {{ shape = {shape}, dtype = {dtype}, sha256 = {sha256} }}\n")
     if pins.functions:
         lines.append(f"\n[{RECORDED}.functions]\n")
-        lines += [f"{json.dumps(name)} = {json.dumps(v)}\n" for name, v in pins.functions.items()]
+        lines += [f"{toml_of(name)} = {toml_of(v)}\n" for name, v in pins.functions.items()]
     return "".join(lines)
 
 
@@ -273,7 +283,7 @@ def _read_part(part: str, plain: Any) -> dict[str, Pin]:
                 bool not in (type(n), type(m))
                 and 0 < n < _MOST_FEATURES
                 and m > 0
-                and dtype.isidentifier()
+                and dtype in DTYPES
                 and _is_sha256(sha256)
             ):
                 pins[name] = Pin((n, m), dtype, sha256)

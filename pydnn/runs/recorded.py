@@ -277,7 +277,7 @@ class Run:
     def _expect_rows(self, here: Rows) -> None:
         if self.anyway:
             return
-        mismatch = first_mismatch(self.rows.unmeasured(), here)
+        mismatch = first_mismatch(self.rows, here)
         if mismatch is not None:
             expected = what_to_expect(self.environment_of(mismatch.step), current_environment(fast))
             raise NotRepeated(self.path, mismatch, expected or _NOTHING_EXPECTED)

@@ -1,7 +1,7 @@
 """Recording a run: a new folder, or one to go on with, and one more function on the stream.
 
-with create_run("runs/mine", job, data) as run:
-state, info = toolz.last(record(run, steps(job)))
+with create_run("runs/mine", job, data) as recording:
+state, info = toolz.last(record(recording, run(job)))
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydnn.checks import BadInput, expect_count
 from pydnn.data import DataSet
 from pydnn.fingerprints import checksum
 from pydnn.numerics import fast
-from pydnn.recipes import Job, prepare, stopping
+from pydnn.recipes import Job, prepare, read_recipe, read_toml, stopping
 from pydnn.records import Batch
 from pydnn.runs.environment import current_environment, environment_text, what_to_expect
 from pydnn.runs.folder import (
@@ -34,7 +34,7 @@ from pydnn.runs.folder import (
     read_folder,
     sha256_of,
 )
-from pydnn.runs.pins import pins_of, pins_text
+from pydnn.runs.pins import pins_of, pins_text, read_pins
 from pydnn.runs.recorded import Prepare, Run
 from pydnn.runs.rows import rows_of
 from pydnn.runs.segments import Segment, read_segment, segment_name, write_segment
@@ -100,7 +100,12 @@ def create_run(path: str | PathLike[str], job: Job, data: DataSet | Batch) -> It
             user's own cannot be found again.
     """
     path = Path(path)
-    text = pins_text(job.recipe, pins_of(job.recipe, data, job.train_step.names))
+    if job.state.iteration != 0:
+        raise BadInput(
+            f"the job is at iteration {job.state.iteration}, expected its beginning: "
+            "give what prepare made."
+        )
+    text = _recipe_text(job, data)
     environment = environment_text(current_environment(fast))
     heads: list[Segment] = []
 
@@ -121,6 +126,29 @@ def create_run(path: str | PathLike[str], job: Job, data: DataSet | Batch) -> It
     make_folder(path, fill)
     with exclusive(path / LOCK):
         yield Recording(path, job.recipe.iterations, sha256_of(environment), heads[0])
+
+
+def _recipe_text(job: Job, data: DataSet | Batch) -> str:
+    """The text of the run's recipe, which can be read again.
+
+    Raises:
+        BadInput: If it cannot, or `data` is not what the job was prepared with.
+    """
+    batch = data if isinstance(data, Batch) else data.train
+    if batch is not job.batch and batch != job.batch:
+        raise BadInput("data is not what the job was prepared with: give the very same.")
+    pins = pins_of(job.recipe, data, job.train_step.names)
+    text = pins_text(job.recipe, pins)
+    try:
+        text.encode()
+        same = (read_recipe(text), read_pins(read_toml(text))) == (job.recipe, pins)
+    except (BadInput, UnicodeEncodeError) as error:
+        raise BadInput(
+            f"the recipe could not be read again ({error}): rename what it names."
+        ) from error
+    if not same:
+        raise BadInput("the recipe would be read as another: give plain numbers and texts in it.")
+    return text
 
 
 @attrs.frozen(eq=False)
@@ -264,10 +292,14 @@ def _recorded(
     seen: list[tuple[StepInfo, int]] = []
     latest: TrainState | None = None
     written = clock()
+    ended = False
     try:
         for state, info in stream:
             expected = run.head.iteration + len(seen)
-            if info.iteration >= expected:  # else it is the best one again, of early stopping
+            _expect_same_training(run, state)
+            if info.iteration < expected and not ended:
+                ended = True  # the best one again, with which early stopping ends
+            else:
                 _expect_step(info.iteration, expected)
                 seen.append((info, checksum(state.parameters.vector)))
                 latest = state
@@ -288,9 +320,17 @@ def _recorded(
                 run.write(latest, seen[: latest.iteration - run.head.iteration])
 
 
+def _expect_same_training(run: Recording, state: TrainState) -> None:
+    if state.key != run.head.key:
+        raise BadInput(
+            f"a step of seed {state.key.seed} came, but {run.path} is a training of seed "
+            f"{run.head.key.seed}: give the stream of the job that it was made for."
+        )
+
+
 def _expect_step(found: int, expected: int) -> None:
     if found != expected:
         raise BadInput(
             f"step {found} came where step {expected} was to be recorded: "
-            "put record before what leaves out steps, such as thin."
+            "give the stream of the run's own job from there on, with no step left out."
         )

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,8 @@ def sampled(run: Run, count: int, key: Key) -> list[int]:
     """The numbers of so many segments that are drawn from all but the first, in their order."""
     count = expect_count("sample", count, hint="give the number of segments")
     others = len(run.segments) - 1
+    if not others:
+        raise BadInput(f"{run.path} has no steps to sample from: train it further.")
     return sorted(1 + int(i) for i in key.at("sample").permutation(others)[:count])
 
 
@@ -131,13 +135,19 @@ def _shared(run: Run, numbers: list[int], jobs: int) -> Iterator[Verified]:
         initializer=_open,
         initargs=(run.path, given, run.prepare, run.anyway),
     ) as pool:
-        yield from pool.map(_verified_here, numbers)
+        try:
+            yield from pool.map(_verified_here, numbers)
+        except BrokenProcessPool as error:
+            raise BadInput(
+                f"a process that verified {run.path} has died: use fewer of them, or free memory."
+            ) from error
 
 
 _opened: dict[str, Run] = {}
 
 
 def _open(path: Path, data: Any, prepare: Prepare, anyway: bool) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is this process's maker that is interrupted
     _opened["run"] = Run.open(path, data=data, prepare=prepare, anyway=anyway)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -82,9 +82,9 @@ class Rows:
                 found[f"{kind} {name}"] = column.values[place]
         return found | {"checksum of the parameters after it": self.always["checksum"][i]}
 
-    def unmeasured(self) -> Rows:
-        """The same rows without what evaluations found, which no step depends on."""
-        columns = {name: c for name, c in self.columns.items() if name[0] != "measured"}
+    def without(self, names: Collection[tuple[str, str]]) -> Rows:
+        """The same rows without the columns of these names."""
+        columns = {name: c for name, c in self.columns.items() if name not in names}
         return Rows(self.start, self.always, columns)
 
     def between(self, start: int, stop: int) -> Rows:

@@ -301,6 +301,10 @@ def _stopped_early(stream: Stream, watch: str, patience: int, see: _See, seen: W
             break
     if seen.best is None and last is not None:
         raise BadInput(_nothing_to_watch(last[1], watch))
+    if seen.best is None and seen.waited:
+        raise BadInput(
+            f"stop_early has nothing to watch: no step has had {watch!r}: watch another."
+        )
     if seen.best is not None and seen.best is not last:
         yield seen.best
 

@@ -156,7 +156,7 @@ SEGMENTS = {
     "one twice, in more digits": (
         copied(4, "00000000004.h5"), r"iteration in .*00000000004\.h5 is 4, expected the one",
     ),
-    "one twice, in other digits": (copied(0, "\u0660" * 10 + ".h5"), r"is no segment: move it else"),
+    "one twice, in other digits": (copied(0, "\u0660" * 10 + ".h5"), r"is no segment: move it"),
     "one of another seed": (taken_from("another seed", 8), rf"before in .*{EIGHT} {OTHER} {FOUR}"),
     "one of other data": (taken_from("other data", 8), rf"before in .*{EIGHT} {OTHER} {FOUR}"),
     "one of another interval": (
@@ -296,7 +296,12 @@ TEXTS = {
     "end: deep": (put(END, b"[" * 50_000), r"end-0000000012\.json is damaged"),
     "end: another name": (moved(END, "end-0000000008.json"), NO_END),
     "end: of another step": (another_end(iteration=8), NO_END),
-    "end: of a truth": (another_end(iteration=True), NO_END),
+    "end: of a truth": (
+        lambda run, made: (
+            another_end(iteration=True)(run, made), moved(END, "end-0000000001.json")(run, made)
+        ),
+        NO_END,
+    ),
     "end: of two lines": (another_end(why="a\nb"), NO_END),
     "end: why is a number": (another_end(why=3), NO_END),
     "end: another fingerprint": (

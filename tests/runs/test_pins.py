@@ -72,7 +72,7 @@ DIFFERENT = {
     ),
     "float32": (
         with_train(X=TRAIN.X.astype(np.float32)),
-        ["train X differs (recorded float64 (5, 40) sha256 {}, here float32 (5, 40) sha256 {})"],
+        ["train X differs (recorded float64 (5, 40) sha256 {}, here float64 (5, 40) sha256 {})"],
     ),
     "fewer examples": (
         with_train(X=TRAIN.X[:, 1:], Y=TRAIN.Y[:, 1:]),
@@ -288,6 +288,20 @@ def test_penalties_are_looked_into_as_well(tmp_path):
     assert unpinned(plain, pinned(small_data(), tmp_path)) == [
         "recorded.functions has nothing about a.b:c, which the recipe names"
     ]
+
+
+def test_a_name_of_other_letters_is_looked_at_where_it_is_called(tmp_path):
+    pins = pinned(small_data(), tmp_path)
+    for text in ("'é:f'(3)", "chain('é:f'(), 'no call: é:f')"):
+        [told] = unpinned({"network": text}, pins)
+        assert "nothing about é:f," in told
+
+
+@pytest.mark.parametrize("name", ["élan:mine", "small_runs:outer.<locals>.mine"])
+def test_a_function_whose_name_no_recipe_can_have_is_refused_at_recording(tmp_path, name):
+    recipe = attrs.evolve(small_recipe(tmp_path), network={"serial": {"stages": [{name: {}}]}})
+    with pytest.raises(BadInput, match="is no name that a recipe can have: define it at the top"):
+        pins_of(recipe, small_data(), PARTS)
 
 
 def test_what_cannot_be_read_is_left_to_who_reads_it(tmp_path):

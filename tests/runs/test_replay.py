@@ -33,7 +33,6 @@ def test_one_bit_of_one_weight_is_found_at_its_step(tmp_path):
     assert found[:2] == [None, None]
     assert found[2].step == 6
     assert found[2].quantity == "checksum of the parameters after it"
-    assert abs(int(found[2].recorded) - int(found[2].here)) == 1 << 30
     told = list(verify(run))[2].measured
     assert (told.step, told.quantity) == (7, "cost")
     assert told.ulps > 0

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from pydnn.builders import is_description
 from pydnn.checks import BadInput
+from pydnn.data import DataSet
 from pydnn.fingerprints import same_bits, ulps_apart
 from pydnn.notation import write_description
 from pydnn.numerics import fast
@@ -32,7 +33,13 @@ from pydnn.runs.environment import (
     variables_to_repeat,
     what_to_expect,
 )
-from pydnn.runs.inspection import Tensor, look_into, read_tensors, state_tensors
+from pydnn.runs.inspection import (
+    Tensor,
+    look_into,
+    read_tensors,
+    state_tensors,
+    write_tensors,
+)
 from pydnn.runs.mismatches import Mismatch, first_mismatch
 from pydnn.runs.recorded import NotRepeated, Run
 from pydnn.runs.rows import ALWAYS, Rows
@@ -178,6 +185,9 @@ def _parting(a: Run, b: Run) -> Parting | None:
     if first is not None or mismatch is None:
         return first or _from_states(a, b, upto=stop)
     step = mismatch.step
+    earlier = _from_states(a, b, upto=step)
+    if earlier is not None:  # statistics, say, of which no row tells
+        return earlier
     tensors, notes = zip(*(_tensors(run, step) for run in (a, b)), strict=True)
     told = tuple(note for note in notes if note)
     if not told:
@@ -238,20 +248,26 @@ def _elsewhere(run: Run, step: int) -> list[Tensor]:
         environment.pop(name, None)
         if value is not None:
             environment[name] = value
+    if isinstance(run.given, DataSet | Batch):
+        raise BadInput(f"step {step} of {run.path} needs its data by name: save it to a file.")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "step.h5"
-        command = [sys.executable, "-m", "pydnn", "inspect", str(run.path)]
-        options = ["--step", str(step), "--out", str(path), "--json"]
-        if isinstance(run.given, str):
-            options += ["--data", run.given]
-        done = subprocess.run([*command, *options], env=environment, capture_output=True, text=True)
+        asked = (str(run.path), run.given, run.anyway, step, str(path))
+        command = [sys.executable, "-c", f"import {__name__} as m; m.write_step(*{asked!r})"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode:
             line = toolz.last([f"exit status {done.returncode}", *done.stderr.splitlines()])
             raise BadInput(
                 f"step {step} of {run.path} cannot be rebuilt as it was recorded "
-                f"({line.removeprefix('pydnn: ').rstrip('.')})."
+                f"({line.partition(': ')[2].rstrip('.') or line})."
             )
         return read_tensors(path)
+
+
+def write_step(run: str, data: str | None, anyway: bool, step: int, path: str) -> None:
+    """Write every tensor of a step of a run to the file `path`: for a process of its own."""
+    opened = Run.open(run, data=data, anyway=anyway)
+    write_tensors(Path(path), look_into(opened, step)[1])
 
 
 def _first_apart(a: Sequence[Tensor], b: Sequence[Tensor]) -> Apart | None:

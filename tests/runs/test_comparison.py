@@ -24,7 +24,7 @@ from pydnn import (
 from pydnn.data import DataSet, save_table
 from pydnn.keys import Key
 from pydnn.runs import Run
-from pydnn.runs.difference import difference
+from pydnn.runs.comparison import difference
 from pydnn.stages import Stage
 from pydnn.stages.base import elementwise
 
