@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError as error:
         return _complain(f"there is not enough memory ({error}): give less data.")
     except KeyboardInterrupt:
+        print("pydnn: interrupted", file=sys.stderr)
         return 130
 
 

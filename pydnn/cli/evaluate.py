@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydnn.cli.run_options import model_of
+from pydnn.cli.run_options import model_of, place_of_data
 from pydnn.cli.scores import scores_of
 from pydnn.data import load_data_set
 from pydnn.recipes import DTYPES
@@ -35,7 +35,8 @@ def add_to(commands: Any) -> None:
 def _run(args: argparse.Namespace) -> int:
     model = model_of(args.folder)
     dtype = DTYPES[model.recipe.dtype]
-    scores = scores_of(model, load_data_set(args.data or model.recipe.data, dtype=dtype))
+    name = args.data or place_of_data(args.folder) or model.recipe.data
+    scores = scores_of(model, load_data_set(name, dtype=dtype))
     if args.json:
         print(json.dumps({part: dict(score.metrics) for part, score in scores.items()}))
         return 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from pydnn.checks import BadInput
 from pydnn.cli.run_options import add_run_options, warn
 from pydnn.cli.training import add_training_options, check_training_options, say_of, train_job
 from pydnn.data import DataSet
@@ -44,8 +43,7 @@ def _run(args: argparse.Namespace) -> int:
         for fault in resumed.recording.set_aside:
             warn(f"{fault.message.rstrip('.')}; it is now {fault.path}")
         run, job = resumed.run, resumed.job
-        if not isinstance(run.data, DataSet):  # which only code can give
-            raise BadInput(f"{args.folder} was recorded by code: resume it by code.")
+        assert isinstance(run.data, DataSet)  # as it is whenever it comes by its name
         say_of(args)(
             f"going on from iteration {run.iterations} of {job.recipe.iterations} in {args.folder}"
         )

@@ -7,10 +7,13 @@ import sys
 from pathlib import Path
 
 from pydnn.checks import BadInput
+from pydnn.recipes import read_toml
 from pydnn.runs import MODEL_FILE, Model, load_model
 from pydnn.runs.folder import RECIPE
+from pydnn.runs.pins import read_pins
+from pydnn.storage import read_small_text
 
-__all__ = ["add_run_options", "model_of", "warn"]
+__all__ = ["add_run_options", "model_of", "place_of_data", "warn"]
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +39,14 @@ def model_of(folder: Path) -> Model:
     if not path.exists() and (folder / RECIPE).is_file():
         raise BadInput(f"{folder} has no model yet, since it was cut short: pydnn resume {folder}.")
     return load_model(path)
+
+
+def place_of_data(folder: Path) -> str | None:
+    """Where the data of the run in `folder` was when it was recorded, if it is still there."""
+    if not (folder / RECIPE).is_file():
+        return None
+    place = read_pins(read_toml(read_small_text(folder / RECIPE))).place
+    return place if Path(place).exists() else None
 
 
 def warn(message: str) -> None:

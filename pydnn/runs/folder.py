@@ -40,6 +40,7 @@ __all__ = [
     "Fault",
     "Folder",
     "end_text",
+    "expect_run_folder",
     "read_folder",
     "sha256_of",
 ]
@@ -111,11 +112,7 @@ def read_folder(path: Path, *, anyway: bool = False) -> Folder:
         BadInput: If it is no folder of a run, its recipe or environment is damaged, or a function
             of the user's own is absent or has changed.
     """
-    if not path.is_dir():
-        what = "is no folder" if path.exists() else "does not exist"
-        raise BadInput(f"{path} {what}, expected the folder of a run: check the path.")
-    if not (path / RECIPE).is_file():
-        raise BadInput(f"{path} has no {RECIPE}, expected the folder of a run: check the path.")
+    expect_run_folder(path)
     try:
         names = sorted(entry.name for entry in path.iterdir())
         inside = sorted(entry.name for entry in (path / SEGMENTS).iterdir())
@@ -144,6 +141,19 @@ def read_folder(path: Path, *, anyway: bool = False) -> Folder:
         tuple(faults + unsound),
         tuple(p for p in left if _LEFT_BEHIND.fullmatch(p.name)),
     )
+
+
+def expect_run_folder(path: Path) -> None:
+    """Refuse a path where there is no folder of a run.
+
+    Raises:
+        BadInput: If it is missing, no folder, or has no recipe.
+    """
+    if not path.is_dir():
+        what = "is no folder" if path.exists() else "does not exist"
+        raise BadInput(f"{path} {what}, expected the folder of a run: check the path.")
+    if not (path / RECIPE).is_file():
+        raise BadInput(f"{path} has no {RECIPE}, expected the folder of a run: check the path.")
 
 
 @attrs.frozen

@@ -30,6 +30,7 @@ from pydnn.runs.folder import (
     Fault,
     Folder,
     end_text,
+    expect_run_folder,
     free_name,
     read_folder,
     sha256_of,
@@ -197,7 +198,7 @@ def resume_run(
     path = Path(path)
     if iterations is not None:
         expect_count("iterations", iterations, hint="give those of the whole training")
-    read_folder(path, anyway=anyway)  # so that nothing is made where there is no run
+    expect_run_folder(path)  # so that nothing is made where there is no run
     with exclusive(path / LOCK):
         folder = read_folder(path, anyway=anyway)
         if not folder.segments:

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from pydnn import Batch, Key
-from pydnn.cli import main
 from pydnn.data import DataSet, ImageSet, drawn_cats, load_images, save_catvnoncat, save_table
 from pydnn.recipes import Recipe, read_recipe
 from pydnn.runs import Run, load_model
@@ -33,19 +32,6 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
 def cats(tmp_path):
     save_catvnoncat(tmp_path / "cats", *drawn_cats(train_count=12, test_count=6))
     return "cats"
-
-
-@pytest.fixture
-def command(capsys):
-    def run(*argv):
-        try:
-            status = main(list(map(str, argv)))
-        except SystemExit as stop:  # argparse
-            status = stop.code
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return run
 
 
 def test_train_prints_costs_accuracies_and_where_the_model_is(command, cats):

@@ -12,7 +12,6 @@ import h5py
 import pytest
 from small_runs import saved_data, small_data
 
-from pydnn.cli import main
 from pydnn.data import save_table
 from pydnn.runs import Run, load_model
 
@@ -32,19 +31,6 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     saved_data(tmp_path)
     (tmp_path / "recipe.toml").write_text(RECIPE)
-
-
-@pytest.fixture
-def command(capsys):
-    def run(*argv):
-        try:
-            status = main(list(map(str, argv)))
-        except SystemExit as stop:  # argparse
-            status = stop.code
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return run
 
 
 @pytest.fixture
@@ -383,3 +369,70 @@ def test_a_run_is_resumed_from_any_folder(tmp_path, results, monkeypatch):
     monkeypatch.chdir(tmp_path / "elsewhere")
     status, found = results("resume", "../runs/0002", "--iterations", 20)
     assert (status, found["fingerprint"]) == (0, whole)
+    status, scores = results("evaluate", "../runs/0002")
+    assert (status, scores) == (0, found["scores"])
+
+
+@pytest.mark.parametrize("name", ["data 😀", 'a "quoted" one', "back\\slash", "del\x7fete"])
+def test_data_of_any_name_can_be_found_again(tmp_path, results, name):
+    (tmp_path / name).mkdir()
+    shutil.copy("data-1.h5", tmp_path / name)
+    place = tmp_path / name / "data-1.h5"
+    assert results("train", "recipe.toml", "--data", place, "--run", "run")[0] == 0
+    assert results("replay", "run")[1]["same"]
+
+
+def test_data_of_a_name_that_no_text_can_hold_is_refused_at_once(tmp_path):
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/x\xff")
+    os.mkdir(folder)
+    shutil.copy(tmp_path / "data-1.h5", folder)
+    done = child("train", "recipe.toml", "--data", f"{folder}/data-1.h5", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "the recipe could not be read again" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_disk_without_locks_is_told_once(command, monkeypatch):
+    def unlocked(handle):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("pydnn.storage._lock", unlocked)
+    status, _, err = command("train", "recipe.toml")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "cannot be locked (No locks available)" in err
+    assert len(os.listdir("runs")) <= 1
+
+
+def test_a_run_without_steps_has_none_to_sample(command):
+    command("train", "recipe.toml", "--run", "run", "--checkpoint-every", 12)
+    os.remove("run/segments/0000000012.h5")
+    os.remove("run/end-0000000012.json")
+    assert command("replay", "run")[0] == 0
+    status, out, err = command("replay", "run", "--sample", 2)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "run has no steps to sample from" in err
+    assert command("inspect", "run", "--step", 0)[2].startswith(
+        "pydnn: there is no step 0: run has"
+    )
+    assert command("resume", "run")[0] == 0
+
+
+def test_a_module_that_does_not_import_is_told_in_one_line(tmp_path):
+    (tmp_path / "my_stages.py").write_text(MODULE.format(scale=0.1))
+    network = "serial(dense(4), my_stages:cube(), dense(1))"
+    child("train", "recipe.toml", "--network", network, "--run", "run", cwd=tmp_path)
+    (tmp_path / "my_stages.py").write_text("this is no Python")
+    for argv in (["replay", "run", "--anyway"], ["resume", "run", "--anyway"], ["evaluate", "run"]):
+        done = child(*argv, cwd=tmp_path)
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1
+        assert "the module of 'my_stages:cube' cannot be imported (SyntaxError: " in done.stderr
+
+
+def test_layers_of_a_stage_without_any(command):
+    command("train", "recipe.toml", "--run", "run")
+    argv = ("inspect", "run", "--step", 1, "--stage", "batch", "--layer", 0)
+    assert command(*argv)[2] == (
+        "pydnn: --layer is '0', but stage 'batch' has no layers: leave it out.\n"
+    )

@@ -23,6 +23,7 @@ from pydnn import (
 )
 from pydnn.data import DataSet, save_table
 from pydnn.keys import Key
+from pydnn.records import freeze
 from pydnn.runs import Run
 from pydnn.runs.comparison import difference
 from pydnn.stages import Stage
@@ -117,6 +118,24 @@ def test_one_bit_is_found_at_its_step_where_no_segment_ends_there(tmp_path):
     assert "step 5 of" in parting.notes[0]
     assert parting.notes[1] == "the states that both have recorded after step 7 tell what differs"
     assert parting.apart.tensor == "update, layer 0, W"
+
+
+def test_steps_up_and_down_that_cancel_in_a_sum_are_found_at_their_step(tmp_path):
+    def both(train_step):
+        def nudge(record):
+            if record.info.iteration != 4:
+                return record
+            parameters = record.after.parameters
+            vector = parameters.vector.copy()
+            vector.view(np.uint64)[[0, 3]] += np.array([1, 2**64 - 1], np.uint64)
+            parameters = parameters.with_vector(freeze(vector))
+            return record.having(after=attrs.evolve(record.after, parameters=parameters))
+
+        return train_step.insert_after("update", nudge)
+
+    parting = compared(tmp_path, change=both, every=1).parting
+    assert parting.step == 4
+    assert (parting.apart.tensor, parting.apart.count) == ("update, layer 0, W", 2)
 
 
 def test_a_stage_replaced_by_a_mathematically_equal_one_is_found(tmp_path):

@@ -7,10 +7,10 @@ import toolz
 from helpers import arrays_in
 from small_runs import flipping, recorded, resumed, small_data, small_recipe
 
-from pydnn import BadInput, scan, sigmoid_cross_entropy, trace
+from pydnn import BadInput, measure, scan, sigmoid_cross_entropy, trace
 from pydnn.recipes import prepare, run
 from pydnn.records import freeze
-from pydnn.runs import NotRepeated, Run, create_run, record
+from pydnn.runs import NotRepeated, Run, create_run, record, resume_run
 from pydnn.runs.inspection import look_into
 from pydnn.runs.recording import default_interval
 from pydnn.runs.replay import verify
@@ -233,3 +233,59 @@ def test_a_folder_that_exists_is_not_touched(folder, recipe, opened):
     with pytest.raises(BadInput, match=r"run exists already, expected a new name"):
         recorded(opened.path, recipe)
     assert sorted(path.name for path in opened.path.iterdir()) == before
+
+
+def test_only_the_beginning_of_a_job_makes_a_new_run_and_only_with_its_own_data(folder, recipe):
+    data = small_data()
+    job = prepare(recipe, data.train)
+    later, _ = next(run(job))
+    for change, given, message in (
+        (attrs.evolve(job, state=later), data, "the job is at iteration 1, expected its beginning"),
+        (job, small_data(2), "data is not what the job was prepared with"),
+    ):
+        with (
+            pytest.raises(BadInput, match=message),
+            create_run(folder / "refused", change, given),
+        ):
+            pass
+    assert not (folder / "refused").exists()
+
+
+def test_numbers_of_numpys_in_a_recipe_are_recorded_as_plain_ones(folder, recipe):
+    numbers = {"iterations": np.int64(3), "validation": np.float64(0.25), "seed": np.int32(5)}
+    recorded(folder / "numpy", attrs.evolve(recipe, **numbers))
+    again = Run.open(folder / "numpy")
+    assert again.recipe.iterations == 3
+    assert type(again.recipe.validation) is float
+
+
+def test_a_stream_of_another_training_is_refused(folder, recipe):
+    data = small_data()
+    recorded(folder / "own", recipe, steps=6)
+    other = prepare(attrs.evolve(recipe, seed=9), data.train)
+    with (
+        resume_run(folder / "own") as found,
+        pytest.raises(BadInput, match=r"a step of seed 9 came, but .* is a training of seed 3"),
+    ):
+        toolz.last(record(found.recording, run(other)))
+    job = prepare(recipe, data.train)
+    with (
+        resume_run(folder / "own") as found,
+        pytest.raises(BadInput, match=r"step 1 came where step 6 was to be recorded"),
+    ):
+        toolz.last(record(found.recording, run(job)))
+    assert segments(folder / "own") == [0, 4, 6]
+
+
+def test_what_a_reader_has_measured_is_not_asked_of_a_replay(folder, recipe):
+    data = small_data()
+    job = prepare(recipe, data.train)
+    with create_run(folder / "measured", job, data) as recording:
+        stream = measure(run(job), every=5, function=lambda state: {"mine": 1.0})
+        toolz.last(record(recording, stream))
+    assert all(verified.mismatch is None for verified in verify(Run.open(folder / "measured")))
+
+
+def test_float64_data_of_a_float32_job_is_the_data_of_its_file(folder, recipe):
+    recorded(folder / "single", attrs.evolve(recipe, dtype="float32"))
+    assert Run.open(folder / "single").at(3).AL.dtype == np.float32

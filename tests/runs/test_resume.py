@@ -28,6 +28,7 @@ from pydnn import (
     full_batch,
     gradient_descent,
     gradient_noise,
+    l2_penalty,
     layer_norm,
     lion,
     look,
@@ -81,7 +82,7 @@ BATCHES = [full_batch(), mini_batches(7), mini_batches(16, keep_last=False),
            mini_batches(9, shuffle=False)]  # fmt: skip
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(
     st.sampled_from(range(len(NETWORKS))),
     st.sampled_from(range(len(OPTIMIZERS))),
@@ -104,6 +105,8 @@ def test_run_n_is_run_k_and_resume_and_replay(
         seed=seed,
         iterations=n,
         validation=data.draw(st.sampled_from([0.0, 0.25])),
+        standardize=data.draw(st.booleans()),
+        penalties=data.draw(st.sampled_from([(), (describe(l2_penalty(0.3)),)])),
         evaluate_every=data.draw(st.sampled_from([0, 2])),
     )
     examples = small_data_in(dtype)
