@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
 import tomllib
@@ -21,7 +22,7 @@ from pydnn.batches import (
     full_batch,
     split,
 )
-from pydnn.builders import Description, build, describe
+from pydnn.builders import Description, build, describe, find_builder, is_description
 from pydnn.checks import (
     BadInput,
     expect_count,
@@ -277,12 +278,13 @@ def undrawn(description: Any) -> Any:
     """
     if isinstance(description, list | tuple):
         return [undrawn(part) for part in description]
-    if not isinstance(description, Mapping):
+    if not is_description(description):
         return description
-    return {
-        name: {"zeros": {}} if name == "initializer" else undrawn(value)
-        for name, value in description.items()
-    } | ({"initializer": {"zeros": {}}} if "units" in description else {})
+    [(name, options)] = description.items()
+    options = {option: undrawn(value) for option, value in options.items()}
+    if "initializer" in inspect.signature(find_builder(name)).parameters:
+        options["initializer"] = {"zeros": {}}
+    return {name: options}
 
 
 # The tutorial's job

@@ -92,7 +92,8 @@ def read_small_text(path: Path) -> str:
     Raises:
         BadInput: If it is missing, larger, or no text.
     """
-    if path.exists() and not path.is_file():  # a pipe would keep its reader waiting for ever
+    no_file = path.exists() and not (path.is_file() or path.is_dir())
+    if no_file:  # a pipe would keep its reader waiting for ever
         raise BadInput(f"{path} is no file, expected a short text: check the path.")
     try:
         with path.open("rb") as file:

@@ -350,7 +350,7 @@ def test_a_small_text_is_read_as_it_was_written(tmp_path):
 
 NO_TEXTS = {
     "missing": (lambda path: None, r"cannot be read \(No such file or directory\): check the path"),
-    "a folder": (lambda path: path.mkdir(), "is no file, expected a short text"),
+    "a folder": (lambda path: path.mkdir(), r"cannot be read \(Is a directory\): check the path"),
     "too long": (
         lambda path: path.write_bytes(b"x" * ((1 << 20) + 1)),
         "is larger than a mebibyte",

@@ -103,7 +103,10 @@ def batch_norm(*, decay: float = 0.9, epsilon: float = 1e-5) -> Stage:
 
 
 def _before_any_step(params: NormParams) -> BatchNormStatistics:
-    return BatchNormStatistics(np.zeros_like(params.gamma), np.ones_like(params.gamma))
+    mean, variance = (
+        np.broadcast_to(params.gamma.dtype.type(n), params.gamma.shape) for n in (0, 1)
+    )
+    return BatchNormStatistics(mean, variance)
 
 
 def _in_training(

@@ -82,7 +82,8 @@ def init_norm(key: Key, shape_in: Shape) -> tuple[NormParams, Shape]:
     if len(shape_in) != 1:
         raise BadInput(f"examples have shape {shape_in}, expected (n,): flatten them first.")
     n = shape_in[0]
-    return NormParams(np.ones((n, 1)), np.zeros((n, 1))), shape_in
+    # Which take no memory, whatever n a file may claim; packed, they do.
+    return NormParams(np.broadcast_to(1.0, (n, 1)), np.broadcast_to(0.0, (n, 1))), shape_in
 
 
 def pull_back_norm(

@@ -274,7 +274,7 @@ TEXTS = {
         lambda run, made: (run / ENVIRONMENT).unlink(),
         r"environment in .*0000000000\.h5 is that of no environment\.json as it is now",
     ),
-    "environment: a folder": (folder_instead(ENVIRONMENT), r"environment\.json is no file"),
+    "environment: a folder": (folder_instead(ENVIRONMENT), r"environment\.json cannot be read"),
     "environment: a pipe": (a_pipe_for(ENVIRONMENT), r"environment\.json is no file"),
     "environment: a device": (linked(ENVIRONMENT, "/dev/zero"), r"environment\.json is no file"),
     "environment: a space": (
@@ -289,7 +289,7 @@ TEXTS = {
         rf"{STRAY[:-5]}\.json is not the text that its name says",
     ),
     "end: emptied": (put(END, b""), r"end-0000000012\.json is damaged"),
-    "end: a folder": (folder_instead(END), r"end-0000000012\.json is no file"),
+    "end: a folder": (folder_instead(END), r"end-0000000012\.json cannot be read"),
     "end: a pipe": (a_pipe_for(END), r"end-0000000012\.json is no file"),
     "end: no JSON": (put(END, b"{"), r"end-0000000012\.json is damaged"),
     "end: a list": (put(END, b"[]"), NO_END),

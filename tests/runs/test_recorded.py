@@ -7,13 +7,24 @@ import toolz
 from helpers import arrays_in
 from small_runs import flipping, recorded, resumed, small_data, small_recipe
 
-from pydnn import BadInput, measure, scan, sigmoid_cross_entropy, trace
+from pydnn import (
+    BadInput,
+    dense,
+    describe,
+    described,
+    measure,
+    scan,
+    serial,
+    sigmoid_cross_entropy,
+    trace,
+)
 from pydnn.recipes import prepare, run
 from pydnn.records import freeze
 from pydnn.runs import NotRepeated, Run, create_run, record, resume_run
 from pydnn.runs.inspection import look_into
 from pydnn.runs.recording import default_interval
 from pydnn.runs.replay import verify
+from pydnn.stages import Stage
 
 
 def straight(recipe, data=None):
@@ -289,3 +300,15 @@ def test_what_a_reader_has_measured_is_not_asked_of_a_replay(folder, recipe):
 def test_float64_data_of_a_float32_job_is_the_data_of_its_file(folder, recipe):
     recorded(folder / "single", attrs.evolve(recipe, dtype="float32"))
     assert Run.open(folder / "single").at(3).AL.dtype == np.float32
+
+
+@described("stage")
+def block(*, units: int) -> Stage:
+    """A stage of one's own with an option that dense has, too, but no initializer."""
+    return dense(units)
+
+
+def test_a_stage_of_ones_own_with_units_is_read_again(folder, recipe):
+    network = describe(serial(block(units=3), dense(1)))
+    recorded(folder / "units", attrs.evolve(recipe, network=network))
+    assert Run.open(folder / "units").parameters()["0/W"].shape == (3, 5)
