@@ -34,18 +34,19 @@ def room_for_seal(names: Iterable[str]) -> int:
     return max(512, 1 << (needed - 1).bit_length())
 
 
-def seal(path: Path, places: Places, *, room: int) -> None:
-    """Write the seal of a file that its maker has just finished into the room before it."""
-    with path.open("r+b") as file:
-        size = file.seek(0, 2)
-        arrays = {name: (*place, _crc(file, *place)) for name, place in places.items()}
-        text = json.dumps({"bytes": size, "room": room, "arrays": arrays}).encode()
-        text = text.ljust(room - _TEXT - 1)
-        file.seek(_DIGITS)
-        file.write(b" %08x " % zlib.crc32(text) + text + b"\n")
-        digest = _digest(file)
-        file.seek(0)
-        file.write(digest)
+def seal(image: bytes, places: Places, *, room: int) -> bytes:
+    """The seal of a file, `room` bytes that go in front of its `image`."""
+    whole = memoryview(image)
+    arrays = {
+        name: (start, size, zlib.crc32(whole[start - room : start - room + size]))
+        for name, (start, size) in places.items()
+    }
+    text = json.dumps({"bytes": room + len(image), "room": room, "arrays": arrays}).encode()
+    text = text.ljust(room - _TEXT - 1)
+    sealed = b" %08x " % zlib.crc32(text) + text + b"\n"
+    digest = hashlib.sha256(sealed)
+    digest.update(image)
+    return digest.hexdigest().encode() + sealed
 
 
 def expect_sealed(path: Path) -> None:

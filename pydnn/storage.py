@@ -232,10 +232,9 @@ def write_hdf5(
             file.flush()
             image = file.id.get_file_image()  # which has no room in front of it
         with temporary.open("wb") as plain:
-            plain.write(bytes(room))
+            if sealed:
+                plain.write(seal(image, places, room=room))
             plain.write(image)
-        if sealed:
-            seal(temporary, places, room=room)
 
     write_atomically(path, write, replace=replace)
 

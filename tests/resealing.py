@@ -13,7 +13,7 @@ def resealed(path, change):
     with h5py.File(path, "r+") as file:
         room = file.userblock_size
         change(file)
-    seal(path, {}, room=room)
+    reseal(path, {}, room=room)
 
 
 def replaced(name, values, **options):
@@ -46,3 +46,9 @@ def flip(path, position, bits=0xFF):
         byte = file.read(1)[0]
         file.seek(position)
         file.write(bytes([byte ^ bits]))
+
+
+def reseal(path, places, *, room):
+    """Put a new seal into the room before a file, whatever is in it."""
+    image = path.read_bytes()[room:]
+    path.write_bytes(seal(image, places, room=room) + image)
