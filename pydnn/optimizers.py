@@ -90,7 +90,9 @@ def heavy_ball(
         ahead += gained
         return freeze(ahead), VelocityState(freeze(velocity))
 
-    return GradientTransformation(lambda params: VelocityState(_zeros(params)), update)
+    return GradientTransformation(
+        lambda params: VelocityState(_zeros(params)), update, isotropic=True
+    )
 
 
 @described("optimizer")

@@ -23,10 +23,12 @@ class Penalty:
     Attributes:
         function: `(parameters, m, numerics) -> (cost, gradient)` for a batch of m examples; the
             gradient is a vector in the layout of the parameters.
+        isotropic: Whether all directions of an array are alike to it, as with its length.
         description: How to `build` it again; filled in by `@described`.
     """
 
     function: Callable[[Packed, int, Numerics], tuple[float, FloatArray]] = attrs.field(repr=False)
+    isotropic: bool = attrs.field(default=False, kw_only=True, repr=False)
     description: Description | None = None
 
 
@@ -38,7 +40,7 @@ def l2_penalty(strength: float, *, only: Sequence[str] = ("W",)) -> Penalty:
         strength: The course's lambda; 0 or more.
         only: Names of the arrays that it counts, as `Layout.selected` takes them.
     """
-    return _penalty(strength, only, lambda w: w * w, lambda w: 2 * w)
+    return _penalty(strength, only, lambda w: w * w, lambda w: 2 * w, isotropic=True)
 
 
 @described("penalty")
@@ -49,7 +51,7 @@ def l1_penalty(strength: float, *, only: Sequence[str] = ("W",)) -> Penalty:
         strength: The course's lambda; 0 or more.
         only: Names of the arrays that it counts, as `Layout.selected` takes them.
     """
-    return _penalty(strength, only, np.abs, np.sign)
+    return _penalty(strength, only, np.abs, np.sign, isotropic=False)
 
 
 def _penalty(
@@ -57,6 +59,8 @@ def _penalty(
     only: Sequence[str],
     size: Callable[[FloatArray], FloatArray],
     slope: Callable[[FloatArray], FloatArray],
+    *,
+    isotropic: bool,
 ) -> Penalty:
     """Strength / 2m times the sum of `size` over the selected arrays, whose slope is `slope`."""
     strength = expect_real("strength", strength, least=0, hint="give lambda, e.g. 0.7")
@@ -71,4 +75,4 @@ def _penalty(
             gradient[stretch] = slope(w) * w.dtype.type(factor)
         return factor * total, freeze(gradient)
 
-    return Penalty(function)
+    return Penalty(function, isotropic=isotropic)

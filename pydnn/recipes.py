@@ -36,7 +36,10 @@ from pydnn.losses import Loss, expect_weights, sigmoid_cross_entropy
 from pydnn.metrics import METRICS
 from pydnn.notation import read_description, write_description
 from pydnn.optimizers import gradient_descent
+from pydnn.packing import Packed
+from pydnn.penalties import Penalty
 from pydnn.records import Batch, FloatArray
+from pydnn.rotation import Rotation, fit_rotation, lift, pays, project, why_not_exact
 from pydnn.stages import Stage, dense, relu, serial
 from pydnn.training import (
     TrainState,
@@ -102,6 +105,8 @@ class Recipe:
             draws its own.
         standardize: Whether features are brought to mean 0 and deviation 1, as fitted on the
             training part.
+        rotate: Whether training goes on in the space of its examples, see `pydnn.rotation`; None
+            where it is to where that is exact and pays.
         validation: Share of the training data, 0 or more and below 1, that is held back.
         evaluate_every: Steps between two evaluations on training and validation parts; 0 for
             none.
@@ -122,6 +127,7 @@ class Recipe:
     batches: Description = _FULL_BATCH
     weights: Description | None = None
     standardize: bool = False
+    rotate: bool | None = None
     validation: float = 0.0
     evaluate_every: int = 0
     watch: str = attrs.field(default="", validator=_text)
@@ -151,6 +157,8 @@ class Recipe:
         hint = "0 is for no early stopping"
         expect_count("patience", self.patience, least=0, hint=hint)
         expect_flag("standardize", self.standardize)
+        if self.rotate is not None:
+            expect_flag("rotate", self.rotate)
         expect_flag("higher_is_better", self.higher_is_better)
         expect_known("dtype", str(self.dtype), DTYPES)
         expect_known("numerics", str(self.numerics), NUMERICS)
@@ -338,8 +346,10 @@ class Job:
         train_step: The step.
         state: That from which training starts.
         batching: How the training part is cut into batches.
-        data: The data sets for evaluations: "train", and "validation" where some is held back.
+        data: The data sets for evaluations: "train", and "validation" where some is held back;
+            as training meets them, standardised and rotated.
         standardization: What was fitted on the training part, where the recipe wants it.
+        rotation: The change of basis in which training goes on, where there is one.
     """
 
     recipe: Recipe
@@ -351,6 +361,11 @@ class Job:
     batching: Batching
     data: Mapping[str, Batch] = attrs.field(repr=False)
     standardization: Standardization | None = attrs.field(repr=False)
+    rotation: Rotation | None = attrs.field(default=None, repr=False)
+
+    def lifted(self, parameters: Packed) -> Packed:
+        """The parameters of one of the job's states for examples that are not rotated."""
+        return parameters if self.rotation is None else lift(self.rotation, parameters)
 
     @property
     def batches(self) -> Iterator[Batch]:
@@ -399,6 +414,12 @@ def prepare(
         known = ["cost", "gradient_norm", *observed, *measured]
         expect_known("value to watch", recipe.watch, known)
     batching.per_epoch(data["train"].X.shape[1])  # so that a wrong size is refused here
+    rotation = _rotation(recipe, network, optimizer, penalties, state, data, batching)
+    if rotation is not None:
+        parameters = project(rotation, state.parameters)
+        remembered = optimizer.init(parameters)
+        state = attrs.evolve(state, parameters=parameters, optimizer_state=remembered)
+        data = {name: attrs.evolve(part, X=rotation(part.X)) for name, part in data.items()}
     step = make_train_step(network, loss, optimizer, penalties=penalties)
     if not optimizer.outlives_bad:
         step = step.insert_after("update", watch_finite(network))
@@ -412,7 +433,38 @@ def prepare(
         batching,
         data,
         standardization,
+        rotation,
     )
+
+
+def _rotation(
+    recipe: Recipe,
+    network: Stage,
+    optimizer: GradientTransformation,
+    penalties: Sequence[Penalty],
+    state: TrainState,
+    data: Mapping[str, Batch],
+    batching: Batching,
+) -> Rotation | None:
+    """The change of basis that the recipe wants, or that is exact and pays; None if there is none.
+
+    Raises:
+        BadInput: If it wants one that is not exact.
+    """
+    if recipe.rotate is False:
+        return None
+    X = data["train"].X
+    reason = why_not_exact(network, optimizer, penalties, state.parameters, X)
+    if reason is not None:
+        if recipe.rotate:
+            raise BadInput(f"rotate is true, but {reason}: leave it out.")
+        return None
+    m = X.shape[1]
+    per_step = m // batching.per_epoch(m)
+    worth = recipe.rotate or pays(
+        state.parameters.layout.slots[0], m, iterations=recipe.iterations, batch=per_step
+    )
+    return fit_rotation(network, state.parameters, X) if worth else None
 
 
 def steps(job: Job) -> Stream:

@@ -59,6 +59,8 @@ class GradientTransformation:
             update, from the state after it.
         random: Whether `update` draws from `context.key`.
         outlives_bad: Whether training goes on after gradients that are not finite.
+        isotropic: Whether all directions are alike to it, so that rotated gradients give rotated
+            updates, for each array of parameters by itself.
         description: How to `build` it again; filled in by `@described`.
     """
 
@@ -69,6 +71,7 @@ class GradientTransformation:
     )
     random: bool = attrs.field(default=False, kw_only=True, repr=False)
     outlives_bad: bool = attrs.field(default=False, kw_only=True, repr=False)
+    isotropic: bool = attrs.field(default=False, kw_only=True, repr=False)
     description: Description | None = attrs.field(default=None, kw_only=True)
 
 
@@ -123,6 +126,7 @@ def chain(*parts: GradientTransformation) -> GradientTransformation:
         observe=observe,
         random=any(part.random for part in parts),
         outlives_bad=any(part.outlives_bad for part in parts),
+        isotropic=all(part.isotropic for part in parts),
     )
 
 
@@ -130,7 +134,9 @@ def chain(*parts: GradientTransformation) -> GradientTransformation:
 def scale(factor: float) -> GradientTransformation:
     """Multiply every gradient by `factor`."""
     factor = expect_real("factor", factor, hint="give a number")
-    return stateless(lambda grads, params, context: grads * scalar(factor, grads.dtype))
+    return stateless(
+        lambda grads, params, context: grads * scalar(factor, grads.dtype), isotropic=True
+    )
 
 
 @attrs.frozen
@@ -164,6 +170,7 @@ def descend(learning_rate: float | Schedule) -> GradientTransformation:
         lambda params: DescentState(0, schedule(0)),
         update,
         observe=lambda state: {"learning_rate": state.learning_rate},
+        isotropic=True,
     )
 
 
@@ -207,6 +214,7 @@ def clip_by_global_norm(limit: float) -> GradientTransformation:
         lambda params: NormState(0.0),
         update,
         observe=lambda state: {"norm_before_clip": state.norm},
+        isotropic=True,
     )
 
 
@@ -247,7 +255,7 @@ def freeze_layers(*names: str) -> GradientTransformation:
     Args:
         names: As `Layout.selected` takes them: "0" is the first stage, "b" all biases.
     """
-    return _on_some(names, lambda grads, params: 0)
+    return _on_some(names, lambda grads, params: 0, isotropic=True)
 
 
 @described("optimizer")
@@ -259,7 +267,7 @@ def scale_layers(*names: str, factor: float) -> GradientTransformation:
         factor: What their updates are multiplied by; the others stay.
     """
     factor = expect_real("factor", factor, least=0, hint="give a number, e.g. 0.1")
-    return _on_some(names, lambda grads, params: grads * grads.dtype.type(factor))
+    return _on_some(names, lambda grads, params: grads * grads.dtype.type(factor), isotropic=True)
 
 
 @described("optimizer")
@@ -273,7 +281,9 @@ def decay_weights(rate: float, *, only: Sequence[str] = ("W",)) -> GradientTrans
         Loshchilov and Hutter, Decoupled weight decay regularization, 2019, algorithm 2.
     """
     rate = expect_real("rate", rate, least=0, hint="give e.g. 0.01")
-    return _on_some(only, lambda grads, params: grads + params * grads.dtype.type(rate))
+    return _on_some(
+        only, lambda grads, params: grads + params * grads.dtype.type(rate), isotropic=True
+    )
 
 
 @described("optimizer")
@@ -284,7 +294,9 @@ def decay_l1(rate: float, *, only: Sequence[str] = ("W",)) -> GradientTransforma
 
 
 def _on_some(
-    names: Sequence[str], function: Callable[[FloatArray, FloatArray], FloatArray | int]
+    names: Sequence[str],
+    function: Callable[[FloatArray, FloatArray], FloatArray | int],
+    **options: Any,
 ) -> GradientTransformation:
     """`function(grads, params) -> updates` on the selected stretches; the others stay."""
     names = tuple(expect_names(names))
@@ -295,7 +307,7 @@ def _on_some(
             updates[stretch] = function(grads[stretch], params.vector[stretch])
         return updates
 
-    return stateless(apply)
+    return stateless(apply, **options)
 
 
 # Looking, and parts around others
@@ -333,7 +345,10 @@ def look(name: str, *, at: str = "norm") -> GradientTransformation:
         return grads, LookState(function(grads, context))
 
     return GradientTransformation(
-        lambda params: LookState(nothing), update, observe=lambda state: {name: state.value}
+        lambda params: LookState(nothing),
+        update,
+        observe=lambda state: {name: state.value},
+        isotropic=at == "norm",  # of which alone a reader sees the same
     )
 
 
@@ -370,6 +385,7 @@ def accumulate(inner: GradientTransformation, *, batches: int) -> GradientTransf
         observe=lambda state: inner.observe(state.inner),
         random=inner.random,
         outlives_bad=inner.outlives_bad,
+        isotropic=inner.isotropic,
     )
 
 
@@ -403,6 +419,7 @@ def skip_not_finite(inner: GradientTransformation) -> GradientTransformation:
         observe=lambda state: {**inner.observe(state.inner), "skipped": state.skipped},
         random=inner.random,
         outlives_bad=True,
+        isotropic=inner.isotropic,
     )
 
 
@@ -438,7 +455,9 @@ def average_parameters(*, decay: float | None = None) -> GradientTransformation:
         average = keep * state.average + (1 - keep) * (params.vector + grads)
         return grads, AverageState(state.count + 1, freeze(average))
 
-    return GradientTransformation(lambda params: AverageState(0, params.vector), update)
+    return GradientTransformation(
+        lambda params: AverageState(0, params.vector), update, isotropic=True
+    )
 
 
 def averaged(optimizer_state: Any, parameters: Packed) -> Packed:

@@ -334,7 +334,8 @@ def dnn_model(
             costs.append(info.cost)
             if print_cost and info.iteration % 100 == 0:
                 print(f"Cost after iteration {info.iteration}: {info.cost:.6f}")
-    layers = tuple(p for p in state.parameters.tree if isinstance(p, DenseParams))
+    trained = job.lifted(state.parameters)
+    layers = tuple(p for p in trained.tree if isinstance(p, DenseParams))
     return Parameters(layers, tuple(costs))
 
 

@@ -49,6 +49,8 @@ def _run(args: argparse.Namespace) -> int:
         return 0
     info = step.info
     print(f"step {info.iteration} of {run.path}")
+    if run.job.rotation is not None:
+        print(f"in {run.job.rotation}")
     print(f"cost {info.cost:.9g} ({info.cost.hex()})")
     print(f"gradient norm {info.gradient_norm:.9g} ({info.gradient_norm.hex()})")
     print()

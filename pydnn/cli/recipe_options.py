@@ -63,6 +63,11 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     )
     option("--iterations", type=int, metavar="N", help="steps (default: 2500)")
     option("--standardize", action=argparse.BooleanOptionalAction, help="standardise the features")
+    option(
+        "--rotate",
+        action=argparse.BooleanOptionalAction,
+        help="train in the space of the examples (default: where that is exact and pays)",
+    )
     option("--validation", type=float, metavar="SHARE", help="of training examples to hold back")
     option("--evaluate-every", type=int, metavar="N", help="steps between two evaluations")
     option("--watch", metavar="NAME", help="what early stopping watches, e.g. 'validation cost'")

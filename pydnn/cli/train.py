@@ -59,6 +59,8 @@ def _run(args: argparse.Namespace) -> int:
     job = prepare(recipe, data.train)
     with _new_run(args, job, data) as (folder, recording):
         say_of(args)(_opening(data, recipe.data))
+        if job.rotation is not None:
+            say_of(args)(f"in {job.rotation} (--no-rotate: in those)")
         return train_job(args, job, data, folder, recording=recording, costs=np.zeros(0))
 
 

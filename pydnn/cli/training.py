@@ -172,7 +172,7 @@ def _why(trained: _Trained, job: Job) -> str:
 def _model(job: Job, data: DataSet, trained: _Trained) -> Model:
     return Model(
         job.recipe,
-        trained.kept.parameters,
+        job.lifted(trained.kept.parameters),
         np.array(trained.costs),
         len(data.train.X),
         trained.kept.statistics,

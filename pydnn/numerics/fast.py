@@ -107,6 +107,12 @@ def _erf(x: FloatArray) -> FloatArray:
     return y
 
 
+def _orthonormal_basis(columns: FloatArray) -> FloatArray:
+    # By Householder's reflections: orthonormal to rounding, whatever the columns' rank is.
+    Q: FloatArray = np.linalg.qr(columns)[0]
+    return Q
+
+
 fast = Numerics(
     name="fast",
     matmul=_matmul,
@@ -120,4 +126,5 @@ fast = Numerics(
     tanh=np.tanh,
     logistic=_logistic,
     erf=_erf,
+    orthonormal_basis=_orthonormal_basis,
 )

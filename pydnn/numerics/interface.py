@@ -48,6 +48,8 @@ class Numerics:
     tanh: Callable[[FloatArray], FloatArray]
     logistic: Callable[[FloatArray], FloatArray]  # 1 / (1 + exp(-Z)), with no exp that overflows
     erf: Callable[[FloatArray], FloatArray]
+    # Of float64 columns (n, k), k at most n: k orthonormal ones whose span has them all.
+    orthonormal_basis: Callable[[FloatArray], FloatArray]
 
     def __repr__(self) -> str:
         return f"Numerics({self.name!r})"

@@ -113,12 +113,16 @@ def difference(a: Run, b: Run) -> Difference:
         BadInput: If a step must be rebuilt, and its data is not to be had.
     """
     return Difference(
-        _recipes(a.recipe, b.recipe),
+        _recipes(*(_as_trained(run) for run in (a, b))),
         _data(a, b),
         environment_changes(a.environments[-1], b.environments[-1]),
         (a.iterations, b.iterations),
         _parting(a, b),
     )
+
+
+def _as_trained(run: Run) -> Recipe:
+    return attrs.evolve(run.recipe, rotate=run.folder.pins.rotated is not None)
 
 
 def _recipes(a: Recipe, b: Recipe) -> list[Row]:

@@ -215,6 +215,7 @@ def _plain(text: str) -> str:
 _PRODUCTS = ((1, 20, 209), (20, 7, 300), (64, 500, 1), (33, 1000, 65), (97, 450, 211))
 _FEW_BY_MANY = (4, 1000, 1000)  # the way of `fast` with examples of many features
 _OWN_TRANSPOSE = (300, 100)
+_SPANNING = ((400, 70), (97, 97))
 _LENGTH, _LENGTHS = 10_001, 16
 _POOL = 450 * 211
 _POINTS = 3001  # an odd number: what is left over by wide instructions counts as well
@@ -277,6 +278,11 @@ def _norms(norm: Any, pool: FloatArray) -> Iterator[ArrayLike]:
     yield from (norm(pool[start : start + _LENGTH]) for start in range(_LENGTHS))
 
 
+def _bases(orthonormal_basis: Any, pool: FloatArray) -> Iterator[ArrayLike]:
+    if pool.dtype == np.float64:  # it takes no others
+        yield from (orthonormal_basis(_matrix(pool, n, k)) for n, k in _SPANNING)
+
+
 def _of_reals(function: Any, pool: FloatArray) -> Iterator[ArrayLike]:
     near = pool[:_POINTS]  # within 1/2 of 0; by powers of two the others are exact, too
     for x in (near, near * 16, near / 64, near[::3]):
@@ -297,16 +303,19 @@ _BATTERIES: dict[str, Callable[[Any, FloatArray], Iterator[ArrayLike]]] = {
     "sum": _sums,
     "mean": _means,
     "norm": _norms,
+    "orthonormal_basis": _bases,
     "log": _of_positives,
     "log1p": _of_positives,
 }
 
 
 def arithmetic_differences(recorded: Environment, here: Environment) -> tuple[str, ...]:
-    """The operations whose fingerprints differ, or that only one of the two has."""
-    names = {*recorded.arithmetic, *here.arithmetic}
-    ordered = [n for n in _operations() if n in names]
-    ordered += sorted(names.difference(ordered))
+    """The recorded operations whose fingerprints differ, or are not here.
+
+    One that is only here was not there yet when the run was recorded, and had no part in it.
+    """
+    ordered = [n for n in _operations() if n in recorded.arithmetic]
+    ordered += sorted({*recorded.arithmetic}.difference(ordered))
     return tuple(n for n in ordered if recorded.arithmetic.get(n) != here.arithmetic.get(n))
 
 

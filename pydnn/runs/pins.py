@@ -23,7 +23,7 @@ from pydnn.data import DataSet, lasting_name
 from pydnn.fingerprints import fingerprint
 from pydnn.notation import OWN_BUILDER
 from pydnn.recipes import DTYPES, RECORDED, Recipe, toml_of, write_recipe
-from pydnn.records import Batch
+from pydnn.records import Batch, FloatArray
 
 __all__ = [
     "Pins",
@@ -32,6 +32,7 @@ __all__ = [
     "pins_of",
     "pins_text",
     "read_pins",
+    "rotated_pin",
     "unpinned",
 ]
 
@@ -59,26 +60,36 @@ class Pins:
         parts: Names of the parts that the training step was made of.
         functions: The SHA-256 of the source of the module of each builder of the user's own, by
             `module:function`.
+        rotated: The training examples as they were trained on, where that was in another basis:
+            states mean weights in that one.
     """
 
     data: Mapping[str, Mapping[str, Pin]]
     place: str
     parts: tuple[str, ...]
     functions: Mapping[str, str] = attrs.field(factory=dict)
+    rotated: Pin | None = None
 
     @property
     def features(self) -> int:
-        """Numbers of one example."""
-        return self.data["train"]["X"].shape[0]
+        """Numbers of one example, as it was trained on."""
+        return (self.rotated or self.data["train"]["X"]).shape[0]
 
 
-def pins_of(recipe: Recipe, data: DataSet | Batch, parts: Sequence[str]) -> Pins:
+def pins_of(
+    recipe: Recipe,
+    data: DataSet | Batch,
+    parts: Sequence[str],
+    *,
+    rotated: FloatArray | None = None,
+) -> Pins:
     """The fingerprints of `data` and of the functions that the recipe names.
 
     Args:
         recipe: The job.
         data: What it is trained on.
         parts: Names of the parts of its training step.
+        rotated: The training examples in the basis in which it is trained, if that is another.
 
     Raises:
         BadInput: If a function's source cannot be found, or data holds a NaN.
@@ -93,7 +104,13 @@ def pins_of(recipe: Recipe, data: DataSet | Batch, parts: Sequence[str]) -> Pins
         functions[name] = _source(name)
     dtype = DTYPES[recipe.dtype]
     pinned = {part: _pins_of(part, batch, dtype) for part, batch in _parts(data)}
-    return Pins(pinned, lasting_name(recipe.data), tuple(parts), functions)
+    basis = None if rotated is None else rotated_pin(rotated)
+    return Pins(pinned, lasting_name(recipe.data), tuple(parts), functions, basis)
+
+
+def rotated_pin(X: FloatArray) -> Pin:
+    """The fingerprint of training examples in the basis in which they are trained on."""
+    return _pin("rotated", X)
 
 
 def _parts(data: DataSet | Batch) -> list[tuple[str, Batch]]:
@@ -108,11 +125,13 @@ def _pins_of(part: str, batch: Batch, dtype: Any) -> dict[str, Pin]:
     for name in _ARRAYS:
         array = getattr(batch, name)
         if array is not None:
-            array = array.astype(dtype, copy=False)
-            # Examples lie one after the other in memory, and are read in that order.
-            sha256 = fingerprint({f"{part} {name}": array.T})
-            pins[name] = Pin(array.shape, array.dtype.name, sha256)
+            pins[name] = _pin(f"{part} {name}", array.astype(dtype, copy=False))
     return pins
+
+
+def _pin(name: str, array: FloatArray) -> Pin:
+    # Examples lie one after the other in memory, and are read in that order.
+    return Pin(array.shape, array.dtype.name, fingerprint({name: array.T}))
 
 
 def data_differences(pins: Pins, data: DataSet | Batch) -> list[str]:
@@ -237,15 +256,20 @@ def pins_text(recipe: Recipe, pins: Pins) -> str:
         write_recipe(recipe),
         f"\n[{RECORDED}]\ndata = {toml_of(pins.place)}\nparts = {toml_of(list(pins.parts))}\n",
     ]
+    if pins.rotated is not None:
+        lines.append(f"rotated = {_pin_text(pins.rotated)}\n")
     for part, arrays in pins.data.items():
         lines.append(f"\n[{RECORDED}.{part}]\n")
-        for name, pin in arrays.items():
-            shape, dtype, sha256 = list(pin.shape), toml_of(pin.dtype), toml_of(pin.sha256)
-            lines.append(f"{name} = {{ shape = {shape}, dtype = {dtype}, sha256 = {sha256} }}\n")
+        lines += [f"{name} = {_pin_text(pin)}\n" for name, pin in arrays.items()]
     if pins.functions:
         lines.append(f"\n[{RECORDED}.functions]\n")
         lines += [f"{toml_of(name)} = {toml_of(v)}\n" for name, v in pins.functions.items()]
     return "".join(lines)
+
+
+def _pin_text(pin: Pin) -> str:
+    shape, dtype, sha256 = list(pin.shape), toml_of(pin.dtype), toml_of(pin.sha256)
+    return f"{{ shape = {shape}, dtype = {dtype}, sha256 = {sha256} }}"
 
 
 def read_pins(plain: Mapping[str, Any]) -> Pins:
@@ -255,7 +279,9 @@ def read_pins(plain: Mapping[str, Any]) -> Pins:
         BadInput: If it is missing, or not as `pins_text` writes it.
     """
     recorded: Any = plain.get(RECORDED)
-    if isinstance(recorded, dict) and set(recorded) <= {*_PARTS, "data", "parts", "functions"}:
+    known = {*_PARTS, "data", "parts", "functions", "rotated"}
+    if isinstance(recorded, dict) and set(recorded) <= known:
+        rotated = _read_pin("rotated", recorded["rotated"]) if "rotated" in recorded else None
         data = {part: _read_part(part, recorded[part]) for part in _PARTS if part in recorded}
         functions = recorded.get("functions", {})
         place, parts = recorded.get("data"), recorded.get("parts")
@@ -265,7 +291,7 @@ def read_pins(plain: Mapping[str, Any]) -> Pins:
         )
         whole = {"X", "Y"} <= set(data.get("train", ()))
         if pinned and named and isinstance(place, str) and whole:
-            return Pins(data, place, tuple(parts or ()), functions)
+            return Pins(data, place, tuple(parts or ()), functions, rotated)
     raise BadInput(
         f"the table {RECORDED} is not that of a recorded run, with data, parts, train.X and "
         "train.Y: give the folder of a run."
@@ -278,21 +304,24 @@ def _read_part(part: str, plain: Any) -> dict[str, Pin]:
         raise BadInput(f"{RECORDED}.{part} is no table, expected one: get the file again.")
     for name, value in plain.items():
         expect_known(f"array in {RECORDED}.{part}", name, _ARRAYS)
-        match value:
-            case {"shape": [int(n), int(m)], "dtype": str(dtype), "sha256": sha256} if (
-                bool not in (type(n), type(m))
-                and 0 < n < _MOST_FEATURES
-                and m > 0
-                and dtype in DTYPES
-                and _is_sha256(sha256)
-            ):
-                pins[name] = Pin((n, m), dtype, sha256)
-            case _:
-                raise BadInput(
-                    f"{RECORDED}.{part}.{name} is {reprlib.repr(value)}, expected shape, dtype "
-                    "and sha256: get the file again."
-                )
+        pins[name] = _read_pin(f"{part}.{name}", value)
     return pins
+
+
+def _read_pin(name: str, value: Any) -> Pin:
+    match value:
+        case {"shape": [int(n), int(m)], "dtype": str(dtype), "sha256": sha256} if (
+            bool not in (type(n), type(m))
+            and 0 < n < _MOST_FEATURES
+            and m > 0
+            and dtype in DTYPES
+            and _is_sha256(sha256)
+        ):
+            return Pin((n, m), dtype, sha256)
+    raise BadInput(
+        f"{RECORDED}.{name} is {reprlib.repr(value)}, expected shape, dtype and sha256: "
+        "get the file again."
+    )
 
 
 def _is_name(value: Any) -> bool:

@@ -22,7 +22,7 @@ from pydnn.records import Batch, FloatArray
 from pydnn.runs.environment import Environment, current_environment, what_to_expect
 from pydnn.runs.folder import Folder, read_folder
 from pydnn.runs.mismatches import Mismatch, first_mismatch
-from pydnn.runs.pins import data_differences, function_differences
+from pydnn.runs.pins import data_differences, function_differences, rotated_pin
 from pydnn.runs.rows import Rows, joined, rows_of
 from pydnn.runs.segments import Segment
 from pydnn.stages import Stage
@@ -154,8 +154,13 @@ class Run:
         return segment.state(self.recipe, self.folder.pins.features)
 
     def parameters(self, iteration: int | None = None) -> Packed:
-        """The parameters after so many steps; by default, after all that are recorded."""
-        return self.state(self.iterations if iteration is None else iteration).parameters
+        """The parameters after so many steps; by default, after all that are recorded.
+
+        They are for examples as they are, in whatever basis the training was: `Job.lifted`.
+        """
+        state = self.state(self.iterations if iteration is None else iteration)
+        rotated = self.folder.pins.rotated is not None
+        return self.job.lifted(state.parameters) if rotated else state.parameters
 
     @functools.cached_property
     def data(self) -> DataSet | Batch:
@@ -202,13 +207,22 @@ class Run:
         """The job with its network led through a function, see `prepare`.
 
         Raises:
-            BadInput: If its step is made of other parts than the one that was recorded.
+            BadInput: If its step is made of other parts than the one that was recorded, or its
+                change of basis comes out differently here.
         """
         batch = self.data if isinstance(self.data, Batch) else self.data.train
-        iterations = max(self.goal, self.iterations)
-        recipe = attrs.evolve(self.recipe, iterations=iterations)
-        job = self.prepare(recipe, batch, through=through)
-        recorded, here = self.folder.pins.parts, job.train_step.names
+        pins = self.folder.pins
+        recipe = attrs.evolve(self.recipe, iterations=max(self.goal, self.iterations))
+        # Whether it pays was decided once; a state is that of the basis of then.
+        then = attrs.evolve(recipe, rotate=pins.rotated is not None)
+        job = attrs.evolve(self.prepare(then, batch, through=through), recipe=recipe)
+        if pins.rotated not in (None, rotated_pin(job.data["train"].X)) and not self.anyway:
+            raise BadInput(
+                f"the change of basis in which {self.path} was trained comes out in other bits "
+                "here, so its states mean nothing here: open it where it was recorded; model.h5 "
+                "in it is as good here as there."
+            )
+        recorded, here = pins.parts, job.train_step.names
         if recorded != here and not self.anyway:
             raise BadInput(
                 f"the step of {self.path} was made of {', '.join(recorded)}, but here it is made "

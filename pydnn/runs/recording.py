@@ -138,7 +138,8 @@ def _recipe_text(job: Job, data: DataSet | Batch) -> str:
     batch = data if isinstance(data, Batch) else data.train
     if batch is not job.batch and batch != job.batch:
         raise BadInput("data is not what the job was prepared with: give the very same.")
-    pins = pins_of(job.recipe, data, job.train_step.names)
+    rotated = job.data["train"].X if job.rotation is not None else None
+    pins = pins_of(job.recipe, data, job.train_step.names, rotated=rotated)
     text = pins_text(job.recipe, pins)
     try:
         text.encode()

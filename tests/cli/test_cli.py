@@ -442,6 +442,7 @@ OPTIONS = {
     "--penalty": ("l2_penalty(0.5)", "penalties", ({"l2_penalty": {"strength": 0.5}},)),
     "--iterations": ("50", "iterations", 50),
     "--no-standardize": (None, "standardize", False),
+    "--no-rotate": (None, "rotate", False),
     "--validation": ("0.5", "validation", 0.5),
     "--evaluate-every": ("10", "evaluate_every", 10),
     "--watch": ("train cost", "watch", "train cost"),

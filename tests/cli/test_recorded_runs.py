@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 from small_runs import saved_data, small_data
 
-from pydnn.data import save_table
+from pydnn import Batch, Key
+from pydnn.data import DataSet, save_table
 from pydnn.runs import Run, load_model
 
 RECIPE = """
@@ -436,3 +438,29 @@ def test_layers_of_a_stage_without_any(command):
     assert command(*argv)[2] == (
         "pydnn: --layer is '0', but stage 'batch' has no layers: leave it out.\n"
     )
+
+
+def test_a_change_of_basis_is_told_in_one_line_and_can_be_refused(command, results):
+    X = Key(1).normal((400, 20))
+    data = Batch(X, [[0, 1] * 10])
+    save_table(Path("wide.h5"), DataSet(data, data))
+    argv = ["train", "--data", "wide.h5", "--layers", "3", "--iterations", 300]
+    status, out, _ = command(*argv)
+    assert status == 0
+    assert out.splitlines()[1] == (
+        "in 23 directions, which the examples and the first weights span, in place of 400 features "
+        "(--no-rotate: in those)"
+    )
+    status, out, _ = command(*argv, "--no-rotate")
+    assert "directions" not in out
+    rotated, plain = (load_model(Path(f"runs/000{i}/model.h5")) for i in (1, 2))
+    assert rotated.parameters["0/W"].shape == (3, 400)
+    np.testing.assert_allclose(
+        rotated.parameters.vector, plain.parameters.vector, rtol=1e-9, atol=1e-12
+    )
+    assert results("replay", "runs/0001")[0] == 0
+    assert "in 23 directions" in command("inspect", "runs/0001", "--step", 7)[1]
+    status, _, err = command(*argv, "--rotate", "--optimizer", "adam")
+    assert (status, err) == (
+        2, "pydnn: rotate is true, but the optimizer treats each number by itself: leave it out.\n",
+    )  # fmt: skip

@@ -342,6 +342,7 @@ STRANGE = {
     "functions that are a list": (GOOD | {"functions": []}, NO_TABLE),
     "functions without a module": (GOOD | {"functions": {"f": SHA}}, NO_TABLE),
     "functions of two lines": (GOOD | {"functions": {"a\nb:c": SHA}}, NO_TABLE),
+    "a basis of a number": (GOOD | {"rotated": 3}, r"^recorded\.rotated is 3, expected shape"),
     "functions without a digest": (GOOD | {"functions": {"a:b": 1}}, NO_TABLE),
 }  # fmt: skip
 
