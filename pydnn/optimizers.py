@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import numpy as np
@@ -14,10 +15,17 @@ import numpy as np
 from pydnn.builders import described
 from pydnn.checks import expect_epsilon, expect_real
 from pydnn.packing import Packed
-from pydnn.records import FloatArray, arrays, freeze
+from pydnn.records import FloatArray, arrays, freeze, scalar
 from pydnn.schedules import Schedule
 from pydnn.stages.base import EVALUATION, Context
-from pydnn.transformations import GradientTransformation, chain, decay_weights, descend
+from pydnn.transformations import (
+    GradientTransformation,
+    Pass,
+    chain,
+    decay_weights,
+    descend,
+    number_by_number,
+)
 
 __all__ = [
     "adagrad",
@@ -78,21 +86,30 @@ def heavy_ball(
     decay = _expect_decay("decay", decay)
     share = 1 - decay if averaged else 1.0
 
-    def update(
-        grads: FloatArray, state: VelocityState, params: Packed, context: Context = EVALUATION
-    ) -> tuple[FloatArray, VelocityState]:
-        gained = grads if share == 1 else grads * grads.dtype.type(share)
-        velocity = state.velocity * grads.dtype.type(decay)
-        velocity += gained
-        if not nesterov:
-            return freeze(velocity), VelocityState(velocity)
-        ahead = velocity * grads.dtype.type(decay)
-        ahead += gained
-        return freeze(ahead), VelocityState(freeze(velocity))
+    def begin(state: VelocityState, dtype: np.dtype[Any]) -> Pass:
+        d, s = scalar(decay, dtype), scalar(share, dtype)
 
-    return GradientTransformation(
-        lambda params: VelocityState(_zeros(params)), update, isotropic=True
-    )
+        def kernel(
+            factor: FloatArray,
+            g: FloatArray,
+            p: FloatArray,
+            v: FloatArray,
+            u: FloatArray,
+            after: FloatArray,
+        ) -> None:
+            gained = g if share == 1 else g * s
+            np.multiply(v, d, after)
+            after += gained
+            if nesterov:
+                np.multiply(after, d, u)
+                u += gained
+                u *= factor
+            else:
+                np.multiply(after, factor, u)
+
+        return Pass(kernel, (state.velocity,), VelocityState)
+
+    return number_by_number(lambda params: VelocityState(_zeros(params)), begin, isotropic=True)
 
 
 @described("optimizer")
@@ -174,11 +191,14 @@ def rmsprop(
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class AdamState:
-    """Decaying means of gradients and of their squares (size,), after `count` updates."""
+    """Decaying sums of gradients and of their squares (size,), after `count` updates.
+
+    The paper's means m and v are these times 1 - beta1 and 1 - beta2.
+    """
 
     count: int
-    mean: FloatArray
-    square: FloatArray
+    gradients: FloatArray
+    squares: FloatArray
 
 
 @described("optimizer")
@@ -188,18 +208,41 @@ def scale_by_adam(
     """Divide a decaying mean of gradients by the root of that of their squares, both corrected."""
     beta1, beta2, epsilon = _expect_adam(beta1, beta2, epsilon)
 
-    def update(
-        grads: FloatArray, state: AdamState, params: Packed, context: Context = EVALUATION
-    ) -> tuple[FloatArray, AdamState]:
+    def begin(state: AdamState, dtype: np.dtype[Any]) -> Pass:
         t = state.count + 1
-        mean = _moved(state.mean, grads, beta1)
-        square = _moved(state.square, grads * grads, beta2)
-        updates = _over_root(mean / (1 - beta1**t), square / (1 - beta2**t), epsilon)
-        return updates, AdamState(t, freeze(mean), freeze(square))
+        # The paper's quotient of corrected means, m / (1 - beta1^t) by sqrt(v / (1 - beta2^t)) +
+        # epsilon, in terms of sums m / (1 - beta1) and v / (1 - beta2): all that is the same for
+        # all parameters comes in two numbers, and each one takes three multiplications less.
+        root = math.sqrt((1 - beta2) / (1 - beta2**t))
+        own = (1 - beta1) / (1 - beta1**t) / root
+        shift = scalar(epsilon / root, dtype)
+        b1, b2 = scalar(beta1, dtype), scalar(beta2, dtype)
 
-    return GradientTransformation(
-        lambda params: AdamState(0, _zeros(params), _zeros(params)), update
-    )
+        def kernel(
+            factor: FloatArray,
+            g: FloatArray,
+            p: FloatArray,
+            m: FloatArray,
+            v: FloatArray,
+            u: FloatArray,
+            gradients: FloatArray,
+            squares: FloatArray,
+        ) -> None:
+            np.multiply(m, b1, gradients)
+            gradients += g
+            np.multiply(v, b2, squares)
+            squares += np.multiply(g, g, u)
+            np.sqrt(squares, u)
+            u += shift
+            np.divide(gradients, u, u)
+            u *= factor
+
+        def after(gradients: FloatArray, squares: FloatArray) -> AdamState:
+            return AdamState(t, gradients, squares)
+
+        return Pass(kernel, (state.gradients, state.squares), after, own)
+
+    return number_by_number(lambda params: AdamState(0, _zeros(params), _zeros(params)), begin)
 
 
 @described("optimizer")

@@ -6,6 +6,8 @@ it must remember is a frozen record that is passed in and handed back.
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -14,6 +16,7 @@ import numpy as np
 
 from pydnn.builders import Description, described
 from pydnn.checks import BadInput, expect_count, expect_known, expect_real
+from pydnn.numerics import in_blocks
 from pydnn.packing import Packed, expect_names
 from pydnn.records import FloatArray, arrays, freeze, scalar
 from pydnn.schedules import Schedule
@@ -21,6 +24,7 @@ from pydnn.stages.base import EVALUATION, Context
 
 __all__ = [
     "GradientTransformation",
+    "Pass",
     "accumulate",
     "average_parameters",
     "averaged",
@@ -33,9 +37,11 @@ __all__ = [
     "freeze_layers",
     "gradient_noise",
     "look",
+    "number_by_number",
     "scale",
     "scale_layers",
     "skip_not_finite",
+    "updated",
 ]
 
 
@@ -45,6 +51,33 @@ class Update(Protocol):
     def __call__(
         self, grads: FloatArray, state: Any, params: Packed, context: Context = EVALUATION, /
     ) -> tuple[FloatArray, Any]: ...
+
+
+@attrs.frozen(eq=False)
+class Pass:
+    """One update of a transformation that treats each number by itself, not yet done.
+
+    It can be done on any stretch of the vectors, so that the passes of a chain are one: each
+    goes over a stretch that is still in the processor's cache from the one before.
+
+    Attributes:
+        kernel: `(factor, g, p, *before, u, *after)`: for stretches of gradients g, of parameters
+            p and of what was remembered before, fills those of updates u, multiplied by the
+            factor, and of what is remembered after.
+        before: The vectors (size,) that it remembers.
+        state: `(*after) -> state`, from those that it will.
+        factor: What the kernel is to be given; of a whole chain, that of its last part.
+    """
+
+    kernel: Callable[..., None]
+    before: tuple[FloatArray, ...]
+    state: Callable[..., Any]
+    factor: float = 1.0
+
+
+def _multiply(factor: FloatArray, g: FloatArray, p: FloatArray, u: FloatArray) -> None:
+    """The kernel of a pass that does nothing but that, so that others can do it for it."""
+    np.multiply(g, factor, u)
 
 
 @attrs.frozen(eq=False)
@@ -61,6 +94,8 @@ class GradientTransformation:
         outlives_bad: Whether training goes on after gradients that are not finite.
         isotropic: Whether all directions are alike to it, so that rotated gradients give rotated
             updates, for each array of parameters by itself.
+        begin: `(state, dtype) -> Pass`, of one that treats each number by itself; see
+            `number_by_number`.
         description: How to `build` it again; filled in by `@described`.
     """
 
@@ -72,6 +107,9 @@ class GradientTransformation:
     random: bool = attrs.field(default=False, kw_only=True, repr=False)
     outlives_bad: bool = attrs.field(default=False, kw_only=True, repr=False)
     isotropic: bool = attrs.field(default=False, kw_only=True, repr=False)
+    begin: Callable[[Any, np.dtype[Any]], Pass] | None = attrs.field(
+        default=None, kw_only=True, repr=False
+    )
     description: Description | None = attrs.field(default=None, kw_only=True)
 
 
@@ -86,6 +124,49 @@ def stateless(
         return freeze(function(grads, params, context)), state
 
     return GradientTransformation(lambda params: (), update, **options)
+
+
+def number_by_number(
+    init: Callable[[Packed], Any], begin: Callable[[Any, np.dtype[Any]], Pass], **options: Any
+) -> GradientTransformation:
+    """A transformation that treats each number by itself, from how it begins an update."""
+
+    def update(
+        grads: FloatArray, state: Any, params: Packed, context: Context = EVALUATION
+    ) -> tuple[FloatArray, Any]:
+        work = begin(state, grads.dtype)
+        kernel = functools.partial(work.kernel, scalar(work.factor, grads.dtype))
+        given = (grads, params.vector, *work.before)
+        updates, *after = in_blocks(kernel, *given, results=1 + len(work.before))
+        return updates, work.state(*after)
+
+    return GradientTransformation(init, update, begin=begin, **options)
+
+
+def updated(
+    optimizer: GradientTransformation,
+    grads: FloatArray,
+    state: Any,
+    params: Packed,
+    context: Context = EVALUATION,
+) -> tuple[FloatArray, FloatArray, Any]:
+    """The updates, the vector of parameters with them, and the optimiser's state after them.
+
+    All in one pass over the vectors, where the optimiser treats each number by itself.
+    """
+    if optimizer.begin is None:
+        updates, state = optimizer.update(grads, state, params, context)
+        return updates, in_blocks(np.add, params.vector, updates)[0], state
+    work = optimizer.begin(state, grads.dtype)
+    kernel, before = work.kernel, work.before
+    factor, place = scalar(work.factor, grads.dtype), 2 + len(before)
+
+    def step(*vectors: FloatArray) -> None:
+        kernel(factor, *vectors[:-1])
+        np.add(vectors[1], vectors[place], vectors[-1])
+
+    made = in_blocks(step, grads, params.vector, *before, results=place)
+    return made[0], made[-1], work.state(*made[1:-1])
 
 
 @described("optimizer")
@@ -105,6 +186,19 @@ def chain(*parts: GradientTransformation) -> GradientTransformation:
     def init(params: Packed) -> tuple[Any, ...]:
         return tuple(part.init(params) for part in parts)
 
+    def observe(states: tuple[Any, ...]) -> dict[str, Any]:
+        seen: dict[str, Any] = {}
+        for part, state in zip(parts, states, strict=True):
+            seen |= part.observe(state)
+        return seen
+
+    # One part after another on each stretch, where all of them treat each number by itself.
+    begins = [part.begin for part in parts]
+    isotropic = all(part.isotropic for part in parts)
+    if begins and all(begins):
+        begin = _begin_all(begins)
+        return number_by_number(init, begin, observe=observe, isotropic=isotropic)
+
     def update(
         grads: FloatArray, states: tuple[Any, ...], params: Packed, context: Context = EVALUATION
     ) -> tuple[FloatArray, tuple[Any, ...]]:
@@ -114,29 +208,66 @@ def chain(*parts: GradientTransformation) -> GradientTransformation:
             after.append(state)
         return grads, tuple(after)
 
-    def observe(states: tuple[Any, ...]) -> dict[str, Any]:
-        seen: dict[str, Any] = {}
-        for part, state in zip(parts, states, strict=True):
-            seen |= part.observe(state)
-        return seen
-
     return GradientTransformation(
         init,
         update,
         observe=observe,
         random=any(part.random for part in parts),
         outlives_bad=any(part.outlives_bad for part in parts),
-        isotropic=all(part.isotropic for part in parts),
+        isotropic=isotropic,
     )
+
+
+def _begin_all(begins: Sequence[Any]) -> Callable[[Any, np.dtype[Any]], Pass]:
+    def begin(states: tuple[Any, ...], dtype: np.dtype[Any]) -> Pass:
+        works = [each(state, dtype) for each, state in zip(begins, states, strict=True)]
+        before = tuple(vector for work in works for vector in work.before)
+        stops = list(itertools.accumulate(len(work.before) for work in works))
+        places = [slice(a, b) for a, b in itertools.pairwise([0, *stops])]
+
+        def state(*after: FloatArray) -> tuple[Any, ...]:
+            rows = zip(works, places, strict=True)
+            return tuple(work.state(*after[place]) for work, place in rows)
+
+        steps: list[tuple[Callable[..., None], slice, float]] = []
+        for work, place in zip(works, places, strict=True):
+            if steps and work.kernel is _multiply:
+                kernel, earlier, factor = steps[-1]
+                steps[-1] = kernel, earlier, factor * work.factor
+            else:
+                steps.append((work.kernel, place, work.factor))
+        return Pass(_one_by_one(steps, dtype), before, state, steps[-1][2])
+
+    return begin
+
+
+def _one_by_one(
+    steps: Sequence[tuple[Callable[..., None], slice, float]], dtype: np.dtype[Any]
+) -> Callable[..., None]:
+    """The kernel that does several, each with its places among what is remembered, and factor."""
+    remembered = max(place.stop for _, place, _ in steps)
+    factors = [scalar(factor, dtype) for _, _, factor in steps[:-1]]
+
+    def kernel(factor: FloatArray, g: FloatArray, p: FloatArray, *vectors: FloatArray) -> None:
+        before, after = vectors[:remembered], vectors[remembered + 1 :]
+        updates = vectors[remembered]
+        spare = np.empty_like(updates) if factors else updates
+        # From one stretch to the other and back, so that the last fills the updates.
+        outs = [updates if i % 2 == 0 else spare for i in range(len(steps))][::-1]
+        for (part, place, _), by, out in zip(steps, [*factors, factor], outs, strict=True):
+            part(by, g, p, *before[place], out, *after[place])
+            g = out
+
+    return kernel
 
 
 @described("optimizer")
 def scale(factor: float) -> GradientTransformation:
     """Multiply every gradient by `factor`."""
     factor = expect_real("factor", factor, hint="give a number")
-    return stateless(
-        lambda grads, params, context: grads * scalar(factor, grads.dtype), isotropic=True
-    )
+    # The same at every step: what is not made anew, small networks need not pay for.
+    work = Pass(_multiply, (), lambda: (), factor)
+    return number_by_number(lambda params: (), lambda state, dtype: work, isotropic=True)
 
 
 @attrs.frozen
@@ -160,15 +291,13 @@ def descend(learning_rate: float | Schedule) -> GradientTransformation:
         return attrs.evolve(scale(-rate), observe=lambda state: seen)
     schedule = learning_rate
 
-    def update(
-        grads: FloatArray, state: DescentState, params: Packed, context: Context = EVALUATION
-    ) -> tuple[FloatArray, DescentState]:
+    def begin(state: DescentState, dtype: np.dtype[Any]) -> Pass:
         rate = schedule(state.count)
-        return freeze(grads * grads.dtype.type(-rate)), DescentState(state.count + 1, rate)
+        return Pass(_multiply, (), lambda: DescentState(state.count + 1, rate), -rate)
 
-    return GradientTransformation(
+    return number_by_number(
         lambda params: DescentState(0, schedule(0)),
-        update,
+        begin,
         observe=lambda state: {"learning_rate": state.learning_rate},
         isotropic=True,
     )

@@ -231,11 +231,11 @@ def test_rotated_gradients_give_rotated_updates(optimizer):
     updates = []
     for turn in (np.eye(5), rotation):
         params = pack(serial(dense(4), relu(), dense(2)).init(Key(2), (5,))[0])
-        turned = (
-            lambda packed, turn=turn: packed.with_tree(  # noqa: E731
-                (attrs.evolve(packed.tree[0], W=packed.tree[0].W @ turn), *packed.tree[1:])
-            )
-        )
+
+        def turned(packed, turn=turn):
+            first, *others = packed.tree
+            return packed.with_tree((attrs.evolve(first, W=first.W @ turn), *others))
+
         state = optimizer.init(turned(params))
         for step in range(3):
             grads = turned(params.with_vector(Key(3).at(step).normal(params.vector.shape)))

@@ -19,23 +19,30 @@ from pydnn import (
     chain,
     clip_by_global_norm,
     clip_by_value,
+    constant_rate,
     decay_l1,
     decay_weights,
+    dense,
     descend,
     describe,
     freeze_layers,
     gradient_descent,
     gradient_noise,
+    heavy_ball,
     look,
     momentum,
+    nesterov,
     scale,
+    scale_by_adam,
     scale_layers,
     skip_not_finite,
     step_decay,
     transformations,
 )
+from pydnn.numerics import blocks
 from pydnn.packing import pack
 from pydnn.stages.dense import DenseParams
+from pydnn.transformations import updated
 
 PARAMS = pack((DenseParams([[1.0, -2.0]], [[3.0]]), (), DenseParams([[5.0]], [[6.0]])))
 GRADS = frozen([10.0, -20.0, 0.0, 4.0, -1.0])
@@ -246,3 +253,44 @@ def test_a_transformation_of_ones_own_takes_part():
     updates, state = first(chain(squares, scale(-1)))
     np.testing.assert_array_equal(updates, -(GRADS**2))
     assert chain(squares, scale(-1)).observe(state) == {"calls": 1}
+
+
+ONE_PASS = {
+    "gradient descent": gradient_descent(learning_rate=0.1),
+    "momentum": momentum(learning_rate=0.1, averaged=True),
+    "nesterov": nesterov(learning_rate=0.1),
+    "adam": adam(learning_rate=0.1),
+    "scaled at both ends": chain(scale(3), heavy_ball(), scale(2), scale_by_adam(), descend(0.1)),
+    "nothing but factors": chain(scale(3), scale(2), descend(constant_rate(0.1))),
+    "inside each other": chain(chain(heavy_ball(), scale(2)), chain(chain(), descend(0.1))),
+    "not all in one": chain(heavy_ball(), clip_by_value(0.5), descend(0.1)),
+}
+
+
+@pytest.mark.parametrize("optimizer", ONE_PASS.values(), ids=ONE_PASS)
+def test_one_pass_over_all_is_what_the_parts_do_one_by_one(optimizer, monkeypatch):
+    monkeypatch.setattr(blocks, "_BLOCK", 800)  # so that there are several stretches
+    big = pack(dense(3).init(Key(1), (400,))[0])
+    parts = [p.update for p in parts_of(optimizer)]
+    states = [p.init(big) for p in parts_of(optimizer)]
+    state, params = optimizer.init(big), big
+    for step in range(4):
+        g = frozen(Key(2).at(step).normal(big.vector.shape))
+        expected = g
+        for i, update in enumerate(parts):
+            expected, states[i] = update(expected, states[i], params)
+        alone, _ = optimizer.update(g, state, params)
+        updates, vector, state = updated(optimizer, g, state, params)
+        assert updates.tobytes() == alone.tobytes()
+        np.testing.assert_array_equal(vector, params.vector + updates)
+        np.testing.assert_allclose(updates, expected, rtol=1e-13)
+        assert not vector.flags.writeable
+        params = params.with_vector(vector)
+
+
+def parts_of(optimizer):
+    """The innermost parts of a chain of chains."""
+    if "chain" not in optimizer.description:
+        return [optimizer]
+    parts = optimizer.description["chain"].get("parts", ())
+    return [inner for part in parts for inner in parts_of(part)]

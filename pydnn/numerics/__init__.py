@@ -4,7 +4,9 @@ A tenant is one `Numerics` record of functions, and is chosen in the recipe. Ele
 `+ - * /`, `sqrt`, comparisons and maximum need no detour: NumPy rounds them exactly.
 """
 
+from pydnn.numerics.blocks import in_blocks
 from pydnn.numerics.fast import fast
 from pydnn.numerics.interface import Numerics
+from pydnn.numerics.memory import empty, room_for
 
-__all__ = ["Numerics", "fast"]
+__all__ = ["Numerics", "empty", "fast", "in_blocks", "room_for"]

@@ -215,7 +215,7 @@ def _plain(text: str) -> str:
 _PRODUCTS = ((1, 20, 209), (20, 7, 300), (64, 500, 1), (33, 1000, 65), (97, 450, 211))
 _FEW_BY_MANY = (4, 1000, 1000)  # the way of `fast` with examples of many features
 _OWN_TRANSPOSE = (300, 100)
-_SPANNING = ((400, 70), (97, 97))
+_SPANNING = ((400, 70), (8200, 8))
 _LENGTH, _LENGTHS = 10_001, 16
 _POOL = 450 * 211
 _POINTS = 3001  # an odd number: what is left over by wide instructions counts as well

@@ -11,7 +11,7 @@ from pydnn.checks import BadInput, expect_shape
 from pydnn.initializers import WeightStream
 from pydnn.keys import Key
 from pydnn.losses import Loss
-from pydnn.numerics import Numerics, fast
+from pydnn.numerics import Numerics, empty, fast
 from pydnn.packing import NO_PARAMS, Layout, Packed, pack
 from pydnn.penalties import Penalty
 from pydnn.records import FloatArray, freeze
@@ -24,7 +24,7 @@ from pydnn.stages.base import (
     thrifty_backward,
 )
 from pydnn.training.pipeline import Part, Step, StepInfo, TrainState, TrainStep, part
-from pydnn.transformations import GradientTransformation
+from pydnn.transformations import GradientTransformation, updated
 
 __all__ = ["initial_state", "make_train_step", "output_of", "step_context"]
 
@@ -114,7 +114,7 @@ def make_train_step(
     def backward(step: Step) -> Step:
         parameters = step.state.parameters
         before = parameters.vector
-        vector = np.empty(before.shape, before.dtype)
+        vector = empty(before.size, before.dtype)
         into = parameters.layout.views(vector)
         network_backward(parameters.tree, step.cache, step.dAL, out=into, wants_dA_prev=False)
         return step.having(grads=grads_layout(step).packed(freeze(vector)))
@@ -127,12 +127,12 @@ def make_train_step(
         if optimizer.random:
             key = state.key.at("step", state.iteration, "update")
             context = Context(training=True, key=key, numerics=numerics)
-        updates, optimizer_state = optimizer.update(
-            grads, state.optimizer_state, parameters, context
+        updates, vector, optimizer_state = updated(
+            optimizer, grads, state.optimizer_state, parameters, context
         )
         after = TrainState(
             state.iteration + 1,
-            parameters.layout.packed(freeze(parameters.vector + updates)),
+            parameters.layout.packed(vector),
             optimizer_state,
             state.key,
             state.statistics if step.statistics is None else step.statistics,

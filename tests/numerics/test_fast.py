@@ -18,6 +18,26 @@ def test_worked_numbers():
     assert fast.norm(np.array([3.0, 4.0])) == 5
 
 
+# A shape for each way that a product may take
+SHAPES = [
+    (3, 5, 4), (20, 229, 209), (20, 209, 229), (64, 400, 70), (65, 400, 70), (1, 300_000, 2),
+    (7, 2100, 500), (20, 1200, 900), (30, 40_000, 26), (3, 600_000, 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("order", ["CC", "CF", "FC", "FF"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_products_are_numpys_whatever_the_way(shape, order):
+    m, k, n = shape
+    a, b = np.linspace(-1, 2, m * k).reshape(m, k), np.linspace(-2, 1, k * n).reshape(k, n)
+    a, b = np.asarray(a, order=order[0]), np.asarray(b, order=order[1])
+    expected = a @ b
+    out = np.full((m, n), np.nan)
+    np.testing.assert_allclose(fast.matmul(a, b), expected, rtol=1e-10, atol=1e-9)
+    assert fast.matmul(a, b, out=out) is out
+    np.testing.assert_allclose(out, expected, rtol=1e-10, atol=1e-9)
+
+
 @pytest.mark.parametrize("name", ["matmul", "sum"])
 def test_results_go_where_they_are_wanted(name):
     a, out = np.ones((2, 2)), np.zeros((2, 2) if name == "matmul" else (2, 1))
@@ -78,3 +98,15 @@ def test_sums_of_few_and_of_many_columns_agree(rows, columns):
     expected = [[sum(row)] for row in a.tolist()]  # of whole numbers, hence exact
     np.testing.assert_array_equal(fast.sum(a, axis=1), expected)
     np.testing.assert_array_equal(fast.sum(np.asfortranarray(a), axis=1), expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 7), (300, 20), (4097, 3), (8192, 5), (20_001, 12)])
+@pytest.mark.parametrize("rank", [0, 1, 3, None])
+def test_a_basis_is_orthonormal_and_spans_its_columns_whatever_their_rank(shape, rank):
+    n, k = shape
+    columns = np.cos(np.arange(n * k) ** 1.5).reshape(shape)
+    columns[:, k if rank is None else rank :] = 0 if rank == 0 else columns[:, :1]
+    basis = fast.orthonormal_basis(columns)
+    assert basis.shape == shape
+    np.testing.assert_allclose(basis.T @ basis, np.eye(k), atol=1e-14)
+    np.testing.assert_allclose(basis @ (basis.T @ columns), columns, atol=1e-13)

@@ -117,7 +117,7 @@ def test_stages_of_stages_have_their_place_in_the_network(deep):
         "backward, layer 0/1 (batch_norm), dgamma",
         "penalties, layer 1/0, gradient of W",
         "gather, layer 0/1, running mean",
-        "state, optimizer.0.mean",
+        "state, optimizer.0.gradients",
     ):
         assert any(n.endswith(name) for n in names), (name, names)
 

@@ -207,7 +207,7 @@ def every_iteration(value):
 
 STEPS = "column.0.steps"
 HUGE = 1 << 40
-ADAM = "optimizer.0.mean"
+ADAM = "optimizer.0.gradients"
 ARRAYS = {
     "external link": (replaced("parameters", h5py.ExternalLink("/etc/passwd", "/a")), "is a link"),
     "soft link": (replaced("parameters", h5py.SoftLink("/statistics")), "is a link"),

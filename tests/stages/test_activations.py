@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pydnn import (
     EVALUATION,
     BadInput,
+    Key,
     elu,
     gelu,
     identity,
@@ -94,3 +95,16 @@ def test_sigmoid_is_symmetric_and_precise_in_both_tails(z):
 def test_refusals(make, message):
     with pytest.raises(BadInput, match=message):
         make()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_relu_is_the_same_for_large_arrays_as_for_small_ones(dtype):
+    Z = Key(1).normal((40, 700)).astype(dtype)
+    stage = relu()
+    A, cache = stage.forward((), Z, EVALUATION)
+    np.testing.assert_array_equal(A, np.where(Z > 0, Z, 0))
+    assert A.dtype == dtype
+    dA = Key(2).normal(Z.shape).astype(dtype)
+    dZ, _ = stage.backward((), cache, dA)
+    np.testing.assert_array_equal(dZ, np.where(Z > 0, dA, 0))
+    assert not dZ.flags.writeable
