@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 import numpy as np
@@ -21,6 +21,7 @@ from pydnn.polynomials import polynomial, ratio
 __all__ = ["Key"]
 
 Shape = int | Sequence[int]
+_AT_ONCE = 1 << 16  # so few numbers that what is worked out on the way stays in cache
 
 
 def _seed(_: object, __: object, value: int) -> None:
@@ -61,7 +62,7 @@ class Key:
 
     def uniform(self, shape: Shape = (), *, low: float = 0.0, high: float = 1.0) -> _Floats:
         """Draw float64 numbers, uniform on [low, high), from 53 bits each."""
-        unit = (self.bits(shape) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        unit = self._drawn(shape, lambda bits: _floats(bits, 53) * 2.0**-53)
         # The default range must not cost two roundings and a pass over the array.
         return unit if (low, high) == (0.0, 1.0) else low + (high - low) * unit
 
@@ -71,8 +72,9 @@ class Key:
         The largest magnitude that can come is 8.21, met once in 2**52 draws.
         """
         # The midpoints of 2**52 equal cells: never 0 or 1, and 1 - p is exact.
-        p = ((self.bits(shape) >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
-        return _normal_quantile(p)
+        return self._drawn(
+            shape, lambda bits: _normal_quantile((_floats(bits, 52) + 0.5) * 2.0**-52)
+        )
 
     def integers(self, high: int, shape: Shape = ()) -> NDArray[np.int64]:
         """Draw integers from 0 to `high` - 1; for `high` up to 2**32 the bias is below 2**-21."""
@@ -82,6 +84,16 @@ class Key:
         """Draw an order of `count` things: a stable sort of one 64-bit draw for each."""
         return np.argsort(self.bits(count), kind="stable")
 
+    def _drawn(self, shape: Shape, function: Callable[[NDArray[np.uint64]], _Floats]) -> _Floats:
+        """A function of 64 random bits for each entry, without more memory than it fills."""
+        sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+        generator = np.random.Philox(key=self._philox_key())
+        drawn = np.empty(math.prod(sizes))
+        for start in range(0, drawn.size, _AT_ONCE):
+            some = drawn[start : start + _AT_ONCE]
+            some[:] = function(generator.random_raw(some.size))
+        return drawn.reshape(sizes)
+
     def _philox_key(self) -> int:
         text = f"seed {self.seed}"
         for part in self.path:  # a length before each name: no two paths have the same text
@@ -90,6 +102,11 @@ class Key:
 
 
 _Floats = NDArray[np.float64]
+
+
+def _floats(bits: NDArray[np.uint64], count: int) -> _Floats:
+    """The first so many of each 64 bits, at most 53 of them, as whole numbers."""
+    return (bits >> np.uint64(64 - count)).astype(np.float64)
 
 
 # Wichura's rational approximations: the middle (|p - 1/2| <= 0.425), the tails, the far tails.

@@ -1,3 +1,4 @@
+import tracemalloc
 from statistics import NormalDist
 
 import numpy as np
@@ -76,3 +77,13 @@ def test_integers_stay_below_and_come_equally_often():
 def test_what_is_no_address_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_many_numbers_are_drawn_without_much_more_memory_than_they_take():
+    tracemalloc.start()
+    for draw in (Key(1).normal, Key(1).uniform):
+        tracemalloc.reset_peak()
+        drawn = draw(1_000_000)
+        assert tracemalloc.get_traced_memory()[1] < 2 * drawn.nbytes
+        del drawn
+    tracemalloc.stop()
