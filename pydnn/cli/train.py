@@ -58,16 +58,17 @@ def _run(args: argparse.Namespace) -> int:
     data = load_data_set(recipe.data, dtype=DTYPES[recipe.dtype])
     job = prepare(recipe, data.train)
     with _new_run(args, job, data) as (folder, recording):
-        say_of(args)(_opening(data, recipe.data))
-        if job.rotation is not None:
-            say_of(args)(f"in {job.rotation} (--no-rotate: in those)")
+        say_of(args)(_opening(job, data))
         return train_job(args, job, data, folder, recording=recording, costs=np.zeros(0))
 
 
-def _opening(data: DataSet, name: str) -> str:
+def _opening(job: Job, data: DataSet) -> str:
     kind = "examples" if data.image_shape is None else "images"
     train, test = data.train.X.shape[1], data.test.X.shape[1]
-    return f"training on {train} {kind} of {name}, to be tested on {test}"
+    lines = [f"training on {train} {kind} of {job.recipe.data}, to be tested on {test}"]
+    if job.rotation is not None:
+        lines.append(f"in {job.rotation} (--no-rotate: in those)")
+    return "\n".join(lines)
 
 
 @contextlib.contextmanager

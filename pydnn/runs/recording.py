@@ -47,6 +47,7 @@ __all__ = ["Recording", "create_run", "default_interval", "record", "resume_run"
 
 _SEGMENTS_OF_A_RUN = 20
 _SECONDS = 60.0
+_LEAST_SECONDS = 0.25  # of work that a kill may cost without anybody being the worse for it
 
 
 @attrs.define(eq=False)
@@ -271,7 +272,8 @@ def record(
     """Record every step of `stream` in `run`, and hand its pairs on.
 
     A segment is written after every so many steps, after a minute without one, and when the
-    stream ends, in whatever way. Put it last, after what may end the stream.
+    stream ends, in whatever way; by default not more than four a second. Put it last, after what
+    may end the stream.
 
     Args:
         run: From `create_run` or `resume_run`.
@@ -285,11 +287,12 @@ def record(
     """
     interval = default_interval(run.goal) if every is None else every
     interval = expect_count("every", interval, hint="give the steps from one segment to the next")
-    return _recorded(run, stream, interval, clock)
+    least = _LEAST_SECONDS if every is None else 0.0
+    return _recorded(run, stream, interval, least, clock)
 
 
 def _recorded(
-    run: Recording, stream: Stream, interval: int, clock: Callable[[], float]
+    run: Recording, stream: Stream, interval: int, least: float, clock: Callable[[], float]
 ) -> Generator[tuple[TrainState, StepInfo], None, None]:
     seen: list[tuple[StepInfo, int]] = []
     latest: TrainState | None = None
@@ -305,7 +308,8 @@ def _recorded(
                 _expect_step(info.iteration, expected)
                 seen.append((info, checksum(state.parameters.vector)))
                 latest = state
-                if len(seen) >= interval or clock() - written >= _SECONDS:
+                since = clock() - written
+                if (len(seen) >= interval and since >= least) or since >= _SECONDS:
                     run.write(latest, seen)
                     seen, written = [], clock()
             yield state, info

@@ -104,7 +104,7 @@ def test_what_was_set_aside_is_told(command):
 
 
 def test_replay_says_whether_every_bit_is_the_recorded_one(command, results):
-    trained = results("train", "recipe.toml", "--run", "run")[1]
+    trained = results("train", "recipe.toml", "--run", "run", "--checkpoint-every", 1)[1]
     status, out, err = command("replay", "run")
     assert (status, err) == (0, "")
     lines = out.splitlines()
@@ -117,7 +117,7 @@ def test_replay_says_whether_every_bit_is_the_recorded_one(command, results):
 
 
 def test_replay_of_some_segments(command, results):
-    results("train", "recipe.toml", "--run", "run")
+    results("train", "recipe.toml", "--run", "run", "--checkpoint-every", 1)
     assert command("replay", "run", "--segments", "3,7")[1].startswith(
         "replaying segments 3, 7 of run\nall bits of 2 steps"
     )

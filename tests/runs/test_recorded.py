@@ -184,6 +184,15 @@ def test_a_minute_without_a_segment_is_the_most(folder, recipe):
     assert segments(folder / "slow") == [0, 3, 6, 9, 12]
 
 
+def test_by_default_there_are_not_more_than_four_a_second(folder, recipe):
+    times = itertools.count(0, 0.1)
+    data = small_data()
+    job = prepare(recipe, data.train)
+    with create_run(folder / "quick", job, data) as recording:
+        toolz.last(record(recording, run(job), clock=lambda: next(times)))
+    assert segments(folder / "quick") == [0, 3, 6, 9, 12]
+
+
 def test_what_was_seen_is_recorded_however_the_stream_ends(folder, recipe):
     def failing(stream):
         yield from itertools.islice(stream, 6)
