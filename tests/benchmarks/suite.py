@@ -95,7 +95,7 @@ class Row:
 
 
 def main():
-    args = _arguments()
+    args = arguments()
     with tempfile.TemporaryDirectory() as folder:
         if args.data is None:
             args.data = str(Path(folder) / "cats")
@@ -108,14 +108,16 @@ def main():
     versions = _versions()
     print(f"{args.threads} threads each; {environment()}; {versions}")
     if args.json:
-        args.json.write_text(json.dumps(as_plain(rows, verdicts, absent, args), indent=1) + "\n")
+        plain = as_plain(rows, verdicts, absent, threads=args.threads)
+        args.json.write_text(json.dumps(plain, indent=1) + "\n")
     if args.plot:
         from bars import save_bars  # here, since the suite must stay small to measure memory
 
         save_bars(args.plot, rows, note=f"{args.threads} threads; {environment()}\n{versions}")
 
 
-def _arguments():
+def arguments(options=None):
+    """The options of the command line, or of a list."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("works", nargs="*", metavar="WORK", help=f"of {', '.join(CHOICES)}")
     parser.add_argument("--data", metavar="DIR", help="the real photos; by default, drawn cats")
@@ -123,13 +125,18 @@ def _arguments():
     parser.add_argument("--blocks", type=int, help="turns of each (default: 3 to 25, by work)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw it, e.g. suite.png")
-    args = parser.parse_args()
+    args = parser.parse_args(options)
     args.works = args.works or CHOICES
     if unknown := set(args.works) - set(CHOICES):
         parser.error(f"no work {', '.join(sorted(unknown))}: choose of {', '.join(CHOICES)}")
     cores = len(os.sched_getaffinity(0))
     if not 1 <= args.threads <= cores:
         parser.error(f"--threads is {args.threads}, expected 1 to {cores}, the cores there are")
+    if args.blocks is not None and args.blocks < 1:
+        parser.error(f"--blocks is {args.blocks}, expected 1 or more turns")
+    for path in (args.json, args.plot):
+        if path is not None and not path.parent.is_dir():
+            parser.error(f"{path.parent} is no directory: create it")
     if args.data is not None:
         args.data = str(Path(args.data).resolve())
     return args
@@ -162,9 +169,9 @@ def _memory(*, data, threads):
     yield Row("memory, P1", "pydnn", (peak,), "B")
     yield Row("memory, P1", "allowed", (200e6,), "B")
     found = large_memory(threads=threads)
-    yield Row("memory, P4", "pydnn", (found["peak"],), "B")
+    yield Row("memory, P4", "pydnn", (max(found.values()),), "B")
     yield Row("memory, P4", "allowed", (1.3 * found["arrays"] + found["interpreter"],), "B")
-    for part in ("initial state", "arrays", "interpreter"):
+    for part in ("initial state", "training", "arrays", "interpreter"):
         yield Row("memory, P4", f"({part})", (found[part],), "B")
 
 
@@ -214,7 +221,7 @@ def _shown(value, unit):
     return f"{value / factor:.3g} {name}"
 
 
-def as_plain(rows, verdicts, absent, args):
+def as_plain(rows, verdicts, absent, *, threads):
     """All that was measured, for a JSON file."""
     return {
         "rows": [
@@ -240,7 +247,7 @@ def as_plain(rows, verdicts, absent, args):
             for best, share, limit in verdicts
         ],
         "left_out": [{"work": w, "peer": p, "reason": r} for (w, p), r in absent.items()],
-        "threads": args.threads,
+        "threads": threads,
         "environment": environment(),
         "versions": _versions(),
     }
