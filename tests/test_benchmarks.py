@@ -15,6 +15,12 @@ from works import product_shapes, work_called
 
 from pydnn.data import drawn_cats, save_catvnoncat
 
+ROWS = [
+    suite.Row("P1", "pydnn", (1.0, 2.0, 4.0)),
+    suite.Row("P1", "PyTorch, eager", (30.0, 60.0, 120.0)),
+    suite.Row("P1", "JAX, whole loop", (40.0, 20.0, 80.0)),
+    suite.Row("P1", "tutorial's listing", (50.0, 100.0, 200.0)),
+]
 FEW = {"P1": 2, "P2": 10, "P3": 5}  # steps: scikit-learn's are whole epochs
 
 
@@ -79,6 +85,12 @@ def test_products_of_a_step_without_the_gradient_of_its_examples():
     assert list(product_shapes((4, 3, 2), 5)) == shapes
 
 
+def test_the_speed_of_products_counts_two_operations_for_each_of_three_sizes():
+    assert suite.product_speeds(ROWS) == {}
+    flops = 2 * 1024 * (5 * 4096 * 4096 + 3 * 4096 * 10)
+    assert suite.product_speeds([suite.Row("P4", "pydnn", (2.0,))]) == {"pydnn": flops / 2}
+
+
 def test_every_way_to_a_product_is_the_product():
     products = pytest.importorskip("peers.products")
     ways = products.ways_to((3, 4, 5), np.float64)
@@ -86,14 +98,6 @@ def test_every_way_to_a_product_is_the_product():
     results = [result if result.shape == (3, 5) else result.T for result in results]
     for one, other in itertools.pairwise(results):
         np.testing.assert_allclose(one, other, rtol=1e-12)
-
-
-ROWS = [
-    suite.Row("P1", "pydnn", (1.0, 2.0, 4.0)),
-    suite.Row("P1", "PyTorch, eager", (30.0, 60.0, 120.0)),
-    suite.Row("P1", "JAX, whole loop", (40.0, 20.0, 80.0)),
-    suite.Row("P1", "tutorial's listing", (50.0, 100.0, 200.0)),
-]
 
 
 def test_a_limit_holds_against_the_fastest_of_its_peers():

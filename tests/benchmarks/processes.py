@@ -11,13 +11,12 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+from import_time import ENVIRONMENT
 from turns import costs_differ, threads_in
 
 __all__ = ["draw_cats", "large_memory", "start_up", "tutorial_memory"]
 
 HERE = Path(__file__).parent
-# Compiled modules are kept after the first round, as they are for whoever has installed pydnn.
-ENVIRONMENT = {n: v for n, v in os.environ.items() if n != "PYTHONDONTWRITEBYTECODE"}
 
 
 def draw_cats(folder):

@@ -103,6 +103,8 @@ def main():
         rows, absent = measure(args)
     verdicts = judge(rows)
     print(table(rows, verdicts))
+    for peer, speed in product_speeds(rows).items():
+        print(f"P4: the products of {peer} at {speed / 1e9:.0f} GFLOP/s or more")
     for (work, peer), reason in absent.items():
         print(f"{work}: {peer} is left out: {reason}")
     versions = _versions()
@@ -181,6 +183,15 @@ def ratio(row, rows):
     return statistics.median(a / b for a, b in zip(row.values, ours.values, strict=True))
 
 
+def product_speeds(rows):
+    """Flops of P4's products by the whole time of a step, by peer."""
+    from works import product_flops, work_called  # here, since the suite must stay small
+
+    of_large = [row for row in rows if row.work == "P4"]
+    flops = product_flops(work_called("P4", None)) if of_large else 0
+    return {row.peer: flops / row.median for row in of_large}
+
+
 def judge(rows):
     """For each limit of which there is something: the row it holds against, ours / its, and it."""
     verdicts = []
@@ -246,6 +257,7 @@ def as_plain(rows, verdicts, absent, *, threads):
             }
             for best, share, limit in verdicts
         ],
+        "product_flops_per_second": product_speeds(rows),
         "left_out": [{"work": w, "peer": p, "reason": r} for (w, p), r in absent.items()],
         "threads": threads,
         "environment": environment(),

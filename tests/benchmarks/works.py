@@ -13,7 +13,7 @@ import h5py
 import listing
 import numpy as np
 
-__all__ = ["WORKS", "Work", "product_shapes", "work_called"]
+__all__ = ["WORKS", "Work", "product_flops", "product_shapes", "work_called"]
 
 
 @attrs.frozen(eq=False)
@@ -103,6 +103,12 @@ def product_shapes(sizes, m):
         yield n_out, m, n_in  # dZ A_prev^T
         if layer:  # nobody needs the gradient with respect to the examples
             yield n_in, n_out, m  # W^T dZ
+
+
+def product_flops(work):
+    """Multiplications and additions of these in one step."""
+    shapes = product_shapes(work.sizes, work.batches[0][0].shape[1])
+    return sum(2 * n * k * p for n, k, p in shapes)
 
 
 def _random_batch(sizes, m, seed):

@@ -1,5 +1,6 @@
 """JAX with optax, compiled: each step, whose arguments are given away, or the whole loop."""
 
+import functools
 import itertools
 
 import jax
@@ -12,7 +13,7 @@ from jax import numpy as jnp
 def a_call_a_step(work):
     optimizer, cost_of, batches = _parts(work)
 
-    @jax.jit(donate_argnums=(0, 1))
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
     def step(parameters, state, X, y):
         return _step(optimizer, cost_of, parameters, state, X, y)
 
@@ -36,7 +37,7 @@ def whole_loop(work):
     optimizer, cost_of, batches = _parts(work)
     Xs, ys = (jnp.stack(arrays) for arrays in zip(*batches, strict=True))
 
-    @jax.jit(donate_argnums=(0, 1))
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
     def loop(parameters, state, Xs, ys):
         def body(carry, k):
             X, y = Xs[k % len(Xs)], ys[k % len(ys)]
