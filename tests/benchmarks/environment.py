@@ -4,11 +4,11 @@ import os
 import platform
 from pathlib import Path
 
-import numpy as np
-
 
 def environment():
     """Machine, versions and threads, in one line."""
+    import numpy as np  # here, since the suite must stay small to measure memory
+
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     return (
         f"{_processor()}, {len(os.sched_getaffinity(0))} cores; Python "

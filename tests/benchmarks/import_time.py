@@ -21,21 +21,26 @@ IMPORTS = {"dependencies": "numpy, h5py, toolz, attrs", "pydnn": "pydnn"}
 
 
 def main():
-    times = {name: [] for name in IMPORTS}
-    for repeat in range(16):
-        for name, modules in IMPORTS.items():
-            command = [sys.executable, "-c", TIMED.format(modules)]
-            run = subprocess.run(command, capture_output=True, check=True, env=ENVIRONMENT)
-            seconds = float(run.stdout)
-            if repeat:  # the first round warms the file cache
-                times[name].append(seconds * 1e3)
-    medians = {name: statistics.median(values) for name, values in times.items()}
+    times = import_times(15)
+    medians = {name: statistics.median(values) * 1e3 for name, values in times.items()}
     for name, milliseconds in medians.items():
         print(f"{name:13} {milliseconds:6.1f} ms")
     print(
         f"ratio         {medians['pydnn'] / medians['dependencies']:6.2f}, at most {LIMIT} wanted"
     )
     print(environment())
+
+
+def import_times(repeats):
+    """Seconds of each import, turn by turn."""
+    times = {name: [] for name in IMPORTS}
+    for repeat in range(1 + repeats):
+        for name, modules in IMPORTS.items():
+            command = [sys.executable, "-c", TIMED.format(modules)]
+            run = subprocess.run(command, capture_output=True, check=True, env=ENVIRONMENT)
+            if repeat:  # the first round warms the file cache
+                times[name].append(float(run.stdout))
+    return times
 
 
 if __name__ == "__main__":

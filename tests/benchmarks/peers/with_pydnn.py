@@ -1,0 +1,69 @@
+"""pydnn as its users write it: `prepare` and `make_train_step`, and the fold `scan`."""
+
+import itertools
+
+import attrs
+import numpy as np
+
+from pydnn import (
+    Batch,
+    Key,
+    adam,
+    dense,
+    gradient_descent,
+    initial_state,
+    make_train_step,
+    momentum,
+    relu,
+    scan,
+    serial,
+    sigmoid_cross_entropy,
+    softmax_cross_entropy,
+)
+from pydnn.initializers import zeros
+from pydnn.recipes import prepare, tutorial_recipe
+
+OPTIMIZERS = {"gradient_descent": gradient_descent, "momentum": momentum, "adam": adam}
+
+
+def fold(work):
+    train_step, start, batches = (_tutorial if work.name == "P1" else _composed)(work)
+
+    def turn():
+        stream = scan(train_step, start, itertools.islice(itertools.cycle(batches), work.steps))
+        return [info.cost for _, info in stream]
+
+    return lambda: turn
+
+
+def _tutorial(work):
+    [batch] = batches_of(work)
+    job = prepare(tutorial_recipe(iterations=work.steps), batch)
+    return job.train_step, job.state, list(job.batches)
+
+
+def _composed(work):
+    network = network_of(work, initializer=zeros())
+    optimizer = optimizer_of(work)
+    train_step = make_train_step(network, loss_of(work), optimizer)
+    state = initial_state(network, optimizer, work.sizes[:1], key=Key(1), dtype=work.dtype)
+    vector = np.concatenate([array.ravel() for layer in work.start() for array in layer])
+    start = attrs.evolve(state, parameters=state.parameters.with_vector(vector))
+    return train_step, start, batches_of(work)
+
+
+def network_of(work, **options):
+    layers = [(dense(units, **options), relu()) for units in work.sizes[1:-1]]
+    return serial(*itertools.chain(*layers), dense(work.sizes[-1], **options))
+
+
+def optimizer_of(work):
+    return OPTIMIZERS[work.optimizer](learning_rate=work.rate)
+
+
+def loss_of(work):
+    return sigmoid_cross_entropy() if work.binary else softmax_cross_entropy()
+
+
+def batches_of(work):
+    return [Batch(X, y[np.newaxis].astype(X.dtype)) for X, y in work.batches]

@@ -1,0 +1,275 @@
+"""pydnn against its peers on a CPU: four works, start-up and memory.
+
+    python tests/benchmarks/suite.py [P1 P2 P3 P4 startup memory] [--data photos/]
+
+P1 is the tutorial's job, 12288-20-7-5-1 on all photos at once by gradient descent, in float64;
+P2 784-512-256-10, batches of 128, Adam, float32; P3 2-16-16-1, batches of 32, gradient descent,
+float32; P4 4096-4096-4096-10, batches of 1024, momentum, float32. The peers are the tutorial's
+listing, PyTorch, JAX and scikit-learn (extra `bench`); who is not installed is left out.
+
+All begin with the same parameters and take the same steps, whose costs are compared before any
+time is: to 1e-9 of the first cost in float64, to 1e-5 in float32, and to 5e-4 after 50 steps of
+Adam, which makes large steps of the smallest gradients. Each peer has a process of its own on the
+same cores; they take turns, of which the first two only warm up, so that no compilation is timed.
+A step of pydnn also gives the norm of the gradients, and that of P1 checks all new numbers.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+import attrs
+from environment import environment
+from import_time import import_times
+from peers import FRAMEWORKS
+from processes import draw_cats, large_memory, start_up, tutorial_memory
+from turns import take_turns
+
+EVERYBODY = (
+    "pydnn",
+    "PyTorch, eager",
+    "PyTorch, compiled",
+    "JAX, a call a step",
+    "JAX, whole loop",
+    "scikit-learn",
+)
+PEERS_OF = {
+    "P1": (*EVERYBODY, "tutorial's listing"),
+    "P2": EVERYBODY,
+    "P3": EVERYBODY,
+    "P4": (*EVERYBODY, "products alone"),
+}
+BLOCKS = {"P1": 15, "P2": 25, "P3": 25, "P4": 5, "startup": 3}
+CHOICES = (*PEERS_OF, "startup", "memory")
+SCALES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
+PACKAGES = ("torch", "jax", "jaxlib", "optax", "scikit-learn")
+
+
+@attrs.frozen
+class Limit:
+    """pydnn is to take at most `share` of the best of those whose names begin with `against`."""
+
+    work: str
+    against: tuple[str, ...]
+    share: float
+
+
+LIMITS = (
+    Limit("P1", FRAMEWORKS, 1 / 20),
+    Limit("P1", ("tutorial's listing",), 1 / 60),
+    Limit("P2", FRAMEWORKS, 0.9),
+    Limit("P3", ("JAX, a call a step",), 0.7),
+    Limit("P4", FRAMEWORKS, 0.6),
+    Limit("P4", ("products alone",), 1 / 0.85),
+    Limit("whole process", FRAMEWORKS, 0.1),
+    Limit("import", ("dependencies",), 1.3),
+    Limit("memory, P1", ("allowed",), 1.0),
+    Limit("memory, P4", ("allowed",), 1.0),
+)
+
+
+@attrs.frozen
+class Row:
+    """What one of them took for a work: seconds per turn, or bytes, one number for each turn."""
+
+    work: str
+    peer: str
+    values: tuple[float, ...]
+    unit: str = "s"
+
+    @property
+    def median(self):
+        return statistics.median(self.values)
+
+    @property
+    def quartiles(self):
+        if len(self.values) == 1:
+            return self.values[0], self.values[0]
+        low, _, high = statistics.quantiles(self.values, n=4, method="inclusive")
+        return low, high
+
+
+def main():
+    args = arguments()
+    with tempfile.TemporaryDirectory() as folder:
+        if args.data is None:
+            args.data = str(Path(folder) / "cats")
+            draw_cats(args.data)
+        rows, absent = measure(args)
+    verdicts = judge(rows)
+    print(table(rows, verdicts))
+    for peer, speed in product_speeds(rows).items():
+        print(f"P4: the products of {peer} at {speed / 1e9:.0f} GFLOP/s or more")
+    for (work, peer), reason in absent.items():
+        print(f"{work}: {peer} is left out: {reason}")
+    versions = _versions()
+    print(f"{args.threads} threads each; {environment()}; {versions}")
+    if args.json:
+        plain = as_plain(rows, verdicts, absent, threads=args.threads)
+        args.json.write_text(json.dumps(plain, indent=1) + "\n")
+    if args.plot:
+        from bars import save_bars  # here, since the suite must stay small to measure memory
+
+        save_bars(args.plot, rows, note=f"{args.threads} threads; {environment()}\n{versions}")
+
+
+def arguments(options=None):
+    """The options of the command line, or of a list."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("works", nargs="*", metavar="WORK", help=f"of {', '.join(CHOICES)}")
+    parser.add_argument("--data", metavar="DIR", help="the real photos; by default, drawn cats")
+    parser.add_argument("--threads", type=int, default=2, help="of each of them (default: 2)")
+    parser.add_argument("--blocks", type=int, help="turns of each (default: 3 to 25, by work)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw it, e.g. suite.png")
+    args = parser.parse_args(options)
+    args.works = args.works or CHOICES
+    if unknown := set(args.works) - set(CHOICES):
+        parser.error(f"no work {', '.join(sorted(unknown))}: choose of {', '.join(CHOICES)}")
+    cores = len(os.sched_getaffinity(0))
+    if not 1 <= args.threads <= cores:
+        parser.error(f"--threads is {args.threads}, expected 1 to {cores}, the cores there are")
+    if args.blocks is not None and args.blocks < 1:
+        parser.error(f"--blocks is {args.blocks}, expected 1 or more turns")
+    for path in (args.json, args.plot):
+        if path is not None and not path.parent.is_dir():
+            parser.error(f"{path.parent} is no directory: create it")
+    if args.data is not None:
+        args.data = str(Path(args.data).resolve())
+    return args
+
+
+def measure(args):
+    """The rows of all works that were asked for, and why others were left out."""
+    rows, absent = [], {}
+
+    def add(work, found, reasons):
+        rows.extend(Row(work, peer, tuple(values)) for peer, values in found.items())
+        absent.update({(work, peer): reason for peer, reason in reasons.items()})
+
+    for work in args.works:
+        print(f"{work} …", file=sys.stderr)
+        blocks = args.blocks or BLOCKS.get(work)
+        shared = {"data": args.data, "threads": args.threads}
+        if work in PEERS_OF:
+            add(work, *take_turns(work, PEERS_OF[work], blocks=blocks, **shared))
+        elif work == "startup":
+            add("whole process", *start_up(blocks=blocks, **shared))
+            add("import", import_times(15), {})
+        else:
+            rows.extend(_memory(**shared))
+    return rows, absent
+
+
+def _memory(*, data, threads):
+    peak = tutorial_memory(data=data, threads=threads)
+    yield Row("memory, P1", "pydnn", (peak,), "B")
+    yield Row("memory, P1", "allowed", (200e6,), "B")
+    found = large_memory(threads=threads)
+    yield Row("memory, P4", "pydnn", (max(found.values()),), "B")
+    yield Row("memory, P4", "allowed", (1.3 * found["arrays"] + found["interpreter"],), "B")
+    for part in ("initial state", "training", "arrays", "interpreter"):
+        yield Row("memory, P4", f"({part})", (found[part],), "B")
+
+
+def ratio(row, rows):
+    """The median over turns of this row's value by pydnn's in the same turn."""
+    ours = next(other for other in rows if (other.work, other.peer) == (row.work, "pydnn"))
+    return statistics.median(a / b for a, b in zip(row.values, ours.values, strict=True))
+
+
+def product_speeds(rows):
+    """Flops of P4's products by the whole time of a step, by peer."""
+    from works import product_flops, work_called  # here, since the suite must stay small
+
+    of_large = [row for row in rows if row.work == "P4"]
+    flops = product_flops(work_called("P4", None)) if of_large else 0
+    return {row.peer: flops / row.median for row in of_large}
+
+
+def judge(rows):
+    """For each limit of which there is something: the row it holds against, ours / its, and it."""
+    verdicts = []
+    for limit in LIMITS:
+        peers = [r for r in rows if r.work == limit.work and r.peer.startswith(limit.against)]
+        if peers:
+            best = min(peers, key=lambda row: row.median)
+            verdicts.append((best, 1 / ratio(best, rows), limit))
+    return verdicts
+
+
+def table(rows, verdicts):
+    """All rows in words, with the limits that hold."""
+    lines = [("work", "peer", "median", "quartiles", "/ pydnn", "pydnn's share of it")]
+    for row in rows:
+        low, high = row.quartiles
+        told = [
+            f"{share:.3g}, at most {limit.share:.3g}: {'met' if share <= limit.share else 'MISSED'}"
+            for best, share, limit in verdicts
+            if best is row
+        ]
+        spread = "" if low == high else f"{_shown(low, row.unit)} - {_shown(high, row.unit)}"
+        shown = _shown(row.median, row.unit)
+        lines.append((row.work, row.peer, shown, spread, f"{ratio(row, rows):.2f}", *told))
+    widths = [max(len(line[k]) for line in lines) for k in range(5)]
+    return "\n".join(
+        "  ".join(
+            [cell.ljust(width) for cell, width in zip(line, widths, strict=False)] + list(line[5:])
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _shown(value, unit):
+    if unit == "B":
+        return f"{value / 1e6:.0f} MB"
+    factor, name = next((scale for scale in SCALES if value >= scale[0]), SCALES[-1])
+    return f"{value / factor:.3g} {name}"
+
+
+def as_plain(rows, verdicts, absent, *, threads):
+    """All that was measured, for a JSON file."""
+    return {
+        "rows": [
+            {
+                "work": row.work,
+                "peer": row.peer,
+                "unit": row.unit,
+                "median": row.median,
+                "quartiles": row.quartiles,
+                "ratio_to_pydnn": ratio(row, rows),
+                "values": row.values,
+            }
+            for row in rows
+        ],
+        "limits": [
+            {
+                "work": limit.work,
+                "against": best.peer,
+                "pydnn_share": share,
+                "at_most": limit.share,
+                "met": share <= limit.share,
+            }
+            for best, share, limit in verdicts
+        ],
+        "product_flops_per_second": product_speeds(rows),
+        "left_out": [{"work": w, "peer": p, "reason": r} for (w, p), r in absent.items()],
+        "threads": threads,
+        "environment": environment(),
+        "versions": _versions(),
+    }
+
+
+def _versions():
+    installed = {found.name.lower(): found.version for found in metadata.distributions()}
+    known = [f"{name} {installed[name]}" for name in PACKAGES if name in installed]
+    return ", ".join(known)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""The four works of the suite, as plain arrays that every peer can take.
+
+Inputs X (n_x, m) have examples in columns, one after the other in memory: X.T is what those
+take who put them in rows, without a copy. Labels y (m,) are the numbers of classes.
+"""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import h5py
+import listing
+import numpy as np
+
+__all__ = ["WORKS", "Work", "product_flops", "product_shapes", "work_called"]
+
+
+@attrs.frozen(eq=False)
+class Work:
+    """A job that all peers do from the same start, on the same batches.
+
+    Attributes:
+        name: "P1" to "P4".
+        sizes: Units of all layers, from the inputs on; relu between them. One output is a logit
+            with the sigmoid's cross-entropy, several are logits of the softmax's.
+        optimizer: "gradient_descent", "momentum" (0.9) or "adam".
+        rate: Its learning rate.
+        steps: How many a turn takes.
+        rtol: By how much costs may differ from pydnn's, as a share of the first one.
+        batches: Pairs (X, y), which are taken in turns.
+        start: Makes the initial parameters, a pair W (n_out, n_in), b (n_out, 1) for each layer.
+    """
+
+    name: str
+    sizes: tuple[int, ...]
+    optimizer: str
+    rate: float
+    steps: int
+    rtol: float
+    batches: list[tuple[np.ndarray, np.ndarray]]
+    start: Callable[[], list[tuple[np.ndarray, np.ndarray]]]
+
+    @property
+    def dtype(self):
+        return self.batches[0][0].dtype
+
+    @property
+    def binary(self):
+        return self.sizes[-1] == 1
+
+
+def work_called(name, data):
+    """The work of that name; `data` is the folder with the photos of P1."""
+    return WORKS[name](data)
+
+
+def tutorial(data):
+    X, y = photos(data)
+    sizes = (len(X), 20, 7, 5, 1)
+
+    def start():
+        parameters = listing.initialize_parameters_deep(sizes)
+        return [(parameters[f"W{k}"], parameters[f"b{k}"]) for k in range(1, len(sizes))]
+
+    return Work("P1", sizes, "gradient_descent", 0.0075, 40, 1e-9, [(X, y)], start)
+
+
+def photos(data):
+    """The training photos in `data` as X (12288, m), from 0 to 1 in float64, and their labels."""
+    with h5py.File(Path(data) / "train_catvnoncat.h5") as file:
+        images, labels = file["train_set_x"][:], file["train_set_y"][:]
+    return images.reshape(len(images), -1).T / 255, labels
+
+
+def digits(_):
+    sizes = (784, 512, 256, 10)
+    batches = [_random_batch(sizes, 128, seed) for seed in range(10)]
+    return Work("P2", sizes, "adam", 0.001, 50, 5e-4, batches, _drawn(sizes))
+
+
+def small(_):
+    random = np.random.default_rng(1)
+    X = random.standard_normal((32, 2), np.float32).T
+    y = (X[0] * X[1] > 0).astype(np.int64)
+    sizes = (2, 16, 16, 1)
+    return Work("P3", sizes, "gradient_descent", 0.1, 500, 1e-5, [(X, y)], _drawn(sizes))
+
+
+def large(_):
+    sizes = (4096, 4096, 4096, 10)
+    batches = [_random_batch(sizes, 1024, 1)]
+    return Work("P4", sizes, "momentum", 0.001, 2, 1e-5, batches, _drawn(sizes))
+
+
+WORKS = {"P1": tutorial, "P2": digits, "P3": small, "P4": large}
+
+
+def product_shapes(sizes, m):
+    """(n, k, p) of each product (n, k) by (k, p) that a step cannot do without."""
+    for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
+        yield n_out, n_in, m  # W A_prev
+        yield n_out, m, n_in  # dZ A_prev^T
+        if layer:  # nobody needs the gradient with respect to the examples
+            yield n_in, n_out, m  # W^T dZ
+
+
+def product_flops(work):
+    """Multiplications and additions of these in one step."""
+    shapes = product_shapes(work.sizes, work.batches[0][0].shape[1])
+    return sum(2 * n * k * p for n, k, p in shapes)
+
+
+def _random_batch(sizes, m, seed):
+    random = np.random.default_rng(seed)
+    X = random.standard_normal((m, sizes[0]), np.float32).T
+    return X, random.integers(sizes[-1], size=m)
+
+
+def _drawn(sizes):
+    """Weights of variance 2 / n_in, without a moment at which they are in float64."""
+
+    def start():
+        random = np.random.default_rng(0)
+        layers = []
+        for n_in, n_out in itertools.pairwise(sizes):
+            W = random.standard_normal((n_out, n_in), np.float32)
+            W *= np.float32(np.sqrt(2 / n_in))
+            layers.append((W, np.zeros((n_out, 1), np.float32)))
+        return layers
+
+    return start

@@ -1,0 +1,136 @@
+"""The pieces of the benchmark suite; the peers are those that are installed."""
+
+import itertools
+import json
+import math
+
+import attrs
+import numpy as np
+import peers
+import pytest
+import suite
+from peers import Absent, peer_called
+from turns import costs_differ, take_turns
+from works import product_shapes, work_called
+
+from pydnn.data import drawn_cats, save_catvnoncat
+
+ROWS = [
+    suite.Row("P1", "pydnn", (1.0, 2.0, 4.0)),
+    suite.Row("P1", "PyTorch, eager", (30.0, 60.0, 120.0)),
+    suite.Row("P1", "JAX, whole loop", (40.0, 20.0, 80.0)),
+    suite.Row("P1", "tutorial's listing", (50.0, 100.0, 200.0)),
+]
+FEW = {"P1": 2, "P2": 10, "P3": 5}  # steps: scikit-learn's are whole epochs
+
+
+@pytest.fixture(scope="module")
+def cats(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cats") / "data"
+    save_catvnoncat(folder, *drawn_cats(train_count=12, test_count=4))
+    return str(folder)
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_each_work_is_the_same_from_turn_to_turn_and_its_cost_falls(name, cats):
+    work = attrs.evolve(work_called(name, cats), steps=FEW[name])
+    begin = peer_called("pydnn")(work)
+    costs = begin()()
+    assert len(costs) == work.steps
+    assert costs[-1] < costs[0]
+    assert begin()() == costs
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("name", "peer"),
+    [(n, p) for n in FEW for p in suite.PEERS_OF[n] if p not in ("pydnn", "PyTorch, compiled")],
+)
+def test_a_peer_does_the_same_work(name, peer, cats):
+    work = attrs.evolve(work_called(name, cats), steps=FEW[name])
+    expected = peer_called("pydnn")(work)()()
+    try:
+        begin = peer_called(peer)(work)
+    except Absent as reason:
+        pytest.skip(str(reason))
+    for _ in range(2):  # from the start again
+        costs = begin()()
+        assert len(costs) in (work.steps, work.steps // len(work.batches))
+        assert not costs_differ(costs, expected, work.rtol)
+
+
+def test_a_peer_that_needs_what_is_not_installed_is_absent(monkeypatch):
+    monkeypatch.setitem(peers.PEERS, "another", "no_such_module:loop")
+    with pytest.raises(Absent, match="no_such_module is not installed"):
+        peer_called("another")
+
+
+def test_costs_of_epochs_are_compared_with_means_and_not_a_number_with_nothing():
+    expected = [1.0, 0.5, 0.25, 0.25]
+    assert not costs_differ([0.75, 0.25], expected, 1e-9)
+    assert costs_differ([0.75, 0.26], expected, 1e-3)
+    assert costs_differ([1.0, 0.5, 0.25, math.nan], expected, 1e-3)
+    assert not costs_differ([], expected, 1e-9)
+
+
+def test_turns_are_taken_in_processes_of_their_own():
+    seconds, absent = take_turns("P3", ("pydnn",), data=None, threads=1, blocks=2)
+    assert absent == {}
+    assert len(seconds["pydnn"]) == 2
+    assert all(0 < value < 0.1 for value in seconds["pydnn"])
+
+
+def test_products_of_a_step_without_the_gradient_of_its_examples():
+    shapes = [(3, 4, 5), (3, 5, 4), (2, 3, 5), (2, 5, 3), (3, 2, 5)]
+    assert list(product_shapes((4, 3, 2), 5)) == shapes
+
+
+def test_the_speed_of_products_counts_two_operations_for_each_of_three_sizes():
+    assert suite.product_speeds(ROWS) == {}
+    flops = 2 * 1024 * (5 * 4096 * 4096 + 3 * 4096 * 10)
+    assert suite.product_speeds([suite.Row("P4", "pydnn", (2.0,))]) == {"pydnn": flops / 2}
+
+
+def test_every_way_to_a_product_is_the_product():
+    products = pytest.importorskip("peers.products")
+    ways = products.ways_to((3, 4, 5), np.float64)
+    results = [way() for way in ways]
+    results = [result if result.shape == (3, 5) else result.T for result in results]
+    for one, other in itertools.pairwise(results):
+        np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
+def test_a_limit_holds_against_the_fastest_of_its_peers():
+    verdicts = suite.judge(ROWS)
+    found = [(row.peer, share, share <= limit.share) for row, share, limit in verdicts]
+    assert found == [("JAX, whole loop", 1 / 20, True), ("tutorial's listing", 1 / 50, False)]
+
+
+def test_the_table_tells_times_ratios_and_limits():
+    lines = suite.table(ROWS, suite.judge(ROWS)).splitlines()
+    assert lines[1].split() == ["P1", "pydnn", "2", "s", "1.5", "s", "-", "3", "s", "1.00"]
+    assert lines[3].endswith("20.00    0.05, at most 0.05: met")
+    assert lines[4].endswith("50.00    0.02, at most 0.0167: MISSED")
+
+
+def test_plain_results_are_json_and_the_picture_is_drawn(tmp_path):
+    bars = pytest.importorskip("bars")
+    plain = suite.as_plain(ROWS, suite.judge(ROWS), {("P1", "scikit-learn"): "gone"}, threads=2)
+    assert json.loads(json.dumps(plain))["limits"][1]["met"] is False
+    bars.save_bars(tmp_path / "bars.png", ROWS, note="here")
+    assert (tmp_path / "bars.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["P5"], "no work P5: choose of P1"),
+        (["--threads", "0"], "--threads is 0, expected 1 to"),
+        (["--blocks", "0"], "--blocks is 0, expected 1 or more"),
+        (["--plot", "no-such/a.png"], "no-such is no directory"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_anything_is_measured(options, message, capsys):
+    with pytest.raises(SystemExit):
+        suite.arguments(options)
+    assert message in capsys.readouterr().err
