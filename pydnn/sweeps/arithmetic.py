@@ -71,6 +71,11 @@ def means(numerics: Numerics, a: FloatArray) -> FloatArray:
 
 def norms(numerics: Numerics, rows: FloatArray) -> FloatArray:
     """The Euclidean length (runs,) of each row of `rows` (runs, size), in float64."""
+    if _alike_norms(numerics, rows.shape[1], rows.dtype):
+        squares = _squares(rows)
+        # Far from both ends of the range, where an arithmetic may take care in ways of its own.
+        if ((squares > 1e-20) & (squares < 1e20)).all():
+            return np.sqrt(squares)
     return np.array([numerics.norm(row) for row in rows])
 
 
@@ -126,6 +131,18 @@ def _means(a: FloatArray) -> FloatArray:
 def _alike_means(numerics: Numerics, shape: tuple[int, int], dtype: Any) -> bool:
     a = _sample("mean", *shape, False, dtype)
     return _same_bits(_means(a), [np.float64(numerics.mean(matrix)) for matrix in a])
+
+
+def _squares(rows: FloatArray) -> FloatArray:
+    products: FloatArray = np.matmul(rows[:, np.newaxis], rows[:, :, np.newaxis])
+    return products.ravel().astype(np.float64)
+
+
+@functools.lru_cache(maxsize=64)
+def _alike_norms(numerics: Numerics, size: int, dtype: Any) -> bool:
+    rows = _sample("norm", 1, size, False, dtype)[:, 0]
+    own = [np.float64(numerics.norm(row)) for row in rows]
+    return _same_bits(np.sqrt(_squares(rows)), own)
 
 
 def _sample(name: str, rows: int, columns: int, turned: bool, dtype: Any) -> FloatArray:
