@@ -83,10 +83,12 @@ class _Follow:
         if recipe.patience:
             self._stream = stop_early(_drained(self._pairs), **stopping(recipe))
 
-    def see(self, stack: Stack, row: int, after: TrainState, info: StepInfo) -> End | None:
+    def see(
+        self, stack: Stack, row: int, after: TrainState, info: StepInfo, cost: float
+    ) -> End | None:
         """Take note of a step; where it says that the run is to stop, that is its end."""
         if self._stream is None:
-            self.costs.append(float(np.asarray(info.cost)[row]))
+            self.costs.append(cost)
             return None
         own = stack.info_of(row, info)
         if self._every and after.iteration % self._every == 0:
@@ -97,7 +99,7 @@ class _Follow:
         self._pairs.append(pair)
         shown = next(self._stream)
         if shown is pair:
-            self.costs.append(own.cost)
+            self.costs.append(cost)
             return None
         return self._end_at(shown, "stopped early")
 
@@ -127,8 +129,9 @@ def _until_one_ends(
             ends = {
                 row: follows[row].end(stack, row, before, _where(stack, row, before)) for row in bad
             }
-            for row, follow in enumerate(follows):
-                if row not in ends and (end := follow.see(stack, row, after, info)):
+            costs = np.asarray(info.cost).tolist()
+            for row, (follow, cost) in enumerate(zip(follows, costs, strict=True)):
+                if row not in ends and (end := follow.see(stack, row, after, info, cost)):
                     ends[row] = end
             told(len(follows) - len(ends))
             if ends:

@@ -73,9 +73,14 @@ def sweep(
     runs = variations(recipe, seeds=seeds, over=over)
     # Batches are copied to this order once, and all jobs share it.
     plan = Sweep(runs, _examples_together(batch), test, together)
-    for group in _groups(plan):
-        prepare(plan.runs[group[0]].recipe, plan.batch)
+    for variation in runs[:: _seeds_of(runs)]:
+        prepare(variation.recipe, plan.batch)  # one of each setting, for what it refuses
     return plan
+
+
+def _seeds_of(runs: Sequence[Variation]) -> int:
+    """How many seeds each setting has."""
+    return sum(variation.setting == runs[0].setting for variation in runs)
 
 
 def run_sweep(plan: Sweep, *, told: Told = lambda steps: None) -> SweepResult:
