@@ -21,11 +21,19 @@ Told = Callable[[int], object]  # is called with how many steps of single runs a
 
 @attrs.frozen(eq=False)
 class End:
-    """Where a run has got to: the state that is kept, all its costs, and what stopped it."""
+    """Where a run has got to.
+
+    Attributes:
+        kept: The state that is kept.
+        costs: Of all its steps.
+        stopped: What stopped it, if something did.
+        lost: Whether that was a number that is not finite.
+    """
 
     kept: TrainState
     costs: list[float]
     stopped: str = ""
+    lost: bool = False
 
 
 Ends = Iterator[tuple[int, End]]
@@ -35,7 +43,7 @@ def run_apart(jobs: Sequence[Job], told: Told) -> Ends:
     """Run jobs one after the other."""
     for place, job in enumerate(jobs):
         costs: list[float] = []
-        kept, stopped = job.state, ""
+        kept, lost = job.state, ""
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # NotFinite tells
                 for state, info in run(job):
@@ -44,13 +52,10 @@ def run_apart(jobs: Sequence[Job], told: Told) -> Ends:
                         costs.append(info.cost)
                         told(1)
         except NotFinite as error:
-            stopped = str(error)
+            lost = str(error)
         told(job.recipe.iterations - len(costs))
-        yield place, End(kept, costs, stopped or _stopped(job, costs))
-
-
-def _stopped(job: Job, costs: Sequence[float]) -> str:
-    return "stopped early" if len(costs) < job.recipe.iterations else ""
+        early = "stopped early" if len(costs) < job.recipe.iterations else ""
+        yield place, End(kept, costs, lost or early, bool(lost))
 
 
 def run_together(jobs: Sequence[Job], told: Told) -> Ends:
@@ -103,12 +108,12 @@ class _Follow:
             return None
         return self._end_at(shown, "stopped early")
 
-    def end(self, stack: Stack, row: int, state: TrainState, stopped: str = "") -> End:
-        """The end of a run of which `state` is the last."""
-        best = None if stopped or self._stream is None else next(self._stream, None)
-        return self._end_at(best or ((stack, row, state), None), stopped)
+    def end(self, stack: Stack, row: int, state: TrainState) -> End:
+        """The end of a run that has taken all its steps, of which `state` is the last."""
+        best = self._stream and next(self._stream, None)
+        return self._end_at(best or ((stack, row, state), None))
 
-    def _end_at(self, pair: Any, stopped: str) -> End:
+    def _end_at(self, pair: Any, stopped: str = "") -> End:
         (stack, row, state), _ = pair
         return End(stack.state_of(row, state), self.costs, stopped)
 
@@ -125,9 +130,9 @@ def _until_one_ends(
     before = stack.state
     with np.errstate(over="ignore", invalid="ignore"):
         for after, info in scan(stack.train_step, stack.state, stack.batches):
-            bad = _not_finite(stack, after, info)
             ends = {
-                row: follows[row].end(stack, row, before, _where(stack, row, before)) for row in bad
+                row: _lost(stack, row, before, follows[row].costs)
+                for row in _not_finite(stack, after, info)
             }
             costs = np.asarray(info.cost).tolist()
             for row, (follow, cost) in enumerate(zip(follows, costs, strict=True)):
@@ -150,11 +155,11 @@ def _not_finite(stack: Stack, after: TrainState, info: StepInfo) -> list[int]:
     return np.flatnonzero(~finite).tolist()
 
 
-def _where(stack: Stack, row: int, before: TrainState) -> str:
-    """What the run of that row says itself of the step that it cannot take."""
+def _lost(stack: Stack, row: int, before: TrainState, costs: list[float]) -> End:
+    """The end of a run whose next step is not finite, in the words that it has for that itself."""
     job, state = stack.jobs[row], stack.state_of(row, before)
     try:
         job.train_step(state, job.batching.at(job.data["train"], state.key, state.iteration))
     except NotFinite as error:
-        return str(error)
+        return End(state, costs, str(error), lost=True)
     raise AssertionError("a run of a stack has other bits than by itself")

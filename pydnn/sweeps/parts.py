@@ -270,8 +270,9 @@ def stacked_optimizer(
     [(name, options)] = optimizers[0].items()
     inner: GradientTransformation = build({name: {**options, "learning_rate": 1.0}})
     rates = np.array([rate_of(optimizer) for optimizer in optimizers], np.float64)
-    factors = np.broadcast_to(rates[:, np.newaxis].astype(dtype), (len(rates), layout.size))
-    by_entry = freeze(layout.from_rows(factors))
+    with np.errstate(over="ignore"):  # a rate beyond the dtype's range is infinite by itself, too
+        column = rates[:, np.newaxis].astype(dtype)
+    by_entry = freeze(layout.from_rows(np.broadcast_to(column, (len(rates), layout.size))))
 
     def update(
         grads: FloatArray, state: Any, params: Packed, context: Context = EVALUATION

@@ -30,7 +30,7 @@ class Outcome:
         statistics: What stages have gathered by then.
         kept_iteration: Steps after which these were there.
         scores: Cost and metrics of them on each part of the data, e.g. "validation accuracy";
-            none, where the network's output with them is not finite.
+            none, where numbers stopped being finite.
         stopped: What ended it before its last iteration; "" where nothing did.
         apart: Why it was not taken together with others; "" where it was.
         standardization: What was fitted on its training part, if the recipe wants that.

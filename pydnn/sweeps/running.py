@@ -164,8 +164,10 @@ def _outcome(plan: Sweep, run: Variation, job: Job, end: End, apart: str) -> Out
         data["test"] = _prepared(plan.test, job)
     with np.errstate(over="ignore", invalid="ignore"):
         # Where a run has left the range of numbers, its last state may, too, on other examples.
-        finite = all(np.isfinite(_output(job, end.kept, part.X)).all() for part in data.values())
-        scores = evaluation(job.network, job.loss, data)(end.kept) if finite else {}
+        lost = end.lost or not all(
+            np.isfinite(_output(job, end.kept, part.X)).all() for part in data.values()
+        )
+        scores = {} if lost else evaluation(job.network, job.loss, data)(end.kept)
     return Outcome(
         run.recipe,
         run.setting,

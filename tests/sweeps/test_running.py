@@ -105,6 +105,7 @@ def test_runs_that_leave_the_range_of_numbers_end_and_others_go_on():
     assert all("stopped being finite at iteration" in outcome.stopped for outcome in lost[-4:])
     assert all(np.isfinite(outcome.parameters.vector).all() for outcome in found)
     assert all(len(o.costs) == o.kept_iteration < 20 for o in lost[-4:])
+    assert not any(outcome.scores for outcome in lost[-4:])
 
 
 def test_what_is_not_stacked_is_run_all_the_same_and_says_why():
