@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import toolz
@@ -25,15 +25,9 @@ from pydnn.metrics import METRICS
 from pydnn.notation import read_values, write_description
 from pydnn.recipes import DTYPES, Recipe
 from pydnn.runs import MODEL_FILE, Model, save_model
-from pydnn.sweeps import (
-    Outcome,
-    Spread,
-    Sweep,
-    SweepResult,
-    run_sweep,
-    spread_of,
-    sweep,
-)
+
+if TYPE_CHECKING:
+    from pydnn.sweeps import Outcome, Spread, Sweep, SweepResult
 
 __all__ = ["add_to"]
 
@@ -95,6 +89,8 @@ def _run(args: argparse.Namespace) -> int:
     if args.plot:
         _plots().expect_plottable(args.plot)
     data = load_data_set(recipe.data, dtype=DTYPES[recipe.dtype])
+    from pydnn.sweeps import run_sweep, sweep  # here, since the other commands can do without
+
     plan = sweep(
         recipe,
         data.train,
@@ -199,6 +195,8 @@ def _spreads(result: SweepResult) -> dict[str, Spread]:
     """The spread of the last step's cost, and of the scores that people look at first."""
     shown = [name for name in result.names if name.endswith(("accuracy", "r_squared"))]
     held_back = [name for name in result.names if name == "validation cost"]
+    from pydnn.sweeps import spread_of
+
     final = spread_of([float(outcome.costs[-1]) for outcome in result.outcomes if _went(outcome)])
     return {"final cost": final} | {name: result.spread(name) for name in [*held_back, *shown]}
 
