@@ -253,6 +253,8 @@ def _setting(setting: Mapping[str, Any]) -> str:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_value, value))}]"
     return write_description(value) if is_description(value) else str(value)
 
 
@@ -261,7 +263,7 @@ def _as_json(result: SweepResult, best: int, by: str, seconds: float, model: Pat
         {
             "seed": outcome.recipe.seed,
             "setting": dict(outcome.setting),
-            "scores": dict(outcome.scores),
+            "scores": {name: _number(value) for name, value in outcome.scores.items()},
             "iterations": len(outcome.costs),
             "kept_iteration": outcome.kept_iteration,
             "stopped": outcome.stopped,

@@ -106,6 +106,9 @@ def test_runs_that_leave_the_range_of_numbers_end_and_others_go_on():
     assert all(np.isfinite(outcome.parameters.vector).all() for outcome in found)
     assert all(len(o.costs) == o.kept_iteration < 20 for o in lost[-4:])
     assert not any(outcome.scores for outcome in lost[-4:])
+    watching = attrs.evolve(recipe, watch="cost", patience=5)
+    found = both(watching, seeds=3, over={"optimizer.learning_rate": [0.1, 1e36]})
+    assert {bool(outcome.scores) for outcome in found} == {True, False}
 
 
 def test_what_is_not_stacked_is_run_all_the_same_and_says_why():

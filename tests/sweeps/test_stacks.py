@@ -146,6 +146,7 @@ NETWORKS = {
         serial(dense(4), tanh()), dense(1),
     ),
     "wide": serial(dense(130), relu(), dense(1)),
+    "large": serial(dense(100), relu(), dense(100), relu(), dense(1)),  # products run by run
     **{str(stage.description): serial(dense(6), stage, dense(1)) for stage in ACTIVATIONS},
 }  # fmt: skip
 LOSSES = {
