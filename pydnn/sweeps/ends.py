@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -11,10 +11,12 @@ import numpy as np
 
 from pydnn.numerics import fast
 from pydnn.recipes import Job, run, stopping
-from pydnn.sweeps.stacks import Stack, stack_of
+from pydnn.records import Batch
+from pydnn.sweeps.stacks import Stack, numerics_of, stack_of
 from pydnn.training import NotFinite, StepInfo, TrainState, evaluation, scan, stop_early
+from pydnn.training.streams import Measure
 
-__all__ = ["End", "Told", "run_apart", "run_together"]
+__all__ = ["End", "Told", "evaluation_of", "run_apart", "run_together"]
 
 Told = Callable[[int], object]  # is called with how many steps of single runs are done since
 
@@ -97,7 +99,7 @@ class _Follow:
             return None
         own = stack.info_of(row, info)
         if self._every and after.iteration % self._every == 0:
-            evaluate = evaluation(self._job.network, self._job.loss, self._job.data)
+            evaluate = evaluation_of(self._job, self._job.data)
             own = attrs.evolve(own, measured=evaluate(stack.state_of(row, after)))
         # The state is taken out of the stack when it turns out to be the best.
         pair = ((stack, row, after), own)
@@ -116,6 +118,11 @@ class _Follow:
     def _end_at(self, pair: Any, stopped: str = "") -> End:
         (stack, row, state), _ = pair
         return End(stack.state_of(row, state), self.costs, stopped)
+
+
+def evaluation_of(job: Job, data: Mapping[str, Batch]) -> Measure:
+    """The function from a state of a job to cost and metrics on these data sets."""
+    return evaluation(job.network, job.loss, data, numerics=numerics_of(job))
 
 
 def _drained(pairs: collections.deque[Any]) -> Iterator[Any]:

@@ -11,11 +11,11 @@ import toolz
 
 from pydnn.recipes import DTYPES, Job, Recipe, prepare, write_recipe
 from pydnn.records import Batch, FloatArray
-from pydnn.sweeps.ends import End, Told, run_apart, run_together
+from pydnn.sweeps.ends import End, Told, evaluation_of, run_apart, run_together
 from pydnn.sweeps.plans import Variation, variations
 from pydnn.sweeps.results import Outcome, SweepResult
 from pydnn.sweeps.stacks import alike, why_apart
-from pydnn.training import TrainState, evaluation, output_of
+from pydnn.training import TrainState, output_of
 
 __all__ = ["Sweep", "outcomes", "run_sweep", "sweep"]
 
@@ -167,7 +167,7 @@ def _outcome(plan: Sweep, run: Variation, job: Job, end: End, apart: str) -> Out
         lost = end.lost or not all(
             np.isfinite(_output(job, end.kept, part.X)).all() for part in data.values()
         )
-        scores = {} if lost else evaluation(job.network, job.loss, data)(end.kept)
+        scores = {} if lost else evaluation_of(job, data)(end.kept)
     return Outcome(
         run.recipe,
         run.setting,

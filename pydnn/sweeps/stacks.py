@@ -11,7 +11,7 @@ import numpy as np
 
 from pydnn.batches import Batching
 from pydnn.builders import build
-from pydnn.numerics import fast
+from pydnn.numerics import Numerics, fast
 from pydnn.packing import Layout
 from pydnn.recipes import Job, Recipe
 from pydnn.records import Batch, FloatArray, freeze
@@ -27,7 +27,14 @@ from pydnn.sweeps.parts import (
 )
 from pydnn.training import NotFinite, StepInfo, TrainState, TrainStep, make_train_step
 
-__all__ = ["Stack", "alike", "stack_of", "why_apart"]
+__all__ = ["Stack", "alike", "numerics_of", "stack_of", "why_apart"]
+
+_TENANTS = {fast.name: fast}
+
+
+def numerics_of(job: Job) -> Numerics:
+    """The arithmetic that a job's recipe names."""
+    return _TENANTS[job.recipe.numerics]
 
 
 @attrs.frozen(eq=False)
@@ -160,7 +167,7 @@ def stack_of(jobs: Sequence[Job]) -> Stack:
         stacked_loss(first.loss),
         stacked_optimizer([recipe.optimizer for recipe in recipes], layout, dtype),
         penalties=penalties,
-        numerics=stacked_numerics(fast, layout),
+        numerics=stacked_numerics(numerics_of(first), layout),
     )
 
     def joined(vectors: Sequence[FloatArray]) -> FloatArray:
