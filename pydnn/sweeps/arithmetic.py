@@ -2,7 +2,7 @@
 
 A stack of matrices is an array (runs, rows, columns). NumPy multiplies such a stack in one call,
 with the same product of BLAS for each; but an arithmetic has ways of its own, chosen by size.
-So it is asked: for shapes that are new, both are computed of a few numbers, and the stack's way
+So it is asked: for shapes that are new, both are computed of some numbers, and the stack's way
 is only taken where every bit is the same. Elsewhere the arithmetic's own is called run by run.
 """
 
@@ -22,7 +22,9 @@ __all__ = ["by_run", "gathered", "means", "norms", "products", "sums"]
 
 # Multiplications of one product from which on a call for each run costs little beside them.
 _LARGE = 1 << 17
-_SAMPLES = 3  # matrices of which the bits are compared
+# Numbers of which all bits are compared. Two ways to add up often give the same number by chance,
+# but not so many in a row.
+_COMPARED = 64
 
 
 def by_run(stack: FloatArray) -> FloatArray:
@@ -86,7 +88,7 @@ def norms(numerics: Numerics, rows: FloatArray) -> FloatArray:
 def _alike_products(
     numerics: Numerics, p: int, q: int, s: int, a_turned: bool, b_turned: bool, dtype: Any
 ) -> bool:
-    a, b = _sample("a", p, q, a_turned, dtype), _sample("b", q, s, b_turned, dtype)
+    a, b = _sample("a", p * s, p, q, a_turned, dtype), _sample("b", p * s, q, s, b_turned, dtype)
     own = [numerics.matmul(left, right) for left, right in zip(a, b, strict=True)]
     into = [numerics.matmul(x, y, out=np.empty_like(z)) for x, y, z in zip(a, b, own, strict=True)]
     # What follows is computed in another order where a product lies in another one.
@@ -113,10 +115,10 @@ def _ones(m: int, dtype: Any) -> FloatArray:
 def _way_to_sum(
     numerics: Numerics, shape: tuple[int, int], turned: bool, dtype: Any
 ) -> Callable[[FloatArray, FloatArray], FloatArray] | None:
-    a = _sample("sum", *shape, turned, dtype)
+    a = _sample("sum", shape[0], *shape, turned, dtype)
     own = [numerics.sum(m, axis=1, out=np.empty((shape[0], 1), dtype)) for m in a]
     for way in (_by_ones, _by_reduction):
-        if _same_bits(way(a, np.empty((_SAMPLES, shape[0], 1), dtype)), own):
+        if _same_bits(way(a, np.empty((len(a), shape[0], 1), dtype)), own):
             return way
     return None
 
@@ -129,7 +131,7 @@ def _means(a: FloatArray) -> FloatArray:
 
 @functools.lru_cache(maxsize=1024)
 def _alike_means(numerics: Numerics, shape: tuple[int, int], dtype: Any) -> bool:
-    a = _sample("mean", *shape, False, dtype)
+    a = _sample("mean", 1, *shape, False, dtype)
     return _same_bits(_means(a), [np.float64(numerics.mean(matrix)) for matrix in a])
 
 
@@ -140,15 +142,27 @@ def _squares(rows: FloatArray) -> FloatArray:
 
 @functools.lru_cache(maxsize=64)
 def _alike_norms(numerics: Numerics, size: int, dtype: Any) -> bool:
-    rows = _sample("norm", 1, size, False, dtype)[:, 0]
+    rows = _sample("norm", 1, 1, size, False, dtype)[:, 0]
     own = [np.float64(numerics.norm(row)) for row in rows]
     return _same_bits(np.sqrt(_squares(rows)), own)
 
 
-def _sample(name: str, rows: int, columns: int, turned: bool, dtype: Any) -> FloatArray:
-    """A few matrices of normal numbers; where they are `turned`, columns lie together."""
-    shape = (columns, rows) if turned else (rows, columns)
-    drawn = Key(0).at("sweeps", name).normal((_SAMPLES, *shape)).astype(dtype)
+def _sample(
+    name: str, results: int, rows: int, columns: int, turned: bool, dtype: Any
+) -> FloatArray:
+    """Matrices of numbers between -1 and 1, so many that enough results are compared.
+
+    Args:
+        name: Where the numbers are addressed.
+        results: Numbers that come of one matrix.
+        rows: Of a matrix,
+        columns: and its columns,
+        turned: which lie together in memory where this is so.
+        dtype: Of the numbers.
+    """
+    count = 2 + _COMPARED // max(results, 1)
+    shape = (count, columns, rows) if turned else (count, rows, columns)
+    drawn = Key(0).at("sweeps", name).uniform(shape, low=-1.0, high=1.0).astype(dtype)
     return drawn.transpose(0, 2, 1) if turned else drawn
 
 
