@@ -38,11 +38,17 @@ class Batching:
     Attributes:
         at: `(data, key, k) -> batch` of iteration k.
         per_epoch: `(m) -> count` of batches in which all m examples are seen once.
+        size: Examples of a batch, where batches are cut from an order of them.
+        order: `(key, epoch, m) -> order` of all m examples in that epoch, (m,), where they are.
         description: How to `build` it again; filled in by `@described`.
     """
 
     at: Callable[[Batch, Key, int], Batch] = attrs.field(repr=False)
     per_epoch: Callable[[int], int] = attrs.field(repr=False)
+    size: int | None = attrs.field(default=None, kw_only=True, repr=False)
+    order: Callable[[Key, int, int], NDArray[np.int64]] | None = attrs.field(
+        default=None, kw_only=True, repr=False
+    )
     description: Description | None = None
 
 
@@ -78,10 +84,12 @@ def mini_batches(size: int, *, shuffle: bool = True, keep_last: bool = True) -> 
         first = place * size
         if not shuffle:
             return _columns(data, slice(first, first + size))
-        order = _order(key.at("shuffle", epoch), m)
-        return _columns(data, order[first : first + size])
+        return _columns(data, order(key, epoch, m)[first : first + size])
 
-    return Batching(at, per_epoch)
+    def order(key: Key, epoch: int, m: int) -> NDArray[np.int64]:
+        return _order(key.at("shuffle", epoch), m) if shuffle else np.arange(m)
+
+    return Batching(at, per_epoch, size=size, order=order)
 
 
 def batches_of(batching: Batching, data: Batch, key: Key, *, start: int = 0) -> Iterator[Batch]:

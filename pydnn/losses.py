@@ -31,6 +31,10 @@ __all__ = [
     "softmax_cross_entropy",
 ]
 
+# What a loss is made of: `(AL, Y, numerics) -> (losses, slopes)`, for losses of shape (k, m) the
+# gradient of their sum. The cost is the mean of all k m losses.
+Entries = Callable[[FloatArray, FloatArray, Numerics], tuple[FloatArray, FloatArray]]
+
 TASKS = ("two classes", "many classes", "several labels", "regression")
 
 
@@ -47,6 +51,8 @@ class Loss:
         expect_labels: `(Y, n_out)`: refuses labels of a whole training set that the loss has no
             meaning for, with a network of n_out outputs.
         task: `(n_out) -> one of TASKS`, what the predictions are to be judged as.
+        entries: `(AL, Y, numerics) -> (losses, slopes)`, where the cost is the mean of such
+            losses (k, m), each of one example, and `slopes` is the gradient of their sum.
         description: How to `build` it again; filled in by `@described`.
     """
 
@@ -57,6 +63,7 @@ class Loss:
     predict: Callable[..., FloatArray] = attrs.field(repr=False)
     expect_labels: Callable[[FloatArray, int], None] = attrs.field(repr=False)
     task: Callable[[int], str] = attrs.field(repr=False)
+    entries: Entries | None = attrs.field(default=None, kw_only=True, repr=False)
     description: Description | None = attrs.field(default=None, kw_only=True, repr=False)
 
     def __call__(
@@ -70,13 +77,8 @@ class Loss:
         return self.function(AL, Y, weights, context)
 
 
-# What a loss is made of: `(AL, Y, numerics) -> (losses, slopes)`, for losses of shape (k, m) the
-# gradient of their sum. The cost is the mean of all k m losses.
-_Entries = Callable[[FloatArray, FloatArray, Numerics], tuple[FloatArray, FloatArray]]
-
-
 def _mean_of(
-    entries: _Entries, weigh: Callable[[FloatArray], FloatArray] | None = None
+    entries: Entries, weigh: Callable[[FloatArray], FloatArray] | None = None
 ) -> Callable[..., tuple[float, FloatArray]]:
     """The function of a loss from that of its entries.
 
@@ -174,6 +176,7 @@ def sigmoid_cross_entropy(
         lambda Z, context=EVALUATION: freeze(context.numerics.logistic(Z)),
         _expect_binary,
         lambda n_out: "two classes" if n_out == 1 else "several labels",
+        entries=entries,
     )
 
 
@@ -226,6 +229,7 @@ def softmax_cross_entropy(
         _softmax,
         _expect_classes,
         lambda n_out: "many classes",
+        entries=entries if by_class is None else None,
     )
 
 
@@ -315,13 +319,14 @@ def poisson() -> Loss:
     )
 
 
-def _regression(name: str, entries: _Entries) -> Loss:
+def _regression(name: str, entries: Entries) -> Loss:
     return Loss(
         name,
         _mean_of(entries),
         lambda AL, context=EVALUATION: AL,
         _expect_numbers,
         lambda n_out: "regression",
+        entries=entries,
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from pydnn.builders import Description, find_builder, is_description
 from pydnn.checks import BadInput
 
-__all__ = ["OWN_BUILDER", "read_description", "write_description"]
+__all__ = ["OWN_BUILDER", "read_description", "read_values", "write_description"]
 
 OWN_BUILDER = re.compile(r"(?<![\w\"'.])([A-Za-z_][\w.]*:[A-Za-z_][\w.]*)")
 _LONGEST = 1 << 20
@@ -48,6 +48,24 @@ def read_description(text: str, *, family: str | None = None) -> Description:
     return read
 
 
+def read_values(text: str) -> list[Any]:
+    """The values that `text` lists, with commas between, e.g. "0.1, 0.3" or "relu, tanh".
+
+    Raises:
+        BadInput: If there is none, or one is none that a description may hold.
+    """
+    try:
+        tree = ast.parse(OWN_BUILDER.sub(r'"\1"', f"[{text}]"), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        reason = error.msg if isinstance(error, SyntaxError) else str(error)
+        raise BadInput(f"{_short(text)} cannot be read ({reason}): {_VALUES}.") from error
+    values = _value(tree, text)
+    if not isinstance(values, list) or not values:
+        raise BadInput(f"{_short(text)} lists no values: {_VALUES}.")
+    return values
+
+
+_VALUES = "give values with commas between, e.g. 0.1,0.3"
 _EXAMPLE = "write it like a call, e.g. adam(learning_rate=0.01)"
 
 

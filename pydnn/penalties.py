@@ -17,6 +17,23 @@ __all__ = ["Penalty", "l1_penalty", "l2_penalty"]
 
 
 @attrs.frozen(eq=False)
+class Terms:
+    """What a penalty sums: strength / 2m times the sum of `size` over the weights that it counts.
+
+    Attributes:
+        strength: The course's lambda.
+        only: Names of the arrays that it counts.
+        size: What it sums of each weight.
+        slope: The derivative of `size`.
+    """
+
+    strength: float
+    only: tuple[str, ...]
+    size: Callable[[FloatArray], FloatArray]
+    slope: Callable[[FloatArray], FloatArray]
+
+
+@attrs.frozen(eq=False)
 class Penalty:
     """A term of the cost that depends on the parameters alone.
 
@@ -24,11 +41,13 @@ class Penalty:
         function: `(parameters, m, numerics) -> (cost, gradient)` for a batch of m examples; the
             gradient is a vector in the layout of the parameters.
         isotropic: Whether all directions of an array are alike to it, as with its length.
+        terms: What it sums, where it is such a sum.
         description: How to `build` it again; filled in by `@described`.
     """
 
     function: Callable[[Packed, int, Numerics], tuple[float, FloatArray]] = attrs.field(repr=False)
     isotropic: bool = attrs.field(default=False, kw_only=True, repr=False)
+    terms: Terms | None = attrs.field(default=None, kw_only=True, repr=False)
     description: Description | None = None
 
 
@@ -75,4 +94,4 @@ def _penalty(
             gradient[stretch] = slope(w) * w.dtype.type(factor)
         return factor * total, freeze(gradient)
 
-    return Penalty(function, isotropic=isotropic)
+    return Penalty(function, isotropic=isotropic, terms=Terms(strength, only, size, slope))

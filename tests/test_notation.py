@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 import pydnn
 from pydnn import BadInput, build, builders, described, elementwise
-from pydnn.notation import read_description, write_description
+from pydnn.notation import read_description, read_values, write_description
 
 
 @described("stage")
@@ -121,3 +121,20 @@ def test_a_part_of_another_family_is_refused():
         read_description("relu()", family="loss")
     with pytest.raises(BadInput, match="cannot be written"):
         write_description({"dense": {"units": float("inf")}})
+
+
+def test_values_are_listed_with_commas_between():
+    assert read_values("0.1, -2,true") == [0.1, -2, True]
+    assert read_values("relu, dense(3)") == [{"relu": {}}, {"dense": {"units": 3}}]
+    assert read_values("[1, 2], 'a,b'") == [[1, 2], "a,b"]
+    assert read_values("a_users.module:tripling(times=2)") == [
+        {"a_users.module:tripling": {"times": 2}}
+    ]
+    for text, message in (
+        ("", "'' lists no values: give values with commas between"),
+        ("1, (", r"'1, \(' cannot be read"),
+        ("1] + [2", "is no value"),
+        ("nothing", "there is no builder 'nothing'"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            read_values(text)

@@ -1,4 +1,4 @@
-"""The command line: `pydnn train | resume | replay | inspect | diff | doctor | evaluate | …`.
+"""The command line: `pydnn train | sweep | resume | replay | inspect | diff | doctor | …`.
 
 Results go to the standard output, progress and complaints to the standard error stream. Exit
 status: 0 done, 1 a verification found a difference, 2 bad input or usage, 130 interrupted. A
@@ -14,7 +14,19 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from pydnn.checks import BadInput
-from pydnn.cli import data, diff, doctor, evaluate, inspect, predict, replay, resume, summary, train
+from pydnn.cli import (
+    data,
+    diff,
+    doctor,
+    evaluate,
+    inspect,
+    predict,
+    replay,
+    resume,
+    summary,
+    sweep,
+    train,
+)
 
 __all__ = ["main"]
 
@@ -60,6 +72,18 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: pydnn train --plot costs.png",
     )
     commands = parser.add_subparsers(required=True, metavar="command")
-    for command in (train, resume, replay, inspect, diff, doctor, summary, evaluate, predict, data):
+    for command in (
+        train,
+        sweep,
+        resume,
+        replay,
+        inspect,
+        diff,
+        doctor,
+        summary,
+        evaluate,
+        predict,
+        data,
+    ):
         command.add_to(commands)
     return parser

@@ -19,7 +19,7 @@ from pydnn.data import DataSet, load_data_set
 from pydnn.recipes import DTYPES, Job, prepare
 from pydnn.runs import Recording, create_run
 
-__all__ = ["add_to"]
+__all__ = ["add_to", "plain_folder"]
 
 
 def add_to(commands: Any) -> None:
@@ -80,7 +80,7 @@ def _new_run(
         while True:
             folder = _next_folder(Path("runs")) if args.folder is None else args.folder
             try:
-                made = create_run(folder, job, data) if args.record else _plain_folder(folder)
+                made = create_run(folder, job, data) if args.record else plain_folder(folder)
                 recording = stack.enter_context(made)
                 break
             except NameTaken:
@@ -96,7 +96,7 @@ def _new_run(
 
 
 @contextlib.contextmanager
-def _plain_folder(folder: Path) -> Iterator[None]:
+def plain_folder(folder: Path) -> Iterator[None]:
     """Make the folder before the work, and remove it again if nothing came to be in it."""
     try:
         folder.mkdir(parents=True)

@@ -151,7 +151,7 @@ def _penalties(terms: Sequence[Penalty], numerics: Numerics) -> Part:
     def penalties(step: Step) -> Step:
         cost, vector = step.cost, step.grads.vector
         for term in terms:
-            share, gradient = term.function(step.state.parameters, step.batch.X.shape[1], numerics)
+            share, gradient = term.function(step.state.parameters, step.batch.X.shape[-1], numerics)
             cost, vector = cost + share, vector + gradient
         return step.having(cost=cost, grads=step.grads.with_vector(freeze(vector)))
 

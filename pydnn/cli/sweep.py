@@ -1,0 +1,326 @@
+"""`pydnn sweep`: many runs of a recipe at once, over seeds and over other values."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import toolz
+
+from pydnn.builders import is_description
+from pydnn.checks import BadInput, expect_known
+from pydnn.cli.recipe_options import add_recipe_options, recipe_of
+from pydnn.cli.train import plain_folder
+from pydnn.data import DataSet, load_data_set
+from pydnn.metrics import METRICS
+from pydnn.notation import read_values, write_description
+from pydnn.recipes import DTYPES, Recipe
+from pydnn.runs import MODEL_FILE, Model, save_model
+
+if TYPE_CHECKING:
+    from pydnn.sweeps import Outcome, Spread, Sweep, SweepResult
+
+__all__ = ["add_to"]
+
+_RATE, _STRENGTH = "optimizer.learning_rate", "penalties.strength"
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to those of the parser."""
+    parser = commands.add_parser(
+        "sweep",
+        help="train many runs at once, over seeds and other values, and compare them",
+        description="Train a recipe, or the tutorial's job, with every combination of seeds and "
+        "other values, and tell mean, spread and the best. Small networks of one shape are "
+        "trained all at once; every run has the bits that it has by itself.",
+        epilog="example: pydnn sweep digits.toml --seeds 5 --vary 'batches.size=32,64'",
+    )
+    add_recipe_options(parser)
+    option = parser.add_argument
+    option(
+        "--seeds",
+        default="1",
+        metavar="N or N,N",
+        help="how many seeds, from --seed on; or these (default: 1)",
+    )
+    option("--learning-rates", metavar="RATE,RATE", help="of the recipe's optimizer")
+    option(
+        "--penalty-strengths",
+        metavar="N,N",
+        help="of the recipe's penalty; of an l2_penalty where it has none",
+    )
+    option(
+        "--vary",
+        action="append",
+        default=[],
+        metavar="NAME=V,V",
+        help="any part of the recipe or option of one, e.g. 'network.0.units=10,20' or "
+        "'optimizer=adam,lion'; may be given more than once",
+    )
+    option("--best-by", metavar="NAME", default="", help="e.g. 'validation accuracy' (default: "
+           "validation cost; train cost where nothing is held back)")  # fmt: skip
+    option(
+        "--save-best",
+        type=Path,
+        metavar="DIR",
+        help="a new folder for the best run's model, for evaluate and predict",
+    )
+    option("--plot", type=Path, metavar="FILE", help="save a plot of all costs, e.g. sweep.png")
+    option("--one-by-one", action="store_true", help="train one run after the other")
+    option("--json", action="store_true", help="print one JSON object with all results instead")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    recipe = recipe_of(args)
+    over = _over(args)
+    _check_score(args.best_by)
+    if _STRENGTH in over and not recipe.penalties:
+        recipe = attrs.evolve(recipe, penalties=({"l2_penalty": {"strength": 0.0}},))
+    if args.plot:
+        _plots().expect_plottable(args.plot)
+    data = load_data_set(recipe.data, dtype=DTYPES[recipe.dtype])
+    from pydnn.sweeps import run_sweep, sweep  # here, since the other commands can do without
+
+    plan = sweep(
+        recipe,
+        data.train,
+        seeds=_seeds(args.seeds),
+        over=over,
+        test=data.test,
+        together=not args.one_by_one,
+    )
+    with plain_folder(args.save_best) if args.save_best else contextlib.nullcontext():
+        begin = time.perf_counter()
+        with _progress(plan) as told:
+            result = run_sweep(plan, told=told)
+        seconds = time.perf_counter() - begin
+        best = result.best(args.best_by)
+        _tell(args, result, best, seconds)
+        if args.plot:
+            plots = _plots()
+            plots.save_plot(_plot(plots, result, best, recipe), args.plot)
+        if args.save_best:
+            save_model(args.save_best / MODEL_FILE, _model(result.outcomes[best], data))
+    return 0
+
+
+# What is asked for
+
+
+def _over(args: argparse.Namespace) -> dict[str, list[Any]]:
+    given = [(_RATE, args.learning_rates), (_STRENGTH, args.penalty_strengths)]
+    for text in args.vary:
+        name, equals, values = text.partition("=")
+        if not equals:
+            raise BadInput(
+                f"--vary is {text!r}, expected a name and values: "
+                "give e.g. --vary optimizer.learning_rate=0.1,0.3."
+            )
+        given.append((name.strip(), values))
+    over: dict[str, list[Any]] = {}
+    for name, values in given:
+        if values is None:
+            continue
+        if name in over:
+            raise BadInput(f"{name} is to be varied twice, expected once: give all values at once.")
+        try:
+            over[name] = read_values(values)
+        except BadInput as error:
+            raise BadInput(f"values of {name}: {error}") from error
+    return over
+
+
+def _check_score(name: str) -> None:
+    """Refuse, before the work, to choose by what no task has."""
+    if name:
+        scores = dict.fromkeys(["cost", *toolz.concat(METRICS.values())])
+        parts = ("train", "validation", "test")
+        expect_known("score", name, [f"{part} {score}" for part in parts for score in scores])
+
+
+def _seeds(text: str) -> int | list[int]:
+    try:
+        numbers = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        numbers = []
+    if not numbers:
+        raise BadInput(
+            f"--seeds is {text!r}, expected how many, or seeds with commas between: "
+            "give e.g. --seeds 32."
+        )
+    return numbers[0] if "," not in text else numbers
+
+
+@contextlib.contextmanager
+def _progress(plan: Sweep) -> Iterator[Callable[[int], object]]:
+    """A bar on the standard error stream, where that is a terminal: called with steps done."""
+    if not sys.stderr.isatty() or find_spec("tqdm") is None:
+        yield lambda steps: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=plan.steps, unit="it", leave=False) as bar:
+        yield bar.update
+
+
+# What is told
+
+
+def _tell(args: argparse.Namespace, result: SweepResult, best: int, seconds: float) -> None:
+    by = args.best_by or result.selector
+    model = args.save_best and args.save_best / MODEL_FILE
+    if args.json:
+        print(_as_json(result, best, by, seconds, model))
+        return
+    for line in _table(result):
+        print(line)
+    print()
+    for line in _in_words(result, best, by, seconds):
+        print(line)
+    if model:
+        print(f"model {model}")
+
+
+def _spreads(result: SweepResult) -> dict[str, Spread]:
+    """The spread of the last step's cost, and of the scores that people look at first."""
+    shown = [name for name in result.names if name.endswith(("accuracy", "r_squared"))]
+    held_back = [name for name in result.names if name == "validation cost"]
+    from pydnn.sweeps import spread_of
+
+    final = spread_of([float(outcome.costs[-1]) for outcome in result.outcomes if _went(outcome)])
+    return {"final cost": final} | {name: result.spread(name) for name in [*held_back, *shown]}
+
+
+def _went(outcome: Outcome) -> bool:
+    return bool(len(outcome.costs) and outcome.scores)
+
+
+def _table(result: SweepResult) -> Iterator[str]:
+    """One line for each score of each setting, under a heading."""
+    settings = [(_setting(own.outcomes[0].setting), own) for own in result.by_setting]
+    wide = max([len(name) for name, _ in settings])
+    gap = wide + 2 if wide else 0
+    yield (
+        " " * gap + f"{'':20}{'mean':>12}{'deviation':>12}{'least':>12}{'greatest':>12}{'runs':>6}"
+    )
+    for name, own in settings:
+        known = {score: spread for score, spread in _spreads(own).items() if spread.count}
+        if not known:
+            yield f"{name:{gap}}no run has stayed finite"
+        for number, (score, spread) in enumerate(known.items()):
+            numbers = (spread.mean, spread.deviation, spread.least, spread.greatest)
+            told = "".join(f"{value:12.6g}" for value in numbers)
+            yield f"{'' if number else name:{gap}}{score:20}{told}{spread.count:6}".rstrip()
+
+
+def _in_words(result: SweepResult, best: int, by: str, seconds: float) -> Iterator[str]:
+    outcome = result.outcomes[best]
+    others = [n for n in result.names if n.endswith(("accuracy", "r_squared")) and n != by]
+    scores = ", ".join(f"{name} {outcome.scores[name]:.4f}" for name in others)
+    yield f"best by {by} {outcome.scores[by]:.6g}: {_called(outcome)}; {scores}"
+    count = len(result.outcomes)
+    yield f"{count} run{'s' if count > 1 else ''} in {seconds:.1f} s"
+    together = sum(not o.apart for o in result.outcomes)
+    if together:
+        yield f"  {together} all at once, in stacks of networks of one shape"
+    for reason in dict.fromkeys(o.apart for o in result.outcomes if o.apart):
+        yield f"  {sum(o.apart == reason for o in result.outcomes)} one by one: {reason}"
+    for own in result.by_setting:
+        lost = [outcome for outcome in own.outcomes if not outcome.scores]
+        if lost:
+            yield f"  {len(lost)} left the range of numbers, e.g. {_called(lost[0])}: " + (
+                lost[0].stopped or "its outputs are not finite"
+            )
+
+
+def _called(outcome: Outcome) -> str:
+    setting = _setting(outcome.setting)
+    return f"seed {outcome.recipe.seed}" + (f", {setting}" if setting else "")
+
+
+def _setting(setting: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={_value(value)}" for name, value in setting.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_value, value))}]"
+    return write_description(value) if is_description(value) else str(value)
+
+
+def _as_json(result: SweepResult, best: int, by: str, seconds: float, model: Path | None) -> str:
+    runs = [
+        {
+            "seed": outcome.recipe.seed,
+            "setting": dict(outcome.setting),
+            "scores": {name: _number(value) for name, value in outcome.scores.items()},
+            "iterations": len(outcome.costs),
+            "kept_iteration": outcome.kept_iteration,
+            "stopped": outcome.stopped,
+            "together": not outcome.apart,
+            "costs": outcome.costs.tolist(),
+        }
+        for outcome in result.outcomes
+    ]
+    spreads = [
+        {
+            "setting": dict(own.outcomes[0].setting),
+            "scores": {
+                name: {n: _number(v) for n, v in attrs.asdict(spread).items()}
+                for name, spread in _spreads(own).items()
+            },
+        }
+        for own in result.by_setting
+    ]
+    found = {"runs": runs, "spread": spreads, "best": best, "best_by": by, "seconds": seconds}
+    return json.dumps(found | ({"model": str(model)} if model else {}))
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _plot(plots: Any, result: SweepResult, best: int, recipe: Recipe) -> Any:
+    names = [_setting(outcome.setting) for outcome in result.outcomes]
+    costs = result.costs
+    rows: dict[str, list[int]] = {}
+    for number, name in enumerate(names):
+        rows.setdefault(name, []).append(number)
+    seeds = len(next(iter(rows.values())))
+    settings = f" of {len(rows)} settings each" if len(rows) > 1 else ""
+    loss = next(iter(recipe.loss))
+    return plots.plot_sweep(
+        {name: costs[numbers] for name, numbers in rows.items()},
+        best=(names[best], rows[names[best]].index(best)),
+        title=f"{seeds} seed{'s' if seeds > 1 else ''}{settings}",
+        ylabel=f"cost ({'nats' if 'cross_entropy' in loss else loss} per example)",
+    )
+
+
+def _model(outcome: Outcome, data: DataSet) -> Model:
+    return Model(
+        outcome.recipe,
+        outcome.parameters,
+        outcome.costs,
+        len(data.train.X),
+        outcome.statistics,
+        outcome.standardization,
+        data.image_shape,
+        data.classes,
+    )
+
+
+def _plots() -> Any:
+    from pydnn import plots  # here, since few sweeps want one
+
+    return plots

@@ -1,0 +1,123 @@
+"""Which runs a sweep has: a recipe with every combination of seeds and other values."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from pydnn.builders import describe, find_builder, is_description
+from pydnn.checks import BadInput, expect_count, expect_known
+from pydnn.recipes import Recipe
+
+__all__ = ["Variation", "variations", "varied"]
+
+
+@attrs.frozen
+class Variation:
+    """One run of a sweep: its recipe, and what it was given beside its seed, by name."""
+
+    recipe: Recipe
+    setting: Mapping[str, Any]
+
+
+def variations(
+    recipe: Recipe, *, seeds: int | Sequence[int] = 1, over: Mapping[str, Sequence[Any]]
+) -> tuple[Variation, ...]:
+    """Every combination of values in `over`, and each of these with every seed.
+
+    Args:
+        recipe: What they have in common.
+        seeds: The seeds; or how many, which are then those from the recipe's own on.
+        over: Values by the names that `varied` takes, e.g. {"optimizer.learning_rate": [0.1]}.
+    """
+    given = _seeds(recipe, seeds)
+    for name, values in over.items():
+        if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+            raise BadInput(f"{name} is to have {values!r}, expected a list of values: give one.")
+    settings = [
+        dict(zip(over, values, strict=True)) for values in itertools.product(*over.values())
+    ]
+    runs = []
+    for setting in settings:
+        changed = recipe
+        for name, value in setting.items():
+            changed = varied(changed, name, value)
+        runs += [Variation(_seeded(changed, seed), setting) for seed in given]
+    return tuple(runs)
+
+
+def _seeds(recipe: Recipe, seeds: int | Sequence[int]) -> list[int]:
+    if isinstance(seeds, str) or not isinstance(seeds, Sequence):
+        count = expect_count("seeds", seeds, hint="give how many, or a list of seeds")
+        return list(range(recipe.seed, recipe.seed + count))
+    given = [expect_count("seeds", seed, least=0, hint="give seeds of 0 or more") for seed in seeds]
+    if not given or len(set(given)) < len(given):
+        raise BadInput(f"seeds are {given}, expected one or more, each once: give e.g. [1, 2, 3].")
+    return given
+
+
+def _seeded(recipe: Recipe, seed: int) -> Recipe:
+    """The recipe with that seed, which a stream of weights that has one is given, too."""
+    weights = recipe.weights
+    if weights is not None:
+        [(name, options)] = weights.items()
+        if "seed" in inspect.signature(find_builder(name, "weights")).parameters:
+            weights = {name: {**options, "seed": seed}}
+    return attrs.evolve(recipe, seed=seed, weights=weights)
+
+
+def varied(recipe: Recipe, name: str, value: Any) -> Recipe:
+    """The recipe with another value in the place called `name`.
+
+    Args:
+        recipe: What is changed.
+        name: A field, e.g. "batches"; or an option of the part that a field describes, with dots
+            between: "optimizer.learning_rate", "penalties.strength" where there is but one
+            penalty, "penalties.0.strength", "network.1.units" for the second stage.
+        value: What it is to be; for a part, its description or the part itself.
+
+    Raises:
+        BadInput: If there is no such place, with the names that there are, or the value does not
+            fit.
+    """
+    if hasattr(value, "description"):
+        value = describe(value)
+    field, *path = name.split(".")
+    expect_known("part of a recipe to vary", field, attrs.fields_dict(Recipe))
+    if field == "seed":
+        raise BadInput("seed is no value to vary beside the seeds: give these as seeds.")
+    return attrs.evolve(recipe, **{field: _within(name, getattr(recipe, field), path, value)})
+
+
+def _within(name: str, inside: Any, path: Sequence[str], value: Any) -> Any:
+    """The description, list or value `inside`, with `value` at the end of the path."""
+    if not path:
+        return value
+    step, rest = path[0], path[1:]
+    if is_description(inside):
+        [(builder, options)] = inside.items()
+        parameters = inspect.signature(find_builder(builder)).parameters
+        several = [p.name for p in parameters.values() if p.kind is p.VAR_POSITIONAL]
+        if several and step.isdecimal():
+            return {
+                builder: {**options, several[0]: _within(name, options[several[0]], path, value)}
+            }
+        expect_known(f"option of {builder}", step, parameters)
+        return {builder: {**options, step: _within(name, options.get(step), rest, value)}}
+    if not isinstance(inside, list | tuple):
+        raise BadInput(f"{name} goes into {inside!r}, which has no parts: name a place before it.")
+    if step.isdecimal() and int(step) < len(inside):
+        number = int(step)
+    elif not step.isdecimal() and len(inside) == 1:
+        number, rest = 0, path
+    else:
+        raise BadInput(
+            f"{name} names none of the {len(inside)} parts there: "
+            "give the number of one, from 0, after the dot."
+        )
+    changed = _within(name, inside[number], rest, value)
+    return [*inside[:number], changed, *inside[number + 1 :]]

@@ -1,0 +1,202 @@
+"""Sweeps: the runs of a plan, as many at once as it pays, and what comes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+import toolz
+
+from pydnn.recipes import DTYPES, Job, Recipe, prepare, write_recipe
+from pydnn.records import Batch, FloatArray
+from pydnn.sweeps.ends import End, Told, evaluation_of, run_apart, run_together
+from pydnn.sweeps.plans import Variation, variations
+from pydnn.sweeps.results import Outcome, SweepResult
+from pydnn.sweeps.stacks import alike, why_apart
+from pydnn.training import TrainState, output_of
+
+__all__ = ["Sweep", "outcomes", "run_sweep", "sweep"]
+
+# Numbers in the largest arrays of a stack, beyond which they leave the cache, and what is saved in
+# calls is lost to memory. Measured for 2 to 32 runs of networks with 16 to 256 units in a layer:
+# a stack is fastest from 2**15 to 2**16 on, and two or three large runs at once gain nothing.
+_MOST_NUMBERS = 1 << 16
+_FEWEST_RUNS = 4
+
+
+@attrs.frozen(unsafe_hash=False)
+class Sweep:
+    """Runs that are to be compared.
+
+    Attributes:
+        runs: What they are.
+        batch: Examples for training and validation, of all of them.
+        test: Examples that none is trained on, by which all are judged; None for no such.
+        together: Whether runs of one shape are taken all at once; their bits do not depend on it.
+    """
+
+    runs: tuple[Variation, ...]
+    batch: Batch = attrs.field(repr=False)
+    test: Batch | None = attrs.field(default=None, repr=False)
+    together: bool = True
+
+    @property
+    def steps(self) -> int:
+        """Steps that all runs have together, unless they are stopped early."""
+        return sum(variation.recipe.iterations for variation in self.runs)
+
+
+def sweep(
+    recipe: Recipe,
+    batch: Batch,
+    *,
+    seeds: int | Sequence[int] = 1,
+    over: Mapping[str, Sequence[Any]] = {},
+    test: Batch | None = None,
+    together: bool = True,
+) -> Sweep:
+    """The sweep of a recipe over seeds and other values: every combination is a run.
+
+    Args:
+        recipe: What the runs have in common.
+        batch: Examples for training and validation.
+        seeds: Their seeds, or how many.
+        over: Values by name, as `varied` takes them, e.g. {"optimizer.learning_rate": [0.1, 0.3]}.
+        test: Examples by which they are judged in the end.
+        together: Whether runs of one shape are taken all at once.
+
+    Raises:
+        BadInput: If a run cannot be made of a recipe and the data, before any is trained.
+    """
+    runs = variations(recipe, seeds=seeds, over=over)
+    # Batches are copied to this order once, and all jobs share it.
+    plan = Sweep(runs, _examples_together(batch), test, together)
+    for variation in runs[:: _seeds_of(runs)]:
+        prepare(variation.recipe, plan.batch)  # one of each setting, for what it refuses
+    return plan
+
+
+def _seeds_of(runs: Sequence[Variation]) -> int:
+    """How many seeds each setting has."""
+    return sum(variation.setting == runs[0].setting for variation in runs)
+
+
+def run_sweep(plan: Sweep, *, told: Told = lambda steps: None) -> SweepResult:
+    """Train every run of a sweep.
+
+    Args:
+        plan: From `sweep`.
+        told: Called now and then with the number of steps taken since, e.g. for a progress bar.
+    """
+    found = dict(outcomes(plan, told=told))
+    return SweepResult(tuple(found[number] for number in range(len(plan.runs))))
+
+
+def outcomes(plan: Sweep, *, told: Told = lambda steps: None) -> Iterator[tuple[int, Outcome]]:
+    """Train the runs of a sweep, yielding the number and the outcome of each as it ends.
+
+    Runs of recipes that are `alike` are taken all at once where they can be, each with the bits
+    of its own; others one after the other.
+    """
+    for group in _groups(plan):
+        for numbers in _chunks(plan, group):
+            jobs = _jobs(plan, numbers)
+            apart = _why_apart(plan, jobs, len(group))
+            ended = run_apart(jobs, told) if apart else run_together(jobs, told)
+            for place, end in ended:
+                number = numbers[place]
+                yield number, _outcome(plan, plan.runs[number], jobs[place], end, apart)
+
+
+def _groups(plan: Sweep) -> list[list[int]]:
+    """The numbers of runs whose recipes are alike."""
+    texts = [write_recipe(alike(variation.recipe)) for variation in plan.runs]
+    return list(toolz.groupby(texts.__getitem__, range(len(texts))).values())
+
+
+def _chunks(plan: Sweep, group: Sequence[int]) -> Iterator[Sequence[int]]:
+    """The runs of a group in such numbers as are best taken at once, each in about as many."""
+    first = prepare(plan.runs[group[0]].recipe, plan.batch)
+    most = _MOST_NUMBERS // _largest(first)
+    count = -(-len(group) // most) if most >= _FEWEST_RUNS and plan.together else len(group)
+    return toolz.partition_all(-(-len(group) // count), group)  # type: ignore[no-any-return]
+
+
+def _largest(job: Job) -> int:
+    """Numbers in the largest array of a run: its parameters, or what a layer gives of a batch."""
+    layout = job.state.parameters.layout
+    features, m = job.data["train"].X.shape
+    widest = max((slot.shape[0] for slot in layout.slots), default=1)
+    size = job.batching.size
+    columns = int(m) if size is None else size
+    # Examples of a full batch are there once; those of others are gathered for every run.
+    return max(layout.size, columns * (widest if size is None else max(widest, features)))
+
+
+def _jobs(plan: Sweep, numbers: Sequence[int]) -> list[Job]:
+    """The jobs of these runs; those that see the same examples share them."""
+    jobs: list[Job] = []
+    for number in numbers:
+        recipe = plan.runs[number].recipe
+        job = prepare(recipe, plan.batch)
+        same = not recipe.validation or recipe.seed == (jobs or [job])[0].recipe.seed
+        if jobs and same and job.rotation is None:  # which is each run's own
+            job = attrs.evolve(job, data=jobs[0].data)
+        jobs.append(job)
+    return jobs
+
+
+def _why_apart(plan: Sweep, jobs: Sequence[Job], in_group: int) -> str:
+    if not plan.together:
+        return "it was asked for"
+    if in_group == 1:
+        return "no other run has its shape"
+    if len(jobs) == 1:
+        return "its arrays are so large that several at once would take longer"
+    return why_apart(jobs)
+
+
+def _outcome(plan: Sweep, run: Variation, job: Job, end: End, apart: str) -> Outcome:
+    """What came of a run, judged on every part of the data."""
+    data = dict(job.data)
+    if plan.test is not None:
+        data["test"] = _prepared(plan.test, job)
+    with np.errstate(over="ignore", invalid="ignore"):
+        # Where a run has left the range of numbers, its last state may, too, on other examples.
+        lost = end.lost or not all(
+            np.isfinite(_output(job, end.kept, part.X)).all() for part in data.values()
+        )
+        scores = {} if lost else evaluation_of(job, data)(end.kept)
+    return Outcome(
+        run.recipe,
+        run.setting,
+        np.array(end.costs),
+        job.lifted(end.kept.parameters),
+        end.kept.statistics,
+        end.kept.iteration,
+        scores,
+        end.stopped,
+        apart,
+        job.standardization,
+    )
+
+
+def _output(job: Job, state: TrainState, X: FloatArray) -> FloatArray:
+    return output_of(job.network, state.parameters, X, statistics=state.statistics)
+
+
+def _prepared(test: Batch, job: Job) -> Batch:
+    """Test examples as the job has those that it is trained on."""
+    X = test.X if job.standardization is None else job.standardization(test.X)
+    dtype = DTYPES[job.recipe.dtype]
+    X = X.astype(dtype)
+    if job.rotation is not None:
+        X = job.rotation(X)
+    return Batch(X, test.Y.astype(dtype), test.weights)
+
+
+def _examples_together(batch: Batch) -> Batch:
+    X, Y = (np.asfortranarray(array) for array in (batch.X, batch.Y))
+    return Batch(X, Y, batch.weights)

@@ -1,0 +1,259 @@
+"""Several jobs of one shape as one: a train_step, a state and batches that `scan` folds."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+
+from pydnn.batches import Batching
+from pydnn.builders import build
+from pydnn.numerics import Numerics, fast
+from pydnn.packing import Layout
+from pydnn.recipes import Job, Recipe
+from pydnn.records import Batch, FloatArray, freeze
+from pydnn.sweeps.parts import (
+    name_of,
+    not_elementwise,
+    rate_of,
+    stacked_loss,
+    stacked_network,
+    stacked_numerics,
+    stacked_optimizer,
+    stacked_penalty,
+)
+from pydnn.training import NotFinite, StepInfo, TrainState, TrainStep, make_train_step
+
+__all__ = ["Stack", "alike", "numerics_of", "stack_of", "why_apart"]
+
+_TENANTS = {fast.name: fast}
+
+
+def numerics_of(job: Job) -> Numerics:
+    """The arithmetic that a job's recipe names."""
+    return _TENANTS[job.recipe.numerics]
+
+
+@attrs.frozen(eq=False)
+class Stack:
+    """R jobs, taken one step at a time, all at once.
+
+    `scan(stack.train_step, stack.state, stack.batches)` is their fold. In its infos the cost, the
+    gradient's norm, and the learning rate where it differs, are arrays (R,).
+
+    Attributes:
+        jobs: One for each run, all of one shape, and at the same iteration.
+        train_step: The step of all of them.
+        state: Their states, in the layout `layout.stacked(R)`.
+        batch_at: `(k) -> batch` of iteration k: X (n_x, R, m), Y (n_y, R, m).
+        layout: How the parameters of one run lie in its vector.
+    """
+
+    jobs: tuple[Job, ...]
+    train_step: TrainStep
+    state: TrainState
+    batch_at: Callable[[int], Batch] = attrs.field(repr=False)
+    layout: Layout = attrs.field(repr=False)
+
+    @property
+    def batches(self) -> Iterator[Batch]:
+        """Those of all iterations that are still to come, in their order."""
+        return map(self.batch_at, range(self.state.iteration, self.jobs[0].recipe.iterations))
+
+    def state_of(self, run: int, state: TrainState) -> TrainState:
+        """What `state` of the stack is for the run of that number, and by itself would be."""
+        job = self.jobs[run]
+
+        def own(vector: FloatArray) -> FloatArray:
+            return freeze(self.layout.rows(vector)[run].copy())
+
+        return TrainState(
+            state.iteration,
+            self.layout.packed(own(state.parameters.vector)),
+            _mapped(lambda values: own(values[0]), [state.optimizer_state]),
+            job.state.key,
+            job.state.statistics,
+        )
+
+    def info_of(self, run: int, info: StepInfo) -> StepInfo:
+        """What `info` of the stack is for the run of that number, and by itself would be."""
+        costs, gradient_norms = np.asarray(info.cost), np.asarray(info.gradient_norm)
+        observed = {
+            name: float(value[run]) if isinstance(value, np.ndarray) else value
+            for name, value in info.observed.items()
+        }
+        return StepInfo(info.iteration, float(costs[run]), float(gradient_norms[run]), observed)
+
+
+def alike(recipe: Recipe) -> Recipe:
+    """The recipe with what may differ from run to run of a stack taken out of it.
+
+    That is the seed, also of a stream of weights; a constant learning rate; and the strengths of
+    penalties.
+    """
+    optimizer = recipe.optimizer
+    if rate_of(optimizer) is not None:
+        [(name, options)] = optimizer.items()
+        optimizer = {name: {**options, "learning_rate": 1.0}}
+    penalties = tuple(
+        {name: options | {"strength": 1.0} if "strength" in options else options}  # type: ignore[operator]
+        for penalty in recipe.penalties
+        for name, options in penalty.items()
+    )
+    weights = recipe.weights
+    if weights is not None:
+        weights = {name: {**options, "seed": 1} for name, options in weights.items()}
+    return attrs.evolve(recipe, seed=1, optimizer=optimizer, penalties=penalties, weights=weights)
+
+
+def why_apart(jobs: Sequence[Job]) -> str:
+    """Why these jobs, of recipes that are `alike`, cannot be taken all at once; "" if they can."""
+    first = jobs[0]
+    if first.network.statistics is not None:
+        return "its network gathers statistics"
+    name = not_elementwise(first.recipe.optimizer)
+    if name:
+        return f"{name} may look at all of a run's numbers together"
+    batching = first.batching
+    if batching.order is None and name_of(batching.description) != "full_batch":
+        return f"batches by {name_of(batching.description) or 'a function'} may be any"
+    if len({job.data["train"].X.shape for job in jobs}) > 1:
+        return "runs hold back different numbers of examples"
+    with np.errstate(over="ignore", invalid="ignore"):
+        same = _has_the_bits_of_each(stack_of(jobs))
+    return "" if same else "a step of all at once would have other bits than that of each"
+
+
+def _has_the_bits_of_each(stack: Stack) -> bool:
+    """Whether a step of the stack is that of each run: with the first batch, and an epoch's last.
+
+    What depends on shapes is asked of the arithmetic before; here it is seen of the whole.
+    """
+    first = stack.jobs[0]
+    start = first.state.iteration
+    last = start - 1 + first.batching.per_epoch(first.data["train"].X.shape[1])
+    for k in sorted({start, last}):
+        after, info = stack.train_step(stack.state, stack.batch_at(k))
+        rows = stack.layout.rows(after.parameters.vector)
+        for run, job in enumerate(stack.jobs):
+            batch = job.batching.at(job.data["train"], job.state.key, k)
+            try:
+                own, own_info = job.train_step(job.state, batch)
+            except NotFinite:  # which is told of when it comes to it
+                continue
+            if (
+                rows[run].tobytes() != own.parameters.vector.tobytes()
+                or stack.info_of(run, info) != own_info
+            ):
+                return False
+    return True
+
+
+def stack_of(jobs: Sequence[Job]) -> Stack:
+    """The stack of jobs whose recipes are `alike`, from their states on."""
+    first, runs = jobs[0], len(jobs)
+    layout = first.state.parameters.layout
+    recipes = [job.recipe for job in jobs]
+    penalties = [
+        stacked_penalty([build(penalty, family="penalty") for penalty in column], layout)
+        for column in zip(*(recipe.penalties for recipe in recipes), strict=True)
+    ]
+    dtype = first.state.parameters.vector.dtype
+    train_step = make_train_step(
+        stacked_network(first.network, [job.state.key.seed for job in jobs]),
+        stacked_loss(first.loss),
+        stacked_optimizer([recipe.optimizer for recipe in recipes], layout, dtype),
+        penalties=penalties,
+        numerics=stacked_numerics(numerics_of(first), layout),
+    )
+
+    def joined(vectors: Sequence[FloatArray]) -> FloatArray:
+        return freeze(layout.from_rows(np.stack(vectors)))
+
+    states = [job.state for job in jobs]
+    state = TrainState(
+        first.state.iteration,
+        layout.stacked(runs).packed(joined([state.parameters.vector for state in states])),
+        _mapped(joined, [state.optimizer_state for state in states]),
+        first.state.key,
+        first.state.statistics,
+    )
+    return Stack(tuple(jobs), train_step, state, _batches(jobs), layout)
+
+
+def _mapped(function: Callable[[Sequence[FloatArray]], FloatArray], values: Sequence[Any]) -> Any:
+    """`function` of the arrays that lie at the same place of every one of `values`.
+
+    These are what an optimiser remembers: records and tuples of vectors and of numbers, which are
+    the same for all runs.
+    """
+    first = values[0]
+    if isinstance(first, np.ndarray):
+        return function(values)
+    if isinstance(first, tuple):
+        return tuple(_mapped(function, column) for column in zip(*values, strict=True))
+    if not attrs.has(type(first)):
+        return first
+    columns = zip(*(attrs.astuple(value, recurse=False) for value in values), strict=True)
+    return type(first)(*(_mapped(function, column) for column in columns))
+
+
+# Batches
+
+
+def _batches(jobs: Sequence[Job]) -> Callable[[int], Batch]:
+    """The function from an iteration to the batch of all runs, each cut as its own would be."""
+    data = [job.data["train"] for job in jobs]
+    batching = jobs[0].batching
+    shared = all(own is data[0] for own in data)
+    X, Y, weights = (
+        _Columns([getattr(own, name) for own in data], shared) for name in ("X", "Y", "weights")
+    )
+    if batching.order is None:
+        whole = Batch(X.all(), Y.all(), weights.all())  # type: ignore[arg-type]
+        return lambda k: whole
+    m = data[0].X.shape[1]
+    per_epoch, size = batching.per_epoch(m), batching.size or m
+    order = functools.lru_cache(maxsize=2)(functools.partial(_orders, batching, jobs, m))
+
+    def at(k: int) -> Batch:
+        epoch, place = divmod(k, per_epoch)
+        which = order(epoch)[:, place * size : (place + 1) * size]
+        return Batch(X.taken(which), Y.taken(which), weights.taken(which))  # type: ignore[arg-type]
+
+    return at
+
+
+def _orders(batching: Batching, jobs: Sequence[Job], m: int, epoch: int) -> Any:
+    """The order of the examples of every run in that epoch, (R, m)."""
+    assert batching.order is not None
+    return np.array([batching.order(job.state.key, epoch, m) for job in jobs])
+
+
+class _Columns:
+    """Arrays (rows, m) of the runs, one or R of them, each example in one stretch of memory."""
+
+    def __init__(self, arrays: Sequence[FloatArray | None], shared: bool) -> None:
+        self._runs = len(arrays)
+        self._one = arrays[0].T if shared and arrays[0] is not None else None
+        self._all = None
+        if not shared and arrays[0] is not None:
+            self._all = np.stack([array.T for array in arrays])  # type: ignore[union-attr]
+
+    def all(self) -> FloatArray | None:
+        """Every column, (rows, R, m); shared ones are there once."""
+        if self._one is not None:
+            shape = (self._runs, *self._one.shape)
+            return freeze(np.broadcast_to(self._one, shape).transpose(2, 0, 1))
+        return None if self._all is None else freeze(self._all.transpose(2, 0, 1))
+
+    def taken(self, which: Any) -> FloatArray | None:
+        """The columns `which` (R, m) of each run, (rows, R, m)."""
+        if self._one is not None:
+            return freeze(self._one[which].transpose(2, 0, 1))
+        if self._all is None:
+            return None
+        return freeze(self._all[np.arange(self._runs)[:, np.newaxis], which].transpose(2, 0, 1))

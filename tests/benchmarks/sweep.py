@@ -1,0 +1,130 @@
+"""32 runs as a sweep, all at once, against the same 32 runs one after the other.
+
+    python tests/benchmarks/sweep.py [--json] [--digits]
+
+Both are whole sweeps, from recipes to scores on all data, in one process and turn by turn; every
+bit of every cost and parameter is compared before the first one is timed. The networks are
+2-16-16-1 on batches of 32 in float32, by gradient descent and by Adam; 64-16-10 on the digits that
+come with scikit-learn; and with --digits, which takes minutes, the recipe examples/digits.toml
+for 60 iterations, whose layers of 256 units are so large that they are taken one by one anyway.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import attrs
+import numpy as np
+from environment import environment
+
+from pydnn import (
+    Batch,
+    Key,
+    adam,
+    dense,
+    describe,
+    gradient_descent,
+    mini_batches,
+    relu,
+    serial,
+    sigmoid_cross_entropy,
+    softmax_cross_entropy,
+)
+from pydnn.data import load_data_set
+from pydnn.recipes import Recipe, read_recipe
+from pydnn.sweeps import run_sweep, sweep
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--blocks", type=int, default=5, help="turns that each of them has")
+    parser.add_argument("--seeds", type=int, default=32, help="runs of a sweep")
+    parser.add_argument("--digits", action="store_true", help="also the recipe of the example")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    results = {name: compared(*case, args) for name, case in cases(args).items()}
+    if args.json:
+        print(json.dumps({"results": results, "environment": environment()}))
+        return
+    print(f"{args.seeds} runs{'':30} all at once  one by one     ratio")
+    for name, result in results.items():
+        low, high = result["ratio_range"]
+        print(
+            f"{name:36} {result['together']:9.2f} s {result['apart']:9.2f} s "
+            f"{result['ratio']:9.2f} (from {low:.2f} to {high:.2f})"
+        )
+    print(environment())
+
+
+def cases(args):
+    small = recipe(
+        serial(dense(16), relu(), dense(16), relu(), dense(1)),
+        sigmoid_cross_entropy(),
+        gradient_descent(learning_rate=0.1),
+        mini_batches(32),
+    )
+    X = Key(1).at("X").normal((2, 640)).astype(np.float32)
+    points = Batch(X, (X[:1] * X[1:] > 0).astype(np.float32))
+    digits = load_data_set("digits").train
+    layers = recipe(
+        serial(dense(16), relu(), dense(10)),
+        softmax_cross_entropy(),
+        adam(learning_rate=0.002),
+        mini_batches(32),
+    )
+    by_adam = attrs.evolve(small, optimizer=describe(adam(learning_rate=0.01)))
+    found = {
+        "2-16-16-1, gradient descent": (small, points),
+        "2-16-16-1, Adam": (by_adam, points),
+        "digits, 64-16-10, Adam": (layers, digits),
+    }
+    if args.digits:
+        example = read_recipe((EXAMPLES / "digits.toml").read_text())
+        short = attrs.evolve(example, iterations=60, watch="", patience=0, evaluate_every=0)
+        found["digits.toml, 60 iterations"] = (short, digits)
+    return found
+
+
+def recipe(network, loss, optimizer, batches):
+    return Recipe(
+        data="points",
+        network=describe(network),
+        loss=describe(loss),
+        optimizer=describe(optimizer),
+        batches=describe(batches),
+        iterations=1000,
+        dtype="float32",
+    )
+
+
+def compared(recipe, batch, args):
+    ways = {
+        "together": sweep(recipe, batch, seeds=args.seeds),
+        "apart": sweep(recipe, batch, seeds=args.seeds, together=False),
+    }
+    together, apart = (run_sweep(plan).outcomes for plan in ways.values())
+    for ours, own in zip(together, apart, strict=True):
+        assert ours.parameters.vector.tobytes() == own.parameters.vector.tobytes()
+        assert ours.costs.tobytes() == own.costs.tobytes()
+        assert ours.scores == own.scores
+    times = {name: [] for name in ways}
+    for _ in range(args.blocks):
+        for name, plan in ways.items():
+            begin = time.perf_counter()
+            run_sweep(plan)
+            times[name].append(time.perf_counter() - begin)
+    ratios = [b / a for a, b in zip(times["together"], times["apart"], strict=True)]
+    return {
+        "together": statistics.median(times["together"]),
+        "apart": statistics.median(times["apart"]),
+        "ratio": statistics.median(ratios),
+        "ratio_range": [min(ratios), max(ratios)],
+    }
+
+
+if __name__ == "__main__":
+    main()

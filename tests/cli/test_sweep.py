@@ -1,0 +1,165 @@
+"""`pydnn sweep`, as a person and as a program would use it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pydnn import Batch, Key
+from pydnn.data import DataSet, save_table
+from pydnn.runs import load_model
+
+RECIPE = """
+data = "points.h5"
+network = "serial(dense(4), relu, dense(1))"
+loss = "sigmoid_cross_entropy"
+optimizer = "gradient_descent(learning_rate=0.1)"
+batches = "mini_batches(16)"
+iterations = 15
+"""
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    X = Key(1).at("X").normal((2, 80))
+    Y = (X[:1] * X[1:] > 0).astype(float)
+    save_table("points.h5", DataSet(Batch(X[:, 20:], Y[:, 20:]), Batch(X[:, :20], Y[:, :20])))
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+
+
+def test_a_sweep_tells_mean_spread_and_the_best(command):
+    status, out, err = command("sweep", "recipe.toml", "--seeds", 6, "--validation", 0.25)
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].split() == ["mean", "deviation", "least", "greatest", "runs"]
+    scores = [" ".join(line.split()[:2]) for line in lines[1:6]]
+    assert scores == [
+        "final cost", "validation cost", "train accuracy", "validation accuracy", "test accuracy",
+    ]  # fmt: skip
+    mean, deviation, least, greatest, runs = map(float, lines[1].split()[2:])
+    assert least < mean < greatest
+    assert 0 < deviation < greatest - least
+    assert runs == 6
+    assert lines[7].startswith("best by validation cost 0.")
+    assert "6 all at once" in out
+
+
+def test_programs_get_every_number_of_every_run(command):
+    argv = ["sweep", "recipe.toml", "--seeds", "3,9", "--learning-rates", "0.1,0.01", "--json"]
+    status, out, _ = command(*argv, "--penalty-strengths", "0,0.5")
+    result = json.loads(out)
+    assert status == 0
+    assert sorted(result) == ["best", "best_by", "runs", "seconds", "spread"]
+    assert [run["seed"] for run in result["runs"]] == [3, 9] * 4
+    assert result["runs"][2]["setting"] == {
+        "optimizer.learning_rate": 0.1,
+        "penalties.strength": 0.5,
+    }
+    costs = [run["scores"]["train cost"] for run in result["runs"]]
+    assert result["best"] == int(np.argmin(costs))
+    assert result["best_by"] == "train cost"
+    assert all(run["together"] and len(run["costs"]) == 15 for run in result["runs"])
+    finals = [run["costs"][-1] for run in result["runs"][:2]]
+    spread = result["spread"][0]["scores"]["final cost"]
+    assert spread["mean"] == pytest.approx(np.mean(finals))
+    assert spread["deviation"] == pytest.approx(np.std(finals, ddof=1))
+    # The same numbers, one run after the other.
+    argv += ["--penalty-strengths", "0,0.5", "--one-by-one"]
+    apart = json.loads(command(*argv)[1])
+    assert [run["costs"] for run in apart["runs"]] == [run["costs"] for run in result["runs"]]
+    assert not any(run["together"] for run in apart["runs"])
+
+
+def test_a_run_of_a_sweep_is_what_train_gives(command):
+    swept = json.loads(command("sweep", "recipe.toml", "--seeds", 4, "--json")[1])
+    trained = json.loads(command("train", "recipe.toml", "--seed", 3, "--json")[1].splitlines()[-1])
+    assert swept["runs"][2]["costs"] == trained["costs"]
+    assert swept["runs"][2]["scores"]["test accuracy"] == trained["test_accuracy"]
+
+
+def test_the_best_model_is_saved_for_the_other_commands(command):
+    argv = ["sweep", "recipe.toml", "--seeds", 4, "--standardize", "--best-by", "test accuracy"]
+    status, out, _ = command(*argv, "--save-best", "best")
+    assert status == 0
+    assert out.splitlines()[-1].startswith("model best")
+    result = json.loads(command(*argv, "--json")[1])
+    best = result["runs"][result["best"]]
+    assert best["scores"]["test accuracy"] == max(
+        run["scores"]["test accuracy"] for run in result["runs"]
+    )
+    model = load_model(Path("best/model.h5"))
+    assert model.recipe.seed == best["seed"]
+    assert model.costs.tolist() == best["costs"]
+    status, out, _ = command("evaluate", "best", "--json")
+    assert status == 0
+    assert json.loads(out)["test"]["accuracy"] == best["scores"]["test accuracy"]
+
+
+def test_the_tutorials_job_is_swept_where_no_recipe_is_given(command):
+    argv = ["sweep", "--data", "points.h5", "--layers", "3", "--iterations", "4", "--json"]
+    first, second = json.loads(command(*argv, "--seeds", 2)[1])["runs"]
+    assert first["costs"][0] != second["costs"][0]  # the weights' stream has the seed, too
+    alone = json.loads(command("train", *argv[1:], "--seed", 2)[1].splitlines()[-1])
+    assert second["costs"] == alone["costs"]
+
+
+def test_runs_that_are_lost_are_told_and_passed_over(command):
+    argv = ["sweep", "recipe.toml", "--seeds", 2, "--learning-rates", "0.1,1e40"]
+    status, out, _ = command(*argv, "--dtype", "float32")
+    assert status == 0
+    assert "optimizer.learning_rate=1e+40  no run has stayed finite" in out
+    assert "2 left the range of numbers, e.g. seed 1, optimizer.learning_rate=1e+40" in out
+    assert "best by train cost 0." in out
+
+
+def test_all_curves_are_drawn(command, tmp_path):
+    pytest.importorskip("matplotlib")
+    argv = ["sweep", "recipe.toml", "--seeds", 3, "--vary", "optimizer=adam,lion"]
+    assert command(*argv, "--plot", "curves.png")[0] == 0
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+MISTAKES = {
+    "no count": (["--seeds", "many"], "--seeds is 'many', expected how many, or seeds"),
+    "none": (["--seeds", "0"], "seeds is 0, expected an integer of at least 1"),
+    "no values": (["--learning-rates", ""], "values of optimizer.learning_rate: '' lists no"),
+    "no rate": (["--learning-rates", "0.1,0"], "learning_rate is 0, expected a number above 0"),
+    "no name": (["--vary", "0.1,0.2"], "--vary is '0.1,0.2', expected a name and values"),
+    "twice": (["--vary", "dtype='float32'", "--vary", "dtype='float64'"], "dtype is to be varied"),
+    "unknown": (["--vary", "optimizer.rate=1"], "there is no option of gradient_descent 'rate'"),
+    "unknown score": (["--best-by", "test acuracy"], "did you mean 'test accuracy'?"),
+    "unread": (["--vary", "optimizer=adam("], "values of optimizer: 'adam(' cannot be read"),
+    "no plot": (["--plot", "curves"], "curves has no ending that tells its format"),
+    "taken": (["--save-best", "recipe.toml"], "recipe.toml exists already"),
+    "lost": (["--learning-rates", "1e300"], "no run has stayed finite: try smaller"),
+}
+
+
+@pytest.mark.parametrize(("argv", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_mistakes_get_one_line_and_status_2(command, argv, message):
+    if "--plot" in argv:
+        pytest.importorskip("matplotlib")
+    status, out, err = command("sweep", "recipe.toml", *argv)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_folder_for_a_model_that_never_came_is_not_left(command, tmp_path):
+    argv = ["sweep", "recipe.toml", "--learning-rates", "1e300", "--save-best", "best"]
+    assert command(*argv)[0] == 2
+    assert not (tmp_path / "best").exists()
+
+
+def test_it_runs_in_a_process_of_its_own():
+    argv = [sys.executable, "-m", "pydnn", "sweep", "recipe.toml", "--seeds", "5"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert "5 all at once, in stacks of networks of one shape" in done.stdout
+    failed = subprocess.run([*argv, "--vary", "x=1"], capture_output=True, text=True, check=False)
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert failed.stderr.startswith("pydnn: there is no part of a recipe to vary 'x'")

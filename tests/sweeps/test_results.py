@@ -1,0 +1,78 @@
+import math
+
+import numpy as np
+import pytest
+
+from pydnn import BadInput, dense, describe, gradient_descent, mean_squared, serial
+from pydnn.packing import NO_PARAMS, pack
+from pydnn.recipes import Recipe
+from pydnn.sweeps import Outcome, SweepResult, higher_is_better, spread_of
+
+RECIPE = Recipe(
+    data="points",
+    network=describe(serial(dense(1))),
+    loss=describe(mean_squared()),
+    optimizer=describe(gradient_descent(learning_rate=0.1)),
+    iterations=3,
+)
+NOTHING = pack(NO_PARAMS)
+
+
+def outcome(costs, scores, **setting):
+    return Outcome(RECIPE, setting, costs, NOTHING, NOTHING, len(costs), scores)
+
+
+RESULT = SweepResult(
+    (
+        outcome([3.0, 2.0, 1.0], {"train cost": 1.0, "train r_squared": 0.5}, rate=1),
+        outcome([3.0, 1.0, 0.5], {"train cost": 0.5, "train r_squared": 0.9}, rate=1),
+        outcome([9.0], {}, rate=2),
+        outcome([4.0, 4.0], {"train cost": 4.0, "train r_squared": 0.1}, rate=2),
+    )
+)
+
+
+def test_a_spread_is_that_of_a_sample():
+    spread = spread_of([1.0, 2.0, 6.0])
+    assert (spread.mean, spread.least, spread.greatest, spread.count) == (3.0, 1.0, 6.0, 3)
+    assert spread.deviation == pytest.approx(math.sqrt(7))
+    assert spread_of([5.0]).deviation == 0
+    assert spread_of([1.0, math.nan, math.inf]) == spread_of([1.0])
+    assert spread_of([]).count == 0
+
+
+def test_costs_are_one_row_for_each_run():
+    np.testing.assert_array_equal(
+        RESULT.costs,
+        [[3, 2, 1], [3, 1, 0.5], [9, math.nan, math.nan], [4, 4, math.nan]],
+    )
+    assert not RESULT.costs.flags.writeable
+
+
+def test_scores_of_runs_that_have_none_are_left_out():
+    np.testing.assert_array_equal(RESULT.values("train cost"), [1, 0.5, math.nan, 4])
+    assert RESULT.spread("train cost").count == 3
+    assert [own.spread("train cost").mean for own in RESULT.by_setting] == [0.75, 4.0]
+
+
+def test_the_best_run_is_that_of_a_score_and_its_direction():
+    assert RESULT.best() == RESULT.best("train cost") == 1
+    assert RESULT.best("train r_squared") == 1
+    assert SweepResult(RESULT.outcomes[2:]).best() == 1
+    assert [higher_is_better(f"test {n}") for n in ("accuracy", "cost", "log_loss")] == [
+        True, False, False,
+    ]  # fmt: skip
+
+
+def test_what_is_held_back_is_looked_at_first_and_test_data_never():
+    scores = {"train cost": 1.0, "test cost": 0.1}
+    assert SweepResult((outcome([1.0], scores),)).selector == "train cost"
+    scores["validation cost"] = 2.0
+    assert SweepResult((outcome([1.0], scores),)).selector == "validation cost"
+
+
+def test_refusals():
+    with pytest.raises(BadInput, match="no score 'train acuracy'"):
+        RESULT.best("train acuracy")
+    with pytest.raises(BadInput, match="no run has stayed finite"):
+        SweepResult(RESULT.outcomes[2:3]).best()

@@ -1,0 +1,164 @@
+import attrs
+import numpy as np
+import pytest
+import toolz
+
+from pydnn import (
+    BadInput,
+    Batch,
+    Key,
+    batch_norm,
+    dense,
+    describe,
+    gradient_descent,
+    l2_penalty,
+    mini_batches,
+    momentum,
+    relu,
+    serial,
+    sigmoid_cross_entropy,
+)
+from pydnn.recipes import Recipe, prepare, run
+from pydnn.sweeps import outcomes, run_sweep, sweep
+
+X = Key(2).at("X").normal((3, 60))
+DATA = Batch(X, (X[:1] * X[1:2] > 0).astype(float))
+TEST = Batch(X[:, :20] + 0.1, DATA.Y[:, :20])
+RECIPE = Recipe(
+    data="points",
+    network=describe(serial(dense(5), relu(), dense(1))),
+    loss=describe(sigmoid_cross_entropy()),
+    optimizer=describe(momentum(learning_rate=0.1)),
+    batches=describe(mini_batches(16)),
+    iterations=20,
+)
+
+
+def both(recipe, **options):
+    """The outcomes all at once, after they were compared with those one by one, in every bit."""
+    together, apart = (
+        run_sweep(sweep(recipe, DATA, test=TEST, together=way, **options)).outcomes
+        for way in (True, False)
+    )
+    for ours, own in zip(together, apart, strict=True):
+        assert attrs.evolve(ours, apart="") == attrs.evolve(own, apart="")
+        assert ours.parameters.vector.tobytes() == own.parameters.vector.tobytes()
+        assert own.apart == "it was asked for"
+    return together
+
+
+def test_each_outcome_is_that_of_its_recipe_by_itself():
+    for outcome in both(RECIPE, seeds=6, over={"optimizer.learning_rate": [0.1, 0.02]}):
+        pairs = list(run(prepare(outcome.recipe, DATA)))
+        assert outcome.apart == ""
+        assert outcome.costs.tolist() == [info.cost for _, info in pairs]
+        own = pairs[-1][0].parameters.vector
+        assert outcome.parameters.vector.tobytes() == own.tobytes()
+        assert outcome.kept_iteration == 20
+        assert {"train cost", "train accuracy", "test cost", "test accuracy"} < set(outcome.scores)
+
+
+def test_runs_of_several_shapes_are_a_stack_for_each():
+    found = both(
+        attrs.evolve(RECIPE, penalties=[describe(l2_penalty(0.1))]),
+        seeds=4,
+        over={
+            "network.0.units": [3, 8],
+            "penalties.strength": [0.0, 0.5],
+            "dtype": ["float32", "float64"],
+        },
+    )
+    assert len(found) == 32
+    assert not any(outcome.apart for outcome in found)
+    assert {o.parameters.vector.dtype.name for o in found} == {"float32", "float64"}
+
+
+def test_early_stopping_is_that_of_each_run():
+    recipe = attrs.evolve(
+        RECIPE,
+        optimizer=describe(momentum(learning_rate=0.4)),
+        validation=0.3,
+        standardize=True,
+        evaluate_every=2,
+        watch="validation cost",
+        patience=6,
+        iterations=120,
+    )
+    found = both(recipe, seeds=8)
+    lengths = [len(outcome.costs) for outcome in found]
+    assert len(set(lengths)) > 3
+    assert {"stopped early"} <= {outcome.stopped for outcome in found}
+    assert all(o.kept_iteration <= len(o.costs) for o in found)
+    assert not any(outcome.apart for outcome in found)
+    state, _ = toolz.last(run(prepare(found[0].recipe, DATA)))
+    assert found[0].parameters == state.parameters
+    assert both(attrs.evolve(recipe, watch="cost", patience=1), seeds=5)
+
+
+def test_runs_that_leave_the_range_of_numbers_end_and_others_go_on():
+    optimizer = describe(gradient_descent(learning_rate=1))
+    recipe = attrs.evolve(RECIPE, optimizer=optimizer, dtype="float32")
+    found = both(recipe, seeds=4, over={"optimizer.learning_rate": [0.1, 1e12, 1e36]})
+    sound, lost = found[:4], found[4:]
+    assert [len(outcome.costs) for outcome in sound] == [20] * 4
+    assert not any(outcome.stopped for outcome in sound)
+    assert all("stopped being finite at iteration" in outcome.stopped for outcome in lost[-4:])
+    assert all(np.isfinite(outcome.parameters.vector).all() for outcome in found)
+    assert all(len(o.costs) == o.kept_iteration < 20 for o in lost[-4:])
+    assert not any(outcome.scores for outcome in lost[-4:])
+    watching = attrs.evolve(recipe, watch="cost", patience=5)
+    found = both(watching, seeds=3, over={"optimizer.learning_rate": [0.1, 1e36]})
+    assert {bool(outcome.scores) for outcome in found} == {True, False}
+
+
+def test_what_is_not_stacked_is_run_all_the_same_and_says_why():
+    normed = describe(serial(dense(5), batch_norm(), relu(), dense(1)))
+    found = both(attrs.evolve(RECIPE, network=normed), seeds=4)
+    assert {outcome.apart for outcome in found} == {"its network gathers statistics"}
+    assert all(outcome.statistics.vector.size for outcome in found)
+    large = attrs.evolve(RECIPE, iterations=1, network=describe(serial(dense(9000), dense(1))))
+    assert "so large" in both(large, seeds=4)[0].apart
+    assert "no other run has its shape" in both(RECIPE, seeds=1)[0].apart
+
+
+def test_outcomes_come_as_they_end_and_steps_are_told():
+    told = []
+    plan = sweep(RECIPE, DATA, seeds=5, over={"batches.size": [8, 16]})
+    stream = outcomes(plan, told=told.append)
+    assert told == []
+    first, _ = next(stream)
+    assert 0 <= first < 5
+    assert {number for number, _ in stream} == set(range(10)) - {first}
+    assert sum(told) == plan.steps == 200
+
+
+def test_examples_are_left_as_they_are():
+    before = X.copy()
+    run_sweep(sweep(RECIPE, DATA, seeds=4))
+    np.testing.assert_array_equal(X, before)
+
+
+def test_what_no_run_can_be_made_of_is_refused_before_any_is_trained():
+    with pytest.raises(BadInput, match="batches of 100 are larger than the data"):
+        sweep(RECIPE, DATA, seeds=2, over={"batches.size": [8, 100]})
+    with pytest.raises(BadInput, match="learning_rate is -1, expected a number above 0"):
+        sweep(RECIPE, DATA, over={"optimizer.learning_rate": [0.1, -1]})
+
+
+def test_runs_in_rotated_bases_are_stacked_and_lifted():
+    wide = Key(3).normal((90, 12))
+    batch, test = Batch(wide, [[0, 1] * 6]), Batch(wide[:, :4] + 0.1, [[0, 1] * 2])
+    recipe = attrs.evolve(RECIPE, batches=describe(mini_batches(5)), rotate=True)
+    rates = {"optimizer.learning_rate": [0.1, 0.02]}
+    found = [
+        run_sweep(sweep(attrs.evolve(recipe, rotate=rotate), batch, seeds=4, over=rates, test=test))
+        for rotate in (True, False)
+    ]
+    for rotated, plain in zip(*(result.outcomes for result in found), strict=True):
+        job = prepare(rotated.recipe, batch)
+        state, _ = toolz.last(run(job))
+        assert rotated.apart == ""
+        assert rotated.parameters.vector.tobytes() == job.lifted(state.parameters).vector.tobytes()
+        assert rotated.parameters["0/W"].shape == (5, 90)
+        np.testing.assert_allclose(rotated.parameters.vector, plain.parameters.vector, atol=1e-12)
+        assert rotated.scores == pytest.approx(plain.scores, rel=1e-9)

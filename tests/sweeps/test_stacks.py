@@ -1,0 +1,359 @@
+"""Every part that stacks: each run of a stack has the bits that it has by itself."""
+
+import itertools
+
+import attrs
+import numpy as np
+import pytest
+from helpers import arrays_in, frozen
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pydnn import (
+    Batch,
+    Batching,
+    Key,
+    adagrad,
+    adam,
+    adamw,
+    amsgrad,
+    average_parameters,
+    batch_norm,
+    chain,
+    clip_by_global_norm,
+    clip_by_value,
+    cosine_decay,
+    decay_l1,
+    decay_weights,
+    dense,
+    descend,
+    describe,
+    dropout,
+    elementwise,
+    elu,
+    freeze_layers,
+    full_batch,
+    gelu,
+    gradient_descent,
+    heavy_ball,
+    huber,
+    identity,
+    l1_penalty,
+    l2_penalty,
+    layer_norm,
+    leaky_relu,
+    lion,
+    mean_absolute,
+    mean_squared,
+    mini_batches,
+    momentum,
+    nadam,
+    nesterov,
+    parallel,
+    poisson,
+    relu,
+    residual,
+    rmsprop,
+    scale_layers,
+    scan,
+    selu,
+    serial,
+    sigmoid,
+    sigmoid_cross_entropy,
+    silu,
+    skip_not_finite,
+    softmax_cross_entropy,
+    softplus,
+    tanh,
+)
+from pydnn import accumulate as accumulate_batches
+from pydnn.initializers import tutorial
+from pydnn.recipes import Recipe, prepare, run
+from pydnn.sweeps.stacks import alike, stack_of, why_apart
+
+m = 50
+X = frozen(Key(4).at("X").normal((4, m)))
+BINARY = frozen((X[:1] * X[1:2] > 0).astype(float))
+LABELS = {
+    "binary": BINARY,
+    "both": frozen(np.concatenate([BINARY, 1 - BINARY])),
+    "classes": frozen(np.arange(m)[np.newaxis] % 12),
+    "numbers": frozen(np.abs(X[:2])),
+}
+SEEDS = (3, 1, 7, 4)
+NETWORK = serial(dense(6), relu(), dense(1))
+
+
+def jobs_of(
+    *,
+    network=NETWORK,
+    loss=None,
+    optimizer=None,
+    penalties=(),
+    batches=None,
+    labels="binary",
+    weights=None,
+    changes=lambda seed: {},
+    **fields,
+):
+    recipe = Recipe(
+        data="points",
+        network=describe(network),
+        loss=describe(loss or sigmoid_cross_entropy()),
+        optimizer=describe(optimizer or gradient_descent(learning_rate=0.3)),
+        penalties=[describe(penalty) for penalty in penalties],
+        batches=describe(batches or mini_batches(16)),
+        **{"iterations": 9, **fields},
+    )
+    batch = Batch(np.asfortranarray(X), np.asfortranarray(LABELS[labels]), weights)
+    jobs = [prepare(attrs.evolve(recipe, seed=seed, **changes(seed)), batch) for seed in SEEDS]
+    if recipe.validation:
+        return jobs
+    return [attrs.evolve(job, data=jobs[0].data) for job in jobs]
+
+
+def assert_each_has_its_own_bits(jobs):
+    """At every step, of every number: costs, lengths, what is observed, parameters, memory."""
+    assert why_apart(jobs) == ""
+    stack = stack_of(jobs)
+    pairs = list(scan(stack.train_step, stack.state, stack.batches))
+    own = [list(run(job)) for job in jobs]
+    assert len(pairs) == jobs[0].recipe.iterations == len(own[0])
+    for k, (state, info) in enumerate(pairs):
+        for r, pairs_of_run in enumerate(own):
+            expected, expected_info = pairs_of_run[k]
+            found = stack.state_of(r, state)
+            assert stack.info_of(r, info) == attrs.evolve(expected_info, measured={})
+            assert found == expected
+            for ours, theirs in zip(arrays_in(found), arrays_in(expected), strict=True):
+                assert ours.dtype == theirs.dtype
+                assert ours.tobytes() == theirs.tobytes()
+    assert len({tuple(pair[-1][0].parameters.vector) for pair in own}) == len(jobs)
+
+
+ACTIVATIONS = [
+    elu(), gelu(), gelu(approximate=True), identity(), leaky_relu(slope=0.1), relu(), selu(),
+    sigmoid(), silu(), softplus(), tanh(),
+]  # fmt: skip
+NETWORKS = {
+    "linear": serial(dense(1)),
+    "dropout": serial(
+        dropout(keep_prob=0.9), dense(6), relu(), dropout(keep_prob=0.5), dense(1)
+    ),
+    "layer_norm": serial(dense(6), layer_norm(), tanh(), dense(1)),
+    "combinators": serial(
+        dense(5), residual(dense(5), relu()), parallel(dense(3), dropout(keep_prob=0.7)),
+        serial(dense(4), tanh()), dense(1),
+    ),
+    "wide": serial(dense(130), relu(), dense(1)),
+    "large": serial(dense(100), relu(), dense(100), relu(), dense(1)),  # products run by run
+    **{str(stage.description): serial(dense(6), stage, dense(1)) for stage in ACTIVATIONS},
+}  # fmt: skip
+LOSSES = {
+    "sigmoid": (sigmoid_cross_entropy(), 1, "binary"),
+    "sigmoid, dearer": (
+        sigmoid_cross_entropy(positive_weight=3.0, label_smoothing=0.1),
+        1,
+        "binary",
+    ),
+    "several labels": (sigmoid_cross_entropy(positive_weight=[1.0, 2.0]), 2, "both"),
+    "softmax": (softmax_cross_entropy(), 12, "classes"),
+    "softmax, smooth": (softmax_cross_entropy(label_smoothing=0.1), 12, "classes"),
+    "softmax, weighted": (softmax_cross_entropy(class_weights=list(range(1, 13))), 12, "classes"),
+    "softmax, one-hot": (softmax_cross_entropy(), 2, "both"),
+    "mean_squared": (mean_squared(), 2, "numbers"),
+    "mean_squared, one output": (mean_squared(), 1, "binary"),
+    "mean_absolute": (mean_absolute(), 1, "binary"),
+    "huber": (huber(delta=0.1), 1, "binary"),
+    "poisson": (poisson(), 1, "binary"),
+}
+OPTIMIZERS = [
+    gradient_descent(learning_rate=0.3),
+    gradient_descent(learning_rate=cosine_decay(0.3, steps=7)),
+    momentum(learning_rate=0.1),
+    momentum(learning_rate=0.1, averaged=True),
+    nesterov(learning_rate=0.1),
+    adagrad(), rmsprop(), adam(), adamw(weight_decay=0.1), amsgrad(), nadam(),
+    lion(weight_decay=0.1),
+    chain(clip_by_value(0.01), heavy_ball(), decay_weights(0.1), decay_l1(0.01), descend(0.1)),
+    chain(descend(0.1), scale_layers("2", factor=0.5), freeze_layers("0/b"), average_parameters()),
+    accumulate_batches(adam(), batches=2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_networks(network, dtype):
+    assert_each_has_its_own_bits(jobs_of(network=network, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(("loss", "units", "labels"), LOSSES.values(), ids=LOSSES)
+def test_losses(loss, units, labels, dtype):
+    network = serial(dense(6), tanh(), dense(units))
+    assert_each_has_its_own_bits(jobs_of(network=network, loss=loss, labels=labels, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: str(o.description)[:40])
+def test_optimizers(optimizer, dtype):
+    assert_each_has_its_own_bits(jobs_of(optimizer=optimizer, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(
+    "optimizer", [o for o in OPTIMIZERS if "chain" not in str(o.description)][2:-1],
+    ids=lambda o: str(o.description)[:40],
+)  # fmt: skip
+def test_learning_rates_that_differ(optimizer, dtype):
+    [(name, options)] = describe(optimizer).items()
+    jobs = jobs_of(
+        dtype=dtype,
+        changes=lambda seed: {"optimizer": {name: {**options, "learning_rate": 0.01 * seed}}},
+    )
+    assert all(alike(job.recipe) == alike(jobs[0].recipe) for job in jobs)
+    assert_each_has_its_own_bits(jobs)
+
+
+@pytest.mark.parametrize(
+    "penalties",
+    [[l2_penalty(0.7)], [l1_penalty(0.1, only=["0", "2/b"]), l2_penalty(0.5)]],
+)
+def test_penalties_of_strengths_that_differ(penalties):
+    described = [describe(penalty) for penalty in penalties]
+
+    def stronger(seed):
+        return {"penalties": [
+            {name: {**options, "strength": 0.1 * (seed - 1)} for name, options in p.items()}
+            for p in described
+        ]}  # fmt: skip
+
+    for dtype in ("float64", "float32"):
+        assert_each_has_its_own_bits(jobs_of(penalties=penalties, dtype=dtype))
+        assert_each_has_its_own_bits(jobs_of(penalties=penalties, dtype=dtype, changes=stronger))
+
+
+@pytest.mark.parametrize("validation", [0.0, 0.2])
+@pytest.mark.parametrize(
+    "batches",
+    [full_batch(), mini_batches(16, keep_last=False), mini_batches(7, shuffle=False),
+     mini_batches(1)],
+    ids=lambda b: str(b.description),
+)  # fmt: skip
+def test_batches(batches, validation):
+    jobs = jobs_of(batches=batches, validation=validation, standardize=bool(validation))
+    assert_each_has_its_own_bits(jobs)
+
+
+def test_weights_of_examples_and_one_stream_for_all_weights():
+    weights = np.linspace(0, 2, m)[np.newaxis]
+    assert_each_has_its_own_bits(jobs_of(weights=weights))
+    assert_each_has_its_own_bits(
+        jobs_of(batches=full_batch(), changes=lambda s: {"weights": describe(tutorial(seed=s))})
+    )
+
+
+SIZE = st.integers(1, 20)
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(st.tuples(SIZE, st.sampled_from(ACTIVATIONS)), max_size=2),
+    st.integers(1, m),
+    st.sampled_from(["float32", "float64"]),
+)
+def test_any_network_on_batches_of_any_size(layers, size, dtype):
+    hidden = itertools.chain.from_iterable((dense(units), act) for units, act in layers)
+    network = serial(*hidden, dense(1))
+    jobs = jobs_of(network=network, batches=mini_batches(size), dtype=dtype, iterations=3)
+    # Where NumPy orders a sum in another way for a lone example, the runs are taken apart.
+    if why_apart(jobs) == "":
+        assert_each_has_its_own_bits(jobs)
+    else:
+        assert size == 1 or m % size == 1
+
+
+def test_examples_that_all_runs_share_are_there_once():
+    jobs = jobs_of(batches=full_batch())
+    batch = next(stack_of(jobs).batches)
+    assert batch.X.shape == (4, len(SEEDS), m)
+    assert batch.X.strides[1] == 0
+    assert np.shares_memory(batch.X, jobs[0].data["train"].X)
+
+
+def test_nothing_is_changed_and_nothing_writable_is_handed_out():
+    stack = stack_of(jobs_of(optimizer=adam()))
+    batch = next(stack.batches)
+    before = [array.copy() for array in arrays_in((stack.state, batch))]
+    after, _ = stack.train_step(stack.state, batch)
+    for old, now in zip(before, arrays_in((stack.state, batch)), strict=True):
+        np.testing.assert_array_equal(old, now)
+    made = [*arrays_in(after), *arrays_in(stack.state_of(1, after)), *arrays_in(batch)]
+    assert len(made) > 8
+    assert not any(array.flags.writeable for array in made)
+
+
+# What is not taken all at once, and why
+
+
+def strange_batches():
+    return Batching(lambda data, key, k: data, lambda m: 1)
+
+
+REASONS = {
+    "statistics": ({"network": serial(dense(3), batch_norm(), dense(1))}, "gathers statistics"),
+    "a norm": (
+        {"optimizer": chain(clip_by_global_norm(1.0), descend(0.1))},
+        "clip_by_global_norm may look at all of a run's numbers",
+    ),
+    "a decision": ({"optimizer": skip_not_finite(adam())}, "skip_not_finite may look at all"),
+}
+
+
+@pytest.mark.parametrize(("parts", "reason"), REASONS.values(), ids=REASONS)
+def test_what_cannot_be_stacked_says_why(parts, reason):
+    assert reason in why_apart(jobs_of(**parts))
+
+
+def test_batches_of_ones_own_are_left_alone():
+    jobs = [attrs.evolve(job, batching=strange_batches()) for job in jobs_of()]
+    assert "batches by a function may be any" in why_apart(jobs)
+
+
+def test_runs_that_hold_back_different_numbers_are_told_apart():
+    jobs = jobs_of(validation=0.2)
+    more = prepare(attrs.evolve(jobs[1].recipe, validation=0.4), jobs[1].batch)
+    assert "different numbers of examples" in why_apart([jobs[0], more])
+
+
+def test_a_step_with_other_bits_is_found_before_it_is_taken():
+    """A stage that says to be relu, and looks at its whole input: a stack of it is another one."""
+    jobs = jobs_of()
+    centred = attrs.evolve(
+        elementwise("relu", lambda Z, _: Z - Z.mean(), lambda dA, Z, A, _: dA),
+        description=describe(relu()),
+    )
+    network = serial(dense(6), centred, dense(1))
+    fresh = [prepare(job.recipe, job.batch, through=lambda _: network) for job in jobs]
+    fresh = [attrs.evolve(job, data=fresh[0].data) for job in fresh]
+    assert "other bits" in why_apart(fresh)
+
+
+def test_recipes_are_alike_whose_seeds_rates_and_strengths_differ():
+    base = jobs_of(penalties=[l2_penalty(0.1)])[0].recipe
+    same = attrs.evolve(
+        base,
+        seed=9,
+        optimizer=describe(gradient_descent(learning_rate=7)),
+        penalties=[describe(l2_penalty(3))],
+    )
+    assert alike(base) == alike(same)
+    for other in (
+        {"optimizer": describe(gradient_descent(learning_rate=cosine_decay(0.1, steps=3)))},
+        {"optimizer": describe(momentum(learning_rate=0.3))},
+        {"penalties": [describe(l1_penalty(0.1))]},
+        {"batches": describe(mini_batches(15))},
+        {"iterations": 8},
+        {"dtype": "float32"},
+    ):
+        assert alike(attrs.evolve(base, **other)) != alike(base)
