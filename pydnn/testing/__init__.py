@@ -1,0 +1,32 @@
+"""What stages, losses and optimisers of one's own are proved right with.
+
+Strategies for hypothesis are in `pydnn.testing.strategies`, which needs the extra "testing".
+"""
+
+from pydnn.testing.gradients import (
+    ArrayReport,
+    GradientReport,
+    check_gradients,
+    gradient_report,
+)
+from pydnn.testing.laws import BrokenLaw, Proof
+from pydnn.testing.losses import assert_loss
+from pydnn.testing.purity import assert_pure
+from pydnn.testing.stages import assert_stage
+from pydnn.testing.training import assert_schedule, assert_train_step
+from pydnn.testing.transformations import assert_gradient_transformation
+
+__all__ = [
+    "ArrayReport",
+    "BrokenLaw",
+    "GradientReport",
+    "Proof",
+    "assert_gradient_transformation",
+    "assert_loss",
+    "assert_pure",
+    "assert_schedule",
+    "assert_stage",
+    "assert_train_step",
+    "check_gradients",
+    "gradient_report",
+]
