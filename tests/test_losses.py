@@ -2,15 +2,10 @@ import math
 
 import numpy as np
 import pytest
-from helpers import assert_gradients_match, frozen, numeric_gradient
-from hypothesis import given
-from hypothesis import strategies as st
+from helpers import frozen
 
 from pydnn import (
     BadInput,
-    Key,
-    build,
-    describe,
     huber,
     losses,
     mean_absolute,
@@ -88,60 +83,6 @@ def test_worked_numbers(row):
     assert found == pytest.approx(cost, rel=1e-14, abs=1e-15)
     np.testing.assert_allclose(gradient, dAL, rtol=1e-14, atol=1e-15)
     assert not gradient.flags.writeable
-
-
-@every_loss
-def test_a_loss_is_described_and_built_again(row):
-    loss, AL, Y, *_ = row
-    again = build(describe(loss), family="loss")
-    assert again(np.array(AL), np.array(Y))[0] == loss(np.array(AL), np.array(Y))[0]
-
-
-def labels_for(loss, key, shape):
-    n, m = shape
-    if loss.name == "softmax_cross_entropy":
-        return key.integers(n, (1, m)).astype(float)
-    if loss.name == "sigmoid_cross_entropy":
-        return key.integers(2, shape).astype(float)
-    return key.integers(9, shape) / 4
-
-
-@every_loss
-@given(m=st.integers(1, 6), seed=st.integers(0, 99), weighted=st.booleans())
-def test_the_gradient_is_that_of_central_differences(row, m, seed, weighted):
-    loss, AL, *_ = row
-    key = Key(seed)
-    Z = key.normal((len(AL), m))
-    Y = labels_for(loss, key.at("labels"), Z.shape)
-    weights = 0.1 + key.at("weights").uniform((1, m)) if weighted else None
-    _, dZ = loss(Z, Y, weights)
-    assert_gradients_match(dZ, numeric_gradient(lambda Z: loss(Z, Y, weights)[0], Z), "dZ")
-
-
-@every_loss
-@given(seed=st.integers(0, 99))
-def test_an_example_of_weight_2_counts_as_two(row, seed):
-    loss, AL, *_ = row
-    key = Key(seed)
-    Z = 3 * key.normal((len(AL), 4))
-    Y = labels_for(loss, key.at("labels"), Z.shape)
-    counts = np.array([2, 0, 1, 3])
-    cost, dZ = loss(Z, Y, counts[np.newaxis].astype(float))
-    several, repeated = loss(np.repeat(Z, counts, axis=1), np.repeat(Y, counts, axis=1))
-    assert cost == pytest.approx(several, rel=1e-12, abs=1e-13)
-    firsts = repeated[:, [0, 2, 3]] * counts[[0, 2, 3]]
-    np.testing.assert_allclose(dZ[:, [0, 2, 3]], firsts, rtol=1e-12, atol=1e-15)
-    np.testing.assert_array_equal(dZ[:, 1], 0)
-
-
-@every_loss
-def test_float32_stays_float32(row):
-    loss, AL, Y, *_ = row
-    AL, Y = np.array(AL, np.float32), np.array(Y, np.float32)
-    weights = np.ones((1, Y.shape[1]), np.float32)
-    for w in (None, weights):
-        assert loss(AL, Y, w)[1].dtype == np.float32
-    assert loss.predict(AL).dtype == np.float32
 
 
 def test_predictions_are_what_people_read():

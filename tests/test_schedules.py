@@ -6,10 +6,8 @@ from hypothesis import strategies as st
 
 from pydnn import (
     BadInput,
-    build,
     constant_rate,
     cosine_decay,
-    describe,
     exponential_decay,
     inverse_time_decay,
     joined,
@@ -59,8 +57,6 @@ def test_every_schedule_has_worked_values():
 @pytest.mark.parametrize(("schedule", "values"), WORKED.values(), ids=WORKED)
 def test_worked_values(schedule, values):
     assert {i: schedule(i) for i in values} == pytest.approx(values, rel=1e-14)
-    again = build(describe(schedule), family="schedule")
-    assert [again(i) for i in range(30)] == [schedule(i) for i in range(30)]
 
 
 @given(st.integers(2, 50), st.integers(0, 80))

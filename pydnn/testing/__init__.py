@@ -6,6 +6,7 @@ Strategies for hypothesis are in `pydnn.testing.strategies`, which needs the ext
 from pydnn.testing.gradients import (
     ArrayReport,
     GradientReport,
+    check_function,
     check_gradients,
     gradient_report,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "assert_schedule",
     "assert_stage",
     "assert_train_step",
+    "check_function",
     "check_gradients",
     "gradient_report",
 ]

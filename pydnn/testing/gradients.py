@@ -8,7 +8,7 @@ key, and all of them at once are moved along lines of random signs, in which no 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -26,11 +26,19 @@ from pydnn.testing.laws import table
 from pydnn.testing.problems import (
     Problem,
     network_problem,
+    problem_of_function,
     problem_of_loss,
     problem_of_stage,
 )
 
-__all__ = ["ArrayReport", "GradientReport", "check_gradients", "check_problem", "gradient_report"]
+__all__ = [
+    "ArrayReport",
+    "GradientReport",
+    "check_function",
+    "check_gradients",
+    "check_problem",
+    "gradient_report",
+]
 
 _LINES = 4  # of random signs, through all entries of a large array
 _STEP = 1e-3
@@ -115,6 +123,36 @@ def check_gradients(subject: Stage | Loss, **options: Any) -> GradientReport:
         BadInput: If it is nothing that has gradients, raises, or is given what does not fit.
     """
     report = gradient_report(subject, **options)
+    if not report.right:
+        raise AssertionError(str(report))
+    return report
+
+
+def check_function(
+    function: Callable[..., float],
+    gradients: Callable[..., Mapping[str, FloatArray]],
+    arrays: Mapping[str, FloatArray],
+    *,
+    rtol: float = 1e-7,
+    entries: int = 48,
+    key: Key = Key(0),  # noqa: B008 - frozen
+) -> GradientReport:
+    """Compare the gradients of any function of arrays with what differences give.
+
+    Args:
+        function: `(**arrays) -> number`.
+        gradients: `(**arrays) -> {name: gradient}`, for every one of them.
+        arrays: The point at which they are compared, by the names of arguments.
+        rtol: How large an array's error may be, beside its own largest gradient.
+        entries: Up to how many of an array's entries are compared one by one.
+        key: Where these are drawn from.
+
+    Raises:
+        AssertionError: If one is wrong; its message is the report.
+        BadInput: If the function raises, or an array is not float64.
+    """
+    problem = problem_of_function(function, gradients, arrays)
+    report = check_problem(problem, key=key, rtol=rtol, entries=entries)
     if not report.right:
         raise AssertionError(str(report))
     return report

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -15,7 +15,14 @@ from pydnn.records import FloatArray, freeze
 from pydnn.stages.base import Context, Stage
 from pydnn.testing.laws import called
 
-__all__ = ["Problem", "expect_float64", "network_problem", "problem_of_loss", "problem_of_stage"]
+__all__ = [
+    "Problem",
+    "expect_float64",
+    "network_problem",
+    "problem_of_function",
+    "problem_of_loss",
+    "problem_of_stage",
+]
 
 
 @attrs.frozen(eq=False)
@@ -125,6 +132,38 @@ def network_problem(
     slots = (*layout.slots, Slot("X", X.shape, size))
     subject = f"network {network.name} with {loss.name}"
     return Problem(subject, slots, _flat(*leaves(params), X), outputs, np.ones(1), gradient)
+
+
+def problem_of_function(
+    function: Callable[..., float],
+    gradients: Callable[..., Mapping[str, FloatArray]],
+    arrays: Mapping[str, FloatArray],
+) -> Problem:
+    """The gradients of a number for all `arrays`, which are the function's arguments by name."""
+    slots: list[Slot] = []
+    for name, array in arrays.items():
+        expect_float64(name, array)
+        slots.append(Slot(name, array.shape, slots[-1].stop if slots else 0))
+    what = f"function {getattr(function, '__name__', type(function).__name__)}"
+
+    def parts(vector: Any) -> dict[str, Any]:
+        return {s.name: freeze(vector[s.start : s.stop].reshape(s.shape)) for s in slots}
+
+    def gradient(vector: FloatArray) -> FloatArray:
+        given = called(f"the gradient of {what}", lambda: gradients(**parts(vector)), hint=_MEND)
+        for slot in slots:
+            _expect_gradient(slot.name, given.get(slot.name), slot.shape)
+        return _flat(*(given[slot.name] for slot in slots))
+
+    vector = _flat(*arrays.values())
+    return Problem(
+        what,
+        tuple(slots),
+        vector,
+        lambda vector: np.array([function(**parts(vector))]),
+        np.ones(1),
+        gradient,
+    )
 
 
 _MEND = "mend it, or give arrays that it takes"
