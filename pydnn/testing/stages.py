@@ -249,7 +249,8 @@ def _try_purity(trial: Trial, run: _Run, shares_input: bool) -> None:
 
 
 def _spelt(text: str, first: str, second: str) -> str:
-    return text.replace("result[0]", first).replace("result[1]", second)
+    text = text.replace("result[0]", first).replace("result[1]", second)
+    return text.replace("copy it", "copy it, or declare it with shares_input=True")
 
 
 def _try_linear(trial: Trial, run: _Run) -> None:
