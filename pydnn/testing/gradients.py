@@ -295,8 +295,8 @@ class _ArrayCheck:
 
     def use(self, vector: FloatArray, *, nudged: bool = False) -> None:
         self.vector, self.nudged = vector, nudged
-        self.at = np.asarray(self.problem.outputs(vector.copy()))
         self.claimed = self.problem.gradient(vector)[self.slot.start : self.slot.stop]
+        self.at = np.asarray(self.problem.outputs(vector.copy()))
 
     def unit(self, i: int) -> tuple[int, float]:
         return i, 1.0

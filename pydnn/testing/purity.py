@@ -213,18 +213,19 @@ def _unlike(first: Mapping[str, Any], other: Mapping[str, Any], tolerance: float
     if not tolerance:
         return difference(first, other)
     floats = {
-        where: leaf
+        where: np.asarray(leaf)
         for where, leaf in first.items()
-        if isinstance(leaf, np.ndarray) and leaf.dtype.kind == "f"
+        if isinstance(leaf, float) or (isinstance(leaf, np.ndarray) and leaf.dtype.kind == "f")
     }
     finite = {where: np.abs(leaf[np.isfinite(leaf)]) for where, leaf in floats.items()}
     whole = max((float(leaf.max(initial=0.0)) for leaf in finite.values()), default=0.0)
     for where, leaf in floats.items():
-        new = other.get(where)
-        if not isinstance(new, np.ndarray) or new.shape != leaf.shape:
+        new = np.asarray(other.get(where))
+        if new.shape != leaf.shape or new.dtype != leaf.dtype:
             return f"{where} has another shape"
         close = np.isclose(new, leaf, rtol=0, atol=tolerance * whole, equal_nan=True)
         if not close.all():
             index = tuple(int(i) for i in np.argwhere(~close)[0])
-            return f"{where}{list(index)} is {new[index]:.9g} instead of {leaf[index]:.9g}"
+            place = list(index) if index else ""
+            return f"{where}{place} is {new[index]:.9g} instead of {leaf[index]:.9g}"
     return None

@@ -48,14 +48,19 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{mark}(made, **options): run the laws of a {what}")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(obj: object) -> None:
+    """Have laws tried of a mark though the test does not ask for the fixture of its name."""
+    for mark in {m.name for m in getattr(obj, "pytestmark", ())} & _LAWS.keys():
+        pytest.mark.usefixtures(mark)(obj)  # type: ignore[call-overload]
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make a test of each mark, in the order in which they are read."""
     for mark in _LAWS:
         marks = list(metafunc.definition.iter_markers(mark))[::-1]
         if not marks:
             continue
-        if mark not in metafunc.fixturenames:
-            metafunc.fixturenames.append(mark)
         metafunc.parametrize(
             mark, marks, indirect=True, scope="function", ids=[_name_of(m) for m in marks]
         )
@@ -73,7 +78,9 @@ def _proved(request: pytest.FixtureRequest, mark: str) -> Any:
     given: pytest.Mark | None = getattr(request, "param", None)
     law, what = _LAWS[mark]
     if given is None or len(given.args) != 1:
-        pytest.fail(f"give the mark one {what}, e.g. @pytest.mark.{mark}(…).", pytrace=False)
+        pytest.fail(
+            f"give the mark one {what}, e.g. @pytest.mark.{mark}(my_part()).", pytrace=False
+        )
     prove: Callable[..., Any] = getattr(pydnn.testing, law)
     broken = ""
     try:

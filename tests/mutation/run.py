@@ -11,6 +11,7 @@ a run can be stopped and gone on with. Texts are not mutated, since they are nam
 import argparse
 import ast
 import copy
+import functools
 import importlib.abc
 import importlib.util
 import json
@@ -42,6 +43,10 @@ STAGES = [
 ]
 TESTS = {
     "stages": [*STAGES, LAWS + "test_training_steps", "tests/training/test_steps.py"],
+    "activations": ["tests/stages/test_activations.py", LAWS + "test_stages"],
+    "dropout": ["tests/stages/test_dropout.py", *STAGES[1:]],
+    "batch_norm": ["tests/stages/test_norms.py", *STAGES[1:], "tests/training/test_steps.py"],
+    "layer_norm": ["tests/stages/test_norms.py", *STAGES[1:]],
     "losses": ["tests/test_losses.py", "tests/test_laws.py"],
     "optimizers": [
         LAWS + "test_optimizers_are_the_loops_of_their_papers", "tests/test_optimizers.py",
@@ -119,30 +124,34 @@ def _is_alias(node):
 
 
 def mutants(path):
-    """`(name, code)` of every mutant of a file; the name has the line, as it was and is."""
+    """`(name, make)` for every mutant of a file; the name has the line, as it was and is."""
     tree = ast.parse(path.read_text())
     lines = path.read_text().splitlines()
-    all_places = places(tree)
-    count = 0
-    for place, node in enumerate(all_places):
+    owner = {}  # the smallest statement around each node
+    for statement in (n for n in ast.walk(tree) if isinstance(n, ast.stmt)):
+        for node in ast.walk(statement):
+            owner[id(node)] = statement  # statements come from the outermost inwards
+    for place, node in enumerate(places(tree)):
         for which, _ in enumerate(edits(node)):
-            again = copy.deepcopy(tree)
-            twin = places(again)[place]
-            statement = next(s for s in _statements(again) if any(n is twin for n in ast.walk(s)))
-            before = ast.unparse(statement)
-            list(edits(twin))[which](twin)
-            after = ast.unparse(statement)
-            if before == after:
-                continue
-            line = lines[twin.lineno - 1].strip()
-            count += 1
-            yield f"{path.relative_to(TOP)}:{twin.lineno}: {line} | {changed(before, after)}", again
+            statement = owner.get(id(node), tree)
+            inside = next(i for i, n in enumerate(ast.walk(statement)) if n is node)
+            twin = copy.deepcopy(statement)
+            before = ast.unparse(twin)
+            edited = next(n for i, n in enumerate(ast.walk(twin)) if i == inside)
+            list(edits(edited))[which](edited)
+            after = ast.unparse(twin)
+            if before != after:
+                line = f"{node.lineno}: {lines[node.lineno - 1].strip()}"
+                name = f"{path.relative_to(TOP)}:{line} | {changed(before, after)}"
+                yield name, functools.partial(mutated, tree, place, which)
 
 
-def _statements(tree):
-    """Statements from the innermost outwards, so that the smallest one around a node is found."""
-    found = [n for n in ast.walk(tree) if isinstance(n, ast.stmt)]
-    return sorted(found, key=lambda n: len(list(ast.walk(n))))
+def mutated(tree, place, which):
+    """A copy of a file's tree, with one of the edits of one of its nodes."""
+    again = copy.deepcopy(tree)
+    node = places(again)[place]
+    list(edits(node))[which](node)
+    return again
 
 
 def changed(before, after):
@@ -178,7 +187,7 @@ class Loader(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(self.code, module.__dict__)
 
 
-def start(path, tree):
+def start(path, make):
     """A child that runs the tests on a mutant, and ends with pytest's status."""
     child = os.fork()
     if child:
@@ -188,8 +197,8 @@ def start(path, tree):
     os.dup2(null, 2)
     status = 1
     try:
-        sys.meta_path.insert(0, Loader(path, tree))
-        first = TESTS.get(path.stem) or TESTS[path.parent.name]
+        sys.meta_path.insert(0, Loader(path, make()))
+        first = ["tests/test_defaults.py", *(TESTS.get(path.stem) or TESTS[path.parent.name])]
         options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:pydnn", "--assert=plain"]
         status = pytest.main([*options, *first])
     finally:
@@ -200,7 +209,7 @@ def run(work, known, path, seconds, jobs):
     running, begun, ended = {}, time.monotonic(), False
     if work:
         _, file, _ = work[0]
-        _, status = os.waitpid(start(file, ast.parse(file.read_text())), 0)
+        _, status = os.waitpid(start(file, lambda: ast.parse(file.read_text())), 0)
         if status:
             sys.exit("the suite fails without any mutant: mend it first")
     work = iter(work)
@@ -209,11 +218,11 @@ def run(work, known, path, seconds, jobs):
             if time.monotonic() - begun > seconds:
                 ended = True
                 break
-            name, file, tree = next(work, (None, None, None))
+            name, file, make = next(work, (None, None, None))
             if name is None:
                 ended = True
                 break
-            running[start(file, tree)] = (name, time.monotonic())
+            running[start(file, make)] = (name, time.monotonic())
         if not running:
             return
         child, status = os.waitpid(-1, os.WNOHANG)
@@ -243,13 +252,13 @@ def main():
     os.chdir(TOP)
     known = json.loads(options.kept.read_text()) if options.kept.exists() else {}
     files = [path.resolve() for path in options.files] or TARGETS
-    everything = [(name, path, tree) for path in files for name, tree in mutants(path)]
+    everything = [(name, path, make) for path in files for name, make in mutants(path)]
     names = {name for name, *_ in everything}
     known = {name: found for name, found in known.items() if name in names or options.files}
     if not options.report:
         todo = [
-            (name, path, tree)
-            for name, path, tree in everything
+            (name, path, make)
+            for name, path, make in everything
             if known.get(name) is None or (options.again and known[name] == "survived")
         ]
         run(todo, known, options.kept, options.seconds, options.jobs)
