@@ -143,7 +143,7 @@ def mutants(path):
             if before != after:
                 line = f"{node.lineno}: {lines[node.lineno - 1].strip()}"
                 name = f"{path.relative_to(TOP)}:{line} | {changed(before, after)}"
-                yield name, functools.partial(mutated, tree, place, which)
+                yield " ".join(name.split()), functools.partial(mutated, tree, place, which)
 
 
 def mutated(tree, place, which):
