@@ -52,7 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_pycollect_makeitem(obj: object) -> None:
     """Have laws tried of a mark though the test does not ask for the fixture of its name."""
     for mark in {m.name for m in getattr(obj, "pytestmark", ())} & _LAWS.keys():
-        pytest.mark.usefixtures(mark)(obj)  # type: ignore[call-overload]
+        pytest.mark.usefixtures(mark)(obj)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
