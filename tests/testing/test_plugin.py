@@ -1,10 +1,14 @@
 """The plugin of pytest, in sessions of its own."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+# An installed package has the plugin as a module of its own only; these are the sources.
+HERE = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
 MARKED = """
 import numpy as np
 import pytest
@@ -40,7 +44,8 @@ def session(tmp_path):
         (tmp_path / "test_it.py").write_text(text)
         plugin = ["-p", "no:pydnn", "-p", "pydnn.testing.pytest_pydnn", "-p", "no:cacheprovider"]
         command = [sys.executable, "-m", "pytest", "--strict-markers", "-v", *plugin, *options]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
+        done = subprocess.run(command, cwd=tmp_path, env=HERE, capture_output=True, text=True)
+        return done.stdout
 
     return run
 
@@ -76,6 +81,6 @@ def test_pytest_does_not_load_pydnn_where_nobody_asks_for_it(tmp_path):
 
     (tmp_path / "test_it.py").write_text("def test_it(): pass\n")
     command = [sys.executable, "-c", code, pytest_pydnn.__file__]
-    out = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
+    out = subprocess.run(command, cwd=tmp_path, env=HERE, capture_output=True, text=True).stdout
     assert "1 passed" in out
     assert "loaded False" in out
