@@ -32,6 +32,7 @@ __all__ = ["assert_stage"]
 
 _TOLERANCE = 1e-10  # between ways that differ in the order of additions alone
 _WIDE = 512  # examples among which a declared draw must show
+_DRAWS = 4
 
 
 def assert_stage(
@@ -44,6 +45,7 @@ def assert_stage(
     key: Key = Key(0),  # noqa: B008 - frozen
     mixes_examples: bool = False,
     shares_input: bool = False,
+    keeps_mean: bool | None = None,
     rtol: float = 1e-7,
 ) -> Proof:
     """Try all laws of a stage at once, in training and outside of it.
@@ -58,6 +60,7 @@ def assert_stage(
     - *training flag*: it matters only where randomness or statistics are declared;
     - *key*: another one gives other bits where randomness is declared, and only there, and each
       part of a combinator draws from a place of its own;
+    - *mean of draws*: over many keys, it is what is given outside of training;
     - *statistics*: keep their shapes, and are used outside of training;
     - *thrift*: what is filled in is what would have been made, to the bit;
     - *precision*: float32 stays float32;
@@ -73,6 +76,8 @@ def assert_stage(
         mixes_examples: Declares that examples of a batch have a part in each other's outputs even
             where no statistics are kept; those that keep some may do so in training.
         shares_input: Declares that outputs may be views of inputs, as those of `identity` are.
+        keeps_mean: Whether draws average to what is given outside of training; by default they
+            do for a stage that is random itself, and are not tried for one made of parts.
         rtol: The largest error of a gradient, beside the largest gradient of its array.
 
     Raises:
@@ -115,6 +120,8 @@ def assert_stage(
     else:
         _try_training_flag(trial, stage, drawn, contexts)
         _try_key(trial, stage, drawn, key)
+        if keeps_mean or (keeps_mean is None and stage.random and not stage.parts):
+            _try_mean_of_draws(trial, stage, drawn, contexts["evaluation"])
         if stage.description is not None:
             _try_description(trial, stage, drawn)
     return trial.proof()
@@ -396,6 +403,28 @@ def _try_key(trial: Trial, stage: Stage, drawn: DrawnStage, key: Key) -> None:
                 twins = [other for other, k in keys.items() if k == used and other != path]
                 if twins:
                     fault(f"the parts at {path} and {twins[0]} draw from the same key")
+
+
+def _try_mean_of_draws(trial: Trial, stage: Stage, drawn: DrawnStage, evaluation: Context) -> None:
+    """Draws that are taken or left alone by chance, such as dropout's, must make up for that."""
+    with trial.law("mean of draws") as fault:
+        X = _wide(drawn)
+        meant, _ = stage.forward(drawn.params, X, evaluation)
+        keys = (
+            [drawn.training.key.at("mean", i) for i in range(_DRAWS)] if drawn.training.key else []
+        )
+        contexts = [attrs.evolve(drawn.training, key=key) for key in keys]
+        off = np.stack([stage.forward(drawn.params, X, c)[0] - meant for c in contexts])
+        # Sums of many independent terms: six deviations come once in a thousand million times.
+        for terms in (off, off * meant):
+            total, deviation = float(terms.sum()), float(np.sqrt((terms * terms).sum()))
+            if not abs(total) <= 6 * deviation:
+                fault(
+                    f"over {_DRAWS} keys the output is off by {total / terms.size:.3g} on "
+                    f"average, {abs(total) / deviation:.0f} times what chance makes of it; "
+                    "declare it with keeps_mean=False if it is meant"
+                )
+                return
 
 
 def _keys_of_parts(stage: Stage, drawn: DrawnStage) -> dict[str, Key | None]:

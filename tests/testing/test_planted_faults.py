@@ -72,7 +72,8 @@ FAULTS = [
     ("shares", "E.sum(axis=0)", "E.sum()", "- examples: A of a batch"),
     ("shares", "Z.max(axis=0)", "0.5 * Z.max()", None),  # the same function, which overflows later
     ("drop", "dA.copy() if D is None else dA * D", "dA.copy()", r"A_prev  .*WRONG"),
-    ("drop", "kept / keep", "kept / 1.0", None),  # another stage, with a right gradient
+    ("drop", "kept / keep", "kept / 1.0", "- mean of draws: over 4 keys the output is off by"),
+    ("drop", "kept / keep", "kept / keep**2", "- mean of draws: over 4 keys the output is off by"),
     ("normalize", "- N * (dN * N).sum(axis=1, keepdims=True) / m", "", r"A_prev  .*WRONG"),
     ("normalize", "dN - dN.sum(axis=1, keepdims=True) / m -", "dN -", r"A_prev  .*WRONG"),
     ("normalize", "(dN * N).sum(axis=1, keepdims=True) / m",
