@@ -151,6 +151,9 @@ REFUSED = {
     ),
     "weight nan": (lambda: huber()(TWO, TWO, TWO * np.nan), "weight of example 0 is nan"),
     "weights of sum 0": (lambda: huber()(TWO, TWO, TWO), "weights sum to 0, expected a finite"),
+    "weights of no end": (
+        lambda: huber()(TWO, TWO, np.array([[1.0, np.inf]])), "weights sum to inf, expected a finite",
+    ),
     "too few weights": (
         lambda: huber()(TWO, TWO, np.ones((1, 1))), r"weights has shape \(1, 1\), expected \(1, 2",
     ),
@@ -168,6 +171,25 @@ REFUSED = {
         "positive_weight has 2 numbers, expected 1",
     ),
 }  # fmt: skip
+
+
+def test_probabilities_of_logits_far_out():
+    far = np.array([[1000.0, -1000.0], [0.0, 0.0]])
+    np.testing.assert_array_equal(softmax_cross_entropy().predict(far), [[1, 0], [0, 1]])
+    np.testing.assert_array_equal(sigmoid_cross_entropy().predict(far), [[1, 0], [0.5, 0.5]])
+
+
+def test_labels_that_fit_are_taken():
+    for expect, Y, n_out in (
+        (binary, [[0.0, 1.0]], 1),
+        (binary, [[0.0, 1.0], [1.0, 0.0]], 2),
+        (three_classes, [[0.0, 2.0, 1.0, 0.0]], 3),
+        (three_classes, np.eye(3), 3),
+        (softmax_cross_entropy().expect_labels, np.eye(2), 2),
+        (poisson().expect_labels, [[0.0, 7.0]], 1),
+        (huber().expect_labels, [[-1.5, 0.0], [1.0, 2.0]], 2),
+    ):
+        expect(np.array(Y), n_out)
 
 
 @pytest.mark.parametrize(("call", "message"), REFUSED.values(), ids=REFUSED)

@@ -410,10 +410,7 @@ def _try_mean_of_draws(trial: Trial, stage: Stage, drawn: DrawnStage, evaluation
     with trial.law("mean of draws") as fault:
         X = _wide(drawn)
         meant, _ = stage.forward(drawn.params, X, evaluation)
-        keys = (
-            [drawn.training.key.at("mean", i) for i in range(_DRAWS)] if drawn.training.key else []
-        )
-        contexts = [attrs.evolve(drawn.training, key=key) for key in keys]
+        contexts = [drawn.training.below(i) for i in range(_DRAWS)]  # each with its own key
         off = np.stack([stage.forward(drawn.params, X, c)[0] - meant for c in contexts])
         # Sums of many independent terms: six deviations come once in a thousand million times.
         for terms in (off, off * meant):
