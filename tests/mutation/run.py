@@ -35,6 +35,7 @@ TARGETS = [
     TOP / "pydnn/transformations.py",
     TOP / "pydnn/numerics/fast.py",
 ]
+EVERYWHERE = ["tests/test_defaults.py", "tests/stages/test_base.py"]
 LAWS = "tests/test_laws.py::"
 STAGES = [
     "tests/stages",
@@ -198,7 +199,11 @@ def start(path, make):
     status = 1
     try:
         sys.meta_path.insert(0, Loader(path, make()))
-        first = ["tests/test_defaults.py", *(TESTS.get(path.stem) or TESTS[path.parent.name])]
+        first = [
+            "tests/test_defaults.py",
+            "tests/stages/test_base.py",
+            *(TESTS.get(path.stem) or TESTS[path.parent.name]),
+        ]
         options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:pydnn", "--assert=plain"]
         status = pytest.main([*options, *first])
     finally:
@@ -283,7 +288,8 @@ def reason_of(name):
     """Why a mutant changes nothing that can be seen, if that is known."""
     file, _, rest = name.partition(":")
     text = rest.partition(": ")[2]
-    return next((why for (f, part), why in EQUIVALENT.items() if f == file and part in text), None)
+    fits = (why for (f, part), why in EQUIVALENT.items() if f in ("", file) and part in text)
+    return next(fits, None)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ import pytest
 
 from pydnn import (
     Context,
+    GradientTransformation,
     Key,
+    Loss,
     Stage,
     adam,
     cosine_decay,
@@ -27,12 +29,18 @@ def test_what_people_see_of_parts_is_short():
     assert repr(cosine_decay(1, steps=5)) == f"Schedule(description={described})"
 
 
-def test_what_a_stage_declares_is_declared_by_name():
-    stage = relu()
+def test_what_parts_declare_is_declared_by_name():
+    stage, loss, optimizer = relu(), mean_squared(), adam()
     functions = (stage.init, stage.forward, stage.backward)
     assert Stage("mine", *functions).name == "mine"
-    with pytest.raises(TypeError, match="positional arguments"):
-        Stage("mine", *functions, True)
+    of_loss = (loss.function, loss.predict, loss.expect_labels, loss.task)
+    for make in (
+        lambda: Stage("mine", *functions, True),
+        lambda: Loss("mine", *of_loss, {}),
+        lambda: GradientTransformation(optimizer.init, optimizer.update, dict),
+    ):
+        with pytest.raises(TypeError, match="positional arguments"):
+            make()
 
 
 def test_parts_that_cannot_be_put_together_again_are_one_stage():
