@@ -199,11 +199,7 @@ def start(path, make):
     status = 1
     try:
         sys.meta_path.insert(0, Loader(path, make()))
-        first = [
-            "tests/test_defaults.py",
-            "tests/stages/test_base.py",
-            *(TESTS.get(path.stem) or TESTS[path.parent.name]),
-        ]
+        first = [*EVERYWHERE, *(TESTS.get(path.stem) or TESTS[path.parent.name])]
         options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:pydnn", "--assert=plain"]
         status = pytest.main([*options, *first])
     finally:
