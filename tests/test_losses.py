@@ -37,6 +37,9 @@ WORKED = {
         sigmoid_cross_entropy(positive_weight=3), [[LOG3, LOG3]], [[1.0, 0.0]],
         (3 * math.log(4 / 3) + math.log(4)) / 2, [[-0.375, 0.375]],
     ),
+    "sigmoid, label 1 twice as dear": (
+        sigmoid_cross_entropy(positive_weight=2), [[LOG3]], [[1.0]], 2 * math.log(4 / 3), [[-0.5]],
+    ),
     "sigmoid, smoothed to 0.25 and 0.75": (
         sigmoid_cross_entropy(label_smoothing=0.5), [[LOG3]], [[1.0]],
         0.75 * math.log(4 / 3) + 0.25 * math.log(4), [[0.0]],
@@ -138,6 +141,14 @@ REFUSED = {
     ),
     "two ones": (
         lambda: three_classes(np.ones((3, 1)), 3), "column 0 of Y has 3 ones, expected one",
+    ),
+    "two ones in one column": (
+        lambda: three_classes(np.array([[1.0, 1], [0, 1], [0, 0]]), 3),
+        "column 1 of Y has 2 ones, expected one",
+    ),
+    "negative weight after others": (
+        lambda: huber()(np.zeros((1, 3)), np.zeros((1, 3)), np.array([[0.5, 0, -2]])),
+        "weight of example 2 is -2",
     ),
     "one output": (
         lambda: softmax_cross_entropy()(TWO, TWO), "one output is one class.*use sigmoid_cross",

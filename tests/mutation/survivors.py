@@ -44,6 +44,10 @@ EQUIVALENT = {
     ("pydnn/losses.py", "if Y.shape != AL.shape: expec -> if True:"): CHEAP,
     ("pydnn/losses.py", "if Y.shape != Z.shape: expec -> if True:"): CHEAP,
     ("pydnn/losses.py", "if Y.shape != Z.shape: _diff -> if True:"): CHEAP,
+    ("pydnn/losses.py", "min(initial=0.0) >= 0: -> min(initial=1.0)"): (
+        "a least weight below 0 is below both"
+    ),
+    ("pydnn/losses.py", "np.ceil(Y) == Y"): "whole numbers are their own floor and ceiling",
     ("pydnn/losses.py", "if smoothing: Y = Y -> if True:"): "labels smoothed by 0 are the labels",
     ("pydnn/losses.py", "if smoothing: T = T -> if True:"): "labels smoothed by 0 are the labels",
     ("pydnn/losses.py", "if not dearer: return -> if False:"): (
