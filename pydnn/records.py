@@ -19,7 +19,10 @@ _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 def readonly(x: ArrayLike) -> FloatArray:
-    """View of `x` that refuses writes; integers become float64, floats keep their dtype."""
+    """View of `x` that refuses writes; integers become float64, floats keep their dtype.
+
+    Complex numbers, by which derivatives may be taken, pass where they are read-only already.
+    """
     array = x if type(x) is np.ndarray else _asarray(x)
     if array.dtype.kind != "f":
         array = _as_floats(array)
@@ -41,6 +44,8 @@ def _asarray(x: ArrayLike) -> NDArray[Any]:
 
 
 def _as_floats(array: NDArray[Any]) -> FloatArray:
+    if array.dtype.kind == "c" and not array.flags.writeable:
+        return array
     if array.dtype.kind not in "iub":
         raise BadInput(
             f"got an array of {array.dtype}, expected numbers: "

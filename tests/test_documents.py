@@ -52,6 +52,9 @@ SHOWN = {
     r"the network +off by +\d\d\.\d on average, R squared 0\.[45]",
     "digits.py": r"kept: the state after [123]\d\d\d iter(.|\n)*test accuracy 0\.9[789]",
     "new_activation.py": r"cost 0\.\d+ before training, 0\.000\d+ after",
+    "prove_a_stage.py": r"breaks 'gradients', 'examples':(.|\n)*a +\(3, 1\) .* WRONG\n"
+    r"A_prev .* right\n(.|\n)*learned_slope keeps 11 laws(.|\n)*step keeps 5 laws(.|\n)*"
+    r"0\.000\d+ after it",
     "recorded_run.py": r"whole  300 steps, fingerprint (\w{16})\ncut    300 steps, fingerprint \1\n"
     r"replay: every bit is the recorded one\nstep 200: cost 0\.\d+ of 32 examples",
     "regularize.py": r"nothing +train accuracy (1\.000|0\.99\d) +test accuracy 0\.8[5-8]\d\n"

@@ -12,7 +12,7 @@ print(sorted(name for name in loaded - known if not name.startswith(("_", "cytho
 """
 
 
-@pytest.mark.parametrize("module", ["pydnn", "pydnn.tutorial", "pydnn.cli"])
+@pytest.mark.parametrize("module", ["pydnn", "pydnn.tutorial", "pydnn.cli", "pydnn.testing"])
 def test_nothing_is_imported_but_the_four_packages(module):
     command = [sys.executable, "-c", OUTSIDE.format(module=module)]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"

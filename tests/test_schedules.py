@@ -6,10 +6,8 @@ from hypothesis import strategies as st
 
 from pydnn import (
     BadInput,
-    build,
     constant_rate,
     cosine_decay,
-    describe,
     exponential_decay,
     inverse_time_decay,
     joined,
@@ -47,7 +45,13 @@ WORKED = {
         one_cycle(50, steps=10, start_divisor=25, final_divisor=2),
         {0: 2, 1: 26, 2: 50, 9: 1, 20: 1},
     ),
-    "joined": (joined([1, step_decay(8, factor=0.5, every=2)], starts=[3]), {2: 1, 3: 8, 5: 4}),
+    "joined": (
+        joined([1, step_decay(8, factor=0.5, every=2)], starts=[3]), {0: 1, 2: 1, 3: 8, 5: 4},
+    ),
+    "joined, both changing": (
+        joined([exponential_decay(8, factor=0.5), exponential_decay(9, factor=3)], starts=[2]),
+        {0: 8, 1: 4, 2: 9, 3: 27},
+    ),
 }  # fmt: skip
 
 
@@ -59,8 +63,12 @@ def test_every_schedule_has_worked_values():
 @pytest.mark.parametrize(("schedule", "values"), WORKED.values(), ids=WORKED)
 def test_worked_values(schedule, values):
     assert {i: schedule(i) for i in values} == pytest.approx(values, rel=1e-14)
-    again = build(describe(schedule), family="schedule")
-    assert [again(i) for i in range(30)] == [schedule(i) for i in range(30)]
+
+
+@given(st.integers(1, 99), st.floats(1e-6, 1.0))
+def test_where_pieces_meet_the_value_is_exact(steps, rate):
+    assert warm_up(steps, then=rate)(steps) == rate
+    assert one_cycle(rate, steps=10, rising=0.5)(4) == rate
 
 
 @given(st.integers(2, 50), st.integers(0, 80))

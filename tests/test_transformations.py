@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from helpers import arrays_in, frozen
+from helpers import frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +15,6 @@ from pydnn import (
     adam,
     average_parameters,
     averaged,
-    build,
     chain,
     clip_by_global_norm,
     clip_by_value,
@@ -24,7 +23,6 @@ from pydnn import (
     decay_weights,
     dense,
     descend,
-    describe,
     freeze_layers,
     gradient_descent,
     gradient_noise,
@@ -95,22 +93,7 @@ def test_every_transformation_is_in_the_table():
 @every
 def test_first_updates(row):
     transformation, expected = row
-    updates, state = first(transformation)
-    np.testing.assert_allclose(updates, expected, rtol=1e-14)
-    assert not any(a.flags.writeable for a in arrays_in((updates, state)))
-
-
-@every
-def test_a_transformation_is_described_and_built_again(row):
-    transformation, _ = row
-    again = build(describe(transformation), family="optimizer")
-    np.testing.assert_array_equal(first(again)[0], first(transformation)[0])
-
-
-@every
-def test_float32_stays_float32(row):
-    params = pack(PARAMS.tree, dtype=np.float32)
-    assert first(row[0], GRADS.astype(np.float32), params)[0].dtype == np.float32
+    np.testing.assert_allclose(first(transformation)[0], expected, rtol=1e-14)
 
 
 @given(st.lists(st.floats(-2, 2), min_size=1, max_size=4))

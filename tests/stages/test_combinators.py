@@ -37,6 +37,23 @@ def test_parallel_puts_outputs_one_under_the_other():
     np.testing.assert_array_equal(stage.backward(((), (), ()), cache, dA)[0], [[112, 12]])
 
 
+def test_parts_are_given_gradients_that_refuse_writes_and_nobody_pays_for_copies():
+    seen = []
+
+    def pull_back(dA, Z, A, numerics):
+        seen.append(dA.flags.writeable)
+        return dA * 1
+
+    stage = parallel(elementwise("same", lambda Z, n: Z * 1, pull_back))
+    _, cache = stage.forward(((),), X, EVALUATION)
+    stage.backward(((),), cache, np.ones((1, 2)))
+    assert seen == [False]
+    assert stage.thrifty
+    assert serial(relu()).thrifty
+    assert residual(relu()).thrifty
+    assert dense(1).thrifty
+
+
 def test_each_part_draws_from_its_own_place():
     stage = parallel(dropout(keep_prob=0.5), dropout(keep_prob=0.5))
     key, ones = Key(2), np.ones((1, 64))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pydnn import BadInput, Key, dense
-from pydnn.initializers import normal
+from pydnn.initializers import normal, zeros
 from pydnn.stages.dense import DenseParams, dense_backward, dense_forward
 
 WORKED = {
@@ -39,10 +39,27 @@ def test_init_draws_weights_by_its_initializer_and_no_bias():
     np.testing.assert_array_equal(params.b, np.zeros((3, 1)))
 
 
+def test_a_layer_may_claim_all_the_weights_that_a_machine_could_hold():
+    _, shape = dense(2**24, initializer=zeros()).init(Key(1), (2**24,))
+    assert shape == (2**24,)
+
+
 REFUSED = {
     "rows for columns": (
         lambda: dense_forward(DenseParams(np.ones((2, 3)), np.zeros((2, 1))), np.ones((5, 3))),
         r"A_prev has shape \(5, 3\), expected \(3, m\): put the features .* pass X\.T",
+    ),
+    "three axes": (
+        lambda: dense_forward(DenseParams(np.ones((2, 3)), np.zeros((2, 1))), np.ones((3, 2, 2))),
+        r"A_prev has shape \(3, 2, 2\), expected \(3, m\)",
+    ),
+    "weights of three axes": (
+        lambda: DenseParams(np.ones((2, 3, 4)), np.zeros((2, 1))),
+        r"W has shape \(2, 3, 4\), expected \(n_out, n_in\)",
+    ),
+    "more weights than any machine holds": (
+        lambda: dense(2**24 + 1).init(Key(1), (2**24,)),
+        "16777217 units of 16777216 inputs have 281474993487872 weights, more than any machine",
     ),
     "mixed precision": (
         lambda: dense_forward(DenseParams([[1.0]], [[0.0]]), np.ones((1, 1), np.float32)),

@@ -35,6 +35,14 @@ def test_all_is_kept_with_probability_1():
     np.testing.assert_array_equal(dropout(keep_prob=1).forward((), X, in_training(Key(1)))[0], X)
 
 
+def test_a_number_is_kept_below_the_probability_and_not_at_it():
+    drawn = float(Key(1).uniform((1, 1))[0, 0])
+    A, _ = dropout(keep_prob=drawn).forward((), np.ones((1, 1)), in_training(Key(1)))
+    assert A == 0
+    A, _ = dropout(keep_prob=drawn + 2**-53).forward((), np.ones((1, 1)), in_training(Key(1)))
+    assert A > 1
+
+
 def test_refusals():
     for wrong in (0, 1.5, -1, np.nan):
         with pytest.raises(BadInput, match=r"keep_prob is .*give the probability of keeping"):

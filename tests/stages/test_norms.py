@@ -27,6 +27,34 @@ def test_layer_norm_worked_numbers():
     np.testing.assert_allclose(A, [[0.5 - 2, 0.5 - 2], [-1 + 3, -1 + 3]], rtol=1e-15)
 
 
+def test_epsilon_is_added_to_the_variance():
+    # Variances 4.5**2 and 3.5**2 of columns, and those of the running statistics.
+    A, _ = layer_norm(epsilon=1.0).forward(PARAMS, Z, EVALUATION)
+    roots = np.sqrt([4.5**2 + 1, 3.5**2 + 1])
+    np.testing.assert_allclose(A[0], 0.5 - 2 * np.array([4.5, 3.5]) / roots, rtol=1e-15)
+    running = BatchNormStatistics([[1.0], [10.0]], [[3.0], [8.0]])
+    A, _ = batch_norm(epsilon=1.0).forward(PARAMS, Z, Context(statistics=running))
+    np.testing.assert_allclose(A, [[0.5, 2.5], [-1, -1]], rtol=1e-15)
+
+
+def test_variances_are_over_one_example_less_and_decay_from_what_they_were():
+    stage = batch_norm(decay=0.75)
+    _, cache = stage.forward(PARAMS, np.array([[1.0, 2.0, 6.0], [0.0, 0.0, 3.0]]), TRAINING)
+    np.testing.assert_allclose(cache.variance, [[7], [3]])
+    running = BatchNormStatistics([[4.0], [8.0]], [[12.0], [20.0]])
+    after = stage.statistics.absorb(running, cache)
+    np.testing.assert_allclose(after.mean, [[3.75], [6.25]])
+    np.testing.assert_allclose(after.variance, [[10.75], [15.75]])
+
+
+def test_parameters_begin_by_changing_nothing():
+    for stage in (batch_norm(), layer_norm()):
+        params, shape = stage.init(Key(1), (2,))
+        assert shape == (2,)
+        np.testing.assert_array_equal(params.gamma, [[1], [1]])
+        np.testing.assert_array_equal(params.beta, [[0], [0]])
+
+
 def test_running_statistics_move_by_their_decay_and_are_used_outside_of_training():
     stage = batch_norm(decay=0.75, epsilon=1e-12)
     running = stage.statistics.init(PARAMS)
@@ -62,6 +90,10 @@ REFUSED = {
     "rows": (
         lambda: layer_norm().forward(PARAMS, np.ones((3, 2)), EVALUATION),
         r"Z has shape \(3, 2\), expected \(2, m\): layer_norm was initialised",
+    ),
+    "three axes": (
+        lambda: layer_norm().forward(PARAMS, np.ones((2, 2, 2)), EVALUATION),
+        r"Z has shape \(2, 2, 2\), expected \(2, m\)",
     ),
     "mixed precision": (
         lambda: layer_norm().forward(PARAMS, Z.astype(np.float32), EVALUATION),

@@ -1,0 +1,87 @@
+"""A stage of one's own with a bug in it, the report that finds it, and the fix.
+
+The stage is a relu that learns its slope a below 0, one for each feature: A = a Z there, and Z
+above. (He, Zhang, Ren and Sun, Delving deep into rectifiers, 2015.)
+"""
+
+import itertools
+
+import attrs
+import numpy as np
+
+from pydnn import (
+    Batch,
+    Key,
+    Stage,
+    adam,
+    dense,
+    initial_state,
+    make_train_step,
+    mean_squared,
+    scan,
+    serial,
+)
+from pydnn.records import FloatArray, arrays, freeze
+from pydnn.testing import BrokenLaw, assert_stage, assert_train_step
+
+
+@attrs.frozen(unsafe_hash=False, field_transformer=arrays)
+class SlopeParams:
+    """Slopes a (n, 1)."""
+
+    a: FloatArray
+
+
+def learned_slope(pull_back):
+    """The stage, with a way to pull dA back: `(a, Z, dA) -> (dZ, da)`."""
+
+    def init(key, shape_in):
+        return SlopeParams(np.full((shape_in[0], 1), 0.25)), shape_in
+
+    def forward(params, Z, context):
+        return freeze(np.where(Z > 0, Z, params.a * Z)), Z
+
+    def backward(params, Z, dA):
+        dZ, da = pull_back(params.a, Z, dA)
+        return freeze(dZ), SlopeParams(freeze(da))
+
+    return Stage("learned_slope", init, forward, backward)
+
+
+# A first attempt. The loss owns the mean over examples, so here is one mean too many.
+def first_attempt(a, Z, dA):
+    """Below 0 the output is a Z, so its slopes are a and Z."""
+    da = np.mean(dA * np.minimum(Z, 0), axis=1, keepdims=True)
+    return np.where(Z > 0, dA, a * dA), da
+
+
+try:
+    assert_stage(learned_slope(first_attempt))
+except BrokenLaw as error:
+    print(error)
+
+
+# What the report says: the gradient of `a` is a fifth of what it should be, for 5 examples; the
+# one of the input is right; and five examples at once have another gradient than one by one.
+def mended(a, Z, dA):
+    """The same, with the sum over examples."""
+    da = np.sum(dA * np.minimum(Z, 0), axis=1, keepdims=True)
+    return np.where(Z > 0, dA, a * dA), da
+
+
+stage = learned_slope(mended)
+print("\n", assert_stage(stage), sep="")
+
+# It is right at its corner, too: where Z is 0, any slope between those of both sides is.
+assert_stage(stage, A_prev=np.zeros((3, 4)))
+
+# A whole training step is proved in the same way, before it is trusted with a training.
+X = np.linspace(-1, 1, 64)[np.newaxis]
+batch = Batch(X, np.abs(X - 0.3))
+network, optimizer = serial(dense(8), stage, dense(1)), adam(learning_rate=0.02)
+train_step = make_train_step(network, mean_squared(), optimizer)
+state = initial_state(network, optimizer, shape_in=(1,), key=Key(2))
+print(f"\n{assert_train_step(train_step, state, batch)}\n")
+
+costs = [info.cost for _, info in scan(train_step, state, itertools.repeat(batch, 400))]
+print(f"cost {costs[0]:.4f} before training, {costs[-1]:.6f} after it")

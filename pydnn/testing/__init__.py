@@ -1,0 +1,42 @@
+"""What stages, losses and optimisers of one's own are proved right with.
+
+Strategies for hypothesis are in `pydnn.testing.strategies`, which needs the extra "testing".
+"""
+
+from pydnn.testing.differential import FrameworkReport, compare_with, framework_report
+from pydnn.testing.gradients import (
+    ArrayReport,
+    GradientReport,
+    check_function,
+    check_gradients,
+    gradient_report,
+)
+from pydnn.testing.laws import BrokenLaw, Proof
+from pydnn.testing.losses import assert_loss
+from pydnn.testing.purity import assert_pure
+from pydnn.testing.same_bits import BitsReport, bits_report, same_bits
+from pydnn.testing.stages import assert_stage
+from pydnn.testing.training import assert_schedule, assert_train_step
+from pydnn.testing.transformations import assert_gradient_transformation
+
+__all__ = [
+    "ArrayReport",
+    "BitsReport",
+    "BrokenLaw",
+    "FrameworkReport",
+    "GradientReport",
+    "Proof",
+    "assert_gradient_transformation",
+    "assert_loss",
+    "assert_pure",
+    "assert_schedule",
+    "assert_stage",
+    "assert_train_step",
+    "bits_report",
+    "check_function",
+    "check_gradients",
+    "compare_with",
+    "framework_report",
+    "gradient_report",
+    "same_bits",
+]

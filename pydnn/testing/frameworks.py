@@ -1,0 +1,238 @@
+"""Other frameworks, each as the few functions that a network is written in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import attrs
+import numpy as np
+
+from pydnn.checks import expect_known, import_extra
+from pydnn.records import FloatArray
+
+__all__ = ["FRAMEWORKS", "Framework", "framework"]
+
+_PURPOSE = "comparing with it"
+
+
+@attrs.frozen(eq=False)
+class Framework:
+    """One way of computing networks and, by itself, their gradients.
+
+    Attributes:
+        name: E.g. "torch".
+        array: From NumPy's array to its own,
+        numpy: and back.
+        maths: Its functions by names: matmul, sum, mean, exp, log, log1p, tanh, sqrt, abs, where,
+            stack, erf, array.
+        pull_back: `(function, arrays) -> (outputs, gradients)`, where `function(*arrays)` gives a
+            number and, beside it, a list of outputs.
+        mode: What must hold while it computes, such as float64.
+    """
+
+    name: str
+    array: Callable[[FloatArray], Any]
+    numpy: Callable[[Any], FloatArray]
+    maths: Mapping[str, Callable[..., Any]]
+    pull_back: Callable[..., tuple[Sequence[Any], Sequence[Any]]]
+    mode: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+
+def _torch() -> Framework:
+    torch: Any = import_extra("torch", extra="bench", purpose=_PURPOSE)
+
+    def pull_back(function: Callable[..., Any], arrays: Sequence[Any]) -> tuple[Any, Any]:
+        inputs = [array.clone().requires_grad_() for array in arrays]
+        cost, outputs = function(*inputs)
+        gradients = torch.autograd.grad(cost, inputs, allow_unused=True)
+        nothing = [torch.zeros_like(array) for array in arrays]
+        given = [n if g is None else g for n, g in zip(nothing, gradients, strict=True)]
+        return [cost, *outputs], given
+
+    return Framework(
+        "torch",
+        lambda array: torch.tensor(np.array(array)),
+        lambda tensor: np.asarray(tensor.detach().numpy()),
+        {
+            "matmul": torch.matmul,
+            "sum": lambda a, axis: torch.sum(a, dim=axis, keepdim=True),
+            "mean": torch.mean,
+            "exp": torch.exp,
+            "log": torch.log,
+            "log1p": torch.log1p,
+            "tanh": torch.tanh,
+            "sqrt": torch.sqrt,
+            "abs": torch.abs,
+            "where": torch.where,
+            "stack": lambda parts: torch.cat(list(parts), dim=0),
+            "erf": torch.erf,
+            "array": lambda array: torch.tensor(np.array(array)),
+        },
+        pull_back,
+    )
+
+
+def _jax() -> Framework:
+    jax: Any = import_extra("jax", extra="bench", purpose=_PURPOSE)
+    special: Any = import_extra("jax.scipy.special", extra="bench", purpose=_PURPOSE)
+
+    def pull_back(function: Callable[..., Any], arrays: Sequence[Any]) -> tuple[Any, Any]:
+        places = tuple(range(len(arrays)))
+        derived = jax.value_and_grad(function, argnums=places, has_aux=True)
+        (cost, outputs), gradients = derived(*arrays)
+        return [cost, *outputs], gradients
+
+    return Framework(
+        "jax",
+        jax.numpy.array,
+        np.asarray,
+        _like_numpy(jax.numpy) | {"erf": special.erf, "array": jax.numpy.array},
+        pull_back,
+        lambda: jax.enable_x64(True),
+    )
+
+
+def _autograd() -> Framework:
+    numpys: Any = import_extra("autograd.numpy", extra="bench", purpose=_PURPOSE)
+    autograd: Any = import_extra("autograd", extra="bench", purpose=_PURPOSE)
+    special: Any = import_extra("autograd.scipy.special", extra="bench", purpose=_PURPOSE)
+
+    def pull_back(function: Callable[..., Any], arrays: Sequence[Any]) -> tuple[Any, Any]:
+        outputs: list[Any] = []
+
+        def cost_of(inputs: Any) -> Any:
+            cost, made = function(*inputs)
+            # Boxed, so that they are numbers again once the gradient is taken.
+            outputs[:] = [_unboxed(cost), *map(_unboxed, made)]
+            return cost
+
+        gradients = autograd.grad(cost_of)(tuple(arrays))
+        return outputs, gradients
+
+    return Framework(
+        "autograd",
+        np.array,
+        np.asarray,
+        _like_numpy(numpys) | {"erf": special.erf, "array": np.array},
+        pull_back,
+    )
+
+
+def _unboxed(value: Any) -> Any:
+    while hasattr(value, "_value"):
+        value = value._value
+    return value
+
+
+def _like_numpy(numpys: Any) -> dict[str, Callable[..., Any]]:
+    names = ("matmul", "mean", "exp", "log", "log1p", "tanh", "sqrt", "abs", "where")
+    return {name: getattr(numpys, name) for name in names} | {
+        "sum": lambda a, axis: numpys.sum(a, axis=axis, keepdims=True),
+        "stack": lambda parts: numpys.concatenate(list(parts), axis=0),
+    }
+
+
+FRAMEWORKS: Mapping[str, Callable[[], Framework]] = {
+    "torch": _torch,
+    "jax": _jax,
+    "autograd": _autograd,
+}
+
+
+def framework(name: str) -> Framework:
+    """The framework called `name`.
+
+    Raises:
+        BadInput: If there is none, or it is not installed.
+    """
+    expect_known("framework", name, FRAMEWORKS)
+    return FRAMEWORKS[name]()
+
+
+# Stages and losses in these functions, straight from their definitions
+
+Maths = Mapping[str, Callable[..., Any]]
+Forward = Callable[[Maths, Sequence[Any], Any, Mapping[str, Any]], Any]
+
+
+def _norm(axis: int) -> Forward:
+    def forward(f: Maths, params: Sequence[Any], A: Any, options: Mapping[str, Any]) -> Any:
+        gamma, beta = params
+        count = A.shape[axis]
+        centred = A - f["sum"](A, axis) / count
+        variance = f["sum"](centred**2, axis) / count
+        return gamma * centred / f["sqrt"](variance + options.get("epsilon", 1e-5)) + beta
+
+    return forward
+
+
+def _elu(f: Maths, A: Any, scale: float, alpha: float) -> Any:
+    below = f["exp"](f["where"](A < 0, A, 0 * A)) - 1
+    return scale * f["where"](A > 0, A, alpha * below)
+
+
+def _softplus(f: Maths, A: Any) -> Any:
+    return f["where"](A > 0, A, 0 * A) + f["log1p"](f["exp"](-f["abs"](A)))
+
+
+def _logistic(f: Maths, A: Any) -> Any:
+    return 0.5 * (1 + f["tanh"](0.5 * A))
+
+
+def _gelu(f: Maths, A: Any, options: Mapping[str, Any]) -> Any:
+    if options.get("approximate"):
+        return 0.5 * A * (1 + f["tanh"](math.sqrt(2 / math.pi) * (A + 0.044715 * A**3)))
+    return 0.5 * A * (1 + f["erf"](A / math.sqrt(2)))
+
+
+STAGES: Mapping[str, Forward] = {
+    "dense": lambda f, params, A, options: f["matmul"](params[0], A) + params[1],
+    "identity": lambda f, params, A, options: 1 * A,
+    "relu": lambda f, params, A, options: f["where"](A > 0, A, 0 * A),
+    "leaky_relu": lambda f, params, A, options: f["where"](
+        A > 0, A, options.get("slope", 0.01) * A
+    ),
+    "elu": lambda f, params, A, options: _elu(f, A, 1.0, options.get("alpha", 1.0)),
+    "selu": lambda f, params, A, options: _elu(f, A, 1.0507009873554805, 1.6732632423543772),
+    "gelu": lambda f, params, A, options: _gelu(f, A, options),
+    "silu": lambda f, params, A, options: A * _logistic(f, A),
+    "softplus": lambda f, params, A, options: _softplus(f, A),
+    "tanh": lambda f, params, A, options: f["tanh"](A),
+    "sigmoid": lambda f, params, A, options: _logistic(f, A),
+    "layer_norm": _norm(0),
+    "batch_norm": _norm(1),
+}
+
+
+def _binary(f: Maths, Z: Any, Y: Any, options: Mapping[str, Any]) -> Any:
+    smoothing = options.get("label_smoothing", 0.0)
+    Y = Y * (1 - smoothing) + smoothing / 2
+    positive = options.get("positive_weight", 1.0)
+    if isinstance(positive, list | tuple):
+        positive = f["array"](np.array(positive)[:, np.newaxis])
+    return positive * Y * _softplus(f, -Z) + (1 - Y) * _softplus(f, Z)
+
+
+def _classes(f: Maths, Z: Any, Y: Any, options: Mapping[str, Any]) -> Any:
+    smoothing = options.get("label_smoothing", 0.0)
+    Y = Y * (1 - smoothing) + smoothing / Z.shape[0]
+    return -f["sum"](Y * (Z - f["log"](f["sum"](f["exp"](Z), 0))), 0)
+
+
+def _huber(f: Maths, AL: Any, Y: Any, options: Mapping[str, Any]) -> Any:
+    D, delta = f["abs"](AL - Y), options.get("delta", 1.0)
+    return f["where"](delta > D, 0.5 * D**2, delta * (D - 0.5 * delta))
+
+
+# `(maths, AL, Y, options) -> losses` of (k, m), whose weighted mean is the cost.
+LOSSES: Mapping[str, Callable[[Maths, Any, Any, Mapping[str, Any]], Any]] = {
+    "sigmoid_cross_entropy": _binary,
+    "softmax_cross_entropy": _classes,
+    "mean_squared": lambda f, AL, Y, options: (AL - Y) ** 2,
+    "mean_absolute": lambda f, AL, Y, options: f["abs"](AL - Y),
+    "huber": _huber,
+    "poisson": lambda f, AL, Y, options: f["exp"](AL) - Y * AL,
+}

@@ -1,0 +1,219 @@
+"""What a gradient check is about: outputs as a function of one vector, and their gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+import numpy as np
+
+from pydnn.checks import BadInput
+from pydnn.losses import Loss
+from pydnn.packing import Layout, Slot, Tree, layout_of, leaves
+from pydnn.records import FloatArray, freeze
+from pydnn.stages.base import Context, Stage
+from pydnn.testing.laws import called
+
+__all__ = [
+    "Problem",
+    "expect_float64",
+    "network_problem",
+    "problem_of_function",
+    "problem_of_loss",
+    "problem_of_stage",
+]
+
+
+@attrs.frozen(eq=False)
+class Problem:
+    """Arrays that lie in one vector, and functions of it.
+
+    Attributes:
+        subject: What is checked, e.g. "stage dense".
+        slots: The arrays' places in the vector.
+        vector: The point at which gradients are compared, (n,).
+        outputs: `(vector) -> outputs` (k,), which may be asked with a complex vector, too.
+        weights: How much each output counts, (k,): dA; 1 for a cost.
+        gradient: `(vector) -> gradient` (n,) of the weighted sum, as it is claimed to be.
+    """
+
+    subject: str
+    slots: tuple[Slot, ...]
+    vector: FloatArray
+    outputs: Callable[[Any], Any]
+    weights: FloatArray
+    gradient: Callable[[FloatArray], FloatArray]
+
+
+def problem_of_stage(
+    stage: Stage, params: Tree, A_prev: FloatArray, dA: FloatArray, context: Context
+) -> Problem:
+    """The gradients of the sum of dA times the output, for all parameters and for A_prev."""
+    layout = layout_of(params)
+    _expect_all_float64(layout, params, ("A_prev", A_prev), ("dA", dA))
+    size, what = layout.size, f"stage {stage.name}"
+
+    def outputs(vector: Any) -> Any:
+        X = freeze(vector[size:].reshape(A_prev.shape))
+        return stage.forward(layout.tree(freeze(vector[:size])), X, context)[0].ravel()
+
+    def gradient(vector: FloatArray) -> FloatArray:
+        tree, X = layout.tree(vector[:size]), freeze(vector[size:].reshape(A_prev.shape))
+        A, cache = called(f"forward of {what}", stage.forward, tree, X, context, hint=_MEND)
+        _expect_output(what, A, dA)
+        dA_prev, grads = called(f"backward of {what}", stage.backward, tree, cache, dA, hint=_MEND)
+        return _joined(layout, grads, ("A_prev", A_prev.shape, dA_prev))
+
+    return Problem(
+        what,
+        (*layout.slots, Slot("A_prev", A_prev.shape, size)),
+        _flat(*leaves(params), A_prev),
+        outputs,
+        dA.ravel(),
+        gradient,
+    )
+
+
+def problem_of_loss(
+    loss: Loss, AL: FloatArray, Y: FloatArray, weights: FloatArray | None, context: Context
+) -> Problem:
+    """The gradient of the cost for AL."""
+    expect_float64("AL", AL)
+
+    def outputs(vector: Any) -> Any:
+        cost, _ = loss(freeze(vector.reshape(AL.shape)), Y, weights, context)
+        return np.array([cost])
+
+    def gradient(vector: FloatArray) -> FloatArray:
+        _, dAL = called(
+            f"loss {loss.name}", loss, vector.reshape(AL.shape), Y, weights, context, hint=_MEND
+        )
+        _expect_gradient("AL", dAL, AL.shape)
+        return np.ravel(dAL)
+
+    slots = (Slot("AL", AL.shape, 0),)
+    return Problem(f"loss {loss.name}", slots, _flat(AL), outputs, np.ones(1), gradient)
+
+
+def network_problem(
+    network: Stage,
+    loss: Loss,
+    params: Tree,
+    X: FloatArray,
+    Y: FloatArray,
+    weights: FloatArray | None,
+    context: Context,
+) -> Problem:
+    """The gradients of the cost of a network's output, for all parameters and for X."""
+    layout = layout_of(params)
+    _expect_all_float64(layout, params, ("X", X))
+    size = layout.size
+
+    def parts(vector: Any) -> tuple[Tree, Any]:
+        return layout.tree(freeze(vector[:size])), freeze(vector[size:].reshape(X.shape))
+
+    def outputs(vector: Any) -> Any:
+        tree, inputs = parts(vector)
+        cost, _ = loss(network.forward(tree, inputs, context)[0], Y, weights, context)
+        return np.array([cost])
+
+    def gradient(vector: FloatArray) -> FloatArray:
+        tree, inputs = parts(vector)
+        AL, cache = called(
+            "forward of the network", network.forward, tree, inputs, context, hint=_MEND
+        )
+        _, dAL = called(f"loss {loss.name}", loss, AL, Y, weights, context, hint=_MEND)
+        dX, grads = called(
+            "backward of the network", network.backward, tree, cache, dAL, hint=_MEND
+        )
+        return _joined(layout, grads, ("X", X.shape, dX))
+
+    slots = (*layout.slots, Slot("X", X.shape, size))
+    subject = f"network {network.name} with {loss.name}"
+    return Problem(subject, slots, _flat(*leaves(params), X), outputs, np.ones(1), gradient)
+
+
+def problem_of_function(
+    function: Callable[..., float],
+    gradients: Callable[..., Mapping[str, FloatArray]],
+    arrays: Mapping[str, FloatArray],
+) -> Problem:
+    """The gradients of a number for all `arrays`, which are the function's arguments by name."""
+    slots: list[Slot] = []
+    for name, array in arrays.items():
+        expect_float64(name, array)
+        slots.append(Slot(name, array.shape, slots[-1].stop if slots else 0))
+    what = f"function {getattr(function, '__name__', type(function).__name__)}"
+
+    def parts(vector: Any) -> dict[str, Any]:
+        return {s.name: freeze(vector[s.start : s.stop].reshape(s.shape)) for s in slots}
+
+    def gradient(vector: FloatArray) -> FloatArray:
+        given = called(f"the gradient of {what}", lambda: gradients(**parts(vector)), hint=_MEND)
+        for slot in slots:
+            _expect_gradient(slot.name, given.get(slot.name), slot.shape)
+        return _flat(*(given[slot.name] for slot in slots))
+
+    vector = _flat(*arrays.values())
+    return Problem(
+        what,
+        tuple(slots),
+        vector,
+        lambda vector: np.array([function(**parts(vector))]),
+        np.ones(1),
+        gradient,
+    )
+
+
+_MEND = "mend it, or give arrays that it takes"
+
+
+def expect_float64(name: str, array: Any) -> None:
+    """Refuse another precision, in which differences would show nothing but rounding."""
+    if not isinstance(array, np.ndarray) or array.dtype != np.float64:
+        kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+        raise BadInput(
+            f"{name} is {kind}, expected an array of float64: gradients are compared in float64, "
+            f"give {name}.astype(np.float64)."
+        )
+
+
+def _expect_all_float64(layout: Layout, params: Tree, *named: tuple[str, FloatArray]) -> None:
+    slots = zip(layout.slots, leaves(params), strict=True)
+    for name, array in (*((slot.name, leaf) for slot, leaf in slots), *named):
+        expect_float64(name, array)
+
+
+def _expect_output(what: str, A: Any, dA: FloatArray) -> None:
+    if not isinstance(A, np.ndarray) or A.shape != dA.shape:
+        shape = getattr(A, "shape", type(A).__name__)
+        raise AssertionError(f"forward of {what} gives A of shape {shape}, promised {dA.shape}")
+    if A.dtype != np.float64:
+        raise AssertionError(f"forward of {what} gives A in {A.dtype} for float64")
+
+
+def _expect_gradient(name: str, gradient: Any, shape: tuple[int, ...]) -> None:
+    if not isinstance(gradient, np.ndarray) or gradient.shape != shape:
+        found = getattr(gradient, "shape", type(gradient).__name__)
+        raise AssertionError(f"the gradient of {name} has shape {found}, expected {shape}")
+
+
+def _joined(layout: Layout, grads: Tree, last: tuple[str, tuple[int, ...], Any]) -> FloatArray:
+    """All gradients in one vector, in the order of what they are gradients of."""
+    try:
+        given = list(leaves(grads))
+    except Exception:  # it may be anything
+        given = []
+    if len(given) != len(layout.slots):
+        names = [slot.name for slot in layout.slots]
+        raise AssertionError(f"grads have {len(given)} arrays, expected one for each of {names}")
+    name, shape, gradient = last
+    for slot, array in zip(layout.slots, given, strict=True):
+        _expect_gradient(slot.name, array, slot.shape)
+    _expect_gradient(name, gradient, shape)
+    return _flat(*given, gradient)
+
+
+def _flat(*arrays: FloatArray) -> FloatArray:
+    return freeze(np.concatenate([np.ravel(array) for array in arrays]))

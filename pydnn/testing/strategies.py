@@ -1,0 +1,155 @@
+"""Strategies for hypothesis: networks, parameters, batches, labels, gradients, step records.
+
+Numbers are quarters between -2 and 2, and networks short, so that what a failing example shrinks
+to can be read, and worked out by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pydnn import (
+    Batch,
+    Key,
+    batch_norm,
+    dense,
+    dropout,
+    gradient_descent,
+    initial_state,
+    layer_norm,
+    make_train_step,
+    mean_squared,
+    parallel,
+    residual,
+    serial,
+    sigmoid_cross_entropy,
+    softmax_cross_entropy,
+    trace,
+)
+from pydnn.checks import expect_known, import_extra
+from pydnn.losses import TASKS, Loss
+from pydnn.packing import Packed, pack
+from pydnn.records import freeze
+from pydnn.stages.activations import identity, leaky_relu, relu, sigmoid, tanh
+from pydnn.stages.base import Stage
+
+__all__ = [
+    "arrays",
+    "batches",
+    "gradients",
+    "keys",
+    "labels",
+    "losses",
+    "networks",
+    "parameters",
+    "stages",
+    "step_records",
+]
+
+st: Any = import_extra(
+    "hypothesis.strategies", extra="testing", purpose="drawing records by hypothesis"
+)
+
+_PLAIN: tuple[Callable[[], Stage], ...] = (identity, relu, leaky_relu, tanh, sigmoid, layer_norm)
+
+
+def keys() -> Any:
+    """Keys of small seeds."""
+    return st.integers(0, 99).map(Key)
+
+
+def arrays(*shape: int, low: float = -2.0, high: float = 2.0) -> Any:
+    """Read-only arrays of a `shape`, of quarters from `low` to `high`."""
+    size = int(np.prod(shape))
+    quarters = st.integers(int(4 * low), int(4 * high)).map(lambda n: n / 4)
+    numbers = st.lists(quarters, min_size=size, max_size=size)
+    return numbers.map(lambda row: freeze(np.array(row, np.float64).reshape(shape)))
+
+
+def stages(*, random: bool = True, statistics: bool = True) -> Any:
+    """Single stages; with dropout if they may be `random`, batch_norm if with `statistics`."""
+    choices = [st.integers(1, 4).map(dense), st.sampled_from(_PLAIN).map(lambda make: make())]
+    if random:
+        choices.append(st.sampled_from([0.5, 0.75]).map(lambda keep: dropout(keep_prob=keep)))
+    if statistics:
+        choices.append(st.just(None).map(lambda _: batch_norm()))
+    return st.one_of(choices)
+
+
+def networks(
+    *, n_out: int = 1, depth: int = 3, random: bool = True, statistics: bool = True
+) -> Any:
+    """Networks of up to `depth` stages and, at their end, a dense one of `n_out` units.
+
+    Some stages stand side by side, or have their input led around them.
+    """
+    single = stages(random=random, statistics=statistics)
+    same_shape = st.sampled_from([tanh, relu, layer_norm]).map(lambda make: residual(make()))
+    beside = st.tuples(single, single).map(lambda pair: parallel(*pair))
+    body = st.lists(st.one_of(single, same_shape, beside), max_size=depth)
+    return body.map(lambda parts: serial(*parts, dense(n_out)))
+
+
+def parameters(stage: Stage, shape_in: tuple[int, ...]) -> Any:
+    """Parameters of a `stage`, packed, of quarters between -2 and 2."""
+    layout = pack(stage.init(Key(0), shape_in)[0]).layout
+    return arrays(layout.size).map(layout.packed)
+
+
+def gradients(params: Packed) -> Any:
+    """Gradients in the layout of `params`, as a vector."""
+    return arrays(params.vector.size)
+
+
+def labels(task: str, n_out: int, m: int) -> Any:
+    """Labels Y of m examples, for a `task` among `pydnn.losses.TASKS` and n_out outputs."""
+    expect_known("task", task, TASKS)
+    if task == "regression":
+        return arrays(n_out, m)
+    rows, most = (1, n_out - 1) if task == "many classes" else (n_out, 1)
+    numbers = st.lists(st.integers(0, most), min_size=rows * m, max_size=rows * m)
+    return numbers.map(lambda row: freeze(np.array(row, np.float64).reshape(rows, m)))
+
+
+def batches(
+    task: str = "two classes",
+    *,
+    n_x: int = 2,
+    n_out: int | None = None,
+    m: int | None = None,
+    weighted: bool = False,
+) -> Any:
+    """Batches for a `task`: X (n_x, m), fitting Y, and weights if they are to be `weighted`."""
+    outputs = n_out or {"two classes": 1, "many classes": 3, "several labels": 2}.get(task, 1)
+
+    def of(count: int) -> Any:
+        weights = arrays(1, count, low=0.25) if weighted else st.none()
+        return st.builds(Batch, arrays(n_x, count), labels(task, outputs, count), weights)
+
+    return (st.integers(1, 5) if m is None else st.just(m)).flatmap(of)
+
+
+def losses(task: str) -> Any:
+    """A loss for a `task`."""
+    expect_known("task", task, TASKS)
+    makers: dict[str, Callable[[], Loss]] = {
+        "many classes": softmax_cross_entropy,
+        "regression": mean_squared,
+    }
+    return st.just(makers.get(task, sigmoid_cross_entropy)())
+
+
+def step_records(*, after: str = "update") -> Any:
+    """Records of a training step of a small network, as they are after the part `after`."""
+
+    def of(network: Stage, batch: Batch, key: Key) -> Any:
+        optimizer = gradient_descent(learning_rate=0.25)
+        step = make_train_step(network, sigmoid_cross_entropy(), optimizer)
+        expect_known("part of the step", after, step.names)
+        state = initial_state(network, optimizer, batch.X.shape[:1], key=key)
+        return next(record for name, record in trace(step, state, batch) if name == after)
+
+    return st.builds(of, networks(statistics=False), batches(), keys())

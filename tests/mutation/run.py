@@ -1,0 +1,292 @@
+"""Mutate the mathematics of pydnn, edit by edit, and see whether the suite finds each edit.
+
+    python tests/mutation/run.py --seconds 300 --jobs 2
+    python tests/mutation/run.py pydnn/losses.py --report
+
+Each mutant is compiled in a process of its own, forked from one that has imported all but pydnn,
+and the tests of its module run there until one fails. What was found is kept in a file, so that
+a run can be stopped and gone on with. Texts are not mutated, since they are names and messages.
+"""
+
+import argparse
+import ast
+import copy
+import functools
+import importlib.abc
+import importlib.util
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+# Imported here, once, and not in each of a thousand children.
+import h5py  # noqa: F401
+import hypothesis.extra.numpy  # noqa: F401
+import pytest
+import toolz  # noqa: F401
+from survivors import EQUIVALENT
+
+TOP = Path(__file__).parents[2]
+TARGETS = [
+    *sorted(p for p in (TOP / "pydnn/stages").glob("*.py") if p.name != "__init__.py"),
+    *(TOP / "pydnn" / name for name in ("losses.py", "optimizers.py", "schedules.py")),
+    TOP / "pydnn/transformations.py",
+    TOP / "pydnn/numerics/fast.py",
+]
+EVERYWHERE = ["tests/test_defaults.py", "tests/stages/test_base.py"]
+LAWS = "tests/test_laws.py::"
+STAGES = [
+    "tests/stages",
+    LAWS + "test_stages",
+    LAWS + "test_a_cache_keeps_no_array_that_its_caller_can_write_to",
+]
+TESTS = {
+    "stages": [*STAGES, LAWS + "test_training_steps", "tests/training/test_steps.py"],
+    "activations": ["tests/stages/test_activations.py", LAWS + "test_stages"],
+    "dropout": ["tests/stages/test_dropout.py", *STAGES[1:]],
+    "batch_norm": ["tests/stages/test_norms.py", *STAGES[1:], "tests/training/test_steps.py"],
+    "layer_norm": ["tests/stages/test_norms.py", *STAGES[1:]],
+    "losses": ["tests/test_losses.py", "tests/test_laws.py"],
+    "optimizers": [
+        LAWS + "test_optimizers_are_the_loops_of_their_papers", "tests/test_optimizers.py",
+    ],
+    "schedules": ["tests/test_schedules.py", LAWS + "test_schedules"],
+    "transformations": [
+        "tests/test_transformations.py", LAWS + "test_transformations",
+        LAWS + "test_training_steps", "tests/training/test_steps.py",
+    ],
+    "fast": ["tests/numerics", "tests/stages", *STAGES[1:], "tests/training/test_steps.py"],
+}  # fmt: skip
+SECONDS = 60  # after which a mutant counts as found: it never ends
+
+SWAPPED = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult,
+    ast.FloorDiv: ast.Div, ast.Mod: ast.Div, ast.MatMult: ast.Mult, ast.LShift: ast.Add,
+    ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.And: ast.Or, ast.Or: ast.And,
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
+}  # fmt: skip
+NAMES = {"maximum": "minimum", "minimum": "maximum", "any": "all", "all": "any", "ones": "zeros",
+         "zeros": "ones", "zeros_like": "ones_like", "exp": "expm1", "log1p": "log", "max": "min",
+         "min": "max", "argmax": "argmin", "argmin": "argmax", "floor": "ceil"}  # fmt: skip
+
+
+def edits(node):
+    """Every wrong version of one node, as a change of its copy."""
+    operators = getattr(node, "ops", None) or [getattr(node, "op", None)]
+    for i, operator in enumerate(operators):
+        if type(operator) in SWAPPED:
+            new = SWAPPED[type(operator)]()
+            if hasattr(node, "ops"):
+                yield lambda n, i=i, new=new: n.ops.__setitem__(i, new)
+            else:
+                yield lambda n, new=new: setattr(n, "op", new)
+        elif type(operator) in (ast.USub, ast.Not):
+            yield lambda n: setattr(n, "op", ast.UAdd() if isinstance(n.op, ast.USub) else n.op)
+    if isinstance(node, ast.Constant):
+        if isinstance(node.value, bool):
+            yield lambda n: setattr(n, "value", not n.value)
+        elif isinstance(node.value, int | float):
+            yield lambda n: setattr(n, "value", n.value + 1)
+            if isinstance(node.value, float) and node.value:
+                yield lambda n: setattr(n, "value", n.value * 1.01)
+    if isinstance(node, ast.If | ast.IfExp):
+        yield lambda n: setattr(n, "test", ast.Constant(True))
+        yield lambda n: setattr(n, "test", ast.Constant(False))
+    if isinstance(node, ast.Attribute) and node.attr in NAMES:
+        yield lambda n: setattr(n, "attr", NAMES[n.attr])
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "freeze":
+        yield lambda n: n.__dict__.update(func=ast.Name("_as_it_is", ast.Load()))
+
+
+def places(tree):
+    """The nodes of a tree that make what it computes: no annotations, no decorators' names."""
+    skipped = set()
+    for node in ast.walk(tree):
+        notes = [getattr(node, "annotation", None), getattr(node, "returns", None)]
+        notes += [node.targets[0]] if isinstance(node, ast.Assign) and _is_alias(node) else []
+        for note in filter(None, notes):
+            skipped |= set(map(id, ast.walk(note)))
+        notes = getattr(node, "decorator_list", [])
+        for note in notes:
+            skipped |= set(map(id, ast.walk(note)))
+        if isinstance(node, ast.Raise | ast.JoinedStr) or _is_alias(node):
+            skipped |= set(map(id, ast.walk(node)))
+    return [node for node in ast.walk(tree) if id(node) not in skipped]
+
+
+def _is_alias(node):
+    """An assignment of a type, as `Rate = float | Schedule`."""
+    target = node.targets[0] if isinstance(node, ast.Assign) else None
+    name = target.id if isinstance(target, ast.Name) else ""
+    return name == "Rate" or name == "_Entries"
+
+
+def mutants(path):
+    """`(name, make)` for every mutant of a file; the name has the line, as it was and is."""
+    tree = ast.parse(path.read_text())
+    lines = path.read_text().splitlines()
+    owner = {}  # the smallest statement around each node
+    for statement in (n for n in ast.walk(tree) if isinstance(n, ast.stmt)):
+        for node in ast.walk(statement):
+            owner[id(node)] = statement  # statements come from the outermost inwards
+    for place, node in enumerate(places(tree)):
+        for which, _ in enumerate(edits(node)):
+            statement = owner.get(id(node), tree)
+            inside = next(i for i, n in enumerate(ast.walk(statement)) if n is node)
+            twin = copy.deepcopy(statement)
+            before = ast.unparse(twin)
+            edited = next(n for i, n in enumerate(ast.walk(twin)) if i == inside)
+            list(edits(edited))[which](edited)
+            after = ast.unparse(twin)
+            if before != after:
+                line = f"{node.lineno}: {lines[node.lineno - 1].strip()}"
+                name = f"{path.relative_to(TOP)}:{line} | {changed(before, after)}"
+                yield " ".join(name.split()), functools.partial(mutated, tree, place, which)
+
+
+def mutated(tree, place, which):
+    """A copy of a file's tree, with one of the edits of one of its nodes."""
+    again = copy.deepcopy(tree)
+    node = places(again)[place]
+    list(edits(node))[which](node)
+    return again
+
+
+def changed(before, after):
+    """The part of a text that is another one, with what is around it."""
+    first = next(
+        i for i, (a, b) in enumerate(zip(before + "\0", after + "\1", strict=False)) if a != b
+    )
+    ends = zip(before[::-1] + "\0", after[::-1] + "\1", strict=False)
+    last = next(i for i, (a, b) in enumerate(ends) if a != b)
+    last = min(last, len(before) - first, len(after) - first)
+    start, stop = max(0, first - 12), max(0, last - 12)
+    return f"{before[start : len(before) - stop]} -> {after[start : len(after) - stop]}"
+
+
+class Loader(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Gives a module another code than its file has."""
+
+    def __init__(self, path, tree):
+        parts = path.relative_to(TOP).with_suffix("").parts
+        self.name, self.path = ".".join(parts), path
+        self.code = compile(ast.fix_missing_locations(tree), str(path), "exec")
+
+    def find_spec(self, name, path, target=None):
+        if name != self.name:
+            return None
+        return importlib.util.spec_from_file_location(name, self.path, loader=self)
+
+    def create_module(self, spec):
+        return None
+
+    def exec_module(self, module):
+        module._as_it_is = lambda array: array
+        exec(self.code, module.__dict__)
+
+
+def start(path, make):
+    """A child that runs the tests on a mutant, and ends with pytest's status."""
+    child = os.fork()
+    if child:
+        return child
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    status = 1
+    try:
+        sys.meta_path.insert(0, Loader(path, make()))
+        first = [*EVERYWHERE, *(TESTS.get(path.stem) or TESTS[path.parent.name])]
+        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:pydnn", "--assert=plain"]
+        status = pytest.main([*options, *first])
+    finally:
+        os._exit(int(status))
+
+
+def run(work, known, path, seconds, jobs):
+    running, begun, ended = {}, time.monotonic(), False
+    if work:
+        _, file, _ = work[0]
+        _, status = os.waitpid(start(file, lambda: ast.parse(file.read_text())), 0)
+        if status:
+            sys.exit("the suite fails without any mutant: mend it first")
+    work = iter(work)
+    while True:
+        while len(running) < jobs and not ended:
+            if time.monotonic() - begun > seconds:
+                ended = True
+                break
+            name, file, make = next(work, (None, None, None))
+            if name is None:
+                ended = True
+                break
+            running[start(file, make)] = (name, time.monotonic())
+        if not running:
+            return
+        child, status = os.waitpid(-1, os.WNOHANG)
+        if child:
+            name, _ = running.pop(child)
+            known[name] = "survived" if status == 0 else "killed"
+        else:
+            time.sleep(0.005)
+        for pid, (_, since) in running.items():
+            if time.monotonic() - since > SECONDS:
+                os.kill(pid, signal.SIGKILL)
+        if child and len(known) % 20 == 0:
+            path.write_text(json.dumps(known, indent=0))
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("files", nargs="*", type=Path, help="of pydnn's; by default all of them")
+    parser.add_argument("--seconds", type=float, default=3600, help="no mutant begins after these")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--kept", type=Path, default=Path("mutation.json"))
+    parser.add_argument("--report", action="store_true", help="run nothing, tell what is known")
+    parser.add_argument("--again", action="store_true", help="run again those that survived")
+    options = parser.parse_args()
+    os.chdir(TOP)
+    known = json.loads(options.kept.read_text()) if options.kept.exists() else {}
+    files = [path.resolve() for path in options.files] or TARGETS
+    everything = [(name, path, make) for path in files for name, make in mutants(path)]
+    names = {name for name, *_ in everything}
+    known = {name: found for name, found in known.items() if name in names or options.files}
+    if not options.report:
+        todo = [
+            (name, path, make)
+            for name, path, make in everything
+            if known.get(name) is None or (options.again and known[name] == "survived")
+        ]
+        run(todo, known, options.kept, options.seconds, options.jobs)
+        options.kept.write_text(json.dumps(known, indent=0))
+    tell({name: found for name, found in known.items() if name in names}, len(everything))
+
+
+def tell(known, count):
+    alive = [name for name, found in known.items() if found == "survived"]
+    unknown = [name for name in alive if reason_of(name) is None]
+    killed = len(known) - len(alive)
+    print(f"{count} mutants, {len(known)} run, {killed} killed, {len(alive)} survived")
+    print(f"{len(alive) - len(unknown)} of these change nothing, for reasons that are listed")
+    if known:
+        print(f"killed: {killed / len(known):.1%}, of those that change something: "
+              f"{killed / max(1, killed + len(unknown)):.1%}")  # fmt: skip
+    for name in unknown:
+        print(name)
+
+
+def reason_of(name):
+    """Why a mutant changes nothing that can be seen, if that is known."""
+    file, _, rest = name.partition(":")
+    text = rest.partition(": ")[2]
+    fits = (why for (f, part), why in EQUIVALENT.items() if f in ("", file) and part in text)
+    return next(fits, None)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Mutants that survive since they change nothing that can be seen, each with the reason."""
+
+SAID_ALOUD = "the lengths are the same in every case; `strict` says so aloud"
+RECORD = "the record that it goes into makes a read-only view of every array"
+CHEAP = "a cheap look, before the same question is asked in full: the other way takes more time"
+AT_ZERO = "both sides give the same number at 0, where alone they are exchanged"
+
+# By file, "" being all of them, and a part of what the mutant is called.
+EQUIVALENT = {
+    ("", "strict=False"): SAID_ALOUD,
+    ("pydnn/stages/activations.py", "np.where(Z > 0, scale * Z, below) |"): AT_ZERO,
+    ("pydnn/stages/activations.py", "np.where(Z > 0, Z, slope * Z), |"): AT_ZERO,
+    ("pydnn/stages/activations.py", "np.minimum(Z, 0)) | .minimum(Z, 0)) -> .minimum(Z, 1))"): (
+        "what is made of numbers above 0 is not used"
+    ),
+    ("pydnn/stages/base.py", "wants_dA_prev: bool = True"): (
+        "a stage that is not thrifty makes dA_prev in any case, and the keyword is not looked at"
+    ),
+    ("pydnn/stages/batch_norm.py", "_as_it_is("): RECORD,
+    ("pydnn/stages/layer_norm.py", "Z_norm = freeze("): RECORD,
+    ("pydnn/stages/layer_norm.py", "NormCache(Z_norm, freeze(deviation)"): RECORD,
+    ("pydnn/stages/dense.py", "grads = DenseGrads(freeze(dW)"): RECORD,
+    ("pydnn/stages/dropout.py", "D = freeze(kept"): RECORD,
+    ("pydnn/stages/dense.py", "len(A_prev) != W.shape[1]: n_in = -> if True:"): CHEAP,
+    ("pydnn/stages/dense.py", "if A_prev.dtype is not W.dtype: expec -> if True:"): CHEAP,
+    ("pydnn/stages/dense.py", "if A_prev.flags.writeable: A_pre -> if True:"): CHEAP,
+    ("pydnn/stages/dense.py", "self.W.ndim != 2: expect -> if True:"): CHEAP,
+    ("pydnn/stages/dense.py", "self.W.ndim == 2:"): CHEAP,
+    ("pydnn/stages/dense.py", "f.W.ndim != 3:"): CHEAP,
+    ("pydnn/stages/dense.py", "-> .shape[:1], 2) or self.W."): CHEAP,
+    ("pydnn/stages/dense.py", "-> lf.W.shape[:2], 1) or sel"): CHEAP,
+    ("pydnn/stages/layer_norm.py", "len(params.gamma): hint = -> if True:"): CHEAP,
+    ("pydnn/stages/parallel.py", "-> below(i) if True else conte"): (
+        "a place is made for a stage that does not look at it"
+    ),
+    ("pydnn/stages/serial.py", "-> below(i) if True else conte"): (
+        "a place is made for a stage that does not look at it"
+    ),
+    ("pydnn/stages/serial.py", "i = 0 | i = 0 -> i = 1"): "the loop sets it before anything raises",
+    ("pydnn/stages/serial.py", "an activation has nothing to save: no detour"): (
+        "the detour gives the same, in more time"
+    ),
+    ("pydnn/losses.py", "if np.count_nonzero(hot) != Y.size: _expe -> if True:"): CHEAP,
+    ("pydnn/losses.py", "if Y.shape != AL.shape: expec -> if True:"): CHEAP,
+    ("pydnn/losses.py", "if Y.shape != Z.shape: expec -> if True:"): CHEAP,
+    ("pydnn/losses.py", "if Y.shape != Z.shape: _diff -> if True:"): CHEAP,
+    ("pydnn/losses.py", "min(initial=0.0) >= 0: -> min(initial=1.0)"): (
+        "a least weight below 0 is below both"
+    ),
+    ("pydnn/losses.py", "np.ceil(Y) == Y"): "whole numbers are their own floor and ceiling",
+    ("pydnn/losses.py", "if smoothing: Y = Y -> if True:"): "labels smoothed by 0 are the labels",
+    ("pydnn/losses.py", "if smoothing: T = T -> if True:"): "labels smoothed by 0 are the labels",
+    ("pydnn/losses.py", "if not dearer: return -> if False:"): (
+        "the general form, which gives the same for weights of 1, in more time"
+    ),
+}

@@ -1,0 +1,64 @@
+import attrs
+import numpy as np
+import pytest
+
+from pydnn import (
+    Context,
+    GradientTransformation,
+    Key,
+    Loss,
+    Stage,
+    adam,
+    cosine_decay,
+    dense,
+    map_stages,
+    mean_squared,
+    relu,
+    serial,
+    tanh,
+)
+from pydnn.packing import layout_of, leaves
+from pydnn.stages.base import thrifty_backward
+
+
+def test_what_people_see_of_parts_is_short():
+    assert repr(dense(3)) == "Stage(name='dense')"
+    assert repr(mean_squared()) == "Loss(name='mean_squared')"
+    assert repr(adam()) == "GradientTransformation(description={'adam': {}})"
+    described = "{'cosine_decay': {'initial': 1, 'steps': 5}}"
+    assert repr(cosine_decay(1, steps=5)) == f"Schedule(description={described})"
+
+
+def test_what_parts_declare_is_declared_by_name():
+    stage, loss, optimizer = relu(), mean_squared(), adam()
+    functions = (stage.init, stage.forward, stage.backward)
+    assert Stage("mine", *functions).name == "mine"
+    of_loss = (loss.function, loss.predict, loss.expect_labels, loss.task)
+    for make in (
+        lambda: Stage("mine", *functions, True),
+        lambda: Loss("mine", *of_loss, {}),
+        lambda: GradientTransformation(optimizer.init, optimizer.update, dict),
+    ):
+        with pytest.raises(TypeError, match="positional arguments"):
+            make()
+
+
+def test_parts_that_cannot_be_put_together_again_are_one_stage():
+    whole = attrs.evolve(serial(relu(), tanh()), rebuild=None)
+    seen = []
+    assert map_stages(lambda path, part: seen.append((path, part.name)) or part, whole) is whole
+    assert seen == [("", "serial")]
+
+
+def test_nested_gradients_are_copied_where_they_are_wanted():
+    network = serial(dense(2), serial(tanh(), dense(3)))
+    plain = attrs.evolve(network, thrifty=False)
+    params, _ = network.init(Key(1), (4,))
+    A, cache = network.forward(params, Key(2).normal((4, 5)), Context())
+    dA_prev, grads = network.backward(params, cache, A)
+    layout = layout_of(params)
+    vector = np.full(layout.size, np.nan)
+    given, nothing = thrifty_backward(plain)(params, cache, A, out=layout.views(vector))
+    assert nothing is None
+    np.testing.assert_array_equal(given, dA_prev)
+    np.testing.assert_array_equal(vector, np.concatenate([g.ravel() for g in leaves(grads)]))

@@ -1,0 +1,166 @@
+"""One table of all stages, losses, optimisers, transformations and schedules, and their laws."""
+
+import numpy as np
+import pytest
+from helpers import arrays_in
+from loops import LOOPS, parameters
+from test_losses import WORKED as LOSSES
+from test_schedules import WORKED as SCHEDULES
+from test_transformations import PARAMS
+from test_transformations import WORKED as TRANSFORMATIONS
+
+from pydnn import (
+    Batch,
+    Context,
+    Key,
+    adam,
+    batch_norm,
+    dense,
+    describe,
+    dropout,
+    elu,
+    gelu,
+    identity,
+    initial_state,
+    l1_penalty,
+    l2_penalty,
+    layer_norm,
+    leaky_relu,
+    make_train_step,
+    parallel,
+    relu,
+    residual,
+    selu,
+    serial,
+    sigmoid,
+    sigmoid_cross_entropy,
+    silu,
+    skip_not_finite,
+    softmax_cross_entropy,
+    softplus,
+    stages,
+    tanh,
+)
+from pydnn.initializers import normal, xavier_normal
+from pydnn.testing import (
+    assert_gradient_transformation,
+    assert_loss,
+    assert_schedule,
+    assert_stage,
+    assert_train_step,
+)
+from pydnn.testing.draws import draw_stage
+
+STAGES = {
+    "dense": dense(4),
+    "dense, one unit": dense(1, initializer=xavier_normal()),
+    "identity": identity(),
+    "relu": relu(),
+    "leaky relu": leaky_relu(slope=0.2),
+    "elu": elu(alpha=0.7),
+    "selu": selu(),
+    "gelu": gelu(),
+    "gelu, approximate": gelu(approximate=True),
+    "silu": silu(),
+    "softplus": softplus(),
+    "tanh": tanh(),
+    "sigmoid": sigmoid(),
+    "dropout": dropout(keep_prob=0.6),
+    "batch norm": batch_norm(),
+    "layer norm": layer_norm(),
+    "serial": serial(dense(4), tanh(), dense(2), sigmoid()),
+    "serial in serial": serial(relu(), serial(dense(3, initializer=normal(scale=1)), tanh())),
+    "serial, from a stage that is not thrifty": serial(layer_norm(), tanh(), dense(2)),
+    "residual": residual(dense(4), tanh(), dense(3)),
+    "parallel": parallel(dense(2), serial(tanh(), dense(3)), identity()),
+    "everything in everything": serial(
+        parallel(residual(batch_norm(), dense(3), dropout(keep_prob=0.5)), layer_norm()),
+        residual(layer_norm(), dense(6), batch_norm(decay=0.5)),
+        dense(2),
+    ),
+}
+# Which hand on what they are given.
+SHARING = {"identity", "dropout"}
+
+
+def test_the_table_has_every_stage():
+    def names(description):
+        for name, options in description.items():
+            yield name
+            for part in options.get("stages", ()):
+                yield from names(part)
+
+    table = {name for stage in STAGES.values() for name in names(describe(stage))}
+    builders = {name for name in stages.__all__ if hasattr(getattr(stages, name), "family")}
+    assert table == builders
+
+
+@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("examples", [2, 5])
+def test_stages(name, examples):
+    assert_stage(STAGES[name], examples=examples, shares_input=name in SHARING)
+
+
+@pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
+def test_a_cache_keeps_no_array_that_its_caller_can_write_to(stage):
+    drawn = draw_stage(stage, (3,), 5, Key(4))
+    A_prev, dA = np.array(drawn.A_prev), np.array(drawn.dA)  # writable
+    A, cache = stage.forward(drawn.params, A_prev, Context(training=True, key=Key(8)))
+    outputs = (A, cache, stage.backward(drawn.params, cache, dA))
+    assert not any(a.flags.writeable for a in arrays_in(outputs))
+    assert A_prev.flags.writeable
+    assert dA.flags.writeable
+
+
+# Smoothed labels are never reached; counts leave a part of their likelihood out.
+NEVER_ZERO = {"sigmoid, smoothed to 0.25 and 0.75", "softmax, smoothed", "poisson"}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses(name):
+    loss, AL, *_ = LOSSES[name]
+    by_class = {"outputs": len(AL)} if "weighted" in name else {}
+    zero = {"zero_at": None} if name in NEVER_ZERO else {}
+    assert_loss(loss, **by_class, **zero)
+
+
+def test_a_loss_of_one_weight_for_each_label():
+    assert_loss(sigmoid_cross_entropy(positive_weight=[2, 0.5, 3]), outputs=3)
+
+
+def test_losses_of_one_hot_columns():
+    Y = np.eye(3)[:, [0, 2, 1, 1]]
+    assert_loss(softmax_cross_entropy(), AL=Key(1).normal((3, 4)), Y=Y, zero_at=lambda Y: 1e3 * Y)
+
+
+@pytest.mark.parametrize(("optimizer", "loop"), LOOPS.values(), ids=LOOPS)
+def test_optimizers_are_the_loops_of_their_papers(optimizer, loop):
+    assert_gradient_transformation(optimizer, params=parameters(), reference=loop)
+
+
+@pytest.mark.parametrize("name", TRANSFORMATIONS)
+def test_transformations(name):
+    assert_gradient_transformation(TRANSFORMATIONS[name][0], params=PARAMS)
+
+
+@pytest.mark.parametrize("schedule", [s for s, _ in SCHEDULES.values()], ids=SCHEDULES)
+def test_schedules(schedule):
+    assert_schedule(schedule)
+
+
+NETWORK = serial(batch_norm(), dense(4), tanh(), dropout(keep_prob=0.5), dense(1))
+STEPS = {
+    "plain": {},
+    "with penalties": {"penalties": [l2_penalty(0.7), l1_penalty(0.3)]},
+}
+
+
+@pytest.mark.parametrize("options", STEPS.values(), ids=STEPS)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_training_steps(options, weighted):
+    optimizer = skip_not_finite(adam())
+    step = make_train_step(NETWORK, sigmoid_cross_entropy(), optimizer, **options)
+    X = Key(5).normal((3, 8))
+    weights = 0.5 + Key(6).uniform((1, 8)) if weighted else None
+    state = initial_state(NETWORK, optimizer, (3,), key=Key(7))
+    assert_train_step(step, state, Batch(X, X[:1] > 0, weights))
