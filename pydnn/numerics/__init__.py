@@ -6,5 +6,8 @@ A tenant is one `Numerics` record of functions, and is chosen in the recipe. Ele
 
 from pydnn.numerics.fast import fast
 from pydnn.numerics.interface import Numerics
+from pydnn.numerics.portable import portable
 
-__all__ = ["Numerics", "fast"]
+__all__ = ["TENANTS", "Numerics", "fast", "portable"]
+
+TENANTS = {tenant.name: tenant for tenant in (fast, portable)}  # by their names in recipes

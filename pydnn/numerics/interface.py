@@ -48,6 +48,9 @@ class Numerics:
     tanh: Callable[[FloatArray], FloatArray]
     logistic: Callable[[FloatArray], FloatArray]  # 1 / (1 + exp(-Z)), with no exp that overflows
     erf: Callable[[FloatArray], FloatArray]
+    positive_part: Callable[[FloatArray], FloatArray]  # max(Z, 0)
+    power: Callable[[float, float], float]  # of single numbers, as is
+    cosine: Callable[[float], float]  # this
 
     def __repr__(self) -> str:
         return f"Numerics({self.name!r})"
