@@ -5,7 +5,6 @@ Where definitions differ between papers and libraries, the docstring says which 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import attrs
@@ -13,6 +12,7 @@ import numpy as np
 
 from pydnn.builders import described
 from pydnn.checks import expect_epsilon, expect_real
+from pydnn.numerics import Numerics
 from pydnn.packing import Packed
 from pydnn.records import FloatArray, arrays, freeze
 from pydnn.schedules import Schedule
@@ -192,7 +192,8 @@ def scale_by_adam(
         t = state.count + 1
         mean = _moved(state.mean, grads, beta1)
         square = _moved(state.square, grads * grads, beta2)
-        updates = _over_root(mean / (1 - beta1**t), square / (1 - beta2**t), epsilon)
+        power = context.numerics.power
+        updates = _over_root(mean / (1 - power(beta1, t)), square / (1 - power(beta2, t)), epsilon)
         return updates, AdamState(t, freeze(mean), freeze(square))
 
     return GradientTransformation(
@@ -263,7 +264,8 @@ def scale_by_amsgrad(
         mean = _moved(state.mean, grads, beta1)
         square = _moved(state.square, grads * grads, beta2)
         largest = np.maximum(state.largest, square)
-        updates = _over_root(mean / (1 - beta1**t), largest / (1 - beta2**t), epsilon)
+        power = context.numerics.power
+        updates = _over_root(mean / (1 - power(beta1, t)), largest / (1 - power(beta2, t)), epsilon)
         return updates, AmsgradState(t, freeze(mean), freeze(square), freeze(largest))
 
     return GradientTransformation(
@@ -315,20 +317,20 @@ def scale_by_nadam(
     hint = "give how fast the momentum warms up, e.g. 0.004"
     psi = expect_real("momentum_decay", momentum_decay, least=0, hint=hint)
 
-    def momentum_at(t: int) -> float:
-        return beta1 * (1 - 0.5 * math.pow(0.96, t * psi))
+    def momentum_at(t: int, numerics: Numerics) -> float:
+        return beta1 * (1 - 0.5 * numerics.power(0.96, t * psi))
 
     def update(
         grads: FloatArray, state: NadamState, params: Packed, context: Context = EVALUATION
     ) -> tuple[FloatArray, NadamState]:
-        t = state.count + 1
-        now, ahead = momentum_at(t), momentum_at(t + 1)
+        t, numerics = state.count + 1, context.numerics
+        now, ahead = momentum_at(t, numerics), momentum_at(t + 1, numerics)
         product = state.product * now
         mean = _moved(state.mean, grads, beta1)
         square = _moved(state.square, grads * grads, beta2)
         # The paper's 1 - product of all momenta, up to this one and up to the next one.
         looked = mean * (ahead / (1 - product * ahead)) + grads * ((1 - now) / (1 - product))
-        updates = _over_root(looked, square / (1 - beta2**t), epsilon)
+        updates = _over_root(looked, square / (1 - numerics.power(beta2, t)), epsilon)
         return updates, NadamState(t, freeze(mean), freeze(square), product)
 
     return GradientTransformation(

@@ -35,8 +35,9 @@ from pydnn.keys import Key
 from pydnn.losses import Loss, expect_weights, sigmoid_cross_entropy
 from pydnn.metrics import METRICS
 from pydnn.notation import read_description, write_description
+from pydnn.numerics import TENANTS, Numerics, fast
 from pydnn.optimizers import gradient_descent
-from pydnn.records import Batch, FloatArray
+from pydnn.records import Batch, FloatArray, freeze
 from pydnn.stages import Stage, dense, relu, serial
 from pydnn.training import (
     TrainState,
@@ -72,7 +73,6 @@ __all__ = [
 ]
 
 DTYPES = {"float64": np.float64, "float32": np.float32}
-NUMERICS = ("fast",)
 _MOST_ITERATIONS = 2**53
 _FULL_BATCH = describe(full_batch())
 
@@ -110,7 +110,7 @@ class Recipe:
         higher_is_better: Whether the watched value is to grow.
         seed: Of the training's key.
         dtype: "float64" or "float32".
-        numerics: "fast".
+        numerics: "fast", or "portable": the same bits on every machine.
     """
 
     data: str = attrs.field(validator=_text)
@@ -153,7 +153,7 @@ class Recipe:
         expect_flag("standardize", self.standardize)
         expect_flag("higher_is_better", self.higher_is_better)
         expect_known("dtype", str(self.dtype), DTYPES)
-        expect_known("numerics", str(self.numerics), NUMERICS)
+        expect_known("numerics", str(self.numerics), TENANTS)
         self._expect_something_to_watch()
 
     def _expect_something_to_watch(self) -> None:
@@ -384,11 +384,17 @@ def prepare(
     if batch.weights is not None:
         expect_weights(batch.weights, batch.X.shape[1])
     key = Key(recipe.seed)
-    dtype = np.dtype(DTYPES[recipe.dtype])
+    dtype, numerics = np.dtype(DTYPES[recipe.dtype]), TENANTS[recipe.numerics]
     state = initial_state(
-        network, optimizer, batch.X.shape[:1], key=key, dtype=dtype, weights=weights
+        network,
+        optimizer,
+        batch.X.shape[:1],
+        key=key,
+        dtype=dtype,
+        weights=weights,
+        numerics=numerics,
     )
-    n_out = len(_first_output(network, state, batch, dtype))
+    n_out = len(_first_output(network, state, batch, dtype, numerics))
     loss.expect_labels(batch.Y, n_out)
     task = loss.task(n_out)
     data, standardization = _parts(recipe, task, batch, key)
@@ -399,9 +405,9 @@ def prepare(
         known = ["cost", "gradient_norm", *observed, *measured]
         expect_known("value to watch", recipe.watch, known)
     batching.per_epoch(data["train"].X.shape[1])  # so that a wrong size is refused here
-    step = make_train_step(network, loss, optimizer, penalties=penalties)
+    step = make_train_step(network, loss, optimizer, penalties=penalties, numerics=numerics)
     if not optimizer.outlives_bad:
-        step = step.insert_after("update", watch_finite(network))
+        step = step.insert_after("update", watch_finite(network, numerics=numerics))
     return Job(
         recipe,
         batch,
@@ -420,7 +426,7 @@ def steps(job: Job) -> Stream:
     stream = scan(job.train_step, job.state, job.batches)
     if not job.recipe.evaluate_every:
         return stream
-    evaluate = evaluation(job.network, job.loss, job.data)
+    evaluate = evaluation(job.network, job.loss, job.data, numerics=TENANTS[job.recipe.numerics])
     return measure(stream, every=job.recipe.evaluate_every, function=evaluate)
 
 
@@ -453,10 +459,10 @@ def stopping(recipe: Recipe) -> dict[str, Any]:
 
 
 def _first_output(
-    network: Stage, state: TrainState, batch: Batch, dtype: np.dtype[Any]
+    network: Stage, state: TrainState, batch: Batch, dtype: np.dtype[Any], numerics: Numerics
 ) -> FloatArray:
     X = batch.X[:, :1].astype(dtype)
-    return output_of(network, state.parameters, X, statistics=state.statistics)
+    return output_of(network, state.parameters, X, statistics=state.statistics, numerics=numerics)
 
 
 def _parts(
@@ -470,13 +476,22 @@ def _parts(
         data["train"], data["validation"] = split(
             batch, key.at("validation"), share=recipe.validation, stratified=stratified
         )
-    standardization = fit_standardization(data["train"].X) if recipe.standardize else None
+    numerics = TENANTS[recipe.numerics]
+    standardization = None
+    if recipe.standardize:
+        standardization = fit_standardization(data["train"].X, numerics=numerics)
     dtype = np.dtype(DTYPES[recipe.dtype])
     prepare_X: Callable[[FloatArray], FloatArray] = standardization or (lambda X: X)
-    return {
+    prepared = {
         name: _in_dtype(attrs.evolve(part, X=prepare_X(part.X)), dtype)
         for name, part in data.items()
-    }, standardization
+    }
+    if numerics is not fast:  # it keeps what it works out of data that nobody can write to
+        prepared = {
+            name: attrs.evolve(part, X=freeze(part.X.copy(order="F")))
+            for name, part in prepared.items()
+        }
+    return prepared, standardization
 
 
 def _in_dtype(batch: Batch, dtype: np.dtype[Any] | None) -> Batch:

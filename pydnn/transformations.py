@@ -157,7 +157,7 @@ def descend(learning_rate: float | Schedule) -> GradientTransformation:
     def update(
         grads: FloatArray, state: DescentState, params: Packed, context: Context = EVALUATION
     ) -> tuple[FloatArray, DescentState]:
-        rate = schedule(state.count)
+        rate = schedule(state.count, context.numerics)
         return freeze(grads * grads.dtype.type(-rate)), DescentState(state.count + 1, rate)
 
     return GradientTransformation(
@@ -232,7 +232,8 @@ def gradient_noise(variance: float, *, decay: float = 0.55) -> GradientTransform
     ) -> tuple[FloatArray, CountState]:
         if context.key is None:
             raise BadInput("gradient_noise has no key: give Context(training=True, key=…).")
-        deviation = (variance / (1 + state.count) ** decay) ** 0.5
+        power = context.numerics.power
+        deviation = power(variance / power(1 + state.count, decay), 0.5)
         # Of its own address: two parts that draw must not draw the same.
         noise = deviation * context.key.at("gradient_noise").normal(grads.shape)
         return freeze(grads + noise.astype(grads.dtype)), CountState(state.count + 1)

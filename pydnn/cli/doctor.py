@@ -94,7 +94,7 @@ def _examine(args: argparse.Namespace) -> int:
         if not (args.folder / RECIPE).is_file():
             raise
         return _refuse(args, str(error).rstrip("."))  # of a run whose files or functions changed
-    here, found = current_environment(), hazards()
+    here, found = current_environment(run.numerics), hazards()
     recorded = run.environments
     changes = environment_changes(recorded[-1], here)
     expected = next(filter(None, (what_to_expect(there, here) for there in recorded)), None)

@@ -14,7 +14,6 @@ import attrs
 from pydnn.checks import BadInput
 from pydnn.cli.run_options import add_run_options, warn
 from pydnn.keys import Key
-from pydnn.numerics import fast
 from pydnn.runs import Run
 from pydnn.runs.environment import current_environment, what_to_expect
 from pydnn.runs.mismatches import Mismatch, bits_of
@@ -95,7 +94,7 @@ def _numbers(args: argparse.Namespace, run: Run) -> Sequence[int] | None:
 
 def _expected(run: Run) -> list[str]:
     """What stands against the same bits, told before anything is computed."""
-    here = current_environment(fast)
+    here = current_environment(run.numerics)
     different = (what_to_expect(there, here) for there in run.environments)
     expected = [*run.changes, *filter(None, different)]
     for line in expected:

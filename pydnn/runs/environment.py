@@ -11,6 +11,7 @@ import importlib
 import importlib.metadata
 import itertools
 import json
+import math
 import os
 import platform
 import re
@@ -287,6 +288,14 @@ def _of_positives(function: Any, pool: FloatArray) -> Iterator[ArrayLike]:
     return _of_reals(lambda x: function(np.abs(x) + x.dtype.type(2.0**-20)), pool)
 
 
+def _powers(power: Any, pool: FloatArray) -> Iterator[ArrayLike]:
+    yield [power(1 - 0.1**i, n) for i in (1, 2, 3) for n in (*range(1, 20), 0.5, 1000)]
+
+
+def _cosines(cosine: Any, pool: FloatArray) -> Iterator[ArrayLike]:
+    yield [cosine(math.pi * i / 50) for i in range(51)]
+
+
 def _matrix(pool: FloatArray, rows: int, columns: int) -> FloatArray:
     """A new contiguous matrix of the pool's numbers, over and over where it has too few."""
     return np.resize(pool[: rows * columns], (rows, columns))
@@ -298,6 +307,8 @@ _BATTERIES: dict[str, Callable[[Any, FloatArray], Iterator[ArrayLike]]] = {
     "mean": _means,
     "norm": _norms,
     "log": _of_positives,
+    "power": _powers,
+    "cosine": _cosines,
     "log1p": _of_positives,
 }
 

@@ -12,7 +12,7 @@ import numpy as np
 from pydnn.builders import described
 from pydnn.checks import expect_flag, expect_real
 from pydnn.numerics import Numerics
-from pydnn.records import FloatArray, scalar
+from pydnn.records import FloatArray
 from pydnn.stages.base import Stage, elementwise
 
 __all__ = [
@@ -38,7 +38,7 @@ def identity() -> Stage:
 @described("stage")
 def relu() -> Stage:
     """Rectified linear units A = max(Z, 0); the slope at 0 is taken as 0. Nair and Hinton, 2010."""
-    return elementwise("relu", lambda Z, _: np.maximum(Z, scalar(0, Z.dtype)), _relu_backward)
+    return elementwise("relu", lambda Z, numerics: numerics.positive_part(Z), _relu_backward)
 
 
 def _relu_backward(dA: FloatArray, Z: FloatArray, A: FloatArray, _: Numerics) -> FloatArray:
