@@ -1,18 +1,19 @@
 """Orthonormal factors of a matrix, from portable products and sums alone.
 
 The specification. Columns are taken from left to right, in panels of `PANEL`. A panel P has taken
-away from it, twice, Q (Qᵀ P), with the columns Q that were found before; then each of its columns,
-twice, what lies along those found before it in its panel: q (q · v) for all of them at once, in
-float64 and by the tree of `sums`. What is left of a column, divided by its length (`sums.norm`),
-is the next column of Q, unless its length is at most `tolerance` times that of the whole column:
-then it depends on those before it, and brings none.
+away from it, twice, what lies along the columns Q that were found before: (Pᵀ Q) Qᵀ, from Pᵀ, by
+products of one slice more than usual. Then each of its columns v has, twice, what lies along those
+found before it in its panel: q (q · v), for all of them at once, by the tree of `sums`. What is
+left of a column, divided by its length (`sums.norm`), is the next column of Q, unless its length
+is at most `tolerance` times that of the whole column: then it depends on those before it, and
+brings none.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from pydnn.numerics.portable.products import matmul_float64
+from pydnn.numerics.portable.products import precise_product
 from pydnn.numerics.portable.sums import norm, tree_sum
 from pydnn.records import FloatArray
 
@@ -35,7 +36,7 @@ def orthonormal(X: FloatArray, *, tolerance: float = 1e-10) -> FloatArray:
         lengths = [norm(v) for v in panel]
         before = found[:rank]
         for _ in range(2 if rank else 0):
-            panel -= _product(_product(panel, before.T), before)
+            panel -= precise_product(precise_product(panel, before.T), before)
         first = rank
         for v, length in zip(panel, lengths, strict=True):
             inside = found[first:rank]
@@ -47,9 +48,3 @@ def orthonormal(X: FloatArray, *, tolerance: float = 1e-10) -> FloatArray:
                 found[rank] = v / left
                 rank += 1
     return found[:rank].T
-
-
-def _product(a: FloatArray, b: FloatArray) -> FloatArray:
-    out = np.empty((len(a), b.shape[1]))
-    matmul_float64(a, b, out)
-    return out

@@ -153,7 +153,7 @@ def _two_sum(a: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 def _summed_twice(terms: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Of each row a sum, the sum of its errors, and a bound of what is still left out."""
-    high = np.ascontiguousarray(terms.T)
+    high = terms.T.copy(order="C")
     low, left_out = np.zeros_like(high), np.zeros(len(terms))
     n = len(high)
     while n > 1:

@@ -18,7 +18,7 @@ A place depends on its row, its column and m, hence not on the other columns, wh
 A row or column that holds an infinity or a NaN is NaN in all of its places where slices are cut;
 in the tree it is what IEEE 754 has for it.
 
-Other programs: tests/numerics/portable/oracles.py has the same in fractions.
+The same in fractions, to check it by: tests/portable_oracles.py.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from pydnn.numerics.portable.sums import fold
 from pydnn.numerics.portable.workspace import ZERO, floats
 from pydnn.records import FloatArray
 
-__all__ = ["FEW", "blas", "matmul_float64"]
+__all__ = ["FEW", "blas", "matmul_float64", "precise_product"]
 
 # Up to so many numbers of the left operand a tree of all products takes less time than slices.
 FEW = 2048
@@ -49,6 +49,17 @@ def matmul_float64(a: FloatArray, b: FloatArray, out: FloatArray) -> None:
     else:
         right = kept("slices", b, lambda into: _cut_right(b, into))
         _by_slices(cut(a, left=True, into="left"), right, out)
+
+
+def precise_product(a: FloatArray, b: FloatArray) -> FloatArray:
+    """The product with one slice more than usual: an error of float64's own size, or less."""
+    out = np.empty((len(a), b.shape[1]))
+    if a.size <= FEW:
+        _by_tree(a, b, out)
+    else:
+        left = cut(a, left=True, into="left", extra=1)
+        _by_slices(left, cut(b.T, left=False, into="right", extra=1), out)
+    return out
 
 
 def _cut_right(b: FloatArray, into: str | None) -> Slices:

@@ -58,16 +58,17 @@ def slices_of(k: int) -> int:
     return next(s for s in range(1, 9) if s * (budget(k, left=False) + 1) > _LEAST_BITS)
 
 
-def cut(lines: FloatArray, *, left: bool, into: str | None = None) -> Slices:
+def cut(lines: FloatArray, *, left: bool, into: str | None = None, extra: int = 0) -> Slices:
     """Cut the rows of `lines` (lines, k), which may be a transposed view.
 
     Args:
         lines: float64 numbers.
         left: Whether they are rows of the left operand, else columns of the right one.
         into: Name of the work array that takes the slices; None for an array of their own.
+        extra: Slices beyond those of `slices_of`.
     """
     count, k = lines.shape
-    s, p = slices_of(k), budget(k, left=left)
+    s, p = slices_of(k) + extra, budget(k, left=left)
     turned = not lines.flags.c_contiguous and lines.T.flags.c_contiguous
     shape = (s, k, count) if turned else (s, count, k)
     space = np.empty(s * lines.size) if into is None else floats(into, s * lines.size)
