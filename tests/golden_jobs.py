@@ -1,22 +1,26 @@
 """Small jobs that between them use every builder, and what they come to, on any machine.
 
-Run as a program, it prints their fingerprints here, as a Python dictionary:
+Run as a program, it prints their fingerprints here, as entries of a Python dictionary; or, with
+--json, these and those of the operations of both arithmetics:
 
-    python tests/golden_jobs.py
+    python tests/golden_jobs.py [--json]
 """
 
 from __future__ import annotations
 
 import itertools
+import json
+import sys
 
 import attrs
 import numpy as np
 
-from pydnn import Batch, Key
+from pydnn import Batch, Key, fast, portable
 from pydnn.fingerprints import fingerprint
 from pydnn.notation import read_description
 from pydnn.recipes import Recipe, prepare, run
 from pydnn.records import freeze
+from pydnn.runs.environment import arithmetic_fingerprint
 from pydnn.runs.states import state_fingerprint
 
 DTYPES = ("float64", "float32")
@@ -192,6 +196,15 @@ def results():
     }
 
 
+def main():
+    found = results()
+    if "--json" not in sys.argv:
+        for name, digits in found.items():
+            print(f'    "{name}": "{digits}",')
+        return
+    arithmetic = {tenant.name: arithmetic_fingerprint(tenant) for tenant in (fast, portable)}
+    print(json.dumps({"golden": found, **arithmetic}))
+
+
 if __name__ == "__main__":
-    for name, found in results().items():
-        print(f'    "{name}": "{found}",')
+    main()
