@@ -35,7 +35,8 @@ from pydnn.keys import Key
 from pydnn.losses import Loss, expect_weights, sigmoid_cross_entropy
 from pydnn.metrics import METRICS
 from pydnn.notation import read_description, write_description
-from pydnn.numerics import TENANTS, Numerics, fast
+from pydnn.numerics import TENANTS, Numerics, portable
+from pydnn.numerics.portable.soundness import expect_sound
 from pydnn.optimizers import gradient_descent
 from pydnn.records import Batch, FloatArray, freeze
 from pydnn.stages import Stage, dense, relu, serial
@@ -385,6 +386,8 @@ def prepare(
         expect_weights(batch.weights, batch.X.shape[1])
     key = Key(recipe.seed)
     dtype, numerics = np.dtype(DTYPES[recipe.dtype]), TENANTS[recipe.numerics]
+    if numerics is portable:
+        expect_sound()
     state = initial_state(
         network,
         optimizer,
@@ -486,7 +489,7 @@ def _parts(
         name: _in_dtype(attrs.evolve(part, X=prepare_X(part.X)), dtype)
         for name, part in data.items()
     }
-    if numerics is not fast:  # it keeps what it works out of data that nobody can write to
+    if numerics is portable:  # it keeps what it works out of data that nobody can write to
         prepared = {
             name: attrs.evolve(part, X=freeze(part.X.copy(order="F")))
             for name, part in prepared.items()

@@ -14,6 +14,7 @@ import attrs
 from pydnn.checks import BadInput
 from pydnn.cli.run_options import add_run_options, warn
 from pydnn.keys import Key
+from pydnn.numerics import portable
 from pydnn.runs import Run
 from pydnn.runs.environment import current_environment, what_to_expect
 from pydnn.runs.mismatches import Mismatch, bits_of
@@ -58,6 +59,8 @@ def _run(args: argparse.Namespace) -> int:
     verifying = verify(run, numbers, jobs=args.jobs)
     begin = time.perf_counter()
     say(f"replaying {_what(run, numbers)}")
+    if run.numerics is portable:
+        say("its arithmetic is portable: every machine, now and later, has these very bits")
     done: list[Verified] = []
     for verified in verifying:
         done.append(verified)
@@ -124,6 +127,7 @@ def _as_json(
         "recorded_fingerprint": run.segments[done[-1].number].state_sha256,
         "difference": mismatch and _plain(mismatch),
         "expected": expected,
+        "numerics": run.recipe.numerics,
         "seconds": seconds,
     }
 

@@ -20,11 +20,11 @@ def test_a_slice_times_a_slice_fits_whatever_the_order(k):
 @pytest.mark.parametrize("k", KS)
 @pytest.mark.parametrize("signs", ["all", "alternating"])
 def test_integers_at_the_edge_of_the_budget_are_summed_exactly(k, signs):
-    # Of one sign, and all as large as can be: random numbers would not find a budget of 2 bits
-    # too many.
+    # Odd, of one sign, and all as large as can be: random numbers would not find a budget of 2
+    # bits too many.
     sign = np.where(np.arange(k) % 2, -1, 1) if signs == "alternating" else np.ones(k, int)
-    a = (2 ** budget(k, left=True) - np.arange(k) % 2) * sign
-    b = 2 ** budget(k, left=False) - (np.arange(k) + 1) % 2
+    a = (2 ** budget(k, left=True) - 1 - np.arange(k) % 2 * 2) * sign
+    b = 2 ** budget(k, left=False) - 1 - np.arange(k) % 3 * 2
     exact = sum(int(x) * int(y) for x, y in zip(a, b, strict=True))
     rows, columns = np.tile(a.astype(float), (5, 1)), np.tile(b.astype(float), (7, 1)).T
     assert (rows @ columns == exact).all()
