@@ -3,7 +3,8 @@
 Nothing else needs to be known of these products. Any place can be checked with fractions.
 
 How it is found: two float32 numbers multiply exactly in float64, so a float64 product of BLAS
-errs by its additions alone, in any order by less than k 2**-53 |row| |column|. Where both ends of
+errs by its additions alone, for a terms that are added in any order by less than
+a 2**-53 |row| |column|. Where both ends of
 that interval round to one float32, that is the answer; the interval may differ from machine to
 machine, the answer may not. What is left in doubt is summed again without error.
 
@@ -14,6 +15,7 @@ or column that holds an infinity or a NaN is NaN in all of its places.
 from __future__ import annotations
 
 import math
+import struct
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +32,8 @@ __all__ = ["matmul_float32", "nearest_sums"]
 
 _PLACES = 1 << 14  # that are checked at a time
 _TERMS = 1 << 16  # of doubtful places that are worked on at a time
-_MANY = 64
+_TERMS_OF_A_BLOCK = 512
+_FEW, _MANY = 6, 64
 _ULP = 2.0**-53
 
 
@@ -51,9 +54,9 @@ def matmul_float32(a: FloatArray, b: FloatArray, out: FloatArray) -> None:
         out[...] = 0
         return
     product = floats("product", m * n).reshape(m, n)
-    blas(left.lines, right.lines.T, out=product)
+    additions = _multiply(left.lines, right.lines.T, product)
     # Eight more ulps than the proof asks for, since the bound itself is rounded.
-    left_bound = left.lengths * ((k + 8) * _ULP)
+    left_bound = left.lengths * ((additions + 8) * _ULP)
     step = max(1, _PLACES // max(1, n))
     doubtful = []
     for start in range(0, m, step):
@@ -67,6 +70,23 @@ def matmul_float32(a: FloatArray, b: FloatArray, out: FloatArray) -> None:
         out[left.bad] = np.nan
     if right.bad is not None:
         out[:, right.bad] = np.nan
+
+
+def _multiply(left: FloatArray, right: FloatArray, product: FloatArray) -> int:
+    """Fill `product`; the most additions that a term goes through."""
+    k = len(right)
+    if k <= 2 * _TERMS_OF_A_BLOCK:
+        blas(left, right, out=product)
+        return k
+    # Blocks that are summed after that: the fewer additions, the fewer places are in doubt.
+    starts = range(0, k, _TERMS_OF_A_BLOCK)
+    share = floats("share", product.size).reshape(product.shape)
+    for start in starts:
+        block = slice(start, start + _TERMS_OF_A_BLOCK)
+        blas(left[:, block], right[block], out=share if start else product)
+        if start:
+            np.add(product, share, out=product)
+    return _TERMS_OF_A_BLOCK + len(starts)
 
 
 def _widened(lines: FloatArray, into: str | None) -> _Operand:
@@ -124,6 +144,10 @@ def _settle_doubtful(
             empty &= terms[rows, columns] == 0
             out[rows[empty], columns[empty]] = 0.0
             rows, columns = rows[~empty], columns[~empty]
+    if len(rows) <= _FEW:
+        for i, j in zip(rows.tolist(), columns.tolist(), strict=True):
+            out[i, j] = _nearest_sum(left[i] * right[j])
+        return
     step = max(1, _TERMS // max(1, k))
     for start in range(0, len(rows), step):
         some = slice(start, start + step)
@@ -181,7 +205,7 @@ def _narrowed(high: FloatArray, low: FloatArray) -> FloatArray:
 def _nearest_sum(terms: FloatArray) -> np.float32:
     numbers = terms.tolist()
     high = math.fsum(numbers)
-    if high == 0:
-        return np.float32(0)
     low = math.fsum([*numbers, -high])  # 0, or of the sign of the true rest
-    return np.float32(_narrowed(np.array([high]), np.array([low]))[0])
+    if low and not struct.unpack("<q", struct.pack("<d", high))[0] & 1:
+        high = math.nextafter(high, math.copysign(math.inf, low))  # to odd, as above
+    return np.float32(high) + np.float32(0)

@@ -30,7 +30,7 @@ _LEAST_BITS = 44
 # Between these no product of slices leaves the range, so lines need not be scaled.
 _PLAIN = 200
 _EXPONENT_BITS = np.int64(0x7FF << 52)
-_LINES = 1 << 15  # numbers that are cut at a time, so as to stay in cache
+_NUMBERS = 1 << 15  # that are cut at a time, so as to stay in cache
 
 
 class Slices(NamedTuple):
@@ -69,10 +69,7 @@ def cut(lines: FloatArray, *, left: bool, into: str | None = None, extra: int = 
     """
     count, k = lines.shape
     s, p = slices_of(k) + extra, budget(k, left=left)
-    turned = not lines.flags.c_contiguous and lines.T.flags.c_contiguous
-    shape = (s, k, count) if turned else (s, count, k)
     space = np.empty(s * lines.size) if into is None else floats(into, s * lines.size)
-    parts = space.reshape(shape).transpose(0, 2, 1) if turned else space.reshape(shape)
     largest = _largest(lines)
     exponents = bad = None
     if not _plain(largest):
@@ -80,16 +77,19 @@ def cut(lines: FloatArray, *, left: bool, into: str | None = None, extra: int = 
     # 1.5 * 2**(52 + e - p), of whose last bits the unit is 2**(e - p).
     bits = largest.view(np.int64) & _EXPONENT_BITS
     bits += ((53 - p) << 52) + (1 << 51)
-    shift = bits.view(np.float64)[:, np.newaxis]
-    finer = 2.0 ** -(p + 1)
-    step = max(1, _LINES // max(1, k))
-    for start in range(0, count, step):
+    # As the numbers lie in memory, line after line or turned, so that blocks of them are whole.
+    turned = not lines.flags.c_contiguous and lines.T.flags.c_contiguous
+    given = lines.T if turned else lines
+    raw = space.reshape(s, *given.shape)
+    shift = bits.view(np.float64) if turned else bits.view(np.float64)[:, np.newaxis]
+    step = max(1, _NUMBERS // max(1, given.shape[1]))
+    for start in range(0, len(given), step):
         block = slice(start, start + step)
-        _cut_block(lines[block], parts[:, block], shift[block], finer)
-    return Slices(parts, exponents, bad)
+        _cut_block(given[block], raw[:, block], shift if turned else shift[block], p)
+    return Slices(raw.transpose(0, 2, 1) if turned else raw, exponents, bad)
 
 
-def _cut_block(lines: FloatArray, parts: FloatArray, shift: FloatArray, finer: float) -> None:
+def _cut_block(lines: FloatArray, parts: FloatArray, shift: FloatArray, p: int) -> None:
     rest, last = lines, len(parts) - 1
     for i, part in enumerate(parts):
         # The rest lies where this slice goes, and is needed once more where another one follows.
@@ -97,7 +97,7 @@ def _cut_block(lines: FloatArray, parts: FloatArray, shift: FloatArray, finer: f
         np.subtract(rounded, shift, out=rounded)
         if i < last:
             rest = np.subtract(rest, rounded, out=parts[i + 1])
-            shift = shift * finer
+            shift = shift * 2.0 ** -(p + 1)
         if rounded is not part:
             part[...] = rounded
 
