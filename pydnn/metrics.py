@@ -107,7 +107,7 @@ def roc_auc(probabilities: FloatArray, Y: FloatArray, *, numerics: Numerics = fa
         expect_shape("Y", Y, (1, probabilities.shape[1]), hint="give one class per example")
         Y = (np.arange(len(probabilities))[:, np.newaxis] == Y).astype(np.float64)
     _expect_pair(probabilities, Y)
-    return numerics.mean(np.array([_auc(i, probabilities[i], Y[i]) for i in range(len(Y))]))
+    return _mean(numerics, np.array([_auc(i, probabilities[i], Y[i]) for i in range(len(Y))]))
 
 
 def _auc(row: int, numbers: FloatArray, labels: FloatArray) -> float:
@@ -140,7 +140,7 @@ def log_loss(probabilities: FloatArray, Y: FloatArray, *, numerics: Numerics = f
         given = np.where(Y == 1, probabilities, 1 - probabilities)
     if not ((given >= 0) & (given <= 1)).all():
         raise BadInput("probabilities lie outside 0 to 1: apply the loss's predict to the logits.")
-    return -numerics.mean(numerics.log(np.maximum(given, np.finfo(given.dtype).tiny)))
+    return -_mean(numerics, numerics.log(np.maximum(given, np.finfo(given.dtype).tiny)))
 
 
 def r_squared(predictions: FloatArray, Y: FloatArray, *, numerics: Numerics = fast) -> float:
@@ -157,7 +157,7 @@ def r_squared(predictions: FloatArray, Y: FloatArray, *, numerics: Numerics = fa
     )
     if not total.all():
         raise BadInput("Y is constant, expected labels that differ: R squared compares with them.")
-    return numerics.mean(1 - residual / total)
+    return _mean(numerics, 1 - residual / total)
 
 
 def mean_absolute_error(
@@ -165,7 +165,7 @@ def mean_absolute_error(
 ) -> float:
     """Mean of |prediction - Y| over outputs and examples."""
     _expect_pair(predictions, Y)
-    return numerics.mean(np.abs(predictions - Y))
+    return _mean(numerics, np.abs(predictions - Y))
 
 
 # By task
@@ -270,5 +270,10 @@ def _counts(
     return counts[0][only], counts[1][only], counts[2][only]
 
 
+def _mean(numerics: Numerics, numbers: FloatArray) -> float:
+    """The mean, in the precision of the numbers."""
+    return float(numbers.dtype.type(numerics.mean(numbers)))
+
+
 def _mean_ratio(part: NDArray[np.int64], whole: NDArray[np.int64], numerics: Numerics) -> float:
-    return numerics.mean(np.where(whole > 0, part / np.maximum(whole, 1), 0.0))
+    return _mean(numerics, np.where(whole > 0, part / np.maximum(whole, 1), 0.0))
