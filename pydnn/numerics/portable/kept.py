@@ -11,7 +11,9 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
+
+import attrs
 
 from pydnn.records import FloatArray
 
@@ -21,9 +23,12 @@ _Found = TypeVar("_Found")
 _MOST = 8
 
 
-class _Entry(NamedTuple):
+@attrs.define(eq=False)
+class _Entry:
+    """What is kept of one array; None until it is seen again, and when its owner is gone."""
+
     owner: weakref.ref[Any]
-    found: Any  # None until the array is seen again
+    found: Any = None
 
 
 _entries: dict[Any, _Entry] = {}
@@ -45,14 +50,23 @@ def kept(name: str, array: FloatArray, make: Callable[[str | None], _Found]) -> 
     place = (array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.char)
     key = (name, *place)
     entry = _entries.get(key)
-    if entry is not None and entry.owner() is owner:
-        if entry.found is None:
-            found = make(None)
-            _keep(key, _Entry(entry.owner, found))
-            return found
-        return entry.found  # type: ignore[no-any-return]
-    _keep(key, _Entry(weakref.ref(owner, lambda _: _entries.pop(key, None)), None))
-    return make("right")
+    if entry is None or entry.owner() is not owner:
+        _keep(key, _entry_of(owner))
+        return make("right")
+    found: _Found = entry.found
+    if found is None:
+        found = entry.found = make(None)
+        _keep(key, entry)
+    return found
+
+
+def _entry_of(owner: Any) -> _Entry:
+    def forget(_: Any) -> None:
+        # Of the dictionary nothing changes, for this may be called while anybody looks into it.
+        entry.found = None
+
+    entry = _Entry(weakref.ref(owner, forget))
+    return entry
 
 
 def _keep(key: Any, entry: _Entry) -> None:

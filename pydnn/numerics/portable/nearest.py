@@ -3,10 +3,10 @@
 Nothing else needs to be known of these products. Any place can be checked with fractions.
 
 How it is found: two float32 numbers multiply exactly in float64, so a float64 product of BLAS
-errs by its additions alone, for a terms that are added in any order by less than
-a 2**-53 |row| |column|. Where both ends of
-that interval round to one float32, that is the answer; the interval may differ from machine to
-machine, the answer may not. What is left in doubt is summed again without error.
+errs by its additions alone; where a term goes through n of them, in whatever order, by less than
+n 2**-53 |row| |column|. Where both ends of that interval round to one float32, that is the answer;
+the interval may differ from machine to machine, the answer may not. What is left in doubt is
+summed again without error.
 
 Every zero is +0.0. What rounds beyond the largest float32 is infinite, as IEEE 754 has it. A row
 or column that holds an infinity or a NaN is NaN in all of its places.

@@ -99,7 +99,7 @@ def _by_slices(left: Slices, right: Slices, out: FloatArray) -> None:
 
 def _one_by_one(left: FloatArray, right: FloatArray, out: FloatArray) -> None:
     s, m, n = len(left), left.shape[1], right.shape[2]
-    total, product = (floats(name, m * n).reshape(m, n) for name in ("total", "product"))
+    product = total = floats("product", m * n).reshape(m, n)
     for level in range(s - 1, -1, -1):  # T[s + 1] to T[2]
         into = out if level == 0 else floats(f"level {level}", m * n).reshape(m, n)
         blas(left[level], right[0], out=into)

@@ -67,7 +67,7 @@ def cut(lines: FloatArray, *, left: bool, into: str | None = None, extra: int = 
         into: Name of the work array that takes the slices; None for an array of their own.
         extra: Slices beyond those of `slices_of`.
     """
-    count, k = lines.shape
+    k = lines.shape[1]
     s, p = slices_of(k) + extra, budget(k, left=left)
     space = np.empty(s * lines.size) if into is None else floats(into, s * lines.size)
     largest = _largest(lines)
