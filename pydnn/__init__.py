@@ -18,7 +18,7 @@ from pydnn.checks import BadInput, MissingExtra
 from pydnn.keys import Key
 from pydnn.losses import *  # noqa: F403
 from pydnn.metrics import *  # noqa: F403
-from pydnn.numerics import fast
+from pydnn.numerics import fast, portable
 from pydnn.optimizers import *  # noqa: F403
 from pydnn.penalties import *  # noqa: F403
 from pydnn.records import Batch
@@ -28,6 +28,7 @@ from pydnn.training import *  # noqa: F403
 from pydnn.transformations import *  # noqa: F403
 
 __all__ = ["BadInput", "Batch", "Key", "MissingExtra", "build", "describe", "described", "fast"]
+__all__ += ["portable"]
 __all__ += batches.__all__
 __all__ += losses.__all__
 __all__ += metrics.__all__

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydnn.builders import Description, described
 from pydnn.checks import BadInput, expect_count, expect_finite, expect_real, expect_shape
 from pydnn.keys import Key
+from pydnn.numerics import Numerics, fast
 from pydnn.records import Batch, FloatArray, arrays, freeze
 
 __all__ = [
@@ -185,13 +186,16 @@ class Standardization:
         return freeze((X - self.mean.astype(X.dtype)) / self.deviation.astype(X.dtype))
 
 
-def fit_standardization(X: FloatArray) -> Standardization:
+def fit_standardization(X: FloatArray, *, numerics: Numerics = fast) -> Standardization:
     """The standardisation of the features of X (n_x, m): fit it on the training part alone."""
     expect_shape("X", X, ("n_x", "m"), hint="put examples in columns")
     expect_finite("X", X)
     X = X.astype(np.float64)
-    mean = X.mean(axis=1, keepdims=True)
-    deviation = np.sqrt(((X - mean) ** 2).mean(axis=1, keepdims=True))
+    m = X.shape[1]
+    # Turned, since sums along the other axis may take BLAS.
+    mean = numerics.sum(X.T, axis=0).T / m
+    centred = X - mean
+    deviation = np.sqrt(numerics.sum((centred * centred).T, axis=0).T / m)
     # A constant's deviation may be a rounding error instead of 0.
     constant = deviation <= 1e-13 * np.abs(mean)
     return Standardization(mean, np.where(constant, 1.0, deviation))

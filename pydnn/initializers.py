@@ -5,6 +5,7 @@ An `Initializer` draws W (n_out, n_in) in float64 from a key of its own; biases 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -14,6 +15,8 @@ import numpy as np
 from pydnn.builders import Description, described
 from pydnn.checks import BadInput, expect_count, expect_real
 from pydnn.keys import Key
+from pydnn.numerics import Numerics, fast
+from pydnn.numerics.portable import orthonormal
 from pydnn.records import FloatArray
 
 __all__ = [
@@ -47,9 +50,14 @@ class Initializer:
 
 @attrs.frozen(eq=False)
 class WeightStream:
-    """Draws the weights of all layers of a network, one after the other: `draw(shapes)`."""
+    """Draws the weights of all layers of a network, one after the other.
 
-    draw: Callable[[Sequence[tuple[int, ...]]], list[FloatArray]] = attrs.field(repr=False)
+    Attributes:
+        draw: `(shapes, numerics) -> weights`; by default in `fast` arithmetic.
+        description: How to `build` it again; filled in by `@described`.
+    """
+
+    draw: Callable[..., list[FloatArray]] = attrs.field(repr=False)
     description: Description | None = None
 
 
@@ -176,9 +184,8 @@ def orthogonal(*, gain: float = 1.0) -> Initializer:
 
     def draw(key: Key, shape: Shape) -> FloatArray:
         long, short = max(shape), min(shape)
-        Q, R = np.linalg.qr(key.normal((long, short)))
-        # With R's diagonal positive the factors are unique, and Q is uniform (Mezzadri, 2007).
-        Q *= np.where(np.diagonal(R) < 0, -gain, gain)
+        # R's diagonal being positive, the factors are unique, and Q is uniform (Mezzadri, 2007).
+        Q = gain * orthonormal(key.normal((long, short)))
         return Q if shape == Q.shape else Q.T
 
     return Initializer(draw)
@@ -193,16 +200,45 @@ def tutorial(*, seed: int = 1) -> WeightStream:
 
     The numbers of a layer depend on how many the layers before it took, which is why this is
     no `Initializer`. The generator is this function's own: the global one is not touched.
+
+    In `fast` arithmetic the numbers are NumPy's, whose logarithms are those of the C library; in
+    another one they are made from the same uniform numbers by that, which may change last bits.
     """
     seed = expect_count("seed", seed, least=0, hint="give the seed of the weights")
     if seed >= 2**32:
         raise BadInput(f"seed is {seed}, expected less than 2**32: give a smaller one.")
 
-    def draw(shapes: Sequence[tuple[int, ...]]) -> list[FloatArray]:
+    def draw(shapes: Sequence[tuple[int, ...]], numerics: Numerics = fast) -> list[FloatArray]:
         generator = np.random.RandomState(seed)
-        return [generator.randn(*shape) / np.sqrt(shape[1]) for shape in shapes]
+        if numerics is fast:
+            return [generator.randn(*shape) / np.sqrt(shape[1]) for shape in shapes]
+        numbers = _legacy_normals(generator, sum(map(math.prod, shapes)), numerics)
+        ends = list(itertools.accumulate(map(math.prod, shapes)))[:-1]
+        parts = np.split(numbers, ends)
+        return [
+            part.reshape(shape) / np.sqrt(shape[1])
+            for part, shape in zip(parts, shapes, strict=True)
+        ]
 
     return WeightStream(draw)
+
+
+def _legacy_normals(generator: np.random.RandomState, count: int, numerics: Numerics) -> FloatArray:
+    """The first normal numbers of the legacy generator, by this arithmetic.
+
+    References:
+        Marsaglia and Bray, A convenient method for generating normal variables, 1964, in the
+        order in which NumPy hands its pairs out.
+    """
+    pairs = np.empty((0, 2))
+    while 2 * len(pairs) < count:
+        drawn = 2.0 * generator.random_sample((count // 2 + 64, 2)) - 1.0
+        square = drawn[:, 0] * drawn[:, 0] + drawn[:, 1] * drawn[:, 1]
+        inside = (square < 1.0) & (square > 0.0)
+        square = square[inside]
+        factor = np.sqrt(-2.0 * numerics.log(square) / square)
+        pairs = np.concatenate([pairs, factor[:, np.newaxis] * drawn[inside][:, ::-1]])
+    return pairs.reshape(-1)[:count]
 
 
 def _expect_scale(scale: float) -> float:

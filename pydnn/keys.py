@@ -150,11 +150,14 @@ def _normal_quantile(p: _Floats) -> _Floats:
     return np.where(np.abs(q) <= 0.425, middle, np.copysign(tail, q))
 
 
+_LN2, _ROOT_HALF = 0.6931471805599453, 0.7071067811865476
+
+
 def _log(x: _Floats) -> _Floats:
     """Natural logarithm of positive normal numbers, from exactly rounded operations alone."""
     m, e = np.frexp(x)
-    low = m < math.sqrt(0.5)
+    low = m < _ROOT_HALF
     m, e = np.where(low, m + m, m), e - low
     s = (m - 1.0) / (m + 1.0)  # log m = 2 atanh s, with |s| <= 0.172
     series = polynomial([2.0 / (2 * k + 1) for k in range(12)], s * s)
-    return e * math.log(2.0) + s * series
+    return e * _LN2 + s * series

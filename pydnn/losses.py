@@ -117,9 +117,9 @@ def expect_weights(weights: FloatArray, m: int) -> None:
             f"the weight of example {index} is {weights[0, index]:g}, expected 0 or more: "
             "leave an example out rather than weigh it negatively."
         )
-    if not 0 < weights.sum() < np.inf:
+    if not weights.any() or not np.isfinite(weights).all():
         raise BadInput(
-            f"weights sum to {weights.sum():g}, expected a finite number above 0: "
+            f"weights sum to {weights.max(initial=0.0):g}, expected a finite number above 0: "
             "give some example of each batch a weight."
         )
 
@@ -158,7 +158,8 @@ def sigmoid_cross_entropy(
         negative = np.minimum(Z, scalar(0, Z.dtype))
         positive_part = Z - negative  # exactly max(Z, 0), in less time
         e = numerics.exp(negative - positive_part)  # of -|Z|
-        A = numerics.exp(negative) / (e + scalar(1, Z.dtype))
+        one = scalar(1, Z.dtype)
+        A = np.where(negative < 0, e, one) / (e + one)
         if not dearer:
             return positive_part - Z * Y + numerics.log1p(e), A - Y
         if several and len(positive) != len(Z):
@@ -359,7 +360,7 @@ def _expect_binary(Y: FloatArray, n_out: int) -> None:
 def _expect_classes(Y: FloatArray, n_out: int) -> None:
     if Y.shape[0] == n_out != 1:
         _expect_all((Y == 0) | (Y == 1), Y, "0 or 1, in one-hot columns: recode them")
-        sums = Y.sum(axis=0)
+        sums = np.count_nonzero(Y, axis=0)
         if (sums != 1).any():
             column = int(np.argmax(sums != 1))
             raise BadInput(

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydnn.checks import BadInput, expect_count, expect_known, expect_shape
+from pydnn.numerics import Numerics, fast
 from pydnn.records import FloatArray, freeze
 
 __all__ = [
@@ -58,35 +59,41 @@ def confusion_matrix(
     return freeze(counts.reshape(classes, classes))
 
 
-def precision(predictions: FloatArray, Y: FloatArray, *, classes: int = 2) -> float:
+def precision(
+    predictions: FloatArray, Y: FloatArray, *, classes: int = 2, numerics: Numerics = fast
+) -> float:
     """Share of right ones among the examples taken for positive; 0 where none was.
 
     For two classes, class 1 is positive. For more, and for several labels (n_y, m), it is the
     mean over classes or labels, each in turn the positive one.
     """
     hits, taken, _ = _counts(predictions, Y, classes)
-    return _mean_ratio(hits, taken)
+    return _mean_ratio(hits, taken, numerics)
 
 
-def recall(predictions: FloatArray, Y: FloatArray, *, classes: int = 2) -> float:
+def recall(
+    predictions: FloatArray, Y: FloatArray, *, classes: int = 2, numerics: Numerics = fast
+) -> float:
     """Share of the positive examples that were taken for positive; 0 where there is none.
 
     What is positive, and the mean where there is more of it, are those of `precision`.
     """
     hits, _, positive = _counts(predictions, Y, classes)
-    return _mean_ratio(hits, positive)
+    return _mean_ratio(hits, positive, numerics)
 
 
-def f1_score(predictions: FloatArray, Y: FloatArray, *, classes: int = 2) -> float:
+def f1_score(
+    predictions: FloatArray, Y: FloatArray, *, classes: int = 2, numerics: Numerics = fast
+) -> float:
     """Harmonic mean of precision and recall; 0 where both are.
 
     What is positive, and the mean where there is more of it, are those of `precision`.
     """
     hits, taken, positive = _counts(predictions, Y, classes)
-    return _mean_ratio(2 * hits, taken + positive)
+    return _mean_ratio(2 * hits, taken + positive, numerics)
 
 
-def roc_auc(probabilities: FloatArray, Y: FloatArray) -> float:
+def roc_auc(probabilities: FloatArray, Y: FloatArray, *, numerics: Numerics = fast) -> float:
     """Area under the curve of true against false positives, ties counting half.
 
     That is the probability that a positive example gets a greater number than a negative one.
@@ -100,12 +107,12 @@ def roc_auc(probabilities: FloatArray, Y: FloatArray) -> float:
         expect_shape("Y", Y, (1, probabilities.shape[1]), hint="give one class per example")
         Y = (np.arange(len(probabilities))[:, np.newaxis] == Y).astype(np.float64)
     _expect_pair(probabilities, Y)
-    return float(np.mean([_auc(i, probabilities[i], Y[i]) for i in range(len(Y))]))
+    return _mean(numerics, np.array([_auc(i, probabilities[i], Y[i]) for i in range(len(Y))]))
 
 
 def _auc(row: int, numbers: FloatArray, labels: FloatArray) -> float:
     positive = labels == 1
-    p, n = int(positive.sum()), int((~positive).sum())
+    p, n = np.count_nonzero(positive), np.count_nonzero(~positive)
     if not p or not n:
         raise BadInput(
             f"label {0 if n else 1} is all there is in row {row}, expected both 0 and 1: "
@@ -113,10 +120,12 @@ def _auc(row: int, numbers: FloatArray, labels: FloatArray) -> float:
         )
     _, which, counts = np.unique(numbers, return_inverse=True, return_counts=True)
     ranks = np.cumsum(counts) - (counts - 1) / 2  # from 1; equal numbers share their mean rank
-    return float(ranks[which][positive].sum() - p * (p + 1) / 2) / (p * n)
+    # Twice the ranks are whole numbers, whose sum is exact in any order.
+    twice = int((2 * ranks).astype(np.int64)[which][positive].sum())
+    return (twice / 2 - p * (p + 1) / 2) / (p * n)
 
 
-def log_loss(probabilities: FloatArray, Y: FloatArray) -> float:
+def log_loss(probabilities: FloatArray, Y: FloatArray, *, numerics: Numerics = fast) -> float:
     """Mean of minus the logarithm, in nats, of the probability that each label was given.
 
     For two classes and several labels Y (n_y, m), probabilities are those of 1; for many classes
@@ -131,58 +140,71 @@ def log_loss(probabilities: FloatArray, Y: FloatArray) -> float:
         given = np.where(Y == 1, probabilities, 1 - probabilities)
     if not ((given >= 0) & (given <= 1)).all():
         raise BadInput("probabilities lie outside 0 to 1: apply the loss's predict to the logits.")
-    return -float(np.log(np.maximum(given, np.finfo(given.dtype).tiny)).mean())
+    return -_mean(numerics, numerics.log(np.maximum(given, np.finfo(given.dtype).tiny)))
 
 
-def r_squared(predictions: FloatArray, Y: FloatArray) -> float:
+def r_squared(predictions: FloatArray, Y: FloatArray, *, numerics: Numerics = fast) -> float:
     """1 less the squared error over the squared deviation of Y from its mean; mean over rows.
 
     It is 1 for exact predictions, and 0 for those that always give the mean.
     """
     _expect_pair(predictions, Y)
-    residual = ((Y - predictions) ** 2).sum(axis=1)
-    total = ((Y - Y.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
+    # Turned, since sums along the other axis may take BLAS.
+    mean = numerics.sum(Y.T, axis=0) / Y.shape[1]
+    residual, total = (
+        numerics.sum((difference * difference).T, axis=0)[0]
+        for difference in (Y - predictions, Y - mean.T)
+    )
     if not total.all():
         raise BadInput("Y is constant, expected labels that differ: R squared compares with them.")
-    return float(np.mean(1 - residual / total))
+    return _mean(numerics, 1 - residual / total)
 
 
-def mean_absolute_error(predictions: FloatArray, Y: FloatArray) -> float:
+def mean_absolute_error(
+    predictions: FloatArray, Y: FloatArray, *, numerics: Numerics = fast
+) -> float:
     """Mean of |prediction - Y| over outputs and examples."""
     _expect_pair(predictions, Y)
-    return float(np.abs(predictions - Y).mean())
+    return _mean(numerics, np.abs(predictions - Y))
 
 
 # By task
 
 
 Metric = Callable[[FloatArray, FloatArray], float]  # of what a loss predicts, and labels
+_Metric = Callable[[FloatArray, FloatArray, Numerics], float]
 
-_OF_LABELS: Mapping[str, Metric] = {  # one label 0 or 1, or several
-    "accuracy": lambda P, Y: accuracy(classes_of(P), Y),
-    "precision": lambda P, Y: precision(classes_of(P), Y),
-    "recall": lambda P, Y: recall(classes_of(P), Y),
-    "f1": lambda P, Y: f1_score(classes_of(P), Y),
-    "roc_auc": roc_auc,
-    "log_loss": log_loss,
+_OF_LABELS: Mapping[str, _Metric] = {  # one label 0 or 1, or several
+    "accuracy": lambda P, Y, n: accuracy(classes_of(P), Y),
+    "precision": lambda P, Y, n: precision(classes_of(P), Y, numerics=n),
+    "recall": lambda P, Y, n: recall(classes_of(P), Y, numerics=n),
+    "f1": lambda P, Y, n: f1_score(classes_of(P), Y, numerics=n),
+    "roc_auc": lambda P, Y, n: roc_auc(P, Y, numerics=n),
+    "log_loss": lambda P, Y, n: log_loss(P, Y, numerics=n),
+}
+_OF_CLASSES: Mapping[str, _Metric] = {
+    "accuracy": lambda P, Y, n: accuracy(most_likely(P), Y),
+    "precision": lambda P, Y, n: precision(most_likely(P), Y, classes=len(P), numerics=n),
+    "recall": lambda P, Y, n: recall(most_likely(P), Y, classes=len(P), numerics=n),
+    "f1": lambda P, Y, n: f1_score(most_likely(P), Y, classes=len(P), numerics=n),
+    "roc_auc": lambda P, Y, n: roc_auc(P, Y, numerics=n),
+    "log_loss": lambda P, Y, n: log_loss(P, Y, numerics=n),
 }
 
-METRICS: Mapping[str, Mapping[str, Metric]] = {
+METRICS: Mapping[str, Mapping[str, _Metric]] = {
     "two classes": _OF_LABELS,
-    "many classes": {
-        "accuracy": lambda P, Y: accuracy(most_likely(P), _numbers(Y)),
-        "precision": lambda P, Y: precision(most_likely(P), _numbers(Y), classes=len(P)),
-        "recall": lambda P, Y: recall(most_likely(P), _numbers(Y), classes=len(P)),
-        "f1": lambda P, Y: f1_score(most_likely(P), _numbers(Y), classes=len(P)),
-        "roc_auc": lambda P, Y: roc_auc(P, _numbers(Y)),
-        "log_loss": lambda P, Y: log_loss(P, _numbers(Y)),
-    },
+    "many classes": _OF_CLASSES,
     "several labels": _OF_LABELS,
-    "regression": {"r_squared": r_squared, "mean_absolute_error": mean_absolute_error},
+    "regression": {
+        "r_squared": lambda P, Y, n: r_squared(P, Y, numerics=n),
+        "mean_absolute_error": lambda P, Y, n: mean_absolute_error(P, Y, numerics=n),
+    },
 }
 
 
-def score(task: str, predictions: FloatArray, Y: FloatArray) -> dict[str, float]:
+def score(
+    task: str, predictions: FloatArray, Y: FloatArray, *, numerics: Numerics = fast
+) -> dict[str, float]:
     """Every metric of a `task` that these labels allow, by name.
 
     Left out are those that compare classes of which the labels hold but one.
@@ -191,12 +213,15 @@ def score(task: str, predictions: FloatArray, Y: FloatArray) -> dict[str, float]
         task: One of `losses.TASKS`.
         predictions: What the loss's `predict` gives: probabilities, or numbers.
         Y: Labels, as the loss takes them.
+        numerics: The arithmetic.
     """
     expect_known("task", task, METRICS)
+    if task == "many classes":
+        Y = _numbers(Y)
     scores = {}
     for name, metric in METRICS[task].items():
         try:
-            scores[name] = metric(predictions, Y)
+            scores[name] = metric(predictions, Y, numerics)
         except BadInput:
             if name not in ("roc_auc", "r_squared"):
                 raise
@@ -245,5 +270,10 @@ def _counts(
     return counts[0][only], counts[1][only], counts[2][only]
 
 
-def _mean_ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> float:
-    return float(np.mean(np.where(whole > 0, part / np.maximum(whole, 1), 0.0)))
+def _mean(numerics: Numerics, numbers: FloatArray) -> float:
+    """The mean, in the precision of the numbers."""
+    return float(numbers.dtype.type(numerics.mean(numbers)))
+
+
+def _mean_ratio(part: NDArray[np.int64], whole: NDArray[np.int64], numerics: Numerics) -> float:
+    return _mean(numerics, np.where(whole > 0, part / np.maximum(whole, 1), 0.0))

@@ -14,6 +14,7 @@ import numpy as np
 
 from pydnn.builders import described
 from pydnn.checks import expect_epsilon, expect_real
+from pydnn.numerics import Numerics
 from pydnn.packing import Packed
 from pydnn.records import FloatArray, arrays, freeze, scalar
 from pydnn.schedules import Schedule
@@ -86,7 +87,7 @@ def heavy_ball(
     decay = _expect_decay("decay", decay)
     share = 1 - decay if averaged else 1.0
 
-    def begin(state: VelocityState, dtype: np.dtype[Any]) -> Pass:
+    def begin(state: VelocityState, dtype: np.dtype[Any], numerics: Numerics) -> Pass:
         d, s = scalar(decay, dtype), scalar(share, dtype)
 
         def kernel(
@@ -208,13 +209,13 @@ def scale_by_adam(
     """Divide a decaying mean of gradients by the root of that of their squares, both corrected."""
     beta1, beta2, epsilon = _expect_adam(beta1, beta2, epsilon)
 
-    def begin(state: AdamState, dtype: np.dtype[Any]) -> Pass:
-        t = state.count + 1
+    def begin(state: AdamState, dtype: np.dtype[Any], numerics: Numerics) -> Pass:
+        t, power = state.count + 1, numerics.power
         # The paper's quotient of corrected means, m / (1 - beta1^t) by sqrt(v / (1 - beta2^t)) +
         # epsilon, in terms of sums m / (1 - beta1) and v / (1 - beta2): all that is the same for
         # all parameters comes in two numbers, and each one takes three multiplications less.
-        root = math.sqrt((1 - beta2) / (1 - beta2**t))
-        own = (1 - beta1) / (1 - beta1**t) / root
+        root = math.sqrt((1 - beta2) / (1 - power(beta2, t)))
+        own = (1 - beta1) / (1 - power(beta1, t)) / root
         shift = scalar(epsilon / root, dtype)
         b1, b2 = scalar(beta1, dtype), scalar(beta2, dtype)
 
@@ -308,7 +309,8 @@ def scale_by_amsgrad(
         mean = _moved(state.mean, grads, beta1)
         square = _moved(state.square, grads * grads, beta2)
         largest = np.maximum(state.largest, square)
-        updates = _over_root(mean / (1 - beta1**t), largest / (1 - beta2**t), epsilon)
+        power = context.numerics.power
+        updates = _over_root(mean / (1 - power(beta1, t)), largest / (1 - power(beta2, t)), epsilon)
         return updates, AmsgradState(t, freeze(mean), freeze(square), freeze(largest))
 
     return GradientTransformation(
@@ -360,20 +362,20 @@ def scale_by_nadam(
     hint = "give how fast the momentum warms up, e.g. 0.004"
     psi = expect_real("momentum_decay", momentum_decay, least=0, hint=hint)
 
-    def momentum_at(t: int) -> float:
-        return beta1 * (1 - 0.5 * math.pow(0.96, t * psi))
+    def momentum_at(t: int, numerics: Numerics) -> float:
+        return beta1 * (1 - 0.5 * numerics.power(0.96, t * psi))
 
     def update(
         grads: FloatArray, state: NadamState, params: Packed, context: Context = EVALUATION
     ) -> tuple[FloatArray, NadamState]:
-        t = state.count + 1
-        now, ahead = momentum_at(t), momentum_at(t + 1)
+        t, numerics = state.count + 1, context.numerics
+        now, ahead = momentum_at(t, numerics), momentum_at(t + 1, numerics)
         product = state.product * now
         mean = _moved(state.mean, grads, beta1)
         square = _moved(state.square, grads * grads, beta2)
         # The paper's 1 - product of all momenta, up to this one and up to the next one.
         looked = mean * (ahead / (1 - product * ahead)) + grads * ((1 - now) / (1 - product))
-        updates = _over_root(looked, square / (1 - beta2**t), epsilon)
+        updates = _over_root(looked, square / (1 - numerics.power(beta2, t)), epsilon)
         return updates, NadamState(t, freeze(mean), freeze(square), product)
 
     return GradientTransformation(

@@ -35,10 +35,12 @@ from pydnn.keys import Key
 from pydnn.losses import Loss, expect_weights, sigmoid_cross_entropy
 from pydnn.metrics import METRICS
 from pydnn.notation import read_description, write_description
+from pydnn.numerics import TENANTS, Numerics, portable
+from pydnn.numerics.portable.soundness import expect_sound
 from pydnn.optimizers import gradient_descent
 from pydnn.packing import Packed
 from pydnn.penalties import Penalty
-from pydnn.records import Batch, FloatArray
+from pydnn.records import Batch, FloatArray, freeze
 from pydnn.rotation import Rotation, fit_rotation, lift, pays, project, why_not_exact
 from pydnn.stages import Stage, dense, relu, serial
 from pydnn.training import (
@@ -75,7 +77,6 @@ __all__ = [
 ]
 
 DTYPES = {"float64": np.float64, "float32": np.float32}
-NUMERICS = ("fast",)
 _MOST_ITERATIONS = 2**53
 _FULL_BATCH = describe(full_batch())
 
@@ -115,7 +116,7 @@ class Recipe:
         higher_is_better: Whether the watched value is to grow.
         seed: Of the training's key.
         dtype: "float64" or "float32".
-        numerics: "fast".
+        numerics: "fast", or "portable": the same bits on every machine.
     """
 
     data: str = attrs.field(validator=_text)
@@ -161,7 +162,7 @@ class Recipe:
             expect_flag("rotate", self.rotate)
         expect_flag("higher_is_better", self.higher_is_better)
         expect_known("dtype", str(self.dtype), DTYPES)
-        expect_known("numerics", str(self.numerics), NUMERICS)
+        expect_known("numerics", str(self.numerics), TENANTS)
         self._expect_something_to_watch()
 
     def _expect_something_to_watch(self) -> None:
@@ -399,11 +400,19 @@ def prepare(
     if batch.weights is not None:
         expect_weights(batch.weights, batch.X.shape[1])
     key = Key(recipe.seed)
-    dtype = np.dtype(DTYPES[recipe.dtype])
+    dtype, numerics = np.dtype(DTYPES[recipe.dtype]), TENANTS[recipe.numerics]
+    if numerics is portable:
+        expect_sound()
     state = initial_state(
-        network, optimizer, batch.X.shape[:1], key=key, dtype=dtype, weights=weights
+        network,
+        optimizer,
+        batch.X.shape[:1],
+        key=key,
+        dtype=dtype,
+        weights=weights,
+        numerics=numerics,
     )
-    n_out = len(_first_output(network, state, batch, dtype))
+    n_out = len(_first_output(network, state, batch, dtype, numerics))
     loss.expect_labels(batch.Y, n_out)
     task = loss.task(n_out)
     data, standardization = _parts(recipe, task, batch, key)
@@ -420,9 +429,9 @@ def prepare(
         remembered = optimizer.init(parameters)
         state = attrs.evolve(state, parameters=parameters, optimizer_state=remembered)
         data = {name: attrs.evolve(part, X=rotation(part.X)) for name, part in data.items()}
-    step = make_train_step(network, loss, optimizer, penalties=penalties)
+    step = make_train_step(network, loss, optimizer, penalties=penalties, numerics=numerics)
     if not optimizer.outlives_bad:
-        step = step.insert_after("update", watch_finite(network))
+        step = step.insert_after("update", watch_finite(network, numerics=numerics))
     return Job(
         recipe,
         batch,
@@ -464,7 +473,8 @@ def _rotation(
     worth = recipe.rotate or pays(
         state.parameters.layout.slots[0], m, iterations=recipe.iterations, batch=per_step
     )
-    return fit_rotation(network, state.parameters, X) if worth else None
+    numerics = TENANTS[recipe.numerics]
+    return fit_rotation(network, state.parameters, X, numerics) if worth else None
 
 
 def steps(job: Job) -> Stream:
@@ -472,7 +482,7 @@ def steps(job: Job) -> Stream:
     stream = scan(job.train_step, job.state, job.batches)
     if not job.recipe.evaluate_every:
         return stream
-    evaluate = evaluation(job.network, job.loss, job.data)
+    evaluate = evaluation(job.network, job.loss, job.data, numerics=TENANTS[job.recipe.numerics])
     return measure(stream, every=job.recipe.evaluate_every, function=evaluate)
 
 
@@ -505,10 +515,10 @@ def stopping(recipe: Recipe) -> dict[str, Any]:
 
 
 def _first_output(
-    network: Stage, state: TrainState, batch: Batch, dtype: np.dtype[Any]
+    network: Stage, state: TrainState, batch: Batch, dtype: np.dtype[Any], numerics: Numerics
 ) -> FloatArray:
     X = batch.X[:, :1].astype(dtype)
-    return output_of(network, state.parameters, X, statistics=state.statistics)
+    return output_of(network, state.parameters, X, statistics=state.statistics, numerics=numerics)
 
 
 def _parts(
@@ -522,13 +532,22 @@ def _parts(
         data["train"], data["validation"] = split(
             batch, key.at("validation"), share=recipe.validation, stratified=stratified
         )
-    standardization = fit_standardization(data["train"].X) if recipe.standardize else None
+    numerics = TENANTS[recipe.numerics]
+    standardization = None
+    if recipe.standardize:
+        standardization = fit_standardization(data["train"].X, numerics=numerics)
     dtype = np.dtype(DTYPES[recipe.dtype])
     prepare_X: Callable[[FloatArray], FloatArray] = standardization or (lambda X: X)
-    return {
+    prepared = {
         name: _in_dtype(attrs.evolve(part, X=prepare_X(part.X)), dtype)
         for name, part in data.items()
-    }, standardization
+    }
+    if numerics is portable:  # it keeps what it works out of data that nobody can write to
+        prepared = {
+            name: attrs.evolve(part, X=freeze(part.X.copy(order="F")))
+            for name, part in prepared.items()
+        }
+    return prepared, standardization
 
 
 def _in_dtype(batch: Batch, dtype: np.dtype[Any] | None) -> Batch:

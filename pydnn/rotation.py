@@ -61,8 +61,8 @@ def fit_rotation(
 ) -> Rotation:
     """The rotation for training `network` from `parameters` on the examples X (n_x, m).
 
-    Its m + n_out directions, n_out being the units of the first stage, must be at most n_x. They
-    span whatever the examples do, be these dependent, all the same, or zero.
+    Its directions are at most m + n_out, n_out being the units of the first stage, which must be
+    at most n_x. They span whatever the examples do, be these dependent, all the same, or zero.
     """
     name = _first_weights(network)
     assert name is not None
@@ -139,7 +139,7 @@ def pays(slot: Slot, m: int, *, iterations: int, batch: int) -> bool:
     # In multiplications. A step's products go over the weights once forward and once backward;
     # its sums and updates over them take as long as some 30 more do.
     step = n_out * (n_x - directions) * (2 * batch + 30)
-    there_and_back = 4 * n_x * directions**2
+    there_and_back = 4 * n_x * directions * directions
     return iterations * step > 2 * there_and_back
 
 

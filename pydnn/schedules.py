@@ -15,6 +15,7 @@ import attrs
 
 from pydnn.builders import Description, described
 from pydnn.checks import BadInput, expect_count, expect_real
+from pydnn.numerics import Numerics, fast
 
 __all__ = [
     "Schedule",
@@ -33,14 +34,19 @@ __all__ = [
 
 @attrs.frozen(eq=False)
 class Schedule:
-    """A function `at` from an iteration, 0 or more, to a number."""
+    """A function `at` from an iteration, 0 or more, to a number.
 
-    at: Callable[[int], float] = attrs.field(repr=False)
+    Attributes:
+        at: `(iteration, numerics) -> number`, with the arithmetic for powers and cosines.
+        description: How to `build` it again; filled in by `@described`.
+    """
+
+    at: Callable[[int, Numerics], float] = attrs.field(repr=False)
     description: Description | None = None
 
-    def __call__(self, iteration: int) -> float:
+    def __call__(self, iteration: int, numerics: Numerics = fast) -> float:
         """The number at `iteration`."""
-        return self.at(iteration)
+        return self.at(iteration, numerics)
 
 
 def as_schedule(name: str, value: float | Schedule, *, least: float | None = None) -> Schedule:
@@ -49,7 +55,7 @@ def as_schedule(name: str, value: float | Schedule, *, least: float | None = Non
         return value
     hint = "give a number, e.g. 0.0075, or a schedule"
     number = expect_real(name, value, positive=least is None, least=least, hint=hint)
-    return Schedule(lambda iteration: number)
+    return Schedule(lambda iteration, numerics: number)
 
 
 @described("schedule")
@@ -72,7 +78,9 @@ def exponential_decay(
     initial = _expect_rate("initial", initial)
     factor = expect_real("factor", factor, positive=True, hint="give e.g. 0.95")
     elapsed = _elapsed(every, staircase)
-    return Schedule(lambda iteration: initial * factor ** elapsed(iteration))
+    return Schedule(
+        lambda iteration, numerics: initial * numerics.power(factor, elapsed(iteration))
+    )
 
 
 @described("schedule")
@@ -87,7 +95,7 @@ def inverse_time_decay(
     initial = _expect_rate("initial", initial)
     decay = expect_real("decay", decay, least=0, hint="give e.g. 1")
     elapsed = _elapsed(every, staircase)
-    return Schedule(lambda iteration: initial / (1 + decay * elapsed(iteration)))
+    return Schedule(lambda iteration, numerics: initial / (1 + decay * elapsed(iteration)))
 
 
 @described("schedule")
@@ -98,8 +106,9 @@ def polynomial_decay(
     initial, final, steps = _expect_descent(initial, final, steps)
     power = expect_real("power", power, positive=True, hint="1 is a straight line")
 
-    def at(iteration: int) -> float:
-        return final + (initial - final) * math.pow(1 - min(iteration / steps, 1.0), power)
+    def at(iteration: int, numerics: Numerics) -> float:
+        left = 1 - min(iteration / steps, 1.0)
+        return final + (initial - final) * numerics.power(left, power)
 
     return Schedule(at)
 
@@ -113,7 +122,9 @@ def cosine_decay(initial: float, *, steps: int, final: float = 0.0) -> Schedule:
         equation 5.
     """
     initial, final, steps = _expect_descent(initial, final, steps)
-    return Schedule(lambda iteration: _cosine(initial, final, iteration / steps))
+    return Schedule(
+        lambda iteration, numerics: _cosine(initial, final, iteration / steps, numerics)
+    )
 
 
 @described("schedule")
@@ -128,10 +139,10 @@ def warm_up(steps: int, *, then: float | Schedule) -> Schedule:
     steps = expect_count("steps", steps, hint="give the number of iterations to warm up")
     after = as_schedule("then", then)
 
-    def at(iteration: int) -> float:
+    def at(iteration: int, numerics: Numerics) -> float:
         if iteration >= steps:
-            return after(iteration - steps)
-        return after(0) * (iteration + 1) / (steps + 1)
+            return after(iteration - steps, numerics)
+        return after(0, numerics) * (iteration + 1) / (steps + 1)
 
     return Schedule(at)
 
@@ -165,10 +176,10 @@ def one_cycle(
     final = start / expect_real("final_divisor", final_divisor, positive=True, hint=hint)
     top, last = rising * steps - 1, steps - 1
 
-    def at(iteration: int) -> float:
+    def at(iteration: int, numerics: Numerics) -> float:
         if iteration <= top:
-            return _cosine(start, peak, iteration / top)
-        return _cosine(peak, final, (iteration - top) / (last - top))
+            return _cosine(start, peak, iteration / top, numerics)
+        return _cosine(peak, final, (iteration - top) / (last - top), numerics)
 
     return Schedule(at)
 
@@ -191,9 +202,9 @@ def joined(schedules: Sequence[float | Schedule], *, starts: Sequence[int]) -> S
     if any(a >= b for a, b in itertools.pairwise(begins)):
         raise BadInput(f"starts are {list(starts)}, expected numbers that go up: sort them.")
 
-    def at(iteration: int) -> float:
+    def at(iteration: int, numerics: Numerics) -> float:
         i = bisect.bisect_right(begins, iteration) - 1
-        return pieces[i](iteration - begins[i])
+        return pieces[i](iteration - begins[i], numerics)
 
     return Schedule(at)
 
@@ -204,8 +215,9 @@ def _elapsed(every: int, staircase: bool) -> Callable[[int], float]:
     return (lambda i: i // every) if staircase else (lambda i: i / every)
 
 
-def _cosine(initial: float, final: float, share: float) -> float:
-    return final + (initial - final) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+def _cosine(initial: float, final: float, share: float, numerics: Numerics) -> float:
+    wave = numerics.cosine(math.pi * min(share, 1.0))
+    return final + (initial - final) * 0.5 * (1 + wave)
 
 
 def _expect_rate(name: str, value: float) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 
 from pydnn.builders import Description, described
 from pydnn.checks import BadInput, expect_count, expect_known, expect_real
-from pydnn.numerics import in_blocks
+from pydnn.numerics import Numerics, in_blocks
 from pydnn.packing import Packed, expect_names
 from pydnn.records import FloatArray, arrays, freeze, scalar
 from pydnn.schedules import Schedule
@@ -80,6 +80,9 @@ def _multiply(factor: FloatArray, g: FloatArray, p: FloatArray, u: FloatArray) -
     np.multiply(g, factor, u)
 
 
+Begin = Callable[[Any, np.dtype[Any], Numerics], Pass]
+
+
 @attrs.frozen(eq=False)
 class GradientTransformation:
     """A pair of pure functions from gradients to what is added to the parameters.
@@ -94,7 +97,7 @@ class GradientTransformation:
         outlives_bad: Whether training goes on after gradients that are not finite.
         isotropic: Whether all directions are alike to it, so that rotated gradients give rotated
             updates, for each array of parameters by itself.
-        begin: `(state, dtype) -> Pass`, of one that treats each number by itself; see
+        begin: `(state, dtype, numerics) -> Pass`, of one that treats each number by itself; see
             `number_by_number`.
         description: How to `build` it again; filled in by `@described`.
     """
@@ -107,9 +110,7 @@ class GradientTransformation:
     random: bool = attrs.field(default=False, kw_only=True, repr=False)
     outlives_bad: bool = attrs.field(default=False, kw_only=True, repr=False)
     isotropic: bool = attrs.field(default=False, kw_only=True, repr=False)
-    begin: Callable[[Any, np.dtype[Any]], Pass] | None = attrs.field(
-        default=None, kw_only=True, repr=False
-    )
+    begin: Begin | None = attrs.field(default=None, kw_only=True, repr=False)
     description: Description | None = attrs.field(default=None, kw_only=True)
 
 
@@ -127,14 +128,14 @@ def stateless(
 
 
 def number_by_number(
-    init: Callable[[Packed], Any], begin: Callable[[Any, np.dtype[Any]], Pass], **options: Any
+    init: Callable[[Packed], Any], begin: Begin, **options: Any
 ) -> GradientTransformation:
     """A transformation that treats each number by itself, from how it begins an update."""
 
     def update(
         grads: FloatArray, state: Any, params: Packed, context: Context = EVALUATION
     ) -> tuple[FloatArray, Any]:
-        work = begin(state, grads.dtype)
+        work = begin(state, grads.dtype, context.numerics)
         kernel = functools.partial(work.kernel, scalar(work.factor, grads.dtype))
         given = (grads, params.vector, *work.before)
         updates, *after = in_blocks(kernel, *given, results=1 + len(work.before))
@@ -157,7 +158,7 @@ def updated(
     if optimizer.begin is None:
         updates, state = optimizer.update(grads, state, params, context)
         return updates, in_blocks(np.add, params.vector, updates)[0], state
-    work = optimizer.begin(state, grads.dtype)
+    work = optimizer.begin(state, grads.dtype, context.numerics)
     kernel, before = work.kernel, work.before
     factor, place = scalar(work.factor, grads.dtype), 2 + len(before)
 
@@ -218,9 +219,9 @@ def chain(*parts: GradientTransformation) -> GradientTransformation:
     )
 
 
-def _begin_all(begins: Sequence[Any]) -> Callable[[Any, np.dtype[Any]], Pass]:
-    def begin(states: tuple[Any, ...], dtype: np.dtype[Any]) -> Pass:
-        works = [each(state, dtype) for each, state in zip(begins, states, strict=True)]
+def _begin_all(begins: Sequence[Any]) -> Begin:
+    def begin(states: tuple[Any, ...], dtype: np.dtype[Any], numerics: Numerics) -> Pass:
+        works = [each(state, dtype, numerics) for each, state in zip(begins, states, strict=True)]
         before = tuple(vector for work in works for vector in work.before)
         stops = list(itertools.accumulate(len(work.before) for work in works))
         places = [slice(a, b) for a, b in itertools.pairwise([0, *stops])]
@@ -267,7 +268,7 @@ def scale(factor: float) -> GradientTransformation:
     factor = expect_real("factor", factor, hint="give a number")
     # The same at every step: what is not made anew, small networks need not pay for.
     work = Pass(_multiply, (), lambda: (), factor)
-    return number_by_number(lambda params: (), lambda state, dtype: work, isotropic=True)
+    return number_by_number(lambda params: (), lambda state, dtype, numerics: work, isotropic=True)
 
 
 @attrs.frozen
@@ -291,8 +292,8 @@ def descend(learning_rate: float | Schedule) -> GradientTransformation:
         return attrs.evolve(scale(-rate), observe=lambda state: seen)
     schedule = learning_rate
 
-    def begin(state: DescentState, dtype: np.dtype[Any]) -> Pass:
-        rate = schedule(state.count)
+    def begin(state: DescentState, dtype: np.dtype[Any], numerics: Numerics) -> Pass:
+        rate = schedule(state.count, numerics)
         return Pass(_multiply, (), lambda: DescentState(state.count + 1, rate), -rate)
 
     return number_by_number(
@@ -369,7 +370,8 @@ def gradient_noise(variance: float, *, decay: float = 0.55) -> GradientTransform
     ) -> tuple[FloatArray, CountState]:
         if context.key is None:
             raise BadInput("gradient_noise has no key: give Context(training=True, key=…).")
-        deviation = (variance / (1 + state.count) ** decay) ** 0.5
+        power = context.numerics.power
+        deviation = power(variance / power(1 + state.count, decay), 0.5)
         # Of its own address: two parts that draw must not draw the same.
         noise = deviation * context.key.at("gradient_noise").normal(grads.shape)
         return freeze(grads + noise.astype(grads.dtype)), CountState(state.count + 1)

@@ -273,3 +273,24 @@ def test_the_order_of_the_data_in_memory_has_no_part_in_any_bit(standardize):
     layouts = [np.ascontiguousarray(X), np.asfortranarray(X), np.repeat(X, 2, axis=1)[:, ::2]]
     states = [toolz.last(run(prepare(recipe, Batch(layout, Y))))[0] for layout in layouts]
     assert len({state.parameters.vector.tobytes() for state in states}) == 1
+
+
+def test_a_portable_job_owns_data_that_nobody_can_write_to():
+    X = np.array(BATCH.X)
+    recipe = attrs.evolve(GOOD, numerics="portable")
+    train = prepare(recipe, Batch(X, BATCH.Y)).data["train"].X
+    assert train.base is None
+    assert not train.flags.writeable
+    X[0, 0] = 7
+    assert train[0, 0] == BATCH.X[0, 0]
+
+
+def test_a_recipe_names_its_arithmetic():
+    recipe = attrs.evolve(GOOD, numerics="portable", iterations=3)
+    assert read_recipe(write_recipe(recipe)) == recipe
+    assert 'numerics = "portable"' in write_recipe(recipe)
+    portable, fast = (
+        [info.cost for _, info in run(prepare(r, BATCH))]
+        for r in (recipe, attrs.evolve(recipe, numerics="fast"))
+    )
+    np.testing.assert_allclose(portable, fast, rtol=1e-12)

@@ -1,3 +1,4 @@
+import attrs
 import numpy as np
 import pytest
 from helpers import arrays_in, frozen
@@ -345,5 +346,13 @@ def test_dnn_model_gives_the_published_costs_and_accuracies(cats_directory):
 def test_a_step_composed_by_hand_gives_the_published_costs(cats_directory):
     train, _ = (to_batch(part) for part in load_catvnoncat(cats_directory))
     job = prepare(tutorial_recipe(), train)
+    costs = [info.cost for _, info in scan(job.train_step, job.state, job.batches)]
+    assert [round(cost, 6) for cost in costs[::100]] == PUBLISHED_COSTS
+
+
+@pytest.mark.slow
+def test_portable_arithmetic_gives_the_published_costs_on_every_machine(cats_directory):
+    train, _ = (to_batch(part) for part in load_catvnoncat(cats_directory))
+    job = prepare(attrs.evolve(tutorial_recipe(), numerics="portable"), train)
     costs = [info.cost for _, info in scan(job.train_step, job.state, job.batches)]
     assert [round(cost, 6) for cost in costs[::100]] == PUBLISHED_COSTS

@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from pydnn.checks import BadInput
+from pydnn.numerics import portable
 from pydnn.runs import Run
 from pydnn.runs.environment import (
     Environment,
@@ -25,6 +26,7 @@ from pydnn.runs.folder import RECIPE
 __all__ = ["add_to"]
 
 _DIGITS = 16
+_ON_ANY_MACHINE = ", and on any machine: its arithmetic is portable"
 _TO_LEARN_MORE = "pip install 'pydnn[doctor]' shows the BLAS's kernel and threads"
 
 
@@ -94,7 +96,7 @@ def _examine(args: argparse.Namespace) -> int:
         if not (args.folder / RECIPE).is_file():
             raise
         return _refuse(args, str(error).rstrip("."))  # of a run whose files or functions changed
-    here, found = current_environment(), hazards()
+    here, found = current_environment(run.numerics), hazards(run.numerics)
     recorded = run.environments
     changes = environment_changes(recorded[-1], here)
     expected = next(filter(None, (what_to_expect(there, here) for there in recorded)), None)
@@ -118,7 +120,7 @@ def _examine(args: argparse.Namespace) -> int:
         print(f"data {args.data or run.recipe.data!r}: {line}")
     if reason:
         return _refuse(args, reason)
-    print("this run can be replayed here")
+    print(f"this run can be replayed here{_ON_ANY_MACHINE if run.numerics is portable else ''}")
     return 0
 
 

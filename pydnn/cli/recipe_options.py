@@ -11,6 +11,7 @@ import attrs
 from pydnn.builders import describe
 from pydnn.checks import BadInput, expect_count
 from pydnn.notation import read_description
+from pydnn.numerics import TENANTS
 from pydnn.optimizers import gradient_descent
 from pydnn.recipes import DTYPES, Recipe, read_recipe, tutorial_network, tutorial_recipe
 from pydnn.storage import read_small_text
@@ -75,6 +76,11 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     option("--higher-is-better", action=argparse.BooleanOptionalAction, help="of what is watched")
     option("--seed", type=int, metavar="N", help="of everything that is drawn (default: 1)")
     option("--dtype", choices=sorted(DTYPES), help="precision (default: float64)")
+    option(
+        "--numerics",
+        choices=sorted(TENANTS),
+        help="arithmetic (default: fast); portable gives the same bits on every machine",
+    )
 
 
 def recipe_of(args: argparse.Namespace) -> Recipe:

@@ -14,7 +14,7 @@ import attrs
 from pydnn.checks import BadInput
 from pydnn.cli.run_options import add_run_options, warn
 from pydnn.keys import Key
-from pydnn.numerics import fast
+from pydnn.numerics import portable
 from pydnn.runs import Run
 from pydnn.runs.environment import current_environment, what_to_expect
 from pydnn.runs.mismatches import Mismatch, bits_of
@@ -59,6 +59,8 @@ def _run(args: argparse.Namespace) -> int:
     verifying = verify(run, numbers, jobs=args.jobs)
     begin = time.perf_counter()
     say(f"replaying {_what(run, numbers)}")
+    if run.numerics is portable:
+        say("its arithmetic is portable: every machine, now and later, has these very bits")
     done: list[Verified] = []
     for verified in verifying:
         done.append(verified)
@@ -95,7 +97,7 @@ def _numbers(args: argparse.Namespace, run: Run) -> Sequence[int] | None:
 
 def _expected(run: Run) -> list[str]:
     """What stands against the same bits, told before anything is computed."""
-    here = current_environment(fast)
+    here = current_environment(run.numerics)
     different = (what_to_expect(there, here) for there in run.environments)
     expected = [*run.changes, *filter(None, different)]
     for line in expected:
@@ -125,6 +127,7 @@ def _as_json(
         "recorded_fingerprint": run.segments[done[-1].number].state_sha256,
         "difference": mismatch and _plain(mismatch),
         "expected": expected,
+        "numerics": run.recipe.numerics,
         "seconds": seconds,
     }
 

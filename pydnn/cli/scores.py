@@ -11,6 +11,7 @@ from pydnn.checks import BadInput
 from pydnn.data import DataSet
 from pydnn.losses import Loss
 from pydnn.metrics import score
+from pydnn.numerics import TENANTS
 from pydnn.records import Batch
 from pydnn.runs import Model, predictions
 
@@ -41,7 +42,8 @@ def score_on(model: Model, batch: Batch) -> Score:
     loss: Loss = build(model.recipe.loss, family="loss")
     predicted = predictions(model, batch.X)
     task = loss.task(len(predicted))
-    return Score(score(task, predicted, batch.Y), batch.X.shape[1])
+    told = score(task, predicted, batch.Y, numerics=TENANTS[model.recipe.numerics])
+    return Score(told, batch.X.shape[1])
 
 
 def scores_of(model: Model, data: DataSet) -> dict[str, Score]:

@@ -8,5 +8,8 @@ from pydnn.numerics.blocks import in_blocks
 from pydnn.numerics.fast import fast
 from pydnn.numerics.interface import Numerics
 from pydnn.numerics.memory import empty, room_for
+from pydnn.numerics.portable import portable
 
-__all__ = ["Numerics", "empty", "fast", "in_blocks", "room_for"]
+__all__ = ["TENANTS", "Numerics", "empty", "fast", "in_blocks", "portable", "room_for"]
+
+TENANTS = {tenant.name: tenant for tenant in (fast, portable)}  # by their names in recipes

@@ -48,7 +48,10 @@ class Numerics:
     tanh: Callable[[FloatArray], FloatArray]
     logistic: Callable[[FloatArray], FloatArray]  # 1 / (1 + exp(-Z)), with no exp that overflows
     erf: Callable[[FloatArray], FloatArray]
-    # Of float64 columns (n, k), k at most n: k orthonormal ones whose span has them all.
+    positive_part: Callable[[FloatArray], FloatArray]  # max(Z, 0)
+    power: Callable[[float, float], float]  # of single numbers, as is
+    cosine: Callable[[float], float]  # this
+    # Of float64 columns (n, k), k at most n: at most k orthonormal ones, whose span has them all.
     orthonormal_basis: Callable[[FloatArray], FloatArray]
 
     def __repr__(self) -> str:

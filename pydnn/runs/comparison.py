@@ -24,7 +24,6 @@ from pydnn.checks import BadInput
 from pydnn.data import DataSet
 from pydnn.fingerprints import same_bits, ulps_apart
 from pydnn.notation import write_description
-from pydnn.numerics import fast
 from pydnn.recipes import Recipe
 from pydnn.records import Batch
 from pydnn.runs.environment import (
@@ -234,7 +233,7 @@ def _from_states(a: Run, b: Run, *, upto: int) -> Parting | None:
 
 def _tensors(run: Run, step: int) -> tuple[list[Tensor], str]:
     """Every tensor of a step, computed as the run was; and why it could not be."""
-    expected = what_to_expect(run.environment_of(step), current_environment(fast))
+    expected = what_to_expect(run.environment_of(step), current_environment(run.numerics))
     try:
         if expected is None:
             return look_into(run, step)[1], ""

@@ -11,11 +11,11 @@ import importlib
 import importlib.metadata
 import itertools
 import json
+import math
 import os
 import platform
 import re
 import reprlib
-import struct
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +31,7 @@ from pydnn.checks import BadInput
 from pydnn.fingerprints import fingerprint
 from pydnn.keys import Key
 from pydnn.numerics import Numerics, fast
+from pydnn.numerics.portable.soundness import adds_exactly, flushes_to_zero, pointer_bits
 from pydnn.records import FloatArray
 
 __all__ = [
@@ -293,6 +294,14 @@ def _of_positives(function: Any, pool: FloatArray) -> Iterator[ArrayLike]:
     return _of_reals(lambda x: function(np.abs(x) + x.dtype.type(2.0**-20)), pool)
 
 
+def _powers(power: Any, pool: FloatArray) -> Iterator[ArrayLike]:
+    yield [power(1 - 0.1**i, n) for i in (1, 2, 3) for n in (*range(1, 20), 0.5, 1000)]
+
+
+def _cosines(cosine: Any, pool: FloatArray) -> Iterator[ArrayLike]:
+    yield [cosine(math.pi * i / 50) for i in range(51)]
+
+
 def _matrix(pool: FloatArray, rows: int, columns: int) -> FloatArray:
     """A new contiguous matrix of the pool's numbers, over and over where it has too few."""
     return np.resize(pool[: rows * columns], (rows, columns))
@@ -305,6 +314,8 @@ _BATTERIES: dict[str, Callable[[Any, FloatArray], Iterator[ArrayLike]]] = {
     "norm": _norms,
     "orthonormal_basis": _bases,
     "log": _of_positives,
+    "power": _powers,
+    "cosine": _cosines,
     "log1p": _of_positives,
 }
 
@@ -400,9 +411,11 @@ def variables_to_repeat(environment: Environment) -> dict[str, str | None]:
     return variables
 
 
-def hazards() -> list[Hazard]:
-    """What in this process breaks or weakens the promise of the same bits."""
-    return [*_hazards_of_variables(os.environ), *_hazards_of_process()]
+def hazards(numerics: Numerics = fast) -> list[Hazard]:
+    """What in this process breaks or weakens the promise of the same bits by this arithmetic."""
+    if numerics is not fast:
+        return list(_hazards_of_processor())
+    return [*_hazards_of_variables(os.environ), *_hazards_of_processor(), *_hazards_of_process()]
 
 
 def _hazards_of_variables(variables: Mapping[str, str]) -> Iterator[Hazard]:
@@ -426,28 +439,28 @@ def _hazards_of_variables(variables: Mapping[str, str]) -> Iterator[Hazard]:
             yield Hazard(name, _plain(variables[name]), advice, breaks=True)
 
 
-def _hazards_of_process() -> Iterator[Hazard]:
+def _hazards_of_processor() -> Iterator[Hazard]:
+    """What breaks portable arithmetic, too."""
     for dtype in (np.float64, np.float32):
-        if _flushes_to_zero(dtype):
+        if flushes_to_zero(dtype):
             name = np.dtype(dtype).name
             advice = (
                 "a library that was compiled with -ffast-math has switched this on for the whole "
                 "process: find it among your imports, and leave it out"
             )
             yield Hazard(f"tiny {name} numbers", "flushed to zero", advice, breaks=True)
+    if (bits := pointer_bits()) < 64:
+        advice = "32-bit programs may round twice, and have other functions: use a 64-bit Python"
+        yield Hazard("pointers", f"{bits} bits", advice, breaks=True)
+    if not adds_exactly():
+        advice = "portable arithmetic has other bits with it: use NumPy's own wheel"
+        yield Hazard("BLAS", "does not add whole numbers exactly", advice, breaks=True)
+
+
+def _hazards_of_process() -> Iterator[Hazard]:
     if (size := np.getbufsize()) != _BUFFER:
         advice = f"some sums have other bits: call numpy.setbufsize({_BUFFER})"
         yield Hazard("NumPy's buffer", f"{size} elements", advice, breaks=True)
-    if (bits := 8 * struct.calcsize("P")) < 64:
-        advice = "32-bit programs may round twice, and have other functions: use a 64-bit Python"
-        yield Hazard("pointers", f"{bits} bits", advice, breaks=True)
-
-
-def _flushes_to_zero(dtype: type[np.floating[Any]]) -> bool:
-    # From arrays, since Python would work out a product of constants before it runs.
-    smallest_normal = np.array([2.0**-1022 if dtype is np.float64 else 2.0**-126], dtype)
-    with np.errstate(under="ignore"):
-        return not (smallest_normal * np.array([0.25], dtype)).all()
 
 
 def environment_text(environment: Environment) -> str:

@@ -14,7 +14,7 @@ from pydnn.batches import Standardization
 from pydnn.builders import build
 from pydnn.checks import BadInput, expect_finite, expect_shape
 from pydnn.losses import Loss
-from pydnn.numerics import fast
+from pydnn.numerics import TENANTS
 from pydnn.packing import NO_PARAMS, Layout, Packed, pack
 from pydnn.recipes import DTYPES, Recipe, read_recipe, write_recipe
 from pydnn.records import FloatArray, arrays
@@ -65,8 +65,9 @@ def predictions(model: Model, X: FloatArray) -> FloatArray:
     if model.standardization is not None:
         X = model.standardization(X)
     X = X.astype(DTYPES[model.recipe.dtype], copy=False)
-    AL = output_of(network, model.parameters, X, statistics=model.statistics)
-    return loss.predict(AL, Context(numerics=fast))
+    numerics = TENANTS[model.recipe.numerics]
+    AL = output_of(network, model.parameters, X, statistics=model.statistics, numerics=numerics)
+    return loss.predict(AL, Context(numerics=numerics))
 
 
 def save_model(path: Path, model: Model, *, replace: bool = False) -> None:

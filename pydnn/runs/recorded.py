@@ -15,7 +15,7 @@ import toolz
 from pydnn.checks import BadInput, expect_count
 from pydnn.data import DataSet, load_data_set
 from pydnn.fingerprints import checksum
-from pydnn.numerics import fast
+from pydnn.numerics import TENANTS, Numerics
 from pydnn.packing import Packed
 from pydnn.recipes import DTYPES, Job, Recipe, prepare
 from pydnn.records import Batch, FloatArray
@@ -98,6 +98,11 @@ class Run:
     def recipe(self) -> Recipe:
         """The job as it was first recorded."""
         return self.folder.recipe
+
+    @property
+    def numerics(self) -> Numerics:
+        """The arithmetic of the run."""
+        return TENANTS[self.recipe.numerics]
 
     @property
     def environments(self) -> tuple[Environment, ...]:
@@ -293,7 +298,9 @@ class Run:
             return
         mismatch = first_mismatch(self.rows, here)
         if mismatch is not None:
-            expected = what_to_expect(self.environment_of(mismatch.step), current_environment(fast))
+            expected = what_to_expect(
+                self.environment_of(mismatch.step), current_environment(self.numerics)
+            )
             raise NotRepeated(self.path, mismatch, expected or _NOTHING_EXPECTED)
 
 

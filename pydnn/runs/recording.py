@@ -17,7 +17,7 @@ import attrs
 from pydnn.checks import BadInput, expect_count
 from pydnn.data import DataSet
 from pydnn.fingerprints import checksum
-from pydnn.numerics import fast
+from pydnn.numerics import TENANTS
 from pydnn.recipes import Job, prepare, read_recipe, read_toml, stopping
 from pydnn.records import Batch
 from pydnn.runs.environment import current_environment, environment_text, what_to_expect
@@ -108,7 +108,7 @@ def create_run(path: str | PathLike[str], job: Job, data: DataSet | Batch) -> It
             "give what prepare made."
         )
     text = _recipe_text(job, data)
-    environment = environment_text(current_environment(fast))
+    environment = environment_text(current_environment(TENANTS[job.recipe.numerics]))
     heads: list[Segment] = []
 
     def fill(folder: Path) -> None:
@@ -218,7 +218,7 @@ def resume_run(
             recipe=attrs.evolve(job.recipe, iterations=goal),
             state=run.stored(run.segments[-1]),
         )
-        here = current_environment(fast)
+        here = current_environment(run.numerics)
         expected = what_to_expect(run.environments[-1], here)
         if expected and not anyway:
             raise BadInput(

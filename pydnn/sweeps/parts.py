@@ -284,7 +284,7 @@ def stacked_optimizer(
         if inner.begin is None:
             updates, state = inner.update(grads, state, params, context)
             return freeze(updates * by_entry(1.0)), state
-        work = inner.begin(state, grads.dtype)
+        work = inner.begin(state, grads.dtype, context.numerics)
 
         def kernel(g: FloatArray, p: FloatArray, factor: FloatArray, *others: FloatArray) -> None:
             work.kernel(factor, g, p, *others)

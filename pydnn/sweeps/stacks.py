@@ -11,7 +11,7 @@ import numpy as np
 
 from pydnn.batches import Batching
 from pydnn.builders import build
-from pydnn.numerics import Numerics, fast
+from pydnn.numerics import TENANTS, Numerics
 from pydnn.packing import Layout
 from pydnn.recipes import Job, Recipe
 from pydnn.records import Batch, FloatArray, freeze
@@ -29,12 +29,10 @@ from pydnn.training import NotFinite, StepInfo, TrainState, TrainStep, make_trai
 
 __all__ = ["Stack", "alike", "numerics_of", "stack_of", "why_apart"]
 
-_TENANTS = {fast.name: fast}
-
 
 def numerics_of(job: Job) -> Numerics:
     """The arithmetic that a job's recipe names."""
-    return _TENANTS[job.recipe.numerics]
+    return TENANTS[job.recipe.numerics]
 
 
 @attrs.frozen(eq=False)

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from pydnn.numerics import fast
+from pydnn.numerics import Numerics, fast
 from pydnn.packing import Packed, Tree
 from pydnn.records import FloatArray
 from pydnn.stages.base import Context, Stage, map_stages
@@ -37,7 +37,7 @@ class NotFinite(ArithmeticError):  # noqa: N818 - it names what was found
         self.state = state
 
 
-def watch_finite(network: Stage) -> Part:
+def watch_finite(network: Stage, *, numerics: Numerics = fast) -> Part:
     """A part to insert after "update" that raises `NotFinite` as soon as there is reason to.
 
     It checks the cost, the gradients' norm, and the new parameters and statistics, so that the
@@ -49,19 +49,23 @@ def watch_finite(network: Stage) -> Part:
         if (
             math.isfinite(step.info.cost)
             and math.isfinite(step.info.gradient_norm)
-            # One product, and the only number that every entry has a part in.
-            and math.isfinite(fast.norm(step.after.parameters.vector))
+            and _all_finite(step.after.parameters.vector, numerics)
             and not (gathers and _names_not_finite(step.after.statistics))
         ):
             return step
-        raise NotFinite(step.info.iteration, _where(network, step), step.state)
+        raise NotFinite(step.info.iteration, _where(network, step, numerics), step.state)
 
     return Part("watch_finite", watch, needs=frozenset(["after", "info"]))
 
 
-def _where(network: Stage, step: Step) -> str:
+def _all_finite(vector: FloatArray, numerics: Numerics) -> bool:
+    # Of `fast` the length is one product, and a number that every entry has a part in.
+    return math.isfinite(fast.norm(vector)) if numerics is fast else bool(np.isfinite(vector).all())
+
+
+def _where(network: Stage, step: Step, numerics: Numerics) -> str:
     if not np.isfinite(step.AL).all():
-        return f"forward, stage {_first_stage(network, step)}"
+        return f"forward, stage {_first_stage(network, step, numerics)}"
     if not (math.isfinite(step.cost) and np.isfinite(step.dAL).all()):
         return "cost"
     # Gradients are made from the last layer back to the first.
@@ -79,7 +83,7 @@ class _Found(Exception):  # noqa: N818 - it ends a search
     """The place of the first stage whose output is not finite."""
 
 
-def _first_stage(network: Stage, step: Step) -> str:
+def _first_stage(network: Stage, step: Step, numerics: Numerics) -> str:
     """The innermost stage whose forward pass first gives a number that is not finite."""
 
     def watched(path: str, stage: Stage) -> Stage:
@@ -93,7 +97,7 @@ def _first_stage(network: Stage, step: Step) -> str:
         return attrs.evolve(stage, forward=forward)
 
     state = step.state
-    context = step_context(state.key, state.iteration)
+    context = step_context(state.key, state.iteration, numerics)
     try:
         map_stages(watched, network).forward(state.parameters.tree, step.batch.X, context)
     except _Found as found:

@@ -171,7 +171,7 @@ def evaluation(
             found[f"{name} cost"] = loss(AL, batch.Y, batch.weights, context)[0]
             predictions = loss.predict(AL, context)
             if metrics is None:
-                told = score(loss.task(len(AL)), predictions, batch.Y)
+                told = score(loss.task(len(AL)), predictions, batch.Y, numerics=numerics)
             else:
                 told = {m: function(predictions, batch.Y) for m, function in metrics.items()}
             found |= {f"{name} {metric}": value for metric, value in told.items()}

@@ -116,6 +116,22 @@ def test_replay_says_whether_every_bit_is_the_recorded_one(command, results):
     assert replayed["difference"] is None
 
 
+def test_replay_of_a_portable_run_promises_its_bits_on_any_machine(command, results):
+    trained = results("train", "recipe.toml", "--numerics", "portable")[1]
+    assert 'numerics = "portable"' in Path("runs/0001/recipe.toml").read_text()
+    assert json.loads(Path("runs/0001/environment.json").read_text())["numerics"] == "portable"
+    status, out, err = command("replay", "runs/0001")
+    assert (status, err) == (0, "")
+    assert "portable: every machine, now and later, has these very bits" in out
+    told = results("replay", "runs/0001")[1]
+    assert (told["same"], told["numerics"]) == (True, "portable")
+    assert told["fingerprint"] == trained["fingerprint"]
+    status, out, _ = command("doctor", "runs/0001")
+    assert status == 0
+    assert out.splitlines()[-1].endswith("here, and on any machine: its arithmetic is portable")
+    assert results("train", "recipe.toml")[1]["fingerprint"] != trained["fingerprint"]
+
+
 def test_replay_of_some_segments(command, results):
     results("train", "recipe.toml", "--run", "run", "--checkpoint-every", 1)
     assert command("replay", "run", "--segments", "3,7")[1].startswith(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pydnn.checks import BadInput
-from pydnn.numerics import Numerics, fast
+from pydnn.numerics import Numerics, fast, portable
 from pydnn.runs import environment as module
 from pydnn.runs.environment import (
     VARIABLES,
@@ -329,15 +329,25 @@ def test_another_buffer_size_is_a_hazard():
 
 
 def test_numbers_that_are_flushed_to_zero_are_a_hazard(monkeypatch):
-    monkeypatch.setattr(module, "_flushes_to_zero", lambda dtype: dtype is np.float32)
+    monkeypatch.setattr(module, "flushes_to_zero", lambda dtype: dtype is np.float32)
     told = found_hazards()
     assert told["tiny float32 numbers"].breaks
     assert "tiny float64 numbers" not in told
 
 
 def test_narrow_pointers_are_a_hazard(monkeypatch):
-    monkeypatch.setattr(module.struct, "calcsize", lambda _: 4)
+    monkeypatch.setattr(module, "pointer_bits", lambda: 32)
     assert found_hazards()["pointers"].found == "32 bits"
+
+
+def test_what_blas_or_variables_do_breaks_no_portable_arithmetic(monkeypatch):
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    assert module.hazards(portable) == []
+    monkeypatch.setattr(module, "flushes_to_zero", lambda dtype: True)
+    monkeypatch.setattr(module, "adds_exactly", lambda: False)
+    told = {hazard.what: hazard for hazard in module.hazards(portable)}
+    assert list(told) == ["tiny float64 numbers", "tiny float32 numbers", "BLAS"]
+    assert all(hazard.breaks for hazard in told.values())
 
 
 shown = st.text(st.characters(exclude_categories=["C", "Z"]), max_size=20)

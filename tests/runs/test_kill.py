@@ -180,7 +180,7 @@ def one(number):
     return {"number": number, "folder": str(folder), "what": what, "status": status,
             "out": out, "err": err}
 
-current = pydnn.runs.environment.current_environment(recording.fast)  # is there what is lazy?
+current = pydnn.runs.environment.current_environment(pydnn.fast)  # is there what is lazy?
 done = []
 at = 1
 while not done or done[-1]["what"]:

@@ -1,0 +1,79 @@
+"""Ten steps of training on machines that are not there: do they all come to the same bits?
+
+Each line below is a process of its own, which is told to compute as another processor would, or
+with another number of threads. It trains one network twice, with NumPy's own arithmetic (`fast`)
+and with pydnn's (`portable`), and prints the first digits of the SHA-256 of all parameters.
+
+Doubt it? Run this page on another computer: the column `portable` has the digits that are
+asserted at its end. Then change anything in `train`, even the last bit of the learning rate.
+"""
+
+import itertools
+import os
+import subprocess
+import sys
+
+import numpy as np
+import toolz
+
+from pydnn import (
+    Batch,
+    Key,
+    adam,
+    dense,
+    fast,
+    initial_state,
+    make_train_step,
+    portable,
+    scan,
+    serial,
+    softmax_cross_entropy,
+    tanh,
+)
+from pydnn.fingerprints import fingerprint
+
+MACHINES = {  # name: what a process is told, by environment variables
+    "this machine": {},
+    "with one thread": {"OPENBLAS_NUM_THREADS": "1"},
+    "a Xeon of 2013": {"OPENBLAS_CORETYPE": "Haswell", "OPENBLAS_NUM_THREADS": "2"},
+    "a Core i7 of 2008": {"OPENBLAS_CORETYPE": "Nehalem", "OPENBLAS_NUM_THREADS": "1"},
+    "without AVX-512": {"NPY_DISABLE_CPU_FEATURES": "{beyond AVX2}"},
+}
+PORTABLE = "8de625e79c174a7f"
+
+
+def train(numerics):
+    """The parameters after ten steps of Adam on 300 examples of 500 features."""
+    key = Key(1)
+    X = key.at("X").normal((500, 300))
+    batch = Batch(X, key.at("Y").integers(10, (1, 300)))
+    network, optimizer = serial(dense(50), tanh(), dense(10)), adam(learning_rate=0.01)
+    step = make_train_step(network, softmax_cross_entropy(), optimizer, numerics=numerics)
+    start = initial_state(network, optimizer, (500,), key=key)
+    return toolz.last(scan(step, start, itertools.repeat(batch, 10)))[0].parameters.vector
+
+
+def digits(numerics):
+    """The first digits of the parameters' fingerprint."""
+    return fingerprint({"parameters": train(numerics)})[:16]
+
+
+def on_machine(variables):
+    """What this page prints in a process that is told so: the digits of both arithmetics."""
+    found = np.show_config(mode="dicts").get("SIMD Extensions", {}).get("found", [])
+    beyond = " ".join(f for f in found if f == "X86_V4" or f.startswith("AVX512"))
+    told = {name: text.replace("{beyond AVX2}", beyond) for name, text in variables.items()}
+    command = [sys.executable, __file__, "train"]
+    return subprocess.check_output(command, env={**os.environ, **told}, text=True).split()
+
+
+if sys.argv[1:] == ["train"]:
+    print(digits(fast), digits(portable))
+else:
+    print(f"{'':18} {'fast':16}  portable")
+    rows = {name: on_machine(variables) for name, variables in MACHINES.items()}
+    for name, (by_fast, by_portable) in rows.items():
+        print(f"{name:18} {by_fast}  {by_portable}")
+    fasts, portables = (len(set(column)) for column in zip(*rows.values(), strict=True))
+    print(f"different results: {fasts} by fast, {portables} by portable arithmetic")
+    assert {by_portable for _, by_portable in rows.values()} == {PORTABLE}

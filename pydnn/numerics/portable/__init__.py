@@ -1,0 +1,71 @@
+"""`portable`: the same bits on every machine, whatever the processor, BLAS, threads or versions.
+
+It stands on what IEEE 754 rounds exactly and NumPy never fuses: elementwise `+ - * /`, `sqrt`,
+comparisons, and integers. What each function means is written down at the head of its file, so
+that anybody can check any number of a run by other means:
+
+- `products` and `slices`: products of float64 matrices; `nearest`: those of float32
+- `sums`: sums, means and lengths by a fixed tree
+- `elementary`: exp, log, tanh and the like
+- `scalars`: powers and cosines of single numbers, for schedules
+- `factors`: Q R, made of these products and sums
+
+Random numbers are made from Philox's raw bits by `pydnn.keys`, in the same manner.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pydnn.numerics.fast import error_function
+from pydnn.numerics.interface import Numerics
+from pydnn.numerics.portable import elementary
+from pydnn.numerics.portable.factors import orthonormal
+from pydnn.numerics.portable.nearest import matmul_float32
+from pydnn.numerics.portable.products import matmul_float64
+from pydnn.numerics.portable.scalars import cosine, power
+from pydnn.numerics.portable.sums import mean, norm, tree_sum
+from pydnn.records import FloatArray
+
+__all__ = ["orthonormal", "portable"]
+
+
+def _matmul(a: FloatArray, b: FloatArray, /, *, out: FloatArray | None = None) -> FloatArray:
+    if out is None:
+        out = np.empty((len(a), b.shape[1]), a.dtype)
+    if a.dtype == np.float32:
+        matmul_float32(a, b, out)
+    else:
+        matmul_float64(a, b, out)
+    return out
+
+
+def _erf(x: FloatArray) -> FloatArray:
+    wide = x.astype(np.float64, copy=False)
+    return error_function(wide, elementary.exp).astype(x.dtype, copy=False)
+
+
+def _positive_part(Z: FloatArray) -> FloatArray:
+    # Processors differ in which zero they take for the larger one.
+    A = np.maximum(Z, 0)
+    return np.add(A, 0.0, out=A)
+
+
+portable = Numerics(
+    name="portable",
+    matmul=_matmul,
+    sum=tree_sum,
+    mean=mean,
+    norm=norm,
+    exp=elementary.exp,
+    expm1=elementary.expm1,
+    log=elementary.log,
+    log1p=elementary.log1p,
+    tanh=elementary.tanh,
+    logistic=elementary.logistic,
+    erf=_erf,
+    positive_part=_positive_part,
+    power=power,
+    cosine=cosine,
+    orthonormal_basis=orthonormal,
+)

@@ -1,0 +1,90 @@
+"""What was worked out of an operand that does not change, such as the data, kept for later calls.
+
+It is the cache of a pure function: what is kept is what would be worked out again, since it is
+looked up only for arrays that nobody can write to, neither they nor those whose memory they are
+views of. It is kept from the second time on that the same array is seen, for as long as the array
+that owns the memory lives, for a few arrays at most.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import attrs
+
+from pydnn.records import FloatArray
+
+__all__ = ["kept"]
+
+_Found = TypeVar("_Found")
+_MOST = 8
+
+
+@attrs.define(eq=False)
+class _Entry:
+    """What is kept of one array; None until it is seen again, and when its owner is gone."""
+
+    owner: weakref.ref[Any]
+    found: Any = None
+
+
+_entries: dict[Any, _Entry] = {}
+_lock = threading.Lock()
+
+
+def kept(name: str, array: FloatArray, make: Callable[[str | None], _Found]) -> _Found:
+    """What `make` gives of the array: once more, or what it gave before.
+
+    Args:
+        name: Of the function, which tells its results from those of others.
+        array: The operand.
+        make: `(into) -> result`; with "right" it may use work arrays of that name, which the next
+            call overwrites, and with None the result is of arrays of its own.
+    """
+    owner = _frozen_owner(array)
+    if owner is None:
+        return make("right")
+    place = (array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.char)
+    key = (name, *place)
+    entry = _entries.get(key)
+    if entry is None or entry.owner() is not owner:
+        _keep(key, _entry_of(owner))
+        return make("right")
+    found: _Found = entry.found
+    if found is None:
+        found = entry.found = make(None)
+        _keep(key, entry)
+    return found
+
+
+def _entry_of(owner: Any) -> _Entry:
+    def forget(_: Any) -> None:
+        # Of the dictionary nothing changes, for this may be called while anybody looks into it.
+        entry.found = None
+
+    entry = _Entry(weakref.ref(owner, forget))
+    return entry
+
+
+def _keep(key: Any, entry: _Entry) -> None:
+    with _lock:
+        _entries.pop(key, None)  # so that it comes last
+        while len(_entries) >= _MOST:
+            # Those that were seen once go first, since every step brings new ones.
+            once = next((k for k, e in _entries.items() if e.found is None), None)
+            _entries.pop(next(iter(_entries)) if once is None else once, None)
+        _entries[key] = entry
+
+
+def _frozen_owner(array: FloatArray) -> Any:
+    """The array that owns the memory; None where anybody could write to it."""
+    while not array.flags.writeable:
+        if array.base is None:
+            return array
+        if type(array.base) is not type(array):
+            return None
+        array = array.base
+    return None

@@ -1,0 +1,135 @@
+"""Lines of numbers cut into slices, whose products are sums of integers: exact in any order.
+
+The specification. A line is a row of the left operand or a column of the right one; it has k
+numbers. e is the least integer with every magnitude below 2**e, and at least `LEAST_EXPONENT`.
+The first slice of a number x is x rounded to a multiple of 2**(e - p), ties to an even one; each
+next slice is what is left, rounded to a multiple 2**(p + 1) times finer. With
+
+    p = (54 - L) // 2 for the left operand, (53 - L) // 2 for the right one, L = ceil(log2 k),
+
+each slice is at most 2**p of its units, so that a slice of the one times a slice of the other
+sums k integers of at most 2**(53 - L): all partial sums are at most 2**53, hence exact in
+float64, whatever the order, the blocks, the threads and the fusing. Slices i and j, counted from
+1, are multiplied where i + j is at most s + 1; see `slices_of` for the number s of slices.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pydnn.numerics.portable.workspace import floats
+from pydnn.records import FloatArray
+
+__all__ = ["LEAST_EXPONENT", "Slices", "budget", "cut", "slices_of"]
+
+LEAST_EXPONENT = -960  # below it a line keeps the grid of this one, so no slice is subnormal
+_LEAST_BITS = 44
+# Between these no product of slices leaves the range, so lines need not be scaled.
+_PLAIN = 200
+_EXPONENT_BITS = np.int64(0x7FF << 52)
+_NUMBERS = 1 << 15  # that are cut at a time, so as to stay in cache
+
+
+class Slices(NamedTuple):
+    """The slices of one operand.
+
+    Attributes:
+        parts: (s, lines, k), the largest slice first.
+        exponents: By which each line is to be scaled afterwards; None where by nothing.
+        bad: Which lines hold an infinity or a NaN, and are zeros here; None where none does.
+    """
+
+    parts: FloatArray
+    exponents: NDArray[np.int64] | None
+    bad: NDArray[np.bool_] | None
+
+
+def budget(k: int, *, left: bool) -> int:
+    """The bits p of a line of k numbers."""
+    spent = (k - 1).bit_length()
+    return (54 - spent) // 2 if left else (53 - spent) // 2
+
+
+def slices_of(k: int) -> int:
+    """The number of slices: the least s that keep s (p + 1) - 1 >= 44 bits of either operand."""
+    return next(s for s in range(1, 9) if s * (budget(k, left=False) + 1) > _LEAST_BITS)
+
+
+def cut(lines: FloatArray, *, left: bool, into: str | None = None, extra: int = 0) -> Slices:
+    """Cut the rows of `lines` (lines, k), which may be a transposed view.
+
+    Args:
+        lines: float64 numbers.
+        left: Whether they are rows of the left operand, else columns of the right one.
+        into: Name of the work array that takes the slices; None for an array of their own.
+        extra: Slices beyond those of `slices_of`.
+    """
+    k = lines.shape[1]
+    s, p = slices_of(k) + extra, budget(k, left=left)
+    space = np.empty(s * lines.size) if into is None else floats(into, s * lines.size)
+    largest = _largest(lines)
+    exponents = bad = None
+    if not _plain(largest):
+        lines, largest, exponents, bad = _scaled(lines, largest)
+    # 1.5 * 2**(52 + e - p), of whose last bits the unit is 2**(e - p).
+    bits = largest.view(np.int64) & _EXPONENT_BITS
+    bits += ((53 - p) << 52) + (1 << 51)
+    # As the numbers lie in memory, line after line or turned, so that blocks of them are whole.
+    turned = not lines.flags.c_contiguous and lines.T.flags.c_contiguous
+    given = lines.T if turned else lines
+    raw = space.reshape(s, *given.shape)
+    shift = bits.view(np.float64) if turned else bits.view(np.float64)[:, np.newaxis]
+    step = max(1, _NUMBERS // max(1, given.shape[1]))
+    for start in range(0, len(given), step):
+        block = slice(start, start + step)
+        _cut_block(given[block], raw[:, block], shift if turned else shift[block], p)
+    return Slices(raw.transpose(0, 2, 1) if turned else raw, exponents, bad)
+
+
+def _cut_block(lines: FloatArray, parts: FloatArray, shift: FloatArray, p: int) -> None:
+    rest, last = lines, len(parts) - 1
+    for i, part in enumerate(parts):
+        # The rest lies where this slice goes, and is needed once more where another one follows.
+        rounded = np.add(rest, shift, out=part if i in (0, last) else None)
+        np.subtract(rounded, shift, out=rounded)
+        if i < last:
+            rest = np.subtract(rest, rounded, out=parts[i + 1])
+            shift = shift * 2.0 ** -(p + 1)
+        if rounded is not part:
+            part[...] = rounded
+
+
+def _largest(lines: FloatArray) -> FloatArray:
+    """The largest magnitude of each line, in an array of their own."""
+    flat = lines if lines.flags.c_contiguous else lines.T
+    magnitudes = np.abs(flat, out=floats("magnitudes", lines.size).reshape(flat.shape))
+    largest: FloatArray = np.maximum.reduce(magnitudes, axis=1 if flat is lines else 0)
+    return largest
+
+
+def _plain(largest: FloatArray) -> bool:
+    """Whether all lines are zeros or within the range in which nothing needs scaling."""
+    if not np.maximum.reduce(largest, initial=1.0) < 2.0**_PLAIN:
+        return False
+    if np.minimum.reduce(largest, initial=1.0) >= 2.0**-_PLAIN:
+        return True
+    low = largest < 2.0**-_PLAIN
+    if largest[low].any():
+        return False
+    largest[low] = 1.0  # a line of zeros has any grid
+    return True
+
+
+def _scaled(
+    lines: FloatArray, largest: FloatArray
+) -> tuple[FloatArray, FloatArray, NDArray[np.int64], NDArray[np.bool_] | None]:
+    bad = ~np.isfinite(largest)
+    if bad.any():
+        lines, largest = np.where(bad[:, np.newaxis], 0.0, lines), np.where(bad, 0.0, largest)
+    exponents = np.maximum(np.frexp(largest)[1].astype(np.int64), LEAST_EXPONENT)
+    scaled = np.ldexp(lines, -exponents[:, np.newaxis])
+    grid = np.full_like(largest, 0.5)  # whose exponent is 0, as that of every scaled line
+    return scaled, grid, exponents, bad if bad.any() else None

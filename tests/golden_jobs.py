@@ -1,0 +1,221 @@
+"""Small jobs that between them use every builder, and what they come to, on any machine.
+
+Run as a program, it prints their fingerprints here, as entries of a Python dictionary; or, with
+--json, these and those of the operations of both arithmetics:
+
+    python tests/golden_jobs.py [--json]
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+
+import attrs
+import numpy as np
+
+from pydnn import Batch, Key, fast, portable
+from pydnn.fingerprints import fingerprint
+from pydnn.notation import read_description
+from pydnn.recipes import Recipe, prepare, run
+from pydnn.records import freeze
+from pydnn.runs.environment import arithmetic_fingerprint
+from pydnn.runs.states import state_fingerprint
+
+DTYPES = ("float64", "float32")
+FEATURES, EXAMPLES = 120, 130  # so many that slices are cut in some products, and not in others
+
+
+def examples(task):
+    """Data of one task, from exactly rounded operations."""
+    key = Key(7)
+    X = key.at("X").normal((FEATURES, EXAMPLES))
+    X[3] = 0.0
+    X[:, 5] *= 2.0**-40
+    X[7] *= 2.0**30
+    Y = {
+        "two classes": X[:1] + X[1:2] * X[2:3] > 0,
+        "many classes": key.at("Y").integers(4, (1, EXAMPLES)),
+        "several labels": key.at("Y").integers(2, (3, EXAMPLES)),
+        "regression": X[10:12] - X[12:14] * X[14:16],
+        "counts": key.at("Y").integers(9, (1, EXAMPLES)),
+    }[task]
+    weights = 0.5 + key.at("weights").uniform((1, EXAMPLES))
+    return Batch(freeze(X), freeze(Y.astype(float)), freeze(weights) if task == "counts" else None)
+
+
+def job(
+    task, network, loss, optimizer, *, penalties=(), batches="full_batch", weights=None, **rest
+):
+    def described(text, family):
+        return read_description(text, family=family)
+
+    return task, Recipe(
+        data="golden",
+        network=described(f"serial({network})", "stage"),
+        loss=described(loss, "loss"),
+        optimizer=described(optimizer, "optimizer"),
+        penalties=[described(text, "penalty") for text in penalties],
+        batches=described(batches, "batches"),
+        weights=weights and described(weights, "weights"),
+        iterations=6,
+        numerics="portable",
+        **rest,
+    )
+
+
+JOBS = {
+    "tutorial": job(
+        "two classes",
+        "dense(20), relu, dense(7), relu, dense(5), relu, dense(1)",
+        "sigmoid_cross_entropy",
+        "gradient_descent(learning_rate=0.0075)",
+        weights="tutorial(seed=1)",
+        standardize=True,
+        evaluate_every=3,
+    ),
+    "adam": job(
+        "many classes",
+        "dense(24, initializer=he_uniform), batch_norm, gelu, dropout(keep_prob=0.8), dense(4)",
+        "softmax_cross_entropy(label_smoothing=0.1)",
+        "adam(learning_rate=cosine_decay(0.01, steps=9))",
+        penalties=["l2_penalty(0.3)"],
+        batches="mini_batches(48)",
+        standardize=True,
+        validation=0.2,
+        evaluate_every=2,
+        seed=2,
+    ),
+    "adamw": job(
+        "several labels",
+        "dense(24, initializer=xavier_normal), layer_norm, tanh, dense(3)",
+        "sigmoid_cross_entropy(positive_weight=[1.0, 2.0, 0.5], label_smoothing=0.1)",
+        "adamw(learning_rate=warm_up(3, then=polynomial_decay(0.01, steps=9, power=1.7)))",
+        batches="mini_batches(50, shuffle=False)",
+        standardize=True,
+        evaluate_every=3,
+    ),
+    "amsgrad": job(
+        "regression",
+        "dense(21, initializer=xavier_uniform), elu(alpha=0.7),"
+        " residual(dense(21), gelu(approximate=True)), dense(2)",
+        "mean_squared",
+        "amsgrad(learning_rate=exponential_decay(0.01, factor=0.9, every=3))",
+        penalties=["l1_penalty(0.1)"],
+        standardize=True,
+        evaluate_every=3,
+    ),
+    "nadam": job(
+        "regression",
+        "dense(20, initializer=lecun_normal), selu, dense(2, initializer=lecun_uniform)",
+        "huber(delta=0.5)",
+        "nadam(learning_rate=one_cycle(0.01, steps=6))",
+        standardize=True,
+    ),
+    "momentum": job(
+        "counts",
+        "dense(18, initializer=orthogonal), silu, dense(1, initializer=normal)",
+        "poisson",
+        "momentum(learning_rate=joined([constant_rate(0.001), inverse_time_decay(0.001, decay=1)],"
+        " starts=[2]))",
+        standardize=True,
+        evaluate_every=3,
+    ),
+    "nesterov": job(
+        "two classes",
+        "dense(19, initializer=uniform), softplus, parallel(dense(5), identity), sigmoid,"
+        " dense(1, initializer=truncated_normal(scale=0.1))",
+        "mean_absolute",
+        "nesterov(learning_rate=step_decay(0.01, factor=0.5, every=2))",
+        evaluate_every=4,
+        standardize=True,
+    ),
+    "rmsprop": job(
+        "many classes",
+        "dense(18), leaky_relu, dense(9, initializer=constant(0.01)),"
+        " dense(4, initializer=he_normal)",
+        "softmax_cross_entropy(class_weights=[1.0, 2.0, 1.0, 0.5])",
+        "rmsprop(learning_rate=0.001)",
+        batches="mini_batches(32, keep_last=False)",
+    ),
+    "adagrad": job(
+        "two classes",
+        "dense(18), relu, dense(1, initializer=zeros)",
+        "sigmoid_cross_entropy(positive_weight=2)",
+        "adagrad",
+        standardize=True,
+    ),
+    "lion": job(
+        "two classes",
+        "dense(18), tanh, dense(1)",
+        "sigmoid_cross_entropy",
+        "lion(learning_rate=0.001, weight_decay=0.1)",
+        standardize=True,
+    ),
+    "clipped": job(
+        "two classes",
+        "dense(18), tanh, dense(1)",
+        "sigmoid_cross_entropy",
+        "skip_not_finite(accumulate(chain(look('before'), clip_by_value(0.5),"
+        " clip_by_global_norm(0.5), gradient_noise(0.01), heavy_ball(averaged=True),"
+        " decay_l1(0.01),"
+        " scale_layers('b', factor=0.5), freeze_layers('2/b'), scale(2), decay_weights(0.01),"
+        " descend(0.1), average_parameters), batches=2))",
+        standardize=True,
+    ),
+    "by hand": job(
+        "regression",
+        "dense(18), silu, dense(2)",
+        "mean_squared",
+        "chain(scale_by_adam, scale_by_amsgrad, scale_by_nadam, scale_by_rms, scale_by_adagrad,"
+        " sign_of_momentum, descend(0.001))",
+        standardize=True,
+    ),
+    "rotated": job(
+        "two classes",
+        "dense(9), relu, dense(1)",
+        "sigmoid_cross_entropy",
+        "momentum(learning_rate=0.01)",
+        penalties=["l2_penalty(0.3)"],
+        standardize=True,
+        rotate=True,
+        validation=0.6,
+        evaluate_every=2,
+    ),
+}
+
+
+def result(name, dtype):
+    """The fingerprint of the state after the job's last step, and of all that was seen of it."""
+    task, recipe = JOBS[name]
+    return result_of(recipe, examples(task), dtype)
+
+
+def result_of(recipe, batch, dtype):
+    seen, states = [], []
+    for state, info in run(prepare(attrs.evolve(recipe, dtype=dtype), batch)):
+        states = [state]
+        seen += [info.cost, info.gradient_norm, *info.measured.values()]
+        seen += [v for v in info.observed.values() if isinstance(v, int | float)]
+    return f"{state_fingerprint(*states)[:16]} {fingerprint({'seen': np.array(seen)})[:16]}"
+
+
+def results():
+    return {
+        f"{name}, {dtype}": result(name, dtype) for name, dtype in itertools.product(JOBS, DTYPES)
+    }
+
+
+def main():
+    found = results()
+    if "--json" not in sys.argv:
+        for name, digits in found.items():
+            print(f'    "{name}": "{digits}",')
+        return
+    arithmetic = {tenant.name: arithmetic_fingerprint(tenant) for tenant in (fast, portable)}
+    print(json.dumps({"golden": found, **arithmetic}))
+
+
+if __name__ == "__main__":
+    main()

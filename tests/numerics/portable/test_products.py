@@ -1,0 +1,134 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from portable_oracles import product
+
+from pydnn import Key
+from pydnn.numerics import portable
+from pydnn.numerics.portable.products import FEW
+
+SEEDS = st.integers(0, 2**32)
+
+
+def drawn(seed, shape, *, spread=0, dtype=np.float64):
+    """Normal numbers, each times a power of two of up to 2**spread or down to its inverse."""
+    key = Key(seed)
+    exponents = key.at("exponents").integers(2 * spread + 1, shape) - spread
+    return np.ldexp(key.at("numbers").normal(shape), exponents).astype(dtype)
+
+
+def same_bits(a, b):
+    np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(np.signbit(a), np.signbit(b))
+
+
+def test_worked_numbers():
+    a = np.array([[1.0, 2.0], [3.0, 4.0]])
+    np.testing.assert_array_equal(portable.matmul(a, a), [[7, 10], [15, 22]])
+    out = np.empty((2, 2))
+    assert portable.matmul(a, a, out=out) is out
+    np.testing.assert_array_equal(out, [[7, 10], [15, 22]])
+
+
+@pytest.mark.parametrize(
+    ("m", "k", "n"), [(1, 1, 1), (3, 2, 4), (2, 17, 3), (1, 1000, 2), (5, 300, 2)]
+)
+@pytest.mark.parametrize("spread", [0, 30, 300])
+def test_the_tree_is_that_of_the_specification(m, k, n, spread):
+    a, b = drawn(1, (m, k), spread=spread), drawn(2, (k, n), spread=spread)
+    same_bits(portable.matmul(a, b), product(a, b))
+
+
+@settings(max_examples=40)
+@given(
+    SEEDS, st.sampled_from([(41, 50), (9, 230), (65, 32), (2, 1025), (4, 600), (2049, 1)]),
+    st.integers(1, 3), st.sampled_from([0, 5, 30, 300, 500]),
+)  # fmt: skip
+def test_slices_are_those_of_the_specification(seed, shape, n, spread):
+    assert shape[0] * shape[1] > FEW
+    a, b = drawn(seed, shape, spread=spread), drawn(seed + 1, (shape[1], n), spread=spread)
+    with np.errstate(over="ignore"):
+        same_bits(portable.matmul(a, b)[:6], product(a, b, first=6))
+
+
+def adversarial(rows, k):
+    """Lines on which a wrong budget, a lost tie or a lost scale would show."""
+    i = np.arange(rows * k).reshape(rows, k)
+    ones = np.ones((rows, k))
+    below = np.nextafter(1.0, 0)
+    return {
+        "all just below a power of two": ones * below,
+        "all powers of two": np.ldexp(ones, i % 7),
+        "ties of the first slice": 1 + np.ldexp(ones, -23) * (i % 4) + np.ldexp(ones, -24),
+        "cancellation": np.where(i % 2, -below, below) + np.ldexp(1.0, -40) * (i % 3),
+        "zeros of both signs": np.where(i % 3, np.copysign(0.0, (i % 2) - 0.5), 1.0 * (i % 5 == 0)),
+        "zeros alone": -0.0 * ones,
+        "whole range": np.ldexp(below * ones, (i * 977) % 1900 - 1000),
+        "subnormal": np.ldexp(ones, -1074) * (1 + i % 9),
+        "near overflow": np.ldexp(below * ones, 1020 - (i % 3)),
+    }
+
+
+@pytest.mark.parametrize("left", adversarial(1, 1))
+@pytest.mark.parametrize("right", adversarial(1, 1))
+def test_hard_lines_are_those_of_the_specification(left, right):
+    for m, k in ((35, 60), (5, 520)):
+        a, b = adversarial(m, k)[left], adversarial(2, k)[right].T
+        a = np.concatenate([a[:2], np.ones((m - 2, k))])
+        with np.errstate(over="ignore", invalid="ignore"):
+            same_bits(portable.matmul(a, b)[:2], product(a, b, first=2))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("m", "k", "n"), [(7, 20, 30), (20, 209, 31), (64, 700, 9)])
+def test_layout_alignment_and_neighbours_change_no_bit(dtype, m, k, n):
+    a, b = drawn(3, (m, k), spread=9, dtype=dtype), drawn(4, (k, n), spread=9, dtype=dtype)
+    expected = portable.matmul(a, b)
+
+    def layouts(x):
+        odd = np.empty(x.nbytes + 1, np.uint8)[1:].view(dtype).reshape(x.shape)
+        odd[...] = x
+        return np.asfortranarray(x), np.repeat(x, 2, axis=1)[:, ::2], x[::-1].copy()[::-1], odd
+
+    for other in layouts(a):
+        same_bits(portable.matmul(other, b), expected)
+    for other in layouts(b):
+        same_bits(portable.matmul(a, other), expected)
+    for j in range(n):
+        same_bits(portable.matmul(a, b[:, j : j + 1]), expected[:, j : j + 1])
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (30, 100)])
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+def test_what_is_not_finite_spoils_its_row_and_no_other(shape, bad):
+    a, b = drawn(5, shape), drawn(6, (shape[1], 5))
+    expected = portable.matmul(a, b)
+    a[1, 2] = bad
+    with np.errstate(invalid="ignore"):
+        found = portable.matmul(a, b)
+    assert not np.isfinite(found[1]).any()
+    same_bits(np.delete(found, 1, axis=0), np.delete(expected, 1, axis=0))
+    if a.size > FEW:
+        assert np.isnan(found[1]).all()
+        b[0, 3] = bad
+        assert np.isnan(portable.matmul(a, b)[:, 3]).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(
+    ("m", "k", "n"), [(0, 3, 2), (2, 0, 3), (2, 3, 0), (0, 0, 0), (3000, 1, 0)]
+)
+def test_products_of_nothing(dtype, m, k, n):
+    same_bits(
+        portable.matmul(np.ones((m, k), dtype), np.ones((k, n), dtype)), np.zeros((m, n), dtype)
+    )
+
+
+@given(SEEDS, st.sampled_from([20, 209, 512, 513, 4000]))
+@settings(max_examples=20)
+def test_products_are_near_the_true_ones(seed, k):
+    a, b = drawn(seed, (3 if k < 30 else 2500 // k + 3, k)), drawn(seed + 1, (k, 4))
+    wide = a.astype(np.longdouble) @ b.astype(np.longdouble)
+    scale = np.abs(a).max(axis=1, keepdims=True) * np.abs(b).max(axis=0)
+    assert (np.abs(portable.matmul(a, b) - wide) <= scale * k * 2.0**-44).all()

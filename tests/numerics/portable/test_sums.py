@@ -1,0 +1,79 @@
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from portable_oracles import tree
+
+from pydnn import Key
+from pydnn.numerics import portable
+
+floats = st.floats(-1e300, 1e300) | st.sampled_from([0.0, -0.0, 1.0, 2.0**-53, 5e-324])
+matrices = arrays(np.float64, array_shapes(min_dims=2, max_dims=2, max_side=20), elements=floats)
+
+
+def same_bits(a, b):
+    np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(np.signbit(a), np.signbit(b))
+
+
+@given(matrices)
+def test_sums_are_those_of_the_tree(a):
+    with np.errstate(over="ignore", invalid="ignore"):
+        rows = np.array([[tree(row)] for row in a.tolist()])
+        for layout in (a, np.asfortranarray(a), np.repeat(a, 2, axis=1)[:, ::2]):
+            same_bits(portable.sum(layout, axis=1), rows)
+            same_bits(portable.sum(layout.T, axis=0), rows.T)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("shape", [(3, 5000), (5000, 3), (1, 1), (4, 0), (0, 4), (1, 30_001)])
+def test_large_ones_too(dtype, shape):
+    a = Key(1).normal(shape).astype(dtype)
+    for axis in (0, 1):
+        lines = a if axis else a.T
+        expected = np.zeros(len(lines), dtype)
+        for i, line in enumerate(lines):
+            expected[i] = tree(list(line)) if line.size else 0
+        out = np.full((1, shape[1]) if axis == 0 else (shape[0], 1), 7, dtype)
+        assert portable.sum(a, axis=axis, out=out) is out
+        same_bits(out.ravel(), expected)
+        same_bits(portable.sum(np.asfortranarray(a), axis=axis), out)
+
+
+def test_means_are_those_of_the_tree_in_c_order():
+    a = Key(2).normal((7, 301))
+    assert portable.mean(a) == tree(a.ravel().tolist()) / a.size
+    assert portable.mean(np.asfortranarray(a)) == portable.mean(a)
+    assert portable.mean(np.array([1.0, 2.0, 4.5])) == 2.5
+    assert math.isnan(portable.mean(np.zeros((3, 0))))
+    narrow = a.astype(np.float32)
+    assert portable.mean(narrow) == tree(map(float, narrow.ravel())) / a.size
+
+
+def test_lengths_are_roots_of_the_tree_of_squares():
+    v = Key(3).normal(20_001)
+    assert portable.norm(v) == math.sqrt(tree(x * x for x in v.tolist()))
+    assert portable.norm(v[::-1].copy()[::-1]) == portable.norm(v)
+    assert portable.norm(np.array([3.0, 4.0])) == 5
+
+
+@given(
+    arrays(np.float64, st.integers(1, 9), elements=st.floats(allow_nan=False, allow_infinity=False))
+)
+def test_lengths_are_right_over_the_whole_range(v):
+    exact = sum(Fraction(x) ** 2 for x in v.tolist())
+    found = portable.norm(v) if exact < Fraction(2) ** 2046 else None
+    if found is not None:
+        error = abs(Fraction(found) ** 2 - exact)
+        assert error <= exact * Fraction(1, 2**48) + Fraction(found) * Fraction(1, 2**1073)
+
+
+def test_lengths_of_nothing_of_zeros_and_of_what_is_not_finite():
+    assert portable.norm(np.zeros(3)) == portable.norm(np.empty(0)) == 0
+    assert portable.norm(np.array([1.0, -np.inf])) == np.inf
+    assert math.isnan(portable.norm(np.array([np.nan, 1.0])))
+    assert math.isnan(portable.norm(np.array([np.nan, np.inf])))

@@ -1,0 +1,122 @@
+"""The golden jobs under other processors, threads, layouts and versions, in child processes."""
+
+import functools
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_golden_jobs import GOLDEN
+
+from pydnn.runs.environment import VARIABLES
+
+PROGRAM = Path(__file__).with_name("golden_jobs.py")
+TOP = PROGRAM.parents[1]
+KERNELS = ("Prescott", "Nehalem", "Sandybridge", "Haswell", "Zen", "SkylakeX", "Cooperlake")
+
+
+def _features():
+    """What NumPy found that it can do without, as far as AVX2, and as far as its baseline."""
+    found = np.show_config(mode="dicts").get("SIMD Extensions", {}).get("found", [])
+    beyond = [name for name in found if name.startswith("AVX512") or name == "X86_V4"]
+    return {"AVX2": " ".join(beyond), "baseline": " ".join(found)}
+
+
+ENVIRONMENTS = {
+    "as it is": {},
+    **{
+        f"{kernel}, {threads} threads": {
+            "OPENBLAS_CORETYPE": kernel,
+            "OPENBLAS_NUM_THREADS": str(threads),
+        }
+        for kernel, threads in itertools.product(KERNELS, (1, 2))
+    },
+    **{
+        f"down to {name}": {"NPY_DISABLE_CPU_FEATURES": features}
+        for name, features in _features().items()
+        if features
+    },
+    "an old processor": {
+        "OPENBLAS_CORETYPE": "Prescott",
+        "NPY_DISABLE_CPU_FEATURES": _features()["baseline"],
+    },
+}
+
+
+@functools.cache
+def found_in(name):
+    return run_child(sys.executable, ENVIRONMENTS[name])
+
+
+def run_child(python, variables):
+    inherited = {name: text for name, text in os.environ.items() if name not in VARIABLES}
+    child = subprocess.run(
+        [python, PROGRAM, "--json"],
+        env=inherited | variables | {"PYTHONPATH": str(TOP)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert child.returncode == 0, child.stderr
+    return json.loads(child.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_every_environment_has_the_same_bits(name):
+    found = found_in(name)
+    assert found["golden"] == GOLDEN
+    assert found["portable"] == found_in("as it is")["portable"]
+
+
+@pytest.mark.slow
+def test_fast_arithmetic_differs_between_them_so_that_differences_would_be_seen():
+    # A CPU or a BLAS that knows one way alone has nothing to show.
+    if "openblas" not in str(np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]):
+        pytest.skip("needs OpenBLAS")
+    found = [found_in(name)["fast"] for name in ENVIRONMENTS]
+    for operation in ("matmul", "norm"):
+        assert len({arithmetic[operation] for arithmetic in found}) >= 3, operation
+    if _features()["baseline"]:
+        for operation in ("exp", "tanh"):
+            assert len({arithmetic[operation] for arithmetic in found}) >= 2, operation
+
+
+def _python_with(folder, python, *packages):
+    """A virtual environment of its own with these packages, or a reason why there is none."""
+    if python is None:
+        pytest.skip("there is no other Python here")
+    subprocess.run([python, "-m", "venv", folder], check=True, capture_output=True)
+    installed = folder / "bin" / "python"
+    made = subprocess.run(
+        [installed, "-m", "pip", "install", "--quiet", *packages], capture_output=True, text=True
+    )
+    if made.returncode:
+        pytest.skip(f"{' '.join(packages)} cannot be installed: {made.stderr[-200:]}")
+    return installed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["numpy==2.0.*", "numpy==2.2.*", "numpy"])
+def test_every_version_of_numpy_has_the_same_bits(version, tmp_path):
+    python = _python_with(tmp_path / "venv", sys.executable, version, "h5py", "toolz", "attrs")
+    assert run_child(python, {})["golden"] == GOLDEN
+
+
+def _runs(python):
+    # What has the name may be a stand-in for versions that are not there.
+    found = shutil.which(python)
+    return found and not subprocess.run([found, "-c", ""], capture_output=True).returncode
+
+
+@pytest.mark.slow
+def test_the_newest_python_has_the_same_bits(tmp_path):
+    minors = range(sys.version_info.minor + 6, sys.version_info.minor, -1)
+    newest = next(filter(_runs, (f"python3.{minor}" for minor in minors)), None)
+    python = _python_with(tmp_path / "venv", newest, "numpy", "h5py", "toolz", "attrs")
+    assert run_child(python, {})["golden"] == GOLDEN

@@ -1,0 +1,238 @@
+"""Portable arithmetic gives these fingerprints on every machine, and asks nobody else for help."""
+
+import ast
+import contextlib
+import math
+import sys
+from pathlib import Path
+
+import attrs
+import golden_jobs
+import numpy as np
+import pytest
+from golden_jobs import DTYPES, JOBS, result
+
+import pydnn
+from pydnn import Batch, Key, fast
+from pydnn.builders import _BUILDERS
+from pydnn.recipes import prepare, run
+
+GOLDEN = {
+    "tutorial, float64": "51cbcad64152e68a 2ab5d32a970d1541",
+    "tutorial, float32": "f8e493f00398f3da f1fb9a3b207797c9",
+    "adam, float64": "4357006dc32f9166 467f9967686c4dbd",
+    "adam, float32": "2d9ac4c465963df4 861072c68e32fe1b",
+    "adamw, float64": "01d9e0cae454be64 dfe37dc9f516715a",
+    "adamw, float32": "19e283c18ad165b6 e4c6627a512a3f8f",
+    "amsgrad, float64": "2fcfcaceec047d62 2e0f325f88f6090f",
+    "amsgrad, float32": "d6f3f1fbc7cbb118 92a4589a924d7291",
+    "nadam, float64": "7af416ac1dc67f1a 4f4d3d1ad2575f79",
+    "nadam, float32": "34bc893d9a872f81 d0a744ee864c516a",
+    "momentum, float64": "fd50ade1b7612d34 65f25bf7698a4b38",
+    "momentum, float32": "1cd5a63d1cb27f0d df091d382ff626ea",
+    "nesterov, float64": "63992fb298d7435c 1b603139a5156718",
+    "nesterov, float32": "9c4113fc9c0ce61d 4f5fe8c7f6436317",
+    "rmsprop, float64": "faad02a0d6b05863 d1504bb1f0df9504",
+    "rmsprop, float32": "d3e3eddc6c6b5008 9f6eede545ce471a",
+    "adagrad, float64": "7aa2a4b030a9aa2c 262d999c216e473a",
+    "adagrad, float32": "1a0f929ad957b05b d422600de76bb3ae",
+    "lion, float64": "0e7675b080eb3837 83e9e2ced82b1393",
+    "lion, float32": "fbe4f86420f514df 3e402491fc25dbbf",
+    "clipped, float64": "1fa99ccc355b06c4 bdb4424139b3904e",
+    "clipped, float32": "0ec06027235e289d 2db5d44e3f5391d2",
+    "by hand, float64": "9041cd5b24286bad dc1bfe334a87e975",
+    "by hand, float32": "2f6d7ac2a6430a3f 07fcbf059b747689",
+    "rotated, float64": "185ef21b06074369 ce5c26f8bf2ce23d",
+    "rotated, float32": "a6d21f231314da35 1ecd201eab52089d",
+}
+every_job = pytest.mark.parametrize("name", JOBS)
+in_both = pytest.mark.parametrize("dtype", DTYPES)
+
+
+@every_job
+@in_both
+def test_a_job_comes_to_the_bits_of_all_other_machines(name, dtype):
+    assert result(name, dtype) == GOLDEN[f"{name}, {dtype}"]
+
+
+def test_the_jobs_use_every_builder():
+    def names(value):
+        if isinstance(value, list | tuple):
+            return {name for part in value for name in names(part)}
+        if not isinstance(value, dict) and not hasattr(value, "items"):
+            return set()
+        return {
+            n for name, options in value.items() for n in {name, *names(list(options.values()))}
+        }
+
+    used = {"he_normal"}  # the default of dense
+    for _, recipe in JOBS.values():
+        for field in attrs.fields(type(recipe)):
+            used |= names(getattr(recipe, field.name)) if field.name != "data" else set()
+    assert {name for _, name in _BUILDERS} - {"serial"} <= used
+
+
+@contextlib.contextmanager
+def nothing_but_exact_operations():
+    """NumPy's products, sums and functions of floats, the C library's, and all of `fast` raise."""
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, names in _INEXACT.items():
+            for name in names:
+                if hasattr(owner, name):
+                    patch.setattr(
+                        owner, name, _refusing(f"{owner.__name__}.{name}", getattr(owner, name))
+                    )
+        kept = {field.name: getattr(fast, field.name) for field in attrs.fields(type(fast))}
+        for name, function in kept.items():
+            if callable(function):
+                object.__setattr__(fast, name, _refusing(f"fast.{name}", function))
+        # A schedule's first value, before any step, is exact in any arithmetic.
+        object.__setattr__(fast, "power", lambda x, y: 1.0 if y == 0 or x == 1 else 1 / 0)
+        object.__setattr__(fast, "cosine", lambda x: 1.0 if x == 0 else 1 / 0)
+        before = sys.getprofile()
+        sys.setprofile(_watch)
+        try:
+            yield
+        finally:
+            sys.setprofile(before)
+            for name, function in kept.items():
+                object.__setattr__(fast, name, function)
+
+
+_INEXACT = {
+    np: [
+        "dot", "matmul", "vdot", "inner", "outer", "tensordot", "einsum", "vecdot", "matvec",
+        "vecmat", "kron", "convolve", "sum", "mean", "average", "std", "var", "median", "cumsum",
+        "prod", "cumprod", "trapezoid", "nansum", "nanmean", "exp", "expm1", "exp2", "log", "log2",
+        "log10", "log1p", "logaddexp", "sin", "cos", "tan", "sinh", "cosh", "tanh", "arctan",
+        "arctanh", "power", "float_power", "pow", "cbrt", "hypot", "interp", "cov", "corrcoef",
+    ],
+    np.linalg: ["norm", "qr", "svd", "solve", "inv", "eigh", "cholesky", "lstsq", "det", "pinv"],
+    math: ["exp", "expm1", "log", "log2", "log10", "log1p", "pow", "cos", "sin", "tan", "tanh",
+           "cosh", "sinh", "erf", "erfc", "hypot", "dist", "gamma", "lgamma"],
+}  # fmt: skip
+_METHODS = {"sum", "mean", "std", "var", "dot", "cumsum", "prod", "cumprod", "trace"}
+_EXACT_REDUCTIONS = (np.maximum, np.minimum, np.logical_and, np.logical_or)
+
+
+class Inexact(AssertionError):  # noqa: N818 - it names what was found
+    pass
+
+
+def _refusing(name, function):
+    def refuse(*args, **options):
+        if any(_of_floats(value) for value in (*args, *options.values())):
+            raise Inexact(name)
+        return function(*args, **options)
+
+    return refuse
+
+
+def _of_floats(value):
+    if isinstance(value, list | tuple):
+        return any(map(_of_floats, value))
+    return isinstance(value, float | np.floating) or (
+        isinstance(value, np.ndarray) and value.dtype.kind == "f"
+    )
+
+
+def _watch(frame, event, function):
+    if event != "c_call":
+        return
+    name, owner = getattr(function, "__name__", ""), getattr(function, "__self__", None)
+    if name in _METHODS and isinstance(owner, np.ndarray) and owner.dtype.kind == "f":
+        raise Inexact(f"ndarray.{name} in {frame.f_code.co_filename}")
+    if name in ("reduce", "accumulate", "reduceat", "at") and isinstance(owner, np.ufunc):
+        # In NumPy's own code, which counts truth values so, too, what is summed has these names.
+        summed = frame.f_locals.get("obj", frame.f_locals.get("a"))
+        counting = summed is not None and not _of_floats(summed)
+        checksum = Path(frame.f_code.co_filename).stem == "fingerprints"  # of whole numbers
+        if owner not in _EXACT_REDUCTIONS and not counting and not checksum:
+            raise Inexact(f"{owner.__name__}.{name} in {frame.f_code.co_filename}")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: np.exp(x), lambda x: np.sum(x), lambda x: x.sum(), lambda x: np.add.reduce(x),
+        lambda x: x.dot(x), lambda x: np.linalg.norm(x), lambda x: math.exp(x[0]),
+        lambda x: fast.tanh(x),
+        lambda x: fast.matmul(x[np.newaxis], x[:, np.newaxis]), lambda x: fast.power(2.0, 0.5),
+    ],
+)  # fmt: skip
+def test_what_is_not_exact_would_be_found(call):
+    with nothing_but_exact_operations(), pytest.raises((Inexact, ZeroDivisionError)):
+        call(np.ones(3))
+
+
+@every_job
+@in_both
+def test_a_job_asks_no_other_arithmetic(name, dtype):
+    task, recipe = JOBS[name]
+    batch = golden_jobs.examples(task)
+    with nothing_but_exact_operations():
+        found = golden_jobs.result_of(recipe, batch, dtype)
+    assert found == GOLDEN[f"{name}, {dtype}"]
+
+
+@pytest.mark.parametrize(
+    "room",
+    ["batches", "initializers", "keys", "losses", "metrics", "optimizers", "penalties",
+     "polynomials", "rotation", "schedules", "stages", "training", "transformations", "numerics/portable"],
+)  # fmt: skip
+def test_no_operator_of_python_hides_a_product_or_a_power(room):
+    top = Path(pydnn.__file__).parent / room
+    for path in sorted(top.rglob("*.py")) if top.is_dir() else [top.with_suffix(".py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.BinOp):
+                assert not isinstance(node.op, ast.MatMult), f"{path}:{node.lineno}"
+                # Powers of two are exact, whatever works them out.
+                assert not isinstance(node.op, ast.Pow) or _is_two(node.left), (
+                    f"{path}:{node.lineno}"
+                )
+
+
+def _is_two(node):
+    return isinstance(node, ast.Constant) and node.value in (2, 2.0)
+
+
+def test_memory_order_and_alignment_of_the_data_change_no_bit():
+    task, recipe = JOBS["adam"]
+    batch = golden_jobs.examples(task)
+    odd = np.empty(batch.X.nbytes + 1, np.uint8)[1:].view(float).reshape(batch.X.shape)
+    odd[...] = batch.X
+    for X in (np.asfortranarray(batch.X), odd, np.repeat(batch.X, 2, axis=1)[:, ::2]):
+        assert (
+            golden_jobs.result_of(recipe, Batch(X, batch.Y), "float64") == GOLDEN["adam, float64"]
+        )
+
+
+def test_a_training_of_many_threads_has_the_same_bits():
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: result("adam", "float32"), range(8)))
+    assert set(found) == {GOLDEN["adam, float32"]}
+
+
+def test_portable_training_is_near_that_of_fast():
+    task, recipe = JOBS["adam"]
+    batch = golden_jobs.examples(task)
+    costs = {
+        name: [info.cost for _, info in run(prepare(attrs.evolve(recipe, numerics=name), batch))]
+        for name in ("fast", "portable")
+    }
+    np.testing.assert_allclose(costs["portable"], costs["fast"], rtol=1e-9)
+
+
+def test_the_same_key_gives_the_same_random_numbers_on_every_machine():
+    key = Key(5).at("golden")
+    found = golden_jobs.fingerprint(
+        {
+            "uniform": key.uniform(1000),
+            "normal": key.normal(1000),
+            "integers": key.integers(97, 1000),
+            "permutation": key.permutation(1000),
+        }
+    )
+    assert found[:16] == "91dd04c99c3eac68"
