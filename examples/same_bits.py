@@ -39,7 +39,7 @@ MACHINES = {  # name: what a process is told, by environment variables
     "a Core i7 of 2008": {"OPENBLAS_CORETYPE": "Nehalem", "OPENBLAS_NUM_THREADS": "1"},
     "without AVX-512": {"NPY_DISABLE_CPU_FEATURES": "{beyond AVX2}"},
 }
-PORTABLE = "8de625e79c174a7f"
+PORTABLE = "b839edc14988d74b"
 
 
 def train(numerics):

@@ -178,7 +178,8 @@ def test_a_job_asks_no_other_arithmetic(name, dtype):
 @pytest.mark.parametrize(
     "room",
     ["batches", "initializers", "keys", "losses", "metrics", "optimizers", "penalties",
-     "polynomials", "rotation", "schedules", "stages", "training", "transformations", "numerics/portable"],
+     "polynomials", "rotation", "schedules", "stages", "training", "transformations",
+     "numerics/portable"],
 )  # fmt: skip
 def test_no_operator_of_python_hides_a_product_or_a_power(room):
     top = Path(pydnn.__file__).parent / room
