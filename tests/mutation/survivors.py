@@ -47,6 +47,10 @@ EQUIVALENT = {
     ("pydnn/losses.py", "min(initial=0.0) >= 0: -> min(initial=1.0)"): (
         "a least weight below 0 is below both"
     ),
+    ("pydnn/losses.py", "keepdims=True) -> 0, keepdims=False)"): (
+        "m numbers are taken from m columns in the same way as a row of them is"
+    ),
+    ("pydnn/optimizers.py", "return _as_it_is(np.zeros_li"): RECORD,
     ("pydnn/losses.py", "np.ceil(Y) == Y"): "whole numbers are their own floor and ceiling",
     ("pydnn/losses.py", "if smoothing: Y = Y -> if True:"): "labels smoothed by 0 are the labels",
     ("pydnn/losses.py", "if smoothing: T = T -> if True:"): "labels smoothed by 0 are the labels",
