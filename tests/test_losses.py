@@ -171,7 +171,7 @@ REFUSED = {
     ),
     "delta": (lambda: huber(delta=0), "delta is 0"),
     "positive weight": (
-        lambda: sigmoid_cross_entropy(positive_weight=0), "positive_weight is 0, expected a number ab",
+        lambda: sigmoid_cross_entropy(positive_weight=0), "positive_weight is 0, expected a num",
     ),
     "smoothing": (lambda: softmax_cross_entropy(label_smoothing=1), "label_smoothing is 1"),
     "class weights of sum 0": (

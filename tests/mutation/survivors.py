@@ -51,6 +51,14 @@ EQUIVALENT = {
         "m numbers are taken from m columns in the same way as a row of them is"
     ),
     ("pydnn/optimizers.py", "return _as_it_is(np.zeros_li"): RECORD,
+    ("pydnn/optimizers.py", "State(_as_it_is("): RECORD,
+    ("pydnn/optimizers.py", "damState(t, _as_it_is("): RECORD,
+    ("pydnn/optimizers.py", "radState(t, _as_it_is("): RECORD,
+    ("pydnn/optimizers.py", "eeze(mean), _as_it_is(square)"): RECORD,
+    ("pydnn/optimizers.py", "ze(square), _as_it_is(largest)"): RECORD,
+    ("pydnn/optimizers.py", "gained = grads if share == 1 else"): (
+        "gradients times 1 are the gradients"
+    ),
     ("pydnn/losses.py", "np.ceil(Y) == Y"): "whole numbers are their own floor and ceiling",
     ("pydnn/losses.py", "if smoothing: Y = Y -> if True:"): "labels smoothed by 0 are the labels",
     ("pydnn/losses.py", "if smoothing: T = T -> if True:"): "labels smoothed by 0 are the labels",
