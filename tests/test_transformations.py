@@ -86,7 +86,9 @@ def test_every_transformation_is_in_the_table():
 @every
 def test_first_updates(row):
     transformation, expected = row
-    np.testing.assert_allclose(first(transformation)[0], expected, rtol=1e-14)
+    updates, _ = first(transformation)
+    np.testing.assert_allclose(updates, expected, rtol=1e-14)
+    assert not updates.flags.writeable
 
 
 @given(st.lists(st.floats(-2, 2), min_size=1, max_size=4))
@@ -128,6 +130,29 @@ def test_any_value_in_the_middle_of_a_chain_is_seen_by_name():
         }
     )
     np.testing.assert_allclose(updates, -1.5 * GRADS / math.sqrt(517))
+
+
+def test_nothing_is_seen_before_the_first_update():
+    assert look("x").observe(look("x").init(PARAMS)) == {"x": 0.0}
+    vector = look("x", at="vector")
+    assert vector.observe(vector.init(PARAMS))["x"].shape == (0,)
+    clip = clip_by_global_norm(1)
+    assert clip.observe(clip.init(PARAMS)) == {"norm_before_clip": 0.0}
+    skip = skip_not_finite(scale(1))
+    assert skip.observe(skip.init(PARAMS)) == {"skipped": 0}
+
+
+def test_what_is_inside_is_given_gradients_that_refuse_writes():
+    seen = []
+
+    def update(grads, state, params, context=None):
+        seen.append(grads.flags.writeable)
+        return grads, state
+
+    inner = GradientTransformation(lambda params: (), update)
+    first(accumulate(inner, batches=1))
+    first(chain(scale(1), inner))
+    assert seen == [False, False]
 
 
 def test_noise_gets_weaker_and_is_that_of_its_address():
@@ -208,6 +233,11 @@ REFUSED = {
         lambda: gradient_noise(1).update(GRADS, gradient_noise(1).init(PARAMS), PARAMS),
         "gradient_noise has no key",
     ),
+    "no variance": (lambda: gradient_noise(-1), "variance is -1, expected a number of at least 0"),
+    "noise that grows": (lambda: gradient_noise(0.5, decay=-1), "decay is -1, expected a number"),
+    "negative factor": (lambda: scale_layers("W", factor=-1), "factor is -1, expected a number of"),
+    "negative decay": (lambda: decay_weights(-1), "rate is -1, expected a number of at least 0"),
+    "negative L1 decay": (lambda: decay_l1(-1), "rate is -1, expected a number of at least 0"),
     "clip at 0": (lambda: clip_by_value(0), "limit is 0"),
     "norm of 0": (lambda: clip_by_global_norm(-1), "limit is -1"),
     "no batches": (lambda: accumulate(scale(1), batches=0), "batches is 0"),

@@ -50,7 +50,8 @@ TESTS = {
     "layer_norm": ["tests/stages/test_norms.py", *STAGES[1:]],
     "losses": ["tests/test_losses.py", "tests/test_laws.py"],
     "optimizers": [
-        LAWS + "test_optimizers_are_the_loops_of_their_papers", LAWS + "test_parts_of_optimizers", "tests/test_optimizers.py",
+        LAWS + "test_optimizers_are_the_loops_of_their_papers",
+        LAWS + "test_parts_of_optimizers", "tests/test_optimizers.py",
     ],
     "schedules": ["tests/test_schedules.py", LAWS + "test_schedules"],
     "transformations": [

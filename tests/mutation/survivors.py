@@ -59,6 +59,12 @@ EQUIVALENT = {
     ("pydnn/optimizers.py", "gained = grads if share == 1 else"): (
         "gradients times 1 are the gradients"
     ),
+    ("pydnn/transformations.py", "if inside != [()] else None"): (
+        "an empty tuple has no average in it, either"
+    ),
+    ("pydnn/transformations.py", "if norm <= limit else -> ds if norm < limit else"): (
+        "a vector of just that length is multiplied by 1"
+    ),
     ("pydnn/losses.py", "np.ceil(Y) == Y"): "whole numbers are their own floor and ceiling",
     ("pydnn/losses.py", "if smoothing: Y = Y -> if True:"): "labels smoothed by 0 are the labels",
     ("pydnn/losses.py", "if smoothing: T = T -> if True:"): "labels smoothed by 0 are the labels",
