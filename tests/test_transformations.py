@@ -59,6 +59,7 @@ WORKED = {
     "freeze_layers": (freeze_layers("0"), [0, 0, 0, 4, -1]),
     "freeze_layers, biases": (freeze_layers("b"), [10, -20, 0, 4, 0]),
     "scale_layers": (scale_layers("2", "0/b", factor=10), [10, -20, 0, 40, -10]),
+    "scale_layers, down": (scale_layers("b", factor=0.5), [10, -20, 0, 4, -0.5]),
     "decay_weights": (decay_weights(0.1), [10.1, -20.2, 0, 4.5, -1]),
     "decay_weights, of all": (decay_weights(1, only=["W", "b"]), [11, -22, 3, 9, 5]),
     "decay_l1": (decay_l1(0.1), [10.1, -20.1, 0, 4.1, -1]),
@@ -197,6 +198,13 @@ def test_updates_that_are_not_finite_are_left_out_and_counted():
         assert optimizer.observe(after) == {"learning_rate": 0.1, "skipped": 1}
 
 
+def test_one_gradient_that_is_not_finite_is_enough():
+    optimizer = skip_not_finite(freeze_layers("0", "2"))
+    updates, state = first(optimizer, frozen([np.nan, 1.0, 2.0, 3.0, 4.0]))
+    np.testing.assert_array_equal(updates, 0)
+    assert state.skipped == 1
+
+
 def test_updates_that_become_infinite_inside_are_left_out_too():
     with np.errstate(over="ignore"):
         updates, state = first(skip_not_finite(scale(1e308)))
@@ -238,6 +246,7 @@ REFUSED = {
     "negative factor": (lambda: scale_layers("W", factor=-1), "factor is -1, expected a number of"),
     "negative decay": (lambda: decay_weights(-1), "rate is -1, expected a number of at least 0"),
     "negative L1 decay": (lambda: decay_l1(-1), "rate is -1, expected a number of at least 0"),
+    "no rate": (lambda: descend(0), "learning_rate is 0, expected a number above 0"),
     "clip at 0": (lambda: clip_by_value(0), "limit is 0"),
     "norm of 0": (lambda: clip_by_global_norm(-1), "limit is -1"),
     "no batches": (lambda: accumulate(scale(1), batches=0), "batches is 0"),

@@ -261,7 +261,8 @@ def main():
         todo = [
             (name, path, make)
             for name, path, make in everything
-            if known.get(name) is None or (options.again and known[name] == "survived")
+            if known.get(name) is None
+            or (options.again and known[name] == "survived" and reason_of(name) is None)
         ]
         run(todo, known, options.kept, options.seconds, options.jobs)
         options.kept.write_text(json.dumps(known, indent=0))

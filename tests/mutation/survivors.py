@@ -4,6 +4,7 @@ SAID_ALOUD = "the lengths are the same in every case; `strict` says so aloud"
 RECORD = "the record that it goes into makes a read-only view of every array"
 CHEAP = "a cheap look, before the same question is asked in full: the other way takes more time"
 AT_ZERO = "both sides give the same number at 0, where alone they are exchanged"
+WAYS = "it is chosen by size between ways that give the same, to rounding, in other times"
 
 # By file, "" being all of them, and a part of what the mutant is called.
 EQUIVALENT = {
@@ -65,6 +66,10 @@ EQUIVALENT = {
     ("pydnn/transformations.py", "if norm <= limit else -> ds if norm < limit else"): (
         "a vector of just that length is multiplied by 1"
     ),
+    ("pydnn/transformations.py", "np.ones(0) if at ="): "there is no number in it",
+    ("pydnn/transformations.py", "(_as_it_is(state.total"): RECORD,
+    ("pydnn/numerics/fast.py", "_FEW_ROWS, _MANY, _SMALL ="): WAYS,
+    ("pydnn/numerics/fast.py", "_TINY, _FEW_COLUMNS ="): WAYS,
     ("pydnn/losses.py", "np.ceil(Y) == Y"): "whole numbers are their own floor and ceiling",
     ("pydnn/losses.py", "if smoothing: Y = Y -> if True:"): "labels smoothed by 0 are the labels",
     ("pydnn/losses.py", "if smoothing: T = T -> if True:"): "labels smoothed by 0 are the labels",
