@@ -74,7 +74,8 @@ def test_worked_values(schedule, values):
 @given(st.integers(1, 99), st.floats(1e-6, 1.0))
 def test_where_pieces_meet_the_value_is_exact(steps, rate):
     assert warm_up(steps, then=rate)(steps) == rate
-    assert one_cycle(rate, steps=10, rising=0.5)(4) == rate
+    cycle = one_cycle(rate, steps=10, rising=0.5, start_divisor=3, final_divisor=1.7)
+    assert cycle(4) == rate
 
 
 @given(st.integers(2, 50), st.integers(0, 80))

@@ -137,10 +137,18 @@ def test_nothing_is_seen_before_the_first_update():
     assert look("x").observe(look("x").init(PARAMS)) == {"x": 0.0}
     vector = look("x", at="vector")
     assert vector.observe(vector.init(PARAMS))["x"].shape == (0,)
+    decaying = descend(step_decay(0.5, factor=0.1, every=1))
+    assert decaying.observe(decaying.init(PARAMS)) == {"learning_rate": 0.5}
     clip = clip_by_global_norm(1)
     assert clip.observe(clip.init(PARAMS)) == {"norm_before_clip": 0.0}
     skip = skip_not_finite(scale(1))
     assert skip.observe(skip.init(PARAMS)) == {"skipped": 0}
+
+
+def test_the_largest_gradient_may_be_small():
+    largest = look("x", at="largest")
+    _, state = first(largest, frozen(GRADS / 100))
+    assert largest.observe(state) == {"x": 0.2}
 
 
 def test_what_is_inside_is_given_gradients_that_refuse_writes():
