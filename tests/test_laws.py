@@ -20,6 +20,7 @@ from pydnn import (
     dropout,
     elu,
     gelu,
+    heavy_ball,
     identity,
     initial_state,
     l1_penalty,
@@ -30,10 +31,16 @@ from pydnn import (
     parallel,
     relu,
     residual,
+    scale_by_adagrad,
+    scale_by_adam,
+    scale_by_amsgrad,
+    scale_by_nadam,
+    scale_by_rms,
     selu,
     serial,
     sigmoid,
     sigmoid_cross_entropy,
+    sign_of_momentum,
     silu,
     skip_not_finite,
     softmax_cross_entropy,
@@ -136,6 +143,24 @@ def test_losses_of_one_hot_columns():
 @pytest.mark.parametrize(("optimizer", "loop"), LOOPS.values(), ids=LOOPS)
 def test_optimizers_are_the_loops_of_their_papers(optimizer, loop):
     assert_gradient_transformation(optimizer, params=parameters(), reference=loop)
+
+
+PARTS = {
+    "heavy_ball": heavy_ball(decay=0.5),
+    "heavy_ball, averaged": heavy_ball(averaged=True),
+    "heavy_ball, ahead": heavy_ball(nesterov=True),
+    "sign_of_momentum": sign_of_momentum(),
+    "scale_by_adagrad": scale_by_adagrad(),
+    "scale_by_rms": scale_by_rms(),
+    "scale_by_adam": scale_by_adam(),
+    "scale_by_amsgrad": scale_by_amsgrad(),
+    "scale_by_nadam": scale_by_nadam(),
+}
+
+
+@pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
+def test_parts_of_optimizers(part):
+    assert_gradient_transformation(part)
 
 
 @pytest.mark.parametrize("name", TRANSFORMATIONS)

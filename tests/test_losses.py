@@ -6,6 +6,7 @@ from helpers import frozen
 
 from pydnn import (
     BadInput,
+    Key,
     huber,
     losses,
     mean_absolute,
@@ -169,6 +170,9 @@ REFUSED = {
         lambda: huber()(TWO, TWO, np.ones((1, 1))), r"weights has shape \(1, 1\), expected \(1, 2",
     ),
     "delta": (lambda: huber(delta=0), "delta is 0"),
+    "positive weight": (
+        lambda: sigmoid_cross_entropy(positive_weight=0), "positive_weight is 0, expected a num",
+    ),
     "smoothing": (lambda: softmax_cross_entropy(label_smoothing=1), "label_smoothing is 1"),
     "class weights of sum 0": (
         lambda: softmax_cross_entropy(class_weights=[0, 0]), "weights sum to 0",
@@ -188,6 +192,15 @@ def test_probabilities_of_logits_far_out():
     far = np.array([[1000.0, -1000.0], [0.0, 0.0]])
     np.testing.assert_array_equal(softmax_cross_entropy().predict(far), [[1, 0], [0, 1]])
     np.testing.assert_array_equal(sigmoid_cross_entropy().predict(far), [[1, 0], [0.5, 0.5]])
+
+
+def test_classes_weigh_the_same_in_one_hot_columns():
+    loss, Z = softmax_cross_entropy(class_weights=[1, 3, 7]), Key(1).normal((3, 4))
+    numbers = np.array([[2.0, 0, 1, 2]])
+    cost, dZ = loss(Z, numbers)
+    one_hot, gradient = loss(Z, np.eye(3)[:, [2, 0, 1, 2]])
+    assert one_hot == cost
+    np.testing.assert_array_equal(gradient, dZ)
 
 
 def test_labels_that_fit_are_taken():

@@ -45,6 +45,12 @@ WORKED = {
         one_cycle(50, steps=10, start_divisor=25, final_divisor=2),
         {0: 2, 1: 26, 2: 50, 9: 1, 20: 1},
     ),
+    "one_cycle, half way down": (
+        one_cycle(50, steps=10, rising=0.4, start_divisor=25, final_divisor=2),
+        {3: 50, 6: 25.5, 8: 1 + 24.5 * (1 - math.sqrt(3) / 2), 9: 1},
+    ),
+    "inverse_time_decay, slower": (inverse_time_decay(1, decay=0.5), {0: 1, 2: 0.5}),
+    "joined, below 1": (joined([0.5, 0.25], starts=[2]), {1: 0.5, 2: 0.25}),
     "joined": (
         joined([1, step_decay(8, factor=0.5, every=2)], starts=[3]), {0: 1, 2: 1, 3: 8, 5: 4},
     ),
@@ -68,7 +74,8 @@ def test_worked_values(schedule, values):
 @given(st.integers(1, 99), st.floats(1e-6, 1.0))
 def test_where_pieces_meet_the_value_is_exact(steps, rate):
     assert warm_up(steps, then=rate)(steps) == rate
-    assert one_cycle(rate, steps=10, rising=0.5)(4) == rate
+    cycle = one_cycle(rate, steps=10, rising=0.5, start_divisor=3, final_divisor=1.7)
+    assert cycle(4) == rate
 
 
 @given(st.integers(2, 50), st.integers(0, 80))
@@ -85,6 +92,12 @@ def test_decays_go_down_between_their_ends(steps, i):
         (lambda: step_decay(0, factor=0.5, every=2), "initial is 0, expected a number above 0"),
         (lambda: step_decay(1, factor=0.5, every=0), "every is 0, expected an integer"),
         (lambda: cosine_decay(1, steps=0), "steps is 0"),
+        (lambda: step_decay(1, factor=0, every=2), "factor is 0, expected a number above 0"),
+        (lambda: inverse_time_decay(1, decay=-1), "decay is -1, expected a number of at least 0"),
+        (lambda: polynomial_decay(1, steps=2, power=0), "power is 0, expected a number above 0"),
+        (lambda: one_cycle(1, steps=10, rising=0), "rising is 0, expected a number above 0"),
+        (lambda: one_cycle(1, steps=9, start_divisor=0), "start_divisor is 0, expected a number"),
+        (lambda: one_cycle(1, steps=9, final_divisor=0), "final_divisor is 0, expected a number"),
         (lambda: one_cycle(1, steps=10, rising=1), "rising is 1, expected a number below 1"),
         (lambda: warm_up(2, then=-1), "then is -1, expected a number above 0.*or a schedule"),
         (lambda: joined([1, 2], starts=[]), "2 schedules and 0 starts, expected one start fewer"),

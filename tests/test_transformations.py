@@ -66,6 +66,7 @@ WORKED = {
     "freeze_layers": (freeze_layers("0"), [0, 0, 0, 4, -1]),
     "freeze_layers, biases": (freeze_layers("b"), [10, -20, 0, 4, 0]),
     "scale_layers": (scale_layers("2", "0/b", factor=10), [10, -20, 0, 40, -10]),
+    "scale_layers, down": (scale_layers("b", factor=0.5), [10, -20, 0, 4, -0.5]),
     "decay_weights": (decay_weights(0.1), [10.1, -20.2, 0, 4.5, -1]),
     "decay_weights, of all": (decay_weights(1, only=["W", "b"]), [11, -22, 3, 9, 5]),
     "decay_l1": (decay_l1(0.1), [10.1, -20.1, 0, 4.1, -1]),
@@ -93,7 +94,9 @@ def test_every_transformation_is_in_the_table():
 @every
 def test_first_updates(row):
     transformation, expected = row
-    np.testing.assert_allclose(first(transformation)[0], expected, rtol=1e-14)
+    updates, _ = first(transformation)
+    np.testing.assert_allclose(updates, expected, rtol=1e-14)
+    assert not updates.flags.writeable
 
 
 @given(st.lists(st.floats(-2, 2), min_size=1, max_size=4))
@@ -135,6 +138,37 @@ def test_any_value_in_the_middle_of_a_chain_is_seen_by_name():
         }
     )
     np.testing.assert_allclose(updates, -1.5 * GRADS / math.sqrt(517))
+
+
+def test_nothing_is_seen_before_the_first_update():
+    assert look("x").observe(look("x").init(PARAMS)) == {"x": 0.0}
+    vector = look("x", at="vector")
+    assert vector.observe(vector.init(PARAMS))["x"].shape == (0,)
+    decaying = descend(step_decay(0.5, factor=0.1, every=1))
+    assert decaying.observe(decaying.init(PARAMS)) == {"learning_rate": 0.5}
+    clip = clip_by_global_norm(1)
+    assert clip.observe(clip.init(PARAMS)) == {"norm_before_clip": 0.0}
+    skip = skip_not_finite(scale(1))
+    assert skip.observe(skip.init(PARAMS)) == {"skipped": 0}
+
+
+def test_the_largest_gradient_may_be_small():
+    largest = look("x", at="largest")
+    _, state = first(largest, frozen(GRADS / 100))
+    assert largest.observe(state) == {"x": 0.2}
+
+
+def test_what_is_inside_is_given_gradients_that_refuse_writes():
+    seen = []
+
+    def update(grads, state, params, context=None):
+        seen.append(grads.flags.writeable)
+        return grads, state
+
+    inner = GradientTransformation(lambda params: (), update)
+    first(accumulate(inner, batches=1))
+    first(chain(scale(1), inner))
+    assert seen == [False, False]
 
 
 def test_noise_gets_weaker_and_is_that_of_its_address():
@@ -179,6 +213,13 @@ def test_updates_that_are_not_finite_are_left_out_and_counted():
         assert optimizer.observe(after) == {"learning_rate": 0.1, "skipped": 1}
 
 
+def test_one_gradient_that_is_not_finite_is_enough():
+    optimizer = skip_not_finite(freeze_layers("0", "2"))
+    updates, state = first(optimizer, frozen([np.nan, 1.0, 2.0, 3.0, 4.0]))
+    np.testing.assert_array_equal(updates, 0)
+    assert state.skipped == 1
+
+
 def test_updates_that_become_infinite_inside_are_left_out_too():
     with np.errstate(over="ignore"):
         updates, state = first(skip_not_finite(scale(1e308)))
@@ -215,6 +256,12 @@ REFUSED = {
         lambda: gradient_noise(1).update(GRADS, gradient_noise(1).init(PARAMS), PARAMS),
         "gradient_noise has no key",
     ),
+    "no variance": (lambda: gradient_noise(-1), "variance is -1, expected a number of at least 0"),
+    "noise that grows": (lambda: gradient_noise(0.5, decay=-1), "decay is -1, expected a number"),
+    "negative factor": (lambda: scale_layers("W", factor=-1), "factor is -1, expected a number of"),
+    "negative decay": (lambda: decay_weights(-1), "rate is -1, expected a number of at least 0"),
+    "negative L1 decay": (lambda: decay_l1(-1), "rate is -1, expected a number of at least 0"),
+    "no rate": (lambda: descend(0), "learning_rate is 0, expected a number above 0"),
     "clip at 0": (lambda: clip_by_value(0), "limit is 0"),
     "norm of 0": (lambda: clip_by_global_norm(-1), "limit is -1"),
     "no batches": (lambda: accumulate(scale(1), batches=0), "batches is 0"),

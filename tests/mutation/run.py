@@ -50,7 +50,8 @@ TESTS = {
     "layer_norm": ["tests/stages/test_norms.py", *STAGES[1:]],
     "losses": ["tests/test_losses.py", "tests/test_laws.py"],
     "optimizers": [
-        LAWS + "test_optimizers_are_the_loops_of_their_papers", "tests/test_optimizers.py",
+        LAWS + "test_optimizers_are_the_loops_of_their_papers",
+        LAWS + "test_parts_of_optimizers", "tests/test_optimizers.py",
     ],
     "schedules": ["tests/test_schedules.py", LAWS + "test_schedules"],
     "transformations": [
@@ -260,7 +261,8 @@ def main():
         todo = [
             (name, path, make)
             for name, path, make in everything
-            if known.get(name) is None or (options.again and known[name] == "survived")
+            if known.get(name) is None
+            or (options.again and known[name] == "survived" and reason_of(name) is None)
         ]
         run(todo, known, options.kept, options.seconds, options.jobs)
         options.kept.write_text(json.dumps(known, indent=0))

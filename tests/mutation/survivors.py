@@ -4,15 +4,15 @@ SAID_ALOUD = "the lengths are the same in every case; `strict` says so aloud"
 RECORD = "the record that it goes into makes a read-only view of every array"
 CHEAP = "a cheap look, before the same question is asked in full: the other way takes more time"
 AT_ZERO = "both sides give the same number at 0, where alone they are exchanged"
+UNUSED = "what is made of these numbers is not used"
+WAYS = "it is chosen by size between ways that give the same, to rounding, in other times"
 
 # By file, "" being all of them, and a part of what the mutant is called.
 EQUIVALENT = {
     ("", "strict=False"): SAID_ALOUD,
     ("pydnn/stages/activations.py", "np.where(Z > 0, scale * Z, below) |"): AT_ZERO,
     ("pydnn/stages/activations.py", "np.where(Z > 0, Z, slope * Z), |"): AT_ZERO,
-    ("pydnn/stages/activations.py", "np.minimum(Z, 0)) | .minimum(Z, 0)) -> .minimum(Z, 1))"): (
-        "what is made of numbers above 0 is not used"
-    ),
+    ("pydnn/stages/activations.py", ".minimum(Z, 0)) -> .minimum(Z, 1))"): UNUSED,
     ("pydnn/stages/base.py", "wants_dA_prev: bool = True"): (
         "a stage that is not thrifty makes dA_prev in any case, and the keyword is not looked at"
     ),
@@ -26,7 +26,6 @@ EQUIVALENT = {
     ("pydnn/stages/dense.py", "if A_prev.flags.writeable: A_pre -> if True:"): CHEAP,
     ("pydnn/stages/dense.py", "self.W.ndim != 2: expect -> if True:"): CHEAP,
     ("pydnn/stages/dense.py", "self.W.ndim == 2:"): CHEAP,
-    ("pydnn/stages/dense.py", "f.W.ndim != 3:"): CHEAP,
     ("pydnn/stages/dense.py", "-> .shape[:1], 2) or self.W."): CHEAP,
     ("pydnn/stages/dense.py", "-> lf.W.shape[:2], 1) or sel"): CHEAP,
     ("pydnn/stages/layer_norm.py", "len(params.gamma): hint = -> if True:"): CHEAP,
@@ -47,6 +46,43 @@ EQUIVALENT = {
     ("pydnn/losses.py", "min(initial=0.0) >= 0: -> min(initial=1.0)"): (
         "a least weight below 0 is below both"
     ),
+    ("pydnn/losses.py", "0, keepdims=False)"): (
+        "m numbers are taken from m columns in the same way as a row of them is"
+    ),
+    ("pydnn/optimizers.py", "return _as_it_is(np.zeros_li"): RECORD,
+    ("pydnn/optimizers.py", "State(_as_it_is("): RECORD,
+    ("pydnn/optimizers.py", "damState(t, _as_it_is("): RECORD,
+    ("pydnn/optimizers.py", "radState(t, _as_it_is("): RECORD,
+    ("pydnn/optimizers.py", "eeze(mean), _as_it_is(square)"): RECORD,
+    ("pydnn/optimizers.py", "ze(square), _as_it_is(largest)"): RECORD,
+    ("pydnn/optimizers.py", "gained = grads if share == 1 else"): (
+        "gradients times 1 are the gradients"
+    ),
+    ("pydnn/transformations.py", "if inside != [()] else None"): (
+        "an empty tuple has no average in it, either"
+    ),
+    ("pydnn/transformations.py", "if norm <= limit else -> ds if norm < limit else"): (
+        "a vector of just that length is multiplied by 1"
+    ),
+    ("pydnn/transformations.py", "np.ones(0) if at ="): "there is no number in it",
+    ("pydnn/transformations.py", "(_as_it_is(state.total"): RECORD,
+    ("pydnn/transformations.py", "_as_it_is(average)"): RECORD,
+    ("pydnn/numerics/fast.py", "_FEW_ROWS, _MANY, _SMALL ="): WAYS,
+    ("pydnn/numerics/fast.py", "if b.size < _SMALL and a.size < _SMALL: |"): WAYS,
+    ("pydnn/numerics/fast.py", "if len(a) > _FEW_ROWS or b.size < _MANY: |"): WAYS,
+    ("pydnn/numerics/fast.py", "b.flags.f_contiguous: produc -> if False: produc"): WAYS,
+    ("pydnn/numerics/fast.py", "if a.size < b.size // 100 else a, b, out=out) |"): WAYS,
+    ("pydnn/numerics/fast.py", "if a.size < _TINY and axis == 1 and a.shape[1] <="): WAYS,
+    ("pydnn/numerics/fast.py", "if 1e-30 < square < math.inf: |"): WAYS,
+    ("pydnn/numerics/fast.py", "return _as_it_is(np.ones((m,"): "nobody else gets hold of it",
+    ("pydnn/numerics/fast.py", "_ERF_IS_ONE = 6.0"): "it is 1 there to all digits",
+    ("pydnn/numerics/fast.py", "small = a <= 0.46875 |"): (
+        "both approximations hold there to the last digit"
+    ),
+    ("pydnn/numerics/fast.py", "near = np.where(small, a, 0) |"): UNUSED,
+    ("pydnn/numerics/fast.py", "far = np.where(small, 1, a) |"): UNUSED,
+    ("pydnn/numerics/fast.py", "np.where(Z >= 0, 1, e) / -> np.where(Z > 0, 1, e) /"): AT_ZERO,
+    ("pydnn/numerics/fast.py", "_TINY, _FEW_COLUMNS ="): WAYS,
     ("pydnn/losses.py", "np.ceil(Y) == Y"): "whole numbers are their own floor and ceiling",
     ("pydnn/losses.py", "if smoothing: Y = Y -> if True:"): "labels smoothed by 0 are the labels",
     ("pydnn/losses.py", "if smoothing: T = T -> if True:"): "labels smoothed by 0 are the labels",
