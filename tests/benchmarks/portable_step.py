@@ -9,8 +9,8 @@ the prototypes had.
 
 What was tried for `rotated`, on one thread of an AMD EPYC (Zen 4), in microseconds:
 
-- a product of 20 x 209 x 209 (48 in `fast`, of which the step has two): three slices a side, 218 for
-  BLAS alone; two slices one above the other in one product, 133; each by itself, 98, since OpenBLAS
+- a product of 20 x 209 x 209 (48 in `fast`; the step has two): three slices a side, 218 for BLAS
+  alone; two slices one above the other in one product, 133; each by itself, 98, since OpenBLAS
   has a way without copies below a million multiplications; cutting W into slices adds 20, adding up
   10, and the slices of X, cut once, 2;
 - a small product, e.g. 7 x 20 x 209 (3 in `fast`, of which the step has nine: 160 in all): 28 as it
