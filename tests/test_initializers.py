@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from pydnn import BadInput, Key, initializers
+from pydnn import BadInput, Key, initializers, portable
 from pydnn.initializers import (
     constant,
     he_normal,
@@ -94,6 +94,14 @@ def test_the_tutorials_weights_are_one_stream_of_a_generator_of_its_own():
     stream = np.random.RandomState(3).randn(10)
     np.testing.assert_array_equal(first, stream[:8].reshape(2, 4) / 2)
     np.testing.assert_array_equal(second, stream[8:].reshape(1, 2) / np.sqrt(2))
+
+
+def test_the_tutorials_weights_in_portable_arithmetic_differ_in_last_bits_at_most():
+    shapes = [(20, 300), (7, 21), (1, 1)]
+    ours, theirs = tutorial(seed=3).draw(shapes, portable), tutorial(seed=3).draw(shapes)
+    assert [W.shape for W in ours] == shapes
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-15)
 
 
 @pytest.mark.parametrize(

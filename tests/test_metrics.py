@@ -14,6 +14,7 @@ from pydnn import (
     losses,
     mean_absolute_error,
     metrics,
+    portable,
     precision,
     r_squared,
     recall,
@@ -120,6 +121,20 @@ def test_scikit_learn_says_the_same(seed, classes, m):
     matrix = confusion_matrix(taken, labels, classes=classes)
     np.testing.assert_array_equal(matrix, sk.confusion_matrix(y, t, labels=range(classes)))
     assert r_squared(p, p[::-1]) == pytest.approx(sk.r2_score(p[::-1].T, p.T), rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("task", losses.TASKS)
+def test_portable_arithmetic_gives_the_same_scores_to_the_last_digits(task):
+    labels, p = draws(5, 4, 50)
+    pairs = {
+        "two classes": (p[:1], (labels > 1).astype(float)),
+        "many classes": (p, labels),
+        "several labels": (p[:3], np.concatenate([labels == i for i in range(3)]).astype(float)),
+        "regression": (p, p[::-1] * 2 + 1),
+    }[task]
+    found = score(task, *pairs, numerics=portable)
+    assert found == pytest.approx(score(task, *pairs), rel=1e-13)
+    assert len(found) == len(metrics.METRICS[task])
 
 
 def test_every_task_has_its_metrics():

@@ -13,6 +13,7 @@ from pydnn import (
     joined,
     one_cycle,
     polynomial_decay,
+    portable,
     schedules,
     step_decay,
     warm_up,
@@ -64,6 +65,15 @@ WORKED = {
 def test_every_schedule_has_worked_values():
     builders = {name for name in schedules.__all__ if hasattr(getattr(schedules, name), "family")}
     assert {name.partition(",")[0] for name in WORKED} == builders
+
+
+@pytest.mark.parametrize(("schedule", "values"), WORKED.values(), ids=WORKED)
+def test_portable_arithmetic_gives_the_same_values_to_the_last_digits(schedule, values):
+    for iteration, value in values.items():
+        assert schedule(iteration, portable) == pytest.approx(value, rel=1e-15)
+    for iteration in range(30):
+        assert schedule(iteration, portable) == pytest.approx(schedule(iteration), rel=1e-14)
+    assert schedule(0, portable) == schedule(0)  # exact, in any arithmetic
 
 
 @pytest.mark.parametrize(("schedule", "values"), WORKED.values(), ids=WORKED)

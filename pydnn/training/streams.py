@@ -14,6 +14,7 @@ stream and gives one, so that they can be put in any order:
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 import time
@@ -64,7 +65,9 @@ def scan(
     For full-batch training, `batches` is `itertools.repeat(batch, iterations)`.
     """
     start: tuple[TrainState, StepInfo | None] = (state, None)
-    pairs = toolz.accumulate(lambda pair, batch: train_step(pair[0], batch), batches, start)
+    # Not toolz's, which would hold on to the first state until the last has come.
+    pairs = itertools.accumulate(batches, lambda pair, b: train_step(pair[0], b), initial=start)
+    del state, start
     yield from toolz.drop(1, pairs)  # the first pair is the start, which has no info yet
 
 

@@ -7,12 +7,21 @@ float64: at most 3 times the time of `fast` is wanted. `adam` is 784-512-256-10 
 with Adam in float32: at most 4 times. `products` are products alone, each with the limit that
 the prototypes had.
 
-What was tried for `rotated`, on two cores of an AMD EPYC (Zen 4), one thread, in microseconds:
-three slices and six products in place of two and three, 265 for a product of 20 x 209 x 209 in
-place of 125; slices one above the other in one product, 134 in place of 98, since OpenBLAS has a
-way without copies only below a million multiplications; all nine small products by slices, 45 to
-80 each in place of 5 to 40; sums turned round so that each addition is one stretch, 10 in place
-of 33; numbers as arrays of no axes in the functions, 17 in place of 30 for exp of 209.
+What was tried for `rotated`, on one thread of an AMD EPYC (Zen 4), in microseconds:
+
+- a product of 20 x 209 x 209 (48 in `fast`; the step has two): three slices a side, 218 for BLAS
+  alone; two slices one above the other in one product, 133; each by itself, 98, since OpenBLAS
+  has a way without copies below a million multiplications; cutting W into slices adds 20, adding up
+  10, and the slices of X, cut once, 2;
+- a small product, e.g. 7 x 20 x 209 (3 in `fast`, of which the step has nine: 160 in all): 28 as it
+  stands, of which 16 multiply and 9 add; row by row, so that terms stay in the first cache, 33 to
+  62; in two halves, 25; operands repeated first and then multiplied, 24 but not for other shapes;
+- 7 x 209 x 20: 41; terms of one place next to each other, 70;
+- a sum of 20 x 209: 10 with its lines turned first, 33 as they lie;
+- exp of 209: 17 with numbers as arrays of no axes, 30 with Python's.
+
+What is left above 3 times is in the two large products, which take three times the arithmetic of
+`fast` whatever surrounds them, and in the calls of the nine small ones.
 """
 
 import itertools

@@ -88,8 +88,9 @@ def large_memory(*, threads):
     """Bytes of P4 in pydnn.
 
     Returns:
-        By name: "interpreter", with all that is imported; "arrays", that there must be at once:
-        parameters, velocity, gradients, batch and the activations of hidden layers; "initial
+        By name: "interpreter", with all that is imported and BLAS awake; "arrays", that there must be at once:
+        parameters and velocity before the step and after it, since it changes neither, gradients,
+        batch and the activations of hidden layers; "initial
         state" and "training", at most while the one is made and while the other goes on.
     """
     context = multiprocessing.get_context("spawn")
@@ -106,12 +107,16 @@ def large_memory(*, threads):
 def _train_large(talk):
     import itertools
 
+    import numpy as np
     import toolz
     from peers.with_pydnn import batches_of, loss_of, network_of, optimizer_of
     from works import work_called
 
     from pydnn import Key, initial_state, make_train_step, scan
 
+    square = np.ones((1024, 1024), np.float32)
+    square @ square  # after which BLAS has the work memory that it keeps
+    del square
     found = {"interpreter": _most_memory()}
     work = work_called("P4", None)
     sizes = work.sizes
@@ -127,7 +132,7 @@ def _train_large(talk):
     toolz.last(stream)
     found["training"] = _most_memory()
     activations = sum(sizes[1:-1]) * batch.X.shape[1] * batch.X.itemsize
-    found["arrays"] = 3 * parameters + batch.X.nbytes + activations
+    found["arrays"] = 5 * parameters + batch.X.nbytes + activations
     talk.send(found)
 
 

@@ -22,8 +22,8 @@ Ends: exp is 0 below -746 and infinite above 710, log is -inf at zeros and not a
 them, log1p so at -1. What is multiplied by a 2**n out of range is so by 2**(n // 2) first.
 
 Errors, by tests/function_errors.py against mpmath, at most, in units in the last place:
-exp 0.87, expm1 1.6, log 0.77, log1p 0.9, logistic 2.3, tanh 2.3; of float32 results all but
-1 in 1,000 are the nearest.
+exp 0.87, expm1 1.4, log 0.76, log1p 1.2, logistic 1.7, tanh 2.2 (and erf, of `fast` with this exp,
+4.1); of 20,000 float32 results in each range all were the nearest.
 
 References:
     Cody and Waite, Software manual for the elementary functions, 1980, for the reduction; Sun's

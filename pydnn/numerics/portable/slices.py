@@ -43,7 +43,7 @@ class Slices(NamedTuple):
     """
 
     parts: FloatArray
-    exponents: NDArray[np.int64] | None
+    exponents: NDArray[np.intc] | None
     bad: NDArray[np.bool_] | None
 
 
@@ -125,11 +125,11 @@ def _plain(largest: FloatArray) -> bool:
 
 def _scaled(
     lines: FloatArray, largest: FloatArray
-) -> tuple[FloatArray, FloatArray, NDArray[np.int64], NDArray[np.bool_] | None]:
+) -> tuple[FloatArray, FloatArray, NDArray[np.intc], NDArray[np.bool_] | None]:
     bad = ~np.isfinite(largest)
     if bad.any():
         lines, largest = np.where(bad[:, np.newaxis], 0.0, lines), np.where(bad, 0.0, largest)
-    exponents = np.maximum(np.frexp(largest)[1].astype(np.int64), LEAST_EXPONENT)
+    exponents = np.maximum(np.frexp(largest)[1], LEAST_EXPONENT)
     scaled = np.ldexp(lines, -exponents[:, np.newaxis])
     grid = np.full_like(largest, 0.5)  # whose exponent is 0, as that of every scaled line
     return scaled, grid, exponents, bad if bad.any() else None
