@@ -155,11 +155,11 @@ def sigmoid_cross_entropy(
         if smoothing:
             Y = Y * (1 - smoothing) + smoothing / 2
         # From Z = 37 on, 1 - sigmoid(Z) is 0 in float64 and its log -inf; this form stays finite.
-        negative = np.minimum(Z, scalar(0, Z.dtype))
+        zero, one = scalar(0, Z.dtype), scalar(1, Z.dtype)
+        negative = np.minimum(Z, zero)
         positive_part = Z - negative  # exactly max(Z, 0), in less time
         e = numerics.exp(negative - positive_part)  # of -|Z|
-        one = scalar(1, Z.dtype)
-        A = np.where(negative < 0, e, one) / (e + one)
+        A = np.where(negative < zero, e, one) / (e + one)
         if not dearer:
             return positive_part - Z * Y + numerics.log1p(e), A - Y
         if several and len(positive) != len(Z):
