@@ -88,10 +88,10 @@ def large_memory(*, threads):
     """Bytes of P4 in pydnn.
 
     Returns:
-        By name: "interpreter", with all that is imported and BLAS awake; "arrays", that there must be at once:
-        parameters and velocity before the step and after it, since it changes neither, gradients,
-        batch and the activations of hidden layers; "initial
-        state" and "training", at most while the one is made and while the other goes on.
+        By name: "interpreter", with all that is imported and BLAS awake; "arrays", that there
+        must be at once: parameters and velocity before the step and after it, since it changes
+        neither, gradients, batch and the activations of hidden layers; "initial state" and
+        "training", at most while the one is made and while the other goes on.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
