@@ -21,8 +21,8 @@ from pydnn.records import FloatArray, freeze, scalar
 __all__ = ["error_function", "fast"]
 
 _FEW_ROWS, _MANY, _SMALL = 64, 1_000_000, 10_000
-# In multiplications: up to the first, OpenBLAS stays in one thread.
-_ONE_THREADS_WORK, _LITTLE_WORK = 1 << 18, 1 << 21
+# In multiplications: up to the first, OpenBLAS was seen to stay in one thread.
+_ONE_THREADS_WORK, _LITTLE_WORK = 1 << 19, 1 << 23
 _ROWS_OF_A_BLOCK = 4096
 _TINY, _FEW_COLUMNS = 4096, 128
 
@@ -37,7 +37,7 @@ def _matmul(a: FloatArray, b: FloatArray, /, *, out: FloatArray | None = None) -
         out = empty((len(a), b.shape[1]), a.dtype)
     if few and _ONE_THREADS_WORK < a.size * b.shape[1] <= _LITTLE_WORK:
         # By columns, so few at a time that BLAS does them in one thread. With few rows a second
-        # one gains nothing: 20 x 229 by 229 x 209 takes 38 microseconds with it and 43 in slices.
+        # one gains little: 20 x 229 by 229 x 209 takes 38 microseconds with it and 43 in slices.
         # But where another process has its core, each product waits for it, for milliseconds.
         columns = max(1, _ONE_THREADS_WORK // a.size)
         for start in range(0, b.shape[1], columns):
