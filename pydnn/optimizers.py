@@ -16,12 +16,12 @@ from pydnn.builders import described
 from pydnn.checks import expect_epsilon, expect_real
 from pydnn.numerics import Numerics
 from pydnn.packing import Packed
+from pydnn.passes import Pass
 from pydnn.records import FloatArray, arrays, freeze, scalar
 from pydnn.schedules import Schedule
 from pydnn.stages.base import EVALUATION, Context
 from pydnn.transformations import (
     GradientTransformation,
-    Pass,
     chain,
     decay_weights,
     descend,

@@ -7,7 +7,6 @@ it must remember is a frozen record that is passed in and handed back.
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -18,13 +17,13 @@ from pydnn.builders import Description, described
 from pydnn.checks import BadInput, expect_count, expect_known, expect_real
 from pydnn.numerics import Numerics, in_blocks
 from pydnn.packing import Packed, expect_names
+from pydnn.passes import Begin, Pass, begin_all, multiply
 from pydnn.records import FloatArray, arrays, freeze, scalar
 from pydnn.schedules import Schedule
 from pydnn.stages.base import EVALUATION, Context
 
 __all__ = [
     "GradientTransformation",
-    "Pass",
     "accumulate",
     "average_parameters",
     "averaged",
@@ -51,36 +50,6 @@ class Update(Protocol):
     def __call__(
         self, grads: FloatArray, state: Any, params: Packed, context: Context = EVALUATION, /
     ) -> tuple[FloatArray, Any]: ...
-
-
-@attrs.frozen(eq=False)
-class Pass:
-    """One update of a transformation that treats each number by itself, not yet done.
-
-    It can be done on any stretch of the vectors, so that the passes of a chain are one: each
-    goes over a stretch that is still in the processor's cache from the one before.
-
-    Attributes:
-        kernel: `(factor, g, p, *before, u, *after)`: for stretches of gradients g, of parameters
-            p and of what was remembered before, fills those of updates u, multiplied by the
-            factor, and of what is remembered after.
-        before: The vectors (size,) that it remembers.
-        state: `(*after) -> state`, from those that it will.
-        factor: What the kernel is to be given; of a whole chain, that of its last part.
-    """
-
-    kernel: Callable[..., None]
-    before: tuple[FloatArray, ...]
-    state: Callable[..., Any]
-    factor: float = 1.0
-
-
-def _multiply(factor: FloatArray, g: FloatArray, p: FloatArray, u: FloatArray) -> None:
-    """The kernel of a pass that does nothing but that, so that others can do it for it."""
-    np.multiply(g, factor, u)
-
-
-Begin = Callable[[Any, np.dtype[Any], Numerics], Pass]
 
 
 @attrs.frozen(eq=False)
@@ -194,10 +163,10 @@ def chain(*parts: GradientTransformation) -> GradientTransformation:
         return seen
 
     # One part after another on each stretch, where all of them treat each number by itself.
-    begins = [part.begin for part in parts]
+    begins = [part.begin for part in parts if part.begin is not None]
     isotropic = all(part.isotropic for part in parts)
-    if begins and all(begins):
-        begin = _begin_all(begins)
+    if parts and len(begins) == len(parts):
+        begin = begin_all(begins)
         return number_by_number(init, begin, observe=observe, isotropic=isotropic)
 
     def update(
@@ -219,55 +188,12 @@ def chain(*parts: GradientTransformation) -> GradientTransformation:
     )
 
 
-def _begin_all(begins: Sequence[Any]) -> Begin:
-    def begin(states: tuple[Any, ...], dtype: np.dtype[Any], numerics: Numerics) -> Pass:
-        works = [each(state, dtype, numerics) for each, state in zip(begins, states, strict=True)]
-        before = tuple(vector for work in works for vector in work.before)
-        stops = list(itertools.accumulate(len(work.before) for work in works))
-        places = [slice(a, b) for a, b in itertools.pairwise([0, *stops])]
-
-        def state(*after: FloatArray) -> tuple[Any, ...]:
-            rows = zip(works, places, strict=True)
-            return tuple(work.state(*after[place]) for work, place in rows)
-
-        steps: list[tuple[Callable[..., None], slice, float]] = []
-        for work, place in zip(works, places, strict=True):
-            if steps and work.kernel is _multiply:
-                kernel, earlier, factor = steps[-1]
-                steps[-1] = kernel, earlier, factor * work.factor
-            else:
-                steps.append((work.kernel, place, work.factor))
-        return Pass(_one_by_one(steps, dtype), before, state, steps[-1][2])
-
-    return begin
-
-
-def _one_by_one(
-    steps: Sequence[tuple[Callable[..., None], slice, float]], dtype: np.dtype[Any]
-) -> Callable[..., None]:
-    """The kernel that does several, each with its places among what is remembered, and factor."""
-    remembered = max(place.stop for _, place, _ in steps)
-    factors = [scalar(factor, dtype) for _, _, factor in steps[:-1]]
-
-    def kernel(factor: FloatArray, g: FloatArray, p: FloatArray, *vectors: FloatArray) -> None:
-        before, after = vectors[:remembered], vectors[remembered + 1 :]
-        updates = vectors[remembered]
-        spare = np.empty_like(updates) if factors else updates
-        # From one stretch to the other and back, so that the last fills the updates.
-        outs = [updates if i % 2 == 0 else spare for i in range(len(steps))][::-1]
-        for (part, place, _), by, out in zip(steps, [*factors, factor], outs, strict=True):
-            part(by, g, p, *before[place], out, *after[place])
-            g = out
-
-    return kernel
-
-
 @described("optimizer")
 def scale(factor: float) -> GradientTransformation:
     """Multiply every gradient by `factor`."""
     factor = expect_real("factor", factor, hint="give a number")
     # The same at every step: what is not made anew, small networks need not pay for.
-    work = Pass(_multiply, (), lambda: (), factor)
+    work = Pass(multiply, (), lambda: (), factor)
     return number_by_number(lambda params: (), lambda state, dtype, numerics: work, isotropic=True)
 
 
@@ -294,7 +220,7 @@ def descend(learning_rate: float | Schedule) -> GradientTransformation:
 
     def begin(state: DescentState, dtype: np.dtype[Any], numerics: Numerics) -> Pass:
         rate = schedule(state.count, numerics)
-        return Pass(_multiply, (), lambda: DescentState(state.count + 1, rate), -rate)
+        return Pass(multiply, (), lambda: DescentState(state.count + 1, rate), -rate)
 
     return number_by_number(
         lambda params: DescentState(0, schedule(0)),

@@ -177,7 +177,7 @@ def test_a_job_asks_no_other_arithmetic(name, dtype):
 
 @pytest.mark.parametrize(
     "room",
-    ["batches", "initializers", "keys", "losses", "metrics", "optimizers", "penalties",
+    ["batches", "initializers", "keys", "losses", "metrics", "optimizers", "passes", "penalties",
      "polynomials", "rotation", "schedules", "stages", "training", "transformations",
      "numerics/portable"],
 )  # fmt: skip
