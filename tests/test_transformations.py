@@ -291,6 +291,9 @@ ONE_PASS = {
     "nesterov": nesterov(learning_rate=0.1),
     "adam": adam(learning_rate=0.1),
     "scaled at both ends": chain(scale(3), heavy_ball(), scale(2), scale_by_adam(), descend(0.1)),
+    "one that reads its gradients to the last": chain(
+        scale(3), heavy_ball(nesterov=True), heavy_ball(nesterov=True), scale_by_adam(), scale(2)
+    ),
     "nothing but factors": chain(scale(3), scale(2), descend(constant_rate(0.1))),
     "inside each other": chain(chain(heavy_ball(), scale(2)), chain(chain(), descend(0.1))),
     "not all in one": chain(heavy_ball(), clip_by_value(0.5), descend(0.1)),

@@ -32,6 +32,7 @@ TOP = Path(__file__).parents[2]
 TARGETS = [
     *sorted(p for p in (TOP / "pydnn/stages").glob("*.py") if p.name != "__init__.py"),
     *(TOP / "pydnn" / name for name in ("losses.py", "optimizers.py", "schedules.py")),
+    TOP / "pydnn/passes.py",
     TOP / "pydnn/transformations.py",
     TOP / "pydnn/numerics/fast.py",
 ]
@@ -51,14 +52,19 @@ TESTS = {
     "losses": ["tests/test_losses.py", "tests/test_laws.py"],
     "optimizers": [
         LAWS + "test_optimizers_are_the_loops_of_their_papers",
-        LAWS + "test_parts_of_optimizers", "tests/test_optimizers.py",
+        LAWS + "test_parts_of_optimizers", "tests/test_optimizers.py", "tests/test_rotation.py",
     ],
     "schedules": ["tests/test_schedules.py", LAWS + "test_schedules"],
+    "passes": [
+        "tests/test_transformations.py", LAWS + "test_optimizers_are_the_loops_of_their_papers",
+    ],
     "transformations": [
         "tests/test_transformations.py", LAWS + "test_transformations",
         LAWS + "test_training_steps", "tests/training/test_steps.py",
     ],
-    "fast": ["tests/numerics", "tests/stages", *STAGES[1:], "tests/training/test_steps.py"],
+    "fast": [
+        "tests/numerics/test_fast.py", "tests/stages", *STAGES[1:], "tests/training/test_steps.py",
+    ],
 }  # fmt: skip
 SECONDS = 60  # after which a mutant counts as found: it never ends
 

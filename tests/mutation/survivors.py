@@ -55,8 +55,14 @@ EQUIVALENT = {
     ("pydnn/optimizers.py", "radState(t, _as_it_is("): RECORD,
     ("pydnn/optimizers.py", "eeze(mean), _as_it_is(square)"): RECORD,
     ("pydnn/optimizers.py", "ze(square), _as_it_is(largest)"): RECORD,
-    ("pydnn/optimizers.py", "gained = grads if share == 1 else"): (
+    ("pydnn/optimizers.py", "gained = g if share == 1 else"): (
         "gradients times 1 are the gradients"
+    ),
+    ("pydnn/passes.py", "if steps and work.kernel is multiply: kernel -> if False"): (
+        "it is one product more, to the same numbers but for rounding"
+    ),
+    ("pydnn/passes.py", "if factors else update -> updates) if True"): (
+        "a stretch is made that is not used"
     ),
     ("pydnn/transformations.py", "if inside != [()] else None"): (
         "an empty tuple has no average in it, either"
