@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -143,6 +145,7 @@ def _train(
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(np.errstate(over="ignore", invalid="ignore"))  # NotFinite tells
+            interrupted = stack.enter_context(_noticing_interrupts())
             if recording is not None:
                 recorded = record(recording, stream, every=args.checkpoint_every)
                 # Closed here, so that all that was seen is on the disk before anything else.
@@ -154,11 +157,37 @@ def _train(
                 last = after
                 costs.append(info.cost)
                 _report_step(info, say, evaluated=bool(job.recipe.evaluate_every))
+                if interrupted:
+                    raise KeyboardInterrupt
     except (BadInput, NotFinite, KeyboardInterrupt, BrokenPipeError) as error:
         if isinstance(error, BadInput) and len(costs) == before:  # then nothing is new
             raise
         return _Trained(kept, last, costs, error)
     return _Trained(kept, last, costs)
+
+
+@contextlib.contextmanager
+def _noticing_interrupts() -> Iterator[list[int]]:
+    """Signals of an interruption that have come, for one may come where it can raise nothing.
+
+    Python says no more than "Exception ignored" of what is raised while an object ends, such as
+    one of h5py's, and would train on.
+    """
+    come: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        come.append(number)
+        raise KeyboardInterrupt
+
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not (ours and threading.current_thread() is threading.main_thread()):
+        yield come
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield come
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _why(trained: _Trained, job: Job) -> str:

@@ -77,7 +77,8 @@ def trained_accuracy(hidden, train, test):
     for state, _ in scan(job.train_step, job.state, job.batches):
         last = state
     batch = to_batch(test)
-    probable = job.loss.predict(output_of(job.network, last.parameters, batch.X))
+    lifted = job.lifted(last.parameters)
+    probable = job.loss.predict(output_of(job.network, lifted, batch.X))
     return accuracy(classes_of(probable), batch.Y)
 
 
