@@ -145,7 +145,7 @@ def _train(
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(np.errstate(over="ignore", invalid="ignore"))  # NotFinite tells
-            interrupted = stack.enter_context(_noticing_interrupts())
+            interrupted = stack.enter_context(_noting_interrupts())
             if recording is not None:
                 recorded = record(recording, stream, every=args.checkpoint_every)
                 # Closed here, so that all that was seen is on the disk before anything else.
@@ -167,17 +167,19 @@ def _train(
 
 
 @contextlib.contextmanager
-def _noticing_interrupts() -> Iterator[list[int]]:
-    """Signals of an interruption that have come, for one may come where it can raise nothing.
+def _noting_interrupts() -> Iterator[list[int]]:
+    """The signals of interruptions so far: the first is noted only, a second raises.
 
-    Python says no more than "Exception ignored" of what is raised while an object ends, such as
-    one of h5py's, and would train on.
+    A training then ends between two steps, where its state and its files are whole. Nor can
+    the signal be lost, as it is where it raises while an object ends: Python says no more than
+    "Exception ignored" of that, and goes on.
     """
     come: list[int] = []
 
     def note(number: int, frame: Any) -> None:
         come.append(number)
-        raise KeyboardInterrupt
+        if len(come) > 1:
+            raise KeyboardInterrupt
 
     ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if not (ours and threading.current_thread() is threading.main_thread()):

@@ -1,22 +1,17 @@
 import signal
+import threading
 
 import pytest
 
-from pydnn.cli.training import _noticing_interrupts
+from pydnn.cli.training import _noting_interrupts
 
 
-class Ending:
-    def __del__(self):
-        signal.raise_signal(signal.SIGINT)
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_interruption_while_an_object_ends_is_noticed():
+def test_an_interruption_is_noted_and_a_second_raises():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with _noticing_interrupts() as come:
+        with _noting_interrupts() as come:
             assert come == []
-            del Ending.made  # of which Python only says that it was ignored
+            signal.raise_signal(signal.SIGINT)
             assert come == [signal.SIGINT]
             with pytest.raises(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGINT)
@@ -25,4 +20,25 @@ def test_an_interruption_while_an_object_ends_is_noticed():
         signal.signal(signal.SIGINT, before)
 
 
-Ending.made = Ending()
+def test_a_handler_of_somebody_else_stays():
+    def theirs(number, frame):
+        raise AssertionError
+
+    before = signal.signal(signal.SIGINT, theirs)
+    try:
+        with _noting_interrupts():
+            assert signal.getsignal(signal.SIGINT) is theirs
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_outside_of_the_main_thread_no_handler_is_set():
+    def hold():
+        with _noting_interrupts() as come:
+            noted.append(come)
+
+    noted = []
+    thread = threading.Thread(target=hold)
+    thread.start()
+    thread.join()
+    assert noted == [[]]
