@@ -6,7 +6,6 @@ The same bits again on the same machine, with the same library versions and thre
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +21,7 @@ from pydnn.records import FloatArray, freeze, scalar
 __all__ = ["error_function", "fast"]
 
 _MANY, _SMALL = 1_000_000, 10_000
-_ROWS_OF_A_BLOCK = 4096
+_PANEL, _ROWS_OF_A_BLOCK = 32, 256  # such blocks LAPACK decomposes in one thread
 _TINY, _FEW_COLUMNS = 4096, 128
 
 
@@ -136,27 +135,50 @@ def error_function(x: FloatArray, exp: Callable[[FloatArray], FloatArray] = np.e
 
 
 def _orthonormal_basis(columns: FloatArray) -> FloatArray:
-    """Q of a QR decomposition by Householder's reflections, so orthonormal whatever the rank is.
+    """Q of a QR decomposition: of panels, without what lies along those before, taken away twice.
 
-    Blocks of rows are decomposed, and then what is left of them, R under R, in half the memory.
+    Nearly all of the work is in few and large products, while LAPACK's own decomposition asks for
+    a thousand small ones of two threads. For the photos, 12,288 x 229, that took 0.19 s and this
+    takes 0.16 on two idle cores; 2.9 s and 1.3 where other processes have one and a half of them.
+
+    References:
+        Barlow and Smoktunowicz, Reorthogonalized block classical Gram-Schmidt, 2013.
+    """
+    n, k = columns.shape
+    Q = np.empty((n, k), order="F")
+    for start in range(0, k, _PANEL):
+        before, left = Q[:, :start], columns[:, start : start + _PANEL]
+        for _ in range(2):
+            left = left - before @ (before.T @ left)
+        found = _decomposed(left)
+        # Columns that depend on others leave only what was rounded, which may lie along those.
+        if np.abs(before.T @ found).max(initial=0.0) > 1e-14:
+            found = _decomposed(found - before @ (before.T @ found))
+        Q[:, start : start + _PANEL] = found
+    # Many zeros, say, may have been completed by directions that were there already.
+    if np.abs(Q.T @ Q - np.eye(k)).max(initial=0.0) > 1e-13:
+        return np.linalg.qr(columns)[0]
+    return Q
+
+
+def _decomposed(panel: FloatArray) -> FloatArray:
+    """Q of a panel (n, k): of blocks of its rows, and then of what is left of them, R under R.
 
     References:
         Demmel, Grigori, Hoemmen and Langou, Communication-optimal parallel and sequential QR and
         LU factorizations, 2012, section 3.
     """
-    n, k = columns.shape
-    count = max(1, n // max(_ROWS_OF_A_BLOCK, 2 * k))
-    bounds = [n * i // count for i in range(count + 1)]
-    places = [slice(a, b) for a, b in itertools.pairwise(bounds)]
-    Q = np.empty((n, k))
-    left = np.empty((count, k, k))
-    for place, R in zip(places, left, strict=True):
-        Q[place], R[:] = np.linalg.qr(columns[place])
-    if count > 1:
-        turns = np.linalg.qr(left.reshape(count * k, k))[0].reshape(count, k, k)
-        for place, turn in zip(places, turns, strict=True):
-            Q[place] = Q[place] @ turn
-    return Q
+    n, k = panel.shape
+    if n <= 2 * _ROWS_OF_A_BLOCK:
+        return np.linalg.qr(panel)[0]
+    count = -(-n // _ROWS_OF_A_BLOCK)
+    rows = -(-n // count)
+    blocks = np.zeros((count * rows, k))
+    blocks[:n] = panel
+    Q, R = np.linalg.qr(blocks.reshape(count, rows, k))
+    turns = _decomposed(R.reshape(count * k, k)).reshape(count, k, k)
+    found: FloatArray = np.matmul(Q, turns).reshape(count * rows, k)[:n]
+    return found
 
 
 fast = Numerics(

@@ -110,8 +110,11 @@ def test_sums_of_few_and_of_many_columns_agree(rows, columns):
     np.testing.assert_array_equal(fast.sum(np.asfortranarray(a), axis=1), expected)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (7, 7), (300, 20), (4097, 3), (8192, 5), (20_001, 12)])
-@pytest.mark.parametrize("rank", [0, 1, 3, None])
+SPANNED = [(1, 1), (7, 7), (300, 20), (512, 33), (513, 32), (700, 100), (8192, 5), (20_001, 12)]
+
+
+@pytest.mark.parametrize("shape", SPANNED)
+@pytest.mark.parametrize("rank", [0, 1, 3, 40, None])
 def test_a_basis_is_orthonormal_and_spans_its_columns_whatever_their_rank(shape, rank):
     n, k = shape
     columns = np.cos(np.arange(n * k) ** 1.5).reshape(shape)
@@ -119,4 +122,7 @@ def test_a_basis_is_orthonormal_and_spans_its_columns_whatever_their_rank(shape,
     basis = fast.orthonormal_basis(columns)
     assert basis.shape == shape
     np.testing.assert_allclose(basis.T @ basis, np.eye(k), atol=1e-14)
-    np.testing.assert_allclose(basis @ (basis.T @ columns), columns, atol=1e-13)
+    in_basis = basis.T @ columns
+    np.testing.assert_allclose(basis @ in_basis, columns, atol=1e-13)
+    # Each column brings in one direction at most.
+    np.testing.assert_allclose(in_basis, np.triu(in_basis), atol=1e-12)
