@@ -20,3 +20,16 @@ def frozen(array):
     array = np.array(array)
     array.flags.writeable = False
     return array
+
+
+def can_be_written_to(array):
+    """Whether an array, or one that it is a view of, takes writes."""
+    while isinstance(array, np.ndarray):
+        if array.flags.writeable:
+            return True
+        array = array.base
+    return False
+
+
+def refuse(*_, **__):
+    raise AssertionError("this takes time, and was not to be called")
