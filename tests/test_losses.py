@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from helpers import frozen
+from helpers import frozen, refuse
 
 from pydnn import (
     BadInput,
@@ -186,6 +186,28 @@ REFUSED = {
         "positive_weight has 2 numbers, expected 1",
     ),
 }  # fmt: skip
+
+
+# What a loss asks about labels in full only where a short look has found something.
+FULL_QUESTIONS = {
+    "sigmoid": (sigmoid_cross_entropy(), "expect_shape", [[1.0, 0.0]]),
+    "softmax": (softmax_cross_entropy(), "_expect_class_numbers", [[1.0, 0.0]]),
+    "regression": (mean_squared(), "expect_shape", [[1.0, 2.0]]),
+    "poisson": (poisson(), "_difference", [[1.0, 2.0]]),
+}
+
+
+@pytest.mark.parametrize(("loss", "question", "Y"), FULL_QUESTIONS.values(), ids=FULL_QUESTIONS)
+def test_labels_that_fit_do_not_take_the_time_of_full_questions(loss, question, Y, monkeypatch):
+    monkeypatch.setattr(losses, question, refuse)
+    rows = 2 if loss.name == "softmax_cross_entropy" else 1
+    loss(np.zeros((rows, 2)), np.array(Y))
+
+
+def test_a_right_answer_far_out_keeps_the_digits_of_its_small_gradient():
+    cost, dZ = sigmoid_cross_entropy()(np.array([[-50.0]]), np.array([[0.0]]))
+    assert cost == pytest.approx(math.exp(-50), rel=1e-14, abs=0)
+    assert dZ[0, 0] == pytest.approx(math.exp(-50), rel=1e-14, abs=0)
 
 
 def test_probabilities_of_logits_far_out():
