@@ -1,6 +1,5 @@
 """Mutants that survive since they change nothing that can be seen, each with the reason."""
 
-SAID_ALOUD = "the lengths are the same in every case; `strict` says so aloud"
 RECORD = "the record that it goes into makes a read-only view of every array"
 CHEAP = "a cheap look, before the same question is asked in full: the other way takes more time"
 AT_ZERO = "both sides give the same number at 0, where alone they are exchanged"
@@ -9,7 +8,6 @@ WAYS = "it is chosen by size between ways that give the same, to rounding, in ot
 
 # By file, "" being all of them, and a part of what the mutant is called.
 EQUIVALENT = {
-    ("", "strict=False"): SAID_ALOUD,
     ("pydnn/stages/activations.py", "np.where(Z > 0, scale * Z, below) |"): AT_ZERO,
     ("pydnn/stages/activations.py", "np.where(Z > 0, Z, slope * Z), |"): AT_ZERO,
     ("pydnn/stages/activations.py", ".minimum(Z, 0)) -> .minimum(Z, 1))"): UNUSED,
