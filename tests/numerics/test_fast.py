@@ -151,7 +151,7 @@ def test_large_positive_parts_take_memory_that_is_used_again():
     assert memory.kept_bytes() == 3000 * 3 * 8
 
 
-@pytest.mark.parametrize("vector", [[0.1, 0.2, 0.3], [1e-14, 3e-15], [3e150, 1e150]], ids=str)
+@pytest.mark.parametrize("vector", [[0.1, 0.2, 0.4], [1e-14, 3e-15], [3e150, 1e150]], ids=str)
 def test_lengths_of_ordinary_vectors_are_the_roots_of_their_squares_to_the_last_bit(vector):
     vector = np.array(vector)
     assert fast.norm(vector) == math.sqrt(vector.dot(vector))
@@ -225,10 +225,18 @@ def test_a_basis_is_orthonormal_and_spans_its_columns_whatever_their_rank(shape,
 
 
 @pytest.mark.parametrize(
-    ("rows", "decomposed"),
-    [(8191, [(8191, 5)]), (8192, [(4096, 5), (4096, 5), (10, 5)])],
+    ("rows", "least", "decomposed"),
+    [
+        (8191, None, [(8191, 5)]),
+        (8192, None, [(4096, 5), (4096, 5), (10, 5)]),
+        (19, 4, [(19, 5)]),  # what is left of two blocks would be more than a half
+        (20, 4, [(10, 5), (10, 5), (10, 5)]),
+        (30, 4, [(10, 5), (10, 5), (10, 5), (15, 5)]),
+    ],
 )
-def test_a_basis_is_made_of_blocks_of_rows(rows, decomposed, monkeypatch):
+def test_a_basis_is_made_of_blocks_of_rows(rows, least, decomposed, monkeypatch):
+    if least is not None:
+        monkeypatch.setitem(fast.orthonormal_basis.__globals__, "_ROWS_OF_A_BLOCK", least)
     shapes = []
     qr = np.linalg.qr
     monkeypatch.setattr(np.linalg, "qr", lambda A: shapes.append(A.shape) or qr(A))
