@@ -47,9 +47,6 @@ def in_blocks(kernel: _Kernel, *operands: FloatArray, results: int = 1) -> tuple
 def _shared_out(work: Callable[[int, int], None], first: FloatArray) -> None:
     """Do `work(start, stop)` for all of a vector, a part of it by each thread."""
     threads = worker_threads() if first.nbytes >= _WORTH_A_THREAD else 1
-    if threads == 1:
-        work(0, first.size)
-        return
     bounds = [first.size * part // threads for part in range(threads + 1)]
     # NumPy's error state is of a context, and has to be that of whoever asked.
     others = [

@@ -37,7 +37,7 @@ TARGETS = [
     *(TOP / "pydnn" / name for name in ("losses.py", "optimizers.py", "schedules.py")),
     TOP / "pydnn/passes.py",
     TOP / "pydnn/transformations.py",
-    TOP / "pydnn/numerics/fast.py",
+    *(TOP / "pydnn/numerics" / name for name in ("fast.py", "blocks.py", "memory.py")),
 ]
 EVERYWHERE = ["tests/test_defaults.py", "tests/stages/test_base.py"]
 LAWS = "tests/test_laws.py::"
@@ -75,6 +75,8 @@ TESTS = {
     "fast": [
         "tests/numerics/test_fast.py", "tests/stages", *STAGES[1:], "tests/training/test_steps.py",
     ],
+    "blocks": ["tests/numerics/test_blocks.py", "tests/test_transformations.py"],
+    "memory": ["tests/numerics/test_memory.py", "tests/numerics/test_fast.py"],
 }  # fmt: skip
 SECONDS = 60  # of a processor's time, after which a mutant counts as found: it never ends
 IDLE = 10  # times as long is what it may take by the clock, on a busy machine
