@@ -15,6 +15,7 @@ from pydnn import (
     sigmoid_cross_entropy,
     softmax_cross_entropy,
 )
+from pydnn.numerics import fast
 
 LOG3 = math.log(3)
 WORKED = {
@@ -223,6 +224,13 @@ def test_classes_weigh_the_same_in_one_hot_columns():
     one_hot, gradient = loss(Z, np.eye(3)[:, [2, 0, 1, 2]])
     assert one_hot == cost
     np.testing.assert_array_equal(gradient, dZ)
+
+
+def test_a_loss_with_weights_by_class_is_no_plain_mean_of_entries():
+    assert softmax_cross_entropy(class_weights=[1, 2]).entries is None
+    losses_of, slopes = softmax_cross_entropy().entries(np.zeros((2, 1)), np.array([[1.0]]), fast)
+    np.testing.assert_allclose(losses_of, [[math.log(2)]])
+    np.testing.assert_allclose(slopes, [[0.5], [-0.5]])
 
 
 def test_labels_that_fit_are_taken():
