@@ -33,3 +33,25 @@ def can_be_written_to(array):
 
 def refuse(*_, **__):
     raise AssertionError("this takes time, and was not to be called")
+
+
+class Watched(np.ndarray):
+    """An array that writes down what NumPy is asked to do with it."""
+
+    def dot(self, other, out=None):
+        CALLS.append(("dot", self, other))
+        return np.asarray(self).dot(np.asarray(other), out)
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **options):
+        CALLS.append((ufunc.__name__, *inputs))
+        return getattr(ufunc, method)(*map(np.asarray, inputs), **options)
+
+
+CALLS = []
+
+
+def calls(function, *arrays, **options):
+    """What a function has NumPy do with its arrays: the name, and the arrays, of each call."""
+    CALLS.clear()
+    function(*(array.view(Watched) for array in arrays), **options)
+    return list(CALLS)

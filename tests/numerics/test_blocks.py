@@ -1,5 +1,6 @@
 import concurrent.futures
 import os
+import signal
 import threading
 
 import numpy as np
@@ -114,6 +115,7 @@ def test_the_copy_of_a_process_has_threads_of_its_own(monkeypatch):
     in_blocks(np.negative, vector)
     child = os.fork()
     if child == 0:
+        signal.alarm(20)  # rather than wait for ever for threads that are not there
         made = in_blocks(np.negative, vector)[0]
         os._exit(0 if (made == -vector).all() else 1)
     assert os.waitpid(child, 0)[1] == 0

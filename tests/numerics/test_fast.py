@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from helpers import calls
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -54,27 +55,6 @@ def test_large_products_of_few_rows_go_where_they_are_wanted(order):
     assert fast.matmul(a, b, out=out) is out
     np.testing.assert_array_equal(out, a)
     np.testing.assert_array_equal(fast.matmul(a, b), a)
-
-
-class Watched(np.ndarray):
-    """An array that writes down what NumPy is asked to do with it."""
-
-    def dot(self, other, out=None):
-        CALLS.append(("dot", self, other))
-        return np.asarray(self).dot(np.asarray(other), out)
-
-    def __array_ufunc__(self, ufunc, method, *inputs, **options):
-        CALLS.append((ufunc.__name__, *inputs))
-        return getattr(ufunc, method)(*map(np.asarray, inputs), **options)
-
-
-CALLS = []
-
-
-def calls(function, *arrays, **options):
-    CALLS.clear()
-    function(*(array.view(Watched) for array in arrays), **options)
-    return list(CALLS)
 
 
 def way_of(m, k, n, order="C", out=None):
