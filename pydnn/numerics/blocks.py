@@ -73,8 +73,9 @@ def worker_threads() -> int:
     """How many threads share elementwise work: as many as BLAS is told to have, at most 4."""
     told = [os.environ.get(name, "") for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")]
     given = next((int(value) for value in told if value.isdecimal() and int(value)), None)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(given or cores or 1, cores or 1, _MOST_THREADS))
+    here = hasattr(os, "sched_getaffinity")
+    cores = (len(os.sched_getaffinity(0)) if here else os.cpu_count()) or 1
+    return min(given or cores, cores, _MOST_THREADS)
 
 
 @functools.cache

@@ -28,6 +28,11 @@ EQUIVALENT = {
     ("pydnn/passes.py", "if factors else update -> updates) if True"): (
         "a stretch is made that is not used"
     ),
+    ("pydnn/numerics/blocks.py", "-> if True: os.reg"): "there is such a function where tests fork",
+    ("pydnn/numerics/blocks.py", "OST_THREADS - 1, thread_n -> OST_THREADS + 1"): (
+        "there are threads with nothing to do"
+    ),
+    ("pydnn/numerics/blocks.py", "// vectors[1].itemsize"): "vectors are of one dtype",
     ("pydnn/numerics/fast.py", "READS_WORK < a.size * b. -> READS_WORK <= a.size * b."): (
         "what is just the work of one thread is one slice"
     ),

@@ -52,6 +52,12 @@ def test_large_vectors_are_worked_on_half_a_mebibyte_at_a_time(size, expected):
     assert seen == expected
 
 
+def test_a_vector_of_half_a_mebibyte_goes_whole_as_it_is():
+    seen, vector = [], np.zeros(65_536)
+    in_blocks(lambda a, made: seen.append(a), vector)
+    assert [a is vector for a in seen] == [True]
+
+
 @pytest.mark.parametrize(("size", "expected"), [((1 << 21) - 1, 1), (1 << 21, 2)])
 def test_sixteen_mebibytes_are_worth_a_second_thread(size, expected, monkeypatch):
     monkeypatch.setattr(blocks, "worker_threads", lambda: 2)
