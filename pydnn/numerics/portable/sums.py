@@ -55,7 +55,7 @@ def fold(lines: FloatArray) -> FloatArray:
 
 def mean(a: FloatArray) -> float:
     """The mean of all numbers; not a number, where there are none."""
-    return _total(a.reshape(-1)) / a.size if a.size else math.nan
+    return _total(a.ravel()) / a.size if a.size else math.nan
 
 
 def norm(vector: FloatArray) -> float:
@@ -65,7 +65,7 @@ def norm(vector: FloatArray) -> float:
         -float(np.minimum.reduce(vector, initial=0.0)),
     )
     if not 0.0 < largest < math.inf:
-        return math.nan if np.isnan(vector).any() else largest
+        return largest
     if 2.0**-_PLAIN <= largest <= 2.0**_PLAIN:
         return math.sqrt(_total(vector, squared=True))
     exponent = math.frexp(largest)[1]
