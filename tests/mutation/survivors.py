@@ -3,6 +3,9 @@
 AT_ZERO = "both sides give the same number at 0, where alone they are exchanged"
 UNUSED = "what is made of these numbers is not used"
 OVERLAP = "both forms hold there to the last digit"
+SCALED = "scaled by a power of two or not, numbers of such sizes have the same length to the bit"
+SAME_ORDER = "both ways add in the same order, in other times"
+BEYOND = "it is beyond any digit, or exponent, of a float64"
 
 # By file, and a part of what the mutant is called.
 EQUIVALENT = {
@@ -27,6 +30,28 @@ EQUIVALENT = {
     ("pydnn/optimizers.py", "-> if share == 2 else g * s"): "gradients times 1 are the gradients",
     ("pydnn/passes.py", "if factors else update -> updates) if True"): (
         "a stretch is made that is not used"
+    ),
+    ("pydnn/numerics/portable/scalars.py", "abs(term) >= _LEAST_TERM"): BEYOND,
+    ("pydnn/numerics/portable/scalars.py", "-> ntext(prec=41"): BEYOND,
+    ("pydnn/numerics/portable/scalars.py", "-> EVEN, Emin=-1000000"): BEYOND,
+    ("pydnn/numerics/portable/scalars.py", "-> 99999, Emax=1000000"): BEYOND,
+    ("pydnn/numerics/portable/scalars.py", "-> ls=1, clamp=1"): BEYOND,
+    ("pydnn/numerics/portable/sums.py", "if a.size <= BLOCK: total -> if True"): SAME_ORDER,
+    ("pydnn/numerics/portable/sums.py", "if a.size <= BLOCK: total -> if False"): SAME_ORDER,
+    ("pydnn/numerics/portable/sums.py", "-> if a.size < BLOCK"): SAME_ORDER,
+    ("pydnn/numerics/portable/sums.py", "_PLAIN = 200 -> _PLAIN = 201"): SCALED,
+    ("pydnn/numerics/portable/sums.py", "<= 2.0 ** _PLAIN: return -> if False"): SCALED,
+    ("pydnn/numerics/portable/sums.py", "-> (-_PLAIN) < largest <="): SCALED,
+    ("pydnn/numerics/portable/sums.py", "-> <= largest < 2.0 ** _PLA"): SCALED,
+    ("pydnn/numerics/portable/sums.py", "-> est <= 2.0 * _PLAIN"): SCALED,
+    ("pydnn/numerics/portable/sums.py", "-> if 3.0 ** (-_PLA"): SCALED,
+    ("pydnn/numerics/portable/sums.py", "-> if 2.02 ** (-_PLAIN"): SCALED,
+    ("pydnn/numerics/portable/sums.py", "-> if 2.0 ** (+_PLAIN)"): SCALED,
+    ("pydnn/numerics/portable/sums.py", "-> largest <= 3.0 ** _PLAIN"): SCALED,
+    ("pydnn/numerics/portable/sums.py", "-> rgest <= 2.02 ** _PLAIN:"): SCALED,
+    ("pydnn/numerics/portable/sums.py", "-> < largest <= math.inf:"): "inf is its own length",
+    ("pydnn/numerics/portable/sums.py", "-> or, initial=1.0)))"): (
+        "where all are above 0, the largest of them is told by the line before"
     ),
     ("pydnn/numerics/blocks.py", "-> if True: os.reg"): "there is such a function where tests fork",
     ("pydnn/numerics/blocks.py", "OST_THREADS - 1, thread_n -> OST_THREADS + 1"): (

@@ -55,6 +55,8 @@ def test_means_are_those_of_the_tree_in_c_order(shape):
 
 def test_worked_means():
     assert portable.mean(np.array([1.0, 2.0, 4.5])) == 2.5
+    # The first and the third number first, the second and the fourth, and then both.
+    assert portable.mean(np.array([2.0**53, 1.0, -(2.0**53), 1.0])) == 0.5
     assert math.isnan(portable.mean(np.zeros((3, 0))))
     assert math.copysign(1, portable.mean(np.array([-0.0, -0.0]))) == 1
 
