@@ -428,7 +428,8 @@ def prepare(
         parameters = project(rotation, state.parameters)
         remembered = optimizer.init(parameters)
         state = attrs.evolve(state, parameters=parameters, optimizer_state=remembered)
-        data = {name: attrs.evolve(part, X=rotation(part.X)) for name, part in data.items()}
+        rotated = {name: rotation.of_fitted if name == "train" else rotation for name in data}
+        data = {name: attrs.evolve(part, X=rotated[name](part.X)) for name, part in data.items()}
     step = make_train_step(network, loss, optimizer, penalties=penalties, numerics=numerics)
     if not optimizer.outlives_bad:
         step = step.insert_after("update", watch_finite(network, numerics=numerics))

@@ -55,6 +55,14 @@ class Rotation:
         # Each example in one stretch of memory, as all data is that is trained on.
         return freeze(np.asfortranarray(rotated, X.dtype))
 
+    def of_fitted(self, X: FloatArray) -> FloatArray:
+        """The same for the examples X (n_x, m) that it was fitted to: zeros below the diagonal.
+
+        The examples bring directions in one after the other, each at most one, so that no example
+        has a part in a later one, but for rounding. Arithmetic may pass over zeros.
+        """
+        return freeze(np.asfortranarray(np.triu(self(X))))
+
 
 def fit_rotation(
     network: Stage, parameters: Packed, X: FloatArray, numerics: Numerics = fast

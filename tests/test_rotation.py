@@ -25,6 +25,7 @@ from pydnn import (
     descend,
     describe,
     dropout,
+    fast,
     freeze_layers,
     gradient_descent,
     gradient_noise,
@@ -37,6 +38,7 @@ from pydnn import (
     momentum,
     nesterov,
     output_of,
+    portable,
     relu,
     residual,
     rmsprop,
@@ -132,8 +134,21 @@ def test_the_basis_is_orthonormal_and_spans_examples_and_weights(key, dtype):
     assert rotated.vector.dtype == rotation(X).dtype == dtype
     assert rotated["0/W"].shape == (3, 10)
     np.testing.assert_allclose(lift(rotation, rotated).vector, parameters.vector, atol=20 * eps)
-    assert not rotation(X).flags.writeable
-    assert rotation(X).flags.f_contiguous
+    for rotated in (rotation(X), rotation.of_fitted(X)):
+        assert not rotated.flags.writeable
+        assert rotated.flags.f_contiguous
+
+
+@pytest.mark.parametrize("numerics", [fast, portable], ids=str)
+def test_no_example_has_a_part_in_the_directions_of_later_ones(numerics):
+    X = wide_data(2).X.copy()
+    X[:, 3] = X[:, 1]
+    X[:, 4] = 0
+    rotation = fit_rotation(NETWORK, pack(NETWORK.init(Key(2), (len(X),))[0]), X, numerics)
+    rotated = rotation.of_fitted(X)
+    np.testing.assert_array_equal(rotated, np.triu(rotated))
+    np.testing.assert_allclose(rotated, rotation(X), atol=1e-13)
+    np.testing.assert_allclose(rotation.basis @ rotated, X, atol=1e-13)
 
 
 # Training in it

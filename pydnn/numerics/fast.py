@@ -15,14 +15,13 @@ import numpy as np
 
 from pydnn.numerics.interface import Numerics
 from pydnn.numerics.memory import empty, room_for
+from pydnn.numerics.pieces import MOST_ROWS, matmul_in_pieces
 from pydnn.polynomials import ratio
 from pydnn.records import FloatArray, freeze, scalar
 
 __all__ = ["error_function", "fast"]
 
-_FEW_ROWS, _MANY, _SMALL = 64, 1_000_000, 10_000
-# In multiplications: up to the first, OpenBLAS was seen to stay in one thread.
-_ONE_THREADS_WORK, _LITTLE_WORK = 1 << 19, 1 << 23
+_MANY, _SMALL = 1_000_000, 10_000
 _ROWS_OF_A_BLOCK = 4096
 _TINY, _FEW_COLUMNS = 4096, 128
 
@@ -30,21 +29,12 @@ _TINY, _FEW_COLUMNS = 4096, 128
 def _matmul(a: FloatArray, b: FloatArray, /, *, out: FloatArray | None = None) -> FloatArray:
     if b.size < _SMALL and a.size < _SMALL:
         return a.dot(b, out)  # the same products, with half the way to BLAS
-    few = len(a) <= _FEW_ROWS
+    few = len(a) <= MOST_ROWS
     if few and b.size >= _MANY:
         return _by_reading_b(a, b, out)
     if out is None:
         out = empty((len(a), b.shape[1]), a.dtype)
-    if few and _ONE_THREADS_WORK < a.size * b.shape[1] <= _LITTLE_WORK:
-        # By columns, so few at a time that BLAS does them in one thread. With few rows a second
-        # one gains little: 20 x 229 by 229 x 209 takes 38 microseconds with it and 43 in slices.
-        # But where another process has its core, each product waits for it, for milliseconds.
-        columns = max(1, _ONE_THREADS_WORK // a.size)
-        for start in range(0, b.shape[1], columns):
-            place = np.s_[:, start : start + columns]
-            np.matmul(a, b[place], out[place])
-        return out
-    return np.matmul(a, b, out)
+    return matmul_in_pieces(a, b, out) if few else np.matmul(a, b, out)
 
 
 def _by_reading_b(a: FloatArray, b: FloatArray, out: FloatArray | None) -> FloatArray:

@@ -37,7 +37,7 @@ TARGETS = [
     *(TOP / "pydnn" / name for name in ("losses.py", "optimizers.py", "schedules.py")),
     TOP / "pydnn/passes.py",
     TOP / "pydnn/transformations.py",
-    *(TOP / "pydnn/numerics" / name for name in ("fast.py", "blocks.py", "memory.py")),
+    *(TOP / "pydnn/numerics" / name for name in ("fast.py", "pieces.py", "blocks.py", "memory.py")),
     *(TOP / "pydnn/numerics/portable" / name for name in ("scalars.py", "sums.py")),
 ]
 EVERYWHERE = ["tests/test_defaults.py", "tests/stages/test_base.py"]
@@ -77,6 +77,7 @@ TESTS = {
     "fast": [
         "tests/numerics/test_fast.py", "tests/stages", *STAGES[1:], "tests/training/test_steps.py",
     ],
+    "pieces": ["tests/numerics/test_pieces.py", "tests/numerics/test_fast.py"],
     "blocks": ["tests/numerics/test_blocks.py", "tests/test_transformations.py"],
     "memory": ["tests/numerics/test_memory.py", "tests/numerics/test_fast.py"],
     "scalars": [PORTABLE + "scalars.py"],

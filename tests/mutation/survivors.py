@@ -58,8 +58,8 @@ EQUIVALENT = {
         "there are threads with nothing to do"
     ),
     ("pydnn/numerics/blocks.py", "// vectors[1].itemsize"): "vectors are of one dtype",
-    ("pydnn/numerics/fast.py", "READS_WORK < a.size * b. -> READS_WORK <= a.size * b."): (
-        "what is just the work of one thread is one slice"
+    ("pydnn/numerics/pieces.py", "READS_WORK < a.size * b. -> READS_WORK <= a.size * b."): (
+        "what is just the work of one thread is one piece"
     ),
     ("pydnn/numerics/fast.py", "-> if 1e-30 <= square"): OVERLAP,
     ("pydnn/numerics/fast.py", "-> if 1.01e-30 < squar"): OVERLAP,

@@ -25,7 +25,7 @@ from pydnn.numerics.portable.nearest import matmul_float32
 from pydnn.numerics.portable.products import matmul_float64
 from pydnn.numerics.portable.scalars import cosine, power
 from pydnn.numerics.portable.sums import mean, norm, tree_sum
-from pydnn.records import FloatArray
+from pydnn.records import FloatArray, scalar
 
 __all__ = ["orthonormal", "portable"]
 
@@ -47,8 +47,9 @@ def _erf(x: FloatArray) -> FloatArray:
 
 def _positive_part(Z: FloatArray) -> FloatArray:
     # Processors differ in which zero they take for the larger one.
-    A = np.maximum(Z, 0)
-    return np.add(A, 0.0, out=A)
+    zero = scalar(0, Z.dtype)
+    A = np.maximum(Z, zero)
+    return np.add(A, zero, out=A)
 
 
 portable = Numerics(

@@ -23,11 +23,14 @@ The same in fractions, to check it by: tests/portable_oracles.py.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numpy import matmul as blas  # by its own name, for this is the one place that may ask it
 
+from pydnn.numerics.pieces import LITTLE_WORK, MOST_ROWS, ONE_THREADS_WORK
 from pydnn.numerics.portable.kept import kept
-from pydnn.numerics.portable.slices import Slices, cut
+from pydnn.numerics.portable.slices import BAND, Slices, cut
 from pydnn.numerics.portable.sums import fold
 from pydnn.numerics.portable.workspace import ZERO, floats
 from pydnn.records import FloatArray
@@ -39,7 +42,6 @@ FEW = 2048
 _TERMS = 1 << 15  # of the tree that are worked on at a time
 _PLACES = 1 << 17  # of slices' products that are worked on at a time
 _FEWEST_COLUMNS = 256
-_SMALL = 1_000_000  # multiplications up to which OpenBLAS has a way without copies of its own
 
 
 def matmul_float64(a: FloatArray, b: FloatArray, out: FloatArray) -> None:
@@ -47,7 +49,7 @@ def matmul_float64(a: FloatArray, b: FloatArray, out: FloatArray) -> None:
     if a.size <= FEW:
         _by_tree(a, b, out)
     else:
-        right = kept("slices", b, lambda into: _cut_right(b, into))
+        right = kept("slices", b, lambda into: cut(b.T, left=False, into=into))
         _by_slices(cut(a, left=True, into="left"), right, out)
 
 
@@ -60,12 +62,6 @@ def precise_product(a: FloatArray, b: FloatArray) -> FloatArray:
         left = cut(a, left=True, into="left", extra=1)
         _by_slices(left, cut(b.T, left=False, into="right", extra=1), out)
     return out
-
-
-def _cut_right(b: FloatArray, into: str | None) -> Slices:
-    # What is kept has its rows in the order in which small products read them fastest.
-    columns = b.T if into else np.ascontiguousarray(b).T
-    return cut(columns, left=False, into=into)
 
 
 def _by_tree(a: FloatArray, b: FloatArray, out: FloatArray) -> None:
@@ -84,48 +80,58 @@ def _by_tree(a: FloatArray, b: FloatArray, out: FloatArray) -> None:
 
 
 def _by_slices(left: Slices, right: Slices, out: FloatArray) -> None:
-    (s, m, k), n = left.parts.shape, right.parts.shape[1]
-    step = max(_FEWEST_COLUMNS, _PLACES // (s * m))
+    (s, m, _), n = left.parts.shape, right.parts.shape[1]
+    step = max(_FEWEST_COLUMNS, _PLACES // (s * m) // BAND * BAND)
     for start in range(0, n, step):
-        block = slice(start, start + step)
-        columns = right.parts[:, block].transpose(0, 2, 1)
-        if m * k * columns.shape[2] > _SMALL and left.parts.flags.c_contiguous:
-            _stacked(left.parts, columns, out[:, block])
-        else:
-            _one_by_one(left.parts, columns, out[:, block])
+        block = slice(start, min(start + step, n))
+        _add_up(left.parts, right, block, out[:, block])
     if left.exponents is not None or right.exponents is not None:
         _scale(left, right, out)
 
 
-def _one_by_one(left: FloatArray, right: FloatArray, out: FloatArray) -> None:
-    s, m, n = len(left), left.shape[1], right.shape[2]
-    product = total = floats("product", m * n).reshape(m, n)
-    for level in range(s - 1, -1, -1):  # T[s + 1] to T[2]
-        into = out if level == 0 else floats(f"level {level}", m * n).reshape(m, n)
-        blas(left[level], right[0], out=into)
-        for j in range(1, level + 1):
-            blas(left[level - j], right[j], out=product)
-            np.add(into, product, out=into)
-        total = into if level == s - 1 else np.add(into, total, out=into)
-    np.add(total, ZERO, out=out)
+def _add_up(left: FloatArray, right: Slices, block: slice, out: FloatArray) -> None:
+    """Fill `out` with the sums of slices' products, for a block of columns.
 
-
-def _stacked(left: FloatArray, right: FloatArray, out: FloatArray) -> None:
-    """The same with the slices of rows one above the other: fewer and fuller calls of BLAS."""
+    The slices of rows lie one above the other: fewer and fuller calls of BLAS.
+    """
     s, m, k = left.shape
-    n = right.shape[2]
+    n = block.stop - block.start
+    stack = left.reshape(s * m, k)
+    pieces = _pieces(right.bands, block.start, block.stop, s * m, k)
     levels: list[FloatArray | None] = [None] * s  # T[2] to T[s + 1]
-    for j, columns in enumerate(right):
+    for j, columns in enumerate(right.parts):
         rows = s - j
-        stack = floats(f"products {j}", rows * m * n).reshape(rows * m, n)
-        blas(left[:rows].reshape(rows * m, k), columns, out=stack)
-        for i, product in enumerate(stack.reshape(rows, m, n)):
+        products = floats(f"products {j}", rows * m * n).reshape(rows * m, n)
+        for place, terms in pieces:
+            into = products[:, place.start - block.start : place.stop - block.start]
+            blas(stack[: rows * m, terms], columns[place, terms].T, out=into)
+        for i, product in enumerate(products.reshape(rows, m, n)):
             level = levels[i + j]
             levels[i + j] = product if level is None else np.add(level, product, out=level)
     total = levels[-1]
     for level in levels[-2::-1]:
         total = np.add(level, total, out=total)  # type: ignore[arg-type]
     np.add(total, ZERO, out=out)  # type: ignore[arg-type]
+
+
+@functools.lru_cache(maxsize=256)
+def _pieces(
+    bands: tuple[tuple[int, int], ...] | None, start: int, stop: int, rows: int, k: int
+) -> list[tuple[slice, slice]]:
+    """Columns from `start` to `stop` in stretches, each with the terms that are not all zeros.
+
+    Where a product is little, they are so short that BLAS does each in one thread, as `fast`
+    has it and for its reasons. Sums are exact, so neither that nor a zero left out is seen in them.
+    """
+    width = stop - start
+    if rows <= MOST_ROWS and rows * k * width <= LITTLE_WORK:
+        width = min(width, max(BAND, ONE_THREADS_WORK // (rows * k) // BAND * BAND))
+    pieces = []
+    for first in range(start, stop, width):
+        place = slice(first, min(first + width, stop))
+        inside = bands[first // BAND : -(-place.stop // BAND)] if bands else [(0, k)]
+        pieces.append((place, slice(min(lo for lo, _ in inside), max(hi for _, hi in inside))))
+    return pieces
 
 
 def _scale(left: Slices, right: Slices, out: FloatArray) -> None:

@@ -15,6 +15,7 @@ float64, whatever the order, the blocks, the threads and the fusing. Slices i an
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -23,13 +24,15 @@ from numpy.typing import NDArray
 from pydnn.numerics.portable.workspace import floats
 from pydnn.records import FloatArray
 
-__all__ = ["LEAST_EXPONENT", "Slices", "budget", "cut", "slices_of"]
+__all__ = ["BAND", "LEAST_EXPONENT", "Slices", "budget", "cut", "slices_of"]
+
+BAND = 16  # lines, of which it is known together where they are zeros
 
 LEAST_EXPONENT = -960  # below it a line keeps the grid of this one, so no slice is subnormal
 _LEAST_BITS = 44
 # Between these no product of slices leaves the range, so lines need not be scaled.
 _PLAIN = 200
-_EXPONENT_BITS = np.int64(0x7FF << 52)
+_EXPONENT_BITS = np.array(0x7FF << 52, np.int64)
 _NUMBERS = 1 << 15  # that are cut at a time, so as to stay in cache
 
 
@@ -40,11 +43,14 @@ class Slices(NamedTuple):
         parts: (s, lines, k), the largest slice first.
         exponents: By which each line is to be scaled afterwards; None where by nothing.
         bad: Which lines hold an infinity or a NaN, and are zeros here; None where none does.
+        bands: Of each `BAND` lines, outside of which stretch (start, stop) they are zeros; None
+            where nobody has looked.
     """
 
     parts: FloatArray
     exponents: NDArray[np.intc] | None
     bad: NDArray[np.bool_] | None
+    bands: tuple[tuple[int, int], ...] | None = None
 
 
 def budget(k: int, *, left: bool) -> int:
@@ -68,17 +74,21 @@ def cut(lines: FloatArray, *, left: bool, into: str | None = None, extra: int = 
         extra: Slices beyond those of `slices_of`.
     """
     k = lines.shape[1]
-    s, p = slices_of(k) + extra, budget(k, left=left)
+    s, p, raise_to_shift = _plan(k, left, extra)
     space = np.empty(s * lines.size) if into is None else floats(into, s * lines.size)
+    # As the numbers lie in memory, so that blocks of them are whole: line after line, which those
+    # of the left operand have to, or turned.
+    if left:
+        lines = np.ascontiguousarray(lines)
+    turned = not lines.flags.c_contiguous and lines.T.flags.c_contiguous
+    bands = _bands(lines) if into is None else None
     largest = _largest(lines)
     exponents = bad = None
     if not _plain(largest):
         lines, largest, exponents, bad = _scaled(lines, largest)
     # 1.5 * 2**(52 + e - p), of whose last bits the unit is 2**(e - p).
     bits = largest.view(np.int64) & _EXPONENT_BITS
-    bits += ((53 - p) << 52) + (1 << 51)
-    # As the numbers lie in memory, line after line or turned, so that blocks of them are whole.
-    turned = not lines.flags.c_contiguous and lines.T.flags.c_contiguous
+    bits += raise_to_shift
     given = lines.T if turned else lines
     raw = space.reshape(s, *given.shape)
     shift = bits.view(np.float64) if turned else bits.view(np.float64)[:, np.newaxis]
@@ -86,7 +96,22 @@ def cut(lines: FloatArray, *, left: bool, into: str | None = None, extra: int = 
     for start in range(0, len(given), step):
         block = slice(start, start + step)
         _cut_block(given[block], raw[:, block], shift if turned else shift[block], p)
-    return Slices(raw.transpose(0, 2, 1) if turned else raw, exponents, bad)
+    return Slices(raw.transpose(0, 2, 1) if turned else raw, exponents, bad, bands)
+
+
+@functools.lru_cache(maxsize=256)
+def _plan(k: int, left: bool, extra: int) -> tuple[int, int, NDArray[np.int64]]:
+    """How many slices of how many bits, and what makes of an exponent's bits those of a shift."""
+    p = budget(k, left=left)
+    return slices_of(k) + extra, p, np.array(((53 - p) << 52) + (1 << 51), np.int64)
+
+
+def _bands(lines: FloatArray) -> tuple[tuple[int, int], ...]:
+    found = []
+    for start in range(0, len(lines), BAND):
+        there = np.flatnonzero((lines[start : start + BAND] != 0).any(axis=0))
+        found.append((int(there[0]), int(there[-1]) + 1) if there.size else (0, 0))
+    return tuple(found)
 
 
 def _cut_block(lines: FloatArray, parts: FloatArray, shift: FloatArray, p: int) -> None:

@@ -18,7 +18,7 @@ import math
 import numpy as np
 
 from pydnn.numerics.portable.workspace import BLOCK, floats
-from pydnn.records import FloatArray
+from pydnn.records import FloatArray, scalar
 
 __all__ = ["fold", "mean", "norm", "tree_sum"]
 
@@ -39,7 +39,7 @@ def tree_sum(a: FloatArray, /, *, axis: int, out: FloatArray | None = None) -> F
         np.add(lines[: n - c], lines[c:], out=half[: n - c])
         half[n - c :] = lines[n - c : c]
         total = fold(half)
-    return np.add(total if axis == 0 else total.T, 0.0, out=out)
+    return np.add(total if axis == 0 else total.T, scalar(0.0, a.dtype), out=out)
 
 
 def fold(lines: FloatArray) -> FloatArray:
@@ -60,14 +60,18 @@ def mean(a: FloatArray) -> float:
 
 def norm(vector: FloatArray) -> float:
     """The Euclidean length, also where squares would leave the range."""
-    largest = max(
-        float(np.maximum.reduce(vector, initial=0.0)),
-        -float(np.minimum.reduce(vector, initial=0.0)),
-    )
+    if not vector.size:
+        return 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        square = _total(vector, squared=True)
+    # It is at least the largest square, and at most as many times that as there are numbers.
+    if vector.size * 2.0 ** (1 - 2 * _PLAIN) <= square <= 2.0 ** (2 * _PLAIN - 1):
+        return math.sqrt(square)
+    largest = max(float(np.maximum.reduce(vector)), -float(np.minimum.reduce(vector)))
     if not 0.0 < largest < math.inf:
-        return largest
+        return abs(largest)
     if 2.0**-_PLAIN <= largest <= 2.0**_PLAIN:
-        return math.sqrt(_total(vector, squared=True))
+        return math.sqrt(square)
     exponent = math.frexp(largest)[1]
     scaled = np.ldexp(vector.astype(np.float64), -exponent)
     return math.ldexp(math.sqrt(_total(scaled, squared=True)), exponent)
@@ -75,8 +79,11 @@ def norm(vector: FloatArray) -> float:
 
 def _total(numbers: FloatArray, *, squared: bool = False) -> float:
     """The sum of a vector, or of its squares, in float64."""
-    # The first halving goes block by block, so that nothing of the vector's size is made.
     n = numbers.size
+    if n <= BLOCK:
+        half = numbers.astype(np.float64)
+        return float(fold(np.multiply(half, half, out=half) if squared else half)[0]) + 0.0
+    # The first halving goes block by block, so that nothing of the vector's size is made.
     c = (n + 1) // 2
     half = np.empty(c)
     half[n - c :] = numbers[n - c : c]

@@ -10,6 +10,7 @@ __all__ = ["FRAMEWORKS", "PEERS", "Absent", "peer_called"]
 
 PEERS = {
     "pydnn": "with_pydnn:fold",
+    "NumPy in place": "in_place:loop",
     "tutorial's listing": "with_listing:loop",
     "PyTorch, eager": "with_torch:eager",
     "PyTorch, compiled": "with_torch:compiled",

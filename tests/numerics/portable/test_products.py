@@ -7,6 +7,7 @@ from portable_oracles import product
 from pydnn import Key
 from pydnn.numerics import portable
 from pydnn.numerics.portable.products import FEW
+from pydnn.records import freeze
 
 SEEDS = st.integers(0, 2**32)
 
@@ -132,3 +133,26 @@ def test_products_are_near_the_true_ones(seed, k):
     wide = a.astype(np.longdouble) @ b.astype(np.longdouble)
     scale = np.abs(a).max(axis=1, keepdims=True) * np.abs(b).max(axis=0)
     assert (np.abs(portable.matmul(a, b) - wide) <= scale * k * 2.0**-44).all()
+
+
+ZEROS = {
+    "none": lambda b: b,
+    "below the diagonal": np.triu,
+    "above it": np.tril,
+    "some columns": lambda b: b * (np.arange(b.shape[1]) // 40 % 2),
+    "all": lambda b: 0 * b,
+}
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("zeros", ZEROS)
+@pytest.mark.parametrize("shape", [(20, 209, 209), (60, 70, 300), (70, 80, 3), (9, 240, 4097)])
+def test_zeros_that_are_passed_over_are_not_seen(shape, zeros, order):
+    m, k, n = shape
+    a, b = drawn(1, (m, k)), ZEROS[zeros](drawn(2, (k, n)))
+    b[k // 2, n // 2] = np.inf
+    expected = portable.matmul(a, b)
+    kept = freeze(np.array(b, order=order))
+    for _ in range(3):  # from the second time on its slices are kept, and where they are zeros
+        same_bits(portable.matmul(a, kept), expected)
+    same_bits(portable.matmul(np.asfortranarray(a), kept), expected)

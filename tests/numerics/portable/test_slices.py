@@ -70,3 +70,12 @@ def test_zeros_and_usual_lines_need_no_scaling():
     found = cut(np.array([[0.0, 0.0], [3.0, 0.5]]), left=False)
     assert found.exponents is None
     np.testing.assert_array_equal(found.parts.sum(axis=0), [[0, 0], [3, 0.5]])
+
+
+def test_bands_tell_outside_of_which_stretch_lines_are_zeros():
+    lines = np.zeros((35, 9))
+    lines[3, 2] = lines[9, 6] = lines[33, 8] = 1.0
+    lines[34, 7] = np.nan
+    found = cut(lines, left=False)
+    assert found.bands == ((2, 7), (0, 0), (7, 9))
+    assert cut(lines, left=False, into="right").bands is None  # nobody would look at it twice
