@@ -39,20 +39,12 @@ EQUIVALENT = {
     ("pydnn/numerics/portable/sums.py", "if a.size <= BLOCK: total -> if True"): SAME_ORDER,
     ("pydnn/numerics/portable/sums.py", "if a.size <= BLOCK: total -> if False"): SAME_ORDER,
     ("pydnn/numerics/portable/sums.py", "-> if a.size < BLOCK"): SAME_ORDER,
+    ("pydnn/numerics/portable/sums.py", "if n <= BLOCK: half = -> if True"): SAME_ORDER,
+    ("pydnn/numerics/portable/sums.py", "if n <= BLOCK: half = -> if False"): SAME_ORDER,
+    ("pydnn/numerics/portable/sums.py", "-> if n < BLOCK"): SAME_ORDER,
+    ("pydnn/numerics/portable/sums.py", "<= square <= 2.0 ** (2 * _PLAIN - 1): |"): SCALED,
     ("pydnn/numerics/portable/sums.py", "_PLAIN = 200 -> _PLAIN = 201"): SCALED,
-    ("pydnn/numerics/portable/sums.py", "<= 2.0 ** _PLAIN: return -> if False"): SCALED,
-    ("pydnn/numerics/portable/sums.py", "-> (-_PLAIN) < largest <="): SCALED,
-    ("pydnn/numerics/portable/sums.py", "-> <= largest < 2.0 ** _PLA"): SCALED,
-    ("pydnn/numerics/portable/sums.py", "-> est <= 2.0 * _PLAIN"): SCALED,
-    ("pydnn/numerics/portable/sums.py", "-> if 3.0 ** (-_PLA"): SCALED,
-    ("pydnn/numerics/portable/sums.py", "-> if 2.02 ** (-_PLAIN"): SCALED,
-    ("pydnn/numerics/portable/sums.py", "-> if 2.0 ** (+_PLAIN)"): SCALED,
-    ("pydnn/numerics/portable/sums.py", "-> largest <= 3.0 ** _PLAIN"): SCALED,
-    ("pydnn/numerics/portable/sums.py", "-> rgest <= 2.02 ** _PLAIN:"): SCALED,
     ("pydnn/numerics/portable/sums.py", "-> < largest <= math.inf:"): "inf is its own length",
-    ("pydnn/numerics/portable/sums.py", "-> or, initial=1.0)))"): (
-        "where all are above 0, the largest of them is told by the line before"
-    ),
     ("pydnn/numerics/blocks.py", "-> if True: os.reg"): "there is such a function where tests fork",
     ("pydnn/numerics/blocks.py", "OST_THREADS - 1, thread_n -> OST_THREADS + 1"): (
         "there are threads with nothing to do"

@@ -70,8 +70,7 @@ def norm(vector: FloatArray) -> float:
     largest = max(float(np.maximum.reduce(vector)), -float(np.minimum.reduce(vector)))
     if not 0.0 < largest < math.inf:
         return abs(largest)
-    if 2.0**-_PLAIN <= largest <= 2.0**_PLAIN:
-        return math.sqrt(square)
+    # A largest magnitude that is yet within has the same length, to the bit, this way.
     exponent = math.frexp(largest)[1]
     scaled = np.ldexp(vector.astype(np.float64), -exponent)
     return math.ldexp(math.sqrt(_total(scaled, squared=True)), exponent)
