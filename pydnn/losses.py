@@ -214,7 +214,7 @@ def softmax_cross_entropy(
         T = _one_hot(Y, Z)
         if smoothing:
             T = T * (1 - smoothing) + smoothing / K
-        shifted = Z - Z.max(axis=0, keepdims=True)
+        shifted = Z - Z.max(axis=0)
         E = numerics.exp(shifted)
         total = numerics.sum(E, axis=0)
         losses = -numerics.sum(T * (shifted - numerics.log(total)), axis=0)
@@ -235,7 +235,7 @@ def softmax_cross_entropy(
 
 
 def _softmax(Z: FloatArray, context: Context = EVALUATION) -> FloatArray:
-    E = context.numerics.exp(Z - Z.max(axis=0, keepdims=True))
+    E = context.numerics.exp(Z - Z.max(axis=0))
     E /= context.numerics.sum(E, axis=0)
     return freeze(E)
 

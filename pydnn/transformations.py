@@ -394,7 +394,7 @@ def look(name: str, *, at: str = "norm") -> GradientTransformation:
     """
     expect_known("thing to look at", at, _LOOKS)
     function = _LOOKS[at]
-    nothing: Any = np.zeros(0) if at == "vector" else 0.0
+    nothing: Any = np.empty(0) if at == "vector" else 0.0
 
     def update(
         grads: FloatArray, state: LookState, params: Packed, context: Context = EVALUATION
@@ -537,7 +537,7 @@ def _find_average(state: Any) -> AverageState | None:
     if isinstance(state, AverageState):
         return state
     inside = state if isinstance(state, tuple) else [getattr(state, "inner", ())]
-    return next(filter(None, map(_find_average, inside)), None) if inside != [()] else None
+    return next(filter(None, map(_find_average, inside)), None)
 
 
 def _zeros_like(vector: FloatArray) -> FloatArray:

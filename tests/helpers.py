@@ -20,3 +20,38 @@ def frozen(array):
     array = np.array(array)
     array.flags.writeable = False
     return array
+
+
+def can_be_written_to(array):
+    """Whether an array, or one that it is a view of, takes writes."""
+    while isinstance(array, np.ndarray):
+        if array.flags.writeable:
+            return True
+        array = array.base
+    return False
+
+
+def refuse(*_, **__):
+    raise AssertionError("this takes time, and was not to be called")
+
+
+class Watched(np.ndarray):
+    """An array that writes down what NumPy is asked to do with it."""
+
+    def dot(self, other, out=None):
+        CALLS.append(("dot", self, other))
+        return np.asarray(self).dot(np.asarray(other), out)
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **options):
+        CALLS.append((ufunc.__name__, *inputs))
+        return getattr(ufunc, method)(*map(np.asarray, inputs), **options)
+
+
+CALLS = []
+
+
+def calls(function, *arrays, **options):
+    """What a function has NumPy do with its arrays: the name, and the arrays, of each call."""
+    CALLS.clear()
+    function(*(array.view(Watched) for array in arrays), **options)
+    return list(CALLS)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import arrays_in
+from helpers import arrays_in, can_be_written_to, frozen
 from loops import LOOPS, parameters
 from test_losses import WORKED as LOSSES
 from test_schedules import WORKED as SCHEDULES
@@ -56,7 +56,7 @@ from pydnn.testing import (
     assert_stage,
     assert_train_step,
 )
-from pydnn.testing.draws import draw_stage
+from pydnn.testing.draws import after_training, draw_stage
 
 STAGES = {
     "dense": dense(4),
@@ -119,6 +119,21 @@ def test_a_cache_keeps_no_array_that_its_caller_can_write_to(stage):
     assert dA.flags.writeable
 
 
+# A view that refuses writes is not enough where pydnn has made the array itself: what it is a
+# view of would still take them.
+@pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
+@pytest.mark.parametrize("training", [True, False], ids=["in training", "afterwards"])
+def test_what_a_stage_makes_is_no_view_of_what_takes_writes(stage, training):
+    drawn = draw_stage(stage, (3,), 5, Key(4))
+    A_prev, dA = frozen(drawn.A_prev), frozen(drawn.dA)
+    context = drawn.training if training else after_training(stage, drawn)
+    A, cache = stage.forward(drawn.params, A_prev, context)
+    made = [A, cache, stage.backward(drawn.params, cache, dA)]
+    if stage.statistics and training:
+        made.append(stage.statistics.absorb(stage.statistics.init(drawn.params), cache))
+    assert not any(map(can_be_written_to, arrays_in(made)))
+
+
 # Smoothed labels are never reached; counts leave a part of their likelihood out.
 NEVER_ZERO = {"sigmoid, smoothed to 0.25 and 0.75", "softmax, smoothed", "poisson"}
 
@@ -161,6 +176,21 @@ PARTS = {
 @pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
 def test_parts_of_optimizers(part):
     assert_gradient_transformation(part)
+
+
+OPTIMIZERS = {
+    **{name: optimizer for name, (optimizer, _) in LOOPS.items()},
+    **{name: transformation for name, (transformation, _) in TRANSFORMATIONS.items()},
+    **PARTS,
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_what_an_optimizer_makes_is_no_view_of_what_takes_writes(optimizer):
+    params = PARAMS.with_vector(frozen(PARAMS.vector))
+    state = optimizer.init(params)
+    made = optimizer.update(frozen(params.vector), state, params, Context(key=Key(3)))
+    assert not any(map(can_be_written_to, arrays_in((state, made))))
 
 
 @pytest.mark.parametrize("name", TRANSFORMATIONS)

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from helpers import frozen
+from helpers import frozen, refuse
 
 from pydnn import (
     BadInput,
@@ -15,6 +15,7 @@ from pydnn import (
     sigmoid_cross_entropy,
     softmax_cross_entropy,
 )
+from pydnn.numerics import fast
 
 LOG3 = math.log(3)
 WORKED = {
@@ -188,6 +189,28 @@ REFUSED = {
 }  # fmt: skip
 
 
+# What a loss asks about labels in full only where a short look has found something.
+FULL_QUESTIONS = {
+    "sigmoid": (sigmoid_cross_entropy(), "expect_shape", [[1.0, 0.0]]),
+    "softmax": (softmax_cross_entropy(), "_expect_class_numbers", [[1.0, 0.0]]),
+    "regression": (mean_squared(), "expect_shape", [[1.0, 2.0]]),
+    "poisson": (poisson(), "_difference", [[1.0, 2.0]]),
+}
+
+
+@pytest.mark.parametrize(("loss", "question", "Y"), FULL_QUESTIONS.values(), ids=FULL_QUESTIONS)
+def test_labels_that_fit_do_not_take_the_time_of_full_questions(loss, question, Y, monkeypatch):
+    monkeypatch.setattr(losses, question, refuse)
+    rows = 2 if loss.name == "softmax_cross_entropy" else 1
+    loss(np.zeros((rows, 2)), np.array(Y))
+
+
+def test_a_right_answer_far_out_keeps_the_digits_of_its_small_gradient():
+    cost, dZ = sigmoid_cross_entropy()(np.array([[-50.0]]), np.array([[0.0]]))
+    assert cost == pytest.approx(math.exp(-50), rel=1e-14, abs=0)
+    assert dZ[0, 0] == pytest.approx(math.exp(-50), rel=1e-14, abs=0)
+
+
 def test_probabilities_of_logits_far_out():
     far = np.array([[1000.0, -1000.0], [0.0, 0.0]])
     np.testing.assert_array_equal(softmax_cross_entropy().predict(far), [[1, 0], [0, 1]])
@@ -201,6 +224,13 @@ def test_classes_weigh_the_same_in_one_hot_columns():
     one_hot, gradient = loss(Z, np.eye(3)[:, [2, 0, 1, 2]])
     assert one_hot == cost
     np.testing.assert_array_equal(gradient, dZ)
+
+
+def test_a_loss_with_weights_by_class_is_no_plain_mean_of_entries():
+    assert softmax_cross_entropy(class_weights=[1, 2]).entries is None
+    losses_of, slopes = softmax_cross_entropy().entries(np.zeros((2, 1)), np.array([[1.0]]), fast)
+    np.testing.assert_allclose(losses_of, [[math.log(2)]])
+    np.testing.assert_allclose(slopes, [[0.5], [-0.5]])
 
 
 def test_labels_that_fit_are_taken():

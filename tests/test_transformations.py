@@ -1,8 +1,9 @@
 import math
 
+import attrs
 import numpy as np
 import pytest
-from helpers import frozen
+from helpers import frozen, refuse
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,8 +40,9 @@ from pydnn import (
 )
 from pydnn.numerics import blocks
 from pydnn.packing import pack
+from pydnn.passes import Pass
 from pydnn.stages.dense import DenseParams
-from pydnn.transformations import updated
+from pydnn.transformations import number_by_number, updated
 
 PARAMS = pack((DenseParams([[1.0, -2.0]], [[3.0]]), (), DenseParams([[5.0]], [[6.0]])))
 GRADS = frozen([10.0, -20.0, 0.0, 4.0, -1.0])
@@ -319,6 +321,32 @@ def test_one_pass_over_all_is_what_the_parts_do_one_by_one(optimizer, monkeypatc
         np.testing.assert_allclose(updates, expected, rtol=1e-13)
         assert not vector.flags.writeable
         params = params.with_vector(vector)
+
+
+def test_what_treats_each_number_by_itself_is_updated_in_no_other_pass():
+    optimizer = attrs.evolve(chain(heavy_ball(), descend(0.1)), update=refuse)
+    _, vector, _ = updated(optimizer, GRADS, optimizer.init(PARAMS), PARAMS)
+    np.testing.assert_allclose(vector, PARAMS.vector - 0.1 * GRADS)
+
+
+def test_a_factor_at_the_end_of_a_chain_is_left_to_the_part_before_it():
+    factors = []
+
+    def kernel(factor, g, p, u):
+        factors.append(factor)
+        u[:] = factor * g
+
+    alone = number_by_number(lambda params: (), lambda *_: Pass(kernel, (), lambda: (), 3))
+    optimizer = chain(alone, scale(2), descend(0.5))
+    updates, _ = optimizer.update(GRADS, optimizer.init(PARAMS), PARAMS)
+    assert factors == [-3]
+    np.testing.assert_array_equal(updates, -3 * GRADS)
+
+
+def test_gradients_of_just_the_greatest_length_are_handed_on_as_they_are():
+    clip = clip_by_global_norm(5)
+    grads = frozen([3.0, 0.0, 0.0, 4.0, 0.0])
+    assert clip.update(grads, clip.init(PARAMS), PARAMS)[0] is grads
 
 
 def parts_of(optimizer):

@@ -47,9 +47,6 @@ def in_blocks(kernel: _Kernel, *operands: FloatArray, results: int = 1) -> tuple
 def _shared_out(work: Callable[[int, int], None], first: FloatArray) -> None:
     """Do `work(start, stop)` for all of a vector, a part of it by each thread."""
     threads = worker_threads() if first.nbytes >= _WORTH_A_THREAD else 1
-    if threads == 1:
-        work(0, first.size)
-        return
     bounds = [first.size * part // threads for part in range(threads + 1)]
     # NumPy's error state is of a context, and has to be that of whoever asked.
     others = [
@@ -76,8 +73,9 @@ def worker_threads() -> int:
     """How many threads share elementwise work: as many as BLAS is told to have, at most 4."""
     told = [os.environ.get(name, "") for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")]
     given = next((int(value) for value in told if value.isdecimal() and int(value)), None)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(given or cores or 1, cores or 1, _MOST_THREADS))
+    here = hasattr(os, "sched_getaffinity")
+    cores = (len(os.sched_getaffinity(0)) if here else os.cpu_count()) or 1
+    return min(given or cores, cores, _MOST_THREADS)
 
 
 @functools.cache

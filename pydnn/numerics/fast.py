@@ -45,7 +45,7 @@ def _by_reading_b(a: FloatArray, b: FloatArray, out: FloatArray | None) -> Float
         out = empty((b.shape[1], len(a)), a.dtype).T
         np.matmul(b.T, a.T, out.T)
         return out
-    a = np.asfortranarray(a) if a.size < b.size // 100 else a
+    a = np.asfortranarray(a) if 100 * len(a) < b.shape[1] else a
     return np.matmul(a, b, empty((len(a), b.shape[1]), a.dtype) if out is None else out)
 
 

@@ -16,6 +16,7 @@ from pydnn.stages.layer_norm import (
     NormParams,
     expect_features,
     init_norm,
+    norm_grads,
     pull_back_norm,
 )
 
@@ -82,14 +83,12 @@ def batch_norm(*, decay: float = 0.9, epsilon: float = 1e-5) -> Stage:
         norm = cache.norm
         if cache.mean is not None:
             return pull_back_norm(params, norm, dA, axis=1)
-        dgamma = norm.numerics.sum(dA * norm.Z_norm, axis=1)
-        grads = NormGrads(dgamma, norm.numerics.sum(dA, axis=1))
-        return freeze(dA * (params.gamma / norm.deviation)), grads
+        return freeze(dA * (params.gamma / norm.deviation)), norm_grads(norm, dA)
 
     def absorb(running: BatchNormStatistics, cache: BatchNormCache) -> BatchNormStatistics:
         return BatchNormStatistics(
-            decay * running.mean + (1 - decay) * cache.mean,
-            decay * running.variance + (1 - decay) * cache.variance,
+            freeze(decay * running.mean + (1 - decay) * cache.mean),
+            freeze(decay * running.variance + (1 - decay) * cache.variance),
         )
 
     return Stage(

@@ -19,6 +19,7 @@ __all__ = [
     "expect_features",
     "init_norm",
     "layer_norm",
+    "norm_grads",
     "pull_back_norm",
 ]
 
@@ -95,13 +96,19 @@ def pull_back_norm(
         Ioffe and Szegedy, Batch normalization, 2015, section 3, for axis 1.
     """
     numerics, Z_norm = cache.numerics, cache.Z_norm
-    grads = NormGrads(numerics.sum(dA * Z_norm, axis=1), numerics.sum(dA, axis=1))
     dZ_norm = dA * params.gamma
     count = Z_norm.shape[axis]
     # The mean and the deviation move with every number, which takes these two shares away.
     along_mean = numerics.sum(dZ_norm, axis=axis) / count
     along_scale = Z_norm * (numerics.sum(dZ_norm * Z_norm, axis=axis) / count)
-    return freeze((dZ_norm - along_mean - along_scale) / cache.deviation), grads
+    dZ = freeze((dZ_norm - along_mean - along_scale) / cache.deviation)
+    return dZ, norm_grads(cache, dA)
+
+
+def norm_grads(cache: NormCache, dA: FloatArray) -> NormGrads:
+    """Gradients of the scale and the shift, which are alike in all normalisations."""
+    dgamma = cache.numerics.sum(dA * cache.Z_norm, axis=1)
+    return NormGrads(freeze(dgamma), freeze(cache.numerics.sum(dA, axis=1)))
 
 
 def expect_features(name: str, params: NormParams, Z: FloatArray) -> None:

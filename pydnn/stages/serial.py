@@ -48,13 +48,12 @@ def serial(*stages: Stage) -> Stage:
 
     def forward(params: Tree, A: FloatArray, context: Context) -> tuple[FloatArray, Tree]:
         caches = []
-        i = 0
-        try:
-            for i, (stage_forward, needs_place) in enumerate(forwards):
+        for i, (stage_forward, needs_place) in enumerate(forwards):
+            try:
                 A, cache = stage_forward(params[i], A, context.below(i) if needs_place else context)
-                caches.append(cache)
-        except BadInput as error:
-            raise in_stage(i, stages[i], error) from error
+            except BadInput as error:
+                raise in_stage(i, stages[i], error) from error
+            caches.append(cache)
         return A, tuple(caches)
 
     def backward(

@@ -1,5 +1,7 @@
 import concurrent.futures
 import os
+import signal
+import threading
 
 import numpy as np
 import pytest
@@ -38,6 +40,41 @@ def test_neither_blocks_nor_threads_have_a_part_in_any_bit(size, dtype):
                 made = in_blocks(hypotenuse, a, b, results=2)
             assert [x.tobytes() for x in made] == [x.tobytes() for x in expected]
             assert not any(x.flags.writeable for x in made)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [(65_536, [65_536]), (65_537, [65_536, 1]), (150_000, [65_536, 65_536, 18_928])],
+)
+def test_large_vectors_are_worked_on_half_a_mebibyte_at_a_time(size, expected):
+    seen = []
+    in_blocks(lambda a, b, made: seen.append(a.size), np.zeros(size), np.zeros(size))
+    assert seen == expected
+
+
+def test_a_vector_of_half_a_mebibyte_goes_whole_as_it_is():
+    seen, vector = [], np.zeros(65_536)
+    in_blocks(lambda a, made: seen.append(a), vector)
+    assert [a is vector for a in seen] == [True]
+
+
+@pytest.mark.parametrize(("size", "expected"), [((1 << 21) - 1, 1), (1 << 21, 2)])
+def test_sixteen_mebibytes_are_worth_a_second_thread(size, expected, monkeypatch):
+    monkeypatch.setattr(blocks, "worker_threads", lambda: 2)
+    seen = []
+    in_blocks(lambda a, made: seen.append((a.size, threading.get_ident())), np.zeros(size))
+    sizes, threads = zip(*seen, strict=True)
+    assert len(set(threads)) == expected
+    assert sum(sizes) == size
+    assert 0 not in sizes
+
+
+def test_four_threads_are_at_work_at_once(monkeypatch):
+    monkeypatch.setattr(blocks, "worker_threads", lambda: 4)
+    monkeypatch.setattr(blocks, "_WORTH_A_THREAD", 1)
+    monkeypatch.setattr(blocks, "_BLOCK", 800)
+    meeting = threading.Barrier(4, timeout=20)
+    in_blocks(lambda a, made: meeting.wait(), np.zeros(400))
 
 
 def test_an_error_in_any_thread_comes_out_when_all_have_stopped(threads, monkeypatch):
@@ -84,28 +121,41 @@ def test_the_copy_of_a_process_has_threads_of_its_own(monkeypatch):
     in_blocks(np.negative, vector)
     child = os.fork()
     if child == 0:
+        signal.alarm(20)  # rather than wait for ever for threads that are not there
         made = in_blocks(np.negative, vector)[0]
         os._exit(0 if (made == -vector).all() else 1)
     assert os.waitpid(child, 0)[1] == 0
 
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
 @pytest.mark.parametrize(
-    ("variables", "expected"),
+    ("variables", "cores", "expected"),
     [
-        ({}, min(CORES, 4)),
-        ({"OPENBLAS_NUM_THREADS": "1"}, 1),
-        ({"OMP_NUM_THREADS": "1"}, 1),
-        ({"OPENBLAS_NUM_THREADS": "many"}, min(CORES, 4)),
-        ({"OMP_NUM_THREADS": "0"}, min(CORES, 4)),
-        ({"OPENBLAS_NUM_THREADS": "1000"}, min(CORES, 4)),
+        ({}, 1, 1),
+        ({}, 3, 3),
+        ({}, 8, 4),
+        ({"OPENBLAS_NUM_THREADS": "1"}, 3, 1),
+        ({"OMP_NUM_THREADS": "1"}, 3, 1),
+        ({"OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "3"}, 4, 2),
+        ({"OPENBLAS_NUM_THREADS": "many"}, 3, 3),
+        ({"OMP_NUM_THREADS": "0"}, 3, 3),
+        ({"OPENBLAS_NUM_THREADS": "1000"}, 3, 3),
+        ({"OPENBLAS_NUM_THREADS": "1000"}, 8, 4),
+        ({}, None, 1),
+        ({"OMP_NUM_THREADS": "2"}, None, 1),
     ],
 )
-def test_threads_are_as_many_as_blas_is_told_to_have(variables, expected, monkeypatch):
+@pytest.mark.parametrize("told_by", ["sched_getaffinity", "cpu_count"])
+def test_threads_are_as_many_as_blas_is_told_to_have(
+    variables, cores, expected, told_by, monkeypatch
+):
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
+    if told_by == "cpu_count":
+        monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+        monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    else:
+        of_process = {0: range(cores or 0)}  # 0 being this one
+        monkeypatch.setattr(os, "sched_getaffinity", of_process.__getitem__, raising=False)
     assert blocks.worker_threads.__wrapped__() == expected

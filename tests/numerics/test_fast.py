@@ -2,11 +2,13 @@ import math
 
 import numpy as np
 import pytest
+from helpers import calls
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pydnn.numerics import fast
+from pydnn.numerics import fast, memory
+from pydnn.numerics.fast import _ones, _zeros
 
 
 def test_worked_numbers():
@@ -53,6 +55,86 @@ def test_large_products_of_few_rows_go_where_they_are_wanted(order):
     assert fast.matmul(a, b, out=out) is out
     np.testing.assert_array_equal(out, a)
     np.testing.assert_array_equal(fast.matmul(a, b), a)
+
+
+def way_of(m, k, n, order="C", out=None):
+    """How a product (m, k) by (k, n) is done; where it is in slices, the columns of each."""
+    a, b = np.zeros((m, k)), np.zeros((k, n), order=order)
+    names, left, right = zip(*calls(fast.matmul, a, b, out=out), strict=True)
+    if len(names) > 1:
+        return [part.shape[1] for part in right]
+    if names == ("dot",):
+        return "dot"
+    if left[0].shape == (n, k):
+        return "b read in its own order"
+    return "a turned" if left[0].flags.f_contiguous else "as it stands"
+
+
+# At both ends of what each way was measured to be the quickest for.
+WAYS = {
+    "fewer than 10,000 numbers in each": ((1, 9999, 1), "dot"),
+    "10,000 numbers in a": ((2, 5000, 1), "as it stands"),
+    "10,000 numbers in b": ((2, 2500, 4), "as it stands"),
+    "64 rows": ((64, 256, 65), [31, 31, 3]),
+    "65 rows": ((65, 256, 64), "as it stands"),
+    "the work of one thread": ((16, 256, 127), "as it stands"),
+    "a column more": ((16, 256, 128), [127, 1]),
+    "a column is more than one thread's work": ((64, 8193, 2), [1, 1]),
+    "the most work for slices": ((32, 512, 512), [31] * 16 + [16]),
+    "a column more than for slices": ((32, 512, 513), "as it stands"),
+    "a number short of a million in b": ((2, 999, 1001), [262, 262, 262, 215]),
+    "a million in b": ((2, 1000, 1000), "a turned"),
+    "a million in b, and 65 rows": ((65, 1000, 1000), "as it stands"),
+    "a million in b, column by column": ((2, 1000, 1000, "F"), "b read in its own order"),
+    "a million in b, and room": ((2, 1000, 1000, "F", np.empty((2, 1000))), "a turned"),
+    "a hundredth of b in a": ((2, 5000, 200), "as it stands"),
+    "less than a hundredth of b in a": ((2, 5000, 201), "a turned"),
+}
+
+
+@pytest.mark.parametrize(("shape", "way"), WAYS.values(), ids=WAYS)
+def test_each_product_goes_the_way_that_was_measured_for_its_size(shape, way):
+    assert way_of(*shape) == way
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "way"),
+    [((31, 128), 1, "dot"), ((1, 129), 1, "add"), ((32, 128), 1, "add"), ((31, 128), 0, "add")],
+)
+def test_sums_of_few_numbers_are_products_with_ones(shape, axis, way):
+    assert [name for name, *_ in calls(fast.sum, np.zeros(shape), axis=axis)] == [way]
+
+
+@pytest.mark.parametrize(("rows", "compared_with"), [(3, ()), (3000, (3,))])
+def test_a_large_positive_part_is_by_a_row_of_zeros(rows, compared_with):
+    [(name, _, zero)] = calls(fast.positive_part, np.zeros((rows, 3)))
+    assert (name, zero.shape) == ("maximum", compared_with)
+
+
+def test_what_is_remembered_refuses_writes():
+    assert not _ones(3, np.dtype(float)).flags.writeable
+    assert not _zeros((3,), np.dtype(float)).flags.writeable
+
+
+@pytest.mark.parametrize("shape", [(65, 400, 200), (40, 400, 300), (40, 2500, 400)], ids=str)
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_large_products_take_memory_that_is_used_again(shape, order):
+    m, k, n = shape
+    memory._free.clear()
+    fast.matmul(np.zeros((m, k)), np.zeros((k, n), order=order))
+    assert memory.kept_bytes() == m * n * 8
+
+
+def test_large_positive_parts_take_memory_that_is_used_again():
+    memory._free.clear()
+    fast.positive_part(np.zeros((3000, 3)))
+    assert memory.kept_bytes() == 3000 * 3 * 8
+
+
+@pytest.mark.parametrize("vector", [[0.1, 0.2, 0.4], [1e-14, 3e-15], [3e150, 1e150]], ids=str)
+def test_lengths_of_ordinary_vectors_are_the_roots_of_their_squares_to_the_last_bit(vector):
+    vector = np.array(vector)
+    assert fast.norm(vector) == math.sqrt(vector.dot(vector))
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -126,3 +208,28 @@ def test_a_basis_is_orthonormal_and_spans_its_columns_whatever_their_rank(shape,
     np.testing.assert_allclose(basis @ in_basis, columns, atol=1e-13)
     # Each column brings in one direction at most.
     np.testing.assert_allclose(in_basis, np.triu(in_basis), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("shape", "decomposed"),
+    [
+        ((512, 5), [(512, 5)]),
+        ((513, 5), [(3, 171, 5), (15, 5)]),
+        ((512, 33), [(512, 32), (512, 1)]),
+        # What is left of 54 blocks makes two itself.
+        ((13_600, 10), [(54, 252, 10), (3, 180, 10), (30, 10)]),
+    ],
+)
+def test_a_basis_is_made_of_panels_and_these_of_blocks_of_rows(shape, decomposed, monkeypatch):
+    shapes, qr = [], np.linalg.qr
+    monkeypatch.setattr(np.linalg, "qr", lambda A: shapes.append(A.shape) or qr(A))
+    fast.orthonormal_basis(np.cos(np.arange(shape[0] * shape[1]) ** 1.5).reshape(shape))
+    assert shapes == decomposed
+
+
+def test_a_basis_of_what_has_been_there_already_is_that_of_lapack(monkeypatch):
+    shapes, qr = [], np.linalg.qr
+    monkeypatch.setattr(np.linalg, "qr", lambda A: shapes.append(A.shape) or qr(A))
+    basis = fast.orthonormal_basis(np.zeros((100, 70)))
+    np.testing.assert_array_equal(basis.T @ basis, np.eye(70))
+    assert shapes[-1] == (100, 70)

@@ -76,6 +76,18 @@ def test_arrays_are_as_numpys_own(dtype, shape):
         assert room is None or (room.shape == shape and room.strides == given_one.strides)
 
 
+def test_small_arrays_are_left_to_malloc():
+    for numbers, kept in ((8191, 0), (8192, 8192 * 8)):
+        empty(numbers, F64)
+        assert kept_bytes() == kept
+        assert (room_for(np.empty(numbers)) is None) == (kept == 0)
+        memory._free.clear()
+
+
+def test_room_for_what_has_gaps_is_in_c_order():
+    assert room_for(np.empty((300, 600))[:, ::2]).flags.c_contiguous
+
+
 class Interface:
     def __init__(self, array):
         self.array, self.__array_interface__ = array, array.__array_interface__
@@ -138,6 +150,13 @@ def test_what_is_kept_is_bounded(monkeypatch):
     monkeypatch.setattr(memory, "_MOST_KEPT", 0)
     filled(1)
     assert kept_bytes() == 0
+
+
+def test_no_more_than_768_mebibytes_are_kept():
+    for size, kept in ((768 << 20, 768 << 20), ((768 << 20) + 8, 0)):
+        empty(size // 8, F64)  # of which no page is ever touched
+        assert kept_bytes() == kept
+        memory._free.clear()
 
 
 def test_an_array_that_is_copied_or_pickled_is_one_of_its_own():

@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from helpers import calls
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +21,9 @@ from pydnn import (
     softplus,
     tanh,
 )
+from pydnn.numerics import fast, memory
 from pydnn.stages import activations
+from pydnn.stages.activations import _relu_backward
 
 E = math.e
 WORKED = {
@@ -108,3 +111,19 @@ def test_relu_is_the_same_for_large_arrays_as_for_small_ones(dtype):
     dZ, _ = stage.backward((), cache, dA)
     np.testing.assert_array_equal(dZ, np.where(Z > 0, dA, 0))
     assert not dZ.flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("rows", "way"), [(3, ["sign", "multiply"]), (3000, ["greater", "multiply"])]
+)
+def test_the_slope_of_relu_is_a_sign_for_few_numbers_and_a_comparison_for_many(rows, way):
+    dA, A = np.zeros((rows, 3)), np.zeros((rows, 3))
+    done = calls(lambda dA, A: _relu_backward(dA, A, A, fast), dA, A)
+    assert [name for name, *_ in done] == way
+
+
+def test_large_slopes_of_relu_take_memory_that_is_used_again():
+    memory._free.clear()
+    large = np.zeros((3000, 3))
+    _relu_backward(large, large, large, fast)
+    assert memory.kept_bytes() == large.nbytes

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from helpers import frozen, refuse
 
 from pydnn import BadInput, Key, dense
 from pydnn.initializers import normal, zeros
@@ -30,6 +31,12 @@ def test_the_gradient_of_the_input_is_left_out_where_nobody_wants_it():
     params = DenseParams([[1.0]], [[0.0]])
     _, cache = dense_forward(params, np.ones((1, 1)))
     assert dense_backward(params, cache, np.ones((1, 1)), wants_dA_prev=False)[0] is None
+
+
+@pytest.mark.parametrize("question", ["expect_shape", "expect_same_dtype", "readonly"])
+def test_a_step_of_what_fits_does_not_take_the_time_of_full_questions(question, monkeypatch):
+    monkeypatch.setitem(dense_forward.__globals__, question, refuse)
+    dense_forward(DenseParams(np.ones((2, 3)), np.zeros((2, 1))), frozen(np.ones((3, 4))))
 
 
 def test_init_draws_weights_by_its_initializer_and_no_bias():

@@ -2,10 +2,11 @@ import math
 
 import numpy as np
 import pytest
+from helpers import refuse
 
 from pydnn import EVALUATION, BadInput, Context, Key, batch_norm, layer_norm
 from pydnn.stages.batch_norm import BatchNormStatistics
-from pydnn.stages.layer_norm import NormParams
+from pydnn.stages.layer_norm import NormParams, expect_features
 
 TRAINING = Context(training=True)
 Z = np.array([[1.0, 3.0], [10.0, 10.0]])
@@ -45,6 +46,11 @@ def test_variances_are_over_one_example_less_and_decay_from_what_they_were():
     after = stage.statistics.absorb(running, cache)
     np.testing.assert_allclose(after.mean, [[3.75], [6.25]])
     np.testing.assert_allclose(after.variance, [[10.75], [15.75]])
+
+
+def test_a_step_of_what_fits_does_not_take_the_time_of_full_questions(monkeypatch):
+    monkeypatch.setitem(expect_features.__globals__, "expect_shape", refuse)
+    expect_features("layer_norm", PARAMS, Z)
 
 
 def test_parameters_begin_by_changing_nothing():

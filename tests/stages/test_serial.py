@@ -2,7 +2,20 @@ import attrs
 import numpy as np
 import pytest
 
-from pydnn import EVALUATION, BadInput, Context, Key, Stage, dense, elementwise, relu, serial, tanh
+from pydnn import (
+    EVALUATION,
+    BadInput,
+    Context,
+    Key,
+    Stage,
+    dense,
+    elementwise,
+    identity,
+    parallel,
+    relu,
+    serial,
+    tanh,
+)
 from pydnn.numerics import fast
 from pydnn.packing import NO_PARAMS
 from pydnn.stages.base import thrifty_backward
@@ -47,6 +60,21 @@ def test_random_stages_draw_by_their_place_and_nobody_else_pays_for_a_key():
     A, _ = network.forward(((), ((), ())), X, Context(training=True, key=key))
     expected = np.tanh(key.at(0).normal((1, 3))) + key.at(1, 1).normal((1, 3))
     np.testing.assert_array_equal(A, expected)
+
+
+@pytest.mark.parametrize("combinator", [serial, parallel])
+def test_a_stage_that_needs_no_place_is_given_the_context_as_it_is(combinator):
+    seen = []
+
+    def forward(params, A, context):
+        seen.append(context)
+        return A, None
+
+    stage = attrs.evolve(identity(), forward=forward)
+    context = Context(training=True, key=Key(9))
+    combinator(stage, stage).forward(((), ()), np.ones((1, 3)), context)
+    assert all(given is context for given in seen)
+    assert len(seen) == 2
 
 
 def test_backward_ends_at_the_first_stage_with_parameters():

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import decimal
 import functools
-import math
 from decimal import Decimal
 
 __all__ = ["cosine", "power"]
@@ -32,8 +31,6 @@ def power(x: float, y: float) -> float:
     """X to the power y, for x of 0 or more."""
     if y == 0 or x == 1:
         return 1.0
-    if x == 0 or not math.isfinite(x):
-        return 0.0 if (x == 0) == (y > 0) else math.inf
     return float(_DIGITS.power(Decimal(x), Decimal(y)))
 
 

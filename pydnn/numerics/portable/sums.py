@@ -55,7 +55,7 @@ def fold(lines: FloatArray) -> FloatArray:
 
 def mean(a: FloatArray) -> float:
     """The mean of all numbers; not a number, where there are none."""
-    return _total(a.reshape(-1)) / a.size if a.size else math.nan
+    return _total(a.ravel()) / a.size if a.size else math.nan
 
 
 def norm(vector: FloatArray) -> float:
@@ -69,9 +69,8 @@ def norm(vector: FloatArray) -> float:
         return math.sqrt(square)
     largest = max(float(np.maximum.reduce(vector)), -float(np.minimum.reduce(vector)))
     if not 0.0 < largest < math.inf:
-        return math.nan if np.isnan(vector).any() else abs(largest)
-    if 2.0**-_PLAIN <= largest <= 2.0**_PLAIN:
-        return math.sqrt(square)
+        return abs(largest)
+    # A largest magnitude that is yet within has the same length, to the bit, this way.
     exponent = math.frexp(largest)[1]
     scaled = np.ldexp(vector.astype(np.float64), -exponent)
     return math.ldexp(math.sqrt(_total(scaled, squared=True)), exponent)

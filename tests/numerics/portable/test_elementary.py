@@ -89,6 +89,22 @@ def test_neither_layout_nor_place_nor_company_changes_a_bit(name, dtype):
     assert function(x[:0]).shape == (0, BLOCK)
 
 
+# Around all that the functions look at to tell whether a block has usual numbers alone.
+LIMITS = [*np.arange(38, 56, 0.25), *np.arange(698, 750, 0.25)]
+LIMITS = np.array([*LIMITS, *(-x for x in LIMITS), *(2.0**-1022 * x for x in (0.5, 0.75, 1, 1.5))])
+
+
+@every
+def test_near_each_limit_numbers_alone_have_the_bits_that_they_have_in_company(name):
+    function = getattr(portable, name)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        alone = [function(np.array([x]))[0] for x in LIMITS]
+        by_a_usual_one = [function(np.array([x, 0.5]))[0] for x in LIMITS]
+        among_all = function(np.array([*LIMITS, NAN, INF, -INF, 1e300, -1e300]))
+    same_bits(np.array(alone), among_all[: len(LIMITS)])
+    same_bits(np.array(by_a_usual_one), among_all[: len(LIMITS)])
+
+
 @given(st.sampled_from(sorted(ENDS)), st.floats(1e-5, 20), st.booleans())
 def test_functions_agree_with_the_standard_library(name, x, negative):
     if negative and name not in ("log", "log1p"):

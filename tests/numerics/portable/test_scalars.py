@@ -42,6 +42,10 @@ def test_worked_powers(x, y, expected):
     assert power(x, y) == expected
 
 
+def test_a_power_of_no_number_is_none():
+    assert math.isnan(power(math.nan, 2.0))
+
+
 def test_worked_cosines():
     assert cosine(0.0) == 1
     assert cosine(math.pi) == -1

@@ -44,18 +44,26 @@ def test_large_ones_too(dtype, shape):
         same_bits(portable.sum(np.asfortranarray(a), axis=axis), out)
 
 
-def test_means_are_those_of_the_tree_in_c_order():
-    a = Key(2).normal((7, 301))
+@pytest.mark.parametrize("shape", [(7, 301), (7, 300), (2, 1)])
+def test_means_are_those_of_the_tree_in_c_order(shape):
+    a = Key(2).normal(shape)
     assert portable.mean(a) == tree(a.ravel().tolist()) / a.size
     assert portable.mean(np.asfortranarray(a)) == portable.mean(a)
-    assert portable.mean(np.array([1.0, 2.0, 4.5])) == 2.5
-    assert math.isnan(portable.mean(np.zeros((3, 0))))
     narrow = a.astype(np.float32)
     assert portable.mean(narrow) == tree(map(float, narrow.ravel())) / a.size
 
 
-def test_lengths_are_roots_of_the_tree_of_squares():
-    v = Key(3).normal(20_001)
+def test_worked_means():
+    assert portable.mean(np.array([1.0, 2.0, 4.5])) == 2.5
+    # The first and the third number first, the second and the fourth, and then both.
+    assert portable.mean(np.array([2.0**53, 1.0, -(2.0**53), 1.0])) == 0.5
+    assert math.isnan(portable.mean(np.zeros((3, 0))))
+    assert math.copysign(1, portable.mean(np.array([-0.0, -0.0]))) == 1
+
+
+@pytest.mark.parametrize("size", [1, 2, 20_000, 20_001])
+def test_lengths_are_roots_of_the_tree_of_squares(size):
+    v = Key(3).normal(size)
     assert portable.norm(v) == math.sqrt(tree(x * x for x in v.tolist()))
     assert portable.norm(v[::-1].copy()[::-1]) == portable.norm(v)
     assert portable.norm(np.array([3.0, 4.0])) == 5
