@@ -150,12 +150,8 @@ def _orthonormal_basis(columns: FloatArray) -> FloatArray:
         before, left = Q[:, :start], columns[:, start : start + _PANEL]
         for _ in range(2):
             left = left - before @ (before.T @ left)
-        found = _decomposed(left)
-        # Columns that depend on others leave only what was rounded, which may lie along those.
-        if np.abs(before.T @ found).max(initial=0.0) > 1e-14:
-            found = _decomposed(found - before @ (before.T @ found))
-        Q[:, start : start + _PANEL] = found
-    # Many zeros, say, may have been completed by directions that were there already.
+        Q[:, start : start + _PANEL] = _decomposed(left)
+    # Columns that depend on others leave only what was rounded, which may lie along those.
     if np.abs(Q.T @ Q - np.eye(k)).max(initial=0.0) > 1e-13:
         return np.linalg.qr(columns)[0]
     return Q

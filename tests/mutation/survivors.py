@@ -5,6 +5,7 @@ UNUSED = "what is made of these numbers is not used"
 OVERLAP = "both forms hold there to the last digit"
 SCALED = "scaled by a power of two or not, numbers of such sizes have the same length to the bit"
 SAME_ORDER = "both ways add in the same order, in other times"
+LIMIT = "no matrix is known whose error is just that: it is 1e-15 or near 1"
 BEYOND = "it is beyond any digit, or exponent, of a float64"
 
 # By file, and a part of what the mutant is called.
@@ -55,6 +56,8 @@ EQUIVALENT = {
     ),
     ("pydnn/numerics/fast.py", "-> if 1e-30 <= square"): OVERLAP,
     ("pydnn/numerics/fast.py", "-> if 1.01e-30 < squar"): OVERLAP,
+    ("pydnn/numerics/fast.py", "itial=0.0) > 1e-13: -> itial=0.0) >= 1e-13"): LIMIT,
+    ("pydnn/numerics/fast.py", "ial=0.0) > 1e-13: re -> ial=0.0) > 1.01e-13"): LIMIT,
     ("pydnn/numerics/fast.py", "RF_IS_ONE = 6.0 ->"): "the function is 1 there to all digits",
     ("pydnn/numerics/fast.py", "IS_ONE = 6.0 ->"): "the function is 1 there to all digits",
     ("pydnn/numerics/fast.py", "small = a <= 0.46875 -> small = a < 0.46875"): OVERLAP,
