@@ -7,18 +7,24 @@ float64: at most 3 times the time of `fast` is wanted. `adam` is 784-512-256-10 
 with Adam in float32: at most 4 times. `products` are products alone, each with the limit that
 the prototypes had.
 
-What was tried for `rotated`, on one thread of an AMD EPYC (Zen 4), in microseconds:
+What was tried for `rotated`, in microseconds on one thread; first on an AMD EPYC with AVX-512:
 
 - a product of 20 x 209 x 209 (48 in `fast`; the step has two): three slices a side, 218 for BLAS
-  alone; two slices one above the other in one product, 133; each by itself, 98, since OpenBLAS
-  has a way without copies below a million multiplications; cutting W into slices adds 20, adding up
-  10, and the slices of X, cut once, 2;
+  alone; two slices, 98 to 133; cutting W into slices adds 20, adding up 10, and the slices of X,
+  cut once, 2;
 - a small product, e.g. 7 x 20 x 209 (3 in `fast`, of which the step has nine: 160 in all): 28 as it
   stands, of which 16 multiply and 9 add; row by row, so that terms stay in the first cache, 33 to
   62; in two halves, 25; operands repeated first and then multiplied, 24 but not for other shapes;
 - 7 x 209 x 20: 41; terms of one place next to each other, 70;
 - a sum of 20 x 209: 10 with its lines turned first, 33 as they lie;
 - exp of 209: 17 with numbers as arrays of no axes, 30 with Python's.
+
+Then on one without, where all takes 1.7 times as long: of the step's 1,360 whole products of
+stacked slices; 1,470 in pieces for one thread, which do not wait where a core is busy; 1,280 in
+such pieces, each of the terms alone that are not zeros, since the rotated examples are triangular.
+In two pieces, 1,280 as well. Of small products, terms in other orders and NumPy's einsum gave
+nothing or took longer. Lengths, means and sums of few numbers take fewer calls: 22 in place of 32
+for the norm of the gradients.
 
 What is left above 3 times is in the two large products, which take three times the arithmetic of
 `fast` whatever surrounds them, and in the calls of the nine small ones.

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydnn.numerics.portable.workspace import floats
-from pydnn.records import FloatArray
+from pydnn.records import FloatArray, freeze
 
 __all__ = ["BAND", "LEAST_EXPONENT", "Slices", "budget", "cut", "slices_of"]
 
@@ -103,7 +103,7 @@ def cut(lines: FloatArray, *, left: bool, into: str | None = None, extra: int = 
 def _plan(k: int, left: bool, extra: int) -> tuple[int, int, NDArray[np.int64]]:
     """How many slices of how many bits, and what makes of an exponent's bits those of a shift."""
     p = budget(k, left=left)
-    return slices_of(k) + extra, p, np.array(((53 - p) << 52) + (1 << 51), np.int64)
+    return slices_of(k) + extra, p, freeze(np.array(((53 - p) << 52) + (1 << 51), np.int64))
 
 
 def _bands(lines: FloatArray) -> tuple[tuple[int, int], ...]:
