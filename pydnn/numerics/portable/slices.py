@@ -70,7 +70,8 @@ def cut(lines: FloatArray, *, left: bool, into: str | None = None, extra: int = 
     Args:
         lines: float64 numbers.
         left: Whether they are rows of the left operand, else columns of the right one.
-        into: Name of the work array that takes the slices; None for an array of their own.
+        into: Name of the work array that takes the slices; None for an array of their own, to be
+            used again and again, so that it is worth to find their bands.
         extra: Slices beyond those of `slices_of`.
     """
     k = lines.shape[1]

@@ -35,7 +35,7 @@ def loop(work):
             np.matmul(W, A, Z)
             np.add(Z, b, Z)
             if Z is not outputs[-1]:
-                np.maximum(Z, zero, Z)
+                np.maximum(Z, zero, out=Z)
             A = Z
         cost = cost_of(A, T, errors[-1])
         for k in range(len(layers) - 1, -1, -1):

@@ -6,7 +6,7 @@ from portable_oracles import product
 
 from pydnn import Key
 from pydnn.numerics import portable
-from pydnn.numerics.portable.products import FEW
+from pydnn.numerics.portable.products import FEW, _pieces
 from pydnn.records import freeze
 
 SEEDS = st.integers(0, 2**32)
@@ -156,3 +156,18 @@ def test_zeros_that_are_passed_over_are_not_seen(shape, zeros, order):
     for _ in range(3):  # from the second time on its slices are kept, and where they are zeros
         same_bits(portable.matmul(a, kept), expected)
     same_bits(portable.matmul(np.asfortranarray(a), kept), expected)
+
+
+def test_pieces_have_the_terms_that_are_not_zeros_and_the_work_of_one_thread():
+    rising = ((0, 16), (0, 32), (0, 48), (0, 0))
+    for bands, rows, k, expected in (
+        (None, 40, 209, [((0, 48), (0, 209)), ((48, 50), (0, 209))]),
+        (rising, 40, 209, [((0, 48), (0, 48)), ((48, 50), (0, 0))]),
+        (((3, 5), (1, 4), (7, 9), (8, 9)), 64, 512, [((0, 16), (3, 5)), ((16, 32), (1, 4)),
+                                                     ((32, 48), (7, 9)), ((48, 50), (8, 9))]),
+        (rising, 65, 209, [((0, 50), (0, 48))]),  # enough rows for two threads
+        (None, 64, 2622, [((0, 50), (0, 2622))]),  # and enough work
+    ):  # fmt: skip
+        found = _pieces(bands, 0, 50, rows, k)
+        assert [((p.start, p.stop), (t.start, t.stop)) for p, t in found] == expected
+    assert _pieces(rising, 16, 48, 1, 9) == [(slice(16, 48), slice(0, 48))]
