@@ -37,15 +37,20 @@ EQUIVALENT = {
     ("pydnn/numerics/portable/scalars.py", "-> EVEN, Emin=-1000000"): BEYOND,
     ("pydnn/numerics/portable/scalars.py", "-> 99999, Emax=1000000"): BEYOND,
     ("pydnn/numerics/portable/scalars.py", "-> ls=1, clamp=1"): BEYOND,
-    ("pydnn/numerics/portable/sums.py", "if a.size <= BLOCK: total -> if True"): SAME_ORDER,
-    ("pydnn/numerics/portable/sums.py", "if a.size <= BLOCK: total -> if False"): SAME_ORDER,
-    ("pydnn/numerics/portable/sums.py", "-> if a.size < BLOCK"): SAME_ORDER,
-    ("pydnn/numerics/portable/sums.py", "if n <= BLOCK: half = -> if True"): SAME_ORDER,
-    ("pydnn/numerics/portable/sums.py", "if n <= BLOCK: half = -> if False"): SAME_ORDER,
+    ("pydnn/numerics/portable/sums.py", "a.size <= BLOCK: given, -> if False"): SAME_ORDER,
+    ("pydnn/numerics/portable/sums.py", "-> 0 < a.size < BLOCK"): SAME_ORDER,
+    ("pydnn/numerics/portable/sums.py", "-> if 1 < a.size <="): SAME_ORDER,
+    ("pydnn/numerics/portable/sums.py", "if n <= BLOCK: given, -> if True"): SAME_ORDER,
+    ("pydnn/numerics/portable/sums.py", "if n <= BLOCK: given, -> if False"): SAME_ORDER,
+    ("pydnn/numerics/portable/sums.py", "-> tree_of((n, 2), 0, 'd')"): (
+        "a second column is added up that nobody reads"
+    ),
     ("pydnn/numerics/portable/sums.py", "-> if n < BLOCK"): SAME_ORDER,
     ("pydnn/numerics/portable/sums.py", "<= square <= 2.0 ** (2 * _PLAIN - 1): |"): SCALED,
     ("pydnn/numerics/portable/sums.py", "_PLAIN = 200 -> _PLAIN = 201"): SCALED,
     ("pydnn/numerics/portable/sums.py", "-> < largest <= math.inf:"): "inf is its own length",
+    ("pydnn/numerics/portable/sums.py", "-> if not 0.0 <= largest"): "0 is its own length",
+    ("pydnn/numerics/portable/sums.py", "< math.inf: return -> if False"): "so are both",
     ("pydnn/numerics/blocks.py", "-> if True: os.reg"): "there is such a function where tests fork",
     ("pydnn/numerics/blocks.py", "OST_THREADS - 1, thread_n -> OST_THREADS + 1"): (
         "there are threads with nothing to do"

@@ -33,11 +33,13 @@ References:
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 
 import numpy as np
+from numpy import add, copysign, divide, left_shift, multiply, right_shift, subtract
 
-from pydnn.numerics.portable.workspace import BLOCK, floats
+from pydnn.numerics.portable.workspace import BLOCK, floats, several
 from pydnn.records import FloatArray, freeze, scalar
 
 __all__ = ["exp", "expm1", "log", "log1p", "logistic", "tanh"]
@@ -71,12 +73,13 @@ _L = _numbers(
 (_TO_INTEGER,) = _numbers(
     1.5 * 2.0**52
 )  # added to a number, it rounds that to an integer in its last bits
-_NORMAL = 2.0**-1022
+_NORMAL, _LARGEST = 2.0**-1022, sys.float_info.max
 _ROOT_HALF, _MANTISSA, _BIAS, _BITS_OF_ONE = (
     freeze(np.array(value, np.int64)) for value in (0x3FE6A09E667F3BCD, 52, 1023, 1023 << 52)
 )  # the first are the bits of sqrt(1/2)
 
-_Core = Callable[[FloatArray, FloatArray], None]  # (x, y): fills y, of as many numbers as x
+# (x, y): fills y, of as many numbers as x and elsewhere.
+_Core = Callable[[FloatArray, FloatArray], None]
 
 
 def _elementwise(core: _Core) -> Callable[[FloatArray], FloatArray]:
@@ -87,19 +90,17 @@ def _elementwise(core: _Core) -> Callable[[FloatArray], FloatArray]:
         if not (x.flags.c_contiguous or x.flags.f_contiguous):
             x = np.ascontiguousarray(x)
         y = np.empty_like(x)
-        order = "C" if x.flags.c_contiguous else "F"
-        given, found = x.reshape(-1, order=order), y.reshape(-1, order=order)  # type: ignore[call-overload]
-        narrow = x.dtype != np.float64
+        given, found = x.ravel("K"), y.ravel("K")  # in the order of memory, without a copy
         for start in range(0, x.size, BLOCK):
             block = slice(start, start + BLOCK)
             source, target = given[block], found[block]
-            if narrow:
-                wide = floats("wide", source.size)
-                wide[...] = source
-                core(wide, wide)
-                target[...] = wide
-            else:
+            if x.dtype == np.float64:
                 core(source, target)
+            else:
+                wide, result = several("xy", source.size)
+                np.copyto(wide, source)
+                core(wide, result)
+                np.copyto(target, result, casting="same_kind")
         return y
 
     return function
@@ -107,18 +108,17 @@ def _elementwise(core: _Core) -> Callable[[FloatArray], FloatArray]:
 
 def _reduced(x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
     """n, hi, lo, r and c of numbers x; n in the lowest bits of floats."""
-    n, hi, lo, r, c = (floats(name, x.size) for name in ("n", "hi", "lo", "r", "c"))
-    t = floats("t", x.size)
-    np.multiply(x, _LOG2_E, out=n)
-    np.add(n, _TO_INTEGER, out=n)
-    np.subtract(n, _TO_INTEGER, out=t)
-    np.multiply(t, _LN2_HI, out=hi)
-    np.subtract(x, hi, out=hi)
-    np.multiply(t, _LN2_LO, out=lo)
-    np.subtract(hi, lo, out=r)
-    np.multiply(r, r, out=t)
+    n, hi, lo, r, c, t = several("nhlrct", x.size)
+    multiply(x, _LOG2_E, n)
+    add(n, _TO_INTEGER, n)
+    subtract(n, _TO_INTEGER, t)
+    multiply(t, _LN2_HI, hi)
+    subtract(x, hi, hi)
+    multiply(t, _LN2_LO, lo)
+    subtract(hi, lo, r)
+    multiply(r, r, t)
     _times_polynomial(t, _P, out=c)
-    np.subtract(r, c, out=c)
+    subtract(r, c, c)
     return n, hi, lo, r, c
 
 
@@ -126,24 +126,24 @@ def _times_polynomial(
     t: FloatArray, coefficients: tuple[FloatArray, ...], *, out: FloatArray
 ) -> None:
     """T times the polynomial of t with these coefficients, from the constant up."""
-    np.multiply(t, coefficients[-1], out=out)
+    multiply(t, coefficients[-1], out)
     for coefficient in coefficients[-2::-1]:
-        np.add(out, coefficient, out=out)
-        np.multiply(out, t, out=out)
+        add(out, coefficient, out)
+        multiply(out, t, out)
 
 
 def _times_power(y: FloatArray, n: FloatArray, *, small: bool) -> None:
     """Multiply y, normal and not negative, by 2**n; `small` where no product leaves the range."""
     bits = n.view(np.int64)
     if small:
-        np.left_shift(bits, _MANTISSA, out=bits)
+        left_shift(bits, _MANTISSA, bits)
         exponents = y.view(np.int64)
-        np.add(exponents, bits, out=exponents)
+        add(exponents, bits, exponents)
         return
     whole = (n - _TO_INTEGER).astype(np.int64)
     half = whole >> 1
     for part in (half, whole - half):
-        np.multiply(y, ((part + _BIAS) << _MANTISSA).view(np.float64), out=y)
+        multiply(y, ((part + _BIAS) << _MANTISSA).view(np.float64), y)
 
 
 def _within(x: FloatArray, low: float, high: float) -> bool:
@@ -158,16 +158,16 @@ def _clamped(x: FloatArray, low: float, high: float) -> FloatArray:
 
 
 def _exp(x: FloatArray, y: FloatArray) -> None:
-    small = _within(x, -708.0, 709.0)
+    small = bool(np.maximum.reduce(np.abs(x, out=floats("magnitudes", x.size))) <= 708.0)
     given = x if small else np.where(x == np.inf, 0.0, _clamped(x, -746.0, 710.0))
     ends = None if small else (np.isnan(x), x == np.inf)
     n, hi, lo, r, c = _reduced(given)
-    np.multiply(r, c, out=r)
-    np.subtract(_TWO, c, out=c)
-    np.divide(r, c, out=r)
-    np.subtract(lo, r, out=lo)
-    np.subtract(lo, hi, out=lo)
-    np.subtract(_ONE, lo, out=y)
+    multiply(r, c, r)
+    subtract(_TWO, c, c)
+    divide(r, c, r)
+    subtract(lo, r, lo)
+    subtract(lo, hi, lo)
+    subtract(_ONE, lo, y)
     _times_power(y, n, small=small)
     if ends is not None:
         bad, infinite = ends
@@ -178,46 +178,43 @@ def _expm1(x: FloatArray, y: FloatArray) -> None:
     middle = _within(x, -50.0, 40.0)
     given = x if middle else _clamped(x, -50.0, 40.0)
     beyond = None if middle else (np.isnan(x), x > 40.0, x[x > 40.0])
-    signs = floats("signs", x.size)
-    signs[...] = x
     _expm1_of_middle(given, y)
     if beyond is not None:
         bad, far, numbers = beyond
         y[bad] = np.nan
         if far.any():
             y[far] = exp(numbers)
-    np.copysign(y, signs, out=y)
+    copysign(y, x, y)
 
 
 def _expm1_of_middle(x: FloatArray, y: FloatArray) -> None:
     """The same for numbers from -50 to 44, but for the sign of zeros."""
     n, hi, lo, r, c = _reduced(x)
-    np.multiply(r, c, out=r)
-    np.subtract(_TWO, c, out=c)
-    np.divide(r, c, out=r)
-    np.subtract(lo, r, out=lo)
-    np.subtract(hi, lo, out=hi)
+    multiply(r, c, r)
+    subtract(_TWO, c, c)
+    divide(r, c, r)
+    subtract(lo, r, lo)
+    subtract(hi, lo, hi)
     bits = n.view(np.int64)
-    np.left_shift(bits, _MANTISSA, out=bits)
-    np.add(bits, _BITS_OF_ONE, out=bits)  # n is now 2**n
-    np.multiply(hi, n, out=hi)
-    np.subtract(n, _ONE, out=n)
-    np.add(hi, n, out=y)
+    left_shift(bits, _MANTISSA, bits)
+    add(bits, _BITS_OF_ONE, bits)  # n is now 2**n
+    multiply(hi, n, hi)
+    subtract(n, _ONE, n)
+    add(hi, n, y)
 
 
 def _tanh(x: FloatArray, y: FloatArray) -> None:
-    m, signs = floats("m", x.size), floats("signs", x.size)
-    signs[...] = x
+    m = floats("m", x.size)
     np.abs(x, out=m)
-    np.multiply(m, _TWO, out=m)
+    multiply(m, _TWO, m)
     np.minimum(m, 44.0, out=m)
     bad = None if np.maximum.reduce(m) <= 44.0 else np.isnan(m)
     if bad is not None:
         m[bad] = 0.0
     _expm1_of_middle(m, y)
-    np.add(y, _TWO, out=m)
-    np.divide(y, m, out=y)
-    np.copysign(y, signs, out=y)
+    add(y, _TWO, m)
+    divide(y, m, y)
+    copysign(y, x, y)
     if bad is not None:
         y[bad] = np.nan
 
@@ -232,77 +229,73 @@ def _logistic(x: FloatArray, y: FloatArray) -> None:
         bad = np.isnan(x)
         below[...] = _clamped(below, -746.0, 0.0)
     n, hi, _, r, c = _reduced(below)
-    v, u = np.subtract(_TWO, c, out=c), np.add(r, r, out=r)
-    np.add(v, u, out=u)
+    v, u = subtract(_TWO, c, c), add(r, r, r)
+    add(v, u, u)
     _times_power(u, n, small=small)
-    np.add(v, u, out=hi)
+    add(v, u, hi)
     np.copyto(v, u, where=negative)
-    np.divide(v, hi, out=y)
+    divide(v, hi, y)
     if bad is not None:
         y[bad] = np.nan
 
 
 def _log(x: FloatArray, y: FloatArray) -> None:
-    if _within(x, _NORMAL, np.finfo(np.float64).max):
+    if _within(x, _NORMAL, _LARGEST):
         _log_of_normal(x, 0.0, y)
         return
-    given = x.copy()
-    tiny = given < _NORMAL
-    usual = (given > 0.0) & (given < np.inf)
-    numbers = np.where(usual, given, 1.0)
+    tiny = x < _NORMAL
+    usual = (x > 0.0) & (x < np.inf)
+    numbers = np.where(usual, x, 1.0)
     numbers[tiny & usual] *= 2.0**54
     _log_of_normal(numbers, np.where(tiny & usual, 54.0, 0.0), y)
-    y[given == 0.0] = -np.inf
-    y[given == np.inf] = np.inf
-    y[(given < 0.0) | np.isnan(given)] = np.nan
+    y[x == 0.0] = -np.inf
+    y[x == np.inf] = np.inf
+    y[(x < 0.0) | np.isnan(x)] = np.nan
 
 
 def _log_of_normal(x: FloatArray, less: float | FloatArray, y: FloatArray) -> None:
     """The logarithm of positive normal numbers, each divided by 2**less."""
-    k, f, h, s, z, q = (floats(name, x.size) for name in ("k", "f", "h", "s", "z", "q"))
+    k, f, h, s, z, q = several("kfhszq", x.size)
     bits, mantissas = k.view(np.int64), f.view(np.int64)
-    np.subtract(x.view(np.int64), _ROOT_HALF, out=bits)
-    np.right_shift(bits, _MANTISSA, out=bits)
-    np.left_shift(bits, _MANTISSA, out=mantissas)
-    np.subtract(x.view(np.int64), mantissas, out=mantissas)
-    np.subtract(f, _ONE, out=f)
-    np.subtract(bits, less, out=k)
-    np.add(f, _TWO, out=s)
-    np.divide(f, s, out=s)
-    np.multiply(s, s, out=z)
+    subtract(x.view(np.int64), _ROOT_HALF, bits)
+    right_shift(bits, _MANTISSA, bits)
+    left_shift(bits, _MANTISSA, mantissas)
+    subtract(x.view(np.int64), mantissas, mantissas)
+    subtract(f, _ONE, f)
+    subtract(bits, less, k)
+    add(f, _TWO, s)
+    divide(f, s, s)
+    multiply(s, s, z)
     _times_polynomial(z, _L, out=q)
-    np.multiply(f, _HALF, out=h)
-    np.multiply(h, f, out=h)
-    np.add(h, q, out=q)
-    np.multiply(s, q, out=q)
-    np.multiply(k, _LN2_LO, out=s)
-    np.add(q, s, out=q)
-    np.subtract(h, q, out=h)
-    np.subtract(h, f, out=h)
-    np.multiply(k, _LN2_HI, out=k)
-    np.subtract(k, h, out=y)
+    multiply(f, _HALF, h)
+    multiply(h, f, h)
+    add(h, q, q)
+    multiply(s, q, q)
+    multiply(k, _LN2_LO, s)
+    add(q, s, q)
+    subtract(h, q, h)
+    subtract(h, f, h)
+    multiply(k, _LN2_HI, k)
+    subtract(k, h, y)
 
 
 def _log1p(x: FloatArray, y: FloatArray) -> None:
-    u, e, given = floats("u", x.size), floats("e", x.size), floats("given", x.size)
-    given[...] = x
-    np.add(x, _ONE, out=u)
-    if not _within(u, _NORMAL, np.finfo(np.float64).max):
+    u, e, f = several("ued", x.size)
+    add(x, _ONE, u)
+    if not _within(u, _NORMAL, _LARGEST):
         usual = np.isfinite(x) & (x > -1.0)
-        ends = log(u[~usual])
-        _log1p(np.where(usual, given, 1.0), y)
-        y[~usual] = ends
+        _log1p(np.where(usual, x, 1.0), y)
+        y[~usual] = log(1.0 + x[~usual])
         return
-    np.subtract(u, _ONE, out=e)
-    np.subtract(given, e, out=given)
-    np.subtract(u, e, out=e)
-    np.subtract(_ONE, e, out=e)
-    np.add(e, given, out=e)
-    np.divide(e, u, out=e)
-    given[...] = x
+    subtract(u, _ONE, f)
+    subtract(u, f, e)
+    subtract(_ONE, e, e)
+    subtract(x, f, f)
+    add(e, f, e)
+    divide(e, u, e)
     _log_of_normal(u, 0.0, y)
-    np.add(y, e, out=y)
-    np.copysign(y, given, out=y)
+    add(y, e, y)
+    copysign(y, x, y)
 
 
 exp = _elementwise(_exp)

@@ -2,11 +2,11 @@
 
 The specification. Columns are taken from left to right, in panels of `PANEL`. A panel P has taken
 away from it, twice, what lies along the columns Q that were found before: (Pᵀ Q) Qᵀ, from Pᵀ, by
-products of one slice more than usual. Then each of its columns v has, twice, what lies along those
-found before it in its panel: q (q · v), for all of them at once, by the tree of `sums`. What is
-left of a column, divided by its length (`sums.norm`), is the next column of Q, unless its length
-is at most `tolerance` times that of the whole column: then it depends on those before it, and
-brings none.
+products of slices that keep 57 bits in place of 44. Then each of its columns v has, twice, what
+lies along those found before it in its panel: q (q · v), for all of them at once, by the tree of
+`sums`. What is left of a column, divided by its length (`sums.norm`), is the next column of Q,
+unless its length is at most `tolerance` times that of the whole column: then it depends on those
+before it, and brings none.
 """
 
 from __future__ import annotations

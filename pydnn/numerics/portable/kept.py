@@ -47,8 +47,7 @@ def kept(name: str, array: FloatArray, make: Callable[[str | None], _Found]) -> 
     owner = _frozen_owner(array)
     if owner is None:
         return make("right")
-    place = (array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.char)
-    key = (name, *place)
+    key = (name, id(owner), _offset(array, owner), array.shape, array.strides, array.dtype.char)
     entry = _entries.get(key)
     if entry is None or entry.owner() is not owner:
         _keep(key, _entry_of(owner))
@@ -77,6 +76,17 @@ def _keep(key: Any, entry: _Entry) -> None:
             once = next((k for k, e in _entries.items() if e.found is None), None)
             _entries.pop(next(iter(_entries)) if once is None else once, None)
         _entries[key] = entry
+
+
+def _offset(array: FloatArray, owner: Any) -> int:
+    """Of the array's first number in its owner's memory, in bytes."""
+    whole = array.nbytes == owner.nbytes and array.flags.forc
+    return 0 if whole else _address(array) - _address(owner)
+
+
+def _address(array: FloatArray) -> int:
+    address: int = array.__array_interface__["data"][0]  # which takes longer than all the rest
+    return address
 
 
 def _frozen_owner(array: FloatArray) -> Any:

@@ -53,7 +53,7 @@ def matmul_float32(a: FloatArray, b: FloatArray, out: FloatArray) -> None:
     if not k:
         out[...] = 0
         return
-    product = floats("product", m * n).reshape(m, n)
+    product = floats("product", m, n)
     additions = _multiply(left.lines, right.lines.T, product)
     # Eight more ulps than the proof asks for, since the bound itself is rounded.
     left_bound = left.lengths * ((additions + 8) * _ULP)
@@ -80,7 +80,7 @@ def _multiply(left: FloatArray, right: FloatArray, product: FloatArray) -> int:
         return k
     # Blocks that are summed after that: the fewer additions, the fewer places are in doubt.
     starts = range(0, k, _TERMS_OF_A_BLOCK)
-    share = floats("share", product.size).reshape(product.shape)
+    share = floats("share", *product.shape)
     for start in starts:
         block = slice(start, start + _TERMS_OF_A_BLOCK)
         blas(left[:, block], right[block], out=share if start else product)
@@ -90,10 +90,11 @@ def _multiply(left: FloatArray, right: FloatArray, product: FloatArray) -> int:
 
 
 def _widened(lines: FloatArray, into: str | None) -> _Operand:
-    shape = lines.shape
+    # As the numbers lie in memory: line after line, or turned.
     turned = not lines.flags.c_contiguous and lines.T.flags.c_contiguous
-    space = np.empty(lines.size) if into is None else floats(f"{into} widened", lines.size)
-    wide = space.reshape(shape[::-1]).T if turned else space.reshape(shape)
+    shape = lines.shape[::-1] if turned else lines.shape
+    space = np.empty(shape) if into is None else floats(f"{into} widened", *shape)
+    wide = space.T if turned else space
     wide[...] = lines
     lengths = _lengths(wide)
     if math.isfinite(lengths.max(initial=0.0)):
@@ -116,7 +117,7 @@ def _settle(
     product: FloatArray, rows: FloatArray, columns: FloatArray, out: FloatArray
 ) -> NDArray[np.int64]:
     """Fill `out` with the product rounded; the flat places that are in doubt."""
-    bound, low = (floats(name, product.size).reshape(product.shape) for name in ("bound", "low"))
+    bound, low = (floats(name, *product.shape) for name in ("bound", "low"))
     np.multiply(rows[:, np.newaxis], columns, out=bound)
     np.subtract(product, bound, out=low)
     np.add(product, bound, out=bound)

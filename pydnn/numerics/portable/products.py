@@ -24,22 +24,26 @@ The same in fractions, to check it by: tests/portable_oracles.py.
 from __future__ import annotations
 
 import functools
+import itertools
 
 import numpy as np
+from numpy import add, multiply
 from numpy import matmul as blas  # by its own name, for this is the one place that may ask it
 
 from pydnn.numerics.pieces import LITTLE_WORK, MOST_ROWS, ONE_THREADS_WORK
 from pydnn.numerics.portable.kept import kept
 from pydnn.numerics.portable.slices import BAND, Slices, cut
-from pydnn.numerics.portable.sums import fold
-from pydnn.numerics.portable.workspace import ZERO, floats
+from pydnn.numerics.portable.sums import Pairs, add_up, halves
+from pydnn.numerics.portable.workspace import ZERO, floats, of_each_thread
 from pydnn.records import FloatArray
 
 __all__ = ["FEW", "blas", "matmul_float64", "precise_product"]
 
 # Up to so many numbers of the left operand a tree of all products takes less time than slices.
 FEW = 2048
+_PRECISE_BITS = 57
 _TERMS = 1 << 15  # of the tree that are worked on at a time
+_WIDE = 128
 _PLACES = 1 << 17  # of slices' products that are worked on at a time
 _FEWEST_COLUMNS = 256
 
@@ -54,13 +58,10 @@ def matmul_float64(a: FloatArray, b: FloatArray, out: FloatArray) -> None:
 
 
 def precise_product(a: FloatArray, b: FloatArray) -> FloatArray:
-    """The product with one slice more than usual: an error of float64's own size, or less."""
+    """The product by slices that keep 57 bits: an error of float64's own size, or less."""
     out = np.empty((len(a), b.shape[1]))
-    if a.size <= FEW:
-        _by_tree(a, b, out)
-    else:
-        left = cut(a, left=True, into="left", extra=1)
-        _by_slices(left, cut(b.T, left=False, into="right", extra=1), out)
+    left = cut(a, left=True, into="left", bits=_PRECISE_BITS)
+    _by_slices(left, cut(b.T, left=False, into="right", bits=_PRECISE_BITS), out)
     return out
 
 
@@ -69,14 +70,25 @@ def _by_tree(a: FloatArray, b: FloatArray, out: FloatArray) -> None:
     if not k:
         out[...] = 0.0
         return
-    step = max(1, _TERMS // (m * k)) if m else n
-    left, right = a.T[:, :, np.newaxis], b[:, np.newaxis]
-    for start in range(0, n, step):
-        columns = right[:, :, start : start + step]
-        width = columns.shape[2]
-        terms = floats("terms", k * m * width).reshape(k, m, width)
-        np.multiply(left, columns, out=terms)
-        np.add(fold(terms)[0], ZERO, out=out[:, start : start + step])
+    if m * k * n > _TERMS:
+        # Blocks of wide rows, which take less time than many narrow ones.
+        rows = max(1, min(m, _TERMS // (k * min(n, _WIDE))))
+        columns = max(1, _TERMS // (k * rows))
+        for row, column in itertools.product(range(0, m, rows), range(0, n, columns)):
+            some, others = slice(row, row + rows), slice(column, column + columns)
+            _by_tree(a[some], b[:, others], out[some, others])
+        return
+    terms, total, pairs = _terms(k, m, n)
+    multiply(a.T[:, :, np.newaxis], b[:, np.newaxis], terms)
+    add_up(pairs)
+    add(total, ZERO, out)
+
+
+@of_each_thread
+def _terms(k: int, m: int, n: int) -> tuple[FloatArray, FloatArray, Pairs]:
+    """Where k terms of each of m x n sums go, where the sums will be, and the tree."""
+    terms = floats("terms", k, m, n)
+    return terms, terms[0], halves(terms)
 
 
 def _by_slices(left: Slices, right: Slices, out: FloatArray) -> None:
@@ -95,23 +107,30 @@ def _add_up(left: FloatArray, right: Slices, block: slice, out: FloatArray) -> N
     The slices of rows lie one above the other: fewer and fuller calls of BLAS.
     """
     s, m, k = left.shape
-    n = block.stop - block.start
     stack = left.reshape(s * m, k)
-    pieces = _pieces(right.bands, block.start, block.stop, s * m, k)
-    levels: list[FloatArray | None] = [None] * s  # T[2] to T[s + 1]
-    for j, columns in enumerate(right.parts):
-        rows = s - j
-        products = floats(f"products {j}", rows * m * n).reshape(rows * m, n)
-        for place, terms in pieces:
-            into = products[:, place.start - block.start : place.stop - block.start]
-            blas(stack[: rows * m, terms], columns[place, terms].T, out=into)
-        for i, product in enumerate(products.reshape(rows, m, n)):
-            level = levels[i + j]
-            levels[i + j] = product if level is None else np.add(level, product, out=level)
+    products, pairs, total = _sums(s, m, block.stop - block.start)
+    for place, terms in _pieces(right.bands, block.start, block.stop, s * m, k):
+        into = slice(place.start - block.start, place.stop - block.start)
+        for columns, product in zip(right.parts, products, strict=True):
+            blas(stack[: len(product), terms], columns[place, terms].T, product[:, into])
+    add_up(pairs)
+    add(total, ZERO, out)
+
+
+@of_each_thread
+def _sums(s: int, m: int, n: int) -> tuple[list[FloatArray], Pairs, FloatArray]:
+    """Where the products go, how they are added up, and where the sum is then."""
+    numbers = [floats(f"products {j}", (s - j) * m * n) for j in range(s)]
+    first, *others = (part.reshape(-1, m, n) for part in numbers)
+    levels = list(first)  # T[2] to T[s + 1]
+    pairs = [
+        (levels[i + j], product)
+        for j, products in enumerate(others, 1)
+        for i, product in enumerate(products)
+    ]
     total = levels[-1]
-    for level in levels[-2::-1]:
-        total = np.add(level, total, out=total)  # type: ignore[arg-type]
-    np.add(total, ZERO, out=out)  # type: ignore[arg-type]
+    pairs += [(total, level) for level in levels[-2::-1]]
+    return [part.reshape(-1, n) for part in numbers], pairs, total
 
 
 @functools.lru_cache(maxsize=256)
@@ -123,14 +142,19 @@ def _pieces(
     Where a product is little, they are so short that BLAS does each in one thread, as `fast`
     has it and for its reasons. Sums are exact, so neither that nor a zero left out is seen in them.
     """
-    width = stop - start
-    if rows <= MOST_ROWS and rows * k * width <= LITTLE_WORK:
-        width = min(width, max(BAND, ONE_THREADS_WORK // (rows * k) // BAND * BAND))
+    little = rows <= MOST_ROWS and rows * k * (stop - start) <= LITTLE_WORK
     pieces = []
-    for first in range(start, stop, width):
-        place = slice(first, min(first + width, stop))
-        inside = bands[first // BAND : -(-place.stop // BAND)] if bands else [(0, k)]
-        pieces.append((place, slice(min(lo for lo, _ in inside), max(hi for _, hi in inside))))
+    while start < stop:
+        end, low, high = start, k, 0
+        while end < stop:
+            band = bands[end // BAND] if bands else (0, k)
+            widest, further = (min(low, band[0]), max(high, band[1])), min(end + BAND, stop)
+            work = rows * (widest[1] - widest[0]) * (further - start)
+            if little and work > ONE_THREADS_WORK and end > start:
+                break
+            end, (low, high) = further, widest
+        pieces.append((slice(start, end), slice(low, high)))
+        start = end
     return pieces
 
 

@@ -19,21 +19,24 @@ import functools
 from typing import NamedTuple
 
 import numpy as np
+from numpy import add, multiply, subtract
 from numpy.typing import NDArray
 
 from pydnn.numerics.portable.workspace import floats
-from pydnn.records import FloatArray, freeze
+from pydnn.records import FloatArray, freeze, scalar
 
-__all__ = ["BAND", "LEAST_EXPONENT", "Slices", "budget", "cut", "slices_of"]
+__all__ = ["BAND", "LEAST_EXPONENT", "USUAL_BITS", "Slices", "budget", "cut", "slices_of"]
 
 BAND = 16  # lines, of which it is known together where they are zeros
 
 LEAST_EXPONENT = -960  # below it a line keeps the grid of this one, so no slice is subnormal
-_LEAST_BITS = 44
+USUAL_BITS = 44
 # Between these no product of slices leaves the range, so lines need not be scaled.
-_PLAIN = 200
+_LEAST_PLAIN, _MOST_PLAIN = 2.0**-200, 2.0**200
 _EXPONENT_BITS = np.array(0x7FF << 52, np.int64)
 _NUMBERS = 1 << 15  # that are cut at a time, so as to stay in cache
+_SHORT = 1024
+_FEW = 64  # lines, of which Python knows sooner than NumPy
 
 
 class Slices(NamedTuple):
@@ -59,12 +62,14 @@ def budget(k: int, *, left: bool) -> int:
     return (54 - spent) // 2 if left else (53 - spent) // 2
 
 
-def slices_of(k: int) -> int:
-    """The number of slices: the least s that keep s (p + 1) - 1 >= 44 bits of either operand."""
-    return next(s for s in range(1, 9) if s * (budget(k, left=False) + 1) > _LEAST_BITS)
+def slices_of(k: int, bits: int = USUAL_BITS) -> int:
+    """The number of slices: the least s of which either operand keeps s (p + 1) - 1 >= `bits`."""
+    return next(s for s in range(1, 12) if s * (budget(k, left=False) + 1) > bits)
 
 
-def cut(lines: FloatArray, *, left: bool, into: str | None = None, extra: int = 0) -> Slices:
+def cut(
+    lines: FloatArray, *, left: bool, into: str | None = None, bits: int = USUAL_BITS
+) -> Slices:
     """Cut the rows of `lines` (lines, k), which may be a transposed view.
 
     Args:
@@ -72,11 +77,10 @@ def cut(lines: FloatArray, *, left: bool, into: str | None = None, extra: int = 
         left: Whether they are rows of the left operand, else columns of the right one.
         into: Name of the work array that takes the slices; None for an array of their own, to be
             used again and again, so that it is worth to find their bands.
-        extra: Slices beyond those of `slices_of`.
+        bits: That are kept of the largest number of a line.
     """
     k = lines.shape[1]
-    s, p, raise_to_shift = _plan(k, left, extra)
-    space = np.empty(s * lines.size) if into is None else floats(into, s * lines.size)
+    s, raise_to_shift, finer = _plan(k, left, bits)
     # As the numbers lie in memory, so that blocks of them are whole: line after line, which those
     # of the left operand have to, or turned.
     if left:
@@ -88,23 +92,27 @@ def cut(lines: FloatArray, *, left: bool, into: str | None = None, extra: int = 
     if not _plain(largest):
         lines, largest, exponents, bad = _scaled(lines, largest)
     # 1.5 * 2**(52 + e - p), of whose last bits the unit is 2**(e - p).
-    bits = largest.view(np.int64) & _EXPONENT_BITS
-    bits += raise_to_shift
-    given = lines.T if turned else lines
-    raw = space.reshape(s, *given.shape)
-    shift = bits.view(np.float64) if turned else bits.view(np.float64)[:, np.newaxis]
+    raised = largest.view(np.int64) & _EXPONENT_BITS
+    shift = add(raised, raise_to_shift, raised).view(np.float64)
+    given, shifts = (lines.T, shift) if turned else (lines, shift[:, np.newaxis])
+    shape = (s, *given.shape)
+    raw = np.empty(shape) if into is None else floats(into, *shape)
     step = max(1, _NUMBERS // max(1, given.shape[1]))
-    for start in range(0, len(given), step):
-        block = slice(start, start + step)
-        _cut_block(given[block], raw[:, block], shift if turned else shift[block], p)
+    if len(given) <= step:
+        _cut_block(given, raw, shifts, finer)
+    else:
+        for start in range(0, len(given), step):
+            block = slice(start, start + step)
+            _cut_block(given[block], raw[:, block], shifts if turned else shifts[block], finer)
     return Slices(raw.transpose(0, 2, 1) if turned else raw, exponents, bad, bands)
 
 
 @functools.lru_cache(maxsize=256)
-def _plan(k: int, left: bool, extra: int) -> tuple[int, int, NDArray[np.int64]]:
-    """How many slices of how many bits, and what makes of an exponent's bits those of a shift."""
+def _plan(k: int, left: bool, bits: int) -> tuple[int, NDArray[np.int64], FloatArray]:
+    """How many slices; what makes of an exponent's bits those of a shift; and of that the next."""
     p = budget(k, left=left)
-    return slices_of(k) + extra, p, freeze(np.array(((53 - p) << 52) + (1 << 51), np.int64))
+    raise_to_shift = freeze(np.array(((53 - p) << 52) + (1 << 51), np.int64))
+    return slices_of(k, bits), raise_to_shift, scalar(2.0 ** -(p + 1), np.float64)
 
 
 def _bands(lines: FloatArray) -> tuple[tuple[int, int], ...]:
@@ -115,15 +123,19 @@ def _bands(lines: FloatArray) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
-def _cut_block(lines: FloatArray, parts: FloatArray, shift: FloatArray, p: int) -> None:
+def _cut_block(lines: FloatArray, parts: FloatArray, shifts: FloatArray, finer: FloatArray) -> None:
+    # For each number its own where lines are short: one call of many numbers, not many of few.
+    shape = lines.shape if lines.shape[1] < _SHORT else shifts.shape
+    shift = floats("shift", *shape)
+    np.copyto(shift, shifts)
     rest, last = lines, len(parts) - 1
     for i, part in enumerate(parts):
         # The rest lies where this slice goes, and is needed once more where another one follows.
-        rounded = np.add(rest, shift, out=part if i in (0, last) else None)
-        np.subtract(rounded, shift, out=rounded)
+        rounded = add(rest, shift, part if i in (0, last) else None)
+        subtract(rounded, shift, rounded)
         if i < last:
-            rest = np.subtract(rest, rounded, out=parts[i + 1])
-            shift = shift * 2.0 ** -(p + 1)
+            rest = subtract(rest, rounded, parts[i + 1])
+            multiply(shift, finer, shift)
         if rounded is not part:
             part[...] = rounded
 
@@ -131,22 +143,20 @@ def _cut_block(lines: FloatArray, parts: FloatArray, shift: FloatArray, p: int) 
 def _largest(lines: FloatArray) -> FloatArray:
     """The largest magnitude of each line, in an array of their own."""
     flat = lines if lines.flags.c_contiguous else lines.T
-    magnitudes = np.abs(flat, out=floats("magnitudes", lines.size).reshape(flat.shape))
+    magnitudes = np.abs(flat, out=floats("magnitudes", *flat.shape))
     largest: FloatArray = np.maximum.reduce(magnitudes, axis=1 if flat is lines else 0)
     return largest
 
 
 def _plain(largest: FloatArray) -> bool:
     """Whether all lines are zeros or within the range in which nothing needs scaling."""
-    if not np.maximum.reduce(largest, initial=1.0) < 2.0**_PLAIN:
-        return False
-    if np.minimum.reduce(largest, initial=1.0) >= 2.0**-_PLAIN:
-        return True
-    low = largest < 2.0**-_PLAIN
-    if largest[low].any():
-        return False
-    largest[low] = 1.0  # a line of zeros has any grid
-    return True
+    if len(largest) > _FEW:
+        within = (largest >= _LEAST_PLAIN) & (largest < _MOST_PLAIN)
+        return bool((within | (largest == 0.0)).all())
+    numbers = largest.tolist()
+    if min(numbers, default=1.0) >= _LEAST_PLAIN and sum(numbers) < _MOST_PLAIN:
+        return True  # so that none is 0, nor is the sum of magnitudes that of a NaN
+    return all([_LEAST_PLAIN <= x < _MOST_PLAIN or x == 0.0 for x in numbers])
 
 
 def _scaled(

@@ -16,40 +16,74 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy import add, multiply
 
-from pydnn.numerics.portable.workspace import BLOCK, floats
+from pydnn.numerics.portable.workspace import BLOCK, floats, of_each_thread
 from pydnn.records import FloatArray, scalar
 
-__all__ = ["fold", "mean", "norm", "tree_sum"]
+__all__ = ["Pairs", "add_up", "fold", "halves", "mean", "norm", "tree_sum"]
 
 _PLAIN = 200
+
+Pairs = list[tuple[FloatArray, FloatArray]]
 
 
 def tree_sum(a: FloatArray, /, *, axis: int, out: FloatArray | None = None) -> FloatArray:
     """Sums along one axis of `a` (rows, columns), which stays with size 1."""
+    zero = scalar(0.0, a.dtype)
+    if 0 < a.size <= BLOCK:
+        given, total, pairs = _tree_of(a.shape, axis, a.dtype.char)
+        np.copyto(given, a)
+        add_up(pairs)
+        return add(total, zero, out)
     lines = a if axis == 0 else a.T  # so that each addition is one of whole lines
+    total = (
+        fold(_halved(lines)) if len(lines) else np.zeros_like(lines, shape=(1, a.shape[1 - axis]))
+    )
+    return add(total if axis == 0 else total.T, zero, out)
+
+
+def _halved(lines: FloatArray) -> FloatArray:
+    """The first additions of the tree, in an array of their own."""
     n = len(lines)
-    if not n:
-        total = np.zeros((1, lines.shape[1]), a.dtype)
-    elif a.size <= BLOCK:  # lines next to each other are added in one go
-        total = fold(lines.copy(order="C"))
-    else:
+    c = (n + 1) // 2
+    half = np.empty_like(lines[:c])
+    add(lines[: n - c], lines[c:], half[: n - c])
+    half[n - c :] = lines[n - c : c]
+    return half
+
+
+@of_each_thread
+def _tree_of(shape: tuple[int, ...], axis: int, dtype: str) -> tuple[FloatArray, FloatArray, Pairs]:
+    """Where an array of this shape goes, where its sums along this axis will be, and the tree."""
+    n, width = shape if axis == 0 else shape[::-1]
+    lines = floats("terms", n * width).view(dtype)[: n * width].reshape(n, width)
+    turned = (lines, lines[:1]) if axis == 0 else (lines.T, lines[:1].T)
+    return *turned, halves(lines)
+
+
+def halves(lines: FloatArray) -> Pairs:
+    """The additions that fold the first axis of `lines` down to size 1, as (head, tail).
+
+    Lines next to each other are added in one go.
+    """
+    pairs, n = [], len(lines)
+    while n > 1:
         c = (n + 1) // 2
-        half = np.empty_like(lines[:c])
-        np.add(lines[: n - c], lines[c:], out=half[: n - c])
-        half[n - c :] = lines[n - c : c]
-        total = fold(half)
-    return np.add(total if axis == 0 else total.T, scalar(0.0, a.dtype), out=out)
+        pairs.append((lines[: n - c], lines[c:n]))
+        n = c
+    return pairs
+
+
+def add_up(pairs: Pairs) -> None:
+    """Add each second array to its first."""
+    for head, tail in pairs:
+        add(head, tail, head)
 
 
 def fold(lines: FloatArray) -> FloatArray:
-    """Halve the first axis of `lines`, whose numbers are lost, down to size 1."""
-    n = len(lines)
-    while n > 1:
-        c = (n + 1) // 2
-        head = lines[: n - c]
-        np.add(head, lines[c:n], out=head)
-        n = c
+    """Sums along the first axis of `lines`, whose numbers are lost; it stays with size 1."""
+    add_up(halves(lines))
     return lines[:1]
 
 
@@ -80,21 +114,26 @@ def _total(numbers: FloatArray, *, squared: bool = False) -> float:
     """The sum of a vector, or of its squares, in float64."""
     n = numbers.size
     if n <= BLOCK:
-        half = numbers.astype(np.float64)
-        return float(fold(np.multiply(half, half, out=half) if squared else half)[0]) + 0.0
+        given, _, pairs = _tree_of((n, 1), 0, "d")
+        vector = given[:, 0]
+        np.copyto(vector, numbers)
+        if squared:
+            multiply(vector, vector, vector)
+        add_up(pairs)
+        return vector.item(0) + 0.0
     # The first halving goes block by block, so that nothing of the vector's size is made.
     c = (n + 1) // 2
     half = np.empty(c)
     half[n - c :] = numbers[n - c : c]
     if squared:
-        np.multiply(half[n - c :], half[n - c :], out=half[n - c :])
+        multiply(half[n - c :], half[n - c :], half[n - c :])
     for start in range(0, n - c, BLOCK):
         stop = min(start + BLOCK, n - c)
         head, tail = half[start:stop], floats("tail", stop - start)
         head[...] = numbers[start:stop]
         tail[...] = numbers[c + start : c + stop]
         if squared:
-            np.multiply(head, head, out=head)
-            np.multiply(tail, tail, out=tail)
-        np.add(head, tail, out=head)
+            multiply(head, head, head)
+            multiply(tail, tail, tail)
+        add(head, tail, head)
     return float(fold(half)[0]) + 0.0

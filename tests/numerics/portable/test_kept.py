@@ -48,6 +48,17 @@ def test_an_array_in_the_place_of_another_is_not_taken_for_it():
     assert not any(entry.found for entry in module._entries.values())  # nor is memory held
 
 
+def test_views_of_one_array_are_told_apart():
+    def kept_of(view):
+        return [kept("test", view, lambda into: view.tolist()) for _ in range(3)]
+
+    data = freeze(np.arange(16.0).reshape(4, 4))
+    views = [data, data.T, data[1:3], data[2:], data[:, 1:], data.reshape(2, 8), data[::-1]]
+    assert [kept_of(view) for view in views] == [[view.tolist()] * 3 for view in views]
+    other = freeze(np.arange(16.0).reshape(4, 4) + 1)
+    assert kept_of(other) == [other.tolist()] * 3
+
+
 def test_few_are_kept_and_those_seen_once_go_first():
     data = freeze(np.ones(3))
     times_made(data)

@@ -1,12 +1,14 @@
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from portable_oracles import product
+from portable_oracles import product, tree
 
 from pydnn import Key
 from pydnn.numerics import portable
-from pydnn.numerics.portable.products import FEW, _pieces
+from pydnn.numerics.portable.products import FEW, _pieces, precise_product
 from pydnn.records import freeze
 
 SEEDS = st.integers(0, 2**32)
@@ -159,15 +161,45 @@ def test_zeros_that_are_passed_over_are_not_seen(shape, zeros, order):
 
 
 def test_pieces_have_the_terms_that_are_not_zeros_and_the_work_of_one_thread():
-    rising = ((0, 16), (0, 32), (0, 48), (0, 0))
+    rising = tuple((0, min(16 * i, 209)) for i in range(1, 15))
     for bands, rows, k, expected in (
-        (None, 40, 209, [((0, 48), (0, 209)), ((48, 50), (0, 209))]),
-        (rising, 40, 209, [((0, 48), (0, 48)), ((48, 50), (0, 0))]),
-        (((3, 5), (1, 4), (7, 9), (8, 9)), 64, 512, [((0, 16), (3, 5)), ((16, 32), (1, 4)),
-                                                     ((32, 48), (7, 9)), ((48, 50), (8, 9))]),
-        (rising, 65, 209, [((0, 50), (0, 48))]),  # enough rows for two threads
-        (None, 64, 2622, [((0, 50), (0, 2622))]),  # and enough work
+        # 40 x 209 x 48 is below 1 << 19, and 40 x 209 x 64 is not.
+        (None, 40, 209, [((0, 48), (0, 209)), ((48, 96), (0, 209)), ((96, 144), (0, 209)),
+                         ((144, 192), (0, 209)), ((192, 209), (0, 209))]),
+        # Nor are 40 x 128 x 128 and 40 x 192 x 80.
+        (rising, 40, 209, [((0, 112), (0, 112)), ((112, 176), (0, 176)), ((176, 209), (0, 209))]),
+        (rising, 65, 209, [((0, 209), (0, 209))]),  # enough rows for two threads
+        (None, 64, 628, [((0, 209), (0, 628))]),  # and enough work
     ):  # fmt: skip
-        found = _pieces(bands, 0, 50, rows, k)
+        found = _pieces(bands, 0, 209, rows, k)
         assert [((p.start, p.stop), (t.start, t.stop)) for p, t in found] == expected
-    assert _pieces(rising, 16, 48, 1, 9) == [(slice(16, 48), slice(0, 48))]
+    assert _pieces(rising, 16, 48, 1, 209) == [(slice(16, 48), slice(0, 48))]
+    apart = ((3, 5), (0, 0), (7, 9), (0, 0))
+    assert _pieces(apart, 0, 50, 9, 10) == [(slice(0, 50), slice(0, 9))]
+    assert _pieces(apart[1:2], 0, 16, 9, 10) == [(slice(0, 16), slice(0, 0))]
+    # No piece is narrower than a band, whatever its work.
+    assert _pieces(None, 0, 20, 64, 4000) == [
+        (slice(0, 16), slice(0, 4000)), (slice(16, 20), slice(0, 4000))
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(40, 50, 300), (2, 1000, 70), (1, 2048, 40), (7, 20, 900)])
+def test_blocks_of_a_tree_are_not_seen(shape):
+    m, k, n = shape
+    a, b = drawn(1, (m, k)), drawn(2, (k, n))
+    rows, columns = [0, m // 2, m - 1], [0, 1, n // 2, n - 1]
+    found = portable.matmul(a, b)[np.ix_(rows, columns)]
+    same_bits(found, [[tree([*(a[i] * b[:, j])]) for j in columns] for i in rows])
+
+
+def test_precise_products_err_by_less_than_float64_itself():
+    for shape in ((3, 5), (32, 64), (5, 12288)):
+        a, b = drawn(3, shape), drawn(4, (shape[1], 3))
+        exact = [[sum(Fraction(x) * Fraction(y) for x, y in zip(row, column, strict=True))
+                  for column in b.T.tolist()] for row in a.tolist()]  # fmt: skip
+        scale = np.abs(a).max(axis=1, keepdims=True) * np.abs(b).max(axis=0)
+        found = precise_product(a, b)
+        errors = [[float(abs(Fraction(x) - y)) for x, y in zip(*rows, strict=True)]
+                  for rows in zip(found.tolist(), exact, strict=True)]  # fmt: skip
+        # What is left of both operands, and one rounding.
+        assert (errors <= scale * shape[1] * 2.0**-56 + np.abs(found) * 2.0**-53).all()

@@ -14,7 +14,8 @@ def test_a_slice_times_a_slice_fits_whatever_the_order(k):
     left, right = budget(k, left=True), budget(k, left=False)
     assert k * 2 ** (left + right) <= 2**53
     assert k * 2 ** (left + right + 1) > 2**52  # and no more than a bit or so is wasted
-    assert slices_of(k) * (right + 1) - 1 >= 44
+    for bits, s in ((44, slices_of(k)), (57, slices_of(k, 57))):
+        assert s * (right + 1) - 1 >= bits > (s - 1) * (right + 1) - 1
 
 
 @pytest.mark.parametrize("k", KS)

@@ -44,7 +44,7 @@ def test_large_ones_too(dtype, shape):
         same_bits(portable.sum(np.asfortranarray(a), axis=axis), out)
 
 
-@pytest.mark.parametrize("shape", [(7, 301), (7, 300), (2, 1)])
+@pytest.mark.parametrize("shape", [(7, 301), (7, 300), (2, 1), (3, 5000), (3, 5001)])
 def test_means_are_those_of_the_tree_in_c_order(shape):
     a = Key(2).normal(shape)
     assert portable.mean(a) == tree(a.ravel().tolist()) / a.size
@@ -58,7 +58,8 @@ def test_worked_means():
     # The first and the third number first, the second and the fourth, and then both.
     assert portable.mean(np.array([2.0**53, 1.0, -(2.0**53), 1.0])) == 0.5
     assert math.isnan(portable.mean(np.zeros((3, 0))))
-    assert math.copysign(1, portable.mean(np.array([-0.0, -0.0]))) == 1
+    for count in (1, 2, 10_000):
+        assert math.copysign(1, portable.mean(np.full(count, -0.0))) == 1
 
 
 @pytest.mark.parametrize("size", [1, 2, 20_000, 20_001])

@@ -1,0 +1,95 @@
+import threading
+
+import numpy as np
+import pytest
+
+from pydnn import Key
+from pydnn.numerics import portable
+from pydnn.numerics.portable import workspace
+from pydnn.numerics.portable.workspace import BLOCK, floats, of_each_thread, several
+
+
+@pytest.fixture(autouse=True)
+def own_work_arrays(monkeypatch):
+    monkeypatch.setattr(workspace, "_own", workspace._Own())
+
+
+def address(array):
+    return array.__array_interface__["data"][0]
+
+
+def test_a_name_is_one_array_in_any_shape():
+    first = floats("a", 3, 4)
+    assert first.shape == (3, 4)
+    assert first.dtype == np.float64
+    assert floats("a", 3, 4) is first
+    assert address(floats("a", 2, 1, 5)) == address(first) != address(floats("b", 3, 4))
+    assert [array.shape for array in several("ab", 7)] == [(7,), (7,)]
+    assert address(several("ab", 7)[0]) == address(first)
+    assert floats("a", 0, 3).shape == (0, 3)
+
+
+def test_an_array_that_grew_leaves_no_smaller_one_behind():
+    small = floats("a", BLOCK)
+    made = []
+
+    @of_each_thread
+    def views(count):
+        made.append(count)
+        return floats("a", count)
+
+    assert views(5) is views(5)
+    assert made == [5]
+    large = floats("a", BLOCK + 1)
+    assert not np.shares_memory(small, large)
+    assert np.shares_memory(floats("a", BLOCK), large)
+    assert np.shares_memory(views(5), large)
+    assert made == [5, 5]
+
+
+def test_what_makes_its_own_array_grow_is_remembered_all_the_same():
+    made = []
+
+    @of_each_thread
+    def views(count):
+        made.append(count)
+        return floats("a", count)
+
+    for _ in range(2):
+        assert views(3 * BLOCK).size == 3 * BLOCK
+    assert made == [3 * BLOCK]
+
+
+def test_views_are_remembered_of_so_many_shapes_only():
+    made = []
+
+    @of_each_thread
+    def views(count):
+        made.append(count)
+        return floats("a", count)
+
+    for count in range(1000):
+        views(count)
+    assert len(workspace._own.views[views.__wrapped__]) <= 256
+    views(999)
+    assert made == list(range(1000))
+
+
+def test_threads_do_not_meet():
+    a, b = Key(1).normal((9, 300)), Key(2).normal((300, 40))
+    expected = portable.exp(portable.matmul(a, b)), portable.sum(a, axis=1)
+    wrong, start = [], threading.Barrier(4)
+
+    def work():
+        start.wait()
+        for _ in range(50):
+            found = portable.exp(portable.matmul(a, b)), portable.sum(a, axis=1)
+            wrong.extend(not np.array_equal(x, y) for x, y in zip(found, expected, strict=True))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong
+    assert not any(wrong)
