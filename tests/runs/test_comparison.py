@@ -197,7 +197,7 @@ def test_a_shorter_run_is_the_beginning_of_a_longer_one(tmp_path):
 def test_another_thread_count_of_blas_is_found_and_rebuilt_as_it_was(tmp_path):
     threadpoolctl = pytest.importorskip("threadpoolctl")
     blas = [x for x in threadpoolctl.threadpool_info() if x["user_api"] == "blas"]
-    if len(os.sched_getaffinity(0)) < 2 or [x["internal_api"] for x in blas] != ["openblas"]:
+    if len(os.sched_getaffinity(0)) < 2 or {x["internal_api"] for x in blas} != {"openblas"}:
         pytest.skip("needs OpenBLAS and two cores")
     X = Key(1).at("X").normal((1000, 300))
     data = DataSet(Batch(X, (X[:1] > 0).astype(float)), Batch(X[:, :9], (X[:1, :9] > 0) * 1.0))
