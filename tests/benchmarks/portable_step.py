@@ -24,12 +24,20 @@ What was tried for `rotated`, in microseconds on one thread; first on an AMD EPY
 Then on one without, where all takes 1.7 times as long: of the step's 1,360 whole products of
 stacked slices; 1,470 in pieces for one thread, which do not wait where a core is busy; 1,280 in
 such pieces, each of the terms alone that are not zeros, since the rotated examples are triangular.
-In two pieces, 1,280 as well. Of small products, terms in other orders and NumPy's einsum gave
-nothing or took longer. Lengths, means and sums of few numbers take fewer calls: 22 in place of 32
-for the norm of the gradients.
+In two pieces, 1,280 as well, and so in wider or narrower ones. Of small products, terms in other
+orders and NumPy's einsum gave nothing or took longer.
 
-What is left above 3 times is in the two large products, which take three times the arithmetic of
-`fast` whatever surrounds them, and in the calls of the nine small ones.
+From there to 1,050, 2.9 times the 365 of `fast`: 70 by remembering the views of work arrays, of
+which a tree of additions needs two for each level; 35 by naming the result of a ufunc third, not
+by keyword; 35 by one piece of memory for all that is not needed at the same time, so that less is
+pushed out of the cache; 30 in cutting W. Nothing came of: slices of X that lie together for each
+piece, or take half of the memory; the three products of slices in two, or in one of zeros as well;
+np.dot, which copies parts of matrices; smaller blocks of terms.
+
+Of what is left, 330 are products of slices, whose 3.5 million multiplications take 130 at best,
+but BLAS copies X before it multiplies it by so few rows; 90 cut W and dZ; 210 are the nine small
+products. Where other processes use the caches, all takes longer, and portable arithmetic, which
+has more in them, by more: 3.0 to 3.3 times `fast` was seen.
 """
 
 import functools

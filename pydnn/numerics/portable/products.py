@@ -87,7 +87,7 @@ def _by_tree(a: FloatArray, b: FloatArray, out: FloatArray) -> None:
 @of_each_thread
 def _terms(k: int, m: int, n: int) -> tuple[FloatArray, FloatArray, Pairs]:
     """Where k terms of each of m x n sums go, where the sums will be, and the tree."""
-    terms = floats("terms", k, m, n)
+    terms = floats("scratch", k, m, n)
     return terms, terms[0], halves(terms)
 
 
@@ -120,8 +120,8 @@ def _add_up(left: FloatArray, right: Slices, block: slice, out: FloatArray) -> N
 @of_each_thread
 def _sums(s: int, m: int, n: int) -> tuple[list[FloatArray], Pairs, FloatArray]:
     """Where the products go, how they are added up, and where the sum is then."""
-    numbers = [floats(f"products {j}", (s - j) * m * n) for j in range(s)]
-    first, *others = (part.reshape(-1, m, n) for part in numbers)
+    numbers = floats("scratch", s * (s + 1) // 2, m, n)
+    first, *others = np.split(numbers, [s * j - j * (j - 1) // 2 for j in range(1, s)])
     levels = list(first)  # T[2] to T[s + 1]
     pairs = [
         (levels[i + j], product)
@@ -130,7 +130,7 @@ def _sums(s: int, m: int, n: int) -> tuple[list[FloatArray], Pairs, FloatArray]:
     ]
     total = levels[-1]
     pairs += [(total, level) for level in levels[-2::-1]]
-    return [part.reshape(-1, n) for part in numbers], pairs, total
+    return [part.reshape(-1, n) for part in (first, *others)], pairs, total
 
 
 @functools.lru_cache(maxsize=256)

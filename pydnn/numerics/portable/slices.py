@@ -126,7 +126,7 @@ def _bands(lines: FloatArray) -> tuple[tuple[int, int], ...]:
 def _cut_block(lines: FloatArray, parts: FloatArray, shifts: FloatArray, finer: FloatArray) -> None:
     # For each number its own where lines are short: one call of many numbers, not many of few.
     shape = lines.shape if lines.shape[1] < _SHORT else shifts.shape
-    shift = floats("shift", *shape)
+    shift = floats("scratch", *shape)
     np.copyto(shift, shifts)
     rest, last = lines, len(parts) - 1
     for i, part in enumerate(parts):
@@ -143,7 +143,7 @@ def _cut_block(lines: FloatArray, parts: FloatArray, shifts: FloatArray, finer: 
 def _largest(lines: FloatArray) -> FloatArray:
     """The largest magnitude of each line, in an array of their own."""
     flat = lines if lines.flags.c_contiguous else lines.T
-    magnitudes = np.abs(flat, out=floats("magnitudes", *flat.shape))
+    magnitudes = np.abs(flat, out=floats("scratch", *flat.shape))
     largest: FloatArray = np.maximum.reduce(magnitudes, axis=1 if flat is lines else 0)
     return largest
 
@@ -153,10 +153,9 @@ def _plain(largest: FloatArray) -> bool:
     if len(largest) > _FEW:
         within = (largest >= _LEAST_PLAIN) & (largest < _MOST_PLAIN)
         return bool((within | (largest == 0.0)).all())
-    numbers = largest.tolist()
-    if min(numbers, default=1.0) >= _LEAST_PLAIN and sum(numbers) < _MOST_PLAIN:
-        return True  # so that none is 0, nor is the sum of magnitudes that of a NaN
-    return all([_LEAST_PLAIN <= x < _MOST_PLAIN or x == 0.0 for x in numbers])
+    numbers = [x or 1.0 for x in largest.tolist()]
+    # A sum of magnitudes is within where all of them are, and not a number where one is none.
+    return bool(min(numbers, default=1.0) >= _LEAST_PLAIN and sum(numbers) < _MOST_PLAIN)
 
 
 def _scaled(

@@ -57,7 +57,7 @@ def _halved(lines: FloatArray) -> FloatArray:
 def _tree_of(shape: tuple[int, ...], axis: int, dtype: str) -> tuple[FloatArray, FloatArray, Pairs]:
     """Where an array of this shape goes, where its sums along this axis will be, and the tree."""
     n, width = shape if axis == 0 else shape[::-1]
-    lines = floats("terms", n * width).view(dtype)[: n * width].reshape(n, width)
+    lines = floats("scratch", n * width).view(dtype)[: n * width].reshape(n, width)
     turned = (lines, lines[:1]) if axis == 0 else (lines.T, lines[:1].T)
     return *turned, halves(lines)
 

@@ -74,5 +74,5 @@ def floats(name: str, *shape: int) -> FloatArray:
 
 @of_each_thread
 def several(names: str, count: int) -> tuple[FloatArray, ...]:
-    """One such array for each of `names`, which are one letter each."""
-    return tuple(floats(name, count) for name in names)
+    """Such arrays of one axis, next to each other, one for each letter of `names`."""
+    return tuple(floats(names, len(names), count))

@@ -24,9 +24,16 @@ def test_a_name_is_one_array_in_any_shape():
     assert first.dtype == np.float64
     assert floats("a", 3, 4) is first
     assert address(floats("a", 2, 1, 5)) == address(first) != address(floats("b", 3, 4))
-    assert [array.shape for array in several("ab", 7)] == [(7,), (7,)]
-    assert address(several("ab", 7)[0]) == address(first)
     assert floats("a", 0, 3).shape == (0, 3)
+
+
+def test_several_are_arrays_of_one_axis_that_do_not_meet():
+    alone = floats("a", 7)
+    first, second, third = several("abc", 7)
+    assert first.shape == second.shape == third.shape == (7,)
+    assert not any(np.shares_memory(first, other) for other in (second, third, alone))
+    assert not np.shares_memory(second, third)
+    assert several("abc", 7)[2] is third
 
 
 def test_an_array_that_grew_leaves_no_smaller_one_behind():
