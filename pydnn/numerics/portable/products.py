@@ -23,7 +23,6 @@ The same in fractions, to check it by: tests/portable_oracles.py.
 
 from __future__ import annotations
 
-import functools
 import itertools
 
 import numpy as np
@@ -32,7 +31,7 @@ from numpy import matmul as blas  # by its own name, for this is the one place t
 
 from pydnn.numerics.pieces import LITTLE_WORK, MOST_ROWS, ONE_THREADS_WORK
 from pydnn.numerics.portable.kept import kept
-from pydnn.numerics.portable.slices import BAND, Slices, cut
+from pydnn.numerics.portable.slices import BAND, Bands, Slices, cut
 from pydnn.numerics.portable.sums import Pairs, add_up, halves
 from pydnn.numerics.portable.workspace import ZERO, floats, of_each_thread
 from pydnn.records import FloatArray
@@ -42,6 +41,7 @@ __all__ = ["FEW", "blas", "matmul_float64", "precise_product"]
 # Up to so many numbers of the left operand a tree of all products takes less time than slices.
 FEW = 2048
 _PRECISE_BITS = 57
+_LEFT = "left"  # the work array with the slices of the left operand
 _TERMS = 1 << 15  # of the tree that are worked on at a time
 _WIDE = 128
 _PLACES = 1 << 17  # of slices' products that are worked on at a time
@@ -54,13 +54,13 @@ def matmul_float64(a: FloatArray, b: FloatArray, out: FloatArray) -> None:
         _by_tree(a, b, out)
     else:
         right = kept("slices", b, lambda into: cut(b.T, left=False, into=into))
-        _by_slices(cut(a, left=True, into="left"), right, out)
+        _by_slices(cut(a, left=True, into=_LEFT), right, out)
 
 
 def precise_product(a: FloatArray, b: FloatArray) -> FloatArray:
     """The product by slices that keep 57 bits: an error of float64's own size, or less."""
     out = np.empty((len(a), b.shape[1]))
-    left = cut(a, left=True, into="left", bits=_PRECISE_BITS)
+    left = cut(a, left=True, into=_LEFT, bits=_PRECISE_BITS)
     _by_slices(left, cut(b.T, left=False, into="right", bits=_PRECISE_BITS), out)
     return out
 
@@ -92,50 +92,59 @@ def _terms(k: int, m: int, n: int) -> tuple[FloatArray, FloatArray, Pairs]:
 
 
 def _by_slices(left: Slices, right: Slices, out: FloatArray) -> None:
-    (s, m, _), n = left.parts.shape, right.parts.shape[1]
+    (s, m, k), n = left.parts.shape, right.parts.shape[1]
     step = max(_FEWEST_COLUMNS, _PLACES // (s * m) // BAND * BAND)
     for start in range(0, n, step):
-        block = slice(start, min(start + step, n))
-        _add_up(left.parts, right, block, out[:, block])
+        stop = min(start + step, n)
+        calls, pairs, total = _sums(s, m, k, right.bands, start, stop)
+        for rows, j, columns, terms, into in calls:
+            blas(rows, right.parts[j, columns, terms].T, into)
+        add_up(pairs)
+        add(total, ZERO, out[:, start:stop] if step < n else out)
     if left.exponents is not None or right.exponents is not None:
         _scale(left, right, out)
 
 
-def _add_up(left: FloatArray, right: Slices, block: slice, out: FloatArray) -> None:
-    """Fill `out` with the sums of slices' products, for a block of columns.
-
-    The slices of rows lie one above the other: fewer and fuller calls of BLAS.
-    """
-    s, m, k = left.shape
-    stack = left.reshape(s * m, k)
-    products, pairs, total = _sums(s, m, block.stop - block.start)
-    for place, terms in _pieces(right.bands, block.start, block.stop, s * m, k):
-        into = slice(place.start - block.start, place.stop - block.start)
-        for columns, product in zip(right.parts, products, strict=True):
-            blas(stack[: len(product), terms], columns[place, terms].T, product[:, into])
-    add_up(pairs)
-    add(total, ZERO, out)
-
-
 @of_each_thread
-def _sums(s: int, m: int, n: int) -> tuple[list[FloatArray], Pairs, FloatArray]:
-    """Where the products go, how they are added up, and where the sum is then."""
-    numbers = floats("scratch", s * (s + 1) // 2, m, n)
-    first, *others = np.split(numbers, [s * j - j * (j - 1) // 2 for j in range(1, s)])
-    levels = list(first)  # T[2] to T[s + 1]
+def _sums(
+    s: int, m: int, k: int, bands: Bands | None, start: int, stop: int
+) -> tuple[list[tuple[FloatArray, int, slice, slice, FloatArray]], Pairs, FloatArray]:
+    """How the products of slices are made and added up, for columns from `start` to `stop`.
+
+    The slices of rows lie one above the other in the work array `_LEFT`: fewer and fuller calls of
+    BLAS.
+
+    Returns:
+        Of each call rows of slices, the slice of columns that they meet, which columns and terms
+        of it, and where the products go; what is added to what then; and where the sum is.
+    """
+    n = stop - start
+    parts = floats("scratch", s * (s + 1) // 2, m, n)
+    products = np.split(parts, [s * j - j * (j - 1) // 2 for j in range(1, s)])
+    stack = floats(_LEFT, s, m, k).reshape(s * m, k)
+    calls = [
+        (
+            stack[: len(product) * m, terms],
+            j,
+            columns,
+            terms,
+            product.reshape(-1, n)[:, columns.start - start : columns.stop - start],
+        )
+        for columns, terms in _pieces(bands, start, stop, s * m, k)
+        for j, product in enumerate(products)
+    ]
+    levels = list(products[0])  # T[2] to T[s + 1]
     pairs = [
         (levels[i + j], product)
-        for j, products in enumerate(others, 1)
-        for i, product in enumerate(products)
+        for j, others in enumerate(products[1:], 1)
+        for i, product in enumerate(others)
     ]
-    total = levels[-1]
-    pairs += [(total, level) for level in levels[-2::-1]]
-    return [part.reshape(-1, n) for part in (first, *others)], pairs, total
+    pairs += [(levels[-1], level) for level in levels[-2::-1]]
+    return calls, pairs, levels[-1]
 
 
-@functools.lru_cache(maxsize=256)
 def _pieces(
-    bands: tuple[tuple[int, int], ...] | None, start: int, stop: int, rows: int, k: int
+    bands: Bands | None, start: int, stop: int, rows: int, k: int
 ) -> list[tuple[slice, slice]]:
     """Columns from `start` to `stop` in stretches, each with the terms that are not all zeros.
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from pydnn.numerics.portable.workspace import floats
 from pydnn.records import FloatArray, freeze, scalar
 
-__all__ = ["BAND", "LEAST_EXPONENT", "USUAL_BITS", "Slices", "budget", "cut", "slices_of"]
+__all__ = ["BAND", "LEAST_EXPONENT", "USUAL_BITS", "Bands", "Slices", "budget", "cut", "slices_of"]
 
 BAND = 16  # lines, of which it is known together where they are zeros
 
@@ -37,6 +37,9 @@ _EXPONENT_BITS = np.array(0x7FF << 52, np.int64)
 _NUMBERS = 1 << 15  # that are cut at a time, so as to stay in cache
 _SHORT = 1024
 _FEW = 64  # lines, of which Python knows sooner than NumPy
+
+
+Bands = tuple[tuple[int, int], ...]
 
 
 class Slices(NamedTuple):
@@ -53,7 +56,7 @@ class Slices(NamedTuple):
     parts: FloatArray
     exponents: NDArray[np.intc] | None
     bad: NDArray[np.bool_] | None
-    bands: tuple[tuple[int, int], ...] | None = None
+    bands: Bands | None = None
 
 
 def budget(k: int, *, left: bool) -> int:
@@ -115,7 +118,7 @@ def _plan(k: int, left: bool, bits: int) -> tuple[int, NDArray[np.int64], FloatA
     return slices_of(k, bits), raise_to_shift, scalar(2.0 ** -(p + 1), np.float64)
 
 
-def _bands(lines: FloatArray) -> tuple[tuple[int, int], ...]:
+def _bands(lines: FloatArray) -> Bands:
     found = []
     for start in range(0, len(lines), BAND):
         there = np.flatnonzero((lines[start : start + BAND] != 0).any(axis=0))
