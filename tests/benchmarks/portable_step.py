@@ -6,8 +6,8 @@
 `rotated` is the tutorial's network on as many features as examples, 209-20-7-5-1, full batch in
 float64: at most 3 times the time of `fast` is wanted. `adam` is 784-512-256-10 on batches of 128
 with Adam in float32: at most 4 times. `products` are products alone, each with the limit that
-the prototypes had. `tutorial` is the whole of the tutorial's job in its rotated basis, the way
-into that and all 2,500 steps, on the photos in `--data` or on the drawn cats: 3 times again.
+the prototypes had. `tutorial` is the whole of the tutorial's job, on the photos in `--data` or
+the drawn cats, from the start of a process to the saved model: 3 times again.
 
 What was tried for `rotated`, in microseconds on one thread; first on an AMD EPYC with AVX-512:
 
@@ -27,7 +27,7 @@ such pieces, each of the terms alone that are not zeros, since the rotated examp
 In two pieces, 1,280 as well, and so in wider or narrower ones. Of small products, terms in other
 orders and NumPy's einsum gave nothing or took longer.
 
-From there to 1,050, 2.9 times the 365 of `fast`: 70 by remembering the views of work arrays, of
+From there to 1,040, 2.8 times the 370 of `fast`: 85 by remembering the views of work arrays, of
 which a tree of additions needs two for each level; 35 by naming the result of a ufunc third, not
 by keyword; 35 by one piece of memory for all that is not needed at the same time, so that less is
 pushed out of the cache; 30 in cutting W. Nothing came of: slices of X that lie together for each
@@ -37,7 +37,7 @@ np.dot, which copies parts of matrices; smaller blocks of terms.
 Of what is left, 330 are products of slices, whose 3.5 million multiplications take 130 at best,
 but BLAS copies X before it multiplies it by so few rows; 90 cut W and dZ; 210 are the nine small
 products. Where other processes use the caches, all takes longer, and portable arithmetic, which
-has more in them, by more: 3.0 to 3.3 times `fast` was seen.
+has more in them, by more: up to 3.2 times `fast` was seen.
 """
 
 import functools
@@ -46,9 +46,9 @@ import json
 import statistics
 import time
 
-import attrs
 import numpy as np
 from environment import environment
+from processes import costs_of_job
 from side_by_side import arguments, compare, costs_of
 
 from pydnn import (
@@ -67,8 +67,6 @@ from pydnn import (
     softmax_cross_entropy,
     watch_finite,
 )
-from pydnn.data import load_data_set
-from pydnn.recipes import prepare, run, tutorial_recipe
 from pydnn.records import freeze
 
 # Shape, dtype, and the limit of its time in that of `fast`.
@@ -127,13 +125,11 @@ def by_adam():
 
 
 def tutorial(args):
-    batch = load_data_set(args.data).train
-    args.blocks, args.steps = min(args.blocks, 5), 2500
+    args.blocks, args.steps = min(args.blocks, 7), 2500
 
     def costs(count, numerics):
-        recipe = tutorial_recipe(data=args.data, iterations=count)
-        job = prepare(attrs.evolve(recipe, rotate=True, numerics=numerics), batch)
-        return [info.cost for _, info in run(job)]
+        options = ("--rotate", "--numerics", numerics, "--iterations", str(count))
+        return costs_of_job(args.data, *options, threads=1)
 
     named = [(name, functools.partial(costs, numerics=name)) for name in ("fast", "portable")]
     compare(*named, args, limit=3)

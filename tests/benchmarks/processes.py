@@ -14,7 +14,7 @@ from pathlib import Path
 from import_time import ENVIRONMENT
 from turns import costs_differ, threads_in
 
-__all__ = ["draw_cats", "large_memory", "start_up", "tutorial_memory"]
+__all__ = ["costs_of_job", "draw_cats", "large_memory", "start_up", "tutorial_memory"]
 
 HERE = Path(__file__).parent
 
@@ -48,6 +48,11 @@ def start_up(*, data, threads, blocks):
                 raise SystemExit(f"startup: the costs of {peer} are not those of pydnn")
             seconds[peer].append(taken)
     return seconds, absent
+
+
+def costs_of_job(data, *options, threads):
+    """The costs of all steps of `pydnn train`, in a process that saves its model, too."""
+    return json.loads(_run(_train_command(data, "--json", *options), threads)[2])["costs"]
 
 
 def tutorial_memory(*, data, threads):
