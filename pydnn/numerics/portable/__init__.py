@@ -10,10 +10,10 @@ that anybody can check any number of a run by other means:
 - `scalars`: powers and cosines of single numbers, for schedules
 - `factors`: Q R, made of these products and sums
 
-In these files a ufunc goes by its own name, and the array that it fills comes last: of a call for
-few numbers, `np.` and `out=` take a tenth.
-
 Random numbers are made from Philox's raw bits by `pydnn.keys`, in the same manner.
+
+Where numbers are few, a ufunc goes by its own name, and the array that it fills comes last: `np.`
+and `out=` take a tenth of such a call.
 """
 
 from __future__ import annotations

@@ -35,9 +35,8 @@ USUAL_BITS = 44
 _LEAST_PLAIN, _MOST_PLAIN = 2.0**-200, 2.0**200
 _EXPONENT_BITS = np.array(0x7FF << 52, np.int64)
 _NUMBERS = 1 << 15  # that are cut at a time, so as to stay in cache
-_SHORT = 1024
+_SHORT = 1024  # numbers of a line
 _FEW = 64  # lines, of which Python knows sooner than NumPy
-
 
 Bands = tuple[tuple[int, int], ...]
 

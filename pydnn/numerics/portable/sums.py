@@ -37,9 +37,7 @@ def tree_sum(a: FloatArray, /, *, axis: int, out: FloatArray | None = None) -> F
         add_up(pairs)
         return add(total, zero, out)
     lines = a if axis == 0 else a.T  # so that each addition is one of whole lines
-    total = (
-        fold(_halved(lines)) if len(lines) else np.zeros_like(lines, shape=(1, a.shape[1 - axis]))
-    )
+    total = fold(_halved(lines)) if len(lines) else np.zeros((1, lines.shape[1]), a.dtype)
     return add(total if axis == 0 else total.T, zero, out)
 
 
@@ -58,8 +56,8 @@ def _tree_of(shape: tuple[int, ...], axis: int, dtype: str) -> tuple[FloatArray,
     """Where an array of this shape goes, where its sums along this axis will be, and the tree."""
     n, width = shape if axis == 0 else shape[::-1]
     lines = floats("scratch", n * width).view(dtype)[: n * width].reshape(n, width)
-    turned = (lines, lines[:1]) if axis == 0 else (lines.T, lines[:1].T)
-    return *turned, halves(lines)
+    pairs = halves(lines)
+    return (lines, lines[:1], pairs) if axis == 0 else (lines.T, lines[:1].T, pairs)
 
 
 def halves(lines: FloatArray) -> Pairs:

@@ -39,9 +39,9 @@ _own = _Own()
 
 
 def of_each_thread(make: Callable[[*_Given], _Views]) -> Callable[[*_Given], _Views]:
-    """What `make` gives, views of work arrays, remembered by each thread.
+    """`make`, which gives views of work arrays, with what it gave remembered by each thread.
 
-    Where numbers are few, making views takes as long as working on them.
+    Where numbers are few, making views of them takes as long as working on them.
     """
 
     @functools.wraps(make)
@@ -74,5 +74,5 @@ def floats(name: str, *shape: int) -> FloatArray:
 
 @of_each_thread
 def several(names: str, count: int) -> tuple[FloatArray, ...]:
-    """Such arrays of one axis, next to each other, one for each letter of `names`."""
+    """Work arrays of `count` numbers next to each other, one for each letter of `names`."""
     return tuple(floats(names, len(names), count))

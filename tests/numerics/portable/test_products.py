@@ -192,6 +192,16 @@ def test_blocks_of_a_tree_are_not_seen(shape):
     same_bits(found, [[tree([*(a[i] * b[:, j])]) for j in columns] for i in rows])
 
 
+@pytest.mark.parametrize("exponent", [-300, -199, 196, 199, 300])
+@pytest.mark.parametrize("m", [30, 90])  # more lines than are looked at one by one
+def test_scaled_or_not_the_bits_are_the_same(m, exponent):
+    a, b = drawn(1, (m, 80)), drawn(2, (80, 3))
+    expected = portable.matmul(a, b)
+    a[3], expected[3] = 0.0, 0.0
+    same_bits(portable.matmul(np.ldexp(a, exponent), b), np.ldexp(expected, exponent))
+    same_bits(portable.matmul(a, np.ldexp(b, exponent)), np.ldexp(expected, exponent))
+
+
 def test_precise_products_err_by_less_than_float64_itself():
     for shape in ((3, 5), (32, 64), (5, 12288)):
         a, b = drawn(3, shape), drawn(4, (shape[1], 3))
