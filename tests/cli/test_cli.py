@@ -313,7 +313,12 @@ def test_help_shows_an_example_everywhere(command):
 
 
 def test_an_interrupt_keeps_what_was_trained_before(cats, tmp_path):
-    argv = [sys.executable, "-m", "pydnn", "train", "--data", cats, "--iterations", "1000000"]
+    # Whatever pytest was started with: in the background a shell lets interruptions be ignored.
+    program = (
+        "import signal; from pydnn.cli import main; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); raise SystemExit(main())"
+    )
+    argv = [sys.executable, "-c", program, "train", "--data", cats, "--iterations", "1000000"]
     child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert any("iteration" in line for line in child.stdout), child.stderr.read()
     time.sleep(0.3)
