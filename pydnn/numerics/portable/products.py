@@ -43,7 +43,7 @@ FEW = 2048
 _PRECISE_BITS = 57
 _LEFT = "left"  # the work array with the slices of the left operand
 _TERMS = 1 << 15  # of the tree that are worked on at a time
-_WIDE = 128
+_WIDE = 128  # columns of a block of the tree, from which on more take no less time each
 _PLACES = 1 << 17  # of slices' products that are worked on at a time
 _FEWEST_COLUMNS = 256
 
@@ -100,7 +100,7 @@ def _by_slices(left: Slices, right: Slices, out: FloatArray) -> None:
         for rows, j, columns, terms, into in calls:
             blas(rows, right.parts[j, columns, terms].T, into)
         add_up(pairs)
-        add(total, ZERO, out[:, start:stop] if step < n else out)
+        add(total, ZERO, out[:, start:stop])
     if left.exponents is not None or right.exponents is not None:
         _scale(left, right, out)
 

@@ -100,12 +100,9 @@ def cut(
     shape = (s, *given.shape)
     raw = np.empty(shape) if into is None else floats(into, *shape)
     step = max(1, _NUMBERS // max(1, given.shape[1]))
-    if len(given) <= step:
-        _cut_block(given, raw, shifts, finer)
-    else:
-        for start in range(0, len(given), step):
-            block = slice(start, start + step)
-            _cut_block(given[block], raw[:, block], shifts if turned else shifts[block], finer)
+    for start in range(0, len(given), step):
+        block = slice(start, start + step)
+        _cut_block(given[block], raw[:, block], shifts if turned else shifts[block], finer)
     return Slices(raw.transpose(0, 2, 1) if turned else raw, exponents, bad, bands)
 
 

@@ -50,13 +50,18 @@ def test_an_array_in_the_place_of_another_is_not_taken_for_it():
 
 def test_views_of_one_array_are_told_apart():
     def kept_of(view):
-        return [kept("test", view, lambda into: view.tolist()) for _ in range(3)]
+        return [kept("test", view, lambda into: (into, view.tolist())) for _ in range(3)]
 
-    data = freeze(np.arange(16.0).reshape(4, 4))
-    views = [data, data.T, data[1:3], data[2:], data[:, 1:], data.reshape(2, 8), data[::-1]]
-    assert [kept_of(view) for view in views] == [[view.tolist()] * 3 for view in views]
-    other = freeze(np.arange(16.0).reshape(4, 4) + 1)
-    assert kept_of(other) == [other.tolist()] * 3
+    def numbered(least):
+        return freeze(np.arange(least, least + 16.0).reshape(4, 4).copy())
+
+    data, other = numbered(0), numbered(1)
+    # Among them some of one shape that begin at other places, and some as large as the whole.
+    rows = [np.broadcast_to(row, (4, 4)) for row in (data[0], data[1])]
+    views = [data, data.T, data[1:3], data[2:], *rows, data[::-1], other]
+    for view in views:
+        found = kept_of(view)
+        assert found == [("right", view.tolist()), *[(None, view.tolist())] * 2]
 
 
 def test_few_are_kept_and_those_seen_once_go_first():

@@ -18,6 +18,18 @@ def address(array):
     return array.__array_interface__["data"][0]
 
 
+def remembered():
+    """A function that gives views of one work array, and of what sizes it has had to make them."""
+    made = []
+
+    @of_each_thread
+    def views(count):
+        made.append(count)
+        return floats("a", count)
+
+    return views, made
+
+
 def test_a_name_is_one_array_in_any_shape():
     first = floats("a", 3, 4)
     assert first.shape == (3, 4)
@@ -37,14 +49,7 @@ def test_several_are_arrays_of_one_axis_that_do_not_meet():
 
 
 def test_an_array_that_grew_leaves_no_smaller_one_behind():
-    small = floats("a", BLOCK)
-    made = []
-
-    @of_each_thread
-    def views(count):
-        made.append(count)
-        return floats("a", count)
-
+    small, (views, made) = floats("a", BLOCK), remembered()
     assert views(5) is views(5)
     assert made == [5]
     large = floats("a", BLOCK + 1)
@@ -55,26 +60,14 @@ def test_an_array_that_grew_leaves_no_smaller_one_behind():
 
 
 def test_what_makes_its_own_array_grow_is_remembered_all_the_same():
-    made = []
-
-    @of_each_thread
-    def views(count):
-        made.append(count)
-        return floats("a", count)
-
+    views, made = remembered()
     for _ in range(2):
         assert views(3 * BLOCK).size == 3 * BLOCK
     assert made == [3 * BLOCK]
 
 
 def test_views_are_remembered_of_so_many_shapes_only():
-    made = []
-
-    @of_each_thread
-    def views(count):
-        made.append(count)
-        return floats("a", count)
-
+    views, made = remembered()
     for count in range(1000):
         views(count)
     assert len(workspace._own.views[views.__wrapped__]) <= 256
