@@ -1,0 +1,111 @@
+"""Runs that pydnn 0.1.0 recorded are opened, repeated and gone on with, to the same bits.
+
+`old_runs/record.py` made them, in portable arithmetic.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pydnn.cli import main
+from pydnn.recipes import prepare, run
+from pydnn.runs import Run
+from pydnn.runs.comparison import difference
+from pydnn.runs.inspection import look_into
+from pydnn.runs.replay import verify
+from pydnn.runs.states import state_fingerprint
+
+KEPT = Path(__file__).parents[1] / "old_runs"
+# Of each run: its data, its segments, and the fingerprint of its newest state.
+RUNS = {
+    "cut": (
+        "small.h5",
+        [0, 4, 8, 9],
+        "5fe13060587d377149abeba69418d4adb7c1be26bf31859c0ecf84a2fb0b360e",
+    ),
+    "stopped": (
+        "small.h5",
+        [0, 15, 24],
+        "fb040e6e6e088892bd04006bbc73dc0f9a386b8315b323f7bee9322d88414f47",
+    ),
+    "rotated": (
+        "wide.h5",
+        [0, 15, 30, 40],
+        "1d8229c9ebc465a7e3803ab47c759317de6aeab66ee0e82a7a070388e0766e10",
+    ),
+}
+
+
+@pytest.fixture(params=RUNS)
+def name(request):
+    return request.param
+
+
+def data_of(name):
+    return str(KEPT / RUNS[name][0])
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """Copies of all runs, for commands that write."""
+    shutil.copytree(KEPT, tmp_path / "old")
+    return tmp_path / "old"
+
+
+def test_it_is_opened_and_all_its_bits_come_out_again(name):
+    _, iterations, fingerprint = RUNS[name]
+    opened = Run.open(KEPT / name, data=data_of(name))
+    assert [segment.iteration for segment in opened.segments] == iterations
+    assert opened.fingerprint == fingerprint
+    assert state_fingerprint(opened.stored(opened.segments[-1])) == fingerprint
+    assert [verified.mismatch for verified in verify(opened)] == [None] * len(iterations)
+
+
+@pytest.mark.parametrize("step", [0, 7])
+def test_any_step_of_it_is_looked_into(name, step):
+    opened = Run.open(KEPT / name, data=data_of(name))
+    record, tensors = look_into(opened, step)
+    assert record.info.cost == opened.costs[step]
+    assert "forward" in {tensor.part for tensor in tensors}
+
+
+def test_it_goes_on_to_the_bits_of_a_training_without_a_pause(copied, capsys):
+    assert main(["resume", str(copied / "cut"), "--data", str(copied / "small.h5")]) == 0
+    opened = Run.open(copied / "cut", data=data_of("cut"))
+    assert opened.iterations == 12
+    *_, (whole, _) = run(prepare(opened.recipe, opened.data.train))
+    assert opened.fingerprint == state_fingerprint(whole)
+    assert all(verified.mismatch is None for verified in verify(opened))
+
+
+def test_one_that_has_ended_is_resumed_past_its_end(copied, capsys):
+    path = copied / "rotated"
+    argv = ["resume", str(path), "--data", str(copied / "wide.h5"), "--iterations", "50"]
+    assert main(argv) == 0
+    opened = Run.open(path, data=data_of("rotated"))
+    assert opened.iterations == 50
+    assert all(verified.mismatch is None for verified in verify(opened))
+
+
+def test_one_that_was_stopped_early_stays_so(copied, capsys):
+    path = copied / "stopped"
+    assert main(["resume", str(path), "--data", str(copied / "small.h5"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["iterations"], told["kept_iteration"]) == (24, 16)
+
+
+def test_two_of_them_are_compared(copied):
+    a = Run.open(KEPT / "cut", data=data_of("cut"))
+    assert difference(a, a).parting is None
+    stopped = Run.open(KEPT / "stopped", data=data_of("stopped"))
+    assert difference(a, stopped).parting.step == 0
+
+
+@pytest.mark.parametrize("name", ["stopped", "rotated"])
+def test_its_model_still_answers(name, capsys):
+    argv = ["evaluate", str(KEPT / name), "--data", data_of(name), "--json"]
+    assert main(argv) == 0
+    expected = {"stopped": 0.9, "rotated": 0.75}[name]
+    assert json.loads(capsys.readouterr().out)["test"]["accuracy"] == expected
