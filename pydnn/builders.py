@@ -15,9 +15,17 @@ from typing import Any, ParamSpec, TypeVar
 
 import attrs
 
-from pydnn.checks import BadInput, expect_known
+from pydnn.checks import BadInput, expect_known, plain_number
 
-__all__ = ["Description", "build", "describe", "described", "find_builder", "is_description"]
+__all__ = [
+    "Description",
+    "build",
+    "describe",
+    "described",
+    "find_builder",
+    "is_description",
+    "plain_numbers",
+]
 
 Description = Mapping[str, Mapping[str, Any]]
 
@@ -45,6 +53,8 @@ def described(
 
         @functools.wraps(builder)
         def describing(*args: _Options.args, **options: _Options.kwargs) -> _Part:
+            # Here, once for all builders: a file that holds the description has plain numbers.
+            args, options = plain_numbers(args), plain_numbers(options)
             part = builder(*args, **options)
             given = signature.bind(*args, **options).arguments
             return attrs.evolve(part, description={name: _without_defaults(signature, given)})  # type: ignore[misc]
@@ -166,6 +176,15 @@ def _plain(where: str, value: Any) -> Any:
         f"{where} is {value!r}, which plain data cannot hold: "
         "give a number, a text, a list of these, or a part made by a described builder."
     )
+
+
+def plain_numbers(value: Any) -> Any:
+    """The same options or descriptions with Python's numbers where they held NumPy's scalars."""
+    if isinstance(value, dict):
+        return {name: plain_numbers(item) for name, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(plain_numbers, value))
+    return plain_number(value)
 
 
 def _rebuilt(value: Any) -> Any:

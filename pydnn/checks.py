@@ -25,6 +25,7 @@ __all__ = [
     "expect_same_dtype",
     "expect_shape",
     "import_extra",
+    "plain_number",
 ]
 
 
@@ -45,7 +46,7 @@ def expect_shape(
 ) -> None:
     """Refuse an `array` without the `expected` shape, where a string names an axis of any size."""
     sizes = zip(expected, array.shape, strict=False)
-    if array.ndim != len(expected) or any(isinstance(e, int) and e != n for e, n in sizes):
+    if array.ndim != len(expected) or any(not isinstance(e, str) and e != n for e, n in sizes):
         wanted = "(" + ", ".join(map(str, expected)) + ("," if len(expected) == 1 else "") + ")"
         raise BadInput(f"{name} has shape {array.shape}, expected {wanted}: {hint}.")
 
@@ -70,11 +71,24 @@ def expect_finite(name: str, array: NDArray[Any]) -> None:
         )
 
 
+def plain_number(value: Any) -> Any:
+    """The Python number or truth value that a scalar of NumPy's stands for.
+
+    NumPy computes `np.int64(3)` where people write 3, so pydnn takes both as the same value. This
+    function makes them the same, and returns everything else unchanged.
+    """
+    for kind, convert in ((np.bool_, bool), (np.integer, int), (np.floating, float)):
+        if isinstance(value, kind):
+            return convert(value)
+    return value
+
+
 def expect_count(name: str, value: object, *, least: int = 1, hint: str) -> int:
     """Refuse what is not an integer of at least `least`; give it back as an int."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+    number = plain_number(value)
+    if isinstance(number, bool) or not isinstance(number, int) or number < least:
         raise BadInput(f"{name} is {value!r}, expected an integer of at least {least}: {hint}.")
-    return int(value)
+    return number
 
 
 def expect_real(
@@ -98,10 +112,10 @@ def expect_real(
         most: The most that it may be.
         hint: What to do instead.
     """
-    real = isinstance(value, int | float | np.integer | np.floating)
-    if isinstance(value, bool) or not real or not math.isfinite(value):  # type: ignore[arg-type]
+    plain = plain_number(value)
+    if isinstance(plain, bool) or not isinstance(plain, int | float) or not math.isfinite(plain):
         raise BadInput(f"{name} is {value!r}, expected a finite number: {hint}.")
-    number = float(value)  # type: ignore[arg-type]
+    number = float(plain)
     for fits, bound in (
         (not positive or number > 0, "above 0"),
         (least is None or number >= least, f"of at least {least}"),
@@ -120,10 +134,11 @@ def expect_epsilon(value: object) -> float:
 
 
 def expect_flag(name: str, value: object) -> bool:
-    """Refuse what is neither True nor False."""
-    if not isinstance(value, bool):
+    """Refuse what is neither True nor False; return it as a bool."""
+    flag = plain_number(value)
+    if not isinstance(flag, bool):
         raise BadInput(f"{name} is {value!r}, expected True or False: give one of them.")
-    return value
+    return flag
 
 
 def expect_known(what: str, name: str, known: Iterable[str]) -> None:

@@ -16,6 +16,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from pydnn.checks import BadInput, plain_number
 from pydnn.polynomials import polynomial, ratio
 
 __all__ = ["Key"]
@@ -24,27 +25,45 @@ Shape = int | Sequence[int]
 _AT_ONCE = 1 << 16  # so few numbers that what is worked out on the way stays in cache
 
 
-def _seed(_: object, __: object, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"seed is {value!r}, expected an integer of 0 or more: give e.g. Key(1).")
+def _seed(seed: object) -> int:
+    if type(seed) is int and seed >= 0:  # the usual case: every step makes keys
+        return seed
+    number = plain_number(seed)
+    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+        raise BadInput(f"seed is {seed!r}, expected an integer of 0 or more: give e.g. Key(1).")
+    return number
 
 
-def _path(_: object, __: object, path: tuple[str | int, ...]) -> None:
-    names = path if isinstance(path, tuple) else (path,)
+def _path(path: object) -> tuple[str | int, ...]:
+    if type(path) is tuple and all([type(name) in _PLAIN for name in path]):  # the usual case
+        return path
+    names = tuple(map(plain_number, path)) if isinstance(path, tuple) else (path,)
     for name in names:
-        if names is not path or isinstance(name, bool) or not isinstance(name, str | int):
-            raise ValueError(
+        if not isinstance(path, tuple) or isinstance(name, bool) or not isinstance(name, str | int):
+            raise BadInput(
                 f"key path holds {name!r}, expected names and integers: "
                 'give e.g. key.at("dropout", layer, iteration).'
             )
+    return names
+
+
+_PLAIN = (str, int)
+
+
+def _sizes(shape: Shape) -> tuple[int, ...]:
+    return tuple(shape) if isinstance(shape, Sequence) else (int(shape),)
 
 
 @attrs.frozen
 class Key:
-    """The address of a stream of random numbers: a seed, and a path of names and integers."""
+    """The address of a stream of random numbers: a seed, and a path of names and integers.
 
-    seed: int = attrs.field(validator=_seed)
-    path: tuple[str | int, ...] = attrs.field(default=(), validator=_path)
+    Raises:
+        BadInput: If the seed is not an integer of 0 or more, or the path holds anything else.
+    """
+
+    seed: int = attrs.field(converter=_seed)
+    path: tuple[str | int, ...] = attrs.field(default=(), converter=_path)
 
     def at(self, *path: str | int) -> Key:
         """Key of the place `path` below this one, e.g. `key.at("dropout", layer, iteration)`."""
@@ -56,7 +75,7 @@ class Key:
         References:
             Salmon et al., Parallel random numbers: as easy as 1, 2, 3, 2011 (Philox 4x64-10).
         """
-        sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+        sizes = _sizes(shape)
         generator = np.random.Philox(key=self._philox_key())
         return generator.random_raw(math.prod(sizes)).reshape(sizes)
 
@@ -86,7 +105,7 @@ class Key:
 
     def _drawn(self, shape: Shape, function: Callable[[NDArray[np.uint64]], _Floats]) -> _Floats:
         """A function of 64 random bits for each entry, without more memory than it fills."""
-        sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+        sizes = _sizes(shape)
         generator = np.random.Philox(key=self._philox_key())
         drawn = np.empty(math.prod(sizes))
         for start in range(0, drawn.size, _AT_ONCE):

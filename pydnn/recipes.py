@@ -22,7 +22,14 @@ from pydnn.batches import (
     full_batch,
     split,
 )
-from pydnn.builders import Description, build, describe, find_builder, is_description
+from pydnn.builders import (
+    Description,
+    build,
+    describe,
+    find_builder,
+    is_description,
+    plain_numbers,
+)
 from pydnn.checks import (
     BadInput,
     expect_count,
@@ -139,12 +146,9 @@ class Recipe:
     numerics: str = "fast"
 
     def __attrs_post_init__(self) -> None:
-        # Numbers of NumPy's are taken as the plain ones that a file will give again.
-        counts = ("iterations", "evaluate_every", "patience", "seed")
-        for name in (*counts, "validation"):
-            value = getattr(self, name)
-            if isinstance(value, np.integer | np.floating):
-                object.__setattr__(self, name, value.item())
+        # NumPy's scalars become the plain numbers that a file will give again.
+        for field in attrs.fields(Recipe):
+            object.__setattr__(self, field.name, plain_numbers(getattr(self, field.name)))
         hint = "give the number of steps"
         if expect_count("iterations", self.iterations, hint=hint) > _MOST_ITERATIONS:
             raise BadInput(f"iterations is {self.iterations}, expected at most 2**53: give fewer.")

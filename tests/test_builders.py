@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pydnn
-from pydnn import BadInput, build, dense, describe, described, elementwise, relu, serial, tanh
+from pydnn import BadInput, build, dense, describe, described, elementwise, gelu, relu, serial, tanh
 from pydnn.initializers import he_normal, normal, tutorial
+from pydnn.schedules import joined
 
 
 @described("stage")
@@ -27,6 +28,13 @@ DESCRIBED = {
     "several": (serial(relu(), tanh()), {"serial": {"stages": [{"relu": {}}, {"tanh": {}}]}}),
     "a user's own": (doubling(times=3), {f"{__name__}:doubling": {"times": 3}}),
     "weights": (tutorial(seed=2), {"tutorial": {"seed": 2}}),
+    "NumPy's integer": (dense(np.int64(20)), {"dense": {"units": 20}}),
+    "NumPy's number": (normal(scale=np.float32(0.5)), {"normal": {"scale": 0.5}}),
+    "NumPy's truth value": (gelu(approximate=np.True_), {"gelu": {"approximate": True}}),
+    "NumPy's numbers in a list": (
+        joined([np.float64(1.0), 2.0], starts=(np.int8(3),)),
+        {"joined": {"schedules": [1.0, 2.0], "starts": [3]}},
+    ),
 }
 
 

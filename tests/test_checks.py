@@ -6,17 +6,27 @@ from pydnn.checks import (
     MissingExtra,
     expect_count,
     expect_finite,
+    expect_flag,
     expect_known,
     expect_real,
     expect_same_dtype,
     expect_shape,
     import_extra,
+    plain_number,
 )
 
 
 @pytest.mark.parametrize("expected", [(2, 3), ("n", 3), ("n", "m")])
 def test_shapes_that_fit_pass(expected):
     expect_shape("A", np.ones((2, 3)), expected, hint="unused")
+
+
+@pytest.mark.parametrize(
+    ("number", "plain"), [(np.int64(3), 3), (np.float32(0.5), 0.5), (np.False_, False), ("a", "a")]
+)
+def test_scalars_of_numpy_are_the_python_values_they_stand_for(number, plain):
+    assert plain_number(number) == plain
+    assert type(plain_number(number)) is type(plain)
 
 
 REFUSED = {
@@ -27,6 +37,18 @@ REFUSED = {
     "axes": (
         lambda: expect_shape("Y", np.ones(3), (3, 1), hint="h"),
         "Y has shape (3,), expected (3, 1): h.",
+    ),
+    "an axis of an integer of NumPy's": (
+        lambda: expect_shape("X", np.ones((2, 3)), (np.int64(4), "m"), hint="h"),
+        "X has shape (2, 3), expected (4, m): h.",
+    ),
+    "a number is no truth value": (
+        lambda: expect_flag("nesterov", np.int64(1)),
+        "nesterov is np.int64(1), expected True or False: give one of them.",
+    ),
+    "a truth value of NumPy's is no count": (
+        lambda: expect_count("units", np.True_, hint="give one"),
+        "units is np.True_, expected an integer of at least 1: give one.",
     ),
     "dtype": (
         lambda: expect_same_dtype("X", np.ones(1, np.float32), np.dtype(np.float64)),

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pydnn.checks import BadInput
 from pydnn.keys import Key, _normal_quantile
 
 BITS = [18332982602184924535, 1249765648965839948, 8703047534229634734]
@@ -71,12 +72,26 @@ def test_integers_stay_below_and_come_equally_often():
     [
         (lambda: Key(-1), "seed is -1, expected an integer of 0 or more"),
         (lambda: Key(1.5), "seed is 1.5"),
+        (lambda: Key(True), "seed is True"),
+        (lambda: Key(np.int64(-3)), r"seed is np.int64\(-3\)"),
+        (lambda: Key(np.float64(3)), "seed is np.float64"),
+        (lambda: Key(1).at(np.True_), "key path holds True"),
+        (lambda: Key(1, "init"), "key path holds 'init'"),
         (lambda: Key(1).at("a", 2.0), "key path holds 2.0, expected names and integers"),
     ],
 )
 def test_what_is_no_address_is_refused(make, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(BadInput, match=message):
         make()
+
+
+@pytest.mark.parametrize("integer", [np.int64, np.uint8, np.int16])
+def test_integers_of_numpy_address_the_same_draws(integer):
+    assert Key(integer(3)) == Key(3)
+    assert Key(3, ("a", integer(4))) == Key(3).at("a", integer(4)) == Key(3).at("a", 4)
+    drawn = Key(integer(3)).at(integer(4)).normal(integer(5))
+    np.testing.assert_array_equal(drawn, Key(3).at(4).normal(5))
+    np.testing.assert_array_equal(Key(1).permutation(integer(5)), Key(1).permutation(5))
 
 
 def test_many_numbers_are_drawn_without_much_more_memory_than_they_take():

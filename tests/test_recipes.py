@@ -73,6 +73,21 @@ def test_a_rich_recipe_is_read_as_it_was_written():
     assert read_recipe(write_recipe(RICH)) == RICH
 
 
+def test_a_recipe_of_numpys_numbers_is_that_of_pythons():
+    plain = tutorial_recipe(hidden=(3, 2), learning_rate=0.5, iterations=7, seed=4)
+    numbers = {"dense": {"units": np.int64(3)}}
+    ours = tutorial_recipe(
+        hidden=np.array([3, 2]),
+        learning_rate=np.float32(0.5),
+        iterations=np.int32(7),
+        seed=np.uint8(4),
+    )
+    assert write_recipe(ours) == write_recipe(plain)
+    written = write_recipe(attrs.evolve(plain, network=numbers, standardize=np.True_))
+    assert read_recipe(written).network == {"dense": {"units": 3}}
+    assert read_recipe(written).standardize is True
+
+
 def test_a_recipe_is_written_for_people():
     assert (
         write_recipe(tutorial_recipe())
