@@ -14,12 +14,14 @@ from pydnn import (
     losses,
     mean_absolute_error,
     metrics,
+    most_likely,
     portable,
     precision,
     r_squared,
     recall,
     roc_auc,
     score,
+    score_by_class,
 )
 
 # 3 true positives, 1 false positive, 2 false negatives, 4 true negatives.
@@ -87,6 +89,107 @@ def test_worked_numbers_of_regression():
 
 def test_classes_are_those_above_one_half():
     np.testing.assert_array_equal(classes_of(np.array([[0.5, 0.51, 0]])), [[0, 1, 0]])
+
+
+def test_a_probability_that_rounds_to_1_costs_both_classes_the_same():
+    predict = losses.sigmoid_cross_entropy().predict
+    for dtype, expected in (("f8", 36.7368), ("f4", 16.6355)):
+        Z = np.array([[40.0, 700.0]], dtype)
+        of_zeros = log_loss(predict(Z), np.zeros((1, 2)))
+        assert of_zeros == pytest.approx(expected, abs=1e-4)
+        assert of_zeros == log_loss(predict(-Z), np.ones((1, 2)))
+    several = np.array([[1.0, 0.5], [0.5, 0.0]])
+    expected = -np.log([2.0**-53, 0.5, 0.5, 1]).mean()
+    assert log_loss(several, [[0, 1], [1, 0]]) == pytest.approx(expected)
+
+
+def test_many_classes_keep_probabilities_below_rounding():
+    p = np.array([[1.0], [1e-300]])
+    assert log_loss(p, [[1]]) == pytest.approx(300 * np.log(10))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int64, np.bool_])
+def test_integers_and_truth_values_score_as_the_same_floats(dtype):
+    y, t = Y.astype(dtype), TAKEN.astype(dtype)
+    for metric in (
+        accuracy, precision, recall, f1_score, confusion_matrix, roc_auc, log_loss, r_squared,
+        mean_absolute_error,
+    ):  # fmt: skip
+        np.testing.assert_array_equal(metric(t, y), metric(TAKEN, Y))
+    assert classes_of(t).dtype == most_likely(t).dtype == np.float64
+
+
+def test_differences_of_small_integers_do_not_wrap():
+    three, five = np.uint8([[3]]), np.uint8([[5]])
+    assert mean_absolute_error(three, five) == 2
+    assert r_squared(np.uint8([[16, 16]]), np.uint8([[0, 32]])) == 0
+    assert mean_absolute_error(np.int8([[-128]]), np.int8([[127]])) == 255
+
+
+def test_lists_are_taken_as_arrays():
+    assert accuracy([[0, 1]], [[0, 0]]) == 0.5
+    assert r_squared([[1, 2]], [[1, 2]]) == 1
+    assert score("regression", [[1, 2]], [[1, 3]])["mean_absolute_error"] == 0.5
+
+
+def test_classes_that_occur_nowhere_do_not_count():
+    both = [[0, 1, 1]], [[0, 1, 0]]
+    for metric in (precision, recall, f1_score):
+        assert metric([[0, 1]], [[0, 1]], classes=3) == 1
+        assert metric(*both, classes=9) == metric(*both, classes=3)
+    # Class 2 was predicted, so it counts, though no example has it.
+    assert precision([[0, 2]], [[0, 1]], classes=4) == pytest.approx(1 / 3)
+    labels, taken = [[1, 0], [0, 0]], [[1, 1], [0, 0]]
+    assert precision(taken, labels) == 0.5  # the second label occurs nowhere
+    p = np.array([[0.7, 0.2, 0.3], [0.2, 0.7, 0.4], [0.1, 0.1, 0.3]])
+    assert roc_auc(p, [[0, 1, 0]]) == 1
+    assert roc_auc([[0.2, 0.6], [0.1, 0.1]], [[0, 1], [0, 0]]) == 1
+
+
+@given(st.integers(0, 30), st.integers(3, 5), st.integers(1, 3))
+def test_an_output_more_changes_no_score(seed, classes, more):
+    labels, p = draws(seed, classes, 20)
+    wider = np.concatenate([p, np.zeros((more, 20))])
+    assert score("many classes", wider, labels) == score("many classes", p, labels)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-200, 1e-320, 1e150, 1e308])
+def test_r_squared_is_of_no_unit(scale):
+    y = np.array([[0.25, 0.5, 1.0, 0.5]])
+    t = np.array([[0.5, 0.5, 0.75, 0.5]])
+    assert r_squared(t * scale, y * scale) == pytest.approx(r_squared(t, y), rel=1e-3)
+
+
+def test_an_error_without_bound_has_an_r_squared_of_minus_infinity():
+    assert r_squared([[1e300, 0]], [[1e-10, 2e-10]]) == -np.inf
+
+
+def test_each_class_has_its_own_row():
+    three = np.eye(4)[:, TAKEN3[0].astype(int)]  # a fourth class, which occurs nowhere
+    rows = score_by_class("many classes", three, Y3)
+    nan = pytest.approx(np.nan, nan_ok=True)
+    assert rows == [
+        {"precision": 1 / 2, "recall": 1 / 2, "f1": 1 / 2, "count": 2},
+        {"precision": pytest.approx(2 / 3), "recall": 1, "f1": pytest.approx(4 / 5), "count": 2},
+        {"precision": 1, "recall": 1 / 2, "f1": pytest.approx(2 / 3), "count": 2},
+        {"precision": nan, "recall": nan, "f1": nan, "count": 0},
+    ]
+    two = score_by_class("two classes", TAKEN * 0.8 + 0.1, Y)
+    assert [row["count"] for row in two] == [5, 5]
+    assert [row["precision"] for row in two] == [4 / 6, 3 / 4]
+    several = score_by_class("several labels", [[1, 0, 0], [0, 1, 1]], [[1, 0, 1], [0, 0, 1]])
+    assert [row["recall"] for row in several] == [1 / 2, 1]
+
+
+@given(st.integers(0, 30), st.integers(3, 5))
+def test_macro_averages_are_means_of_the_rows(seed, classes):
+    labels, p = draws(seed, classes, 20)
+    rows, scores = (f("many classes", p, labels) for f in (score_by_class, score))
+    for name in ("precision", "recall", "f1"):
+        assert scores[name] == pytest.approx(np.nanmean([row[name] for row in rows]))
+        assert metrics.title("many classes", name) == f"macro {name}"
+    assert metrics.title("two classes", "precision") == "precision"
+    assert metrics.title("many classes", "accuracy") == "accuracy"
 
 
 def draws(seed, classes, m):
@@ -176,6 +279,52 @@ REFUSED = {
     ),
     "one class": (lambda: roc_auc(np.ones((1, 2)), np.ones((1, 2))), "label 1 is all there is"),
     "no positive": (lambda: roc_auc(np.ones((1, 2)), np.zeros((1, 2))), "label 0 is all there"),
+    "constant labels 0.1": (
+        lambda: r_squared([[0.2] * 3], [[0.1] * 3]),
+        "Y is constant in row 0, expected labels",
+    ),
+    "constant float32": (
+        lambda: r_squared(np.ones((1, 1000), "f4"), np.full((1, 1000), 14.62, "f4")),
+        "constant",
+    ),
+    "one constant row": (
+        lambda: r_squared(np.ones((2, 3)), [[1, 2, 3], [0.7] * 3]),
+        "Y is constant in row 1",
+    ),
+    "nan among scores": (lambda: roc_auc([[0.2, np.nan]], [[0, 1]]), "nan in row 0, column 1"),
+    "nan first": (lambda: roc_auc([[np.nan, 0.2]], [[0, 1]]), "holds nan in row 0, column 0"),
+    "class of nan": (lambda: classes_of([[np.nan]]), "holds nan in row 0, column 0"),
+    "most likely of nan": (lambda: most_likely([[0.9], [np.nan]]), "nan in row 1, column 0"),
+    "inf in regression": (lambda: mean_absolute_error([[np.inf]], [[1]]), "predictions holds inf"),
+    "nan label": (lambda: accuracy([[1]], [[np.nan]]), "Y holds nan in row 0, column 0"),
+    "nan in log_loss": (lambda: log_loss([[0.5, np.nan]], [[0, 1]]), "nan in row 0, column 1"),
+    "nan in score": (lambda: score("regression", Y * np.nan, Y), "predictions holds nan"),
+    "label -1": (lambda: log_loss([[0.5, 0.5]], [[-1, 1]]), "labels hold -1 in column 0|Y hold"),
+    "label 2 of two": (lambda: roc_auc([[0.5, 0.6]], [[0, 2]]), "hold 2 in column 1.* 0 to 1"),
+    "label 1.5": (
+        lambda: accuracy([[1]], [[1.5]]),
+        "labels hold 1.5 in column 0, expected a whole",
+    ),
+    "probabilities for classes": (
+        lambda: accuracy([[0.7]], [[1]]),
+        "hold 0.7 in column 0.*apply classes_of or most_likely",
+    ),
+    "label 2 of several": (
+        lambda: precision([[0, 1], [1, 1]], [[0, 1], [2, 1]]),
+        "labels hold 2 in row 1, column 0",
+    ),
+    "no one-hot column": (
+        lambda: score("many classes", np.eye(3), np.eye(3) * [1, 0, 1]),
+        "column 1 of Y has 0 ones",
+    ),
+    "one dimension": (lambda: accuracy(Y[0], Y[0]), r"shape \(10,\), .*y\[np.newaxis\]"),
+    "a number": (lambda: log_loss(0.5, 1), r"has shape \(\), expected"),
+    "texts": (lambda: accuracy([["cat"]], [["cat"]]), "expected numbers"),
+    "masked": (
+        lambda: mean_absolute_error(np.ma.masked_equal([[1.0, -999]], -999), [[1, 2]]),
+        "mask",
+    ),
+    "classes of regression": (lambda: score_by_class("regression", Y, Y), "has no classes"),
     "logits": (lambda: log_loss(3 * Y, Y), "probabilities lie outside 0 to 1"),
     "constant": (lambda: r_squared(Y * 0, Y * 0), "Y is constant"),
     "task": (lambda: score("two class", Y, Y), "there is no task 'two class': did you mean 'two"),

@@ -22,13 +22,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TextIO, TypeAlias
 
 import attrs
+import numpy as np
 import toolz
 
 from pydnn.checks import BadInput, expect_count, expect_real, import_extra
 from pydnn.losses import Loss
-from pydnn.metrics import Metric, score
+from pydnn.metrics import METRICS, Metric, score
 from pydnn.numerics import Numerics, fast
-from pydnn.records import Batch
+from pydnn.records import Batch, FloatArray
 from pydnn.stages.base import Context, Stage
 from pydnn.training.pipeline import StepInfo, TrainState
 from pydnn.training.steps import output_of
@@ -174,13 +175,25 @@ def evaluation(
             found[f"{name} cost"] = loss(AL, batch.Y, batch.weights, context)[0]
             predictions = loss.predict(AL, context)
             if metrics is None:
-                told = score(loss.task(len(AL)), predictions, batch.Y, numerics=numerics)
+                told = _scores(loss.task(len(AL)), predictions, batch.Y, numerics)
             else:
                 told = {m: function(predictions, batch.Y) for m, function in metrics.items()}
             found |= {f"{name} {metric}": value for metric, value in told.items()}
         return found
 
     return evaluate
+
+
+def _scores(
+    task: str, predictions: FloatArray, Y: FloatArray, numerics: Numerics
+) -> dict[str, float]:
+    """The scores of a task; all nan where a prediction has left the range of numbers.
+
+    Training may go on from there, so an evaluation on its way must not end it.
+    """
+    if np.isfinite(predictions).all():
+        return score(task, predictions, Y, numerics=numerics)
+    return dict.fromkeys(METRICS[task], math.nan)
 
 
 def value_of(info: StepInfo, name: str) -> float | None:
