@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from pydnn.builders import Description, described
 from pydnn.checks import BadInput, expect_count, expect_finite, expect_real, expect_shape
 from pydnn.keys import Key
 from pydnn.numerics import Numerics, fast
-from pydnn.records import Batch, FloatArray, arrays, freeze
+from pydnn.records import Batch, FloatArray, arrays, freeze, readonly
 
 __all__ = [
     "Batching",
@@ -135,7 +135,8 @@ def split(
         key: Where the choice is addressed.
         share: Of the examples in the validation part, between 0 and 1.
         stratified: Whether each class, which is each different column of Y, is split in that
-            share; at least one example of it comes into either part.
+            share, rounded. At least one example of each comes into either part, so the
+            validation part of many small classes is larger than `share` of all examples.
 
     Returns:
         The training part and the validation part, each in the order of `data`.
@@ -155,7 +156,7 @@ def split(
             label = ", ".join(f"{y:g}" for y in data.Y[:, members[0]])
             raise BadInput(
                 f"label {label} has 1 example, expected two or more to split: "
-                "give more data, or stratified=False."
+                "give more examples of it, or leave it out."
             )
         order = key.at("split", i).permutation(len(members))
         count = min(max(1, round(share * len(members))), len(members) - 1)
@@ -180,24 +181,67 @@ class Standardization:
     mean: FloatArray
     deviation: FloatArray
 
-    def __call__(self, X: FloatArray) -> FloatArray:
-        """Standardised X (n_x, m), in its own dtype."""
+    def __call__(self, X: ArrayLike) -> FloatArray:
+        """Standardised X (n_x, m), in its own dtype.
+
+        Raises:
+            BadInput: If X has other features, or the result of an entry is not finite.
+        """
+        X = readonly(X)
         expect_shape("X", X, (len(self.mean), "m"), hint="give the features that were fitted")
-        return freeze((X - self.mean.astype(X.dtype)) / self.deviation.astype(X.dtype))
+        with np.errstate(over="ignore", invalid="ignore"):
+            standardized = (X - self.mean.astype(X.dtype)) / self.deviation.astype(X.dtype)
+        if not np.isfinite(standardized).all():
+            expect_finite("X", X)
+            feature, example = (int(i) for i in np.argwhere(~np.isfinite(standardized))[0])
+            raise BadInput(
+                f"feature {feature} of example {example} is {X[feature, example]:g}, too far from "
+                f"the mean {self.mean[feature, 0]:g} to be standardized by the deviation "
+                f"{self.deviation[feature, 0]:g}: correct it or leave the example out."
+            )
+        return freeze(standardized)
 
 
-def fit_standardization(X: FloatArray, *, numerics: Numerics = fast) -> Standardization:
-    """The standardisation of the features of X (n_x, m): fit it on the training part alone."""
+# A spread below this share of the mean is a few roundings wide, so its deviation means little.
+_LEAST_SPREAD = 1e-13
+
+
+def fit_standardization(X: ArrayLike, *, numerics: Numerics = fast) -> Standardization:
+    """The standardisation of the features of X (n_x, m): fit it on the training part alone.
+
+    Raises:
+        BadInput: If an entry of X is not finite; or if a feature is not constant, but its spread
+            is too large or too small to divide by in the dtype of X, or below 1e-13 of its mean.
+    """
+    X = readonly(X)
     expect_shape("X", X, ("n_x", "m"), hint="put examples in columns")
+    if X.size == 0:
+        raise BadInput(f"X has shape {X.shape}, expected examples with features: give some data.")
     expect_finite("X", X)
-    X = X.astype(np.float64)
+    least, most = X.min(axis=1, keepdims=True), X.max(axis=1, keepdims=True)
+    # Powers of 2 change no bit of the result, and keep squares of huge and tiny numbers in range.
+    powers = np.frexp(np.maximum(-least, most).astype(np.float64))[1]
+    scaled = np.ldexp(X.astype(np.float64), -powers)
     m = X.shape[1]
     # Turned, since sums along the other axis may take BLAS.
-    mean = numerics.sum(X.T, axis=0).T / m
-    centred = X - mean
+    mean = numerics.sum(scaled.T, axis=0).T / m
+    centred = scaled - mean
     deviation = np.sqrt(numerics.sum((centred * centred).T, axis=0).T / m)
-    # A constant's deviation may be a rounding error instead of 0.
-    constant = deviation <= 1e-13 * np.abs(mean)
+    # Compared by its ends, since the deviation of a constant may be a rounding error.
+    constant = least == most
+    narrow = deviation <= _LEAST_SPREAD * np.abs(mean)
+    mean, deviation = np.ldexp(mean, powers), np.ldexp(deviation, powers)
+    with np.errstate(over="ignore"):
+        wide = np.isinf(most - least)
+    narrow |= deviation < np.finfo(X.dtype).tiny
+    if (wrong := (wide | narrow) & ~constant).any():
+        feature = int(np.argmax(wrong))
+        ends = " to ".join(f"{float(end[feature, 0])!r}" for end in (least, most))
+        size = "large" if wide[feature, 0] else "small"
+        raise BadInput(
+            f"feature {feature} goes from {ends}, a spread too {size} to be standardized: "
+            "scale or shift the feature first, or leave it out."
+        )
     return Standardization(mean, np.where(constant, 1.0, deviation))
 
 

@@ -170,23 +170,23 @@ def r_squared(predictions: ArrayLike, Y: ArrayLike, *, numerics: Numerics = fast
     Raises:
         BadInput: If all labels of a row are equal, among others.
     """
-    P, Y = _pair(predictions, Y)
+    P, labels = _pair(predictions, Y)
     # Compared with each other: the sum of their squared deviations may round to more than 0.
-    constant = (Y[:, :1] == Y).all(axis=1)
+    constant = (labels[:, :1] == labels).all(axis=1)
     if constant.any():
         raise _Undefined(
             f"Y is constant in row {int(np.argmax(constant))}, expected labels that differ: "
             "R squared compares with them."
         )
     # Powers of 2 change no bit of the ratio, and keep squares of huge and tiny labels in range.
-    powers = -np.frexp(np.abs(Y).max(axis=1, keepdims=True))[1]
+    powers = -np.frexp(np.abs(labels).max(axis=1, keepdims=True))[1]
     with np.errstate(over="ignore"):  # an error without bound has an R squared of -inf
-        P, Y = np.ldexp(P, powers), np.ldexp(Y, powers)
+        P, labels = np.ldexp(P, powers), np.ldexp(labels, powers)
         # Turned, since sums along the other axis may take BLAS.
-        mean = numerics.sum(Y.T, axis=0) / Y.shape[1]
+        mean = numerics.sum(labels.T, axis=0) / labels.shape[1]
         residual, total = (
             numerics.sum((difference * difference).T, axis=0)[0]
-            for difference in (Y - P, Y - mean.T)
+            for difference in (labels - P, labels - mean.T)
         )
         return _mean(numerics, 1 - residual / total)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 import attrs
@@ -12,7 +12,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from pydnn.checks import BadInput
 
-__all__ = ["Batch", "FloatArray", "arrays", "freeze", "maker_of", "readonly", "scalar"]
+__all__ = [
+    "Batch",
+    "FloatArray",
+    "arrays",
+    "as_array",
+    "freeze",
+    "keep_readonly",
+    "maker_of",
+    "readonly",
+    "scalar",
+]
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
 _Scalar = TypeVar("_Scalar", bound=np.generic)
@@ -23,7 +33,7 @@ def readonly(x: ArrayLike) -> FloatArray:
 
     Complex numbers, by which derivatives may be taken, pass where they are read-only already.
     """
-    array = x if type(x) is np.ndarray else _asarray(x)
+    array = x if type(x) is np.ndarray else as_array(x)
     if array.dtype.kind != "f":
         array = _as_floats(array)
     elif not array.flags.writeable:
@@ -33,7 +43,18 @@ def readonly(x: ArrayLike) -> FloatArray:
     return view
 
 
-def _asarray(x: ArrayLike) -> NDArray[Any]:
+def as_array(x: ArrayLike) -> NDArray[Any]:
+    """The array that `x` is or describes, without what a subclass adds.
+
+    Raises:
+        BadInput: If entries are masked: without the mask, they would count as numbers. If rows
+            are of unequal length.
+    """
+    if _is_masked(x):
+        raise BadInput(
+            "got an array with masked entries, expected numbers everywhere: fill them, e.g. with "
+            ".filled(0), or leave out their examples."
+        )
     try:
         return np.asarray(x)
     except ValueError as error:  # NumPy's message is about its own inhomogeneous shapes
@@ -41,6 +62,12 @@ def _asarray(x: ArrayLike) -> NDArray[Any]:
             "an array was given rows of unequal length, expected a rectangle of numbers: "
             "give every row the same length."
         ) from error
+
+
+def _is_masked(x: object) -> bool:
+    if isinstance(x, list | tuple):
+        return any(map(_is_masked, x))
+    return isinstance(x, np.ma.MaskedArray) and bool(np.ma.is_masked(x))
 
 
 def _as_floats(array: NDArray[Any]) -> FloatArray:
@@ -112,14 +139,16 @@ def maker_of(cls: type) -> Callable[..., Any]:
     return make
 
 
-def arrays(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
+def arrays(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
     """Give every field annotated `FloatArray` what an array needs in a frozen record.
 
     For `@attrs.frozen(unsafe_hash=False, field_transformer=arrays)`: the array is made
     read-only, compared by value (`==` on arrays gives an array, not a truth value) and printed
     as its dtype and shape. With `unsafe_hash=False`, `hash(record)` says that it has no hash.
-    A field whose default is None may also hold that.
+    A field whose default is None may also hold that. Copies and unpickled records are as
+    read-only as the record.
     """
+    keep_readonly(cls)
     # Annotations are texts in modules that postpone them, as ours do.
     return [
         field.evolve(
@@ -132,6 +161,49 @@ def arrays(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[
         else field
         for field in fields
     ]
+
+
+_Class = TypeVar("_Class", bound=type)
+
+
+def keep_readonly(cls: _Class) -> _Class:
+    """Let copies and pickles of records of this frozen attrs class have read-only arrays, too.
+
+    NumPy copies and unpickles arrays writeable, and attrs then sets fields without converters.
+    `arrays` calls it; for classes without that, it is a decorator above `@attrs.frozen`. A class
+    with its own `__reduce__` keeps that.
+    """
+    if "__reduce__" not in cls.__dict__:
+        cls.__reduce__ = _reduce  # type: ignore[assignment]
+    return cls
+
+
+def _reduce(record: Any) -> tuple[Any, ...]:
+    # A record without slots, such as Step, may have fields that nothing has filled in yet.
+    filled = getattr(record, "__dict__", None)
+    values = {
+        field.alias: getattr(record, field.name)
+        for field in attrs.fields(type(record))
+        if field.init and (filled is None or field.name in filled)
+    }
+    return _remade, (type(record), values)
+
+
+def _remade(cls: type, values: dict[str, Any]) -> Any:
+    for value in values.values():
+        _freeze_all(value)
+    return cls(**values)
+
+
+def _freeze_all(value: Any) -> None:
+    """Freeze arrays that were just copied or unpickled, or are read-only already."""
+    if isinstance(value, np.ndarray):
+        value.flags.writeable = False
+    elif isinstance(value, Mapping):
+        _freeze_all(tuple(value.values()))
+    elif isinstance(value, tuple | list):
+        for item in value:
+            _freeze_all(item)
 
 
 _by_value = attrs.cmp_using(eq=np.array_equal)

@@ -28,7 +28,7 @@ from pydnn.numerics import fast
 from pydnn.optimizers import gradient_descent
 from pydnn.packing import NO_PARAMS, pack
 from pydnn.recipes import prepare, tutorial_recipe
-from pydnn.records import Batch, FloatArray, arrays, freeze, readonly
+from pydnn.records import Batch, FloatArray, arrays, as_array, freeze, readonly
 from pydnn.stages import EVALUATION, Stage, relu, sigmoid
 from pydnn.stages.dense import (
     DenseCache,
@@ -410,6 +410,6 @@ def _examples(X: FloatArray, Y: FloatArray, layers_dims: Sequence[int]) -> Batch
     if layers_dims[-1] != 1:
         raise BadInput(f"layers_dims ends in {layers_dims[-1]}, expected 1: one sigmoid unit.")
     X = readonly(X)
-    Y = readonly(np.asarray(Y).astype(X.dtype))
+    Y = readonly(as_array(Y).astype(X.dtype))
     expect_shape("X", X, (layers_dims[0], "m"), hint="put the features of an example in a column")
     return Batch(X, Y)

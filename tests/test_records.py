@@ -1,8 +1,19 @@
+import copy
+import importlib
+import pickle
+import pkgutil
+
 import attrs
 import numpy as np
 import pytest
 
-from pydnn.records import Batch, FloatArray, arrays, readonly
+import pydnn
+from pydnn import BadInput, Key, adam, dense, initial_state, serial
+from pydnn.batches import fit_standardization
+from pydnn.data import ImageSet, columns_of
+from pydnn.records import Batch, FloatArray, arrays, as_array, keep_readonly, readonly
+from pydnn.runs.rows import Column
+from pydnn.training import Step
 
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
@@ -49,3 +60,116 @@ def test_records_are_frozen_and_have_no_hash():
         batch.X[0, 0] = 5
     with pytest.raises(TypeError, match="unhashable type: 'Batch'"):
         hash(batch)
+
+
+MASKED = np.ma.array([[1.0, -999.0]], mask=[[False, True]])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Batch(MASKED, [[0, 1]]),
+        lambda: Batch(np.ones((1, 2)), MASKED),
+        lambda: Batch(np.ones((1, 2)), [[0, 1]], weights=MASKED),
+        lambda: readonly(MASKED.astype(int)),
+        lambda: readonly([MASKED[0], MASKED[0]]),
+        lambda: readonly([[1.0, np.ma.masked]]),
+        lambda: as_array(np.ma.masked_all((2, 2))),
+        lambda: fit_standardization(MASKED),
+        lambda: columns_of(np.ma.masked_equal(np.zeros((1, 2, 2, 3), np.uint8), 0)),
+        lambda: ImageSet(np.ma.masked_equal(np.zeros((1, 2, 2, 3), np.uint8), 0), np.array([0])),
+    ],
+)
+def test_arrays_with_masked_entries_are_refused(make):
+    with pytest.raises(BadInput, match="masked entries, expected numbers everywhere: fill them"):
+        make()
+
+
+def test_a_mask_that_hides_nothing_is_taken():
+    np.testing.assert_array_equal(readonly(np.ma.array([[1.0, 2.0]])), [[1, 2]])
+    assert type(readonly(np.ma.array([[1.0]]))) is np.ndarray
+
+
+STATE = initial_state(serial(dense(2)), adam(), (3,), key=Key(1))
+BATCH = Batch(np.ones((3, 2)), np.ones((1, 2)))
+RECORDS = {
+    "Batch": BATCH,
+    "Batch with weights": Batch(BATCH.X, BATCH.Y, np.ones((1, 2))),
+    "DenseParams": STATE.parameters.tree[0],
+    "Packed": STATE.parameters,
+    "Adam's state": STATE.optimizer_state,
+    "TrainState": STATE,
+    "Standardization": fit_standardization(np.array([[1.0, 2.0]])),
+    "ImageSet": ImageSet(np.zeros((1, 2, 2, 3), np.uint8), np.array([1])),
+    "Column": Column(np.array([1]), np.array([0.5])),
+    "Step": Step(STATE, BATCH).having(dAL=readonly(np.ones((1, 2)))),
+    "complex": Batch(readonly(np.ones((1, 2))), BATCH.Y).X.astype(complex),
+}
+RECORDS["complex"].flags.writeable = False
+RECORDS["complex"] = Batch(RECORDS["complex"], BATCH.Y)
+COPIES = {"copy": copy.copy, "deepcopy": copy.deepcopy} | {
+    f"pickle {protocol}": lambda x, p=protocol: pickle.loads(pickle.dumps(x, p))
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
+}
+
+
+def arrays_in(value):
+    if isinstance(value, np.ndarray):
+        yield value
+    elif attrs.has(type(value)):
+        for field in attrs.fields(type(value)):
+            yield from arrays_in(getattr(value, field.name))
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from arrays_in(item)
+
+
+@pytest.mark.parametrize("how", COPIES.values(), ids=COPIES)
+@pytest.mark.parametrize("record", RECORDS.values(), ids=RECORDS)
+def test_copies_of_records_are_equal_and_refuse_writes(record, how):
+    new = how(record)
+    pairs = list(zip(arrays_in(new), arrays_in(record), strict=True))
+    assert pairs
+    for ours, theirs in pairs:
+        if theirs.flags.writeable:  # of a record that leaves its arrays as they come
+            assert isinstance(record, Column)
+        np.testing.assert_array_equal(ours, theirs, strict=True)
+        assert how is copy.copy or not ours.flags.writeable
+        if how is not copy.copy:
+            assert not np.shares_memory(ours, theirs)
+            with pytest.raises(ValueError, match="read-only"):
+                ours[...] = 9
+
+
+def test_a_record_of_the_users_own_with_private_and_keyword_fields_is_copied():
+    @keep_readonly
+    @attrs.frozen(eq=False)
+    class Own:
+        _hidden: object
+        named: dict = attrs.field(kw_only=True)
+        made: int = attrs.field(init=False, default=3)
+
+    own = copy.deepcopy(Own(np.ones(2), named={"a": [np.ones(2)]}))
+    assert own.made == 3
+    for array in (own._hidden, own.named["a"][0]):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 2
+
+
+def test_every_record_of_the_package_that_holds_arrays_keeps_them_read_only():
+    # Records of one drawing or one comparison, which nobody keeps, and such with functions.
+    passing = {"Pen", "Chance", "Derivative", "_Seen", "Problem", "Pass"}
+    missing = []
+    for found in pkgutil.walk_packages(pydnn.__path__, "pydnn."):
+        if found.name.endswith(("__main__", "pytest_pydnn")):
+            continue
+        module = importlib.import_module(found.name)
+        for cls in vars(module).values():
+            if isinstance(cls, type) and attrs.has(cls) and cls.__module__ == found.name:
+                types = [str(field.type) for field in attrs.fields(cls)]
+                holds = any(
+                    "Callable" not in t and ("NDArray" in t or "FloatArray" in t) for t in types
+                )
+                if holds and cls.__reduce__ is object.__reduce__:
+                    missing.append(cls.__name__)
+    assert set(missing) <= passing

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydnn.checks import BadInput, expect_count, expect_shape
 from pydnn.data.drawn_cats import TEST_COUNT, TRAIN_COUNT, draw_cats
 from pydnn.keys import Key
-from pydnn.records import Batch, FloatArray, freeze
+from pydnn.records import Batch, FloatArray, as_array, freeze, keep_readonly
 from pydnn.storage import open_hdf5, read_array, write_hdf5
 
 __all__ = [
@@ -36,7 +36,7 @@ _same = attrs.cmp_using(eq=np.array_equal)
 
 def _own(array: NDArray[Any]) -> NDArray[Any]:
     """A read-only copy, unless nobody can write to the array as it is."""
-    array = np.asarray(array)
+    array = as_array(array)
     return array if not array.flags.writeable else freeze(array.copy())
 
 
@@ -44,6 +44,7 @@ def _shape(array: NDArray[Any]) -> str:
     return f"{array.dtype} {array.shape}"
 
 
+@keep_readonly
 @attrs.frozen(unsafe_hash=False)
 class ImageSet:
     """Labelled images, as they lie in a file.
@@ -81,6 +82,7 @@ class ImageSet:
 
 def columns_of(images: NDArray[np.uint8], *, dtype: Any = np.float64) -> FloatArray:
     """Flatten images (m, height, width, 3) to columns (height * width * 3, m) from 0 to 1."""
+    images = as_array(images)
     columns = images.reshape(len(images), -1).T
     return freeze(columns.astype(dtype) / np.dtype(dtype).type(255))
 

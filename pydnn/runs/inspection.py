@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydnn.packing import Packed, Tree, leaves
-from pydnn.records import FloatArray
+from pydnn.records import FloatArray, keep_readonly
 from pydnn.runs.recorded import Run
 from pydnn.runs.states import arrays_of
 from pydnn.stages import Stage, map_stages
@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 
+@keep_readonly
 @attrs.frozen(eq=False)
 class Tensor:
     """One array of a step.

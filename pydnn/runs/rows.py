@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pydnn.checks import BadInput
 from pydnn.fingerprints import canonical
-from pydnn.records import freeze
+from pydnn.records import freeze, keep_readonly
 from pydnn.runs.states import ReadArray
 from pydnn.training import StepInfo
 
@@ -28,6 +28,7 @@ KINDS = ("observed", "measured")
 _same = attrs.cmp_using(eq=np.array_equal)
 
 
+@keep_readonly
 @attrs.frozen(unsafe_hash=False)
 class Column:
     """Numbers that some steps have: `values` float64 (k,) of the `steps` int64 (k,), in order."""
@@ -36,6 +37,7 @@ class Column:
     values: NDArray[np.float64] = attrs.field(eq=_same)
 
 
+@keep_readonly
 @attrs.frozen(eq=False)
 class Rows:
     """The rows of the steps from number `start` on.

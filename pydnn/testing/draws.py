@@ -11,7 +11,7 @@ from pydnn.checks import BadInput, expect_count
 from pydnn.keys import Key
 from pydnn.losses import Loss
 from pydnn.packing import Tree, layout_of, leaves
-from pydnn.records import FloatArray, freeze
+from pydnn.records import FloatArray, freeze, keep_readonly
 from pydnn.stages.base import Context, Shape, Stage
 from pydnn.testing.laws import called
 from pydnn.testing.world import kept_world
@@ -21,6 +21,7 @@ __all__ = ["DrawnLoss", "DrawnStage", "after_training", "draw_labels", "draw_los
 _GATHERED = 3  # training steps before which running statistics are worth being used
 
 
+@keep_readonly
 @attrs.frozen(eq=False)
 class DrawnStage:
     """All that a stage's functions are called with.
@@ -88,6 +89,7 @@ def after_training(stage: Stage, drawn: DrawnStage) -> Context:
     return Context(statistics=statistics)
 
 
+@keep_readonly
 @attrs.frozen(eq=False)
 class DrawnLoss:
     """All that a loss is called with, but for weights."""
