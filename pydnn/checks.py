@@ -26,11 +26,61 @@ __all__ = [
     "expect_shape",
     "import_extra",
     "plain_number",
+    "printable",
 ]
+
+_MOST_MESSAGE = 1000  # characters: a line of more than that is not read anyway
+
+
+def printable(text: object, *, most: int = _MOST_MESSAGE) -> str:
+    r"""Text that a terminal shows as one line of at most `most` characters, and never obeys.
+
+    Control characters, line breaks, direction marks, halves of surrogate pairs and whatever else
+    has no shape of its own are written as escapes, e.g. `\n` or `\u202e`. Letters of every script
+    stay as they are. Of longer text the middle is left out: a message names what is wrong at its
+    beginning and what to do at its end.
+
+    Args:
+        text: What to show; anything but a `str` is converted to one.
+        most: The number of characters that the result may have.
+
+    Example:
+        >>> printable("cat\x1b[2J\n猫")
+        'cat\\x1b[2J\\n猫'
+        >>> printable("a" * 5000, most=50)
+        'aaaaaaaaaa ... [5,000 characters in all] ... aaaaa'
+    """
+    text = str(text)
+    if len(text) <= most:
+        if text.isprintable():
+            return text
+        if len(whole := _escaped(text)) <= most:
+            return whole
+    note = f" ... [{len(text):,} characters in all] ... "
+    room = max(0, most - len(note))
+    start, end = room - room // 3, room // 3
+    # An escape is longer than its character, so these pieces are never too short.
+    first = _escaped(text[:start])[:start]
+    last = _escaped(text[max(0, len(text) - end) :])
+    return (first + note + last[max(0, len(last) - end) :])[:most]
+
+
+def _escaped(text: str) -> str:
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )
 
 
 class BadInput(ValueError):  # noqa: N818 - it names the user's input, not our failure
-    """Something from outside does not fit; the message is one line for the person who gave it."""
+    """Something from outside does not fit; the message is one line for the person who gave it.
+
+    Whatever the message quotes, it is safe to print: see `printable`.
+    """
+
+    def __init__(self, message: str) -> None:
+        """Keep the `message` in its printable form."""
+        super().__init__(printable(message))
 
 
 class NameTaken(BadInput):
@@ -151,11 +201,17 @@ def expect_known(what: str, name: str, known: Iterable[str]) -> None:
 
 
 def import_extra(module: str, *, extra: str, purpose: str) -> ModuleType:
-    """Import a `module` that the `extra` of pydnn brings, or say in one line how to get it."""
+    """Import a `module` that the `extra` of pydnn brings, or say in one line why that fails."""
+    package = module.partition(".")[0]
     try:
         return importlib.import_module(module)
-    except ImportError as error:
-        package = module.partition(".")[0]
+    except Exception as error:  # a package may fail in any way, e.g. over a setting of its own
+        if isinstance(error, ModuleNotFoundError) and error.name in (package, module):
+            raise MissingExtra(
+                f"{purpose} needs {package}, which is not installed: "
+                f"run pip install 'pydnn[{extra}]'."
+            ) from error
         raise MissingExtra(
-            f"{purpose} needs {package}, which is not installed: run pip install 'pydnn[{extra}]'."
+            f"{purpose} needs {package}, which cannot be imported "
+            f"({type(error).__name__}: {error}): fix what that says, or install it again."
         ) from error

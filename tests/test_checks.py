@@ -1,9 +1,15 @@
+import copy
+import pickle
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pydnn.checks import (
     BadInput,
     MissingExtra,
+    NameTaken,
     expect_count,
     expect_finite,
     expect_flag,
@@ -13,6 +19,7 @@ from pydnn.checks import (
     expect_shape,
     import_extra,
     plain_number,
+    printable,
 )
 
 
@@ -103,3 +110,66 @@ def test_a_missing_extra_names_the_command_that_brings_it():
         r": run pip install 'pydnn\[plot\]'\.$",
     ):
         import_extra("no_such_thing.part", extra="plot", purpose="a plot")
+
+
+@pytest.mark.parametrize(
+    "failure", ["raise ValueError('no backend\\nof this name')", "1 / 0", "import no_such_part"]
+)
+def test_a_package_that_cannot_be_imported_gives_one_line(tmp_path, monkeypatch, failure):
+    (tmp_path / "failing_package.py").write_text(failure, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(
+        MissingExtra, match=r"^a plot needs failing_package, which cannot be imported .*$"
+    ):
+        import_extra("failing_package", extra="plot", purpose="a plot")
+
+
+SHOWN = {
+    "plain": ("a cat", "a cat"),
+    "letters of other scripts": ("cafe\u0301 猫 кошка قط 🐈", "cafe\u0301 猫 кошка قط 🐈"),
+    "backslashes stay single": ("C:\\new", "C:\\new"),
+    "line breaks": ("a\nb\r\u2028\x85", "a\\nb\\r\\u2028\\x85"),
+    "terminal codes": ("\x1b[2Jcat\x9b1m\x07", "\\x1b[2Jcat\\x9b1m\\x07"),
+    "direction marks": ("\u202ecat\u2066\u200f", "\\u202ecat\\u2066\\u200f"),
+    "invisible letters": ("a\u200bb\ufeffc\xad", "a\\u200bb\\ufeffc\\xad"),
+    "a byte of a file name": ("caf\udce9.png", "caf\\udce9.png"),
+    "half a surrogate pair": ("\ud83d", "\\ud83d"),
+    "private use": ("\ue000\U000f0000", "\\ue000\\U000f0000"),
+    "what is not text": (OSError(2, "no\tsuch file"), "[Errno 2] no\\tsuch file"),
+}
+
+
+@pytest.mark.parametrize(("text", "shown"), SHOWN.values(), ids=SHOWN)
+def test_text_is_shown_and_not_obeyed(text, shown):
+    assert printable(text) == shown
+    assert str(BadInput(text)) == shown
+
+
+def test_long_text_keeps_its_beginning_and_its_end():
+    shown = printable("name " + "a" * 10**6 + ": choose another.", most=200)
+    assert len(shown) == 200
+    assert shown.startswith("name aaa")
+    assert shown.endswith("aaa: choose another.")
+    assert " [1,000,022 characters in all] " in shown
+
+
+def test_escapes_count_towards_the_length():
+    assert len(printable("\x1b" * 999)) <= 1000
+    assert len(printable("\x1b" * 30, most=100)) <= 100
+
+
+@given(st.text(), st.integers(0, 60))
+def test_any_text_becomes_one_printable_line_of_bounded_length(text, most):
+    shown = printable(text, most=most)
+    assert shown.isprintable()
+    assert len(shown) <= most
+    assert printable(shown, most=most) == shown
+    shown.encode("utf-8")
+
+
+@pytest.mark.parametrize("kind", [BadInput, NameTaken, MissingExtra])
+def test_a_refusal_survives_pickle_and_copy(kind):
+    error = kind("no\nsuch file")
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert type(again) is kind
+        assert str(again) == "no\\nsuch file"
