@@ -1,8 +1,9 @@
 """Described builders: parts that remember the builder and the plain options that made them.
 
 `describe(dense(20))` is `{"dense": {"units": 20}}`, and `build` makes the same part from that
-again. Run files, recipes and the command line all speak this one form. A builder of a user's
-own is named `module:function`, and found again by import.
+again. Run files, recipes and the command line all speak this one form. A builder that a user
+wrote is named `module:function`. It is known once its module has been imported, and only
+`import_own` imports a module because a text names it: after the user has allowed that module.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 import attrs
@@ -18,12 +20,19 @@ import attrs
 from pydnn.checks import BadInput, expect_known, plain_number
 
 __all__ = [
+    "Builder",
     "Description",
+    "NotAllowed",
+    "Unread",
     "build",
+    "builders_of",
     "describe",
     "described",
+    "expect_allowed",
     "find_builder",
+    "import_own",
     "is_description",
+    "modules",
     "plain_numbers",
 ]
 
@@ -32,8 +41,50 @@ Description = Mapping[str, Mapping[str, Any]]
 _Options = ParamSpec("_Options")
 _Part = TypeVar("_Part")
 
-# Filled while pydnn is imported and only read afterwards: (family, name) -> builder.
-_BUILDERS: dict[tuple[str, str], Callable[..., Any]] = {}
+
+@attrs.frozen(eq=False)
+class Builder:
+    """A function under `@described`, as the registry keeps it.
+
+    Attributes:
+        name: Its name in descriptions: `dense`, or `module:function` outside pydnn.
+        family: What it makes, e.g. "stage".
+        signature: Its options and their defaults.
+        function: The function, whose parts remember their description.
+    """
+
+    name: str
+    family: str
+    signature: inspect.Signature
+    function: Callable[..., Any]
+
+    @property
+    def options(self) -> Mapping[str, inspect.Parameter]:
+        """Its options by name, in their order."""
+        return self.signature.parameters
+
+    @property
+    def several(self) -> str | None:
+        """The option that takes all arguments without a name, as `serial` does, if it has one."""
+        kinds = {parameter.kind: name for name, parameter in self.options.items()}
+        return kinds.get(inspect.Parameter.VAR_POSITIONAL)
+
+
+class NotAllowed(BadInput):
+    """A file names code outside pydnn that the user has not allowed to run."""
+
+
+@attrs.frozen
+class Unread:
+    """A part of a recipe that nobody needs: its text as it stands, and why it cannot be built."""
+
+    text: str
+    reason: BadInput = attrs.field(eq=False, repr=False)
+
+
+# (family, name) -> builder; `described` alone adds to it, when a module is imported. Nothing else
+# makes a builder: a file can name any object there is, and some have every attribute.
+_BUILDERS: dict[tuple[str, str], Builder] = {}
 
 
 def described(
@@ -47,8 +98,8 @@ def described(
     """
 
     def decorate(builder: Callable[_Options, _Part]) -> Callable[_Options, _Part]:
-        own = builder.__module__.partition(".")[0] == __name__.partition(".")[0]
-        name = builder.__name__ if own else f"{builder.__module__}:{builder.__qualname__}"
+        pydnns = builder.__module__.partition(".")[0] == __name__.partition(".")[0]
+        name = builder.__name__ if pydnns else f"{builder.__module__}:{builder.__qualname__}"
         signature = inspect.signature(builder)
 
         @functools.wraps(builder)
@@ -59,9 +110,8 @@ def described(
             given = signature.bind(*args, **options).arguments
             return attrs.evolve(part, description={name: _without_defaults(signature, given)})  # type: ignore[misc]
 
-        describing.family = family  # type: ignore[attr-defined]
-        if own:
-            _BUILDERS[family, name] = describing
+        if "<locals>" not in name:  # a function inside of another is not found by its name
+            _BUILDERS[family, name] = Builder(name, family, signature, describing)
         return describing
 
     return decorate
@@ -92,8 +142,11 @@ def build(description: Description, *, family: str | None = None) -> Any:
         family: What is wanted, e.g. "loss"; a part of another family is then refused.
 
     Raises:
-        BadInput: If the builder or one of its options is unknown or missing.
+        BadInput: If the builder or one of its options is unknown or missing. A builder outside
+            pydnn is known once its module has been imported; this imports nothing.
     """
+    if isinstance(description, Unread):
+        raise description.reason
     if not is_description(description):
         raise BadInput(
             f"{description!r} describes nothing: "
@@ -102,53 +155,113 @@ def build(description: Description, *, family: str | None = None) -> Any:
     [(name, options)] = description.items()
     builder = find_builder(name, family)
     options = {option: _rebuilt(value) for option, value in options.items()}
-    signature = inspect.signature(builder)
     for option in options:
-        expect_known(f"option of {name}", option, signature.parameters)
-    several = [p.name for p in signature.parameters.values() if p.kind is p.VAR_POSITIONAL]
-    args = options.pop(several[0], ()) if several else ()
+        expect_known(f"option of {name}", option, builder.options)
+    args = options.pop(builder.several, ()) if builder.several else ()
     try:
-        signature.bind(*args, **options)
+        builder.signature.bind(*args, **options)
     except TypeError as error:
         raise BadInput(f"{name} cannot be built: {error}.") from error
-    return builder(*args, **options)
+    return builder.function(*args, **options)
 
 
-def find_builder(name: str, family: str | None = None) -> Callable[..., Any]:
-    """The described builder called `name`; of a user's own, imported from its module.
+def find_builder(name: str, family: str | None = None) -> Builder:
+    """The described builder called `name`; nothing is imported to find it.
 
     Raises:
         BadInput: If there is none, with the nearest name; or it is of another `family`.
     """
-    if ":" in name:
-        return _import(name, family)
-    known = {n: b for (f, n), b in _BUILDERS.items() if family in (None, f)}
-    expect_known(family or "builder", name, known)
-    makers = [f for f, n in _BUILDERS if n == name and family in (None, f)]
-    if len(makers) > 1:
+    fitting = [b for (f, n), b in _BUILDERS.items() if n == name and family in (None, f)]
+    if len(fitting) == 1:
+        return fitting[0]
+    makers = sorted(f for f, n in _BUILDERS if n == name)
+    if fitting:
         raise BadInput(f"{name!r} is a {' and a '.join(makers)}: say which with family=….")
-    return known[name]
+    if ":" not in name:
+        known = [n for f, n in _BUILDERS if family in (None, f) and ":" not in n]
+        expect_known(family or "builder", name, known)
+    if makers:
+        raise BadInput(f"{name} makes a part of family {makers[0]!r}, expected {family!r}.")
+    raise BadInput(
+        f"there is no {family or 'part'} builder {name!r}: import its module first, in which the "
+        "function is decorated with @described(…)."
+    )
 
 
-def _import(name: str, family: str | None) -> Callable[..., Any]:
+def builders_of(family: str | None = None) -> list[Builder]:
+    """All builders that are known, or those of one `family`, sorted by family and name."""
+    known = sorted(_BUILDERS.items())
+    return [builder for (made, _), builder in known if family in (None, made)]
+
+
+def modules(allow: Iterable[str]) -> tuple[str, ...]:
+    """The names in `allow`, which may be a single one."""
+    return (allow,) if isinstance(allow, str) else tuple(allow)
+
+
+def expect_allowed(name: str, allow: Iterable[str]) -> None:
+    """Refuse the name `module:function` of a file, unless the user allowed its module.
+
+    Args:
+        name: The builder's name, as a file says it.
+        allow: Names of the modules that may be imported, each with all modules below it.
+
+    Raises:
+        NotAllowed: If the module is not among these, even if it is imported already.
+        BadInput: If it is a module of pydnn, whose builders have other names.
+    """
     module, _, function = name.partition(":")
+    if module.partition(".")[0] == __name__.partition(".")[0]:
+        raise BadInput(f"{name} is not how builders of pydnn are named: write {function}.")
+    if not any(module == allowed or module.startswith(f"{allowed}.") for allowed in modules(allow)):
+        top = module.partition(".")[0]
+        raise NotAllowed(
+            f"{name} is code outside pydnn, which a file may not run: if you trust it, say "
+            f"--allow {top}, or allow=[{top!r}] in Python."
+        )
+
+
+def import_own(name: str, allow: Iterable[str]) -> None:
+    """Import the module of `module:function`, if the user allowed it: see `expect_allowed`.
+
+    Raises:
+        NotAllowed: If the user did not.
+        BadInput: If it cannot be imported, or has no such builder.
+    """
+    expect_allowed(name, allow)
+    module, _, function = name.partition(":")
+    if module not in sys.modules:
+        _import(module, name)
+    if any(n == name for _, n in _BUILDERS):
+        return
+    # A package may hand on what a module below it made. Only its own dictionary is looked into:
+    # to ask some modules for an attribute is to run code.
+    imported = vars(sys.modules[module]).get(function)
+    for builder in list(_BUILDERS.values()):
+        if builder.function is imported:
+            _BUILDERS[builder.family, name] = builder
+            return
+    raise BadInput(
+        f"{name} is not a builder: decorate a function of that name with @described(…) at the "
+        f"top of the module {module}."
+    )
+
+
+def _import(module: str, name: str) -> None:
     try:
-        builder: Any = importlib.import_module(module)
-        for attribute in function.split("."):
-            builder = getattr(builder, attribute)
-    except (ImportError, AttributeError) as error:
+        importlib.import_module(module)
+    except KeyboardInterrupt:
+        raise
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise BadInput(f"the module of {name} needs {error.name}: install that.") from error
         raise BadInput(
-            f"builder {name!r} was not found ({error}): "
-            "put its module on the import path, under the name it had."
+            f"the module {module} of {name} was not found: add the folder that it is in to "
+            "PYTHONPATH, e.g. PYTHONPATH=. pydnn …; the current folder is not searched."
         ) from error
-    except Exception as error:  # whatever a module of the user's own may do
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise BadInput(f"the module of {name!r} cannot be imported ({reason}): mend it.") from error
-    made = getattr(builder, "family", None)
-    if made is None or family not in (None, made):  # a file may not call just any function
-        wanted = family or "part"
-        raise BadInput(f"{name!r} is no {wanted} builder: decorate it with @described(…).")
-    return builder  # type: ignore[no-any-return]
+    except BaseException as error:  # whatever a module may do, even end the process
+        reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
+        raise BadInput(f"the module of {name} cannot be imported ({reason}): fix it.") from error
 
 
 def _without_defaults(signature: inspect.Signature, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,61 +8,75 @@ and false will do, too.
 from __future__ import annotations
 
 import ast
-import inspect
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydnn.builders import Description, find_builder, is_description
+import attrs
+
+from pydnn.builders import Description, Unread, find_builder, import_own, is_description
 from pydnn.checks import BadInput
 
-__all__ = ["OWN_BUILDER", "read_description", "read_values", "write_description"]
+__all__ = ["OWN_BUILDER", "own_builders", "read_description", "read_values", "write_description"]
 
 OWN_BUILDER = re.compile(r"(?<![\w\"'.])([A-Za-z_][\w.]*:[A-Za-z_][\w.]*)")
 _LONGEST = 1 << 20
 _WIDTH = 88
 
 
-def read_description(text: str, *, family: str | None = None) -> Description:
+def read_description(
+    text: str, *, family: str | None = None, allow: Iterable[str] = ()
+) -> Description:
     """The description that `text` writes, e.g. "dense(20)"; a name alone takes no options.
 
     Args:
-        text: One call of a builder; those of a user's own are written module:function(…).
+        text: One call of a builder; that of a builder outside pydnn is written module:function(…).
         family: What is wanted, e.g. "loss".
+        allow: Names of the modules outside pydnn that may be imported, with all below them.
 
     Raises:
-        BadInput: If it is no such call, or names no builder, or a builder lacks the option.
+        NotAllowed: If it names a module that is not allowed.
+        BadInput: If it is not such a call, or names no builder, or a builder lacks the option.
     """
-    if len(text) > _LONGEST:
-        raise BadInput(f"a description has {len(text)} letters, expected fewer: shorten it.")
-    try:
-        # A name with a colon is no Python; in quotes it can stand where a function's name does.
-        tree = ast.parse(OWN_BUILDER.sub(r'"\1"', text.strip()), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        reason = error.msg if isinstance(error, SyntaxError) else str(error)
-        raise BadInput(f"{_short(text)} cannot be read ({reason}): {_EXAMPLE}.") from error
-    read = _call(tree, text, family)
+    tree = _parsed(text.strip(), text, _EXAMPLE)
+    read = _Reader(text, allow).call(tree, family)
     if read is None:
-        raise BadInput(f"{_short(text)} is no call of a builder: {_EXAMPLE}.")
+        raise BadInput(f"{_short(text)} is not a call of a builder: {_EXAMPLE}.")
     return read
 
 
-def read_values(text: str) -> list[Any]:
+def read_values(text: str, *, allow: Iterable[str] = ()) -> list[Any]:
     """The values that `text` lists, with commas between, e.g. "0.1, 0.3" or "relu, tanh".
 
     Raises:
-        BadInput: If there is none, or one is none that a description may hold.
+        NotAllowed: If it names a module that is not allowed, see `read_description`.
+        BadInput: If there is no value, or one that no description can hold.
     """
-    try:
-        tree = ast.parse(OWN_BUILDER.sub(r'"\1"', f"[{text}]"), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        reason = error.msg if isinstance(error, SyntaxError) else str(error)
-        raise BadInput(f"{_short(text)} cannot be read ({reason}): {_VALUES}.") from error
-    values = _value(tree, text)
+    values = _Reader(text, allow).value(_parsed(f"[{text}\n]", text, _VALUES))
     if not isinstance(values, list) or not values:
         raise BadInput(f"{_short(text)} lists no values: {_VALUES}.")
     return values
+
+
+def own_builders(text: str) -> list[str]:
+    """The names `module:function` of which `text` would make parts, each once.
+
+    Nothing is imported for it. What a user types as an option is allowed by typing it.
+    """
+    try:
+        nodes = list(ast.walk(_parsed(f"[{text}\n]", text, _EXAMPLE)))
+    except BadInput:
+        return []  # as `read_description` will say, which reads it in the same way
+    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    names: dict[str, None] = {}
+    for node in nodes:
+        match node:
+            case ast.Constant(value=str(name)) if ":" in name and (
+                id(node) in called or OWN_BUILDER.fullmatch(name)
+            ):
+                names[name] = None
+    return list(names)
 
 
 _VALUES = "give values with commas between, e.g. 0.1,0.3"
@@ -74,66 +88,91 @@ def _short(text: str) -> str:
     return repr(line if len(line) <= 60 else line[:57] + "…")
 
 
-def _call(node: ast.expr, text: str, family: str | None) -> Description | None:
-    match node:
-        case ast.Call(func=ast.Name(id=name) | ast.Constant(value=str(name))):
-            args, keywords = node.args, node.keywords
-        case ast.Name(id=name):
-            args, keywords = [], []
-        case ast.Constant(value=str(name)) if OWN_BUILDER.fullmatch(name):
-            args, keywords = [], []
-        case _:
-            return None
-    signature = inspect.signature(find_builder(name, family))
-    given: dict[str, Any] = {}
-    values = [_value(arg, text) for arg in args]
-    for keyword in keywords:
-        if keyword.arg is None:
-            raise BadInput(f"{_short(text)} has ** in it: {_EXAMPLE}.")
-        given[keyword.arg] = _value(keyword.value, text)
-    for parameter in signature.parameters.values():
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            given[parameter.name], values = values, []
-        elif values and parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
-            given[parameter.name] = values.pop(0)
-    if values:
-        options = ", ".join(signature.parameters) or "none"
-        raise BadInput(
-            f"{name} got {values[0]!r} without a name: name its options, which are {options}."
-        )
-    return {name: given}
+def _parsed(source: str, text: str, hint: str) -> ast.expr:
+    """The tree of `source`; it comes from `text`, which messages quote."""
+    if len(text) > _LONGEST:
+        raise BadInput(f"a description has {len(text)} letters, expected fewer: shorten it.")
+    try:
+        # Python has no name with a colon; in quotes it can stand where a function's name does.
+        return ast.parse(OWN_BUILDER.sub(r'"\1"', source), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        reason = error.msg if isinstance(error, SyntaxError) else str(error)
+        raise BadInput(f"{_short(text)} cannot be read ({reason}): {hint}.") from error
 
 
-def _value(node: ast.expr, text: str) -> Any:
-    match node:
-        case ast.Constant(value=value) if not _is_own(value) and isinstance(
-            value, bool | int | float | str | None
-        ):
-            return value
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
-            return -number
-        case ast.Name(id="true" | "false" as word):  # as TOML has it, in which recipes are
-            return word == "true"
-        case ast.List(elts=items) | ast.Tuple(elts=items):
-            return [_value(item, text) for item in items]
-    description = _call(node, text, None)
-    if description is None:
-        raise BadInput(
-            f"{_short(ast.unparse(node))} is no value: "
-            "give a number, a text in quotes, True, False, None, a list of these, or a part."
-        )
-    return description
+@attrs.frozen
+class _Reader:
+    """Reads one text: it is quoted in messages, and may name the modules in `allow`."""
+
+    text: str
+    allow: Iterable[str]
+
+    def call(self, node: ast.expr, family: str | None) -> Description | None:
+        """The description that a call writes; None if it is not a call."""
+        match node:
+            case ast.Call(func=ast.Name(id=name) | ast.Constant(value=str(name))):
+                args, keywords = node.args, node.keywords
+            case ast.Name(id=name):
+                args, keywords = [], []
+            case ast.Constant(value=str(name)) if OWN_BUILDER.fullmatch(name):
+                args, keywords = [], []
+            case _:
+                return None
+        if ":" in name:
+            import_own(name, self.allow)
+        builder = find_builder(name, family)
+        given: dict[str, Any] = {}
+        values = [self.value(arg) for arg in args]
+        for keyword in keywords:
+            if keyword.arg is None:
+                raise BadInput(f"{_short(self.text)} has ** in it: {_EXAMPLE}.")
+            given[keyword.arg] = self.value(keyword.value)
+        for parameter in builder.options.values():
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                given[parameter.name], values = values, []
+            elif values and parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+                given[parameter.name] = values.pop(0)
+        if values:
+            options = ", ".join(builder.options) or "none"
+            raise BadInput(
+                f"{name} got {values[0]!r} without a name: name its options, which are {options}."
+            )
+        return {name: given}
+
+    def value(self, node: ast.expr) -> Any:
+        """The number, text, list or part that a node writes."""
+        match node:
+            case ast.Constant(value=value) if not _is_own(value) and isinstance(
+                value, bool | int | float | str | None
+            ):
+                return value
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
+                return -number
+            case ast.Name(id="true" | "false" as word):  # as in TOML, of which recipes are made
+                return word == "true"
+            case ast.List(elts=items) | ast.Tuple(elts=items):
+                return [self.value(item) for item in items]
+        description = self.call(node, None)
+        if description is None:
+            raise BadInput(
+                f"{_short(ast.unparse(node))} is not a value: "
+                "give a number, a text in quotes, True, False, None, a list of these, or a part."
+            )
+        return description
 
 
 def _is_own(value: Any) -> bool:
     return isinstance(value, str) and OWN_BUILDER.fullmatch(value) is not None
 
 
-def write_description(description: Description) -> str:
+def write_description(description: Description | Unread) -> str:
     """The text from which `read_description` reads the same description again.
 
-    Combinators that do not fit on a line have a line for each part.
+    Combinators that do not fit on a line have a line for each part. Of a part that was not read
+    it is the text as it was.
     """
+    if isinstance(description, Unread):
+        return description.text
     return _written(description, "")
 
 
@@ -141,10 +180,10 @@ def _written(value: Any, indent: str) -> str:
     if not is_description(value):
         return _plain(value, indent)
     [(name, options)] = value.items()
-    signature = inspect.signature(find_builder(name))
+    builder = find_builder(name)
     arguments: list[tuple[str, Any]] = []
     positional = True
-    for parameter in signature.parameters.values():
+    for parameter in builder.options.values():
         if parameter.kind is parameter.VAR_POSITIONAL:
             arguments += [("", item) for item in options.get(parameter.name, ())]
         elif parameter.name not in options:

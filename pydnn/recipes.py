@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import json
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -24,10 +23,12 @@ from pydnn.batches import (
 )
 from pydnn.builders import (
     Description,
+    Unread,
     build,
     describe,
     find_builder,
     is_description,
+    modules,
     plain_numbers,
 )
 from pydnn.checks import (
@@ -41,7 +42,7 @@ from pydnn.initializers import tutorial, zeros
 from pydnn.keys import Key
 from pydnn.losses import Loss, expect_weights, sigmoid_cross_entropy
 from pydnn.metrics import METRICS
-from pydnn.notation import read_description, write_description
+from pydnn.notation import own_builders, read_description, write_description
 from pydnn.numerics import TENANTS, Numerics, portable
 from pydnn.numerics.portable.soundness import expect_sound
 from pydnn.optimizers import gradient_descent
@@ -70,6 +71,7 @@ __all__ = [
     "RECORDED",
     "Job",
     "Recipe",
+    "own_builders_of",
     "prepare",
     "read_recipe",
     "read_toml",
@@ -229,22 +231,33 @@ def toml_of(value: Any) -> str:
 RECORDED = "recorded"  # the table in which a run's recipe says what it met, of no use to others
 
 
-def read_recipe(text: str) -> Recipe:
+def read_recipe(
+    text: str, *, allow: Iterable[str] = (), needed: Iterable[str] | None = None
+) -> Recipe:
     """The recipe of the text of a TOML file.
 
+    Args:
+        text: The text.
+        allow: Names of the modules outside pydnn that may be imported where the text names their
+            builders, with all modules below them, e.g. ["my_package"].
+        needed: Keys whose parts will be built; by default all. What cannot be read of another
+            key's part is kept as it stands, see `Unread`.
+
     Raises:
-        BadInput: If it is no TOML; a key is unknown, with the nearest known one, or missing; or
+        NotAllowed: If a part that is needed names a module that is not allowed.
+        BadInput: If it is not TOML; a key is unknown, with the nearest known one, or missing; or
             a value does not fit.
     """
     plain = read_toml(text)
-    return _recipe_of({name: value for name, value in plain.items() if name != RECORDED})
+    recipe = {name: value for name, value in plain.items() if name != RECORDED}
+    return _recipe_of(recipe, modules(allow), None if needed is None else set(needed))
 
 
 def read_toml(text: str) -> dict[str, Any]:
-    """The plain data of a recipe's text, of which nothing has been checked or imported yet.
+    """The plain data of a recipe's text; nothing of it is checked or imported.
 
     Raises:
-        BadInput: If it is no TOML.
+        BadInput: If it is not TOML.
     """
     try:
         return tomllib.loads(text)
@@ -252,7 +265,18 @@ def read_toml(text: str) -> dict[str, Any]:
         raise BadInput(f"the recipe is no TOML ({error}): correct it.") from error
 
 
-def _recipe_of(plain: Mapping[str, Any]) -> Recipe:
+def own_builders_of(plain: Mapping[str, Any]) -> list[str]:
+    """The names `module:function` in the parts of a recipe's plain data, each once."""
+    texts = [plain.get(name) for name in _DESCRIBED]
+    penalties = plain.get("penalties")
+    texts += penalties if isinstance(penalties, list) else [penalties]
+    names = (own_builders(text) for text in texts if isinstance(text, str))
+    return list(dict.fromkeys(itertools.chain.from_iterable(names)))
+
+
+def _recipe_of(
+    plain: Mapping[str, Any], allow: tuple[str, ...], needed: Container[str] | None
+) -> Recipe:
     fields = attrs.fields_dict(Recipe)
     for name in plain:
         expect_known("key of a recipe", name, fields)
@@ -261,27 +285,30 @@ def _recipe_of(plain: Mapping[str, Any]) -> Recipe:
     ]
     if missing:
         raise BadInput(f"the recipe lacks {', '.join(missing)}: add what is missing.")
+
+    def described(name: str, text: Any, family: str) -> Description | Unread:
+        if not isinstance(text, str):
+            raise BadInput(
+                f"{name} is {text!r}, expected a text: write a call in quotes, "
+                'e.g. "adam(learning_rate=0.01)".'
+            )
+        try:
+            return read_description(text, family=family, allow=allow)
+        except BadInput as error:
+            reason = type(error)(f"{name}: {error}")
+            if needed is None or name in needed:
+                raise reason from error
+            return Unread(text, reason)
+
     values = dict(plain)
     for name, family in _DESCRIBED.items():
         if name in values:
-            values[name] = _described(name, values[name], family)
+            values[name] = described(name, values[name], family)
     if isinstance(values.get("penalties"), list):
         values["penalties"] = [
-            _described("penalties", item, "penalty") for item in values["penalties"]
+            described("penalties", item, "penalty") for item in values["penalties"]
         ]
     return Recipe(**values)
-
-
-def _described(name: str, text: Any, family: str) -> Description:
-    if not isinstance(text, str):
-        raise BadInput(
-            f"{name} is {text!r}, expected a text: write a call in quotes, "
-            'e.g. "adam(learning_rate=0.01)".'
-        )
-    try:
-        return read_description(text, family=family)
-    except BadInput as error:
-        raise BadInput(f"{name}: {error}") from error
 
 
 def undrawn(description: Any) -> Any:
@@ -295,7 +322,7 @@ def undrawn(description: Any) -> Any:
         return description
     [(name, options)] = description.items()
     options = {option: undrawn(value) for option, value in options.items()}
-    if "initializer" in inspect.signature(find_builder(name)).parameters:
+    if "initializer" in find_builder(name).options:
         options["initializer"] = {"zeros": {}}
     return {name: options}
 

@@ -46,12 +46,8 @@ def test_a_part_is_described_and_built_again(part, description):
         assert describe(build(again)) == description
 
 
-def test_a_users_builder_is_found_again_by_import(monkeypatch):
-    import sys
-
-    module = sys.modules[doubling.__module__]
-    monkeypatch.setitem(sys.modules, "a_users_module", module)
-    stage = build({"a_users_module:doubling": {"times": 5}})
+def test_a_users_builder_is_found_again_once_its_module_is_imported():
+    stage = build({f"{__name__}:doubling": {"times": 5}})
     assert stage.forward((), np.array([[3.0]]), pydnn.EVALUATION)[0] == 15.0
 
 
@@ -77,8 +73,11 @@ REFUSED = {
     "wrong value": ({"dense": {"units": -1}}, "units is -1, expected an integer of at least 1"),
     "no description": ({"dense": 3}, "describes nothing"),
     "two names": ({"relu": {}, "tanh": {}}, "describes nothing"),
-    "missing module": ({"no_such_module:f": {}}, "builder 'no_such_module:f' was not found"),
-    "any function": ({"os:system": {"command": "true"}}, "'os:system' is no part builder"),
+    "missing module": (
+        {"no_such_module:f": {}},
+        "there is no part builder 'no_such_module:f': import its module first",
+    ),
+    "any function": ({"os:system": {"command": "true"}}, "there is no part builder 'os:system'"),
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pydnn.cli.run_options import add_allow_option
 from pydnn.runs import Run
 from pydnn.runs.comparison import Apart, Difference, Parting, difference
 from pydnn.runs.mismatches import bits_of, in_hex, ulps_in_words
@@ -37,14 +38,15 @@ def add_to(commands: Any) -> None:
         action="store_true",
         help="go on where data or functions of your own are not what they were",
     )
+    add_allow_option(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
     found = difference(
-        Run.open(args.folder, data=args.data, anyway=args.anyway),
-        Run.open(args.other, data=args.other_data, anyway=args.anyway),
+        Run.open(args.folder, data=args.data, anyway=args.anyway, allow=args.allow),
+        Run.open(args.other, data=args.other_data, anyway=args.anyway, allow=args.allow),
     )
     if args.json:
         print(json.dumps(_as_json(found)))

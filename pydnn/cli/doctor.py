@@ -10,7 +10,9 @@ from typing import Any
 
 import attrs
 
+from pydnn.builders import NotAllowed
 from pydnn.checks import BadInput
+from pydnn.cli.run_options import add_allow_option
 from pydnn.numerics import portable
 from pydnn.runs import Run
 from pydnn.runs.environment import (
@@ -47,6 +49,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--data", metavar="NAME", help="where the run's data is now (default: where it was)"
     )
+    add_allow_option(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     parser.set_defaults(run=_run)
 
@@ -91,7 +94,9 @@ def _hazard_rows(found: Iterable[Hazard]) -> Iterator[tuple[str, str]]:
 
 def _examine(args: argparse.Namespace) -> int:
     try:
-        run = Run.open(args.folder, data=args.data)
+        run = Run.open(args.folder, data=args.data, allow=args.allow)
+    except NotAllowed:  # that is for the user to decide, and says nothing about the run
+        raise
     except BadInput as error:
         if not (args.folder / RECIPE).is_file():
             raise

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydnn.cli.run_options import model_of, place_of_data
+from pydnn.cli.run_options import add_allow_option, model_of, place_of_data
 from pydnn.cli.scores import scores_of
 from pydnn.data import load_data_set
 from pydnn.recipes import DTYPES
@@ -28,12 +28,13 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--data", metavar="NAME", help="other data (default: what the model was trained on)"
     )
+    add_allow_option(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
-    model = model_of(args.folder)
+    model = model_of(args.folder, allow=args.allow)
     dtype = DTYPES[model.recipe.dtype]
     name = args.data or place_of_data(args.folder) or model.recipe.data
     scores = scores_of(model, load_data_set(name, dtype=dtype))

@@ -38,7 +38,7 @@ def add_to(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    run = Run.open(args.folder, data=args.data, anyway=args.anyway)
+    run = Run.open(args.folder, data=args.data, anyway=args.anyway, allow=args.allow)
     step, seen = look_into(run, args.step)
     tensors = _chosen(seen, args.stage, args.layer)
     if args.out is not None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pydnn.checks import BadInput
-from pydnn.cli.run_options import model_of
+from pydnn.cli.run_options import add_allow_option, model_of
 from pydnn.data import columns_of, load_photo
 from pydnn.recipes import DTYPES
 from pydnn.runs import predictions
@@ -28,12 +28,13 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of a trained model")
     parser.add_argument("photos", type=Path, nargs="+", metavar="PHOTO", help="a picture's file")
+    add_allow_option(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
-    model = model_of(args.folder)
+    model = model_of(args.folder, allow=args.allow)
     if model.image_shape is None or model.classes is None:
         raise BadInput(
             f"{args.folder} was not trained on images, so it sees nothing in pictures: "

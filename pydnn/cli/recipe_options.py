@@ -10,13 +10,14 @@ import attrs
 
 from pydnn.builders import describe
 from pydnn.checks import BadInput, expect_count
-from pydnn.notation import read_description
+from pydnn.cli.run_options import add_allow_option
+from pydnn.notation import own_builders, read_description
 from pydnn.numerics import TENANTS
 from pydnn.optimizers import gradient_descent
 from pydnn.recipes import DTYPES, Recipe, read_recipe, tutorial_network, tutorial_recipe
 from pydnn.storage import read_small_text
 
-__all__ = ["add_recipe_options", "recipe_of"]
+__all__ = ["add_recipe_options", "recipe_of", "typed"]
 
 # Options that are descriptions, and the family of each.
 _DESCRIBED = {
@@ -38,6 +39,7 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         metavar="RECIPE",
         help="a TOML file; without one, the tutorial's job",
     )
+    add_allow_option(parser)
     option(
         "--data",
         metavar="NAME",
@@ -119,16 +121,21 @@ def _changed(args: argparse.Namespace, given: dict[str, Any]) -> Recipe:
         given["network"] = describe(tutorial_network(_units(args.layers)))
     text = read_small_text(args.recipe)
     try:
-        return attrs.evolve(read_recipe(text), **given)
+        return attrs.evolve(read_recipe(text, allow=args.allow), **given)
     except BadInput as error:
-        raise BadInput(f"{args.recipe}: {error}") from error
+        raise type(error)(f"{args.recipe}: {error}") from error
 
 
 def _described(option: str, text: str, family: str) -> Any:
     try:
-        return read_description(text, family=family)
+        return read_description(text, family=family, allow=typed(text))
     except BadInput as error:
         raise BadInput(f"--{option}: {error}") from error
+
+
+def typed(text: str) -> list[str]:
+    """The modules that an option names: by typing their names, a person allows them there."""
+    return [name.partition(":")[0] for name in own_builders(text)]
 
 
 def _expect_apart(args: argparse.Namespace, first: str, second: str) -> None:

@@ -51,7 +51,7 @@ def add_to(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    opened = Run.open(args.folder, data=args.data, anyway=args.anyway)
+    opened = Run.open(args.folder, data=args.data, anyway=args.anyway, allow=args.allow)
     run = attrs.evolve(opened, anyway=True)  # what differs is told, and then found
     numbers = _numbers(args, run)
     expected = _expected(run)

@@ -37,7 +37,11 @@ def add_to(commands: Any) -> None:
 def _run(args: argparse.Namespace) -> int:
     check_training_options(args)
     resuming = resume_run(
-        args.folder, iterations=args.iterations, data=args.data, anyway=args.anyway
+        args.folder,
+        iterations=args.iterations,
+        data=args.data,
+        anyway=args.anyway,
+        allow=args.allow,
     )
     with resuming as resumed:
         for fault in resumed.recording.set_aside:

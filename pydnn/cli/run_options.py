@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydnn.checks import BadInput
@@ -13,7 +14,7 @@ from pydnn.runs.folder import RECIPE
 from pydnn.runs.pins import read_pins
 from pydnn.storage import read_small_text
 
-__all__ = ["add_run_options", "model_of", "place_of_data", "warn"]
+__all__ = ["add_allow_option", "add_run_options", "model_of", "place_of_data", "warn"]
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -27,18 +28,32 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="go on where data, functions of your own or the machine are not what they were",
     )
+    add_allow_option(parser)
 
 
-def model_of(folder: Path) -> Model:
-    """The model that came of the run in `folder`.
+def add_allow_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option by which a person allows code outside pydnn that a file names."""
+    parser.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="let files name builders of this module outside pydnn, or of one below it, which is "
+        "then imported and run; may be given more than once",
+    )
+
+
+def model_of(folder: Path, *, allow: Sequence[str]) -> Model:
+    """The model that came of the run in `folder`, see `load_model`.
 
     Raises:
+        NotAllowed: If its network has a part of a module that is not allowed.
         BadInput: If there is none, or it is damaged.
     """
     path = folder / MODEL_FILE
     if not path.exists() and (folder / RECIPE).is_file():
         raise BadInput(f"{folder} has no model yet, since it was cut short: pydnn resume {folder}.")
-    return load_model(path)
+    return load_model(path, allow=allow)
 
 
 def place_of_data(folder: Path) -> str | None:

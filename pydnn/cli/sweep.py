@@ -18,7 +18,7 @@ import toolz
 
 from pydnn.builders import is_description
 from pydnn.checks import BadInput, expect_known
-from pydnn.cli.recipe_options import add_recipe_options, recipe_of
+from pydnn.cli.recipe_options import add_recipe_options, recipe_of, typed
 from pydnn.cli.train import plain_folder
 from pydnn.data import DataSet, load_data_set
 from pydnn.metrics import METRICS
@@ -134,7 +134,7 @@ def _over(args: argparse.Namespace) -> dict[str, list[Any]]:
         if name in over:
             raise BadInput(f"{name} is to be varied twice, expected once: give all values at once.")
         try:
-            over[name] = read_values(values)
+            over[name] = read_values(values, allow=typed(values))
         except BadInput as error:
             raise BadInput(f"values of {name}: {error}") from error
     return over

@@ -255,7 +255,7 @@ def _elsewhere(run: Run, step: int) -> list[Tensor]:
         raise BadInput(f"step {step} of {run.path} needs its data by name: save it to a file.")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "step.h5"
-        asked = (str(run.path), run.given, run.anyway, step, str(path))
+        asked = (str(run.path), run.given, run.anyway, run.allow, step, str(path))
         command = [sys.executable, "-c", f"import {__name__} as m; m.write_step(*{asked!r})"]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode:
@@ -267,9 +267,11 @@ def _elsewhere(run: Run, step: int) -> list[Tensor]:
         return read_tensors(path)
 
 
-def write_step(run: str, data: str | None, anyway: bool, step: int, path: str) -> None:
+def write_step(
+    run: str, data: str | None, anyway: bool, allow: Sequence[str], step: int, path: str
+) -> None:
     """Write every tensor of a step of a run to the file `path`: for a process of its own."""
-    opened = Run.open(run, data=data, anyway=anyway)
+    opened = Run.open(run, data=data, anyway=anyway, allow=allow)
     write_tensors(Path(path), look_into(opened, step)[1])
 
 

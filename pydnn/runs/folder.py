@@ -16,15 +16,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 
+from pydnn.builders import expect_allowed, modules
 from pydnn.checks import BadInput
 from pydnn.keys import Key
-from pydnn.recipes import Recipe, read_recipe, read_toml
+from pydnn.recipes import Recipe, own_builders_of, read_recipe, read_toml
 from pydnn.runs.environment import Environment, read_environment
 from pydnn.runs.pins import Pins, function_differences, read_pins, unpinned
 from pydnn.runs.segments import Segment, read_segment, segment_name
@@ -101,14 +102,16 @@ def sha256_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read_folder(path: Path, *, anyway: bool = False) -> Folder:
+def read_folder(path: Path, *, anyway: bool = False, allow: Iterable[str] = ()) -> Folder:
     """Read what is in the folder of a run, and find what is not sound.
 
     Args:
         path: The folder.
         anyway: Whether to go on where functions of the user's own are not as they were.
+        allow: Names of the modules outside pydnn that its recipe may have imported.
 
     Raises:
+        NotAllowed: If the recipe names a module that is not allowed.
         BadInput: If it is no folder of a run, its recipe or environment is damaged, or a function
             of the user's own is absent or has changed.
     """
@@ -119,7 +122,7 @@ def read_folder(path: Path, *, anyway: bool = False) -> Folder:
     except OSError as error:
         raise BadInput(f"{error.filename} cannot be read ({error.strerror}): check it.") from error
     text = read_small_text(path / RECIPE)
-    recipe, pins = _read_recipe(path / RECIPE, text, anyway=anyway)
+    recipe, pins = _read_recipe(path / RECIPE, text, anyway, modules(allow))
     environments = {}
     for name in filter(_ENVIRONMENT.fullmatch, names):
         told = read_small_text(path / name)
@@ -165,16 +168,20 @@ class _Root:
     environments: Mapping[str, Environment]
 
 
-def _read_recipe(path: Path, text: str, *, anyway: bool) -> tuple[Recipe, Pins]:
+def _read_recipe(
+    path: Path, text: str, anyway: bool, allow: tuple[str, ...]
+) -> tuple[Recipe, Pins]:
     try:
         plain = read_toml(text)
+        for name in own_builders_of(plain):
+            expect_allowed(name, allow)
         pins = read_pins(plain)
         changed = [*unpinned(plain, pins), *function_differences(pins)]
         if changed and not anyway:
             raise BadInput(f"{changed[0]}: restore it, or go on anyway, to other bits.")
-        return read_recipe(text), pins  # only now are the user's own modules imported
+        return read_recipe(text, allow=allow), pins  # only now are the user's modules imported
     except BadInput as error:
-        raise BadInput(f"{path}: {error}") from error
+        raise type(error)(f"{path}: {error}") from error
 
 
 def _chain(folder: Path, names: list[str], root: _Root) -> tuple[list[Segment], list[Fault]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,19 +96,28 @@ def save_model(path: Path, model: Model, *, replace: bool = False) -> None:
     )
 
 
-def load_model(path: Path) -> Model:
+def load_model(path: Path, *, allow: Iterable[str] = ()) -> Model:
     """Read what `save_model` wrote.
 
+    Predicting needs the network, and what the loss makes of its outputs. All other parts of the
+    recipe may be of modules that are not here, or not allowed: they are kept as `Unread`.
+
+    Args:
+        path: The file.
+        allow: Names of the modules outside pydnn that may be imported, with all modules below
+            them, because the recipe names their builders, e.g. ["my_package"].
+
     Raises:
+        NotAllowed: If the network has a part of a module that is not allowed.
         BadInput: If the file is missing, damaged, of another kind, or does not fit itself.
     """
     with open_hdf5(path) as file:
         if (found := read_text(file, "format")) != _FORMAT:
             raise BadInput(f"{path} has format {found!r}, expected {_FORMAT!r}: train it again.")
         try:
-            recipe = read_recipe(read_text(file, "recipe"))
+            recipe = read_recipe(read_text(file, "recipe"), allow=allow, needed=["network"])
         except BadInput as error:
-            raise BadInput(f"recipe in {path}: {error}") from error
+            raise type(error)(f"recipe in {path}: {error}") from error
         features, shape, classes = _inputs(path, _json(path, read_text(file, "inputs")))
         layouts = _layouts(path, recipe, features)
         parameters, statistics = (

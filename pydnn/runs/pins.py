@@ -6,7 +6,6 @@ A name is no data: these fingerprints stand beside the recipe in `recipe.toml`, 
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import reprlib
 import sys
@@ -22,7 +21,7 @@ from pydnn.checks import BadInput, expect_known
 from pydnn.data import DataSet, lasting_name
 from pydnn.fingerprints import fingerprint
 from pydnn.notation import OWN_BUILDER
-from pydnn.recipes import DTYPES, RECORDED, Recipe, toml_of, write_recipe
+from pydnn.recipes import DTYPES, RECORDED, Recipe, own_builders_of, toml_of, write_recipe
 from pydnn.records import Batch, FloatArray
 
 __all__ = [
@@ -217,34 +216,12 @@ def _spec(module: str) -> ModuleSpec | None:
 
 
 def unpinned(plain: Mapping[str, Any], pins: Pins) -> list[str]:
-    """What a recipe names of a user's own without a record of its source, none of it imported."""
-    named = _named([value for name, value in plain.items() if name != RECORDED])
+    """What a recipe names outside pydnn without a record of its source; nothing is imported."""
     return [
         f"{RECORDED}.functions has nothing about {name}, which the recipe names"
-        for name in dict.fromkeys(named)
+        for name in own_builders_of(plain)
         if name not in pins.functions
     ]
-
-
-def _named(plain: Any) -> Iterator[str]:
-    """The names with a colon in whatever of a recipe's texts could be read as a description."""
-    if isinstance(plain, list):
-        for item in plain:
-            yield from _named(item)
-    if not isinstance(plain, str):
-        return
-    try:
-        tree = ast.parse(OWN_BUILDER.sub(r'"\1"', plain.strip()), mode="eval")
-        nodes = list(ast.walk(tree))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return  # as `read_description` will say, which reads it in the same way
-    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
-    for node in nodes:
-        match node:
-            case ast.Constant(value=str(name)) if ":" in name and (
-                id(node) in called or OWN_BUILDER.fullmatch(name)
-            ):
-                yield name
 
 
 # The text of recipe.toml

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
@@ -12,6 +12,7 @@ from typing import TypeAlias
 import attrs
 import toolz
 
+from pydnn.builders import modules
 from pydnn.checks import BadInput, expect_count
 from pydnn.data import DataSet, load_data_set
 from pydnn.fingerprints import checksum
@@ -50,12 +51,14 @@ class Run:
         given: The data, where that is not to be loaded by the recipe's name for it.
         prepare: What makes its job.
         anyway: Whether to go on where something is not as it was when the run was recorded.
+        allow: Names of the modules outside pydnn that its recipe may name.
     """
 
     folder: Folder
     given: DataSet | Batch | str | None = None
     prepare: Prepare = prepare
     anyway: bool = False
+    allow: tuple[str, ...] = ()
 
     @classmethod
     def open(
@@ -65,6 +68,7 @@ class Run:
         data: DataSet | Batch | str | None = None,
         prepare: Prepare = prepare,
         anyway: bool = False,
+        allow: Iterable[str] = (),
     ) -> Run:
         """The run in the folder `path`, once every file of it has been found sound.
 
@@ -77,14 +81,17 @@ class Run:
                 another step.
             anyway: Whether to go on where data or functions of the user's own are not as they
                 were, or steps do not come out as they did.
+            allow: Names of the modules outside pydnn that may be imported, with all modules below
+                them, because the recipe names their builders, e.g. ["my_package"].
 
         Raises:
+            NotAllowed: If the recipe names a module that is not allowed.
             BadInput: Naming the file and what in it is not sound.
         """
-        folder = read_folder(Path(path), anyway=anyway)
+        folder = read_folder(Path(path), anyway=anyway, allow=allow)
         if folder.faults:
             raise BadInput(folder.faults[0].message)
-        return cls(folder, data, prepare, anyway)
+        return cls(folder, data, prepare, anyway, modules(allow))
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}: {self.iterations} of {self.goal} steps)"

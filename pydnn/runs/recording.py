@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from os import PathLike
 from pathlib import Path
 
 import attrs
 
+from pydnn.builders import modules
 from pydnn.checks import BadInput, expect_count
 from pydnn.data import DataSet
 from pydnn.fingerprints import checksum
@@ -144,7 +145,9 @@ def _recipe_text(job: Job, data: DataSet | Batch) -> str:
     text = pins_text(job.recipe, pins)
     try:
         text.encode()
-        same = (read_recipe(text), read_pins(read_toml(text))) == (job.recipe, pins)
+        allow = [name.partition(":")[0] for name in pins.functions]  # they made the job
+        again = read_recipe(text, allow=allow), read_pins(read_toml(text))
+        same = again == (job.recipe, pins)
     except (BadInput, UnicodeEncodeError) as error:
         raise BadInput(
             f"the recipe could not be read again ({error}): rename what it names."
@@ -179,6 +182,7 @@ def resume_run(
     data: DataSet | Batch | str | None = None,
     prepare: Prepare = prepare,
     anyway: bool = False,
+    allow: Iterable[str] = (),
 ) -> Iterator[Resumed]:
     """Take a run up where its newest sound segment ends.
 
@@ -192,8 +196,10 @@ def resume_run(
         prepare: What made its job, see `Run.open`.
         anyway: Whether to go on where this machine, the data or functions of the user's own are
             not what they were, to other bits than those of a run that was never interrupted.
+        allow: Names of the modules outside pydnn that may be imported, see `Run.open`.
 
     Raises:
+        NotAllowed: If the recipe names a module that is not allowed.
         BadInput: If it is no run, another process writes it, no segment is sound, it has more
             iterations already, or it would not go on to the same bits.
     """
@@ -202,10 +208,10 @@ def resume_run(
         expect_count("iterations", iterations, hint="give those of the whole training")
     expect_run_folder(path)  # so that nothing is made where there is no run
     with exclusive(path / LOCK):
-        folder = read_folder(path, anyway=anyway)
+        folder = read_folder(path, anyway=anyway, allow=allow)
         if not folder.segments:
             raise BadInput(f"{folder.faults[0].message.rstrip('.')}; no sound segment is left.")
-        run = Run(attrs.evolve(folder, faults=()), data, prepare, anyway)
+        run = Run(attrs.evolve(folder, faults=()), data, prepare, anyway, modules(allow))
         goal = run.goal if iterations is None else iterations
         if goal < run.iterations:
             raise BadInput(

@@ -133,7 +133,7 @@ def _shared(run: Run, numbers: list[int], jobs: int) -> Iterator[Verified]:
         jobs,
         mp_context=context,
         initializer=_open,
-        initargs=(run.path, given, run.prepare, run.anyway),
+        initargs=(run.path, given, run.prepare, run.anyway, run.allow),
     ) as pool:
         try:
             yield from pool.map(_verified_here, numbers)
@@ -146,9 +146,9 @@ def _shared(run: Run, numbers: list[int], jobs: int) -> Iterator[Verified]:
 _opened: dict[str, Run] = {}
 
 
-def _open(path: Path, data: Any, prepare: Prepare, anyway: bool) -> None:
+def _open(path: Path, data: Any, prepare: Prepare, anyway: bool, allow: Sequence[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is this process's maker that is interrupted
-    _opened["run"] = Run.open(path, data=data, prepare=prepare, anyway=anyway)
+    _opened["run"] = Run.open(path, data=data, prepare=prepare, anyway=anyway, allow=allow)
 
 
 def _verified_here(number: int) -> Verified:

@@ -9,7 +9,6 @@ they are. Where all runs see the same examples, their axis has stride 0: nothing
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -239,7 +238,7 @@ def not_elementwise(optimizer: Description) -> str:
 def _builders_in(value: Any) -> Iterator[tuple[str, str]]:
     if is_description(value):
         [(name, options)] = value.items()
-        yield name, find_builder(name).family  # type: ignore[attr-defined]
+        yield name, find_builder(name).family
         for option in options.values():
             yield from _builders_in(option)
     elif isinstance(value, list | tuple):
@@ -252,7 +251,7 @@ def rate_of(optimizer: Description) -> float | None:
     [(name, options)] = optimizer.items()
     if name not in RATED:
         return None
-    default = inspect.signature(find_builder(name)).parameters["learning_rate"].default
+    default = find_builder(name).options["learning_rate"].default
     rate = options.get("learning_rate", default)
     return float(rate) if isinstance(rate, int | float) and not isinstance(rate, bool) else None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -65,7 +64,7 @@ def _seeded(recipe: Recipe, seed: int) -> Recipe:
     weights = recipe.weights
     if weights is not None:
         [(name, options)] = weights.items()
-        if "seed" in inspect.signature(find_builder(name, "weights")).parameters:
+        if "seed" in find_builder(name, "weights").options:
             weights = {name: {**options, "seed": seed}}
     return attrs.evolve(recipe, seed=seed, weights=weights)
 
@@ -100,13 +99,11 @@ def _within(name: str, inside: Any, path: Sequence[str], value: Any) -> Any:
     step, rest = path[0], path[1:]
     if is_description(inside):
         [(builder, options)] = inside.items()
-        parameters = inspect.signature(find_builder(builder)).parameters
-        several = [p.name for p in parameters.values() if p.kind is p.VAR_POSITIONAL]
-        if several and step.isdecimal():
-            return {
-                builder: {**options, several[0]: _within(name, options[several[0]], path, value)}
-            }
-        expect_known(f"option of {builder}", step, parameters)
+        known = find_builder(builder)
+        if known.several and step.isdecimal():
+            inner = _within(name, options[known.several], path, value)
+            return {builder: {**options, known.several: inner}}
+        expect_known(f"option of {builder}", step, known.options)
         return {builder: {**options, step: _within(name, options.get(step), rest, value)}}
     if not isinstance(inside, list | tuple):
         raise BadInput(f"{name} goes into {inside!r}, which has no parts: name a place before it.")

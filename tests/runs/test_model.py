@@ -91,7 +91,7 @@ DAMAGE = {
     "recipe that lacks all": (attribute("recipe", ""), "recipe in .*: the recipe lacks data, net"),
     "unknown stage": (in_recipe(NETWORK, 'network = "dens(3)"'), "there is no stage 'dens'"),
     "a stranger's code": (
-        in_recipe(NETWORK, 'network = "os:getcwd()"'), "'os:getcwd' is no stage builder",
+        in_recipe(NETWORK, 'network = "os:getcwd()"'), "os:getcwd is code outside pydnn",
     ),
     "strange network": (in_recipe(NETWORK, "network = 3"), "network is 3, expected a text"),
     "strange stages": (in_recipe("dense(3", "dense('x'"), "units is 'x'"),

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from small_runs import recorded, resumed, small_data, small_recipe
 
-from pydnn import BadInput, Batch, dense, describe, serial
-from pydnn.builders import described
+from pydnn import BadInput, Batch, builders, dense, describe, serial
+from pydnn.builders import NotAllowed, described
 from pydnn.data import DataSet
 from pydnn.recipes import read_toml
 from pydnn.runs import Run
@@ -162,14 +162,14 @@ def run_of_own(own, tmp_path):
 
 def test_a_function_is_recorded_with_the_source_of_its_module(run_of_own):
     folder, path, mark = run_of_own
-    run = Run.open(folder)
+    run = Run.open(folder, allow=["my_blocks"])
     assert list(run.folder.pins.functions) == ["my_blocks:block"]
     assert mark.exists()
-    assert resumed(folder).iteration == 12
+    assert resumed(folder, allow=["my_blocks"]).iteration == 12
     text = path.read_bytes()
     path.write_bytes(text.replace(b"\n", b"\r\n"))  # which an editor does
     forgotten(mark)
-    assert Run.open(folder).state(12).iteration == 12
+    assert Run.open(folder, allow="my_blocks").state(12).iteration == 12
 
 
 CHANGED = {
@@ -199,7 +199,7 @@ def test_a_function_that_is_not_as_it_was_is_refused_before_it_is_imported(
     importlib.invalidate_caches()
     for use in (Run.open, resumed):
         with pytest.raises(BadInput, match=message) as caught:
-            use(folder)
+            use(folder, allow=["my_blocks"])
         assert "\n" not in str(caught.value)
         assert not mark.exists()
         assert "my_blocks" not in sys.modules
@@ -208,10 +208,10 @@ def test_a_function_that_is_not_as_it_was_is_refused_before_it_is_imported(
 def test_a_function_that_has_changed_is_used_anyway(run_of_own):
     folder, path, _ = run_of_own
     path.write_text(path.read_text() + "# more\n")
-    run = Run.open(folder, anyway=True)
+    run = Run.open(folder, anyway=True, allow=["my_blocks"])
     [told] = function_differences(run.folder.pins)
     assert "my_blocks:block has changed" in told
-    assert resumed(folder, anyway=True).iteration == 12
+    assert resumed(folder, anyway=True, allow=["my_blocks"]).iteration == 12
 
 
 def test_a_function_in_a_package_is_found_without_running_the_package(tmp_path, monkeypatch):
@@ -249,7 +249,9 @@ def test_a_function_of_main_is_refused_even_where_a_file_has_that_name(tmp_path,
     (tmp_path / "__main__.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
-    monkeypatch.setattr(sys.modules["__main__"], "mine", mine, raising=False)
+    monkeypatch.setattr(mine.__wrapped__, "__module__", "__main__")
+    monkeypatch.setattr(builders, "_BUILDERS", dict(builders._BUILDERS))
+    described("stage")(mine.__wrapped__)
     recipe = small_recipe(tmp_path, network={"__main__:mine": {}})
     with pytest.raises(BadInput, match="the source of __main__:mine was not found"):
         recorded(tmp_path / "run", recipe)
@@ -279,7 +281,9 @@ def test_a_recipe_of_a_strangers_imports_nothing_that_it_has_not_pinned(own, tmp
     lines = [f"{name} = {json.dumps(value)}\n" for name, value in plain.items()]
     path.write_text("".join(lines).replace('"?"', f'"{text}"') + table + pins)
     with pytest.raises(BadInput, match="has nothing about my_blocks:block, which the recipe na"):
-        Run.open(tmp_path / "run")
+        Run.open(tmp_path / "run", allow=["my_blocks"])
+    with pytest.raises(NotAllowed, match=r"my_blocks:block is code outside pydnn.*--allow my_bl"):
+        Run.open(tmp_path / "run", anyway=True)
     assert not mark.exists()
 
 
