@@ -8,12 +8,10 @@ user's mistake gets one line that says what was wrong, what was expected and wha
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from pydnn.checks import BadInput
+from pydnn.checks import BadInput, printable
 from pydnn.cli import (
     data,
     diff,
@@ -27,41 +25,45 @@ from pydnn.cli import (
     sweep,
     train,
 )
+from pydnn.cli.output import ReaderGone, complain, flush_results, undisturbed, usable_streams
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv`, by default that of this process; return its exit status."""
-    try:
-        args = _parser().parse_args(argv)
-        status: int = args.run(args)
-        sys.stdout.flush()  # so that a closed pipe is met here
-        return status
-    except BadInput as error:
-        return _complain(str(error))
-    except BrokenPipeError:  # the reader has gone, e.g. `pydnn train | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:
-        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        return _complain(f"{what}: choose a place that can be used.")
-    except MemoryError as error:
-        return _complain(f"there is not enough memory ({error}): give less data.")
-    except KeyboardInterrupt:
-        print("pydnn: interrupted", file=sys.stderr)
-        return 130
+    with usable_streams():
+        try:
+            try:
+                args = _parser().parse_args(argv)
+                status: int = args.run(args)
+            finally:  # whatever comes of it, so that a closed pipe is met here
+                flush_results()
+            return status
+        except BadInput as error:
+            return _refused(error)
+        except ReaderGone:
+            return 1
+        except OSError as error:
+            what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            return _refused(f"{what}: choose a place that can be used.")
+        except MemoryError as error:
+            return _refused(f"there is not enough memory ({error}): give less data.")
+        except KeyboardInterrupt:
+            with undisturbed():
+                complain("interrupted")
+            return 130
 
 
 class _Parser(argparse.ArgumentParser):
     """Complains in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}: see {self.prog} --help\n")
+        self.exit(2, printable(f"{self.prog}: {message}: see {self.prog} --help") + "\n")
 
 
-def _complain(message: str) -> int:
-    print(f"pydnn: {message}", file=sys.stderr)
+def _refused(message: object) -> int:
+    complain(message)
     return 2
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pydnn.checks import expect_count
+from pydnn.cli.output import say, say_json
 from pydnn.data import (
     ImageSet,
     contact_sheet,
@@ -83,14 +83,14 @@ def _draw(args: argparse.Namespace) -> int:
     expect_count("--test-count", tests, hint="draw one test image or more")
     train, test = drawn_cats(args.key, train_count=count, test_count=tests)
     save_catvnoncat(args.folder, train, test)
-    print(f"{count} training and {tests} test images in {args.folder}")
+    say(f"{count} training and {tests} test images in {args.folder}")
     return 0
 
 
 def _show(args: argparse.Namespace) -> int:
     train, _ = load_images(args.data)
     save_sheet(args.png, contact_sheet(train, count=args.count))
-    print(args.png)
+    say(args.png)
     return 0
 
 
@@ -98,12 +98,12 @@ def _info(args: argparse.Namespace) -> int:
     train, test = load_images(args.data)
     parts = {"train": _facts(train), "test": _facts(test)}
     if args.json:
-        print(json.dumps(parts))
+        say_json(parts)
         return 0
     for part, facts in parts.items():
         height, width, _ = facts["image_shape"]
         counts = ", ".join(f"{count} {name}" for name, count in facts["labels"].items())
-        print(
+        say(
             f"{part:5}  {facts['images']} images of {height} x {width} pixels: {counts}; "
             f"mean brightness {facts['brightness']:.3f}"
         )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pydnn.cli.output import say, say_json
 from pydnn.cli.run_options import add_allow_option
 from pydnn.runs import Run
 from pydnn.runs.comparison import Apart, Difference, Parting, difference
@@ -49,10 +49,9 @@ def _run(args: argparse.Namespace) -> int:
         Run.open(args.other, data=args.other_data, anyway=args.anyway, allow=args.allow),
     )
     if args.json:
-        print(json.dumps(_as_json(found)))
+        say_json(_as_json(found))
     else:
-        for line in _lines(found, args.folder, args.other):
-            print(line)
+        say(*_lines(found, args.folder, args.other))
     return 0 if found.parting is None and len(set(found.iterations)) == 1 else 1
 
 

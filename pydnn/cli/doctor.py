@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import attrs
 
 from pydnn.builders import NotAllowed
 from pydnn.checks import BadInput
+from pydnn.cli.output import say, say_json, say_table
 from pydnn.cli.run_options import add_allow_option
 from pydnn.numerics import portable
 from pydnn.runs import Run
@@ -61,9 +61,9 @@ def _run(args: argparse.Namespace) -> int:
         raise BadInput("--data is given without a run, expected both: say pydnn doctor RUN --data.")
     here, found = current_environment(), hazards()
     if args.json:
-        print(json.dumps(_as_json(here, found)))
+        say_json(_as_json(here, found))
     else:
-        _print_table([*_environment_rows(here), *_hazard_rows(found)])
+        say_table([*_environment_rows(here), *_hazard_rows(found)], align="<<")
     return 0
 
 
@@ -117,24 +117,24 @@ def _examine(args: argparse.Namespace) -> int:
             "replayable": not reason,
             "reason": reason or None,
         }
-        print(json.dumps(_as_json(here, found) | told))
+        say_json(_as_json(here, found) | told)
         return 1 if reason else 0
     _print_changes(changes)
-    _print_table(_hazard_rows(hazard for hazard in found if hazard.breaks))
+    say_table(_hazard_rows(hazard for hazard in found if hazard.breaks), align="<<")
     for line in differences or ["as it was recorded"]:
-        print(f"data {args.data or run.recipe.data!r}: {line}")
+        say(f"data {args.data or run.recipe.data!r}: {line}")
     if reason:
         return _refuse(args, reason)
-    print(f"this run can be replayed here{_ON_ANY_MACHINE if run.numerics is portable else ''}")
+    say(f"this run can be replayed here{_ON_ANY_MACHINE if run.numerics is portable else ''}")
     return 0
 
 
 def _refuse(args: argparse.Namespace, reason: str) -> int:
     if args.json:
         told = {"run": str(args.folder), "replayable": False, "reason": reason}
-        print(json.dumps(_as_json(current_environment(), hazards()) | told))
+        say_json(_as_json(current_environment(), hazards()) | told)
     else:
-        print(f"this run cannot be replayed here: {reason}")
+        say(f"this run cannot be replayed here: {reason}")
     return 1
 
 
@@ -148,16 +148,6 @@ def _data_differences(run: Run) -> list[str]:
 
 def _print_changes(changes: Sequence[tuple[str, str, str]]) -> None:
     if not changes:
-        print("the environment is as it was recorded")
+        say("the environment is as it was recorded")
         return
-    table = [("", "recorded", "here"), *changes]
-    first, second = (max(len(row[i]) for row in table) for i in range(2))
-    for what, then, now in table:
-        print(f"{what:{first}}  {then:{second}}  {now}")
-
-
-def _print_table(rows: Iterable[tuple[str, str]]) -> None:
-    rows = list(rows)
-    width = max((len(name) for name, _ in rows), default=0)
-    for name, text in rows:
-        print(f"{name:{width}}  {text}".rstrip())
+    say_table([("", "recorded", "here"), *changes], align="<<<")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
+from pydnn.cli.output import say, say_json
 from pydnn.cli.run_options import add_allow_option, model_of, place_of_data
 from pydnn.cli.scores import scores_of
 from pydnn.data import load_data_set
@@ -39,8 +39,8 @@ def _run(args: argparse.Namespace) -> int:
     name = args.data or place_of_data(args.folder) or model.recipe.data
     scores = scores_of(model, load_data_set(name, dtype=dtype))
     if args.json:
-        print(json.dumps({part: dict(score.metrics) for part, score in scores.items()}))
+        say_json({part: dict(score.metrics) for part, score in scores.items()})
         return 0
     for part, score in scores.items():
-        print(f"{part} {score}" + (f"; {score.others}" if score.others else ""))
+        say(f"{part} {score}" + (f"; {score.others}" if score.others else ""))
     return 0

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from pydnn.checks import BadInput, expect_known
+from pydnn.cli.output import say, say_json, say_table
 from pydnn.cli.run_options import add_run_options
 from pydnn.runs import Run
 from pydnn.runs.inspection import Summary, Tensor, look_into, summary_of, write_tensors
@@ -45,18 +45,18 @@ def _run(args: argparse.Namespace) -> int:
         write_tensors(args.out, tensors)
     rows = [(tensor, summary_of(tensor)) for tensor in tensors]
     if args.json:
-        print(json.dumps(_as_json(run, step, rows)))
+        say_json(_as_json(run, step, rows))
         return 0
     info = step.info
-    print(f"step {info.iteration} of {run.path}")
+    say(f"step {info.iteration} of {run.path}")
     if run.job.rotation is not None:
-        print(f"in {run.job.rotation}")
-    print(f"cost {info.cost:.9g} ({info.cost.hex()})")
-    print(f"gradient norm {info.gradient_norm:.9g} ({info.gradient_norm.hex()})")
-    print()
+        say(f"in {run.job.rotation}")
+    say(f"cost {info.cost:.9g} ({info.cost.hex()})")
+    say(f"gradient norm {info.gradient_norm:.9g} ({info.gradient_norm.hex()})")
+    say()
     _print_table(rows)
     if args.out is not None:
-        print(f"\narrays in {args.out}")
+        say("", f"arrays in {args.out}")
     return 0
 
 
@@ -97,11 +97,7 @@ def _print_table(rows: list[tuple[Tensor, Summary]]) -> None:
         numbers = [_number(n) for n in (summary.low, summary.high, summary.norm)]
         dead = "" if summary.dead is None else f"{summary.dead:.0%}"
         table.append((tensor.part, tensor.layer, tensor.stage, tensor.name, shape, *numbers, dead))
-    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    for row in table:
-        left = "  ".join(f"{cell:{width}}" for cell, width in zip(row[:5], widths, strict=False))
-        right = "  ".join(f"{c:>{w}}" for c, w in zip(row[5:], widths[5:], strict=True))
-        print(f"{left}  {right}".rstrip())
+    say_table(table, align="<<<<<>>>>")
 
 
 def _number(value: float | None) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pydnn.checks import BadInput
+from pydnn.cli.output import say, say_json
 from pydnn.cli.run_options import add_allow_option, model_of
 from pydnn.data import columns_of, load_photo
 from pydnn.recipes import DTYPES
@@ -53,8 +53,8 @@ def _run(args: argparse.Namespace) -> int:
     if args.json:
         keys = ("file", "class", "probability")
         rows = [dict(zip(keys, (str(path), *rest), strict=True)) for path, *rest in answers]
-        print(json.dumps({"predictions": rows}))
+        say_json({"predictions": rows})
         return 0
     for path, name, p in answers:
-        print(f"{path}: {name} ({p:.2f})" if len(answers) > 1 else f"{name} ({p:.2f})")
+        say(f"{path}: {name} ({p:.2f})" if len(answers) > 1 else f"{name} ({p:.2f})")
     return 0

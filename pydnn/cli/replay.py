@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import secrets
 import time
 from collections.abc import Sequence
@@ -12,7 +11,8 @@ from typing import Any
 import attrs
 
 from pydnn.checks import BadInput
-from pydnn.cli.run_options import add_run_options, warn
+from pydnn.cli.output import complain, say, say_json
+from pydnn.cli.run_options import add_run_options
 from pydnn.keys import Key
 from pydnn.numerics import portable
 from pydnn.runs import Run
@@ -55,12 +55,12 @@ def _run(args: argparse.Namespace) -> int:
     run = attrs.evolve(opened, anyway=True)  # what differs is told, and then found
     numbers = _numbers(args, run)
     expected = _expected(run)
-    say = (lambda text: None) if args.json else print
+    tell = (lambda text: None) if args.json else say
     verifying = verify(run, numbers, jobs=args.jobs)
     begin = time.perf_counter()
-    say(f"replaying {_what(run, numbers)}")
+    tell(f"replaying {_what(run, numbers)}")
     if run.numerics is portable:
-        say("its arithmetic is portable: every machine, now and later, has these very bits")
+        tell("its arithmetic is portable: every machine, now and later, has these very bits")
     done: list[Verified] = []
     for verified in verifying:
         done.append(verified)
@@ -69,14 +69,14 @@ def _run(args: argparse.Namespace) -> int:
     mismatch = done[-1].mismatch
     seconds = time.perf_counter() - begin
     if args.json:
-        print(json.dumps(_as_json(run, done, mismatch, expected, seconds)))
+        say_json(_as_json(run, done, mismatch, expected, seconds))
     elif mismatch:
         for told in filter(None, (mismatch, done[-1].measured)):
-            print(told)
-        print(f"{args.folder} does not repeat here")
+            say(told)
+        say(f"{args.folder} does not repeat here")
     else:
         steps = sum(verified.steps for verified in done)
-        print(f"all bits of {steps} steps are the recorded ones, {seconds:.1f} s")
+        say(f"all bits of {steps} steps are the recorded ones, {seconds:.1f} s")
     return 1 if mismatch else 0
 
 
@@ -101,7 +101,7 @@ def _expected(run: Run) -> list[str]:
     different = (what_to_expect(there, here) for there in run.environments)
     expected = [*run.changes, *filter(None, different)]
     for line in expected:
-        warn(line)
+        complain(line)
     return expected
 
 

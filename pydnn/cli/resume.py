@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from pydnn.cli.run_options import add_run_options, warn
+from pydnn.cli.output import complain
+from pydnn.cli.run_options import add_run_options
 from pydnn.cli.training import add_training_options, check_training_options, say_of, train_job
 from pydnn.data import DataSet
 from pydnn.runs import resume_run
@@ -45,7 +46,7 @@ def _run(args: argparse.Namespace) -> int:
     )
     with resuming as resumed:
         for fault in resumed.recording.set_aside:
-            warn(f"{fault.message.rstrip('.')}; it is now {fault.path}")
+            complain(f"{fault.message.rstrip('.')}; it is now {fault.path}")
         run, job = resumed.run, resumed.job
         assert isinstance(run.data, DataSet)  # as it is whenever it comes by its name
         say_of(args)(

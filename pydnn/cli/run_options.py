@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from pydnn.runs.folder import RECIPE
 from pydnn.runs.pins import read_pins
 from pydnn.storage import read_small_text
 
-__all__ = ["add_allow_option", "add_run_options", "model_of", "place_of_data", "warn"]
+__all__ = ["add_allow_option", "add_run_options", "model_of", "place_of_data"]
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -62,8 +61,3 @@ def place_of_data(folder: Path) -> str | None:
         return None
     place = read_pins(read_toml(read_small_text(folder / RECIPE))).place
     return place if Path(place).exists() else None
-
-
-def warn(message: str) -> None:
-    """Tell a person something on the standard error stream, in one line."""
-    print(f"pydnn: {message}", file=sys.stderr)

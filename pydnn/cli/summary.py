@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +12,7 @@ import toolz
 
 from pydnn.batches import batches_of
 from pydnn.builders import build
+from pydnn.cli.output import say, say_json, say_table
 from pydnn.cli.recipe_options import add_recipe_options, recipe_of
 from pydnn.data import load_data_set
 from pydnn.keys import Key
@@ -56,12 +56,12 @@ def _run(args: argparse.Namespace) -> int:
     if args.json:
         layers = [attrs.asdict(row) for row in rows]
         total = sum(row.parameters for row in rows)
-        print(json.dumps({"layers": layers, "parameters": total, "bytes": memory}))
+        say_json({"layers": layers, "parameters": total, "bytes": memory})
         return 0
     _print_table(rows, len(data.X))
-    print()
+    say()
     for what, size in memory.items():
-        print(f"{what:>34}  {_readable(size):>10}")
+        say(f"{what:>34}  {_readable(size):>10}")
     return 0
 
 
@@ -122,10 +122,7 @@ def _print_table(rows: list[_Row], features: int) -> None:
         for r in rows
     ]
     table.append(("", "", "", "", f"{sum(row.parameters for row in rows):,}"))
-    widths = [max(len(row[i]) for row in table) for i in range(5)]
-    for row in table:
-        left = "  ".join(f"{row[i]:{widths[i]}}" for i in range(3))
-        print(f"{left}  {row[3]:>{widths[3]}}  {row[4]:>{widths[4]}}".rstrip())
+    say_table(table, align="<<<>>")
 
 
 def _readable(size: int) -> str:

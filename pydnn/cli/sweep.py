@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import math
 import sys
 import time
@@ -18,6 +17,7 @@ import toolz
 
 from pydnn.builders import is_description
 from pydnn.checks import BadInput, expect_known
+from pydnn.cli.output import say, say_json
 from pydnn.cli.recipe_options import add_recipe_options, recipe_of, typed
 from pydnn.cli.train import plain_folder
 from pydnn.data import DataSet, load_data_set
@@ -180,15 +180,13 @@ def _tell(args: argparse.Namespace, result: SweepResult, best: int, seconds: flo
     by = args.best_by or result.selector
     model = args.save_best and args.save_best / MODEL_FILE
     if args.json:
-        print(_as_json(result, best, by, seconds, model))
+        say_json(_as_json(result, best, by, seconds, model))
         return
-    for line in _table(result):
-        print(line)
-    print()
-    for line in _in_words(result, best, by, seconds):
-        print(line)
+    say(*_table(result))
+    say()
+    say(*_in_words(result, best, by, seconds))
     if model:
-        print(f"model {model}")
+        say(f"model {model}")
 
 
 def _spreads(result: SweepResult) -> dict[str, Spread]:
@@ -255,10 +253,12 @@ def _setting(setting: Mapping[str, Any]) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_value, value))}]"
-    return write_description(value) if is_description(value) else str(value)
+    return " ".join(write_description(value).split()) if is_description(value) else str(value)
 
 
-def _as_json(result: SweepResult, best: int, by: str, seconds: float, model: Path | None) -> str:
+def _as_json(
+    result: SweepResult, best: int, by: str, seconds: float, model: Path | None
+) -> dict[str, Any]:
     runs = [
         {
             "seed": outcome.recipe.seed,
@@ -283,7 +283,7 @@ def _as_json(result: SweepResult, best: int, by: str, seconds: float, model: Pat
         for own in result.by_setting
     ]
     found = {"runs": runs, "spread": spreads, "best": best, "best_by": by, "seconds": seconds}
-    return json.dumps(found | ({"model": str(model)} if model else {}))
+    return found | ({"model": str(model)} if model else {})
 
 
 def _number(value: float) -> float | None:

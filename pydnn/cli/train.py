@@ -58,17 +58,17 @@ def _run(args: argparse.Namespace) -> int:
     data = load_data_set(recipe.data, dtype=DTYPES[recipe.dtype])
     job = prepare(recipe, data.train)
     with _new_run(args, job, data) as (folder, recording):
-        say_of(args)(_opening(job, data))
+        say_of(args)(*_opening(job, data))
         return train_job(args, job, data, folder, recording=recording, costs=np.zeros(0))
 
 
-def _opening(job: Job, data: DataSet) -> str:
+def _opening(job: Job, data: DataSet) -> list[str]:
     kind = "examples" if data.image_shape is None else "images"
     train, test = data.train.X.shape[1], data.test.X.shape[1]
     lines = [f"training on {train} {kind} of {job.recipe.data}, to be tested on {test}"]
     if job.rotation is not None:
         lines.append(f"in {job.rotation} (--no-rotate: in those)")
-    return "\n".join(lines)
+    return lines
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import signal
 import sys
 import threading
@@ -19,6 +18,7 @@ import attrs
 import numpy as np
 
 from pydnn.checks import BadInput, expect_count
+from pydnn.cli import output
 from pydnn.cli.scores import Score, scores_of
 from pydnn.data import DataSet
 from pydnn.recipes import Job, run
@@ -30,7 +30,7 @@ from pydnn.training.streams import NOTHING_WATCHED, Stream, Watched
 
 __all__ = ["Say", "add_training_options", "check_training_options", "say_of", "train_job"]
 
-Say = Callable[[str], None]
+Say = Callable[..., None]  # takes lines
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
 
 def say_of(args: argparse.Namespace) -> Say:
     """How this command line wants to be told what goes on."""
-    return _silent if args.quiet or args.json else print
+    return _silent if args.quiet or args.json else output.say
 
 
 def check_training_options(args: argparse.Namespace) -> None:
@@ -120,10 +120,10 @@ def train_job(
         return _report_stop(trained.stopped, path)
     scores = scores_of(_model(job, data, trained), data)
     if args.json:
-        print(_as_json(trained, scores, seconds, folder))
+        output.say_json(_as_json(trained, scores, seconds, folder))
         return 0
     _tell(say, job, trained, scores, seconds)
-    print(path if args.quiet else f"model {path}")
+    output.say(path if args.quiet else f"model {path}")
     return 0
 
 
@@ -159,7 +159,7 @@ def _train(
                 _report_step(info, say, evaluated=bool(job.recipe.evaluate_every))
                 if interrupted:
                     raise KeyboardInterrupt
-    except (BadInput, NotFinite, KeyboardInterrupt, BrokenPipeError) as error:
+    except (BadInput, NotFinite, KeyboardInterrupt, output.ReaderGone) as error:
         if isinstance(error, BadInput) and len(costs) == before:  # then nothing is new
             raise
         return _Trained(kept, last, costs, error)
@@ -225,22 +225,25 @@ def _report_step(info: StepInfo, say: Say, *, evaluated: bool) -> None:
 def _with_bar(iterations: int, say: Say) -> tuple[Callable[[Stream], Stream], Say]:
     """A way for the stream under a progress bar, and to print without tearing the bar."""
     if find_spec("tqdm") is None:
-        print("pydnn: for a progress bar, run pip install 'pydnn[progress]'", file=sys.stderr)
+        output.complain("for a progress bar, run pip install 'pydnn[progress]'")
         return lambda stream: stream, say
     from tqdm import tqdm
 
-    printing = say if say is _silent else tqdm.write
-    return partial(progress, total=iterations), printing
+    def say_above_the_bar(*lines: object) -> None:
+        with tqdm.external_write_mode(file=sys.stdout):
+            say(*lines)
+
+    return partial(progress, total=iterations), say_above_the_bar
 
 
 def _report_stop(stopped: BaseException, path: Path) -> int:
     kept = f"what was trained before is in {path}"
     if isinstance(stopped, BadInput | NotFinite):
-        print(f"pydnn: {str(stopped).removesuffix('.')}; {kept}", file=sys.stderr)
+        output.complain(f"{str(stopped).removesuffix('.')}; {kept}")
         return 2
-    if isinstance(stopped, BrokenPipeError):  # nobody reads on, e.g. `pydnn train | head`
+    if isinstance(stopped, output.ReaderGone):  # nobody reads on, e.g. `pydnn train | head`
         raise stopped
-    print(f"pydnn: interrupted; {kept}", file=sys.stderr)
+    output.complain(f"interrupted; {kept}")
     return 130
 
 
@@ -254,24 +257,24 @@ def _tell(say: Say, job: Job, trained: _Trained, scores: dict[str, Score], secon
         say(f"{part} {score}")
 
 
-def _as_json(trained: _Trained, scores: dict[str, Score], seconds: float, folder: Path) -> str:
+def _as_json(
+    trained: _Trained, scores: dict[str, Score], seconds: float, folder: Path
+) -> dict[str, Any]:
     accuracies = {
         f"{part}_accuracy": score.metrics["accuracy"]
         for part, score in scores.items()
         if "accuracy" in score.metrics
     }
-    return json.dumps(
-        {
-            "costs": trained.costs,
-            **accuracies,
-            "scores": {part: dict(score.metrics) for part, score in scores.items()},
-            "iterations": len(trained.costs),
-            "kept_iteration": trained.kept.iteration,
-            "fingerprint": state_fingerprint(trained.last),
-            "seconds": seconds,
-            "run": str(folder),
-        }
-    )
+    return {
+        "costs": trained.costs,
+        **accuracies,
+        "scores": {part: dict(score.metrics) for part, score in scores.items()},
+        "iterations": len(trained.costs),
+        "kept_iteration": trained.kept.iteration,
+        "fingerprint": state_fingerprint(trained.last),
+        "seconds": seconds,
+        "run": str(folder),
+    }
 
 
 def _title(optimizer: Any) -> str:
@@ -287,5 +290,5 @@ def _plots() -> Any:
     return plots
 
 
-def _silent(text: str) -> None:
+def _silent(*lines: object) -> None:
     pass
