@@ -5,6 +5,7 @@ An `Initializer` draws W (n_out, n_in) in float64 from a key of its own; biases 
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -48,16 +49,32 @@ class Initializer:
     description: Description | None = None
 
 
+def _expect_takes_key(_: object, __: object, draw: Callable[..., list[FloatArray]]) -> None:
+    try:
+        inspect.signature(draw).bind([], fast, key=_TUTORIALS_KEY)
+    except TypeError as error:
+        raise BadInput(
+            f"the draw of a weight stream cannot be called with (shapes, numerics, key=…) ({error})"
+            ": let it take the training's key, so that --seed changes these weights too."
+        ) from error
+
+
+_TUTORIALS_KEY = Key(1)  # of the seed with which the tutorial draws its weights
+
+
 @attrs.frozen(eq=False)
 class WeightStream:
     """Draws the weights of all layers of a network, one after the other.
 
     Attributes:
-        draw: `(shapes, numerics) -> weights`; by default in `fast` arithmetic.
+        draw: `(shapes, numerics, key=key) -> weights`, where `key` is the key of the training.
         description: How to `build` it again; filled in by `@described`.
+
+    Raises:
+        BadInput: If `draw` does not take a key.
     """
 
-    draw: Callable[..., list[FloatArray]] = attrs.field(repr=False)
+    draw: Callable[..., list[FloatArray]] = attrs.field(repr=False, validator=_expect_takes_key)
     description: Description | None = None
 
 
@@ -195,21 +212,25 @@ def orthogonal(*, gain: float = 1.0) -> Initializer:
 
 
 @described("weights")
-def tutorial(*, seed: int = 1) -> WeightStream:
+def tutorial(*, seed: int | None = None) -> WeightStream:
     """The tutorial's weights: variance 1 / n_in, layer after layer from one legacy generator.
 
-    The numbers of a layer depend on how many the layers before it took, which is why this is
-    no `Initializer`. The generator is this function's own: the global one is not touched.
+    The numbers of a layer depend on how many the layers before it took, so this is not an
+    `Initializer`. The generator belongs to this function: NumPy's global one is not touched.
 
-    In `fast` arithmetic the numbers are NumPy's, whose logarithms are those of the C library; in
-    another one they are made from the same uniform numbers by that, which may change last bits.
+    In `fast` arithmetic the numbers are NumPy's, whose logarithms are those of the C library. Any
+    other arithmetic makes them from the same uniform numbers, which may change the last bits.
+
+    Args:
+        seed: Seed of the generator, below 2**32; by default the seed of the training.
     """
-    seed = expect_count("seed", seed, least=0, hint="give the seed of the weights")
-    if seed >= 2**32:
-        raise BadInput(f"seed is {seed}, expected less than 2**32: give a smaller one.")
+    if seed is not None:
+        seed = _legacy_seed(seed)
 
-    def draw(shapes: Sequence[tuple[int, ...]], numerics: Numerics = fast) -> list[FloatArray]:
-        generator = np.random.RandomState(seed)
+    def draw(
+        shapes: Sequence[tuple[int, ...]], numerics: Numerics = fast, *, key: Key = _TUTORIALS_KEY
+    ) -> list[FloatArray]:
+        generator = np.random.RandomState(_legacy_seed(key.seed) if seed is None else seed)
         if numerics is fast:
             return [generator.randn(*shape) / np.sqrt(shape[1]) for shape in shapes]
         numbers = _legacy_normals(generator, sum(map(math.prod, shapes)), numerics)
@@ -221,6 +242,17 @@ def tutorial(*, seed: int = 1) -> WeightStream:
         ]
 
     return WeightStream(draw)
+
+
+def _legacy_seed(seed: int) -> int:
+    """The seed, where the legacy generator takes it."""
+    seed = expect_count("seed", seed, least=0, hint="give the seed of the weights")
+    if seed >= 2**32:
+        raise BadInput(
+            f"seed is {seed}, expected less than 2**32 for the tutorial's weights: "
+            "give a smaller one."
+        )
+    return seed
 
 
 def _legacy_normals(generator: np.random.RandomState, count: int, numerics: Numerics) -> FloatArray:

@@ -69,6 +69,7 @@ from pydnn.transformations import GradientTransformation
 __all__ = [
     "DTYPES",
     "RECORDED",
+    "RECORDED_FORMAT",
     "Job",
     "Recipe",
     "own_builders_of",
@@ -82,6 +83,7 @@ __all__ = [
     "tutorial_network",
     "tutorial_recipe",
     "undrawn",
+    "with_seed",
     "write_recipe",
 ]
 
@@ -229,6 +231,7 @@ def toml_of(value: Any) -> str:
 
 
 RECORDED = "recorded"  # the table in which a run's recipe says what it met, of no use to others
+RECORDED_FORMAT = 2  # 1, of pydnn 0.1.0, is not written down
 
 
 def read_recipe(
@@ -249,8 +252,34 @@ def read_recipe(
             a value does not fit.
     """
     plain = read_toml(text)
-    recipe = {name: value for name, value in plain.items() if name != RECORDED}
-    return _recipe_of(recipe, modules(allow), None if needed is None else set(needed))
+    keys = {name: value for name, value in plain.items() if name != RECORDED}
+    recipe = _recipe_of(keys, modules(allow), None if needed is None else set(needed))
+    recorded = plain.get(RECORDED)
+    if isinstance(recorded, dict) and "format" not in recorded:
+        return _as_recorded_before_formats(recipe)
+    return recipe
+
+
+def _as_recorded_before_formats(recipe: Recipe) -> Recipe:
+    """What the recipe of a run of pydnn 0.1.0 meant, where the same words now mean another job.
+
+    There `tutorial()` drew from seed 1, whatever the seed of the training.
+    """
+    if recipe.seed == 1 or recipe.weights != {"tutorial": {}}:
+        return recipe
+    return attrs.evolve(recipe, weights={"tutorial": {"seed": 1}})
+
+
+def with_seed(recipe: Recipe, seed: int) -> Recipe:
+    """The recipe with another `seed`, from which everything random in its job is then drawn.
+
+    A weight stream for which the recipe states a seed of its own gets the new one too.
+    """
+    weights = recipe.weights and {
+        name: {**options, "seed": seed} if "seed" in options else options
+        for name, options in recipe.weights.items()
+    }
+    return attrs.evolve(recipe, seed=seed, weights=weights)
 
 
 def read_toml(text: str) -> dict[str, Any]:
@@ -354,7 +383,7 @@ def tutorial_recipe(
         network=describe(tutorial_network(hidden)),
         loss=describe(sigmoid_cross_entropy()),
         optimizer=describe(gradient_descent(learning_rate=learning_rate)),
-        weights=describe(tutorial(seed=seed)),
+        weights=describe(tutorial()),
         iterations=iterations,
         seed=seed,
         dtype=dtype,

@@ -3,8 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from pydnn import BadInput, Key, initializers, portable
+from pydnn import BadInput, Key, fast, initializers, portable
 from pydnn.initializers import (
+    WeightStream,
     constant,
     he_normal,
     he_uniform,
@@ -94,6 +95,27 @@ def test_the_tutorials_weights_are_one_stream_of_a_generator_of_its_own():
     stream = np.random.RandomState(3).randn(10)
     np.testing.assert_array_equal(first, stream[:8].reshape(2, 4) / 2)
     np.testing.assert_array_equal(second, stream[8:].reshape(1, 2) / np.sqrt(2))
+
+
+def test_the_tutorials_weights_come_from_the_trainings_seed_unless_they_have_their_own():
+    shapes = [(2, 4), (1, 2)]
+    for numerics in (fast, portable):
+        drawn = tutorial().draw(shapes, numerics, key=Key(7))
+        own = tutorial(seed=3).draw(shapes, numerics, key=Key(7))
+        for W, expected in zip(drawn + own, _drawn(7, shapes) + _drawn(3, shapes), strict=True):
+            np.testing.assert_allclose(W, expected, rtol=1e-15)
+    with pytest.raises(BadInput, match=r"seed is 4294967296, expected less than 2\*\*32 for the"):
+        tutorial().draw(shapes, key=Key(2**32))
+
+
+def _drawn(seed, shapes):
+    generator = np.random.RandomState(seed)
+    return [generator.randn(*shape) / np.sqrt(shape[1]) for shape in shapes]
+
+
+def test_a_weight_stream_that_takes_no_key_is_refused():
+    with pytest.raises(BadInput, match="let it take the training's key, so that --seed changes"):
+        WeightStream(lambda shapes, numerics: [np.zeros(shape) for shape in shapes])
 
 
 def test_the_tutorials_weights_in_portable_arithmetic_differ_in_last_bits_at_most():

@@ -9,12 +9,12 @@ from typing import Any
 import attrs
 
 from pydnn.builders import describe
-from pydnn.checks import BadInput, expect_count
+from pydnn.checks import BadInput
 from pydnn.cli.run_options import add_allow_option
 from pydnn.notation import own_builders, read_description
 from pydnn.numerics import TENANTS
 from pydnn.optimizers import gradient_descent
-from pydnn.recipes import DTYPES, Recipe, read_recipe, tutorial_network, tutorial_recipe
+from pydnn.recipes import DTYPES, Recipe, read_recipe, tutorial_network, tutorial_recipe, with_seed
 from pydnn.storage import read_small_text
 
 __all__ = ["add_recipe_options", "recipe_of", "typed"]
@@ -25,7 +25,7 @@ _DESCRIBED = {
     "loss": ("loss", "e.g. softmax_cross_entropy"),
     "optimizer": ("optimizer", "e.g. 'adam(learning_rate=0.001)'"),
     "batches": ("batches", "e.g. 'mini_batches(32)'"),
-    "weights": ("weights", "one stream for all weights, e.g. 'tutorial(seed=1)'"),
+    "weights": ("weights", "one stream for all weights, e.g. 'tutorial()'"),
 }
 
 
@@ -106,24 +106,25 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
     _expect_apart(args, "learning_rate", "optimizer")
     if args.learning_rate is not None:
         given["optimizer"] = describe(gradient_descent(learning_rate=args.learning_rate))
-    if args.recipe is not None:
-        return _changed(args, given)
-    hidden = _units("20,7,5" if args.layers is None else args.layers)
-    seed = expect_count("seed", given.get("seed", 1), least=0, hint="give a seed of the weights")
-    base = tutorial_recipe(hidden=hidden, seed=seed)
-    if "network" in given:  # whose layers draw their own weights, unless told otherwise
-        base = attrs.evolve(base, weights=None)
-    return attrs.evolve(base, **given)
-
-
-def _changed(args: argparse.Namespace, given: dict[str, Any]) -> Recipe:
+    if args.recipe is None:
+        base = tutorial_recipe(hidden=_units("20,7,5" if args.layers is None else args.layers))
+        if "network" in given:  # whose layers draw their own weights, unless --weights is there
+            base = attrs.evolve(base, weights=None)
+        return _changed(base, given)
     if args.layers is not None:
         given["network"] = describe(tutorial_network(_units(args.layers)))
     text = read_small_text(args.recipe)
     try:
-        return attrs.evolve(read_recipe(text, allow=args.allow), **given)
+        return _changed(read_recipe(text, allow=args.allow), given)
     except BadInput as error:
         raise type(error)(f"{args.recipe}: {error}") from error
+
+
+def _changed(recipe: Recipe, given: dict[str, Any]) -> Recipe:
+    """The recipe with what options say; a seed in --weights wins over --seed."""
+    if "seed" in given:
+        recipe = with_seed(recipe, given["seed"])
+    return attrs.evolve(recipe, **given)
 
 
 def _described(option: str, text: str, family: str) -> Any:

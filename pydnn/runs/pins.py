@@ -21,7 +21,15 @@ from pydnn.checks import BadInput, expect_known
 from pydnn.data import DataSet, lasting_name
 from pydnn.fingerprints import fingerprint
 from pydnn.notation import OWN_BUILDER
-from pydnn.recipes import DTYPES, RECORDED, Recipe, own_builders_of, toml_of, write_recipe
+from pydnn.recipes import (
+    DTYPES,
+    RECORDED,
+    RECORDED_FORMAT,
+    Recipe,
+    own_builders_of,
+    toml_of,
+    write_recipe,
+)
 from pydnn.records import Batch, FloatArray
 
 __all__ = [
@@ -231,7 +239,8 @@ def pins_text(recipe: Recipe, pins: Pins) -> str:
     """The recipe as a TOML file with what was recorded under it."""
     lines = [
         write_recipe(recipe),
-        f"\n[{RECORDED}]\ndata = {toml_of(pins.place)}\nparts = {toml_of(list(pins.parts))}\n",
+        f"\n[{RECORDED}]\nformat = {RECORDED_FORMAT}\ndata = {toml_of(pins.place)}\n",
+        f"parts = {toml_of(list(pins.parts))}\n",
     ]
     if pins.rotated is not None:
         lines.append(f"rotated = {_pin_text(pins.rotated)}\n")
@@ -256,8 +265,14 @@ def read_pins(plain: Mapping[str, Any]) -> Pins:
         BadInput: If it is missing, or not as `pins_text` writes it.
     """
     recorded: Any = plain.get(RECORDED)
-    known = {*_PARTS, "data", "parts", "functions", "rotated"}
+    known = {*_PARTS, "format", "data", "parts", "functions", "rotated"}
     if isinstance(recorded, dict) and set(recorded) <= known:
+        form = recorded.get("format", 1)
+        if type(form) is not int or not 1 <= form <= RECORDED_FORMAT:
+            raise BadInput(
+                f"{RECORDED}.format is {reprlib.repr(form)}, expected at most {RECORDED_FORMAT}: "
+                "open the run with a newer pydnn."
+            )
         rotated = _read_pin("rotated", recorded["rotated"]) if "rotated" in recorded else None
         data = {part: _read_part(part, recorded[part]) for part in _PARTS if part in recorded}
         functions = recorded.get("functions", {})

@@ -10,7 +10,7 @@ import attrs
 
 from pydnn.builders import describe, find_builder, is_description
 from pydnn.checks import BadInput, expect_count, expect_known
-from pydnn.recipes import Recipe
+from pydnn.recipes import Recipe, with_seed
 
 __all__ = ["Variation", "variations", "varied"]
 
@@ -45,7 +45,7 @@ def variations(
         changed = recipe
         for name, value in setting.items():
             changed = varied(changed, name, value)
-        runs += [Variation(_seeded(changed, seed), setting) for seed in given]
+        runs += [Variation(with_seed(changed, seed), setting) for seed in given]
     return tuple(runs)
 
 
@@ -57,16 +57,6 @@ def _seeds(recipe: Recipe, seeds: int | Sequence[int]) -> list[int]:
     if not given or len(set(given)) < len(given):
         raise BadInput(f"seeds are {given}, expected one or more, each once: give e.g. [1, 2, 3].")
     return given
-
-
-def _seeded(recipe: Recipe, seed: int) -> Recipe:
-    """The recipe with that seed, which a stream of weights that has one is given, too."""
-    weights = recipe.weights
-    if weights is not None:
-        [(name, options)] = weights.items()
-        if "seed" in find_builder(name, "weights").options:
-            weights = {name: {**options, "seed": seed}}
-    return attrs.evolve(recipe, seed=seed, weights=weights)
 
 
 def varied(recipe: Recipe, name: str, value: Any) -> Recipe:

@@ -13,7 +13,7 @@ from pydnn.batches import Batching
 from pydnn.builders import build
 from pydnn.numerics import TENANTS, Numerics
 from pydnn.packing import Layout
-from pydnn.recipes import Job, Recipe
+from pydnn.recipes import Job, Recipe, with_seed
 from pydnn.records import Batch, FloatArray, freeze
 from pydnn.sweeps.parts import (
     name_of,
@@ -101,10 +101,7 @@ def alike(recipe: Recipe) -> Recipe:
         for penalty in recipe.penalties
         for name, options in penalty.items()
     )
-    weights = recipe.weights
-    if weights is not None:
-        weights = {name: {**options, "seed": 1} for name, options in weights.items()}
-    return attrs.evolve(recipe, seed=1, optimizer=optimizer, penalties=penalties, weights=weights)
+    return with_seed(attrs.evolve(recipe, optimizer=optimizer, penalties=penalties), 1)
 
 
 def why_apart(jobs: Sequence[Job]) -> str:

@@ -47,7 +47,7 @@ def initial_state(
         shape_in: Shape of one example.
         key: Where all randomness of the training is addressed.
         dtype: float64, or float32: the same numbers, rounded.
-        weights: Draws every W of the network from one stream, instead of layer by layer.
+        weights: Draws every W of the network from one stream and `key`, instead of layer by layer.
         numerics: The arithmetic, where that stream needs any.
 
     Raises:
@@ -58,7 +58,7 @@ def initial_state(
     tree, _ = network.init(key.at("init"), shape_in)
     parameters = pack(tree, dtype=dtype)
     if weights is not None:
-        parameters = _with_weights(parameters, weights, numerics)
+        parameters = _with_weights(parameters, weights, key, numerics)
     gathered = network.statistics.init(parameters.tree) if network.statistics else NO_PARAMS
     statistics = pack(gathered, dtype=dtype)
     return TrainState(0, parameters, optimizer.init(parameters), key, statistics)
@@ -193,11 +193,13 @@ def output_of(
     return network.forward(parameters.tree, X, Context(numerics=numerics, statistics=gathered))[0]
 
 
-def _with_weights(parameters: Packed, weights: WeightStream, numerics: Numerics) -> Packed:
+def _with_weights(
+    parameters: Packed, weights: WeightStream, key: Key, numerics: Numerics
+) -> Packed:
     """The same parameters with every W drawn from one stream, in the order of layers."""
     slots = [slot for slot in parameters.layout.slots if slot.name.endswith("W")]
     vector = parameters.vector.copy()
-    drawn = weights.draw([slot.shape for slot in slots], numerics)
+    drawn = weights.draw([slot.shape for slot in slots], numerics, key=key)
     for slot, W in zip(slots, drawn, strict=True):
         expect_shape(slot.name, W, slot.shape, hint="draw one array for each shape given")
         vector[slot.start : slot.stop] = W.ravel()

@@ -20,6 +20,16 @@ from pydnn.runs.states import state_fingerprint
 KEPT = Path(__file__).parents[1] / "old_runs"
 # Of each run: its data, its segments, and the fingerprint of its newest state.
 RUNS = {
+    "streamed": (
+        "wide.h5",
+        [0, 8],
+        "60efce287ef7399f9fbab18f20e17bd76bac09445dd4f45dbdc4f920213c8034",
+    ),
+    "stated": (
+        "wide.h5",
+        [0, 8],
+        "3c02c125e495dd9948cf61e5c3d443db011b741b6016c4e32014677f784bd35f",
+    ),
     "cut": (
         "small.h5",
         [0, 4, 8, 9],
