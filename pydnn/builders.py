@@ -17,7 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import attrs
 
-from pydnn.checks import BadInput, expect_known, plain_number
+from pydnn.checks import MOST_BITS, BadInput, expect_known, plain_number, shown
 
 __all__ = [
     "Builder",
@@ -149,7 +149,7 @@ def build(description: Description, *, family: str | None = None) -> Any:
         raise description.reason
     if not is_description(description):
         raise BadInput(
-            f"{description!r} describes nothing: "
+            f"{shown(description)} describes nothing: "
             'give one name with its options, e.g. {"dense": {"units": 20}}.'
         )
     [(name, options)] = description.items()
@@ -283,10 +283,12 @@ def _plain(where: str, value: Any) -> Any:
         return describe(value)
     if isinstance(value, list | tuple):
         return [_plain(where, item) for item in value]
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None or isinstance(value, bool | float | str):
+        return value
+    if isinstance(value, int) and value.bit_length() <= MOST_BITS:
         return value
     raise BadInput(
-        f"{where} is {value!r}, which plain data cannot hold: "
+        f"{where} is {shown(value)}, which plain data cannot hold: "
         "give a number, a text, a list of these, or a part made by a described builder."
     )
 

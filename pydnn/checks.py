@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "MOST_BITS",
     "BadInput",
     "MissingExtra",
     "NameTaken",
@@ -27,7 +28,10 @@ __all__ = [
     "import_extra",
     "plain_number",
     "printable",
+    "shown",
 ]
+
+MOST_BITS = 1024  # of an integer: a float64 holds no larger one
 
 _MOST_MESSAGE = 1000  # characters: a line of more than that is not read anyway
 
@@ -63,6 +67,19 @@ def printable(text: object, *, most: int = _MOST_MESSAGE) -> str:
     first = _escaped(text[:start])[:start]
     last = _escaped(text[max(0, len(text) - end) :])
     return (first + note + last[max(0, len(last) - end) :])[:most]
+
+
+def shown(value: object) -> str:
+    """How a message shows a value that does not fit; of an endless integer, how long it is.
+
+    Python refuses to write integers of more than 4,300 digits, and takes long for shorter ones.
+    """
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        return f"an integer of {value.bit_length():,} bits"
+    try:
+        return repr(value)
+    except ValueError:
+        return f"a {type(value).__name__} that holds an endless integer"
 
 
 def _escaped(text: str) -> str:
@@ -137,7 +154,11 @@ def expect_count(name: str, value: object, *, least: int = 1, hint: str) -> int:
     """Refuse what is not an integer of at least `least`; give it back as an int."""
     number = plain_number(value)
     if isinstance(number, bool) or not isinstance(number, int) or number < least:
-        raise BadInput(f"{name} is {value!r}, expected an integer of at least {least}: {hint}.")
+        raise BadInput(
+            f"{name} is {shown(value)}, expected an integer of at least {least}: {hint}."
+        )
+    if number.bit_length() > MOST_BITS:
+        raise BadInput(f"{name} is {shown(number)}, expected at most {MOST_BITS:,}: {hint}.")
     return number
 
 
@@ -163,9 +184,13 @@ def expect_real(
         hint: What to do instead.
     """
     plain = plain_number(value)
-    if isinstance(plain, bool) or not isinstance(plain, int | float) or not math.isfinite(plain):
-        raise BadInput(f"{name} is {value!r}, expected a finite number: {hint}.")
-    number = float(plain)
+    real = isinstance(plain, int | float) and not isinstance(plain, bool)
+    try:
+        number = float(plain) if real else math.nan
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise BadInput(f"{name} is {shown(value)}, expected a finite number: {hint}.")
     for fits, bound in (
         (not positive or number > 0, "above 0"),
         (least is None or number >= least, f"of at least {least}"),
@@ -173,7 +198,7 @@ def expect_real(
         (most is None or number <= most, f"of at most {most}"),
     ):
         if not fits:
-            raise BadInput(f"{name} is {value!r}, expected a number {bound}: {hint}.")
+            raise BadInput(f"{name} is {shown(value)}, expected a number {bound}: {hint}.")
     return number
 
 
@@ -187,7 +212,7 @@ def expect_flag(name: str, value: object) -> bool:
     """Refuse what is neither True nor False; return it as a bool."""
     flag = plain_number(value)
     if not isinstance(flag, bool):
-        raise BadInput(f"{name} is {value!r}, expected True or False: give one of them.")
+        raise BadInput(f"{name} is {shown(value)}, expected True or False: give one of them.")
     return flag
 
 

@@ -16,7 +16,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from pydnn.checks import BadInput, plain_number
+from pydnn.checks import BadInput, plain_number, shown
 from pydnn.polynomials import polynomial, ratio
 
 __all__ = ["Key"]
@@ -30,7 +30,9 @@ def _seed(seed: object) -> int:
         return seed
     number = plain_number(seed)
     if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-        raise BadInput(f"seed is {seed!r}, expected an integer of 0 or more: give e.g. Key(1).")
+        raise BadInput(
+            f"seed is {shown(seed)}, expected an integer of 0 or more: give e.g. Key(1)."
+        )
     return number
 
 

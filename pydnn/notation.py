@@ -10,18 +10,31 @@ from __future__ import annotations
 import ast
 import math
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
 
 from pydnn.builders import Description, Unread, find_builder, import_own, is_description
-from pydnn.checks import BadInput
+from pydnn.checks import MOST_BITS, BadInput, shown
 
-__all__ = ["OWN_BUILDER", "own_builders", "read_description", "read_values", "write_description"]
+__all__ = [
+    "DEEPEST",
+    "MOST_LETTERS",
+    "MOST_VALUES",
+    "OWN_BUILDER",
+    "own_builders",
+    "read_description",
+    "read_values",
+    "write_description",
+]
 
 OWN_BUILDER = re.compile(r"(?<![\w\"'.])([A-Za-z_][\w.]*:[A-Za-z_][\w.]*)")
-_LONGEST = 1 << 20
+# Limits of one text, which may be a stranger's: reading it takes a second and 300 MB at most.
+MOST_LETTERS = 1 << 17
+MOST_VALUES = 10_000  # numbers, texts, lists and parts together
+DEEPEST = 64  # parts and lists inside one another
 _WIDTH = 88
 
 
@@ -90,22 +103,37 @@ def _short(text: str) -> str:
 
 def _parsed(source: str, text: str, hint: str) -> ast.expr:
     """The tree of `source`; it comes from `text`, which messages quote."""
-    if len(text) > _LONGEST:
-        raise BadInput(f"a description has {len(text)} letters, expected fewer: shorten it.")
+    if len(text) > MOST_LETTERS:
+        raise BadInput(
+            f"a description has {len(text):,} characters, expected at most {MOST_LETTERS:,}: "
+            "shorten it."
+        )
     try:
         # Python has no name with a colon; in quotes it can stand where a function's name does.
-        return ast.parse(OWN_BUILDER.sub(r'"\1"', source), mode="eval").body
+        source = OWN_BUILDER.sub(r'"\1"', source)
+        with warnings.catch_warnings():  # of Python about escapes and the like in the text
+            warnings.simplefilter("ignore")
+            return ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else str(error)
+        if isinstance(error, RecursionError | MemoryError):
+            reason = "it is nested too deeply"
+        if "int_max_str_digits" in reason:
+            reason = "it has an endless number"
         raise BadInput(f"{_short(text)} cannot be read ({reason}): {hint}.") from error
 
 
-@attrs.frozen
+@attrs.define
 class _Reader:
-    """Reads one text: it is quoted in messages, and may name the modules in `allow`."""
+    """Reads one text: it is quoted in messages, and may name the modules in `allow`.
+
+    Counts what it reads, and refuses what goes beyond the limits.
+    """
 
     text: str
     allow: Iterable[str]
+    depth: int = 0
+    values: int = 0
 
     def call(self, node: ast.expr, family: str | None) -> Description | None:
         """The description that a call writes; None if it is not a call."""
@@ -135,12 +163,29 @@ class _Reader:
         if values:
             options = ", ".join(builder.options) or "none"
             raise BadInput(
-                f"{name} got {values[0]!r} without a name: name its options, which are {options}."
+                f"{name} got {shown(values[0])} without a name: "
+                f"name its options, which are {options}."
             )
         return {name: given}
 
     def value(self, node: ast.expr) -> Any:
         """The number, text, list or part that a node writes."""
+        self.values += 1
+        self.depth += 1
+        if self.depth > DEEPEST or self.values > MOST_VALUES:
+            limit = (
+                f"{DEEPEST} parts inside one another"
+                if self.depth > DEEPEST
+                else f"{MOST_VALUES:,} values"
+            )
+            raise BadInput(f"{_short(self.text)} has more than {limit}: simplify it.")
+        value = self._value(node)
+        self.depth -= 1
+        if isinstance(value, int) and value.bit_length() > MOST_BITS:
+            raise BadInput(f"{_short(self.text)} has {shown(value)} in it: give a shorter one.")
+        return value
+
+    def _value(self, node: ast.expr) -> Any:
         match node:
             case ast.Constant(value=value) if not _is_own(value) and isinstance(
                 value, bool | int | float | str | None
@@ -173,36 +218,55 @@ def write_description(description: Description | Unread) -> str:
     """
     if isinstance(description, Unread):
         return description.text
-    return _written(description, "")
+    return _laid_out(_line(description), "")
 
 
-def _written(value: Any, indent: str) -> str:
+@attrs.frozen
+class _Line:
+    """A value as it is written on one line, and the arguments inside, if it is a call.
+
+    Each line is made once, from those inside: to make it again for each indentation would take
+    twice as long for each part around it.
+    """
+
+    text: str
+    head: str = ""
+    arguments: tuple[tuple[str, _Line], ...] = ()
+
+
+def _line(value: Any) -> _Line:
+    if isinstance(value, list | tuple):
+        items = tuple(("", _line(item)) for item in value)
+        return _Line(f"[{', '.join(item.text for _, item in items)}]", "[", items)
     if not is_description(value):
-        return _plain(value, indent)
+        return _Line(_plain(value))
     [(name, options)] = value.items()
-    builder = find_builder(name)
-    arguments: list[tuple[str, Any]] = []
+    arguments: list[tuple[str, _Line]] = []
     positional = True
-    for parameter in builder.options.values():
+    for parameter in find_builder(name).options.values():
         if parameter.kind is parameter.VAR_POSITIONAL:
-            arguments += [("", item) for item in options.get(parameter.name, ())]
+            arguments += [("", _line(item)) for item in options.get(parameter.name, ())]
         elif parameter.name not in options:
             positional = False
         else:
             bare = positional and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
             label = "" if bare else f"{parameter.name}="
-            arguments.append((label, options[parameter.name]))
-    line = f"{name}({', '.join(label + _written(v, indent) for label, v in arguments)})"
-    if len(indent) + len(line) <= _WIDTH and "\n" not in line:
-        return line
+            arguments.append((label, _line(options[parameter.name])))
+    text = ", ".join(label + argument.text for label, argument in arguments)
+    return _Line(f"{name}({text})", f"{name}(", tuple(arguments))
+
+
+def _laid_out(line: _Line, indent: str) -> str:
+    if not line.arguments or len(indent) + len(line.text) <= _WIDTH:
+        return line.text
+    if line.head == "[":
+        return f"[{', '.join(_laid_out(item, indent) for _, item in line.arguments)}]"
     deeper = indent + "    "
-    rows = [f"{deeper}{label}{_written(v, deeper)},\n" for label, v in arguments]
-    return f"{name}(\n{''.join(rows)}{indent})"
+    rows = [f"{deeper}{label}{_laid_out(a, deeper)},\n" for label, a in line.arguments]
+    return f"{line.head}\n{''.join(rows)}{indent})"
 
 
-def _plain(value: Any, indent: str) -> str:
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(_written(item, indent) for item in value)}]"
+def _plain(value: Any) -> str:
     if isinstance(value, Mapping) or (isinstance(value, float) and not math.isfinite(value)):
-        raise BadInput(f"{value!r} cannot be written: give finite numbers, texts or parts.")
+        raise BadInput(f"{shown(value)} cannot be written: give finite numbers, texts or parts.")
     return repr(value)

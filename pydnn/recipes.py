@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import tomllib
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -32,17 +33,19 @@ from pydnn.builders import (
     plain_numbers,
 )
 from pydnn.checks import (
+    MOST_BITS,
     BadInput,
     expect_count,
     expect_flag,
     expect_known,
     expect_real,
+    shown,
 )
 from pydnn.initializers import tutorial, zeros
 from pydnn.keys import Key
 from pydnn.losses import Loss, expect_weights, sigmoid_cross_entropy
 from pydnn.metrics import METRICS
-from pydnn.notation import own_builders, read_description, write_description
+from pydnn.notation import MOST_LETTERS, own_builders, read_description, write_description
 from pydnn.numerics import TENANTS, Numerics, portable
 from pydnn.numerics.portable.soundness import expect_sound
 from pydnn.optimizers import gradient_descent
@@ -94,7 +97,7 @@ _FULL_BATCH = describe(full_batch())
 
 def _text(_: Any, field: attrs.Attribute[str], value: object) -> None:
     if not isinstance(value, str):
-        raise BadInput(f"{field.name} is {value!r}, expected a text: put it in quotes.")
+        raise BadInput(f"{field.name} is {shown(value)}, expected a text: put it in quotes.")
 
 
 def _several(value: Any) -> Any:
@@ -157,7 +160,7 @@ class Recipe:
         if expect_count("iterations", self.iterations, hint=hint) > _MOST_ITERATIONS:
             raise BadInput(f"iterations is {self.iterations}, expected at most 2**53: give fewer.")
         if not isinstance(self.penalties, tuple):
-            raise BadInput(f"penalties are {self.penalties!r}, expected a list: give e.g. [].")
+            raise BadInput(f"penalties are {shown(self.penalties)}, expected a list: give e.g. [].")
         expect_count("seed", self.seed, least=0, hint="give the seed of the initial weights")
         hint = "give the share that is held back, e.g. 0.2"
         expect_real("validation", self.validation, least=0, below=1, hint=hint)
@@ -288,10 +291,41 @@ def read_toml(text: str) -> dict[str, Any]:
     Raises:
         BadInput: If it is not TOML.
     """
+    _expect_small(text)
     try:
-        return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise BadInput(f"the recipe is no TOML ({error}): correct it.") from error
+        plain = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        endless = not isinstance(error, tomllib.TOMLDecodeError | RecursionError)
+        reason = "it has an endless number" if endless else str(error)
+        if isinstance(error, RecursionError):
+            reason = "it is nested too deeply"
+        raise BadInput(f"the recipe is no TOML ({reason}): correct it.") from error
+    for name, value in plain.items():
+        if isinstance(value, int) and value.bit_length() > MOST_BITS:
+            raise BadInput(f"{name} is {shown(value)}, expected a shorter one: correct the recipe.")
+    return plain
+
+
+_MOST_LETTERS = 2 * MOST_LETTERS  # of a recipe; that of a run has tables beside
+_MOST_DOTS = 16  # in a key: Python's reader keeps every prefix of one
+_QUOTED = re.compile(r'"(?:[^"\\\n]|\\.)*"?|\'[^\'\n]*\'?')
+_BETWEEN_KEYS = re.compile(r"[=,\[\]{}()\n]")
+
+
+def _expect_small(text: str) -> None:
+    """Refuse what would take a reader of TOML more than a moment.
+
+    Raises:
+        BadInput: If there are too many characters, or too many dots in a key.
+    """
+    if len(text) > _MOST_LETTERS:
+        raise BadInput(
+            f"the recipe has {len(text):,} characters, expected at most {_MOST_LETTERS:,}: "
+            "shorten it."
+        )
+    keys = _BETWEEN_KEYS.split(_QUOTED.sub("", text))
+    if max(key.count(".") for key in keys) > _MOST_DOTS:
+        raise BadInput(f"the recipe has a key of more than {_MOST_DOTS} dots: correct it.")
 
 
 def own_builders_of(plain: Mapping[str, Any]) -> list[str]:
@@ -318,7 +352,7 @@ def _recipe_of(
     def described(name: str, text: Any, family: str) -> Description | Unread:
         if not isinstance(text, str):
             raise BadInput(
-                f"{name} is {text!r}, expected a text: write a call in quotes, "
+                f"{name} is {shown(text)}, expected a text: write a call in quotes, "
                 'e.g. "adam(learning_rate=0.01)".'
             )
         try:

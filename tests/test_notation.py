@@ -1,4 +1,5 @@
 import sys
+import time
 
 import pytest
 from hypothesis import given
@@ -123,6 +124,56 @@ def test_what_cannot_be_read_is_refused_in_one_line(text, message):
         build(read_description(text))
     assert message in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+NESTED = {
+    "serial": "serial(" * 62 + "relu()" + ")" * 62,
+    "residual": "residual(" * 62 + "relu()" + ")" * 62,
+    "lists": f"joined({'[' * 60}1{']' * 60})",
+    "long texts inside one another": "serial(dense(1000), " * 62 + "relu()" + ")" * 62,
+    "many stages": f"serial({'relu(), ' * 9_000}relu())",
+}
+
+
+@pytest.mark.parametrize("text", NESTED.values(), ids=NESTED)
+def test_deep_and_broad_descriptions_take_no_longer_than_they_are_long(text):
+    begin = time.process_time()
+    description = read_description(text)
+    assert read_description(write_description(description)) == description
+    assert time.process_time() - begin < 3  # with each line made anew it would be 2**62 steps
+
+
+OVERSIZED = {
+    "serial 90 deep": ("serial(" * 90 + "relu" + ")" * 90, "more than 64 parts inside one another"),
+    "residual 65 deep": ("residual(" * 65 + "relu" + ")" * 65, "more than 64 parts inside"),
+    "lists 100 deep": (f"joined({'[' * 100}1{']' * 100})", "more than 64 parts inside one another"),
+    "minus signs": (f"dense({'-' * 9_000}1)", "cannot be read (it is nested too deeply)"),
+    "names of names": ("a" + ".a" * 9_000, "cannot be read (it is nested too deeply)"),
+    "100,000 stages": (f"serial({'relu,' * 100_000})", "has 500,008 characters, expected at most"),
+    "11,000 stages": (f"serial({'relu,' * 11_000})", "has more than 10,000 values: simplify it."),
+    "11,000 numbers": (f"joined([{'1,' * 11_000}])", "has more than 10,000 values: simplify it."),
+    "5,000 digits": (f"dense({'9' * 5_000})", "cannot be read (it has an endless number)"),
+    "hexadecimal digits": (f"dense(0x{'f' * 9_000})", "has an integer of 36,000 bits in it"),
+    "binary digits": (f"dense(-0b{'1' * 2_000})", "has an integer of 2,000 bits in it"),
+    "a rate of 400 zeros": (f"adam(learning_rate=1{'0' * 400})", "has an integer of 1,329 bits"),
+    "digits in a list": (f"joined([1], starts=[1{'0' * 400}])", "has an integer of 1,329 bits"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), OVERSIZED.values(), ids=OVERSIZED)
+def test_what_is_too_large_is_refused_in_one_short_line(text, message):
+    begin = time.process_time()
+    for read in (read_description, read_values):
+        with pytest.raises(BadInput) as refusal:
+            read(text)
+        assert message in str(refusal.value)
+        assert len(str(refusal.value)) < 300
+        assert "\n" not in str(refusal.value)
+    assert time.process_time() - begin < 3
+
+
+def test_python_does_not_warn_about_a_text():
+    assert read_values(r"'\d', 'a'") == ["\\d", "a"]
 
 
 def test_a_part_of_another_family_is_refused():

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import attrs
 import numpy as np
 import pytest
@@ -309,3 +311,66 @@ def test_a_recipe_names_its_arithmetic():
         for r in (recipe, attrs.evolve(recipe, numerics="fast"))
     )
     np.testing.assert_allclose(portable, fast, rtol=1e-12)
+
+
+SOUND = 'data = "x"\nloss = "mean_squared"\noptimizer = "adam"\nnetwork = "dense(1)"\n'
+ENDLESS = {
+    "a key of 30,000 parts": (f"{'.'.join('a' * 30_000)} = 1", "a key of more than 16 dots"),
+    "a table of 30,000 parts": (f"[{'.'.join('a' * 30_000)}]", "a key of more than 16 dots"),
+    "an array of tables": (f"[[{'.'.join('a' * 30_000)}]]", "a key of more than 16 dots"),
+    "a key of spaced parts": (f"{' . '.join('a' * 9_000)} = 1", "a key of more than 16 dots"),
+    "a key of quoted parts": ('"=".' * 9_000 + "a = 1", "a key of more than 16 dots"),
+    "a key in single quotes": ("'[\"'." * 9_000 + "a = 1", "a key of more than 16 dots"),
+    "a key inside a table": (
+        f"x = {{ {'.'.join('a' * 9_000)} = 1 }}",
+        "a key of more than 16 dots",
+    ),
+    "lists inside lists": (f"x = {'[' * 90_000}", "it is nested too deeply"),
+    "tables inside tables": (f"x = {'{a=' * 30_000}", "it is nested too deeply"),
+    "half a megabyte": ("#" * 500_000, "characters, expected at most 262,144"),
+    "a seed of 5,000 digits": (f"seed = {'9' * 5_000}", "it has an endless number"),
+    "a seed in hexadecimal": (f"seed = 0x{'f' * 5_000}", "seed is an integer of 20,000 bits"),
+    "patience in hexadecimal": (f"patience = 0x{'f' * 5_000}", "patience is an integer of 20,00"),
+    "validation in octal": (f"validation = 0o{'7' * 5_000}", "validation is an integer of 15,000"),
+    "evaluate_every in binary": (
+        f"evaluate_every = 0b{'1' * 5_000}",
+        "evaluate_every is an integer",
+    ),
+    "penalties of numbers": (f"penalties = [0x{'f' * 5_000}]", "penalties is an integer of 20,"),
+    "penalties in lists": (
+        f"penalties = [[0x{'f' * 5_000}]]",
+        "a list that holds an endless integ",
+    ),
+    "a network of digits": (f"network = 0x{'f' * 5_000}", "network is an integer of 20,000 bits"),
+}
+
+
+@pytest.mark.parametrize(("line", "message"), ENDLESS.values(), ids=ENDLESS)
+def test_a_text_without_end_is_refused_at_once_in_one_short_line(line, message):
+    given = SOUND.replace('network = "dense(1)"\n', "") if line.startswith("network") else SOUND
+    text = f"iterations = 3\n{given}{line}"
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadInput) as refusal:
+            read_recipe(text)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert message in str(refusal.value)
+    assert len(str(refusal.value)) < 300
+    assert most < 50e6
+
+
+@pytest.mark.parametrize(
+    "field", ["iterations", "seed", "patience", "evaluate_every", "validation"]
+)
+def test_an_endless_number_from_python_is_refused_in_one_short_line(field):
+    with pytest.raises(BadInput, match=f"^{field} is an integer of 16,610 bits, expected"):
+        attrs.evolve(read_recipe(SOUND + "iterations = 3"), **{field: 10**5000})
+
+
+def test_dots_that_are_not_in_keys_do_not_count():
+    network = f"chain({', '.join(['scale(0.5)'] * 40)})"
+    text = SOUND.replace('"adam"', f'"{network}"') + "iterations = 3  # e.g. ... " + ". " * 5
+    text = text.replace('"x"', '"a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.q.r.s.t.h5"')
+    assert len(read_recipe(text).optimizer["chain"]["parts"]) == 40

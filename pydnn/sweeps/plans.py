@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,9 @@ from pydnn.checks import BadInput, expect_count, expect_known
 from pydnn.recipes import Recipe, with_seed
 
 __all__ = ["Variation", "variations", "varied"]
+
+
+_MOST_RUNS = 100_000
 
 
 @attrs.frozen
@@ -37,6 +41,9 @@ def variations(
     for name, values in over.items():
         if isinstance(values, str) or not isinstance(values, Sequence) or not values:
             raise BadInput(f"{name} is to have {values!r}, expected a list of values: give one.")
+    count = len(given) * math.prod(map(len, over.values()))
+    if count > _MOST_RUNS:
+        raise BadInput(f"the sweep has {count:,} runs, expected at most {_MOST_RUNS:,}: vary less.")
     settings = [
         dict(zip(over, values, strict=True)) for values in itertools.product(*over.values())
     ]
@@ -52,6 +59,8 @@ def variations(
 def _seeds(recipe: Recipe, seeds: int | Sequence[int]) -> list[int]:
     if isinstance(seeds, str) or not isinstance(seeds, Sequence):
         count = expect_count("seeds", seeds, hint="give how many, or a list of seeds")
+        if count > _MOST_RUNS:
+            raise BadInput(f"seeds are {count:,}, expected at most {_MOST_RUNS:,}: give fewer.")
         return list(range(recipe.seed, recipe.seed + count))
     given = [expect_count("seeds", seed, least=0, hint="give seeds of 0 or more") for seed in seeds]
     if not given or len(set(given)) < len(given):
