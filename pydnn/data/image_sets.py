@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,20 @@ class ImageSet:
             raise BadInput(
                 f"label of image {first} is {self.labels[first]}, expected 0 or 1: recode it."
             )
+        expect_different_names(self.classes)
 
     def __len__(self) -> int:
         return len(self.images)
+
+
+def expect_different_names(classes: Sequence[str]) -> None:
+    """Refuse two classes of one name, which no result could tell apart."""
+    for number, name in enumerate(classes):
+        if (first := classes.index(name)) != number:
+            raise BadInput(
+                f"classes {first} and {number} are both called {name!r}, expected two names: "
+                "rename one."
+            )
 
 
 def columns_of(images: NDArray[np.uint8], *, dtype: Any = np.float64) -> FloatArray:
@@ -103,7 +115,7 @@ def load_catvnoncat(directory: str | PathLike[str]) -> tuple[ImageSet, ImageSet]
 
     Raises:
         BadInput: If the directory or a file is missing or damaged, a data set is missing or of
-            another type, or the images of the two files differ in size.
+            another type, or the two files differ in the size of images or in their classes.
     """
     folder = Path(directory)
     if not folder.is_dir():
@@ -115,17 +127,29 @@ def load_catvnoncat(directory: str | PathLike[str]) -> tuple[ImageSet, ImageSet]
             f"images in {folder} are of unequal size, {train.images.shape[1:]} for training and "
             f"{test.images.shape[1:]} for testing: resize one set."
         )
+    _expect_same_classes(folder, train, test)
     return train, test
+
+
+def _expect_same_classes(folder: Path, train: ImageSet, test: ImageSet) -> None:
+    """Refuse two sets in which one number stands for different classes."""
+    if train.classes != test.classes:
+        ours, theirs = (", ".join(images.classes) for images in (train, test))
+        raise BadInput(
+            f"classes 0 and 1 in {folder} are {ours} for training and {theirs} for testing, "
+            "expected the same: give both sets the same names in the same order."
+        )
 
 
 def save_catvnoncat(directory: str | PathLike[str], train: ImageSet, test: ImageSet) -> None:
     """Write two image sets in the layout that `load_catvnoncat` reads.
 
     Raises:
-        BadInput: If one of the files exists already, or the directory cannot be written; then
-            neither file is left.
+        BadInput: If one of the files exists already, the directory cannot be written, or the sets
+            name their classes differently; then neither file is left.
     """
     folder = Path(directory)
+    _expect_same_classes(folder, train, test)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -11,8 +12,8 @@ import attrs
 import numpy as np
 
 from pydnn.batches import split
-from pydnn.checks import BadInput, expect_shape, import_extra
-from pydnn.data.image_sets import DRAWN, load_images, to_batch
+from pydnn.checks import BadInput, expect_finite, expect_shape, import_extra
+from pydnn.data.image_sets import DRAWN, expect_different_names, load_images, to_batch
 from pydnn.keys import Key
 from pydnn.records import Batch, FloatArray, freeze
 from pydnn.storage import open_hdf5, read_array, write_hdf5
@@ -22,21 +23,40 @@ __all__ = ["DataSet", "lasting_name", "load_data_set", "load_table", "save_table
 _TEST_SHARE = 0.2
 
 
+def _tuple(value: Any) -> Any:
+    return value if value is None else tuple(value)
+
+
 @attrs.frozen(unsafe_hash=False)
 class DataSet:
     """Examples for training and for testing, and what is known about them.
 
     Attributes:
         train: What is trained on.
-        test: What is not.
+        test: What is not; it may have no examples.
         image_shape: (height, width, 3), where examples are images from 0 to 1.
         classes: Names of the classes, from number 0 on.
+
+    Raises:
+        BadInput: If the parts have other features or labels, or the images another shape.
     """
 
     train: Batch
     test: Batch
-    image_shape: tuple[int, int, int] | None = None
-    classes: tuple[str, ...] | None = None
+    image_shape: tuple[int, int, int] | None = attrs.field(default=None, converter=_tuple)
+    classes: tuple[str, ...] | None = attrs.field(default=None, converter=_tuple)
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("X", "Y"):
+            ours, theirs = getattr(self.test, name), getattr(self.train, name)
+            hint = "give both parts the same features and labels"
+            expect_shape(f"test {name}", ours, (*theirs.shape[:1], "m"), hint=hint)
+        if self.image_shape is not None and math.prod(self.image_shape) != len(self.train.X):
+            raise BadInput(
+                f"examples have {len(self.train.X)} features, but images of {self.image_shape} "
+                f"have {math.prod(self.image_shape)}: give the shape of the images."
+            )
+        expect_different_names(self.classes or ())
 
 
 def load_data_set(name: str, *, dtype: Any = np.float64) -> DataSet:
@@ -78,36 +98,80 @@ def lasting_name(name: str) -> str:
 def load_table(path: str | PathLike[str]) -> DataSet:
     """Read an HDF5 file of tables, with one example per row.
 
-    It holds train_X (m, n_x), train_Y (m,) or (m, n_y), test_X and test_Y, of any numbers.
+    It holds train_X (m, n_x) and train_Y (m,) or (m, n_y), of any numbers. It may also hold
+    test_X and test_Y, weights of examples, train_weights and test_weights (m,); classes, the
+    names of the classes from number 0 on; and image_shape (3,), where examples are images.
 
     Raises:
-        BadInput: If the file is missing or damaged, or a table does not fit the others.
+        BadInput: If the file is missing or damaged, a table does not fit the others, or a number
+            is not finite, naming its row and column.
     """
     with open_hdf5(Path(path)) as file:
-        parts = {}
-        for part in ("train", "test"):
-            X = read_array(file, f"{part}_X", dtype=np.number, shape=("m", "n_x"))
-            flat = file[f"{part}_Y"].ndim == 1 if f"{part}_Y" in file else True
-            shape = (len(X),) if flat else (len(X), "n_y")
-            Y = read_array(file, f"{part}_Y", dtype=np.number, shape=shape)
-            parts[part] = Batch(_columns(X), _columns(Y.reshape(len(X), -1)))
-    train, test = parts["train"], parts["test"]
-    for name, ours, theirs in (("test_X", test.X, train.X), ("test_Y", test.Y, train.Y)):
-        hint = f"give {name} the columns of the training table"
-        expect_shape(f"{name}, transposed,", ours, (len(theirs), "m"), hint=hint)
-    return DataSet(train, test)
+        train = _read_part(file, "train")
+        if "test_X" in file or "test_Y" in file:
+            test = _read_part(file, "test")
+        else:
+            test = Batch(train.X[:, :0], train.Y[:, :0])
+        for name, ours, theirs in (("test_X", test.X, train.X), ("test_Y", test.Y, train.Y)):
+            hint = f"give {name} the columns of the training table"
+            expect_shape(f"{name}, transposed,", ours, (len(theirs), "m"), hint=hint)
+        shape, classes = None, None
+        if "image_shape" in file:
+            shape = read_array(file, "image_shape", dtype=np.number, shape=(3,)).tolist()
+        if "classes" in file:
+            classes = _decoded(file, read_array(file, "classes", dtype=bytes, shape=("count",)))
+    return DataSet(train, test, shape, classes)
+
+
+def _read_part(file: Any, part: str) -> Batch:
+    X = read_array(file, f"{part}_X", dtype=np.number, shape=("m", "n_x"))
+    flat = file[f"{part}_Y"].ndim == 1 if f"{part}_Y" in file else True
+    Y = read_array(file, f"{part}_Y", dtype=np.number, shape=(len(X),) if flat else (len(X), "n_y"))
+    rows = {"X": X, "Y": Y[:, np.newaxis] if flat else Y}
+    if f"{part}_weights" in file:
+        weights = read_array(file, f"{part}_weights", dtype=np.number, shape=(len(X),))
+        rows["weights"] = weights[:, np.newaxis]
+    for name, table in rows.items():
+        expect_finite(f"{part}_{name}", table)
+    return Batch(**{name: _columns(table) for name, table in rows.items()})
+
+
+def _decoded(file: Any, names: Any) -> list[str]:
+    try:
+        return [name.decode() for name in names]
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            f"classes in {file.filename} hold {error.object!r}, expected UTF-8: write them again."
+        ) from error
 
 
 def save_table(path: str | PathLike[str], data: DataSet) -> None:
-    """Write a new file that `load_table` reads."""
-    write_hdf5(
-        Path(path),
-        arrays={
-            f"{part}_{name}": np.ascontiguousarray(getattr(batch, name).T)
-            for part, batch in (("train", data.train), ("test", data.test))
-            for name in ("X", "Y")
-        },
-    )
+    """Write a new file that `load_table` reads, with all that `data` holds.
+
+    Raises:
+        BadInput: If a number is not finite, naming its row and column, or the file cannot be
+            written.
+    """
+    tables: dict[str, Any] = {}
+    for part in ("train", "test"):
+        batch = getattr(data, part)
+        for name in ("X", "Y", "weights"):
+            if (array := getattr(batch, name)) is not None:
+                rows = np.ascontiguousarray(array.T)
+                expect_finite(f"{part}_{name}", rows)
+                tables[f"{part}_{name}"] = rows[:, 0] if name == "weights" else rows
+    if data.image_shape is not None:
+        tables["image_shape"] = np.array(data.image_shape, np.int64)
+    if data.classes is not None:
+        tables["classes"] = _encoded(data.classes)
+    write_hdf5(Path(path), arrays=tables)
+
+
+def _encoded(names: tuple[str, ...]) -> Any:
+    try:
+        return np.array([name.encode() for name in names], np.bytes_)
+    except UnicodeEncodeError as error:
+        raise BadInput(f"the class {error.object!r} is not Unicode text: rename it.") from error
 
 
 def _digits(datasets: Any) -> DataSet:
@@ -141,7 +205,24 @@ def _columns(rows: Any) -> FloatArray:
 
 
 def _cast(data: DataSet, dtype: Any) -> DataSet:
-    def cast(batch: Batch) -> Batch:
-        return Batch(*(freeze(a.T.astype(dtype)).T for a in (batch.X, batch.Y)))
+    """The data in a `dtype`, refused where a number is beyond its range."""
 
-    return attrs.evolve(data, train=cast(data.train), test=cast(data.test))
+    def cast(part: str, name: str) -> FloatArray | None:
+        columns = getattr(getattr(data, part), name)
+        if columns is None:
+            return None
+        with np.errstate(over="ignore"):
+            rows = columns.T.astype(dtype)
+        if not (fits := np.isfinite(rows) | ~np.isfinite(columns.T)).all():
+            row, column = (int(i) for i in np.argwhere(~fits)[0])
+            raise BadInput(
+                f"{part}_{name} holds {columns[column, row]:g} in row {row}, column {column}, "
+                f"which {np.dtype(dtype)} cannot hold: use float64, or scale the column."
+            )
+        return freeze(rows).T
+
+    train, test = (
+        Batch(*(cast(part, name) for name in ("X", "Y", "weights")))  # type: ignore[arg-type]
+        for part in ("train", "test")
+    )
+    return attrs.evolve(data, train=train, test=test)

@@ -1,3 +1,4 @@
+import attrs
 import h5py
 import numpy as np
 import pytest
@@ -177,3 +178,24 @@ def test_a_disk_that_fills_up_between_the_files_leaves_neither(tmp_path, monkeyp
     with pytest.raises(BadInput, match="the disk is full"):
         save_catvnoncat(tmp_path, image_set(), image_set())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("names", [("cat", "non-cat"), ("non-cat", "dog")])
+def test_files_that_name_their_classes_differently_are_refused(tmp_path, names):
+    train, test = drawn_cats(train_count=4, test_count=2)
+    other = attrs.evolve(test, classes=names)
+    message = f"non-cat, cat for training and {', '.join(names)} for testing, expected the same"
+    with pytest.raises(BadInput, match=message):
+        save_catvnoncat(tmp_path, train, other)
+    save_catvnoncat(tmp_path, train, test)
+    (tmp_path / "test_catvnoncat.h5").unlink()
+    (tmp_path / "other").mkdir()
+    save_catvnoncat(tmp_path / "other", attrs.evolve(train, classes=names), other)
+    (tmp_path / "other" / "test_catvnoncat.h5").rename(tmp_path / "test_catvnoncat.h5")
+    with pytest.raises(BadInput, match=message):
+        load_catvnoncat(tmp_path)
+
+
+def test_two_classes_of_one_name_are_refused():
+    with pytest.raises(BadInput, match="classes 0 and 1 are both called 'cat', expected two names"):
+        attrs.evolve(image_set(), classes=("cat", "cat"))

@@ -39,6 +39,82 @@ def test_a_table_has_one_example_per_row_and_takes_any_numbers(tmp_path):
     assert data.train.X.dtype == data.test.Y.dtype == np.float32
 
 
+def test_a_table_keeps_weights_names_and_the_shape_of_images(tmp_path):
+    weighted = [
+        Batch(part.X, part.Y, np.arange(1.0, 1 + part.Y.size)[None]) for part in (TRAIN, TEST)
+    ]
+    data = DataSet(*weighted, image_shape=(1, 1, 3), classes=("ä cat", "Hund", "鸟"))
+    save_table(tmp_path / "all.h5", data)
+    again = load_table(tmp_path / "all.h5")
+    assert again == data
+    assert again.image_shape == (1, 1, 3)
+    cast = load_data_set(str(tmp_path / "all.h5"), dtype=np.float32)
+    assert cast.train.weights.dtype == np.float32
+    assert cast.classes == data.classes
+
+
+@pytest.mark.parametrize("rows", [0, None])
+def test_a_table_may_be_without_test_examples(table, rows):
+    with h5py.File(table, "a") as file:
+        del file["test_X"], file["test_Y"]
+        if rows is not None:
+            file["test_X"], file["test_Y"] = np.zeros((0, 3)), np.zeros((0,))
+    for data in (load_table(table), load_data_set(str(table), dtype=np.float32)):
+        assert data.test.X.shape == (3, 0)
+        assert data.test.Y.shape == (1, 0)
+    save_table(table.with_name("again.h5"), load_table(table))
+    assert load_table(table.with_name("again.h5")) == load_table(table)
+
+
+@pytest.mark.parametrize("name", ["train_X", "train_Y", "test_X", "test_Y"])
+def test_a_number_that_is_not_finite_is_located_by_its_row_in_the_table(table, name):
+    with h5py.File(table, "a") as file:
+        rows = file[name][...]
+        rows[1, rows.shape[1] - 1] = np.nan
+        del file[name]
+        file[name] = rows if name == "test_X" else rows[:, 0] if rows.shape[1] == 1 else rows
+        column = rows.shape[1] - 1
+    with pytest.raises(BadInput, match=f"^{name} holds nan in row 1, column {column}, expected"):
+        load_table(table)
+
+
+def test_what_could_not_be_loaded_is_not_saved(tmp_path):
+    nan = Batch([[1.0, 2], [3, np.inf]], [[0, 1]])
+    with pytest.raises(BadInput, match="test_X holds inf in row 1, column 1"):
+        save_table(tmp_path / "t.h5", DataSet(Batch(np.ones((2, 2)), [[0, 1]]), nan))
+    with pytest.raises(BadInput, match="is not Unicode text: rename it"):
+        save_table(tmp_path / "t.h5", DataSet(TRAIN, TEST, classes=("a", "\ud800")))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_beyond_float32_are_refused_where_that_was_asked_for(tmp_path):
+    X = np.ones((2, 3))
+    X[1, 2] = 1e200
+    save_table(
+        tmp_path / "t.h5", DataSet(Batch(np.ones((2, 3)), [[0, 1, 1]]), Batch(X, [[0, 1, 1]]))
+    )
+    assert load_data_set(str(tmp_path / "t.h5")).test.X[1, 2] == 1e200
+    with pytest.raises(BadInput, match=r"test_X holds 1e\+200 in row 2, column 1, which float32"):
+        load_data_set(str(tmp_path / "t.h5"), dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: DataSet(TRAIN, TEST, classes="aba"), "classes 0 and 2 are both called 'a'"),
+        (
+            lambda: DataSet(TRAIN, Batch(TEST.X[:2], TEST.Y)),
+            r"test X has shape \(2, 2\), expected \(3",
+        ),
+        (lambda: DataSet(TRAIN, Batch(TEST.X, TEST.X)), r"test Y has shape \(3, 2\), expected \(1"),
+        (lambda: DataSet(TRAIN, TEST, (2, 2, 3)), "have 3 features, but images of .* have 12"),
+    ],
+)
+def test_parts_that_do_not_fit_each_other_are_refused(make, message):
+    with pytest.raises(BadInput, match=message):
+        make()
+
+
 def without(file):
     del file["test_Y"]
 
@@ -58,12 +134,27 @@ def of_unequal_length(file):
     file["train_Y"] = np.zeros(3)
 
 
+def of_one_weight(file):
+    file["test_weights"] = np.ones(1)
+
+
+def of_other_images(file):
+    file["image_shape"] = [4, 4, 3]
+
+
+def of_names_in_latin(file):
+    file["classes"] = np.array(["é".encode("latin-1")])
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (without, "there is no data set in .*table.h5 'test_Y'"),
         (of_texts, "train_X in .*table.h5 holds object, expected numbers"),
         (of_other_columns, r"test_X, transposed, has shape \(5, 2\), expected \(3, m\)"),
+        (of_one_weight, r"test_weights in .*table.h5 has shape \(1,\), expected \(2,\)"),
+        (of_other_images, r"examples have 3 features, but images of \(4, 4, 3\) have 48"),
+        (of_names_in_latin, "classes in .* expected UTF-8"),
         (of_unequal_length, r"train_Y in .*table.h5 has shape \(3,\), expected \(4,\)"),
     ],
 )
