@@ -12,8 +12,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from pydnn.checks import BadInput
 
@@ -49,17 +48,22 @@ def seal(image: bytes, places: Places, *, room: int) -> bytes:
     return digest.hexdigest().encode() + sealed
 
 
-def expect_sealed(path: Path) -> None:
+def expect_sealed(file: BinaryIO, path: str) -> None:
     """Refuse a file of which any byte is not as it was when it was sealed.
 
+    Args:
+        file: The file, open for reading.
+        path: Its name, for the message.
+
     Raises:
-        BadInput: Naming the file and, as far as can be told, what in it has changed.
+        BadInput: Naming the file and, as far as it can be known, what in it has changed.
         OSError: If it cannot be read.
     """
-    with path.open("rb") as file:
-        digits = file.read(_DIGITS)
-        if digits != _digest(file):
-            raise BadInput(f"{_changed(file)} in {path} is damaged: get the file again.")
+    size = file.seek(0, 2)
+    told = _told(file, size)
+    # The length first: a file that claims gigabytes of zeros would be hashed for minutes.
+    if told is None or told.size != size or file.seek(0) or file.read(_DIGITS) != _digest(file):
+        raise BadInput(f"{_changed(file, told, size)} in {path} is damaged: get the file again.")
 
 
 def _digest(file: BinaryIO) -> bytes:
@@ -79,28 +83,42 @@ def _crc(file: BinaryIO, start: int, size: int) -> int:
     return crc
 
 
-def _changed(file: BinaryIO) -> str:
-    """What is no longer as the seal says; its own text may be what is damaged."""
-    size = file.seek(0, 2)
+class _Told(NamedTuple):
+    """What a seal says: the file's length, and where each array lies, with its CRC-32."""
+
+    size: int
+    arrays: list[tuple[str, int, int, int]]
+
+
+def _told(file: BinaryIO, size: int) -> _Told | None:
+    """What the seal says, or None if its own text is damaged."""
     file.seek(_DIGITS)
     digits, text = file.read(_TEXT - _DIGITS), file.read(min(size, _MOST_ROOM)).partition(b"\n")[0]
     try:
         if digits != b" %08x " % zlib.crc32(text):
-            return "the seal"
-        told: Any = json.loads(text)
-        arrays = [(str(n), int(at), int(m), int(crc)) for n, (at, m, crc) in told["arrays"].items()]
-        expected = int(told["bytes"])
+            return None
+        plain: Any = json.loads(text)
+        arrays = [
+            (str(name), int(start), int(count), int(crc))
+            for name, (start, count, crc) in plain["arrays"].items()
+        ]
+        return _Told(int(plain["bytes"]), arrays)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
-        return "the seal"
+        return None
+
+
+def _changed(file: BinaryIO, told: _Told | None, size: int) -> str:
+    """What is no longer as the seal says; its own text may be what is damaged."""
     # What a stranger writes there may name anything, and any stretch over and over again.
     if (
-        not all(name.isprintable() for name, *_ in arrays)
-        or sum(abs(m) for _, _, m, _ in arrays) > size
+        told is None
+        or not all(name.isprintable() for name, *_ in told.arrays)
+        or sum(abs(count) for _, _, count, _ in told.arrays) > size
     ):
         return "the seal"
-    if size != expected:
-        return f"the length, {size} bytes instead of {expected},"
-    for name, start, count, crc in arrays:
+    if size != told.size:
+        return f"the length, {size} bytes instead of {told.size},"
+    for name, start, count, crc in told.arrays:
         if not (0 <= start <= size and 0 <= count <= size) or _crc(file, start, count) != crc:
             return name
     return "the structure"

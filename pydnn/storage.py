@@ -12,10 +12,11 @@ import contextlib
 import math
 import os
 import shutil
+import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -28,6 +29,7 @@ __all__ = [
     "exclusive",
     "make_folder",
     "open_hdf5",
+    "open_regular",
     "read_array",
     "read_small_text",
     "read_text",
@@ -86,24 +88,83 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda temporary: temporary.write_bytes(text.encode()))
 
 
-def read_small_text(path: Path) -> str:
-    """The UTF-8 text of a file that a person may have written, of at most a mebibyte.
+@contextlib.contextmanager
+def open_regular(
+    path: Path, *, what: str, most: int | None = None, links: bool = True
+) -> Iterator[BinaryIO]:
+    """Open a file that a stranger may have made, for reading its bytes; every reader uses this.
+
+    A pipe or device is refused before it is opened, because opening it can wait forever or do
+    something. The open file is checked again, so that nobody can swap it in between.
+
+    Args:
+        path: The file's name.
+        what: What the file should be, with its article, for messages: "a picture's file".
+        most: The most bytes that it may have; None for any number.
+        links: Whether `path` may be a symbolic link to the file.
 
     Raises:
-        BadInput: If it is missing, larger, or no text.
+        BadInput: If there is no such file, it is not a regular file, it is too large, nearly all
+            of it is a hole, or it cannot be read.
     """
-    no_file = path.exists() and not (path.is_file() or path.is_dir())
-    if no_file:  # a pipe would keep its reader waiting for ever
-        raise BadInput(f"{path} is no file, expected a short text: check the path.")
     try:
-        with path.open("rb") as file:
-            read = file.read(_LONGEST_TEXT + 1)
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error.strerror}): check the path.") from error
-    if len(read) > _LONGEST_TEXT:
-        raise BadInput(f"{path} is larger than a mebibyte, expected a short text: check the path.")
+        _expect_regular(path, path.stat() if links else path.lstat(), what)
+        # Not to wait for a pipe, nor follow a link, that has taken the name since; the flags that
+        # a system lacks are not needed there.
+        flags = os.O_RDONLY | sum(getattr(os, flag, 0) for flag in ("O_BINARY", "O_NONBLOCK"))
+        handle = os.open(path, flags if links else flags | getattr(os, "O_NOFOLLOW", 0))
+        file = open(handle, "rb")  # noqa: SIM115 - closed below, whatever happens
+    except FileNotFoundError as error:
+        raise BadInput(f"{path} does not exist, expected {what}: check the path.") from error
+    except (OSError, ValueError) as error:  # ValueError: the path has a NUL in it
+        reason = getattr(error, "strerror", None) or _brief(error)
+        raise BadInput(f"{path} cannot be read ({reason}): check the path.") from error
+    with file:
+        status = os.fstat(file.fileno())
+        _expect_regular(path, status, what)
+        if not links and not os.path.samestat(status, path.lstat()):
+            raise BadInput(f"{path} has become a link, expected {what}: get the file again.")
+        _expect_plausible(path, status, what, most)
+        yield file
+
+
+def _expect_regular(path: Path, status: os.stat_result, what: str) -> None:
+    kinds = {stat.S_IFDIR: "is a directory", stat.S_IFLNK: "is a symbolic link"}
+    if not stat.S_ISREG(status.st_mode):
+        kind = kinds.get(stat.S_IFMT(status.st_mode), "is not a regular file")
+        raise BadInput(f"{path} {kind}, expected {what}: check the path.")
+
+
+def _expect_plausible(path: Path, status: os.stat_result, what: str, most: int | None) -> None:
+    if most is not None and status.st_size > most:
+        raise BadInput(
+            f"{path} has {status.st_size} bytes, expected {what} of at most {most}: check the path."
+        )
+    # A few kilobytes on the disk can claim to be terabytes of zeros, which take hours to read.
+    # Some file systems report 0 blocks for every file; those that compress stay far below this.
+    stored = getattr(status, "st_blocks", 0) * 512
+    if 0 < stored * _MOST_COMPRESSION < status.st_size:
+        raise BadInput(
+            f"{path} claims {status.st_size} bytes, but {stored} are on the disk: "
+            "get the file again."
+        )
+
+
+def read_small_text(path: Path, *, links: bool = True) -> str:
+    """The UTF-8 text of a file that a person may have written, of at most a mebibyte.
+
+    Args:
+        path: The file's name.
+        links: Whether `path` may be a symbolic link to the file.
+
+    Raises:
+        BadInput: If it is missing, larger, not a regular file, or not UTF-8 text.
+    """
+    with open_regular(path, what="a short text", most=_LONGEST_TEXT, links=links) as file:
+        read = file.read(_LONGEST_TEXT + 1)  # it may have grown since
     try:
-        return read.decode()
+        # Editors on Windows put a byte order mark in front, which is not a letter of the text.
+        return read.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadInput(f"{path} is no text ({error}): check the path.") from error
 
@@ -249,31 +310,56 @@ def _of_fixed_size(name: str, text: str) -> np.bytes_:
 
 
 @contextlib.contextmanager
-def open_hdf5(path: Path, *, sealed: bool = False) -> Iterator[h5py.File]:
+def open_hdf5(path: Path, *, sealed: bool = False, links: bool = True) -> Iterator[h5py.File]:
     """Open a file for reading with `read_array` and `read_text`.
 
     Args:
         path: The file's name.
-        sealed: Whether it was written so, and is to be refused where any byte has changed.
+        sealed: Whether it was written so, and must be refused if any byte has changed.
+        links: Whether `path` may be a symbolic link to the file.
 
     Raises:
-        BadInput: If there is no such file, or it is no whole HDF5 file.
+        BadInput: If there is no such file, or it is not a whole HDF5 file.
     """
-    if not path.is_file():
-        what = "is a directory" if path.is_dir() else "does not exist"
-        raise BadInput(f"{path} {what}, expected an HDF5 file: check the path.")
-    try:
-        if sealed:
-            expect_sealed(path)
-        file = h5py.File(path, "r")
-    except BadInput:
-        raise
-    except _DAMAGE as error:
-        raise BadInput(
-            f"{path} is no HDF5 file that can be read ({_brief(error)}): get it again."
-        ) from error
-    with file:
-        yield file
+    with open_regular(path, what="an HDF5 file", links=links) as raw:
+        try:
+            if sealed:
+                expect_sealed(raw, str(path))
+            file = _NamedFile(_Exact(raw), path)
+        except BadInput:
+            raise
+        except _DAMAGE as error:
+            raise BadInput(
+                f"{path} is no HDF5 file that can be read ({_brief(error)}): get it again."
+            ) from error
+        with file:
+            yield file
+
+
+class _Exact:
+    """An open file as HDF5 reads it: what it lacks is an error, and never leftover memory."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        # h5py takes for a file whatever has `read` and `seek`; it uses `readinto`.
+        self.read, self.seek, self.tell, self._file = file.read, file.seek, file.tell, file
+
+    def readinto(self, view: memoryview) -> int:
+        if self._file.readinto(view) != len(view):  # type: ignore[attr-defined]
+            raise OSError("the file ends too early")
+        return len(view)
+
+
+class _NamedFile(h5py.File):  # type: ignore[misc]
+    """HDF5 in a file that is open already, so that nobody can swap it after it was checked."""
+
+    def __init__(self, file: _Exact, path: Path) -> None:
+        super().__init__(file, "r")
+        self._path = path
+
+    @property
+    def filename(self) -> str:
+        """The file's name, for messages."""
+        return str(self._path)
 
 
 def read_array(

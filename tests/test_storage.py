@@ -1,9 +1,12 @@
+import contextlib
 import errno
 import os
+import socket
 import subprocess
 import sys
 import threading
 import zlib
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -17,6 +20,7 @@ from pydnn.storage import (
     exclusive,
     make_folder,
     open_hdf5,
+    open_regular,
     read_array,
     read_small_text,
     read_text,
@@ -349,16 +353,25 @@ def test_a_small_text_is_read_as_it_was_written(tmp_path):
 
 
 NO_TEXTS = {
-    "missing": (lambda path: None, r"cannot be read \(No such file or directory\): check the path"),
-    "a folder": (lambda path: path.mkdir(), r"cannot be read \(Is a directory\): check the path"),
+    "missing": (lambda path: None, "does not exist, expected a short text: check the path"),
+    "a folder": (
+        lambda path: path.mkdir(),
+        "is a directory, expected a short text: check the path",
+    ),
     "too long": (
         lambda path: path.write_bytes(b"x" * ((1 << 20) + 1)),
-        "is larger than a mebibyte",
+        "has 1048577 bytes, expected a short text of at most 1048576",
     ),
     "no utf-8": (lambda path: path.write_bytes(b"a\xff"), r"is no text \('utf-8' codec can't"),
     "half a letter": (lambda path: path.write_bytes("ü".encode()[:1]), "is no text"),
-    "endless": (lambda path: path.symlink_to("/dev/zero"), "is no file, expected a short text"),
-    "a pipe that nobody writes to": (lambda path: os.mkfifo(path), "is no file, expected a short"),
+    "endless": (
+        lambda path: path.symlink_to("/dev/zero"),
+        "is not a regular file, expected a short text",
+    ),
+    "a pipe that nobody writes to": (
+        lambda path: os.mkfifo(path),
+        "is not a regular file, expected a short",
+    ),
 }
 
 
@@ -369,6 +382,150 @@ def test_what_is_no_small_text_is_refused(tmp_path, make, message):
     with pytest.raises(BadInput, match=f"text {message}") as refusal:
         read_small_text(tmp_path / "text")
     assert "\n" not in str(refusal.value)
+
+
+def test_a_byte_order_mark_is_not_a_letter_of_the_text(tmp_path):
+    (tmp_path / "a").write_bytes(b"\xef\xbb\xbfiterations = 3\r\n")
+    assert read_small_text(tmp_path / "a") == "iterations = 3\r\n"
+    (tmp_path / "b").write_bytes("a\ufeffb".encode())
+    assert read_small_text(tmp_path / "b") == "a\ufeffb"
+
+
+# Regular files
+
+posix = pytest.mark.skipif(os.name != "posix", reason="pipes, devices and links are made")
+
+
+def make_socket(path):
+    with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as made:
+        made.bind(path.name)  # whose name may not be long
+
+
+def link_to(target):
+    def make(path):
+        (path.parent / "folder").mkdir()
+        os.mkfifo(path.parent / "pipe")
+        path.symlink_to(target)
+
+    return make
+
+
+NOT_REGULAR = {
+    "a pipe": (lambda path: os.mkfifo(path), "is not a regular file"),
+    "a socket": (make_socket, "is not a regular file"),
+    "a folder": (lambda path: path.mkdir(), "is a directory"),
+    "a link to a pipe": (link_to("pipe"), "is not a regular file"),
+    "a link to a device": (link_to("/dev/zero"), "is not a regular file"),
+    "a link to a folder": (link_to("folder"), "is a directory"),
+    "a link to nothing": (link_to("nothing"), "does not exist"),
+    "a link to itself": (link_to("file"), r"cannot be read \(Too many levels"),
+    "a link to a terminal": (link_to("/dev/tty"), "is not a regular file"),
+}
+READERS = {
+    "text": read_small_text,
+    "HDF5": lambda path: open_hdf5(path).__enter__(),
+    "sealed HDF5": lambda path: open_hdf5(path, sealed=True).__enter__(),
+}
+
+
+@posix
+@pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
+@pytest.mark.parametrize(("make", "message"), NOT_REGULAR.values(), ids=NOT_REGULAR)
+def test_every_reader_refuses_what_is_not_a_regular_file(tmp_path, make, message, reader):
+    make(tmp_path / "file")
+    with pytest.raises(BadInput, match=rf"file {message}.*: check the path\.$") as refusal:
+        reader(tmp_path / "file")
+    assert "\n" not in str(refusal.value)
+
+
+def opened(path, **options):
+    with open_regular(path, what="a test's file", **options) as file:
+        return file.read()
+
+
+@posix
+def test_links_are_followed_or_refused(tmp_path, good):
+    (tmp_path / "text").write_text("x")
+    (tmp_path / "link").symlink_to("text")
+    (tmp_path / "link.h5").symlink_to("good.h5")
+    assert opened(tmp_path / "link") == b"x"
+    assert opened(tmp_path / "text", links=False) == b"x"
+    refused = pytest.raises(BadInput, match=r"is a symbolic link, expected .*: check the path\.$")
+    for read_link in (
+        lambda: opened(tmp_path / "link", links=False),
+        lambda: read_small_text(tmp_path / "link", links=False),
+        lambda: open_hdf5(tmp_path / "link.h5", links=False).__enter__(),
+    ):
+        with refused:
+            read_link()
+
+
+@posix
+@pytest.mark.parametrize("intruder", ["pipe", "link", "link to a pipe"])
+@pytest.mark.parametrize("links", [True, False])
+def test_what_takes_a_file_s_name_after_the_check_is_refused(
+    tmp_path, monkeypatch, intruder, links
+):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "other").write_text("y")
+    os.mkfifo(tmp_path / "pipe")
+    plain = os.open
+
+    def swap(path, flags, *rest):
+        os.unlink(path)
+        if intruder == "pipe":
+            os.mkfifo(path)
+        else:
+            os.symlink("other" if intruder == "link" else "pipe", path)
+        return plain(path, flags, *rest)
+
+    monkeypatch.setattr(os, "open", swap)
+    if intruder == "link" and links:
+        assert opened(tmp_path / "file") == b"y"
+    else:
+        with pytest.raises(BadInput, match=r"file (is not a regular file|cannot be read)"):
+            opened(tmp_path / "file", links=links)
+
+
+def test_a_system_without_the_flags_refuses_links_as_well(tmp_path, monkeypatch):
+    for flag in ("O_NOFOLLOW", "O_NONBLOCK"):
+        monkeypatch.delattr(os, flag, raising=False)
+    (tmp_path / "text").write_text("x")
+    (tmp_path / "link").symlink_to("text")
+    assert opened(tmp_path / "text", links=False) == b"x"
+    with pytest.raises(BadInput, match="link is a symbolic link"):
+        opened(tmp_path / "link", links=False)
+
+
+@posix
+def test_sizes_must_be_plausible(tmp_path):
+    (tmp_path / "text").write_bytes(b"12345")
+    assert opened(tmp_path / "text", most=5) == b"12345"
+    with pytest.raises(BadInput, match="text has 5 bytes, expected a test's file of at most 4:"):
+        opened(tmp_path / "text", most=4)
+    with (tmp_path / "hole").open("wb") as hole:
+        hole.write(b"x" * 5000)
+        hole.flush()
+        os.fsync(hole.fileno())
+        hole.truncate(1 << 43)
+    if 0 < (tmp_path / "hole").stat().st_blocks < 100:
+        for reader in (opened, *READERS.values()):
+            with pytest.raises(BadInput, match=r"hole (claims|has) 8796093022208 bytes"):
+                reader(tmp_path / "hole")
+
+
+def test_a_path_that_no_file_can_have_is_refused():
+    with pytest.raises(BadInput, match=r"cannot be read \(embedded null byte\): check the path"):
+        opened(Path("a\0b"))
+
+
+def test_a_file_that_shrinks_while_it_is_read_gives_no_leftover_memory(tmp_path):
+    path = tmp_path / "a.h5"
+    write_hdf5(path, arrays={"a": np.arange(1e5)})
+    with open_hdf5(path) as file:
+        os.truncate(path, 5000)
+        with pytest.raises(BadInput, match=r"a in .* is damaged \(the file ends too early"):
+            read_array(file, "a", dtype="f8", shape=(10**5,))
 
 
 # Folders

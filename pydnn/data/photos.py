@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pydnn.checks import BadInput, import_extra
 from pydnn.records import freeze
+from pydnn.storage import open_regular
 
 __all__ = ["load_photo"]
 
@@ -33,15 +34,12 @@ def load_photo(path: Path, *, size: tuple[int, int]) -> NDArray[np.uint8]:
     """
     image_module = import_extra("PIL.Image", extra="image", purpose="reading a picture")
     image_ops = import_extra("PIL.ImageOps", extra="image", purpose="reading a picture")
-    if not path.is_file():
-        what = "is a directory" if path.is_dir() else "does not exist"
-        raise BadInput(f"{path} {what}, expected a picture's file: check the path.")
     try:
-        with warnings.catch_warnings():
+        with open_regular(path, what="a picture's file") as file, warnings.catch_warnings():
             # Pillow warns of pictures so large that they look like an attack on memory.
             warnings.simplefilter("error", image_module.DecompressionBombWarning)
             warnings.simplefilter("ignore", UserWarning)  # of oddities in metadata
-            with image_module.open(path) as picture:
+            with image_module.open(file) as picture:
                 upright = image_ops.exif_transpose(picture)
                 height, width = size
                 fitted = image_ops.fit(
@@ -49,6 +47,8 @@ def load_photo(path: Path, *, size: tuple[int, int]) -> NDArray[np.uint8]:
                     (width, height),
                     method=image_module.Resampling.LANCZOS,
                 )
+    except BadInput:
+        raise
     except image_module.UnidentifiedImageError as error:
         raise BadInput(f"{path} is no picture that pillow can read: give a photo.") from error
     except Exception as error:
