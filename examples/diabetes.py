@@ -13,6 +13,7 @@ from pydnn import (
     Key,
     adamw,
     batches_of,
+    best,
     cosine_decay,
     dense,
     evaluation,
@@ -59,17 +60,17 @@ train_step = make_train_step(network, loss, optimizer)
 state = initial_state(network, optimizer, shape_in=(10,), key=key)
 evaluate = evaluation(network, loss, {"validation": standardised(validation)})
 
-best, info = toolz.pipe(
+kept, info = toolz.pipe(
     toolz.take(3000, batches_of(mini_batches(32), standardised(train), key)),
     partial(scan, train_step, state),
     partial(measure, every=10, function=evaluate),
     partial(stop_early, watch="validation cost", patience=500),
-    toolz.last,
+    partial(best, watch="validation cost"),
 )
-print(f"kept the state after {best.iteration} iterations, {info.measured}")
+print(f"kept the state after {kept.iteration} iterations, {info.measured}")
 
 guess = train.Y.mean() + 0 * patients.test.Y
-answer = in_units(output_of(network, best.parameters, features(patients.test.X)))
+answer = in_units(output_of(network, kept.parameters, features(patients.test.X)))
 for name, predictions in (("the mean of all", guess), ("the network", answer)):
     off = mean_absolute_error(predictions, patients.test.Y)
     share = r_squared(predictions, patients.test.Y)

@@ -8,7 +8,6 @@ matplotlib.
 
 import itertools
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from pydnn import (
     Key,
     accuracy,
     adam,
+    best,
     classes_of,
     dense,
     dropout,
@@ -59,24 +59,28 @@ def layers(*between):
     return serial(*hidden, *hidden, dense(1))
 
 
-def trained(network, *, penalties=(), stopping=lambda stream: stream):
+def trained(network, *, penalties=(), keep=toolz.last):
     """The network's function from points to probabilities, after 2000 iterations or fewer."""
     loss, optimizer = sigmoid_cross_entropy(), adam(learning_rate=0.01)
     train_step = make_train_step(network, loss, optimizer, penalties=penalties)
     state = initial_state(network, optimizer, shape_in=(2,), key=key)
     stream = scan(train_step, state, itertools.repeat(train, 2000))
     evaluate = evaluation(network, loss, {"validation": validation})
-    last, _ = toolz.last(stopping(measure(stream, every=10, function=evaluate)))
-    return lambda X: loss.predict(output_of(network, last.parameters, X))
+    kept, _ = keep(measure(stream, every=10, function=evaluate))
+    return lambda X: loss.predict(output_of(network, kept.parameters, X))
+
+
+def best_of_validation(stream):
+    """The best state, once the validation cost has not been better for 200 iterations."""
+    watch = "validation cost"
+    return best(stop_early(stream, watch=watch, patience=200), watch=watch)
 
 
 ways = {
     "nothing": trained(layers()),
     "L2 penalty": trained(layers(), penalties=[l2_penalty(0.3)]),
     "dropout": trained(layers(dropout(keep_prob=0.5))),
-    "early stopping": trained(
-        layers(), stopping=partial(stop_early, watch="validation cost", patience=200)
-    ),
+    "early stopping": trained(layers(), keep=best_of_validation),
 }
 for name, predict in ways.items():
     right = [accuracy(classes_of(predict(data.X)), data.Y) for data in (train, test)]

@@ -23,6 +23,7 @@ __all__ = [
     "classes_of",
     "confusion_matrix",
     "f1_score",
+    "higher_is_better",
     "log_loss",
     "mean_absolute_error",
     "most_likely",
@@ -231,6 +232,37 @@ METRICS: Mapping[str, Mapping[str, _Metric]] = {
         "mean_absolute_error": lambda P, Y, n: mean_absolute_error(P, Y, numerics=n),
     },
 }
+
+# Which way each value points. Besides metrics, a training's own numbers may be watched.
+_HIGHER_IS_BETTER: Mapping[str, bool] = {
+    "cost": False,
+    "gradient_norm": False,
+    "accuracy": True,
+    "precision": True,
+    "recall": True,
+    "f1": True,
+    "roc_auc": True,
+    "log_loss": False,
+    "r_squared": True,
+    "mean_absolute_error": False,
+}
+
+
+def higher_is_better(name: str) -> bool:
+    """Whether a greater value is better for "cost", "gradient_norm" or a metric of pydnn.
+
+    The name of a part of the data may come before it, as in "validation accuracy".
+
+    Raises:
+        BadInput: If the name is another one, since nothing says which way that value points.
+    """
+    metric = name.rpartition(" ")[2]
+    if metric not in _HIGHER_IS_BETTER:
+        raise BadInput(
+            f"{name!r} may be better when it is higher or when it is lower, expected a word on "
+            "that: say higher_is_better, True or False."
+        )
+    return _HIGHER_IS_BETTER[metric]
 
 
 def score(

@@ -66,7 +66,7 @@ from pydnn.training import (
     stop_early,
     watch_finite,
 )
-from pydnn.training.streams import NOTHING_WATCHED, Stream, Watched
+from pydnn.training.streams import Stream, Watch, Watched
 from pydnn.transformations import GradientTransformation
 
 __all__ = [
@@ -81,11 +81,12 @@ __all__ = [
     "read_toml",
     "run",
     "steps",
-    "stopping",
     "toml_of",
     "tutorial_network",
     "tutorial_recipe",
     "undrawn",
+    "watch_of",
+    "watching",
     "with_seed",
     "write_recipe",
 ]
@@ -127,7 +128,8 @@ class Recipe:
             none.
         watch: What early stopping watches, e.g. "validation cost"; "" for no early stopping.
         patience: Steps without a better value after which training stops; 0 for no stopping.
-        higher_is_better: Whether the watched value is to grow.
+        higher_is_better: Whether the watched value should grow; None where
+            `metrics.higher_is_better` knows.
         seed: Of the training's key.
         dtype: "float64" or "float32".
         numerics: "fast", or "portable": the same bits on every machine.
@@ -147,7 +149,7 @@ class Recipe:
     evaluate_every: int = 0
     watch: str = attrs.field(default="", validator=_text)
     patience: int = 0
-    higher_is_better: bool = False
+    higher_is_better: bool | None = None
     seed: int = 1
     dtype: str = "float64"
     numerics: str = "fast"
@@ -171,7 +173,8 @@ class Recipe:
         expect_flag("standardize", self.standardize)
         if self.rotate is not None:
             expect_flag("rotate", self.rotate)
-        expect_flag("higher_is_better", self.higher_is_better)
+        if self.higher_is_better is not None:
+            expect_flag("higher_is_better", self.higher_is_better)
         expect_known("dtype", str(self.dtype), DTYPES)
         expect_known("numerics", str(self.numerics), TENANTS)
         self._expect_something_to_watch()
@@ -516,6 +519,8 @@ def prepare(
         observed = optimizer.observe(state.optimizer_state)
         known = ["cost", "gradient_norm", *observed, *measured]
         expect_known("value to watch", recipe.watch, known)
+        watch_of(recipe)  # which refuses a value that may be better either way
+        _expect_evaluations(recipe, recipe.watch in measured)
     batching.per_epoch(data["train"].X.shape[1])  # so that a wrong size is refused here
     rotation = _rotation(recipe, network, optimizer, penalties, state, data, batching)
     if rotation is not None:
@@ -585,28 +590,51 @@ def run(
     job: Job,
     *,
     by: Callable[[Stream], Stream] = lambda stream: stream,
-    watched: Watched = NOTHING_WATCHED,
+    watched: Watched | None = None,
 ) -> Stream:
     """The stream of a job's training, with the evaluations and the early stopping of its recipe.
 
+    Its last pair is the last step. The state to keep is `kept` of `watching(job)`, folded over
+    the stream.
+
     Args:
         job: From `prepare`.
-        by: What the stream is led through before it can be stopped early, e.g. a progress bar.
-        watched: What early stopping has seen of the steps before `job.state`.
+        by: A function through which the stream goes before it can be stopped early, e.g. a
+            progress bar.
+        watched: What was watched in the steps before `job.state`.
     """
     stream = by(steps(job))
-    if not job.recipe.patience:
+    watch = watch_of(job.recipe)
+    if watch is None:
         return stream
-    return stop_early(stream, **stopping(job.recipe), since=watched)
+    return stop_early(
+        stream, watch=watch.name, patience=job.recipe.patience, since=watched or Watched(watch)
+    )
 
 
-def stopping(recipe: Recipe) -> dict[str, Any]:
-    """What `stop_early` and `watched_in` are told by the recipe."""
-    return {
-        "watch": recipe.watch,
-        "patience": recipe.patience,
-        "higher_is_better": recipe.higher_is_better,
-    }
+def watch_of(recipe: Recipe) -> Watch | None:
+    """The value that early stopping watches; None if the recipe does not want to stop early."""
+    return Watch(recipe.watch, recipe.higher_is_better) if recipe.patience else None
+
+
+def watching(job: Job) -> Watched:
+    """The beginning of a fold over the pairs of `run(job)`, whose `kept` is the state to keep.
+
+    That is the best state if the recipe stops early, and else the last one.
+    """
+    return Watched(watch_of(job.recipe), job.state)
+
+
+def _expect_evaluations(recipe: Recipe, measured: bool) -> None:
+    """Refuse a recipe of which early stopping would never meet the value that it watches."""
+    every = recipe.evaluate_every
+    for name in ("patience", "iterations"):
+        most = getattr(recipe, name)
+        if measured and most < every:
+            raise BadInput(
+                f"{name} is {most} and evaluate_every is {every}, so {recipe.watch!r} would not be "
+                f"measured once: set {name} to {every} or more, or evaluate more often."
+            )
 
 
 def _first_output(

@@ -335,3 +335,13 @@ REFUSED = {
 def test_refusals(call, message):
     with pytest.raises(BadInput, match=message):
         call()
+
+
+def test_every_metric_has_a_direction():
+    names = {name for table in metrics.METRICS.values() for name in table}
+    lower = {name for name in names if not metrics.higher_is_better(f"validation {name}")}
+    assert lower == {"log_loss", "mean_absolute_error"}
+    assert not metrics.higher_is_better("train cost")
+    assert not metrics.higher_is_better("gradient_norm")
+    with pytest.raises(BadInput, match="'validation luck' may be better when it is higher or"):
+        metrics.higher_is_better("validation luck")

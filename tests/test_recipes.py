@@ -12,6 +12,7 @@ from pydnn import (
     Batch,
     adamw,
     batch_norm,
+    best,
     chain,
     clip_by_global_norm,
     cosine_decay,
@@ -29,7 +30,15 @@ from pydnn import (
     split,
 )
 from pydnn.keys import Key
-from pydnn.recipes import Recipe, prepare, read_recipe, run, tutorial_recipe, write_recipe
+from pydnn.recipes import (
+    Recipe,
+    prepare,
+    read_recipe,
+    run,
+    tutorial_recipe,
+    watching,
+    write_recipe,
+)
 
 BATCH = Batch(np.linspace(0, 1, 12).reshape(4, 3), [[0, 1, 1]])
 GOOD = tutorial_recipe(hidden=(2,))
@@ -137,10 +146,14 @@ def test_everything_in_a_recipe_has_its_effect():
     pairs = list(run(job))
     measured = [info.iteration for _, info in pairs if info.measured]
     assert measured[:3] == [4, 9, 14]
-    _, best = pairs[-1]
+    kept, told = best(run(job), watch="validation cost")
     costs = [i.measured["validation cost"] for _, i in pairs if i.measured]
-    assert best.measured["validation cost"] == min(costs)
-    assert {"norm_before_clip", "learning_rate"} <= set(best.observed)
+    assert told.measured["validation cost"] == min(costs)
+    seen = watching(job)
+    for pair in pairs:
+        seen = seen.after(*pair)
+    assert seen.kept == kept
+    assert {"norm_before_clip", "learning_rate"} <= set(told.observed)
     job = prepare(RICH, CLASSES)
     assert {b.X.shape[1] for b in job.batches} == {7}
 
@@ -374,3 +387,28 @@ def test_dots_that_are_not_in_keys_do_not_count():
     text = SOUND.replace('"adam"', f'"{network}"') + "iterations = 3  # e.g. ... " + ". " * 5
     text = text.replace('"x"', '"a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.q.r.s.t.h5"')
     assert len(read_recipe(text).optimizer["chain"]["parts"]) == 40
+
+
+def test_early_stopping_that_could_never_measure_is_refused_with_both_numbers():
+    for name, changes in (("patience", {"patience": 4}), ("iterations", {"iterations": 4})):
+        with pytest.raises(BadInput, match=f"{name} is 4 and evaluate_every is 5, so 'validation"):
+            prepare(attrs.evolve(RICH, **changes), CLASSES)
+    prepare(attrs.evolve(RICH, watch="cost", patience=4), CLASSES)  # which every step has
+    prepare(attrs.evolve(RICH, patience=5), CLASSES)
+
+
+def test_the_direction_of_a_value_that_no_table_knows_must_be_stated():
+    with pytest.raises(BadInput, match="'norm_before_clip' may be better when it is higher or"):
+        prepare(attrs.evolve(RICH, watch="norm_before_clip"), CLASSES)
+    prepare(attrs.evolve(RICH, watch="norm_before_clip", higher_is_better=False), CLASSES)
+
+
+def test_a_recipe_need_not_say_that_an_accuracy_grows():
+    recipe = attrs.evolve(RICH, watch="validation accuracy", patience=60)
+    job = prepare(recipe, CLASSES)
+    seen, accuracies = watching(job), []
+    for state, info in run(job):
+        seen = seen.after(state, info)
+        accuracies += [info.measured["validation accuracy"]] if info.measured else []
+    assert seen.value == max(accuracies)
+    assert read_recipe(write_recipe(recipe)) == recipe

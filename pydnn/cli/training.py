@@ -21,12 +21,12 @@ from pydnn.checks import BadInput, expect_count
 from pydnn.cli import output
 from pydnn.cli.scores import Score, scores_of
 from pydnn.data import DataSet
-from pydnn.recipes import Job, run
+from pydnn.recipes import Job, run, watching
 from pydnn.records import FloatArray
 from pydnn.runs import MODEL_FILE, Model, Recording, record, save_model
 from pydnn.runs.states import state_fingerprint
 from pydnn.training import NotFinite, StepInfo, TrainState, progress
-from pydnn.training.streams import NOTHING_WATCHED, Stream, Watched
+from pydnn.training.streams import Stream, Watched
 
 __all__ = ["Say", "add_training_options", "check_training_options", "say_of", "train_job"]
 
@@ -86,7 +86,7 @@ def train_job(
     *,
     recording: Recording | None,
     costs: FloatArray,
-    watched: Watched = NOTHING_WATCHED,
+    watched: Watched | None = None,
 ) -> int:
     """Train a job, save its model, and tell how well it does; the exit status.
 
@@ -97,7 +97,7 @@ def train_job(
         folder: Where the model goes.
         recording: Where each step is recorded, if it is.
         costs: Of the steps before, if there were any.
-        watched: What early stopping has seen of them.
+        watched: What early stopping has watched in them.
     """
     say = say_of(args)
     begin = time.perf_counter()
@@ -133,10 +133,11 @@ def _train(
     say: Say,
     recording: Recording | None,
     costs: list[float],
-    watched: Watched,
+    watched: Watched | None,
 ) -> _Trained:
     """Fold the job's step; where that ends, and the cost of every step taken."""
-    kept = last = job.state
+    seen = watched or watching(job)
+    last = job.state
     before = len(costs)
     by: Callable[[Stream], Stream] = lambda stream: stream  # noqa: E731
     if sys.stderr.isatty() and not args.quiet:
@@ -150,11 +151,8 @@ def _train(
                 recorded = record(recording, stream, every=args.checkpoint_every)
                 # Closed here, so that all that was seen is on the disk before anything else.
                 stream = stack.enter_context(contextlib.closing(recorded))
-            for after, info in stream:
-                kept = after
-                if info.iteration < len(costs):  # early stopping hands back the best one
-                    continue
-                last = after
+            for last, info in stream:
+                seen = seen.after(last, info)
                 costs.append(info.cost)
                 _report_step(info, say, evaluated=bool(job.recipe.evaluate_every))
                 if interrupted:
@@ -162,8 +160,8 @@ def _train(
     except (BadInput, NotFinite, KeyboardInterrupt, output.ReaderGone) as error:
         if isinstance(error, BadInput) and len(costs) == before:  # then nothing is new
             raise
-        return _Trained(kept, last, costs, error)
-    return _Trained(kept, last, costs)
+        return _Trained(seen.kept or last, last, costs, error)
+    return _Trained(seen.kept or last, last, costs)
 
 
 @contextlib.contextmanager

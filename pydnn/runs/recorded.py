@@ -18,7 +18,7 @@ from pydnn.data import DataSet, load_data_set
 from pydnn.fingerprints import checksum
 from pydnn.numerics import TENANTS, Numerics
 from pydnn.packing import Packed
-from pydnn.recipes import DTYPES, Job, Recipe, prepare
+from pydnn.recipes import DTYPES, Job, Recipe, prepare, watch_of
 from pydnn.records import Batch, FloatArray
 from pydnn.runs.environment import Environment, current_environment, what_to_expect
 from pydnn.runs.folder import Folder, read_folder
@@ -104,7 +104,13 @@ class Run:
     @property
     def recipe(self) -> Recipe:
         """The job as it was first recorded."""
-        return self.folder.recipe
+        recipe = self.folder.recipe
+        try:
+            watch_of(recipe)
+        except BadInput:
+            # Version 0.1.0 took lower values for better ones unless the recipe said otherwise.
+            return attrs.evolve(recipe, higher_is_better=False)
+        return recipe
 
     @property
     def numerics(self) -> Numerics:
@@ -225,8 +231,10 @@ class Run:
         batch = self.data if isinstance(self.data, Batch) else self.data.train
         pins = self.folder.pins
         recipe = attrs.evolve(self.recipe, iterations=max(self.goal, self.iterations))
-        # Whether it pays was decided once; a state is that of the basis of then.
-        then = attrs.evolve(recipe, rotate=pins.rotated is not None)
+        # Whether it pays was decided once; a state is that of the basis of then. Early stopping
+        # has no part in a step, so what it watches does not matter here.
+        rotated = pins.rotated is not None
+        then = attrs.evolve(recipe, rotate=rotated, watch="", patience=0)
         job = attrs.evolve(self.prepare(then, batch, through=through), recipe=recipe)
         if pins.rotated not in (None, rotated_pin(job.data["train"].X)) and not self.anyway:
             raise BadInput(

@@ -19,7 +19,7 @@ from pydnn.checks import BadInput, expect_count
 from pydnn.data import DataSet
 from pydnn.fingerprints import checksum
 from pydnn.numerics import TENANTS
-from pydnn.recipes import Job, prepare, read_recipe, read_toml, stopping
+from pydnn.recipes import Job, prepare, read_recipe, read_toml, watch_of
 from pydnn.records import Batch
 from pydnn.runs.environment import current_environment, environment_text, what_to_expect
 from pydnn.runs.folder import (
@@ -42,7 +42,7 @@ from pydnn.runs.rows import rows_of
 from pydnn.runs.segments import Segment, read_segment, segment_name, write_segment
 from pydnn.storage import exclusive, make_folder, write_text
 from pydnn.training import StepInfo, TrainState
-from pydnn.training.streams import NOTHING_WATCHED, Stream, Watched, watched_in
+from pydnn.training.streams import Stream, Watched, watched_in
 
 __all__ = ["Recording", "create_run", "default_interval", "record", "resume_run"]
 
@@ -165,13 +165,13 @@ class Resumed:
         recording: For `record`.
         run: What was recorded so far.
         job: The job, from the head's state to the goal.
-        watched: What early stopping has seen so far.
+        watched: What early stopping has watched so far, if the recipe wants it.
     """
 
     recording: Recording
     run: Run
     job: Job
-    watched: Watched
+    watched: Watched | None
 
 
 @contextlib.contextmanager
@@ -254,13 +254,10 @@ def _set_aside(folder: Folder) -> Iterator[Fault]:
             ) from error
 
 
-def _watched(run: Run) -> Watched:
-    """What early stopping has seen of the recorded steps."""
-    if not run.recipe.patience:
-        return NOTHING_WATCHED
-    return watched_in(
-        run.infos, **stopping(run.recipe), state_after=lambda step: run.state(step + 1)
-    )
+def _watched(run: Run) -> Watched | None:
+    """What early stopping has watched in the recorded steps; None if it watches nothing."""
+    watch = watch_of(run.recipe)
+    return watched_in(run.infos, watch=watch, state_at=run.state) if watch else None
 
 
 def default_interval(iterations: int) -> int:
@@ -303,21 +300,17 @@ def _recorded(
     seen: list[tuple[StepInfo, int]] = []
     latest: TrainState | None = None
     written = clock()
-    ended = False
     try:
         for state, info in stream:
             expected = run.head.iteration + len(seen)
             _expect_same_training(run, state)
-            if info.iteration < expected and not ended:
-                ended = True  # the best one again, with which early stopping ends
-            else:
-                _expect_step(info.iteration, expected)
-                seen.append((info, checksum(state.parameters.vector)))
-                latest = state
-                since = clock() - written
-                if (len(seen) >= interval and since >= least) or since >= _SECONDS:
-                    run.write(latest, seen)
-                    seen, written = [], clock()
+            _expect_step(info.iteration, expected)
+            seen.append((info, checksum(state.parameters.vector)))
+            latest = state
+            since = clock() - written
+            if (len(seen) >= interval and since >= least) or since >= _SECONDS:
+                run.write(latest, seen)
+                seen, written = [], clock()
             yield state, info
         if latest and seen:
             run.write(latest, seen)  # here, so that an interruption of it is made good below

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,10 +9,10 @@ import attrs
 import numpy as np
 
 from pydnn.numerics import fast
-from pydnn.recipes import Job, run, stopping
+from pydnn.recipes import Job, run, watching
 from pydnn.records import Batch
 from pydnn.sweeps.stacks import Stack, numerics_of, stack_of
-from pydnn.training import NotFinite, StepInfo, TrainState, evaluation, scan, stop_early
+from pydnn.training import NotFinite, StepInfo, TrainState, evaluation, scan
 from pydnn.training.streams import Measure
 
 __all__ = ["End", "Told", "evaluation_of", "run_apart", "run_together"]
@@ -45,19 +44,18 @@ def run_apart(jobs: Sequence[Job], told: Told) -> Ends:
     """Run jobs one after the other."""
     for place, job in enumerate(jobs):
         costs: list[float] = []
-        kept, lost = job.state, ""
+        watched, lost = watching(job), ""
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # NotFinite tells
                 for state, info in run(job):
-                    kept = state
-                    if info.iteration == len(costs):  # early stopping hands back the best one
-                        costs.append(info.cost)
-                        told(1)
+                    watched = watched.after(state, info)
+                    costs.append(info.cost)
+                    told(1)
         except NotFinite as error:
             lost = str(error)
         told(job.recipe.iterations - len(costs))
         early = "stopped early" if len(costs) < job.recipe.iterations else ""
-        yield place, End(kept, costs, lost or early, bool(lost))
+        yield place, End(watched.kept or job.state, costs, lost or early, bool(lost))
 
 
 def run_together(jobs: Sequence[Job], told: Told) -> Ends:
@@ -78,56 +76,58 @@ def run_together(jobs: Sequence[Job], told: Told) -> Ends:
             )
 
 
+@attrs.frozen(eq=False)
+class _Row:
+    """The state of one run of a stack, which is only taken out of it if it is kept."""
+
+    stack: Stack
+    row: int
+    state: TrainState
+
+    @property
+    def iteration(self) -> int:
+        return self.state.iteration
+
+    def taken(self) -> TrainState:
+        return self.stack.state_of(self.row, self.state)
+
+
 class _Follow:
     """The costs of one run of a stack, and what its recipe watches in it."""
 
     def __init__(self, job: Job) -> None:
         self.costs: list[float] = []
-        recipe = job.recipe
-        self._job, self._every = job, recipe.evaluate_every
-        self._pairs: collections.deque[Any] = collections.deque()
-        self._stream: Any = None
-        if recipe.patience:
-            self._stream = stop_early(_drained(self._pairs), **stopping(recipe))
+        self._job, self._watched = job, watching(job)
 
-    def see(
-        self, stack: Stack, row: int, after: TrainState, info: StepInfo, cost: float
+    def after(
+        self, stack: Stack, row: int, state: TrainState, info: StepInfo, cost: float
     ) -> End | None:
-        """Take note of a step; where it says that the run is to stop, that is its end."""
-        if self._stream is None:
-            self.costs.append(cost)
+        """Take note of a step; if the run stops early with it, this is its end."""
+        self.costs.append(cost)
+        recipe = self._job.recipe
+        if not recipe.patience:
             return None
-        own = stack.info_of(row, info)
-        if self._every and after.iteration % self._every == 0:
+        own, every = stack.info_of(row, info), recipe.evaluate_every
+        if every and state.iteration % every == 0:
             evaluate = evaluation_of(self._job, self._job.data)
-            own = attrs.evolve(own, measured=evaluate(stack.state_of(row, after)))
-        # The state is taken out of the stack when it turns out to be the best.
-        pair = ((stack, row, after), own)
-        self._pairs.append(pair)
-        shown = next(self._stream)
-        if shown is pair:
-            self.costs.append(cost)
-            return None
-        return self._end_at(shown, "stopped early")
+            own = attrs.evolve(own, measured=evaluate(stack.state_of(row, state)))
+        in_stack: Any = _Row(stack, row, state)
+        self._watched = self._watched.after(in_stack, own)
+        early = self._watched.waited >= recipe.patience
+        return self.end(stack, row, state, "stopped early") if early else None
 
-    def end(self, stack: Stack, row: int, state: TrainState) -> End:
-        """The end of a run that has taken all its steps, of which `state` is the last."""
-        best = self._stream and next(self._stream, None)
-        return self._end_at(best or ((stack, row, state), None))
-
-    def _end_at(self, pair: Any, stopped: str = "") -> End:
-        (stack, row, state), _ = pair
-        return End(stack.state_of(row, state), self.costs, stopped)
+    def end(
+        self, stack: Stack, row: int, state: TrainState, stopped: str = "", *, lost: bool = False
+    ) -> End:
+        """The end of the run, of which `state` of the stack is the last one."""
+        best: Any = self._watched.kept if self._job.recipe.patience else None
+        kept = best or _Row(stack, row, state)
+        return End(kept.taken() if isinstance(kept, _Row) else kept, self.costs, stopped, lost)
 
 
 def evaluation_of(job: Job, data: Mapping[str, Batch]) -> Measure:
     """The function from a state of a job to cost and metrics on these data sets."""
     return evaluation(job.network, job.loss, data, numerics=numerics_of(job))
-
-
-def _drained(pairs: collections.deque[Any]) -> Iterator[Any]:
-    while pairs:
-        yield pairs.popleft()
 
 
 def _until_one_ends(
@@ -138,12 +138,12 @@ def _until_one_ends(
     with np.errstate(over="ignore", invalid="ignore"):
         for after, info in scan(stack.train_step, stack.state, stack.batches):
             ends = {
-                row: _lost(stack, row, before, follows[row].costs)
+                row: follows[row].end(stack, row, before, _lost(stack, row, before), lost=True)
                 for row in _not_finite(stack, after, info)
             }
             costs = np.asarray(info.cost).tolist()
             for row, (follow, cost) in enumerate(zip(follows, costs, strict=True)):
-                if row not in ends and (end := follow.see(stack, row, after, info, cost)):
+                if row not in ends and (end := follow.after(stack, row, after, info, cost)):
                     ends[row] = end
             told(len(follows) - len(ends))
             if ends:
@@ -162,11 +162,11 @@ def _not_finite(stack: Stack, after: TrainState, info: StepInfo) -> list[int]:
     return np.flatnonzero(~finite).tolist()
 
 
-def _lost(stack: Stack, row: int, before: TrainState, costs: list[float]) -> End:
-    """The end of a run whose next step is not finite, in the words that it has for that itself."""
+def _lost(stack: Stack, row: int, before: TrainState) -> str:
+    """Why the next step of a run is not finite, in the words of its own step."""
     job, state = stack.jobs[row], stack.state_of(row, before)
     try:
         job.train_step(state, job.batching.at(job.data["train"], state.key, state.iteration))
     except NotFinite as error:
-        return End(state, costs, str(error), lost=True)
-    raise AssertionError("a run of a stack has other bits than by itself")
+        return str(error)
+    raise AssertionError("a run of a stack has other bits than its own")

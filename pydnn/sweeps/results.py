@@ -11,6 +11,7 @@ import numpy as np
 
 from pydnn.batches import Standardization
 from pydnn.checks import BadInput, expect_known
+from pydnn.metrics import higher_is_better
 from pydnn.packing import Packed
 from pydnn.recipes import Recipe
 from pydnn.records import FloatArray, arrays, freeze
@@ -72,11 +73,6 @@ def spread_of(values: Iterable[float]) -> Spread:
     return Spread(mean, deviation, least, greatest, known.size)
 
 
-def higher_is_better(name: str) -> bool:
-    """Whether a score of that name, such as "validation accuracy", is to be great."""
-    return name.rpartition(" ")[2] not in ("cost", "log_loss", "mean_absolute_error")
-
-
 @attrs.frozen(unsafe_hash=False)
 class SweepResult:
     """The outcomes of all runs, in the order of the sweep."""
@@ -135,6 +131,7 @@ class SweepResult:
         if not self.names:
             raise BadInput("no run has stayed finite: try smaller learning rates.")
         by = by or self.selector
+        values = self.values(by)
         sign = -1.0 if higher_is_better(by) else 1.0
-        values = [sign * value if math.isfinite(value) else math.inf for value in self.values(by)]
-        return values.index(min(values))
+        signed = [sign * value if math.isfinite(value) else math.inf for value in values]
+        return signed.index(min(signed))

@@ -4,6 +4,7 @@ from pydnn.training.finite import NotFinite, watch_finite
 from pydnn.training.pipeline import Part, Step, StepInfo, TrainState, TrainStep, part, trace
 from pydnn.training.steps import initial_state, make_train_step, output_of, step_context
 from pydnn.training.streams import (
+    best,
     evaluation,
     measure,
     progress,
@@ -23,6 +24,7 @@ __all__ = [
     "StepInfo",
     "TrainState",
     "TrainStep",
+    "best",
     "evaluation",
     "initial_state",
     "make_train_step",

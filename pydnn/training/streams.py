@@ -8,8 +8,10 @@ stream and gives one, so that they can be put in any order:
         scan(train_step, state, batches),
         partial(measure, every=100, function=evaluate),
         partial(stop_early, watch="validation cost", patience=1000),
-        toolz.last,
+        partial(best, watch="validation cost"),
     )
+
+Streams only go forward: the step of iteration k comes after that of k - 1, once.
 """
 
 from __future__ import annotations
@@ -25,9 +27,9 @@ import attrs
 import numpy as np
 import toolz
 
-from pydnn.checks import BadInput, expect_count, expect_real, import_extra
+from pydnn.checks import BadInput, expect_count, expect_flag, expect_real, import_extra
 from pydnn.losses import Loss
-from pydnn.metrics import METRICS, Metric, score
+from pydnn.metrics import METRICS, Metric, higher_is_better, score
 from pydnn.numerics import Numerics, fast
 from pydnn.records import Batch, FloatArray
 from pydnn.stages.base import Context, Stage
@@ -35,10 +37,11 @@ from pydnn.training.pipeline import StepInfo, TrainState
 from pydnn.training.steps import output_of
 
 __all__ = [
-    "NOTHING_WATCHED",
     "Measure",
     "Stream",
+    "Watch",
     "Watched",
+    "best",
     "evaluation",
     "measure",
     "progress",
@@ -199,33 +202,93 @@ def _scores(
 def value_of(info: StepInfo, name: str) -> float | None:
     """The number called `name` in `info`: "cost", "gradient_norm", or observed or measured.
 
-    None where this step does not have it.
+    None where this step does not have it. What is measured describes the state after the step;
+    everything else describes the state before it.
     """
     if name in ("cost", "gradient_norm"):
         return float(getattr(info, name))
-    found = info.measured.get(name, info.observed.get(name))
-    return None if found is None else float(found)
+    value = info.measured.get(name, info.observed.get(name))
+    return None if value is None else float(value)
 
 
-# Stopping
+# Watching a value, and stopping
+
+
+@attrs.frozen
+class Watch:
+    """A value to watch during a training, and which of two values is the better one.
+
+    Attributes:
+        name: Of the value, as `value_of` takes it.
+        higher_is_better: Whether the value should grow, as an accuracy should; None where
+            `metrics.higher_is_better` knows.
+        least_change: By how much a value must be better than the best one before it.
+    """
+
+    name: str
+    higher_is_better: bool | None = None
+    least_change: float = 0.0
+
+    def __attrs_post_init__(self) -> None:
+        if self.higher_is_better is None:
+            object.__setattr__(self, "higher_is_better", higher_is_better(self.name))
+        expect_flag("higher_is_better", self.higher_is_better)
+        expect_real("least_change", self.least_change, least=0, hint="0 is any change")
+
+    def iteration(self, info: StepInfo) -> int:
+        """The iteration of the state that the value in `info` describes."""
+        return info.iteration + (self.name in info.measured)
+
+    def better(self, value: float, best: float) -> bool:
+        """Whether `value` is better than the `best` one so far; NaN is never better."""
+        sign = -1.0 if self.higher_is_better else 1.0
+        return sign * value < (math.inf if math.isnan(best) else sign * best) - self.least_change
 
 
 @attrs.frozen(eq=False)
 class Watched:
-    """What early stopping has seen of a training so far.
+    """What was watched in a training so far: a fold over the pairs of its stream.
 
     Attributes:
-        best: The pair with the best value; None before there is one.
-        lowest: That value, or minus it where higher is better.
+        watch: The value; None where only the last state matters.
+        last: The state after the last step; before any step, the state that training starts
+            from, if it is known.
+        best: The state with the best value, and the info that holds this value. The state is
+            None if the stream did not contain it.
+        value: The best value; NaN before there is one.
         waited: Steps since then.
     """
 
-    best: tuple[TrainState, StepInfo] | None = None
-    lowest: float = math.inf
+    watch: Watch | None
+    last: TrainState | None = None
+    best: tuple[TrainState | None, StepInfo] | None = None
+    value: float = math.nan
     waited: int = 0
 
+    def after(self, state: TrainState, info: StepInfo) -> Watched:
+        """What was watched including the step that led to `state`."""
+        value = None if self.watch is None else value_of(info, self.watch.name)
+        if self.watch is None or value is None or not self._better(value):
+            return Watched(self.watch, state, self.best, self.value, self.waited + 1)
+        return Watched(self.watch, state, (self.described(state, info), info), value)
 
-NOTHING_WATCHED = Watched()
+    def _better(self, value: float) -> bool:
+        return self.best is None or (
+            self.watch is not None and self.watch.better(value, self.value)
+        )
+
+    def described(self, state: TrainState, info: StepInfo) -> TrainState | None:
+        """The state that the value in `info` describes: `state`, or the one before it."""
+        if self.watch is None or self.watch.iteration(info) > info.iteration:
+            return state
+        # A thinned stream lacks the state before most of its steps.
+        known = self.last is not None and self.last.iteration == info.iteration
+        return self.last if known else None
+
+    @property
+    def kept(self) -> TrainState | None:
+        """The best state; the last one where nothing is watched or no value was there yet."""
+        return self.last if self.best is None else self.best[0]
 
 
 def stop_early(
@@ -233,115 +296,165 @@ def stop_early(
     *,
     watch: str,
     patience: int,
-    higher_is_better: bool = False,
+    higher_is_better: bool | None = None,
     least_change: float = 0.0,
-    since: Watched = NOTHING_WATCHED,
+    since: Watched | None = None,
 ) -> Stream:
     """End once the watched value has not been better for `patience` steps.
 
-    However the stream ends, its last pair is the best one again, so that `toolz.last` hands back
-    the best state. A value that is not a number is never better.
+    The stream ends with the last step that was taken. For the best state, see `best`:
+
+        state, info = toolz.pipe(
+            stream,
+            partial(stop_early, watch="validation cost", patience=500),
+            partial(best, watch="validation cost"),
+        )
 
     Args:
-        stream: What is watched.
+        stream: The steps of a training.
         watch: Name of the value, as `value_of` takes it.
-        patience: Steps without a better value after which it ends.
-        higher_is_better: Whether the value is to grow, as an accuracy is.
-        least_change: By how much a value must be better than the best one so far.
-        since: What was seen before the stream begins, from `watched_in`.
+        patience: Steps without a better value after which the stream ends.
+        higher_is_better: Whether the value should grow; only needed for a name that
+            `metrics.higher_is_better` does not know.
+        least_change: By how much a value must be better than the best one before it.
+        since: What was watched before the stream begins, from `watched_in`.
 
     Raises:
-        BadInput: If no step has had the value when patience has run out, or the stream ends.
+        BadInput: If no step has the value when patience runs out or the stream ends, or whether
+            higher is better is not known.
     """
     patience = expect_count("patience", patience, hint="give a number of steps")
-    see = _seeing(watch, higher_is_better, least_change)
-    return _stopped_early(stream, watch, patience, see, since)
+    seen = since or Watched(Watch(watch, higher_is_better, least_change))
+    return _stopped_early(stream, watch, patience, seen)
+
+
+def _stopped_early(stream: Stream, watch: str, patience: int, seen: Watched) -> Stream:
+    info: StepInfo | None = None
+    # Patience may have run out before: then no step is taken.
+    for state, info in stream if seen.waited < patience else ():
+        yield state, info
+        seen = seen.after(state, info)
+        if seen.waited >= patience:
+            break
+    if seen.best is None and (info is not None or seen.waited):
+        raise BadInput(_nothing_to_watch("stop_early", watch, info))
+
+
+def best(
+    stream: Stream,
+    *,
+    watch: str,
+    start: TrainState | None = None,
+    higher_is_better: bool | None = None,
+    least_change: float = 0.0,
+) -> tuple[TrainState, StepInfo]:
+    """Consume `stream` and return the state with the best watched value, and the info with it.
+
+    A measured value describes the state after its step. Every other value, such as "cost",
+    describes the state before its step, so the best state may be the one that training starts
+    from: give it as `start`.
+
+    Args:
+        stream: The steps of a training.
+        watch: Name of the value, as `value_of` takes it.
+        start: The state from which the stream starts; not needed for a measured value.
+        higher_is_better: Whether the value should grow; only needed for a name that
+            `metrics.higher_is_better` does not know.
+        least_change: By how much a value must be better than the best one before it.
+
+    Raises:
+        BadInput: If no step has the value, the stream lacks a state that a value describes, or
+            whether higher is better is not known.
+    """
+    seen = Watched(Watch(watch, higher_is_better, least_change), start)
+    info: StepInfo | None = None
+    for state, info in stream:
+        if value_of(info, watch) is not None and seen.described(state, info) is None:
+            advice = "thin the stream after best" if seen.last else "give best start=state"
+            raise BadInput(
+                f"{watch!r} of step {info.iteration} describes the state before that step, which "
+                f"the stream does not have: {advice}, or watch a measured value."
+            )
+        seen = seen.after(state, info)
+    if seen.best is None or seen.best[0] is None:
+        raise BadInput(_nothing_to_watch("best", watch, info))
+    return seen.best[0], seen.best[1]
 
 
 def watched_in(
-    infos: Iterable[StepInfo],
-    *,
-    watch: str,
-    patience: int,
-    higher_is_better: bool = False,
-    least_change: float = 0.0,
-    state_after: Callable[[int], TrainState],
+    infos: Iterable[StepInfo], *, watch: Watch, state_at: Callable[[int], TrainState]
 ) -> Watched:
-    """What `stop_early` has seen of the steps of `infos`, so that it can go on from there.
+    """What was watched in the steps of `infos`, so that a training can go on from there.
 
     Args:
         infos: All steps so far, in their order.
-        watch: As `stop_early` takes it, and so
-        patience: this,
-        higher_is_better: this
-        least_change: and this.
-        state_after: `(iteration) -> state` after the step of that number; only asked for the best.
+        watch: The value.
+        state_at: `(iteration) -> state` after that many steps; called for the best and the last.
     """
-    see = _seeing(watch, higher_is_better, least_change)
     nowhere: Any = None
-    seen = NOTHING_WATCHED
+    seen = Watched(watch)
+    count = 0
     for info in infos:
-        seen = see(seen, (nowhere, info))
+        count = info.iteration + 1
+        seen = seen.after(nowhere, info)
+    last = state_at(count)
     if seen.best is None:
-        return seen
+        return attrs.evolve(seen, last=last)
     info = seen.best[1]
-    return attrs.evolve(seen, best=(state_after(info.iteration), info))
+    return attrs.evolve(seen, last=last, best=(state_at(watch.iteration(info)), info))
 
 
-_See: TypeAlias = Callable[[Watched, tuple[TrainState, StepInfo]], Watched]
-
-
-def _seeing(watch: str, higher_is_better: bool, least_change: float) -> _See:
-    """The function from what was seen, and the next pair, to what is seen then."""
-    least_change = expect_real("least_change", least_change, least=0, hint="0 is any change")
-    sign = -1.0 if higher_is_better else 1.0
-
-    def see(seen: Watched, pair: tuple[TrainState, StepInfo]) -> Watched:
-        value = value_of(pair[1], watch)
-        # The value of a step's cost belongs to the parameters before that step; the state after
-        # it is what the stream has, one step further down.
-        if value is None or not (seen.best is None or sign * value < seen.lowest - least_change):
-            return Watched(seen.best, seen.lowest, seen.waited + 1)
-        return Watched(pair, sign * value if not math.isnan(value) else math.inf)
-
-    return see
-
-
-def _stopped_early(stream: Stream, watch: str, patience: int, see: _See, seen: Watched) -> Stream:
-    last: tuple[TrainState, StepInfo] | None = None
-    # Patience may have run out before: then no step is taken.
-    for last in stream if seen.waited < patience else ():
-        yield last
-        seen = see(seen, last)
-        if seen.waited >= patience:
-            break
-    if seen.best is None and last is not None:
-        raise BadInput(_nothing_to_watch(last[1], watch))
-    if seen.best is None and seen.waited:
-        raise BadInput(
-            f"stop_early has nothing to watch: no step has had {watch!r}: watch another."
-        )
-    if seen.best is not None and seen.best is not last:
-        yield seen.best
-
-
-def _nothing_to_watch(info: StepInfo, watch: str) -> str:
+def _nothing_to_watch(name: str, watch: str, info: StepInfo | None) -> str:
+    if info is None:
+        return f"{name} has nothing to watch: no step has {watch!r}: watch another value."
     known = ["cost", "gradient_norm", *info.observed, *info.measured]
     return (
-        f"stop_early has patience but nothing to watch: no step had {watch!r}, "
+        f"{name} has nothing to watch: no step had {watch!r}, "
         f"this one has {', '.join(known)}: watch one of these, or put measure before it."
     )
 
 
-def stop_at(stream: Stream, *, watch: str, target: float, higher_is_better: bool = False) -> Stream:
-    """End with the first pair whose watched value is as good as `target`."""
+def stop_at(
+    stream: Stream, *, watch: str, target: float, higher_is_better: bool | None = None
+) -> Stream:
+    """End with the first state whose watched value is as good as `target`.
+
+    A measured value describes the state after its step. Every other value, such as "cost",
+    describes the state before its step: the stream then lags one step behind, and ends with the
+    step that led to this state. It is empty if the state before the first step is good enough.
+
+    Args:
+        stream: The steps of a training.
+        watch: Name of the value, as `value_of` takes it.
+        target: The value to reach.
+        higher_is_better: Whether the value should grow; only needed for a name that
+            `metrics.higher_is_better` does not know.
+    """
     target = expect_real("target", target, hint="give the value to stop at")
-    sign = -1.0 if higher_is_better else 1.0
-    return _until(stream, lambda info: _reached(value_of(info, watch), target, sign))
+    return _stopped_at(stream, Watch(watch, higher_is_better), target)
 
 
-def _reached(value: float | None, target: float, sign: float) -> bool:
-    return value is not None and sign * value <= sign * target
+def _stopped_at(stream: Stream, watch: Watch, target: float) -> Stream:
+    sign = -1.0 if watch.higher_is_better else 1.0
+    held: list[tuple[TrainState, StepInfo]] = []  # the latest pair, until its value is known
+    try:
+        for state, info in stream:
+            value = value_of(info, watch.name)
+            reached = value is not None and sign * value <= sign * target
+            measured = watch.iteration(info) > info.iteration
+            if reached and not measured:
+                break
+            yield from held
+            held = [(state, info)]
+            if value is None or measured:
+                held = []
+                yield state, info
+            if reached:
+                break
+    except Exception:
+        yield from held  # an error, such as NotFinite, comes after all pairs before it
+        raise
+    yield from held
 
 
 def stop_after(
@@ -358,11 +471,7 @@ def stop_after(
 
 def _timed(stream: Stream, seconds: float, clock: Callable[[], float]) -> Stream:
     end = clock() + seconds
-    yield from _until(stream, lambda info: clock() >= end)
-
-
-def _until(stream: Stream, done: Callable[[StepInfo], bool]) -> Stream:
     for state, info in stream:
         yield state, info
-        if done(info):
+        if clock() >= end:
             return

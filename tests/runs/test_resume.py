@@ -18,6 +18,7 @@ from pydnn import (
     amsgrad,
     average_parameters,
     batch_norm,
+    best,
     chain,
     clip_by_global_norm,
     cosine_decay,
@@ -46,6 +47,8 @@ from pydnn import (
     tanh,
     warm_up,
 )
+from pydnn.recipes import prepare
+from pydnn.recipes import run as stream_of
 from pydnn.runs import Run, resume_run
 from pydnn.runs.replay import verify
 from pydnn.runs.states import state_fingerprint
@@ -164,13 +167,34 @@ def test_early_stopping_goes_on_as_if_it_had_seen_everything(tmp_path, k):
         tmp_path, iterations=60, validation=0.3, evaluate_every=2, watch="validation cost",
         patience=8, optimizer=describe(adam(learning_rate=0.3)),
     )  # fmt: skip
-    kept = recorded(tmp_path / "whole", recipe)
-    assert kept.iteration < Run.open(tmp_path / "whole").iterations < 60  # it does stop early
+    last = recorded(tmp_path / "whole", recipe)
+    job = prepare(recipe, small_data().train)
+    kept, _ = best(stream_of(job), watch="validation cost")
+    assert kept.iteration < last.iteration < 60  # it does stop early
     recorded(tmp_path / "cut", recipe, steps=k, every=3)
-    assert resumed(tmp_path / "cut") == kept
+    for _ in range(2):  # once it has stopped, it stays so
+        assert resumed(tmp_path / "cut") == last
     runs = [Run.open(tmp_path / name) for name in ("whole", "cut")]
     assert runs[0].fingerprint == runs[1].fingerprint
-    assert resumed(tmp_path / "cut") == kept  # once it has stopped, it stays so
+    for name in ("whole", "cut"):
+        with resume_run(tmp_path / name) as found:
+            assert (found.watched.kept, found.watched.last) == (kept, last)
+
+
+def test_a_run_that_watches_its_cost_keeps_the_state_of_that_cost(tmp_path):
+    recipe = small_recipe(
+        tmp_path,
+        iterations=40,
+        watch="cost",
+        patience=5,
+        optimizer=describe(adam(learning_rate=0.5)),
+    )
+    recorded(tmp_path / "run", recipe)
+    with resume_run(tmp_path / "run") as found:
+        costs = found.run.costs
+        assert found.watched.kept.iteration == costs.argmin()
+        assert found.watched.kept == found.run.state(int(costs.argmin()))
+        assert found.watched.last.iteration == len(costs)
 
 
 def test_what_is_unsound_or_half_written_is_set_aside_and_named(tmp_path):

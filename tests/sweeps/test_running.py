@@ -8,6 +8,7 @@ from pydnn import (
     Batch,
     Key,
     batch_norm,
+    best,
     dense,
     describe,
     gradient_descent,
@@ -90,9 +91,23 @@ def test_early_stopping_is_that_of_each_run():
     assert {"stopped early"} <= {outcome.stopped for outcome in found}
     assert all(o.kept_iteration <= len(o.costs) for o in found)
     assert not any(outcome.apart for outcome in found)
-    state, _ = toolz.last(run(prepare(found[0].recipe, DATA)))
-    assert found[0].parameters == state.parameters
-    assert both(attrs.evolve(recipe, watch="cost", patience=1), seeds=5)
+    state, _ = best(run(prepare(found[0].recipe, DATA)), watch="validation cost")
+    assert found[0].parameters.vector.tobytes() == state.parameters.vector.tobytes()
+    assert found[0].kept_iteration == state.iteration
+    for outcome in both(attrs.evolve(recipe, watch="cost", patience=1), seeds=5):
+        # The cost of a step is that of the state before it.
+        assert outcome.kept_iteration == outcome.costs.argmin()
+
+
+def test_the_direction_of_a_metric_is_that_of_the_table_in_every_run():
+    recipe = attrs.evolve(
+        RECIPE, validation=0.3, evaluate_every=2, watch="validation accuracy", patience=20,
+        iterations=60,
+    )  # fmt: skip
+    for outcome in both(recipe, seeds=4):
+        infos = [info for _, info in run(prepare(outcome.recipe, DATA)) if info.measured]
+        greatest = max(info.measured["validation accuracy"] for info in infos)
+        assert outcome.scores["validation accuracy"] == greatest
 
 
 def test_runs_that_leave_the_range_of_numbers_end_and_others_go_on():

@@ -16,6 +16,7 @@ from pydnn import (
     TrainState,
     average_parameters,
     batch_norm,
+    best,
     chain,
     dense,
     dropout,
@@ -25,6 +26,7 @@ from pydnn import (
     look,
     make_train_step,
     mean_absolute_error,
+    mean_squared,
     measure,
     output_of,
     relu,
@@ -42,7 +44,7 @@ from pydnn import (
     value_of,
 )
 from pydnn.packing import pack
-from pydnn.training.streams import watched_in
+from pydnn.training.streams import Watch, Watched, watched_in
 
 EMPTY = pack(())
 
@@ -91,58 +93,158 @@ def test_values_are_found_by_name():
     assert [value_of(info, name) for name in names] == [3.0, 1.0, 0.5, 0.9, None]
 
 
-@pytest.mark.parametrize(
-    ("costs", "options", "expected"),
-    [
-        ([5, 4, 3, 4, 5, 6], {"patience": 2}, [0, 1, 2, 3, 4, 2]),
-        ([5, 4, 3], {"patience": 2}, [0, 1, 2]),  # the best one is the last
-        ([5, 4, 6], {"patience": 9}, [0, 1, 2, 1]),  # the stream ends before patience does
-        ([1, 2, 3, 2], {"patience": 2, "higher_is_better": True}, [0, 1, 2, 3, 2]),
-        ([5, 4.9, 4.8, 4.7], {"patience": 3, "least_change": 0.5}, [0, 1, 2, 3, 0]),
-        ([float("nan"), 2, float("nan")], {"patience": 5}, [0, 1, 2, 1]),
-    ],
-)
-def test_early_stopping_ends_with_the_best(costs, options, expected):
-    assert iterations(stop_early(stream(costs), watch="cost", **options)) == expected
+NAN = float("nan")
+WATCHED = {  # costs, options, the last step, the iteration of the best state
+    "patience runs out": ([5, 4, 3, 4, 5, 6], {"patience": 2}, 4, 2),
+    "the last cost is the best": ([5, 4, 3], {"patience": 2}, 2, 2),
+    "the stream ends first": ([5, 4, 6], {"patience": 9}, 2, 1),
+    "the state before all steps": ([1, 2, 3], {"patience": 2}, 2, 0),
+    "upwards": ([1, 2, 3, 2], {"patience": 2, "higher_is_better": True}, 3, 2),
+    "hardly better": ([5, 4.9, 4.8, 4.7], {"patience": 3, "least_change": 0.5}, 3, 0),
+    "no numbers": ([NAN, 2, NAN], {"patience": 5}, 2, 1),
+}
+START = TrainState(0, EMPTY, (), Key(0))
+
+
+@pytest.mark.parametrize(("costs", "options", "last", "kept"), WATCHED.values(), ids=WATCHED)
+def test_early_stopping_goes_forward_and_the_best_is_asked_for(costs, options, last, kept):
+    stopped = list(stop_early(stream(costs), watch="cost", **options))
+    assert iterations(stopped) == list(range(last + 1))
+    patience = options.pop("patience")
+    state, info = best(iter(stopped), watch="cost", start=START, **options)
+    assert (state.iteration, info.iteration) == (kept, kept)
+    measured = stop_early(
+        stream(range(len(costs)), costs), watch="score", patience=patience, **UP | options
+    )
+    state, info = best(measured, watch="score", **UP | options)
+    assert (state.iteration, info.iteration) == (kept + 1, kept)
+    assert info.measured["score"] == costs[kept]
+
+
+UP = {"higher_is_better": False}  # of a name that is in no table
+
+
+def test_a_cost_belongs_to_the_state_before_its_step():
+    # One weight w, and the cost (w - 2)^2 times the mean of x^2, which is 2, by hand.
+    X = np.array([[1.0, 2.0, -1.0]])
+    network, optimizer = serial(dense(1)), gradient_descent(learning_rate=0.8)
+    step = make_train_step(network, mean_squared(), optimizer)
+    state = initial_state(network, optimizer, (1,), key=Key(1))
+    data = Batch(X, 2 * X)
+
+    def training():
+        return stop_early(scan(step, state, itertools.repeat(data, 50)), watch="cost", patience=3)
+
+    pairs = list(training())
+    costs = [info.cost for _, info in pairs]
+    assert len(costs) == 4
+    assert costs == sorted(costs)
+    kept, info = best(training(), watch="cost", start=state)
+    assert kept is state
+    assert info.cost == costs[0]
+    assert mean_squared()(output_of(network, kept.parameters, X), data.Y)[0] == costs[0]
+
+
+BEFORE_THE_STEP = {
+    "cost": {"watch": "cost"},
+    "gradient_norm": {"watch": "gradient_norm"},
+    "observed": {"watch": "raw", "higher_is_better": False},
+}
+
+
+@pytest.mark.parametrize("options", BEFORE_THE_STEP.values(), ids=BEFORE_THE_STEP)
+def test_the_best_state_has_the_value_that_is_watched(options):
+    # Steps so large that each value is better or worse than the one before it, as it comes.
+    optimizer = chain(look("raw"), gradient_descent(learning_rate=9))
+    network = serial(dense(4), relu(), dense(1))
+    step = make_train_step(network, LOSS, optimizer)
+    begin = initial_state(network, optimizer, (3,), key=KEY)
+    kept, info = best(scan(step, begin, itertools.repeat(DATA, 30)), start=begin, **options)
+    again = step(kept, DATA)[1]
+    assert value_of(again, options["watch"]) == value_of(info, options["watch"])
+    values = [value_of(i, options["watch"]) for _, i in scan(step, begin, [DATA] * 30)]
+    assert value_of(info, options["watch"]) == min(values)
+    target = sorted(values)[3]
+    *_, (reached, _) = stop_at(
+        scan(step, begin, itertools.repeat(DATA, 30)), target=target, **options
+    )
+    assert value_of(step(reached, DATA)[1], options["watch"]) <= target
+
+
+def test_a_metric_grows_without_a_word_on_that():
+    scores = [0.7, 0.9, 0.8, 0.95, 0.6]
+    pairs = [
+        (state, attrs.evolve(info, measured={"validation accuracy": info.cost}))
+        for state, info in stream(scores)
+    ]
+    assert best(iter(pairs), watch="validation accuracy")[1].iteration == 3
+    assert iterations(stop_early(iter(pairs), watch="validation accuracy", patience=1)) == [0, 1, 2]
+    assert iterations(stop_at(iter(pairs), watch="validation accuracy", target=0.8)) == [0, 1]
+    down = best(iter(pairs), watch="validation accuracy", higher_is_better=False)
+    assert down[1].iteration == 4
 
 
 @pytest.mark.parametrize("cut", range(8))
+@pytest.mark.parametrize("measured", [False, True])
 @pytest.mark.parametrize(
-    ("costs", "options"),
+    ("costs", "options", "patience"),
     [
-        ([5, 4, 3, 4, 5, 6, 7], {"patience": 3}),
-        ([5, 4, 6, 7, 1, 2, 3], {"patience": 3}),
-        ([5, float("nan"), 4.9, 4.8, 3, 2, 1], {"patience": 9, "least_change": 0.5}),
-        ([1, 2, 3, 2, 2, 2, 2], {"patience": 4, "higher_is_better": True}),
+        ([5, 4, 3, 4, 5, 6, 7], {}, 3),
+        ([5, 4, 6, 7, 1, 2, 3], {}, 3),
+        ([5, NAN, 4.9, 4.8, 3, 2, 1], {"least_change": 0.5}, 9),
+        ([1, 2, 3, 2, 2, 2, 2], {"higher_is_better": True}, 4),
     ],
 )
-def test_early_stopping_goes_on_from_what_was_watched_before(costs, options, cut):
-    whole = list(stop_early(stream(costs), watch="cost", **options))
-    steps = max(info.iteration for _, info in whole) + 1
-    pairs = list(stream(costs))
-    before, after = pairs[: min(cut, steps)], iter(pairs[min(cut, steps) :])
-    seen = watched_in(
-        [info for _, info in before], watch="cost", **options,
-        state_after=lambda iteration: pairs[iteration][0],
+def test_early_stopping_goes_on_from_what_was_watched_before(
+    costs, options, patience, cut, measured
+):
+    watch = Watch("score" if measured else "cost", **{**UP, **options})
+    pairs = list(stream(costs, costs))
+    states = [START, *(state for state, _ in pairs)]
+    whole = list(stop_early(iter(pairs), watch=watch.name, patience=patience, since=Watched(watch)))
+    cut = min(cut, len(whole))
+    seen = watched_in([info for _, info in pairs[:cut]], watch=watch, state_at=states.__getitem__)
+    rest = list(stop_early(iter(pairs[cut:]), watch=watch.name, patience=patience, since=seen))
+    assert [*pairs[:cut], *rest] == whole
+    expected = Watched(watch, START)
+    for state, info in whole:
+        expected = expected.after(state, info)
+    for state, info in rest:
+        seen = seen.after(state, info)
+    assert (seen.kept, seen.last, seen.waited) == (
+        expected.kept, expected.last, expected.waited,
     )  # fmt: skip
-    rest = list(stop_early(after, watch="cost", **options, since=seen))
-    assert set(iterations([*before, *rest])) == set(iterations(whole))
-    kept = rest[-1] if rest else before[-1]
-    assert kept == whole[-1]
 
 
 def test_early_stopping_waits_where_a_step_has_no_value():
-    scores = [None, 3.0, None, 2.0, None, 2.5, None, None]
-    pairs = list(stop_early(stream(range(8), scores), watch="score", patience=4))
-    assert iterations(pairs) == [0, 1, 2, 3, 4, 5, 6, 7, 3]
-    assert pairs[-1][1].measured == {"score": 2.0}
+    scores = [None, 3.0, None, 2.0, None, 2.5, None, None, None]
+    pairs = list(stop_early(stream(range(9), scores), watch="score", patience=4, **UP))
+    assert iterations(pairs) == [0, 1, 2, 3, 4, 5, 6, 7]
+    state, info = best(iter(pairs), watch="score", **UP)
+    assert (state.iteration, info.measured) == (4, {"score": 2.0})
 
 
-def test_stopping_at_a_target():
-    assert iterations(stop_at(stream([5, 4, 3, 2]), watch="cost", target=3.5)) == [0, 1, 2]
+def test_stopping_at_a_target_ends_with_the_state_that_reaches_it():
+    # A cost describes the state before its step: cost 3 of step 2 is that of the state after 1.
+    assert iterations(stop_at(stream([5, 4, 3, 2]), watch="cost", target=3.5)) == [0, 1]
+    assert iterations(stop_at(stream([3, 2, 1]), watch="cost", target=3.5)) == []
+    assert iterations(stop_at(stream([5, 4]), watch="cost", target=3.5)) == [0, 1]
     up = stop_at(stream([1, 2, 3]), watch="cost", target=2, higher_is_better=True)
-    assert iterations(up) == [0, 1]
-    assert iterations(stop_at(stream([1, 2]), watch="score", target=2)) == [0, 1]
+    assert iterations(up) == [0]
+    scores = [None, 5.0, None, 2.0, 1.0]
+    reached = stop_at(stream(range(5), scores), watch="score", target=2, **UP)
+    assert iterations(reached) == [0, 1, 2, 3]
+
+
+def test_an_error_comes_after_every_pair_before_it():
+    def failing():
+        yield from stream([3, 2])
+        raise ZeroDivisionError
+
+    stopped = stop_at(failing(), watch="cost", target=0)
+    assert iterations([next(stopped), next(stopped)]) == [0, 1]
+    with pytest.raises(ZeroDivisionError):
+        next(stopped)
 
 
 def test_stopping_after_a_time_reads_the_clock_when_consumed():
@@ -181,8 +283,33 @@ def test_nothing_runs_until_the_stream_is_consumed():
 REFUSED = {
     "nothing to watch": (
         lambda: list(stop_early(stream([1, 2, 3]), watch="validation cost", patience=2)),
-        "nothing to watch: no step had 'validation cost', this one has cost, gradient_norm, "
-        "learning_rate",
+        "stop_early has nothing to watch: no step had 'validation cost', this one has cost, "
+        "gradient_norm, learning_rate",
+    ),
+    "no best": (
+        lambda: best(stream([1, 2, 3]), watch="validation cost"),
+        "best has nothing to watch: no step had 'validation cost', this one has cost",
+    ),
+    "no step": (lambda: best(stream([]), watch="cost"), "no step has 'cost'"),
+    "no start": (
+        lambda: best(stream([3, 2, 1]), watch="cost"),
+        "'cost' of step 0 describes the state before that step.*give best start=state",
+    ),
+    "thinned before": (
+        lambda: best(thin(stream([5, 4, 3, 2]), every=2), watch="cost", start=START),
+        "'cost' of step 2 describes the state before that step.*thin the stream after best",
+    ),
+    "a name of ones own": (
+        lambda: stop_early(stream([]), watch="score", patience=1),
+        "'score' may be better when it is higher or when it is lower",
+    ),
+    "a rate": (
+        lambda: stop_at(stream([]), watch="learning_rate", target=1),
+        "'learning_rate' may be better when it is higher or when it is lower",
+    ),
+    "which way": (
+        lambda: best(stream([]), watch="cost", higher_is_better="up"),
+        "higher_is_better is 'up'",
     ),
     "no patience": (lambda: stop_early(stream([]), watch="cost", patience=0), "patience is 0"),
     "every 0": (lambda: thin(stream([]), every=0), "every is 0"),
