@@ -4,26 +4,33 @@
     @pytest.mark.pydnn_stage(my_stage(2.0))
     def test_my_stage(): ...
 
-runs all laws of both before the test's own body, which may ask for the stage by the fixture
-`pydnn_stage`. `pydnn_loss` and `pydnn_optimizer` are the same for theirs.
+makes two tests, and each runs all laws of its stage before the test's own body, which may ask for
+the stage by the fixture `pydnn_stage`. `pydnn_loss` and `pydnn_optimizer` do the same for theirs.
 
-It is installed as a module of its own, so that pytest loads it without loading pydnn: that is
-imported where a mark, a fixture or the option is used.
+A mark may be on a function, on a class or a `unittest.TestCase`, in `pytestmark` of a module, in
+`pytest.param(…, marks=…)`, or added by `add_marker`: its laws run before the test's body in every
+case. Where pytest does not multiply tests by their marks, one test runs the laws of all of them.
+
+The plugin is installed as a module of its own, so that pytest loads it without loading pydnn,
+which is imported where a mark, a fixture or the option is used. It looks at tests and at plain
+functions alone, and never at other objects in people's modules.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pydnn import Key
 
 _REPORTS = pytest.StashKey[list[tuple[str, Any]]]()
+_TRIED = pytest.StashKey[list[pytest.Mark]]()  # of a test: the marks whose laws have run
 
 _LAWS = {
     "pydnn_stage": ("assert_stage", "stage"),
@@ -48,22 +55,41 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{mark}(made, **options): run the laws of a {what}")
 
 
+class _Case(NamedTuple):
+    """The mark of one of several tests that pytest makes of one function, and all their marks."""
+
+    mark: pytest.Mark
+    of: Sequence[pytest.Mark]
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_pycollect_makeitem(obj: object) -> None:
-    """Have laws tried of a mark though the test does not ask for the fixture of its name."""
-    for mark in {m.name for m in getattr(obj, "pytestmark", ())} & _LAWS.keys():
-        pytest.mark.usefixtures(mark)(obj)
+def pytest_pycollect_makeitem(collector: pytest.Collector, obj: object) -> None:
+    """Have a test made of each mark, even if the test does not ask for the fixture of its name."""
+    for name in _LAWS:
+        if next(collector.iter_markers(name), None) and name not in _used(collector):
+            collector.add_marker(pytest.mark.usefixtures(name))
+    # Whatever else is in a module may be a stranger that does not bear being looked at: a mock, a
+    # proxy, a query builder. Marks on callables of other kinds are met when their tests run.
+    if type(obj) is FunctionType:
+        marks = vars(obj).get("pytestmark", ())
+        own = {mark.name for mark in marks if isinstance(mark, pytest.Mark)}
+        for name in own & _LAWS.keys():
+            pytest.mark.usefixtures(name)(obj)
+
+
+def _used(collector: pytest.Collector) -> set[str]:
+    return {name for mark in collector.iter_markers("usefixtures") for name in mark.args}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make a test of each mark, in the order in which they are read."""
-    for mark in _LAWS:
-        marks = list(metafunc.definition.iter_markers(mark))[::-1]
-        if not marks:
+    for name in _LAWS:
+        marks = list(metafunc.definition.iter_markers(name))[::-1]
+        if not marks or name not in metafunc.fixturenames:
             continue
-        metafunc.parametrize(
-            mark, marks, indirect=True, scope="function", ids=[_name_of(m) for m in marks]
-        )
+        cases = [_Case(mark, marks) for mark in marks]
+        ids = [_name_of(mark) for mark in marks]
+        metafunc.parametrize(name, cases, indirect=True, scope="function", ids=ids)
 
 
 def _name_of(mark: pytest.Mark) -> str:
@@ -71,26 +97,68 @@ def _name_of(mark: pytest.Mark) -> str:
     return str(getattr(made, "name", None) or type(made).__name__)
 
 
-def _proved(request: pytest.FixtureRequest, mark: str) -> Any:
-    """What a mark was given, after its laws were tried; a test that fails shows what broke."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """Run the laws of all marks that no fixture has run: before the test's body."""
+    item.stash.setdefault(_TRIED, [])
+    _try_rest(item)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Run the laws of marks that were added while the test ran; of one that was skipped, none."""
+    if _TRIED in item.stash:
+        _try_rest(item)
+
+
+def _try_rest(item: pytest.Item) -> None:
+    params = getattr(getattr(item, "callspec", None), "params", {})
+    for name in _LAWS:
+        case = params.get(name)
+        others = [m for m in case.of if m is not case.mark] if isinstance(case, _Case) else []
+        for mark in item.iter_markers(name):
+            # By identity: what is marked may be of any kind, and not bear being compared.
+            if not any(mark is known for known in (*others, *item.stash[_TRIED])):
+                _try(item, mark)
+
+
+def _try(item: pytest.Item, mark: pytest.Mark) -> Any:
+    """Run the laws of what is marked, and return it; a test that fails shows what broke."""
     import pydnn.testing
 
-    given: pytest.Mark | None = getattr(request, "param", None)
-    law, what = _LAWS[mark]
-    if given is None or len(given.args) != 1:
+    item.stash.setdefault(_TRIED, []).append(mark)
+    law, what = _LAWS[mark.name]
+    if len(mark.args) != 1:
         pytest.fail(
-            f"give the mark one {what}, e.g. @pytest.mark.{mark}(my_part()).", pytrace=False
+            f"give the mark one {what}, e.g. @pytest.mark.{mark.name}(my_part()).", pytrace=False
         )
     prove: Callable[..., Any] = getattr(pydnn.testing, law)
     broken = ""
     try:
-        proof = prove(given.args[0], **given.kwargs)
+        proof = prove(mark.args[0], **mark.kwargs)
     except (pydnn.testing.BrokenLaw, pydnn.BadInput) as error:
         broken = str(error)
     if broken:
         pytest.fail(broken, pytrace=False)
-    request.config.stash[_REPORTS].append((request.node.nodeid, proof))
-    return given.args[0]
+    item.config.stash[_REPORTS].append((item.nodeid, proof))
+    return mark.args[0]
+
+
+def _proved(request: pytest.FixtureRequest, name: str) -> Any:
+    """What the test is marked with, after its laws have run; of several marks, the nearest one."""
+    case = getattr(request, "param", None)
+    if isinstance(case, _Case):
+        return _try(request.node, case.mark)
+    if case is not None:  # by pytest's own parametrize, with indirect=True
+        return _try(request.node, getattr(pytest.mark, name).with_args(case).mark)
+    made = [_try(request.node, mark) for mark in request.node.iter_markers(name)]
+    if not made:
+        pytest.fail(
+            f"the test asks for {name} and has no mark of that name: "
+            f"put @pytest.mark.{name}(my_part()) on it.",
+            pytrace=False,
+        )
+    return made[0]
 
 
 @pytest.fixture

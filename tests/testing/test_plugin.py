@@ -1,11 +1,14 @@
 """The plugin of pytest, in sessions of its own."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+pytest_plugins = ["pytester"]
 
 # An installed package has the plugin as a module of its own only; these are the sources.
 HERE = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
@@ -65,6 +68,239 @@ def test_marks_run_the_laws_and_tables_are_written(session, tmp_path):
     ]
     assert worst == sorted(worst, reverse=True)
     assert len(worst) == 5
+
+
+# Sessions in this process, which are faster by far
+
+
+PLUGINS = ["-p", "no:pydnn", "-p", "pydnn.testing.pytest_pydnn", "-p", "no:cacheprovider"]
+
+
+@pytest.fixture
+def outcomes(pytester):
+    """Runs pytest on the text of a module, and on a conftest's; what came of its tests."""
+
+    def run(text, conftest=""):
+        pytester.makeconftest(conftest)
+        pytester.makepyfile(PARTS + text)
+        return pytester.runpytest_inprocess("--strict-markers", "-v", *PLUGINS)
+
+    return run
+
+
+PARTS = """
+import functools
+import unittest
+import attrs
+import pytest
+from pydnn import elementwise, mean_squared, relu
+
+right = relu()
+wrong = elementwise("wrong", lambda Z, n: Z / 2, lambda dA, Z, A, n: dA)
+wrong_loss = attrs.evolve(
+    mean_squared(), name="wrong", function=lambda AL, Y, weights, context: (0.5, AL - Y)
+)
+
+
+def ran(): raise AssertionError("the body ran")
+
+"""
+# Every way in which pytest lets people set a mark, each with a stage of another gradient.
+WAYS = {
+    "function": "@pytest.mark.pydnn_stage(wrong)\ndef test_it(): ran()",
+    "function that asks": """
+@pytest.mark.pydnn_stage(wrong)
+def test_it(pydnn_stage): ran()
+""",
+    "class": """
+@pytest.mark.pydnn_stage(wrong)
+class TestIt:
+    def test_it(self): ran()
+""",
+    "method of a marked base": """
+@pytest.mark.pydnn_stage(wrong)
+class Base:
+    def test_it(self): ran()
+
+class TestIt(Base): pass
+""",
+    "static method": """
+class TestIt:
+    @pytest.mark.pydnn_stage(wrong)
+    @staticmethod
+    def test_it(): ran()
+""",
+    "pytestmark of a module": """
+pytestmark = pytest.mark.pydnn_stage(wrong)
+def test_it(): ran()
+""",
+    "pytestmark of a module, in a list": """
+pytestmark = [pytest.mark.pydnn_stage(wrong)]
+class TestIt:
+    def test_it(self, pydnn_stage): ran()
+""",
+    "pytestmark of a module with a TestCase": """
+pytestmark = pytest.mark.pydnn_stage(wrong)
+class It(unittest.TestCase):
+    def test_it(self): ran()
+""",
+    "pytestmark of a class": """
+class TestIt:
+    pytestmark = [pytest.mark.pydnn_stage(wrong)]
+    def test_it(self): ran()
+""",
+    "param": """
+@pytest.mark.parametrize("x", [pytest.param(1, marks=pytest.mark.pydnn_stage(wrong))])
+def test_it(x): ran()
+""",
+    "param of a test that asks": """
+@pytest.mark.parametrize("x", [pytest.param(1, marks=pytest.mark.pydnn_stage(wrong))])
+def test_it(x, pydnn_stage): ran()
+""",
+    "param beside a mark on the function": """
+@pytest.mark.parametrize("x", [pytest.param(1, marks=pytest.mark.pydnn_stage(wrong))])
+@pytest.mark.pydnn_stage(right)
+def test_it(x): ran()
+""",
+    "param of a fixture": """
+@pytest.fixture(params=[pytest.param(1, marks=pytest.mark.pydnn_stage(wrong))])
+def x(): return 1
+def test_it(x): ran()
+""",
+    "TestCase": """
+@pytest.mark.pydnn_stage(wrong)
+class It(unittest.TestCase):
+    def test_it(self): ran()
+""",
+    "method of a TestCase": """
+class It(unittest.TestCase):
+    @pytest.mark.pydnn_stage(wrong)
+    def test_it(self): ran()
+""",
+    "decorated function": """
+def decorated(function):
+    return functools.wraps(function)(lambda: function())
+
+@decorated
+@pytest.mark.pydnn_stage(wrong)
+def test_it(): ran()
+""",
+    "add_marker in a fixture": """
+@pytest.fixture(autouse=True)
+def marked(request): request.node.add_marker(pytest.mark.pydnn_stage(wrong))
+def test_it(): ran()
+""",
+    "applymarker in a fixture": """
+@pytest.fixture
+def marked(request): request.applymarker(pytest.mark.pydnn_stage(wrong))
+def test_it(marked): ran()
+""",
+    "indirect parameters": """
+@pytest.mark.parametrize("pydnn_stage", [wrong], indirect=True)
+def test_it(pydnn_stage): ran()
+""",
+    "a loss": """
+@pytest.mark.parametrize("x", [pytest.param(1, marks=pytest.mark.pydnn_loss(wrong_loss))])
+def test_it(x): ran()
+""",
+}
+
+
+def test_laws_run_before_the_body_however_the_mark_was_set(pytester):
+    modules = {f"test_way_{i}": PARTS + text for i, text in enumerate(WAYS.values())}
+    pytester.makepyfile(**modules)
+    session = pytester.inline_run("--strict-markers", *PLUGINS)
+    failures = {}
+    for report in session.getreports("pytest_runtest_logreport pytest_collectreport"):
+        if report.outcome == "failed":
+            way = list(WAYS)[int(re.search(r"test_way_(\d+)", report.nodeid)[1])]
+            failures[way] = report.longreprtext
+    assert failures.keys() == WAYS.keys()
+    for text in failures.values():
+        assert "wrong breaks 'gradients'" in text
+        assert "the body ran" not in text
+
+
+HOOKS = {
+    "pytest_collection_modifyitems": "def pytest_collection_modifyitems(items):\n"
+    "    for item in items: item.add_marker(MARK)",
+    "pytest_itemcollected": "def pytest_itemcollected(item): item.add_marker(MARK)",
+    "pytest_runtest_setup": "def pytest_runtest_setup(item): item.add_marker(MARK)",
+}
+
+
+@pytest.mark.parametrize("hook", HOOKS.values(), ids=HOOKS)
+@pytest.mark.parametrize(
+    "text", ["def test_it(): pass", "class It(unittest.TestCase):\n    def test_it(self): pass"]
+)
+def test_laws_run_for_marks_that_a_conftest_adds(outcomes, hook, text):
+    hook = hook.replace("MARK", "pytest.mark.pydnn_stage(wrong)")
+    outcomes(text, PARTS + hook).stdout.fnmatch_lines(["*stage wrong breaks 'gradients'*"])
+
+
+def test_a_mark_that_comes_while_the_test_runs_is_an_error_after_it(outcomes):
+    text = "def test_it(request): request.node.add_marker(pytest.mark.pydnn_stage(wrong))"
+    result = outcomes(text)
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*stage wrong breaks 'gradients'*"])
+
+
+def test_laws_of_a_test_that_is_skipped_are_not_run(outcomes):
+    text = "@pytest.mark.skip\n@pytest.mark.pydnn_stage(wrong)\ndef test_it(): pass"
+    outcomes(text).assert_outcomes(skipped=1)
+
+
+def test_each_mark_of_a_function_or_class_is_a_test_of_its_own(outcomes):
+    text = """
+pytestmark = pytest.mark.pydnn_stage(right, shape_in=(3,))
+
+@pytest.mark.pydnn_stage(wrong)
+@pytest.mark.pydnn_stage(right)
+def test_it(pydnn_stage): assert pydnn_stage is right
+"""
+    result = outcomes(text)
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["*relu0* PASSED*", "*wrong* ERROR*", "*relu1* PASSED*"])
+
+
+def test_a_fixture_without_a_mark_says_what_to_do(outcomes):
+    result = outcomes("def test_it(pydnn_loss): pass")
+    result.stdout.fnmatch_lines(["*asks for pydnn_loss and has no mark of that name*"])
+
+
+STRANGERS = {
+    "mock.call": "from unittest.mock import call",
+    "Mock": "from unittest.mock import Mock\nmock = Mock()",
+    "MagicMock of a function": "from unittest.mock import create_autospec\n"
+    "def f(): pass\nmock = create_autospec(f)",
+    "an object that raises": "class R:\n"
+    "    def __getattr__(self, name): raise RuntimeError('outside of a request')\n"
+    "request, test_request = R(), None",
+    "a class whose attributes raise": "class Meta(type):\n"
+    "    def __getattr__(cls, name): raise RuntimeError('lazy')\n"
+    "class Lazy(metaclass=Meta): pass",
+    "a column": "class Column:\n"
+    "    def __getattr__(self, name): return Column()\n"
+    "    def __eq__(self, other): return Column()\n"
+    "    def __bool__(self): raise TypeError('a column has no truth value')\n"
+    "    __hash__ = None\n"
+    "    def __iter__(self): return iter([Column()])\n"
+    "col = Column()",
+    "a lazy module": "import types\n"
+    "class Lazy(types.ModuleType):\n"
+    "    def __getattr__(self, name): raise ImportError('no such backend')\n"
+    "lazy = Lazy('lazy')",
+    "pytestmark of another kind": "def helper(): pass\nhelper.pytestmark = 'mine'",
+    "an array": "import numpy\narray = numpy.ones(3)",
+}
+
+
+def test_modules_are_collected_as_without_the_plugin_whatever_is_in_them(pytester):
+    for i, text in enumerate(STRANGERS.values()):
+        pytester.makepyfile(**{f"test_stranger_{i}": text + "\ndef test_it(): pass\n"})
+    for plugins in (["-p", "no:pydnn"], PLUGINS):
+        result = pytester.runpytest_inprocess("--continue-on-collection-errors", *plugins)
+        result.assert_outcomes(passed=len(STRANGERS))
 
 
 def test_pytest_does_not_load_pydnn_where_nobody_asks_for_it(tmp_path):
