@@ -27,8 +27,6 @@ from pydnn.builders import (
     Unread,
     build,
     describe,
-    find_builder,
-    is_description,
     modules,
     plain_numbers,
 )
@@ -53,6 +51,7 @@ from pydnn.packing import Packed
 from pydnn.penalties import Penalty
 from pydnn.records import Batch, FloatArray, freeze
 from pydnn.rotation import Rotation, fit_rotation, lift, pays, project, why_not_exact
+from pydnn.sizes import bytes_of, expect_room, layers_of
 from pydnn.stages import Stage, dense, relu, serial
 from pydnn.training import (
     TrainState,
@@ -84,7 +83,6 @@ __all__ = [
     "toml_of",
     "tutorial_network",
     "tutorial_recipe",
-    "undrawn",
     "watch_of",
     "watching",
     "with_seed",
@@ -377,22 +375,6 @@ def _recipe_of(
     return Recipe(**values)
 
 
-def undrawn(description: Any) -> Any:
-    """The same description with zeros, which take no memory, for every initialiser.
-
-    With it a network of any claimed size can be laid out.
-    """
-    if isinstance(description, list | tuple):
-        return [undrawn(part) for part in description]
-    if not is_description(description):
-        return description
-    [(name, options)] = description.items()
-    options = {option: undrawn(value) for option, value in options.items()}
-    if "initializer" in find_builder(name).options:
-        options["initializer"] = {"zeros": {}}
-    return {name: options}
-
-
 # The tutorial's job
 
 
@@ -485,7 +467,8 @@ def prepare(
 
     Raises:
         BadInput: If a description names nothing known, the stages do not fit each other or
-            the data, or the data is not what the loss takes.
+            the data, the data is not what the loss takes, or the memory that is free does not
+            hold a training step.
     """
     network = through(build(recipe.network, family="stage"))
     loss: Loss = build(recipe.loss, family="loss")
@@ -494,6 +477,8 @@ def prepare(
     penalties = [build(penalty, family="penalty") for penalty in recipe.penalties]
     weights = None if recipe.weights is None else build(recipe.weights, family="weights")
     expect_data(batch)
+    features, examples = batch.X.shape
+    expect_room(bytes_of(recipe, *layers_of(recipe, features), examples=examples))
     if batch.weights is not None:
         expect_weights(batch.weights, batch.X.shape[1])
     key = Key(recipe.seed)

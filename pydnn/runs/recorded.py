@@ -228,6 +228,8 @@ class Run:
             BadInput: If its step is made of other parts than the one that was recorded, or its
                 change of basis comes out differently here.
         """
+        # A stored state that does not fit refuses what the recipe claims before it is made.
+        self.stored(self.segments[-1])
         batch = self.data if isinstance(self.data, Batch) else self.data.train
         pins = self.folder.pins
         recipe = attrs.evolve(self.recipe, iterations=max(self.goal, self.iterations))

@@ -18,8 +18,9 @@ from pydnn.checks import BadInput, expect_finite
 from pydnn.fingerprints import fingerprint
 from pydnn.keys import Key
 from pydnn.packing import NO_PARAMS, Layout, layout_of
-from pydnn.recipes import DTYPES, Recipe, undrawn
+from pydnn.recipes import DTYPES, Recipe
 from pydnn.records import freeze
+from pydnn.sizes import undrawn
 from pydnn.stages import Stage
 from pydnn.training import TrainState
 from pydnn.transformations import GradientTransformation

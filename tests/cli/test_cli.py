@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+import tracemalloc
 
 import attrs
 import h5py
@@ -170,7 +171,7 @@ MISTAKES = {
     "zero layers": (["train", "--layers", "20,0"], "units is 0"),
     "negative layers": (["train", "--layers", "-3"], "units is -3"),
     "endless layers": (["train", "--layers", "9" * 30], "more than any machine holds"),
-    "too large a layer": (["train", "--layers", "9" * 9], "do not fit into memory"),
+    "too large a layer": (["train", "--layers", "9" * 9], "a training step takes at least"),
     "endless iterations": (["train", "--iterations", "9" * 30], "expected at most 2**53"),
     "endless drawings": (["data", "draw", "out", "--count", "9" * 12], "not enough memory"),
     "layers of text": (["train", "--layers", "a,b"], "--layers is 'a,b', expected numbers"),
@@ -526,6 +527,21 @@ def test_a_summary_counts_every_layers_parameters(command, recipe):
     assert told["bytes"]["parameters"] == 51 * 8
     assert told["bytes"]["state of the optimiser"] == 2 * 51 * 8  # both means of Adam
     assert told["bytes"]["activations, batch of 20"] == (6 + 6 + 6 + 3) * 20 * 8
+
+
+@pytest.mark.parametrize("units", [10**8, 10**10])
+def test_a_summary_of_a_claimed_size_takes_no_memory_of_that_size(command, recipe, units):
+    network = f"serial(dense({units}), batch_norm, relu, dense(3))"
+    tracemalloc.start()
+    try:
+        status, out, err = command("summary", recipe, "--network", network)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert status == 0
+    assert f"{8 * units + 3:,}" in out
+    assert err.startswith("pydnn: a training step takes at least ") or units == 10**8
+    assert most < 20e6
 
 
 def test_large_counts_are_told_so_that_people_can_read_them(command, recipe):

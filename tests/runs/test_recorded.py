@@ -1,4 +1,5 @@
 import itertools
+import tracemalloc
 
 import attrs
 import numpy as np
@@ -321,3 +322,21 @@ def test_a_stage_of_ones_own_with_units_is_read_again(folder, recipe):
     network = describe(serial(block(units=3), dense(1)))
     recorded(folder / "units", attrs.evolve(recipe, network=network))
     assert Run.open(folder / "units").parameters()["0/W"].shape == (3, 5)
+
+
+@pytest.mark.parametrize("units", [10**7, 5])
+def test_a_recipe_that_claims_another_network_is_refused_before_that_is_made(tmp_path, units):
+    recorded(tmp_path / "run", small_recipe(tmp_path))
+    run = Run.open(tmp_path / "run")
+    claimed = attrs.evolve(
+        run.recipe, network={"serial": {"stages": [{"dense": {"units": units}}]}}
+    )
+    run = attrs.evolve(run, folder=attrs.evolve(run.folder, recipe=claimed))
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadInput, match=r"parameters .*has shape \(\d+,\), expected \(\d+,\)"):
+            _ = run.job
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 20e6
