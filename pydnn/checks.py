@@ -6,6 +6,8 @@ import difflib
 import importlib
 import math
 from collections.abc import Iterable, Sequence
+from os import PathLike, fspath
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "MOST_BITS",
+    "AnyPath",
     "BadInput",
     "MissingExtra",
     "NameTaken",
@@ -26,6 +29,7 @@ __all__ = [
     "expect_same_dtype",
     "expect_shape",
     "import_extra",
+    "path_of",
     "plain_number",
     "printable",
     "shown",
@@ -87,6 +91,26 @@ def _escaped(text: str) -> str:
         letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
         for letter in text
     )
+
+
+AnyPath = str | PathLike[str]
+
+
+def path_of(path: AnyPath) -> Path:
+    """The path that a caller names: a `~` at its beginning is the folder of the user.
+
+    Raises:
+        BadInput: If it is not a path, or names a user who is unknown here.
+    """
+    text = fspath(path) if isinstance(path, str | PathLike) else None
+    if not isinstance(text, str):  # some paths are bytes
+        raise BadInput(f"{path!r} is not a path: give a text such as 'runs/0001', or a Path.")
+    if "\0" in text:
+        raise BadInput(f"{text!r} is not a path, since it holds a zero byte: remove it.")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise BadInput(f"{text} cannot be found ({error}): write the whole path.") from error
 
 
 class BadInput(ValueError):  # noqa: N818 - it names the user's input, not our failure

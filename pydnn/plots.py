@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pydnn.checks import BadInput, expect_known, import_extra
+from pydnn.checks import AnyPath, BadInput, expect_known, import_extra, path_of
 from pydnn.records import FloatArray
 from pydnn.storage import write_atomically
 
@@ -104,13 +103,14 @@ def _top(costs: Mapping[str, FloatArray]) -> float | None:
     return 1.05 * highest if highest > 0 <= known.min() else None
 
 
-def expect_plottable(path: Path) -> None:
+def expect_plottable(path: AnyPath) -> None:
     """Refuse, before anything is computed, a file to which no plot could be saved.
 
     Raises:
         BadInput: If the folder is missing or matplotlib does not know the file's ending.
         MissingExtra: If matplotlib is not installed.
     """
+    path = path_of(path)
     backend = import_extra("matplotlib.backend_bases", extra="plot", purpose="a plot")
     known = backend.FigureCanvasBase.get_supported_filetypes()
     if not path.suffix:
@@ -120,7 +120,8 @@ def expect_plottable(path: Path) -> None:
         raise BadInput(f"{path.parent} is no directory, so no plot can go there: create it.")
 
 
-def save_plot(figure: Figure, path: Path) -> None:
+def save_plot(figure: Figure, path: AnyPath) -> None:
     """Write `figure` to `path`, in the format of its ending, replacing what was there."""
+    path = path_of(path)
     kind = path.suffix.removeprefix(".").lower()
     write_atomically(path, lambda file: figure.savefig(file, format=kind), replace=True)

@@ -1,5 +1,6 @@
 import copy
 import pickle
+from pathlib import Path, PurePath
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from pydnn.checks import (
     expect_same_dtype,
     expect_shape,
     import_extra,
+    path_of,
     plain_number,
     printable,
 )
@@ -173,3 +175,22 @@ def test_a_refusal_survives_pickle_and_copy(kind):
     for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
         assert type(again) is kind
         assert str(again) == "no\\nsuch file"
+
+
+def test_a_path_may_be_text_or_any_path_and_begin_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    for path in ("~/a.h5", Path("~/a.h5"), PurePath("~/a.h5"), tmp_path / "a.h5"):
+        assert path_of(path) == tmp_path / "a.h5"
+    assert path_of("a~/~b") == Path("a~/~b")
+
+
+@pytest.mark.parametrize("path", [3, None, b"a.h5", ["a"], np.zeros(2), "a\0b"])
+def test_what_is_not_a_path_is_refused(path):
+    with pytest.raises(BadInput, match="is not a path"):
+        path_of(path)
+
+
+def test_an_unknown_home_is_refused():
+    with pytest.raises(BadInput, match=r"^~no-such-user/a cannot be found"):
+        path_of("~no-such-user/a")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pydnn.checks import expect_count
+from pydnn.checks import expect_count, path_of
 from pydnn.cli.output import say, say_json
 from pydnn.data import (
     ImageSet,
@@ -43,7 +42,7 @@ def _add_draw(verbs: Any) -> None:
         description="Draw images of cats and of other things, in the layout of the real photos.",
         epilog="example: pydnn data draw cats/ --count 2000 --key 7",
     )
-    draw.add_argument("folder", type=Path, metavar="OUT", help="where the two files go")
+    draw.add_argument("folder", type=path_of, metavar="OUT", help="where the two files go")
     draw.add_argument("--count", type=int, default=2000, metavar="N", help="training images")
     draw.add_argument(
         "--test-count", type=int, metavar="N", help="test images (default: a quarter of --count)"
@@ -60,7 +59,7 @@ def _add_show(verbs: Any) -> None:
         epilog="example: pydnn data show drawn-cats --png sheet.png",
     )
     show.add_argument("data", metavar="drawn-cats|DIR", help="the images")
-    show.add_argument("--png", type=Path, required=True, metavar="FILE", help="the sheet's file")
+    show.add_argument("--png", type=path_of, required=True, metavar="FILE", help="the sheet's file")
     show.add_argument("--count", type=int, default=60, metavar="N", help="images on the sheet")
     show.set_defaults(run=_show)
 

@@ -12,6 +12,7 @@ from pydnn.cli.output import say, say_json
 from pydnn.cli.run_options import add_allow_option
 from pydnn.runs import Run
 from pydnn.runs.comparison import Apart, Difference, Parting, difference
+from pydnn.runs.folder import run_folder_of
 from pydnn.runs.mismatches import bits_of, in_hex, ulps_in_words
 
 __all__ = ["add_to"]
@@ -27,8 +28,8 @@ def add_to(commands: Any) -> None:
         "0 where all steps are the same bits, 1 where they are not.",
         epilog="example: pydnn diff runs/0001 runs/0002",
     )
-    parser.add_argument("folder", type=Path, metavar="RUN_A", help="the folder of a recorded run")
-    parser.add_argument("other", type=Path, metavar="RUN_B", help="that of another one")
+    parser.add_argument("folder", type=run_folder_of, metavar="RUN_A", help="a recorded run")
+    parser.add_argument("other", type=run_folder_of, metavar="RUN_B", help="that of another one")
     for name, run in (("data", "RUN_A"), ("other-data", "RUN_B")):
         parser.add_argument(
             f"--{name}", metavar="NAME", help=f"where the data of {run} is now, if not where it was"

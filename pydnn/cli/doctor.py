@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -23,7 +22,7 @@ from pydnn.runs.environment import (
     hazards,
     what_to_expect,
 )
-from pydnn.runs.folder import RECIPE
+from pydnn.runs.folder import RECIPE, run_folder_of
 
 __all__ = ["add_to"]
 
@@ -44,7 +43,7 @@ def add_to(commands: Any) -> None:
         epilog="example: pydnn doctor runs/0001",
     )
     parser.add_argument(
-        "folder", nargs="?", type=Path, metavar="RUN", help="the folder of a recorded run"
+        "folder", nargs="?", type=run_folder_of, metavar="RUN", help="the folder of a recorded run"
     )
     parser.add_argument(
         "--data", metavar="NAME", help="where the run's data is now (default: where it was)"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
+from pydnn.checks import BadInput, path_of
 from pydnn.cli.output import say, say_json
 from pydnn.cli.run_options import add_allow_option, model_of, place_of_data
 from pydnn.cli.scores import scores_of
@@ -24,7 +24,7 @@ def add_to(commands: Any) -> None:
         "of its task.",
         epilog="example: pydnn evaluate runs/0001 --data photos/",
     )
-    parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of a trained model")
+    parser.add_argument("folder", type=path_of, metavar="RUN", help="a run, or the file of a model")
     parser.add_argument(
         "--data", metavar="NAME", help="other data (default: what the model was trained on)"
     )
@@ -37,7 +37,13 @@ def _run(args: argparse.Namespace) -> int:
     model = model_of(args.folder, allow=args.allow)
     dtype = DTYPES[model.recipe.dtype]
     name = args.data or place_of_data(args.folder) or model.recipe.data
-    scores = scores_of(model, load_data_set(name, dtype=dtype))
+    try:
+        data = load_data_set(name, dtype=dtype)
+    except BadInput as error:
+        if args.data:
+            raise
+        raise BadInput(f"{str(error).rstrip('.')}; or say with --data where it is now.") from error
+    scores = scores_of(model, data)
     if args.json:
         say_json({part: dict(score.metrics) for part, score in scores.items()})
         return 0

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import attrs
 
-from pydnn.checks import BadInput, expect_known
+from pydnn.checks import BadInput, expect_known, path_of
 from pydnn.cli.output import say, say_json, say_table
 from pydnn.cli.run_options import add_run_options
 from pydnn.runs import Run
@@ -32,7 +31,7 @@ def add_to(commands: Any) -> None:
     option("--step", type=int, required=True, metavar="N", help="number of the step, from 0")
     option("--stage", metavar="NAME", help="of the step: state, batch, forward, cost, backward, …")
     option("--layer", metavar="N", help="place of a stage in the network, e.g. 2 or 1/0")
-    option("--out", type=Path, metavar="FILE", help="write the arrays to a new HDF5 file")
+    option("--out", type=path_of, metavar="FILE", help="write the arrays to a new HDF5 file")
     option("--json", action="store_true", help="print one JSON object instead")
     parser.set_defaults(run=_run)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pydnn.checks import BadInput
+from pydnn.checks import BadInput, path_of
 from pydnn.cli.output import say, say_json
 from pydnn.cli.run_options import add_allow_option, model_of
 from pydnn.data import columns_of, load_photo
@@ -26,8 +25,8 @@ def add_to(commands: Any) -> None:
         description="Say of each picture, of any size and format, what a trained model sees in it.",
         epilog="example: pydnn predict runs/0001 photo.jpg",
     )
-    parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of a trained model")
-    parser.add_argument("photos", type=Path, nargs="+", metavar="PHOTO", help="a picture's file")
+    parser.add_argument("folder", type=path_of, metavar="RUN", help="a run, or the file of a model")
+    parser.add_argument("photos", type=path_of, nargs="+", metavar="PHOTO", help="a picture's file")
     add_allow_option(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     parser.set_defaults(run=_run)

@@ -9,13 +9,15 @@ from typing import Any
 import attrs
 
 from pydnn.builders import describe
-from pydnn.checks import BadInput
-from pydnn.cli.run_options import add_allow_option
+from pydnn.checks import BadInput, path_of
+from pydnn.cli.run_options import add_allow_option, place_of_data
 from pydnn.notation import own_builders, read_description
 from pydnn.numerics import TENANTS
 from pydnn.optimizers import gradient_descent
 from pydnn.recipes import DTYPES, Recipe, read_recipe, tutorial_network, tutorial_recipe, with_seed
-from pydnn.storage import read_small_text
+from pydnn.runs import MODEL_FILE
+from pydnn.runs.folder import RECIPE, run_folder_of
+from pydnn.storage import open_hdf5, read_small_text, read_text
 
 __all__ = ["add_recipe_options", "recipe_of", "typed"]
 
@@ -34,10 +36,10 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     option = parser.add_argument
     option(
         "recipe",
-        type=Path,
+        type=path_of,
         nargs="?",
         metavar="RECIPE",
-        help="a TOML file; without one, the tutorial's job",
+        help="a TOML file, or a run whose recipe is taken; without one, the tutorial's job",
     )
     add_allow_option(parser)
     option(
@@ -113,7 +115,9 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
         return _changed(base, given)
     if args.layers is not None:
         given["network"] = describe(tutorial_network(_units(args.layers)))
-    text = read_small_text(args.recipe)
+    text = _text_of(args.recipe)
+    if "data" not in given and (place := place_of_data(args.recipe)):
+        given["data"] = place
     try:
         return _changed(read_recipe(text, allow=args.allow), given)
     except BadInput as error:
@@ -125,6 +129,20 @@ def _changed(recipe: Recipe, given: dict[str, Any]) -> Recipe:
     if "seed" in given:
         recipe = with_seed(recipe, given["seed"])
     return attrs.evolve(recipe, **given)
+
+
+def _text_of(path: Path) -> str:
+    """The text of a recipe's file, or of the recipe of a run or a model."""
+    model = path / MODEL_FILE if path.is_dir() else path
+    for file in (path / RECIPE, run_folder_of(path) / RECIPE):
+        if file.is_file():
+            return read_small_text(file)
+    if model.suffix == ".h5" and model.is_file():
+        with open_hdf5(model) as stored:
+            return read_text(stored, "recipe")
+    if path.is_dir():
+        raise BadInput(f"{path} is a folder without {RECIPE}, expected a recipe: name its file.")
+    return read_small_text(path)
 
 
 def _described(option: str, text: str, family: str) -> Any:

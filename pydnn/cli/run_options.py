@@ -9,7 +9,7 @@ from pathlib import Path
 from pydnn.checks import BadInput
 from pydnn.recipes import read_toml
 from pydnn.runs import MODEL_FILE, Model, load_model
-from pydnn.runs.folder import RECIPE
+from pydnn.runs.folder import RECIPE, run_folder_of
 from pydnn.runs.pins import read_pins
 from pydnn.storage import read_small_text
 
@@ -18,7 +18,9 @@ __all__ = ["add_allow_option", "add_run_options", "model_of", "place_of_data"]
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Add the run's folder, where its data is, and whether to go on in spite of changes."""
-    parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of a recorded run")
+    parser.add_argument(
+        "folder", type=run_folder_of, metavar="RUN", help="the folder of a recorded run"
+    )
     parser.add_argument(
         "--data", metavar="NAME", help="where its data is now (default: where it was)"
     )
@@ -43,13 +45,13 @@ def add_allow_option(parser: argparse.ArgumentParser) -> None:
 
 
 def model_of(folder: Path, *, allow: Sequence[str]) -> Model:
-    """The model that came of the run in `folder`, see `load_model`.
+    """The model that came of the run in `folder`, or the one in that file, see `load_model`.
 
     Raises:
         NotAllowed: If its network has a part of a module that is not allowed.
         BadInput: If there is none, or it is damaged.
     """
-    path = folder / MODEL_FILE
+    path = folder if folder.is_file() else folder / MODEL_FILE
     if not path.exists() and (folder / RECIPE).is_file():
         raise BadInput(f"{folder} has no model yet, since it was cut short: pydnn resume {folder}.")
     return load_model(path, allow=allow)
@@ -57,6 +59,7 @@ def model_of(folder: Path, *, allow: Sequence[str]) -> Model:
 
 def place_of_data(folder: Path) -> str | None:
     """Where the data of the run in `folder` was when it was recorded, if it is still there."""
+    folder = run_folder_of(folder)
     if not (folder / RECIPE).is_file():
         return None
     place = read_pins(read_toml(read_small_text(folder / RECIPE))).place

@@ -16,7 +16,7 @@ import attrs
 import toolz
 
 from pydnn.builders import is_description
-from pydnn.checks import BadInput, expect_known
+from pydnn.checks import BadInput, expect_known, path_of
 from pydnn.cli.output import say, say_json
 from pydnn.cli.recipe_options import add_recipe_options, recipe_of, typed
 from pydnn.cli.train import plain_folder
@@ -70,11 +70,11 @@ def add_to(commands: Any) -> None:
            "validation cost; train cost where nothing is held back)")  # fmt: skip
     option(
         "--save-best",
-        type=Path,
+        type=path_of,
         metavar="DIR",
         help="a new folder for the best run's model, for evaluate and predict",
     )
-    option("--plot", type=Path, metavar="FILE", help="save a plot of all costs, e.g. sweep.png")
+    option("--plot", type=path_of, metavar="FILE", help="save a plot of all costs, e.g. sweep.png")
     option("--one-by-one", action="store_true", help="train one run after the other")
     option("--json", action="store_true", help="print one JSON object with all results instead")
     parser.set_defaults(run=_run)

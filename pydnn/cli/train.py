@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pydnn.checks import BadInput, NameTaken
+from pydnn.checks import BadInput, NameTaken, path_of
 from pydnn.cli.recipe_options import add_recipe_options, recipe_of
 from pydnn.cli.training import add_training_options, check_training_options, say_of, train_job
 from pydnn.data import DataSet, load_data_set
@@ -35,7 +35,7 @@ def add_to(commands: Any) -> None:
     option = parser.add_argument
     option(
         "--run",
-        type=Path,
+        type=path_of,
         metavar="DIR",
         dest="folder",
         help="the run's folder; it must not exist yet (default: the next runs/NNNN)",

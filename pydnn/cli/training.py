@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from pydnn.checks import BadInput, expect_count
+from pydnn.checks import BadInput, expect_count, path_of
 from pydnn.cli import output
 from pydnn.cli.scores import Score, scores_of
 from pydnn.data import DataSet
@@ -42,7 +42,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="steps from one segment of the run to the next (default: such that it has about 20)",
     )
-    option("--plot", type=Path, metavar="FILE", help="save a plot of the costs, e.g. costs.png")
+    option("--plot", type=path_of, metavar="FILE", help="save a plot of the costs, e.g. costs.png")
     option("--quiet", action="store_true", help="print nothing but the model's path")
     option("--json", action="store_true", help="print one JSON object with all results instead")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from pydnn.checks import BadInput, expect_count, expect_shape
+from pydnn.checks import AnyPath, BadInput, expect_count, expect_shape, path_of
 from pydnn.data.drawn_cats import TEST_COUNT, TRAIN_COUNT, draw_cats
 from pydnn.keys import Key
 from pydnn.records import Batch, FloatArray, as_array, freeze, keep_readonly
@@ -107,7 +106,7 @@ def to_batch(image_set: ImageSet, *, dtype: Any = np.float64) -> Batch:
     return Batch(columns_of(image_set.images, dtype=dtype), Y)
 
 
-def load_catvnoncat(directory: str | PathLike[str]) -> tuple[ImageSet, ImageSet]:
+def load_catvnoncat(directory: AnyPath) -> tuple[ImageSet, ImageSet]:
     """Read the photos' files, train_catvnoncat.h5 and test_catvnoncat.h5.
 
     Returns:
@@ -117,7 +116,7 @@ def load_catvnoncat(directory: str | PathLike[str]) -> tuple[ImageSet, ImageSet]
         BadInput: If the directory or a file is missing or damaged, a data set is missing or of
             another type, or the two files differ in the size of images or in their classes.
     """
-    folder = Path(directory)
+    folder = path_of(directory)
     if not folder.is_dir():
         what = "is no directory" if folder.exists() else "does not exist"
         raise BadInput(f"{folder} {what}, expected one with {' and '.join(_FILES.values())}.")
@@ -141,14 +140,14 @@ def _expect_same_classes(folder: Path, train: ImageSet, test: ImageSet) -> None:
         )
 
 
-def save_catvnoncat(directory: str | PathLike[str], train: ImageSet, test: ImageSet) -> None:
+def save_catvnoncat(directory: AnyPath, train: ImageSet, test: ImageSet) -> None:
     """Write two image sets in the layout that `load_catvnoncat` reads.
 
     Raises:
         BadInput: If one of the files exists already, the directory cannot be written, or the sets
             name their classes differently; then neither file is left.
     """
-    folder = Path(directory)
+    folder = path_of(directory)
     _expect_same_classes(folder, train, test)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -180,12 +179,14 @@ def drawn_cats(
     return train, test
 
 
-def load_images(name: str) -> tuple[ImageSet, ImageSet]:
+def load_images(name: AnyPath) -> tuple[ImageSet, ImageSet]:
     """The training and test images called `name`: "drawn-cats", or a directory of photos."""
     if name == DRAWN:
         return drawn_cats()
-    if not Path(name).exists():
-        raise BadInput(f"there are no images {name!r}: give {DRAWN!r}, or a directory of photos.")
+    if not path_of(name).exists():
+        raise BadInput(
+            f"there are no images {str(name)!r}: give {DRAWN!r}, or a directory of photos."
+        )
     return load_catvnoncat(name)
 
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pydnn.checks import BadInput, import_extra
+from pydnn.checks import AnyPath, BadInput, import_extra, path_of
 from pydnn.records import freeze
 from pydnn.storage import open_regular
 
 __all__ = ["load_photo"]
 
 
-def load_photo(path: Path, *, size: tuple[int, int]) -> NDArray[np.uint8]:
+def load_photo(path: AnyPath, *, size: tuple[int, int]) -> NDArray[np.uint8]:
     """Read a picture, crop its middle to the shape of `size`, and resize it.
 
     The camera's orientation is heeded, and what is transparent becomes white.
@@ -35,7 +34,10 @@ def load_photo(path: Path, *, size: tuple[int, int]) -> NDArray[np.uint8]:
     image_module = import_extra("PIL.Image", extra="image", purpose="reading a picture")
     image_ops = import_extra("PIL.ImageOps", extra="image", purpose="reading a picture")
     try:
-        with open_regular(path, what="a picture's file") as file, warnings.catch_warnings():
+        with (
+            open_regular(path_of(path), what="a picture's file") as file,
+            warnings.catch_warnings(),
+        ):
             # Pillow warns of pictures so large that they look like an attack on memory.
             warnings.simplefilter("error", image_module.DecompressionBombWarning)
             warnings.simplefilter("ignore", UserWarning)  # of oddities in metadata

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import attrs
 import numpy as np
 
 from pydnn.batches import split
-from pydnn.checks import BadInput, expect_finite, expect_shape, import_extra
+from pydnn.checks import AnyPath, BadInput, expect_finite, expect_shape, import_extra, path_of
 from pydnn.data.image_sets import DRAWN, expect_different_names, load_images, to_batch
 from pydnn.keys import Key
 from pydnn.records import Batch, FloatArray, freeze
@@ -59,7 +57,7 @@ class DataSet:
         expect_different_names(self.classes or ())
 
 
-def load_data_set(name: str, *, dtype: Any = np.float64) -> DataSet:
+def load_data_set(name: AnyPath, *, dtype: Any = np.float64) -> DataSet:
     """The data set called `name`.
 
     Args:
@@ -70,15 +68,16 @@ def load_data_set(name: str, *, dtype: Any = np.float64) -> DataSet:
     Raises:
         BadInput: If there is no such data set, or it is damaged.
     """
-    if name in _FROM_SCIKIT_LEARN:
+    if isinstance(name, str) and name in _FROM_SCIKIT_LEARN:
         return _cast(_from_scikit_learn(name), dtype)
-    if Path(name).is_file():
-        return _cast(load_table(name), dtype)
-    if name != DRAWN and not Path(name).is_dir():
+    path = path_of(name)
+    if path.is_file():
+        return _cast(load_table(path), dtype)
+    if name != DRAWN and not path.is_dir():
         known = ", ".join(repr(n) for n in (DRAWN, *_FROM_SCIKIT_LEARN))
         raise BadInput(
-            f"there is no data set {name!r}: give {known}, a directory of photos, or a table's "
-            "file."
+            f"there is no data set {str(name)!r}: give {known}, a directory of photos, or a "
+            "table's file."
         )
     train, test = load_images(name)
     return DataSet(
@@ -91,11 +90,12 @@ def load_data_set(name: str, *, dtype: Any = np.float64) -> DataSet:
 
 def lasting_name(name: str) -> str:
     """The name by which the data set called `name` is found from any folder: its whole path."""
-    by_name = name in _FROM_SCIKIT_LEARN or name == DRAWN or not Path(name).exists()
-    return name if by_name else str(Path(name).resolve())
+    path = path_of(name)
+    by_name = name in _FROM_SCIKIT_LEARN or name == DRAWN or not path.exists()
+    return name if by_name else str(path.resolve())
 
 
-def load_table(path: str | PathLike[str]) -> DataSet:
+def load_table(path: AnyPath) -> DataSet:
     """Read an HDF5 file of tables, with one example per row.
 
     It holds train_X (m, n_x) and train_Y (m,) or (m, n_y), of any numbers. It may also hold
@@ -106,7 +106,7 @@ def load_table(path: str | PathLike[str]) -> DataSet:
         BadInput: If the file is missing or damaged, a table does not fit the others, or a number
             is not finite, naming its row and column.
     """
-    with open_hdf5(Path(path)) as file:
+    with open_hdf5(path_of(path)) as file:
         train = _read_part(file, "train")
         if "test_X" in file or "test_Y" in file:
             test = _read_part(file, "test")
@@ -145,7 +145,7 @@ def _decoded(file: Any, names: Any) -> list[str]:
         ) from error
 
 
-def save_table(path: str | PathLike[str], data: DataSet) -> None:
+def save_table(path: AnyPath, data: DataSet) -> None:
     """Write a new file that `load_table` reads, with all that `data` holds.
 
     Raises:
@@ -164,7 +164,7 @@ def save_table(path: str | PathLike[str], data: DataSet) -> None:
         tables["image_shape"] = np.array(data.image_shape, np.int64)
     if data.classes is not None:
         tables["classes"] = _encoded(data.classes)
-    write_hdf5(Path(path), arrays=tables)
+    write_hdf5(path_of(path), arrays=tables)
 
 
 def _encoded(names: tuple[str, ...]) -> Any:

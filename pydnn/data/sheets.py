@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from pydnn.checks import expect_count, import_extra
+from pydnn.checks import AnyPath, expect_count, import_extra, path_of
 from pydnn.data.image_sets import ImageSet
 from pydnn.storage import write_atomically
 
@@ -48,13 +47,13 @@ def contact_sheet(image_set: ImageSet, *, count: int = 60, columns: int = 10) ->
     return sheet
 
 
-def save_sheet(path: Path, sheet: Any) -> None:
+def save_sheet(path: AnyPath, sheet: Any) -> None:
     """Write a contact sheet as PNG, replacing what was there.
 
     Raises:
         BadInput: If the file cannot be written.
     """
-    write_atomically(path, lambda file: sheet.save(file, format="PNG"), replace=True)
+    write_atomically(path_of(path), lambda file: sheet.save(file, format="PNG"), replace=True)
 
 
 def _thumbnail_size(image_set: ImageSet) -> tuple[int, int]:

@@ -23,10 +23,11 @@ from typing import Any
 import attrs
 
 from pydnn.builders import expect_allowed, modules
-from pydnn.checks import BadInput
+from pydnn.checks import AnyPath, BadInput, path_of
 from pydnn.keys import Key
 from pydnn.recipes import Recipe, own_builders_of, read_recipe, read_toml
 from pydnn.runs.environment import Environment, read_environment
+from pydnn.runs.model import MODEL_FILE
 from pydnn.runs.pins import Pins, function_differences, read_pins, unpinned
 from pydnn.runs.segments import Segment, read_segment, segment_name
 from pydnn.storage import read_small_text
@@ -43,6 +44,7 @@ __all__ = [
     "end_text",
     "expect_run_folder",
     "read_folder",
+    "run_folder_of",
     "sha256_of",
 ]
 
@@ -144,6 +146,13 @@ def read_folder(path: Path, *, anyway: bool = False, allow: Iterable[str] = ()) 
         tuple(faults + unsound),
         tuple(p for p in left if _LEFT_BEHIND.fullmatch(p.name)),
     )
+
+
+def run_folder_of(path: AnyPath) -> Path:
+    """The folder of the run that `path` names: itself, or the folder of the model in it."""
+    path = path_of(path)
+    inside = path.name == MODEL_FILE and path.is_file() and (path.parent / RECIPE).is_file()
+    return path.parent if inside else path
 
 
 def expect_run_folder(path: Path) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from pydnn.checks import AnyPath, path_of
 from pydnn.packing import Packed, Tree, leaves
 from pydnn.records import FloatArray, keep_readonly
 from pydnn.runs.recorded import Run
@@ -213,7 +213,7 @@ def _made(part: str, before: Step, after: Step) -> Iterator[Tensor]:
 _INDEX = "index"  # the data set that says what the others are
 
 
-def write_tensors(path: Path, tensors: Sequence[Tensor]) -> None:
+def write_tensors(path: AnyPath, tensors: Sequence[Tensor]) -> None:
     """Write tensors to a new HDF5 file, each at stage/layer/name, e.g. "forward/2/A".
 
     Raises:
@@ -228,12 +228,12 @@ def write_tensors(path: Path, tensors: Sequence[Tensor]) -> None:
         arrays[name] = tensor.array
         index.append([name, tensor.part, tensor.layer, tensor.stage, tensor.name])
     text = np.frombuffer(json.dumps(index).encode(), np.uint8)
-    write_hdf5(path, arrays={**arrays, _INDEX: text})
+    write_hdf5(path_of(path), arrays={**arrays, _INDEX: text})
 
 
-def read_tensors(path: Path) -> list[Tensor]:
+def read_tensors(path: AnyPath) -> list[Tensor]:
     """The tensors of a file that `write_tensors` wrote."""
-    with open_hdf5(path) as file:
+    with open_hdf5(path_of(path)) as file:
         text = read_array(file, _INDEX, dtype=np.uint8, shape=("n",)).tobytes()
         tensors = []
         for path_inside, part, layer, stage, name in json.loads(text):

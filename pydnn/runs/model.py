@@ -12,7 +12,7 @@ import h5py
 
 from pydnn.batches import Standardization
 from pydnn.builders import build
-from pydnn.checks import BadInput, expect_finite, expect_shape
+from pydnn.checks import AnyPath, BadInput, expect_finite, expect_shape, path_of
 from pydnn.losses import Loss
 from pydnn.numerics import TENANTS
 from pydnn.packing import NO_PARAMS, Layout, Packed, pack
@@ -70,11 +70,11 @@ def predictions(model: Model, X: FloatArray) -> FloatArray:
     return loss.predict(AL, Context(numerics=numerics))
 
 
-def save_model(path: Path, model: Model, *, replace: bool = False) -> None:
+def save_model(path: AnyPath, model: Model, *, replace: bool = False) -> None:
     """Write `model` to a new file, or in the place of an old one; it is there whole, or not."""
     fitted = model.standardization
     write_hdf5(
-        path,
+        path_of(path),
         arrays={
             "parameters": model.parameters.vector,
             "statistics": model.statistics.vector,
@@ -96,7 +96,7 @@ def save_model(path: Path, model: Model, *, replace: bool = False) -> None:
     )
 
 
-def load_model(path: Path, *, allow: Iterable[str] = ()) -> Model:
+def load_model(path: AnyPath, *, allow: Iterable[str] = ()) -> Model:
     """Read what `save_model` wrote.
 
     Predicting needs the network, and what the loss makes of its outputs. All other parts of the
@@ -111,6 +111,7 @@ def load_model(path: Path, *, allow: Iterable[str] = ()) -> Model:
         NotAllowed: If the network has a part of a module that is not allowed.
         BadInput: If the file is missing, damaged, of another kind, or does not fit itself.
     """
+    path = path_of(path)
     with open_hdf5(path) as file:
         if (found := read_text(file, "format")) != _FORMAT:
             raise BadInput(f"{path} has format {found!r}, expected {_FORMAT!r}: train it again.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,7 +12,7 @@ import attrs
 import toolz
 
 from pydnn.builders import modules
-from pydnn.checks import BadInput, expect_count
+from pydnn.checks import AnyPath, BadInput, expect_count
 from pydnn.data import DataSet, load_data_set
 from pydnn.fingerprints import checksum
 from pydnn.numerics import TENANTS, Numerics
@@ -21,7 +20,7 @@ from pydnn.packing import Packed
 from pydnn.recipes import DTYPES, Job, Recipe, prepare, watch_of
 from pydnn.records import Batch, FloatArray
 from pydnn.runs.environment import Environment, current_environment, what_to_expect
-from pydnn.runs.folder import Folder, read_folder
+from pydnn.runs.folder import Folder, read_folder, run_folder_of
 from pydnn.runs.mismatches import Mismatch, first_mismatch
 from pydnn.runs.pins import data_differences, function_differences, rotated_pin
 from pydnn.runs.rows import Rows, joined, rows_of
@@ -63,7 +62,7 @@ class Run:
     @classmethod
     def open(
         cls,
-        path: str | PathLike[str],
+        path: AnyPath,
         *,
         data: DataSet | Batch | str | None = None,
         prepare: Prepare = prepare,
@@ -73,7 +72,7 @@ class Run:
         """The run in the folder `path`, once every file of it has been found sound.
 
         Args:
-            path: The folder.
+            path: The folder, or the model.h5 in it.
             data: Another name or place of its data, or the data itself. It is loaded when it is
                 first needed, and must have the bits that were recorded.
             prepare: What made its job. For a step that was composed by hand, a function like
@@ -88,7 +87,7 @@ class Run:
             NotAllowed: If the recipe names a module that is not allowed.
             BadInput: Naming the file and what in it is not sound.
         """
-        folder = read_folder(Path(path), anyway=anyway, allow=allow)
+        folder = read_folder(run_folder_of(path), anyway=anyway, allow=allow)
         if folder.faults:
             raise BadInput(folder.faults[0].message)
         return cls(folder, data, prepare, anyway, modules(allow))

@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from os import PathLike
 from pathlib import Path
 
 import attrs
 
 from pydnn.builders import modules
-from pydnn.checks import BadInput, expect_count
+from pydnn.checks import AnyPath, BadInput, expect_count, path_of
 from pydnn.data import DataSet
 from pydnn.fingerprints import checksum
 from pydnn.numerics import TENANTS
@@ -34,6 +33,7 @@ from pydnn.runs.folder import (
     expect_run_folder,
     free_name,
     read_folder,
+    run_folder_of,
     sha256_of,
 )
 from pydnn.runs.pins import pins_of, pins_text, read_pins
@@ -89,7 +89,7 @@ class Recording:
 
 
 @contextlib.contextmanager
-def create_run(path: str | PathLike[str], job: Job, data: DataSet | Batch) -> Iterator[Recording]:
+def create_run(path: AnyPath, job: Job, data: DataSet | Batch) -> Iterator[Recording]:
     """Make the folder of a new run, which holds the initial state from its first moment on.
 
     Args:
@@ -102,7 +102,7 @@ def create_run(path: str | PathLike[str], job: Job, data: DataSet | Batch) -> It
         BadInput: If there is something of that name, it cannot be written, or a function of the
             user's own cannot be found again.
     """
-    path = Path(path)
+    path = path_of(path)
     if job.state.iteration != 0:
         raise BadInput(
             f"the job is at iteration {job.state.iteration}, expected its beginning: "
@@ -176,7 +176,7 @@ class Resumed:
 
 @contextlib.contextmanager
 def resume_run(
-    path: str | PathLike[str],
+    path: AnyPath,
     *,
     iterations: int | None = None,
     data: DataSet | Batch | str | None = None,
@@ -190,7 +190,7 @@ def resume_run(
     what was after it is computed again, to the same bits.
 
     Args:
-        path: The folder of the run.
+        path: The folder of the run, or the model.h5 in it.
         iterations: Iterations of the whole training; by default what it was to have.
         data: Another name or place of its data, or the data itself.
         prepare: What made its job, see `Run.open`.
@@ -203,7 +203,7 @@ def resume_run(
         BadInput: If it is no run, another process writes it, no segment is sound, it has more
             iterations already, or it would not go on to the same bits.
     """
-    path = Path(path)
+    path = run_folder_of(path)
     if iterations is not None:
         expect_count("iterations", iterations, hint="give those of the whole training")
     expect_run_folder(path)  # so that nothing is made where there is no run
