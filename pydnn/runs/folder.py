@@ -2,6 +2,7 @@
 
     recipe.toml                   the job, and the fingerprints of its data and functions
     environment.json              where it was recorded; environment-….json where it was resumed
+    functions/my_module.py        the modules outside pydnn that the job names, to be read
     segments/0000000500.h5        the state after 500 steps, and the rows of those since the last
     end-0000000500.json           that the training ended there, and why
     model.h5                      the model that came of it
@@ -34,6 +35,7 @@ from pydnn.storage import read_small_text
 
 __all__ = [
     "ENVIRONMENT",
+    "FUNCTIONS",
     "LOCK",
     "RECIPE",
     "SEGMENTS",
@@ -49,7 +51,7 @@ __all__ = [
 ]
 
 RECIPE, ENVIRONMENT, SEGMENTS, LOCK = "recipe.toml", "environment.json", "segments", "lock"
-SET_ASIDE = "set-aside"
+SET_ASIDE, FUNCTIONS = "set-aside", "functions"
 _SEGMENT = re.compile(r"[0-9]{10,16}\.h5")
 _END = re.compile(r"end-[0-9]{10,16}\.json")
 _ENVIRONMENT = re.compile(r"environment(-[0-9a-f]{12})?\.json")
@@ -185,7 +187,7 @@ def _read_recipe(
         for name in own_builders_of(plain):
             expect_allowed(name, allow)
         pins = read_pins(plain)
-        changed = [*unpinned(plain, pins), *function_differences(pins)]
+        changed = [*unpinned(plain, pins), *function_differences(pins, path.parent / FUNCTIONS)]
         if changed and not anyway:
             raise BadInput(f"{changed[0]}: restore it, or go on anyway, to other bits.")
         return read_recipe(text, allow=allow), pins  # only now are the user's modules imported

@@ -6,9 +6,11 @@ A name is no data: these fingerprints stand beside the recipe in `recipe.toml`, 
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import reprlib
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -31,6 +33,7 @@ from pydnn.recipes import (
     write_recipe,
 )
 from pydnn.records import Batch, FloatArray
+from pydnn.storage import open_regular
 
 __all__ = [
     "Pins",
@@ -39,13 +42,16 @@ __all__ = [
     "pins_of",
     "pins_text",
     "read_pins",
+    "read_sources",
     "rotated_pin",
     "unpinned",
+    "write_sources",
 ]
 
 _PARTS = ("train", "test")
 _ARRAYS = ("X", "Y", "weights")
 _MOST_FEATURES = 1 << 48
+_MOST_SOURCE = 1 << 20  # bytes of a module that a run keeps
 
 
 @attrs.frozen
@@ -108,7 +114,7 @@ def pins_of(
                 f"{name!r} is no name that a recipe can have: define it at the top of a module "
                 "whose name begins with one of the letters A to Z."
             )
-        functions[name] = _source(name)
+        functions[name] = _sha256(_source(name))
     dtype = DTYPES[recipe.dtype]
     pinned = {part: _pins_of(part, batch, dtype) for part, batch in _parts(data)}
     basis = None if rotated is None else rotated_pin(rotated)
@@ -161,19 +167,105 @@ def _told(pin: Pin | None) -> str:
     return "none" if pin is None else f"{pin.dtype} {pin.shape} sha256 {pin.sha256[:16]}"
 
 
-def function_differences(pins: Pins) -> list[str]:
-    """What of the functions of the user's own is not as it was recorded, before any is imported."""
-    told = []
+def function_differences(pins: Pins, sources: Path | None = None) -> list[str]:
+    """What differs of the user's own functions since they were recorded; none is imported.
+
+    Comments, docstrings, blank lines and the way in which lines are laid out do not count.
+
+    Args:
+        pins: What was recorded.
+        sources: The folder in which `write_sources` kept the modules. Without it, or for a module
+            that is not there, every character counts.
+    """
+    differences = []
     for name, recorded in pins.functions.items():
         try:
             here = _source(name)
         except BadInput as error:
-            told.append(str(error).rstrip("."))
-        else:
-            if here != recorded:
-                was, now = recorded[:16], here[:16]
-                told.append(f"the source of {name} has changed (sha256 recorded {was}, here {now})")
-    return told
+            differences.append(str(error).rstrip("."))
+            continue
+        found = _sha256(here)
+        if found != recorded and not _same_code(_kept(sources, name, recorded), here):
+            was, now = recorded[:16], found[:16]
+            differences.append(
+                f"the source of {name} has changed (sha256 recorded {was}, here {now})"
+            )
+    return differences
+
+
+def write_sources(pins: Pins, folder: Path) -> None:
+    """Keep the modules of the user's own functions in a new folder: for readers, never to be run.
+
+    A module that is larger than a mebibyte, or has changed since it was pinned, is left out.
+    """
+    for name, recorded in pins.functions.items():
+        path, source = folder / _kept_name(name), _source(name)
+        if _sha256(source) == recorded and len(source) <= _MOST_SOURCE and not path.exists():
+            folder.mkdir(exist_ok=True)
+            path.write_bytes(source)
+
+
+def read_sources(pins: Pins, folder: Path) -> dict[str, str]:
+    """The texts of the modules that `write_sources` kept, by the module's name.
+
+    One that is missing, or is not the text that was pinned, is left out.
+    """
+    kept = ((name, _kept(folder, name, sha256)) for name, sha256 in pins.functions.items())
+    return {
+        name.partition(":")[0]: source.decode("utf-8", "replace")
+        for name, source in kept
+        if source is not None
+    }
+
+
+def _kept_name(name: str) -> str:
+    return f"{name.partition(':')[0]}.py"
+
+
+def _kept(folder: Path | None, name: str, sha256: str) -> bytes | None:
+    """The recorded source of the module of `module:function`, if it is there and sound."""
+    if folder is None or folder.is_symlink():
+        return None
+    path = folder / _kept_name(name)
+    try:
+        with open_regular(path, what="a source", most=_MOST_SOURCE, links=False) as file:
+            source = file.read(_MOST_SOURCE + 1).replace(b"\r\n", b"\n")
+    except BadInput:
+        return None
+    return source if _sha256(source) == sha256 else None
+
+
+def _same_code(recorded: bytes | None, here: bytes) -> bool:
+    """Whether two sources differ in nothing that runs.
+
+    Both are parsed by the Python that is here: its trees differ from those of other versions.
+    """
+    if recorded is None:
+        return False
+    try:
+        return _code(recorded) == _code(here)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+
+
+def _code(source: bytes) -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tree = ast.parse(source)
+    for node in ast.walk(tree):
+        match node:
+            case (
+                ast.Module(body=[ast.Expr(value=ast.Constant(value=str())), *rest])
+                | ast.ClassDef(body=[ast.Expr(value=ast.Constant(value=str())), *rest])
+                | ast.FunctionDef(body=[ast.Expr(value=ast.Constant(value=str())), *rest])
+                | ast.AsyncFunctionDef(body=[ast.Expr(value=ast.Constant(value=str())), *rest])
+            ):
+                node.body = rest
+    return ast.dump(tree)
+
+
+def _sha256(source: bytes) -> str:
+    return hashlib.sha256(source).hexdigest()
 
 
 def _own_builders(description: Any) -> Iterator[str]:
@@ -192,20 +284,21 @@ def _own_builders(description: Any) -> Iterator[str]:
             yield from _own_builders(value)
 
 
-def _source(name: str) -> str:
-    """The SHA-256 of the source of the module of `module:function`, which is not run for it."""
+def _source(name: str) -> bytes:
+    """The source of the module of `module:function`, with Unix line ends; it is not run for it."""
     module = name.partition(":")[0]
     try:
-        found = None if module == "__main__" else _spec(module)  # any other program's is another
-        text = Path(found.origin).read_bytes() if found and found.origin else None
+        # __main__ is another module in every other program.
+        spec = None if module == "__main__" else _spec(module)
+        text = Path(spec.origin).read_bytes() if spec and spec.origin else None
     except (ImportError, ValueError, OSError):
         text = None
     if text is None:
         raise BadInput(
             f"the source of {name} was not found: put the file of the module {module} on the "
-            "import path, under the name it had."
+            "import path, under the name it had, e.g. with PYTHONPATH."
         )
-    return hashlib.sha256(text.replace(b"\r\n", b"\n")).hexdigest()
+    return text.replace(b"\r\n", b"\n")
 
 
 def _spec(module: str) -> ModuleSpec | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -20,9 +20,9 @@ from pydnn.packing import Packed
 from pydnn.recipes import DTYPES, Job, Recipe, prepare, watch_of
 from pydnn.records import Batch, FloatArray
 from pydnn.runs.environment import Environment, current_environment, what_to_expect
-from pydnn.runs.folder import Folder, read_folder, run_folder_of
+from pydnn.runs.folder import FUNCTIONS, Folder, read_folder, run_folder_of
 from pydnn.runs.mismatches import Mismatch, first_mismatch
-from pydnn.runs.pins import data_differences, function_differences, rotated_pin
+from pydnn.runs.pins import data_differences, function_differences, read_sources, rotated_pin
 from pydnn.runs.rows import Rows, joined, rows_of
 from pydnn.runs.segments import Segment
 from pydnn.stages import Stage
@@ -162,6 +162,15 @@ class Run:
         """What was seen of each step, in their order."""
         return self.rows.infos()
 
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """The source texts of the modules outside pydnn that the recipe names, as they were.
+
+        They are for people who want to read what was trained; nothing runs them. Runs of pydnn
+        0.1.0 have none.
+        """
+        return read_sources(self.folder.pins, self.path / FUNCTIONS)
+
     def states(self) -> Iterator[TrainState]:
         """The state of each segment, each read when it is asked for."""
         return (self.stored(segment) for segment in self.segments)
@@ -195,7 +204,7 @@ class Run:
     @property
     def changes(self) -> list[str]:
         """What of data and functions of the user's own is not as it was recorded, in words."""
-        return [*function_differences(self.folder.pins), *self._unlike]
+        return [*function_differences(self.folder.pins, self.path / FUNCTIONS), *self._unlike]
 
     @functools.cached_property
     def _unlike(self) -> list[str]:

@@ -23,6 +23,7 @@ from pydnn.records import Batch
 from pydnn.runs.environment import current_environment, environment_text, what_to_expect
 from pydnn.runs.folder import (
     ENVIRONMENT,
+    FUNCTIONS,
     LOCK,
     RECIPE,
     SEGMENTS,
@@ -36,7 +37,7 @@ from pydnn.runs.folder import (
     run_folder_of,
     sha256_of,
 )
-from pydnn.runs.pins import pins_of, pins_text, read_pins
+from pydnn.runs.pins import Pins, pins_of, pins_text, read_pins, write_sources
 from pydnn.runs.recorded import Prepare, Run
 from pydnn.runs.rows import rows_of
 from pydnn.runs.segments import Segment, read_segment, segment_name, write_segment
@@ -108,13 +109,14 @@ def create_run(path: AnyPath, job: Job, data: DataSet | Batch) -> Iterator[Recor
             f"the job is at iteration {job.state.iteration}, expected its beginning: "
             "give what prepare made."
         )
-    text = _recipe_text(job, data)
+    text, pins = _recipe_text(job, data)
     environment = environment_text(current_environment(TENANTS[job.recipe.numerics]))
     heads: list[Segment] = []
 
     def fill(folder: Path) -> None:
         write_text(folder / RECIPE, text)
         write_text(folder / ENVIRONMENT, environment)
+        write_sources(pins, folder / FUNCTIONS)
         (folder / SEGMENTS).mkdir()
         first = write_segment(
             folder / SEGMENTS,
@@ -131,8 +133,8 @@ def create_run(path: AnyPath, job: Job, data: DataSet | Batch) -> Iterator[Recor
         yield Recording(path, job.recipe.iterations, sha256_of(environment), heads[0])
 
 
-def _recipe_text(job: Job, data: DataSet | Batch) -> str:
-    """The text of the run's recipe, which can be read again.
+def _recipe_text(job: Job, data: DataSet | Batch) -> tuple[str, Pins]:
+    """The text of the run's recipe, which can be read again, and what it met.
 
     Raises:
         BadInput: If it cannot, or `data` is not what the job was prepared with.
@@ -154,7 +156,7 @@ def _recipe_text(job: Job, data: DataSet | Batch) -> str:
         ) from error
     if not same:
         raise BadInput("the recipe would be read as another: give plain numbers and texts in it.")
-    return text
+    return text, pins
 
 
 @attrs.frozen(eq=False)

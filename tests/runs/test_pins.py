@@ -1,6 +1,7 @@
 import importlib
 import json
 import sys
+from pathlib import Path
 
 import attrs
 import numpy as np
@@ -174,14 +175,14 @@ def test_a_function_is_recorded_with_the_source_of_its_module(run_of_own):
 
 CHANGED = {
     "changed": (
-        lambda path: path.write_text(path.read_text() + "# more\n"),
+        lambda path: path.write_text(path.read_text() + "more = 1\n"),
         r"recipe\.toml: the source of my_blocks:block has changed \(sha256 recorded [0-9a-f]{16}, "
         r"here [0-9a-f]{16}\): restore it, or go on anyway, to other bits\.$",
     ),
     "absent": (
         lambda path: path.rename(path.with_name("renamed.py")),
         r"recipe\.toml: the source of my_blocks:block was not found: put the file of the module "
-        r"my_blocks on the import path, under the name it had: restore it, or go on anyway",
+        r"my_blocks on the import path, under the name it had, e.g. with PYTHONPATH: restore it",
     ),
     "a folder of that name": (
         lambda path: (path.unlink(), path.with_suffix("").mkdir()),
@@ -205,9 +206,82 @@ def test_a_function_that_is_not_as_it_was_is_refused_before_it_is_imported(
         assert "my_blocks" not in sys.modules
 
 
+def in_source(old, new):
+    return lambda text: text.replace(old, new)
+
+
+SAME = {
+    "a comment at the end": lambda text: text + "# more\n",
+    "a comment in a line": in_source("def block(*, size):", "def block(*, size):  # units"),
+    "blank lines": in_source("\n", "\n\n"),
+    "a docstring": in_source("def block(*, size):", 'def block(*, size):\n    """More."""'),
+    "a docstring of the module": lambda text: f'"""More."""\n{text}',
+    "spaces": in_source("relu())", "relu( ) )"),
+    "a line in two": in_source("dense(size), ", "dense(size),\n        "),
+    "other quotes": in_source('"stage"', "'stage'"),
+    "line ends of Windows": in_source("\n", "\r\n"),
+}
+OTHER = {
+    "a number": in_source("dense(size)", "dense(size + 0)"),
+    "a text": in_source('"stage"', '"weights"'),
+    "a text that is not a docstring": lambda text: text + "x = 'more'\n",
+    "a default": in_source("*, size", "*, size=3"),
+    "an indented line": lambda text: text + "if False:\n    pass\npass\n",
+    "no Python": lambda text: text + "(",
+    "endless brackets": lambda text: text + "(" * 1000,
+}
+
+
+@pytest.mark.parametrize("change", SAME.values(), ids=SAME)
+def test_what_does_not_run_is_not_a_change(run_of_own, change):
+    folder, path, _ = run_of_own
+    path.write_text(change(path.read_text()))
+    assert Run.open(folder, allow=["my_blocks"]).changes == []
+
+
+@pytest.mark.parametrize("change", OTHER.values(), ids=OTHER)
+def test_whatever_runs_is_a_change(run_of_own, change):
+    folder, path, _ = run_of_own
+    path.write_text(change(path.read_text()))
+    with pytest.raises(BadInput, match=r"the source of my_blocks:block has changed \(sha256"):
+        Run.open(folder, allow=["my_blocks"])
+
+
+def test_a_run_keeps_the_source_of_the_users_functions_as_text(run_of_own):
+    folder, path, _ = run_of_own
+    text = path.read_text()
+    path.write_text(text + "# more\n")
+    assert (folder / "functions" / "my_blocks.py").read_text() == text
+    assert dict(Run.open(folder, allow=["my_blocks"]).sources) == {"my_blocks": text}
+
+
+def linked(kept):
+    kept.rename(kept.with_suffix(".txt"))
+    kept.symlink_to(kept.with_suffix(".txt"))
+
+
+def in_a_linked_folder(kept):
+    kept.parent.rename(kept.parent.with_name("elsewhere"))
+    kept.parent.symlink_to(kept.parent.with_name("elsewhere"))
+
+
+DAMAGED = [Path.unlink, linked, in_a_linked_folder, lambda kept: kept.write_text("import this")]
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_source_that_is_not_the_recorded_one_proves_nothing(run_of_own, damage):
+    folder, path, _ = run_of_own
+    damage(folder / "functions" / "my_blocks.py")
+    run = Run.open(folder, allow=["my_blocks"])
+    assert (run.changes, dict(run.sources)) == ([], {})
+    path.write_text("# more\n" + path.read_text())
+    with pytest.raises(BadInput, match="the source of my_blocks:block has changed"):
+        Run.open(folder, allow=["my_blocks"])
+
+
 def test_a_function_that_has_changed_is_used_anyway(run_of_own):
     folder, path, _ = run_of_own
-    path.write_text(path.read_text() + "# more\n")
+    path.write_text(path.read_text() + "more = 1\n")
     run = Run.open(folder, anyway=True, allow=["my_blocks"])
     [told] = function_differences(run.folder.pins)
     assert "my_blocks:block has changed" in told
