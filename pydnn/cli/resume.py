@@ -47,6 +47,8 @@ def _run(args: argparse.Namespace) -> int:
     with resuming as resumed:
         for fault in resumed.recording.set_aside:
             complain(f"{fault.message.rstrip('.')}; it is now {fault.path}")
+        for path in resumed.recording.restored:
+            complain(f"{path} is restored from the other files of the run")
         run, job = resumed.run, resumed.job
         assert isinstance(run.data, DataSet)  # as it is whenever it comes by its name
         say_of(args)(

@@ -9,14 +9,20 @@
     lock                          held by the process that writes here
     set-aside/                    what was found unsound when the run was resumed
 
-Each is written once, under another name first, and never opened again for change.
+Each is written once, under another name first, and never opened again for change; only a segment
+can be written again without its state. A damaged or missing file can be restored from the others:
+each segment holds the texts of the recipe and of its environment, and a segment follows from the
+one before it, the first from the recipe.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
+import os
 import re
+import stat
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +36,7 @@ from pydnn.recipes import Recipe, own_builders_of, read_recipe, read_toml
 from pydnn.runs.environment import Environment, read_environment
 from pydnn.runs.model import MODEL_FILE
 from pydnn.runs.pins import Pins, function_differences, read_pins, unpinned
-from pydnn.runs.segments import Segment, read_segment, segment_name
+from pydnn.runs.segments import Segment, read_segment, segment_name, sha256_of
 from pydnn.storage import read_small_text
 
 __all__ = [
@@ -44,10 +50,11 @@ __all__ = [
     "Fault",
     "Folder",
     "end_text",
+    "expect_real_folder",
     "expect_run_folder",
+    "free_name",
     "read_folder",
     "run_folder_of",
-    "sha256_of",
 ]
 
 RECIPE, ENVIRONMENT, SEGMENTS, LOCK = "recipe.toml", "environment.json", "segments", "lock"
@@ -84,26 +91,44 @@ class Folder:
         path: The folder.
         recipe: The job.
         pins: What it met.
+        text: The text of both, from `recipe.toml` or else from a segment.
         environments: Where it was computed, by the SHA-256 of their texts.
+        environment_texts: These texts, by their SHA-256, as far as they are known.
         segments: The longest chain of sound ones, from iteration 0 on.
+        later: The sound segments, each following the one before it, after a gap in the chain.
+        gap: What is missing or not sound between the two; None where there is no gap.
         ends: Where the training has ended so far.
-        faults: What is not sound.
+        faults: The files that are missing or not sound.
+        lost: The texts of those that the segments hold, by the file's name.
         left_behind: Files that a writer which was killed had not finished.
     """
 
     path: Path
     recipe: Recipe
     pins: Pins
+    text: str
     environments: Mapping[str, Environment]
+    environment_texts: Mapping[str, str]
     segments: tuple[Segment, ...]
+    later: tuple[Segment, ...]
+    gap: Fault | None
     ends: tuple[End, ...]
     faults: tuple[Fault, ...]
+    lost: Mapping[str, str]
     left_behind: tuple[Path, ...]
 
+    @property
+    def text_sha256(self) -> str:
+        """The SHA-256 of the recipe's text, from which the first segment follows."""
+        return sha256_of(self.text)
 
-def sha256_of(text: str) -> str:
-    """The SHA-256 of a file's text."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    @property
+    def problem(self) -> Fault | None:
+        """The first reason why the run cannot be read as it is; None if there is none."""
+        order = (self.path, self.path / SEGMENTS)  # and ends last, which are of segments
+        found = [*self.faults, *([] if self.gap is None else [self.gap])]
+        found = [fault for fault in found if not _END.fullmatch(fault.path.name)] or found
+        return min(found, key=lambda f: (order.index(f.path.parent), f.path), default=None)
 
 
 def read_folder(path: Path, *, anyway: bool = False, allow: Iterable[str] = ()) -> Folder:
@@ -116,8 +141,8 @@ def read_folder(path: Path, *, anyway: bool = False, allow: Iterable[str] = ()) 
 
     Raises:
         NotAllowed: If the recipe names a module that is not allowed.
-        BadInput: If it is no folder of a run, its recipe or environment is damaged, or a function
-            of the user's own is absent or has changed.
+        BadInput: If it is not the folder of a run, its recipe is damaged and no segment holds the
+            text, or a function of the user's own is absent or has changed.
     """
     expect_run_folder(path)
     try:
@@ -125,27 +150,32 @@ def read_folder(path: Path, *, anyway: bool = False, allow: Iterable[str] = ()) 
         inside = sorted(entry.name for entry in (path / SEGMENTS).iterdir())
     except OSError as error:
         raise BadInput(f"{error.filename} cannot be read ({error.strerror}): check it.") from error
-    text = read_small_text(path / RECIPE)
+    found, damaged = _read_segments(path / SEGMENTS, inside)
+    text, of_recipe = _recipe_text(path, found)
     recipe, pins = _read_recipe(path / RECIPE, text, anyway, modules(allow))
-    environments = {}
-    for name in filter(_ENVIRONMENT.fullmatch, names):
-        told = read_small_text(path / name)
-        environment = read_environment(told, str(path / name))
-        if (digest := sha256_of(told))[:12] not in name and name != ENVIRONMENT:
-            raise BadInput(f"{path / name} is not the text that its name says: get it again.")
-        environments[digest] = environment
-    root = _Root(sha256_of(text), Key(recipe.seed), environments)
-    segments, faults = _chain(path / SEGMENTS, inside, root)
-    ends, unsound = _ends(path, list(filter(_END.fullmatch, names)), segments)
+    environments = _read_environments(path, list(filter(_ENVIRONMENT.fullmatch, names)), found)
+    if path / ENVIRONMENT in {f.path for f in environments.faults} or ENVIRONMENT not in names:
+        # A run of pydnn 0.1.0 that has lost it goes on, for no number depends on it.
+        old = [segment.environment for segment in found if segment.recipe is None]
+        unknown = Environment({}, {}, {}, (), {}, recipe.numerics, {})
+        environments.known.update(dict.fromkeys(set(old) - set(environments.known), unknown))
+    root = _Root(sha256_of(text), Key(recipe.seed), environments.known)
+    chain = _chain(path / SEGMENTS, found, damaged, root)
+    ends, unsound = _ends(path, list(filter(_END.fullmatch, names)), chain.sound + chain.later)
     left = [path / name for name in names] + [path / SEGMENTS / name for name in inside]
     return Folder(
         path,
         recipe,
         pins,
-        environments,
-        tuple(segments),
+        text,
+        environments.known,
+        environments.texts,
+        tuple(chain.sound),
+        tuple(chain.later),
+        chain.gap,
         tuple(ends),
-        tuple(faults + unsound),
+        (*of_recipe, *environments.faults, *chain.faults, *unsound),
+        {RECIPE: text, **environments.lost} if of_recipe else environments.lost,
         tuple(p for p in left if _LEFT_BEHIND.fullmatch(p.name)),
     )
 
@@ -161,13 +191,30 @@ def expect_run_folder(path: Path) -> None:
     """Refuse a path where there is no folder of a run.
 
     Raises:
-        BadInput: If it is missing, no folder, or has no recipe.
+        BadInput: If it is missing, is not a folder, or has neither a recipe nor segments; or if
+            what should be a folder in it is a link.
     """
     if not path.is_dir():
         what = "is no folder" if path.exists() else "does not exist"
         raise BadInput(f"{path} {what}, expected the folder of a run: check the path.")
-    if not (path / RECIPE).is_file():
+    if not (path / RECIPE).is_file() and not (path / SEGMENTS).is_dir():
         raise BadInput(f"{path} has no {RECIPE}, expected the folder of a run: check the path.")
+    for name in (SEGMENTS, SET_ASIDE, FUNCTIONS):
+        expect_real_folder(path / name)
+
+
+def expect_real_folder(path: Path) -> None:
+    """Refuse anything called `path` but a folder itself: a link could lead out of the run.
+
+    Raises:
+        BadInput: If there is something of that name which is not a folder.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISDIR(path.lstat().st_mode):
+            raise BadInput(
+                f"{path} is a link or a file, expected a folder: move it away; links inside a "
+                "run are not followed."
+            )
 
 
 @attrs.frozen
@@ -177,6 +224,99 @@ class _Root:
     recipe: str
     key: Key
     environments: Mapping[str, Environment]
+
+
+def _read_segments(folder: Path, names: list[str]) -> tuple[list[Segment], list[Fault]]:
+    """The segments that are sound when each is read alone, and what is wrong with other files."""
+    numbered = sorted(filter(_SEGMENT.fullmatch, names), key=lambda name: int(name[:-3]))
+    faults = [
+        Fault(folder / name, f"{_shown(folder / name)} is no segment: move it elsewhere.")
+        for name in names
+        if not (_SEGMENT.fullmatch(name) or _LEFT_BEHIND.fullmatch(name))
+    ]
+    found = []
+    for name in numbered:
+        try:
+            found.append(read_segment(folder / name))
+        except BadInput as error:
+            faults.append(Fault(folder / name, str(error)))
+    return found, faults
+
+
+def _recipe_text(path: Path, found: list[Segment]) -> tuple[str, list[Fault]]:
+    """The text of the recipe, from its file or else from a segment; what is wrong with the file.
+
+    Raises:
+        BadInput: If neither has it.
+    """
+    text, message = None, f"{path / RECIPE} is not the recipe that the segments of the run hold."
+    try:
+        text = read_small_text(path / RECIPE, links=False)
+    except BadInput as error:
+        message = str(error)
+    held = Counter(segment.recipe for segment in found if segment.recipe is not None)
+    if text is not None and (not held or sha256_of(text) in held):
+        return text, []
+    if not held:
+        raise BadInput(message)
+    digest = held.most_common(1)[0][0]
+    texts = next(segment for segment in found if segment.recipe == digest).texts()
+    assert texts is not None
+    return texts.recipe, [Fault(path / RECIPE, _restorable(message, path))]
+
+
+def _restorable(message: str, path: Path) -> str:
+    return f"{message.rpartition(': ')[0] or message.rstrip('.')}: pydnn resume {path} restores it."
+
+
+@attrs.frozen
+class _Environments:
+    """The environments by digest, their texts, files that are not sound, and texts of the lost."""
+
+    known: dict[str, Environment]
+    texts: dict[str, str]
+    faults: list[Fault]
+    lost: dict[str, str]
+
+
+def _read_environments(path: Path, names: list[str], found: list[Segment]) -> _Environments:
+    """The environments of all segments, from their files or else from the segments."""
+    read = _Environments({}, {}, [], {})
+    needed = {segment.environment: segment for segment in found}
+    whole = bool(found) and found[0].iteration == 0
+    for name in names:
+        try:
+            text = read_small_text(path / name, links=False)
+            environment = read_environment(text, str(path / name))
+            digest = sha256_of(text)
+            if digest[:12] not in name and name != ENVIRONMENT:
+                raise BadInput(f"{path / name} is not the text that its name says: get it again.")
+            if name == ENVIRONMENT and whole and digest not in needed:
+                raise BadInput(
+                    f"{path / name} is not the environment of any segment: get it again."
+                )
+        except BadInput as error:
+            read.faults.append(Fault(path / name, _restorable(str(error), path)))
+        else:
+            read.known[digest], read.texts[digest] = environment, text
+    sound = set(names) - {fault.path.name for fault in read.faults}
+    for digest, segment in needed.items():
+        try:
+            texts = None if digest in read.known else segment.texts()
+            if texts is None:
+                continue
+            read.known[digest] = read_environment(texts.environment, str(segment.path))
+        except BadInput:
+            continue  # so that the segment has no environment, and will be refused for that
+        read.texts[digest] = texts.environment
+        name = f"environment-{digest[:12]}.json"
+        if ENVIRONMENT not in {*sound, *read.lost}:
+            name = ENVIRONMENT
+        read.lost[name] = texts.environment
+        if name not in names:
+            message = f"{path / name} is missing: get it again."
+            read.faults.append(Fault(path / name, _restorable(message, path)))
+    return read
 
 
 def _read_recipe(
@@ -195,32 +335,45 @@ def _read_recipe(
         raise type(error)(f"{path}: {error}") from error
 
 
-def _chain(folder: Path, names: list[str], root: _Root) -> tuple[list[Segment], list[Fault]]:
-    """The longest chain of sound segments, and what else is there."""
-    numbered = sorted(filter(_SEGMENT.fullmatch, names), key=lambda name: int(name[:-3]))
-    faults = [
-        Fault(folder / name, f"{_shown(folder / name)} is no segment: move it elsewhere.")
-        for name in names
-        if not (_SEGMENT.fullmatch(name) or _LEFT_BEHIND.fullmatch(name))
-    ]
-    chain: list[Segment] = []
-    broken = not numbered or int(numbered[0][:-3]) != 0
-    if broken:
-        first = folder / segment_name(0)
-        faults.append(Fault(first, f"{first} is missing, where the run begins: get it again."))
-    for name in numbered:
-        path = folder / name
+@attrs.frozen
+class _Chain:
+    """The sound segments before and after a gap, if there is one; and files that do not belong."""
+
+    sound: list[Segment]
+    later: list[Segment]
+    gap: Fault | None
+    faults: list[Fault]
+
+
+def _chain(folder: Path, found: list[Segment], damaged: list[Fault], root: _Root) -> _Chain:
+    faults = {fault.path: fault for fault in damaged}
+    sound: list[Segment] = []
+    later: list[Segment] = []
+    gap = None
+    for segment in found:
         try:
-            if broken:
-                raise BadInput(f"{path} follows a segment that is not sound.")
-            segment = read_segment(path)
-            _expect_next(segment, chain, root)
+            _expect_of_run(segment, root)
         except BadInput as error:
-            faults.append(Fault(path, str(error)))
-            broken = True
+            faults[segment.path] = Fault(segment.path, str(error))
+            continue
+        if gap is None:
+            try:
+                _expect_next(segment, sound, root)
+            except BadInput as error:  # of what is before it, which may have been lost
+                gap = Fault(segment.path, str(error))
+            else:
+                sound.append(segment)
+                continue
+        if not later or _follows(segment, later[-1]):
+            later.append(segment)
         else:
-            chain.append(segment)
-    return chain, faults
+            message = f"{segment.path} follows a segment that is not sound."
+            faults[segment.path] = Fault(segment.path, message)
+    if not sound:
+        first = folder / segment_name(0)
+        missing = Fault(first, f"{first} is missing, where the run begins: get it again.")
+        gap = faults.get(first, missing)
+    return _Chain(sound, later, gap, list(faults.values()))
 
 
 def _shown(path: Path) -> str:
@@ -228,14 +381,10 @@ def _shown(path: Path) -> str:
     return str(path) if str(path).isprintable() else ascii(str(path))
 
 
-def _expect_next(segment: Segment, chain: list[Segment], root: _Root) -> None:
-    before = chain[-1].fingerprint if chain else root.recipe
-    start = chain[-1].iteration if chain else 0
-    if segment.before != before or segment.start != start:
-        to = f"{chain[-1].path.name}, the one before it" if chain else f"{RECIPE} as it is now"
+def _expect_of_run(segment: Segment, root: _Root) -> None:
+    if segment.recipe not in (None, root.recipe):
         raise BadInput(
-            f"before in {segment.path} is not the fingerprint of {to}: "
-            "one is missing, has changed, or is of another run."
+            f"recipe in {segment.path} is not {RECIPE} as it is now: get the file again."
         )
     if segment.key != root.key:
         raise BadInput(
@@ -246,6 +395,20 @@ def _expect_next(segment: Segment, chain: list[Segment], root: _Root) -> None:
             f"environment in {segment.path} is that of no {ENVIRONMENT} as it is now: "
             "get the file again."
         )
+
+
+def _expect_next(segment: Segment, chain: list[Segment], root: _Root) -> None:
+    start = segment.iteration == segment.start == 0 and segment.before == root.recipe
+    if not (_follows(segment, chain[-1]) if chain else start):
+        to = f"{chain[-1].path.name}, the one before it" if chain else f"{RECIPE} as it is now"
+        raise BadInput(
+            f"before in {segment.path} is not the fingerprint of {to}: "
+            "one is missing, has changed, or is of another run."
+        )
+
+
+def _follows(segment: Segment, other: Segment) -> bool:
+    return (segment.before, segment.start) == (other.fingerprint, other.iteration)
 
 
 def end_text(segment: Segment, why: str) -> str:
@@ -277,7 +440,7 @@ def _ends(path: Path, names: list[str], segments: list[Segment]) -> tuple[list[E
 
 def _read_end(path: Path) -> End:
     plain: Any = None
-    text = read_small_text(path)
+    text = read_small_text(path, links=False)
     try:
         plain = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -294,7 +457,7 @@ def _read_end(path: Path) -> End:
 
 def free_name(folder: Path, name: str) -> Path:
     """A path in `folder` that nothing has: `name`, or that with a number after it."""
-    return next(path for path in _numbered(folder, name) if not path.exists())
+    return next(path for path in _numbered(folder, name) if not os.path.lexists(path))
 
 
 def _numbered(folder: Path, name: str) -> Iterator[Path]:

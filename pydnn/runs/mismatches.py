@@ -10,12 +10,14 @@ import numpy as np
 from pydnn.fingerprints import same_bits, ulps_apart
 from pydnn.packing import Packed
 from pydnn.runs.rows import Column, Rows
-from pydnn.runs.states import arrays_of
+from pydnn.runs.segments import Segment
+from pydnn.runs.states import arrays_of, state_fingerprint
 from pydnn.training import TrainState
 
 __all__ = [
     "Mismatch",
     "bits_of",
+    "fingerprint_mismatch",
     "first_mismatch",
     "in_hex",
     "mismatches",
@@ -111,6 +113,15 @@ def state_mismatch(recorded: TrainState, here: TrainState, *, step: int) -> Mism
             count = f"{places.size} of {array.size} numbers, the first {where}"
             return Mismatch(step, f"the state after it ({count})", array.flat[i], other.flat[i])
     return None
+
+
+def fingerprint_mismatch(segment: Segment, here: TrainState) -> Mismatch | None:
+    """That a state is not the one of a segment, which may hold no more of it than a fingerprint."""
+    found = state_fingerprint(here)
+    if found == segment.state_sha256:
+        return None
+    told = (np.str_(digits[:16]) for digits in (segment.state_sha256, found))
+    return Mismatch(segment.iteration - 1, "the fingerprint of the state after it", *told)
 
 
 def _where(packed: Packed, i: int) -> str:

@@ -21,7 +21,7 @@ from pydnn.recipes import DTYPES, Job, Recipe, prepare, watch_of
 from pydnn.records import Batch, FloatArray
 from pydnn.runs.environment import Environment, current_environment, what_to_expect
 from pydnn.runs.folder import FUNCTIONS, Folder, read_folder, run_folder_of
-from pydnn.runs.mismatches import Mismatch, first_mismatch
+from pydnn.runs.mismatches import Mismatch, fingerprint_mismatch, first_mismatch
 from pydnn.runs.pins import data_differences, function_differences, read_sources, rotated_pin
 from pydnn.runs.rows import Rows, joined, rows_of
 from pydnn.runs.segments import Segment
@@ -88,8 +88,8 @@ class Run:
             BadInput: Naming the file and what in it is not sound.
         """
         folder = read_folder(run_folder_of(path), anyway=anyway, allow=allow)
-        if folder.faults:
-            raise BadInput(folder.faults[0].message)
+        if folder.problem is not None:
+            raise BadInput(folder.problem.message)
         return cls(folder, data, prepare, anyway, modules(allow))
 
     def __repr__(self) -> str:
@@ -135,12 +135,12 @@ class Run:
     @property
     def iterations(self) -> int:
         """How many steps are recorded."""
-        return self.segments[-1].iteration
+        return self.segments[-1].iteration if self.segments else 0
 
     @property
     def goal(self) -> int:
         """How many steps the training was to have, when it was last begun or resumed."""
-        return self.segments[-1].goal
+        return self.segments[-1].goal if self.segments else self.recipe.iterations
 
     @property
     def fingerprint(self) -> str:
@@ -172,11 +172,11 @@ class Run:
         return read_sources(self.folder.pins, self.path / FUNCTIONS)
 
     def states(self) -> Iterator[TrainState]:
-        """The state of each segment, each read when it is asked for."""
-        return (self.stored(segment) for segment in self.segments)
+        """The state of each segment, each read or computed again when it is asked for."""
+        return (self.state(segment.iteration) for segment in self.segments)
 
     def stored(self, segment: Segment) -> TrainState:
-        """The state that a segment holds."""
+        """The state that a segment holds, if it was not dropped."""
         return segment.state(self.recipe, self.folder.pins.features)
 
     def parameters(self, iteration: int | None = None) -> Packed:
@@ -261,7 +261,7 @@ class Run:
         return job
 
     def state(self, iteration: int) -> TrainState:
-        """The state after so many steps, computed again from the nearest segment before it.
+        """The state after so many steps, computed again from the nearest one that is stored.
 
         Raises:
             BadInput: If there are not so many.
@@ -271,18 +271,33 @@ class Run:
         iteration = expect_count("iteration", iteration, least=0, hint=hint)
         if iteration > self.iterations:
             raise BadInput(f"iteration is {iteration}, but {hint}: give at most so many.")
-        segment = toolz.last(s for s in self.segments if s.iteration <= iteration)
-        state = self.stored(segment)
-        if segment.iteration == iteration:
+        earlier = [segment for segment in self.segments if segment.iteration <= iteration]
+        held = next((segment for segment in reversed(earlier) if segment.holds_state()), None)
+        # The first state of all follows from the recipe.
+        state = self.job.state if held is None else self.stored(held)
+        if held is None:
+            self._expect_state(state)
+        if state.iteration == iteration:
             return state
         job = attrs.evolve(self.job, state=state)
-        seen = []
+        start, seen = state.iteration, []
         # Without the evaluations, which no step depends on.
         stream = scan(job.train_step, state, job.batches)
-        for state, info in itertools.islice(stream, iteration - segment.iteration):
+        for state, info in itertools.islice(stream, iteration - start):
             seen.append((info, checksum(state.parameters.vector)))
-        self._expect_rows(rows_of(seen, start=segment.iteration))
+        self._expect_rows(rows_of(seen, start=start))
+        self._expect_state(state)
         return state
+
+    def _expect_state(self, state: TrainState) -> None:
+        """Refuse a state of which a segment holds another fingerprint."""
+        if self.anyway:
+            return
+        for segment in self.segments:
+            if segment.iteration == state.iteration:
+                unlike = fingerprint_mismatch(segment, state)
+                if unlike is not None:
+                    raise self._not_repeated(unlike)
 
     def at(self, step: int) -> Step:
         """The very record that flowed through the step of that number, computed again.
@@ -323,10 +338,13 @@ class Run:
             return
         mismatch = first_mismatch(self.rows, here)
         if mismatch is not None:
-            expected = what_to_expect(
-                self.environment_of(mismatch.step), current_environment(self.numerics)
-            )
-            raise NotRepeated(self.path, mismatch, expected or _NOTHING_EXPECTED)
+            raise self._not_repeated(mismatch)
+
+    def _not_repeated(self, mismatch: Mismatch) -> NotRepeated:
+        expected = what_to_expect(
+            self.environment_of(mismatch.step), current_environment(self.numerics)
+        )
+        return NotRepeated(self.path, mismatch, expected or _NOTHING_EXPECTED)
 
 
 _NOTHING_EXPECTED = "this machine computes as that one did, so a record or the code has changed"

@@ -27,20 +27,26 @@ from pydnn.runs.folder import (
     LOCK,
     RECIPE,
     SEGMENTS,
-    SET_ASIDE,
     Fault,
     Folder,
     end_text,
     expect_run_folder,
-    free_name,
     read_folder,
     run_folder_of,
-    sha256_of,
 )
 from pydnn.runs.pins import Pins, pins_of, pins_text, read_pins, write_sources
 from pydnn.runs.recorded import Prepare, Run
+from pydnn.runs.repair import Mended, mend
 from pydnn.runs.rows import rows_of
-from pydnn.runs.segments import Segment, read_segment, segment_name, write_segment
+from pydnn.runs.segments import (
+    Segment,
+    Texts,
+    following,
+    read_segment,
+    segment_name,
+    sha256_of,
+    write_segment,
+)
 from pydnn.storage import exclusive, make_folder, write_text
 from pydnn.training import StepInfo, TrainState
 from pydnn.training.streams import Stream, Watched, watched_in
@@ -59,28 +65,32 @@ class Recording:
     Attributes:
         path: Its folder.
         goal: Iterations that the training is to have.
-        environment: SHA-256 of the text of this process's environment.
+        texts: Those of its recipe and of this process's environment.
         head: The newest segment.
-        set_aside: What was found unsound when the run was resumed, with the reason; its path is
+        set_aside: What was not sound when the run was resumed, with the reason; its path is
             where it has been moved.
+        restored: The files that were written again then.
     """
 
     path: Path
     goal: int
-    environment: str
+    texts: Texts
     head: Segment
     set_aside: tuple[Fault, ...] = ()
+    restored: tuple[Path, ...] = ()
 
     def write(self, state: TrainState, seen: list[tuple[StepInfo, int]]) -> None:
         """Write the segment of `state`, after the steps that were `seen` since the newest one."""
-        self.head = write_segment(
+        rows = rows_of(seen, start=self.head.iteration)
+        segment = following(
             self.path / SEGMENTS,
             state,
-            rows_of(seen, start=self.head.iteration),
+            rows,
             before=self.head.fingerprint,
-            environment=self.environment,
+            texts=self.texts,
             goal=self.goal,
         )
+        self.head = write_segment(segment, state, rows, self.texts)
 
     def end(self, why: str) -> None:
         """Say that the training has ended in good order, and why, e.g. "finished"."""
@@ -110,27 +120,24 @@ def create_run(path: AnyPath, job: Job, data: DataSet | Batch) -> Iterator[Recor
             "give what prepare made."
         )
     text, pins = _recipe_text(job, data)
-    environment = environment_text(current_environment(TENANTS[job.recipe.numerics]))
-    heads: list[Segment] = []
+    texts = Texts(text, environment_text(current_environment(TENANTS[job.recipe.numerics])))
+    rows = rows_of([], start=0)
+    goal = job.recipe.iterations
+    first = following(
+        path / SEGMENTS, job.state, rows, before=sha256_of(text), texts=texts, goal=goal
+    )
 
     def fill(folder: Path) -> None:
-        write_text(folder / RECIPE, text)
-        write_text(folder / ENVIRONMENT, environment)
+        write_text(folder / RECIPE, texts.recipe)
+        write_text(folder / ENVIRONMENT, texts.environment)
         write_sources(pins, folder / FUNCTIONS)
         (folder / SEGMENTS).mkdir()
-        first = write_segment(
-            folder / SEGMENTS,
-            job.state,
-            rows_of([], start=0),
-            before=sha256_of(text),
-            environment=sha256_of(environment),
-            goal=job.recipe.iterations,
-        )
-        heads.append(attrs.evolve(first, path=path / SEGMENTS / first.path.name))
+        here = attrs.evolve(first, path=folder / SEGMENTS / first.path.name)
+        write_segment(here, job.state, rows, texts)
 
     make_folder(path, fill)
     with exclusive(path / LOCK):
-        yield Recording(path, job.recipe.iterations, sha256_of(environment), heads[0])
+        yield Recording(path, goal, texts, first)
 
 
 def _recipe_text(job: Job, data: DataSet | Batch) -> tuple[str, Pins]:
@@ -188,8 +195,9 @@ def resume_run(
 ) -> Iterator[Resumed]:
     """Take a run up where its newest sound segment ends.
 
-    What is unsound or was left half-written is moved to the folder `set-aside` of the run, and
-    what was after it is computed again, to the same bits.
+    What is not sound or was left half-written is moved to the folder `set-aside` of the run, and
+    restored from the other files. A segment that cannot be restored is computed again with all
+    that came after it, to the same bits.
 
     Args:
         path: The folder of the run, or the model.h5 in it.
@@ -211,49 +219,52 @@ def resume_run(
     expect_run_folder(path)  # so that nothing is made where there is no run
     with exclusive(path / LOCK):
         folder = read_folder(path, anyway=anyway, allow=allow)
-        if not folder.segments:
-            raise BadInput(f"{folder.faults[0].message.rstrip('.')}; no sound segment is left.")
-        run = Run(attrs.evolve(folder, faults=()), data, prepare, anyway, modules(allow))
-        goal = run.goal if iterations is None else iterations
-        if goal < run.iterations:
+        damaged = [fault for fault in folder.faults if fault.path.parent == path / SEGMENTS]
+        if len(damaged) > 1 and not (folder.segments or folder.later):
+            raise BadInput(f"{damaged[0].message.rstrip('.')}; no sound segment is left.")
+
+        def opened(folder: Folder) -> Run:
+            return Run(folder, data, prepare, anyway, modules(allow))
+
+        # As far as it reaches, whatever is missing between.
+        whole = opened(attrs.evolve(folder, segments=folder.segments + folder.later))
+        goal = whole.goal if iterations is None else iterations
+        if goal < whole.iterations:
             raise BadInput(
-                f"{path} has {run.iterations} iterations already, expected {goal} in all: "
+                f"{path} has {whole.iterations} iterations already, expected {goal} in all: "
                 "give as many or more."
             )
-        job = run.job
-        job = attrs.evolve(
-            job,
-            recipe=attrs.evolve(job.recipe, iterations=goal),
-            state=run.stored(run.segments[-1]),
-        )
-        here = current_environment(run.numerics)
-        expected = what_to_expect(run.environments[-1], here)
+        here = current_environment(whole.numerics)
+        expected = what_to_expect(whole.environments[-1], here) if whole.segments else None
         if expected and not anyway:
             raise BadInput(
                 f"{expected}: resume it where it was recorded, or anyway, to other bits."
             )
         text = environment_text(here)
-        digest = sha256_of(text)
-        if digest not in folder.environments:
-            write_text(path / f"environment-{digest[:12]}.json", text)
-        recording = Recording(path, goal, digest, run.segments[-1], tuple(_set_aside(folder)))
+        run, mended = opened(folder), Mended((), ())
+        # The state first: what does not fit the recipe must not be prepared, at whatever cost.
+        state = run.state(run.iterations) if run.segments else run.job.state
+        job = run.job  # which refuses other data, before anything is moved
+        if folder.problem is not None or folder.left_behind:
+            mended = mend(run, text)
+            run = opened(read_folder(path, anyway=anyway, allow=allow))
+            if run.folder.problem is not None:  # an end of what was set aside
+                again = mend(run, text)
+                mended = Mended(mended.set_aside + again.set_aside, mended.restored)
+                run = opened(read_folder(path, anyway=anyway, allow=allow))
+            state, job = run.state(run.iterations), run.job
+        job = attrs.evolve(job, recipe=attrs.evolve(job.recipe, iterations=goal), state=state)
+        if sha256_of(text) not in run.folder.environments:
+            write_text(path / f"environment-{sha256_of(text)[:12]}.json", text)
+        recording = Recording(
+            path,
+            goal,
+            Texts(run.folder.text, text),
+            run.segments[-1],
+            mended.set_aside,
+            mended.restored,
+        )
         yield Resumed(recording, run, job, _watched(run))
-
-
-def _set_aside(folder: Folder) -> Iterator[Fault]:
-    """Move what is unsound or half-written out of the way, and say what was moved and why."""
-    left = [Fault(path, f"{path} was left half-written.") for path in folder.left_behind]
-    for fault in (*folder.faults, *left):
-        if not fault.path.exists() and not fault.path.is_symlink():
-            continue  # what is missing is its fault
-        aside = folder.path / SET_ASIDE
-        try:
-            aside.mkdir(exist_ok=True)
-            yield Fault(fault.path.rename(free_name(aside, fault.path.name)), fault.message)
-        except OSError as error:
-            raise BadInput(
-                f"{fault.path} cannot be moved to {aside} ({error.strerror}): move it by hand."
-            ) from error
 
 
 def _watched(run: Run) -> Watched | None:

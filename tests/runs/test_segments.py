@@ -14,7 +14,14 @@ from small_runs import recorded, small_recipe
 from pydnn import BadInput, Key
 from pydnn.runs import Run
 from pydnn.runs.rows import rows_of
-from pydnn.runs.segments import read_segment, segment_name, write_segment
+from pydnn.runs.segments import (
+    Texts,
+    drop_state,
+    following,
+    read_segment,
+    segment_name,
+    write_segment,
+)
 from pydnn.runs.states import arrays_of
 
 
@@ -64,6 +71,7 @@ def test_a_fingerprint_is_of_all_that_a_segment_says(run):
     others = {
         "start": 3, "iteration": 9, "goal": 13, "state_sha256": "0" * 64, "rows_sha256": "0" * 64,
         "before": "0" * 64, "environment": "0" * 64, "key": Key(4), "columns": (),
+        "recipe": "0" * 64,
     }  # fmt: skip
     assert {*others, "path"} == {field.name for field in attrs.fields(type(segment))}
     found = {attrs.evolve(segment, **{name: value}).fingerprint for name, value in others.items()}
@@ -292,8 +300,8 @@ ABOUTS = {
     "no about": (lambda file: file.attrs.__delitem__("about"), "no attribute in .* 'about'"),
     "no format": (lambda file: file.attrs.__delitem__("format"), "no attribute in .* 'format'"),
     "another format": (
-        lambda file: file.attrs.create("format", np.bytes_("pydnn segment 2")),
-        "format in .* is 'pydnn segment 2', expected 'pydnn segment 1'",
+        lambda file: file.attrs.create("format", np.bytes_("pydnn segment 3")),
+        "format in .* is 'pydnn segment 3', expected 'pydnn segment 2'",
     ),
     "a text that claims its size": (
         lambda file: file.attrs.create("about", file.attrs["about"].decode()),
@@ -459,7 +467,11 @@ def test_a_segment_of_any_named_column_and_key_is_read_again(run, tmp_path):
 
 def written(folder, state, seen):
     rows = rows_of(seen, start=0)
-    return write_segment(folder, state, rows, before="0" * 64, environment="1" * 64, goal=9)
+    segment = following(folder, state, rows, before="0" * 64, texts=TEXTS, goal=9)
+    return write_segment(segment, state, rows, TEXTS)
+
+
+TEXTS = Texts('data = "é"', "{}")
 
 
 def test_an_existing_segment_is_kept(run, tmp_path):
@@ -472,5 +484,35 @@ def test_what_a_file_holds_is_the_state_and_the_rows_by_name(run):
     with h5py.File(run.segments[2].path) as file:
         columns = len(run.segments[2].columns)
         named = {f"column.{i}.{part}" for i in range(columns) for part in ("steps", "values")}
-        assert set(file) == {*arrays_of(run.state(8)), "cost", "gradient_norm", "checksum"} | named
+        texts = {"text.recipe", "text.environment"}
+        rows = {"cost", "gradient_norm", "checksum"} | named
+        assert set(file) == {*arrays_of(run.state(8))} | rows | texts
         assert json.loads(file.attrs["about"])["seed"] == 3
+
+
+def test_a_segment_holds_the_texts_that_it_follows_from(run, tmp_path):
+    assert run.segments[2].texts().recipe == (run.path / "recipe.toml").read_text()
+    assert run.segments[2].texts().environment == (run.path / "environment.json").read_text()
+    segment = written(tmp_path, run.state(0), [])
+    assert segment.texts() == TEXTS
+
+
+def test_a_text_that_a_stranger_changed_is_refused_when_it_is_needed(copy):
+    resealed(copy, replaced("text.recipe", np.frombuffer(b"data = 1", np.uint8)))
+    segment = read_segment(copy)
+    refusal(copy, segment.texts)
+
+
+def test_a_dropped_state_leaves_the_segment_its_fingerprint_and_its_rows(run, copy):
+    before, size = read_segment(copy), copy.stat().st_size
+    assert before.holds_state()
+    drop_state(before)
+    after = read_segment(copy)
+    assert not after.holds_state()
+    assert (after, after.fingerprint) == (before, before.fingerprint)
+    assert list(after.rows().infos()) == list(run.infos)[4:8]
+    assert after.texts() == run.segments[2].texts()
+    assert copy.stat().st_size < size
+    assert "there is no data set" in refusal(copy, lambda: after.state(run.recipe, 5))
+    drop_state(after)
+    assert read_segment(copy) == before

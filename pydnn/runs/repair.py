@@ -1,0 +1,142 @@
+"""Making a damaged run whole again, from what its other files hold.
+
+Whatever is not sound is moved to the folder `set-aside`, and nothing is deleted. Each segment
+holds the texts of the recipe and of its environment, so these files can be written again. A lost
+segment follows from the one before it, the first from the recipe: it is computed again, and
+believed only if the segment after it holds its fingerprint.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+
+from pydnn.checks import BadInput
+from pydnn.fingerprints import checksum
+from pydnn.recipes import steps
+from pydnn.runs.folder import SEGMENTS, SET_ASIDE, Fault, expect_real_folder, free_name
+from pydnn.runs.recorded import Run
+from pydnn.runs.rows import Rows, rows_of
+from pydnn.runs.segments import Segment, Texts, following, write_segment
+from pydnn.storage import write_text
+from pydnn.training import NotFinite, TrainState
+
+__all__ = ["Mended", "mend"]
+
+
+@attrs.frozen
+class Mended:
+    """What was done to a run's folder.
+
+    Attributes:
+        set_aside: What was not sound, and why; the path is where it is now.
+        restored: The files that were written again.
+    """
+
+    set_aside: tuple[Fault, ...]
+    restored: tuple[Path, ...]
+
+
+def mend(run: Run, environment: str) -> Mended:
+    """Do what can be done for the folder of `run`; it must then be read again.
+
+    If a lost segment does not come out again, the segments after it are set aside, too, and will
+    be computed again by the training.
+
+    Args:
+        run: The run, of a folder that this process has locked.
+        environment: The text of this process's environment.
+
+    Raises:
+        BadInput: If a file cannot be moved or written.
+    """
+    folder = run.folder
+    left = [Fault(path, f"{path} was left half-written.") for path in folder.left_behind]
+    lost = None if folder.gap is None else _lost_segment(run, environment)
+    moved = [*_set_aside(folder.path, [*folder.faults, *left])]
+    if folder.gap is not None and lost is None:
+        follows = "{} follows a segment that is not sound."
+        after = [Fault(s.path, follows.format(s.path)) for s in folder.later]
+        moved += _set_aside(folder.path, after)
+    restored = []
+    for name, text in folder.lost.items():
+        write_text(folder.path / name, text)
+        restored.append(folder.path / name)
+    if lost is not None:
+        segment, state, rows, texts = lost
+        exchanged = Fault(segment.path, f"{segment.path} is not the segment of this run.")
+        moved += _set_aside(folder.path, [exchanged])
+        write_segment(segment, state, rows, texts)
+        restored.append(segment.path)
+    return Mended(tuple(moved), tuple(restored))
+
+
+_Lost = tuple[Segment, TrainState, Rows, Texts | None]
+
+
+def _lost_segment(run: Run, environment: str) -> _Lost | None:
+    """The segment that is missing before the gap's end, computed again; None if it differs."""
+    folder = run.folder
+    after = folder.later[0] if folder.later else None
+    if after is None and folder.segments:
+        return None  # the training itself will compute what came after them
+    stop = after.start if after else 0
+    before = [segment for segment in folder.segments if segment.iteration < stop]
+    if stop and not before:
+        return None
+    start = before[-1].iteration if before else 0
+    state = run.state(start) if before else run.job.state
+    seen = []
+    try:
+        stream = steps(attrs.evolve(run.job, state=state))
+        for state, info in itertools.islice(stream, stop - start):
+            seen.append((info, checksum(state.parameters.vector)))
+    except NotFinite:
+        return None
+    rows = rows_of(seen, start=start)
+    beside = [*before[-1:], *([after] if after else [])]
+    texts = [folder.environment_texts.get(segment.environment) for segment in beside]
+    for text, goal in itertools.product(
+        dict.fromkeys([*filter(None, texts), environment]),
+        dict.fromkeys([*(segment.goal for segment in beside), run.recipe.iterations]),
+    ):
+        held = Texts(folder.text, text)
+        segment = following(
+            folder.path / SEGMENTS,
+            state,
+            rows,
+            before=before[-1].fingerprint if before else folder.text_sha256,
+            texts=held,
+            goal=goal,
+        )
+        # One of pydnn 0.1.0 does not hold the texts, and says nothing of the recipe.
+        for same in (segment, *_of_old_format(segment, beside)):
+            if after is None or same.fingerprint == after.before:
+                return same, state, rows, None if same.recipe is None else held
+    return None
+
+
+def _of_old_format(segment: Segment, beside: list[Segment]) -> Iterator[Segment]:
+    for environment in dict.fromkeys(s.environment for s in beside if s.recipe is None):
+        yield attrs.evolve(segment, recipe=None, environment=environment)
+
+
+def _set_aside(path: Path, faults: list[Fault]) -> Iterator[Fault]:
+    """Move files out of the way, and say which and why."""
+    aside = path / SET_ASIDE
+    for fault in faults:
+        try:
+            fault.path.lstat()
+        except OSError:
+            continue  # what is missing is its fault
+        try:
+            expect_real_folder(aside)
+            aside.mkdir(exist_ok=True)
+            yield Fault(fault.path.rename(free_name(aside, fault.path.name)), fault.message)
+        except OSError as error:
+            raise BadInput(
+                f"{fault.path} cannot be moved to {aside} ({error.strerror}): move it by hand."
+            ) from error
