@@ -114,6 +114,8 @@ def open_regular(
         flags = os.O_RDONLY | sum(getattr(os, flag, 0) for flag in ("O_BINARY", "O_NONBLOCK"))
         handle = os.open(path, flags if links else flags | getattr(os, "O_NOFOLLOW", 0))
         file = open(handle, "rb")  # noqa: SIM115 - closed below, whatever happens
+    except BadInput:
+        raise
     except FileNotFoundError as error:
         raise BadInput(f"{path} does not exist, expected {what}: check the path.") from error
     except (OSError, ValueError) as error:  # ValueError: the path has a NUL in it
@@ -209,21 +211,33 @@ def make_folder(path: Path, fill: Callable[[Path], object]) -> None:
 
 
 @contextlib.contextmanager
-def exclusive(path: Path) -> Iterator[None]:
+def exclusive(path: Path) -> Iterator[BinaryIO]:
     """Hold the file `path`, made where it is missing, so that no other process can hold it.
 
     However a process ends, it holds nothing afterwards; the file stays.
 
+    Returns:
+        The open file, which remains the one that is held if the folder gets another name.
+
     Raises:
-        BadInput: If another one holds it, or it cannot be written.
+        BadInput: If another process holds it, it is a link, pipe or anything else than a regular
+            file, or it cannot be written.
     """
     try:
-        file = path.open("ab")
+        with contextlib.suppress(FileNotFoundError):
+            _expect_regular(path, path.lstat(), "the file of a lock")
+        # As in `open_regular`, against what may have taken the name since.
+        flags = ("O_BINARY", "O_NONBLOCK", "O_NOFOLLOW")
+        flag = os.O_RDWR | os.O_CREAT | sum(getattr(os, flag, 0) for flag in flags)
+        file = open(os.open(path, flag, 0o666), "r+b", buffering=0)  # noqa: SIM115 - closed below
+    except BadInput:
+        raise
     except OSError as error:
         raise BadInput(
             f"{path} cannot be written ({error.strerror}): choose a place that can be written."
         ) from error
     with file:
+        _expect_regular(path, os.fstat(file.fileno()), "the file of a lock")
         try:
             _lock(file.fileno())
         except (BlockingIOError, PermissionError) as error:
@@ -234,7 +248,7 @@ def exclusive(path: Path) -> Iterator[None]:
             raise BadInput(
                 f"{path} cannot be locked ({error.strerror}): choose a folder on another disk."
             ) from error
-        yield
+        yield file
 
 
 def _lock(handle: int) -> None:

@@ -237,7 +237,9 @@ class Run:
                 change of basis comes out differently here.
         """
         # A stored state that does not fit refuses what the recipe claims before it is made.
-        self.stored(self.segments[-1])
+        holding = next(filter(Segment.holds_state, reversed(self.segments)), None)
+        if holding is not None:
+            self.stored(holding)
         batch = self.data if isinstance(self.data, Batch) else self.data.train
         pins = self.folder.pins
         recipe = attrs.evolve(self.recipe, iterations=max(self.goal, self.iterations))

@@ -292,7 +292,7 @@ def test_a_stream_of_another_training_is_refused(folder, recipe):
     job = prepare(recipe, data.train)
     with (
         resume_run(folder / "own") as found,
-        pytest.raises(BadInput, match=r"step 1 came where step 6 was to be recorded"),
+        pytest.raises(BadInput, match=r"step 0 came where step 6 was to be recorded"),
     ):
         toolz.last(record(found.recording, run(job)))
     assert segments(folder / "own") == [0, 4, 6]

@@ -67,12 +67,6 @@ def directory(path):
     path.mkdir()
 
 
-def linked(path):
-    aside = path.parent.parent / path.name
-    path.rename(aside)
-    path.symlink_to(aside)
-
-
 DAMAGES = {
     "a byte": flipped,
     "cut short": cut,
@@ -203,6 +197,41 @@ def test_a_link_in_the_place_of_a_folder_is_refused(run, tmp_path, name, inside)
     with pytest.raises(BadInput, match=rf"{name} is a link or a file, expected a folder"):
         resumed(run)
     assert sorted(os.listdir(aim)) == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links and pipes are made")
+def test_a_lock_that_is_not_a_regular_file_is_refused_at_once(run, tmp_path):
+    lock = run / "lock"
+    lock.unlink()
+    lock.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BadInput, match="lock is a symbolic link, expected the file of a lock"):
+        resumed(run)
+    assert not (tmp_path / "elsewhere").exists()
+    lock.unlink()
+    os.mkfifo(lock)
+    with pytest.raises(BadInput, match="lock is not a regular file"):
+        resumed(run)
+    lock.unlink()
+    lock.mkdir()
+    with pytest.raises(BadInput, match="lock is a directory"):
+        resumed(run)
+    lock.rmdir()
+    assert resumed(run).iteration == 12
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links are made")
+@pytest.mark.parametrize("name", FILES)
+def test_a_link_in_the_place_of_a_file_is_moved_and_never_followed(run, tmp_path, name):
+    aim = tmp_path / "aim"
+    (run / name).rename(aim)
+    content = aim.read_bytes()
+    (run / name).symlink_to(aim)
+    with pytest.raises(BadInput, match="is a symbolic link"):
+        Run.open(run)
+    resumed(run, every=4)
+    assert aim.read_bytes() == content
+    assert (run / "set-aside" / Path(name).name).is_symlink()
+    assert Run.open(run).iterations == 12
 
 
 # Runs that pydnn 0.1.0 recorded
