@@ -27,6 +27,8 @@ from pydnn.stages import *  # noqa: F403
 from pydnn.training import *  # noqa: F403
 from pydnn.transformations import *  # noqa: F403
 
+__version__ = "0.1.0"
+
 __all__ = ["BadInput", "Batch", "Key", "MissingExtra", "build", "describe", "described", "fast"]
 __all__ += ["portable"]
 __all__ += batches.__all__

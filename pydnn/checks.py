@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "EXTRAS",
     "MOST_BITS",
     "AnyPath",
     "BadInput",
@@ -29,6 +30,7 @@ __all__ = [
     "expect_same_dtype",
     "expect_shape",
     "import_extra",
+    "install_command",
     "path_of",
     "plain_number",
     "printable",
@@ -249,6 +251,30 @@ def expect_known(what: str, name: str, known: Iterable[str]) -> None:
         raise BadInput(f"there is no {what} {name!r}: {advice}")
 
 
+# What each extra installs, as in pyproject.toml, for messages. They name the packages, since
+# `pip install 'pydnn[plot]'` would install another project, which is published as pydnn.
+EXTRAS = {
+    "plot": ("matplotlib>=3.9",),
+    "progress": ("tqdm>=4.66",),
+    "image": ("pillow>=10.3",),
+    "sklearn": ("scikit-learn>=1.5",),
+    "doctor": ("threadpoolctl>=3.5",),
+    "testing": ("hypothesis>=6.100", "pytest>=8.2"),
+    "bench": ("autograd>=1.7", "jax>=0.4.30", "optax>=0.2.3", "torch>=2.4"),
+}
+
+
+def install_command(extra: str, package: str = "") -> str:
+    """The command that installs what an extra brings; of the `package` alone if it is one of these.
+
+    >>> install_command("plot")
+    "pip install 'matplotlib>=3.9'"
+    """
+    needed = EXTRAS[extra]
+    chosen = [one for one in needed if one.partition(">=")[0] == package] or needed
+    return " ".join(["pip install", *(f"'{one}'" for one in chosen)])
+
+
 def import_extra(module: str, *, extra: str, purpose: str) -> ModuleType:
     """Import a `module` that the `extra` of pydnn brings, or say in one line why that fails."""
     package = module.partition(".")[0]
@@ -258,7 +284,7 @@ def import_extra(module: str, *, extra: str, purpose: str) -> ModuleType:
         if isinstance(error, ModuleNotFoundError) and error.name in (package, module):
             raise MissingExtra(
                 f"{purpose} needs {package}, which is not installed: "
-                f"run pip install 'pydnn[{extra}]'."
+                f"run {install_command(extra, package)}."
             ) from error
         raise MissingExtra(
             f"{purpose} needs {package}, which cannot be imported "

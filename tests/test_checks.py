@@ -1,5 +1,7 @@
 import copy
 import pickle
+import re
+import tomllib
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -8,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pydnn.checks import (
+    EXTRAS,
     BadInput,
     MissingExtra,
     NameTaken,
@@ -19,10 +22,14 @@ from pydnn.checks import (
     expect_same_dtype,
     expect_shape,
     import_extra,
+    install_command,
     path_of,
     plain_number,
     printable,
 )
+
+TOP = Path(__file__).parents[1]
+COMMENT = "`pip install 'pydnn[plot]'` would install another project"  # in pydnn/checks.py
 
 
 @pytest.mark.parametrize("expected", [(2, 3), ("n", 3), ("n", "m")])
@@ -109,9 +116,39 @@ def test_a_missing_extra_names_the_command_that_brings_it():
     with pytest.raises(
         MissingExtra,
         match=r"^a plot needs no_such_thing, which is not installed"
-        r": run pip install 'pydnn\[plot\]'\.$",
+        r": run pip install 'matplotlib>=3\.9'\.$",
     ):
         import_extra("no_such_thing.part", extra="plot", purpose="a plot")
+
+
+COMMANDS = {
+    ("testing", "hypothesis"): "pip install 'hypothesis>=6.100'",
+    ("testing", ""): "pip install 'hypothesis>=6.100' 'pytest>=8.2'",
+    ("image", "PIL"): "pip install 'pillow>=10.3'",
+    ("bench", "torch"): "pip install 'torch>=2.4'",
+}
+
+
+@pytest.mark.parametrize(("needed", "command"), COMMANDS.items(), ids=COMMANDS.values())
+def test_commands_name_packages_since_pydnn_is_another_project(needed, command):
+    assert install_command(*needed) == command
+
+
+def test_extras_are_those_of_the_project():
+    project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["name"] == "pydnn-pure"
+    for extra, needed in EXTRAS.items():
+        theirs = project["optional-dependencies"][extra]
+        assert set(needed) == {one for one in theirs if not one.startswith("pydnn-pure[")}
+
+
+def test_no_text_installs_the_other_project():
+    files = [TOP / "README.md", TOP / "pyproject.toml", TOP / ".ci" / "run"]
+    for folder in ("pydnn", "examples", ".docs"):
+        files += [p for p in (TOP / folder).rglob("*") if p.suffix in {".py", ".md", ".toml"}]
+    for path in files:
+        text = path.read_text(encoding="utf-8").replace(COMMENT, "")
+        assert not re.search(r"pip install '?pydnn(?!-pure)", text), path
 
 
 @pytest.mark.parametrize(

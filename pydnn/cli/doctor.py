@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from pydnn.builders import NotAllowed
-from pydnn.checks import BadInput
+from pydnn.checks import BadInput, install_command
 from pydnn.cli.output import say, say_json, say_table
 from pydnn.cli.run_options import add_allow_option
 from pydnn.numerics import portable
@@ -28,7 +28,7 @@ __all__ = ["add_to"]
 
 _DIGITS = 16
 _ON_ANY_MACHINE = ", and on any machine: its arithmetic is portable"
-_TO_LEARN_MORE = "pip install 'pydnn[doctor]' shows the BLAS's kernel and threads"
+_TO_LEARN_MORE = f"{install_command('doctor')} shows the BLAS's kernel and threads"
 
 
 def add_to(commands: Any) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from pydnn.checks import BadInput, expect_count, path_of
+from pydnn.checks import BadInput, expect_count, install_command, path_of
 from pydnn.cli import output
 from pydnn.cli.scores import Score, scores_of
 from pydnn.data import DataSet
@@ -223,7 +223,7 @@ def _report_step(info: StepInfo, say: Say, *, evaluated: bool) -> None:
 def _with_bar(iterations: int, say: Say) -> tuple[Callable[[Stream], Stream], Say]:
     """A way for the stream under a progress bar, and to print without tearing the bar."""
     if find_spec("tqdm") is None:
-        output.complain("for a progress bar, run pip install 'pydnn[progress]'")
+        output.complain(f"for a progress bar, run {install_command('progress')}")
         return lambda stream: stream, say
     from tqdm import tqdm
 

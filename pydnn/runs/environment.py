@@ -27,6 +27,7 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pydnn import __version__
 from pydnn.checks import BadInput
 from pydnn.fingerprints import fingerprint
 from pydnn.keys import Key
@@ -77,7 +78,7 @@ _DISPATCH = (
 # The environment variables that can change the bits.
 VARIABLES = (*_THREADS, *_VARYING_THREADS, *_DISPATCH)
 
-_PACKAGES = ("pydnn", "numpy", "h5py", "toolz", "attrs")
+_PACKAGES = ("numpy", "h5py", "toolz", "attrs")
 _BUFFER = 8192  # NumPy's default, in elements
 
 
@@ -144,7 +145,11 @@ def current_environment(numerics: Numerics = fast) -> Environment:
 
 
 def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version(), "hdf5": h5py.version.hdf5_version}
+    versions = {
+        "python": platform.python_version(),
+        "hdf5": h5py.version.hdf5_version,
+        "pydnn": __version__,  # not that of a distribution, of which another has this name
+    }
     for name in _PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)

@@ -58,7 +58,7 @@ def test_the_report_shows_what_bits_depend_on(command):
 def test_the_report_says_how_to_learn_of_kernel_and_threads(command, monkeypatch):
     monkeypatch.setitem(sys.modules, "threadpoolctl", None)
     _, out = command()
-    assert "pip install 'pydnn[doctor]' shows the BLAS's kernel and threads" in out
+    assert "pip install 'threadpoolctl>=3.5' shows the BLAS's kernel and threads" in out
     assert "BLAS threads" not in table_of(out)
 
 

@@ -98,7 +98,7 @@ def test_refusals(monkeypatch):
     with pytest.raises(BadInput, match="there is no framework 'tensorflow'"):
         compare_with("tensorflow", relu(), mean_squared(), Batch(X, X))
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
-    with pytest.raises(BadInput, match=r"needs torch, .* run pip install 'pydnn\[bench\]'"):
+    with pytest.raises(BadInput, match=r"needs torch, .* run pip install 'torch>=2.4'"):
         compare_with("torch", relu(), mean_squared(), Batch(X, X))
     with pytest.raises(BadInput, match=r"batch\.X is float32"):
         compare_with("torch", relu(), mean_squared(), Batch(X.astype(np.float32), X))

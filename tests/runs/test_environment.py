@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import pydnn
 from pydnn.checks import BadInput
 from pydnn.numerics import Numerics, fast, portable
 from pydnn.runs import environment as module
@@ -60,6 +61,7 @@ def test_this_process_is_described(monkeypatch, no_variables):
     assert list(here.variables.items()) == [("MKL_DYNAMIC", "FALSE")]
     assert here.versions["numpy"] == np.__version__
     assert {"python", "pydnn", "h5py", "hdf5", "toolz", "attrs"} < set(here.versions)
+    assert here.versions["pydnn"] == pydnn.__version__
     assert {"system", "architecture", "byte order", "cores"} <= set(here.machine)
     assert here.numerics == "fast"
     assert list(here.arithmetic) == OPERATIONS
