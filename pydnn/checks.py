@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import math
 from collections.abc import Iterable, Sequence
@@ -13,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pydnn.other_names import suggestion
 
 __all__ = [
     "EXTRAS",
@@ -246,8 +247,7 @@ def expect_known(what: str, name: str, known: Iterable[str]) -> None:
     """Refuse a `name` that is not among the `known` ones, with the nearest of them."""
     known = sorted(known)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        advice = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(known)}."
+        advice = suggestion(name, known) or f"choose one of {', '.join(known)}."
         raise BadInput(f"there is no {what} {name!r}: {advice}")
 
 

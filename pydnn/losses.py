@@ -346,8 +346,13 @@ def _expect_numbers(Y: FloatArray, n_out: int) -> None:
 
 
 def _expect_binary(Y: FloatArray, n_out: int) -> None:
-    expect_shape("Y", Y, (n_out, "m"), hint="give one row of Y per output of the network")
-    _expect_all((Y == 0) | (Y == 1), Y, "0 or 1: recode them")
+    classes = _classes_in(Y)
+    several = f"for {classes} classes use softmax_cross_entropy and dense({classes})"
+    rows = "give one row of Y per output of the network"
+    expect_shape("Y", Y, (n_out, "m"), hint=several if classes > 2 else rows)
+    recode = "recode them, or use mean_squared for numbers"
+    hint = several if classes > 2 else recode
+    _expect_all((Y == 0) | (Y == 1), Y, f"0 or 1, as sigmoid_cross_entropy has it: {hint}")
     for row, ones in enumerate(np.count_nonzero(Y, axis=1)):
         if ones in (0, Y.shape[1]):
             where = f" in row {row}" if n_out > 1 else ""
@@ -382,7 +387,23 @@ def _expect_classes(Y: FloatArray, n_out: int) -> None:
 
 def _expect_class_numbers(Y: FloatArray, n_out: int) -> None:
     whole = (Y >= 0) & (n_out > Y) & (np.floor(Y) == Y)
-    _expect_all(whole, Y, f"a whole number from 0 to {n_out - 1}: recode them")
+    classes = _classes_in(Y)
+    hint = "number the classes from 0, or use mean_squared for numbers"
+    if classes > n_out:
+        one_each = f"for {classes} classes end the network with dense({classes})"
+        hint = one_each if classes > 2 else "for two classes use sigmoid_cross_entropy"
+    outputs = f"the network has {n_out} output{'s' if n_out > 1 else ''}"
+    _expect_all(whole, Y, f"a whole number from 0 to {n_out - 1}, since {outputs}: {hint}")
+
+
+_MOST_CLASSES = 10_000  # in advice: more are numbers, or numbers of something else
+
+
+def _classes_in(Y: FloatArray) -> int:
+    """How many classes labels Y (1, m) number from 0 on; 0 if they do not look like that."""
+    if len(Y) != 1 or not Y.size or not ((Y >= 0) & (Y < _MOST_CLASSES)).all():
+        return 0
+    return 0 if (np.floor(Y) != Y).any() else int(Y.max()) + 1
 
 
 def _expect_all(right: NDArray[np.bool_], Y: FloatArray, expected: str) -> None:

@@ -117,7 +117,14 @@ def heavy_ball(
 def momentum(
     *, learning_rate: Rate, decay: float = 0.9, averaged: bool = False
 ) -> GradientTransformation:
-    """Gradient descent with momentum; `decay` and `averaged` are those of `heavy_ball`."""
+    """Gradient descent with momentum.
+
+    Args:
+        learning_rate: The learning rate, or a schedule of it.
+        decay: The share of the velocity that a step keeps: beta in the tutorial's course.
+        averaged: Whether the velocity is a mean of gradients, (1 - decay) * g added at each step,
+            as in the tutorial's course; otherwise it is a sum, as in most libraries.
+    """
     return chain(heavy_ball(decay=decay, averaged=averaged), descend(learning_rate))
 
 

@@ -250,3 +250,37 @@ def test_labels_that_fit_are_taken():
 def test_what_does_not_fit_is_refused(call, message):
     with pytest.raises(BadInput, match=message):
         call()
+
+
+UNFIT = {
+    "three classes for one output": (
+        sigmoid_cross_entropy(), [[0, 1, 2]], 1,
+        "label 2 at index (0, 2), expected 0 or 1, as sigmoid_cross_entropy has it: "
+        "for 3 classes use softmax_cross_entropy and dense(3).",
+    ),
+    "three classes for three outputs of two classes each": (
+        sigmoid_cross_entropy(), [[0, 1, 2]], 3, "for 3 classes use softmax_cross_entropy and den",
+    ),
+    "labels of -1 and 1": (sigmoid_cross_entropy(), [[-1, 1]], 1, "recode them, or use mean_squa"),
+    "numbers for two classes": (sigmoid_cross_entropy(), [[0.5, 3.2]], 1, "or use mean_squared"),
+    "one output for three classes": (
+        softmax_cross_entropy(), [[0, 1, 2]], 1,
+        "label 1 at index (0, 1), expected a whole number from 0 to 0, since the network has "
+        "1 output: for 3 classes end the network with dense(3).",
+    ),
+    "two outputs for five classes": (
+        softmax_cross_entropy(), [[0, 1, 4]], 2, "has 2 outputs: for 5 classes end the network wi",
+    ),
+    "one output for two classes": (
+        softmax_cross_entropy(), [[0, 1, 1]], 1, "1 output: for two classes use sigmoid_cross_ent",
+    ),
+    "numbers for classes": (softmax_cross_entropy(), [[0, 1.5]], 2, "number the classes from 0, "),
+    "huge numbers for classes": (softmax_cross_entropy(), [[0, 9e9]], 2, "number the classes from"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("loss", "Y", "n_out", "message"), UNFIT.values(), ids=UNFIT)
+def test_labels_that_do_not_fit_name_the_loss_and_the_outputs_to_use(loss, Y, n_out, message):
+    with pytest.raises(BadInput) as refusal:
+        loss.expect_labels(np.array(Y, float), n_out)
+    assert message in str(refusal.value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pydnn.checks import BadInput, printable
 from pydnn.cli import (
@@ -18,6 +18,7 @@ from pydnn.cli import (
     doctor,
     evaluate,
     inspect,
+    parts,
     predict,
     replay,
     resume,
@@ -26,6 +27,7 @@ from pydnn.cli import (
     train,
 )
 from pydnn.cli.output import ReaderGone, complain, flush_results, undisturbed, usable_streams
+from pydnn.other_names import suggestion
 
 __all__ = ["main"]
 
@@ -58,6 +60,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 class _Parser(argparse.ArgumentParser):
     """Complains in one line."""
 
+    # Each command's parser complains of what it does not know: it knows the nearest option, and
+    # its --help shows them all.
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            options = [text for action in self._actions for text in action.option_strings]
+            name = unknown[0].partition("=")[0]
+            near = suggestion(name, options) if name.startswith("-") else ""
+            message = f"unrecognized arguments: {' '.join(unknown)}"
+            self.error(f"{message}; {near}" if near else message)
+        return found, unknown
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, printable(f"{self.prog}: {message}: see {self.prog} --help") + "\n")
 
@@ -85,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         summary,
         evaluate,
         predict,
+        parts,
         data,
     ):
         command.add_to(commands)

@@ -558,3 +558,23 @@ def test_the_published_costs_come_through_the_command_line(command, cats_directo
     assert {i: round(result["costs"][i], 6) for i in PUBLISHED} == PUBLISHED
     assert round(result["train_accuracy"], 6) == 0.985646
     assert result["test_accuracy"] == 0.8
+
+
+OTHER_OPTIONS = {
+    ("train", "--epochs"): "pydnn train: unrecognized arguments: --epochs 5; did you mean '--itera",
+    ("train", "--lr=0.1"): "pydnn train: unrecognized arguments: --lr=0.1 5; did you mean '--learn",
+    ("train", "--save"): "pydnn train: unrecognized arguments: --save 5; did you mean '--run'?: ",
+    ("train", "--batch-size"): "pydnn train: unrecognized arguments: --batch-size 5; did you mean",
+    ("sweep", "--output"): "pydnn sweep: unrecognized arguments: --output 5; did you mean '--save-",
+    ("summary", "--hidden"): "pydnn summary: unrecognized arguments: --hidden 5; did you mean '--l",
+    ("train", "--zzz"): "pydnn train: unrecognized arguments: --zzz 5: see pydnn train --help",
+}
+
+
+@pytest.mark.parametrize(("given", "message"), OTHER_OPTIONS.items(), ids=map(str, OTHER_OPTIONS))
+def test_an_unknown_option_names_the_nearest_and_the_help_of_its_command(command, given, message):
+    verb, option = given
+    status, out, err = command(verb, "recipe.toml", option, 5)
+    assert (status, out) == (2, "")
+    assert err.startswith(message)
+    assert err.endswith(f": see pydnn {verb} --help\n")

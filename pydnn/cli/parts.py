@@ -1,0 +1,97 @@
+"""`pydnn parts`: the builders that recipes and options can name, with options and defaults."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from itertools import groupby
+from typing import Any
+
+from pydnn.builders import Builder, builders_of, describe, import_own
+from pydnn.checks import expect_known
+from pydnn.cli.output import say, say_json, say_table
+from pydnn.notation import write_description
+
+__all__ = ["add_to"]
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to those of the parser."""
+    parser = commands.add_parser(
+        "parts",
+        help="list the stages, losses, optimizers and other parts that a recipe can name",
+        description="List all parts that a recipe or an option can name, by family, with their "
+        "options and defaults; those of one family, or one part with its full description.",
+        epilog="example: pydnn parts adam",
+    )
+    parser.add_argument(
+        "name",
+        nargs="?",
+        metavar="NAME",
+        help="a part, e.g. adam, or my_module:my_part; or a family, e.g. optimizer",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    chosen = _chosen(args.name)
+    if args.json:
+        say_json({"parts": [_as_json(builder) for builder in chosen]})
+    elif len(chosen) == 1 and args.name == chosen[0].name:
+        [builder] = chosen
+        say(f"{_call(builder)}, a part of family {builder.family}", "")
+        say(*inspect.cleandoc(builder.function.__doc__ or "").splitlines())
+    else:
+        for number, (family, builders) in enumerate(groupby(chosen, lambda b: b.family)):
+            say(*([""] if number else []), family)
+            say_table(
+                [("", _call(builder), _first_line(builder)) for builder in builders], align="<<<"
+            )
+    return 0
+
+
+def _chosen(name: str | None) -> list[Builder]:
+    if name is not None and ":" in name:
+        import_own(name, allow=[name.partition(":")[0]])  # whoever types a name allows it
+    known = builders_of()
+    if name is None:
+        return [builder for builder in known if ":" not in builder.name]
+    families = {builder.family for builder in known}
+    expect_known("part", name, {builder.name for builder in known} | families)
+    # "weights" and "batches" are families, and could be names of parts: the part goes first.
+    named = [builder for builder in known if builder.name == name]
+    return named or [b for b in builders_of(name) if ":" not in b.name]
+
+
+def _call(builder: Builder) -> str:
+    options = []
+    for name, option in builder.options.items():
+        if option.kind is option.VAR_POSITIONAL:
+            options.append(f"*{name}")
+        else:
+            default = "" if option.default is option.empty else f"={_written(option.default)}"
+            options.append(f"{name}{default}")
+    return f"{builder.name}({', '.join(options)})"
+
+
+def _written(value: Any) -> str:
+    return write_description(describe(value)) if hasattr(value, "description") else repr(value)
+
+
+def _first_line(builder: Builder) -> str:
+    return (builder.function.__doc__ or "").strip().partition("\n")[0]
+
+
+def _as_json(builder: Builder) -> dict[str, Any]:
+    options = [
+        {"name": name, "several": option.kind is option.VAR_POSITIONAL}
+        | ({} if option.default is option.empty else {"default": _plain(option.default)})
+        for name, option in builder.options.items()
+    ]
+    about = inspect.cleandoc(builder.function.__doc__ or "")
+    return {"name": builder.name, "family": builder.family, "options": options, "about": about}
+
+
+def _plain(value: Any) -> Any:
+    return describe(value) if hasattr(value, "description") else value

@@ -1,0 +1,202 @@
+"""What other libraries, papers and courses call the things that pydnn has: for "did you mean"."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+__all__ = ["suggestion"]
+
+# A name here, then the names elsewhere; all of them in small letters with underscores.
+_ELSEWHERE = {
+    # optimizers
+    "gradient_descent": "sgd gd batch_gradient_descent stochastic_gradient_descent vanilla plain",
+    "momentum": "sgd_momentum momentum_sgd sgdm heavyball polyak",
+    "nesterov": "nag nesterov_momentum accelerated_gradient sgd_nesterov",
+    "rmsprop": "rms_prop",
+    "adamw": "adam_w adam_weight_decay",
+    "nadam": "nesterov_adam",
+    "amsgrad": "ams_grad adam_amsgrad",
+    "clip_by_global_norm": "clip_by_norm clip_grad_norm clip_grad_norm_ clipnorm global_clipnorm "
+    "clip_norm gradient_clipping clip_gradients grad_clip",
+    "clip_by_value": "clip_grad_value clip_grad_value_ clipvalue clip_value clip",
+    "decay_weights": "add_decayed_weights weight_decay",
+    "average_parameters": "ema swa exponential_moving_average polyak_averaging",
+    "accumulate": "multi_steps gradient_accumulation accumulate_gradients",
+    "skip_not_finite": "apply_if_finite",
+    # losses
+    "mean_squared": "mse mse_loss mseloss mean_squared_error squared_error l2_loss l2 square "
+    "squared_loss",
+    "mean_absolute": "mae l1_loss l1loss mean_absolute_error absolute_error l1",
+    "huber": "smooth_l1 smooth_l1_loss smoothl1loss huber_loss huberloss",
+    "poisson": "poisson_nll poisson_loss poissonnllloss poisson_nll_loss",
+    "sigmoid_cross_entropy": "bce bce_loss bceloss binary_crossentropy binary_cross_entropy "
+    "bce_with_logits bcewithlogitsloss binary_cross_entropy_with_logits log_loss logloss "
+    "logistic logistic_loss sigmoid_binary_cross_entropy binary cross_entropy ce",
+    "softmax_cross_entropy": "ce cross_entropy crossentropy cross_entropy_loss crossentropyloss "
+    "categorical_crossentropy categorical_cross_entropy sparse_categorical_crossentropy nll "
+    "nll_loss nllloss softmax softmax_loss categorical multinomial",
+    # stages
+    "dense": "linear fully_connected fc affine inner_product densely_connected",
+    "serial": "sequential chain stack compose mlp",
+    "residual": "skip skip_connection resblock residual_block",
+    "parallel": "concat concatenate branches",
+    "batch_norm": "batchnorm batch_normalization batchnorm1d bn batchnorm2d",
+    "layer_norm": "layernorm layer_normalization ln",
+    "leaky_relu": "leakyrelu lrelu prelu",
+    "silu": "swish",
+    "sigmoid": "logistic expit",
+    "tanh": "hyperbolic_tangent",
+    "identity": "linear none pass",
+    "dropout": "drop alpha_dropout",
+    # initializers and weights
+    "he_normal": "he kaiming kaiming_normal kaiming_normal_ he_initialization msra",
+    "he_uniform": "kaiming_uniform kaiming_uniform_",
+    "xavier_normal": "xavier glorot glorot_normal xavier_normal_",
+    "xavier_uniform": "glorot_uniform xavier_uniform_",
+    "lecun_normal": "lecun",
+    "normal": "gaussian random_normal randn random",
+    "uniform": "random_uniform rand",
+    "truncated_normal": "trunc_normal",
+    "zeros": "zero zeros_ zero_init",
+    # schedules
+    "constant_rate": "constant fixed constant_schedule",
+    "cosine_decay": "cosine cosine_annealing cosineannealinglr cosine_schedule cosine_annealing_lr "
+    "cosine_decay_schedule",
+    "step_decay": "step steplr step_lr multistep piecewise_constant",
+    "exponential_decay": "exponential exponentiallr exponential_lr",
+    "inverse_time_decay": "inverse_time inverse_decay",
+    "polynomial_decay": "polynomial polynomiallr poly linear_decay",
+    "one_cycle": "onecycle onecyclelr one_cycle_lr 1cycle super_convergence",
+    "warm_up": "warmup linear_warmup warm_up_lr",
+    "joined": "join_schedules sequential_lr sequentiallr",
+    # batches and penalties
+    "mini_batches": "mini_batch minibatch minibatches batch batches dataloader batched",
+    "full_batch": "full whole full_batches",
+    "l2_penalty": "l2 ridge weight_decay l2_regularization l2_reg tikhonov",
+    "l1_penalty": "l1 lasso l1_regularization l1_reg",
+    # options
+    "learning_rate": "lr eta alpha step_size rate learning_rate_init eta0",
+    "decay": "beta mu rho momentum gamma decay_rate alpha beta1 beta_1",
+    "averaged": "dampening damping",
+    "beta1": "beta_1 b1 beta1_ betas beta",
+    "beta2": "beta_2 b2 beta2_ betas",
+    "epsilon": "eps fuzz stabilizer",
+    "weight_decay": "wd l2 decay_weights lambda",
+    "size": "batch_size batchsize bs n",
+    "shuffle": "shuffled",
+    "keep_last": "drop_last drop_remainder",
+    "units": "n neurons out_features hidden features width output_dim dim n_units num_units",
+    "initializer": "init kernel_initializer weight_init initialiser w_init",
+    "keep_prob": "rate p drop_prob dropout_rate keep_rate keep_probability",
+    "slope": "negative_slope alpha leak",
+    "strength": "lambda lambd lam l2 l1 alpha weight factor c rate coefficient",
+    "only": "mask names layers",
+    "factor": "gamma drop decay_rate decay rate",
+    "every": "steps step_size period interval decay_steps",
+    "steps": "every t_max total_steps decay_steps iterations epochs t max_steps",
+    "initial": "learning_rate lr initial_learning_rate base_lr init_value start",
+    "final": "eta_min end end_value min_lr end_learning_rate alpha",
+    "peak": "max_lr max_rate peak_value learning_rate",
+    "rising": "pct_start",
+    "limit": "max_norm norm clip clipnorm clipvalue value max clip_value threshold bound",
+    "label_smoothing": "smoothing smooth",
+    "class_weights": "class_weight weight weights",
+    "positive_weight": "pos_weight",
+    "delta": "beta threshold",
+    "inner": "optimizer base",
+    # keys of a recipe, and options of commands
+    "iterations": "epochs epoch n_epochs num_epochs nb_epoch max_epochs max_iter max_iterations "
+    "steps num_iterations n_iterations num_steps max_steps n_iter iters",
+    "network": "model layers architecture net module",
+    "layers": "hidden hidden_layers hidden_layer_sizes hidden_units units layers_dims layer_sizes "
+    "n_hidden",
+    "loss": "criterion objective loss_fn cost loss_function",
+    "optimizer": "optim optimiser solver algorithm updater learning_rate lr",
+    "penalties": "penalty regularization regularizer regularizers regularisation l2 weight_decay "
+    "lambd",
+    "penalty": "regularization regularizer regularisation l2 weight_decay lambd",
+    "batches": "batch batch_size batchsize minibatch mini_batch mini_batches mini_batch_size "
+    "mini_batches_size bs",
+    "weights": "init initialization initializer initial_weights",
+    "standardize": "normalize normalise standardise scale scaler scaling normalization",
+    "validation": "validation_split val_split val valid validation_fraction holdout "
+    "validation_share dev",
+    "evaluate_every": "eval_every eval_interval validate_every evaluation_interval eval_steps "
+    "val_check_interval eval_frequency",
+    "watch": "monitor metric early_stopping_metric",
+    "patience": "early_stopping early_stop n_iter_no_change early_stopping_rounds",
+    "higher_is_better": "mode maximize greater_is_better",
+    "seed": "random_state random_seed rng key manual_seed",
+    "dtype": "precision float_type",
+    "data": "dataset data_set data_dir train_data input csv file",
+    "numerics": "backend engine arithmetic deterministic",
+    "run": "save output out output_dir out_dir save_dir log_dir logdir save_path model name "
+    "save_model",
+    "save_best": "save output out",
+    "plot": "plots figure graph",
+    "quiet": "silent",
+    "record": "log logging",
+    "checkpoint_every": "save_every checkpoint checkpoint_interval save_steps save_freq",
+    "allow": "trust trust_remote_code allow_code own_parts",
+    "jobs": "workers n_jobs num_workers processes",
+    "seeds": "n_seeds num_seeds repeats repetitions trials",
+    "vary": "grid params param_grid sweep",
+    # metrics and what can be watched
+    "accuracy": "acc",
+    "validation cost": "val_loss validation_loss valid_loss dev_loss",
+    "validation accuracy": "val_accuracy val_acc validation_acc dev_accuracy",
+    "train cost": "loss train_loss training_loss training_cost",
+    "train accuracy": "acc accuracy train_acc training_accuracy",
+    "cost": "loss",
+}  # fmt: skip
+
+# What a name here means that another name does not: (here, what the other one begins with, note).
+_NOTES = [
+    ("iterations", ("epoch", "n_epoch", "num_epoch", "nb_epoch", "max_epoch"), "it counts steps: "
+     "epochs times the batches of an epoch"),
+    ("keep_prob", ("rate", "p", "drop"), "it is 1 minus the share that is dropped"),
+    ("keep_last", ("drop",), "it means the opposite"),
+    ("softmax_cross_entropy", ("softmax",), "it takes logits, so a network ends with dense"),
+]  # fmt: skip
+
+
+def _turned(names: Mapping[str, str]) -> dict[str, list[str]]:
+    table: dict[str, list[str]] = {}
+    for here, elsewhere in names.items():
+        for name in elsewhere.split():
+            table.setdefault(name, []).append(here)
+    return table
+
+
+_HERE = _turned(_ELSEWHERE)
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """The question that leads to the nearest of the `known` names, or "" if none is near.
+
+    Args:
+        name: What a person wrote; case, hyphens and leading dashes do not matter.
+        known: What there is, in the form in which it is to be suggested.
+
+    Example:
+        >>> suggestion("SGD", ["adam", "amsgrad", "gradient_descent"])
+        "did you mean 'gradient_descent'?"
+    """
+    by_form = {_form(option): option for option in sorted(known, reverse=True)}
+    form = _form(name[:200])  # a longer one is no slip of the pen
+    here = [form, *_HERE.get(form, ())]
+    near = next((option for option in here if option in by_form), None)
+    if near is None:
+        close = difflib.get_close_matches(form, by_form, n=1)
+        return f"did you mean {by_form[close[0]]!r}?" if close else ""
+    notes = [
+        f" ({note})"
+        for here, starts, note in _NOTES
+        if here == near and form.startswith(starts) and form != near
+    ]
+    return f"did you mean {by_form[near]!r}?{''.join(notes)}"
+
+
+def _form(name: str) -> str:
+    return name.lstrip("-").replace("-", "_").lower()
