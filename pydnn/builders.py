@@ -110,6 +110,7 @@ def described(
             given = signature.bind(*args, **options).arguments
             return attrs.evolve(part, description={name: _without_defaults(signature, given)})  # type: ignore[misc]
 
+        describing.family = family  # type: ignore[attr-defined]  # for readers; the registry decides
         if "<locals>" not in name:  # a function inside of another is not found by its name
             _BUILDERS[family, name] = Builder(name, family, signature, describing)
         return describing
