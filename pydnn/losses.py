@@ -22,6 +22,7 @@ from pydnn.stages.base import EVALUATION, Context
 __all__ = [
     "TASKS",
     "Loss",
+    "class_count",
     "expect_weights",
     "huber",
     "mean_absolute",
@@ -36,6 +37,11 @@ __all__ = [
 Entries = Callable[[FloatArray, FloatArray, Numerics], tuple[FloatArray, FloatArray]]
 
 TASKS = ("two classes", "many classes", "several labels", "regression")
+
+
+def class_count(task: str, n_out: int) -> int | None:
+    """How many classes, or labels, a network with n_out outputs tells apart; None for numbers."""
+    return {"two classes": 2, "regression": None}.get(task, n_out)
 
 
 @attrs.frozen(eq=False)

@@ -34,14 +34,16 @@ from pydnn.checks import (
     MOST_BITS,
     BadInput,
     expect_count,
+    expect_finite,
     expect_flag,
     expect_known,
     expect_real,
+    expect_shape,
     shown,
 )
 from pydnn.initializers import tutorial, zeros
 from pydnn.keys import Key
-from pydnn.losses import Loss, expect_weights, sigmoid_cross_entropy
+from pydnn.losses import Loss, class_count, expect_weights, sigmoid_cross_entropy
 from pydnn.metrics import METRICS
 from pydnn.notation import MOST_LETTERS, own_builders, read_description, write_description
 from pydnn.numerics import TENANTS, Numerics, portable
@@ -74,6 +76,7 @@ __all__ = [
     "RECORDED_FORMAT",
     "Job",
     "Recipe",
+    "expect_test",
     "own_builders_of",
     "prepare",
     "read_recipe",
@@ -529,6 +532,54 @@ def prepare(
         standardization,
         rotation,
     )
+
+
+def expect_test(job: Job, test: Batch, *, classes: Sequence[str] | None = None) -> None:
+    """Refuse, before any training, test examples by which the job could not be judged.
+
+    Args:
+        job: From `prepare`.
+        test: Examples as those that the job was prepared with; there may be none.
+        classes: Names of the classes, if they have names.
+
+    Raises:
+        BadInput: If X or Y has other rows than in training, or an entry that is not finite, in
+            the arithmetic of the job too; if a label is none of those that the loss takes; or if
+            there are more or fewer names than classes.
+    """
+    first = job.data["train"].X[:, :1]
+    n_out = len(
+        output_of(
+            job.network,
+            job.state.parameters,
+            first,
+            statistics=job.state.statistics,
+            numerics=TENANTS[job.recipe.numerics],
+        )
+    )
+    count = class_count(job.loss.task(n_out), n_out)
+    if classes is not None and count not in (None, len(classes)):
+        raise BadInput(
+            f"the data names {len(classes)} classes, but the network tells {count} apart: "
+            f"give it {len(classes)} outputs, or the data {count} names."
+        )
+    for name, ours, theirs in (("X", test.X, job.batch.X), ("Y", test.Y, job.batch.Y)):
+        hint = f"give the test part the rows that {name} has in training"
+        expect_shape(f"test {name}", ours, (len(theirs), test.X.shape[-1]), hint=hint)
+        expect_finite(f"test {name}", ours)
+    if not test.Y.size:
+        return
+    try:
+        # All together, since a loss may ask for examples of every class, which the training part
+        # has; the test labels first, so that a message says where among them one does not fit.
+        job.loss.expect_labels(np.concatenate([test.Y, job.batch.Y], axis=1), n_out)
+        if test.weights is not None:
+            expect_weights(test.weights, test.X.shape[1])
+        X = test.X if job.standardization is None else job.standardization(test.X)
+    except BadInput as error:
+        raise BadInput(f"test part: {error}") from error
+    with np.errstate(over="ignore"):
+        expect_finite(f"test X as {job.recipe.dtype}", X.astype(DTYPES[job.recipe.dtype]))
 
 
 def _rotation(

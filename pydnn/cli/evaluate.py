@@ -6,9 +6,9 @@ import argparse
 from typing import Any
 
 from pydnn.checks import BadInput, path_of
-from pydnn.cli.output import say, say_json
-from pydnn.cli.run_options import add_allow_option, model_of, place_of_data
-from pydnn.cli.scores import scores_of
+from pydnn.cli.output import complain, say, say_json, say_table
+from pydnn.cli.run_options import add_allow_option, model_of, place_of_data, unlike_recorded
+from pydnn.cli.scores import Score, scores_of
 from pydnn.data import load_data_set
 from pydnn.recipes import DTYPES
 
@@ -29,6 +29,11 @@ def add_to(commands: Any) -> None:
         "--data", metavar="NAME", help="other data (default: what the model was trained on)"
     )
     add_allow_option(parser)
+    parser.add_argument(
+        "--per-class",
+        action="store_true",
+        help="also print precision, recall, f1 and the number of examples of each class",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     parser.set_defaults(run=_run)
 
@@ -43,10 +48,27 @@ def _run(args: argparse.Namespace) -> int:
         if args.data:
             raise
         raise BadInput(f"{str(error).rstrip('.')}; or say with --data where it is now.") from error
-    scores = scores_of(model, data)
+    scores = scores_of(model, data, by_class=args.per_class)
+    if different := unlike_recorded(args.folder, data):
+        complain(
+            f"{name} is not the data that {args.folder} was trained on: {', '.join(different)} "
+            f"{'differs' if len(different) == 1 else 'differ'} from what was recorded"
+        )
     if args.json:
-        say_json({part: dict(score.metrics) for part, score in scores.items()})
+        say_json({part: _plain(score) for part, score in scores.items()})
         return 0
     for part, score in scores.items():
-        say(f"{part} {score}" + (f"; {score.others}" if score.others else ""))
+        line = score.line(
+            part, held_back="those" if model.recipe.validation and not args.data else ""
+        )
+        say(line + (f"; {score.others}" if score.others else ""))
+        if score.table:
+            say_table(score.table, align="<" + ">" * (len(score.table[0]) - 1))
     return 0
+
+
+def _plain(score: Score) -> dict[str, Any]:
+    if not score.classes:
+        return dict(score.metrics)
+    rows = [{"class": name, **row} for name, row in score.classes.items()]
+    return {**score.metrics, "classes": rows}

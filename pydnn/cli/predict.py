@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,9 @@ import numpy as np
 from pydnn.checks import BadInput, path_of
 from pydnn.cli.output import say, say_json
 from pydnn.cli.run_options import add_allow_option, model_of
+from pydnn.cli.scores import names_of, predicted
 from pydnn.data import columns_of, load_photo
 from pydnn.recipes import DTYPES
-from pydnn.runs import predictions
 
 __all__ = ["add_to"]
 
@@ -34,26 +35,43 @@ def add_to(commands: Any) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     model = model_of(args.folder, allow=args.allow)
-    if model.image_shape is None or model.classes is None:
+    if model.image_shape is None:
         raise BadInput(
             f"{args.folder} was not trained on images, so it sees nothing in pictures: "
             "give the folder of a model that was."
         )
     photos = np.stack([load_photo(path, size=model.image_shape[:2]) for path in args.photos])
     X = columns_of(photos, dtype=DTYPES[model.recipe.dtype])
-    answers = []
-    predicted = predictions(model, X)
-    if len(predicted) == 1:  # of class 1 alone
-        predicted = np.concatenate([1 - predicted, predicted])
-    for path, column in zip(args.photos, predicted.T, strict=True):
-        # Of two that are equally probable the first is told, as `classes_of` has it.
-        label = int(column.argmax())
-        answers.append((path, model.classes[label], float(column[label])))
+    task, P = predicted(model, X, args.photos)
+    names = names_of(model, task, len(P))
+    if task == "two classes":  # the network gives the probability of class 1 alone
+        P = np.concatenate([1 - P, P])
+    answers = [_answer(task, names, column.tolist()) for column in P.T]
     if args.json:
-        keys = ("file", "class", "probability")
-        rows = [dict(zip(keys, (str(path), *rest), strict=True)) for path, *rest in answers]
+        rows = [{"file": str(f), **a} for f, a in zip(args.photos, answers, strict=True)]
         say_json({"predictions": rows})
         return 0
-    for path, name, p in answers:
-        say(f"{path}: {name} ({p:.2f})" if len(answers) > 1 else f"{name} ({p:.2f})")
+    for path, answer in zip(args.photos, answers, strict=True):
+        say(f"{path}: {_in_words(answer)}" if len(answers) > 1 else _in_words(answer))
     return 0
+
+
+def _answer(task: str, names: Sequence[str] | None, numbers: list[float]) -> dict[str, Any]:
+    """What is said of one picture: a class, the probability of each label, or numbers."""
+    if names is None:
+        return {"numbers": numbers}
+    if task == "several labels":
+        return {"labels": dict(zip(names, numbers, strict=True))}
+    # Of two that are equally probable it is the first, as in `classes_of`.
+    label = numbers.index(max(numbers))
+    return {"class": names[label], "probability": numbers[label]}
+
+
+def _in_words(answer: Mapping[str, Any]) -> str:
+    match answer:
+        case {"class": name, "probability": p}:
+            return f"{name} ({p:.2f})"
+        case {"labels": labels}:
+            return ", ".join(f"{name} ({p:.2f})" for name, p in labels.items() if p > 0.5) or "none"
+        case _:
+            return ", ".join(f"{number:.6g}" for number in answer["numbers"])

@@ -9,6 +9,7 @@ from pydnn.cli.output import complain
 from pydnn.cli.run_options import add_run_options
 from pydnn.cli.training import add_training_options, check_training_options, say_of, train_job
 from pydnn.data import DataSet
+from pydnn.recipes import expect_test
 from pydnn.runs import resume_run
 
 __all__ = ["add_to"]
@@ -51,6 +52,7 @@ def _run(args: argparse.Namespace) -> int:
             complain(f"{path} is restored from the other files of the run")
         run, job = resumed.run, resumed.job
         assert isinstance(run.data, DataSet)  # as it is whenever it comes by its name
+        expect_test(job, run.data.test, classes=run.data.classes)
         say_of(args)(
             f"going on from iteration {run.iterations} of {job.recipe.iterations} in {args.folder}"
         )

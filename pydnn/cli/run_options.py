@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pydnn.checks import BadInput
+from pydnn.data import DataSet
 from pydnn.recipes import read_toml
 from pydnn.runs import MODEL_FILE, Model, load_model
 from pydnn.runs.folder import RECIPE, run_folder_of
-from pydnn.runs.pins import read_pins
+from pydnn.runs.pins import data_differences, read_pins
 from pydnn.storage import read_small_text
 
-__all__ = ["add_allow_option", "add_run_options", "model_of", "place_of_data"]
+__all__ = ["add_allow_option", "add_run_options", "model_of", "place_of_data", "unlike_recorded"]
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -64,3 +65,15 @@ def place_of_data(folder: Path) -> str | None:
         return None
     place = read_pins(read_toml(read_small_text(folder / RECIPE))).place
     return place if Path(place).exists() else None
+
+
+def unlike_recorded(folder: Path, data: DataSet) -> list[str]:
+    """The arrays of `data`, e.g. "train X", whose SHA-256 is not that which the run recorded.
+
+    There is none where `folder` has a model without a recorded run.
+    """
+    folder = run_folder_of(folder)
+    if not (folder / RECIPE).is_file():
+        return []
+    pins = read_pins(read_toml(read_small_text(folder / RECIPE)))
+    return [difference.partition(" differs")[0] for difference in data_differences(pins, data)]

@@ -97,6 +97,7 @@ def _run(args: argparse.Namespace) -> int:
         seeds=_seeds(args.seeds),
         over=over,
         test=data.test,
+        classes=data.classes,
         together=not args.one_by_one,
     )
     with plain_folder(args.save_best) if args.save_best else contextlib.nullcontext():

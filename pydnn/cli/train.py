@@ -16,7 +16,7 @@ from pydnn.checks import BadInput, NameTaken, path_of
 from pydnn.cli.recipe_options import add_recipe_options, recipe_of
 from pydnn.cli.training import add_training_options, check_training_options, say_of, train_job
 from pydnn.data import DataSet, load_data_set
-from pydnn.recipes import DTYPES, Job, prepare
+from pydnn.recipes import DTYPES, Job, expect_test, prepare
 from pydnn.runs import Recording, create_run
 
 __all__ = ["add_to", "plain_folder"]
@@ -57,6 +57,7 @@ def _run(args: argparse.Namespace) -> int:
         raise _taken(args.folder)  # before the work
     data = load_data_set(recipe.data, dtype=DTYPES[recipe.dtype])
     job = prepare(recipe, data.train)
+    expect_test(job, data.test, classes=data.classes)
     with _new_run(args, job, data) as (folder, recording):
         say_of(args)(*_opening(job, data))
         return train_job(args, job, data, folder, recording=recording, costs=np.zeros(0))
@@ -64,7 +65,7 @@ def _run(args: argparse.Namespace) -> int:
 
 def _opening(job: Job, data: DataSet) -> list[str]:
     kind = "examples" if data.image_shape is None else "images"
-    train, test = data.train.X.shape[1], data.test.X.shape[1]
+    train, test = data.train.X.shape[1], data.test.X.shape[1] or "none"
     lines = [f"training on {train} {kind} of {job.recipe.data}, to be tested on {test}"]
     if job.rotation is not None:
         lines.append(f"in {job.rotation} (--no-rotate: in those)")

@@ -118,7 +118,10 @@ def train_job(
         plots.save_plot(figure, args.plot)
     if trained.stopped:
         return _report_stop(trained.stopped, path)
-    scores = scores_of(_model(job, data, trained), data)
+    try:
+        scores = scores_of(_model(job, data, trained), data)
+    except BadInput as error:  # e.g. where a prediction is beyond the range of numbers
+        return _report_stop(error, path)
     if args.json:
         output.say_json(_as_json(trained, scores, seconds, folder))
         return 0
@@ -251,8 +254,10 @@ def _tell(say: Say, job: Job, trained: _Trained, scores: dict[str, Score], secon
     say(f"{cost}after {len(costs)} iterations, {seconds:.1f} s")
     if trained.kept.iteration < len(costs):
         say(f"best {job.recipe.watch} after {trained.kept.iteration} iterations, which is kept")
+    validation = job.data.get("validation")
+    held_back = "" if validation is None else f"the {validation.X.shape[1]}"
     for part, score in scores.items():
-        say(f"{part} {score}")
+        say(score.line(part, held_back=held_back))
 
 
 def _as_json(

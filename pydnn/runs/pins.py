@@ -129,7 +129,8 @@ def rotated_pin(X: FloatArray) -> Pin:
 def _parts(data: DataSet | Batch) -> list[tuple[str, Batch]]:
     if isinstance(data, Batch):
         return [("train", data)]
-    return [(part, getattr(data, part)) for part in _PARTS]
+    parts = [(part, getattr(data, part)) for part in _PARTS]
+    return [(part, batch) for part, batch in parts if batch.X.shape[1]]  # there may be no test part
 
 
 def _pins_of(part: str, batch: Batch, dtype: Any) -> dict[str, Pin]:

@@ -18,7 +18,7 @@ from pydnn.checks import AnyPath, BadInput, expect_count, path_of
 from pydnn.data import DataSet
 from pydnn.fingerprints import checksum
 from pydnn.numerics import TENANTS
-from pydnn.recipes import Job, prepare, read_recipe, read_toml, watch_of
+from pydnn.recipes import Job, expect_test, prepare, read_recipe, read_toml, watch_of
 from pydnn.records import Batch
 from pydnn.runs.environment import current_environment, environment_text, what_to_expect
 from pydnn.runs.folder import (
@@ -110,8 +110,8 @@ def create_run(path: AnyPath, job: Job, data: DataSet | Batch) -> Iterator[Recor
         data: What the job was prepared with, for its fingerprint.
 
     Raises:
-        BadInput: If there is something of that name, it cannot be written, or a function of the
-            user's own cannot be found again.
+        BadInput: If there is something of that name, it cannot be written, a function of the
+            user's own cannot be found again, or the test part does not fit, see `expect_test`.
     """
     path = path_of(path)
     if job.state.iteration != 0:
@@ -119,6 +119,8 @@ def create_run(path: AnyPath, job: Job, data: DataSet | Batch) -> Iterator[Recor
             f"the job is at iteration {job.state.iteration}, expected its beginning: "
             "give what prepare made."
         )
+    if isinstance(data, DataSet):
+        expect_test(job, data.test, classes=data.classes)
     text, pins = _recipe_text(job, data)
     texts = Texts(text, environment_text(current_environment(TENANTS[job.recipe.numerics])))
     rows = rows_of([], start=0)

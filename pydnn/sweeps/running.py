@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 import toolz
 
-from pydnn.recipes import DTYPES, Job, Recipe, prepare, write_recipe
+from pydnn.recipes import DTYPES, Job, Recipe, expect_test, prepare, write_recipe
 from pydnn.records import Batch, FloatArray
 from pydnn.sweeps.ends import End, Told, evaluation_of, run_apart, run_together
 from pydnn.sweeps.plans import Variation, variations
@@ -55,6 +55,7 @@ def sweep(
     seeds: int | Sequence[int] = 1,
     over: Mapping[str, Sequence[Any]] = {},
     test: Batch | None = None,
+    classes: Sequence[str] | None = None,
     together: bool = True,
 ) -> Sweep:
     """The sweep of a recipe over seeds and other values: every combination is a run.
@@ -64,7 +65,8 @@ def sweep(
         batch: Examples for training and validation.
         seeds: Their seeds, or how many.
         over: Values by name, as `varied` takes them, e.g. {"optimizer.learning_rate": [0.1, 0.3]}.
-        test: Examples by which they are judged in the end.
+        test: Examples by which they are judged in the end; none are like None.
+        classes: Names of the classes, if they have names, as many as the networks tell apart.
         together: Whether runs of one shape are taken all at once.
 
     Raises:
@@ -72,9 +74,12 @@ def sweep(
     """
     runs = variations(recipe, seeds=seeds, over=over)
     # Batches are copied to this order once, and all jobs share it.
-    plan = Sweep(runs, _examples_together(batch), test, together)
+    judges = test if test is not None and test.Y.size else None
+    plan = Sweep(runs, _examples_together(batch), judges, together)
     for variation in runs[:: _seeds_of(runs)]:
-        prepare(variation.recipe, plan.batch)  # one of each setting, for what it refuses
+        job = prepare(variation.recipe, plan.batch)  # one of each setting, for what it refuses
+        nothing = Batch(batch.X[:, :0], batch.Y[:, :0])
+        expect_test(job, nothing if test is None else test, classes=classes)
     return plan
 
 

@@ -419,8 +419,8 @@ def test_a_recipe_is_trained_evaluated_and_told(command, recipe):
     status, out, _ = command("evaluate", "runs/0001")
     train, test = out.splitlines()
     assert float(test.split()[2]) > 0.9
-    assert [part.split()[0] for part in train.partition("; ")[2].split(", ")] == [
-        "precision", "recall", "f1", "roc_auc", "log_loss",
+    assert [part.rpartition(" ")[0] for part in train.partition("; ")[2].split(", ")] == [
+        "macro precision", "macro recall", "macro f1", "macro roc_auc", "log_loss",
     ]  # fmt: skip
     status, _, err = command("predict", "runs/0001", "photo.png")
     assert status == 2
