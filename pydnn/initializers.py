@@ -212,7 +212,7 @@ def orthogonal(*, gain: float = 1.0) -> Initializer:
 
 
 @described("weights")
-def tutorial(*, seed: int | None = None) -> WeightStream:
+def tutorial(*, seed: int | None = None, scale: float | None = None) -> WeightStream:
     """The tutorial's weights: variance 1 / n_in, layer after layer from one legacy generator.
 
     The numbers of a layer depend on how many the layers before it took, so this is not an
@@ -223,22 +223,28 @@ def tutorial(*, seed: int | None = None) -> WeightStream:
 
     Args:
         seed: Seed of the generator, below 2**32; by default the seed of the training.
+        scale: Standard deviation of all weights, instead of one by the size of their layer: the
+            tutorial's network of two layers has 0.01.
     """
     if seed is not None:
         seed = _legacy_seed(seed)
+    if scale is not None:
+        scale = _expect_scale(scale)
+
+    def scaled(z: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+        return z / np.sqrt(shape[1]) if scale is None else z * scale
 
     def draw(
         shapes: Sequence[tuple[int, ...]], numerics: Numerics = fast, *, key: Key = _TUTORIALS_KEY
     ) -> list[FloatArray]:
         generator = np.random.RandomState(_legacy_seed(key.seed) if seed is None else seed)
         if numerics is fast:
-            return [generator.randn(*shape) / np.sqrt(shape[1]) for shape in shapes]
+            return [scaled(generator.randn(*shape), shape) for shape in shapes]
         numbers = _legacy_normals(generator, sum(map(math.prod, shapes)), numerics)
         ends = list(itertools.accumulate(map(math.prod, shapes)))[:-1]
         parts = np.split(numbers, ends)
         return [
-            part.reshape(shape) / np.sqrt(shape[1])
-            for part, shape in zip(parts, shapes, strict=True)
+            scaled(part.reshape(shape), shape) for part, shape in zip(parts, shapes, strict=True)
         ]
 
     return WeightStream(draw)

@@ -1,8 +1,17 @@
 """The tutorial's functions, under the tutorial's names: a deep L-layer network built by hand.
 
 Each is a thin composition of the library's own stages and follows the tutorial's conventions to
-the letter, but for one thing: it takes and returns frozen records where the tutorial uses
-dictionaries, and changes none of its arguments. `from_dict` and `to_dict` go between the two.
+the letter, with one difference: it takes and returns frozen records where the tutorial changes
+dictionaries. A function also takes the tutorial's own dictionaries of arrays and tuples of caches.
+
+Records read as the tutorial's: `parameters["W1"]`, `len(parameters) // 2`, `parameters.keys()`,
+`linear_cache, activation_cache = cache`. Nothing in them can be written to, so that every step can
+be repeated and compared. For other numbers, make another record:
+
+    from_dict({**parameters, "W1": 2 * parameters["W1"]})
+
+`from_dict` and `to_dict` convert dictionaries to records and back; `to_state` and `from_state`
+convert parameters to a state of the library and back.
 
 Here, as in the tutorial, `linear_backward` takes the mean over the m examples; inside the
 library that is the loss's work.
@@ -11,23 +20,27 @@ library that is the loss's work.
 from __future__ import annotations
 
 import itertools
+import math
 import re
-from collections.abc import Mapping, Sequence
+from abc import ABCMeta
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import attrs
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pydnn.builders import describe
 from pydnn.checks import BadInput, expect_count, expect_known, expect_shape
-from pydnn.data import load_catvnoncat
-from pydnn.initializers import tutorial
+from pydnn.data import ImageSet, contact_sheet, load_catvnoncat
+from pydnn.initializers import WeightStream, tutorial
+from pydnn.keys import Key
 from pydnn.metrics import classes_of
 from pydnn.numerics import fast
 from pydnn.optimizers import gradient_descent
-from pydnn.packing import NO_PARAMS, pack
-from pydnn.recipes import prepare, tutorial_recipe
+from pydnn.packing import NO_PARAMS, Packed, pack
+from pydnn.recipes import prepare, tutorial_network, tutorial_recipe
 from pydnn.records import Batch, FloatArray, arrays, as_array, freeze, readonly
 from pydnn.stages import EVALUATION, Stage, relu, sigmoid
 from pydnn.stages.dense import (
@@ -37,11 +50,13 @@ from pydnn.stages.dense import (
     dense_backward,
     dense_forward,
 )
-from pydnn.training import scan
+from pydnn.training import TrainState, initial_state, scan
+from pydnn.transformations import GradientTransformation
 
 __all__ = [
     "ActivationCache",
     "Gradients",
+    "L_layer_model",
     "L_model_backward",
     "L_model_forward",
     "LayerGradients",
@@ -50,6 +65,7 @@ __all__ = [
     "compute_cost",
     "dnn_model",
     "from_dict",
+    "from_state",
     "initialize_parameters_deep",
     "linear_activation_backward",
     "linear_activation_forward",
@@ -57,7 +73,12 @@ __all__ = [
     "linear_forward",
     "load_data",
     "predict",
+    "print_mislabeled_images",
+    "relu_backward",
+    "sigmoid_backward",
     "to_dict",
+    "to_state",
+    "two_layer_model",
     "update_parameters",
 ]
 
@@ -65,61 +86,131 @@ __all__ = [
 # The records
 
 
+_READ_ONLY = (
+    "records here cannot be written to, so that every step can be repeated: make another record, "
+    'e.g. from_dict({**parameters, "W1": W1}), from a copy such as parameters["W1"].copy()'
+)
+
+
+class _Frozen(np.ndarray[Any, np.dtype[Any]]):
+    """An array of a record, as it is read by its name: it says why it cannot be written to.
+
+    What arithmetic makes of it is an ordinary array, and so are the arrays inside the records.
+    """
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        if not self.flags.writeable:
+            raise BadInput(f"this array is read-only: {_READ_ONLY}.")
+        super().__setitem__(index, value)
+
+    def __array_ufunc__(
+        self, ufunc: np.ufunc, method: str, *inputs: Any, out: tuple[Any, ...] = (), **options: Any
+    ) -> Any:
+        if any(isinstance(x, _Frozen) and not x.flags.writeable for x in out):
+            raise BadInput(f"this array is read-only: {_READ_ONLY}.")
+        if out:
+            options["out"] = tuple(map(_plain, out))
+        return getattr(ufunc, method)(*map(_plain, inputs), **options)
+
+    def __repr__(self) -> str:
+        return repr(_plain(self))
+
+
+def _plain(x: Any) -> Any:
+    return x.view(np.ndarray) if isinstance(x, _Frozen) else x
+
+
+class _Record(ABCMeta):
+    """Keeps what attrs adds to every class, some 25 lines of it, out of `help` and `dir`."""
+
+    def __dir__(cls) -> list[str]:
+        return [name for name in super().__dir__() if not name.startswith("_")]
+
+
+class _Named(Mapping[str, FloatArray], metaclass=_Record):
+    """Arrays that are read by the tutorial's names for them."""
+
+    __slots__ = ()
+
+    def __getitem__(self, name: str) -> FloatArray:
+        arrays_by_name = to_dict(self)  # type: ignore[arg-type]
+        expect_known("array", name, arrays_by_name)
+        return arrays_by_name[name].view(_Frozen)
+
+    def __contains__(self, name: object) -> bool:
+        return name in to_dict(self)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(to_dict(self))  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return len(to_dict(self))  # type: ignore[arg-type]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the array of that name, or the default if there is none."""
+        if name not in self:
+            return default
+        return self[name]
+
+    def __setitem__(self, name: str, value: object) -> NoReturn:
+        raise BadInput(f"{name} cannot be set: {_READ_ONLY}.")
+
+    def __delitem__(self, name: str) -> NoReturn:
+        raise BadInput(f"{name} cannot be deleted: {_READ_ONLY}.")
+
+
 @attrs.frozen(unsafe_hash=False)
-class Parameters:
+class Parameters(_Named):
     """The parameters of L layers: `parameters["W1"]` (n_1, n_0) and `["b1"]` (n_1, 1), and so on.
 
     Attributes:
         layers: W and b of each layer, the first one first.
-        costs: Where `dnn_model` made this, the cost at every iteration; otherwise empty.
+        costs: If `dnn_model` made this, the cost at every iteration; otherwise empty.
     """
 
     layers: tuple[DenseParams, ...]
     costs: tuple[float, ...] = attrs.field(default=(), eq=False, repr=False)
 
-    def __attrs_post_init__(self) -> None:
-        for i, (below, above) in enumerate(itertools.pairwise(self.layers), start=2):
-            n_in = len(below.W)
-            expect_shape(f"W{i}", above.W, ("n", n_in), hint=f"W{i - 1} has {n_in} rows")
-
-    def __getitem__(self, name: str) -> FloatArray:
-        return _item(to_dict(self), name)
-
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
-class LayerGradients:
+class LayerGradients(metaclass=_Record):
     """Gradients dW (n, n_prev), db (n, 1) of a layer, and of its input, dA_prev (n_prev, m)."""
 
     dW: FloatArray
     db: FloatArray
-    dA_prev: FloatArray = None  # type: ignore[assignment]  # where only dW and db were given
+    dA_prev: FloatArray = None  # type: ignore[assignment]  # if only dW and db are known
 
 
 @attrs.frozen(unsafe_hash=False)
-class Gradients:
+class Gradients(_Named):
     """The gradients of L layers: `grads["dW1"]`, `["db1"]`, and `["dA0"]` for the input X."""
 
     layers: tuple[LayerGradients, ...]
 
-    def __getitem__(self, name: str) -> FloatArray:
-        return _item(to_dict(self), name)
-
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
-class LinearCache:
+class LinearCache(metaclass=_Record):
     """What `linear_backward` needs: A (n_prev, m), W (n, n_prev) and b (n, 1)."""
 
     A: FloatArray
     W: FloatArray
     b: FloatArray
 
+    def __iter__(self) -> Iterator[FloatArray]:
+        """Yield A, W and b, for `A_prev, W, b = cache`."""
+        return iter((self.A, self.W, self.b))
+
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
-class ActivationCache:
+class ActivationCache(metaclass=_Record):
     """What `linear_activation_backward` needs: the linear cache, and Z (n, m)."""
 
     linear_cache: LinearCache
     Z: FloatArray
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the linear cache and Z, for `linear_cache, activation_cache = cache`."""
+        return iter((self.linear_cache, self.Z))
 
 
 def from_dict(arrays_by_name: Mapping[str, ArrayLike]) -> Parameters | Gradients:
@@ -163,6 +254,58 @@ def to_dict(record: Parameters | Gradients) -> dict[str, FloatArray]:
     return {name: array for layer in named for name, array in layer.items() if array is not None}
 
 
+def to_state(
+    parameters: Parameters | Mapping[str, ArrayLike],
+    *,
+    optimizer: GradientTransformation | None = None,
+    key: Key = Key(1),  # noqa: B008 - keys are frozen
+) -> TrainState:
+    """The library's state with these parameters, at iteration 0.
+
+    It is a state of `recipes.tutorial_network(units of the hidden layers)`, for which `scan`,
+    `output_of` and the rest of the library take it.
+
+    Args:
+        parameters: Of layers that chain, of which the last one has one unit.
+        optimizer: Initializes its own state; by default gradient descent, which has none.
+        key: What the training draws from.
+
+    Raises:
+        BadInput: If a layer does not fit the one below it.
+    """
+    layers = _expect_chain(_record(parameters, Parameters)).layers
+    network = tutorial_network([len(layer.W) for layer in layers[:-1]])
+    optimizer = optimizer or gradient_descent(learning_rate=0.0075)
+    packed = _packed(layers)
+    n_0, dtype = layers[0].W.shape[1], packed.vector.dtype
+    state = initial_state(network, optimizer, (n_0,), key=key, dtype=dtype)
+    expect_shape(
+        f"W{len(layers)}", layers[-1].W, (1, "n"), hint="the tutorial's network has one output"
+    )
+    laid_out = state.parameters.with_vector(packed.vector)
+    return attrs.evolve(state, parameters=laid_out, optimizer_state=optimizer.init(laid_out))
+
+
+def from_state(state: TrainState) -> Parameters:
+    """The tutorial's parameters of a state of the library, whose network has dense layers alone.
+
+    Where a job is rotated, give `attrs.evolve(state, parameters=job.lifted(state.parameters))`.
+
+    Raises:
+        BadInput: If a stage with parameters is not a dense layer.
+    """
+    layers = []
+    for i, tree in enumerate(state.parameters.tree):
+        if isinstance(tree, DenseParams):
+            layers.append(tree)
+        elif tree != NO_PARAMS:
+            raise BadInput(
+                f"stage {i} of the network has {type(tree).__name__}, expected the parameters of "
+                "dense layers alone: the tutorial has no other stages with parameters."
+            )
+    return Parameters(tuple(layers))
+
+
 # The functions, in the order of the tutorial
 
 
@@ -173,8 +316,8 @@ def initialize_parameters_deep(layer_dims: Sequence[int], seed: int = 1) -> Para
         layer_dims: n_0, the number of inputs, to n_L, e.g. (12288, 20, 7, 5, 1).
         seed: Of the tutorial's random stream; the global one is not touched.
     """
-    _expect_dims(layer_dims)
-    shapes = [(n, n_prev) for n_prev, n in itertools.pairwise(layer_dims)]
+    dims = _expect_dims(layer_dims)
+    shapes = [(n, n_prev) for n_prev, n in itertools.pairwise(dims)]
     weights = tutorial(seed=seed).draw(shapes)
     return Parameters(tuple(DenseParams(freeze(W), np.zeros((len(W), 1))) for W in weights))
 
@@ -196,10 +339,14 @@ def linear_activation_forward(
 
 
 def L_model_forward(  # noqa: N802 - the tutorial's name
-    X: FloatArray, parameters: Parameters
+    X: FloatArray, parameters: Parameters | Mapping[str, ArrayLike]
 ) -> tuple[FloatArray, tuple[ActivationCache, ...]]:
-    """[linear, relu] L - 1 times, then [linear, sigmoid]: AL (1, m), and a cache for each layer."""
-    _expect_record(parameters, Parameters)
+    """[linear, relu] L - 1 times, then [linear, sigmoid]: AL (1, m), and a cache for each layer.
+
+    Raises:
+        BadInput: If a layer does not fit the one below it, or X the first one.
+    """
+    parameters = _expect_chain(_record(parameters, Parameters))
     A, caches = X, []
     for layer in parameters.layers:
         last = layer is parameters.layers[-1]
@@ -226,10 +373,13 @@ def compute_cost(AL: FloatArray, Y: FloatArray) -> float:
 
 
 def linear_backward(
-    dZ: FloatArray, cache: LinearCache
+    dZ: FloatArray, cache: LinearCache | Iterable[FloatArray]
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Pull dZ (n, m) back: dA_prev (n_prev, m), and dW and db as means over the m examples."""
-    _expect_record(cache, LinearCache)
+    """Pull dZ (n, m) back: dA_prev (n_prev, m), and dW and db as means over the m examples.
+
+    dW = dZ A_prevᵀ / m, db is the sum of dZ over the examples divided by m, and dA_prev = Wᵀ dZ.
+    """
+    cache = _record(cache, LinearCache)
     dZ = readonly(dZ)
     m = cache.A.shape[1]
     expect_shape("dZ", dZ, (len(cache.W), m), hint="give the gradient of this layer's Z")
@@ -241,19 +391,35 @@ def linear_backward(
 
 
 def linear_activation_backward(
-    dA: FloatArray, cache: ActivationCache, activation: str
+    dA: FloatArray, cache: ActivationCache | Iterable[Any], activation: str
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Pull dA (n, m) back through `activation`, "sigmoid" or "relu", and the linear part."""
-    _expect_record(cache, ActivationCache)
+    cache = _record(cache, ActivationCache)
+    return linear_backward(_through(activation, dA, cache.Z), cache.linear_cache)
+
+
+def relu_backward(dA: FloatArray, cache: FloatArray) -> FloatArray:
+    """DZ (n, m) = dA where Z > 0, and 0 elsewhere; the `cache` is Z."""
+    return _through("relu", dA, cache)
+
+
+def sigmoid_backward(dA: FloatArray, cache: FloatArray) -> FloatArray:
+    """DZ (n, m) = dA s (1 - s), where s is the sigmoid of Z; the `cache` is Z."""
+    return _through("sigmoid", dA, cache)
+
+
+def _through(activation: str, dA: FloatArray, Z: FloatArray) -> FloatArray:
     stage = _activation(activation)
-    _, stage_cache = stage.forward(NO_PARAMS, cache.Z, EVALUATION)
-    dZ, _ = stage.backward(NO_PARAMS, stage_cache, readonly(dA))
+    dA, Z = readonly(dA), readonly(Z)
+    expect_shape("dA", dA, Z.shape, hint="give the gradient of this layer's A")
+    _, stage_cache = stage.forward(NO_PARAMS, Z, EVALUATION)
+    dZ, _ = stage.backward(NO_PARAMS, stage_cache, dA)
     assert dZ is not None
-    return linear_backward(dZ, cache.linear_cache)
+    return dZ
 
 
 def L_model_backward(  # noqa: N802 - the tutorial's name
-    AL: FloatArray, Y: FloatArray, caches: Sequence[ActivationCache]
+    AL: FloatArray, Y: FloatArray, caches: Sequence[ActivationCache | Iterable[Any]]
 ) -> Gradients:
     """Gradients of all layers: dW1 to dWL, db1 to dbL, and dA0 to dA(L-1).
 
@@ -270,14 +436,19 @@ def L_model_backward(  # noqa: N802 - the tutorial's name
     return Gradients(tuple(layers))
 
 
-def update_parameters(parameters: Parameters, grads: Gradients, learning_rate: float) -> Parameters:
+def update_parameters(
+    parameters: Parameters | Mapping[str, ArrayLike],
+    grads: Gradients | Mapping[str, ArrayLike],
+    learning_rate: float,
+) -> Parameters:
     """One step of gradient descent: W - learning_rate dW and b - learning_rate db, layer by layer.
+
+    The layers need not fit each other.
 
     Raises:
         BadInput: If `grads` does not have the shapes of `parameters`.
     """
-    _expect_record(parameters, Parameters)
-    _expect_record(grads, Gradients)
+    parameters, grads = _record(parameters, Parameters), _record(grads, Gradients)
     if len(grads.layers) != len(parameters.layers):
         raise BadInput(
             f"grads have {len(grads.layers)} layers, expected {len(parameters.layers)}: "
@@ -286,8 +457,9 @@ def update_parameters(parameters: Parameters, grads: Gradients, learning_rate: f
     for i, (layer, grad) in enumerate(zip(parameters.layers, grads.layers, strict=True), start=1):
         expect_shape(f"dW{i}", grad.dW, layer.W.shape, hint=f"it is the gradient of W{i}")
         expect_shape(f"db{i}", grad.db, layer.b.shape, hint=f"it is the gradient of b{i}")
-    packed = pack(parameters.layers)
-    gradient = pack(tuple(DenseGrads(grad.dW, grad.db) for grad in grads.layers)).vector
+    packed = _packed(parameters.layers)
+    grads_tree = tuple(DenseGrads(grad.dW, grad.db) for grad in grads.layers)
+    gradient = pack(grads_tree, dtype=packed.vector.dtype).vector
     updates, _ = gradient_descent(learning_rate=learning_rate).update(gradient, (), packed)
     return Parameters(packed.layout.packed(packed.vector + updates).tree)
 
@@ -318,15 +490,60 @@ def dnn_model(
         BadInput: If the data or an option does not fit.
         NotFinite: If the cost stops being finite; the exception holds the last good state.
     """
-    batch = _examples(X, Y, layers_dims)
+    return _trained(X, Y, layers_dims, learning_rate, num_iterations, print_cost, tutorial())
+
+
+def L_layer_model(  # noqa: N802 - the tutorial's name
+    X: FloatArray,
+    Y: FloatArray,
+    layers_dims: Sequence[int],
+    learning_rate: float = 0.0075,
+    num_iterations: int = 3000,
+    print_cost: bool = False,
+) -> Parameters:
+    """`dnn_model` under the tutorial's other name for it, with the defaults of that one."""
+    return dnn_model(X, Y, layers_dims, learning_rate, num_iterations, print_cost)
+
+
+def two_layer_model(
+    X: FloatArray,
+    Y: FloatArray,
+    layers_dims: Sequence[int],
+    learning_rate: float = 0.0075,
+    num_iterations: int = 3000,
+    print_cost: bool = False,
+) -> Parameters:
+    """Train [linear, relu, linear, sigmoid] as `dnn_model` does, from weights of deviation 0.01.
+
+    `layers_dims` is (n_x, n_h, n_y), e.g. (12288, 7, 1).
+    """
+    if len(layers_dims) != 3:
+        raise BadInput(
+            f"layers_dims is {tuple(layers_dims)}, expected three numbers: give e.g. (12288, 7, 1)."
+        )
+    weights = tutorial(scale=0.01)
+    return _trained(X, Y, layers_dims, learning_rate, num_iterations, print_cost, weights)
+
+
+def _trained(
+    X: FloatArray,
+    Y: FloatArray,
+    layers_dims: Sequence[int],
+    learning_rate: float,
+    num_iterations: int,
+    print_cost: bool,
+    weights: WeightStream,
+) -> Parameters:
+    dims = _expect_dims(layers_dims)
+    batch = _examples(X, Y, dims)
     recipe = tutorial_recipe(
         data="given",
-        hidden=layers_dims[1:-1],
+        hidden=dims[1:-1],
         learning_rate=learning_rate,
         iterations=num_iterations,
         dtype=batch.X.dtype.name,
     )
-    job = prepare(recipe, batch)
+    job = prepare(attrs.evolve(recipe, weights=describe(weights)), batch)
     state, costs = job.state, []
     with np.errstate(over="ignore", invalid="ignore"):  # NotFinite says it better
         for after, info in scan(job.train_step, job.state, job.batches):
@@ -334,9 +551,8 @@ def dnn_model(
             costs.append(info.cost)
             if print_cost and info.iteration % 100 == 0:
                 print(f"Cost after iteration {info.iteration}: {info.cost:.6f}")
-    trained = job.lifted(state.parameters)
-    layers = tuple(p for p in trained.tree if isinstance(p, DenseParams))
-    return Parameters(layers, tuple(costs))
+    trained = from_state(attrs.evolve(state, parameters=job.lifted(state.parameters)))
+    return attrs.evolve(trained, costs=tuple(costs))
 
 
 def load_data(
@@ -355,10 +571,57 @@ def load_data(
     return train.images, train.labels[np.newaxis], test.images, test.labels[np.newaxis], classes
 
 
-def predict(X: FloatArray, parameters: Parameters) -> FloatArray:
-    """0 or 1 for each example of X (n_0, m), as an array (1, m): 1 where AL is above one half."""
+def predict(X: FloatArray, y: Any = None, parameters: Any = None) -> FloatArray:
+    """0 or 1 for each example of X (n_0, m), as an array (1, m): 1 where AL is above one half.
+
+    It is called as predict(X, parameters), or with the labels between, as the tutorial does:
+    predict(X, y, parameters). Both return the same and print nothing; `metrics.accuracy` gives
+    the accuracy that the tutorial prints.
+
+    Raises:
+        BadInput: If there are no parameters, they do not fit X, or y does not have shape (1, m).
+    """
+    if parameters is None:
+        y, parameters = None, y
     AL, _ = L_model_forward(X, parameters)
+    if y is not None:
+        expect_shape("y", np.asarray(y), AL.shape, hint="give one label per example")
     return classes_of(AL)
+
+
+def print_mislabeled_images(
+    classes: Sequence[bytes | str], X: FloatArray, y: ArrayLike, p: ArrayLike
+) -> Any:
+    """A contact sheet of the images that are predicted wrong, each over the name of its class.
+
+    Args:
+        classes: Names of the classes 0 and 1, as `load_data` returns them.
+        X: Square color images in columns, each number divided by 255, shape (n_0, m).
+        y: Their labels, shape (1, m).
+        p: What `predict` returns for them, shape (1, m).
+
+    Returns:
+        A PIL image, which a notebook displays.
+
+    Raises:
+        BadInput: If the shapes do not fit, or no prediction is wrong.
+        MissingExtra: If pillow is not installed.
+    """
+    X = readonly(X)
+    side = math.isqrt(len(X) // 3)
+    expect_shape("X", X, (3 * side * side, "m"), hint="give square images with three colors")
+    labels, predicted = np.asarray(y), np.asarray(p)
+    for name, array in (("y", labels), ("p", predicted)):
+        expect_shape(name, array, (1, X.shape[1]), hint="give one per image")
+    [wrong] = np.nonzero(labels[0] != predicted[0])
+    if not wrong.size:
+        raise BadInput("no prediction differs from its label, expected one or more: all are right.")
+    images = np.rint(255 * X[:, wrong].T).clip(0, 255).astype(np.uint8)
+    names = [name.decode() if isinstance(name, bytes) else str(name) for name in classes]
+    image_set = ImageSet(
+        images.reshape(-1, side, side, 3), labels[0, wrong].astype(np.int64), (names[0], names[1])
+    )
+    return contact_sheet(image_set, count=len(image_set))
 
 
 _ACTIVATIONS = {"relu": relu(), "sigmoid": sigmoid()}
@@ -367,11 +630,6 @@ _ACTIVATIONS = {"relu": relu(), "sigmoid": sigmoid()}
 def _activation(name: str) -> Stage:
     expect_known("activation", name, _ACTIVATIONS)
     return _ACTIVATIONS[name]
-
-
-def _item(arrays_by_name: Mapping[str, FloatArray], name: str) -> FloatArray:
-    expect_known("array", name, arrays_by_name)
-    return arrays_by_name[name]
 
 
 def _parameters_from(arrays_by_name: Mapping[str, ArrayLike], layers: Sequence[int]) -> Parameters:
@@ -386,27 +644,56 @@ def _gradients_from(arrays_by_name: Mapping[str, ArrayLike], layers: Sequence[in
     )
 
 
-def _expect_record(value: object, cls: type) -> None:
-    if not isinstance(value, cls):
-        advice = (
-            "make one with from_dict" if cls in (Parameters, Gradients) else "pass the cache on"
-        )
-        raise BadInput(f"got a {type(value).__name__}, expected {cls.__name__}: {advice}.")
+_R = TypeVar("_R", Parameters, Gradients, LinearCache, ActivationCache)
 
 
-def _expect_dims(layers_dims: Sequence[int]) -> None:
+def _record(value: Any, cls: type[_R]) -> _R:
+    """The record that `value` is, or that the tutorial's own dictionary or tuple stands for."""
+    if isinstance(value, cls):
+        return value
+    reason, record = "", None  # type: str, Any
+    if issubclass(cls, Parameters | Gradients):
+        advice = "make one with from_dict"
+        if isinstance(value, Mapping) and not isinstance(value, _Named):
+            try:
+                record = from_dict(value)
+            except BadInput as error:
+                reason = f" ({str(error).rstrip('.')})"
+    else:
+        advice = "pass the cache on"
+        if isinstance(value, tuple | list) and len(value) == len(attrs.fields(cls)):
+            first: Any = _record(value[0], LinearCache) if cls is ActivationCache else value[0]
+            record = cls(first, *value[1:])
+    if isinstance(record, cls):
+        return record
+    raise BadInput(f"got a {type(value).__name__}, expected {cls.__name__}: {advice}{reason}.")
+
+
+def _packed(layers: tuple[DenseParams, ...]) -> Packed:
+    """The layers in one vector, in the precision that all of them have or can be taken to."""
+    dtype = np.result_type(*(array for layer in layers for array in (layer.W, layer.b)))
+    return pack(layers, dtype=dtype)
+
+
+def _expect_chain(parameters: Parameters) -> Parameters:
+    for i, (below, above) in enumerate(itertools.pairwise(parameters.layers), start=2):
+        n_in = len(below.W)
+        expect_shape(f"W{i}", above.W, ("n", n_in), hint=f"W{i - 1} has {n_in} rows")
+    return parameters
+
+
+def _expect_dims(layers_dims: Sequence[int]) -> tuple[int, ...]:
     if len(layers_dims) < 2:
         raise BadInput(
             f"layers_dims is {tuple(layers_dims)}, expected the number of inputs and of units of "
             "one layer or more: give e.g. (12288, 20, 7, 5, 1)."
         )
-    for n in layers_dims:
-        expect_count("a layer's number of units", n, hint="give one or more to every layer")
+    hint = "give one or more to every layer"
+    return tuple(expect_count("a layer's number of units", n, hint=hint) for n in layers_dims)
 
 
 def _examples(X: FloatArray, Y: FloatArray, layers_dims: Sequence[int]) -> Batch:
     """The batch of X and Y in one dtype; `prepare` checks their numbers."""
-    _expect_dims(layers_dims)
     if layers_dims[-1] != 1:
         raise BadInput(f"layers_dims ends in {layers_dims[-1]}, expected 1: one sigmoid unit.")
     X = readonly(X)

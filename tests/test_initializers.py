@@ -3,7 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from pydnn import BadInput, Key, fast, initializers, portable
+from pydnn import BadInput, Key, fast, portable
+from pydnn.builders import _BUILDERS
 from pydnn.initializers import (
     WeightStream,
     constant,
@@ -43,11 +44,7 @@ every = pytest.mark.parametrize("row", TABLE.values(), ids=TABLE)
 
 
 def test_every_initializer_is_in_the_table():
-    builders = {
-        name
-        for name in initializers.__all__
-        if getattr(getattr(initializers, name), "family", None) == "initializer"
-    }
+    builders = {name for family, name in _BUILDERS if family == "initializer" and ":" not in name}
     assert {name.partition(",")[0] for name in TABLE} == builders
 
 
@@ -104,6 +101,8 @@ def test_the_tutorials_weights_come_from_the_trainings_seed_unless_they_have_the
         own = tutorial(seed=3).draw(shapes, numerics, key=Key(7))
         for W, expected in zip(drawn + own, _drawn(7, shapes) + _drawn(3, shapes), strict=True):
             np.testing.assert_allclose(W, expected, rtol=1e-15)
+    [small] = tutorial(scale=0.01).draw([(2, 4)])
+    np.testing.assert_array_equal(small, np.random.RandomState(1).randn(2, 4) * 0.01)
     with pytest.raises(BadInput, match=r"seed is 4294967296, expected less than 2\*\*32 for the"):
         tutorial().draw(shapes, key=Key(2**32))
 

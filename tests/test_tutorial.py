@@ -1,17 +1,35 @@
+import pickle
+import pydoc
+
 import attrs
 import numpy as np
 import pytest
 from helpers import arrays_in, frozen
 
-from pydnn import BadInput, NotFinite
+from pydnn import (
+    BadInput,
+    Batch,
+    Key,
+    NotFinite,
+    adam,
+    batch_norm,
+    dense,
+    gradient_descent,
+    initial_state,
+    make_train_step,
+    output_of,
+    serial,
+    sigmoid_cross_entropy,
+)
 from pydnn.data import load_catvnoncat, to_batch
 from pydnn.metrics import accuracy
-from pydnn.recipes import prepare, tutorial_recipe
+from pydnn.recipes import prepare, tutorial_network, tutorial_recipe
 from pydnn.testing import check_function
 from pydnn.training import scan
 from pydnn.tutorial import (
     ActivationCache,
     Gradients,
+    L_layer_model,
     L_model_backward,
     L_model_forward,
     LayerGradients,
@@ -20,6 +38,7 @@ from pydnn.tutorial import (
     compute_cost,
     dnn_model,
     from_dict,
+    from_state,
     initialize_parameters_deep,
     linear_activation_backward,
     linear_activation_forward,
@@ -27,7 +46,12 @@ from pydnn.tutorial import (
     linear_forward,
     load_data,
     predict,
+    print_mislabeled_images,
+    relu_backward,
+    sigmoid_backward,
     to_dict,
+    to_state,
+    two_layer_model,
     update_parameters,
 )
 
@@ -241,7 +265,156 @@ def test_dictionaries_become_records_and_back():
     assert sorted(to_dict(without_inputs)) == ["dW1", "dW2", "db1", "db2"]
 
 
+def test_records_read_as_the_tutorials_dictionaries_do():
+    parameters = initialize_parameters_deep(np.array([4, 3, 1]))
+    assert len(parameters) // 2 == 2
+    assert list(parameters) == list(parameters.keys()) == ["W1", "b1", "W2", "b2"]
+    assert "W2" in parameters
+    assert "W3" not in parameters
+    assert parameters.get("W3") is None
+    doubled = from_dict({**parameters, "W1": 2 * parameters["W1"]})
+    np.testing.assert_array_equal(doubled["W1"], 2 * to_dict(parameters)["W1"])
+    assert doubled["b2"] is not parameters["b2"]
+    X, *_ = drawn(7, (4, 6))
+    A, cache = linear_activation_forward(X, parameters["W1"], parameters["b1"], "relu")
+    linear_cache, activation_cache = cache
+    A_prev, W, b = linear_cache
+    np.testing.assert_array_equal(A, np.maximum(activation_cache, 0))
+    np.testing.assert_array_equal(activation_cache, W @ A_prev + b)
+
+
+def test_an_array_by_its_name_is_an_ordinary_one_where_it_is_only_read():
+    W = initialize_parameters_deep([2, 1])["W1"]
+    plain = np.asarray(W)
+    assert type(plain) is np.ndarray
+    assert type(W + 1) is type(np.sqrt(abs(W))) is np.ndarray
+    assert (repr(W), str(W)) == (repr(plain), str(plain))
+    assert W.sum() == plain.sum()
+    mine = W.copy()
+    mine[0, 0] = 7
+    mine += 1
+    assert mine[0, 0] == 8
+    assert pickle.loads(pickle.dumps(W)).tolist() == W.tolist()
+
+
+def test_functions_take_the_tutorials_dictionaries_and_tuples():
+    X, dA, W, b, Z = drawn(3, (3, 5), (2, 5), (2, 3), (2, 1), (2, 5))
+    for activation in ("relu", "sigmoid"):
+        ours = linear_activation_backward(dA, ActivationCache(LinearCache(X, W, b), Z), activation)
+        theirs = linear_activation_backward(dA, ((X, W, b), Z), activation)
+        for one, other in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(one, other)
+    parameters = initialize_parameters_deep((3, 1))
+    grads = from_dict({"dW1": [[1, 2, 3]], "db1": [[4]]})
+    ours = update_parameters(parameters, grads, 0.5)
+    assert update_parameters(to_dict(parameters), to_dict(grads), 0.5) == ours
+    np.testing.assert_array_equal(
+        L_model_forward(X, to_dict(parameters))[0], L_model_forward(X, parameters)[0]
+    )
+    caches = [((X, parameters["W1"], parameters["b1"]), Z[:1])]
+    AL = 1 / (1 + np.exp(-Z[:1]))
+    backward = L_model_backward(AL, [[0, 1, 0, 1, 1]], caches)
+    close(backward["dA0"], parameters["W1"].T @ (AL - [[0, 1, 0, 1, 1]]))
+
+
+def test_a_published_exercise_updates_layers_that_do_not_fit_each_other():
+    # W1 (1, 2) would feed one unit, and W2 is (3, 3): nothing of an update needs them to chain.
+    numbers = {"W1": [[1.0, 2.0]], "b1": [[3.0]], "W2": np.eye(3), "b2": np.ones((3, 1))}
+    grads = {f"d{name}": np.ones_like(array) for name, array in numbers.items()}
+    updated = update_parameters(from_dict(numbers), from_dict(grads), 0.5)
+    for name, array in numbers.items():
+        np.testing.assert_array_equal(updated[name], np.asarray(array) - 0.5)
+    assert from_dict(to_dict(updated)) == updated
+
+
+def test_the_backward_functions_of_the_activations():
+    Z = np.array([[-1.0, 0.0, 2.0]])
+    dA = np.array([[3.0, 4.0, 5.0]])
+    np.testing.assert_array_equal(relu_backward(dA, Z), [[0, 0, 5]])
+    s = 1 / (1 + np.exp(-Z))
+    close(sigmoid_backward(dA, Z), dA * s * (1 - s))
+
+
+def test_help_shows_what_a_record_means_and_not_how_it_is_made():
+    for record in (Parameters, Gradients, LinearCache, ActivationCache, LayerGradients):
+        text = pydoc.plain(pydoc.render_doc(record))
+        assert "attrs" not in text
+        assert len(text.splitlines()) < 50
+
+
+# To the library and back
+
+
+def test_parameters_become_a_state_of_the_library_and_back():
+    X, *_ = drawn(7, (4, 6))
+    Y = np.array([[0, 1, 1, 0, 1, 0]])
+    parameters = initialize_parameters_deep((4, 3, 1))
+    state = to_state(parameters)
+    assert from_state(state) == parameters
+    network = tutorial_network((3,))
+    logits = output_of(network, state.parameters, X)
+    np.testing.assert_array_equal(logits > 0, predict(X, Y, parameters))
+    optimizer = gradient_descent(learning_rate=0.5)
+    step = make_train_step(network, sigmoid_cross_entropy(), optimizer)
+    after, _ = step(state, Batch(X, Y))
+    AL, caches = L_model_forward(X, parameters)
+    expected = update_parameters(parameters, L_model_backward(AL, Y, caches), 0.5)
+    for name, array in expected.items():
+        close(from_state(after)[name], array)
+
+
+def test_a_state_has_the_dtype_of_the_parameters_and_the_state_of_its_optimizer():
+    parameters = from_dict({"W1": np.ones((1, 2), np.float32), "b1": np.zeros((1, 1), np.float32)})
+    state = to_state(parameters, optimizer=adam(), key=Key(5))
+    assert state.parameters.vector.dtype == np.float32
+    assert state.key == Key(5)
+    step = make_train_step(tutorial_network(()), sigmoid_cross_entropy(), adam())
+    assert step(state, Batch(np.ones((2, 1), np.float32), np.ones((1, 1), np.float32)))
+
+
+def test_an_update_keeps_the_precision_of_the_parameters():
+    ones = np.ones((1, 1), np.float32)
+    updated = update_parameters({"W1": ones, "b1": ones}, {"dW1": ones, "db1": ones}, 0.5)
+    assert updated["W1"].dtype == np.float32
+
+
 # The whole model
+
+
+def test_labels_between_do_not_change_a_prediction_and_print_nothing(capsys):
+    X, *_ = drawn(7, (4, 6))
+    parameters = initialize_parameters_deep((4, 3, 1))
+    expected = predict(X, parameters)
+    np.testing.assert_array_equal(predict(X, [[0, 1, 1, 0, 1, 0]], parameters), expected)
+    np.testing.assert_array_equal(predict(X, parameters=parameters), expected)
+    assert capsys.readouterr().out == ""
+
+
+def test_models_take_numpys_integers_and_go_by_both_names(capsys):
+    X, *_ = drawn(7, (4, 6))
+    Y = [[0, 1, 1, 0, 1, 0]]
+    ours = L_layer_model(X, Y, np.array([4, 3, 1]), num_iterations=np.int64(3))
+    assert ours == dnn_model(X, Y, (4, 3, 1), num_iterations=3, print_cost=False)
+    with pytest.raises(BadInput, match=r"X has shape \(4, 6\), expected \(5, m\)"):
+        L_layer_model(X, Y, np.array([5, 3, 1]))
+    assert capsys.readouterr().out == ""
+
+
+def test_the_model_of_two_layers_starts_from_small_weights():
+    X, *_ = drawn(7, (4, 6))
+    trained = two_layer_model(X, [[0, 1, 1, 0, 1, 0]], (4, 3, 1), 1e-12, num_iterations=1)
+    stream = np.random.RandomState(1).randn(15) * 0.01
+    close(trained["W1"], stream[:12].reshape(3, 4))
+    close(trained["W2"], stream[12:].reshape(1, 3))
+
+
+def test_images_that_are_predicted_wrong_are_laid_out_on_a_sheet():
+    pytest.importorskip("PIL")
+    X = np.linspace(0, 1, 3 * 16 * 4).reshape(4, -1).T
+    sheet = print_mislabeled_images([b"non-cat", b"cat"], X, [[0, 1, 1, 0]], [[0, 0, 1, 1]])
+    alone = print_mislabeled_images(["a", "b"], X[:, 1:2], [[1]], [[0]])
+    assert sheet.width == 2 * alone.width
+    assert sheet.height == alone.height
 
 
 def test_dnn_model_is_the_fold_of_the_functions_above(capsys):
@@ -289,7 +462,9 @@ REFUSED = {
     "unknown names": (lambda: from_dict({"weights": 1}), "names are weights, expected those of"),
     "a gap": (lambda: from_dict({"W1": [[1]], "W2": [[1]], "b1": [[1]]}), "b2 is missing"),
     "layers that do not fit": (
-        lambda: from_dict({"W1": [[1]], "b1": [[1]], "W2": [[1, 1]], "b2": [[1]]}),
+        lambda: L_model_forward(
+            np.ones((1, 1)), {"W1": [[1]], "b1": [[1]], "W2": [[1, 1]], "b2": [[1]]}
+        ),
         r"W2 has shape \(1, 2\), expected \(n, 1\): W1 has 1 rows",
     ),
     "gradients of other layers": (
@@ -305,6 +480,63 @@ REFUSED = {
     ),
     "labels": (lambda: dnn_model(np.ones((2, 1)), [[2]], (2, 1)), r"label 2 at index \(0, 0\)"),
     "NaN": (lambda: dnn_model(np.full((2, 1), np.nan), [[1]], (2, 1)), "X holds nan in row"),
+    "labels of other examples": (
+        lambda: predict(np.ones((2, 3)), [[1, 0]], initialize_parameters_deep([2, 1])),
+        r"y has shape \(1, 2\), expected \(1, 3\)",
+    ),
+    "no parameters": (lambda: predict(np.ones((2, 3))), "got a NoneType, expected Parameters"),
+    "a cache of two": (
+        lambda: linear_backward(np.ones((1, 1)), (np.ones((1, 1)), np.ones((1, 1)))),
+        "got a tuple, expected LinearCache: pass the cache on",
+    ),
+    "three layers for two": (
+        lambda: two_layer_model(np.ones((2, 1)), [[1]], (2, 3, 3, 1)),
+        r"layers_dims is \(2, 3, 3, 1\), expected three numbers",
+    ),
+    "a state of layers that do not fit": (
+        lambda: to_state({"W1": [[1]], "b1": [[1]], "W2": [[1, 1]], "b2": [[1]]}),
+        r"W2 has shape \(1, 2\), expected \(n, 1\)",
+    ),
+    "a state of two outputs": (
+        lambda: to_state({"W1": [[1], [1]], "b1": [[1], [1]]}),
+        r"W1 has shape \(2, 1\), expected \(1, n\): the tutorial's network has one output",
+    ),
+    "a network with other parameters": (
+        lambda: from_state(
+            initial_state(
+                serial(dense(2), batch_norm()), gradient_descent(learning_rate=1), (3,), key=Key(1)
+            )
+        ),
+        "stage 1 of the network has NormParams, expected the parameters of dense layers alone",
+    ),
+    "images that are right": (
+        lambda: print_mislabeled_images([b"a", b"b"], np.ones((12, 1)), [[1]], [[1]]),
+        "no prediction differs from its label",
+    ),
+    "images that are not square": (
+        lambda: print_mislabeled_images([b"a", b"b"], np.ones((13, 1)), [[1]], [[0]]),
+        r"X has shape \(13, 1\), expected \(12, m\)",
+    ),
+    "setting an array": (
+        lambda: initialize_parameters_deep([2, 1]).__setitem__("W1", np.ones((1, 2))),
+        r"W1 cannot be set: records here cannot be written to.*from_dict\(\{\*\*parameters",
+    ),
+    "deleting an array": (
+        lambda: initialize_parameters_deep([2, 1]).__delitem__("W1"),
+        "W1 cannot be deleted: records here",
+    ),
+    "writing into an array": (
+        lambda: initialize_parameters_deep([2, 1])["W1"].__setitem__((0, 0), 1.0),
+        r"this array is read-only: records here.*make another record, e\.g\. from_dict",
+    ),
+    "adding to an array in place": (
+        lambda: initialize_parameters_deep([2, 1])["b1"].__iadd__(1.0),
+        "this array is read-only: records here",
+    ),
+    "a ufunc with out": (
+        lambda: np.negative(np.ones((1, 2)), out=initialize_parameters_deep([2, 1])["W1"]),
+        "this array is read-only: records here",
+    ),
     "no parameter": (lambda: initialize_parameters_deep([2, 1])["W3"], "there is no array 'W3'"),
 }
 
@@ -330,6 +562,12 @@ def test_the_first_published_costs(cats_directory):
     train, _ = (to_batch(part) for part in load_catvnoncat(cats_directory))
     trained = dnn_model(train.X, train.Y, DIMS, num_iterations=201, print_cost=False)
     assert [round(cost, 6) for cost in trained.costs[::100]] == PUBLISHED_COSTS[:3]
+
+
+def test_the_first_published_costs_of_two_layers(cats_directory):
+    train, _ = (to_batch(part) for part in load_catvnoncat(cats_directory))
+    trained = two_layer_model(train.X, train.Y, (12288, 7, 1), num_iterations=201)
+    assert [round(cost, 6) for cost in trained.costs[::100]] == [0.693050, 0.646432, 0.632514]
 
 
 @pytest.mark.slow
