@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from pydnn.checks import BadInput
 
-__all__ = ["expect_sealed", "room_for_seal", "seal"]
+__all__ = ["NotSealed", "expect_sealed", "room_for_seal", "seal"]
 
 _DIGITS = 64
 _TEXT = _DIGITS + 10  # where it begins: after a blank, 8 digits of its CRC-32, and a blank
@@ -24,7 +24,13 @@ _CHUNK = 1 << 20
 _MOST_ROOM = 1 << 24
 _AN_ENTRY = 60  # letters of JSON around a name: two numbers of 20 digits and one of 10
 
+_HDF5 = b"\x89HDF\r\n\x1a\n"  # how a file begins that has no room in front of it
+
 Places = Mapping[str, tuple[int, int]]  # of each array: where it begins in the file, and its bytes
+
+
+class NotSealed(BadInput):
+    """An HDF5 file that was written without a seal, or by a stranger."""
 
 
 def room_for_seal(names: Iterable[str]) -> int:
@@ -56,9 +62,13 @@ def expect_sealed(file: BinaryIO, path: str) -> None:
         path: Its name, for the message.
 
     Raises:
+        NotSealed: If it is an HDF5 file that has no seal. A sealed one cannot look like that unless
+            all of its first eight bytes change.
         BadInput: Naming the file and, as far as it can be known, what in it has changed.
         OSError: If it cannot be read.
     """
+    if file.read(len(_HDF5)) == _HDF5:
+        raise NotSealed(f"{path} has no seal, expected one: get the file again.")
     size = file.seek(0, 2)
     told = _told(file, size)
     # The length first: a file that claims gigabytes of zeros would be hashed for minutes.

@@ -23,14 +23,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pydnn.checks import BadInput, NameTaken, expect_known, expect_shape
+from pydnn.raw_hdf5 import read_chunks, varying_attribute, varying_texts
 from pydnn.seals import expect_sealed, room_for_seal, seal
 
 __all__ = [
     "exclusive",
+    "holds",
     "make_folder",
     "open_hdf5",
     "open_regular",
     "read_array",
+    "read_names",
     "read_small_text",
     "read_text",
     "write_atomically",
@@ -43,6 +46,7 @@ _DAMAGE = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError
 # Deflate cannot shrink data by more than about 1030 times; a larger claim is not to be believed.
 _MOST_COMPRESSION = 1100
 _LONGEST_TEXT = 1 << 20
+_LONGEST_NAME = 1 << 10
 _LONGEST_FIXED = 60_000  # bytes: HDF5 has less than 64 KiB for all of an attribute
 
 
@@ -66,7 +70,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, replace: bo
             if replace:
                 temporary.replace(path)
             else:
-                path.hardlink_to(temporary)  # fails where the name is taken: no moment between
+                _give_new_name(temporary, path)
             _flush_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
@@ -77,6 +81,28 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, replace: bo
         raise BadInput(
             f"{path} cannot be written ({reason}): choose a place with room that can be written."
         ) from error
+
+
+def _give_new_name(temporary: Path, path: Path) -> None:
+    """Give the file `temporary` the name `path`, unless something has it."""
+    try:
+        path.hardlink_to(temporary)  # fails where the name is taken: no moment between
+        return
+    except FileExistsError:
+        raise
+    except OSError:
+        pass  # FAT, exFAT and many network disks have no second names, and say so in many ways
+    # Whatever else was wrong is wrong here, too. The name is taken by an empty file first, which
+    # fails where there is one, and then the whole file replaces it, in one moment. A process that
+    # is killed in between leaves the empty file: no reader takes that for a whole one, and resume
+    # sets it aside.
+    claimed = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    os.close(claimed)
+    try:
+        temporary.replace(path)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -275,17 +301,17 @@ def write_hdf5(
     Args:
         path: The file's name; its folder must exist.
         arrays: By name; a name with slashes lies in groups.
-        attributes: Texts, by name; in a sealed file of fixed size, see `read_text`.
+        attributes: Texts, by name, see `read_text`; none has the name of an array.
         sealed: Whether any change of the file shall be found when it is opened, see `seals`.
         replace: Whether a file of that name may be replaced.
 
     Raises:
-        BadInput: As `write_atomically` does, or if a text is too long for a sealed file.
+        BadInput: As `write_atomically` does, or if a text is longer than a mebibyte.
     """
-    texts = {
-        name: _of_fixed_size(name, text) if sealed else text
-        for name, text in (attributes or {}).items()
-    }
+    texts = {name: _encoded(name, text) for name, text in (attributes or {}).items()}
+    # HDF5 has no room for all texts as attributes; and it reads those of fixed size alone safely.
+    long = {name: text for name, text in texts.items() if len(text) > _LONGEST_FIXED}
+    arrays = {**arrays, **{name: np.frombuffer(text, np.uint8) for name, text in long.items()}}
 
     def write(temporary: Path) -> None:
         room = room_for_seal(arrays) if sealed else 0
@@ -293,8 +319,9 @@ def write_hdf5(
         with h5py.File(
             temporary, "w", driver="core", backing_store=False, userblock_size=room
         ) as file:
-            for name, text in texts.items():
-                file.attrs[name] = text
+            for name, encoded in texts.items():
+                if name not in long:
+                    file.attrs[name] = np.bytes_(encoded)
             for name, values in arrays.items():
                 array = np.asarray(values)
                 little = array.astype(array.dtype.newbyteorder("<"), copy=False)
@@ -314,13 +341,13 @@ def write_hdf5(
     write_atomically(path, write, replace=replace)
 
 
-def _of_fixed_size(name: str, text: str) -> np.bytes_:
+def _encoded(name: str, text: str) -> bytes:
     encoded = text.encode()
-    if len(encoded) > _LONGEST_FIXED:
+    if len(encoded) > _LONGEST_TEXT:
         raise BadInput(
-            f"{name} has {len(encoded)} bytes, expected at most {_LONGEST_FIXED}: shorten it."
+            f"{name} has {len(encoded)} bytes, expected at most {_LONGEST_TEXT}: shorten it."
         )
-    return np.bytes_(encoded)
+    return encoded
 
 
 @contextlib.contextmanager
@@ -355,10 +382,10 @@ class _Exact:
 
     def __init__(self, file: BinaryIO) -> None:
         # h5py takes for a file whatever has `read` and `seek`; it uses `readinto`.
-        self.read, self.seek, self.tell, self._file = file.read, file.seek, file.tell, file
+        self.read, self.seek, self.tell, self.file = file.read, file.seek, file.tell, file
 
     def readinto(self, view: memoryview) -> int:
-        if self._file.readinto(view) != len(view):  # type: ignore[attr-defined]
+        if self.file.readinto(view) != len(view):  # type: ignore[attr-defined]
             raise OSError("the file ends too early")
         return len(view)
 
@@ -368,7 +395,7 @@ class _NamedFile(h5py.File):  # type: ignore[misc]
 
     def __init__(self, file: _Exact, path: Path) -> None:
         super().__init__(file, "r")
-        self._path = path
+        self.raw, self._path = file.file, path
 
     @property
     def filename(self) -> str:
@@ -376,12 +403,23 @@ class _NamedFile(h5py.File):  # type: ignore[misc]
         return str(self._path)
 
 
+def holds(file: h5py.File, name: str) -> bool:
+    """Whether the file has something called `name`; unlike `name in file`, without following links.
+
+    Args:
+        file: From `open_hdf5`.
+        name: A name without slashes.
+    """
+    with _damage_told(f"the list of names in {file.filename}"):
+        return name in list(file)
+
+
 def read_array(
     file: h5py.File,
     name: str,
     *,
     dtype: Any,
-    shape: Sequence[int | str],
+    shape: Sequence[int | str] | None,
     compressed: bool = True,
 ) -> NDArray[Any]:
     """Read one array, with everything about it checked before memory is taken for it.
@@ -389,31 +427,72 @@ def read_array(
     Args:
         file: From `open_hdf5`.
         name: The data set's name; one with slashes lies in groups.
-        dtype: What its numbers are to be, in either byte order; `np.number` for any of them,
+        dtype: What its numbers must be, in either byte order; `np.number` for any of them,
             `bytes` for texts of fixed size.
-        shape: What its shape is to be; a text stands for an axis of any size.
+        shape: What its shape must be; a text stands for an axis of any size, and None for any
+            shape at all.
         compressed: Whether it may be in chunks, which can grow a thousandfold when they are read.
+            They may be compressed by gzip, once.
 
     Raises:
-        BadInput: If it is missing, a link, no array, of another dtype or shape, kept in other
-            files, not as large as it claims, or damaged.
+        BadInput: If it is missing, a link, not an array, of another dtype or shape, kept in other
+            files, compressed in another way, not as large as it claims, or damaged.
     """
     where = f"{name} in {file.filename}"
     with _damage_told(where):
-        dataset = _inside(file, name, where)
-        if not isinstance(dataset, h5py.Dataset):
-            raise BadInput(f"{where} is no array, expected one: get the file again.")
+        dataset = _dataset(file, name, where)
         _expect_dtype(where, dataset.dtype, dtype)
-        if dataset.shape is None:
-            raise BadInput(f"{where} is empty, expected an array: get the file again.")
-        expect_shape(where, dataset, shape, hint="get the file again")
+        if shape is not None:
+            expect_shape(where, dataset, shape, hint="get the file again")
         if dataset.chunks and not compressed:
             raise BadInput(f"{where} is in chunks, expected one stretch: get the file again.")
         _expect_stored(where, dataset)
         array = np.empty(dataset.shape, dataset.dtype)
-        if array.size:
+        if array.size and dataset.chunks:
+            read_chunks(where, dataset, array)
+        elif array.size:
             dataset.read_direct(array)
         return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def read_names(file: h5py.File, name: str, *, count: int | str = "count") -> list[str]:
+    """Read a list of short names, of fixed size or of varying size as h5py writes them by default.
+
+    Args:
+        file: From `open_hdf5`.
+        name: The data set's name; one with slashes lies in groups.
+        count: How many names there must be; a text stands for any number.
+
+    Raises:
+        BadInput: As `read_array` does, or if one is longer than a kibibyte or not UTF-8.
+    """
+    where = f"{name} in {file.filename}"
+    with _damage_told(where):
+        dataset = _dataset(file, name, where)
+        if not h5py.check_string_dtype(dataset.dtype):
+            raise BadInput(f"{where} holds {dataset.dtype}, expected names: write them as texts.")
+        expect_shape(where, dataset, (count,), hint="give one name per class")
+        if dataset.dtype.kind == "S":
+            names = read_array(file, name, dtype=bytes, shape=(count,)).tolist()
+        else:
+            _expect_stored(where, dataset)
+            names = varying_texts(file.raw, dataset, most=_LONGEST_NAME)
+    try:
+        return [text.rstrip(b"\0").decode() for text in names]
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            f"{where} hold {error.object!r}, expected UTF-8: write them again."
+        ) from error
+
+
+def _dataset(file: h5py.File, name: str, where: str) -> h5py.Dataset:
+    """The data set called `name`, which is in the file itself and has a shape."""
+    dataset = _inside(file, name, where)
+    if not isinstance(dataset, h5py.Dataset):
+        raise BadInput(f"{where} is not an array, expected one: get the file again.")
+    if dataset.shape is None:
+        raise BadInput(f"{where} is empty, expected an array: get the file again.")
+    return dataset
 
 
 def _inside(file: h5py.File, name: str, where: str) -> Any:
@@ -429,34 +508,34 @@ def _inside(file: h5py.File, name: str, where: str) -> Any:
     return found
 
 
-def read_text(file: h5py.File, name: str, *, fixed: bool = False) -> str:
-    """Read one text attribute of the file.
+def read_text(file: h5py.File, name: str, *, fixed: bool = True) -> str:
+    """Read one text of the file, which `write_hdf5` wrote as an attribute or, if long, as bytes.
 
     Args:
         file: From `open_hdf5`.
-        name: The attribute's name.
-        fixed: Whether it must be of fixed size, as sealed files have it. For a text of varying
-            size HDF5 takes whatever memory the file claims, up to 4 GiB, before it looks.
+        name: The text's name.
+        fixed: Whether it must be of fixed size, as pydnn writes texts since 0.2.0.
 
     Raises:
-        BadInput: If it is missing, no text, longer than a mebibyte, or damaged.
+        BadInput: If it is missing, not a text, longer than a mebibyte, or damaged.
     """
     where = f"attribute {name} in {file.filename}"
     with _damage_told(where):
-        expect_known(f"attribute in {file.filename}", name, file.attrs.keys())
+        attributes = list(file.attrs)
+        if name not in attributes and holds(file, name):
+            text = read_array(file, name, dtype=np.uint8, shape=("bytes",), compressed=False)
+            if text.size > _LONGEST_TEXT:
+                raise BadInput(f"{where} is no single short text: get the file again.")
+            return text.tobytes().decode()
+        expect_known(f"attribute in {file.filename}", name, attributes)
         stored = file.attrs.get_id(name)
         if stored.shape != () or stored.get_storage_size() > _LONGEST_TEXT:
             raise BadInput(f"{where} is no single short text: get the file again.")
-        if fixed and stored.dtype.kind != "S":
+        if stored.dtype.kind == "S":
+            return bytes(file.attrs[name]).decode()
+        if fixed or not h5py.check_string_dtype(stored.dtype):
             raise BadInput(f"{where} is no text of fixed size: get the file again.")
-        text = file.attrs[name]
-        if isinstance(text, bytes):
-            text = text.decode()
-        if not isinstance(text, str):
-            raise BadInput(
-                f"{where} is {type(text).__name__}, expected a text: get the file again."
-            )
-        return text
+        return varying_attribute(file.raw, name, most=_LONGEST_TEXT).decode()
 
 
 @contextlib.contextmanager

@@ -18,16 +18,20 @@ from hypothesis.extra import numpy as hnp
 from pydnn import BadInput
 from pydnn.storage import (
     exclusive,
+    holds,
     make_folder,
     open_hdf5,
     open_regular,
     read_array,
+    read_names,
     read_small_text,
     read_text,
     write_atomically,
     write_hdf5,
     write_text,
 )
+
+posix = pytest.mark.skipif(os.name != "posix", reason="pipes, devices and links are made")
 
 
 def read(path, dtype="f8", shape=(3,), name="a"):
@@ -104,7 +108,7 @@ STRANGERS = {
     "missing": (lambda f: f.create_dataset("b", data=[1.0]), "there is no data set in .* 'a'"),
     "soft link": (set_link(h5py.SoftLink("/b")), "a in .* is a link, expected the data itself"),
     "external link": (set_link(h5py.ExternalLink("b.h5", "/b")), "a in .* is a link"),
-    "group": (lambda f: f.create_group("a"), "a in .* is no array"),
+    "group": (lambda f: f.create_group("a"), "a in .* is not an array"),
     "virtual": (virtual, "a in .* is kept in other files"),
     "external storage": (
         lambda f: f.create_dataset("a", (3,), "f8", external=[("/etc/hostname", 0, 24)]),
@@ -119,7 +123,7 @@ STRANGERS = {
         wrapped_claim, "a in .* claims 147573952658395889664 bytes, but the file holds 0"
     ),
     "records": (lambda f: f.create_dataset("a", (3,), "f8,i4"), "a in .* holds .*, expected floa"),
-    "a dtype": (lambda f: f.__setitem__("a", np.dtype("f8")), "a in .* is no array"),
+    "a dtype": (lambda f: f.__setitem__("a", np.dtype("f8")), "a in .* is not an array"),
     "link to itself": (set_link(h5py.SoftLink("/a")), "a in .* is a link"),
     "integers": (lambda f: f.create_dataset("a", data=[1, 2, 3]), "a in .* holds int64, expected"),
     "texts": (lambda f: f.create_dataset("a", data=["x"] * 3), "a in .* holds object, expected"),
@@ -157,6 +161,84 @@ def test_a_claim_larger_than_the_file_itself_is_refused(tmp_path):
         read(path, shape=("n",))
 
 
+def test_whether_there_is_something_of_a_name_is_known_without_following_it(tmp_path):
+    path = make(tmp_path / "nested.h5", nest)
+    with open_hdf5(path) as file:
+        assert all(holds(file, name) for name in ("outside", "nowhere", "loop", "array"))
+        assert not holds(file, "a")
+
+
+SHAPES = [(), (3,), (0,), (2, 3), (2, 0, 5)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_array_of_any_shape_can_be_asked_for(tmp_path, shape):
+    path = make(tmp_path / "a.h5", lambda file: file.create_dataset("a", data=np.ones(shape)))
+    assert read(path, shape=None).shape == shape
+
+
+def names_in(path, count="count"):
+    with open_hdf5(path) as file:
+        return read_names(file, "names", count=count)
+
+
+NAMES = [
+    ["non-cat", "cat"],
+    ["ü", ""],
+    ["猫" * 300, "x"],
+    ["a"],
+    [f"class {i}" for i in range(500)],
+]
+
+
+@pytest.mark.parametrize("names", NAMES)
+@pytest.mark.parametrize("how", ["by default", "fixed", "as NumPy texts", "ASCII", "in chunks"])
+def test_names_are_read_however_h5py_writes_them(tmp_path, names, how):
+    encoded = np.array([name.encode() for name in names])
+    if how == "ASCII" and not all(map(str.isascii, names)):
+        return
+    values, options = {
+        "by default": (names, {}),
+        "fixed": (encoded, {}),
+        "as NumPy texts": (np.array(names, object), {"dtype": h5py.string_dtype()}),
+        "ASCII": (np.array(names, object), {"dtype": h5py.string_dtype("ascii")}),
+        "in chunks": (encoded, {"chunks": (1,), "compression": "gzip"}),
+    }[how]
+    path = make(tmp_path / "a.h5", lambda f: f.create_dataset("names", data=values, **options))
+    assert names_in(path) == names
+    assert names_in(path, len(names)) == names
+    with pytest.raises(BadInput, match=r"names in .* has shape .*: give one name per class"):
+        names_in(path, len(names) + 1)
+
+
+NO_NAMES = {
+    "numbers": (lambda f: f.__setitem__("names", [1, 2]), "holds int64, expected names"),
+    "one": (lambda f: f.__setitem__("names", "cat"), r"has shape \(\), expected \(count,\)"),
+    "a group": (lambda f: f.create_group("names"), "is not an array"),
+    "nothing": (lambda f: f.__setitem__("name", 1), "did you mean 'name'"),
+    "empty": (lambda f: f.__setitem__("names", h5py.Empty("S3")), "is empty"),
+    "no UTF-8": (lambda f: f.__setitem__("names", [b"\xff"]), "expected UTF-8: write them again"),
+    "endless": (lambda f: f.__setitem__("names", ["x" * 2000]), "claims 2000 bytes, expected at"),
+    "varying size in chunks": (
+        lambda f: f.create_dataset("names", data=["a", "b"], chunks=(1,)), "not in one stretch",
+    ),
+    "varying lists of numbers": (
+        lambda f: f.create_dataset("names", (2,), h5py.vlen_dtype("i4")), "expected names",
+    ),
+    "an external link": (
+        lambda f: f.__setitem__("names", h5py.ExternalLink("pipe", "x")), "is a link, expected",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("fill", "message"), NO_NAMES.values(), ids=NO_NAMES)
+def test_what_is_no_list_of_names_is_refused(tmp_path, fill, message):
+    path = make(tmp_path / "a.h5", fill)
+    with pytest.raises(BadInput, match=rf"names.*{message}") as refusal:
+        names_in(path)
+    assert "\n" not in str(refusal.value)
+
+
 def test_chunks_can_be_refused_altogether(tmp_path):
     options = {"chunks": (2,), "compression": "gzip"}
     path = make(tmp_path / "a.h5", lambda f: f.create_dataset("a", data=np.arange(3.0), **options))
@@ -185,7 +267,7 @@ NESTED = {
     "type/a": "type/a in .* is in no group, expected one",
     "group/b": "there is no data set in .* 'b'",
     "grop/a": "there is no data set in .* 'grop': did you mean 'group'",
-    "group": "group in .* is no array",
+    "group": "group in .* is not an array",
     "group//a": "there is no data set in .* ''",
     "/group/a": "there is no data set in .* ''",
     "group/../array": r"there is no data set in .* '\.\.'",
@@ -211,12 +293,15 @@ def test_names_in_groups_lead_to_arrays(tmp_path):
 
 
 TEXTS = {
-    "a number": (lambda f: f.attrs.create("a", 3), "attribute a in .* is int64, expected a text"),
+    "a number": (lambda f: f.attrs.create("a", 3), "attribute a in .* is no text of fixed size"),
     "several": (lambda f: f.attrs.create("a", ["x", "y"]), "a in .* is no single short text"),
     "no dataspace": (lambda f: f.attrs.create("a", h5py.Empty("S3")), "is no single short text"),
     "no utf-8": (lambda f: f.attrs.create("a", np.bytes_(b"\xff")), "attribute a in .* is damaged"),
     "missing": (lambda f: None, "there is no attribute in .* 'a'"),
-    "a reference": (lambda f: f.attrs.create("a", f.ref, dtype=h5py.ref_dtype), "expected a text"),
+    "a reference": (
+        lambda f: f.attrs.create("a", f.ref, dtype=h5py.ref_dtype),
+        "is no text of fixed size",
+    ),
 }
 
 
@@ -227,16 +312,33 @@ def test_what_is_no_text_is_refused(tmp_path, fill, message):
         read_text(file, "a")
 
 
-def test_texts_of_fixed_size_are_written_to_sealed_files_and_can_be_demanded(tmp_path, good):
-    text = "ü" * 29_999
-    write_hdf5(tmp_path / "a.h5", arrays={}, attributes={"note": text}, sealed=True)
-    with open_hdf5(tmp_path / "a.h5", sealed=True) as file:
-        assert read_text(file, "note", fixed=True) == read_text(file, "note") == text
-    with open_hdf5(good) as file, pytest.raises(BadInput, match=r"note in .* is no text of fixed"):
-        read_text(file, "note", fixed=True)
-    with pytest.raises(BadInput, match=r"^note has 60002 bytes, expected at most 60000: shorten"):
-        write_hdf5(tmp_path / "b.h5", arrays={}, attributes={"note": text + "üü"}, sealed=True)
+LENGTHS = [0, 1, 59_998, 60_000, 60_002, 1 << 20]
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+@pytest.mark.parametrize("length", LENGTHS)
+def test_texts_of_any_length_are_read_as_they_were_written(tmp_path, length, sealed):
+    text = "ü" * (length // 2) + "x" * (length % 2)
+    arrays = {"a": np.arange(3.0)}
+    write_hdf5(tmp_path / "a.h5", arrays=arrays, attributes={"note": text}, sealed=sealed)
+    with open_hdf5(tmp_path / "a.h5", sealed=sealed) as file:
+        assert read_text(file, "note") == text
+        assert read_array(file, "a", dtype="f8", shape=(3,)).tolist() == [0, 1, 2]
+
+
+def test_a_text_of_more_than_a_mebibyte_is_refused(tmp_path):
+    text = "ü" * (1 << 19) + "x"
+    with pytest.raises(BadInput, match=r"^note has 1048577 bytes, expected at most 1048576: short"):
+        write_hdf5(tmp_path / "b.h5", arrays={}, attributes={"note": text}, sealed=True)
     assert not (tmp_path / "b.h5").exists()
+
+
+def test_texts_of_varying_size_are_refused_unless_they_are_asked_for(tmp_path):
+    path = make(tmp_path / "a.h5", lambda file: file.attrs.create("note", "hello"))
+    with open_hdf5(path) as file, pytest.raises(BadInput, match=r"note in .* is no text of fixed"):
+        read_text(file, "note")
+    with open_hdf5(path) as file:
+        assert read_text(file, "note", fixed=False) == "hello"
 
 
 @pytest.mark.parametrize(
@@ -301,6 +403,86 @@ def test_a_file_can_be_replaced(good):
     write_atomically(good, lambda path: path.write_text("new"), replace=True)
     assert good.read_text() == "new"
     assert parts_in(good.parent) == []
+
+
+# Disks whose files have one name only
+
+
+NO_LINKS = [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES, errno.EINVAL, errno.EMLINK]
+
+
+@pytest.fixture
+def no_links(monkeypatch):
+    def forbid(code=errno.EPERM):
+        def link(*paths, **options):
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(os, "link", link)
+
+    return forbid
+
+
+@pytest.mark.parametrize("code", NO_LINKS)
+def test_files_are_written_where_none_can_have_two_names(tmp_path, no_links, code):
+    no_links(code)
+    write_hdf5(tmp_path / "a.h5", arrays={"a": np.arange(3.0)})
+    assert read(tmp_path / "a.h5").tolist() == [0, 1, 2]
+    assert os.listdir(tmp_path) == ["a.h5"]
+    umask = os.umask(0)
+    os.umask(umask)
+    assert (tmp_path / "a.h5").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_an_existing_file_is_kept_where_none_can_have_two_names(good, no_links):
+    no_links()
+    before = good.read_bytes()
+    with pytest.raises(BadInput, match=r"good\.h5 exists already, expected a new name"):
+        write_hdf5(good, arrays={"a": [1.0]})
+    assert good.read_bytes() == before
+    assert os.listdir(good.parent) == ["good.h5"]
+
+
+@posix
+def test_a_link_to_nothing_is_kept_where_none_can_have_two_names(tmp_path, no_links):
+    no_links()
+    (tmp_path / "a").symlink_to("gone")
+    with pytest.raises(BadInput, match="exists already"):
+        write_text(tmp_path / "a", "x")
+    assert os.listdir(tmp_path) == ["a"]
+    assert (tmp_path / "a").is_symlink()
+
+
+def test_a_rename_that_fails_leaves_nothing(tmp_path, monkeypatch, no_links):
+    no_links()
+
+    def fail(*paths, **options):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(BadInput, match=r"a cannot be written \(Input/output error\): choose"):
+        write_text(tmp_path / "a", "x")
+    assert os.listdir(tmp_path) == []
+
+
+def test_of_writers_at_once_one_wins_where_no_file_can_have_two_names(tmp_path, no_links):
+    no_links()
+    results = []
+
+    def attempt(number):
+        try:
+            write_text(tmp_path / "a", f"writer {number}" * 1000)
+            results.append(number)
+        except BadInput:
+            results.append(None)
+
+    threads = [threading.Thread(target=attempt, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (winner,) = (number for number in results if number is not None)
+    assert (tmp_path / "a").read_text() == f"writer {winner}" * 1000
+    assert os.listdir(tmp_path) == ["a"]
 
 
 @pytest.mark.parametrize("replace", [True, False])
@@ -375,7 +557,7 @@ NO_TEXTS = {
 }
 
 
-@pytest.mark.skipif(os.name != "posix", reason="pipes and devices are made")
+@posix
 @pytest.mark.parametrize(("make", "message"), NO_TEXTS.values(), ids=NO_TEXTS)
 def test_what_is_no_small_text_is_refused(tmp_path, make, message):
     make(tmp_path / "text")
@@ -392,8 +574,6 @@ def test_a_byte_order_mark_is_not_a_letter_of_the_text(tmp_path):
 
 
 # Regular files
-
-posix = pytest.mark.skipif(os.name != "posix", reason="pipes, devices and links are made")
 
 
 def make_socket(path):

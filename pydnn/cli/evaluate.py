@@ -7,7 +7,7 @@ from typing import Any
 
 from pydnn.checks import BadInput, path_of
 from pydnn.cli.output import complain, say, say_json, say_table
-from pydnn.cli.run_options import add_allow_option, model_of, place_of_data, unlike_recorded
+from pydnn.cli.run_options import add_model_options, model_of, place_of_data, unlike_recorded
 from pydnn.cli.scores import Score, scores_of
 from pydnn.data import load_data_set
 from pydnn.recipes import DTYPES
@@ -28,7 +28,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--data", metavar="NAME", help="other data (default: what the model was trained on)"
     )
-    add_allow_option(parser)
+    add_model_options(parser)
     parser.add_argument(
         "--per-class",
         action="store_true",
@@ -39,7 +39,7 @@ def add_to(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    model = model_of(args.folder, allow=args.allow)
+    model = model_of(args.folder, allow=args.allow, unverified=args.unverified)
     dtype = DTYPES[model.recipe.dtype]
     name = args.data or place_of_data(args.folder) or model.recipe.data
     try:

@@ -10,7 +10,7 @@ import numpy as np
 
 from pydnn.checks import BadInput, path_of
 from pydnn.cli.output import say, say_json
-from pydnn.cli.run_options import add_allow_option, model_of
+from pydnn.cli.run_options import add_model_options, model_of
 from pydnn.cli.scores import names_of, predicted
 from pydnn.data import columns_of, load_photo
 from pydnn.recipes import DTYPES
@@ -28,13 +28,13 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("folder", type=path_of, metavar="RUN", help="a run, or the file of a model")
     parser.add_argument("photos", type=path_of, nargs="+", metavar="PHOTO", help="a picture's file")
-    add_allow_option(parser)
+    add_model_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
-    model = model_of(args.folder, allow=args.allow)
+    model = model_of(args.folder, allow=args.allow, unverified=args.unverified)
     if model.image_shape is None:
         raise BadInput(
             f"{args.folder} was not trained on images, so it sees nothing in pictures: "

@@ -14,7 +14,14 @@ from pydnn.runs.folder import RECIPE, run_folder_of
 from pydnn.runs.pins import data_differences, read_pins
 from pydnn.storage import read_small_text
 
-__all__ = ["add_allow_option", "add_run_options", "model_of", "place_of_data", "unlike_recorded"]
+__all__ = [
+    "add_allow_option",
+    "add_model_options",
+    "add_run_options",
+    "model_of",
+    "place_of_data",
+    "unlike_recorded",
+]
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +52,17 @@ def add_allow_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def model_of(folder: Path, *, allow: Sequence[str]) -> Model:
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options for reading a trained model."""
+    add_allow_option(parser)
+    parser.add_argument(
+        "--unverified",
+        action="store_true",
+        help="read a model of pydnn 0.1.0, which has no checksum, so damage cannot be noticed",
+    )
+
+
+def model_of(folder: Path, *, allow: Sequence[str], unverified: bool = False) -> Model:
     """The model that came of the run in `folder`, or the one in that file, see `load_model`.
 
     Raises:
@@ -55,7 +72,7 @@ def model_of(folder: Path, *, allow: Sequence[str]) -> Model:
     path = folder if folder.is_file() else folder / MODEL_FILE
     if not path.exists() and (folder / RECIPE).is_file():
         raise BadInput(f"{folder} has no model yet, since it was cut short: pydnn resume {folder}.")
-    return load_model(path, allow=allow)
+    return load_model(path, allow=allow, unverified=unverified)
 
 
 def place_of_data(folder: Path) -> str | None:

@@ -211,6 +211,7 @@ def _model(job: Job, data: DataSet, trained: _Trained) -> Model:
         job.standardization,
         data.image_shape,
         data.classes,
+        trained.kept.iteration,
     )
 
 

@@ -14,7 +14,7 @@ from pydnn.checks import AnyPath, BadInput, expect_finite, expect_shape, import_
 from pydnn.data.image_sets import DRAWN, expect_different_names, load_images, to_batch
 from pydnn.keys import Key
 from pydnn.records import Batch, FloatArray, freeze
-from pydnn.storage import open_hdf5, read_array, write_hdf5
+from pydnn.storage import holds, open_hdf5, read_array, read_names, write_hdf5
 
 __all__ = ["DataSet", "lasting_name", "load_data_set", "load_table", "save_table"]
 
@@ -108,7 +108,7 @@ def load_table(path: AnyPath) -> DataSet:
     """
     with open_hdf5(path_of(path)) as file:
         train = _read_part(file, "train")
-        if "test_X" in file or "test_Y" in file:
+        if holds(file, "test_X") or holds(file, "test_Y"):
             test = _read_part(file, "test")
         else:
             test = Batch(train.X[:, :0], train.Y[:, :0])
@@ -116,33 +116,25 @@ def load_table(path: AnyPath) -> DataSet:
             hint = f"give {name} the columns of the training table"
             expect_shape(f"{name}, transposed,", ours, (len(theirs), "m"), hint=hint)
         shape, classes = None, None
-        if "image_shape" in file:
+        if holds(file, "image_shape"):
             shape = read_array(file, "image_shape", dtype=np.number, shape=(3,)).tolist()
-        if "classes" in file:
-            classes = _decoded(file, read_array(file, "classes", dtype=bytes, shape=("count",)))
+        if holds(file, "classes"):
+            classes = read_names(file, "classes")
     return DataSet(train, test, shape, classes)
 
 
 def _read_part(file: Any, part: str) -> Batch:
     X = read_array(file, f"{part}_X", dtype=np.number, shape=("m", "n_x"))
-    flat = file[f"{part}_Y"].ndim == 1 if f"{part}_Y" in file else True
-    Y = read_array(file, f"{part}_Y", dtype=np.number, shape=(len(X),) if flat else (len(X), "n_y"))
-    rows = {"X": X, "Y": Y[:, np.newaxis] if flat else Y}
-    if f"{part}_weights" in file:
+    Y = read_array(file, f"{part}_Y", dtype=np.number, shape=None)
+    shape = (len(X),) if Y.ndim == 1 else (len(X), "n_y")
+    expect_shape(f"{part}_Y in {file.filename}", Y, shape, hint="give one row per example")
+    rows = {"X": X, "Y": Y[:, np.newaxis] if Y.ndim == 1 else Y}
+    if holds(file, f"{part}_weights"):
         weights = read_array(file, f"{part}_weights", dtype=np.number, shape=(len(X),))
         rows["weights"] = weights[:, np.newaxis]
     for name, table in rows.items():
         expect_finite(f"{part}_{name}", table)
     return Batch(**{name: _columns(table) for name, table in rows.items()})
-
-
-def _decoded(file: Any, names: Any) -> list[str]:
-    try:
-        return [name.decode() for name in names]
-    except UnicodeDecodeError as error:
-        raise BadInput(
-            f"classes in {file.filename} hold {error.object!r}, expected UTF-8: write them again."
-        ) from error
 
 
 def save_table(path: AnyPath, data: DataSet) -> None:

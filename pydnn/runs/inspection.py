@@ -237,7 +237,6 @@ def read_tensors(path: AnyPath) -> list[Tensor]:
         text = read_array(file, _INDEX, dtype=np.uint8, shape=("n",)).tobytes()
         tensors = []
         for path_inside, part, layer, stage, name in json.loads(text):
-            shape = file[path_inside].shape
-            array = read_array(file, path_inside, dtype=np.number, shape=shape)
+            array = read_array(file, path_inside, dtype=np.number, shape=None)
             tensors.append(Tensor(part, layer, stage, name, array))
         return tensors

@@ -1,32 +1,47 @@
-"""A trained model in one HDF5 file: the recipe, the parameters, and what the inputs are."""
+"""A trained model in one HDF5 file: the recipe, the parameters, and what the inputs are.
+
+The file is sealed like the segments of a run (`seals`), so that every byte of it is verified before
+HDF5 reads any. Models of pydnn 0.1.0 have no seal, and are refused unless a caller insists.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import h5py
 
 from pydnn.batches import Standardization
 from pydnn.builders import build
-from pydnn.checks import AnyPath, BadInput, expect_finite, expect_shape, path_of
+from pydnn.checks import AnyPath, BadInput, expect_finite, expect_shape, path_of, shown
+from pydnn.data import DataSet
 from pydnn.losses import Loss
 from pydnn.numerics import TENANTS
 from pydnn.packing import NO_PARAMS, Layout, Packed, pack
 from pydnn.recipes import DTYPES, Recipe, read_recipe, write_recipe
 from pydnn.records import FloatArray, arrays
 from pydnn.runs.states import layouts_of
+from pydnn.seals import NotSealed
 from pydnn.stages.base import Context, Stage
 from pydnn.storage import open_hdf5, read_array, read_text, write_hdf5
 from pydnn.training import output_of
 
-__all__ = ["MODEL_FILE", "Model", "load_model", "predictions", "save_model"]
+if TYPE_CHECKING:
+    from pydnn.runs.recorded import Run
+
+__all__ = [
+    "MODEL_FILE",
+    "Model",
+    "difference_from_run",
+    "load_model",
+    "predictions",
+    "save_model",
+]
 
 MODEL_FILE = "model.h5"  # in the run's folder
-_FORMAT = "pydnn model 2"
+_FORMAT, _OLD_FORMAT = "pydnn model 3", "pydnn model 2"
 _MOST_FEATURES = 3 * 4096 * 4096  # else a file could claim all memory
 
 
@@ -43,6 +58,7 @@ class Model:
         standardization: What is done to the features first, if the recipe wants it.
         image_shape: (height, width, 3) of the images that it takes, if it takes images.
         classes: Names of the classes from number 0 on, if they have names.
+        iteration: Steps that led to the parameters, if that is known.
     """
 
     recipe: Recipe
@@ -53,6 +69,7 @@ class Model:
     standardization: Standardization | None = None
     image_shape: tuple[int, int, int] | None = None
     classes: tuple[str, ...] | None = None
+    iteration: int | None = None
 
 
 def predictions(model: Model, X: FloatArray) -> FloatArray:
@@ -71,7 +88,7 @@ def predictions(model: Model, X: FloatArray) -> FloatArray:
 
 
 def save_model(path: AnyPath, model: Model, *, replace: bool = False) -> None:
-    """Write `model` to a new file, or in the place of an old one; it is there whole, or not."""
+    """Write `model` to a new file, or instead of an old one; it is there whole, or not at all."""
     fitted = model.standardization
     write_hdf5(
         path_of(path),
@@ -89,14 +106,16 @@ def save_model(path: AnyPath, model: Model, *, replace: bool = False) -> None:
                     "features": model.features,
                     "image_shape": model.image_shape,
                     "classes": model.classes,
+                    "iteration": model.iteration,
                 }
             ),
         },
+        sealed=True,
         replace=replace,
     )
 
 
-def load_model(path: AnyPath, *, allow: Iterable[str] = ()) -> Model:
+def load_model(path: AnyPath, *, allow: Iterable[str] = (), unverified: bool = False) -> Model:
     """Read what `save_model` wrote.
 
     Predicting needs the network, and what the loss makes of its outputs. All other parts of the
@@ -106,33 +125,111 @@ def load_model(path: AnyPath, *, allow: Iterable[str] = ()) -> Model:
         path: The file.
         allow: Names of the modules outside pydnn that may be imported, with all modules below
             them, because the recipe names their builders, e.g. ["my_package"].
+        unverified: Whether to read a model of pydnn 0.1.0, in which damage cannot be noticed. A
+            newer one is verified all the same.
 
     Raises:
         NotAllowed: If the network has a part of a module that is not allowed.
         BadInput: If the file is missing, damaged, of another kind, or does not fit itself.
     """
     path = path_of(path)
+    try:
+        with open_hdf5(path, sealed=True) as file:
+            return _read(file, _FORMAT, allow)
+    except NotSealed as error:
+        if not unverified:
+            raise BadInput(
+                f"{path} has no checksum, as models of pydnn 0.1.0: write it again with pydnn "
+                "resume RUN, or go on with --unverified, in Python load_model(path, "
+                "unverified=True)."
+            ) from error
     with open_hdf5(path) as file:
-        if (found := read_text(file, "format")) != _FORMAT:
-            raise BadInput(f"{path} has format {found!r}, expected {_FORMAT!r}: train it again.")
-        try:
-            recipe = read_recipe(read_text(file, "recipe"), allow=allow, needed=["network"])
-        except BadInput as error:
-            raise type(error)(f"recipe in {path}: {error}") from error
-        features, shape, classes = _inputs(path, _json(path, read_text(file, "inputs")))
-        layouts = _layouts(path, recipe, features)
-        parameters, statistics = (
-            _packed(file, name, recipe.dtype, layout)
-            for name, layout in zip(("parameters", "statistics"), layouts, strict=True)
-        )
-        costs = read_array(file, "costs", dtype="float64", shape=("iterations",))
-        standardization = _standardization(file, features) if recipe.standardize else None
-    return Model(recipe, parameters, costs, features, statistics, standardization, shape, classes)
+        return _read(file, _OLD_FORMAT, allow)
+
+
+def _read(file: h5py.File, expected: str, allow: Iterable[str]) -> Model:
+    path, fixed = file.filename, expected == _FORMAT
+    if (found := read_text(file, "format", fixed=fixed)) != expected:
+        raise BadInput(f"{path} has format {found!r}, expected {expected!r}: train it again.")
+    try:
+        text = read_text(file, "recipe", fixed=fixed)
+        recipe = read_recipe(text, allow=allow, needed=["network"])
+    except BadInput as error:
+        raise type(error)(f"recipe in {path}: {error}") from error
+    inputs = _json(path, read_text(file, "inputs", fixed=fixed))
+    features, shape, classes = _inputs(path, inputs)
+    layouts = _layouts(path, recipe, features)
+    parameters, statistics = (
+        _packed(file, name, recipe.dtype, layout)
+        for name, layout in zip(("parameters", "statistics"), layouts, strict=True)
+    )
+    costs = _stretch(file, "costs", "float64", ("iterations",))
+    return Model(
+        recipe,
+        parameters,
+        costs,
+        features,
+        statistics,
+        _standardization(file, features) if recipe.standardize else None,
+        shape,
+        classes,
+        _iteration(path, inputs, len(costs)),
+    )
+
+
+def difference_from_run(model: Model, run: Run) -> str | None:
+    """What in a model is not what a run leads to, bit for bit; None if all of it is.
+
+    A model of pydnn 0.1.0 does not say which state early stopping kept; then only its recipe and
+    its costs are compared.
+
+    Raises:
+        NotRepeated: If the run itself does not come out as it was recorded.
+    """
+    job, costs = run.job, run.costs[: len(model.costs)]
+    if _goalless(model.recipe) != _goalless(run.recipe):
+        return "the recipe"
+    if costs.tobytes() != model.costs.tobytes():
+        return "the costs"
+    data = run.data
+    if isinstance(data, DataSet) and (model.image_shape, model.classes) != (
+        data.image_shape,
+        data.classes,
+    ):
+        return "the classes or the shape of the images"
+    if model.iteration is None and model.recipe.patience:
+        return None
+    iteration = len(model.costs) if model.iteration is None else model.iteration
+    if iteration != len(model.costs) and not model.recipe.patience:
+        return "the number of iterations"
+    stored = {segment.iteration: segment for segment in run.segments}.get(iteration)
+    state = run.stored(stored) if stored else run.state(iteration)
+    fitted, ours = model.standardization, job.standardization
+    pairs = {
+        "the parameters": (model.parameters.vector, job.lifted(state.parameters).vector),
+        "the statistics": (model.statistics.vector, state.statistics.vector),
+        "the mean": (fitted.mean if fitted else None, ours.mean if ours else None),
+        "the deviation": (fitted.deviation if fitted else None, ours.deviation if ours else None),
+    }
+    return next((name for name, pair in pairs.items() if len(set(map(_bits, pair))) > 1), None)
+
+
+def _goalless(recipe: Recipe) -> str:
+    """The recipe's text, but for its iterations, of which resume can ask for more."""
+    return write_recipe(attrs.evolve(recipe, iterations=1))
+
+
+def _bits(array: FloatArray | None) -> tuple[Any, ...] | None:
+    return None if array is None else (array.dtype, array.shape, array.tobytes())
+
+
+def _stretch(file: h5py.File, name: str, dtype: Any, shape: tuple[int | str, ...]) -> FloatArray:
+    return read_array(file, name, dtype=dtype, shape=shape, compressed=False)
 
 
 def _packed(file: h5py.File, name: str, dtype: str, layout: Layout) -> Packed:
     where = f"{name} in {file.filename}"
-    vector = read_array(file, name, dtype=dtype, shape=(name,))
+    vector = _stretch(file, name, dtype, (name,))
     expect_shape(where, vector, (layout.size,), hint="train it again")
     expect_finite(where, vector)
     return layout.packed(vector)
@@ -140,8 +237,7 @@ def _packed(file: h5py.File, name: str, dtype: str, layout: Layout) -> Packed:
 
 def _standardization(file: h5py.File, features: int) -> Standardization:
     mean, deviation = (
-        read_array(file, name, dtype="float64", shape=(features, 1))
-        for name in ("mean", "deviation")
+        _stretch(file, name, "float64", (features, 1)) for name in ("mean", "deviation")
     )
     expect_finite(f"mean in {file.filename}", mean)
     expect_finite(f"deviation in {file.filename}", deviation)
@@ -150,14 +246,14 @@ def _standardization(file: h5py.File, features: int) -> Standardization:
     return Standardization(mean, deviation)
 
 
-def _layouts(path: Path, recipe: Recipe, features: int) -> tuple[Layout, Layout]:
+def _layouts(path: str, recipe: Recipe, features: int) -> tuple[Layout, Layout]:
     try:
         return layouts_of(recipe, features)
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from error
 
 
-def _json(path: Path, text: str) -> Mapping[str, Any]:
+def _json(path: str, text: str) -> Mapping[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -168,7 +264,7 @@ def _json(path: Path, text: str) -> Mapping[str, Any]:
 
 
 def _inputs(
-    path: Path, plain: Mapping[str, Any]
+    path: str, plain: Mapping[str, Any]
 ) -> tuple[int, tuple[int, int, int] | None, tuple[str, ...] | None]:
     match plain:
         case {"features": int(features), "image_shape": shape, "classes": classes}:
@@ -184,6 +280,16 @@ def _inputs(
     )
 
 
+def _iteration(path: str, plain: Mapping[str, Any], costs: int) -> int | None:
+    iteration = plain.get("iteration")
+    if iteration is None or (type(iteration) is int and 0 <= iteration <= costs):
+        return iteration
+    raise BadInput(
+        f"inputs in {path} say iteration {shown(iteration)}, expected at most {costs}, the number "
+        "of costs: train the model again."
+    )
+
+
 def _is_image_shape(shape: Any, features: int) -> bool:
     if shape is None:
         return True
@@ -194,4 +300,13 @@ def _is_image_shape(shape: Any, features: int) -> bool:
 
 
 def _are_names(classes: Any) -> bool:
-    return isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    """Whether these are two different names or more, which any file could hold."""
+    return (
+        isinstance(classes, list)
+        and all(isinstance(name, str) and _is_unicode(name) for name in classes)
+        and len(set(classes)) == len(classes) >= 2
+    )
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)

@@ -1,10 +1,13 @@
 import json
+from pathlib import Path
 
 import attrs
 import h5py
 import numpy as np
 import pytest
 import toolz
+from resealing import flip, replaced, resealed
+from small_runs import recorded, small_recipe
 
 from pydnn import (
     BadInput,
@@ -18,8 +21,9 @@ from pydnn import (
     serial,
     softmax_cross_entropy,
 )
-from pydnn.recipes import prepare, run, tutorial_recipe
-from pydnn.runs import Model, load_model, predictions, save_model
+from pydnn.recipes import prepare, read_recipe, run, tutorial_recipe
+from pydnn.runs import Model, Run, load_model, predictions, save_model
+from pydnn.runs.model import difference_from_run
 
 
 @pytest.fixture
@@ -48,35 +52,22 @@ def test_predictions_are_those_of_the_network_by_hand(model):
     np.testing.assert_allclose(predictions(model, X), expected, rtol=1e-14)
 
 
-def edit(path, change):
-    with h5py.File(path, "a") as file:
-        change(file)
-
-
 def attribute(name, value):
-    return lambda file: file.attrs.modify(name, value)
-
-
-def replaced(value):
-    def change(file):
-        del file["parameters"]
-        file["parameters"] = value
-
-    return change
+    return lambda file: file.attrs.create(name, np.bytes_(value))
 
 
 def in_recipe(old, new):
     def change(file):
-        text = file.attrs["recipe"]
+        text = file.attrs["recipe"].decode()
         assert old in text
-        file.attrs["recipe"] = text.replace(old, new)
+        attribute("recipe", text.replace(old, new))(file)
 
     return change
 
 
 def in_inputs(**changes):
     def change(file):
-        file.attrs["inputs"] = json.dumps(json.loads(file.attrs["inputs"]) | changes)
+        attribute("inputs", json.dumps(json.loads(file.attrs["inputs"]) | changes))(file)
 
     return change
 
@@ -85,10 +76,10 @@ NETWORK = (
     """network = "serial(dense(3, initializer=zeros()), relu(), dense(1, initializer=zeros()))\""""
 )
 DAMAGE = {
-    "another format": (attribute("format", "x"), "has format 'x', expected 'pydnn model 2'"),
+    "another format": (attribute("format", "x"), "has format 'x', expected 'pydnn model 3'"),
     "no recipe": (lambda file: file.attrs.__delitem__("recipe"), "there is no attribute"),
     "recipe that is no TOML": (attribute("recipe", "{"), "recipe in .*: the recipe is no TOML"),
-    "recipe that lacks all": (attribute("recipe", ""), "recipe in .*: the recipe lacks data, net"),
+    "recipe that lacks all": (attribute("recipe", "#"), "recipe in .*: the recipe lacks data, net"),
     "unknown stage": (in_recipe(NETWORK, 'network = "dens(3)"'), "there is no stage 'dens'"),
     "a stranger's code": (
         in_recipe(NETWORK, 'network = "os:getcwd()"'), "os:getcwd is code outside pydnn",
@@ -107,12 +98,25 @@ DAMAGE = {
     "no inputs": (attribute("inputs", "{}"), "inputs in .* are {}, expected features, an image's"),
     "another image": (in_inputs(image_shape=[4, 4, 3]), "inputs in .*, expected features"),
     "endless features": (in_inputs(features=1 << 60, image_shape=None), "inputs in .*, expected"),
-    "classes": (in_inputs(classes=[1, 2]), "inputs in .*, expected features"),
-    "parameters of another size": (replaced(np.zeros(3)), r"parameters in .* has shape \(3,\)"),
-    "parameters of another dtype": (
-        replaced(np.zeros(43, np.float32)), "parameters in .* holds float32, expected float64"
+    "no classes": (in_inputs(classes=[]), "inputs in .*, expected features"),
+    "one class": (in_inputs(classes=["cat"]), "inputs in .*, expected features"),
+    "two of one name": (in_inputs(classes=["cat", "cat"]), "inputs in .*, expected features"),
+    "half a surrogate": (in_inputs(classes=["a", "\ud800"]), "inputs in .*, expected features"),
+    "an iteration after the end": (in_inputs(iteration=3), "inputs in .* say iteration 3"),
+    "a strange iteration": (in_inputs(iteration=True), "inputs in .* say iteration True"),
+    "chunks": (
+        replaced("parameters", np.zeros(43), chunks=(43,)), "parameters in .* is in chunks"
     ),
-    "parameters with NaN": (replaced(np.full(43, np.nan)), "parameters in .* holds nan"),
+    "texts of varying size": (
+        lambda file: file.attrs.create("recipe", "x"), "recipe in .* is no text of fixed size"
+    ),
+    "classes": (in_inputs(classes=[1, 2]), "inputs in .*, expected features"),
+    "parameters of another size": (replaced("parameters", np.zeros(3)), r"parameters .*shape \(3,"),
+    "parameters of another dtype": (
+        replaced("parameters", np.zeros(43, np.float32)),
+        "parameters in .* holds float32, expected float64",
+    ),
+    "parameters with NaN": (replaced("parameters", np.full(43, np.nan)), "parameters .* holds nan"),
 }  # fmt: skip
 
 
@@ -120,7 +124,7 @@ DAMAGE = {
 def test_what_does_not_fit_itself_is_refused_in_one_line(tmp_path, model, change, message):
     path = tmp_path / "model.h5"
     save_model(path, model)
-    edit(path, change)
+    resealed(path, change)
     with pytest.raises(BadInput, match=message) as refusal:
         load_model(path)
     assert "\n" not in str(refusal.value)
@@ -151,7 +155,7 @@ def test_a_model_keeps_what_was_gathered_and_fitted(tmp_path):
     for name, value in (("deviation", np.zeros((5, 1))), ("mean", np.full((5, 1), np.nan))):
         bad = tmp_path / f"{name}.h5"
         save_model(bad, model)
-        edit(bad, lambda file, name=name, value=value: file[name].write_direct(value))
+        resealed(bad, lambda file, name=name, value=value: file[name].write_direct(value))
         with pytest.raises(BadInput, match=f"{name} in .* (is not above 0|holds nan)"):
             load_model(bad)
 
@@ -161,3 +165,148 @@ def test_an_existing_model_is_kept(tmp_path, model):
     with pytest.raises(BadInput, match=r"model\.h5 exists already"):
         save_model(tmp_path / "model.h5", attrs.evolve(model, classes=("a", "b")))
     assert load_model(tmp_path / "model.h5") == model
+
+
+# Damage, and models of pydnn 0.1.0
+
+OLD = Path(__file__).parents[1] / "old_runs"
+
+
+def same_bits(one, other):
+    return one.parameters.vector.tobytes() == other.parameters.vector.tobytes()
+
+
+def test_a_changed_byte_anywhere_is_found(tmp_path, model):
+    """And never ends the process, or never ends, as it did where HDF5 read the file first."""
+    path = tmp_path / "model.h5"
+    save_model(path, model)
+    size = path.stat().st_size
+    draws = np.random.default_rng(1)
+    for position in {*range(0, 80), *draws.integers(0, size, 400).tolist()}:
+        flip(path, position, 1 << position % 8)
+        with pytest.raises(BadInput, match=r"in .* is damaged: get the file again\.$"):
+            load_model(path)
+        with pytest.raises(BadInput, match=r"in .* is damaged: get the file again\.$"):
+            load_model(path, unverified=True)  # which is for those without a checksum alone
+        flip(path, position, 1 << position % 8)
+    assert load_model(path) == model
+
+
+CHANGES = {
+    "cut": lambda whole, at: whole[:at],
+    "doubled": lambda whole, at: whole[:at] + whole[at:] + whole[at:],
+    "inserted": lambda whole, at: whole[:at] + b"\0" + whole[at:],
+    "zeros": lambda whole, at: whole[:at] + bytes(20) + whole[at + 20 :],
+    "swapped": lambda whole, at: whole[at:] + whole[:at],
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_any_other_damage_is_found(tmp_path, model, change):
+    save_model(tmp_path / "model.h5", model)
+    whole = (tmp_path / "model.h5").read_bytes()
+    for at in range(1, len(whole), len(whole) // 20):
+        if (changed := change(whole, at)) != whole:
+            (tmp_path / "damaged.h5").write_bytes(changed)
+            with pytest.raises(BadInput):
+                load_model(tmp_path / "damaged.h5")
+
+
+def test_the_array_that_has_changed_is_named(tmp_path, model):
+    path = tmp_path / "model.h5"
+    save_model(path, model)
+    flip(path, path.read_bytes().index(model.parameters.vector.tobytes()) + 5)
+    with pytest.raises(BadInput, match=r"^parameters in .*model\.h5 is damaged"):
+        load_model(path)
+
+
+def test_a_recipe_of_any_length_is_kept(tmp_path, model):
+    recipe = attrs.evolve(model.recipe, data="x" * 70_000)
+    save_model(tmp_path / "model.h5", attrs.evolve(model, recipe=recipe))
+    assert load_model(tmp_path / "model.h5").recipe == recipe
+
+
+@pytest.mark.parametrize("name", ["rotated", "stopped"])
+def test_a_model_without_a_checksum_is_refused_unless_it_is_asked_for(name):
+    path = OLD / name / "model.h5"
+    with pytest.raises(BadInput, match=r"has no checksum.*pydnn resume RUN.*--unverified"):
+        load_model(path)
+    old = load_model(path, unverified=True)
+    assert old.iteration is None
+    with h5py.File(path) as file:
+        assert old.parameters.vector.tobytes() == file["parameters"][:].tobytes()
+        assert old.recipe == read_recipe(file.attrs["recipe"])
+
+
+def test_an_old_model_that_is_damaged_ends_in_one_line_or_in_a_model(tmp_path):
+    path = tmp_path / "model.h5"
+    whole = (OLD / "stopped" / "model.h5").read_bytes()
+    heap = whole.index(b"GCOL")
+    draws = np.random.default_rng(2)
+    refusals = []
+    for position in {*range(heap, heap + 40), *draws.integers(0, len(whole), 150).tolist()}:
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << int(draws.integers(8))
+        path.write_bytes(damaged)
+        try:
+            load_model(path, unverified=True)
+        except BadInput as error:
+            refusals.append(str(error))
+    assert len(refusals) > 20
+    assert not any("\n" in line for line in refusals)
+
+
+# Models and their runs
+
+
+@pytest.fixture(scope="module")
+def run_and_model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("own")
+    recipe = small_recipe(folder)
+    recorded(folder / "run", recipe)
+    opened = Run.open(folder / "run")
+    return opened, Model(
+        opened.recipe, opened.job.lifted(opened.parameters()), opened.costs,
+        len(opened.data.train.X), opened.stored(opened.segments[-1]).statistics,
+        opened.job.standardization, opened.data.image_shape, opened.data.classes,
+        opened.iterations,
+    )  # fmt: skip
+
+
+def test_a_model_is_that_of_its_run(run_and_model):
+    opened, own = run_and_model
+    assert difference_from_run(own, opened) is None
+    assert difference_from_run(attrs.evolve(own, iteration=None), opened) is None
+    more = attrs.evolve(own.recipe, iterations=own.recipe.iterations + 5)
+    assert difference_from_run(attrs.evolve(own, recipe=more), opened) is None
+
+
+def other_vector(packed):
+    vector = packed.vector.copy()
+    vector[-1] = np.nextafter(vector[-1], 9)
+    return packed.with_vector(vector)
+
+
+FOREIGN = {
+    "the recipe": lambda m: attrs.evolve(m, recipe=attrs.evolve(m.recipe, seed=99)),
+    "the costs": lambda m: attrs.evolve(m, costs=m.costs + 1),
+    "the parameters": lambda m: attrs.evolve(m, parameters=other_vector(m.parameters)),
+    "the number of iterations": lambda m: attrs.evolve(m, iteration=m.iteration - 1),
+    "the classes or the shape of the images": lambda m: attrs.evolve(m, classes=("x", "y")),
+}
+
+
+@pytest.mark.parametrize(("what", "change"), FOREIGN.items(), ids=FOREIGN)
+def test_a_model_of_another_run_is_told_apart(run_and_model, what, change):
+    opened, own = run_and_model
+    assert difference_from_run(change(own), opened) == what
+
+
+def test_of_two_models_of_one_run_the_shorter_is_its_own_as_well(run_and_model):
+    opened, own = run_and_model
+    state = opened.state(own.iteration - 1)
+    shorter = attrs.evolve(
+        own, parameters=opened.job.lifted(state.parameters), costs=own.costs[:-1],
+        iteration=own.iteration - 1, statistics=state.statistics,
+    )  # fmt: skip
+    assert difference_from_run(shorter, opened) is None

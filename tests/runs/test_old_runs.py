@@ -11,7 +11,7 @@ import pytest
 
 from pydnn.cli import main
 from pydnn.recipes import prepare, run
-from pydnn.runs import Run
+from pydnn.runs import Run, load_model
 from pydnn.runs.comparison import difference
 from pydnn.runs.inspection import look_into
 from pydnn.runs.replay import verify
@@ -114,8 +114,20 @@ def test_two_of_them_are_compared(copied):
 
 
 @pytest.mark.parametrize("name", ["stopped", "rotated"])
-def test_its_model_still_answers(name, capsys):
+def test_its_model_still_answers_where_it_is_trusted_without_a_checksum(name, capsys):
     argv = ["evaluate", str(KEPT / name), "--data", data_of(name), "--json"]
-    assert main(argv) == 0
+    assert main(argv) == 2
+    assert "has no checksum, as models of pydnn 0.1.0" in capsys.readouterr().err
+    assert main([*argv, "--unverified"]) == 0
     expected = {"stopped": 0.9, "rotated": 0.75}[name]
     assert json.loads(capsys.readouterr().out)["test"]["accuracy"] == expected
+
+
+@pytest.mark.parametrize("name", ["stopped", "rotated"])
+def test_resume_writes_its_model_again_with_a_checksum(name, copied, capsys):
+    folder, data = copied / name, str(copied / RUNS[name][0])
+    old = load_model(folder / "model.h5", unverified=True)
+    assert main(["resume", str(folder), "--data", data, "--quiet"]) == 0
+    new = load_model(folder / "model.h5")
+    assert new.parameters.vector.tobytes() == old.parameters.vector.tobytes()
+    assert new.costs.tobytes() == old.costs.tobytes()

@@ -1,0 +1,230 @@
+"""What HDF5 would believe of a stranger's file, read from its bytes instead: chunks and texts.
+
+HDF5 inflates a chunk to whatever its stream holds, and fills one that holds too little with
+leftover memory of the process. For a text of varying size it takes as much memory as the file
+claims, and a changed byte in the heap of these texts ends the process or never ends. The functions
+here know how large each piece must be before they make it, and refuse all others.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import zlib
+from collections.abc import Iterator
+from typing import Any, BinaryIO, NamedTuple
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from pydnn.checks import BadInput
+
+__all__ = ["Damage", "read_chunks", "varying_attribute", "varying_texts"]
+
+
+class Damage(ValueError):  # noqa: N818 - of the file, not our failure
+    """The bytes are not what they claim; the message says which, without the name of the file."""
+
+
+# Chunks
+
+_DEFLATE, _SHUFFLE = 1, 2  # as HDF5 numbers its filters
+_PIPELINES: list[list[int]] = [[], [_DEFLATE], [_SHUFFLE], [_SHUFFLE, _DEFLATE]]
+
+
+def read_chunks(where: str, dataset: h5py.Dataset, array: NDArray[Any]) -> None:
+    """Fill `array` with all of a data set in chunks, each of which must hold what it claims.
+
+    Raises:
+        BadInput: If it is compressed by anything but one deflate (gzip), with or without shuffle.
+            It names `where` the data set is.
+        Damage: If a chunk is missing, or holds more or less than its size.
+    """
+    filters = _filters(where, dataset)
+    item = dataset.dtype.itemsize
+    size = math.prod(dataset.chunks) * item
+    limit = dataset.file.id.get_filesize()
+    corners = (range(0, n, step) for n, step in zip(dataset.shape, dataset.chunks, strict=True))
+    for corner in itertools.product(*corners):
+        stored = dataset.id.get_chunk_info_by_coord(corner)
+        if stored.byte_offset is None or stored.size > limit:
+            raise Damage(f"the chunk at {corner} is not in the file")
+        skipped, raw = dataset.id.read_direct_chunk(corner)
+        for number, kind in reversed(list(enumerate(filters))):
+            if not skipped >> number & 1:
+                raw = _inflated(raw, size) if kind == _DEFLATE else _unshuffled(raw, item)
+        if len(raw) != size:
+            raise Damage(f"the chunk at {corner} does not hold the {size} bytes that it claims")
+        block = np.frombuffer(raw, dataset.dtype).reshape(dataset.chunks)
+        room = array[tuple(slice(at, at + n) for at, n in zip(corner, block.shape, strict=True))]
+        room[...] = block[tuple(map(slice, room.shape))]
+
+
+def _filters(where: str, dataset: h5py.Dataset) -> list[int]:
+    plist = dataset.id.get_create_plist()
+    filters = [plist.get_filter(number) for number in range(plist.get_nfilters())]
+    kinds = [kind for kind, *_ in filters]
+    sizes = [values[:1] for kind, _, values, *_ in filters if kind == _SHUFFLE]
+    if kinds not in _PIPELINES or sizes not in ([], [(dataset.dtype.itemsize,)]):
+        names = ", ".join(name.decode(errors="replace") or "?" for *_, name in filters)
+        raise BadInput(
+            f"{where} is compressed by {names}, expected gzip once, or nothing: write it again so."
+        )
+    # Chunks are taken as they lie: a type that NumPy has no exact like of would be misread.
+    kind = dataset.id.get_type()
+    if isinstance(kind, h5py.h5t.TypeEnumID):
+        kind = kind.get_super()
+    if dataset.dtype.kind != "S" and kind != h5py.h5t.py_create(dataset.dtype):
+        raise BadInput(
+            f"{where} holds numbers of a layout that NumPy does not have, expected "
+            f"{dataset.dtype}: convert it."
+        )
+    return kinds
+
+
+def _inflated(raw: bytes, size: int) -> bytes:
+    """What a deflated chunk holds, of which no more than `size` bytes and one are made."""
+    stream = zlib.decompressobj()
+    try:
+        inflated = stream.decompress(raw, size + 1)
+    except zlib.error as error:
+        raise Damage(f"a chunk cannot be inflated ({error})") from error
+    if not stream.eof or stream.unused_data:
+        raise Damage(f"a chunk does not end after the {size} bytes that it claims")
+    return inflated
+
+
+def _unshuffled(raw: bytes, item: int) -> bytes:
+    whole = np.frombuffer(raw, np.uint8)
+    if whole.size % item:
+        raise Damage("a chunk ends in the middle of a number")
+    return whole.reshape(item, -1).T.tobytes()
+
+
+# Texts of varying size
+#
+# Such a text lies in a heap, and the place of the text holds a reference: its length, the address
+# of the heap, and its number in it. All of this is in the HDF5 File Format Specification,
+# https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html, sections III.E (global
+# heap), II.A (superblock) and IV.A (object headers).
+
+_REFERENCE = 16
+_MOST_HEAP = 1 << 24  # bytes of one heap; HDF5 makes them of 4096 bytes unless a text is longer
+_MOST_BLOCKS = 1000  # of an object header
+
+
+class _File(NamedTuple):
+    """The bytes of an HDF5 file of 8-byte addresses, each of which counts from `base`."""
+
+    raw: BinaryIO
+    base: int
+
+    def read(self, address: int, count: int) -> bytes:
+        self.raw.seek(self.base + address)
+        found = self.raw.read(count)
+        if len(found) != count:
+            raise Damage("it claims bytes after the end of the file")
+        return found
+
+
+def _number(raw: bytes, at: int, size: int) -> int:
+    return int.from_bytes(raw[at : at + size], "little")
+
+
+def varying_texts(raw: BinaryIO, dataset: h5py.Dataset, *, most: int) -> list[bytes]:
+    """The texts of varying size of a one-dimensional data set, each of at most `most` bytes.
+
+    Raises:
+        Damage: If one is longer, or is not in the file as it claims.
+    """
+    offset = dataset.id.get_offset()
+    if offset is None or dataset.id.get_storage_size() != dataset.size * _REFERENCE:
+        raise Damage("its texts are not in one stretch")
+    file = _File(raw, _superblock(raw, dataset.file.userblock_size)[0])
+    references = _File(raw, 0).read(offset, dataset.size * _REFERENCE)
+    return [
+        _text(file, references[at : at + _REFERENCE], most)
+        for at in range(0, len(references), _REFERENCE)
+    ]
+
+
+def varying_attribute(raw: BinaryIO, name: str, *, most: int) -> bytes:
+    """The text of varying size that a file's attribute `name` is, of at most `most` bytes.
+
+    It reads files as h5py writes them by default, which is how pydnn 0.1.0 wrote models.
+
+    Raises:
+        Damage: If there is none, it is longer, or it is not in the file as it claims.
+    """
+    base, root = _superblock(raw, 0)
+    file = _File(raw, base)
+    for body in _messages(file, root, kind=0x0C):
+        version, sizes = body[0], [_number(body, at, 2) for at in (2, 4, 6)]
+        step = 8 if version == 1 else 1  # of version 1 each part is filled up to 8 bytes
+        parts, at = [], 9 if version == 3 else 8
+        for size in sizes:
+            parts.append(body[at : at + size])
+            at += -(-size // step) * step
+        if parts[0].rstrip(b"\0") == name.encode():
+            # The type is of class 9 (varying size), of kind 1 (text); the shape has no axes.
+            if parts[1][:1] != b"\x19" or parts[1][1:2][:1] not in (b"\x01", b"\x11"):
+                raise Damage("it is not a text of varying size")
+            return _text(file, body[at : at + _REFERENCE], most)
+    raise Damage("it is not in the file as h5py writes it")
+
+
+def _superblock(raw: BinaryIO, start: int) -> tuple[int, int]:
+    """The base address of an HDF5 file, and the address of its root, if it has those of 8 bytes."""
+    block = _File(raw, 0).read(start, 96)
+    version = block[8]
+    if version in (0, 1):
+        sizes, base, root = block[13:15], 24 if version == 0 else 28, 64 if version == 0 else 68
+    else:
+        sizes, base, root = block[9:11], 12, 36
+    if sizes != b"\x08\x08":
+        raise Damage("its addresses are not of 8 bytes")
+    return _number(block, base, 8), _number(block, root, 8)
+
+
+def _messages(file: _File, address: int, *, kind: int) -> Iterator[bytes]:
+    """The messages of one kind in an object header of version 1, through all of its blocks."""
+    prefix = file.read(address, 16)
+    if prefix[0] != 1:
+        raise Damage("its header is not as h5py writes it")
+    blocks = [(address + 16, _number(prefix, 8, 4))]
+    for count, (start, size) in enumerate(blocks):
+        if size > _MOST_HEAP or count > _MOST_BLOCKS:
+            raise Damage("its header is larger than any")
+        block, at = file.read(start, size), 0
+        while at + 8 <= size:
+            length = _number(block, at + 2, 2)
+            body = block[at + 8 : at + 8 + length]
+            if (found := _number(block, at, 2)) == 0x10:  # the header goes on elsewhere
+                blocks.append((_number(body, 0, 8), _number(body, 8, 8)))
+            elif found == kind and len(body) == length >= 9:
+                yield body
+            at += 8 + length
+
+
+def _text(file: _File, reference: bytes, most: int) -> bytes:
+    length, address, index = (_number(reference, at, n) for at, n in ((0, 4), (4, 8), (12, 4)))
+    if length == 0:
+        return b""
+    if length > most:
+        raise Damage(f"a text claims {length} bytes, expected at most {most}")
+    head = file.read(address, 16)
+    size = _number(head, 8, 8)
+    if head[:5] != b"GCOL\x01" or not 16 <= size <= _MOST_HEAP:
+        raise Damage("a text is in no heap")
+    heap, at = file.read(address, size), 16
+    while at + 16 <= size:
+        number, count = _number(heap, at, 2), _number(heap, at + 8, 8)
+        if number == 0:  # the free room at the end
+            break
+        if number == index:
+            if count != length or at + 16 + count > size:
+                break
+            return heap[at + 16 : at + 16 + count]
+        at += 16 + -(-count // 8) * 8
+    raise Damage(f"a text of {length} bytes is not in its heap")
