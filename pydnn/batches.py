@@ -18,7 +18,7 @@ from pydnn.builders import Description, described
 from pydnn.checks import BadInput, expect_count, expect_finite, expect_real, expect_shape
 from pydnn.keys import Key
 from pydnn.numerics import Numerics, fast
-from pydnn.records import Batch, FloatArray, arrays, freeze, readonly
+from pydnn.records import Batch, FloatArray, arrays, freeze, maker_of, readonly
 
 __all__ = [
     "Batching",
@@ -113,7 +113,11 @@ def _order(key: Key, m: int) -> NDArray[np.int64]:
 
 def _columns(data: Batch, which: slice | NDArray[np.int64]) -> Batch:
     X, Y, weights = (_taken(array, which) for array in (data.X, data.Y, data.weights))
-    return Batch(X, Y, weights)  # type: ignore[arg-type]
+    batch: Batch = _batch(X, Y, weights)
+    return batch
+
+
+_batch = maker_of(Batch)  # columns of a batch are one again
 
 
 def _taken(array: FloatArray | None, which: slice | NDArray[np.int64]) -> FloatArray | None:

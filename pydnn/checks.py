@@ -24,6 +24,7 @@ __all__ = [
     "NameTaken",
     "expect_count",
     "expect_epsilon",
+    "expect_examples",
     "expect_finite",
     "expect_flag",
     "expect_known",
@@ -152,6 +153,12 @@ def expect_same_dtype(name: str, array: NDArray[Any], expected: np.dtype[Any]) -
             f"{name} is {array.dtype}, but the parameters are {expected}: "
             f"convert it with {name}.astype(np.{expected})."
         )
+
+
+def expect_examples(m: int) -> None:
+    """Refuse a batch of no examples, of which there is no mean."""
+    if not m:
+        raise BadInput("the batch has no examples, expected one or more: give it some.")
 
 
 def expect_finite(name: str, array: NDArray[Any]) -> None:

@@ -2,11 +2,13 @@
 
 A loss works on logits where that is the stable form, and owns the mean over examples, so that
 no stage below it divides by m. Where examples have weights, the mean is the weighted one: an
-example of weight 2 counts as two of weight 1.
+example of weight 2 counts as two of weight 1. A batch whose weights are all 0 has cost 0 and
+gradient 0; a batch without examples is refused.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import attrs
@@ -14,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydnn.builders import Description, described
-from pydnn.checks import BadInput, expect_finite, expect_real, expect_shape
+from pydnn.checks import BadInput, expect_examples, expect_finite, expect_real, expect_shape
 from pydnn.numerics import Numerics
 from pydnn.records import FloatArray, freeze, scalar
 from pydnn.stages.base import EVALUATION, Context
@@ -97,6 +99,7 @@ def _mean_of(
         AL: FloatArray, Y: FloatArray, weights: FloatArray | None, context: Context
     ) -> tuple[float, FloatArray]:
         numerics = context.numerics
+        expect_examples(AL.shape[-1])
         losses, slopes = entries(AL, Y, numerics)
         if weigh is not None:
             by_class = weigh(Y).astype(AL.dtype)
@@ -104,17 +107,31 @@ def _mean_of(
         if weights is None:
             slopes /= scalar(losses.size, slopes.dtype)
             return numerics.mean(losses), freeze(slopes)
-        m = AL.shape[1]
-        expect_weights(weights, m)
-        shares = weights / (numerics.mean(weights) * losses.size)
+        expect_weights(weights, AL.shape[1])
+        with np.errstate(over="ignore"):
+            total = numerics.mean(weights) * losses.size
+        limits = np.finfo(weights.dtype)
+        if not limits.tiny / limits.eps < total < math.inf:
+            if not weights.any():  # a batch that says nothing: no cost, and nothing to learn
+                return 0.0, freeze(np.zeros_like(slopes))
+            # Their sum is out of range, or too small to be exact, but only ratios matter.
+            weights = weights / weights.max()
+            total = numerics.mean(weights) * losses.size
+        shares = weights / total
         slopes *= shares
         return numerics.mean(losses * shares) * losses.size, freeze(slopes)
 
     return function
 
 
-def expect_weights(weights: FloatArray, m: int) -> None:
-    """Refuse weights of m examples that are negative, or sum to zero, or are no numbers."""
+def expect_weights(weights: FloatArray, m: int, *, of: str = "") -> None:
+    """Refuse weights of m examples that are negative or not finite.
+
+    Args:
+        weights: One for each example, (1, m). All of them may be 0 in one batch.
+        m: How many examples there are.
+        of: The data set that the examples are; in a whole data set some weight must be above 0.
+    """
     expect_shape("weights", weights, (1, m), hint="give one weight per example")
     # One comparison that a NaN fails, too.
     if not weights.min(initial=0.0) >= 0:
@@ -123,10 +140,14 @@ def expect_weights(weights: FloatArray, m: int) -> None:
             f"the weight of example {index} is {weights[0, index]:g}, expected 0 or more: "
             "leave an example out rather than weigh it negatively."
         )
-    if not weights.any() or not np.isfinite(weights).all():
+    if not np.isfinite(weights).all():
         raise BadInput(
-            f"weights sum to {weights.max(initial=0.0):g}, expected a finite number above 0: "
-            "give some example of each batch a weight."
+            f"weights sum to {weights.max(initial=0.0):g}, expected a finite number: "
+            "give each example a finite weight."
+        )
+    if of and not weights.any():
+        raise BadInput(
+            f"weights sum to 0 over {of}, expected a number above 0: give some a weight."
         )
 
 
@@ -209,7 +230,7 @@ def softmax_cross_entropy(
         by_class = np.array(
             [expect_real("class_weights", w, hint="give one per class") for w in class_weights]
         )[np.newaxis]
-        expect_weights(by_class, by_class.size)
+        expect_weights(by_class, by_class.size, of="all classes")
 
     def entries(Z: FloatArray, Y: FloatArray, numerics: Numerics) -> tuple[FloatArray, FloatArray]:
         K = len(Z)

@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 
 from pydnn.builders import Description, described
-from pydnn.checks import expect_real
+from pydnn.checks import expect_examples, expect_real
 from pydnn.numerics import Numerics
 from pydnn.packing import Packed, expect_names
 from pydnn.records import FloatArray, freeze
@@ -86,6 +86,7 @@ def _penalty(
     only = tuple(expect_names(only))
 
     def function(parameters: Packed, m: int, numerics: Numerics) -> tuple[float, FloatArray]:
+        expect_examples(m)
         gradient = np.zeros_like(parameters.vector)
         factor, total = strength / (2 * m), 0.0
         for stretch in parameters.layout.selected(only):

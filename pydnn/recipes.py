@@ -50,11 +50,11 @@ from pydnn.numerics import TENANTS, Numerics, portable
 from pydnn.numerics.portable.soundness import expect_sound
 from pydnn.optimizers import gradient_descent
 from pydnn.packing import Packed
-from pydnn.penalties import Penalty
 from pydnn.records import Batch, FloatArray, freeze
 from pydnn.rotation import Rotation, fit_rotation, lift, pays, project, why_not_exact
 from pydnn.sizes import bytes_of, expect_room, layers_of
 from pydnn.stages import Stage, dense, relu, serial
+from pydnn.stages.base import Context
 from pydnn.training import (
     TrainState,
     TrainStep,
@@ -433,6 +433,11 @@ class Job:
             as training meets them, standardised and rotated.
         standardization: What was fitted on the training part, where the recipe wants it.
         rotation: The change of basis in which training goes on, where there is one.
+        not_rotated: Why there is none, where it would pay but a part of the step does not say
+            that it treats all directions alike; else "".
+
+    Raises:
+        BadInput: If there is a rotation and a part of the step does not say so.
     """
 
     recipe: Recipe
@@ -445,10 +450,26 @@ class Job:
     data: Mapping[str, Batch] = attrs.field(repr=False)
     standardization: Standardization | None = attrs.field(repr=False)
     rotation: Rotation | None = attrs.field(default=None, repr=False)
+    not_rotated: str = attrs.field(default="", repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.rotation is not None and self.train_step.not_isotropic:
+            raise BadInput(
+                f"part {self.train_step.not_isotropic[0]!r} does not say that it treats all "
+                "directions alike, but the job is trained in a rotated basis: give the changed "
+                "step to prepare(…, step=…), which decides on the basis."
+            )
 
     def lifted(self, parameters: Packed) -> Packed:
         """The parameters of one of the job's states for examples that are not rotated."""
         return parameters if self.rotation is None else lift(self.rotation, parameters)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user may want to know before the training starts, each in one line."""
+        optimizer: GradientTransformation = build(self.recipe.optimizer, family="optimizer")
+        notes = [self.not_rotated, *_schedule_notes(optimizer, self.recipe.iterations)]
+        return tuple(note for note in notes if note)
 
     @property
     def batches(self) -> Iterator[Batch]:
@@ -459,19 +480,30 @@ class Job:
 
 
 def prepare(
-    recipe: Recipe, batch: Batch, *, through: Callable[[Stage], Stage] = lambda network: network
+    recipe: Recipe,
+    batch: Batch,
+    *,
+    through: Callable[[Stage], Stage] = lambda network: network,
+    step: Callable[[TrainStep], TrainStep] = lambda train_step: train_step,
 ) -> Job:
     """Build everything that the `recipe` names, for training on the examples of `batch`.
 
     Args:
         recipe: The job.
         batch: All examples, for training and validation.
-        through: What the network is led through once it is built, e.g. to watch its stages.
+        through: A function that the network goes through once it is built, e.g. to watch its
+            stages.
+        step: A function that the training step goes through once it is built, e.g. to insert a
+            part. A part that does not say that it treats all directions alike, as
+            `part(isotropic=True)` does, is trained on examples as they are, not rotated.
 
     Raises:
         BadInput: If a description names nothing known, the stages do not fit each other or
-            the data, the data is not what the loss takes, or the memory that is free does not
-            hold a training step.
+            the data, the data is not what the loss takes, options of the recipe do not fit each
+            other, or the memory that is free does not hold a training step.
+
+    Example:
+        >>> job = prepare(recipe, batch, step=lambda s: s.insert_after("backward", clip))
     """
     network = through(build(recipe.network, family="stage"))
     loss: Loss = build(recipe.loss, family="loss")
@@ -482,8 +514,6 @@ def prepare(
     expect_data(batch)
     features, examples = batch.X.shape
     expect_room(bytes_of(recipe, *layers_of(recipe, features), examples=examples))
-    if batch.weights is not None:
-        expect_weights(batch.weights, batch.X.shape[1])
     key = Key(recipe.seed)
     dtype, numerics = np.dtype(DTYPES[recipe.dtype]), TENANTS[recipe.numerics]
     if numerics is portable:
@@ -497,10 +527,17 @@ def prepare(
         weights=weights,
         numerics=numerics,
     )
-    n_out = len(_first_output(network, state, batch, dtype, numerics))
-    loss.expect_labels(batch.Y, n_out)
-    task = loss.task(n_out)
+    AL = _first_output(network, state, batch, dtype, numerics)
+    loss.expect_labels(batch.Y, len(AL))
+    with np.errstate(over="ignore", invalid="ignore"):
+        # So that options which do not fit the outputs are refused here.
+        loss(AL, batch.Y[:, :1].astype(dtype), None, Context(numerics=numerics))
+    task = loss.task(len(AL))
     data, standardization = _parts(recipe, task, batch, key)
+    for name, examples in data.items():
+        if examples.weights is not None:
+            of = f"the {name} part" if recipe.validation else "all examples"
+            expect_weights(examples.weights, examples.X.shape[1], of=of)
     if recipe.watch:
         evaluated = ("cost", *METRICS[task]) if recipe.evaluate_every else ()
         measured = [f"{part} {metric}" for part in data for metric in evaluated]
@@ -509,28 +546,51 @@ def prepare(
         expect_known("value to watch", recipe.watch, known)
         watch_of(recipe)  # which refuses a value that may be better either way
         _expect_evaluations(recipe, recipe.watch in measured)
-    batching.per_epoch(data["train"].X.shape[1])  # so that a wrong size is refused here
-    rotation = _rotation(recipe, network, optimizer, penalties, state, data, batching)
+    _expect_whole_batches(network, batching, data["train"], key)
+    if optimizer.schedule is not None:
+        if optimizer.schedule.empty:
+            raise BadInput(f"the schedule has an empty phase: {optimizer.schedule.empty}.")
+        # Called once, it refuses what is not a number.
+        optimizer.schedule((recipe.iterations - 1) // optimizer.every, numerics)
+    train_step = make_train_step(network, loss, optimizer, penalties=penalties, numerics=numerics)
+    if not optimizer.outlives_bad:
+        train_step = train_step.insert_after("update", watch_finite(network, numerics=numerics))
+    train_step = step(train_step)
+    if not isinstance(train_step, TrainStep):
+        raise BadInput(
+            f"step returned {train_step!r}, expected a TrainStep: return the changed step."
+        )
+    why_not = why_not_exact(network, optimizer, penalties, state.parameters, data["train"].X)
+    if why_not and recipe.rotate:
+        raise BadInput(f"rotate is true, but {why_not}: leave it out.")
+    rotation, not_rotated = None, ""
+    if not why_not and _worth_rotating(recipe, state, data["train"], batching):
+        not_rotated = _why_parts_forbid_it(train_step)
+        if not_rotated and recipe.rotate:
+            raise BadInput(f"rotate is true, but {not_rotated}.")
+        if not_rotated:
+            not_rotated = f"training is not rotated, since {not_rotated}"
+        else:
+            rotation = fit_rotation(network, state.parameters, data["train"].X, numerics)
     if rotation is not None:
         parameters = project(rotation, state.parameters)
         remembered = optimizer.init(parameters)
         state = attrs.evolve(state, parameters=parameters, optimizer_state=remembered)
         rotated = {name: rotation.of_fitted if name == "train" else rotation for name in data}
         data = {name: attrs.evolve(part, X=rotated[name](part.X)) for name, part in data.items()}
-    step = make_train_step(network, loss, optimizer, penalties=penalties, numerics=numerics)
-    if not optimizer.outlives_bad:
-        step = step.insert_after("update", watch_finite(network, numerics=numerics))
+        train_step = train_step.in_rotated_basis()
     return Job(
         recipe,
         batch,
         network,
         loss,
-        step,
+        train_step,
         state,
         batching,
         data,
         standardization,
         rotation,
+        not_rotated,
     )
 
 
@@ -574,7 +634,7 @@ def expect_test(job: Job, test: Batch, *, classes: Sequence[str] | None = None) 
         # has; the test labels first, so that a message says where among them one does not fit.
         job.loss.expect_labels(np.concatenate([test.Y, job.batch.Y], axis=1), n_out)
         if test.weights is not None:
-            expect_weights(test.weights, test.X.shape[1])
+            expect_weights(test.weights, test.X.shape[1], of="all test examples")
         X = test.X if job.standardization is None else job.standardization(test.X)
     except BadInput as error:
         raise BadInput(f"test part: {error}") from error
@@ -582,35 +642,41 @@ def expect_test(job: Job, test: Batch, *, classes: Sequence[str] | None = None) 
         expect_finite(f"test X as {job.recipe.dtype}", X.astype(DTYPES[job.recipe.dtype]))
 
 
-def _rotation(
-    recipe: Recipe,
-    network: Stage,
-    optimizer: GradientTransformation,
-    penalties: Sequence[Penalty],
-    state: TrainState,
-    data: Mapping[str, Batch],
-    batching: Batching,
-) -> Rotation | None:
-    """The change of basis that the recipe wants, or that is exact and pays; None if there is none.
-
-    Raises:
-        BadInput: If it wants one that is not exact.
-    """
-    if recipe.rotate is False:
-        return None
-    X = data["train"].X
-    reason = why_not_exact(network, optimizer, penalties, state.parameters, X)
-    if reason is not None:
-        if recipe.rotate:
-            raise BadInput(f"rotate is true, but {reason}: leave it out.")
-        return None
-    m = X.shape[1]
-    per_step = m // batching.per_epoch(m)
-    worth = recipe.rotate or pays(
-        state.parameters.layout.slots[0], m, iterations=recipe.iterations, batch=per_step
+def _why_parts_forbid_it(train_step: TrainStep) -> str:
+    """Why a step cannot work in a rotated basis; "" if it can."""
+    if not train_step.not_isotropic:
+        return ""
+    return (
+        f"part {train_step.not_isotropic[0]!r} of the step does not say that it treats all "
+        "directions alike: leave rotate out, or, if it does, declare it with part(isotropic=True)"
     )
-    numerics = TENANTS[recipe.numerics]
-    return fit_rotation(network, state.parameters, X, numerics) if worth else None
+
+
+def _worth_rotating(recipe: Recipe, state: TrainState, train: Batch, batching: Batching) -> bool:
+    """Whether the recipe wants training to be rotated, or leaves that open and it pays."""
+    if recipe.rotate is not None:
+        return recipe.rotate
+    m = train.X.shape[1]
+    per_step = m // batching.per_epoch(m)
+    slot = state.parameters.layout.slots[0]
+    return pays(slot, m, iterations=recipe.iterations, batch=per_step)
+
+
+def _schedule_notes(optimizer: GradientTransformation, iterations: int) -> Iterator[str]:
+    """Where the updates of an optimizer and the length of a training do not fit each other."""
+    if optimizer.every > iterations:
+        yield (
+            f"nothing is updated in {iterations} iterations, since the optimizer accumulates the "
+            f"gradients of {optimizer.every}: train longer, or accumulate fewer"
+        )
+    schedule = optimizer.schedule
+    if schedule is not None and schedule.steps is not None:
+        end = schedule.steps * optimizer.every
+        if end < iterations:
+            yield (
+                f"the schedule ends after {end} of {iterations} iterations, and the learning rate "
+                f"stays {schedule(schedule.steps):g} from there on: give a schedule of {iterations}"
+            )
 
 
 def steps(job: Job) -> Stream:
@@ -659,6 +725,27 @@ def watching(job: Job) -> Watched:
     That is the best state if the recipe stops early, and else the last one.
     """
     return Watched(watch_of(job.recipe), job.state)
+
+
+def _expect_whole_batches(network: Stage, batching: Batching, train: Batch, key: Key) -> None:
+    """Refuse batches that do not fit the data, or of one example if the network mixes examples."""
+    m = train.X.shape[1]
+    count = batching.per_epoch(m)
+    if not network.mixes_examples:
+        return
+    sizes = [batching.at(train, key, k).X.shape[1] for k in sorted({0, count - 1})]
+    if min(sizes) < 2:
+        raise BadInput(
+            f"batches of {sizes[0]} leave a batch of {min(sizes)} of {m} training examples, but "
+            f"{_mixing(network)} needs 2 or more in every batch: give batches of another size, or "
+            "keep_last=False."
+        )
+
+
+def _mixing(network: Stage) -> str:
+    """The name of the first stage, deepest in a network, that mixes examples."""
+    inner = next((part for part in network.parts if part.mixes_examples), None)
+    return network.name if inner is None else _mixing(inner)
 
 
 def _expect_evaluations(recipe: Recipe, measured: bool) -> None:

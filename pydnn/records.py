@@ -10,7 +10,7 @@ import attrs
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pydnn.checks import BadInput
+from pydnn.checks import BadInput, expect_shape
 
 __all__ = [
     "Batch",
@@ -184,7 +184,7 @@ def _reduce(record: Any) -> tuple[Any, ...]:
     values = {
         field.alias: getattr(record, field.name)
         for field in attrs.fields(type(record))
-        if field.init and (filled is None or field.name in filled)
+        if field.init and (filled is None or field.name in filled or field.alias in filled)
     }
     return _remade, (type(record), values)
 
@@ -215,8 +215,31 @@ def _summary(array: FloatArray | None) -> str:
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class Batch:
-    """Examples in columns: inputs X (n_x, m), labels Y (n_y, m), and weights (1, m), if any."""
+    """Examples in columns: inputs X (n_x, m), labels Y (n_y, m), and weights (1, m), if any.
+
+    Raises:
+        BadInput: If X or Y is not at least two-dimensional, or they and the weights do not have
+            the same number of examples, which the last axis counts.
+    """
 
     X: FloatArray
     Y: FloatArray
     weights: FloatArray = None  # type: ignore[assignment]  # where all count the same
+
+    def __attrs_post_init__(self) -> None:
+        m = self.X.shape[-1:]
+        if self.X.ndim < 2 or self.Y.ndim < 2 or self.Y.shape[-1:] != m:
+            _expect_columns("X", self.X, "n_x", None)
+            _expect_columns("Y", self.Y, "n_y", m[0])
+        if self.weights is not None and self.weights.shape != (1, *self.Y.shape[1:]):
+            hint = "give one weight per example"
+            expect_shape("weights", self.weights, (1, *self.Y.shape[1:]), hint=hint)
+
+
+def _expect_columns(name: str, array: FloatArray, rows: str, m: int | None) -> None:
+    if array.ndim < 2:
+        hint = f"put examples in columns, e.g. pass {name}[np.newaxis] for one row"
+        expect_shape(name, array, (rows, "m" if m is None else m), hint=hint)
+    if m is not None and array.shape[-1] != m:
+        hint = "give one column of labels per column of X"
+        expect_shape(name, array, (rows, *array.shape[1:-1], m), hint=hint)

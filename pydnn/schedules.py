@@ -32,21 +32,43 @@ __all__ = [
 ]
 
 
+_ROUNDING = 1e-9  # what a product of a share and a number of steps may be off by
+
+
 @attrs.frozen(eq=False)
 class Schedule:
     """A function `at` from an iteration, 0 or more, to a number.
 
     Attributes:
         at: `(iteration, numerics) -> number`, with the arithmetic for powers and cosines.
+        steps: Iterations after which the number stays the same; None if it never does, or always.
+        empty: Why a phase of it has no iterations, with the numbers that make it so; a training
+            refuses such a schedule. "" where every phase has some.
         description: How to `build` it again; filled in by `@described`.
     """
 
     at: Callable[[int, Numerics], float] = attrs.field(repr=False)
+    steps: int | None = attrs.field(default=None, kw_only=True)
+    empty: str = attrs.field(default="", kw_only=True, repr=False)
     description: Description | None = None
 
     def __call__(self, iteration: int, numerics: Numerics = fast) -> float:
-        """The number at `iteration`."""
-        return self.at(iteration, numerics)
+        """The number at `iteration`.
+
+        Raises:
+            BadInput: If it is not a finite number.
+        """
+        try:
+            number = self.at(iteration, numerics)
+            finite = math.isfinite(number)
+        except OverflowError:
+            number, finite = math.inf, False
+        if not finite:
+            raise BadInput(
+                f"the schedule is {number} at iteration {iteration}, expected a finite number: "
+                "give one that grows more slowly, or train fewer iterations."
+            )
+        return number
 
 
 def as_schedule(name: str, value: float | Schedule, *, least: float | None = None) -> Schedule:
@@ -110,7 +132,7 @@ def polynomial_decay(
         left = 1 - min(iteration / steps, 1.0)
         return final + (initial - final) * numerics.power(left, power)
 
-    return Schedule(at)
+    return Schedule(at, steps=steps)
 
 
 @described("schedule")
@@ -123,7 +145,8 @@ def cosine_decay(initial: float, *, steps: int, final: float = 0.0) -> Schedule:
     """
     initial, final, steps = _expect_descent(initial, final, steps)
     return Schedule(
-        lambda iteration, numerics: _cosine(initial, final, iteration / steps, numerics)
+        lambda iteration, numerics: _cosine(initial, final, iteration / steps, numerics),
+        steps=steps,
     )
 
 
@@ -144,7 +167,8 @@ def warm_up(steps: int, *, then: float | Schedule) -> Schedule:
             return after(iteration - steps, numerics)
         return after(0, numerics) * (iteration + 1) / (steps + 1)
 
-    return Schedule(at)
+    end = None if after.steps is None else steps + after.steps
+    return Schedule(at, steps=end, empty=after.empty)
 
 
 @described("schedule")
@@ -175,13 +199,20 @@ def one_cycle(
     start = peak / expect_real("start_divisor", start_divisor, positive=True, hint=hint)
     final = start / expect_real("final_divisor", final_divisor, positive=True, hint=hint)
     top, last = rising * steps - 1, steps - 1
+    empty = ""
+    if top < _ROUNDING:
+        empty = (
+            f"steps is {steps} and rising is {rising:g}, which leaves no iteration for the way up: "
+            "give more steps, or let a larger share of them rise"
+        )
 
     def at(iteration: int, numerics: Numerics) -> float:
         if iteration <= top:
-            return _cosine(start, peak, iteration / top, numerics)
+            # The way up may be the peak alone.
+            return _cosine(start, peak, iteration / top if top > _ROUNDING else 1.0, numerics)
         return _cosine(peak, final, (iteration - top) / (last - top), numerics)
 
-    return Schedule(at)
+    return Schedule(at, steps=last, empty=empty)
 
 
 @described("schedule")
@@ -201,12 +232,19 @@ def joined(schedules: Sequence[float | Schedule], *, starts: Sequence[int]) -> S
         )
     if any(a >= b for a, b in itertools.pairwise(begins)):
         raise BadInput(f"starts are {list(starts)}, expected numbers that go up: sort them.")
+    for piece, (begin, end) in zip(pieces, itertools.pairwise(begins), strict=False):
+        piece(end - begin - 1)  # refuses a piece that leaves the range of numbers
 
     def at(iteration: int, numerics: Numerics) -> float:
         i = bisect.bisect_right(begins, iteration) - 1
         return pieces[i](iteration - begins[i], numerics)
 
-    return Schedule(at)
+    last = pieces[-1].steps
+    return Schedule(
+        at,
+        steps=None if last is None else begins[-1] + last,
+        empty=next((piece.empty for piece in pieces if piece.empty), ""),
+    )
 
 
 def _elapsed(every: int, staircase: bool) -> Callable[[int], float]:

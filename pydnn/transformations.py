@@ -66,6 +66,8 @@ class GradientTransformation:
         outlives_bad: Whether training goes on after gradients that are not finite.
         isotropic: Whether all directions are alike to it, so that rotated gradients give rotated
             updates, for each array of parameters by itself.
+        every: Iterations from one update to the next; more than 1 where gradients accumulate.
+        schedule: The schedule of its learning rate, if it has one.
         begin: `(state, dtype, numerics) -> Pass`, of one that treats each number by itself; see
             `number_by_number`.
         description: How to `build` it again; filled in by `@described`.
@@ -79,6 +81,8 @@ class GradientTransformation:
     random: bool = attrs.field(default=False, kw_only=True, repr=False)
     outlives_bad: bool = attrs.field(default=False, kw_only=True, repr=False)
     isotropic: bool = attrs.field(default=False, kw_only=True, repr=False)
+    every: int = attrs.field(default=1, kw_only=True, repr=False)
+    schedule: Schedule | None = attrs.field(default=None, kw_only=True, repr=False)
     begin: Begin | None = attrs.field(default=None, kw_only=True, repr=False)
     description: Description | None = attrs.field(default=None, kw_only=True)
 
@@ -164,10 +168,14 @@ def chain(*parts: GradientTransformation) -> GradientTransformation:
 
     # One part after another on each stretch, where all of them treat each number by itself.
     begins = [part.begin for part in parts if part.begin is not None]
-    isotropic = all(part.isotropic for part in parts)
+    known: dict[str, Any] = {
+        "observe": observe,
+        "isotropic": all(part.isotropic for part in parts),
+        "every": max((part.every for part in parts), default=1),
+        "schedule": next((part.schedule for part in parts if part.schedule), None),
+    }
     if parts and len(begins) == len(parts):
-        begin = begin_all(begins)
-        return number_by_number(init, begin, observe=observe, isotropic=isotropic)
+        return number_by_number(init, begin_all(begins), **known)
 
     def update(
         grads: FloatArray, states: tuple[Any, ...], params: Packed, context: Context = EVALUATION
@@ -181,10 +189,9 @@ def chain(*parts: GradientTransformation) -> GradientTransformation:
     return GradientTransformation(
         init,
         update,
-        observe=observe,
         random=any(part.random for part in parts),
         outlives_bad=any(part.outlives_bad for part in parts),
-        isotropic=isotropic,
+        **known,
     )
 
 
@@ -227,6 +234,7 @@ def descend(learning_rate: float | Schedule) -> GradientTransformation:
         begin,
         observe=lambda state: {"learning_rate": state.learning_rate},
         isotropic=True,
+        schedule=schedule,
     )
 
 
@@ -443,6 +451,8 @@ def accumulate(inner: GradientTransformation, *, batches: int) -> GradientTransf
         random=inner.random,
         outlives_bad=inner.outlives_bad,
         isotropic=inner.isotropic,
+        every=inner.every * batches,
+        schedule=inner.schedule,
     )
 
 
@@ -477,6 +487,8 @@ def skip_not_finite(inner: GradientTransformation) -> GradientTransformation:
         random=inner.random,
         outlives_bad=True,
         isotropic=inner.isotropic,
+        every=inner.every,
+        schedule=inner.schedule,
     )
 
 

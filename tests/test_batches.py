@@ -236,3 +236,29 @@ REFUSED = {
 def test_refusals(call, message):
     with pytest.raises(BadInput, match=message):
         call()
+
+
+MISSHAPEN = {
+    "one row of X": (([1, 2], [[1, 2]]), r"X has shape \(2,\), expected \(n_x, m\): put"),
+    "one row of Y": (([[1, 2]], [1, 2]), r"Y has shape \(2,\), expected \(n_y, 2\): put"),
+    "other counts": (
+        (np.ones((3, 5)), np.ones((1, 4))), r"Y has shape \(1, 4\), expected \(n_y, 5\)",
+    ),
+    "a number": ((1.0, 2.0), r"X has shape \(\), expected"),
+    "weights as a row": (([[1, 2]], [[1, 2]], [1, 2]), r"weights has shape \(2,\), expected \(1"),
+    "too many weights": (
+        ([[1, 2]], [[1, 2]], [[1, 2, 3]]), r"weights has shape \(1, 3\), expected \(1, 2\)",
+    ),
+    "weights of each label": (
+        ([[1, 2]], [[1, 2], [3, 4]], np.ones((2, 2))), r"weights has shape \(2, 2\), expected",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "message"), MISSHAPEN.values(), ids=MISSHAPEN)
+def test_a_batch_checks_its_own_shapes(given, message):
+    with pytest.raises(BadInput, match=message):
+        Batch(*given)
+    Batch([[1, 2]], [[1, 2]])
+    Batch(np.ones((2, 0)), np.ones((1, 0)))
+    Batch(np.ones((2, 3, 4)), np.ones((1, 3, 4)), np.ones((1, 3, 4)))  # of several runs at once

@@ -15,7 +15,8 @@ from pydnn import (
     sigmoid_cross_entropy,
     softmax_cross_entropy,
 )
-from pydnn.numerics import fast
+from pydnn.numerics import fast, portable
+from pydnn.stages.base import Context
 
 LOG3 = math.log(3)
 WORKED = {
@@ -163,7 +164,7 @@ REFUSED = {
         lambda: huber()(TWO, TWO, np.array([[1.0, -2]])), "weight of example 1 is -2, expected 0",
     ),
     "weight nan": (lambda: huber()(TWO, TWO, TWO * np.nan), "weight of example 0 is nan"),
-    "weights of sum 0": (lambda: huber()(TWO, TWO, TWO), "weights sum to 0, expected a finite"),
+    "no examples": (lambda: huber()(np.ones((2, 0)), np.ones((2, 0))), "the batch has no examples"),
     "weights of no end": (
         lambda: huber()(TWO, TWO, np.array([[1.0, np.inf]])), "weights sum to inf, expected a",
     ),
@@ -284,3 +285,52 @@ def test_labels_that_do_not_fit_name_the_loss_and_the_outputs_to_use(loss, Y, n_
     with pytest.raises(BadInput) as refusal:
         loss.expect_labels(np.array(Y, float), n_out)
     assert message in str(refusal.value)
+
+
+# Batches that say nothing
+
+EVERY = {
+    "sigmoid": (sigmoid_cross_entropy(positive_weight=3, label_smoothing=0.1), [[0.0, 1.0]]),
+    "several labels": (sigmoid_cross_entropy(), [[0.0, 1.0], [1.0, 1.0]]),
+    "softmax": (softmax_cross_entropy(class_weights=[1, 2]), [[0.0, 1.0]]),
+    "squares": (mean_squared(), [[0.5, 1.0]]),
+    "absolute": (mean_absolute(), [[0.5, 1.0]]),
+    "huber": (huber(), [[0.5, 1.0]]),
+    "counts": (poisson(), [[3.0, 0.0]]),
+}
+
+
+@pytest.mark.parametrize("numerics", [fast, portable], ids=str)
+@pytest.mark.parametrize(("loss", "Y"), EVERY.values(), ids=EVERY)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_batch_without_weight_costs_nothing_and_teaches_nothing(loss, Y, numerics, dtype):
+    Y = np.array(Y, dtype)
+    rows = 2 if loss.task(2) == "many classes" else len(Y)
+    AL = np.full((rows, 2), 1.5, dtype)
+    cost, dAL = loss(AL, Y, np.zeros((1, 2), dtype), Context(numerics=numerics))
+    assert cost == 0
+    assert (dAL.dtype, dAL.shape, dAL.any()) == (dtype, AL.shape, False)
+    assert not dAL.flags.writeable
+    with pytest.raises(BadInput, match="the batch has no examples, expected one or more"):
+        loss(AL[:, :0], Y[:, :0], None, Context(numerics=numerics))
+
+
+def test_a_batch_of_a_class_without_weight_costs_nothing():
+    loss = softmax_cross_entropy(class_weights=[0, 1, 1])
+    cost, dAL = loss(np.ones((3, 2)), np.zeros((1, 2)))
+    assert cost == 0
+    assert not dAL.any()
+    one_hot = np.array([[1.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
+    assert loss(np.ones((3, 2)), one_hot)[0] == 0
+    # With one example of another class the batch is that example.
+    mixed, alone = (loss(np.eye(3)[:, :n], np.array([[1.0, 0.0]])[:, :n]) for n in (2, 1))
+    assert mixed[0] == pytest.approx(alone[0])
+
+
+@pytest.mark.parametrize("scale", [5e-324, 1e-300, 1e300, 1.7e308])
+def test_only_the_ratios_of_weights_matter(scale):
+    AL, Y = np.array([[1.0, 3.0, 5.0]]), np.zeros((1, 3))
+    cost, dAL = mean_squared()(AL, Y, np.array([[1.0, 1.0, 0.0]]))
+    scaled, slopes = mean_squared()(AL, Y, np.array([[scale, scale, 0.0]]))
+    assert scaled == pytest.approx(cost, rel=1e-12)
+    np.testing.assert_allclose(slopes, dAL, rtol=1e-12)

@@ -72,3 +72,9 @@ def test_refusals():
         l2_penalty(1, only=["w"]).function(PARAMS, 1, fast)
     with pytest.raises(BadInput, match="names are 'W', expected a list of them"):
         l1_penalty(1, only="W")
+
+
+@pytest.mark.parametrize("penalty", [l1_penalty(1), l2_penalty(1)], ids=["l1", "l2"])
+def test_a_batch_of_no_examples_is_refused(penalty):
+    with pytest.raises(BadInput, match="the batch has no examples"):
+        penalty.function(PARAMS, 0, fast)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydnn import (
     BadInput,
     Batch,
+    accumulate,
     adamw,
     batch_norm,
     best,
@@ -19,15 +20,23 @@ from pydnn import (
     dense,
     describe,
     dropout,
+    exponential_decay,
     gelu,
+    gradient_descent,
     l1_penalty,
     l2_penalty,
     mean_squared,
     mini_batches,
+    one_cycle,
+    parallel,
+    polynomial_decay,
+    relu,
+    residual,
     serial,
     skip_not_finite,
     softmax_cross_entropy,
     split,
+    warm_up,
 )
 from pydnn.keys import Key
 from pydnn.recipes import (
@@ -412,3 +421,111 @@ def test_a_recipe_need_not_say_that_an_accuracy_grows():
         accuracies += [info.measured["validation accuracy"]] if info.measured else []
     assert seen.value == max(accuracies)
     assert read_recipe(write_recipe(recipe)) == recipe
+
+
+# Options that do not fit each other
+
+UNFIT = {
+    "a last batch of one": (
+        {"batches": describe(mini_batches(2))},
+        r"batches of 2 leave a batch of 1 of 45 training examples, but batch_norm needs 2 or more",
+    ),
+    "batches of one": ({"batches": describe(mini_batches(1))}, "but batch_norm needs 2 or more"),
+    "a schedule with an empty phase": (
+        {"optimizer": describe(adamw(learning_rate=one_cycle(1.0, steps=10, rising=0.1)))},
+        "the schedule has an empty phase: steps is 10 and rising is 0.1, which leaves no iteration",
+    ),
+    "an empty phase inside": (
+        {
+            "optimizer": describe(
+                accumulate(adamw(learning_rate=warm_up(3, then=one_cycle(1.0, steps=3))), batches=2)
+            )
+        },
+        "the schedule has an empty phase: steps is 3 and rising is 0.3",
+    ),
+    "a schedule without end": (
+        {"optimizer": describe(gradient_descent(learning_rate=exponential_decay(1, factor=1e9)))},
+        "the schedule is inf at iteration 59",
+    ),
+    "class weights": (
+        {"loss": describe(softmax_cross_entropy(class_weights=[1, 2]))},
+        "class_weights has 2 numbers, expected 3",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), UNFIT.values(), ids=UNFIT)
+def test_options_that_do_not_fit_each_other_are_refused_before_training(changes, message):
+    with pytest.raises(BadInput, match=message):
+        prepare(attrs.evolve(RICH, **changes), CLASSES)
+
+
+def test_a_stage_of_ones_own_says_that_it_mixes_examples():
+    recipe = attrs.evolve(
+        RICH, network=describe(serial(dense(3))), batches=describe(mini_batches(2))
+    )
+    prepare(recipe, CLASSES)
+    mixing = attrs.evolve(relu(), name="mine", mixes_examples=True)
+    for network in (serial(mixing, dense(3)), serial(residual(mixing), parallel(dense(3)))):
+        with pytest.raises(BadInput, match="training examples, but mine needs 2 or more"):
+            prepare(recipe, CLASSES, through=lambda _, network=network: network)
+
+
+def weighted(weights):
+    return attrs.evolve(CLASSES, weights=[weights])
+
+
+def test_a_data_set_needs_some_weight_and_a_batch_does_not():
+    m = CLASSES.X.shape[1]
+    with pytest.raises(BadInput, match=r"weights sum to 0 over the (train|validation) part"):
+        prepare(RICH, weighted([0] * m))
+    recipe = attrs.evolve(RICH, validation=0, watch="", patience=0, evaluate_every=0)
+    with pytest.raises(BadInput, match="weights sum to 0 over all examples"):
+        prepare(recipe, weighted([0] * m))
+    one = attrs.evolve(
+        recipe, network=describe(dense(3)), batches=describe(mini_batches(3)), penalties=()
+    )
+    infos = [info for _, info in run(prepare(one, weighted([1] + [0] * (m - 1))))]
+    assert {info.cost == 0 for info in infos} == {True, False}
+
+
+ENDS_BEFORE = {
+    "a schedule": (
+        gradient_descent(learning_rate=cosine_decay(0.1, steps=40)),
+        60,
+        40,
+        "the schedule ends after 40 of 60 iterations, and the learning rate stays 0 from there on",
+    ),
+    "a schedule of a part": (
+        chain(
+            clip_by_global_norm(1), adamw(learning_rate=polynomial_decay(0.1, steps=9, final=0.01))
+        ),
+        10,
+        9,
+        "the schedule ends after 9 of 10 iterations, and the learning rate stays 0.01 from",
+    ),
+    "a schedule of every third step": (
+        accumulate(gradient_descent(learning_rate=cosine_decay(0.1, steps=10)), batches=3),
+        31,
+        30,
+        "the schedule ends after 30 of 31 iterations",
+    ),
+    "accumulation": (
+        skip_not_finite(accumulate(gradient_descent(learning_rate=1), batches=8)),
+        7,
+        8,
+        "nothing is updated in 7 iterations, since the optimizer accumulates the gradients of 8",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "iterations", "fitting", "note"), ENDS_BEFORE.values(), ids=ENDS_BEFORE
+)
+def test_a_training_longer_or_shorter_than_its_updates_is_noted(
+    optimizer, iterations, fitting, note
+):
+    recipe = attrs.evolve(RICH, optimizer=describe(optimizer), iterations=iterations, patience=5)
+    job = prepare(recipe, CLASSES)
+    assert [n[: len(note)] for n in job.notes] == [note]
+    assert attrs.evolve(job, recipe=attrs.evolve(recipe, iterations=fitting)).notes == ()

@@ -34,10 +34,12 @@ from pydnn import (
     l2_penalty,
     lion,
     look,
+    make_train_step,
     mini_batches,
     momentum,
     nesterov,
     output_of,
+    part,
     portable,
     relu,
     residual,
@@ -332,3 +334,83 @@ def test_the_photos_for_2500_iterations(cats_directory, optimizer, standardize):
         ends.append(job.lifted(toolz.last(run(job))[0].parameters))
     here, there = (end.vector for end in ends)
     assert np.linalg.norm(here - there) <= 1e-9 * np.linalg.norm(there)
+
+
+# Parts of ones own
+
+
+def clip(step):
+    """Keep each number of the gradient small: another thing in another basis."""
+    vector = np.clip(step.grads.vector, -0.05, 0.05)
+    return attrs.evolve(step, grads=step.grads.with_vector(vector))
+
+
+def shorten(step):
+    """Keep the whole gradient short, which is the same thing in every basis."""
+    vector = step.grads.vector
+    factor = min(1.0, 0.05 / np.linalg.norm(vector))
+    return attrs.evolve(step, grads=step.grads.with_vector(vector * factor))
+
+
+def with_part(function, **options):
+    return lambda step: step.insert_after("backward", part(**options)(function))
+
+
+def last_vector(job):
+    state, _ = toolz.last(run(job))
+    return job.lifted(state.parameters).vector
+
+
+PAYS = {"iterations": 60, "rotate": None}
+
+
+def test_a_part_that_does_not_declare_itself_turns_rotation_off_and_is_named():
+    batch, recipe = wide_data(features=900), recipe_of(**PAYS)
+    assert prepare(recipe, batch).rotation is not None
+    for change in (with_part(clip), lambda step: step.insert_after("backward", clip)):
+        job = prepare(recipe, batch, step=change)
+        assert job.rotation is None
+        assert "training is not rotated, since part 'clip' of the step does not" in job.notes[0]
+        # The same as the part that the library has for it.
+        built_in = recipe_of(chain(clip_by_value(0.05), descend(0.1)), **PAYS)
+        own = prepare(built_in, batch)
+        assert own.rotation is None
+        assert own.notes == ()
+        np.testing.assert_array_equal(last_vector(job), last_vector(own))
+
+
+def test_a_part_that_treats_all_directions_alike_is_rotated_and_takes_the_same_steps():
+    batch, recipe = wide_data(features=900), recipe_of(**PAYS)
+    change = with_part(shorten, needs=["grads"], gives=["grads"], isotropic=True)
+    job = prepare(recipe, batch, step=change)
+    assert job.rotation is not None
+    plain = prepare(attrs.evolve(recipe, rotate=False), batch, step=change)
+    np.testing.assert_allclose(last_vector(job), last_vector(plain), atol=1e-10)
+    assert job.notes == plain.notes == ()
+
+
+def test_rotation_that_is_asked_for_is_refused_with_the_parts_name():
+    with pytest.raises(BadInput, match=r"^rotate is true, but part 'clip' of the step"):
+        prepare(recipe_of(), wide_data(), step=with_part(clip))
+    replaced = {"update": lambda s: s.replace("backward", lambda step: step)}
+    for change in replaced.values():
+        with pytest.raises(BadInput, match=r"^rotate is true, but part 'backward' of the step"):
+            prepare(recipe_of(), wide_data(), step=change)
+    with pytest.raises(BadInput, match="step returned None, expected a TrainStep"):
+        prepare(recipe_of(), wide_data(), step=lambda train_step: None)
+
+
+def test_a_step_that_is_changed_after_a_rotation_is_refused_with_the_parts_name():
+    job = prepare(recipe_of(), wide_data())
+    with pytest.raises(BadInput, match=r"part 'clip' does not say.* give the part to prepare"):
+        job.train_step.insert_after("backward", clip)
+    foreign = {
+        "a step by hand": (rmsprop(), (), "update"),
+        "another penalty": (gradient_descent(learning_rate=1), (l1_penalty(1),), "penalties"),
+    }
+    for optimizer, penalties, name in foreign.values():
+        step = make_train_step(NETWORK, job.loss, optimizer, penalties=penalties)
+        with pytest.raises(BadInput, match=f"part '{name}' does not say.*trained in a rotated ba"):
+            attrs.evolve(job, train_step=step)
+    plain = prepare(recipe_of(rotate=False), wide_data())
+    attrs.evolve(plain, train_step=plain.train_step.insert_after("backward", clip))

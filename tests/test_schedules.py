@@ -18,6 +18,7 @@ from pydnn import (
     step_decay,
     warm_up,
 )
+from pydnn.schedules import Schedule
 
 # Values at iterations, worked out by hand.
 WORKED = {
@@ -118,3 +119,72 @@ def test_decays_go_down_between_their_ends(steps, i):
 def test_refusals(make, message):
     with pytest.raises(BadInput, match=message):
         make()
+
+
+EMPTY = {  # steps and share that rises: the last step of the way up is steps * rising - 1
+    "half of 2": (2, 0.5), "a tenth of 10": (10, 0.1), "a hundredth of 100": (100, 0.01),
+    "a fifth of 5": (5, 0.2), "less than one step": (2, 0.3), "by rounding": (49, 1 / 49),
+    "a third of 3": (3, 1 / 3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("steps", "rising"), EMPTY.values(), ids=EMPTY)
+def test_a_cycle_without_a_way_up_says_so_with_both_numbers(steps, rising):
+    cycle = one_cycle(1.0, steps=steps, rising=rising)
+    assert cycle.empty.startswith(f"steps is {steps} and rising is {rising:g}, which leaves no it")
+    assert warm_up(3, then=cycle).empty == joined([0.1, cycle], starts=[2]).empty == cycle.empty
+    # PyTorch's peak is at step steps * rising - 1, which is the first one here, or before it.
+    assert cycle(0) == pytest.approx(1.0 if steps * rising > 0.999 else 0.811, abs=1e-3)
+
+
+@given(st.integers(2, 200), st.floats(0.001, 0.999))
+def test_a_cycle_has_a_number_for_every_iteration(steps, rising):
+    schedule = one_cycle(1.0, steps=steps, rising=rising)
+    assert bool(schedule.empty) == (steps * rising - 1 < 1e-9)
+    rates = [schedule(i) for i in range(steps + 3)]
+    assert all(0 < rate <= 1 + 1e-12 for rate in rates)
+    assert schedule.steps == steps - 1
+    assert rates[steps - 1 :] == [rates[steps - 1]] * 4
+
+
+ENDLESS = {
+    "growth": lambda: exponential_decay(0.1, factor=1.1)(100_000),
+    "steps that grow": lambda: step_decay(0.1, factor=10, every=1)(400),
+    "portable": lambda: exponential_decay(0.1, factor=1.1)(100_000, portable),
+    "after a warm-up": lambda: warm_up(5, then=exponential_decay(0.1, factor=1.1))(100_000),
+    "of ones own": lambda: Schedule(lambda i, numerics: math.nan)(0),
+    "without end": lambda: Schedule(lambda i, numerics: math.inf)(3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("call", ENDLESS.values(), ids=ENDLESS)
+def test_a_number_that_is_not_finite_is_refused_with_its_iteration(call):
+    with pytest.raises(BadInput, match=r"the schedule is (inf|nan) at iteration \d+, expected"):
+        call()
+
+
+def test_a_piece_that_leaves_the_range_of_numbers_is_refused_when_it_is_made():
+    growing = exponential_decay(0.1, factor=1.1)
+    with pytest.raises(BadInput, match="the schedule is inf at iteration 99999"):
+        joined([growing, 0.1], starts=[100_000])
+    joined([growing, 0.1], starts=[100])
+
+
+ENDS = {
+    "constant": (constant_rate(0.1), None),
+    "cosine": (cosine_decay(0.1, steps=7), 7),
+    "polynomial": (polynomial_decay(0.1, steps=7), 7),
+    "warm-up": (warm_up(3, then=0.1), None),
+    "warm-up, then cosine": (warm_up(3, then=cosine_decay(0.1, steps=7)), 10),
+    "joined": (joined([0.2, cosine_decay(0.1, steps=7)], starts=[5]), 12),
+    "joined for ever": (joined([cosine_decay(0.1, steps=7), 0.1], starts=[5]), None),
+    "one cycle": (one_cycle(0.1, steps=10), 9),
+    "for ever": (inverse_time_decay(0.1, decay=1), None),
+}
+
+
+@pytest.mark.parametrize(("schedule", "end"), ENDS.values(), ids=ENDS)
+def test_a_schedule_says_when_it_ends(schedule, end):
+    assert schedule.steps == end
+    if end is not None:
+        assert schedule(end) == schedule(end + 1) == schedule(10 * end) != schedule(end - 1)

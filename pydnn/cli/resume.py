@@ -51,6 +51,8 @@ def _run(args: argparse.Namespace) -> int:
         for path in resumed.recording.restored:
             complain(f"{path} is restored from the other files of the run")
         run, job = resumed.run, resumed.job
+        for note in job.notes:
+            complain(note)
         assert isinstance(run.data, DataSet)  # as it is whenever it comes by its name
         expect_test(job, run.data.test, classes=run.data.classes)
         say_of(args)(

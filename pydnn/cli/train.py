@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pydnn.checks import BadInput, NameTaken, path_of
+from pydnn.cli.output import complain
 from pydnn.cli.recipe_options import add_recipe_options, recipe_of
 from pydnn.cli.training import add_training_options, check_training_options, say_of, train_job
 from pydnn.data import DataSet, load_data_set
@@ -58,6 +59,8 @@ def _run(args: argparse.Namespace) -> int:
     data = load_data_set(recipe.data, dtype=DTYPES[recipe.dtype])
     job = prepare(recipe, data.train)
     expect_test(job, data.test, classes=data.classes)
+    for note in job.notes:
+        complain(note)
     with _new_run(args, job, data) as (folder, recording):
         say_of(args)(*_opening(job, data))
         return train_job(args, job, data, folder, recording=recording, costs=np.zeros(0))

@@ -191,20 +191,21 @@ def _packed(part: str, packed: Packed, prefix: str) -> Iterator[Tensor]:
 
 def _made(part: str, before: Step, after: Step) -> Iterator[Tensor]:
     """What a part of the step has put into the record, beside what its stages made."""
+    made = after.filled_since(before)
     for name in ("AL", "cost", "dAL", "updates"):
-        value = getattr(after, name)
-        if value is not getattr(before, name):
+        if name in made:
+            value = getattr(after, name)
             if name == "updates":
                 yield from _packed(part, after.state.parameters.with_vector(value), "update of ")
             else:
                 yield Tensor(part, "", "", name, np.asarray(value))
-    if after.grads is not before.grads and before.grads is not None:  # e.g. penalties
+    if "grads" in made and "grads" in before.filled:  # e.g. penalties
         yield from _packed(part, after.grads, "gradient of ")
-    if after.statistics is not before.statistics:
+    if "statistics" in made:
         yield from _packed(part, after.statistics, "running ")
-    if after.info is not before.info:
+    if "info" in made:
         yield Tensor(part, "", "", "gradient_norm", np.asarray(after.info.gradient_norm))
-    if after.after is not before.after:
+    if "after" in made:
         yield from state_tensors(part, after.after)
 
 

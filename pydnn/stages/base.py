@@ -93,6 +93,8 @@ class Stage:
             `params`), which it fills, and gives None for grads; and `wants_dA_prev`, which is
             False where nobody will use dA_prev, so that it gives None for that.
         random: Whether `forward` draws from `context.key`.
+        mixes_examples: Whether in training what it makes of an example depends on the others of
+            the batch, so that a batch needs two or more.
         statistics: What it gathers in training and uses afterwards, if it does.
         gradients: The class of `grads`; None where it is that of `params`.
         parts: The stages that a combinator is made of, in their order.
@@ -106,6 +108,7 @@ class Stage:
     backward: Callable[..., tuple[FloatArray | None, Tree]] = attrs.field(repr=False)
     thrifty: bool = attrs.field(default=False, kw_only=True, repr=False)
     random: bool = attrs.field(default=False, kw_only=True, repr=False)
+    mixes_examples: bool = attrs.field(default=False, kw_only=True, repr=False)
     statistics: Statistics | None = attrs.field(default=None, kw_only=True, repr=False)
     gradients: type | None = attrs.field(default=None, kw_only=True, repr=False)
     parts: tuple[Stage, ...] = attrs.field(default=(), kw_only=True, repr=False)

@@ -97,6 +97,7 @@ def batch_norm(*, decay: float = 0.9, epsilon: float = 1e-5) -> Stage:
         forward,
         backward,
         gradients=NormGrads,
+        mixes_examples=True,
         statistics=Statistics(_before_any_step, absorb),
     )
 

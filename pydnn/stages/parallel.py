@@ -101,6 +101,7 @@ def parallel(*stages: Stage) -> Stage:
         backward,
         thrifty=True,
         random=any(stage.random for stage in stages),
+        mixes_examples=any(stage.mixes_examples for stage in stages),
         statistics=combined_statistics(stages, lambda cache: cache.caches),
         parts=stages,
         rebuild=parallel,

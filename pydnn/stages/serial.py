@@ -90,6 +90,7 @@ def serial(*stages: Stage) -> Stage:
         backward,
         thrifty=True,
         random=any(stage.random for stage in stages),
+        mixes_examples=any(stage.mixes_examples for stage in stages),
         statistics=combined_statistics(stages),
         parts=stages,
         rebuild=serial,

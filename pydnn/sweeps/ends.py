@@ -13,6 +13,7 @@ from pydnn.recipes import Job, run, watching
 from pydnn.records import Batch
 from pydnn.sweeps.stacks import Stack, numerics_of, stack_of
 from pydnn.training import NotFinite, StepInfo, TrainState, evaluation, scan
+from pydnn.training.finite import LONG, remembers_numbers
 from pydnn.training.streams import Measure
 
 __all__ = ["End", "Told", "evaluation_of", "run_apart", "run_together"]
@@ -155,10 +156,13 @@ def _until_one_ends(
 def _not_finite(stack: Stack, after: TrainState, info: StepInfo) -> list[int]:
     """The rows of runs of which a number that `watch_finite` looks at is not finite."""
     finite = np.isfinite(info.cost) & np.isfinite(info.gradient_norm)
+    long = np.flatnonzero(finite & (np.asarray(info.gradient_norm) >= LONG))
     vector = after.parameters.vector
-    if np.all(finite) and np.isfinite(fast.norm(vector)):
+    if np.all(finite) and not long.size and np.isfinite(fast.norm(vector)):
         return []
     finite &= np.isfinite([fast.norm(row) for row in stack.layout.rows(vector)])
+    for row in long.tolist():
+        finite[row] &= remembers_numbers(stack.state_of(row, after).optimizer_state)
     return np.flatnonzero(~finite).tolist()
 
 

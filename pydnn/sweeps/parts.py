@@ -16,6 +16,7 @@ import attrs
 import numpy as np
 
 from pydnn.builders import Description, build, find_builder, is_description
+from pydnn.checks import expect_examples
 from pydnn.keys import Key
 from pydnn.losses import Loss
 from pydnn.numerics import Numerics, in_blocks
@@ -155,6 +156,7 @@ def stacked_loss(loss: Loss) -> Loss:
         if loss.entries is None or weights is not None or len(Y) > 1:
             return each(AL, Y, weights, context)
         k, R, m = AL.shape
+        expect_examples(m)
         beside = AL.reshape(k, R * m), Y.reshape(1, R * m)
         losses, slopes = loss.entries(*beside, context.numerics)
         slopes /= scalar(losses.size // R, slopes.dtype)
@@ -192,6 +194,7 @@ def stacked_penalty(penalties: Sequence[Penalty], layout: Layout) -> Penalty:
         return costs, freeze(layout.from_rows(gradients))
 
     def together(rows: FloatArray, m: int, numerics: Numerics) -> tuple[FloatArray, FloatArray]:
+        expect_examples(m)
         gradients = np.zeros_like(rows)
         factors = np.array([term.strength / (2 * m) for term in terms])
         total = np.zeros(len(rows))

@@ -14,7 +14,7 @@ from pydnn.records import Batch, FloatArray
 from pydnn.sweeps.ends import End, Told, evaluation_of, run_apart, run_together
 from pydnn.sweeps.plans import Variation, variations
 from pydnn.sweeps.results import Outcome, SweepResult
-from pydnn.sweeps.stacks import alike, why_apart
+from pydnn.sweeps.stacks import alike, numerics_of, why_apart
 from pydnn.training import TrainState, output_of
 
 __all__ = ["Sweep", "outcomes", "run_sweep", "sweep"]
@@ -189,7 +189,13 @@ def _outcome(plan: Sweep, run: Variation, job: Job, end: End, apart: str) -> Out
 
 
 def _output(job: Job, state: TrainState, X: FloatArray) -> FloatArray:
-    return output_of(job.network, state.parameters, X, statistics=state.statistics)
+    return output_of(
+        job.network,
+        state.parameters,
+        X,
+        statistics=state.statistics,
+        numerics=numerics_of(job),
+    )
 
 
 def _prepared(test: Batch, job: Job) -> Batch:

@@ -42,20 +42,44 @@ def watch_finite(network: Stage, *, numerics: Numerics = fast) -> Part:
 
     It checks the cost, the gradients' norm, and the new parameters and statistics, so that the
     state which it hands back is finite; only when something is wrong does it look for the place.
+    Where the gradients are so long that the sum of their squares may leave the range of numbers,
+    it also checks what the optimizer remembers: Adam would divide by infinity from there on, and
+    take no step any more.
     """
     gathers = network.statistics is not None
 
     def watch(step: Step) -> Step:
+        info, after = step.info, step.after
         if (
-            math.isfinite(step.info.cost)
-            and math.isfinite(step.info.gradient_norm)
-            and _all_finite(step.after.parameters.vector, numerics)
-            and not (gathers and _names_not_finite(step.after.statistics))
+            math.isfinite(info.cost)
+            and (info.gradient_norm < LONG or _remembers_numbers(info.gradient_norm, after))
+            and _all_finite(after.parameters.vector, numerics)
+            and not (gathers and _names_not_finite(after.statistics))
         ):
             return step
-        raise NotFinite(step.info.iteration, _where(network, step, numerics), step.state)
+        raise NotFinite(info.iteration, _where(network, step, numerics), step.state)
 
-    return Part("watch_finite", watch, needs=frozenset(["after", "info"]))
+    return Part("watch_finite", watch, frozenset(["after", "info"]), isotropic=True, trusted=True)
+
+
+# A length of the gradients below which their squares, summed over any number of steps that a
+# training has, stay in the range of float32. Above it, a look at the optimizer's state is cheap.
+LONG = 1e11
+
+
+def _remembers_numbers(gradient_norm: float, after: TrainState) -> bool:
+    return math.isfinite(gradient_norm) and remembers_numbers(after.optimizer_state)
+
+
+def remembers_numbers(optimizer_state: Any) -> bool:
+    """Whether all arrays that an optimizer remembers are finite, however deep they lie."""
+    if isinstance(optimizer_state, np.ndarray):
+        return bool(np.isfinite(optimizer_state).all())
+    if isinstance(optimizer_state, tuple):
+        return all(map(remembers_numbers, optimizer_state))
+    if attrs.has(type(optimizer_state)):
+        return remembers_numbers(attrs.astuple(optimizer_state, recurse=False))
+    return True
 
 
 def _all_finite(vector: FloatArray, numerics: Numerics) -> bool:
@@ -76,7 +100,11 @@ def _where(network: Stage, step: Step, numerics: Numerics) -> str:
     if bad:
         return f"gather, statistics {bad[0]}"
     bad = _names_not_finite(step.after.parameters)
-    return f"update, parameter {bad[0]}" if bad else "the length of the gradient"
+    if bad:
+        return f"update, parameter {bad[0]}"
+    if not remembers_numbers(step.after.optimizer_state):
+        return "update, what the optimizer remembers"
+    return "the length of the gradient"
 
 
 class _Found(Exception):  # noqa: N818 - it ends a search

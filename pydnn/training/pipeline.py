@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import attrs
+import numpy as np
 import toolz
 
 from pydnn.checks import BadInput, expect_known
 from pydnn.keys import Key
 from pydnn.packing import NO_PARAMS, Packed, pack
-from pydnn.records import Batch, FloatArray, arrays
+from pydnn.records import Batch, FloatArray, keep_readonly, readonly
 
 __all__ = ["Part", "Step", "StepFunction", "StepInfo", "TrainState", "TrainStep", "part", "trace"]
 
@@ -61,13 +62,52 @@ class StepInfo:
 
 _new, _set = object.__new__, object.__setattr__
 
-# None until a part fills the field; that none is read before is seen to when a step is built.
-_UNFILLED: Any = None
+# The fields that parts fill, and the part that does it in a step of `make_train_step`.
+_FILLED_BY = {
+    "AL": "forward",
+    "cache": "forward",
+    "cost": "cost",
+    "dAL": "cost",
+    "grads": "backward",
+    "statistics": "gather",
+    "updates": "update",
+    "after": "update",
+    "info": "update",
+}
 
 
-@attrs.frozen(unsafe_hash=False, field_transformer=arrays, slots=False)
+class _Unfilled:
+    """What a class has where its records have a field: read only while nothing has filled it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, step: Step | None, owner: type) -> Any:
+        if step is None:
+            return self
+        raise BadInput(
+            f"step.{self._name} is not filled yet: put this part after {_FILLED_BY[self._name]!r}."
+        )
+
+
+def _hidden(name: str) -> property:
+    return property(lambda step: step.__dict__.get(name))
+
+
+# `attrs.evolve` reads every field under the name that attrs has for it. Under these names a field
+# that is not filled yet is None, so that such a step can be evolved, too.
+_FIELDS = {"state": attrs.field(), "batch": attrs.field()} | {
+    f"_{name}": attrs.field(default=None, alias=name) for name in _FILLED_BY
+}
+
+
+@keep_readonly
+@attrs.frozen(these=_FIELDS, init=False, eq=False, repr=False, slots=False)
 class Step:
     """What flows through a training step; each part fills in what it is named for.
+
+    Reading a field that no part has filled yet raises `BadInput`. A changed record is
+    `attrs.evolve(step, grads=...)`.
 
     Attributes:
         state: The training's state before this step.
@@ -85,15 +125,24 @@ class Step:
 
     state: TrainState
     batch: Batch
-    AL: FloatArray = _UNFILLED
-    cache: Any = attrs.field(default=_UNFILLED, eq=False)
-    cost: float = _UNFILLED
-    dAL: FloatArray = _UNFILLED
-    grads: Packed = _UNFILLED
-    statistics: Packed = _UNFILLED
-    updates: FloatArray = _UNFILLED
-    after: TrainState = _UNFILLED
-    info: StepInfo = _UNFILLED
+    AL: FloatArray
+    cache: Any
+    cost: float
+    dAL: FloatArray
+    grads: Packed
+    statistics: Packed
+    updates: FloatArray
+    after: TrainState
+    info: StepInfo
+
+    def __init__(self, state: TrainState, batch: Batch, **filled: Any) -> None:  # noqa: D107
+        for name in filled:
+            expect_known("field of a step", name, _FILLED_BY)
+        fields = {name: value for name, value in filled.items() if value is not None}
+        for name in ("AL", "dAL", "updates"):
+            if name in fields and isinstance(fields[name], np.ndarray):
+                fields[name] = readonly(fields[name])
+        _set(self, "__dict__", {"state": state, "batch": batch, **fields})
 
     def having(self, **fields: Any) -> Step:
         """This record with `fields` filled in: `attrs.evolve` for values known to be right.
@@ -105,29 +154,124 @@ class Step:
         _set(step, "__dict__", self.__dict__ | fields)
         return step
 
+    @property
+    def filled(self) -> tuple[str, ...]:
+        """The names of the fields that are filled, in the order in which they were."""
+        return tuple(self.__dict__)
 
-# What is not filled in is found at the class, so that `having` hands on only what there is.
-for _field in attrs.fields(Step):
-    setattr(Step, _field.name, _UNFILLED)
+    def filled_since(self, before: Step) -> tuple[str, ...]:
+        """The names of the fields that are not those of an earlier record."""
+        known = before.__dict__
+        return tuple(name for name, value in self.__dict__.items() if known.get(name) is not value)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Step):
+            return NotImplemented
+        mine, its = ({n: v for n, v in s.__dict__.items() if n != "cache"} for s in (self, other))
+        return mine.keys() == its.keys() and all(_same(mine[n], its[n]) for n in mine)
+
+    __hash__ = None  # type: ignore[assignment]  # as other records of arrays
+
+    def __repr__(self) -> str:
+        shown = (f"{name}={_summary(value)}" for name, value in self.__dict__.items())
+        return f"Step({', '.join(shown)})"
+
+
+# Filled fields are found in the record first, so that these cost nothing in a step that fits.
+for _name in _FILLED_BY:
+    setattr(Step, _name, _Unfilled(_name))
+    setattr(Step, f"_{_name}", _hidden(_name))
+
+
+def _same(a: Any, b: Any) -> bool:
+    both = isinstance(a, np.ndarray) or isinstance(b, np.ndarray)
+    return bool(np.array_equal(a, b) if both else a == b)
+
+
+def _summary(value: Any) -> str:
+    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else repr(value)
+
 
 StepFunction: TypeAlias = Callable[[Step], Step]
 
 
 @attrs.frozen
 class Part:
-    """One named function of a pipeline, with the fields of `Step` that it needs and gives."""
+    """One named function of a pipeline.
+
+    Attributes:
+        name: Its name in the pipeline.
+        function: A pure function `Step -> Step`.
+        needs: The fields of `Step` that it reads.
+        gives: The fields of `Step` that it fills.
+        isotropic: Whether it treats all directions alike, so that rotated parameters, gradients
+            and examples give the same results, rotated; see `pydnn.rotation`. Clipping the
+            length of the gradient does so, clipping each number does not.
+        trusted: Whether its results are taken as they are; those of other parts are checked.
+        rotated: Whether it works in a rotated basis, where every part must be isotropic.
+    """
 
     name: str
     function: StepFunction
     needs: frozenset[str] = frozenset()
     gives: frozenset[str] = frozenset()
+    isotropic: bool = attrs.field(default=False, kw_only=True)
+    trusted: bool = attrs.field(default=False, kw_only=True, repr=False)
+    rotated: bool = attrs.field(default=False, kw_only=True, repr=False)
+
+    def __call__(self, step: Step) -> Step:
+        """The step after this part.
+
+        Raises:
+            BadInput: Naming the part, if it reads a field too early, or does not return a `Step`
+                whose fields fit the parameters.
+        """
+        if self.trusted:
+            return self.function(step)
+        try:
+            after = self.function(step)
+        except BadInput as error:
+            if str(error).startswith("step."):
+                raise BadInput(f"part {self.name!r}: {error}") from error
+            raise
+        _expect_step(self, step, after)
+        return after
 
 
-def part(*, needs: Iterable[str] = (), gives: Iterable[str] = ()) -> Callable[[StepFunction], Part]:
-    """Decorate a `Step -> Step` function with the fields of `Step` that it needs and gives."""
+def part(
+    *, needs: Iterable[str] = (), gives: Iterable[str] = (), isotropic: bool = False
+) -> Callable[[StepFunction], Part]:
+    """Decorate a `Step -> Step` function with what a pipeline must know about it.
+
+    Args:
+        needs: The fields of `Step` that it reads.
+        gives: The fields of `Step` that it fills.
+        isotropic: Whether it treats all directions alike; see `Part`.
+
+    Example:
+        >>> @part(needs=["grads"], gives=["grads"], isotropic=True)
+        ... def halve(step):
+        ...     half = step.grads.with_vector(step.grads.vector / 2)
+        ...     return attrs.evolve(step, grads=half)
+    """
 
     def decorate(function: StepFunction) -> Part:
-        return Part(function.__name__, function, frozenset(needs), frozenset(gives))
+        return Part(
+            _name_of(function), function, frozenset(needs), frozenset(gives), isotropic=isotropic
+        )
+
+    return decorate
+
+
+def own(
+    *, needs: Iterable[str] = (), gives: Iterable[str] = (), isotropic: bool = True
+) -> Callable[[StepFunction], Part]:
+    """As `part`, for parts of pydnn, whose results are known to be right."""
+
+    def decorate(function: StepFunction) -> Part:
+        return attrs.evolve(
+            part(needs=needs, gives=gives, isotropic=isotropic)(function), trusted=True
+        )
 
     return decorate
 
@@ -137,7 +281,8 @@ class TrainStep:
     """A training step `(TrainState, Batch) -> (TrainState, StepInfo)`, made of named parts.
 
     Raises:
-        BadInput: Where a part needs what no part before it gives, or a name comes twice.
+        BadInput: Where a part needs what no part before it gives, a name comes twice, or the
+            step works in a rotated basis and a part does not say that it is isotropic.
     """
 
     parts: tuple[Part, ...]
@@ -145,7 +290,15 @@ class TrainStep:
 
     def __attrs_post_init__(self) -> None:
         _expect_fit(self.parts)
-        object.__setattr__(self, "_run", toolz.compose_left(*(p.function for p in self.parts)))
+        if self.rotated and self.not_isotropic:
+            raise BadInput(
+                f"part {self.not_isotropic[0]!r} does not say that it treats all directions alike,"
+                " but this step works in a rotated basis: give the part to prepare(…, step=…), or "
+                "declare it with part(isotropic=True)."
+            )
+        # Parts that are trusted without the way through the record.
+        functions = [p.function if p.trusted else p for p in self.parts]
+        object.__setattr__(self, "_run", toolz.compose_left(*functions))
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
         """Take one step; neither argument changes."""
@@ -159,16 +312,32 @@ class TrainStep:
         """The parts' names, in their order."""
         return tuple(p.name for p in self.parts)
 
+    @property
+    def not_isotropic(self) -> tuple[str, ...]:
+        """The names of the parts that do not say that they treat all directions alike."""
+        return tuple(p.name for p in self.parts if not p.isotropic)
+
+    @property
+    def rotated(self) -> bool:
+        """Whether the step works in a rotated basis, see `pydnn.rotation`."""
+        return any(p.rotated for p in self.parts)
+
+    def in_rotated_basis(self) -> TrainStep:
+        """The same pipeline for a rotated basis, into which only isotropic parts can come."""
+        return TrainStep(tuple(attrs.evolve(p, rotated=True) for p in self.parts))
+
     def replace(self, name: str, function: StepFunction | Part) -> TrainStep:
         """The same pipeline with another function in the place called `name`.
 
-        A plain function is taken to need and give what the one before did.
+        A plain function is taken to need and give what the one before did. What it does with
+        directions is not known, so it is not isotropic.
         """
         i = self._index(name)
+        old = self.parts[i]
         new = (
             function
             if isinstance(function, Part)
-            else attrs.evolve(self.parts[i], function=function)
+            else Part(name, function, old.needs, old.gives, rotated=old.rotated)
         )
         return TrainStep((*self.parts[:i], new, *self.parts[i + 1 :]))
 
@@ -202,7 +371,7 @@ def trace(train_step: TrainStep, state: TrainState, batch: Batch) -> Iterator[tu
     """
     step = Step(state, batch)
     for p in train_step.parts:
-        step = p.function(step)
+        step = p(step)
         yield p.name, step
 
 
@@ -227,4 +396,94 @@ def _expect_fit(parts: tuple[Part, ...]) -> None:
         raise BadInput(
             f"no part gives {' and '.join(map(repr, missing))}, so the step would end with "
             "nothing: keep the part 'update', or insert one that does its work."
+        )
+
+
+# What parts that are not pydnn's own give
+
+
+def _expect_step(p: Part, before: Step, after: Any) -> None:
+    """Refuse what a part returns unless it is a `Step` whose fields fit each other."""
+    if not isinstance(after, Step):
+        what = "None" if after is None else f"a {type(after).__name__}"
+        raise BadInput(
+            f"part {p.name!r} returned {what}, expected a Step: end it with return step."
+        )
+    for name in sorted(p.gives - set(after.filled)):
+        raise BadInput(f"part {p.name!r} did not fill step.{name}, which it gives: fill it.")
+    changed = after.filled_since(before)
+    for name in changed:
+        value = getattr(after, name)
+        kind = _KINDS.get(name, object)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise BadInput(
+                f"part {p.name!r} gives step.{name} as {_a(value)}, expected "
+                f"{_KIND_NAMES.get(kind) or kind.__name__}{_HINTS.get(name, '')}."
+            )
+        _expect_like(p, name, value, after)
+    if "after" in before.filled:
+        for name in changed:
+            if name not in ("after", "info"):
+                raise BadInput(
+                    f"part {p.name!r} changes step.{name} when the step is done, which has no "
+                    "effect: put it before 'update'."
+                )
+
+
+_REAL = (int, float, np.integer, np.floating)
+_KINDS: dict[str, Any] = {
+    "state": TrainState,
+    "batch": Batch,
+    "AL": np.ndarray,
+    "cost": _REAL,
+    "dAL": np.ndarray,
+    "grads": Packed,
+    "statistics": Packed,
+    "updates": np.ndarray,
+    "after": TrainState,
+    "info": StepInfo,
+}
+_KIND_NAMES: dict[Any, str] = {np.ndarray: "an array", _REAL: "a number"}
+_HINTS = {"grads": ": give e.g. step.grads.with_vector(vector)"}
+
+
+def _a(value: Any) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _expect_like(p: Part, name: str, value: Any, step: Step) -> None:
+    """Refuse numbers of another dtype, shape or layout than those that they stand beside."""
+    parameters = step.state.parameters
+    like: dict[str, Any] = {"grads": parameters, "statistics": step.state.statistics}
+    if name in like:
+        _expect_packed(p, f"step.{name}", value, like[name])
+    elif name in ("state", "after"):
+        _expect_packed(p, f"step.{name}.parameters", value.parameters, parameters)
+    elif isinstance(value, np.ndarray):
+        shape = {"updates": parameters.vector, "dAL": step.__dict__.get("AL")}.get(name)
+        expected = value.shape if shape is None else shape.shape
+        _expect_array(p, f"step.{name}", value, parameters.vector.dtype, expected)
+
+
+def _expect_packed(p: Part, name: str, value: Packed, like: Packed) -> None:
+    if value.layout is not like.layout and value.layout.slots != like.layout.slots:
+        raise BadInput(
+            f"part {p.name!r} gives {name} in another layout than the parameters: keep the arrays' "
+            "names and shapes, e.g. with with_vector."
+        )
+    _expect_array(p, name, value.vector, like.vector.dtype, like.vector.shape)
+
+
+def _expect_array(
+    p: Part, name: str, array: FloatArray, dtype: Any, shape: tuple[int, ...]
+) -> None:
+    if array.dtype != dtype:
+        raise BadInput(
+            f"part {p.name!r} gives {name} in {array.dtype}, but the parameters are {dtype}: "
+            f"convert it with .astype(np.{dtype})."
+        )
+    if array.shape != shape:
+        raise BadInput(
+            f"part {p.name!r} gives {name} of shape {array.shape}, expected {shape}: "
+            "keep its shape."
         )

@@ -23,7 +23,7 @@ from pydnn.stages.base import (
     gradients_layout,
     thrifty_backward,
 )
-from pydnn.training.pipeline import Part, Step, StepInfo, TrainState, TrainStep, part
+from pydnn.training.pipeline import Part, Step, StepInfo, TrainState, TrainStep, own
 from pydnn.transformations import GradientTransformation, updated
 
 __all__ = ["initial_state", "make_train_step", "output_of", "step_context"]
@@ -97,7 +97,7 @@ def make_train_step(
             known[:] = [(layout, gradients_layout(network, layout))]
         return known[0][1]
 
-    @part(gives=["AL", "cache"])
+    @own(gives=["AL", "cache"])
     def forward(step: Step) -> Step:
         state = step.state
         # Where nothing is drawn, nobody is made to pay for a key.
@@ -106,13 +106,13 @@ def make_train_step(
         AL, cache = network.forward(state.parameters.tree, step.batch.X, context)
         return step.having(AL=AL, cache=cache)
 
-    @part(needs=["AL"], gives=["cost", "dAL"])
+    @own(needs=["AL"], gives=["cost", "dAL"])
     def cost(step: Step) -> Step:
         batch = step.batch
         cost, dAL = loss.function(step.AL, batch.Y, batch.weights, keyless)
         return step.having(cost=cost, dAL=dAL)
 
-    @part(needs=["cache", "dAL"], gives=["grads"])
+    @own(needs=["cache", "dAL"], gives=["grads"])
     def backward(step: Step) -> Step:
         parameters = step.state.parameters
         before = parameters.vector
@@ -121,7 +121,11 @@ def make_train_step(
         network_backward(parameters.tree, step.cache, step.dAL, out=into, wants_dA_prev=False)
         return step.having(grads=grads_layout(step).packed(freeze(vector)))
 
-    @part(needs=["cost", "grads"], gives=["updates", "after", "info"])
+    @own(
+        needs=["cost", "grads"],
+        gives=["updates", "after", "info"],
+        isotropic=optimizer.isotropic,
+    )
     def update(step: Step) -> Step:
         state, grads = step.state, step.grads.vector
         parameters = state.parameters
@@ -137,7 +141,7 @@ def make_train_step(
             parameters.layout.packed(vector),
             optimizer_state,
             state.key,
-            state.statistics if step.statistics is None else step.statistics,
+            step.__dict__.get("statistics", state.statistics),  # where stages gather none
         )
         observed = optimizer.observe(optimizer_state)
         info = StepInfo(state.iteration, step.cost, numerics.norm(grads), observed)
@@ -157,8 +161,9 @@ def _penalties(terms: Sequence[Penalty], numerics: Numerics) -> Part:
             cost, vector = cost + share, vector + gradient
         return step.having(cost=cost, grads=step.grads.with_vector(freeze(vector)))
 
-    needs = frozenset(["cost", "grads"])
-    return Part("penalties", penalties, needs=needs, gives=needs)
+    needs = ["cost", "grads"]
+    isotropic = all(term.isotropic for term in terms)
+    return own(needs=needs, gives=needs, isotropic=isotropic)(penalties)
 
 
 def _gather(kept: Statistics, *, only_finite: bool) -> Part:
@@ -169,7 +174,7 @@ def _gather(kept: Statistics, *, only_finite: bool) -> Part:
         bad = only_finite and not np.isfinite(after.vector).all()
         return step.having(statistics=before if bad else after)
 
-    return Part("gather", gather, needs=frozenset(["cache"]), gives=frozenset(["statistics"]))
+    return own(needs=["cache"], gives=["statistics"])(gather)
 
 
 def output_of(

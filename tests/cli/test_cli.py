@@ -1,6 +1,7 @@
 """The command line, as a person and as a program would use it."""
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -9,15 +10,16 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from pathlib import Path
 
 import attrs
 import h5py
 import numpy as np
 import pytest
 
-from pydnn import Batch, Key
+from pydnn import BadInput, Batch, Key
 from pydnn.data import DataSet, ImageSet, drawn_cats, load_images, save_catvnoncat, save_table
-from pydnn.recipes import Recipe, read_recipe
+from pydnn.recipes import Recipe, read_recipe, run
 from pydnn.runs import Run, load_model
 
 SMALL = ["--iterations", "3", "--layers", "4"]
@@ -461,15 +463,58 @@ OPTIONS = {
 }  # fmt: skip
 
 
-def test_a_training_that_ends_in_a_refusal_keeps_what_was_trained_before(command, recipe):
-    # An epoch's last batch is of one example, of which no variance can be taken.
-    batches = ["--validation", "0.325", "--batches", "mini_batches(20)", "--patience", "50"]
-    status, _, err = command("train", recipe, *batches)
+def test_a_training_that_ends_in_a_refusal_keeps_what_was_trained_before(
+    command, recipe, monkeypatch
+):
+    def refusing(job, **options):
+        yield from itertools.islice(run(job, **options), 4)
+        raise BadInput("a step was refused: mend it.")
+
+    monkeypatch.setattr("pydnn.cli.training.run", refusing)
+    status, _, err = command("train", recipe)
     assert status == 2
     assert err.count("\n") == 1
-    assert "batch_norm got 1 example in training" in err
-    assert "short one; what was trained before is in runs/0001/model.h5" in err
+    assert "a step was refused: mend it; what was trained before is in runs/0001/model.h5" in err
     assert len(load_model_of("runs/0001").costs) == 4
+
+
+REFUSED_BEFORE = {
+    "patience": (["--patience", 10], "patience is 10 and evaluate_every is 20, so 'validation acc"),
+    "iterations": (["--iterations", 10], "iterations is 10 and evaluate_every is 20, so"),
+    "a last batch of one": (
+        ["--validation", 0.325], "batches of 20 leave a batch of 1 of 81 training examples",
+    ),
+    "an empty phase": (
+        ["--optimizer", "adam(learning_rate=one_cycle(1.0, steps=10, rising=0.1))"],
+        "steps is 10 and rising is 0.1, which leaves no iteration for the way up",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSED_BEFORE.values(), ids=REFUSED_BEFORE)
+def test_options_that_do_not_fit_are_refused_before_anything_is_made(
+    command, recipe, options, message
+):
+    status, out, err = command("train", recipe, *options)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+    assert not Path("runs").exists()
+
+
+def test_a_schedule_that_ends_before_the_training_is_noted_also_when_resumed(command, recipe):
+    optimizer = ["--optimizer", "adam(learning_rate=cosine_decay(0.01, steps=40))"]
+    status, _, err = command("train", recipe, *optimizer, "--iterations", 40)
+    assert (status, err) == (0, "")
+    status, _, err = command("resume", "runs/0001", "--iterations", 60)
+    assert status == 0
+    assert err == (
+        "pydnn: the schedule ends after 40 of 60 iterations, and the learning rate stays 0 from "
+        "there on: give a schedule of 60\n"
+    )
+    accumulating = ["--optimizer", "accumulate(adam, batches=80)", "--watch", "cost"]
+    status, _, err = command("train", recipe, *accumulating, "--no-higher-is-better")
+    assert status == 0
+    assert "nothing is updated in 60 iterations, since the optimizer accumulates" in err
 
 
 def test_a_network_of_ones_own_draws_its_own_weights(command, cats):

@@ -39,7 +39,8 @@ def test_batches_fit_the_loss_of_their_task(task):
 def test_step_records_are_filled_in_up_to_their_part(last, early):
     assert last.after.iteration == 1
     assert early.cost is not None
-    assert early.grads is None
+    with pytest.raises(BadInput, match=r"step.grads is not filled yet: put this part after 'back"):
+        _ = early.grads
 
 
 @given(st.data())

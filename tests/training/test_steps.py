@@ -14,16 +14,24 @@ from pydnn import (
     Key,
     NotFinite,
     TrainStep,
+    accumulate,
+    adagrad,
+    adam,
+    amsgrad,
     batch_norm,
+    chain,
     dense,
     elementwise,
     gradient_descent,
     initial_state,
+    l2_penalty,
     make_train_step,
+    nadam,
     output_of,
     part,
     progress,
     relu,
+    rmsprop,
     scan,
     serial,
     sigmoid_cross_entropy,
@@ -32,7 +40,7 @@ from pydnn import (
     watch_finite,
 )
 from pydnn.initializers import tutorial
-from pydnn.numerics import fast
+from pydnn.numerics import fast, portable
 
 KEY = Key(3)
 X = frozen(KEY.at("X").normal((4, 200)))
@@ -332,3 +340,42 @@ def test_a_skipped_step_leaves_statistics_as_they_were():
     after, _ = step(skipped, BATCH)
     assert after.statistics != state.statistics
     assert np.isfinite(after.statistics.vector).all()
+
+
+def test_a_batch_of_no_examples_is_refused_by_any_step():
+    for options in ({}, {"penalties": [l2_penalty(1)]}, {"numerics": portable}):
+        step = make_train_step(NETWORK, sigmoid_cross_entropy(), OPTIMIZER, **options)
+        with pytest.raises(BadInput, match="the batch has no examples, expected one or more"):
+            step(training()[1], Batch(X[:, :0], Y[:, :0]))
+
+
+def test_a_batch_without_weight_is_a_step_that_changes_nothing():
+    step, state = training(NORMED)
+    after, info = step(state, Batch(X, Y, np.zeros((1, 200))))
+    assert (info.cost, info.gradient_norm) == (0, 0)
+    assert after.parameters == state.parameters
+
+
+ADAMS = {
+    "adam": adam(learning_rate=0.1), "rmsprop": rmsprop(learning_rate=0.1),
+    "adagrad": adagrad(learning_rate=0.1), "amsgrad": amsgrad(learning_rate=0.1),
+    "nadam": nadam(learning_rate=0.1), "inside": accumulate(chain(adam()), batches=1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("optimizer", ADAMS.values(), ids=ADAMS)
+@pytest.mark.parametrize(("dtype", "far"), [("float64", 1e160), ("float32", 1e22)])
+def test_squares_of_gradients_that_leave_the_range_are_found(optimizer, dtype, far):
+    huge = elementwise(
+        "huge", lambda Z, numerics: Z, lambda dA, Z, A, numerics: dA * dA.dtype.type(far)
+    )
+    network = serial(dense(1), huge)
+    step, state = training(network, optimizer, dtype=dtype)
+    batch = Batch(X.astype(dtype), Y.astype(dtype))
+    watched = step.insert_after("update", watch_finite(network))
+    with np.errstate(over="ignore"), pytest.raises(NotFinite) as stop:
+        watched(state, batch)
+    assert stop.value.where == "update, what the optimizer remembers"
+    plain, state = training(network, gradient_descent(learning_rate=1 / far), dtype=dtype)
+    with np.errstate(over="ignore"):
+        plain.insert_after("update", watch_finite(network))(state, batch)  # no square, no harm
