@@ -18,6 +18,7 @@ from pydnn.builders import Description, described
 from pydnn.checks import BadInput, expect_count, expect_finite, expect_real, expect_shape
 from pydnn.keys import Key
 from pydnn.numerics import Numerics, fast
+from pydnn.numerics.underflow import ignoring_underflow
 from pydnn.records import Batch, FloatArray, arrays, freeze, maker_of, readonly
 
 __all__ = [
@@ -185,6 +186,7 @@ class Standardization:
     mean: FloatArray
     deviation: FloatArray
 
+    @ignoring_underflow
     def __call__(self, X: ArrayLike) -> FloatArray:
         """Standardised X (n_x, m), in its own dtype.
 
@@ -210,6 +212,7 @@ class Standardization:
 _LEAST_SPREAD = 1e-13
 
 
+@ignoring_underflow
 def fit_standardization(X: ArrayLike, *, numerics: Numerics = fast) -> Standardization:
     """The standardisation of the features of X (n_x, m): fit it on the training part alone.
 

@@ -18,6 +18,7 @@ from pydnn.checks import BadInput, expect_count, expect_real
 from pydnn.keys import Key
 from pydnn.numerics import Numerics, fast
 from pydnn.numerics.portable import orthonormal
+from pydnn.numerics.underflow import to_ignoring
 from pydnn.records import FloatArray
 
 __all__ = [
@@ -45,7 +46,7 @@ Shape = tuple[int, int]  # (n_out, n_in)
 class Initializer:
     """Draws the weights of one layer: `draw(key, (n_out, n_in))`."""
 
-    draw: Callable[[Key, Shape], FloatArray] = attrs.field(repr=False)
+    draw: Callable[[Key, Shape], FloatArray] = attrs.field(converter=to_ignoring, repr=False)
     description: Description | None = None
 
 
@@ -74,7 +75,9 @@ class WeightStream:
         BadInput: If `draw` does not take a key.
     """
 
-    draw: Callable[..., list[FloatArray]] = attrs.field(repr=False, validator=_expect_takes_key)
+    draw: Callable[..., list[FloatArray]] = attrs.field(
+        converter=to_ignoring, repr=False, validator=_expect_takes_key
+    )
     description: Description | None = None
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydnn.builders import Description, described
 from pydnn.checks import BadInput, expect_examples, expect_finite, expect_real, expect_shape
 from pydnn.numerics import Numerics
+from pydnn.numerics.underflow import to_ignoring
 from pydnn.records import FloatArray, freeze, scalar
 from pydnn.stages.base import EVALUATION, Context
 
@@ -67,8 +68,8 @@ class Loss:
     name: str
     function: Callable[
         [FloatArray, FloatArray, FloatArray | None, Context], tuple[float, FloatArray]
-    ] = attrs.field(repr=False)
-    predict: Callable[..., FloatArray] = attrs.field(repr=False)
+    ] = attrs.field(converter=to_ignoring, repr=False)
+    predict: Callable[..., FloatArray] = attrs.field(converter=to_ignoring, repr=False)
     expect_labels: Callable[[FloatArray, int], None] = attrs.field(repr=False)
     task: Callable[[int], str] = attrs.field(repr=False)
     entries: Entries | None = attrs.field(default=None, kw_only=True, repr=False)

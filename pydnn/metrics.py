@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pydnn.checks import BadInput, expect_count, expect_finite, expect_known, expect_shape
 from pydnn.numerics import Numerics, fast
+from pydnn.numerics.underflow import ignoring_underflow
 from pydnn.records import FloatArray, freeze, readonly
 
 __all__ = [
@@ -109,6 +110,7 @@ def f1_score(
     return _macro(2 * hits, taken + positive, taken + positive, numerics)
 
 
+@ignoring_underflow
 def roc_auc(probabilities: ArrayLike, Y: ArrayLike, *, numerics: Numerics = fast) -> float:
     """Area under the curve of true against false positives, ties counting half.
 
@@ -143,6 +145,7 @@ def _auc(numbers: FloatArray, positive: NDArray[np.bool_]) -> float:
     return (twice / 2 - p * (p + 1) / 2) / (p * n)
 
 
+@ignoring_underflow
 def log_loss(probabilities: ArrayLike, Y: ArrayLike, *, numerics: Numerics = fast) -> float:
     """Mean of minus the logarithm, in nats, of the probability of each label.
 
@@ -163,6 +166,7 @@ def log_loss(probabilities: ArrayLike, Y: ArrayLike, *, numerics: Numerics = fas
     return -_mean(numerics, numerics.log(np.maximum(p, least)))
 
 
+@ignoring_underflow
 def r_squared(predictions: ArrayLike, Y: ArrayLike, *, numerics: Numerics = fast) -> float:
     """1 less the squared error over the squared deviation of Y from its mean; mean over rows.
 
@@ -192,6 +196,7 @@ def r_squared(predictions: ArrayLike, Y: ArrayLike, *, numerics: Numerics = fast
         return _mean(numerics, 1 - residual / total)
 
 
+@ignoring_underflow
 def mean_absolute_error(
     predictions: ArrayLike, Y: ArrayLike, *, numerics: Numerics = fast
 ) -> float:
@@ -265,6 +270,7 @@ def higher_is_better(name: str) -> bool:
     return _HIGHER_IS_BETTER[metric]
 
 
+@ignoring_underflow
 def score(
     task: str, predictions: ArrayLike, Y: ArrayLike, *, numerics: Numerics = fast
 ) -> dict[str, float]:
@@ -290,6 +296,7 @@ def score(
     return scores
 
 
+@ignoring_underflow
 def score_by_class(task: str, predictions: ArrayLike, Y: ArrayLike) -> list[dict[str, float | int]]:
     """Precision, recall and f1 of each class, or of each of several labels, and its examples.
 

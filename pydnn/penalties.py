@@ -10,6 +10,7 @@ import numpy as np
 from pydnn.builders import Description, described
 from pydnn.checks import expect_examples, expect_real
 from pydnn.numerics import Numerics
+from pydnn.numerics.underflow import to_ignoring
 from pydnn.packing import Packed, expect_names
 from pydnn.records import FloatArray, freeze
 
@@ -45,7 +46,9 @@ class Penalty:
         description: How to `build` it again; filled in by `@described`.
     """
 
-    function: Callable[[Packed, int, Numerics], tuple[float, FloatArray]] = attrs.field(repr=False)
+    function: Callable[[Packed, int, Numerics], tuple[float, FloatArray]] = attrs.field(
+        converter=to_ignoring, repr=False
+    )
     isotropic: bool = attrs.field(default=False, kw_only=True, repr=False)
     terms: Terms | None = attrs.field(default=None, kw_only=True, repr=False)
     description: Description | None = None

@@ -479,6 +479,7 @@ class Job:
         return itertools.islice(batches, max(0, self.recipe.iterations - start))
 
 
+@np.errstate(under="ignore")
 def prepare(
     recipe: Recipe,
     batch: Batch,

@@ -17,6 +17,7 @@ import numpy as np
 
 from pydnn.checks import expect_shape
 from pydnn.numerics import Numerics, fast
+from pydnn.numerics.underflow import ignoring_underflow
 from pydnn.packing import Packed, Slot, Tree, pack
 from pydnn.penalties import Penalty
 from pydnn.records import FloatArray, arrays, freeze
@@ -64,6 +65,7 @@ class Rotation:
         return freeze(np.asfortranarray(np.triu(self(X))))
 
 
+@np.errstate(under="ignore")
 def fit_rotation(
     network: Stage, parameters: Packed, X: FloatArray, numerics: Numerics = fast
 ) -> Rotation:
@@ -80,11 +82,13 @@ def fit_rotation(
     return Rotation(freeze(numerics.orthonormal_basis(spanning)), name, numerics)
 
 
+@ignoring_underflow
 def project(rotation: Rotation, parameters: Packed) -> Packed:
     """The same parameters for examples in the rotated basis: W B in the place of W."""
     return _with_product(rotation, parameters, rotation.basis)
 
 
+@ignoring_underflow
 def lift(rotation: Rotation, parameters: Packed) -> Packed:
     """Parameters in the rotated basis as those for examples as they are: V Bᵀ for V."""
     return _with_product(rotation, parameters, rotation.basis.T)

@@ -16,6 +16,7 @@ import numpy as np
 from pydnn.builders import Description, described
 from pydnn.checks import BadInput, expect_count, expect_known, expect_real
 from pydnn.numerics import Numerics, in_blocks
+from pydnn.numerics.underflow import bare, to_ignoring
 from pydnn.packing import Packed, expect_names
 from pydnn.passes import Begin, Pass, begin_all, multiply
 from pydnn.records import FloatArray, arrays, freeze, scalar
@@ -74,7 +75,7 @@ class GradientTransformation:
     """
 
     init: Callable[[Packed], Any] = attrs.field(repr=False)
-    update: Update = attrs.field(repr=False)
+    update: Update = attrs.field(converter=to_ignoring, repr=False)
     observe: Callable[[Any], Mapping[str, Any]] = attrs.field(
         default=lambda state: {}, kw_only=True, repr=False
     )
@@ -129,7 +130,7 @@ def updated(
     All in one pass over the vectors, where the optimiser treats each number by itself.
     """
     if optimizer.begin is None:
-        updates, state = optimizer.update(grads, state, params, context)
+        updates, state = bare(optimizer.update)(grads, state, params, context)
         return updates, in_blocks(np.add, params.vector, updates)[0], state
     work = optimizer.begin(state, grads.dtype, context.numerics)
     kernel, before = work.kernel, work.before
@@ -177,12 +178,14 @@ def chain(*parts: GradientTransformation) -> GradientTransformation:
     if parts and len(begins) == len(parts):
         return number_by_number(init, begin_all(begins), **known)
 
+    part_updates = [bare(part.update) for part in parts]
+
     def update(
         grads: FloatArray, states: tuple[Any, ...], params: Packed, context: Context = EVALUATION
     ) -> tuple[FloatArray, tuple[Any, ...]]:
         after = []
-        for part, state in zip(parts, states, strict=True):
-            grads, state = part.update(grads, state, params, context)
+        for part_update, state in zip(part_updates, states, strict=True):
+            grads, state = part_update(grads, state, params, context)
             after.append(state)
         return grads, tuple(after)
 
@@ -441,7 +444,7 @@ def accumulate(inner: GradientTransformation, *, batches: int) -> GradientTransf
         if state.count + 1 < batches:
             return nothing, AccumulationState(state.count + 1, total, state.inner)
         mean = freeze(total / grads.dtype.type(batches))
-        updates, after = inner.update(mean, state.inner, params, context)
+        updates, after = bare(inner.update)(mean, state.inner, params, context)
         return updates, AccumulationState(0, nothing, after)
 
     return GradientTransformation(
@@ -475,7 +478,7 @@ def skip_not_finite(inner: GradientTransformation) -> GradientTransformation:
         grads: FloatArray, state: SkipState, params: Packed, context: Context = EVALUATION
     ) -> tuple[FloatArray, SkipState]:
         if np.isfinite(grads).all():
-            updates, after = inner.update(grads, state.inner, params, context)
+            updates, after = bare(inner.update)(grads, state.inner, params, context)
             if np.isfinite(updates).all():
                 return updates, SkipState(state.skipped, after)
         return _zeros_like(grads), SkipState(state.skipped + 1, state.inner)

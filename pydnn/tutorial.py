@@ -38,6 +38,7 @@ from pydnn.initializers import WeightStream, tutorial
 from pydnn.keys import Key
 from pydnn.metrics import classes_of
 from pydnn.numerics import fast
+from pydnn.numerics.underflow import ignoring_underflow
 from pydnn.optimizers import gradient_descent
 from pydnn.packing import NO_PARAMS, Packed, pack
 from pydnn.recipes import prepare, tutorial_network, tutorial_recipe
@@ -309,6 +310,7 @@ def from_state(state: TrainState) -> Parameters:
 # The functions, in the order of the tutorial
 
 
+@ignoring_underflow
 def initialize_parameters_deep(layer_dims: Sequence[int], seed: int = 1) -> Parameters:
     """Draw W of variance 1 / n_prev, and b = 0, for layers of `layer_dims` units.
 
@@ -322,6 +324,7 @@ def initialize_parameters_deep(layer_dims: Sequence[int], seed: int = 1) -> Para
     return Parameters(tuple(DenseParams(freeze(W), np.zeros((len(W), 1))) for W in weights))
 
 
+@ignoring_underflow
 def linear_forward(A: FloatArray, W: FloatArray, b: FloatArray) -> tuple[FloatArray, LinearCache]:
     """Z = W A + b, of shape (n, m), and the cache for `linear_backward`."""
     A = readonly(A)
@@ -329,6 +332,7 @@ def linear_forward(A: FloatArray, W: FloatArray, b: FloatArray) -> tuple[FloatAr
     return Z, LinearCache(A, W, b)
 
 
+@ignoring_underflow
 def linear_activation_forward(
     A_prev: FloatArray, W: FloatArray, b: FloatArray, activation: str
 ) -> tuple[FloatArray, ActivationCache]:
@@ -338,6 +342,7 @@ def linear_activation_forward(
     return stage.forward(NO_PARAMS, Z, EVALUATION)[0], ActivationCache(linear_cache, Z)
 
 
+@ignoring_underflow
 def L_model_forward(  # noqa: N802 - the tutorial's name
     X: FloatArray, parameters: Parameters | Mapping[str, ArrayLike]
 ) -> tuple[FloatArray, tuple[ActivationCache, ...]]:
@@ -355,6 +360,7 @@ def L_model_forward(  # noqa: N802 - the tutorial's name
     return A, tuple(caches)
 
 
+@ignoring_underflow
 def compute_cost(AL: FloatArray, Y: FloatArray) -> float:
     """Mean cross-entropy, in nats, of the probabilities AL (1, m) for the labels Y (1, m).
 
@@ -372,6 +378,7 @@ def compute_cost(AL: FloatArray, Y: FloatArray) -> float:
     return -fast.mean(Y * log_A + (1 - Y) * log_not_A)
 
 
+@ignoring_underflow
 def linear_backward(
     dZ: FloatArray, cache: LinearCache | Iterable[FloatArray]
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -390,6 +397,7 @@ def linear_backward(
     return dA_prev, freeze(grads.dW / m), freeze(grads.db / m)
 
 
+@ignoring_underflow
 def linear_activation_backward(
     dA: FloatArray, cache: ActivationCache | Iterable[Any], activation: str
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -418,6 +426,7 @@ def _through(activation: str, dA: FloatArray, Z: FloatArray) -> FloatArray:
     return dZ
 
 
+@ignoring_underflow
 def L_model_backward(  # noqa: N802 - the tutorial's name
     AL: FloatArray, Y: FloatArray, caches: Sequence[ActivationCache | Iterable[Any]]
 ) -> Gradients:
@@ -436,6 +445,7 @@ def L_model_backward(  # noqa: N802 - the tutorial's name
     return Gradients(tuple(layers))
 
 
+@ignoring_underflow
 def update_parameters(
     parameters: Parameters | Mapping[str, ArrayLike],
     grads: Gradients | Mapping[str, ArrayLike],
@@ -464,6 +474,7 @@ def update_parameters(
     return Parameters(packed.layout.packed(packed.vector + updates).tree)
 
 
+@np.errstate(under="ignore")
 def dnn_model(
     X: FloatArray,
     Y: FloatArray,
@@ -571,6 +582,7 @@ def load_data(
     return train.images, train.labels[np.newaxis], test.images, test.labels[np.newaxis], classes
 
 
+@ignoring_underflow
 def predict(X: FloatArray, y: Any = None, parameters: Any = None) -> FloatArray:
     """0 or 1 for each example of X (n_0, m), as an array (1, m): 1 where AL is above one half.
 

@@ -14,7 +14,7 @@ PHOTOS = Path(__file__).parents[1] / ".." / "shared" / "data" / "catvnoncat"
 
 @pytest.fixture(autouse=True)
 def arithmetic_warnings_are_errors():
-    with np.errstate(all="raise", under="ignore"):
+    with np.errstate(all="raise"):
         yield
 
 

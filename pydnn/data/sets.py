@@ -57,6 +57,7 @@ class DataSet:
         expect_different_names(self.classes or ())
 
 
+@np.errstate(under="ignore")
 def load_data_set(name: AnyPath, *, dtype: Any = np.float64) -> DataSet:
     """The data set called `name`.
 

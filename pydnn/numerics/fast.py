@@ -67,15 +67,19 @@ def _mean(a: FloatArray) -> float:
 
 
 def _norm(vector: FloatArray) -> float:
-    square = float(vector.dot(vector))
+    try:
+        square = float(vector.dot(vector))
+    except FloatingPointError:  # where a caller made leaving the range an error
+        square = 0.0
     if 1e-30 < square < math.inf:
         return math.sqrt(square)
     # Squares are at or past the ends of the range, though the entries may well be inside it.
     scale = float(np.max(np.abs(vector), initial=0.0))
     if not 0.0 < scale < math.inf:
         return scale
-    shrunk = vector / vector.dtype.type(scale)
-    return scale * math.sqrt(float(np.dot(shrunk, shrunk)))
+    with np.errstate(under="ignore"):
+        shrunk = vector / vector.dtype.type(scale)
+        return scale * math.sqrt(float(np.dot(shrunk, shrunk)))
 
 
 def _positive_part(Z: FloatArray) -> FloatArray:

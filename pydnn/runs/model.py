@@ -19,6 +19,7 @@ from pydnn.checks import AnyPath, BadInput, expect_finite, expect_shape, path_of
 from pydnn.data import DataSet
 from pydnn.losses import Loss
 from pydnn.numerics import TENANTS
+from pydnn.numerics.underflow import ignoring_underflow
 from pydnn.packing import NO_PARAMS, Layout, Packed, pack
 from pydnn.recipes import DTYPES, Recipe, read_recipe, write_recipe
 from pydnn.records import FloatArray, arrays
@@ -72,6 +73,7 @@ class Model:
     iteration: int | None = None
 
 
+@ignoring_underflow
 def predictions(model: Model, X: FloatArray) -> FloatArray:
     """What `model` says of each example of X (n_x, m): probabilities, or numbers.
 

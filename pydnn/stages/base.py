@@ -11,6 +11,7 @@ from pydnn.builders import Description
 from pydnn.checks import BadInput
 from pydnn.keys import Key
 from pydnn.numerics import Numerics, fast
+from pydnn.numerics.underflow import bare, to_ignoring
 from pydnn.packing import NO_PARAMS, Layout, Tree, leaves
 from pydnn.records import FloatArray, arrays, freeze, maker_of, readonly
 
@@ -75,7 +76,7 @@ class Statistics:
     """
 
     init: Callable[[Tree], Tree]
-    absorb: Callable[[Tree, Any], Tree]
+    absorb: Callable[[Tree, Any], Tree] = attrs.field(converter=to_ignoring)
 
 
 @attrs.frozen(eq=False)
@@ -103,9 +104,15 @@ class Stage:
     """
 
     name: str
-    init: Callable[[Key, Shape], tuple[Tree, Shape]] = attrs.field(repr=False)
-    forward: Callable[[Tree, FloatArray, Context], tuple[FloatArray, Any]] = attrs.field(repr=False)
-    backward: Callable[..., tuple[FloatArray | None, Tree]] = attrs.field(repr=False)
+    init: Callable[[Key, Shape], tuple[Tree, Shape]] = attrs.field(
+        converter=to_ignoring, repr=False
+    )
+    forward: Callable[[Tree, FloatArray, Context], tuple[FloatArray, Any]] = attrs.field(
+        converter=to_ignoring, repr=False
+    )
+    backward: Callable[..., tuple[FloatArray | None, Tree]] = attrs.field(
+        converter=to_ignoring, repr=False
+    )
     thrifty: bool = attrs.field(default=False, kw_only=True, repr=False)
     random: bool = attrs.field(default=False, kw_only=True, repr=False)
     mixes_examples: bool = attrs.field(default=False, kw_only=True, repr=False)
@@ -202,9 +209,11 @@ def combined_statistics(
             g.init(tree) if g else NO_PARAMS for g, tree in zip(gatherers, params, strict=True)
         )
 
+    absorbers = [bare(g.absorb) if g else None for g in gatherers]
+
     def absorb(statistics: Tree, cache: Any) -> Tree:
-        rows = zip(gatherers, statistics, caches(cache), strict=True)
-        return tuple(g.absorb(tree, part) if g else NO_PARAMS for g, tree, part in rows)
+        rows = zip(absorbers, statistics, caches(cache), strict=True)
+        return tuple(a(tree, part) if a else NO_PARAMS for a, tree, part in rows)
 
     return Statistics(init, absorb)
 
@@ -231,8 +240,9 @@ def thrifty_backward(stage: Stage) -> Callable[..., tuple[FloatArray | None, Tre
     Where `out` is given it holds the gradients afterwards, whoever computed them, and None is
     given for the records of them.
     """
+    stage_backward = bare(stage.backward)
     if stage.thrifty:
-        return stage.backward
+        return stage_backward
 
     def backward(
         params: Tree,
@@ -242,7 +252,7 @@ def thrifty_backward(stage: Stage) -> Callable[..., tuple[FloatArray | None, Tre
         out: Tree | None = None,
         wants_dA_prev: bool = True,
     ) -> tuple[FloatArray | None, Tree]:
-        dA_prev, grads = stage.backward(params, cache, dA)
+        dA_prev, grads = stage_backward(params, cache, dA)
         if out:  # not for None, nor for the empty tuple of a stage without parameters
             _copy_gradients(stage, grads, out)
         return dA_prev, grads if out is None else None

@@ -10,6 +10,7 @@ import numpy as np
 from pydnn.builders import described
 from pydnn.checks import BadInput
 from pydnn.keys import Key
+from pydnn.numerics.underflow import bare
 from pydnn.packing import Tree
 from pydnn.records import FloatArray, freeze
 from pydnn.stages.base import (
@@ -58,7 +59,7 @@ def parallel(*stages: Stage) -> Stage:
         outputs, caches, starts, rows = [], [], [], 0
         for i, (stage, tree) in enumerate(zip(stages, params, strict=True)):
             try:
-                A, cache = stage.forward(
+                A, cache = forwards[i](
                     tree, A_prev, context.below(i) if stage.needs_place else context
                 )
             except BadInput as error:
@@ -69,6 +70,7 @@ def parallel(*stages: Stage) -> Stage:
             rows += len(A)
         return freeze(np.concatenate(outputs)), ParallelCache(tuple(caches), tuple(starts))
 
+    forwards = tuple(bare(stage.forward) for stage in stages)
     backwards = tuple(map(thrifty_backward, stages))
 
     def backward(

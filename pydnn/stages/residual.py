@@ -7,6 +7,7 @@ import attrs
 from pydnn.builders import described
 from pydnn.checks import BadInput
 from pydnn.keys import Key
+from pydnn.numerics.underflow import bare
 from pydnn.packing import Tree
 from pydnn.records import FloatArray, freeze
 from pydnn.stages.base import Context, Shape, Stage, expect_stages
@@ -27,6 +28,7 @@ def residual(*stages: Stage) -> Stage:
     """
     expect_stages("residual", stages)
     inner = serial(*stages)
+    inner_forward, inner_backward = bare(inner.forward), bare(inner.backward)
 
     def init(key: Key, shape: Shape) -> tuple[Tree, Shape]:
         params, shape_out = inner.init(key, shape)
@@ -38,7 +40,7 @@ def residual(*stages: Stage) -> Stage:
         return params, shape
 
     def forward(params: Tree, A_prev: FloatArray, context: Context) -> tuple[FloatArray, Tree]:
-        A, caches = inner.forward(params, A_prev, context)
+        A, caches = inner_forward(params, A_prev, context)
         return freeze(A_prev + A), caches
 
     def backward(
@@ -49,7 +51,7 @@ def residual(*stages: Stage) -> Stage:
         out: Tree | None = None,
         wants_dA_prev: bool = True,
     ) -> tuple[FloatArray | None, Tree]:
-        inner_dA, grads = inner.backward(params, caches, dA, out=out, wants_dA_prev=wants_dA_prev)
+        inner_dA, grads = inner_backward(params, caches, dA, out=out, wants_dA_prev=wants_dA_prev)
         return freeze(dA + inner_dA) if inner_dA is not None else None, grads
 
     return attrs.evolve(

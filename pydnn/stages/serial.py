@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydnn.builders import described
 from pydnn.checks import BadInput
 from pydnn.keys import Key
+from pydnn.numerics.underflow import bare
 from pydnn.packing import NO_PARAMS, Tree
 from pydnn.records import FloatArray
 from pydnn.stages.base import (
@@ -42,9 +43,10 @@ def serial(*stages: Stage) -> Stage:
             params.append(tree)
         return tuple(params), shape
 
-    forwards = tuple((stage.forward, stage.needs_place) for stage in stages)
+    forwards = tuple((bare(stage.forward), stage.needs_place) for stage in stages)
     backwards = tuple(map(thrifty_backward, stages))
-    plain = tuple(not stage.thrifty for stage in stages)
+    # Those that have nothing to leave out.
+    plain = tuple(None if stage.thrifty else bare(stage.backward) for stage in stages)
 
     def forward(params: Tree, A: FloatArray, context: Context) -> tuple[FloatArray, Tree]:
         caches = []
@@ -71,8 +73,10 @@ def serial(*stages: Stage) -> Stage:
         flowing: FloatArray | None = dA
         for i in range(len(stages) - 1, first - 1, -1):
             tree = params[i]
-            if plain[i] and not tree:  # an activation has nothing to save: no detour
-                flowing, _ = stages[i].backward(tree, caches[i], flowing)
+            if (
+                plain_backward := plain[i]
+            ) and not tree:  # an activation has nothing to save: no detour
+                flowing, _ = plain_backward(tree, caches[i], flowing)
                 continue
             flowing, grads[i] = backwards[i](
                 tree,

@@ -16,6 +16,7 @@ import numpy as np
 
 from pydnn.keys import Key
 from pydnn.numerics import Numerics
+from pydnn.numerics.underflow import ignoring_underflow
 from pydnn.records import FloatArray, freeze
 
 __all__ = ["by_run", "gathered", "means", "norms", "products", "sums"]
@@ -71,6 +72,7 @@ def means(numerics: Numerics, a: FloatArray) -> FloatArray:
     return np.array([numerics.mean(matrix) for matrix in a])
 
 
+@ignoring_underflow
 def norms(numerics: Numerics, rows: FloatArray) -> FloatArray:
     """The Euclidean length (runs,) of each row of `rows` (runs, size), in float64."""
     if _alike_norms(numerics, rows.shape[1], rows.dtype):

@@ -88,6 +88,7 @@ def _seeds_of(runs: Sequence[Variation]) -> int:
     return sum(variation.setting == runs[0].setting for variation in runs)
 
 
+@np.errstate(under="ignore")
 def run_sweep(plan: Sweep, *, told: Told = lambda steps: None) -> SweepResult:
     """Train every run of a sweep.
 

@@ -15,6 +15,7 @@ import toolz
 
 from pydnn.checks import BadInput, expect_known
 from pydnn.keys import Key
+from pydnn.numerics.underflow import ignoring_underflow
 from pydnn.packing import NO_PARAMS, Packed, pack
 from pydnn.records import Batch, FloatArray, keep_readonly, readonly
 
@@ -300,6 +301,7 @@ class TrainStep:
         functions = [p.function if p.trusted else p for p in self.parts]
         object.__setattr__(self, "_run", toolz.compose_left(*functions))
 
+    @ignoring_underflow
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
         """Take one step; neither argument changes."""
         start: Step = _new(Step)
@@ -371,7 +373,7 @@ def trace(train_step: TrainStep, state: TrainState, batch: Batch) -> Iterator[tu
     """
     step = Step(state, batch)
     for p in train_step.parts:
-        step = p(step)
+        step = ignoring_underflow(p)(step)
         yield p.name, step
 
 

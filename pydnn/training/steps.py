@@ -12,6 +12,7 @@ from pydnn.initializers import WeightStream
 from pydnn.keys import Key
 from pydnn.losses import Loss
 from pydnn.numerics import Numerics, empty, fast
+from pydnn.numerics.underflow import bare
 from pydnn.packing import NO_PARAMS, Layout, Packed, pack
 from pydnn.penalties import Penalty
 from pydnn.records import FloatArray, freeze
@@ -29,6 +30,7 @@ from pydnn.transformations import GradientTransformation, updated
 __all__ = ["initial_state", "make_train_step", "output_of", "step_context"]
 
 
+@np.errstate(under="ignore")
 def initial_state(
     network: Stage,
     optimizer: GradientTransformation,
@@ -87,6 +89,7 @@ def make_train_step(
         inserted around by name.
     """
     keyless = Context(training=True, numerics=numerics)
+    network_forward, loss_function = bare(network.forward), bare(loss.function)
     network_backward = thrifty_backward(network)
     known: list[tuple[Layout, Layout]] = []  # of parameters, and of their gradients
 
@@ -103,13 +106,13 @@ def make_train_step(
         # Where nothing is drawn, nobody is made to pay for a key.
         drawing = network.random
         context = step_context(state.key, state.iteration, numerics) if drawing else keyless
-        AL, cache = network.forward(state.parameters.tree, step.batch.X, context)
+        AL, cache = network_forward(state.parameters.tree, step.batch.X, context)
         return step.having(AL=AL, cache=cache)
 
     @own(needs=["AL"], gives=["cost", "dAL"])
     def cost(step: Step) -> Step:
         batch = step.batch
-        cost, dAL = loss.function(step.AL, batch.Y, batch.weights, keyless)
+        cost, dAL = loss_function(step.AL, batch.Y, batch.weights, keyless)
         return step.having(cost=cost, dAL=dAL)
 
     @own(needs=["cache", "dAL"], gives=["grads"])
@@ -157,7 +160,9 @@ def _penalties(terms: Sequence[Penalty], numerics: Numerics) -> Part:
     def penalties(step: Step) -> Step:
         cost, vector = step.cost, step.grads.vector
         for term in terms:
-            share, gradient = term.function(step.state.parameters, step.batch.X.shape[-1], numerics)
+            share, gradient = bare(term.function)(
+                step.state.parameters, step.batch.X.shape[-1], numerics
+            )
             cost, vector = cost + share, vector + gradient
         return step.having(cost=cost, grads=step.grads.with_vector(freeze(vector)))
 
@@ -169,7 +174,7 @@ def _penalties(terms: Sequence[Penalty], numerics: Numerics) -> Part:
 def _gather(kept: Statistics, *, only_finite: bool) -> Part:
     def gather(step: Step) -> Step:
         before = step.state.statistics
-        after = before.with_tree(kept.absorb(before.tree, step.cache))
+        after = before.with_tree(bare(kept.absorb)(before.tree, step.cache))
         # Where training goes on after a bad batch, its share would stay in here for ever.
         bad = only_finite and not np.isfinite(after.vector).all()
         return step.having(statistics=before if bad else after)

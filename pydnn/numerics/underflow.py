@@ -1,0 +1,51 @@
+"""The same results whatever NumPy does about underflow: `np.errstate(under="raise")` in a caller.
+
+exp(-800) rounds to 0 by intent, as do the products of tiny gradients. Underflow is nowhere an
+error in pydnn, so every function that people call ignores it while it runs.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+
+__all__ = ["bare", "ignoring_underflow", "to_ignoring"]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def ignoring_underflow(function: _Function) -> _Function:
+    """A pure `function`, to which underflow is no error.
+
+    The records of stages, losses, penalties and optimizers do this to their own functions. The
+    function is called a second time where underflow was an error. That costs nothing where it is
+    not, unlike an error state for every call, which took 4 % of the smallest step. What runs
+    inside such a function already, such as the stages of a network, is called `bare`.
+    """
+    if bare(function) is not function:
+        return function
+
+    @functools.wraps(function)
+    def ignoring(*args: Any, **keywords: Any) -> Any:
+        try:
+            return function(*args, **keywords)
+        except FloatingPointError:
+            pass
+        with np.errstate(under="ignore"):
+            return function(*args, **keywords)
+
+    ignoring._pydnn_bare = function  # type: ignore[attr-defined]
+    return ignoring  # type: ignore[return-value]
+
+
+def to_ignoring(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for the fields of records, where mypy would not accept any type of function."""
+    return ignoring_underflow(function)
+
+
+def bare(function: _Function) -> _Function:
+    """The function that `ignoring_underflow` was applied to; any other one as it is."""
+    return getattr(function, "_pydnn_bare", function)
