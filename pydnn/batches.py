@@ -256,8 +256,8 @@ def expect_data(data: Batch) -> None:
     """Refuse a data set that no training can start from.
 
     Raises:
-        BadInput: If X holds anything else than finite floats, naming row and column; if Y or the
-            weights do not have one column per example; or if there are none.
+        BadInput: If an entry of X or Y is not finite, naming its row and column; if Y or the
+            weights do not have one column per example; or if there are no examples.
     """
     X, Y = data.X, data.Y
     expect_shape("X", X, ("n_x", "m"), hint="put examples in columns, e.g. pass X.T")
@@ -266,5 +266,6 @@ def expect_data(data: Batch) -> None:
         raise BadInput(f"X has shape {X.shape}, expected examples with features: give some data.")
     expect_shape("Y", Y, ("n_y", m), hint="give one column of labels per column of X")
     expect_finite("X", X)
+    expect_finite("Y", Y)
     if data.weights is not None:
         expect_shape("weights", data.weights, (1, m), hint="give one weight per example")

@@ -189,6 +189,10 @@ REFUSED = {
         lambda: expect_data(attrs.evolve(DATA, X=[[1, 2, 3], [4, np.nan, 5]])),
         "X holds nan in row 1, column 1, expected finite numbers",
     ),
+    "NaN among labels": (
+        lambda: expect_data(attrs.evolve(DATA, Y=[[1, np.nan, 3]])),
+        "Y holds nan in row 0, column 1",
+    ),
     "infinity": (
         lambda: fit_standardization(np.array([[np.inf]])), "X holds inf in row 0, column 0",
     ),
