@@ -87,7 +87,12 @@ def varied(recipe: Recipe, name: str, value: Any) -> Recipe:
     field, *path = name.split(".")
     expect_known("part of a recipe to vary", field, attrs.fields_dict(Recipe))
     if field == "seed":
-        raise BadInput("seed is no value to vary beside the seeds: give these as seeds.")
+        raise BadInput("seed is not a value to vary beside the seeds: give these as seeds.")
+    if field == "data":  # its name alone would change, since a sweep trains on the data it is given
+        raise BadInput(
+            "data is not a value to vary, since all runs of a sweep train on the same data: "
+            "sweep over each data set separately."
+        )
     return attrs.evolve(recipe, **{field: _within(name, getattr(recipe, field), path, value)})
 
 

@@ -92,7 +92,12 @@ REFUSALS = [
     ("optimizer.rate", 1, "no option of gradient_descent 'rate'"),
     ("network.7.units", 1, r"network\.7\.units names none of the 3 parts"),
     ("network.0.units.more", 1, "goes into 4, which has no parts"),
-    ("seed", 1, "seed is no value to vary beside the seeds"),
+    ("seed", 1, "seed is not a value to vary beside the seeds"),
+    (
+        "data",
+        "other.h5",
+        "data is not a value to vary, since all runs of a sweep train on the same",
+    ),
     ("validation", 2, "validation is 2, expected a number below 1"),
 ]
 
