@@ -16,7 +16,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from pydnn.checks import BadInput, plain_number, shown
+from pydnn.checks import MOST_BITS, BadInput, expect_count, plain_number
 from pydnn.polynomials import polynomial, ratio
 
 __all__ = ["Key"]
@@ -26,14 +26,12 @@ _AT_ONCE = 1 << 16  # so few numbers that what is worked out on the way stays in
 
 
 def _seed(seed: object) -> int:
-    if type(seed) is int and seed >= 0:  # the usual case: every step makes keys
+    if type(seed) is int and 0 <= seed < _TOO_LARGE:  # the usual case: every step makes keys
         return seed
-    number = plain_number(seed)
-    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-        raise BadInput(
-            f"seed is {shown(seed)}, expected an integer of 0 or more: give e.g. Key(1)."
-        )
-    return number
+    return expect_count("seed", seed, least=0, hint="give e.g. Key(1)")
+
+
+_TOO_LARGE = 1 << MOST_BITS
 
 
 def _path(path: object) -> tuple[str | int, ...]:

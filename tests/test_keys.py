@@ -70,7 +70,10 @@ def test_integers_stay_below_and_come_equally_often():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Key(-1), "seed is -1, expected an integer of 0 or more"),
+        (lambda: Key(-1), "seed is -1, expected an integer of at least 0"),
+        (lambda: Key(-(10**5000)), "seed is an integer of 16,610 bits, expected an integer of at"),
+        (lambda: Key(10**5000), "seed is an integer of 16,610 bits, expected at most"),
+        (lambda: Key(1 << 1024), "seed is an integer of 1,025 bits, expected at most"),
         (lambda: Key(1.5), "seed is 1.5"),
         (lambda: Key(True), "seed is True"),
         (lambda: Key(np.int64(-3)), r"seed is np.int64\(-3\)"),
