@@ -150,8 +150,8 @@ def build(description: Description, *, family: str | None = None) -> Any:
         raise description.reason
     if not is_description(description):
         raise BadInput(
-            f"{shown(description)} describes nothing: "
-            'give one name with its options, e.g. {"dense": {"units": 20}}.'
+            f"{shown(description)} describes nothing: give one name with its options, "
+            'e.g. {"dense": {"units": 20}}; describe(…) gives that of a part.'
         )
     [(name, options)] = description.items()
     builder = find_builder(name, family)

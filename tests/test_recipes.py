@@ -529,3 +529,15 @@ def test_a_training_longer_or_shorter_than_its_updates_is_noted(
     job = prepare(recipe, CLASSES)
     assert [n[: len(note)] for n in job.notes] == [note]
     assert attrs.evolve(job, recipe=attrs.evolve(recipe, iterations=fitting)).notes == ()
+
+
+def test_a_recipe_takes_parts_as_they_are():
+    recipe = attrs.evolve(
+        read_recipe(SOUND + "iterations = 3"),
+        network=serial(dense(3), relu()),
+        optimizer=adamw(learning_rate=0.1),
+        penalties=[l2_penalty(0.5)],
+    )
+    assert recipe.optimizer == {"adamw": {"learning_rate": 0.1}}
+    assert recipe.penalties == ({"l2_penalty": {"strength": 0.5}},)
+    assert read_recipe(write_recipe(recipe)) == recipe
