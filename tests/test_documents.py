@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import pydnn
-from pydnn import initializers
+from pydnn.builders import builders_of
 
 TOP = Path(__file__).parents[1]
 README = (TOP / "README.md").read_text()
@@ -34,12 +33,7 @@ def test_the_readmes_step_trains(capsys):
 
 
 def test_the_readme_names_every_builder():
-    builders = {
-        name
-        for module in (pydnn, initializers)
-        for name, builder in vars(module).items()
-        if hasattr(builder, "__wrapped__") and builder.__module__.startswith("pydnn.")
-    }
+    builders = {builder.name for builder in builders_of() if ":" not in builder.name}
     named = re.findall(r"`(\w+\*?)`", README)
     missing = {name for name in builders if not any(fnmatch(name, n) for n in named)}
     assert len(builders) > 60
