@@ -428,7 +428,7 @@ def read_array(
         file: From `open_hdf5`.
         name: The data set's name; one with slashes lies in groups.
         dtype: What its numbers must be, in either byte order; `np.number` for any of them,
-            `bytes` for texts of fixed size.
+            `np.integer` for any integers, `bytes` for texts of fixed size.
         shape: What its shape must be; a text stands for an axis of any size, and None for any
             shape at all.
         compressed: Whether it may be in chunks, which can grow a thousandfold when they are read.
@@ -552,6 +552,8 @@ def _damage_told(where: str) -> Iterator[None]:
 def _expect_dtype(where: str, found: np.dtype[Any], expected: Any) -> None:
     if expected is bytes:
         fits, wanted = found.kind == "S", "bytes"
+    elif expected is np.integer:
+        fits, wanted = found.kind in "iu", "integers"
     elif expected is np.number:
         fits, wanted = found.kind in "iuf", "numbers"
     else:

@@ -15,7 +15,7 @@ from pydnn.checks import AnyPath, BadInput, expect_count, expect_shape, path_of
 from pydnn.data.drawn_cats import TEST_COUNT, TRAIN_COUNT, draw_cats
 from pydnn.keys import Key
 from pydnn.records import Batch, FloatArray, as_array, freeze, keep_readonly
-from pydnn.storage import open_hdf5, read_array, write_hdf5
+from pydnn.storage import open_hdf5, read_array, read_names, write_hdf5
 
 __all__ = [
     "CLASSES",
@@ -195,12 +195,15 @@ def _read(path: Path, part: str) -> ImageSet:
         images = read_array(
             file, f"{part}_set_x", dtype=np.uint8, shape=("m", "height", "width", 3)
         )
-        labels = read_array(file, f"{part}_set_y", dtype=np.int64, shape=(len(images),))
-        names = read_array(file, "list_classes", dtype=bytes, shape=(2,))
+        labels = read_array(file, f"{part}_set_y", dtype=np.integer, shape=None)
+        # The course's notebooks have labels in one row, and people save them as they are there.
+        if labels.shape not in ((1, len(images)), (len(images), 1)):
+            where = f"{part}_set_y in {path}"
+            expect_shape(where, labels, (len(images),), hint="give one label per image")
+        zero, one = read_names(file, "list_classes", count=2)
     try:
-        zero, one = (name.decode() for name in names)
-        return ImageSet(freeze(images), freeze(labels), (zero, one))
-    except (BadInput, UnicodeDecodeError) as error:
+        return ImageSet(freeze(images), freeze(labels.ravel().astype(np.int64)), (zero, one))
+    except BadInput as error:
         raise BadInput(f"{path}: {error}") from error
 
 

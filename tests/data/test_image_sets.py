@@ -140,7 +140,7 @@ DAMAGE = {
     ),
     "no names": (
         lambda path: put(path, "list_classes", np.array([b"\xff\xfe", b"cat"])),
-        "codec can't decode",
+        "hold .*expected UTF-8: write them again",
     ),
 }  # fmt: skip
 
@@ -199,3 +199,46 @@ def test_files_that_name_their_classes_differently_are_refused(tmp_path, names):
 def test_two_classes_of_one_name_are_refused():
     with pytest.raises(BadInput, match="classes 0 and 1 are both called 'cat', expected two names"):
         attrs.evolve(image_set(), classes=("cat", "cat"))
+
+
+# Files of a person's own
+
+OWN = {
+    "names as h5py writes texts": ("list_classes", lambda labels: ["non-cat", "cat"]),
+    "names that another library writes": (
+        "list_classes", lambda labels: np.array(["non-cat", "cat"], h5py.string_dtype("ascii")),
+    ),
+    "labels in one row": ("train_set_y", lambda labels: labels[np.newaxis]),
+    "labels in one column": ("train_set_y", lambda labels: labels[:, np.newaxis]),
+    "small labels": ("train_set_y", lambda labels: labels.astype(np.uint8)),
+    "labels of 32 bits, big-endian": ("train_set_y", lambda labels: labels.astype(">i4")),
+    "large labels": ("train_set_y", lambda labels: labels.astype(np.uint64)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "change"), OWN.values(), ids=OWN)
+def test_files_that_mean_the_same_are_taken(tmp_path, name, change):
+    save_catvnoncat(tmp_path, ImageSet(images(3), [0, 1, 1]), ImageSet(images(2), [1, 0]))
+    expected = load_catvnoncat(tmp_path)
+    put(tmp_path / "train_catvnoncat.h5", name, change(np.array([0, 1, 1])))
+    assert load_catvnoncat(tmp_path) == expected
+    assert expected[0].labels.dtype == np.int64
+
+
+NOT_LABELS = {
+    "two rows": (np.zeros((2, 3), int), r"train_set_y in .* has shape \(2, 3\), expected \(3,\)"),
+    "one too many": (np.zeros(4, int), r"train_set_y in .* has shape \(4,\), expected \(3,\)"),
+    "floats": (np.zeros(3), "train_set_y in .* holds float64, expected integers"),
+    "too large for 64 bits with a sign": (
+        np.array([0, 1, 2**64 - 1], np.uint64), "label of image 2 is -1, expected 0 or 1",
+    ),
+    "one number": (np.array(0), r"train_set_y in .* has shape \(\), expected \(3,\)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("labels", "message"), NOT_LABELS.values(), ids=NOT_LABELS)
+def test_what_are_no_labels_is_refused(tmp_path, labels, message):
+    save_catvnoncat(tmp_path, ImageSet(images(3), [0, 1, 1]), ImageSet(images(2), [1, 0]))
+    put(tmp_path / "train_catvnoncat.h5", "train_set_y", labels)
+    with pytest.raises(BadInput, match=message):
+        load_catvnoncat(tmp_path)
