@@ -15,7 +15,7 @@ import numpy as np
 
 from pydnn.builders import Description, described
 from pydnn.checks import BadInput, expect_count, expect_known, expect_real
-from pydnn.numerics import Numerics, in_blocks
+from pydnn.numerics import Numerics, in_blocks, portable
 from pydnn.numerics.underflow import bare, to_ignoring
 from pydnn.packing import Packed, expect_names
 from pydnn.passes import Begin, Pass, begin_all, multiply
@@ -233,7 +233,8 @@ def descend(learning_rate: float | Schedule) -> GradientTransformation:
         return Pass(multiply, (), lambda: DescentState(state.count + 1, rate), -rate)
 
     return number_by_number(
-        lambda params: DescentState(0, schedule(0)),
+        # An initial state has the same bits on every machine, whatever trains it.
+        lambda params: DescentState(0, schedule(0, portable)),
         begin,
         observe=lambda state: {"learning_rate": state.learning_rate},
         isotropic=True,

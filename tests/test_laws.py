@@ -80,12 +80,14 @@ STAGES = {
     "serial, from a stage that is not thrifty": serial(layer_norm(), tanh(), dense(2)),
     "residual": residual(dense(4), tanh(), dense(3)),
     "parallel": parallel(dense(2), serial(tanh(), dense(3)), identity()),
+    "parallel, of images": parallel(tanh(), serial(sigmoid(), identity()), relu()),
     "everything in everything": serial(
         parallel(residual(batch_norm(), dense(3), dropout(keep_prob=0.5)), layer_norm()),
         residual(layer_norm(), dense(6), batch_norm(decay=0.5)),
         dense(2),
     ),
 }
+SHAPES = {"parallel, of images": (4, 5, 5)}
 # Which hand on what they are given.
 SHARING = {"identity", "dropout"}
 
@@ -105,7 +107,12 @@ def test_the_table_has_every_stage():
 @pytest.mark.parametrize("name", STAGES)
 @pytest.mark.parametrize("examples", [2, 5])
 def test_stages(name, examples):
-    assert_stage(STAGES[name], examples=examples, shares_input=name in SHARING)
+    assert_stage(
+        STAGES[name],
+        shape_in=SHAPES.get(name, (3,)),
+        examples=examples,
+        shares_input=name in SHARING,
+    )
 
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)

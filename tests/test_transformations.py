@@ -12,6 +12,7 @@ from pydnn import (
     Context,
     GradientTransformation,
     Key,
+    Schedule,
     accumulate,
     adam,
     average_parameters,
@@ -356,3 +357,16 @@ def parts_of(optimizer):
         return [optimizer]
     parts = optimizer.description["chain"].get("parts", ())
     return [inner for part in parts for inner in parts_of(part)]
+
+
+def test_the_initial_rate_of_a_schedule_is_worked_out_in_bits_of_every_machine():
+    asked = []
+
+    def at(iteration, numerics):
+        asked.append(numerics.name)
+        return 0.1
+
+    optimizer = gradient_descent(learning_rate=Schedule(at))
+    state = optimizer.init(pack(dense(1).init(Key(1), (2,))[0]))
+    assert asked == ["portable"]
+    assert optimizer.observe(state) == {"learning_rate": 0.1}

@@ -9,6 +9,7 @@ that size. No reference to it is left then, so nobody can tell.
 from __future__ import annotations
 
 import math
+import sys
 import weakref
 from collections import deque
 from typing import Any
@@ -41,6 +42,10 @@ class _Memory:
         self.size = size
         self.raw = _Raw(size + _LINE, np.uint8)  # which owns its memory
         self.offset = -self.raw.ctypes.data % _LINE
+
+
+_probe = _Memory(1)
+_ALONE = sys.getrefcount(_probe.raw)  # references to memory that nobody else has hold of
 
 
 class _Lease(weakref.ref[Any]):
@@ -88,7 +93,8 @@ def kept_bytes() -> int:
 
 def _taken(size: int) -> _Memory | None:
     for memory in reversed(list(_free)):  # the last one to be free is the likeliest in cache
-        if memory.size == size:
+        # Whoever kept an array's `base` alone still sees this memory, though the array is gone.
+        if memory.size == size and sys.getrefcount(memory.raw) <= _ALONE:
             try:
                 _free.remove(memory)
             except ValueError:  # another thread was faster

@@ -99,6 +99,11 @@ def gelu(*, approximate: bool = False) -> Stage:
     return _gelu_tanh() if approximate else _gelu_exact()
 
 
+# From here on exp(-Z*Z/2) is 0 and tanh(Z) is 1 in float64, so that no bit changes where Z is cut
+# off at it; without that, squares beyond 1e308 made the slope inf * 0.
+_FAR = 40.0
+
+
 def _gelu_exact() -> Stage:
     def below(Z: FloatArray, numerics: Numerics) -> FloatArray:
         """The share of a standard normal distribution that lies below Z."""
@@ -108,8 +113,9 @@ def _gelu_exact() -> Stage:
         return Z * below(Z, numerics)
 
     def backward(dA: FloatArray, Z: FloatArray, A: FloatArray, numerics: Numerics) -> FloatArray:
-        density = numerics.exp(-0.5 * Z * Z) * (1 / math.sqrt(2 * math.pi))
-        return dA * (below(Z, numerics) + Z * density)
+        near = np.clip(Z, -_FAR, _FAR)
+        density = numerics.exp(-0.5 * near * near) * (1 / math.sqrt(2 * math.pi))
+        return dA * (below(Z, numerics) + near * density)
 
     return elementwise("gelu", forward, backward)
 
@@ -118,11 +124,13 @@ def _gelu_tanh() -> Stage:
     a, b = math.sqrt(2 / math.pi), 0.044715
 
     def forward(Z: FloatArray, numerics: Numerics) -> FloatArray:
-        return 0.5 * Z * (1 + numerics.tanh(a * (Z + b * Z * Z * Z)))
+        near = np.clip(Z, -_FAR, _FAR)
+        return 0.5 * Z * (1 + numerics.tanh(a * (near + b * near * near * near)))
 
     def backward(dA: FloatArray, Z: FloatArray, A: FloatArray, numerics: Numerics) -> FloatArray:
-        t = numerics.tanh(a * (Z + b * Z * Z * Z))
-        return dA * (0.5 * (1 + t) + 0.5 * Z * (1 - t * t) * a * (1 + 3 * b * Z * Z))
+        near = np.clip(Z, -_FAR, _FAR)
+        t = numerics.tanh(a * (near + b * near * near * near))
+        return dA * (0.5 * (1 + t) + 0.5 * near * (1 - t * t) * a * (1 + 3 * b * near * near))
 
     return elementwise("gelu", forward, backward)
 

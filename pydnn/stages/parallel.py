@@ -36,22 +36,30 @@ class ParallelCache:
 
 @described("stage")
 def parallel(*stages: Stage) -> Stage:
-    """Give each stage the same input, and concatenate what they give along the features.
+    """Give each stage the same input, and concatenate their outputs along the first axis.
 
-    Parameters and gradients are tuples with one tree per stage.
+    Parameters and gradients are tuples with one tree per stage. Outputs of more than one axis
+    must have the same sizes along the others.
     """
     expect_stages("parallel", stages)
 
     def init(key: Key, shape: Shape) -> tuple[Tree, Shape]:
-        params, rows = [], 0
+        params: list[Tree] = []
+        shapes: list[Shape] = []
         for i, stage in enumerate(stages):
             try:
                 tree, shape_out = stage.init(key.at(i), shape)
             except BadInput as error:
                 raise in_stage(i, stage, error) from error
+            if shapes and shape_out[1:] != shapes[0][1:]:
+                raise BadInput(
+                    f"parallel: stage 0 gives examples of shape {shapes[0]} and stage {i} of shape "
+                    f"{shape_out}, which cannot be concatenated: let them differ in the first axis "
+                    "alone."
+                )
             params.append(tree)
-            rows += shape_out[0]
-        return tuple(params), (rows,)
+            shapes.append(shape_out)
+        return tuple(params), (sum(shape[0] for shape in shapes), *shapes[0][1:])
 
     def forward(
         params: Tree, A_prev: FloatArray, context: Context

@@ -265,3 +265,19 @@ atexit.register(kept.clear)
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "hold", [lambda a: a.base, lambda a: a.base[8:], lambda a: memoryview(a.base)]
+)
+def test_memory_that_is_still_seen_through_the_base_is_not_given_out_again(hold):
+    array = empty(1 << 15, np.dtype(np.float64))
+    array[:] = 7.0
+    held = hold(array)
+    before = bytes(held)
+    del array
+    for _ in range(3):
+        other = empty(1 << 15, np.dtype(np.float64))
+        other[:] = 8.0
+        assert bytes(held) == before
+        del other

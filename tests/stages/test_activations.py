@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pydnn import (
     EVALUATION,
     BadInput,
+    Context,
     Key,
     elu,
     gelu,
@@ -21,7 +22,7 @@ from pydnn import (
     softplus,
     tanh,
 )
-from pydnn.numerics import fast, memory
+from pydnn.numerics import fast, memory, portable
 from pydnn.stages import activations
 from pydnn.stages.activations import _relu_backward
 
@@ -127,3 +128,24 @@ def test_large_slopes_of_relu_take_memory_that_is_used_again():
     large = np.zeros((3000, 3))
     _relu_backward(large, large, large, fast)
     assert memory.kept_bytes() == large.nbytes
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("numerics", [fast, portable], ids=["fast", "portable"])
+@pytest.mark.parametrize(
+    "stage",
+    [gelu(approximate=True), gelu(), silu(), tanh(), sigmoid(), softplus(), elu(), selu()],
+    ids=lambda stage: str(stage.description),
+)
+def test_slopes_far_out_are_those_of_the_limits(stage, numerics, dtype):
+    far = np.array([[1e10, 1e20, 1e30, np.sqrt(np.finfo(dtype).max) * 8]], dtype)
+    context = Context(numerics=numerics)
+    for Z, side in ((far, 1), (-far, -1)):
+        A, cache = stage.forward((), Z, context)
+        slope = stage.backward((), cache, np.ones_like(Z))[0]
+        assert np.isfinite(A).all()
+        name = next(iter(stage.description))
+        limit = 0.0 if side < 0 or name in ("tanh", "sigmoid") else 1.0
+        np.testing.assert_allclose(
+            slope, 1.0507009873554805 if (name, side) == ("selu", 1) else limit
+        )

@@ -1,5 +1,6 @@
 """residual and parallel; serial has a file of its own."""
 
+import attrs
 import numpy as np
 import pytest
 
@@ -16,10 +17,15 @@ from pydnn import (
     relu,
     residual,
     serial,
+    tanh,
 )
 
 double = elementwise("double", lambda Z, n: Z * 2, lambda dA, Z, A, n: dA * 2)
 X = np.array([[1.0, -2.0]])
+
+
+def narrower():
+    return attrs.evolve(relu(), init=lambda key, shape: ((), (*shape[:-1], shape[-1] - 1)))
 
 
 def test_residual_adds_its_input():
@@ -35,6 +41,15 @@ def test_parallel_puts_outputs_one_under_the_other():
     np.testing.assert_array_equal(A, [[2, -4], [1, -2], [1, 0]])
     dA = np.array([[1.0, 1.0], [10.0, 10.0], [100.0, 100.0]])
     np.testing.assert_array_equal(stage.backward(((), (), ()), cache, dA)[0], [[112, 12]])
+
+
+@pytest.mark.parametrize("shape_in", [(3,), (4, 5, 5), (2, 1, 3, 2)])
+def test_parallel_promises_the_shape_that_comes(shape_in):
+    stage = parallel(relu(), parallel(tanh(), identity()))
+    trees, shape_out = stage.init(Key(1), shape_in)
+    A, cache = stage.forward(trees, np.ones((*shape_in, 7)), EVALUATION)
+    assert A.shape == (*shape_out, 7) == (3 * shape_in[0], *shape_in[1:], 7)
+    assert stage.backward(trees, cache, A)[0].shape == (*shape_in, 7)
 
 
 def test_parts_are_given_gradients_that_refuse_writes_and_nobody_pays_for_copies():
@@ -78,6 +93,10 @@ REFUSED = {
             parallel(dense(1)).init(Key(1), (2,))[0], np.ones((3, 1)), EVALUATION
         ),
         r"stage 0 \(dense\): A_prev has shape \(3, 1\)",
+    ),
+    "outputs that do not lie side by side": (
+        lambda: parallel(identity(), narrower()).init(Key(1), (4, 5, 5)),
+        r"stage 0 gives examples of shape \(4, 5, 5\) and stage 1 of shape \(4, 5, 4\)",
     ),
     "no stages": (lambda: parallel(), "parallel has no stages"),
     "no stage": (lambda: residual(relu), "residual got .* expected a Stage: call its builder"),

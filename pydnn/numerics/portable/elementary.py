@@ -32,7 +32,6 @@ References:
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Callable
 
@@ -85,7 +84,6 @@ _Core = Callable[[FloatArray, FloatArray], None]
 def _elementwise(core: _Core) -> Callable[[FloatArray], FloatArray]:
     """The function of arrays of any shape that `core` works out for up to `BLOCK` numbers."""
 
-    @functools.wraps(core)
     def function(x: FloatArray, /) -> FloatArray:
         if not (x.flags.c_contiguous or x.flags.f_contiguous):
             x = np.ascontiguousarray(x)
@@ -103,6 +101,9 @@ def _elementwise(core: _Core) -> Callable[[FloatArray], FloatArray]:
                 np.copyto(target, result, casting="same_kind")
         return y
 
+    name = core.__name__.removeprefix("_")
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"Return {name} of each number of `x`, with the same bits on every machine."
     return function
 
 

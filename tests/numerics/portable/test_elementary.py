@@ -1,4 +1,5 @@
 import functools
+import inspect
 import math
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from pydnn import Key
 from pydnn.numerics import portable
+from pydnn.numerics.portable import elementary
 from pydnn.numerics.portable.workspace import BLOCK
 
 INF, NAN, TINY = math.inf, math.nan, 5e-324
@@ -142,3 +144,11 @@ def test_softmax_and_its_logarithm_come_from_these():
     total = functools.reduce(np.add, E)
     np.testing.assert_allclose(E / total, [[0.7310585786300049] * 2, [0.2689414213699951] * 2])
     np.testing.assert_allclose(portable.log(total), np.log1p(np.exp(-1)))
+
+
+@pytest.mark.parametrize("name", ["exp", "expm1", "log", "log1p", "tanh", "logistic"])
+def test_functions_say_what_they_are(name):
+    function = getattr(elementary, name)
+    assert function.__name__ == name
+    assert list(inspect.signature(function).parameters) == ["x"]
+    assert name in inspect.getdoc(function)
