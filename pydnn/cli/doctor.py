@@ -13,6 +13,7 @@ from pydnn.checks import BadInput, install_command
 from pydnn.cli.output import say, say_json, say_table
 from pydnn.cli.run_options import add_allow_option
 from pydnn.numerics import portable
+from pydnn.numerics.portable.soundness import expect_sound
 from pydnn.runs import Run
 from pydnn.runs.environment import (
     Environment,
@@ -105,7 +106,8 @@ def _examine(args: argparse.Namespace) -> int:
     changes = environment_changes(recorded[-1], here)
     expected = next(filter(None, (what_to_expect(there, here) for there in recorded)), None)
     differences = _data_differences(run)
-    reason = "; ".join(text for text in (expected, *differences[:1]) if text)
+    unsound = _why_unsound() if run.numerics is portable else None
+    reason = "; ".join(text for text in (unsound, expected, *differences[:1]) if text)
     if args.json:
         told = {
             "run": str(run.path),
@@ -135,6 +137,15 @@ def _refuse(args: argparse.Namespace, reason: str) -> int:
     else:
         say(f"this run cannot be replayed here: {reason}")
     return 1
+
+
+def _why_unsound() -> str | None:
+    """Why `replay` would refuse a run of portable arithmetic in this process."""
+    try:
+        expect_sound()
+    except BadInput as error:
+        return str(error).rstrip(".")
+    return None
 
 
 def _data_differences(run: Run) -> list[str]:

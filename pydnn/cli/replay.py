@@ -15,6 +15,7 @@ from pydnn.cli.output import complain, say, say_json
 from pydnn.cli.run_options import add_run_options
 from pydnn.keys import Key
 from pydnn.numerics import portable
+from pydnn.numerics.portable.soundness import expect_sound
 from pydnn.runs import Run
 from pydnn.runs.environment import current_environment, what_to_expect
 from pydnn.runs.mismatches import Mismatch, bits_of
@@ -56,6 +57,8 @@ def _run(args: argparse.Namespace) -> int:
     numbers = _numbers(args, run)
     expected = _expected(run)
     tell = (lambda text: None) if args.json else say
+    if run.numerics is portable:
+        expect_sound()  # before the promise below
     verifying = verify(run, numbers, jobs=args.jobs)
     begin = time.perf_counter()
     tell(f"replaying {_what(run, numbers)}")

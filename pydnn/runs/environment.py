@@ -32,7 +32,12 @@ from pydnn.checks import BadInput
 from pydnn.fingerprints import fingerprint
 from pydnn.keys import Key
 from pydnn.numerics import Numerics, fast
-from pydnn.numerics.portable.soundness import adds_exactly, flushes_to_zero, pointer_bits
+from pydnn.numerics.portable.soundness import (
+    adds_exactly,
+    flushes_to_zero,
+    pointer_bits,
+    rounds_to_nearest,
+)
 from pydnn.records import FloatArray
 
 __all__ = [
@@ -454,6 +459,10 @@ def _hazards_of_processor() -> Iterator[Hazard]:
                 "process: find it among your imports, and leave it out"
             )
             yield Hazard(f"tiny {name} numbers", "flushed to zero", advice, breaks=True)
+        if not rounds_to_nearest(dtype):
+            name = np.dtype(dtype).name
+            advice = "a library has called fesetround: find it among your imports, and leave it out"
+            yield Hazard(f"{name} rounding", "not to the nearest", advice, breaks=True)
     if (bits := pointer_bits()) < 64:
         advice = "32-bit programs may round twice, and have other functions: use a 64-bit Python"
         yield Hazard("pointers", f"{bits} bits", advice, breaks=True)

@@ -17,7 +17,8 @@ from pydnn.builders import modules
 from pydnn.checks import AnyPath, BadInput, expect_count, path_of
 from pydnn.data import DataSet
 from pydnn.fingerprints import checksum
-from pydnn.numerics import TENANTS
+from pydnn.numerics import TENANTS, portable
+from pydnn.numerics.portable.soundness import expect_sound
 from pydnn.recipes import Job, expect_test, prepare, read_recipe, read_toml, watch_of
 from pydnn.records import Batch
 from pydnn.runs.environment import current_environment, environment_text, what_to_expect
@@ -70,6 +71,7 @@ class Recording:
         set_aside: What was not sound when the run was resumed, with the reason; its path is
             where it has been moved.
         restored: The files that were written again then.
+        portable: Whether its arithmetic is portable, so that the process has to stay sound.
     """
 
     path: Path
@@ -78,9 +80,12 @@ class Recording:
     head: Segment
     set_aside: tuple[Fault, ...] = ()
     restored: tuple[Path, ...] = ()
+    portable: bool = False
 
     def write(self, state: TrainState, seen: list[tuple[StepInfo, int]]) -> None:
         """Write the segment of `state`, after the steps that were `seen` since the newest one."""
+        if self.portable:  # a library may have changed the processor's state since `prepare`
+            expect_sound()
         rows = rows_of(seen, start=self.head.iteration)
         segment = following(
             self.path / SEGMENTS,
@@ -139,7 +144,8 @@ def create_run(path: AnyPath, job: Job, data: DataSet | Batch) -> Iterator[Recor
 
     make_folder(path, fill)
     with exclusive(path / LOCK):
-        yield Recording(path, goal, texts, first)
+        is_portable = job.recipe.numerics == portable.name
+        yield Recording(path, goal, texts, first, portable=is_portable)
 
 
 def _recipe_text(job: Job, data: DataSet | Batch) -> tuple[str, Pins]:
@@ -265,6 +271,7 @@ def resume_run(
             run.segments[-1],
             mended.set_aside,
             mended.restored,
+            run.numerics is portable,
         )
         yield Resumed(recording, run, job, _watched(run))
 

@@ -8,7 +8,8 @@ import pytest
 from small_runs import recorded, saved_data, small_recipe
 
 from pydnn.checks import BadInput
-from pydnn.cli import doctor
+from pydnn.cli import doctor, main
+from pydnn.numerics.portable import soundness
 from pydnn.runs.environment import VARIABLES, current_environment
 
 
@@ -166,3 +167,20 @@ def test_a_run_with_a_damaged_environment_cannot_be_replayed(command, run_folder
     status, out = command(run_folder, "--json")
     assert status == 1
     assert json.loads(out)["replayable"] is False
+
+
+@pytest.mark.parametrize("name", ["flushes_to_zero", "rounds_to_nearest", "pointer_bits"])
+def test_doctor_gives_the_answer_of_replay(name, tmp_path, capsys, monkeypatch):
+    recorded(tmp_path / "run", small_recipe(tmp_path, numerics="portable"))
+    spoilt = {"flushes_to_zero": True, "rounds_to_nearest": False, "pointer_bits": 32}[name]
+    for command in ("doctor", "replay"):
+        assert main([command, str(tmp_path / "run")]) == 0
+    monkeypatch.setattr(soundness, name, lambda *dtype: spoilt)
+    capsys.readouterr()
+    assert main(["doctor", str(tmp_path / "run")]) == 1
+    reason = capsys.readouterr().out.splitlines()[-1]
+    assert reason.startswith("this run cannot be replayed here: this ")
+    assert main(["replay", str(tmp_path / "run")]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""  # nothing is promised before
+    assert reason.removeprefix("this run cannot be replayed here: ") in err

@@ -422,3 +422,11 @@ def test_environments_compare_and_do_not_change_with_what_made_them():
     blas["name"] = "mkl"
     assert environment.blas == {"name": "openblas"}
     assert environment != SAMPLE
+
+
+def test_another_rounding_mode_is_a_hazard_for_every_arithmetic(monkeypatch):
+    monkeypatch.setattr(module, "rounds_to_nearest", lambda dtype: dtype is np.float64)
+    for numerics in (fast, portable):
+        told = {hazard.what: hazard for hazard in module.hazards(numerics)}
+        assert told["float32 rounding"].breaks
+        assert "float64 rounding" not in told

@@ -12,20 +12,28 @@ from pydnn.checks import BadInput
 from pydnn.numerics.portable.products import blas
 from pydnn.numerics.portable.slices import budget
 
-__all__ = ["adds_exactly", "expect_sound", "flushes_to_zero", "pointer_bits"]
+__all__ = ["adds_exactly", "expect_sound", "flushes_to_zero", "pointer_bits", "rounds_to_nearest"]
 
 
 def expect_sound() -> None:
     """Refuse a process in which portable arithmetic would have other bits than elsewhere.
 
+    It takes about 10 microseconds after the first call: a library that is loaded later can
+    spoil a process, too, so a run is checked again whenever it records a state.
+
     Raises:
-        BadInput: If tiny numbers are flushed to zero, pointers have fewer than 64 bits, or BLAS
-            does not add whole numbers exactly.
+        BadInput: If tiny numbers are flushed to zero, numbers are not rounded to the nearest,
+            pointers have fewer than 64 bits, or BLAS does not add whole numbers exactly.
     """
     if flushes_to_zero(np.float64) or flushes_to_zero(np.float32):
         raise BadInput(
             "this process flushes tiny numbers to zero, so portable arithmetic has other bits: "
             "leave out the import that switched it on, a library compiled with -ffast-math."
+        )
+    if not (rounds_to_nearest(np.float64) and rounds_to_nearest(np.float32)):
+        raise BadInput(
+            "this process does not round to the nearest number, so portable arithmetic has other "
+            "bits: leave out what called fesetround, e.g. a library for interval arithmetic."
         )
     if pointer_bits() < 64:
         raise BadInput(
@@ -44,6 +52,17 @@ def flushes_to_zero(dtype: type[np.floating[Any]]) -> bool:
     smallest_normal = np.array([2.0**-1022 if dtype is np.float64 else 2.0**-126], dtype)
     with np.errstate(under="ignore"):
         return not (smallest_normal * np.array([0.25], dtype)).all()
+
+
+def rounds_to_nearest(dtype: type[np.floating[Any]]) -> bool:
+    """Whether sums are rounded to the nearest number, ties to even, as IEEE 754 has it by default.
+
+    Each of the other three modes, upward, downward and to zero, changes one of three sums.
+    """
+    ulp = 2.0**-52 if dtype is np.float64 else 2.0**-23  # of 1
+    # Below, at and above the middle between two numbers. From arrays, as above.
+    ends = np.array([1.0, -1.0, 1.0], dtype) + np.array([ulp / 2, -ulp / 2, ulp * 0.75], dtype)
+    return bool((ends == np.array([1.0, -1.0, 1.0 + ulp], dtype)).all())
 
 
 def pointer_bits() -> int:

@@ -1,3 +1,4 @@
+import decimal
 import math
 from fractions import Fraction
 
@@ -50,3 +51,27 @@ def test_worked_cosines():
     assert cosine(0.0) == 1
     assert cosine(math.pi) == -1
     assert cosine(math.pi / 3) == 0.5000000000000001
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        decimal.Context(prec=6),
+        decimal.Context(prec=1, rounding=decimal.ROUND_UP, Emax=1, Emin=-1),
+        decimal.Context(traps=[decimal.FloatOperation]),
+        decimal.Context(traps=list(decimal.Context().flags)),
+    ],
+    ids=["6 digits", "1 digit", "no floats", "all traps"],
+)
+def test_the_callers_decimal_context_has_no_part_in_it(context):
+    power.cache_clear()
+    x, y = 0.9, 3.5
+    expected = power(x, y), cosine(math.pi / 2), cosine(1.1), power(0.5, -3.0)
+    power.cache_clear()
+    with decimal.localcontext(context):
+        assert (power(x, y), cosine(math.pi / 2), cosine(1.1), power(0.5, -3.0)) == expected
+
+
+def test_the_cosine_of_the_float_nearest_to_a_right_angle_is_the_nearest_float():
+    # pi/2 - math.pi/2 to 40 digits: the cosine is that, less its cube over 6.
+    assert cosine(math.pi / 2) == 6.123233995736766035868820147292e-17
