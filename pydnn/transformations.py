@@ -508,7 +508,16 @@ class AverageState:
 def average_parameters(*, decay: float | None = None) -> GradientTransformation:
     """Keep an average of the parameters after each update; put it last in a chain.
 
-    `averaged(state)` has the parameters of that average; training itself goes on as without.
+    Training goes on as without it, and the model that is saved has the last parameters. A model
+    with the average is made from a run that was recorded with this in its recipe:
+
+        opened, model = Run.open("runs/0001"), load_model("runs/0001/model.h5")
+        state = opened.state(opened.iterations)
+        average = opened.job.lifted(averaged(state.optimizer_state, state.parameters))
+        save_model("averaged.h5", attrs.evolve(model, parameters=average))
+
+    `Run`, `load_model` and `save_model` are in `pydnn.runs`; `pydnn evaluate averaged.h5` and
+    `pydnn predict averaged.h5` take it as any other model.
 
     Args:
         decay: Share of the old average in the new one, which starts at the initial parameters.
