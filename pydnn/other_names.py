@@ -32,7 +32,7 @@ _ELSEWHERE = {
     "poisson": "poisson_nll poisson_loss poissonnllloss poisson_nll_loss",
     "sigmoid_cross_entropy": "bce bce_loss bceloss binary_crossentropy binary_cross_entropy "
     "bce_with_logits bcewithlogitsloss binary_cross_entropy_with_logits log_loss logloss "
-    "logistic logistic_loss sigmoid_binary_cross_entropy binary cross_entropy ce",
+    "logistic logistic_loss sigmoid_binary_cross_entropy binary",
     "softmax_cross_entropy": "ce cross_entropy crossentropy cross_entropy_loss crossentropyloss "
     "categorical_crossentropy categorical_cross_entropy sparse_categorical_crossentropy nll "
     "nll_loss nllloss softmax softmax_loss categorical multinomial",

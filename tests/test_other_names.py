@@ -22,6 +22,8 @@ ELSEWHERE = [
     ("loss", "mse", "mean_squared"),
     ("loss", "MSELoss", "mean_squared"),
     ("loss", "mae", "mean_absolute"),
+    ("loss", "ce", "softmax_cross_entropy"),
+    ("loss", "cross_entropy", "softmax_cross_entropy"),
     ("loss", "bce", "sigmoid_cross_entropy"),
     ("loss", "BCEWithLogitsLoss", "sigmoid_cross_entropy"),
     ("loss", "categorical_crossentropy", "softmax_cross_entropy"),
