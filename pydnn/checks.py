@@ -254,7 +254,9 @@ def expect_known(what: str, name: str, known: Iterable[str]) -> None:
     """Refuse a `name` that is not among the `known` ones, with the nearest of them."""
     known = sorted(known)
     if name not in known:
-        advice = suggestion(name, known) or f"choose one of {', '.join(known)}."
+        advice = suggestion(name, known) or (
+            f"choose one of {', '.join(known)}." if known else "there is none at all."
+        )
         raise BadInput(f"there is no {what} {name!r}: {advice}")
 
 

@@ -579,6 +579,8 @@ def _expect_stored(where: str, dataset: h5py.Dataset) -> None:
 
 def _temporary_beside(path: Path) -> Path:
     """A name that writers in other processes and threads do not use; one that died left its own."""
+    if not path.name:  # a folder, such as "" or "/"
+        raise BadInput(f"{path} is a folder, expected the name of a file in it: add one.")
     return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
 
 

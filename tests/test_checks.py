@@ -102,6 +102,10 @@ REFUSED = {
         lambda: expect_known("loss", "xyz", ["b", "a"]),
         "there is no loss 'xyz': choose one of a, b.",
     ),
+    "nothing known": (
+        lambda: expect_known("data set", "train_X", []),
+        "there is no data set 'train_X': there is none at all.",
+    ),
 }
 
 

@@ -883,3 +883,9 @@ def test_a_lock_that_cannot_be_made_says_why(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", fail)
     with pytest.raises(BadInput, match=r"lock cannot be locked \(No locks available\): choose"):
         exclusive(tmp_path / "lock").__enter__()
+
+
+@pytest.mark.parametrize("path", ["", ".", "/"])
+def test_a_folder_is_not_a_name_for_a_new_file(path):
+    with pytest.raises(BadInput, match="is a folder, expected the name of a file in it"):
+        write_text(Path(path), "hello")

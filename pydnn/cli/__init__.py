@@ -8,10 +8,10 @@ user's mistake gets one line that says what was wrong, what was expected and wha
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from pydnn.checks import BadInput, printable
+from pydnn.checks import BadInput, path_of, printable
 from pydnn.cli import (
     data,
     diff,
@@ -28,6 +28,7 @@ from pydnn.cli import (
 )
 from pydnn.cli.output import ReaderGone, complain, flush_results, undisturbed, usable_streams
 from pydnn.other_names import suggestion
+from pydnn.runs.folder import run_folder_of
 
 __all__ = ["main"]
 
@@ -60,6 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 class _Parser(argparse.ArgumentParser):
     """Complains in one line."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for read in (path_of, run_folder_of):
+            self.register("type", read, _with_reason(read))
+
     # Each command's parser complains of what it does not know: it knows the nearest option, and
     # its --help shows them all.
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -74,6 +80,18 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, printable(f"{self.prog}: {message}: see {self.prog} --help") + "\n")
+
+
+def _with_reason(read: Callable[[str], object]) -> Callable[[str], object]:
+    """The function `read`, so that argparse says why a text is refused, not just that it is."""
+
+    def reading(text: str) -> object:
+        try:
+            return read(text)
+        except BadInput as error:
+            raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error
+
+    return reading
 
 
 def _refused(message: object) -> int:

@@ -41,11 +41,12 @@ def add_to(commands: Any) -> None:
 def _run(args: argparse.Namespace) -> int:
     model = model_of(args.folder, allow=args.allow, unverified=args.unverified)
     dtype = DTYPES[model.recipe.dtype]
-    name = args.data or place_of_data(args.folder) or model.recipe.data
+    recorded = place_of_data(args.folder) or model.recipe.data
+    name = recorded if args.data is None else args.data
     try:
         data = load_data_set(name, dtype=dtype)
     except BadInput as error:
-        if args.data:
+        if args.data is not None:
             raise
         raise BadInput(f"{str(error).rstrip('.')}; or say with --data where it is now.") from error
     scores = scores_of(model, data, by_class=args.per_class)

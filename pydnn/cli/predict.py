@@ -34,6 +34,8 @@ def add_to(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    if not args.photos:  # Python before 3.13 takes a "--" alone for a picture, and drops it
+        raise BadInput("there is no picture, expected one or more: give a picture's file.")
     model = model_of(args.folder, allow=args.allow, unverified=args.unverified)
     if model.image_shape is None:
         raise BadInput(

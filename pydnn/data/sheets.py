@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydnn.checks import AnyPath, expect_count, import_extra, path_of
+from pydnn.checks import AnyPath, BadInput, expect_count, import_extra, path_of
 from pydnn.data.image_sets import ImageSet
 from pydnn.storage import write_atomically
 
@@ -51,9 +51,13 @@ def save_sheet(path: AnyPath, sheet: Any) -> None:
     """Write a contact sheet as PNG, replacing what was there.
 
     Raises:
-        BadInput: If the file cannot be written.
+        BadInput: If the file cannot be written, or its name does not end in .png: then it may be
+            a file of another kind that somebody still needs.
     """
-    write_atomically(path_of(path), lambda file: sheet.save(file, format="PNG"), replace=True)
+    file = path_of(path)
+    if file.suffix.lower() != ".png":
+        raise BadInput(f"{file} does not end in .png, expected the name of a PNG file: add .png.")
+    write_atomically(file, lambda new: sheet.save(new, format="PNG"), replace=True)
 
 
 def _thumbnail_size(image_set: ImageSet) -> tuple[int, int]:

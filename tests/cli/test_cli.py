@@ -221,7 +221,7 @@ MISTAKES = {
     ),
     "no recipe": (["train", "no.toml"], "no.toml does not exist, expected a short text"),
     "recipe of no text": (["summary", "bytes"], "bytes is no text"),
-    "recipe that is a folder": (["train", "cats"], "cats is a directory, expected a short text"),
+    "recipe that is a folder": (["train", "cats"], "cats is a folder without recipe.toml"),
     "unknown key": (["train", "bad.toml"], "bad.toml: there is no key of a recipe 'netwrk': did"),
     "no command": ([], "the following arguments are required: command"),
     "unknown command": (["trian"], "invalid choice: 'trian'"),
@@ -229,7 +229,13 @@ MISTAKES = {
     "predict without a run": (["predict", "no-such", "x.png"], "model.h5 does not exist"),
     "draw nothing": (["data", "draw", "out", "--count", "0"], "--count is 0"),
     "draw over": (["data", "draw", "cats", "--count", "2"], "train_catvnoncat.h5 exists already"),
+    "draw too many": (["data", "draw", "out", "--count", "1" + "0" * 30], "not enough memory"),
     "show nowhere": (["data", "show", "cats", "--png", "no/such.png"], "no/such.png cannot be"),
+    "show over a file": (["data", "show", "cats", "--png", "file"], "file does not end in .png"),
+    "show without a name": (["data", "show", "cats", "--png", ""], "does not end in .png"),
+    "predict nothing": (["predict", "no-such", "--", "--"], "there is no picture"),
+    "unknown user": (["evaluate", "~no-such-user/x"], "RUN: ~no-such-user/x cannot be found"),
+    "unknown user's run": (["doctor", "~no-such-user/x"], "RUN: ~no-such-user/x cannot be found"),
 }
 
 

@@ -12,13 +12,14 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from pydnn.checks import expect_count
+from pydnn.checks import BadInput, expect_count, shown
 from pydnn.data.drawn_cats.animals import bear, dog, fish, owl, person, rabbit
 from pydnn.data.drawn_cats.canvas import SIDE, Pen, Picture
 from pydnn.data.drawn_cats.cats import cat
 from pydnn.data.drawn_cats.scenes import Chance, background, developed, pose
 from pydnn.data.drawn_cats.things import car, cup, flower, house, tree
 from pydnn.keys import Key
+from pydnn.sizes import free_memory, readable
 
 __all__ = ["TEST_COUNT", "TRAIN_COUNT", "draw_cats"]
 
@@ -41,9 +42,16 @@ def draw_cats(key: Key, count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64
         Images, uint8, shape (count, 64, 64, 3), and labels, int64, shape (count,): 1 for a cat.
 
     Raises:
-        BadInput: If `count` is no integer of at least 1.
+        BadInput: If `count` is not an integer of at least 1, or so many pictures do not fit into
+            the memory that is free.
     """
     count = expect_count("count", count, hint="draw one picture or more")
+    needed, free = count * (SIDE * SIDE * 3 + 8), free_memory()
+    if free is not None and needed > free:
+        raise BadInput(
+            f"there is not enough memory for {shown(count)} pictures: they take "
+            f"{readable(needed)}, and {readable(free)} are free: draw fewer."
+        )
     images = np.empty((count, SIDE, SIDE, 3), np.uint8)
     labels = np.empty(count, np.int64)
     for start in range(0, count, _BLOCK):
