@@ -12,13 +12,14 @@ import attrs
 
 from pydnn.checks import BadInput
 from pydnn.cli.output import complain, say, say_json
-from pydnn.cli.run_options import add_run_options
+from pydnn.cli.run_options import add_run_options, model_of
 from pydnn.keys import Key
 from pydnn.numerics import portable
 from pydnn.numerics.portable.soundness import expect_sound
-from pydnn.runs import Run
+from pydnn.runs import MODEL_FILE, Run
 from pydnn.runs.environment import current_environment, what_to_expect
 from pydnn.runs.mismatches import Mismatch, bits_of
+from pydnn.runs.model import difference_from_run
 from pydnn.runs.replay import Verified, sampled, verify
 
 __all__ = ["add_to"]
@@ -70,9 +71,10 @@ def _run(args: argparse.Namespace) -> int:
         if verified.mismatch:
             break
     mismatch = done[-1].mismatch
+    foreign = None if mismatch else _foreign_model(args, run)
     seconds = time.perf_counter() - begin
     if args.json:
-        say_json(_as_json(run, done, mismatch, expected, seconds))
+        say_json({**_as_json(run, done, mismatch, expected, seconds), "foreign_model": foreign})
     elif mismatch:
         for told in filter(None, (mismatch, done[-1].measured)):
             say(told)
@@ -80,7 +82,26 @@ def _run(args: argparse.Namespace) -> int:
     else:
         steps = sum(verified.steps for verified in done)
         say(f"all bits of {steps} steps are the recorded ones, {seconds:.1f} s")
-    return 1 if mismatch else 0
+        if foreign:
+            say(foreign)
+    return 1 if mismatch or foreign else 0
+
+
+def _foreign_model(args: argparse.Namespace, run: Run) -> str | None:
+    """Why the model in the run's folder is not what the run leads to; None if it is, or is absent.
+
+    An old model without a checksum is read as well, since every number of it is compared.
+    """
+    path = run.path / MODEL_FILE
+    if not path.is_symlink() and not path.exists():
+        return None
+    try:
+        model = model_of(run.path, allow=args.allow, unverified=True)
+        different = difference_from_run(model, run)
+    except BadInput as error:
+        return str(error)
+    advice = f"write it again with pydnn resume {run.path}"
+    return different and f"{path} is not what this run leads to, as {different} shows: {advice}"
 
 
 def _numbers(args: argparse.Namespace, run: Run) -> Sequence[int] | None:

@@ -70,6 +70,8 @@ def model_of(folder: Path, *, allow: Sequence[str], unverified: bool = False) ->
         BadInput: If there is none, or it is damaged.
     """
     path = folder if folder.is_file() else folder / MODEL_FILE
+    if path is not folder and path.is_symlink():
+        raise BadInput(f"{path} is a symbolic link, expected the model itself: copy it there.")
     if not path.exists() and (folder / RECIPE).is_file():
         raise BadInput(f"{folder} has no model yet, since it was cut short: pydnn resume {folder}.")
     return load_model(path, allow=allow, unverified=unverified)

@@ -190,30 +190,33 @@ def difference_from_run(model: Model, run: Run) -> str | None:
     """
     job, costs = run.job, run.costs[: len(model.costs)]
     if _goalless(model.recipe) != _goalless(run.recipe):
-        return "the recipe"
+        return "its recipe"
     if costs.tobytes() != model.costs.tobytes():
-        return "the costs"
+        return "one of its costs"
     data = run.data
     if isinstance(data, DataSet) and (model.image_shape, model.classes) != (
         data.image_shape,
         data.classes,
     ):
-        return "the classes or the shape of the images"
+        return "what its inputs are"
     if model.iteration is None and model.recipe.patience:
         return None
     iteration = len(model.costs) if model.iteration is None else model.iteration
     if iteration != len(model.costs) and not model.recipe.patience:
-        return "the number of iterations"
+        return "its number of iterations"
     stored = {segment.iteration: segment for segment in run.segments}.get(iteration)
     state = run.stored(stored) if stored else run.state(iteration)
-    fitted, ours = model.standardization, job.standardization
     pairs = {
-        "the parameters": (model.parameters.vector, job.lifted(state.parameters).vector),
-        "the statistics": (model.statistics.vector, state.statistics.vector),
-        "the mean": (fitted.mean if fitted else None, ours.mean if ours else None),
-        "the deviation": (fitted.deviation if fitted else None, ours.deviation if ours else None),
+        "one of its parameters": (model.parameters.vector, job.lifted(state.parameters).vector),
+        "one of its statistics": (model.statistics.vector, state.statistics.vector),
     }
-    return next((name for name, pair in pairs.items() if len(set(map(_bits, pair))) > 1), None)
+    if different := next((name for name, (a, b) in pairs.items() if _bits(a) != _bits(b)), None):
+        return different
+    fitted, ours = (
+        standardization and (_bits(standardization.mean), _bits(standardization.deviation))
+        for standardization in (model.standardization, job.standardization)
+    )
+    return None if fitted == ours else "its standardization"
 
 
 def _goalless(recipe: Recipe) -> str:
@@ -221,8 +224,8 @@ def _goalless(recipe: Recipe) -> str:
     return write_recipe(attrs.evolve(recipe, iterations=1))
 
 
-def _bits(array: FloatArray | None) -> tuple[Any, ...] | None:
-    return None if array is None else (array.dtype, array.shape, array.tobytes())
+def _bits(array: FloatArray) -> tuple[Any, ...]:
+    return array.dtype, array.shape, array.tobytes()
 
 
 def _stretch(file: h5py.File, name: str, dtype: Any, shape: tuple[int | str, ...]) -> FloatArray:

@@ -288,11 +288,11 @@ def other_vector(packed):
 
 
 FOREIGN = {
-    "the recipe": lambda m: attrs.evolve(m, recipe=attrs.evolve(m.recipe, seed=99)),
-    "the costs": lambda m: attrs.evolve(m, costs=m.costs + 1),
-    "the parameters": lambda m: attrs.evolve(m, parameters=other_vector(m.parameters)),
-    "the number of iterations": lambda m: attrs.evolve(m, iteration=m.iteration - 1),
-    "the classes or the shape of the images": lambda m: attrs.evolve(m, classes=("x", "y")),
+    "its recipe": lambda m: attrs.evolve(m, recipe=attrs.evolve(m.recipe, seed=99)),
+    "one of its costs": lambda m: attrs.evolve(m, costs=m.costs + 1),
+    "one of its parameters": lambda m: attrs.evolve(m, parameters=other_vector(m.parameters)),
+    "its number of iterations": lambda m: attrs.evolve(m, iteration=m.iteration - 1),
+    "what its inputs are": lambda m: attrs.evolve(m, classes=("x", "y")),
 }
 
 

@@ -131,3 +131,5 @@ def test_resume_writes_its_model_again_with_a_checksum(name, copied, capsys):
     new = load_model(folder / "model.h5")
     assert new.parameters.vector.tobytes() == old.parameters.vector.tobytes()
     assert new.costs.tobytes() == old.costs.tobytes()
+    assert main(["replay", str(folder), "--data", data, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["foreign_model"] is None
