@@ -100,7 +100,8 @@ def _mean_of(
         AL: FloatArray, Y: FloatArray, weights: FloatArray | None, context: Context
     ) -> tuple[float, FloatArray]:
         numerics = context.numerics
-        expect_examples(AL.shape[-1])
+        if not AL.size:
+            expect_examples(AL.shape[-1])
         losses, slopes = entries(AL, Y, numerics)
         if weigh is not None:
             by_class = weigh(Y).astype(AL.dtype)

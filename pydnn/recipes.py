@@ -27,6 +27,7 @@ from pydnn.builders import (
     Unread,
     build,
     describe,
+    is_description,
     modules,
     plain_numbers,
 )
@@ -44,7 +45,7 @@ from pydnn.checks import (
 from pydnn.initializers import tutorial, zeros
 from pydnn.keys import Key
 from pydnn.losses import Loss, class_count, expect_weights, sigmoid_cross_entropy
-from pydnn.metrics import METRICS
+from pydnn.metrics import METRICS, higher_is_better
 from pydnn.notation import MOST_LETTERS, own_builders, read_description, write_description
 from pydnn.numerics import TENANTS, Numerics, portable
 from pydnn.numerics.portable.soundness import expect_sound
@@ -102,13 +103,22 @@ def _text(_: Any, field: attrs.Attribute[str], value: object) -> None:
         raise BadInput(f"{field.name} is {shown(value)}, expected a text: put it in quotes.")
 
 
+def _as_description(value: Any) -> Any:
+    """The description of a part; a description is one already, and so is None."""
+    if value is None or is_description(value) or not hasattr(value, "description"):
+        return value
+    return describe(value)
+
+
 def _several(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(map(_as_description, value)) if isinstance(value, list | tuple) else value
 
 
 @attrs.frozen
 class Recipe:
     """A training job in words and numbers alone, so that a file can hold it.
+
+    Where a part is described, the part itself can be given: `network=serial(dense(1))`.
 
     Attributes:
         data: Name of the data set, or the place where it is.
@@ -137,13 +147,13 @@ class Recipe:
     """
 
     data: str = attrs.field(validator=_text)
-    network: Description
-    loss: Description
-    optimizer: Description
+    network: Description = attrs.field(converter=_as_description)
+    loss: Description = attrs.field(converter=_as_description)
+    optimizer: Description = attrs.field(converter=_as_description)
     iterations: int
     penalties: tuple[Description, ...] = attrs.field(default=(), converter=_several)
-    batches: Description = _FULL_BATCH
-    weights: Description | None = None
+    batches: Description = attrs.field(default=_FULL_BATCH, converter=_as_description)
+    weights: Description | None = attrs.field(default=None, converter=_as_description)
     standardize: bool = False
     rotate: bool | None = None
     validation: float = 0.0
@@ -168,6 +178,13 @@ class Recipe:
         hint = "give the number of steps"
         if expect_count("iterations", self.iterations, hint=hint) > _MOST_ITERATIONS:
             raise BadInput(f"iterations is {self.iterations}, expected at most 2**53: give fewer.")
+        for name in _DESCRIBED:
+            value = getattr(self, name)
+            if not (value is None or is_description(value) or isinstance(value, Unread)):
+                raise BadInput(
+                    f"{name} is {value!r}, expected a part or its description: "
+                    "give e.g. what a builder makes."
+                )
         if not isinstance(self.penalties, tuple):
             raise BadInput(f"penalties are {shown(self.penalties)}, expected a list: give e.g. [].")
         expect_count("seed", self.seed, least=0, hint="give the seed of the initial weights")
@@ -474,7 +491,11 @@ class Job:
     def notes(self) -> tuple[str, ...]:
         """What a user may want to know before the training starts, each in one line."""
         optimizer: GradientTransformation = build(self.recipe.optimizer, family="optimizer")
-        notes = [self.not_rotated, *_schedule_notes(optimizer, self.recipe.iterations)]
+        notes = [
+            self.not_rotated,
+            _direction_note(self.recipe),
+            *_schedule_notes(optimizer, self.recipe.iterations),
+        ]
         return tuple(note for note in notes if note)
 
     @property
@@ -667,6 +688,22 @@ def _worth_rotating(recipe: Recipe, state: TrainState, train: Batch, batching: B
     per_step = m // batching.per_epoch(m)
     slot = state.parameters.layout.slots[0]
     return pays(slot, m, iterations=recipe.iterations, batch=per_step)
+
+
+def _direction_note(recipe: Recipe) -> str:
+    """What a recipe says of the value it watches, where that is against the table of metrics."""
+    if not recipe.patience or recipe.higher_is_better is None:
+        return ""
+    try:
+        usual = higher_is_better(recipe.watch)
+    except BadInput:
+        return ""
+    if usual == recipe.higher_is_better:
+        return ""
+    return (
+        f"higher_is_better is {str(not usual).lower()}, as the recipe says, but {recipe.watch!r} "
+        f"is better when it is {'higher' if usual else 'lower'}: leave higher_is_better out"
+    )
 
 
 def _schedule_notes(optimizer: GradientTransformation, iterations: int) -> Iterator[str]:

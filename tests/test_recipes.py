@@ -541,3 +541,32 @@ def test_a_recipe_takes_parts_as_they_are():
     assert recipe.optimizer == {"adamw": {"learning_rate": 0.1}}
     assert recipe.penalties == ({"l2_penalty": {"strength": 0.5}},)
     assert read_recipe(write_recipe(recipe)) == recipe
+
+
+def test_a_recipe_takes_parts_as_their_descriptions():
+    parts = {
+        "network": serial(dense(4), relu(), dense(3)),
+        "loss": softmax_cross_entropy(),
+        "optimizer": adamw(learning_rate=0.1),
+        "batches": mini_batches(9),
+    }
+    described = {name: describe(part) for name, part in parts.items()}
+    common = {"data": "x", "iterations": 2}
+    of_parts = Recipe(**common, **parts, penalties=[l2_penalty(0.1)])
+    assert of_parts == Recipe(**common, **described, penalties=[describe(l2_penalty(0.1))])
+    assert read_recipe(write_recipe(of_parts)) == of_parts
+    own = attrs.evolve(relu(), description=None)
+    with pytest.raises(BadInput, match="cannot be described: make it with a builder"):
+        Recipe(**common, **parts | {"network": own})
+    with pytest.raises(BadInput, match="optimizer is 'adam', expected a part or its description"):
+        Recipe(**common, **parts | {"optimizer": "adam"})
+
+
+def test_a_direction_against_the_table_is_noted():
+    recipe = attrs.evolve(RICH, watch="validation accuracy", higher_is_better=False)
+    assert prepare(recipe, CLASSES).notes == (
+        "higher_is_better is false, as the recipe says, but 'validation accuracy' is better when "
+        "it is higher: leave higher_is_better out",
+    )
+    for same in (None, True):
+        assert prepare(attrs.evolve(recipe, higher_is_better=same), CLASSES).notes == ()

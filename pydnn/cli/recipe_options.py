@@ -77,7 +77,11 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     option("--evaluate-every", type=int, metavar="N", help="steps between two evaluations")
     option("--watch", metavar="NAME", help="what early stopping watches, e.g. 'validation cost'")
     option("--patience", type=int, metavar="N", help="steps without a better value")
-    option("--higher-is-better", action=argparse.BooleanOptionalAction, help="of what is watched")
+    option(
+        "--higher-is-better",
+        action=argparse.BooleanOptionalAction,
+        help="whether the watched value should grow (default: as its metric does)",
+    )
     option("--seed", type=int, metavar="N", help="of everything that is drawn (default: 1)")
     option("--dtype", choices=sorted(DTYPES), help="precision (default: float64)")
     option(

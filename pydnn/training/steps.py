@@ -144,7 +144,7 @@ def make_train_step(
             parameters.layout.packed(vector),
             optimizer_state,
             state.key,
-            step.__dict__.get("statistics", state.statistics),  # where stages gather none
+            step.statistics if "statistics" in step.__dict__ else state.statistics,
         )
         observed = optimizer.observe(optimizer_state)
         info = StepInfo(state.iteration, step.cost, numerics.norm(grads), observed)

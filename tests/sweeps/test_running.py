@@ -7,12 +7,14 @@ from pydnn import (
     BadInput,
     Batch,
     Key,
+    adam,
     batch_norm,
     best,
     dense,
     describe,
     gradient_descent,
     l2_penalty,
+    mean_squared,
     mini_batches,
     momentum,
     relu,
@@ -177,3 +179,23 @@ def test_runs_in_rotated_bases_are_stacked_and_lifted():
         assert rotated.parameters["0/W"].shape == (5, 90)
         np.testing.assert_allclose(rotated.parameters.vector, plain.parameters.vector, atol=1e-12)
         assert rotated.scores == pytest.approx(plain.scores, rel=1e-9)
+
+
+def test_batches_without_weight_and_long_gradients_are_those_of_each_run():
+    weights = np.zeros((1, 60))
+    weights[0, :3] = 1
+    plan = sweep(RECIPE, attrs.evolve(DATA, weights=weights), seeds=4)
+    apart = sweep(RECIPE, attrs.evolve(DATA, weights=weights), seeds=4, together=False)
+    found, own = run_sweep(plan).outcomes, run_sweep(apart).outcomes
+    assert [o.costs.tolist() for o in found] == [o.costs.tolist() for o in own]
+    assert not any(o.apart for o in found)
+    assert {cost == 0 for o in found for cost in o.costs} == {True, False}
+    # Squares of such gradients leave the range of float32, though they do not.
+    far = attrs.evolve(DATA, Y=DATA.Y * 1e25)
+    recipe = attrs.evolve(
+        RECIPE, loss=describe(mean_squared()), optimizer=describe(adam(learning_rate=0.1)),
+        dtype="float32",
+    )  # fmt: skip
+    for together in (True, False):
+        for outcome in run_sweep(sweep(recipe, far, seeds=4, together=together)).outcomes:
+            assert "stopped being finite at iteration 0" in outcome.stopped
