@@ -52,3 +52,35 @@ def reseal(path, places, *, room):
     """Put a new seal into the room before a file, whatever is in it."""
     image = path.read_bytes()[room:]
     path.write_bytes(seal(image, places, room=room) + image)
+
+
+def forged_column(run, iteration, name, steps, values):
+    """Add a column of measurements to a segment of a run, and chain all segments to it anew."""
+    from pydnn.fingerprints import fingerprint
+    from pydnn.runs.rows import row_arrays
+    from pydnn.runs.segments import read_segment
+
+    paths = sorted(path for path in (run / "segments").iterdir() if path.suffix == ".h5")
+    before = None
+    for path in paths:
+        segment = read_segment(path)
+        changes = {} if before is None else {"before": before}
+        if segment.iteration == iteration:
+            number = len(segment.columns)
+            changes["columns"] = [*map(list, segment.columns), ["measured", name]]
+            added = {f"column.{number}.steps": np.array(steps, np.int64),
+                     f"column.{number}.values": np.array(values, np.float64)}  # fmt: skip
+            rows = {**row_arrays(segment.rows()), **added}
+            changes["rows_sha256"] = fingerprint(rows, nan=True)
+        else:
+            added = {}
+
+        def change(file, changes=changes, added=added):
+            for array, numbers in added.items():
+                file[array] = numbers
+            in_about(**changes)(file)
+
+        resealed(path, change)
+        before = read_segment(path).fingerprint
+    for path in run.glob("end-*"):
+        path.unlink()

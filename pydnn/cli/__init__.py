@@ -1,4 +1,4 @@
-"""The command line: `pydnn train | sweep | resume | replay | inspect | diff | doctor | …`.
+"""The command line: `pydnn train | sweep | resume | replay | inspect | diff | prune | doctor | …`.
 
 Results go to the standard output, progress and complaints to the standard error stream. Exit
 status: 0 done, 1 a verification found a difference, 2 bad input or usage, 130 interrupted. A
@@ -20,6 +20,7 @@ from pydnn.cli import (
     inspect,
     parts,
     predict,
+    prune,
     replay,
     resume,
     summary,
@@ -113,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
         replay,
         inspect,
         diff,
+        prune,
         doctor,
         summary,
         evaluate,

@@ -13,7 +13,7 @@ from pydnn.cli.run_options import add_allow_option
 from pydnn.runs import Run
 from pydnn.runs.comparison import Apart, Difference, Parting, difference
 from pydnn.runs.folder import run_folder_of
-from pydnn.runs.mismatches import bits_of, in_hex, ulps_in_words
+from pydnn.runs.mismatches import apart_in_words, bits_of, in_hex
 
 __all__ = ["add_to"]
 
@@ -73,7 +73,8 @@ def _parting_lines(parting: Parting) -> list[str]:
     lines = [f"they part {where}"]
     mismatch = parting.mismatch
     if mismatch is not None:
-        apart = "" if mismatch.ulps is None else f", {ulps_in_words(mismatch.ulps)} apart"
+        gap = mismatch.gap
+        apart = "" if gap is None else f", {apart_in_words(gap, mismatch.ulps)} apart"
         values = f"{in_hex(mismatch.recorded)} | {in_hex(mismatch.here)}"
         lines.append(f"  recorded {mismatch.quantity}: {values}{apart}")
     lines += [f"  {note}" for note in parting.notes]
@@ -86,7 +87,7 @@ def _apart_lines(apart: Apart) -> list[str]:
     x, y = apart.first
     if not isinstance(x, np.generic):
         return [f"  first in {apart.tensor}: {x} | {y}"]
-    by = "" if apart.ulps is None else f", by at most {ulps_in_words(apart.ulps)}"
+    by = "" if apart.gap is None else f", by at most {apart_in_words(apart.gap, apart.ulps)}"
     verb = "differs" if apart.count == 1 else "differ"
     index = f"[{', '.join(map(str, apart.index))}]" if apart.index else "it"
     return [
@@ -123,6 +124,7 @@ def _apart_json(apart: Apart) -> dict[str, Any]:
         "tensor": apart.tensor,
         "count": apart.count,
         "size": apart.size,
+        "gap": apart.gap,
         "ulps": apart.ulps,
         "index": apart.index,
         "values": values,

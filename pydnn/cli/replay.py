@@ -55,6 +55,8 @@ def add_to(commands: Any) -> None:
 def _run(args: argparse.Namespace) -> int:
     opened = Run.open(args.folder, data=args.data, anyway=args.anyway, allow=args.allow)
     run = attrs.evolve(opened, anyway=True)  # what differs is told, and then found
+    if not args.anyway:
+        run.expect_own_step()  # a step of other parts would differ, and not for the machine
     numbers = _numbers(args, run)
     expected = _expected(run)
     tell = (lambda text: None) if args.json else say
@@ -81,7 +83,7 @@ def _run(args: argparse.Namespace) -> int:
         say(f"{args.folder} does not repeat here")
     else:
         steps = sum(verified.steps for verified in done)
-        say(f"all bits of {steps} steps are the recorded ones, {seconds:.1f} s")
+        say(f"{_verdict(done, steps)}, {seconds:.1f} s")
         if foreign:
             say(foreign)
     return 1 if mismatch or foreign else 0
@@ -102,6 +104,21 @@ def _foreign_model(args: argparse.Namespace, run: Run) -> str | None:
         return str(error)
     advice = f"write it again with pydnn resume {run.path}"
     return different and f"{path} is not what this run leads to, as {different} shows: {advice}"
+
+
+def _verdict(done: list[Verified], steps: int) -> str:
+    unchecked = _unchecked(done)
+    if not unchecked:
+        return f"all bits of {steps} steps are the recorded ones"
+    names = ", ".join(map(repr, unchecked))
+    return (
+        f"the bits of {steps} steps are the recorded ones, except {names}, which the recipe does "
+        "not measure and which were not computed again"
+    )
+
+
+def _unchecked(done: list[Verified]) -> list[str]:
+    return list(dict.fromkeys(name for verified in done for name in verified.unchecked))
 
 
 def _numbers(args: argparse.Namespace, run: Run) -> Sequence[int] | None:
@@ -149,6 +166,7 @@ def _as_json(
         "steps": sum(verified.steps for verified in done),
         "fingerprint": done[-1].fingerprint,
         "recorded_fingerprint": run.segments[done[-1].number].state_sha256,
+        "not_computed": _unchecked(done),
         "difference": mismatch and _plain(mismatch),
         "expected": expected,
         "numerics": run.recipe.numerics,

@@ -44,6 +44,7 @@ def _run(args: argparse.Namespace) -> int:
         data=args.data,
         anyway=args.anyway,
         allow=args.allow,
+        most=int(args.run_size * 1e6),
     )
     with resuming as resumed:
         for fault in resumed.recording.set_aside:

@@ -84,7 +84,7 @@ def _new_run(
         while True:
             folder = _next_folder(Path("runs")) if args.folder is None else args.folder
             try:
-                made = create_run(folder, job, data) if args.record else plain_folder(folder)
+                made = _recorded(args, folder, job, data) if args.record else plain_folder(folder)
                 recording = stack.enter_context(made)
                 break
             except NameTaken:
@@ -95,8 +95,15 @@ def _new_run(
             yield folder, recording
         except BadInput:
             if recording is not None and recording.head.iteration == 0:
+                recording.expect_in_place()  # or it would be another run that is removed
                 shutil.rmtree(folder)  # no step of it was ever taken
             raise
+
+
+def _recorded(
+    args: argparse.Namespace, folder: Path, job: Job, data: DataSet
+) -> contextlib.AbstractContextManager[Recording]:
+    return create_run(folder, job, data, most=int(args.run_size * 1e6))
 
 
 @contextlib.contextmanager

@@ -17,13 +17,15 @@ from typing import Any
 import attrs
 import numpy as np
 
-from pydnn.checks import BadInput, expect_count, install_command, path_of
+from pydnn.checks import BadInput, expect_count, expect_real, install_command, path_of
 from pydnn.cli import output
 from pydnn.cli.scores import Score, scores_of
 from pydnn.data import DataSet
 from pydnn.recipes import Job, run, watching
 from pydnn.records import FloatArray
 from pydnn.runs import MODEL_FILE, Model, Recording, record, save_model
+from pydnn.runs.pruning import size_of
+from pydnn.runs.recording import MOST_BYTES, RunMoved, trained_model
 from pydnn.runs.states import state_fingerprint
 from pydnn.training import NotFinite, StepInfo, TrainState, progress
 from pydnn.training.streams import Stream, Watched
@@ -40,7 +42,17 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         "--checkpoint-every",
         type=int,
         metavar="N",
-        help="steps from one segment of the run to the next (default: such that it has about 20)",
+        help="steps from one segment of the run to the next (default: such that it has at most "
+        "about 20, and that writing them takes at most 3 %% of the time)",
+    )
+    option(
+        "--run-size",
+        type=float,
+        default=MOST_BYTES / 1e6,
+        metavar="MB",
+        help="megabytes that the segments of the run may have; beyond that, states are dropped "
+        "evenly, but for the newest, and computed again when they are needed (default: "
+        "%(default)g)",
     )
     option("--plot", type=path_of, metavar="FILE", help="save a plot of the costs, e.g. costs.png")
     option("--quiet", action="store_true", help="print nothing but the model's path")
@@ -57,6 +69,7 @@ def check_training_options(args: argparse.Namespace) -> None:
     if args.checkpoint_every is not None:
         hint = "give the steps from one segment to the next"
         expect_count("--checkpoint-every", args.checkpoint_every, hint=hint)
+    expect_real("--run-size", args.run_size, least=0, hint="give a number of megabytes")
     if args.plot:
         _plots().expect_plottable(args.plot)
 
@@ -103,11 +116,14 @@ def train_job(
     begin = time.perf_counter()
     trained = _train(args, job, say, recording, list(costs.tolist()), watched)
     seconds = time.perf_counter() - begin
-    if recording is not None and not isinstance(trained.stopped, BadInput):
-        recording.end(_why(trained, job))
     path = folder / MODEL_FILE
     try:
-        save_model(path, _model(job, data, trained), replace=recording is not None)
+        if recording is None:
+            save_model(path, _model(job, data, trained))
+        elif isinstance(trained.stopped, BadInput):
+            recording.save(trained.kept, np.array(trained.costs))
+        else:
+            recording.end(_why(trained, job), state=trained.kept)
     except BadInput:
         if trained.stopped is None:
             raise
@@ -126,6 +142,8 @@ def train_job(
         output.say_json(_as_json(trained, scores, seconds, folder))
         return 0
     _tell(say, job, trained, scores, seconds)
+    if recording is not None:
+        say(f"recorded in {folder}, {size_of(folder) / 1e6:.1f} MB")
     output.say(path if args.quiet else f"model {path}")
     return 0
 
@@ -202,17 +220,7 @@ def _why(trained: _Trained, job: Job) -> str:
 
 
 def _model(job: Job, data: DataSet, trained: _Trained) -> Model:
-    return Model(
-        job.recipe,
-        job.lifted(trained.kept.parameters),
-        np.array(trained.costs),
-        len(data.train.X),
-        trained.kept.statistics,
-        job.standardization,
-        data.image_shape,
-        data.classes,
-        trained.kept.iteration,
-    )
+    return trained_model(job, data, trained.kept, np.array(trained.costs))
 
 
 def _report_step(info: StepInfo, say: Say, *, evaluated: bool) -> None:
@@ -239,6 +247,8 @@ def _with_bar(iterations: int, say: Say) -> tuple[Callable[[Stream], Stream], Sa
 
 
 def _report_stop(stopped: BaseException, path: Path) -> int:
+    if isinstance(stopped, RunMoved):
+        raise stopped
     kept = f"what was trained before is in {path}"
     if isinstance(stopped, BadInput | NotFinite):
         output.complain(f"{str(stopped).removesuffix('.')}; {kept}")

@@ -3,6 +3,7 @@
 from pydnn.runs.comparison import Difference, difference
 from pydnn.runs.inspection import look_into
 from pydnn.runs.model import MODEL_FILE, Model, load_model, predictions, save_model
+from pydnn.runs.pruning import Pruned, prune
 from pydnn.runs.recorded import NotRepeated, Run
 from pydnn.runs.recording import Recording, Resumed, create_run, record, resume_run
 from pydnn.runs.replay import Verified, verify
@@ -12,6 +13,7 @@ __all__ = [
     "Difference",
     "Model",
     "NotRepeated",
+    "Pruned",
     "Recording",
     "Resumed",
     "Run",
@@ -21,6 +23,7 @@ __all__ = [
     "load_model",
     "look_into",
     "predictions",
+    "prune",
     "record",
     "resume_run",
     "save_model",

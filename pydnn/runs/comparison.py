@@ -10,7 +10,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 import toolz
 from numpy.typing import NDArray
 
+import pydnn
 from pydnn.builders import is_description
 from pydnn.checks import BadInput
 from pydnn.data import DataSet
@@ -56,6 +58,7 @@ class Apart:
         tensor: Its place, in words.
         count: Entries that differ; of
         size: so many.
+        gap: By how much two of them differ at most; None where that means nothing.
         ulps: How many floats lie at most between two of them; None where that means nothing.
         index: Of the first.
         first: It, in the one run and in the other.
@@ -64,6 +67,7 @@ class Apart:
     tensor: str
     count: int
     size: int
+    gap: float | None
     ulps: int | None
     index: tuple[int, ...]
     first: tuple[Any, Any]
@@ -186,7 +190,7 @@ def _parting(a: Run, b: Run) -> Parting | None:
     mismatch = first_mismatch(*_comparable(x, y))
     first = _from_states(a, b, upto=0)
     if first is not None or mismatch is None:
-        return first or _from_states(a, b, upto=stop)
+        return first or _from_states(a, b, upto=stop) or _from_measurements(x, y)
     step = mismatch.step
     earlier = _from_states(a, b, upto=step)
     if earlier is not None:  # statistics, say, of which no row tells
@@ -211,6 +215,21 @@ def _comparable(a: Rows, b: Rows) -> tuple[Rows, Rows]:
     return x, y
 
 
+def _from_measurements(a: Rows, b: Rows) -> Parting | None:
+    """Where measurements that both have made of the same states differ, though no state does."""
+    found = []
+    for name in {*a.columns} & {*b.columns}:
+        x, y = a.columns[name], b.columns[name]
+        _, i, j = np.intersect1d(x.steps, y.steps, return_indices=True)
+        for place in np.flatnonzero(~same_bits(x.values[i], y.values[j]))[:1]:
+            step = int(x.steps[i[place]])
+            values = x.values[i[place]], y.values[j[place]]
+            found.append(Mismatch(step, " ".join(name), *values))
+    first = min(found, key=lambda mismatch: (mismatch.step, mismatch.quantity), default=None)
+    note = "no number that the training itself made differs"
+    return None if first is None else Parting(first.step, first, None, (note,))
+
+
 def _from_states(a: Run, b: Run, *, upto: int) -> Parting | None:
     """Where the states that both have recorded part, up to that of some iteration.
 
@@ -223,7 +242,11 @@ def _from_states(a: Run, b: Run, *, upto: int) -> Parting | None:
             continue
         step = segment.iteration - 1
         part = "state" if step < 0 else "update"
-        x, y = (list(state_tensors(part, r.stored(s))) for r, s in ((a, segment), (b, other)))
+        try:  # one that is not stored is computed again, where that is possible
+            states = [run.state(segment.iteration) for run in (a, b)]
+        except BadInput as error:
+            return Parting(step, None, None, (str(error).rstrip("."),))
+        x, y = (list(state_tensors(part, state)) for state in states)
         apart = _first_apart(x, y)
         if apart is not None:
             note = f"the states that both have recorded after step {step} tell what differs"
@@ -256,23 +279,57 @@ def _elsewhere(run: Run, step: int) -> list[Tensor]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "step.h5"
         asked = (str(run.path), run.given, run.anyway, run.allow, step, str(path))
-        command = [sys.executable, "-c", f"import {__name__} as m; m.write_step(*{asked!r})"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        if done.returncode:
-            line = toolz.last([f"exit status {done.returncode}", *done.stderr.splitlines()])
+        failure = _called(asked, environment)
+        if failure is not None:
             raise BadInput(
-                f"step {step} of {run.path} cannot be rebuilt as it was recorded "
-                f"({line.partition(': ')[2].rstrip('.') or line})."
+                f"step {step} of {run.path} cannot be rebuilt as it was recorded ({failure})."
             )
         return read_tensors(path)
+
+
+def _called(asked: tuple[Any, ...], environment: Mapping[str, str]) -> str | None:
+    """Have a new Python call `write_step`; why that failed, or None."""
+    # Nothing is imported from the folder that this process is in, only from where it imports.
+    paths = [*filter(None, sys.path), str(Path(pydnn.__file__).parents[1])]
+    code = f"import sys; sys.path[:] = {paths!r}; import {__name__} as m; m.write_step(*{asked!r})"
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(
+            [sys.executable, "-P", "-c", code],
+            env=environment,
+            stdin=subprocess.PIPE,  # whose end tells it that this process has ended
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+        ) as process,
+    ):
+        status = process.wait()
+        errors.seek(0)
+        lines = errors.read(_LONGEST_REPORT).decode(errors="replace").splitlines()
+    if not status:
+        return None
+    line: str = toolz.last([f"exit status {status}", *lines])
+    return line.partition(": ")[2].rstrip(".") or line
+
+
+_LONGEST_REPORT = 1 << 16
 
 
 def write_step(
     run: str, data: str | None, anyway: bool, allow: Sequence[str], step: int, path: str
 ) -> None:
-    """Write every tensor of a step of a run to the file `path`: for a process of its own."""
+    """Write every tensor of a step of a run to the file `path`: for a process of its own.
+
+    The process ends as soon as its standard input does, which the one that started it holds.
+    """
+    threading.Thread(target=_end_with_input, daemon=True).start()
     opened = Run.open(run, data=data, anyway=anyway, allow=allow)
     write_tensors(Path(path), look_into(opened, step)[1])
+
+
+def _end_with_input() -> None:
+    while os.read(0, 1):  # not by `sys.stdin`, whose lock a thread must not hold at the end
+        pass
+    os._exit(1)
 
 
 def _first_apart(a: Sequence[Tensor], b: Sequence[Tensor]) -> Apart | None:
@@ -302,10 +359,14 @@ def _apart(name: str, a: NDArray[Any], b: NDArray[Any]) -> Apart | None:
     if a.shape != b.shape or a.dtype != b.dtype:
         told = f"{a.dtype} {a.shape}", f"{b.dtype} {b.shape}"
         size = max(a.size, b.size)
-        return Apart(name, size, size, None, (), told)
+        return Apart(name, size, size, None, None, (), told)
     places = np.argwhere(~same_bits(a, b))
     if not len(places):
         return None
     index = tuple(int(i) for i in places[0])
-    ulps = ulps_apart(a, b) if a.dtype.kind == "f" else None
-    return Apart(name, len(places), a.size, ulps, index, (a[index], b[index]))
+    gap, ulps = None, None
+    if a.dtype.kind == "f":
+        ulps = ulps_apart(a, b)
+        with np.errstate(invalid="ignore", over="ignore"):  # infinities may be among them
+            gap = float(np.nanmax(np.abs(b.astype(float) - a), initial=0.0))
+    return Apart(name, len(places), a.size, gap, ulps, index, (a[index], b[index]))

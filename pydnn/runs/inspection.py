@@ -10,7 +10,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from pydnn.checks import AnyPath, path_of
+from pydnn.checks import AnyPath, BadInput, path_of
 from pydnn.packing import Packed, Tree, leaves
 from pydnn.records import FloatArray, keep_readonly
 from pydnn.runs.recorded import Run
@@ -237,7 +237,23 @@ def read_tensors(path: AnyPath) -> list[Tensor]:
     with open_hdf5(path_of(path)) as file:
         text = read_array(file, _INDEX, dtype=np.uint8, shape=("n",)).tobytes()
         tensors = []
-        for path_inside, part, layer, stage, name in json.loads(text):
+        for path_inside, part, layer, stage, name in _index(path, text):
             array = read_array(file, path_inside, dtype=np.number, shape=None)
             tensors.append(Tensor(part, layer, stage, name, array))
         return tensors
+
+
+def _index(path: AnyPath, text: bytes) -> list[list[str]]:
+    try:
+        index = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{_INDEX} in {path} is damaged ({error}): write it again.") from error
+    match index:
+        case [*entries] if all(
+            isinstance(entry, list)
+            and len(entry) == 5
+            and all(isinstance(word, str) for word in entry)
+            for entry in entries
+        ):
+            return list(entries)
+    raise BadInput(f"{_INDEX} in {path} does not name its arrays: write it again.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import attrs
 import numpy as np
@@ -16,6 +16,7 @@ from pydnn.training import TrainState
 
 __all__ = [
     "Mismatch",
+    "apart_in_words",
     "bits_of",
     "fingerprint_mismatch",
     "first_mismatch",
@@ -50,10 +51,17 @@ class Mismatch:
             return None
         return ulps_apart(a, b)
 
+    @property
+    def gap(self) -> float | None:
+        """The difference of the two as a number; None where that means nothing."""
+        if self.ulps is None or self.recorded is None or self.here is None:
+            return None
+        return abs(float(self.here) - float(self.recorded))
+
     def __str__(self) -> str:
         where = f"step {self.step}" if self.step >= 0 else "before the first step"
         told = f"recorded {in_hex(self.recorded)}, here {in_hex(self.here)}"
-        apart = "" if self.ulps is None else f", {ulps_in_words(self.ulps)} apart"
+        apart = "" if self.gap is None else f", {apart_in_words(self.gap, self.ulps)} apart"
         return f"{where}: {self.quantity} differs, {told}{apart}"
 
 
@@ -62,20 +70,25 @@ def first_mismatch(recorded: Rows, here: Rows) -> Mismatch | None:
     return next(mismatches(recorded, here), None)
 
 
-def mismatches(recorded: Rows, here: Rows) -> Iterator[Mismatch]:
+def mismatches(recorded: Rows, here: Rows, *, measured: Collection[str] = ()) -> Iterator[Mismatch]:
     """Every number of the steps of `here` that is not the recorded one, in their order.
 
     Args:
         recorded: Rows among which are those of the same steps.
         here: Rows that were computed again.
+        measured: Names of the measurements that were made again, at whatever steps they belong.
+            Others, which no step depends on, are compared only where `here` has them.
     """
     then = recorded.between(here.start, here.stop)
     unlike = np.zeros(len(here), bool)
     for name in here.always:
         unlike |= ~same_bits(then.always[name], here.always[name])
-    # What another reader has measured, no step depends on, and none can measure again.
-    measured = [name for name in then.columns if name[0] == "measured"]
-    then = then.without([name for name in measured if name not in here.columns])
+    not_made = [
+        (kind, name)
+        for kind, name in then.columns
+        if kind == "measured" and name not in measured and (kind, name) not in here.columns
+    ]
+    then = then.without(not_made)
     for column in {*then.columns, *here.columns}:
         if not _same(then.columns.get(column), here.columns.get(column)):
             unlike[:] = True  # somewhere: the numbers of each step will tell
@@ -136,6 +149,11 @@ def ulps_in_words(ulps: int) -> str:
     if ulps > 10**6:
         return f"{ulps:.1e} ulps"
     return f"{ulps} ulp{'s' * (ulps != 1)}"
+
+
+def apart_in_words(gap: float, ulps: int | None) -> str:
+    """How far apart two floats are: as a number, and in units in the last place."""
+    return f"{gap:.3g}" + ("" if ulps is None else f" ({ulps_in_words(ulps)})")
 
 
 def in_hex(number: np.generic | None) -> str:

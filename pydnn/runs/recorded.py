@@ -249,18 +249,33 @@ class Run:
         then = attrs.evolve(recipe, rotate=rotated, watch="", patience=0)
         job = attrs.evolve(self.prepare(then, batch, through=through), recipe=recipe)
         if pins.rotated not in (None, rotated_pin(job.data["train"].X)) and not self.anyway:
+            expected = what_to_expect(self.environments[0], current_environment(self.numerics))
             raise BadInput(
                 f"the change of basis in which {self.path} was trained comes out in other bits "
-                "here, so its states mean nothing here: open it where it was recorded; model.h5 "
-                "in it is as good here as there."
+                f"here, so its states mean nothing here{f' ({expected})' if expected else ''}: "
+                "open it where and with as many threads as it was recorded; model.h5 in it is as "
+                "good here as there."
             )
-        recorded, here = pins.parts, job.train_step.names
-        if recorded != here and not self.anyway:
+        if not self.anyway:
+            self._expect_parts(job)
+        return job
+
+    def expect_own_step(self) -> None:
+        """Refuse a run whose step is made of other parts than what `prepare` makes here.
+
+        Raises:
+            BadInput: If it is.
+        """
+        if self.folder.pins.parts:
+            self._expect_parts(self.job)
+
+    def _expect_parts(self, job: Job) -> None:
+        recorded, here = self.folder.pins.parts, job.train_step.names
+        if recorded != here:
             raise BadInput(
                 f"the step of {self.path} was made of {', '.join(recorded)}, but here it is made "
                 f"of {', '.join(here)}: open it with prepare=…, the function that made its job."
             )
-        return job
 
     def state(self, iteration: int) -> TrainState:
         """The state after so many steps, computed again from the nearest one that is stored.

@@ -7,11 +7,14 @@ state, info = toolz.last(record(recording, run(job)))
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import attrs
+import numpy as np
 
 from pydnn.builders import modules
 from pydnn.checks import AnyPath, BadInput, expect_count, path_of
@@ -19,8 +22,8 @@ from pydnn.data import DataSet
 from pydnn.fingerprints import checksum
 from pydnn.numerics import TENANTS, portable
 from pydnn.numerics.portable.soundness import expect_sound
-from pydnn.recipes import Job, expect_test, prepare, read_recipe, read_toml, watch_of
-from pydnn.records import Batch
+from pydnn.recipes import Job, expect_test, prepare, read_recipe, read_toml, watch_of, watching
+from pydnn.records import Batch, FloatArray
 from pydnn.runs.environment import current_environment, environment_text, what_to_expect
 from pydnn.runs.folder import (
     ENVIRONMENT,
@@ -35,28 +38,48 @@ from pydnn.runs.folder import (
     read_folder,
     run_folder_of,
 )
+from pydnn.runs.model import MODEL_FILE, Model, save_model
 from pydnn.runs.pins import Pins, pins_of, pins_text, read_pins, write_sources
+from pydnn.runs.pruning import thinned
 from pydnn.runs.recorded import Prepare, Run
 from pydnn.runs.repair import Mended, mend
-from pydnn.runs.rows import rows_of
+from pydnn.runs.rows import Rows, rows_of
 from pydnn.runs.segments import (
     Segment,
     Texts,
+    drop_state,
     following,
     read_segment,
     segment_name,
     sha256_of,
     write_segment,
 )
+from pydnn.runs.states import arrays_of
 from pydnn.storage import exclusive, make_folder, write_text
-from pydnn.training import StepInfo, TrainState
+from pydnn.training import NotFinite, StepInfo, TrainState
 from pydnn.training.streams import Stream, Watched, watched_in
 
-__all__ = ["Recording", "create_run", "default_interval", "record", "resume_run"]
+__all__ = [
+    "MOST_BYTES",
+    "Recording",
+    "RunMoved",
+    "create_run",
+    "default_interval",
+    "record",
+    "resume_run",
+    "trained_model",
+]
 
 _SEGMENTS_OF_A_RUN = 20
 _SECONDS = 60.0
 _LEAST_SECONDS = 0.25  # of work that a kill may cost without anybody being the worse for it
+_SHARE = 0.03  # of the time for writing segments; the checksums of the steps take about as much
+_BYTES_A_SECOND = 2e8  # what writing is expected to take, before the first segment was timed
+MOST_BYTES = 100_000_000  # of all segments, by default
+
+
+class RunMoved(BadInput):
+    """The folder of a run got another name, or was removed, while the run was being trained."""
 
 
 @attrs.define(eq=False)
@@ -68,24 +91,50 @@ class Recording:
         goal: Iterations that the training is to have.
         texts: Those of its recipe and of this process's environment.
         head: The newest segment.
+        job: What is trained.
+        data: What it is trained on.
+        lock: The open file of the run's lock.
+        watched: What early stopping has watched so far, and with it the state to keep.
+        costs: The costs of the steps of each segment, by its iteration.
+        segments: All segments, by iteration.
+        held: The iterations whose states are stored.
+        most: Bytes that the segments may have; states are dropped where they would have more.
         set_aside: What was not sound when the run was resumed, with the reason; its path is
             where it has been moved.
         restored: The files that were written again then.
-        portable: Whether its arithmetic is portable, so that the process has to stay sound.
+        began: The iteration at which this process began.
+        ended: Whether the end of the training was recorded.
     """
 
     path: Path
     goal: int
     texts: Texts
     head: Segment
+    job: Job
+    data: DataSet | Batch
+    lock: BinaryIO
+    watched: Watched
+    costs: dict[int, FloatArray]
+    segments: dict[int, Segment]
+    held: list[int]
+    most: int = MOST_BYTES
     set_aside: tuple[Fault, ...] = ()
     restored: tuple[Path, ...] = ()
-    portable: bool = False
+    began: int = 0
+    ended: bool = False
 
     def write(self, state: TrainState, seen: list[tuple[StepInfo, int]]) -> None:
-        """Write the segment of `state`, after the steps that were `seen` since the newest one."""
-        if self.portable:  # a library may have changed the processor's state since `prepare`
-            expect_sound()
+        """Write the segment of `state`, after the steps that were `seen` since the newest one.
+
+        States before it are dropped if the segments would have more than `most` bytes.
+
+        Raises:
+            RunMoved: If the folder is not the one that this process has locked.
+            BadInput: If it cannot be written.
+        """
+        self.expect_in_place()
+        if TENANTS[self.job.recipe.numerics] is portable:
+            expect_sound()  # a library may have changed the processor's state since `prepare`
         rows = rows_of(seen, start=self.head.iteration)
         segment = following(
             self.path / SEGMENTS,
@@ -95,24 +144,121 @@ class Recording:
             texts=self.texts,
             goal=self.goal,
         )
-        self.head = write_segment(segment, state, rows, self.texts)
+        self.take(write_segment(segment, state, rows, self.texts), rows)
 
-    def end(self, why: str) -> None:
-        """Say that the training has ended in good order, and why, e.g. "finished"."""
+    def take(self, segment: Segment, rows: Rows) -> None:
+        """Take a segment that was written as the newest one; taking it twice does no harm."""
+        # Nothing after a change of environment follows from what is before it, on one machine.
+        changed = self.head.environment != segment.environment
+        staying = [self.head.iteration] if changed else []
+        iteration = segment.iteration
+        self.segments[iteration], self.costs[iteration] = segment, rows.always["cost"]
+        self.held = sorted({*self.held, iteration})
+        self.head = segment
+        self.held = thinned(
+            self.held,
+            lambda: sum(one.path.stat().st_size for one in self.segments.values()),
+            lambda iteration: drop_state(self.segments[iteration]),
+            most=self.most,
+            staying=staying,
+        )
+
+    def expect_in_place(self) -> None:
+        """Refuse to write where another run may have taken the name of this one.
+
+        Raises:
+            RunMoved: If the folder is not the one that this process has locked.
+        """
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(self.lock.fileno()), (self.path / LOCK).lstat()):
+                return
+        self.ended = True
+        raise RunMoved(
+            f"{self.path} was renamed or removed while it was being trained, so nothing more is "
+            "written there: what was recorded is where the folder is now; resume it there."
+        )
+
+    def end(self, why: str, *, state: TrainState | None = None) -> Path:
+        """Record that the training has ended and why, e.g. "finished", and save the model.
+
+        Args:
+            why: The reason.
+            state: The state of which the model is made; by default the one that early stopping
+                keeps, and else the last one.
+
+        Returns:
+            The model's file.
+
+        Raises:
+            RunMoved: If the folder is not the one that this process has locked.
+            BadInput: If a file cannot be written.
+        """
+        self.expect_in_place()
         path = self.path / f"end-{self.head.iteration:010}.json"
         if not path.exists():
             write_text(path, end_text(self.head, why))
+        costs = [self.costs[iteration] for iteration in sorted(self.costs)]
+        return self.save(state, np.concatenate(costs))
+
+    def save(self, state: TrainState | None, costs: FloatArray) -> Path:
+        """Save the model of a state, see `end`."""
+        self.expect_in_place()
+        self.ended = True
+        kept = state or self.watched.kept or self.job.state
+        path = self.path / MODEL_FILE
+        save_model(path, trained_model(self.job, self.data, kept, costs), replace=True)
+        return path
+
+
+def trained_model(job: Job, data: DataSet | Batch, state: TrainState, costs: FloatArray) -> Model:
+    """The model of a state of a job, and the cost of each step that led to it."""
+    batch = data if isinstance(data, Batch) else data.train
+    return Model(
+        job.recipe,
+        job.lifted(state.parameters),
+        costs,
+        len(batch.X),
+        state.statistics,
+        job.standardization,
+        getattr(data, "image_shape", None),
+        getattr(data, "classes", None),
+        state.iteration,
+    )
 
 
 @contextlib.contextmanager
-def create_run(path: AnyPath, job: Job, data: DataSet | Batch) -> Iterator[Recording]:
-    """Make the folder of a new run, which holds the initial state from its first moment on.
+def _until_it_ends(recording: Recording) -> Iterator[Recording]:
+    """Record the end of a training whose steps were recorded, if nobody has done it before."""
+    try:
+        yield recording
+    except (NotFinite, KeyboardInterrupt) as error:
+        if not recording.ended and recording.head.iteration > recording.began:
+            with contextlib.suppress(BadInput):  # the error itself is what matters
+                why = "not finite" if isinstance(error, NotFinite) else "interrupted"
+                recording.end(why)
+        raise
+    if not recording.ended and recording.head.iteration > recording.began:
+        finished = recording.head.iteration >= recording.goal
+        recording.end("finished" if finished else "stopped early")
+
+
+@contextlib.contextmanager
+def create_run(
+    path: AnyPath, job: Job, data: DataSet | Batch, *, most: int = MOST_BYTES
+) -> Iterator[Recording]:
+    """Make the folder of a new run, which holds the first segment from its first moment on.
+
+    When the context ends, the end of the training is recorded and its model saved, unless an
+    error ended it.
 
     Args:
-        path: The folder; there must be nothing of that name yet.
+        path: The folder; there must be nothing of that name yet, or an empty folder.
         job: From `prepare`, at its beginning. Where its step is another than that of its recipe,
             the run can only be opened with the function that made the job so.
         data: What the job was prepared with, for its fingerprint.
+        most: Bytes that the segments may have. Where all states would have more, some are
+            dropped, and computed again when they are needed, see `pruning.thinned`. The first
+            one, which follows from the recipe, is then not stored at all.
 
     Raises:
         BadInput: If there is something of that name, it cannot be written, a function of the
@@ -140,12 +286,31 @@ def create_run(path: AnyPath, job: Job, data: DataSet | Batch) -> Iterator[Recor
         write_sources(pins, folder / FUNCTIONS)
         (folder / SEGMENTS).mkdir()
         here = attrs.evolve(first, path=folder / SEGMENTS / first.path.name)
-        write_segment(here, job.state, rows, texts)
+        write_segment(here, job.state, rows, texts, stored=stored)
 
+    stored = (_SEGMENTS_OF_A_RUN + 1) * _bytes_of(job.state) <= most
     make_folder(path, fill)
-    with exclusive(path / LOCK):
-        is_portable = job.recipe.numerics == portable.name
-        yield Recording(path, goal, texts, first, portable=is_portable)
+    with exclusive(path / LOCK) as lock:
+        recording = Recording(
+            path,
+            goal,
+            texts,
+            first,
+            job,
+            data,
+            lock,
+            watching(job),
+            {0: rows.always["cost"]},
+            {0: first},
+            [0] if stored else [],
+            most,
+        )
+        with _until_it_ends(recording):
+            yield recording
+
+
+def _bytes_of(state: TrainState) -> int:
+    return sum(array.nbytes for array in arrays_of(state).values())
 
 
 def _recipe_text(job: Job, data: DataSet | Batch) -> tuple[str, Pins]:
@@ -200,6 +365,7 @@ def resume_run(
     prepare: Prepare = prepare,
     anyway: bool = False,
     allow: Iterable[str] = (),
+    most: int = MOST_BYTES,
 ) -> Iterator[Resumed]:
     """Take a run up where its newest sound segment ends.
 
@@ -215,6 +381,7 @@ def resume_run(
         anyway: Whether to go on where this machine, the data or functions of the user's own are
             not what they were, to other bits than those of a run that was never interrupted.
         allow: Names of the modules outside pydnn that may be imported, see `Run.open`.
+        most: Bytes that the segments may have, see `create_run`.
 
     Raises:
         NotAllowed: If the recipe names a module that is not allowed.
@@ -225,7 +392,7 @@ def resume_run(
     if iterations is not None:
         expect_count("iterations", iterations, hint="give those of the whole training")
     expect_run_folder(path)  # so that nothing is made where there is no run
-    with exclusive(path / LOCK):
+    with exclusive(path / LOCK) as lock:
         folder = read_folder(path, anyway=anyway, allow=allow)
         damaged = [fault for fault in folder.faults if fault.path.parent == path / SEGMENTS]
         if len(damaged) > 1 and not (folder.segments or folder.later):
@@ -264,16 +431,26 @@ def resume_run(
         job = attrs.evolve(job, recipe=attrs.evolve(job.recipe, iterations=goal), state=state)
         if sha256_of(text) not in run.folder.environments:
             write_text(path / f"environment-{sha256_of(text)[:12]}.json", text)
+        watched = _watched(run)
         recording = Recording(
             path,
             goal,
             Texts(run.folder.text, text),
             run.segments[-1],
+            job,
+            run.data,
+            lock,
+            watched or watching(job),
+            {run.iterations: run.costs},
+            {segment.iteration: segment for segment in run.segments},
+            [segment.iteration for segment in run.segments if segment.holds_state()],
+            most,
             mended.set_aside,
             mended.restored,
-            run.numerics is portable,
+            run.iterations,
         )
-        yield Resumed(recording, run, job, _watched(run))
+        with _until_it_ends(recording):
+            yield Resumed(recording, run, job, watched)
 
 
 def _watched(run: Run) -> Watched | None:
@@ -296,14 +473,16 @@ def record(
 ) -> Generator[tuple[TrainState, StepInfo], None, None]:
     """Record every step of `stream` in `run`, and hand its pairs on.
 
-    A segment is written after every so many steps, after a minute without one, and when the
-    stream ends, in whatever way; by default not more than four a second. Put it last, after what
-    may end the stream.
+    A segment is written when the stream ends, in whatever way, and after every so many steps or
+    a minute without one. By default it is then only written if all writing, that of the last
+    segment included, takes at most three hundredths of the time, and not more than four times a
+    second. Put it last, after what may end the stream.
 
     Args:
         run: From `create_run` or `resume_run`.
         stream: Begins with the step after the newest segment of the run.
-        every: Steps from one segment to the next; by default such that a run has about 20.
+        every: Steps from one segment to the next, whatever time that takes; by default such that
+            a run has at most about 20.
         clock: In seconds; where segments lie has no part in any bit of a state.
 
     Raises:
@@ -312,16 +491,16 @@ def record(
     """
     interval = default_interval(run.goal) if every is None else every
     interval = expect_count("every", interval, hint="give the steps from one segment to the next")
-    least = _LEAST_SECONDS if every is None else 0.0
-    return _recorded(run, stream, interval, least, clock)
+    return _recorded(run, stream, interval, every is None, clock)
 
 
 def _recorded(
-    run: Recording, stream: Stream, interval: int, least: float, clock: Callable[[], float]
+    run: Recording, stream: Stream, interval: int, thrifty: bool, clock: Callable[[], float]
 ) -> Generator[tuple[TrainState, StepInfo], None, None]:
     seen: list[tuple[StepInfo, int]] = []
     latest: TrainState | None = None
-    written = clock()
+    begun = written = clock()
+    spent, cost = 0.0, _bytes_of(run.job.state) / _BYTES_A_SECOND
     try:
         for state, info in stream:
             expected = run.head.iteration + len(seen)
@@ -329,10 +508,17 @@ def _recorded(
             _expect_step(info.iteration, expected)
             seen.append((info, checksum(state.parameters.vector)))
             latest = state
-            since = clock() - written
-            if (len(seen) >= interval and since >= least) or since >= _SECONDS:
+            run.watched = run.watched.after(state, info)
+            now = clock()
+            due = len(seen) >= interval or now - written >= _SECONDS
+            if due and thrifty:
+                affordable = spent + 2 * cost <= _SHARE * (now - begun)
+                due = affordable and now - written >= _LEAST_SECONDS
+            if due:
                 run.write(latest, seen)
                 seen, written = [], clock()
+                cost = written - now
+                spent += cost
             yield state, info
         if latest and seen:
             run.write(latest, seen)  # here, so that an interruption of it is made good below
@@ -340,9 +526,11 @@ def _recorded(
         # An interruption comes between any two instructions: when one more step was seen than
         # leads to `latest`, or when the segment of `latest` has its name, but is not yet the head.
         if latest and latest.iteration > run.head.iteration:
+            run.expect_in_place()
             path = run.path / SEGMENTS / segment_name(latest.iteration)
             if path.exists():
-                run.head = read_segment(path)
+                segment = read_segment(path)
+                run.take(segment, segment.rows())
             else:
                 run.write(latest, seen[: latest.iteration - run.head.iteration])
 

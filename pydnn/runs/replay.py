@@ -6,9 +6,12 @@ every segment follows from the one before it, and the first from the recipe, the
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -16,19 +19,21 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import numpy as np
 
 from pydnn.checks import BadInput, expect_count
 from pydnn.data import DataSet
 from pydnn.fingerprints import checksum
 from pydnn.keys import Key
-from pydnn.recipes import steps
+from pydnn.numerics import TENANTS
+from pydnn.recipes import Job, steps
 from pydnn.records import Batch
-from pydnn.runs.mismatches import Mismatch, mismatches, state_mismatch
+from pydnn.runs.mismatches import Mismatch, fingerprint_mismatch, mismatches, state_mismatch
 from pydnn.runs.recorded import Prepare, Run
 from pydnn.runs.rows import rows_of
 from pydnn.runs.segments import Segment
 from pydnn.runs.states import state_fingerprint
-from pydnn.training import NotFinite, TrainState
+from pydnn.training import NotFinite, TrainState, evaluation
 
 __all__ = ["Verified", "sampled", "verify"]
 
@@ -45,6 +50,8 @@ class Verified:
         mismatch: The first number that was not the recorded one; None where all bits were.
         measured: The first one that people can read, where that is another: a cost, say, where a
             checksum had already told.
+        unchecked: Names of the recorded measurements that the recipe does not make, so that
+            nothing here could compute them again.
     """
 
     number: int
@@ -53,6 +60,7 @@ class Verified:
     fingerprint: str
     mismatch: Mismatch | None
     measured: Mismatch | None = None
+    unchecked: tuple[str, ...] = ()
 
 
 def verify(run: Run, numbers: Sequence[int] | None = None, *, jobs: int = 1) -> Iterator[Verified]:
@@ -75,9 +83,10 @@ def verify(run: Run, numbers: Sequence[int] | None = None, *, jobs: int = 1) -> 
                 f"there is no segment {number}: {run.path} has 0 to {len(run.segments) - 1}."
             )
     expect_count("jobs", jobs, hint="give the number of processes")
-    if jobs == 1 or len(chosen) < 2:
-        return (_verified(run, number) for number in chosen)
-    return _shared(run, list(chosen), min(jobs, len(chosen)))
+    groups = _groups(run, list(chosen))
+    if jobs == 1 or len(groups) < 2:
+        return _verified_in_turn(run, list(chosen))
+    return _shared(run, groups, min(jobs, len(groups)))
 
 
 def sampled(run: Run, count: int, key: Key) -> list[int]:
@@ -89,27 +98,68 @@ def sampled(run: Run, count: int, key: Key) -> list[int]:
     return sorted(1 + int(i) for i in key.at("sample").permutation(others)[:count])
 
 
-def _verified(run: Run, number: int) -> Verified:
+def _groups(run: Run, numbers: list[int]) -> list[list[int]]:
+    """The numbers in groups, each of which begins where a state is stored."""
+    groups: list[list[int]] = []
+    for number in numbers:
+        follows = groups and groups[-1][-1] == number - 1
+        if follows and not run.segments[number - 1].holds_state():
+            groups[-1].append(number)
+        else:
+            groups.append([number])
+    return groups
+
+
+def _verified_in_turn(run: Run, numbers: list[int]) -> Iterator[Verified]:
+    before: tuple[int, TrainState] | None = None
+    for number in numbers:
+        segment = run.segments[number]
+        # The stored states first: what does not fit the recipe must not be prepared.
+        stored = run.stored(segment) if segment.holds_state() else None
+        if number == 0:
+            state = None
+        elif run.segments[number - 1].holds_state():
+            state = run.stored(run.segments[number - 1])
+        elif before is not None and before[0] == number - 1:
+            state = before[1]
+        else:
+            state = run.state(run.segments[number - 1].iteration)
+        verified, here = _verified(run, number, state, stored)
+        before = number, here
+        yield verified
+
+
+def _verified(
+    run: Run, number: int, state: TrainState | None, stored: TrainState | None
+) -> tuple[Verified, TrainState]:
+    """What was found of a segment that begins at `state`, and the state that was computed."""
     segment = run.segments[number]
     found: list[Mismatch] = []
-    here = run.job.state
-    if number > 0:
-        here, found = _computed(run, segment, run.stored(run.segments[number - 1]))
+    unchecked: tuple[str, ...] = ()
+    if state is None:
+        here = run.job.state
+    else:
+        here, found, unchecked = _computed(run, segment, state)
     if not found:
-        unlike = state_mismatch(run.stored(segment), here, step=segment.iteration - 1)
+        unlike = stored and state_mismatch(stored, here, step=segment.iteration - 1)
+        unlike = unlike or fingerprint_mismatch(segment, here)
         found = [unlike] if unlike else []
-    return Verified(
+    verified = Verified(
         number,
         segment.iteration,
         segment.iteration - segment.start,
         state_fingerprint(here),
         found[0] if found else None,
         next((m for m in found[1:] if found[0].ulps is None and m.ulps is not None), None),
+        unchecked,
     )
+    return verified, here
 
 
-def _computed(run: Run, segment: Segment, state: TrainState) -> tuple[TrainState, list[Mismatch]]:
-    """The state that the steps of a segment lead to, and the numbers that were not recorded so."""
+def _computed(
+    run: Run, segment: Segment, state: TrainState
+) -> tuple[TrainState, list[Mismatch], tuple[str, ...]]:
+    """The state that a segment leads to, numbers that differ, and measurements not made here."""
     seen = []
     stream = steps(attrs.evolve(run.job, state=state))
     failed = []
@@ -119,37 +169,106 @@ def _computed(run: Run, segment: Segment, state: TrainState) -> tuple[TrainState
     except NotFinite as error:
         failed.append(Mismatch(error.iteration, f"finiteness, in {error.where},", None, None))
     here = rows_of(seen, start=segment.start)
-    return state, [*mismatches(segment.rows(), here), *failed]
+    recorded = segment.rows()
+    named = [name for kind, name in recorded.columns if kind == "measured"]
+    made = _measured(run.job, state) if named else set()
+    unchecked = tuple(name for name in named if name not in made)
+    found = mismatches(recorded, here, measured=made)
+    return state, [*found, *failed], unchecked
+
+
+def _measured(job: Job, state: TrainState) -> set[str]:
+    """The names of all that the recipe measures of a state."""
+    if not job.recipe.evaluate_every:
+        return set()
+    numerics = TENANTS[job.recipe.numerics]
+    with np.errstate(all="ignore"):  # the names are all that matters
+        return set(evaluation(job.network, job.loss, job.data, numerics=numerics)(state))
 
 
 # More than one process
 
 
-def _shared(run: Run, numbers: list[int], jobs: int) -> Iterator[Verified]:
+def _shared(run: Run, groups: list[list[int]], jobs: int) -> Iterator[Verified]:
     given = run.given if not isinstance(run.given, DataSet | Batch) else run.data
     # New processes, not copies of this one, whose BLAS may be in the middle of something.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        jobs,
-        mp_context=context,
-        initializer=_open,
-        initargs=(run.path, given, run.prepare, run.anyway, run.allow),
-    ) as pool:
-        try:
-            yield from pool.map(_verified_here, numbers)
-        except BrokenProcessPool as error:
-            raise BadInput(
-                f"a process that verified {run.path} has died: use fewer of them, or free memory."
-            ) from error
+    arguments = (run.path, given, run.prepare, run.anyway, run.allow)
+    pool: ProcessPoolExecutor | None = None
+    try:
+        with _importing_nothing_from_here():  # all processes are started here
+            pool = ProcessPoolExecutor(
+                jobs, mp_context=context, initializer=_open, initargs=arguments
+            )
+            reports = pool.map(_verified_here, groups)
+        for group, report in zip(groups, reports, strict=True):
+            yield from _expected_report(report, group)
+    except (BrokenProcessPool, OSError, EOFError) as error:
+        # Not only the first: a pipe to a process that dies breaks in several ways.
+        raise BadInput(
+            f"a process that verified {run.path} has died: use fewer of them, or free memory."
+        ) from error
+    finally:
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _importing_nothing_from_here() -> Iterator[None]:
+    """Have Pythons that are started now import nothing from the folder that this one is in.
+
+    `python -c`, by which `multiprocessing` starts them, would look there first, where a stranger
+    may have put a `multiprocessing.py`. They then get the import path of this process.
+    """
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = before
+
+
+_SAFE_PATH = "PYTHONSAFEPATH"
+
+
+def _expected_report(report: Any, group: list[int]) -> list[Verified]:
+    """The report of a process, which must be of what it was asked.
+
+    Raises:
+        BadInput: If it is not.
+    """
+    match report:
+        case [*reports] if all(isinstance(one, Verified) for one in reports):
+            if [one.number for one in reports] == group:
+                return list(reports)
+    raise BadInput(
+        f"a process that verified segments {', '.join(map(str, group))} reported something else: "
+        "use --jobs 1."
+    )
 
 
 _opened: dict[str, Run] = {}
 
 
-def _open(path: Path, data: Any, prepare: Prepare, anyway: bool, allow: Sequence[str]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is this process's maker that is interrupted
+def _open(path: Path, data: Any, prepare: Prepare, anyway: bool, allow: tuple[str, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this is interrupted
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _opened["run"] = Run.open(path, data=data, prepare=prepare, anyway=anyway, allow=allow)
 
 
-def _verified_here(number: int) -> Verified:
-    return _verified(_opened["run"], number)
+def _end_with_parent() -> None:
+    """End this process at once when the one that started it has ended, however that ended.
+
+    It waits for the end of a pipe to the parent, or its handle, as systems have it.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _verified_here(group: list[int]) -> list[Verified]:
+    return list(_verified_in_turn(_opened["run"], group))

@@ -133,6 +133,18 @@ class Segment:
         with open_hdf5(self.path, links=False) as file:
             return "parameters" in file
 
+    def state_bytes(self) -> int:
+        """The bytes of the state's arrays in the file; 0 if they were dropped."""
+        kinds = ("iteration", "parameters", "statistics", "optimizer")
+        with open_hdf5(self.path, links=False) as file:
+            return sum(
+                file[name].nbytes
+                for name in file
+                if name.partition(".")[0] in kinds
+                and isinstance(file.get(name, getlink=True), h5py.HardLink)
+                and isinstance(file[name], h5py.Dataset)
+            )
+
     def state(self, recipe: Recipe, features: int) -> TrainState:
         """The state that the file holds, of a training by `recipe` on so many features.
 

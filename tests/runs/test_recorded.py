@@ -21,9 +21,9 @@ from pydnn import (
 )
 from pydnn.recipes import prepare, run
 from pydnn.records import freeze
-from pydnn.runs import NotRepeated, Run, create_run, record, resume_run
+from pydnn.runs import NotRepeated, Run, create_run, load_model, record, resume_run
 from pydnn.runs.inspection import look_into
-from pydnn.runs.recording import default_interval
+from pydnn.runs.recording import RunMoved, default_interval
 from pydnn.runs.replay import verify
 from pydnn.stages import Stage
 
@@ -185,13 +185,110 @@ def test_a_minute_without_a_segment_is_the_most(folder, recipe):
     assert segments(folder / "slow") == [0, 3, 6, 9, 12]
 
 
-def test_by_default_there_are_not_more_than_four_a_second(folder, recipe):
-    times = itertools.count(0, 0.1)
+class Clock:
+    """Steps take so many seconds, and segments so many."""
+
+    def __init__(self, step, segment):
+        self.time, self.step, self.segment = 0.0, step, segment
+
+    def __call__(self):
+        return self.time
+
+    def stepping(self, stream):
+        for pair in stream:
+            self.time += self.step
+            yield pair
+
+    def writing(self, write):
+        def timed(*args, **options):
+            self.time += self.segment
+            return write(*args, **options)
+
+        return timed
+
+
+@pytest.mark.parametrize(
+    ("step", "segment", "expected"),
+    [
+        (0.1, 0.0, [0, 3, 6, 9, 12]),  # not more than four a second
+        # How long one takes is known after the first. Then all take 3 % of the time at most, the
+        # last one included.
+        (1.0, 0.06, [0, 1, 6, 8, 10, 12]),
+        (1.0, 0.2, [0, 1, 12]),  # there is time for the last one alone
+        (70.0, 30.0, [0, 1, 12]),  # not even after a minute
+    ],
+)
+def test_by_default_writing_takes_little_of_the_time(
+    tmp_path, recipe, monkeypatch, step, segment, expected
+):
+    from pydnn.runs import recording as module
+
+    clock, data = Clock(step, segment), small_data()
+    job = prepare(recipe, data.train)
+    with create_run(tmp_path / "run", job, data) as recording:
+        monkeypatch.setattr(module, "write_segment", clock.writing(module.write_segment))
+        toolz.last(record(recording, clock.stepping(run(job)), clock=clock))
+    assert segments(tmp_path / "run") == expected
+
+
+def test_a_run_from_python_has_an_end_and_a_model(tmp_path, recipe):
     data = small_data()
     job = prepare(recipe, data.train)
-    with create_run(folder / "quick", job, data) as recording:
-        toolz.last(record(recording, run(job), clock=lambda: next(times)))
-    assert segments(folder / "quick") == [0, 3, 6, 9, 12]
+    with create_run(tmp_path / "run", job, data) as recording:
+        state, _ = toolz.last(record(recording, run(job)))
+    [end] = Run.open(tmp_path / "run").folder.ends
+    assert (end.iteration, end.why) == (12, "finished")
+    model = load_model(tmp_path / "run" / "model.h5")
+    assert model.parameters == state.parameters
+    np.testing.assert_array_equal(model.costs, Run.open(tmp_path / "run").costs)
+
+
+def test_a_resumed_run_from_python_has_the_costs_of_all_steps_in_its_model(tmp_path, recipe):
+    recorded(tmp_path / "run", recipe, steps=5)
+    resumed(tmp_path / "run")
+    assert len(load_model(tmp_path / "run" / "model.h5").costs) == 12
+    assert [end.iteration for end in Run.open(tmp_path / "run").folder.ends] == [5, 12]
+
+
+def test_an_error_of_a_reader_leaves_no_end_and_an_interruption_one(tmp_path, recipe):
+    data = small_data()
+    job = prepare(recipe, data.train)
+
+    def train(path, error):
+        with create_run(path, job, data) as recording:
+            for _, info in record(recording, run(job), every=2):
+                if info.iteration == 6:
+                    raise error
+
+    for error, why in ((ZeroDivisionError, []), (KeyboardInterrupt, ["interrupted"])):
+        path = tmp_path / error.__name__
+        with pytest.raises(error):
+            train(path, error)
+        ended = [end.why for end in Run.open(path).folder.ends]
+        assert ended == why
+        assert (path / "model.h5").exists() == bool(why)
+
+
+def test_a_run_that_is_renamed_while_it_is_recorded_writes_into_no_other(tmp_path, recipe):
+    data = small_data()
+    job = prepare(recipe, data.train)
+    path, moved = tmp_path / "run", tmp_path / "moved"
+    before = []
+
+    def train():
+        with create_run(path, job, data) as recording:
+            for _, info in record(recording, run(job), every=2):
+                if info.iteration == 4:
+                    path.rename(moved)
+                    recorded(path, recipe, steps=2)
+                    before.extend(sorted(path.rglob("*")))
+
+    with pytest.raises(RunMoved, match="was renamed or removed while it was being trained"):
+        train()
+    assert sorted(path.rglob("*")) == before
+    assert Run.open(path).iterations == 2
+    assert Run.open(moved).iterations == 4
+    assert resumed(moved).iteration == 12
 
 
 def test_what_was_seen_is_recorded_however_the_stream_ends(folder, recipe):
@@ -321,7 +418,8 @@ def block(*, units: int) -> Stage:
 def test_a_stage_of_ones_own_with_units_is_read_again(folder, recipe):
     network = describe(serial(block(units=3), dense(1)))
     recorded(folder / "units", attrs.evolve(recipe, network=network))
-    assert Run.open(folder / "units").parameters()["0/W"].shape == (3, 5)
+    opened = Run.open(folder / "units", allow=[block.__module__])
+    assert opened.parameters()["0/W"].shape == (3, 5)
 
 
 @pytest.mark.parametrize("units", [10**7, 5])

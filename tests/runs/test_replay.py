@@ -6,6 +6,7 @@ import pytest
 from small_runs import flipping, recorded, small_data, small_recipe
 
 from pydnn import BadInput, Key
+from pydnn.cli import main
 from pydnn.records import freeze
 from pydnn.runs import Run
 from pydnn.runs.replay import sampled, verify
@@ -56,7 +57,9 @@ def test_a_change_that_no_step_shows_is_found_in_the_state(tmp_path):
     assert [bool(m) for m in found] == [False, False, True, False]
     told = str(found[2])
     assert told.startswith("step 7: the state after it (8 of 8 numbers, the first 1/mean[0, 0])")
-    assert re.search(r"recorded -?0x1\.\w+p[+-]\d+ \(.*\), here -?0x1\..*, \d+ ulps apart", told)
+    assert re.search(
+        r"recorded -?0x1\.\w+p[+-]\d+ \(.*\), here -?0x1\..*, \S+ \(\d+ ulps\) apart", told
+    )
 
 
 def test_another_initial_state_than_the_recipes_is_found(tmp_path):
@@ -103,3 +106,27 @@ def test_a_step_that_is_not_finite_here_is_a_difference(tmp_path):
     run = Run.open(tmp_path / "run", data=data, anyway=True)
     with np.errstate(over="ignore", invalid="ignore"):
         assert mismatches(run, [1])[0].step == 0
+
+
+def test_a_forged_measurement_is_not_among_all_bits(tmp_path, capsys):
+    from resealing import forged_column
+
+    recorded(tmp_path / "run", small_recipe(tmp_path, evaluate_every=5, validation=0.2))
+    forged_column(tmp_path / "run", 12, "test accuracy", [9], [0.99])
+    found = list(verify(Run.open(tmp_path / "run")))
+    assert [verified.mismatch for verified in found] == [None] * 4
+    assert [verified.unchecked for verified in found] == [(), (), (), ("test accuracy",)]
+    assert main(["replay", str(tmp_path / "run")]) == 0
+    told = capsys.readouterr().out
+    assert "the bits of 12 steps are the recorded ones, except 'test accuracy', which" in told
+    assert "all bits" not in told
+
+
+@pytest.mark.parametrize("name", ["train cost", "validation accuracy"])
+def test_a_forged_measurement_of_a_step_that_was_not_evaluated_is_found(tmp_path, name):
+    from resealing import forged_column
+
+    recorded(tmp_path / "run", small_recipe(tmp_path, evaluate_every=5, validation=0.2))
+    forged_column(tmp_path / "run", 4, name, [2], [0.99])
+    mismatch = list(verify(Run.open(tmp_path / "run")))[1].mismatch
+    assert (mismatch.step, mismatch.quantity) == (2, f"measured {name}")

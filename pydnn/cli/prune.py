@@ -1,0 +1,52 @@
+"""`pydnn prune`: drop states of a run to save room, and keep what proves it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import attrs
+
+from pydnn.cli.output import say, say_json
+from pydnn.cli.run_options import add_allow_option
+from pydnn.runs.folder import run_folder_of
+from pydnn.runs.pruning import prune
+
+__all__ = ["add_to"]
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to those of the parser."""
+    parser = commands.add_parser(
+        "prune",
+        help="make a run smaller, and keep what proves it",
+        description="Drop the states of a run, but for the first and the newest one, and those "
+        "before a change of the machine. The recipe, the numbers of every step and the "
+        "fingerprints of all states stay, so that the run can still be resumed, replayed and "
+        "inspected: a state that was dropped is computed again.",
+        epilog="example: pydnn prune runs/0001 --every 5",
+    )
+    parser.add_argument(
+        "folder", type=run_folder_of, metavar="RUN", help="the folder of a recorded run"
+    )
+    parser.add_argument(
+        "--every", type=int, metavar="N", help="keep the state of every Nth segment, too"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only print what would be dropped")
+    add_allow_option(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    pruned = prune(args.folder, every=args.every, dry_run=args.dry_run, allow=args.allow)
+    if args.json:
+        say_json({"run": str(args.folder), "dry_run": args.dry_run, **attrs.asdict(pruned)})
+        return 0
+    verb = "would drop" if args.dry_run else "dropped"
+    of = len(pruned.dropped) + len(pruned.kept)
+    megabytes = [f"{count / 1e6:.1f} MB" for count in (pruned.freed, pruned.size)]
+    say(f"{verb} {len(pruned.dropped)} of {of} states of {args.folder}, {megabytes[0]}")
+    kept = ", ".join(map(str, pruned.kept)) or "none"
+    say(f"states that are stored: after {kept} steps; the run has {megabytes[1]}")
+    return 0

@@ -1,0 +1,158 @@
+"""Processes that pydnn starts import nothing from the current folder, and end with their parent."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from small_runs import recorded, small_recipe
+
+from pydnn import BadInput
+from pydnn.runs import Run, replay
+from pydnn.runs.comparison import _called, _elsewhere
+from pydnn.runs.inspection import read_tensors
+from pydnn.runs.replay import Verified, verify
+from pydnn.storage import write_hdf5
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs signals")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("children")
+    recorded(folder / "run", small_recipe(folder))
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def long_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("long")
+    recorded(folder / "run", small_recipe(folder, iterations=3000), every=1000)
+    return folder / "run"
+
+
+@pytest.fixture
+def hostile(tmp_path, monkeypatch):
+    """The folder in which a person stands, full of modules that leave a trace."""
+    for name in ("multiprocessing", "toolz", "numpy", "pydnn", "json", "attrs", "h5py", "string"):
+        (tmp_path / f"{name}.py").write_text(
+            f"open({str(tmp_path / 'ran')!r}, 'a').write('{name}')"
+        )
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "ran"
+
+
+def test_workers_import_nothing_from_the_current_folder(run, hostile):
+    found = list(verify(Run.open(run), jobs=2))
+    assert [verified.mismatch for verified in found] == [None] * 4
+    assert not hostile.exists()
+    assert "PYTHONSAFEPATH" not in os.environ
+
+
+def test_the_child_of_a_comparison_imports_nothing_from_the_current_folder(run, hostile):
+    tensors = _elsewhere(Run.open(run), 3)
+    assert {"forward", "backward"} <= {tensor.part for tensor in tensors}
+    assert not hostile.exists()
+
+
+def test_a_variable_of_the_user_is_as_it_was_after_workers_were_started(run, monkeypatch):
+    monkeypatch.setenv("PYTHONSAFEPATH", "")
+    list(verify(Run.open(run), jobs=2))
+    assert os.environ["PYTHONSAFEPATH"] == ""
+
+
+SLOW = """
+import sys, time
+from pydnn.runs import Run, replay
+import pydnn.cli
+
+pydnn.cli.main(["replay", sys.argv[1], "--jobs", "2"])
+"""
+
+
+def children_of(pid):
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
+    return [int(word) for word in found.stdout.split()]
+
+
+def alive(pid):
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+
+
+def waited(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    return condition()
+
+
+@posix
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc to look at")
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP], ids=lambda s: s.name
+)
+def test_workers_end_with_their_parent_however_that_ends(tmp_path, how):
+    recorded(tmp_path / "run", small_recipe(tmp_path, iterations=20_000), every=5000)
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOW, tmp_path / "run"],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        assert waited(lambda: len(children_of(process.pid)) >= 3)  # the tracker is the third
+        workers = children_of(process.pid)
+        time.sleep(0.3)
+        process.send_signal(getattr(signal, how))
+        process.wait()
+        assert waited(lambda: not any(map(alive, workers)), 30)
+        process.stdout.read()  # which ends, since nobody holds it any more
+
+
+@pytest.mark.parametrize(
+    "report",
+    [None, [], [1], "x", [Verified(2, 8, 4, "0", None)], [Verified(1, 4, 4, "0", None)] * 2],
+    ids=str,
+)
+def test_a_report_of_something_else_is_refused(report):
+    with pytest.raises(BadInput, match=r"verified segments 1 reported something else: use --jobs"):
+        replay._expected_report(report, [1])
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError, OSError("handle is closed"), EOFError])
+def test_a_worker_that_dies_is_not_taken_for_a_reader_that_has_gone(run, monkeypatch, error):
+    class Dying:
+        def __init__(self, *args, **options):
+            pass
+
+        def map(self, function, groups):
+            raise error
+
+        def shutdown(self, **options):
+            pass
+
+    monkeypatch.setattr(replay, "ProcessPoolExecutor", Dying)
+    with pytest.raises(BadInput, match=r"a process that verified .* has died: use fewer of them"):
+        list(verify(Run.open(run), jobs=2))
+
+
+def test_a_child_that_cannot_rebuild_a_step_says_why_in_a_line(tmp_path):
+    asked = (str(tmp_path / "none"), None, False, (), 3, str(tmp_path / "out.h5"))
+    assert "does not exist, expected the folder of a run" in _called(asked, dict(os.environ))
+
+
+@pytest.mark.parametrize(
+    "index",
+    [b"[", b"{}", b"[1]", b'[["a", "b"]]', b'[["a", 1, "c", "d", "e"]]', b"[" * 50_000],
+    ids=lambda index: ascii(index[:12]),
+)
+def test_a_file_of_tensors_that_says_something_else_is_refused(tmp_path, index):
+    import numpy as np
+
+    write_hdf5(tmp_path / "t.h5", arrays={"index": np.frombuffer(index, np.uint8)})
+    with pytest.raises(BadInput) as refusal:
+        read_tensors(tmp_path / "t.h5")
+    assert "\n" not in str(refusal.value)

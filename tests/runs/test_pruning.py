@@ -1,0 +1,152 @@
+"""A run that is made smaller keeps what proves it, and can do all that it could."""
+
+import attrs
+import numpy as np
+import pytest
+import toolz
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from resealing import flip
+from small_runs import recorded, resumed, small_data, small_recipe
+
+from pydnn import BadInput
+from pydnn.cli import main
+from pydnn.recipes import prepare, run
+from pydnn.runs import Run, create_run, prune, record
+from pydnn.runs.comparison import difference
+from pydnn.runs.pruning import size_of, thinned
+from pydnn.runs.replay import verify
+from pydnn.runs.states import state_fingerprint
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A finished run of seven segments."""
+    recorded(tmp_path / "run", small_recipe(tmp_path), every=2)
+    return tmp_path / "run"
+
+
+def stored(path):
+    return [s.iteration for s in Run.open(path).segments if s.holds_state()]
+
+
+def test_the_first_and_the_newest_state_stay_and_all_fingerprints(made):
+    before = Run.open(made)
+    states = [state_fingerprint(state) for state in before.states()]
+    size = size_of(made)
+    pruned = prune(made)
+    assert pruned.dropped == (2, 4, 6, 8, 10)
+    assert pruned.kept == (0, 12) == tuple(stored(made))
+    assert pruned.size == size_of(made) < size
+    after = Run.open(made)
+    assert [s.fingerprint for s in after.segments] == [s.fingerprint for s in before.segments]
+    assert list(after.infos) == list(before.infos)
+    assert [state_fingerprint(state) for state in after.states()] == states
+    assert prune(made) == attrs.evolve(pruned, dropped=(), freed=0)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_every_segment_of_it_is_still_verified(made, jobs):
+    prune(made, every=3)
+    assert stored(made) == [0, 6, 12]
+    found = list(verify(Run.open(made), jobs=jobs))
+    assert [verified.number for verified in found] == list(range(7))
+    assert all(verified.mismatch is None for verified in found)
+    [alone] = verify(Run.open(made), [5])
+    assert (alone.mismatch, alone.iteration, alone.steps) == (None, 10, 2)
+
+
+def test_a_step_that_went_wrong_is_found_without_the_states_around_it(tmp_path):
+    from small_runs import flipping
+
+    recorded(tmp_path / "run", small_recipe(tmp_path), every=2, change=flipping(5))
+    prune(tmp_path / "run")
+    mismatches = [v.mismatch for v in verify(Run.open(tmp_path / "run"))]
+    assert mismatches[:3] == [None] * 3
+    assert mismatches[3].step == 5
+
+
+def test_a_dry_run_changes_nothing(made):
+    before = {path: path.read_bytes() for path in made.rglob("*") if path.is_file()}
+    pruned = prune(made, dry_run=True)
+    assert {path: path.read_bytes() for path in made.rglob("*") if path.is_file()} == before
+    assert pruned.freed > 0
+    assert prune(made).dropped == pruned.dropped
+
+
+def test_it_is_resumed_and_compared_as_before(made, tmp_path):
+    recorded(tmp_path / "whole", small_recipe(tmp_path, iterations=18), every=2)
+    prune(made)
+    resumed(made, iterations=18)
+    assert Run.open(made).fingerprint == Run.open(tmp_path / "whole").fingerprint
+    assert difference(Run.open(made), Run.open(tmp_path / "whole")).parting is None
+
+
+@pytest.mark.parametrize("name", ["0000000000.h5", "0000000006.h5", "0000000012.h5"])
+def test_it_outlives_the_loss_of_any_segment(made, name):
+    whole = Run.open(made).fingerprint
+    prune(made)
+    flip(made / "segments" / name, 700)
+    resumed(made, every=2)
+    assert Run.open(made).fingerprint == whole
+
+
+def test_a_damaged_run_is_not_pruned(made):
+    flip(made / "segments" / "0000000004.h5", 700)
+    with pytest.raises(BadInput, match=r"0000000004\.h5 is damaged"):
+        prune(made)
+    assert not (made / "set-aside").exists()
+
+
+@pytest.mark.parametrize(("every", "message"), [(0, "every is 0"), ("2", "every is '2'")])
+def test_a_number_of_segments_that_is_none_is_refused(made, every, message):
+    with pytest.raises(BadInput, match=message):
+        prune(made, every=every)
+
+
+def test_the_command_line_says_what_it_frees(made, capsys):
+    assert main(["prune", str(made), "--dry-run"]) == 0
+    assert capsys.readouterr().out.startswith("would drop 5 of 7 states of")
+    assert main(["prune", str(made)]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("dropped 5 of 7 states of")
+    assert "states that are stored: after 0, 12 steps; the run has 0." in told
+    assert main(["replay", str(made)]) == 0
+    assert "all bits of 12 steps are the recorded ones" in capsys.readouterr().out
+
+
+# While a run is recorded
+
+
+def test_a_run_stays_below_its_bytes_and_ends_as_any_other(tmp_path):
+    recipe, data = small_recipe(tmp_path, iterations=20), small_data()
+    job = prepare(recipe, data.train)
+    with create_run(tmp_path / "run", job, data, most=75_000) as recording:
+        toolz.last(record(recording, run(job), every=1))
+    segments = Run.open(tmp_path / "run").segments
+    assert len(segments) == 21
+    kept = stored(tmp_path / "run")
+    assert kept[-1] == 20
+    whole, _ = toolz.last(run(job))
+    assert Run.open(tmp_path / "run").fingerprint == state_fingerprint(whole)
+    assert all(verified.mismatch is None for verified in verify(Run.open(tmp_path / "run")))
+
+
+@settings(max_examples=60)
+@given(st.integers(2, 300), st.integers(2, 12))
+def test_states_that_remain_lie_about_evenly(count, most):
+    held = []
+    for iteration in range(count):
+        held = thinned([*held, iteration], lambda: len(alive), lambda i: alive.remove(i),
+                       most=most) if (alive := {*held, iteration}) else []  # fmt: skip
+    assert held[-1] == count - 1
+    assert len(held) == min(count, most)
+    gaps = np.diff([0, *held])
+    if count > 4 * most > 12:
+        assert gaps.max() <= 4 * count / most
+
+
+def test_the_state_before_a_change_of_the_machine_stays():
+    alive = {0, 1, 2, 3}
+    held = thinned([0, 1, 2, 3], lambda: len(alive), alive.remove, most=1, staying=[1])
+    assert held == [1, 3]
