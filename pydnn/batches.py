@@ -222,6 +222,7 @@ def fit_standardization(X: ArrayLike, *, numerics: Numerics = fast) -> Standardi
     """
     X = readonly(X)
     expect_shape("X", X, ("n_x", "m"), hint="put examples in columns")
+    _expect_common_precision("X", X)
     if X.size == 0:
         raise BadInput(f"X has shape {X.shape}, expected examples with features: give some data.")
     expect_finite("X", X)
@@ -252,6 +253,15 @@ def fit_standardization(X: ArrayLike, *, numerics: Numerics = fast) -> Standardi
     return Standardization(mean, np.where(constant, 1.0, deviation))
 
 
+def _expect_common_precision(name: str, array: FloatArray) -> None:
+    """Refuse numbers of more than 64 bits: they have other bits on other kinds of machines."""
+    if array.dtype.itemsize > 8 and array.dtype.kind == "f":
+        raise BadInput(
+            f"{name} is {array.dtype}, which differs from machine to machine, expected float64 or "
+            f"float32: convert it with {name}.astype(np.float64)."
+        )
+
+
 def expect_data(data: Batch) -> None:
     """Refuse a data set that no training can start from.
 
@@ -265,6 +275,9 @@ def expect_data(data: Batch) -> None:
     if X.size == 0:
         raise BadInput(f"X has shape {X.shape}, expected examples with features: give some data.")
     expect_shape("Y", Y, ("n_y", m), hint="give one column of labels per column of X")
+    for name, array in (("X", X), ("Y", Y), ("weights", data.weights)):
+        if array is not None:
+            _expect_common_precision(name, array)
     expect_finite("X", X)
     expect_finite("Y", Y)
     if data.weights is not None:

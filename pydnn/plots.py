@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
+import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pydnn.checks import AnyPath, BadInput, expect_known, import_extra, path_of
+from pydnn.checks import (
+    AnyPath,
+    BadInput,
+    expect_known,
+    import_extra,
+    path_of,
+    printable,
+)
 from pydnn.records import FloatArray
 from pydnn.storage import write_atomically
 
@@ -16,6 +27,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["expect_plottable", "plot_costs", "plot_sweep", "save_plot"]
+
+_FEW_SETTINGS = 4  # in a legend inside the axes
+_ENTRY_HEIGHT = 0.19  # inches
+_LONG_NAME = 40  # letters
 
 
 def plot_costs(costs: Sequence[float], *, title: str) -> Figure:
@@ -40,16 +55,34 @@ def plot_costs(costs: Sequence[float], *, title: str) -> Figure:
 
 def _of_costs(title: str, ylabel: str = "cost (nats per example)") -> tuple[Figure, Axes]:
     """An empty figure of costs against iterations."""
-    figure_of = import_extra("matplotlib.figure", extra="plot", purpose="a plot").Figure
+    figure_of = _matplotlib("matplotlib.figure").Figure
     figure: Figure = figure_of(figsize=(6.4, 4.0), dpi=150, layout="constrained")
     axes = figure.subplots()
     axes.set_xlabel("iterations")
-    axes.set_ylabel(ylabel)
-    axes.set_title(title)
+    axes.set_ylabel(_shown(ylabel))
+    axes.set_title(_shown(title))
     axes.margins(x=0.01)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def _matplotlib(module: str) -> Any:
+    """A module of matplotlib, whatever backend the environment asks for: no plot here needs one.
+
+    In a notebook, MPLBACKEND names a backend that may not be installed where the command
+    `pydnn` is, and matplotlib refuses to be imported then.
+    """
+    backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
+    try:
+        imported = import_extra(module, extra="plot", purpose="a plot")
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    if backend is not None:  # for plots of others in this process, as matplotlib itself does it
+        with contextlib.suppress(Exception):
+            sys.modules["matplotlib"].rcParams["backend"] = backend
+    return imported
 
 
 def plot_sweep(
@@ -71,13 +104,14 @@ def plot_sweep(
     if not any(rows.size for rows in costs.values()):
         raise BadInput("there are no costs, expected one row per run: train first.")
     figure, axes = _of_costs(title, ylabel)
-    for number, (name, rows) in enumerate(costs.items()):
+    names = _what_differs(list(costs))
+    for number, (name, rows) in enumerate(zip(names, costs.values(), strict=True)):
         colour = f"C{number % 10}"
         axes.plot(rows.T, color=colour, linewidth=0.5, alpha=max(0.15, 0.6 / len(rows) ** 0.5))
         here = np.isfinite(rows)  # the mean is that of the runs that have not ended yet
         some = here.any(axis=0)
         mean = np.where(here, rows, 0)[:, some].sum(axis=0) / here[:, some].sum(axis=0)
-        label = f"mean of {len(rows)}" + (f", {name}" if name else "")
+        label = f"mean of {len(rows)}" + (f", {_shown(name)}" if name else "")
         axes.plot(np.flatnonzero(some), mean, color=colour, linewidth=2.2, label=label, zorder=3)
     if best is not None:
         row = costs[best[0]][best[1]]
@@ -88,8 +122,35 @@ def plot_sweep(
     top = _top(costs)
     if top is not None:
         axes.set_ylim(bottom=0, top=top)
-    axes.legend(frameon=False, fontsize="small")
+    if len(costs) > _FEW_SETTINGS:  # under the axes, which keep their width and their height
+        figure.set_figheight(figure.get_figheight() + _ENTRY_HEIGHT * (len(costs) + 1))
+        figure.legend(loc="outside lower left", frameon=False, fontsize="small")
+    else:
+        axes.legend(frameon=False, fontsize="small")
     return figure
+
+
+def _shown(text: str, most: int = 90) -> str:
+    """Text as it is: safe, short enough for the figure's width, and none of it a formula."""
+    return printable(text, most=most).replace("$", r"\$")
+
+
+def _what_differs(names: Sequence[str]) -> list[str]:
+    """The names without the words that all of them begin and end with, where they are long."""
+    if len(names) < 2 or max(map(len, names)) <= _LONG_NAME:
+        return list(names)
+    words = [name.split(" ") for name in names]
+    room = min(map(len, words)) - 1  # so that something is left of each
+    start = _common(words, room)
+    end = _common([line[::-1] for line in words], room - start)
+    shown = [" ".join(line[start : len(line) - end]).rstrip(",") for line in words]
+    return [("… " if start else "") + text + (" …" if end else "") for text in shown]
+
+
+def _common(lines: Sequence[Sequence[str]], most: int) -> int:
+    """How many words all lines begin with, up to `most`."""
+    alike = (len(set(column)) == 1 for column in zip(*lines, strict=False))
+    return sum(1 for _ in itertools.islice(itertools.takewhile(bool, alike), most))
 
 
 def _top(costs: Mapping[str, FloatArray]) -> float | None:
@@ -111,7 +172,7 @@ def expect_plottable(path: AnyPath) -> None:
         MissingExtra: If matplotlib is not installed.
     """
     path = path_of(path)
-    backend = import_extra("matplotlib.backend_bases", extra="plot", purpose="a plot")
+    backend = _matplotlib("matplotlib.backend_bases")
     known = backend.FigureCanvasBase.get_supported_filetypes()
     if not path.suffix:
         raise BadInput(f"{path} has no ending that tells its format: call it {path}.png.")

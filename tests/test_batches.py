@@ -266,3 +266,15 @@ def test_a_batch_checks_its_own_shapes(given, message):
     Batch([[1, 2]], [[1, 2]])
     Batch(np.ones((2, 0)), np.ones((1, 0)))
     Batch(np.ones((2, 3, 4)), np.ones((1, 3, 4)), np.ones((1, 3, 4)))  # of several runs at once
+
+
+@pytest.mark.skipif(np.dtype(np.longdouble).itemsize == 8, reason="long doubles are float64 here")
+@pytest.mark.parametrize("name", ["X", "Y", "weights"])
+def test_numbers_that_differ_from_machine_to_machine_are_refused(name):
+    arrays = {"X": np.ones((2, 3)), "Y": np.ones((1, 3)), "weights": np.ones((1, 3))}
+    arrays[name] = arrays[name].astype(np.longdouble)
+    with pytest.raises(BadInput, match=rf"^{name} is (float128|float96), .* expected float64"):
+        expect_data(Batch(**arrays))
+    if name == "X":
+        with pytest.raises(BadInput, match=r"^X is float"):
+            fit_standardization(arrays["X"])

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -68,3 +71,39 @@ def test_the_plot_is_saved_in_the_format_of_its_ending(tmp_path, suffix, magic):
 def test_refusals(call, message):
     with pytest.raises(BadInput, match=message):
         call()
+
+
+def test_nine_networks_leave_the_plot_its_size_and_show_what_differs():
+    names = [f"network=serial(dense(64), relu, dense({n}), relu, dense(10))" for n in range(1, 10)]
+    rows = np.ones((1, 5))
+    few = plot_sweep({"": rows}, best=None, title="t", ylabel="cost")
+    many = plot_sweep(dict.fromkeys(names, rows), best=None, title="t", ylabel="cost")
+    sizes = []
+    for figure in (few, many):
+        figure.draw_without_rendering()
+        box = figure.axes[0].get_window_extent()
+        sizes.append((box.width, box.height))
+    np.testing.assert_allclose(sizes[1], sizes[0], rtol=0.1)
+    [legend] = many.legends
+    shown = [text.get_text() for text in legend.get_texts()]
+    assert shown == [f"mean of 1, … dense({n}) …" for n in range(1, 10)]
+
+
+@pytest.mark.parametrize("name", ["a$^_$.h5", "$", "a\x1b[2J\nb", "x" * 10_000, r"\frac{1}{2}$$"])
+def test_labels_are_text_and_no_formula(name, tmp_path):
+    rows = np.ones((1, 3))
+    figure = plot_sweep({name: rows, "b": rows}, best=(name, 0), title=name, ylabel=name)
+    save_plot(figure, tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 0
+
+
+def test_a_notebooks_backend_is_not_needed(tmp_path):
+    program = "from pydnn.plots import *; import pathlib; path = pathlib.Path('c.png'); "
+    program += "expect_plottable(path); save_plot(plot_costs([2, 1], title='t'), path)"
+    backend = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | backend, cwd=tmp_path, check=False,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "c.png").is_file()
