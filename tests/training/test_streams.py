@@ -29,6 +29,7 @@ from pydnn import (
     mean_squared,
     measure,
     output_of,
+    poisson,
     relu,
     scan,
     score,
@@ -335,6 +336,22 @@ LOSS = sigmoid_cross_entropy()
 OPTIMIZER = chain(look("raw"), gradient_descent(learning_rate=0.5), average_parameters())
 STEP = make_train_step(NETWORK, LOSS, OPTIMIZER)
 START = initial_state(NETWORK, OPTIMIZER, (3,), key=KEY)
+
+
+@pytest.mark.parametrize("loss", [LOSS, poisson(), mean_squared()])
+def test_an_evaluation_beyond_the_range_of_numbers_is_nan_and_ends_nothing(loss):
+    far = attrs.evolve(DATA, X=np.full(X.shape, 1e308))
+    network = serial(dense(1))
+    state = initial_state(network, OPTIMIZER, (3,), key=KEY)
+    big = state.parameters.with_vector(np.full(state.parameters.vector.shape, 9.0))
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = evaluation(network, loss, {"far": far})(attrs.evolve(state, parameters=big))
+    scores = {name: value for name, value in values.items() if name != "far cost"}
+    if loss is LOSS:  # whose probabilities are 1 there
+        assert all(np.isfinite(value) for value in scores.values())
+    else:
+        assert len(scores) == 2
+        assert all(np.isnan(value) for value in scores.values())
 
 
 def test_an_evaluation_is_outside_of_training_with_what_was_gathered():
