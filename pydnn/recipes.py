@@ -45,7 +45,7 @@ from pydnn.checks import (
 from pydnn.initializers import tutorial, zeros
 from pydnn.keys import Key
 from pydnn.losses import Loss, class_count, expect_weights, sigmoid_cross_entropy
-from pydnn.metrics import METRICS, higher_is_better
+from pydnn.metrics import METRICS
 from pydnn.notation import MOST_LETTERS, own_builders, read_description, write_description
 from pydnn.numerics import TENANTS, Numerics, portable
 from pydnn.numerics.portable.soundness import expect_sound
@@ -493,7 +493,6 @@ class Job:
         optimizer: GradientTransformation = build(self.recipe.optimizer, family="optimizer")
         notes = [
             self.not_rotated,
-            _direction_note(self.recipe),
             *_schedule_notes(optimizer, self.recipe.iterations),
         ]
         return tuple(note for note in notes if note)
@@ -688,22 +687,6 @@ def _worth_rotating(recipe: Recipe, state: TrainState, train: Batch, batching: B
     per_step = m // batching.per_epoch(m)
     slot = state.parameters.layout.slots[0]
     return pays(slot, m, iterations=recipe.iterations, batch=per_step)
-
-
-def _direction_note(recipe: Recipe) -> str:
-    """What a recipe says of the value it watches, where that is against the table of metrics."""
-    if not recipe.patience or recipe.higher_is_better is None:
-        return ""
-    try:
-        usual = higher_is_better(recipe.watch)
-    except BadInput:
-        return ""
-    if usual == recipe.higher_is_better:
-        return ""
-    return (
-        f"higher_is_better is {str(not usual).lower()}, as the recipe says, but {recipe.watch!r} "
-        f"is better when it is {'higher' if usual else 'lower'}: leave higher_is_better out"
-    )
 
 
 def _schedule_notes(optimizer: GradientTransformation, iterations: int) -> Iterator[str]:

@@ -560,13 +560,3 @@ def test_a_recipe_takes_parts_as_their_descriptions():
         Recipe(**common, **parts | {"network": own})
     with pytest.raises(BadInput, match="optimizer is 'adam', expected a part or its description"):
         Recipe(**common, **parts | {"optimizer": "adam"})
-
-
-def test_a_direction_against_the_table_is_noted():
-    recipe = attrs.evolve(RICH, watch="validation accuracy", higher_is_better=False)
-    assert prepare(recipe, CLASSES).notes == (
-        "higher_is_better is false, as the recipe says, but 'validation accuracy' is better when "
-        "it is higher: leave higher_is_better out",
-    )
-    for same in (None, True):
-        assert prepare(attrs.evolve(recipe, higher_is_better=same), CLASSES).notes == ()
