@@ -517,7 +517,8 @@ def prepare(
 
     Args:
         recipe: The job.
-        batch: All examples, for training and validation.
+        batch: All examples, for training and validation. They are standardized in their own
+            dtype, so equal data as float32 and as float64 lead to other bits.
         through: A function that the network goes through once it is built, e.g. to watch its
             stages.
         step: A function that the training step goes through once it is built, e.g. to insert a

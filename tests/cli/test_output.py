@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_runs import saved_data
 
 from pydnn import cli
 from pydnn.cli import main, output
@@ -207,3 +208,19 @@ def test_an_interruption_during_imports_is_one_line(tmp_path):
     argv = [sys.executable, "-c", PROGRAM, str(tmp_path), str(main_file), "doctor"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "pydnn: interrupted\n")
+
+
+ONLY_POSIX = ("fork", "sysconf", "sched_getaffinity", "getuid", "geteuid", "O_NONBLOCK")
+
+
+def test_a_training_needs_nothing_that_only_posix_has(tmp_path, monkeypatch, capsys):
+    for name in ONLY_POSIX:
+        monkeypatch.delattr(os, name, raising=False)
+    monkeypatch.setitem(sys.modules, "resource", None)
+    monkeypatch.setitem(sys.modules, "pwd", None)
+    run = tmp_path / "run"
+    data = saved_data(tmp_path)
+    argv = ["train", "--data", data, "--iterations", "2", "--layers", "3", "--run", str(run)]
+    assert main(argv) == 0, capsys.readouterr().err
+    for argv in (["replay", run], ["doctor", run], ["resume", run, "--iterations", "3"]):
+        assert main(list(map(str, argv))) == 0, capsys.readouterr().err
