@@ -201,14 +201,15 @@ def make_folder(path: Path, fill: Callable[[Path], object]) -> None:
     """Make a new folder with everything in it that `fill` puts there, whole or not at all.
 
     Args:
-        path: The folder's name; those above it are made, too.
+        path: The folder's name; an empty folder of that name is replaced, and those above it
+            are made, too.
         fill: Called with the temporary folder's path.
 
     Raises:
         BadInput: If there is something of that name, or it cannot be written; also what `fill`
             raises.
     """
-    if path.exists() or path.is_symlink():
+    if os.path.lexists(path) and not _is_empty_folder(path):
         raise NameTaken(f"{path} exists already, expected a new name: choose another.")
     temporary = _temporary_beside(path)
     try:
@@ -218,6 +219,8 @@ def make_folder(path: Path, fill: Callable[[Path], object]) -> None:
             fill(temporary)
             for folder in (*(p for p in temporary.rglob("*") if p.is_dir()), temporary):
                 _flush_folder(folder)
+            with contextlib.suppress(OSError):  # one that a killed process left empty
+                path.rmdir()
             temporary.rename(path)  # which no folder with something in it gives way to
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -234,6 +237,10 @@ def make_folder(path: Path, fill: Callable[[Path], object]) -> None:
             f"{path} cannot be made ({error.strerror}): choose a place with room that can be "
             "written."
         ) from error
+
+
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
 
 
 @contextlib.contextmanager

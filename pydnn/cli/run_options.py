@@ -10,7 +10,7 @@ from pydnn.checks import BadInput
 from pydnn.data import DataSet
 from pydnn.recipes import read_toml
 from pydnn.runs import MODEL_FILE, Model, load_model
-from pydnn.runs.folder import RECIPE, run_folder_of
+from pydnn.runs.folder import RECIPE, SEGMENTS, run_folder_of
 from pydnn.runs.pins import data_differences, read_pins
 from pydnn.storage import read_small_text
 
@@ -73,7 +73,14 @@ def model_of(folder: Path, *, allow: Sequence[str], unverified: bool = False) ->
     if path is not folder and path.is_symlink():
         raise BadInput(f"{path} is a symbolic link, expected the model itself: copy it there.")
     if not path.exists() and (folder / RECIPE).is_file():
-        raise BadInput(f"{folder} has no model yet, since it was cut short: pydnn resume {folder}.")
+        segments = folder / SEGMENTS
+        steps = max(
+            (int(s.stem) for s in segments.glob("[0-9]*.h5") if s.stem.isdigit()), default=0
+        )
+        raise BadInput(
+            f"{folder} has {steps} steps but no {MODEL_FILE}: pydnn resume {folder} writes it, "
+            "after the steps that are missing, if any are."
+        )
     return load_model(path, allow=allow, unverified=unverified)
 
 

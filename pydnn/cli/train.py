@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from pydnn.cli.training import add_training_options, check_training_options, say
 from pydnn.data import DataSet, load_data_set
 from pydnn.recipes import DTYPES, Job, expect_test, prepare
 from pydnn.runs import Recording, create_run
+from pydnn.storage import exclusive
 
 __all__ = ["add_to", "plain_folder"]
 
@@ -54,7 +56,7 @@ def add_to(commands: Any) -> None:
 def _run(args: argparse.Namespace) -> int:
     recipe = recipe_of(args)
     check_training_options(args)
-    if args.folder is not None and args.folder.exists():
+    if args.folder is not None and not is_free(args.folder):
         raise _taken(args.folder)  # before the work
     data = load_data_set(recipe.data, dtype=DTYPES[recipe.dtype])
     job = prepare(recipe, data.train)
@@ -108,20 +110,38 @@ def _recorded(
 
 @contextlib.contextmanager
 def plain_folder(folder: Path) -> Iterator[None]:
-    """Make the folder before the work, and remove it again if nothing came to be in it."""
+    """Make the folder before the work, and remove it again if nothing came to be in it.
+
+    A folder that a killed process left empty is taken over; one that a living process works for
+    is not.
+    """
     try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        raise _taken(folder) from None
+        if not is_free(folder):
+            raise _taken(folder)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(
             f"{folder} cannot be made ({error.strerror}): give a --run that can be written."
         ) from error
+    lock = folder / _WORKING
     try:
-        yield
+        with exclusive(lock):
+            yield
     finally:
         with contextlib.suppress(OSError):  # that is how rmdir says that it holds something
+            lock.unlink()
             folder.rmdir()
+
+
+_WORKING = ".working"
+
+
+def is_free(folder: Path) -> bool:
+    """Whether there is nothing of that name, or a folder that a killed process left empty."""
+    if not os.path.lexists(folder):
+        return True
+    is_folder = folder.is_dir() and not folder.is_symlink()
+    return is_folder and all(entry.name == _WORKING for entry in folder.iterdir())
 
 
 def _taken(folder: Path) -> NameTaken:

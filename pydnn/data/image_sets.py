@@ -149,6 +149,7 @@ def save_catvnoncat(directory: AnyPath, train: ImageSet, test: ImageSet) -> None
     """
     folder = path_of(directory)
     _expect_same_classes(folder, train, test)
+    is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -159,12 +160,17 @@ def save_catvnoncat(directory: AnyPath, train: ImageSet, test: ImageSet) -> None
     for path in paths.values():
         if path.exists():
             raise BadInput(f"{path} exists already, expected none: give another directory.")
-    _write(paths["train"], "train", train)
+    written = []
     try:
-        _write(paths["test"], "test", test)
+        for part, images in (("train", train), ("test", test)):
+            _write(paths[part], part, images)
+            written.append(paths[part])
     except BaseException:
         with contextlib.suppress(OSError):
-            paths["train"].unlink()
+            for path in written:
+                path.unlink()
+            if is_new:
+                folder.rmdir()
         raise
 
 

@@ -205,7 +205,8 @@ def difference_from_run(model: Model, run: Run) -> str | None:
     if iteration != len(model.costs) and not model.recipe.patience:
         return "its number of iterations"
     stored = {segment.iteration: segment for segment in run.segments}.get(iteration)
-    state = run.stored(stored) if stored else run.state(iteration)
+    held = stored is not None and stored.holds_state()
+    state = run.stored(stored) if stored and held else run.state(iteration)
     pairs = {
         "one of its parameters": (model.parameters.vector, job.lifted(state.parameters).vector),
         "one of its statistics": (model.statistics.vector, state.statistics.vector),

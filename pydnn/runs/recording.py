@@ -42,7 +42,7 @@ from pydnn.runs.model import MODEL_FILE, Model, save_model
 from pydnn.runs.pins import Pins, pins_of, pins_text, read_pins, write_sources
 from pydnn.runs.pruning import thinned
 from pydnn.runs.recorded import Prepare, Run
-from pydnn.runs.repair import Mended, mend
+from pydnn.runs.repair import Mended, mend, no_model
 from pydnn.runs.rows import Rows, rows_of
 from pydnn.runs.segments import (
     Segment,
@@ -420,7 +420,7 @@ def resume_run(
         # The state first: what does not fit the recipe must not be prepared, at whatever cost.
         state = run.state(run.iterations) if run.segments else run.job.state
         job = run.job  # which refuses other data, before anything is moved
-        if folder.problem is not None or folder.left_behind:
+        if folder.problem is not None or folder.left_behind or no_model(path) is not None:
             mended = mend(run, text)
             run = opened(read_folder(path, anyway=anyway, allow=allow))
             if run.folder.problem is not None:  # an end of what was set aside

@@ -8,7 +8,9 @@ believed only if the segment after it holds its fingerprint.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,13 +20,14 @@ from pydnn.checks import BadInput
 from pydnn.fingerprints import checksum
 from pydnn.recipes import steps
 from pydnn.runs.folder import SEGMENTS, SET_ASIDE, Fault, expect_real_folder, free_name
+from pydnn.runs.model import MODEL_FILE
 from pydnn.runs.recorded import Run
 from pydnn.runs.rows import Rows, rows_of
 from pydnn.runs.segments import Segment, Texts, following, write_segment
 from pydnn.storage import write_text
 from pydnn.training import NotFinite, TrainState
 
-__all__ = ["Mended", "mend"]
+__all__ = ["Mended", "mend", "no_model"]
 
 
 @attrs.frozen
@@ -55,6 +58,7 @@ def mend(run: Run, environment: str) -> Mended:
     """
     folder = run.folder
     left = [Fault(path, f"{path} was left half-written.") for path in folder.left_behind]
+    left += filter(None, [no_model(folder.path)])
     lost = None if folder.gap is None else _lost_segment(run, environment)
     moved = [*_set_aside(folder.path, [*folder.faults, *left])]
     if folder.gap is not None and lost is None:
@@ -72,6 +76,15 @@ def mend(run: Run, environment: str) -> Mended:
         write_segment(segment, state, rows, texts)
         restored.append(segment.path)
     return Mended(tuple(moved), tuple(restored))
+
+
+def no_model(path: Path) -> Fault | None:
+    """What is in the place of a run's model and is not a regular file; None if nothing is."""
+    model = path / MODEL_FILE
+    with contextlib.suppress(OSError):
+        if not stat.S_ISREG(model.lstat().st_mode):
+            return Fault(model, f"{model} is not a regular file, expected the model's.")
+    return None
 
 
 _Lost = tuple[Segment, TrainState, Rows, Texts | None]
