@@ -12,8 +12,9 @@ import functools
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import NoneType, UnionType
+from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
@@ -106,9 +107,24 @@ def described(
         def describing(*args: _Options.args, **options: _Options.kwargs) -> _Part:
             # Here, once for all builders: a file that holds the description has plain numbers.
             args, options = plain_numbers(args), plain_numbers(options)
-            part = builder(*args, **options)
+            named = [
+                p.name for p in signature.parameters.values() if p.kind is not p.VAR_POSITIONAL
+            ]
+            if len(named) == len(signature.parameters):
+                _expect_kinds(name, builder, {**dict(zip(named, args, strict=False)), **options})
+            else:
+                _expect_kinds(name, builder, options)
+            part: Any = builder(*args, **options)
+            if not attrs.has(type(part)) or "description" not in attrs.fields_dict(type(part)):
+                raise BadInput(
+                    f"{name} made {shown(part)}, expected a part of family {family!r}: return "
+                    "what one of pydnn's own builders makes."
+                )
             given = signature.bind(*args, **options).arguments
-            return attrs.evolve(part, description={name: _without_defaults(signature, given)})  # type: ignore[misc]
+            described_part: _Part = attrs.evolve(
+                part, description={name: _without_defaults(signature, given)}
+            )
+            return described_part
 
         describing.family = family  # type: ignore[attr-defined]  # for readers; the registry decides
         if "<locals>" not in name:  # a function inside of another is not found by its name
@@ -116,6 +132,42 @@ def described(
         return describing
 
     return decorate
+
+
+def _expect_kinds(name: str, builder: Callable[..., Any], options: Mapping[str, object]) -> None:
+    """Refuse options of which the annotation says that they are of another kind.
+
+    Numbers are left to the builder, which knows their bounds. So is everything that only some
+    alternatives of an annotation would refuse.
+    """
+    kinds = _kinds(builder)
+    for option, value in options.items():
+        kind, wanted = kinds.get(option, (object, ""))
+        if not isinstance(value, kind):
+            raise BadInput(f"{option} of {name} is {shown(value)}, expected {wanted}.")
+
+
+@functools.cache
+def _kinds(builder: Callable[..., Any]) -> dict[str, tuple[tuple[type, ...], str]]:
+    """Of each option that takes parts, lists or texts alone: their types, and words for them."""
+    try:
+        hints = get_type_hints(builder)
+    except Exception:  # names that only a type checker sees, in a user's own builder
+        return {}
+    kinds = {}
+    for option, hint in hints.items():
+        several = get_origin(hint) in (Union, UnionType)
+        alternatives = set(get_args(hint) if several else (hint,))
+        empty = (NoneType,) if NoneType in alternatives else ()
+        types = [get_origin(kind) or kind for kind in alternatives - {NoneType}]
+        if types == [str]:
+            kinds[option] = ((str, *empty), "a text: put it in quotes")
+        elif types == [Sequence]:
+            kinds[option] = ((Iterable, *empty), "a list: put what it holds in brackets")
+        elif all(isinstance(kind, type) and attrs.has(kind) for kind in types):
+            words = " or ".join(kind.__name__ for kind in types)
+            kinds[option] = ((*types, *empty), f"a part of the kind {words}: call its builder")
+    return kinds
 
 
 def describe(part: Any) -> dict[str, dict[str, Any]]:

@@ -244,10 +244,10 @@ def tutorial(*, seed: int | None = None, scale: float | None = None) -> WeightSt
         if numerics is fast:
             return [scaled(generator.randn(*shape), shape) for shape in shapes]
         numbers = _legacy_normals(generator, sum(map(math.prod, shapes)), numerics)
-        ends = list(itertools.accumulate(map(math.prod, shapes)))[:-1]
-        parts = np.split(numbers, ends)
+        ends = itertools.accumulate(map(math.prod, shapes))
         return [
-            scaled(part.reshape(shape), shape) for part, shape in zip(parts, shapes, strict=True)
+            scaled(numbers[end - math.prod(shape) : end].reshape(shape), shape)
+            for shape, end in zip(shapes, ends, strict=True)
         ]
 
     return WeightStream(draw)

@@ -154,11 +154,15 @@ class _Reader:
         for keyword in keywords:
             if keyword.arg is None:
                 raise BadInput(f"{_short(self.text)} has ** in it: {_EXAMPLE}.")
+            if keyword.arg in given:
+                raise self._twice(keyword.arg)
             given[keyword.arg] = self.value(keyword.value)
         for parameter in builder.options.values():
             if parameter.kind is parameter.VAR_POSITIONAL:
                 given[parameter.name], values = values, []
             elif values and parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+                if parameter.name in given:
+                    raise self._twice(parameter.name)
                 given[parameter.name] = values.pop(0)
         if values:
             options = ", ".join(builder.options) or "none"
@@ -167,6 +171,9 @@ class _Reader:
                 f"name its options, which are {options}."
             )
         return {name: given}
+
+    def _twice(self, option: str) -> BadInput:
+        return BadInput(f"{_short(self.text)} gives {option} twice: give it once.")
 
     def value(self, node: ast.expr) -> Any:
         """The number, text, list or part that a node writes."""

@@ -301,7 +301,7 @@ def gradient_noise(variance: float, *, decay: float = 0.55) -> GradientTransform
         Neelakantan et al., Adding gradient noise improves learning for very deep networks, 2015.
     """
     variance = expect_real("variance", variance, least=0, hint="give that of the first update")
-    decay = expect_real("decay", decay, least=0, hint="0 keeps the noise as it is")
+    decay = expect_real("decay", decay, least=0, most=16, hint="0 keeps the noise as it is")
 
     def update(
         grads: FloatArray, state: CountState, params: Packed, context: Context = EVALUATION

@@ -1,3 +1,4 @@
+import contextlib
 import json
 
 import attrs
@@ -7,9 +8,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pydnn
-from pydnn import BadInput, build, dense, describe, described, elementwise, gelu, relu, serial, tanh
-from pydnn.initializers import he_normal, normal, tutorial
-from pydnn.schedules import joined
+from pydnn import (
+    BadInput,
+    accumulate,
+    adam,
+    build,
+    dense,
+    describe,
+    described,
+    elementwise,
+    gelu,
+    l2_penalty,
+    look,
+    mini_batches,
+    relu,
+    serial,
+    sigmoid_cross_entropy,
+    tanh,
+)
+from pydnn.builders import builders_of
+from pydnn.initializers import he_normal, normal, tutorial, zeros
+from pydnn.schedules import constant_rate, joined
 
 
 @described("stage")
@@ -99,3 +118,67 @@ def test_what_has_no_plain_description_is_refused():
     own = attrs.evolve(he_normal(), description=None)
     with pytest.raises(BadInput, match=r"cannot be described"):
         describe(dense(1, initializer=own))
+
+
+# What anybody may write where a part, a list or a text belongs: a recipe can name any of these.
+OF_ANY_KIND = [
+    relu(), adam(), zeros(), sigmoid_cross_entropy(), l2_penalty(1), constant_rate(0.1),
+    mini_batches(2), tutorial(), "W", "", None, True, -1, 0.5, 1e308, [], ["q"], [None], [[1]],
+    [relu()], {"relu": {}},
+]  # fmt: skip
+NEEDED = {
+    "units": 2, "keep_prob": 0.5, "size": 4, "value": 0.1, "learning_rate": 0.1, "limit": 1.0,
+    "rate": 0.1, "inner": adam(), "batches": 2, "factor": 0.5, "strength": 0.1, "initial": 0.1,
+    "steps": 3, "decay": 0.5, "every": 2, "peak": 0.1, "then": 0.1, "schedules": [0.1, 0.2],
+    "starts": [2], "name": "x", "variance": 0.1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("builder", [b for b in builders_of() if ":" not in b.name], ids=str)
+def test_an_option_of_any_kind_is_taken_or_refused_in_words(builder):
+    needed = {
+        name: NEEDED[name]
+        for name, option in builder.options.items()
+        if option.default is option.empty and name != builder.several
+    }
+    for name in builder.options:
+        for value in OF_ANY_KIND:
+            with contextlib.suppress(BadInput):
+                if name == builder.several:
+                    builder.function(value, **needed)
+                else:
+                    builder.function(**{**needed, name: value})
+
+
+@described("stage")
+def nothing():
+    return None
+
+
+@described("stage")
+def a_number():
+    return 5
+
+
+@described("loss")
+def undescribed():
+    return lambda Z, Y: (0.0, Z)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: dense(2, initializer="zeros"), "initializer of dense is 'zeros', expected a part"),
+        (lambda: dense(2, initializer=relu()), "initializer of dense is .*kind Initializer"),
+        (lambda: accumulate(relu(), batches=2), "inner of accumulate is .*GradientTransformation"),
+        (lambda: l2_penalty(1, only=None), "only of l2_penalty is None, expected a list"),
+        (lambda: joined(0.1, starts=[]), "schedules of joined is 0.1, expected a list"),
+        (lambda: look(3), "name of look is 3, expected a text"),
+        (nothing, "nothing made None, expected a part of family 'stage'"),
+        (a_number, "a_number made 5, expected a part of family 'stage'"),
+        (undescribed, "undescribed made <function .*, expected a part of family 'loss'"),
+    ],
+)
+def test_options_and_results_of_another_kind_are_refused(call, message):
+    with pytest.raises(BadInput, match=message):
+        call()

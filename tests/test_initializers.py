@@ -140,3 +140,8 @@ def test_the_tutorials_weights_in_portable_arithmetic_differ_in_last_bits_at_mos
 def test_refusals(make, message):
     with pytest.raises(BadInput, match=message):
         make()
+
+
+@pytest.mark.parametrize("numerics", [fast, portable])
+def test_a_network_without_weights_draws_none_of_the_tutorials(numerics):
+    assert tutorial(seed=3).draw([], numerics) == []

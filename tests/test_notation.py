@@ -109,6 +109,8 @@ REFUSED = {
     "relu(1)": "relu got 1 without a name: name its options, which are none",
     "dense(2 + 3)": "'2 + 3' is not a value: give a number",
     "dense(**x)": "has ** in it",
+    "dense(units=2, units=3)": "gives units twice",
+    "dense(2, units=3)": "gives units twice",
     "dense(open('f'))": "there is no builder 'open'",
     "(lambda: 1)()": "is not a call of a builder",
     "dense(x.y)": "'x.y' is not a value",
