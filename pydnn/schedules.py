@@ -48,7 +48,7 @@ class Schedule:
     """
 
     at: Callable[[int, Numerics], float] = attrs.field(repr=False)
-    steps: int | None = attrs.field(default=None, kw_only=True)
+    steps: int | None = attrs.field(default=None, kw_only=True, repr=False)
     empty: str = attrs.field(default="", kw_only=True, repr=False)
     description: Description | None = None
 
