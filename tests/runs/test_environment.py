@@ -1,7 +1,9 @@
+import decimal
 import json
 import os
 import subprocess
 import sys
+from decimal import Decimal
 
 import attrs
 import numpy as np
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 import pydnn
 from pydnn.checks import BadInput
 from pydnn.numerics import Numerics, fast, portable
+from pydnn.numerics.portable.scalars import _DIGITS as DIGITS
 from pydnn.runs import environment as module
 from pydnn.runs.environment import (
     VARIABLES,
@@ -26,6 +29,7 @@ from pydnn.runs.environment import (
     variables_to_repeat,
     what_to_expect,
 )
+from pydnn.schedules import cosine_decay
 
 OPERATIONS = [field.name for field in attrs.fields(Numerics) if field.name != "name"]
 SAMPLE = Environment(
@@ -430,3 +434,26 @@ def test_another_rounding_mode_is_a_hazard_for_every_arithmetic(monkeypatch):
         told = {hazard.what: hazard for hazard in module.hazards(numerics)}
         assert told["float32 rounding"].breaks
         assert "float64 rounding" not in told
+
+
+def test_a_run_of_the_portable_cosine_of_0_1_0_is_repeated_to_the_same_bits():
+    def cosine_of_0_1_0(x):
+        square = DIGITS.multiply(Decimal(x), Decimal(x))
+        total, term, n = Decimal(1), Decimal(1), 0
+        while abs(term) > Decimal("1e-42"):
+            n += 2
+            # To 28 digits, as the sign of a decimal number was changed then.
+            minus_square = decimal.Context(prec=28).minus(square)
+            term = DIGITS.divide(DIGITS.multiply(term, minus_square), Decimal((n - 1) * n))
+            total = DIGITS.add(total, term)
+        return float(total)
+
+    then = attrs.evolve(portable, cosine=cosine_of_0_1_0)
+    here = evolved(arithmetic=arithmetic_fingerprint(portable))
+    recorded = evolved(arithmetic=arithmetic_fingerprint(then))
+    assert recorded.arithmetic["cosine"] != here.arithmetic["cosine"]
+    assert arithmetic_differences(recorded, here) == ()
+    for steps in range(1, 200):
+        schedule = cosine_decay(0.1, steps=steps, final=0.001)
+        rates = [[schedule(k, numerics) for k in range(steps + 1)] for numerics in (then, portable)]
+        assert rates[0] == rates[1]
