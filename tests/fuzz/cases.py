@@ -80,7 +80,7 @@ def _on_run(rng, run):
         ("diff", run, f"other/{run}", *json), ("diff", f"other/{run}", run),
         ("doctor", run, *json), ("resume", run, "--json"), ("resume", run, "--json"),
         ("train", f"{run}/recipe.toml", "--no-record", *_few_steps(rng)),
-        ("predict", run, "cat.png", *json),
+        ("predict", run, "cat.png", *json), ("prune", run, *json), ("prune", run, "--every", "2"),
     ]  # fmt: skip
     return rng.choice(commands)
 
@@ -94,7 +94,7 @@ def _run(rng, world, here):
     path = rng.choice(
         sorted(p for p in (here / run).rglob("*") if p.is_file() and p.name != "lock")
     )
-    judged = argv[0] != "train"
+    judged = argv[0] not in ("train", "prune")
     if rng.random() < 0.2:
         return Case(craft_folder(rng, here / run), argv, needs, judged)
     if rng.random() < 0.2:
@@ -204,6 +204,7 @@ def _command_line(rng, world, here):
         ("doctor", RUNS[0]): ("--data",),
         ("resume", RUNS[0], "--json"): ("--data", "--checkpoint-every"),
         ("data", "info"): ("",),
+        ("parts",): ("",),
         ("data", "show", PHOTOS, "--png", "s.png"): ("--count",),
         ("data", "draw", "new", "--count", "1"): ("--key", "--test-count=1 --key"),
     }  # fmt: skip
