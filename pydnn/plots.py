@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +33,17 @@ _ENTRY_HEIGHT = 0.19  # inches
 _LONG_NAME = 40  # letters
 
 
+@contextlib.contextmanager
+def _without_tex() -> Iterator[None]:
+    """Draw text with matplotlib alone, whatever its settings say.
+
+    Those may lie in the current folder, and TeX is another program, which obeys what it reads.
+    """
+    with _matplotlib("matplotlib").rc_context({"text.usetex": False}):
+        yield
+
+
+@_without_tex()
 def plot_costs(costs: Sequence[float], *, title: str) -> Figure:
     """Draw the cost of every iteration against its number.
 
@@ -85,6 +96,7 @@ def _matplotlib(module: str) -> Any:
     return imported
 
 
+@_without_tex()
 def plot_sweep(
     costs: Mapping[str, FloatArray], *, best: tuple[str, int] | None, title: str, ylabel: str
 ) -> Figure:
@@ -181,6 +193,7 @@ def expect_plottable(path: AnyPath) -> None:
         raise BadInput(f"{path.parent} is no directory, so no plot can go there: create it.")
 
 
+@_without_tex()
 def save_plot(figure: Figure, path: AnyPath) -> None:
     """Write `figure` to `path`, in the format of its ending, replacing what was there."""
     path = path_of(path)

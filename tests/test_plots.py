@@ -107,3 +107,15 @@ def test_a_notebooks_backend_is_not_needed(tmp_path):
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "c.png").is_file()
+
+
+def test_no_plot_needs_tex_whatever_the_settings_say(tmp_path, monkeypatch):
+    import matplotlib
+
+    monkeypatch.setenv("PATH", "")  # where no TeX is found
+    with matplotlib.rc_context({"text.usetex": True}):
+        costs = {"rate=1": np.array([[1.0, 0.5]]), "rate=2": np.array([[1.0, 0.25]])}
+        swept = plot_sweep(costs, best=("rate=1", 0), title="2 rates", ylabel="cost")
+        for figure in (plot_costs([0.7, 0.5], title="alone"), swept):
+            save_plot(figure, tmp_path / "costs.png")
+        assert matplotlib.rcParams["text.usetex"]
