@@ -226,8 +226,8 @@ def craft_folder(rng, run) -> str:
         name = rng.choice(
             ("\x1b[2J.h5", "\udcff", "a\nb", "0000000099.h5", "0000000004.h5.h5", "end-1.json")
         )
-        stranger = run / rng.choice(("", "segments")) / name
-        stranger.write_bytes(b"x")
+        folders = [f for f in (run, run / "segments") if f.is_dir() and not f.is_symlink()]
+        (rng.choice(folders) / name).write_bytes(b"x")
         what += f", and a file {name!r}"
     return f"{path.relative_to(run)}: {what}"
 
