@@ -207,10 +207,18 @@ class _Reader:
         description = self.call(node, None)
         if description is None:
             raise BadInput(
-                f"{_short(ast.unparse(node))} is not a value: "
+                f"{_short(_source(node, self.text))} is not a value: "
                 "give a number, a text in quotes, True, False, None, a list of these, or a part."
             )
         return description
+
+
+def _source(node: ast.expr, text: str) -> str:
+    """The text of a node; all of `text` where Python cannot write the node again."""
+    try:
+        return ast.unparse(node)
+    except (ValueError, RecursionError):  # it holds an endless integer, or is nested too deeply
+        return text
 
 
 def _is_own(value: Any) -> bool:
