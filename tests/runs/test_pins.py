@@ -260,12 +260,7 @@ def linked(kept):
     kept.symlink_to(kept.with_suffix(".txt"))
 
 
-def in_a_linked_folder(kept):
-    kept.parent.rename(kept.parent.with_name("elsewhere"))
-    kept.parent.symlink_to(kept.parent.with_name("elsewhere"))
-
-
-DAMAGED = [Path.unlink, linked, in_a_linked_folder, lambda kept: kept.write_text("import this")]
+DAMAGED = [Path.unlink, linked, lambda kept: kept.write_text("import this")]
 
 
 @pytest.mark.parametrize("damage", DAMAGED)
@@ -276,6 +271,15 @@ def test_a_source_that_is_not_the_recorded_one_proves_nothing(run_of_own, damage
     assert (run.changes, dict(run.sources)) == ([], {})
     path.write_text("# more\n" + path.read_text())
     with pytest.raises(BadInput, match="the source of my_blocks:block has changed"):
+        Run.open(folder, allow=["my_blocks"])
+
+
+def test_sources_behind_a_linked_folder_are_not_read(run_of_own):
+    folder, *_ = run_of_own
+    kept = folder / "functions"
+    kept.rename(folder / "elsewhere")
+    kept.symlink_to(folder / "elsewhere")
+    with pytest.raises(BadInput, match="functions is a link or a file, expected a folder"):
         Run.open(folder, allow=["my_blocks"])
 
 
