@@ -25,7 +25,7 @@ from pydnn.runs.folder import (
 from pydnn.runs.segments import Segment, drop_state
 from pydnn.storage import exclusive
 
-__all__ = ["Pruned", "prune", "size_of", "thinned"]
+__all__ = ["Pruned", "before_changes", "prune", "size_of", "thinned"]
 
 
 @attrs.frozen
@@ -74,9 +74,9 @@ def prune(
             raise BadInput(folder.problem.message)
         segments = folder.segments
         holding = [segment for segment in segments if segment.holds_state()]
-        staying = {segments[0], *_indispensable(segments)}
-        staying |= set() if every is None else set(segments[::every])
-        dropping = [segment for segment in holding if segment not in staying]
+        staying = {segments[0].iteration, segments[-1].iteration, *before_changes(segments)}
+        staying |= set() if every is None else {one.iteration for one in segments[::every]}
+        dropping = [segment for segment in holding if segment.iteration not in staying]
         freed = sum(segment.state_bytes() for segment in dropping)
         if not dry_run:
             for segment in dropping:
@@ -86,13 +86,13 @@ def prune(
     return Pruned(tuple(segment.iteration for segment in dropping), kept, freed, size)
 
 
-def _indispensable(segments: Sequence[Segment]) -> set[Segment]:
-    changes = {
-        before
+def before_changes(segments: Iterable[Segment]) -> list[int]:
+    """The iterations of the last states before each change of the environment, which must stay."""
+    return [
+        before.iteration
         for before, after in itertools.pairwise(segments)
         if before.environment != after.environment
-    }
-    return {segments[-1], *changes}
+    ]
 
 
 def size_of(path: Path) -> int:

@@ -40,7 +40,7 @@ from pydnn.runs.folder import (
 )
 from pydnn.runs.model import MODEL_FILE, Model, save_model
 from pydnn.runs.pins import Pins, pins_of, pins_text, read_pins, write_sources
-from pydnn.runs.pruning import thinned
+from pydnn.runs.pruning import before_changes, thinned
 from pydnn.runs.recorded import Prepare, Run
 from pydnn.runs.repair import Mended, mend, no_model
 from pydnn.runs.rows import Rows, rows_of
@@ -148,9 +148,6 @@ class Recording:
 
     def take(self, segment: Segment, rows: Rows) -> None:
         """Take a segment that was written as the newest one; taking it twice does no harm."""
-        # Nothing after a change of environment follows from what is before it, on one machine.
-        changed = self.head.environment != segment.environment
-        staying = [self.head.iteration] if changed else []
         iteration = segment.iteration
         self.segments[iteration], self.costs[iteration] = segment, rows.always["cost"]
         self.held = sorted({*self.held, iteration})
@@ -160,7 +157,7 @@ class Recording:
             lambda: sum(one.path.stat().st_size for one in self.segments.values()),
             lambda iteration: drop_state(self.segments[iteration]),
             most=self.most,
-            staying=staying,
+            staying=before_changes(self.segments.values()),
         )
 
     def expect_in_place(self) -> None:

@@ -150,3 +150,17 @@ def test_the_state_before_a_change_of_the_machine_stays():
     alive = {0, 1, 2, 3}
     held = thinned([0, 1, 2, 3], lambda: len(alive), alive.remove, most=1, staying=[1])
     assert held == [1, 3]
+
+
+def test_it_stays_however_long_the_run_goes_on(tmp_path, monkeypatch):
+    from pydnn.runs import recording
+
+    recorded(tmp_path / "run", small_recipe(tmp_path), every=1, steps=3)
+    here = recording.current_environment()
+    there = attrs.evolve(here, arithmetic={**here.arithmetic, "exp": "0" * 64})
+    monkeypatch.setattr(recording, "current_environment", lambda numerics: there)
+    resumed(tmp_path / "run", every=1, anyway=True, most=1)
+    held = [
+        s.iteration for s in Run.open(tmp_path / "run", anyway=True).segments if s.holds_state()
+    ]
+    assert held == [3, 12]
