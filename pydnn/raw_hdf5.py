@@ -111,7 +111,6 @@ def _unshuffled(raw: bytes, item: int) -> bytes:
 
 _REFERENCE = 16
 _MOST_HEAP = 1 << 24  # bytes of one heap; HDF5 makes them of 4096 bytes unless a text is longer
-_MOST_BLOCKS = 1000  # of an object header
 
 
 class _File(NamedTuple):
@@ -142,11 +141,7 @@ def varying_texts(raw: BinaryIO, dataset: h5py.Dataset, *, most: int) -> list[by
     if offset is None or dataset.id.get_storage_size() != dataset.size * _REFERENCE:
         raise Damage("its texts are not in one stretch")
     file = _File(raw, _superblock(raw, dataset.file.userblock_size)[0])
-    references = _File(raw, 0).read(offset, dataset.size * _REFERENCE)
-    return [
-        _text(file, references[at : at + _REFERENCE], most)
-        for at in range(0, len(references), _REFERENCE)
-    ]
+    return list(_texts(file, _File(raw, 0).read(offset, dataset.size * _REFERENCE), most))
 
 
 def varying_attribute(raw: BinaryIO, name: str, *, most: int) -> bytes:
@@ -168,9 +163,11 @@ def varying_attribute(raw: BinaryIO, name: str, *, most: int) -> bytes:
             at += -(-size // step) * step
         if parts[0].rstrip(b"\0") == name.encode():
             # The type is of class 9 (varying size), of kind 1 (text); the shape has no axes.
-            if parts[1][:1] != b"\x19" or parts[1][1:2][:1] not in (b"\x01", b"\x11"):
+            reference = body[at : at + _REFERENCE]
+            varying = parts[1][:1] == b"\x19" and parts[1][1:2] in (b"\x01", b"\x11")
+            if not varying or len(reference) < _REFERENCE:
                 raise Damage("it is not a text of varying size")
-            return _text(file, body[at : at + _REFERENCE], most)
+            return next(_texts(file, reference, most))
     raise Damage("it is not in the file as h5py writes it")
 
 
@@ -193,8 +190,10 @@ def _messages(file: _File, address: int, *, kind: int) -> Iterator[bytes]:
     if prefix[0] != 1:
         raise Damage("its header is not as h5py writes it")
     blocks = [(address + 16, _number(prefix, 8, 4))]
-    for count, (start, size) in enumerate(blocks):
-        if size > _MOST_HEAP or count > _MOST_BLOCKS:
+    room = file.raw.seek(0, 2)
+    for start, size in blocks:
+        room -= size  # which ends blocks that name one another
+        if size > _MOST_HEAP or room < 0:
             raise Damage("its header is larger than any")
         block, at = file.read(start, size), 0
         while at + 8 <= size:
@@ -207,24 +206,42 @@ def _messages(file: _File, address: int, *, kind: int) -> Iterator[bytes]:
             at += 8 + length
 
 
-def _text(file: _File, reference: bytes, most: int) -> bytes:
-    length, address, index = (_number(reference, at, n) for at, n in ((0, 4), (4, 8), (12, 4)))
-    if length == 0:
-        return b""
-    if length > most:
-        raise Damage(f"a text claims {length} bytes, expected at most {most}")
+def _texts(file: _File, references: bytes, most: int) -> Iterator[bytes]:
+    """The text of each reference; every heap is read once, however many texts lie in it."""
+    heaps: dict[int, dict[int, bytes]] = {}
+    room = file.raw.seek(0, 2)
+    for start in range(0, len(references), _REFERENCE):
+        length, address, index = (
+            _number(references, start + at, size) for at, size in ((0, 4), (4, 8), (12, 4))
+        )
+        if length == 0:
+            yield b""
+            continue
+        if length > most:
+            raise Damage(f"a text claims {length} bytes, expected at most {most}")
+        if address not in heaps:
+            heaps[address], size = _heap(file, address)
+            room -= size
+            if room < 0:
+                raise Damage("the heaps of its texts overlap")
+        text = heaps[address].get(index)
+        if text is None or len(text) != length:
+            raise Damage(f"a text of {length} bytes is not in its heap")
+        yield text
+
+
+def _heap(file: _File, address: int) -> tuple[dict[int, bytes], int]:
+    """The objects in the heap at an address, by number, and its bytes."""
     head = file.read(address, 16)
     size = _number(head, 8, 8)
     if head[:5] != b"GCOL\x01" or not 16 <= size <= _MOST_HEAP:
         raise Damage("a text is in no heap")
     heap, at = file.read(address, size), 16
+    objects: dict[int, bytes] = {}
     while at + 16 <= size:
         number, count = _number(heap, at, 2), _number(heap, at + 8, 8)
-        if number == 0:  # the free room at the end
+        if number == 0 or at + 16 + count > size:  # the free room at the end, or damage
             break
-        if number == index:
-            if count != length or at + 16 + count > size:
-                break
-            return heap[at + 16 : at + 16 + count]
+        objects.setdefault(number, heap[at + 16 : at + 16 + count])
         at += 16 + -(-count // 8) * 8
-    raise Damage(f"a text of {length} bytes is not in its heap")
+    return objects, size

@@ -185,3 +185,45 @@ def test_a_changed_byte_ends_in_one_line_or_in_a_short_text(tmp_path, reader):
             assert len(text) <= 300
     assert len(refusals) > 30
     assert not any("\n" in line for line in refusals)
+
+
+def pointing(path, addresses, heaps):
+    """A file of names that lie at `addresses` after its end, where `heaps` are appended."""
+    with h5py.File(path, "w") as file:
+        file["names"] = ["ab"] * len(addresses)
+        start = file["names"].id.get_offset()
+    whole = path.read_bytes()
+    references = b"".join(
+        (2).to_bytes(4, "little") + (len(whole) + at).to_bytes(8, "little") + b"\1\0\0\0"
+        for at in addresses
+    )
+    whole = whole[:start] + references + whole[start + len(references) :]
+    path.write_bytes(whole + heaps)
+    return path
+
+
+def heap(size, *objects):
+    made = bytearray(b"GCOL\1\0\0\0" + size.to_bytes(8, "little"))
+    for number, text in objects:
+        made += number.to_bytes(2, "little") + bytes(6) + len(text).to_bytes(8, "little")
+        made += text.ljust(-(-len(text) // 8) * 8, b"\0")
+    return made
+
+
+MIB = 1 << 20
+
+
+def test_a_heap_of_many_texts_is_read_once(tmp_path):
+    """Where each of the names reads all of it, they take minutes."""
+    filling = [(2, b"x" * 1000)] * 8000
+    heaps = heap(8 * MIB, *filling, (1, b"ab")).ljust(8 * MIB, b"\0")
+    assert set(names(pointing(tmp_path / "a.h5", [0] * 2000, heaps))) == {"ab"}
+
+
+def test_heaps_that_lie_in_one_another_are_refused(tmp_path):
+    inner = [heap(4 * MIB)] * 1000
+    path = pointing(tmp_path / "a.h5", range(0, 16_000, 16), b"".join(inner) + bytes(5 * MIB))
+    assert "not in its heap" in refusal(path, names)  # of the first one, which is empty
+    first = heap(4 * MIB, (1, b"ab"))
+    path = pointing(path, range(0, 40_000, 40), first * 1000 + bytes(5 * MIB))
+    assert "the heaps of its texts overlap" in refusal(path, names)
