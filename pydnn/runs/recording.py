@@ -1,7 +1,7 @@
 """Recording a run: a new folder, or one to go on with, and one more function on the stream.
 
-with create_run("runs/mine", job, data) as recording:
-state, info = toolz.last(record(recording, run(job)))
+    with create_run("runs/mine", job, data) as recording:
+        state, info = toolz.last(record(recording, run(job)))
 """
 
 from __future__ import annotations
@@ -495,7 +495,6 @@ def _recorded(
     run: Recording, stream: Stream, interval: int, thrifty: bool, clock: Callable[[], float]
 ) -> Generator[tuple[TrainState, StepInfo], None, None]:
     seen: list[tuple[StepInfo, int]] = []
-    latest: TrainState | None = None
     begun = written = clock()
     spent, cost = 0.0, _bytes_of(run.job.state) / _BYTES_A_SECOND
     try:
@@ -504,7 +503,6 @@ def _recorded(
             _expect_same_training(run, state)
             _expect_step(info.iteration, expected)
             seen.append((info, checksum(state.parameters.vector)))
-            latest = state
             run.watched = run.watched.after(state, info)
             now = clock()
             due = len(seen) >= interval or now - written >= _SECONDS
@@ -512,24 +510,26 @@ def _recorded(
                 affordable = spent + 2 * cost <= _SHARE * (now - begun)
                 due = affordable and now - written >= _LEAST_SECONDS
             if due:
-                run.write(latest, seen)
+                run.write(state, seen)
                 seen, written = [], clock()
                 cost = written - now
                 spent += cost
             yield state, info
-        if latest and seen:
-            run.write(latest, seen)  # here, so that an interruption of it is made good below
+        if seen:
+            run.write(state, seen)  # here, so that an interruption of it is made good below
     finally:
         # An interruption comes between any two instructions: when one more step was seen than
-        # leads to `latest`, or when the segment of `latest` has its name, but is not yet the head.
-        if latest and latest.iteration > run.head.iteration:
+        # leads to the last state, or when the segment of that has its name, but is not yet the
+        # head. One assignment changes both this state and the one that will be kept.
+        last = run.watched.last
+        if last and last.iteration > run.head.iteration:
             run.expect_in_place()
-            path = run.path / SEGMENTS / segment_name(latest.iteration)
+            path = run.path / SEGMENTS / segment_name(last.iteration)
             if path.exists():
                 segment = read_segment(path)
                 run.take(segment, segment.rows())
             else:
-                run.write(latest, seen[: latest.iteration - run.head.iteration])
+                run.write(last, seen[: last.iteration - run.head.iteration])
 
 
 def _expect_same_training(run: Recording, state: TrainState) -> None:
