@@ -1,7 +1,7 @@
 """Recording a run: a new folder, or one to go on with, and one more function on the stream.
 
-    with create_run("runs/mine", job, data) as recording:
-        state, info = toolz.last(record(recording, run(job)))
+with create_run("runs/mine", job, data) as recording:
+    state, info = toolz.last(record(recording, run(job)))
 """
 
 from __future__ import annotations

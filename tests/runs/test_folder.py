@@ -12,9 +12,8 @@ from small_runs import recorded, resumed, small_data, small_recipe
 
 from pydnn import BadInput, describe, full_batch
 from pydnn.runs import Run
-from pydnn.runs.folder import end_text, free_name, read_folder, sha256_of
+from pydnn.runs.folder import free_name, read_folder, sha256_of
 from pydnn.runs.segments import read_segment
-from pydnn.storage import write_text
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +28,6 @@ def made(tmp_path_factory):
     data = attrs.evolve(small_data(), train=attrs.evolve(small_data().train, X=X[:, ::-1]))
     recorded(folder / "other data", recipe, data)
     recorded(folder / "other batches", attrs.evolve(recipe, batches=describe(full_batch())))
-    head = Run.open(folder / "run").segments[-1]
-    write_text(folder / "run" / "end-0000000012.json", end_text(head, "finished"))
     return folder
 
 
