@@ -195,8 +195,9 @@ def build(description: Description, *, family: str | None = None) -> Any:
         family: What is wanted, e.g. "loss"; a part of another family is then refused.
 
     Raises:
-        BadInput: If the builder or one of its options is unknown or missing. A builder outside
-            pydnn is known once its module has been imported; this imports nothing.
+        BadInput: If the builder or one of its options is unknown or missing, or a builder outside
+            pydnn fails. Such a builder is known once its module has been imported; this imports
+            nothing.
     """
     if isinstance(description, Unread):
         raise description.reason
@@ -215,7 +216,14 @@ def build(description: Description, *, family: str | None = None) -> Any:
         builder.signature.bind(*args, **options)
     except TypeError as error:
         raise BadInput(f"{name} cannot be built: {error}.") from error
-    return builder.function(*args, **options)
+    try:
+        return builder.function(*args, **options)
+    except (BadInput, KeyboardInterrupt, MemoryError):
+        raise
+    except BaseException as error:
+        if ":" not in name:
+            raise
+        raise BadInput(f"{name} cannot be built ({_reason(error)}): fix it.") from error
 
 
 def find_builder(name: str, family: str | None = None) -> Builder:
@@ -313,8 +321,14 @@ def _import(module: str, name: str) -> None:
             "PYTHONPATH, e.g. PYTHONPATH=. pydnn …; the current folder is not searched."
         ) from error
     except BaseException as error:  # whatever a module may do, even end the process
-        reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
-        raise BadInput(f"the module of {name} cannot be imported ({reason}): fix it.") from error
+        raise BadInput(
+            f"the module of {name} cannot be imported ({_reason(error)}): fix it."
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """What code outside pydnn raised, which may be anything, even an end of the process."""
+    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
 
 
 def _without_defaults(signature: inspect.Signature, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,5 @@
 import contextlib
+import inspect
 import json
 
 import attrs
@@ -26,7 +27,8 @@ from pydnn import (
     sigmoid_cross_entropy,
     tanh,
 )
-from pydnn.builders import builders_of
+from pydnn import builders as registry
+from pydnn.builders import Builder, builders_of
 from pydnn.initializers import he_normal, normal, tutorial, zeros
 from pydnn.schedules import constant_rate, joined
 
@@ -182,3 +184,28 @@ def undescribed():
 def test_options_and_results_of_another_kind_are_refused(call, message):
     with pytest.raises(BadInput, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (SystemExit(0), r"SystemExit: 0"),
+        (ZeroDivisionError("no\nluck"), r"ZeroDivisionError: no luck"),
+        (BadInput("units is 0, expected more: give more."), None),
+        (KeyboardInterrupt(), None),
+    ],
+    ids=repr,
+)
+def test_what_a_users_builder_raises_becomes_one_line(monkeypatch, error, reason):
+    def fails():
+        raise error
+
+    builder = Builder("mine:fails", "stage", inspect.signature(fails), fails)
+    monkeypatch.setitem(registry._BUILDERS, ("stage", "mine:fails"), builder)
+    if reason is None:
+        with pytest.raises(type(error)) as raised:
+            build({"mine:fails": {}})
+        assert raised.value is error
+    else:
+        with pytest.raises(BadInput, match=rf"mine:fails cannot be built \({reason}\): fix it\."):
+            build({"mine:fails": {}})

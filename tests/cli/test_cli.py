@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -43,8 +44,10 @@ def test_train_prints_costs_accuracies_and_where_the_model_is(command, cats):
     lines = out.splitlines()
     assert lines[0] == "training on 12 images of cats, to be tested on 6"
     assert [line.split()[1] for line in lines if line.startswith("iteration")] == ["0", "100"]
-    assert lines[-3].startswith("train accuracy ")
-    assert lines[-2].startswith("test accuracy ")
+    assert lines[-4].startswith("train accuracy ")
+    assert lines[-3].startswith("test accuracy ")
+    folder = re.escape(os.path.join("runs", "0001"))
+    assert re.fullmatch(rf"recorded in {folder}, \d+\.\d MB", lines[-2])
     assert lines[-1] == f"model {os.path.join('runs', '0001', 'model.h5')}"
     model = load_model_of("runs/0001")
     assert [slot.shape for slot in model.parameters.layout.slots if slot.name[-1] == "W"] == [
