@@ -108,7 +108,10 @@ def pytest_runtest_call(item: pytest.Item) -> None:
 def pytest_runtest_teardown(item: pytest.Item) -> None:
     """Run the laws of marks that were added while the test ran; of one that was skipped, none."""
     if _TRIED in item.stash:
-        _try_rest(item)
+        try:
+            _try_rest(item)
+        finally:
+            del item.stash[_TRIED]  # another attempt at a test that failed tries the laws again
 
 
 def _try_rest(item: pytest.Item) -> None:

@@ -245,6 +245,24 @@ def test_a_mark_that_comes_while_the_test_runs_is_an_error_after_it(outcomes):
     result.stdout.fnmatch_lines(["*stage wrong breaks 'gradients'*"])
 
 
+@pytest.mark.parametrize(
+    "text", ["def test_it(): pass", "class It(unittest.TestCase):\n    def test_it(self): pass"]
+)
+def test_another_attempt_at_a_test_tries_the_laws_again(outcomes, text):
+    twice = """
+def pytest_itemcollected(item): item.add_marker(pytest.mark.pydnn_stage(wrong))
+from _pytest.runner import runtestprotocol
+def pytest_runtest_protocol(item, nextitem):
+    for _ in range(2):
+        item.user_properties.clear()
+        item._initrequest()
+        runtestprotocol(item, nextitem=nextitem)
+    return True
+"""
+    result = outcomes(text, PARTS + twice)
+    assert not result.parseoutcomes().get("passed")
+
+
 def test_laws_of_a_test_that_is_skipped_are_not_run(outcomes):
     text = "@pytest.mark.skip\n@pytest.mark.pydnn_stage(wrong)\ndef test_it(): pass"
     outcomes(text).assert_outcomes(skipped=1)
