@@ -31,7 +31,7 @@ from pydnn.checks import BadInput, expect_count, expect_flag, expect_real, impor
 from pydnn.losses import Loss
 from pydnn.metrics import METRICS, Metric, higher_is_better, score
 from pydnn.numerics import Numerics, fast
-from pydnn.records import Batch, FloatArray
+from pydnn.records import Batch
 from pydnn.stages.base import Context, Stage
 from pydnn.training.pipeline import StepInfo, TrainState
 from pydnn.training.steps import output_of
@@ -156,8 +156,9 @@ def evaluation(
         network: What is judged,
         loss: by this loss,
         data: on these data sets, e.g. {"validation": batch}.
-        metrics: What is told beside the cost: functions of what the loss predicts, and of
-            labels. By default those of the loss's task, as `score` gives them.
+        metrics: What is measured besides the cost: functions of what the loss predicts, and of
+            labels. By default those of the loss's task, as `score` gives them. All of them are
+            NaN, and none is called, where a prediction is not a finite number.
         numerics: The arithmetic.
 
     Returns:
@@ -177,26 +178,18 @@ def evaluation(
             context = Context(numerics=numerics)
             found[f"{name} cost"] = loss(AL, batch.Y, batch.weights, context)[0]
             predictions = loss.predict(AL, context)
-            if metrics is None:
-                told = _scores(loss.task(len(AL)), predictions, batch.Y, numerics)
+            task = loss.task(len(AL))
+            if not np.isfinite(predictions).all():
+                # Training may go on from there, so an evaluation on its way must not end it.
+                scores = dict.fromkeys(METRICS[task] if metrics is None else metrics, math.nan)
+            elif metrics is None:
+                scores = score(task, predictions, batch.Y, numerics=numerics)
             else:
-                told = {m: function(predictions, batch.Y) for m, function in metrics.items()}
-            found |= {f"{name} {metric}": value for metric, value in told.items()}
+                scores = {m: function(predictions, batch.Y) for m, function in metrics.items()}
+            found |= {f"{name} {metric}": value for metric, value in scores.items()}
         return found
 
     return evaluate
-
-
-def _scores(
-    task: str, predictions: FloatArray, Y: FloatArray, numerics: Numerics
-) -> dict[str, float]:
-    """The scores of a task; all nan where a prediction has left the range of numbers.
-
-    Training may go on from there, so an evaluation on its way must not end it.
-    """
-    if np.isfinite(predictions).all():
-        return score(task, predictions, Y, numerics=numerics)
-    return dict.fromkeys(METRICS[task], math.nan)
 
 
 def value_of(info: StepInfo, name: str) -> float | None:

@@ -352,6 +352,11 @@ def test_an_evaluation_beyond_the_range_of_numbers_is_nan_and_ends_nothing(loss)
     else:
         assert len(scores) == 2
         assert all(np.isnan(value) for value in scores.values())
+        own = {"mae": mean_absolute_error, "never called": lambda P, Y: 1 / 0}
+        with np.errstate(over="ignore", invalid="ignore"):
+            evaluate = evaluation(network, loss, {"far": far}, metrics=own)
+            values = evaluate(attrs.evolve(state, parameters=big))
+        assert np.isnan([values["far mae"], values["far never called"]]).all()
 
 
 def test_an_evaluation_is_outside_of_training_with_what_was_gathered():
