@@ -353,9 +353,9 @@ def L_model_forward(  # noqa: N802 - the tutorial's name
     """
     parameters = _expect_chain(_record(parameters, Parameters))
     A, caches = X, []
-    for layer in parameters.layers:
-        last = layer is parameters.layers[-1]
-        A, cache = linear_activation_forward(A, layer.W, layer.b, "sigmoid" if last else "relu")
+    for i, layer in enumerate(parameters.layers, start=1):  # one record may be two layers
+        activation = "sigmoid" if i == len(parameters.layers) else "relu"
+        A, cache = linear_activation_forward(A, layer.W, layer.b, activation)
         caches.append(cache)
     return A, tuple(caches)
 
@@ -688,6 +688,8 @@ def _packed(layers: tuple[DenseParams, ...]) -> Packed:
 
 
 def _expect_chain(parameters: Parameters) -> Parameters:
+    if not parameters.layers:
+        raise BadInput("parameters have no layers, expected one or more: give W1 and b1.")
     for i, (below, above) in enumerate(itertools.pairwise(parameters.layers), start=2):
         n_in = len(below.W)
         expect_shape(f"W{i}", above.W, ("n", n_in), hint=f"W{i - 1} has {n_in} rows")

@@ -594,3 +594,16 @@ def test_portable_arithmetic_gives_the_published_costs_on_every_machine(cats_dir
     job = prepare(attrs.evolve(tutorial_recipe(), numerics="portable"), train)
     costs = [info.cost for _, info in scan(job.train_step, job.state, job.batches)]
     assert [round(cost, 6) for cost in costs[::100]] == PUBLISHED_COSTS
+
+
+def test_one_record_can_be_two_layers():
+    layer = from_dict({"W1": np.diag([1.0, -2.0]), "b1": np.zeros((2, 1))}).layers[0]
+    x = np.array([[1.0], [1.0]])
+    AL, _ = L_model_forward(x, Parameters((layer, layer)))
+    hidden = np.array([[1.0], [0.0]])
+    assert np.allclose(AL, 1 / (1 + np.exp(-layer.W @ hidden)))
+
+
+def test_parameters_without_layers_predict_nothing():
+    with pytest.raises(BadInput, match="parameters have no layers"):
+        predict(np.zeros((2, 1)), Parameters(()))
