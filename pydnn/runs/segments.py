@@ -28,7 +28,7 @@ from pydnn.keys import Key
 from pydnn.recipes import Recipe
 from pydnn.runs.rows import KINDS, Rows, read_rows, row_arrays
 from pydnn.runs.states import ReadArray, arrays_of, state_from
-from pydnn.storage import open_hdf5, read_array, read_text, write_hdf5
+from pydnn.storage import holds, open_hdf5, read_array, read_text, write_hdf5
 from pydnn.training import TrainState
 
 __all__ = [
@@ -131,7 +131,7 @@ class Segment:
     def holds_state(self) -> bool:
         """Whether the arrays of the state are in the file, and have not been dropped."""
         with open_hdf5(self.path, links=False) as file:
-            return "parameters" in file
+            return holds(file, "parameters")
 
     def state_bytes(self) -> int:
         """The bytes of the state's arrays in the file; 0 if they were dropped."""
