@@ -30,7 +30,7 @@ from typing import Any
 import attrs
 
 from pydnn.builders import expect_allowed, modules
-from pydnn.checks import AnyPath, BadInput, path_of
+from pydnn.checks import AnyPath, BadInput, path_of, printable
 from pydnn.keys import Key
 from pydnn.recipes import Recipe, own_builders_of, read_recipe, read_toml
 from pydnn.runs.environment import Environment, read_environment
@@ -67,10 +67,10 @@ _LEFT_BEHIND = re.compile(r"\..*\.part")
 
 @attrs.frozen
 class Fault:
-    """A file that is not sound, and the one line that says why."""
+    """A file that is not sound, and the one line that says why, safe to print."""
 
     path: Path
-    message: str
+    message: str = attrs.field(converter=printable)
 
 
 @attrs.frozen
@@ -230,7 +230,7 @@ def _read_segments(folder: Path, names: list[str]) -> tuple[list[Segment], list[
     """The segments that are sound when each is read alone, and what is wrong with other files."""
     numbered = sorted(filter(_SEGMENT.fullmatch, names), key=lambda name: int(name[:-3]))
     faults = [
-        Fault(folder / name, f"{_shown(folder / name)} is no segment: move it elsewhere.")
+        Fault(folder / name, f"{folder / name} is not a segment: move it elsewhere.")
         for name in names
         if not (_SEGMENT.fullmatch(name) or _LEFT_BEHIND.fullmatch(name))
     ]
@@ -374,11 +374,6 @@ def _chain(folder: Path, found: list[Segment], damaged: list[Fault], root: _Root
         missing = Fault(first, f"{first} is missing, where the run begins: get it again.")
         gap = faults.get(first, missing)
     return _Chain(sound, later, gap, list(faults.values()))
-
-
-def _shown(path: Path) -> str:
-    """The path in one line that any terminal can show, whatever letters a name in it has."""
-    return str(path) if str(path).isprintable() else ascii(str(path))
 
 
 def _expect_of_run(segment: Segment, root: _Root) -> None:

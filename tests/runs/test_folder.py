@@ -156,7 +156,7 @@ SEGMENTS = {
     "one twice, in more digits": (
         copied(4, "00000000004.h5"), r"iteration in .*00000000004\.h5 is 4, expected the one",
     ),
-    "one twice, in other digits": (copied(0, "\u0660" * 10 + ".h5"), r"is no segment: move it"),
+    "one twice, in other digits": (copied(0, "\u0660" * 10 + ".h5"), r"is not a segment: move it"),
     "one of another seed": (taken_from("another seed", 8), rf"recipe in .*{EIGHT} {NOW}"),
     "one of other data": (taken_from("other data", 8), rf"recipe in .*{EIGHT} {NOW}"),
     "one of another interval": (
@@ -199,9 +199,9 @@ SEGMENTS = {
     "a link to nothing": (linked(f"segments/{EIGHT}", "gone"), LINK),
     "a link to itself": (linked(f"segments/{EIGHT}", EIGHT), LINK),
     "a device": (linked(f"segments/{EIGHT}", "/dev/zero"), LINK),
-    "something else": (put("segments/notes.txt", b""), r"notes\.txt is no segment: move it elsewh"),
-    "a name of two lines": (put("segments/a\nb.h5", b""), r"a\\nb\.h5' is no segment"),
-    "a name that drives a terminal": (put("segments/\x1b[2J", b""), r"x1b\[2J' is no segment"),
+    "something else": (put("segments/notes.txt", b""), r"notes\.txt is not a segment: move it"),
+    "a name of two lines": (put("segments/a\nb.h5", b""), r"a\\nb\.h5 is not a segment"),
+    "a name that drives a terminal": (put("segments/\x1b[2J", b""), r"x1b\[2J is not a segment"),
     "no folder": (no_segments, r"segments cannot be read \(No such file or directory\)"),
     "an empty folder of them": (empty_segments, r"0000000000\.h5 is missing"),
     "a file for the folder": (a_file_for_segments, r"segments is a link or a file, expected a fol"),
