@@ -166,15 +166,8 @@ class Recipe:
     numerics: str = "fast"
 
     def __attrs_post_init__(self) -> None:
-        # Parts become their descriptions, and NumPy's scalars the plain numbers that a file holds.
-        for field in attrs.fields(Recipe):
-            value = getattr(self, field.name)
-            if field.name in _DESCRIBED and getattr(value, "description", None) is not None:
-                value = describe(value)
-            object.__setattr__(self, field.name, plain_numbers(value))
-        if isinstance(self.penalties, tuple):
-            penalties = [describe(p) if hasattr(p, "description") else p for p in self.penalties]
-            object.__setattr__(self, "penalties", tuple(penalties))
+        for field in attrs.fields(Recipe):  # a file holds plain numbers, not NumPy's scalars
+            object.__setattr__(self, field.name, plain_numbers(getattr(self, field.name)))
         hint = "give the number of steps"
         if expect_count("iterations", self.iterations, hint=hint) > _MOST_ITERATIONS:
             raise BadInput(f"iterations is {self.iterations}, expected at most 2**53: give fewer.")
