@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 
-from pydnn.builders import Description, Unread, find_builder, import_own, is_description
+from pydnn.builders import Description, Unread, find_builder, import_own, is_description, modules
 from pydnn.checks import MOST_BITS, BadInput, shown
 
 __all__ = [
@@ -131,7 +131,7 @@ class _Reader:
     """
 
     text: str
-    allow: Iterable[str]
+    allow: Iterable[str] = attrs.field(converter=modules)
     depth: int = 0
     values: int = 0
 

@@ -204,3 +204,10 @@ def test_values_are_listed_with_commas_between():
     ):
         with pytest.raises(BadInput, match=message):
             read_values(text)
+
+
+def test_modules_may_be_allowed_by_anything_that_can_be_iterated_over():
+    text = "serial(a_users.module:tripling(), a_users.module:tripling())"
+    assert read_description(text, allow=iter(["a_users"])) == read_description(
+        text, allow=["a_users"]
+    )
