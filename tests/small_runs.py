@@ -94,7 +94,8 @@ def flipping(step, name="0/W", index=(1, 2), bit=0):
         vector = parameters.vector.copy()
         slot = parameters.layout.slot(name)
         place = slot.start + int(np.ravel_multi_index(index, slot.shape))
-        vector.view(np.uint64)[place] ^= np.uint64(1 << bit)
+        words = vector.view(f"u{vector.itemsize}")
+        words[place] ^= words.dtype.type(1 << bit)
         after = attrs.evolve(record.after, parameters=parameters.with_vector(freeze(vector)))
         return record.having(after=after)
 

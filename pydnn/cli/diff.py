@@ -73,10 +73,8 @@ def _parting_lines(parting: Parting) -> list[str]:
     lines = [f"they part {where}"]
     mismatch = parting.mismatch
     if mismatch is not None:
-        gap = mismatch.gap
-        apart = "" if gap is None else f", {apart_in_words(gap, mismatch.ulps)} apart"
         values = f"{in_hex(mismatch.recorded)} | {in_hex(mismatch.here)}"
-        lines.append(f"  recorded {mismatch.quantity}: {values}{apart}")
+        lines.append(f"  recorded {mismatch.quantity}: {values}{mismatch.apart}")
     lines += [f"  {note}" for note in parting.notes]
     if parting.apart is not None:
         lines += _apart_lines(parting.apart)
@@ -111,6 +109,7 @@ def _as_json(found: Difference) -> dict[str, Any]:
                 "quantity": parting.mismatch.quantity,
                 "values": [bits_of(parting.mismatch.recorded), bits_of(parting.mismatch.here)],
                 "ulps": parting.mismatch.ulps,
+                "ulps_of": parting.mismatch.dtype,
             },
             "tensor": parting.apart and _apart_json(parting.apart),
             "notes": parting.notes,

@@ -58,10 +58,10 @@ def _run(args: argparse.Namespace) -> int:
     if not args.anyway:
         run.expect_own_step()  # a step of other parts would differ, and not for the machine
     numbers = _numbers(args, run)
+    if run.numerics is portable:
+        expect_sound()  # before anything is promised
     expected = _expected(run)
     tell = (lambda text: None) if args.json else say
-    if run.numerics is portable:
-        expect_sound()  # before the promise below
     verifying = verify(run, numbers, jobs=args.jobs)
     begin = time.perf_counter()
     tell(f"replaying {_what(run, numbers)}")
@@ -80,7 +80,10 @@ def _run(args: argparse.Namespace) -> int:
     elif mismatch:
         for told in filter(None, (mismatch, done[-1].measured)):
             say(told)
-        say(f"{args.folder} does not repeat here")
+        if run.numerics is portable:  # and `expect_sound` has found this process to be sound
+            say(f"{args.folder} does not repeat: a record or the code has changed")
+        else:
+            say(f"{args.folder} does not repeat here")
     else:
         steps = sum(verified.steps for verified in done)
         say(f"{_verdict(done, steps)}, {seconds:.1f} s")
@@ -181,4 +184,5 @@ def _plain(mismatch: Mismatch) -> dict[str, Any]:
         "recorded": bits_of(mismatch.recorded),
         "here": bits_of(mismatch.here),
         "ulps": mismatch.ulps,
+        "ulps_of": mismatch.dtype,
     }

@@ -187,10 +187,10 @@ def _array(run: Run, part: str, name: str) -> NDArray[Any] | None:
 def _parting(a: Run, b: Run) -> Parting | None:
     stop = min(a.iterations, b.iterations)
     x, y = (run.rows.between(0, stop) for run in (a, b))
-    mismatch = first_mismatch(*_comparable(x, y))
+    mismatch = first_mismatch(*_comparable(x, y), dtype=_coarser(a, b))
     first = _from_states(a, b, upto=0)
     if first is not None or mismatch is None:
-        return first or _from_states(a, b, upto=stop) or _from_measurements(x, y)
+        return first or _from_states(a, b, upto=stop) or _from_measurements((a, b), x, y)
     step = mismatch.step
     earlier = _from_states(a, b, upto=step)
     if earlier is not None:  # statistics, say, of which no row tells
@@ -215,7 +215,13 @@ def _comparable(a: Rows, b: Rows) -> tuple[Rows, Rows]:
     return x, y
 
 
-def _from_measurements(a: Rows, b: Rows) -> Parting | None:
+def _coarser(a: Run, b: Run) -> str:
+    """The dtype in which numbers of both runs can be compared."""
+    dtypes = {run.recipe.dtype for run in (a, b)}
+    return min(dtypes, key=lambda name: np.dtype(name).itemsize)
+
+
+def _from_measurements(runs: tuple[Run, Run], a: Rows, b: Rows) -> Parting | None:
     """Where measurements that both have made of the same states differ, though no state does."""
     found = []
     for name in {*a.columns} & {*b.columns}:
@@ -224,7 +230,7 @@ def _from_measurements(a: Rows, b: Rows) -> Parting | None:
         for place in np.flatnonzero(~same_bits(x.values[i], y.values[j]))[:1]:
             step = int(x.steps[i[place]])
             values = x.values[i[place]], y.values[j[place]]
-            found.append(Mismatch(step, " ".join(name), *values))
+            found.append(Mismatch(step, " ".join(name), *values, _coarser(*runs)))
     first = min(found, key=lambda mismatch: (mismatch.step, mismatch.quantity), default=None)
     note = "no number that the training itself made differs"
     return None if first is None else Parting(first.step, first, None, (note,))

@@ -31,7 +31,7 @@ from pydnn import __version__
 from pydnn.checks import BadInput
 from pydnn.fingerprints import fingerprint
 from pydnn.keys import Key
-from pydnn.numerics import Numerics, fast
+from pydnn.numerics import TENANTS, Numerics, fast, portable
 from pydnn.numerics.portable.soundness import (
     adds_exactly,
     flushes_to_zero,
@@ -358,7 +358,11 @@ _NAMED = 3
 
 
 def what_to_expect(recorded: Environment, here: Environment) -> str | None:
-    """Why a run that was recorded there will not be repeated here; None where it should be."""
+    """Why a run that was recorded there will not be repeated here; None where it should be.
+
+    Portable arithmetic has the same bits on every machine, so no difference of machines or threads
+    explains other ones.
+    """
     operations = arithmetic_differences(recorded, here)
     if not operations:
         return None
@@ -367,10 +371,17 @@ def what_to_expect(recorded: Environment, here: Environment) -> str | None:
         f"here {here.arithmetic.get(name, 'none')[:8]}"
         for name in operations[:_NAMED]
     )
-    expected = (
-        f"this machine computes {_enumerated(operations)} differently ({named}): "
-        f"{_cut(recorded.numerics)} runs will not match"
-    )
+    if _is_portable(recorded):
+        expected = (
+            f"portable arithmetic has the same bits on every machine, but that of "
+            f"{_enumerated(operations)} differs ({named}): the code of one of the two is another, "
+            "or its process was not sound: ask pydnn doctor about this one"
+        )
+    else:
+        expected = (
+            f"this machine computes {_enumerated(operations)} differently ({named}): "
+            f"{_cut(recorded.numerics)} runs will not match"
+        )
     return "; ".join([expected, *itertools.islice(_causes(recorded, here), _NAMED)])
 
 
@@ -388,14 +399,20 @@ def _causes(recorded: Environment, here: Environment) -> Iterator[str]:
     """What may be behind other bits, the likeliest first."""
     changes = environment_changes(recorded, here)
     rows = {what: (_cut(a), _cut(b)) for what, a, b in changes if UNKNOWN not in (a, b)}
+    if _is_portable(recorded):
+        rows = {what: rows[what] for what in rows if what == "pydnn version"}
     variables = list(VARIABLES)
     if "BLAS threads" in rows:
         yield "recorded with {} BLAS threads, here {}".format(*rows["BLAS threads"])
         variables = [name for name in variables if name not in _THREADS]
     libraries = ("BLAS", "BLAS kernel", "BLAS version", "numpy version")
-    for what in (*variables, *libraries, "CPU features"):
+    for what in (*variables, *libraries, "CPU features", "pydnn version"):
         if what in rows:
             yield "recorded with {} {}, here {}".format(what, *rows[what])
+
+
+def _is_portable(environment: Environment) -> bool:
+    return TENANTS.get(environment.numerics) is portable
 
 
 def environment_changes(a: Environment, b: Environment) -> list[tuple[str, str, str]]:

@@ -36,20 +36,27 @@ class Mismatch:
         quantity: E.g. "cost", or "observed learning_rate".
         recorded: The number in the run; None where it has none.
         here: The number that was computed now; None where there is none.
+        dtype: The dtype that the run is trained in, in whose ulps the distance is counted.
     """
 
     step: int
     quantity: str
     recorded: np.generic | None
     here: np.generic | None
+    dtype: str = "float64"
 
     @property
     def ulps(self) -> int | None:
-        """How many floats lie from one to the other; None where that means nothing."""
+        """How many floats of `dtype` lie from one number to the other, 0 for less than one.
+
+        None where that means nothing.
+        """
         a, b = self.recorded, self.here
         if not (isinstance(a, np.floating) and isinstance(b, np.floating)) or a.dtype != b.dtype:
             return None
-        return ulps_apart(a, b)
+        # Rows hold the numbers of every run as float64, which has 2**29 floats for one of float32.
+        with np.errstate(over="ignore", under="ignore"):
+            return ulps_apart(*(np.asarray(number).astype(self.dtype) for number in (a, b)))
 
     @property
     def gap(self) -> float | None:
@@ -58,24 +65,33 @@ class Mismatch:
             return None
         return abs(float(self.here) - float(self.recorded))
 
+    @property
+    def apart(self) -> str:
+        """The end of a sentence on how far apart the two are; "" where that means nothing."""
+        if self.gap is None:
+            return ""
+        return f", {apart_in_words(self.gap, self.ulps, self.dtype)} apart"
+
     def __str__(self) -> str:
         where = f"step {self.step}" if self.step >= 0 else "before the first step"
         told = f"recorded {in_hex(self.recorded)}, here {in_hex(self.here)}"
-        apart = "" if self.gap is None else f", {apart_in_words(self.gap, self.ulps)} apart"
-        return f"{where}: {self.quantity} differs, {told}{apart}"
+        return f"{where}: {self.quantity} differs, {told}{self.apart}"
 
 
-def first_mismatch(recorded: Rows, here: Rows) -> Mismatch | None:
-    """The first number of the steps of `here` that is not the recorded one."""
-    return next(mismatches(recorded, here), None)
+def first_mismatch(recorded: Rows, here: Rows, *, dtype: str) -> Mismatch | None:
+    """The first number of the steps of `here`, trained in `dtype`, that is not the recorded one."""
+    return next(mismatches(recorded, here, dtype=dtype), None)
 
 
-def mismatches(recorded: Rows, here: Rows, *, measured: Collection[str] = ()) -> Iterator[Mismatch]:
+def mismatches(
+    recorded: Rows, here: Rows, *, dtype: str, measured: Collection[str] = ()
+) -> Iterator[Mismatch]:
     """Every number of the steps of `here` that is not the recorded one, in their order.
 
     Args:
         recorded: Rows among which are those of the same steps.
         here: Rows that were computed again.
+        dtype: The dtype that the run is trained in, e.g. "float32".
         measured: Names of the measurements that were made again, at whatever steps they belong.
             Others, which no step depends on, are compared only where `here` has them.
     """
@@ -98,7 +114,7 @@ def mismatches(recorded: Rows, here: Rows, *, measured: Collection[str] = ()) ->
         for quantity in dict.fromkeys([*a, *b]):
             x, y = a.get(quantity), b.get(quantity)
             if x is None or y is None or not same_bits(np.asarray(x), np.asarray(y)).all():
-                yield Mismatch(step, quantity, x, y)
+                yield Mismatch(step, quantity, x, y, dtype)
 
 
 def _same(a: Column | None, b: Column | None) -> bool:
@@ -124,7 +140,8 @@ def state_mismatch(recorded: TrainState, here: TrainState, *, step: int) -> Mism
             packed = getattr(recorded, name, None)
             where = _where(packed, i) if isinstance(packed, Packed) else f"{name}[{i}]"
             count = f"{places.size} of {array.size} numbers, the first {where}"
-            return Mismatch(step, f"the state after it ({count})", array.flat[i], other.flat[i])
+            what, dtype = f"the state after it ({count})", recorded.parameters.vector.dtype.name
+            return Mismatch(step, what, array.flat[i], other.flat[i], dtype)
     return None
 
 
@@ -144,16 +161,17 @@ def _where(packed: Packed, i: int) -> str:
     return f"{slot.name}[{', '.join(str(int(n)) for n in index)}]"
 
 
-def ulps_in_words(ulps: int) -> str:
+def ulps_in_words(ulps: int, dtype: str = "float64") -> str:
     """A distance in units in the last place, exact where anybody would count them."""
+    of = "" if dtype == "float64" else f" of {dtype}"
     if ulps > 10**6:
-        return f"{ulps:.1e} ulps"
-    return f"{ulps} ulp{'s' * (ulps != 1)}"
+        return f"{ulps:.1e} ulps{of}"
+    return (f"{ulps} ulp{'s' * (ulps != 1)}" if ulps else "less than 1 ulp") + of
 
 
-def apart_in_words(gap: float, ulps: int | None) -> str:
-    """How far apart two floats are: as a number, and in units in the last place."""
-    return f"{gap:.3g}" + ("" if ulps is None else f" ({ulps_in_words(ulps)})")
+def apart_in_words(gap: float, ulps: int | None, dtype: str = "float64") -> str:
+    """How far apart two floats are: as a number, and in units in the last place of `dtype`."""
+    return f"{gap:.3g}" + ("" if ulps is None else f" ({ulps_in_words(ulps, dtype)})")
 
 
 def in_hex(number: np.generic | None) -> str:

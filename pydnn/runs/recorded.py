@@ -15,7 +15,7 @@ from pydnn.builders import modules
 from pydnn.checks import AnyPath, BadInput, expect_count
 from pydnn.data import DataSet, load_data_set
 from pydnn.fingerprints import checksum
-from pydnn.numerics import TENANTS, Numerics
+from pydnn.numerics import TENANTS, Numerics, portable
 from pydnn.packing import Packed
 from pydnn.recipes import DTYPES, Job, Recipe, prepare, watch_of
 from pydnn.records import Batch, FloatArray
@@ -250,11 +250,14 @@ class Run:
         job = attrs.evolve(self.prepare(then, batch, through=through), recipe=recipe)
         if pins.rotated not in (None, rotated_pin(job.data["train"].X)) and not self.anyway:
             expected = what_to_expect(self.environments[0], current_environment(self.numerics))
+            if self.numerics is portable:
+                advice = "open it with the pydnn that recorded it"
+            else:
+                advice = "open it where and with as many threads as it was recorded"
             raise BadInput(
                 f"the change of basis in which {self.path} was trained comes out in other bits "
                 f"here, so its states mean nothing here{f' ({expected})' if expected else ''}: "
-                "open it where and with as many threads as it was recorded; model.h5 in it is as "
-                "good here as there."
+                f"{advice}; model.h5 in it is as good here as there."
             )
         if not self.anyway:
             self._expect_parts(job)
@@ -353,7 +356,7 @@ class Run:
     def _expect_rows(self, here: Rows) -> None:
         if self.anyway:
             return
-        mismatch = first_mismatch(self.rows, here)
+        mismatch = first_mismatch(self.rows, here, dtype=self.recipe.dtype)
         if mismatch is not None:
             raise self._not_repeated(mismatch)
 

@@ -173,7 +173,7 @@ def _computed(
     named = [name for kind, name in recorded.columns if kind == "measured"]
     made = _measured(run.job, state) if named else set()
     unchecked = tuple(name for name in named if name not in made)
-    found = mismatches(recorded, here, measured=made)
+    found = mismatches(recorded, here, dtype=run.recipe.dtype, measured=made)
     return state, [*found, *failed], unchecked
 
 

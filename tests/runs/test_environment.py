@@ -254,6 +254,28 @@ def test_nothing_is_expected_where_all_operations_agree():
     assert what_to_expect(SAMPLE, other) is None
 
 
+def test_no_machine_explains_other_bits_of_portable_arithmetic():
+    recorded = attrs.evolve(SAMPLE, numerics="portable")
+    other = evolved(
+        arithmetic={"exp": "f" * 64},
+        blas={"threads": "1", "kernel": "Haswell"},
+        variables={"OPENBLAS_CORETYPE": "Haswell", "OMP_NUM_THREADS": "1"},
+        versions={"numpy": "2.3.5"},
+    )
+    other = attrs.evolve(other, cpu=(), numerics="portable")
+    told = what_to_expect(recorded, other)
+    assert told.startswith(
+        "portable arithmetic has the same bits on every machine, but that of exp"
+    )
+    for cause in ("threads", "BLAS", "kernel", "OPENBLAS", "OMP", "numpy", "CPU", "this machine"):
+        assert cause not in told
+    recorded, other = (
+        evolved(recorded, versions={"pydnn": "1"}),
+        evolved(other, versions={"pydnn": "2"}),
+    )
+    assert what_to_expect(recorded, other) == f"{told}; recorded with pydnn version 1, here 2"
+
+
 def test_changes_are_named_for_people():
     other = evolved(
         versions={"numpy": "2.3.5"},
