@@ -178,12 +178,14 @@ def _expect_plausible(path: Path, status: os.stat_result, what: str, most: int |
         )
 
 
-def read_small_text(path: Path, *, links: bool = True) -> str:
+def read_small_text(path: Path, *, links: bool = True, exact: bool = False) -> str:
     """The UTF-8 text of a file that a person may have written, of at most a mebibyte.
 
     Args:
         path: The file's name.
         links: Whether `path` may be a symbolic link to the file.
+        exact: Whether every byte counts. Otherwise a byte order mark in front is left out, which
+            editors on Windows put there and which is not a letter of the text.
 
     Raises:
         BadInput: If it is missing, larger, not a regular file, or not UTF-8 text.
@@ -191,8 +193,7 @@ def read_small_text(path: Path, *, links: bool = True) -> str:
     with open_regular(path, what="a short text", most=_LONGEST_TEXT, links=links) as file:
         read = file.read(_LONGEST_TEXT + 1)  # it may have grown since
     try:
-        # Editors on Windows put a byte order mark in front, which is not a letter of the text.
-        return read.decode("utf-8-sig")
+        return read.decode("utf-8" if exact else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadInput(f"{path} is no text ({error}): check the path.") from error
 

@@ -140,7 +140,7 @@ def _text_of(path: Path) -> str:
     model = path / MODEL_FILE if path.is_dir() else path
     for file in (path / RECIPE, run_folder_of(path) / RECIPE):
         if file.is_file():
-            return read_small_text(file)
+            return read_small_text(file, links=False)
     if model.suffix == ".h5" and model.is_file():
         with open_hdf5(model) as stored:
             return read_text(stored, "recipe")

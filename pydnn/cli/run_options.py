@@ -89,7 +89,7 @@ def place_of_data(folder: Path) -> str | None:
     folder = run_folder_of(folder)
     if not (folder / RECIPE).is_file():
         return None
-    place = read_pins(read_toml(read_small_text(folder / RECIPE))).place
+    place = read_pins(read_toml(read_small_text(folder / RECIPE, links=False))).place
     return place if Path(place).exists() else None
 
 
@@ -101,5 +101,5 @@ def unlike_recorded(folder: Path, data: DataSet) -> list[str]:
     folder = run_folder_of(folder)
     if not (folder / RECIPE).is_file():
         return []
-    pins = read_pins(read_toml(read_small_text(folder / RECIPE)))
+    pins = read_pins(read_toml(read_small_text(folder / RECIPE, links=False)))
     return [difference.partition(" differs")[0] for difference in data_differences(pins, data)]

@@ -34,7 +34,6 @@ from pydnn.checks import AnyPath, BadInput, path_of, printable
 from pydnn.keys import Key
 from pydnn.recipes import Recipe, own_builders_of, read_recipe, read_toml
 from pydnn.runs.environment import Environment, read_environment
-from pydnn.runs.model import MODEL_FILE
 from pydnn.runs.pins import Pins, function_differences, read_pins, unpinned
 from pydnn.runs.segments import Segment, read_segment, segment_name, sha256_of
 from pydnn.storage import read_small_text
@@ -43,6 +42,7 @@ __all__ = [
     "ENVIRONMENT",
     "FUNCTIONS",
     "LOCK",
+    "MODEL_FILE",
     "RECIPE",
     "SEGMENTS",
     "SET_ASIDE",
@@ -58,7 +58,7 @@ __all__ = [
 ]
 
 RECIPE, ENVIRONMENT, SEGMENTS, LOCK = "recipe.toml", "environment.json", "segments", "lock"
-SET_ASIDE, FUNCTIONS = "set-aside", "functions"
+SET_ASIDE, FUNCTIONS, MODEL_FILE = "set-aside", "functions", "model.h5"
 _SEGMENT = re.compile(r"[0-9]{10,16}\.h5")
 _END = re.compile(r"end-[0-9]{10,16}\.json")
 _ENVIRONMENT = re.compile(r"environment(-[0-9a-f]{12})?\.json")
@@ -125,7 +125,8 @@ class Folder:
     @property
     def problem(self) -> Fault | None:
         """The first reason why the run cannot be read as it is; None if there is none."""
-        order = (self.path, self.path / SEGMENTS)  # and ends last, which are of segments
+        # Ends come last, which are of segments.
+        order = (self.path, self.path / FUNCTIONS, self.path / SEGMENTS)
         found = [*self.faults, *([] if self.gap is None else [self.gap])]
         found = [fault for fault in found if not _END.fullmatch(fault.path.name)] or found
         return min(found, key=lambda f: (order.index(f.path.parent), f.path), default=None)
@@ -174,7 +175,7 @@ def read_folder(path: Path, *, anyway: bool = False, allow: Iterable[str] = ()) 
         tuple(chain.later),
         chain.gap,
         tuple(ends),
-        (*of_recipe, *environments.faults, *chain.faults, *unsound),
+        (*of_recipe, *environments.faults, *_linked_sources(path), *chain.faults, *unsound),
         {RECIPE: text, **environments.lost} if of_recipe else environments.lost,
         tuple(p for p in left if _LEFT_BEHIND.fullmatch(p.name)),
     )
@@ -251,7 +252,7 @@ def _recipe_text(path: Path, found: list[Segment]) -> tuple[str, list[Fault]]:
     """
     text, message = None, f"{path / RECIPE} is not the recipe that the segments of the run hold."
     try:
-        text = read_small_text(path / RECIPE, links=False)
+        text = read_small_text(path / RECIPE, links=False, exact=True)
     except BadInput as error:
         message = str(error)
     held = Counter(segment.recipe for segment in found if segment.recipe is not None)
@@ -263,6 +264,14 @@ def _recipe_text(path: Path, found: list[Segment]) -> tuple[str, list[Fault]]:
     texts = next(segment for segment in found if segment.recipe == digest).texts()
     assert texts is not None
     return texts.recipe, [Fault(path / RECIPE, _restorable(message, path))]
+
+
+def _linked_sources(path: Path) -> list[Fault]:
+    """The links in the place of modules, of which anybody could change the text elsewhere."""
+    folder = path / FUNCTIONS
+    links = sorted(p for p in folder.iterdir() if p.is_symlink()) if folder.is_dir() else []
+    advice = "copy the file there, or have pydnn resume set it aside"
+    return [Fault(p, f"{p} is a symbolic link, expected a source: {advice}.") for p in links]
 
 
 def _restorable(message: str, path: Path) -> str:
@@ -286,7 +295,7 @@ def _read_environments(path: Path, names: list[str], found: list[Segment]) -> _E
     whole = bool(found) and found[0].iteration == 0
     for name in names:
         try:
-            text = read_small_text(path / name, links=False)
+            text = read_small_text(path / name, links=False, exact=True)
             environment = read_environment(text, str(path / name))
             digest = sha256_of(text)
             if digest[:12] not in name and name != ENVIRONMENT:
@@ -435,7 +444,7 @@ def _ends(path: Path, names: list[str], segments: list[Segment]) -> tuple[list[E
 
 def _read_end(path: Path) -> End:
     plain: Any = None
-    text = read_small_text(path, links=False)
+    text = read_small_text(path, links=False, exact=True)
     try:
         plain = json.loads(text)
     except (ValueError, RecursionError) as error:

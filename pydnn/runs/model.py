@@ -6,16 +6,26 @@ HDF5 reads any. Models of pydnn 0.1.0 have no seal, and are refused unless a cal
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import h5py
+import numpy as np
 
 from pydnn.batches import Standardization
 from pydnn.builders import build
-from pydnn.checks import AnyPath, BadInput, expect_finite, expect_shape, path_of, shown
+from pydnn.checks import (
+    AnyPath,
+    BadInput,
+    expect_finite,
+    expect_same_dtype,
+    expect_shape,
+    path_of,
+    shown,
+)
 from pydnn.data import DataSet
 from pydnn.losses import Loss
 from pydnn.numerics import TENANTS
@@ -23,6 +33,7 @@ from pydnn.numerics.underflow import ignoring_underflow
 from pydnn.packing import NO_PARAMS, Layout, Packed, pack
 from pydnn.recipes import DTYPES, Recipe, read_recipe, write_recipe
 from pydnn.records import FloatArray, arrays
+from pydnn.runs.folder import run_folder_of
 from pydnn.runs.states import layouts_of
 from pydnn.seals import NotSealed
 from pydnn.stages.base import Context, Stage
@@ -33,7 +44,6 @@ if TYPE_CHECKING:
     from pydnn.runs.recorded import Run
 
 __all__ = [
-    "MODEL_FILE",
     "Model",
     "difference_from_run",
     "load_model",
@@ -41,7 +51,6 @@ __all__ = [
     "save_model",
 ]
 
-MODEL_FILE = "model.h5"  # in the run's folder
 _FORMAT, _OLD_FORMAT = "pydnn model 3", "pydnn model 2"
 _MOST_FEATURES = 3 * 4096 * 4096  # else a file could claim all memory
 
@@ -90,7 +99,14 @@ def predictions(model: Model, X: FloatArray) -> FloatArray:
 
 
 def save_model(path: AnyPath, model: Model, *, replace: bool = False) -> None:
-    """Write `model` to a new file, or instead of an old one; it is there whole, or not at all."""
+    """Write `model` to a new file, or instead of an old one; it is there whole, or not at all.
+
+    Raises:
+        BadInput: If `load_model` would refuse the file, e.g. because the parameters are those of
+            a rotated job, which `job.lifted` turns into those of the recipe; or if the file
+            cannot be written.
+    """
+    _expect_readable(model)
     fitted = model.standardization
     write_hdf5(
         path_of(path),
@@ -103,18 +119,56 @@ def save_model(path: AnyPath, model: Model, *, replace: bool = False) -> None:
         attributes={
             "format": _FORMAT,
             "recipe": write_recipe(model.recipe),
-            "inputs": json.dumps(
-                {
-                    "features": model.features,
-                    "image_shape": model.image_shape,
-                    "classes": model.classes,
-                    "iteration": model.iteration,
-                }
-            ),
+            "inputs": _inputs_text(model),
         },
         sealed=True,
         replace=replace,
     )
+
+
+def _inputs_text(model: Model) -> str:
+    return json.dumps(
+        {
+            "features": model.features,
+            "image_shape": model.image_shape,
+            "classes": model.classes,
+            "iteration": model.iteration,
+        }
+    )
+
+
+def _expect_readable(model: Model) -> None:
+    """Refuse a model whose file `load_model` would refuse.
+
+    Raises:
+        BadInput: Naming what does not fit.
+    """
+    inputs = _json("the model", _inputs_text(model))
+    _inputs("the model", inputs)
+    layouts = layouts_of(model.recipe, model.features)
+    for name, layout in zip(("parameters", "statistics"), layouts, strict=True):
+        packed: Packed = getattr(model, name)
+        _expect_layout(name, packed.layout, layout, model.features)
+        expect_same_dtype(name, packed.vector, np.dtype(DTYPES[model.recipe.dtype]))
+        expect_finite(name, packed.vector)
+    expect_shape("costs", model.costs, ("iterations",), hint="give one number per iteration")
+    _iteration("the model", inputs, len(model.costs))
+    if model.recipe.standardize != (model.standardization is not None):
+        verb = "lacks" if model.recipe.standardize else "has"
+        raise BadInput(
+            f"the model {verb} a standardization, but standardize in its recipe is "
+            f"{model.recipe.standardize}: give job.standardization."
+        )
+
+
+def _expect_layout(name: str, found: Layout, expected: Layout, features: int) -> None:
+    for slot, wanted in itertools.zip_longest(found.slots, expected.slots):
+        a, b = ("none" if s is None else f"{s.name} {s.shape}" for s in (slot, wanted))
+        if a != b:
+            raise BadInput(
+                f"{name} have {a}, expected {b} for the recipe on {features} features: give "
+                "those of a job of the recipe; job.lifted(…) gives those of a rotated job."
+            )
 
 
 def load_model(path: AnyPath, *, allow: Iterable[str] = (), unverified: bool = False) -> Model:
@@ -135,8 +189,9 @@ def load_model(path: AnyPath, *, allow: Iterable[str] = (), unverified: bool = F
         BadInput: If the file is missing, damaged, of another kind, or does not fit itself.
     """
     path = path_of(path)
+    links = run_folder_of(path) == path  # else it is a file of a run, in which there are none
     try:
-        with open_hdf5(path, sealed=True) as file:
+        with open_hdf5(path, sealed=True, links=links) as file:
             return _read(file, _FORMAT, allow)
     except NotSealed as error:
         if not unverified:
@@ -145,7 +200,7 @@ def load_model(path: AnyPath, *, allow: Iterable[str] = (), unverified: bool = F
                 "resume RUN, or go on with --unverified, in Python load_model(path, "
                 "unverified=True)."
             ) from error
-    with open_hdf5(path) as file:
+    with open_hdf5(path, links=links) as file:
         return _read(file, _OLD_FORMAT, allow)
 
 

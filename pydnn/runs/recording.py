@@ -29,6 +29,7 @@ from pydnn.runs.folder import (
     ENVIRONMENT,
     FUNCTIONS,
     LOCK,
+    MODEL_FILE,
     RECIPE,
     SEGMENTS,
     Fault,
@@ -38,7 +39,7 @@ from pydnn.runs.folder import (
     read_folder,
     run_folder_of,
 )
-from pydnn.runs.model import MODEL_FILE, Model, save_model
+from pydnn.runs.model import Model, save_model
 from pydnn.runs.pins import Pins, pins_of, pins_text, read_pins, write_sources
 from pydnn.runs.pruning import before_changes, thinned
 from pydnn.runs.recorded import Prepare, Run
@@ -410,7 +411,8 @@ def resume_run(
         expected = what_to_expect(whole.environments[-1], here) if whole.segments else None
         if expected and not anyway:
             raise BadInput(
-                f"{expected}: resume it where it was recorded, or anyway, to other bits."
+                f"{expected}: resume it where it was recorded, with the pydnn that recorded it, or "
+                "anyway, to other bits."
             )
         text = environment_text(here)
         run, mended = opened(folder), Mended((), ())

@@ -19,8 +19,7 @@ import attrs
 from pydnn.checks import BadInput
 from pydnn.fingerprints import checksum
 from pydnn.recipes import steps
-from pydnn.runs.folder import SEGMENTS, SET_ASIDE, Fault, expect_real_folder, free_name
-from pydnn.runs.model import MODEL_FILE
+from pydnn.runs.folder import MODEL_FILE, SEGMENTS, SET_ASIDE, Fault, expect_real_folder, free_name
 from pydnn.runs.recorded import Run
 from pydnn.runs.rows import Rows, rows_of
 from pydnn.runs.segments import Segment, Texts, following, write_segment

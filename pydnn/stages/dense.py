@@ -65,6 +65,11 @@ def dense_forward(
     if A_prev.ndim != 2 or len(A_prev) != W.shape[1]:
         n_in = W.shape[1]
         hint = "put the features of an example in a column, e.g. pass X.T"
+        if A_prev.ndim == 2 and len(A_prev) > n_in != A_prev.shape[1]:  # X.T would not fit either
+            hint = (
+                "give the features that the parameters were trained on; if they are those of a "
+                "rotated job, first pass them through job.lifted(…)"
+            )
         expect_shape("A_prev", A_prev, (n_in, "m"), hint=hint)
     if A_prev.dtype is not W.dtype:
         expect_same_dtype("A_prev", A_prev, W.dtype)

@@ -1,16 +1,19 @@
 """`pydnn replay` says whether the model in a run's folder is what the run leads to."""
 
 import contextlib
+import importlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
 import attrs
 import numpy as np
 import pytest
-from small_runs import saved_data
+from small_runs import flipping, recorded, saved_data, small_recipe
 
+from pydnn import BadInput
 from pydnn.cli import main
 from pydnn.runs import load_model, save_model
 
@@ -142,3 +145,51 @@ def test_the_model_of_another_run_is_told(run, trained, command):
     assert "is not what this run leads to, as its recipe shows: write it again with" in told
     assert command("resume", run)[0] == 0
     assert replayed(command, run) == (0, None)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_no_machine_is_blamed_for_a_difference_in_a_portable_run(tmp_path, capsys, dtype):
+    recipe = small_recipe(tmp_path, numerics="portable", dtype=dtype)
+    recorded(tmp_path / "run", recipe, change=flipping(6, bit=20))
+    assert main(["replay", str(tmp_path / "run")]) == 1
+    out, err = capsys.readouterr()
+    assert err == ""
+    last = out.splitlines()[-1]
+    assert last == f"{tmp_path / 'run'} does not repeat: a record or the code has changed"
+    assert not re.search(r"BLAS|thread|CPU|this machine", out)
+    assert ("of float32) apart" in out) == (dtype == "float32")
+
+
+def test_an_unsound_process_is_refused_before_anything_is_said(tmp_path, capsys, monkeypatch):
+    recorded(tmp_path / "run", small_recipe(tmp_path, numerics="portable"))
+    module = importlib.import_module("pydnn.numerics.portable.soundness")
+    monkeypatch.setattr(module, "pointer_bits", lambda: 32)
+    assert main(["replay", str(tmp_path / "run")]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert "has 32 bits" in err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links are made")
+def test_a_link_to_an_equal_model_is_refused_by_name(run, tmp_path, capsys):
+    model = run / "model.h5"
+    model.rename(tmp_path / "outside.h5")
+    model.symlink_to(tmp_path / "outside.h5")
+    with pytest.raises(BadInput, match=r"model\.h5 is a symbolic link"):
+        load_model(model)
+    assert main(["evaluate", str(model)]) == 2
+    assert f"{model} is a symbolic link" in capsys.readouterr().err
+    assert load_model(tmp_path / "outside.h5") is not None
+    (tmp_path / "newest.h5").symlink_to("outside.h5")  # outside of runs, links are people's own
+    assert load_model(tmp_path / "newest.h5") is not None
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links are made")
+@pytest.mark.parametrize("argv", [["train", "--no-record"], ["summary"], ["evaluate"]])
+def test_a_link_to_an_equal_recipe_is_refused_by_name(run, tmp_path, monkeypatch, capsys, argv):
+    monkeypatch.chdir(tmp_path)
+    (run / "recipe.toml").rename(tmp_path / "outside.toml")
+    (run / "recipe.toml").symlink_to(tmp_path / "outside.toml")
+    assert main([*argv, str(run)]) == 2
+    assert f"{run / 'recipe.toml'} is a symbolic link" in capsys.readouterr().err

@@ -417,3 +417,36 @@ def test_a_free_name_has_a_number_where_others_are_taken(tmp_path):
         found.append(free_name(tmp_path, "a.h5"))
         found[-1].touch()
     assert [path.name for path in found] == ["a.h5", "a.h5.2", "a.h5.3"]
+
+
+FILES = {
+    RECIPE: CHANGED,
+    ENVIRONMENT: r"environment\.json is damaged .*: pydnn resume .* restores it",
+    END: r"end-0000000012\.json is damaged",
+}
+
+
+@pytest.mark.parametrize(("name", "message"), FILES.items(), ids=FILES)
+def test_a_byte_order_mark_in_a_file_of_a_run_is_a_change(run, name, message):
+    (run / name).write_bytes(b"\xef\xbb\xbf" + (run / name).read_bytes())
+    assert re.search(message, refusal(run))
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, ENVIRONMENT])
+def test_resume_takes_a_byte_order_mark_away_again(run, recipe):
+    text = (run / recipe).read_bytes()
+    (run / recipe).write_bytes(b"\xef\xbb\xbf" + text)
+    (run / END).unlink()
+    resumed(run)
+    assert (run / recipe).read_bytes() == text
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links are made")
+@pytest.mark.parametrize(
+    "name", [RECIPE, ENVIRONMENT, END, *(f"segments/{n:010}.h5" for n in (0, 8))]
+)
+def test_a_link_to_an_equal_file_is_refused_by_name(run, tmp_path, name):
+    outside = tmp_path / "outside"
+    (run / name).rename(outside)
+    (run / name).symlink_to(outside)
+    assert f"{run / name} is a symbolic link" in refusal(run)

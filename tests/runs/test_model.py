@@ -21,6 +21,8 @@ from pydnn import (
     serial,
     softmax_cross_entropy,
 )
+from pydnn.batches import Standardization
+from pydnn.packing import pack
 from pydnn.recipes import prepare, read_recipe, run, tutorial_recipe
 from pydnn.runs import Model, Run, load_model, predictions, save_model
 from pydnn.runs.model import difference_from_run
@@ -310,3 +312,71 @@ def test_of_two_models_of_one_run_the_shorter_is_its_own_as_well(run_and_model):
         iteration=own.iteration - 1, statistics=state.statistics,
     )  # fmt: skip
     assert difference_from_run(shorter, opened) is None
+
+
+def test_parameters_of_a_rotated_job_are_refused_before_a_file_is_written(tmp_path):
+    X = Key(1).uniform((40, 6))
+    job = prepare(
+        attrs.evolve(tutorial_recipe(hidden=(3,), iterations=5), rotate=True),
+        Batch(X, [[0, 1, 0, 1, 1, 0]]),
+    )
+    rotated = Model(job.recipe, job.state.parameters, [0.7], 40)
+    with pytest.raises(BadInput, match=r"0/W \(3, 9\), expected 0/W \(3, 40\).* job\.lifted"):
+        save_model(tmp_path / "model.h5", rotated)
+    with pytest.raises(
+        BadInput, match=r"A_prev has shape \(40, 6\), expected \(9, m\).*job\.lifted"
+    ):
+        predictions(rotated, X)
+    with pytest.raises(BadInput, match=r"job\.lifted"):
+        output_of(job.network, job.state.parameters, X)
+    assert list(tmp_path.iterdir()) == []
+    lifted = attrs.evolve(rotated, parameters=job.lifted(job.state.parameters))
+    save_model(tmp_path / "model.h5", lifted)
+    assert load_model(tmp_path / "model.h5") == lifted
+
+
+def with_vector(model, change):
+    vector = change(model.parameters.vector.copy())
+    return pack(model.parameters.layout.tree(vector), dtype=vector.dtype)
+
+
+def with_nan(vector):
+    vector[3] = np.nan
+    return vector
+
+
+UNREADABLE = {
+    "of other features": (lambda m: {"features": 27, "image_shape": (3, 3, 3)}, "on 27 features"),
+    "of another image": (lambda m: {"image_shape": (3, 3, 3)}, "inputs in the model are"),
+    "of one class": (lambda m: {"classes": ("cat",)}, "inputs in the model are"),
+    "of another network": (
+        lambda m: {"recipe": tutorial_recipe(hidden=(4,))}, r"expected 0/W \(4, 12\) for the",
+    ),
+    "of fewer layers": (
+        lambda m: {"recipe": tutorial_recipe(hidden=(3, 2))}, r"expected 2/W \(2, 3\) for the",
+    ),
+    "in another dtype": (
+        lambda m: {"parameters": with_vector(m, lambda v: v.astype(np.float32))},
+        "parameters is float32",
+    ),
+    "with a NaN": (lambda m: {"parameters": with_vector(m, with_nan)}, "parameters holds nan"),
+    "with statistics": (lambda m: {"statistics": m.parameters}, "statistics have 0/W"),
+    "with costs in two rows": (lambda m: {"costs": np.ones((2, 2))}, r"costs has shape \(2, 2\)"),
+    "of a later iteration": (lambda m: {"iteration": 3}, "say iteration 3, expected at most 2"),
+    "without standardization": (
+        lambda m: {"recipe": attrs.evolve(m.recipe, standardize=True)}, "lacks a standardization",
+    ),
+    "with standardization": (
+        lambda m: {"standardization": Standardization(np.zeros((12, 1)), np.ones((12, 1)))},
+        "has a standardization",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "message"), UNREADABLE.values(), ids=UNREADABLE)
+def test_what_could_not_be_read_is_not_written(tmp_path, model, change, message):
+    changed = attrs.evolve(model, **change(model))
+    with pytest.raises(BadInput, match=message) as caught:
+        save_model(tmp_path / "model.h5", changed)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []

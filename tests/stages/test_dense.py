@@ -88,3 +88,18 @@ REFUSED = {
 def test_refusals(call, message):
     with pytest.raises(BadInput, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("shape", "advice"),
+    [
+        ((5, 3), r"pass X\.T"),  # rows that are examples
+        ((5, 4), r"first pass them through job\.lifted"),  # more features than the weights have
+        ((2, 4), r"e\.g\. pass X\.T"),
+        ((5,), r"e\.g\. pass X\.T"),
+    ],
+)
+def test_advice_on_features_that_do_not_fit(shape, advice):
+    params = DenseParams(np.ones((2, 3)), np.zeros((2, 1)))
+    with pytest.raises(BadInput, match=rf"A_prev has shape .*, expected \(3, m\): .*{advice}"):
+        dense_forward(params, np.ones(shape))
