@@ -17,7 +17,7 @@ import toolz
 
 from pydnn.builders import is_description
 from pydnn.checks import BadInput, expect_known, path_of
-from pydnn.cli.output import say, say_json
+from pydnn.cli.output import complain, say, say_json
 from pydnn.cli.recipe_options import add_recipe_options, recipe_of, typed
 from pydnn.cli.train import plain_folder
 from pydnn.data import DataSet, load_data_set
@@ -100,6 +100,8 @@ def _run(args: argparse.Namespace) -> int:
         classes=data.classes,
         together=not args.one_by_one,
     )
+    for note in plan.notes:
+        complain(note)
     with plain_folder(args.save_best) if args.save_best else contextlib.nullcontext():
         begin = time.perf_counter()
         with _progress(plan) as told:

@@ -35,12 +35,14 @@ class Sweep:
         batch: Examples for training and validation, of all of them.
         test: Examples that none is trained on, by which all are judged; None for no such.
         together: Whether runs of one shape are taken all at once; their bits do not depend on it.
+        notes: What a user may want to know before the training starts, each in one line.
     """
 
     runs: tuple[Variation, ...]
     batch: Batch = attrs.field(repr=False)
     test: Batch | None = attrs.field(default=None, repr=False)
     together: bool = True
+    notes: tuple[str, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -76,11 +78,13 @@ def sweep(
     # Batches are copied to this order once, and all jobs share it.
     judges = test if test is not None and test.Y.size else None
     plan = Sweep(runs, _examples_together(batch), judges, together)
+    notes: list[str] = []
     for variation in runs[:: _seeds_of(runs)]:
         job = prepare(variation.recipe, plan.batch)  # one of each setting, for what it refuses
         nothing = Batch(batch.X[:, :0], batch.Y[:, :0])
         expect_test(job, nothing if test is None else test, classes=classes)
-    return plan
+        notes += job.notes
+    return attrs.evolve(plan, notes=tuple(dict.fromkeys(notes)))
 
 
 def _seeds_of(runs: Sequence[Variation]) -> int:

@@ -1,6 +1,7 @@
 """`pydnn sweep`, as a person and as a program would use it."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -163,3 +164,21 @@ def test_it_runs_in_a_process_of_its_own():
     failed = subprocess.run([*argv, "--vary", "x=1"], capture_output=True, text=True, check=False)
     assert (failed.returncode, failed.stdout) == (2, "")
     assert failed.stderr.startswith("pydnn: there is no part of a recipe to vary 'x'")
+
+
+def test_what_train_says_of_a_job_is_said_once_for_all_runs_of_it(command):
+    rate = "gradient_descent(learning_rate=one_cycle(0.1, steps=11))"
+    argv = ["recipe.toml", "--optimizer", rate]
+    _, _, of_train = command("train", *argv, "--no-record")
+    status, out, err = command("sweep", *argv, "--seeds", 3, "--vary", "network.0.units=3,4")
+    assert (status, err) == (0, of_train)
+    assert err.startswith("pydnn: the schedule ends after 10 of 15 iterations")
+    assert "best by" in out
+
+
+def test_each_setting_has_its_notes_and_json_stays_json(command):
+    rate = "gradient_descent(learning_rate=one_cycle(0.1, steps=11))"
+    argv = ["recipe.toml", "--optimizer", rate, "--vary", "iterations=10,12,14", "--json"]
+    _, out, err = command("sweep", *argv)
+    assert [re.search(r"of \d+", line)[0] for line in err.splitlines()] == ["of 12", "of 14"]
+    assert len(json.loads(out)["runs"]) == 3
