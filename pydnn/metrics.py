@@ -10,6 +10,7 @@ import contextlib
 import math
 from collections.abc import Callable, Mapping
 
+import attrs
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -238,18 +239,32 @@ METRICS: Mapping[str, Mapping[str, _Metric]] = {
     },
 }
 
-# Which way each value points. Besides metrics, a training's own numbers may be watched.
-_HIGHER_IS_BETTER: Mapping[str, bool] = {
-    "cost": False,
-    "gradient_norm": False,
-    "accuracy": True,
-    "precision": True,
-    "recall": True,
-    "f1": True,
-    "roc_auc": True,
-    "log_loss": False,
-    "r_squared": True,
-    "mean_absolute_error": False,
+
+@attrs.frozen
+class _Meaning:
+    """How people read a value.
+
+    Attributes:
+        higher_is_better: Whether a greater value is better.
+        over_classes: Whether it is a mean over classes or labels where there are several.
+    """
+
+    higher_is_better: bool
+    over_classes: bool = False
+
+
+# Besides metrics, people watch a training's own numbers.
+_MEANINGS: Mapping[str, _Meaning] = {
+    "cost": _Meaning(higher_is_better=False),
+    "gradient_norm": _Meaning(higher_is_better=False),
+    "accuracy": _Meaning(higher_is_better=True),
+    "precision": _Meaning(higher_is_better=True, over_classes=True),
+    "recall": _Meaning(higher_is_better=True, over_classes=True),
+    "f1": _Meaning(higher_is_better=True, over_classes=True),
+    "roc_auc": _Meaning(higher_is_better=True, over_classes=True),
+    "log_loss": _Meaning(higher_is_better=False),
+    "r_squared": _Meaning(higher_is_better=True),
+    "mean_absolute_error": _Meaning(higher_is_better=False),
 }
 
 
@@ -262,12 +277,12 @@ def higher_is_better(name: str) -> bool:
         BadInput: If the name is another one, since nothing says which way that value points.
     """
     metric = name.rpartition(" ")[2]
-    if metric not in _HIGHER_IS_BETTER:
+    if metric not in _MEANINGS:
         raise BadInput(
             f"{name!r} may be better when it is higher or when it is lower, expected a word on "
             "that: say higher_is_better, True or False."
         )
-    return _HIGHER_IS_BETTER[metric]
+    return _MEANINGS[metric].higher_is_better
 
 
 @ignoring_underflow
@@ -343,11 +358,8 @@ def title(task: str, name: str) -> str:
 
     It says "macro" where the number is a mean over classes or labels.
     """
-    macro = task in ("many classes", "several labels") and name in _OVER_CLASSES
+    macro = task in ("many classes", "several labels") and _MEANINGS[name].over_classes
     return f"macro {name}" if macro else name
-
-
-_OVER_CLASSES = ("precision", "recall", "f1", "roc_auc")
 
 
 # What every metric asks of its arrays

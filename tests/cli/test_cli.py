@@ -378,7 +378,8 @@ def test_a_reader_that_has_gone_is_no_error(cats):
 def test_a_reader_that_goes_while_training_loses_nothing(cats, tmp_path):
     argv = [sys.executable, "-u", "-m", "pydnn", "train", "--data", cats, "--iterations", "100000"]
     child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    child.stdout.readline()
+    while not child.stdout.readline().startswith(b"iteration"):
+        assert child.poll() is None  # until then no step is taken, so there is nothing to lose
     child.stdout.close()
     with child.stderr:
         assert child.stderr.read() == b""

@@ -18,7 +18,7 @@ __all__ = ["adds_exactly", "expect_sound", "flushes_to_zero", "pointer_bits", "r
 def expect_sound() -> None:
     """Refuse a process in which portable arithmetic would have other bits than elsewhere.
 
-    It takes about 10 microseconds after the first call: a library that is loaded later can
+    It takes about 50 microseconds after the first call: a library that is loaded later can
     spoil a process, too, so a run is checked again whenever it records a state.
 
     Raises:
