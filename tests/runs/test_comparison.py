@@ -47,7 +47,7 @@ def compared(folder, **changes):
         recorded(folder / "a", small_recipe(folder), every=options.get("every", 4))
     recipe = small_recipe(folder, **changes)
     recorded(folder / "b", recipe, **options)
-    b = Run.open(folder / "b", data=options.get("data"))
+    b = Run.open(folder / "b", data=options.get("data"), allow=[__name__])
     return difference(Run.open(folder / "a"), b)
 
 
