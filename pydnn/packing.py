@@ -213,11 +213,14 @@ class Packed:
 
 
 def leaves(tree: Tree) -> Iterator[FloatArray]:
-    """The arrays of a tree, depth first and in the order of fields."""
+    """The arrays of a tree, depth first and in the order of fields.
+
+    A tree may also be the tuple of what optimizers remember, where numbers stand beside arrays.
+    """
     for branch in tree if isinstance(tree, tuple) else attrs.astuple(tree, recurse=False):
         if isinstance(branch, np.ndarray):
             yield branch
-        else:
+        elif isinstance(branch, tuple) or attrs.has(type(branch)):
             yield from leaves(branch)
 
 

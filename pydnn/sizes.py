@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ import numpy as np
 from pydnn.builders import build, find_builder, is_description
 from pydnn.checks import BadInput
 from pydnn.keys import Key
-from pydnn.packing import Layout, Packed, Tree, layout_of
+from pydnn.packing import Layout, Tree, layout_of, leaves
 from pydnn.stages.base import Shape, Stage, map_stages
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _state_bytes(recipe: Recipe, layout: Layout) -> int:
     state = build(recipe.optimizer, family="optimizer").init(one_each)
     return sum(
         layout.size * array.itemsize if array.size == small.size else array.nbytes
-        for array in _arrays(state)
+        for array in leaves((state,))
     )
 
 
@@ -140,20 +140,6 @@ def _shrunk(template: Any) -> Tree:
     if isinstance(template, tuple):
         return tuple(map(_shrunk, template))
     return template.cls(*[np.zeros((1,) * len(slot.shape)) for slot in template.slots])
-
-
-def _arrays(state: Any) -> Iterator[np.ndarray]:
-    """All arrays of an optimizer's state, however deep."""
-    if isinstance(state, np.ndarray):
-        yield state
-    elif isinstance(state, Packed):
-        yield state.vector
-    elif isinstance(state, tuple):
-        for part in state:
-            yield from _arrays(part)
-    elif attrs.has(type(state)):
-        for field in attrs.fields(type(state)):
-            yield from _arrays(getattr(state, field.name))
 
 
 def expect_room(needed: Mapping[str, int]) -> None:

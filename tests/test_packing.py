@@ -83,3 +83,9 @@ def test_views_refuse_writes_whatever_a_users_record_does():
     packed = layout_of((Plain(np.ones(3)),)).packed(mine)
     assert not packed.tree[0].gain.flags.writeable
     assert mine.flags.writeable
+
+
+def test_leaves_of_what_an_optimizer_remembers_are_its_arrays_alone():
+    vector = np.arange(6.0)
+    remembered = (3, (vector, 0.5), pack(DenseParams(np.ones((2, 1)), np.ones((2, 1)))), None)
+    assert [leaf.size for leaf in leaves((remembered,))] == [6, 4]

@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 
 from pydnn.numerics import Numerics, fast
-from pydnn.packing import Packed, Tree
+from pydnn.packing import Packed, Tree, leaves
 from pydnn.records import FloatArray
 from pydnn.stages.base import Context, Stage, map_stages
 from pydnn.training.pipeline import Part, Step, TrainState
@@ -73,13 +73,7 @@ def _remembers_numbers(gradient_norm: float, after: TrainState) -> bool:
 
 def remembers_numbers(optimizer_state: Any) -> bool:
     """Whether all arrays that an optimizer remembers are finite, however deep they lie."""
-    if isinstance(optimizer_state, np.ndarray):
-        return bool(np.isfinite(optimizer_state).all())
-    if isinstance(optimizer_state, tuple):
-        return all(map(remembers_numbers, optimizer_state))
-    if attrs.has(type(optimizer_state)):
-        return remembers_numbers(attrs.astuple(optimizer_state, recurse=False))
-    return True
+    return all(np.isfinite(array).all() for array in leaves((optimizer_state,)))
 
 
 def _all_finite(vector: FloatArray, numerics: Numerics) -> bool:
