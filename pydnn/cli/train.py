@@ -105,6 +105,9 @@ def _new_run(
 def _recorded(
     args: argparse.Namespace, folder: Path, job: Job, data: DataSet
 ) -> contextlib.AbstractContextManager[Recording]:
+    if folder.is_dir():  # what a killed command left; refused if a living one works for it
+        with plain_folder(folder):
+            pass
     return create_run(folder, job, data, most=int(args.run_size * 1e6))
 
 
@@ -123,14 +126,16 @@ def plain_folder(folder: Path) -> Iterator[None]:
         raise BadInput(
             f"{folder} cannot be made ({error.strerror}): give a --run that can be written."
         ) from error
-    lock = folder / _WORKING
+    lock, ours = folder / _WORKING, False
     try:
         with exclusive(lock):
+            ours = True
             yield
     finally:
-        with contextlib.suppress(OSError):  # that is how rmdir says that it holds something
-            lock.unlink()
-            folder.rmdir()
+        if ours:
+            with contextlib.suppress(OSError):  # that is how rmdir says that it holds something
+                lock.unlink()
+                folder.rmdir()
 
 
 _WORKING = ".working"

@@ -29,12 +29,13 @@ def test_an_empty_folder_is_taken_over(tmp_path, left):
 
 
 def test_a_folder_that_somebody_works_for_is_not(tmp_path):
-    with (
-        plain_folder(tmp_path / "best"),
-        pytest.raises(BadInput, match="written by another process"),
-        plain_folder(tmp_path / "best"),
-    ):
-        pass
+    with plain_folder(tmp_path / "best"):
+        with (
+            pytest.raises(BadInput, match="written by another process"),
+            plain_folder(tmp_path / "best"),
+        ):
+            pass
+        assert os.listdir(tmp_path / "best") == [".working"]
     assert not (tmp_path / "best").exists()
 
 
@@ -48,9 +49,12 @@ def test_a_link_to_an_empty_folder_is_not_taken_over(tmp_path):
         make_folder(tmp_path / "best", lambda folder: None)
 
 
-def test_a_run_is_recorded_in_an_empty_folder(tmp_path, capsys):
+@pytest.mark.parametrize("left", [[], [".working"]], ids=["empty", "with the mark of its work"])
+def test_a_run_is_recorded_in_an_empty_folder(tmp_path, capsys, left):
     (tmp_path / "r.toml").write_text(write_recipe(small_recipe(tmp_path)))
     (tmp_path / "run").mkdir()
+    for name in left:
+        (tmp_path / "run" / name).touch()
     assert main(["train", str(tmp_path / "r.toml"), "--run", str(tmp_path / "run")]) == 0
     assert f"recorded in {tmp_path / 'run'}, 0." in capsys.readouterr().out
     assert Run.open(tmp_path / "run").iterations == 12
