@@ -270,12 +270,15 @@ def test_a_training_of_which_no_step_can_be_taken_leaves_no_run(command):
     assert os.listdir("runs") == []
 
 
-def test_a_run_that_was_cut_short_says_how_to_get_its_model(command):
+def test_a_run_without_a_model_says_how_to_get_it(command):
     command("train", "recipe.toml", "--run", "run")
     os.remove("run/model.h5")
     for verb in (["evaluate", "run"], ["predict", "run", "photo.png"]):
         assert command(*verb) == (
-            2, "", "pydnn: run has no model yet, since it was cut short: pydnn resume run.\n",
+            2,
+            "",
+            "pydnn: run has 12 steps but no model.h5: pydnn resume run writes it, after the steps "
+            "that are missing, if any are.\n",
         )  # fmt: skip
     assert command("resume", "run")[0] == 0
     assert command("evaluate", "run")[0] == 0
