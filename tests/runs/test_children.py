@@ -94,13 +94,10 @@ def waited(condition, seconds=60):
 
 @posix
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc to look at")
-@pytest.mark.parametrize(
-    "how", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP], ids=lambda s: s.name
-)
-def test_workers_end_with_their_parent_however_that_ends(tmp_path, how):
-    recorded(tmp_path / "run", small_recipe(tmp_path, iterations=20_000), every=5000)
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGHUP"])
+def test_workers_end_with_their_parent_however_that_ends(long_run, how):
     with subprocess.Popen(
-        [sys.executable, "-c", SLOW, tmp_path / "run"],
+        [sys.executable, "-c", SLOW, long_run],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     ) as process:  # fmt: skip
         assert waited(lambda: len(children_of(process.pid)) >= 3)  # the tracker is the third
