@@ -105,6 +105,7 @@ class Recording:
         restored: The files that were written again then.
         began: The iteration at which this process began.
         ended: Whether the end of the training was recorded.
+        stream: What `record` returned, which writes the last segment when it is closed.
     """
 
     path: Path
@@ -123,6 +124,13 @@ class Recording:
     restored: tuple[Path, ...] = ()
     began: int = 0
     ended: bool = False
+    stream: Generator[tuple[TrainState, StepInfo], None, None] | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every step that was taken is in a segment, at least one of this process's."""
+        last = self.watched.last
+        return self.began < self.head.iteration == (last and last.iteration)
 
     def write(self, state: TrainState, seen: list[tuple[StepInfo, int]]) -> None:
         """Write the segment of `state`, after the steps that were `seen` since the newest one.
@@ -228,14 +236,19 @@ def trained_model(job: Job, data: DataSet | Batch, state: TrainState, costs: Flo
 def _until_it_ends(recording: Recording) -> Iterator[Recording]:
     """Record the end of a training whose steps were recorded, if nobody has done it before."""
     try:
-        yield recording
+        try:
+            yield recording
+        finally:
+            # A stream that the caller still holds, e.g. after `next`, has steps to write.
+            if recording.stream is not None:
+                recording.stream.close()
     except (NotFinite, KeyboardInterrupt) as error:
-        if not recording.ended and recording.head.iteration > recording.began:
+        if not recording.ended and recording.complete:
             with contextlib.suppress(BadInput):  # the error itself is what matters
                 why = "not finite" if isinstance(error, NotFinite) else "interrupted"
                 recording.end(why)
         raise
-    if not recording.ended and recording.head.iteration > recording.began:
+    if not recording.ended and recording.complete:
         finished = recording.head.iteration >= recording.goal
         recording.end("finished" if finished else "stopped early")
 
@@ -490,7 +503,8 @@ def record(
     """
     interval = default_interval(run.goal) if every is None else every
     interval = expect_count("every", interval, hint="give the steps from one segment to the next")
-    return _recorded(run, stream, interval, every is None, clock)
+    run.stream = _recorded(run, stream, interval, every is None, clock)
+    return run.stream
 
 
 def _recorded(

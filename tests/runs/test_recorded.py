@@ -243,6 +243,19 @@ def test_a_run_from_python_has_an_end_and_a_model(tmp_path, recipe):
     np.testing.assert_array_equal(model.costs, Run.open(tmp_path / "run").costs)
 
 
+def test_a_stream_that_is_still_held_is_recorded_when_the_run_ends(tmp_path, recipe):
+    data = small_data()
+    job = prepare(recipe, data.train)
+    with create_run(tmp_path / "run", job, data) as recording:
+        held = record(recording, run(job), every=2)
+        for _ in range(3):
+            state, _ = next(held)
+    opened = Run.open(tmp_path / "run")
+    assert opened.iterations == state.iteration == 3
+    assert load_model(tmp_path / "run" / "model.h5").costs.size == 3
+    assert list(held) == []
+
+
 def test_a_resumed_run_from_python_has_the_costs_of_all_steps_in_its_model(tmp_path, recipe):
     recorded(tmp_path / "run", recipe, steps=5)
     resumed(tmp_path / "run")
