@@ -61,4 +61,5 @@ print(f"accuracy {accuracy(classes_of(probable), Y):.3f}")
 
 # The state from before is still there, so any step can be taken again, part by part.
 for name, step in trace(clipped_step, state, batch):
-    print(f"after {name:8}  cost {step.cost}  gradients {step.grads}")
+    filled = vars(step)  # each part fills in what it is named for
+    print(f"after {name:8}  cost {filled.get('cost')}  gradients {filled.get('grads')}")
