@@ -176,11 +176,8 @@ PROGRAM = """
 import signal, sys
 sys.path.insert(0, sys.argv.pop(1))
 signal.signal(signal.SIGINT, signal.default_int_handler)
-import importlib.util
-spec = importlib.util.spec_from_file_location("pydnn_command", sys.argv.pop(1))
-command = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(command)
-raise SystemExit(command.main())
+import pydnn_command
+raise SystemExit(pydnn_command.main())
 """
 
 
@@ -191,8 +188,7 @@ def test_handles_that_are_closed_are_like_the_null_device(tmp_path, closed):
         for handle in closed:
             os.close(handle)
 
-    main_file = Path(cli.__file__).parents[1] / "__main__.py"
-    argv = [sys.executable, "-c", PROGRAM, str(tmp_path), str(main_file), "train", "--data",
+    argv = [sys.executable, "-c", PROGRAM, str(tmp_path), "train", "--data",
             "diabetes?", "--iterations", "1"]  # fmt: skip
     done = subprocess.run(argv, preexec_fn=close, check=False, timeout=60)
     assert done.returncode == 2
@@ -204,8 +200,7 @@ def test_an_interruption_during_imports_is_one_line(tmp_path):
     (tmp_path / "h5py.py").write_text(
         "import signal; signal.raise_signal(signal.SIGINT); import nothing_more", encoding="utf-8"
     )
-    main_file = Path(cli.__file__).parents[1] / "__main__.py"
-    argv = [sys.executable, "-c", PROGRAM, str(tmp_path), str(main_file), "doctor"]
+    argv = [sys.executable, "-c", PROGRAM, str(tmp_path), "doctor"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "pydnn: interrupted\n")
 
