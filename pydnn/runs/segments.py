@@ -116,7 +116,8 @@ class Segment:
         """The texts that the segment holds; None in one that pydnn 0.1.0 wrote.
 
         Raises:
-            BadInput: If they are not those of their fingerprints.
+            BadInput: If they are not those of their fingerprints, or not UTF-8, which only a forged
+            segment can be.
         """
         if self.recipe is None:
             return None
@@ -126,7 +127,10 @@ class Segment:
         digests = tuple(hashlib.sha256(text).hexdigest() for text in (recipe, environment))
         if digests != (self.recipe, self.environment):
             raise BadInput(f"texts in {self.path} are not those of their fingerprints: {_AGAIN}.")
-        return Texts(recipe.decode(), environment.decode())
+        try:
+            return Texts(recipe.decode(), environment.decode())
+        except UnicodeDecodeError as error:
+            raise BadInput(f"texts in {self.path} are not UTF-8 ({error}): {_AGAIN}.") from error
 
     def holds_state(self) -> bool:
         """Whether the arrays of the state are in the file, and have not been dropped."""

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import subprocess
 import sys
@@ -501,6 +502,18 @@ def test_a_text_that_a_stranger_changed_is_refused_when_it_is_needed(copy):
     resealed(copy, replaced("text.recipe", np.frombuffer(b"data = 1", np.uint8)))
     segment = read_segment(copy)
     refusal(copy, segment.texts)
+
+
+@pytest.mark.parametrize("name", ["recipe", "environment"])
+@pytest.mark.parametrize("text", [b"\xed\xa0\x80", b"\xff", b"ab\xc3"])
+def test_a_forged_text_that_is_not_utf_8_is_refused(copy, name, text):
+    def forge(file):
+        replaced(f"text.{name}", np.frombuffer(text, np.uint8))(file)
+        in_about(**{name: hashlib.sha256(text).hexdigest()})(file)
+
+    resealed(copy, forge)
+    with pytest.raises(BadInput, match=r"texts in .* are not UTF-8"):
+        read_segment(copy).texts()
 
 
 def test_a_dropped_state_leaves_the_segment_its_fingerprint_and_its_rows(run, copy):
