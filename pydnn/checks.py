@@ -156,7 +156,7 @@ def expect_same_dtype(name: str, array: NDArray[Any], expected: np.dtype[Any]) -
 
 
 def expect_examples(m: int) -> None:
-    """Refuse a batch of no examples, of which there is no mean."""
+    """Refuse a batch without examples, since the cost is a mean over them."""
     if not m:
         raise BadInput("the batch has no examples, expected one or more: give it some.")
 

@@ -21,7 +21,7 @@ __all__ = ["Score", "expect_like_training", "names_of", "predicted", "score_on",
 
 @attrs.frozen
 class Score:
-    """Every metric of the task, by name, over so many examples, and those of each class.
+    """Every metric of the task by name, the number of examples, and the metrics of each class.
 
     Attributes:
         task: One of `losses.TASKS`.
