@@ -18,6 +18,7 @@ from pydnn.other_names import suggestion
 __all__ = [
     "EXTRAS",
     "MOST_BITS",
+    "MOST_SEED",
     "AnyPath",
     "BadInput",
     "MissingExtra",
@@ -31,6 +32,7 @@ __all__ = [
     "expect_real",
     "expect_same_dtype",
     "expect_shape",
+    "fixed",
     "import_extra",
     "install_command",
     "path_of",
@@ -39,7 +41,11 @@ __all__ = [
     "shown",
 ]
 
-MOST_BITS = 1024  # of an integer: a float64 holds no larger one
+MOST_BITS = 1024  # of an integer that a description or a seed may be
+MOST_COUNT = 2**63 - 1  # so that every count, and what is computed of a few, has few digits
+MOST_SEED = 2**MOST_BITS - 1
+_LONG = 128  # bits of an integer that is too long for people to read
+_LONGEST_FIXED = 16  # characters of a number with decimals, before it needs an exponent
 
 _MOST_MESSAGE = 1000  # characters: a line of more than that is not read anyway
 
@@ -82,12 +88,22 @@ def shown(value: object) -> str:
 
     Python refuses to write integers of more than 4,300 digits, and takes long for shorter ones.
     """
-    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+    if isinstance(value, int) and value.bit_length() > _LONG:
         return f"an integer of {value.bit_length():,} bits"
     try:
         return repr(value)
     except ValueError:
         return f"a {type(value).__name__} that holds an endless integer"
+
+
+def fixed(value: float, decimals: int) -> str:
+    """The number with so many decimals, or with an exponent where that would be long.
+
+    >>> fixed(0.25, 4), fixed(-1e300, 4)
+    ('0.2500', '-1.0000e+300')
+    """
+    text = f"{value:.{decimals}f}"
+    return text if len(text) <= _LONGEST_FIXED else f"{value:.{decimals}e}"
 
 
 def _escaped(text: str) -> str:
@@ -184,15 +200,17 @@ def plain_number(value: Any) -> Any:
     return value
 
 
-def expect_count(name: str, value: object, *, least: int = 1, hint: str) -> int:
-    """Refuse what is not an integer of at least `least`; give it back as an int."""
+def expect_count(
+    name: str, value: object, *, least: int = 1, most: int = MOST_COUNT, hint: str
+) -> int:
+    """Refuse what is not an integer from `least` to `most`; give it back as an int."""
     number = plain_number(value)
     if isinstance(number, bool) or not isinstance(number, int) or number < least:
         raise BadInput(
             f"{name} is {shown(value)}, expected an integer of at least {least}: {hint}."
         )
-    if number.bit_length() > MOST_BITS:
-        raise BadInput(f"{name} is {shown(number)}, expected at most {MOST_BITS:,}: {hint}.")
+    if number > most:
+        raise BadInput(f"{name} is {shown(number)}, expected at most {shown(most)}: {hint}.")
     return number
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pydnn.checks import BadInput
+from pydnn.records import as_array
 
 __all__ = ["canonical", "checksum", "fingerprint", "same_bits", "ulps_apart"]
 
@@ -28,11 +29,11 @@ def fingerprint(arrays: Mapping[str, ArrayLike], *, nan: bool = False) -> str:
         nan: Whether a NaN may be among them.
 
     Raises:
-        BadInput: For a NaN where none may be, naming its array.
+        BadInput: For a NaN where none may be, naming its array; for masked entries.
     """
     digest = hashlib.sha256()
     for name, values in arrays.items():
-        array = canonical(np.asarray(values))
+        array = canonical(as_array(values))
         if not nan and array.dtype.kind == "f" and np.isnan(array).any():
             raise BadInput(f"{name} holds nan, which has no fingerprint: look for where it began.")
         # Lengths before names and shapes: no two sets of arrays have the same text.

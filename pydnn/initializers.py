@@ -14,7 +14,7 @@ import attrs
 import numpy as np
 
 from pydnn.builders import Description, described
-from pydnn.checks import BadInput, expect_count, expect_real
+from pydnn.checks import MOST_SEED, BadInput, expect_count, expect_real
 from pydnn.keys import Key
 from pydnn.numerics import Numerics, fast
 from pydnn.numerics.portable import orthonormal
@@ -255,7 +255,7 @@ def tutorial(*, seed: int | None = None, scale: float | None = None) -> WeightSt
 
 def _legacy_seed(seed: int) -> int:
     """The seed, where the legacy generator takes it."""
-    seed = expect_count("seed", seed, least=0, hint="give the seed of the weights")
+    seed = expect_count("seed", seed, least=0, most=MOST_SEED, hint="give the seed of the weights")
     if seed >= 2**32:
         raise BadInput(
             f"seed is {seed}, expected less than 2**32 for the tutorial's weights: "

@@ -16,7 +16,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from pydnn.checks import MOST_BITS, BadInput, expect_count, plain_number
+from pydnn.checks import MOST_BITS, MOST_SEED, BadInput, expect_count, plain_number
 from pydnn.polynomials import polynomial, ratio
 
 __all__ = ["Key"]
@@ -28,7 +28,7 @@ _AT_ONCE = 1 << 16  # so few numbers that what is worked out on the way stays in
 def _seed(seed: object) -> int:
     if type(seed) is int and 0 <= seed < _TOO_LARGE:  # the usual case: every step makes keys
         return seed
-    return expect_count("seed", seed, least=0, hint="give e.g. Key(1)")
+    return expect_count("seed", seed, least=0, most=MOST_SEED, hint="give e.g. Key(1)")
 
 
 _TOO_LARGE = 1 << MOST_BITS

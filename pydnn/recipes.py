@@ -33,6 +33,7 @@ from pydnn.builders import (
 )
 from pydnn.checks import (
     MOST_BITS,
+    MOST_SEED,
     BadInput,
     expect_count,
     expect_finite,
@@ -169,8 +170,7 @@ class Recipe:
         for field in attrs.fields(Recipe):  # a file holds plain numbers, not NumPy's scalars
             object.__setattr__(self, field.name, plain_numbers(getattr(self, field.name)))
         hint = "give the number of steps"
-        if expect_count("iterations", self.iterations, hint=hint) > _MOST_ITERATIONS:
-            raise BadInput(f"iterations is {self.iterations}, expected at most 2**53: give fewer.")
+        expect_count("iterations", self.iterations, most=_MOST_ITERATIONS, hint=hint)
         for name in _DESCRIBED:
             value = getattr(self, name)
             if not (value is None or is_description(value) or isinstance(value, Unread)):
@@ -180,7 +180,8 @@ class Recipe:
                 )
         if not isinstance(self.penalties, tuple):
             raise BadInput(f"penalties are {shown(self.penalties)}, expected a list: give e.g. [].")
-        expect_count("seed", self.seed, least=0, hint="give the seed of the initial weights")
+        hint = "give the seed of the initial weights"
+        expect_count("seed", self.seed, least=0, most=MOST_SEED, hint=hint)
         hint = "give the share that is held back, e.g. 0.2"
         expect_real("validation", self.validation, least=0, below=1, hint=hint)
         hint = "0 is for no evaluations"

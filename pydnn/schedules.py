@@ -61,7 +61,7 @@ class Schedule:
         try:
             number = self.at(iteration, numerics)
             finite = math.isfinite(number)
-        except OverflowError:
+        except ArithmeticError:  # Python's own numbers overflow and divide by 0 so
             number, finite = math.inf, False
         if not finite:
             raise BadInput(

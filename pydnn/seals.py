@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from pydnn.checks import BadInput
 
-__all__ = ["NotSealed", "expect_sealed", "room_for_seal", "seal"]
+__all__ = ["NotSealed", "expect_sealed", "may_be_sealed", "room_for_seal", "seal"]
 
 _DIGITS = 64
 _TEXT = _DIGITS + 10  # where it begins: after a blank, 8 digits of its CRC-32, and a blank
@@ -52,6 +52,16 @@ def seal(image: bytes, places: Places, *, room: int) -> bytes:
     digest = hashlib.sha256(sealed)
     digest.update(image)
     return digest.hexdigest().encode() + sealed
+
+
+def may_be_sealed(head: bytes) -> bool:
+    """Whether a file that begins with `head` has, or had before it was damaged, a seal."""
+    text = b'{"bytes": '
+    return (
+        set(head[:_DIGITS]) <= set(b"0123456789abcdef")
+        or head[_TEXT:].startswith(text)
+        or any(head[1 << n :].startswith(_HDF5) for n in range(9, _MOST_ROOM.bit_length()))
+    )
 
 
 def expect_sealed(file: BinaryIO, path: str) -> None:

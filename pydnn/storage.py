@@ -14,7 +14,7 @@ import os
 import shutil
 import stat
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,11 +24,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from pydnn.checks import BadInput, NameTaken, expect_known, expect_shape
 from pydnn.raw_hdf5 import read_chunks, varying_attribute, varying_texts
+from pydnn.records import as_array
 from pydnn.seals import expect_sealed, room_for_seal, seal
 
 __all__ = [
     "exclusive",
     "holds",
+    "is_free",
     "make_folder",
     "open_hdf5",
     "open_regular",
@@ -36,6 +38,7 @@ __all__ = [
     "read_names",
     "read_small_text",
     "read_text",
+    "stored_bytes",
     "write_atomically",
     "write_hdf5",
     "write_text",
@@ -210,7 +213,7 @@ def make_folder(path: Path, fill: Callable[[Path], object]) -> None:
         BadInput: If there is something of that name, or it cannot be written; also what `fill`
             raises.
     """
-    if os.path.lexists(path) and not _is_empty_folder(path):
+    if not is_free(path):
         raise NameTaken(f"{path} exists already, expected a new name: choose another.")
     temporary = _temporary_beside(path)
     try:
@@ -240,8 +243,17 @@ def make_folder(path: Path, fill: Callable[[Path], object]) -> None:
         ) from error
 
 
-def _is_empty_folder(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
+def is_free(path: Path, *, besides: Collection[str] = ()) -> bool:
+    """Whether there is nothing at `path`, or a folder that a killed process left empty.
+
+    Args:
+        path: The name that something new is to get.
+        besides: Names of files that do not count, because such a process leaves them behind.
+    """
+    if not os.path.lexists(path):
+        return True
+    is_folder = path.is_dir() and not path.is_symlink()
+    return is_folder and all(entry.name in besides for entry in path.iterdir())
 
 
 @contextlib.contextmanager
@@ -331,7 +343,7 @@ def write_hdf5(
                 if name not in long:
                     file.attrs[name] = np.bytes_(encoded)
             for name, values in arrays.items():
-                array = np.asarray(values)
+                array = as_array(values)
                 little = array.astype(array.dtype.newbyteorder("<"), copy=False)
                 file.create_dataset(name, data=little, track_times=False)
             places = {
@@ -420,6 +432,26 @@ def holds(file: h5py.File, name: str) -> bool:
     """
     with _damage_told(f"the list of names in {file.filename}"):
         return name in list(file)
+
+
+def stored_bytes(file: h5py.File) -> dict[str, int]:
+    """The bytes that each array at the top of the file takes in it, by name; links are left out.
+
+    Args:
+        file: From `open_hdf5`.
+
+    Raises:
+        BadInput: If the file is damaged.
+    """
+    with _damage_told(f"the list of arrays in {file.filename}"):
+        most = file.id.get_filesize()
+        inside = [n for n in list(file) if isinstance(file.get(n, getlink=True), h5py.HardLink)]
+        arrays = [(name, file[name]) for name in inside]
+        return {
+            name: min(array.id.get_storage_size(), most)  # a forged header may claim any size
+            for name, array in arrays
+            if isinstance(array, h5py.Dataset)
+        }
 
 
 def read_array(

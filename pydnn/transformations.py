@@ -150,6 +150,9 @@ def chain(*parts: GradientTransformation) -> GradientTransformation:
 
     What its parts let a reader observe, it lets a reader observe; where two use one name, the
     later part's is seen.
+
+    Raises:
+        BadInput: If a part is not a gradient transformation, or more than one accumulates.
     """
     for i, part in enumerate(parts):
         if not isinstance(part, GradientTransformation):
@@ -157,6 +160,13 @@ def chain(*parts: GradientTransformation) -> GradientTransformation:
                 f"chain got {part!r} as part {i}, expected a gradient transformation: "
                 "call its builder."
             )
+
+    accumulating = [part.every for part in parts if part.every > 1]
+    if len(accumulating) > 1:
+        raise BadInput(
+            f"chain got parts that accumulate {' and '.join(map(str, accumulating))} batches, "
+            "expected one such part: put accumulate around the whole chain."
+        )
 
     def init(params: Packed) -> tuple[Any, ...]:
         return tuple(part.init(params) for part in parts)
@@ -435,8 +445,17 @@ def accumulate(inner: GradientTransformation, *, batches: int) -> GradientTransf
     """Give `inner` the mean gradient of so many `batches` at a time, and update nothing between.
 
     For batches of equal size that is the gradient of one that is so many times larger.
+
+    Raises:
+        BadInput: If `inner` accumulates already.
     """
     batches = expect_count("batches", batches, hint="give the batches of one update")
+    if inner.every > 1 and batches > 1:
+        raise BadInput(
+            f"accumulate of {batches} batches is around an optimizer that accumulates "
+            f"{inner.every} already, so nothing would change before {inner.every * batches} "
+            f"batches: give one accumulate, with batches={inner.every * batches} if that is meant."
+        )
 
     def update(
         grads: FloatArray, state: AccumulationState, params: Packed, context: Context = EVALUATION

@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pydnn.builders import describe
-from pydnn.checks import BadInput, expect_count, expect_known, expect_shape
+from pydnn.checks import BadInput, expect_count, expect_known, expect_shape, fixed
 from pydnn.data import ImageSet, contact_sheet, load_catvnoncat
 from pydnn.initializers import WeightStream, tutorial
 from pydnn.keys import Key
@@ -561,7 +561,7 @@ def _trained(
             state = after
             costs.append(info.cost)
             if print_cost and info.iteration % 100 == 0:
-                print(f"Cost after iteration {info.iteration}: {info.cost:.6f}")
+                print(f"Cost after iteration {info.iteration}: {fixed(info.cost, 6)}")
     trained = from_state(attrs.evolve(state, parameters=job.lifted(state.parameters)))
     return attrs.evolve(trained, costs=tuple(costs))
 

@@ -1,4 +1,5 @@
 import copy
+import math
 import pickle
 import re
 import tomllib
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import pydnn
 from pydnn.checks import (
     EXTRAS,
     BadInput,
@@ -21,6 +23,7 @@ from pydnn.checks import (
     expect_real,
     expect_same_dtype,
     expect_shape,
+    fixed,
     import_extra,
     install_command,
     path_of,
@@ -235,3 +238,39 @@ def test_what_is_not_a_path_is_refused(path):
 def test_an_unknown_home_is_refused():
     with pytest.raises(BadInput, match=r"^~no-such-user/a cannot be found"):
         path_of("~no-such-user/a")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.25, "0.2500"),
+        (-1234567.5, "-1234567.5000"),
+        (1e300, "1.0000e+300"),
+        (-20137209103963131233692690115723264.0, "-2.0137e+34"),
+        (math.inf, "inf"),
+        (math.nan, "nan"),
+        (1e-300, "0.0000"),
+        (np.float32(3.5), "3.5000"),
+    ],
+)
+def test_numbers_are_shown_in_few_characters(value, text):
+    assert fixed(value, 4) == text
+
+
+@given(st.floats(), st.integers(0, 9))
+def test_no_number_is_long(value, decimals):
+    assert len(fixed(value, decimals)) <= 16 + 8
+
+
+@pytest.mark.parametrize("builder", ["dense", "mini_batches", "warm_up"])
+def test_counts_that_no_machine_has_are_refused_in_few_characters(builder):
+    make = {
+        "dense": lambda n: pydnn.dense(n),
+        "mini_batches": lambda n: pydnn.mini_batches(n),
+        "warm_up": lambda n: pydnn.warm_up(n, then=1.0),
+    }[builder]
+    make(2**63 - 1)
+    for number in (2**63, 10**300):
+        with pytest.raises(BadInput, match="expected at most 9223372036854775807") as refusal:
+            make(number)
+        assert len(str(refusal.value)) < 200

@@ -2,17 +2,32 @@ import copy
 import importlib
 import pickle
 import pkgutil
+from pathlib import Path
 
 import attrs
 import numpy as np
 import pytest
 
 import pydnn
-from pydnn import BadInput, Key, adam, dense, initial_state, serial
+from pydnn import (
+    BadInput,
+    Key,
+    adam,
+    dense,
+    initial_state,
+    mean_squared,
+    relu,
+    serial,
+    sigmoid_cross_entropy,
+)
 from pydnn.batches import fit_standardization
 from pydnn.data import ImageSet, columns_of
+from pydnn.fingerprints import fingerprint
+from pydnn.packing import pack
 from pydnn.records import Batch, FloatArray, arrays, as_array, keep_readonly, readonly
 from pydnn.runs.rows import Column
+from pydnn.stages.base import EVALUATION
+from pydnn.storage import write_hdf5
 from pydnn.training import Step
 
 
@@ -76,6 +91,14 @@ MASKED = np.ma.array([[1.0, -999.0]], mask=[[False, True]])
         lambda: readonly([[1.0, np.ma.masked]]),
         lambda: as_array(np.ma.masked_all((2, 2))),
         lambda: fit_standardization(MASKED),
+        lambda: mean_squared()(MASKED, np.ones((1, 2))),
+        lambda: mean_squared()(np.ones((1, 2)), MASKED),
+        lambda: mean_squared()(np.ones((1, 2)), np.ones((1, 2)), weights=MASKED),
+        lambda: sigmoid_cross_entropy().predict(MASKED),
+        lambda: relu().forward((), MASKED, EVALUATION),
+        lambda: adam().update(MASKED[0], adam().init(pack(())), pack(())),
+        lambda: fingerprint({"a": MASKED}),
+        lambda: write_hdf5(Path("never.h5"), arrays={"a": MASKED}),
         lambda: columns_of(np.ma.masked_equal(np.zeros((1, 2, 2, 3), np.uint8), 0)),
         lambda: ImageSet(np.ma.masked_equal(np.zeros((1, 2, 2, 3), np.uint8), 0), np.array([0])),
     ],

@@ -6,18 +6,25 @@ from hypothesis import strategies as st
 
 from pydnn import (
     BadInput,
+    Batch,
     constant_rate,
     cosine_decay,
+    dense,
     exponential_decay,
+    gradient_descent,
     inverse_time_decay,
     joined,
+    mean_squared,
     one_cycle,
     polynomial_decay,
     portable,
     schedules,
+    serial,
     step_decay,
     warm_up,
 )
+from pydnn.numerics import fast
+from pydnn.recipes import Recipe, prepare
 from pydnn.schedules import Schedule
 
 # Values at iterations, worked out by hand.
@@ -188,3 +195,62 @@ def test_a_schedule_says_when_it_ends(schedule, end):
     assert schedule.steps == end
     if end is not None:
         assert schedule(end) == schedule(end + 1) == schedule(10 * end) != schedule(end - 1)
+
+
+EXTREME = st.sampled_from([1e-308, 1e-200, 1e-9, 0.5, 1.0, 1.5, 3.0, 1e200, 1e308])
+COUNTS = st.sampled_from([1, 2, 3, 10**6, 2**53, 2**63 - 1])
+SIMPLE = st.one_of(
+    st.builds(constant_rate, EXTREME),
+    st.builds(step_decay, EXTREME, factor=EXTREME, every=COUNTS),
+    st.builds(
+        exponential_decay, EXTREME, factor=EXTREME, every=COUNTS, staircase=st.booleans()
+    ),
+    st.builds(inverse_time_decay, EXTREME, decay=EXTREME, every=COUNTS, staircase=st.booleans()),
+    st.builds(polynomial_decay, EXTREME, steps=COUNTS, final=EXTREME, power=EXTREME),
+    st.builds(cosine_decay, EXTREME, steps=COUNTS, final=EXTREME),
+    st.builds(
+        one_cycle,
+        EXTREME,
+        steps=COUNTS.filter(lambda steps: steps > 1),
+        rising=st.sampled_from([1e-300, 0.3, 1 - 2**-53]),
+        start_divisor=EXTREME,
+        final_divisor=EXTREME,
+    ),
+)  # fmt: skip
+
+
+@st.composite
+def extreme_schedules(draw):
+    inner = draw(SIMPLE)
+    around = draw(st.sampled_from(["alone", "warm_up", "joined"]))
+    if around == "warm_up":
+        return warm_up(draw(COUNTS), then=inner)
+    return joined([inner, inner], starts=[draw(COUNTS)]) if around == "joined" else inner
+
+
+@given(st.data(), st.sampled_from([0, 1, 1000, 10**6, 2**53 - 1, 2**53, 2**63 - 1, 10**400]))
+def test_extreme_options_give_a_finite_number_or_one_line_at_every_iteration(data, iteration):
+    try:
+        schedule = data.draw(extreme_schedules())
+    except BadInput:
+        return  # refused when it is built, as `joined` does
+    for numerics in (fast, portable):
+        try:
+            value = schedule(iteration, numerics)
+        except BadInput as error:
+            message = str(error)
+            assert "\n" not in message
+            assert len(message) < 300 + len(str(iteration))
+        else:
+            assert math.isfinite(value)
+
+
+@pytest.mark.parametrize(
+    "schedule", [exponential_decay(0.1, factor=1.5), step_decay(0.1, factor=1e200, every=10)]
+)
+def test_a_training_refuses_at_its_beginning_what_would_overflow_later(schedule):
+    batch = Batch([[1.0, 2.0]], [[1.0, 0.0]])
+    recipe = Recipe("x", serial(dense(1)), mean_squared(), gradient_descent(learning_rate=schedule),
+                    iterations=100_000)  # fmt: skip
+    with pytest.raises(BadInput, match="the schedule is inf at iteration 99999, expected a finite"):
+        prepare(recipe, batch)

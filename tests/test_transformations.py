@@ -269,6 +269,18 @@ REFUSED = {
     "clip at 0": (lambda: clip_by_value(0), "limit is 0"),
     "norm of 0": (lambda: clip_by_global_norm(-1), "limit is -1"),
     "no batches": (lambda: accumulate(scale(1), batches=0), "batches is 0"),
+    "two at once": (
+        lambda: accumulate(skip_not_finite(accumulate(scale(1), batches=2)), batches=3),
+        "accumulate of 3 batches is around .* accumulates 2 already, .* before 6 batches: give one",
+    ),
+    "two in a chain inside": (
+        lambda: accumulate(chain(accumulate(scale(1), batches=2), scale(1)), batches=2),
+        "before 4 batches: give one accumulate, with batches=4",
+    ),
+    "one after another": (
+        lambda: chain(accumulate(scale(1), batches=2), accumulate(scale(1), batches=3)),
+        "chain got parts that accumulate 2 and 3 batches, expected one such part",
+    ),
     "decay of 1": (lambda: average_parameters(decay=1), "decay is 1"),
 }
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pydnn.checks import expect_count, path_of
+from pydnn.checks import MOST_SEED, expect_count, path_of
 from pydnn.cli.output import say, say_json
 from pydnn.data import (
     ImageSet,
@@ -80,6 +80,8 @@ def _draw(args: argparse.Namespace) -> int:
     count = expect_count("--count", args.count, hint="draw one training image or more")
     tests = args.test_count if args.test_count is not None else max(1, count // 4)
     expect_count("--test-count", tests, hint="draw one test image or more")
+    hint = "another key draws other images"
+    expect_count("--key", args.key, least=0, most=MOST_SEED, hint=hint)
     train, test = drawn_cats(args.key, train_count=count, test_count=tests)
     save_catvnoncat(args.folder, train, test)
     say(f"{count} training and {tests} test images in {args.folder}")

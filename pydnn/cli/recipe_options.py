@@ -17,6 +17,7 @@ from pydnn.optimizers import gradient_descent
 from pydnn.recipes import DTYPES, Recipe, read_recipe, tutorial_network, tutorial_recipe, with_seed
 from pydnn.runs import MODEL_FILE
 from pydnn.runs.folder import RECIPE, run_folder_of
+from pydnn.runs.kinds import MODEL, RECIPE_TEXT, TEXT, UNKNOWN, expecting
 from pydnn.storage import open_hdf5, read_small_text, read_text
 
 __all__ = ["add_recipe_options", "recipe_of", "typed"]
@@ -119,13 +120,16 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
         return _changed(base, given)
     if args.layers is not None:
         given["network"] = describe(tutorial_network(_units(args.layers)))
-    text = _text_of(args.recipe)
-    if "data" not in given and (place := place_of_data(args.recipe)):
-        given["data"] = place
-    try:
-        return _changed(read_recipe(text, allow=args.allow), given)
-    except BadInput as error:
-        raise type(error)(f"{args.recipe}: {error}") from error
+    hint = "give a recipe's file, a run or a model"
+    known = (RECIPE_TEXT, MODEL, TEXT, UNKNOWN)  # a text of another encoding is unknown, too
+    with expecting(args.recipe, *known, expected="a recipe", hint=hint):
+        text = _text_of(args.recipe)
+        if "data" not in given and (place := place_of_data(args.recipe)):
+            given["data"] = place
+        try:
+            return _changed(read_recipe(text, allow=args.allow), given)
+        except BadInput as error:
+            raise type(error)(f"{args.recipe}: {error}") from error
 
 
 def _changed(recipe: Recipe, given: dict[str, Any]) -> Recipe:
@@ -142,7 +146,7 @@ def _text_of(path: Path) -> str:
         if file.is_file():
             return read_small_text(file, links=False)
     if model.suffix == ".h5" and model.is_file():
-        with open_hdf5(model) as stored:
+        with open_hdf5(model, sealed=True) as stored:
             return read_text(stored, "recipe")
     if path.is_dir():
         raise BadInput(f"{path} is a folder without {RECIPE}, expected a recipe: name its file.")

@@ -72,6 +72,10 @@ def model_of(folder: Path, *, allow: Sequence[str], unverified: bool = False) ->
     path = folder if folder.is_file() else folder / MODEL_FILE
     if path is not folder and path.is_symlink():
         raise BadInput(f"{path} is a symbolic link, expected the model itself: copy it there.")
+    if folder.is_dir() and not path.exists() and not (folder / RECIPE).is_file():
+        raise BadInput(
+            f"{folder} is a folder without {MODEL_FILE}, expected a run or a model: check the path."
+        )
     if not path.exists() and (folder / RECIPE).is_file():
         segments = folder / SEGMENTS
         steps = max(

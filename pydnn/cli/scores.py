@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 
 from pydnn.builders import build
-from pydnn.checks import BadInput, expect_finite, expect_shape
+from pydnn.checks import BadInput, expect_finite, expect_shape, fixed
 from pydnn.data import DataSet
 from pydnn.losses import Loss, class_count
 from pydnn.metrics import score, score_by_class, title
@@ -40,7 +40,7 @@ class Score:
         """The first metric, with the numbers behind it where it is an accuracy."""
         name, value = next(iter(self.metrics.items()))
         if name != "accuracy":
-            return f"{name} {value:.4f}"
+            return f"{name} {fixed(value, 4)}"
         return f"accuracy {value:.4f} ({round(value * self.total)} of {self.total} right)"
 
     def line(self, part: str, *, held_back: str = "") -> str:
@@ -58,7 +58,7 @@ class Score:
     def others(self) -> str:
         """All metrics but the first."""
         rest = list(self.metrics.items())[1:]
-        return ", ".join(f"{title(self.task, name)} {value:.4f}" for name, value in rest)
+        return ", ".join(f"{title(self.task, name)} {fixed(value, 4)}" for name, value in rest)
 
     @property
     def table(self) -> list[tuple[str, ...]]:
@@ -67,7 +67,7 @@ class Score:
             return []
         heading = ("class", *next(iter(self.classes.values())))
         rows = (
-            (name, *("-" if value != value else f"{value:.4f}" if isinstance(value, float)
+            (name, *("-" if value != value else fixed(value, 4) if isinstance(value, float)
                      else str(value) for value in row.values()))
             for name, row in self.classes.items()
         )  # fmt: skip

@@ -16,7 +16,7 @@ import attrs
 import toolz
 
 from pydnn.builders import is_description
-from pydnn.checks import BadInput, expect_known, path_of
+from pydnn.checks import BadInput, expect_known, fixed, path_of
 from pydnn.cli.output import complain, say, say_json
 from pydnn.cli.recipe_options import add_recipe_options, recipe_of, typed
 from pydnn.cli.train import plain_folder
@@ -102,7 +102,8 @@ def _run(args: argparse.Namespace) -> int:
     )
     for note in plan.notes:
         complain(note)
-    with plain_folder(args.save_best) if args.save_best else contextlib.nullcontext():
+    best_folder = args.save_best and plain_folder(args.save_best, option="--save-best")
+    with best_folder or contextlib.nullcontext():
         begin = time.perf_counter()
         with _progress(plan) as told:
             result = run_sweep(plan, told=told)
@@ -227,7 +228,7 @@ def _table(result: SweepResult) -> Iterator[str]:
 def _in_words(result: SweepResult, best: int, by: str, seconds: float) -> Iterator[str]:
     outcome = result.outcomes[best]
     others = [n for n in result.names if n.endswith(("accuracy", "r_squared")) and n != by]
-    scores = ", ".join(f"{name} {outcome.scores[name]:.4f}" for name in others)
+    scores = ", ".join(f"{name} {fixed(outcome.scores[name], 4)}" for name in others)
     yield f"best by {by} {outcome.scores[by]:.6g}: {_called(outcome)}; {scores}"
     count = len(result.outcomes)
     yield f"{count} run{'s' if count > 1 else ''} in {seconds:.1f} s"

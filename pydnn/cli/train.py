@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from pydnn.cli.training import add_training_options, check_training_options, say
 from pydnn.data import DataSet, load_data_set
 from pydnn.recipes import DTYPES, Job, expect_test, prepare
 from pydnn.runs import Recording, create_run
-from pydnn.storage import exclusive
+from pydnn.storage import exclusive, is_free
 
 __all__ = ["add_to", "plain_folder"]
 
@@ -56,8 +55,8 @@ def add_to(commands: Any) -> None:
 def _run(args: argparse.Namespace) -> int:
     recipe = recipe_of(args)
     check_training_options(args)
-    if args.folder is not None and not is_free(args.folder):
-        raise _taken(args.folder)  # before the work
+    if args.folder is not None:
+        _expect_free(args.folder, "--run")  # before the work
     data = load_data_set(recipe.data, dtype=DTYPES[recipe.dtype])
     job = prepare(recipe, data.train)
     expect_test(job, data.test, classes=data.classes)
@@ -112,19 +111,25 @@ def _recorded(
 
 
 @contextlib.contextmanager
-def plain_folder(folder: Path) -> Iterator[None]:
+def plain_folder(folder: Path, *, option: str = "--run") -> Iterator[None]:
     """Make the folder before the work, and remove it again if nothing came to be in it.
 
     A folder that a killed process left empty is taken over; one that a living process works for
     is not.
+
+    Args:
+        folder: The folder.
+        option: The option of the command line that names it, for messages.
+
+    Raises:
+        BadInput: If there is something of that name, or the folder cannot be made.
     """
     try:
-        if not is_free(folder):
-            raise _taken(folder)
+        _expect_free(folder, option)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(
-            f"{folder} cannot be made ({error.strerror}): give a --run that can be written."
+            f"{folder} cannot be made ({error.strerror}): give a {option} that can be written."
         ) from error
     lock, ours = folder / _WORKING, False
     try:
@@ -141,16 +146,9 @@ def plain_folder(folder: Path) -> Iterator[None]:
 _WORKING = ".working"
 
 
-def is_free(folder: Path) -> bool:
-    """Whether there is nothing of that name, or a folder that a killed process left empty."""
-    if not os.path.lexists(folder):
-        return True
-    is_folder = folder.is_dir() and not folder.is_symlink()
-    return is_folder and all(entry.name == _WORKING for entry in folder.iterdir())
-
-
-def _taken(folder: Path) -> NameTaken:
-    return NameTaken(f"{folder} exists already, expected a new one: give another --run.")
+def _expect_free(folder: Path, option: str) -> None:
+    if not is_free(folder, besides=[_WORKING]):
+        raise NameTaken(f"{folder} exists already, expected a new one: give another {option}.")
 
 
 def _next_folder(parent: Path) -> Path:

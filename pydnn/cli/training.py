@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from pydnn.checks import BadInput, expect_count, expect_real, install_command, path_of
+from pydnn.checks import BadInput, expect_count, expect_real, fixed, install_command, path_of
 from pydnn.cli import output
 from pydnn.cli.scores import Score, scores_of
 from pydnn.data import DataSet
@@ -226,10 +226,10 @@ def _model(job: Job, data: DataSet, trained: _Trained) -> Model:
 def _report_step(info: StepInfo, say: Say, *, evaluated: bool) -> None:
     if info.measured:
         shown = [n for n in info.measured if n.endswith(("cost", "accuracy", "r_squared"))]
-        told = "".join(f"  {name} {info.measured[name]:.4f}" for name in shown)
-        say(f"after {info.iteration + 1:5} iterations  cost {info.cost:.6f}{told}")
+        told = "".join(f"  {name} {fixed(info.measured[name], 4)}" for name in shown)
+        say(f"after {info.iteration + 1:5} iterations  cost {fixed(info.cost, 6)}{told}")
     elif info.iteration % 100 == 0 and not evaluated:
-        say(f"iteration {info.iteration:5}  cost {info.cost:.6f}")
+        say(f"iteration {info.iteration:5}  cost {fixed(info.cost, 6)}")
 
 
 def _with_bar(iterations: int, say: Say) -> tuple[Callable[[Stream], Stream], Say]:
@@ -261,7 +261,7 @@ def _report_stop(stopped: BaseException, path: Path) -> int:
 
 def _tell(say: Say, job: Job, trained: _Trained, scores: dict[str, Score], seconds: float) -> None:
     costs = trained.costs
-    cost = f"cost {costs[-1]:.6f} " if costs else ""
+    cost = f"cost {fixed(costs[-1], 6)} " if costs else ""
     say(f"{cost}after {len(costs)} iterations, {seconds:.1f} s")
     if trained.kept.iteration < len(costs):
         say(f"best {job.recipe.watch} after {trained.kept.iteration} iterations, which is kept")

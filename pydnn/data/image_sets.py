@@ -11,7 +11,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from pydnn.checks import AnyPath, BadInput, expect_count, expect_shape, path_of
+from pydnn.checks import MOST_SEED, AnyPath, BadInput, expect_count, expect_shape, path_of
 from pydnn.data.drawn_cats import TEST_COUNT, TRAIN_COUNT, draw_cats
 from pydnn.keys import Key
 from pydnn.records import Batch, FloatArray, as_array, freeze, keep_readonly
@@ -178,7 +178,7 @@ def drawn_cats(
     seed: int = 1, *, train_count: int = TRAIN_COUNT, test_count: int = TEST_COUNT
 ) -> tuple[ImageSet, ImageSet]:
     """The cats and other things that pydnn draws itself, for training and for testing."""
-    expect_count("seed", seed, least=0, hint="another seed draws other images")
+    expect_count("seed", seed, least=0, most=MOST_SEED, hint="another seed draws other images")
     key = Key(seed)
     counts = {"train": train_count, "test": test_count}
     train, test = (ImageSet(*draw_cats(key.at(part), count)) for part, count in counts.items())

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from pydnn.records import as_array
+
 __all__ = ["bare", "ignoring_underflow", "to_ignoring"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -42,8 +44,24 @@ def ignoring_underflow(function: _Function) -> _Function:
 
 
 def to_ignoring(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same for the fields of records, where mypy would not accept any type of function."""
-    return ignoring_underflow(function)
+    """The same for the fields of records, which refuse arrays with masked entries besides.
+
+    Records hold `bare` functions that compute with arrays as they come. What a training gives
+    them was checked before; what a caller gives them is checked here.
+    """
+    if bare(function) is not function:
+        return function
+    ignoring = ignoring_underflow(function)
+
+    @functools.wraps(function)
+    def called(*args: Any, **keywords: Any) -> Any:
+        for value in (*args, *keywords.values()):
+            if isinstance(value, np.ma.MaskedArray):
+                as_array(value)  # which refuses it
+        return ignoring(*args, **keywords)
+
+    called._pydnn_bare = function  # type: ignore[attr-defined]
+    return called
 
 
 def bare(function: _Function) -> _Function:

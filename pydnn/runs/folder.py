@@ -34,6 +34,7 @@ from pydnn.checks import AnyPath, BadInput, path_of, printable
 from pydnn.keys import Key
 from pydnn.recipes import Recipe, own_builders_of, read_recipe, read_toml
 from pydnn.runs.environment import Environment, read_environment
+from pydnn.runs.kinds import kind_of
 from pydnn.runs.pins import Pins, function_differences, read_pins, unpinned
 from pydnn.runs.segments import Segment, read_segment, segment_name, sha256_of
 from pydnn.storage import read_small_text
@@ -196,7 +197,7 @@ def expect_run_folder(path: Path) -> None:
             what should be a folder in it is a link.
     """
     if not path.is_dir():
-        what = "is no folder" if path.exists() else "does not exist"
+        what = f"is {kind_of(path) or 'not a folder'}" if path.exists() else "does not exist"
         raise BadInput(f"{path} {what}, expected the folder of a run: check the path.")
     if not (path / RECIPE).is_file() and not (path / SEGMENTS).is_dir():
         raise BadInput(f"{path} has no {RECIPE}, expected the folder of a run: check the path.")
@@ -263,7 +264,7 @@ def _recipe_text(path: Path, found: list[Segment]) -> tuple[str, list[Fault]]:
     digest = held.most_common(1)[0][0]
     texts = next(segment for segment in found if segment.recipe == digest).texts()
     assert texts is not None
-    return texts.recipe, [Fault(path / RECIPE, _restorable(message, path))]
+    return texts.recipe, [Fault(path / RECIPE, _mendable(message, path))]
 
 
 def _linked_sources(path: Path) -> list[Fault]:
@@ -274,8 +275,10 @@ def _linked_sources(path: Path) -> list[Fault]:
     return [Fault(p, f"{p} is a symbolic link, expected a source: {advice}.") for p in links]
 
 
-def _restorable(message: str, path: Path) -> str:
-    return f"{message.rpartition(': ')[0] or message.rstrip('.')}: pydnn resume {path} restores it."
+def _mendable(message: str, path: Path, *, restored: bool = True) -> str:
+    """The message with what resume does about it: only texts in segments can be restored."""
+    does = "restores it" if restored else f"moves it to {SET_ASIDE}, and goes on without it"
+    return f"{message.rpartition(': ')[0] or message.rstrip('.')}: pydnn resume {path} {does}."
 
 
 @attrs.frozen
@@ -291,6 +294,7 @@ class _Environments:
 def _read_environments(path: Path, names: list[str], found: list[Segment]) -> _Environments:
     """The environments of all segments, from their files or else from the segments."""
     read = _Environments({}, {}, [], {})
+    messages: dict[str, str] = {}
     needed = {segment.environment: segment for segment in found}
     whole = bool(found) and found[0].iteration == 0
     for name in names:
@@ -305,10 +309,10 @@ def _read_environments(path: Path, names: list[str], found: list[Segment]) -> _E
                     f"{path / name} is not the environment of any segment: get it again."
                 )
         except BadInput as error:
-            read.faults.append(Fault(path / name, _restorable(str(error), path)))
+            messages[name] = str(error)
         else:
             read.known[digest], read.texts[digest] = environment, text
-    sound = set(names) - {fault.path.name for fault in read.faults}
+    sound = set(names) - set(messages)
     for digest, segment in needed.items():
         try:
             texts = None if digest in read.known else segment.texts()
@@ -323,8 +327,10 @@ def _read_environments(path: Path, names: list[str], found: list[Segment]) -> _E
             name = ENVIRONMENT
         read.lost[name] = texts.environment
         if name not in names:
-            message = f"{path / name} is missing: get it again."
-            read.faults.append(Fault(path / name, _restorable(message, path)))
+            messages[name] = f"{path / name} is missing: get it again."
+    for name, message in messages.items():
+        fault = Fault(path / name, _mendable(message, path, restored=name in read.lost))
+        read.faults.append(fault)
     return read
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -34,6 +35,7 @@ from pydnn.packing import NO_PARAMS, Layout, Packed, pack
 from pydnn.recipes import DTYPES, Recipe, read_recipe, write_recipe
 from pydnn.records import FloatArray, arrays
 from pydnn.runs.folder import run_folder_of
+from pydnn.runs.kinds import MODEL, expecting
 from pydnn.runs.states import layouts_of
 from pydnn.seals import NotSealed
 from pydnn.stages.base import Context, Stage
@@ -189,6 +191,12 @@ def load_model(path: AnyPath, *, allow: Iterable[str] = (), unverified: bool = F
         BadInput: If the file is missing, damaged, of another kind, or does not fit itself.
     """
     path = path_of(path)
+    hint = "give the folder of a run, or the model.h5 in it"
+    with expecting(path, MODEL, expected="a run or a model", hint=hint):
+        return _loaded(path, allow, unverified)
+
+
+def _loaded(path: Path, allow: Iterable[str], unverified: bool) -> Model:
     links = run_folder_of(path) == path  # else it is a file of a run, in which there are none
     try:
         with open_hdf5(path, sealed=True, links=links) as file:

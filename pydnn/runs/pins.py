@@ -75,6 +75,7 @@ class Pins:
             `module:function`.
         rotated: The training examples as they were trained on, where that was in another basis:
             states mean weights in that one.
+        classes: Names of the classes, from number 0 on, where the data names them.
     """
 
     data: Mapping[str, Mapping[str, Pin]]
@@ -82,6 +83,7 @@ class Pins:
     parts: tuple[str, ...]
     functions: Mapping[str, str] = attrs.field(factory=dict)
     rotated: Pin | None = None
+    classes: tuple[str, ...] | None = None
 
     @property
     def features(self) -> int:
@@ -118,7 +120,8 @@ def pins_of(
     dtype = DTYPES[recipe.dtype]
     pinned = {part: _pins_of(part, batch, dtype) for part, batch in _parts(data)}
     basis = None if rotated is None else rotated_pin(rotated)
-    return Pins(pinned, lasting_name(recipe.data), tuple(parts), functions, basis)
+    place, classes = lasting_name(recipe.data), getattr(data, "classes", None)
+    return Pins(pinned, place, tuple(parts), functions, basis, classes)
 
 
 def rotated_pin(X: FloatArray) -> Pin:
@@ -152,6 +155,7 @@ def data_differences(pins: Pins, data: DataSet | Batch) -> list[str]:
     """What of `data` is not as it was recorded, each in words; [] where all is.
 
     A part that was not recorded, or is not there now, does not count, but for the training part.
+    Names of classes count where both have them.
     """
     dtype = pins.data["train"]["X"].dtype
     found = {part: _pins_of(part, batch, dtype) for part, batch in _parts(data)}
@@ -161,6 +165,10 @@ def data_differences(pins: Pins, data: DataSet | Batch) -> list[str]:
             was, here = recorded.get(name), found.get(part, recorded).get(name)
             if was != here:
                 told.append(f"{part} {name} differs (recorded {_told(was)}, here {_told(here)})")
+    classes = getattr(data, "classes", None)
+    if classes != pins.classes and None not in (classes, pins.classes):
+        recorded_names, names = (", ".join(each or ()) for each in (pins.classes, classes))
+        told.append(f"the list of classes differs (recorded {recorded_names}; here {names})")
     return told
 
 
@@ -338,6 +346,8 @@ def pins_text(recipe: Recipe, pins: Pins) -> str:
     ]
     if pins.rotated is not None:
         lines.append(f"rotated = {_pin_text(pins.rotated)}\n")
+    if pins.classes is not None:
+        lines.append(f"classes = {toml_of(list(pins.classes))}\n")
     for part, arrays in pins.data.items():
         lines.append(f"\n[{RECORDED}.{part}]\n")
         lines += [f"{name} = {_pin_text(pin)}\n" for name, pin in arrays.items()]
@@ -359,7 +369,7 @@ def read_pins(plain: Mapping[str, Any]) -> Pins:
         BadInput: If it is missing, or not as `pins_text` writes it.
     """
     recorded: Any = plain.get(RECORDED)
-    known = {*_PARTS, "format", "data", "parts", "functions", "rotated"}
+    known = {*_PARTS, "format", "data", "parts", "functions", "rotated", "classes"}
     if isinstance(recorded, dict) and set(recorded) <= known:
         form = recorded.get("format", 1)
         if type(form) is not int or not 1 <= form <= RECORDED_FORMAT:
@@ -376,8 +386,13 @@ def read_pins(plain: Mapping[str, Any]) -> Pins:
             OWN_BUILDER.fullmatch(name) and _is_sha256(sha256) for name, sha256 in functions.items()
         )
         whole = {"X", "Y"} <= set(data.get("train", ()))
-        if pinned and named and isinstance(place, str) and whole:
-            return Pins(data, place, tuple(parts or ()), functions, rotated)
+        classes = recorded.get("classes")
+        called = classes is None or (
+            isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+        )
+        if pinned and named and called and isinstance(place, str) and whole:
+            names = None if classes is None else tuple(classes)
+            return Pins(data, place, tuple(parts or ()), functions, rotated, names)
     raise BadInput(
         f"the table {RECORDED} is not that of a recorded run, with data, parts, train.X and "
         "train.Y: give the folder of a run."

@@ -221,7 +221,8 @@ class Run:
         except BadInput as error:
             if self.given is not None:
                 raise
-            hint = "; or say with --data, or data=…, where it is now."
+            options = "--data, for the second run of a diff --other-data, in Python data=…"
+            hint = f"; or say where it is now with {options}."
             raise BadInput(f"{str(error).rstrip('.')}{hint}") from error
 
     @functools.cached_property

@@ -28,7 +28,14 @@ from pydnn.keys import Key
 from pydnn.recipes import Recipe
 from pydnn.runs.rows import KINDS, Rows, read_rows, row_arrays
 from pydnn.runs.states import ReadArray, arrays_of, state_from
-from pydnn.storage import holds, open_hdf5, read_array, read_text, write_hdf5
+from pydnn.storage import (
+    holds,
+    open_hdf5,
+    read_array,
+    read_text,
+    stored_bytes,
+    write_hdf5,
+)
 from pydnn.training import TrainState
 
 __all__ = [
@@ -141,13 +148,8 @@ class Segment:
         """The bytes of the state's arrays in the file; 0 if they were dropped."""
         kinds = ("iteration", "parameters", "statistics", "optimizer")
         with open_hdf5(self.path, links=False) as file:
-            return sum(
-                file[name].nbytes
-                for name in file
-                if name.partition(".")[0] in kinds
-                and isinstance(file.get(name, getlink=True), h5py.HardLink)
-                and isinstance(file[name], h5py.Dataset)
-            )
+            sizes = stored_bytes(file)
+        return sum(size for name, size in sizes.items() if name.partition(".")[0] in kinds)
 
     def state(self, recipe: Recipe, features: int) -> TrainState:
         """The state that the file holds, of a training by `recipe` on so many features.

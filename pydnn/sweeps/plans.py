@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from pydnn.builders import describe, find_builder, is_description
-from pydnn.checks import BadInput, expect_count, expect_known
+from pydnn.checks import MOST_SEED, BadInput, expect_count, expect_known
 from pydnn.recipes import Recipe, with_seed
 
 __all__ = ["Variation", "variations", "varied"]
@@ -58,11 +58,11 @@ def variations(
 
 def _seeds(recipe: Recipe, seeds: int | Sequence[int]) -> list[int]:
     if isinstance(seeds, str) or not isinstance(seeds, Sequence):
-        count = expect_count("seeds", seeds, hint="give how many, or a list of seeds")
-        if count > _MOST_RUNS:
-            raise BadInput(f"seeds are {count:,}, expected at most {_MOST_RUNS:,}: give fewer.")
+        hint = "give how many, or a list of seeds"
+        count = expect_count("seeds", seeds, most=_MOST_RUNS, hint=hint)
         return list(range(recipe.seed, recipe.seed + count))
-    given = [expect_count("seeds", seed, least=0, hint="give seeds of 0 or more") for seed in seeds]
+    hint = "give seeds of 0 or more"
+    given = [expect_count("seeds", seed, least=0, most=MOST_SEED, hint=hint) for seed in seeds]
     if not given or len(set(given)) < len(given):
         raise BadInput(f"seeds are {given}, expected one or more, each once: give e.g. [1, 2, 3].")
     return given

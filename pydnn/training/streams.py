@@ -27,7 +27,7 @@ import attrs
 import numpy as np
 import toolz
 
-from pydnn.checks import BadInput, expect_count, expect_flag, expect_real, import_extra
+from pydnn.checks import BadInput, expect_count, expect_flag, expect_real, fixed, import_extra
 from pydnn.losses import Loss
 from pydnn.metrics import METRICS, Metric, higher_is_better, score
 from pydnn.numerics import Numerics, fast
@@ -93,7 +93,7 @@ def progress(stream: Stream, *, total: int, file: TextIO | None = None) -> Strea
     with tqdm.tqdm(total=total, unit="it", file=file or sys.stderr, leave=False) as bar:
         for state, info in stream:
             # Drawn with the bar's own next update, at most ten times a second.
-            bar.set_postfix_str(f"cost {info.cost:.6f}", refresh=False)
+            bar.set_postfix_str(f"cost {fixed(info.cost, 6)}", refresh=False)
             bar.update()
             yield state, info
 

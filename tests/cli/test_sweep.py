@@ -182,3 +182,14 @@ def test_each_setting_has_its_notes_and_json_stays_json(command):
     _, out, err = command("sweep", *argv)
     assert [re.search(r"of \d+", line)[0] for line in err.splitlines()] == ["of 12", "of 14"]
     assert len(json.loads(out)["runs"]) == 3
+
+
+def test_a_folder_for_the_best_run_that_is_taken_is_answered_by_its_own_option(command, tmp_path):
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "mine.txt").touch()
+    (tmp_path / "file").touch()
+    for folder, advice in (("best", "another --save-best"), ("file/best", "a --save-best that")):
+        status, out, err = command("sweep", "recipe.toml", "--save-best", folder)
+        assert (status, out) == (2, "")
+        assert f"give {advice}" in err
+        assert "--run" not in err

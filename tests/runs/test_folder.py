@@ -401,7 +401,7 @@ def test_a_segment_of_an_old_version_of_the_run_is_refused(made, tmp_path):
     ("prepare", "message"),
     [
         (lambda path: None, "does not exist, expected the folder of a run"),
-        (lambda path: path.touch(), "is no folder, expected the folder of a run"),
+        (lambda path: path.touch(), "is an empty file, expected the folder of a run"),
         (lambda path: path.mkdir(), r"has no recipe\.toml, expected the folder of a run"),
     ],
     ids=["nothing", "a file", "an empty folder"],

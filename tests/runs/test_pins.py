@@ -107,6 +107,27 @@ def test_what_differs_of_the_data_is_told_in_words(tmp_path, data, expected):
         assert line == pattern.format(*digests)
 
 
+def test_classes_are_pinned_and_compared_where_both_have_names(tmp_path):
+    named, turned = (
+        attrs.evolve(small_data(), classes=names) for names in (("cat", "a\n\x7f"), ("b", "cat"))
+    )
+    pins = pinned(named, tmp_path)
+    assert read_pins(read_toml(pins_text(small_recipe(tmp_path), pins))) == pins
+    assert data_differences(pins, named) == data_differences(pins, small_data()) == []
+    assert data_differences(pinned(small_data(), tmp_path), named) == []
+    [line] = data_differences(pinned(turned, tmp_path), attrs.evolve(turned, classes=("cat", "b")))
+    assert line == "the list of classes differs (recorded b, cat; here cat, b)"
+
+
+def test_a_run_is_not_resumed_with_classes_in_another_order(tmp_path):
+    data = attrs.evolve(small_data(), classes=("non-cat", "cat"))
+    recorded(tmp_path / "run", small_recipe(tmp_path), data, steps=6)
+    turned = attrs.evolve(data, classes=("cat", "non-cat"))
+    with pytest.raises(BadInput, match="recorded non-cat, cat; here cat, non-cat"):
+        resumed(tmp_path / "run", data=turned)
+    assert resumed(tmp_path / "run", data=data).iteration == 12
+
+
 def test_data_with_nan_cannot_be_pinned(tmp_path):
     X = TRAIN.X.copy()
     X[0, 0] = np.nan

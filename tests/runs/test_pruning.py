@@ -1,12 +1,13 @@
 """A run that is made smaller keeps what proves it, and can do all that it could."""
 
 import attrs
+import h5py
 import numpy as np
 import pytest
 import toolz
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from resealing import flip
+from resealing import flip, resealed
 from small_runs import recorded, resumed, small_data, small_recipe
 
 from pydnn import BadInput
@@ -164,3 +165,46 @@ def test_it_stays_however_long_the_run_goes_on(tmp_path, monkeypatch):
         s.iteration for s in Run.open(tmp_path / "run", anyway=True).segments if s.holds_state()
     ]
     assert held == [3, 12]
+
+
+def as_group(file):
+    del file["parameters"]
+    file.create_group("parameters")
+
+
+def as_type(file):
+    del file["parameters"]
+    file["parameters"] = np.dtype("f8")
+
+
+def as_loop(file):
+    del file["parameters"]
+    file["parameters"] = h5py.SoftLink("parameters")
+
+
+def as_nothing(file):
+    del file["parameters"]
+    file["parameters"] = h5py.Empty("f8")
+
+
+def claiming(file):
+    del file["parameters"]
+    file.create_dataset("parameters", (1 << 40,), "f8", chunks=(1 << 10,))
+
+
+@pytest.mark.parametrize("change", [as_group, as_type, as_loop, as_nothing, claiming])
+def test_the_state_of_a_forged_segment_takes_no_more_than_its_file(made, change):
+    path = made / "segments" / f"{4:010}.h5"
+    resealed(path, change)
+    [forged] = [s for s in Run.open(made).segments if s.iteration == 4]
+    assert 0 <= forged.state_bytes() <= path.stat().st_size
+
+
+def test_a_damaged_list_of_arrays_is_one_line(made, monkeypatch):
+    def damaged(*args, **keywords):
+        raise RuntimeError("Unable to get the link\nand more")
+
+    segment = Run.open(made).segments[2]
+    monkeypatch.setattr(h5py.File, "get", damaged)
+    with pytest.raises(BadInput, match=r"the list of arrays in .* is damaged"):
+        segment.state_bytes()

@@ -263,3 +263,35 @@ def test_an_old_run_without_its_recipe_is_refused(old, capsys):
     flipped(old / "recipe.toml")
     assert main(["resume", str(old)]) == 2
     assert "recipe.toml" in capsys.readouterr().err
+
+
+def stray(run):
+    name = f"environment-{'0' * 12}.json"
+    (run / name).write_text((run / "environment.json").read_text())
+    return name
+
+
+def forged(run):
+    (run / "environment.json").write_text("{}")
+    return "environment.json"
+
+
+@pytest.mark.parametrize(
+    ("prepare", "restored"), [(stray, False), (forged, True)], ids=["stray", "forged"]
+)
+def test_only_what_resume_restores_is_said_to_be_restored(run, prepare, restored):
+    name = prepare(run)
+    does = "restores it" if restored else "moves it to set-aside, and goes on without it"
+    with pytest.raises(BadInput, match=rf"{name}.*: pydnn resume \S+ {does}\.$"):
+        Run.open(run)
+    with resume_run(run) as found:
+        assert (run / name in found.recording.restored) == restored
+        assert [fault.path.name for fault in found.recording.set_aside] == [name]
+    assert Run.open(run).iterations == 12
+
+
+def test_an_environment_that_a_run_of_0_1_0_does_not_hold_is_not_said_to_be_restored(tmp_path):
+    shutil.copytree(OLD / "cut", tmp_path / "run")
+    (tmp_path / "run" / "environment.json").write_text("{}")
+    with pytest.raises(BadInput, match=r"moves it to set-aside, and goes on without it\.$"):
+        Run.open(tmp_path / "run")
