@@ -39,7 +39,7 @@ def room_for_seal(names: Iterable[str]) -> int:
     return max(512, 1 << (needed - 1).bit_length())
 
 
-def seal(image: bytes, places: Places, *, room: int) -> bytes:
+def seal(image: bytes | memoryview, places: Places, *, room: int) -> bytes:
     """The seal of a file, `room` bytes that go in front of its `image`."""
     whole = memoryview(image)
     arrays = {

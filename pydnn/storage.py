@@ -9,6 +9,7 @@ does not have, or be damaged.
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import os
 import shutil
@@ -336,27 +337,23 @@ def write_hdf5(
     def write(temporary: Path) -> None:
         room = room_for_seal(arrays) if sealed else 0
         # Made in memory and written as bytes: HDF5 itself does not survive a disk that is full.
-        with h5py.File(
-            temporary, "w", driver="core", backing_store=False, userblock_size=room
-        ) as file:
-            for name, encoded in texts.items():
-                if name not in long:
-                    file.attrs[name] = np.bytes_(encoded)
-            for name, values in arrays.items():
-                array = as_array(values)
-                little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-                file.create_dataset(name, data=little, track_times=False)
-            places = {
-                name: (file[name].id.get_offset(), file[name].nbytes)
-                for name in arrays
-                if file[name].nbytes
-            }
-            file.flush()
-            image = file.id.get_file_image()  # which has no room in front of it
-        with temporary.open("wb") as plain:
-            if sealed:
-                plain.write(seal(image, places, room=room))
-            plain.write(image)
+        # Python's own memory takes an eighth of the time of HDF5's, which is copied once more.
+        with io.BytesIO() as memory:
+            with h5py.File(memory, "w", userblock_size=room) as file:
+                for name, encoded in texts.items():
+                    if name not in long:
+                        file.attrs[name] = np.bytes_(encoded)
+                places = {}
+                for name, values in arrays.items():
+                    array = as_array(values)
+                    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+                    made = file.create_dataset(name, data=little, track_times=False)
+                    if little.nbytes:
+                        places[name] = made.id.get_offset(), little.nbytes
+            with memory.getbuffer() as whole, temporary.open("wb") as plain:
+                if sealed:
+                    plain.write(seal(whole[room:], places, room=room))
+                plain.write(whole[room:])
 
     write_atomically(path, write, replace=replace)
 

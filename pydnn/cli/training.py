@@ -43,7 +43,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="steps from one segment of the run to the next (default: such that it has at most "
-        "about 20, and that writing them takes at most 3 %% of the time)",
+        "about 20, and that writing them takes at most 2 %% of the time)",
     )
     option(
         "--run-size",

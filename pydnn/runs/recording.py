@@ -74,7 +74,7 @@ __all__ = [
 _SEGMENTS_OF_A_RUN = 20
 _SECONDS = 60.0
 _LEAST_SECONDS = 0.25  # of work that a kill may cost without anybody being the worse for it
-_SHARE = 0.03  # of the time for writing segments; the checksums of the steps take about as much
+_SHARE = 0.02  # of the time for writing segments; the checksums of the steps take about as much
 _BYTES_A_SECOND = 2e8  # what writing is expected to take, before the first segment was timed
 MOST_BYTES = 100_000_000  # of all segments, by default
 
@@ -487,7 +487,7 @@ def record(
 
     A segment is written when the stream ends, in whatever way, and after every so many steps or
     a minute without one. By default it is then only written if all writing, that of the last
-    segment included, takes at most three hundredths of the time, and not more than four times a
+    segment included, takes at most two hundredths of the time, and not more than four times a
     second. Put it last, after what may end the stream.
 
     Args:

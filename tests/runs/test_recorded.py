@@ -211,9 +211,9 @@ class Clock:
     ("step", "segment", "expected"),
     [
         (0.1, 0.0, [0, 3, 6, 9, 12]),  # not more than four a second
-        # How long one takes is known after the first. Then all take 3 % of the time at most, the
+        # How long one takes is known after the first. Then all take 2 % of the time at most, the
         # last one included.
-        (1.0, 0.06, [0, 1, 6, 8, 10, 12]),
+        (1.0, 0.04, [0, 1, 6, 8, 10, 12]),
         (1.0, 0.2, [0, 1, 12]),  # there is time for the last one alone
         (70.0, 30.0, [0, 1, 12]),  # not even after a minute
     ],
