@@ -1,15 +1,63 @@
+import functools
+import gc
 import os
 from pathlib import Path
+
+# One thread of BLAS for a process, unless the user says otherwise: products this small gain nothing
+# by a second one, and threads that share a core with other processes wait for one another. This
+# must stand before NumPy is imported. A test of several threads starts a process of its own.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import hypothesis
 import numpy as np
 import pytest
 
-# A machine that others use, too, may be slow for a moment: that is no fault of an example.
-hypothesis.settings.register_profile("pydnn", deadline=None)
-hypothesis.settings.load_profile("pydnn")
+from pydnn.data import image_sets
+
+# No deadline: a machine that others use, too, may be slow for a moment. `.ci/run` tries all
+# properties again by `-m "slow or hypothesis" --hypothesis-profile=thorough`.
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=100)
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=25)
+hypothesis.settings.load_profile("quick")
 
 PHOTOS = Path(__file__).parents[1] / ".." / "shared" / "data" / "catvnoncat"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Run the whole suite on all cores, where pytest-xdist is installed and no option says how."""
+    option = config.option
+    if (
+        getattr(option, "numprocesses", 0) is None  # there is pytest-xdist, and nobody gave -n
+        and not hasattr(config, "workerinput")  # this is not one of its workers
+        and config.args_source is pytest.Config.ArgsSource.TESTPATHS  # no files were named
+        and option.capture != "no"
+        and not (option.usepdb or option.collectonly)
+    ):
+        option.numprocesses = _cores()
+        if option.dist == "no":
+            option.dist = "worksteal"  # which leaves most tests of a file in one process
+
+
+def _cores():
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def pytest_collection_finish():
+    """Let no collection of garbage look at modules and thousands of tests again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def time_is_saved():
+    """Files are not flushed to the disk: no test cuts the power. Drawings are drawn once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        patch.setattr(image_sets, "draw_cats", functools.cache(image_sets.draw_cats))
+        yield
 
 
 # Where underflow is an error, too: it may be none for pydnn, whatever a caller's error state is.

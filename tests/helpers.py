@@ -2,6 +2,14 @@
 
 import attrs
 import numpy as np
+from hypothesis import settings
+
+THOROUGH = settings.default.max_examples >= 100  # under the profile of that name
+
+
+def example_count(count):
+    """Settings of a property: `count` examples in the thorough run, and a quarter by default."""
+    return settings(max_examples=max(1, count * settings.default.max_examples // 100))
 
 
 def arrays_in(value):

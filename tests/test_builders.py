@@ -136,7 +136,9 @@ NEEDED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("builder", [b for b in builders_of() if ":" not in b.name], ids=str)
+@pytest.mark.parametrize(
+    "builder", [b for b in builders_of() if ":" not in b.name], ids=lambda builder: builder.name
+)
 def test_an_option_of_any_kind_is_taken_or_refused_in_words(builder):
     needed = {
         name: NEEDED[name]

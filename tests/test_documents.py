@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import shutil
 import sys
 from fnmatch import fnmatch
 from pathlib import Path
@@ -62,22 +63,48 @@ SHOWN = {
     "tutorial_in_seven_steps.py": r"7\. train accuracy 0\.9\d\n7\. test accuracy 0\.8\d",
 }
 NEEDED = {"diabetes.py": "sklearn", "digits.py": "sklearn"}
+# The examples that train for long are run in full among the slow tests, and otherwise with a
+# smaller number in this file of theirs, which must then show this.
+SHORTENED = {
+    "digits.py": ("digits.toml", "iterations = 4000", "iterations = 150",
+                  r"kept: the state after 150 iter(.|\n)*test accuracy 0\.9[0-9]"),
+    "regularize.py": ("regularize.py", "repeat(train, 2000)", "repeat(train, 30)",
+                      r"nothing +train accuracy 0\.[89]\d\d +test accuracy 0\.[89](.|\n)*\n"
+                      r"early stopping +train accuracy 0\.[89]\d\d +test accuracy 0\.[89]"),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_examples_show_what_they_are_there_for(path, capsys, monkeypatch):
+def output_of_example(path, capsys, monkeypatch, *argv):
     if path.name in NEEDED:
         pytest.importorskip(NEEDED[path.name])
-    monkeypatch.setattr(sys, "argv", [path.name])
+    monkeypatch.setattr(sys, "argv", [path.name, *map(str, argv)])
     runpy.run_path(str(path), run_name="__main__")
-    assert re.search(SHOWN[path.name], capsys.readouterr().out)
+    return capsys.readouterr().out
 
 
-def test_the_picture_of_an_example_is_drawn(tmp_path, monkeypatch, capsys):
-    pytest.importorskip("matplotlib")
-    monkeypatch.setattr(sys, "argv", ["regularize.py", str(tmp_path / "picture.png")])
-    runpy.run_path(str(TOP / "examples" / "regularize.py"), run_name="__main__")
-    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, marks=[pytest.mark.slow] if p.name in SHORTENED else []) for p in EXAMPLES],
+    ids=lambda path: path.name,
+)
+def test_examples_show_what_they_are_there_for(path, capsys, monkeypatch):
+    assert re.search(SHOWN[path.name], output_of_example(path, capsys, monkeypatch))
+
+
+@pytest.mark.parametrize("name", SHORTENED)
+def test_long_examples_run_in_fewer_steps_too(name, tmp_path, capsys, monkeypatch):
+    file, long, short, shown = SHORTENED[name]
+    examples = shutil.copytree(TOP / "examples", tmp_path / "examples")
+    text = (examples / file).read_text()
+    assert text.count(long) == 1
+    (examples / file).write_text(text.replace(long, short))
+    argv = []
+    if name == "regularize.py":
+        pytest.importorskip("matplotlib")
+        argv = [tmp_path / "picture.png"]
+    assert re.search(shown, output_of_example(examples / name, capsys, monkeypatch, *argv))
+    for picture in argv:
+        assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_files_that_the_readme_names_are_there():

@@ -2,7 +2,8 @@ import attrs
 import numpy as np
 import pytest
 import toolz
-from hypothesis import given, settings
+from helpers import example_count
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pydnn import (
@@ -175,7 +176,7 @@ def test_the_steps_are_those_of_the_plain_training(optimizer, penalty):
     assert_same_training(recipe_of(optimizer, penalties=penalties), wide_data())
 
 
-@settings(max_examples=20)
+@example_count(20)
 @given(st.integers(0, 99), st.booleans(), st.booleans())
 def test_so_they_are_whatever_the_data_is_like(key, standardize, shuffled):
     batch = wide_data(key, examples=9)

@@ -5,7 +5,8 @@ import h5py
 import numpy as np
 import pytest
 import toolz
-from hypothesis import given, settings
+from helpers import example_count
+from hypothesis import given
 from hypothesis import strategies as st
 from resealing import flip, resealed
 from small_runs import recorded, resumed, small_data, small_recipe
@@ -133,7 +134,7 @@ def test_a_run_stays_below_its_bytes_and_ends_as_any_other(tmp_path):
     assert all(verified.mismatch is None for verified in verify(Run.open(tmp_path / "run")))
 
 
-@settings(max_examples=60)
+@example_count(60)
 @given(st.integers(2, 300), st.integers(2, 12))
 def test_states_that_remain_lie_about_evenly(count, most):
     held = []

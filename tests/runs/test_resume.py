@@ -5,7 +5,8 @@ import os
 import attrs
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from helpers import example_count
+from hypothesis import given
 from hypothesis import strategies as st
 from small_runs import recorded, resumed, saved_data, small_data, small_recipe
 
@@ -85,7 +86,7 @@ BATCHES = [full_batch(), mini_batches(7), mini_batches(16, keep_last=False),
            mini_batches(9, shuffle=False)]  # fmt: skip
 
 
-@settings(max_examples=30)
+@example_count(30)
 @given(
     st.sampled_from(range(len(NETWORKS))),
     st.sampled_from(range(len(OPTIMIZERS))),

@@ -5,8 +5,8 @@ import itertools
 import attrs
 import numpy as np
 import pytest
-from helpers import arrays_in, frozen
-from hypothesis import given, settings
+from helpers import arrays_in, example_count, frozen
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pydnn import (
@@ -256,7 +256,7 @@ def test_weights_of_examples_and_one_stream_for_all_weights():
 SIZE = st.integers(1, 20)
 
 
-@settings(max_examples=25)
+@example_count(25)
 @given(
     st.lists(st.tuples(SIZE, st.sampled_from(ACTIVATIONS)), max_size=2),
     st.integers(1, m),

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from hypothesis import find, given, settings
+from helpers import example_count
+from hypothesis import find, given
 from hypothesis import strategies as st
 
 from pydnn import BadInput, Key, describe, losses
@@ -8,7 +9,7 @@ from pydnn.packing import pack
 from pydnn.testing import assert_stage, strategies
 
 
-@settings(max_examples=20)
+@example_count(20)
 @given(strategies.networks(depth=2), st.integers(2, 4))
 def test_networks_keep_the_laws_of_stages(network, examples):
     assert network.init(Key(1), (2,))[1] == (1,)
@@ -23,7 +24,7 @@ def test_parameters_are_quarters_in_one_vector(params):
 
 @pytest.mark.parametrize("task", losses.TASKS)
 def test_batches_fit_the_loss_of_their_task(task):
-    @settings(max_examples=30)
+    @example_count(30)
     @given(strategies.batches(task, weighted=True), strategies.losses(task))
     def fits(batch, loss):
         n_out = 3 if task == "many classes" else len(batch.Y)
@@ -34,7 +35,7 @@ def test_batches_fit_the_loss_of_their_task(task):
     fits()
 
 
-@settings(max_examples=30)
+@example_count(30)
 @given(strategies.step_records(), strategies.step_records(after="cost"))
 def test_step_records_are_filled_in_up_to_their_part(last, early):
     assert last.after.iteration == 1

@@ -3,7 +3,8 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from helpers import example_count
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from portable_oracles import nearest_product, rounded
@@ -36,7 +37,7 @@ def operands(draw):
     )
 
 
-@settings(max_examples=1500)
+@example_count(1500)
 @given(operands())
 def test_every_place_is_the_nearest_float32(pair):
     a, b = pair
@@ -99,7 +100,7 @@ def test_what_rounds_beyond_the_largest_is_infinite():
     same_bits(found, np.array([largest, np.inf, -np.inf], np.float32))
 
 
-@settings(max_examples=500)
+@example_count(500)
 @given(st.lists(st.floats(-1e60, 1e60), min_size=1, max_size=9), st.sampled_from([1, 2, 4]))
 def test_sums_of_float64_terms_are_the_nearest_float32(terms, copies):
     terms = [*(terms * copies), *(-x for x in terms[1:] * copies)]

@@ -2,7 +2,8 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from helpers import example_count
+from hypothesis import given
 from hypothesis import strategies as st
 from portable_oracles import product, tree
 
@@ -43,7 +44,7 @@ def test_the_tree_is_that_of_the_specification(m, k, n, spread):
     same_bits(portable.matmul(a, b), product(a, b))
 
 
-@settings(max_examples=40)
+@example_count(40)
 @given(
     SEEDS, st.sampled_from([(41, 50), (9, 230), (65, 32), (2, 1025), (4, 600), (2049, 1)]),
     st.integers(1, 3), st.sampled_from([0, 5, 30, 300, 500]),
@@ -129,7 +130,7 @@ def test_products_of_nothing(dtype, m, k, n):
 
 
 @given(SEEDS, st.sampled_from([20, 209, 512, 513, 4000]))
-@settings(max_examples=20)
+@example_count(20)
 def test_products_are_near_the_true_ones(seed, k):
     a, b = drawn(seed, (3 if k < 30 else 2500 // k + 3, k)), drawn(seed + 1, (k, 4))
     wide = a.astype(np.longdouble) @ b.astype(np.longdouble)
