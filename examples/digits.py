@@ -8,7 +8,8 @@ from pathlib import Path
 
 from pydnn import accuracy, confusion_matrix, most_likely, output_of
 from pydnn.data import load_data_set
-from pydnn.recipes import prepare, read_recipe, run
+from pydnn.jobs.job import prepare, run
+from pydnn.recipes.toml import read_recipe
 
 recipe = read_recipe(Path(__file__).with_name("digits.toml").read_text())
 digits = load_data_set(recipe.data)

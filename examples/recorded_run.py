@@ -21,7 +21,8 @@ from pydnn import (
     serial,
     sigmoid_cross_entropy,
 )
-from pydnn.recipes import Recipe, prepare, run
+from pydnn.jobs.job import prepare, run
+from pydnn.recipes.recipe import Recipe
 from pydnn.runs import Run, create_run, record, resume_run, verify
 
 X = Key(1).at("points").normal((2, 200))

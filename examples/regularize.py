@@ -34,7 +34,7 @@ from pydnn import (
     sigmoid_cross_entropy,
     stop_early,
 )
-from pydnn.initializers import he_normal
+from pydnn.stages.initializers import he_normal
 
 key = Key(3)
 

@@ -12,25 +12,14 @@ from collections.abc import Callable, Iterator
 
 import attrs
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from pydnn.builders import Description, described
-from pydnn.checks import BadInput, expect_count, expect_finite, expect_real, expect_shape
+from pydnn.checks import BadInput, expect_count, expect_real
+from pydnn.descriptions.builders import Description, described
 from pydnn.keys import Key
-from pydnn.numerics import Numerics, fast
-from pydnn.numerics.underflow import ignoring_underflow
-from pydnn.records import Batch, FloatArray, arrays, freeze, maker_of, readonly
+from pydnn.records import Batch, FloatArray, freeze, maker_of
 
-__all__ = [
-    "Batching",
-    "Standardization",
-    "batches_of",
-    "expect_data",
-    "fit_standardization",
-    "full_batch",
-    "mini_batches",
-    "split",
-]
+__all__ = ["Batching", "batches_of", "full_batch", "mini_batches", "split"]
 
 
 @attrs.frozen(eq=False)
@@ -172,113 +161,3 @@ def split(
 def _classes(Y: FloatArray) -> list[NDArray[np.int64]]:
     _, numbers = np.unique(Y, axis=1, return_inverse=True)
     return [np.flatnonzero(numbers.ravel() == i) for i in range(int(numbers.max()) + 1)]
-
-
-@attrs.frozen(unsafe_hash=False, field_transformer=arrays)
-class Standardization:
-    """Makes features of mean 0 and deviation 1 over the examples that it was fitted on.
-
-    Attributes:
-        mean: Of each feature, (n_x, 1).
-        deviation: Of each feature, (n_x, 1); 1 where a feature is constant.
-    """
-
-    mean: FloatArray
-    deviation: FloatArray
-
-    @ignoring_underflow
-    def __call__(self, X: ArrayLike) -> FloatArray:
-        """Standardised X (n_x, m), in its own dtype.
-
-        Raises:
-            BadInput: If X has other features, or the result of an entry is not finite.
-        """
-        X = readonly(X)
-        expect_shape("X", X, (len(self.mean), "m"), hint="give the features that were fitted")
-        with np.errstate(over="ignore", invalid="ignore"):
-            standardized = (X - self.mean.astype(X.dtype)) / self.deviation.astype(X.dtype)
-        if not np.isfinite(standardized).all():
-            expect_finite("X", X)
-            feature, example = (int(i) for i in np.argwhere(~np.isfinite(standardized))[0])
-            raise BadInput(
-                f"feature {feature} of example {example} is {X[feature, example]:g}, too far from "
-                f"the mean {self.mean[feature, 0]:g} to be standardized by the deviation "
-                f"{self.deviation[feature, 0]:g}: correct it or leave the example out."
-            )
-        return freeze(standardized)
-
-
-# A spread below this share of the mean is a few roundings wide, so its deviation means little.
-_LEAST_SPREAD = 1e-13
-
-
-@ignoring_underflow
-def fit_standardization(X: ArrayLike, *, numerics: Numerics = fast) -> Standardization:
-    """The standardisation of the features of X (n_x, m): fit it on the training part alone.
-
-    Raises:
-        BadInput: If an entry of X is not finite; or if a feature is not constant, but its spread
-            is too large or too small to divide by in the dtype of X, or below 1e-13 of its mean.
-    """
-    X = readonly(X)
-    expect_shape("X", X, ("n_x", "m"), hint="put examples in columns")
-    _expect_common_precision("X", X)
-    if X.size == 0:
-        raise BadInput(f"X has shape {X.shape}, expected examples with features: give some data.")
-    expect_finite("X", X)
-    least, most = X.min(axis=1, keepdims=True), X.max(axis=1, keepdims=True)
-    # Powers of 2 change no bit of the result, and keep squares of huge and tiny numbers in range.
-    powers = np.frexp(np.maximum(-least, most).astype(np.float64))[1]
-    scaled = np.ldexp(X.astype(np.float64), -powers)
-    m = X.shape[1]
-    # Turned, since sums along the other axis may take BLAS.
-    mean = numerics.sum(scaled.T, axis=0).T / m
-    centred = scaled - mean
-    deviation = np.sqrt(numerics.sum((centred * centred).T, axis=0).T / m)
-    # Compared by its ends, since the deviation of a constant may be a rounding error.
-    constant = least == most
-    narrow = deviation <= _LEAST_SPREAD * np.abs(mean)
-    mean, deviation = np.ldexp(mean, powers), np.ldexp(deviation, powers)
-    with np.errstate(over="ignore"):
-        wide = np.isinf(most - least)
-    narrow |= deviation < np.finfo(X.dtype).tiny
-    if (wrong := (wide | narrow) & ~constant).any():
-        feature = int(np.argmax(wrong))
-        ends = " to ".join(f"{float(end[feature, 0])!r}" for end in (least, most))
-        size = "large" if wide[feature, 0] else "small"
-        raise BadInput(
-            f"feature {feature} goes from {ends}, a spread too {size} to be standardized: "
-            "scale or shift the feature first, or leave it out."
-        )
-    return Standardization(mean, np.where(constant, 1.0, deviation))
-
-
-def _expect_common_precision(name: str, array: FloatArray) -> None:
-    """Refuse numbers of more than 64 bits: they have other bits on other kinds of machines."""
-    if array.dtype.itemsize > 8 and array.dtype.kind == "f":
-        raise BadInput(
-            f"{name} is {array.dtype}, which differs from machine to machine, expected float64 or "
-            f"float32: convert it with {name}.astype(np.float64)."
-        )
-
-
-def expect_data(data: Batch) -> None:
-    """Refuse a data set that no training can start from.
-
-    Raises:
-        BadInput: If an entry of X or Y is not finite, naming its row and column; if Y or the
-            weights do not have one column per example; or if there are no examples.
-    """
-    X, Y = data.X, data.Y
-    expect_shape("X", X, ("n_x", "m"), hint="put examples in columns, e.g. pass X.T")
-    m = X.shape[1]
-    if X.size == 0:
-        raise BadInput(f"X has shape {X.shape}, expected examples with features: give some data.")
-    expect_shape("Y", Y, ("n_y", m), hint="give one column of labels per column of X")
-    for name, array in (("X", X), ("Y", Y), ("weights", data.weights)):
-        if array is not None:
-            _expect_common_precision(name, array)
-    expect_finite("X", X)
-    expect_finite("Y", Y)
-    if data.weights is not None:
-        expect_shape("weights", data.weights, (1, m), hint="give one weight per example")

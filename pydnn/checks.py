@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pydnn.other_names import suggestion
+from pydnn.descriptions.other_names import suggestion
 
 __all__ = [
     "EXTRAS",
@@ -32,6 +32,7 @@ __all__ = [
     "expect_real",
     "expect_same_dtype",
     "expect_shape",
+    "first_line",
     "fixed",
     "import_extra",
     "install_command",
@@ -317,3 +318,9 @@ def import_extra(module: str, *, extra: str, purpose: str) -> ModuleType:
             f"{purpose} needs {package}, which cannot be imported "
             f"({type(error).__name__}: {error}): fix what that says, or install it again."
         ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a message, without the punctuation that would not go on."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".: ")

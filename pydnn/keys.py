@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydnn.checks import MOST_BITS, MOST_SEED, BadInput, expect_count, plain_number
-from pydnn.polynomials import polynomial, ratio
+from pydnn.numerics.polynomials import polynomial, ratio
 
 __all__ = ["Key"]
 

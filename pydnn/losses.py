@@ -15,8 +15,8 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from pydnn.builders import Description, described
 from pydnn.checks import BadInput, expect_examples, expect_finite, expect_real, expect_shape
+from pydnn.descriptions.builders import Description, described
 from pydnn.numerics import Numerics
 from pydnn.numerics.underflow import to_ignoring
 from pydnn.records import FloatArray, freeze, scalar

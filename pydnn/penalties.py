@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 import attrs
 import numpy as np
 
-from pydnn.builders import Description, described
 from pydnn.checks import expect_examples, expect_real
+from pydnn.descriptions.builders import Description, described
 from pydnn.numerics import Numerics
 from pydnn.numerics.underflow import to_ignoring
-from pydnn.packing import Packed, expect_names
+from pydnn.parameters import Packed, expect_names
 from pydnn.records import FloatArray, freeze
 
 __all__ = ["Penalty", "l1_penalty", "l2_penalty"]

@@ -20,7 +20,7 @@ from pydnn.checks import (
     printable,
 )
 from pydnn.records import FloatArray
-from pydnn.storage import write_atomically
+from pydnn.storage.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

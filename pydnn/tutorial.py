@@ -31,17 +31,18 @@ import attrs
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pydnn.builders import describe
 from pydnn.checks import BadInput, expect_count, expect_known, expect_shape, fixed
 from pydnn.data import ImageSet, contact_sheet, load_catvnoncat
-from pydnn.initializers import WeightStream, tutorial
+from pydnn.descriptions.builders import describe
+from pydnn.jobs.job import prepare
 from pydnn.keys import Key
 from pydnn.metrics import classes_of
 from pydnn.numerics import fast
 from pydnn.numerics.underflow import ignoring_underflow
-from pydnn.optimizers import gradient_descent
-from pydnn.packing import NO_PARAMS, Packed, pack
-from pydnn.recipes import prepare, tutorial_network, tutorial_recipe
+from pydnn.optimizers.base import GradientTransformation
+from pydnn.optimizers.momentum import gradient_descent
+from pydnn.parameters import NO_PARAMS, Packed, pack
+from pydnn.recipes.tutorial import tutorial_network, tutorial_recipe
 from pydnn.records import Batch, FloatArray, arrays, as_array, freeze, readonly
 from pydnn.stages import EVALUATION, Stage, relu, sigmoid
 from pydnn.stages.dense import (
@@ -51,8 +52,8 @@ from pydnn.stages.dense import (
     dense_backward,
     dense_forward,
 )
+from pydnn.stages.initializers import WeightStream, tutorial
 from pydnn.training import TrainState, initial_state, scan
-from pydnn.transformations import GradientTransformation
 
 __all__ = [
     "ActivationCache",

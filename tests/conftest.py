@@ -12,6 +12,7 @@ import hypothesis
 import numpy as np
 import pytest
 
+from pydnn.cli import main
 from pydnn.data import image_sets
 
 # No deadline: a machine that others use, too, may be slow for a moment. `.ci/run` tries all
@@ -62,8 +63,8 @@ def time_is_saved():
 
 # Where underflow is an error, too: it may be none for pydnn, whatever a caller's error state is.
 # Elsewhere tests have arithmetic of their own that underflows.
-MATHEMATICS = {"stages", "sweeps", "training", "test_golden_jobs.py", "test_laws.py"}
-MATHEMATICS |= {f"test_{name}.py" for name in ("losses", "metrics", "optimizers", "penalties")}
+MATHEMATICS = {"optimizers", "stages", "sweeps", "training", "test_golden_jobs.py", "test_laws.py"}
+MATHEMATICS |= {f"test_{name}.py" for name in ("losses", "metrics", "penalties")}
 MATHEMATICS |= {f"test_{name}.py" for name in ("batches", "rotation", "tutorial", "underflow")}
 
 
@@ -80,3 +81,18 @@ def cats_directory():
     if not (directory / "train_catvnoncat.h5").is_file():
         pytest.skip("the real photos are not here: set PYDNN_CATS to their directory")
     return directory
+
+
+@pytest.fixture
+def command(capsys):
+    """`pydnn` with these arguments, in this process: its exit status and what it printed."""
+
+    def run(*argv):
+        try:
+            status = main(list(map(str, argv)))
+        except SystemExit as stop:  # argparse
+            status = stop.code
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run

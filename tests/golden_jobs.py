@@ -16,12 +16,13 @@ import attrs
 import numpy as np
 
 from pydnn import Batch, Key, fast, portable
+from pydnn.descriptions.text import read_description
 from pydnn.fingerprints import fingerprint
-from pydnn.notation import read_description
-from pydnn.recipes import Recipe, prepare, run
+from pydnn.jobs.job import prepare, run
+from pydnn.recipes.recipe import Recipe
 from pydnn.records import freeze
-from pydnn.runs.environment import arithmetic_fingerprint
-from pydnn.runs.states import state_fingerprint
+from pydnn.runs.battery import arithmetic_fingerprint
+from pydnn.runs.state_arrays import state_fingerprint
 
 DTYPES = ("float64", "float32")
 FEATURES, EXAMPLES = 120, 130  # so many that slices are cut in some products, and not in others

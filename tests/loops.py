@@ -14,7 +14,7 @@ from pydnn import (
     nesterov,
     rmsprop,
 )
-from pydnn.packing import pack
+from pydnn.parameters import pack
 from pydnn.stages.dense import DenseParams
 
 LR = 0.01

@@ -5,7 +5,7 @@ import json
 import h5py
 import numpy as np
 
-from pydnn.seals import seal
+from pydnn.storage.checksums import seal
 
 
 def resealed(path, change):
@@ -57,7 +57,7 @@ def reseal(path, places, *, room):
 def forged_column(run, iteration, name, steps, values):
     """Add a column of measurements to a segment of a run, and chain all segments to it anew."""
     from pydnn.fingerprints import fingerprint
-    from pydnn.runs.rows import row_arrays
+    from pydnn.runs.history import row_arrays
     from pydnn.runs.segments import read_segment
 
     paths = sorted(path for path in (run / "segments").iterdir() if path.suffix == ".h5")

@@ -20,7 +20,8 @@ from pydnn import (
     sigmoid_cross_entropy,
 )
 from pydnn.data import DataSet, save_table
-from pydnn.recipes import Recipe, prepare, run
+from pydnn.jobs.job import prepare, run
+from pydnn.recipes.recipe import Recipe
 from pydnn.records import freeze
 from pydnn.runs import create_run, record, resume_run
 

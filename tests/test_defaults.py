@@ -5,8 +5,8 @@ import inspect
 import pytest
 
 import pydnn
-from pydnn.builders import _BUILDERS
-from pydnn.initializers import he_normal
+from pydnn.descriptions.builders import _BUILDERS
+from pydnn.stages.initializers import he_normal
 
 ADAM = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
 DEFAULTS = {
@@ -48,7 +48,7 @@ DEFAULTS = {
     "one_cycle": {"rising": 0.3, "start_divisor": 25.0, "final_divisor": 1e4},
     "polynomial_decay": {"final": 0.0, "power": 1.0},
 }  # fmt: skip
-MODULES = (pydnn.stages, pydnn.losses, pydnn.optimizers, pydnn.transformations, pydnn.schedules)
+MODULES = (pydnn.stages, pydnn.losses, pydnn.optimizers)
 
 
 def is_builder(thing):

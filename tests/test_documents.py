@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pydnn.builders import builders_of
+from pydnn.descriptions.builders import builders_of
 
 TOP = Path(__file__).parents[1]
 README = (TOP / "README.md").read_text()

@@ -14,8 +14,8 @@ from golden_jobs import DTYPES, JOBS, result
 
 import pydnn
 from pydnn import Batch, Key, fast
-from pydnn.builders import _BUILDERS
-from pydnn.recipes import prepare, run
+from pydnn.descriptions.builders import _BUILDERS
+from pydnn.jobs.job import prepare, run
 
 GOLDEN = {
     "tutorial, float64": "51cbcad64152e68a 2ab5d32a970d1541",
@@ -177,9 +177,8 @@ def test_a_job_asks_no_other_arithmetic(name, dtype):
 
 @pytest.mark.parametrize(
     "room",
-    ["batches", "initializers", "keys", "losses", "metrics", "optimizers", "passes", "penalties",
-     "polynomials", "rotation", "schedules", "stages", "training", "transformations",
-     "numerics/portable"],
+    ["batches", "keys", "losses", "metrics", "numerics/polynomials", "numerics/portable",
+     "optimizers", "penalties", "jobs/rotation", "jobs/standardization", "stages", "training"],
 )  # fmt: skip
 def test_no_operator_of_python_hides_a_product_or_a_power(room):
     top = Path(pydnn.__file__).parent / room

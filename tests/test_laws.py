@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from helpers import arrays_in, can_be_written_to, frozen
 from loops import LOOPS, parameters
+from optimizers.test_schedules import WORKED as SCHEDULES
+from optimizers.test_transformations import PARAMS
+from optimizers.test_transformations import WORKED as TRANSFORMATIONS
 from test_losses import WORKED as LOSSES
-from test_schedules import WORKED as SCHEDULES
-from test_transformations import PARAMS
-from test_transformations import WORKED as TRANSFORMATIONS
 
 from pydnn import (
     Batch,
@@ -48,7 +48,7 @@ from pydnn import (
     stages,
     tanh,
 )
-from pydnn.initializers import normal, xavier_normal
+from pydnn.stages.initializers import normal, xavier_normal
 from pydnn.testing import (
     assert_gradient_transformation,
     assert_loss,
@@ -56,7 +56,7 @@ from pydnn.testing import (
     assert_stage,
     assert_train_step,
 )
-from pydnn.testing.draws import after_training, draw_stage
+from pydnn.testing.examples import after_training, draw_stage
 
 STAGES = {
     "dense": dense(4),

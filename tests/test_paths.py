@@ -23,10 +23,11 @@ from pydnn.data import (
     save_sheet,
     save_table,
 )
+from pydnn.jobs.job import prepare
+from pydnn.jobs.model import load_model, save_model
 from pydnn.plots import expect_plottable, save_plot
-from pydnn.recipes import prepare
-from pydnn.runs import Run, create_run, load_model, resume_run, save_model
-from pydnn.runs.inspection import read_tensors, write_tensors
+from pydnn.runs import Run, create_run, resume_run
+from pydnn.runs.inspect import read_tensors, write_tensors
 
 
 class MyPath:

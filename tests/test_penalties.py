@@ -20,7 +20,7 @@ from pydnn import (
     serial,
 )
 from pydnn.numerics import fast
-from pydnn.packing import pack
+from pydnn.parameters import pack
 from pydnn.stages.dense import DenseParams
 from pydnn.testing import assert_train_step
 

@@ -20,14 +20,14 @@ from pydnn import (
     serial,
     sigmoid_cross_entropy,
 )
-from pydnn.batches import fit_standardization
 from pydnn.data import ImageSet, columns_of
 from pydnn.fingerprints import fingerprint
-from pydnn.packing import pack
+from pydnn.jobs.standardization import fit_standardization
+from pydnn.parameters import pack
 from pydnn.records import Batch, FloatArray, arrays, as_array, keep_readonly, readonly
-from pydnn.runs.rows import Column
+from pydnn.runs.history import Column
 from pydnn.stages.base import EVALUATION
-from pydnn.storage import write_hdf5
+from pydnn.storage.hdf5 import write_hdf5
 from pydnn.training import Step
 
 

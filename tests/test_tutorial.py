@@ -22,8 +22,9 @@ from pydnn import (
     sigmoid_cross_entropy,
 )
 from pydnn.data import load_catvnoncat, to_batch
+from pydnn.jobs.job import prepare
 from pydnn.metrics import accuracy
-from pydnn.recipes import prepare, tutorial_network, tutorial_recipe
+from pydnn.recipes.tutorial import tutorial_network, tutorial_recipe
 from pydnn.testing import check_function
 from pydnn.training import scan
 from pydnn.tutorial import (

@@ -11,9 +11,9 @@ import numpy as np
 from pydnn.cli.output import say, say_json
 from pydnn.cli.run_options import add_allow_option
 from pydnn.runs import Run
-from pydnn.runs.comparison import Apart, Difference, Parting, difference
-from pydnn.runs.folder import run_folder_of
+from pydnn.runs.diff import Apart, Difference, Parting, difference
 from pydnn.runs.mismatches import apart_in_words, bits_of, in_hex
+from pydnn.storage.run_files import run_folder_of
 
 __all__ = ["add_to"]
 

@@ -8,22 +8,17 @@ from typing import Any
 
 import attrs
 
-from pydnn.builders import NotAllowed
 from pydnn.checks import BadInput, install_command
 from pydnn.cli.output import say, say_json, say_table
 from pydnn.cli.run_options import add_allow_option
+from pydnn.descriptions.builders import NotAllowed
 from pydnn.numerics import portable
-from pydnn.numerics.portable.soundness import expect_sound
+from pydnn.numerics.portable.platform_checks import expect_sound
 from pydnn.runs import Run
-from pydnn.runs.environment import (
-    Environment,
-    Hazard,
-    current_environment,
-    environment_changes,
-    hazards,
-    what_to_expect,
-)
-from pydnn.runs.folder import RECIPE, run_folder_of
+from pydnn.runs.environment import Environment, current_environment
+from pydnn.runs.environment_changes import environment_changes, what_to_expect
+from pydnn.runs.hazards import Hazard, hazards
+from pydnn.storage.run_files import RECIPE, run_folder_of
 
 __all__ = ["add_to"]
 

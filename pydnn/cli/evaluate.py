@@ -8,9 +8,9 @@ from typing import Any
 from pydnn.checks import BadInput, path_of
 from pydnn.cli.output import complain, say, say_json, say_table
 from pydnn.cli.run_options import add_model_options, model_of, place_of_data, unlike_recorded
-from pydnn.cli.scores import Score, scores_of
 from pydnn.data import load_data_set
-from pydnn.recipes import DTYPES
+from pydnn.jobs.scores import Score, scores_of
+from pydnn.recipes.recipe import DTYPES
 
 __all__ = ["add_to"]
 

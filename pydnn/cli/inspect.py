@@ -11,7 +11,7 @@ from pydnn.checks import BadInput, expect_known, path_of
 from pydnn.cli.output import say, say_json, say_table
 from pydnn.cli.run_options import add_run_options
 from pydnn.runs import Run
-from pydnn.runs.inspection import Summary, Tensor, look_into, summary_of, write_tensors
+from pydnn.runs.inspect import Summary, Tensor, look_into, summary_of, write_tensors
 from pydnn.training import Step
 
 __all__ = ["add_to"]

@@ -7,10 +7,10 @@ import inspect
 from itertools import groupby
 from typing import Any
 
-from pydnn.builders import Builder, builders_of, describe, import_own
 from pydnn.checks import expect_known
 from pydnn.cli.output import say, say_json, say_table
-from pydnn.notation import write_description
+from pydnn.descriptions.builders import Builder, builders_of, describe, import_own
+from pydnn.descriptions.text import write_description
 
 __all__ = ["add_to"]
 

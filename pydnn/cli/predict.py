@@ -11,9 +11,9 @@ import numpy as np
 from pydnn.checks import BadInput, path_of
 from pydnn.cli.output import say, say_json
 from pydnn.cli.run_options import add_model_options, model_of
-from pydnn.cli.scores import names_of, predicted
 from pydnn.data import columns_of, load_photo
-from pydnn.recipes import DTYPES
+from pydnn.jobs.scores import names_of, predicted
+from pydnn.recipes.recipe import DTYPES
 
 __all__ = ["add_to"]
 

@@ -9,8 +9,8 @@ import attrs
 
 from pydnn.cli.output import say, say_json
 from pydnn.cli.run_options import add_allow_option
-from pydnn.runs.folder import run_folder_of
 from pydnn.runs.pruning import prune
+from pydnn.storage.run_files import run_folder_of
 
 __all__ = ["add_to"]
 

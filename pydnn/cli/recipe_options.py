@@ -8,17 +8,19 @@ from typing import Any
 
 import attrs
 
-from pydnn.builders import describe
 from pydnn.checks import BadInput, path_of
 from pydnn.cli.run_options import add_allow_option, place_of_data
-from pydnn.notation import own_builders, read_description
+from pydnn.descriptions.builders import describe
+from pydnn.descriptions.text import own_builders, read_description
+from pydnn.jobs.file_kinds import MODEL, RECIPE_TEXT, TEXT, UNKNOWN, expecting
 from pydnn.numerics import TENANTS
-from pydnn.optimizers import gradient_descent
-from pydnn.recipes import DTYPES, Recipe, read_recipe, tutorial_network, tutorial_recipe, with_seed
-from pydnn.runs import MODEL_FILE
-from pydnn.runs.folder import RECIPE, run_folder_of
-from pydnn.runs.kinds import MODEL, RECIPE_TEXT, TEXT, UNKNOWN, expecting
-from pydnn.storage import open_hdf5, read_small_text, read_text
+from pydnn.optimizers.momentum import gradient_descent
+from pydnn.recipes.recipe import DTYPES, Recipe, with_seed
+from pydnn.recipes.toml import read_recipe
+from pydnn.recipes.tutorial import tutorial_network, tutorial_recipe
+from pydnn.storage.files import read_small_text
+from pydnn.storage.hdf5 import open_hdf5, read_text
+from pydnn.storage.run_files import MODEL_FILE, RECIPE, run_folder_of
 
 __all__ = ["add_recipe_options", "recipe_of", "typed"]
 

@@ -15,12 +15,14 @@ from pydnn.cli.output import complain, say, say_json
 from pydnn.cli.run_options import add_run_options, model_of
 from pydnn.keys import Key
 from pydnn.numerics import portable
-from pydnn.numerics.portable.soundness import expect_sound
-from pydnn.runs import MODEL_FILE, Run
-from pydnn.runs.environment import current_environment, what_to_expect
+from pydnn.numerics.portable.platform_checks import expect_sound
+from pydnn.runs import Run
+from pydnn.runs.diff import difference_from_run
+from pydnn.runs.environment import current_environment
+from pydnn.runs.environment_changes import what_to_expect
 from pydnn.runs.mismatches import Mismatch, bits_of
-from pydnn.runs.model import difference_from_run
 from pydnn.runs.replay import Verified, sampled, verify
+from pydnn.storage.run_files import MODEL_FILE
 
 __all__ = ["add_to"]
 

@@ -9,7 +9,7 @@ from pydnn.cli.output import complain
 from pydnn.cli.run_options import add_run_options
 from pydnn.cli.training import add_training_options, check_training_options, say_of, train_job
 from pydnn.data import DataSet
-from pydnn.recipes import expect_test
+from pydnn.jobs.job import expect_test
 from pydnn.runs import resume_run
 
 __all__ = ["add_to"]

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from pydnn.checks import BadInput
 from pydnn.data import DataSet
-from pydnn.recipes import read_toml
-from pydnn.runs import MODEL_FILE, Model, load_model
-from pydnn.runs.folder import RECIPE, SEGMENTS, run_folder_of
-from pydnn.runs.pins import data_differences, read_pins
-from pydnn.storage import read_small_text
+from pydnn.jobs.model import Model, load_model
+from pydnn.recipes.toml import read_toml
+from pydnn.runs.folder import SEGMENTS
+from pydnn.runs.provenance import data_differences, read_pins
+from pydnn.storage.files import read_small_text
+from pydnn.storage.run_files import MODEL_FILE, RECIPE, run_folder_of
 
 __all__ = [
     "add_allow_option",

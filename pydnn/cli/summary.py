@@ -11,8 +11,9 @@ from pydnn.checks import BadInput
 from pydnn.cli.output import complain, say, say_json, say_table
 from pydnn.cli.recipe_options import add_recipe_options, recipe_of
 from pydnn.data import load_data_set
-from pydnn.recipes import DTYPES
-from pydnn.sizes import Layer, bytes_of, expect_room, layers_of, readable
+from pydnn.jobs.memory import bytes_of, expect_room, readable
+from pydnn.recipes.layouts import Layer, layers_of
+from pydnn.recipes.recipe import DTYPES
 
 __all__ = ["add_to"]
 

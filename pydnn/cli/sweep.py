@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import toolz
 
-from pydnn.builders import is_description
 from pydnn.checks import BadInput, expect_known, fixed, path_of
 from pydnn.cli.output import complain, say, say_json
 from pydnn.cli.recipe_options import add_recipe_options, recipe_of, typed
 from pydnn.cli.train import plain_folder
 from pydnn.data import DataSet, load_data_set
+from pydnn.descriptions.builders import is_description
+from pydnn.descriptions.text import read_values, write_description
+from pydnn.jobs.model import Model, save_model
 from pydnn.metrics import METRICS
-from pydnn.notation import read_values, write_description
-from pydnn.recipes import DTYPES, Recipe
-from pydnn.runs import MODEL_FILE, Model, save_model
+from pydnn.recipes.recipe import DTYPES, Recipe
+from pydnn.storage.run_files import MODEL_FILE
 
 if TYPE_CHECKING:
     from pydnn.sweeps import Outcome, Spread, Sweep, SweepResult

@@ -17,9 +17,10 @@ from pydnn.cli.output import complain
 from pydnn.cli.recipe_options import add_recipe_options, recipe_of
 from pydnn.cli.training import add_training_options, check_training_options, say_of, train_job
 from pydnn.data import DataSet, load_data_set
-from pydnn.recipes import DTYPES, Job, expect_test, prepare
+from pydnn.jobs.job import Job, expect_test, prepare
+from pydnn.recipes.recipe import DTYPES
 from pydnn.runs import Recording, create_run
-from pydnn.storage import exclusive, is_free
+from pydnn.storage.files import exclusive, is_free
 
 __all__ = ["add_to", "plain_folder"]
 

@@ -19,16 +19,19 @@ import numpy as np
 
 from pydnn.checks import BadInput, expect_count, expect_real, fixed, install_command, path_of
 from pydnn.cli import output
-from pydnn.cli.scores import Score, scores_of
 from pydnn.data import DataSet
-from pydnn.recipes import Job, run, watching
+from pydnn.jobs.job import Job, run, watching
+from pydnn.jobs.model import Model, save_model
+from pydnn.jobs.scores import Score, scores_of
 from pydnn.records import FloatArray
-from pydnn.runs import MODEL_FILE, Model, Recording, record, save_model
+from pydnn.runs import Recording, record
 from pydnn.runs.pruning import size_of
 from pydnn.runs.recording import MOST_BYTES, RunMoved, trained_model
-from pydnn.runs.states import state_fingerprint
+from pydnn.runs.state_arrays import state_fingerprint
+from pydnn.storage.run_files import MODEL_FILE
 from pydnn.training import NotFinite, StepInfo, TrainState, progress
-from pydnn.training.streams import Stream, Watched
+from pydnn.training.stopping import Watched
+from pydnn.training.streams import Stream
 
 __all__ = ["Say", "add_training_options", "check_training_options", "say_of", "train_job"]
 

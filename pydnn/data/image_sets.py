@@ -15,7 +15,7 @@ from pydnn.checks import MOST_SEED, AnyPath, BadInput, expect_count, expect_shap
 from pydnn.data.drawn_cats import TEST_COUNT, TRAIN_COUNT, draw_cats
 from pydnn.keys import Key
 from pydnn.records import Batch, FloatArray, as_array, freeze, keep_readonly
-from pydnn.storage import open_hdf5, read_array, read_names, write_hdf5
+from pydnn.storage.hdf5 import open_hdf5, read_array, read_names, write_hdf5
 
 __all__ = [
     "CLASSES",

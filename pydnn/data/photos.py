@@ -9,9 +9,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from pydnn.checks import AnyPath, BadInput, import_extra, path_of
+from pydnn.checks import AnyPath, BadInput, first_line, import_extra, path_of
 from pydnn.records import freeze
-from pydnn.storage import open_regular
+from pydnn.storage.files import open_regular
 
 __all__ = ["load_photo"]
 
@@ -64,16 +64,14 @@ def load_photo(path: AnyPath, *, size: tuple[int, int]) -> NDArray[np.uint8]:
     except image_module.UnidentifiedImageError as error:
         raise BadInput(f"{path} is no picture that pillow can read: give a photo.") from error
     except image_module.DecompressionBombError as error:
-        raise BadInput(f"{path} has too many pixels ({_line(error)}): make it smaller.") from error
+        raise BadInput(
+            f"{path} has too many pixels ({first_line(error)}): make it smaller."
+        ) from error
     except Exception as error:
         raise BadInput(
-            f"{path} cannot be read as a picture ({_line(error)}): get it again."
+            f"{path} cannot be read as a picture ({first_line(error)}): get it again."
         ) from error
     return freeze(np.array(fitted, np.uint8))
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _upright(image_module: Any, path: Path, file: BinaryIO) -> Any:

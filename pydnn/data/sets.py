@@ -14,7 +14,7 @@ from pydnn.checks import AnyPath, BadInput, expect_finite, expect_shape, import_
 from pydnn.data.image_sets import DRAWN, expect_different_names, load_images, to_batch
 from pydnn.keys import Key
 from pydnn.records import Batch, FloatArray, freeze
-from pydnn.storage import holds, open_hdf5, read_array, read_names, write_hdf5
+from pydnn.storage.hdf5 import holds, open_hdf5, read_array, read_names, write_hdf5
 
 __all__ = ["DataSet", "lasting_name", "load_data_set", "load_table", "save_table"]
 

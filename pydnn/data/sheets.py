@@ -6,7 +6,7 @@ from typing import Any
 
 from pydnn.checks import AnyPath, BadInput, expect_count, import_extra, path_of
 from pydnn.data.image_sets import ImageSet
-from pydnn.storage import write_atomically
+from pydnn.storage.files import write_atomically
 
 __all__ = ["contact_sheet", "save_sheet"]
 

@@ -4,11 +4,11 @@ A tenant is one `Numerics` record of functions, and is chosen in the recipe. Ele
 `+ - * /`, `sqrt`, comparisons and maximum need no detour: NumPy rounds them exactly.
 """
 
-from pydnn.numerics.blocks import in_blocks
 from pydnn.numerics.fast import fast
 from pydnn.numerics.interface import Numerics
 from pydnn.numerics.memory import empty, room_for
 from pydnn.numerics.portable import portable
+from pydnn.numerics.threads import in_blocks
 
 __all__ = ["TENANTS", "Numerics", "empty", "fast", "in_blocks", "portable", "room_for"]
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from pydnn.numerics.interface import Numerics
 from pydnn.numerics.memory import empty, room_for
-from pydnn.numerics.pieces import MOST_ROWS, matmul_in_pieces
-from pydnn.polynomials import ratio
+from pydnn.numerics.polynomials import ratio
+from pydnn.numerics.small_products import MOST_ROWS, matmul_in_pieces
 from pydnn.records import FloatArray, freeze, scalar
 
 __all__ = ["error_function", "fast"]

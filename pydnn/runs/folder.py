@@ -29,22 +29,22 @@ from typing import Any
 
 import attrs
 
-from pydnn.builders import expect_allowed, modules
-from pydnn.checks import AnyPath, BadInput, path_of, printable
+from pydnn.checks import BadInput, printable
+from pydnn.descriptions.builders import expect_allowed, modules
+from pydnn.jobs.file_kinds import kind_of
 from pydnn.keys import Key
-from pydnn.recipes import Recipe, own_builders_of, read_recipe, read_toml
+from pydnn.recipes.recipe import Recipe
+from pydnn.recipes.toml import own_builders_of, read_recipe, read_toml
 from pydnn.runs.environment import Environment, read_environment
-from pydnn.runs.kinds import kind_of
-from pydnn.runs.pins import Pins, function_differences, read_pins, unpinned
+from pydnn.runs.provenance import Pins, function_differences, read_pins, unpinned
 from pydnn.runs.segments import Segment, read_segment, segment_name, sha256_of
-from pydnn.storage import read_small_text
+from pydnn.storage.files import read_small_text
+from pydnn.storage.run_files import RECIPE
 
 __all__ = [
     "ENVIRONMENT",
     "FUNCTIONS",
     "LOCK",
-    "MODEL_FILE",
-    "RECIPE",
     "SEGMENTS",
     "SET_ASIDE",
     "End",
@@ -55,11 +55,10 @@ __all__ = [
     "expect_run_folder",
     "free_name",
     "read_folder",
-    "run_folder_of",
 ]
 
-RECIPE, ENVIRONMENT, SEGMENTS, LOCK = "recipe.toml", "environment.json", "segments", "lock"
-SET_ASIDE, FUNCTIONS, MODEL_FILE = "set-aside", "functions", "model.h5"
+ENVIRONMENT, SEGMENTS, LOCK = "environment.json", "segments", "lock"
+SET_ASIDE, FUNCTIONS = "set-aside", "functions"
 _SEGMENT = re.compile(r"[0-9]{10,16}\.h5")
 _END = re.compile(r"end-[0-9]{10,16}\.json")
 _ENVIRONMENT = re.compile(r"environment(-[0-9a-f]{12})?\.json")
@@ -180,13 +179,6 @@ def read_folder(path: Path, *, anyway: bool = False, allow: Iterable[str] = ()) 
         {RECIPE: text, **environments.lost} if of_recipe else environments.lost,
         tuple(p for p in left if _LEFT_BEHIND.fullmatch(p.name)),
     )
-
-
-def run_folder_of(path: AnyPath) -> Path:
-    """The folder of the run that `path` names: itself, or the folder of the model in it."""
-    path = path_of(path)
-    inside = path.name == MODEL_FILE and path.is_file() and (path.parent / RECIPE).is_file()
-    return path.parent if inside else path
 
 
 def expect_run_folder(path: Path) -> None:

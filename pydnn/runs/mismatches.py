@@ -8,10 +8,10 @@ import attrs
 import numpy as np
 
 from pydnn.fingerprints import same_bits, ulps_apart
-from pydnn.packing import Packed
-from pydnn.runs.rows import Column, Rows
+from pydnn.parameters import Packed
+from pydnn.runs.history import Column, Rows
 from pydnn.runs.segments import Segment
-from pydnn.runs.states import arrays_of, state_fingerprint
+from pydnn.runs.state_arrays import arrays_of, state_fingerprint
 from pydnn.training import TrainState
 
 __all__ = [

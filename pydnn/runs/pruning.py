@@ -14,16 +14,10 @@ from pathlib import Path
 import attrs
 
 from pydnn.checks import AnyPath, BadInput, expect_count
-from pydnn.runs.folder import (
-    FUNCTIONS,
-    LOCK,
-    SEGMENTS,
-    expect_run_folder,
-    read_folder,
-    run_folder_of,
-)
+from pydnn.runs.folder import FUNCTIONS, LOCK, SEGMENTS, expect_run_folder, read_folder
 from pydnn.runs.segments import Segment, drop_state
-from pydnn.storage import exclusive
+from pydnn.storage.files import exclusive
+from pydnn.storage.run_files import run_folder_of
 
 __all__ = ["Pruned", "before_changes", "prune", "size_of", "thinned"]
 

@@ -9,42 +9,27 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import attrs
 import numpy as np
 
-from pydnn.builders import modules
 from pydnn.checks import AnyPath, BadInput, expect_count, path_of
 from pydnn.data import DataSet
 from pydnn.fingerprints import checksum
+from pydnn.jobs.job import Job, expect_test, watching
+from pydnn.jobs.model import Model, save_model
 from pydnn.numerics import TENANTS, portable
-from pydnn.numerics.portable.soundness import expect_sound
-from pydnn.recipes import Job, expect_test, prepare, read_recipe, read_toml, watch_of, watching
+from pydnn.numerics.portable.platform_checks import expect_sound
+from pydnn.recipes.toml import read_recipe, read_toml
 from pydnn.records import Batch, FloatArray
-from pydnn.runs.environment import current_environment, environment_text, what_to_expect
-from pydnn.runs.folder import (
-    ENVIRONMENT,
-    FUNCTIONS,
-    LOCK,
-    MODEL_FILE,
-    RECIPE,
-    SEGMENTS,
-    Fault,
-    Folder,
-    end_text,
-    expect_run_folder,
-    read_folder,
-    run_folder_of,
-)
-from pydnn.runs.model import Model, save_model
-from pydnn.runs.pins import Pins, pins_of, pins_text, read_pins, write_sources
+from pydnn.runs.environment import current_environment, environment_text
+from pydnn.runs.folder import ENVIRONMENT, FUNCTIONS, LOCK, SEGMENTS, Fault, end_text
+from pydnn.runs.history import Rows, rows_of
+from pydnn.runs.provenance import Pins, pins_of, pins_text, read_pins, write_sources
 from pydnn.runs.pruning import before_changes, thinned
-from pydnn.runs.recorded import Prepare, Run
-from pydnn.runs.repair import Mended, mend, no_model
-from pydnn.runs.rows import Rows, rows_of
 from pydnn.runs.segments import (
     Segment,
     Texts,
@@ -55,10 +40,12 @@ from pydnn.runs.segments import (
     sha256_of,
     write_segment,
 )
-from pydnn.runs.states import arrays_of
-from pydnn.storage import exclusive, make_folder, write_text
+from pydnn.runs.state_arrays import arrays_of
+from pydnn.storage.files import exclusive, make_folder, write_text
+from pydnn.storage.run_files import MODEL_FILE, RECIPE
 from pydnn.training import NotFinite, StepInfo, TrainState
-from pydnn.training.streams import Stream, Watched, watched_in
+from pydnn.training.stopping import Watched
+from pydnn.training.streams import Stream
 
 __all__ = [
     "MOST_BYTES",
@@ -67,7 +54,6 @@ __all__ = [
     "create_run",
     "default_interval",
     "record",
-    "resume_run",
     "trained_model",
 ]
 
@@ -233,7 +219,7 @@ def trained_model(job: Job, data: DataSet | Batch, state: TrainState, costs: Flo
 
 
 @contextlib.contextmanager
-def _until_it_ends(recording: Recording) -> Iterator[Recording]:
+def until_it_ends(recording: Recording) -> Iterator[Recording]:
     """Record the end of a training whose steps were recorded, if nobody has done it before."""
     try:
         try:
@@ -316,7 +302,7 @@ def create_run(
             [0] if stored else [],
             most,
         )
-        with _until_it_ends(recording):
+        with until_it_ends(recording):
             yield recording
 
 
@@ -348,127 +334,6 @@ def _recipe_text(job: Job, data: DataSet | Batch) -> tuple[str, Pins]:
     if not same:
         raise BadInput("the recipe would be read as another: give plain numbers and texts in it.")
     return text, pins
-
-
-@attrs.frozen(eq=False)
-class Resumed:
-    """A run to go on with: where it is recorded, its job from the head on, and what was seen.
-
-    Attributes:
-        recording: For `record`.
-        run: What was recorded so far.
-        job: The job, from the head's state to the goal.
-        watched: What early stopping has watched so far, if the recipe wants it.
-    """
-
-    recording: Recording
-    run: Run
-    job: Job
-    watched: Watched | None
-
-
-@contextlib.contextmanager
-def resume_run(
-    path: AnyPath,
-    *,
-    iterations: int | None = None,
-    data: DataSet | Batch | str | None = None,
-    prepare: Prepare = prepare,
-    anyway: bool = False,
-    allow: Iterable[str] = (),
-    most: int = MOST_BYTES,
-) -> Iterator[Resumed]:
-    """Take a run up where its newest sound segment ends.
-
-    What is not sound or was left half-written is moved to the folder `set-aside` of the run, and
-    restored from the other files. A segment that cannot be restored is computed again with all
-    that came after it, to the same bits.
-
-    Args:
-        path: The folder of the run, or the model.h5 in it.
-        iterations: Iterations of the whole training; by default what it was to have.
-        data: Another name or place of its data, or the data itself.
-        prepare: What made its job, see `Run.open`.
-        anyway: Whether to go on where this machine, the data or functions of the user's own are
-            not what they were, to other bits than those of a run that was never interrupted.
-        allow: Names of the modules outside pydnn that may be imported, see `Run.open`.
-        most: Bytes that the segments may have, see `create_run`.
-
-    Raises:
-        NotAllowed: If the recipe names a module that is not allowed.
-        BadInput: If it is no run, another process writes it, no segment is sound, it has more
-            iterations already, or it would not go on to the same bits.
-    """
-    path = run_folder_of(path)
-    if iterations is not None:
-        expect_count("iterations", iterations, hint="give those of the whole training")
-    expect_run_folder(path)  # so that nothing is made where there is no run
-    with exclusive(path / LOCK) as lock:
-        folder = read_folder(path, anyway=anyway, allow=allow)
-        damaged = [fault for fault in folder.faults if fault.path.parent == path / SEGMENTS]
-        if len(damaged) > 1 and not (folder.segments or folder.later):
-            raise BadInput(f"{damaged[0].message.rstrip('.')}; no sound segment is left.")
-
-        def opened(folder: Folder) -> Run:
-            return Run(folder, data, prepare, anyway, modules(allow))
-
-        # As far as it reaches, whatever is missing between.
-        whole = opened(attrs.evolve(folder, segments=folder.segments + folder.later))
-        goal = whole.goal if iterations is None else iterations
-        if goal < whole.iterations:
-            raise BadInput(
-                f"{path} has {whole.iterations} iterations already, expected {goal} in all: "
-                "give as many or more."
-            )
-        here = current_environment(whole.numerics)
-        expected = what_to_expect(whole.environments[-1], here) if whole.segments else None
-        if expected and not anyway:
-            raise BadInput(
-                f"{expected}: resume it where it was recorded, with the pydnn that recorded it, or "
-                "anyway, to other bits."
-            )
-        text = environment_text(here)
-        run, mended = opened(folder), Mended((), ())
-        # The state first: what does not fit the recipe must not be prepared, at whatever cost.
-        state = run.state(run.iterations) if run.segments else run.job.state
-        job = run.job  # which refuses other data, before anything is moved
-        if folder.problem is not None or folder.left_behind or no_model(path) is not None:
-            mended = mend(run, text)
-            run = opened(read_folder(path, anyway=anyway, allow=allow))
-            if run.folder.problem is not None:  # an end of what was set aside
-                again = mend(run, text)
-                mended = Mended(mended.set_aside + again.set_aside, mended.restored)
-                run = opened(read_folder(path, anyway=anyway, allow=allow))
-            state, job = run.state(run.iterations), run.job
-        job = attrs.evolve(job, recipe=attrs.evolve(job.recipe, iterations=goal), state=state)
-        if sha256_of(text) not in run.folder.environments:
-            write_text(path / f"environment-{sha256_of(text)[:12]}.json", text)
-        watched = _watched(run)
-        recording = Recording(
-            path,
-            goal,
-            Texts(run.folder.text, text),
-            run.segments[-1],
-            job,
-            run.data,
-            lock,
-            watched or watching(job),
-            {run.iterations: run.costs},
-            {segment.iteration: segment for segment in run.segments},
-            [segment.iteration for segment in run.segments if segment.holds_state()],
-            most,
-            mended.set_aside,
-            mended.restored,
-            run.iterations,
-        )
-        with _until_it_ends(recording):
-            yield Resumed(recording, run, job, watched)
-
-
-def _watched(run: Run) -> Watched | None:
-    """What early stopping has watched in the recorded steps; None if it watches nothing."""
-    watch = watch_of(run.recipe)
-    return watched_in(run.infos, watch=watch, state_at=run.state) if watch else None
 
 
 def default_interval(iterations: int) -> int:

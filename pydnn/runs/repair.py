@@ -18,12 +18,13 @@ import attrs
 
 from pydnn.checks import BadInput
 from pydnn.fingerprints import checksum
-from pydnn.recipes import steps
-from pydnn.runs.folder import MODEL_FILE, SEGMENTS, SET_ASIDE, Fault, expect_real_folder, free_name
-from pydnn.runs.recorded import Run
-from pydnn.runs.rows import Rows, rows_of
+from pydnn.jobs.job import steps
+from pydnn.runs.folder import SEGMENTS, SET_ASIDE, Fault, expect_real_folder, free_name
+from pydnn.runs.history import Rows, rows_of
+from pydnn.runs.run import Run
 from pydnn.runs.segments import Segment, Texts, following, write_segment
-from pydnn.storage import write_text
+from pydnn.storage.files import write_text
+from pydnn.storage.run_files import MODEL_FILE
 from pydnn.training import NotFinite, TrainState
 
 __all__ = ["Mended", "mend", "no_model"]

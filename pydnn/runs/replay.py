@@ -24,15 +24,15 @@ import numpy as np
 from pydnn.checks import BadInput, expect_count
 from pydnn.data import DataSet
 from pydnn.fingerprints import checksum
+from pydnn.jobs.job import Job, steps
 from pydnn.keys import Key
 from pydnn.numerics import TENANTS
-from pydnn.recipes import Job, steps
 from pydnn.records import Batch
+from pydnn.runs.history import rows_of
 from pydnn.runs.mismatches import Mismatch, fingerprint_mismatch, mismatches, state_mismatch
-from pydnn.runs.recorded import Prepare, Run
-from pydnn.runs.rows import rows_of
+from pydnn.runs.run import Prepare, Run
 from pydnn.runs.segments import Segment
-from pydnn.runs.states import state_fingerprint
+from pydnn.runs.state_arrays import state_fingerprint
 from pydnn.training import NotFinite, TrainState, evaluation
 
 __all__ = ["Verified", "sampled", "verify"]

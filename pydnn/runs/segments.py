@@ -25,17 +25,10 @@ from numpy.typing import NDArray
 from pydnn.checks import BadInput
 from pydnn.fingerprints import fingerprint
 from pydnn.keys import Key
-from pydnn.recipes import Recipe
-from pydnn.runs.rows import KINDS, Rows, read_rows, row_arrays
-from pydnn.runs.states import ReadArray, arrays_of, state_from
-from pydnn.storage import (
-    holds,
-    open_hdf5,
-    read_array,
-    read_text,
-    stored_bytes,
-    write_hdf5,
-)
+from pydnn.recipes.recipe import Recipe
+from pydnn.runs.history import KINDS, Rows, read_rows, row_arrays
+from pydnn.runs.state_arrays import ReadArray, arrays_of, state_from
+from pydnn.storage.hdf5 import holds, open_hdf5, read_array, read_text, stored_bytes, write_hdf5
 from pydnn.training import TrainState
 
 __all__ = [

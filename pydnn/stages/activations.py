@@ -9,8 +9,8 @@ import math
 
 import numpy as np
 
-from pydnn.builders import described
 from pydnn.checks import expect_flag, expect_real
+from pydnn.descriptions.builders import described
 from pydnn.numerics import Numerics, room_for
 from pydnn.records import FloatArray, scalar
 from pydnn.stages.base import Stage, elementwise

@@ -7,12 +7,12 @@ from typing import Any
 
 import attrs
 
-from pydnn.builders import Description
 from pydnn.checks import BadInput
+from pydnn.descriptions.builders import Description
 from pydnn.keys import Key
 from pydnn.numerics import Numerics, fast
 from pydnn.numerics.underflow import bare, to_ignoring
-from pydnn.packing import NO_PARAMS, Layout, Tree, leaves
+from pydnn.parameters import NO_PARAMS, Layout, Tree, leaves
 from pydnn.records import FloatArray, arrays, freeze, maker_of, readonly
 
 __all__ = [

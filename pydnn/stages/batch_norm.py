@@ -5,8 +5,8 @@ from __future__ import annotations
 import attrs
 import numpy as np
 
-from pydnn.builders import described
 from pydnn.checks import BadInput, expect_epsilon, expect_real
+from pydnn.descriptions.builders import described
 from pydnn.numerics import Numerics
 from pydnn.records import FloatArray, arrays, freeze
 from pydnn.stages.base import Context, Stage, Statistics

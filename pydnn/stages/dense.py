@@ -5,13 +5,13 @@ from __future__ import annotations
 import attrs
 import numpy as np
 
-from pydnn.builders import described
 from pydnn.checks import BadInput, expect_count, expect_same_dtype, expect_shape
-from pydnn.initializers import Initializer, he_normal
+from pydnn.descriptions.builders import described
 from pydnn.keys import Key
 from pydnn.numerics import Numerics
 from pydnn.records import FloatArray, arrays, freeze, maker_of, readonly
 from pydnn.stages.base import EVALUATION, Context, Shape, Stage
+from pydnn.stages.initializers import Initializer, he_normal
 
 __all__ = ["DenseCache", "DenseGrads", "DenseParams", "dense", "dense_backward", "dense_forward"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import attrs
 
-from pydnn.builders import described
 from pydnn.checks import BadInput, expect_real
-from pydnn.packing import NO_PARAMS, Tree
+from pydnn.descriptions.builders import described
+from pydnn.parameters import NO_PARAMS, Tree
 from pydnn.records import FloatArray, arrays, freeze, readonly
 from pydnn.stages.base import Context, Stage
 

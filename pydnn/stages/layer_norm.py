@@ -5,8 +5,8 @@ from __future__ import annotations
 import attrs
 import numpy as np
 
-from pydnn.builders import described
 from pydnn.checks import BadInput, expect_epsilon, expect_same_dtype, expect_shape
+from pydnn.descriptions.builders import described
 from pydnn.keys import Key
 from pydnn.numerics import Numerics
 from pydnn.records import FloatArray, arrays, freeze

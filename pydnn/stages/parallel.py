@@ -7,11 +7,11 @@ from typing import Any
 import attrs
 import numpy as np
 
-from pydnn.builders import described
 from pydnn.checks import BadInput
+from pydnn.descriptions.builders import described
 from pydnn.keys import Key
 from pydnn.numerics.underflow import bare
-from pydnn.packing import Tree
+from pydnn.parameters import Tree
 from pydnn.records import FloatArray, freeze
 from pydnn.stages.base import (
     Context,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import attrs
 
-from pydnn.builders import described
 from pydnn.checks import BadInput
+from pydnn.descriptions.builders import described
 from pydnn.keys import Key
 from pydnn.numerics.underflow import bare
-from pydnn.packing import Tree
+from pydnn.parameters import Tree
 from pydnn.records import FloatArray, freeze
 from pydnn.stages.base import Context, Shape, Stage, expect_stages
 from pydnn.stages.serial import serial

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pydnn.builders import described
 from pydnn.checks import BadInput
+from pydnn.descriptions.builders import described
 from pydnn.keys import Key
 from pydnn.numerics.underflow import bare
-from pydnn.packing import NO_PARAMS, Tree
+from pydnn.parameters import NO_PARAMS, Tree
 from pydnn.records import FloatArray
 from pydnn.stages.base import (
     Context,

@@ -9,9 +9,9 @@ from typing import Any
 
 import attrs
 
-from pydnn.builders import describe, find_builder, is_description
 from pydnn.checks import MOST_SEED, BadInput, expect_count, expect_known
-from pydnn.recipes import Recipe, with_seed
+from pydnn.descriptions.builders import describe, find_builder, is_description
+from pydnn.recipes.recipe import Recipe, with_seed
 
 __all__ = ["Variation", "variations", "varied"]
 

@@ -9,11 +9,11 @@ from typing import Any
 import attrs
 import numpy as np
 
-from pydnn.batches import Standardization
 from pydnn.checks import BadInput, expect_known
+from pydnn.jobs.standardization import Standardization
 from pydnn.metrics import higher_is_better
-from pydnn.packing import Packed
-from pydnn.recipes import Recipe
+from pydnn.parameters import Packed
+from pydnn.recipes.recipe import Recipe
 from pydnn.records import FloatArray, arrays, freeze
 
 __all__ = ["Outcome", "Spread", "SweepResult", "higher_is_better", "spread_of"]

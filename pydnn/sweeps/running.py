@@ -9,12 +9,14 @@ import attrs
 import numpy as np
 import toolz
 
-from pydnn.recipes import DTYPES, Job, Recipe, expect_test, prepare, write_recipe
+from pydnn.jobs.job import Job, expect_test, prepare
+from pydnn.recipes.recipe import DTYPES, Recipe
+from pydnn.recipes.toml import write_recipe
 from pydnn.records import Batch, FloatArray
-from pydnn.sweeps.ends import End, Told, evaluation_of, run_apart, run_together
 from pydnn.sweeps.plans import Variation, variations
 from pydnn.sweeps.results import Outcome, SweepResult
 from pydnn.sweeps.stacks import alike, numerics_of, why_apart
+from pydnn.sweeps.training import End, Told, evaluation_of, run_apart, run_together
 from pydnn.training import TrainState, output_of
 
 __all__ = ["Sweep", "outcomes", "run_sweep", "sweep"]

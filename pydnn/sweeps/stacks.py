@@ -10,12 +10,13 @@ import attrs
 import numpy as np
 
 from pydnn.batches import Batching
-from pydnn.builders import build
+from pydnn.descriptions.builders import build
+from pydnn.jobs.job import Job
 from pydnn.numerics import TENANTS, Numerics
-from pydnn.packing import Layout
-from pydnn.recipes import Job, Recipe, with_seed
+from pydnn.parameters import Layout
+from pydnn.recipes.recipe import Recipe, with_seed
 from pydnn.records import Batch, FloatArray, freeze
-from pydnn.sweeps.parts import (
+from pydnn.sweeps.stacked_parts import (
     name_of,
     not_elementwise,
     rate_of,

@@ -11,13 +11,13 @@ from pydnn.testing.gradients import (
     check_gradients,
     gradient_report,
 )
-from pydnn.testing.laws import BrokenLaw, Proof
 from pydnn.testing.losses import assert_loss
+from pydnn.testing.optimizers import assert_gradient_transformation
 from pydnn.testing.purity import assert_pure
+from pydnn.testing.reports import BrokenLaw, Proof
 from pydnn.testing.same_bits import BitsReport, bits_report, same_bits
 from pydnn.testing.stages import assert_stage
-from pydnn.testing.training import assert_schedule, assert_train_step
-from pydnn.testing.transformations import assert_gradient_transformation
+from pydnn.testing.steps import assert_schedule, assert_train_step
 
 __all__ = [
     "ArrayReport",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydnn.keys import Key
-from pydnn.packing import Slot
+from pydnn.parameters import Slot
 from pydnn.records import FloatArray, freeze
 from pydnn.testing.derivatives import Derivative, by_complex_step, derivative
 from pydnn.testing.problems import Problem

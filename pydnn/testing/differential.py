@@ -11,13 +11,13 @@ import numpy as np
 from pydnn.checks import BadInput
 from pydnn.keys import Key
 from pydnn.losses import Loss
-from pydnn.packing import Tree, layout_of, leaves
+from pydnn.parameters import Tree, layout_of, leaves
 from pydnn.records import Batch, FloatArray, freeze
 from pydnn.stages.base import Context, Stage, map_stages
-from pydnn.testing.draws import draw_stage
+from pydnn.testing.examples import draw_stage
 from pydnn.testing.frameworks import LOSSES, STAGES, Forward, Framework, Maths, framework
-from pydnn.testing.laws import table
 from pydnn.testing.problems import expect_float64
+from pydnn.testing.reports import table
 
 __all__ = ["Disagreement", "FrameworkReport", "compare_with", "framework_report"]
 

@@ -16,12 +16,11 @@ import attrs
 from pydnn.checks import BadInput, expect_count, expect_real
 from pydnn.keys import Key
 from pydnn.losses import Loss
-from pydnn.packing import Tree
+from pydnn.parameters import Tree
 from pydnn.records import Batch, FloatArray
 from pydnn.stages.base import Context, Stage
 from pydnn.testing.array_check import ArrayCheck, ArrayReport
-from pydnn.testing.draws import draw_loss, draw_stage
-from pydnn.testing.laws import table
+from pydnn.testing.examples import draw_loss, draw_stage
 from pydnn.testing.problems import (
     Problem,
     network_problem,
@@ -29,6 +28,7 @@ from pydnn.testing.problems import (
     problem_of_loss,
     problem_of_stage,
 )
+from pydnn.testing.reports import table
 
 __all__ = [
     "ArrayReport",

@@ -7,18 +7,18 @@ from collections.abc import Callable
 import attrs
 import numpy as np
 
-from pydnn.builders import build, describe
 from pydnn.checks import BadInput
+from pydnn.descriptions.builders import build, describe
 from pydnn.keys import Key
 from pydnn.losses import Loss
 from pydnn.records import FloatArray, freeze
 from pydnn.stages.base import Context
-from pydnn.testing.draws import draw_loss
+from pydnn.testing.examples import draw_loss
 from pydnn.testing.gradients import check_problem
-from pydnn.testing.laws import Proof, Trial
+from pydnn.testing.nested import difference, snapshot, unlike
 from pydnn.testing.problems import expect_float64, problem_of_loss
 from pydnn.testing.purity import expect_runs, purity_faults
-from pydnn.testing.values import difference, snapshot, unlike
+from pydnn.testing.reports import Proof, Trial
 
 __all__ = ["assert_loss"]
 

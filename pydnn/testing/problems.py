@@ -10,10 +10,10 @@ import numpy as np
 
 from pydnn.checks import BadInput
 from pydnn.losses import Loss
-from pydnn.packing import Layout, Slot, Tree, layout_of, leaves
+from pydnn.parameters import Layout, Slot, Tree, layout_of, leaves
 from pydnn.records import FloatArray, freeze
 from pydnn.stages.base import Context, Stage
-from pydnn.testing.laws import called
+from pydnn.testing.reports import called
 
 __all__ = [
     "Problem",

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydnn.checks import BadInput
-from pydnn.testing.laws import BrokenLaw, called, one_line
-from pydnn.testing.values import LAYOUTS, difference, leaves_of, relaid, snapshot
-from pydnn.testing.world import kept_world
+from pydnn.testing.global_state import kept_world
+from pydnn.testing.nested import LAYOUTS, difference, leaves_of, relaid, snapshot
+from pydnn.testing.reports import BrokenLaw, called, one_line
 
 __all__ = ["assert_pure", "expect_runs", "purity_faults"]
 

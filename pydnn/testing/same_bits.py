@@ -21,7 +21,7 @@ import attrs
 import numpy as np
 
 from pydnn.checks import BadInput, expect_known
-from pydnn.testing.laws import table
+from pydnn.testing.reports import table
 
 __all__ = ["ENVIRONMENTS", "BitsReport", "bits_report", "same_bits"]
 
@@ -159,7 +159,7 @@ def _run(
 
 def child() -> None:
     """What a child process does: read a job, run it, and print its bits."""
-    from pydnn.testing.values import relaid, snapshot
+    from pydnn.testing.nested import relaid, snapshot
 
     job = json.load(sys.stdin)
     found: Any = _module_of(job)

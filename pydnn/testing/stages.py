@@ -8,10 +8,10 @@ from typing import Any
 import attrs
 import numpy as np
 
-from pydnn.builders import build, describe
 from pydnn.checks import BadInput
+from pydnn.descriptions.builders import build, describe
 from pydnn.keys import Key
-from pydnn.packing import Tree, layout_of, leaves
+from pydnn.parameters import Tree, layout_of, leaves
 from pydnn.records import FloatArray, freeze
 from pydnn.stages.base import (
     Context,
@@ -21,12 +21,12 @@ from pydnn.stages.base import (
     map_stages,
     thrifty_backward,
 )
-from pydnn.testing.draws import DrawnStage, after_training, draw_stage
+from pydnn.testing.examples import DrawnStage, after_training, draw_stage
 from pydnn.testing.gradients import check_problem
-from pydnn.testing.laws import Proof, Trial
+from pydnn.testing.nested import difference, leaves_of, rebuilt, snapshot, unlike
 from pydnn.testing.problems import expect_float64, problem_of_stage
 from pydnn.testing.purity import expect_runs, purity_faults
-from pydnn.testing.values import difference, leaves_of, rebuilt, snapshot, unlike
+from pydnn.testing.reports import Proof, Trial
 
 __all__ = ["assert_stage"]
 

@@ -31,7 +31,7 @@ from pydnn import (
 )
 from pydnn.checks import expect_known, import_extra
 from pydnn.losses import TASKS, Loss
-from pydnn.packing import Packed, pack
+from pydnn.parameters import Packed, pack
 from pydnn.records import freeze
 from pydnn.stages.activations import identity, leaky_relu, relu, sigmoid, tanh
 from pydnn.stages.base import Stage

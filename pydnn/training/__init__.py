@@ -1,21 +1,11 @@
 """Training: a pure step, and the fold of it over batches."""
 
+from pydnn.training.evaluation import evaluation, measure, value_of
 from pydnn.training.finite import NotFinite, watch_finite
 from pydnn.training.pipeline import Part, Step, StepInfo, TrainState, TrainStep, part, trace
-from pydnn.training.steps import initial_state, make_train_step, output_of, step_context
-from pydnn.training.streams import (
-    best,
-    evaluation,
-    measure,
-    progress,
-    scan,
-    stop_after,
-    stop_at,
-    stop_early,
-    tee,
-    thin,
-    value_of,
-)
+from pydnn.training.step import initial_state, make_train_step, output_of, step_context
+from pydnn.training.stopping import best, stop_after, stop_at, stop_early
+from pydnn.training.streams import progress, scan, tee, thin
 
 __all__ = [
     "NotFinite",

@@ -9,11 +9,11 @@ import attrs
 import numpy as np
 
 from pydnn.numerics import Numerics, fast
-from pydnn.packing import Packed, Tree, leaves
+from pydnn.parameters import Packed, Tree, leaves
 from pydnn.records import FloatArray
 from pydnn.stages.base import Context, Stage, map_stages
 from pydnn.training.pipeline import Part, Step, TrainState
-from pydnn.training.steps import step_context
+from pydnn.training.step import step_context
 
 __all__ = ["NotFinite", "watch_finite"]
 

@@ -16,7 +16,7 @@ import toolz
 from pydnn.checks import BadInput, expect_known
 from pydnn.keys import Key
 from pydnn.numerics.underflow import ignoring_underflow
-from pydnn.packing import NO_PARAMS, Packed, pack
+from pydnn.parameters import NO_PARAMS, Packed, pack
 from pydnn.records import Batch, FloatArray, keep_readonly, readonly
 
 __all__ = ["Part", "Step", "StepFunction", "StepInfo", "TrainState", "TrainStep", "part", "trace"]
@@ -206,7 +206,7 @@ class Part:
         needs: The fields of `Step` that it reads.
         gives: The fields of `Step` that it fills.
         isotropic: Whether it treats all directions alike, so that rotated parameters, gradients
-            and examples give the same results, rotated; see `pydnn.rotation`. Clipping the
+            and examples give the same results, rotated; see `pydnn.jobs.rotation`. Clipping the
             length of the gradient does so, clipping each number does not.
         trusted: Whether its results are taken as they are; those of other parts are checked.
         rotated: Whether it works in a rotated basis, where every part must be isotropic.
@@ -321,7 +321,7 @@ class TrainStep:
 
     @property
     def rotated(self) -> bool:
-        """Whether the step works in a rotated basis, see `pydnn.rotation`."""
+        """Whether the step works in a rotated basis, see `pydnn.jobs.rotation`."""
         return any(p.rotated for p in self.parts)
 
     def in_rotated_basis(self) -> TrainStep:

@@ -33,7 +33,9 @@ from pydnn import (
     sigmoid_cross_entropy,
 )
 from pydnn.data import load_data_set
-from pydnn.recipes import Recipe, prepare, run, tutorial_recipe
+from pydnn.jobs.job import prepare, run
+from pydnn.recipes.recipe import Recipe
+from pydnn.recipes.tutorial import tutorial_recipe
 from pydnn.runs import create_run, record
 
 LIMIT = 1.05

@@ -33,7 +33,8 @@ from pydnn import (
     softmax_cross_entropy,
 )
 from pydnn.data import load_data_set
-from pydnn.recipes import Recipe, read_recipe
+from pydnn.recipes.recipe import Recipe
+from pydnn.recipes.toml import read_recipe
 from pydnn.sweeps import run_sweep, sweep
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from small_runs import small_recipe
 
-from pydnn.builders import NotAllowed, build, import_own
 from pydnn.checks import BadInput
-from pydnn.notation import read_description, read_values
-from pydnn.recipes import read_recipe, write_recipe
-from pydnn.runs import load_model
+from pydnn.descriptions.builders import NotAllowed, build, import_own
+from pydnn.descriptions.text import read_description, read_values
+from pydnn.jobs.model import load_model
+from pydnn.recipes.toml import read_recipe, write_recipe
 
 MODULE = """
 from pathlib import Path

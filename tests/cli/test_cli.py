@@ -20,8 +20,11 @@ import pytest
 
 from pydnn import BadInput, Batch, Key
 from pydnn.data import DataSet, ImageSet, drawn_cats, load_images, save_catvnoncat, save_table
-from pydnn.recipes import Recipe, read_recipe, run
-from pydnn.runs import Run, load_model
+from pydnn.jobs.job import run
+from pydnn.jobs.model import load_model
+from pydnn.recipes.recipe import Recipe
+from pydnn.recipes.toml import read_recipe
+from pydnn.runs import Run
 
 SMALL = ["--iterations", "3", "--layers", "4"]
 PUBLISHED = {0: 0.771749, 100: 0.672053, 1000: 0.315187, 2000: 0.113821, 2400: 0.092878}

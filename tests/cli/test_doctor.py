@@ -9,7 +9,7 @@ from small_runs import recorded, saved_data, small_recipe
 
 from pydnn.checks import BadInput
 from pydnn.cli import doctor, main
-from pydnn.numerics.portable import soundness
+from pydnn.numerics.portable import platform_checks
 from pydnn.runs.environment import VARIABLES, current_environment
 
 
@@ -175,7 +175,7 @@ def test_doctor_gives_the_answer_of_replay(name, tmp_path, capsys, monkeypatch):
     spoilt = {"flushes_to_zero": True, "rounds_to_nearest": False, "pointer_bits": 32}[name]
     for command in ("doctor", "replay"):
         assert main([command, str(tmp_path / "run")]) == 0
-    monkeypatch.setattr(soundness, name, lambda *dtype: spoilt)
+    monkeypatch.setattr(platform_checks, name, lambda *dtype: spoilt)
     capsys.readouterr()
     assert main(["doctor", str(tmp_path / "run")]) == 1
     reason = capsys.readouterr().out.splitlines()[-1]

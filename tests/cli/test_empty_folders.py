@@ -11,9 +11,9 @@ from pydnn import BadInput
 from pydnn.cli import main
 from pydnn.cli.train import plain_folder
 from pydnn.data import drawn_cats, save_catvnoncat
-from pydnn.recipes import write_recipe
+from pydnn.recipes.toml import write_recipe
 from pydnn.runs import Run
-from pydnn.storage import make_folder
+from pydnn.storage.files import make_folder
 
 
 @pytest.mark.parametrize("left", [[], [".working"]], ids=["empty", "with the mark of its work"])

@@ -8,7 +8,7 @@ import pytest
 from small_runs import recorded, saved_data, small_recipe
 
 from pydnn.data import drawn_cats, save_catvnoncat
-from pydnn.recipes import write_recipe
+from pydnn.recipes.toml import write_recipe
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(50))
 

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from pydnn.builders import builders_of
+from pydnn.descriptions.builders import builders_of
 
 
 def test_all_parts_are_listed_by_family_with_options_and_defaults(command):

@@ -7,9 +7,11 @@ import pytest
 
 from pydnn import Batch, Key, describe, mini_batches
 from pydnn.cli.recipe_options import add_recipe_options, recipe_of
-from pydnn.notation import read_description
-from pydnn.recipes import Recipe, prepare, write_recipe
-from pydnn.runs.states import state_fingerprint
+from pydnn.descriptions.text import read_description
+from pydnn.jobs.job import prepare
+from pydnn.recipes.recipe import Recipe
+from pydnn.recipes.toml import write_recipe
+from pydnn.runs.state_arrays import state_fingerprint
 
 X = Key(1).at("X").normal((4, 24))
 BATCH = Batch(X, (X[:1] > 0).astype(float))

@@ -15,7 +15,8 @@ from small_runs import saved_data, small_data
 
 from pydnn import Batch, Key
 from pydnn.data import DataSet, save_table
-from pydnn.runs import Run, load_model
+from pydnn.jobs.model import load_model
+from pydnn.runs import Run
 
 RECIPE = """
 data = "data-1.h5"
@@ -337,7 +338,7 @@ def test_functions_of_ones_own_are_found_again_or_refused(tmp_path):
 
 BAD = {
     "no run": (["replay", "none"], "pydnn: none does not exist, expected the folder of a run"),
-    "a file": (["resume", "recipe.toml"], "pydnn: recipe.toml is no folder, expected the folder"),
+    "a file": (["resume", "recipe.toml"], "pydnn: recipe.toml is a recipe, expected the folder"),
     "no such step": (["inspect", "run", "--step", "12"], "pydnn: there is no step 12: run has the"),
     "no such stage": (
         ["inspect", "run", "--step", "1", "--stage", "forwart"],
@@ -423,7 +424,7 @@ def test_a_disk_without_locks_is_told_once(command, monkeypatch):
     def unlocked(handle):
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr("pydnn.storage._lock", unlocked)
+    monkeypatch.setattr("pydnn.storage.files._lock", unlocked)
     status, _, err = command("train", "recipe.toml")
     assert (status, err.count("\n")) == (2, 1)
     assert "cannot be locked (No locks available)" in err

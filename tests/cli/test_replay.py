@@ -15,7 +15,7 @@ from small_runs import flipping, recorded, saved_data, small_recipe
 
 from pydnn import BadInput
 from pydnn.cli import main
-from pydnn.runs import load_model, save_model
+from pydnn.jobs.model import load_model, save_model
 
 RECIPE = """
 data = "data-1.h5"
@@ -162,7 +162,7 @@ def test_no_machine_is_blamed_for_a_difference_in_a_portable_run(tmp_path, capsy
 
 def test_an_unsound_process_is_refused_before_anything_is_said(tmp_path, capsys, monkeypatch):
     recorded(tmp_path / "run", small_recipe(tmp_path, numerics="portable"))
-    module = importlib.import_module("pydnn.numerics.portable.soundness")
+    module = importlib.import_module("pydnn.numerics.portable.platform_checks")
     monkeypatch.setattr(module, "pointer_bits", lambda: 32)
     assert main(["replay", str(tmp_path / "run")]) == 2
     out, err = capsys.readouterr()

@@ -11,7 +11,7 @@ import pytest
 
 from pydnn import Batch, Key
 from pydnn.data import DataSet, save_table
-from pydnn.runs import load_model
+from pydnn.jobs.model import load_model
 
 RECIPE = """
 data = "points.h5"

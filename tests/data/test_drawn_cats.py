@@ -6,8 +6,9 @@ import pytest
 from pydnn import BadInput, Key
 from pydnn.data import ImageSet, draw_cats, to_batch
 from pydnn.data.drawn_cats import TRAIN_COUNT
+from pydnn.jobs.job import prepare
 from pydnn.metrics import accuracy, classes_of
-from pydnn.recipes import prepare, tutorial_recipe
+from pydnn.recipes.tutorial import tutorial_recipe
 from pydnn.training import output_of, scan
 
 # The drawings of Key(7): any machine that runs this checks itself against all others.

@@ -16,7 +16,7 @@ NUMBERS = (
 STRANGERS = (
     f"{EVIL}:f", f"{EVIL}:f()", "this:s", "socket:socket(fileno=1)", "unittest.mock:call",
     "ctypes:cdll.evil", "os:_exit(0)", "builtins:exit()", "pydnn.cli:main", f"{EVIL}.sub:f",
-    "pydnn.builders:importlib.sys.exit()", "antigravity:x", "pydnn:relu",
+    "pydnn.descriptions.builders:importlib.sys.exit()", "antigravity:x", "pydnn:relu",
 )  # fmt: skip
 # Of these modules nothing that pydnn needs has imported one before.
 STRANGE_MODULES = {EVIL, "this", "antigravity", "unittest.mock"}

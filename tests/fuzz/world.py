@@ -93,7 +93,7 @@ def make_world(folder: Path) -> None:
     (folder / "path").mkdir()
     (folder / "path" / f"{EVIL}.py").write_text(
         f"open({str(folder / EVIL)!r}, 'w').close()\n"
-        "from pydnn.builders import described\nfrom pydnn import relu\n"
+        "from pydnn.descriptions.builders import described\nfrom pydnn import relu\n"
         "f = described('stage')(lambda: relu())\n"
     )
     # Modules that only a careless child process would import: they lie in the current folder.

@@ -35,9 +35,12 @@ TOP = Path(__file__).parents[2]
 TARGETS = [
     *sorted(p for p in (TOP / "pydnn/stages").glob("*.py") if p.name != "__init__.py"),
     *(TOP / "pydnn" / name for name in ("losses.py", "optimizers.py", "schedules.py")),
-    TOP / "pydnn/passes.py",
-    TOP / "pydnn/transformations.py",
-    *(TOP / "pydnn/numerics" / name for name in ("fast.py", "pieces.py", "blocks.py", "memory.py")),
+    TOP / "pydnn/optimizers/fused.py",
+    TOP / "pydnn/optimizers/base.py",
+    *(
+        TOP / "pydnn/numerics" / name
+        for name in ("fast.py", "small_products.py", "threads.py", "memory.py")
+    ),
     *(TOP / "pydnn/numerics/portable" / name for name in ("scalars.py", "sums.py")),
 ]
 EVERYWHERE = ["tests/test_defaults.py", "tests/stages/test_base.py"]
@@ -49,36 +52,42 @@ STAGES = [
     LAWS + "test_what_a_stage_makes_is_no_view_of_what_takes_writes",
 ]
 OPTIMIZERS = LAWS + "test_what_an_optimizer_makes_is_no_view_of_what_takes_writes"
-ROTATION = "tests/test_rotation.py::"
+ROTATION = "tests/jobs/test_rotation.py::"
 PORTABLE = "tests/numerics/portable/test_"
 TESTS = {
-    "stages": [*STAGES, LAWS + "test_training_steps", "tests/training/test_steps.py"],
+    "stages": [*STAGES, LAWS + "test_training_steps", "tests/training/test_step.py"],
     "activations": ["tests/stages/test_activations.py", LAWS + "test_stages"],
     "dropout": ["tests/stages/test_dropout.py", *STAGES[1:]],
-    "batch_norm": ["tests/stages/test_norms.py", *STAGES[1:], "tests/training/test_steps.py"],
+    "batch_norm": ["tests/stages/test_norms.py", *STAGES[1:], "tests/training/test_step.py"],
     "layer_norm": ["tests/stages/test_norms.py", *STAGES[1:]],
     "losses": ["tests/test_losses.py", "tests/test_laws.py"],
-    "optimizers": [
+    "adaptive": [
         LAWS + "test_optimizers_are_the_loops_of_their_papers",
-        LAWS + "test_parts_of_optimizers", OPTIMIZERS, "tests/test_optimizers.py",
-        "tests/test_rotation.py",
+        LAWS + "test_parts_of_optimizers", OPTIMIZERS, "tests/optimizers/test_optimizers.py",
+        "tests/jobs/test_rotation.py",
     ],
-    "schedules": ["tests/test_schedules.py", LAWS + "test_schedules"],
-    "passes": [
-        "tests/test_transformations.py", LAWS + "test_optimizers_are_the_loops_of_their_papers",
+    "momentum": [
+        LAWS + "test_optimizers_are_the_loops_of_their_papers",
+        LAWS + "test_parts_of_optimizers", OPTIMIZERS, "tests/optimizers/test_optimizers.py",
+        "tests/jobs/test_rotation.py",
     ],
-    "transformations": [
-        "tests/test_transformations.py", LAWS + "test_transformations", OPTIMIZERS,
+    "schedules": ["tests/optimizers/test_schedules.py", LAWS + "test_schedules"],
+    "fused": [
+        "tests/optimizers/test_transformations.py",
+        LAWS + "test_optimizers_are_the_loops_of_their_papers",
+    ],
+    "optimizers": [
+        "tests/optimizers/test_transformations.py", LAWS + "test_transformations", OPTIMIZERS,
         ROTATION + "test_rotated_gradients_give_rotated_updates",
         ROTATION + "test_averages_are_lifted_as_parameters_are",
         ROTATION + "test_an_optimizer_that_treats_numbers_by_themselves_is_refused",
-        LAWS + "test_training_steps", "tests/training/test_steps.py",
+        LAWS + "test_training_steps", "tests/training/test_step.py",
     ],
     "fast": [
-        "tests/numerics/test_fast.py", "tests/stages", *STAGES[1:], "tests/training/test_steps.py",
+        "tests/numerics/test_fast.py", "tests/stages", *STAGES[1:], "tests/training/test_step.py",
     ],
-    "pieces": ["tests/numerics/test_pieces.py", "tests/numerics/test_fast.py"],
-    "blocks": ["tests/numerics/test_blocks.py", "tests/test_transformations.py"],
+    "small_products": ["tests/numerics/test_small_products.py", "tests/numerics/test_fast.py"],
+    "threads": ["tests/numerics/test_threads.py", "tests/optimizers/test_transformations.py"],
     "memory": ["tests/numerics/test_memory.py", "tests/numerics/test_fast.py"],
     "scalars": [PORTABLE + "scalars.py"],
     "sums": [PORTABLE + "sums.py", PORTABLE + "factors.py"],

@@ -25,11 +25,14 @@ EQUIVALENT = {
     ("pydnn/losses.py", "np.ceil(Y) == Y"): "whole numbers are their own floor and ceiling",
     ("pydnn/losses.py", "if smoothing: Y = Y -> if True:"): "labels smoothed by 0 are the labels",
     ("pydnn/losses.py", "if smoothing: T = T -> if True:"): "labels smoothed by 0 are the labels",
-    ("pydnn/optimizers.py", "-> ined = g if False else g * s"): (
+    ("pydnn/optimizers/adaptive.py", "-> ined = g if False else g * s"): (
         "gradients times 1 are the gradients"
     ),
-    ("pydnn/optimizers.py", "-> if share == 2 else g * s"): "gradients times 1 are the gradients",
-    ("pydnn/passes.py", "if factors else update -> updates) if True"): (
+    (
+        "pydnn/optimizers/adaptive.py",
+        "-> if share == 2 else g * s",
+    ): "gradients times 1 are the gradients",
+    ("pydnn/optimizers/fused.py", "if factors else update -> updates) if True"): (
         "a stretch is made that is not used"
     ),
     ("pydnn/numerics/portable/scalars.py", "abs(term) >= _LEAST_TERM"): BEYOND,
@@ -51,12 +54,12 @@ EQUIVALENT = {
     ("pydnn/numerics/portable/sums.py", "-> < largest <= math.inf:"): "inf is its own length",
     ("pydnn/numerics/portable/sums.py", "-> if not 0.0 <= largest"): "0 is its own length",
     ("pydnn/numerics/portable/sums.py", "< math.inf: return -> if False"): "so are both",
-    ("pydnn/numerics/blocks.py", "-> if True: os.reg"): "there is such a function where tests fork",
-    ("pydnn/numerics/blocks.py", "OST_THREADS - 1, thread_n -> OST_THREADS + 1"): (
+    ("pydnn/numerics/threads.py", "-> if True: os.reg"): "tests fork only where it exists",
+    ("pydnn/numerics/threads.py", "OST_THREADS - 1, thread_n -> OST_THREADS + 1"): (
         "there are threads with nothing to do"
     ),
-    ("pydnn/numerics/blocks.py", "// vectors[1].itemsize"): "vectors are of one dtype",
-    ("pydnn/numerics/pieces.py", "READS_WORK < a.size * b. -> READS_WORK <= a.size * b."): (
+    ("pydnn/numerics/threads.py", "// vectors[1].itemsize"): "vectors are of one dtype",
+    ("pydnn/numerics/small_products.py", "READS_WORK < a.size * b. -> READS_WORK <= a.size * b."): (
         "what is just the work of one thread is one piece"
     ),
     ("pydnn/numerics/fast.py", "-> if 1e-30 <= square"): OVERLAP,

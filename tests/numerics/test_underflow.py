@@ -26,15 +26,15 @@ from pydnn import (
     trace,
     tutorial,
 )
-from pydnn.batches import fit_standardization
+from pydnn.jobs.standardization import fit_standardization
 from pydnn.losses import Loss
 from pydnn.metrics import log_loss, mean_absolute_error, r_squared
 from pydnn.numerics.underflow import bare, ignoring_underflow
-from pydnn.packing import pack
+from pydnn.optimizers.base import GradientTransformation
+from pydnn.parameters import pack
 from pydnn.penalties import Penalty
 from pydnn.stages import Stage
 from pydnn.training import initial_state, make_train_step, output_of
-from pydnn.transformations import GradientTransformation
 
 TINY = {np.float64: 1e-300, np.float32: 1e-40}
 DTYPES = [np.float64, np.float32]

@@ -16,7 +16,7 @@ from pydnn import (
     lion,
     momentum,
 )
-from pydnn.packing import pack
+from pydnn.parameters import pack
 from pydnn.stages.dense import DenseParams
 
 optax = pytest.importorskip("optax", reason="optax is not installed: it is of the extra bench")

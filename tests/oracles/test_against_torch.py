@@ -36,7 +36,7 @@ from pydnn import (
     softplus,
     tanh,
 )
-from pydnn.packing import layout_of, leaves, pack
+from pydnn.parameters import layout_of, leaves, pack
 from pydnn.stages.dense import DenseParams
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: it is of the extra bench")

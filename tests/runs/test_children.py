@@ -12,10 +12,10 @@ from small_runs import recorded, small_recipe
 
 from pydnn import BadInput
 from pydnn.runs import Run, replay
-from pydnn.runs.comparison import _called, _elsewhere
-from pydnn.runs.inspection import read_tensors
+from pydnn.runs.diff import _called, _elsewhere
+from pydnn.runs.inspect import read_tensors
 from pydnn.runs.replay import Verified, verify
-from pydnn.storage import write_hdf5
+from pydnn.storage.hdf5 import write_hdf5
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs signals")
 

@@ -15,21 +15,23 @@ import pydnn
 from pydnn.checks import BadInput
 from pydnn.numerics import Numerics, fast, portable
 from pydnn.numerics.portable.scalars import _DIGITS as DIGITS
-from pydnn.runs import environment as module
+from pydnn.optimizers.schedules import cosine_decay
+from pydnn.runs import hazards as module
+from pydnn.runs.battery import arithmetic_fingerprint
 from pydnn.runs.environment import (
     VARIABLES,
     Environment,
-    arithmetic_differences,
-    arithmetic_fingerprint,
     current_environment,
-    environment_changes,
     environment_text,
-    hazards,
     read_environment,
+)
+from pydnn.runs.environment_changes import (
+    arithmetic_differences,
+    environment_changes,
     variables_to_repeat,
     what_to_expect,
 )
-from pydnn.schedules import cosine_decay
+from pydnn.runs.hazards import hazards
 
 OPERATIONS = [field.name for field in attrs.fields(Numerics) if field.name != "name"]
 SAMPLE = Environment(

@@ -22,8 +22,9 @@ from small_runs import recorded, small_recipe
 from pydnn import Key
 from pydnn.cli import main
 from pydnn.fingerprints import fingerprint
-from pydnn.recipes import write_recipe
-from pydnn.runs import Run, load_model
+from pydnn.jobs.model import load_model
+from pydnn.recipes.toml import write_recipe
+from pydnn.runs import Run
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs signals and fork")
 
@@ -43,7 +44,9 @@ import builtins, fcntl, io, json, os, resource, shutil, signal, sys
 from pathlib import Path
 import h5py
 import pydnn.cli, pydnn.runs.environment, pydnn.runs.recording as recording
-import pydnn.runs.segments as segments, pydnn.seals as seals, pydnn.storage as storage
+import pydnn.runs.segments as segments
+from pydnn.runs import resume
+from pydnn.storage import checksums, files, hdf5
 
 order = json.load(sys.stdin)
 home, how = order["home"], order["how"]
@@ -125,7 +128,7 @@ def install():
         return operation("h5py.File.close", lambda: close(self), half)
     h5py.File.__init__, h5py.File.close = made, closed
 
-watched = {module.__file__ for module in (recording, segments, seals, storage)}
+watched = {module.__file__ for module in (recording, resume, segments, checksums, files, hdf5)}
 functions = set(order.get("functions", []))
 
 def trace(frame, event, argument):

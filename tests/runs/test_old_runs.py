@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from pydnn.cli import main
-from pydnn.recipes import prepare, run
-from pydnn.runs import Run, load_model
-from pydnn.runs.comparison import difference
-from pydnn.runs.inspection import look_into
+from pydnn.jobs.job import prepare, run
+from pydnn.jobs.model import load_model
+from pydnn.runs import Run
+from pydnn.runs.diff import difference
+from pydnn.runs.inspect import look_into
 from pydnn.runs.replay import verify
-from pydnn.runs.states import state_fingerprint
+from pydnn.runs.state_arrays import state_fingerprint
 
 KEPT = Path(__file__).parents[1] / "old_runs"
 # Of each run: its data, its segments, and the fingerprint of its newest state.

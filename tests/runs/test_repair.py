@@ -13,7 +13,7 @@ from pydnn.cli import main
 from pydnn.runs import Run, resume_run
 from pydnn.runs.folder import end_text
 from pydnn.runs.replay import verify
-from pydnn.storage import write_text
+from pydnn.storage.files import write_text
 
 OLD = Path(__file__).parents[1] / "old_runs"
 

@@ -48,11 +48,11 @@ from pydnn import (
     tanh,
     warm_up,
 )
-from pydnn.recipes import prepare
-from pydnn.recipes import run as stream_of
+from pydnn.jobs.job import prepare
+from pydnn.jobs.job import run as stream_of
 from pydnn.runs import Run, resume_run
 from pydnn.runs.replay import verify
-from pydnn.runs.states import state_fingerprint
+from pydnn.runs.state_arrays import state_fingerprint
 
 OPTIMIZERS = [
     gradient_descent(learning_rate=0.1),
@@ -242,12 +242,12 @@ def test_the_data_of_another_day_is_refused(tmp_path):
 
 
 def test_another_machine_is_refused_unless_told_otherwise_and_then_recorded(tmp_path, monkeypatch):
-    from pydnn.runs import recording
+    from pydnn.runs import resume
 
     recorded(tmp_path / "run", small_recipe(tmp_path), steps=5)
-    here = recording.current_environment()
+    here = resume.current_environment()
     there = attrs.evolve(here, arithmetic={**here.arithmetic, "exp": "0" * 64})
-    monkeypatch.setattr(recording, "current_environment", lambda numerics: there)
+    monkeypatch.setattr(resume, "current_environment", lambda numerics: there)
     with pytest.raises(BadInput, match=r"computes exp differently.*resume it where it was rec"):
         resumed(tmp_path / "run")
     resumed(tmp_path / "run", anyway=True)

@@ -18,13 +18,14 @@ from pydnn import (
 )
 from pydnn.data import DataSet, save_table
 from pydnn.fingerprints import fingerprint
-from pydnn.recipes import Recipe, prepare, run
+from pydnn.jobs.job import prepare, run
+from pydnn.recipes.recipe import Recipe
 from pydnn.runs import Run
-from pydnn.runs.comparison import difference
-from pydnn.runs.inspection import look_into
-from pydnn.runs.pins import Pin
+from pydnn.runs.diff import difference
+from pydnn.runs.inspect import look_into
+from pydnn.runs.provenance import Pin
 from pydnn.runs.replay import verify
-from pydnn.runs.states import state_fingerprint
+from pydnn.runs.state_arrays import state_fingerprint
 
 X = Key(1).at("X").normal((60, 8))
 DATA = DataSet(

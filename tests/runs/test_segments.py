@@ -14,7 +14,7 @@ from small_runs import recorded, small_recipe
 
 from pydnn import BadInput, Key
 from pydnn.runs import Run
-from pydnn.runs.rows import rows_of
+from pydnn.runs.history import rows_of
 from pydnn.runs.segments import (
     Texts,
     drop_state,
@@ -23,7 +23,7 @@ from pydnn.runs.segments import (
     segment_name,
     write_segment,
 )
-from pydnn.runs.states import arrays_of
+from pydnn.runs.state_arrays import arrays_of
 
 
 @pytest.fixture(scope="module")

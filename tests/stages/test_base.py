@@ -17,7 +17,7 @@ from pydnn import (
     serial,
     tanh,
 )
-from pydnn.packing import layout_of, leaves
+from pydnn.parameters import layout_of, leaves
 from pydnn.stages.base import thrifty_backward
 
 

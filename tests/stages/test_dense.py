@@ -3,8 +3,8 @@ import pytest
 from helpers import frozen, refuse
 
 from pydnn import BadInput, Key, dense
-from pydnn.initializers import normal, zeros
 from pydnn.stages.dense import DenseParams, dense_backward, dense_forward
+from pydnn.stages.initializers import normal, zeros
 
 WORKED = {
     "one unit, one example": ([[1.0, 2.0]], [[0.5]], [[3.0], [4.0]], [[11.5]]),

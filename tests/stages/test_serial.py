@@ -17,7 +17,7 @@ from pydnn import (
     tanh,
 )
 from pydnn.numerics import fast
-from pydnn.packing import NO_PARAMS
+from pydnn.parameters import NO_PARAMS
 from pydnn.stages.base import thrifty_backward
 
 

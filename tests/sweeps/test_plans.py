@@ -15,8 +15,9 @@ from pydnn import (
     serial,
     sigmoid_cross_entropy,
 )
-from pydnn.initializers import tutorial
-from pydnn.recipes import Recipe, write_recipe
+from pydnn.recipes.recipe import Recipe
+from pydnn.recipes.toml import write_recipe
+from pydnn.stages.initializers import tutorial
 from pydnn.sweeps.plans import variations, varied
 
 RECIPE = Recipe(

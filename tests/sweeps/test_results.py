@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from pydnn import BadInput, dense, describe, gradient_descent, mean_squared, serial
-from pydnn.packing import NO_PARAMS, pack
-from pydnn.recipes import Recipe
+from pydnn.parameters import NO_PARAMS, pack
+from pydnn.recipes.recipe import Recipe
 from pydnn.sweeps import Outcome, SweepResult, higher_is_better, spread_of
 
 RECIPE = Recipe(

@@ -21,7 +21,8 @@ from pydnn import (
     serial,
     sigmoid_cross_entropy,
 )
-from pydnn.recipes import Recipe, prepare, run
+from pydnn.jobs.job import prepare, run
+from pydnn.recipes.recipe import Recipe
 from pydnn.sweeps import outcomes, run_sweep, sweep
 
 X = Key(2).at("X").normal((3, 60))

@@ -67,8 +67,9 @@ from pydnn import (
     tanh,
 )
 from pydnn import accumulate as accumulate_batches
-from pydnn.initializers import tutorial
-from pydnn.recipes import Recipe, prepare, run
+from pydnn.jobs.job import prepare, run
+from pydnn.recipes.recipe import Recipe
+from pydnn.stages.initializers import tutorial
 from pydnn.sweeps.stacks import alike, stack_of, why_apart
 
 m = 50

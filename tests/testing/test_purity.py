@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pydnn import BadInput, Batch, Key, gradient_descent, mean_squared, relu
-from pydnn.packing import pack
+from pydnn.parameters import pack
 from pydnn.records import freeze
 from pydnn.stages.dense import DenseParams
 from pydnn.testing import (
@@ -21,7 +21,7 @@ from pydnn.testing import (
     assert_stage,
     assert_train_step,
 )
-from pydnn.testing.values import LAYOUTS, difference, relaid, snapshot
+from pydnn.testing.nested import LAYOUTS, difference, relaid, snapshot
 
 X = np.arange(6.0).reshape(2, 3)
 COUNTED = []

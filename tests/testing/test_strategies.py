@@ -5,7 +5,7 @@ from hypothesis import find, given
 from hypothesis import strategies as st
 
 from pydnn import BadInput, Key, describe, losses
-from pydnn.packing import pack
+from pydnn.parameters import pack
 from pydnn.testing import assert_stage, strategies
 
 

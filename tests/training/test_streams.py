@@ -44,8 +44,8 @@ from pydnn import (
     trace,
     value_of,
 )
-from pydnn.packing import pack
-from pydnn.training.streams import Watch, Watched, watched_in
+from pydnn.parameters import pack
+from pydnn.training.stopping import Watch, Watched, watched_in
 
 EMPTY = pack(())
 

@@ -18,8 +18,8 @@ from pydnn.data.drawn_cats.canvas import SIDE, Pen, Picture
 from pydnn.data.drawn_cats.cats import cat
 from pydnn.data.drawn_cats.scenes import Chance, background, developed, pose
 from pydnn.data.drawn_cats.things import car, cup, flower, house, tree
+from pydnn.jobs.memory import free_memory, readable
 from pydnn.keys import Key
-from pydnn.sizes import free_memory, readable
 
 __all__ = ["TEST_COUNT", "TRAIN_COUNT", "draw_cats"]
 

@@ -23,9 +23,9 @@ import numpy as np
 from pydnn.numerics.fast import error_function
 from pydnn.numerics.interface import Numerics
 from pydnn.numerics.portable import elementary
-from pydnn.numerics.portable.factors import orthonormal
 from pydnn.numerics.portable.nearest import matmul_float32
 from pydnn.numerics.portable.products import matmul_float64
+from pydnn.numerics.portable.qr import orthonormal
 from pydnn.numerics.portable.scalars import cosine, power
 from pydnn.numerics.portable.sums import mean, norm, tree_sum
 from pydnn.records import FloatArray, scalar

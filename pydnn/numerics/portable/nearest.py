@@ -22,7 +22,7 @@ import numpy as np
 from numpy import einsum, vecdot  # of bounds alone, whose bits do not matter
 from numpy.typing import NDArray
 
-from pydnn.numerics.portable.kept import kept
+from pydnn.numerics.portable.cache import kept
 from pydnn.numerics.portable.products import blas
 from pydnn.numerics.portable.sums import fold
 from pydnn.numerics.portable.workspace import floats

@@ -29,11 +29,11 @@ import numpy as np
 from numpy import add, multiply
 from numpy import matmul as blas  # by its own name, for this is the one place that may ask it
 
-from pydnn.numerics.pieces import LITTLE_WORK, MOST_ROWS, ONE_THREADS_WORK
-from pydnn.numerics.portable.kept import kept
+from pydnn.numerics.portable.cache import kept
 from pydnn.numerics.portable.slices import BAND, Bands, Slices, cut
 from pydnn.numerics.portable.sums import Pairs, add_up, halves
 from pydnn.numerics.portable.workspace import ZERO, floats, of_each_thread
+from pydnn.numerics.small_products import LITTLE_WORK, MOST_ROWS, ONE_THREADS_WORK
 from pydnn.records import FloatArray
 
 __all__ = ["FEW", "blas", "matmul_float64", "precise_product"]

@@ -20,8 +20,9 @@ from pydnn import (
     sigmoid_cross_entropy,
     softmax_cross_entropy,
 )
-from pydnn.initializers import zeros
-from pydnn.recipes import prepare, tutorial_recipe
+from pydnn.jobs.job import prepare
+from pydnn.recipes.tutorial import tutorial_recipe
+from pydnn.stages.initializers import zeros
 
 OPTIMIZERS = {"gradient_descent": gradient_descent, "momentum": momentum, "adam": adam}
 

@@ -1,0 +1,1 @@
+"""Descriptions: parts that remember how they were made, and their written form."""

@@ -1,0 +1,1 @@
+"""Jobs: a recipe and its data, built, trained and turned into a model."""

@@ -1,0 +1,326 @@
+"""A trained model in one HDF5 file: the recipe, the parameters, and what the inputs are.
+
+The file is sealed like the segments of a run (`seals`), so that every byte of it is verified before
+HDF5 reads any. Models of pydnn 0.1.0 have no seal, and are refused unless a caller insists.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import h5py
+import numpy as np
+
+from pydnn.checks import (
+    AnyPath,
+    BadInput,
+    expect_finite,
+    expect_same_dtype,
+    expect_shape,
+    path_of,
+    shown,
+)
+from pydnn.descriptions.builders import build
+from pydnn.jobs.file_kinds import MODEL, expecting
+from pydnn.jobs.standardization import Standardization
+from pydnn.losses import Loss
+from pydnn.numerics import TENANTS
+from pydnn.numerics.underflow import ignoring_underflow
+from pydnn.parameters import NO_PARAMS, Layout, Packed, pack
+from pydnn.recipes.layouts import layouts_of
+from pydnn.recipes.recipe import DTYPES, Recipe
+from pydnn.recipes.toml import read_recipe, write_recipe
+from pydnn.records import FloatArray, arrays
+from pydnn.stages.base import Context, Stage
+from pydnn.storage.checksums import NotSealed
+from pydnn.storage.hdf5 import open_hdf5, read_array, read_text, write_hdf5
+from pydnn.storage.run_files import run_folder_of
+from pydnn.training import output_of
+
+if TYPE_CHECKING:
+    pass
+
+
+__all__ = ["Model", "load_model", "predictions", "save_model"]
+
+_FORMAT, _OLD_FORMAT = "pydnn model 3", "pydnn model 2"
+_MOST_FEATURES = 3 * 4096 * 4096  # else a file could claim all memory
+
+
+@attrs.frozen(unsafe_hash=False, field_transformer=arrays)
+class Model:
+    """What is needed to predict with a trained network, and to tell how it was trained.
+
+    Attributes:
+        recipe: The job that trained it.
+        parameters: Its parameters at the end.
+        costs: The cost at each iteration.
+        features: Numbers of one example.
+        statistics: What stages such as batch normalisation have gathered.
+        standardization: What is done to the features first, if the recipe wants it.
+        image_shape: (height, width, 3) of the images that it takes, if it takes images.
+        classes: Names of the classes from number 0 on, if they have names.
+        iteration: Steps that led to the parameters, if that is known.
+    """
+
+    recipe: Recipe
+    parameters: Packed
+    costs: FloatArray
+    features: int
+    statistics: Packed = attrs.field(factory=lambda: pack(NO_PARAMS))
+    standardization: Standardization | None = None
+    image_shape: tuple[int, int, int] | None = None
+    classes: tuple[str, ...] | None = None
+    iteration: int | None = None
+
+
+@ignoring_underflow
+def predictions(model: Model, X: FloatArray) -> FloatArray:
+    """What `model` says of each example of X (n_x, m): probabilities, or numbers.
+
+    X is as the data has it: a standardisation that belongs to the model is done here.
+    """
+    network: Stage = build(model.recipe.network, family="stage")
+    loss: Loss = build(model.recipe.loss, family="loss")
+    if model.standardization is not None:
+        X = model.standardization(X)
+    X = X.astype(DTYPES[model.recipe.dtype], copy=False)
+    numerics = TENANTS[model.recipe.numerics]
+    AL = output_of(network, model.parameters, X, statistics=model.statistics, numerics=numerics)
+    return loss.predict(AL, Context(numerics=numerics))
+
+
+def save_model(path: AnyPath, model: Model, *, replace: bool = False) -> None:
+    """Write `model` to a new file, or instead of an old one; it is there whole, or not at all.
+
+    Raises:
+        BadInput: If `load_model` would refuse the file, e.g. because the parameters are those of
+            a rotated job, which `job.lifted` turns into those of the recipe; or if the file
+            cannot be written.
+    """
+    _expect_readable(model)
+    fitted = model.standardization
+    write_hdf5(
+        path_of(path),
+        arrays={
+            "parameters": model.parameters.vector,
+            "statistics": model.statistics.vector,
+            "costs": model.costs,
+        }
+        | ({"mean": fitted.mean, "deviation": fitted.deviation} if fitted else {}),
+        attributes={
+            "format": _FORMAT,
+            "recipe": write_recipe(model.recipe),
+            "inputs": _inputs_text(model),
+        },
+        sealed=True,
+        replace=replace,
+    )
+
+
+def _inputs_text(model: Model) -> str:
+    return json.dumps(
+        {
+            "features": model.features,
+            "image_shape": model.image_shape,
+            "classes": model.classes,
+            "iteration": model.iteration,
+        }
+    )
+
+
+def _expect_readable(model: Model) -> None:
+    """Refuse a model whose file `load_model` would refuse.
+
+    Raises:
+        BadInput: Naming what does not fit.
+    """
+    inputs = _json("the model", _inputs_text(model))
+    _inputs("the model", inputs)
+    layouts = layouts_of(model.recipe, model.features)
+    for name, layout in zip(("parameters", "statistics"), layouts, strict=True):
+        packed: Packed = getattr(model, name)
+        _expect_layout(name, packed.layout, layout, model.features)
+        expect_same_dtype(name, packed.vector, np.dtype(DTYPES[model.recipe.dtype]))
+        expect_finite(name, packed.vector)
+    expect_shape("costs", model.costs, ("iterations",), hint="give one number per iteration")
+    _iteration("the model", inputs, len(model.costs))
+    if model.recipe.standardize != (model.standardization is not None):
+        verb = "lacks" if model.recipe.standardize else "has"
+        raise BadInput(
+            f"the model {verb} a standardization, but standardize in its recipe is "
+            f"{model.recipe.standardize}: give job.standardization."
+        )
+
+
+def _expect_layout(name: str, found: Layout, expected: Layout, features: int) -> None:
+    for slot, wanted in itertools.zip_longest(found.slots, expected.slots):
+        a, b = ("none" if s is None else f"{s.name} {s.shape}" for s in (slot, wanted))
+        if a != b:
+            raise BadInput(
+                f"{name} have {a}, expected {b} for the recipe on {features} features: give "
+                "those of a job of the recipe; job.lifted(…) gives those of a rotated job."
+            )
+
+
+def load_model(path: AnyPath, *, allow: Iterable[str] = (), unverified: bool = False) -> Model:
+    """Read what `save_model` wrote.
+
+    Predicting needs the network, and what the loss makes of its outputs. All other parts of the
+    recipe may be of modules that are not here, or not allowed: they are kept as `Unread`.
+
+    Args:
+        path: The file.
+        allow: Names of the modules outside pydnn that may be imported, with all modules below
+            them, because the recipe names their builders, e.g. ["my_package"].
+        unverified: Whether to read a model of pydnn 0.1.0, in which damage cannot be noticed. A
+            newer one is verified all the same.
+
+    Raises:
+        NotAllowed: If the network has a part of a module that is not allowed.
+        BadInput: If the file is missing, damaged, of another kind, or does not fit itself.
+    """
+    path = path_of(path)
+    hint = "give the folder of a run, or the model.h5 in it"
+    with expecting(path, MODEL, expected="a run or a model", hint=hint):
+        return _loaded(path, allow, unverified)
+
+
+def _loaded(path: Path, allow: Iterable[str], unverified: bool) -> Model:
+    links = run_folder_of(path) == path  # else it is a file of a run, in which there are none
+    try:
+        with open_hdf5(path, sealed=True, links=links) as file:
+            return _read(file, _FORMAT, allow)
+    except NotSealed as error:
+        if not unverified:
+            raise BadInput(
+                f"{path} has no checksum, as models of pydnn 0.1.0: write it again with pydnn "
+                "resume RUN, or go on with --unverified, in Python load_model(path, "
+                "unverified=True)."
+            ) from error
+    with open_hdf5(path, links=links) as file:
+        return _read(file, _OLD_FORMAT, allow)
+
+
+def _read(file: h5py.File, expected: str, allow: Iterable[str]) -> Model:
+    path, fixed = file.filename, expected == _FORMAT
+    if (found := read_text(file, "format", fixed=fixed)) != expected:
+        raise BadInput(f"{path} has format {found!r}, expected {expected!r}: train it again.")
+    try:
+        text = read_text(file, "recipe", fixed=fixed)
+        recipe = read_recipe(text, allow=allow, needed=["network"])
+    except BadInput as error:
+        raise type(error)(f"recipe in {path}: {error}") from error
+    inputs = _json(path, read_text(file, "inputs", fixed=fixed))
+    features, shape, classes = _inputs(path, inputs)
+    layouts = _layouts(path, recipe, features)
+    parameters, statistics = (
+        _packed(file, name, recipe.dtype, layout)
+        for name, layout in zip(("parameters", "statistics"), layouts, strict=True)
+    )
+    costs = _stretch(file, "costs", "float64", ("iterations",))
+    return Model(
+        recipe,
+        parameters,
+        costs,
+        features,
+        statistics,
+        _standardization(file, features) if recipe.standardize else None,
+        shape,
+        classes,
+        _iteration(path, inputs, len(costs)),
+    )
+
+
+def _stretch(file: h5py.File, name: str, dtype: Any, shape: tuple[int | str, ...]) -> FloatArray:
+    return read_array(file, name, dtype=dtype, shape=shape, compressed=False)
+
+
+def _packed(file: h5py.File, name: str, dtype: str, layout: Layout) -> Packed:
+    where = f"{name} in {file.filename}"
+    vector = _stretch(file, name, dtype, (name,))
+    expect_shape(where, vector, (layout.size,), hint="train it again")
+    expect_finite(where, vector)
+    return layout.packed(vector)
+
+
+def _standardization(file: h5py.File, features: int) -> Standardization:
+    mean, deviation = (
+        _stretch(file, name, "float64", (features, 1)) for name in ("mean", "deviation")
+    )
+    expect_finite(f"mean in {file.filename}", mean)
+    expect_finite(f"deviation in {file.filename}", deviation)
+    if not (deviation > 0).all():
+        raise BadInput(f"deviation in {file.filename} is not above 0: train it again.")
+    return Standardization(mean, deviation)
+
+
+def _layouts(path: str, recipe: Recipe, features: int) -> tuple[Layout, Layout]:
+    try:
+        return layouts_of(recipe, features)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from error
+
+
+def _json(path: str, text: str) -> Mapping[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"inputs in {path} are damaged ({error}): train the model again.") from error
+    if not isinstance(value, dict):
+        raise BadInput(f"inputs in {path} are no mapping: train the model again.")
+    return value
+
+
+def _inputs(
+    path: str, plain: Mapping[str, Any]
+) -> tuple[int, tuple[int, int, int] | None, tuple[str, ...] | None]:
+    match plain:
+        case {"features": int(features), "image_shape": shape, "classes": classes}:
+            if (
+                0 < features <= _MOST_FEATURES
+                and _is_image_shape(shape, features)
+                and (classes is None or _are_names(classes))
+            ):
+                return features, shape and tuple(shape), classes and tuple(classes)
+    raise BadInput(
+        f"inputs in {path} are {dict(plain)!r}, expected features, an image's shape and names of "
+        "classes: train the model again."
+    )
+
+
+def _iteration(path: str, plain: Mapping[str, Any], costs: int) -> int | None:
+    iteration = plain.get("iteration")
+    if iteration is None or (type(iteration) is int and 0 <= iteration <= costs):
+        return iteration
+    raise BadInput(
+        f"inputs in {path} say iteration {shown(iteration)}, expected at most {costs}, the number "
+        "of costs: train the model again."
+    )
+
+
+def _is_image_shape(shape: Any, features: int) -> bool:
+    if shape is None:
+        return True
+    match shape:
+        case [int(height), int(width), 3]:
+            return 0 < height <= 4096 and 0 < width <= 4096 and height * width * 3 == features
+    return False
+
+
+def _are_names(classes: Any) -> bool:
+    """Whether these are two different names or more, which any file could hold."""
+    return (
+        isinstance(classes, list)
+        and all(isinstance(name, str) and _is_unicode(name) for name in classes)
+        and len(set(classes)) == len(classes) >= 2
+    )
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)

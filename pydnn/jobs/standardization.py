@@ -1,0 +1,102 @@
+"""Features brought to mean 0 and deviation 1, as fitted on the training part."""
+
+from __future__ import annotations
+
+import attrs
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pydnn.checks import BadInput, expect_finite, expect_shape
+from pydnn.numerics import Numerics, fast
+from pydnn.numerics.underflow import ignoring_underflow
+from pydnn.records import FloatArray, arrays, freeze, readonly
+
+__all__ = ["Standardization", "fit_standardization"]
+
+
+@attrs.frozen(unsafe_hash=False, field_transformer=arrays)
+class Standardization:
+    """Makes features of mean 0 and deviation 1 over the examples that it was fitted on.
+
+    Attributes:
+        mean: Of each feature, (n_x, 1).
+        deviation: Of each feature, (n_x, 1); 1 where a feature is constant.
+    """
+
+    mean: FloatArray
+    deviation: FloatArray
+
+    @ignoring_underflow
+    def __call__(self, X: ArrayLike) -> FloatArray:
+        """Standardised X (n_x, m), in its own dtype.
+
+        Raises:
+            BadInput: If X has other features, or the result of an entry is not finite.
+        """
+        X = readonly(X)
+        expect_shape("X", X, (len(self.mean), "m"), hint="give the features that were fitted")
+        with np.errstate(over="ignore", invalid="ignore"):
+            standardized = (X - self.mean.astype(X.dtype)) / self.deviation.astype(X.dtype)
+        if not np.isfinite(standardized).all():
+            expect_finite("X", X)
+            feature, example = (int(i) for i in np.argwhere(~np.isfinite(standardized))[0])
+            raise BadInput(
+                f"feature {feature} of example {example} is {X[feature, example]:g}, too far from "
+                f"the mean {self.mean[feature, 0]:g} to be standardized by the deviation "
+                f"{self.deviation[feature, 0]:g}: correct it or leave the example out."
+            )
+        return freeze(standardized)
+
+
+# A spread below this share of the mean is a few roundings wide, so its deviation means little.
+_LEAST_SPREAD = 1e-13
+
+
+@ignoring_underflow
+def fit_standardization(X: ArrayLike, *, numerics: Numerics = fast) -> Standardization:
+    """The standardisation of the features of X (n_x, m): fit it on the training part alone.
+
+    Raises:
+        BadInput: If an entry of X is not finite; or if a feature is not constant, but its spread
+            is too large or too small to divide by in the dtype of X, or below 1e-13 of its mean.
+    """
+    X = readonly(X)
+    expect_shape("X", X, ("n_x", "m"), hint="put examples in columns")
+    expect_common_precision("X", X)
+    if X.size == 0:
+        raise BadInput(f"X has shape {X.shape}, expected examples with features: give some data.")
+    expect_finite("X", X)
+    least, most = X.min(axis=1, keepdims=True), X.max(axis=1, keepdims=True)
+    # Powers of 2 change no bit of the result, and keep squares of huge and tiny numbers in range.
+    powers = np.frexp(np.maximum(-least, most).astype(np.float64))[1]
+    scaled = np.ldexp(X.astype(np.float64), -powers)
+    m = X.shape[1]
+    # Turned, since sums along the other axis may take BLAS.
+    mean = numerics.sum(scaled.T, axis=0).T / m
+    centred = scaled - mean
+    deviation = np.sqrt(numerics.sum((centred * centred).T, axis=0).T / m)
+    # Compared by its ends, since the deviation of a constant may be a rounding error.
+    constant = least == most
+    narrow = deviation <= _LEAST_SPREAD * np.abs(mean)
+    mean, deviation = np.ldexp(mean, powers), np.ldexp(deviation, powers)
+    with np.errstate(over="ignore"):
+        wide = np.isinf(most - least)
+    narrow |= deviation < np.finfo(X.dtype).tiny
+    if (wrong := (wide | narrow) & ~constant).any():
+        feature = int(np.argmax(wrong))
+        ends = " to ".join(f"{float(end[feature, 0])!r}" for end in (least, most))
+        size = "large" if wide[feature, 0] else "small"
+        raise BadInput(
+            f"feature {feature} goes from {ends}, a spread too {size} to be standardized: "
+            "scale or shift the feature first, or leave it out."
+        )
+    return Standardization(mean, np.where(constant, 1.0, deviation))
+
+
+def expect_common_precision(name: str, array: FloatArray) -> None:
+    """Refuse numbers of more than 64 bits: they have other bits on other kinds of machines."""
+    if array.dtype.itemsize > 8 and array.dtype.kind == "f":
+        raise BadInput(
+            f"{name} is {array.dtype}, which differs from machine to machine, expected float64 or "
+            f"float32: convert it with {name}.astype(np.float64)."
+        )

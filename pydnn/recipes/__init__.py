@@ -1,0 +1,14 @@
+"""Recipes: whole training jobs as plain data, and as TOML files."""
+
+from pydnn.recipes.recipe import Recipe, with_seed
+from pydnn.recipes.toml import read_recipe, write_recipe
+from pydnn.recipes.tutorial import tutorial_network, tutorial_recipe
+
+__all__ = [
+    "Recipe",
+    "read_recipe",
+    "tutorial_network",
+    "tutorial_recipe",
+    "with_seed",
+    "write_recipe",
+]

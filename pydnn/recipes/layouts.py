@@ -1,0 +1,100 @@
+"""The layers and parameters that a recipe claims, without drawing any weight."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from pydnn.checks import BadInput, first_line
+from pydnn.descriptions.builders import build, find_builder, is_description
+from pydnn.keys import Key
+from pydnn.parameters import NO_PARAMS, Layout, Tree, layout_of
+from pydnn.stages.base import Shape, Stage, map_stages
+
+if TYPE_CHECKING:
+    from pydnn.recipes.recipe import Recipe
+
+
+__all__ = ["Layer", "layers_of", "layouts_of", "undrawn"]
+
+
+@attrs.frozen
+class Layer:
+    """A stage that is not a combinator, and its sizes.
+
+    Attributes:
+        place: Where it is in the network, e.g. "2" or "1/0".
+        stage: Its name.
+        arrays: Names and shapes of its parameters, in words.
+        outputs: Numbers that it makes of one example.
+        parameters: How many there are.
+    """
+
+    place: str
+    stage: str
+    arrays: str
+    outputs: int
+    parameters: int
+
+
+def undrawn(description: Any) -> Any:
+    """The same description with zeros, which take no memory, for every initializer.
+
+    With it a network of any claimed size can be laid out.
+    """
+    if isinstance(description, list | tuple):
+        return [undrawn(part) for part in description]
+    if not is_description(description):
+        return description
+    [(name, options)] = description.items()
+    options = {option: undrawn(value) for option, value in options.items()}
+    if "initializer" in find_builder(name).options:
+        options["initializer"] = {"zeros": {}}
+    return {name: options}
+
+
+def layers_of(recipe: Recipe, features: int) -> tuple[list[Layer], Layout]:
+    """The layers of a recipe's network on so many features, and how its parameters lie.
+
+    Raises:
+        BadInput: If the stages do not fit each other, or so many features.
+    """
+    layers: list[Layer] = []
+
+    def noted(path: str, stage: Stage) -> Stage:
+        def init(key: Key, shape: Shape) -> tuple[Tree, Shape]:
+            params, shape_out = stage.init(key, shape)
+            layout = layout_of(params)
+            arrays = ", ".join(f"{slot.name} {slot.shape}" for slot in layout.slots)
+            place, outputs = path.removesuffix("/"), math.prod(shape_out)
+            layers.append(Layer(place, stage.name, arrays, outputs, layout.size))
+            return params, shape_out
+
+        return attrs.evolve(stage, init=init)
+
+    network = map_stages(noted, build(undrawn(recipe.network), family="stage"))
+    try:
+        return layers, layout_of(network.init(Key(0), (features,))[0])
+    except BadInput:
+        raise
+    except (ValueError, OverflowError, MemoryError) as error:  # NumPy's, of shapes past any size
+        raise BadInput(f"the network cannot be laid out ({error}): make it smaller.") from error
+
+
+def layouts_of(recipe: Recipe, features: int) -> tuple[Layout, Layout]:
+    """How parameters and statistics of the recipe's network lie, whatever size it claims.
+
+    Raises:
+        BadInput: If the stages do not fit each other, or so many features.
+    """
+    network: Stage = build(undrawn(recipe.network), family="stage")
+    try:
+        params, _ = network.init(Key(0), (features,))
+        gathered = network.statistics.init(params) if network.statistics else NO_PARAMS
+        return layout_of(params), layout_of(gathered)
+    except (ValueError, OverflowError, MemoryError) as error:
+        raise BadInput(
+            f"the network cannot be laid out ({first_line(error)}): correct the recipe."
+        ) from error

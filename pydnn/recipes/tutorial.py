@@ -1,0 +1,52 @@
+"""The tutorial's job as a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import toolz
+
+from pydnn.descriptions.builders import (
+    describe,
+)
+from pydnn.losses import sigmoid_cross_entropy
+from pydnn.optimizers.momentum import gradient_descent
+from pydnn.recipes.recipe import Recipe
+from pydnn.stages import Stage, dense, relu, serial
+from pydnn.stages.initializers import tutorial, zeros
+
+__all__ = ["tutorial_network", "tutorial_recipe"]
+
+
+# The tutorial's job
+
+
+def tutorial_network(hidden: Sequence[int]) -> Stage:
+    """Dense and relu for each of the `hidden` layers' units, then one dense unit: the logit.
+
+    The weights are 0 here, since the tutorial draws those of all layers from one stream.
+    """
+    layers = [(dense(units, initializer=zeros()), relu()) for units in hidden]
+    return serial(*toolz.concat(layers), dense(1, initializer=zeros()))
+
+
+def tutorial_recipe(
+    *,
+    data: str = "drawn-cats",
+    hidden: Sequence[int] = (20, 7, 5),
+    learning_rate: float = 0.0075,
+    iterations: int = 2500,
+    seed: int = 1,
+    dtype: str = "float64",
+) -> Recipe:
+    """The tutorial's job: by default 12288-20-7-5-1 on the drawn cats, for 2500 iterations."""
+    return Recipe(
+        data=data,
+        network=describe(tutorial_network(hidden)),
+        loss=describe(sigmoid_cross_entropy()),
+        optimizer=describe(gradient_descent(learning_rate=learning_rate)),
+        weights=describe(tutorial()),
+        iterations=iterations,
+        seed=seed,
+        dtype=dtype,
+    )

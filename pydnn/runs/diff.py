@@ -1,0 +1,425 @@
+"""What two runs differ in, and where they part: the first step, and its first tensor that differs.
+
+The step is found from what is recorded, not by running both again. Only that one step is rebuilt
+of each, where one was recorded with other BLAS threads or CPU features, in a process with those.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import numpy as np
+import toolz
+from numpy.typing import NDArray
+
+import pydnn
+from pydnn.checks import (
+    BadInput,
+)
+from pydnn.data import DataSet
+from pydnn.descriptions.builders import is_description
+from pydnn.descriptions.text import write_description
+from pydnn.fingerprints import same_bits, ulps_apart
+from pydnn.recipes.recipe import Recipe
+from pydnn.recipes.toml import write_recipe
+from pydnn.records import Batch, FloatArray
+from pydnn.runs.environment import current_environment
+from pydnn.runs.environment_changes import environment_changes, variables_to_repeat, what_to_expect
+from pydnn.runs.history import ALWAYS, Rows
+from pydnn.runs.inspect import Tensor, look_into, read_tensors, state_tensors, write_tensors
+from pydnn.runs.mismatches import Mismatch, first_mismatch
+from pydnn.runs.run import NotRepeated, Run
+
+if TYPE_CHECKING:
+    from pydnn.runs.run import Run
+from pydnn.jobs.model import Model
+
+__all__ = ["Apart", "Difference", "Parting", "difference", "difference_from_run"]
+
+Row = tuple[str, str, str]  # what, and how it is in either run
+
+
+@attrs.frozen
+class Apart:
+    """A tensor that differs between two runs.
+
+    Attributes:
+        tensor: Its place, in words.
+        count: Entries that differ; of
+        size: so many.
+        gap: By how much two of them differ at most; None where that means nothing.
+        ulps: How many floats lie at most between two of them; None where that means nothing.
+        index: Of the first.
+        first: It, in the one run and in the other.
+    """
+
+    tensor: str
+    count: int
+    size: int
+    gap: float | None
+    ulps: int | None
+    index: tuple[int, ...]
+    first: tuple[Any, Any]
+
+
+@attrs.frozen
+class Parting:
+    """Where two runs part.
+
+    Attributes:
+        step: The first step of which a recorded number differs; -1 for the initial state.
+        mismatch: That number; None where only the states of segments tell.
+        apart: The first tensor of the step that differs; None where none does.
+        notes: What else is to be known, such as that a record does not follow from its recipe.
+    """
+
+    step: int
+    mismatch: Mismatch | None
+    apart: Apart | None
+    notes: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Difference:
+    """What two runs differ in.
+
+    Attributes:
+        recipe: Keys that differ, and both values.
+        data: What of their data differs, in words.
+        environment: What of the machines and libraries differs, and both values.
+        iterations: Of each.
+        parting: Where their steps part; None where all that both have are the same bits.
+    """
+
+    recipe: list[Row]
+    data: list[str]
+    environment: list[Row]
+    iterations: tuple[int, int]
+    parting: Parting | None
+
+
+def difference(a: Run, b: Run) -> Difference:
+    """What the runs `a` and `b` differ in, and where they part.
+
+    Raises:
+        BadInput: If a step must be rebuilt, and its data is not to be had.
+    """
+    return Difference(
+        _recipes(*(_as_trained(run) for run in (a, b))),
+        _data(a, b),
+        environment_changes(a.environments[-1], b.environments[-1]),
+        (a.iterations, b.iterations),
+        _parting(a, b),
+    )
+
+
+def _as_trained(run: Run) -> Recipe:
+    return attrs.evolve(run.recipe, rotate=run.folder.pins.rotated is not None)
+
+
+def _recipes(a: Recipe, b: Recipe) -> list[Row]:
+    names = [field.name for field in attrs.fields(Recipe)]
+    rows = [(name, getattr(a, name), getattr(b, name)) for name in names]
+    return [(name, _written(x), _written(y)) for name, x, y in rows if x != y]
+
+
+def _written(value: Any) -> str:
+    if is_description(value):
+        return " ".join(write_description(value).split())
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_written, value))}]"
+    return str(value)
+
+
+def _data(a: Run, b: Run) -> list[str]:
+    told = []
+    for part in dict.fromkeys([*a.folder.pins.data, *b.folder.pins.data]):
+        x, y = (run.folder.pins.data.get(part, {}) for run in (a, b))
+        for name in dict.fromkeys([*x, *y]):
+            if x.get(name) != y.get(name):
+                told.append(f"{part} {name}: {_entries(a, b, part, name)}")
+    return told
+
+
+def _entries(a: Run, b: Run, part: str, name: str) -> str:
+    """Which entries of an array of the data differ, in words."""
+    try:
+        x, y = (_array(run, part, name) for run in (a, b))
+    except BadInput as error:
+        return f"its fingerprints differ, and it cannot be compared ({str(error).rstrip('.')})"
+    if x is None or y is None:
+        return "only one of them has it"
+    apart = _apart("", x, y)
+    if apart is None:
+        return "its fingerprints differ, though its entries do not"
+    if not apart.index:
+        return f"{apart.first[0]} | {apart.first[1]}"
+    feature, example = apart.index
+    verb = "differs" if apart.count == 1 else "differ"
+    values = " | ".join(f"{float(v):.9g}" for v in apart.first)
+    return (
+        f"{apart.count} of {apart.size} numbers {verb}, the first is feature {feature} of "
+        f"example {example}: {values}"
+    )
+
+
+def _array(run: Run, part: str, name: str) -> NDArray[Any] | None:
+    data = run.data
+    batch = data if isinstance(data, Batch) else getattr(data, part)
+    array: NDArray[Any] | None = getattr(batch, name)
+    return array
+
+
+# Where they part
+
+
+def _parting(a: Run, b: Run) -> Parting | None:
+    stop = min(a.iterations, b.iterations)
+    x, y = (run.rows.between(0, stop) for run in (a, b))
+    mismatch = first_mismatch(*_comparable(x, y), dtype=_coarser(a, b))
+    first = _from_states(a, b, upto=0)
+    if first is not None or mismatch is None:
+        return first or _from_states(a, b, upto=stop) or _from_measurements((a, b), x, y)
+    step = mismatch.step
+    earlier = _from_states(a, b, upto=step)
+    if earlier is not None:  # statistics, say, of which no row tells
+        return earlier
+    tensors, notes = zip(*(_tensors(run, step) for run in (a, b)), strict=True)
+    told = tuple(note for note in notes if note)
+    if not told:
+        return Parting(step, mismatch, _first_apart(*tensors))
+    # What was not made by its recipe cannot be rebuilt; the next states of it are still there.
+    later = _from_states(a, b, upto=stop)
+    apart, more = (later.apart, later.notes) if later else (None, ())
+    return Parting(step, mismatch, apart, (*told, *more))
+
+
+def _comparable(a: Rows, b: Rows) -> tuple[Rows, Rows]:
+    """The columns that both have and that the training, not an evaluation, made."""
+    both = [name for name in a.columns if name in b.columns and name[0] == "observed"]
+    x, y = (
+        Rows(rows.start, {n: rows.always[n] for n in ALWAYS}, {n: rows.columns[n] for n in both})
+        for rows in (a, b)
+    )
+    return x, y
+
+
+def _coarser(a: Run, b: Run) -> str:
+    """The dtype in which numbers of both runs can be compared."""
+    dtypes = {run.recipe.dtype for run in (a, b)}
+    return min(dtypes, key=lambda name: np.dtype(name).itemsize)
+
+
+def _from_measurements(runs: tuple[Run, Run], a: Rows, b: Rows) -> Parting | None:
+    """Where measurements that both have made of the same states differ, though no state does."""
+    found = []
+    for name in {*a.columns} & {*b.columns}:
+        x, y = a.columns[name], b.columns[name]
+        _, i, j = np.intersect1d(x.steps, y.steps, return_indices=True)
+        for place in np.flatnonzero(~same_bits(x.values[i], y.values[j]))[:1]:
+            step = int(x.steps[i[place]])
+            values = x.values[i[place]], y.values[j[place]]
+            found.append(Mismatch(step, " ".join(name), *values, _coarser(*runs)))
+    first = min(found, key=lambda mismatch: (mismatch.step, mismatch.quantity), default=None)
+    note = "no number that the training itself made differs"
+    return None if first is None else Parting(first.step, first, None, (note,))
+
+
+def _from_states(a: Run, b: Run, *, upto: int) -> Parting | None:
+    """Where the states that both have recorded part, up to that of some iteration.
+
+    Optimisers that remember unlike things do not count for that.
+    """
+    others = {segment.iteration: segment for segment in b.segments}
+    for segment in a.segments:
+        other = others.get(segment.iteration)
+        if segment.iteration > upto or other is None or segment.state_sha256 == other.state_sha256:
+            continue
+        step = segment.iteration - 1
+        part = "state" if step < 0 else "update"
+        try:  # one that is not stored is computed again, where that is possible
+            states = [run.state(segment.iteration) for run in (a, b)]
+        except BadInput as error:
+            return Parting(step, None, None, (str(error).rstrip("."),))
+        x, y = (list(state_tensors(part, state)) for state in states)
+        apart = _first_apart(x, y)
+        if apart is not None:
+            note = f"the states that both have recorded after step {step} tell what differs"
+            return Parting(step, None, apart, (note,) if step >= 0 else ())
+    return None
+
+
+def _tensors(run: Run, step: int) -> tuple[list[Tensor], str]:
+    """Every tensor of a step, computed as the run was; and why it could not be."""
+    expected = what_to_expect(run.environment_of(step), current_environment(run.numerics))
+    try:
+        if expected is None:
+            return look_into(run, step)[1], ""
+        return _elsewhere(run, step), ""
+    except NotRepeated as error:
+        return [], f"step {step} of {run.path} does not follow from its recipe: {error.mismatch}"
+    except BadInput as error:
+        return [], str(error).rstrip(".")
+
+
+def _elsewhere(run: Run, step: int) -> list[Tensor]:
+    """Every tensor of a step, computed in a process that has the run's threads and features."""
+    environment = dict(os.environ)
+    for name, value in variables_to_repeat(run.environment_of(step)).items():
+        environment.pop(name, None)
+        if value is not None:
+            environment[name] = value
+    if isinstance(run.given, DataSet | Batch):
+        raise BadInput(f"step {step} of {run.path} needs its data by name: save it to a file.")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "step.h5"
+        asked = (str(run.path), run.given, run.anyway, run.allow, step, str(path))
+        failure = _called(asked, environment)
+        if failure is not None:
+            raise BadInput(
+                f"step {step} of {run.path} cannot be rebuilt as it was recorded ({failure})."
+            )
+        return read_tensors(path)
+
+
+def _called(asked: tuple[Any, ...], environment: Mapping[str, str]) -> str | None:
+    """Have a new Python call `write_step`; why that failed, or None."""
+    # Nothing is imported from the folder that this process is in, only from where it imports.
+    paths = [*filter(None, sys.path), str(Path(pydnn.__file__).parents[1])]
+    code = f"import sys; sys.path[:] = {paths!r}; import {__name__} as m; m.write_step(*{asked!r})"
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(
+            [sys.executable, "-P", "-c", code],
+            env=environment,
+            stdin=subprocess.PIPE,  # whose end tells it that this process has ended
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+        ) as process,
+    ):
+        status = process.wait()
+        errors.seek(0)
+        lines = errors.read(_LONGEST_REPORT).decode(errors="replace").splitlines()
+    if not status:
+        return None
+    line: str = toolz.last([f"exit status {status}", *lines])
+    return line.partition(": ")[2].rstrip(".") or line
+
+
+_LONGEST_REPORT = 1 << 16
+
+
+def write_step(
+    run: str, data: str | None, anyway: bool, allow: Sequence[str], step: int, path: str
+) -> None:
+    """Write every tensor of a step of a run to the file `path`: for a process of its own.
+
+    The process ends as soon as its standard input does, which the one that started it holds.
+    """
+    threading.Thread(target=_end_with_input, daemon=True).start()
+    opened = Run.open(run, data=data, anyway=anyway, allow=allow)
+    write_tensors(Path(path), look_into(opened, step)[1])
+
+
+def _end_with_input() -> None:
+    while os.read(0, 1):  # not by `sys.stdin`, whose lock a thread must not hold at the end
+        pass
+    os._exit(1)
+
+
+def _first_apart(a: Sequence[Tensor], b: Sequence[Tensor]) -> Apart | None:
+    """The first tensor that both have and that differs, in the order of their making."""
+    others = _numbered(b)
+    for place, tensor in _numbered(a).items():
+        other = others.get(place)
+        if other is not None:
+            apart = _apart(str(tensor), tensor.array, other.array)
+            if apart is not None:
+                return apart
+    return None
+
+
+def _numbered(tensors: Sequence[Tensor]) -> dict[tuple[Any, ...], Tensor]:
+    """The tensors by place, and by number where a stage is called more than once in a step."""
+    found: dict[tuple[Any, ...], Tensor] = {}
+    for tensor in tensors:
+        number = 0
+        while (*tensor.place, number) in found:
+            number += 1
+        found[*tensor.place, number] = tensor
+    return found
+
+
+def _apart(name: str, a: NDArray[Any], b: NDArray[Any]) -> Apart | None:
+    if a.shape != b.shape or a.dtype != b.dtype:
+        told = f"{a.dtype} {a.shape}", f"{b.dtype} {b.shape}"
+        size = max(a.size, b.size)
+        return Apart(name, size, size, None, None, (), told)
+    places = np.argwhere(~same_bits(a, b))
+    if not len(places):
+        return None
+    index = tuple(int(i) for i in places[0])
+    gap, ulps = None, None
+    if a.dtype.kind == "f":
+        ulps = ulps_apart(a, b)
+        with np.errstate(invalid="ignore", over="ignore"):  # infinities may be among them
+            gap = float(np.nanmax(np.abs(b.astype(float) - a), initial=0.0))
+    return Apart(name, len(places), a.size, gap, ulps, index, (a[index], b[index]))
+
+
+def difference_from_run(model: Model, run: Run) -> str | None:
+    """What in a model is not what a run leads to, bit for bit; None if all of it is.
+
+    A model of pydnn 0.1.0 does not say which state early stopping kept; then only its recipe and
+    its costs are compared.
+
+    Raises:
+        NotRepeated: If the run itself does not come out as it was recorded.
+    """
+    job, costs = run.job, run.costs[: len(model.costs)]
+    if _goalless(model.recipe) != _goalless(run.recipe):
+        return "its recipe"
+    if costs.tobytes() != model.costs.tobytes():
+        return "one of its costs"
+    data = run.data
+    if isinstance(data, DataSet) and (model.image_shape, model.classes) != (
+        data.image_shape,
+        data.classes,
+    ):
+        return "what its inputs are"
+    if model.iteration is None and model.recipe.patience:
+        return None
+    iteration = len(model.costs) if model.iteration is None else model.iteration
+    if iteration != len(model.costs) and not model.recipe.patience:
+        return "its number of iterations"
+    stored = {segment.iteration: segment for segment in run.segments}.get(iteration)
+    held = stored is not None and stored.holds_state()
+    state = run.stored(stored) if stored and held else run.state(iteration)
+    pairs = {
+        "one of its parameters": (model.parameters.vector, job.lifted(state.parameters).vector),
+        "one of its statistics": (model.statistics.vector, state.statistics.vector),
+    }
+    if different := next((name for name, (a, b) in pairs.items() if _bits(a) != _bits(b)), None):
+        return different
+    fitted, ours = (
+        standardization and (_bits(standardization.mean), _bits(standardization.deviation))
+        for standardization in (model.standardization, job.standardization)
+    )
+    return None if fitted == ours else "its standardization"
+
+
+def _goalless(recipe: Recipe) -> str:
+    """The recipe's text, but for its iterations, of which resume can ask for more."""
+    return write_recipe(attrs.evolve(recipe, iterations=1))
+
+
+def _bits(array: FloatArray) -> tuple[Any, ...]:
+    return array.dtype, array.shape, array.tobytes()

@@ -1,0 +1,182 @@
+"""Rows: what was seen of each step of a run, one row a step, as columns of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from pydnn.checks import BadInput
+from pydnn.fingerprints import canonical
+from pydnn.records import freeze, keep_readonly
+from pydnn.runs.state_arrays import ReadArray
+from pydnn.training import StepInfo
+
+__all__ = ["ALWAYS", "KINDS", "Column", "Rows", "joined", "read_rows", "row_arrays", "rows_of"]
+
+# The columns that every step has, and their dtypes. "checksum" is that of the parameters after
+# the step: it tells the very step at which two runs part, even where no cost does.
+ALWAYS: Mapping[str, Any] = {
+    "cost": np.float64,
+    "gradient_norm": np.float64,
+    "checksum": np.uint64,
+}
+KINDS = ("observed", "measured")
+_same = attrs.cmp_using(eq=np.array_equal)
+
+
+@keep_readonly
+@attrs.frozen(unsafe_hash=False)
+class Column:
+    """Numbers that some steps have: `values` float64 (k,) of the `steps` int64 (k,), in order."""
+
+    steps: NDArray[np.int64] = attrs.field(eq=_same)
+    values: NDArray[np.float64] = attrs.field(eq=_same)
+
+
+@keep_readonly
+@attrs.frozen(eq=False)
+class Rows:
+    """The rows of the steps from number `start` on.
+
+    Attributes:
+        start: Number of the first one.
+        always: The columns that every step has, by name, each (n,).
+        columns: The others, by kind, "observed" or "measured", and name.
+    """
+
+    start: int
+    always: Mapping[str, NDArray[Any]]
+    columns: Mapping[tuple[str, str], Column]
+
+    def __len__(self) -> int:
+        return len(self.always["cost"])
+
+    @property
+    def stop(self) -> int:
+        """One past the last step's number."""
+        return self.start + len(self)
+
+    def infos(self) -> Iterator[StepInfo]:
+        """What a reader of the training saw, step by step."""
+        seen: dict[str, list[dict[str, float]]] = {
+            kind: [{} for _ in range(len(self))] for kind in KINDS
+        }
+        for (kind, name), column in self.columns.items():
+            for step, value in zip(column.steps.tolist(), column.values.tolist(), strict=True):
+                seen[kind][step - self.start][name] = value
+        costs, norms = (self.always[name].tolist() for name in ("cost", "gradient_norm"))
+        for i, (cost, norm) in enumerate(zip(costs, norms, strict=True)):
+            yield StepInfo(self.start + i, cost, norm, seen["observed"][i], seen["measured"][i])
+
+    def numbers(self, step: int) -> dict[str, np.generic]:
+        """All numbers of one step, by what people call them, the most telling first."""
+        i = step - self.start
+        found: dict[str, np.generic] = {
+            name.replace("_", " "): self.always[name][i] for name in ("cost", "gradient_norm")
+        }
+        for (kind, name), column in self.columns.items():
+            place = int(np.searchsorted(column.steps, step))
+            if place < len(column.steps) and column.steps[place] == step:
+                found[f"{kind} {name}"] = column.values[place]
+        return found | {"checksum of the parameters after it": self.always["checksum"][i]}
+
+    def without(self, names: Collection[tuple[str, str]]) -> Rows:
+        """The same rows without the columns of these names."""
+        columns = {name: c for name, c in self.columns.items() if name not in names}
+        return Rows(self.start, self.always, columns)
+
+    def between(self, start: int, stop: int) -> Rows:
+        """The rows of the steps from `start` to before `stop`, of those that are here."""
+        start = max(min(start, self.stop), self.start)
+        stop = max(min(stop, self.stop), start)
+        part = slice(start - self.start, stop - self.start)
+        columns = {}
+        for name, column in self.columns.items():
+            inside = slice(*np.searchsorted(column.steps, (start, stop)))
+            if inside.start < inside.stop:
+                columns[name] = Column(column.steps[inside], column.values[inside])
+        return Rows(start, {name: values[part] for name, values in self.always.items()}, columns)
+
+
+def rows_of(seen: Sequence[tuple[StepInfo, int]], *, start: int) -> Rows:
+    """The rows of steps that follow each other, from number `start` on.
+
+    What is observed and no single number, such as a whole vector, has no place in a row.
+
+    Args:
+        seen: Of each step its info, and the checksum of the parameters after it.
+        start: Number of the first step.
+    """
+    found: dict[tuple[str, str], list[tuple[int, float]]] = {}
+    for info, _ in seen:
+        for kind in KINDS:
+            for name, value in getattr(info, kind).items():
+                if isinstance(value, bool | int | float | np.bool_ | np.integer | np.floating):
+                    found.setdefault((kind, name), []).append((info.iteration, float(value)))
+    always = {
+        "cost": [info.cost for info, _ in seen],
+        "gradient_norm": [info.gradient_norm for info, _ in seen],
+        "checksum": [words for _, words in seen],
+    }
+    return Rows(
+        start,
+        {name: freeze(np.array(always[name], dtype)) for name, dtype in ALWAYS.items()},
+        {name: _column(pairs) for name, pairs in found.items()},
+    )
+
+
+def _column(pairs: list[tuple[int, float]]) -> Column:
+    steps, values = zip(*pairs, strict=True)
+    return Column(freeze(np.array(steps, np.int64)), freeze(np.array(values, np.float64)))
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """Rows that follow each other as one."""
+    names = list(dict.fromkeys(name for part in parts for name in part.columns))
+    columns = {}
+    for name in names:
+        found = [part.columns[name] for part in parts if name in part.columns]
+        columns[name] = Column(
+            freeze(np.concatenate([column.steps for column in found])),
+            freeze(np.concatenate([column.values for column in found])),
+        )
+    always = {
+        name: freeze(np.concatenate([part.always[name] for part in parts])) for name in ALWAYS
+    }
+    return Rows(parts[0].start, always, columns)
+
+
+def row_arrays(rows: Rows) -> dict[str, NDArray[Any]]:
+    """The rows as named arrays, as a file holds them; the names of columns are told apart."""
+    arrays = {name: canonical(values) for name, values in rows.always.items()}
+    for i, column in enumerate(rows.columns.values()):
+        arrays[f"column.{i}.steps"] = column.steps
+        arrays[f"column.{i}.values"] = canonical(column.values)
+    return arrays
+
+
+def read_rows(
+    read: ReadArray, *, start: int, stop: int, columns: Sequence[tuple[str, str]], where: str
+) -> Rows:
+    """The rows whose arrays `read` gives, as `state_from` has it.
+
+    Raises:
+        BadInput: If an array is missing, of another size, or of steps that are not these.
+    """
+    always = {name: read(name, dtype, (stop - start,)) for name, dtype in ALWAYS.items()}
+    found = {}
+    for i, name in enumerate(columns):
+        steps = read(f"column.{i}.steps", np.int64, ("k",))
+        values = read(f"column.{i}.values", np.float64, (len(steps),))
+        inside = not steps.size or (steps[0] >= start and steps[-1] < stop)
+        if not (inside and (steps[1:] > steps[:-1]).all()):  # differences could overflow
+            raise BadInput(f"column.{i}.steps in {where} are not those of the segment: {_AGAIN}.")
+        found[name] = Column(freeze(steps), freeze(values))
+    return Rows(start, {name: freeze(values) for name, values in always.items()}, found)
+
+
+_AGAIN = "get the file again"

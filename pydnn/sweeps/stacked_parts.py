@@ -1,0 +1,304 @@
+"""The parts of a training step for many runs at once, made of those for one.
+
+A stack of R networks of one shape is itself a network, whose parameters are those of a
+`Layout.stacked`: W (R, n_out, n_in), b (R, n_out, 1). What flows through it has an axis more,
+(features, R, m), so that features still come first and combinators and activations are what
+they are. Where all runs see the same examples, their axis has stride 0: nothing is copied.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+
+from pydnn.checks import expect_examples
+from pydnn.descriptions.builders import Description, build, find_builder, is_description
+from pydnn.keys import Key
+from pydnn.losses import Loss
+from pydnn.numerics import Numerics, in_blocks
+from pydnn.optimizers.base import GradientTransformation
+from pydnn.parameters import NO_PARAMS, Layout, Packed, Tree
+from pydnn.penalties import Penalty
+from pydnn.records import FloatArray, freeze, maker_of, readonly, scalar
+from pydnn.stages import activations
+from pydnn.stages.base import EVALUATION, Context, Stage, map_stages
+from pydnn.stages.dense import DenseCache, DenseGrads, DenseParams
+from pydnn.sweeps.stacked_arithmetic import by_run, gathered, means, norms, products, sums
+
+__all__ = [
+    "RATED",
+    "name_of",
+    "not_elementwise",
+    "rate_of",
+    "stacked_loss",
+    "stacked_network",
+    "stacked_numerics",
+    "stacked_optimizer",
+    "stacked_penalty",
+]
+
+
+def name_of(description: Description | None) -> str:
+    """The builder's name in a description; "" where there is none."""
+    return next(iter(description)) if description else ""
+
+
+def stacked_network(network: Stage, seeds: Sequence[int]) -> Stage:
+    """The network of so many runs at once, whose keys have these seeds."""
+
+    def stacked(path: str, stage: Stage) -> Stage:
+        name = name_of(stage.description)
+        if name == "dense":
+            return _dense(stage)
+        return stage if name in activations.__all__ else _each(stage, seeds)
+
+    return map_stages(stacked, network)
+
+
+_cache = maker_of(DenseCache)
+
+
+def _dense(stage: Stage) -> Stage:
+    """Dense stages of R runs: Z (n_out, R, m) = W A_prev + b for each of them."""
+
+    def forward(
+        params: DenseParams, A_prev: FloatArray, context: Context = EVALUATION
+    ) -> tuple[FloatArray, DenseCache]:
+        Z = products(context.numerics, params.W, by_run(A_prev))
+        Z += params.b
+        return by_run(freeze(Z)), _cache(readonly(A_prev), context.numerics)
+
+    def backward(
+        params: DenseParams,
+        cache: DenseCache,
+        dZ: FloatArray,
+        *,
+        out: tuple[FloatArray, FloatArray] | None = None,
+        wants_dA_prev: bool = True,
+    ) -> tuple[FloatArray | None, DenseGrads | None]:
+        numerics, dZ = cache.numerics, by_run(dZ)
+        dW, db = out or (np.empty_like(params.W), np.empty_like(params.b))
+        products(numerics, dZ, cache.A_prev.transpose(1, 2, 0), out=dW)
+        sums(numerics, dZ, out=db)
+        dA_prev = None
+        if wants_dA_prev:
+            dA_prev = by_run(freeze(products(numerics, params.W.transpose(0, 2, 1), dZ)))
+        return dA_prev, None if out is not None else DenseGrads(freeze(dW), freeze(db))
+
+    return attrs.evolve(stage, forward=forward, backward=backward)
+
+
+def _each(stage: Stage, seeds: Sequence[int]) -> Stage:
+    """Any stage that keeps no statistics, called for one run after the other."""
+
+    def forward(params: Tree, A_prev: FloatArray, context: Context) -> tuple[FloatArray, Any]:
+        pairs = [
+            stage.forward(_row(params, r), A_prev[:, r], _with_seed(context, seed))
+            for r, seed in enumerate(seeds)
+        ]
+        return _abreast([A for A, _ in pairs]), [cache for _, cache in pairs]
+
+    def backward(params: Tree, caches: Any, dA: FloatArray) -> tuple[FloatArray, Tree]:
+        pairs = [stage.backward(_row(params, r), cache, dA[:, r]) for r, cache in enumerate(caches)]
+        dA_prev = _abreast([dA_prev for dA_prev, _ in pairs])  # type: ignore[misc]
+        return dA_prev, _tree_of([grads for _, grads in pairs])
+
+    return attrs.evolve(stage, forward=forward, backward=backward, thrifty=False)
+
+
+def _abreast(matrices: Sequence[FloatArray]) -> FloatArray:
+    """Matrices (features, m) of the runs as (features, R, m)."""
+    return by_run(freeze(gathered(matrices)))
+
+
+def _with_seed(context: Context, seed: int) -> Context:
+    """The context that the run with this seed has: its key has the same path."""
+    key = context.key and Key(seed, context.key.path)
+    return Context(context.training, key, context.numerics)
+
+
+def _row(tree: Tree, r: int) -> Tree:
+    """The tree of run `r`."""
+    if isinstance(tree, tuple):
+        return tuple(_row(part, r) for part in tree)
+    fields = attrs.astuple(tree, recurse=False)
+    return type(tree)(
+        *(part[r] if isinstance(part, np.ndarray) else _row(part, r) for part in fields)
+    )
+
+
+def _tree_of(trees: Sequence[Tree]) -> Tree:
+    """The tree of all runs, from those of each."""
+    first = trees[0]
+    if isinstance(first, np.ndarray):
+        return freeze(np.stack(trees))
+    if isinstance(first, tuple):
+        return tuple(map(_tree_of, zip(*trees, strict=True))) if first else NO_PARAMS
+    columns = zip(*(attrs.astuple(tree, recurse=False) for tree in trees), strict=True)
+    return maker_of(type(first))(*map(_tree_of, columns))
+
+
+def stacked_loss(loss: Loss) -> Loss:
+    """The loss of R runs at once: the costs (R,) of AL (n_y, R, m), and dAL.
+
+    Where the cost is a plain mean, losses of all runs are computed as if their examples stood in
+    one batch side by side, and only the means are those of each run.
+    """
+
+    def function(
+        AL: FloatArray, Y: FloatArray, weights: FloatArray | None, context: Context
+    ) -> tuple[Any, FloatArray]:
+        # Of labels in several rows the order in memory has a part in the bits of sums.
+        if loss.entries is None or weights is not None or len(Y) > 1:
+            return each(AL, Y, weights, context)
+        k, R, m = AL.shape
+        expect_examples(m)
+        beside = AL.reshape(k, R * m), Y.reshape(1, R * m)
+        losses, slopes = loss.entries(*beside, context.numerics)
+        slopes /= scalar(losses.size // R, slopes.dtype)
+        costs = means(context.numerics, by_run(losses.reshape(-1, R, m)))
+        dAL = slopes.reshape(k, R, m)
+        return costs, freeze(dAL if k == 1 else by_run(by_run(dAL).copy()))
+
+    def each(
+        AL: FloatArray, Y: FloatArray, weights: FloatArray | None, context: Context
+    ) -> tuple[Any, FloatArray]:
+        pairs = [
+            loss.function(AL[:, r], Y[:, r], None if weights is None else weights[:, r], context)
+            for r in range(AL.shape[1])
+        ]
+        return np.array([cost for cost, _ in pairs]), _abreast([dAL for _, dAL in pairs])
+
+    return attrs.evolve(loss, function=function)
+
+
+def stacked_penalty(penalties: Sequence[Penalty], layout: Layout) -> Penalty:
+    """One penalty of R runs at once, whose strengths may differ, for parameters in `layout`."""
+    terms = [penalty.terms for penalty in penalties if penalty.terms is not None]
+
+    def function(parameters: Packed, m: int, numerics: Numerics) -> tuple[Any, FloatArray]:
+        rows = freeze(layout.rows(parameters.vector))
+        if len(terms) == len(penalties):
+            costs, gradients = together(rows, m, numerics)
+        else:
+            packed = map(layout.packed, rows)
+            own = (
+                penalty.function(run, m, numerics)
+                for penalty, run in zip(penalties, packed, strict=True)
+            )
+            costs, gradients = map(np.array, zip(*own, strict=True))
+        return costs, freeze(layout.from_rows(gradients))
+
+    def together(rows: FloatArray, m: int, numerics: Numerics) -> tuple[FloatArray, FloatArray]:
+        expect_examples(m)
+        gradients = np.zeros_like(rows)
+        factors = np.array([term.strength / (2 * m) for term in terms])
+        total = np.zeros(len(rows))
+        for stretch in layout.selected(terms[0].only):
+            w = rows[:, stretch]
+            sizes = terms[0].size(w)
+            total += means(numerics, sizes[:, np.newaxis]) * w.shape[1]
+            gradients[:, stretch] = terms[0].slope(w) * factors[:, np.newaxis].astype(w.dtype)
+        return factors * total, gradients
+
+    return Penalty(function)
+
+
+def stacked_numerics(numerics: Numerics, layout: Layout) -> Numerics:
+    """The arithmetic whose length of the vector of a stack is that of each run's own, (R,)."""
+    return attrs.evolve(
+        numerics,
+        norm=lambda vector: norms(numerics, layout.rows(vector)),  # type: ignore[arg-type, return-value]
+    )
+
+
+# Optimisers
+
+RATED = (
+    "gradient_descent", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "amsgrad",
+    "nadam", "lion",
+)  # fmt: skip
+"""Those that end by multiplying with minus their `learning_rate`."""
+
+_ELEMENTWISE = {
+    *RATED,
+    "accumulate", "average_parameters", "chain", "clip_by_value", "decay_l1", "decay_weights",
+    "descend", "freeze_layers", "heavy_ball", "scale", "scale_by_adagrad", "scale_by_adam",
+    "scale_by_amsgrad", "scale_by_nadam", "scale_by_rms", "scale_layers", "sign_of_momentum",
+}  # fmt: skip
+
+
+def not_elementwise(optimizer: Description) -> str:
+    """The first part of an optimiser that is not known to treat each number alone, or ""."""
+    found = (name for name, family in _builders_in(optimizer) if family == "optimizer")
+    return next((name for name in found if name not in _ELEMENTWISE), "")
+
+
+def _builders_in(value: Any) -> Iterator[tuple[str, str]]:
+    if is_description(value):
+        [(name, options)] = value.items()
+        yield name, find_builder(name).family
+        for option in options.values():
+            yield from _builders_in(option)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _builders_in(part)
+
+
+def rate_of(optimizer: Description) -> float | None:
+    """The learning rate of an optimiser that ends by multiplying with it, if it is one number."""
+    [(name, options)] = optimizer.items()
+    if name not in RATED:
+        return None
+    default = find_builder(name).options["learning_rate"].default
+    rate = options.get("learning_rate", default)
+    return float(rate) if isinstance(rate, int | float) and not isinstance(rate, bool) else None
+
+
+def stacked_optimizer(
+    optimizers: Sequence[Description], layout: Layout, dtype: Any
+) -> GradientTransformation:
+    """The optimiser of R runs at once, that differ in their learning rate at most.
+
+    It must treat each number alone. With rate 1 what its updates are multiplied by is minus what
+    it is before the rate, and times the rate of each run it has the bits that it has there.
+    """
+    first: GradientTransformation = build(optimizers[0], family="optimizer")
+    if all(optimizer == optimizers[0] for optimizer in optimizers):
+        return first
+    [(name, options)] = optimizers[0].items()
+    inner: GradientTransformation = build({name: {**options, "learning_rate": 1.0}})
+    rates = np.array([rate_of(optimizer) for optimizer in optimizers], np.float64)
+
+    @functools.lru_cache(maxsize=1)
+    def by_entry(factor: float) -> FloatArray:
+        with np.errstate(over="ignore"):  # beyond the dtype's range it is infinite by itself, too
+            column = (rates * factor)[:, np.newaxis].astype(dtype)
+        return freeze(layout.from_rows(np.broadcast_to(column, (len(rates), layout.size))))
+
+    def update(
+        grads: FloatArray, state: Any, params: Packed, context: Context = EVALUATION
+    ) -> tuple[FloatArray, Any]:
+        if inner.begin is None:
+            updates, state = inner.update(grads, state, params, context)
+            return freeze(updates * by_entry(1.0)), state
+        work = inner.begin(state, grads.dtype, context.numerics)
+
+        def kernel(g: FloatArray, p: FloatArray, factor: FloatArray, *others: FloatArray) -> None:
+            work.kernel(factor, g, p, *others)
+
+        given = (grads, params.vector, by_entry(work.factor), *work.before)
+        updates, *after = in_blocks(kernel, *given, results=1 + len(work.before))
+        return updates, work.state(*after)
+
+    return attrs.evolve(
+        inner,
+        update=update,
+        begin=None,
+        observe=lambda state: {**inner.observe(state), "learning_rate": rates},
+        description=None,
+    )

@@ -1,0 +1,176 @@
+"""Runs to their ends: one after the other, or all those of a stack at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+
+from pydnn.jobs.job import Job, run, watching
+from pydnn.numerics import fast
+from pydnn.records import Batch
+from pydnn.sweeps.stacks import Stack, numerics_of, stack_of
+from pydnn.training import NotFinite, StepInfo, TrainState, evaluation, scan
+from pydnn.training.finite import LONG, remembers_numbers
+from pydnn.training.streams import Measure
+
+__all__ = ["End", "Told", "evaluation_of", "run_apart", "run_together"]
+
+Told = Callable[[int], object]  # is called with how many steps of single runs are done since
+
+
+@attrs.frozen(eq=False)
+class End:
+    """Where a run has got to.
+
+    Attributes:
+        kept: The state that is kept.
+        costs: Of all its steps.
+        stopped: What stopped it, if something did.
+        lost: Whether that was a number that is not finite.
+    """
+
+    kept: TrainState
+    costs: list[float]
+    stopped: str = ""
+    lost: bool = False
+
+
+Ends = Iterator[tuple[int, End]]
+
+
+def run_apart(jobs: Sequence[Job], told: Told) -> Ends:
+    """Run jobs one after the other."""
+    for place, job in enumerate(jobs):
+        costs: list[float] = []
+        watched, lost = watching(job), ""
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # NotFinite tells
+                for state, info in run(job):
+                    watched = watched.after(state, info)
+                    costs.append(info.cost)
+                    told(1)
+        except NotFinite as error:
+            lost = str(error)
+        told(job.recipe.iterations - len(costs))
+        early = "stopped early" if len(costs) < job.recipe.iterations else ""
+        yield place, End(watched.kept or job.state, costs, lost or early, bool(lost))
+
+
+def run_together(jobs: Sequence[Job], told: Told) -> Ends:
+    """Run jobs all at once; whichever ends leaves the stack, and the others go on without it."""
+    stack = stack_of(jobs)
+    live = [(place, _Follow(job)) for place, job in enumerate(jobs)]  # by their rows in the stack
+    while live:
+        state, ends = _until_one_ends(stack, [follow for _, follow in live], told)
+        for row, end in ends.items():
+            place, _ = live[row]
+            told(jobs[place].recipe.iterations - len(end.costs))
+            yield place, end
+        left = [row for row in range(len(live)) if row not in ends]
+        live = [live[row] for row in left]
+        if left:
+            stack = stack_of(
+                [attrs.evolve(stack.jobs[r], state=stack.state_of(r, state)) for r in left]
+            )
+
+
+@attrs.frozen(eq=False)
+class _Row:
+    """The state of one run of a stack, which is only taken out of it if it is kept."""
+
+    stack: Stack
+    row: int
+    state: TrainState
+
+    @property
+    def iteration(self) -> int:
+        return self.state.iteration
+
+    def taken(self) -> TrainState:
+        return self.stack.state_of(self.row, self.state)
+
+
+class _Follow:
+    """The costs of one run of a stack, and what its recipe watches in it."""
+
+    def __init__(self, job: Job) -> None:
+        self.costs: list[float] = []
+        self._job, self._watched = job, watching(job)
+
+    def after(
+        self, stack: Stack, row: int, state: TrainState, info: StepInfo, cost: float
+    ) -> End | None:
+        """Take note of a step; if the run stops early with it, this is its end."""
+        self.costs.append(cost)
+        recipe = self._job.recipe
+        if not recipe.patience:
+            return None
+        own, every = stack.info_of(row, info), recipe.evaluate_every
+        if every and state.iteration % every == 0:
+            evaluate = evaluation_of(self._job, self._job.data)
+            own = attrs.evolve(own, measured=evaluate(stack.state_of(row, state)))
+        in_stack: Any = _Row(stack, row, state)
+        self._watched = self._watched.after(in_stack, own)
+        early = self._watched.waited >= recipe.patience
+        return self.end(stack, row, state, "stopped early") if early else None
+
+    def end(
+        self, stack: Stack, row: int, state: TrainState, stopped: str = "", *, lost: bool = False
+    ) -> End:
+        """The end of the run, of which `state` of the stack is the last one."""
+        best: Any = self._watched.kept if self._job.recipe.patience else None
+        kept = best or _Row(stack, row, state)
+        return End(kept.taken() if isinstance(kept, _Row) else kept, self.costs, stopped, lost)
+
+
+def evaluation_of(job: Job, data: Mapping[str, Batch]) -> Measure:
+    """The function from a state of a job to cost and metrics on these data sets."""
+    return evaluation(job.network, job.loss, data, numerics=numerics_of(job))
+
+
+def _until_one_ends(
+    stack: Stack, follows: Sequence[_Follow], told: Told
+) -> tuple[TrainState, dict[int, End]]:
+    """Fold the stack's step until a run of it ends; the state then, and the ends by row."""
+    before = stack.state
+    with np.errstate(over="ignore", invalid="ignore"):
+        for after, info in scan(stack.train_step, stack.state, stack.batches):
+            ends = {
+                row: follows[row].end(stack, row, before, _lost(stack, row, before), lost=True)
+                for row in _not_finite(stack, after, info)
+            }
+            costs = np.asarray(info.cost).tolist()
+            for row, (follow, cost) in enumerate(zip(follows, costs, strict=True)):
+                if row not in ends and (end := follow.after(stack, row, after, info, cost)):
+                    ends[row] = end
+            told(len(follows) - len(ends))
+            if ends:
+                return after, ends
+            before = after
+    return before, {row: follow.end(stack, row, before) for row, follow in enumerate(follows)}
+
+
+def _not_finite(stack: Stack, after: TrainState, info: StepInfo) -> list[int]:
+    """The rows of runs of which a number that `watch_finite` looks at is not finite."""
+    finite = np.isfinite(info.cost) & np.isfinite(info.gradient_norm)
+    long = np.flatnonzero(finite & (np.asarray(info.gradient_norm) >= LONG))
+    vector = after.parameters.vector
+    if np.all(finite) and not long.size and np.isfinite(fast.norm(vector)):
+        return []
+    finite &= np.isfinite([fast.norm(row) for row in stack.layout.rows(vector)])
+    for row in long.tolist():
+        finite[row] &= remembers_numbers(stack.state_of(row, after).optimizer_state)
+    return np.flatnonzero(~finite).tolist()
+
+
+def _lost(stack: Stack, row: int, before: TrainState) -> str:
+    """Why the next step of a run is not finite, in the words of its own step."""
+    job, state = stack.jobs[row], stack.state_of(row, before)
+    try:
+        job.train_step(state, job.batching.at(job.data["train"], state.key, state.iteration))
+    except NotFinite as error:
+        return str(error)
+    raise AssertionError("a run of a stack has other bits than its own")

@@ -1,0 +1,216 @@
+"""The train_step: forward, cost, backward and update, composed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pydnn.checks import BadInput, expect_shape
+from pydnn.keys import Key
+from pydnn.losses import Loss
+from pydnn.numerics import Numerics, empty, fast
+from pydnn.numerics.underflow import bare
+from pydnn.optimizers.base import GradientTransformation, updated
+from pydnn.parameters import NO_PARAMS, Layout, Packed, pack
+from pydnn.penalties import Penalty
+from pydnn.records import FloatArray, freeze
+from pydnn.stages.base import (
+    Context,
+    Shape,
+    Stage,
+    Statistics,
+    gradients_layout,
+    thrifty_backward,
+)
+from pydnn.stages.initializers import WeightStream
+from pydnn.training.pipeline import Part, Step, StepInfo, TrainState, TrainStep, own
+
+__all__ = ["initial_state", "make_train_step", "output_of", "step_context"]
+
+
+@np.errstate(under="ignore")
+def initial_state(
+    network: Stage,
+    optimizer: GradientTransformation,
+    shape_in: Shape,
+    *,
+    key: Key,
+    dtype: Any = np.float64,
+    weights: WeightStream | None = None,
+    numerics: Numerics = fast,
+) -> TrainState:
+    """The state from which a training starts.
+
+    Args:
+        network: Initialises its parameters for examples of shape `shape_in`, e.g. (12288,).
+        optimizer: Initialises its state for these.
+        shape_in: Shape of one example.
+        key: Where all randomness of the training is addressed.
+        dtype: float64, or float32: the same numbers, rounded.
+        weights: Draws every W of the network from one stream and `key`, instead of layer by layer.
+        numerics: The arithmetic, where that stream needs any.
+
+    Raises:
+        BadInput: If the stages do not fit each other, naming the one that does not.
+    """
+    if np.dtype(dtype) not in (np.float64, np.float32):
+        raise BadInput(f"dtype is {np.dtype(dtype)}, expected float64 or float32: choose one.")
+    tree, _ = network.init(key.at("init"), shape_in)
+    parameters = pack(tree, dtype=dtype)
+    if weights is not None:
+        parameters = _with_weights(parameters, weights, key, numerics)
+    gathered = network.statistics.init(parameters.tree) if network.statistics else NO_PARAMS
+    statistics = pack(gathered, dtype=dtype)
+    return TrainState(0, parameters, optimizer.init(parameters), key, statistics)
+
+
+def step_context(key: Key, iteration: int, numerics: Numerics = fast) -> Context:
+    """The context of a network's forward pass in the training step number `iteration`."""
+    return Context(training=True, key=key.at("step", iteration), numerics=numerics)
+
+
+def make_train_step(
+    network: Stage,
+    loss: Loss,
+    optimizer: GradientTransformation,
+    *,
+    penalties: Sequence[Penalty] = (),
+    numerics: Numerics = fast,
+) -> TrainStep:
+    """Compose forward, cost, backward and update into one pure training step.
+
+    Between backward and update there is *penalties* where some are given, which adds them to
+    the cost and the gradients; and *gather* where the network has stages that keep statistics.
+
+    Returns:
+        `(TrainState, Batch) -> (TrainState, StepInfo)`, whose parts can be listed, replaced and
+        inserted around by name.
+    """
+    keyless = Context(training=True, numerics=numerics)
+    network_forward, loss_function = bare(network.forward), bare(loss.function)
+    network_backward = thrifty_backward(network)
+    known: list[tuple[Layout, Layout]] = []  # of parameters, and of their gradients
+
+    def grads_layout(step: Step) -> Layout:
+        """The layout of the gradients' records, worked out once for a layout of parameters."""
+        layout = step.state.parameters.layout
+        if not known or known[0][0] is not layout:
+            known[:] = [(layout, gradients_layout(network, layout))]
+        return known[0][1]
+
+    @own(gives=["AL", "cache"])
+    def forward(step: Step) -> Step:
+        state = step.state
+        # Where nothing is drawn, nobody is made to pay for a key.
+        drawing = network.random
+        context = step_context(state.key, state.iteration, numerics) if drawing else keyless
+        AL, cache = network_forward(state.parameters.tree, step.batch.X, context)
+        return step.having(AL=AL, cache=cache)
+
+    @own(needs=["AL"], gives=["cost", "dAL"])
+    def cost(step: Step) -> Step:
+        batch = step.batch
+        cost, dAL = loss_function(step.AL, batch.Y, batch.weights, keyless)
+        return step.having(cost=cost, dAL=dAL)
+
+    @own(needs=["cache", "dAL"], gives=["grads"])
+    def backward(step: Step) -> Step:
+        parameters = step.state.parameters
+        before = parameters.vector
+        vector = empty(before.size, before.dtype)
+        into = parameters.layout.views(vector)
+        network_backward(parameters.tree, step.cache, step.dAL, out=into, wants_dA_prev=False)
+        return step.having(grads=grads_layout(step).packed(freeze(vector)))
+
+    @own(
+        needs=["cost", "grads"],
+        gives=["updates", "after", "info"],
+        isotropic=optimizer.isotropic,
+    )
+    def update(step: Step) -> Step:
+        state, grads = step.state, step.grads.vector
+        parameters = state.parameters
+        context = keyless
+        if optimizer.random:
+            key = state.key.at("step", state.iteration, "update")
+            context = Context(training=True, key=key, numerics=numerics)
+        updates, vector, optimizer_state = updated(
+            optimizer, grads, state.optimizer_state, parameters, context
+        )
+        after = TrainState(
+            state.iteration + 1,
+            parameters.layout.packed(vector),
+            optimizer_state,
+            state.key,
+            step.statistics if "statistics" in step.__dict__ else state.statistics,
+        )
+        observed = optimizer.observe(optimizer_state)
+        info = StepInfo(state.iteration, step.cost, numerics.norm(grads), observed)
+        return step.having(updates=updates, after=after, info=info)
+
+    between = [_penalties(penalties, numerics)] if penalties else []
+    if network.statistics is not None:
+        between.append(_gather(network.statistics, only_finite=optimizer.outlives_bad))
+    return TrainStep((forward, cost, backward, *between, update))
+
+
+def _penalties(terms: Sequence[Penalty], numerics: Numerics) -> Part:
+    def penalties(step: Step) -> Step:
+        cost, vector = step.cost, step.grads.vector
+        for term in terms:
+            share, gradient = bare(term.function)(
+                step.state.parameters, step.batch.X.shape[-1], numerics
+            )
+            cost, vector = cost + share, vector + gradient
+        return step.having(cost=cost, grads=step.grads.with_vector(freeze(vector)))
+
+    needs = ["cost", "grads"]
+    isotropic = all(term.isotropic for term in terms)
+    return own(needs=needs, gives=needs, isotropic=isotropic)(penalties)
+
+
+def _gather(kept: Statistics, *, only_finite: bool) -> Part:
+    def gather(step: Step) -> Step:
+        before = step.state.statistics
+        after = before.with_tree(bare(kept.absorb)(before.tree, step.cache))
+        # Where training goes on after a bad batch, its share would stay in here for ever.
+        bad = only_finite and not np.isfinite(after.vector).all()
+        return step.having(statistics=before if bad else after)
+
+    return own(needs=["cache"], gives=["statistics"])(gather)
+
+
+def output_of(
+    network: Stage,
+    parameters: Packed,
+    X: FloatArray,
+    *,
+    statistics: Packed | None = None,
+    numerics: Numerics = fast,
+) -> FloatArray:
+    """The network's output AL (n_y, m) for inputs X (n_x, m), outside of training.
+
+    Args:
+        network: What computes it,
+        parameters: with these parameters,
+        X: for these examples.
+        statistics: What stages such as batch normalisation have gathered: `state.statistics`.
+        numerics: The arithmetic.
+    """
+    gathered = statistics.tree if statistics is not None else None
+    return network.forward(parameters.tree, X, Context(numerics=numerics, statistics=gathered))[0]
+
+
+def _with_weights(
+    parameters: Packed, weights: WeightStream, key: Key, numerics: Numerics
+) -> Packed:
+    """The same parameters with every W drawn from one stream, in the order of layers."""
+    slots = [slot for slot in parameters.layout.slots if slot.name.endswith("W")]
+    vector = parameters.vector.copy()
+    drawn = weights.draw([slot.shape for slot in slots], numerics, key=key)
+    for slot, W in zip(slots, drawn, strict=True):
+        expect_shape(slot.name, W, slot.shape, hint="draw one array for each shape given")
+        vector[slot.start : slot.stop] = W.ravel()
+    return parameters.layout.packed(freeze(vector))

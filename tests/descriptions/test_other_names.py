@@ -1,0 +1,115 @@
+import attrs
+import pytest
+
+from pydnn.descriptions.builders import builders_of
+from pydnn.descriptions.other_names import _ELSEWHERE, _form, suggestion
+from pydnn.recipes.recipe import Recipe
+
+FAMILIES = {
+    family: [b.name for b in builders_of(family) if ":" not in b.name]
+    for family in {b.family for b in builders_of()}
+}
+KEYS = [field.name for field in attrs.fields(Recipe)]
+
+ELSEWHERE = [
+    ("optimizer", "sgd", "gradient_descent"),
+    ("optimizer", "SGD", "gradient_descent"),
+    ("optimizer", "Adam", "adam"),
+    ("optimizer", "AdamW", "adamw"),
+    ("optimizer", "nag", "nesterov"),
+    ("optimizer", "clip_grad_norm", "clip_by_global_norm"),
+    ("optimizer", "adm", "adam"),
+    ("loss", "mse", "mean_squared"),
+    ("loss", "MSELoss", "mean_squared"),
+    ("loss", "mae", "mean_absolute"),
+    ("loss", "ce", "softmax_cross_entropy"),
+    ("loss", "cross_entropy", "softmax_cross_entropy"),
+    ("loss", "bce", "sigmoid_cross_entropy"),
+    ("loss", "BCEWithLogitsLoss", "sigmoid_cross_entropy"),
+    ("loss", "categorical_crossentropy", "softmax_cross_entropy"),
+    ("loss", "CrossEntropyLoss", "softmax_cross_entropy"),
+    ("stage", "Linear", "dense"),
+    ("stage", "BatchNorm1d", "batch_norm"),
+    ("stage", "swish", "silu"),
+    ("stage", "Sequential", "serial"),
+    ("stage", "LeakyReLU", "leaky_relu"),
+    ("initializer", "kaiming_normal_", "he_normal"),
+    ("initializer", "glorot_uniform", "xavier_uniform"),
+    ("schedule", "StepLR", "step_decay"),
+    ("schedule", "CosineAnnealingLR", "cosine_decay"),
+    ("schedule", "OneCycleLR", "one_cycle"),
+    ("batches", "minibatch", "mini_batches"),
+    ("penalty", "l2", "l2_penalty"),
+]
+
+
+@pytest.mark.parametrize(("family", "name", "here"), ELSEWHERE)
+def test_names_of_other_libraries_lead_to_those_of_pydnn(family, name, here):
+    assert suggestion(name, FAMILIES[family]).startswith(f"did you mean {here!r}?")
+
+
+OPTIONS = [
+    ("momentum", "beta", "decay"),
+    ("adam", "beta_1", "beta1"),
+    ("adam", "b2", "beta2"),
+    ("adam", "eps", "epsilon"),
+    ("adam", "lr", "learning_rate"),
+    ("adamw", "wd", "weight_decay"),
+    ("mini_batches", "batch_size", "size"),
+    ("dense", "out_features", "units"),
+    ("dropout", "rate", "keep_prob"),
+    ("dropout", "p", "keep_prob"),
+    ("step_decay", "steps", "every"),
+    ("cosine_decay", "every", "steps"),
+    ("cosine_decay", "T_max", "steps"),
+    ("softmax_cross_entropy", "class_weight", "class_weights"),
+    ("l2_penalty", "lambd", "strength"),
+    ("leaky_relu", "negative_slope", "slope"),
+]
+
+
+@pytest.mark.parametrize(("builder", "name", "here"), OPTIONS)
+def test_options_of_other_libraries_lead_to_those_of_pydnn(builder, name, here):
+    [options] = [b.options for b in builders_of() if b.name == builder]
+    assert suggestion(name, options).startswith(f"did you mean {here!r}?")
+
+
+@pytest.mark.parametrize(
+    ("name", "here"),
+    [
+        ("epochs", "iterations"),
+        ("max_iter", "iterations"),
+        ("model", "network"),
+        ("criterion", "loss"),
+        ("batch_size", "batches"),
+        ("validation_split", "validation"),
+        ("random_state", "seed"),
+        ("early_stopping", "patience"),
+        ("monitor", "watch"),
+        ("lr", "optimizer"),
+        ("normalize", "standardize"),
+        ("optimiser", "optimizer"),
+    ],
+)
+def test_keys_of_other_libraries_lead_to_those_of_a_recipe(name, here):
+    assert suggestion(name, KEYS).startswith(f"did you mean {here!r}?")
+
+
+def test_what_a_name_here_means_otherwise_is_said():
+    assert suggestion("epochs", KEYS) == (
+        "did you mean 'iterations'? (it counts steps: epochs times the batches of an epoch)"
+    )
+    assert suggestion("drop_last", ["keep_last"]).endswith("(it means the opposite)")
+    assert suggestion("keep_rate", ["keep_prob"]) == "did you mean 'keep_prob'?"
+
+
+def test_what_is_like_nothing_leads_nowhere():
+    assert suggestion("zebra", KEYS) == ""
+    assert suggestion("x" * 100_000, KEYS) == ""
+    assert suggestion("", KEYS) == ""
+
+
+def test_the_table_is_in_the_form_in_which_it_is_looked_up():
+    for here, elsewhere in _ELSEWHERE.items():
+        assert [*map(_form, elsewhere.split())] == elsewhere.split()
+        assert here not in elsewhere.split()

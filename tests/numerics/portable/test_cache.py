@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+
+from pydnn import Key
+from pydnn.numerics import portable
+from pydnn.numerics.portable import cache as module
+from pydnn.numerics.portable.cache import kept
+from pydnn.records import freeze, readonly
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept():
+    module._entries.clear()
+    yield
+    module._entries.clear()
+
+
+def times_made(array, *, calls=4):
+    made = []
+    for _ in range(calls):
+        kept("test", array, lambda into: made.append(into) or "result")
+    return made
+
+
+def test_what_nobody_can_write_to_is_kept_from_the_second_time_on():
+    assert times_made(freeze(np.ones(3))) == ["right", None]
+    assert times_made(freeze(np.ones((3, 2))).T) == ["right", None]
+    assert times_made(freeze(np.ones((3, 2)))[1:]) == ["right", None]
+
+
+def test_what_somebody_can_write_to_is_not():
+    own = np.ones((3, 2))
+    assert times_made(own) == ["right"] * 4
+    assert times_made(readonly(own)) == ["right"] * 4
+    assert times_made(readonly(own).T) == ["right"] * 4
+    assert times_made(np.frombuffer(bytearray(16))) == ["right"] * 4
+    assert times_made(readonly(np.frombuffer(bytearray(16)))) == ["right"] * 4
+
+
+def test_an_array_in_the_place_of_another_is_not_taken_for_it():
+    seen = set()
+    for i in range(50):
+        array = freeze(np.full(1000, float(i)))
+        seen.add(array.__array_interface__["data"][0])
+        assert [kept("test", array, lambda into, a=array: a[0]) for _ in range(3)] == [i] * 3
+        del array
+    assert len(seen) < 50  # places were used again
+    assert not any(entry.found for entry in module._entries.values())  # nor is memory held
+
+
+def test_views_of_one_array_are_told_apart():
+    def kept_of(view):
+        return [kept("test", view, lambda into: (into, view.tolist())) for _ in range(3)]
+
+    def numbered(least):
+        return freeze(np.arange(least, least + 16.0).reshape(4, 4).copy())
+
+    data, other = numbered(0), numbered(1)
+    # Among them some of one shape that begin at other places, and some as large as the whole.
+    rows = [np.broadcast_to(row, (4, 4)) for row in (data[0], data[1])]
+    views = [data, data.T, data[1:3], data[2:], *rows, data[::-1], other]
+    for view in views:
+        found = kept_of(view)
+        assert found == [("right", view.tolist()), *[(None, view.tolist())] * 2]
+
+
+def test_few_are_kept_and_those_seen_once_go_first():
+    data = freeze(np.ones(3))
+    times_made(data)
+    others = [freeze(np.ones(3)) for _ in range(30)]
+    for other in others:
+        kept("test", other, lambda into: 0)
+    assert len(module._entries) <= 8
+    assert times_made(data) == []
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_products_with_what_is_kept_have_the_same_bits(dtype):
+    a, X = (Key(i).normal(shape).astype(dtype) for i, shape in ((1, (30, 100)), (2, (100, 90))))
+    expected = portable.matmul(a, X), portable.matmul(a[:, :90], X.T)
+    frozen = freeze(np.asfortranarray(X))
+    for _ in range(3):
+        np.testing.assert_array_equal(portable.matmul(a, frozen), expected[0])
+        np.testing.assert_array_equal(portable.matmul(a[:, :90], frozen.T), expected[1])
+    assert sum(entry.found is not None for entry in module._entries.values()) == 2

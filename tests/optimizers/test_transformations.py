@@ -1,0 +1,385 @@
+import math
+
+import attrs
+import numpy as np
+import pytest
+from helpers import frozen, refuse
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pydnn import (
+    BadInput,
+    Context,
+    GradientTransformation,
+    Key,
+    Schedule,
+    accumulate,
+    adam,
+    average_parameters,
+    averaged,
+    chain,
+    clip_by_global_norm,
+    clip_by_value,
+    constant_rate,
+    decay_l1,
+    decay_weights,
+    dense,
+    descend,
+    freeze_layers,
+    gradient_descent,
+    gradient_noise,
+    heavy_ball,
+    look,
+    momentum,
+    nesterov,
+    scale,
+    scale_by_adam,
+    scale_layers,
+    skip_not_finite,
+    step_decay,
+)
+from pydnn.numerics import threads
+from pydnn.optimizers import base, clipping, decay, layers, wrappers
+from pydnn.optimizers.base import number_by_number, updated
+from pydnn.optimizers.fused import Pass
+from pydnn.parameters import pack
+from pydnn.stages.dense import DenseParams
+
+PARAMS = pack((DenseParams([[1.0, -2.0]], [[3.0]]), (), DenseParams([[5.0]], [[6.0]])))
+GRADS = frozen([10.0, -20.0, 0.0, 4.0, -1.0])
+KEYED = Context(training=True, key=Key(1))
+
+# Updates at the first step, worked out by hand.
+WORKED = {
+    "chain": (chain(), [10, -20, 0, 4, -1]),
+    "scale": (scale(0.5), [5, -10, 0, 2, -0.5]),
+    "descend": (descend(0.1), [-1, 2, 0, -0.4, 0.1]),
+    "descend, by a schedule": (
+        descend(step_decay(0.1, factor=0.5, every=1)), [-1, 2, 0, -0.4, 0.1],
+    ),
+    "clip_by_value": (clip_by_value(5), [5, -5, 0, 4, -1]),
+    "clip_by_global_norm": (
+        clip_by_global_norm(math.sqrt(517) / 2), [5, -10, 0, 2, -0.5],
+    ),
+    "clip_by_global_norm, short enough": (clip_by_global_norm(23), [10, -20, 0, 4, -1]),
+    "gradient_noise": (
+        gradient_noise(4.0),
+        GRADS + 2 * KEYED.key.at("gradient_noise").normal((5,)),
+    ),
+    "freeze_layers": (freeze_layers("0"), [0, 0, 0, 4, -1]),
+    "freeze_layers, biases": (freeze_layers("b"), [10, -20, 0, 4, 0]),
+    "scale_layers": (scale_layers("2", "0/b", factor=10), [10, -20, 0, 40, -10]),
+    "scale_layers, down": (scale_layers("b", factor=0.5), [10, -20, 0, 4, -0.5]),
+    "decay_weights": (decay_weights(0.1), [10.1, -20.2, 0, 4.5, -1]),
+    "decay_weights, of all": (decay_weights(1, only=["W", "b"]), [11, -22, 3, 9, 5]),
+    "decay_l1": (decay_l1(0.1), [10.1, -20.1, 0, 4.1, -1]),
+    "look": (look("here"), [10, -20, 0, 4, -1]),
+    "accumulate": (accumulate(scale(1), batches=2), [0, 0, 0, 0, 0]),
+    "skip_not_finite": (skip_not_finite(scale(2)), [20, -40, 0, 8, -2]),
+    "average_parameters": (average_parameters(), [10, -20, 0, 4, -1]),
+}  # fmt: skip
+every = pytest.mark.parametrize("row", WORKED.values(), ids=WORKED)
+
+
+def first(transformation, grads=GRADS, params=PARAMS):
+    return transformation.update(grads, transformation.init(params), params, KEYED)
+
+
+def test_every_transformation_is_in_the_table():
+    builders = {
+        name
+        for module in (base, clipping, decay, layers, wrappers)
+        for name in module.__all__
+        if hasattr(getattr(module, name), "family")
+    }
+    assert {name.partition(",")[0] for name in WORKED} == builders
+
+
+@every
+def test_first_updates(row):
+    transformation, expected = row
+    updates, _ = first(transformation)
+    np.testing.assert_allclose(updates, expected, rtol=1e-14)
+    assert not updates.flags.writeable
+
+
+@given(st.lists(st.floats(-2, 2), min_size=1, max_size=4))
+def test_a_chain_does_one_part_after_the_other(factors):
+    updates, state = first(chain(*map(scale, factors)))
+    with np.errstate(under="ignore"):  # in the test's own arithmetic
+        np.testing.assert_allclose(updates, GRADS * math.prod(factors), rtol=1e-13, atol=1e-290)
+    assert state == ((),) * len(factors)
+
+
+def test_a_learning_rate_follows_its_schedule_and_is_shown():
+    optimizer = gradient_descent(learning_rate=step_decay(8, factor=0.5, every=2))
+    state, rates = optimizer.init(PARAMS), []
+    for _ in range(5):
+        updates, state = optimizer.update(GRADS, state, PARAMS)
+        rates.append(optimizer.observe(state)["learning_rate"])
+        np.testing.assert_allclose(updates, -rates[-1] * GRADS)
+    assert rates == [8, 8, 4, 4, 2]
+
+
+def test_any_value_in_the_middle_of_a_chain_is_seen_by_name():
+    optimizer = chain(
+        look("raw"),
+        clip_by_global_norm(1.0),
+        look("clipped"),
+        look("direction", at="vector"),
+        chain(scale(3), look("deep", at="largest")),
+        descend(0.5),
+    )
+    updates, state = first(optimizer)
+    seen = dict(optimizer.observe(state))
+    np.testing.assert_allclose(seen.pop("direction"), GRADS / math.sqrt(517))
+    assert seen == pytest.approx(
+        {
+            "raw": math.sqrt(517),
+            "norm_before_clip": math.sqrt(517),
+            "clipped": 1.0,
+            "deep": 60 / math.sqrt(517),
+            "learning_rate": 0.5,
+        }
+    )
+    np.testing.assert_allclose(updates, -1.5 * GRADS / math.sqrt(517))
+
+
+def test_nothing_is_seen_before_the_first_update():
+    assert look("x").observe(look("x").init(PARAMS)) == {"x": 0.0}
+    vector = look("x", at="vector")
+    assert vector.observe(vector.init(PARAMS))["x"].shape == (0,)
+    decaying = descend(step_decay(0.5, factor=0.1, every=1))
+    assert decaying.observe(decaying.init(PARAMS)) == {"learning_rate": 0.5}
+    clip = clip_by_global_norm(1)
+    assert clip.observe(clip.init(PARAMS)) == {"norm_before_clip": 0.0}
+    skip = skip_not_finite(scale(1))
+    assert skip.observe(skip.init(PARAMS)) == {"skipped": 0}
+
+
+def test_the_largest_gradient_may_be_small():
+    largest = look("x", at="largest")
+    _, state = first(largest, frozen(GRADS / 100))
+    assert largest.observe(state) == {"x": 0.2}
+
+
+def test_what_is_inside_is_given_gradients_that_refuse_writes():
+    seen = []
+
+    def update(grads, state, params, context=None):
+        seen.append(grads.flags.writeable)
+        return grads, state
+
+    inner = GradientTransformation(lambda params: (), update)
+    first(accumulate(inner, batches=1))
+    first(chain(scale(1), inner))
+    assert seen == [False, False]
+
+
+def test_noise_gets_weaker_and_is_that_of_its_address():
+    noise = gradient_noise(1.0, decay=2.0)
+    assert noise.random
+    assert chain(scale(1), noise).random
+    state, spreads = noise.init(PARAMS), []
+    big = pack((DenseParams(np.zeros((1, 4000)), [[0.0]]),))
+    for t in range(3):
+        context = Context(training=True, key=Key(1).at(t))
+        updates, state = noise.update(np.zeros(4001), state, big, context)
+        spreads.append(updates.std())
+    assert spreads == pytest.approx([1, 1 / 2, 1 / 3], rel=0.05)
+
+
+def test_accumulated_batches_are_one_that_is_so_many_times_larger():
+    inner = momentum(learning_rate=0.1)
+    optimizer, state = accumulate(inner, batches=3), None
+    state = optimizer.init(PARAMS)
+    plain = inner.init(PARAMS)
+    for round_ in range(2):
+        grads = [Key(round_).at(i).normal(5) for i in range(3)]
+        for g in grads[:2]:
+            updates, state = optimizer.update(g, state, PARAMS)
+            np.testing.assert_array_equal(updates, 0)
+        updates, state = optimizer.update(grads[2], state, PARAMS)
+        expected, plain = inner.update(sum(grads) / 3, plain, PARAMS)
+        np.testing.assert_allclose(updates, expected, rtol=1e-14)
+    assert optimizer.observe(state) == {"learning_rate": 0.1}
+
+
+def test_updates_that_are_not_finite_are_left_out_and_counted():
+    optimizer = skip_not_finite(adam(learning_rate=0.1))
+    assert optimizer.outlives_bad
+    assert not adam().outlives_bad
+    assert chain(optimizer).outlives_bad
+    _, good = first(optimizer)
+    for bad in (np.nan, np.inf):
+        updates, after = optimizer.update(frozen(np.full(5, bad)), good, PARAMS)
+        np.testing.assert_array_equal(updates, 0)
+        assert after.inner == good.inner
+        assert optimizer.observe(after) == {"learning_rate": 0.1, "skipped": 1}
+
+
+def test_one_gradient_that_is_not_finite_is_enough():
+    optimizer = skip_not_finite(freeze_layers("0", "2"))
+    updates, state = first(optimizer, frozen([np.nan, 1.0, 2.0, 3.0, 4.0]))
+    np.testing.assert_array_equal(updates, 0)
+    assert state.skipped == 1
+
+
+def test_updates_that_become_infinite_inside_are_left_out_too():
+    with np.errstate(over="ignore"):
+        updates, state = first(skip_not_finite(scale(1e308)))
+    np.testing.assert_array_equal(updates, 0)
+    assert state.skipped == 1
+
+
+def test_parameters_are_averaged_over_updates():
+    for share, expected in ((None, (1 + 2 + 3) / 3), (0.5, (0 + 1) / 8 + 2 / 4 + 3 / 2)):
+        optimizer = chain(scale(1), average_parameters(decay=share))
+        params = pack((DenseParams([[0.0]], [[0.0]]),))
+        state = optimizer.init(params)
+        for _ in range(3):
+            updates, state = optimizer.update(np.ones(2), state, params)
+            params = params.with_vector(params.vector + updates)
+        np.testing.assert_array_equal(params.vector, 3)
+        np.testing.assert_allclose(averaged(state, params).vector, expected)
+
+
+def test_an_average_is_found_however_deep():
+    optimizer = skip_not_finite(accumulate(chain(average_parameters()), batches=1))
+    _, state = first(optimizer)
+    np.testing.assert_array_equal(averaged(state, PARAMS).vector, PARAMS.vector + GRADS)
+    with pytest.raises(BadInput, match=r"no average was kept: put average_parameters\(\) last"):
+        averaged(adam().init(PARAMS), PARAMS)
+
+
+REFUSED = {
+    "what is no part": (lambda: chain(scale), "chain got .* as part 0, expected a gradient"),
+    "unknown layer": (lambda: first(freeze_layers("1")), "there is no parameter '1'"),
+    "names as a text": (lambda: decay_weights(1, only="W"), "names are 'W', expected a list"),
+    "unknown look": (lambda: look("x", at="nrom"), "there is no thing to look at 'nrom': did you"),
+    "no key": (
+        lambda: gradient_noise(1).update(GRADS, gradient_noise(1).init(PARAMS), PARAMS),
+        "gradient_noise has no key",
+    ),
+    "no variance": (lambda: gradient_noise(-1), "variance is -1, expected a number of at least 0"),
+    "noise that grows": (lambda: gradient_noise(0.5, decay=-1), "decay is -1, expected a number"),
+    "negative factor": (lambda: scale_layers("W", factor=-1), "factor is -1, expected a number of"),
+    "negative decay": (lambda: decay_weights(-1), "rate is -1, expected a number of at least 0"),
+    "negative L1 decay": (lambda: decay_l1(-1), "rate is -1, expected a number of at least 0"),
+    "no rate": (lambda: descend(0), "learning_rate is 0, expected a number above 0"),
+    "clip at 0": (lambda: clip_by_value(0), "limit is 0"),
+    "norm of 0": (lambda: clip_by_global_norm(-1), "limit is -1"),
+    "no batches": (lambda: accumulate(scale(1), batches=0), "batches is 0"),
+    "two at once": (
+        lambda: accumulate(skip_not_finite(accumulate(scale(1), batches=2)), batches=3),
+        "accumulate of 3 batches is around .* accumulates 2 already, .* before 6 batches: give one",
+    ),
+    "two in a chain inside": (
+        lambda: accumulate(chain(accumulate(scale(1), batches=2), scale(1)), batches=2),
+        "before 4 batches: give one accumulate, with batches=4",
+    ),
+    "one after another": (
+        lambda: chain(accumulate(scale(1), batches=2), accumulate(scale(1), batches=3)),
+        "chain got parts that accumulate 2 and 3 batches, expected one such part",
+    ),
+    "decay of 1": (lambda: average_parameters(decay=1), "decay is 1"),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), REFUSED.values(), ids=REFUSED)
+def test_refusals(call, message):
+    with pytest.raises(BadInput, match=message):
+        call()
+
+
+def test_a_transformation_of_ones_own_takes_part():
+    def update(grads, state, params, context=None):
+        return frozen(grads**2), state + 1
+
+    squares = GradientTransformation(lambda params: 0, update, observe=lambda s: {"calls": s})
+    updates, state = first(chain(squares, scale(-1)))
+    np.testing.assert_array_equal(updates, -(GRADS**2))
+    assert chain(squares, scale(-1)).observe(state) == {"calls": 1}
+
+
+ONE_PASS = {
+    "gradient descent": gradient_descent(learning_rate=0.1),
+    "momentum": momentum(learning_rate=0.1, averaged=True),
+    "nesterov": nesterov(learning_rate=0.1),
+    "adam": adam(learning_rate=0.1),
+    "scaled at both ends": chain(scale(3), heavy_ball(), scale(2), scale_by_adam(), descend(0.1)),
+    "one that reads its gradients to the last": chain(
+        scale(3), heavy_ball(nesterov=True), heavy_ball(nesterov=True), scale_by_adam(), scale(2)
+    ),
+    "nothing but factors": chain(scale(3), scale(2), descend(constant_rate(0.1))),
+    "inside each other": chain(chain(heavy_ball(), scale(2)), chain(chain(), descend(0.1))),
+    "not all in one": chain(heavy_ball(), clip_by_value(0.5), descend(0.1)),
+}
+
+
+@pytest.mark.parametrize("optimizer", ONE_PASS.values(), ids=ONE_PASS)
+def test_one_pass_over_all_is_what_the_parts_do_one_by_one(optimizer, monkeypatch):
+    monkeypatch.setattr(threads, "_BLOCK", 800)  # so that there are several stretches
+    big = pack(dense(3).init(Key(1), (400,))[0])
+    parts = [p.update for p in parts_of(optimizer)]
+    states = [p.init(big) for p in parts_of(optimizer)]
+    state, params = optimizer.init(big), big
+    for step in range(4):
+        g = frozen(Key(2).at(step).normal(big.vector.shape))
+        expected = g
+        for i, update in enumerate(parts):
+            expected, states[i] = update(expected, states[i], params)
+        alone, _ = optimizer.update(g, state, params)
+        updates, vector, state = updated(optimizer, g, state, params)
+        assert updates.tobytes() == alone.tobytes()
+        np.testing.assert_array_equal(vector, params.vector + updates)
+        np.testing.assert_allclose(updates, expected, rtol=1e-13)
+        assert not vector.flags.writeable
+        params = params.with_vector(vector)
+
+
+def test_what_treats_each_number_by_itself_is_updated_in_no_other_pass():
+    optimizer = attrs.evolve(chain(heavy_ball(), descend(0.1)), update=refuse)
+    _, vector, _ = updated(optimizer, GRADS, optimizer.init(PARAMS), PARAMS)
+    np.testing.assert_allclose(vector, PARAMS.vector - 0.1 * GRADS)
+
+
+def test_a_factor_at_the_end_of_a_chain_is_left_to_the_part_before_it():
+    factors = []
+
+    def kernel(factor, g, p, u):
+        factors.append(factor)
+        u[:] = factor * g
+
+    alone = number_by_number(lambda params: (), lambda *_: Pass(kernel, (), lambda: (), 3))
+    optimizer = chain(alone, scale(2), descend(0.5))
+    updates, _ = optimizer.update(GRADS, optimizer.init(PARAMS), PARAMS)
+    assert factors == [-3]
+    np.testing.assert_array_equal(updates, -3 * GRADS)
+
+
+def test_gradients_of_just_the_greatest_length_are_handed_on_as_they_are():
+    clip = clip_by_global_norm(5)
+    grads = frozen([3.0, 0.0, 0.0, 4.0, 0.0])
+    assert clip.update(grads, clip.init(PARAMS), PARAMS)[0] is grads
+
+
+def parts_of(optimizer):
+    """The innermost parts of a chain of chains."""
+    if "chain" not in optimizer.description:
+        return [optimizer]
+    parts = optimizer.description["chain"].get("parts", ())
+    return [inner for part in parts for inner in parts_of(part)]
+
+
+def test_the_initial_rate_of_a_schedule_is_worked_out_in_bits_of_every_machine():
+    asked = []
+
+    def at(iteration, numerics):
+        asked.append(numerics.name)
+        return 0.1
+
+    optimizer = gradient_descent(learning_rate=Schedule(at))
+    state = optimizer.init(pack(dense(1).init(Key(1), (2,))[0]))
+    assert asked == ["portable"]
+    assert optimizer.observe(state) == {"learning_rate": 0.1}

@@ -1,0 +1,193 @@
+import itertools
+import math
+
+import attrs
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small_runs import recorded, small_data, small_recipe
+
+from pydnn import BadInput, adam, chain, descend, describe, look, skip_not_finite
+from pydnn.runs import Run
+from pydnn.runs.history import ALWAYS, Column, joined, read_rows, row_arrays, rows_of
+from pydnn.training import StepInfo
+
+NAMES = st.sampled_from(["learning_rate", "skipped", "validation cost", "é", ""])
+NUMBERS = st.floats(allow_nan=False) | st.integers(-(2**53), 2**53) | st.booleans()
+FLOATS = st.floats(allow_nan=False)
+STEPS = st.tuples(
+    FLOATS,
+    FLOATS,
+    st.dictionaries(NAMES, NUMBERS, max_size=3),
+    st.dictionaries(NAMES, FLOATS, max_size=3),
+    st.integers(0, 2**64 - 1),
+)
+
+
+@st.composite
+def seen_steps(draw, *, least=0):
+    """Pairs of info and checksum, of steps that follow each other, and the first one's number."""
+    start = draw(st.integers(0, 2**40))
+    steps = draw(st.lists(STEPS, min_size=least, max_size=8))
+    seen = [
+        (StepInfo(start + i, cost, norm, observed, measured), words)
+        for i, (cost, norm, observed, measured, words) in enumerate(steps)
+    ]
+    return start, seen
+
+
+def as_read(rows):
+    """The same rows, led through their arrays as a file would hold them."""
+    arrays = row_arrays(rows)
+
+    def read(name, dtype, shape):
+        assert arrays[name].dtype == np.dtype(dtype)
+        return arrays[name]
+
+    columns = tuple(rows.columns)
+    return read_rows(read, start=rows.start, stop=rows.stop, columns=columns, where="a file")
+
+
+def same(a, b):
+    assert (a.start, a.stop, a.columns) == (b.start, b.stop, b.columns)
+    for name in ALWAYS:
+        np.testing.assert_array_equal(a.always[name], b.always[name])
+    return True
+
+
+SEEN = [
+    (StepInfo(4, 0.5, 2.0, {"rate": 0.1}, {"train cost": 0.4}), 7),
+    (StepInfo(5, 0.25, 1.0, {"rate": 0.2}), 2**64 - 1),
+    (StepInfo(6, 0.125, 0.5, {"rate": 0.1, "skipped": 1}, {"train cost": 0.1}), 9),
+]
+
+
+def test_the_rows_of_three_steps():
+    rows = rows_of(SEEN, start=4)
+    assert (rows.start, rows.stop, len(rows)) == (4, 7, 3)
+    assert {name: values.dtype for name, values in rows.always.items()} == ALWAYS
+    np.testing.assert_array_equal(rows.always["cost"], [0.5, 0.25, 0.125])
+    np.testing.assert_array_equal(rows.always["checksum"], np.array([7, 2**64 - 1, 9], "u8"))
+    assert rows.columns == {
+        ("observed", "rate"): Column(np.array([4, 5, 6]), np.array([0.1, 0.2, 0.1])),
+        ("measured", "train cost"): Column(np.array([4, 6]), np.array([0.4, 0.1])),
+        ("observed", "skipped"): Column(np.array([6]), np.array([1.0])),
+    }
+    assert not rows.always["cost"].flags.writeable
+    assert rows.numbers(6) == {
+        "cost": 0.125,
+        "gradient norm": 0.5,
+        "observed rate": 0.1,
+        "measured train cost": 0.1,
+        "observed skipped": 1.0,
+        "checksum of the parameters after it": 9,
+    }
+    assert list(rows.numbers(5)) == [
+        "cost", "gradient norm", "observed rate", "checksum of the parameters after it"
+    ]  # fmt: skip
+    assert set(rows.without([("measured", "train cost")]).columns) == {
+        ("observed", "rate"),
+        ("observed", "skipped"),
+    }
+
+
+@given(seen_steps())
+def test_what_was_seen_comes_back(steps):
+    start, seen = steps
+    rows = rows_of(seen, start=start)
+    infos = list(rows.infos())
+    assert infos == [info for info, _ in seen]
+    # -0.0 == 0.0, yet they have other bits.
+    assert [math.copysign(1, i.cost) for i in infos] == [math.copysign(1, i.cost) for i, _ in seen]
+    assert list(as_read(rows).infos()) == infos
+    assert same(as_read(rows), rows)
+
+
+@given(seen_steps(), st.integers(-3, 11), st.integers(-3, 11))
+def test_the_rows_between_two_steps_are_those_of_the_steps_between(steps, a, b):
+    first, seen = steps
+    rows = rows_of(seen, start=first)
+    part = rows.between(first + a, first + b)
+    expected = [info for info, _ in seen if first + a <= info.iteration < first + b]
+    assert list(part.infos()) == expected
+    assert len(part) == len(expected)
+    assert rows.start <= part.start <= part.stop <= rows.stop
+    assert all(column.steps.size for column in part.columns.values())
+
+
+@given(seen_steps(least=1), st.lists(st.integers(0, 8), max_size=3))
+def test_rows_that_were_cut_are_joined_again(steps, cuts):
+    start, seen = steps
+    rows = rows_of(seen, start=start)
+    places = [0, *sorted(min(cut, len(seen)) for cut in cuts), len(seen)]
+    parts = [rows.between(start + a, start + b) for a, b in itertools.pairwise(places)]
+    whole = joined(parts)
+    assert list(whole.infos()) == [info for info, _ in seen]
+    assert (whole.start, whole.stop) == (rows.start, rows.stop)
+
+
+def test_what_is_no_single_number_has_no_place_in_a_row():
+    observed = {
+        "vector": np.zeros(3),
+        "array of one": np.zeros(1),
+        "text": "x",
+        "none": None,
+        "single": np.float32(0.1),
+        "whole": np.int64(3),
+        "truth": np.bool_(True),
+    }
+    rows = rows_of([(StepInfo(0, 1.0, 1.0, observed), 1)], start=0)
+    [info] = rows.infos()
+    assert info.observed == {"single": float(np.float32(0.1)), "whole": 3.0, "truth": 1.0}
+    assert all(type(value) is float for value in info.observed.values())
+
+
+def test_a_vector_that_an_optimiser_shows_is_left_out_of_a_recorded_run(tmp_path):
+    optimizer = chain(look("before", at="vector"), look("norm"), descend(0.1))
+    recorded(tmp_path / "run", small_recipe(tmp_path, optimizer=describe(optimizer)))
+    infos = list(Run.open(tmp_path / "run").infos)
+    assert all(set(info.observed) == {"norm", "learning_rate"} for info in infos)
+    assert all(info.observed["norm"] > 0 for info in infos)
+
+
+def test_a_cost_that_is_not_a_number_survives(tmp_path):
+    optimizer = skip_not_finite(adam(learning_rate=0.01))
+    recipe = small_recipe(tmp_path, optimizer=describe(optimizer))
+
+    def spoilt(train_step):
+        return train_step.insert_after("backward", spoil)
+
+    def spoil(step):
+        if step.state.iteration not in (2, 5):
+            return step
+        grads = step.grads.with_vector(np.full_like(step.grads.vector, np.nan))
+        return attrs.evolve(step, grads=grads, cost=math.nan)
+
+    recorded(tmp_path / "run", recipe, small_data(), change=spoilt)
+    run = Run.open(tmp_path / "run")
+    assert np.flatnonzero(np.isnan(run.costs)).tolist() == [2, 5]
+    infos = list(run.infos)
+    assert [info.observed["skipped"] for info in infos] == [0, 0, 1, 1, 1, *[2] * 7]
+    assert math.isnan(infos[5].cost)
+    assert math.isnan(infos[5].gradient_norm)
+
+
+REFUSED = {
+    "before the segment": [3, 5],
+    "after the segment": [5, 8],
+    "twice the same": [5, 5],
+    "backwards": [6, 5],
+    "so far apart that differences overflow": [4, -(2**63), -1, 7],
+}
+
+
+@pytest.mark.parametrize("steps", REFUSED.values(), ids=REFUSED)
+def test_columns_of_steps_that_cannot_be_are_refused(steps):
+    arrays = {name: np.zeros(4, dtype) for name, dtype in ALWAYS.items()}
+    arrays |= {"column.0.steps": np.array(steps), "column.0.values": np.zeros(len(steps))}
+    with pytest.raises(BadInput, match=r"^column\.0\.steps in a file are not those of the segm"):
+        read_rows(
+            lambda name, dtype, shape: arrays[name],
+            start=4, stop=8, columns=[("observed", "a")], where="a file",
+        )  # fmt: skip
