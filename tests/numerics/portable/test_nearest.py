@@ -45,7 +45,9 @@ def test_every_place_is_the_nearest_float32(pair):
         same_bits(portable.matmul(a, b), nearest_product(a, b))
 
 
-@pytest.mark.parametrize("k", [1, 2, 3, 64, 784, 4096, 16384])
+@pytest.mark.parametrize(
+    "k", [1, 2, 3, 64, 784, 2048, *(pytest.param(k, marks=pytest.mark.slow) for k in (4096, 16384))]
+)
 @pytest.mark.parametrize("kind", ["normal", "spread", "cancelling", "one sign", "ties"])
 def test_long_lines_give_the_nearest_float32(k, kind):
     key = Key(k).at(kind)
