@@ -81,7 +81,10 @@ NETWORK = (
     """network = "serial(dense(3, initializer=zeros()), relu(), dense(1, initializer=zeros()))\""""
 )
 DAMAGE = {
-    "another format": (attribute("format", "x"), "is an HDF5 file of the format 'x', expected a run or a model"),
+    "another format": (
+        attribute("format", "x"),
+        "is an HDF5 file of the format 'x', expected a run or a model",
+    ),
     "no recipe": (lambda file: file.attrs.__delitem__("recipe"), "there is no attribute"),
     "recipe that is no TOML": (attribute("recipe", "{"), "recipe in .*: the recipe is no TOML"),
     "recipe that lacks all": (attribute("recipe", "#"), "recipe in .*: the recipe lacks data, net"),
@@ -96,7 +99,8 @@ DAMAGE = {
         r"parameters in .* has shape \(43,\), expected \(15393162788865,\)",
     ),
     "endless units": (
-        in_recipe("dense(3", f"dense({1 << 70}"), "model.h5: units is 1180591620717411303424, expected at most",
+        in_recipe("dense(3", f"dense({1 << 70}"),
+        "model.h5: units is 1180591620717411303424, expected at most",
     ),
     "inputs that are no JSON": (attribute("inputs", "{"), "inputs in .* are damaged"),
     "inputs that are a list": (attribute("inputs", "[]"), "inputs in .* are no mapping"),
