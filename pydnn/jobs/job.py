@@ -130,6 +130,7 @@ def prepare(
     *,
     through: Callable[[Stage], Stage] = lambda network: network,
     step: Callable[[TrainStep], TrainStep] = lambda train_step: train_step,
+    standardizing: Callable[..., Standardization] = fit_standardization,
 ) -> Job:
     """Build everything that the `recipe` names, for training on the examples of `batch`.
 
@@ -142,6 +143,8 @@ def prepare(
         step: A function that the training step goes through once it is built, e.g. to insert a
             part. A part that does not say that it treats all directions alike, as
             `part(isotropic=True)` does, is trained on examples as they are, not rotated.
+        standardizing: What is fitted on the training part, where the recipe wants it:
+            `(X, numerics=…) -> Standardization`. Only runs of pydnn 0.1.0 need another one.
 
     Raises:
         BadInput: If a description names nothing known, the stages do not fit each other or
@@ -179,7 +182,7 @@ def prepare(
         # So that options which do not fit the outputs are refused here.
         loss(AL, batch.Y[:, :1].astype(dtype), None, Context(numerics=numerics))
     task = loss.task(len(AL))
-    data, standardization = _parts(recipe, task, batch, key)
+    data, standardization = _parts(recipe, task, batch, key, standardizing)
     for name, examples in data.items():
         if examples.weights is not None:
             of = f"the {name} part" if recipe.validation else "all examples"
@@ -414,7 +417,11 @@ def _first_output(
 
 
 def _parts(
-    recipe: Recipe, task: str, batch: Batch, key: Key
+    recipe: Recipe,
+    task: str,
+    batch: Batch,
+    key: Key,
+    standardizing: Callable[..., Standardization],
 ) -> tuple[dict[str, Batch], Standardization | None]:
     """The training part and, where the recipe wants one, the validation part, as it wants them."""
     batch = _in_dtype(batch, None)
@@ -427,7 +434,7 @@ def _parts(
     numerics = TENANTS[recipe.numerics]
     standardization = None
     if recipe.standardize:
-        standardization = fit_standardization(data["train"].X, numerics=numerics)
+        standardization = standardizing(data["train"].X, numerics=numerics)
     dtype = np.dtype(DTYPES[recipe.dtype])
     prepare_X: Callable[[FloatArray], FloatArray] = standardization or (lambda X: X)
     prepared = {

@@ -11,7 +11,7 @@ from pydnn.numerics import Numerics, fast
 from pydnn.numerics.underflow import ignoring_underflow
 from pydnn.records import FloatArray, arrays, freeze, readonly
 
-__all__ = ["Standardization", "fit_standardization"]
+__all__ = ["Standardization", "fit_standardization", "standardization_of_0_1_0"]
 
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
@@ -100,3 +100,22 @@ def expect_common_precision(name: str, array: FloatArray) -> None:
             f"{name} is {array.dtype}, which differs from machine to machine, expected float64 or "
             f"float32: convert it with {name}.astype(np.float64)."
         )
+
+
+@ignoring_underflow
+def standardization_of_0_1_0(X: ArrayLike, *, numerics: Numerics = fast) -> Standardization:
+    """What pydnn 0.1.0 fitted on the features of X (n_x, m), so that its runs repeat.
+
+    It took every spread below 1e-13 of the mean for that of a constant, and refused none; squares
+    of features above 1e154 or below 1e-162 left the range of numbers.
+    """
+    X = readonly(X)
+    expect_shape("X", X, ("n_x", "m"), hint="put examples in columns")
+    expect_finite("X", X)
+    X, m = X.astype(np.float64), X.shape[1]
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = numerics.sum(X.T, axis=0).T / m
+        centred = X - mean
+        deviation = np.sqrt(numerics.sum((centred * centred).T, axis=0).T / m)
+    constant = deviation <= _LEAST_SPREAD * np.abs(mean)
+    return Standardization(mean, np.where(constant, 1.0, deviation))

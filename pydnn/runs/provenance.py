@@ -69,6 +69,7 @@ class Pins:
         rotated: The training examples as they were trained on, where that was in another basis:
             states mean weights in that one.
         classes: Names of the classes, from number 0 on, where the data names them.
+        format: Of the table in which this was recorded; 1 is that of pydnn 0.1.0.
     """
 
     data: Mapping[str, Mapping[str, Pin]]
@@ -77,6 +78,7 @@ class Pins:
     functions: Mapping[str, str] = attrs.field(factory=dict)
     rotated: Pin | None = None
     classes: tuple[str, ...] | None = None
+    format: int = RECORDED_FORMAT
 
     @property
     def features(self) -> int:
@@ -385,7 +387,7 @@ def read_pins(plain: Mapping[str, Any]) -> Pins:
         )
         if pinned and named and called and isinstance(place, str) and whole:
             names = None if classes is None else tuple(classes)
-            return Pins(data, place, tuple(parts or ()), functions, rotated, names)
+            return Pins(data, place, tuple(parts or ()), functions, rotated, names, form)
     raise BadInput(
         f"the table {RECORDED} is not that of a recorded run, with data, parts, train.X and "
         "train.Y: give the folder of a run."

@@ -6,7 +6,7 @@ import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import attrs
 import toolz
@@ -16,6 +16,7 @@ from pydnn.data import DataSet, load_data_set
 from pydnn.descriptions.builders import modules
 from pydnn.fingerprints import checksum
 from pydnn.jobs.job import Job, prepare, watch_of
+from pydnn.jobs.standardization import standardization_of_0_1_0
 from pydnn.numerics import TENANTS, Numerics, portable
 from pydnn.parameters import Packed
 from pydnn.recipes.recipe import DTYPES, Recipe
@@ -251,7 +252,10 @@ class Run:
         # has no part in a step, so what it watches does not matter here.
         rotated = pins.rotated is not None
         then = attrs.evolve(recipe, rotate=rotated, watch="", patience=0)
-        job = attrs.evolve(self.prepare(then, batch, through=through), recipe=recipe)
+        options: dict[str, Any] = {"through": through}
+        if recipe.standardize and pins.format == 1:
+            options["standardizing"] = standardization_of_0_1_0
+        job = attrs.evolve(self.prepare(then, batch, **options), recipe=recipe)
         if pins.rotated not in (None, rotated_pin(job.data["train"].X)) and not self.anyway:
             expected = what_to_expect(self.environments[0], current_environment(self.numerics))
             if self.numerics is portable:

@@ -46,6 +46,16 @@ def wide():
     return DataSet(Batch(X, [[0, 1] * 4]), Batch(X[:, :4], [[0, 1] * 2]))
 
 
+def narrow():
+    """The small examples with features that vary in their last bits, by 1e-170, and by 1e200."""
+    data = small()
+    X = data.train.X.copy()
+    X[2] = 1e6 + X[2] * 2.0**-30
+    X[3] *= 1e-170
+    X[4] *= 1e200
+    return DataSet(Batch(X, data.train.Y), Batch(X[:, :10], data.train.Y[:, :10]))
+
+
 CUT = Recipe(
     data="small.h5",
     network=describe(serial(dense(4), batch_norm(), relu(), dropout(keep_prob=0.8), dense(1))),
@@ -56,6 +66,7 @@ CUT = Recipe(
     seed=3,
     numerics="portable",
 )
+NARROW = attrs.evolve(CUT, data="narrow.h5", standardize=True)
 STOPPED = attrs.evolve(
     CUT,
     optimizer=describe(adam(learning_rate=0.3)),
@@ -86,12 +97,14 @@ def record_all(folder):
     os.chdir(folder)
     save_table(Path("small.h5"), small())
     save_table(Path("wide.h5"), wide())
+    save_table(Path("narrow.h5"), narrow())
     for name, recipe in (("stopped", STOPPED), ("rotated", ROTATED)):
         Path("recipe.toml").write_text(write_recipe(recipe))
         # At most four segments a second are written by default.
         main(["train", "recipe.toml", "--run", name, "--checkpoint-every", "15"])
     for name, recipe, steps, every in (
         ("cut", CUT, 9, 4),
+        ("narrow", NARROW, 8, 4),
         ("streamed", STREAMED, 8, 8),
         ("stated", STATED, 8, 8),
     ):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pydnn import BadInput
 from pydnn.cli import main
 from pydnn.jobs.job import prepare, run
 from pydnn.jobs.model import load_model
@@ -35,6 +36,12 @@ RUNS = {
         "small.h5",
         [0, 4, 8, 9],
         "5fe13060587d377149abeba69418d4adb7c1be26bf31859c0ecf84a2fb0b360e",
+    ),
+    # With features that are refused since then where they are to be standardized.
+    "narrow": (
+        "narrow.h5",
+        [0, 4, 8],
+        "ab1fd29c56bef7572761f63a916c986fea56788413205e37b35d51cd51ca3848",
     ),
     "stopped": (
         "small.h5",
@@ -89,6 +96,18 @@ def test_it_goes_on_to_the_bits_of_a_training_without_a_pause(copied, capsys):
     *_, (whole, _) = run(prepare(opened.recipe, opened.data.train))
     assert opened.fingerprint == state_fingerprint(whole)
     assert all(verified.mismatch is None for verified in verify(opened))
+
+
+def test_features_that_a_new_job_refuses_are_standardized_as_they_were(copied, capsys):
+    opened = Run.open(KEPT / "narrow", data=data_of("narrow"))
+    assert opened.job.standardization.deviation[[2, 3], 0].tolist() == [1.0, 1.0]
+    with pytest.raises(BadInput, match=r"feature 2 goes from .* a spread too small"):
+        prepare(opened.recipe, opened.data.train)
+    argv = ["resume", str(copied / "narrow"), "--data", str(copied / "narrow.h5")]
+    assert main(argv) == 0
+    longer = Run.open(copied / "narrow", data=data_of("narrow"))
+    assert longer.iterations == 12
+    assert all(verified.mismatch is None for verified in verify(longer))
 
 
 def test_one_that_has_ended_is_resumed_past_its_end(copied, capsys):
