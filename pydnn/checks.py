@@ -97,6 +97,15 @@ def shown(value: object) -> str:
         return f"a {type(value).__name__} that holds an endless integer"
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, without the punctuation at its end; else its type.
+
+    For messages that go on after it: those of other libraries may have many lines.
+    """
+    lines = [line for line in map(str.strip, str(error).splitlines()) if line]
+    return (lines or [type(error).__name__])[0].rstrip(".: ")
+
+
 def fixed(value: float, decimals: int) -> str:
     """The number with so many decimals, or with an exponent where that would be long.
 
@@ -316,11 +325,6 @@ def import_extra(module: str, *, extra: str, purpose: str) -> ModuleType:
             ) from error
         raise MissingExtra(
             f"{purpose} needs {package}, which cannot be imported "
-            f"({type(error).__name__}: {error}): fix what that says, or install it again."
+            f"({type(error).__name__}: {first_line(error)}): fix what that says, or install "
+            "it again."
         ) from error
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of a message, without the punctuation that would not go on."""
-    lines = str(error).splitlines() or [type(error).__name__]
-    return lines[0].rstrip(".: ")

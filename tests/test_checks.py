@@ -23,6 +23,7 @@ from pydnn.checks import (
     expect_real,
     expect_same_dtype,
     expect_shape,
+    first_line,
     fixed,
     import_extra,
     install_command,
@@ -274,3 +275,17 @@ def test_counts_that_no_machine_has_are_refused_in_few_characters(builder):
         with pytest.raises(BadInput, match="expected at most 9223372036854775807") as refusal:
             make(number)
         assert len(str(refusal.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("one.\ntwo"), "one"),
+        (ValueError("\n\n  late: \n"), "late"),
+        (ValueError(""), "ValueError"),
+        (MemoryError(), "MemoryError"),
+        (KeyError("a"), "'a'"),
+    ],
+)
+def test_the_first_line_of_an_error_goes_on(error, line):
+    assert first_line(error) == line

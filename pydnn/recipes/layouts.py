@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -74,27 +76,32 @@ def layers_of(recipe: Recipe, features: int) -> tuple[list[Layer], Layout]:
 
         return attrs.evolve(stage, init=init)
 
-    network = map_stages(noted, build(undrawn(recipe.network), family="stage"))
-    try:
-        return layers, layout_of(network.init(Key(0), (features,))[0])
-    except BadInput:
-        raise
-    except (ValueError, OverflowError, MemoryError) as error:  # NumPy's, of shapes past any size
-        raise BadInput(f"the network cannot be laid out ({error}): make it smaller.") from error
+    return layers, layouts_of(recipe, features, through=functools.partial(map_stages, noted))[0]
 
 
-def layouts_of(recipe: Recipe, features: int) -> tuple[Layout, Layout]:
-    """How parameters and statistics of the recipe's network lie, whatever size it claims.
+def layouts_of(
+    recipe: Recipe,
+    features: int,
+    *,
+    through: Callable[[Stage], Stage] = lambda network: network,
+) -> tuple[Layout, Layout]:
+    """How parameters and statistics of a recipe's network lie, whatever size it claims.
+
+    Args:
+        recipe: The job.
+        features: Numbers of one example.
+        through: A function that the network goes through once it is built.
 
     Raises:
         BadInput: If the stages do not fit each other, or so many features.
     """
-    network: Stage = build(undrawn(recipe.network), family="stage")
+    network = through(build(undrawn(recipe.network), family="stage"))
     try:
         params, _ = network.init(Key(0), (features,))
         gathered = network.statistics.init(params) if network.statistics else NO_PARAMS
         return layout_of(params), layout_of(gathered)
-    except (ValueError, OverflowError, MemoryError) as error:
-        raise BadInput(
-            f"the network cannot be laid out ({first_line(error)}): correct the recipe."
-        ) from error
+    except BadInput:
+        raise
+    except (ValueError, OverflowError, MemoryError) as error:  # NumPy's, of shapes past any size
+        message = f"the network cannot be laid out ({first_line(error)}): make it smaller."
+        raise BadInput(message) from error

@@ -77,6 +77,10 @@ _FILLED_BY = {
 }
 
 
+class NotFilled(BadInput):
+    """A part reads a field of its step that no part has filled yet."""
+
+
 class _Unfilled:
     """What a class has where its records have a field: read only while nothing has filled it."""
 
@@ -86,7 +90,7 @@ class _Unfilled:
     def __get__(self, step: Step | None, owner: type) -> Any:
         if step is None:
             return self
-        raise BadInput(
+        raise NotFilled(
             f"step.{self._name} is not filled yet: put this part after {_FILLED_BY[self._name]!r}."
         )
 
@@ -231,10 +235,8 @@ class Part:
             return self.function(step)
         try:
             after = self.function(step)
-        except BadInput as error:
-            if str(error).startswith("step."):
-                raise BadInput(f"part {self.name!r}: {error}") from error
-            raise
+        except NotFilled as error:
+            raise BadInput(f"part {self.name!r}: {error}") from error
         _expect_step(self, step, after)
         return after
 

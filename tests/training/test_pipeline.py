@@ -56,6 +56,14 @@ def test_a_field_that_is_not_filled_yet_is_refused_by_name(field, maker):
     assert dict(trace(STEP, STATE, BATCH))[maker].filled[:2] == ("state", "batch")
 
 
+def test_a_message_of_a_part_of_ones_own_stays_as_it_is():
+    def refusing(step):
+        raise BadInput("step.grads are not what I want: give others.")
+
+    with pytest.raises(BadInput, match=r"^step\.grads are not what I want"):
+        STEP.insert_after("backward", refusing)(STATE, BATCH)
+
+
 def test_a_step_can_be_evolved_and_compared_whatever_is_filled():
     step = Step(STATE, BATCH)
     richer = attrs.evolve(step, cost=2.5, AL=np.ones((1, 20)))
