@@ -1,7 +1,7 @@
 """Fuzz pydnn: `python tests/fuzz/run.py --seconds 240`, or one case again: `--seed 1 --case 77`.
 
-Cases run in a process of their own, many in one. The parent starts it again when it dies or
-hangs, and blames the case that it was at.
+Cases run in processes of their own, one for each core and many cases in each. The parent starts
+one again when it dies or hangs, and blames the case that it was at.
 """
 
 import argparse
@@ -9,10 +9,12 @@ import contextlib
 import functools
 import json
 import os
+import queue
 import select
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -48,14 +50,60 @@ def fuzz(
         Of each case its number, "what" was damaged, "argv", the "status", and what is "wrong".
     """
     deadline = time.monotonic() + seconds
+    count = 1 if keep else min(_cores(), stop - first)
+    verdicts: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    over = threading.Event()
     with contextlib.ExitStack() as stack:
-        folder = keep or stack.enter_context(tempfile.TemporaryDirectory())
-        while first < stop and time.monotonic() < deadline:
-            options = {"worker": folder, "seed": seed, "first": first, "stop": stop}
-            options |= {"keep": keep} if keep else {}
-            for verdict in _of_one_process(options, deadline, stalled):
-                first = verdict["case"] + 1
+        folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(dir=_in_memory())))
+        stack.callback(over.set)
+        for lane in range(count):
+            options = {"seed": seed, "first": first + lane, "stop": stop, "step": count}
+            options |= {"keep": keep, "worker": keep} if keep else {"worker": folder / f"{lane}"}
+            work = functools.partial(_lane, options, deadline, stalled, over, verdicts.put)
+            thread = threading.Thread(target=work)
+            thread.start()
+            stack.callback(thread.join)
+        stack.callback(over.set)  # before the threads are joined
+        while count:
+            verdict = verdicts.get()
+            if isinstance(verdict, BaseException):
+                raise verdict
+            if verdict is None:
+                count -= 1
+            else:
                 yield verdict
+
+
+def _cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def _in_memory():
+    """A folder in memory, where there is one: thousands of folders come and go."""
+    folder = Path("/dev/shm")
+    with contextlib.suppress(OSError, AttributeError):
+        status = os.statvfs(folder)
+        if status.f_bavail * status.f_frsize > _MOST_MEMORY and os.access(folder, os.W_OK):
+            return folder
+    return None
+
+
+def _lane(options, deadline, stalled, over, put):
+    """Put the verdicts on every so many cases, then None; or the error that ended the lane."""
+    try:
+        options["worker"].mkdir(exist_ok=True)
+        while options["first"] < options["stop"] and time.monotonic() < deadline:
+            before = options["first"]
+            for verdict in _of_one_process(options, deadline, stalled):
+                options["first"] = verdict["case"] + options["step"]
+                put(verdict)
+                if over.is_set():
+                    return
+            if options["first"] == before:
+                raise RuntimeError("the process of the cases ended without a verdict")
+        put(None)
+    except BaseException as error:
+        put(error)
 
 
 def _of_one_process(options, deadline, stalled):
@@ -111,17 +159,20 @@ def _environment(folder):
     }
 
 
-def _work(world: Path, seed: int, first: int, stop: int, *, keep: bool) -> None:
+def _work(world: Path, seed: int, numbers: range, *, keep: bool) -> None:
     """What the process of the cases does: a line before each, and one after it."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a case prints there gets lost
     from fuzz import judge
     from fuzz import world as worlds
 
+    from pydnn import cli
     from pydnn.runs import environment
 
-    # The same in every case, and most of the time that a replay of so small a run takes.
+    # The same in every case, and most of the time that a command of so small a run takes.
     environment.arithmetic_fingerprint = _once_each(environment.arithmetic_fingerprint)
+    environment._versions = functools.cache(environment._versions)
+    cli._parser = functools.cache(cli._parser)
     if not (world / "here").exists():
         os.chdir(world)
         worlds.make_world(world)
@@ -133,7 +184,7 @@ def _work(world: Path, seed: int, first: int, stop: int, *, keep: bool) -> None:
         print(json.dumps(message), file=out, flush=True)
 
     try:
-        for number in range(first, stop):
+        for number in numbers:
             case, answer, wrong = judge.faults(
                 seed, number, world, announce=functools.partial(say, number), keep=keep
             )
@@ -176,9 +227,11 @@ def _main():
     parser.add_argument("--seconds", type=float, default=240, help="for all (default: 240)")
     parser.add_argument("--stalled", type=float, default=STALLED, help="seconds that are a hang")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--step", type=int, default=1, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        _work(args.worker, args.seed, args.first, args.stop, keep=args.keep is not None)
+        numbers = range(args.first, args.stop, args.step)
+        _work(args.worker, args.seed, numbers, keep=args.keep is not None)
         return
     if args.case is not None:
         args.first, args.stop = args.case, args.case + 1
