@@ -27,12 +27,13 @@ from pydnn.keys import Key
 from pydnn.losses import Loss, class_count, expect_weights
 from pydnn.metrics import METRICS
 from pydnn.numerics import TENANTS, Numerics, portable
+from pydnn.numerics.portable.cache import unchangeable
 from pydnn.numerics.portable.platform_checks import expect_sound
 from pydnn.optimizers.base import GradientTransformation
 from pydnn.parameters import Packed
 from pydnn.recipes.layouts import layers_of
 from pydnn.recipes.recipe import DTYPES, Recipe
-from pydnn.records import Batch, FloatArray, freeze
+from pydnn.records import Batch, FloatArray
 from pydnn.stages import Stage
 from pydnn.stages.base import Context
 from pydnn.training import (
@@ -228,6 +229,8 @@ def prepare(
         rotated = {name: rotation.of_fitted if name == "train" else rotation for name in data}
         data = {name: attrs.evolve(part, X=rotated[name](part.X)) for name, part in data.items()}
         train_step = train_step.in_rotated_basis()
+    if numerics is portable:  # it keeps what it works out of data that nobody can write to
+        data = {name: attrs.evolve(part, X=unchangeable(part.X)) for name, part in data.items()}
     return Job(
         recipe,
         batch,
@@ -441,11 +444,6 @@ def _parts(
         name: _in_dtype(attrs.evolve(part, X=prepare_X(part.X)), dtype)
         for name, part in data.items()
     }
-    if numerics is portable:  # it keeps what it works out of data that nobody can write to
-        prepared = {
-            name: attrs.evolve(part, X=freeze(part.X.copy(order="F")))
-            for name, part in prepared.items()
-        }
     return prepared, standardization
 
 

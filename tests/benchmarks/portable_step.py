@@ -67,7 +67,7 @@ from pydnn import (
     softmax_cross_entropy,
     watch_finite,
 )
-from pydnn.records import freeze
+from pydnn.numerics.portable.cache import unchangeable
 
 # Shape, dtype, and the limit of its time in that of `fast`.
 PRODUCTS = (
@@ -110,7 +110,7 @@ def main():
 
 def rotated():
     m = 209
-    X = freeze(np.asfortranarray(np.linalg.qr(Key(1).uniform((2 * m, m)))[1]))
+    X = unchangeable(np.asfortranarray(np.linalg.qr(Key(1).uniform((2 * m, m)))[1]))
     batch = Batch(X, (Key(2).uniform((1, m)) < 0.35).astype(float))
     layers = itertools.chain(*((dense(units), relu()) for units in (20, 7, 5)))
     optimizer = gradient_descent(learning_rate=0.0075)

@@ -1,9 +1,11 @@
 """What was worked out of an operand that does not change, such as the data, kept for later calls.
 
 It is the cache of a pure function: what is kept is what would be worked out again, since it is
-looked up only for arrays that nobody can write to, neither they nor those whose memory they are
-views of. It is kept from the second time on that the same array is seen, for as long as the array
-that owns the memory lives, for a few arrays at most.
+looked up only for arrays that nobody can ever write to. A frozen array is not one of them: whoever
+has it can thaw it, change it and freeze it again. The array that `unchangeable` makes lies in
+memory that Python itself lets nobody write to. What is worked out is kept from the second time on
+that the same array comes, for as long as that array or a view of it lives, for a few arrays at
+most.
 """
 
 from __future__ import annotations
@@ -14,10 +16,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import attrs
+import numpy as np
 
 from pydnn.records import FloatArray
 
-__all__ = ["kept"]
+__all__ = ["kept", "unchangeable"]
 
 _Found = TypeVar("_Found")
 _MOST = 8
@@ -35,6 +38,11 @@ _entries: dict[Any, _Entry] = {}
 _lock = threading.Lock()
 
 
+def unchangeable(array: FloatArray) -> FloatArray:
+    """A copy of the array, in Fortran order, that nobody can thaw, not even its owner."""
+    return np.ndarray(array.shape, array.dtype, array.tobytes("F"), order="F")
+
+
 def kept(name: str, array: FloatArray, make: Callable[[str | None], _Found]) -> _Found:
     """What `make` gives of the array: once more, or what it gave before.
 
@@ -44,7 +52,7 @@ def kept(name: str, array: FloatArray, make: Callable[[str | None], _Found]) -> 
         make: `(into) -> result`; with "right" it may use work arrays of that name, which the next
             call overwrites, and with None the result is of arrays of its own.
     """
-    owner = _frozen_owner(array)
+    owner = _unchangeable_owner(array)
     if owner is None:
         return make("right")
     key = (name, id(owner), _offset(array, owner), array.shape, array.strides, array.dtype.char)
@@ -89,12 +97,9 @@ def _address(array: FloatArray) -> int:
     return address
 
 
-def _frozen_owner(array: FloatArray) -> Any:
-    """The array that owns the memory; None where anybody could write to it."""
-    while not array.flags.writeable:
-        if array.base is None:
-            return array
-        if type(array.base) is not type(array):
-            return None
-        array = array.base
-    return None
+def _unchangeable_owner(array: FloatArray) -> Any:
+    """The array that `unchangeable` made and `array` is a view of; None if there is none."""
+    owner: Any = array
+    while type(owner.base) is type(owner):
+        owner = owner.base
+    return owner if type(owner.base) is bytes else None

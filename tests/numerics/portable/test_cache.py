@@ -1,10 +1,20 @@
 import numpy as np
 import pytest
 
-from pydnn import Key
+from pydnn import (
+    Batch,
+    Key,
+    dense,
+    gradient_descent,
+    relu,
+    serial,
+    sigmoid_cross_entropy,
+)
+from pydnn.jobs.job import prepare, run
 from pydnn.numerics import portable
 from pydnn.numerics.portable import cache as module
-from pydnn.numerics.portable.cache import kept
+from pydnn.numerics.portable.cache import kept, unchangeable
+from pydnn.recipes.recipe import Recipe
 from pydnn.records import freeze, readonly
 
 
@@ -23,13 +33,15 @@ def times_made(array, *, calls=4):
 
 
 def test_what_nobody_can_write_to_is_kept_from_the_second_time_on():
-    assert times_made(freeze(np.ones(3))) == ["right", None]
-    assert times_made(freeze(np.ones((3, 2))).T) == ["right", None]
-    assert times_made(freeze(np.ones((3, 2)))[1:]) == ["right", None]
+    assert times_made(unchangeable(np.ones(3))) == ["right", None]
+    assert times_made(unchangeable(np.ones((3, 2))).T) == ["right", None]
+    assert times_made(unchangeable(np.ones((3, 2)))[1:]) == ["right", None]
 
 
 def test_what_somebody_can_write_to_is_not():
     own = np.ones((3, 2))
+    assert times_made(freeze(own.copy())) == ["right"] * 4  # which its owner can thaw
+    assert times_made(freeze(own.copy()).T) == ["right"] * 4
     assert times_made(own) == ["right"] * 4
     assert times_made(readonly(own)) == ["right"] * 4
     assert times_made(readonly(own).T) == ["right"] * 4
@@ -37,10 +49,51 @@ def test_what_somebody_can_write_to_is_not():
     assert times_made(readonly(np.frombuffer(bytearray(16)))) == ["right"] * 4
 
 
+@pytest.mark.parametrize("view", [lambda X: X, lambda X: X.T, lambda X: X[1:]])
+def test_nobody_can_thaw_what_is_unchangeable(view):
+    data = unchangeable(np.arange(6.0).reshape(3, 2))
+    assert data.flags.f_contiguous
+    np.testing.assert_array_equal(data, [[0, 1], [2, 3], [4, 5]])
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        view(data).flags.writeable = True
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_product_of_an_array_that_was_thawed_and_changed_is_a_new_one(dtype):
+    a, X = (Key(i).normal(shape).astype(dtype) for i, shape in ((1, (30, 100)), (2, (100, 90))))
+    freeze(X)
+    for scale in (1, 2, 4):  # powers of two, so that the product is scaled exactly
+        products = [portable.matmul(a, X) for _ in range(3)]
+        for product in products:
+            np.testing.assert_array_equal(product, scale * portable.matmul(a, X / scale))
+        X.flags.writeable = True
+        X *= 2
+        freeze(X)
+
+
+@pytest.mark.parametrize("rotate", [False, True])
+def test_what_a_portable_job_trains_on_is_kept_and_nobody_can_thaw_it(rotate):
+    X = Key(1).normal((90, 30))
+    recipe = Recipe(
+        data="normal numbers",
+        network=serial(dense(50), relu(), dense(1)),
+        loss=sigmoid_cross_entropy(),
+        optimizer=gradient_descent(learning_rate=0.1),
+        iterations=3,
+        numerics="portable",
+        rotate=rotate,
+    )
+    job = prepare(recipe, Batch(X, (X[:1] > 0).astype(float)))
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        job.data["train"].X.flags.writeable = True
+    list(run(job))
+    assert any(entry.found is not None for entry in module._entries.values())
+
+
 def test_an_array_in_the_place_of_another_is_not_taken_for_it():
     seen = set()
     for i in range(50):
-        array = freeze(np.full(1000, float(i)))
+        array = unchangeable(np.full(1000, float(i)))
         seen.add(array.__array_interface__["data"][0])
         assert [kept("test", array, lambda into, a=array: a[0]) for _ in range(3)] == [i] * 3
         del array
@@ -53,7 +106,7 @@ def test_views_of_one_array_are_told_apart():
         return [kept("test", view, lambda into: (into, view.tolist())) for _ in range(3)]
 
     def numbered(least):
-        return freeze(np.arange(least, least + 16.0).reshape(4, 4).copy())
+        return unchangeable(np.arange(least, least + 16.0).reshape(4, 4))
 
     data, other = numbered(0), numbered(1)
     # Among them some of one shape that begin at other places, and some as large as the whole.
@@ -65,9 +118,9 @@ def test_views_of_one_array_are_told_apart():
 
 
 def test_few_are_kept_and_those_seen_once_go_first():
-    data = freeze(np.ones(3))
+    data = unchangeable(np.ones(3))
     times_made(data)
-    others = [freeze(np.ones(3)) for _ in range(30)]
+    others = [unchangeable(np.ones(3)) for _ in range(30)]
     for other in others:
         kept("test", other, lambda into: 0)
     assert len(module._entries) <= 8
@@ -78,7 +131,7 @@ def test_few_are_kept_and_those_seen_once_go_first():
 def test_products_with_what_is_kept_have_the_same_bits(dtype):
     a, X = (Key(i).normal(shape).astype(dtype) for i, shape in ((1, (30, 100)), (2, (100, 90))))
     expected = portable.matmul(a, X), portable.matmul(a[:, :90], X.T)
-    frozen = freeze(np.asfortranarray(X))
+    frozen = unchangeable(np.asfortranarray(X))
     for _ in range(3):
         np.testing.assert_array_equal(portable.matmul(a, frozen), expected[0])
         np.testing.assert_array_equal(portable.matmul(a[:, :90], frozen.T), expected[1])
