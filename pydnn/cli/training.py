@@ -160,7 +160,11 @@ def _train(
     watched: Watched | None,
 ) -> _Trained:
     """Fold the job's step; where that ends, and the cost of every step taken."""
-    seen = watched or watching(job)
+    seen = watched or watching(job)  # of a recorded training, the recording keeps this
+
+    def kept() -> TrainState | None:
+        return seen.kept if recording is None else recording.watched.kept
+
     last = job.state
     before = len(costs)
     by: Callable[[Stream], Stream] = lambda stream: stream  # noqa: E731
@@ -176,7 +180,8 @@ def _train(
                 # Closed here, so that all that was seen is on the disk before anything else.
                 stream = stack.enter_context(contextlib.closing(recorded))
             for last, info in stream:
-                seen = seen.after(last, info)
+                if recording is None:
+                    seen = seen.after(last, info)
                 costs.append(info.cost)
                 _report_step(info, say, evaluated=bool(job.recipe.evaluate_every))
                 if interrupted:
@@ -184,8 +189,8 @@ def _train(
     except (BadInput, NotFinite, KeyboardInterrupt, output.ReaderGone) as error:
         if isinstance(error, BadInput) and len(costs) == before:  # then nothing is new
             raise
-        return _Trained(seen.kept or last, last, costs, error)
-    return _Trained(seen.kept or last, last, costs)
+        return _Trained(kept() or last, last, costs, error)
+    return _Trained(kept() or last, last, costs)
 
 
 @contextlib.contextmanager

@@ -112,6 +112,7 @@ class Job:
         optimizer: GradientTransformation = build(self.recipe.optimizer, family="optimizer")
         notes = [
             self.not_rotated,
+            _share_note(self.recipe.validation, self.data),
             *_schedule_notes(optimizer, self.recipe.iterations),
         ]
         return tuple(note for note in notes if note)
@@ -312,6 +313,20 @@ def _worth_rotating(recipe: Recipe, state: TrainState, train: Batch, batching: B
     per_step = m // batching.per_epoch(m)
     slot = state.parameters.layout.slots[0]
     return pays(slot, m, iterations=recipe.iterations, batch=per_step)
+
+
+def _share_note(share: float, data: Mapping[str, Batch]) -> str:
+    """Where far more than the `share` is held back, since each class gives one example or more."""
+    if not share:
+        return ""
+    held, rest = (data[part].X.shape[1] for part in ("validation", "train"))
+    wanted = share * (held + rest)
+    if held < max(1.5 * wanted, wanted + 2):
+        return ""
+    return (
+        f"the validation part has {held} of {held + rest} examples, more than the share of "
+        f"{share:g}, since one or more of every class is held back: give more examples per class"
+    )
 
 
 def _schedule_notes(optimizer: GradientTransformation, iterations: int) -> Iterator[str]:

@@ -10,6 +10,8 @@ import numpy as np
 import toolz
 
 from pydnn.jobs.job import Job, expect_test, prepare
+from pydnn.jobs.memory import bytes_of, free_memory
+from pydnn.recipes.layouts import layers_of
 from pydnn.recipes.recipe import DTYPES, Recipe
 from pydnn.recipes.toml import write_recipe
 from pydnn.records import Batch, FloatArray
@@ -131,9 +133,22 @@ def _groups(plan: Sweep) -> list[list[int]]:
 def _chunks(plan: Sweep, group: Sequence[int]) -> Iterator[Sequence[int]]:
     """The runs of a group in such numbers as are best taken at once, each in about as many."""
     first = prepare(plan.runs[group[0]].recipe, plan.batch)
-    most = _MOST_NUMBERS // _largest(first)
+    free = free_memory()
+    fitting = len(group) if free is None else free // _bytes_of_run(first)
+    most = min(_MOST_NUMBERS // _largest(first), fitting)
     count = -(-len(group) // most) if most >= _FEWEST_RUNS and plan.together else len(group)
     return toolz.partition_all(-(-len(group) // count), group)  # type: ignore[no-any-return]
+
+
+def _bytes_of_run(job: Job) -> int:
+    """The bytes that each run adds to those that are trained at once, or at least no fewer."""
+    features, m = job.data["train"].X.shape
+    step = sum(bytes_of(job.recipe, *layers_of(job.recipe, features), examples=m).values())
+    if not job.recipe.validation and job.rotation is None:
+        return step
+    # Each seed holds other examples back, so every run has its own: in its job and in the stack.
+    parts = [array for part in job.data.values() for array in (part.X, part.Y, part.weights)]
+    return step + 2 * sum(array.nbytes for array in parts if array is not None)
 
 
 def _largest(job: Job) -> int:

@@ -84,6 +84,12 @@ def make_train_step(
     Between backward and update there is *penalties* where some are given, which adds them to
     the cost and the gradients; and *gather* where the network has stages that keep statistics.
 
+    The step takes numbers that are not finite as they come, and trains on with them. To stop with
+    the place where they began, as jobs from `prepare` do, insert a watch:
+
+        step = make_train_step(network, loss, optimizer)
+        step = step.insert_after("update", watch_finite(network))
+
     Returns:
         `(TrainState, Batch) -> (TrainState, StepInfo)`, whose parts can be listed, replaced and
         inserted around by name.

@@ -13,13 +13,15 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from small_runs import saved_data, small_data
+from small_runs import saved_data, small_data, small_recipe
 
 from pydnn import Batch, Key
 from pydnn.cli import main
 from pydnn.data import DataSet, save_table
 from pydnn.jobs.model import load_model
+from pydnn.recipes.toml import write_recipe
 from pydnn.runs import Run
+from pydnn.training.stopping import Watched
 
 RECIPE = """
 data = "data-1.h5"
@@ -518,3 +520,23 @@ def test_a_change_of_basis_is_told_in_one_line_and_can_be_refused(command, resul
     assert (status, err) == (
         2, "pydnn: rotate is true, but the optimizer treats each number by itself: leave it out.\n",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("record", [True, False])
+def test_what_is_watched_is_followed_by_the_stop_and_by_who_keeps_the_state(
+    tmp_path, monkeypatch, record, command
+):
+    steps = []
+    after = Watched.after
+
+    def counting(seen, state, info):
+        steps.append(info.iteration)
+        return after(seen, state, info)
+
+    monkeypatch.setattr(Watched, "after", counting)
+    recipe = small_recipe(tmp_path, watch="cost", patience=3, iterations=40)
+    (tmp_path / "r.toml").write_text(write_recipe(recipe))
+    options = [] if record else ["--no-record"]
+    argv = ["train", tmp_path / "r.toml", "--run", tmp_path / "run", *options]
+    assert command(*argv)[0] == 0
+    assert sorted(steps) == [number for number in range(max(steps) + 1) for _ in (1, 2)]

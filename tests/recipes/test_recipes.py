@@ -555,3 +555,13 @@ def test_a_recipe_takes_parts_as_their_descriptions():
         Recipe(**common, **parts | {"network": own})
     with pytest.raises(BadInput, match="optimizer is 'adam', expected a part or its description"):
         Recipe(**common, **parts | {"optimizer": "adam"})
+
+
+@pytest.mark.parametrize(("each", "noted"), [(2, True), (20, False)])
+def test_a_validation_part_far_above_its_share_is_noted(each, noted):
+    labels = np.repeat(np.arange(6.0), each)[np.newaxis]
+    recipe = Recipe("x", serial(dense(6)), softmax_cross_entropy(),
+                    gradient_descent(learning_rate=0.1), 5, validation=0.1)  # fmt: skip
+    notes = prepare(recipe, Batch(labels / 6, labels)).notes
+    text = "has 6 of 12 examples, more than the share of 0.1, since one or more of every class"
+    assert [text in note for note in notes] == [True] * noted

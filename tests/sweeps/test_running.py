@@ -23,7 +23,7 @@ from pydnn import (
 )
 from pydnn.jobs.job import prepare, run
 from pydnn.recipes.recipe import Recipe
-from pydnn.sweeps import outcomes, run_sweep, sweep
+from pydnn.sweeps import outcomes, run_sweep, running, sweep
 
 X = Key(2).at("X").normal((3, 60))
 DATA = Batch(X, (X[:1] * X[1:2] > 0).astype(float))
@@ -200,3 +200,20 @@ def test_batches_without_weight_and_long_gradients_are_those_of_each_run():
     for together in (True, False):
         for outcome in run_sweep(sweep(recipe, far, seeds=4, together=together)).outcomes:
             assert "stopped being finite at iteration 0" in outcome.stopped
+
+
+@pytest.mark.parametrize("validation", [0.0, 0.25])
+def test_runs_are_trained_at_once_only_as_far_as_memory_goes(monkeypatch, validation):
+    plan = sweep(attrs.evolve(RECIPE, validation=validation), DATA, seeds=12)
+    stacked = run_sweep(plan)
+    assert not any(outcome.apart for outcome in stacked.outcomes)
+    a_run = running._bytes_of_run(prepare(plan.runs[0].recipe, plan.batch))
+    own = 2 * sum(x.nbytes for x in (plan.batch.X, plan.batch.Y)) if validation else 0
+    assert a_run > own
+    group = list(range(12))
+    for fitting, chunks in ((13, [12]), (5, [4, 4, 4]), (2, [1] * 12), (0, [1] * 12)):
+        monkeypatch.setattr(running, "free_memory", lambda fitting=fitting: fitting * a_run)
+        assert [len(chunk) for chunk in running._chunks(plan, group)] == chunks
+    monkeypatch.setattr(running, "free_memory", lambda: 5 * a_run)
+    for one, other in zip(run_sweep(plan).outcomes, stacked.outcomes, strict=True):
+        assert one.parameters == other.parameters
