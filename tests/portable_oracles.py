@@ -1,6 +1,7 @@
 """The specification of portable arithmetic in fractions: slow, and plain to see."""
 
 import math
+import operator
 from fractions import Fraction
 
 import numpy as np
@@ -25,19 +26,24 @@ def rounded(x, dtype=np.float64):
     return float(value) + 0.0
 
 
+def over_one_denominator(line):
+    """Integers, and the least denominator that makes a list of floats of them."""
+    ratios = [x.as_integer_ratio() for x in line]
+    denominator = max((d for _, d in ratios), default=1)  # a power of two, as all of them are
+    return [n * (denominator // d) for n, d in ratios], denominator
+
+
+def dot(row, column):
+    """The true dot product, as a fraction, of two lists of integers over a denominator each."""
+    (a, d), (b, e) = row, column
+    return Fraction(sum(map(operator.mul, a, b)), d * e)
+
+
 def nearest_product(a, b):
     """Each place the float32 nearest to the true dot product."""
-    rows, columns = ([list(map(Fraction, line)) for line in x.tolist()] for x in (a, b.T))
-    return np.array(
-        [
-            [
-                rounded(sum(map(Fraction.__mul__, row, column), Fraction(0)), np.float32)
-                for column in columns
-            ]
-            for row in rows
-        ],
-        np.float32,
-    ).reshape(len(a), b.shape[1])
+    rows, columns = (list(map(over_one_denominator, x.tolist())) for x in (a, b.T))
+    places = [[rounded(dot(row, column), np.float32) for column in columns] for row in rows]
+    return np.array(places, np.float32).reshape(len(a), b.shape[1])
 
 
 def tree(numbers):
@@ -68,15 +74,24 @@ def product(a, b, *, first=None):
     return np.array([[_place(row, column, s) for column in columns] for row in rows])
 
 
+def nearest_integer(n, d):
+    """The integer nearest to n / d, ties to even."""
+    whole, rest = divmod(n, d)
+    return whole + (2 * rest > d or (2 * rest == d and whole % 2))
+
+
 def slices(line, p, s):
-    """The slices of a line as fractions, scaled by 2**-e, and e."""
+    """The slices of a line, scaled by 2**-e, each as integers over a denominator; and e."""
     e = max(math.frexp(max(map(abs, line)))[1], -960)
-    parts, rest = [], [Fraction(x) / Fraction(2) ** e for x in line]
+    rest, denominator = over_one_denominator(line)
+    finest = 2 ** (p + s * (p + 1) + 2200)  # so that every quotient below is a whole number
+    rest = [x * finest // denominator * 2**960 // 2 ** (e + 960) for x in rest]
+    parts = []
     for i in range(s):
-        unit = Fraction(1, 2 ** (p + i * (p + 1)))
-        parts.append([round(x / unit) * unit for x in rest])
-        rest = [x - q for x, q in zip(rest, parts[-1], strict=True)]
-    return parts, e
+        unit = finest // 2 ** (p + i * (p + 1))
+        parts.append([nearest_integer(x, unit) for x in rest])
+        rest = [x - q * unit for x, q in zip(rest, parts[-1], strict=True)]
+    return [(part, 2 ** (p + i * (p + 1))) for i, part in enumerate(parts)], e
 
 
 def _place(row, column, s):
@@ -85,7 +100,7 @@ def _place(row, column, s):
     for level in range(2, s + 2):
         total = None
         for j in range(1, level):
-            exact = sum(map(Fraction.__mul__, left[level - j - 1], right[j - 1]), Fraction(0))
+            exact = dot(left[level - j - 1], right[j - 1])
             assert Fraction(rounded(exact)) == exact  # the budget
             total = exact if total is None else Fraction(rounded(total + exact))
         levels.append(total)

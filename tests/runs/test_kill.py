@@ -823,8 +823,8 @@ def test_a_run_that_is_being_trained_can_be_read_but_not_resumed(tmp_path, capsy
     long = tmp_path / "long.toml"
     long.write_text(write_recipe(small_recipe(tmp_path, iterations=10**6)))
     path = tmp_path / "run"
-    with training(long, "--run", path, "--checkpoint-every", 5) as process:
-        wait_until((path / "segments" / "0000000010.h5").exists, process)
+    with training(long, "--run", path, "--checkpoint-every", 50) as process:
+        wait_until((path / "segments" / "0000000100.h5").exists, process)
         for _ in range(3):
             refusal = f"{path} is being written by another process: wait until that has ended"
             expect_refused(capsys, "resume", path, "--iterations", 1, match=refusal)

@@ -55,12 +55,12 @@ def test_what_was_chosen_is_recorded_and_not_chosen_again(tmp_path, recipe):
     pin = Pin((11, 8), "float64", fingerprint({"rotated": rotated.T}))
     assert run.folder.pins.rotated == pin
     # Resumed for one step more, it would not pay; but the states are those of this basis.
-    whole = recorded(tmp_path / "whole", recipe, DATA)
-    assert state_fingerprint(resumed(tmp_path / "run")) == state_fingerprint(whole)
+    whole = recorded(tmp_path / "whole", recipe, DATA, every=150)
+    assert state_fingerprint(resumed(tmp_path / "run", every=150)) == state_fingerprint(whole)
     short = attrs.evolve(recipe, iterations=1)
     assert prepare(short, DATA.train).rotation is None
     recorded(tmp_path / "short", short, DATA)
-    resumed(tmp_path / "short", iterations=400)
+    resumed(tmp_path / "short", iterations=400, every=150)
     longer = Run.open(tmp_path / "short")
     assert longer.job.rotation is None
     assert longer.parameters()["0/W"].shape == (3, 60)
@@ -76,8 +76,8 @@ def test_every_step_comes_out_again(tmp_path, recipe):
 
 
 def test_parameters_are_given_for_examples_as_they_are(tmp_path, recipe):
-    recorded(tmp_path / "run", recipe, DATA)
-    recorded(tmp_path / "plain", attrs.evolve(recipe, rotate=False), DATA)
+    recorded(tmp_path / "run", recipe, DATA, every=150)
+    recorded(tmp_path / "plain", attrs.evolve(recipe, rotate=False), DATA, every=150)
     rotated, plain = Run.open(tmp_path / "run"), Run.open(tmp_path / "plain")
     assert rotated.state(400).parameters["0/W"].shape == (3, 11)
     for iteration in (0, 123, 400):
@@ -87,8 +87,8 @@ def test_parameters_are_given_for_examples_as_they_are(tmp_path, recipe):
 
 
 def test_two_bases_are_a_difference(tmp_path, recipe):
-    recorded(tmp_path / "run", recipe, DATA)
-    recorded(tmp_path / "plain", attrs.evolve(recipe, rotate=False), DATA)
+    recorded(tmp_path / "run", recipe, DATA, every=150)
+    recorded(tmp_path / "plain", attrs.evolve(recipe, rotate=False), DATA, every=150)
     found = difference(Run.open(tmp_path / "run"), Run.open(tmp_path / "plain"))
     assert found.recipe == [("rotate", "True", "False")]
     assert found.parting.step == -1
@@ -96,7 +96,7 @@ def test_two_bases_are_a_difference(tmp_path, recipe):
 
 
 def test_a_basis_of_other_bits_is_refused(tmp_path, recipe):
-    recorded(tmp_path / "run", recipe, DATA)
+    recorded(tmp_path / "run", recipe, DATA, every=150)
 
     def elsewhere(recipe, batch, **options):  # where rounding goes another way
         job = prepare(recipe, batch, **options)
@@ -115,6 +115,6 @@ def test_a_basis_of_other_bits_is_refused(tmp_path, recipe):
 
 
 def test_it_goes_on_in_a_stream_as_any_other(tmp_path, recipe):
-    state = recorded(tmp_path / "run", recipe, DATA)
+    state = recorded(tmp_path / "run", recipe, DATA, every=150)
     *_, (straight, _) = run(prepare(recipe, DATA.train))
     assert state_fingerprint(state) == state_fingerprint(straight)

@@ -189,9 +189,9 @@ def test_functions_of_ones_own():
 def test_all_laws_of_an_ordinary_stage_take_less_than_a_third_of_a_second():
     times = []
     for _ in range(5):
-        begun = time.perf_counter()
+        begun = time.process_time()  # whatever else the machine is doing
         assert_stage(serial(dense(8), tanh()))
-        times.append(time.perf_counter() - begun)
+        times.append(time.process_time() - begun)
     assert min(times) < 0.3
 
 

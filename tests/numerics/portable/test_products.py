@@ -5,7 +5,7 @@ import pytest
 from helpers import example_count
 from hypothesis import given
 from hypothesis import strategies as st
-from portable_oracles import product, tree
+from portable_oracles import dot, over_one_denominator, product, tree
 
 from pydnn import Key
 from pydnn.numerics import portable
@@ -206,8 +206,8 @@ def test_scaled_or_not_the_bits_are_the_same(m, exponent):
 def test_precise_products_err_by_less_than_float64_itself():
     for shape in ((3, 5), (32, 64), (5, 12288)):
         a, b = drawn(3, shape), drawn(4, (shape[1], 3))
-        exact = [[sum(Fraction(x) * Fraction(y) for x, y in zip(row, column, strict=True))
-                  for column in b.T.tolist()] for row in a.tolist()]  # fmt: skip
+        rows, columns = (list(map(over_one_denominator, x.tolist())) for x in (a, b.T))
+        exact = [[dot(row, column) for column in columns] for row in rows]
         scale = np.abs(a).max(axis=1, keepdims=True) * np.abs(b).max(axis=0)
         found = precise_product(a, b)
         errors = [[float(abs(Fraction(x) - y)) for x, y in zip(*rows, strict=True)]
