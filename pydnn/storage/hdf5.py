@@ -77,10 +77,16 @@ def write_hdf5(
                     made = file.create_dataset(name, data=little, track_times=False)
                     if little.nbytes:
                         places[name] = made.id.get_offset(), little.nbytes
-            with memory.getbuffer() as whole, temporary.open("wb") as plain:
+            # Both views end before the memory does, also when the disk is full: it refuses to
+            # close while an error still holds a view of it.
+            with (
+                memory.getbuffer() as whole,
+                whole[room:] as content,
+                temporary.open("wb") as plain,
+            ):
                 if sealed:
-                    plain.write(seal(whole[room:], places, room=room))
-                plain.write(whole[room:])
+                    plain.write(seal(content, places, room=room))
+                plain.write(content)
 
     write_atomically(path, write, replace=replace)
 
