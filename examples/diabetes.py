@@ -70,7 +70,7 @@ kept, info = toolz.pipe(
 print(f"kept the state after {kept.iteration} iterations, {info.measured}")
 
 guess = train.Y.mean() + 0 * patients.test.Y
-answer = in_units(output_of(network, kept.parameters, features(patients.test.X)))
+answer = in_units(output_of(network, kept, features(patients.test.X)))
 for name, predictions in (("the mean of all", guess), ("the network", answer)):
     off = mean_absolute_error(predictions, patients.test.Y)
     share = r_squared(predictions, patients.test.Y)

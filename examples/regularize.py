@@ -67,7 +67,7 @@ def trained(network, *, penalties=(), keep=toolz.last):
     stream = scan(train_step, state, itertools.repeat(train, 2000))
     evaluate = evaluation(network, loss, {"validation": validation})
     kept, _ = keep(measure(stream, every=10, function=evaluate))
-    return lambda X: loss.predict(output_of(network, kept.parameters, X))
+    return lambda X: loss.predict(output_of(network, kept, X))
 
 
 def best_of_validation(stream):

@@ -56,7 +56,7 @@ for _, info in toolz.take_nth(100, stream):
     print(f"iteration {info.iteration:3}  cost {info.cost:.4f}  gradient {info.gradient_norm:.4f}")
 
 trained, _ = toolz.last(scan(clipped_step, state, itertools.repeat(batch, 500)))
-probable = loss.predict(output_of(network, trained.parameters, X))
+probable = loss.predict(output_of(network, trained, X))
 print(f"accuracy {accuracy(classes_of(probable), Y):.3f}")
 
 # The state from before is still there, so any step can be taken again, part by part.

@@ -145,22 +145,26 @@ def arrays(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribut
     For `@attrs.frozen(unsafe_hash=False, field_transformer=arrays)`: the array is made
     read-only, compared by value (`==` on arrays gives an array, not a truth value) and printed
     as its dtype and shape. With `unsafe_hash=False`, `hash(record)` says that it has no hash.
-    A field whose default is None may also hold that. Copies and unpickled records are as
+    A field annotated `FloatArray | None` may also hold None. Copies and unpickled records are as
     read-only as the record.
     """
     keep_readonly(cls)
-    # Annotations are texts in modules that postpone them, as ours do.
+    converters = ((field, _CONVERTERS.get(str(field.type))) for field in fields)
     return [
-        field.evolve(
-            converter=attrs.converters.optional(readonly) if field.default is None else readonly,
-            eq=True,
-            eq_key=_by_value,
-            repr=_summary,
-        )
-        if str(field.type) in ("FloatArray", str(FloatArray))
+        field.evolve(converter=converter, eq=True, eq_key=_by_value, repr=_summary)
+        if converter
         else field
-        for field in fields
+        for field, converter in converters
     ]
+
+
+# Annotations are texts in modules that postpone them, as pydnn's do.
+_CONVERTERS: dict[str, Callable[..., FloatArray | None]] = {
+    "FloatArray": readonly,
+    str(FloatArray): readonly,
+    "FloatArray | None": attrs.converters.optional(readonly),
+    str(FloatArray | None): attrs.converters.optional(readonly),
+}
 
 
 _Class = TypeVar("_Class", bound=type)
@@ -224,7 +228,7 @@ class Batch:
 
     X: FloatArray
     Y: FloatArray
-    weights: FloatArray = None  # type: ignore[assignment]  # where all count the same
+    weights: FloatArray | None = None  # None where all examples count the same
 
     def __attrs_post_init__(self) -> None:
         m = self.X.shape[-1:]

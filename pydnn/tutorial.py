@@ -180,7 +180,7 @@ class LayerGradients(metaclass=_Record):
 
     dW: FloatArray
     db: FloatArray
-    dA_prev: FloatArray = None  # type: ignore[assignment]  # if only dW and db are known
+    dA_prev: FloatArray | None = None  # None where only dW and db are known
 
 
 @attrs.frozen(unsafe_hash=False)
@@ -244,6 +244,7 @@ def from_dict(arrays_by_name: Mapping[str, ArrayLike]) -> Parameters | Gradients
 
 def to_dict(record: Parameters | Gradients) -> dict[str, FloatArray]:
     """The tutorial's dictionary of a record; its arrays are the record's own, and read-only."""
+    named: list[dict[str, FloatArray | None]]
     if isinstance(record, Parameters):
         named = [
             {f"W{i}": layer.W, f"b{i}": layer.b} for i, layer in enumerate(record.layers, start=1)

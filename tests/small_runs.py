@@ -98,6 +98,6 @@ def flipping(step, name="0/W", index=(1, 2), bit=0):
         words = vector.view(f"u{vector.itemsize}")
         words[place] ^= words.dtype.type(1 << bit)
         after = attrs.evolve(record.after, parameters=parameters.with_vector(freeze(vector)))
-        return record.having(after=after)
+        return record.with_fields(after=after)
 
     return lambda train_step: train_step.insert_after("update", flip)

@@ -53,7 +53,7 @@ def test_a_step_descends_the_cost_with_its_penalties():
     step = make_train_step(network, loss, optimizer, penalties=terms)
     assert step.names == ("forward", "cost", "backward", "penalties", "update")
     state = initial_state(network, optimizer, (3,), key=key)
-    AL = output_of(network, state.parameters, batch.X)
+    AL = output_of(network, state, batch.X)
     cost = loss(AL, batch.Y)[0] + sum(t.function(state.parameters, 7, fast)[0] for t in terms)
     assert step(state, batch)[1].cost == pytest.approx(cost, rel=1e-14)
     assert_train_step(step, state, batch)

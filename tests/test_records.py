@@ -34,7 +34,7 @@ from pydnn.training import Step
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class Pair:
     first: FloatArray
-    second: FloatArray = None
+    second: FloatArray | None = None
     note: str = ""
 
 
@@ -52,6 +52,21 @@ def test_readonly_is_a_view_that_refuses_writes_and_leaves_the_caller_its_own():
 )
 def test_readonly_makes_floats_and_keeps_their_precision(given, dtype):
     assert readonly(given).dtype == dtype
+
+
+def test_only_an_optional_array_may_be_none():
+    class Plain:  # annotations that are types and not texts
+        always: FloatArray
+        perhaps: FloatArray | None = None
+
+    Plain.__annotations__ = {"always": FloatArray, "perhaps": FloatArray | None}
+    record = attrs.frozen(field_transformer=arrays)(Plain)
+    for cls, names in ((record, ("always", "perhaps")), (Pair, ("first", "second"))):
+        made = cls(*np.ones((2, 3)))
+        assert not any(getattr(made, name).flags.writeable for name in names)
+        assert getattr(cls(np.ones(2), None), names[1]) is None
+        with pytest.raises(BadInput, match="got an array of object, expected numbers"):
+            cls(None)
 
 
 def test_records_compare_by_value():
@@ -125,7 +140,7 @@ RECORDS = {
     "Standardization": fit_standardization(np.array([[1.0, 2.0]])),
     "ImageSet": ImageSet(np.zeros((1, 2, 2, 3), np.uint8), np.array([1])),
     "Column": Column(np.array([1]), np.array([0.5])),
-    "Step": Step(STATE, BATCH).having(dAL=readonly(np.ones((1, 2)))),
+    "Step": Step(STATE, BATCH).with_fields(dAL=readonly(np.ones((1, 2)))),
     "complex": Batch(readonly(np.ones((1, 2))), BATCH.Y).X.astype(complex),
 }
 RECORDS["complex"].flags.writeable = False

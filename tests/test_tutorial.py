@@ -353,7 +353,7 @@ def test_parameters_become_a_state_of_the_library_and_back():
     state = to_state(parameters)
     assert from_state(state) == parameters
     network = tutorial_network((3,))
-    logits = output_of(network, state.parameters, X)
+    logits = output_of(network, state, X)
     np.testing.assert_array_equal(logits > 0, predict(X, Y, parameters))
     optimizer = gradient_descent(learning_rate=0.5)
     step = make_train_step(network, sigmoid_cross_entropy(), optimizer)

@@ -261,15 +261,7 @@ def expect_test(job: Job, test: Batch, *, classes: Sequence[str] | None = None) 
             there are more or fewer names than classes.
     """
     first = job.data["train"].X[:, :1]
-    n_out = len(
-        output_of(
-            job.network,
-            job.state.parameters,
-            first,
-            statistics=job.state.statistics,
-            numerics=TENANTS[job.recipe.numerics],
-        )
-    )
+    n_out = len(output_of(job.network, job.state, first, numerics=TENANTS[job.recipe.numerics]))
     count = class_count(job.loss.task(n_out), n_out)
     if classes is not None and count not in (None, len(classes)):
         raise BadInput(
@@ -431,7 +423,7 @@ def _first_output(
     network: Stage, state: TrainState, batch: Batch, dtype: np.dtype[Any], numerics: Numerics
 ) -> FloatArray:
     X = batch.X[:, :1].astype(dtype)
-    return output_of(network, state.parameters, X, statistics=state.statistics, numerics=numerics)
+    return output_of(network, state, X, numerics=numerics)
 
 
 def _parts(
@@ -468,8 +460,6 @@ def _in_dtype(batch: Batch, dtype: np.dtype[Any] | None) -> Batch:
     Sums and products have other bits where numbers lie in another order, and a training is to be
     repeated from what the numbers are, whoever made the arrays.
     """
-    X, Y, weights = (
-        array if array is None else np.asfortranarray(array, dtype)
-        for array in (batch.X, batch.Y, batch.weights)
-    )
+    X, Y = (np.asfortranarray(array, dtype) for array in (batch.X, batch.Y))
+    weights = None if batch.weights is None else np.asfortranarray(batch.weights, dtype)
     return Batch(X, Y, weights)

@@ -91,7 +91,7 @@ def predictions(model: Model, X: FloatArray) -> FloatArray:
         X = model.standardization(X)
     X = X.astype(DTYPES[model.recipe.dtype], copy=False)
     numerics = TENANTS[model.recipe.numerics]
-    AL = output_of(network, model.parameters, X, statistics=model.statistics, numerics=numerics)
+    AL = output_of(network, model, X, numerics=numerics)
     return loss.predict(AL, Context(numerics=numerics))
 
 

@@ -42,8 +42,8 @@ class BatchNormCache:
     """
 
     norm: NormCache
-    mean: FloatArray = None  # type: ignore[assignment]
-    variance: FloatArray = None  # type: ignore[assignment]
+    mean: FloatArray | None = None
+    variance: FloatArray | None = None
 
 
 @described("stage")
@@ -70,7 +70,7 @@ def batch_norm(*, decay: float = 0.9, epsilon: float = 1e-5) -> Stage:
         if running is None:
             raise BadInput(
                 "batch_norm has no running statistics outside of training: "
-                "give those of the state, e.g. output_of(…, statistics=state.statistics)."
+                "give those of the state, e.g. Context(statistics=state.statistics.tree)."
             )
         deviation = freeze(np.sqrt(running.variance + Z.dtype.type(epsilon)))
         Z_norm = freeze((Z - running.mean) / deviation)
@@ -86,9 +86,15 @@ def batch_norm(*, decay: float = 0.9, epsilon: float = 1e-5) -> Stage:
         return freeze(dA * (params.gamma / norm.deviation)), norm_grads(norm, dA)
 
     def absorb(running: BatchNormStatistics, cache: BatchNormCache) -> BatchNormStatistics:
+        mean, variance = cache.mean, cache.variance
+        if mean is None or variance is None:
+            raise BadInput(
+                "batch_norm got the cache of an evaluation, expected that of a training step: "
+                "give Context(training=True) to forward."
+            )
         return BatchNormStatistics(
-            freeze(decay * running.mean + (1 - decay) * cache.mean),
-            freeze(decay * running.variance + (1 - decay) * cache.variance),
+            freeze(decay * running.mean + (1 - decay) * mean),
+            freeze(decay * running.variance + (1 - decay) * variance),
         )
 
     return Stage(

@@ -20,7 +20,7 @@ class DropoutCache:
     D has the shape of A_prev.
     """
 
-    D: FloatArray = None  # type: ignore[assignment]
+    D: FloatArray | None = None
 
 
 @described("stage")

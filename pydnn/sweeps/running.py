@@ -211,13 +211,7 @@ def _outcome(plan: Sweep, run: Variation, job: Job, end: End, apart: str) -> Out
 
 
 def _output(job: Job, state: TrainState, X: FloatArray) -> FloatArray:
-    return output_of(
-        job.network,
-        state.parameters,
-        X,
-        statistics=state.statistics,
-        numerics=numerics_of(job),
-    )
+    return output_of(job.network, state, X, numerics=numerics_of(job))
 
 
 def _prepared(test: Batch, job: Job) -> Batch:

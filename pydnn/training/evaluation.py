@@ -68,13 +68,7 @@ def evaluation(
     def evaluate(state: TrainState) -> dict[str, float]:
         found = {}
         for name, batch in data.items():
-            AL = output_of(
-                network,
-                state.parameters,
-                batch.X,
-                statistics=state.statistics,
-                numerics=numerics,
-            )
+            AL = output_of(network, state, batch.X, numerics=numerics)
             context = Context(numerics=numerics)
             found[f"{name} cost"] = loss(AL, batch.Y, batch.weights, context)[0]
             predictions = loss.predict(AL, context)

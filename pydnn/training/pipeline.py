@@ -149,7 +149,7 @@ class Step:
                 fields[name] = readonly(fields[name])
         _set(self, "__dict__", {"state": state, "batch": batch, **fields})
 
-    def having(self, **fields: Any) -> Step:
+    def with_fields(self, **fields: Any) -> Step:
         """This record with `fields` filled in: `attrs.evolve` for values known to be right.
 
         The values are taken as they are, so arrays among them must be read-only already. It

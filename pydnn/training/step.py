@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -27,7 +27,19 @@ from pydnn.stages.base import (
 from pydnn.stages.initializers import WeightStream
 from pydnn.training.pipeline import Part, Step, StepInfo, TrainState, TrainStep, own
 
-__all__ = ["initial_state", "make_train_step", "output_of", "step_context"]
+__all__ = ["Evaluable", "initial_state", "make_train_step", "output_of", "step_context"]
+
+
+class Evaluable(Protocol):
+    """All that a network is evaluated with, such as a `TrainState` or a `Model`."""
+
+    @property
+    def parameters(self) -> Packed:
+        """The parameters of all stages."""
+
+    @property
+    def statistics(self) -> Packed:
+        """The statistics of the stages that keep some; empty if none does."""
 
 
 @np.errstate(under="ignore")
@@ -113,13 +125,13 @@ def make_train_step(
         drawing = network.random
         context = step_context(state.key, state.iteration, numerics) if drawing else keyless
         AL, cache = network_forward(state.parameters.tree, step.batch.X, context)
-        return step.having(AL=AL, cache=cache)
+        return step.with_fields(AL=AL, cache=cache)
 
     @own(needs=["AL"], gives=["cost", "dAL"])
     def cost(step: Step) -> Step:
         batch = step.batch
         cost, dAL = loss_function(step.AL, batch.Y, batch.weights, keyless)
-        return step.having(cost=cost, dAL=dAL)
+        return step.with_fields(cost=cost, dAL=dAL)
 
     @own(needs=["cache", "dAL"], gives=["grads"])
     def backward(step: Step) -> Step:
@@ -128,7 +140,7 @@ def make_train_step(
         vector = empty(before.size, before.dtype)
         into = parameters.layout.views(vector)
         network_backward(parameters.tree, step.cache, step.dAL, out=into, wants_dA_prev=False)
-        return step.having(grads=grads_layout(step).packed(freeze(vector)))
+        return step.with_fields(grads=grads_layout(step).packed(freeze(vector)))
 
     @own(
         needs=["cost", "grads"],
@@ -154,7 +166,7 @@ def make_train_step(
         )
         observed = optimizer.observe(optimizer_state)
         info = StepInfo(state.iteration, step.cost, numerics.norm(grads), observed)
-        return step.having(updates=updates, after=after, info=info)
+        return step.with_fields(updates=updates, after=after, info=info)
 
     between = [_penalties(penalties, numerics)] if penalties else []
     if network.statistics is not None:
@@ -170,7 +182,7 @@ def _penalties(terms: Sequence[Penalty], numerics: Numerics) -> Part:
                 step.state.parameters, step.batch.X.shape[-1], numerics
             )
             cost, vector = cost + share, vector + gradient
-        return step.having(cost=cost, grads=step.grads.with_vector(freeze(vector)))
+        return step.with_fields(cost=cost, grads=step.grads.with_vector(freeze(vector)))
 
     needs = ["cost", "grads"]
     isotropic = all(term.isotropic for term in terms)
@@ -183,30 +195,37 @@ def _gather(kept: Statistics, *, only_finite: bool) -> Part:
         after = before.with_tree(bare(kept.absorb)(before.tree, step.cache))
         # Where training goes on after a bad batch, its share would stay in here for ever.
         bad = only_finite and not np.isfinite(after.vector).all()
-        return step.having(statistics=before if bad else after)
+        return step.with_fields(statistics=before if bad else after)
 
     return own(needs=["cache"], gives=["statistics"])(gather)
 
 
 def output_of(
     network: Stage,
-    parameters: Packed,
+    state: Evaluable,
     X: FloatArray,
     *,
-    statistics: Packed | None = None,
     numerics: Numerics = fast,
 ) -> FloatArray:
     """The network's output AL (n_y, m) for inputs X (n_x, m), outside of training.
 
     Args:
-        network: What computes it,
-        parameters: with these parameters,
-        X: for these examples.
-        statistics: What stages such as batch normalisation have gathered: `state.statistics`.
+        network: The network that computes the output.
+        state: A record of the network's parameters and statistics, e.g. a `TrainState` or a
+            `Model`.
+        X: The examples, as the network takes them.
         numerics: The arithmetic.
+
+    Raises:
+        BadInput: If `state` is a record of parameters alone, or a stage refuses X.
     """
-    gathered = statistics.tree if statistics is not None else None
-    return network.forward(parameters.tree, X, Context(numerics=numerics, statistics=gathered))[0]
+    if isinstance(state, Packed):
+        raise BadInput(
+            "output_of got parameters alone, expected a state, with parameters and statistics: "
+            "give the state itself."
+        )
+    context = Context(numerics=numerics, statistics=state.statistics.tree or None)
+    return network.forward(state.parameters.tree, X, context)[0]
 
 
 def _with_weights(

@@ -158,8 +158,7 @@ def test_a_model_keeps_what_was_gathered_and_fitted(tmp_path):
     save_model(tmp_path / "model.h5", model)
     again = load_model(tmp_path / "model.h5")
     assert again == model
-    inside = output_of(job.network, state.parameters, job.data["train"].X,
-                       statistics=state.statistics)  # fmt: skip
+    inside = output_of(job.network, state, job.data["train"].X)
     np.testing.assert_array_equal(predictions(again, X), job.loss.predict(inside))
     for name, value in (("deviation", np.zeros((5, 1))), ("mean", np.full((5, 1), np.nan))):
         bad = tmp_path / f"{name}.h5"
@@ -335,7 +334,7 @@ def test_parameters_of_a_rotated_job_are_refused_before_a_file_is_written(tmp_pa
     ):
         predictions(rotated, X)
     with pytest.raises(BadInput, match=r"job\.lifted"):
-        output_of(job.network, job.state.parameters, X)
+        output_of(job.network, job.state, X)
     assert list(tmp_path.iterdir()) == []
     lifted = attrs.evolve(rotated, parameters=job.lifted(job.state.parameters))
     save_model(tmp_path / "model.h5", lifted)

@@ -216,8 +216,9 @@ def test_lifted_parameters_are_those_of_the_network_on_other_examples():
     batch = wide_data()
     job, (state, _), _ = both_ways(recipe_of(), batch)[0]
     X = Key(9).normal((40, 5))
-    in_basis = output_of(job.network, state.parameters, job.rotation(X))
-    as_it_is = output_of(job.network, job.lifted(state.parameters), X)
+    in_basis = output_of(job.network, state, job.rotation(X))
+    lifted = attrs.evolve(state, parameters=job.lifted(state.parameters))
+    as_it_is = output_of(job.network, lifted, X)
     np.testing.assert_allclose(in_basis, as_it_is, rtol=1e-9)
 
 

@@ -192,7 +192,7 @@ def test_a_step_part_by_part_and_as_a_whole(numerics):
         )
         after, info = step(state, batch)
         *_, (_, whole) = trace(step, state, batch)
-        AL = output_of(network, after.parameters, batch.X, numerics=numerics)
+        AL = output_of(network, after, batch.X, numerics=numerics)
         return [after.parameters.vector, info.cost, whole.after.parameters.vector, AL]
 
     expect_same(compute)

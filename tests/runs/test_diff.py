@@ -129,7 +129,7 @@ def test_steps_up_and_down_that_cancel_in_a_sum_are_found_at_their_step(tmp_path
             vector = parameters.vector.copy()
             vector.view(np.uint64)[[0, 3]] += np.array([1, 2**64 - 1], np.uint64)
             parameters = parameters.with_vector(freeze(vector))
-            return record.having(after=attrs.evolve(record.after, parameters=parameters))
+            return record.with_fields(after=attrs.evolve(record.after, parameters=parameters))
 
         return train_step.insert_after("update", nudge)
 
@@ -178,7 +178,7 @@ def test_a_state_that_differs_where_no_row_does_is_found(tmp_path):
             after = attrs.evolve(
                 record.after, statistics=statistics.with_vector(statistics.vector + 1)
             )
-            return record.having(after=after)
+            return record.with_fields(after=after)
 
         return train_step.insert_after("update", shift)
 

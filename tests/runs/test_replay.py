@@ -48,7 +48,7 @@ def test_a_change_that_no_step_shows_is_found_in_the_state(tmp_path):
             statistics = record.after.statistics
             vector = freeze(statistics.vector + 2.0**-40)
             after = attrs.evolve(record.after, statistics=statistics.with_vector(vector))
-            return record.having(after=after)
+            return record.with_fields(after=after)
 
         return train_step.insert_after("update", shift)
 

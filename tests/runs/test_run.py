@@ -119,7 +119,7 @@ def shortened(recipe, batch, **options):
     job = prepare(recipe, batch, **options)
 
     def shorten(step):
-        return step.having(grads=step.grads.with_vector(freeze(step.grads.vector / 2)))
+        return step.with_fields(grads=step.grads.with_vector(freeze(step.grads.vector / 2)))
 
     step = job.train_step.insert_after("backward", shorten)
     return attrs.evolve(job, train_step=step)
@@ -351,7 +351,7 @@ def test_a_state_that_is_not_a_number_is_never_recorded(folder, recipe):
             if step.info.iteration != 5:
                 return step
             bad = step.after.parameters.with_vector(step.after.parameters.vector * np.nan)
-            return step.having(after=attrs.evolve(step.after, parameters=bad))
+            return step.with_fields(after=attrs.evolve(step.after, parameters=bad))
 
         return train_step.insert_after("watch_finite", spoil)
 

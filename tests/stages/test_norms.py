@@ -84,6 +84,13 @@ def test_what_comes_out_has_mean_0_and_variance_1(scale):
     np.testing.assert_allclose(A.mean(axis=0), 0, atol=1e-9)
 
 
+RUNNING = BatchNormStatistics([[0.0], [0.0]], [[1.0], [1.0]])
+
+
+def evaluated(stage):
+    return stage.forward(PARAMS, Z, Context(statistics=RUNNING))[1]
+
+
 REFUSED = {
     "one example": (
         lambda: batch_norm().forward(PARAMS, Z[:, :1], TRAINING),
@@ -92,6 +99,10 @@ REFUSED = {
     "no statistics": (
         lambda: batch_norm().forward(PARAMS, Z, EVALUATION),
         "batch_norm has no running statistics outside of training: give those of the state",
+    ),
+    "the cache of an evaluation": (
+        lambda: batch_norm().statistics.absorb(RUNNING, evaluated(batch_norm())),
+        "batch_norm got the cache of an evaluation, expected that of a training step",
     ),
     "rows": (
         lambda: layer_norm().forward(PARAMS, np.ones((3, 2)), EVALUATION),

@@ -331,6 +331,6 @@ def shorten_loop(grads, p):
 def clip():
     def function(step):
         vector = np.clip(step.grads.vector, -0.5, 0.5)
-        return step.having(grads=step.grads.with_vector(freeze(vector)))
+        return step.with_fields(grads=step.grads.with_vector(freeze(vector)))
 
     return Part("clip", function, needs=frozenset(["grads"]), gives=frozenset(["grads"]))

@@ -69,7 +69,7 @@ def test_a_step_can_be_evolved_and_compared_whatever_is_filled():
     richer = attrs.evolve(step, cost=2.5, AL=np.ones((1, 20)))
     assert set(richer.filled) == {"state", "batch", "AL", "cost"}
     assert not richer.AL.flags.writeable
-    assert richer == step.having(cost=2.5, AL=richer.AL) != step
+    assert richer == step.with_fields(cost=2.5, AL=richer.AL) != step
     assert attrs.evolve(richer, batch=BATCH) == richer
     assert "AL=float64 (1, 20)" in repr(richer)
     assert "grads" not in repr(richer)

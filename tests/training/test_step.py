@@ -81,8 +81,14 @@ def test_a_step_tells_its_reader_what_it_did():
     assert info.cost == cost.cost
     assert info.gradient_norm == pytest.approx(np.linalg.norm(backward.grads.vector))
     assert info.observed == {"learning_rate": 0.3}
-    np.testing.assert_array_equal(forward.AL, output_of(NETWORK, state.parameters, X))
+    np.testing.assert_array_equal(forward.AL, output_of(NETWORK, state, X))
     np.testing.assert_array_equal(after.parameters.vector, state.parameters.vector + update.updates)
+
+
+def test_a_network_is_evaluated_with_a_state_and_not_with_parameters_alone():
+    _, state = training()
+    with pytest.raises(BadInput, match="output_of got parameters alone, expected a state"):
+        output_of(NETWORK, state.parameters, X)
 
 
 def test_nothing_is_changed_and_nothing_writable_is_handed_out():

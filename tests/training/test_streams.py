@@ -143,7 +143,7 @@ def test_a_cost_belongs_to_the_state_before_its_step():
     kept, info = best(training(), watch="cost", start=state)
     assert kept is state
     assert info.cost == costs[0]
-    assert mean_squared()(output_of(network, kept.parameters, X), data.Y)[0] == costs[0]
+    assert mean_squared()(output_of(network, kept, X), data.Y)[0] == costs[0]
 
 
 BEFORE_THE_STEP = {
@@ -365,7 +365,7 @@ def test_an_evaluation_is_outside_of_training_with_what_was_gathered():
     state, info = toolz.last(measure(run, every=20, function=evaluate))
     only = evaluation(NETWORK, LOSS, {"x": DATA}, metrics={"mae": mean_absolute_error})(state)
     assert set(only) == {"x cost", "x mae"}
-    AL = output_of(NETWORK, state.parameters, X, statistics=state.statistics)
+    AL = output_of(NETWORK, state, X)
     assert info.measured["train cost"] == LOSS(AL, DATA.Y)[0]
     assert info.measured["same accuracy"] == info.measured["train accuracy"] > 0.9
     expected = score("two classes", LOSS.predict(AL), DATA.Y)
