@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pydnn import Key
 
 _REPORTS = pytest.StashKey[list[tuple[str, Any]]]()
+_MEASURED_BY_WORKERS = pytest.StashKey[list[tuple[float, str]]]()
 _TRIED = pytest.StashKey[list[pytest.Mark]]()  # of a test: the marks whose laws have run
 
 _LAWS = {
@@ -51,6 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Name the marks."""
     config.stash[_REPORTS] = []
+    config.stash[_MEASURED_BY_WORKERS] = []
     for mark, (_, what) in _LAWS.items():
         config.addinivalue_line("markers", f"{mark}(made, **options): run the laws of a {what}")
 
@@ -197,15 +199,29 @@ def pydnn_report(request: pytest.FixtureRequest) -> Callable[[Any], None]:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write what was measured, if it is wanted."""
+    """Write what was measured, if it is wanted; a worker of pytest-xdist passes it on."""
     target = session.config.getoption("--pydnn-report")
-    if target:
-        reports = session.config.stash[_REPORTS]
-        ordered = sorted(reports, key=lambda pair: -_worst(pair[1]))
-        texts = [
-            f"{test}: worst error {_worst(report):.1e}\n{report}\n" for test, report in ordered
-        ]
-        Path(target).write_text("\n".join(texts) or "no laws were tried\n", encoding="utf-8")
+    if not target:
+        return
+    measured: list[tuple[float, str]] = [
+        (worst, f"{test}: worst error {worst:.1e}\n{report}\n")
+        for test, report in session.config.stash[_REPORTS]
+        for worst in [_worst(report)]
+    ]
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["pydnn_report"] = measured
+        return
+    others = session.config.stash[_MEASURED_BY_WORKERS]
+    ordered = sorted(measured + others, key=lambda pair: (-pair[0], pair[1]))
+    texts = [text for _, text in ordered]
+    Path(target).write_text("\n".join(texts) or "no laws were tried\n", encoding="utf-8")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Collect what a worker of pytest-xdist has measured; one that crashed passes on nothing."""
+    measured = getattr(node, "workeroutput", {}).get("pydnn_report", ())
+    node.config.stash[_MEASURED_BY_WORKERS].extend((worst, text) for worst, text in measured)
 
 
 def _worst(report: Any) -> float:

@@ -70,6 +70,18 @@ def test_marks_run_the_laws_and_tables_are_written(session, tmp_path):
     assert len(worst) == 5
 
 
+@pytest.mark.slow
+def test_workers_of_xdist_pass_on_what_they_measured(session, tmp_path):
+    pytest.importorskip("xdist")
+    out = session(MARKED, "-n", "2", "--pydnn-report", "tables.txt")
+    assert "5 passed, 2 errors" in out
+    tables = (tmp_path / "tables.txt").read_text()
+    worst = [float(w) for w in re.findall(r"worst error (.*)$", tables, flags=re.M)]
+    assert worst == sorted(worst, reverse=True)
+    assert len(worst) == 5
+    assert len(re.findall(r"^\S+::test_\S+: worst", tables, flags=re.M)) == 5
+
+
 # Sessions in this process, which are faster by far
 
 
