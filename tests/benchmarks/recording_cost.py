@@ -67,17 +67,21 @@ def turn(job, data, path, *, plain_first):
     """The seconds that the job takes "in memory" and "recorded", by clock."""
     spent = {way: dict.fromkeys(CLOCKS, 0.0) for way in ("in memory", "recorded")}
     costs = {way: [] for way in spent}
+    begun = {}
 
     def timed(way, act):
-        begun = {name: clock() for name, clock in CLOCKS.items()}
+        begun.update({name: clock() for name, clock in CLOCKS.items()})
         result = act()
         for name, clock in CLOCKS.items():
             spent[way][name] += clock() - begun[name]
         return result
 
+    def own_time():  # by which it is decided how many segments are written
+        return spent["recorded"]["wall"] + CLOCKS["wall"]() - begun["wall"]
+
     context = create_run(path, job, data)
     recording = timed("recorded", context.__enter__)
-    streams = {"in memory": run(job), "recorded": record(recording, run(job))}
+    streams = {"in memory": run(job), "recorded": record(recording, run(job), clock=own_time)}
     count = job.recipe.iterations // PIECES
     order = tuple(streams) if plain_first else tuple(streams)[::-1]
     for way in itertools.chain.from_iterable(itertools.repeat(order, PIECES)):
