@@ -400,9 +400,8 @@ def difference_from_run(model: Model, run: Run) -> str | None:
     iteration = len(model.costs) if model.iteration is None else model.iteration
     if iteration != len(model.costs) and not model.recipe.patience:
         return "its number of iterations"
-    stored = {segment.iteration: segment for segment in run.segments}.get(iteration)
-    held = stored is not None and stored.holds_state()
-    state = run.stored(stored) if stored and held else run.state(iteration)
+    segment = run.folder.segment_at(iteration)
+    state = (run.stored(segment) if segment else None) or run.state(iteration)
     pairs = {
         "one of its parameters": (model.parameters.vector, job.lifted(state.parameters).vector),
         "one of its statistics": (model.statistics.vector, state.statistics.vector),

@@ -18,6 +18,7 @@ one before it, the first from the recipe.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -50,6 +51,7 @@ __all__ = [
     "End",
     "Fault",
     "Folder",
+    "before_changes",
     "end_text",
     "expect_real_folder",
     "expect_run_folder",
@@ -123,6 +125,37 @@ class Folder:
         return sha256_of(self.text)
 
     @property
+    def whole(self) -> Folder:
+        """The folder as if nothing were missing: with the segments after the gap, too."""
+        return attrs.evolve(self, segments=self.segments + self.later, later=(), gap=None)
+
+    @property
+    def holding(self) -> tuple[Segment, ...]:
+        """The segments of the chain whose states are stored, in their order."""
+        return tuple(filter(Segment.holds_state, self.segments))
+
+    def segment_at(self, iteration: int) -> Segment | None:
+        """The segment of the state after so many steps; None if there is none."""
+        return next((one for one in self.segments if one.iteration == iteration), None)
+
+    def nearest_holding(self, iteration: int) -> Segment | None:
+        """The last segment up to an iteration whose state is stored; None if there is none."""
+        earlier = (one for one in reversed(self.segments) if one.iteration <= iteration)
+        return next(filter(Segment.holds_state, earlier), None)
+
+    @property
+    def staying(self) -> set[int]:
+        """The iterations of the states that no pruning drops: the ends, and before changes."""
+        ends = {self.segments[0].iteration, self.segments[-1].iteration}
+        return ends | set(before_changes(self.segments))
+
+    @property
+    def lost_all_segments(self) -> Fault | None:
+        """Why no segment is left, where two or more are damaged; one alone can be restored."""
+        damaged = [fault for fault in self.faults if fault.path.parent == self.path / SEGMENTS]
+        return damaged[0] if len(damaged) > 1 and not self.whole.segments else None
+
+    @property
     def problem(self) -> Fault | None:
         """The first reason why the run cannot be read as it is; None if there is none."""
         # Ends come last, which are of segments.
@@ -130,6 +163,15 @@ class Folder:
         found = [*self.faults, *([] if self.gap is None else [self.gap])]
         found = [fault for fault in found if not _END.fullmatch(fault.path.name)] or found
         return min(found, key=lambda f: (order.index(f.path.parent), f.path), default=None)
+
+
+def before_changes(segments: Iterable[Segment]) -> list[int]:
+    """The iterations of the last states before each change of the environment, which must stay."""
+    return [
+        before.iteration
+        for before, after in itertools.pairwise(segments)
+        if before.environment != after.environment
+    ]
 
 
 def read_folder(path: Path, *, anyway: bool = False, allow: Iterable[str] = ()) -> Folder:

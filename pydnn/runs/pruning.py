@@ -7,7 +7,6 @@ one before the environment changed, because no single machine can compute what i
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
@@ -15,11 +14,11 @@ import attrs
 
 from pydnn.checks import AnyPath, BadInput, expect_count
 from pydnn.runs.folder import FUNCTIONS, LOCK, SEGMENTS, expect_run_folder, read_folder
-from pydnn.runs.segments import Segment, drop_state
+from pydnn.runs.segments import drop_state
 from pydnn.storage.files import exclusive
 from pydnn.storage.run_files import run_folder_of
 
-__all__ = ["Pruned", "before_changes", "prune", "size_of", "thinned"]
+__all__ = ["Pruned", "prune", "size_of", "thinned"]
 
 
 @attrs.frozen
@@ -67,8 +66,7 @@ def prune(
         if folder.problem is not None:
             raise BadInput(folder.problem.message)
         segments = folder.segments
-        holding = [segment for segment in segments if segment.holds_state()]
-        staying = {segments[0].iteration, segments[-1].iteration, *before_changes(segments)}
+        holding, staying = folder.holding, folder.staying
         staying |= set() if every is None else {one.iteration for one in segments[::every]}
         dropping = [segment for segment in holding if segment.iteration not in staying]
         freed = sum(segment.state_bytes() for segment in dropping)
@@ -78,15 +76,6 @@ def prune(
         size = size_of(path) - (freed if dry_run else 0)
     kept = tuple(segment.iteration for segment in holding if segment not in dropping)
     return Pruned(tuple(segment.iteration for segment in dropping), kept, freed, size)
-
-
-def before_changes(segments: Iterable[Segment]) -> list[int]:
-    """The iterations of the last states before each change of the environment, which must stay."""
-    return [
-        before.iteration
-        for before, after in itertools.pairwise(segments)
-        if before.environment != after.environment
-    ]
 
 
 def size_of(path: Path) -> int:

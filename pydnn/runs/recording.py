@@ -26,10 +26,18 @@ from pydnn.numerics.portable.platform_checks import expect_sound
 from pydnn.recipes.toml import read_recipe, read_toml
 from pydnn.records import Batch, FloatArray
 from pydnn.runs.environment import current_environment, environment_text
-from pydnn.runs.folder import ENVIRONMENT, FUNCTIONS, LOCK, SEGMENTS, Fault, end_text
+from pydnn.runs.folder import (
+    ENVIRONMENT,
+    FUNCTIONS,
+    LOCK,
+    SEGMENTS,
+    Fault,
+    before_changes,
+    end_text,
+)
 from pydnn.runs.history import Rows, rows_of
 from pydnn.runs.provenance import Pins, pins_of, pins_text, read_pins, write_sources
-from pydnn.runs.pruning import before_changes, thinned
+from pydnn.runs.pruning import thinned
 from pydnn.runs.segments import (
     Segment,
     Texts,

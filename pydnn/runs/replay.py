@@ -115,15 +115,11 @@ def _verified_in_turn(run: Run, numbers: list[int]) -> Iterator[Verified]:
     for number in numbers:
         segment = run.segments[number]
         # The stored states first: what does not fit the recipe must not be prepared.
-        stored = run.stored(segment) if segment.holds_state() else None
-        if number == 0:
-            state = None
-        elif run.segments[number - 1].holds_state():
-            state = run.stored(run.segments[number - 1])
-        elif before is not None and before[0] == number - 1:
-            state = before[1]
-        else:
-            state = run.state(run.segments[number - 1].iteration)
+        stored = run.stored(segment)
+        state = run.stored(run.segments[number - 1]) if number else None
+        if number and state is None:
+            known, here = before or (None, None)
+            state = here if known == number - 1 else run.state(run.segments[number - 1].iteration)
         verified, here = _verified(run, number, state, stored)
         before = number, here
         yield verified

@@ -14,7 +14,7 @@ from pydnn.jobs.job import Job, prepare, watch_of, watching
 from pydnn.records import Batch
 from pydnn.runs.environment import current_environment, environment_text
 from pydnn.runs.environment_changes import what_to_expect
-from pydnn.runs.folder import LOCK, SEGMENTS, Folder, expect_run_folder, read_folder
+from pydnn.runs.folder import LOCK, Folder, expect_run_folder, read_folder
 from pydnn.runs.recording import MOST_BYTES, Recording, until_it_ends
 from pydnn.runs.repair import Mended, mend, no_model
 from pydnn.runs.run import Prepare, Run
@@ -84,15 +84,14 @@ def resume_run(
     expect_run_folder(path)  # so that nothing is made where there is no run
     with exclusive(path / LOCK) as lock:
         folder = read_folder(path, anyway=anyway, allow=allow)
-        damaged = [fault for fault in folder.faults if fault.path.parent == path / SEGMENTS]
-        if len(damaged) > 1 and not (folder.segments or folder.later):
-            raise BadInput(f"{damaged[0].message.rstrip('.')}; no sound segment is left.")
+        if lost := folder.lost_all_segments:
+            raise BadInput(f"{lost.message.rstrip('.')}; no sound segment is left.")
 
         def opened(folder: Folder) -> Run:
             return Run(folder, data, prepare, anyway, modules(allow))
 
         # As far as it reaches, whatever is missing between.
-        whole = opened(attrs.evolve(folder, segments=folder.segments + folder.later))
+        whole = opened(folder.whole)
         goal = whole.goal if iterations is None else iterations
         if goal < whole.iterations:
             raise BadInput(
@@ -134,7 +133,7 @@ def resume_run(
             watched or watching(job),
             {run.iterations: run.costs},
             {segment.iteration: segment for segment in run.segments},
-            [segment.iteration for segment in run.segments if segment.holds_state()],
+            [segment.iteration for segment in run.folder.holding],
             most,
             mended.set_aside,
             mended.restored,

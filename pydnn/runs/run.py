@@ -179,8 +179,10 @@ class Run:
         """The state of each segment, each read or computed again when it is asked for."""
         return (self.state(segment.iteration) for segment in self.segments)
 
-    def stored(self, segment: Segment) -> TrainState:
-        """The state that a segment holds, if it was not dropped."""
+    def stored(self, segment: Segment) -> TrainState | None:
+        """The state that a segment holds; None if it was dropped."""
+        if not segment.holds_state():
+            return None
         return segment.state(self.recipe, self.folder.pins.features)
 
     def parameters(self, iteration: int | None = None) -> Packed:
@@ -242,8 +244,7 @@ class Run:
                 change of basis comes out differently here.
         """
         # A stored state that does not fit refuses what the recipe claims before it is made.
-        holding = next(filter(Segment.holds_state, reversed(self.segments)), None)
-        if holding is not None:
+        if holding := self.folder.nearest_holding(self.iterations):
             self.stored(holding)
         batch = self.data if isinstance(self.data, Batch) else self.data.train
         pins = self.folder.pins
@@ -299,11 +300,10 @@ class Run:
         iteration = expect_count("iteration", iteration, least=0, hint=hint)
         if iteration > self.iterations:
             raise BadInput(f"iteration is {iteration}, but {hint}: give at most so many.")
-        earlier = [segment for segment in self.segments if segment.iteration <= iteration]
-        held = next((segment for segment in reversed(earlier) if segment.holds_state()), None)
-        # The first state of all follows from the recipe.
-        state = self.job.state if held is None else self.stored(held)
-        if held is None:
+        holding = self.folder.nearest_holding(iteration)
+        state = self.stored(holding) if holding else None
+        if state is None:  # the first state of all follows from the recipe
+            state = self.job.state
             self._expect_state(state)
         if state.iteration == iteration:
             return state
@@ -321,11 +321,10 @@ class Run:
         """Refuse a state of which a segment holds another fingerprint."""
         if self.anyway:
             return
-        for segment in self.segments:
-            if segment.iteration == state.iteration:
-                unlike = fingerprint_mismatch(segment, state)
-                if unlike is not None:
-                    raise self._not_repeated(unlike)
+        segment = self.folder.segment_at(state.iteration)
+        unlike = fingerprint_mismatch(segment, state) if segment else None
+        if unlike is not None:
+            raise self._not_repeated(unlike)
 
     def at(self, step: int) -> Step:
         """The very record that flowed through the step of that number, computed again.

@@ -16,6 +16,7 @@ from pydnn.cli import main
 from pydnn.jobs.job import prepare, run
 from pydnn.runs import Run, create_run, prune, record, resume
 from pydnn.runs.diff import difference
+from pydnn.runs.folder import read_folder
 from pydnn.runs.pruning import size_of, thinned
 from pydnn.runs.replay import verify
 from pydnn.runs.state_arrays import state_fingerprint
@@ -208,3 +209,18 @@ def test_a_damaged_list_of_arrays_is_one_line(made, monkeypatch):
     monkeypatch.setattr(h5py.File, "get", damaged)
     with pytest.raises(BadInput, match=r"the list of arrays in .* is damaged"):
         segment.state_bytes()
+
+
+def test_the_folder_knows_which_segments_hold_a_state(made):
+    prune(made, every=3)
+    folder = Run.open(made).folder
+    assert [segment.iteration for segment in folder.holding] == [0, 6, 12]
+    assert [folder.nearest_holding(i).iteration for i in (0, 5, 6, 11, 12)] == [0, 0, 6, 6, 12]
+    assert folder.segment_at(4).iteration == 4
+    assert folder.segment_at(5) is None
+    assert folder.staying == {0, 12}
+    (made / "segments" / f"{4:010}.h5").unlink()
+    broken = read_folder(made)
+    assert [segment.iteration for segment in broken.segments] == [0, 2]
+    assert [s.iteration for s in broken.whole.segments] == [0, 2, 6, 8, 10, 12]
+    assert broken.lost_all_segments is None

@@ -92,7 +92,9 @@ def test_a_run_is_read_without_its_data_until_a_step_is_asked_for(folder, recipe
     assert len(gone.costs) == 12
     assert gone.parameters().vector.size > 0
     assert gone.state(8).iteration == 8
-    with pytest.raises(BadInput, match=r"there is no data set .*; or say with --data, or data=…"):
+    with pytest.raises(
+        BadInput, match=r"there is no data set .*; or say where it is now with --data"
+    ):
         gone.at(3)
     assert Run.open(folder / "gone", data=small_data()).at(3).info == gone_info(gone, 3)
     assert Run.open(folder / "gone", data=small_data().train).at(3).info == gone_info(gone, 3)
