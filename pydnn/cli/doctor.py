@@ -12,8 +12,7 @@ from pydnn.checks import BadInput, install_command
 from pydnn.cli.output import say, say_json, say_table
 from pydnn.cli.run_options import add_allow_option
 from pydnn.descriptions.builders import NotAllowed
-from pydnn.numerics import portable
-from pydnn.numerics.portable.platform_checks import expect_sound
+from pydnn.numerics import Numerics
 from pydnn.runs import Run
 from pydnn.runs.environment import Environment, current_environment
 from pydnn.runs.environment_changes import environment_changes, what_to_expect
@@ -101,7 +100,7 @@ def _examine(args: argparse.Namespace) -> int:
     changes = environment_changes(recorded[-1], here)
     expected = next(filter(None, (what_to_expect(there, here) for there in recorded)), None)
     differences = _data_differences(run)
-    unsound = _why_unsound() if run.numerics is portable else None
+    unsound = _why_unsound(run.numerics)
     reason = "; ".join(text for text in (unsound, expected, *differences[:1]) if text)
     if args.json:
         told = {
@@ -121,7 +120,7 @@ def _examine(args: argparse.Namespace) -> int:
         say(f"data {args.data or run.recipe.data!r}: {line}")
     if reason:
         return _refuse(args, reason)
-    say(f"this run can be replayed here{_ON_ANY_MACHINE if run.numerics is portable else ''}")
+    say(f"this run can be replayed here{_ON_ANY_MACHINE if run.numerics.exact else ''}")
     return 0
 
 
@@ -134,10 +133,10 @@ def _refuse(args: argparse.Namespace, reason: str) -> int:
     return 1
 
 
-def _why_unsound() -> str | None:
-    """Why `replay` would refuse a run of portable arithmetic in this process."""
+def _why_unsound(numerics: Numerics) -> str | None:
+    """Why `replay` would refuse a run of this arithmetic in this process."""
     try:
-        expect_sound()
+        numerics.expect_sound()
     except BadInput as error:
         return str(error).rstrip(".")
     return None

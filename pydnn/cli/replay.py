@@ -14,8 +14,6 @@ from pydnn.checks import BadInput
 from pydnn.cli.output import complain, say, say_json
 from pydnn.cli.run_options import add_run_options, model_of
 from pydnn.keys import Key
-from pydnn.numerics import portable
-from pydnn.numerics.portable.platform_checks import expect_sound
 from pydnn.runs import Run
 from pydnn.runs.diff import difference_from_run
 from pydnn.runs.environment import current_environment
@@ -60,14 +58,13 @@ def _run(args: argparse.Namespace) -> int:
     if not args.anyway:
         run.expect_own_step()  # a step of other parts would differ, and not for the machine
     numbers = _numbers(args, run)
-    if run.numerics is portable:
-        expect_sound()  # before anything is promised
+    run.numerics.expect_sound()  # before anything is promised
     expected = _expected(run)
     tell = (lambda text: None) if args.json else say
     verifying = verify(run, numbers, jobs=args.jobs)
     begin = time.perf_counter()
     tell(f"replaying {_what(run, numbers)}")
-    if run.numerics is portable:
+    if run.numerics.exact:
         tell("its arithmetic is portable: every machine, now and later, has these very bits")
     done: list[Verified] = []
     for verified in verifying:
@@ -82,7 +79,7 @@ def _run(args: argparse.Namespace) -> int:
     elif mismatch:
         for told in filter(None, (mismatch, done[-1].measured)):
             say(told)
-        if run.numerics is portable:  # and `expect_sound` has found this process to be sound
+        if run.numerics.exact:  # and `expect_sound` has found this process to be sound
             say(f"{args.folder} does not repeat: a record or the code has changed")
         else:
             say(f"{args.folder} does not repeat here")

@@ -26,9 +26,7 @@ from pydnn.jobs.standardization import Standardization, fit_standardization
 from pydnn.keys import Key
 from pydnn.losses import Loss, class_count, expect_weights
 from pydnn.metrics import METRICS
-from pydnn.numerics import TENANTS, Numerics, portable
-from pydnn.numerics.portable.cache import unchangeable
-from pydnn.numerics.portable.platform_checks import expect_sound
+from pydnn.numerics import TENANTS, Numerics
 from pydnn.optimizers.base import GradientTransformation
 from pydnn.parameters import Packed
 from pydnn.recipes.layouts import layers_of
@@ -167,8 +165,7 @@ def prepare(
     expect_room(bytes_of(recipe, *layers_of(recipe, features), examples=examples))
     key = Key(recipe.seed)
     dtype, numerics = np.dtype(DTYPES[recipe.dtype]), TENANTS[recipe.numerics]
-    if numerics is portable:
-        expect_sound()
+    numerics.expect_sound()
     state = initial_state(
         network,
         optimizer,
@@ -230,8 +227,7 @@ def prepare(
         rotated = {name: rotation.of_fitted if name == "train" else rotation for name in data}
         data = {name: attrs.evolve(part, X=rotated[name](part.X)) for name, part in data.items()}
         train_step = train_step.in_rotated_basis()
-    if numerics is portable:  # it keeps what it works out of data that nobody can write to
-        data = {name: attrs.evolve(part, X=unchangeable(part.X)) for name, part in data.items()}
+    data = {name: attrs.evolve(part, X=numerics.prepare(part.X)) for name, part in data.items()}
     return Job(
         recipe,
         batch,

@@ -28,12 +28,28 @@ class Sum(Protocol):
     ) -> FloatArray: ...
 
 
+def _always_sound() -> None:
+    """Refuses nothing: bits of one machine do not depend on what could spoil them elsewhere."""
+
+
+def _as_it_is(X: FloatArray) -> FloatArray:
+    return X
+
+
 @attrs.frozen(eq=False, repr=False)
 class Numerics:
     """One arithmetic: functions of arrays that change none of them, and its `name` in recipes.
 
     Results are new and still writable, so that the stage that asked may finish them in place
     before anybody else sees them.
+
+    Attributes:
+        name: Its name in recipes.
+        exact: Whether its results have the same bits on every machine.
+        expect_sound: Refuses, with BadInput, a process in which they would have other bits.
+        prepare: Makes of examples the array that training reads at every step, with the same
+            numbers. An arithmetic may return a copy that nobody can write to, so that it can keep
+            what it computes from it.
     """
 
     name: str
@@ -53,6 +69,9 @@ class Numerics:
     cosine: Callable[[float], float]  # this
     # Of float64 columns (n, k), k at most n: at most k orthonormal ones, whose span has them all.
     orthonormal_basis: Callable[[FloatArray], FloatArray]
+    exact: bool = attrs.field(default=False, kw_only=True)
+    expect_sound: Callable[[], None] = attrs.field(default=_always_sound, kw_only=True)
+    prepare: Callable[[FloatArray], FloatArray] = attrs.field(default=_as_it_is, kw_only=True)
 
     def __repr__(self) -> str:
         return f"Numerics({self.name!r})"

@@ -15,7 +15,7 @@ from pydnn.keys import Key
 from pydnn.numerics import Numerics
 from pydnn.records import FloatArray
 
-__all__ = ["arithmetic_fingerprint"]
+__all__ = ["arithmetic_fingerprint", "operations"]
 
 
 # The battery. What its shapes tell apart was measured with OpenBLAS 0.3.31 on two cores, in
@@ -55,7 +55,9 @@ def arithmetic_fingerprint(numerics: Numerics) -> dict[str, str]:
 
 
 def operations() -> list[str]:
-    return [field.name for field in attrs.fields(Numerics) if field.name != "name"]
+    """The names of an arithmetic's functions, without what it says of itself."""
+    functions = [field.name for field in attrs.fields(Numerics) if not field.kw_only]
+    return [name for name in functions if name != "name"]
 
 
 def _products(matmul: Any, pool: FloatArray) -> Iterator[ArrayLike]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-from pydnn.numerics import TENANTS, portable
+from pydnn.numerics import TENANTS
 from pydnn.runs.battery import operations
 from pydnn.runs.environment import (
     NOT_SET,
@@ -61,7 +61,7 @@ def what_to_expect(recorded: Environment, here: Environment) -> str | None:
         f"here {here.arithmetic.get(name, 'none')[:8]}"
         for name in operations[:_NAMED]
     )
-    if _is_portable(recorded):
+    if _is_exact(recorded):
         expected = (
             f"portable arithmetic has the same bits on every machine, but that of "
             f"{_enumerated(operations)} differs ({named}): the code of one of the two is another, "
@@ -85,7 +85,7 @@ def _causes(recorded: Environment, here: Environment) -> Iterator[str]:
     """What may be behind other bits, the likeliest first."""
     changes = environment_changes(recorded, here)
     rows = {what: (cut(a), cut(b)) for what, a, b in changes if UNKNOWN not in (a, b)}
-    if _is_portable(recorded):
+    if _is_exact(recorded):
         rows = {what: rows[what] for what in rows if what == "pydnn version"}
     variables = list(VARIABLES)
     if "BLAS threads" in rows:
@@ -97,8 +97,9 @@ def _causes(recorded: Environment, here: Environment) -> Iterator[str]:
             yield "recorded with {} {}, here {}".format(what, *rows[what])
 
 
-def _is_portable(environment: Environment) -> bool:
-    return TENANTS.get(environment.numerics) is portable
+def _is_exact(environment: Environment) -> bool:
+    numerics = TENANTS.get(environment.numerics)
+    return numerics is not None and numerics.exact
 
 
 def environment_changes(a: Environment, b: Environment) -> list[tuple[str, str, str]]:

@@ -40,7 +40,7 @@ class Hazard:
 
 def hazards(numerics: Numerics = fast) -> list[Hazard]:
     """What in this process breaks or weakens the promise of the same bits by this arithmetic."""
-    if numerics is not fast:
+    if numerics.exact:
         return list(_hazards_of_processor())
     return [*_hazards_of_variables(os.environ), *_hazards_of_processor(), *_hazards_of_process()]
 

@@ -21,8 +21,7 @@ from pydnn.data import DataSet
 from pydnn.fingerprints import checksum
 from pydnn.jobs.job import Job, expect_test, watching
 from pydnn.jobs.model import Model, save_model
-from pydnn.numerics import TENANTS, portable
-from pydnn.numerics.portable.platform_checks import expect_sound
+from pydnn.numerics import TENANTS
 from pydnn.recipes.toml import read_recipe, read_toml
 from pydnn.records import Batch, FloatArray
 from pydnn.runs.environment import current_environment, environment_text
@@ -136,8 +135,8 @@ class Recording:
             BadInput: If it cannot be written.
         """
         self.expect_in_place()
-        if TENANTS[self.job.recipe.numerics] is portable:
-            expect_sound()  # a library may have changed the processor's state since `prepare`
+        # A library may have changed the processor's state since `prepare`.
+        TENANTS[self.job.recipe.numerics].expect_sound()
         rows = rows_of(seen, start=self.head.iteration)
         segment = following(
             self.path / SEGMENTS,

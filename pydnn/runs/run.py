@@ -17,7 +17,7 @@ from pydnn.descriptions.builders import modules
 from pydnn.fingerprints import checksum
 from pydnn.jobs.job import Job, prepare, watch_of
 from pydnn.jobs.standardization import standardization_of_0_1_0
-from pydnn.numerics import TENANTS, Numerics, portable
+from pydnn.numerics import TENANTS, Numerics
 from pydnn.parameters import Packed
 from pydnn.recipes.recipe import DTYPES, Recipe
 from pydnn.records import Batch, FloatArray
@@ -259,7 +259,7 @@ class Run:
         job = attrs.evolve(self.prepare(then, batch, **options), recipe=recipe)
         if pins.rotated not in (None, rotated_pin(job.data["train"].X)) and not self.anyway:
             expected = what_to_expect(self.environments[0], current_environment(self.numerics))
-            if self.numerics is portable:
+            if self.numerics.exact:
                 advice = "open it with the pydnn that recorded it"
             else:
                 advice = "open it where and with as many threads as it was recorded"

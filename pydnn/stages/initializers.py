@@ -221,8 +221,8 @@ def tutorial(*, seed: int | None = None, scale: float | None = None) -> WeightSt
     The numbers of a layer depend on how many the layers before it took, so this is not an
     `Initializer`. The generator belongs to this function: NumPy's global one is not touched.
 
-    In `fast` arithmetic the numbers are NumPy's, whose logarithms are those of the C library. Any
-    other arithmetic makes them from the same uniform numbers, which may change the last bits.
+    The numbers are NumPy's, whose logarithms are those of the C library. An `exact` arithmetic
+    makes them from the same uniform numbers, which may change the last bits.
 
     Args:
         seed: Seed of the generator, below 2**32; by default the seed of the training.
@@ -241,7 +241,7 @@ def tutorial(*, seed: int | None = None, scale: float | None = None) -> WeightSt
         shapes: Sequence[tuple[int, ...]], numerics: Numerics = fast, *, key: Key = _TUTORIALS_KEY
     ) -> list[FloatArray]:
         generator = np.random.RandomState(_legacy_seed(key.seed) if seed is None else seed)
-        if numerics is fast:
+        if not numerics.exact:
             return [scaled(generator.randn(*shape), shape) for shape in shapes]
         numbers = _legacy_normals(generator, sum(map(math.prod, shapes)), numerics)
         ends = itertools.accumulate(map(math.prod, shapes))

@@ -9,11 +9,10 @@ import attrs
 import numpy as np
 
 from pydnn.jobs.job import Job, run, watching
-from pydnn.numerics import fast
 from pydnn.records import Batch
 from pydnn.sweeps.stacks import Stack, numerics_of, stack_of
 from pydnn.training import NotFinite, StepInfo, TrainState, evaluation, scan
-from pydnn.training.finite import LONG, remembers_numbers
+from pydnn.training.finite import LONG, all_finite, remembers_numbers
 from pydnn.training.streams import Measure
 
 __all__ = ["End", "Told", "evaluation_of", "run_apart", "run_together"]
@@ -157,10 +156,10 @@ def _not_finite(stack: Stack, after: TrainState, info: StepInfo) -> list[int]:
     """The rows of runs of which a number that `watch_finite` looks at is not finite."""
     finite = np.isfinite(info.cost) & np.isfinite(info.gradient_norm)
     long = np.flatnonzero(finite & (np.asarray(info.gradient_norm) >= LONG))
-    vector = after.parameters.vector
-    if np.all(finite) and not long.size and np.isfinite(fast.norm(vector)):
+    vector, numerics = after.parameters.vector, numerics_of(stack.jobs[0])
+    if np.all(finite) and not long.size and all_finite(vector, numerics):
         return []
-    finite &= np.isfinite([fast.norm(row) for row in stack.layout.rows(vector)])
+    finite &= [all_finite(row, numerics) for row in stack.layout.rows(vector)]
     for row in long.tolist():
         finite[row] &= remembers_numbers(stack.state_of(row, after).optimizer_state)
     return np.flatnonzero(~finite).tolist()

@@ -53,7 +53,7 @@ def watch_finite(network: Stage, *, numerics: Numerics = fast) -> Part:
         if (
             math.isfinite(info.cost)
             and (info.gradient_norm < LONG or _remembers_numbers(info.gradient_norm, after))
-            and _all_finite(after.parameters.vector, numerics)
+            and all_finite(after.parameters.vector, numerics)
             and not (gathers and _names_not_finite(after.statistics))
         ):
             return step
@@ -76,9 +76,12 @@ def remembers_numbers(optimizer_state: Any) -> bool:
     return all(np.isfinite(array).all() for array in leaves((optimizer_state,)))
 
 
-def _all_finite(vector: FloatArray, numerics: Numerics) -> bool:
-    # Of `fast` the length is one product, and a number that every entry has a part in.
-    return math.isfinite(fast.norm(vector)) if numerics is fast else bool(np.isfinite(vector).all())
+def all_finite(vector: FloatArray, numerics: Numerics) -> bool:
+    """Whether all numbers of a vector (size,) are finite."""
+    # The length is one product of BLAS, to which every number contributes. It can be infinite
+    # though all numbers are finite, so only then is each of them looked at.
+    quickly = not numerics.exact and math.isfinite(fast.norm(vector))
+    return quickly or bool(np.isfinite(vector).all())
 
 
 def _where(network: Stage, step: Step, numerics: Numerics) -> str:

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 import pydnn
 from pydnn.checks import BadInput
-from pydnn.numerics import Numerics, fast, portable
+from pydnn.numerics import fast, portable
 from pydnn.numerics.portable.scalars import _DIGITS as DIGITS
 from pydnn.optimizers.schedules import cosine_decay
 from pydnn.runs import hazards as module
-from pydnn.runs.battery import arithmetic_fingerprint
+from pydnn.runs.battery import arithmetic_fingerprint, operations
 from pydnn.runs.environment import (
     VARIABLES,
     Environment,
@@ -33,7 +33,7 @@ from pydnn.runs.environment_changes import (
 )
 from pydnn.runs.hazards import hazards
 
-OPERATIONS = [field.name for field in attrs.fields(Numerics) if field.name != "name"]
+OPERATIONS = operations()
 SAMPLE = Environment(
     versions={"python": "3.11.7", "numpy": "2.4.6"},
     machine={"system": "Linux", "cores": "2"},

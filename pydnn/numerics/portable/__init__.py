@@ -23,7 +23,9 @@ import numpy as np
 from pydnn.numerics.fast import error_function
 from pydnn.numerics.interface import Numerics
 from pydnn.numerics.portable import elementary
+from pydnn.numerics.portable.cache import unchangeable
 from pydnn.numerics.portable.nearest import matmul_float32
+from pydnn.numerics.portable.platform_checks import expect_sound
 from pydnn.numerics.portable.products import matmul_float64
 from pydnn.numerics.portable.qr import orthonormal
 from pydnn.numerics.portable.scalars import cosine, power
@@ -72,4 +74,7 @@ portable = Numerics(
     power=power,
     cosine=cosine,
     orthonormal_basis=orthonormal,
+    exact=True,
+    expect_sound=expect_sound,
+    prepare=unchangeable,  # of which `cache` keeps what products need,
 )
