@@ -8,12 +8,15 @@ import attrs
 import numpy as np
 import peers
 import pytest
+import recording_cost
 import suite
 from peers import Absent, peer_called
+from small_runs import small_data, small_recipe
 from turns import costs_differ, take_turns
 from works import product_shapes, work_called
 
 from pydnn.data import drawn_cats, save_catvnoncat
+from pydnn.jobs.job import prepare
 
 ROWS = [
     suite.Row("P1", "pydnn", (1.0, 2.0, 4.0)),
@@ -134,3 +137,17 @@ def test_a_wrong_option_is_refused_before_anything_is_measured(options, message,
     with pytest.raises(SystemExit):
         suite.arguments(options)
     assert message in capsys.readouterr().err
+
+
+def test_recording_is_timed_against_the_same_job_in_memory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = small_data()
+    job = prepare(small_recipe(tmp_path, iterations=40), data.train)
+    result = recording_cost.measured(job, data, blocks=2)
+    for clock in ("wall", "CPU"):
+        in_memory, recorded = result[clock]["seconds"].values()
+        assert 0 < in_memory < recorded  # so small a job takes less time than its folder
+        low, high = result[clock]["ratio_range"]
+        assert 1 < low <= result[clock]["ratio"] <= high
+    assert recording_cost.in_words("small", result | {"limit": 1.05}).count("1.05 wanted") == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["data-1.h5"]  # nothing is left
