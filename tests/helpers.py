@@ -1,5 +1,7 @@
 """What several test modules share."""
 
+import sys
+
 import attrs
 import numpy as np
 from hypothesis import settings
@@ -56,6 +58,24 @@ class Watched(np.ndarray):
 
 
 CALLS = []
+
+
+def python_calls(function, *arguments):
+    """How many functions written in Python run during a call: its overhead beside NumPy's work."""
+    count = 0
+
+    def counting(frame, event, argument):
+        nonlocal count
+        count += event == "call"
+
+    function(*arguments)  # once before, for what is imported or remembered
+    before = sys.getprofile()
+    sys.setprofile(counting)
+    try:
+        function(*arguments)
+    finally:
+        sys.setprofile(before)
+    return count
 
 
 def calls(function, *arrays, **options):

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from helpers import refuse
+from helpers import python_calls
 
 from pydnn import EVALUATION, BadInput, Context, Key, batch_norm, layer_norm
 from pydnn.stages.batch_norm import BatchNormStatistics
@@ -48,9 +48,8 @@ def test_variances_are_over_one_example_less_and_decay_from_what_they_were():
     np.testing.assert_allclose(after.variance, [[10.75], [15.75]])
 
 
-def test_a_step_of_what_fits_does_not_take_the_time_of_full_questions(monkeypatch):
-    monkeypatch.setitem(expect_features.__globals__, "expect_shape", refuse)
-    expect_features("layer_norm", PARAMS, Z)
+def test_what_fits_is_not_checked_at_length():
+    assert python_calls(expect_features, "layer_norm", PARAMS, Z) <= 2
 
 
 def test_parameters_begin_by_changing_nothing():

@@ -161,27 +161,40 @@ def test_zeros_that_are_passed_over_are_not_seen(shape, zeros, order):
     same_bits(portable.matmul(np.asfortranarray(a), kept), expected)
 
 
-def test_pieces_have_the_terms_that_are_not_zeros_and_the_work_of_one_thread():
-    rising = tuple((0, min(16 * i, 209)) for i in range(1, 15))
-    for bands, rows, k, expected in (
-        # 40 x 209 x 48 is below 1 << 19, and 40 x 209 x 64 is not.
-        (None, 40, 209, [((0, 48), (0, 209)), ((48, 96), (0, 209)), ((96, 144), (0, 209)),
-                         ((144, 192), (0, 209)), ((192, 209), (0, 209))]),
-        # Nor are 40 x 128 x 128 and 40 x 192 x 80.
-        (rising, 40, 209, [((0, 112), (0, 112)), ((112, 176), (0, 176)), ((176, 209), (0, 209))]),
-        (rising, 65, 209, [((0, 209), (0, 209))]),  # enough rows for two threads
-        (None, 64, 628, [((0, 209), (0, 628))]),  # and enough work
-    ):  # fmt: skip
-        found = _pieces(bands, 0, 209, rows, k)
-        assert [((p.start, p.stop), (t.start, t.stop)) for p, t in found] == expected
-    assert _pieces(rising, 16, 48, 1, 209) == [(slice(16, 48), slice(0, 48))]
-    apart = ((3, 5), (0, 0), (7, 9), (0, 0))
-    assert _pieces(apart, 0, 50, 9, 10) == [(slice(0, 50), slice(0, 9))]
-    assert _pieces(apart[1:2], 0, 16, 9, 10) == [(slice(0, 16), slice(0, 0))]
-    # No piece is narrower than a band, whatever its work.
-    assert _pieces(None, 0, 20, 64, 4000) == [
-        (slice(0, 16), slice(0, 4000)), (slice(16, 20), slice(0, 4000))
-    ]  # fmt: skip
+RISING = tuple((0, min(16 * i, 209)) for i in range(1, 15))
+APART = ((3, 5), (0, 0), (7, 9), (0, 0))
+# Where terms are not zeros, the columns, the rows, the terms, and whether it is one piece.
+STRETCHES = {
+    "few rows": (None, (0, 209), 40, 209, False),
+    "a triangle": (RISING, (0, 209), 40, 209, False),
+    "enough rows for two threads": (RISING, (0, 209), 65, 209, True),
+    "enough work for two threads": (None, (0, 209), 64, 628, True),
+    "some columns": (RISING, (16, 48), 1, 209, True),
+    "zeros in between": (APART, (0, 50), 9, 10, True),
+    "zeros alone": (APART[1:2], (0, 16), 9, 10, True),
+    "long columns": (None, (0, 20), 64, 4000, False),
+}
+
+
+@pytest.mark.parametrize(
+    ("bands", "columns", "rows", "k", "whole"), STRETCHES.values(), ids=STRETCHES
+)
+def test_pieces_have_the_terms_that_are_not_zeros_and_the_work_of_one_thread(
+    bands, columns, rows, k, whole
+):
+    pieces = _pieces(bands, *columns, rows, k)
+    assert (len(pieces) == 1) == whole
+    place = columns[0]
+    for piece, terms in pieces:
+        assert piece.start == place < piece.stop
+        place = piece.stop
+        # All that is not zeros, and nothing beyond the last of it.
+        there = [bands[j // 16] if bands else (0, k) for j in range(piece.start, piece.stop)]
+        assert all(terms.start <= low for low, high in there if low < high)
+        assert terms.stop == max(high for _, high in there)
+        work = rows * (terms.stop - terms.start) * (piece.stop - piece.start)
+        assert whole or work < 1 << 19 or piece.stop - piece.start <= 16
+    assert place == columns[1]
 
 
 @pytest.mark.parametrize("shape", [(40, 50, 300), (2, 1000, 70), (1, 2048, 40), (7, 20, 900)])
