@@ -15,15 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydnn.checks import BadInput, expect_count, expect_real
-from pydnn.descriptions.builders import Description, described
+from pydnn.descriptions.builders import described
+from pydnn.descriptions.parts import DescribedPart
 from pydnn.keys import Key
 from pydnn.records import Batch, FloatArray, freeze, maker_of
 
 __all__ = ["Batching", "batches_of", "full_batch", "mini_batches", "split"]
 
 
-@attrs.frozen(eq=False)
-class Batching:
+@attrs.frozen(eq=False, repr=False)
+class Batching(DescribedPart):
     """A way to cut data into batches.
 
     Attributes:
@@ -31,16 +32,14 @@ class Batching:
         per_epoch: `(m) -> count` of batches in which all m examples are seen once.
         size: Examples of a batch, where batches are cut from an order of them.
         order: `(key, epoch, m) -> order` of all m examples in that epoch, (m,), where they are.
-        description: How to `build` it again; filled in by `@described`.
     """
 
-    at: Callable[[Batch, Key, int], Batch] = attrs.field(repr=False)
-    per_epoch: Callable[[int], int] = attrs.field(repr=False)
-    size: int | None = attrs.field(default=None, kw_only=True, repr=False)
+    at: Callable[[Batch, Key, int], Batch]
+    per_epoch: Callable[[int], int]
+    size: int | None = attrs.field(default=None, kw_only=True)
     order: Callable[[Key, int, int], NDArray[np.int64]] | None = attrs.field(
         default=None, kw_only=True, repr=False
     )
-    description: Description | None = None
 
 
 @described("batches")

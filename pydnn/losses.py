@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydnn.checks import BadInput, expect_examples, expect_finite, expect_real, expect_shape
-from pydnn.descriptions.builders import Description, described
+from pydnn.descriptions.builders import described
+from pydnn.descriptions.parts import DescribedPart
 from pydnn.numerics import Numerics
 from pydnn.numerics.underflow import to_ignoring
 from pydnn.records import FloatArray, freeze, scalar
@@ -47,8 +48,8 @@ def class_count(task: str, n_out: int) -> int | None:
     return {"two classes": 2, "regression": None}.get(task, n_out)
 
 
-@attrs.frozen(eq=False)
-class Loss:
+@attrs.frozen(eq=False, repr=False)
+class Loss(DescribedPart):
     """A cost to make small: `loss(AL, Y)` gives the cost and dAL, its gradient.
 
     Attributes:
@@ -62,18 +63,16 @@ class Loss:
         task: `(n_out) -> one of TASKS`, what the predictions are to be judged as.
         entries: `(AL, Y, numerics) -> (losses, slopes)`, where the cost is the mean of such
             losses (k, m), each of one example, and `slopes` is the gradient of their sum.
-        description: How to `build` it again; filled in by `@described`.
     """
 
     name: str
     function: Callable[
         [FloatArray, FloatArray, FloatArray | None, Context], tuple[float, FloatArray]
-    ] = attrs.field(converter=to_ignoring, repr=False)
-    predict: Callable[..., FloatArray] = attrs.field(converter=to_ignoring, repr=False)
-    expect_labels: Callable[[FloatArray, int], None] = attrs.field(repr=False)
-    task: Callable[[int], str] = attrs.field(repr=False)
-    entries: Entries | None = attrs.field(default=None, kw_only=True, repr=False)
-    description: Description | None = attrs.field(default=None, kw_only=True, repr=False)
+    ] = attrs.field(converter=to_ignoring)
+    predict: Callable[..., FloatArray] = attrs.field(converter=to_ignoring)
+    expect_labels: Callable[[FloatArray, int], None]
+    task: Callable[[int], str]
+    entries: Entries | None = attrs.field(default=None, kw_only=True)
 
     def __call__(
         self,

@@ -8,7 +8,8 @@ import attrs
 import numpy as np
 
 from pydnn.checks import expect_examples, expect_real
-from pydnn.descriptions.builders import Description, described
+from pydnn.descriptions.builders import described
+from pydnn.descriptions.parts import DescribedPart
 from pydnn.numerics import Numerics
 from pydnn.numerics.underflow import to_ignoring
 from pydnn.parameters import Packed, expect_names
@@ -34,8 +35,8 @@ class Terms:
     slope: Callable[[FloatArray], FloatArray]
 
 
-@attrs.frozen(eq=False)
-class Penalty:
+@attrs.frozen(eq=False, repr=False)
+class Penalty(DescribedPart):
     """A term of the cost that depends on the parameters alone.
 
     Attributes:
@@ -43,15 +44,13 @@ class Penalty:
             gradient is a vector in the layout of the parameters.
         isotropic: Whether all directions of an array are alike to it, as with its length.
         terms: What it sums, where it is such a sum.
-        description: How to `build` it again; filled in by `@described`.
     """
 
     function: Callable[[Packed, int, Numerics], tuple[float, FloatArray]] = attrs.field(
         converter=to_ignoring, repr=False
     )
-    isotropic: bool = attrs.field(default=False, kw_only=True, repr=False)
-    terms: Terms | None = attrs.field(default=None, kw_only=True, repr=False)
-    description: Description | None = None
+    isotropic: bool = attrs.field(default=False, kw_only=True)
+    terms: Terms | None = attrs.field(default=None, kw_only=True)
 
 
 @described("penalty")

@@ -19,6 +19,7 @@ from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_typ
 import attrs
 
 from pydnn.checks import MOST_BITS, BadInput, expect_known, plain_number, shown
+from pydnn.descriptions.parts import DescribedPart
 
 __all__ = [
     "Builder",
@@ -91,7 +92,7 @@ _BUILDERS: dict[tuple[str, str], Builder] = {}
 def described(
     family: str,
 ) -> Callable[[Callable[_Options, _Part]], Callable[_Options, _Part]]:
-    """Make a builder whose parts remember it; they are attrs records with a `description`.
+    """Make a builder whose parts, each a `DescribedPart`, remember it.
 
     Args:
         family: What the builder makes: "stage", "loss", "optimizer", "initializer", "schedule",
@@ -99,8 +100,10 @@ def described(
     """
 
     def decorate(builder: Callable[_Options, _Part]) -> Callable[_Options, _Part]:
-        pydnns = builder.__module__.partition(".")[0] == __name__.partition(".")[0]
-        name = builder.__name__ if pydnns else f"{builder.__module__}:{builder.__qualname__}"
+        # A process that another one spawned has the main module under this second name.
+        module = builder.__module__.replace("__mp_main__", "__main__")
+        pydnns = module.partition(".")[0] == __name__.partition(".")[0]
+        name = builder.__name__ if pydnns else f"{module}:{builder.__qualname__}"
         signature = inspect.signature(builder)
 
         @functools.wraps(builder)
@@ -115,20 +118,23 @@ def described(
             else:
                 _expect_kinds(name, builder, options)
             part: Any = builder(*args, **options)
-            if not attrs.has(type(part)) or "description" not in attrs.fields_dict(type(part)):
+            if not isinstance(part, DescribedPart):
                 raise BadInput(
                     f"{name} made {shown(part)}, expected a part of family {family!r}: return "
                     "what one of pydnn's own builders makes."
                 )
             given = signature.bind(*args, **options).arguments
-            described_part: _Part = attrs.evolve(
-                part, description={name: _without_defaults(signature, given)}
-            )
+            # A copy, since a builder may return what it keeps, or what another builder made.
+            part = attrs.evolve(part)
+            object.__setattr__(part, "description", {name: _without_defaults(signature, given)})
+            object.__setattr__(part, "builder", made_by)
+            described_part: _Part = part
             return described_part
 
         describing.family = family  # type: ignore[attr-defined]  # for readers; the registry decides
+        made_by = Builder(name, family, signature, describing)
         if "<locals>" not in name:  # a function inside of another is not found by its name
-            _BUILDERS[family, name] = Builder(name, family, signature, describing)
+            _BUILDERS[family, name] = made_by
         return describing
 
     return decorate
@@ -340,13 +346,11 @@ def _without_defaults(signature: inspect.Signature, given: Mapping[str, Any]) ->
 
 
 def _same(value: Any, default: Any) -> bool:
-    if hasattr(value, "description"):
-        return bool(value.description == getattr(default, "description", None))
     return type(value) is type(default) and bool(value == default)
 
 
 def _plain(where: str, value: Any) -> Any:
-    if hasattr(value, "description"):
+    if isinstance(value, DescribedPart):
         return describe(value)
     if isinstance(value, list | tuple):
         return [_plain(where, item) for item in value]

@@ -11,7 +11,7 @@ import ast
 import math
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -25,12 +25,14 @@ from pydnn.descriptions.builders import (
     is_description,
     modules,
 )
+from pydnn.descriptions.parts import DescribedPart
 
 __all__ = [
     "DEEPEST",
     "MOST_LETTERS",
     "MOST_VALUES",
     "OWN_BUILDER",
+    "call_of",
     "own_builders",
     "read_description",
     "read_values",
@@ -240,7 +242,12 @@ def write_description(description: Description | Unread) -> str:
     """
     if isinstance(description, Unread):
         return description.text
-    return _laid_out(_line(description), "")
+    return _laid_out(_line(description, _plain), "")
+
+
+def call_of(part: DescribedPart) -> str:
+    """The call that makes a described `part`, for people: as Python writes it where TOML cannot."""
+    return _laid_out(_line(part, repr), "")
 
 
 @attrs.frozen
@@ -256,24 +263,26 @@ class _Line:
     arguments: tuple[tuple[str, _Line], ...] = ()
 
 
-def _line(value: Any) -> _Line:
+def _line(value: Any, plain: Callable[[Any], str]) -> _Line:
     if isinstance(value, list | tuple):
-        items = tuple(("", _line(item)) for item in value)
+        items = tuple(("", _line(item, plain)) for item in value)
         return _Line(f"[{', '.join(item.text for _, item in items)}]", "[", items)
-    if not is_description(value):
-        return _Line(_plain(value))
-    [(name, options)] = value.items()
+    builder = value.builder if isinstance(value, DescribedPart) else None
+    description = value if builder is None else value.description
+    if not is_description(description):
+        return _Line(plain(value))
+    [(name, options)] = description.items()
     arguments: list[tuple[str, _Line]] = []
     positional = True
-    for parameter in find_builder(name).options.values():
+    for parameter in (builder or find_builder(name)).options.values():
         if parameter.kind is parameter.VAR_POSITIONAL:
-            arguments += [("", _line(item)) for item in options.get(parameter.name, ())]
+            arguments += [("", _line(item, plain)) for item in options.get(parameter.name, ())]
         elif parameter.name not in options:
             positional = False
         else:
             bare = positional and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
             label = "" if bare else f"{parameter.name}="
-            arguments.append((label, _line(options[parameter.name])))
+            arguments.append((label, _line(options[parameter.name], plain)))
     text = ", ".join(label + argument.text for label, argument in arguments)
     return _Line(f"{name}({text})", f"{name}(", tuple(arguments))
 

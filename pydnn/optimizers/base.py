@@ -10,7 +10,8 @@ import attrs
 import numpy as np
 
 from pydnn.checks import BadInput, expect_real
-from pydnn.descriptions.builders import Description, described
+from pydnn.descriptions.builders import described
+from pydnn.descriptions.parts import DescribedPart
 from pydnn.numerics import Numerics, in_blocks, portable
 from pydnn.numerics.underflow import bare, to_ignoring
 from pydnn.optimizers.fused import Begin, Pass, begin_all, multiply
@@ -32,8 +33,8 @@ class Update(Protocol):
     ) -> tuple[FloatArray, Any]: ...
 
 
-@attrs.frozen(eq=False)
-class GradientTransformation:
+@attrs.frozen(eq=False, repr=False)
+class GradientTransformation(DescribedPart):
     """A pair of pure functions from gradients to what is added to the parameters.
 
     Attributes:
@@ -50,21 +51,19 @@ class GradientTransformation:
         schedule: The schedule of its learning rate, if it has one.
         begin: `(state, dtype, numerics) -> Pass`, of one that treats each number by itself; see
             `number_by_number`.
-        description: How to `build` it again; filled in by `@described`.
     """
 
-    init: Callable[[Packed], Any] = attrs.field(repr=False)
-    update: Update = attrs.field(converter=to_ignoring, repr=False)
+    init: Callable[[Packed], Any]
+    update: Update = attrs.field(converter=to_ignoring)
     observe: Callable[[Any], Mapping[str, Any]] = attrs.field(
         default=lambda state: {}, kw_only=True, repr=False
     )
-    random: bool = attrs.field(default=False, kw_only=True, repr=False)
-    outlives_bad: bool = attrs.field(default=False, kw_only=True, repr=False)
-    isotropic: bool = attrs.field(default=False, kw_only=True, repr=False)
-    every: int = attrs.field(default=1, kw_only=True, repr=False)
-    schedule: Schedule | None = attrs.field(default=None, kw_only=True, repr=False)
-    begin: Begin | None = attrs.field(default=None, kw_only=True, repr=False)
-    description: Description | None = attrs.field(default=None, kw_only=True)
+    random: bool = attrs.field(default=False, kw_only=True)
+    outlives_bad: bool = attrs.field(default=False, kw_only=True)
+    isotropic: bool = attrs.field(default=False, kw_only=True)
+    every: int = attrs.field(default=1, kw_only=True)
+    schedule: Schedule | None = attrs.field(default=None, kw_only=True)
+    begin: Begin | None = attrs.field(default=None, kw_only=True)
 
 
 def stateless(

@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 import attrs
 
 from pydnn.checks import BadInput, expect_count, expect_real
-from pydnn.descriptions.builders import Description, described
+from pydnn.descriptions.builders import described
+from pydnn.descriptions.parts import DescribedPart
 from pydnn.numerics import Numerics, fast
 
 __all__ = [
@@ -33,8 +34,8 @@ __all__ = [
 _ROUNDING = 1e-9  # what a product of a share and a number of steps may be off by
 
 
-@attrs.frozen(eq=False)
-class Schedule:
+@attrs.frozen(eq=False, repr=False)
+class Schedule(DescribedPart):
     """A function `at` from an iteration, 0 or more, to a number.
 
     Attributes:
@@ -42,13 +43,11 @@ class Schedule:
         steps: Iterations after which the number stays the same; None if it never does, or always.
         empty: Why a phase of it has no iterations, with the numbers that make it so; a training
             refuses such a schedule. "" where every phase has some.
-        description: How to `build` it again; filled in by `@described`.
     """
 
-    at: Callable[[int, Numerics], float] = attrs.field(repr=False)
-    steps: int | None = attrs.field(default=None, kw_only=True, repr=False)
-    empty: str = attrs.field(default="", kw_only=True, repr=False)
-    description: Description | None = None
+    at: Callable[[int, Numerics], float]
+    steps: int | None = attrs.field(default=None, kw_only=True)
+    empty: str = attrs.field(default="", kw_only=True)
 
     def __call__(self, iteration: int, numerics: Numerics = fast) -> float:
         """The number at `iteration`.

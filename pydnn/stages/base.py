@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from pydnn.checks import BadInput
-from pydnn.descriptions.builders import Description
+from pydnn.descriptions.parts import DescribedPart
 from pydnn.keys import Key
 from pydnn.numerics import Numerics, fast
 from pydnn.numerics.underflow import bare, to_ignoring
@@ -79,8 +79,8 @@ class Statistics:
     absorb: Callable[[Tree, Any], Tree] = attrs.field(converter=to_ignoring)
 
 
-@attrs.frozen(eq=False)
-class Stage:
+@attrs.frozen(eq=False, repr=False)
+class Stage(DescribedPart):
     """One stage of a network, and a network itself: a record of three pure functions.
 
     Attributes:
@@ -100,7 +100,6 @@ class Stage:
         gradients: The class of `grads`; None where it is that of `params`.
         parts: The stages that a combinator is made of, in their order.
         rebuild: Makes a combinator again, of other parts.
-        description: How to `build` it again; filled in by `@described`.
     """
 
     name: str
@@ -113,14 +112,13 @@ class Stage:
     backward: Callable[..., tuple[FloatArray | None, Tree]] = attrs.field(
         converter=to_ignoring, repr=False
     )
-    thrifty: bool = attrs.field(default=False, kw_only=True, repr=False)
-    random: bool = attrs.field(default=False, kw_only=True, repr=False)
-    mixes_examples: bool = attrs.field(default=False, kw_only=True, repr=False)
-    statistics: Statistics | None = attrs.field(default=None, kw_only=True, repr=False)
-    gradients: type | None = attrs.field(default=None, kw_only=True, repr=False)
-    parts: tuple[Stage, ...] = attrs.field(default=(), kw_only=True, repr=False)
-    rebuild: Callable[..., Stage] | None = attrs.field(default=None, kw_only=True, repr=False)
-    description: Description | None = attrs.field(default=None, kw_only=True, repr=False)
+    thrifty: bool = attrs.field(default=False, kw_only=True)
+    random: bool = attrs.field(default=False, kw_only=True)
+    mixes_examples: bool = attrs.field(default=False, kw_only=True)
+    statistics: Statistics | None = attrs.field(default=None, kw_only=True)
+    gradients: type | None = attrs.field(default=None, kw_only=True)
+    parts: tuple[Stage, ...] = attrs.field(default=(), kw_only=True)
+    rebuild: Callable[..., Stage] | None = attrs.field(default=None, kw_only=True)
 
     @property
     def needs_place(self) -> bool:

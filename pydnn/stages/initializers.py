@@ -14,7 +14,8 @@ import attrs
 import numpy as np
 
 from pydnn.checks import MOST_SEED, BadInput, expect_count, expect_real
-from pydnn.descriptions.builders import Description, described
+from pydnn.descriptions.builders import described
+from pydnn.descriptions.parts import DescribedPart
 from pydnn.keys import Key
 from pydnn.numerics import Numerics, fast
 from pydnn.numerics.portable import orthonormal
@@ -42,12 +43,11 @@ __all__ = [
 Shape = tuple[int, int]  # (n_out, n_in)
 
 
-@attrs.frozen(eq=False)
-class Initializer:
+@attrs.frozen(eq=False, repr=False)
+class Initializer(DescribedPart):
     """Draws the weights of one layer: `draw(key, (n_out, n_in))`."""
 
-    draw: Callable[[Key, Shape], FloatArray] = attrs.field(converter=to_ignoring, repr=False)
-    description: Description | None = None
+    draw: Callable[[Key, Shape], FloatArray] = attrs.field(converter=to_ignoring)
 
 
 def _expect_takes_key(_: object, __: object, draw: Callable[..., list[FloatArray]]) -> None:
@@ -63,22 +63,20 @@ def _expect_takes_key(_: object, __: object, draw: Callable[..., list[FloatArray
 _TUTORIALS_KEY = Key(1)  # of the seed with which the tutorial draws its weights
 
 
-@attrs.frozen(eq=False)
-class WeightStream:
+@attrs.frozen(eq=False, repr=False)
+class WeightStream(DescribedPart):
     """Draws the weights of all layers of a network, one after the other.
 
     Attributes:
         draw: `(shapes, numerics, key=key) -> weights`, where `key` is the key of the training.
-        description: How to `build` it again; filled in by `@described`.
 
     Raises:
         BadInput: If `draw` does not take a key.
     """
 
     draw: Callable[..., list[FloatArray]] = attrs.field(
-        converter=to_ignoring, repr=False, validator=_expect_takes_key
+        converter=to_ignoring, validator=_expect_takes_key
     )
-    description: Description | None = None
 
 
 # The same for every layer

@@ -300,5 +300,4 @@ def stacked_optimizer(
         update=update,
         begin=None,
         observe=lambda state: {**inner.observe(state), "learning_rate": rates},
-        description=None,
     )

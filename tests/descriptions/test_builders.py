@@ -116,8 +116,8 @@ def test_a_part_of_another_family_is_refused():
 
 def test_what_has_no_plain_description_is_refused():
     with pytest.raises(BadInput, match="cannot be described"):
-        describe(attrs.evolve(relu(), description=None))
-    own = attrs.evolve(he_normal(), description=None)
+        describe(attrs.evolve(relu()))
+    own = attrs.evolve(he_normal())
     with pytest.raises(BadInput, match=r"cannot be described"):
         describe(dense(1, initializer=own))
 

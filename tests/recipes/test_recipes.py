@@ -550,7 +550,7 @@ def test_a_recipe_takes_parts_as_their_descriptions():
     of_parts = Recipe(**common, **parts, penalties=[l2_penalty(0.1)])
     assert of_parts == Recipe(**common, **described, penalties=[describe(l2_penalty(0.1))])
     assert read_recipe(write_recipe(of_parts)) == of_parts
-    own = attrs.evolve(relu(), description=None)
+    own = attrs.evolve(relu())
     with pytest.raises(BadInput, match="cannot be described: make it with a builder"):
         Recipe(**common, **parts | {"network": own})
     with pytest.raises(BadInput, match="optimizer is 'adam', expected a part or its description"):

@@ -1,0 +1,96 @@
+"""What a described part is: a value that prints, compares and travels as the call that made it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import attrs
+
+from pydnn.checks import BadInput
+
+if TYPE_CHECKING:
+    from pydnn.descriptions.builders import Builder, Description
+
+__all__ = ["DescribedPart"]
+
+_Self = TypeVar("_Self", bound="DescribedPart")
+
+
+@attrs.frozen(eq=False, repr=False)
+class DescribedPart:
+    """A record of functions that remembers the builder and the options that made it.
+
+    `repr(part)` is the call that builds it. Parts are equal if their descriptions are, and a pickle
+    holds the call alone, so that a part can go to another process although its functions cannot.
+    A part that was changed by `attrs.evolve`, or made by hand, has no description: it equals only
+    itself, and cannot be pickled.
+
+    Attributes:
+        description: How to `build` it again.
+        builder: What made it.
+    """
+
+    # `@described` alone fills them in, so that a changed part does not claim to be the old one.
+    description: Description | None = attrs.field(default=None, init=False)
+    builder: Builder | None = attrs.field(default=None, init=False)
+
+    def __repr__(self) -> str:
+        if self.builder is None:
+            name = getattr(self, "name", None)
+            return f"{type(self).__name__}({'' if name is None else f'name={name!r}'})"
+        from pydnn.descriptions.text import call_of  # which needs this class
+
+        return call_of(self)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, DescribedPart):
+            return NotImplemented
+        return self is other or _key(self) == _key(other)
+
+    def __hash__(self) -> int:
+        return hash(_key(self))
+
+    # Nothing can change a part, so it is its own copy, as a tuple of numbers is.
+    def __copy__(self: _Self) -> _Self:
+        return self
+
+    def __deepcopy__(self: _Self, memo: object) -> _Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.builder is None or self.description is None:
+            raise BadInput(
+                f"{self!r} cannot be pickled, since it was not made by a builder: make it with a "
+                "function under @described(…)."
+            )
+        [(name, options)] = self.description.items()
+        if "<locals>" in name:
+            raise BadInput(
+                f"{name}(…) cannot be pickled, since its builder is inside a function: define the "
+                "builder at the top of a module."
+            )
+        options = dict(options)
+        args = options.pop(self.builder.several, ()) if self.builder.several else ()
+        return _call, (self.builder.function, tuple(args), options)
+
+
+def _call(function: Callable[..., Any], args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
+    return function(*args, **options)
+
+
+def _key(value: Any) -> Any:
+    """What decides whether two values are equal, as a value that has a hash."""
+    if isinstance(value, list | tuple):
+        return tuple(map(_key, value))
+    if isinstance(value, DescribedPart):
+        if value.builder is None or value.description is None:
+            return DescribedPart, id(value)
+        [(name, options)] = value.description.items()
+        rows = sorted((option, _key(given)) for option, given in options.items())
+        return value.builder.family, name, tuple(rows)
+    try:
+        hash(value)
+    except TypeError:  # what no description can hold, such as an array
+        return type(value), id(value)
+    return value
