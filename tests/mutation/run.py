@@ -90,7 +90,7 @@ TESTS = {
     "threads": ["tests/numerics/test_threads.py", "tests/optimizers/test_transformations.py"],
     "memory": ["tests/numerics/test_memory.py", "tests/numerics/test_fast.py"],
     "scalars": [PORTABLE + "scalars.py"],
-    "sums": [PORTABLE + "sums.py", PORTABLE + "factors.py"],
+    "sums": [PORTABLE + "sums.py", PORTABLE + "qr.py"],
 }  # fmt: skip
 SECONDS = 60  # of a processor's time, after which a mutant counts as found: it never ends
 IDLE = 10  # times as long is what it may take by the clock, on a busy machine
