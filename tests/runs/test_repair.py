@@ -13,6 +13,7 @@ from pydnn.cli import main
 from pydnn.runs import Run, resume_run
 from pydnn.runs.folder import end_text
 from pydnn.runs.replay import verify
+from pydnn.runs.segments import read_segment
 from pydnn.storage.files import write_text
 
 OLD = Path(__file__).parents[1] / "old_runs"
@@ -246,7 +247,8 @@ def old(tmp_path):
 def test_an_old_run_goes_on_without_its_first_segment(old):
     flipped(old / SEGMENTS[0])
     resumed(old, data=str(OLD / "small.h5"))
-    assert (old / SEGMENTS[0]).read_bytes() == (OLD / "cut" / SEGMENTS[0]).read_bytes()
+    restored, first = (read_segment(folder / SEGMENTS[0]) for folder in (old, OLD / "cut"))
+    assert restored.fingerprint == first.fingerprint
     assert Run.open(old).iterations == 12
 
 
