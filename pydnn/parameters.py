@@ -23,6 +23,7 @@ __all__ = [
     "Packed",
     "Slot",
     "Tree",
+    "Views",
     "expect_names",
     "layout_of",
     "leaves",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 Tree: TypeAlias = Any  # an attrs record of arrays, or a tuple of trees
+Views: TypeAlias = tuple[Any, ...]  # a tuple of arrays for each record of a tree, nested as it is
 NO_PARAMS: tuple[()] = ()
 
 

@@ -77,7 +77,7 @@ STAGES = {
     "layer norm": layer_norm(),
     "serial": serial(dense(4), tanh(), dense(2), sigmoid()),
     "serial in serial": serial(relu(), serial(dense(3, initializer=normal(scale=1)), tanh())),
-    "serial, from a stage that is not thrifty": serial(layer_norm(), tanh(), dense(2)),
+    "serial, from a stage without backward_into": serial(layer_norm(), tanh(), dense(2)),
     "residual": residual(dense(4), tanh(), dense(3)),
     "parallel": parallel(dense(2), serial(tanh(), dense(3)), identity()),
     "parallel, of images": parallel(tanh(), serial(sigmoid(), identity()), relu()),

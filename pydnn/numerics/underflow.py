@@ -10,11 +10,12 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import attrs
 import numpy as np
 
 from pydnn.records import as_array
 
-__all__ = ["bare", "ignoring_underflow", "to_ignoring"]
+__all__ = ["bare", "ignoring_in", "ignoring_underflow", "to_ignoring"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -62,6 +63,22 @@ def to_ignoring(function: Callable[..., Any]) -> Callable[..., Any]:
 
     called._pydnn_bare = function  # type: ignore[attr-defined]
     return called
+
+
+def ignoring_in(
+    *names: str,
+) -> Callable[[type, list[attrs.Attribute[Any]]], list[attrs.Attribute[Any]]]:
+    """Give the fields called `names`, which hold functions, the converter `to_ignoring`.
+
+    For `@attrs.frozen(field_transformer=ignoring_in("forward", "backward"))`. A converter that a
+    field itself declares would hide the function's type from type checkers.
+    """
+    converter = attrs.converters.optional(to_ignoring)
+
+    def transform(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
+        return [f.evolve(converter=converter) if f.name in names else f for f in fields]
+
+    return transform
 
 
 def bare(function: _Function) -> _Function:

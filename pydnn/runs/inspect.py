@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydnn.checks import AnyPath, BadInput, path_of
-from pydnn.parameters import Packed, Tree, leaves
+from pydnn.parameters import Packed, Tree, Views
 from pydnn.records import FloatArray, keep_readonly
 from pydnn.runs.run import Run
 from pydnn.runs.state_arrays import arrays_of
 from pydnn.stages import Stage, map_stages
-from pydnn.stages.base import Context
+from pydnn.stages.base import Context, into
 from pydnn.storage.hdf5 import open_hdf5, read_array, write_hdf5
 from pydnn.training import Step, TrainState, trace
 
@@ -129,22 +129,20 @@ def _watched(path: str, stage: Stage, seen: list[Tensor]) -> Stage:
             see("forward", name, array)
         return A, cache
 
-    # A thrifty stage is called with two keywords more; they are handed on, so that it computes
-    # by the same way, and gives the same bits.
-    def backward(
-        params: Tree, cache: Any, dA: FloatArray, **keywords: Any
-    ) -> tuple[FloatArray | None, Tree]:
+    pull_back = into(stage)
+
+    def backward_into(
+        params: Tree, cache: object, dA: FloatArray, out: Views, needs_dA_prev: bool
+    ) -> FloatArray | None:
         see("backward", "dA", dA)
-        dA_prev, grads = stage.backward(params, cache, dA, **keywords)
-        out = keywords.get("out")
-        made = out if out is not None else tuple(leaves(grads))
-        for name, array in zip(_gradient_names(stage, params), made, strict=True):
+        dA_prev = pull_back(params, cache, dA, out, needs_dA_prev)
+        for name, array in zip(_gradient_names(stage, params), out, strict=True):
             see("backward", name, array)
         if dA_prev is not None:
             see("backward", "dA_prev", dA_prev)
-        return dA_prev, grads
+        return dA_prev
 
-    return attrs.evolve(stage, forward=forward, backward=backward)
+    return attrs.evolve(stage, forward=forward, backward_into=backward_into)
 
 
 def _gradient_names(stage: Stage, params: Tree) -> list[str]:

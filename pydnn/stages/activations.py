@@ -6,6 +6,7 @@ Each is a value and, right under it, how dA is pulled back to dZ, as `elementwis
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from pydnn.checks import expect_flag, expect_real
 from pydnn.descriptions.builders import described
 from pydnn.numerics import Numerics, room_for
 from pydnn.records import FloatArray, scalar
-from pydnn.stages.base import Stage, elementwise
+from pydnn.stages.base import ElementwiseCache, Stage, elementwise
 
 __all__ = [
     "elu",
@@ -28,15 +29,17 @@ __all__ = [
     "tanh",
 ]
 
+Activation: TypeAlias = Stage[tuple[()], ElementwiseCache]
+
 
 @described("stage")
-def identity() -> Stage:
+def identity() -> Activation:
     """Linear units A = Z, for the place of a stage that does nothing."""
     return elementwise("identity", lambda Z, _: Z.view(), lambda dA, Z, A, _: dA.view())
 
 
 @described("stage")
-def relu() -> Stage:
+def relu() -> Activation:
     """Rectified linear units A = max(Z, 0); the slope at 0 is taken as 0. Nair and Hinton, 2010."""
     return elementwise("relu", lambda Z, numerics: numerics.positive_part(Z), _relu_backward)
 
@@ -49,7 +52,7 @@ def _relu_backward(dA: FloatArray, Z: FloatArray, A: FloatArray, _: Numerics) ->
 
 
 @described("stage")
-def leaky_relu(*, slope: float = 0.01) -> Stage:
+def leaky_relu(*, slope: float = 0.01) -> Activation:
     """A = Z above 0, and `slope` times Z below. Maas, Hannun and Ng, 2013."""
     slope = expect_real("slope", slope, hint="give the slope below 0, e.g. 0.01")
     return elementwise(
@@ -60,14 +63,14 @@ def leaky_relu(*, slope: float = 0.01) -> Stage:
 
 
 @described("stage")
-def elu(*, alpha: float = 1.0) -> Stage:
+def elu(*, alpha: float = 1.0) -> Activation:
     """A = Z above 0, and `alpha` (exp(Z) - 1) below. Clevert, Unterthiner and Hochreiter, 2016."""
     alpha = expect_real("alpha", alpha, positive=True, hint="give minus the value far below 0")
     return _scaled_elu("elu", 1.0, alpha)
 
 
 @described("stage")
-def selu() -> Stage:
+def selu() -> Activation:
     """The exponential linear unit whose outputs tend to mean 0 and variance 1 by themselves.
 
     References:
@@ -76,7 +79,7 @@ def selu() -> Stage:
     return _scaled_elu("selu", 1.0507009873554804934193349852946, 1.6732632423543772848170429916717)
 
 
-def _scaled_elu(name: str, scale: float, alpha: float) -> Stage:
+def _scaled_elu(name: str, scale: float, alpha: float) -> Activation:
     def forward(Z: FloatArray, numerics: Numerics) -> FloatArray:
         below = (scale * alpha) * numerics.expm1(np.minimum(Z, 0))
         return np.where(Z > 0, scale * Z, below)
@@ -89,7 +92,7 @@ def _scaled_elu(name: str, scale: float, alpha: float) -> Stage:
 
 
 @described("stage")
-def gelu(*, approximate: bool = False) -> Stage:
+def gelu(*, approximate: bool = False) -> Activation:
     """A = Z times the normal distribution's function of Z. Hendrycks and Gimpel, 2016.
 
     Args:
@@ -104,7 +107,7 @@ def gelu(*, approximate: bool = False) -> Stage:
 _FAR = 40.0
 
 
-def _gelu_exact() -> Stage:
+def _gelu_exact() -> Activation:
     def below(Z: FloatArray, numerics: Numerics) -> FloatArray:
         """The share of a standard normal distribution that lies below Z."""
         return 0.5 * (1 + numerics.erf(Z * math.sqrt(0.5)))
@@ -120,7 +123,7 @@ def _gelu_exact() -> Stage:
     return elementwise("gelu", forward, backward)
 
 
-def _gelu_tanh() -> Stage:
+def _gelu_tanh() -> Activation:
     a, b = math.sqrt(2 / math.pi), 0.044715
 
     def forward(Z: FloatArray, numerics: Numerics) -> FloatArray:
@@ -136,7 +139,7 @@ def _gelu_tanh() -> Stage:
 
 
 @described("stage")
-def silu() -> Stage:
+def silu() -> Activation:
     """A = Z times the logistic function of Z, also called swish. Elfwing, Uchibe and Doya, 2018."""
 
     def backward(dA: FloatArray, Z: FloatArray, A: FloatArray, numerics: Numerics) -> FloatArray:
@@ -147,7 +150,7 @@ def silu() -> Stage:
 
 
 @described("stage")
-def softplus() -> Stage:
+def softplus() -> Activation:
     """A = log(1 + exp(Z)), a smooth relu. Dugas et al., 2001."""
 
     def forward(Z: FloatArray, numerics: Numerics) -> FloatArray:
@@ -157,7 +160,7 @@ def softplus() -> Stage:
 
 
 @described("stage")
-def tanh() -> Stage:
+def tanh() -> Activation:
     """Hyperbolic tangent units."""
     return elementwise(
         "tanh", lambda Z, numerics: numerics.tanh(Z), lambda dA, Z, A, _: dA * (1 - A * A)
@@ -165,7 +168,7 @@ def tanh() -> Stage:
 
 
 @described("stage")
-def sigmoid() -> Stage:
+def sigmoid() -> Activation:
     """Logistic units A = 1 / (1 + exp(-Z)).
 
     At a network's end, prefer a loss on logits: it is stable and cheaper.

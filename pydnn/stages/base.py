@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 import attrs
 
@@ -11,27 +11,47 @@ from pydnn.checks import BadInput
 from pydnn.descriptions.parts import DescribedPart
 from pydnn.keys import Key
 from pydnn.numerics import Numerics, fast
-from pydnn.numerics.underflow import bare, to_ignoring
-from pydnn.parameters import NO_PARAMS, Layout, Tree, leaves
-from pydnn.records import FloatArray, arrays, freeze, maker_of, readonly
+from pydnn.numerics.underflow import bare, ignoring_in
+from pydnn.parameters import NO_PARAMS, Layout, Tree, Views, leaves
+from pydnn.records import FloatArray, arrays_as_they_are, freeze, readonly
+
+if TYPE_CHECKING:  # `Stage` alone is then a stage of any parameters and caches
+    from typing_extensions import TypeVar
+
+    Params = TypeVar("Params", default=Any)
+    Cache = TypeVar("Cache", default=Any)
+    Params_in = TypeVar("Params_in", default=Any, contravariant=True)
+    Cache_in = TypeVar("Cache_in", default=Any, contravariant=True)
+else:
+    from typing import TypeVar
+
+    Params, Cache, Params_in, Cache_in = map(TypeVar, ("Params", "Cache", "Params_in", "Cache_in"))
 
 __all__ = [
     "EVALUATION",
+    "BackwardInto",
+    "Caches",
     "Context",
     "ElementwiseCache",
     "Shape",
     "Stage",
     "Statistics",
+    "Trees",
     "combined_statistics",
     "elementwise",
     "expect_stages",
+    "flat",
     "gradients_layout",
     "in_stage",
+    "init_nothing",
+    "into",
+    "left_out",
     "map_stages",
-    "thrifty_backward",
 ]
 
 Shape = tuple[int, ...]  # of one example: (n_x,) for columns of n_x features
+Trees = tuple[Tree, ...]  # the parameters, or the gradients, of a combinator's parts
+Caches = tuple[object, ...]  # and their caches
 
 
 @attrs.frozen(eq=False)
@@ -63,8 +83,8 @@ class Context:
 EVALUATION = Context()
 
 
-@attrs.frozen(eq=False)
-class Statistics:
+@attrs.frozen(eq=False, field_transformer=ignoring_in("absorb"))
+class Statistics(Generic[Params, Cache]):
     """What a stage gathers over training steps, beside its parameters, and uses afterwards.
 
     It is state like any other: `TrainState` carries it, and a step gives the next one.
@@ -75,13 +95,34 @@ class Statistics:
             has seen, as told by its cache.
     """
 
-    init: Callable[[Tree], Tree]
-    absorb: Callable[[Tree, Any], Tree] = attrs.field(converter=to_ignoring)
+    init: Callable[[Params], Tree]
+    absorb: Callable[[Tree, Cache], Tree]
 
 
-@attrs.frozen(eq=False, repr=False)
-class Stage(DescribedPart):
+class BackwardInto(Protocol[Params_in, Cache_in]):
+    """A backward pass that writes the gradients into arrays which were made for this call."""
+
+    def __call__(
+        self,
+        params: Params_in,
+        cache: Cache_in,
+        dA: FloatArray,
+        out: Views,
+        needs_dA_prev: bool,
+        /,
+    ) -> FloatArray | None:
+        """Write the gradients into `out`, and return dA_prev, or None where it is not needed."""
+
+
+_FUNCTIONS = ("init", "forward", "backward", "backward_into")
+
+
+@attrs.frozen(eq=False, repr=False, field_transformer=ignoring_in(*_FUNCTIONS))
+class Stage(DescribedPart, Generic[Params, Cache]):
     """One stage of a network, and a network itself: a record of three pure functions.
+
+    `Stage[DenseParams, DenseCache]` is a stage with these parameters and this cache, so that a
+    type checker finds a wrong one; `Stage` alone is any stage.
 
     Attributes:
         name: What messages call it.
@@ -89,10 +130,11 @@ class Stage(DescribedPart):
         forward: `(params, A_prev, context) -> (A, cache)`, examples in columns.
         backward: `(params, cache, dA) -> (dA_prev, grads)`; `grads` mirrors `params` field by
             field, and nothing here divides by m, since the loss owns the mean.
-        thrifty: Whether `backward` also takes two keywords: `out`, a writable array for each of
-            its gradients, made for this one call and seen by nobody else (a tuple that mirrors
-            `params`), which it fills, and gives None for grads; and `wants_dA_prev`, which is
-            False where nobody will use dA_prev, so that it gives None for that.
+        backward_into: `(params, cache, dA, out, needs_dA_prev) -> dA_prev`, if there is a way to
+            compute the gradients without copying them: it writes them into `out`, a tuple that
+            mirrors `params` with a writable array for each gradient, which was made for this one
+            call. It may return None where `needs_dA_prev` is False. It computes the same as
+            `backward`: whoever replaces one replaces the other.
         random: Whether `forward` draws from `context.key`.
         mixes_examples: Whether in training what it makes of an example depends on the others of
             the batch, so that a batch needs two or more.
@@ -103,19 +145,13 @@ class Stage(DescribedPart):
     """
 
     name: str
-    init: Callable[[Key, Shape], tuple[Tree, Shape]] = attrs.field(
-        converter=to_ignoring, repr=False
-    )
-    forward: Callable[[Tree, FloatArray, Context], tuple[FloatArray, Any]] = attrs.field(
-        converter=to_ignoring, repr=False
-    )
-    backward: Callable[..., tuple[FloatArray | None, Tree]] = attrs.field(
-        converter=to_ignoring, repr=False
-    )
-    thrifty: bool = attrs.field(default=False, kw_only=True)
+    init: Callable[[Key, Shape], tuple[Params, Shape]]
+    forward: Callable[[Params, FloatArray, Context], tuple[FloatArray, Cache]]
+    backward: Callable[[Params, Cache, FloatArray], tuple[FloatArray, Tree]]
+    backward_into: BackwardInto[Params, Cache] | None = attrs.field(default=None, kw_only=True)
     random: bool = attrs.field(default=False, kw_only=True)
     mixes_examples: bool = attrs.field(default=False, kw_only=True)
-    statistics: Statistics | None = attrs.field(default=None, kw_only=True)
+    statistics: Statistics[Params, Cache] | None = attrs.field(default=None, kw_only=True)
     gradients: type | None = attrs.field(default=None, kw_only=True)
     parts: tuple[Stage, ...] = attrs.field(default=(), kw_only=True)
     rebuild: Callable[..., Stage] | None = attrs.field(default=None, kw_only=True)
@@ -126,7 +162,7 @@ class Stage(DescribedPart):
         return self.random or self.statistics is not None
 
 
-@attrs.frozen(unsafe_hash=False, field_transformer=arrays)
+@attrs.frozen(unsafe_hash=False, slots=False, field_transformer=arrays_as_they_are)
 class ElementwiseCache:
     """What an elementwise stage's backward pass may need: Z, A, and the arithmetic."""
 
@@ -135,14 +171,11 @@ class ElementwiseCache:
     numerics: Numerics
 
 
-_cache = maker_of(ElementwiseCache)
-
-
 def elementwise(
     name: str,
     forward: Callable[[FloatArray, Numerics], FloatArray],
     backward: Callable[[FloatArray, FloatArray, FloatArray, Numerics], FloatArray],
-) -> Stage:
+) -> Stage[tuple[()], ElementwiseCache]:
     """A stage without parameters that maps each number by itself, as activations do.
 
     Args:
@@ -152,18 +185,30 @@ def elementwise(
     """
 
     def stage_forward(
-        params: Tree, Z: FloatArray, context: Context
+        params: tuple[()], Z: FloatArray, context: Context
     ) -> tuple[FloatArray, ElementwiseCache]:
         numerics = context.numerics
         A = freeze(forward(Z, numerics))
-        return A, _cache(readonly(Z), A, numerics)
+        return A, ElementwiseCache(readonly(Z), A, numerics)
 
     def stage_backward(
-        params: Tree, cache: ElementwiseCache, dA: FloatArray
-    ) -> tuple[FloatArray, Tree]:
+        params: tuple[()], cache: ElementwiseCache, dA: FloatArray
+    ) -> tuple[FloatArray, tuple[()]]:
         return freeze(backward(dA, cache.Z, cache.A, cache.numerics)), NO_PARAMS
 
-    return Stage(name, lambda key, shape_in: (NO_PARAMS, shape_in), stage_forward, stage_backward)
+    def stage_backward_into(
+        params: tuple[()], cache: ElementwiseCache, dA: FloatArray, out: Views, needs_dA_prev: bool
+    ) -> FloatArray:
+        return freeze(backward(dA, cache.Z, cache.A, cache.numerics))
+
+    return Stage(
+        name, init_nothing, stage_forward, stage_backward, backward_into=stage_backward_into
+    )
+
+
+def init_nothing(key: Key, shape_in: Shape) -> tuple[tuple[()], Shape]:
+    """The `init` of a stage without parameters whose output has the shape of its input."""
+    return NO_PARAMS, shape_in
 
 
 def map_stages(function: Callable[[str, Stage], Stage], stage: Stage, path: str = "") -> Stage:
@@ -190,8 +235,8 @@ def _gradient_classes(stage: Stage) -> Any:
 
 
 def combined_statistics(
-    stages: tuple[Stage, ...], caches: Callable[[Any], Tree] = lambda cache: cache
-) -> Statistics | None:
+    stages: tuple[Stage, ...], caches: Callable[[Cache], Caches]
+) -> Statistics[Trees, Cache] | None:
     """The statistics of a combinator: a tuple of those of its parts, or None where none has any.
 
     Args:
@@ -202,14 +247,14 @@ def combined_statistics(
     if not any(gatherers):
         return None
 
-    def init(params: Tree) -> Tree:
+    def init(params: Trees) -> Trees:
         return tuple(
             g.init(tree) if g else NO_PARAMS for g, tree in zip(gatherers, params, strict=True)
         )
 
     absorbers = [bare(g.absorb) if g else None for g in gatherers]
 
-    def absorb(statistics: Tree, cache: Any) -> Tree:
+    def absorb(statistics: Trees, cache: Cache) -> Trees:
         rows = zip(absorbers, statistics, caches(cache), strict=True)
         return tuple(a(tree, part) if a else NO_PARAMS for a, tree, part in rows)
 
@@ -232,34 +277,40 @@ def in_stage(i: int, stage: Stage, error: BadInput) -> BadInput:
     return BadInput(f"stage {i} ({stage.name}): {error}")
 
 
-def thrifty_backward(stage: Stage) -> Callable[..., tuple[FloatArray | None, Tree]]:
-    """The backward pass of any `stage`, with the keywords `out` and `wants_dA_prev`.
+def left_out(i: int, stage: Stage) -> BadInput:
+    """The refusal of part number `i`, whose `backward_into` leaves out a dA_prev that is needed."""
+    return in_stage(
+        i,
+        stage,
+        BadInput(
+            "backward_into returned None, expected dA_prev: leave it out only where needs_dA_prev "
+            "is False."
+        ),
+    )
 
-    Where `out` is given it holds the gradients afterwards, whoever computed them, and None is
-    given for the records of them.
+
+def into(stage: Stage[Params, Cache]) -> BackwardInto[Params, Cache]:
+    """The backward pass of any `stage` as one that writes the gradients into arrays.
+
+    It is the stage's own `backward_into`, or else its `backward`, whose gradients are copied.
     """
-    stage_backward = bare(stage.backward)
-    if stage.thrifty:
-        return stage_backward
+    if stage.backward_into is not None:
+        return bare(stage.backward_into)
+    backward = bare(stage.backward)
 
-    def backward(
-        params: Tree,
-        cache: Any,
-        dA: FloatArray,
-        *,
-        out: Tree | None = None,
-        wants_dA_prev: bool = True,
-    ) -> tuple[FloatArray | None, Tree]:
-        dA_prev, grads = stage_backward(params, cache, dA)
-        if out:  # not for None, nor for the empty tuple of a stage without parameters
+    def backward_into(
+        params: Params, cache: Cache, dA: FloatArray, out: Views, needs_dA_prev: bool
+    ) -> FloatArray:
+        dA_prev, grads = backward(params, cache, dA)
+        if out:
             _copy_gradients(stage, grads, out)
-        return dA_prev, grads if out is None else None
+        return dA_prev
 
-    return backward
+    return backward_into
 
 
-def _copy_gradients(stage: Stage, grads: Tree, out: Tree) -> None:
-    given, expected = list(leaves(grads)), list(_flat(out))
+def _copy_gradients(stage: Stage, grads: Tree, out: Views) -> None:
+    given, expected = list(leaves(grads)), list(flat(out))
     if [g.shape for g in given] != [e.shape for e in expected]:
         raise BadInput(
             f"gradients of stage {stage.name} have shapes {[g.shape for g in given]}, expected "
@@ -269,9 +320,10 @@ def _copy_gradients(stage: Stage, grads: Tree, out: Tree) -> None:
         target[...] = gradient
 
 
-def _flat(out: Tree) -> Any:
+def flat(out: Views) -> Iterator[FloatArray]:
+    """The arrays of a tuple of views, in their order."""
     for part in out:
         if isinstance(part, tuple):
-            yield from _flat(part)
+            yield from flat(part)
         else:
             yield part

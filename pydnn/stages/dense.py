@@ -9,11 +9,19 @@ from pydnn.checks import BadInput, expect_count, expect_same_dtype, expect_shape
 from pydnn.descriptions.builders import described
 from pydnn.keys import Key
 from pydnn.numerics import Numerics
-from pydnn.records import FloatArray, arrays, freeze, maker_of, readonly
+from pydnn.records import FloatArray, arrays, arrays_as_they_are, freeze, readonly
 from pydnn.stages.base import EVALUATION, Context, Shape, Stage
 from pydnn.stages.initializers import Initializer, he_normal
 
-__all__ = ["DenseCache", "DenseGrads", "DenseParams", "dense", "dense_backward", "dense_forward"]
+__all__ = [
+    "DenseCache",
+    "DenseGrads",
+    "DenseParams",
+    "dense",
+    "dense_backward",
+    "dense_backward_into",
+    "dense_forward",
+]
 
 _MOST_WEIGHTS = 1 << 48
 
@@ -39,15 +47,12 @@ class DenseGrads:
     db: FloatArray
 
 
-@attrs.frozen(unsafe_hash=False, field_transformer=arrays)
+@attrs.frozen(unsafe_hash=False, slots=False, field_transformer=arrays_as_they_are)
 class DenseCache:
     """What the backward pass needs: A_prev (n_in, m), and the arithmetic to go on with."""
 
     A_prev: FloatArray
     numerics: Numerics
-
-
-_cache = maker_of(DenseCache)
 
 
 def dense_forward(
@@ -77,36 +82,39 @@ def dense_forward(
     Z += params.b
     if A_prev.flags.writeable:
         A_prev = readonly(A_prev)
-    return freeze(Z), _cache(A_prev, numerics)
+    return freeze(Z), DenseCache(A_prev, numerics)
 
 
 def dense_backward(
+    params: DenseParams, cache: DenseCache, dZ: FloatArray
+) -> tuple[FloatArray, DenseGrads]:
+    """Pull dZ (n_out, m) back to dA_prev (n_in, m), with the gradients dW and db."""
+    # No division by m: the loss owns the mean, so dZ arrives already scaled.
+    numerics = cache.numerics
+    dW, db = numerics.matmul(dZ, cache.A_prev.T), numerics.sum(dZ, axis=1)
+    return freeze(numerics.matmul(params.W.T, dZ)), DenseGrads(freeze(dW), freeze(db))
+
+
+def dense_backward_into(
     params: DenseParams,
     cache: DenseCache,
     dZ: FloatArray,
-    *,
-    out: tuple[FloatArray, FloatArray] | None = None,
-    wants_dA_prev: bool = True,
-) -> tuple[FloatArray | None, DenseGrads | None]:
-    """Pull dZ (n_out, m) back to dA_prev (n_in, m), with the gradients dW and db.
+    out: tuple[FloatArray, FloatArray],
+    needs_dA_prev: bool,
+) -> FloatArray | None:
+    """As `dense_backward`, with dW and db written into the arrays of `out`.
 
-    `out` and `wants_dA_prev` are those of a thrifty `Stage`.
+    Returns:
+        dA_prev (n_in, m); None where it is not needed.
     """
-    # No division by m: the loss owns the mean, so dZ arrives already scaled.
     numerics = cache.numerics
-    if out is not None:
-        grads = None
-        numerics.matmul(dZ, cache.A_prev.T, out=out[0])
-        numerics.sum(dZ, axis=1, out=out[1])
-    else:
-        dW = numerics.matmul(dZ, cache.A_prev.T)
-        grads = DenseGrads(freeze(dW), freeze(numerics.sum(dZ, axis=1)))
-    dA_prev = freeze(numerics.matmul(params.W.T, dZ)) if wants_dA_prev else None
-    return dA_prev, grads
+    numerics.matmul(dZ, cache.A_prev.T, out=out[0])
+    numerics.sum(dZ, axis=1, out=out[1])
+    return freeze(numerics.matmul(params.W.T, dZ)) if needs_dA_prev else None
 
 
 @described("stage")
-def dense(units: int, *, initializer: Initializer = he_normal()) -> Stage:  # noqa: B008 - frozen
+def dense(units: int, *, initializer: Initializer = he_normal()) -> Stage[DenseParams, DenseCache]:  # noqa: B008 - frozen
     """A layer of `units` affine units; their weights start by `initializer`, biases at 0."""
     units = expect_count("units", units, hint="give the layer one unit or more")
 
@@ -121,4 +129,11 @@ def dense(units: int, *, initializer: Initializer = he_normal()) -> Stage:  # no
         W = initializer.draw(key.at("W"), (units, shape_in[0]))
         return DenseParams(W, np.broadcast_to(0.0, (units, 1))), (units,)
 
-    return Stage("dense", init, dense_forward, dense_backward, thrifty=True, gradients=DenseGrads)
+    return Stage(
+        "dense",
+        init,
+        dense_forward,
+        dense_backward,
+        backward_into=dense_backward_into,
+        gradients=DenseGrads,
+    )

@@ -6,14 +6,14 @@ import attrs
 
 from pydnn.checks import BadInput, expect_real
 from pydnn.descriptions.builders import described
-from pydnn.parameters import NO_PARAMS, Tree
-from pydnn.records import FloatArray, arrays, freeze, readonly
-from pydnn.stages.base import Context, Stage
+from pydnn.parameters import NO_PARAMS
+from pydnn.records import FloatArray, arrays_as_they_are, freeze, readonly
+from pydnn.stages.base import Context, Stage, init_nothing
 
 __all__ = ["DropoutCache", "dropout"]
 
 
-@attrs.frozen(unsafe_hash=False, field_transformer=arrays)
+@attrs.frozen(unsafe_hash=False, slots=False, field_transformer=arrays_as_they_are)
 class DropoutCache:
     """What the backward pass needs: D, 0 or 1 / keep_prob for each number; None outside training.
 
@@ -24,7 +24,7 @@ class DropoutCache:
 
 
 @described("stage")
-def dropout(*, keep_prob: float) -> Stage:
+def dropout(*, keep_prob: float) -> Stage[tuple[()], DropoutCache]:
     """Keep each number with probability `keep_prob`, and divide it by that; else make it 0.
 
     The mask is addressed by the training's key, the iteration and this stage's place, so that a
@@ -37,7 +37,7 @@ def dropout(*, keep_prob: float) -> Stage:
     keep_prob = expect_real("keep_prob", keep_prob, positive=True, most=1, hint=hint)
 
     def forward(
-        params: Tree, A_prev: FloatArray, context: Context
+        params: tuple[()], A_prev: FloatArray, context: Context
     ) -> tuple[FloatArray, DropoutCache]:
         if not context.training:
             return readonly(A_prev), DropoutCache()
@@ -47,14 +47,10 @@ def dropout(*, keep_prob: float) -> Stage:
         D = freeze(kept / A_prev.dtype.type(keep_prob))
         return freeze(A_prev * D), DropoutCache(D)
 
-    def backward(params: Tree, cache: DropoutCache, dA: FloatArray) -> tuple[FloatArray, Tree]:
+    def backward(
+        params: tuple[()], cache: DropoutCache, dA: FloatArray
+    ) -> tuple[FloatArray, tuple[()]]:
         dA_prev = readonly(dA) if cache.D is None else freeze(dA * cache.D)
         return dA_prev, NO_PARAMS
 
-    return Stage(
-        "dropout",
-        lambda key, shape_in: (NO_PARAMS, shape_in),
-        forward,
-        backward,
-        random=True,
-    )
+    return Stage("dropout", init_nothing, forward, backward, random=True)

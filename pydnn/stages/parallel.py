@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Sequence
 
 import attrs
 import numpy as np
@@ -11,16 +12,19 @@ from pydnn.checks import BadInput
 from pydnn.descriptions.builders import described
 from pydnn.keys import Key
 from pydnn.numerics.underflow import bare
-from pydnn.parameters import Tree
+from pydnn.parameters import Tree, Views
 from pydnn.records import FloatArray, freeze
 from pydnn.stages.base import (
+    Caches,
     Context,
     Shape,
     Stage,
+    Trees,
     combined_statistics,
     expect_stages,
     in_stage,
-    thrifty_backward,
+    into,
+    left_out,
 )
 
 __all__ = ["ParallelCache", "parallel"]
@@ -30,12 +34,12 @@ __all__ = ["ParallelCache", "parallel"]
 class ParallelCache:
     """What the backward pass needs: the parts' caches, and the first row of each one's output."""
 
-    caches: tuple[Any, ...]
+    caches: Caches
     starts: tuple[int, ...]
 
 
 @described("stage")
-def parallel(*stages: Stage) -> Stage:
+def parallel(*stages: Stage) -> Stage[Trees, ParallelCache]:
     """Give each stage the same input, and concatenate their outputs along the first axis.
 
     Parameters and gradients are tuples with one tree per stage. Outputs of more than one axis
@@ -43,7 +47,7 @@ def parallel(*stages: Stage) -> Stage:
     """
     expect_stages("parallel", stages)
 
-    def init(key: Key, shape: Shape) -> tuple[Tree, Shape]:
+    def init(key: Key, shape: Shape) -> tuple[Trees, Shape]:
         params: list[Tree] = []
         shapes: list[Shape] = []
         for i, stage in enumerate(stages):
@@ -62,9 +66,11 @@ def parallel(*stages: Stage) -> Stage:
         return tuple(params), (sum(shape[0] for shape in shapes), *shapes[0][1:])
 
     def forward(
-        params: Tree, A_prev: FloatArray, context: Context
+        params: Trees, A_prev: FloatArray, context: Context
     ) -> tuple[FloatArray, ParallelCache]:
-        outputs, caches, starts, rows = [], [], [], 0
+        outputs: list[FloatArray] = []
+        caches: list[object] = []
+        starts: list[int] = []
         for i, (stage, tree) in enumerate(zip(stages, params, strict=True)):
             try:
                 A, cache = forwards[i](
@@ -72,47 +78,50 @@ def parallel(*stages: Stage) -> Stage:
                 )
             except BadInput as error:
                 raise in_stage(i, stage, error) from error
+            starts.append(sum(map(len, outputs)))
             outputs.append(A)
             caches.append(cache)
-            starts.append(rows)
-            rows += len(A)
         return freeze(np.concatenate(outputs)), ParallelCache(tuple(caches), tuple(starts))
 
     forwards = tuple(bare(stage.forward) for stage in stages)
-    backwards = tuple(map(thrifty_backward, stages))
+    backwards = tuple(bare(stage.backward) for stage in stages)
+    backwards_into = tuple(map(into, stages))
 
-    def backward(
-        params: Tree,
-        cache: ParallelCache,
-        dA: FloatArray,
-        *,
-        out: Tree | None = None,
-        wants_dA_prev: bool = True,
-    ) -> tuple[FloatArray | None, Tree]:
-        grads: list[Tree] = []
-        dA_prev: FloatArray | None = None
+    def backward(params: Trees, cache: ParallelCache, dA: FloatArray) -> tuple[FloatArray, Trees]:
+        pairs = [
+            backwards[i](params[i], cache.caches[i], freeze(rows))
+            for i, rows in enumerate(np.split(dA, cache.starts[1:]))
+        ]
+        return _total([share for share, _ in pairs]), tuple(grads for _, grads in pairs)
+
+    def backward_into(
+        params: Trees, cache: ParallelCache, dA: FloatArray, out: Views, needs_dA_prev: bool
+    ) -> FloatArray | None:
+        shares: list[FloatArray] = []
         for i, rows in enumerate(np.split(dA, cache.starts[1:])):
-            share, tree = backwards[i](
-                params[i],
-                cache.caches[i],
-                freeze(rows),
-                out=None if out is None else out[i],
-                wants_dA_prev=wants_dA_prev,
+            share = backwards_into[i](
+                params[i], cache.caches[i], freeze(rows), out[i], needs_dA_prev
             )
-            grads.append(tree)
-            if wants_dA_prev and share is not None:
-                dA_prev = share if dA_prev is None else freeze(dA_prev + share)
-        return dA_prev, tuple(grads) if out is None else None
+            if share is not None:
+                shares.append(share)
+            elif needs_dA_prev:
+                raise left_out(i, stages[i])
+        return _total(shares) if needs_dA_prev else None
 
     return Stage(
         "parallel",
         init,
         forward,
         backward,
-        thrifty=True,
+        backward_into=backward_into,
         random=any(stage.random for stage in stages),
         mixes_examples=any(stage.mixes_examples for stage in stages),
         statistics=combined_statistics(stages, lambda cache: cache.caches),
         parts=stages,
         rebuild=parallel,
     )
+
+
+def _total(shares: Sequence[FloatArray]) -> FloatArray:
+    """The sum of the parts' shares in dA_prev, the first one first."""
+    return functools.reduce(lambda total, share: freeze(total + share), shares)

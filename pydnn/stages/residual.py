@@ -8,16 +8,16 @@ from pydnn.checks import BadInput
 from pydnn.descriptions.builders import described
 from pydnn.keys import Key
 from pydnn.numerics.underflow import bare
-from pydnn.parameters import Tree
+from pydnn.parameters import Views
 from pydnn.records import FloatArray, freeze
-from pydnn.stages.base import Context, Shape, Stage, expect_stages
+from pydnn.stages.base import Caches, Context, Shape, Stage, Trees, expect_stages, into
 from pydnn.stages.serial import serial
 
 __all__ = ["residual"]
 
 
 @described("stage")
-def residual(*stages: Stage) -> Stage:
+def residual(*stages: Stage) -> Stage[Trees, Caches]:
     """A = A_prev + f(A_prev), where f is the `stages` one after the other.
 
     References:
@@ -29,8 +29,9 @@ def residual(*stages: Stage) -> Stage:
     expect_stages("residual", stages)
     inner = serial(*stages)
     inner_forward, inner_backward = bare(inner.forward), bare(inner.backward)
+    inner_backward_into = into(inner)
 
-    def init(key: Key, shape: Shape) -> tuple[Tree, Shape]:
+    def init(key: Key, shape: Shape) -> tuple[Trees, Shape]:
         params, shape_out = inner.init(key, shape)
         if shape_out != shape:
             raise BadInput(
@@ -39,21 +40,26 @@ def residual(*stages: Stage) -> Stage:
             )
         return params, shape
 
-    def forward(params: Tree, A_prev: FloatArray, context: Context) -> tuple[FloatArray, Tree]:
+    def forward(params: Trees, A_prev: FloatArray, context: Context) -> tuple[FloatArray, Caches]:
         A, caches = inner_forward(params, A_prev, context)
         return freeze(A_prev + A), caches
 
-    def backward(
-        params: Tree,
-        caches: Tree,
-        dA: FloatArray,
-        *,
-        out: Tree | None = None,
-        wants_dA_prev: bool = True,
-    ) -> tuple[FloatArray | None, Tree]:
-        inner_dA, grads = inner_backward(params, caches, dA, out=out, wants_dA_prev=wants_dA_prev)
-        return freeze(dA + inner_dA) if inner_dA is not None else None, grads
+    def backward(params: Trees, caches: Caches, dA: FloatArray) -> tuple[FloatArray, Trees]:
+        inner_dA, grads = inner_backward(params, caches, dA)
+        return freeze(dA + inner_dA), grads
+
+    def backward_into(
+        params: Trees, caches: Caches, dA: FloatArray, out: Views, needs_dA_prev: bool
+    ) -> FloatArray | None:
+        inner_dA = inner_backward_into(params, caches, dA, out, needs_dA_prev)
+        return None if inner_dA is None else freeze(dA + inner_dA)
 
     return attrs.evolve(
-        inner, name="residual", init=init, forward=forward, backward=backward, rebuild=residual
+        inner,
+        name="residual",
+        init=init,
+        forward=forward,
+        backward=backward,
+        backward_into=backward_into,
+        rebuild=residual,
     )

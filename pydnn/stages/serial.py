@@ -6,23 +6,26 @@ from pydnn.checks import BadInput
 from pydnn.descriptions.builders import described
 from pydnn.keys import Key
 from pydnn.numerics.underflow import bare
-from pydnn.parameters import NO_PARAMS, Tree
+from pydnn.parameters import NO_PARAMS, Tree, Views
 from pydnn.records import FloatArray
 from pydnn.stages.base import (
+    Caches,
     Context,
     Shape,
     Stage,
+    Trees,
     combined_statistics,
     expect_stages,
     in_stage,
-    thrifty_backward,
+    into,
+    left_out,
 )
 
 __all__ = ["serial"]
 
 
 @described("stage")
-def serial(*stages: Stage) -> Stage:
+def serial(*stages: Stage) -> Stage[Trees, Caches]:
     """Feed each stage with what the one before it gives.
 
     Parameters and gradients are tuples with one tree per stage; so are the caches.
@@ -33,7 +36,7 @@ def serial(*stages: Stage) -> Stage:
     """
     expect_stages("serial", stages)
 
-    def init(key: Key, shape: Shape) -> tuple[Tree, Shape]:
+    def init(key: Key, shape: Shape) -> tuple[Trees, Shape]:
         params = []
         for i, stage in enumerate(stages):
             try:
@@ -44,12 +47,11 @@ def serial(*stages: Stage) -> Stage:
         return tuple(params), shape
 
     forwards = tuple((bare(stage.forward), stage.needs_place) for stage in stages)
-    backwards = tuple(map(thrifty_backward, stages))
-    # Those that have nothing to leave out.
-    plain = tuple(None if stage.thrifty else bare(stage.backward) for stage in stages)
+    backwards = tuple(bare(stage.backward) for stage in stages)
+    backwards_into = tuple(map(into, stages))
 
-    def forward(params: Tree, A: FloatArray, context: Context) -> tuple[FloatArray, Tree]:
-        caches = []
+    def forward(params: Trees, A: FloatArray, context: Context) -> tuple[FloatArray, Caches]:
+        caches: list[object] = []
         for i, (stage_forward, needs_place) in enumerate(forwards):
             try:
                 A, cache = stage_forward(params[i], A, context.below(i) if needs_place else context)
@@ -58,50 +60,42 @@ def serial(*stages: Stage) -> Stage:
             caches.append(cache)
         return A, tuple(caches)
 
-    def backward(
-        params: Tree,
-        caches: Tree,
-        dA: FloatArray,
-        *,
-        out: Tree | None = None,
-        wants_dA_prev: bool = True,
-    ) -> tuple[FloatArray | None, Tree]:
-        # Where nobody wants dA_prev, the pass ends at the first stage that has parameters.
-        at_first = wants_dA_prev or not isinstance(params[0], tuple)
-        first = 0 if at_first else _first_with_params(params)
+    def backward(params: Trees, caches: Caches, dA: FloatArray) -> tuple[FloatArray, Trees]:
         grads: list[Tree] = [NO_PARAMS] * len(stages)
-        flowing: FloatArray | None = dA
-        for i in range(len(stages) - 1, first - 1, -1):
-            tree = params[i]
-            if (
-                plain_backward := plain[i]
-            ) and not tree:  # an activation has nothing to save: no detour
-                flowing, _ = plain_backward(tree, caches[i], flowing)
-                continue
-            flowing, grads[i] = backwards[i](
-                tree,
-                caches[i],
-                flowing,
-                out=None if out is None else out[i],
-                wants_dA_prev=wants_dA_prev or i > first,
-            )
-        return flowing if wants_dA_prev else None, tuple(grads) if out is None else None
+        for i in range(len(stages) - 1, -1, -1):
+            dA, grads[i] = backwards[i](params[i], caches[i], dA)
+        return dA, tuple(grads)
+
+    def backward_into(
+        params: Trees, caches: Caches, dA: FloatArray, out: Views, needs_dA_prev: bool
+    ) -> FloatArray | None:
+        # Where nobody needs dA_prev, the pass ends at the first stage that has parameters.
+        at_first = needs_dA_prev or not isinstance(params[0], tuple)
+        first = 0 if at_first else _first_with_params(params)
+        for i in range(len(stages) - 1, first, -1):
+            flowing = backwards_into[i](params[i], caches[i], dA, out[i], True)
+            if flowing is None:
+                raise left_out(i, stages[i])
+            dA = flowing
+        if first == len(stages):
+            return None
+        return backwards_into[first](params[first], caches[first], dA, out[first], needs_dA_prev)
 
     return Stage(
         "serial",
         init,
         forward,
         backward,
-        thrifty=True,
+        backward_into=backward_into,
         random=any(stage.random for stage in stages),
         mixes_examples=any(stage.mixes_examples for stage in stages),
-        statistics=combined_statistics(stages),
+        statistics=combined_statistics(stages, lambda caches: caches),
         parts=stages,
         rebuild=serial,
     )
 
 
-def _first_with_params(params: Tree) -> int:
+def _first_with_params(params: Trees) -> int:
     return next((i for i, tree in enumerate(params) if _has_arrays(tree)), len(params))
 
 

@@ -59,9 +59,6 @@ def stacked_network(network: Stage, seeds: Sequence[int]) -> Stage:
     return map_stages(stacked, network)
 
 
-_cache = maker_of(DenseCache)
-
-
 def _dense(stage: Stage) -> Stage:
     """Dense stages of R runs: Z (n_out, R, m) = W A_prev + b for each of them."""
 
@@ -70,26 +67,34 @@ def _dense(stage: Stage) -> Stage:
     ) -> tuple[FloatArray, DenseCache]:
         Z = products(context.numerics, params.W, by_run(A_prev))
         Z += params.b
-        return by_run(freeze(Z)), _cache(readonly(A_prev), context.numerics)
+        return by_run(freeze(Z)), DenseCache(readonly(A_prev), context.numerics)
 
     def backward(
+        params: DenseParams, cache: DenseCache, dZ: FloatArray
+    ) -> tuple[FloatArray, DenseGrads]:
+        dW, db = np.empty_like(params.W), np.empty_like(params.b)
+        fill(cache, dZ, (dW, db))
+        return pull_back(params, cache, dZ), DenseGrads(freeze(dW), freeze(db))
+
+    def backward_into(
         params: DenseParams,
         cache: DenseCache,
         dZ: FloatArray,
-        *,
-        out: tuple[FloatArray, FloatArray] | None = None,
-        wants_dA_prev: bool = True,
-    ) -> tuple[FloatArray | None, DenseGrads | None]:
-        numerics, dZ = cache.numerics, by_run(dZ)
-        dW, db = out or (np.empty_like(params.W), np.empty_like(params.b))
-        products(numerics, dZ, cache.A_prev.transpose(1, 2, 0), out=dW)
-        sums(numerics, dZ, out=db)
-        dA_prev = None
-        if wants_dA_prev:
-            dA_prev = by_run(freeze(products(numerics, params.W.transpose(0, 2, 1), dZ)))
-        return dA_prev, None if out is not None else DenseGrads(freeze(dW), freeze(db))
+        out: tuple[FloatArray, FloatArray],
+        needs_dA_prev: bool,
+    ) -> FloatArray | None:
+        fill(cache, dZ, out)
+        return pull_back(params, cache, dZ) if needs_dA_prev else None
 
-    return attrs.evolve(stage, forward=forward, backward=backward)
+    def fill(cache: DenseCache, dZ: FloatArray, out: tuple[FloatArray, FloatArray]) -> None:
+        products(cache.numerics, by_run(dZ), cache.A_prev.transpose(1, 2, 0), out=out[0])
+        sums(cache.numerics, by_run(dZ), out=out[1])
+
+    def pull_back(params: DenseParams, cache: DenseCache, dZ: FloatArray) -> FloatArray:
+        W = params.W.transpose(0, 2, 1)
+        return by_run(freeze(products(cache.numerics, W, by_run(dZ))))
+
+    return attrs.evolve(stage, forward=forward, backward=backward, backward_into=backward_into)
 
 
 def _each(stage: Stage, seeds: Sequence[int]) -> Stage:
@@ -104,10 +109,10 @@ def _each(stage: Stage, seeds: Sequence[int]) -> Stage:
 
     def backward(params: Tree, caches: Any, dA: FloatArray) -> tuple[FloatArray, Tree]:
         pairs = [stage.backward(_row(params, r), cache, dA[:, r]) for r, cache in enumerate(caches)]
-        dA_prev = _abreast([dA_prev for dA_prev, _ in pairs])  # type: ignore[misc]
+        dA_prev = _abreast([dA_prev for dA_prev, _ in pairs])
         return dA_prev, _tree_of([grads for _, grads in pairs])
 
-    return attrs.evolve(stage, forward=forward, backward=backward, thrifty=False)
+    return attrs.evolve(stage, forward=forward, backward=backward, backward_into=None)
 
 
 def _abreast(matrices: Sequence[FloatArray]) -> FloatArray:

@@ -159,14 +159,14 @@ def _ours(network: Stage, loss: Loss, batch: Batch, params: Tree, context: Conte
                 seen[path].mask, _ = stage.forward(tree, freeze(np.ones_like(A_prev)), at)
             return A, cache
 
-        def backward(tree: Tree, cache: Any, dA: FloatArray) -> tuple[FloatArray | None, Tree]:
+        def backward(tree: Tree, cache: object, dA: FloatArray) -> tuple[FloatArray, Tree]:
             dA_prev, grads = stage.backward(tree, cache, dA)
             names = [slot.name for slot in layout_of(tree).slots]
             seen[path].dA = dA
             seen[path].grads = dict(zip(names, leaves(grads), strict=True))
             return dA_prev, grads
 
-        return attrs.evolve(stage, forward=forward, backward=backward, thrifty=False)
+        return attrs.evolve(stage, forward=forward, backward=backward)
 
     watching = map_stages(watched, network)
     AL, cache = watching.forward(params, batch.X, context)

@@ -18,8 +18,8 @@ from pydnn.stages.base import (
     Shape,
     Stage,
     gradients_layout,
+    into,
     map_stages,
-    thrifty_backward,
 )
 from pydnn.testing.examples import DrawnStage, after_training, draw_stage
 from pydnn.testing.gradients import check_problem
@@ -62,7 +62,7 @@ def assert_stage(
       part of a combinator draws from a place of its own;
     - *mean of draws*: over many keys, it is what is given outside of training;
     - *statistics*: keep their shapes, and are used outside of training;
-    - *thrift*: what is filled in is what would have been made, to the bit;
+    - *backward_into*: it writes the gradients that `backward` makes, bit for bit;
     - *precision*: float32 stays float32;
     - *description*: what is built again does the same.
 
@@ -115,7 +115,7 @@ def assert_stage(
         mixes = mixes_examples or (when == "training" and stage.statistics is not None)
         if not mixes and not (when == "training" and stage.random):
             _try_examples(trial, run)
-        _try_thrift(trial, run)
+        _try_backward_into(trial, run)
         _try_precision(trial, run)
     else:
         _try_training_flag(trial, stage, drawn, contexts)
@@ -143,7 +143,7 @@ class _Run:
     def both(self, A_prev: FloatArray, dA: FloatArray) -> tuple[FloatArray, FloatArray, Tree]:
         A, cache = self.forward(A_prev)
         dA_prev, grads = self.stage.backward(self.drawn.params, cache, dA)
-        return A, dA_prev, grads  # type: ignore[return-value]
+        return A, dA_prev, grads
 
 
 def _try_init(trial: Trial, stage: Stage, drawn: DrawnStage, key: Key) -> None:
@@ -317,30 +317,27 @@ def _try_examples(trial: Trial, run: _Run) -> None:
                 )
 
 
-def _try_thrift(trial: Trial, run: _Run) -> None:
+def _try_backward_into(trial: Trial, run: _Run) -> None:
     stage, drawn = run.stage, run.drawn
-    with trial.law("thrift") as fault:
+    with trial.law("backward_into") as fault:
         _, cache = run.forward(drawn.A_prev)
         expected = snapshot(stage.backward(drawn.params, cache, drawn.dA), "result")
         layout = layout_of(drawn.params)
         vector = np.full(layout.size, np.nan)
-        backward = thrifty_backward(stage)
-        dA_prev, nothing = backward(drawn.params, cache, drawn.dA, out=layout.views(vector))
-        if nothing is not None:
-            fault("grads are given although `out` was, expected None")
-        filled = gradients_layout(stage, layout).tree(vector)
-        told = difference(expected, snapshot((dA_prev, filled), "result"))
+        filled = gradients_layout(stage, layout)
+        backward_into = into(stage)
+        dA_prev = backward_into(drawn.params, cache, drawn.dA, layout.views(vector), True)
+        told = difference(expected, snapshot((dA_prev, filled.tree(vector)), "result"))
         if told:
-            fault(f"with `out`, {_spelt(told, 'dA_prev', 'grads')} without")
-        none, grads = backward(drawn.params, cache, drawn.dA, wants_dA_prev=False)
-        if stage.thrifty and none is not None:
-            fault("dA_prev is given although nobody wants it")
+            fault(f"from backward_into, {_spelt(told, 'dA_prev', 'grads')} from backward")
+        vector[:] = np.nan
+        backward_into(drawn.params, cache, drawn.dA, layout.views(vector), False)
         told = difference(
             snapshot(stage.backward(drawn.params, cache, drawn.dA)[1], "grads"),
-            snapshot(grads, "grads"),
+            snapshot(filled.tree(vector), "grads"),
         )
         if told:
-            fault(f"where nobody wants dA_prev, {told} else")
+            fault(f"from backward_into where dA_prev is not needed, {told} from backward")
 
 
 def _try_precision(trial: Trial, run: _Run) -> None:

@@ -22,7 +22,7 @@ from pydnn.stages.base import (
     Stage,
     Statistics,
     gradients_layout,
-    thrifty_backward,
+    into,
 )
 from pydnn.stages.initializers import WeightStream
 from pydnn.training.pipeline import Part, Step, StepInfo, TrainState, TrainStep, own
@@ -108,7 +108,7 @@ def make_train_step(
     """
     keyless = Context(training=True, numerics=numerics)
     network_forward, loss_function = bare(network.forward), bare(loss.function)
-    network_backward = thrifty_backward(network)
+    network_backward = into(network)
     known: list[tuple[Layout, Layout]] = []  # of parameters, and of their gradients
 
     def grads_layout(step: Step) -> Layout:
@@ -138,8 +138,8 @@ def make_train_step(
         parameters = step.state.parameters
         before = parameters.vector
         vector = empty(before.size, before.dtype)
-        into = parameters.layout.views(vector)
-        network_backward(parameters.tree, step.cache, step.dAL, out=into, wants_dA_prev=False)
+        out = parameters.layout.views(vector)
+        network_backward(parameters.tree, step.cache, step.dAL, out, False)
         return step.with_fields(grads=grads_layout(step).packed(freeze(vector)))
 
     @own(

@@ -13,12 +13,6 @@ EQUIVALENT = {
     ("pydnn/stages/activations.py", "np.where(Z > 0, scale * -> np.where(Z >= 0"): AT_ZERO,
     ("pydnn/stages/activations.py", "np.where(Z > 0, Z, slope -> np.where(Z >= 0"): AT_ZERO,
     ("pydnn/stages/activations.py", ".minimum(Z, 0)) -> .minimum(Z, 1))"): UNUSED,
-    ("pydnn/stages/base.py", "wants_dA_prev: bool = True"): (
-        "a stage that is not thrifty makes dA_prev in any case, and the keyword is not looked at"
-    ),
-    ("pydnn/stages/serial.py", "if plain[i] and (not tree): flowin -> if False:"): (
-        "the detour gives the same, in more time"
-    ),
     ("pydnn/losses.py", "min(initial=0.0) >= 0: -> min(initial=1.0)"): (
         "a least weight below 0 is below both"
     ),

@@ -74,7 +74,7 @@ def test_a_wrong_stage_is_seen_where_it_is(name):
         dA_prev, grads = dense(2).backward(params, cache, dA)
         return dA_prev, attrs.evolve(grads, db=1.001 * grads.db)
 
-    wrong = attrs.evolve(dense(2), backward=off, thrifty=False)
+    wrong = attrs.evolve(dense(2), backward=off, backward_into=None)
     network = serial(dense(3), tanh(), wrong, dense(1))
     batch = Batch(X, Key(3).normal((1, 7)))
     report = framework_report(name, network, mean_squared(), batch)

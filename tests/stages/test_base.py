@@ -18,7 +18,7 @@ from pydnn import (
     tanh,
 )
 from pydnn.parameters import layout_of, leaves
-from pydnn.stages.base import thrifty_backward
+from pydnn.stages.base import into
 
 
 def test_what_people_see_of_parts_is_short():
@@ -51,13 +51,12 @@ def test_parts_that_cannot_be_put_together_again_are_one_stage():
 
 def test_nested_gradients_are_copied_where_they_are_wanted():
     network = serial(dense(2), serial(tanh(), dense(3)))
-    plain = attrs.evolve(network, thrifty=False)
+    plain = attrs.evolve(network, backward_into=None)
     params, _ = network.init(Key(1), (4,))
     A, cache = network.forward(params, Key(2).normal((4, 5)), Context())
     dA_prev, grads = network.backward(params, cache, A)
     layout = layout_of(params)
     vector = np.full(layout.size, np.nan)
-    given, nothing = thrifty_backward(plain)(params, cache, A, out=layout.views(vector))
-    assert nothing is None
+    given = into(plain)(params, cache, A, layout.views(vector), True)
     np.testing.assert_array_equal(given, dA_prev)
     np.testing.assert_array_equal(vector, np.concatenate([g.ravel() for g in leaves(grads)]))

@@ -63,10 +63,10 @@ def test_parts_are_given_gradients_that_refuse_writes_and_nobody_pays_for_copies
     _, cache = stage.forward(((),), X, EVALUATION)
     stage.backward(((),), cache, np.ones((1, 2)))
     assert seen == [False]
-    assert stage.thrifty
-    assert serial(relu()).thrifty
-    assert residual(relu()).thrifty
-    assert dense(1).thrifty
+    assert stage.backward_into
+    assert serial(relu()).backward_into
+    assert residual(relu()).backward_into
+    assert dense(1).backward_into
 
 
 def test_each_part_draws_from_its_own_place():

@@ -3,7 +3,7 @@ import pytest
 from helpers import frozen, python_calls
 
 from pydnn import BadInput, Key, dense
-from pydnn.stages.dense import DenseParams, dense_backward, dense_forward
+from pydnn.stages.dense import DenseParams, dense_backward, dense_backward_into, dense_forward
 from pydnn.stages.initializers import normal, zeros
 
 WORKED = {
@@ -30,7 +30,10 @@ def test_backward_matches_worked_example():
 def test_the_gradient_of_the_input_is_left_out_where_nobody_wants_it():
     params = DenseParams([[1.0]], [[0.0]])
     _, cache = dense_forward(params, np.ones((1, 1)))
-    assert dense_backward(params, cache, np.ones((1, 1)), wants_dA_prev=False)[0] is None
+    out = (np.empty((1, 1)), np.empty((1, 1)))
+    assert dense_backward_into(params, cache, np.ones((1, 1)), out, False) is None
+    assert dense_backward_into(params, cache, np.ones((1, 1)), out, True) == [[1]]
+    assert out == (1, 1)
 
 
 def test_what_fits_is_not_checked_at_length():

@@ -17,8 +17,8 @@ from pydnn import (
     tanh,
 )
 from pydnn.numerics import fast
-from pydnn.parameters import NO_PARAMS
-from pydnn.stages.base import thrifty_backward
+from pydnn.parameters import NO_PARAMS, layout_of
+from pydnn.stages.base import into
 
 
 def test_stages_feed_each_other():
@@ -89,11 +89,23 @@ def test_backward_ends_at_the_first_stage_with_parameters():
     params, _ = network.init(Key(1), (7,))
     A, cache = network.forward(params, Key(2).normal((7, 4)), context)
     products.clear()
-    dA_prev, grads = thrifty_backward(network)(params, cache, np.ones_like(A), wants_dA_prev=False)
-    assert dA_prev is None
-    assert grads[0] == NO_PARAMS
+    out = layout_of(params).views(np.empty(21))
+    assert into(network)(params, cache, np.ones_like(A), out, False) is None
     # dW and dA_prev of the upper layer, dW of the lower one: three products and not four.
     assert products == [((1, 4), (4, 2)), ((2, 1), (1, 4)), ((2, 4), (4, 7))]
+
+
+@pytest.mark.parametrize("combinator", [serial, parallel])
+def test_a_dA_prev_may_be_left_out_only_where_nobody_needs_it(combinator):  # noqa: N802
+    mine = attrs.evolve(dense(1), backward_into=lambda params, cache, dA, out, needs_dA_prev: None)
+    network = combinator(combinator(mine), mine)
+    params, _ = network.init(Key(1), (1,))
+    A, cache = network.forward(params, np.ones((1, 2)), EVALUATION)
+    out = layout_of(params).views(np.empty(4))
+    with pytest.raises(BadInput, match=r"stage \d \(dense\): backward_into returned None, expecte"):
+        into(network)(params, cache, A, out, True)
+    alone, cache = combinator(mine), combinator(mine).forward(params[0], A[:1], EVALUATION)[1]
+    assert into(alone)(params[0], cache, A[:1], out[0], False) is None
 
 
 def test_gradients_of_other_shapes_are_refused_with_the_stages_name():
@@ -106,7 +118,7 @@ def test_gradients_of_other_shapes_are_refused_with_the_stages_name():
     A, cache = network.forward(params, np.ones((3, 1)), EVALUATION)
     out = ((np.empty((2, 3)), np.empty((2, 1))),)
     with pytest.raises(BadInput, match=r"gradients of stage mine have shapes .*\(2, 3\), \(2, 1\)"):
-        thrifty_backward(network)(params, cache, A, out=out)
+        into(network)(params, cache, A, out, True)
 
 
 def test_what_a_stage_refuses_is_told_with_its_place_and_name():

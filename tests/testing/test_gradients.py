@@ -32,7 +32,7 @@ def with_backward(stage, change):
     def backward(params, cache, dA):
         return change(*stage.backward(params, cache, dA))
 
-    return attrs.evolve(stage, backward=backward, thrifty=False)
+    return attrs.evolve(stage, backward=backward, backward_into=None)
 
 
 def bent(function, slope):

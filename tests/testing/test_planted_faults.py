@@ -2,6 +2,7 @@
 
 import inspect
 
+import attrs
 import pytest
 from testing import originals
 
@@ -15,6 +16,7 @@ from pydnn import (
     relu,
     serial,
 )
+from pydnn.stages.dense import dense_backward_into
 from pydnn.testing import (
     assert_gradient_transformation,
     assert_loss,
@@ -268,6 +270,22 @@ def test_every_planted_fault_is_found_and_named(name, old, new, message):
 )
 def test_edits_that_are_no_faults_raise_no_alarm(name, old, new):
     prove(edited(name, old, new), name)
+
+
+def halved(params, cache, dA, out, needs_dA_prev):
+    dA_prev = dense_backward_into(params, cache, dA, out, needs_dA_prev)
+    out[0][...] /= 2
+    return dA_prev
+
+
+def unfilled_where_not_needed(params, cache, dA, out, needs_dA_prev):
+    return dense_backward_into(params, cache, dA, out, True) if needs_dA_prev else None
+
+
+@pytest.mark.parametrize("backward_into", [halved, unfilled_where_not_needed])
+def test_a_backward_into_that_writes_other_gradients_is_found(backward_into):
+    with pytest.raises(AssertionError, match="- backward_into: from backward_into"):
+        assert_stage(attrs.evolve(dense(2), backward_into=backward_into), shape_in=(3,))
 
 
 # In all 200 shapes and seeds, most of them among the slow tests.

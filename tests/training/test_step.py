@@ -310,10 +310,10 @@ def test_a_cost_that_is_not_finite_is_named_as_such():
         bad.insert_after("update", watch_finite(NETWORK))(state, BATCH)
 
 
-def test_a_stage_of_ones_own_need_not_know_of_thrift():
+def test_a_stage_of_a_user_does_not_need_a_backward_into():
     plain = attrs.evolve(
         dense(5),
-        thrifty=False,
+        backward_into=None,
         backward=lambda params, cache, dA: dense(5).backward(params, cache, dA),
     )
     expected, own = (
