@@ -27,7 +27,7 @@ for state, info in run(job):
 print(f"kept: the state after {state.iteration} iterations")
 
 # What was fitted on the training part is applied to the test part, too; dropout is off.
-X = job.standardization(digits.test.X)
+X = job.inputs(digits.test.X)
 Z = output_of(job.network, state, X)
 predicted = most_likely(job.loss.predict(Z))
 print(f"test accuracy {accuracy(predicted, digits.test.Y):.4f}")

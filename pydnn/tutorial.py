@@ -292,7 +292,7 @@ def to_state(
 def from_state(state: TrainState) -> Parameters:
     """The tutorial's parameters of a state of the library, whose network has dense layers alone.
 
-    Where a job is rotated, give `attrs.evolve(state, parameters=job.lifted(state.parameters))`.
+    The parameters of a rotated job first have to go through `job.inputs.lift`.
 
     Raises:
         BadInput: If a stage with parameters is not a dense layer.
@@ -564,7 +564,7 @@ def _trained(
             costs.append(info.cost)
             if print_cost and info.iteration % 100 == 0:
                 print(f"Cost after iteration {info.iteration}: {fixed(info.cost, 6)}")
-    trained = from_state(attrs.evolve(state, parameters=job.lifted(state.parameters)))
+    trained = from_state(attrs.evolve(state, parameters=job.inputs.lift(state.parameters)))
     return attrs.evolve(trained, costs=tuple(costs))
 
 

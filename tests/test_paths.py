@@ -24,7 +24,7 @@ from pydnn.data import (
     save_table,
 )
 from pydnn.jobs.job import prepare
-from pydnn.jobs.model import load_model, save_model
+from pydnn.jobs.model import load_model
 from pydnn.plots import expect_plottable, save_plot
 from pydnn.runs import Run, create_run, resume_run
 from pydnn.runs.inspect import read_tensors, write_tensors
@@ -84,7 +84,7 @@ def fresh(home, ending=""):
 def test_models_are_saved_and_loaded(home, form):
     model = load_model(home / "run" / "model.h5")
     path = fresh(home, ".h5")
-    save_model(form(path), model)
+    model.save(form(path))
     assert load_model(form(path)).recipe == load_model(path).recipe
 
 
@@ -152,7 +152,7 @@ def test_a_run_is_named_by_its_folder_or_by_the_model_in_it(home, capsys, argv, 
 
 @pytest.mark.parametrize("argv", [["evaluate"], ["summary"], ["predict", "RUN", "no.png"]])
 def test_a_model_without_a_run_is_named_by_its_file(home, tmp_path, capsys, argv):
-    save_model("alone.h5", load_model(home / "run" / "model.h5"))
+    load_model(home / "run" / "model.h5").save("alone.h5")
     status = main([argv[0], "alone.h5", *argv[2:]])
     err = capsys.readouterr().err
     assert status == (2 if argv[0] == "predict" else 0)
@@ -162,7 +162,7 @@ def test_a_model_without_a_run_is_named_by_its_file(home, tmp_path, capsys, argv
 def test_evaluate_says_how_to_name_data_that_has_moved(home, tmp_path, capsys):
     model = load_model(home / "run" / "model.h5")
     gone = attrs.evolve(model, recipe=attrs.evolve(model.recipe, data="gone.h5"))
-    save_model("alone.h5", gone)
+    gone.save("alone.h5")
     assert main(["evaluate", "alone.h5"]) == 2
     err = capsys.readouterr().err
     assert "there is no data set 'gone.h5'" in err

@@ -48,8 +48,8 @@ def _run(args: argparse.Namespace) -> int:
         return 0
     info = step.info
     say(f"step {info.iteration} of {run.path}")
-    if run.job.rotation is not None:
-        say(f"in {run.job.rotation}")
+    if run.job.inputs.rotation is not None:
+        say(f"in {run.job.inputs.rotation}")
     say(f"cost {info.cost:.9g} ({info.cost.hex()})")
     say(f"gradient norm {info.gradient_norm:.9g} ({info.gradient_norm.hex()})")
     say()

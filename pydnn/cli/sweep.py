@@ -19,10 +19,9 @@ from pydnn.checks import BadInput, expect_known, fixed, path_of
 from pydnn.cli.output import complain, say, say_json
 from pydnn.cli.recipe_options import add_recipe_options, recipe_of, typed
 from pydnn.cli.train import plain_folder
-from pydnn.data import DataSet, load_data_set
+from pydnn.data import load_data_set
 from pydnn.descriptions.builders import is_description
 from pydnn.descriptions.text import read_values, write_description
-from pydnn.jobs.model import Model, save_model
 from pydnn.metrics import METRICS
 from pydnn.recipes.recipe import DTYPES, Recipe
 from pydnn.storage.run_files import MODEL_FILE
@@ -115,7 +114,10 @@ def _run(args: argparse.Namespace) -> int:
             plots = _plots()
             plots.save_plot(_plot(plots, result, best, recipe), args.plot)
         if args.save_best:
-            save_model(args.save_best / MODEL_FILE, _model(result.outcomes[best], data))
+            model = attrs.evolve(
+                result.outcomes[best].model, image_shape=data.image_shape, classes=data.classes
+            )
+            model.save(args.save_best / MODEL_FILE)
     return 0
 
 
@@ -270,7 +272,7 @@ def _as_json(
             "setting": dict(outcome.setting),
             "scores": {name: _number(value) for name, value in outcome.scores.items()},
             "iterations": len(outcome.costs),
-            "kept_iteration": outcome.kept_iteration,
+            "kept_iteration": outcome.model.iteration,
             "stopped": outcome.stopped,
             "together": not outcome.apart,
             "costs": outcome.costs.tolist(),
@@ -309,19 +311,6 @@ def _plot(plots: Any, result: SweepResult, best: int, recipe: Recipe) -> Any:
         best=(names[best], rows[names[best]].index(best)),
         title=f"{seeds} seed{'s' if seeds > 1 else ''}{settings}",
         ylabel=f"cost ({'nats' if 'cross_entropy' in loss else loss} per example)",
-    )
-
-
-def _model(outcome: Outcome, data: DataSet) -> Model:
-    return Model(
-        outcome.recipe,
-        outcome.parameters,
-        outcome.costs,
-        len(data.train.X),
-        outcome.statistics,
-        outcome.standardization,
-        data.image_shape,
-        data.classes,
     )
 
 

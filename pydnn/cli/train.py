@@ -72,8 +72,8 @@ def _opening(job: Job, data: DataSet) -> list[str]:
     kind = "examples" if data.image_shape is None else "images"
     train, test = data.train.X.shape[1], data.test.X.shape[1] or "none"
     lines = [f"training on {train} {kind} of {job.recipe.data}, to be tested on {test}"]
-    if job.rotation is not None:
-        lines.append(f"in {job.rotation} (--no-rotate: in those)")
+    if job.inputs.rotation is not None:
+        lines.append(f"in {job.inputs.rotation} (--no-rotate: in those)")
     return lines
 
 

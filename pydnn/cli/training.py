@@ -21,12 +21,12 @@ from pydnn.checks import BadInput, expect_count, expect_real, fixed, install_com
 from pydnn.cli import output
 from pydnn.data import DataSet
 from pydnn.jobs.job import Job, run, watching
-from pydnn.jobs.model import Model, save_model
+from pydnn.jobs.model import Model, model_of
 from pydnn.jobs.scores import Score, scores_of
 from pydnn.records import FloatArray
 from pydnn.runs import Recording, record
 from pydnn.runs.pruning import size_of
-from pydnn.runs.recording import MOST_BYTES, RunMoved, trained_model
+from pydnn.runs.recording import MOST_BYTES, RunMoved
 from pydnn.runs.state_arrays import state_fingerprint
 from pydnn.storage.run_files import MODEL_FILE
 from pydnn.training import NotFinite, StepInfo, TrainState, progress
@@ -122,7 +122,7 @@ def train_job(
     path = folder / MODEL_FILE
     try:
         if recording is None:
-            save_model(path, _model(job, data, trained))
+            _model(job, data, trained).save(path)
         elif isinstance(trained.stopped, BadInput):
             recording.save(trained.kept, np.array(trained.costs))
         else:
@@ -228,7 +228,7 @@ def _why(trained: _Trained, job: Job) -> str:
 
 
 def _model(job: Job, data: DataSet, trained: _Trained) -> Model:
-    return trained_model(job, data, trained.kept, np.array(trained.costs))
+    return model_of(job, trained.kept, np.array(trained.costs), data)
 
 
 def _report_step(info: StepInfo, say: Say, *, evaluated: bool) -> None:

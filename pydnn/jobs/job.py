@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import attrs
 import numpy as np
 
-from pydnn.batches import Batching, batches_of, split
+from pydnn.batches import Batching, batches_of, examples_together, split
 from pydnn.checks import (
     BadInput,
     expect_finite,
@@ -19,21 +18,22 @@ from pydnn.checks import (
 from pydnn.descriptions.builders import (
     build,
 )
-from pydnn.jobs.inputs import expect_data
+from pydnn.jobs.inputs import Inputs, expect_data, fit_inputs
 from pydnn.jobs.memory import bytes_of, expect_room
-from pydnn.jobs.rotation import Rotation, fit_rotation, lift, pays, project, why_not_exact
+from pydnn.jobs.rotation import fit_rotation, pays, project, why_not_exact
 from pydnn.jobs.standardization import Standardization, fit_standardization
 from pydnn.keys import Key
 from pydnn.losses import Loss, class_count, expect_weights
 from pydnn.metrics import METRICS
 from pydnn.numerics import TENANTS, Numerics
 from pydnn.optimizers.base import GradientTransformation
-from pydnn.parameters import Packed
+from pydnn.penalties import Penalty
 from pydnn.recipes.layouts import layers_of
 from pydnn.recipes.recipe import DTYPES, Recipe
 from pydnn.records import Batch, FloatArray
 from pydnn.stages import Stage
 from pydnn.stages.base import Context
+from pydnn.stages.initializers import WeightStream
 from pydnn.training import (
     TrainState,
     TrainStep,
@@ -62,19 +62,18 @@ class Job:
     `attrs.evolve(job, state=state)` is the same job from another state on.
 
     Attributes:
-        recipe: What made it,
-        batch: for these examples.
+        recipe: The recipe that made it.
+        batch: The examples that it was made for, as they are.
         network: The network.
         loss: The loss.
         train_step: The step.
-        state: That from which training starts.
+        state: The state from which training starts.
         batching: How the training part is cut into batches.
         data: The data sets for evaluations: "train", and "validation" where some is held back;
-            as training meets them, standardised and rotated.
-        standardization: What was fitted on the training part, where the recipe wants it.
-        rotation: The change of basis in which training goes on, where there is one.
-        not_rotated: Why there is none, where it would pay but a part of the step does not say
-            that it treats all directions alike; else "".
+            as the network sees them.
+        inputs: How examples as they are become what the network sees.
+        not_rotated: Why training is not rotated, where that would pay but a part of the step
+            does not say that it treats all directions alike; else "".
 
     Raises:
         BadInput: If there is a rotation and a part of the step does not say so.
@@ -88,21 +87,21 @@ class Job:
     state: TrainState
     batching: Batching
     data: Mapping[str, Batch] = attrs.field(repr=False)
-    standardization: Standardization | None = attrs.field(repr=False)
-    rotation: Rotation | None = attrs.field(default=None, repr=False)
+    inputs: Inputs
     not_rotated: str = attrs.field(default="", repr=False)
 
     def __attrs_post_init__(self) -> None:
-        if self.rotation is not None and self.train_step.not_isotropic:
+        if self.inputs.rotation is not None and self.train_step.not_isotropic:
             raise BadInput(
                 f"part {self.train_step.not_isotropic[0]!r} does not say that it treats all "
                 "directions alike, but the job is trained in a rotated basis: give the changed "
                 "step to prepare(…, step=…), which decides on the basis."
             )
 
-    def lifted(self, parameters: Packed) -> Packed:
-        """The parameters of one of the job's states for examples that are not rotated."""
-        return parameters if self.rotation is None else lift(self.rotation, parameters)
+    @property
+    def numerics(self) -> Numerics:
+        """The arithmetic that the recipe names."""
+        return TENANTS[self.recipe.numerics]
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -121,6 +120,13 @@ class Job:
         start = self.state.iteration
         batches = batches_of(self.batching, self.data["train"], self.state.key, start=start)
         return itertools.islice(batches, max(0, self.recipe.iterations - start))
+
+    def output(self, state: TrainState, X: FloatArray) -> FloatArray:
+        """What the network makes of examples X (n_x, m) in a state, outside of training.
+
+        X is as in `data`; `inputs` makes that of examples as they are.
+        """
+        return output_of(self.network, state, X, numerics=self.numerics)
 
 
 @np.errstate(under="ignore")
@@ -154,93 +160,228 @@ def prepare(
     Example:
         >>> job = prepare(recipe, batch, step=lambda s: s.insert_after("backward", clip))
     """
-    network = through(build(recipe.network, family="stage"))
-    loss: Loss = build(recipe.loss, family="loss")
-    optimizer: GradientTransformation = build(recipe.optimizer, family="optimizer")
-    batching: Batching = build(recipe.batches, family="batches")
-    penalties = [build(penalty, family="penalty") for penalty in recipe.penalties]
-    weights = None if recipe.weights is None else build(recipe.weights, family="weights")
+    parts = _built(recipe, through)
     expect_data(batch)
-    features, examples = batch.X.shape
-    expect_room(bytes_of(recipe, *layers_of(recipe, features), examples=examples))
-    key = Key(recipe.seed)
-    dtype, numerics = np.dtype(DTYPES[recipe.dtype]), TENANTS[recipe.numerics]
-    numerics.expect_sound()
-    state = initial_state(
-        network,
-        optimizer,
-        batch.X.shape[:1],
-        key=key,
-        dtype=dtype,
-        weights=weights,
-        numerics=numerics,
-    )
-    AL = _first_output(network, state, batch, dtype, numerics)
-    loss.expect_labels(batch.Y, len(AL))
-    with np.errstate(over="ignore", invalid="ignore"):
-        # So that options which do not fit the outputs are refused here.
-        loss(AL, batch.Y[:, :1].astype(dtype), None, Context(numerics=numerics))
-    task = loss.task(len(AL))
-    data, standardization = _parts(recipe, task, batch, key, standardizing)
-    for name, examples in data.items():
-        if examples.weights is not None:
-            of = f"the {name} part" if recipe.validation else "all examples"
-            expect_weights(examples.weights, examples.X.shape[1], of=of)
-    if recipe.watch:
-        evaluated = ("cost", *METRICS[task]) if recipe.evaluate_every else ()
-        measured = [f"{part} {metric}" for part in data for metric in evaluated]
-        observed = optimizer.observe(state.optimizer_state)
-        known = ["cost", "gradient_norm", *observed, *measured]
-        expect_known("value to watch", recipe.watch, known)
-        watch_of(recipe)  # which refuses a value that may be better either way
-        _expect_evaluations(recipe, recipe.watch in measured)
-    _expect_whole_batches(network, batching, data["train"], key)
-    if optimizer.schedule is not None:
-        if optimizer.schedule.empty:
-            raise BadInput(f"the schedule has an empty phase: {optimizer.schedule.empty}.")
-        # Called once, it refuses what is not a number.
-        optimizer.schedule((recipe.iterations - 1) // optimizer.every, numerics)
-    train_step = make_train_step(network, loss, optimizer, penalties=penalties, numerics=numerics)
-    if not optimizer.outlives_bad:
-        train_step = train_step.insert_after("update", watch_finite(network, numerics=numerics))
-    train_step = step(train_step)
-    if not isinstance(train_step, TrainStep):
-        raise BadInput(
-            f"step returned {train_step!r}, expected a TrainStep: return the changed step."
-        )
-    why_not = why_not_exact(network, optimizer, penalties, state.parameters, data["train"].X)
-    if why_not and recipe.rotate:
-        raise BadInput(f"rotate is true, but {why_not}: leave it out.")
-    rotation, not_rotated = None, ""
-    if not why_not and _worth_rotating(recipe, state, data["train"], batching):
-        not_rotated = _why_parts_forbid_it(train_step)
-        if not_rotated and recipe.rotate:
-            raise BadInput(f"rotate is true, but {not_rotated}.")
-        if not_rotated:
-            not_rotated = f"training is not rotated, since {not_rotated}"
-        else:
-            rotation = fit_rotation(network, state.parameters, data["train"].X, numerics)
-    if rotation is not None:
-        parameters = project(rotation, state.parameters)
-        remembered = optimizer.init(parameters)
-        state = attrs.evolve(state, parameters=parameters, optimizer_state=remembered)
-        rotated = {name: rotation.of_fitted if name == "train" else rotation for name in data}
-        data = {name: attrs.evolve(part, X=rotated[name](part.X)) for name, part in data.items()}
-        train_step = train_step.in_rotated_basis()
-    data = {name: attrs.evolve(part, X=numerics.prepare(part.X)) for name, part in data.items()}
-    return Job(
+    features, m = batch.X.shape
+    expect_room(bytes_of(recipe, *layers_of(recipe, features), examples=m))
+    state = _first_state(recipe, parts, features)
+    task = _task(recipe, parts, state, batch)
+    examples = _examples(recipe, task, batch)
+    inputs = fit_inputs(recipe, examples["train"].X, standardizing=standardizing)
+    data = {name: inputs.examples(part) for name, part in examples.items()}
+    _expect_weights(recipe, data)
+    _expect_watchable(recipe, parts.optimizer, state, task, data)
+    _expect_whole_batches(parts.network, parts.batching, data["train"], state.key)
+    _expect_schedule(recipe, parts.optimizer)
+    train_step = _changed(step, _step_of(recipe, parts))
+    rotates, not_rotated = _rotates(recipe, parts, train_step, state, data["train"])
+    job = Job(
         recipe,
         batch,
-        network,
-        loss,
+        parts.network,
+        parts.loss,
         train_step,
         state,
-        batching,
+        parts.batching,
         data,
-        standardization,
-        rotation,
+        inputs,
         not_rotated,
     )
+    return _rotated(job, parts.optimizer) if rotates else job
+
+
+@attrs.frozen(eq=False)
+class _Parts:
+    """The parts that a recipe describes, built."""
+
+    network: Stage
+    loss: Loss
+    optimizer: GradientTransformation
+    batching: Batching
+    penalties: Sequence[Penalty]
+    weights: WeightStream | None
+
+
+def _built(recipe: Recipe, through: Callable[[Stage], Stage]) -> _Parts:
+    return _Parts(
+        through(build(recipe.network, family="stage")),
+        build(recipe.loss, family="loss"),
+        build(recipe.optimizer, family="optimizer"),
+        build(recipe.batches, family="batches"),
+        [build(penalty, family="penalty") for penalty in recipe.penalties],
+        None if recipe.weights is None else build(recipe.weights, family="weights"),
+    )
+
+
+def _first_state(recipe: Recipe, parts: _Parts, features: int) -> TrainState:
+    numerics = TENANTS[recipe.numerics]
+    numerics.expect_sound()
+    return initial_state(
+        parts.network,
+        parts.optimizer,
+        (features,),
+        key=Key(recipe.seed),
+        dtype=np.dtype(DTYPES[recipe.dtype]),
+        weights=parts.weights,
+        numerics=numerics,
+    )
+
+
+def _task(recipe: Recipe, parts: _Parts, state: TrainState, batch: Batch) -> str:
+    """The task of the loss on the network's outputs.
+
+    Raises:
+        BadInput: If the network does not take the examples, or the loss not their labels.
+    """
+    numerics = TENANTS[recipe.numerics]
+    with np.errstate(over="ignore", invalid="ignore"):
+        X, Y = (array[:, :1].astype(DTYPES[recipe.dtype]) for array in (batch.X, batch.Y))
+        AL = output_of(parts.network, state, X, numerics=numerics)
+        parts.loss.expect_labels(batch.Y, len(AL))
+        # So that options which do not fit the outputs are refused here.
+        parts.loss(AL, Y, None, Context(numerics=numerics))
+    return parts.loss.task(len(AL))
+
+
+def _examples(recipe: Recipe, task: str, batch: Batch) -> dict[str, Batch]:
+    """The training part and, where the recipe wants one, the validation part, as they are."""
+    batch = examples_together(batch)
+    if not recipe.validation:
+        return {"train": batch}
+    train, held_back = split(
+        batch,
+        Key(recipe.seed).at("validation"),
+        share=recipe.validation,
+        stratified=task in ("two classes", "many classes"),
+    )
+    return {"train": train, "validation": held_back}
+
+
+def _step_of(recipe: Recipe, parts: _Parts) -> TrainStep:
+    numerics = TENANTS[recipe.numerics]
+    train_step = make_train_step(
+        parts.network,
+        parts.loss,
+        parts.optimizer,
+        penalties=parts.penalties,
+        numerics=numerics,
+    )
+    if parts.optimizer.outlives_bad:
+        return train_step
+    return train_step.insert_after("update", watch_finite(parts.network, numerics=numerics))
+
+
+def _changed(step: Callable[[TrainStep], TrainStep], train_step: TrainStep) -> TrainStep:
+    changed = step(train_step)
+    if not isinstance(changed, TrainStep):
+        raise BadInput(f"step returned {changed!r}, expected a TrainStep: return the changed step.")
+    return changed
+
+
+# Rotation
+
+
+def _rotates(
+    recipe: Recipe, parts: _Parts, train_step: TrainStep, state: TrainState, train: Batch
+) -> tuple[bool, str]:
+    """Whether the training is rotated, and if it is not though that would pay, why.
+
+    Raises:
+        BadInput: If the recipe insists, but the training would then take other steps.
+    """
+    why_not = why_not_exact(
+        parts.network, parts.optimizer, parts.penalties, state.parameters, train.X
+    )
+    if why_not and recipe.rotate:
+        raise BadInput(f"rotate is true, but {why_not}: leave it out.")
+    if why_not or not _worth_rotating(recipe, state, train, parts.batching):
+        return False, ""
+    if not train_step.not_isotropic:
+        return True, ""
+    why_not = (
+        f"part {train_step.not_isotropic[0]!r} of the step does not say that it treats all "
+        "directions alike: leave rotate out, or, if it does, declare it with part(isotropic=True)"
+    )
+    if recipe.rotate:
+        raise BadInput(f"rotate is true, but {why_not}.")
+    return False, f"training is not rotated, since {why_not}"
+
+
+def _worth_rotating(recipe: Recipe, state: TrainState, train: Batch, batching: Batching) -> bool:
+    """Whether the recipe wants training to be rotated, or leaves that open and it pays."""
+    if recipe.rotate is not None:
+        return recipe.rotate
+    m = train.X.shape[1]
+    per_step = m // batching.per_epoch(m)
+    slot = state.parameters.layout.slots[0]
+    return pays(slot, m, iterations=recipe.iterations, batch=per_step)
+
+
+def _rotated(job: Job, optimizer: GradientTransformation) -> Job:
+    """The same job in the space that its examples and first weights span."""
+    state = job.state
+    rotation = fit_rotation(job.network, state.parameters, job.data["train"].X, job.numerics)
+    inputs = attrs.evolve(job.inputs, rotation=rotation)
+    data = {
+        name: attrs.evolve(part, X=inputs.in_basis(part.X, fitted=name == "train"))
+        for name, part in job.data.items()
+    }
+    parameters = project(rotation, state.parameters)
+    return attrs.evolve(
+        job,
+        state=attrs.evolve(
+            state, parameters=parameters, optimizer_state=optimizer.init(parameters)
+        ),
+        data=data,
+        inputs=inputs,
+        train_step=job.train_step.in_rotated_basis(),
+    )
+
+
+# What is refused before any training
+
+
+def _expect_weights(recipe: Recipe, data: Mapping[str, Batch]) -> None:
+    for name, part in data.items():
+        if part.weights is not None:
+            of = f"the {name} part" if recipe.validation else "all examples"
+            expect_weights(part.weights, part.X.shape[1], of=of)
+
+
+def _expect_watchable(
+    recipe: Recipe,
+    optimizer: GradientTransformation,
+    state: TrainState,
+    task: str,
+    data: Mapping[str, Batch],
+) -> None:
+    """Refuse a recipe whose early stopping would never meet the value that it watches."""
+    if not recipe.watch:
+        return
+    evaluated = ("cost", *METRICS[task]) if recipe.evaluate_every else ()
+    measured = [f"{part} {metric}" for part in data for metric in evaluated]
+    observed = optimizer.observe(state.optimizer_state)
+    known = ["cost", "gradient_norm", *observed, *measured]
+    expect_known("value to watch", recipe.watch, known)
+    watch_of(recipe)  # which refuses a value that may be better either way
+    every = recipe.evaluate_every
+    for name in ("patience", "iterations"):
+        most = getattr(recipe, name)
+        if recipe.watch in measured and most < every:
+            raise BadInput(
+                f"{name} is {most} and evaluate_every is {every}, so {recipe.watch!r} would not be "
+                f"measured once: set {name} to {every} or more, or evaluate more often."
+            )
+
+
+def _expect_schedule(recipe: Recipe, optimizer: GradientTransformation) -> None:
+    schedule = optimizer.schedule
+    if schedule is None:
+        return
+    if schedule.empty:
+        raise BadInput(f"the schedule has an empty phase: {schedule.empty}.")
+    # Called once, it refuses what is not a number.
+    schedule((recipe.iterations - 1) // optimizer.every, TENANTS[recipe.numerics])
 
 
 def expect_test(job: Job, test: Batch, *, classes: Sequence[str] | None = None) -> None:
@@ -256,8 +397,7 @@ def expect_test(job: Job, test: Batch, *, classes: Sequence[str] | None = None) 
             the arithmetic of the job too; if a label is none of those that the loss takes; or if
             there are more or fewer names than classes.
     """
-    first = job.data["train"].X[:, :1]
-    n_out = len(output_of(job.network, job.state, first, numerics=TENANTS[job.recipe.numerics]))
+    n_out = len(job.output(job.state, job.data["train"].X[:, :1]))
     count = class_count(job.loss.task(n_out), n_out)
     if classes is not None and count not in (None, len(classes)):
         raise BadInput(
@@ -276,31 +416,9 @@ def expect_test(job: Job, test: Batch, *, classes: Sequence[str] | None = None) 
         job.loss.expect_labels(np.concatenate([test.Y, job.batch.Y], axis=1), n_out)
         if test.weights is not None:
             expect_weights(test.weights, test.X.shape[1], of="all test examples")
-        X = test.X if job.standardization is None else job.standardization(test.X)
+        job.inputs.plain.examples(test)
     except BadInput as error:
         raise BadInput(f"test part: {error}") from error
-    with np.errstate(over="ignore"):
-        expect_finite(f"test X as {job.recipe.dtype}", X.astype(DTYPES[job.recipe.dtype]))
-
-
-def _why_parts_forbid_it(train_step: TrainStep) -> str:
-    """Why a step cannot work in a rotated basis; "" if it can."""
-    if not train_step.not_isotropic:
-        return ""
-    return (
-        f"part {train_step.not_isotropic[0]!r} of the step does not say that it treats all "
-        "directions alike: leave rotate out, or, if it does, declare it with part(isotropic=True)"
-    )
-
-
-def _worth_rotating(recipe: Recipe, state: TrainState, train: Batch, batching: Batching) -> bool:
-    """Whether the recipe wants training to be rotated, or leaves that open and it pays."""
-    if recipe.rotate is not None:
-        return recipe.rotate
-    m = train.X.shape[1]
-    per_step = m // batching.per_epoch(m)
-    slot = state.parameters.layout.slots[0]
-    return pays(slot, m, iterations=recipe.iterations, batch=per_step)
 
 
 def _share_note(share: float, data: Mapping[str, Batch]) -> str:
@@ -339,7 +457,7 @@ def steps(job: Job) -> Stream:
     stream = scan(job.train_step, job.state, job.batches)
     if not job.recipe.evaluate_every:
         return stream
-    evaluate = evaluation(job.network, job.loss, job.data, numerics=TENANTS[job.recipe.numerics])
+    evaluate = evaluation(job.network, job.loss, job.data, numerics=job.numerics)
     return measure(stream, every=job.recipe.evaluate_every, function=evaluate)
 
 
@@ -401,61 +519,3 @@ def _mixing(network: Stage) -> str:
     """The name of the first stage, deepest in a network, that mixes examples."""
     inner = next((part for part in network.parts if part.mixes_examples), None)
     return network.name if inner is None else _mixing(inner)
-
-
-def _expect_evaluations(recipe: Recipe, measured: bool) -> None:
-    """Refuse a recipe of which early stopping would never meet the value that it watches."""
-    every = recipe.evaluate_every
-    for name in ("patience", "iterations"):
-        most = getattr(recipe, name)
-        if measured and most < every:
-            raise BadInput(
-                f"{name} is {most} and evaluate_every is {every}, so {recipe.watch!r} would not be "
-                f"measured once: set {name} to {every} or more, or evaluate more often."
-            )
-
-
-def _first_output(
-    network: Stage, state: TrainState, batch: Batch, dtype: np.dtype[Any], numerics: Numerics
-) -> FloatArray:
-    X = batch.X[:, :1].astype(dtype)
-    return output_of(network, state, X, numerics=numerics)
-
-
-def _parts(
-    recipe: Recipe,
-    task: str,
-    batch: Batch,
-    key: Key,
-    standardizing: Callable[..., Standardization],
-) -> tuple[dict[str, Batch], Standardization | None]:
-    """The training part and, where the recipe wants one, the validation part, as it wants them."""
-    batch = _in_dtype(batch, None)
-    data = {"train": batch}
-    if recipe.validation:
-        stratified = task in ("two classes", "many classes")
-        data["train"], data["validation"] = split(
-            batch, key.at("validation"), share=recipe.validation, stratified=stratified
-        )
-    numerics = TENANTS[recipe.numerics]
-    standardization = None
-    if recipe.standardize:
-        standardization = standardizing(data["train"].X, numerics=numerics)
-    dtype = np.dtype(DTYPES[recipe.dtype])
-    prepare_X: Callable[[FloatArray], FloatArray] = standardization or (lambda X: X)
-    prepared = {
-        name: _in_dtype(attrs.evolve(part, X=prepare_X(part.X)), dtype)
-        for name, part in data.items()
-    }
-    return prepared, standardization
-
-
-def _in_dtype(batch: Batch, dtype: np.dtype[Any] | None) -> Batch:
-    """The batch in a `dtype`, None being its own, and each example in one stretch of memory.
-
-    Sums and products have other bits where numbers lie in another order, and a training is to be
-    repeated from what the numbers are, whoever made the arrays.
-    """
-    X, Y = (np.asfortranarray(array, dtype) for array in (batch.X, batch.Y))
-    weights = None if batch.weights is None else np.asfortranarray(batch.weights, dtype)
-    return Batch(X, Y, weights)

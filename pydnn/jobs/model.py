@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import h5py
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pydnn.checks import (
     AnyPath,
@@ -27,6 +28,7 @@ from pydnn.checks import (
 )
 from pydnn.descriptions.builders import build
 from pydnn.jobs.file_kinds import MODEL, expecting
+from pydnn.jobs.inputs import Inputs
 from pydnn.jobs.standardization import Standardization
 from pydnn.losses import Loss
 from pydnn.numerics import TENANTS
@@ -35,7 +37,7 @@ from pydnn.parameters import NO_PARAMS, Layout, Packed, pack
 from pydnn.recipes.layouts import layouts_of
 from pydnn.recipes.recipe import DTYPES, Recipe
 from pydnn.recipes.toml import read_recipe, write_recipe
-from pydnn.records import FloatArray, arrays
+from pydnn.records import Batch, FloatArray, arrays, as_array
 from pydnn.stages.base import Context, Stage
 from pydnn.storage.checksums import NotSealed
 from pydnn.storage.hdf5 import open_hdf5, read_array, read_text, write_hdf5
@@ -43,26 +45,31 @@ from pydnn.storage.run_files import run_folder_of
 from pydnn.training import output_of
 
 if TYPE_CHECKING:
-    pass
+    from pydnn.data import DataSet
+    from pydnn.jobs.job import Job
+    from pydnn.training import TrainState
 
-
-__all__ = ["Model", "load_model", "predictions", "save_model"]
+__all__ = ["Model", "load_model", "model_of"]
 
 _FORMAT, _OLD_FORMAT = "pydnn model 3", "pydnn model 2"
 _MOST_FEATURES = 3 * 4096 * 4096  # else a file could claim all memory
 
 
+def _plain_inputs(model: Model) -> Inputs:
+    return Inputs(model.recipe.dtype, model.recipe.numerics)
+
+
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class Model:
-    """What is needed to predict with a trained network, and to tell how it was trained.
+    """What is needed to predict with a trained network, and to say how it was trained.
 
     Attributes:
         recipe: The job that trained it.
-        parameters: Its parameters at the end.
+        parameters: The parameters of its network, for examples that are not rotated.
         costs: The cost at each iteration.
-        features: Numbers of one example.
-        statistics: What stages such as batch normalisation have gathered.
-        standardization: What is done to the features first, if the recipe wants it.
+        features: The number of features of one example.
+        statistics: What stages such as batch normalization have gathered.
+        inputs: How examples as they are become what the network sees.
         image_shape: (height, width, 3) of the images that it takes, if it takes images.
         classes: Names of the classes from number 0 on, if they have names.
         iteration: Steps that led to the parameters, if that is known.
@@ -73,53 +80,97 @@ class Model:
     costs: FloatArray
     features: int
     statistics: Packed = attrs.field(factory=lambda: pack(NO_PARAMS))
-    standardization: Standardization | None = None
+    inputs: Inputs = attrs.field(default=attrs.Factory(_plain_inputs, takes_self=True))
     image_shape: tuple[int, int, int] | None = None
     classes: tuple[str, ...] | None = None
     iteration: int | None = None
 
+    @ignoring_underflow
+    def predict(self, X: ArrayLike) -> FloatArray:
+        """What the model says of each example of X (n_x, m): probabilities, or numbers.
 
-@ignoring_underflow
-def predictions(model: Model, X: FloatArray) -> FloatArray:
-    """What `model` says of each example of X (n_x, m): probabilities, or numbers.
+        Args:
+            X: Examples as they are, in columns. If the recipe standardizes its data, it is done
+                here.
 
-    X is as the data has it: a standardisation that belongs to the model is done here.
+        Returns:
+            As many columns as X has, (n_y, m). Of two classes, the probability of the second
+            one; of more classes, the probability of each; otherwise the network's outputs.
+
+        Raises:
+            BadInput: If X has another number of features than the examples that the model was
+                trained on, or a number is beyond the range of the model's dtype.
+        """
+        X = as_array(X)
+        expect_shape("X", X, (self.features, "m"), hint="put examples in columns, e.g. pass X.T")
+        network: Stage = build(self.recipe.network, family="stage")
+        loss: Loss = build(self.recipe.loss, family="loss")
+        numerics = TENANTS[self.recipe.numerics]
+        AL = output_of(network, self, self.inputs(X), numerics=numerics)
+        return loss.predict(AL, Context(numerics=numerics))
+
+    def save(self, path: AnyPath, *, replace: bool = False) -> None:
+        """Write the model to a new file, which is there whole or not at all.
+
+        Args:
+            path: The file.
+            replace: Whether to write the file even if there is one of that name.
+
+        Raises:
+            BadInput: If `load_model` would refuse the file, e.g. because the parameters are those
+                of a rotated job, which `job.inputs.lift` turns into those of the recipe; or if
+                the file cannot be written.
+        """
+        _expect_readable(self)
+        fitted = self.inputs.standardization
+        write_hdf5(
+            path_of(path),
+            arrays={
+                "parameters": self.parameters.vector,
+                "statistics": self.statistics.vector,
+                "costs": self.costs,
+            }
+            | ({"mean": fitted.mean, "deviation": fitted.deviation} if fitted else {}),
+            attributes={
+                "format": _FORMAT,
+                "recipe": write_recipe(self.recipe),
+                "inputs": _inputs_text(self),
+            },
+            sealed=True,
+            replace=replace,
+        )
+
+    @staticmethod
+    def load(path: AnyPath, *, allow: Iterable[str] = (), unverified: bool = False) -> Model:
+        """Read the model in a file that `save` wrote: see `load_model`."""
+        return load_model(path, allow=allow, unverified=unverified)
+
+
+def model_of(
+    job: Job, state: TrainState, costs: ArrayLike, data: DataSet | Batch | None = None
+) -> Model:
+    """The model of a state of a job.
+
+    Args:
+        job: The job.
+        state: One of the states of its training, e.g. the last one.
+        costs: The cost of each step so far, (iterations,).
+        data: What the job is trained on, if it is a data set, which may know the shape of its
+            images and the names of its classes.
+
+    Example:
+        >>> model_of(job, state, costs).save("model.h5")
     """
-    network: Stage = build(model.recipe.network, family="stage")
-    loss: Loss = build(model.recipe.loss, family="loss")
-    if model.standardization is not None:
-        X = model.standardization(X)
-    X = X.astype(DTYPES[model.recipe.dtype], copy=False)
-    numerics = TENANTS[model.recipe.numerics]
-    AL = output_of(network, model, X, numerics=numerics)
-    return loss.predict(AL, Context(numerics=numerics))
-
-
-def save_model(path: AnyPath, model: Model, *, replace: bool = False) -> None:
-    """Write `model` to a new file, or instead of an old one; it is there whole, or not at all.
-
-    Raises:
-        BadInput: If `load_model` would refuse the file, e.g. because the parameters are those of
-            a rotated job, which `job.lifted` turns into those of the recipe; or if the file
-            cannot be written.
-    """
-    _expect_readable(model)
-    fitted = model.standardization
-    write_hdf5(
-        path_of(path),
-        arrays={
-            "parameters": model.parameters.vector,
-            "statistics": model.statistics.vector,
-            "costs": model.costs,
-        }
-        | ({"mean": fitted.mean, "deviation": fitted.deviation} if fitted else {}),
-        attributes={
-            "format": _FORMAT,
-            "recipe": write_recipe(model.recipe),
-            "inputs": _inputs_text(model),
-        },
-        sealed=True,
-        replace=replace,
+    return Model(
+        job.recipe,
+        job.inputs.lift(state.parameters),
+        np.asarray(costs, np.float64),
+        len(job.batch.X),
+        state.statistics,
+        job.inputs.plain,
+        getattr(data, "image_shape", None),
+        getattr(data, "classes", None),
+        state.iteration,
     )
 
 
@@ -150,11 +201,11 @@ def _expect_readable(model: Model) -> None:
         expect_finite(name, packed.vector)
     expect_shape("costs", model.costs, ("iterations",), hint="give one number per iteration")
     _iteration("the model", inputs, len(model.costs))
-    if model.recipe.standardize != (model.standardization is not None):
+    if model.recipe.standardize != (model.inputs.standardization is not None):
         verb = "lacks" if model.recipe.standardize else "has"
         raise BadInput(
             f"the model {verb} a standardization, but standardize in its recipe is "
-            f"{model.recipe.standardize}: give job.standardization."
+            f"{model.recipe.standardize}: give inputs=job.inputs.plain."
         )
 
 
@@ -164,12 +215,12 @@ def _expect_layout(name: str, found: Layout, expected: Layout, features: int) ->
         if a != b:
             raise BadInput(
                 f"{name} have {a}, expected {b} for the recipe on {features} features: give "
-                "those of a job of the recipe; job.lifted(…) gives those of a rotated job."
+                "those of a job of the recipe; job.inputs.lift(…) gives those of a rotated job."
             )
 
 
 def load_model(path: AnyPath, *, allow: Iterable[str] = (), unverified: bool = False) -> Model:
-    """Read what `save_model` wrote.
+    """Read the model in a file that `Model.save` wrote.
 
     Predicting needs the network, and what the loss makes of its outputs. All other parts of the
     recipe may be of modules that are not here, or not allowed: they are kept as `Unread`.
@@ -230,7 +281,11 @@ def _read(file: h5py.File, expected: str, allow: Iterable[str]) -> Model:
         costs,
         features,
         statistics,
-        _standardization(file, features) if recipe.standardize else None,
+        Inputs(
+            recipe.dtype,
+            recipe.numerics,
+            _standardization(file, features) if recipe.standardize else None,
+        ),
         shape,
         classes,
         _iteration(path, inputs, len(costs)),

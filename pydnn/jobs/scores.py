@@ -10,7 +10,7 @@ import numpy as np
 from pydnn.checks import BadInput, expect_finite, expect_shape, fixed
 from pydnn.data import DataSet
 from pydnn.descriptions.builders import build
-from pydnn.jobs.model import Model, predictions
+from pydnn.jobs.model import Model
 from pydnn.losses import Loss, class_count
 from pydnn.metrics import score, score_by_class, title
 from pydnn.numerics import TENANTS
@@ -87,7 +87,7 @@ def predicted(model: Model, X: FloatArray, names: Sequence[object]) -> tuple[str
     """
     loss: Loss = build(model.recipe.loss, family="loss")
     with np.errstate(over="ignore", invalid="ignore"):  # what becomes of that is refused below
-        P = predictions(model, X)
+        P = model.predict(X)
     if not (finite := np.isfinite(P)).all():
         output, example = (int(i) for i in np.argwhere(~finite)[0])
         raise BadInput(

@@ -162,8 +162,8 @@ def average_parameters(*, decay: float | None = None) -> GradientTransformation:
 
         opened, model = Run.open("runs/0001"), load_model("runs/0001/model.h5")
         state = opened.state(opened.iterations)
-        average = opened.job.lifted(averaged(state.optimizer_state, state.parameters))
-        save_model("averaged.h5", attrs.evolve(model, parameters=average))
+        average = opened.job.inputs.lift(averaged(state.optimizer_state, state.parameters))
+        attrs.evolve(model, parameters=average).save("averaged.h5")
 
     `Run`, `load_model` and `save_model` are in `pydnn.runs`; `pydnn evaluate averaged.h5` and
     `pydnn predict averaged.h5` take it as any other model.

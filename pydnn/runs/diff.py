@@ -403,14 +403,18 @@ def difference_from_run(model: Model, run: Run) -> str | None:
     segment = run.folder.segment_at(iteration)
     state = (run.stored(segment) if segment else None) or run.state(iteration)
     pairs = {
-        "one of its parameters": (model.parameters.vector, job.lifted(state.parameters).vector),
+        "one of its parameters": (
+            model.parameters.vector,
+            job.inputs.lift(state.parameters).vector,
+        ),
         "one of its statistics": (model.statistics.vector, state.statistics.vector),
     }
     if different := next((name for name, (a, b) in pairs.items() if _bits(a) != _bits(b)), None):
         return different
     fitted, ours = (
-        standardization and (_bits(standardization.mean), _bits(standardization.deviation))
-        for standardization in (model.standardization, job.standardization)
+        inputs.standardization
+        and (_bits(inputs.standardization.mean), _bits(inputs.standardization.deviation))
+        for inputs in (model.inputs, job.inputs)
     )
     return None if fitted == ours else "its standardization"
 

@@ -20,7 +20,7 @@ from pydnn.checks import AnyPath, BadInput, expect_count, path_of
 from pydnn.data import DataSet
 from pydnn.fingerprints import checksum
 from pydnn.jobs.job import Job, expect_test, watching
-from pydnn.jobs.model import Model, save_model
+from pydnn.jobs.model import model_of
 from pydnn.numerics import TENANTS
 from pydnn.recipes.toml import read_recipe, read_toml
 from pydnn.records import Batch, FloatArray
@@ -61,7 +61,6 @@ __all__ = [
     "create_run",
     "default_interval",
     "record",
-    "trained_model",
 ]
 
 _SEGMENTS_OF_A_RUN = 20
@@ -205,24 +204,8 @@ class Recording:
         self.ended = True
         kept = state or self.watched.kept or self.job.state
         path = self.path / MODEL_FILE
-        save_model(path, trained_model(self.job, self.data, kept, costs), replace=True)
+        model_of(self.job, kept, costs, self.data).save(path, replace=True)
         return path
-
-
-def trained_model(job: Job, data: DataSet | Batch, state: TrainState, costs: FloatArray) -> Model:
-    """The model of a state of a job, and the cost of each step that led to it."""
-    batch = data if isinstance(data, Batch) else data.train
-    return Model(
-        job.recipe,
-        job.lifted(state.parameters),
-        costs,
-        len(batch.X),
-        state.statistics,
-        job.standardization,
-        getattr(data, "image_shape", None),
-        getattr(data, "classes", None),
-        state.iteration,
-    )
 
 
 @contextlib.contextmanager
@@ -326,7 +309,7 @@ def _recipe_text(job: Job, data: DataSet | Batch) -> tuple[str, Pins]:
     batch = data if isinstance(data, Batch) else data.train
     if batch is not job.batch and batch != job.batch:
         raise BadInput("data is not what the job was prepared with: give the very same.")
-    rotated = job.data["train"].X if job.rotation is not None else None
+    rotated = job.data["train"].X if job.inputs.rotation is not None else None
     pins = pins_of(job.recipe, data, job.train_step.names, rotated=rotated)
     text = pins_text(job.recipe, pins)
     try:

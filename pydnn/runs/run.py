@@ -188,11 +188,11 @@ class Run:
     def parameters(self, iteration: int | None = None) -> Packed:
         """The parameters after so many steps; by default, after all that are recorded.
 
-        They are for examples as they are, in whatever basis the training was: `Job.lifted`.
+        They are for examples as they are, in whatever basis the training was: `Inputs.lift`.
         """
         state = self.state(self.iterations if iteration is None else iteration)
         rotated = self.folder.pins.rotated is not None
-        return self.job.lifted(state.parameters) if rotated else state.parameters
+        return self.job.inputs.lift(state.parameters) if rotated else state.parameters
 
     @functools.cached_property
     def data(self) -> DataSet | Batch:

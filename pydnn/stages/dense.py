@@ -73,7 +73,7 @@ def dense_forward(
         if A_prev.ndim == 2 and len(A_prev) > n_in != A_prev.shape[1]:  # X.T would not fit either
             hint = (
                 "give the features that the parameters were trained on; if they are those of a "
-                "rotated job, first pass them through job.lifted(…)"
+                "rotated job, first pass them through job.inputs.lift(…)"
             )
         expect_shape("A_prev", A_prev, (n_in, "m"), hint=hint)
     if A_prev.dtype is not W.dtype:

@@ -10,43 +10,43 @@ import attrs
 import numpy as np
 
 from pydnn.checks import BadInput, expect_known
-from pydnn.jobs.standardization import Standardization
+from pydnn.jobs.model import Model
 from pydnn.metrics import higher_is_better
-from pydnn.parameters import Packed
 from pydnn.recipes.recipe import Recipe
-from pydnn.records import FloatArray, arrays, freeze
+from pydnn.records import FloatArray, freeze
 
 __all__ = ["Outcome", "Spread", "SweepResult", "higher_is_better", "spread_of"]
 
 
-@attrs.frozen(unsafe_hash=False, field_transformer=arrays)
+@attrs.frozen(unsafe_hash=False)
 class Outcome:
     """What came of one run.
 
     Attributes:
-        recipe: Its own, from which `prepare` and `run` give the same again, to the bit.
-        setting: What it was given beside its seed, by name.
-        costs: The cost of each of its steps, (iterations,).
-        parameters: The parameters that are kept: the best ones, where early stopping says so.
-        statistics: What stages have gathered by then.
-        kept_iteration: Steps after which these were there.
-        scores: Cost and metrics of them on each part of the data, e.g. "validation accuracy";
-            none, where numbers stopped being finite.
+        model: The run's model, whose recipe is its own: with it, `prepare` and `run` give the
+            same again, to the bit. Its parameters are the best ones where early stopping says so.
+        setting: The values that it was given besides its seed, by name.
+        scores: Cost and metrics of the model on each part of the data, e.g. "validation
+            accuracy"; none, where numbers stopped being finite.
         stopped: What ended it before its last iteration; "" where nothing did.
         apart: Why it was not taken together with others; "" where it was.
-        standardization: What was fitted on its training part, if the recipe wants that.
     """
 
-    recipe: Recipe
+    model: Model
     setting: Mapping[str, Any]
-    costs: FloatArray
-    parameters: Packed
-    statistics: Packed
-    kept_iteration: int
     scores: Mapping[str, float]
     stopped: str = ""
     apart: str = ""
-    standardization: Standardization | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the run."""
+        return self.model.recipe
+
+    @property
+    def costs(self) -> FloatArray:
+        """The cost of each of its steps, (iterations,)."""
+        return self.model.costs
 
 
 @attrs.frozen

@@ -9,17 +9,18 @@ import attrs
 import numpy as np
 import toolz
 
+from pydnn.batches import examples_together
 from pydnn.jobs.job import Job, expect_test, prepare
 from pydnn.jobs.memory import bytes_of, free_memory
+from pydnn.jobs.model import model_of
 from pydnn.recipes.layouts import layers_of
-from pydnn.recipes.recipe import DTYPES, Recipe
+from pydnn.recipes.recipe import Recipe
 from pydnn.recipes.toml import write_recipe
-from pydnn.records import Batch, FloatArray
+from pydnn.records import Batch
 from pydnn.sweeps.plans import Variation, variations
 from pydnn.sweeps.results import Outcome, SweepResult
-from pydnn.sweeps.stacks import alike, numerics_of, why_apart
+from pydnn.sweeps.stacks import alike, why_apart
 from pydnn.sweeps.training import End, Told, evaluation_of, run_apart, run_together
-from pydnn.training import TrainState, output_of
 
 __all__ = ["Sweep", "outcomes", "run_sweep", "sweep"]
 
@@ -81,7 +82,7 @@ def sweep(
     runs = variations(recipe, seeds=seeds, over=over)
     # Batches are copied to this order once, and all jobs share it.
     judges = test if test is not None and test.Y.size else None
-    plan = Sweep(runs, _examples_together(batch), judges, together)
+    plan = Sweep(runs, examples_together(batch), judges, together)
     notes: list[str] = []
     for variation in runs[:: _seeds_of(runs)]:
         job = prepare(variation.recipe, plan.batch)  # one of each setting, for what it refuses
@@ -144,7 +145,7 @@ def _bytes_of_run(job: Job) -> int:
     """The bytes that each run adds to those that are trained at once, or at least no fewer."""
     features, m = job.data["train"].X.shape
     step = sum(bytes_of(job.recipe, *layers_of(job.recipe, features), examples=m).values())
-    if not job.recipe.validation and job.rotation is None:
+    if not job.recipe.validation and job.inputs.rotation is None:
         return step
     # Each seed holds other examples back, so every run has its own: in its job and in the stack.
     parts = [array for part in job.data.values() for array in (part.X, part.Y, part.weights)]
@@ -169,7 +170,7 @@ def _jobs(plan: Sweep, numbers: Sequence[int]) -> list[Job]:
         recipe = plan.runs[number].recipe
         job = prepare(recipe, plan.batch)
         same = not recipe.validation or recipe.seed == (jobs or [job])[0].recipe.seed
-        if jobs and same and job.rotation is None:  # which is each run's own
+        if jobs and same and job.inputs.rotation is None:  # which is each run's own
             job = attrs.evolve(job, data=jobs[0].data)
         jobs.append(job)
     return jobs
@@ -189,41 +190,12 @@ def _outcome(plan: Sweep, run: Variation, job: Job, end: End, apart: str) -> Out
     """What came of a run, judged on every part of the data."""
     data = dict(job.data)
     if plan.test is not None:
-        data["test"] = _prepared(plan.test, job)
+        data["test"] = job.inputs.examples(plan.test)
     with np.errstate(over="ignore", invalid="ignore"):
         # Where a run has left the range of numbers, its last state may, too, on other examples.
         lost = end.lost or not all(
-            np.isfinite(_output(job, end.kept, part.X)).all() for part in data.values()
+            np.isfinite(job.output(end.kept, part.X)).all() for part in data.values()
         )
         scores = {} if lost else evaluation_of(job, data)(end.kept)
-    return Outcome(
-        run.recipe,
-        run.setting,
-        np.array(end.costs),
-        job.lifted(end.kept.parameters),
-        end.kept.statistics,
-        end.kept.iteration,
-        scores,
-        end.stopped,
-        apart,
-        job.standardization,
-    )
-
-
-def _output(job: Job, state: TrainState, X: FloatArray) -> FloatArray:
-    return output_of(job.network, state, X, numerics=numerics_of(job))
-
-
-def _prepared(test: Batch, job: Job) -> Batch:
-    """Test examples as the job has those that it is trained on."""
-    X = test.X if job.standardization is None else job.standardization(test.X)
-    dtype = DTYPES[job.recipe.dtype]
-    X = X.astype(dtype)
-    if job.rotation is not None:
-        X = job.rotation(X)
-    return Batch(X, test.Y.astype(dtype), test.weights)
-
-
-def _examples_together(batch: Batch) -> Batch:
-    X, Y = (np.asfortranarray(array) for array in (batch.X, batch.Y))
-    return Batch(X, Y, batch.weights)
+    model = model_of(job, end.kept, end.costs)
+    return Outcome(model, run.setting, scores, end.stopped, apart)

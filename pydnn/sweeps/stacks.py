@@ -12,7 +12,6 @@ import numpy as np
 from pydnn.batches import Batching
 from pydnn.descriptions.builders import build
 from pydnn.jobs.job import Job
-from pydnn.numerics import TENANTS, Numerics
 from pydnn.parameters import Layout
 from pydnn.recipes.recipe import Recipe, with_seed
 from pydnn.records import Batch, FloatArray, freeze
@@ -28,12 +27,7 @@ from pydnn.sweeps.stacked_parts import (
 )
 from pydnn.training import NotFinite, StepInfo, TrainState, TrainStep, make_train_step
 
-__all__ = ["Stack", "alike", "numerics_of", "stack_of", "why_apart"]
-
-
-def numerics_of(job: Job) -> Numerics:
-    """The arithmetic that a job's recipe names."""
-    return TENANTS[job.recipe.numerics]
+__all__ = ["Stack", "alike", "stack_of", "why_apart"]
 
 
 @attrs.frozen(eq=False)
@@ -163,7 +157,7 @@ def stack_of(jobs: Sequence[Job]) -> Stack:
         stacked_loss(first.loss),
         stacked_optimizer([recipe.optimizer for recipe in recipes], layout, dtype),
         penalties=penalties,
-        numerics=stacked_numerics(numerics_of(first), layout),
+        numerics=stacked_numerics(first.numerics, layout),
     )
 
     def joined(vectors: Sequence[FloatArray]) -> FloatArray:

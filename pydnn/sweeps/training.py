@@ -10,7 +10,7 @@ import numpy as np
 
 from pydnn.jobs.job import Job, run, watching
 from pydnn.records import Batch
-from pydnn.sweeps.stacks import Stack, numerics_of, stack_of
+from pydnn.sweeps.stacks import Stack, stack_of
 from pydnn.training import NotFinite, StepInfo, TrainState, evaluation, scan
 from pydnn.training.finite import LONG, all_finite, remembers_numbers
 from pydnn.training.streams import Measure
@@ -127,7 +127,7 @@ class _Follow:
 
 def evaluation_of(job: Job, data: Mapping[str, Batch]) -> Measure:
     """The function from a state of a job to cost and metrics on these data sets."""
-    return evaluation(job.network, job.loss, data, numerics=numerics_of(job))
+    return evaluation(job.network, job.loss, data, numerics=job.numerics)
 
 
 def _until_one_ends(
@@ -156,7 +156,7 @@ def _not_finite(stack: Stack, after: TrainState, info: StepInfo) -> list[int]:
     """The rows of runs of which a number that `watch_finite` looks at is not finite."""
     finite = np.isfinite(info.cost) & np.isfinite(info.gradient_norm)
     long = np.flatnonzero(finite & (np.asarray(info.gradient_norm) >= LONG))
-    vector, numerics = after.parameters.vector, numerics_of(stack.jobs[0])
+    vector, numerics = after.parameters.vector, stack.jobs[0].numerics
     if np.all(finite) and not long.size and all_finite(vector, numerics):
         return []
     finite &= [all_finite(row, numerics) for row in stack.layout.rows(vector)]

@@ -432,7 +432,7 @@ def test_a_recipe_is_trained_evaluated_and_told(command, recipe):
     assert "  train accuracy " in lines[1]
     assert "  validation cost " in lines[1]
     model = load_model_of("runs/0001")
-    assert model.standardization.mean[0] > 99
+    assert model.inputs.standardization.mean[0] > 99
     assert model.statistics.vector.size == 12
     status, out, _ = command("evaluate", "runs/0001")
     train, test = out.splitlines()

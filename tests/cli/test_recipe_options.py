@@ -73,7 +73,7 @@ def test_a_seed_decides_the_tutorials_weights_however_the_job_is_asked_for(tmp_p
     for recipe in (recipe_from("--layers", 3, "--seed", 6), recipe_from(path, "--seed", 6)):
         job = prepare(recipe, BATCH)
         W = np.random.RandomState(6).randn(3, 4) / 2
-        np.testing.assert_array_equal(job.lifted(job.state.parameters)["0/W"], W)
+        np.testing.assert_array_equal(job.inputs.lift(job.state.parameters)["0/W"], W)
 
 
 def test_weights_of_a_stated_seed_stay_where_both_are_options():

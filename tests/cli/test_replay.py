@@ -15,7 +15,7 @@ from small_runs import flipping, recorded, saved_data, small_recipe
 
 from pydnn import BadInput
 from pydnn.cli import main
-from pydnn.jobs.model import load_model, save_model
+from pydnn.jobs.model import load_model
 
 RECIPE = """
 data = "data-1.h5"
@@ -95,12 +95,12 @@ def other_weight(run):
     vector = model.parameters.vector.copy()
     vector[0] = np.nextafter(vector[0], 9)
     changed = attrs.evolve(model, parameters=model.parameters.with_vector(vector))
-    save_model(run / "model.h5", changed, replace=True)
+    changed.save(run / "model.h5", replace=True)
 
 
 def other_state(run):
     model = load_model(run / "model.h5")
-    save_model(run / "model.h5", attrs.evolve(model, iteration=10), replace=True)
+    attrs.evolve(model, iteration=10).save(run / "model.h5", replace=True)
 
 
 def damaged(run):

@@ -87,7 +87,7 @@ def trained_accuracy(hidden, train, test):
     for state, _ in scan(job.train_step, job.state, job.batches):
         last = state
     batch = to_batch(test)
-    lifted = attrs.evolve(last, parameters=job.lifted(last.parameters))
+    lifted = attrs.evolve(last, parameters=job.inputs.lift(last.parameters))
     probable = job.loss.predict(output_of(job.network, lifted, batch.X))
     return accuracy(classes_of(probable), batch.Y)
 

@@ -9,7 +9,7 @@ from pydnn import Batch, Key, averaged
 from pydnn.cli import main
 from pydnn.data import DataSet, save_table
 from pydnn.jobs.job import run
-from pydnn.jobs.model import load_model, save_model
+from pydnn.jobs.model import load_model
 from pydnn.runs import Run
 
 X = Key(1).at("X").normal((40, 8))
@@ -27,10 +27,10 @@ def test_a_run_gives_a_model_of_its_average(tmp_path, monkeypatch, capsys, rotat
 
     opened, model = Run.open("mine"), load_model("mine/model.h5")
     state = opened.state(opened.iterations)
-    average = opened.job.lifted(averaged(state.optimizer_state, state.parameters))
-    save_model("averaged.h5", attrs.evolve(model, parameters=average))
+    average = opened.job.inputs.lift(averaged(state.optimizer_state, state.parameters))
+    attrs.evolve(model, parameters=average).save("averaged.h5")
 
-    steps = [opened.job.lifted(after.parameters).vector for after, _ in run(opened.job)]
+    steps = [opened.job.inputs.lift(after.parameters).vector for after, _ in run(opened.job)]
     found = load_model("averaged.h5").parameters.vector
     np.testing.assert_allclose(found, np.mean(steps, axis=0), rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(model.parameters.vector, toolz.last(steps), rtol=1e-12)

@@ -22,7 +22,7 @@ from pydnn import (
     softmax_cross_entropy,
 )
 from pydnn.jobs.job import prepare, run
-from pydnn.jobs.model import Model, load_model, predictions, save_model
+from pydnn.jobs.model import Model, load_model
 from pydnn.jobs.standardization import Standardization
 from pydnn.parameters import pack
 from pydnn.recipes.toml import read_recipe
@@ -43,7 +43,7 @@ def model():
 
 
 def test_a_model_is_read_as_it_was_saved(tmp_path, model):
-    save_model(tmp_path / "model.h5", model)
+    model.save(tmp_path / "model.h5")
     again = load_model(tmp_path / "model.h5")
     assert again == model
     assert again.parameters.vector.tobytes() == model.parameters.vector.tobytes()
@@ -54,7 +54,7 @@ def test_predictions_are_those_of_the_network_by_hand(model):
     X = Key(2).uniform((12, 3))
     A = np.maximum(model.parameters["0/W"] @ X, 0)
     expected = 1 / (1 + np.exp(-(model.parameters["2/W"] @ A)))
-    np.testing.assert_allclose(predictions(model, X), expected, rtol=1e-14)
+    np.testing.assert_allclose(model.predict(X), expected, rtol=1e-14)
 
 
 def attribute(name, value):
@@ -132,7 +132,7 @@ DAMAGE = {
 @pytest.mark.parametrize(("change", "message"), DAMAGE.values(), ids=DAMAGE)
 def test_what_does_not_fit_itself_is_refused_in_one_line(tmp_path, model, change, message):
     path = tmp_path / "model.h5"
-    save_model(path, model)
+    model.save(path)
     resealed(path, change)
     with pytest.raises(BadInput, match=message) as refusal:
         load_model(path)
@@ -152,26 +152,26 @@ def test_a_model_keeps_what_was_gathered_and_fitted(tmp_path):
     job = prepare(recipe, Batch(X, np.arange(40)[np.newaxis] % 3))
     state, _ = toolz.last(run(job))
     model = Model(
-        recipe, state.parameters, np.zeros(30), 5, state.statistics, job.standardization,
+        recipe, state.parameters, np.zeros(30), 5, state.statistics, job.inputs,
         classes=("a", "b", "c"),
     )  # fmt: skip
-    save_model(tmp_path / "model.h5", model)
+    model.save(tmp_path / "model.h5")
     again = load_model(tmp_path / "model.h5")
     assert again == model
     inside = output_of(job.network, state, job.data["train"].X)
-    np.testing.assert_array_equal(predictions(again, X), job.loss.predict(inside))
+    np.testing.assert_array_equal(again.predict(X), job.loss.predict(inside))
     for name, value in (("deviation", np.zeros((5, 1))), ("mean", np.full((5, 1), np.nan))):
         bad = tmp_path / f"{name}.h5"
-        save_model(bad, model)
+        model.save(bad)
         resealed(bad, lambda file, name=name, value=value: file[name].write_direct(value))
         with pytest.raises(BadInput, match=f"{name} in .* (is not above 0|holds nan)"):
             load_model(bad)
 
 
 def test_an_existing_model_is_kept(tmp_path, model):
-    save_model(tmp_path / "model.h5", model)
+    model.save(tmp_path / "model.h5")
     with pytest.raises(BadInput, match=r"model\.h5 exists already"):
-        save_model(tmp_path / "model.h5", attrs.evolve(model, classes=("a", "b")))
+        attrs.evolve(model, classes=("a", "b")).save(tmp_path / "model.h5")
     assert load_model(tmp_path / "model.h5") == model
 
 
@@ -187,7 +187,7 @@ def same_bits(one, other):
 def test_a_changed_byte_anywhere_is_found(tmp_path, model):
     """And never ends the process, or never ends, as it did where HDF5 read the file first."""
     path = tmp_path / "model.h5"
-    save_model(path, model)
+    model.save(path)
     size = path.stat().st_size
     draws = np.random.default_rng(1)
     for position in {*range(0, 80), *draws.integers(0, size, 400).tolist()}:
@@ -211,7 +211,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_any_other_damage_is_found(tmp_path, model, change):
-    save_model(tmp_path / "model.h5", model)
+    model.save(tmp_path / "model.h5")
     whole = (tmp_path / "model.h5").read_bytes()
     for at in range(1, len(whole), len(whole) // 20):
         if (changed := change(whole, at)) != whole:
@@ -222,7 +222,7 @@ def test_any_other_damage_is_found(tmp_path, model, change):
 
 def test_the_array_that_has_changed_is_named(tmp_path, model):
     path = tmp_path / "model.h5"
-    save_model(path, model)
+    model.save(path)
     flip(path, path.read_bytes().index(model.parameters.vector.tobytes()) + 5)
     with pytest.raises(BadInput, match=r"^parameters in .*model\.h5 is damaged"):
         load_model(path)
@@ -230,7 +230,7 @@ def test_the_array_that_has_changed_is_named(tmp_path, model):
 
 def test_a_recipe_of_any_length_is_kept(tmp_path, model):
     recipe = attrs.evolve(model.recipe, data="x" * 70_000)
-    save_model(tmp_path / "model.h5", attrs.evolve(model, recipe=recipe))
+    attrs.evolve(model, recipe=recipe).save(tmp_path / "model.h5")
     assert load_model(tmp_path / "model.h5").recipe == recipe
 
 
@@ -274,9 +274,9 @@ def run_and_model(tmp_path_factory):
     recorded(folder / "run", recipe)
     opened = Run.open(folder / "run")
     return opened, Model(
-        opened.recipe, opened.job.lifted(opened.parameters()), opened.costs,
+        opened.recipe, opened.job.inputs.lift(opened.parameters()), opened.costs,
         len(opened.data.train.X), opened.stored(opened.segments[-1]).statistics,
-        opened.job.standardization, opened.data.image_shape, opened.data.classes,
+        opened.job.inputs, opened.data.image_shape, opened.data.classes,
         opened.iterations,
     )  # fmt: skip
 
@@ -314,7 +314,7 @@ def test_of_two_models_of_one_run_the_shorter_is_its_own_as_well(run_and_model):
     opened, own = run_and_model
     state = opened.state(own.iteration - 1)
     shorter = attrs.evolve(
-        own, parameters=opened.job.lifted(state.parameters), costs=own.costs[:-1],
+        own, parameters=opened.job.inputs.lift(state.parameters), costs=own.costs[:-1],
         iteration=own.iteration - 1, statistics=state.statistics,
     )  # fmt: skip
     assert difference_from_run(shorter, opened) is None
@@ -327,17 +327,17 @@ def test_parameters_of_a_rotated_job_are_refused_before_a_file_is_written(tmp_pa
         Batch(X, [[0, 1, 0, 1, 1, 0]]),
     )
     rotated = Model(job.recipe, job.state.parameters, [0.7], 40)
-    with pytest.raises(BadInput, match=r"0/W \(3, 9\), expected 0/W \(3, 40\).* job\.lifted"):
-        save_model(tmp_path / "model.h5", rotated)
+    with pytest.raises(BadInput, match=r"0/W \(3, 9\), expected 0/W \(3, 40\).* job\.inputs\.lift"):
+        rotated.save(tmp_path / "model.h5")
     with pytest.raises(
-        BadInput, match=r"A_prev has shape \(40, 6\), expected \(9, m\).*job\.lifted"
+        BadInput, match=r"A_prev has shape \(40, 6\), expected \(9, m\).*job\.inputs\.lift"
     ):
-        predictions(rotated, X)
-    with pytest.raises(BadInput, match=r"job\.lifted"):
+        rotated.predict(X)
+    with pytest.raises(BadInput, match=r"job\.inputs\.lift"):
         output_of(job.network, job.state, X)
     assert list(tmp_path.iterdir()) == []
-    lifted = attrs.evolve(rotated, parameters=job.lifted(job.state.parameters))
-    save_model(tmp_path / "model.h5", lifted)
+    lifted = attrs.evolve(rotated, parameters=job.inputs.lift(job.state.parameters))
+    lifted.save(tmp_path / "model.h5")
     assert load_model(tmp_path / "model.h5") == lifted
 
 
@@ -351,6 +351,7 @@ def with_nan(vector):
     return vector
 
 
+UNCHANGING = Standardization(np.zeros((12, 1)), np.ones((12, 1)))
 UNREADABLE = {
     "of other features": (lambda m: {"features": 27, "image_shape": (3, 3, 3)}, "on 27 features"),
     "of another image": (lambda m: {"image_shape": (3, 3, 3)}, "inputs in the model are"),
@@ -373,7 +374,7 @@ UNREADABLE = {
         lambda m: {"recipe": attrs.evolve(m.recipe, standardize=True)}, "lacks a standardization",
     ),
     "with standardization": (
-        lambda m: {"standardization": Standardization(np.zeros((12, 1)), np.ones((12, 1)))},
+        lambda m: {"inputs": attrs.evolve(m.inputs, standardization=UNCHANGING)},
         "has a standardization",
     ),
 }  # fmt: skip
@@ -383,6 +384,6 @@ UNREADABLE = {
 def test_what_could_not_be_read_is_not_written(tmp_path, model, change, message):
     changed = attrs.evolve(model, **change(model))
     with pytest.raises(BadInput, match=message) as caught:
-        save_model(tmp_path / "model.h5", changed)
+        changed.save(tmp_path / "model.h5")
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []

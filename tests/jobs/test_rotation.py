@@ -91,13 +91,13 @@ def both_ways(recipe, batch):
 
 def assert_same_training(recipe, batch, rtol=1e-9):
     (job, (state, info), costs), (plain, (there, told), expected) = both_ways(recipe, batch)
-    assert job.rotation is not None
-    assert plain.rotation is None
+    assert job.inputs.rotation is not None
+    assert plain.inputs.rotation is None
     np.testing.assert_allclose(costs, expected, rtol=rtol)
     np.testing.assert_allclose(info.gradient_norm, told.gradient_norm, rtol=rtol, atol=1e-12)
     for name, value in told.measured.items():
         assert info.measured[name] == pytest.approx(value, rel=rtol), name
-    lifted = job.lifted(state.parameters)
+    lifted = job.inputs.lift(state.parameters)
     assert lifted.layout == there.parameters.layout
     scale_of = np.abs(there.parameters.vector).max()
     np.testing.assert_allclose(lifted.vector, there.parameters.vector, atol=rtol * scale_of)
@@ -207,7 +207,7 @@ def test_a_network_with_dropout_inside_and_first_layers_deep_in_others():
 def test_averages_are_lifted_as_parameters_are():
     recipe = recipe_of(chain(momentum(learning_rate=0.1), average_parameters()))
     job, state, there = assert_same_training(recipe, wide_data())
-    average = job.lifted(averaged(state.optimizer_state, state.parameters))
+    average = job.inputs.lift(averaged(state.optimizer_state, state.parameters))
     expected = averaged(there.optimizer_state, there.parameters)
     np.testing.assert_allclose(average.vector, expected.vector, atol=1e-12)
 
@@ -216,8 +216,8 @@ def test_lifted_parameters_are_those_of_the_network_on_other_examples():
     batch = wide_data()
     job, (state, _), _ = both_ways(recipe_of(), batch)[0]
     X = Key(9).normal((40, 5))
-    in_basis = output_of(job.network, state, job.rotation(X))
-    lifted = attrs.evolve(state, parameters=job.lifted(state.parameters))
+    in_basis = output_of(job.network, state, job.inputs(X))
+    lifted = attrs.evolve(state, parameters=job.inputs.lift(state.parameters))
     as_it_is = output_of(job.network, lifted, X)
     np.testing.assert_allclose(in_basis, as_it_is, rtol=1e-9)
 
@@ -242,7 +242,7 @@ UNLIKE = {
 def test_an_optimizer_that_treats_numbers_by_themselves_is_refused(optimizer):
     with pytest.raises(BadInput, match=r"^rotate is true, but the optimizer treats each number"):
         prepare(recipe_of(optimizer), wide_data())
-    assert prepare(recipe_of(optimizer, rotate=None), wide_data()).rotation is None
+    assert prepare(recipe_of(optimizer, rotate=None), wide_data()).inputs.rotation is None
 
 
 @pytest.mark.parametrize("optimizer", ISOTROPIC.values(), ids=ISOTROPIC)
@@ -286,7 +286,7 @@ REFUSED = {
 def test_what_would_not_be_exact_is_refused(changes, reason):
     with pytest.raises(BadInput, match=rf"^rotate is true, but {reason}.*leave it out\.$"):
         prepare(recipe_of(**changes), wide_data())
-    assert prepare(recipe_of(**{**changes, "rotate": None}), wide_data()).rotation is None
+    assert prepare(recipe_of(**{**changes, "rotate": None}), wide_data()).inputs.rotation is None
 
 
 # Chosen by itself
@@ -295,10 +295,10 @@ def test_what_would_not_be_exact_is_refused(changes, reason):
 def test_it_is_chosen_where_it_pays():
     batch = Batch(Key(1).normal((3000, 50)), wide_data(examples=50).Y)
     recipe = tutorial_recipe(iterations=200)
-    assert prepare(recipe, batch).rotation.basis.shape == (3000, 70)
-    assert prepare(attrs.evolve(recipe, rotate=False), batch).rotation is None
-    assert prepare(attrs.evolve(recipe, iterations=2), batch).rotation is None
-    assert prepare(recipe, wide_data(features=4, examples=50)).rotation is None
+    assert prepare(recipe, batch).inputs.rotation.basis.shape == (3000, 70)
+    assert prepare(attrs.evolve(recipe, rotate=False), batch).inputs.rotation is None
+    assert prepare(attrs.evolve(recipe, iterations=2), batch).inputs.rotation is None
+    assert prepare(recipe, wide_data(features=4, examples=50)).inputs.rotation is None
 
 
 def test_what_it_costs_is_weighed_against_all_that_it_saves():
@@ -313,9 +313,9 @@ def test_what_it_costs_is_weighed_against_all_that_it_saves():
 def test_examples_of_another_size_are_refused():
     job = prepare(recipe_of(), wide_data())
     with pytest.raises(BadInput, match=r"^X has shape \(3, 2\), expected \(40, m\)"):
-        job.rotation(np.ones((3, 2)))
+        job.inputs.rotation(np.ones((3, 2)))
     with pytest.raises(BadInput, match=r"^0/W has shape \(3, 40\), expected \(n_out, 10\)"):
-        job.lifted(job.lifted(job.state.parameters))
+        job.inputs.lift(job.inputs.lift(job.state.parameters))
 
 
 @pytest.mark.slow
@@ -335,7 +335,7 @@ def test_the_photos_for_2500_iterations(cats_directory, optimizer, standardize):
     ends = []
     for rotate in (None, False):
         job = prepare(attrs.evolve(recipe, rotate=rotate), batch)
-        ends.append(job.lifted(toolz.last(run(job))[0].parameters))
+        ends.append(job.inputs.lift(toolz.last(run(job))[0].parameters))
     here, there = (end.vector for end in ends)
     assert np.linalg.norm(here - there) <= 1e-9 * np.linalg.norm(there)
 
@@ -362,7 +362,7 @@ def with_part(function, **options):
 
 def last_vector(job):
     state, _ = toolz.last(run(job))
-    return job.lifted(state.parameters).vector
+    return job.inputs.lift(state.parameters).vector
 
 
 PAYS = {"iterations": 60, "rotate": None}
@@ -370,15 +370,15 @@ PAYS = {"iterations": 60, "rotate": None}
 
 def test_a_part_that_does_not_declare_itself_turns_rotation_off_and_is_named():
     batch, recipe = wide_data(features=900), recipe_of(**PAYS)
-    assert prepare(recipe, batch).rotation is not None
+    assert prepare(recipe, batch).inputs.rotation is not None
     for change in (with_part(clip), lambda step: step.insert_after("backward", clip)):
         job = prepare(recipe, batch, step=change)
-        assert job.rotation is None
+        assert job.inputs.rotation is None
         assert "training is not rotated, since part 'clip' of the step does not" in job.notes[0]
         # The same as the part that the library has for it.
         built_in = recipe_of(chain(clip_by_value(0.05), descend(0.1)), **PAYS)
         own = prepare(built_in, batch)
-        assert own.rotation is None
+        assert own.inputs.rotation is None
         assert own.notes == ()
         np.testing.assert_array_equal(last_vector(job), last_vector(own))
 
@@ -387,7 +387,7 @@ def test_a_part_that_treats_all_directions_alike_is_rotated_and_takes_the_same_s
     batch, recipe = wide_data(features=900), recipe_of(**PAYS)
     change = with_part(shorten, needs=["grads"], gives=["grads"], isotropic=True)
     job = prepare(recipe, batch, step=change)
-    assert job.rotation is not None
+    assert job.inputs.rotation is not None
     plain = prepare(attrs.evolve(recipe, rotate=False), batch, step=change)
     np.testing.assert_allclose(last_vector(job), last_vector(plain), atol=1e-10)
     assert job.notes == plain.notes == ()

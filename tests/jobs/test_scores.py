@@ -21,7 +21,7 @@ from pydnn import (
 )
 from pydnn.data import DataSet, ImageSet, save_catvnoncat, save_table
 from pydnn.jobs.job import expect_test, prepare
-from pydnn.jobs.model import Model, load_model, save_model
+from pydnn.jobs.model import Model, load_model
 from pydnn.jobs.scores import names_of, score_on, scores_of
 from pydnn.recipes.recipe import Recipe
 from pydnn.runs import create_run
@@ -167,7 +167,7 @@ def test_float32_is_asked_of_the_test_part_before_training():
         prepare(recipe, data.train),
         attrs.evolve(data.test, X=put_in(data.test.X, (0, 1), 1e200)),
     )
-    with pytest.raises(BadInput, match="test X as float32 holds inf in row 0, column 1"):
+    with pytest.raises(BadInput, match="test part: X as float32 holds inf in row 0, column 1"):
         expect_test(job, test)
 
 
@@ -235,7 +235,7 @@ def test_a_class_that_occurs_nowhere_has_null_scores(command, work):
     assert command("train", *work)[0] == 0
     model = load_model(Path("runs/0001/model.h5"))
     X = model.parameters.with_vector(model.parameters.vector * 0)  # always class 0
-    save_model(Path("runs/0001/model.h5"), attrs.evolve(model, parameters=X), replace=True)
+    attrs.evolve(model, parameters=X).save(Path("runs/0001/model.h5"), replace=True)
     put("test_Y", [0, 0, 1, 0, 0])
     _, out, _ = command("evaluate", "runs/0001", "--per-class", "--json")
     rows = json.loads(out, parse_constant=pytest.fail)["test"]["classes"]
@@ -350,7 +350,7 @@ SAID = {
 
 @pytest.mark.parametrize(("model", "words", "answer"), SAID.values(), ids=SAID)
 def test_what_is_said_of_a_picture_is_what_the_loss_predicts(command, photo, model, words, answer):
-    save_model(Path("m/model.h5"), model)
+    model.save(Path("m/model.h5"))
     status, out, err = command("predict", "m", photo)
     assert (status, out, err) == (0, words + "\n", "")
     _, out, _ = command("predict", "m", photo, "--json")
@@ -369,7 +369,7 @@ def test_what_is_said_of_a_picture_is_what_the_loss_predicts(command, photo, mod
     ],
 )
 def test_answers_that_mean_nothing_are_refused(command, photo, model, message):
-    save_model(Path("m/model.h5"), model)
+    model.save(Path("m/model.h5"))
     status, out, err = command("predict", "m", photo)
     assert (status, out) == (2, "")
     assert message in err

@@ -144,7 +144,8 @@ def test_everything_in_a_recipe_has_its_effect():
     assert job.state.parameters.vector.dtype == np.float32
     train, validation = split(CLASSES, Key(3).at("validation"), share=0.25)
     np.testing.assert_array_equal(job.data["validation"].Y, validation.Y)
-    np.testing.assert_array_equal(job.standardization.mean, train.X.mean(axis=1, keepdims=True))
+    fitted = job.inputs.standardization
+    np.testing.assert_array_equal(fitted.mean, train.X.mean(axis=1, keepdims=True))
     np.testing.assert_allclose(job.data["train"].X.mean(axis=1), 0, atol=1e-5)
     assert abs(job.data["validation"].X.mean()) > 1e-4  # by the training part's mean
     pairs = list(run(job))

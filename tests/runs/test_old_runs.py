@@ -100,7 +100,7 @@ def test_it_goes_on_to_the_bits_of_a_training_without_a_pause(copied, capsys):
 
 def test_features_that_a_new_job_refuses_are_standardized_as_they_were(copied, capsys):
     opened = Run.open(KEPT / "narrow", data=data_of("narrow"))
-    assert opened.job.standardization.deviation[[2, 3], 0].tolist() == [1.0, 1.0]
+    assert opened.job.inputs.standardization.deviation[[2, 3], 0].tolist() == [1.0, 1.0]
     with pytest.raises(BadInput, match=r"feature 2 goes from .* a spread too small"):
         prepare(opened.recipe, opened.data.train)
     argv = ["resume", str(copied / "narrow"), "--data", str(copied / "narrow.h5")]

@@ -58,11 +58,11 @@ def test_what_was_chosen_is_recorded_and_not_chosen_again(tmp_path, recipe):
     whole = recorded(tmp_path / "whole", recipe, DATA, every=150)
     assert state_fingerprint(resumed(tmp_path / "run", every=150)) == state_fingerprint(whole)
     short = attrs.evolve(recipe, iterations=1)
-    assert prepare(short, DATA.train).rotation is None
+    assert prepare(short, DATA.train).inputs.rotation is None
     recorded(tmp_path / "short", short, DATA)
     resumed(tmp_path / "short", iterations=400, every=150)
     longer = Run.open(tmp_path / "short")
-    assert longer.job.rotation is None
+    assert longer.job.inputs.rotation is None
     assert longer.parameters()["0/W"].shape == (3, 60)
 
 

@@ -97,7 +97,10 @@ def test_refusals(call, message):
     ("shape", "advice"),
     [
         ((5, 3), r"pass X\.T"),  # rows that are examples
-        ((5, 4), r"first pass them through job\.lifted"),  # more features than the weights have
+        (
+            (5, 4),
+            r"first pass them through job\.inputs\.lift",
+        ),  # more features than the weights have
         ((2, 4), r"e\.g\. pass X\.T"),
         ((5,), r"e\.g\. pass X\.T"),
     ],

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pydnn import BadInput, dense, describe, gradient_descent, mean_squared, serial
+from pydnn.jobs.model import Model
 from pydnn.parameters import NO_PARAMS, pack
 from pydnn.recipes.recipe import Recipe
 from pydnn.sweeps import Outcome, SweepResult, higher_is_better, spread_of
@@ -19,7 +20,7 @@ NOTHING = pack(NO_PARAMS)
 
 
 def outcome(costs, scores, **setting):
-    return Outcome(RECIPE, setting, costs, NOTHING, NOTHING, len(costs), scores)
+    return Outcome(Model(RECIPE, NOTHING, costs, 2), setting, scores)
 
 
 RESULT = SweepResult(

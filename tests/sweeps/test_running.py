@@ -46,7 +46,7 @@ def both(recipe, **options):
     )
     for ours, own in zip(together, apart, strict=True):
         assert attrs.evolve(ours, apart="") == attrs.evolve(own, apart="")
-        assert ours.parameters.vector.tobytes() == own.parameters.vector.tobytes()
+        assert ours.model.parameters.vector.tobytes() == own.model.parameters.vector.tobytes()
         assert own.apart == "it was asked for"
     return together
 
@@ -57,8 +57,8 @@ def test_each_outcome_is_that_of_its_recipe_by_itself():
         assert outcome.apart == ""
         assert outcome.costs.tolist() == [info.cost for _, info in pairs]
         own = pairs[-1][0].parameters.vector
-        assert outcome.parameters.vector.tobytes() == own.tobytes()
-        assert outcome.kept_iteration == 20
+        assert outcome.model.parameters.vector.tobytes() == own.tobytes()
+        assert outcome.model.iteration == 20
         assert {"train cost", "train accuracy", "test cost", "test accuracy"} < set(outcome.scores)
 
 
@@ -74,7 +74,7 @@ def test_runs_of_several_shapes_are_a_stack_for_each():
     )
     assert len(found) == 32
     assert not any(outcome.apart for outcome in found)
-    assert {o.parameters.vector.dtype.name for o in found} == {"float32", "float64"}
+    assert {o.model.parameters.vector.dtype.name for o in found} == {"float32", "float64"}
 
 
 def test_early_stopping_is_that_of_each_run():
@@ -92,14 +92,14 @@ def test_early_stopping_is_that_of_each_run():
     lengths = [len(outcome.costs) for outcome in found]
     assert len(set(lengths)) > 3
     assert {"stopped early"} <= {outcome.stopped for outcome in found}
-    assert all(o.kept_iteration <= len(o.costs) for o in found)
+    assert all(o.model.iteration <= len(o.costs) for o in found)
     assert not any(outcome.apart for outcome in found)
     state, _ = best(run(prepare(found[0].recipe, DATA)), watch="validation cost")
-    assert found[0].parameters.vector.tobytes() == state.parameters.vector.tobytes()
-    assert found[0].kept_iteration == state.iteration
+    assert found[0].model.parameters.vector.tobytes() == state.parameters.vector.tobytes()
+    assert found[0].model.iteration == state.iteration
     for outcome in both(attrs.evolve(recipe, watch="cost", patience=1), seeds=5):
         # The cost of a step is that of the state before it.
-        assert outcome.kept_iteration == outcome.costs.argmin()
+        assert outcome.model.iteration == outcome.costs.argmin()
 
 
 def test_the_direction_of_a_metric_is_that_of_the_table_in_every_run():
@@ -121,8 +121,8 @@ def test_runs_that_leave_the_range_of_numbers_end_and_others_go_on():
     assert [len(outcome.costs) for outcome in sound] == [20] * 4
     assert not any(outcome.stopped for outcome in sound)
     assert all("stopped being finite at iteration" in outcome.stopped for outcome in lost[-4:])
-    assert all(np.isfinite(outcome.parameters.vector).all() for outcome in found)
-    assert all(len(o.costs) == o.kept_iteration < 20 for o in lost[-4:])
+    assert all(np.isfinite(outcome.model.parameters.vector).all() for outcome in found)
+    assert all(len(o.costs) == o.model.iteration < 20 for o in lost[-4:])
     assert not any(outcome.scores for outcome in lost[-4:])
     watching = attrs.evolve(recipe, watch="cost", patience=5)
     found = both(watching, seeds=3, over={"optimizer.learning_rate": [0.1, 1e36]})
@@ -133,7 +133,7 @@ def test_what_is_not_stacked_is_run_all_the_same_and_says_why():
     normed = describe(serial(dense(5), batch_norm(), relu(), dense(1)))
     found = both(attrs.evolve(RECIPE, network=normed), seeds=4)
     assert {outcome.apart for outcome in found} == {"its network gathers statistics"}
-    assert all(outcome.statistics.vector.size for outcome in found)
+    assert all(outcome.model.statistics.vector.size for outcome in found)
     large = attrs.evolve(RECIPE, iterations=1, network=describe(serial(dense(9000), dense(1))))
     assert "so large" in both(large, seeds=4)[0].apart
     assert "no other run has its shape" in both(RECIPE, seeds=1)[0].apart
@@ -176,9 +176,14 @@ def test_runs_in_rotated_bases_are_stacked_and_lifted():
         job = prepare(rotated.recipe, batch)
         state, _ = toolz.last(run(job))
         assert rotated.apart == ""
-        assert rotated.parameters.vector.tobytes() == job.lifted(state.parameters).vector.tobytes()
-        assert rotated.parameters["0/W"].shape == (5, 90)
-        np.testing.assert_allclose(rotated.parameters.vector, plain.parameters.vector, atol=1e-12)
+        assert (
+            rotated.model.parameters.vector.tobytes()
+            == job.inputs.lift(state.parameters).vector.tobytes()
+        )
+        assert rotated.model.parameters["0/W"].shape == (5, 90)
+        np.testing.assert_allclose(
+            rotated.model.parameters.vector, plain.model.parameters.vector, atol=1e-12
+        )
         assert rotated.scores == pytest.approx(plain.scores, rel=1e-9)
 
 
@@ -216,4 +221,4 @@ def test_runs_are_trained_at_once_only_as_far_as_memory_goes(monkeypatch, valida
         assert [len(chunk) for chunk in running._chunks(plan, group)] == chunks
     monkeypatch.setattr(running, "free_memory", lambda: 5 * a_run)
     for one, other in zip(run_sweep(plan).outcomes, stacked.outcomes, strict=True):
-        assert one.parameters == other.parameters
+        assert one.model.parameters == other.model.parameters
