@@ -14,6 +14,7 @@ import pytest
 
 from pydnn.cli import main
 from pydnn.data import image_sets
+from pydnn.runs import environment
 
 # No deadline: a machine that others use, too, may be slow for a moment. `.ci/run` tries all
 # properties again by `-m "slow or hypothesis" --hypothesis-profile=thorough`.
@@ -54,10 +55,14 @@ def pytest_collection_finish():
 
 @pytest.fixture(scope="session", autouse=True)
 def time_is_saved():
-    """Files are not flushed to the disk: no test cuts the power. Drawings are drawn once."""
+    """Files are not flushed to the disk: no test cuts the power. Some results are worked out once.
+
+    These are drawings, and the fingerprint of an arithmetic that every recorded run begins with.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
-        patch.setattr(image_sets, "draw_cats", functools.cache(image_sets.draw_cats))
+        for module, name in ((image_sets, "draw_cats"), (environment, "arithmetic_fingerprint")):
+            patch.setattr(module, name, functools.cache(getattr(module, name)))
         yield
 
 
