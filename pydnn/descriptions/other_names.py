@@ -1,4 +1,4 @@
-"""What other libraries, papers and courses call the things that pydnn has: for "did you mean"."""
+"""Names that other libraries, papers and courses use for parts of pydnn, for "did you mean"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Optimisers: each a chain of gradient transformations that ends in `descend`.
+"""Adaptive optimizers: Adam and its relatives, each a chain that ends in `descend`.
 
 Where definitions differ between papers and libraries, the docstring says which is followed.
 """

@@ -1,4 +1,4 @@
-"""Gradients that are clipped, or get noise."""
+"""Gradient clipping, and noise on gradients."""
 
 from __future__ import annotations
 

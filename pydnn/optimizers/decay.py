@@ -1,4 +1,4 @@
-"""Decay of weights as part of an update."""
+"""Weight decay as a part of the update."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Passes over vectors: the work of optimisers that treat each number by itself.
+"""Fused kernels: elementwise updates of a chain in one pass over memory.
 
 A pass can be done on any stretch of the vectors, so that those of a chain are one: each goes over
 a stretch that is still in the processor's cache from the one before.

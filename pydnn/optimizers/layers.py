@@ -1,4 +1,4 @@
-"""Updates of some layers only."""
+"""Updates of the layers or arrays that are named, and of no others."""
 
 from __future__ import annotations
 

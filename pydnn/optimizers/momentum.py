@@ -1,4 +1,4 @@
-"""Gradient descent, momentum and optimizers by signs."""
+"""Gradient descent, momentum, and optimizers that use the sign of the momentum."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transformations around a whole optimizer, and those that only look or average."""
+"""Wrappers around an optimizer, and transformations that only observe or average."""
 
 from __future__ import annotations
 

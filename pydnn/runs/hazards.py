@@ -1,4 +1,4 @@
-"""What about this machine may change the bits of a training."""
+"""Settings of this process and machine that may change the bits of a training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A recorded run that is gone on with."""
+"""Resuming a recorded run."""
 
 from __future__ import annotations
 

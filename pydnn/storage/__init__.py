@@ -1,1 +1,1 @@
-"""Files on disk: written whole or not at all, and checked before they are believed."""
+"""Files on disk: written whole or not at all, and verified when they are read."""

@@ -1,4 +1,4 @@
-"""What HDF5 would believe of a stranger's file, read from its bytes instead: chunks and texts.
+"""Chunks and texts of an HDF5 file, read from its bytes instead of by HDF5, and verified.
 
 HDF5 inflates a chunk to whatever its stream holds, and fills one that holds too little with
 leftover memory of the process. For a text of varying size it takes as much memory as the file

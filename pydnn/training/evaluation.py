@@ -1,4 +1,4 @@
-"""Evaluation of a training's states while it goes on."""
+"""Evaluation of a training's states while it runs."""
 
 from __future__ import annotations
 

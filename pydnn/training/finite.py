@@ -1,4 +1,4 @@
-"""Stopping where numbers stop being finite, with the place where that began."""
+"""Stop training when a number is not finite, and say where that began."""
 
 from __future__ import annotations
 
