@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
 import attrs
 import numpy as np
@@ -15,6 +15,7 @@ from pydnn.checks import BadInput, expect_shape
 __all__ = [
     "Batch",
     "FloatArray",
+    "Unchanging",
     "arrays",
     "arrays_as_they_are",
     "as_array",
@@ -97,6 +98,18 @@ def scalar(value: float, dtype: Any) -> FloatArray:
     Small arrays are combined with it in half the time that a number of Python's takes.
     """
     return freeze(np.array(value, dtype))
+
+
+class Unchanging:
+    """What nothing can change is its own copy, as a tuple of numbers is."""
+
+    __slots__ = ()
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
 
 
 def maker_of(cls: type[_Record]) -> Callable[..., _Record]:

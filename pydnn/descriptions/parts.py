@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from pydnn.checks import BadInput
+from pydnn.records import Unchanging
 
 if TYPE_CHECKING:
     from pydnn.descriptions.builders import Builder, Description
 
 __all__ = ["DescribedPart"]
 
-_Self = TypeVar("_Self", bound="DescribedPart")
-
 
 @attrs.frozen(eq=False, repr=False)
-class DescribedPart:
+class DescribedPart(Unchanging):
     """A record of functions that remembers the builder and the options that made it.
 
     `repr(part)` is the call that builds it. Parts are equal if their descriptions are, and a pickle
@@ -50,13 +49,6 @@ class DescribedPart:
 
     def __hash__(self) -> int:
         return hash(_key(self))
-
-    # Nothing can change a part, so it is its own copy, as a tuple of numbers is.
-    def __copy__(self: _Self) -> _Self:
-        return self
-
-    def __deepcopy__(self: _Self, memo: object) -> _Self:
-        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.builder is None or self.description is None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import attrs
 
-from pydnn.records import FloatArray
+from pydnn.records import FloatArray, Unchanging
 
 __all__ = ["Numerics"]
 
@@ -37,7 +37,7 @@ def _as_it_is(X: FloatArray) -> FloatArray:
 
 
 @attrs.frozen(eq=False, repr=False)
-class Numerics:
+class Numerics(Unchanging):
     """One arithmetic: functions of arrays that change none of them, and its `name` in recipes.
 
     Results are new and still writable, so that the stage that asked may finish them in place
@@ -75,3 +75,20 @@ class Numerics:
 
     def __repr__(self) -> str:
         return f"Numerics({self.name!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from pydnn.numerics import TENANTS  # which are records of this class
+
+        if TENANTS.get(self.name) is self:
+            return _tenant, (self.name,)
+        return _remade, (attrs.asdict(self, recurse=False),)
+
+
+def _tenant(name: str) -> Numerics:
+    from pydnn.numerics import TENANTS
+
+    return TENANTS[name]
+
+
+def _remade(fields: dict[str, Any]) -> Numerics:
+    return Numerics(**fields)

@@ -14,6 +14,7 @@ import toolz
 from pydnn.checks import AnyPath, BadInput, expect_count
 from pydnn.data import DataSet, load_data_set
 from pydnn.descriptions.builders import modules
+from pydnn.descriptions.text import write_description
 from pydnn.fingerprints import checksum
 from pydnn.jobs.job import Job, prepare, watch_of
 from pydnn.jobs.standardization import standardization_of_0_1_0
@@ -30,6 +31,7 @@ from pydnn.runs.provenance import data_differences, function_differences, read_s
 from pydnn.runs.segments import Segment
 from pydnn.stages import Stage
 from pydnn.storage.run_files import run_folder_of
+from pydnn.tables import html_table
 from pydnn.training import Step, StepInfo, TrainState, scan, trace
 
 __all__ = ["NotRepeated", "Prepare", "Run"]
@@ -98,6 +100,21 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}: {self.iterations} of {self.goal} steps)"
+
+    def _repr_html_(self) -> str:
+        recipe = self.recipe
+        # Of the newest segment alone, since those before it may take long to read.
+        costs = [float(cost) for s in self.segments[-1:] for cost in s.rows().always["cost"]]
+        rows = [
+            ["steps", f"{self.iterations} of {self.goal}"],
+            ["last cost", f"{costs[-1]:.9g}" if costs else "none"],
+            ["data", recipe.data],
+            ["network", write_description(recipe.network)],
+            ["loss", write_description(recipe.loss)],
+            ["optimizer", write_description(recipe.optimizer)],
+            ["arithmetic", f"{recipe.numerics}, {recipe.dtype}, seed {recipe.seed}"],
+        ]
+        return html_table(f"run {self.path}", [], rows)
 
     @property
     def path(self) -> Path:

@@ -14,6 +14,7 @@ from pydnn.numerics import Numerics, fast
 from pydnn.numerics.underflow import bare, ignoring_in
 from pydnn.parameters import NO_PARAMS, Layout, Tree, Views, leaves
 from pydnn.records import FloatArray, arrays_as_they_are, freeze, readonly
+from pydnn.tables import html_table
 
 if TYPE_CHECKING:  # `Stage` alone is then a stage of any parameters and caches
     from typing_extensions import TypeVar
@@ -156,10 +157,23 @@ class Stage(DescribedPart, Generic[Params, Cache]):
     parts: tuple[Stage, ...] = attrs.field(default=(), kw_only=True)
     rebuild: Callable[..., Stage] | None = attrs.field(default=None, kw_only=True)
 
+    def _repr_html_(self) -> str:
+        return html_table("network", ["parameters", "stage"], list(_rows(self, "")))
+
     @property
     def needs_place(self) -> bool:
         """Whether `forward` must be told its own place, for its key or its statistics."""
         return self.random or self.statistics is not None
+
+
+def _rows(stage: Stage, path: str) -> Iterator[list[str]]:
+    """A row for each stage in a network, with the path of its parameters."""
+    if not stage.parts:
+        yield [path.removesuffix("/"), repr(stage)]
+    elif path:
+        yield [path.removesuffix("/"), stage.name]
+    for i, part in enumerate(stage.parts):
+        yield from _rows(part, f"{path}{i}/")
 
 
 @attrs.frozen(unsafe_hash=False, slots=False, field_transformer=arrays_as_they_are)

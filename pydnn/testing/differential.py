@@ -14,10 +14,10 @@ from pydnn.losses import Loss
 from pydnn.parameters import Tree, layout_of, leaves
 from pydnn.records import Batch, FloatArray, freeze
 from pydnn.stages.base import Context, Stage, map_stages
+from pydnn.tables import text_table
 from pydnn.testing.examples import draw_stage
 from pydnn.testing.frameworks import LOSSES, STAGES, Forward, Framework, Maths, framework
 from pydnn.testing.problems import expect_float64
-from pydnn.testing.reports import table
 
 __all__ = ["Disagreement", "FrameworkReport", "compare_with", "framework_report"]
 
@@ -67,7 +67,7 @@ class FrameworkReport:
             ]
             for s in self.stages
         ]
-        text = table(["stage", "output", "its gradient", "gradients of parameters"], rows)
+        text = text_table(["stage", "output", "its gradient", "gradients of parameters"], rows)
         return (
             f"pydnn and {self.name} differ by at most {self.worst:.1e}, "
             f"in the cost by {self.cost:.1e}\n{text}"

@@ -19,6 +19,7 @@ from pydnn.losses import Loss
 from pydnn.parameters import Tree
 from pydnn.records import Batch, FloatArray
 from pydnn.stages.base import Context, Stage
+from pydnn.tables import html_table, text_table
 from pydnn.testing.array_check import ArrayCheck, ArrayReport
 from pydnn.testing.examples import draw_loss, draw_stage
 from pydnn.testing.problems import (
@@ -28,7 +29,6 @@ from pydnn.testing.problems import (
     problem_of_loss,
     problem_of_stage,
 )
-from pydnn.testing.reports import table
 
 __all__ = [
     "ArrayReport",
@@ -58,8 +58,19 @@ class GradientReport:
         return max((array.error for array in self.arrays), default=0.0)
 
     def __str__(self) -> str:
+        return f"{self._caption}\n{text_table(*self._table)}"
+
+    def _repr_html_(self) -> str:
+        return html_table(self._caption, *self._table)
+
+    @property
+    def _caption(self) -> str:
         wrong = [array.name for array in self.arrays if not array.right]
         verdict = f"wrong for {', '.join(wrong)}" if wrong else "right"
+        return f"gradients of {self.subject}: {verdict}"
+
+    @property
+    def _table(self) -> tuple[list[str], list[list[str]]]:
         head = ["array", "shape", "worst at", "analytic", "numeric", "error", "checked", "verdict"]
         rows = [
             [
@@ -74,7 +85,7 @@ class GradientReport:
             ]
             for a in self.arrays
         ]
-        return f"gradients of {self.subject}: {verdict}\n{table(head, rows)}"
+        return head, rows
 
 
 def check_gradients(subject: Stage | Loss, **options: Any) -> GradientReport:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -107,13 +107,3 @@ def called(what: str, function: Callable[..., Any], *args: Any, hint: str) -> An
         return function(*args)
     except Exception as error:  # whatever a function of the user's own may do
         raise BadInput(f"{what} raised {one_line(error).rstrip('.')}: {hint}.") from error
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Text in columns, each as wide as its widest cell."""
-    cells = [list(head), *map(list, rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in cells
-    )

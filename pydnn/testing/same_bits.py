@@ -21,7 +21,7 @@ import attrs
 import numpy as np
 
 from pydnn.checks import BadInput, expect_known
-from pydnn.testing.reports import table
+from pydnn.tables import text_table
 
 __all__ = ["ENVIRONMENTS", "BitsReport", "bits_report", "same_bits"]
 
@@ -83,7 +83,7 @@ class BitsReport:
         others = [name for name, told in self.differing.items() if told]
         verdict = f"other bits with {', '.join(others)}" if others else "the same bits everywhere"
         rows = [[name, told or "the same bits"] for name, told in self.differing.items()]
-        return f"{self.function}: {verdict}\n{table(['environment', 'result'], rows)}"
+        return f"{self.function}: {verdict}\n{text_table(['environment', 'result'], rows)}"
 
 
 def same_bits(

@@ -12,7 +12,7 @@ from pydnn.numerics import Numerics, fast
 from pydnn.parameters import Packed, Tree, leaves
 from pydnn.records import FloatArray
 from pydnn.stages.base import Context, Stage, map_stages
-from pydnn.training.pipeline import Part, Step, TrainState
+from pydnn.training.pipeline import Part, Step, TrainState, made_again_by
 from pydnn.training.step import step_context
 
 __all__ = ["NotFinite", "watch_finite"]
@@ -59,7 +59,8 @@ def watch_finite(network: Stage, *, numerics: Numerics = fast) -> Part:
             return step
         raise NotFinite(info.iteration, _where(network, step, numerics), step.state)
 
-    return Part("watch_finite", watch, frozenset(["after", "info"]), isotropic=True, trusted=True)
+    part = Part("watch_finite", watch, frozenset(["after", "info"]), isotropic=True, trusted=True)
+    return made_again_by(watch_finite, network, numerics=numerics)(part)
 
 
 # A length of the gradients below which their squares, summed over any number of steps that a

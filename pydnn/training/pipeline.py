@@ -6,6 +6,8 @@ names, and each change of it gives a new pipeline.
 
 from __future__ import annotations
 
+import importlib
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
@@ -17,11 +19,13 @@ from pydnn.checks import BadInput, expect_known
 from pydnn.keys import Key
 from pydnn.numerics.underflow import ignoring_underflow
 from pydnn.parameters import NO_PARAMS, Packed, pack
-from pydnn.records import Batch, FloatArray, keep_readonly, readonly
+from pydnn.records import Batch, FloatArray, Unchanging, keep_readonly, readonly
+from pydnn.tables import html_table
 
 __all__ = ["Part", "Step", "StepFunction", "StepInfo", "TrainState", "TrainStep", "part", "trace"]
 
 
+@keep_readonly
 @attrs.frozen(unsafe_hash=False, slots=False)  # without slots they are made in less time
 class TrainState:
     """All that the next step needs.
@@ -201,7 +205,7 @@ StepFunction: TypeAlias = Callable[[Step], Step]
 
 
 @attrs.frozen
-class Part:
+class Part(Unchanging):
     """One named function of a pipeline.
 
     Attributes:
@@ -239,6 +243,58 @@ class Part:
             raise BadInput(f"part {self.name!r}: {error}") from error
         _expect_step(self, step, after)
         return after
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = {field.name: getattr(self, field.name) for field in attrs.fields(Part)}
+        del fields["function"]
+        return _remade, (self._origin, fields)
+
+    @property
+    def _origin(self) -> Any:
+        """From what another process can make the function again: its maker, its name or itself."""
+        function = self.function
+        name = getattr(function, "__qualname__", "")
+        code, *maker = getattr(function, _MAKER, (None,))
+        if code is not None and code is getattr(function, "__code__", None):
+            return tuple(maker)
+        if "<" in name:
+            raise BadInput(
+                f"part {self.name!r} cannot be pickled, since its function {name} is inside "
+                "another one: define it at the top of a module."
+            )
+        if not name:  # such as a partial, which pickle takes apart
+            return function
+        module = function.__module__
+        # Under `@part`, the name leads to a part with this function.
+        return function if _named(module, name) is function else (_named, (module, name), {})
+
+
+_MAKER = "_pydnn_maker"  # the attribute of a function that is made anew for each training step
+
+
+def made_again_by(maker: Callable[..., Any], *args: Any, **options: Any) -> Callable[[Part], Part]:
+    """Let parts with functions that `maker(*args, **options)` has made be pickled as that call."""
+
+    def remember(part: Part) -> Part:
+        # With its code, since functools.wraps hands attributes on to functions of other code.
+        code = getattr(part.function, "__code__", None)
+        setattr(part.function, _MAKER, (code, maker, args, options))
+        return part
+
+    return remember
+
+
+def _named(module: str, name: str) -> Any:
+    return operator.attrgetter(name)(importlib.import_module(module))
+
+
+def _remade(origin: Any, fields: dict[str, Any]) -> Part:
+    if isinstance(origin, tuple):
+        maker, args, options = origin
+        origin = maker(*args, **options)
+    if isinstance(origin, TrainStep):
+        origin = origin.parts[origin._index(fields["name"])]
+    return Part(function=origin.function if isinstance(origin, Part) else origin, **fields)
 
 
 def part(
@@ -279,8 +335,8 @@ def own(
     return decorate
 
 
-@attrs.frozen(eq=False)
-class TrainStep:
+@attrs.frozen(eq=False, repr=False)
+class TrainStep(Unchanging):
     """A training step `(TrainState, Batch) -> (TrainState, StepInfo)`, made of named parts.
 
     Raises:
@@ -289,7 +345,7 @@ class TrainStep:
     """
 
     parts: tuple[Part, ...]
-    _run: StepFunction = attrs.field(init=False, repr=False)
+    _run: StepFunction = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         _expect_fit(self.parts)
@@ -302,6 +358,18 @@ class TrainStep:
         # Parts that are trusted without the way through the record.
         functions = [p.function if p.trusted else p for p in self.parts]
         object.__setattr__(self, "_run", toolz.compose_left(*functions))
+
+    def __repr__(self) -> str:
+        return f"TrainStep({', '.join(self.names)})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TrainStep, (self.parts,)
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [p.name, ", ".join(sorted(p.needs)), ", ".join(sorted(p.gives))] for p in self.parts
+        ]
+        return html_table("training step", ["part", "needs", "gives"], rows)
 
     @ignoring_underflow
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:

@@ -25,7 +25,7 @@ from pydnn.stages.base import (
     into,
 )
 from pydnn.stages.initializers import WeightStream
-from pydnn.training.pipeline import Part, Step, StepInfo, TrainState, TrainStep, own
+from pydnn.training.pipeline import Part, Step, StepInfo, TrainState, TrainStep, made_again_by, own
 
 __all__ = ["Evaluable", "initial_state", "make_train_step", "output_of", "step_context"]
 
@@ -171,7 +171,10 @@ def make_train_step(
     between = [_penalties(penalties, numerics)] if penalties else []
     if network.statistics is not None:
         between.append(_gather(network.statistics, only_finite=optimizer.outlives_bad))
-    return TrainStep((forward, cost, backward, *between, update))
+    remember = made_again_by(
+        make_train_step, network, loss, optimizer, penalties=tuple(penalties), numerics=numerics
+    )
+    return TrainStep(tuple(map(remember, (forward, cost, backward, *between, update))))
 
 
 def _penalties(terms: Sequence[Penalty], numerics: Numerics) -> Part:

@@ -1,4 +1,6 @@
+import copy
 import json
+import pickle
 from pathlib import Path
 
 import attrs
@@ -48,6 +50,15 @@ def test_a_model_is_read_as_it_was_saved(tmp_path, model):
     assert again == model
     assert again.parameters.vector.tobytes() == model.parameters.vector.tobytes()
     assert not again.parameters.vector.flags.writeable
+
+
+@pytest.mark.parametrize("way", [copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
+def test_a_model_can_be_copied_and_pickled(model, way):
+    again = way(model)
+    assert again == model
+    assert not again.parameters.vector.flags.writeable
+    X = Key(2).uniform((12, 3))
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
 
 
 def test_predictions_are_those_of_the_network_by_hand(model):
