@@ -37,22 +37,61 @@ class Batching(DescribedPart):
     Attributes:
         at: `(data, key, k) -> batch` of iteration k.
         per_epoch: `(m) -> count` of batches in which all m examples are seen once.
-        size: Examples of a batch, where batches are cut from an order of them.
-        order: `(key, epoch, m) -> order` of all m examples in that epoch, (m,), where they are.
     """
 
     at: Callable[[Batch, Key, int], Batch]
     per_epoch: Callable[[int], int]
-    size: int | None = attrs.field(default=None, kw_only=True)
-    order: Callable[[Key, int, int], NDArray[np.int64]] | None = attrs.field(
-        default=None, kw_only=True, repr=False
-    )
+
+
+@attrs.frozen
+class WholeData:
+    """The `at` of batches that are all of the data."""
+
+    def __call__(self, data: Batch, key: Key, k: int) -> Batch:
+        """The batch of iteration k, which is `data`."""
+        return data
 
 
 @described("batches")
 def full_batch() -> Batching:
     """All examples in every batch."""
-    return Batching(lambda data, key, k: data, lambda m: 1)
+    return Batching(WholeData(), lambda m: 1)
+
+
+@attrs.frozen
+class EpochBatches:
+    """The `at` of batches that are cut, one after the other, from an order of all examples.
+
+    Attributes:
+        size: Examples in a batch.
+        shuffle: Whether every epoch has an order of its own.
+        keep_last: Whether an epoch ends in a shorter batch where `size` does not divide the
+            number of examples.
+    """
+
+    size: int
+    shuffle: bool
+    keep_last: bool
+
+    def __call__(self, data: Batch, key: Key, k: int) -> Batch:
+        """The batch of iteration k."""
+        m = data.X.shape[1]
+        epoch, place = divmod(k, self.per_epoch(m))
+        which = slice(place * self.size, (place + 1) * self.size)
+        return _columns(data, self.order(key, epoch, m)[which] if self.shuffle else which)
+
+    def per_epoch(self, m: int) -> int:
+        """How many batches an epoch of m examples has."""
+        if self.size > m:
+            raise BadInput(
+                f"batches of {self.size} are larger than the data, {m} examples: "
+                f"give a size of at most {m}."
+            )
+        return -(-m // self.size) if self.keep_last else m // self.size
+
+    def order(self, key: Key, epoch: int, m: int) -> NDArray[np.int64]:
+        """The order (m,) of all m examples in an epoch."""
+        return _order(key.at("shuffle", epoch), m) if self.shuffle else np.arange(m)
 
 
 @described("batches")
@@ -66,27 +105,8 @@ def mini_batches(size: int, *, shuffle: bool = True, keep_last: bool = True) -> 
             number of examples, or leaves so many examples out.
     """
     size = expect_count("size", size, hint="give the examples of a batch")
-
-    def per_epoch(m: int) -> int:
-        if size > m:
-            raise BadInput(
-                f"batches of {size} are larger than the data, {m} examples: "
-                f"give a size of at most {m}."
-            )
-        return -(-m // size) if keep_last else m // size
-
-    def at(data: Batch, key: Key, k: int) -> Batch:
-        m = data.X.shape[1]
-        epoch, place = divmod(k, per_epoch(m))
-        first = place * size
-        if not shuffle:
-            return _columns(data, slice(first, first + size))
-        return _columns(data, order(key, epoch, m)[first : first + size])
-
-    def order(key: Key, epoch: int, m: int) -> NDArray[np.int64]:
-        return _order(key.at("shuffle", epoch), m) if shuffle else np.arange(m)
-
-    return Batching(at, per_epoch, size=size, order=order)
+    cut = EpochBatches(size, shuffle, keep_last)
+    return Batching(cut, cut.per_epoch)
 
 
 def batches_of(batching: Batching, data: Batch, key: Key, *, start: int = 0) -> Iterator[Batch]:

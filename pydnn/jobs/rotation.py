@@ -158,6 +158,6 @@ def pays(slot: Slot, m: int, *, iterations: int, batch: int) -> bool:
 def _first_weights(network: Stage) -> str | None:
     """Where the weights lie that alone meet the examples, e.g. "0/W"; None if there are none."""
     path = ""
-    while "serial" in (network.description or ()):
+    while network.in_sequence:
         network, path = network.parts[0], f"{path}0/"
-    return f"{path}W" if "dense" in (network.description or ()) else None
+    return f"{path}W" if network.affine else None

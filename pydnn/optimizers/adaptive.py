@@ -67,7 +67,9 @@ def scale_by_adagrad(*, epsilon: float = 1e-10) -> GradientTransformation:
         square = state.square + grads * grads
         return _over_root(grads, square, epsilon), SquareState(freeze(square))
 
-    return GradientTransformation(lambda params: SquareState(zeros_like(params.vector)), update)
+    return GradientTransformation(
+        lambda params: SquareState(zeros_like(params.vector)), update, elementwise=True
+    )
 
 
 @described("optimizer")
@@ -91,7 +93,9 @@ def scale_by_rms(*, decay: float = 0.9, epsilon: float = 1e-8) -> GradientTransf
         square = moving_average(state.square, grads * grads, decay)
         return _over_root(grads, square, epsilon), SquareState(freeze(square))
 
-    return GradientTransformation(lambda params: SquareState(zeros_like(params.vector)), update)
+    return GradientTransformation(
+        lambda params: SquareState(zeros_like(params.vector)), update, elementwise=True
+    )
 
 
 @described("optimizer")
@@ -239,6 +243,7 @@ def scale_by_amsgrad(
             0, zeros_like(params.vector), zeros_like(params.vector), zeros_like(params.vector)
         ),
         update,
+        elementwise=True,
     )
 
 
@@ -305,6 +310,7 @@ def scale_by_nadam(
     return GradientTransformation(
         lambda params: NadamState(0, zeros_like(params.vector), zeros_like(params.vector), 1.0),
         update,
+        elementwise=True,
     )
 
 

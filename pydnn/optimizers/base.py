@@ -46,11 +46,16 @@ class GradientTransformation(DescribedPart):
         random: Whether `update` draws from `context.key`.
         outlives_bad: Whether training goes on after gradients that are not finite.
         isotropic: Whether all directions are alike to it, so that rotated gradients give rotated
-            updates, for each array of parameters by itself.
+            updates, for each array of parameters alone.
+        elementwise: Whether the update of a number depends on no other number, so that the
+            vectors of several runs can be updated as one vector. It then remembers records and
+            tuples of vectors (size,), and of numbers that are the same whatever the gradients.
         every: Iterations from one update to the next; more than 1 where gradients accumulate.
-        schedule: The schedule of its learning rate, if it has one.
-        begin: `(state, dtype, numerics) -> Pass`, of one that treats each number by itself; see
-            `number_by_number`.
+        learning_rate: The learning rate, a number or a schedule, if it has one.
+        rate_last: Whether multiplying by minus the learning rate is the last that it does, so
+            that with another rate only this factor is another one.
+        begin: `(state, dtype, numerics) -> Pass`, of one that can update any stretch of the
+            vectors alone; see `number_by_number`.
     """
 
     init: Callable[[Packed], Any]
@@ -61,9 +66,16 @@ class GradientTransformation(DescribedPart):
     random: bool = attrs.field(default=False, kw_only=True)
     outlives_bad: bool = attrs.field(default=False, kw_only=True)
     isotropic: bool = attrs.field(default=False, kw_only=True)
+    elementwise: bool = attrs.field(default=False, kw_only=True)
     every: int = attrs.field(default=1, kw_only=True)
-    schedule: Schedule | None = attrs.field(default=None, kw_only=True)
+    learning_rate: Rate | None = attrs.field(default=None, kw_only=True)
+    rate_last: bool = attrs.field(default=False, kw_only=True)
     begin: Begin | None = attrs.field(default=None, kw_only=True)
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """The schedule of its learning rate, if it has one."""
+        return self.learning_rate if isinstance(self.learning_rate, Schedule) else None
 
 
 def stateless(
@@ -82,7 +94,7 @@ def stateless(
 def number_by_number(
     init: Callable[[Packed], Any], begin: Begin, **options: Any
 ) -> GradientTransformation:
-    """A transformation that treats each number by itself, from how it begins an update."""
+    """An elementwise transformation, from how it begins an update."""
 
     def update(
         grads: FloatArray, state: Any, params: Packed, context: Context = EVALUATION
@@ -93,7 +105,7 @@ def number_by_number(
         updates, *after = in_blocks(kernel, *given, results=1 + len(work.before))
         return updates, work.state(*after)
 
-    return GradientTransformation(init, update, begin=begin, **options)
+    return GradientTransformation(init, update, begin=begin, elementwise=True, **options)
 
 
 def updated(
@@ -161,7 +173,10 @@ def chain(*parts: GradientTransformation) -> GradientTransformation:
         "observe": observe,
         "isotropic": all(part.isotropic for part in parts),
         "every": max((part.every for part in parts), default=1),
-        "schedule": next((part.schedule for part in parts if part.schedule), None),
+        "learning_rate": next(filter(None, (part.learning_rate for part in parts)), None),
+        # Not where an earlier part has a rate, too, by which the last one is not the only factor.
+        "rate_last": [part.rate_last for part in parts if part.learning_rate] == [True]
+        and parts[-1].rate_last,
     }
     if parts and len(begins) == len(parts):
         return number_by_number(init, begin_all(begins), **known)
@@ -182,6 +197,7 @@ def chain(*parts: GradientTransformation) -> GradientTransformation:
         update,
         random=any(part.random for part in parts),
         outlives_bad=any(part.outlives_bad for part in parts),
+        elementwise=all(part.elementwise for part in parts),
         **known,
     )
 
@@ -213,7 +229,9 @@ def descend(learning_rate: float | Schedule) -> GradientTransformation:
         hint = "give a step size, e.g. 0.0075, or a schedule"
         rate = expect_real("learning_rate", learning_rate, positive=True, hint=hint)
         seen = {"learning_rate": rate}
-        return attrs.evolve(scale(-rate), observe=lambda state: seen)
+        return attrs.evolve(
+            scale(-rate), observe=lambda state: seen, learning_rate=rate, rate_last=True
+        )
     schedule = learning_rate
 
     def begin(state: DescentState, dtype: np.dtype[Any], numerics: Numerics) -> Pass:
@@ -226,7 +244,8 @@ def descend(learning_rate: float | Schedule) -> GradientTransformation:
         begin,
         observe=lambda state: {"learning_rate": state.learning_rate},
         isotropic=True,
-        schedule=schedule,
+        learning_rate=schedule,
+        rate_last=True,
     )
 
 

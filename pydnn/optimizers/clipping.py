@@ -22,7 +22,7 @@ __all__ = ["clip_by_global_norm", "clip_by_value", "gradient_noise"]
 def clip_by_value(limit: float) -> GradientTransformation:
     """Keep each gradient between -limit and limit."""
     limit = expect_real("limit", limit, positive=True, hint="give the largest magnitude")
-    return stateless(lambda grads, params, context: np.clip(grads, -limit, limit))
+    return stateless(lambda grads, params, context: np.clip(grads, -limit, limit), elementwise=True)
 
 
 @attrs.frozen

@@ -44,7 +44,7 @@ def on_named_arrays(
     function: Callable[[FloatArray, FloatArray], FloatArray | int],
     **options: Any,
 ) -> GradientTransformation:
-    """`function(grads, params) -> updates` on the selected stretches; the others stay."""
+    """The elementwise `function(grads, params) -> updates` of the selected arrays alone."""
     names = tuple(expect_names(names))
 
     def apply(grads: FloatArray, params: Packed, context: Context) -> FloatArray:
@@ -53,4 +53,4 @@ def on_named_arrays(
             updates[stretch] = function(grads[stretch], params.vector[stretch])
         return updates
 
-    return stateless(apply, **options)
+    return stateless(apply, elementwise=True, **options)

@@ -128,7 +128,9 @@ def sign_of_momentum(*, beta1: float = 0.9, beta2: float = 0.99) -> GradientTran
         updates = np.sign(moving_average(state.velocity, grads, beta1))
         return freeze(updates), VelocityState(freeze(moving_average(state.velocity, grads, beta2)))
 
-    return GradientTransformation(lambda params: VelocityState(zeros_like(params.vector)), update)
+    return GradientTransformation(
+        lambda params: VelocityState(zeros_like(params.vector)), update, elementwise=True
+    )
 
 
 @described("optimizer")

@@ -104,8 +104,10 @@ def accumulate(inner: GradientTransformation, *, batches: int) -> GradientTransf
         random=inner.random,
         outlives_bad=inner.outlives_bad,
         isotropic=inner.isotropic,
+        elementwise=inner.elementwise,
         every=inner.every * batches,
-        schedule=inner.schedule,
+        learning_rate=inner.learning_rate,
+        rate_last=inner.rate_last,
     )
 
 
@@ -141,7 +143,7 @@ def skip_not_finite(inner: GradientTransformation) -> GradientTransformation:
         outlives_bad=True,
         isotropic=inner.isotropic,
         every=inner.every,
-        schedule=inner.schedule,
+        learning_rate=inner.learning_rate,
     )
 
 
@@ -187,7 +189,7 @@ def average_parameters(*, decay: float | None = None) -> GradientTransformation:
         return grads, AverageState(state.count + 1, freeze(average))
 
     return GradientTransformation(
-        lambda params: AverageState(0, params.vector), update, isotropic=True
+        lambda params: AverageState(0, params.vector), update, isotropic=True, elementwise=True
     )
 
 

@@ -139,6 +139,10 @@ class Stage(DescribedPart, Generic[Params, Cache]):
         random: Whether `forward` draws from `context.key`.
         mixes_examples: Whether in training what it makes of an example depends on the others of
             the batch, so that a batch needs two or more.
+        elementwise: Whether each number of its output depends on one number of its input alone,
+            at the same place, so that it can be given arrays of any shape. It has no parameters.
+        affine: Whether it gives W A_prev + b, its parameters being `DenseParams`.
+        in_sequence: Whether its parts are fed one after the other, the first with its own input.
         statistics: What it gathers in training and uses afterwards, if it does.
         gradients: The class of `grads`; None where it is that of `params`.
         parts: The stages that a combinator is made of, in their order.
@@ -152,6 +156,9 @@ class Stage(DescribedPart, Generic[Params, Cache]):
     backward_into: BackwardInto[Params, Cache] | None = attrs.field(default=None, kw_only=True)
     random: bool = attrs.field(default=False, kw_only=True)
     mixes_examples: bool = attrs.field(default=False, kw_only=True)
+    elementwise: bool = attrs.field(default=False, kw_only=True)
+    affine: bool = attrs.field(default=False, kw_only=True)
+    in_sequence: bool = attrs.field(default=False, kw_only=True)
     statistics: Statistics[Params, Cache] | None = attrs.field(default=None, kw_only=True)
     gradients: type | None = attrs.field(default=None, kw_only=True)
     parts: tuple[Stage, ...] = attrs.field(default=(), kw_only=True)
@@ -216,7 +223,12 @@ def elementwise(
         return freeze(backward(dA, cache.Z, cache.A, cache.numerics))
 
     return Stage(
-        name, init_nothing, stage_forward, stage_backward, backward_into=stage_backward_into
+        name,
+        init_nothing,
+        stage_forward,
+        stage_backward,
+        backward_into=stage_backward_into,
+        elementwise=True,
     )
 
 

@@ -135,5 +135,6 @@ def dense(units: int, *, initializer: Initializer = he_normal()) -> Stage[DenseP
         dense_forward,
         dense_backward,
         backward_into=dense_backward_into,
+        affine=True,
         gradients=DenseGrads,
     )

@@ -61,5 +61,6 @@ def residual(*stages: Stage) -> Stage[Trees, Caches]:
         forward=forward,
         backward=backward,
         backward_into=backward_into,
+        in_sequence=False,
         rebuild=residual,
     )

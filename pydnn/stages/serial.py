@@ -89,6 +89,8 @@ def serial(*stages: Stage) -> Stage[Trees, Caches]:
         backward_into=backward_into,
         random=any(stage.random for stage in stages),
         mixes_examples=any(stage.mixes_examples for stage in stages),
+        elementwise=all(stage.elementwise for stage in stages),
+        in_sequence=True,
         statistics=combined_statistics(stages, lambda caches: caches),
         parts=stages,
         rebuild=serial,

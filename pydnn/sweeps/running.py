@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 import toolz
 
-from pydnn.batches import examples_together
+from pydnn.batches import EpochBatches, examples_together
 from pydnn.jobs.job import Job, expect_test, prepare
 from pydnn.jobs.memory import bytes_of, free_memory
 from pydnn.jobs.model import model_of
@@ -157,7 +157,7 @@ def _largest(job: Job) -> int:
     layout = job.state.parameters.layout
     features, m = job.data["train"].X.shape
     widest = max((slot.shape[0] for slot in layout.slots), default=1)
-    size = job.batching.size
+    size = job.batching.at.size if isinstance(job.batching.at, EpochBatches) else None
     columns = int(m) if size is None else size
     # Examples of a full batch are there once; those of others are gathered for every run.
     return max(layout.size, columns * (widest if size is None else max(widest, features)))

@@ -9,7 +9,7 @@ they are. Where all runs see the same examples, their axis has stride 0: nothing
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -21,17 +21,15 @@ from pydnn.keys import Key
 from pydnn.losses import Loss
 from pydnn.numerics import Numerics, in_blocks
 from pydnn.optimizers.base import GradientTransformation
+from pydnn.optimizers.schedules import Schedule
 from pydnn.parameters import NO_PARAMS, Layout, Packed, Tree
 from pydnn.penalties import Penalty
 from pydnn.records import FloatArray, freeze, maker_of, readonly, scalar
-from pydnn.stages import activations
 from pydnn.stages.base import EVALUATION, Context, Stage, map_stages
 from pydnn.stages.dense import DenseCache, DenseGrads, DenseParams
 from pydnn.sweeps.stacked_arithmetic import by_run, gathered, means, norms, products, sums
 
 __all__ = [
-    "RATED",
-    "name_of",
     "not_elementwise",
     "rate_of",
     "stacked_loss",
@@ -39,22 +37,17 @@ __all__ = [
     "stacked_numerics",
     "stacked_optimizer",
     "stacked_penalty",
+    "with_rate",
 ]
-
-
-def name_of(description: Description | None) -> str:
-    """The builder's name in a description; "" where there is none."""
-    return next(iter(description)) if description else ""
 
 
 def stacked_network(network: Stage, seeds: Sequence[int]) -> Stage:
     """The network of so many runs at once, whose keys have these seeds."""
 
     def stacked(path: str, stage: Stage) -> Stage:
-        name = name_of(stage.description)
-        if name == "dense":
+        if stage.affine:
             return _dense(stage)
-        return stage if name in activations.__all__ else _each(stage, seeds)
+        return stage if stage.elementwise else _each(stage, seeds)
 
     return map_stages(stacked, network)
 
@@ -223,45 +216,50 @@ def stacked_numerics(numerics: Numerics, layout: Layout) -> Numerics:
 
 # Optimisers
 
-RATED = (
-    "gradient_descent", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "amsgrad",
-    "nadam", "lion",
-)  # fmt: skip
-"""Those that end by multiplying with minus their `learning_rate`."""
-
-_ELEMENTWISE = {
-    *RATED,
-    "accumulate", "average_parameters", "chain", "clip_by_value", "decay_l1", "decay_weights",
-    "descend", "freeze_layers", "heavy_ball", "scale", "scale_by_adagrad", "scale_by_adam",
-    "scale_by_amsgrad", "scale_by_nadam", "scale_by_rms", "scale_layers", "sign_of_momentum",
-}  # fmt: skip
-
 
 def not_elementwise(optimizer: Description) -> str:
-    """The first part of an optimiser that is not known to treat each number alone, or ""."""
-    found = (name for name, family in _builders_in(optimizer) if family == "optimizer")
-    return next((name for name in found if name not in _ELEMENTWISE), "")
+    """The name of the innermost part of an optimizer that is not elementwise; "" if all are."""
+    if build(optimizer, family="optimizer").elementwise:
+        return ""
+    [(name, options)] = optimizer.items()
+    return next(filter(None, map(not_elementwise, _optimizers_in(options.values()))), name)
 
 
-def _builders_in(value: Any) -> Iterator[tuple[str, str]]:
-    if is_description(value):
-        [(name, options)] = value.items()
-        yield name, find_builder(name).family
-        for option in options.values():
-            yield from _builders_in(option)
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from _builders_in(part)
+def _optimizers_in(values: Iterable[Any]) -> Iterator[Description]:
+    """The descriptions of optimizers among the options of one."""
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from _optimizers_in(value)
+        elif is_description(value) and find_builder(next(iter(value))).family == "optimizer":
+            yield value
 
 
 def rate_of(optimizer: Description) -> float | None:
-    """The learning rate of an optimiser that ends by multiplying with it, if it is one number."""
-    [(name, options)] = optimizer.items()
-    if name not in RATED:
+    """The learning rate of an optimizer, if it is a number that can differ from run to run."""
+    part: GradientTransformation = build(optimizer, family="optimizer")
+    rate = part.learning_rate
+    if not part.rate_last or isinstance(rate, Schedule) or rate is None:
         return None
-    default = find_builder(name).options["learning_rate"].default
-    rate = options.get("learning_rate", default)
-    return float(rate) if isinstance(rate, int | float) and not isinstance(rate, bool) else None
+    changed = with_rate(optimizer, 1.0)
+    same = changed is not None and build(changed, family="optimizer").learning_rate == 1.0
+    return rate if same else None
+
+
+def with_rate(optimizer: Description, rate: float) -> Description | None:
+    """The optimizer with another learning rate: its option of that name, or that of its last part.
+
+    None if there is no such option.
+    """
+    [(name, options)] = optimizer.items()
+    if "learning_rate" in find_builder(name).options:
+        return {name: {**options, "learning_rate": rate}}
+    for option, value in options.items():
+        several = isinstance(value, list | tuple)
+        last = value[-1:] if several else [value]
+        inner = next(_optimizers_in(last), None)
+        if inner is not None and (changed := with_rate(inner, rate)) is not None:
+            return {name: {**options, option: [*value[:-1], changed] if several else changed}}
+    return None
 
 
 def stacked_optimizer(
@@ -272,11 +270,11 @@ def stacked_optimizer(
     It must treat each number alone. With rate 1 what its updates are multiplied by is minus what
     it is before the rate, and times the rate of each run it has the bits that it has there.
     """
-    first: GradientTransformation = build(optimizers[0], family="optimizer")
     if all(optimizer == optimizers[0] for optimizer in optimizers):
-        return first
-    [(name, options)] = optimizers[0].items()
-    inner: GradientTransformation = build({name: {**options, "learning_rate": 1.0}})
+        return build(optimizers[0], family="optimizer")  # type: ignore[no-any-return]
+    of_rate_1 = with_rate(optimizers[0], 1.0)
+    assert of_rate_1 is not None
+    inner: GradientTransformation = build(of_rate_1, family="optimizer")
     rates = np.array([rate_of(optimizer) for optimizer in optimizers], np.float64)
 
     @functools.lru_cache(maxsize=1)

@@ -9,14 +9,13 @@ from typing import Any
 import attrs
 import numpy as np
 
-from pydnn.batches import Batching
+from pydnn.batches import EpochBatches, WholeData
 from pydnn.descriptions.builders import build
 from pydnn.jobs.job import Job
 from pydnn.parameters import Layout
 from pydnn.recipes.recipe import Recipe, with_seed
 from pydnn.records import Batch, FloatArray, freeze
 from pydnn.sweeps.stacked_parts import (
-    name_of,
     not_elementwise,
     rate_of,
     stacked_loss,
@@ -24,6 +23,7 @@ from pydnn.sweeps.stacked_parts import (
     stacked_numerics,
     stacked_optimizer,
     stacked_penalty,
+    with_rate,
 )
 from pydnn.training import NotFinite, StepInfo, TrainState, TrainStep, make_train_step
 
@@ -89,8 +89,7 @@ def alike(recipe: Recipe) -> Recipe:
     """
     optimizer = recipe.optimizer
     if rate_of(optimizer) is not None:
-        [(name, options)] = optimizer.items()
-        optimizer = {name: {**options, "learning_rate": 1.0}}
+        optimizer = with_rate(optimizer, 1.0) or optimizer
     penalties = tuple(
         {name: options | {"strength": 1.0} if "strength" in options else options}  # type: ignore[operator]
         for penalty in recipe.penalties
@@ -108,8 +107,9 @@ def why_apart(jobs: Sequence[Job]) -> str:
     if name:
         return f"{name} may look at all of a run's numbers together"
     batching = first.batching
-    if batching.order is None and name_of(batching.description) != "full_batch":
-        return f"batches by {name_of(batching.description) or 'a function'} may be any"
+    if not isinstance(batching.at, WholeData | EpochBatches):
+        name = next(iter(batching.description or ["a function"]))
+        return f"batches by {name} may be any"
     if len({job.data["train"].X.shape for job in jobs}) > 1:
         return "runs hold back different numbers of examples"
     with np.errstate(over="ignore", invalid="ignore"):
@@ -202,12 +202,12 @@ def _batches(jobs: Sequence[Job]) -> Callable[[int], Batch]:
     X, Y, weights = (
         _Columns([getattr(own, name) for own in data], shared) for name in ("X", "Y", "weights")
     )
-    if batching.order is None:
+    if not isinstance(batching.at, EpochBatches):
         whole = Batch(X.all(), Y.all(), weights.all())  # type: ignore[arg-type]
         return lambda k: whole
     m = data[0].X.shape[1]
-    per_epoch, size = batching.per_epoch(m), batching.size or m
-    order = functools.lru_cache(maxsize=2)(functools.partial(_orders, batching, jobs, m))
+    per_epoch, size = batching.per_epoch(m), batching.at.size
+    order = functools.lru_cache(maxsize=2)(functools.partial(_orders, batching.at, jobs, m))
 
     def at(k: int) -> Batch:
         epoch, place = divmod(k, per_epoch)
@@ -217,9 +217,8 @@ def _batches(jobs: Sequence[Job]) -> Callable[[int], Batch]:
     return at
 
 
-def _orders(batching: Batching, jobs: Sequence[Job], m: int, epoch: int) -> Any:
+def _orders(batching: EpochBatches, jobs: Sequence[Job], m: int, epoch: int) -> Any:
     """The order of the examples of every run in that epoch, (R, m)."""
-    assert batching.order is not None
     return np.array([batching.order(job.state.key, epoch, m) for job in jobs])
 
 

@@ -5,6 +5,7 @@ import toolz
 from helpers import example_count
 from hypothesis import given
 from hypothesis import strategies as st
+from own_parts import cube_root, shrunk, undeclared
 
 from pydnn import (
     BadInput,
@@ -210,6 +211,18 @@ def test_averages_are_lifted_as_parameters_are():
     average = job.inputs.lift(averaged(state.optimizer_state, state.parameters))
     expected = averaged(there.optimizer_state, there.parameters)
     np.testing.assert_allclose(average.vector, expected.vector, atol=1e-12)
+
+
+def test_an_optimizer_of_a_user_is_rotated_as_one_of_pydnn_with_the_same_bits():
+    """Its network, too, has an activation of the user's."""
+    network = describe(serial(dense(3), cube_root(), dense(1)))
+    ours = recipe_of(gradient_descent(learning_rate=0.1), network=network)
+    theirs = attrs.evolve(ours, optimizer=shrunk(learning_rate=0.1, share=0.0))
+    assert_same_training(theirs, wide_data())
+    last = [toolz.last(run(prepare(recipe, wide_data()))) for recipe in (ours, theirs)]
+    assert last[0][0].parameters == last[1][0].parameters
+    with pytest.raises(BadInput, match="the optimizer treats each number by itself"):
+        prepare(attrs.evolve(ours, optimizer=undeclared()), wide_data())
 
 
 def test_lifted_parameters_are_those_of_the_network_on_other_examples():

@@ -2,6 +2,7 @@ import attrs
 import numpy as np
 import pytest
 import toolz
+from own_parts import shrunk, signs_of_mean, squared_relu
 
 from pydnn import (
     BadInput,
@@ -12,6 +13,7 @@ from pydnn import (
     best,
     dense,
     describe,
+    full_batch,
     gradient_descent,
     l2_penalty,
     mean_squared,
@@ -60,6 +62,27 @@ def test_each_outcome_is_that_of_its_recipe_by_itself():
         assert outcome.model.parameters.vector.tobytes() == own.tobytes()
         assert outcome.model.iteration == 20
         assert {"train cost", "train accuracy", "test cost", "test accuracy"} < set(outcome.scores)
+
+
+@pytest.mark.parametrize("rotate", [False, True])
+def test_parts_of_users_that_say_what_they_are_are_trained_at_once(rotate):
+    """Whatever the rates, and also in a rotated basis: bit for bit as one by one."""
+    wide = Batch(Key(3).at("X").normal((40, 12)), DATA.Y[:, :12])
+    recipe = attrs.evolve(
+        RECIPE,
+        network=serial(dense(5), squared_relu(), dense(1)),
+        optimizer=shrunk() if rotate else signs_of_mean(),
+        batches=full_batch(),
+        rotate=rotate,
+    )
+    plan = sweep(recipe, wide, seeds=3, over={"optimizer.learning_rate": [0.1, 0.03]})
+    together, apart = (
+        run_sweep(attrs.evolve(plan, together=way)).outcomes for way in (True, False)
+    )
+    for ours, own in zip(together, apart, strict=True):
+        assert attrs.evolve(ours, apart="") == attrs.evolve(own, apart="")
+        assert ours.model.parameters.vector.tobytes() == own.model.parameters.vector.tobytes()
+        assert ours.apart == ""
 
 
 def test_runs_of_several_shapes_are_a_stack_for_each():

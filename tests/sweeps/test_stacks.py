@@ -8,6 +8,7 @@ import pytest
 from helpers import arrays_in, example_count, frozen
 from hypothesis import given
 from hypothesis import strategies as st
+from own_parts import cube_root, shrunk, signs_of_mean, squared_relu, undeclared
 
 from pydnn import (
     Batch,
@@ -69,7 +70,9 @@ from pydnn import (
 from pydnn import accumulate as accumulate_batches
 from pydnn.jobs.job import prepare, run
 from pydnn.recipes.recipe import Recipe
+from pydnn.recipes.toml import write_recipe
 from pydnn.stages.initializers import tutorial
+from pydnn.sweeps import stacked_parts
 from pydnn.sweeps.stacks import alike, stack_of, why_apart
 
 m = 50
@@ -217,6 +220,48 @@ def test_learning_rates_that_differ(optimizer, dtype):
 
 
 @pytest.mark.parametrize(
+    ("optimizer", "with_rate"),
+    [
+        (signs_of_mean(), lambda rate: signs_of_mean(learning_rate=rate)),
+        (shrunk(), lambda rate: shrunk(learning_rate=rate)),
+        (accumulate_batches(shrunk(), batches=2),
+         lambda rate: accumulate_batches(shrunk(learning_rate=rate), batches=2)),
+        (chain(clip_by_value(0.01), shrunk()),
+         lambda rate: chain(clip_by_value(0.01), shrunk(learning_rate=rate))),
+        (chain(descend(0.1)), lambda rate: chain(descend(rate))),
+    ],
+    ids=lambda o: str(getattr(o, "description", ""))[:40],
+)  # fmt: skip
+def test_optimizers_of_users_and_chains_of_them(optimizer, with_rate):
+    for dtype in ("float64", "float32"):
+        assert_each_has_its_own_bits(jobs_of(optimizer=optimizer, dtype=dtype))
+        jobs = jobs_of(
+            dtype=dtype, changes=lambda seed: {"optimizer": describe(with_rate(0.01 * seed))}
+        )
+        assert len({write_recipe(alike(job.recipe)) for job in jobs}) == 1
+        assert_each_has_its_own_bits(jobs)
+
+
+@pytest.mark.parametrize("activation", [cube_root(), squared_relu()])
+def test_activations_of_users_are_called_once_for_all_runs(activation, monkeypatch):
+    network = serial(dense(6), activation, dense(1))
+    jobs = jobs_of(network=network)
+    assert_each_has_its_own_bits(jobs)
+    monkeypatch.setattr(stacked_parts, "_each", None)  # what calls a stage run by run
+    stack_of(jobs)
+
+
+def test_a_rate_after_which_more_is_done_is_not_one_that_can_differ():
+    both = chain(descend(0.1), heavy_ball())
+    assert both.learning_rate == 0.1
+    assert not both.rate_last
+    assert not chain(descend(0.1), descend(0.2)).rate_last
+    recipe = jobs_of(optimizer=both)[0].recipe
+    other = attrs.evolve(recipe, optimizer=chain(descend(0.2), heavy_ball()))
+    assert alike(recipe) != alike(other)
+
+
+@pytest.mark.parametrize(
     "penalties",
     [[l2_penalty(0.7)], [l1_penalty(0.1, only=["0", "2/b"]), l2_penalty(0.5)]],
 )
@@ -306,6 +351,10 @@ REASONS = {
     "a norm": (
         {"optimizer": chain(clip_by_global_norm(1.0), descend(0.1))},
         "clip_by_global_norm may look at all of a run's numbers",
+    ),
+    "nothing said": (
+        {"optimizer": undeclared()},
+        "own_parts:undeclared may look at all of a run's numbers",
     ),
     "a decision": ({"optimizer": skip_not_finite(adam())}, "skip_not_finite may look at all"),
 }

@@ -1,0 +1,96 @@
+"""Parts as users write them in modules of their own: what they are, they say in their records."""
+
+import attrs
+import numpy as np
+
+from pydnn.descriptions.builders import described
+from pydnn.optimizers.base import GradientTransformation, chain, descend, number_by_number
+from pydnn.optimizers.fused import Pass
+from pydnn.parameters import NO_PARAMS
+from pydnn.records import FloatArray, arrays, freeze, scalar
+from pydnn.stages.base import EVALUATION, Stage, elementwise
+
+# Optimizers
+
+
+@attrs.frozen(unsafe_hash=False, field_transformer=arrays)
+class MeanState:
+    """A mean of gradients (size,), after `count` updates."""
+
+    count: int
+    mean: FloatArray
+
+
+@described("optimizer")
+def signs_of_mean(*, learning_rate=0.1):
+    """Steps of one size, written without any helper of pydnn's."""
+
+    def init(params):
+        return MeanState(0, np.zeros_like(params.vector))
+
+    def update(grads, state, params, context=EVALUATION):
+        mean = freeze((state.mean * state.count + grads) / grads.dtype.type(state.count + 1))
+        updates = freeze(np.sign(mean) * grads.dtype.type(-learning_rate))
+        return updates, MeanState(state.count + 1, mean)
+
+    return GradientTransformation(
+        init,
+        update,
+        observe=lambda state: {"learning_rate": learning_rate},
+        elementwise=True,
+        learning_rate=learning_rate,
+        rate_last=True,
+    )
+
+
+@described("optimizer")
+def shrunk(*, learning_rate=0.1, share=0.01):
+    """Descent along gradients and towards zero: a chain, and its own part updates any stretch."""
+
+    def begin(state, dtype, numerics):
+        s = scalar(share, dtype)
+
+        def kernel(factor, g, p, u):
+            np.multiply(p, s, u)
+            u += g
+            u *= factor
+
+        return Pass(kernel, (), lambda: ())
+
+    towards_zero = number_by_number(lambda params: (), begin, isotropic=True)
+    return chain(towards_zero, descend(learning_rate))
+
+
+@described("optimizer")
+def undeclared(*, learning_rate=0.1):
+    """One that says nothing of itself."""
+    told = shrunk(learning_rate=learning_rate)
+    return GradientTransformation(told.init, told.update)
+
+
+# Activations
+
+
+@described("stage")
+def cube_root():
+    """The cube root of Z, and of its slope no more than 1."""
+    return elementwise(
+        "cube_root",
+        lambda Z, numerics: np.cbrt(Z),
+        lambda dA, Z, A, numerics: dA / np.maximum(3 * A * A, 1),
+    )
+
+
+@described("stage")
+def squared_relu():
+    """max(Z, 0) squared, written without any helper of pydnn's."""
+
+    def forward(params, Z, context):
+        return freeze(np.square(np.maximum(Z, 0))), freeze(np.maximum(Z, 0))
+
+    def backward(params, cache, dA):
+        return freeze(dA * cache * 2), NO_PARAMS
+
+    return Stage(
+        "squared_relu", lambda key, shape: (NO_PARAMS, shape), forward, backward, elementwise=True
+    )
