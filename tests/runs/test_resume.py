@@ -162,23 +162,30 @@ def test_a_finished_run_has_nothing_left_to_do(tmp_path):
     assert sorted(os.listdir(tmp_path / "run" / "segments")) == before
 
 
-@pytest.mark.parametrize("k", [1, 4, 9, 13, 20])
-def test_early_stopping_goes_on_as_if_it_had_seen_everything(tmp_path, k):
+@pytest.fixture(scope="module")
+def stopped_early(tmp_path_factory):
+    """A recipe that stops early, where a run of it is, its last state and the best one."""
+    folder = tmp_path_factory.mktemp("stopped")
     recipe = small_recipe(
-        tmp_path, iterations=60, validation=0.3, evaluate_every=2, watch="validation cost",
+        folder, iterations=60, validation=0.3, evaluate_every=2, watch="validation cost",
         patience=8, optimizer=describe(adam(learning_rate=0.3)),
     )  # fmt: skip
-    last = recorded(tmp_path / "whole", recipe)
-    job = prepare(recipe, small_data().train)
-    kept, _ = best(stream_of(job), watch="validation cost")
+    last = recorded(folder / "whole", recipe)
+    kept, _ = best(stream_of(prepare(recipe, small_data().train)), watch="validation cost")
     assert kept.iteration < last.iteration < 60  # it does stop early
-    recorded(tmp_path / "cut", recipe, steps=k, every=3)
+    return recipe, folder / "whole", last, kept
+
+
+@pytest.mark.parametrize("k", [1, 4, 9, 13, 20])
+def test_early_stopping_goes_on_as_if_it_had_seen_everything(tmp_path, k, stopped_early):
+    recipe, whole, last, kept = stopped_early
+    cut = tmp_path / "cut"
+    recorded(cut, recipe, steps=k, every=3)
     for _ in range(2):  # once it has stopped, it stays so
-        assert resumed(tmp_path / "cut") == last
-    runs = [Run.open(tmp_path / name) for name in ("whole", "cut")]
-    assert runs[0].fingerprint == runs[1].fingerprint
-    for name in ("whole", "cut"):
-        with resume_run(tmp_path / name) as found:
+        assert resumed(cut) == last
+    assert Run.open(whole).fingerprint == Run.open(cut).fingerprint
+    for path in (whole, cut):
+        with resume_run(path) as found:
             assert (found.watched.kept, found.watched.last) == (kept, last)
 
 
