@@ -163,7 +163,7 @@ class MissingExtra(BadInput, ImportError):  # noqa: N818
 
 
 def expect_shape(
-    name: str, array: NDArray[Any], expected: Sequence[int | str], *, hint: str
+    name: str, array: NDArray[np.generic], expected: Sequence[int | str], *, hint: str
 ) -> None:
     """Refuse an `array` without the `expected` shape, where a string names an axis of any size."""
     sizes = zip(expected, array.shape, strict=False)
@@ -172,7 +172,9 @@ def expect_shape(
         raise BadInput(f"{name} has shape {array.shape}, expected {wanted}: {hint}.")
 
 
-def expect_same_dtype(name: str, array: NDArray[Any], expected: np.dtype[Any]) -> None:
+def expect_same_dtype(
+    name: str, array: NDArray[np.generic], expected: np.dtype[np.generic]
+) -> None:
     """Refuse to mix precisions in silence."""
     if array.dtype != expected:
         raise BadInput(
@@ -187,7 +189,7 @@ def expect_examples(m: int) -> None:
         raise BadInput("the batch has no examples, expected one or more: give it some.")
 
 
-def expect_finite(name: str, array: NDArray[Any]) -> None:
+def expect_finite(name: str, array: NDArray[np.generic]) -> None:
     """Refuse NaN and infinity, naming the first entry that holds one."""
     finite = np.isfinite(array)
     if not finite.all():

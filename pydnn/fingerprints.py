@@ -10,13 +10,12 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pydnn.checks import BadInput
-from pydnn.records import as_array
+from pydnn.records import AnyArray, as_array
 
 __all__ = ["canonical", "checksum", "fingerprint", "same_bits", "ulps_apart"]
 
@@ -47,7 +46,7 @@ def fingerprint(arrays: Mapping[str, ArrayLike], *, nan: bool = False) -> str:
     return digest.hexdigest()
 
 
-def canonical(array: NDArray[Any]) -> NDArray[Any]:
+def canonical(array: AnyArray) -> AnyArray:
     """The array in little-endian order, with one bit pattern for every NaN."""
     little = _little_endian(array)
     if not _has_nan(little):
@@ -55,21 +54,21 @@ def canonical(array: NDArray[Any]) -> NDArray[Any]:
     return np.where(np.isnan(little), little.dtype.type(np.nan), little)
 
 
-def _little_endian(array: NDArray[Any]) -> NDArray[Any]:
+def _little_endian(array: AnyArray) -> AnyArray:
     return array.astype(array.dtype.newbyteorder("<"), copy=False)
 
 
-def _has_nan(array: NDArray[Any]) -> bool:
+def _has_nan(array: AnyArray) -> bool:
     # The minimum is NaN if any entry is: one pass, which allocates no array of truth values.
     if array.dtype.kind != "f" or not array.size:
         return False
     return bool(np.isnan(np.minimum.reduce(array, axis=None)))
 
 
-def checksum(vector: NDArray[Any]) -> int:
+def checksum(vector: AnyArray) -> int:
     """The sum of a vector's words modulo 2**64, each times an odd number of its place.
 
-    Any one changed entry changes it, and so do entries that change places, or by amounts that
+    Each single changed entry changes it, and so do entries that change places, or by amounts that
     cancel. Far cheaper than a fingerprint, and the same on every machine: each step can have one.
     """
     words = np.ascontiguousarray(vector).reshape(-1).view(f"u{vector.dtype.itemsize}")
@@ -111,14 +110,14 @@ def _weights(count: int) -> NDArray[np.uint64]:
     return (z ^ (z >> np.uint64(31))) | np.uint64(1)
 
 
-def same_bits(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:
+def same_bits(a: AnyArray, b: AnyArray) -> NDArray[np.bool_]:
     """Where two arrays of one shape and dtype have the same bits; any NaN is like any other."""
     x, y = (_words(canonical(array)) for array in (a, b))
     equal: NDArray[np.bool_] = np.equal(x, y)
     return equal
 
 
-def _words(array: NDArray[Any]) -> NDArray[Any]:
+def _words(array: AnyArray) -> AnyArray:
     """The bits of floats as integers, of the same shape; other arrays as they are."""
     if array.dtype.kind != "f":
         return array
@@ -139,7 +138,7 @@ def ulps_apart(a: ArrayLike, b: ArrayLike) -> int | None:
     return int(np.max(np.maximum(x, y) - np.minimum(x, y)))
 
 
-def _places(x: NDArray[Any]) -> NDArray[Any]:
+def _places(x: AnyArray) -> AnyArray:
     """The number of each entry in the order of all floats of its dtype."""
     words = np.dtype(f"u{x.dtype.itemsize}")
     bits = x.view(words)

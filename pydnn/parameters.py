@@ -13,15 +13,18 @@ from typing import Any, TypeAlias
 
 import attrs
 import numpy as np
+from numpy.typing import DTypeLike
 
 from pydnn.checks import BadInput, expect_known, expect_shape
 from pydnn.records import FloatArray, arrays, freeze, maker_of, readonly
 
 __all__ = [
     "NO_PARAMS",
+    "Classes",
     "Layout",
     "Packed",
     "Slot",
+    "Template",
     "Tree",
     "Views",
     "expect_names",
@@ -50,16 +53,17 @@ class Slot:
 
 
 @attrs.frozen
-class _Record:
+class RecordOf:
     """A record's place in a template: its class, and a slot for each of its fields."""
 
     cls: type
     slots: tuple[Slot, ...]
 
 
-_Template: TypeAlias = Any  # a _Record, or a tuple of templates
+Classes: TypeAlias = "type | tuple[Classes, ...] | None"  # of the records of a tree
+Template: TypeAlias = "RecordOf | tuple[Template, ...]"
 _Fill: TypeAlias = Callable[[FloatArray], Tree]
-_Maker: TypeAlias = Callable[..., Any] | None  # of a record from its arrays; None for a tuple
+_Maker: TypeAlias = Callable[..., Tree] | None  # of a record from its arrays; None for a tuple
 
 
 @attrs.frozen(repr=False)
@@ -76,7 +80,7 @@ class Layout:
 
     size: int
     slots: tuple[Slot, ...]
-    template: _Template
+    template: Template
     _tree: _Fill = attrs.field(init=False, eq=False)
     views: _Fill = attrs.field(init=False, eq=False)
 
@@ -85,7 +89,7 @@ class Layout:
         object.__setattr__(self, "_tree", _filling(self.template, maker_of))
         object.__setattr__(self, "views", _filling(self.template, lambda cls: None))
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return Layout, (self.size, self.slots, self.template)
 
     def __repr__(self) -> str:
@@ -126,7 +130,7 @@ class Layout:
         record.__dict__.update(vector=readonly(vector), layout=self)
         return record
 
-    def mirrored(self, classes: Any) -> Layout:
+    def mirrored(self, classes: Classes) -> Layout:
         """The layout of records that mirror those laid out here field by field, as gradients do.
 
         Args:
@@ -192,7 +196,7 @@ class Packed:
             known["_tree"] = self.layout._tree(self.vector)
         return known["_tree"]
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return Packed, (self.vector, self.layout)
 
     def __getitem__(self, name: str) -> FloatArray:
@@ -230,7 +234,7 @@ def layout_of(tree: Tree) -> Layout:
     """Lay the arrays of `tree` one after the other, each in C order."""
     slots: list[Slot] = []
 
-    def place(branch: Tree, path: str) -> _Template:
+    def place(branch: Tree, path: str) -> Template:
         if isinstance(branch, tuple):
             return tuple(place(part, f"{path}{i}/") for i, part in enumerate(branch))
         if not attrs.has(type(branch)):
@@ -242,13 +246,13 @@ def layout_of(tree: Tree) -> Layout:
         for field in attrs.fields(type(branch)):
             start = slots[-1].stop if slots else 0
             slots.append(Slot(path + field.name, getattr(branch, field.name).shape, start))
-        return _Record(type(branch), tuple(slots[first:]))
+        return RecordOf(type(branch), tuple(slots[first:]))
 
     template = place(tree, "")
     return Layout(slots[-1].stop if slots else 0, tuple(slots), template)
 
 
-def pack(tree: Tree, *, dtype: Any = np.float64) -> Packed:
+def pack(tree: Tree, *, dtype: DTypeLike = np.float64) -> Packed:
     """Copy the arrays of `tree` into one vector of `dtype`.
 
     Raises:
@@ -270,7 +274,7 @@ def _fill_from(vector: FloatArray, slots: Sequence[Slot], tree: Tree) -> None:
         vector[slot.start : slot.stop] = leaf.ravel()
 
 
-def _filling(template: _Template, maker: Callable[[type], _Maker]) -> _Fill:
+def _filling(template: Template, maker: Callable[[type], _Maker]) -> _Fill:
     """The function from a vector to the tree of this template, each record by its class's maker."""
     if isinstance(template, tuple):
         if not template:
@@ -298,18 +302,18 @@ def _widened(slot: Slot, runs: int) -> Slot:
     return Slot(slot.name, (runs, *slot.shape), slot.start * runs)
 
 
-def _stacked(template: _Template, runs: int) -> _Template:
+def _stacked(template: Template, runs: int) -> Template:
     if isinstance(template, tuple):
         return tuple(_stacked(part, runs) for part in template)
-    return _Record(template.cls, tuple(_widened(slot, runs) for slot in template.slots))
+    return RecordOf(template.cls, tuple(_widened(slot, runs) for slot in template.slots))
 
 
-def _mirrored(template: _Template, classes: Any) -> _Template:
-    if classes is None:
-        return template
-    if isinstance(template, tuple):
+def _mirrored(template: Template, classes: Classes) -> Template:
+    if isinstance(template, tuple) and isinstance(classes, tuple):
         return tuple(_mirrored(part, cls) for part, cls in zip(template, classes, strict=True))
-    return attrs.evolve(template, cls=classes)
+    if isinstance(template, RecordOf) and isinstance(classes, type):
+        return attrs.evolve(template, cls=classes)
+    return template
 
 
 def _together(*views: FloatArray) -> tuple[FloatArray, ...]:

@@ -8,12 +8,15 @@ from typing import Any, Self, TypeAlias, TypeVar
 
 import attrs
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from pydnn.checks import BadInput, expect_shape
 
 __all__ = [
+    "AnyArray",
+    "AnyDType",
     "Batch",
+    "Fields",
     "FloatArray",
     "Unchanging",
     "arrays",
@@ -27,6 +30,9 @@ __all__ = [
 ]
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
+AnyArray: TypeAlias = NDArray[Any]  # of any kind of entries
+AnyDType: TypeAlias = np.dtype[Any]
+Fields: TypeAlias = "list[attrs.Attribute[Any]]"  # of a class of records
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 _Record = TypeVar("_Record", bound=attrs.AttrsInstance)
 
@@ -46,7 +52,7 @@ def readonly(x: ArrayLike) -> FloatArray:
     return view
 
 
-def as_array(x: ArrayLike) -> NDArray[Any]:
+def as_array(x: ArrayLike) -> AnyArray:
     """The array that `x` is or describes, without what a subclass adds.
 
     Raises:
@@ -73,7 +79,7 @@ def _is_masked(x: object) -> bool:
     return isinstance(x, np.ma.MaskedArray) and bool(np.ma.is_masked(x))
 
 
-def _as_floats(array: NDArray[Any]) -> FloatArray:
+def _as_floats(array: AnyArray) -> FloatArray:
     if array.dtype.kind == "c" and not array.flags.writeable:
         return array
     if array.dtype.kind not in "iub":
@@ -92,7 +98,7 @@ def freeze(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
 
 
 @functools.lru_cache(maxsize=256)
-def scalar(value: float, dtype: Any) -> FloatArray:
+def scalar(value: float, dtype: DTypeLike) -> FloatArray:
     """The number `value` as an array of no axes, remembered.
 
     Small arrays are combined with it in half the time that a number of Python's takes.
@@ -144,7 +150,7 @@ def maker_of(cls: type[_Record]) -> Callable[..., _Record]:
     return make
 
 
-def arrays(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
+def arrays(cls: type, fields: Fields) -> Fields:
     """Give every field annotated `FloatArray` what an array needs in a frozen record.
 
     For `@attrs.frozen(unsafe_hash=False, field_transformer=arrays)`: the array is made
@@ -161,7 +167,7 @@ def arrays(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribut
     ]
 
 
-def arrays_as_they_are(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
+def arrays_as_they_are(cls: type, fields: Fields) -> Fields:
     """As `arrays`, for records whose arrays are read-only already.
 
     Without converters, and with `slots=False`, a record is made in a third of the time: for
@@ -197,7 +203,7 @@ def keep_readonly(cls: type[_Record]) -> type[_Record]:
     return cls
 
 
-def _reduce(record: Any) -> tuple[Any, ...]:
+def _reduce(record: attrs.AttrsInstance) -> tuple[object, ...]:
     # A record without slots, such as Step, may have fields that nothing has filled in yet.
     filled = getattr(record, "__dict__", None)
     values = {
@@ -208,13 +214,13 @@ def _reduce(record: Any) -> tuple[Any, ...]:
     return _remade, (type(record), values)
 
 
-def _remade(cls: type, values: dict[str, Any]) -> Any:
+def _remade(cls: Callable[..., _Record], values: dict[str, object]) -> _Record:
     for value in values.values():
         _freeze_all(value)
     return cls(**values)
 
 
-def _freeze_all(value: Any) -> None:
+def _freeze_all(value: object) -> None:
     """Freeze arrays that were just copied or unpickled, or are read-only already."""
     if isinstance(value, np.ndarray):
         value.flags.writeable = False

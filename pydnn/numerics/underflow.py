@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import attrs
 import numpy as np
 
-from pydnn.records import as_array
+from pydnn.records import Fields, as_array
 
 __all__ = ["bare", "ignoring_in", "ignoring_underflow", "to_ignoring"]
 
@@ -67,7 +67,7 @@ def to_ignoring(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def ignoring_in(
     *names: str,
-) -> Callable[[type, list[attrs.Attribute[Any]]], list[attrs.Attribute[Any]]]:
+) -> Callable[[type, Fields], Fields]:
     """Give the fields called `names`, which hold functions, the converter `to_ignoring`.
 
     For `@attrs.frozen(field_transformer=ignoring_in("forward", "backward"))`. A converter that a
@@ -75,7 +75,7 @@ def ignoring_in(
     """
     converter = attrs.converters.optional(to_ignoring)
 
-    def transform(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
+    def transform(cls: type, fields: Fields) -> Fields:
         return [f.evolve(converter=converter) if f.name in names else f for f in fields]
 
     return transform

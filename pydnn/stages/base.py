@@ -12,7 +12,7 @@ from pydnn.descriptions.parts import DescribedPart
 from pydnn.keys import Key
 from pydnn.numerics import Numerics, fast
 from pydnn.numerics.underflow import bare, ignoring_in
-from pydnn.parameters import NO_PARAMS, Layout, Tree, Views, leaves
+from pydnn.parameters import NO_PARAMS, Classes, Layout, Tree, Views, leaves
 from pydnn.records import FloatArray, arrays_as_they_are, freeze, readonly
 from pydnn.tables import html_table
 
@@ -256,7 +256,7 @@ def gradients_layout(stage: Stage, layout: Layout) -> Layout:
     return layout.mirrored(_gradient_classes(stage))
 
 
-def _gradient_classes(stage: Stage) -> Any:
+def _gradient_classes(stage: Stage) -> Classes:
     return tuple(map(_gradient_classes, stage.parts)) if stage.parts else stage.gradients
 
 

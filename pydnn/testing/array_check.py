@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import attrs
 import numpy as np
@@ -13,7 +11,7 @@ from numpy.typing import NDArray
 from pydnn.keys import Key
 from pydnn.parameters import Slot
 from pydnn.records import FloatArray, freeze
-from pydnn.testing.derivatives import Derivative, by_complex_step, derivative
+from pydnn.testing.derivatives import Derivative, Line, by_complex_step, derivative
 from pydnn.testing.problems import Problem
 
 __all__ = ["ArrayCheck", "ArrayReport"]
@@ -120,13 +118,13 @@ class ArrayCheck:
         root = math.sqrt(float(np.mean(self._mine * self._mine))) if self._size else 0.0
         return max(root, 1e-2) if root else 1.0
 
-    def _along(self, way: FloatArray | int) -> Callable[[Any], Any]:
+    def _along(self, way: FloatArray | int) -> Line:
         """The outputs on the line through the point, along an axis or any other way."""
         start, stop = self._slot.start, self._slot.stop
         place = slice(start, stop) if isinstance(way, np.ndarray) else start + way
         unit = way if isinstance(way, np.ndarray) else 1.0
 
-        def line(t: Any) -> Any:
+        def line(t: complex) -> FloatArray:
             moved = self._vector.astype(np.result_type(self._vector, t))
             moved[place] += t * unit
             return self._problem.outputs(moved)

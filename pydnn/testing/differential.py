@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -16,7 +16,16 @@ from pydnn.records import Batch, FloatArray, freeze
 from pydnn.stages.base import Context, Stage, map_stages
 from pydnn.tables import text_table
 from pydnn.testing.examples import draw_stage
-from pydnn.testing.frameworks import LOSSES, STAGES, Forward, Framework, Maths, framework
+from pydnn.testing.frameworks import (
+    LOSSES,
+    STAGES,
+    Forward,
+    Framework,
+    Maths,
+    Options,
+    Tensor,
+    framework,
+)
 from pydnn.testing.problems import expect_float64
 
 __all__ = ["Disagreement", "FrameworkReport", "compare_with", "framework_report"]
@@ -151,7 +160,7 @@ def _ours(network: Stage, loss: Loss, batch: Batch, params: Tree, context: Conte
     seen: dict[str, _Seen] = {}
 
     def watched(path: str, stage: Stage) -> Stage:
-        def forward(tree: Tree, A_prev: FloatArray, at: Context) -> tuple[FloatArray, Any]:
+        def forward(tree: Tree, A_prev: FloatArray, at: Context) -> tuple[FloatArray, object]:
             A, cache = stage.forward(tree, A_prev, at)
             seen[path] = _Seen(path, stage.name, A, A, {})
             if stage.random:
@@ -192,12 +201,12 @@ def _theirs(
     X = other.array(batch.X)
     places: dict[str, list[int]] = {}
 
-    def cost_of(*inputs: Any) -> tuple[Any, list[Any]]:
+    def cost_of(*inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
         weights, added = list(inputs[count:]), list(inputs[:count])
-        outputs: list[Any] = []
+        outputs: list[Tensor] = []
         taken = 0
 
-        def run(stage: Stage, path: str, A: Any) -> Any:
+        def run(stage: Stage, path: str, A: Tensor) -> Tensor:
             nonlocal taken
             if stage.parts:
                 return _combined(
@@ -238,7 +247,9 @@ def _theirs(
     return _Run(float(other.numpy(cost)), stages)
 
 
-def _combined(maths: Maths, stage: Stage, A: Any, part: Any) -> Any:
+def _combined(
+    maths: Maths, stage: Stage, A: Tensor, part: Callable[[int, Tensor], Tensor]
+) -> Tensor:
     if _description(stage)[0] == "parallel":
         return maths["stack"]([part(i, A) for i in range(len(stage.parts))])
     after = A
@@ -247,14 +258,14 @@ def _combined(maths: Maths, stage: Stage, A: Any, part: Any) -> Any:
     return A + after if _description(stage)[0] == "residual" else after
 
 
-def _description(described: Stage | Loss) -> tuple[str, Mapping[str, Any]]:
+def _description(described: Stage | Loss) -> tuple[str, Options]:
     if described.description is None:
         return described.name, {}
     [(name, options)] = described.description.items()
     return name, options
 
 
-def _cost(other: Framework, loss: Loss, AL: Any, batch: Batch) -> Any:
+def _cost(other: Framework, loss: Loss, AL: Tensor, batch: Batch) -> Tensor:
     name, options = _description(loss)
     if name not in LOSSES:
         raise BadInput(f"loss {loss.name} has no translation: use one of the library's.")

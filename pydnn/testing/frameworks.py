@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from types import ModuleType
+from typing import Any, TypeAlias
 
 import attrs
 import numpy as np
@@ -16,6 +17,12 @@ from pydnn.records import FloatArray
 __all__ = ["FRAMEWORKS", "Framework", "framework"]
 
 _PURPOSE = "comparing with it"
+
+Tensor: TypeAlias = Any  # an array of the other framework, which has no types of its own here
+Options: TypeAlias = Mapping[str, Any]  # of a stage or loss, as its description holds them
+Maths: TypeAlias = Mapping[str, Callable[..., Tensor]]
+CostOf: TypeAlias = Callable[..., tuple[Tensor, list[Tensor]]]
+Pulled: TypeAlias = tuple[Sequence[Tensor], Sequence[Tensor]]
 
 
 @attrs.frozen(eq=False)
@@ -34,17 +41,17 @@ class Framework:
     """
 
     name: str
-    array: Callable[[FloatArray], Any]
-    numpy: Callable[[Any], FloatArray]
-    maths: Mapping[str, Callable[..., Any]]
-    pull_back: Callable[..., tuple[Sequence[Any], Sequence[Any]]]
-    mode: Callable[[], AbstractContextManager[Any]] = nullcontext
+    array: Callable[[FloatArray], Tensor]
+    numpy: Callable[[Tensor], FloatArray]
+    maths: Maths
+    pull_back: Callable[[CostOf, Sequence[Tensor]], Pulled]
+    mode: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
 def _torch() -> Framework:
-    torch: Any = import_extra("torch", extra="bench", purpose=_PURPOSE)
+    torch = import_extra("torch", extra="bench", purpose=_PURPOSE)
 
-    def pull_back(function: Callable[..., Any], arrays: Sequence[Any]) -> tuple[Any, Any]:
+    def pull_back(function: CostOf, arrays: Sequence[Tensor]) -> Pulled:
         inputs = [array.clone().requires_grad_() for array in arrays]
         cost, outputs = function(*inputs)
         gradients = torch.autograd.grad(cost, inputs, allow_unused=True)
@@ -76,10 +83,10 @@ def _torch() -> Framework:
 
 
 def _jax() -> Framework:
-    jax: Any = import_extra("jax", extra="bench", purpose=_PURPOSE)
-    special: Any = import_extra("jax.scipy.special", extra="bench", purpose=_PURPOSE)
+    jax = import_extra("jax", extra="bench", purpose=_PURPOSE)
+    special = import_extra("jax.scipy.special", extra="bench", purpose=_PURPOSE)
 
-    def pull_back(function: Callable[..., Any], arrays: Sequence[Any]) -> tuple[Any, Any]:
+    def pull_back(function: CostOf, arrays: Sequence[Tensor]) -> Pulled:
         places = tuple(range(len(arrays)))
         derived = jax.value_and_grad(function, argnums=places, has_aux=True)
         (cost, outputs), gradients = derived(*arrays)
@@ -96,14 +103,14 @@ def _jax() -> Framework:
 
 
 def _autograd() -> Framework:
-    numpys: Any = import_extra("autograd.numpy", extra="bench", purpose=_PURPOSE)
-    autograd: Any = import_extra("autograd", extra="bench", purpose=_PURPOSE)
-    special: Any = import_extra("autograd.scipy.special", extra="bench", purpose=_PURPOSE)
+    numpys = import_extra("autograd.numpy", extra="bench", purpose=_PURPOSE)
+    autograd = import_extra("autograd", extra="bench", purpose=_PURPOSE)
+    special = import_extra("autograd.scipy.special", extra="bench", purpose=_PURPOSE)
 
-    def pull_back(function: Callable[..., Any], arrays: Sequence[Any]) -> tuple[Any, Any]:
-        outputs: list[Any] = []
+    def pull_back(function: CostOf, arrays: Sequence[Tensor]) -> Pulled:
+        outputs: list[Tensor] = []
 
-        def cost_of(inputs: Any) -> Any:
+        def cost_of(inputs: Tensor) -> Tensor:
             cost, made = function(*inputs)
             # Boxed, so that they are numbers again once the gradient is taken.
             outputs[:] = [_unboxed(cost), *map(_unboxed, made)]
@@ -121,13 +128,13 @@ def _autograd() -> Framework:
     )
 
 
-def _unboxed(value: Any) -> Any:
+def _unboxed(value: Tensor) -> Tensor:
     while hasattr(value, "_value"):
         value = value._value
     return value
 
 
-def _like_numpy(numpys: Any) -> dict[str, Callable[..., Any]]:
+def _like_numpy(numpys: ModuleType) -> dict[str, Callable[..., Tensor]]:
     names = ("matmul", "mean", "exp", "log", "log1p", "tanh", "sqrt", "abs", "where")
     return {name: getattr(numpys, name) for name in names} | {
         "sum": lambda a, axis: numpys.sum(a, axis=axis, keepdims=True),
@@ -154,12 +161,11 @@ def framework(name: str) -> Framework:
 
 # Stages and losses in these functions, straight from their definitions
 
-Maths = Mapping[str, Callable[..., Any]]
-Forward = Callable[[Maths, Sequence[Any], Any, Mapping[str, Any]], Any]
+Forward = Callable[[Maths, Sequence[Tensor], Tensor, Options], Tensor]
 
 
 def _norm(axis: int) -> Forward:
-    def forward(f: Maths, params: Sequence[Any], A: Any, options: Mapping[str, Any]) -> Any:
+    def forward(f: Maths, params: Sequence[Tensor], A: Tensor, options: Options) -> Tensor:
         gamma, beta = params
         count = A.shape[axis]
         centred = A - f["sum"](A, axis) / count
@@ -169,20 +175,20 @@ def _norm(axis: int) -> Forward:
     return forward
 
 
-def _elu(f: Maths, A: Any, scale: float, alpha: float) -> Any:
+def _elu(f: Maths, A: Tensor, scale: float, alpha: float) -> Tensor:
     below = f["exp"](f["where"](A < 0, A, 0 * A)) - 1
     return scale * f["where"](A > 0, A, alpha * below)
 
 
-def _softplus(f: Maths, A: Any) -> Any:
+def _softplus(f: Maths, A: Tensor) -> Tensor:
     return f["where"](A > 0, A, 0 * A) + f["log1p"](f["exp"](-f["abs"](A)))
 
 
-def _logistic(f: Maths, A: Any) -> Any:
+def _logistic(f: Maths, A: Tensor) -> Tensor:
     return 0.5 * (1 + f["tanh"](0.5 * A))
 
 
-def _gelu(f: Maths, A: Any, options: Mapping[str, Any]) -> Any:
+def _gelu(f: Maths, A: Tensor, options: Options) -> Tensor:
     if options.get("approximate"):
         return 0.5 * A * (1 + f["tanh"](math.sqrt(2 / math.pi) * (A + 0.044715 * A**3)))
     return 0.5 * A * (1 + f["erf"](A / math.sqrt(2)))
@@ -207,7 +213,7 @@ STAGES: Mapping[str, Forward] = {
 }
 
 
-def _binary(f: Maths, Z: Any, Y: Any, options: Mapping[str, Any]) -> Any:
+def _binary(f: Maths, Z: Tensor, Y: Tensor, options: Options) -> Tensor:
     smoothing = options.get("label_smoothing", 0.0)
     Y = Y * (1 - smoothing) + smoothing / 2
     positive = options.get("positive_weight", 1.0)
@@ -216,19 +222,19 @@ def _binary(f: Maths, Z: Any, Y: Any, options: Mapping[str, Any]) -> Any:
     return positive * Y * _softplus(f, -Z) + (1 - Y) * _softplus(f, Z)
 
 
-def _classes(f: Maths, Z: Any, Y: Any, options: Mapping[str, Any]) -> Any:
+def _classes(f: Maths, Z: Tensor, Y: Tensor, options: Options) -> Tensor:
     smoothing = options.get("label_smoothing", 0.0)
     Y = Y * (1 - smoothing) + smoothing / Z.shape[0]
     return -f["sum"](Y * (Z - f["log"](f["sum"](f["exp"](Z), 0))), 0)
 
 
-def _huber(f: Maths, AL: Any, Y: Any, options: Mapping[str, Any]) -> Any:
+def _huber(f: Maths, AL: Tensor, Y: Tensor, options: Options) -> Tensor:
     D, delta = f["abs"](AL - Y), options.get("delta", 1.0)
     return f["where"](delta > D, 0.5 * D**2, delta * (D - 0.5 * delta))
 
 
 # `(maths, AL, Y, options) -> losses` of (k, m), whose weighted mean is the cost.
-LOSSES: Mapping[str, Callable[[Maths, Any, Any, Mapping[str, Any]], Any]] = {
+LOSSES: Mapping[str, Callable[[Maths, Tensor, Tensor, Options], Tensor]] = {
     "sigmoid_cross_entropy": _binary,
     "softmax_cross_entropy": _classes,
     "mean_squared": lambda f, AL, Y, options: (AL - Y) ** 2,

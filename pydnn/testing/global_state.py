@@ -57,7 +57,9 @@ def _world() -> dict[str, Any]:
     }
 
 
-def _same(old: Any, new: Any) -> bool:
+def _same(old: object, new: object) -> bool:
     if isinstance(old, tuple) and any(isinstance(part, np.ndarray) for part in old):
-        return all(np.array_equal(a, b) for a, b in zip(old, new, strict=True))
+        return isinstance(new, tuple) and all(
+            np.array_equal(a, b) for a, b in zip(old, new, strict=True)
+        )
     return bool(old == new)

@@ -5,21 +5,21 @@ from __future__ import annotations
 import struct
 import types
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
 
 from pydnn.parameters import Packed
-from pydnn.records import maker_of
+from pydnn.records import AnyArray, maker_of
 
 __all__ = ["LAYOUTS", "difference", "leaves_of", "rebuilt", "relaid", "snapshot", "unlike"]
 
-Leaf = tuple[str, Any]
+Leaf = tuple[str, object]
+_Value = TypeVar("_Value")
 
 
-def leaves_of(value: Any, path: str = "") -> Iterator[Leaf]:
+def leaves_of(value: object, path: str = "") -> Iterator[Leaf]:
     """The leaves of `value`, each with its path, e.g. "cache.norm.Z_norm" or "state[0].count".
 
     What a function has closed over is part of it, since a cache may be a closure.
@@ -32,8 +32,8 @@ def leaves_of(value: Any, path: str = "") -> Iterator[Leaf]:
     elif isinstance(value, list | tuple):
         for i, item in enumerate(value):
             yield from leaves_of(item, f"{path}[{i}]")
-    elif attrs.has(type(value)):
-        for field in attrs.fields(type(value)):
+    elif attrs.has(kind := type(value)):
+        for field in attrs.fields(kind):
             yield from leaves_of(getattr(value, field.name), f"{path}.{field.name}")
     elif isinstance(value, types.FunctionType) and value.__closure__ and not path.count("()"):
         names = zip(value.__code__.co_freevars, value.__closure__, strict=True)
@@ -44,7 +44,7 @@ def leaves_of(value: Any, path: str = "") -> Iterator[Leaf]:
         yield path, value
 
 
-def snapshot(value: Any, path: str = "") -> dict[str, Any]:
+def snapshot(value: object, path: str = "") -> dict[str, object]:
     """All leaves of `value` as they are now, by their paths."""
     return {
         where: leaf.copy() if isinstance(leaf, np.ndarray) else leaf
@@ -52,7 +52,7 @@ def snapshot(value: Any, path: str = "") -> dict[str, Any]:
     }
 
 
-def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
+def difference(before: Mapping[str, object], after: Mapping[str, object]) -> str | None:
     """The first leaf whose bits are not the same in both snapshots, in words; None for none."""
     if before.keys() != after.keys():
         odd = sorted(before.keys() ^ after.keys())[0]
@@ -68,7 +68,7 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | Non
     return None
 
 
-def _differing_entry(old: NDArray[Any], new: NDArray[Any]) -> str | None:
+def _differing_entry(old: AnyArray, new: AnyArray) -> str | None:
     if (old.dtype, old.shape) != (new.dtype, new.shape):
         return f" is {new.dtype} {new.shape} and was {old.dtype} {old.shape}"
     if old.tobytes() == new.tobytes():
@@ -80,7 +80,7 @@ def _differing_entry(old: NDArray[Any], new: NDArray[Any]) -> str | None:
     return f"{list(index)} is {new[index].item()!r} and was {old[index].item()!r}"
 
 
-def _bits(leaf: Any) -> Any:
+def _bits(leaf: object) -> object:
     if isinstance(leaf, float):
         return struct.pack("<d", leaf)
     if isinstance(leaf, bool | int | str | bytes | np.generic) or leaf is None:
@@ -89,7 +89,7 @@ def _bits(leaf: Any) -> Any:
 
 
 def unlike(
-    expected: NDArray[Any], found: NDArray[Any], *, tolerance: float, scale: float = 0.0
+    expected: AnyArray, found: AnyArray, *, tolerance: float, scale: float = 0.0
 ) -> str | None:
     """The first entry of `found` that is further off than `tolerance` allows, in words.
 
@@ -110,7 +110,7 @@ def unlike(
 # The same values, elsewhere in memory
 
 
-def rebuilt(value: Any, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Any:
+def rebuilt(value: Any, change: Callable[[AnyArray], AnyArray]) -> Any:
     """The same nested value with `change(array)` for every array in it.
 
     Arrays that lie in one vector stay there, since that place is promised to be contiguous.
@@ -129,7 +129,7 @@ def rebuilt(value: Any, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Any:
     return value
 
 
-def _strided(array: NDArray[Any]) -> NDArray[Any]:
+def _strided(array: AnyArray) -> AnyArray:
     """A copy of which every second number along the last axis is another's."""
     if not array.ndim:
         return array.copy()
@@ -138,14 +138,14 @@ def _strided(array: NDArray[Any]) -> NDArray[Any]:
     return wide[..., ::2]
 
 
-def _offset(array: NDArray[Any]) -> NDArray[Any]:
+def _offset(array: AnyArray) -> AnyArray:
     """A copy that starts one number later than memory is given out."""
     room = np.empty(array.size + 1, array.dtype)
     room[1:] = array.ravel()
     return room[1:].reshape(array.shape)
 
 
-LAYOUTS: Mapping[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
+LAYOUTS: Mapping[str, Callable[[AnyArray], AnyArray]] = {
     "C order": lambda array: np.array(array, order="C"),
     "Fortran order": lambda array: np.array(array, order="F"),
     "strides": lambda array: _strided(array) if array.dtype.kind == "f" else array.copy(),
@@ -153,7 +153,7 @@ LAYOUTS: Mapping[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
 }
 
 
-def relaid(value: Any, layout: str, *, readonly: bool | None = None) -> Any:
+def relaid(value: _Value, layout: str, *, readonly: bool | None = None) -> _Value:
     """The same nested value with its arrays in another `layout`, one of `LAYOUTS`.
 
     Args:
@@ -162,15 +162,14 @@ def relaid(value: Any, layout: str, *, readonly: bool | None = None) -> Any:
         readonly: Whether they refuse writes; None for as they did.
     """
 
-    def change(array: NDArray[Any]) -> NDArray[Any]:
+    def change(array: AnyArray) -> AnyArray:
         new = LAYOUTS[layout](array)
         return _as_it_was(array, new, readonly=readonly)
 
-    return rebuilt(value, change)
+    new: _Value = rebuilt(value, change)
+    return new
 
 
-def _as_it_was(
-    array: NDArray[Any], new: NDArray[Any], *, readonly: bool | None = None
-) -> NDArray[Any]:
+def _as_it_was(array: AnyArray, new: AnyArray, *, readonly: bool | None = None) -> AnyArray:
     new.flags.writeable = array.flags.writeable if readonly is None else not readonly
     return new

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import attrs
 import numpy as np
@@ -140,8 +139,8 @@ class _Drive:
     key: Key
 
     def along(
-        self, gradients: Sequence[FloatArray], *, since: tuple[Packed, Any, int] | None = None
-    ) -> tuple[list[Packed], list[Any]]:
+        self, gradients: Sequence[FloatArray], *, since: tuple[Packed, object, int] | None = None
+    ) -> tuple[list[Packed], list[object]]:
         """Parameters and states before the first gradient and after each of them."""
         params, state, first = since or (self.params, self.transformation.init(self.params), 0)
         all_params, states = [params], [state]
@@ -179,7 +178,7 @@ def _try_state(trial: Trial, drive: _Drive, gradients: Sequence[FloatArray]) -> 
             state = after
 
 
-def _unlike_kind(before: Any, after: Any) -> str | None:
+def _unlike_kind(before: object, after: object) -> str | None:
     """What is not the same in two states but for numbers."""
     old, new = snapshot(before, "state"), snapshot(after, "state")
     if type(before) is not type(after):

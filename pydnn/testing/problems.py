@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import attrs
 import numpy as np
@@ -41,7 +40,7 @@ class Problem:
     subject: str
     slots: tuple[Slot, ...]
     vector: FloatArray
-    outputs: Callable[[Any], Any]
+    outputs: Callable[[FloatArray], FloatArray]
     weights: FloatArray
     gradient: Callable[[FloatArray], FloatArray]
 
@@ -54,7 +53,7 @@ def problem_of_stage(
     _expect_all_float64(layout, params, ("A_prev", A_prev), ("dA", dA))
     size, what = layout.size, f"stage {stage.name}"
 
-    def outputs(vector: Any) -> Any:
+    def outputs(vector: FloatArray) -> FloatArray:
         X = freeze(vector[size:].reshape(A_prev.shape))
         return stage.forward(layout.tree(freeze(vector[:size])), X, context)[0].ravel()
 
@@ -81,7 +80,7 @@ def problem_of_loss(
     """The gradient of the cost for AL."""
     expect_float64("AL", AL)
 
-    def outputs(vector: Any) -> Any:
+    def outputs(vector: FloatArray) -> FloatArray:
         cost, _ = loss(freeze(vector.reshape(AL.shape)), Y, weights, context)
         return np.array([cost])
 
@@ -110,10 +109,10 @@ def network_problem(
     _expect_all_float64(layout, params, ("X", X))
     size = layout.size
 
-    def parts(vector: Any) -> tuple[Tree, Any]:
+    def parts(vector: FloatArray) -> tuple[Tree, FloatArray]:
         return layout.tree(freeze(vector[:size])), freeze(vector[size:].reshape(X.shape))
 
-    def outputs(vector: Any) -> Any:
+    def outputs(vector: FloatArray) -> FloatArray:
         tree, inputs = parts(vector)
         cost, _ = loss(network.forward(tree, inputs, context)[0], Y, weights, context)
         return np.array([cost])
@@ -146,7 +145,7 @@ def problem_of_function(
         slots.append(Slot(name, array.shape, slots[-1].stop if slots else 0))
     what = f"function {getattr(function, '__name__', type(function).__name__)}"
 
-    def parts(vector: Any) -> dict[str, Any]:
+    def parts(vector: FloatArray) -> dict[str, FloatArray]:
         return {s.name: freeze(vector[s.start : s.stop].reshape(s.shape)) for s in slots}
 
     def gradient(vector: FloatArray) -> FloatArray:
@@ -169,7 +168,7 @@ def problem_of_function(
 _MEND = "mend it, or give arrays that it takes"
 
 
-def expect_float64(name: str, array: Any) -> None:
+def expect_float64(name: str, array: object) -> None:
     """Refuse another precision, in which differences would show nothing but rounding."""
     if not isinstance(array, np.ndarray) or array.dtype != np.float64:
         kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
@@ -185,7 +184,7 @@ def _expect_all_float64(layout: Layout, params: Tree, *named: tuple[str, FloatAr
         expect_float64(name, array)
 
 
-def _expect_output(what: str, A: Any, dA: FloatArray) -> None:
+def _expect_output(what: str, A: object, dA: FloatArray) -> None:
     if not isinstance(A, np.ndarray) or A.shape != dA.shape:
         shape = getattr(A, "shape", type(A).__name__)
         raise AssertionError(f"forward of {what} gives A of shape {shape}, promised {dA.shape}")
@@ -193,13 +192,15 @@ def _expect_output(what: str, A: Any, dA: FloatArray) -> None:
         raise AssertionError(f"forward of {what} gives A in {A.dtype} for float64")
 
 
-def _expect_gradient(name: str, gradient: Any, shape: tuple[int, ...]) -> None:
+def _expect_gradient(name: str, gradient: object, shape: tuple[int, ...]) -> None:
     if not isinstance(gradient, np.ndarray) or gradient.shape != shape:
         found = getattr(gradient, "shape", type(gradient).__name__)
         raise AssertionError(f"the gradient of {name} has shape {found}, expected {shape}")
 
 
-def _joined(layout: Layout, grads: Tree, last: tuple[str, tuple[int, ...], Any]) -> FloatArray:
+def _joined(
+    layout: Layout, grads: Tree, last: tuple[str, tuple[int, ...], FloatArray]
+) -> FloatArray:
     """All gradients in one vector, in the order of what they are gradients of."""
     try:
         given = list(leaves(grads))

@@ -5,27 +5,29 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pydnn.checks import BadInput
+from pydnn.records import AnyArray
 from pydnn.testing.global_state import kept_world
 from pydnn.testing.nested import LAYOUTS, difference, leaves_of, relaid, snapshot
 from pydnn.testing.reports import BrokenLaw, called, one_line
 
 __all__ = ["assert_pure", "expect_runs", "purity_faults"]
 
+_Result = TypeVar("_Result")
+
 
 def assert_pure(
-    function: Callable[..., Any],
-    *args: Any,
+    function: Callable[..., _Result],
+    *args: object,
     shares: Collection[str] = (),
     layouts: bool = True,
     layout_tolerance: float = 1e-10,
     names: Sequence[str] | None = None,
-) -> Any:
+) -> _Result:
     """Call `function` several times on copies of `args`, and find out whether it is pure.
 
     Called twice it gives the same bits. It changes no argument, however deep; hands out nothing
@@ -34,8 +36,8 @@ def assert_pure(
     wherever its arguments lie in memory.
 
     Args:
-        function: Any function,
-        args: and what it is called with: arrays, records, tuples of these.
+        function: The function.
+        args: The arguments that it is called with: arrays, records, tuples of these.
         shares: Paths of results that may share memory with arguments, such as "result[1]", a
             stage's cache, which includes all below it.
         layouts: Whether to try arguments in Fortran order, with strides, and with an offset.
@@ -50,6 +52,7 @@ def assert_pure(
         AssertionError: If it is not pure: what it did, and to which argument.
         BadInput: If it raises.
     """
+    result: _Result
     result, faults = purity_faults(
         function,
         *args,
@@ -65,8 +68,8 @@ def assert_pure(
 
 
 def purity_faults(
-    function: Callable[..., Any],
-    *args: Any,
+    function: Callable[..., object],
+    *args: object,
     shares: Collection[str] = (),
     layouts: bool = True,
     layout_tolerance: float = 1e-10,
@@ -94,7 +97,7 @@ def purity_faults(
 
 
 def expect_runs(
-    what: str, function: Callable[..., Any], given: Mapping[str, Any], *, hint: str
+    what: str, function: Callable[..., object], given: Mapping[str, object], *, hint: str
 ) -> None:
     """Refuse what raises with these arguments; but what raises since they refuse writes is impure.
 
@@ -121,11 +124,11 @@ def expect_runs(
         raise BadInput(f"{what} raised {said}: {hint}.") from error
 
 
-def _call(function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
+def _call(function: Callable[..., _Result], given: Mapping[str, object]) -> _Result:
     return called("the function", function, *given.values(), hint="give arguments that it takes")
 
 
-def _names_of(function: Callable[..., Any], count: int) -> list[str]:
+def _names_of(function: Callable[..., object], count: int) -> list[str]:
     try:
         names = [
             p.name
@@ -137,7 +140,7 @@ def _names_of(function: Callable[..., Any], count: int) -> list[str]:
     return [names[i] if i < len(names) else f"argument {i}" for i in range(count)]
 
 
-def _changes(function: Callable[..., Any], given: Mapping[str, Any]) -> Iterator[str]:
+def _changes(function: Callable[..., object], given: Mapping[str, object]) -> Iterator[str]:
     """What is changed in arguments that can be written to."""
     writable = relaid(dict(given), "C order", readonly=False)
     before = {name: snapshot(value, name) for name, value in writable.items()}
@@ -152,20 +155,20 @@ def _changes(function: Callable[..., Any], given: Mapping[str, Any]) -> Iterator
             yield f"changes its argument {where}: the caller cannot write to it any more"
 
 
-def _arrays_in(arguments: Mapping[str, Any]) -> Iterator[tuple[str, NDArray[Any]]]:
+def _arrays_in(arguments: Mapping[str, object]) -> Iterator[tuple[str, AnyArray]]:
     for name, value in arguments.items():
         for where, leaf in leaves_of(value, name):
             if isinstance(leaf, np.ndarray):
                 yield where, leaf
 
 
-def _writable(result: Any) -> Iterator[str]:
+def _writable(result: object) -> Iterator[str]:
     for where, leaf in leaves_of(result, "result"):
         if isinstance(leaf, np.ndarray) and leaf.flags.writeable:
             yield f"hands out {where}, which can be written to: freeze it"
 
 
-def _shared(result: Any, given: Mapping[str, Any], shares: Collection[str]) -> Iterator[str]:
+def _shared(result: object, given: Mapping[str, object], shares: Collection[str]) -> Iterator[str]:
     inputs = list(_arrays_in(given))
     for where, leaf in leaves_of(result, "result"):
         if not isinstance(leaf, np.ndarray) or where.startswith(tuple(shares)):
@@ -175,14 +178,14 @@ def _shared(result: Any, given: Mapping[str, Any], shares: Collection[str]) -> I
             yield f"hands out {where}, which shares memory with its argument {source}: copy it"
 
 
-def _overlap(a: NDArray[Any], b: NDArray[Any]) -> bool:
+def _overlap(a: AnyArray, b: AnyArray) -> bool:
     return bool(a.size and b.size and np.may_share_memory(a, b) and np.shares_memory(a, b))
 
 
 def _layouts(
-    function: Callable[..., Any],
-    given: Mapping[str, Any],
-    first: Mapping[str, Any],
+    function: Callable[..., object],
+    given: Mapping[str, object],
+    first: Mapping[str, object],
     tolerance: float,
 ) -> Iterator[str]:
     for layout in LAYOUTS:
@@ -209,7 +212,9 @@ def _layouts(
             yield f"depends on the memory of {whose}: in {layout}, {told}"
 
 
-def _unlike(first: Mapping[str, Any], other: Mapping[str, Any], tolerance: float) -> str | None:
+def _unlike(
+    first: Mapping[str, object], other: Mapping[str, object], tolerance: float
+) -> str | None:
     if not tolerance:
         return difference(first, other)
     floats = {

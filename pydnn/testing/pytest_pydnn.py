@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from pydnn import Key
 
-_REPORTS = pytest.StashKey[list[tuple[str, Any]]]()
+_REPORTS = pytest.StashKey[list[tuple[str, object]]]()
 _MEASURED_BY_WORKERS = pytest.StashKey[list[tuple[float, str]]]()
 _TRIED = pytest.StashKey[list[pytest.Mark]]()  # of a test: the marks whose laws have run
 
@@ -127,7 +127,7 @@ def _try_rest(item: pytest.Item) -> None:
                 _try(item, mark)
 
 
-def _try(item: pytest.Item, mark: pytest.Mark) -> Any:
+def _try(item: pytest.Item, mark: pytest.Mark) -> object:
     """Run the laws of what is marked, and return it; a test that fails shows what broke."""
     import pydnn.testing
 
@@ -137,7 +137,7 @@ def _try(item: pytest.Item, mark: pytest.Mark) -> Any:
         pytest.fail(
             f"give the mark one {what}, e.g. @pytest.mark.{mark.name}(my_part()).", pytrace=False
         )
-    prove: Callable[..., Any] = getattr(pydnn.testing, law)
+    prove: Callable[..., object] = getattr(pydnn.testing, law)
     broken = ""
     try:
         proof = prove(mark.args[0], **mark.kwargs)
@@ -149,7 +149,7 @@ def _try(item: pytest.Item, mark: pytest.Mark) -> Any:
     return mark.args[0]
 
 
-def _proved(request: pytest.FixtureRequest, name: str) -> Any:
+def _proved(request: pytest.FixtureRequest, name: str) -> object:
     """What the test is marked with, after its laws have run; of several marks, the nearest one."""
     case = getattr(request, "param", None)
     if isinstance(case, _Case):
@@ -167,19 +167,19 @@ def _proved(request: pytest.FixtureRequest, name: str) -> Any:
 
 
 @pytest.fixture
-def pydnn_stage(request: pytest.FixtureRequest) -> Any:
+def pydnn_stage(request: pytest.FixtureRequest) -> object:
     """The stage of the mark of that name, whose laws were tried."""
     return _proved(request, "pydnn_stage")
 
 
 @pytest.fixture
-def pydnn_loss(request: pytest.FixtureRequest) -> Any:
+def pydnn_loss(request: pytest.FixtureRequest) -> object:
     """The loss of the mark of that name, whose laws were tried."""
     return _proved(request, "pydnn_loss")
 
 
 @pytest.fixture
-def pydnn_optimizer(request: pytest.FixtureRequest) -> Any:
+def pydnn_optimizer(request: pytest.FixtureRequest) -> object:
     """The gradient transformation of the mark of that name, whose laws were tried."""
     return _proved(request, "pydnn_optimizer")
 
@@ -193,7 +193,7 @@ def pydnn_key(request: pytest.FixtureRequest) -> Key:
 
 
 @pytest.fixture
-def pydnn_report(request: pytest.FixtureRequest) -> Callable[[Any], None]:
+def pydnn_report(request: pytest.FixtureRequest) -> Callable[[object], None]:
     """A function that adds a proof or a report to what --pydnn-report writes."""
     return lambda report: request.config.stash[_REPORTS].append((request.node.nodeid, report))
 
@@ -224,6 +224,6 @@ def pytest_testnodedown(node: Any) -> None:
     node.config.stash[_MEASURED_BY_WORKERS].extend((worst, text) for worst, text in measured)
 
 
-def _worst(report: Any) -> float:
+def _worst(report: object) -> float:
     tables = getattr(report, "tables", (report,))
     return max((float(getattr(table, "worst", 0.0)) for table in tables), default=0.0)

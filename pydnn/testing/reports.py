@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TypeVar
 
 import attrs
 
@@ -12,6 +12,8 @@ from pydnn.checks import BadInput
 from pydnn.testing.global_state import kept_world
 
 __all__ = ["BrokenLaw", "Proof", "Trial", "called", "one_line"]
+
+_Result = TypeVar("_Result")
 
 
 @attrs.frozen(eq=False)
@@ -26,7 +28,7 @@ class Proof:
 
     subject: str
     laws: tuple[str, ...]
-    tables: tuple[Any, ...] = attrs.field(default=(), repr=False)
+    tables: tuple[object, ...] = attrs.field(default=(), repr=False)
 
     def __str__(self) -> str:
         lines = [f"{self.subject} keeps {len(self.laws)} laws: {', '.join(self.laws)}"]
@@ -57,7 +59,7 @@ class Trial:
         """Begin with no law tried of the `subject`."""
         self.subject = subject
         self.laws: list[str] = []
-        self.tables: list[Any] = []
+        self.tables: list[object] = []
         self.broken: dict[str, list[str]] = {}
 
     @contextmanager
@@ -101,7 +103,7 @@ def one_line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-def called(what: str, function: Callable[..., Any], *args: Any, hint: str) -> Any:
+def called(what: str, function: Callable[..., _Result], *args: object, hint: str) -> _Result:
     """`function(*args)`, whose error is told in one line as that of `what`."""
     try:
         return function(*args)

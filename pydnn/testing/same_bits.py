@@ -15,7 +15,8 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from types import ModuleType
+from typing import Any, TypedDict
 
 import attrs
 import numpy as np
@@ -42,7 +43,7 @@ def _threads(count: int) -> _Environment:
 
 def _without_dispatch() -> _Environment:
     """NumPy's loops for any CPU that it supports, without those for this one's features."""
-    core: Any = importlib.import_module("numpy._core._multiarray_umath")
+    core = importlib.import_module("numpy._core._multiarray_umath")
     on = [name for name in core.__cpu_dispatch__ if core.__cpu_features__.get(name)]
     return _Environment({"NPY_DISABLE_CPU_FEATURES": " ".join(on)} if on else {})
 
@@ -87,7 +88,7 @@ class BitsReport:
 
 
 def same_bits(
-    function: Callable[..., Any], *args: Any, environments: Iterable[str] | None = None
+    function: Callable[..., object], *args: object, environments: Iterable[str] | None = None
 ) -> BitsReport:
     """Run `function(*args)` in child processes, and compare all bits of what it gives.
 
@@ -107,7 +108,7 @@ def same_bits(
 
 
 def bits_report(
-    function: Callable[..., Any], *args: Any, environments: Iterable[str] | None = None
+    function: Callable[..., object], *args: object, environments: Iterable[str] | None = None
 ) -> BitsReport:
     """The report of `same_bits`, whether bits differ or not."""
     chosen = list(ENVIRONMENTS if environments is None else environments)
@@ -120,7 +121,18 @@ def bits_report(
     return BitsReport(function.__qualname__, told)
 
 
-def _job(function: Callable[..., Any], args: tuple[Any, ...]) -> dict[str, Any]:
+class _Job(TypedDict):
+    """What a child is told: where the function is, and its arguments, pickled."""
+
+    module: str
+    file: str
+    name: str
+    args: str
+    path: list[str]
+    layout: str
+
+
+def _job(function: Callable[..., object], args: tuple[object, ...]) -> _Job:
     name = getattr(function, "__qualname__", "")
     if not name or "<" in name:
         raise BadInput(
@@ -139,11 +151,12 @@ def _job(function: Callable[..., Any], args: tuple[Any, ...]) -> dict[str, Any]:
         "name": name,
         "args": base64.b64encode(pickled).decode(),
         "path": [entry for entry in sys.path if entry],
+        "layout": "",
     }
 
 
 def _run(
-    function: Callable[..., Any], job: Mapping[str, Any], environment: _Environment
+    function: Callable[..., object], job: _Job, environment: _Environment
 ) -> dict[str, list[str]]:
     variables = os.environ | dict(environment.variables)
     command = [sys.executable, "-c", "from pydnn.testing.same_bits import child; child()"]
@@ -161,7 +174,7 @@ def child() -> None:
     """What a child process does: read a job, run it, and print its bits."""
     from pydnn.testing.nested import relaid, snapshot
 
-    job = json.load(sys.stdin)
+    job: _Job = json.load(sys.stdin)
     found: Any = _module_of(job)
     for part in job["name"].split("."):
         found = getattr(found, part)
@@ -173,7 +186,7 @@ def child() -> None:
     print("\n" + json.dumps(told))
 
 
-def _module_of(job: Mapping[str, Any]) -> Any:
+def _module_of(job: _Job) -> ModuleType:
     if job["module"] != "__main__":
         try:
             return importlib.import_module(job["module"])
@@ -188,7 +201,7 @@ def _module_of(job: Mapping[str, Any]) -> Any:
     return module
 
 
-def _told(leaf: Any) -> list[str]:
+def _told(leaf: object) -> list[str]:
     """A leaf as text that has all its bits, for an array entry by entry."""
     if isinstance(leaf, np.ndarray) and leaf.dtype.kind == "f":
         return [f"{leaf.dtype} {leaf.shape}", *(float(x).hex() for x in leaf.ravel())]

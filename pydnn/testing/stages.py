@@ -11,7 +11,7 @@ import numpy as np
 from pydnn.checks import BadInput
 from pydnn.descriptions.builders import build, describe
 from pydnn.keys import Key
-from pydnn.parameters import Tree, layout_of, leaves
+from pydnn.parameters import Layout, Template, Tree, layout_of, leaves
 from pydnn.records import FloatArray, freeze
 from pydnn.stages.base import (
     Context,
@@ -136,7 +136,7 @@ class _Run:
     when: str
     context: Context
 
-    def forward(self, A_prev: FloatArray, params: Tree | None = None) -> tuple[FloatArray, Any]:
+    def forward(self, A_prev: FloatArray, params: Tree | None = None) -> tuple[FloatArray, object]:
         tree = self.drawn.params if params is None else params
         return self.stage.forward(tree, A_prev, self.context)
 
@@ -193,19 +193,19 @@ def _try_shapes(trial: Trial, run: _Run) -> None:
                 )
 
 
-def _layout_or_none(grads: Tree) -> Any:
+def _layout_or_none(grads: Tree) -> Layout | None:
     try:
         return layout_of(grads)
     except Exception:  # it may be anything
         return None
 
 
-def _shapes(layout: Any) -> list[tuple[int, ...]]:
+def _shapes(layout: Layout) -> list[tuple[int, ...]]:
     return [slot.shape for slot in layout.slots]
 
 
-def _classes(layout: Any) -> list[str]:
-    def names(template: Any) -> Iterator[str]:
+def _classes(layout: Layout) -> list[str]:
+    def names(template: Template) -> Iterator[str]:
         if isinstance(template, tuple):
             for part in template:
                 yield from names(part)
@@ -277,7 +277,7 @@ def _try_linear(trial: Trial, run: _Run) -> None:
                     )
 
 
-def _gradients(pair: tuple[Any, Any]) -> dict[str, FloatArray]:
+def _gradients(pair: tuple[FloatArray, Tree]) -> dict[str, FloatArray]:
     dA_prev, grads = pair
     found = {"dA_prev": dA_prev}
     found |= {
@@ -425,7 +425,9 @@ def _keys_of_parts(stage: Stage, drawn: DrawnStage) -> dict[str, Key | None]:
     keys: dict[str, Key | None] = {}
 
     def watched(path: str, part: Stage) -> Stage:
-        def forward(params: Tree, A_prev: FloatArray, context: Context) -> tuple[FloatArray, Any]:
+        def forward(
+            params: Tree, A_prev: FloatArray, context: Context
+        ) -> tuple[FloatArray, object]:
             if part.random:
                 keys[path] = context.key
             return part.forward(params, A_prev, context)
@@ -474,7 +476,7 @@ def _try_description(trial: Trial, stage: Stage, drawn: DrawnStage) -> None:
                 fault(f"{how}, it describes itself as {describe(other)}")
 
 
-def _everything(stage: Stage, drawn: DrawnStage) -> dict[str, Any]:
+def _everything(stage: Stage, drawn: DrawnStage) -> dict[str, object]:
     A, cache = stage.forward(drawn.params, drawn.A_prev, drawn.training)
     dA_prev, grads = stage.backward(drawn.params, cache, drawn.dA)
     return snapshot({"A": A, "dA_prev": dA_prev, "grads": grads})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any
 
 import attrs
 import numpy as np
@@ -154,7 +153,7 @@ def assert_schedule(schedule: Schedule, *, iterations: int = 200) -> Proof:
         raise BadInput(f"got {schedule!r}, expected a schedule: call its builder.")
     expect_count("iterations", iterations, hint="give how many are tried")
     trial = Trial("the schedule")
-    values: list[Any] = []
+    values: list[object] = []
     with trial.law("value") as fault:
         values = [schedule(i) for i in range(iterations)]
         for i, value in enumerate(values):

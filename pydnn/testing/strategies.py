@@ -7,7 +7,7 @@ to can be read, and worked out by hand.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,9 +32,10 @@ from pydnn import (
 from pydnn.checks import expect_known, import_extra
 from pydnn.losses import TASKS, Loss
 from pydnn.parameters import Packed, pack
-from pydnn.records import freeze
+from pydnn.records import FloatArray, freeze
 from pydnn.stages.activations import identity, leaky_relu, relu, sigmoid, tanh
 from pydnn.stages.base import Stage
+from pydnn.training import Step
 
 __all__ = [
     "arrays",
@@ -49,19 +50,23 @@ __all__ = [
     "step_records",
 ]
 
-st: Any = import_extra(
-    "hypothesis.strategies", extra="testing", purpose="drawing records by hypothesis"
-)
+if TYPE_CHECKING:
+    from hypothesis import strategies as st
+    from hypothesis.strategies import SearchStrategy
+else:
+    st = import_extra(
+        "hypothesis.strategies", extra="testing", purpose="drawing records by hypothesis"
+    )
 
 _PLAIN: tuple[Callable[[], Stage], ...] = (identity, relu, leaky_relu, tanh, sigmoid, layer_norm)
 
 
-def keys() -> Any:
+def keys() -> SearchStrategy[Key]:
     """Keys of small seeds."""
     return st.integers(0, 99).map(Key)
 
 
-def arrays(*shape: int, low: float = -2.0, high: float = 2.0) -> Any:
+def arrays(*shape: int, low: float = -2.0, high: float = 2.0) -> SearchStrategy[FloatArray]:
     """Read-only arrays of a `shape`, of quarters from `low` to `high`."""
     size = int(np.prod(shape))
     quarters = st.integers(int(4 * low), int(4 * high)).map(lambda n: n / 4)
@@ -69,7 +74,7 @@ def arrays(*shape: int, low: float = -2.0, high: float = 2.0) -> Any:
     return numbers.map(lambda row: freeze(np.array(row, np.float64).reshape(shape)))
 
 
-def stages(*, random: bool = True, statistics: bool = True) -> Any:
+def stages(*, random: bool = True, statistics: bool = True) -> SearchStrategy[Stage]:
     """Single stages; with dropout if they may be `random`, batch_norm if with `statistics`."""
     choices = [st.integers(1, 4).map(dense), st.sampled_from(_PLAIN).map(lambda make: make())]
     if random:
@@ -81,30 +86,31 @@ def stages(*, random: bool = True, statistics: bool = True) -> Any:
 
 def networks(
     *, n_out: int = 1, depth: int = 3, random: bool = True, statistics: bool = True
-) -> Any:
+) -> SearchStrategy[Stage]:
     """Networks of up to `depth` stages and, at their end, a dense one of `n_out` units.
 
     Some stages stand side by side, or have their input led around them.
     """
     single = stages(random=random, statistics=statistics)
-    same_shape = st.sampled_from([tanh, relu, layer_norm]).map(lambda make: residual(make()))
+    alike: list[Callable[[], Stage]] = [tanh, relu, layer_norm]
+    same_shape = st.sampled_from(alike).map(lambda make: residual(make()))
     beside = st.tuples(single, single).map(lambda pair: parallel(*pair))
     body = st.lists(st.one_of(single, same_shape, beside), max_size=depth)
     return body.map(lambda parts: serial(*parts, dense(n_out)))
 
 
-def parameters(stage: Stage, shape_in: tuple[int, ...]) -> Any:
+def parameters(stage: Stage, shape_in: tuple[int, ...]) -> SearchStrategy[Packed]:
     """Parameters of a `stage`, packed, of quarters between -2 and 2."""
     layout = pack(stage.init(Key(0), shape_in)[0]).layout
     return arrays(layout.size).map(layout.packed)
 
 
-def gradients(params: Packed) -> Any:
+def gradients(params: Packed) -> SearchStrategy[FloatArray]:
     """Gradients in the layout of `params`, as a vector."""
     return arrays(params.vector.size)
 
 
-def labels(task: str, n_out: int, m: int) -> Any:
+def labels(task: str, n_out: int, m: int) -> SearchStrategy[FloatArray]:
     """Labels Y of m examples, for a `task` among `pydnn.losses.TASKS` and n_out outputs."""
     expect_known("task", task, TASKS)
     if task == "regression":
@@ -121,18 +127,18 @@ def batches(
     n_out: int | None = None,
     m: int | None = None,
     weighted: bool = False,
-) -> Any:
+) -> SearchStrategy[Batch]:
     """Batches for a `task`: X (n_x, m), fitting Y, and weights if they are to be `weighted`."""
     outputs = n_out or {"two classes": 1, "many classes": 3, "several labels": 2}.get(task, 1)
 
-    def of(count: int) -> Any:
+    def of(count: int) -> SearchStrategy[Batch]:
         weights = arrays(1, count, low=0.25) if weighted else st.none()
         return st.builds(Batch, arrays(n_x, count), labels(task, outputs, count), weights)
 
     return (st.integers(1, 5) if m is None else st.just(m)).flatmap(of)
 
 
-def losses(task: str) -> Any:
+def losses(task: str) -> SearchStrategy[Loss]:
     """A loss for a `task`."""
     expect_known("task", task, TASKS)
     makers: dict[str, Callable[[], Loss]] = {
@@ -142,10 +148,10 @@ def losses(task: str) -> Any:
     return st.just(makers.get(task, sigmoid_cross_entropy)())
 
 
-def step_records(*, after: str = "update") -> Any:
+def step_records(*, after: str = "update") -> SearchStrategy[Step]:
     """Records of a training step of a small network, as they are after the part `after`."""
 
-    def of(network: Stage, batch: Batch, key: Key) -> Any:
+    def of(network: Stage, batch: Batch, key: Key) -> Step:
         optimizer = gradient_descent(learning_rate=0.25)
         step = make_train_step(network, sigmoid_cross_entropy(), optimizer)
         expect_known("part of the step", after, step.names)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import attrs
 import numpy as np
@@ -72,7 +71,7 @@ def _remembers_numbers(gradient_norm: float, after: TrainState) -> bool:
     return math.isfinite(gradient_norm) and remembers_numbers(after.optimizer_state)
 
 
-def remembers_numbers(optimizer_state: Any) -> bool:
+def remembers_numbers(optimizer_state: object) -> bool:
     """Whether all arrays that an optimizer remembers are finite, however deep they lie."""
     return all(np.isfinite(array).all() for array in leaves((optimizer_state,)))
 
@@ -113,7 +112,9 @@ def _first_stage(network: Stage, step: Step, numerics: Numerics) -> str:
     """The innermost stage whose forward pass first gives a number that is not finite."""
 
     def watched(path: str, stage: Stage) -> Stage:
-        def forward(params: Tree, A_prev: FloatArray, context: Context) -> tuple[FloatArray, Any]:
+        def forward(
+            params: Tree, A_prev: FloatArray, context: Context
+        ) -> tuple[FloatArray, object]:
             A, cache = stage.forward(params, A_prev, context)
             if not np.isfinite(A).all():
                 place = path.removesuffix("/")

@@ -19,7 +19,7 @@ from pydnn.checks import BadInput, expect_known
 from pydnn.keys import Key
 from pydnn.numerics.underflow import ignoring_underflow
 from pydnn.parameters import NO_PARAMS, Packed, pack
-from pydnn.records import Batch, FloatArray, Unchanging, keep_readonly, readonly
+from pydnn.records import AnyDType, Batch, FloatArray, Unchanging, keep_readonly, readonly
 from pydnn.tables import html_table
 
 __all__ = ["Part", "Step", "StepFunction", "StepInfo", "TrainState", "TrainStep", "part", "trace"]
@@ -91,7 +91,7 @@ class _Unfilled:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def __get__(self, step: Step | None, owner: type) -> Any:
+    def __get__(self, step: Step | None, owner: type) -> object:
         if step is None:
             return self
         raise NotFilled(
@@ -144,16 +144,17 @@ class Step:
     after: TrainState
     info: StepInfo
 
-    def __init__(self, state: TrainState, batch: Batch, **filled: Any) -> None:  # noqa: D107
+    def __init__(self, state: TrainState, batch: Batch, **filled: object) -> None:  # noqa: D107
         for name in filled:
             expect_known("field of a step", name, _FILLED_BY)
         fields = {name: value for name, value in filled.items() if value is not None}
         for name in ("AL", "dAL", "updates"):
-            if name in fields and isinstance(fields[name], np.ndarray):
-                fields[name] = readonly(fields[name])
+            array = fields.get(name)
+            if isinstance(array, np.ndarray):
+                fields[name] = readonly(array)
         _set(self, "__dict__", {"state": state, "batch": batch, **fields})
 
-    def with_fields(self, **fields: Any) -> Step:
+    def with_fields(self, **fields: object) -> Step:
         """This record with `fields` filled in: `attrs.evolve` for values known to be right.
 
         The values are taken as they are, so arrays among them must be read-only already. It
@@ -192,12 +193,13 @@ for _name in _FILLED_BY:
     setattr(Step, f"_{_name}", _hidden(_name))
 
 
-def _same(a: Any, b: Any) -> bool:
-    both = isinstance(a, np.ndarray) or isinstance(b, np.ndarray)
-    return bool(np.array_equal(a, b) if both else a == b)
+def _same(a: object, b: object) -> bool:
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        return np.array_equal(np.asarray(a), np.asarray(b))
+    return bool(a == b)
 
 
-def _summary(value: Any) -> str:
+def _summary(value: object) -> str:
     return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else repr(value)
 
 
@@ -474,7 +476,7 @@ def _expect_fit(parts: tuple[Part, ...]) -> None:
 # What parts that are not pydnn's own give
 
 
-def _expect_step(p: Part, before: Step, after: Any) -> None:
+def _expect_step(p: Part, before: Step, after: object) -> None:
     """Refuse what a part returns unless it is a `Step` whose fields fit each other."""
     if not isinstance(after, Step):
         what = "None" if after is None else f"a {type(after).__name__}"
@@ -486,11 +488,11 @@ def _expect_step(p: Part, before: Step, after: Any) -> None:
     changed = after.filled_since(before)
     for name in changed:
         value = getattr(after, name)
-        kind = _KINDS.get(name, object)
-        if not isinstance(value, kind) or isinstance(value, bool):
+        kinds, kind_name = _KINDS.get(name, ((object,), "anything"))
+        if not isinstance(value, kinds) or isinstance(value, bool):
             raise BadInput(
-                f"part {p.name!r} gives step.{name} as {_a(value)}, expected "
-                f"{_KIND_NAMES.get(kind) or kind.__name__}{_HINTS.get(name, '')}."
+                f"part {p.name!r} gives step.{name} as {_a(value)}, expected {kind_name}"
+                f"{_HINTS.get(name, '')}."
             )
         _expect_like(p, name, value, after)
     if "after" in before.filled:
@@ -502,34 +504,32 @@ def _expect_step(p: Part, before: Step, after: Any) -> None:
                 )
 
 
-_REAL = (int, float, np.integer, np.floating)
-_KINDS: dict[str, Any] = {
-    "state": TrainState,
-    "batch": Batch,
-    "AL": np.ndarray,
-    "cost": _REAL,
-    "dAL": np.ndarray,
-    "grads": Packed,
-    "statistics": Packed,
-    "updates": np.ndarray,
-    "after": TrainState,
-    "info": StepInfo,
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "state": ((TrainState,), "TrainState"),
+    "batch": ((Batch,), "Batch"),
+    "AL": ((np.ndarray,), "an array"),
+    "cost": ((int, float, np.integer, np.floating), "a number"),
+    "dAL": ((np.ndarray,), "an array"),
+    "grads": ((Packed,), "Packed"),
+    "statistics": ((Packed,), "Packed"),
+    "updates": ((np.ndarray,), "an array"),
+    "after": ((TrainState,), "TrainState"),
+    "info": ((StepInfo,), "StepInfo"),
 }
-_KIND_NAMES: dict[Any, str] = {np.ndarray: "an array", _REAL: "a number"}
 _HINTS = {"grads": ": give e.g. step.grads.with_vector(vector)"}
 
 
-def _a(value: Any) -> str:
+def _a(value: object) -> str:
     return "None" if value is None else f"a {type(value).__name__}"
 
 
-def _expect_like(p: Part, name: str, value: Any, step: Step) -> None:
+def _expect_like(p: Part, name: str, value: object, step: Step) -> None:
     """Refuse numbers of another dtype, shape or layout than those that they stand beside."""
     parameters = step.state.parameters
-    like: dict[str, Any] = {"grads": parameters, "statistics": step.state.statistics}
-    if name in like:
-        _expect_packed(p, f"step.{name}", value, like[name])
-    elif name in ("state", "after"):
+    if isinstance(value, Packed):
+        like = step.state.statistics if name == "statistics" else parameters
+        _expect_packed(p, f"step.{name}", value, like)
+    elif isinstance(value, TrainState):
         _expect_packed(p, f"step.{name}.parameters", value.parameters, parameters)
     elif isinstance(value, np.ndarray):
         shape = {"updates": parameters.vector, "dAL": step.__dict__.get("AL")}.get(name)
@@ -547,7 +547,7 @@ def _expect_packed(p: Part, name: str, value: Packed, like: Packed) -> None:
 
 
 def _expect_array(
-    p: Part, name: str, array: FloatArray, dtype: Any, shape: tuple[int, ...]
+    p: Part, name: str, array: FloatArray, dtype: AnyDType, shape: tuple[int, ...]
 ) -> None:
     if array.dtype != dtype:
         raise BadInput(

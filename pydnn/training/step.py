@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from pydnn.checks import BadInput, expect_shape
 from pydnn.keys import Key
@@ -49,7 +50,7 @@ def initial_state(
     shape_in: Shape,
     *,
     key: Key,
-    dtype: Any = np.float64,
+    dtype: DTypeLike = np.float64,
     weights: WeightStream | None = None,
     numerics: Numerics = fast,
 ) -> TrainState:

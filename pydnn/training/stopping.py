@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import attrs
 
@@ -72,7 +71,7 @@ class Watched:
     value: float = math.nan
     waited: int = 0
 
-    def after(self, state: TrainState, info: StepInfo) -> Watched:
+    def after(self, state: TrainState | None, info: StepInfo) -> Watched:
         """What was watched including the step that led to `state`."""
         value = None if self.watch is None else value_of(info, self.watch.name)
         if self.watch is None or value is None or not self._better(value):
@@ -84,7 +83,7 @@ class Watched:
             self.watch is not None and self.watch.better(value, self.value)
         )
 
-    def described(self, state: TrainState, info: StepInfo) -> TrainState | None:
+    def described(self, state: TrainState | None, info: StepInfo) -> TrainState | None:
         """The state that the value in `info` describes: `state`, or the one before it."""
         if self.watch is None or self.watch.iteration(info) > info.iteration:
             return state
@@ -198,12 +197,11 @@ def watched_in(
         watch: The value.
         state_at: `(iteration) -> state` after that many steps; called for the best and the last.
     """
-    nowhere: Any = None
     seen = Watched(watch)
     count = 0
     for info in infos:
         count = info.iteration + 1
-        seen = seen.after(nowhere, info)
+        seen = seen.after(None, info)
     last = state_at(count)
     if seen.best is None:
         return attrs.evolve(seen, last=last)
