@@ -55,14 +55,13 @@ class Loss(DescribedPart):
     Attributes:
         name: What messages call it.
         function: `(AL, Y, weights, context) -> (cost, dAL)`, the cost being a mean over
-            examples; `weights` is None where all count the same.
+            examples; `weights` is None where all count the same. `MeanOf` makes one of losses
+            of single examples.
         predict: `(AL, context) -> predictions`: probabilities for logits, else the numbers that
             are to be near the labels.
         expect_labels: `(Y, n_out)`: refuses labels of a whole training set that the loss has no
             meaning for, with a network of n_out outputs.
         task: `(n_out) -> one of TASKS`, what the predictions are to be judged as.
-        entries: `(AL, Y, numerics) -> (losses, slopes)`, where the cost is the mean of such
-            losses (k, m), each of one example, and `slopes` is the gradient of their sum.
     """
 
     name: str
@@ -72,7 +71,6 @@ class Loss(DescribedPart):
     predict: Callable[..., FloatArray] = attrs.field(converter=to_ignoring)
     expect_labels: Callable[[FloatArray, int], None]
     task: Callable[[int], str]
-    entries: Entries | None = attrs.field(default=None, kw_only=True)
 
     def __call__(
         self,
@@ -85,25 +83,29 @@ class Loss(DescribedPart):
         return self.function(AL, Y, weights, context)
 
 
-def _mean_of(
-    entries: Entries, weigh: Callable[[FloatArray], FloatArray] | None = None
-) -> Callable[..., tuple[float, FloatArray]]:
-    """The function of a loss from that of its entries.
+@attrs.frozen
+class MeanOf:
+    """The `function` of a loss whose cost is the mean of losses of single examples.
 
-    Args:
-        entries: As above.
+    Attributes:
+        entries: `(AL, Y, numerics) -> (losses, slopes)`: losses (k, m), each of one example, and
+            the gradient of their sum, which nobody else has.
         weigh: `(Y) -> weights` (1, m), by which examples are weighted further.
     """
 
-    def function(
-        AL: FloatArray, Y: FloatArray, weights: FloatArray | None, context: Context
+    entries: Entries
+    weigh: Callable[[FloatArray], FloatArray] | None = None
+
+    def __call__(
+        self, AL: FloatArray, Y: FloatArray, weights: FloatArray | None, context: Context
     ) -> tuple[float, FloatArray]:
+        """The cost and dAL (n_y, m)."""
         numerics = context.numerics
         if not AL.size:
             expect_examples(AL.shape[-1])
-        losses, slopes = entries(AL, Y, numerics)
-        if weigh is not None:
-            by_class = weigh(Y).astype(AL.dtype)
+        losses, slopes = self.entries(AL, Y, numerics)
+        if self.weigh is not None:
+            by_class = self.weigh(Y).astype(AL.dtype)
             weights = by_class if weights is None else weights * by_class
         if weights is None:
             slopes /= scalar(losses.size, slopes.dtype)
@@ -121,8 +123,6 @@ def _mean_of(
         shares = weights / total
         slopes *= shares
         return numerics.mean(losses * shares) * losses.size, freeze(slopes)
-
-    return function
 
 
 def expect_weights(weights: FloatArray, m: int, *, of: str = "") -> None:
@@ -201,11 +201,10 @@ def sigmoid_cross_entropy(
 
     return Loss(
         "sigmoid_cross_entropy",
-        _mean_of(entries),
+        MeanOf(entries),
         lambda Z, context=EVALUATION: freeze(context.numerics.logistic(Z)),
         _expect_binary,
         lambda n_out: "two classes" if n_out == 1 else "several labels",
-        entries=entries,
     )
 
 
@@ -254,11 +253,10 @@ def softmax_cross_entropy(
 
     return Loss(
         "softmax_cross_entropy",
-        _mean_of(entries, weigh if by_class is not None else None),
+        MeanOf(entries, weigh if by_class is not None else None),
         _softmax,
         _expect_classes,
         lambda n_out: "many classes",
-        entries=entries if by_class is None else None,
     )
 
 
@@ -351,11 +349,10 @@ def poisson() -> Loss:
 def _regression(name: str, entries: Entries) -> Loss:
     return Loss(
         name,
-        _mean_of(entries),
+        MeanOf(entries),
         lambda AL, context=EVALUATION: AL,
         _expect_numbers,
         lambda n_out: "regression",
-        entries=entries,
     )
 
 

@@ -138,26 +138,6 @@ class Layout:
         """
         return attrs.evolve(self, template=_mirrored(self.template, classes))
 
-    def stacked(self, runs: int) -> Layout:
-        """The layout of so many trees like this one at once: each array has a first axis for them.
-
-        The arrays called "0/W" of all runs lie one after the other, then those called "0/b".
-        """
-        slots = tuple(_widened(slot, runs) for slot in self.slots)
-        return Layout(self.size * runs, slots, _stacked(self.template, runs))
-
-    def rows(self, vector: FloatArray) -> FloatArray:
-        """Each run's own vector, (runs, size), from that of a stack of them, (runs * size,)."""
-        runs = vector.size // max(self.size, 1)
-        pieces = [vector[s.start * runs : s.stop * runs].reshape(runs, -1) for s in self.slots]
-        return np.concatenate(pieces, axis=1) if pieces else np.empty((runs, 0), vector.dtype)
-
-    def from_rows(self, rows: FloatArray) -> FloatArray:
-        """The vector of a stack, (runs * size,), from each run's own, (runs, size)."""
-        if not self.slots:
-            return np.empty(0, rows.dtype)
-        return np.concatenate([rows[:, s.start : s.stop].ravel() for s in self.slots])
-
 
 def expect_names(names: Sequence[str]) -> Sequence[str]:
     """Refuse what is no list of names of arrays, such as a single text."""
@@ -296,16 +276,6 @@ def _filling(template: Template, maker: Callable[[type], _Maker]) -> _Fill:
         )
     of_views = make or _together
     return lambda vector: of_views(*[vector[place].reshape(shape) for place, shape in places])
-
-
-def _widened(slot: Slot, runs: int) -> Slot:
-    return Slot(slot.name, (runs, *slot.shape), slot.start * runs)
-
-
-def _stacked(template: Template, runs: int) -> Template:
-    if isinstance(template, tuple):
-        return tuple(_stacked(part, runs) for part in template)
-    return RecordOf(template.cls, tuple(_widened(slot, runs) for slot in template.slots))
 
 
 def _mirrored(template: Template, classes: Classes) -> Template:

@@ -18,9 +18,9 @@ from pydnn.records import FloatArray, freeze
 __all__ = ["Penalty", "l1_penalty", "l2_penalty"]
 
 
-@attrs.frozen(eq=False)
-class Terms:
-    """What a penalty sums: strength / 2m times the sum of `size` over the weights that it counts.
+@attrs.frozen
+class SumOf:
+    """The `function` of a penalty: strength / 2m times a sum over the weights that it counts.
 
     Attributes:
         strength: The course's lambda.
@@ -34,6 +34,17 @@ class Terms:
     size: Callable[[FloatArray], FloatArray]
     slope: Callable[[FloatArray], FloatArray]
 
+    def __call__(self, parameters: Packed, m: int, numerics: Numerics) -> tuple[float, FloatArray]:
+        """The cost for a batch of m examples, and its gradient (size,)."""
+        expect_examples(m)
+        gradient = np.zeros_like(parameters.vector)
+        factor, total = self.strength / (2 * m), 0.0
+        for stretch in parameters.layout.selected(self.only):
+            w = parameters.vector[stretch]
+            total += numerics.mean(self.size(w)) * w.size
+            gradient[stretch] = self.slope(w) * w.dtype.type(factor)
+        return factor * total, freeze(gradient)
+
 
 @attrs.frozen(eq=False, repr=False)
 class Penalty(DescribedPart):
@@ -43,14 +54,12 @@ class Penalty(DescribedPart):
         function: `(parameters, m, numerics) -> (cost, gradient)` for a batch of m examples; the
             gradient is a vector in the layout of the parameters.
         isotropic: Whether all directions of an array are alike to it, as with its length.
-        terms: What it sums, where it is such a sum.
     """
 
     function: Callable[[Packed, int, Numerics], tuple[float, FloatArray]] = attrs.field(
         converter=to_ignoring, repr=False
     )
     isotropic: bool = attrs.field(default=False, kw_only=True)
-    terms: Terms | None = attrs.field(default=None, kw_only=True)
 
 
 @described("penalty")
@@ -85,16 +94,5 @@ def _penalty(
 ) -> Penalty:
     """Strength / 2m times the sum of `size` over the selected arrays, whose slope is `slope`."""
     strength = expect_real("strength", strength, least=0, hint="give lambda, e.g. 0.7")
-    only = tuple(expect_names(only))
-
-    def function(parameters: Packed, m: int, numerics: Numerics) -> tuple[float, FloatArray]:
-        expect_examples(m)
-        gradient = np.zeros_like(parameters.vector)
-        factor, total = strength / (2 * m), 0.0
-        for stretch in parameters.layout.selected(only):
-            w = parameters.vector[stretch]
-            total += numerics.mean(size(w)) * w.size
-            gradient[stretch] = slope(w) * w.dtype.type(factor)
-        return factor * total, freeze(gradient)
-
-    return Penalty(function, isotropic=isotropic, terms=Terms(strength, only, size, slope))
+    function = SumOf(strength, tuple(expect_names(only)), size, slope)
+    return Penalty(function, isotropic=isotropic)

@@ -45,18 +45,6 @@ def test_an_empty_network_has_an_empty_vector():
     assert pack((NO_PARAMS, (NO_PARAMS,))).vector.shape == (0,)
 
 
-def test_a_stack_has_a_first_axis_for_its_runs_in_every_array():
-    packed = pack(TREE)
-    rows = np.stack([packed.vector, packed.vector + 10, packed.vector + 20])
-    stacked = packed.layout.stacked(3).packed(packed.layout.from_rows(rows))
-    np.testing.assert_array_equal(stacked["2/1/W"], [[[7, 8]], [[17, 18]], [[27, 28]]])
-    assert stacked.tree[0].W.shape == (3, 2, 2)
-    assert isinstance(stacked.tree[2][1], DenseParams)
-    np.testing.assert_array_equal(packed.layout.rows(stacked.vector), rows)
-    nothing = pack(NO_PARAMS).layout
-    assert nothing.from_rows(nothing.rows(np.zeros(0))).shape == (0,)
-
-
 def test_shapes_and_not_numbers_are_printed():
     assert repr(pack(TREE[:1])) == "Packed(6 float64 numbers: 0/W (2, 2), 0/b (2, 1))"
 

@@ -1,7 +1,7 @@
 """The parts of a training step for many runs at once, made of those for one.
 
 A stack of R networks of one shape is itself a network, whose parameters are those of a
-`Layout.stacked`: W (R, n_out, n_in), b (R, n_out, 1). What flows through it has an axis more,
+`stacked_layout`: W (R, n_out, n_in), b (R, n_out, 1). What flows through it has an axis more,
 (features, R, m), so that features still come first and combinators and activations are what
 they are. Where all runs see the same examples, their axis has stride 0: nothing is copied.
 """
@@ -18,16 +18,18 @@ import numpy as np
 from pydnn.checks import expect_examples
 from pydnn.descriptions.builders import Description, build, find_builder, is_description
 from pydnn.keys import Key
-from pydnn.losses import Loss
+from pydnn.losses import Loss, MeanOf
 from pydnn.numerics import Numerics, in_blocks
+from pydnn.numerics.underflow import bare
 from pydnn.optimizers.base import GradientTransformation
 from pydnn.optimizers.schedules import Schedule
 from pydnn.parameters import NO_PARAMS, Layout, Packed, Tree
-from pydnn.penalties import Penalty
+from pydnn.penalties import Penalty, SumOf
 from pydnn.records import FloatArray, freeze, maker_of, readonly, scalar
 from pydnn.stages.base import EVALUATION, Context, Stage, map_stages
 from pydnn.stages.dense import DenseCache, DenseGrads, DenseParams
 from pydnn.sweeps.stacked_arithmetic import by_run, gathered, means, norms, products, sums
+from pydnn.sweeps.stacked_layout import rows_of, vector_of
 
 __all__ = [
     "not_elementwise",
@@ -146,17 +148,19 @@ def stacked_loss(loss: Loss) -> Loss:
     Where the cost is a plain mean, losses of all runs are computed as if their examples stood in
     one batch side by side, and only the means are those of each run.
     """
+    mean: Any = bare(loss.function)
+    plain = isinstance(mean, MeanOf) and mean.weigh is None
 
     def function(
         AL: FloatArray, Y: FloatArray, weights: FloatArray | None, context: Context
     ) -> tuple[Any, FloatArray]:
         # Of labels in several rows the order in memory has a part in the bits of sums.
-        if loss.entries is None or weights is not None or len(Y) > 1:
+        if not plain or weights is not None or len(Y) > 1:
             return each(AL, Y, weights, context)
         k, R, m = AL.shape
         expect_examples(m)
         beside = AL.reshape(k, R * m), Y.reshape(1, R * m)
-        losses, slopes = loss.entries(*beside, context.numerics)
+        losses, slopes = mean.entries(*beside, context.numerics)
         slopes /= scalar(losses.size // R, slopes.dtype)
         costs = means(context.numerics, by_run(losses.reshape(-1, R, m)))
         dAL = slopes.reshape(k, R, m)
@@ -176,10 +180,11 @@ def stacked_loss(loss: Loss) -> Loss:
 
 def stacked_penalty(penalties: Sequence[Penalty], layout: Layout) -> Penalty:
     """One penalty of R runs at once, whose strengths may differ, for parameters in `layout`."""
-    terms = [penalty.terms for penalty in penalties if penalty.terms is not None]
+    functions = [bare(penalty.function) for penalty in penalties]
+    terms = [function for function in functions if isinstance(function, SumOf)]
 
     def function(parameters: Packed, m: int, numerics: Numerics) -> tuple[Any, FloatArray]:
-        rows = freeze(layout.rows(parameters.vector))
+        rows = freeze(rows_of(layout, parameters.vector))
         if len(terms) == len(penalties):
             costs, gradients = together(rows, m, numerics)
         else:
@@ -189,7 +194,7 @@ def stacked_penalty(penalties: Sequence[Penalty], layout: Layout) -> Penalty:
                 for penalty, run in zip(penalties, packed, strict=True)
             )
             costs, gradients = map(np.array, zip(*own, strict=True))
-        return costs, freeze(layout.from_rows(gradients))
+        return costs, freeze(vector_of(layout, gradients))
 
     def together(rows: FloatArray, m: int, numerics: Numerics) -> tuple[FloatArray, FloatArray]:
         expect_examples(m)
@@ -210,7 +215,7 @@ def stacked_numerics(numerics: Numerics, layout: Layout) -> Numerics:
     """The arithmetic whose length of the vector of a stack is that of each run's own, (R,)."""
     return attrs.evolve(
         numerics,
-        norm=lambda vector: norms(numerics, layout.rows(vector)),  # type: ignore[arg-type, return-value]
+        norm=lambda vector: norms(numerics, rows_of(layout, vector)),  # type: ignore[arg-type, return-value]
     )
 
 
@@ -281,7 +286,7 @@ def stacked_optimizer(
     def by_entry(factor: float) -> FloatArray:
         with np.errstate(over="ignore"):  # beyond the dtype's range it is infinite by itself, too
             column = (rates * factor)[:, np.newaxis].astype(dtype)
-        return freeze(layout.from_rows(np.broadcast_to(column, (len(rates), layout.size))))
+        return freeze(vector_of(layout, np.broadcast_to(column, (len(rates), layout.size))))
 
     def update(
         grads: FloatArray, state: Any, params: Packed, context: Context = EVALUATION

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -15,6 +15,7 @@ from pydnn.jobs.job import Job
 from pydnn.parameters import Layout
 from pydnn.recipes.recipe import Recipe, with_seed
 from pydnn.records import Batch, FloatArray, freeze
+from pydnn.sweeps.stacked_layout import rows_of, stacked_layout, vector_of
 from pydnn.sweeps.stacked_parts import (
     not_elementwise,
     rate_of,
@@ -27,26 +28,43 @@ from pydnn.sweeps.stacked_parts import (
 )
 from pydnn.training import NotFinite, StepInfo, TrainState, TrainStep, make_train_step
 
-__all__ = ["Stack", "alike", "stack_of", "why_apart"]
+__all__ = ["Stack", "StackInfo", "alike", "stack_of", "why_apart"]
+
+
+@attrs.frozen(eq=False)
+class StackInfo:
+    """All of a step of a stack that only a reader needs: a `StepInfo` for R runs at once.
+
+    Attributes:
+        iteration: The step's number, from 0.
+        costs: The cost of each run, (R,).
+        gradient_norms: The length of each run's vector of gradients, (R,).
+        observed: What the optimizer shows: a number that all runs share, or one for each, (R,).
+    """
+
+    iteration: int
+    costs: FloatArray
+    gradient_norms: FloatArray
+    observed: Mapping[str, Any]
 
 
 @attrs.frozen(eq=False)
 class Stack:
     """R jobs, taken one step at a time, all at once.
 
-    `scan(stack.train_step, stack.state, stack.batches)` is their fold. In its infos the cost, the
-    gradient's norm, and the learning rate where it differs, are arrays (R,).
+    `scan(stack.train_step, stack.state, stack.batches)` is their fold, with a `StackInfo` for
+    every step.
 
     Attributes:
         jobs: One for each run, all of one shape, and at the same iteration.
         train_step: The step of all of them.
-        state: Their states, in the layout `layout.stacked(R)`.
+        state: Their states, in the layout `stacked_layout(layout, R)`.
         batch_at: `(k) -> batch` of iteration k: X (n_x, R, m), Y (n_y, R, m).
         layout: How the parameters of one run lie in its vector.
     """
 
     jobs: tuple[Job, ...]
-    train_step: TrainStep
+    train_step: Callable[[TrainState, Batch], tuple[TrainState, StackInfo]]
     state: TrainState
     batch_at: Callable[[int], Batch] = attrs.field(repr=False)
     layout: Layout = attrs.field(repr=False)
@@ -61,7 +79,7 @@ class Stack:
         job = self.jobs[run]
 
         def own(vector: FloatArray) -> FloatArray:
-            return freeze(self.layout.rows(vector)[run].copy())
+            return freeze(rows_of(self.layout, vector)[run].copy())
 
         return TrainState(
             state.iteration,
@@ -71,14 +89,14 @@ class Stack:
             job.state.statistics,
         )
 
-    def info_of(self, run: int, info: StepInfo) -> StepInfo:
-        """What `info` of the stack is for the run of that number, and by itself would be."""
-        costs, gradient_norms = np.asarray(info.cost), np.asarray(info.gradient_norm)
+    def info_of(self, run: int, info: StackInfo) -> StepInfo:
+        """What `info` of the stack is for the run of that number, as that run alone has it."""
         observed = {
             name: float(value[run]) if isinstance(value, np.ndarray) else value
             for name, value in info.observed.items()
         }
-        return StepInfo(info.iteration, float(costs[run]), float(gradient_norms[run]), observed)
+        cost, norm = float(info.costs[run]), float(info.gradient_norms[run])
+        return StepInfo(info.iteration, cost, norm, observed)
 
 
 def alike(recipe: Recipe) -> Recipe:
@@ -127,7 +145,7 @@ def _has_the_bits_of_each(stack: Stack) -> bool:
     last = start - 1 + first.batching.per_epoch(first.data["train"].X.shape[1])
     for k in sorted({start, last}):
         after, info = stack.train_step(stack.state, stack.batch_at(k))
-        rows = stack.layout.rows(after.parameters.vector)
+        rows = rows_of(stack.layout, after.parameters.vector)
         for run, job in enumerate(stack.jobs):
             batch = job.batching.at(job.data["train"], job.state.key, k)
             try:
@@ -161,17 +179,31 @@ def stack_of(jobs: Sequence[Job]) -> Stack:
     )
 
     def joined(vectors: Sequence[FloatArray]) -> FloatArray:
-        return freeze(layout.from_rows(np.stack(vectors)))
+        return freeze(vector_of(layout, np.stack(vectors)))
 
     states = [job.state for job in jobs]
     state = TrainState(
         first.state.iteration,
-        layout.stacked(runs).packed(joined([state.parameters.vector for state in states])),
+        stacked_layout(layout, runs).packed(joined([state.parameters.vector for state in states])),
         _mapped(joined, [state.optimizer_state for state in states]),
         first.state.key,
         first.state.statistics,
     )
-    return Stack(tuple(jobs), train_step, state, _batches(jobs), layout)
+    return Stack(tuple(jobs), _with_stack_info(train_step), state, _batches(jobs), layout)
+
+
+def _with_stack_info(
+    train_step: TrainStep,
+) -> Callable[[TrainState, Batch], tuple[TrainState, StackInfo]]:
+    """The step with an info whose fields say that its costs and lengths are arrays (R,)."""
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, StackInfo]:
+        after, info = train_step(state, batch)
+        costs: Any = info.cost  # what the loss and the arithmetic of a stack give is an array
+        norms: Any = info.gradient_norm
+        return after, StackInfo(info.iteration, costs, norms, info.observed)
+
+    return step
 
 
 def _mapped(function: Callable[[Sequence[FloatArray]], FloatArray], values: Sequence[Any]) -> Any:

@@ -10,8 +10,9 @@ import numpy as np
 
 from pydnn.jobs.job import Job, run, watching
 from pydnn.records import Batch
-from pydnn.sweeps.stacks import Stack, stack_of
-from pydnn.training import NotFinite, StepInfo, TrainState, evaluation, scan
+from pydnn.sweeps.stacked_layout import rows_of
+from pydnn.sweeps.stacks import Stack, StackInfo, stack_of
+from pydnn.training import NotFinite, TrainState, evaluation, scan
 from pydnn.training.finite import LONG, all_finite, remembers_numbers
 from pydnn.training.streams import Measure
 
@@ -100,7 +101,7 @@ class _Follow:
         self._job, self._watched = job, watching(job)
 
     def after(
-        self, stack: Stack, row: int, state: TrainState, info: StepInfo, cost: float
+        self, stack: Stack, row: int, state: TrainState, info: StackInfo, cost: float
     ) -> End | None:
         """Take note of a step; if the run stops early with it, this is its end."""
         self.costs.append(cost)
@@ -141,8 +142,8 @@ def _until_one_ends(
                 row: follows[row].end(stack, row, before, _lost(stack, row, before), lost=True)
                 for row in _not_finite(stack, after, info)
             }
-            costs = np.asarray(info.cost).tolist()
-            for row, (follow, cost) in enumerate(zip(follows, costs, strict=True)):
+            costs = zip(follows, info.costs.tolist(), strict=True)
+            for row, (follow, cost) in enumerate(costs):
                 if row not in ends and (end := follow.after(stack, row, after, info, cost)):
                     ends[row] = end
             told(len(follows) - len(ends))
@@ -152,14 +153,14 @@ def _until_one_ends(
     return before, {row: follow.end(stack, row, before) for row, follow in enumerate(follows)}
 
 
-def _not_finite(stack: Stack, after: TrainState, info: StepInfo) -> list[int]:
+def _not_finite(stack: Stack, after: TrainState, info: StackInfo) -> list[int]:
     """The rows of runs of which a number that `watch_finite` looks at is not finite."""
-    finite = np.isfinite(info.cost) & np.isfinite(info.gradient_norm)
-    long = np.flatnonzero(finite & (np.asarray(info.gradient_norm) >= LONG))
+    finite = np.isfinite(info.costs) & np.isfinite(info.gradient_norms)
+    long = np.flatnonzero(finite & (info.gradient_norms >= LONG))
     vector, numerics = after.parameters.vector, stack.jobs[0].numerics
     if np.all(finite) and not long.size and all_finite(vector, numerics):
         return []
-    finite &= [all_finite(row, numerics) for row in stack.layout.rows(vector)]
+    finite &= [all_finite(row, numerics) for row in rows_of(stack.layout, vector)]
     for row in long.tolist():
         finite[row] &= remembers_numbers(stack.state_of(row, after).optimizer_state)
     return np.flatnonzero(~finite).tolist()

@@ -19,7 +19,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TextIO, TypeAlias
+from typing import Any, TextIO, TypeAlias, TypeVar
 
 import toolz
 
@@ -29,20 +29,22 @@ from pydnn.training.pipeline import StepInfo, TrainState
 
 __all__ = ["Measure", "Stream", "progress", "scan", "tee", "thin"]
 
+_Info = TypeVar("_Info")
+
 Stream: TypeAlias = Iterator[tuple[TrainState, StepInfo]]
 Measure: TypeAlias = Callable[[TrainState], Mapping[str, float]]
 
 
 def scan(
-    train_step: Callable[[TrainState, Batch], tuple[TrainState, StepInfo]],
+    train_step: Callable[[TrainState, Batch], tuple[TrainState, _Info]],
     state: TrainState,
     batches: Iterable[Batch],
-) -> Stream:
+) -> Iterator[tuple[TrainState, _Info]]:
     """Fold the pure `train_step` over `batches`, yielding each (state, info) as it is made.
 
     For full-batch training, `batches` is `itertools.repeat(batch, iterations)`.
     """
-    start: tuple[TrainState, StepInfo | None] = (state, None)
+    start: Any = (state, None)
     # Not toolz's, which would hold on to the first state until the last has come.
     pairs = itertools.accumulate(batches, lambda pair, b: train_step(pair[0], b), initial=start)
     del state, start
