@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ __all__ = [
     "MOST_SEED",
     "AnyPath",
     "BadInput",
+    "Json",
     "MissingExtra",
     "NameTaken",
     "expect_count",
@@ -124,6 +125,8 @@ def _escaped(text: str) -> str:
 
 
 AnyPath = str | PathLike[str]
+# What can be written as JSON; of what is read, sequences are lists and mappings dicts.
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 
 
 def path_of(path: AnyPath) -> Path:

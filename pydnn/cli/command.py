@@ -8,7 +8,7 @@ answered.
 import contextlib
 import os
 import signal
-from typing import Any, NoReturn
+from typing import NoReturn
 
 
 def main() -> int:
@@ -30,7 +30,7 @@ def main() -> int:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _end(*signal_and_frame: Any) -> NoReturn:
+def _end(*signal_and_frame: object) -> NoReturn:
     with contextlib.suppress(OSError):
         os.write(2, b"pydnn: interrupted\n")
     os._exit(130)

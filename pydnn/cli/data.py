@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
+import attrs
 import numpy as np
 
 from pydnn.checks import MOST_SEED, expect_count, path_of
 from pydnn.cli.output import say, say_json
+from pydnn.cli.run_options import Commands
 from pydnn.data import (
     ImageSet,
     contact_sheet,
@@ -21,7 +22,7 @@ from pydnn.data import (
 __all__ = ["add_to"]
 
 
-def add_to(commands: Any) -> None:
+def add_to(commands: Commands) -> None:
     """Add the command and its three verbs to those of the parser."""
     parser = commands.add_parser(
         "data",
@@ -35,7 +36,7 @@ def add_to(commands: Any) -> None:
     _add_info(verbs)
 
 
-def _add_draw(verbs: Any) -> None:
+def _add_draw(verbs: Commands) -> None:
     draw = verbs.add_parser(
         "draw",
         help="draw cats and other things into two HDF5 files",
@@ -51,7 +52,7 @@ def _add_draw(verbs: Any) -> None:
     draw.set_defaults(run=_draw)
 
 
-def _add_show(verbs: Any) -> None:
+def _add_show(verbs: Commands) -> None:
     show = verbs.add_parser(
         "show",
         help="save a contact sheet with labels",
@@ -64,7 +65,7 @@ def _add_show(verbs: Any) -> None:
     show.set_defaults(run=_show)
 
 
-def _add_info(verbs: Any) -> None:
+def _add_info(verbs: Commands) -> None:
     info = verbs.add_parser(
         "info",
         help="tell what is in an image set",
@@ -99,23 +100,33 @@ def _info(args: argparse.Namespace) -> int:
     train, test = load_images(args.data)
     parts = {"train": _facts(train), "test": _facts(test)}
     if args.json:
-        say_json(parts)
+        say_json({part: attrs.asdict(facts) for part, facts in parts.items()})
         return 0
     for part, facts in parts.items():
-        height, width, _ = facts["image_shape"]
-        counts = ", ".join(f"{count} {name}" for name, count in facts["labels"].items())
+        height, width, _ = facts.image_shape
+        counts = ", ".join(f"{count} {name}" for name, count in facts.labels.items())
         say(
-            f"{part:5}  {facts['images']} images of {height} x {width} pixels: {counts}; "
-            f"mean brightness {facts['brightness']:.3f}"
+            f"{part:5}  {facts.images} images of {height} x {width} pixels: {counts}; "
+            f"mean brightness {facts.brightness:.3f}"
         )
     return 0
 
 
-def _facts(images: ImageSet) -> dict[str, Any]:
+@attrs.frozen
+class _Facts:
+    """What is told of a set; the fields are those of the JSON object."""
+
+    images: int
+    image_shape: tuple[int, ...]
+    labels: dict[str, int]
+    brightness: float
+
+
+def _facts(images: ImageSet) -> _Facts:
     counts = np.bincount(images.labels, minlength=2).tolist()
-    return {
-        "images": len(images),
-        "image_shape": images.images.shape[1:],
-        "labels": dict(zip(images.classes, counts, strict=True)),
-        "brightness": float(images.images.mean()) / 255,
-    }
+    return _Facts(
+        len(images),
+        images.images.shape[1:],
+        dict(zip(images.classes, counts, strict=True)),
+        float(images.images.mean()) / 255,
+    )

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from pydnn.checks import Json
 from pydnn.cli.output import say, say_json
-from pydnn.cli.run_options import add_allow_option
+from pydnn.cli.run_options import Commands, add_allow_option
 from pydnn.runs import Run
 from pydnn.runs.diff import Apart, Difference, Parting, difference
-from pydnn.runs.mismatches import apart_in_words, bits_of, in_hex
+from pydnn.runs.mismatches import Mismatch, apart_in_words, bits_of, in_hex
 from pydnn.storage.run_files import run_folder_of
 
 __all__ = ["add_to"]
 
 
-def add_to(commands: Any) -> None:
+def add_to(commands: Commands) -> None:
     """Add the command to those of the parser."""
     parser = commands.add_parser(
         "diff",
@@ -94,30 +94,35 @@ def _apart_lines(apart: Apart) -> list[str]:
     ]
 
 
-def _as_json(found: Difference) -> dict[str, Any]:
-    parting = found.parting
+def _as_json(found: Difference) -> dict[str, Json]:
     return {
         "recipe": found.recipe,
         "data": found.data,
         "environment": found.environment,
         "iterations": found.iterations,
-        "parting": parting
-        and {
-            "step": parting.step,
-            "recorded": parting.mismatch
-            and {
-                "quantity": parting.mismatch.quantity,
-                "values": [bits_of(parting.mismatch.recorded), bits_of(parting.mismatch.here)],
-                "ulps": parting.mismatch.ulps,
-                "ulps_of": parting.mismatch.dtype,
-            },
-            "tensor": parting.apart and _apart_json(parting.apart),
-            "notes": parting.notes,
-        },
+        "parting": None if found.parting is None else _parting_json(found.parting),
     }
 
 
-def _apart_json(apart: Apart) -> dict[str, Any]:
+def _parting_json(parting: Parting) -> dict[str, Json]:
+    return {
+        "step": parting.step,
+        "recorded": None if parting.mismatch is None else _mismatch_json(parting.mismatch),
+        "tensor": None if parting.apart is None else _apart_json(parting.apart),
+        "notes": parting.notes,
+    }
+
+
+def _mismatch_json(mismatch: Mismatch) -> dict[str, Json]:
+    return {
+        "quantity": mismatch.quantity,
+        "values": [bits_of(mismatch.recorded), bits_of(mismatch.here)],
+        "ulps": mismatch.ulps,
+        "ulps_of": mismatch.dtype,
+    }
+
+
+def _apart_json(apart: Apart) -> dict[str, Json]:
     values = [bits_of(v) if isinstance(v, np.generic) else v for v in apart.first]
     return {
         "tensor": apart.tensor,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import attrs
 
-from pydnn.checks import BadInput, install_command
+from pydnn.checks import BadInput, Json, install_command
 from pydnn.cli.output import say, say_json, say_table
-from pydnn.cli.run_options import add_allow_option
+from pydnn.cli.run_options import Commands, add_allow_option
 from pydnn.descriptions.builders import NotAllowed
 from pydnn.numerics import Numerics
 from pydnn.runs import Run
@@ -26,7 +25,7 @@ _ON_ANY_MACHINE = ", and on any machine: its arithmetic is portable"
 _TO_LEARN_MORE = f"{install_command('doctor')} shows the BLAS's kernel and threads"
 
 
-def add_to(commands: Any) -> None:
+def add_to(commands: Commands) -> None:
     """Add the command to those of the parser."""
     parser = commands.add_parser(
         "doctor",
@@ -61,7 +60,7 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _as_json(here: Environment, found: Sequence[Hazard]) -> dict[str, Any]:
+def _as_json(here: Environment, found: Sequence[Hazard]) -> dict[str, Json]:
     return {"environment": attrs.asdict(here), "hazards": [attrs.asdict(h) for h in found]}
 
 
@@ -103,7 +102,7 @@ def _examine(args: argparse.Namespace) -> int:
     unsound = _why_unsound(run.numerics)
     reason = "; ".join(text for text in (unsound, expected, *differences[:1]) if text)
     if args.json:
-        told = {
+        told: dict[str, Json] = {
             "run": str(run.path),
             "recorded": attrs.asdict(recorded[-1]),
             "changes": [{"what": w, "recorded": a, "here": b} for w, a, b in changes],
@@ -112,7 +111,7 @@ def _examine(args: argparse.Namespace) -> int:
             "replayable": not reason,
             "reason": reason or None,
         }
-        say_json(_as_json(here, found) | told)
+        say_json({**_as_json(here, found), **told})
         return 1 if reason else 0
     _print_changes(changes)
     say_table(_hazard_rows(hazard for hazard in found if hazard.breaks), align="<<")
@@ -126,8 +125,8 @@ def _examine(args: argparse.Namespace) -> int:
 
 def _refuse(args: argparse.Namespace, reason: str) -> int:
     if args.json:
-        told = {"run": str(args.folder), "replayable": False, "reason": reason}
-        say_json(_as_json(current_environment(), hazards()) | told)
+        told: dict[str, Json] = {"run": str(args.folder), "replayable": False, "reason": reason}
+        say_json({**_as_json(current_environment(), hazards()), **told})
     else:
         say(f"this run cannot be replayed here: {reason}")
     return 1

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
-from pydnn.checks import BadInput, path_of
+from pydnn.checks import BadInput, Json, path_of
 from pydnn.cli.output import complain, say, say_json, say_table
-from pydnn.cli.run_options import add_model_options, model_of, place_of_data, unlike_recorded
+from pydnn.cli.run_options import (
+    Commands,
+    add_model_options,
+    model_of,
+    place_of_data,
+    unlike_recorded,
+)
 from pydnn.data import load_data_set
 from pydnn.jobs.scores import Score, scores_of
 from pydnn.recipes.recipe import DTYPES
@@ -15,7 +20,7 @@ from pydnn.recipes.recipe import DTYPES
 __all__ = ["add_to"]
 
 
-def add_to(commands: Any) -> None:
+def add_to(commands: Commands) -> None:
     """Add the command to those of the parser."""
     parser = commands.add_parser(
         "evaluate",
@@ -68,7 +73,7 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _plain(score: Score) -> dict[str, Any]:
+def _plain(score: Score) -> dict[str, Json]:
     if not score.classes:
         return dict(score.metrics)
     rows = [{"class": name, **row} for name, row in score.classes.items()]

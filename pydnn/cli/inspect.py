@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 import attrs
 
-from pydnn.checks import BadInput, expect_known, path_of
+from pydnn.checks import BadInput, Json, expect_known, path_of
 from pydnn.cli.output import say, say_json, say_table
-from pydnn.cli.run_options import add_run_options
+from pydnn.cli.run_options import Commands, add_run_options
 from pydnn.runs import Run
 from pydnn.runs.inspect import Summary, Tensor, look_into, summary_of, write_tensors
 from pydnn.training import Step
@@ -17,7 +16,7 @@ from pydnn.training import Step
 __all__ = ["add_to"]
 
 
-def add_to(commands: Any) -> None:
+def add_to(commands: Commands) -> None:
     """Add the command to those of the parser."""
     parser = commands.add_parser(
         "inspect",
@@ -73,7 +72,7 @@ def _chosen(seen: list[Tensor], part: str | None, layer: str | None) -> list[Ten
     return seen
 
 
-def _as_json(run: Run, step: Step, rows: list[tuple[Tensor, Summary]]) -> dict[str, Any]:
+def _as_json(run: Run, step: Step, rows: list[tuple[Tensor, Summary]]) -> dict[str, Json]:
     return {
         "run": str(run.path),
         "step": step.info.iteration,

@@ -17,9 +17,9 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TextIO
+from typing import TextIO
 
-from pydnn.checks import printable
+from pydnn.checks import Json, printable
 
 __all__ = [
     "ReaderGone",
@@ -76,7 +76,7 @@ def _noticing_that_the_reader_is_gone() -> Iterator[None]:
         raise ReaderGone(*error.args) from error
 
 
-def say_json(results: Any) -> None:
+def say_json(results: Json) -> None:
     """Print one JSON object in ASCII. Numbers that JSON has not, NaN and infinity, are null."""
     text = json.dumps(_with_nulls(results), allow_nan=False)
     with _noticing_that_the_reader_is_gone():
@@ -100,7 +100,7 @@ def flush_results() -> None:
         raise
 
 
-def _with_nulls(value: Any) -> Any:
+def _with_nulls(value: Json) -> Json:
     match value:
         case float():
             return value if math.isfinite(value) else None

@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 import inspect
 from itertools import groupby
-from typing import Any
 
-from pydnn.checks import expect_known
+from pydnn.checks import Json, expect_known
 from pydnn.cli.output import say, say_json, say_table
+from pydnn.cli.run_options import Commands
 from pydnn.descriptions.builders import Builder, builders_of, describe, import_own
 from pydnn.descriptions.text import write_description
 
 __all__ = ["add_to"]
 
 
-def add_to(commands: Any) -> None:
+def add_to(commands: Commands) -> None:
     """Add the command to those of the parser."""
     parser = commands.add_parser(
         "parts",
@@ -75,7 +75,7 @@ def _call(builder: Builder) -> str:
     return f"{builder.name}({', '.join(options)})"
 
 
-def _written(value: Any) -> str:
+def _written(value: object) -> str:
     return write_description(describe(value)) if hasattr(value, "description") else repr(value)
 
 
@@ -83,15 +83,12 @@ def _first_line(builder: Builder) -> str:
     return (builder.function.__doc__ or "").strip().partition("\n")[0]
 
 
-def _as_json(builder: Builder) -> dict[str, Any]:
-    options = [
-        {"name": name, "several": option.kind is option.VAR_POSITIONAL}
-        | ({} if option.default is option.empty else {"default": _plain(option.default)})
-        for name, option in builder.options.items()
-    ]
+def _as_json(builder: Builder) -> dict[str, Json]:
+    options: list[dict[str, Json]] = []
+    for name, option in builder.options.items():
+        options.append({"name": name, "several": option.kind is option.VAR_POSITIONAL})
+        if option.default is not option.empty:
+            described = hasattr(option.default, "description")
+            options[-1]["default"] = describe(option.default) if described else option.default
     about = inspect.cleandoc(builder.function.__doc__ or "")
     return {"name": builder.name, "family": builder.family, "options": options, "about": about}
-
-
-def _plain(value: Any) -> Any:
-    return describe(value) if hasattr(value, "description") else value

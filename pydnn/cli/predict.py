@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from pydnn.checks import BadInput, path_of
+from pydnn.checks import BadInput, Json, path_of
 from pydnn.cli.output import say, say_json
-from pydnn.cli.run_options import add_model_options, model_of
+from pydnn.cli.run_options import Commands, add_model_options, model_of
 from pydnn.data import columns_of, load_photo
 from pydnn.jobs.scores import names_of, predicted
 from pydnn.recipes.recipe import DTYPES
@@ -18,7 +17,7 @@ from pydnn.recipes.recipe import DTYPES
 __all__ = ["add_to"]
 
 
-def add_to(commands: Any) -> None:
+def add_to(commands: Commands) -> None:
     """Add the command to those of the parser."""
     parser = commands.add_parser(
         "predict",
@@ -50,30 +49,28 @@ def _run(args: argparse.Namespace) -> int:
         P = np.concatenate([1 - P, P])
     answers = [_answer(task, names, column.tolist()) for column in P.T]
     if args.json:
-        rows = [{"file": str(f), **a} for f, a in zip(args.photos, answers, strict=True)]
+        rows = [{"file": str(f), **a} for f, (a, _) in zip(args.photos, answers, strict=True)]
         say_json({"predictions": rows})
         return 0
-    for path, answer in zip(args.photos, answers, strict=True):
-        say(f"{path}: {_in_words(answer)}" if len(answers) > 1 else _in_words(answer))
+    for path, (_, words) in zip(args.photos, answers, strict=True):
+        say(f"{path}: {words}" if len(answers) > 1 else words)
     return 0
 
 
-def _answer(task: str, names: Sequence[str] | None, numbers: list[float]) -> dict[str, Any]:
-    """What is said of one picture: a class, the probability of each label, or numbers."""
+def _answer(
+    task: str, names: Sequence[str] | None, numbers: list[float]
+) -> tuple[dict[str, Json], str]:
+    """What is said of one picture, for programs and in words.
+
+    It is a class, the probability of each label, or numbers.
+    """
     if names is None:
-        return {"numbers": numbers}
+        return {"numbers": numbers}, ", ".join(f"{number:.6g}" for number in numbers)
     if task == "several labels":
-        return {"labels": dict(zip(names, numbers, strict=True))}
+        labels = dict(zip(names, numbers, strict=True))
+        likely = [f"{name} ({p:.2f})" for name, p in labels.items() if p > 0.5]
+        return {"labels": labels}, ", ".join(likely) or "none"
     # Of two that are equally probable it is the first, as in `classes_of`.
-    label = numbers.index(max(numbers))
-    return {"class": names[label], "probability": numbers[label]}
-
-
-def _in_words(answer: Mapping[str, Any]) -> str:
-    match answer:
-        case {"class": name, "probability": p}:
-            return f"{name} ({p:.2f})"
-        case {"labels": labels}:
-            return ", ".join(f"{name} ({p:.2f})" for name, p in labels.items() if p > 0.5) or "none"
-        case _:
-            return ", ".join(f"{number:.6g}" for number in answer["numbers"])
+    p = max(numbers)
+    name = names[numbers.index(p)]
+    return {"class": name, "probability": p}, f"{name} ({p:.2f})"

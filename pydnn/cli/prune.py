@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 import attrs
 
 from pydnn.cli.output import say, say_json
-from pydnn.cli.run_options import add_allow_option
+from pydnn.cli.run_options import Commands, add_allow_option
 from pydnn.runs.pruning import prune
 from pydnn.storage.run_files import run_folder_of
 
 __all__ = ["add_to"]
 
 
-def add_to(commands: Any) -> None:
+def add_to(commands: Commands) -> None:
     """Add the command to those of the parser."""
     parser = commands.add_parser(
         "prune",

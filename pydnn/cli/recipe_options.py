@@ -10,7 +10,7 @@ import attrs
 
 from pydnn.checks import BadInput, path_of
 from pydnn.cli.run_options import add_allow_option, place_of_data
-from pydnn.descriptions.builders import describe
+from pydnn.descriptions.builders import Description, describe
 from pydnn.descriptions.text import own_builders, read_description
 from pydnn.jobs.file_kinds import MODEL, RECIPE_TEXT, TEXT, UNKNOWN, expecting
 from pydnn.numerics import TENANTS
@@ -155,7 +155,7 @@ def _text_of(path: Path) -> str:
     return read_small_text(path)
 
 
-def _described(option: str, text: str, family: str) -> Any:
+def _described(option: str, text: str, family: str) -> Description:
     try:
         return read_description(text, family=family, allow=typed(text))
     except BadInput as error:

@@ -6,13 +6,12 @@ import argparse
 import secrets
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import attrs
 
-from pydnn.checks import BadInput
+from pydnn.checks import BadInput, Json
 from pydnn.cli.output import complain, say, say_json
-from pydnn.cli.run_options import add_run_options, model_of
+from pydnn.cli.run_options import Commands, add_run_options, model_of
 from pydnn.keys import Key
 from pydnn.runs import Run
 from pydnn.runs.diff import difference_from_run
@@ -25,7 +24,7 @@ from pydnn.storage.run_files import MODEL_FILE
 __all__ = ["add_to"]
 
 
-def add_to(commands: Any) -> None:
+def add_to(commands: Commands) -> None:
     """Add the command to those of the parser."""
     parser = commands.add_parser(
         "replay",
@@ -160,7 +159,7 @@ def _as_json(
     mismatch: Mismatch | None,
     expected: list[str],
     seconds: float,
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     return {
         "run": str(run.path),
         "same": mismatch is None,
@@ -169,14 +168,14 @@ def _as_json(
         "fingerprint": done[-1].fingerprint,
         "recorded_fingerprint": run.segments[done[-1].number].state_sha256,
         "not_computed": _unchecked(done),
-        "difference": mismatch and _plain(mismatch),
+        "difference": None if mismatch is None else _plain(mismatch),
         "expected": expected,
         "numerics": run.recipe.numerics,
         "seconds": seconds,
     }
 
 
-def _plain(mismatch: Mismatch) -> dict[str, Any]:
+def _plain(mismatch: Mismatch) -> dict[str, Json]:
     return {
         "step": mismatch.step,
         "quantity": mismatch.quantity,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from pydnn.cli.output import complain
-from pydnn.cli.run_options import add_run_options
+from pydnn.cli.run_options import Commands, add_run_options
 from pydnn.cli.training import add_training_options, check_training_options, say_of, train_job
 from pydnn.data import DataSet
 from pydnn.jobs.job import expect_test
@@ -15,7 +14,7 @@ from pydnn.runs import resume_run
 __all__ = ["add_to"]
 
 
-def add_to(commands: Any) -> None:
+def add_to(commands: Commands) -> None:
     """Add the command to those of the parser."""
     parser = commands.add_parser(
         "resume",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from pydnn.checks import BadInput
 from pydnn.data import DataSet
@@ -16,6 +17,7 @@ from pydnn.storage.files import read_small_text
 from pydnn.storage.run_files import MODEL_FILE, RECIPE, run_folder_of
 
 __all__ = [
+    "Commands",
     "add_allow_option",
     "add_model_options",
     "add_run_options",
@@ -23,6 +25,9 @@ __all__ = [
     "place_of_data",
     "unlike_recorded",
 ]
+
+# What `add_subparsers` gives: each command adds its parser to it.
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:

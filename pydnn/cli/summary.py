@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 import attrs
 
 from pydnn.checks import BadInput
 from pydnn.cli.output import complain, say, say_json, say_table
 from pydnn.cli.recipe_options import add_recipe_options, recipe_of
+from pydnn.cli.run_options import Commands
 from pydnn.data import load_data_set
 from pydnn.jobs.memory import bytes_of, expect_room, readable
 from pydnn.recipes.layouts import Layer, layers_of
@@ -18,7 +18,7 @@ from pydnn.recipes.recipe import DTYPES
 __all__ = ["add_to"]
 
 
-def add_to(commands: Any) -> None:
+def add_to(commands: Commands) -> None:
     """Add the command to those of the parser."""
     parser = commands.add_parser(
         "summary",
