@@ -7,7 +7,8 @@ import itertools
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -78,7 +79,7 @@ def _of_costs(title: str, ylabel: str = "cost (nats per example)") -> tuple[Figu
     return figure, axes
 
 
-def _matplotlib(module: str) -> Any:
+def _matplotlib(module: str) -> ModuleType:
     """A module of matplotlib, whatever backend the environment asks for: no plot here needs one.
 
     In a notebook, MPLBACKEND names a backend that may not be installed where the command

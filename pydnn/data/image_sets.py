@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from pydnn.checks import MOST_SEED, AnyPath, BadInput, expect_count, expect_shape, path_of
 from pydnn.data.drawn_cats import TEST_COUNT, TRAIN_COUNT, draw_cats
 from pydnn.keys import Key
-from pydnn.records import Batch, FloatArray, as_array, freeze, keep_readonly
+from pydnn.records import AnyArray, Batch, FloatArray, as_array, freeze, keep_readonly
 from pydnn.storage.hdf5 import open_hdf5, read_array, read_names, write_hdf5
 
 __all__ = [
@@ -34,13 +33,13 @@ _FILES = {"train": "train_catvnoncat.h5", "test": "test_catvnoncat.h5"}
 _same = attrs.cmp_using(eq=np.array_equal)
 
 
-def _own(array: NDArray[Any]) -> NDArray[Any]:
+def _own(array: AnyArray) -> AnyArray:
     """A read-only copy, unless nobody can write to the array as it is."""
     array = as_array(array)
     return array if not array.flags.writeable else freeze(array.copy())
 
 
-def _shape(array: NDArray[Any]) -> str:
+def _shape(array: AnyArray) -> str:
     return f"{array.dtype} {array.shape}"
 
 
@@ -91,14 +90,14 @@ def expect_different_names(classes: Sequence[str]) -> None:
             )
 
 
-def columns_of(images: NDArray[np.uint8], *, dtype: Any = np.float64) -> FloatArray:
+def columns_of(images: NDArray[np.uint8], *, dtype: DTypeLike = np.float64) -> FloatArray:
     """Flatten images (m, height, width, 3) to columns (height * width * 3, m) from 0 to 1."""
     images = as_array(images)
     columns = images.reshape(len(images), -1).T
     return freeze(columns.astype(dtype) / np.dtype(dtype).type(255))
 
 
-def to_batch(image_set: ImageSet, *, dtype: Any = np.float64) -> Batch:
+def to_batch(image_set: ImageSet, *, dtype: DTypeLike = np.float64) -> Batch:
     """The batch of all images: X (n_x, m) from 0 to 1, and Y (1, m)."""
     if np.dtype(dtype) not in (np.float64, np.float32):
         raise BadInput(f"dtype is {np.dtype(dtype)}, expected float64 or float32: choose one.")
@@ -215,7 +214,7 @@ def _read(path: Path, part: str) -> ImageSet:
 
 def _write(path: Path, part: str, image_set: ImageSet) -> None:
     names = np.array([name.encode() for name in image_set.classes])
-    arrays: dict[str, NDArray[Any]] = {
+    arrays: dict[str, AnyArray] = {
         f"{part}_set_x": image_set.images,
         f"{part}_set_y": image_set.labels,
         "list_classes": names,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import ModuleType
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from pydnn.checks import AnyPath, BadInput, first_line, import_extra, path_of
 from pydnn.records import freeze
 from pydnn.storage.files import open_regular
+
+Picture: TypeAlias = Any  # of pillow, which is an extra
 
 __all__ = ["load_photo"]
 
@@ -74,7 +77,7 @@ def load_photo(path: AnyPath, *, size: tuple[int, int]) -> NDArray[np.uint8]:
     return freeze(np.array(fitted, np.uint8))
 
 
-def _upright(image_module: Any, path: Path, file: BinaryIO) -> Any:
+def _upright(image_module: ModuleType, path: Path, file: BinaryIO) -> Picture:
     """The picture in RGB, over white where it is transparent, turned as the camera was held."""
     image_module.init()  # a pillow may lack some of the formats
     formats = [name for name in _FORMATS if name in image_module.OPEN]
@@ -92,7 +95,7 @@ def _upright(image_module: Any, path: Path, file: BinaryIO) -> Any:
     return rgb if method is None else rgb.transpose(method)
 
 
-def _expect_room(path: Path, picture: Any, file: BinaryIO) -> None:
+def _expect_room(path: Path, picture: Picture, file: BinaryIO) -> None:
     """Refuse a picture that would take too much memory; a JPEG is made smaller first.
 
     Raises:
@@ -129,7 +132,7 @@ def _kept_of_jpeg(file: BinaryIO) -> int:
     return kept
 
 
-def _opaque(image_module: Any, path: Path, picture: Any) -> Any:
+def _opaque(image_module: ModuleType, path: Path, picture: Picture) -> Picture:
     """The picture in RGB, over white where it is transparent, a strip at a time to save memory."""
     width, height = picture.size
     white = _white(path, picture) if picture.mode.startswith(("I", "F")) else 0.0
@@ -147,7 +150,7 @@ def _opaque(image_module: Any, path: Path, picture: Any) -> Any:
     return rgb
 
 
-def _white(path: Path, picture: Any) -> float:
+def _white(path: Path, picture: Picture) -> float:
     """The value that is white in a picture of more than 8 bits of grey.
 
     Pillow's own conversion would clip such a picture instead of scaling it.

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any
 
 import attrs
+import h5py
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from pydnn.batches import split
 from pydnn.checks import AnyPath, BadInput, expect_finite, expect_shape, import_extra, path_of
 from pydnn.data.image_sets import DRAWN, expect_different_names, load_images, to_batch
 from pydnn.keys import Key
-from pydnn.records import Batch, FloatArray, freeze
+from pydnn.records import AnyArray, Batch, FloatArray, freeze
 from pydnn.storage.hdf5 import holds, open_hdf5, read_array, read_names, write_hdf5
 
 __all__ = ["DataSet", "lasting_name", "load_data_set", "load_table", "save_table"]
@@ -22,7 +25,7 @@ _TEST_SHARE = 0.2
 
 
 def _tuple(value: Any) -> Any:
-    return value if value is None else tuple(value)
+    return None if value is None else tuple(value)
 
 
 @attrs.frozen(unsafe_hash=False)
@@ -58,7 +61,7 @@ class DataSet:
 
 
 @np.errstate(under="ignore")
-def load_data_set(name: AnyPath, *, dtype: Any = np.float64) -> DataSet:
+def load_data_set(name: AnyPath, *, dtype: DTypeLike = np.float64) -> DataSet:
     """The data set called `name`.
 
     Args:
@@ -124,7 +127,7 @@ def load_table(path: AnyPath) -> DataSet:
     return DataSet(train, test, shape, classes)
 
 
-def _read_part(file: Any, part: str) -> Batch:
+def _read_part(file: h5py.File, part: str) -> Batch:
     X = read_array(file, f"{part}_X", dtype=np.number, shape=("m", "n_x"))
     Y = read_array(file, f"{part}_Y", dtype=np.number, shape=None)
     shape = (len(X),) if Y.ndim == 1 else (len(X), "n_y")
@@ -145,7 +148,7 @@ def save_table(path: AnyPath, data: DataSet) -> None:
         BadInput: If a number is not finite, naming its row and column, or the file cannot be
             written.
     """
-    tables: dict[str, Any] = {}
+    tables: dict[str, ArrayLike] = {}
     for part in ("train", "test"):
         batch = getattr(data, part)
         for name in ("X", "Y", "weights"):
@@ -160,28 +163,28 @@ def save_table(path: AnyPath, data: DataSet) -> None:
     write_hdf5(path_of(path), arrays=tables)
 
 
-def _encoded(names: tuple[str, ...]) -> Any:
+def _encoded(names: tuple[str, ...]) -> NDArray[np.bytes_]:
     try:
         return np.array([name.encode() for name in names], np.bytes_)
     except UnicodeEncodeError as error:
         raise BadInput(f"the class {error.object!r} is not Unicode text: rename it.") from error
 
 
-def _digits(datasets: Any) -> DataSet:
+def _digits(datasets: ModuleType) -> DataSet:
     bunch = datasets.load_digits()
     data = Batch(_columns(bunch.data), _columns(bunch.target[:, np.newaxis]))
     train, test = split(data, Key(0).at("digits"), share=_TEST_SHARE)
     return DataSet(train, test, classes=tuple(map(str, bunch.target_names)))
 
 
-def _diabetes(datasets: Any) -> DataSet:
+def _diabetes(datasets: ModuleType) -> DataSet:
     bunch = datasets.load_diabetes()
     data = Batch(_columns(bunch.data), _columns(bunch.target[:, np.newaxis]))
     key = Key(0).at("diabetes")
     return DataSet(*split(data, key, share=_TEST_SHARE, stratified=False))
 
 
-_FROM_SCIKIT_LEARN: Mapping[str, Callable[[Any], DataSet]] = {
+_FROM_SCIKIT_LEARN: Mapping[str, Callable[[ModuleType], DataSet]] = {
     "digits": _digits,
     "diabetes": _diabetes,
 }
@@ -192,18 +195,16 @@ def _from_scikit_learn(name: str) -> DataSet:
     return _FROM_SCIKIT_LEARN[name](datasets)
 
 
-def _columns(rows: Any) -> FloatArray:
+def _columns(rows: AnyArray) -> FloatArray:
     """Examples in columns, one after the other in memory."""
     return freeze(np.array(rows, dtype=rows.dtype if rows.dtype.kind == "f" else np.float64)).T
 
 
-def _cast(data: DataSet, dtype: Any) -> DataSet:
+def _cast(data: DataSet, dtype: DTypeLike) -> DataSet:
     """The data in a `dtype`, refused where a number is beyond its range."""
 
-    def cast(part: str, name: str) -> FloatArray | None:
+    def cast(part: str, name: str) -> FloatArray:
         columns = getattr(getattr(data, part), name)
-        if columns is None:
-            return None
         with np.errstate(over="ignore"):
             rows = columns.T.astype(dtype)
         if not (fits := np.isfinite(rows) | ~np.isfinite(columns.T)).all():
@@ -214,8 +215,9 @@ def _cast(data: DataSet, dtype: Any) -> DataSet:
             )
         return freeze(rows).T
 
-    train, test = (
-        Batch(*(cast(part, name) for name in ("X", "Y", "weights")))  # type: ignore[arg-type]
-        for part in ("train", "test")
-    )
+    def cast_part(part: str, batch: Batch) -> Batch:
+        weights = None if batch.weights is None else cast(part, "weights")
+        return Batch(cast(part, "X"), cast(part, "Y"), weights)
+
+    train, test = cast_part("train", data.train), cast_part("test", data.test)
     return attrs.evolve(data, train=train, test=test)

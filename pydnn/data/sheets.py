@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydnn.checks import AnyPath, BadInput, expect_count, import_extra, path_of
 from pydnn.data.image_sets import ImageSet
+from pydnn.data.photos import Picture
 from pydnn.storage.files import write_atomically
 
 __all__ = ["contact_sheet", "save_sheet"]
@@ -17,7 +16,7 @@ _INK = "#222222"
 _EDGES = ("#9aa5b1", "#d9822b")  # by class, so that the two are told apart from afar
 
 
-def contact_sheet(image_set: ImageSet, *, count: int = 60, columns: int = 10) -> Any:
+def contact_sheet(image_set: ImageSet, *, count: int = 60, columns: int = 10) -> Picture:
     """Lay out the first `count` images, `columns` to a row, each over the name of its class.
 
     Returns:
@@ -47,7 +46,7 @@ def contact_sheet(image_set: ImageSet, *, count: int = 60, columns: int = 10) ->
     return sheet
 
 
-def save_sheet(path: AnyPath, sheet: Any) -> None:
+def save_sheet(path: AnyPath, sheet: Picture) -> None:
     """Write a contact sheet as PNG, replacing what was there.
 
     Raises:

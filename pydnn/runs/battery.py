@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import attrs
 import numpy as np
@@ -54,13 +54,16 @@ def arithmetic_fingerprint(numerics: Numerics) -> dict[str, str]:
     }
 
 
+Function: TypeAlias = Callable[..., Any]  # of an arithmetic
+
+
 def operations() -> list[str]:
     """The names of an arithmetic's functions, without what it says of itself."""
     functions = [field.name for field in attrs.fields(Numerics) if not field.kw_only]
     return [name for name in functions if name != "name"]
 
 
-def _products(matmul: Any, pool: FloatArray) -> Iterator[ArrayLike]:
+def _products(matmul: Function, pool: FloatArray) -> Iterator[ArrayLike]:
     for m, k, n in _PRODUCTS:
         a, b = _matrix(pool, m, k), _matrix(pool[::-1], k, n)
         yield matmul(a, b)
@@ -73,44 +76,44 @@ def _products(matmul: Any, pool: FloatArray) -> Iterator[ArrayLike]:
     yield matmul(X.T, X)
 
 
-def _sums(add: Any, pool: FloatArray) -> Iterator[ArrayLike]:
+def _sums(add: Function, pool: FloatArray) -> Iterator[ArrayLike]:
     for rows, columns in ((20, 100), (33, 1000)):
         for a in (_matrix(pool, rows, columns), _matrix(pool, columns, rows).T):
             yield add(a, axis=1)
             yield add(a, axis=0, out=np.empty((1, columns), pool.dtype))
 
 
-def _means(mean: Any, pool: FloatArray) -> Iterator[ArrayLike]:
+def _means(mean: Function, pool: FloatArray) -> Iterator[ArrayLike]:
     a = _matrix(pool, 211, 450)
     yield from (mean(a[:3]), mean(a), mean(a.T))
     yield mean(a[:, :400].T)  # NumPy's buffer size changes it
 
 
-def _norms(norm: Any, pool: FloatArray) -> Iterator[ArrayLike]:
+def _norms(norm: Function, pool: FloatArray) -> Iterator[ArrayLike]:
     yield norm(pool[:100])
     yield from (norm(pool[start : start + _LENGTH]) for start in range(_LENGTHS))
 
 
-def _bases(orthonormal_basis: Any, pool: FloatArray) -> Iterator[ArrayLike]:
+def _bases(orthonormal_basis: Function, pool: FloatArray) -> Iterator[ArrayLike]:
     if pool.dtype == np.float64:  # it takes no others
         yield from (orthonormal_basis(_matrix(pool, n, k)) for n, k in _SPANNING)
 
 
-def _of_reals(function: Any, pool: FloatArray) -> Iterator[ArrayLike]:
+def _of_reals(function: Function, pool: FloatArray) -> Iterator[ArrayLike]:
     near = pool[:_POINTS]  # within 1/2 of 0; by powers of two the others are exact, too
     for x in (near, near * 16, near / 64, near[::3]):
         yield function(x)
 
 
-def _of_positives(function: Any, pool: FloatArray) -> Iterator[ArrayLike]:
+def _of_positives(function: Function, pool: FloatArray) -> Iterator[ArrayLike]:
     return _of_reals(lambda x: function(np.abs(x) + x.dtype.type(2.0**-20)), pool)
 
 
-def _powers(power: Any, pool: FloatArray) -> Iterator[ArrayLike]:
+def _powers(power: Function, pool: FloatArray) -> Iterator[ArrayLike]:
     yield [power(1 - 0.1**i, n) for i in (1, 2, 3) for n in (*range(1, 20), 0.5, 1000)]
 
 
-def _cosines(cosine: Any, pool: FloatArray) -> Iterator[ArrayLike]:
+def _cosines(cosine: Function, pool: FloatArray) -> Iterator[ArrayLike]:
     yield [cosine(math.pi * i / 50) for i in range(51)]
 
 
@@ -119,7 +122,7 @@ def _matrix(pool: FloatArray, rows: int, columns: int) -> FloatArray:
     return np.resize(pool[: rows * columns], (rows, columns))
 
 
-_BATTERIES: dict[str, Callable[[Any, FloatArray], Iterator[ArrayLike]]] = {
+_BATTERIES: dict[str, Callable[[Function, FloatArray], Iterator[ArrayLike]]] = {
     "matmul": _products,
     "sum": _sums,
     "mean": _means,

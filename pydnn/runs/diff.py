@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import numpy as np
 import toolz
-from numpy.typing import NDArray
 
 import pydnn
 from pydnn.checks import (
@@ -30,7 +29,7 @@ from pydnn.descriptions.text import write_description
 from pydnn.fingerprints import same_bits, ulps_apart
 from pydnn.recipes.recipe import Recipe
 from pydnn.recipes.toml import write_recipe
-from pydnn.records import Batch, FloatArray
+from pydnn.records import AnyArray, Batch, FloatArray
 from pydnn.runs.environment import current_environment
 from pydnn.runs.environment_changes import environment_changes, variables_to_repeat, what_to_expect
 from pydnn.runs.history import ALWAYS, Rows
@@ -131,8 +130,8 @@ def _recipes(a: Recipe, b: Recipe) -> list[Row]:
     return [(name, _written(x), _written(y)) for name, x, y in rows if x != y]
 
 
-def _written(value: Any) -> str:
-    if is_description(value):
+def _written(value: object) -> str:
+    if isinstance(value, Mapping) and is_description(value):
         return " ".join(write_description(value).split())
     if isinstance(value, tuple):
         return f"[{', '.join(map(_written, value))}]"
@@ -171,10 +170,10 @@ def _entries(a: Run, b: Run, part: str, name: str) -> str:
     )
 
 
-def _array(run: Run, part: str, name: str) -> NDArray[Any] | None:
+def _array(run: Run, part: str, name: str) -> AnyArray | None:
     data = run.data
     batch = data if isinstance(data, Batch) else getattr(data, part)
-    array: NDArray[Any] | None = getattr(batch, name)
+    array: AnyArray | None = getattr(batch, name)
     return array
 
 
@@ -290,7 +289,7 @@ def _elsewhere(run: Run, step: int) -> list[Tensor]:
         return read_tensors(path)
 
 
-def _called(asked: tuple[Any, ...], environment: Mapping[str, str]) -> str | None:
+def _called(asked: tuple[object, ...], environment: Mapping[str, str]) -> str | None:
     """Have a new Python call `write_step`; why that failed, or None."""
     # Nothing is imported from the folder that this process is in, only from where it imports.
     paths = [*filter(None, sys.path), str(Path(pydnn.__file__).parents[1])]
@@ -347,9 +346,9 @@ def _first_apart(a: Sequence[Tensor], b: Sequence[Tensor]) -> Apart | None:
     return None
 
 
-def _numbered(tensors: Sequence[Tensor]) -> dict[tuple[Any, ...], Tensor]:
+def _numbered(tensors: Sequence[Tensor]) -> dict[tuple[object, ...], Tensor]:
     """The tensors by place, and by number where a stage is called more than once in a step."""
-    found: dict[tuple[Any, ...], Tensor] = {}
+    found: dict[tuple[object, ...], Tensor] = {}
     for tensor in tensors:
         number = 0
         while (*tensor.place, number) in found:
@@ -358,7 +357,7 @@ def _numbered(tensors: Sequence[Tensor]) -> dict[tuple[Any, ...], Tensor]:
     return found
 
 
-def _apart(name: str, a: NDArray[Any], b: NDArray[Any]) -> Apart | None:
+def _apart(name: str, a: AnyArray, b: AnyArray) -> Apart | None:
     if a.shape != b.shape or a.dtype != b.dtype:
         told = f"{a.dtype} {a.shape}", f"{b.dtype} {b.shape}"
         size = max(a.size, b.size)
@@ -424,5 +423,5 @@ def _goalless(recipe: Recipe) -> str:
     return write_recipe(attrs.evolve(recipe, iterations=1))
 
 
-def _bits(array: FloatArray) -> tuple[Any, ...]:
+def _bits(array: FloatArray) -> tuple[object, ...]:
     return array.dtype, array.shape, array.tobytes()

@@ -146,7 +146,7 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _blas(built_with: Mapping[str, Any]) -> dict[str, str]:
+def _blas(built_with: Mapping[str, object]) -> dict[str, str]:
     asked = _loaded_blas()
     found = {
         "name": built_with.get("name"),
@@ -157,10 +157,10 @@ def _blas(built_with: Mapping[str, Any]) -> dict[str, str]:
     return {name: plain(str(value)) for name, value in found.items() if value is not None}
 
 
-def _loaded_blas() -> Mapping[str, Any]:
+def _loaded_blas() -> Mapping[str, object]:
     """What threadpoolctl, if it is installed, says of the BLAS that NumPy uses."""
     try:
-        threadpoolctl: Any = importlib.import_module("threadpoolctl")
+        threadpoolctl = importlib.import_module("threadpoolctl")
     except ImportError:
         return {}
     with warnings.catch_warnings():  # of libraries that quarrel: nothing to do with us
@@ -208,7 +208,7 @@ def read_environment(text: str, where: str) -> Environment:
     if len(text) > _LONGEST_FILE:
         raise BadInput(f"{where} is larger than a mebibyte, expected less: get the file again.")
     try:
-        plain: Any = json.loads(text)
+        plain: object = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{where} is damaged ({error}): get the file again.") from error
     if not isinstance(plain, dict):

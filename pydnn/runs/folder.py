@@ -26,7 +26,6 @@ import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import attrs
 
@@ -483,7 +482,7 @@ def _ends(path: Path, names: list[str], segments: list[Segment]) -> tuple[list[E
 
 
 def _read_end(path: Path) -> End:
-    plain: Any = None
+    plain: object = None
     text = read_small_text(path, links=False, exact=True)
     try:
         plain = json.loads(text)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from pydnn.checks import BadInput
 from pydnn.fingerprints import canonical
-from pydnn.records import freeze, keep_readonly
+from pydnn.records import AnyArray, freeze, keep_readonly
 from pydnn.runs.state_arrays import ReadArray
 from pydnn.training import StepInfo
 
@@ -19,7 +18,7 @@ __all__ = ["ALWAYS", "KINDS", "Column", "Rows", "joined", "read_rows", "row_arra
 
 # The columns that every step has, and their dtypes. "checksum" is that of the parameters after
 # the step: it tells the very step at which two runs part, even where no cost does.
-ALWAYS: Mapping[str, Any] = {
+ALWAYS: Mapping[str, DTypeLike] = {
     "cost": np.float64,
     "gradient_norm": np.float64,
     "checksum": np.uint64,
@@ -49,7 +48,7 @@ class Rows:
     """
 
     start: int
-    always: Mapping[str, NDArray[Any]]
+    always: Mapping[str, AnyArray]
     columns: Mapping[tuple[str, str], Column]
 
     def __len__(self) -> int:
@@ -117,7 +116,7 @@ def rows_of(seen: Sequence[tuple[StepInfo, int]], *, start: int) -> Rows:
             for name, value in getattr(info, kind).items():
                 if isinstance(value, bool | int | float | np.bool_ | np.integer | np.floating):
                     found.setdefault((kind, name), []).append((info.iteration, float(value)))
-    always = {
+    always: dict[str, Sequence[float]] = {
         "cost": [info.cost for info, _ in seen],
         "gradient_norm": [info.gradient_norm for info, _ in seen],
         "checksum": [words for _, words in seen],
@@ -150,7 +149,7 @@ def joined(parts: Sequence[Rows]) -> Rows:
     return Rows(parts[0].start, always, columns)
 
 
-def row_arrays(rows: Rows) -> dict[str, NDArray[Any]]:
+def row_arrays(rows: Rows) -> dict[str, AnyArray]:
     """The rows as named arrays, as a file holds them; the names of columns are told apart."""
     arrays = {name: canonical(values) for name, values in rows.always.items()}
     for i, column in enumerate(rows.columns.values()):

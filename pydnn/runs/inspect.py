@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
 
 from pydnn.checks import AnyPath, BadInput, path_of
 from pydnn.parameters import Packed, Tree, Views
-from pydnn.records import FloatArray, keep_readonly
+from pydnn.records import AnyArray, FloatArray, keep_readonly
 from pydnn.runs.run import Run
 from pydnn.runs.state_arrays import arrays_of
 from pydnn.stages import Stage, map_stages
@@ -49,7 +47,7 @@ class Tensor:
     layer: str
     stage: str
     name: str
-    array: NDArray[Any]
+    array: AnyArray
 
     @property
     def place(self) -> tuple[str, str, str]:
@@ -117,12 +115,12 @@ def _watched(path: str, stage: Stage, seen: list[Tensor]) -> Stage:
     """The same stage, which also puts whatever it makes into `seen`."""
     layer = path.removesuffix("/")
 
-    def see(part: str, name: str, array: NDArray[Any]) -> None:
+    def see(part: str, name: str, array: AnyArray) -> None:
         view = array.view()
         view.flags.writeable = False  # a stage that fills an array still writes to its own
         seen.append(Tensor(part, layer, stage.name, name, view))
 
-    def forward(params: Tree, A_prev: FloatArray, context: Context) -> tuple[FloatArray, Any]:
+    def forward(params: Tree, A_prev: FloatArray, context: Context) -> tuple[FloatArray, object]:
         A, cache = stage.forward(params, A_prev, context)
         see("forward", "A", A)
         for name, array in _arrays("cache", cache):
@@ -151,15 +149,15 @@ def _gradient_names(stage: Stage, params: Tree) -> list[str]:
     return [field.name for field in attrs.fields(stage.gradients or type(params))]
 
 
-def _arrays(path: str, value: Any) -> Iterator[tuple[str, NDArray[Any]]]:
+def _arrays(path: str, value: object) -> Iterator[tuple[str, AnyArray]]:
     """The arrays below a cache, each with the path to it."""
     if isinstance(value, np.ndarray):
         yield path, value
     elif isinstance(value, tuple | list):
         for i, part in enumerate(value):
             yield from _arrays(f"{path}.{i}", part)
-    elif attrs.has(type(value)):
-        for field in attrs.fields(type(value)):
+    elif attrs.has(kind := type(value)):
+        for field in attrs.fields(kind):
             yield from _arrays(f"{path}.{field.name}", getattr(value, field.name))
 
 
@@ -218,7 +216,7 @@ def write_tensors(path: AnyPath, tensors: Sequence[Tensor]) -> None:
     Raises:
         BadInput: If the file exists, or cannot be written.
     """
-    arrays: dict[str, NDArray[Any]] = {}
+    arrays: dict[str, AnyArray] = {}
     index = []
     for tensor in tensors:
         name = "/".join(filter(None, (tensor.part, tensor.layer, tensor.name)))

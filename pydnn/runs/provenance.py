@@ -14,9 +14,9 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import Any
 
 import attrs
+from numpy.typing import DTypeLike
 
 from pydnn.checks import BadInput, expect_known
 from pydnn.data import DataSet, lasting_name
@@ -131,7 +131,7 @@ def _parts(data: DataSet | Batch) -> list[tuple[str, Batch]]:
     return [(part, batch) for part, batch in parts if batch.X.shape[1]]  # there may be no test part
 
 
-def _pins_of(part: str, batch: Batch, dtype: Any) -> dict[str, Pin]:
+def _pins_of(part: str, batch: Batch, dtype: DTypeLike) -> dict[str, Pin]:
     """Fingerprints of the arrays in the recipe's `dtype`, in which they are trained on."""
     pins = {}
     for name in _ARRAYS:
@@ -272,7 +272,7 @@ def _sha256(source: bytes) -> str:
     return hashlib.sha256(source).hexdigest()
 
 
-def _own_builders(description: Any) -> Iterator[str]:
+def _own_builders(description: object) -> Iterator[str]:
     """The names of all builders of a user's own in a recipe, or in a part of one."""
     if isinstance(description, Recipe):
         for field in attrs.fields(Recipe):
@@ -280,7 +280,7 @@ def _own_builders(description: Any) -> Iterator[str]:
     elif isinstance(description, list | tuple):
         for part in description:
             yield from _own_builders(part)
-    elif is_description(description):
+    elif isinstance(description, Mapping) and is_description(description):
         [(name, options)] = description.items()
         if ":" in name:
             yield name
@@ -320,7 +320,7 @@ def _spec(module: str) -> ModuleSpec | None:
     return spec
 
 
-def unpinned(plain: Mapping[str, Any], pins: Pins) -> list[str]:
+def unpinned(plain: Mapping[str, object], pins: Pins) -> list[str]:
     """What a recipe names outside pydnn without a record of its source; nothing is imported."""
     return [
         f"{RECORDED}.functions has nothing about {name}, which the recipe names"
@@ -357,13 +357,13 @@ def _pin_text(pin: Pin) -> str:
     return f"{{ shape = {shape}, dtype = {dtype}, sha256 = {sha256} }}"
 
 
-def read_pins(plain: Mapping[str, Any]) -> Pins:
+def read_pins(plain: Mapping[str, object]) -> Pins:
     """What was recorded beside a recipe, from the plain data of its file.
 
     Raises:
         BadInput: If it is missing, or not as `pins_text` writes it.
     """
-    recorded: Any = plain.get(RECORDED)
+    recorded: object = plain.get(RECORDED)
     known = {*_PARTS, "format", "data", "parts", "functions", "rotated", "classes"}
     if isinstance(recorded, dict) and set(recorded) <= known:
         form = recorded.get("format", 1)
@@ -394,7 +394,7 @@ def read_pins(plain: Mapping[str, Any]) -> Pins:
     )
 
 
-def _read_part(part: str, plain: Any) -> dict[str, Pin]:
+def _read_part(part: str, plain: object) -> dict[str, Pin]:
     pins = {}
     if not isinstance(plain, dict):
         raise BadInput(f"{RECORDED}.{part} is no table, expected one: get the file again.")
@@ -404,7 +404,7 @@ def _read_part(part: str, plain: Any) -> dict[str, Pin]:
     return pins
 
 
-def _read_pin(name: str, value: Any) -> Pin:
+def _read_pin(name: str, value: object) -> Pin:
     match value:
         case {"shape": [int(n), int(m)], "dtype": str(dtype), "sha256": sha256} if (
             bool not in (type(n), type(m))
@@ -420,9 +420,9 @@ def _read_pin(name: str, value: Any) -> Pin:
     )
 
 
-def _is_name(value: Any) -> bool:
+def _is_name(value: object) -> bool:
     return isinstance(value, str) and value.isprintable()
 
 
-def _is_sha256(value: Any) -> bool:
+def _is_sha256(value: object) -> bool:
     return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
 
 import attrs
 import numpy as np
@@ -230,16 +229,17 @@ def _importing_nothing_from_here() -> Iterator[None]:
 _SAFE_PATH = "PYTHONSAFEPATH"
 
 
-def _expected_report(report: Any, group: list[int]) -> list[Verified]:
+def _expected_report(report: object, group: list[int]) -> list[Verified]:
     """The report of a process, which must be of what it was asked.
 
     Raises:
         BadInput: If it is not.
     """
     match report:
-        case [*reports] if all(isinstance(one, Verified) for one in reports):
-            if [one.number for one in reports] == group:
-                return list(reports)
+        case [*reports]:
+            verified = [one for one in reports if isinstance(one, Verified)]
+            if len(verified) == len(reports) and [one.number for one in verified] == group:
+                return verified
     raise BadInput(
         f"a process that verified segments {', '.join(map(str, group))} reported something else: "
         "use --jobs 1."
@@ -249,7 +249,13 @@ def _expected_report(report: Any, group: list[int]) -> list[Verified]:
 _opened: dict[str, Run] = {}
 
 
-def _open(path: Path, data: Any, prepare: Prepare, anyway: bool, allow: tuple[str, ...]) -> None:
+def _open(
+    path: Path,
+    data: DataSet | Batch | str | None,
+    prepare: Prepare,
+    anyway: bool,
+    allow: tuple[str, ...],
+) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this is interrupted
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _opened["run"] = Run.open(path, data=data, prepare=prepare, anyway=anyway, allow=allow)

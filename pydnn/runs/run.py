@@ -6,7 +6,7 @@ import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import attrs
 import toolz
@@ -270,7 +270,7 @@ class Run:
         # has no part in a step, so what it watches does not matter here.
         rotated = pins.rotated is not None
         then = attrs.evolve(recipe, rotate=rotated, watch="", patience=0)
-        options: dict[str, Any] = {"through": through}
+        options: dict[str, object] = {"through": through}
         if recipe.standardize and pins.format == 1:
             options["standardizing"] = standardization_of_0_1_0
         job = attrs.evolve(self.prepare(then, batch, **options), recipe=recipe)

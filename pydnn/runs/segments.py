@@ -15,17 +15,17 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import attrs
 import h5py
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from pydnn.checks import BadInput
 from pydnn.fingerprints import fingerprint
 from pydnn.keys import Key
 from pydnn.recipes.recipe import Recipe
+from pydnn.records import AnyArray
 from pydnn.runs.history import KINDS, Rows, read_rows, row_arrays
 from pydnn.runs.state_arrays import ReadArray, arrays_of, state_from
 from pydnn.storage.hdf5 import holds, open_hdf5, read_array, read_text, stored_bytes, write_hdf5
@@ -167,7 +167,7 @@ class Segment:
 
 
 def _reading(file: h5py.File) -> ReadArray:
-    def read(name: str, dtype: Any, shape: Sequence[int | str]) -> NDArray[Any]:
+    def read(name: str, dtype: DTypeLike, shape: Sequence[int | str]) -> AnyArray:
         return read_array(file, name, dtype=dtype, shape=shape, compressed=False)
 
     return read
@@ -253,7 +253,7 @@ def _text_arrays(texts: Texts | None) -> dict[str, NDArray[np.uint8]]:
     return {name: np.frombuffer(text.encode(), np.uint8) for name, text in pairs}
 
 
-def _write(segment: Segment, arrays: dict[str, NDArray[Any]], *, replace: bool = False) -> None:
+def _write(segment: Segment, arrays: dict[str, AnyArray], *, replace: bool = False) -> None:
     write_hdf5(
         segment.path,
         arrays=arrays,
@@ -301,7 +301,7 @@ def read_segment(path: Path) -> Segment:
     return segment
 
 
-def _read(path: Path, plain: Any, recipe: Any) -> Segment:
+def _read(path: Path, plain: object, recipe: object) -> Segment:
     match plain:
         case {
             "start": int(start),
@@ -316,7 +316,7 @@ def _read(path: Path, plain: Any, recipe: Any) -> Segment:
             "columns": list(columns),
         } if (
             all(map(_SHA256.fullmatch, (state, rows, before, environment)))
-            and (recipe is None or _SHA256.fullmatch(recipe))
+            and (recipe is None or (isinstance(recipe, str) and _SHA256.fullmatch(recipe)))
             and bool not in map(type, (start, iteration, goal))
             and 0 <= start <= iteration < _MOST
             and 0 < goal <= _MOST
@@ -337,7 +337,7 @@ def _read(path: Path, plain: Any, recipe: Any) -> Segment:
     raise ValueError
 
 
-def _column(plain: Any) -> tuple[str, str]:
+def _column(plain: object) -> tuple[str, str]:
     match plain:
         case [str(kind), str(name)] if kind in KINDS and name.isprintable():
             return kind, name

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike
 
 from pydnn.checks import BadInput, expect_finite, first_line
 from pydnn.descriptions.builders import build
@@ -20,16 +20,16 @@ from pydnn.keys import Key
 from pydnn.optimizers.base import GradientTransformation
 from pydnn.recipes.layouts import layouts_of
 from pydnn.recipes.recipe import DTYPES, Recipe
-from pydnn.records import freeze
+from pydnn.records import AnyArray, AnyDType, freeze
 from pydnn.training import TrainState
 
 __all__ = ["ReadArray", "arrays_of", "state_fingerprint", "state_from"]
 
 # `(name, dtype, shape) -> array`: an array of a file, refused where it is of another kind.
-ReadArray = Callable[[str, Any, Sequence[int | str]], NDArray[Any]]
+ReadArray = Callable[[str, DTypeLike, Sequence[int | str]], AnyArray]
 
 
-def arrays_of(state: TrainState) -> dict[str, NDArray[Any]]:
+def arrays_of(state: TrainState) -> dict[str, AnyArray]:
     """The state's iteration and numbers, by name, in an order that its shape alone decides.
 
     Raises:
@@ -74,7 +74,7 @@ def state_from(
     return TrainState(iteration, parameters, remembered, key, statistics)
 
 
-def _flat(path: str, value: Any) -> Iterator[tuple[str, NDArray[Any]]]:
+def _flat(path: str, value: object) -> Iterator[tuple[str, AnyArray]]:
     """The arrays and numbers below `value`, each with the path to it."""
     if isinstance(value, np.ndarray) and _fits_a_file(value.dtype):
         yield path, value
@@ -107,11 +107,11 @@ def _filled(path: str, template: Any, read: ReadArray) -> Any:
         raise BadInput(f"{path} does not fit ({first_line(error)}): get the file again.") from error
 
 
-def _parts(path: str, value: Any) -> list[tuple[str, Any]]:
+def _parts(path: str, value: object) -> list[tuple[str, object]]:
     if type(value) is tuple:
         return [(str(i), part) for i, part in enumerate(value)]
-    if attrs.has(type(value)):
-        fields = [field for field in attrs.fields(type(value)) if field.init]
+    if attrs.has(kind := type(value)):
+        fields = [field for field in attrs.fields(kind) if field.init]
         return [(field.name, getattr(value, field.name)) for field in fields]
     raise BadInput(
         f"{path} is a {type(value).__name__}, which no run can hold: "
@@ -119,18 +119,19 @@ def _parts(path: str, value: Any) -> list[tuple[str, Any]]:
     )
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     if isinstance(value, np.generic):
         return _fits_a_file(value.dtype)
     return type(value) in (bool, int, float)  # an enumeration would be another thing when read
 
 
-def _fits_a_file(dtype: np.dtype[Any]) -> bool:
+def _fits_a_file(dtype: AnyDType) -> bool:
     """Whether each bit of its numbers says something: not so of longer floats, nor of objects."""
     return dtype.kind in "biuf" and dtype.itemsize <= 8
 
 
-def _dtype_of_number(value: Any) -> Any:
+def _dtype_of_number(value: object) -> DTypeLike:
     if isinstance(value, np.generic):
         return value.dtype
-    return {bool: np.bool_, int: np.int64, float: np.float64}[type(value)]
+    kinds: dict[type, DTypeLike] = {bool: np.bool_, int: np.int64, float: np.float64}
+    return kinds[type(value)]

@@ -12,7 +12,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Mapping
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from pydnn.checks import BadInput
 
@@ -117,7 +117,7 @@ def _told(file: BinaryIO, size: int) -> _Told | None:
     try:
         if digits != b" %08x " % zlib.crc32(text):
             return None
-        plain: Any = json.loads(text)
+        plain = json.loads(text)
         arrays = [
             (str(name), int(start), int(count), int(crc))
             for name, (start, count, crc) in plain["arrays"].items()

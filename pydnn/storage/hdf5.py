@@ -11,14 +11,14 @@ import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import h5py
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 from pydnn.checks import BadInput, expect_known, expect_shape, first_line
-from pydnn.records import as_array
+from pydnn.records import AnyArray, AnyDType, as_array
 from pydnn.storage.checksums import expect_sealed, room_for_seal, seal
 from pydnn.storage.files import LONGEST_TEXT, MOST_COMPRESSION, open_regular, write_atomically
 from pydnn.storage.raw_hdf5 import read_chunks, varying_attribute, varying_texts
@@ -188,10 +188,10 @@ def read_array(
     file: h5py.File,
     name: str,
     *,
-    dtype: Any,
+    dtype: DTypeLike,
     shape: Sequence[int | str] | None,
     compressed: bool = True,
-) -> NDArray[Any]:
+) -> AnyArray:
     """Read one array, with everything about it checked before memory is taken for it.
 
     Args:
@@ -265,9 +265,9 @@ def _dataset(file: h5py.File, name: str, where: str) -> h5py.Dataset:
     return dataset
 
 
-def _inside(file: h5py.File, name: str, where: str) -> Any:
+def _inside(file: h5py.File, name: str, where: str) -> object:
     """What `name` leads to in the file itself, through no link but its own."""
-    found: Any = file
+    found: object = file
     for part in name.split("/"):
         if not isinstance(found, h5py.Group):
             raise BadInput(f"{where} is in no group, expected one: get the file again.")
@@ -319,7 +319,7 @@ def _damage_told(where: str) -> Iterator[None]:
         raise BadInput(f"{where} is damaged ({first_line(error)}): get the file again.") from error
 
 
-def _expect_dtype(where: str, found: np.dtype[Any], expected: Any) -> None:
+def _expect_dtype(where: str, found: AnyDType, expected: DTypeLike) -> None:
     if expected is bytes:
         fits, wanted = found.kind == "S", "bytes"
     elif expected is np.integer:

@@ -12,13 +12,13 @@ import itertools
 import math
 import zlib
 from collections.abc import Iterator
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
 from pydnn.checks import BadInput
+from pydnn.records import AnyArray
 
 __all__ = ["Damage", "read_chunks", "varying_attribute", "varying_texts"]
 
@@ -33,7 +33,7 @@ _DEFLATE, _SHUFFLE = 1, 2  # as HDF5 numbers its filters
 _PIPELINES: list[list[int]] = [[], [_DEFLATE], [_SHUFFLE], [_SHUFFLE, _DEFLATE]]
 
 
-def read_chunks(where: str, dataset: h5py.Dataset, array: NDArray[Any]) -> None:
+def read_chunks(where: str, dataset: h5py.Dataset, array: AnyArray) -> None:
     """Fill `array` with all of a data set in chunks, each of which must hold what it claims.
 
     Raises:
