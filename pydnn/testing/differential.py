@@ -213,7 +213,8 @@ def _theirs(
                     maths, stage, A, lambda i, x: run(stage.parts[i], f"{path}{i}/", x)
                 )
             name, options = _description(stage)
-            if name not in known and masks[path] is None:
+            mask = masks[path]
+            if name not in known and mask is None:
                 raise BadInput(
                     f"stage {stage.name} has no translation: give translations={{{name!r}: …}}."
                 )
@@ -221,9 +222,7 @@ def _theirs(
             own = weights[taken : taken + size]
             places[path] = list(range(count + taken, count + taken + size))
             taken += size
-            made = (
-                A * masks[path] if masks[path] is not None else known[name](maths, own, A, options)
-            )
+            made = known[name](maths, own, A, options) if mask is None else A * mask
             outputs.append(made + added[len(outputs)])
             return outputs[-1]
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
-from typing import Any, TypeAlias
+from typing import Protocol, TypeAlias, cast
 
 import attrs
 import numpy as np
@@ -14,12 +14,32 @@ import numpy as np
 from pydnn.checks import expect_known, import_extra
 from pydnn.records import FloatArray
 
-__all__ = ["FRAMEWORKS", "Framework", "framework"]
+__all__ = ["FRAMEWORKS", "Framework", "Tensor", "framework"]
 
 _PURPOSE = "comparing with it"
 
-Tensor: TypeAlias = Any  # an array of the other framework, which has no types of its own here
-Options: TypeAlias = Mapping[str, Any]  # of a stage or loss, as its description holds them
+
+class Tensor(Protocol):
+    """An array of another framework, with the operators that formulas use."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As NumPy's."""
+
+    def __neg__(self) -> Tensor: ...
+    def __add__(self, other: Tensor | float, /) -> Tensor: ...
+    def __radd__(self, other: float, /) -> Tensor: ...
+    def __sub__(self, other: Tensor | float, /) -> Tensor: ...
+    def __rsub__(self, other: float, /) -> Tensor: ...
+    def __mul__(self, other: Tensor | float, /) -> Tensor: ...
+    def __rmul__(self, other: float, /) -> Tensor: ...
+    def __truediv__(self, other: Tensor | float, /) -> Tensor: ...
+    def __pow__(self, power: int, /) -> Tensor: ...
+    def __lt__(self, other: Tensor | float, /) -> Tensor: ...
+    def __gt__(self, other: Tensor | float, /) -> Tensor: ...
+
+
+Options: TypeAlias = Mapping[str, object]  # of a stage or loss, as its description holds them
 Maths: TypeAlias = Mapping[str, Callable[..., Tensor]]
 CostOf: TypeAlias = Callable[..., tuple[Tensor, list[Tensor]]]
 Pulled: TypeAlias = tuple[Sequence[Tensor], Sequence[Tensor]]
@@ -52,7 +72,7 @@ def _torch() -> Framework:
     torch = import_extra("torch", extra="bench", purpose=_PURPOSE)
 
     def pull_back(function: CostOf, arrays: Sequence[Tensor]) -> Pulled:
-        inputs = [array.clone().requires_grad_() for array in arrays]
+        inputs = [torch.clone(array).requires_grad_() for array in arrays]
         cost, outputs = function(*inputs)
         gradients = torch.autograd.grad(cost, inputs, allow_unused=True)
         nothing = [torch.zeros_like(array) for array in arrays]
@@ -62,7 +82,7 @@ def _torch() -> Framework:
     return Framework(
         "torch",
         lambda array: torch.tensor(np.array(array)),
-        lambda tensor: np.asarray(tensor.detach().numpy()),
+        lambda tensor: np.asarray(torch.detach(tensor).numpy()),
         {
             "matmul": torch.matmul,
             "sum": lambda a, axis: torch.sum(a, dim=axis, keepdim=True),
@@ -110,7 +130,7 @@ def _autograd() -> Framework:
     def pull_back(function: CostOf, arrays: Sequence[Tensor]) -> Pulled:
         outputs: list[Tensor] = []
 
-        def cost_of(inputs: Tensor) -> Tensor:
+        def cost_of(inputs: Sequence[Tensor]) -> Tensor:
             cost, made = function(*inputs)
             # Boxed, so that they are numbers again once the gradient is taken.
             outputs[:] = [_unboxed(cost), *map(_unboxed, made)]
@@ -121,9 +141,9 @@ def _autograd() -> Framework:
 
     return Framework(
         "autograd",
-        np.array,
+        numpys.array,
         np.asarray,
-        _like_numpy(numpys) | {"erf": special.erf, "array": np.array},
+        _like_numpy(numpys) | {"erf": special.erf, "array": numpys.array},
         pull_back,
     )
 
@@ -161,7 +181,11 @@ def framework(name: str) -> Framework:
 
 # Stages and losses in these functions, straight from their definitions
 
-Forward = Callable[[Maths, Sequence[Tensor], Tensor, Options], Tensor]
+Forward: TypeAlias = Callable[[Maths, Sequence[Tensor], Tensor, Options], Tensor]
+
+
+def _number(options: Options, name: str, default: float) -> float:
+    return cast("float", options.get(name, default))
 
 
 def _norm(axis: int) -> Forward:
@@ -170,7 +194,7 @@ def _norm(axis: int) -> Forward:
         count = A.shape[axis]
         centred = A - f["sum"](A, axis) / count
         variance = f["sum"](centred**2, axis) / count
-        return gamma * centred / f["sqrt"](variance + options.get("epsilon", 1e-5)) + beta
+        return gamma * centred / f["sqrt"](variance + _number(options, "epsilon", 1e-5)) + beta
 
     return forward
 
@@ -199,9 +223,9 @@ STAGES: Mapping[str, Forward] = {
     "identity": lambda f, params, A, options: 1 * A,
     "relu": lambda f, params, A, options: f["where"](A > 0, A, 0 * A),
     "leaky_relu": lambda f, params, A, options: f["where"](
-        A > 0, A, options.get("slope", 0.01) * A
+        A > 0, A, _number(options, "slope", 0.01) * A
     ),
-    "elu": lambda f, params, A, options: _elu(f, A, 1.0, options.get("alpha", 1.0)),
+    "elu": lambda f, params, A, options: _elu(f, A, 1.0, _number(options, "alpha", 1.0)),
     "selu": lambda f, params, A, options: _elu(f, A, 1.0507009873554805, 1.6732632423543772),
     "gelu": lambda f, params, A, options: _gelu(f, A, options),
     "silu": lambda f, params, A, options: A * _logistic(f, A),
@@ -214,22 +238,22 @@ STAGES: Mapping[str, Forward] = {
 
 
 def _binary(f: Maths, Z: Tensor, Y: Tensor, options: Options) -> Tensor:
-    smoothing = options.get("label_smoothing", 0.0)
+    smoothing = _number(options, "label_smoothing", 0.0)
     Y = Y * (1 - smoothing) + smoothing / 2
-    positive = options.get("positive_weight", 1.0)
+    positive: Tensor | float = _number(options, "positive_weight", 1.0)
     if isinstance(positive, list | tuple):
         positive = f["array"](np.array(positive)[:, np.newaxis])
     return positive * Y * _softplus(f, -Z) + (1 - Y) * _softplus(f, Z)
 
 
 def _classes(f: Maths, Z: Tensor, Y: Tensor, options: Options) -> Tensor:
-    smoothing = options.get("label_smoothing", 0.0)
+    smoothing = _number(options, "label_smoothing", 0.0)
     Y = Y * (1 - smoothing) + smoothing / Z.shape[0]
     return -f["sum"](Y * (Z - f["log"](f["sum"](f["exp"](Z), 0))), 0)
 
 
 def _huber(f: Maths, AL: Tensor, Y: Tensor, options: Options) -> Tensor:
-    D, delta = f["abs"](AL - Y), options.get("delta", 1.0)
+    D, delta = f["abs"](AL - Y), _number(options, "delta", 1.0)
     return f["where"](delta > D, 0.5 * D**2, delta * (D - 0.5 * delta))
 
 

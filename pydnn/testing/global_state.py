@@ -6,55 +6,48 @@ import contextlib
 import os
 import random
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 import numpy as np
 
 __all__ = ["kept_world"]
 
 
+def _set_environment(environment: Mapping[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+
+
+# What a function of its arguments leaves alone: how to read it, and how to set it again.
+_WORLD: Mapping[str, tuple[Callable[[], object], Callable[..., object]]] = {
+    "NumPy's global random state": (np.random.get_state, np.random.set_state),
+    "Python's global random state": (random.getstate, random.setstate),
+    "NumPy's error state (np.seterr)": (np.geterr, lambda errors: np.seterr(**errors)),
+    "NumPy's error callback (np.seterrcall)": (np.geterrcall, np.seterrcall),
+    "NumPy's buffer size (np.setbufsize)": (np.getbufsize, np.setbufsize),
+    "NumPy's print options": (
+        np.get_printoptions,
+        lambda printing: np.set_printoptions(**printing),
+    ),
+    "the environment (os.environ)": (lambda: dict(os.environ), _set_environment),
+    "the working directory": (os.getcwd, os.chdir),
+}
+
+
 @contextlib.contextmanager
 def kept_world() -> Iterator[Callable[[], list[str]]]:
-    """Gives a function that tells what has been touched of the world, mended afterwards."""
-    before = _world()
+    """Gives a function that tells what has been touched of the world, restored afterwards."""
+    before = {name: read() for name, (read, _) in _WORLD.items()}
 
     def touched() -> list[str]:
-        now = _world()
+        now = {name: read() for name, (read, _) in _WORLD.items()}
         return [f"changes {name}" for name, old in before.items() if not _same(old, now[name])]
 
     try:
         yield touched
     finally:
         if touched():
-            _mend(before)
-
-
-def _mend(before: Mapping[str, Any]) -> None:
-    numpys, pythons, errors, call, size, printing, environment, directory = before.values()
-    np.random.set_state(numpys)  # noqa: NPY002 - as it was found
-    random.setstate(pythons)
-    np.seterr(**errors)
-    np.seterrcall(call)
-    np.setbufsize(size)
-    np.set_printoptions(**printing)
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(directory)
-
-
-def _world() -> dict[str, Any]:
-    """What a function of its arguments leaves alone."""
-    state = np.random.get_state()  # noqa: NPY002 - that it is left alone is what is found out
-    return {
-        "NumPy's global random state": state,
-        "Python's global random state": random.getstate(),
-        "NumPy's error state (np.seterr)": np.geterr(),
-        "NumPy's error callback (np.seterrcall)": np.geterrcall(),
-        "NumPy's buffer size (np.setbufsize)": np.getbufsize(),
-        "NumPy's print options": np.get_printoptions(),
-        "the environment (os.environ)": dict(os.environ),
-        "the working directory": os.getcwd(),
-    }
+            for name, (_, restore) in _WORLD.items():
+                restore(before[name])
 
 
 def _same(old: object, new: object) -> bool:

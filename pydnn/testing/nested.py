@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import types
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 import attrs
 import numpy as np
@@ -110,22 +110,29 @@ def unlike(
 # The same values, elsewhere in memory
 
 
-def rebuilt(value: Any, change: Callable[[AnyArray], AnyArray]) -> Any:
+def rebuilt(value: _Value, change: Callable[[AnyArray], AnyArray]) -> _Value:
     """The same nested value with `change(array)` for every array in it.
 
     Arrays that lie in one vector stay there, since that place is promised to be contiguous.
     """
+    return cast("_Value", _rebuilt(value, change))
+
+
+def _rebuilt(value: object, change: Callable[[AnyArray], AnyArray]) -> object:
     if isinstance(value, np.ndarray):
         return change(value)
-    if type(value) in (list, tuple):
-        return type(value)(rebuilt(item, change) for item in value)
+    if type(value) is list:
+        return [rebuilt(item, change) for item in value]
+    if type(value) is tuple:
+        return tuple(rebuilt(item, change) for item in value)
     if type(value) is dict:
         return {name: rebuilt(item, change) for name, item in value.items()}
     if isinstance(value, Packed):
         return value.layout.packed(_as_it_was(value.vector, value.vector.copy()))
-    if attrs.has(type(value)) and any(isinstance(a, np.ndarray) for _, a in leaves_of(value)):
-        fields = attrs.fields(type(value))
-        return maker_of(type(value))(*(rebuilt(getattr(value, f.name), change) for f in fields))
+    cls = type(value)
+    if attrs.has(cls) and any(isinstance(a, np.ndarray) for _, a in leaves_of(value)):
+        names = [field.name for field in attrs.fields(cls)]
+        return maker_of(cls)(*(rebuilt(getattr(value, name), change) for name in names))
     return value
 
 
@@ -166,8 +173,7 @@ def relaid(value: _Value, layout: str, *, readonly: bool | None = None) -> _Valu
         new = LAYOUTS[layout](array)
         return _as_it_was(array, new, readonly=readonly)
 
-    new: _Value = rebuilt(value, change)
-    return new
+    return rebuilt(value, change)
 
 
 def _as_it_was(array: AnyArray, new: AnyArray, *, readonly: bool | None = None) -> AnyArray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 
@@ -52,7 +52,6 @@ def assert_pure(
         AssertionError: If it is not pure: what it did, and to which argument.
         BadInput: If it raises.
     """
-    result: _Result
     result, faults = purity_faults(
         function,
         *args,
@@ -64,18 +63,21 @@ def assert_pure(
     if faults:
         name = getattr(function, "__name__", type(function).__name__)
         raise BrokenLaw(name, {"purity": faults})
-    return result
+    return cast("_Result", result)
 
 
 def purity_faults(
-    function: Callable[..., object],
+    function: Callable[..., _Result],
     *args: object,
     shares: Collection[str] = (),
     layouts: bool = True,
     layout_tolerance: float = 1e-10,
     names: Sequence[str] | None = None,
-) -> tuple[Any, list[str]]:
-    """What `function` gives, and a line for each way in which it is not pure."""
+) -> tuple[_Result | None, list[str]]:
+    """What `function` gives, and a line for each way in which it is not pure.
+
+    The first is None where the function changes its arguments.
+    """
     given = dict(zip(names or _names_of(function, len(args)), args, strict=True))
     with kept_world() as touched:
         faults = list(_changes(function, given))

@@ -20,14 +20,21 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Protocol
 
     from pydnn import Key
+
+    class _Worker(Protocol):
+        """What pytest-xdist says of a worker."""
+
+        config: pytest.Config
+
 
 _REPORTS = pytest.StashKey[list[tuple[str, object]]]()
 _MEASURED_BY_WORKERS = pytest.StashKey[list[tuple[float, str]]]()
@@ -218,7 +225,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:
+def pytest_testnodedown(node: _Worker) -> None:
     """Collect what a worker of pytest-xdist has measured; one that crashed passes on nothing."""
     measured = getattr(node, "workeroutput", {}).get("pydnn_report", ())
     node.config.stash[_MEASURED_BY_WORKERS].extend((worst, text) for worst, text in measured)

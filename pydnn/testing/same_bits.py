@@ -10,13 +10,14 @@ from __future__ import annotations
 import base64
 import importlib.util
 import json
+import operator
 import os
 import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import attrs
 import numpy as np
@@ -175,13 +176,11 @@ def child() -> None:
     from pydnn.testing.nested import relaid, snapshot
 
     job: _Job = json.load(sys.stdin)
-    found: Any = _module_of(job)
-    for part in job["name"].split("."):
-        found = getattr(found, part)
+    function = operator.attrgetter(job["name"])(_module_of(job))
     args = pickle.loads(base64.b64decode(job["args"]))  # which the parent has just written
     if job["layout"]:
         args = relaid(args, job["layout"])
-    leaves = snapshot(found(*args), "result")
+    leaves = snapshot(function(*args), "result")
     told = {where: _told(leaf) for where, leaf in leaves.items()}
     print("\n" + json.dumps(told))
 

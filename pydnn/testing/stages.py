@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TypeVar
 
 import attrs
 import numpy as np
@@ -33,6 +33,7 @@ __all__ = ["assert_stage"]
 _TOLERANCE = 1e-10  # between ways that differ in the order of additions alone
 _WIDE = 512  # examples among which a declared draw must show
 _DRAWS = 4
+_Value = TypeVar("_Value")
 
 
 def assert_stage(
@@ -149,13 +150,16 @@ class _Run:
 def _try_init(trial: Trial, stage: Stage, drawn: DrawnStage, key: Key) -> None:
     with trial.law("init") as fault:
         shape_in = drawn.A_prev.shape[:-1]
-        (params, shape), faults = purity_faults(
+        made, faults = purity_faults(
             stage.init, key.at("init"), shape_in, layouts=False, names=["key", "shape_in"]
         )
         # What `init` hands out is packed before it is used, and may be writable until then.
         for text in faults:
             if "can be written to" not in text:
                 fault(f"init {text}")
+        if made is None:
+            return
+        params, shape = made
         if not (isinstance(shape, tuple) and all(isinstance(n, int | np.integer) for n in shape)):
             fault(f"the promised shape is {shape!r}, expected a tuple of integers")
         layout = layout_of(params)
@@ -357,7 +361,7 @@ def _try_precision(trial: Trial, run: _Run) -> None:
                     )
 
 
-def _in_float32(value: Any) -> Any:
+def _in_float32(value: _Value) -> _Value:
     return rebuilt(value, lambda a: freeze(a.astype(np.float32)) if a.dtype == np.float64 else a)
 
 
