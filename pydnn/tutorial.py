@@ -24,17 +24,19 @@ import math
 import re
 from abc import ABCMeta
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from os import PathLike
 from typing import Any, NoReturn, TypeVar
 
 import attrs
 import numpy as np
+import toolz
 from numpy.typing import ArrayLike, NDArray
 
 from pydnn.checks import BadInput, expect_count, expect_known, expect_shape, fixed
 from pydnn.data import ImageSet, contact_sheet, load_catvnoncat
-from pydnn.descriptions.builders import describe
-from pydnn.jobs.job import prepare
+from pydnn.jobs.model import Model
+from pydnn.jobs.training import train
 from pydnn.keys import Key
 from pydnn.metrics import classes_of
 from pydnn.numerics import fast
@@ -53,7 +55,7 @@ from pydnn.stages.dense import (
     dense_forward,
 )
 from pydnn.stages.initializers import WeightStream, tutorial
-from pydnn.training import TrainState, initial_state, scan
+from pydnn.training import StepInfo, TrainState, initial_state, tee
 
 __all__ = [
     "ActivationCache",
@@ -289,10 +291,10 @@ def to_state(
     return attrs.evolve(state, parameters=laid_out, optimizer_state=optimizer.init(laid_out))
 
 
-def from_state(state: TrainState) -> Parameters:
-    """The tutorial's parameters of a state of the library, whose network has dense layers alone.
+def from_state(state: TrainState | Model) -> Parameters:
+    """The tutorial's parameters of a state or a model whose network has dense layers alone.
 
-    The parameters of a rotated job first have to go through `job.inputs.lift`.
+    Those of a rotated job are the parameters of its model.
 
     Raises:
         BadInput: If a stage with parameters is not a dense layer.
@@ -556,16 +558,14 @@ def _trained(
         iterations=num_iterations,
         dtype=batch.X.dtype.name,
     )
-    job = prepare(attrs.evolve(recipe, weights=describe(weights)), batch)
-    state, costs = job.state, []
-    with np.errstate(over="ignore", invalid="ignore"):  # NotFinite says it better
-        for after, info in scan(job.train_step, job.state, job.batches):
-            state = after
-            costs.append(info.cost)
-            if print_cost and info.iteration % 100 == 0:
-                print(f"Cost after iteration {info.iteration}: {fixed(info.cost, 6)}")
-    trained = from_state(attrs.evolve(state, parameters=job.inputs.lift(state.parameters)))
-    return attrs.evolve(trained, costs=tuple(costs))
+    show = partial(tee, to=_print_cost) if print_cost else toolz.identity
+    trained = train(attrs.evolve(recipe, weights=weights), batch, through=show)
+    return attrs.evolve(from_state(trained.model), costs=tuple(trained.costs.tolist()))
+
+
+def _print_cost(_: TrainState, info: StepInfo) -> None:
+    if info.iteration % 100 == 0:
+        print(f"Cost after iteration {info.iteration}: {fixed(info.cost, 6)}")
 
 
 def load_data(

@@ -14,22 +14,19 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import attrs
-import numpy as np
-
 from pydnn.checks import BadInput, expect_count, expect_real, fixed, install_command, path_of
 from pydnn.cli import output
 from pydnn.data import DataSet
-from pydnn.jobs.job import Job, run, watching
-from pydnn.jobs.model import Model, model_of
+from pydnn.jobs.job import Job
 from pydnn.jobs.scores import Score, scores_of
+from pydnn.jobs.training import Trained, train
 from pydnn.records import FloatArray
 from pydnn.runs import Recording, record
 from pydnn.runs.pruning import size_of
 from pydnn.runs.recording import MOST_BYTES, RunMoved
 from pydnn.runs.state_arrays import state_fingerprint
 from pydnn.storage.run_files import MODEL_FILE
-from pydnn.training import NotFinite, StepInfo, TrainState, progress
+from pydnn.training import NotFinite, StepInfo, progress
 from pydnn.training.stopping import Watched
 from pydnn.training.streams import Stream
 
@@ -77,23 +74,6 @@ def check_training_options(args: argparse.Namespace) -> None:
         _plots().expect_plottable(args.plot)
 
 
-@attrs.frozen
-class _Trained:
-    """Where a training has got to.
-
-    Attributes:
-        kept: The state that is kept: the best one, where early stopping says so.
-        last: The state after the last step.
-        costs: The cost of every step.
-        stopped: What stopped it, if something did.
-    """
-
-    kept: TrainState
-    last: TrainState
-    costs: list[float]
-    stopped: BaseException | None = None
-
-
 def train_job(
     args: argparse.Namespace,
     job: Job,
@@ -117,34 +97,34 @@ def train_job(
     """
     say = say_of(args)
     begin = time.perf_counter()
-    trained = _train(args, job, say, recording, list(costs.tolist()), watched)
+    trained = _train(args, job, data, say, recording, costs, watched)
     seconds = time.perf_counter() - begin
     path = folder / MODEL_FILE
     try:
         if recording is None:
-            _model(job, data, trained).save(path)
-        elif isinstance(trained.stopped, BadInput):
-            recording.save(trained.kept, np.array(trained.costs))
+            trained.model.save(path)
+        elif isinstance(trained.error, BadInput):
+            recording.save(trained.state, trained.costs)
         else:
-            recording.end(_why(trained, job), state=trained.kept)
+            recording.end(trained.why, state=trained.state)
     except BadInput:
-        if trained.stopped is None:
+        if trained.error is None:
             raise
-        return _report_stop(trained.stopped, folder)  # the cause, of which this came
-    if args.plot and trained.costs:
+        return _report_stop(trained.error, folder)  # the cause, of which this came
+    if args.plot and len(trained.costs):
         plots = _plots()
         figure = plots.plot_costs(trained.costs, title=_title(job.recipe.optimizer))
         plots.save_plot(figure, args.plot)
-    if trained.stopped:
-        return _report_stop(trained.stopped, path)
+    if trained.error:
+        return _report_stop(trained.error, path)
     try:
-        scores = scores_of(_model(job, data, trained), data)
+        scores = scores_of(trained.model, data)
     except BadInput as error:  # e.g. where a prediction is beyond the range of numbers
         return _report_stop(error, path)
     if args.json:
         output.say_json(_as_json(trained, scores, seconds, folder))
         return 0
-    _tell(say, job, trained, scores, seconds)
+    _tell(say, trained, scores, seconds)
     if recording is not None:
         say(f"recorded in {folder}, {size_of(folder) / 1e6:.1f} MB")
     output.say(path if args.quiet else f"model {path}")
@@ -154,43 +134,45 @@ def train_job(
 def _train(
     args: argparse.Namespace,
     job: Job,
+    data: DataSet,
     say: Say,
     recording: Recording | None,
-    costs: list[float],
+    costs: FloatArray,
     watched: Watched | None,
-) -> _Trained:
-    """Fold the job's step; where that ends, and the cost of every step taken."""
-    seen = watched or watching(job)  # of a recorded training, the recording keeps this
-
-    def kept() -> TrainState | None:
-        return seen.kept if recording is None else recording.watched.kept
-
-    last = job.state
-    before = len(costs)
-    by: Callable[[Stream], Stream] = lambda stream: stream  # noqa: E731
+) -> Trained:
+    """Train the job; what it came to, also where an interruption or an error ended it."""
+    bar: Callable[[Stream], Stream] = lambda stream: stream  # noqa: E731
     if sys.stderr.isatty() and not args.quiet:
-        by, say = _with_bar(job.recipe.iterations - before, say)
-    stream = run(job, by=by, watched=watched)
-    try:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(np.errstate(over="ignore", invalid="ignore"))  # NotFinite tells
-            interrupted = stack.enter_context(_noting_interrupts())
-            if recording is not None:
-                recorded = record(recording, stream, every=args.checkpoint_every)
-                # Closed here, so that all that was seen is on the disk before anything else.
-                stream = stack.enter_context(contextlib.closing(recorded))
-            for last, info in stream:
-                if recording is None:
-                    seen = seen.after(last, info)
-                costs.append(info.cost)
-                _report_step(info, say, evaluated=bool(job.recipe.evaluate_every))
-                if interrupted:
-                    raise KeyboardInterrupt
-    except (BadInput, NotFinite, KeyboardInterrupt, output.ReaderGone) as error:
-        if isinstance(error, BadInput) and len(costs) == before:  # then nothing is new
-            raise
-        return _Trained(kept() or last, last, costs, error)
-    return _Trained(kept() or last, last, costs)
+        bar, say = _with_bar(job.recipe.iterations - len(costs), say)
+
+    def through(stream: Stream) -> Stream:
+        stream = bar(stream)
+        if recording is not None:
+            stream = record(recording, stream, every=args.checkpoint_every)
+        return _reported(stream, say, interrupted, evaluated=bool(job.recipe.evaluate_every))
+
+    with _noting_interrupts() as interrupted:
+        trained = train(
+            job,
+            data,
+            through=through,
+            costs=costs.tolist(),
+            watched=watched,
+            ending=(BadInput, NotFinite, KeyboardInterrupt, output.ReaderGone),
+        )
+    if isinstance(trained.error, BadInput) and len(trained.costs) == len(costs):
+        raise trained.error  # nothing is new
+    return trained
+
+
+def _reported(stream: Stream, say: Say, interrupted: list[int], *, evaluated: bool) -> Stream:
+    """The stream, each step of which is reported once it has been handed on."""
+    with contextlib.closing(stream):  # type: ignore[type-var]  # which is a generator
+        for pair in stream:
+            yield pair
+            _report_step(pair[1], say, evaluated=evaluated)
+            if interrupted:
+                raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
@@ -217,18 +199,6 @@ def _noting_interrupts() -> Iterator[list[int]]:
         yield come
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _why(trained: _Trained, job: Job) -> str:
-    if isinstance(trained.stopped, NotFinite):
-        return "not finite"
-    if trained.stopped is not None:
-        return "interrupted"
-    return "finished" if len(trained.costs) >= job.recipe.iterations else "stopped early"
-
-
-def _model(job: Job, data: DataSet, trained: _Trained) -> Model:
-    return model_of(job, trained.kept, np.array(trained.costs), data)
 
 
 def _report_step(info: StepInfo, say: Say, *, evaluated: bool) -> None:
@@ -267,20 +237,20 @@ def _report_stop(stopped: BaseException, path: Path) -> int:
     return 130
 
 
-def _tell(say: Say, job: Job, trained: _Trained, scores: dict[str, Score], seconds: float) -> None:
-    costs = trained.costs
+def _tell(say: Say, trained: Trained, scores: dict[str, Score], seconds: float) -> None:
+    costs, watch = trained.costs.tolist(), trained.job.recipe.watch
     cost = f"cost {fixed(costs[-1], 6)} " if costs else ""
     say(f"{cost}after {len(costs)} iterations, {seconds:.1f} s")
-    if trained.kept.iteration < len(costs):
-        say(f"best {job.recipe.watch} after {trained.kept.iteration} iterations, which is kept")
-    validation = job.data.get("validation")
+    if trained.iteration < len(costs):
+        say(f"best {watch} after {trained.iteration} iterations, which is kept")
+    validation = trained.job.data.get("validation")
     held_back = "" if validation is None else f"the {validation.X.shape[1]}"
     for part, score in scores.items():
         say(score.line(part, held_back=held_back))
 
 
 def _as_json(
-    trained: _Trained, scores: dict[str, Score], seconds: float, folder: Path
+    trained: Trained, scores: dict[str, Score], seconds: float, folder: Path
 ) -> dict[str, Any]:
     accuracies = {
         f"{part}_accuracy": score.metrics["accuracy"]
@@ -288,11 +258,11 @@ def _as_json(
         if "accuracy" in score.metrics
     }
     return {
-        "costs": trained.costs,
+        "costs": trained.costs.tolist(),
         **accuracies,
         "scores": {part: dict(score.metrics) for part, score in scores.items()},
         "iterations": len(trained.costs),
-        "kept_iteration": trained.kept.iteration,
+        "kept_iteration": trained.iteration,
         "fingerprint": state_fingerprint(trained.last),
         "seconds": seconds,
         "run": str(folder),

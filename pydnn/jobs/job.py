@@ -46,8 +46,9 @@ from pydnn.training import (
     stop_early,
     watch_finite,
 )
+from pydnn.training.finite import ignoring_overflow
 from pydnn.training.stopping import Watch, Watched
-from pydnn.training.streams import Stream
+from pydnn.training.streams import Measure, Stream
 
 __all__ = ["Job", "expect_test", "prepare", "run", "steps", "watch_of", "watching"]
 
@@ -120,6 +121,14 @@ class Job:
         start = self.state.iteration
         batches = batches_of(self.batching, self.data["train"], self.state.key, start=start)
         return itertools.islice(batches, max(0, self.recipe.iterations - start))
+
+    def evaluation(self, data: Mapping[str, Batch] | None = None) -> Measure:
+        """The function from a state to cost and metrics on data sets, by default on `data`.
+
+        Their examples are as the network sees them.
+        """
+        data = self.data if data is None else data
+        return evaluation(self.network, self.loss, data, numerics=self.numerics)
 
     def output(self, state: TrainState, X: FloatArray) -> FloatArray:
         """What the network makes of examples X (n_x, m) in a state, outside of training.
@@ -234,7 +243,7 @@ def _task(recipe: Recipe, parts: _Parts, state: TrainState, batch: Batch) -> str
         BadInput: If the network does not take the examples, or the loss not their labels.
     """
     numerics = TENANTS[recipe.numerics]
-    with np.errstate(over="ignore", invalid="ignore"):
+    with ignoring_overflow():
         X, Y = (array[:, :1].astype(DTYPES[recipe.dtype]) for array in (batch.X, batch.Y))
         AL = output_of(parts.network, state, X, numerics=numerics)
         parts.loss.expect_labels(batch.Y, len(AL))
@@ -457,15 +466,14 @@ def steps(job: Job) -> Stream:
     stream = scan(job.train_step, job.state, job.batches)
     if not job.recipe.evaluate_every:
         return stream
-    evaluate = evaluation(job.network, job.loss, job.data, numerics=job.numerics)
-    return measure(stream, every=job.recipe.evaluate_every, function=evaluate)
+    return measure(stream, every=job.recipe.evaluate_every, function=job.evaluation())
 
 
 def run(
     job: Job,
     *,
-    by: Callable[[Stream], Stream] = lambda stream: stream,
     watched: Watched | None = None,
+    on_watched: Callable[[Watched], object] = lambda watched: None,
 ) -> Stream:
     """The stream of a job's training, with the evaluations and the early stopping of its recipe.
 
@@ -474,16 +482,19 @@ def run(
 
     Args:
         job: From `prepare`.
-        by: A function through which the stream goes before it can be stopped early, e.g. a
-            progress bar.
         watched: What was watched in the steps before `job.state`.
+        on_watched: Called with what early stopping watched up to each pair, see `stop_early`.
     """
-    stream = by(steps(job))
+    stream = steps(job)
     watch = watch_of(job.recipe)
     if watch is None:
         return stream
     return stop_early(
-        stream, watch=watch.name, patience=job.recipe.patience, since=watched or Watched(watch)
+        stream,
+        watch=watch.name,
+        patience=job.recipe.patience,
+        since=watched or watching(job),
+        on_watched=on_watched,
     )
 
 

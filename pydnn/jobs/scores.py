@@ -15,6 +15,7 @@ from pydnn.losses import Loss, class_count
 from pydnn.metrics import score, score_by_class, title
 from pydnn.numerics import TENANTS
 from pydnn.records import Batch, FloatArray
+from pydnn.training.finite import ignoring_overflow
 
 __all__ = ["Score", "expect_like_training", "names_of", "predicted", "score_on", "scores_of"]
 
@@ -86,7 +87,7 @@ def predicted(model: Model, X: FloatArray, names: Sequence[object]) -> tuple[str
         BadInput: If a prediction is not a finite number.
     """
     loss: Loss = build(model.recipe.loss, family="loss")
-    with np.errstate(over="ignore", invalid="ignore"):  # what becomes of that is refused below
+    with ignoring_overflow():  # what becomes of that is refused below
         P = model.predict(X)
     if not (finite := np.isfinite(P)).all():
         output, example = (int(i) for i in np.argwhere(~finite)[0])

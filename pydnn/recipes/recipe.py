@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import attrs
@@ -24,6 +25,7 @@ from pydnn.descriptions.builders import (
     is_description,
     plain_numbers,
 )
+from pydnn.descriptions.text import own_builders, read_description
 from pydnn.numerics import TENANTS
 
 __all__ = ["DTYPES", "Recipe", "with_seed"]
@@ -45,6 +47,26 @@ def _as_description(value: Any) -> Any:
     return describe(value)
 
 
+def _read(name: str, family: str, value: Any) -> Any:
+    """The description that a text writes; anything else is returned as it is.
+
+    The text is the user's own, as the rest of the program is. Still, nothing is imported for it.
+    """
+    if not isinstance(value, str):
+        return value
+    modules = [builder.partition(":")[0] for builder in own_builders(value)]
+    for module in modules:
+        if module not in sys.modules:
+            raise BadInput(
+                f"{name} names a builder of {module}, which is not imported: import it first, or "
+                "give the part itself."
+            )
+    try:
+        return read_description(value, family=family, allow=modules)
+    except BadInput as error:
+        raise BadInput(f"{name}: {error}") from error
+
+
 def _several(value: Any) -> Any:
     return tuple(map(_as_description, value)) if isinstance(value, list | tuple) else value
 
@@ -53,7 +75,9 @@ def _several(value: Any) -> Any:
 class Recipe:
     """A training job in words and numbers alone, so that a file can hold it.
 
-    Where a part is described, the part itself can be given: `network=serial(dense(1))`.
+    Where a part is described, the part itself can be given, `optimizer=adam(learning_rate=0.01)`,
+    or the text that a file has for it, `optimizer="adam(learning_rate=0.01)"`. A text may name a
+    builder outside pydnn, as module:function, if the module is imported.
 
     Attributes:
         data: Name of the data set, or the place where it is.
@@ -102,14 +126,19 @@ class Recipe:
 
     def __attrs_post_init__(self) -> None:
         for field in attrs.fields(Recipe):  # a file holds plain numbers, not NumPy's scalars
-            object.__setattr__(self, field.name, plain_numbers(getattr(self, field.name)))
+            value = getattr(self, field.name)
+            if field.name == "penalties" and isinstance(value, tuple):
+                value = tuple(_read("penalties", "penalty", penalty) for penalty in value)
+            elif field.name in DESCRIBED:
+                value = _read(field.name, DESCRIBED[field.name], value)
+            object.__setattr__(self, field.name, plain_numbers(value))
         hint = "give the number of steps"
         expect_count("iterations", self.iterations, most=_MOST_ITERATIONS, hint=hint)
         for name in DESCRIBED:
             value = getattr(self, name)
             if not (value is None or is_description(value) or isinstance(value, Unread)):
                 raise BadInput(
-                    f"{name} is {value!r}, expected a part or its description: "
+                    f"{name} is {value!r}, expected a part, its description or the text of it: "
                     "give e.g. what a builder makes."
                 )
         if not isinstance(self.penalties, tuple):

@@ -21,6 +21,7 @@ from pydnn.data import DataSet
 from pydnn.fingerprints import checksum
 from pydnn.jobs.job import Job, expect_test, watching
 from pydnn.jobs.model import model_of
+from pydnn.jobs.training import expect_same_data
 from pydnn.numerics import TENANTS
 from pydnn.recipes.toml import read_recipe, read_toml
 from pydnn.records import Batch, FloatArray
@@ -306,9 +307,7 @@ def _recipe_text(job: Job, data: DataSet | Batch) -> tuple[str, Pins]:
     Raises:
         BadInput: If it cannot, or `data` is not what the job was prepared with.
     """
-    batch = data if isinstance(data, Batch) else data.train
-    if batch is not job.batch and batch != job.batch:
-        raise BadInput("data is not what the job was prepared with: give the very same.")
+    expect_same_data(job, data)
     rotated = job.data["train"].X if job.inputs.rotation is not None else None
     pins = pins_of(job.recipe, data, job.train_step.names, rotated=rotated)
     text = pins_text(job.recipe, pins)

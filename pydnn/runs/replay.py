@@ -25,14 +25,13 @@ from pydnn.data import DataSet
 from pydnn.fingerprints import checksum
 from pydnn.jobs.job import Job, steps
 from pydnn.keys import Key
-from pydnn.numerics import TENANTS
 from pydnn.records import Batch
 from pydnn.runs.history import rows_of
 from pydnn.runs.mismatches import Mismatch, fingerprint_mismatch, mismatches, state_mismatch
 from pydnn.runs.run import Prepare, Run
 from pydnn.runs.segments import Segment
 from pydnn.runs.state_arrays import state_fingerprint
-from pydnn.training import NotFinite, TrainState, evaluation
+from pydnn.training import NotFinite, TrainState
 
 __all__ = ["Verified", "sampled", "verify"]
 
@@ -176,9 +175,8 @@ def _measured(job: Job, state: TrainState) -> set[str]:
     """The names of all that the recipe measures of a state."""
     if not job.recipe.evaluate_every:
         return set()
-    numerics = TENANTS[job.recipe.numerics]
     with np.errstate(all="ignore"):  # the names are all that matters
-        return set(evaluation(job.network, job.loss, job.data, numerics=numerics)(state))
+        return set(job.evaluation()(state))
 
 
 # More than one process

@@ -12,7 +12,7 @@ import toolz
 from pydnn.batches import EpochBatches, examples_together
 from pydnn.jobs.job import Job, expect_test, prepare
 from pydnn.jobs.memory import bytes_of, free_memory
-from pydnn.jobs.model import model_of
+from pydnn.jobs.training import Trained
 from pydnn.recipes.layouts import layers_of
 from pydnn.recipes.recipe import Recipe
 from pydnn.recipes.toml import write_recipe
@@ -20,7 +20,8 @@ from pydnn.records import Batch
 from pydnn.sweeps.plans import Variation, variations
 from pydnn.sweeps.results import Outcome, SweepResult
 from pydnn.sweeps.stacks import alike, why_apart
-from pydnn.sweeps.training import End, Told, evaluation_of, run_apart, run_together
+from pydnn.sweeps.training import Told, run_apart, run_together
+from pydnn.training.finite import ignoring_overflow
 
 __all__ = ["Sweep", "outcomes", "run_sweep", "sweep"]
 
@@ -122,7 +123,7 @@ def outcomes(plan: Sweep, *, told: Told = lambda steps: None) -> Iterator[tuple[
             ended = run_apart(jobs, told) if apart else run_together(jobs, told)
             for place, end in ended:
                 number = numbers[place]
-                yield number, _outcome(plan, plan.runs[number], jobs[place], end, apart)
+                yield number, _outcome(plan, plan.runs[number], end, apart)
 
 
 def _groups(plan: Sweep) -> list[list[int]]:
@@ -186,16 +187,17 @@ def _why_apart(plan: Sweep, jobs: Sequence[Job], in_group: int) -> str:
     return why_apart(jobs)
 
 
-def _outcome(plan: Sweep, run: Variation, job: Job, end: End, apart: str) -> Outcome:
+def _outcome(plan: Sweep, run: Variation, trained: Trained, apart: str) -> Outcome:
     """What came of a run, judged on every part of the data."""
+    job, state = trained.job, trained.state
     data = dict(job.data)
     if plan.test is not None:
         data["test"] = job.inputs.examples(plan.test)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with ignoring_overflow():
         # Where a run has left the range of numbers, its last state may, too, on other examples.
-        lost = end.lost or not all(
-            np.isfinite(job.output(end.kept, part.X)).all() for part in data.values()
+        lost = trained.error is not None or not all(
+            np.isfinite(job.output(state, part.X)).all() for part in data.values()
         )
-        scores = {} if lost else evaluation_of(job, data)(end.kept)
-    model = model_of(job, end.kept, end.costs)
-    return Outcome(model, run.setting, scores, end.stopped, apart)
+        scores = {} if lost else job.evaluation(data)(state)
+    stopped = "" if trained.why == "finished" else str(trained.error or trained.why)
+    return Outcome(trained.model, run.setting, scores, stopped, apart)

@@ -27,6 +27,7 @@ from pydnn.sweeps.stacked_parts import (
     with_rate,
 )
 from pydnn.training import NotFinite, StepInfo, TrainState, TrainStep, make_train_step
+from pydnn.training.finite import ignoring_overflow
 
 __all__ = ["Stack", "StackInfo", "alike", "stack_of", "why_apart"]
 
@@ -130,7 +131,7 @@ def why_apart(jobs: Sequence[Job]) -> str:
         return f"batches by {name} may be any"
     if len({job.data["train"].X.shape for job in jobs}) > 1:
         return "runs hold back different numbers of examples"
-    with np.errstate(over="ignore", invalid="ignore"):
+    with ignoring_overflow():
         same = _has_the_bits_of_each(stack_of(jobs))
     return "" if same else "a step of all at once would have other bits than that of each"
 

@@ -2,64 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
 import numpy as np
 
-from pydnn.jobs.job import Job, run, watching
-from pydnn.records import Batch
+from pydnn.jobs.job import Job, watching
+from pydnn.jobs.training import Trained, train
 from pydnn.sweeps.stacked_layout import rows_of
 from pydnn.sweeps.stacks import Stack, StackInfo, stack_of
-from pydnn.training import NotFinite, TrainState, evaluation, scan
-from pydnn.training.finite import LONG, all_finite, remembers_numbers
-from pydnn.training.streams import Measure
+from pydnn.training import NotFinite, TrainState, scan, tee
+from pydnn.training.finite import LONG, all_finite, ignoring_overflow, remembers_numbers
 
-__all__ = ["End", "Told", "evaluation_of", "run_apart", "run_together"]
+__all__ = ["Ended", "Told", "run_apart", "run_together"]
 
 Told = Callable[[int], object]  # is called with how many steps of single runs are done since
+Ended = Iterator[tuple[int, Trained]]  # the place of each job, in the order in which they end
 
 
-@attrs.frozen(eq=False)
-class End:
-    """Where a run has got to.
-
-    Attributes:
-        kept: The state that is kept.
-        costs: Of all its steps.
-        stopped: What stopped it, if something did.
-        lost: Whether that was a number that is not finite.
-    """
-
-    kept: TrainState
-    costs: list[float]
-    stopped: str = ""
-    lost: bool = False
-
-
-Ends = Iterator[tuple[int, End]]
-
-
-def run_apart(jobs: Sequence[Job], told: Told) -> Ends:
+def run_apart(jobs: Sequence[Job], told: Told) -> Ended:
     """Run jobs one after the other."""
     for place, job in enumerate(jobs):
-        costs: list[float] = []
-        watched, lost = watching(job), ""
-        try:
-            with np.errstate(over="ignore", invalid="ignore"):  # NotFinite tells
-                for state, info in run(job):
-                    watched = watched.after(state, info)
-                    costs.append(info.cost)
-                    told(1)
-        except NotFinite as error:
-            lost = str(error)
-        told(job.recipe.iterations - len(costs))
-        early = "stopped early" if len(costs) < job.recipe.iterations else ""
-        yield place, End(watched.kept or job.state, costs, lost or early, bool(lost))
+        trained = train(
+            job, through=partial(tee, to=lambda state, info: told(1)), ending=(NotFinite,)
+        )
+        told(job.recipe.iterations - len(trained.costs))
+        yield place, trained
 
 
-def run_together(jobs: Sequence[Job], told: Told) -> Ends:
+def run_together(jobs: Sequence[Job], told: Told) -> Ended:
     """Run jobs all at once; whichever ends leaves the stack, and the others go on without it."""
     stack = stack_of(jobs)
     live = [(place, _Follow(job)) for place, job in enumerate(jobs)]  # by their rows in the stack
@@ -102,7 +75,7 @@ class _Follow:
 
     def after(
         self, stack: Stack, row: int, state: TrainState, info: StackInfo, cost: float
-    ) -> End | None:
+    ) -> Trained | None:
         """Take note of a step; if the run stops early with it, this is its end."""
         self.costs.append(cost)
         recipe = self._job.recipe
@@ -110,36 +83,32 @@ class _Follow:
             return None
         own, every = stack.info_of(row, info), recipe.evaluate_every
         if every and state.iteration % every == 0:
-            evaluate = evaluation_of(self._job, self._job.data)
-            own = attrs.evolve(own, measured=evaluate(stack.state_of(row, state)))
+            measured = self._job.evaluation()(stack.state_of(row, state))
+            own = attrs.evolve(own, measured=measured)
         in_stack: Any = _Row(stack, row, state)
         self._watched = self._watched.after(in_stack, own)
         early = self._watched.waited >= recipe.patience
-        return self.end(stack, row, state, "stopped early") if early else None
+        return self.end(stack, row, state) if early else None
 
     def end(
-        self, stack: Stack, row: int, state: TrainState, stopped: str = "", *, lost: bool = False
-    ) -> End:
+        self, stack: Stack, row: int, state: TrainState, error: NotFinite | None = None
+    ) -> Trained:
         """The end of the run, of which `state` of the stack is the last one."""
+        last = stack.state_of(row, state)
         best: Any = self._watched.kept if self._job.recipe.patience else None
-        kept = best or _Row(stack, row, state)
-        return End(kept.taken() if isinstance(kept, _Row) else kept, self.costs, stopped, lost)
-
-
-def evaluation_of(job: Job, data: Mapping[str, Batch]) -> Measure:
-    """The function from a state of a job to cost and metrics on these data sets."""
-    return evaluation(job.network, job.loss, data, numerics=job.numerics)
+        kept = best.taken() if isinstance(best, _Row) else best or last
+        return Trained(self._job, kept, last, np.array(self.costs, np.float64), error)
 
 
 def _until_one_ends(
     stack: Stack, follows: Sequence[_Follow], told: Told
-) -> tuple[TrainState, dict[int, End]]:
+) -> tuple[TrainState, dict[int, Trained]]:
     """Fold the stack's step until a run of it ends; the state then, and the ends by row."""
     before = stack.state
-    with np.errstate(over="ignore", invalid="ignore"):
+    with ignoring_overflow():
         for after, info in scan(stack.train_step, stack.state, stack.batches):
             ends = {
-                row: follows[row].end(stack, row, before, _lost(stack, row, before), lost=True)
+                row: follows[row].end(stack, row, before, _lost(stack, row, before))
                 for row in _not_finite(stack, after, info)
             }
             costs = zip(follows, info.costs.tolist(), strict=True)
@@ -166,11 +135,11 @@ def _not_finite(stack: Stack, after: TrainState, info: StackInfo) -> list[int]:
     return np.flatnonzero(~finite).tolist()
 
 
-def _lost(stack: Stack, row: int, before: TrainState) -> str:
-    """Why the next step of a run is not finite, in the words of its own step."""
+def _lost(stack: Stack, row: int, before: TrainState) -> NotFinite:
+    """The error of a run's own step, from a state after which the stack's is not finite."""
     job, state = stack.jobs[row], stack.state_of(row, before)
     try:
         job.train_step(state, job.batching.at(job.data["train"], state.key, state.iteration))
     except NotFinite as error:
-        return str(error)
+        return error
     raise AssertionError("a run of a stack has other bits than its own")

@@ -14,7 +14,7 @@ from pydnn.stages.base import Context, Stage, map_stages
 from pydnn.training.pipeline import Part, Step, TrainState, made_again_by
 from pydnn.training.step import step_context
 
-__all__ = ["NotFinite", "watch_finite"]
+__all__ = ["NotFinite", "ignoring_overflow", "watch_finite"]
 
 
 class NotFinite(ArithmeticError):  # noqa: N818 - it names what was found
@@ -34,6 +34,14 @@ class NotFinite(ArithmeticError):  # noqa: N818 - it names what was found
         self.iteration = iteration
         self.where = where
         self.state = state
+
+
+def ignoring_overflow() -> np.errstate:
+    """A context in which NumPy says nothing of numbers that leave their range.
+
+    It is for trainings that `watch_finite` watches: `NotFinite` says more than NumPy's warnings.
+    """
+    return np.errstate(over="ignore", invalid="ignore")
 
 
 def watch_finite(network: Stage, *, numerics: Numerics = fast) -> Part:

@@ -105,6 +105,7 @@ def stop_early(
     higher_is_better: bool | None = None,
     least_change: float = 0.0,
     since: Watched | None = None,
+    on_watched: Callable[[Watched], object] = lambda watched: None,
 ) -> Stream:
     """End once the watched value has not been better for `patience` steps.
 
@@ -124,6 +125,7 @@ def stop_early(
             `metrics.higher_is_better` does not know.
         least_change: By how much a value must be better than the best one before it.
         since: What was watched before the stream begins, from `watched_in`.
+        on_watched: Called with what was watched up to each pair, before the pair is handed on.
 
     Raises:
         BadInput: If no step has the value when patience runs out or the stream ends, or whether
@@ -131,15 +133,22 @@ def stop_early(
     """
     patience = expect_count("patience", patience, hint="give a number of steps")
     seen = since or Watched(Watch(watch, higher_is_better, least_change))
-    return _stopped_early(stream, watch, patience, seen)
+    return _stopped_early(stream, watch, patience, seen, on_watched)
 
 
-def _stopped_early(stream: Stream, watch: str, patience: int, seen: Watched) -> Stream:
+def _stopped_early(
+    stream: Stream,
+    watch: str,
+    patience: int,
+    seen: Watched,
+    on_watched: Callable[[Watched], object],
+) -> Stream:
     info: StepInfo | None = None
     # Patience may have run out before: then no step is taken.
     for state, info in stream if seen.waited < patience else ():
-        yield state, info
         seen = seen.after(state, info)
+        on_watched(seen)
+        yield state, info
         if seen.waited >= patience:
             break
     if seen.best is None and (info is not None or seen.waited):

@@ -486,7 +486,7 @@ def test_a_training_that_ends_in_a_refusal_keeps_what_was_trained_before(
         yield from itertools.islice(run(job, **options), 4)
         raise BadInput("a step was refused: mend it.")
 
-    monkeypatch.setattr("pydnn.cli.training.run", refusing)
+    monkeypatch.setattr("pydnn.jobs.training.run", refusing)
     status, _, err = command("train", recipe)
     assert status == 2
     assert err.count("\n") == 1

@@ -523,7 +523,7 @@ def test_a_change_of_basis_is_told_in_one_line_and_can_be_refused(command, resul
 
 
 @pytest.mark.parametrize("record", [True, False])
-def test_what_is_watched_is_followed_by_the_stop_and_by_who_keeps_the_state(
+def test_what_is_watched_is_followed_by_the_stop_and_by_who_records_it(
     tmp_path, monkeypatch, record, command
 ):
     steps = []
@@ -539,4 +539,4 @@ def test_what_is_watched_is_followed_by_the_stop_and_by_who_keeps_the_state(
     options = [] if record else ["--no-record"]
     argv = ["train", tmp_path / "r.toml", "--run", tmp_path / "run", *options]
     assert command(*argv)[0] == 0
-    assert sorted(steps) == [number for number in range(max(steps) + 1) for _ in (1, 2)]
+    assert sorted(steps) == [k for k in range(max(steps) + 1) for _ in range(1 + record)]

@@ -1,7 +1,9 @@
+import sys
 import tracemalloc
 
 import attrs
 import numpy as np
+import own_parts
 import pytest
 import toolz
 from hypothesis import given
@@ -554,8 +556,56 @@ def test_a_recipe_takes_parts_as_their_descriptions():
     own = attrs.evolve(relu())
     with pytest.raises(BadInput, match="cannot be described: make it with a builder"):
         Recipe(**common, **parts | {"network": own})
-    with pytest.raises(BadInput, match="optimizer is 'adam', expected a part or its description"):
-        Recipe(**common, **parts | {"optimizer": "adam"})
+    with pytest.raises(BadInput, match="optimizer is 5, expected a part, its description or"):
+        Recipe(**common, **parts | {"optimizer": 5})
+
+
+def test_a_recipe_takes_texts_as_their_descriptions():
+    texts = {
+        "network": "serial(dense(4), relu(), dense(3))",
+        "loss": "softmax_cross_entropy",
+        "optimizer": "adamw(learning_rate=0.1)",
+        "batches": "mini_batches(9)",
+        "weights": "tutorial()",
+    }
+    recipe = Recipe(data="x", iterations=2, **texts, penalties=["l2_penalty(0.1)", l2_penalty(1)])
+    assert recipe.network == describe(serial(dense(4), relu(), dense(3)))
+    assert recipe.loss == {"softmax_cross_entropy": {}}
+    assert recipe.optimizer == {"adamw": {"learning_rate": 0.1}}
+    assert recipe.penalties == (
+        {"l2_penalty": {"strength": 0.1}},
+        {"l2_penalty": {"strength": 1.0}},
+    )
+    assert recipe.weights == {"tutorial": {}}
+    assert read_recipe(write_recipe(recipe)) == recipe
+    changed = attrs.evolve(recipe, optimizer="adam(learning_rate=0.01)")
+    assert changed.optimizer == {"adam": {"learning_rate": 0.01}}
+
+
+def test_a_text_names_builders_of_modules_that_are_imported_and_imports_none():
+    common = {"data": "x", "loss": "mean_squared()", "optimizer": "adam(learning_rate=0.1)"}
+    assert own_parts.__name__ in sys.modules
+    recipe = Recipe(network="serial(dense(2), own_parts:cube_root)", iterations=1, **common)
+    assert recipe.network["serial"]["stages"][1] == {"own_parts:cube_root": {}}
+    with pytest.raises(BadInput, match="network names a builder of this, which is not imported"):
+        Recipe(network="this:stage()", iterations=1, **common)
+    assert "this" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("network", "adam()", "network: .*adam.*"),
+        ("optimizer", "adan(learning_rate=0.1)", "optimizer: .*'adan'.*adam"),
+        ("loss", "mean_squared(", "loss: .* cannot be read"),
+        ("penalties", ["adam()"], "penalties: "),
+        ("penalties", "l2_penalty(0.1)", "penalties are 'l2_penalty.*expected a list"),
+    ],
+)
+def test_a_text_of_no_such_part_is_refused_with_the_name_of_its_field(name, text, message):
+    texts = {"network": "dense(1)", "loss": "mean_squared()", "optimizer": "lion()"}
+    with pytest.raises(BadInput, match=message):
+        Recipe("x", iterations=1, **texts | {name: text})
 
 
 @pytest.mark.parametrize(("each", "noted"), [(2, True), (20, False)])
