@@ -40,11 +40,19 @@ NO_PARAMS: tuple[()] = ()
 
 @attrs.frozen
 class Slot:
-    """The place of one array in the vector: its name, e.g. "2/W", its shape and its range."""
+    """The place of one array in the vector: its name, e.g. "2/W", its shape and its range.
+
+    Attributes:
+        name: Its path in the tree.
+        shape: Its shape.
+        start: Its first entry in the vector.
+        weights: Whether it holds weights, which its record says with `pydnn.records.WEIGHTS`.
+    """
 
     name: str
     shape: tuple[int, ...]
     start: int
+    weights: bool = False
 
     @property
     def stop(self) -> int:
@@ -225,7 +233,9 @@ def layout_of(tree: Tree) -> Layout:
         first = len(slots)
         for field in attrs.fields(type(branch)):
             start = slots[-1].stop if slots else 0
-            slots.append(Slot(path + field.name, getattr(branch, field.name).shape, start))
+            shape = getattr(branch, field.name).shape
+            weights = bool(field.metadata.get("weights"))
+            slots.append(Slot(path + field.name, shape, start, weights))
         return RecordOf(type(branch), tuple(slots[first:]))
 
     template = place(tree, "")

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from pydnn.checks import BadInput, expect_shape
 
 __all__ = [
+    "WEIGHTS",
     "AnyArray",
     "AnyDType",
     "Batch",
@@ -165,6 +166,10 @@ def arrays(cls: type, fields: Fields) -> Fields:
         else field
         for field in arrays_as_they_are(cls, fields)
     ]
+
+
+WEIGHTS: Mapping[str, Any] = {"weights": True}
+"""Metadata of a field that holds weights, which a weight stream draws: W, and not the bias b."""
 
 
 def arrays_as_they_are(cls: type, fields: Fields) -> Fields:

@@ -4,11 +4,13 @@ import attrs
 import numpy as np
 
 from pydnn.descriptions.builders import described
+from pydnn.numerics import fast
 from pydnn.optimizers.base import GradientTransformation, chain, descend, number_by_number
 from pydnn.optimizers.fused import Pass
 from pydnn.parameters import NO_PARAMS
-from pydnn.records import FloatArray, arrays, freeze, scalar
+from pydnn.records import WEIGHTS, FloatArray, arrays, freeze, scalar
 from pydnn.stages.base import EVALUATION, Stage, elementwise
+from pydnn.stages.initializers import xavier_uniform
 
 # Optimizers
 
@@ -68,7 +70,33 @@ def undeclared(*, learning_rate=0.1):
     return GradientTransformation(told.init, told.update)
 
 
-# Activations
+# Stages
+
+
+@attrs.frozen(unsafe_hash=False, field_transformer=arrays)
+class Kernel:
+    """Weights under a name of the user's, and a shift under one that pydnn gives weights."""
+
+    kernel: FloatArray = attrs.field(metadata=WEIGHTS)
+    W: FloatArray
+
+
+@described("stage", drawn_by=["start"])
+def mixing(units, *, start=xavier_uniform()):  # noqa: B008 - frozen
+    """W + kernel A_prev."""
+
+    def init(key, shape_in):
+        drawn = start.draw(key, (units, shape_in[0]))
+        return Kernel(drawn, np.broadcast_to(0.0, (units, 1))), (units,)
+
+    def forward(params, A_prev, context):
+        return freeze(context.numerics.matmul(params.kernel, A_prev) + params.W), A_prev
+
+    def backward(params, A_prev, dA):
+        grads = Kernel(fast.matmul(dA, A_prev.T), fast.sum(dA, axis=1))
+        return freeze(fast.matmul(params.kernel.T, dA)), grads
+
+    return Stage("mixing", init, forward, backward)
 
 
 @described("stage")

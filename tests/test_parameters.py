@@ -27,6 +27,12 @@ def test_the_tree_has_the_records_again_and_shares_the_vectors_memory():
     assert not any(leaf.flags.writeable for leaf in (*leaves(packed.tree), packed.vector))
 
 
+def test_records_say_which_arrays_are_weights():
+    assert [slot.name for slot in pack(TREE).layout.slots if slot.weights] == ["0/W", "2/1/W"]
+    stacked = pack(TREE).layout.mirrored((DenseGrads, NO_PARAMS, (NO_PARAMS, DenseGrads)))
+    assert stacked.slots == pack(TREE).layout.slots
+
+
 def test_packing_copies_and_rounds_to_the_wanted_precision():
     packed = pack((DenseParams(np.full((1, 1), 0.1), np.zeros((1, 1))),), dtype=np.float32)
     assert packed.vector.dtype == np.float32

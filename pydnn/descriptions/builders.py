@@ -53,12 +53,14 @@ class Builder:
         family: What it makes, e.g. "stage".
         signature: Its options and their defaults.
         function: The function, whose parts remember their description.
+        drawn_by: Its options that are initializers.
     """
 
     name: str
     family: str
     signature: inspect.Signature
     function: Callable[..., Any]
+    drawn_by: tuple[str, ...] = ()
 
     @property
     def options(self) -> Mapping[str, inspect.Parameter]:
@@ -90,13 +92,19 @@ _BUILDERS: dict[tuple[str, str], Builder] = {}
 
 
 def described(
-    family: str,
+    family: str, *, drawn_by: Sequence[str] = ()
 ) -> Callable[[Callable[_Options, _Part]], Callable[_Options, _Part]]:
     """Make a builder whose parts, each a `DescribedPart`, remember it.
 
     Args:
         family: What the builder makes: "stage", "loss", "optimizer", "initializer", "schedule",
             "penalty", "batches" or "weights".
+        drawn_by: The builder's options that are initializers. A file can claim a network of any
+            size, so its parameters are laid out with zeros, which take no memory, before any
+            weight is drawn.
+
+    Raises:
+        BadInput: If the builder does not have an option that `drawn_by` names.
     """
 
     def decorate(builder: Callable[_Options, _Part]) -> Callable[_Options, _Part]:
@@ -105,6 +113,8 @@ def described(
         pydnns = module.partition(".")[0] == __name__.partition(".")[0]
         name = builder.__name__ if pydnns else f"{module}:{builder.__qualname__}"
         signature = inspect.signature(builder)
+        for option in drawn_by:
+            expect_known(f"option of {name}", option, signature.parameters)
 
         @functools.wraps(builder)
         def describing(*args: _Options.args, **options: _Options.kwargs) -> _Part:
@@ -132,7 +142,7 @@ def described(
             return described_part
 
         describing.family = family  # type: ignore[attr-defined]  # for readers; the registry decides
-        made_by = Builder(name, family, signature, describing)
+        made_by = Builder(name, family, signature, describing, tuple(drawn_by))
         if "<locals>" not in name:  # a function inside of another is not found by its name
             _BUILDERS[family, name] = made_by
         return describing

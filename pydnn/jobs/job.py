@@ -20,7 +20,7 @@ from pydnn.descriptions.builders import (
 )
 from pydnn.jobs.inputs import Inputs, expect_data, fit_inputs
 from pydnn.jobs.memory import bytes_of, expect_room
-from pydnn.jobs.rotation import fit_rotation, pays, project, why_not_exact
+from pydnn.jobs.rotation import first_weights, fit_rotation, pays, project, why_not_exact
 from pydnn.jobs.standardization import Standardization, fit_standardization
 from pydnn.keys import Key
 from pydnn.losses import Loss, class_count, expect_weights
@@ -303,7 +303,7 @@ def _rotates(
     )
     if why_not and recipe.rotate:
         raise BadInput(f"rotate is true, but {why_not}: leave it out.")
-    if why_not or not _worth_rotating(recipe, state, train, parts.batching):
+    if why_not or not _worth_rotating(recipe, parts, state, train):
         return False, ""
     if not train_step.not_isotropic:
         return True, ""
@@ -316,14 +316,14 @@ def _rotates(
     return False, f"training is not rotated, since {why_not}"
 
 
-def _worth_rotating(recipe: Recipe, state: TrainState, train: Batch, batching: Batching) -> bool:
+def _worth_rotating(recipe: Recipe, parts: _Parts, state: TrainState, train: Batch) -> bool:
     """Whether the recipe wants training to be rotated, or leaves that open and it pays."""
     if recipe.rotate is not None:
         return recipe.rotate
     m = train.X.shape[1]
-    per_step = m // batching.per_epoch(m)
-    slot = state.parameters.layout.slots[0]
-    return pays(slot, m, iterations=recipe.iterations, batch=per_step)
+    per_step = m // parts.batching.per_epoch(m)
+    slot = first_weights(parts.network, state.parameters.layout)
+    return slot is not None and pays(slot, m, iterations=recipe.iterations, batch=per_step)
 
 
 def _rotated(job: Job, optimizer: GradientTransformation) -> Job:

@@ -19,12 +19,20 @@ from pydnn.checks import expect_shape
 from pydnn.numerics import Numerics, fast
 from pydnn.numerics.underflow import ignoring_underflow
 from pydnn.optimizers.base import GradientTransformation
-from pydnn.parameters import Packed, Slot, Tree, pack
+from pydnn.parameters import Layout, Packed, Slot, Tree, pack
 from pydnn.penalties import Penalty
 from pydnn.records import FloatArray, arrays, freeze
 from pydnn.stages.base import Stage
 
-__all__ = ["Rotation", "fit_rotation", "lift", "pays", "project", "why_not_exact"]
+__all__ = [
+    "Rotation",
+    "first_weights",
+    "fit_rotation",
+    "lift",
+    "pays",
+    "project",
+    "why_not_exact",
+]
 
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
@@ -33,12 +41,12 @@ class Rotation:
 
     Attributes:
         basis: B, of as many rows as an example has features, and a column for each direction.
-        weights: Name of the weights that meet the examples, e.g. "0/W".
+        slot: Where the weights that meet the examples lie, before the change of basis.
         numerics: The arithmetic of its products.
     """
 
     basis: FloatArray
-    weights: str
+    slot: Slot
     numerics: Numerics
 
     def __str__(self) -> str:
@@ -74,12 +82,13 @@ def fit_rotation(
     Its directions are at most m + n_out, n_out being the units of the first stage, which must be
     at most n_x. They span whatever the examples do, be these dependent, all the same, or zero.
     """
-    name = _first_weights(network)
-    assert name is not None
-    spanning = np.empty((len(X), X.shape[1] + len(parameters[name])), order="F")
+    slot = first_weights(network, parameters.layout)
+    assert slot is not None
+    W = parameters[slot.name]
+    spanning = np.empty((len(X), X.shape[1] + len(W)), order="F")
     spanning[:, : X.shape[1]] = X
-    spanning[:, X.shape[1] :] = parameters[name].T
-    return Rotation(freeze(numerics.orthonormal_basis(spanning)), name, numerics)
+    spanning[:, X.shape[1] :] = W.T
+    return Rotation(freeze(numerics.orthonormal_basis(spanning)), slot, numerics)
 
 
 @ignoring_underflow
@@ -95,11 +104,11 @@ def lift(rotation: Rotation, parameters: Packed) -> Packed:
 
 
 def _with_product(rotation: Rotation, parameters: Packed, basis: FloatArray) -> Packed:
-    slot = parameters.layout.slot(rotation.weights)
-    W = parameters[slot.name]
-    expect_shape(slot.name, W, ("n_out", len(basis)), hint="give parameters of the other basis")
+    name = rotation.slot.name
+    W = parameters[name]
+    expect_shape(name, W, ("n_out", len(basis)), hint="give parameters of the other basis")
     W = rotation.numerics.matmul(W.astype(np.float64, copy=False), basis)
-    tree = _replaced(parameters.tree, slot.name.split("/"), W)
+    tree = _replaced(parameters.tree, name.split("/"), W)
     return pack(tree, dtype=parameters.vector.dtype)
 
 
@@ -123,15 +132,15 @@ def why_not_exact(
     It takes the same ones if the data is met by a dense stage and by no other, and if optimiser
     and penalties are `isotropic`.
     """
-    name = _first_weights(network)
-    if name is None:
+    slot = first_weights(network, parameters.layout)
+    if slot is None:
         return "the network does not begin with a dense stage"
     if not optimizer.isotropic:
         return "the optimizer treats each number by itself"
     if not all(penalty.isotropic for penalty in penalties):
         return "a penalty treats each number by itself"
     n_x, m = X.shape
-    units = len(parameters[name])
+    units = slot.shape[0]
     if m + units > n_x:
         return f"{m} examples and {units} units span more than the {n_x} features"
     return None
@@ -155,9 +164,14 @@ def pays(slot: Slot, m: int, *, iterations: int, batch: int) -> bool:
     return iterations * step > 2 * there_and_back
 
 
-def _first_weights(network: Stage) -> str | None:
-    """Where the weights lie that alone meet the examples, e.g. "0/W"; None if there are none."""
+def first_weights(network: Stage, layout: Layout) -> Slot | None:
+    """The place of the weights that alone meet the examples; None if there are none.
+
+    Args:
+        network: Whose weights are looked for,
+        layout: and how its parameters lie.
+    """
     path = ""
     while network.in_sequence:
         network, path = network.parts[0], f"{path}0/"
-    return f"{path}W" if network.affine else None
+    return layout.slot(f"{path}W") if network.affine else None

@@ -44,7 +44,8 @@ class Layer:
 def undrawn(description: Any) -> Any:
     """The same description with zeros, which take no memory, for every initializer.
 
-    With it a network of any claimed size can be laid out.
+    With it a network of any claimed size can be laid out. Builders say which of their options are
+    initializers with `described("stage", drawn_by=[...])`.
     """
     if isinstance(description, list | tuple):
         return [undrawn(part) for part in description]
@@ -52,9 +53,8 @@ def undrawn(description: Any) -> Any:
         return description
     [(name, options)] = description.items()
     options = {option: undrawn(value) for option, value in options.items()}
-    if "initializer" in find_builder(name).options:
-        options["initializer"] = {"zeros": {}}
-    return {name: options}
+    zeros = {"zeros": dict[str, Any]()}
+    return {name: options | dict.fromkeys(find_builder(name).drawn_by, zeros)}
 
 
 def layers_of(recipe: Recipe, features: int) -> tuple[list[Layer], Layout]:

@@ -9,7 +9,7 @@ from pydnn.checks import BadInput, expect_count, expect_same_dtype, expect_shape
 from pydnn.descriptions.builders import described
 from pydnn.keys import Key
 from pydnn.numerics import Numerics
-from pydnn.records import FloatArray, arrays, arrays_as_they_are, freeze, readonly
+from pydnn.records import WEIGHTS, FloatArray, arrays, arrays_as_they_are, freeze, readonly
 from pydnn.stages.base import EVALUATION, Context, Shape, Stage
 from pydnn.stages.initializers import Initializer, he_normal
 
@@ -30,7 +30,7 @@ _MOST_WEIGHTS = 1 << 48
 class DenseParams:
     """Weights W (n_out, n_in) and bias b (n_out, 1), which broadcasts over examples."""
 
-    W: FloatArray
+    W: FloatArray = attrs.field(metadata=WEIGHTS)
     b: FloatArray
 
     def __attrs_post_init__(self) -> None:
@@ -113,7 +113,7 @@ def dense_backward_into(
     return freeze(numerics.matmul(params.W.T, dZ)) if needs_dA_prev else None
 
 
-@described("stage")
+@described("stage", drawn_by=["initializer"])
 def dense(units: int, *, initializer: Initializer = he_normal()) -> Stage[DenseParams, DenseCache]:  # noqa: B008 - frozen
     """A layer of `units` affine units; their weights start by `initializer`, biases at 0."""
     units = expect_count("units", units, hint="give the layer one unit or more")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -17,11 +18,11 @@ from pydnn.stages.base import Context, Stage, map_stages
 from pydnn.tables import text_table
 from pydnn.testing.examples import draw_stage
 from pydnn.testing.frameworks import (
+    COMBINATORS,
     LOSSES,
     STAGES,
     Forward,
     Framework,
-    Maths,
     Options,
     Tensor,
     framework,
@@ -208,13 +209,14 @@ def _theirs(
 
         def run(stage: Stage, path: str, A: Tensor) -> Tensor:
             nonlocal taken
-            if stage.parts:
-                return _combined(
-                    maths, stage, A, lambda i, x: run(stage.parts[i], f"{path}{i}/", x)
-                )
             name, options = _description(stage)
-            mask = masks[path]
-            if name not in known and mask is None:
+            # A combinator that a builder of the user's returns has the name of what it is.
+            if stage.parts and stage.name in COMBINATORS:
+                parts = enumerate(stage.parts)
+                inside = [functools.partial(run, part, f"{path}{i}/") for i, part in parts]
+                return COMBINATORS[stage.name](maths, inside, A)
+            mask = masks.get(path)
+            if stage.parts or (name not in known and mask is None):
                 raise BadInput(
                     f"stage {stage.name} has no translation: give translations={{{name!r}: …}}."
                 )
@@ -246,17 +248,6 @@ def _theirs(
     return _Run(float(other.numpy(cost)), stages)
 
 
-def _combined(
-    maths: Maths, stage: Stage, A: Tensor, part: Callable[[int, Tensor], Tensor]
-) -> Tensor:
-    if _description(stage)[0] == "parallel":
-        return maths["stack"]([part(i, A) for i in range(len(stage.parts))])
-    after = A
-    for i in range(len(stage.parts)):
-        after = part(i, after)
-    return A + after if _description(stage)[0] == "residual" else after
-
-
 def _description(described: Stage | Loss) -> tuple[str, Options]:
     if described.description is None:
         return described.name, {}
@@ -270,7 +261,7 @@ def _cost(other: Framework, loss: Loss, AL: Tensor, batch: Batch) -> Tensor:
         raise BadInput(f"loss {loss.name} has no translation: use one of the library's.")
     Y, weights = batch.Y, batch.weights
     n_out, m = AL.shape
-    if name == "softmax_cross_entropy" and len(Y) == 1:
+    if loss.task(n_out) == "many classes" and len(Y) == 1:
         Y = (np.arange(n_out)[:, np.newaxis] == Y).astype(np.float64)
     weights = np.ones((1, m)) if weights is None else weights
     if options.get("class_weights") is not None:

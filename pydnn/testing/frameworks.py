@@ -218,6 +218,20 @@ def _gelu(f: Maths, A: Tensor, options: Options) -> Tensor:
     return 0.5 * A * (1 + f["erf"](A / math.sqrt(2)))
 
 
+Part = Callable[[Tensor], Tensor]  # one of the stages that a combinator is made of
+
+
+def _in_sequence(f: Maths, parts: Sequence[Part], A: Tensor) -> Tensor:
+    for part in parts:
+        A = part(A)
+    return A
+
+
+COMBINATORS: Mapping[str, Callable[[Maths, Sequence[Part], Tensor], Tensor]] = {
+    "serial": _in_sequence,
+    "residual": lambda f, parts, A: A + _in_sequence(f, parts, A),
+    "parallel": lambda f, parts, A: f["stack"]([part(A) for part in parts]),
+}
 STAGES: Mapping[str, Forward] = {
     "dense": lambda f, params, A, options: f["matmul"](params[0], A) + params[1],
     "identity": lambda f, params, A, options: 1 * A,

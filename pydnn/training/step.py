@@ -62,7 +62,7 @@ def initial_state(
         shape_in: Shape of one example.
         key: Where all randomness of the training is addressed.
         dtype: float64, or float32: the same numbers, rounded.
-        weights: Draws every W of the network from one stream and `key`, instead of layer by layer.
+        weights: Draws all weights of the network from one stream and `key`, not layer by layer.
         numerics: The arithmetic, where that stream needs any.
 
     Raises:
@@ -235,8 +235,8 @@ def output_of(
 def _with_weights(
     parameters: Packed, weights: WeightStream, key: Key, numerics: Numerics
 ) -> Packed:
-    """The same parameters with every W drawn from one stream, in the order of layers."""
-    slots = [slot for slot in parameters.layout.slots if slot.name.endswith("W")]
+    """The same parameters with all weights drawn from one stream, in the order of layers."""
+    slots = [slot for slot in parameters.layout.slots if slot.weights]
     vector = parameters.vector.copy()
     drawn = weights.draw([slot.shape for slot in slots], numerics, key=key)
     for slot, W in zip(slots, drawn, strict=True):

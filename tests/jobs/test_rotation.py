@@ -55,7 +55,7 @@ from pydnn import (
 )
 from pydnn.data import load_data_set
 from pydnn.jobs.job import prepare, run
-from pydnn.jobs.rotation import fit_rotation, lift, pays, project
+from pydnn.jobs.rotation import first_weights, fit_rotation, lift, pays, project
 from pydnn.parameters import pack
 from pydnn.recipes.recipe import Recipe
 from pydnn.recipes.tutorial import tutorial_network, tutorial_recipe
@@ -302,6 +302,17 @@ def test_what_would_not_be_exact_is_refused(changes, reason):
     assert prepare(recipe_of(**{**changes, "rotate": None}), wide_data()).inputs.rotation is None
 
 
+def test_the_weights_that_meet_the_examples_are_those_of_the_first_of_all_stages():
+    def place(network):
+        slot = first_weights(network, pack(network.init(Key(0), (4,))[0]).layout)
+        return slot and (slot.name, slot.shape)
+
+    assert place(serial(serial(dense(3), relu()), dense(1))) == ("0/0/W", (3, 4))
+    assert place(dense(2)) == ("W", (2, 4))
+    assert place(serial(relu(), dense(2))) is None
+    assert place(serial(residual(dense(4)), dense(2))) is None
+
+
 # Chosen by itself
 
 
@@ -316,7 +327,7 @@ def test_it_is_chosen_where_it_pays():
 
 def test_what_it_costs_is_weighed_against_all_that_it_saves():
     network = tutorial_network((20, 7, 5))
-    slot = pack(network.init(Key(0), (12288,))[0]).layout.slots[0]
+    slot = first_weights(network, pack(network.init(Key(0), (12288,))[0]).layout)
     assert pays(slot, 209, iterations=2500, batch=209)
     assert not pays(slot, 209, iterations=10, batch=209)
     assert pays(slot, 209, iterations=2500, batch=8)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import toolz
 from helpers import arrays_in, frozen
+from own_parts import mixing
 
 from pydnn import (
     BadInput,
@@ -156,6 +157,16 @@ def test_all_weights_can_come_from_one_stream():
     np.testing.assert_array_equal(state.parameters["0/W"], W1)
     np.testing.assert_array_equal(state.parameters["2/W"], W2)
     assert not state.parameters["0/b"].any()
+
+
+def test_a_stream_of_weights_draws_what_a_stage_of_a_user_declares_as_weights():
+    network = serial(mixing(3), dense(1))
+    given = {"key": Key(4), "weights": tutorial()}
+    state = initial_state(network, gradient_descent(learning_rate=1), (5,), **given)
+    drawn = tutorial().draw([(3, 5), (1, 3)], key=Key(4))
+    np.testing.assert_array_equal(state.parameters["0/kernel"], drawn[0])
+    np.testing.assert_array_equal(state.parameters["1/W"], drawn[1])
+    assert not state.parameters["0/W"].any()
 
 
 def test_a_stream_runs_only_as_far_as_it_is_consumed():

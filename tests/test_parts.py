@@ -1,0 +1,97 @@
+"""Parts say what they are: no module of pydnn asks for the name of a builder or an arithmetic.
+
+What the rest of the library must know about a part is a field of its record. Names of builders are
+for descriptions, for messages, and for the table that translates stages for other frameworks.
+"""
+
+import ast
+from pathlib import Path
+
+import pydnn
+from pydnn import runs, sweeps  # noqa: F401 - so that all builders are known
+from pydnn.descriptions.builders import builders_of
+from pydnn.numerics import TENANTS
+
+ROOT = Path(pydnn.__file__).parent
+NAMES = {builder.name for builder in builders_of() if ":" not in builder.name}
+# Where names are what a module is about: written forms of parts, translations to frameworks, and
+# the tutorial's functions, which take the names of two activations.
+BY_NAME = ["descriptions", "testing/frameworks.py", "tutorial.py"]
+MODULES = {
+    str(path.relative_to(ROOT)): ast.parse(path.read_text())
+    for path in sorted(ROOT.rglob("*.py"))
+    if not any(str(path.relative_to(ROOT)).startswith(place) for place in BY_NAME)
+}
+
+
+def compared(tree):
+    """What is compared anywhere in a module: `a == b`, `a in b`, `a is b`, and cases of a match."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            for operand in (node.left, *node.comparators):
+                yield node, operand
+        elif isinstance(node, ast.MatchValue):
+            yield node, node.value
+
+
+def names_in(operand):
+    """The texts that an operand is or lists."""
+    inside = operand.elts if isinstance(operand, ast.List | ast.Tuple | ast.Set) else [operand]
+    return {item.value for item in inside if isinstance(item, ast.Constant)}
+
+
+def tables(tree):
+    """Lists, sets and mappings of texts that a module writes down, other than what it exports."""
+    exported = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign | ast.AugAssign) and "__all__" in ast.unparse(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.List | ast.Tuple | ast.Set) and id(node) not in exported:
+            yield node, names_in(node)
+        elif isinstance(node, ast.Dict):
+            yield node, {key.value for key in node.keys if isinstance(key, ast.Constant)}
+
+
+def faults(look, name):
+    """Where `name` finds something in what `look` yields of a module."""
+    return [
+        f"{module}:{node.lineno} has {sorted(found)}"
+        for module, tree in MODULES.items()
+        for node, what in look(tree)
+        if (found := name(what))
+    ]
+
+
+def test_no_builder_is_told_by_its_name():
+    assert not faults(compared, lambda operand: names_in(operand) & NAMES)
+
+
+def test_no_module_has_a_table_of_builders():
+    assert not faults(tables, lambda texts: len(texts & NAMES) > 1 and texts & NAMES)
+
+
+def test_no_arithmetic_is_told_by_its_identity_or_its_name():
+    def arithmetics(operand):
+        return (names_in(operand) | {ast.unparse(operand)}) & set(TENANTS)
+
+    assert not faults(compared, arithmetics)
+
+
+def test_what_this_file_looks_for_is_found_in_code_that_does_it():
+    """Each way to look at a name, planted."""
+    planted = {
+        "stage.name == 'dense'": compared,
+        "'serial' in stage.description": compared,
+        "name in ('adam', 'x')": compared,
+        "match name:\n    case 'adam': pass": compared,
+    }
+    for code, look in planted.items():
+        assert any(names_in(operand) & NAMES for _, operand in look(ast.parse(code))), code
+    assert [texts & NAMES for _, texts in tables(ast.parse("T = {'adam': 1, 'lion': 2}"))] == [
+        {"adam", "lion"}
+    ]
+    assert not [*tables(ast.parse("__all__ = ['adam', 'lion']"))]
+    [*operands] = [ast.unparse(operand) for _, operand in compared(ast.parse("n is portable"))]
+    assert "portable" in operands
