@@ -9,32 +9,14 @@ from functools import partial
 import attrs
 import toolz
 
-from pydnn import (
-    Key,
-    adamw,
-    batches_of,
-    best,
-    cosine_decay,
-    dense,
-    evaluation,
-    fit_standardization,
-    initial_state,
-    make_train_step,
-    mean_absolute_error,
-    mean_squared,
-    measure,
-    mini_batches,
-    output_of,
-    r_squared,
-    scan,
-    serial,
-    split,
-    stop_early,
-    tanh,
-)
+import pydnn as nn
+from pydnn.batches import split
 from pydnn.data import load_data_set
+from pydnn.jobs.standardization import fit_standardization
+from pydnn.metrics import mean_absolute_error
+from pydnn.stages import tanh
 
-key = Key(5)
+key = nn.Key(5)
 patients = load_data_set("diabetes")
 train, validation = split(patients.train, key.at("split"), share=0.2, stratified=False)
 
@@ -53,25 +35,25 @@ def in_units(Z):
     return Z * targets.deviation + targets.mean
 
 
-network = serial(dense(8), tanh(), dense(1))
-optimizer = adamw(learning_rate=cosine_decay(0.01, steps=3000), weight_decay=0.01)
-loss = mean_squared()
-train_step = make_train_step(network, loss, optimizer)
-state = initial_state(network, optimizer, shape_in=(10,), key=key)
-evaluate = evaluation(network, loss, {"validation": standardised(validation)})
+network = nn.serial(nn.dense(8), tanh(), nn.dense(1))
+optimizer = nn.adamw(learning_rate=nn.cosine_decay(0.01, steps=3000), weight_decay=0.01)
+loss = nn.mean_squared()
+train_step = nn.make_train_step(network, loss, optimizer)
+state = nn.initial_state(network, optimizer, shape_in=(10,), key=key)
+evaluate = nn.evaluation(network, loss, {"validation": standardised(validation)})
 
 kept, info = toolz.pipe(
-    toolz.take(3000, batches_of(mini_batches(32), standardised(train), key)),
-    partial(scan, train_step, state),
-    partial(measure, every=10, function=evaluate),
-    partial(stop_early, watch="validation cost", patience=500),
-    partial(best, watch="validation cost"),
+    toolz.take(3000, nn.batches_of(nn.mini_batches(32), standardised(train), key)),
+    partial(nn.scan, train_step, state),
+    partial(nn.measure, every=10, function=evaluate),
+    partial(nn.stop_early, watch="validation cost", patience=500),
+    partial(nn.best, watch="validation cost"),
 )
 print(f"kept the state after {kept.iteration} iterations, {info.measured}")
 
 guess = train.Y.mean() + 0 * patients.test.Y
-answer = in_units(output_of(network, kept, features(patients.test.X)))
+answer = in_units(nn.output_of(network, kept, features(patients.test.X)))
 for name, predictions in (("the mean of all", guess), ("the network", answer)):
     off = mean_absolute_error(predictions, patients.test.Y)
-    share = r_squared(predictions, patients.test.Y)
+    share = nn.r_squared(predictions, patients.test.Y)
     print(f"{name:15}  off by {off:5.1f} on average, R squared {share:.3f}")

@@ -7,10 +7,11 @@ command line. It needs scikit-learn, which has the digits.
 from functools import partial
 from pathlib import Path
 
-from pydnn import accuracy, confusion_matrix, most_likely, tee
+import pydnn as nn
 from pydnn.data import load_data_set
-from pydnn.jobs.training import train
+from pydnn.metrics import most_likely
 from pydnn.recipes.toml import read_recipe
+from pydnn.training import tee
 
 recipe = read_recipe(Path(__file__).with_name("digits.toml").read_text())
 digits = load_data_set(recipe.data)
@@ -24,7 +25,7 @@ def report(state, info):
 
 
 # The training stops early, and keeps the state with the least validation cost.
-trained = train(recipe, digits, through=partial(tee, to=report))
+trained = nn.train(recipe, digits, through=partial(tee, to=report))
 data = trained.job.data
 print("trained on", data["train"].X.shape[1], "digits,", end=" ")
 print("with", data["validation"].X.shape[1], "held back")
@@ -32,6 +33,6 @@ print(f"kept: the state after {trained.iteration} iterations")
 
 # The model takes examples as they are, and standardizes them as the training part was.
 predicted = most_likely(trained.model.predict(digits.test.X))
-print(f"test accuracy {accuracy(predicted, digits.test.Y):.4f}")
+print(f"test accuracy {nn.accuracy(predicted, digits.test.Y):.4f}")
 print("confusion matrix, true digits in rows:")
-print(confusion_matrix(predicted, digits.test.Y, classes=10))
+print(nn.confusion_matrix(predicted, digits.test.Y, classes=10))

@@ -8,27 +8,14 @@ import itertools
 import numpy as np
 import toolz
 
-from pydnn import (
-    Batch,
-    Key,
-    adam,
-    build,
-    dense,
-    described,
-    elementwise,
-    initial_state,
-    make_train_step,
-    mean_squared,
-    scan,
-    serial,
-)
+import pydnn as nn
 from pydnn.testing import assert_stage
 
 
-@described("stage")
+@nn.described("stage")
 def softsign():
     """A = Z / (1 + |Z|), from -1 to 1."""
-    return elementwise(
+    return nn.elementwise(
         "softsign",
         forward=lambda Z, numerics: Z / (1 + np.abs(Z)),
         backward=lambda dA, Z, A, numerics: dA * (1 - np.abs(A)) ** 2,
@@ -42,13 +29,13 @@ print(assert_stage(stage))
 assert_stage(stage, A_prev=np.zeros((1, 3)))
 
 # It is a stage like any other: it has a description, from which it can be built again ...
-print("built again from its description:", build(stage.description).name)
+print("built again from its description:", nn.build(stage.description).name)
 
 # ... and networks train with it, here on one period of a sine.
 X = np.linspace(-1, 1, 64)[np.newaxis]
-batch = Batch(X, np.sin(np.pi * X))
-network, optimizer = serial(dense(16), softsign(), dense(1)), adam(learning_rate=0.02)
-train_step = make_train_step(network, mean_squared(), optimizer)
-state = initial_state(network, optimizer, shape_in=(1,), key=Key(3))
-costs = [info.cost for _, info in scan(train_step, state, itertools.repeat(batch, 500))]
+batch = nn.Batch(X, np.sin(np.pi * X))
+network, optimizer = nn.serial(nn.dense(16), softsign(), nn.dense(1)), nn.adam(learning_rate=0.02)
+train_step = nn.make_train_step(network, nn.mean_squared(), optimizer)
+state = nn.initial_state(network, optimizer, shape_in=(1,), key=nn.Key(3))
+costs = [info.cost for _, info in nn.scan(train_step, state, itertools.repeat(batch, 500))]
 print(f"cost {costs[0]:.4f} before training, {toolz.last(costs):.6f} after it")

@@ -9,18 +9,7 @@ import itertools
 import attrs
 import numpy as np
 
-from pydnn import (
-    Batch,
-    Key,
-    Stage,
-    adam,
-    dense,
-    initial_state,
-    make_train_step,
-    mean_squared,
-    scan,
-    serial,
-)
+import pydnn as nn
 from pydnn.records import FloatArray, arrays, freeze
 from pydnn.testing import BrokenLaw, assert_stage, assert_train_step
 
@@ -45,7 +34,7 @@ def learned_slope(pull_back):
         dZ, da = pull_back(params.a, Z, dA)
         return freeze(dZ), SlopeParams(freeze(da))
 
-    return Stage("learned_slope", init, forward, backward)
+    return nn.Stage("learned_slope", init, forward, backward)
 
 
 # A first attempt. The loss owns the mean over examples, so here is one mean too many.
@@ -77,11 +66,11 @@ assert_stage(stage, A_prev=np.zeros((3, 4)))
 
 # A whole training step is proved in the same way, before it is trusted with a training.
 X = np.linspace(-1, 1, 64)[np.newaxis]
-batch = Batch(X, np.abs(X - 0.3))
-network, optimizer = serial(dense(8), stage, dense(1)), adam(learning_rate=0.02)
-train_step = make_train_step(network, mean_squared(), optimizer)
-state = initial_state(network, optimizer, shape_in=(1,), key=Key(2))
+batch = nn.Batch(X, np.abs(X - 0.3))
+network, optimizer = nn.serial(nn.dense(8), stage, nn.dense(1)), nn.adam(learning_rate=0.02)
+train_step = nn.make_train_step(network, nn.mean_squared(), optimizer)
+state = nn.initial_state(network, optimizer, shape_in=(1,), key=nn.Key(2))
 print(f"\n{assert_train_step(train_step, state, batch)}\n")
 
-costs = [info.cost for _, info in scan(train_step, state, itertools.repeat(batch, 400))]
+costs = [info.cost for _, info in nn.scan(train_step, state, itertools.repeat(batch, 400))]
 print(f"cost {costs[0]:.4f} before training, {costs[-1]:.6f} after it")

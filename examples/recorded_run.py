@@ -10,29 +10,19 @@ from pathlib import Path
 import numpy as np
 import toolz
 
-from pydnn import (
-    Batch,
-    Key,
-    adam,
-    dense,
-    describe,
-    mini_batches,
-    relu,
-    serial,
-    sigmoid_cross_entropy,
-)
+import pydnn as nn
 from pydnn.jobs.job import prepare, run
 from pydnn.recipes.recipe import Recipe
 from pydnn.runs import Run, create_run, record, resume_run, verify
 
-X = Key(1).at("points").normal((2, 200))
-data = Batch(X, X[:1] * X[1:] > 0)
+X = nn.Key(1).at("points").normal((2, 200))
+data = nn.Batch(X, X[:1] * X[1:] > 0)
 recipe = Recipe(
     data="points of one sign",
-    network=describe(serial(dense(8), relu(), dense(1))),
-    loss=describe(sigmoid_cross_entropy()),
-    optimizer=describe(adam(learning_rate=0.02)),
-    batches=describe(mini_batches(32)),
+    network=nn.describe(nn.serial(nn.dense(8), nn.relu(), nn.dense(1))),
+    loss=nn.describe(nn.sigmoid_cross_entropy()),
+    optimizer=nn.describe(nn.adam(learning_rate=0.02)),
+    batches=nn.describe(nn.mini_batches(32)),
     iterations=300,
 )
 folder = Path(tempfile.mkdtemp())
@@ -62,6 +52,6 @@ print(f"replay: {'every bit is the recorded one' if same else 'it differs'}")
 
 # A step of a run is a record like any other: what was seen in it becomes a test of a stage.
 step = recorded.at(200)
-cost, gradient = sigmoid_cross_entropy()(step.AL, step.batch.Y)
+cost, gradient = nn.sigmoid_cross_entropy()(step.AL, step.batch.Y)
 np.testing.assert_array_equal(gradient, step.dAL)
 print(f"step 200: cost {cost:.6f} of {step.batch.X.shape[1]} examples")

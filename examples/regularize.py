@@ -13,30 +13,10 @@ from pathlib import Path
 import numpy as np
 import toolz
 
-from pydnn import (
-    Batch,
-    Key,
-    accuracy,
-    adam,
-    best,
-    classes_of,
-    dense,
-    dropout,
-    evaluation,
-    initial_state,
-    l2_penalty,
-    make_train_step,
-    measure,
-    output_of,
-    relu,
-    scan,
-    serial,
-    sigmoid_cross_entropy,
-    stop_early,
-)
-from pydnn.stages.initializers import he_normal
+import pydnn as nn
+from pydnn.metrics import classes_of
 
-key = Key(3)
+key = nn.Key(3)
 
 
 def moons(key, count):
@@ -45,7 +25,7 @@ def moons(key, count):
     which = np.arange(count)[np.newaxis] % 2  # 0 is the upper one
     side = 1 - 2 * which
     X = np.concatenate([side * np.cos(angle) + which - 0.5, side * (np.sin(angle) - 0.25)])
-    return Batch(X + 0.3 * key.at("noise").normal((2, count)), which.astype(float))
+    return nn.Batch(X + 0.3 * key.at("noise").normal((2, count)), which.astype(float))
 
 
 train, validation, test = (
@@ -55,35 +35,35 @@ train, validation, test = (
 
 def layers(*between):
     """A network far larger than 120 points need, with `between` after each of its hidden layers."""
-    hidden = (dense(64, initializer=he_normal()), relu(), *between)
-    return serial(*hidden, *hidden, dense(1))
+    hidden = (nn.dense(64, initializer=nn.he_normal()), nn.relu(), *between)
+    return nn.serial(*hidden, *hidden, nn.dense(1))
 
 
 def trained(network, *, penalties=(), keep=toolz.last):
     """The network's function from points to probabilities, after 2000 iterations or fewer."""
-    loss, optimizer = sigmoid_cross_entropy(), adam(learning_rate=0.01)
-    train_step = make_train_step(network, loss, optimizer, penalties=penalties)
-    state = initial_state(network, optimizer, shape_in=(2,), key=key)
-    stream = scan(train_step, state, itertools.repeat(train, 2000))
-    evaluate = evaluation(network, loss, {"validation": validation})
-    kept, _ = keep(measure(stream, every=10, function=evaluate))
-    return lambda X: loss.predict(output_of(network, kept, X))
+    loss, optimizer = nn.sigmoid_cross_entropy(), nn.adam(learning_rate=0.01)
+    train_step = nn.make_train_step(network, loss, optimizer, penalties=penalties)
+    state = nn.initial_state(network, optimizer, shape_in=(2,), key=key)
+    stream = nn.scan(train_step, state, itertools.repeat(train, 2000))
+    evaluate = nn.evaluation(network, loss, {"validation": validation})
+    kept, _ = keep(nn.measure(stream, every=10, function=evaluate))
+    return lambda X: loss.predict(nn.output_of(network, kept, X))
 
 
 def best_of_validation(stream):
     """The best state, once the validation cost has not been better for 200 iterations."""
     watch = "validation cost"
-    return best(stop_early(stream, watch=watch, patience=200), watch=watch)
+    return nn.best(nn.stop_early(stream, watch=watch, patience=200), watch=watch)
 
 
 ways = {
     "nothing": trained(layers()),
-    "L2 penalty": trained(layers(), penalties=[l2_penalty(0.3)]),
-    "dropout": trained(layers(dropout(keep_prob=0.5))),
+    "L2 penalty": trained(layers(), penalties=[nn.l2_penalty(0.3)]),
+    "dropout": trained(layers(nn.dropout(keep_prob=0.5))),
     "early stopping": trained(layers(), keep=best_of_validation),
 }
 for name, predict in ways.items():
-    right = [accuracy(classes_of(predict(data.X)), data.Y) for data in (train, test)]
+    right = [nn.accuracy(classes_of(predict(data.X)), data.Y) for data in (train, test)]
     print(f"{name:15}  train accuracy {right[0]:.3f}  test accuracy {right[1]:.3f}")
 
 if len(sys.argv) > 1:

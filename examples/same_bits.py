@@ -16,21 +16,9 @@ import sys
 import numpy as np
 import toolz
 
-from pydnn import (
-    Batch,
-    Key,
-    adam,
-    dense,
-    fast,
-    initial_state,
-    make_train_step,
-    portable,
-    scan,
-    serial,
-    softmax_cross_entropy,
-    tanh,
-)
+import pydnn as nn
 from pydnn.fingerprints import fingerprint
+from pydnn.stages import tanh
 
 MACHINES = {  # name: what a process is told, by environment variables
     "this machine": {},
@@ -44,13 +32,13 @@ PORTABLE = "b839edc14988d74b"
 
 def train(numerics):
     """The parameters after ten steps of Adam on 300 examples of 500 features."""
-    key = Key(1)
+    key = nn.Key(1)
     X = key.at("X").normal((500, 300))
-    batch = Batch(X, key.at("Y").integers(10, (1, 300)))
-    network, optimizer = serial(dense(50), tanh(), dense(10)), adam(learning_rate=0.01)
-    step = make_train_step(network, softmax_cross_entropy(), optimizer, numerics=numerics)
-    start = initial_state(network, optimizer, (500,), key=key)
-    return toolz.last(scan(step, start, itertools.repeat(batch, 10)))[0].parameters.vector
+    batch = nn.Batch(X, key.at("Y").integers(10, (1, 300)))
+    network, optimizer = nn.serial(nn.dense(50), tanh(), nn.dense(10)), nn.adam(learning_rate=0.01)
+    step = nn.make_train_step(network, nn.softmax_cross_entropy(), optimizer, numerics=numerics)
+    start = nn.initial_state(network, optimizer, (500,), key=key)
+    return toolz.last(nn.scan(step, start, itertools.repeat(batch, 10)))[0].parameters.vector
 
 
 def digits(numerics):
@@ -68,7 +56,7 @@ def on_machine(variables):
 
 
 if sys.argv[1:] == ["train"]:
-    print(digits(fast), digits(portable))
+    print(digits(nn.fast), digits(nn.portable))
 else:
     print(f"{'':18} {'fast':16}  portable")
     rows = {name: on_machine(variables) for name, variables in MACHINES.items()}

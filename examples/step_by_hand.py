@@ -9,34 +9,21 @@ import math
 import attrs
 import toolz
 
-from pydnn import (
-    Batch,
-    Key,
-    accuracy,
-    classes_of,
-    dense,
-    gradient_descent,
-    initial_state,
-    make_train_step,
-    output_of,
-    relu,
-    scan,
-    serial,
-    sigmoid_cross_entropy,
-    trace,
-)
+import pydnn as nn
+from pydnn.metrics import classes_of
+from pydnn.training import trace
 
-key = Key(7)
+key = nn.Key(7)
 X = key.at("points").normal((2, 400))
 Y = ((X**2).sum(axis=0, keepdims=True) < 1.4).astype(float)
-batch = Batch(X, Y)
+batch = nn.Batch(X, Y)
 
 # A network is a stage made of stages; a training step is made of it, a loss and an optimiser.
-network = serial(dense(16), relu(), dense(8), relu(), dense(1))
-loss = sigmoid_cross_entropy()
-optimizer = gradient_descent(learning_rate=0.5)
-train_step = make_train_step(network, loss, optimizer)
-state = initial_state(network, optimizer, shape_in=(2,), key=key)
+network = nn.serial(nn.dense(16), nn.relu(), nn.dense(8), nn.relu(), nn.dense(1))
+loss = nn.sigmoid_cross_entropy()
+optimizer = nn.gradient_descent(learning_rate=0.5)
+train_step = nn.make_train_step(network, loss, optimizer)
+state = nn.initial_state(network, optimizer, shape_in=(2,), key=key)
 print("the step's parts:", ", ".join(train_step.names))
 
 
@@ -51,13 +38,13 @@ clipped_step = train_step.insert_after("backward", clip)
 print("with one of our own:", ", ".join(clipped_step.names))
 
 # Training is a fold: nothing runs until the stream is consumed, and nothing is changed in place.
-stream = scan(clipped_step, state, itertools.repeat(batch, 500))
+stream = nn.scan(clipped_step, state, itertools.repeat(batch, 500))
 for _, info in toolz.take_nth(100, stream):
     print(f"iteration {info.iteration:3}  cost {info.cost:.4f}  gradient {info.gradient_norm:.4f}")
 
-trained, _ = toolz.last(scan(clipped_step, state, itertools.repeat(batch, 500)))
-probable = loss.predict(output_of(network, trained, X))
-print(f"accuracy {accuracy(classes_of(probable), Y):.3f}")
+trained, _ = toolz.last(nn.scan(clipped_step, state, itertools.repeat(batch, 500)))
+probable = loss.predict(nn.output_of(network, trained, X))
+print(f"accuracy {nn.accuracy(classes_of(probable), Y):.3f}")
 
 # The state from before is still there, so any step can be taken again, part by part.
 for name, step in trace(clipped_step, state, batch):

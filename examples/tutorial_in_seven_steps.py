@@ -5,7 +5,7 @@ what came before can still be looked at. The cats are drawn by pydnn; for photos
 `load_data`.
 """
 
-from pydnn import accuracy
+import pydnn as nn
 from pydnn.data import drawn_cats, to_batch
 from pydnn.tutorial import (
     L_model_backward,
@@ -46,4 +46,4 @@ trained = dnn_model(train.X, train.Y, layers_dims, num_iterations=601)
 
 # 7. Predict: on drawings that the network has never seen.
 for name, data in (("train", train), ("test", test)):
-    print(f"7. {name} accuracy {accuracy(predict(data.X, trained), data.Y):.2f}")
+    print(f"7. {name} accuracy {nn.accuracy(predict(data.X, trained), data.Y):.2f}")

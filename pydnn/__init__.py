@@ -1,29 +1,328 @@
-"""Deep networks trained as a fold of pure functions, on NumPy alone."""
+"""Deep networks trained as a fold of pure functions, on NumPy alone.
 
-# Builders come by star, so that a new one is named in its own file alone.
-from pydnn import batches, losses, metrics, optimizers, penalties, stages, training
-from pydnn.batches import *  # noqa: F403
-from pydnn.checks import BadInput, MissingExtra
-from pydnn.descriptions.builders import build, describe, described
-from pydnn.jobs.standardization import Standardization, fit_standardization
-from pydnn.keys import Key
-from pydnn.losses import *  # noqa: F403
-from pydnn.metrics import *  # noqa: F403
-from pydnn.numerics import fast, portable
-from pydnn.optimizers import *  # noqa: F403
-from pydnn.penalties import *  # noqa: F403
-from pydnn.records import Batch
-from pydnn.stages import *  # noqa: F403
-from pydnn.training import *  # noqa: F403
+Import it as `nn`. `__all__` below is the table of contents: what most programs use is here by name,
+and the rest is in the module of its family, e.g. `nn.optimizers.chain` or `nn.stages.tanh`. Each
+module is loaded when one of its names is first used.
+"""
 
-__version__ = "0.1.0"
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["BadInput", "Batch", "Key", "MissingExtra", "build", "describe", "described", "fast"]
-__all__ += ["Standardization", "fit_standardization", "portable"]
-__all__ += batches.__all__
-__all__ += losses.__all__
-__all__ += metrics.__all__
-__all__ += optimizers.__all__
-__all__ += penalties.__all__
-__all__ += stages.__all__
-__all__ += training.__all__
+if TYPE_CHECKING:
+    from pydnn import (  # noqa: F401 - for type checkers alone
+        batches,
+        data,
+        jobs,
+        losses,
+        metrics,
+        numerics,
+        optimizers,
+        penalties,
+        plots,
+        recipes,
+        runs,
+        stages,
+        sweeps,
+        testing,
+        training,
+        tutorial,
+    )
+    from pydnn.batches import batches_of, full_batch, mini_batches
+    from pydnn.checks import BadInput, MissingExtra
+    from pydnn.descriptions.builders import build, describe, described
+    from pydnn.jobs.model import Model, load_model
+    from pydnn.jobs.training import Trained, train
+    from pydnn.keys import Key
+    from pydnn.losses import (
+        Loss,
+        huber,
+        mean_absolute,
+        mean_squared,
+        poisson,
+        sigmoid_cross_entropy,
+        softmax_cross_entropy,
+    )
+    from pydnn.metrics import (
+        accuracy,
+        confusion_matrix,
+        f1_score,
+        log_loss,
+        precision,
+        r_squared,
+        recall,
+        roc_auc,
+    )
+    from pydnn.numerics import fast, portable
+    from pydnn.optimizers import (
+        GradientTransformation,
+        adagrad,
+        adam,
+        adamw,
+        amsgrad,
+        average_parameters,
+        clip_by_global_norm,
+        clip_by_value,
+        decay_weights,
+        freeze_layers,
+        gradient_descent,
+        lion,
+        momentum,
+        nadam,
+        nesterov,
+        rmsprop,
+    )
+    from pydnn.optimizers.schedules import (
+        cosine_decay,
+        exponential_decay,
+        inverse_time_decay,
+        one_cycle,
+        polynomial_decay,
+        step_decay,
+        warm_up,
+    )
+    from pydnn.penalties import l1_penalty, l2_penalty
+    from pydnn.recipes.recipe import Recipe
+    from pydnn.records import Batch
+    from pydnn.runs.run import Run
+    from pydnn.stages import (
+        Context,
+        Stage,
+        batch_norm,
+        dense,
+        dropout,
+        elementwise,
+        elu,
+        gelu,
+        layer_norm,
+        leaky_relu,
+        parallel,
+        relu,
+        residual,
+        selu,
+        serial,
+        sigmoid,
+        silu,
+        softplus,
+    )
+    from pydnn.stages.initializers import (
+        constant,
+        he_normal,
+        he_uniform,
+        lecun_normal,
+        lecun_uniform,
+        normal,
+        orthogonal,
+        truncated_normal,
+        uniform,
+        xavier_normal,
+        xavier_uniform,
+    )
+    from pydnn.training import (
+        NotFinite,
+        TrainState,
+        TrainStep,
+        best,
+        evaluation,
+        initial_state,
+        make_train_step,
+        measure,
+        output_of,
+        part,
+        progress,
+        scan,
+        stop_after,
+        stop_early,
+        watch_finite,
+    )
+
+__version__ = "0.2.0.dev0"
+
+# No name in it is one of NumPy, toolz, itertools or Python itself, beside which it is used.
+__all__ = [  # noqa: RUF022 - in the order of a reader
+    # Whole jobs: a recipe, what training makes of it, and what is recorded on the way
+    "Recipe",
+    "train",
+    "Trained",
+    "Model",
+    "load_model",
+    "Run",
+    # Stages: layers, and the combinators that make a network of them
+    "Stage",
+    "Context",
+    "dense",
+    "dropout",
+    "batch_norm",
+    "layer_norm",
+    "serial",
+    "residual",
+    "parallel",
+    # Activations: functions of each number alone; see also nn.stages.tanh and nn.stages.identity
+    "elementwise",
+    "relu",
+    "leaky_relu",
+    "elu",
+    "selu",
+    "gelu",
+    "silu",
+    "sigmoid",
+    "softplus",
+    # Initializers: how a layer draws its weights; see also nn.stages.initializers
+    "constant",
+    "normal",
+    "truncated_normal",
+    "uniform",
+    "he_normal",
+    "he_uniform",
+    "lecun_normal",
+    "lecun_uniform",
+    "xavier_normal",
+    "xavier_uniform",
+    "orthogonal",
+    # Losses: the cost of a network's output, and its gradient
+    "Loss",
+    "sigmoid_cross_entropy",
+    "softmax_cross_entropy",
+    "mean_squared",
+    "mean_absolute",
+    "huber",
+    "poisson",
+    # Penalties: what large weights add to the cost
+    "l1_penalty",
+    "l2_penalty",
+    # Optimizers: from gradients to what is added to the parameters
+    "GradientTransformation",
+    "gradient_descent",
+    "momentum",
+    "nesterov",
+    "adagrad",
+    "rmsprop",
+    "adam",
+    "adamw",
+    "amsgrad",
+    "nadam",
+    "lion",
+    # Transformations to put before or around an optimizer, with nn.optimizers.chain
+    "clip_by_global_norm",
+    "clip_by_value",
+    "decay_weights",
+    "freeze_layers",
+    "average_parameters",
+    # Schedules: learning rates that depend on the iteration
+    "cosine_decay",
+    "exponential_decay",
+    "inverse_time_decay",
+    "polynomial_decay",
+    "step_decay",
+    "one_cycle",
+    "warm_up",
+    # Data: examples in columns, and how they are cut into batches; see also nn.batches, nn.data
+    "Batch",
+    "full_batch",
+    "mini_batches",
+    "batches_of",
+    # Training by hand: a pure step, made of parts, and the fold of it over batches
+    "TrainState",
+    "TrainStep",
+    "part",
+    "initial_state",
+    "make_train_step",
+    "scan",
+    "output_of",
+    # Streams of training steps: each function takes one and returns one; see also nn.training
+    "progress",
+    "evaluation",
+    "measure",
+    "stop_after",
+    "stop_early",
+    "best",
+    "watch_finite",
+    # Metrics: how good predictions are; see also nn.metrics
+    "accuracy",
+    "confusion_matrix",
+    "f1_score",
+    "log_loss",
+    "precision",
+    "r_squared",
+    "recall",
+    "roc_auc",
+    # Arithmetic: the fastest of this machine, or the same bits on every machine
+    "fast",
+    "portable",
+    # Randomness: numbers with an address
+    "Key",
+    # Descriptions: parts as plain data
+    "build",
+    "describe",
+    "described",
+    # Errors: a wrong argument, a missing package, and numbers that are not finite
+    "BadInput",
+    "MissingExtra",
+    "NotFinite",
+]
+
+# Where `__getattr__` looks for these names: each module needs at most those before it.
+_HOMES = [
+    "checks",
+    "keys",
+    "records",
+    "descriptions.builders",
+    "numerics",
+    "stages",
+    "stages.initializers",
+    "losses",
+    "metrics",
+    "penalties",
+    "batches",
+    "optimizers",
+    "training",
+    "recipes",
+    "jobs.model",
+    "jobs.training",
+    "runs",
+]
+_MODULES = [
+    "batches",
+    "data",
+    "jobs",
+    "losses",
+    "metrics",
+    "numerics",
+    "optimizers",
+    "penalties",
+    "plots",
+    "recipes",
+    "runs",
+    "stages",
+    "sweeps",
+    "testing",
+    "training",
+    "tutorial",
+]
+
+
+if not TYPE_CHECKING:  # for a type checker, any name would be one of this module then
+
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            return importlib.import_module(f"pydnn.{name}")
+        if name in __all__:
+            for home in _HOMES:
+                module = importlib.import_module(f"pydnn.{home}")
+                if name in module.__all__:
+                    value = globals()[name] = getattr(module, name)
+                    return value
+        raise AttributeError(f"module 'pydnn' has no attribute {name!r}{_hint(name)}")
+
+
+def _hint(name: str) -> str:
+    """Where a name is, if a module that is loaded already has it."""
+    for module in _MODULES:
+        loaded = sys.modules.get(f"pydnn.{module}")
+        if loaded is not None and name in getattr(loaded, "__all__", ()):
+            return f": use pydnn.{module}.{name}"
+    return ""
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_MODULES, "__version__"])

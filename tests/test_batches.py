@@ -8,19 +8,10 @@ from helpers import arrays_in, frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pydnn import (
-    BadInput,
-    Batch,
-    Key,
-    batches_of,
-    build,
-    describe,
-    fit_standardization,
-    full_batch,
-    mini_batches,
-    split,
-)
+from pydnn import BadInput, Batch, Key, batches_of, build, describe, full_batch, mini_batches
+from pydnn.batches import split
 from pydnn.jobs.inputs import expect_data
+from pydnn.jobs.standardization import fit_standardization
 
 KEY = Key(6)
 

@@ -7,22 +7,18 @@ from pydnn import (
     BadInput,
     Key,
     accuracy,
-    classes_of,
     confusion_matrix,
     f1_score,
     log_loss,
     losses,
-    mean_absolute_error,
     metrics,
-    most_likely,
     portable,
     precision,
     r_squared,
     recall,
     roc_auc,
-    score,
-    score_by_class,
 )
+from pydnn.metrics import classes_of, mean_absolute_error, most_likely, score, score_by_class
 
 # 3 true positives, 1 false positive, 2 false negatives, 4 true negatives.
 Y = np.array([[1.0, 1, 1, 1, 1, 0, 0, 0, 0, 0]])

@@ -89,6 +89,14 @@ class Unread:
 # (family, name) -> builder; `described` alone adds to it, when a module is imported. Nothing else
 # makes a builder: a file can name any object there is, and some have every attribute.
 _BUILDERS: dict[tuple[str, str], Builder] = {}
+_MODULES_OF_PYDNN = ["batches", "losses", "optimizers", "penalties", "stages"]
+
+
+def _known() -> dict[tuple[str, str], Builder]:
+    """All builders, those of pydnn among them, whichever of its modules are loaded already."""
+    for module in _MODULES_OF_PYDNN:
+        importlib.import_module(f"pydnn.{module}")
+    return _BUILDERS
 
 
 def described(
@@ -248,7 +256,7 @@ def find_builder(name: str, family: str | None = None) -> Builder:
     Raises:
         BadInput: If there is none, with the nearest name; or it is of another `family`.
     """
-    fitting = [b for (f, n), b in _BUILDERS.items() if n == name and family in (None, f)]
+    fitting = [b for (f, n), b in _known().items() if n == name and family in (None, f)]
     if len(fitting) == 1:
         return fitting[0]
     makers = sorted(f for f, n in _BUILDERS if n == name)
@@ -267,7 +275,7 @@ def find_builder(name: str, family: str | None = None) -> Builder:
 
 def builders_of(family: str | None = None) -> list[Builder]:
     """All builders that are known, or those of one `family`, sorted by family and name."""
-    known = sorted(_BUILDERS.items())
+    known = sorted(_known().items())
     return [builder for (made, _), builder in known if family in (None, made)]
 
 

@@ -27,7 +27,6 @@ from pydnn import (
     serial,
     sigmoid_cross_entropy,
     softmax_cross_entropy,
-    trace,
 )
 from pydnn.checks import expect_known, import_extra
 from pydnn.losses import TASKS, Loss
@@ -35,7 +34,7 @@ from pydnn.parameters import Packed, pack
 from pydnn.records import FloatArray, freeze
 from pydnn.stages.activations import identity, leaky_relu, relu, sigmoid, tanh
 from pydnn.stages.base import Stage
-from pydnn.training import Step
+from pydnn.training import Step, trace
 
 __all__ = [
     "arrays",

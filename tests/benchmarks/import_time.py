@@ -3,7 +3,8 @@
     python tests/benchmarks/import_time.py
 
 Each import runs in a fresh process, turn by turn; the time is that of the import statement
-alone. What counts is the ratio of the medians: pydnn is to take at most 1.3.
+alone. What counts is the ratio of the medians: `import pydnn` must take at most 1.1. It loads each
+of its modules when one of its names is first used; the last row is the time of all names together.
 """
 
 import os
@@ -13,11 +14,15 @@ import sys
 
 from environment import environment
 
-LIMIT = 1.3
-TIMED = "import time; t = time.perf_counter(); import {}; print(time.perf_counter() - t)"
+LIMIT = 1.1
+TIMED = "import time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
 # Compiled modules are kept after the first round, as they are for whoever has installed pydnn.
 ENVIRONMENT = {n: v for n, v in os.environ.items() if n != "PYTHONDONTWRITEBYTECODE"}
-IMPORTS = {"dependencies": "numpy, h5py, toolz, attrs", "pydnn": "pydnn"}
+IMPORTS = {
+    "dependencies": "import numpy, h5py, toolz, attrs",
+    "pydnn": "import numpy, h5py, toolz, attrs; import pydnn",
+    "all names": "import numpy, h5py, toolz, attrs; from pydnn import *",
+}
 
 
 def main():
@@ -35,8 +40,8 @@ def import_times(repeats):
     """Seconds of each import, turn by turn."""
     times = {name: [] for name in IMPORTS}
     for repeat in range(1 + repeats):
-        for name, modules in IMPORTS.items():
-            command = [sys.executable, "-c", TIMED.format(modules)]
+        for name, statements in IMPORTS.items():
+            command = [sys.executable, "-c", TIMED.format(statements)]
             run = subprocess.run(command, capture_output=True, check=True, env=ENVIRONMENT)
             if repeat:  # the first round warms the file cache
                 times[name].append(float(run.stdout))

@@ -69,7 +69,7 @@ LIMITS = (
     Limit("P4", FRAMEWORKS, 0.6),
     Limit("P4", ("products alone",), 1 / 0.85),
     Limit("whole process", FRAMEWORKS, 0.1),
-    Limit("import", ("dependencies",), 1.3),
+    Limit("import", ("dependencies",), 1.1),
     Limit("memory, P1", ("allowed",), 1.0),
     Limit("memory, P4", ("allowed",), 1.0),
 )

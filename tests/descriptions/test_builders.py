@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 import pydnn
 from pydnn import (
     BadInput,
-    accumulate,
     adam,
     build,
     dense,
@@ -20,16 +19,16 @@ from pydnn import (
     elementwise,
     gelu,
     l2_penalty,
-    look,
     mini_batches,
     relu,
     serial,
     sigmoid_cross_entropy,
-    tanh,
 )
 from pydnn.descriptions import builders as registry
 from pydnn.descriptions.builders import Builder, builders_of
+from pydnn.optimizers import accumulate, look
 from pydnn.optimizers.schedules import constant_rate, joined
+from pydnn.stages import tanh
 from pydnn.stages.initializers import he_normal, normal, tutorial, zeros
 
 
@@ -69,7 +68,7 @@ def test_a_part_is_described_and_built_again(part, description):
 
 def test_a_users_builder_is_found_again_once_its_module_is_imported():
     stage = build({f"{__name__}:doubling": {"times": 5}})
-    assert stage.forward((), np.array([[3.0]]), pydnn.EVALUATION)[0] == 15.0
+    assert stage.forward((), np.array([[3.0]]), pydnn.stages.EVALUATION)[0] == 15.0
 
 
 networks = st.recursive(

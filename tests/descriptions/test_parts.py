@@ -25,12 +25,11 @@ from pydnn import (
     residual,
     serial,
     sigmoid_cross_entropy,
-    tanh,
     warm_up,
 )
 from pydnn.descriptions.builders import build, builders_of, describe, described
 from pydnn.descriptions.text import read_description
-from pydnn.stages import EVALUATION, Stage
+from pydnn.stages import EVALUATION, Stage, tanh
 from pydnn.stages.initializers import he_normal, tutorial, zeros
 
 NETWORK = serial(

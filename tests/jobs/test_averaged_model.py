@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import toolz
 
-from pydnn import Batch, Key, averaged
+from pydnn import Batch, Key
 from pydnn.cli import main
 from pydnn.data import DataSet, save_table
 from pydnn.jobs.job import run
 from pydnn.jobs.model import load_model
+from pydnn.optimizers import averaged
 from pydnn.runs import Run
 
 X = Key(1).at("X").normal((40, 8))

@@ -11,31 +11,23 @@ from pydnn import (
     BadInput,
     Batch,
     Key,
-    accumulate,
     adam,
     adamw,
     average_parameters,
-    averaged,
     batch_norm,
-    chain,
     clip_by_global_norm,
     clip_by_value,
     cosine_decay,
-    decay_l1,
     decay_weights,
     dense,
-    descend,
     describe,
     dropout,
     fast,
     freeze_layers,
     gradient_descent,
-    gradient_noise,
-    heavy_ball,
     l1_penalty,
     l2_penalty,
     lion,
-    look,
     make_train_step,
     mini_batches,
     momentum,
@@ -46,19 +38,29 @@ from pydnn import (
     relu,
     residual,
     rmsprop,
-    scale,
-    scale_layers,
     serial,
     sigmoid_cross_entropy,
-    skip_not_finite,
-    tanh,
 )
 from pydnn.data import load_data_set
 from pydnn.jobs.job import prepare, run
 from pydnn.jobs.rotation import first_weights, fit_rotation, lift, pays, project
+from pydnn.optimizers import (
+    accumulate,
+    averaged,
+    chain,
+    decay_l1,
+    descend,
+    gradient_noise,
+    heavy_ball,
+    look,
+    scale,
+    scale_layers,
+    skip_not_finite,
+)
 from pydnn.parameters import pack
 from pydnn.recipes.recipe import Recipe
 from pydnn.recipes.tutorial import tutorial_network, tutorial_recipe
+from pydnn.stages import tanh
 
 NETWORK = serial(dense(3), tanh(), dense(2), relu(), dense(1))
 

@@ -3,13 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pydnn import (
-    BadInput,
-    Key,
-    fast,
-    fit_standardization,
-    portable,
-)
+from pydnn import BadInput, Key, fast, portable
+from pydnn.jobs.standardization import fit_standardization
 
 
 def test_standardised_features_have_mean_0_and_deviation_1():

@@ -5,7 +5,7 @@ import attrs
 import numpy as np
 import pytest
 
-from pydnn import BadInput, Batch, Key, NotFinite, tee
+from pydnn import BadInput, Batch, Key, NotFinite
 from pydnn.cli import main
 from pydnn.data import DataSet, save_table
 from pydnn.jobs.job import prepare, run
@@ -13,6 +13,7 @@ from pydnn.jobs.model import Model, load_model
 from pydnn.jobs.training import train
 from pydnn.recipes import Recipe, write_recipe
 from pydnn.runs import Run, create_run, record, resume_run
+from pydnn.training import tee
 
 
 def points(key, m=60, features=3):

@@ -26,11 +26,11 @@ from pydnn import (
     scan,
     serial,
     sigmoid_cross_entropy,
-    tee,
 )
 from pydnn.numerics import memory
 from pydnn.numerics.memory import empty, kept_bytes, room_for
 from pydnn.records import freeze, readonly
+from pydnn.training import tee
 
 LARGE = 1 << 15  # float64 numbers: 256 KiB
 F64 = np.dtype(np.float64)

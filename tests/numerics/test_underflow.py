@@ -6,7 +6,6 @@ import pytest
 
 import pydnn
 from pydnn import (
-    EVALUATION,
     Batch,
     Context,
     Key,
@@ -22,8 +21,6 @@ from pydnn import (
     serial,
     sigmoid_cross_entropy,
     softmax_cross_entropy,
-    tanh,
-    trace,
     tutorial,
 )
 from pydnn.jobs.standardization import fit_standardization
@@ -33,8 +30,8 @@ from pydnn.numerics.underflow import bare, ignoring_underflow
 from pydnn.optimizers.base import GradientTransformation
 from pydnn.parameters import pack
 from pydnn.penalties import Penalty
-from pydnn.stages import Stage
-from pydnn.training import initial_state, make_train_step, output_of
+from pydnn.stages import EVALUATION, Stage, tanh
+from pydnn.training import initial_state, make_train_step, output_of, trace
 
 TINY = {np.float64: 1e-300, np.float32: 1e-40}
 DTYPES = [np.float64, np.float32]

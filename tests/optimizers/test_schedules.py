@@ -7,13 +7,11 @@ from hypothesis import strategies as st
 from pydnn import (
     BadInput,
     Batch,
-    constant_rate,
     cosine_decay,
     dense,
     exponential_decay,
     gradient_descent,
     inverse_time_decay,
-    joined,
     mean_squared,
     one_cycle,
     polynomial_decay,
@@ -24,7 +22,7 @@ from pydnn import (
 )
 from pydnn.jobs.job import prepare
 from pydnn.numerics import fast
-from pydnn.optimizers import schedules
+from pydnn.optimizers import constant_rate, joined, schedules
 from pydnn.optimizers.schedules import Schedule
 from pydnn.recipes.recipe import Recipe
 

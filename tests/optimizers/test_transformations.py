@@ -12,34 +12,40 @@ from pydnn import (
     Context,
     GradientTransformation,
     Key,
-    Schedule,
-    accumulate,
     adam,
     average_parameters,
-    averaged,
-    chain,
     clip_by_global_norm,
     clip_by_value,
-    constant_rate,
-    decay_l1,
     decay_weights,
     dense,
-    descend,
     freeze_layers,
     gradient_descent,
-    gradient_noise,
-    heavy_ball,
-    look,
     momentum,
     nesterov,
+    step_decay,
+)
+from pydnn.numerics import threads
+from pydnn.optimizers import (
+    Schedule,
+    accumulate,
+    averaged,
+    base,
+    chain,
+    clipping,
+    constant_rate,
+    decay,
+    decay_l1,
+    descend,
+    gradient_noise,
+    heavy_ball,
+    layers,
+    look,
     scale,
     scale_by_adam,
     scale_layers,
     skip_not_finite,
-    step_decay,
+    wrappers,
 )
-from pydnn.numerics import threads
-from pydnn.optimizers import base, clipping, decay, layers, wrappers
 from pydnn.optimizers.base import number_by_number, updated
 from pydnn.optimizers.fused import Pass
 from pydnn.parameters import pack

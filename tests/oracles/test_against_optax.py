@@ -6,16 +6,14 @@ import pytest
 from pydnn import (
     Key,
     average_parameters,
-    averaged,
-    chain,
     clip_by_global_norm,
     clip_by_value,
     decay_weights,
-    descend,
     gradient_descent,
     lion,
     momentum,
 )
+from pydnn.optimizers import averaged, chain, descend
 from pydnn.parameters import pack
 from pydnn.stages.dense import DenseParams
 

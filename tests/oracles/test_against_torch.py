@@ -34,9 +34,9 @@ from pydnn import (
     silu,
     softmax_cross_entropy,
     softplus,
-    tanh,
 )
 from pydnn.parameters import layout_of, leaves, pack
+from pydnn.stages import tanh
 from pydnn.stages.dense import DenseParams
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: it is of the extra bench")

@@ -13,7 +13,6 @@ from pydnn import (
     elu,
     gelu,
     huber,
-    identity,
     layer_norm,
     leaky_relu,
     mean_absolute,
@@ -29,8 +28,8 @@ from pydnn import (
     silu,
     softmax_cross_entropy,
     softplus,
-    tanh,
 )
+from pydnn.stages import identity, tanh
 from pydnn.testing import compare_with, framework_report
 
 NETWORK = serial(

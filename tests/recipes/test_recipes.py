@@ -12,11 +12,9 @@ from hypothesis import strategies as st
 from pydnn import (
     BadInput,
     Batch,
-    accumulate,
     adamw,
     batch_norm,
     best,
-    chain,
     clip_by_global_norm,
     cosine_decay,
     dense,
@@ -35,13 +33,13 @@ from pydnn import (
     relu,
     residual,
     serial,
-    skip_not_finite,
     softmax_cross_entropy,
-    split,
     warm_up,
 )
+from pydnn.batches import split
 from pydnn.jobs.job import prepare, run, watching
 from pydnn.keys import Key
+from pydnn.optimizers import accumulate, chain, skip_not_finite
 from pydnn.recipes.recipe import Recipe
 from pydnn.recipes.toml import read_recipe, write_recipe
 from pydnn.recipes.tutorial import tutorial_recipe

@@ -19,14 +19,13 @@ from pydnn import (
     relu,
     serial,
     step_decay,
-    tanh,
 )
 from pydnn.data import DataSet, save_table
 from pydnn.keys import Key
 from pydnn.records import freeze
 from pydnn.runs import Run
 from pydnn.runs.diff import difference
-from pydnn.stages import Stage
+from pydnn.stages import Stage, tanh
 from pydnn.stages.base import elementwise
 
 

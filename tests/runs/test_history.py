@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_runs import recorded, small_data, small_recipe
 
-from pydnn import BadInput, adam, chain, descend, describe, look, skip_not_finite
+from pydnn import BadInput, adam, describe
+from pydnn.optimizers import chain, descend, look, skip_not_finite
 from pydnn.runs import Run
 from pydnn.runs.history import ALWAYS, Column, joined, read_rows, row_arrays, rows_of
 from pydnn.training import StepInfo

@@ -12,7 +12,6 @@ from small_runs import recorded, resumed, saved_data, small_data, small_recipe
 
 from pydnn import (
     BadInput,
-    accumulate,
     adagrad,
     adam,
     adamw,
@@ -20,20 +19,16 @@ from pydnn import (
     average_parameters,
     batch_norm,
     best,
-    chain,
     clip_by_global_norm,
     cosine_decay,
     dense,
-    descend,
     describe,
     dropout,
     full_batch,
     gradient_descent,
-    gradient_noise,
     l2_penalty,
     layer_norm,
     lion,
-    look,
     mini_batches,
     momentum,
     nadam,
@@ -43,16 +38,16 @@ from pydnn import (
     residual,
     rmsprop,
     serial,
-    skip_not_finite,
     step_decay,
-    tanh,
     warm_up,
 )
 from pydnn.jobs.job import prepare
 from pydnn.jobs.job import run as stream_of
+from pydnn.optimizers import accumulate, chain, descend, gradient_noise, look, skip_not_finite
 from pydnn.runs import Run, resume_run
 from pydnn.runs.replay import verify
 from pydnn.runs.state_arrays import state_fingerprint
+from pydnn.stages import tanh
 
 OPTIMIZERS = [
     gradient_descent(learning_rate=0.1),

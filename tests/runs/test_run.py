@@ -8,17 +8,7 @@ import toolz
 from helpers import arrays_in
 from small_runs import flipping, recorded, resumed, small_data, small_recipe
 
-from pydnn import (
-    BadInput,
-    dense,
-    describe,
-    described,
-    measure,
-    scan,
-    serial,
-    sigmoid_cross_entropy,
-    trace,
-)
+from pydnn import BadInput, dense, describe, described, measure, scan, serial, sigmoid_cross_entropy
 from pydnn.jobs.job import prepare, run
 from pydnn.jobs.model import load_model
 from pydnn.records import freeze
@@ -27,6 +17,7 @@ from pydnn.runs.inspect import look_into
 from pydnn.runs.recording import RunMoved, default_interval
 from pydnn.runs.replay import verify
 from pydnn.stages import Stage
+from pydnn.training import trace
 
 
 def straight(recipe, data=None):

@@ -14,23 +14,19 @@ from pydnn import (
     Batch,
     GradientTransformation,
     Key,
-    accumulate,
     adam,
     batch_norm,
     build,
-    chain,
     cosine_decay,
     dense,
-    descend,
     describe,
-    look,
     optimizers,
     relu,
     serial,
     sigmoid_cross_entropy,
-    skip_not_finite,
 )
 from pydnn.jobs.job import prepare, steps
+from pydnn.optimizers import accumulate, chain, descend, look, skip_not_finite
 from pydnn.parameters import pack
 from pydnn.recipes.layouts import layouts_of
 from pydnn.recipes.recipe import DTYPES, Recipe

@@ -6,24 +6,9 @@ from helpers import calls
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pydnn import (
-    EVALUATION,
-    BadInput,
-    Context,
-    Key,
-    elu,
-    gelu,
-    identity,
-    leaky_relu,
-    relu,
-    selu,
-    sigmoid,
-    silu,
-    softplus,
-    tanh,
-)
+from pydnn import BadInput, Context, Key, elu, gelu, leaky_relu, relu, selu, sigmoid, silu, softplus
 from pydnn.numerics import fast, memory, portable
-from pydnn.stages import activations
+from pydnn.stages import EVALUATION, activations, identity, tanh
 from pydnn.stages.activations import _relu_backward
 
 E = math.e

@@ -11,13 +11,12 @@ from pydnn import (
     adam,
     cosine_decay,
     dense,
-    map_stages,
     mean_squared,
     relu,
     serial,
-    tanh,
 )
 from pydnn.parameters import layout_of, leaves
+from pydnn.stages import map_stages, tanh
 from pydnn.stages.base import into
 
 

@@ -5,20 +5,18 @@ import numpy as np
 import pytest
 
 from pydnn import (
-    EVALUATION,
     BadInput,
     Context,
     Key,
     dense,
     dropout,
     elementwise,
-    identity,
     parallel,
     relu,
     residual,
     serial,
-    tanh,
 )
+from pydnn.stages import EVALUATION, identity, tanh
 
 double = elementwise("double", lambda Z, n: Z * 2, lambda dA, Z, A, n: dA * 2)
 X = np.array([[1.0, -2.0]])

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from pydnn import EVALUATION, BadInput, Context, Key, dropout
+from pydnn import BadInput, Context, Key, dropout
+from pydnn.stages import EVALUATION
 
 X = np.arange(1.0, 9).reshape(2, 4)
 

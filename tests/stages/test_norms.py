@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from helpers import python_calls
 
-from pydnn import EVALUATION, BadInput, Context, Key, batch_norm, layer_norm
+from pydnn import BadInput, Context, Key, batch_norm, layer_norm
+from pydnn.stages import EVALUATION
 from pydnn.stages.batch_norm import BatchNormStatistics
 from pydnn.stages.layer_norm import NormParams, expect_features
 

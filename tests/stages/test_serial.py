@@ -2,22 +2,10 @@ import attrs
 import numpy as np
 import pytest
 
-from pydnn import (
-    EVALUATION,
-    BadInput,
-    Context,
-    Key,
-    Stage,
-    dense,
-    elementwise,
-    identity,
-    parallel,
-    relu,
-    serial,
-    tanh,
-)
+from pydnn import BadInput, Context, Key, Stage, dense, elementwise, parallel, relu, serial
 from pydnn.numerics import fast
 from pydnn.parameters import NO_PARAMS, layout_of
+from pydnn.stages import EVALUATION, identity, tanh
 from pydnn.stages.base import into
 
 

@@ -12,7 +12,6 @@ from own_parts import cube_root, shrunk, signs_of_mean, squared_relu, undeclared
 
 from pydnn import (
     Batch,
-    Batching,
     Key,
     adagrad,
     adam,
@@ -20,14 +19,11 @@ from pydnn import (
     amsgrad,
     average_parameters,
     batch_norm,
-    chain,
     clip_by_global_norm,
     clip_by_value,
     cosine_decay,
-    decay_l1,
     decay_weights,
     dense,
-    descend,
     describe,
     dropout,
     elementwise,
@@ -36,9 +32,7 @@ from pydnn import (
     full_batch,
     gelu,
     gradient_descent,
-    heavy_ball,
     huber,
-    identity,
     l1_penalty,
     l2_penalty,
     layer_norm,
@@ -55,22 +49,22 @@ from pydnn import (
     relu,
     residual,
     rmsprop,
-    scale_layers,
     scan,
     selu,
     serial,
     sigmoid,
     sigmoid_cross_entropy,
     silu,
-    skip_not_finite,
     softmax_cross_entropy,
     softplus,
-    tanh,
 )
-from pydnn import accumulate as accumulate_batches
+from pydnn.batches import Batching
 from pydnn.jobs.job import prepare, run
+from pydnn.optimizers import accumulate as accumulate_batches
+from pydnn.optimizers import chain, decay_l1, descend, heavy_ball, scale_layers, skip_not_finite
 from pydnn.recipes.recipe import Recipe
 from pydnn.recipes.toml import write_recipe
+from pydnn.stages import identity, tanh
 from pydnn.stages.initializers import tutorial
 from pydnn.sweeps import stacked_parts
 from pydnn.sweeps.stacks import alike, stack_of, why_apart

@@ -8,9 +8,10 @@ import math
 import attrs
 import numpy as np
 
-from pydnn import EVALUATION, GradientTransformation, Loss, Stage, Statistics
+from pydnn import GradientTransformation, Loss, Stage
 from pydnn.checks import expect_shape
 from pydnn.records import FloatArray, arrays, freeze, readonly
+from pydnn.stages import EVALUATION, Statistics
 from pydnn.training import Part
 
 

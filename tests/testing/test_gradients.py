@@ -20,8 +20,8 @@ from pydnn import (
     serial,
     sigmoid,
     sigmoid_cross_entropy,
-    tanh,
 )
+from pydnn.stages import tanh
 from pydnn.testing import assert_stage, check_function, check_gradients, gradient_report
 from pydnn.testing.derivatives import by_complex_step, derivative
 

@@ -18,9 +18,8 @@ from pydnn import (
     rmsprop,
     serial,
     sigmoid_cross_entropy,
-    trace,
 )
-from pydnn.training import Part, Step
+from pydnn.training import Part, Step, trace
 
 KEY = Key(4)
 X = KEY.at("X").normal((3, 20))

@@ -15,12 +15,10 @@ from pydnn import (
     Key,
     NotFinite,
     TrainStep,
-    accumulate,
     adagrad,
     adam,
     amsgrad,
     batch_norm,
-    chain,
     dense,
     elementwise,
     gradient_descent,
@@ -36,12 +34,12 @@ from pydnn import (
     scan,
     serial,
     sigmoid_cross_entropy,
-    skip_not_finite,
-    trace,
     watch_finite,
 )
 from pydnn.numerics import fast, portable
+from pydnn.optimizers import accumulate, chain, skip_not_finite
 from pydnn.stages.initializers import tutorial
+from pydnn.training import trace
 
 KEY = Key(3)
 X = frozen(KEY.at("X").normal((4, 200)))

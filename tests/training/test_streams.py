@@ -12,39 +12,31 @@ from pydnn import (
     BadInput,
     Batch,
     Key,
-    StepInfo,
     TrainState,
     average_parameters,
     batch_norm,
     best,
-    chain,
     dense,
     dropout,
     evaluation,
     gradient_descent,
     initial_state,
-    look,
     make_train_step,
-    mean_absolute_error,
     mean_squared,
     measure,
     output_of,
     poisson,
     relu,
     scan,
-    score,
     serial,
     sigmoid_cross_entropy,
-    step_context,
     stop_after,
-    stop_at,
     stop_early,
-    tee,
-    thin,
-    trace,
-    value_of,
 )
+from pydnn.metrics import mean_absolute_error, score
+from pydnn.optimizers import chain, look
 from pydnn.parameters import pack
+from pydnn.training import StepInfo, step_context, stop_at, tee, thin, trace, value_of
 from pydnn.training.stopping import Watch, Watched, watched_in
 
 EMPTY = pack(())
