@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -203,7 +203,7 @@ def expect_finite(name: str, array: NDArray[np.generic]) -> None:
         )
 
 
-def plain_number(value: Any) -> Any:
+def plain_number(value: object) -> object:
     """The Python number or truth value that a scalar of NumPy's stands for.
 
     NumPy computes `np.int64(3)` where people write 3, so pydnn takes both as the same value. This
@@ -251,9 +251,10 @@ def expect_real(
         hint: What to do instead.
     """
     plain = plain_number(value)
-    real = isinstance(plain, int | float) and not isinstance(plain, bool)
+    number = math.nan
     try:
-        number = float(plain) if real else math.nan
+        if isinstance(plain, int | float) and not isinstance(plain, bool):
+            number = float(plain)
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):

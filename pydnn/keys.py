@@ -37,14 +37,15 @@ _TOO_LARGE = 1 << MOST_BITS
 def _path(path: object) -> tuple[str | int, ...]:
     if type(path) is tuple and all([type(name) in _PLAIN for name in path]):  # the usual case
         return path
-    names = tuple(map(plain_number, path)) if isinstance(path, tuple) else (path,)
-    for name in names:
+    names: list[str | int] = []
+    for name in map(plain_number, path) if isinstance(path, tuple) else (path,):
         if not isinstance(path, tuple) or isinstance(name, bool) or not isinstance(name, str | int):
             raise BadInput(
                 f"key path holds {name!r}, expected names and integers: "
                 'give e.g. key.at("dropout", layer, iteration).'
             )
-    return names
+        names.append(name)
+    return tuple(names)
 
 
 _PLAIN = (str, int)

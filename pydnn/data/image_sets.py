@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from pydnn.checks import MOST_SEED, AnyPath, BadInput, expect_count, expect_shape, path_of
 from pydnn.data.drawn_cats import TEST_COUNT, TRAIN_COUNT, draw_cats
@@ -33,9 +34,9 @@ _FILES = {"train": "train_catvnoncat.h5", "test": "test_catvnoncat.h5"}
 _same = attrs.cmp_using(eq=np.array_equal)
 
 
-def _own(array: AnyArray) -> AnyArray:
+def _own(given: ArrayLike) -> NDArray[Any]:
     """A read-only copy, unless nobody can write to the array as it is."""
-    array = as_array(array)
+    array = as_array(given)
     return array if not array.flags.writeable else freeze(array.copy())
 
 

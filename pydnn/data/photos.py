@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,8 @@ from pydnn.checks import AnyPath, BadInput, first_line, import_extra, path_of
 from pydnn.records import freeze
 from pydnn.storage.files import open_regular
 
-Picture: TypeAlias = Any  # of pillow, which is an extra
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 __all__ = ["load_photo"]
 
@@ -77,7 +78,7 @@ def load_photo(path: AnyPath, *, size: tuple[int, int]) -> NDArray[np.uint8]:
     return freeze(np.array(fitted, np.uint8))
 
 
-def _upright(image_module: ModuleType, path: Path, file: BinaryIO) -> Picture:
+def _upright(image_module: ModuleType, path: Path, file: BinaryIO) -> Image:
     """The picture in RGB, over white where it is transparent, turned as the camera was held."""
     image_module.init()  # a pillow may lack some of the formats
     formats = [name for name in _FORMATS if name in image_module.OPEN]
@@ -95,14 +96,14 @@ def _upright(image_module: ModuleType, path: Path, file: BinaryIO) -> Picture:
     return rgb if method is None else rgb.transpose(method)
 
 
-def _expect_room(path: Path, picture: Picture, file: BinaryIO) -> None:
+def _expect_room(path: Path, picture: Image, file: BinaryIO) -> None:
     """Refuse a picture that would take too much memory; a JPEG is made smaller first.
 
     Raises:
         BadInput: With the numbers of pixels and of bytes.
     """
     kept = _kept_of_jpeg(file) if picture.format in ("JPEG", "MPO") else 0
-    a_pixel = _A_PIXEL + _FORMATS.get(picture.format, 0)
+    a_pixel = _A_PIXEL + _FORMATS.get(picture.format or "", 0)
     width, height = picture.size
     for scale in (1, 2, 4, 8) if picture.format in ("JPEG", "MPO") else (1,):
         pixels = -(-width // scale) * -(-height // scale)
@@ -132,11 +133,11 @@ def _kept_of_jpeg(file: BinaryIO) -> int:
     return kept
 
 
-def _opaque(image_module: ModuleType, path: Path, picture: Picture) -> Picture:
+def _opaque(image_module: ModuleType, path: Path, picture: Image) -> Image:
     """The picture in RGB, over white where it is transparent, a strip at a time to save memory."""
     width, height = picture.size
     white = _white(path, picture) if picture.mode.startswith(("I", "F")) else 0.0
-    rgb = image_module.new("RGB", (width, height))
+    rgb: Image = image_module.new("RGB", (width, height))
     for top in range(0, height, _STRIP):
         box = (0, top, width, min(height, top + _STRIP))
         strip = picture.crop(box)
@@ -150,7 +151,7 @@ def _opaque(image_module: ModuleType, path: Path, picture: Picture) -> Picture:
     return rgb
 
 
-def _white(path: Path, picture: Picture) -> float:
+def _white(path: Path, picture: Image) -> float:
     """The value that is white in a picture of more than 8 bits of grey.
 
     Pillow's own conversion would clip such a picture instead of scaling it.

@@ -197,7 +197,8 @@ def _from_scikit_learn(name: str) -> DataSet:
 
 def _columns(rows: AnyArray) -> FloatArray:
     """Examples in columns, one after the other in memory."""
-    return freeze(np.array(rows, dtype=rows.dtype if rows.dtype.kind == "f" else np.float64)).T
+    dtype: DTypeLike = rows.dtype if rows.dtype.kind == "f" else np.float64
+    return freeze(np.array(rows, dtype)).T
 
 
 def _cast(data: DataSet, dtype: DTypeLike) -> DataSet:

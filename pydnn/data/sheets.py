@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydnn.checks import AnyPath, BadInput, expect_count, import_extra, path_of
 from pydnn.data.image_sets import ImageSet
-from pydnn.data.photos import Picture
 from pydnn.storage.files import write_atomically
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 __all__ = ["contact_sheet", "save_sheet"]
 
@@ -16,7 +20,7 @@ _INK = "#222222"
 _EDGES = ("#9aa5b1", "#d9822b")  # by class, so that the two are told apart from afar
 
 
-def contact_sheet(image_set: ImageSet, *, count: int = 60, columns: int = 10) -> Picture:
+def contact_sheet(image_set: ImageSet, *, count: int = 60, columns: int = 10) -> Image:
     """Lay out the first `count` images, `columns` to a row, each over the name of its class.
 
     Returns:
@@ -33,7 +37,7 @@ def contact_sheet(image_set: ImageSet, *, count: int = 60, columns: int = 10) ->
     width, height = _thumbnail_size(image_set)
     step_x, step_y = width + 2 * _GAP, height + _CAPTION + 2 * _GAP
     rows = -(-count // columns)
-    sheet = image_module.new("RGB", (columns * step_x, rows * step_y), "white")
+    sheet: Image = image_module.new("RGB", (columns * step_x, rows * step_y), "white")
     draw = draw_module.Draw(sheet)
     for i in range(count):
         x, y = (i % columns) * step_x + _GAP, (i // columns) * step_y + _GAP
@@ -46,7 +50,7 @@ def contact_sheet(image_set: ImageSet, *, count: int = 60, columns: int = 10) ->
     return sheet
 
 
-def save_sheet(path: AnyPath, sheet: Picture) -> None:
+def save_sheet(path: AnyPath, sheet: Image) -> None:
     """Write a contact sheet as PNG, replacing what was there.
 
     Raises:

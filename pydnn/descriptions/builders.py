@@ -14,7 +14,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import NoneType, UnionType
-from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ParamSpec, TypeGuard, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
@@ -397,7 +397,7 @@ def _rebuilt(value: Any) -> Any:
     return tuple(map(_rebuilt, value)) if isinstance(value, list | tuple) else value
 
 
-def is_description(value: Any) -> bool:
+def is_description(value: object) -> TypeGuard[Description]:
     """Whether `value` is one builder's name with its options."""
     return (
         isinstance(value, Mapping)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from pydnn.numerics.interface import Numerics
 from pydnn.numerics.memory import empty, room_for
 from pydnn.numerics.polynomials import ratio
 from pydnn.numerics.small_products import MOST_ROWS, matmul_in_pieces
-from pydnn.records import FloatArray, freeze, scalar
+from pydnn.records import AnyDType, FloatArray, freeze, scalar
 
 __all__ = ["error_function", "fast"]
 
@@ -50,7 +49,7 @@ def _by_reading_b(a: FloatArray, b: FloatArray, out: FloatArray | None) -> Float
 
 
 @functools.lru_cache(maxsize=64)
-def _ones(m: int, dtype: Any) -> FloatArray:
+def _ones(m: int, dtype: AnyDType) -> FloatArray:
     return freeze(np.ones((m, 1), dtype))
 
 
@@ -94,7 +93,7 @@ def _positive_part(Z: FloatArray) -> FloatArray:
 
 
 @functools.lru_cache(maxsize=64)
-def _zeros(shape: tuple[int, ...], dtype: Any) -> FloatArray:
+def _zeros(shape: tuple[int, ...], dtype: AnyDType) -> FloatArray:
     return freeze(np.zeros(shape, dtype))
 
 

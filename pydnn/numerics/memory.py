@@ -12,11 +12,10 @@ import math
 import sys
 import weakref
 from collections import deque
-from typing import Any
 
 import numpy as np
 
-from pydnn.records import FloatArray
+from pydnn.records import AnyDType, FloatArray
 
 __all__ = ["empty", "kept_bytes", "room_for"]
 
@@ -25,7 +24,7 @@ _MOST_KEPT = 768 << 20  # what a step of 100 million parameters gives back
 _LINE = 64  # bytes of a cache line, where arrays begin
 
 
-class _Raw(np.ndarray[Any, Any]):
+class _Raw(np.ndarray[tuple[int], np.dtype[np.uint8]]):
     """Bytes that lie under arrays.
 
     The base of a view is the last array of its own class on the way to the memory. With one of
@@ -48,7 +47,7 @@ _probe = _Memory(1)
 _ALONE = sys.getrefcount(_probe.raw)  # references to memory that nobody else has hold of
 
 
-class _Lease(weakref.ref[Any]):
+class _Lease(weakref.ref[FloatArray]):
     """Of an array, and the memory that is free when it has died."""
 
     __slots__ = ("memory",)
@@ -61,7 +60,7 @@ _free: deque[_Memory] = deque()  # the oldest first
 _leases: dict[int, _Lease] = {}
 
 
-def empty(shape: int | tuple[int, ...], dtype: np.dtype[Any]) -> FloatArray:
+def empty(shape: int | tuple[int, ...], dtype: AnyDType) -> FloatArray:
     """A new array for its maker to fill: as `np.empty`, in C order."""
     size = (shape if type(shape) is int else math.prod(shape)) * dtype.itemsize  # type: ignore[arg-type]
     if size < _LEAST:

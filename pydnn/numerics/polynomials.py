@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+
+from pydnn.records import FloatArray
 
 __all__ = ["polynomial", "ratio"]
 
-_Floats = TypeVar("_Floats", bound=NDArray[np.floating[Any]])
 
-
-def polynomial(coefficients: Sequence[float], x: _Floats) -> _Floats:
+def polynomial(coefficients: Sequence[float], x: FloatArray) -> FloatArray:
     """Horner's rule, coefficients from the constant up."""
-    y = np.full_like(x, coefficients[-1])
+    y: FloatArray = np.full_like(x, coefficients[-1])
     for coefficient in coefficients[-2::-1]:
         y = y * x + coefficient  # two ufuncs, so two roundings: no compiler can fuse them
-    return y  # type: ignore[no-any-return]
+    return y
 
 
-def ratio(polynomials: tuple[Sequence[float], Sequence[float]], x: _Floats) -> _Floats:
+def ratio(polynomials: tuple[Sequence[float], Sequence[float]], x: FloatArray) -> FloatArray:
     """The quotient of two polynomials, numerator first."""
     numerator, denominator = polynomials
-    return polynomial(numerator, x) / polynomial(denominator, x)  # type: ignore[return-value]
+    return polynomial(numerator, x) / polynomial(denominator, x)

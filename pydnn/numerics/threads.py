@@ -10,10 +10,13 @@ import functools
 import itertools
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pydnn.numerics.memory import empty
 from pydnn.records import FloatArray, freeze
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 __all__ = ["in_blocks", "worker_threads"]
 
@@ -79,7 +82,7 @@ def worker_threads() -> int:
 
 
 @functools.cache
-def _executor() -> Any:
+def _executor() -> ThreadPoolExecutor:
     from concurrent.futures import ThreadPoolExecutor  # here, since small networks need none
 
     return ThreadPoolExecutor(_MOST_THREADS - 1, thread_name_prefix="pydnn")

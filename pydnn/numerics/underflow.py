@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import ParamSpec, TypeVar
 
 import attrs
 import numpy as np
@@ -17,10 +17,13 @@ from pydnn.records import Fields, as_array
 
 __all__ = ["bare", "ignoring_in", "ignoring_underflow", "to_ignoring"]
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
+_BARE = "_pydnn_bare"  # the attribute of a function here that holds the one it was made of
+_Function = TypeVar("_Function", bound=Callable[..., object])
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
 
 
-def ignoring_underflow(function: _Function) -> _Function:
+def ignoring_underflow(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
     """A pure `function`, to which underflow is no error.
 
     The records of stages, losses, penalties and optimizers do this to their own functions. The
@@ -32,7 +35,7 @@ def ignoring_underflow(function: _Function) -> _Function:
         return function
 
     @functools.wraps(function)
-    def ignoring(*args: Any, **keywords: Any) -> Any:
+    def ignoring(*args: _Given.args, **keywords: _Given.kwargs) -> _Result:
         try:
             return function(*args, **keywords)
         except FloatingPointError:
@@ -40,11 +43,11 @@ def ignoring_underflow(function: _Function) -> _Function:
         with np.errstate(under="ignore"):
             return function(*args, **keywords)
 
-    ignoring._pydnn_bare = function  # type: ignore[attr-defined]
-    return ignoring  # type: ignore[return-value]
+    vars(ignoring)[_BARE] = function
+    return ignoring
 
 
-def to_ignoring(function: Callable[..., Any]) -> Callable[..., Any]:
+def to_ignoring(function: Callable[..., object]) -> Callable[..., object]:
     """The same for the fields of records, which refuse arrays with masked entries besides.
 
     Records hold `bare` functions that compute with arrays as they come. What a training gives
@@ -55,19 +58,17 @@ def to_ignoring(function: Callable[..., Any]) -> Callable[..., Any]:
     ignoring = ignoring_underflow(function)
 
     @functools.wraps(function)
-    def called(*args: Any, **keywords: Any) -> Any:
+    def called(*args: object, **keywords: object) -> object:
         for value in (*args, *keywords.values()):
             if isinstance(value, np.ma.MaskedArray):
                 as_array(value)  # which refuses it
         return ignoring(*args, **keywords)
 
-    called._pydnn_bare = function  # type: ignore[attr-defined]
+    vars(called)[_BARE] = function
     return called
 
 
-def ignoring_in(
-    *names: str,
-) -> Callable[[type, Fields], Fields]:
+def ignoring_in(*names: str) -> Callable[[type, Fields], Fields]:
     """Give the fields called `names`, which hold functions, the converter `to_ignoring`.
 
     For `@attrs.frozen(field_transformer=ignoring_in("forward", "backward"))`. A converter that a
@@ -83,4 +84,4 @@ def ignoring_in(
 
 def bare(function: _Function) -> _Function:
     """The function that `ignoring_underflow` was applied to; any other one as it is."""
-    return getattr(function, "_pydnn_bare", function)
+    return getattr(function, _BARE, function)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 
 from pydnn.checks import BadInput, first_line
-from pydnn.descriptions.builders import build, find_builder, is_description
+from pydnn.descriptions.builders import Description, build, find_builder, is_description
 from pydnn.keys import Key
 from pydnn.parameters import NO_PARAMS, Layout, Tree, layout_of
 from pydnn.stages.base import Shape, Stage, map_stages
@@ -41,20 +41,24 @@ class Layer:
     parameters: int
 
 
-def undrawn(description: Any) -> Any:
+def undrawn(description: Description) -> Description:
     """The same description with zeros, which take no memory, for every initializer.
 
     With it a network of any claimed size can be laid out. Builders say which of their options are
     initializers with `described("stage", drawn_by=[...])`.
     """
-    if isinstance(description, list | tuple):
-        return [undrawn(part) for part in description]
-    if not is_description(description):
+    if not is_description(description):  # which `build` then refuses
         return description
     [(name, options)] = description.items()
-    options = {option: undrawn(value) for option, value in options.items()}
-    zeros = {"zeros": dict[str, Any]()}
+    options = {option: _undrawn(value) for option, value in options.items()}
+    zeros: Description = {"zeros": {}}
     return {name: options | dict.fromkeys(find_builder(name).drawn_by, zeros)}
+
+
+def _undrawn(value: object) -> object:
+    if isinstance(value, list | tuple):
+        return [_undrawn(part) for part in value]
+    return undrawn(value) if is_description(value) else value
 
 
 def layers_of(recipe: Recipe, features: int) -> tuple[list[Layer], Layout]:

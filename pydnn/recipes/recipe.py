@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -30,24 +31,27 @@ from pydnn.numerics import TENANTS
 
 __all__ = ["DTYPES", "Recipe", "with_seed"]
 
-DTYPES = {"float64": np.float64, "float32": np.float32}
+DTYPES: Mapping[str, type[np.floating[Any]]] = {
+    "float64": np.float64,
+    "float32": np.float32,
+}
 _MOST_ITERATIONS = 2**53
 _FULL_BATCH = describe(full_batch())
 
 
-def _text(_: Any, field: attrs.Attribute[str], value: object) -> None:
+def _text(_: object, field: attrs.Attribute[str], value: object) -> None:
     if not isinstance(value, str):
         raise BadInput(f"{field.name} is {shown(value)}, expected a text: put it in quotes.")
 
 
-def _as_description(value: Any) -> Any:
+def _as_description(value: object) -> object:
     """The description of a part; a description is one already, and so is None."""
     if value is None or is_description(value) or not hasattr(value, "description"):
         return value
     return describe(value)
 
 
-def _read(name: str, family: str, value: Any) -> Any:
+def _read(name: str, family: str, value: object) -> object:
     """The description that a text writes; anything else is returned as it is.
 
     The text is the user's own, as the rest of the program is. Still, nothing is imported for it.
@@ -67,7 +71,7 @@ def _read(name: str, family: str, value: Any) -> Any:
         raise BadInput(f"{name}: {error}") from error
 
 
-def _several(value: Any) -> Any:
+def _several(value: object) -> object:
     return tuple(map(_as_description, value)) if isinstance(value, list | tuple) else value
 
 

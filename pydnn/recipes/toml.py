@@ -51,7 +51,7 @@ def write_recipe(recipe: Recipe) -> str:
     return "".join(lines)
 
 
-def toml_of(value: Any) -> str:
+def toml_of(value: object) -> str:
     """A number, text, truth value or list of these as TOML writes it."""
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -108,7 +108,7 @@ def _as_recorded_before_formats(recipe: Recipe) -> Recipe:
     return attrs.evolve(recipe, weights={"tutorial": {"seed": 1}})
 
 
-def read_toml(text: str) -> dict[str, Any]:
+def read_toml(text: str) -> dict[str, object]:
     """The plain data of a recipe's text; nothing of it is checked or imported.
 
     Raises:
@@ -151,7 +151,7 @@ def _expect_small(text: str) -> None:
         raise BadInput(f"the recipe has a key of more than {_MOST_DOTS} dots: correct it.")
 
 
-def own_builders_of(plain: Mapping[str, Any]) -> list[str]:
+def own_builders_of(plain: Mapping[str, object]) -> list[str]:
     """The names `module:function` in the parts of a recipe's plain data, each once."""
     texts = [plain.get(name) for name in DESCRIBED]
     penalties = plain.get("penalties")
@@ -161,7 +161,7 @@ def own_builders_of(plain: Mapping[str, Any]) -> list[str]:
 
 
 def _recipe_of(
-    plain: Mapping[str, Any], allow: tuple[str, ...], needed: Container[str] | None
+    plain: Mapping[str, object], allow: tuple[str, ...], needed: Container[str] | None
 ) -> Recipe:
     fields = attrs.fields_dict(Recipe)
     for name in plain:
@@ -172,7 +172,7 @@ def _recipe_of(
     if missing:
         raise BadInput(f"the recipe lacks {', '.join(missing)}: add what is missing.")
 
-    def described(name: str, text: Any, family: str) -> Description | Unread:
+    def described(name: str, text: object, family: str) -> Description | Unread:
         if not isinstance(text, str):
             raise BadInput(
                 f"{name} is {shown(text)}, expected a text: write a call in quotes, "
@@ -186,7 +186,7 @@ def _recipe_of(
                 raise reason from error
             return Unread(text, reason)
 
-    values = dict(plain)
+    values: dict[str, Any] = dict(plain)  # of the types of the fields, which the recipe checks
     for name, family in DESCRIBED.items():
         if name in values:
             values[name] = described(name, values[name], family)

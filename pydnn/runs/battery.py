@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import attrs
 import numpy as np
@@ -13,9 +13,12 @@ from numpy.typing import ArrayLike
 from pydnn.fingerprints import fingerprint
 from pydnn.keys import Key
 from pydnn.numerics import Numerics
+from pydnn.numerics.interface import Product, Sum
 from pydnn.records import FloatArray
 
 __all__ = ["arithmetic_fingerprint", "operations"]
+
+_OfArrays: TypeAlias = Callable[[FloatArray], FloatArray]
 
 
 # The battery. What its shapes tell apart was measured with OpenBLAS 0.3.31 on two cores, in
@@ -45,16 +48,33 @@ def arithmetic_fingerprint(numerics: Numerics) -> dict[str, str]:
             {
                 f"{given.dtype} {number}": result
                 for given in pools
-                for number, result in enumerate(
-                    _BATTERIES.get(operation, _of_reals)(getattr(numerics, operation), given)
-                )
+                for number, result in enumerate(_results(numerics, operation, given))
             }
         )
         for operation in operations()
     }
 
 
-Function: TypeAlias = Callable[..., Any]  # of an arithmetic
+def _results(numerics: Numerics, operation: str, pool: FloatArray) -> Iterator[ArrayLike]:
+    match operation:
+        case "matmul":
+            return _products(numerics.matmul, pool)
+        case "sum":
+            return _sums(numerics.sum, pool)
+        case "mean":
+            return _means(numerics.mean, pool)
+        case "norm":
+            return _norms(numerics.norm, pool)
+        case "orthonormal_basis":
+            return _bases(numerics.orthonormal_basis, pool)
+        case "power":
+            return _powers(numerics.power, pool)
+        case "cosine":
+            return _cosines(numerics.cosine, pool)
+        case "log" | "log1p":
+            return _of_positives(getattr(numerics, operation), pool)
+        case _:
+            return _of_reals(getattr(numerics, operation), pool)
 
 
 def operations() -> list[str]:
@@ -63,7 +83,7 @@ def operations() -> list[str]:
     return [name for name in functions if name != "name"]
 
 
-def _products(matmul: Function, pool: FloatArray) -> Iterator[ArrayLike]:
+def _products(matmul: Product, pool: FloatArray) -> Iterator[ArrayLike]:
     for m, k, n in _PRODUCTS:
         a, b = _matrix(pool, m, k), _matrix(pool[::-1], k, n)
         yield matmul(a, b)
@@ -76,60 +96,47 @@ def _products(matmul: Function, pool: FloatArray) -> Iterator[ArrayLike]:
     yield matmul(X.T, X)
 
 
-def _sums(add: Function, pool: FloatArray) -> Iterator[ArrayLike]:
+def _sums(add: Sum, pool: FloatArray) -> Iterator[ArrayLike]:
     for rows, columns in ((20, 100), (33, 1000)):
         for a in (_matrix(pool, rows, columns), _matrix(pool, columns, rows).T):
             yield add(a, axis=1)
             yield add(a, axis=0, out=np.empty((1, columns), pool.dtype))
 
 
-def _means(mean: Function, pool: FloatArray) -> Iterator[ArrayLike]:
+def _means(mean: Callable[[FloatArray], float], pool: FloatArray) -> Iterator[ArrayLike]:
     a = _matrix(pool, 211, 450)
     yield from (mean(a[:3]), mean(a), mean(a.T))
     yield mean(a[:, :400].T)  # NumPy's buffer size changes it
 
 
-def _norms(norm: Function, pool: FloatArray) -> Iterator[ArrayLike]:
+def _norms(norm: Callable[[FloatArray], float], pool: FloatArray) -> Iterator[ArrayLike]:
     yield norm(pool[:100])
     yield from (norm(pool[start : start + _LENGTH]) for start in range(_LENGTHS))
 
 
-def _bases(orthonormal_basis: Function, pool: FloatArray) -> Iterator[ArrayLike]:
+def _bases(orthonormal_basis: _OfArrays, pool: FloatArray) -> Iterator[ArrayLike]:
     if pool.dtype == np.float64:  # it takes no others
         yield from (orthonormal_basis(_matrix(pool, n, k)) for n, k in _SPANNING)
 
 
-def _of_reals(function: Function, pool: FloatArray) -> Iterator[ArrayLike]:
+def _of_reals(function: _OfArrays, pool: FloatArray) -> Iterator[ArrayLike]:
     near = pool[:_POINTS]  # within 1/2 of 0; by powers of two the others are exact, too
     for x in (near, near * 16, near / 64, near[::3]):
         yield function(x)
 
 
-def _of_positives(function: Function, pool: FloatArray) -> Iterator[ArrayLike]:
+def _of_positives(function: _OfArrays, pool: FloatArray) -> Iterator[ArrayLike]:
     return _of_reals(lambda x: function(np.abs(x) + x.dtype.type(2.0**-20)), pool)
 
 
-def _powers(power: Function, pool: FloatArray) -> Iterator[ArrayLike]:
+def _powers(power: Callable[[float, float], float], pool: FloatArray) -> Iterator[ArrayLike]:
     yield [power(1 - 0.1**i, n) for i in (1, 2, 3) for n in (*range(1, 20), 0.5, 1000)]
 
 
-def _cosines(cosine: Function, pool: FloatArray) -> Iterator[ArrayLike]:
+def _cosines(cosine: Callable[[float], float], pool: FloatArray) -> Iterator[ArrayLike]:
     yield [cosine(math.pi * i / 50) for i in range(51)]
 
 
 def _matrix(pool: FloatArray, rows: int, columns: int) -> FloatArray:
     """A new contiguous matrix of the pool's numbers, over and over where it has too few."""
     return np.resize(pool[: rows * columns], (rows, columns))
-
-
-_BATTERIES: dict[str, Callable[[Function, FloatArray], Iterator[ArrayLike]]] = {
-    "matmul": _products,
-    "sum": _sums,
-    "mean": _means,
-    "norm": _norms,
-    "orthonormal_basis": _bases,
-    "log": _of_positives,
-    "power": _powers,
-    "cosine": _cosines,
-    "log1p": _of_positives,
-}

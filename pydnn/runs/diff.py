@@ -131,7 +131,7 @@ def _recipes(a: Recipe, b: Recipe) -> list[Row]:
 
 
 def _written(value: object) -> str:
-    if isinstance(value, Mapping) and is_description(value):
+    if is_description(value):
         return " ".join(write_description(value).split())
     if isinstance(value, tuple):
         return f"[{', '.join(map(_written, value))}]"

@@ -18,7 +18,6 @@ import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import attrs
 import h5py
@@ -102,7 +101,7 @@ class Environment:
 
 def current_environment(numerics: Numerics = fast) -> Environment:
     """The environment of this process, as it is now; it takes some milliseconds."""
-    config: Any = np.show_config(mode="dicts")
+    config = np.show_config(mode="dicts")
     simd = config.get("SIMD Extensions", {})
     return Environment(
         versions=_versions(),

@@ -482,7 +482,6 @@ def _ends(path: Path, names: list[str], segments: list[Segment]) -> tuple[list[E
 
 
 def _read_end(path: Path) -> End:
-    plain: object = None
     text = read_small_text(path, links=False, exact=True)
     try:
         plain = json.loads(text)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import attrs
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from pydnn.checks import BadInput
 from pydnn.fingerprints import canonical
@@ -18,7 +19,7 @@ __all__ = ["ALWAYS", "KINDS", "Column", "Rows", "joined", "read_rows", "row_arra
 
 # The columns that every step has, and their dtypes. "checksum" is that of the parameters after
 # the step: it tells the very step at which two runs part, even where no cost does.
-ALWAYS: Mapping[str, DTypeLike] = {
+ALWAYS: Mapping[str, type[np.float64] | type[np.uint64]] = {
     "cost": np.float64,
     "gradient_norm": np.float64,
     "checksum": np.uint64,
@@ -48,7 +49,7 @@ class Rows:
     """
 
     start: int
-    always: Mapping[str, AnyArray]
+    always: Mapping[str, NDArray[Any]]  # of the dtypes of ALWAYS
     columns: Mapping[tuple[str, str], Column]
 
     def __len__(self) -> int:
@@ -116,7 +117,7 @@ def rows_of(seen: Sequence[tuple[StepInfo, int]], *, start: int) -> Rows:
             for name, value in getattr(info, kind).items():
                 if isinstance(value, bool | int | float | np.bool_ | np.integer | np.floating):
                     found.setdefault((kind, name), []).append((info.iteration, float(value)))
-    always: dict[str, Sequence[float]] = {
+    always = {
         "cost": [info.cost for info, _ in seen],
         "gradient_norm": [info.gradient_norm for info, _ in seen],
         "checksum": [words for _, words in seen],

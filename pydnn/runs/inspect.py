@@ -156,8 +156,8 @@ def _arrays(path: str, value: object) -> Iterator[tuple[str, AnyArray]]:
     elif isinstance(value, tuple | list):
         for i, part in enumerate(value):
             yield from _arrays(f"{path}.{i}", part)
-    elif attrs.has(kind := type(value)):
-        for field in attrs.fields(kind):
+    elif attrs.has(cls := type(value)):
+        for field in attrs.fields(cls):
             yield from _arrays(f"{path}.{field.name}", getattr(value, field.name))
 
 

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from typing import TypeGuard
 
 import attrs
 from numpy.typing import DTypeLike
@@ -280,7 +281,7 @@ def _own_builders(description: object) -> Iterator[str]:
     elif isinstance(description, list | tuple):
         for part in description:
             yield from _own_builders(part)
-    elif isinstance(description, Mapping) and is_description(description):
+    elif is_description(description):
         [(name, options)] = description.items()
         if ":" in name:
             yield name
@@ -363,7 +364,7 @@ def read_pins(plain: Mapping[str, object]) -> Pins:
     Raises:
         BadInput: If it is missing, or not as `pins_text` writes it.
     """
-    recorded: object = plain.get(RECORDED)
+    recorded = plain.get(RECORDED)
     known = {*_PARTS, "format", "data", "parts", "functions", "rotated", "classes"}
     if isinstance(recorded, dict) and set(recorded) <= known:
         form = recorded.get("format", 1)
@@ -420,9 +421,9 @@ def _read_pin(name: str, value: object) -> Pin:
     )
 
 
-def _is_name(value: object) -> bool:
+def _is_name(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and value.isprintable()
 
 
-def _is_sha256(value: object) -> bool:
+def _is_sha256(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")

@@ -15,11 +15,12 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import attrs
 import h5py
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from pydnn.checks import BadInput
 from pydnn.fingerprints import fingerprint
@@ -166,8 +167,13 @@ class Segment:
         return state
 
 
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+
+
 def _reading(file: h5py.File) -> ReadArray:
-    def read(name: str, dtype: DTypeLike, shape: Sequence[int | str]) -> AnyArray:
+    def read(
+        name: str, dtype: type[_Scalar] | np.dtype[_Scalar], shape: Sequence[int | str], /
+    ) -> NDArray[_Scalar]:
         return read_array(file, name, dtype=dtype, shape=shape, compressed=False)
 
     return read
@@ -301,7 +307,7 @@ def read_segment(path: Path) -> Segment:
     return segment
 
 
-def _read(path: Path, plain: object, recipe: object) -> Segment:
+def _read(path: Path, plain: object, recipe: str | None) -> Segment:
     match plain:
         case {
             "start": int(start),
@@ -316,7 +322,7 @@ def _read(path: Path, plain: object, recipe: object) -> Segment:
             "columns": list(columns),
         } if (
             all(map(_SHA256.fullmatch, (state, rows, before, environment)))
-            and (recipe is None or (isinstance(recipe, str) and _SHA256.fullmatch(recipe)))
+            and (recipe is None or _SHA256.fullmatch(recipe))
             and bool not in map(type, (start, iteration, goal))
             and 0 <= start <= iteration < _MOST
             and 0 < goal <= _MOST

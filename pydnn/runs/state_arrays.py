@@ -7,11 +7,11 @@ shape is known from the optimiser, so that a file needs to hold nothing but thos
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Protocol, TypeAlias, TypeGuard, TypeVar
 
 import attrs
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import NDArray
 
 from pydnn.checks import BadInput, expect_finite, first_line
 from pydnn.descriptions.builders import build
@@ -25,8 +25,17 @@ from pydnn.training import TrainState
 
 __all__ = ["ReadArray", "arrays_of", "state_fingerprint", "state_from"]
 
-# `(name, dtype, shape) -> array`: an array of a file, refused where it is of another kind.
-ReadArray = Callable[[str, DTypeLike, Sequence[int | str]], AnyArray]
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+_Number: TypeAlias = np.generic | bool | int | float
+
+
+class ReadArray(Protocol):
+    """An array of a file, refused where it is of another kind."""
+
+    def __call__(
+        self, name: str, dtype: type[_Scalar] | np.dtype[_Scalar], shape: Sequence[int | str], /
+    ) -> NDArray[_Scalar]:
+        """The array called `name`; a text in `shape` is for an axis of any size."""
 
 
 def arrays_of(state: TrainState) -> dict[str, AnyArray]:
@@ -88,7 +97,7 @@ def _flat(path: str, value: object) -> Iterator[tuple[str, AnyArray]]:
             yield from _flat(f"{path}.{name}", part)
 
 
-def _filled(path: str, template: Any, read: ReadArray) -> Any:
+def _filled(path: str, template: object, read: ReadArray) -> object:
     """The like of `template` with the numbers that `read` gives for each path."""
     if isinstance(template, np.ndarray):
         # What has no entries before the first update, such as a look, may have any afterwards.
@@ -98,11 +107,12 @@ def _filled(path: str, template: Any, read: ReadArray) -> Any:
     if _is_number(template):
         return type(template)(read(path, _dtype_of_number(template), ())[()])
     filled = {n: _filled(f"{path}.{n}", part, read) for n, part in _parts(path, template)}
-    if isinstance(template, tuple):
+    if not _is_record(template):
         return tuple(filled.values())
     names = {field.name: field.alias for field in attrs.fields(type(template))}
+    make: Callable[..., object] = type(template)
     try:
-        return attrs.evolve(template, **{names[n]: part for n, part in filled.items()})
+        return make(**{names[n]: part for n, part in filled.items()})
     except (ValueError, TypeError) as error:  # of a record that checks what it is given
         raise BadInput(f"{path} does not fit ({first_line(error)}): get the file again.") from error
 
@@ -110,8 +120,8 @@ def _filled(path: str, template: Any, read: ReadArray) -> Any:
 def _parts(path: str, value: object) -> list[tuple[str, object]]:
     if type(value) is tuple:
         return [(str(i), part) for i, part in enumerate(value)]
-    if attrs.has(kind := type(value)):
-        fields = [field for field in attrs.fields(kind) if field.init]
+    if _is_record(value):
+        fields = [field for field in attrs.fields(type(value)) if field.init]
         return [(field.name, getattr(value, field.name)) for field in fields]
     raise BadInput(
         f"{path} is a {type(value).__name__}, which no run can hold: "
@@ -119,7 +129,11 @@ def _parts(path: str, value: object) -> list[tuple[str, object]]:
     )
 
 
-def _is_number(value: object) -> bool:
+def _is_record(value: object) -> TypeGuard[attrs.AttrsInstance]:
+    return attrs.has(type(value))
+
+
+def _is_number(value: object) -> TypeGuard[_Number]:
     if isinstance(value, np.generic):
         return _fits_a_file(value.dtype)
     return type(value) in (bool, int, float)  # an enumeration would be another thing when read
@@ -130,8 +144,7 @@ def _fits_a_file(dtype: AnyDType) -> bool:
     return dtype.kind in "biuf" and dtype.itemsize <= 8
 
 
-def _dtype_of_number(value: object) -> DTypeLike:
+def _dtype_of_number(value: _Number) -> AnyDType:
     if isinstance(value, np.generic):
         return value.dtype
-    kinds: dict[type, DTypeLike] = {bool: np.bool_, int: np.int64, float: np.float64}
-    return kinds[type(value)]
+    return np.dtype({bool: np.bool_, int: np.int64, float: np.float64}[type(value)])

@@ -11,14 +11,14 @@ import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import h5py
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike, NDArray
 
 from pydnn.checks import BadInput, expect_known, expect_shape, first_line
-from pydnn.records import AnyArray, AnyDType, as_array
+from pydnn.records import AnyDType, as_array
 from pydnn.storage.checksums import expect_sealed, room_for_seal, seal
 from pydnn.storage.files import LONGEST_TEXT, MOST_COMPRESSION, open_regular, write_atomically
 from pydnn.storage.raw_hdf5 import read_chunks, varying_attribute, varying_texts
@@ -32,6 +32,7 @@ _DAMAGE = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError
 # Deflate cannot shrink data by more than about 1030 times; a larger claim is not to be believed.
 
 
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 _LONGEST_NAME = 1 << 10
 _LONGEST_FIXED = 60_000  # bytes: HDF5 has less than 64 KiB for all of an attribute
 
@@ -188,17 +189,17 @@ def read_array(
     file: h5py.File,
     name: str,
     *,
-    dtype: DTypeLike,
+    dtype: type[_Scalar] | np.dtype[_Scalar],
     shape: Sequence[int | str] | None,
     compressed: bool = True,
-) -> AnyArray:
+) -> NDArray[_Scalar]:
     """Read one array, with everything about it checked before memory is taken for it.
 
     Args:
         file: From `open_hdf5`.
         name: The data set's name; one with slashes lies in groups.
         dtype: What its numbers must be, in either byte order; `np.number` for any of them,
-            `np.integer` for any integers, `bytes` for texts of fixed size.
+            `np.integer` for any integers, `np.bytes_` for texts of fixed size.
         shape: What its shape must be; a text stands for an axis of any size, and None for any
             shape at all.
         compressed: Whether it may be in chunks, which can grow a thousandfold when they are read.
@@ -243,7 +244,7 @@ def read_names(file: h5py.File, name: str, *, count: int | str = "count") -> lis
             raise BadInput(f"{where} holds {dataset.dtype}, expected names: write them as texts.")
         expect_shape(where, dataset, (count,), hint="give one name per class")
         if dataset.dtype.kind == "S":
-            names = read_array(file, name, dtype=bytes, shape=(count,)).tolist()
+            names = read_array(file, name, dtype=np.bytes_, shape=(count,)).tolist()
         else:
             _expect_stored(where, dataset)
             names = varying_texts(file.raw, dataset, most=_LONGEST_NAME)
@@ -265,9 +266,9 @@ def _dataset(file: h5py.File, name: str, where: str) -> h5py.Dataset:
     return dataset
 
 
-def _inside(file: h5py.File, name: str, where: str) -> object:
+def _inside(file: h5py.File, name: str, where: str) -> h5py.HLObject:
     """What `name` leads to in the file itself, through no link but its own."""
-    found: object = file
+    found: h5py.HLObject = file
     for part in name.split("/"):
         if not isinstance(found, h5py.Group):
             raise BadInput(f"{where} is in no group, expected one: get the file again.")
@@ -319,8 +320,8 @@ def _damage_told(where: str) -> Iterator[None]:
         raise BadInput(f"{where} is damaged ({first_line(error)}): get the file again.") from error
 
 
-def _expect_dtype(where: str, found: AnyDType, expected: DTypeLike) -> None:
-    if expected is bytes:
+def _expect_dtype(where: str, found: AnyDType, expected: type[np.generic] | AnyDType) -> None:
+    if expected is np.bytes_:
         fits, wanted = found.kind == "S", "bytes"
     elif expected is np.integer:
         fits, wanted = found.kind in "iu", "integers"

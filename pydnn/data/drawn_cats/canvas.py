@@ -8,11 +8,13 @@ both about -1 to 1 where it is. A shape is its coverage of each pixel, 0 to 1, s
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
+
+from pydnn.records import FloatArray
 
 __all__ = [
     "SIDE",
@@ -34,16 +36,19 @@ SIDE = 64
 Coverage: TypeAlias = NDArray[np.float32]  # (B, 64, 64), or what broadcasts to it
 Picture: TypeAlias = NDArray[np.float32]  # (3, B, 64, 64): red, green, blue, about 0 to 1
 Colour: TypeAlias = NDArray[np.float32]  # (3, B)
-Number: TypeAlias = "float | np.floating[Any] | NDArray[Any]"  # one for all pictures, or (B, 1, 1)
+Number: TypeAlias = "float | np.float32 | FloatArray"  # one for all pictures, or (B, 1, 1)
 
 
 @attrs.frozen(eq=False)
 class Pen:
-    """Coordinates of every pixel, x and y (B, 64, 64), and the size of a pixel (B, 1, 1)."""
+    """Coordinates of every pixel, x and y (B, 64, 64), and the size of a pixel (B, 1, 1).
 
-    x: NDArray[np.float32]
-    y: NDArray[np.float32]
-    pixel: NDArray[np.float32]
+    All are float32, but NumPy's type stubs make float64 of what is worked out of that.
+    """
+
+    x: FloatArray
+    y: FloatArray
+    pixel: FloatArray
 
     def mirrored(self) -> Pen:
         """A pen that draws the other half of what is symmetric."""
@@ -109,7 +114,7 @@ def line(
 
 def polygon(pen: Pen, *corners: tuple[Number, Number]) -> Coverage:
     """A convex polygon, its corners named counter-clockwise."""
-    inside: NDArray[np.float32] | None = None
+    inside: FloatArray | None = None
     for (x, y), (x_end, y_end) in zip(corners, corners[1:] + corners[:1], strict=True):
         dx, dy = _f(x_end) - _f(x), _f(y_end) - _f(y)
         length = np.sqrt(dx * dx + dy * dy)
@@ -131,26 +136,26 @@ def mix(one: Colour, other: Colour, share: Number) -> Colour:
 
 
 def _frame(
-    across: NDArray[np.float32],
-    up: NDArray[np.float32],
-    pixel: NDArray[np.float32],
-    size: NDArray[Any],
-    slope: NDArray[Any],
+    across: FloatArray,
+    up: FloatArray,
+    pixel: FloatArray,
+    size: FloatArray,
+    slope: FloatArray,
 ) -> Pen:
     # The rational points of the circle: no sine or cosine, whose last bits differ by machine.
     square = slope * slope
     cosine = (_f(1) - square) / (_f(1) + square)
     sine = (slope + slope) / (_f(1) + square)
-    x: NDArray[np.float32] = (across * cosine + up * sine) / size
-    y: NDArray[np.float32] = (up * cosine - across * sine) / size
+    x = (across * cosine + up * sine) / size
+    y = (up * cosine - across * sine) / size
     return Pen(x, y, pixel / size)
 
 
-def _covered(inside: NDArray[np.float32], pen: Pen) -> Coverage:
+def _covered(inside: FloatArray, pen: Pen) -> Coverage:
     """Coverage of pixels at a distance `inside` of an edge: soft over one pixel."""
     coverage: Coverage = np.minimum(np.maximum(inside / pen.pixel + _f(0.5), _f(0)), _f(1))
     return coverage
 
 
-def _f(x: Number) -> NDArray[Any]:
+def _f(x: Number) -> FloatArray:
     return np.asarray(x, np.float32)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import attrs
 import numpy as np
@@ -30,11 +30,13 @@ _MOST = 8
 class _Entry:
     """What is kept of one array; None until it is seen again, and when its owner is gone."""
 
-    owner: weakref.ref[Any]
-    found: Any = None
+    owner: weakref.ref[FloatArray]
+    found: Any = None  # of the type that the name in its key stands for
 
 
-_entries: dict[Any, _Entry] = {}
+# The name, the id of the owner, the offset in it, shape, strides and dtype.
+_Key: TypeAlias = tuple[str, int, int, tuple[int, ...], tuple[int, ...], str]
+_entries: dict[_Key, _Entry] = {}
 _lock = threading.Lock()
 
 
@@ -67,8 +69,8 @@ def kept(name: str, array: FloatArray, make: Callable[[str | None], _Found]) -> 
     return found
 
 
-def _entry_of(owner: Any) -> _Entry:
-    def forget(_: Any) -> None:
+def _entry_of(owner: FloatArray) -> _Entry:
+    def forget(_: object) -> None:
         # Of the dictionary nothing changes, for this may be called while anybody looks into it.
         entry.found = None
 
@@ -76,7 +78,7 @@ def _entry_of(owner: Any) -> _Entry:
     return entry
 
 
-def _keep(key: Any, entry: _Entry) -> None:
+def _keep(key: _Key, entry: _Entry) -> None:
     with _lock:
         _entries.pop(key, None)  # so that it comes last
         while len(_entries) >= _MOST:
@@ -86,7 +88,7 @@ def _keep(key: Any, entry: _Entry) -> None:
         _entries[key] = entry
 
 
-def _offset(array: FloatArray, owner: Any) -> int:
+def _offset(array: FloatArray, owner: FloatArray) -> int:
     """Of the array's first number in its owner's memory, in bytes."""
     whole = array.nbytes == owner.nbytes and array.flags.forc
     return 0 if whole else _address(array) - _address(owner)
@@ -97,9 +99,10 @@ def _address(array: FloatArray) -> int:
     return address
 
 
-def _unchangeable_owner(array: FloatArray) -> Any:
+def _unchangeable_owner(array: FloatArray) -> FloatArray | None:
     """The array that `unchangeable` made and `array` is a view of; None if there is none."""
-    owner: Any = array
+    owner = array
     while type(owner.base) is type(owner):
         owner = owner.base
-    return owner if type(owner.base) is bytes else None
+    base: object = owner.base  # which may be of any class, whatever the types of NumPy say
+    return owner if type(base) is bytes else None

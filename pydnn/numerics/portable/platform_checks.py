@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import struct
-from typing import Any
 
 import numpy as np
 
@@ -46,7 +45,7 @@ def expect_sound() -> None:
         )
 
 
-def flushes_to_zero(dtype: type[np.floating[Any]]) -> bool:
+def flushes_to_zero(dtype: type[np.float64] | type[np.float32]) -> bool:
     """Whether numbers below the smallest normal one become zero, as -ffast-math has it."""
     # From arrays, since Python would work out a product of constants before it runs.
     smallest_normal = np.array([2.0**-1022 if dtype is np.float64 else 2.0**-126], dtype)
@@ -54,7 +53,7 @@ def flushes_to_zero(dtype: type[np.floating[Any]]) -> bool:
         return not (smallest_normal * np.array([0.25], dtype)).all()
 
 
-def rounds_to_nearest(dtype: type[np.floating[Any]]) -> bool:
+def rounds_to_nearest(dtype: type[np.float64] | type[np.float32]) -> bool:
     """Whether sums are rounded to the nearest number, ties to even, as IEEE 754 has it by default.
 
     Each of the other three modes, upward, downward and to zero, changes one of three sums.

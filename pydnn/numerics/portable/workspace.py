@@ -32,7 +32,7 @@ class _Own(threading.local):
 
     def __init__(self) -> None:
         self.arrays: dict[str, FloatArray] = {}
-        self.views: dict[Any, dict[Any, Any]] = collections.defaultdict(dict)
+        self.views: dict[object, dict[object, Any]] = collections.defaultdict(dict)
 
 
 _own = _Own()
