@@ -12,7 +12,7 @@ import pytest
 from pydnn.descriptions.builders import builders_of
 
 TOP = Path(__file__).parents[1]
-README = (TOP / "README.md").read_text()
+README = (TOP / "README.md").read_text(encoding="utf-8")
 EXAMPLES = sorted((TOP / "examples").glob("*.py"))
 
 
@@ -22,6 +22,10 @@ def test_the_readme_opens_with_two_sentences_and_two_commands_of_one_line():
     assert [block.count("\n") for block in blocks] == [1, 1]
     opening = README.partition("```")[0].partition("\n")[2].replace("NumPy alone:", "")
     assert len(re.findall(r"\.(?:\s|$)", opening)) == 2
+
+
+def test_the_readmes_second_line_leads_to_the_chinese_tutorial():
+    assert README.splitlines()[1] == "[中文教程](.docs/教程.md)"
 
 
 def test_the_readmes_step_trains(capsys):
