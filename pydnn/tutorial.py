@@ -22,11 +22,11 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from abc import ABCMeta
+from abc import ABCMeta, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from os import PathLike
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import attrs
 import numpy as np
@@ -56,6 +56,9 @@ from pydnn.stages.dense import (
 )
 from pydnn.stages.initializers import WeightStream, tutorial
 from pydnn.training import StepInfo, TrainState, initial_state, tee
+
+if TYPE_CHECKING:  # pillow is an extra
+    from PIL.Image import Image
 
 __all__ = [
     "ActivationCache",
@@ -96,7 +99,7 @@ _READ_ONLY = (
 )
 
 
-class _Frozen(np.ndarray[Any, np.dtype[Any]]):
+class _Frozen(FloatArray):
     """An array of a record, as it is read by its name: it says why it cannot be written to.
 
     What arithmetic makes of it is an ordinary array, and so are the arrays inside the records.
@@ -108,8 +111,13 @@ class _Frozen(np.ndarray[Any, np.dtype[Any]]):
         super().__setitem__(index, value)
 
     def __array_ufunc__(
-        self, ufunc: np.ufunc, method: str, *inputs: Any, out: tuple[Any, ...] = (), **options: Any
-    ) -> Any:
+        self,
+        ufunc: np.ufunc,
+        method: str,
+        *inputs: object,
+        out: tuple[object, ...] = (),
+        **options: object,
+    ) -> object:
         if any(isinstance(x, _Frozen) and not x.flags.writeable for x in out):
             raise BadInput(f"this array is read-only: {_READ_ONLY}.")
         if out:
@@ -120,7 +128,7 @@ class _Frozen(np.ndarray[Any, np.dtype[Any]]):
         return repr(_plain(self))
 
 
-def _plain(x: Any) -> Any:
+def _plain(x: object) -> object:
     return x.view(np.ndarray) if isinstance(x, _Frozen) else x
 
 
@@ -136,13 +144,17 @@ class _Named(Mapping[str, FloatArray], metaclass=_Record):
 
     __slots__ = ()
 
+    @abstractmethod
+    def _arrays(self) -> dict[str, FloatArray]:
+        """All of them by their names."""
+
     def __getitem__(self, name: str) -> FloatArray:
-        arrays_by_name = to_dict(self)  # type: ignore[arg-type]
+        arrays_by_name = self._arrays()
         expect_known("array", name, arrays_by_name)
         return arrays_by_name[name].view(_Frozen)
 
     def __contains__(self, name: object) -> bool:
-        return name in to_dict(self)  # type: ignore[arg-type]
+        return name in self._arrays()
 
     def __iter__(self) -> Iterator[str]:
         return iter(to_dict(self))  # type: ignore[arg-type]
@@ -175,6 +187,11 @@ class Parameters(_Named):
     layers: tuple[DenseParams, ...]
     costs: tuple[float, ...] = attrs.field(default=(), eq=False, repr=False)
 
+    def _arrays(self) -> dict[str, FloatArray]:
+        layers = enumerate(self.layers, start=1)
+        named = [{f"W{i}": layer.W, f"b{i}": layer.b} for i, layer in layers]
+        return {name: array for layer in named for name, array in layer.items()}
+
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class LayerGradients(metaclass=_Record):
@@ -190,6 +207,14 @@ class Gradients(_Named):
     """The gradients of L layers: `grads["dW1"]`, `["db1"]`, and `["dA0"]` for the input X."""
 
     layers: tuple[LayerGradients, ...]
+
+    def _arrays(self) -> dict[str, FloatArray]:
+        named = [
+            {f"dW{i}": layer.dW, f"db{i}": layer.db, f"dA{i - 1}": layer.dA_prev}
+            for i, layer in enumerate(self.layers, start=1)
+        ]
+        known = (pair for layer in named for pair in layer.items())
+        return {name: array for name, array in known if array is not None}
 
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
@@ -246,17 +271,7 @@ def from_dict(arrays_by_name: Mapping[str, ArrayLike]) -> Parameters | Gradients
 
 def to_dict(record: Parameters | Gradients) -> dict[str, FloatArray]:
     """The tutorial's dictionary of a record; its arrays are the record's own, and read-only."""
-    named: list[dict[str, FloatArray | None]]
-    if isinstance(record, Parameters):
-        named = [
-            {f"W{i}": layer.W, f"b{i}": layer.b} for i, layer in enumerate(record.layers, start=1)
-        ]
-    else:
-        named = [
-            {f"dW{i}": layer.dW, f"db{i}": layer.db, f"dA{i - 1}": layer.dA_prev}
-            for i, layer in enumerate(record.layers, start=1)
-        ]
-    return {name: array for layer in named for name, array in layer.items() if array is not None}
+    return record._arrays()
 
 
 def to_state(
@@ -403,7 +418,7 @@ def linear_backward(
 
 @ignoring_underflow
 def linear_activation_backward(
-    dA: FloatArray, cache: ActivationCache | Iterable[Any], activation: str
+    dA: FloatArray, cache: ActivationCache | Iterable[object], activation: str
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Pull dA (n, m) back through `activation`, "sigmoid" or "relu", and the linear part."""
     cache = _record(cache, ActivationCache)
@@ -432,7 +447,7 @@ def _through(activation: str, dA: FloatArray, Z: FloatArray) -> FloatArray:
 
 @ignoring_underflow
 def L_model_backward(  # noqa: N802 - the tutorial's name
-    AL: FloatArray, Y: FloatArray, caches: Sequence[ActivationCache | Iterable[Any]]
+    AL: FloatArray, Y: FloatArray, caches: Sequence[ActivationCache | Iterable[object]]
 ) -> Gradients:
     """Gradients of all layers: dW1 to dWL, db1 to dbL, and dA0 to dA(L-1).
 
@@ -571,7 +586,7 @@ def _print_cost(_: TrainState, info: StepInfo) -> None:
 def load_data(
     directory: str | PathLike[str] = "datasets",
 ) -> tuple[
-    NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64], NDArray[Any]
+    NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64], NDArray[np.bytes_]
 ]:
     """Read the photos of cats and other things from `directory`.
 
@@ -585,7 +600,11 @@ def load_data(
 
 
 @ignoring_underflow
-def predict(X: FloatArray, y: Any = None, parameters: Any = None) -> FloatArray:
+def predict(
+    X: FloatArray,
+    y: ArrayLike | Parameters | Mapping[str, ArrayLike] | None = None,
+    parameters: Parameters | Mapping[str, ArrayLike] | None = None,
+) -> FloatArray:
     """0 or 1 for each example of X (n_0, m), as an array (1, m): 1 where AL is above one half.
 
     It is called as predict(X, parameters), or with the labels between, as the tutorial does:
@@ -595,17 +614,15 @@ def predict(X: FloatArray, y: Any = None, parameters: Any = None) -> FloatArray:
     Raises:
         BadInput: If there are no parameters, they do not fit X, or y does not have shape (1, m).
     """
-    if parameters is None:
-        y, parameters = None, y
-    AL, _ = L_model_forward(X, parameters)
-    if y is not None:
+    AL, _ = L_model_forward(X, _record(y if parameters is None else parameters, Parameters))
+    if y is not None and parameters is not None:
         expect_shape("y", np.asarray(y), AL.shape, hint="give one label per example")
     return classes_of(AL)
 
 
 def print_mislabeled_images(
     classes: Sequence[bytes | str], X: FloatArray, y: ArrayLike, p: ArrayLike
-) -> Any:
+) -> Image:
     """A contact sheet of the images that are predicted wrong, each over the name of its class.
 
     Args:
@@ -635,7 +652,8 @@ def print_mislabeled_images(
     image_set = ImageSet(
         images.reshape(-1, side, side, 3), labels[0, wrong].astype(np.int64), (names[0], names[1])
     )
-    return contact_sheet(image_set, count=len(image_set))
+    sheet: Image = contact_sheet(image_set, count=len(image_set))
+    return sheet
 
 
 _ACTIVATIONS = {"relu": relu(), "sigmoid": sigmoid()}
@@ -647,25 +665,34 @@ def _activation(name: str) -> Stage:
 
 
 def _parameters_from(arrays_by_name: Mapping[str, ArrayLike], layers: Sequence[int]) -> Parameters:
-    get = arrays_by_name.__getitem__
-    return Parameters(tuple(DenseParams(get(f"W{i}"), get(f"b{i}")) for i in layers))  # type: ignore[arg-type]
+    def array(name: str) -> FloatArray:
+        return readonly(arrays_by_name[name])
+
+    return Parameters(tuple(DenseParams(array(f"W{i}"), array(f"b{i}")) for i in layers))
 
 
 def _gradients_from(arrays_by_name: Mapping[str, ArrayLike], layers: Sequence[int]) -> Gradients:
-    get = arrays_by_name.get
-    return Gradients(
-        tuple(LayerGradients(get(f"dW{i}"), get(f"db{i}"), get(f"dA{i - 1}")) for i in layers)  # type: ignore[arg-type]
-    )
+    def array(name: str) -> FloatArray:
+        return readonly(arrays_by_name[name])
+
+    def of_layer(i: int) -> LayerGradients:
+        dA = f"dA{i - 1}"
+        return LayerGradients(
+            array(f"dW{i}"), array(f"db{i}"), array(dA) if dA in arrays_by_name else None
+        )
+
+    return Gradients(tuple(map(of_layer, layers)))
 
 
 _R = TypeVar("_R", Parameters, Gradients, LinearCache, ActivationCache)
 
 
-def _record(value: Any, cls: type[_R]) -> _R:
+def _record(value: object, cls: type[_R]) -> _R:
     """The record that `value` is, or that the tutorial's own dictionary or tuple stands for."""
     if isinstance(value, cls):
         return value
-    reason, record = "", None  # type: str, Any
+    reason = ""
+    record: object = None
     if issubclass(cls, Parameters | Gradients):
         advice = "make one with from_dict"
         if isinstance(value, Mapping) and not isinstance(value, _Named):
@@ -676,8 +703,10 @@ def _record(value: Any, cls: type[_R]) -> _R:
     else:
         advice = "pass the cache on"
         if isinstance(value, tuple | list) and len(value) == len(attrs.fields(cls)):
-            first: Any = _record(value[0], LinearCache) if cls is ActivationCache else value[0]
-            record = cls(first, *value[1:])
+            parts = list(value)
+            if cls is ActivationCache:
+                parts[0] = _record(parts[0], LinearCache)
+            record = cls(*parts)
     if isinstance(record, cls):
         return record
     raise BadInput(f"got a {type(value).__name__}, expected {cls.__name__}: {advice}{reason}.")
