@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import attrs
 import numpy as np
@@ -19,7 +20,7 @@ from pydnn.checks import BadInput, expect_examples, expect_finite, expect_real, 
 from pydnn.descriptions.builders import described
 from pydnn.descriptions.parts import DescribedPart
 from pydnn.numerics import Numerics
-from pydnn.numerics.underflow import to_ignoring
+from pydnn.numerics.underflow import ignoring_in
 from pydnn.records import FloatArray, freeze, scalar
 from pydnn.stages.base import EVALUATION, Context
 
@@ -48,7 +49,14 @@ def class_count(task: str, n_out: int) -> int | None:
     return {"two classes": 2, "regression": None}.get(task, n_out)
 
 
-@attrs.frozen(eq=False, repr=False)
+class Predict(Protocol):
+    """From a network's output AL (n_y, m) to predictions."""
+
+    def __call__(self, AL: FloatArray, context: Context = EVALUATION, /) -> FloatArray:
+        """Probabilities for logits, else the numbers that should be near the labels."""
+
+
+@attrs.frozen(eq=False, repr=False, field_transformer=ignoring_in("function", "predict"))
 class Loss(DescribedPart):
     """A cost to make small: `loss(AL, Y)` gives the cost and dAL, its gradient.
 
@@ -67,8 +75,8 @@ class Loss(DescribedPart):
     name: str
     function: Callable[
         [FloatArray, FloatArray, FloatArray | None, Context], tuple[float, FloatArray]
-    ] = attrs.field(converter=to_ignoring)
-    predict: Callable[..., FloatArray] = attrs.field(converter=to_ignoring)
+    ]
+    predict: Predict
     expect_labels: Callable[[FloatArray, int], None]
     task: Callable[[int], str]
 
@@ -170,7 +178,7 @@ def sigmoid_cross_entropy(
     smoothing = _expect_smoothing(label_smoothing)
     several = isinstance(positive_weight, list | tuple)
     hint = "give the cost of a label 1, where a label 0 costs 1"
-    given: Sequence[float] = positive_weight if several else [positive_weight]  # type: ignore[assignment, list-item]
+    given = positive_weight if isinstance(positive_weight, list | tuple) else [positive_weight]
     positive = np.array(
         [[expect_real("positive_weight", p, positive=True, hint=hint)] for p in given]
     )

@@ -11,7 +11,7 @@ from pydnn.checks import expect_examples, expect_real
 from pydnn.descriptions.builders import described
 from pydnn.descriptions.parts import DescribedPart
 from pydnn.numerics import Numerics
-from pydnn.numerics.underflow import to_ignoring
+from pydnn.numerics.underflow import ignoring_in
 from pydnn.parameters import Packed, expect_names
 from pydnn.records import FloatArray, freeze
 
@@ -46,7 +46,7 @@ class SumOf:
         return factor * total, freeze(gradient)
 
 
-@attrs.frozen(eq=False, repr=False)
+@attrs.frozen(eq=False, repr=False, field_transformer=ignoring_in("function"))
 class Penalty(DescribedPart):
     """A term of the cost that depends on the parameters alone.
 
@@ -56,9 +56,7 @@ class Penalty(DescribedPart):
         isotropic: Whether all directions of an array are alike to it, as with its length.
     """
 
-    function: Callable[[Packed, int, Numerics], tuple[float, FloatArray]] = attrs.field(
-        converter=to_ignoring, repr=False
-    )
+    function: Callable[[Packed, int, Numerics], tuple[float, FloatArray]]
     isotropic: bool = attrs.field(default=False, kw_only=True)
 
 

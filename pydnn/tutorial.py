@@ -339,7 +339,7 @@ def initialize_parameters_deep(layer_dims: Sequence[int], seed: int = 1) -> Para
     """
     dims = _expect_dims(layer_dims)
     shapes = [(n, n_prev) for n_prev, n in itertools.pairwise(dims)]
-    weights = tutorial(seed=seed).draw(shapes)
+    weights = tutorial(seed=seed).draw(shapes, fast, key=Key(seed))
     return Parameters(tuple(DenseParams(freeze(W), np.zeros((len(W), 1))) for W in weights))
 
 

@@ -76,7 +76,7 @@ class Numerics(Unchanging):
     def __repr__(self) -> str:
         return f"Numerics({self.name!r})"
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         from pydnn.numerics import TENANTS  # which are records of this class
 
         if TENANTS.get(self.name) is self:

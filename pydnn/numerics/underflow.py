@@ -47,7 +47,7 @@ def ignoring_underflow(function: Callable[_Given, _Result]) -> Callable[_Given, 
     return ignoring
 
 
-def to_ignoring(function: Callable[..., object]) -> Callable[..., object]:
+def to_ignoring(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
     """The same for the fields of records, which refuse arrays with masked entries besides.
 
     Records hold `bare` functions that compute with arrays as they come. What a training gives
@@ -58,7 +58,7 @@ def to_ignoring(function: Callable[..., object]) -> Callable[..., object]:
     ignoring = ignoring_underflow(function)
 
     @functools.wraps(function)
-    def called(*args: object, **keywords: object) -> object:
+    def called(*args: _Given.args, **keywords: _Given.kwargs) -> _Result:
         for value in (*args, *keywords.values()):
             if isinstance(value, np.ma.MaskedArray):
                 as_array(value)  # which refuses it

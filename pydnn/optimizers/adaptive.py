@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import attrs
 import numpy as np
@@ -28,7 +27,7 @@ from pydnn.optimizers.base import (
 from pydnn.optimizers.decay import decay_weights
 from pydnn.optimizers.fused import Pass
 from pydnn.parameters import Packed
-from pydnn.records import FloatArray, arrays, freeze, scalar
+from pydnn.records import AnyDType, FloatArray, arrays, freeze, scalar
 from pydnn.stages.base import EVALUATION, Context
 
 __all__ = [
@@ -132,7 +131,7 @@ def scale_by_adam(
     """Divide a decaying mean of gradients by the root of that of their squares, both corrected."""
     beta1, beta2, epsilon = _expect_adam(beta1, beta2, epsilon)
 
-    def begin(state: AdamState, dtype: np.dtype[Any], numerics: Numerics) -> Pass:
+    def begin(state: AdamState, dtype: AnyDType, numerics: Numerics) -> Pass[AdamState]:
         t, power = state.count + 1, numerics.power
         # The paper's quotient of corrected means, m / (1 - beta1^t) by sqrt(v / (1 - beta2^t)) +
         # epsilon, in terms of sums m / (1 - beta1) and v / (1 - beta2): all that is the same for

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol
 
 import attrs
 import numpy as np
@@ -13,11 +13,11 @@ from pydnn.checks import BadInput, expect_real
 from pydnn.descriptions.builders import described
 from pydnn.descriptions.parts import DescribedPart
 from pydnn.numerics import Numerics, in_blocks, portable
-from pydnn.numerics.underflow import bare, to_ignoring
-from pydnn.optimizers.fused import Begin, Pass, begin_all, multiply
+from pydnn.numerics.underflow import bare, ignoring_in
+from pydnn.optimizers.fused import Begin, Pass, State, States, begin_all, multiply
 from pydnn.optimizers.schedules import Schedule
 from pydnn.parameters import Packed
-from pydnn.records import FloatArray, freeze, scalar
+from pydnn.records import AnyDType, FloatArray, freeze, scalar
 from pydnn.stages.base import EVALUATION, Context
 
 Rate = float | Schedule  # a learning rate
@@ -25,17 +25,19 @@ Rate = float | Schedule  # a learning rate
 __all__ = ["GradientTransformation", "chain", "descend", "number_by_number", "scale", "updated"]
 
 
-class Update(Protocol):
+class Update(Protocol[State]):
     """From gradients (size,) and a state to updates (size,) and the state after them."""
 
     def __call__(
-        self, grads: FloatArray, state: Any, params: Packed, context: Context = EVALUATION, /
-    ) -> tuple[FloatArray, Any]: ...
+        self, grads: FloatArray, state: State, params: Packed, context: Context = EVALUATION, /
+    ) -> tuple[FloatArray, State]: ...
 
 
-@attrs.frozen(eq=False, repr=False)
-class GradientTransformation(DescribedPart):
+@attrs.frozen(eq=False, repr=False, field_transformer=ignoring_in("update"))
+class GradientTransformation(DescribedPart, Generic[State]):
     """A pair of pure functions from gradients to what is added to the parameters.
+
+    `GradientTransformation[AdamState]` is one with this state; without it, one of any state.
 
     Attributes:
         init: `(params) -> state`; a transformation without one has `()`.
@@ -58,9 +60,9 @@ class GradientTransformation(DescribedPart):
             vectors alone; see `number_by_number`.
     """
 
-    init: Callable[[Packed], Any]
-    update: Update = attrs.field(converter=to_ignoring)
-    observe: Callable[[Any], Mapping[str, Any]] = attrs.field(
+    init: Callable[[Packed], State]
+    update: Update[State]
+    observe: Callable[[State], Mapping[str, Any]] = attrs.field(
         default=lambda state: {}, kw_only=True, repr=False
     )
     random: bool = attrs.field(default=False, kw_only=True)
@@ -70,7 +72,7 @@ class GradientTransformation(DescribedPart):
     every: int = attrs.field(default=1, kw_only=True)
     learning_rate: Rate | None = attrs.field(default=None, kw_only=True)
     rate_last: bool = attrs.field(default=False, kw_only=True)
-    begin: Begin | None = attrs.field(default=None, kw_only=True)
+    begin: Begin[State] | None = attrs.field(default=None, kw_only=True)
 
     @property
     def schedule(self) -> Schedule | None:
@@ -80,7 +82,7 @@ class GradientTransformation(DescribedPart):
 
 def stateless(
     function: Callable[[FloatArray, Packed, Context], FloatArray], **options: Any
-) -> GradientTransformation:
+) -> GradientTransformation[tuple[()]]:
     """A transformation that remembers nothing: `function(grads, params, context) -> updates`."""
 
     def update(
@@ -92,13 +94,13 @@ def stateless(
 
 
 def number_by_number(
-    init: Callable[[Packed], Any], begin: Begin, **options: Any
-) -> GradientTransformation:
+    init: Callable[[Packed], State], begin: Begin[State], **options: Any
+) -> GradientTransformation[State]:
     """An elementwise transformation, from how it begins an update."""
 
     def update(
-        grads: FloatArray, state: Any, params: Packed, context: Context = EVALUATION
-    ) -> tuple[FloatArray, Any]:
+        grads: FloatArray, state: State, params: Packed, context: Context = EVALUATION
+    ) -> tuple[FloatArray, State]:
         work = begin(state, grads.dtype, context.numerics)
         kernel = functools.partial(work.kernel, scalar(work.factor, grads.dtype))
         given = (grads, params.vector, *work.before)
@@ -109,12 +111,12 @@ def number_by_number(
 
 
 def updated(
-    optimizer: GradientTransformation,
+    optimizer: GradientTransformation[State],
     grads: FloatArray,
-    state: Any,
+    state: State,
     params: Packed,
     context: Context = EVALUATION,
-) -> tuple[FloatArray, FloatArray, Any]:
+) -> tuple[FloatArray, FloatArray, State]:
     """The updates, the vector of parameters with them, and the optimiser's state after them.
 
     All in one pass over the vectors, where the optimiser treats each number by itself.
@@ -135,7 +137,7 @@ def updated(
 
 
 @described("optimizer")
-def chain(*parts: GradientTransformation) -> GradientTransformation:
+def chain(*parts: GradientTransformation) -> GradientTransformation[States]:
     """Hand the updates of each part to the next one as its gradients.
 
     What its parts let a reader observe, it lets a reader observe; where two use one name, the
@@ -158,10 +160,10 @@ def chain(*parts: GradientTransformation) -> GradientTransformation:
             "expected one such part: put accumulate around the whole chain."
         )
 
-    def init(params: Packed) -> tuple[Any, ...]:
+    def init(params: Packed) -> States:
         return tuple(part.init(params) for part in parts)
 
-    def observe(states: tuple[Any, ...]) -> dict[str, Any]:
+    def observe(states: States) -> dict[str, Any]:
         seen: dict[str, Any] = {}
         for part, state in zip(parts, states, strict=True):
             seen |= part.observe(state)
@@ -184,8 +186,8 @@ def chain(*parts: GradientTransformation) -> GradientTransformation:
     part_updates = [bare(part.update) for part in parts]
 
     def update(
-        grads: FloatArray, states: tuple[Any, ...], params: Packed, context: Context = EVALUATION
-    ) -> tuple[FloatArray, tuple[Any, ...]]:
+        grads: FloatArray, states: States, params: Packed, context: Context = EVALUATION
+    ) -> tuple[FloatArray, States]:
         after = []
         for part_update, state in zip(part_updates, states, strict=True):
             grads, state = part_update(grads, state, params, context)
@@ -234,7 +236,7 @@ def descend(learning_rate: float | Schedule) -> GradientTransformation:
         )
     schedule = learning_rate
 
-    def begin(state: DescentState, dtype: np.dtype[Any], numerics: Numerics) -> Pass:
+    def begin(state: DescentState, dtype: AnyDType, numerics: Numerics) -> Pass[DescentState]:
         rate = schedule(state.count, numerics)
         return Pass(multiply, (), lambda: DescentState(state.count + 1, rate), -rate)
 

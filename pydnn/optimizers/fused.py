@@ -8,19 +8,28 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 
 import attrs
 import numpy as np
 
 from pydnn.numerics import Numerics
-from pydnn.records import FloatArray, scalar
+from pydnn.records import AnyDType, FloatArray, scalar
 
-__all__ = ["Begin", "Pass", "begin_all", "multiply"]
+if TYPE_CHECKING:  # a `Pass`, or a transformation, alone is then one of any state
+    from typing_extensions import TypeVar
+
+    State = TypeVar("State", default=Any)
+else:
+    from typing import TypeVar
+
+    State = TypeVar("State")
+
+__all__ = ["Begin", "Pass", "State", "States", "begin_all", "multiply"]
 
 
 @attrs.frozen(eq=False)
-class Pass:
+class Pass(Generic[State]):
     """One update of a transformation that treats each number by itself, not yet done.
 
     Attributes:
@@ -34,7 +43,7 @@ class Pass:
 
     kernel: Callable[..., None]
     before: tuple[FloatArray, ...]
-    state: Callable[..., Any]
+    state: Callable[..., State]
     factor: float = 1.0
 
 
@@ -43,22 +52,24 @@ def multiply(factor: FloatArray, g: FloatArray, p: FloatArray, u: FloatArray) ->
     np.multiply(g, factor, u)
 
 
-Begin = Callable[[Any, np.dtype[Any], Numerics], Pass]
+Begin: TypeAlias = Callable[[State, AnyDType, Numerics], Pass[State]]
+
+States: TypeAlias = tuple[object, ...]  # of the parts of a chain
 
 
-def begin_all(begins: Sequence[Begin]) -> Begin:
+def begin_all(begins: Sequence[Begin]) -> Begin[States]:
     """How a chain begins its update, from how each of its parts does.
 
     A pass that only multiplies is left to the one before it, whose kernel is given the factor.
     """
 
-    def begin(states: tuple[Any, ...], dtype: np.dtype[Any], numerics: Numerics) -> Pass:
+    def begin(states: States, dtype: AnyDType, numerics: Numerics) -> Pass[States]:
         works = [each(state, dtype, numerics) for each, state in zip(begins, states, strict=True)]
         before = tuple(vector for work in works for vector in work.before)
         stops = list(itertools.accumulate(len(work.before) for work in works))
         places = [slice(a, b) for a, b in itertools.pairwise([0, *stops])]
 
-        def state(*after: FloatArray) -> tuple[Any, ...]:
+        def state(*after: FloatArray) -> States:
             rows = zip(works, places, strict=True)
             return tuple(work.state(*after[place]) for work, place in rows)
 
@@ -75,7 +86,7 @@ def begin_all(begins: Sequence[Begin]) -> Begin:
 
 
 def _one_by_one(
-    steps: Sequence[tuple[Callable[..., None], slice, float]], dtype: np.dtype[Any]
+    steps: Sequence[tuple[Callable[..., None], slice, float]], dtype: AnyDType
 ) -> Callable[..., None]:
     """The kernel that does several, each with its places among what is remembered, and factor."""
     remembered = max(place.stop for _, place, _ in steps)

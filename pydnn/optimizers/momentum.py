@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import attrs
 import numpy as np
@@ -23,7 +22,7 @@ from pydnn.optimizers.base import (
 from pydnn.optimizers.decay import decay_weights
 from pydnn.optimizers.fused import Pass
 from pydnn.parameters import Packed
-from pydnn.records import FloatArray, arrays, freeze, scalar
+from pydnn.records import AnyDType, FloatArray, arrays, freeze, scalar
 from pydnn.stages.base import EVALUATION, Context
 
 __all__ = ["gradient_descent", "heavy_ball", "lion", "momentum", "nesterov", "sign_of_momentum"]
@@ -65,7 +64,7 @@ def heavy_ball(
     decay = expect_decay_rate("decay", decay)
     share = 1 - decay if averaged else 1.0
 
-    def begin(state: VelocityState, dtype: np.dtype[Any], numerics: Numerics) -> Pass:
+    def begin(state: VelocityState, dtype: AnyDType, numerics: Numerics) -> Pass[VelocityState]:
         d, s = scalar(decay, dtype), scalar(share, dtype)
 
         def kernel(

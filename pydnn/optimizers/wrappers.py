@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import attrs
 import numpy as np
@@ -26,10 +25,10 @@ __all__ = ["accumulate", "average_parameters", "averaged", "look", "skip_not_fin
 class LookState:
     """What was seen at the last update."""
 
-    value: Any = attrs.field(eq=attrs.cmp_using(eq=np.array_equal))
+    value: FloatArray | float = attrs.field(eq=attrs.cmp_using(eq=np.array_equal))
 
 
-_LOOKS: Mapping[str, Callable[[FloatArray, Context], Any]] = {
+_LOOKS: Mapping[str, Callable[[FloatArray, Context], FloatArray | float]] = {
     "norm": lambda grads, context: context.numerics.norm(grads),
     "largest": lambda grads, context: float(np.max(np.abs(grads), initial=0.0)),
     "vector": lambda grads, context: grads,
@@ -46,7 +45,7 @@ def look(name: str, *, at: str = "norm") -> GradientTransformation:
     """
     expect_known("thing to look at", at, _LOOKS)
     function = _LOOKS[at]
-    nothing: Any = np.empty(0) if at == "vector" else 0.0
+    nothing: FloatArray | float = np.empty(0) if at == "vector" else 0.0
 
     def update(
         grads: FloatArray, state: LookState, params: Packed, context: Context = EVALUATION
@@ -67,7 +66,7 @@ class AccumulationState:
 
     count: int
     total: FloatArray
-    inner: Any
+    inner: object
 
 
 @described("optimizer")
@@ -116,7 +115,7 @@ class SkipState:
     """How many updates were left out so far."""
 
     skipped: int
-    inner: Any
+    inner: object
 
 
 @described("optimizer")
@@ -193,7 +192,7 @@ def average_parameters(*, decay: float | None = None) -> GradientTransformation:
     )
 
 
-def averaged(optimizer_state: Any, parameters: Packed) -> Packed:
+def averaged(optimizer_state: object, parameters: Packed) -> Packed:
     """The average that `average_parameters` keeps, in the layout of `parameters`.
 
     Args:
@@ -209,7 +208,7 @@ def averaged(optimizer_state: Any, parameters: Packed) -> Packed:
     return parameters.with_vector(found.average)
 
 
-def _find_average(state: Any) -> AverageState | None:
+def _find_average(state: object) -> AverageState | None:
     if isinstance(state, AverageState):
         return state
     inside = state if isinstance(state, tuple) else [getattr(state, "inner", ())]

@@ -9,6 +9,7 @@ import inspect
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import attrs
 import numpy as np
@@ -19,7 +20,7 @@ from pydnn.descriptions.parts import DescribedPart
 from pydnn.keys import Key
 from pydnn.numerics import Numerics, fast
 from pydnn.numerics.portable import orthonormal
-from pydnn.numerics.underflow import to_ignoring
+from pydnn.numerics.underflow import ignoring_in
 from pydnn.records import FloatArray
 
 __all__ = [
@@ -43,11 +44,11 @@ __all__ = [
 Shape = tuple[int, int]  # (n_out, n_in)
 
 
-@attrs.frozen(eq=False, repr=False)
+@attrs.frozen(eq=False, repr=False, field_transformer=ignoring_in("draw"))
 class Initializer(DescribedPart):
     """Draws the weights of one layer: `draw(key, (n_out, n_in))`."""
 
-    draw: Callable[[Key, Shape], FloatArray] = attrs.field(converter=to_ignoring)
+    draw: Callable[[Key, Shape], FloatArray]
 
 
 def _expect_takes_key(_: object, __: object, draw: Callable[..., list[FloatArray]]) -> None:
@@ -63,7 +64,16 @@ def _expect_takes_key(_: object, __: object, draw: Callable[..., list[FloatArray
 _TUTORIALS_KEY = Key(1)  # of the seed with which the tutorial draws its weights
 
 
-@attrs.frozen(eq=False, repr=False)
+class Draw(Protocol):
+    """From the shapes of a network's weights, and the training's key, to the weights."""
+
+    def __call__(
+        self, shapes: Sequence[tuple[int, ...]], numerics: Numerics, /, *, key: Key
+    ) -> list[FloatArray]:
+        """One array for each shape."""
+
+
+@attrs.frozen(eq=False, repr=False, field_transformer=ignoring_in("draw"))
 class WeightStream(DescribedPart):
     """Draws the weights of all layers of a network, one after the other.
 
@@ -74,9 +84,7 @@ class WeightStream(DescribedPart):
         BadInput: If `draw` does not take a key.
     """
 
-    draw: Callable[..., list[FloatArray]] = attrs.field(
-        converter=to_ignoring, validator=_expect_takes_key
-    )
+    draw: Draw = attrs.field(validator=_expect_takes_key)
 
 
 # The same for every layer

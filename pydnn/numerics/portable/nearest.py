@@ -1,6 +1,6 @@
 """The float32 nearest to a true dot product of float32 numbers, ties to even.
 
-Nothing else needs to be known of these products. Any place can be checked with fractions.
+Nothing else needs to be known of these products. Every place can be checked with fractions.
 
 How it is found: two float32 numbers multiply exactly in float64, so a float64 product of BLAS
 errs by its additions alone; where a term goes through n of them, in whatever order, by less than
@@ -110,7 +110,8 @@ def _lengths(lines: FloatArray) -> FloatArray:
         squares = vecdot(lines, lines)
     else:
         squares = einsum("ij,ij->j", lines.T, lines.T)
-    return np.sqrt(squares)  # type: ignore[no-any-return]
+    lengths: FloatArray = np.sqrt(squares)
+    return lengths
 
 
 def _settle(
