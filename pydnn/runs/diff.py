@@ -6,7 +6,9 @@ of each, where one was recorded with other BLAS threads or CPU features, in a pr
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
@@ -276,12 +278,9 @@ def _elsewhere(run: Run, step: int) -> list[Tensor]:
         environment.pop(name, None)
         if value is not None:
             environment[name] = value
-    if isinstance(run.given, DataSet | Batch):
-        raise BadInput(f"step {step} of {run.path} needs its data by name: save it to a file.")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "step.h5"
-        asked = (str(run.path), run.given, run.anyway, run.allow, step, str(path))
-        failure = _called(asked, environment)
+        failure = _called((run, step, path), environment)
         if failure is not None:
             raise BadInput(
                 f"step {step} of {run.path} cannot be rebuilt as it was recorded ({failure})."
@@ -289,21 +288,26 @@ def _elsewhere(run: Run, step: int) -> list[Tensor]:
         return read_tensors(path)
 
 
-def _called(asked: tuple[object, ...], environment: Mapping[str, str]) -> str | None:
+def _called(asked: tuple[Run, int, Path], environment: Mapping[str, str]) -> str | None:
     """Have a new Python call `write_step`; why that failed, or None."""
+    pickled = pickle.dumps(asked)
     # Nothing is imported from the folder that this process is in, only from where it imports.
     paths = [*filter(None, sys.path), str(Path(pydnn.__file__).parents[1])]
-    code = f"import sys; sys.path[:] = {paths!r}; import {__name__} as m; m.write_step(*{asked!r})"
+    code = f"import sys; sys.path[:] = {paths!r}; import {__name__} as m; m.write_step()"
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(
             [sys.executable, "-P", "-c", code],
             env=environment,
-            stdin=subprocess.PIPE,  # whose end tells it that this process has ended
+            stdin=subprocess.PIPE,  # what is asked, and its end says that this process has ended
             stdout=subprocess.DEVNULL,
             stderr=errors,
         ) as process,
     ):
+        assert process.stdin is not None
+        with contextlib.suppress(OSError):  # it may have ended before
+            process.stdin.write(pickled)
+            process.stdin.flush()
         status = process.wait()
         errors.seek(0)
         lines = errors.read(_LONGEST_REPORT).decode(errors="replace").splitlines()
@@ -316,16 +320,15 @@ def _called(asked: tuple[object, ...], environment: Mapping[str, str]) -> str | 
 _LONGEST_REPORT = 1 << 16
 
 
-def write_step(
-    run: str, data: str | None, anyway: bool, allow: Sequence[str], step: int, path: str
-) -> None:
-    """Write every tensor of a step of a run to the file `path`: for a process of its own.
+def write_step() -> None:
+    """Write every tensor of a step of a run to a file: for a process of its own.
 
-    The process ends as soon as its standard input does, which the one that started it holds.
+    The run, the step and the file come by standard input. The process ends as soon as that does,
+    which the one that started it holds.
     """
+    run, step, path = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_input, daemon=True).start()
-    opened = Run.open(run, data=data, anyway=anyway, allow=allow)
-    write_tensors(Path(path), look_into(opened, step)[1])
+    write_tensors(path, look_into(run, step)[1])
 
 
 def _end_with_input() -> None:

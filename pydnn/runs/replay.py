@@ -10,25 +10,23 @@ import contextlib
 import itertools
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 
 import attrs
 import numpy as np
 
 from pydnn.checks import BadInput, expect_count
-from pydnn.data import DataSet
 from pydnn.fingerprints import checksum
 from pydnn.jobs.job import Job, steps
 from pydnn.keys import Key
-from pydnn.records import Batch
 from pydnn.runs.history import rows_of
 from pydnn.runs.mismatches import Mismatch, fingerprint_mismatch, mismatches, state_mismatch
-from pydnn.runs.run import Prepare, Run
+from pydnn.runs.run import Run
 from pydnn.runs.segments import Segment
 from pydnn.runs.state_arrays import state_fingerprint
 from pydnn.training import NotFinite, TrainState
@@ -183,10 +181,9 @@ def _measured(job: Job, state: TrainState) -> set[str]:
 
 
 def _shared(run: Run, groups: list[list[int]], jobs: int) -> Iterator[Verified]:
-    given = run.given if not isinstance(run.given, DataSet | Batch) else run.data
     # New processes, not copies of this one, whose BLAS may be in the middle of something.
     context = multiprocessing.get_context("spawn")
-    arguments = (run.path, given, run.prepare, run.anyway, run.allow)
+    arguments = (pickle.dumps(run),)
     pool: ProcessPoolExecutor | None = None
     try:
         with _importing_nothing_from_here():  # all processes are started here
@@ -247,16 +244,10 @@ def _expected_report(report: object, group: list[int]) -> list[Verified]:
 _opened: dict[str, Run] = {}
 
 
-def _open(
-    path: Path,
-    data: DataSet | Batch | str | None,
-    prepare: Prepare,
-    anyway: bool,
-    allow: tuple[str, ...],
-) -> None:
+def _open(pickled: bytes) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this is interrupted
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _opened["run"] = Run.open(path, data=data, prepare=prepare, anyway=anyway, allow=allow)
+    _opened["run"] = pickle.loads(pickled)
 
 
 def _end_with_parent() -> None:

@@ -11,13 +11,14 @@ from pydnn.checks import AnyPath, BadInput, expect_count
 from pydnn.data import DataSet
 from pydnn.descriptions.builders import modules
 from pydnn.jobs.job import Job, prepare, watch_of, watching
+from pydnn.jobs.rebuilding import Prepare
 from pydnn.records import Batch
 from pydnn.runs.environment import current_environment, environment_text
 from pydnn.runs.environment_changes import what_to_expect
 from pydnn.runs.folder import LOCK, Folder, expect_run_folder, read_folder
 from pydnn.runs.recording import MOST_BYTES, Recording, until_it_ends
 from pydnn.runs.repair import Mended, mend, no_model
-from pydnn.runs.run import Prepare, Run
+from pydnn.runs.run import Run
 from pydnn.runs.segments import (
     Texts,
     sha256_of,

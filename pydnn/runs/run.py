@@ -6,7 +6,6 @@ import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeAlias
 
 import attrs
 import toolz
@@ -17,6 +16,7 @@ from pydnn.descriptions.builders import modules
 from pydnn.descriptions.text import write_description
 from pydnn.fingerprints import checksum
 from pydnn.jobs.job import Job, prepare, watch_of
+from pydnn.jobs.rebuilding import Prepare, expect_to_travel, rebuild
 from pydnn.jobs.standardization import standardization_of_0_1_0
 from pydnn.numerics import TENANTS, Numerics
 from pydnn.parameters import Packed
@@ -35,8 +35,6 @@ from pydnn.tables import html_table
 from pydnn.training import Step, StepInfo, TrainState, scan, trace
 
 __all__ = ["NotRepeated", "Prepare", "Run"]
-
-Prepare: TypeAlias = Callable[..., Job]  # as `recipes.prepare`
 
 
 class NotRepeated(BadInput):
@@ -97,6 +95,11 @@ class Run:
         if folder.problem is not None:
             raise BadInput(folder.problem.message)
         return cls(folder, data, prepare, anyway, modules(allow))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Another process opens the folder itself, and has its job rebuilt there."""
+        expect_to_travel(self.prepare)
+        return _opened, (self.path, self.given, self.prepare, self.anyway, self.allow)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}: {self.iterations} of {self.goal} steps)"
@@ -263,17 +266,18 @@ class Run:
         # A stored state that does not fit refuses what the recipe claims before it is made.
         if holding := self.folder.nearest_holding(self.iterations):
             self.stored(holding)
-        batch = self.data if isinstance(self.data, Batch) else self.data.train
         pins = self.folder.pins
         recipe = attrs.evolve(self.recipe, iterations=max(self.goal, self.iterations))
-        # Whether it pays was decided once; a state is that of the basis of then. Early stopping
-        # has no part in a step, so what it watches does not matter here.
-        rotated = pins.rotated is not None
-        then = attrs.evolve(recipe, rotate=rotated, watch="", patience=0)
         options: dict[str, object] = {"through": through}
         if recipe.standardize and pins.format == 1:
             options["standardizing"] = standardization_of_0_1_0
-        job = attrs.evolve(self.prepare(then, batch, **options), recipe=recipe)
+        job = rebuild(
+            recipe,
+            self.data,
+            rotated=pins.rotated is not None,
+            prepare=self.prepare,
+            options=options,
+        )
         if pins.rotated not in (None, rotated_pin(job.data["train"].X)) and not self.anyway:
             expected = what_to_expect(self.environments[0], current_environment(self.numerics))
             if self.numerics.exact:
@@ -389,6 +393,16 @@ class Run:
             self.environment_of(mismatch.step), current_environment(self.numerics)
         )
         return NotRepeated(self.path, mismatch, expected or _NOTHING_EXPECTED)
+
+
+def _opened(
+    path: Path,
+    data: DataSet | Batch | str | None,
+    prepare: Prepare,
+    anyway: bool,
+    allow: tuple[str, ...],
+) -> Run:
+    return Run.open(path, data=data, prepare=prepare, anyway=anyway, allow=allow)
 
 
 _NOTHING_EXPECTED = "this machine computes as that one did, so a record or the code has changed"

@@ -220,6 +220,8 @@ def test_another_thread_count_of_blas_is_found_and_rebuilt_as_it_was(tmp_path):
     assert found.parting.notes == ()
     assert found.parting.apart.tensor.startswith(("forward, layer", "backward, layer"))
     assert found.parting.apart.ulps < 10**6
+    in_memory = [Run.open(tmp_path / threads, data=data) for threads in ("1", "2")]
+    assert difference(*in_memory) == found
 
 
 def test_full_batches_and_other_names_of_parts_still_compare(tmp_path):

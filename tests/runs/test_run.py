@@ -1,4 +1,5 @@
 import itertools
+import pickle
 import tracemalloc
 
 import attrs
@@ -136,6 +137,12 @@ def test_a_step_composed_by_hand_is_recorded_and_repeated_with_what_made_it(fold
     assert all(verified.mismatch is None for verified in verify(composed, jobs=2))
     assert composed.at(9).cost == composed.costs[9]
     assert look_into(composed, 9)[0] == composed.at(9)
+    again = pickle.loads(pickle.dumps(composed))
+    assert again.path == composed.path
+    assert again.at(9) == composed.at(9)
+    unnamed = Run.open(folder / "composed", prepare=lambda *args, **options: job)
+    with pytest.raises(BadInput, match="<lambda>, which another process cannot find"):
+        list(verify(unnamed, jobs=2))
 
 
 REFUSED = {
