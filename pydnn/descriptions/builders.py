@@ -20,6 +20,7 @@ import attrs
 
 from pydnn.checks import MOST_BITS, BadInput, expect_known, plain_number, shown
 from pydnn.descriptions.parts import DescribedPart
+from pydnn.descriptions.renames import current_name, current_option
 
 __all__ = [
     "Builder",
@@ -231,8 +232,13 @@ def build(description: Description, *, family: str | None = None) -> Any:
             'e.g. {"dense": {"units": 20}}; describe(…) gives that of a part.'
         )
     [(name, options)] = description.items()
+    name = current_name(name)
     builder = find_builder(name, family)
-    options = {option: _rebuilt(value) for option, value in options.items()}
+    today = [current_option(name, option) for option in options]
+    for option in today:
+        if today.count(option) > 1:
+            raise BadInput(f"{name} has {option} twice, under an old name too: give it once.")
+    options = dict(zip(today, map(_rebuilt, options.values()), strict=True))
     for option in options:
         expect_known(f"option of {name}", option, builder.options)
     args = options.pop(builder.several, ()) if builder.several else ()

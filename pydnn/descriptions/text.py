@@ -26,6 +26,7 @@ from pydnn.descriptions.builders import (
     modules,
 )
 from pydnn.descriptions.parts import DescribedPart
+from pydnn.descriptions.renames import current_name, current_option
 
 __all__ = [
     "DEEPEST",
@@ -157,15 +158,17 @@ class _Reader:
                 return None
         if ":" in name:
             import_own(name, self.allow)
+        name = current_name(name)
         builder = find_builder(name, family)
         given: dict[str, Any] = {}
         values = [self.value(arg) for arg in args]
         for keyword in keywords:
             if keyword.arg is None:
                 raise BadInput(f"{_short(self.text)} has ** in it: {_EXAMPLE}.")
-            if keyword.arg in given:
-                raise self._twice(keyword.arg)
-            given[keyword.arg] = self.value(keyword.value)
+            option = current_option(name, keyword.arg)
+            if option in given:
+                raise self._twice(option)
+            given[option] = self.value(keyword.value)
         for parameter in builder.options.values():
             if parameter.kind is parameter.VAR_POSITIONAL:
                 given[parameter.name], values = values, []

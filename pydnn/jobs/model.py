@@ -261,7 +261,9 @@ def _loaded(path: Path, allow: Iterable[str], unverified: bool) -> Model:
 def _read(file: h5py.File, expected: str, allow: Iterable[str]) -> Model:
     path, fixed = file.filename, expected == _FORMAT
     if (found := read_text(file, "format", fixed=fixed)) != expected:
-        raise BadInput(f"{path} has format {found!r}, expected {expected!r}: train it again.")
+        newer = found in [f"pydnn model {number}" for number in range(4, 100)]
+        advice = "a newer pydnn wrote it, so install that one" if newer else "train it again"
+        raise BadInput(f"{path} has format {found!r}, expected {expected!r}: {advice}.")
     try:
         text = read_text(file, "recipe", fixed=fixed)
         recipe = read_recipe(text, allow=allow, needed=["network"])

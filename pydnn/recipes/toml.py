@@ -26,6 +26,7 @@ from pydnn.descriptions.text import MOST_LETTERS, own_builders, read_description
 from pydnn.recipes.recipe import DESCRIBED, Recipe
 
 __all__ = [
+    "RECIPE_FORMAT",
     "RECORDED",
     "RECORDED_FORMAT",
     "own_builders_of",
@@ -36,9 +37,12 @@ __all__ = [
 ]
 
 
+RECIPE_FORMAT = 1  # a text that does not state its format has this one
+
+
 def write_recipe(recipe: Recipe) -> str:
     """The recipe as the text of a TOML file; what has its default is left out."""
-    lines = []
+    lines = [f"format = {RECIPE_FORMAT}\n"]
     for field in attrs.fields(Recipe):
         value = getattr(recipe, field.name)
         if value == field.default and type(value) is type(field.default):
@@ -86,16 +90,30 @@ def read_recipe(
 
     Raises:
         NotAllowed: If a part that is needed names a module that is not allowed.
-        BadInput: If it is not TOML; a key is unknown, with the nearest known one, or missing; or
-            a value does not fit.
+        BadInput: If it is not TOML, or of a newer format; a key is unknown, with the nearest known
+            one, or missing; or a value does not fit.
     """
     plain = read_toml(text)
-    keys = {name: value for name, value in plain.items() if name != RECORDED}
+    _expect_format(plain.get("format", RECIPE_FORMAT))
+    keys = {name: value for name, value in plain.items() if name not in ("format", RECORDED)}
     recipe = _recipe_of(keys, modules(allow), None if needed is None else set(needed))
     recorded = plain.get(RECORDED)
     if isinstance(recorded, dict) and "format" not in recorded:
         return _as_recorded_before_formats(recipe)
     return recipe
+
+
+def _expect_format(form: object) -> None:
+    if type(form) is not int or form < 1:
+        raise BadInput(
+            f"format is {shown(form)}, expected {RECIPE_FORMAT}: correct the recipe, or leave the "
+            "key out."
+        )
+    if form > RECIPE_FORMAT:
+        raise BadInput(
+            f"the recipe has format {form}, expected at most {RECIPE_FORMAT}: a newer pydnn wrote "
+            "it, so install that one."
+        )
 
 
 def _as_recorded_before_formats(recipe: Recipe) -> Recipe:

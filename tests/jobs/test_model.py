@@ -92,6 +92,11 @@ NETWORK = (
     """network = "serial(dense(3, initializer=zeros()), relu(), dense(1, initializer=zeros()))\""""
 )
 DAMAGE = {
+    "a newer format": (
+        attribute("format", "pydnn model 4"),
+        "has format 'pydnn model 4', expected 'pydnn model 3': a newer pydnn wrote it, so install",
+    ),
+    "an older format": (attribute("format", "pydnn model 2"), "'pydnn model 3': train it again"),
     "another format": (
         attribute("format", "x"),
         "is an HDF5 file of the format 'x', expected a run or a model",

@@ -107,6 +107,7 @@ def test_a_recipe_is_written_for_people():
     assert (
         write_recipe(tutorial_recipe())
         == '''\
+format = 1
 data = "drawn-cats"
 network = """
 serial(
@@ -329,6 +330,27 @@ def test_a_recipe_names_its_arithmetic():
         for r in (recipe, attrs.evolve(recipe, numerics="fast"))
     )
     np.testing.assert_allclose(portable, fast, rtol=1e-12)
+
+
+def test_a_recipe_without_a_format_has_the_first_one():
+    text = write_recipe(RICH)
+    assert text.startswith("format = 1\n")
+    assert read_recipe(text.removeprefix("format = 1\n")) == read_recipe(text)
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        ("2", "the recipe has format 2, expected at most 1: a newer pydnn wrote it, so install"),
+        ("0", "format is 0, expected 1: correct the recipe"),
+        ("true", "format is True, expected 1"),
+        ('"1"', "format is '1', expected 1"),
+    ],
+)
+def test_a_recipe_of_another_format_is_refused_before_anything_else(form, message):
+    with pytest.raises(BadInput, match=message) as refusal:
+        read_recipe(f"format = {form}\nnetwork = 3\nnew_key = 1\n")
+    assert "\n" not in str(refusal.value)
 
 
 SOUND = 'data = "x"\nloss = "mean_squared"\noptimizer = "adam"\nnetwork = "dense(1)"\n'
