@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import pydnn.tutorial
 from pydnn.cli import main
 from pydnn.data import drawn_cats
 from pydnn.tutorial import dnn_model
@@ -74,6 +75,10 @@ def test_relative_links_lead_to_files():
     assert len(targets) > 10
     for target in targets:
         assert (PAGE.parent / target).is_file(), target
+
+
+def test_the_page_names_everything_that_the_tutorial_module_offers():
+    assert not {name for name in pydnn.tutorial.__all__ if f"`{name}`" not in TEXT}
 
 
 def test_the_page_shows_what_the_example_prints(example):
