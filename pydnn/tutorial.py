@@ -157,10 +157,10 @@ class _Named(Mapping[str, FloatArray], metaclass=_Record):
         return name in self._arrays()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(to_dict(self))  # type: ignore[arg-type]
+        return iter(self._arrays())
 
     def __len__(self) -> int:
-        return len(to_dict(self))  # type: ignore[arg-type]
+        return len(self._arrays())
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return the array of that name, or the default if there is none."""

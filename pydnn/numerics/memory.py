@@ -62,7 +62,7 @@ _leases: dict[int, _Lease] = {}
 
 def empty(shape: int | tuple[int, ...], dtype: AnyDType) -> FloatArray:
     """A new array for its maker to fill: as `np.empty`, in C order."""
-    size = (shape if type(shape) is int else math.prod(shape)) * dtype.itemsize  # type: ignore[arg-type]
+    size = (shape if isinstance(shape, int) else math.prod(shape)) * dtype.itemsize
     if size < _LEAST:
         return np.empty(shape, dtype)
     memory = _taken(size) or _Memory(size)

@@ -139,7 +139,8 @@ def _chunks(plan: Sweep, group: Sequence[int]) -> Iterator[Sequence[int]]:
     fitting = len(group) if free is None else free // _bytes_of_run(first)
     most = min(_MOST_NUMBERS // _largest(first), fitting)
     count = -(-len(group) // most) if most >= _FEWEST_RUNS and plan.together else len(group)
-    return toolz.partition_all(-(-len(group) // count), group)  # type: ignore[no-any-return]
+    chunks: Iterator[Sequence[int]] = toolz.partition_all(-(-len(group) // count), group)
+    return chunks
 
 
 def _bytes_of_run(job: Job) -> int:

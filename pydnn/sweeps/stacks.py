@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
 from pydnn.batches import EpochBatches, WholeData
 from pydnn.descriptions.builders import build
@@ -110,7 +111,7 @@ def alike(recipe: Recipe) -> Recipe:
     if rate_of(optimizer) is not None:
         optimizer = with_rate(optimizer, 1.0) or optimizer
     penalties = tuple(
-        {name: options | {"strength": 1.0} if "strength" in options else options}  # type: ignore[operator]
+        {name: {**options, "strength": 1.0} if "strength" in options else options}
         for penalty in recipe.penalties
         for name, options in penalty.items()
     )
@@ -232,11 +233,11 @@ def _batches(jobs: Sequence[Job]) -> Callable[[int], Batch]:
     data = [job.data["train"] for job in jobs]
     batching = jobs[0].batching
     shared = all(own is data[0] for own in data)
-    X, Y, weights = (
-        _Columns([getattr(own, name) for own in data], shared) for name in ("X", "Y", "weights")
-    )
+    X, Y = (_Columns([getattr(own, name) for own in data], shared) for name in ("X", "Y"))
+    weighted = [own.weights for own in data if own.weights is not None]
+    weights = _Columns(weighted, shared) if weighted else None
     if not isinstance(batching.at, EpochBatches):
-        whole = Batch(X.all(), Y.all(), weights.all())  # type: ignore[arg-type]
+        whole = Batch(X.all(), Y.all(), None if weights is None else weights.all())
         return lambda k: whole
     m = data[0].X.shape[1]
     per_epoch, size = batching.per_epoch(m), batching.at.size
@@ -245,12 +246,13 @@ def _batches(jobs: Sequence[Job]) -> Callable[[int], Batch]:
     def at(k: int) -> Batch:
         epoch, place = divmod(k, per_epoch)
         which = order(epoch)[:, place * size : (place + 1) * size]
-        return Batch(X.taken(which), Y.taken(which), weights.taken(which))  # type: ignore[arg-type]
+        taken = None if weights is None else weights.taken(which)
+        return Batch(X.taken(which), Y.taken(which), taken)
 
     return at
 
 
-def _orders(batching: EpochBatches, jobs: Sequence[Job], m: int, epoch: int) -> Any:
+def _orders(batching: EpochBatches, jobs: Sequence[Job], m: int, epoch: int) -> NDArray[np.int64]:
     """The order of the examples of every run in that epoch, (R, m)."""
     return np.array([batching.order(job.state.key, epoch, m) for job in jobs])
 
@@ -258,24 +260,19 @@ def _orders(batching: EpochBatches, jobs: Sequence[Job], m: int, epoch: int) -> 
 class _Columns:
     """Arrays (rows, m) of the runs, one or R of them, each example in one stretch of memory."""
 
-    def __init__(self, arrays: Sequence[FloatArray | None], shared: bool) -> None:
-        self._runs = len(arrays)
-        self._one = arrays[0].T if shared and arrays[0] is not None else None
-        self._all = None
-        if not shared and arrays[0] is not None:
-            self._all = np.stack([array.T for array in arrays])  # type: ignore[union-attr]
+    def __init__(self, arrays: Sequence[FloatArray], shared: bool) -> None:
+        self._runs, self._shared = len(arrays), shared
+        self._of_run = np.arange(len(arrays))[:, np.newaxis]
+        self._columns = arrays[0].T if shared else np.stack([array.T for array in arrays])
 
-    def all(self) -> FloatArray | None:
+    def all(self) -> FloatArray:
         """Every column, (rows, R, m); shared ones are there once."""
-        if self._one is not None:
-            shape = (self._runs, *self._one.shape)
-            return freeze(np.broadcast_to(self._one, shape).transpose(2, 0, 1))
-        return None if self._all is None else freeze(self._all.transpose(2, 0, 1))
+        if self._shared:
+            shape = (self._runs, *self._columns.shape)
+            return freeze(np.broadcast_to(self._columns, shape).transpose(2, 0, 1))
+        return freeze(self._columns.transpose(2, 0, 1))
 
-    def taken(self, which: Any) -> FloatArray | None:
+    def taken(self, which: NDArray[np.int64]) -> FloatArray:
         """The columns `which` (R, m) of each run, (rows, R, m)."""
-        if self._one is not None:
-            return freeze(self._one[which].transpose(2, 0, 1))
-        if self._all is None:
-            return None
-        return freeze(self._all[np.arange(self._runs)[:, np.newaxis], which].transpose(2, 0, 1))
+        place = which if self._shared else (self._of_run, which)
+        return freeze(self._columns[place].transpose(2, 0, 1))
