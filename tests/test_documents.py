@@ -1,14 +1,18 @@
 """What people read first must run as it stands."""
 
+import os
 import re
 import runpy
+import shlex
 import shutil
+import subprocess
 import sys
 from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
+import pydnn.cli
 from pydnn.descriptions.builders import builders_of
 
 TOP = Path(__file__).parents[1]
@@ -114,3 +118,100 @@ def test_long_examples_run_in_fewer_steps_too(name, tmp_path, capsys, monkeypatc
 def test_files_that_the_readme_names_are_there():
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (TOP / target).exists(), target
+
+
+# The guide. The blocks of a page continue one another, and the whole page is run as one program in
+# an interpreter of its own. What a page shows under a block or a command must be what it prints,
+# where "…" and "..." stand for anything. A command without output is read by the parser alone.
+PAGES = sorted((TOP / ".docs" / "guide").glob("*.md"))
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", flags=re.M | re.S)
+NAMED = re.compile(r"# (\w+\.(?:py|toml))\n")  # the first line of a block that is a file
+END = "-- end of block --"
+SLOW = {"recorded_runs"}  # pages that take more than two seconds
+
+
+def blocks_of(page):
+    return [match.groups() for match in FENCE.finditer(page.read_text())]
+
+
+def commands_of(text):
+    """The arguments of each command of a console block, and the output under it."""
+    shown = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", text, flags=re.M)
+    return [(shlex.split(command, comments=True), output) for command, output in shown]
+
+
+def program_of(page):
+    """The page as a program, and the output that it shows for each of its blocks."""
+    program, shown = (
+        ["import sys; from pydnn.cli import main as _main; sys.stderr = sys.stdout"],
+        [],
+    )
+    blocks = blocks_of(page)
+    for number, (language, text) in enumerate(blocks):
+        if named := NAMED.match(text):
+            program.append(f"open({named[1]!r}, 'w', encoding='utf-8').write({text!r})")
+        elif language == "python":
+            after, output = blocks[number + 1] if blocks[number + 1 :] else ("", "")
+            program += [text, f"print({END!r})"]
+            shown.append(output if after == "text" else "")
+        elif language == "console":
+            for argv, output in commands_of(text):
+                if output:
+                    program += [f"_main({argv[1:]!r})", f"print({END!r})"]
+                    shown.append(output)
+    return "\n".join(program), shown
+
+
+def is_like(output, shown):
+    """Whether lines are those that are shown, whatever stands for the dots in them."""
+    tidy = "\n".join(line.rstrip() for line in output.strip().splitlines())
+    pattern = re.escape(shown.strip()).replace("…", ".*?").replace(r"\.\.\.", ".*?")
+    return re.fullmatch(pattern, tidy, flags=re.S) is not None
+
+
+def outputs_of(page, folder):
+    program, shown = program_of(page)
+    (folder / "page.py").write_text(program, encoding="utf-8")
+    paths = os.pathsep.join([str(TOP), str(folder)])
+    done = subprocess.run(
+        [sys.executable, "page.py"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": paths, "PYTHONUTF8": "1", "COLUMNS": "100"},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+    assert done.returncode == 0, done.stderr
+    return list(zip(done.stdout.split(END)[:-1], shown, strict=True))
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.slow] if page.stem in SLOW else [])
+        for page in PAGES
+        if program_of(page)[1]
+    ],
+    ids=lambda page: page.stem,
+)
+def test_the_guide_shows_what_happens(page, tmp_path):
+    if "sklearn" in page.read_text():
+        pytest.importorskip("sklearn")
+    for output, shown in outputs_of(page, tmp_path):
+        assert is_like(output, shown), f"{page.name} shows\n{shown}\nbut it prints\n{output}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_commands_of_the_guide_are_commands(page):
+    commands = [
+        argv
+        for language, text in blocks_of(page)
+        if language == "console"
+        for argv, _ in commands_of(text)
+    ]
+    for argv in commands:
+        if argv[0] == "pydnn":
+            pydnn.cli._parser().parse_args(argv[1:])
+        else:
+            assert argv[0] == "python"
+            assert (TOP / argv[1]).exists(), argv[1]

@@ -62,7 +62,7 @@ def evaluation(
         numerics: The arithmetic.
 
     Returns:
-        `(state) -> {"validation cost": …, "validation accuracy": …}`, and so on by data set.
+        The function. Its result has names such as "validation cost" and "validation accuracy".
     """
 
     def evaluate(state: TrainState) -> dict[str, float]:

@@ -1,0 +1,105 @@
+"""How Sphinx builds these pages: without a network, and with every link checked."""
+
+import importlib
+import re
+import sys
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util.docutils import SphinxDirective
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the checkout that the pages describe
+
+import pydnn
+
+project = "pydnn"
+author = "the authors of pydnn"
+version = release = pydnn.__version__
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+]
+myst_enable_extensions = ["deflist"]
+myst_heading_anchors = 3
+
+html_theme = "furo"
+html_title = f"pydnn {version}"
+html_copy_source = False
+html_show_copyright = False
+html_show_sphinx = False
+
+autosummary_generate = False  # `Family` below writes the lists
+autodoc_default_options = {"members": True}
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 88
+python_use_unqualified_type_names = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+default_role = "py:obj"  # a name in single backticks is a link where the name has an entry
+
+# Every link is checked, but names that have no entry are just code: those of other libraries,
+# since an index of theirs would need a network, and the letters and arguments in docstrings.
+nitpicky = True
+nitpick_ignore_regex = [("py:(class|obj|exc)", ".*")]
+
+ENTRIES: dict[str, str] = {}  # the name of each entry, by the module and name where it is defined
+
+
+class Family(SphinxDirective):
+    """All public names of a module: a table of links, and then each in full."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Write the directives that Sphinx has for this, with the names that the module lists."""
+        name = self.arguments[0]
+        module = importlib.import_module(name)
+        for public in module.__all__:
+            value = getattr(module, public)
+            home = f"{getattr(value, '__module__', name)}.{getattr(value, '__qualname__', public)}"
+            ENTRIES.setdefault(home, f"{name}.{public}")
+        rows = "".join(f"   {public}\n" for public in module.__all__)
+        return self.parse_text_to_nodes(
+            f".. automodule:: {name}\n   :no-members:\n\n"
+            f".. currentmodule:: {name}\n\n.. autosummary::\n   :nosignatures:\n\n{rows}\n"
+            f".. automodule:: {name}\n   :no-index:\n"
+        )
+
+
+def entry_of(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, text: nodes.Element
+) -> nodes.Node | None:
+    """Link a type that is written with the module that defines it to its entry elsewhere."""
+    entry = ENTRIES.get(node.get("reftarget", ""))
+    if entry is None or node.get("refdomain") != "py":
+        return None
+    found = env.domains.python_domain.objects.get(entry)
+    if found is None:
+        return None
+    uri = app.builder.get_relative_uri(node["refdoc"], found.docname) + "#" + found.node_id
+    return nodes.reference("", "", text, internal=True, refuri=uri, reftitle=entry)
+
+
+# Code in a docstring: a block under a line that ends in a colon, a doctest, and `a name`.
+CODE = re.compile(r"(::\n\n(?: {4}.*\n|\n)+|^ *>>> (?:.*\n)+|`[^`]*`)", re.M)
+
+
+def to_rest(app: Sphinx, what: str, name: str, value: object, options: object, lines: list[str]):
+    """Let docstrings read well in an editor: `|x|` and `**` outside of code mean themselves."""
+    text = re.sub(r"^(\S.*):(\n\n {4})", r"\1::\2", "\n".join(lines), flags=re.M)
+    pieces = CODE.split(text)
+    pieces[::2] = [re.sub(r"(\||\*\*)", r"\\\1", piece) for piece in pieces[::2]]
+    lines[:] = "".join(pieces).split("\n")
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", to_rest, priority=400)  # before napoleon
+    app.add_directive("family", Family)
+    app.connect("missing-reference", entry_of)
