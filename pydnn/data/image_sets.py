@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import attrs
 import numpy as np
@@ -34,7 +33,7 @@ _FILES = {"train": "train_catvnoncat.h5", "test": "test_catvnoncat.h5"}
 _same = attrs.cmp_using(eq=np.array_equal)
 
 
-def _own(given: ArrayLike) -> NDArray[Any]:
+def _own(given: ArrayLike) -> AnyArray:
     """A read-only copy, unless nobody can write to the array as it is."""
     array = as_array(given)
     return array if not array.flags.writeable else freeze(array.copy())

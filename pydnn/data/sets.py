@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
-from typing import Any
 
 import attrs
 import h5py
@@ -24,7 +23,7 @@ __all__ = ["DataSet", "lasting_name", "load_data_set", "load_table", "save_table
 _TEST_SHARE = 0.2
 
 
-def _tuple(value: Any) -> Any:
+def _tuple(value: Iterable[object] | None) -> tuple[object, ...] | None:
     return None if value is None else tuple(value)
 
 

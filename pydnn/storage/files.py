@@ -13,6 +13,7 @@ import stat
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -99,7 +100,7 @@ def write_text(path: Path, text: str) -> None:
 @contextlib.contextmanager
 def open_regular(
     path: Path, *, what: str, most: int | None = None, links: bool = True
-) -> Iterator[BinaryIO]:
+) -> Iterator[BufferedReader]:
     """Open a file that a stranger may have made, for reading its bytes; every reader uses this.
 
     A pipe or device is refused before it is opened, because opening it can wait forever or do

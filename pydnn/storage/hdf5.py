@@ -11,7 +11,7 @@ import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 import h5py
 import numpy as np
@@ -131,12 +131,12 @@ def open_hdf5(path: Path, *, sealed: bool = False, links: bool = True) -> Iterat
 class _Exact:
     """An open file as HDF5 reads it: what it lacks is an error, and never leftover memory."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: io.BufferedReader) -> None:
         # h5py takes for a file whatever has `read` and `seek`; it uses `readinto`.
         self.read, self.seek, self.tell, self.file = file.read, file.seek, file.tell, file
 
     def readinto(self, view: memoryview) -> int:
-        if self.file.readinto(view) != len(view):  # type: ignore[attr-defined]
+        if self.file.readinto(view) != len(view):
             raise OSError("the file ends too early")
         return len(view)
 
