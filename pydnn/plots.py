@@ -45,7 +45,7 @@ def _without_tex() -> Iterator[None]:
 
 
 @_without_tex()
-def plot_costs(costs: Sequence[float], *, title: str) -> Figure:
+def plot_costs(costs: Sequence[float] | FloatArray, *, title: str) -> Figure:
     """Draw the cost of every iteration against its number.
 
     Args:

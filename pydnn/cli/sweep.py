@@ -10,14 +10,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 import toolz
 
-from pydnn.checks import BadInput, expect_known, fixed, path_of
+from pydnn import plots
+from pydnn.checks import BadInput, Json, expect_known, fixed, path_of
 from pydnn.cli.output import complain, say, say_json
 from pydnn.cli.recipe_options import add_recipe_options, recipe_of, typed
+from pydnn.cli.run_options import Commands
 from pydnn.cli.train import plain_folder
 from pydnn.data import load_data_set
 from pydnn.descriptions.builders import is_description
@@ -27,6 +29,8 @@ from pydnn.recipes.recipe import DTYPES, Recipe
 from pydnn.storage.run_files import MODEL_FILE
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from pydnn.sweeps import Outcome, Spread, Sweep, SweepResult
 
 __all__ = ["add_to"]
@@ -34,7 +38,7 @@ __all__ = ["add_to"]
 _RATE, _STRENGTH = "optimizer.learning_rate", "penalties.strength"
 
 
-def add_to(commands: Any) -> None:
+def add_to(commands: Commands) -> None:
     """Add the command to those of the parser."""
     parser = commands.add_parser(
         "sweep",
@@ -87,7 +91,7 @@ def _run(args: argparse.Namespace) -> int:
     if _STRENGTH in over and not recipe.penalties:
         recipe = attrs.evolve(recipe, penalties=({"l2_penalty": {"strength": 0.0}},))
     if args.plot:
-        _plots().expect_plottable(args.plot)
+        plots.expect_plottable(args.plot)
     data = load_data_set(recipe.data, dtype=DTYPES[recipe.dtype])
     from pydnn.sweeps import run_sweep, sweep  # here, since the other commands can do without
 
@@ -111,8 +115,7 @@ def _run(args: argparse.Namespace) -> int:
         best = result.best(args.best_by)
         _tell(args, result, best, seconds)
         if args.plot:
-            plots = _plots()
-            plots.save_plot(_plot(plots, result, best, recipe), args.plot)
+            plots.save_plot(_plot(result, best, recipe), args.plot)
         if args.save_best:
             model = attrs.evolve(
                 result.outcomes[best].model, image_shape=data.image_shape, classes=data.classes
@@ -124,7 +127,7 @@ def _run(args: argparse.Namespace) -> int:
 # What is asked for
 
 
-def _over(args: argparse.Namespace) -> dict[str, list[Any]]:
+def _over(args: argparse.Namespace) -> dict[str, list[object]]:
     given = [(_RATE, args.learning_rates), (_STRENGTH, args.penalty_strengths)]
     for text in args.vary:
         name, equals, values = text.partition("=")
@@ -134,7 +137,7 @@ def _over(args: argparse.Namespace) -> dict[str, list[Any]]:
                 "give e.g. --vary optimizer.learning_rate=0.1,0.3."
             )
         given.append((name.strip(), values))
-    over: dict[str, list[Any]] = {}
+    over: dict[str, list[object]] = {}
     for name, values in given:
         if values is None:
             continue
@@ -253,11 +256,11 @@ def _called(outcome: Outcome) -> str:
     return f"seed {outcome.recipe.seed}" + (f", {setting}" if setting else "")
 
 
-def _setting(setting: Mapping[str, Any]) -> str:
+def _setting(setting: Mapping[str, object]) -> str:
     return ", ".join(f"{name}={_value(value)}" for name, value in setting.items())
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_value, value))}]"
     return " ".join(write_description(value).split()) if is_description(value) else str(value)
@@ -265,8 +268,8 @@ def _value(value: Any) -> str:
 
 def _as_json(
     result: SweepResult, best: int, by: str, seconds: float, model: Path | None
-) -> dict[str, Any]:
-    runs = [
+) -> dict[str, Json]:
+    runs: list[Json] = [
         {
             "seed": outcome.recipe.seed,
             "setting": dict(outcome.setting),
@@ -279,7 +282,7 @@ def _as_json(
         }
         for outcome in result.outcomes
     ]
-    spreads = [
+    spreads: list[Json] = [
         {
             "setting": dict(own.outcomes[0].setting),
             "scores": {
@@ -289,15 +292,21 @@ def _as_json(
         }
         for own in result.by_setting
     ]
-    found = {"runs": runs, "spread": spreads, "best": best, "best_by": by, "seconds": seconds}
-    return found | ({"model": str(model)} if model else {})
+    found: dict[str, Json] = {
+        "runs": runs,
+        "spread": spreads,
+        "best": best,
+        "best_by": by,
+        "seconds": seconds,
+    }
+    return {**found, "model": str(model)} if model else found
 
 
 def _number(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _plot(plots: Any, result: SweepResult, best: int, recipe: Recipe) -> Any:
+def _plot(result: SweepResult, best: int, recipe: Recipe) -> Figure:
     names = [_setting(outcome.setting) for outcome in result.outcomes]
     costs = result.costs
     rows: dict[str, list[int]] = {}
@@ -312,9 +321,3 @@ def _plot(plots: Any, result: SweepResult, best: int, recipe: Recipe) -> Any:
         title=f"{seeds} seed{'s' if seeds > 1 else ''}{settings}",
         ylabel=f"cost ({'nats' if 'cross_entropy' in loss else loss} per example)",
     )
-
-
-def _plots() -> Any:
-    from pydnn import plots  # here, since few sweeps want one
-
-    return plots

@@ -8,13 +8,13 @@ import itertools
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pydnn.checks import BadInput, NameTaken, path_of
 from pydnn.cli.output import complain
 from pydnn.cli.recipe_options import add_recipe_options, recipe_of
+from pydnn.cli.run_options import Commands
 from pydnn.cli.training import add_training_options, check_training_options, say_of, train_job
 from pydnn.data import DataSet, load_data_set
 from pydnn.jobs.job import Job, expect_test, prepare
@@ -25,7 +25,7 @@ from pydnn.storage.files import exclusive, is_free
 __all__ = ["add_to", "plain_folder"]
 
 
-def add_to(commands: Any) -> None:
+def add_to(commands: Commands) -> None:
     """Add the command to those of the parser."""
     parser = commands.add_parser(
         "train",

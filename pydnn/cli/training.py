@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-from pydnn.checks import BadInput, expect_count, expect_real, fixed, install_command, path_of
+from pydnn import plots
+from pydnn.checks import BadInput, Json, expect_count, expect_real, fixed, install_command, path_of
 from pydnn.cli import output
 from pydnn.data import DataSet
+from pydnn.descriptions.builders import Description
 from pydnn.jobs.job import Job
 from pydnn.jobs.scores import Score, scores_of
 from pydnn.jobs.training import Trained, train
@@ -71,7 +72,7 @@ def check_training_options(args: argparse.Namespace) -> None:
         expect_count("--checkpoint-every", args.checkpoint_every, hint=hint)
     expect_real("--run-size", args.run_size, least=0, hint="give a number of megabytes")
     if args.plot:
-        _plots().expect_plottable(args.plot)
+        plots.expect_plottable(args.plot)
 
 
 def train_job(
@@ -112,7 +113,6 @@ def train_job(
             raise
         return _report_stop(trained.error, folder)  # the cause, of which this came
     if args.plot and len(trained.costs):
-        plots = _plots()
         figure = plots.plot_costs(trained.costs, title=_title(job.recipe.optimizer))
         plots.save_plot(figure, args.plot)
     if trained.error:
@@ -185,7 +185,7 @@ def _noting_interrupts() -> Iterator[list[int]]:
     """
     come: list[int] = []
 
-    def note(number: int, frame: Any) -> None:
+    def note(number: int, frame: object) -> None:
         come.append(number)
         if len(come) > 1:
             raise KeyboardInterrupt
@@ -251,7 +251,7 @@ def _tell(say: Say, trained: Trained, scores: dict[str, Score], seconds: float) 
 
 def _as_json(
     trained: Trained, scores: dict[str, Score], seconds: float, folder: Path
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     accuracies = {
         f"{part}_accuracy": score.metrics["accuracy"]
         for part, score in scores.items()
@@ -269,17 +269,11 @@ def _as_json(
     }
 
 
-def _title(optimizer: Any) -> str:
+def _title(optimizer: Description) -> str:
     match optimizer:
         case {"gradient_descent": {"learning_rate": int() | float() as rate}}:
             return f"Learning rate = {rate:g}"
     return str(next(iter(optimizer)))
-
-
-def _plots() -> Any:
-    from pydnn import plots  # here, since few trainings want one
-
-    return plots
 
 
 def _silent(*lines: object) -> None:
