@@ -12,17 +12,16 @@ import toolz
 
 import pydnn as nn
 from pydnn.jobs.job import prepare, run
-from pydnn.recipes.recipe import Recipe
-from pydnn.runs import Run, create_run, record, resume_run, verify
+from pydnn.runs import create_run, record, resume_run, verify
 
 X = nn.Key(1).at("points").normal((2, 200))
 data = nn.Batch(X, X[:1] * X[1:] > 0)
-recipe = Recipe(
+recipe = nn.Recipe(
     data="points of one sign",
-    network=nn.describe(nn.serial(nn.dense(8), nn.relu(), nn.dense(1))),
-    loss=nn.describe(nn.sigmoid_cross_entropy()),
-    optimizer=nn.describe(nn.adam(learning_rate=0.02)),
-    batches=nn.describe(nn.mini_batches(32)),
+    network=nn.serial(nn.dense(8), nn.relu(), nn.dense(1)),
+    loss=nn.sigmoid_cross_entropy(),
+    optimizer=nn.adam(learning_rate=0.02),
+    batches=nn.mini_batches(32),
     iterations=300,
 )
 folder = Path(tempfile.mkdtemp())
@@ -43,7 +42,7 @@ with resume_run(folder / "cut", data=data) as resumed:
     toolz.last(record(resumed.recording, run(resumed.job, watched=resumed.watched)))
 
 for name in ("whole", "cut"):
-    recorded = Run.open(folder / name, data=data)
+    recorded = nn.Run.open(folder / name, data=data)
     print(f"{name:5}  {recorded.iterations} steps, fingerprint {recorded.fingerprint[:16]}")
 
 # Each segment is computed again from the state before it, and compared to the last bit.

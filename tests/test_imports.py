@@ -1,7 +1,30 @@
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+PYDNN = Path(__file__).parents[1] / "pydnn"
+UNPICKLE = {"pickle.load", "pickle.loads", "pickle.Unpickler"}
+MAY_RUN_CODE = {"marshal", "shelve", "dill", "cloudpickle", "joblib"}
+
+
+def test_no_file_is_read_by_what_may_run_code_in_it():
+    """Parts can be pickled by a user's own processes, but pydnn itself never unpickles a file."""
+    found = set()
+    for path in PYDNN.rglob("*.py"):
+        text = path.read_text()
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                modules = {alias.name for alias in node.names} | {getattr(node, "module", None)}
+                assert not MAY_RUN_CODE & modules, path
+            if isinstance(node, ast.Attribute) and ast.unparse(node) in UNPICKLE:
+                found.add(path.relative_to(PYDNN).as_posix())
+        assert "allow_pickle=True" not in text, path
+    # These read what the process that started them hands over, in a pipe or as an argument.
+    assert found == {"runs/diff.py", "runs/replay.py", "testing/same_bits.py"}
+
 
 OUTSIDE = """
 import sys, {module}
