@@ -7,10 +7,10 @@ so equal examples become equal bits, whoever made their arrays.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import attrs
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pydnn.checks import BadInput, expect_finite, expect_shape
 from pydnn.jobs.rotation import Rotation, lift
@@ -51,7 +51,7 @@ class Inputs:
     rotation: Rotation | None = attrs.field(default=None, repr=False)
 
     @ignoring_underflow
-    def __call__(self, X: Any) -> FloatArray:
+    def __call__(self, X: ArrayLike) -> FloatArray:
         """The examples X (n_x, m) as the network sees them; X itself is not changed.
 
         Raises:

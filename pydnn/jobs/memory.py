@@ -6,13 +6,13 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pydnn.checks import BadInput
 from pydnn.descriptions.builders import build
-from pydnn.parameters import Layout, Tree, layout_of, leaves
+from pydnn.parameters import Layout, Template, Tree, layout_of, leaves
 
 if TYPE_CHECKING:
     from pydnn.recipes.recipe import Recipe
@@ -59,7 +59,7 @@ def _state_bytes(recipe: Recipe, layout: Layout) -> int:
     )
 
 
-def _shrunk(template: Any) -> Tree:
+def _shrunk(template: Template) -> Tree:
     """The tree of a layout's template with one number in the place of each array."""
     if isinstance(template, tuple):
         return tuple(map(_shrunk, template))

@@ -10,7 +10,7 @@ import itertools
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeGuard
 
 import attrs
 import h5py
@@ -293,8 +293,8 @@ def _read(file: h5py.File, expected: str, allow: Iterable[str]) -> Model:
     )
 
 
-def _stretch(file: h5py.File, name: str, dtype: Any, shape: tuple[int | str, ...]) -> FloatArray:
-    return read_array(file, name, dtype=dtype, shape=shape, compressed=False)
+def _stretch(file: h5py.File, name: str, dtype: str, shape: tuple[int | str, ...]) -> FloatArray:
+    return read_array(file, name, dtype=np.dtype(dtype), shape=shape, compressed=False)
 
 
 def _packed(file: h5py.File, name: str, dtype: str, layout: Layout) -> Packed:
@@ -323,7 +323,7 @@ def _layouts(path: str, recipe: Recipe, features: int) -> tuple[Layout, Layout]:
         raise BadInput(f"{path}: {error}") from error
 
 
-def _json(path: str, text: str) -> Mapping[str, Any]:
+def _json(path: str, text: str) -> Mapping[str, object]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -334,7 +334,7 @@ def _json(path: str, text: str) -> Mapping[str, Any]:
 
 
 def _inputs(
-    path: str, plain: Mapping[str, Any]
+    path: str, plain: Mapping[str, object]
 ) -> tuple[int, tuple[int, int, int] | None, tuple[str, ...] | None]:
     match plain:
         case {"features": int(features), "image_shape": shape, "classes": classes}:
@@ -343,14 +343,15 @@ def _inputs(
                 and _is_image_shape(shape, features)
                 and (classes is None or _are_names(classes))
             ):
-                return features, shape and tuple(shape), classes and tuple(classes)
+                height_width_3 = None if shape is None else (shape[0], shape[1], 3)
+                return features, height_width_3, None if classes is None else tuple(classes)
     raise BadInput(
         f"inputs in {path} are {dict(plain)!r}, expected features, an image's shape and names of "
         "classes: train the model again."
     )
 
 
-def _iteration(path: str, plain: Mapping[str, Any], costs: int) -> int | None:
+def _iteration(path: str, plain: Mapping[str, object], costs: int) -> int | None:
     iteration = plain.get("iteration")
     if iteration is None or (type(iteration) is int and 0 <= iteration <= costs):
         return iteration
@@ -360,7 +361,7 @@ def _iteration(path: str, plain: Mapping[str, Any], costs: int) -> int | None:
     )
 
 
-def _is_image_shape(shape: Any, features: int) -> bool:
+def _is_image_shape(shape: object, features: int) -> TypeGuard[list[int] | None]:
     if shape is None:
         return True
     match shape:
@@ -369,7 +370,7 @@ def _is_image_shape(shape: Any, features: int) -> bool:
     return False
 
 
-def _are_names(classes: Any) -> bool:
+def _are_names(classes: object) -> TypeGuard[list[str]]:
     """Whether these are two different names or more, which any file could hold."""
     return (
         isinstance(classes, list)

@@ -28,7 +28,7 @@ class Variation:
 
 
 def variations(
-    recipe: Recipe, *, seeds: int | Sequence[int] = 1, over: Mapping[str, Sequence[Any]]
+    recipe: Recipe, *, seeds: int | Sequence[int] = 1, over: Mapping[str, Sequence[object]]
 ) -> tuple[Variation, ...]:
     """Every combination of values in `over`, and each of these with every seed.
 
@@ -68,7 +68,7 @@ def _seeds(recipe: Recipe, seeds: int | Sequence[int]) -> list[int]:
     return given
 
 
-def varied(recipe: Recipe, name: str, value: Any) -> Recipe:
+def varied(recipe: Recipe, name: str, value: object) -> Recipe:
     """The recipe with another value in the place called `name`.
 
     Args:
@@ -96,7 +96,7 @@ def varied(recipe: Recipe, name: str, value: Any) -> Recipe:
     return attrs.evolve(recipe, **{field: _within(name, getattr(recipe, field), path, value)})
 
 
-def _within(name: str, inside: Any, path: Sequence[str], value: Any) -> Any:
+def _within(name: str, inside: object, path: Sequence[str], value: object) -> Any:
     """The description, list or value `inside`, with `value` at the end of the path."""
     if not path:
         return value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import attrs
 import numpy as np
@@ -61,7 +60,7 @@ def sweep(
     batch: Batch,
     *,
     seeds: int | Sequence[int] = 1,
-    over: Mapping[str, Sequence[Any]] = {},
+    over: Mapping[str, Sequence[object]] = {},
     test: Batch | None = None,
     classes: Sequence[str] | None = None,
     together: bool = True,

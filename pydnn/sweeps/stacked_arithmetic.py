@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pydnn.keys import Key
 from pydnn.numerics import Numerics
 from pydnn.numerics.underflow import ignoring_underflow
-from pydnn.records import FloatArray, freeze
+from pydnn.records import AnyDType, FloatArray, freeze
 
 __all__ = ["by_run", "gathered", "means", "norms", "products", "sums"]
 
@@ -88,7 +88,7 @@ def norms(numerics: Numerics, rows: FloatArray) -> FloatArray:
 
 @functools.lru_cache(maxsize=1024)
 def _alike_products(
-    numerics: Numerics, p: int, q: int, s: int, a_turned: bool, b_turned: bool, dtype: Any
+    numerics: Numerics, p: int, q: int, s: int, a_turned: bool, b_turned: bool, dtype: AnyDType
 ) -> bool:
     a, b = _sample("a", p * s, p, q, a_turned, dtype), _sample("b", p * s, q, s, b_turned, dtype)
     own = [numerics.matmul(left, right) for left, right in zip(a, b, strict=True)]
@@ -109,13 +109,13 @@ def _by_reduction(a: FloatArray, out: FloatArray) -> FloatArray:
 
 
 @functools.lru_cache(maxsize=64)
-def _ones(m: int, dtype: Any) -> FloatArray:
+def _ones(m: int, dtype: AnyDType) -> FloatArray:
     return freeze(np.ones((m, 1), dtype))
 
 
 @functools.lru_cache(maxsize=1024)
 def _way_to_sum(
-    numerics: Numerics, shape: tuple[int, int], turned: bool, dtype: Any
+    numerics: Numerics, shape: tuple[int, int], turned: bool, dtype: AnyDType
 ) -> Callable[[FloatArray, FloatArray], FloatArray] | None:
     a = _sample("sum", shape[0], *shape, turned, dtype)
     own = [numerics.sum(m, axis=1, out=np.empty((shape[0], 1), dtype)) for m in a]
@@ -132,7 +132,7 @@ def _means(a: FloatArray) -> FloatArray:
 
 
 @functools.lru_cache(maxsize=1024)
-def _alike_means(numerics: Numerics, shape: tuple[int, int], dtype: Any) -> bool:
+def _alike_means(numerics: Numerics, shape: tuple[int, int], dtype: AnyDType) -> bool:
     a = _sample("mean", 1, *shape, False, dtype)
     return _same_bits(_means(a), [np.float64(numerics.mean(matrix)) for matrix in a])
 
@@ -143,14 +143,14 @@ def _squares(rows: FloatArray) -> FloatArray:
 
 
 @functools.lru_cache(maxsize=64)
-def _alike_norms(numerics: Numerics, size: int, dtype: Any) -> bool:
+def _alike_norms(numerics: Numerics, size: int, dtype: AnyDType) -> bool:
     rows = _sample("norm", 1, 1, size, False, dtype)[:, 0]
     own = [np.float64(numerics.norm(row)) for row in rows]
     return _same_bits(np.sqrt(_squares(rows)), own)
 
 
 def _sample(
-    name: str, results: int, rows: int, columns: int, turned: bool, dtype: Any
+    name: str, results: int, rows: int, columns: int, turned: bool, dtype: AnyDType
 ) -> FloatArray:
     """Matrices of numbers between -1 and 1, so many that enough results are compared.
 
@@ -172,5 +172,5 @@ def _turned(stack: FloatArray) -> bool:
     return stack.strides[1] < stack.strides[2]
 
 
-def _same_bits(stack: FloatArray, own: Sequence[Any]) -> bool:
+def _same_bits(stack: FloatArray, own: Sequence[ArrayLike]) -> bool:
     return all(x.tobytes() == np.asarray(y).tobytes() for x, y in zip(stack, own, strict=True))

@@ -25,7 +25,7 @@ from pydnn.optimizers.base import GradientTransformation
 from pydnn.optimizers.schedules import Schedule
 from pydnn.parameters import NO_PARAMS, Layout, Packed, Tree
 from pydnn.penalties import Penalty, SumOf
-from pydnn.records import FloatArray, freeze, maker_of, readonly, scalar
+from pydnn.records import AnyDType, FloatArray, freeze, maker_of, readonly, scalar
 from pydnn.stages.base import EVALUATION, Context, Stage, map_stages
 from pydnn.stages.dense import DenseCache, DenseGrads, DenseParams
 from pydnn.sweeps.stacked_arithmetic import by_run, gathered, means, norms, products, sums
@@ -95,14 +95,16 @@ def _dense(stage: Stage) -> Stage:
 def _each(stage: Stage, seeds: Sequence[int]) -> Stage:
     """Any stage that keeps no statistics, called for one run after the other."""
 
-    def forward(params: Tree, A_prev: FloatArray, context: Context) -> tuple[FloatArray, Any]:
+    def forward(
+        params: Tree, A_prev: FloatArray, context: Context
+    ) -> tuple[FloatArray, list[object]]:
         pairs = [
             stage.forward(_row(params, r), A_prev[:, r], _with_seed(context, seed))
             for r, seed in enumerate(seeds)
         ]
         return _abreast([A for A, _ in pairs]), [cache for _, cache in pairs]
 
-    def backward(params: Tree, caches: Any, dA: FloatArray) -> tuple[FloatArray, Tree]:
+    def backward(params: Tree, caches: list[object], dA: FloatArray) -> tuple[FloatArray, Tree]:
         pairs = [stage.backward(_row(params, r), cache, dA[:, r]) for r, cache in enumerate(caches)]
         dA_prev = _abreast([dA_prev for dA_prev, _ in pairs])
         return dA_prev, _tree_of([grads for _, grads in pairs])
@@ -268,7 +270,7 @@ def with_rate(optimizer: Description, rate: float) -> Description | None:
 
 
 def stacked_optimizer(
-    optimizers: Sequence[Description], layout: Layout, dtype: Any
+    optimizers: Sequence[Description], layout: Layout, dtype: AnyDType
 ) -> GradientTransformation:
     """The optimiser of R runs at once, that differ in their learning rate at most.
 
@@ -276,7 +278,8 @@ def stacked_optimizer(
     it is before the rate, and times the rate of each run it has the bits that it has there.
     """
     if all(optimizer == optimizers[0] for optimizer in optimizers):
-        return build(optimizers[0], family="optimizer")  # type: ignore[no-any-return]
+        alone: GradientTransformation = build(optimizers[0], family="optimizer")
+        return alone
     of_rate_1 = with_rate(optimizers[0], 1.0)
     assert of_rate_1 is not None
     inner: GradientTransformation = build(of_rate_1, family="optimizer")

@@ -47,7 +47,7 @@ class StackInfo:
     iteration: int
     costs: FloatArray
     gradient_norms: FloatArray
-    observed: Mapping[str, Any]
+    observed: Mapping[str, object]
 
 
 @attrs.frozen(eq=False)
