@@ -70,6 +70,17 @@ def undeclared(*, learning_rate=0.1):
     return GradientTransformation(told.init, told.update)
 
 
+@described("optimizer")
+def remembering_one_number(*, learning_rate=0.1):
+    """One whose memory is not the vectors that it says it is."""
+
+    def update(grads, state, params, context=EVALUATION):
+        return freeze(-learning_rate * grads), state
+
+    zero = freeze(np.zeros(1))
+    return GradientTransformation(lambda params: (zero,), update, elementwise=True)
+
+
 # Stages
 
 

@@ -123,7 +123,9 @@ class Stage(DescribedPart, Generic[Params, Cache]):
     """One stage of a network, and a network itself: a record of three pure functions.
 
     `Stage[DenseParams, DenseCache]` is a stage with these parameters and this cache, so that a
-    type checker finds a wrong one; `Stage` alone is any stage.
+    type checker finds a wrong one; `Stage` alone is any stage. Its flags say what the rest of the
+    library may rely on. `attrs.evolve(stage, forward=...)` keeps them, so change those that no
+    longer hold.
 
     Attributes:
         name: What messages call it.

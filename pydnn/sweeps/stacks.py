@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydnn.batches import EpochBatches, WholeData
 from pydnn.descriptions.builders import build
 from pydnn.jobs.job import Job
-from pydnn.parameters import Layout
+from pydnn.parameters import Layout, leaves
 from pydnn.recipes.recipe import Recipe, with_seed
 from pydnn.records import Batch, FloatArray, freeze
 from pydnn.sweeps.stacked_layout import rows_of, stacked_layout, vector_of
@@ -126,6 +126,9 @@ def why_apart(jobs: Sequence[Job]) -> str:
     name = not_elementwise(first.recipe.optimizer)
     if name:
         return f"{name} may look at all of a run's numbers together"
+    memory = leaves((first.state.optimizer_state,))
+    if any(array.shape != first.state.parameters.vector.shape for array in memory):
+        return "its optimizer remembers arrays of other shapes than that of the parameters"
     batching = first.batching
     if not isinstance(batching.at, WholeData | EpochBatches):
         name = next(iter(batching.description or ["a function"]))

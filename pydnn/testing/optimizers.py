@@ -50,6 +50,7 @@ def assert_gradient_transformation(
       and their shapes;
     - *purity*: of `init` and `update`, at the start and later on;
     - *zero gradients*: parameters that are 0, with gradients that are 0, are not moved;
+    - *elementwise*: where it says so, another gradient of one number moves that number alone;
     - *descent*: a bowl is descended, by an optimiser;
     - *resume*: going on from a saved state gives the same bits;
     - *key*: another one gives other bits where randomness is declared, and only there;
@@ -95,6 +96,7 @@ def assert_gradient_transformation(
     if "state" in trial.broken:
         return trial.proof()
     _try_purity(trial, drive, gradients)
+    _try_elementwise(trial, drive, gradients)
     if shrinks_to_zero and not transformation.random:
         _try_zero(trial, transformation, params, context)
     shown = transformation.observe(state)
@@ -199,6 +201,21 @@ def _unlike_kind(before: object, after: object) -> str | None:
                 )
                 return f"{where} is {kind} after an update, {leaf.dtype} {leaf.shape} before"
     return None
+
+
+def _try_elementwise(trial: Trial, drive: _Drive, gradients: Sequence[FloatArray]) -> None:
+    if not drive.transformation.elementwise:
+        return
+    with trial.law("elementwise") as fault:
+        others = [np.concatenate([g[:1] + 0.5, g[1:]]) for g in gradients[:4]]
+        moved, moved_by_others = (
+            drive.along(each)[0][-1].vector for each in (gradients[:4], list(map(freeze, others)))
+        )
+        if not np.array_equal(moved[1:], moved_by_others[1:]):
+            fault(
+                "it says that it is elementwise, but another gradient of one number moves other "
+                "numbers, too"
+            )
 
 
 def _try_purity(trial: Trial, drive: _Drive, gradients: Sequence[FloatArray]) -> None:

@@ -63,6 +63,7 @@ def assert_stage(
       part of a combinator draws from a place of its own;
     - *mean of draws*: over many keys, it is what is given outside of training;
     - *statistics*: keep their shapes, and are used outside of training;
+    - *elementwise*: where it says so, a number of A depends on one of A_prev alone;
     - *backward_into*: it writes the gradients that `backward` makes, bit for bit;
     - *precision*: float32 stays float32;
     - *description*: what is built again does the same.
@@ -116,6 +117,7 @@ def assert_stage(
         mixes = mixes_examples or (when == "training" and stage.statistics is not None)
         if not mixes and not (when == "training" and stage.random):
             _try_examples(trial, run)
+        _try_elementwise(trial, run)
         _try_backward_into(trial, run)
         _try_precision(trial, run)
     else:
@@ -318,6 +320,24 @@ def _try_examples(trial: Trial, run: _Run) -> None:
                 fault(
                     f"{name} of a batch is not that of its examples one by one in {run.when}: "
                     f"{told}; declare it with mixes_examples=True if it is meant"
+                )
+
+
+def _try_elementwise(trial: Trial, run: _Run) -> None:
+    """Another number in one place changes what is made of it there, and nowhere else."""
+    if not run.stage.elementwise:
+        return
+    with trial.law("elementwise") as fault:
+        A_prev, dA = run.drawn.A_prev.copy(), run.drawn.dA.copy()
+        A_prev.flat[0] += 0.5
+        dA.flat[0] += 0.5
+        before = run.both(run.drawn.A_prev, run.drawn.dA)
+        after = run.both(freeze(A_prev), freeze(dA))
+        for name, old, new in zip(("A", "dA_prev"), before, after, strict=False):
+            if not np.array_equal(old.ravel()[1:], new.ravel()[1:]):
+                fault(
+                    f"it says that it is elementwise, but another number in one place changes "
+                    f"{name} in other places, in {run.when}"
                 )
 
 

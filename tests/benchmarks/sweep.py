@@ -109,7 +109,7 @@ def compared(recipe, batch, args):
     }
     together, apart = (run_sweep(plan).outcomes for plan in ways.values())
     for ours, own in zip(together, apart, strict=True):
-        assert ours.parameters.vector.tobytes() == own.parameters.vector.tobytes()
+        assert ours.model.parameters.vector.tobytes() == own.model.parameters.vector.tobytes()
         assert ours.costs.tobytes() == own.costs.tobytes()
         assert ours.scores == own.scores
     times = {name: [] for name in ways}

@@ -8,7 +8,14 @@ import pytest
 from helpers import arrays_in, example_count, frozen
 from hypothesis import given
 from hypothesis import strategies as st
-from own_parts import cube_root, shrunk, signs_of_mean, squared_relu, undeclared
+from own_parts import (
+    cube_root,
+    remembering_one_number,
+    shrunk,
+    signs_of_mean,
+    squared_relu,
+    undeclared,
+)
 
 from pydnn import (
     Batch,
@@ -349,6 +356,10 @@ REASONS = {
     "nothing said": (
         {"optimizer": undeclared()},
         "own_parts:undeclared may look at all of a run's numbers",
+    ),
+    "another memory": (
+        {"optimizer": remembering_one_number()},
+        "its optimizer remembers arrays of other shapes",
     ),
     "a decision": ({"optimizer": skip_not_finite(adam())}, "skip_not_finite may look at all"),
 }
