@@ -13,7 +13,7 @@ from pydnn.keys import Key
 from pydnn.numerics import Numerics, fast
 from pydnn.numerics.underflow import bare, ignoring_in
 from pydnn.parameters import NO_PARAMS, Classes, Layout, Tree, Views, leaves
-from pydnn.records import FloatArray, arrays_as_they_are, freeze, readonly
+from pydnn.records import FloatArray, arrays, freeze, maker_of, readonly
 from pydnn.tables import html_table
 
 if TYPE_CHECKING:  # `Stage` alone is then a stage of any parameters and caches
@@ -185,13 +185,16 @@ def _rows(stage: Stage, path: str) -> Iterator[list[str]]:
         yield from _rows(part, f"{path}{i}/")
 
 
-@attrs.frozen(unsafe_hash=False, slots=False, field_transformer=arrays_as_they_are)
+@attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class ElementwiseCache:
     """What an elementwise stage's backward pass may need: Z, A, and the arithmetic."""
 
     Z: FloatArray
     A: FloatArray
     numerics: Numerics
+
+
+_cache = maker_of(ElementwiseCache)  # which every step of a network calls for each activation
 
 
 def elementwise(
@@ -212,7 +215,7 @@ def elementwise(
     ) -> tuple[FloatArray, ElementwiseCache]:
         numerics = context.numerics
         A = freeze(forward(Z, numerics))
-        return A, ElementwiseCache(readonly(Z), A, numerics)
+        return A, _cache(readonly(Z), A, numerics)
 
     def stage_backward(
         params: tuple[()], cache: ElementwiseCache, dA: FloatArray

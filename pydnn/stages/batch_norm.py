@@ -8,7 +8,7 @@ import numpy as np
 from pydnn.checks import BadInput, expect_epsilon, expect_real
 from pydnn.descriptions.builders import described
 from pydnn.numerics import Numerics
-from pydnn.records import FloatArray, arrays, arrays_as_they_are, freeze
+from pydnn.records import FloatArray, arrays, freeze
 from pydnn.stages.base import Context, Stage, Statistics
 from pydnn.stages.layer_norm import (
     NormCache,
@@ -31,7 +31,7 @@ class BatchNormStatistics:
     variance: FloatArray
 
 
-@attrs.frozen(unsafe_hash=False, slots=False, field_transformer=arrays_as_they_are)
+@attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class BatchNormCache:
     """What the backward pass and the running statistics need.
 

@@ -7,13 +7,13 @@ import attrs
 from pydnn.checks import BadInput, expect_real
 from pydnn.descriptions.builders import described
 from pydnn.parameters import NO_PARAMS
-from pydnn.records import FloatArray, arrays_as_they_are, freeze, readonly
+from pydnn.records import FloatArray, arrays, freeze, readonly
 from pydnn.stages.base import Context, Stage, init_nothing
 
 __all__ = ["DropoutCache", "dropout"]
 
 
-@attrs.frozen(unsafe_hash=False, slots=False, field_transformer=arrays_as_they_are)
+@attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class DropoutCache:
     """What the backward pass needs: D, 0 or 1 / keep_prob for each number; None outside training.
 

@@ -9,7 +9,7 @@ from pydnn.checks import BadInput, expect_epsilon, expect_same_dtype, expect_sha
 from pydnn.descriptions.builders import described
 from pydnn.keys import Key
 from pydnn.numerics import Numerics
-from pydnn.records import FloatArray, arrays, arrays_as_they_are, freeze
+from pydnn.records import FloatArray, arrays, freeze
 from pydnn.stages.base import Context, Shape, Stage
 
 __all__ = [
@@ -40,7 +40,7 @@ class NormGrads:
     dbeta: FloatArray
 
 
-@attrs.frozen(unsafe_hash=False, slots=False, field_transformer=arrays_as_they_are)
+@attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class NormCache:
     """What the backward pass needs: Z_norm (n, m), and what it was divided by, a row or column."""
 
