@@ -12,7 +12,7 @@ from pydnn.descriptions.builders import described
 from pydnn.numerics.underflow import bare
 from pydnn.optimizers.base import GradientTransformation, zeros_like
 from pydnn.parameters import Packed
-from pydnn.records import FloatArray, arrays, freeze
+from pydnn.records import FloatArray, arrays, freeze, keep_readonly
 from pydnn.stages.base import EVALUATION, Context
 
 __all__ = ["accumulate", "average_parameters", "averaged", "look", "skip_not_finite"]
@@ -21,6 +21,7 @@ __all__ = ["accumulate", "average_parameters", "averaged", "look", "skip_not_fin
 # Looking, and parts around others
 
 
+@keep_readonly
 @attrs.frozen(unsafe_hash=False)
 class LookState:
     """What was seen at the last update."""
