@@ -15,7 +15,7 @@ from pydnn.descriptions.builders import build
 from pydnn.jobs.job import Job
 from pydnn.parameters import Layout, leaves
 from pydnn.recipes.recipe import Recipe, with_seed
-from pydnn.records import Batch, FloatArray, freeze
+from pydnn.records import Batch, FloatArray, freeze, keep_readonly
 from pydnn.sweeps.stacked_layout import rows_of, stacked_layout, vector_of
 from pydnn.sweeps.stacked_parts import (
     not_elementwise,
@@ -33,6 +33,7 @@ from pydnn.training.finite import ignoring_overflow
 __all__ = ["Stack", "StackInfo", "alike", "stack_of", "why_apart"]
 
 
+@keep_readonly
 @attrs.frozen(eq=False)
 class StackInfo:
     """All of a step of a stack that only a reader needs: a `StepInfo` for R runs at once.
