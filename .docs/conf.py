@@ -3,12 +3,15 @@
 import importlib
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.domains.python import PyObject
 from sphinx.environment import BuildEnvironment
+from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the checkout that the pages describe
@@ -66,9 +69,9 @@ class Family(SphinxDirective):
             ENTRIES.setdefault(home, f"{name}.{public}")
         rows = "".join(f"   {public}\n" for public in module.__all__)
         return self.parse_text_to_nodes(
-            f".. automodule:: {name}\n   :no-members:\n\n"
+            f".. automodule:: {name}\n   :no-members:\n   :no-index:\n\n"
             f".. currentmodule:: {name}\n\n.. autosummary::\n   :nosignatures:\n\n{rows}\n"
-            f".. automodule:: {name}\n   :no-index:\n"
+            f".. automodule:: {name}\n"
         )
 
 
@@ -90,16 +93,46 @@ def entry_of(
 CODE = re.compile(r"(::\n\n(?: {4}.*\n|\n)+|^ *>>> (?:.*\n)+|`[^`]*`)", re.M)
 
 
-def to_rest(app: Sphinx, what: str, name: str, value: object, options: object, lines: list[str]):
+def to_rest(
+    app: Sphinx,
+    what: str,
+    name: str,
+    value: object,
+    options: Mapping[str, object],
+    lines: list[str],
+):
     """Let docstrings read well in an editor: `|x|` and `**` outside of code mean themselves."""
+    if what == "module" and not options.get("no_index"):
+        lines.clear()  # `Family` has it on the page already
+        return
     text = re.sub(r"^(\S.*):(\n\n {4})", r"\1::\2", "\n".join(lines), flags=re.M)
     pieces = CODE.split(text)
     pieces[::2] = [re.sub(r"(\||\*\*)", r"\\\1", piece) for piece in pieces[::2]]
     lines[:] = "".join(pieces).split("\n")
 
 
+# What makes a browser ask another host for something before anybody follows a link.
+REQUEST = re.compile(
+    r"""<(?:script|link|img|iframe|source|video|audio|object)\b[^>]*\b(?:src|href|data)="(?:https?:)?//"""
+    r"""|(?:url\(|@import)\s*["']?(?:https?:)?//"""
+)
+
+
+def expect_no_other_host(app: Sphinx, error: Exception | None) -> None:
+    """Let the build fail if a page would load anything from elsewhere."""
+    if error is None:
+        pages = (p for p in Path(app.outdir).rglob("*") if p.suffix in (".html", ".css"))
+        for page in pages:
+            if request := REQUEST.search(page.read_text(encoding="utf-8")):
+                raise ExtensionError(f"{page} loads something from elsewhere: {request[0]}")
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"  # instead of "Variables"
+    app.connect("build-finished", expect_no_other_host)
     app.connect("autodoc-process-docstring", to_rest, priority=400)  # before napoleon
     app.add_directive("family", Family)
     app.connect("missing-reference", entry_of)

@@ -10,9 +10,11 @@ import sys
 from fnmatch import fnmatch
 from pathlib import Path
 
+import attrs
 import pytest
 
 import pydnn.cli
+import pydnn.jobs.standardization
 from pydnn.descriptions.builders import builders_of
 
 TOP = Path(__file__).parents[1]
@@ -96,7 +98,11 @@ def output_of_example(path, capsys, monkeypatch, *argv):
     ids=lambda path: path.name,
 )
 def test_examples_show_what_they_are_there_for(path, capsys, monkeypatch):
-    assert re.search(SHOWN[path.name], output_of_example(path, capsys, monkeypatch))
+    output = output_of_example(path, capsys, monkeypatch)
+    assert re.search(SHOWN[path.name], output)
+    for language, shown in blocks_of(TOP / ".docs" / "examples" / f"{path.stem}.md"):
+        assert language == "text"
+        assert is_like(output, shown), f"the page of {path.name} shows\n{shown}"
 
 
 @pytest.mark.parametrize("name", SHORTENED)
@@ -127,11 +133,17 @@ PAGES = sorted((TOP / ".docs" / "guide").glob("*.md"))
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", flags=re.M | re.S)
 NAMED = re.compile(r"# (\w+\.(?:py|toml))\n")  # the first line of a block that is a file
 END = "-- end of block --"
+OTHER_WORDS = {"at", "beta1", "beta2", "epsilon", "update", "pydnn", "only"}  # such as arguments
 SLOW = {"recorded_runs"}  # pages that take more than two seconds
 
 
 def blocks_of(page):
     return [match.groups() for match in FENCE.finditer(page.read_text())]
+
+
+def test_each_example_has_a_page_in_the_guide():
+    pages = (TOP / ".docs" / "examples").glob("*.md")
+    assert {page.stem for page in pages} == {"index", *(path.stem for path in EXAMPLES)}
 
 
 def commands_of(text):
@@ -163,10 +175,10 @@ def program_of(page):
 
 
 def is_like(output, shown):
-    """Whether lines are those that are shown, whatever stands for the dots in them."""
-    tidy = "\n".join(line.rstrip() for line in output.strip().splitlines())
+    """Whether lines are those that are shown, but for spaces and what stands for the dots."""
+    output, shown = (re.sub(r"[ \t]+", " ", text).replace(" \n", "\n") for text in (output, shown))
     pattern = re.escape(shown.strip()).replace("…", ".*?").replace(r"\.\.\.", ".*?")
-    return re.fullmatch(pattern, tidy, flags=re.S) is not None
+    return re.fullmatch(pattern, output.strip(), flags=re.S) is not None
 
 
 def outputs_of(page, folder):
@@ -215,3 +227,16 @@ def test_commands_of_the_guide_are_commands(page):
         else:
             assert argv[0] == "python"
             assert (TOP / argv[1]).exists(), argv[1]
+
+
+def test_names_beside_those_of_other_libraries_are_names_of_pydnn():
+    rows = (TOP / ".docs" / "guide" / "coming_from.md").read_text()
+    ours = re.findall(r"^\|[^|\n]*\|(.*)\|$", rows, flags=re.M)
+    called = {name for cell in ours for name in re.findall(r"(\w+)\(|`(\w{4,})`", cell)}
+    names = {first or second for first, second in called}
+    modules = [getattr(pydnn, name) for name in ("batches", "jobs", "optimizers", "testing")]
+    modules += [pydnn, pydnn.sweeps, pydnn.training, pydnn.jobs.standardization]
+    fields = {field.name for field in attrs.fields(pydnn.Recipe)} | OTHER_WORDS
+    unknown = {n for n in names - fields if not any(hasattr(m, n) for m in modules)}
+    assert len(names) > 40
+    assert not unknown

@@ -31,6 +31,7 @@ from pydnn.jobs.file_kinds import MODEL, expecting
 from pydnn.jobs.inputs import Inputs
 from pydnn.jobs.standardization import Standardization
 from pydnn.losses import Loss
+from pydnn.numerics import TENANTS
 from pydnn.numerics.underflow import ignoring_underflow
 from pydnn.parameters import NO_PARAMS, Layout, Packed, pack
 from pydnn.recipes.layouts import layouts_of
@@ -104,7 +105,7 @@ class Model:
         expect_shape("X", X, (self.features, "m"), hint="put examples in columns, e.g. pass X.T")
         network: Stage = build(self.recipe.network, family="stage")
         loss: Loss = build(self.recipe.loss, family="loss")
-        numerics = self.recipe.arithmetic
+        numerics = TENANTS[self.recipe.numerics]
         AL = output_of(network, self, self.inputs(X), numerics=numerics)
         return loss.predict(AL, Context(numerics=numerics))
 
