@@ -30,8 +30,8 @@ __all__ = [
 ]
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
-AnyArray: TypeAlias = NDArray[Any]  # of any kind of entries
-AnyDType: TypeAlias = np.dtype[Any]
+AnyArray: TypeAlias = NDArray[np.generic]  # of any kind of entries
+AnyDType: TypeAlias = np.dtype[np.generic]
 Fields: TypeAlias = "list[attrs.Attribute[Any]]"  # of a class of records
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 _Record = TypeVar("_Record", bound=attrs.AttrsInstance)
@@ -52,7 +52,7 @@ def readonly(x: ArrayLike) -> FloatArray:
     return view
 
 
-def as_array(x: ArrayLike) -> AnyArray:
+def as_array(x: ArrayLike) -> NDArray[Any]:
     """The array that `x` is or describes, without what a subclass adds.
 
     Raises:
@@ -79,7 +79,7 @@ def _is_masked(x: object) -> bool:
     return isinstance(x, np.ma.MaskedArray) and bool(np.ma.is_masked(x))
 
 
-def _as_floats(array: AnyArray) -> FloatArray:
+def _as_floats(array: NDArray[Any]) -> FloatArray:
     if array.dtype.kind == "c" and not array.flags.writeable:
         return array
     if array.dtype.kind not in "iub":

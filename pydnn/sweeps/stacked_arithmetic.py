@@ -12,7 +12,7 @@ import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from pydnn.keys import Key
 from pydnn.numerics import Numerics
@@ -150,7 +150,7 @@ def _alike_norms(numerics: Numerics, size: int, dtype: AnyDType) -> bool:
 
 
 def _sample(
-    name: str, results: int, rows: int, columns: int, turned: bool, dtype: AnyDType
+    name: str, results: int, rows: int, columns: int, turned: bool, dtype: DTypeLike
 ) -> FloatArray:
     """Matrices of numbers between -1 and 1, so many that enough results are compared.
 

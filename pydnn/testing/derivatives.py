@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
-from pydnn.records import AnyArray, FloatArray
+from pydnn.records import FloatArray
 
 __all__ = ["Derivative", "Line", "by_complex_step", "derivative"]
 
-Line = Callable[[complex], AnyArray]  # t -> outputs (k,) at a distance of t, real or imaginary
+Line = Callable[[complex], NDArray[Any]]  # t -> outputs (k,) at a distance of t, real or imaginary
 
 _EPS = float(np.finfo(np.float64).eps)
 _ROUNDS, _SHRINK = 5, 16

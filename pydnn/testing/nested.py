@@ -9,14 +9,16 @@ from typing import TypeVar, cast
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
 from pydnn.parameters import Packed
-from pydnn.records import AnyArray, maker_of
+from pydnn.records import AnyArray, FloatArray, maker_of
 
 __all__ = ["LAYOUTS", "difference", "leaves_of", "rebuilt", "relaid", "snapshot", "unlike"]
 
 Leaf = tuple[str, object]
 _Value = TypeVar("_Value")
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 def leaves_of(value: object, path: str = "") -> Iterator[Leaf]:
@@ -89,7 +91,7 @@ def _bits(leaf: object) -> object:
 
 
 def unlike(
-    expected: AnyArray, found: AnyArray, *, tolerance: float, scale: float = 0.0
+    expected: FloatArray, found: FloatArray, *, tolerance: float, scale: float = 0.0
 ) -> str | None:
     """The first entry of `found` that is further off than `tolerance` allows, in words.
 
@@ -176,6 +178,8 @@ def relaid(value: _Value, layout: str, *, readonly: bool | None = None) -> _Valu
     return rebuilt(value, change)
 
 
-def _as_it_was(array: AnyArray, new: AnyArray, *, readonly: bool | None = None) -> AnyArray:
+def _as_it_was(
+    array: NDArray[_Scalar], new: NDArray[_Scalar], *, readonly: bool | None = None
+) -> NDArray[_Scalar]:
     new.flags.writeable = array.flags.writeable if readonly is None else not readonly
     return new
