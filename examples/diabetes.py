@@ -12,7 +12,7 @@ import toolz
 import pydnn as nn
 from pydnn.batches import split
 from pydnn.data import load_data_set
-from pydnn.jobs.standardization import fit_standardization
+from pydnn.jobs import fit_standardization
 from pydnn.metrics import mean_absolute_error
 from pydnn.stages import tanh
 

@@ -11,7 +11,7 @@ import numpy as np
 import toolz
 
 import pydnn as nn
-from pydnn.jobs.job import prepare, run
+from pydnn.jobs import prepare, run
 from pydnn.runs import create_run, record, resume_run, verify
 
 X = nn.Key(1).at("points").normal((2, 200))

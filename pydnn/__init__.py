@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from pydnn.batches import batches_of, full_batch, mini_batches
     from pydnn.checks import BadInput, MissingExtra
     from pydnn.descriptions.builders import build, describe, described
-    from pydnn.jobs.model import Model, load_model
-    from pydnn.jobs.training import Trained, train
+    from pydnn.jobs import Model, Trained, load_model, train
     from pydnn.keys import Key
     from pydnn.losses import (
         Loss,
@@ -277,8 +276,7 @@ _HOMES = [
     "optimizers",
     "training",
     "recipes",
-    "jobs.model",
-    "jobs.training",
+    "jobs",
     "runs",
 ]
 _MODULES = [

@@ -1,1 +1,21 @@
 """Jobs: a recipe and its data, built, trained and turned into a model."""
+
+from pydnn.jobs.inputs import Inputs
+from pydnn.jobs.job import Job, prepare, run
+from pydnn.jobs.model import Model, load_model, model_of
+from pydnn.jobs.standardization import Standardization, fit_standardization
+from pydnn.jobs.training import Trained, train
+
+__all__ = [
+    "Inputs",
+    "Job",
+    "Model",
+    "Standardization",
+    "Trained",
+    "fit_standardization",
+    "load_model",
+    "model_of",
+    "prepare",
+    "run",
+    "train",
+]
