@@ -1,6 +1,7 @@
 """Processes that pydnn starts import nothing from the current folder, and end with their parent."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,8 +137,10 @@ def test_a_worker_that_dies_is_not_taken_for_a_reader_that_has_gone(run, monkeyp
         list(verify(Run.open(run), jobs=2))
 
 
-def test_a_child_that_cannot_rebuild_a_step_says_why_in_a_line(tmp_path):
-    asked = (str(tmp_path / "none"), None, False, (), 3, str(tmp_path / "out.h5"))
+def test_a_child_that_cannot_rebuild_a_step_says_why_in_a_line(run, tmp_path):
+    opened = Run.open(shutil.copytree(run, tmp_path / "run"))
+    shutil.rmtree(tmp_path / "run")
+    asked = (opened, 3, tmp_path / "out.h5")
     assert "does not exist, expected the folder of a run" in _called(asked, dict(os.environ))
 
 
