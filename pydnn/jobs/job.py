@@ -299,7 +299,12 @@ def _rotates(
         BadInput: If the recipe insists, but the training would then take other steps.
     """
     why_not = why_not_exact(
-        parts.network, parts.optimizer, parts.penalties, state.parameters, train.X
+        parts.network,
+        parts.optimizer,
+        parts.penalties,
+        state.parameters,
+        train.X,
+        TENANTS[recipe.numerics],
     )
     if why_not and recipe.rotate:
         raise BadInput(f"rotate is true, but {why_not}: leave it out.")

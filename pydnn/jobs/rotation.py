@@ -22,7 +22,7 @@ from pydnn.optimizers.base import GradientTransformation
 from pydnn.parameters import Layout, Packed, Slot, Tree, pack
 from pydnn.penalties import Penalty
 from pydnn.records import FloatArray, arrays, freeze
-from pydnn.stages.base import Stage
+from pydnn.stages.base import Context, Stage
 
 __all__ = [
     "Rotation",
@@ -126,6 +126,7 @@ def why_not_exact(
     penalties: Sequence[Penalty],
     parameters: Packed,
     X: FloatArray,
+    numerics: Numerics = fast,
 ) -> str | None:
     """Why a training on X (n_x, m) would take other steps in another basis; None if it would not.
 
@@ -143,7 +144,23 @@ def why_not_exact(
     units = slot.shape[0]
     if m + units > n_x:
         return f"{m} examples and {units} units span more than the {n_x} features"
+    if not _is_affine(network, parameters.tree, X[:, :1], numerics):
+        return "the network's first stage says that it is affine, but does not give W A_prev + b"
     return None
+
+
+def _is_affine(network: Stage, tree: Tree, X: FloatArray, numerics: Numerics) -> bool:
+    """Whether the first stage gives W A_prev + b, as it says that it does.
+
+    A stage that was made from a dense one by `attrs.evolve` says so, whatever its functions are.
+    """
+    while network.in_sequence:
+        network, tree = network.parts[0], tree[0]
+    with np.errstate(over="ignore", invalid="ignore"):
+        Z, _ = network.forward(tree, X, Context(numerics=numerics))
+        expected = numerics.matmul(tree.W, X) + tree.b
+    near = 1e-4 * float(np.abs(expected).max(initial=0.0))
+    return np.allclose(Z, expected, rtol=1e-4, atol=near, equal_nan=True)
 
 
 def pays(slot: Slot, m: int, *, iterations: int, batch: int) -> bool:

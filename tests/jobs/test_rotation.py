@@ -21,6 +21,7 @@ from pydnn import (
     decay_weights,
     dense,
     describe,
+    described,
     dropout,
     fast,
     freeze_layers,
@@ -60,6 +61,7 @@ from pydnn.optimizers import (
 from pydnn.parameters import pack
 from pydnn.recipes.recipe import Recipe
 from pydnn.recipes.tutorial import tutorial_network, tutorial_recipe
+from pydnn.records import freeze
 from pydnn.stages import tanh
 
 NETWORK = serial(dense(3), tanh(), dense(2), relu(), dense(1))
@@ -281,12 +283,28 @@ def test_rotated_gradients_give_rotated_updates(optimizer):
     np.testing.assert_allclose(updates[0]["2/W"], updates[1]["2/W"], atol=1e-12)
 
 
+@described("stage")
+def every_other_feature(units):
+    """A stage made from a dense one, of which it keeps what that says of itself."""
+    whole = dense(units)
+
+    def forward(params, A_prev, context):
+        kept = A_prev * (np.arange(len(A_prev)) % 2)[:, np.newaxis]
+        return whole.forward(params, freeze(kept.astype(A_prev.dtype)), context)
+
+    return attrs.evolve(whole, forward=forward)
+
+
 FIRST = "the network does not begin with a dense stage"
 REFUSED = {
     "normalised first": ({"network": describe(serial(batch_norm(), NETWORK))}, FIRST),
     "dropped first": ({"network": describe(serial(dropout(keep_prob=0.9), NETWORK))}, FIRST),
     "an activation": ({"network": describe(serial(relu(), NETWORK))}, FIRST),
     "data that goes on": ({"network": describe(serial(residual(dense(40)), dense(1)))}, FIRST),
+    "not what it says": (
+        {"network": describe(serial(every_other_feature(3), dense(1)))},
+        r"the network's first stage says that it is affine, but does not give W A_prev \+ b",
+    ),
     "an l1 penalty": (
         {"penalties": (describe(l2_penalty(1)), describe(l1_penalty(1)))}, "a penalty treats",
     ),
