@@ -31,6 +31,8 @@ myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["narrow.css"]
 html_title = f"pydnn {version}"
 html_copy_source = False
 html_show_copyright = False

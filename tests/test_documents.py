@@ -1,5 +1,6 @@
 """What people read first must run as it stands."""
 
+import inspect
 import os
 import re
 import runpy
@@ -240,3 +241,11 @@ def test_names_beside_those_of_other_libraries_are_names_of_pydnn():
     unknown = {n for n in names - fields if not any(hasattr(m, n) for m in modules)}
     assert len(names) > 40
     assert not unknown
+
+
+def test_the_reference_has_every_module_of_the_front_door():
+    pages = (TOP / ".docs" / "api").glob("*.md")
+    listed = re.findall(r"family:: ([\w.]+)", "".join(page.read_text() for page in pages))
+    modules = [name for name in dir(pydnn) if inspect.ismodule(getattr(pydnn, name))]
+    assert len(modules) > 10
+    assert not [m for m in modules if not any(f"{f}.".startswith(f"pydnn.{m}.") for f in listed)]
