@@ -26,7 +26,7 @@ from abc import ABCMeta, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from os import PathLike
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 import attrs
 import numpy as np
@@ -93,6 +93,7 @@ __all__ = [
 # The records
 
 
+_Default = TypeVar("_Default")
 _READ_ONLY = (
     "records here cannot be written to, so that every step can be repeated: make another record, "
     'e.g. from_dict({**parameters, "W1": W1}), from a copy such as parameters["W1"].copy()'
@@ -162,7 +163,13 @@ class _Named(Mapping[str, FloatArray], metaclass=_Record):
     def __len__(self) -> int:
         return len(self._arrays())
 
-    def get(self, name: str, default: Any = None) -> Any:
+    @overload
+    def get(self, name: str, default: None = None) -> FloatArray | None: ...
+
+    @overload
+    def get(self, name: str, default: _Default) -> FloatArray | _Default: ...
+
+    def get(self, name: str, default: object = None) -> object:
         """Return the array of that name, or the default if there is none."""
         if name not in self:
             return default

@@ -17,7 +17,7 @@ from pydnn.cli.recipe_options import add_recipe_options, recipe_of
 from pydnn.cli.run_options import Commands
 from pydnn.cli.training import add_training_options, check_training_options, say_of, train_job
 from pydnn.data import DataSet, load_data_set
-from pydnn.jobs.job import Job, expect_test, prepare
+from pydnn.jobs.job import Job, prepare
 from pydnn.recipes.recipe import DTYPES
 from pydnn.runs import Recording, create_run
 from pydnn.storage.files import exclusive, is_free
@@ -59,8 +59,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.folder is not None:
         _expect_free(args.folder, "--run")  # before the work
     data = load_data_set(recipe.data, dtype=DTYPES[recipe.dtype])
-    job = prepare(recipe, data.train)
-    expect_test(job, data.test, classes=data.classes)
+    job = prepare(recipe, data)
     for note in job.notes:
         complain(note)
     with _new_run(args, job, data) as (folder, recording):

@@ -18,7 +18,7 @@ from typing import Any, ParamSpec, TypeGuard, TypeVar, Union, get_args, get_orig
 
 import attrs
 
-from pydnn.checks import MOST_BITS, BadInput, expect_known, plain_number, shown
+from pydnn.checks import MOST_BITS, BadInput, Json, expect_known, plain_number, shown
 from pydnn.descriptions.parts import DescribedPart
 from pydnn.descriptions.renames import current_name, current_option
 
@@ -39,7 +39,7 @@ __all__ = [
     "plain_numbers",
 ]
 
-Description = Mapping[str, Mapping[str, Any]]
+Description = Mapping[str, Mapping[str, object]]
 
 _Options = ParamSpec("_Options")
 _Part = TypeVar("_Part")
@@ -136,7 +136,7 @@ def described(
                 _expect_kinds(name, builder, {**dict(zip(named, args, strict=False)), **options})
             else:
                 _expect_kinds(name, builder, options)
-            part: Any = builder(*args, **options)
+            part = builder(*args, **options)
             if not isinstance(part, DescribedPart):
                 raise BadInput(
                     f"{name} made {shown(part)}, expected a part of family {family!r}: return "
@@ -147,10 +147,9 @@ def described(
             part = attrs.evolve(part)
             object.__setattr__(part, "description", {name: _without_defaults(signature, given)})
             object.__setattr__(part, "builder", made_by)
-            described_part: _Part = part
-            return described_part
+            return part
 
-        describing.family = family  # type: ignore[attr-defined]  # for readers; the registry decides
+        vars(describing)["family"] = family  # for readers; the registry decides
         made_by = Builder(name, family, signature, describing, tuple(drawn_by))
         if "<locals>" not in name:  # a function inside of another is not found by its name
             _BUILDERS[family, name] = made_by
@@ -159,7 +158,7 @@ def described(
     return decorate
 
 
-def _expect_kinds(name: str, builder: Callable[..., Any], options: Mapping[str, object]) -> None:
+def _expect_kinds(name: str, builder: Callable[..., object], options: Mapping[str, object]) -> None:
     """Refuse options of which the annotation says that they are of another kind.
 
     Numbers are left to the builder, which knows their bounds. So is everything that only some
@@ -173,7 +172,7 @@ def _expect_kinds(name: str, builder: Callable[..., Any], options: Mapping[str, 
 
 
 @functools.cache
-def _kinds(builder: Callable[..., Any]) -> dict[str, tuple[tuple[type, ...], str]]:
+def _kinds(builder: Callable[..., object]) -> dict[str, tuple[tuple[type, ...], str]]:
     """Of each option that takes parts, lists or texts alone: their types, and words for them."""
     try:
         hints = get_type_hints(builder)
@@ -195,7 +194,7 @@ def _kinds(builder: Callable[..., Any]) -> dict[str, tuple[tuple[type, ...], str
     return kinds
 
 
-def describe(part: Any) -> dict[str, dict[str, Any]]:
+def describe(part: object) -> dict[str, dict[str, Json]]:
     """The plain data from which `build` makes the same `part` again.
 
     Only options that differ from the builder's defaults are named.
@@ -238,16 +237,16 @@ def build(description: Description, *, family: str | None = None) -> Any:
     for option in today:
         if today.count(option) > 1:
             raise BadInput(f"{name} has {option} twice, under an old name too: give it once.")
-    options = dict(zip(today, map(_rebuilt, options.values()), strict=True))
-    for option in options:
+    given: dict[str, Any] = dict(zip(today, map(_rebuilt, options.values()), strict=True))
+    for option in given:
         expect_known(f"option of {name}", option, builder.options)
-    args = options.pop(builder.several, ()) if builder.several else ()
+    args = given.pop(builder.several, ()) if builder.several else ()
     try:
-        builder.signature.bind(*args, **options)
+        builder.signature.bind(*args, **given)
     except TypeError as error:
         raise BadInput(f"{name} cannot be built: {error}.") from error
     try:
-        return builder.function(*args, **options)
+        return builder.function(*args, **given)
     except (BadInput, KeyboardInterrupt, MemoryError):
         raise
     except BaseException as error:
@@ -361,7 +360,9 @@ def _reason(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
 
 
-def _without_defaults(signature: inspect.Signature, given: Mapping[str, Any]) -> dict[str, Any]:
+def _without_defaults(
+    signature: inspect.Signature, given: Mapping[str, object]
+) -> dict[str, object]:
     return {
         option: value
         for option, value in given.items()
@@ -369,11 +370,11 @@ def _without_defaults(signature: inspect.Signature, given: Mapping[str, Any]) ->
     }
 
 
-def _same(value: Any, default: Any) -> bool:
+def _same(value: object, default: object) -> bool:
     return type(value) is type(default) and bool(value == default)
 
 
-def _plain(where: str, value: Any) -> Any:
+def _plain(where: str, value: object) -> Json:
     if isinstance(value, DescribedPart):
         return describe(value)
     if isinstance(value, list | tuple):
@@ -388,16 +389,18 @@ def _plain(where: str, value: Any) -> Any:
     )
 
 
-def plain_numbers(value: Any) -> Any:
+def plain_numbers(value: object) -> Any:  # of the type of `value`, where it holds no scalars
     """The same options or descriptions with Python's numbers where they held NumPy's scalars."""
     if isinstance(value, dict):
         return {name: plain_numbers(item) for name, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(map(plain_numbers, value))
+    if type(value) is list:
+        return list(map(plain_numbers, value))
+    if type(value) is tuple:
+        return tuple(map(plain_numbers, value))
     return plain_number(value)
 
 
-def _rebuilt(value: Any) -> Any:
+def _rebuilt(value: object) -> object:
     if is_description(value):
         return build(value)
     return tuple(map(_rebuilt, value)) if isinstance(value, list | tuple) else value

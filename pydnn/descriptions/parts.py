@@ -50,7 +50,7 @@ class DescribedPart(Unchanging):
     def __hash__(self) -> int:
         return hash(_key(self))
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         if self.builder is None or self.description is None:
             raise BadInput(
                 f"{self!r} cannot be pickled, since it was not made by a builder: make it with a "
@@ -62,16 +62,18 @@ class DescribedPart(Unchanging):
                 f"{name}(…) cannot be pickled, since its builder is inside a function: define the "
                 "builder at the top of a module."
             )
-        options = dict(options)
-        args = options.pop(self.builder.several, ()) if self.builder.several else ()
-        return _call, (self.builder.function, tuple(args), options)
+        given: dict[str, Any] = dict(options)
+        args = given.pop(self.builder.several, ()) if self.builder.several else ()
+        return _call, (self.builder.function, tuple(args), given)
 
 
-def _call(function: Callable[..., Any], args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
+def _call(
+    function: Callable[..., object], args: tuple[object, ...], options: Mapping[str, object]
+) -> object:
     return function(*args, **options)
 
 
-def _key(value: Any) -> Any:
+def _key(value: object) -> object:
     """What decides whether two values are equal, as a value that has a hash."""
     if isinstance(value, list | tuple):
         return tuple(map(_key, value))

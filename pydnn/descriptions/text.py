@@ -12,12 +12,12 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import attrs
 
 from pydnn.checks import MOST_BITS, BadInput, shown
 from pydnn.descriptions.builders import (
+    Builder,
     Description,
     Unread,
     find_builder,
@@ -69,7 +69,7 @@ def read_description(
     return read
 
 
-def read_values(text: str, *, allow: Iterable[str] = ()) -> list[Any]:
+def read_values(text: str, *, allow: Iterable[str] = ()) -> list[object]:
     """The values that `text` lists, with commas between, e.g. "0.1, 0.3" or "relu, tanh".
 
     Raises:
@@ -160,7 +160,7 @@ class _Reader:
             import_own(name, self.allow)
         name = current_name(name)
         builder = find_builder(name, family)
-        given: dict[str, Any] = {}
+        given: dict[str, object] = {}
         values = [self.value(arg) for arg in args]
         for keyword in keywords:
             if keyword.arg is None:
@@ -187,7 +187,7 @@ class _Reader:
     def _twice(self, option: str) -> BadInput:
         return BadInput(f"{_short(self.text)} gives {option} twice: give it once.")
 
-    def value(self, node: ast.expr) -> Any:
+    def value(self, node: ast.expr) -> object:
         """The number, text, list or part that a node writes."""
         self.values += 1
         self.depth += 1
@@ -204,7 +204,7 @@ class _Reader:
             raise BadInput(f"{_short(self.text)} has {shown(value)} in it: give a shorter one.")
         return value
 
-    def _value(self, node: ast.expr) -> Any:
+    def _value(self, node: ast.expr) -> object:
         match node:
             case ast.Constant(value=value) if not _is_own(value) and isinstance(
                 value, bool | int | float | str | None
@@ -233,7 +233,7 @@ def _source(node: ast.expr, text: str) -> str:
         return text
 
 
-def _is_own(value: Any) -> bool:
+def _is_own(value: object) -> bool:
     return isinstance(value, str) and OWN_BUILDER.fullmatch(value) is not None
 
 
@@ -266,12 +266,14 @@ class _Line:
     arguments: tuple[tuple[str, _Line], ...] = ()
 
 
-def _line(value: Any, plain: Callable[[Any], str]) -> _Line:
+def _line(value: object, plain: Callable[[object], str]) -> _Line:
     if isinstance(value, list | tuple):
         items = tuple(("", _line(item, plain)) for item in value)
         return _Line(f"[{', '.join(item.text for _, item in items)}]", "[", items)
-    builder = value.builder if isinstance(value, DescribedPart) else None
-    description = value if builder is None else value.description
+    builder: Builder | None = None
+    description = value
+    if isinstance(value, DescribedPart):
+        builder, description = value.builder, value.description
     if not is_description(description):
         return _Line(plain(value))
     [(name, options)] = description.items()
@@ -279,7 +281,9 @@ def _line(value: Any, plain: Callable[[Any], str]) -> _Line:
     positional = True
     for parameter in (builder or find_builder(name)).options.values():
         if parameter.kind is parameter.VAR_POSITIONAL:
-            arguments += [("", _line(item, plain)) for item in options.get(parameter.name, ())]
+            several = options.get(parameter.name)
+            if isinstance(several, Iterable):
+                arguments += [("", _line(item, plain)) for item in several]
         elif parameter.name not in options:
             positional = False
         else:
@@ -300,7 +304,7 @@ def _laid_out(line: _Line, indent: str) -> str:
     return f"{line.head}\n{''.join(rows)}{indent})"
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     if isinstance(value, Mapping) or (isinstance(value, float) and not math.isfinite(value)):
         raise BadInput(f"{shown(value)} cannot be written: give finite numbers, texts or parts.")
     return repr(value)

@@ -117,7 +117,7 @@ def fit_inputs(
     Raises:
         BadInput: If a feature cannot be standardized.
     """
-    fitted = standardizing(X, numerics=TENANTS[recipe.numerics]) if recipe.standardize else None
+    fitted = standardizing(X, numerics=recipe.arithmetic) if recipe.standardize else None
     return Inputs(recipe.dtype, recipe.numerics, fitted)
 
 
@@ -153,5 +153,3 @@ def expect_data(data: Batch) -> None:
             expect_common_precision(name, array)
     expect_finite("X", X)
     expect_finite("Y", Y)
-    if data.weights is not None:
-        expect_shape("weights", data.weights, (1, m), hint="give one weight per example")

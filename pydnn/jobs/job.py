@@ -15,6 +15,7 @@ from pydnn.checks import (
     expect_known,
     expect_shape,
 )
+from pydnn.data import DataSet
 from pydnn.descriptions.builders import (
     build,
 )
@@ -25,7 +26,7 @@ from pydnn.jobs.standardization import Standardization, fit_standardization
 from pydnn.keys import Key
 from pydnn.losses import Loss, class_count, expect_weights
 from pydnn.metrics import METRICS
-from pydnn.numerics import TENANTS, Numerics
+from pydnn.numerics import Numerics
 from pydnn.optimizers.base import GradientTransformation
 from pydnn.penalties import Penalty
 from pydnn.recipes.layouts import layers_of
@@ -102,7 +103,7 @@ class Job:
     @property
     def numerics(self) -> Numerics:
         """The arithmetic that the recipe names."""
-        return TENANTS[self.recipe.numerics]
+        return self.recipe.arithmetic
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -141,18 +142,19 @@ class Job:
 @np.errstate(under="ignore")
 def prepare(
     recipe: Recipe,
-    batch: Batch,
+    data: Batch | DataSet,
     *,
     through: Callable[[Stage], Stage] = lambda network: network,
     step: Callable[[TrainStep], TrainStep] = lambda train_step: train_step,
     standardizing: Callable[..., Standardization] = fit_standardization,
 ) -> Job:
-    """Build everything that the `recipe` names, for training on the examples of `batch`.
+    """Build everything that the `recipe` names, for training on `data`.
 
     Args:
         recipe: The job.
-        batch: All examples, for training and validation. They are standardized in their own
-            dtype, so equal data as float32 and as float64 lead to other bits.
+        data: The examples for training and validation, or a data set, whose test part is then
+            checked too, see `expect_test`. Examples are standardized in their own dtype, so equal
+            data as float32 and as float64 lead to other bits.
         through: A function that the network goes through once it is built, e.g. to watch its
             stages.
         step: A function that the training step goes through once it is built, e.g. to insert a
@@ -169,6 +171,7 @@ def prepare(
     Example:
         >>> job = prepare(recipe, batch, step=lambda s: s.insert_after("backward", clip))
     """
+    batch = data if isinstance(data, Batch) else data.train
     parts = _built(recipe, through)
     expect_data(batch)
     features, m = batch.X.shape
@@ -177,13 +180,13 @@ def prepare(
     task = _task(recipe, parts, state, batch)
     examples = _examples(recipe, task, batch)
     inputs = fit_inputs(recipe, examples["train"].X, standardizing=standardizing)
-    data = {name: inputs.examples(part) for name, part in examples.items()}
-    _expect_weights(recipe, data)
-    _expect_watchable(recipe, parts.optimizer, state, task, data)
-    _expect_whole_batches(parts.network, parts.batching, data["train"], state.key)
+    prepared = {name: inputs.examples(part) for name, part in examples.items()}
+    _expect_weights(recipe, prepared)
+    _expect_watchable(recipe, parts.optimizer, state, task, prepared)
+    _expect_whole_batches(parts.network, parts.batching, prepared["train"], state.key)
     _expect_schedule(recipe, parts.optimizer)
     train_step = _changed(step, _step_of(recipe, parts))
-    rotates, not_rotated = _rotates(recipe, parts, train_step, state, data["train"])
+    rotates, not_rotated = _rotates(recipe, parts, train_step, state, prepared["train"])
     job = Job(
         recipe,
         batch,
@@ -192,11 +195,14 @@ def prepare(
         train_step,
         state,
         parts.batching,
-        data,
+        prepared,
         inputs,
         not_rotated,
     )
-    return _rotated(job, parts.optimizer) if rotates else job
+    job = _rotated(job, parts.optimizer) if rotates else job
+    if isinstance(data, DataSet):
+        expect_test(job, data.test, classes=data.classes)
+    return job
 
 
 @attrs.frozen(eq=False)
@@ -223,7 +229,7 @@ def _built(recipe: Recipe, through: Callable[[Stage], Stage]) -> _Parts:
 
 
 def _first_state(recipe: Recipe, parts: _Parts, features: int) -> TrainState:
-    numerics = TENANTS[recipe.numerics]
+    numerics = recipe.arithmetic
     numerics.expect_sound()
     return initial_state(
         parts.network,
@@ -242,7 +248,7 @@ def _task(recipe: Recipe, parts: _Parts, state: TrainState, batch: Batch) -> str
     Raises:
         BadInput: If the network does not take the examples, or the loss not their labels.
     """
-    numerics = TENANTS[recipe.numerics]
+    numerics = recipe.arithmetic
     with ignoring_overflow():
         X, Y = (array[:, :1].astype(DTYPES[recipe.dtype]) for array in (batch.X, batch.Y))
         AL = output_of(parts.network, state, X, numerics=numerics)
@@ -267,7 +273,7 @@ def _examples(recipe: Recipe, task: str, batch: Batch) -> dict[str, Batch]:
 
 
 def _step_of(recipe: Recipe, parts: _Parts) -> TrainStep:
-    numerics = TENANTS[recipe.numerics]
+    numerics = recipe.arithmetic
     train_step = make_train_step(
         parts.network,
         parts.loss,
@@ -304,7 +310,7 @@ def _rotates(
         parts.penalties,
         state.parameters,
         train.X,
-        TENANTS[recipe.numerics],
+        recipe.arithmetic,
     )
     if why_not and recipe.rotate:
         raise BadInput(f"rotate is true, but {why_not}: leave it out.")
@@ -395,7 +401,7 @@ def _expect_schedule(recipe: Recipe, optimizer: GradientTransformation) -> None:
     if schedule.empty:
         raise BadInput(f"the schedule has an empty phase: {schedule.empty}.")
     # Called once, it refuses what is not a number.
-    schedule((recipe.iterations - 1) // optimizer.every, TENANTS[recipe.numerics])
+    schedule((recipe.iterations - 1) // optimizer.every, recipe.arithmetic)
 
 
 def expect_test(job: Job, test: Batch, *, classes: Sequence[str] | None = None) -> None:

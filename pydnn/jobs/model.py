@@ -31,7 +31,6 @@ from pydnn.jobs.file_kinds import MODEL, expecting
 from pydnn.jobs.inputs import Inputs
 from pydnn.jobs.standardization import Standardization
 from pydnn.losses import Loss
-from pydnn.numerics import TENANTS
 from pydnn.numerics.underflow import ignoring_underflow
 from pydnn.parameters import NO_PARAMS, Layout, Packed, pack
 from pydnn.recipes.layouts import layouts_of
@@ -105,7 +104,7 @@ class Model:
         expect_shape("X", X, (self.features, "m"), hint="put examples in columns, e.g. pass X.T")
         network: Stage = build(self.recipe.network, family="stage")
         loss: Loss = build(self.recipe.loss, family="loss")
-        numerics = TENANTS[self.recipe.numerics]
+        numerics = self.recipe.arithmetic
         AL = output_of(network, self, self.inputs(X), numerics=numerics)
         return loss.predict(AL, Context(numerics=numerics))
 

@@ -13,7 +13,6 @@ from pydnn.descriptions.builders import build
 from pydnn.jobs.model import Model
 from pydnn.losses import Loss, class_count
 from pydnn.metrics import score, score_by_class, title
-from pydnn.numerics import TENANTS
 from pydnn.records import Batch, FloatArray
 from pydnn.training.finite import ignoring_overflow
 
@@ -131,7 +130,7 @@ def score_on(model: Model, batch: Batch, *, by_class: bool = False) -> Score:
     expect_shape("Y", batch.Y, ("n_y", m), hint="give one column of labels per example")
     expect_finite("X", batch.X)
     task, P = predicted(model, batch.X, [f"example {number}" for number in range(m)])
-    scores = score(task, P, batch.Y, numerics=TENANTS[model.recipe.numerics])
+    scores = score(task, P, batch.Y, numerics=model.recipe.arithmetic)
     if not by_class:
         return Score(task, scores, m)
     names = names_of(model, task, len(P))

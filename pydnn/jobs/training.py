@@ -17,7 +17,7 @@ import numpy as np
 
 from pydnn.checks import AnyPath, BadInput
 from pydnn.data import DataSet, load_data_set
-from pydnn.jobs.job import Job, expect_test, prepare, run, watching
+from pydnn.jobs.job import Job, prepare, run, watching
 from pydnn.jobs.model import Model, model_of
 from pydnn.recipes.recipe import DTYPES, Recipe
 from pydnn.records import Batch, FloatArray, arrays
@@ -110,7 +110,7 @@ def train(
     else:
         if not isinstance(data, DataSet | Batch):
             data = load_data_set(data or job.data, dtype=DTYPES[job.dtype])
-        job = _prepared(job, data)
+        job = prepare(job, data)
     last, taken, error = job.state, list(costs), None
     noted = seen = watched or watching(job)
 
@@ -133,14 +133,6 @@ def train(
     kept = None if seen.watch is None else seen.kept
     known = data if isinstance(data, DataSet | Batch) else None
     return Trained(job, kept or last, last, np.array(taken, np.float64), error, known)
-
-
-def _prepared(recipe: Recipe, data: DataSet | Batch) -> Job:
-    if isinstance(data, Batch):
-        return prepare(recipe, data)
-    job = prepare(recipe, data.train)
-    expect_test(job, data.test, classes=data.classes)
-    return job
 
 
 def expect_same_data(job: Job, data: DataSet | Batch) -> None:

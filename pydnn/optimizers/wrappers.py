@@ -167,7 +167,7 @@ def average_parameters(*, decay: float | None = None) -> GradientTransformation:
         average = opened.job.inputs.lift(averaged(state.optimizer_state, state.parameters))
         attrs.evolve(model, parameters=average).save("averaged.h5")
 
-    `Run`, `load_model` and `save_model` are in `pydnn.runs`; `pydnn evaluate averaged.h5` and
+    `Run` and `load_model` are in `pydnn`; `pydnn evaluate averaged.h5` and
     `pydnn predict averaged.h5` take it as any other model.
 
     Args:

@@ -27,7 +27,7 @@ from pydnn.descriptions.builders import (
     plain_numbers,
 )
 from pydnn.descriptions.text import own_builders, read_description
-from pydnn.numerics import TENANTS
+from pydnn.numerics import TENANTS, Numerics
 
 __all__ = ["DTYPES", "Recipe", "with_seed"]
 
@@ -163,6 +163,11 @@ class Recipe:
         expect_known("dtype", str(self.dtype), DTYPES)
         expect_known("numerics", str(self.numerics), TENANTS)
         self._expect_something_to_watch()
+
+    @property
+    def arithmetic(self) -> Numerics:
+        """The arithmetic that `numerics` names."""
+        return TENANTS[self.numerics]
 
     def _expect_something_to_watch(self) -> None:
         if bool(self.watch) != bool(self.patience):

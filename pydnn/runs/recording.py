@@ -22,7 +22,6 @@ from pydnn.fingerprints import checksum
 from pydnn.jobs.job import Job, expect_test, watching
 from pydnn.jobs.model import model_of
 from pydnn.jobs.training import expect_same_data
-from pydnn.numerics import TENANTS
 from pydnn.recipes.toml import read_recipe, read_toml
 from pydnn.records import Batch, FloatArray
 from pydnn.runs.environment import current_environment, environment_text
@@ -136,7 +135,7 @@ class Recording:
         """
         self.expect_in_place()
         # A library may have changed the processor's state since `prepare`.
-        TENANTS[self.job.recipe.numerics].expect_sound()
+        self.job.numerics.expect_sound()
         rows = rows_of(seen, start=self.head.iteration)
         segment = following(
             self.path / SEGMENTS,
@@ -261,7 +260,7 @@ def create_run(
     if isinstance(data, DataSet):
         expect_test(job, data.test, classes=data.classes)
     text, pins = _recipe_text(job, data)
-    texts = Texts(text, environment_text(current_environment(TENANTS[job.recipe.numerics])))
+    texts = Texts(text, environment_text(current_environment(job.numerics)))
     rows = rows_of([], start=0)
     goal = job.recipe.iterations
     first = following(

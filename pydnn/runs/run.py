@@ -18,7 +18,7 @@ from pydnn.fingerprints import checksum
 from pydnn.jobs.job import Job, prepare, watch_of
 from pydnn.jobs.rebuilding import Prepare, expect_to_travel, rebuild
 from pydnn.jobs.standardization import standardization_of_0_1_0
-from pydnn.numerics import TENANTS, Numerics
+from pydnn.numerics import Numerics
 from pydnn.parameters import Packed
 from pydnn.recipes.recipe import DTYPES, Recipe
 from pydnn.records import Batch, FloatArray
@@ -138,7 +138,7 @@ class Run:
     @property
     def numerics(self) -> Numerics:
         """The arithmetic of the run."""
-        return TENANTS[self.recipe.numerics]
+        return self.recipe.arithmetic
 
     @property
     def environments(self) -> tuple[Environment, ...]:

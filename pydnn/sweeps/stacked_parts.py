@@ -232,7 +232,7 @@ def not_elementwise(optimizer: Description) -> str:
     return next(filter(None, map(not_elementwise, _optimizers_in(options.values()))), name)
 
 
-def _optimizers_in(values: Iterable[Any]) -> Iterator[Description]:
+def _optimizers_in(values: Iterable[object]) -> Iterator[Description]:
     """The descriptions of optimizers among the options of one."""
     for value in values:
         if isinstance(value, list | tuple):
@@ -261,11 +261,11 @@ def with_rate(optimizer: Description, rate: float) -> Description | None:
     if "learning_rate" in find_builder(name).options:
         return {name: {**options, "learning_rate": rate}}
     for option, value in options.items():
-        several = isinstance(value, list | tuple)
-        last = value[-1:] if several else [value]
-        inner = next(_optimizers_in(last), None)
+        *before, last = value if isinstance(value, list | tuple) and value else [value]
+        inner = next(_optimizers_in([last]), None)
         if inner is not None and (changed := with_rate(inner, rate)) is not None:
-            return {name: {**options, option: [*value[:-1], changed] if several else changed}}
+            several = isinstance(value, list | tuple)
+            return {name: {**options, option: [*before, changed] if several else changed}}
     return None
 
 

@@ -89,6 +89,15 @@ def test_costs_and_states_are_those_of_the_stream():
         trained.costs[0] = 0
 
 
+def test_a_data_set_is_prepared_as_its_training_part_and_its_test_part_is_checked():
+    job, plain = prepare(RECIPE, DATA), prepare(RECIPE, DATA.train)
+    assert job.batch is DATA.train
+    assert job.data == plain.data
+    assert job.recipe.arithmetic is job.numerics is plain.numerics
+    with pytest.raises(BadInput, match="test part: label 2"):
+        prepare(RECIPE, attrs.evolve(DATA, test=Batch(DATA.test.X, DATA.test.Y * 2.0)))
+
+
 def test_the_state_to_keep_is_the_best_one_where_training_stops_early():
     costs = []
     trained = train(STOPPING, DATA, through=partial(tee, to=lambda s, i: costs.append(i.measured)))
