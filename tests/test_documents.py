@@ -1,6 +1,7 @@
 """What people read first must run as it stands."""
 
 import inspect
+import itertools
 import os
 import re
 import runpy
@@ -8,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from code import InteractiveConsole
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -23,31 +25,28 @@ README = (TOP / "README.md").read_text(encoding="utf-8")
 EXAMPLES = sorted((TOP / "examples").glob("*.py"))
 
 
-def test_the_readme_opens_with_two_sentences_and_two_commands_of_one_line():
+def test_the_readme_opens_with_what_pydnn_is_and_two_commands_of_one_line():
     blocks = re.findall(r"^```sh\n(.*?)^```$", README, flags=re.M | re.S)
-    assert len(blocks) == 2
     assert [block.count("\n") for block in blocks] == [1, 1]
-    opening = README.partition("```")[0].partition("\n")[2].replace("NumPy alone:", "")
-    assert len(re.findall(r"\.(?:\s|$)", opening)) == 2
+    before, first, between, *_ = re.split(r"^```(?:sh)?\n", README, flags=re.M)
+    assert before.splitlines()[3].startswith("pydnn trains deep networks")
+    assert first == blocks[0]
+    assert not between.strip()
+
+
+def test_the_readme_is_one_page():
+    assert len(README.split()) <= 1100
+    assert len(re.findall(r"!\[", README)) == 2
 
 
 def test_the_readmes_second_line_leads_to_the_chinese_tutorial():
     assert README.splitlines()[1] == "[中文教程](.docs/教程.md)"
 
 
-def test_the_readmes_step_trains(capsys):
-    (code,) = re.findall(r"^```python\n(.*?)^```$", README, flags=re.M | re.S)
-    assert code.count("\n") <= 20
-    names = {}
-    exec(code, names)
-    assert names["info"].cost < 0.2
-    assert capsys.readouterr().out.startswith(re.findall(r"# (0\.\d+)…", code)[0])
-    assert names["state"].iteration == 500
-
-
-def test_the_readme_names_every_builder():
+def test_the_guide_names_every_builder():
     builders = {builder.name for builder in builders_of() if ":" not in builder.name}
-    named = re.findall(r"`(\w+\*?)`", README)
+    text = (TOP / ".docs" / "guide" / "parts.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(\w+\*?)`", text)
     missing = {name for name in builders if not any(fnmatch(name, n) for n in named)}
     assert len(builders) > 60
     assert not missing
@@ -214,8 +213,8 @@ def test_the_guide_shows_what_happens(page, tmp_path):
         assert is_like(output, shown), f"{page.name} shows\n{shown}\nbut it prints\n{output}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_commands_of_the_guide_are_commands(page):
+@pytest.mark.parametrize("page", [TOP / "README.md", *PAGES], ids=lambda page: page.stem)
+def test_commands_of_the_documents_are_commands(page):
     commands = [
         argv
         for language, text in blocks_of(page)
@@ -235,7 +234,8 @@ def test_names_beside_those_of_other_libraries_are_names_of_pydnn():
     ours = re.findall(r"^\|[^|\n]*\|(.*)\|$", rows, flags=re.M)
     called = {name for cell in ours for name in re.findall(r"(\w+)\(|`(\w{4,})`", cell)}
     names = {first or second for first, second in called}
-    modules = [getattr(pydnn, name) for name in ("batches", "jobs", "optimizers", "testing")]
+    families = ("batches", "data", "jobs", "metrics", "optimizers", "testing")
+    modules = [getattr(pydnn, name) for name in families]
     modules += [pydnn, pydnn.sweeps, pydnn.training, pydnn.jobs.standardization]
     fields = {field.name for field in attrs.fields(pydnn.Recipe)} | OTHER_WORDS
     unknown = {n for n in names - fields if not any(hasattr(m, n) for m in modules)}
@@ -249,3 +249,65 @@ def test_the_reference_has_every_module_of_the_front_door():
     modules = [name for name in dir(pydnn) if inspect.ismodule(getattr(pydnn, name))]
     assert len(modules) > 10
     assert not [m for m in modules if not any(f"{f}.".startswith(f"pydnn.{m}.") for f in listed)]
+
+
+# The README. Each Python block is pasted into an interpreter of its own, so none needs another.
+
+
+def paste(text):
+    """Give lines to an interactive session, which ends a definition at the first empty line."""
+    session = InteractiveConsole()
+    more = False
+    for line in [*text.splitlines(), ""]:
+        more = session.push(line)
+    assert not more
+
+
+@pytest.mark.parametrize("number", range(README.count("\n```python\n")))
+def test_blocks_of_the_readme_can_be_pasted(number, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = [match.groups() for match in FENCE.finditer(README)]
+    places = [place for place, (language, _) in enumerate(blocks) if language == "python"]
+    text = blocks[places[number]][1]
+    after, output = blocks[places[number] + 1]
+    assert len([line for line in text.splitlines() if line]) <= 12
+    paste(text)
+    printed = capsys.readouterr()
+    assert not printed.err  # where the console writes a traceback
+    assert is_like(printed.out, output if after == "text" else "")
+
+
+def test_commands_of_the_readme_give_the_output_that_it_shows(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = [text for language, text in FENCE.findall(README) if language == "console"]
+    shown = [commands_of(text) for text in blocks if any(out for _, out in commands_of(text))]
+    assert shown
+    for argv, output in itertools.chain.from_iterable(shown):
+        assert argv[0] == "pydnn"
+        assert pydnn.cli.main(argv[1:]) == 0, argv
+        printed = capsys.readouterr()
+        if output:
+            assert is_like(printed.err + printed.out, output)
+
+
+@pytest.mark.slow
+def test_the_readmes_overview_of_commands_works(tmp_path, monkeypatch):
+    pytest.importorskip("sklearn")
+    pytest.importorskip("PIL")
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(TOP / "examples", "examples")
+    shutil.copy(TOP / "examples" / "drawn_cats.png", "my_photo.jpg")
+    pydnn.cli.main(["train", "--iterations", "100", "--quiet"])
+    (overview,) = [
+        commands_of(text)
+        for language, text in FENCE.findall(README)
+        if language == "console" and "pydnn parts" in text
+    ]
+    assert len(overview) == 10
+    for argv, _ in overview:
+        assert pydnn.cli.main(argv[1:]) == int(argv[1] == "diff"), argv
+
+
+@pytest.mark.parametrize("command", re.findall(r"`(pydnn [a-z][^`]*)`", README))
+def test_commands_in_the_readmes_sentences_are_commands(command):
+    pydnn.cli._parser().parse_args(shlex.split(command)[1:])
