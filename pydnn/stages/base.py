@@ -116,6 +116,7 @@ class BackwardInto(Protocol[Params_in, Cache_in]):
 
 
 _FUNCTIONS = ("init", "forward", "backward", "backward_into")
+_BESIDE = "_pydnn_beside"  # the attribute of a `backward_into` that holds its `backward`
 
 
 @attrs.frozen(eq=False, repr=False, field_transformer=ignoring_in(*_FUNCTIONS))
@@ -137,7 +138,7 @@ class Stage(DescribedPart, Generic[Params, Cache]):
             compute the gradients without copying them: it writes them into `out`, a tuple that
             mirrors `params` with a writable array for each gradient, which was made for this one
             call. It may return None where `needs_dA_prev` is False. It computes the same as
-            `backward`: whoever replaces one replaces the other.
+            `backward`: a stage whose `backward` was replaced alone has none.
         random: Whether `forward` draws from `context.key`.
         mixes_examples: Whether in training what it makes of an example depends on the others of
             the batch, so that a batch needs two or more.
@@ -165,6 +166,13 @@ class Stage(DescribedPart, Generic[Params, Cache]):
     gradients: type | None = attrs.field(default=None, kw_only=True)
     parts: tuple[Stage, ...] = attrs.field(default=(), kw_only=True)
     rebuild: Callable[..., Stage] | None = attrs.field(default=None, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        if self.backward_into is not None:
+            # Otherwise attrs.evolve(stage, backward=...) would go on training with the old one.
+            beside = vars(self.backward_into).setdefault(_BESIDE, self.backward)
+            if beside is not self.backward:
+                object.__setattr__(self, "backward_into", None)
 
     def _repr_html_(self) -> str:
         return html_table("network", ["parameters", "stage"], list(_rows(self, "")))

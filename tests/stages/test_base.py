@@ -59,3 +59,24 @@ def test_nested_gradients_are_copied_where_they_are_wanted():
     given = into(plain)(params, cache, A, layout.views(vector), True)
     np.testing.assert_array_equal(given, dA_prev)
     np.testing.assert_array_equal(vector, np.concatenate([g.ravel() for g in leaves(grads)]))
+
+
+def test_a_backward_that_is_replaced_alone_is_the_one_that_trains():
+    stage = dense(2)
+    halved = attrs.evolve(
+        stage, backward=lambda params, cache, dA: stage.backward(params, cache, dA / 2)
+    )
+    assert halved.backward_into is None
+    assert attrs.evolve(stage, random=True).backward_into is stage.backward_into
+    both = attrs.evolve(halved, backward_into=stage.backward_into)
+    assert both.backward_into is None  # it belongs to another backward
+    network = serial(halved, dense(1))
+    params, _ = network.init(Key(1), (4,))
+    A, cache = network.forward(params, Key(2).normal((4, 5)), Context())
+    layout = layout_of(params)
+    vector = np.full(layout.size, np.nan)
+    into(network)(params, cache, A, layout.views(vector), False)
+    whole = np.full(layout.size, np.nan)
+    into(serial(stage, dense(1)))(params, cache, A, layout.views(whole), False)
+    first = slice(layout.slots[0].start, layout.slots[1].stop)
+    np.testing.assert_array_equal(vector[first], whole[first] / 2)
