@@ -9,7 +9,8 @@ from itertools import groupby
 from pydnn.checks import Json, expect_known
 from pydnn.cli.output import say, say_json, say_table
 from pydnn.cli.run_options import Commands
-from pydnn.descriptions.builders import Builder, builders_of, describe, import_own
+from pydnn.descriptions.builders import builders_of, describe, import_own
+from pydnn.descriptions.parts import Builder
 from pydnn.descriptions.text import write_description
 
 __all__ = ["add_to"]

@@ -10,7 +10,8 @@ import attrs
 
 from pydnn.checks import BadInput, path_of
 from pydnn.cli.run_options import add_allow_option, place_of_data
-from pydnn.descriptions.builders import Description, describe
+from pydnn.descriptions.builders import describe
+from pydnn.descriptions.parts import Description
 from pydnn.descriptions.text import own_builders, read_description
 from pydnn.jobs.file_kinds import MODEL, RECIPE_TEXT, TEXT, UNKNOWN, expecting
 from pydnn.numerics import TENANTS

@@ -22,7 +22,7 @@ from pydnn.cli.recipe_options import add_recipe_options, recipe_of, typed
 from pydnn.cli.run_options import Commands
 from pydnn.cli.train import plain_folder
 from pydnn.data import load_data_set
-from pydnn.descriptions.builders import is_description
+from pydnn.descriptions.parts import is_description
 from pydnn.descriptions.text import read_values, write_description
 from pydnn.metrics import METRICS
 from pydnn.recipes.recipe import DTYPES, Recipe

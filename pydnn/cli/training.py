@@ -17,7 +17,7 @@ from pydnn import plots
 from pydnn.checks import BadInput, Json, expect_count, expect_real, fixed, install_command, path_of
 from pydnn.cli import output
 from pydnn.data import DataSet
-from pydnn.descriptions.builders import Description
+from pydnn.descriptions.parts import Description
 from pydnn.jobs.job import Job
 from pydnn.jobs.scores import Score, scores_of
 from pydnn.jobs.training import Trained, train

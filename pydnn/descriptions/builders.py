@@ -14,17 +14,15 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import NoneType, UnionType
-from typing import Any, ParamSpec, TypeGuard, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
 from pydnn.checks import MOST_BITS, BadInput, Json, expect_known, plain_number, shown
-from pydnn.descriptions.parts import DescribedPart
+from pydnn.descriptions.parts import Builder, DescribedPart, Description, is_description
 from pydnn.descriptions.renames import current_name, current_option
 
 __all__ = [
-    "Builder",
-    "Description",
     "NotAllowed",
     "Unread",
     "build",
@@ -34,45 +32,12 @@ __all__ = [
     "expect_allowed",
     "find_builder",
     "import_own",
-    "is_description",
     "modules",
     "plain_numbers",
 ]
 
-Description = Mapping[str, Mapping[str, object]]
-
 _Options = ParamSpec("_Options")
 _Part = TypeVar("_Part")
-
-
-@attrs.frozen(eq=False)
-class Builder:
-    """A function under `@described`, as the registry keeps it.
-
-    Attributes:
-        name: Its name in descriptions: `dense`, or `module:function` outside pydnn.
-        family: What it makes, e.g. "stage".
-        signature: Its options and their defaults.
-        function: The function, whose parts remember their description.
-        drawn_by: Its options that are initializers.
-    """
-
-    name: str
-    family: str
-    signature: inspect.Signature
-    function: Callable[..., Any]
-    drawn_by: tuple[str, ...] = ()
-
-    @property
-    def options(self) -> Mapping[str, inspect.Parameter]:
-        """Its options by name, in their order."""
-        return self.signature.parameters
-
-    @property
-    def several(self) -> str | None:
-        """The option that takes all arguments without a name, as `serial` does, if it has one."""
-        kinds = {parameter.kind: name for name, parameter in self.options.items()}
-        return kinds.get(inspect.Parameter.VAR_POSITIONAL)
 
 
 class NotAllowed(BadInput):
@@ -404,12 +369,3 @@ def _rebuilt(value: object) -> object:
     if is_description(value):
         return build(value)
     return tuple(map(_rebuilt, value)) if isinstance(value, list | tuple) else value
-
-
-def is_description(value: object) -> TypeGuard[Description]:
-    """Whether `value` is one builder's name with its options."""
-    return (
-        isinstance(value, Mapping)
-        and len(value) == 1
-        and all(isinstance(n, str) and isinstance(o, Mapping) for n, o in value.items())
-    )

@@ -1,19 +1,59 @@
-"""What a described part is: a value that prints, compares and travels as the call that made it."""
+"""Builders, and the parts that they make: values that print, compare and travel as their call."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeGuard
 
 import attrs
 
 from pydnn.checks import BadInput
 from pydnn.records import Unchanging
 
-if TYPE_CHECKING:
-    from pydnn.descriptions.builders import Builder, Description
+__all__ = ["Builder", "DescribedPart", "Description", "is_description", "written"]
 
-__all__ = ["DescribedPart"]
+Description = Mapping[str, Mapping[str, object]]
+_WIDTH = 88
+
+
+def is_description(value: object) -> TypeGuard[Description]:
+    """Whether `value` is one builder's name with its options."""
+    return (
+        isinstance(value, Mapping)
+        and len(value) == 1
+        and all(isinstance(n, str) and isinstance(o, Mapping) for n, o in value.items())
+    )
+
+
+@attrs.frozen(eq=False)
+class Builder:
+    """A function under `@described`, as the registry keeps it.
+
+    Attributes:
+        name: Its name in descriptions: `dense`, or `module:function` outside pydnn.
+        family: What it makes, e.g. "stage".
+        signature: Its options and their defaults.
+        function: The function, whose parts remember their description.
+        drawn_by: Its options that are initializers.
+    """
+
+    name: str
+    family: str
+    signature: inspect.Signature
+    function: Callable[..., Any]
+    drawn_by: tuple[str, ...] = ()
+
+    @property
+    def options(self) -> Mapping[str, inspect.Parameter]:
+        """Its options by name, in their order."""
+        return self.signature.parameters
+
+    @property
+    def several(self) -> str | None:
+        """The option that takes all arguments without a name, as `serial` does, if it has one."""
+        kinds = {parameter.kind: name for name, parameter in self.options.items()}
+        return kinds.get(inspect.Parameter.VAR_POSITIONAL)
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -38,9 +78,7 @@ class DescribedPart(Unchanging):
         if self.builder is None:
             name = getattr(self, "name", None)
             return f"{type(self).__name__}({'' if name is None else f'name={name!r}'})"
-        from pydnn.descriptions.text import call_of  # which needs this class
-
-        return call_of(self)
+        return written(self, repr)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribedPart):
@@ -88,3 +126,71 @@ def _key(value: object) -> object:
     except TypeError:  # what no description can hold, such as an array
         return type(value), id(value)
     return value
+
+
+_Plain = Callable[[object], str]
+_Find = Callable[[str], Builder | None]
+
+
+def written(value: object, plain: _Plain, find: _Find = lambda name: None) -> str:
+    """The call that makes a part. One that does not fit on a line has a line for each argument.
+
+    Args:
+        value: A part, or the description of one.
+        plain: Writes what is not a part: `repr`, or what TOML can hold.
+        find: The builder of a name, for descriptions; by default parts alone are written as calls.
+    """
+    return _laid_out(_line(value, plain, find), "")
+
+
+@attrs.frozen
+class _Line:
+    """A value as it is written on one line, and the arguments inside, if it is a call.
+
+    Each line is made once, from those inside: to make it again for each indentation would take
+    twice as long for each part around it.
+    """
+
+    text: str
+    head: str = ""
+    arguments: tuple[tuple[str, _Line], ...] = ()
+
+
+def _line(value: object, plain: _Plain, find: _Find) -> _Line:
+    if isinstance(value, list | tuple):
+        items = tuple(("", _line(item, plain, find)) for item in value)
+        return _Line(f"[{', '.join(item.text for _, item in items)}]", "[", items)
+    builder, description = None, value
+    if isinstance(value, DescribedPart):
+        builder, description = value.builder, value.description
+    if not is_description(description):
+        return _Line(plain(value))
+    [(name, options)] = description.items()
+    builder = builder or find(name)
+    if builder is None:
+        return _Line(plain(value))
+    arguments: list[tuple[str, _Line]] = []
+    positional = True
+    for parameter in builder.options.values():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            several = options.get(parameter.name)
+            if isinstance(several, Iterable):
+                arguments += [("", _line(item, plain, find)) for item in several]
+        elif parameter.name not in options:
+            positional = False
+        else:
+            bare = positional and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+            label = "" if bare else f"{parameter.name}="
+            arguments.append((label, _line(options[parameter.name], plain, find)))
+    text = ", ".join(label + argument.text for label, argument in arguments)
+    return _Line(f"{name}({text})", f"{name}(", tuple(arguments))
+
+
+def _laid_out(line: _Line, indent: str) -> str:
+    if not line.arguments or len(indent) + len(line.text) <= _WIDTH:
+        return line.text
+    if line.head == "[":
+        return f"[{', '.join(_laid_out(item, indent) for _, item in line.arguments)}]"
+    deeper = indent + "    "
+    rows = [f"{deeper}{label}{_laid_out(a, deeper)},\n" for label, a in line.arguments]
+    return f"{line.head}\n{''.join(rows)}{indent})"

@@ -11,21 +11,18 @@ import ast
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import attrs
 
 from pydnn.checks import MOST_BITS, BadInput, shown
 from pydnn.descriptions.builders import (
-    Builder,
-    Description,
     Unread,
     find_builder,
     import_own,
-    is_description,
     modules,
 )
-from pydnn.descriptions.parts import DescribedPart
+from pydnn.descriptions.parts import Description, written
 from pydnn.descriptions.renames import current_name, current_option
 
 __all__ = [
@@ -33,7 +30,6 @@ __all__ = [
     "MOST_LETTERS",
     "MOST_VALUES",
     "OWN_BUILDER",
-    "call_of",
     "own_builders",
     "read_description",
     "read_values",
@@ -45,7 +41,6 @@ OWN_BUILDER = re.compile(r"(?<![\w\"'.])([A-Za-z_][\w.]*:[A-Za-z_][\w.]*)")
 MOST_LETTERS = 1 << 17
 MOST_VALUES = 10_000  # numbers, texts, lists and parts together
 DEEPEST = 64  # parts and lists inside one another
-_WIDTH = 88
 
 
 def read_description(
@@ -245,63 +240,7 @@ def write_description(description: Description | Unread) -> str:
     """
     if isinstance(description, Unread):
         return description.text
-    return _laid_out(_line(description, _plain), "")
-
-
-def call_of(part: DescribedPart) -> str:
-    """The call that makes a described `part`, for people: as Python writes it where TOML cannot."""
-    return _laid_out(_line(part, repr), "")
-
-
-@attrs.frozen
-class _Line:
-    """A value as it is written on one line, and the arguments inside, if it is a call.
-
-    Each line is made once, from those inside: to make it again for each indentation would take
-    twice as long for each part around it.
-    """
-
-    text: str
-    head: str = ""
-    arguments: tuple[tuple[str, _Line], ...] = ()
-
-
-def _line(value: object, plain: Callable[[object], str]) -> _Line:
-    if isinstance(value, list | tuple):
-        items = tuple(("", _line(item, plain)) for item in value)
-        return _Line(f"[{', '.join(item.text for _, item in items)}]", "[", items)
-    builder: Builder | None = None
-    description = value
-    if isinstance(value, DescribedPart):
-        builder, description = value.builder, value.description
-    if not is_description(description):
-        return _Line(plain(value))
-    [(name, options)] = description.items()
-    arguments: list[tuple[str, _Line]] = []
-    positional = True
-    for parameter in (builder or find_builder(name)).options.values():
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            several = options.get(parameter.name)
-            if isinstance(several, Iterable):
-                arguments += [("", _line(item, plain)) for item in several]
-        elif parameter.name not in options:
-            positional = False
-        else:
-            bare = positional and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-            label = "" if bare else f"{parameter.name}="
-            arguments.append((label, _line(options[parameter.name], plain)))
-    text = ", ".join(label + argument.text for label, argument in arguments)
-    return _Line(f"{name}({text})", f"{name}(", tuple(arguments))
-
-
-def _laid_out(line: _Line, indent: str) -> str:
-    if not line.arguments or len(indent) + len(line.text) <= _WIDTH:
-        return line.text
-    if line.head == "[":
-        return f"[{', '.join(_laid_out(item, indent) for _, item in line.arguments)}]"
-    deeper = indent + "    "
-    rows = [f"{deeper}{label}{_laid_out(a, deeper)},\n" for label, a in line.arguments]
-    return f"{line.head}\n{''.join(rows)}{indent})"
+    return written(description, _plain, find_builder)
 
 
 def _plain(value: object) -> str:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import attrs
 
 from pydnn.checks import BadInput, first_line
-from pydnn.descriptions.builders import Description, build, find_builder, is_description
+from pydnn.descriptions.builders import build, find_builder
+from pydnn.descriptions.parts import Description, is_description
 from pydnn.keys import Key
 from pydnn.parameters import NO_PARAMS, Layout, Tree, layout_of
 from pydnn.stages.base import Shape, Stage, map_stages

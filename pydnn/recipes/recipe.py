@@ -19,13 +19,8 @@ from pydnn.checks import (
     expect_real,
     shown,
 )
-from pydnn.descriptions.builders import (
-    Description,
-    Unread,
-    describe,
-    is_description,
-    plain_numbers,
-)
+from pydnn.descriptions.builders import Unread, describe, plain_numbers
+from pydnn.descriptions.parts import Description, is_description
 from pydnn.descriptions.text import own_builders, read_description
 from pydnn.numerics import TENANTS, Numerics
 

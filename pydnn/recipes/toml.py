@@ -17,11 +17,8 @@ from pydnn.checks import (
     expect_known,
     shown,
 )
-from pydnn.descriptions.builders import (
-    Description,
-    Unread,
-    modules,
-)
+from pydnn.descriptions.builders import Unread, modules
+from pydnn.descriptions.parts import Description
 from pydnn.descriptions.text import MOST_LETTERS, own_builders, read_description, write_description
 from pydnn.recipes.recipe import DESCRIBED, Recipe
 

@@ -26,7 +26,7 @@ from pydnn.checks import (
     BadInput,
 )
 from pydnn.data import DataSet
-from pydnn.descriptions.builders import is_description
+from pydnn.descriptions.parts import is_description
 from pydnn.descriptions.text import write_description
 from pydnn.fingerprints import same_bits, ulps_apart
 from pydnn.recipes.recipe import Recipe

@@ -21,7 +21,7 @@ from numpy.typing import DTypeLike
 
 from pydnn.checks import BadInput, expect_known
 from pydnn.data import DataSet, lasting_name
-from pydnn.descriptions.builders import is_description
+from pydnn.descriptions.parts import is_description
 from pydnn.descriptions.text import OWN_BUILDER
 from pydnn.fingerprints import fingerprint
 from pydnn.recipes.recipe import DTYPES, Recipe

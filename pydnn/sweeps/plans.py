@@ -10,7 +10,8 @@ from typing import Any
 import attrs
 
 from pydnn.checks import MOST_SEED, BadInput, expect_count, expect_known
-from pydnn.descriptions.builders import describe, find_builder, is_description
+from pydnn.descriptions.builders import describe, find_builder
+from pydnn.descriptions.parts import is_description
 from pydnn.recipes.recipe import Recipe, with_seed
 
 __all__ = ["Variation", "variations", "varied"]

@@ -16,7 +16,8 @@ import attrs
 import numpy as np
 
 from pydnn.checks import expect_examples
-from pydnn.descriptions.builders import Description, build, find_builder, is_description
+from pydnn.descriptions.builders import build, find_builder
+from pydnn.descriptions.parts import Description, is_description
 from pydnn.keys import Key
 from pydnn.losses import Loss, MeanOf
 from pydnn.numerics import Numerics, in_blocks

@@ -25,7 +25,8 @@ from pydnn import (
     sigmoid_cross_entropy,
 )
 from pydnn.descriptions import builders as registry
-from pydnn.descriptions.builders import Builder, builders_of
+from pydnn.descriptions.builders import builders_of
+from pydnn.descriptions.parts import Builder
 from pydnn.optimizers import accumulate, look
 from pydnn.optimizers.schedules import constant_rate, joined
 from pydnn.stages import tanh
