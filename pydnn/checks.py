@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pydnn.descriptions.other_names import suggestion
+from pydnn.other_names import suggestion
 
 __all__ = [
     "EXTRAS",

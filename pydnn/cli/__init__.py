@@ -28,7 +28,7 @@ from pydnn.cli import (
     train,
 )
 from pydnn.cli.output import ReaderGone, complain, flush_results, undisturbed, usable_streams
-from pydnn.descriptions.other_names import suggestion
+from pydnn.other_names import suggestion
 from pydnn.storage.run_files import run_folder_of
 
 __all__ = ["main"]

@@ -11,7 +11,8 @@ from pydnn.cli.output import complain, say, say_json, say_table
 from pydnn.cli.recipe_options import add_recipe_options, recipe_of
 from pydnn.cli.run_options import Commands
 from pydnn.data import load_data_set
-from pydnn.jobs.memory import bytes_of, expect_room, readable
+from pydnn.free_memory import readable
+from pydnn.jobs.memory import bytes_of, expect_room
 from pydnn.recipes.layouts import Layer, layers_of
 from pydnn.recipes.recipe import DTYPES
 

@@ -9,8 +9,9 @@ import numpy as np
 import toolz
 
 from pydnn.batches import EpochBatches, examples_together
+from pydnn.free_memory import free_memory
 from pydnn.jobs.job import Job, expect_test, prepare
-from pydnn.jobs.memory import bytes_of, free_memory
+from pydnn.jobs.memory import bytes_of
 from pydnn.jobs.training import Trained
 from pydnn.recipes.layouts import layers_of
 from pydnn.recipes.recipe import Recipe

@@ -9,8 +9,9 @@ import pytest
 from pydnn import BadInput, Batch, adam, describe, serial
 from pydnn import dense as dense_layer
 from pydnn.descriptions.text import read_description
+from pydnn.free_memory import _left_in_group, free_memory, readable
 from pydnn.jobs.job import prepare
-from pydnn.jobs.memory import _left_in_group, bytes_of, expect_room, free_memory, readable
+from pydnn.jobs.memory import bytes_of, expect_room
 from pydnn.recipes.layouts import layers_of
 from pydnn.recipes.recipe import Recipe
 from pydnn.sweeps import sweep
@@ -136,7 +137,7 @@ def test_the_least_limit_of_the_control_groups_around_a_process_counts(tmp_path)
 def test_a_limit_on_the_address_space_counts():
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30));"
-        "from pydnn.jobs.memory import free_memory; print(free_memory())"
+        "from pydnn.free_memory import free_memory; print(free_memory())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 3 << 30

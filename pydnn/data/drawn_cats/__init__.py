@@ -18,6 +18,7 @@ from pydnn.data.drawn_cats.canvas import SIDE, Pen, Picture
 from pydnn.data.drawn_cats.cats import cat
 from pydnn.data.drawn_cats.scenes import Chance, background, developed, pose
 from pydnn.data.drawn_cats.things import car, cup, flower, house, tree
+from pydnn.free_memory import free_memory, readable
 from pydnn.keys import Key
 
 __all__ = ["TEST_COUNT", "TRAIN_COUNT", "draw_cats"]
@@ -45,8 +46,6 @@ def draw_cats(key: Key, count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64
             the memory that is free.
     """
     count = expect_count("count", count, hint="draw one picture or more")
-    from pydnn.jobs.memory import free_memory, readable  # here, since jobs need data sets
-
     needed, free = count * (SIDE * SIDE * 3 + 8), free_memory()
     if free is not None and needed > free:
         raise BadInput(

@@ -2,7 +2,7 @@ import attrs
 import pytest
 
 from pydnn.descriptions.builders import builders_of
-from pydnn.descriptions.other_names import _ELSEWHERE, _form, suggestion
+from pydnn.other_names import _ELSEWHERE, _form, suggestion
 from pydnn.recipes.recipe import Recipe
 
 FAMILIES = {
