@@ -64,6 +64,20 @@ def shrunk(*, learning_rate=0.1, share=0.01):
 
 
 @described("optimizer")
+def rate_in_memory(*, learning_rate=0.1):
+    """The rate is its last factor, and the share that its memory keeps besides."""
+
+    def update(grads, state, params, context=EVALUATION):
+        mean = freeze(state.mean * grads.dtype.type(1 - learning_rate) + grads)
+        return mean, MeanState(state.count + 1, mean)
+
+    remembering = GradientTransformation(
+        lambda params: MeanState(0, np.zeros_like(params.vector)), update, elementwise=True
+    )
+    return chain(remembering, descend(learning_rate))
+
+
+@described("optimizer")
 def undeclared(*, learning_rate=0.1):
     """One that says nothing of itself."""
     told = shrunk(learning_rate=learning_rate)

@@ -78,7 +78,8 @@ def described(
             weight is drawn.
 
     Raises:
-        BadInput: If the builder does not have an option that `drawn_by` names.
+        BadInput: If the builder does not have an option that `drawn_by` names, or has options
+            that no description can hold.
     """
 
     def decorate(builder: Callable[_Options, _Part]) -> Callable[_Options, _Part]:
@@ -89,6 +90,7 @@ def described(
         signature = inspect.signature(builder)
         for option in drawn_by:
             expect_known(f"option of {name}", option, signature.parameters)
+        _expect_signature(name, signature)
 
         @functools.wraps(builder)
         def describing(*args: _Options.args, **options: _Options.kwargs) -> _Part:
@@ -121,6 +123,18 @@ def described(
         return describing
 
     return decorate
+
+
+def _expect_signature(name: str, signature: inspect.Signature) -> None:
+    """Refuse options that a description, which has a name for each, cannot give back."""
+    for i, option in enumerate(signature.parameters.values()):
+        if option.kind in (option.VAR_KEYWORD, option.POSITIONAL_ONLY) or (
+            option.kind is option.VAR_POSITIONAL and i > 0
+        ):
+            raise BadInput(
+                f"{name} takes {option}, expected options that have names, after at most one "
+                f"*{option.name}: give each a name."
+            )
 
 
 def _expect_kinds(name: str, builder: Callable[..., object], options: Mapping[str, object]) -> None:

@@ -56,8 +56,10 @@ class Inputs:
 
         Raises:
             BadInput: If X has other features than the examples that the job was prepared with,
-                or a number is beyond the range of the dtype.
+                is complex, or holds a number beyond the range of the dtype.
         """
+        if np.iscomplexobj(X):
+            raise BadInput("X holds complex numbers, expected real ones: pass X.real.")
         X = readonly(X)
         if self.standardization is not None:
             X = self.standardization(X)

@@ -10,14 +10,15 @@ These lines do what `pydnn train` does, to the same bits.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable
 
 import attrs
 import numpy as np
 
-from pydnn.checks import AnyPath, BadInput
+from pydnn.checks import AnyPath, BadInput, shown
 from pydnn.data import DataSet, load_data_set
-from pydnn.jobs.job import Job, prepare, run, watching
+from pydnn.jobs.job import Job, expect_test, prepare, run, watching
 from pydnn.jobs.model import Model, model_of
 from pydnn.recipes.recipe import DTYPES, Recipe
 from pydnn.records import Batch, FloatArray, arrays
@@ -104,12 +105,19 @@ def train(
         >>> print(trained.model.predict([[3.0]]).round(1))
         [[7.]]
     """
+    if not isinstance(job, Job | Recipe):
+        raise BadInput(f"job is {shown(job)}, expected a recipe or a job: give nn.Recipe(...).")
+    if not isinstance(data, DataSet | Batch | str | os.PathLike | None):
+        raise BadInput(
+            f"data is {shown(data)}, expected examples or the name of a data set: "
+            "give nn.Batch(X, Y), with one column per example."
+        )
     if isinstance(job, Job):
         if isinstance(data, DataSet | Batch):
             expect_same_data(job, data)
     else:
         if not isinstance(data, DataSet | Batch):
-            data = load_data_set(data or job.data, dtype=DTYPES[job.dtype])
+            data = load_data_set(job.data if data is None else data, dtype=DTYPES[job.dtype])
         job = prepare(job, data)
     last, taken, error = job.state, list(costs), None
     noted = seen = watched or watching(job)
@@ -144,3 +152,5 @@ def expect_same_data(job: Job, data: DataSet | Batch) -> None:
     batch = data if isinstance(data, Batch) else data.train
     if batch is not job.batch and batch != job.batch:
         raise BadInput("data is not what the job was prepared with: give the very same.")
+    if isinstance(data, DataSet):
+        expect_test(job, data.test, classes=data.classes)

@@ -15,8 +15,9 @@ import numpy as np
 
 from pydnn.records import Fields, as_array
 
-__all__ = ["bare", "ignoring_in", "ignoring_underflow", "to_ignoring"]
+__all__ = ["bare", "belongs", "ignoring_in", "ignoring_underflow", "to_ignoring"]
 
+_BESIDE = "_pydnn_beside"  # the attribute that holds the function which it was given beside
 _BARE = "_pydnn_bare"  # the attribute of a function here that holds the one it was made of
 _Function = TypeVar("_Function", bound=Callable[..., object])
 _Given = ParamSpec("_Given")
@@ -85,3 +86,16 @@ def ignoring_in(*names: str) -> Callable[[type, Fields], Fields]:
 def bare(function: _Function) -> _Function:
     """The function that `ignoring_underflow` was applied to; any other one as it is."""
     return getattr(function, _BARE, function)
+
+
+def belongs(faster: Callable[..., object], function: Callable[..., object]) -> bool:
+    """Whether a faster form of a function of a record is that of its `function` now.
+
+    The two are given together; `attrs.evolve(record, function=...)` replaces one of them alone, and
+    training would go on with the other one.
+
+    Args:
+        faster: A field of the record, under `ignoring_in`.
+        function: The other field, under `ignoring_in`.
+    """
+    return vars(faster).setdefault(_BESIDE, function) is function

@@ -13,7 +13,7 @@ from pydnn.checks import BadInput, expect_real
 from pydnn.descriptions.builders import described
 from pydnn.descriptions.parts import DescribedPart
 from pydnn.numerics import Numerics, in_blocks, portable
-from pydnn.numerics.underflow import bare, ignoring_in
+from pydnn.numerics.underflow import bare, belongs, ignoring_in
 from pydnn.optimizers.fused import Begin, Pass, State, States, begin_all, multiply
 from pydnn.optimizers.schedules import Schedule
 from pydnn.parameters import Packed
@@ -57,7 +57,9 @@ class GradientTransformation(DescribedPart, Generic[State]):
         rate_last: Whether multiplying by minus the learning rate is the last that it does, so
             that with another rate only this factor is another one.
         begin: `(state, dtype, numerics) -> Pass`, of one that can update any stretch of the
-            vectors alone; see `number_by_number`.
+            vectors alone; see `number_by_number`. It computes the same as `update`: one whose
+            `update` was replaced alone has none. `attrs.evolve` keeps the flags above, so change
+            those that no longer hold.
     """
 
     init: Callable[[Packed], State]
@@ -73,6 +75,10 @@ class GradientTransformation(DescribedPart, Generic[State]):
     learning_rate: Rate | None = attrs.field(default=None, kw_only=True)
     rate_last: bool = attrs.field(default=False, kw_only=True)
     begin: Begin[State] | None = attrs.field(default=None, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        if self.begin is not None and not belongs(self.begin, self.update):
+            object.__setattr__(self, "begin", None)
 
     @property
     def schedule(self) -> Schedule | None:
@@ -107,7 +113,9 @@ def number_by_number(
         updates, *after = in_blocks(kernel, *given, results=1 + len(work.before))
         return updates, work.state(*after)
 
-    return GradientTransformation(init, update, begin=begin, elementwise=True, **options)
+    # An object of its own, which can say that it belongs to this `update`.
+    own = functools.partial(begin)
+    return GradientTransformation(init, update, begin=own, elementwise=True, **options)
 
 
 def updated(

@@ -43,6 +43,10 @@ class NotRepeated(BadInput):
     def __init__(self, path: Path, mismatch: Mismatch, reason: str) -> None:  # noqa: D107
         super().__init__(f"{path} is not repeated here: {mismatch}; {reason}.")
         self.mismatch = mismatch
+        self._arguments = path, mismatch, reason
+
+    def __reduce__(self) -> tuple[type[NotRepeated], tuple[Path, Mismatch, str]]:
+        return type(self), self._arguments
 
 
 @attrs.frozen(eq=False, repr=False, slots=False)

@@ -11,7 +11,7 @@ from pydnn.checks import BadInput
 from pydnn.descriptions.parts import DescribedPart
 from pydnn.keys import Key
 from pydnn.numerics import Numerics, fast
-from pydnn.numerics.underflow import bare, ignoring_in
+from pydnn.numerics.underflow import bare, belongs, ignoring_in
 from pydnn.parameters import NO_PARAMS, Classes, Layout, Tree, Views, leaves
 from pydnn.records import FloatArray, arrays, freeze, maker_of, readonly
 from pydnn.tables import html_table
@@ -116,7 +116,6 @@ class BackwardInto(Protocol[Params_in, Cache_in]):
 
 
 _FUNCTIONS = ("init", "forward", "backward", "backward_into")
-_BESIDE = "_pydnn_beside"  # the attribute of a `backward_into` that holds its `backward`
 
 
 @attrs.frozen(eq=False, repr=False, field_transformer=ignoring_in(*_FUNCTIONS))
@@ -168,11 +167,8 @@ class Stage(DescribedPart, Generic[Params, Cache]):
     rebuild: Callable[..., Stage] | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        if self.backward_into is not None:
-            # Otherwise attrs.evolve(stage, backward=...) would go on training with the old one.
-            beside = vars(self.backward_into).setdefault(_BESIDE, self.backward)
-            if beside is not self.backward:
-                object.__setattr__(self, "backward_into", None)
+        if self.backward_into is not None and not belongs(self.backward_into, self.backward):
+            object.__setattr__(self, "backward_into", None)
 
     def _repr_html_(self) -> str:
         return html_table("network", ["parameters", "stage"], list(_rows(self, "")))
@@ -222,18 +218,18 @@ def elementwise(
         params: tuple[()], Z: FloatArray, context: Context
     ) -> tuple[FloatArray, ElementwiseCache]:
         numerics = context.numerics
-        A = freeze(forward(Z, numerics))
+        A = _own(forward(Z, numerics), Z)
         return A, _cache(readonly(Z), A, numerics)
 
     def stage_backward(
         params: tuple[()], cache: ElementwiseCache, dA: FloatArray
     ) -> tuple[FloatArray, tuple[()]]:
-        return freeze(backward(dA, cache.Z, cache.A, cache.numerics)), NO_PARAMS
+        return _own(backward(dA, cache.Z, cache.A, cache.numerics), dA), NO_PARAMS
 
     def stage_backward_into(
         params: tuple[()], cache: ElementwiseCache, dA: FloatArray, out: Views, needs_dA_prev: bool
     ) -> FloatArray:
-        return freeze(backward(dA, cache.Z, cache.A, cache.numerics))
+        return _own(backward(dA, cache.Z, cache.A, cache.numerics), dA)
 
     return Stage(
         name,
@@ -243,6 +239,11 @@ def elementwise(
         backward_into=stage_backward_into,
         elementwise=True,
     )
+
+
+def _own(made: FloatArray, argument: FloatArray) -> FloatArray:
+    """What a function made, read-only; its caller's own array stays as it is."""
+    return readonly(made) if made is argument else freeze(made)
 
 
 def init_nothing(key: Key, shape_in: Shape) -> tuple[tuple[()], Shape]:

@@ -66,28 +66,24 @@ def write_hdf5(
         room = room_for_seal(arrays) if sealed else 0
         # Made in memory and written as bytes: HDF5 itself does not survive a disk that is full.
         # Python's own memory takes an eighth of the time of HDF5's, which is copied once more.
-        with io.BytesIO() as memory:
-            with h5py.File(memory, "w", userblock_size=room) as file:
-                for name, encoded in texts.items():
-                    if name not in long:
-                        file.attrs[name] = np.bytes_(encoded)
-                places = {}
-                for name, values in arrays.items():
-                    array = as_array(values)
-                    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-                    made = file.create_dataset(name, data=little, track_times=False)
-                    if little.nbytes:
-                        places[name] = made.id.get_offset(), little.nbytes
-            # Both views end before the memory does, also when the disk is full: it refuses to
-            # close while an error still holds a view of it.
-            with (
-                memory.getbuffer() as whole,
-                whole[room:] as content,
-                temporary.open("wb") as plain,
-            ):
-                if sealed:
-                    plain.write(seal(content, places, room=room))
-                plain.write(content)
+        # It is not closed: an error that still holds a view of it would not let it.
+        memory = io.BytesIO()
+        with h5py.File(memory, "w", userblock_size=room) as file:
+            for name, encoded in texts.items():
+                if name not in long:
+                    file.attrs[name] = np.bytes_(encoded)
+            places = {}
+            for name, values in arrays.items():
+                array = as_array(values)
+                little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+                made = file.create_dataset(name, data=little, track_times=False)
+                if little.nbytes:
+                    places[name] = made.id.get_offset(), little.nbytes
+        content = memory.getbuffer()[room:]
+        with temporary.open("wb") as plain:
+            if sealed:
+                plain.write(seal(content, places, room=room))
+            plain.write(content)
 
     write_atomically(path, write, replace=replace)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -142,24 +142,36 @@ def why_apart(jobs: Sequence[Job]) -> str:
 
 
 def _has_the_bits_of_each(stack: Stack) -> bool:
-    """Whether a step of the stack is that of each run: with the first batch, and an epoch's last.
+    """Whether steps of the stack are those of each run: the first ones, and an epoch's last.
 
-    What depends on shapes is asked of the arithmetic before; here it is seen of the whole.
+    What depends on shapes is asked of the arithmetic before; here it is seen of the whole. One step
+    is not enough, because an optimizer has no memory before the first one.
     """
     first = stack.jobs[0]
     start = first.state.iteration
     last = start - 1 + first.batching.per_epoch(first.data["train"].X.shape[1])
-    for k in sorted({start, last}):
-        after, info = stack.train_step(stack.state, stack.batch_at(k))
-        rows = rows_of(stack.layout, after.parameters.vector)
-        for run, job in enumerate(stack.jobs):
-            batch = job.batching.at(job.data["train"], job.state.key, k)
+    return _alike_in(stack, range(start, start + _TRIED)) and _alike_in(stack, [last])
+
+
+_TRIED = 3  # steps
+
+
+def _alike_in(stack: Stack, steps: Iterable[int]) -> bool:
+    """Whether the stack and each of its runs alone take these steps to the same bits."""
+    together, alone = stack.state, {run: job.state for run, job in enumerate(stack.jobs)}
+    for k in steps:
+        together, info = stack.train_step(together, stack.batch_at(k))
+        rows = rows_of(stack.layout, together.parameters.vector)
+        for run, state in list(alone.items()):
+            job = stack.jobs[run]
+            batch = job.batching.at(job.data["train"], state.key, k)
             try:
-                own, own_info = job.train_step(job.state, batch)
-            except NotFinite:  # which is told of when it comes to it
+                alone[run], own_info = job.train_step(state, batch)
+            except NotFinite:  # which is reported when the training comes to it
+                del alone[run]
                 continue
             if (
-                rows[run].tobytes() != own.parameters.vector.tobytes()
+                rows[run].tobytes() != alone[run].parameters.vector.tobytes()
                 or stack.info_of(run, info) != own_info
             ):
                 return False

@@ -35,6 +35,10 @@ class NotFinite(ArithmeticError):  # noqa: N818 - it names what was found
         self.where = where
         self.state = state
 
+    def __reduce__(self) -> tuple[type[NotFinite], tuple[int, str, TrainState]]:
+        # Otherwise a process that trains could not hand it to the one that waits for it.
+        return type(self), (self.iteration, self.where, self.state)
+
 
 def ignoring_overflow() -> np.errstate:
     """A context in which NumPy says nothing of numbers that leave their range.

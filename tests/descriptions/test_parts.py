@@ -186,3 +186,22 @@ def test_a_spawned_process_computes_with_a_part_of_this_one():
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         there = pool.apply(output_of_ones, [network])
     np.testing.assert_array_equal(there, output_of_ones(network))
+
+
+def test_options_without_names_are_refused_when_a_builder_is_described():
+    def keywords(**options):
+        return dense(1)
+
+    def without_names(units, /):
+        return dense(units)
+
+    def behind(units, *stages):
+        return dense(units)
+
+    for builder, shown in (
+        (keywords, r"\*\*options"),
+        (without_names, "units"),
+        (behind, "stages"),
+    ):
+        with pytest.raises(BadInput, match=shown):
+            described("stage")(builder)

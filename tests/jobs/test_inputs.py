@@ -95,3 +95,10 @@ def test_other_features_than_those_that_were_fitted_are_refused():
         wide.inputs(np.ones((3, 1)))
     with pytest.raises(BadInput, match=r"W has shape \(1, 7\), expected \(n_out, 3\)"):
         wide.inputs.lift(pack(DenseParams(np.ones((1, 7)), np.ones((1, 1)))))
+
+
+def test_complex_examples_are_refused_whoever_may_write_to_them():
+    X = np.ones((2, 3), complex)
+    for examples in (X, np.broadcast_to(X, X.shape)):
+        with pytest.raises(BadInput, match="complex numbers, expected real ones"):
+            Inputs("float64", "fast")(examples)

@@ -1,4 +1,5 @@
 import itertools
+import pickle
 from functools import partial
 
 import attrs
@@ -229,3 +230,37 @@ REFUSED = {
 def test_what_does_not_fit_is_refused(wrong, message):
     with pytest.raises(BadInput, match=message):
         wrong()
+
+
+SMALL = Recipe(
+    "mine", "dense(1)", "sigmoid_cross_entropy()", "gradient_descent(learning_rate=0.1)", 2
+)
+HALVES = Batch([[0.0, 1.0, 2.0, 3.0]], [[0, 0, 1, 1]])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("recipe.toml", HALVES), "job is 'recipe.toml', expected a recipe or a job"),
+        ((SMALL, HALVES.X), "expected examples or the name of a data set: give nn.Batch"),
+        ((SMALL, 0), "data is 0, expected examples or the name"),
+        ((prepare(SMALL, HALVES), HALVES.X), "expected examples or the name of a data set"),
+    ],
+)
+def test_what_is_neither_a_job_nor_data_is_refused_in_one_line(arguments, message):
+    with pytest.raises(BadInput, match=message) as refused:
+        train(*arguments)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_job_is_asked_whether_a_test_part_fits_it():
+    data = DataSet(HALVES, Batch([[np.nan]], [[1]]))
+    with pytest.raises(BadInput, match="X holds nan"):
+        train(prepare(SMALL, HALVES), data)
+
+
+def test_an_error_of_a_training_travels_between_processes():
+    error = NotFinite(3, "update", prepare(SMALL, HALVES).state)
+    copied = pickle.loads(pickle.dumps(error))
+    assert (copied.iteration, copied.where, str(copied)) == (3, "update", str(error))
+    assert copied.state == error.state

@@ -1,3 +1,4 @@
+import functools
 import math
 
 import attrs
@@ -345,7 +346,8 @@ def test_one_pass_over_all_is_what_the_parts_do_one_by_one(optimizer, monkeypatc
 
 
 def test_what_treats_each_number_by_itself_is_updated_in_no_other_pass():
-    optimizer = attrs.evolve(chain(heavy_ball(), descend(0.1)), update=refuse)
+    whole = chain(heavy_ball(), descend(0.1))
+    optimizer = attrs.evolve(whole, update=refuse, begin=functools.partial(whole.begin))
     _, vector, _ = updated(optimizer, GRADS, optimizer.init(PARAMS), PARAMS)
     np.testing.assert_allclose(vector, PARAMS.vector - 0.1 * GRADS)
 
@@ -389,3 +391,16 @@ def test_the_initial_rate_of_a_schedule_is_worked_out_in_bits_of_every_machine()
     state = optimizer.init(pack(dense(1).init(Key(1), (2,))[0]))
     assert asked == ["portable"]
     assert optimizer.observe(state) == {"learning_rate": 0.1}
+
+
+@pytest.mark.parametrize("builder", [gradient_descent, momentum])
+def test_an_update_that_is_replaced_alone_is_the_one_that_trains(builder):
+    optimizer = builder(learning_rate=0.1)
+    still = attrs.evolve(
+        optimizer, update=lambda grads, state, params, context=None: (grads * 0, state)
+    )
+    assert still.begin is None
+    assert attrs.evolve(optimizer, random=True).begin is optimizer.begin
+    for whole in (still, chain(still), chain(scale(2.0), still)):
+        state = whole.init(PARAMS)
+        assert not updated(whole, GRADS, state, PARAMS, Context())[0].any()

@@ -11,6 +11,7 @@ from pydnn import (
     adam,
     cosine_decay,
     dense,
+    elementwise,
     mean_squared,
     relu,
     serial,
@@ -80,3 +81,15 @@ def test_a_backward_that_is_replaced_alone_is_the_one_that_trains():
     into(serial(stage, dense(1)))(params, cache, A, layout.views(whole), False)
     first = slice(layout.slots[0].start, layout.slots[1].stop)
     np.testing.assert_array_equal(vector[first], whole[first] / 2)
+
+
+def test_a_function_that_returns_its_argument_leaves_it_to_its_caller():
+    same = elementwise("same", lambda Z, numerics: Z, lambda dA, Z, A, numerics: dA)
+    Z = np.ones((2, 3))
+    A, cache = same.forward((), Z, Context())
+    dA = np.ones((2, 3))
+    dA_prev, _ = same.backward((), cache, dA)
+    assert Z.flags.writeable
+    assert dA.flags.writeable
+    assert not A.flags.writeable
+    assert not dA_prev.flags.writeable

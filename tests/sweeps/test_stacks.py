@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from own_parts import (
     cube_root,
+    rate_in_memory,
     remembering_one_number,
     shrunk,
     signs_of_mean,
@@ -241,6 +242,13 @@ def test_optimizers_of_users_and_chains_of_them(optimizer, with_rate):
         )
         assert len({write_recipe(alike(job.recipe)) for job in jobs}) == 1
         assert_each_has_its_own_bits(jobs)
+
+
+def test_a_rate_that_an_optimizer_uses_twice_leaves_runs_alone():
+    jobs = jobs_of(changes=lambda seed: {"optimizer": rate_in_memory(learning_rate=0.1 * seed)})
+    # Its first step, with an empty memory, has the bits of each.
+    assert "other bits than that of each" in why_apart(jobs)
+    assert_each_has_its_own_bits(jobs_of(optimizer=rate_in_memory()))
 
 
 @pytest.mark.parametrize("activation", [cube_root(), squared_relu()])
