@@ -258,11 +258,23 @@ class Batch:
     def __attrs_post_init__(self) -> None:
         m = self.X.shape[-1:]
         if self.X.ndim < 2 or self.Y.ndim < 2 or self.Y.shape[-1:] != m:
+            self._expect_examples_in_columns()
             _expect_columns("X", self.X, "n_x", None)
             _expect_columns("Y", self.Y, "n_y", m[0])
         if self.weights is not None and self.weights.shape != (1, *self.Y.shape[1:]):
             hint = "give one weight per example"
             expect_shape("weights", self.weights, (1, *self.Y.shape[1:]), hint=hint)
+
+    def _expect_examples_in_columns(self) -> None:
+        rows = self.X.shape[:1]
+        in_rows = self.Y.shape[:1] == rows  # as in a table
+        if self.X.ndim != 2 or not (in_rows or self.Y.shape[-1:] == rows):
+            return
+        labels = " and Y[np.newaxis]" if self.Y.ndim == 1 else " and Y.T" if in_rows else ""
+        raise BadInput(
+            f"X has shape {self.X.shape} and Y {self.Y.shape}, expected one column per example in "
+            f"both: pass X.T{labels}."
+        )
 
 
 def _expect_columns(name: str, array: FloatArray, rows: str, m: int | None) -> None:

@@ -165,7 +165,8 @@ REFUSED = {
         lambda: fit_standardization(np.ones((2, 0))), r"X has shape \(2, 0\), expected examples",
     ),
     "labels": (
-        lambda: expect_data(attrs.evolve(DATA, Y=[[1, 2]])), r"Y has shape \(1, 2\), expected \(n",
+        lambda: expect_data(attrs.evolve(DATA, Y=[[1, 2, 3, 4]])),
+        r"Y has shape \(1, 4\), expected \(n",
     ),
     "weights": (
         lambda: expect_data(attrs.evolve(DATA, weights=[[1, 2]])), "give one weight per example",
@@ -223,3 +224,17 @@ def test_numbers_that_differ_from_machine_to_machine_are_refused(name):
     if name == "X":
         with pytest.raises(BadInput, match=r"^X is float"):
             fit_standardization(arrays["X"])
+
+
+@pytest.mark.parametrize(
+    ("Y", "advice"),
+    [
+        (np.ones(7), "pass X.T and Y[np.newaxis]"),
+        (np.ones((1, 7)), "pass X.T"),
+        (np.ones((7, 1)), "pass X.T and Y.T"),
+    ],
+)
+def test_examples_in_rows_are_named_as_such(Y, advice):
+    with pytest.raises(BadInput, match=r"X has shape \(7, 4\) and Y .* one column") as refused:
+        Batch(np.ones((7, 4)), Y)
+    assert str(refused.value).endswith(f": {advice}.")
