@@ -277,6 +277,7 @@ def test_blocks_of_the_readme_can_be_pasted(number, tmp_path, capsys, monkeypatc
     assert is_like(printed.out, output if after == "text" else "")
 
 
+@pytest.mark.slow
 def test_commands_of_the_readme_give_the_output_that_it_shows(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = [text for language, text in FENCE.findall(README) if language == "console"]

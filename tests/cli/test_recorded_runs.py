@@ -150,6 +150,7 @@ def test_replay_of_a_portable_run_promises_its_bits_on_any_machine(command, resu
     assert results("train", "recipe.toml")[1]["fingerprint"] != trained["fingerprint"]
 
 
+@pytest.mark.slow
 def test_replay_of_some_segments(command, results):
     results("train", "recipe.toml", "--run", "run", "--checkpoint-every", 1)
     assert command("replay", "run", "--segments", "3,7")[1].startswith(
@@ -403,6 +404,7 @@ def test_a_mistake_gets_one_line_and_status_2(command, argv, message, trained):
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_bits_depend_on_nothing_but_recipe_data_and_seed(tmp_path, results):
     expected = results("train", "recipe.toml")[1]["fingerprint"]
     (tmp_path / "elsewhere").mkdir()

@@ -156,6 +156,7 @@ def test_a_folder_for_a_model_that_never_came_is_not_left(command, tmp_path):
     assert not (tmp_path / "best").exists()
 
 
+@pytest.mark.slow
 def test_it_runs_in_a_process_of_its_own():
     argv = [sys.executable, "-m", "pydnn", "sweep", "recipe.toml", "--seeds", "5"]
     done = subprocess.run(argv, capture_output=True, text=True, check=True)

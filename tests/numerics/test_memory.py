@@ -167,6 +167,7 @@ def test_an_array_that_is_copied_or_pickled_is_one_of_its_own():
     assert (copy == 3).all()
 
 
+@pytest.mark.slow
 def test_an_array_can_end_at_any_time():
     class Ring:
         pass

@@ -193,6 +193,7 @@ def test_a_shorter_run_is_the_beginning_of_a_longer_one(tmp_path):
     assert found.parting is None
 
 
+@pytest.mark.slow
 def test_another_thread_count_of_blas_is_found_and_rebuilt_as_it_was(tmp_path):
     threadpoolctl = pytest.importorskip("threadpoolctl")
     blas = [x for x in threadpoolctl.threadpool_info() if x["user_api"] == "blas"]

@@ -145,6 +145,7 @@ def in_a_child(**variables):
     return read_environment(done.stdout, "the child")
 
 
+@pytest.mark.slow
 def test_other_processes_have_the_fingerprint_and_other_threads_or_kernels_another():
     here = in_a_child()
     if "openblas" not in here.blas.get("name", ""):

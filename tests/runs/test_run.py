@@ -119,6 +119,7 @@ def shortened(recipe, batch, **options):
     return attrs.evolve(job, train_step=step)
 
 
+@pytest.mark.slow
 def test_a_step_composed_by_hand_is_recorded_and_repeated_with_what_made_it(folder, recipe):
     data = small_data()
     job = shortened(recipe, data.train)
