@@ -82,6 +82,7 @@ SHORTENED = {
                       r"nothing +train accuracy 0\.[89]\d\d +test accuracy 0\.[89](.|\n)*\n"
                       r"early stopping +train accuracy 0\.[89]\d\d +test accuracy 0\.[89]"),
 }  # fmt: skip
+LONG = {*SHORTENED, "same_bits.py"}  # which starts interpreters
 
 
 def output_of_example(path, capsys, monkeypatch, *argv):
@@ -94,7 +95,7 @@ def output_of_example(path, capsys, monkeypatch, *argv):
 
 @pytest.mark.parametrize(
     "path",
-    [pytest.param(p, marks=[pytest.mark.slow] if p.name in SHORTENED else []) for p in EXAMPLES],
+    [pytest.param(p, marks=[pytest.mark.slow] if p.name in LONG else []) for p in EXAMPLES],
     ids=lambda path: path.name,
 )
 def test_examples_show_what_they_are_there_for(path, capsys, monkeypatch):
@@ -134,7 +135,7 @@ FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", flags=re.M | re.S)
 NAMED = re.compile(r"# (\w+\.(?:py|toml))\n")  # the first line of a block that is a file
 END = "-- end of block --"
 OTHER_WORDS = {"at", "beta1", "beta2", "epsilon", "update", "pydnn", "only"}  # such as arguments
-SLOW = {"recorded_runs"}  # pages that take more than two seconds
+SLOW = {"recorded_runs", "recipes"}  # pages that take more than two seconds
 
 
 def blocks_of(page):
