@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 import attrs
 import numpy as np
 
-from pydnn.checks import AnyPath, BadInput, shown
+from pydnn.checks import AnyPath, BadInput, fixed, shown
 from pydnn.data import DataSet, load_data_set
 from pydnn.jobs.job import Job, expect_test, prepare, run, watching
 from pydnn.jobs.model import Model, model_of
@@ -30,7 +30,7 @@ from pydnn.training.streams import Stream
 __all__ = ["Trained", "expect_same_data", "train"]
 
 
-@attrs.frozen(eq=False, field_transformer=arrays)
+@attrs.frozen(eq=False, repr=False, field_transformer=arrays)
 class Trained:
     """What came of a training.
 
@@ -43,12 +43,17 @@ class Trained:
         data: What the job was trained on.
     """
 
-    job: Job = attrs.field(repr=False)
+    job: Job
     state: TrainState
-    last: TrainState = attrs.field(repr=False)
+    last: TrainState
     costs: FloatArray
     error: BaseException | None = None
-    data: DataSet | Batch | None = attrs.field(default=None, repr=False)
+    data: DataSet | Batch | None = None
+
+    def __repr__(self) -> str:
+        cost = f", cost {fixed(self.costs[-1], 6)} in the last" if self.costs.size else ""
+        kept = "" if self.state is self.last else f"; the state after {self.iteration} is kept"
+        return f"<Trained: {self.why} after {len(self.costs)} steps{cost}{kept}>"
 
     @property
     def iteration(self) -> int:

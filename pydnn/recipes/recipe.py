@@ -155,7 +155,8 @@ class Recipe:
             expect_flag("rotate", self.rotate)
         if self.higher_is_better is not None:
             expect_flag("higher_is_better", self.higher_is_better)
-        expect_known("dtype", str(self.dtype), DTYPES)
+        object.__setattr__(self, "dtype", str(self.dtype))  # it may be one of NumPy's
+        expect_known("dtype", self.dtype, DTYPES)
         expect_known("numerics", str(self.numerics), TENANTS)
         self._expect_something_to_watch()
 

@@ -1,5 +1,6 @@
 import itertools
 import pickle
+import re
 from functools import partial
 
 import attrs
@@ -264,3 +265,9 @@ def test_an_error_of_a_training_travels_between_processes():
     copied = pickle.loads(pickle.dumps(error))
     assert (copied.iteration, copied.where, str(copied)) == (3, "update", str(error))
     assert copied.state == error.state
+
+
+def test_a_training_prints_as_one_line():
+    line = r"<Trained: finished after 2 steps, cost 3\.\d{6} in the last>"
+    assert re.fullmatch(line, repr(train(SMALL, HALVES)))
+    assert attrs.evolve(SMALL, dtype=np.dtype("float32")) == attrs.evolve(SMALL, dtype="float32")
