@@ -102,7 +102,7 @@ def mini_batches(size: int, *, shuffle: bool = True, keep_last: bool = True) -> 
         size: Examples in a batch.
         shuffle: Whether the order of each epoch is drawn anew, below the training's key.
         keep_last: Whether an epoch ends in a shorter batch where `size` does not divide the
-            number of examples, or leaves so many examples out.
+            number of examples, or leaves out what remains.
     """
     size = expect_count("size", size, hint="give the examples of a batch")
     cut = EpochBatches(size, shuffle, keep_last)

@@ -108,7 +108,7 @@ def first_line(error: BaseException) -> str:
 
 
 def fixed(value: float, decimals: int) -> str:
-    """The number with so many decimals, or with an exponent where that would be long.
+    """The number with this many decimals, or with an exponent if that would be long.
 
     >>> fixed(0.25, 4), fixed(-1e300, 4)
     ('0.2500', '-1.0000e+300')

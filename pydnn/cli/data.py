@@ -114,7 +114,7 @@ def _info(args: argparse.Namespace) -> int:
 
 @attrs.frozen
 class _Facts:
-    """What is told of a set; the fields are those of the JSON object."""
+    """What `data info` shows of a data set: the fields of its JSON object."""
 
     images: int
     image_shape: tuple[int, ...]

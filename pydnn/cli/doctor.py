@@ -69,8 +69,10 @@ def _environment_rows(here: Environment) -> Iterator[tuple[str, str]]:
     yield from sorted(here.versions.items())
     yield from here.machine.items()
     yield "BLAS", f"{here.blas.get('name', 'unknown')} {here.blas.get('version', '')}".rstrip()
-    told = {f"BLAS {name}": here.blas[name] for name in ("kernel", "threads") if name in here.blas}
-    yield from told.items() if told else [("", _TO_LEARN_MORE)]
+    verdict = {
+        f"BLAS {name}": here.blas[name] for name in ("kernel", "threads") if name in here.blas
+    }
+    yield from verdict.items() if verdict else [("", _TO_LEARN_MORE)]
     yield "CPU features", " ".join(here.cpu) or "none"
     yield from here.variables.items()
     yield "", ""
@@ -102,7 +104,7 @@ def _examine(args: argparse.Namespace) -> int:
     unsound = _why_unsound(run.numerics)
     reason = "; ".join(text for text in (unsound, expected, *differences[:1]) if text)
     if args.json:
-        told: dict[str, Json] = {
+        verdict: dict[str, Json] = {
             "run": str(run.path),
             "recorded": attrs.asdict(recorded[-1]),
             "changes": [{"what": w, "recorded": a, "here": b} for w, a, b in changes],
@@ -111,7 +113,7 @@ def _examine(args: argparse.Namespace) -> int:
             "replayable": not reason,
             "reason": reason or None,
         }
-        say_json({**_as_json(here, found), **told})
+        say_json({**_as_json(here, found), **verdict})
         return 1 if reason else 0
     _print_changes(changes)
     say_table(_hazard_rows(hazard for hazard in found if hazard.breaks), align="<<")
@@ -125,8 +127,12 @@ def _examine(args: argparse.Namespace) -> int:
 
 def _refuse(args: argparse.Namespace, reason: str) -> int:
     if args.json:
-        told: dict[str, Json] = {"run": str(args.folder), "replayable": False, "reason": reason}
-        say_json({**_as_json(current_environment(), hazards()), **told})
+        verdict: dict[str, Json] = {
+            "run": str(args.folder),
+            "replayable": False,
+            "reason": reason,
+        }
+        say_json({**_as_json(current_environment(), hazards()), **verdict})
     else:
         say(f"this run cannot be replayed here: {reason}")
     return 1

@@ -204,8 +204,8 @@ def _noting_interrupts() -> Iterator[list[int]]:
 def _report_step(info: StepInfo, say: Say, *, evaluated: bool) -> None:
     if info.measured:
         shown = [n for n in info.measured if n.endswith(("cost", "accuracy", "r_squared"))]
-        told = "".join(f"  {name} {fixed(info.measured[name], 4)}" for name in shown)
-        say(f"after {info.iteration + 1:5} iterations  cost {fixed(info.cost, 6)}{told}")
+        measured = "".join(f"  {name} {fixed(info.measured[name], 4)}" for name in shown)
+        say(f"after {info.iteration + 1:5} iterations  cost {fixed(info.cost, 6)}{measured}")
     elif info.iteration % 100 == 0 and not evaluated:
         say(f"iteration {info.iteration:5}  cost {fixed(info.cost, 6)}")
 

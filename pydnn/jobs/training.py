@@ -152,7 +152,7 @@ def expect_same_data(job: Job, data: DataSet | Batch) -> None:
     """Refuse data whose training part is not what the `job` was prepared with.
 
     Raises:
-        BadInput: If it is not.
+        BadInput: If it is not, or if its test part does not fit the job, see `expect_test`.
     """
     batch = data if isinstance(data, Batch) else data.train
     if batch is not job.batch and batch != job.batch:

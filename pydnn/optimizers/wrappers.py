@@ -72,9 +72,9 @@ class AccumulationState:
 
 @described("optimizer")
 def accumulate(inner: GradientTransformation, *, batches: int) -> GradientTransformation:
-    """Give `inner` the mean gradient of so many `batches` at a time, and update nothing between.
+    """Give `inner` the mean gradient of every `batches` batches, and update nothing in between.
 
-    For batches of equal size that is the gradient of one that is so many times larger.
+    For batches of equal size, that is the gradient of all their examples together.
 
     Raises:
         BadInput: If `inner` accumulates already.

@@ -63,10 +63,10 @@ def _undrawn(value: object) -> object:
 
 
 def layers_of(recipe: Recipe, features: int) -> tuple[list[Layer], Layout]:
-    """The layers of a recipe's network on so many features, and how its parameters lie.
+    """The layers of a recipe's network on `features` features, and how its parameters lie.
 
     Raises:
-        BadInput: If the stages do not fit each other, or so many features.
+        BadInput: If the stages do not fit each other, or the number of features.
     """
     layers: list[Layer] = []
 
@@ -98,7 +98,7 @@ def layouts_of(
         through: A function that the network goes through once it is built.
 
     Raises:
-        BadInput: If the stages do not fit each other, or so many features.
+        BadInput: If the stages do not fit each other, or the number of features.
     """
     network = through(build(undrawn(recipe.network), family="stage"))
     try:

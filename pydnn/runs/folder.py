@@ -134,7 +134,7 @@ class Folder:
         return tuple(filter(Segment.holds_state, self.segments))
 
     def segment_at(self, iteration: int) -> Segment | None:
-        """The segment of the state after so many steps; None if there is none."""
+        """The segment of the state after this number of steps; None if there is none."""
         return next((one for one in self.segments if one.iteration == iteration), None)
 
     def nearest_holding(self, iteration: int) -> Segment | None:

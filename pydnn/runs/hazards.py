@@ -28,7 +28,7 @@ class Hazard:
         what: What it is about, e.g. "OPENBLAS_CORETYPE".
         found: How it is here.
         advice: What that means, and what to do.
-        breaks: Whether results are, or may be, other than elsewhere for it; else it is told for
+        breaks: Whether it changes, or may change, results; otherwise it is shown for
             information.
     """
 

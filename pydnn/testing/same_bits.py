@@ -123,7 +123,7 @@ def bits_report(
 
 
 class _Job(TypedDict):
-    """What a child is told: where the function is, and its arguments, pickled."""
+    """What a child process gets: where the function is, and its arguments, pickled."""
 
     module: str
     file: str

@@ -351,17 +351,17 @@ def _try_backward_into(trial: Trial, run: _Run) -> None:
         filled = gradients_layout(stage, layout)
         backward_into = into(stage)
         dA_prev = backward_into(drawn.params, cache, drawn.dA, layout.views(vector), True)
-        told = difference(expected, snapshot((dA_prev, filled.tree(vector)), "result"))
-        if told:
-            fault(f"from backward_into, {_spelt(told, 'dA_prev', 'grads')} from backward")
+        mismatch = difference(expected, snapshot((dA_prev, filled.tree(vector)), "result"))
+        if mismatch:
+            fault(f"from backward_into, {_spelt(mismatch, 'dA_prev', 'grads')} from backward")
         vector[:] = np.nan
         backward_into(drawn.params, cache, drawn.dA, layout.views(vector), False)
-        told = difference(
+        mismatch = difference(
             snapshot(stage.backward(drawn.params, cache, drawn.dA)[1], "grads"),
             snapshot(filled.tree(vector), "grads"),
         )
-        if told:
-            fault(f"from backward_into where dA_prev is not needed, {told} from backward")
+        if mismatch:
+            fault(f"from backward_into where dA_prev is not needed, {mismatch} from backward")
 
 
 def _try_precision(trial: Trial, run: _Run) -> None:

@@ -22,11 +22,11 @@ __all__ = ["evaluation", "measure", "value_of"]
 
 
 def measure(stream: Stream, *, every: int, function: Measure) -> Stream:
-    """Add to `info.measured` what `function` finds with the state after every so many steps.
+    """Add to `info.measured` what `function` measures of the state after every `every` steps.
 
     Args:
         stream: What is measured.
-        every: Steps between two measurements; the first is after so many.
+        every: Steps between two measurements, and before the first one.
         function: `(state) -> {name: number}`, e.g. an `evaluation`.
     """
     every = expect_count("every", every, hint="give a number of steps")
