@@ -214,7 +214,7 @@ def main():
         for name, digits in found.items():
             print(f'    "{name}": "{digits}",')
         return
-    arithmetic = {tenant.name: arithmetic_fingerprint(tenant) for tenant in (fast, portable)}
+    arithmetic = {one.name: arithmetic_fingerprint(one) for one in (fast, portable)}
     print(json.dumps({"golden": found, **arithmetic}))
 
 

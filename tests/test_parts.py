@@ -10,7 +10,7 @@ from pathlib import Path
 import pydnn
 from pydnn import runs, sweeps  # noqa: F401 - so that all builders are known
 from pydnn.descriptions.builders import builders_of
-from pydnn.numerics import TENANTS
+from pydnn.numerics import ARITHMETICS
 
 ROOT = Path(pydnn.__file__).parent
 NAMES = {builder.name for builder in builders_of() if ":" not in builder.name}
@@ -74,7 +74,7 @@ def test_no_module_has_a_table_of_builders():
 
 def test_no_arithmetic_is_told_by_its_identity_or_its_name():
     def arithmetics(operand):
-        return (names_in(operand) | {ast.unparse(operand)}) & set(TENANTS)
+        return (names_in(operand) | {ast.unparse(operand)}) & set(ARITHMETICS)
 
     assert not faults(compared, arithmetics)
 

@@ -14,7 +14,7 @@ from pydnn.descriptions.builders import describe
 from pydnn.descriptions.parts import Description
 from pydnn.descriptions.text import own_builders, read_description
 from pydnn.jobs.file_kinds import MODEL, RECIPE_TEXT, TEXT, UNKNOWN, expecting
-from pydnn.numerics import TENANTS
+from pydnn.numerics import ARITHMETICS
 from pydnn.optimizers.momentum import gradient_descent
 from pydnn.recipes.recipe import DTYPES, Recipe, with_seed
 from pydnn.recipes.toml import read_recipe
@@ -90,7 +90,7 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     option("--dtype", choices=sorted(DTYPES), help="precision (default: float64)")
     option(
         "--numerics",
-        choices=sorted(TENANTS),
+        choices=sorted(ARITHMETICS),
         help="arithmetic (default: fast); portable gives the same bits on every machine",
     )
 

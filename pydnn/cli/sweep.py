@@ -110,7 +110,7 @@ def _run(args: argparse.Namespace) -> int:
     with best_folder or contextlib.nullcontext():
         begin = time.perf_counter()
         with _progress(plan) as told:
-            result = run_sweep(plan, told=told)
+            result = run_sweep(plan, on_progress=told)
         seconds = time.perf_counter() - begin
         best = result.best(args.best_by)
         _tell(args, result, best, seconds)
@@ -238,11 +238,11 @@ def _in_words(result: SweepResult, best: int, by: str, seconds: float) -> Iterat
     yield f"best by {by} {outcome.scores[by]:.6g}: {_called(outcome)}; {scores}"
     count = len(result.outcomes)
     yield f"{count} run{'s' if count > 1 else ''} in {seconds:.1f} s"
-    together = sum(not o.apart for o in result.outcomes)
+    together = sum(not o.why_not_stacked for o in result.outcomes)
     if together:
         yield f"  {together} all at once, in stacks of networks of one shape"
-    for reason in dict.fromkeys(o.apart for o in result.outcomes if o.apart):
-        yield f"  {sum(o.apart == reason for o in result.outcomes)} one by one: {reason}"
+    for reason in dict.fromkeys(o.why_not_stacked for o in result.outcomes if o.why_not_stacked):
+        yield f"  {sum(o.why_not_stacked == reason for o in result.outcomes)} one by one: {reason}"
     for own in result.by_setting:
         lost = [outcome for outcome in own.outcomes if not outcome.scores]
         if lost:
@@ -277,7 +277,7 @@ def _as_json(
             "iterations": len(outcome.costs),
             "kept_iteration": outcome.model.iteration,
             "stopped": outcome.stopped,
-            "together": not outcome.apart,
+            "together": not outcome.why_not_stacked,
             "costs": outcome.costs.tolist(),
         }
         for outcome in result.outcomes

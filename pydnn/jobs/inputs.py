@@ -19,7 +19,7 @@ from pydnn.jobs.standardization import (
     expect_common_precision,
     fit_standardization,
 )
-from pydnn.numerics import TENANTS
+from pydnn.numerics import ARITHMETICS
 from pydnn.numerics.underflow import ignoring_underflow
 from pydnn.parameters import Packed
 from pydnn.recipes.recipe import DTYPES, Recipe
@@ -100,7 +100,7 @@ class Inputs:
         return parameters if self.rotation is None else lift(self.rotation, parameters)
 
     def _prepared(self, X: FloatArray) -> FloatArray:
-        return TENANTS[self.numerics].prepare(X)
+        return ARITHMETICS[self.numerics].prepare(X)
 
 
 def fit_inputs(

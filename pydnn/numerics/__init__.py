@@ -10,6 +10,6 @@ from pydnn.numerics.memory import empty, room_for
 from pydnn.numerics.portable import portable
 from pydnn.numerics.threads import in_blocks
 
-__all__ = ["TENANTS", "Numerics", "empty", "fast", "in_blocks", "portable", "room_for"]
+__all__ = ["ARITHMETICS", "Numerics", "empty", "fast", "in_blocks", "portable", "room_for"]
 
-TENANTS = {tenant.name: tenant for tenant in (fast, portable)}  # by their names in recipes
+ARITHMETICS = {one.name: one for one in (fast, portable)}  # by their names in recipes

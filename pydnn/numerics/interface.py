@@ -77,17 +77,17 @@ class Numerics(Unchanging):
         return f"Numerics({self.name!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
-        from pydnn.numerics import TENANTS  # which are records of this class
+        from pydnn.numerics import ARITHMETICS  # which are records of this class
 
-        if TENANTS.get(self.name) is self:
-            return _tenant, (self.name,)
+        if ARITHMETICS.get(self.name) is self:
+            return _by_name, (self.name,)
         return _remade, (attrs.asdict(self, recurse=False),)
 
 
-def _tenant(name: str) -> Numerics:
-    from pydnn.numerics import TENANTS
+def _by_name(name: str) -> Numerics:
+    from pydnn.numerics import ARITHMETICS
 
-    return TENANTS[name]
+    return ARITHMETICS[name]
 
 
 def _remade(fields: dict[str, Any]) -> Numerics:

@@ -22,7 +22,7 @@ from pydnn.checks import (
 from pydnn.descriptions.builders import Unread, describe, plain_numbers
 from pydnn.descriptions.parts import Description, is_description
 from pydnn.descriptions.text import own_builders, read_description
-from pydnn.numerics import TENANTS, Numerics
+from pydnn.numerics import ARITHMETICS, Numerics
 
 __all__ = ["DTYPES", "Recipe", "with_seed"]
 
@@ -157,13 +157,13 @@ class Recipe:
             expect_flag("higher_is_better", self.higher_is_better)
         object.__setattr__(self, "dtype", str(self.dtype))  # it may be one of NumPy's
         expect_known("dtype", self.dtype, DTYPES)
-        expect_known("numerics", str(self.numerics), TENANTS)
+        expect_known("numerics", str(self.numerics), ARITHMETICS)
         self._expect_something_to_watch()
 
     @property
     def arithmetic(self) -> Numerics:
         """The arithmetic that `numerics` names."""
-        return TENANTS[self.numerics]
+        return ARITHMETICS[self.numerics]
 
     def _expect_something_to_watch(self) -> None:
         if bool(self.watch) != bool(self.patience):

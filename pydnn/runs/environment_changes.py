@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-from pydnn.numerics import TENANTS
+from pydnn.numerics import ARITHMETICS
 from pydnn.runs.battery import operations
 from pydnn.runs.environment import (
     NOT_SET,
@@ -98,7 +98,7 @@ def _causes(recorded: Environment, here: Environment) -> Iterator[str]:
 
 
 def _is_exact(environment: Environment) -> bool:
-    numerics = TENANTS.get(environment.numerics)
+    numerics = ARITHMETICS.get(environment.numerics)
     return numerics is not None and numerics.exact
 
 

@@ -11,7 +11,7 @@ itself:
 from pydnn.sweeps.plans import Variation, varied
 from pydnn.sweeps.results import Outcome, Spread, SweepResult, higher_is_better, spread_of
 from pydnn.sweeps.running import Sweep, outcomes, run_sweep, sweep
-from pydnn.sweeps.stacks import Stack, stack_of, why_apart
+from pydnn.sweeps.stacks import Stack, stack_of, why_not_stacked
 
 __all__ = [
     "Outcome",
@@ -27,5 +27,5 @@ __all__ = [
     "stack_of",
     "sweep",
     "varied",
-    "why_apart",
+    "why_not_stacked",
 ]

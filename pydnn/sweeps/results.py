@@ -29,14 +29,14 @@ class Outcome:
         scores: Cost and metrics of the model on each part of the data, e.g. "validation
             accuracy"; none, where numbers stopped being finite.
         stopped: What ended it before its last iteration; "" where nothing did.
-        apart: Why it was not taken together with others; "" where it was.
+        why_not_stacked: Why it was trained alone; "" if it was trained in a stack with others.
     """
 
     model: Model
     setting: Mapping[str, Any]
     scores: Mapping[str, float]
     stopped: str = ""
-    apart: str = ""
+    why_not_stacked: str = ""
 
     @property
     def recipe(self) -> Recipe:

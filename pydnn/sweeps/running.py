@@ -19,8 +19,8 @@ from pydnn.recipes.toml import write_recipe
 from pydnn.records import Batch
 from pydnn.sweeps.plans import Variation, variations
 from pydnn.sweeps.results import Outcome, SweepResult
-from pydnn.sweeps.stacks import alike, why_apart
-from pydnn.sweeps.training import Told, run_apart, run_together
+from pydnn.sweeps.stacks import stacking_key, why_not_stacked
+from pydnn.sweeps.training import OnProgress, run_one_by_one, run_stacked
 from pydnn.training.finite import ignoring_overflow
 
 __all__ = ["Sweep", "outcomes", "run_sweep", "sweep"]
@@ -99,36 +99,39 @@ def _seeds_of(runs: Sequence[Variation]) -> int:
 
 
 @np.errstate(under="ignore")
-def run_sweep(plan: Sweep, *, told: Told = lambda steps: None) -> SweepResult:
+def run_sweep(plan: Sweep, *, on_progress: OnProgress = lambda steps: None) -> SweepResult:
     """Train every run of a sweep.
 
     Args:
         plan: From `sweep`.
-        told: Called now and then with the number of steps taken since, e.g. for a progress bar.
+        on_progress: Called with the number of steps done since the last call, e.g. to move a
+            progress bar.
     """
-    found = dict(outcomes(plan, told=told))
+    found = dict(outcomes(plan, on_progress=on_progress))
     return SweepResult(tuple(found[number] for number in range(len(plan.runs))))
 
 
-def outcomes(plan: Sweep, *, told: Told = lambda steps: None) -> Iterator[tuple[int, Outcome]]:
+def outcomes(
+    plan: Sweep, *, on_progress: OnProgress = lambda steps: None
+) -> Iterator[tuple[int, Outcome]]:
     """Train the runs of a sweep, yielding the number and the outcome of each as it ends.
 
-    Runs of recipes that are `alike` are taken all at once where they can be, each with the bits
-    of its own; others one after the other.
+    Runs whose recipes have the same `stacking_key` are trained as one stack where possible; each
+    gives bit for bit what it gives alone. The others are trained one after the other.
     """
     for group in _groups(plan):
         for numbers in _chunks(plan, group):
             jobs = _jobs(plan, numbers)
-            apart = _why_apart(plan, jobs, len(group))
-            ended = run_apart(jobs, told) if apart else run_together(jobs, told)
-            for place, end in ended:
+            reason = _why_not_stacked(plan, jobs, len(group))
+            run = run_one_by_one if reason else run_stacked
+            for place, end in run(jobs, on_progress):
                 number = numbers[place]
-                yield number, _outcome(plan, plan.runs[number], end, apart)
+                yield number, _outcome(plan, plan.runs[number], end, reason)
 
 
 def _groups(plan: Sweep) -> list[list[int]]:
-    """The numbers of runs whose recipes are alike."""
-    texts = [write_recipe(alike(variation.recipe)) for variation in plan.runs]
+    """The numbers of the runs, grouped by the `stacking_key` of their recipes."""
+    texts = [write_recipe(stacking_key(variation.recipe)) for variation in plan.runs]
     return list(toolz.groupby(texts.__getitem__, range(len(texts))).values())
 
 
@@ -178,17 +181,17 @@ def _jobs(plan: Sweep, numbers: Sequence[int]) -> list[Job]:
     return jobs
 
 
-def _why_apart(plan: Sweep, jobs: Sequence[Job], in_group: int) -> str:
+def _why_not_stacked(plan: Sweep, jobs: Sequence[Job], in_group: int) -> str:
     if not plan.together:
         return "it was asked for"
     if in_group == 1:
         return "no other run has its shape"
     if len(jobs) == 1:
         return "its arrays are so large that several at once would take longer"
-    return why_apart(jobs)
+    return why_not_stacked(jobs)
 
 
-def _outcome(plan: Sweep, run: Variation, trained: Trained, apart: str) -> Outcome:
+def _outcome(plan: Sweep, run: Variation, trained: Trained, why_not_stacked: str) -> Outcome:
     """What came of a run, judged on every part of the data."""
     job, state = trained.job, trained.state
     data = dict(job.data)
@@ -201,4 +204,4 @@ def _outcome(plan: Sweep, run: Variation, trained: Trained, apart: str) -> Outco
         )
         scores = {} if lost else job.evaluation(data)(state)
     stopped = "" if trained.why == "finished" else str(trained.error or trained.why)
-    return Outcome(trained.model, run.setting, scores, stopped, apart)
+    return Outcome(trained.model, run.setting, scores, stopped, why_not_stacked)

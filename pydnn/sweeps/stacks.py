@@ -30,7 +30,7 @@ from pydnn.sweeps.stacked_parts import (
 from pydnn.training import NotFinite, StepInfo, TrainState, TrainStep, make_train_step
 from pydnn.training.finite import ignoring_overflow
 
-__all__ = ["Stack", "StackInfo", "alike", "stack_of", "why_apart"]
+__all__ = ["Stack", "StackInfo", "stack_of", "stacking_key", "why_not_stacked"]
 
 
 @keep_readonly
@@ -102,11 +102,11 @@ class Stack:
         return StepInfo(info.iteration, cost, norm, observed)
 
 
-def alike(recipe: Recipe) -> Recipe:
-    """The recipe with what may differ from run to run of a stack taken out of it.
+def stacking_key(recipe: Recipe) -> Recipe:
+    """The recipe without what may differ between the runs of a stack.
 
-    That is the seed, also of a stream of weights; a constant learning rate; and the strengths of
-    penalties.
+    That is the seed, a constant learning rate and the strengths of penalties: they are set to 1.
+    Runs can only be stacked if their keys are equal.
     """
     optimizer = recipe.optimizer
     if rate_of(optimizer) is not None:
@@ -119,8 +119,8 @@ def alike(recipe: Recipe) -> Recipe:
     return with_seed(attrs.evolve(recipe, optimizer=optimizer, penalties=penalties), 1)
 
 
-def why_apart(jobs: Sequence[Job]) -> str:
-    """Why these jobs, of recipes that are `alike`, cannot be taken all at once; "" if they can."""
+def why_not_stacked(jobs: Sequence[Job]) -> str:
+    """Why these jobs, whose recipes have one `stacking_key`, cannot be stacked; "" if they can."""
     first = jobs[0]
     if first.network.statistics is not None:
         return "its network gathers statistics"
@@ -179,7 +179,7 @@ def _alike_in(stack: Stack, steps: Iterable[int]) -> bool:
 
 
 def stack_of(jobs: Sequence[Job]) -> Stack:
-    """The stack of jobs whose recipes are `alike`, from their states on."""
+    """The stack of these jobs, whose recipes have one `stacking_key`; it starts at their states."""
     first, runs = jobs[0], len(jobs)
     layout = first.state.parameters.layout
     recipes = [job.recipe for job in jobs]

@@ -16,31 +16,31 @@ from pydnn.sweeps.stacks import Stack, StackInfo, stack_of
 from pydnn.training import NotFinite, TrainState, scan, tee
 from pydnn.training.finite import LONG, all_finite, ignoring_overflow, remembers_numbers
 
-__all__ = ["Ended", "Told", "run_apart", "run_together"]
+__all__ = ["Ended", "OnProgress", "run_one_by_one", "run_stacked"]
 
-Told = Callable[[int], object]  # is called with how many steps of single runs are done since
+OnProgress = Callable[[int], object]  # is called with how many steps of single runs are done since
 Ended = Iterator[tuple[int, Trained]]  # the place of each job, in the order in which they end
 
 
-def run_apart(jobs: Sequence[Job], told: Told) -> Ended:
+def run_one_by_one(jobs: Sequence[Job], on_progress: OnProgress) -> Ended:
     """Run jobs one after the other."""
     for place, job in enumerate(jobs):
         trained = train(
-            job, through=partial(tee, to=lambda state, info: told(1)), ending=(NotFinite,)
+            job, through=partial(tee, to=lambda state, info: on_progress(1)), ending=(NotFinite,)
         )
-        told(job.recipe.iterations - len(trained.costs))
+        on_progress(job.recipe.iterations - len(trained.costs))
         yield place, trained
 
 
-def run_together(jobs: Sequence[Job], told: Told) -> Ended:
+def run_stacked(jobs: Sequence[Job], on_progress: OnProgress) -> Ended:
     """Run jobs all at once; whichever ends leaves the stack, and the others go on without it."""
     stack = stack_of(jobs)
     live = [(place, _Follow(job)) for place, job in enumerate(jobs)]  # by their rows in the stack
     while live:
-        state, ends = _until_one_ends(stack, [follow for _, follow in live], told)
+        state, ends = _until_one_ends(stack, [follow for _, follow in live], on_progress)
         for row, end in ends.items():
             place, _ = live[row]
-            told(jobs[place].recipe.iterations - len(end.costs))
+            on_progress(jobs[place].recipe.iterations - len(end.costs))
             yield place, end
         left = [row for row in range(len(live)) if row not in ends]
         live = [live[row] for row in left]
@@ -101,7 +101,7 @@ class _Follow:
 
 
 def _until_one_ends(
-    stack: Stack, follows: Sequence[_Follow], told: Told
+    stack: Stack, follows: Sequence[_Follow], on_progress: OnProgress
 ) -> tuple[TrainState, dict[int, Trained]]:
     """Fold the stack's step until a run of it ends; the state then, and the ends by row."""
     before = stack.state
@@ -115,7 +115,7 @@ def _until_one_ends(
             for row, (follow, cost) in enumerate(costs):
                 if row not in ends and (end := follow.after(stack, row, after, info, cost)):
                     ends[row] = end
-            told(len(follows) - len(ends))
+            on_progress(len(follows) - len(ends))
             if ends:
                 return after, ends
             before = after

@@ -99,10 +99,10 @@ def main():
     network, loss, optimizer, batch, limit = rotated() if args.job == "rotated" else by_adam()
     start = initial_state(network, optimizer, batch.X.shape[:1], key=Key(1), dtype=batch.X.dtype)
     steps = {
-        tenant.name: make_train_step(network, loss, optimizer, numerics=tenant).insert_after(
-            "update", watch_finite(network, numerics=tenant)
+        one.name: make_train_step(network, loss, optimizer, numerics=one).insert_after(
+            "update", watch_finite(network, numerics=one)
         )
-        for tenant in (fast, portable)
+        for one in (fast, portable)
     }
     named = [(name, costs_of(step, start, batch)) for name, step in steps.items()]
     compare(*named, args, limit=limit, rtol=1e-3 if args.job == "adam" else 1e-9)
@@ -140,12 +140,12 @@ def products(args):
     for (m, k, n), dtype, limit in PRODUCTS:
         a, b = (Key(k).at(name).normal(shape).astype(dtype) for name, shape in
                 (("a", (m, k)), ("b", (k, n))))  # fmt: skip
-        times = {tenant.name: [] for tenant in (fast, portable)}
+        times = {one.name: [] for one in (fast, portable)}
         for _ in range(args.blocks):
-            for tenant in (fast, portable):
+            for one in (fast, portable):
                 begin = time.perf_counter()
-                tenant.matmul(a, b)
-                times[tenant.name].append((time.perf_counter() - begin) * 1e6)
+                one.matmul(a, b)
+                times[one.name].append((time.perf_counter() - begin) * 1e6)
         medians = {name: statistics.median(values[1:]) for name, values in times.items()}
         ratio = medians["portable"] / medians["fast"]
         rows.append({"shape": [m, k, n], "dtype": np.dtype(dtype).name, "microseconds": medians,

@@ -42,21 +42,21 @@ RECIPE = Recipe(
 
 def both(recipe, **options):
     """The outcomes all at once, after they were compared with those one by one, in every bit."""
-    together, apart = (
+    together, alone = (
         run_sweep(sweep(recipe, DATA, test=TEST, together=way, **options)).outcomes
         for way in (True, False)
     )
-    for ours, own in zip(together, apart, strict=True):
-        assert attrs.evolve(ours, apart="") == attrs.evolve(own, apart="")
+    for ours, own in zip(together, alone, strict=True):
+        assert attrs.evolve(ours, why_not_stacked="") == attrs.evolve(own, why_not_stacked="")
         assert ours.model.parameters.vector.tobytes() == own.model.parameters.vector.tobytes()
-        assert own.apart == "it was asked for"
+        assert own.why_not_stacked == "it was asked for"
     return together
 
 
 def test_each_outcome_is_that_of_its_recipe_by_itself():
     for outcome in both(RECIPE, seeds=6, over={"optimizer.learning_rate": [0.1, 0.02]}):
         pairs = list(run(prepare(outcome.recipe, DATA)))
-        assert outcome.apart == ""
+        assert outcome.why_not_stacked == ""
         assert outcome.costs.tolist() == [info.cost for _, info in pairs]
         own = pairs[-1][0].parameters.vector
         assert outcome.model.parameters.vector.tobytes() == own.tobytes()
@@ -76,13 +76,13 @@ def test_parts_of_users_that_say_what_they_are_are_trained_at_once(rotate):
         rotate=rotate,
     )
     plan = sweep(recipe, wide, seeds=3, over={"optimizer.learning_rate": [0.1, 0.03]})
-    together, apart = (
+    together, alone = (
         run_sweep(attrs.evolve(plan, together=way)).outcomes for way in (True, False)
     )
-    for ours, own in zip(together, apart, strict=True):
-        assert attrs.evolve(ours, apart="") == attrs.evolve(own, apart="")
+    for ours, own in zip(together, alone, strict=True):
+        assert attrs.evolve(ours, why_not_stacked="") == attrs.evolve(own, why_not_stacked="")
         assert ours.model.parameters.vector.tobytes() == own.model.parameters.vector.tobytes()
-        assert ours.apart == ""
+        assert ours.why_not_stacked == ""
 
 
 def test_runs_of_several_shapes_are_a_stack_for_each():
@@ -96,7 +96,7 @@ def test_runs_of_several_shapes_are_a_stack_for_each():
         },
     )
     assert len(found) == 32
-    assert not any(outcome.apart for outcome in found)
+    assert not any(outcome.why_not_stacked for outcome in found)
     assert {o.model.parameters.vector.dtype.name for o in found} == {"float32", "float64"}
 
 
@@ -116,7 +116,7 @@ def test_early_stopping_is_that_of_each_run():
     assert len(set(lengths)) > 3
     assert {"stopped early"} <= {outcome.stopped for outcome in found}
     assert all(o.model.iteration <= len(o.costs) for o in found)
-    assert not any(outcome.apart for outcome in found)
+    assert not any(outcome.why_not_stacked for outcome in found)
     state, _ = best(run(prepare(found[0].recipe, DATA)), watch="validation cost")
     assert found[0].model.parameters.vector.tobytes() == state.parameters.vector.tobytes()
     assert found[0].model.iteration == state.iteration
@@ -155,17 +155,17 @@ def test_runs_that_leave_the_range_of_numbers_end_and_others_go_on():
 def test_what_is_not_stacked_is_run_all_the_same_and_says_why():
     normed = describe(serial(dense(5), batch_norm(), relu(), dense(1)))
     found = both(attrs.evolve(RECIPE, network=normed), seeds=4)
-    assert {outcome.apart for outcome in found} == {"its network gathers statistics"}
+    assert {outcome.why_not_stacked for outcome in found} == {"its network gathers statistics"}
     assert all(outcome.model.statistics.vector.size for outcome in found)
     large = attrs.evolve(RECIPE, iterations=1, network=describe(serial(dense(9000), dense(1))))
-    assert "so large" in both(large, seeds=4)[0].apart
-    assert "no other run has its shape" in both(RECIPE, seeds=1)[0].apart
+    assert "so large" in both(large, seeds=4)[0].why_not_stacked
+    assert "no other run has its shape" in both(RECIPE, seeds=1)[0].why_not_stacked
 
 
 def test_outcomes_come_as_they_end_and_steps_are_told():
     told = []
     plan = sweep(RECIPE, DATA, seeds=5, over={"batches.size": [8, 16]})
-    stream = outcomes(plan, told=told.append)
+    stream = outcomes(plan, on_progress=told.append)
     assert told == []
     first, _ = next(stream)
     assert 0 <= first < 5
@@ -198,7 +198,7 @@ def test_runs_in_rotated_bases_are_stacked_and_lifted():
     for rotated, plain in zip(*(result.outcomes for result in found), strict=True):
         job = prepare(rotated.recipe, batch)
         state, _ = toolz.last(run(job))
-        assert rotated.apart == ""
+        assert rotated.why_not_stacked == ""
         assert (
             rotated.model.parameters.vector.tobytes()
             == job.inputs.lift(state.parameters).vector.tobytes()
@@ -217,7 +217,7 @@ def test_batches_without_weight_and_long_gradients_are_those_of_each_run():
     apart = sweep(RECIPE, attrs.evolve(DATA, weights=weights), seeds=4, together=False)
     found, own = run_sweep(plan).outcomes, run_sweep(apart).outcomes
     assert [o.costs.tolist() for o in found] == [o.costs.tolist() for o in own]
-    assert not any(o.apart for o in found)
+    assert not any(o.why_not_stacked for o in found)
     assert {cost == 0 for o in found for cost in o.costs} == {True, False}
     # Squares of such gradients leave the range of float32, though they do not.
     far = attrs.evolve(DATA, Y=DATA.Y * 1e25)
@@ -234,7 +234,7 @@ def test_batches_without_weight_and_long_gradients_are_those_of_each_run():
 def test_runs_are_trained_at_once_only_as_far_as_memory_goes(monkeypatch, validation):
     plan = sweep(attrs.evolve(RECIPE, validation=validation), DATA, seeds=12)
     stacked = run_sweep(plan)
-    assert not any(outcome.apart for outcome in stacked.outcomes)
+    assert not any(outcome.why_not_stacked for outcome in stacked.outcomes)
     a_run = running._bytes_of_run(prepare(plan.runs[0].recipe, plan.batch))
     own = 2 * sum(x.nbytes for x in (plan.batch.X, plan.batch.Y)) if validation else 0
     assert a_run > own

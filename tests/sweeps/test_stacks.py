@@ -75,7 +75,7 @@ from pydnn.recipes.toml import write_recipe
 from pydnn.stages import identity, tanh
 from pydnn.stages.initializers import tutorial
 from pydnn.sweeps import stacked_parts
-from pydnn.sweeps.stacks import alike, stack_of, why_apart
+from pydnn.sweeps.stacks import stack_of, stacking_key, why_not_stacked
 
 m = 50
 X = frozen(Key(4).at("X").normal((4, m)))
@@ -120,7 +120,7 @@ def jobs_of(
 
 def assert_each_has_its_own_bits(jobs):
     """At every step, of every number: costs, lengths, what is observed, parameters, memory."""
-    assert why_apart(jobs) == ""
+    assert why_not_stacked(jobs) == ""
     stack = stack_of(jobs)
     pairs = list(scan(stack.train_step, stack.state, stack.batches))
     own = [list(run(job)) for job in jobs]
@@ -217,7 +217,7 @@ def test_learning_rates_that_differ(optimizer, dtype):
         dtype=dtype,
         changes=lambda seed: {"optimizer": {name: {**options, "learning_rate": 0.01 * seed}}},
     )
-    assert all(alike(job.recipe) == alike(jobs[0].recipe) for job in jobs)
+    assert all(stacking_key(job.recipe) == stacking_key(jobs[0].recipe) for job in jobs)
     assert_each_has_its_own_bits(jobs)
 
 
@@ -240,14 +240,14 @@ def test_optimizers_of_users_and_chains_of_them(optimizer, with_rate):
         jobs = jobs_of(
             dtype=dtype, changes=lambda seed: {"optimizer": describe(with_rate(0.01 * seed))}
         )
-        assert len({write_recipe(alike(job.recipe)) for job in jobs}) == 1
+        assert len({write_recipe(stacking_key(job.recipe)) for job in jobs}) == 1
         assert_each_has_its_own_bits(jobs)
 
 
 def test_a_rate_that_an_optimizer_uses_twice_leaves_runs_alone():
     jobs = jobs_of(changes=lambda seed: {"optimizer": rate_in_memory(learning_rate=0.1 * seed)})
     # Its first step, with an empty memory, has the bits of each.
-    assert "other bits than that of each" in why_apart(jobs)
+    assert "other bits than that of each" in why_not_stacked(jobs)
     assert_each_has_its_own_bits(jobs_of(optimizer=rate_in_memory()))
 
 
@@ -267,7 +267,7 @@ def test_a_rate_after_which_more_is_done_is_not_one_that_can_differ():
     assert not chain(descend(0.1), descend(0.2)).rate_last
     recipe = jobs_of(optimizer=both)[0].recipe
     other = attrs.evolve(recipe, optimizer=chain(descend(0.2), heavy_ball()))
-    assert alike(recipe) != alike(other)
+    assert stacking_key(recipe) != stacking_key(other)
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_any_network_on_batches_of_any_size(layers, size, dtype):
     network = serial(*hidden, dense(1))
     jobs = jobs_of(network=network, batches=mini_batches(size), dtype=dtype, iterations=3)
     # Where NumPy orders a sum in another way for a lone example, the runs are taken apart.
-    if why_apart(jobs) == "":
+    if why_not_stacked(jobs) == "":
         assert_each_has_its_own_bits(jobs)
     else:
         assert size == 1 or m % size == 1
@@ -375,18 +375,18 @@ REASONS = {
 
 @pytest.mark.parametrize(("parts", "reason"), REASONS.values(), ids=REASONS)
 def test_what_cannot_be_stacked_says_why(parts, reason):
-    assert reason in why_apart(jobs_of(**parts))
+    assert reason in why_not_stacked(jobs_of(**parts))
 
 
 def test_batches_of_ones_own_are_left_alone():
     jobs = [attrs.evolve(job, batching=strange_batches()) for job in jobs_of()]
-    assert "batches by a function may be any" in why_apart(jobs)
+    assert "batches by a function may be any" in why_not_stacked(jobs)
 
 
 def test_runs_that_hold_back_different_numbers_are_told_apart():
     jobs = jobs_of(validation=0.2)
     more = prepare(attrs.evolve(jobs[1].recipe, validation=0.4), jobs[1].batch)
-    assert "different numbers of examples" in why_apart([jobs[0], more])
+    assert "different numbers of examples" in why_not_stacked([jobs[0], more])
 
 
 def test_a_step_with_other_bits_is_found_before_it_is_taken():
@@ -397,7 +397,7 @@ def test_a_step_with_other_bits_is_found_before_it_is_taken():
     network = serial(dense(6), centred, dense(1))
     fresh = [prepare(job.recipe, job.batch, through=lambda _: network) for job in jobs]
     fresh = [attrs.evolve(job, data=fresh[0].data) for job in fresh]
-    assert "other bits" in why_apart(fresh)
+    assert "other bits" in why_not_stacked(fresh)
 
 
 def test_recipes_are_alike_whose_seeds_rates_and_strengths_differ():
@@ -408,7 +408,7 @@ def test_recipes_are_alike_whose_seeds_rates_and_strengths_differ():
         optimizer=describe(gradient_descent(learning_rate=7)),
         penalties=[describe(l2_penalty(3))],
     )
-    assert alike(base) == alike(same)
+    assert stacking_key(base) == stacking_key(same)
     for other in (
         {"optimizer": describe(gradient_descent(learning_rate=cosine_decay(0.1, steps=3)))},
         {"optimizer": describe(momentum(learning_rate=0.3))},
@@ -417,4 +417,4 @@ def test_recipes_are_alike_whose_seeds_rates_and_strengths_differ():
         {"iterations": 8},
         {"dtype": "float32"},
     ):
-        assert alike(attrs.evolve(base, **other)) != alike(base)
+        assert stacking_key(attrs.evolve(base, **other)) != stacking_key(base)
