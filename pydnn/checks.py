@@ -1,4 +1,7 @@
-"""The one wording of errors: what was wrong, what was expected, what to do."""
+"""Checks of what users pass in, all with one wording of errors.
+
+A message says on one line what is wrong, what was expected and what to do.
+"""
 
 from __future__ import annotations
 
@@ -43,26 +46,26 @@ __all__ = [
     "shown",
 ]
 
-MOST_BITS = 1024  # of an integer that a description or a seed may be
-MOST_COUNT = 2**63 - 1  # so that every count, and what is computed of a few, has few digits
+MOST_BITS = 1024  # the largest size of an integer in a description, and of a seed
+MOST_COUNT = 2**63 - 1  # counts, and numbers computed from a few of them, stay short to print
 MOST_SEED = 2**MOST_BITS - 1
-_LONG = 128  # bits of an integer that is too long for people to read
-_LONGEST_FIXED = 16  # characters of a number with decimals, before it needs an exponent
+_LONG = 128  # a message shows a longer integer by its number of bits
+_LONGEST_FIXED = 16  # a longer number with decimals is written with an exponent
 
-_MOST_MESSAGE = 1000  # characters: a line of more than that is not read anyway
+_MOST_MESSAGE = 1000  # characters: nobody reads a longer line
 
 
 def printable(text: object, *, most: int = _MOST_MESSAGE) -> str:
-    r"""Text that a terminal shows as one line of at most `most` characters, and never obeys.
+    r"""Return the text as one line that is safe to print, of at most `most` characters.
 
-    Control characters, line breaks, direction marks, halves of surrogate pairs and whatever else
-    has no shape of its own are written as escapes, e.g. `\n` or `\u202e`. Letters of every script
-    stay as they are. Of longer text the middle is left out: a message names what is wrong at its
+    Control characters, line breaks, direction marks, halves of surrogate pairs and other invisible
+    characters become escapes, e.g. `\n` or `\u202e`, so a terminal never obeys them. Letters of
+    every script stay as they are. Longer text loses its middle: a message says what is wrong at its
     beginning and what to do at its end.
 
     Args:
         text: What to show; anything but a `str` is converted to one.
-        most: The number of characters that the result may have.
+        most: The largest number of characters in the result.
 
     Example:
         >>> printable("cat\x1b[2J\n猫")
@@ -79,39 +82,44 @@ def printable(text: object, *, most: int = _MOST_MESSAGE) -> str:
     note = f" ... [{len(text):,} characters in all] ... "
     room = max(0, most - len(note))
     start, end = room - room // 3, room // 3
-    # An escape is longer than its character, so these pieces are never too short.
+    # An escape is longer than its character, so both ends fill the room that they have.
     first = _escaped(text[:start])[:start]
     last = _escaped(text[max(0, len(text) - end) :])
     return (first + note + last[max(0, len(last) - end) :])[:most]
 
 
 def shown(value: object) -> str:
-    """How a message shows a value that does not fit; of an endless integer, how long it is.
+    """Return a value as messages show it; a long integer is shown by its number of bits.
 
-    Python refuses to write integers of more than 4,300 digits, and takes long for shorter ones.
+    Python refuses to write integers of more than 4,300 digits, and is slow for shorter ones.
+
+    Example:
+        >>> shown(2), shown("2"), shown(2**5000)
+        ('2', "'2'", 'an integer of 5,001 bits')
     """
     if isinstance(value, int) and value.bit_length() > _LONG:
         return f"an integer of {value.bit_length():,} bits"
     try:
         return repr(value)
     except ValueError:
-        return f"a {type(value).__name__} that holds an endless integer"
+        return f"a {type(value).__name__} with an integer that is too long to show"
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, without the punctuation at its end; else its type.
+    """Return the first line of an error's message without its last dot, or the error's type.
 
-    For messages that go on after it: those of other libraries may have many lines.
+    Our messages quote errors of other libraries, which may have many lines or none.
     """
     lines = [line for line in map(str.strip, str(error).splitlines()) if line]
     return (lines or [type(error).__name__])[0].rstrip(".: ")
 
 
 def fixed(value: float, decimals: int) -> str:
-    """The number with this many decimals, or with an exponent if that would be long.
+    """Return the number with this many decimals, or with an exponent if it would be long.
 
-    >>> fixed(0.25, 4), fixed(-1e300, 4)
-    ('0.2500', '-1.0000e+300')
+    Example:
+        >>> fixed(0.25, 4), fixed(-1e300, 4)
+        ('0.2500', '-1.0000e+300')
     """
     text = f"{value:.{decimals}f}"
     return text if len(text) <= _LONGEST_FIXED else f"{value:.{decimals}e}"
@@ -125,18 +133,18 @@ def _escaped(text: str) -> str:
 
 
 AnyPath = str | PathLike[str]
-# What can be written as JSON; of what is read, sequences are lists and mappings dicts.
+# What can be written as JSON. What is read back has lists for sequences and dicts for mappings.
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 
 
 def path_of(path: AnyPath) -> Path:
-    """The path that a caller names: a `~` at its beginning is the folder of the user.
+    """Return the path that a caller names; a `~` at its beginning stands for a home folder.
 
     Raises:
-        BadInput: If it is not a path, or names a user who is unknown here.
+        BadInput: If it is not a path, or names a user that this machine does not know.
     """
     text = fspath(path) if isinstance(path, str | PathLike) else None
-    if not isinstance(text, str):  # some paths are bytes
+    if not isinstance(text, str):  # the path of a PathLike may be bytes
         raise BadInput(f"{path!r} is not a path: give a text such as 'runs/0001', or a Path.")
     if "\0" in text:
         raise BadInput(f"{text!r} is not a path, since it holds a zero byte: remove it.")
@@ -147,9 +155,10 @@ def path_of(path: AnyPath) -> Path:
 
 
 class BadInput(ValueError):  # noqa: N818 - it names the user's input, not our failure
-    """Something from outside does not fit; the message is one line for the person who gave it.
+    """An argument, a file or an option is wrong; the message is one line for the user.
 
-    Whatever the message quotes, it is safe to print: see `printable`.
+    The message says what is wrong, what was expected and what to do. It is safe to print, whatever
+    it quotes: see `printable`.
     """
 
     def __init__(self, message: str) -> None:
@@ -158,27 +167,42 @@ class BadInput(ValueError):  # noqa: N818 - it names the user's input, not our f
 
 
 class NameTaken(BadInput):
-    """There is something already where something new was to be made."""
+    """Something exists already under the name of what was to be made."""
 
 
 class MissingExtra(BadInput, ImportError):  # noqa: N818
-    """A package that only an extra of pydnn installs is not there."""
+    """A package of an extra is missing; the message shows the command that installs it."""
 
 
 def expect_shape(
     name: str, array: NDArray[np.generic], expected: Sequence[int | str], *, hint: str
 ) -> None:
-    """Refuse an `array` without the `expected` shape, where a string names an axis of any size."""
+    """Refuse an `array` that does not have the `expected` shape.
+
+    Args:
+        name: The name of the array in the message.
+        array: The array to check.
+        expected: The size of each axis; a string, e.g. "m", stands for any size.
+        hint: What the user should do, without a full stop.
+
+    Raises:
+        BadInput: If the shape is another one.
+
+    Example:
+        >>> expect_shape("b", np.ones((3, 2)), (3, 1), hint="give one bias per unit")
+        Traceback (most recent call last):
+        pydnn.checks.BadInput: b has shape (3, 2), expected (3, 1): give one bias per unit.
+    """
     sizes = zip(expected, array.shape, strict=False)
     if array.ndim != len(expected) or any(not isinstance(e, str) and e != n for e, n in sizes):
-        wanted = "(" + ", ".join(map(str, expected)) + ("," if len(expected) == 1 else "") + ")"
-        raise BadInput(f"{name} has shape {array.shape}, expected {wanted}: {hint}.")
+        shape = "(" + ", ".join(map(str, expected)) + ("," if len(expected) == 1 else "") + ")"
+        raise BadInput(f"{name} has shape {array.shape}, expected {shape}: {hint}.")
 
 
 def expect_same_dtype(
     name: str, array: NDArray[np.generic], expected: np.dtype[np.generic]
 ) -> None:
-    """Refuse to mix precisions in silence."""
+    """Refuse an array of another precision than the parameters: they are never mixed silently."""
     if array.dtype != expected:
         raise BadInput(
             f"{name} is {array.dtype}, but the parameters are {expected}: "
@@ -187,13 +211,13 @@ def expect_same_dtype(
 
 
 def expect_examples(m: int) -> None:
-    """Refuse a batch without examples, since the cost is a mean over them."""
+    """Refuse a batch without examples: its cost, a mean over them, would be undefined."""
     if not m:
         raise BadInput("the batch has no examples, expected one or more: give it some.")
 
 
 def expect_finite(name: str, array: NDArray[np.generic]) -> None:
-    """Refuse NaN and infinity, naming the first entry that holds one."""
+    """Refuse an array with a NaN or an infinity, and name the first such entry."""
     finite = np.isfinite(array)
     if not finite.all():
         index = tuple(int(i) for i in np.argwhere(~finite)[0])
@@ -204,10 +228,10 @@ def expect_finite(name: str, array: NDArray[np.generic]) -> None:
 
 
 def plain_number(value: object) -> object:
-    """The Python number or truth value that a scalar of NumPy's stands for.
+    """Return a scalar of NumPy as the Python number or truth value that it stands for.
 
-    NumPy computes `np.int64(3)` where people write 3, so pydnn takes both as the same value. This
-    function makes them the same, and returns everything else unchanged.
+    Computations with NumPy give `np.int64(3)` where people write 3, so pydnn takes both as the same
+    value. Everything else is returned unchanged.
     """
     for kind, convert in ((np.bool_, bool), (np.integer, int), (np.floating, float)):
         if isinstance(value, kind):
@@ -218,7 +242,7 @@ def plain_number(value: object) -> object:
 def expect_count(
     name: str, value: object, *, least: int = 1, most: int = MOST_COUNT, hint: str
 ) -> int:
-    """Refuse what is not an integer from `least` to `most`; give it back as an int."""
+    """Return `value` as an int, and refuse it if it is not an integer from `least` to `most`."""
     number = plain_number(value)
     if isinstance(number, bool) or not isinstance(number, int) or number < least:
         raise BadInput(
@@ -239,16 +263,19 @@ def expect_real(
     most: float | None = None,
     hint: str,
 ) -> float:
-    """Refuse what is not a finite real number within the bounds; give it as a float.
+    """Return `value` as a float, and refuse it if it is not a finite number within the bounds.
 
     Args:
-        name: What messages call it.
-        value: What was given.
-        positive: Whether it must be above 0.
-        least: The least that it may be.
-        below: What it must be less than.
-        most: The most that it may be.
-        hint: What to do instead.
+        name: The name of the value in messages.
+        value: The value to check.
+        positive: Whether the number must be above 0.
+        least: The smallest number allowed.
+        below: A bound that the number must stay below.
+        most: The largest number allowed.
+        hint: What the user should do, without a full stop.
+
+    Raises:
+        BadInput: If it is not a number, not finite, or out of bounds.
     """
     plain = plain_number(value)
     number = math.nan
@@ -271,13 +298,13 @@ def expect_real(
 
 
 def expect_epsilon(value: object) -> float:
-    """Refuse a number that would not keep a division from 0."""
+    """Return `epsilon` as a float; refuse one that would not keep a divisor above 0."""
     hint = "give a small number that keeps the division from 0, e.g. 1e-8"
     return expect_real("epsilon", value, positive=True, hint=hint)
 
 
 def expect_flag(name: str, value: object) -> bool:
-    """Refuse what is neither True nor False; return it as a bool."""
+    """Return `value` as a bool, and refuse it if it is neither True nor False."""
     flag = plain_number(value)
     if not isinstance(flag, bool):
         raise BadInput(f"{name} is {shown(value)}, expected True or False: give one of them.")
@@ -285,7 +312,13 @@ def expect_flag(name: str, value: object) -> bool:
 
 
 def expect_known(what: str, name: str, known: Iterable[str]) -> None:
-    """Refuse a `name` that is not among the `known` ones, with the nearest of them."""
+    """Refuse a `name` that is not among the `known` ones, and suggest the nearest of them.
+
+    Example:
+        >>> expect_known("optimizer", "adm", ["adam", "lion"])
+        Traceback (most recent call last):
+        pydnn.checks.BadInput: there is no optimizer 'adm': did you mean 'adam'?
+    """
     known = sorted(known)
     if name not in known:
         advice = suggestion(name, known) or (

@@ -1,8 +1,8 @@
-"""Fingerprints of arrays: one SHA-256 that says whether two have the same bits.
+"""Fingerprints of arrays: one SHA-256 says whether two sets of arrays have the same bits.
 
-An array counts with its name, dtype, shape and little-endian bytes, never with the bytes of a
-file that it lay in. Zeros of unlike signs differ. A NaN, whose bits no arithmetic promises, is an
-error in a state, and one canonical NaN in a record of what was seen.
+It covers the name, dtype, shape and little-endian bytes of each array, and not the bytes of the
+file that holds it. Zeros of different sign differ. No arithmetic promises the bits of a NaN: a NaN
+in a state is an error, and in a history every NaN counts as the same one.
 """
 
 from __future__ import annotations
@@ -21,14 +21,18 @@ __all__ = ["canonical", "checksum", "fingerprint", "same_bits", "ulps_apart"]
 
 
 def fingerprint(arrays: Mapping[str, ArrayLike], *, nan: bool = False) -> str:
-    """The SHA-256 of named arrays, 64 hexadecimal digits; the order of the names is heeded.
+    """Return the SHA-256 of named arrays, as 64 hexadecimal digits; their order matters.
 
     Args:
-        arrays: Integers, truth values or floats of any shape.
-        nan: Whether a NaN may be among them.
+        arrays: Integers, truth values or floats of any shape, by name.
+        nan: Whether NaN is allowed.
 
     Raises:
-        BadInput: For a NaN where none may be, naming its array; for masked entries.
+        BadInput: If an array holds a NaN although none is allowed, or has masked entries.
+
+    Example:
+        >>> fingerprint({"x": np.zeros(2)})[:8], fingerprint({"x": -np.zeros(2)})[:8]
+        ('8aeea727', 'db2de5ae')
     """
     digest = hashlib.sha256()
     for name, values in arrays.items():
@@ -39,7 +43,7 @@ def fingerprint(arrays: Mapping[str, ArrayLike], *, nan: bool = False) -> str:
                     f"{name} holds nan, which has no fingerprint: look for where it began."
                 )
             array = canonical(array)
-        # Lengths before names and shapes: no two sets of arrays have the same text.
+        # With the length of each name, no two sets of arrays have the same text.
         head = f"{len(name)} {name} {array.dtype.str[1:]} {array.ndim} {array.shape}\n"
         digest.update(head.encode())
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
@@ -47,7 +51,7 @@ def fingerprint(arrays: Mapping[str, ArrayLike], *, nan: bool = False) -> str:
 
 
 def canonical(array: AnyArray) -> AnyArray:
-    """The array in little-endian order, with one bit pattern for every NaN."""
+    """Return the array in little-endian order, with the same bits for every NaN."""
     little = _little_endian(array)
     if not _has_nan(little):
         return little
@@ -59,24 +63,25 @@ def _little_endian(array: AnyArray) -> AnyArray:
 
 
 def _has_nan(array: AnyArray) -> bool:
-    # The minimum is NaN if any entry is: one pass, which allocates no array of truth values.
+    # The minimum is NaN if any entry is. It takes one pass and no array of truth values.
     if array.dtype.kind != "f" or not array.size:
         return False
     return bool(np.isnan(np.minimum.reduce(array, axis=None)))
 
 
 def checksum(vector: AnyArray) -> int:
-    """The sum of a vector's words modulo 2**64, each times an odd number of its place.
+    """Return a checksum of a vector: its words, each times an odd number, summed modulo 2**64.
 
-    Each single changed entry changes it, and so do entries that change places, or by amounts that
-    cancel. Far cheaper than a fingerprint, and the same on every machine: each step can have one.
+    A change of any single entry changes it. So do, almost surely, entries that swap places and
+    changes that would cancel in a plain sum. It is the same on every machine, and so much cheaper
+    than a fingerprint that every step can have one.
     """
     words = np.ascontiguousarray(vector).reshape(-1).view(f"u{vector.dtype.itemsize}")
     rows, rest = divmod(words.size, _WIDTH)
     total = 0
     if rows:
-        # Sums along both axes are weighted, which is less work than to weight each entry. An
-        # entry counts by the odd weight of its column and twice that of its row: an odd number.
+        # Weighting the sums of rows and columns is less work than weighting each entry. The weight
+        # of an entry is that of its column, which is odd, plus twice that of its row: still odd.
         table = words[: rows * _WIDTH].reshape(rows, _WIDTH)
         of_rows, of_columns = np.empty(rows, np.uint64), np.zeros(_WIDTH, np.uint64)
         for start in range(0, rows, _ROWS):
@@ -88,8 +93,8 @@ def checksum(vector: AnyArray) -> int:
     return total % 2**64
 
 
-_WIDTH = 2048  # of which both passes take the least time, measured from 256 to 16,384
-_ROWS = 32  # in a block that stays in cache, so that memory is read once for both passes
+_WIDTH = 2048  # the fastest width for both sums, measured from 256 to 16,384
+_ROWS = 32  # rows of a block that stays in cache, so both sums read memory once
 
 
 def _weighted(words: NDArray[np.uint64]) -> int:
@@ -99,7 +104,7 @@ def _weighted(words: NDArray[np.uint64]) -> int:
 
 @functools.lru_cache(maxsize=16)
 def _weights(count: int) -> NDArray[np.uint64]:
-    """Odd numbers without a pattern that changes could follow.
+    """Return `count` odd weights without a pattern, so that changes do not cancel by chance.
 
     References:
         Steele, Lea and Flood, Fast splittable pseudorandom number generators, 2014, figure 17.
@@ -111,24 +116,28 @@ def _weights(count: int) -> NDArray[np.uint64]:
 
 
 def same_bits(a: AnyArray, b: AnyArray) -> NDArray[np.bool_]:
-    """Where two arrays of one shape and dtype have the same bits; any NaN is like any other."""
+    """Return where two arrays of one shape and dtype have the same bits; all NaNs are equal."""
     x, y = (_words(canonical(array)) for array in (a, b))
     equal: NDArray[np.bool_] = np.equal(x, y)
     return equal
 
 
 def _words(array: AnyArray) -> AnyArray:
-    """The bits of floats as integers, of the same shape; other arrays as they are."""
+    """Return the bits of floats as integers of the same shape; other arrays unchanged."""
     if array.dtype.kind != "f":
         return array
     return np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}").reshape(array.shape)
 
 
 def ulps_apart(a: ArrayLike, b: ArrayLike) -> int | None:
-    """How many floats lie at most from an entry of `a` to its like in `b`, of one float dtype.
+    """Return the largest distance between entries of `a` and `b`, in floats from one to the other.
 
-    Zeros of unlike signs are one apart, so that unlike bits are never 0 apart. None where every
-    two that differ have a NaN among them.
+    Both arrays have the same float dtype. Zeros of different sign are 1 apart, so different bits
+    are never 0 apart. Pairs with a NaN are left out; None if there are no others.
+
+    Example:
+        >>> ulps_apart(np.array([1.0]), np.array([1.0 + 2**-51]))
+        2
     """
     x, y = np.asarray(a), np.asarray(b)
     known = ~(np.isnan(x) | np.isnan(y))
@@ -139,7 +148,7 @@ def ulps_apart(a: ArrayLike, b: ArrayLike) -> int | None:
 
 
 def _places(x: AnyArray) -> AnyArray:
-    """The number of each entry in the order of all floats of its dtype."""
+    """Return the place of each entry in the order of all floats of its dtype."""
     words = np.dtype(f"u{x.dtype.itemsize}")
     bits = x.view(words)
     sign = words.type(1 << (8 * x.dtype.itemsize - 1))

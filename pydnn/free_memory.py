@@ -1,4 +1,4 @@
-"""The memory that is free on this machine for one more process."""
+"""How much memory this process can still use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ __all__ = ["free_memory", "readable"]
 
 
 def readable(size: int) -> str:
-    """A number of bytes in the unit that people would choose, e.g. "1.5 MiB"."""
+    """Return a number of bytes as text in a convenient unit.
+
+    Example:
+        >>> readable(1_572_864)
+        '1.5 MiB'
+    """
     value = float(size)
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
         if value < 1024 or unit == "TiB":
@@ -20,13 +25,13 @@ def readable(size: int) -> str:
 
 
 def free_memory() -> int | None:
-    """Bytes that this process can still take, or at least no fewer; None if nobody says.
+    """Return an estimate, never too low, of the bytes this process can still use; None if unknown.
 
-    That is the least of what the system has available and what limits on its control group and
-    its address space leave.
+    It is the smallest of three numbers: the memory available on the system, and what the limits on
+    the process's control group and on its address space leave.
     """
-    known = [_available(), _left_in_group(), _left_in_address_space()]
-    return min((size for size in known if size is not None), default=None)
+    limits = [_available(), _left_in_group(), _left_in_address_space()]
+    return min((size for size in limits if size is not None), default=None)
 
 
 def _available() -> int | None:
@@ -38,14 +43,14 @@ def _available() -> int | None:
                 return int(line.split()[1]) * 1024
     except (OSError, ValueError, IndexError):
         pass
-    try:  # all that there is, where the system does not say what of it is free
+    try:  # all memory, where the system does not say how much of it is available
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return None
 
 
 def _available_on_windows() -> int | None:
-    import ctypes  # here, since other systems do without
+    import ctypes  # here, since only Windows needs it
 
     class Status(ctypes.Structure):
         _fields_ = [
@@ -62,11 +67,11 @@ def _available_on_windows() -> int | None:
 
 
 def _left_in_group(root: Path = Path("/sys/fs/cgroup"), groups: str | None = None) -> int | None:
-    """What the limits of the control groups around this process leave, which containers set.
+    """Return the bytes that control groups, which containers use, leave to this process.
 
     Args:
-        root: Where the system shows its control groups.
-        groups: The text that says which this process is in; by default the system's own.
+        root: The directory where the system shows its control groups.
+        groups: The list of this process's groups; None reads it from the system.
     """
     try:
         lines = (groups or Path("/proc/self/cgroup").read_text()).splitlines()
@@ -95,7 +100,7 @@ def _left_in_group(root: Path = Path("/sys/fs/cgroup"), groups: str | None = Non
 
 
 def _cached(group: Path) -> int:
-    """Bytes of files that a control group keeps in memory and gives up when it needs room."""
+    """Return the bytes of cached files, which a control group gives up when it needs memory."""
     try:
         lines = (group / "memory.stat").read_text().splitlines()
         return sum(int(v) for k, v in map(str.split, lines) if k == "inactive_file")
@@ -105,7 +110,7 @@ def _cached(group: Path) -> int:
 
 def _left_in_address_space() -> int | None:
     try:
-        import resource  # Windows has none
+        import resource  # not on Windows
     except ImportError:
         return None
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]

@@ -1,9 +1,9 @@
-"""Random keys: numbers that are addressed by a seed and a path, never consumed.
+"""Random keys: a seed and a path are the address of random numbers, which are never used up.
 
-A draw depends on its key alone, not on how many draws came before it, so any step of any
-run can be computed without its predecessors. Only Philox's raw bits come from NumPy, which
-keeps those for ever; uniforms, normals and permutations are made from them here, with
-operations that IEEE 754 rounds exactly, so that a key gives the same bits on every machine.
+A draw depends on its key alone and not on the draws before it, so any step of a training can be
+computed without the earlier ones. NumPy supplies only the raw bits of Philox, which it promises
+never to change. Uniforms, normals and permutations are made from them here, with operations that
+IEEE 754 rounds exactly, so a key gives the same bits on every machine.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pydnn.numerics.polynomials import polynomial, ratio
 __all__ = ["Key"]
 
 Shape = int | Sequence[int]
-_AT_ONCE = 1 << 16  # so few numbers that what is worked out on the way stays in cache
+_AT_ONCE = 1 << 16  # numbers made at a time, few enough that intermediate results stay in cache
 
 
 def _seed(seed: object) -> int:
-    if type(seed) is int and 0 <= seed < _TOO_LARGE:  # the usual case: every step makes keys
+    if type(seed) is int and 0 <= seed < _TOO_LARGE:  # the usual case, fast: every step makes keys
         return seed
     return expect_count("seed", seed, least=0, most=MOST_SEED, hint="give e.g. Key(1)")
 
@@ -57,21 +57,34 @@ def _sizes(shape: Shape) -> tuple[int, ...]:
 
 @attrs.frozen
 class Key:
-    """The address of a stream of random numbers: a seed, and a path of names and integers.
+    """The address of random numbers: a seed, and a path of names and integers.
+
+    Equal keys give equal numbers, on every machine. Keys with different paths give independent
+    numbers.
 
     Raises:
-        BadInput: If the seed is not an integer of 0 or more, or the path holds anything else.
+        BadInput: If the seed is not an integer of 0 or more, or the path holds anything but names
+            and integers.
+
+    Example:
+        >>> key = nn.Key(1)
+        >>> key.at("X").normal(3).round(3)
+        array([-0.134, -0.412,  0.039])
+        >>> key.at("X").normal(3).round(3)  # the same key, the same numbers
+        array([-0.134, -0.412,  0.039])
+        >>> key.at("layer", 2)
+        Key(seed=1, path=('layer', 2))
     """
 
     seed: int = attrs.field(converter=_seed)
     path: tuple[str | int, ...] = attrs.field(default=(), converter=_path)
 
     def at(self, *path: str | int) -> Key:
-        """Key of the place `path` below this one, e.g. `key.at("dropout", layer, iteration)`."""
+        """Return the key at `path` below this one, e.g. `key.at("dropout", layer, iteration)`."""
         return Key(self.seed, self.path + path)
 
     def bits(self, shape: Shape = ()) -> NDArray[np.uint64]:
-        """Draw 64 random bits for each entry of `shape`.
+        """Draw 64 random bits for each entry of an array of this shape.
 
         References:
             Salmon et al., Parallel random numbers: as easy as 1, 2, 3, 2011 (Philox 4x64-10).
@@ -81,31 +94,33 @@ class Key:
         return generator.random_raw(math.prod(sizes)).reshape(sizes)
 
     def uniform(self, shape: Shape = (), *, low: float = 0.0, high: float = 1.0) -> _Floats:
-        """Draw float64 numbers, uniform on [low, high), from 53 bits each."""
+        """Draw float64 numbers, uniform from `low` to below `high`, from 53 random bits each."""
         unit = self._drawn(shape, lambda bits: _floats(bits, 53) * 2.0**-53)
-        # The default range must not cost two roundings and a pass over the array.
+        # The default range needs no scaling, which would cost two roundings and a pass.
         return unit if (low, high) == (0.0, 1.0) else low + (high - low) * unit
 
     def normal(self, shape: Shape = ()) -> _Floats:
-        """Draw float64 numbers of the standard normal distribution, by inversion of 52 bits each.
+        """Draw float64 numbers from the standard normal distribution, from 52 random bits each.
 
-        The largest magnitude that can come is 8.21, met once in 2**52 draws.
+        The quantile function is applied to uniform numbers. The largest magnitude is 8.21, which
+        comes once in 2**52 draws.
         """
-        # The midpoints of 2**52 equal cells: never 0 or 1, and 1 - p is exact.
+        # p is a midpoint of 2**52 equal cells, so it is never 0 or 1, and 1 - p is exact.
         return self._drawn(
             shape, lambda bits: _normal_quantile((_floats(bits, 52) + 0.5) * 2.0**-52)
         )
 
     def integers(self, high: int, shape: Shape = ()) -> NDArray[np.int64]:
-        """Draw integers from 0 to `high` - 1; for `high` up to 2**32 the bias is below 2**-21."""
+        """Draw integers from 0 to `high` - 1; their bias is below 2**-21 for `high` up to 2**32."""
         return np.floor(self.uniform(shape) * high).astype(np.int64)
 
     def permutation(self, count: int) -> NDArray[np.int64]:
-        """Draw an order of `count` things: a stable sort of one 64-bit draw for each."""
+        """Draw a random order of the integers from 0 to `count` - 1."""
+        # Stable, since NumPy's default sort orders ties by what the processor can do.
         return np.argsort(self.bits(count), kind="stable")
 
     def _drawn(self, shape: Shape, function: Callable[[NDArray[np.uint64]], _Floats]) -> _Floats:
-        """A function of 64 random bits for each entry, without more memory than it fills."""
+        """Return `function` of 64 random bits for each entry, made in blocks to save memory."""
         sizes = _sizes(shape)
         generator = np.random.Philox(key=self._philox_key())
         drawn = np.empty(math.prod(sizes))
@@ -116,7 +131,7 @@ class Key:
 
     def _philox_key(self) -> int:
         text = f"seed {self.seed}"
-        for part in self.path:  # a length before each name: no two paths have the same text
+        for part in self.path:  # with the length of each name, no two paths have the same text
             text += f"/int {part}" if isinstance(part, int) else f"/str {len(part)} {part}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "little")
 
@@ -125,7 +140,7 @@ _Floats = NDArray[np.float64]
 
 
 def _floats(bits: NDArray[np.uint64], count: int) -> _Floats:
-    """The first so many of each 64 bits, at most 53 of them, as whole numbers."""
+    """Return the first `count` of each 64 bits, at most 53, as whole numbers."""
     return (bits >> np.uint64(64 - count)).astype(np.float64)
 
 
@@ -157,14 +172,14 @@ _FAR_TAIL = (
 
 
 def _normal_quantile(p: _Floats) -> _Floats:
-    """Quantiles of the standard normal distribution, to about 1e-15 relative.
+    """Return quantiles of the standard normal distribution, with a relative error near 1e-15.
 
     References:
         Wichura, Algorithm AS 241: the percentage points of the normal distribution, 1988.
     """
     q = p - 0.5
     middle = q * ratio(_MIDDLE, 0.180625 - q * q)
-    # sqrt(-log p) at the boundary of the middle is 1.6, and 5 at p = 1.4e-11.
+    # r = sqrt(-log p) is 1.6 where the tail begins, and 5 where the far tail does, at p = 1.4e-11.
     r = np.sqrt(-_log(np.minimum(p, 1.0 - p)))
     tail = np.where(r <= 5.0, ratio(_TAIL, r - 1.6), ratio(_FAR_TAIL, r - 5.0))
     return np.where(np.abs(q) <= 0.425, middle, np.copysign(tail, q))
@@ -174,7 +189,7 @@ _LN2, _ROOT_HALF = 0.6931471805599453, 0.7071067811865476
 
 
 def _log(x: _Floats) -> _Floats:
-    """Natural logarithm of positive normal numbers, from exactly rounded operations alone."""
+    """Return the natural logarithm of positive normal numbers, by exactly rounded operations."""
     m, e = np.frexp(x)
     low = m < _ROOT_HALF
     m, e = np.where(low, m + m, m), e - low

@@ -1,4 +1,4 @@
-"""Names that other libraries, papers and courses use for parts of pydnn, for "did you mean"."""
+"""What other libraries, papers and courses call the parts of pydnn, for "did you mean"."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 __all__ = ["suggestion"]
 
-# A name here, then the names elsewhere; all of them in small letters with underscores.
+# From each name in pydnn to its names elsewhere; all in small letters with underscores.
 _ELSEWHERE = {
     # optimizers
     "gradient_descent": "sgd gd batch_gradient_descent stochastic_gradient_descent vanilla plain",
@@ -151,7 +151,7 @@ _ELSEWHERE = {
     "cost": "loss",
 }  # fmt: skip
 
-# What a name here means that another name does not: (here, what the other one begins with, note).
+# How a name in pydnn differs in meaning: (name, how the names elsewhere begin, note).
 _NOTES = [
     ("iterations", ("epoch", "n_epoch", "num_epoch", "nb_epoch", "max_epoch"), "it counts steps: "
      "epochs times the batches of an epoch"),
@@ -161,7 +161,7 @@ _NOTES = [
 ]  # fmt: skip
 
 
-def _turned(names: Mapping[str, str]) -> dict[str, list[str]]:
+def _inverted(names: Mapping[str, str]) -> dict[str, list[str]]:
     table: dict[str, list[str]] = {}
     for here, elsewhere in names.items():
         for name in elsewhere.split():
@@ -169,31 +169,31 @@ def _turned(names: Mapping[str, str]) -> dict[str, list[str]]:
     return table
 
 
-_HERE = _turned(_ELSEWHERE)
+_BY_OTHER_NAME = _inverted(_ELSEWHERE)
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """The question that leads to the nearest of the `known` names, or "" if none is near.
+    """Return a question that suggests the nearest of the `known` names, or "" if none is near.
 
     Args:
-        name: What a person wrote; case, hyphens and leading dashes do not matter.
-        known: What there is, in the form in which it is to be suggested.
+        name: The name that a person wrote; case, hyphens and leading dashes do not matter.
+        known: The names to choose from, as the question should write them.
 
     Example:
         >>> suggestion("SGD", ["adam", "amsgrad", "gradient_descent"])
         "did you mean 'gradient_descent'?"
     """
     by_form = {_form(option): option for option in sorted(known, reverse=True)}
-    form = _form(name[:200])  # a longer one is no slip of the pen
-    here = [form, *_HERE.get(form, ())]
-    near = next((option for option in here if option in by_form), None)
+    form = _form(name[:200])  # a longer name is not a typing error, and would take long to match
+    candidates = [form, *_BY_OTHER_NAME.get(form, ())]
+    near = next((option for option in candidates if option in by_form), None)
     if near is None:
         close = difflib.get_close_matches(form, by_form, n=1)
         return f"did you mean {by_form[close[0]]!r}?" if close else ""
     notes = [
         f" ({note})"
-        for here, starts, note in _NOTES
-        if here == near and form.startswith(starts) and form != near
+        for name_here, starts, note in _NOTES
+        if name_here == near and form.startswith(starts) and form != near
     ]
     return f"did you mean {by_form[near]!r}?{''.join(notes)}"
 

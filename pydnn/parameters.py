@@ -1,8 +1,8 @@
-"""All of a network's parameters in one vector, of which each W and b is a view.
+"""All parameters of a network in one vector; each W and b is a view of a part of it.
 
-An optimiser is then a few whole-vector operations, a checkpoint is one data set and a
-fingerprint one hash. A *tree* is what stages work with: an attrs record of arrays for a stage
-that has parameters, the empty tuple for one that has none, a tuple of trees for a network.
+An optimizer is then a few operations on whole vectors, a stored state is one data set, and a
+fingerprint is one hash. Stages work with a *tree* of parameters: an attrs record of arrays for a
+stage that has some, the empty tuple for a stage that has none, a tuple of trees for a network.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ __all__ = [
 ]
 
 Tree: TypeAlias = Any  # an attrs record of arrays, or a tuple of trees
-Views: TypeAlias = tuple[Any, ...]  # a tuple of arrays for each record of a tree, nested as it is
+Views: TypeAlias = tuple[Any, ...]  # a tree with a tuple of arrays instead of each record
 NO_PARAMS: tuple[()] = ()
 
 
 @attrs.frozen
 class Slot:
-    """The place of one array in the vector: its name, e.g. "2/W", its shape and its range.
+    """The place of one array in the vector.
 
     Attributes:
-        name: Its path in the tree.
-        shape: Its shape.
-        start: Its first entry in the vector.
-        weights: Whether it holds weights, which its record says with `pydnn.records.WEIGHTS`.
+        name: The path of the array in the tree, e.g. "2/W".
+        shape: The shape of the array.
+        start: The place of its first entry in the vector.
+        weights: Whether it holds weights: its record says so with `pydnn.records.WEIGHTS`.
     """
 
     name: str
@@ -62,16 +62,16 @@ class Slot:
 
 @attrs.frozen
 class RecordOf:
-    """A record's place in a template: its class, and a slot for each of its fields."""
+    """A record in a template: its class, and a slot for each of its fields."""
 
     cls: type
     slots: tuple[Slot, ...]
 
 
-Classes: TypeAlias = "type | tuple[Classes, ...] | None"  # of the records of a tree
+Classes: TypeAlias = "type | tuple[Classes, ...] | None"  # a tree with classes instead of records
 Template: TypeAlias = "RecordOf | tuple[Template, ...]"
 _Fill: TypeAlias = Callable[[FloatArray], Tree]
-_Maker: TypeAlias = Callable[..., Tree] | None  # of a record from its arrays; None for a tuple
+_Maker: TypeAlias = Callable[..., Tree] | None  # from arrays to a record; None makes a tuple
 
 
 @attrs.frozen(repr=False)
@@ -79,11 +79,11 @@ class Layout:
     """How a tree of arrays lies in one vector.
 
     Attributes:
-        size: Of the vector.
-        slots: The arrays' places in it, in their order.
-        template: The tree's shape: for each record its class and its slots.
-        views: `(vector) -> tree` like that of `tree`, with a plain tuple of views in the place of
-            each record, to be filled by whoever has made the vector.
+        size: The number of entries of the vector.
+        slots: The places of the arrays in the vector, in order.
+        template: The structure of the tree: for each record its class and its slots.
+        views: `(vector) -> tree`, with a plain tuple of views instead of each record. The views
+            can be written to if the vector can, so its maker fills it through them.
     """
 
     size: int
@@ -93,7 +93,7 @@ class Layout:
     views: _Fill = attrs.field(init=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
-        # Every step makes a tree anew, so the way through the template is gone once, here.
+        # Every step makes new trees, so the template is turned into functions once, here.
         object.__setattr__(self, "_tree", _filling(self.template, maker_of))
         object.__setattr__(self, "views", _filling(self.template, lambda cls: None))
 
@@ -105,19 +105,22 @@ class Layout:
         return f"Layout({self.size}: {names})"
 
     def slot(self, name: str) -> Slot:
-        """The slot of the array called `name`, e.g. "2/W"."""
+        """Return the slot of the array called `name`, e.g. "2/W"."""
         expect_known("parameter", name, [slot.name for slot in self.slots])
         return next(slot for slot in self.slots if slot.name == name)
 
     def selected(self, names: Sequence[str]) -> list[slice]:
-        """The stretches of the vector that hold the arrays which `names` select.
+        """Return slices of the vector that hold the arrays which `names` select.
 
-        A name selects the array of that name, "2/W"; all arrays of that field, "W"; or all those
-        of a stage, "2". Arrays that lie next to each other make one stretch.
+        A name selects one array, e.g. "2/W", all arrays of one field, e.g. "W", or all arrays of
+        one stage, e.g. "2". Neighboring arrays share a slice.
+
+        Raises:
+            BadInput: If a name selects nothing.
         """
-        wanted = [_matches(self.slots, name) for name in expect_names(names)]
+        matches = [_matches(self.slots, name) for name in expect_names(names)]
         stretches: list[slice] = []
-        for slot, *hits in zip(self.slots, *wanted, strict=True):
+        for slot, *hits in zip(self.slots, *matches, strict=True):
             if not any(hits):
                 continue
             if stretches and stretches[-1].stop == slot.start:
@@ -127,47 +130,47 @@ class Layout:
         return stretches
 
     def tree(self, vector: FloatArray) -> Tree:
-        """The tree whose arrays are read-only views of `vector` (size,)."""
+        """Return the tree whose arrays are read-only views of `vector` (size,)."""
         return self._tree(readonly(vector))
 
     def packed(self, vector: FloatArray) -> Packed:
-        """The record of `vector` (size,) and its tree."""
+        """Return the record that holds `vector` (size,) and makes its tree on demand."""
         if vector.shape != (self.size,):
             expect_shape("vector", vector, (self.size,), hint="give one number per parameter")
-        record = object.__new__(Packed)  # without the class's own way, which takes twice as long
+        record = object.__new__(Packed)  # the constructor of attrs takes twice as long
         record.__dict__.update(vector=readonly(vector), layout=self)
         return record
 
     def mirrored(self, classes: Classes) -> Layout:
-        """The layout of records that mirror those laid out here field by field, as gradients do.
+        """Return the layout of records with the same fields but other classes, e.g. gradients.
 
         Args:
-            classes: A tree of their classes; None stands for the class that is here.
+            classes: The tree of the other classes; None keeps the class of this layout.
         """
         return attrs.evolve(self, template=_mirrored(self.template, classes))
 
 
 def expect_names(names: Sequence[str]) -> Sequence[str]:
-    """Refuse what is no list of names of arrays, such as a single text."""
+    """Return a list of names, and refuse anything else, such as a single text."""
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-        raise BadInput(f'names are {names!r}, expected a list of them: give e.g. ["W"].')
+        raise BadInput(f'names are {names!r}, expected a list of names: give e.g. ["W"].')
     return names
 
 
 def _matches(slots: Sequence[Slot], name: str) -> list[bool]:
-    found = [
+    matches = [
         slot.name == name or slot.name.endswith(f"/{name}") or slot.name.startswith(f"{name}/")
         for slot in slots
     ]
-    if not any(found):
+    if not any(matches):
         known = {slot.name for slot in slots} | {slot.name.rpartition("/")[2] for slot in slots}
         expect_known("parameter", name, known)
-    return found
+    return matches
 
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays, repr=False, slots=False)
 class Packed:
-    """Arrays whose numbers lie in one read-only vector (size,): parameters, or gradients.
+    """Parameters, or gradients, whose numbers lie in one read-only vector (size,).
 
     `packed["2/W"]` is the array of that name; `packed.tree` has the records that stages take.
     """
@@ -177,12 +180,12 @@ class Packed:
 
     @property
     def tree(self) -> Tree:
-        """The records that stages take, made when they are first asked for."""
-        # As functools.cached_property has it, without its lock: two would make the same.
-        known = self.__dict__
-        if "_tree" not in known:
-            known["_tree"] = self.layout._tree(self.vector)
-        return known["_tree"]
+        """The records that stages take; they are made at the first use."""
+        # As functools.cached_property, without a lock: two threads would make equal trees.
+        attributes = self.__dict__
+        if "_tree" not in attributes:
+            attributes["_tree"] = self.layout._tree(self.vector)
+        return attributes["_tree"]
 
     def __reduce__(self) -> tuple[object, ...]:
         return Packed, (self.vector, self.layout)
@@ -192,11 +195,11 @@ class Packed:
         return self.vector[slot.start : slot.stop].reshape(slot.shape)
 
     def with_vector(self, vector: FloatArray) -> Packed:
-        """The same records with other numbers, e.g. gradients that were clipped."""
+        """Return the same records with the numbers of another vector, e.g. clipped gradients."""
         return self.layout.packed(vector)
 
     def with_tree(self, tree: Tree) -> Packed:
-        """The same records with the numbers of another tree of the same shapes."""
+        """Return the same records with the numbers of another tree of the same shapes."""
         vector = np.empty_like(self.vector)
         _fill_from(vector, self.layout.slots, tree)
         return self.layout.packed(freeze(vector))
@@ -207,9 +210,10 @@ class Packed:
 
 
 def leaves(tree: Tree) -> Iterator[FloatArray]:
-    """The arrays of a tree, depth first and in the order of fields.
+    """Yield the arrays of a tree, depth first and in the order of fields.
 
-    A tree may also be the tuple of what optimizers remember, where numbers stand beside arrays.
+    The tree may also be the state of an optimizer, a tuple with numbers beside arrays; the numbers
+    are left out.
     """
     for branch in tree if isinstance(tree, tuple) else attrs.astuple(tree, recurse=False):
         if isinstance(branch, np.ndarray):
@@ -219,7 +223,11 @@ def leaves(tree: Tree) -> Iterator[FloatArray]:
 
 
 def layout_of(tree: Tree) -> Layout:
-    """Lay the arrays of `tree` one after the other, each in C order."""
+    """Return the layout that puts the arrays of `tree` one after the other, each in C order.
+
+    Raises:
+        BadInput: If a part of the tree is neither an attrs record nor a tuple.
+    """
     slots: list[Slot] = []
 
     def place(branch: Tree, path: str) -> Template:
@@ -228,7 +236,7 @@ def layout_of(tree: Tree) -> Layout:
         if not attrs.has(type(branch)):
             raise BadInput(
                 f"parameters at {path or 'the top'} are a {type(branch).__name__}, expected an "
-                "attrs record of arrays, or a tuple of such: write a frozen attrs class for them."
+                "attrs record of arrays, or a tuple of these: write a frozen attrs class for them."
             )
         first = len(slots)
         for field in attrs.fields(type(branch)):
@@ -246,7 +254,7 @@ def pack(tree: Tree, *, dtype: DTypeLike = np.float64) -> Packed:
     """Copy the arrays of `tree` into one vector of `dtype`.
 
     Raises:
-        BadInput: If there is not the memory for it.
+        BadInput: If the vector does not fit into memory.
     """
     layout = layout_of(tree)
     try:
@@ -265,16 +273,16 @@ def _fill_from(vector: FloatArray, slots: Sequence[Slot], tree: Tree) -> None:
 
 
 def _filling(template: Template, maker: Callable[[type], _Maker]) -> _Fill:
-    """The function from a vector to the tree of this template, each record by its class's maker."""
+    """Return the function from a vector to a tree; `maker` gives the constructor of each class."""
     if isinstance(template, tuple):
         if not template:
             return lambda vector: NO_PARAMS
         fills = [_filling(part, maker) if part else None for part in template]
         return lambda vector: tuple([fill(vector) if fill else NO_PARAMS for fill in fills])
     make = maker(template.cls)
-    # Views have the shapes of a record that the class itself made, so it need not check them.
+    # The class itself made and checked a record of these shapes, so views of them need no check.
     places = [(slice(slot.start, slot.stop), slot.shape) for slot in template.slots]
-    if len(places) == 2:  # most stages have two arrays, and every step makes their records
+    if len(places) == 2:  # the usual case, fast: every step makes these records
         (first, first_shape), (second, second_shape) = places
         if make is None:
             return lambda vector: (

@@ -1,4 +1,4 @@
-"""Frozen records of arrays: values that refuse writes, compare by value and print their shapes."""
+"""Frozen records of arrays, which cannot be written to, compare by value and print their shapes."""
 
 from __future__ import annotations
 
@@ -30,17 +30,26 @@ __all__ = [
 ]
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
-AnyArray: TypeAlias = NDArray[np.generic]  # of any kind of entries
+AnyArray: TypeAlias = NDArray[np.generic]  # entries of any kind
 AnyDType: TypeAlias = np.dtype[np.generic]
-Fields: TypeAlias = "list[attrs.Attribute[Any]]"  # of a class of records
+Fields: TypeAlias = "list[attrs.Attribute[Any]]"  # the fields of an attrs class
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 _Record = TypeVar("_Record", bound=attrs.AttrsInstance)
 
 
 def readonly(x: ArrayLike) -> FloatArray:
-    """View of `x` that refuses writes; integers become float64, floats keep their dtype.
+    """Return a read-only view of `x`; integers become float64, floats keep their dtype.
 
-    Complex numbers, by which derivatives may be taken, pass where they are read-only already.
+    Complex arrays pass if they are read-only already: `pydnn.testing` measures some derivatives
+    with complex numbers.
+
+    Raises:
+        BadInput: If `x` is not an array of numbers, see `as_array`.
+
+    Example:
+        >>> a = readonly([1, 2])
+        >>> a.dtype, a.flags.writeable
+        (dtype('float64'), False)
     """
     array = x if type(x) is np.ndarray else as_array(x)
     if array.dtype.kind != "f":
@@ -53,11 +62,11 @@ def readonly(x: ArrayLike) -> FloatArray:
 
 
 def as_array(x: ArrayLike) -> NDArray[Any]:
-    """The array that `x` is or describes, without what a subclass adds.
+    """Return `x` as a plain array of NumPy, whatever subclass or nested list it is.
 
     Raises:
-        BadInput: If entries are masked: without the mask, they would count as numbers. If rows
-            are of unequal length.
+        BadInput: If entries are masked, since they would count as numbers without the mask; if
+            rows have unequal lengths.
     """
     if _is_masked(x):
         raise BadInput(
@@ -68,7 +77,7 @@ def as_array(x: ArrayLike) -> NDArray[Any]:
         return np.asarray(x)
     except ValueError as error:  # NumPy's message is about its own inhomogeneous shapes
         raise BadInput(
-            "an array was given rows of unequal length, expected a rectangle of numbers: "
+            "an array has rows of unequal length, expected a rectangle of numbers: "
             "give every row the same length."
         ) from error
 
@@ -91,23 +100,23 @@ def _as_floats(array: NDArray[Any]) -> FloatArray:
 
 
 def freeze(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
-    """Mark an array that its maker has just filled, and nobody else has seen, as read-only."""
-    # By its place, which NumPy takes though its types do not say so: half the time of by name.
+    """Make an array read-only and return it; only for an array that the caller has just made."""
+    # Passing the flag by position takes half the time; NumPy's types do not know that it works.
     array.setflags(False)  # type: ignore[call-arg]
     return array
 
 
 @functools.lru_cache(maxsize=256)
 def scalar(value: float, dtype: DTypeLike) -> FloatArray:
-    """The number `value` as an array of no axes, remembered.
+    """Return the number `value` as an array without axes, which is made once.
 
-    Small arrays are combined with it in half the time that a number of Python's takes.
+    An operation on a small array and this takes half the time of one with a Python number.
     """
     return freeze(np.array(value, dtype))
 
 
 class Unchanging:
-    """What nothing can change is its own copy, as a tuple of numbers is."""
+    """Base of classes whose objects never change: a copy of such an object is the object itself."""
 
     __slots__ = ()
 
@@ -119,19 +128,18 @@ class Unchanging:
 
 
 def maker_of(cls: type[_Record]) -> Callable[..., _Record]:
-    """A function that makes records of a frozen attrs class from values that are known to be right.
+    """Return a fast constructor of a frozen attrs class, for values that are known to be right.
 
-    It takes every field, in their order, and skips converters and checks, which take three times
-    as long: for code that every training step runs, and for arrays with axes that the class itself
-    does not expect.
+    It takes every field in order, and skips converters and checks, which take three times as long.
+    Training steps use it. So does code whose arrays have more axes than the class expects.
     """
     fields = attrs.fields(cls)
     slots = [f.name for f in fields if f.init and hasattr(cls.__dict__.get(f.name), "__set__")]
     if len(slots) < len(fields):
-        return cls  # a class without slots, or with fields that it fills in itself
+        return cls  # it has no slots, or fills in some of its fields itself
     setters: list[Callable[[_Record, object], None]] = [cls.__dict__[n].__set__ for n in slots]
     new = object.__new__
-    # Two fields, as most parameters have, and three without the loop, in half of its time.
+    # Most parameters have two or three fields. Without the loop these take half the time.
     if len(setters) == 3:
         set_first, set_second, set_third = setters
 
@@ -164,13 +172,13 @@ def maker_of(cls: type[_Record]) -> Callable[..., _Record]:
 
 
 def arrays(cls: type, fields: Fields) -> Fields:
-    """Give every field annotated `FloatArray` what an array needs in a frozen record.
+    """Make every field annotated `FloatArray` read-only, comparable and short to print.
 
-    For `@attrs.frozen(unsafe_hash=False, field_transformer=arrays)`: the array is made
-    read-only, compared by value (`==` on arrays gives an array, not a truth value) and printed
-    as its dtype and shape. With `unsafe_hash=False`, `hash(record)` says that it has no hash.
-    A field annotated `FloatArray | None` may also hold None. Copies and unpickled records are as
-    read-only as the record.
+    Use it as `@attrs.frozen(unsafe_hash=False, field_transformer=arrays)`. Arrays are compared by
+    value, since `==` alone gives an array instead of a truth value, and printed as dtype and shape.
+    With `unsafe_hash=False`, `hash(record)` says that a record of arrays has no hash. A field
+    annotated `FloatArray | None` may also hold None. Copies and unpickled records are read-only,
+    too.
     """
     keep_readonly(cls)
     converters = ((field, _CONVERTERS.get(str(field.type))) for field in fields)
@@ -183,10 +191,10 @@ def arrays(cls: type, fields: Fields) -> Fields:
 
 
 WEIGHTS: Mapping[str, object] = {"weights": True}
-"""Metadata of a field that holds weights, which a weight stream draws: W, and not the bias b."""
+"""Metadata of a field that holds weights, which a weight stream draws: of W, but not of b."""
 
 
-# Annotations are texts in modules that postpone them, as pydnn's do.
+# With `from __future__ import annotations`, as in all of pydnn, annotations are texts.
 _CONVERTERS: dict[str, Callable[..., FloatArray | None]] = {
     "FloatArray": readonly,
     str(FloatArray): readonly,
@@ -196,11 +204,11 @@ _CONVERTERS: dict[str, Callable[..., FloatArray | None]] = {
 
 
 def keep_readonly(cls: type[_Record]) -> type[_Record]:
-    """Let copies and pickles of records of this frozen attrs class have read-only arrays, too.
+    """Make the arrays of copied and unpickled records of a frozen attrs class read-only, too.
 
-    NumPy copies and unpickles arrays writeable, and attrs then sets fields without converters.
-    `arrays` calls it; for classes without that, it is a decorator above `@attrs.frozen`. A class
-    with its own `__reduce__` keeps that.
+    NumPy copies and unpickles arrays as writeable, and attrs then sets fields without converters.
+    `arrays` does this already; use it above `@attrs.frozen` for a class without `arrays`. A class
+    with its own `__reduce__` keeps it.
     """
     if "__reduce__" not in cls.__dict__:
         cls.__reduce__ = _reduce  # type: ignore[assignment]
@@ -208,7 +216,7 @@ def keep_readonly(cls: type[_Record]) -> type[_Record]:
 
 
 def _reduce(record: attrs.AttrsInstance) -> tuple[object, ...]:
-    # A record without slots, such as Step, may have fields that nothing has filled in yet.
+    # A record without slots, such as Step, may have fields that no part has filled in yet.
     filled = getattr(record, "__dict__", None)
     values = {
         field.alias: getattr(record, field.name)
@@ -225,7 +233,7 @@ def _remade(cls: Callable[..., _Record], values: dict[str, object]) -> _Record:
 
 
 def _freeze_all(value: object) -> None:
-    """Freeze arrays that were just copied or unpickled, or are read-only already."""
+    """Make every array in a nested value read-only: each is a new copy, or read-only already."""
     if isinstance(value, np.ndarray):
         value.flags.writeable = False
     elif isinstance(value, Mapping):
@@ -244,11 +252,16 @@ def _summary(array: FloatArray | None) -> str:
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class Batch:
-    """Examples in columns: inputs X (n_x, m), labels Y (n_y, m), and weights (1, m), if any.
+    """Examples in columns: inputs X (n_x, m), labels Y (n_y, m), and optional weights (1, m).
 
     Raises:
-        BadInput: If X or Y is not at least two-dimensional, or they and the weights do not have
-            the same number of examples, which the last axis counts.
+        BadInput: If X or Y has fewer than two axes, or if X, Y and the weights do not have the same
+            number of examples m, the size of their last axis.
+
+    Example:
+        >>> table, labels = np.ones((200, 3)), np.zeros(200)  # one example in each row
+        >>> nn.Batch(table.T, labels[np.newaxis])
+        Batch(X=float64 (3, 200), Y=float64 (1, 200), weights=None)
     """
 
     X: FloatArray
@@ -267,7 +280,7 @@ class Batch:
 
     def _expect_examples_in_columns(self) -> None:
         rows = self.X.shape[:1]
-        in_rows = self.Y.shape[:1] == rows  # as in a table
+        in_rows = self.Y.shape[:1] == rows  # Y has one example in each row, as a table does
         if self.X.ndim != 2 or not (in_rows or self.Y.shape[-1:] == rows):
             return
         labels = " and Y[np.newaxis]" if self.Y.ndim == 1 else " and Y.T" if in_rows else ""

@@ -1,4 +1,4 @@
-"""Tables: as text in columns, and as HTML for notebooks."""
+"""Tables, as text in columns and as HTML for notebooks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MOST_ROWS = 200
 
 
 def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Text in columns, each as wide as its widest cell."""
+    """Return a table as lines of text, with each column as wide as its widest cell."""
     cells = [list(head), *map(list, rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
     return "\n".join(
@@ -22,12 +22,12 @@ def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def html_table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A small HTML table; every text in it is escaped, since it may come from a stranger's file.
+    """Return a small HTML table; all its text is escaped, since it may come from a stranger's file.
 
     Args:
-        caption: What the table shows.
-        head: A name for each column; empty for a table of names and values.
-        rows: The cells, as text, which may have several lines. The first 200 rows are shown.
+        caption: The title of the table.
+        head: The names of the columns; empty for a table of names and values.
+        rows: The text of the cells, which may have several lines. Only 200 rows are shown.
     """
     left_out = len(rows) - _MOST_ROWS
     lines = [_row("td", row) for row in rows[:_MOST_ROWS]]

@@ -62,11 +62,11 @@ REFUSED = {
         lambda: expect_shape("X", np.ones((2, 3)), (np.int64(4), "m"), hint="h"),
         "X has shape (2, 3), expected (4, m): h.",
     ),
-    "a number is no truth value": (
+    "a number is not a truth value": (
         lambda: expect_flag("nesterov", np.int64(1)),
         "nesterov is np.int64(1), expected True or False: give one of them.",
     ),
-    "a truth value of NumPy's is no count": (
+    "a truth value of NumPy's is not a count": (
         lambda: expect_count("units", np.True_, hint="give one"),
         "units is np.True_, expected an integer of at least 1: give one.",
     ),
@@ -82,7 +82,7 @@ REFUSED = {
         lambda: expect_count("units", 0, hint="give one"),
         "units is 0, expected an integer of at least 1: give one.",
     ),
-    "a truth value is no count": (
+    "a truth value is not a count": (
         lambda: expect_count("units", True, hint="give one"),
         "units is True, expected an integer of at least 1: give one.",
     ),
@@ -120,7 +120,7 @@ def test_refusals_say_what_was_wrong_what_was_expected_and_what_to_do(call, mess
     assert str(refusal.value) == message
 
 
-def test_a_missing_extra_names_the_command_that_brings_it():
+def test_a_missing_extra_names_the_command_that_installs_it():
     with pytest.raises(
         MissingExtra,
         match=r"^a plot needs no_such_thing, which is not installed"

@@ -26,7 +26,7 @@ def test_a_fingerprint_is_the_sha256_of_name_dtype_shape_and_bytes():
 
 
 @given(ARRAYS)
-def test_memory_order_and_byte_order_do_not_count(array):
+def test_memory_order_and_byte_order_do_not_matter(array):
     other = np.asfortranarray(array.astype(array.dtype.newbyteorder(">")))
     assert fingerprint({"x": array}, nan=True) == fingerprint({"x": other}, nan=True)
 
@@ -41,7 +41,7 @@ UNLIKE = {
 
 
 @pytest.mark.parametrize("other", UNLIKE.values(), ids=UNLIKE)
-def test_what_is_not_the_same_has_another_fingerprint(other):
+def test_different_arrays_have_different_fingerprints(other):
     assert fingerprint({"x": np.zeros(4)}) != fingerprint(other)
 
 
@@ -65,7 +65,7 @@ def test_a_checksum_finds_every_single_bit(array, data):
     assert checksum(np.asfortranarray(array)) == checksum(array)
 
 
-def test_a_checksum_heeds_places_and_changes_that_cancel():
+def test_a_checksum_notices_swaps_and_changes_that_cancel():
     vector = np.arange(1.0, 20_001.0)
     before = checksum(vector)
     for i, j in [(0, 1), (0, 4096), (5, 4101), (4095, 4096), (19_998, 19_999), (3, 19_999)]:

@@ -83,7 +83,7 @@ def test_integers_stay_below_and_come_equally_often():
         (lambda: Key(1).at("a", 2.0), "key path holds 2.0, expected names and integers"),
     ],
 )
-def test_what_is_no_address_is_refused(make, message):
+def test_a_key_of_anything_but_names_and_integers_is_refused(make, message):
     with pytest.raises(BadInput, match=message):
         make()
 

@@ -95,7 +95,7 @@ def test_keys_of_other_libraries_lead_to_those_of_a_recipe(name, here):
     assert suggestion(name, KEYS).startswith(f"did you mean {here!r}?")
 
 
-def test_what_a_name_here_means_otherwise_is_said():
+def test_a_suggestion_says_where_meanings_differ():
     assert suggestion("epochs", KEYS) == (
         "did you mean 'iterations'? (it counts steps: epochs times the batches of an epoch)"
     )
@@ -103,7 +103,7 @@ def test_what_a_name_here_means_otherwise_is_said():
     assert suggestion("keep_rate", ["keep_prob"]) == "did you mean 'keep_prob'?"
 
 
-def test_what_is_like_nothing_leads_nowhere():
+def test_a_name_like_no_other_gets_no_suggestion():
     assert suggestion("zebra", KEYS) == ""
     assert suggestion("x" * 100_000, KEYS) == ""
     assert suggestion("", KEYS) == ""

@@ -33,7 +33,7 @@ def test_records_say_which_arrays_are_weights():
     assert stacked.slots == pack(TREE).layout.slots
 
 
-def test_packing_copies_and_rounds_to_the_wanted_precision():
+def test_packing_copies_and_rounds_to_the_dtype():
     packed = pack((DenseParams(np.full((1, 1), 0.1), np.zeros((1, 1))),), dtype=np.float32)
     assert packed.vector.dtype == np.float32
     assert packed["0/W"][0, 0] == np.float32(0.1)
@@ -63,7 +63,7 @@ def test_a_vector_of_another_size_and_an_unknown_name_are_refused():
         packed["2/W"]
 
 
-def test_parameters_that_are_no_records_are_refused():
+def test_parameters_that_are_not_records_are_refused():
     with pytest.raises(BadInput, match="parameters at 0/ are a dict, expected an attrs record"):
         layout_of(({"W": np.ones(1)},))
 
@@ -79,7 +79,7 @@ def test_views_refuse_writes_whatever_a_users_record_does():
     assert mine.flags.writeable
 
 
-def test_leaves_of_what_an_optimizer_remembers_are_its_arrays_alone():
+def test_leaves_of_the_state_of_an_optimizer_are_its_arrays():
     vector = np.arange(6.0)
     remembered = (3, (vector, 0.5), pack(DenseParams(np.ones((2, 1)), np.ones((2, 1)))), None)
     assert [leaf.size for leaf in leaves((remembered,))] == [6, 4]

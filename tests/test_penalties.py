@@ -70,7 +70,7 @@ def test_refusals():
         l2_penalty(-1)
     with pytest.raises(BadInput, match="there is no parameter 'w'"):
         l2_penalty(1, only=["w"]).function(PARAMS, 1, fast)
-    with pytest.raises(BadInput, match="names are 'W', expected a list of them"):
+    with pytest.raises(BadInput, match="names are 'W', expected a list of names"):
         l1_penalty(1, only="W")
 
 

@@ -123,7 +123,7 @@ def test_arrays_with_masked_entries_are_refused(make):
         make()
 
 
-def test_a_mask_that_hides_nothing_is_taken():
+def test_a_mask_that_hides_nothing_is_accepted():
     np.testing.assert_array_equal(readonly(np.ma.array([[1.0, 2.0]])), [[1, 2]])
     assert type(readonly(np.ma.array([[1.0]]))) is np.ndarray
 
@@ -169,7 +169,7 @@ def test_copies_of_records_are_equal_and_refuse_writes(record, how):
     pairs = list(zip(arrays_in(new), arrays_in(record), strict=True))
     assert pairs
     for ours, theirs in pairs:
-        if theirs.flags.writeable:  # of a record that leaves its arrays as they come
+        if theirs.flags.writeable:  # only Column keeps arrays as they come
             assert isinstance(record, Column)
         np.testing.assert_array_equal(ours, theirs, strict=True)
         assert how is copy.copy or not ours.flags.writeable
@@ -195,20 +195,20 @@ def test_a_record_of_the_users_own_with_private_and_keyword_fields_is_copied():
 
 
 def test_every_record_of_the_package_that_holds_arrays_keeps_them_read_only():
-    # Records of one drawing or one comparison, which nobody keeps, such with functions, the
-    # recording of a run, which holds an open file and cannot be copied, and weak references.
-    passing = {"Pen", "Chance", "Derivative", "_Seen", "Problem", "Pass", "Recording", "_Entry"}
+    # Nobody keeps records of one drawing or one comparison. Records of functions, Recording with
+    # its open file and weak references cannot be copied.
+    exempt = {"Pen", "Chance", "Derivative", "_Seen", "Problem", "Pass", "Recording", "_Entry"}
     missing = []
-    for found in pkgutil.walk_packages(pydnn.__path__, "pydnn."):
-        if found.name.endswith(("__main__", "pytest_pydnn")):
+    for info in pkgutil.walk_packages(pydnn.__path__, "pydnn."):
+        if info.name.endswith(("__main__", "pytest_pydnn")):
             continue
-        module = importlib.import_module(found.name)
+        module = importlib.import_module(info.name)
         for cls in vars(module).values():
-            if isinstance(cls, type) and attrs.has(cls) and cls.__module__ == found.name:
+            if isinstance(cls, type) and attrs.has(cls) and cls.__module__ == info.name:
                 types = [str(field.type) for field in attrs.fields(cls)]
                 holds = any(
                     "Callable" not in t and ("NDArray" in t or "FloatArray" in t) for t in types
                 )
                 if holds and cls.__reduce__ is object.__reduce__:
                     missing.append(cls.__name__)
-    assert set(missing) <= passing
+    assert set(missing) <= exempt
