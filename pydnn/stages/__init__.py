@@ -1,7 +1,7 @@
-"""Stages: each with its records, forward, and backward right under it."""
+"""Stages: layers, activations and combinators, each backward directly below its forward."""
 
 from pydnn.stages import activations
-from pydnn.stages.activations import *  # noqa: F403 - a new activation is named in its file alone
+from pydnn.stages.activations import *  # noqa: F403 - so a new activation changes one file only
 from pydnn.stages.base import EVALUATION, Context, Stage, Statistics, elementwise, map_stages
 from pydnn.stages.batch_norm import batch_norm
 from pydnn.stages.dense import dense

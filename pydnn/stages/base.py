@@ -1,4 +1,4 @@
-"""What a stage is: three pure functions, and the context in which they are called."""
+"""The contract of a stage: pure init, forward and backward, and the context they are called in."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pydnn.parameters import NO_PARAMS, Classes, Layout, Tree, Views, leaves
 from pydnn.records import FloatArray, arrays, freeze, maker_of, readonly
 from pydnn.tables import html_table
 
-if TYPE_CHECKING:  # `Stage` alone is then a stage of any parameters and caches
+if TYPE_CHECKING:  # with defaults, plain `Stage` means a stage of any parameters and caches
     from typing_extensions import TypeVar
 
     Params = TypeVar("Params", default=Any)
@@ -51,19 +51,26 @@ __all__ = [
 ]
 
 Shape = tuple[int, ...]  # of one example: (n_x,) for columns of n_x features
-Trees = tuple[Tree, ...]  # the parameters, or the gradients, of a combinator's parts
-Caches = tuple[object, ...]  # and their caches
+Trees = tuple[Tree, ...]  # parameters or gradients of a combinator: one tree per inner stage
+Caches = tuple[object, ...]  # one cache per inner stage
 
 
 @attrs.frozen(eq=False)
 class Context:
-    """What a stage may know about the call beside its arguments.
+    """What a forward pass depends on besides its parameters and its input.
 
     Attributes:
-        training: Whether this is a training step; some stages are off outside of one.
-        key: Where a stage that declares itself `random` draws from; None outside of training.
-        numerics: The arithmetic to use for products, sums and functions.
-        statistics: What a stage that keeps `statistics` has gathered in training so far.
+        training: Whether this is a training step. Dropout and batch normalization behave
+            differently outside of one.
+        key: The randomness of a stage that declares itself `random`; None outside of training.
+        numerics: The arithmetic for products, sums and elementary functions.
+        statistics: What a stage with `statistics` has gathered in training so far.
+
+    Example:
+        >>> context = nn.Context(training=True, key=nn.Key(7))
+        >>> A, cache = nn.dropout(keep_prob=0.5).forward((), np.ones((1, 4)), context)
+        >>> A
+        array([[0., 2., 2., 2.]])
     """
 
     training: bool = False
@@ -72,7 +79,7 @@ class Context:
     statistics: Tree | None = None
 
     def below(self, part: int) -> Context:
-        """The context for the stage that is number `part` of a combinator."""
+        """Return the context for inner stage number `part` of a combinator."""
         return Context(
             self.training,
             self.key.at(part) if self.key else None,
@@ -86,14 +93,14 @@ EVALUATION = Context()
 
 @attrs.frozen(eq=False, field_transformer=ignoring_in("absorb"))
 class Statistics(Generic[Params, Cache]):
-    """What a stage gathers over training steps, beside its parameters, and uses afterwards.
+    """What a stage gathers over training steps besides its parameters, such as a running mean.
 
-    It is state like any other: `TrainState` carries it, and a step gives the next one.
+    `TrainState` carries these values from one step to the next, and evaluation uses them.
 
     Attributes:
-        init: `(params) -> statistics`, before any step; an attrs record of arrays.
-        absorb: `(statistics, cache) -> statistics`, with what one training step's forward pass
-            has seen, as told by its cache.
+        init: `(params) -> statistics`: the values before the first step, an attrs record of arrays.
+        absorb: `(statistics, cache) -> statistics`: the values after a training step whose forward
+            pass returned `cache`.
     """
 
     init: Callable[[Params], Tree]
@@ -101,7 +108,7 @@ class Statistics(Generic[Params, Cache]):
 
 
 class BackwardInto(Protocol[Params_in, Cache_in]):
-    """A backward pass that writes the gradients into arrays which were made for this call."""
+    """A backward pass that writes the gradients into arrays that its caller made for this call."""
 
     def __call__(
         self,
@@ -112,7 +119,7 @@ class BackwardInto(Protocol[Params_in, Cache_in]):
         needs_dA_prev: bool,
         /,
     ) -> FloatArray | None:
-        """Write the gradients into `out`, and return dA_prev, or None where it is not needed."""
+        """Write the gradients into `out`, and return dA_prev, or None if it is not needed."""
 
 
 _FUNCTIONS = ("init", "forward", "backward", "backward_into")
@@ -120,35 +127,45 @@ _FUNCTIONS = ("init", "forward", "backward", "backward_into")
 
 @attrs.frozen(eq=False, repr=False, field_transformer=ignoring_in(*_FUNCTIONS))
 class Stage(DescribedPart, Generic[Params, Cache]):
-    """One stage of a network, and a network itself: a record of three pure functions.
+    """A layer, an activation, a combinator or a whole network: a record of three pure functions.
 
-    `Stage[DenseParams, DenseCache]` is a stage with these parameters and this cache, so that a
-    type checker finds a wrong one; `Stage` alone is any stage. Its flags say what the rest of the
-    library may rely on. `attrs.evolve(stage, forward=...)` keeps them, so change those that no
-    longer hold.
+    The type `Stage[DenseParams, DenseCache]` means a stage with these parameters and this cache,
+    so that a type checker finds a wrong one; plain `Stage` means any stage. The flags tell the
+    rest of the library what holds for the stage. `attrs.evolve(stage, forward=...)` keeps the
+    flags, so change those that no longer hold.
 
     Attributes:
-        name: What messages call it.
-        init: `(key, shape_in) -> (params, shape_out)`, shapes being those of one example.
-        forward: `(params, A_prev, context) -> (A, cache)`, examples in columns.
-        backward: `(params, cache, dA) -> (dA_prev, grads)`; `grads` mirrors `params` field by
-            field, and nothing here divides by m, since the loss owns the mean.
-        backward_into: `(params, cache, dA, out, needs_dA_prev) -> dA_prev`, if there is a way to
-            compute the gradients without copying them: it writes them into `out`, a tuple that
-            mirrors `params` with a writable array for each gradient, which was made for this one
-            call. It may return None where `needs_dA_prev` is False. It computes the same as
-            `backward`: a stage whose `backward` was replaced alone has none.
+        name: The stage's name in messages.
+        init: `(key, shape_in) -> (params, shape_out)`, with the shapes of one example.
+        forward: `(params, A_prev, context) -> (A, cache)`, with examples in columns.
+        backward: `(params, cache, dA) -> (dA_prev, grads)`, where `grads` mirrors `params` field
+            by field. No stage divides by m, since the loss owns the mean.
+        backward_into: `(params, cache, dA, out, needs_dA_prev) -> dA_prev`, optional: the same
+            computation as `backward`, without copying gradients. It writes them into `out`, a
+            tuple that mirrors `params` and holds a writable array for each gradient, made for this
+            call. It may return None if `needs_dA_prev` is False. A stage whose `backward` alone
+            was replaced loses it.
         random: Whether `forward` draws from `context.key`.
-        mixes_examples: Whether in training what it makes of an example depends on the others of
-            the batch, so that a batch needs two or more.
-        elementwise: Whether each number of its output depends on one number of its input alone,
-            at the same place, so that it can be given arrays of any shape. It has no parameters.
-        affine: Whether it gives W A_prev + b, its parameters being `DenseParams`.
-        in_sequence: Whether its parts are fed one after the other, the first with its own input.
-        statistics: What it gathers in training and uses afterwards, if it does.
-        gradients: The class of `grads`; None where it is that of `params`.
-        parts: The stages that a combinator is made of, in their order.
-        rebuild: Makes a combinator again, of other parts.
+        mixes_examples: Whether, in training, the output for an example depends on the other
+            examples of the batch, so that a batch must have at least two.
+        elementwise: Whether each output number depends only on the input number at the same
+            place, so that the stage takes arrays of any shape. Such a stage has no parameters.
+        affine: Whether the output is W A_prev + b, with `DenseParams` as parameters.
+        in_sequence: Whether each inner stage takes the output of the one before it, and the first
+            one takes the input of the combinator.
+        statistics: How the stage gathers statistics in training; None if it gathers none.
+        gradients: The class of `grads`; None if it is the class of `params`.
+        parts: The inner stages of a combinator, in order; empty for any other stage.
+        rebuild: The function that makes the same combinator of other inner stages.
+
+    Example:
+        >>> network = nn.serial(nn.dense(3), nn.relu())
+        >>> params, shape_out = network.init(nn.Key(0), (2,))
+        >>> params
+        (DenseParams(W=float64 (3, 2), b=float64 (3, 1)), ())
+        >>> AL, caches = network.forward(params, np.ones((2, 5)), nn.Context())
+        >>> AL.shape
+        (3, 5)
     """
 
     name: str
@@ -175,12 +192,12 @@ class Stage(DescribedPart, Generic[Params, Cache]):
 
     @property
     def needs_place(self) -> bool:
-        """Whether `forward` must be told its own place, for its key or its statistics."""
+        """Whether `forward` needs a context of its own, for its key or its statistics."""
         return self.random or self.statistics is not None
 
 
 def _rows(stage: Stage, path: str) -> Iterator[list[str]]:
-    """A row for each stage in a network, with the path of its parameters."""
+    """One table row per stage of a network: the path of its parameters, and how it is written."""
     if not stage.parts:
         yield [path.removesuffix("/"), repr(stage)]
     elif path:
@@ -191,14 +208,14 @@ def _rows(stage: Stage, path: str) -> Iterator[list[str]]:
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class ElementwiseCache:
-    """What an elementwise stage's backward pass may need: Z, A, and the arithmetic."""
+    """What the backward pass of an elementwise stage may need: Z, A, and the arithmetic."""
 
     Z: FloatArray
     A: FloatArray
     numerics: Numerics
 
 
-_cache = maker_of(ElementwiseCache)  # which every step of a network calls for each activation
+_cache = maker_of(ElementwiseCache)  # faster than the class: each step calls it per activation
 
 
 def elementwise(
@@ -206,12 +223,19 @@ def elementwise(
     forward: Callable[[FloatArray, Numerics], FloatArray],
     backward: Callable[[FloatArray, FloatArray, FloatArray, Numerics], FloatArray],
 ) -> Stage[tuple[()], ElementwiseCache]:
-    """A stage without parameters that maps each number by itself, as activations do.
+    """Make a stage without parameters that maps each number independently, as activations do.
 
     Args:
-        name: What messages call it.
-        forward: `(Z, numerics) -> A`.
+        name: The stage's name in messages.
+        forward: `(Z, numerics) -> A`, of Z's shape.
         backward: `(dA, Z, A, numerics) -> dZ`, which is dA times the slope of A at Z.
+
+    Example:
+        >>> square = nn.elementwise("square", lambda Z, _: Z * Z, lambda dA, Z, A, _: dA * 2 * Z)
+        >>> A, cache = square.forward((), np.array([[1.0, 3.0]]), nn.Context())
+        >>> dZ, _ = square.backward((), cache, np.ones((1, 2)))
+        >>> A, dZ
+        (array([[1., 9.]]), array([[2., 6.]]))
     """
 
     def stage_forward(
@@ -241,20 +265,30 @@ def elementwise(
     )
 
 
-def _own(made: FloatArray, argument: FloatArray) -> FloatArray:
-    """What a function made, read-only; its caller's own array stays as it is."""
-    return readonly(made) if made is argument else freeze(made)
+def _own(result: FloatArray, argument: FloatArray) -> FloatArray:
+    """The `result` of a function of `argument`, read-only."""
+    # A user's function may return its argument: to freeze that would change the caller's array.
+    return readonly(result) if result is argument else freeze(result)
 
 
 def init_nothing(key: Key, shape_in: Shape) -> tuple[tuple[()], Shape]:
-    """The `init` of a stage without parameters whose output has the shape of its input."""
+    """Serve as the `init` of a stage without parameters whose output has its input's shape."""
     return NO_PARAMS, shape_in
 
 
 def map_stages(function: Callable[[str, Stage], Stage], stage: Stage, path: str = "") -> Stage:
-    """The same network with `function(path, part)` for every stage that is no combinator.
+    """Rebuild a network with every stage that is not a combinator replaced.
 
-    A part's path is where its parameters lie, e.g. "2/" for those called "2/W" and "2/b".
+    Args:
+        function: `(path, stage) -> stage`, the replacement. The path is the prefix of the stage's
+            parameter names, e.g. "2/" for "2/W" and "2/b".
+        stage: The network.
+        path: The prefix of the network's own parameter names.
+
+    Example:
+        >>> network = nn.serial(nn.dense(3), nn.relu(), nn.dense(1))
+        >>> nn.stages.map_stages(lambda path, stage: nn.elu() if path == "1/" else stage, network)
+        serial(dense(3), elu(), dense(1))
     """
     if not stage.parts or stage.rebuild is None:
         return function(path, stage)
@@ -263,9 +297,9 @@ def map_stages(function: Callable[[str, Stage], Stage], stage: Stage, path: str 
 
 
 def gradients_layout(stage: Stage, layout: Layout) -> Layout:
-    """How the gradients of `stage` lie in one vector, for parameters that lie as in `layout`.
+    """Return the layout in one vector of the gradients of `stage`, whose parameters have `layout`.
 
-    The arrays keep their parameters' names.
+    Each gradient has the name of its parameter, e.g. "0/W".
     """
     return layout.mirrored(_gradient_classes(stage))
 
@@ -277,22 +311,25 @@ def _gradient_classes(stage: Stage) -> Classes:
 def combined_statistics(
     stages: tuple[Stage, ...], caches: Callable[[Cache], Caches]
 ) -> Statistics[Trees, Cache] | None:
-    """The statistics of a combinator: a tuple of those of its parts, or None where none has any.
+    """Return the statistics of a combinator: a tuple with one entry per inner stage.
 
     Args:
-        stages: The parts.
-        caches: From the combinator's cache to the tuple of its parts' caches.
+        stages: The inner stages.
+        caches: Function from the combinator's cache to the tuple of the inner stages' caches.
+
+    Returns:
+        The statistics; None if no inner stage has any.
     """
-    gatherers = [stage.statistics for stage in stages]
-    if not any(gatherers):
+    inner = [stage.statistics for stage in stages]
+    if not any(inner):
         return None
 
     def init(params: Trees) -> Trees:
         return tuple(
-            g.init(tree) if g else NO_PARAMS for g, tree in zip(gatherers, params, strict=True)
+            s.init(tree) if s else NO_PARAMS for s, tree in zip(inner, params, strict=True)
         )
 
-    absorbers = [bare(g.absorb) if g else None for g in gatherers]
+    absorbers = [bare(s.absorb) if s else None for s in inner]
 
     def absorb(statistics: Trees, cache: Cache) -> Trees:
         rows = zip(absorbers, statistics, caches(cache), strict=True)
@@ -302,37 +339,38 @@ def combined_statistics(
 
 
 def expect_stages(name: str, stages: tuple[Stage, ...]) -> None:
-    """Refuse a combinator `name` of no stages, or of something else."""
+    """Raise BadInput unless the combinator `name` got one stage or more, and nothing else."""
     if not stages:
         raise BadInput(f"{name} has no stages, expected one or more: give e.g. {name}(dense(1)).")
     for i, stage in enumerate(stages):
         if not isinstance(stage, Stage):
             raise BadInput(
-                f"{name} got {stage!r} as stage {i}, expected a Stage: call its builder."
+                f"{name} got {stage!r} as stage {i}, expected a Stage: call its builder, e.g. "
+                "relu() instead of relu."
             )
 
 
 def in_stage(i: int, stage: Stage, error: BadInput) -> BadInput:
-    """What a combinator's part number `i` refused, with its place and name before it."""
+    """Return the `error` of inner stage number `i`, with the stage's number and name before it."""
     return BadInput(f"stage {i} ({stage.name}): {error}")
 
 
 def left_out(i: int, stage: Stage) -> BadInput:
-    """The refusal of part number `i`, whose `backward_into` leaves out a dA_prev that is needed."""
+    """Make the error for inner stage `i`, whose `backward_into` omitted a needed dA_prev."""
     return in_stage(
         i,
         stage,
         BadInput(
-            "backward_into returned None, expected dA_prev: leave it out only where needs_dA_prev "
-            "is False."
+            "backward_into returned None, expected dA_prev: return None only if needs_dA_prev is "
+            "False."
         ),
     )
 
 
 def into(stage: Stage[Params, Cache]) -> BackwardInto[Params, Cache]:
-    """The backward pass of any `stage` as one that writes the gradients into arrays.
+    """Return a backward pass of `stage` that writes the gradients into arrays.
 
-    It is the stage's own `backward_into`, or else its `backward`, whose gradients are copied.
+    This is the stage's own `backward_into`, or else its `backward` followed by a copy.
     """
     if stage.backward_into is not None:
         return bare(stage.backward_into)
@@ -350,18 +388,18 @@ def into(stage: Stage[Params, Cache]) -> BackwardInto[Params, Cache]:
 
 
 def _copy_gradients(stage: Stage, grads: Tree, out: Views) -> None:
-    given, expected = list(leaves(grads)), list(flat(out))
-    if [g.shape for g in given] != [e.shape for e in expected]:
+    gradients, targets = list(leaves(grads)), list(flat(out))
+    if [g.shape for g in gradients] != [t.shape for t in targets]:
         raise BadInput(
-            f"gradients of stage {stage.name} have shapes {[g.shape for g in given]}, expected "
-            f"{[e.shape for e in expected]}: give one for each parameter array, in its order."
+            f"gradients of stage {stage.name} have shapes {[g.shape for g in gradients]}, expected "
+            f"{[t.shape for t in targets]}: give one for each parameter array, in the same order."
         )
-    for target, gradient in zip(expected, given, strict=True):
+    for target, gradient in zip(targets, gradients, strict=True):
         target[...] = gradient
 
 
 def flat(out: Views) -> Iterator[FloatArray]:
-    """The arrays of a tuple of views, in their order."""
+    """Yield the arrays of a nested tuple of views, in order."""
     for part in out:
         if isinstance(part, tuple):
             yield from flat(part)

@@ -1,4 +1,4 @@
-"""Batch normalisation: each feature to mean 0 and variance 1 over the examples of a batch."""
+"""Batch normalization: each feature gets mean 0 and variance 1 over the examples of a batch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["BatchNormCache", "BatchNormStatistics", "batch_norm"]
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class BatchNormStatistics:
-    """Running mean (n, 1) and variance (n, 1) of each feature, for use outside of training."""
+    """Running mean (n, 1) and variance (n, 1) of each feature, which evaluation uses."""
 
     mean: FloatArray
     variance: FloatArray
@@ -36,9 +36,10 @@ class BatchNormCache:
     """What the backward pass and the running statistics need.
 
     Attributes:
-        norm: Z_norm (n, m), and the deviation (n, 1) that it was divided by.
-        mean: Of the batch, (n, 1); None outside of training.
-        variance: Of the batch, without bias, as if of the population, (n, 1); likewise.
+        norm: Z_norm (n, m), and the standard deviation (n, 1) it was divided by.
+        mean: Mean of the batch, (n, 1); None outside of training.
+        variance: Unbiased variance of the batch, with m - 1 as divisor, (n, 1); None outside of
+            training.
     """
 
     norm: NormCache
@@ -48,13 +49,30 @@ class BatchNormCache:
 
 @described("stage")
 def batch_norm(*, decay: float = 0.9, epsilon: float = 1e-5) -> Stage[NormParams, BatchNormCache]:
-    """A = gamma (Z - mean) / sqrt(variance + epsilon) + beta, over the examples of the batch.
+    """Normalize each feature over the batch: A = gamma (Z - mean) / sqrt(var + epsilon) + beta.
 
-    Outside of training, mean and variance are the running ones, which each step moves to
-    `decay` times what they were and 1 - `decay` times those of its batch. They start at 0 and 1.
+    In training, mean and variance are those of the batch. Outside of training they are the running
+    ones, which start at 0 and 1; each step replaces them by `decay` times their value plus
+    1 - `decay` times the batch's value.
+
+    Args:
+        decay: Share of the running statistics that a step keeps, at least 0 and below 1.
+        epsilon: Number above 0 that is added to the variance, so that no division is by 0.
+
+    Raises:
+        BadInput: If an argument is out of its range. `forward` raises it for inputs that do not
+            have shape (n, m), for a training batch of one example, and outside of training if the
+            context has no statistics.
 
     References:
         Ioffe and Szegedy, Batch normalization, 2015, algorithms 1 and 2.
+
+    Example:
+        >>> stage = nn.batch_norm()
+        >>> params, _ = stage.init(nn.Key(0), (1,))
+        >>> A, cache = stage.forward(params, np.array([[2.0, 4.0]]), nn.Context(training=True))
+        >>> A.round(4)
+        array([[-1.,  1.]])
     """
     hint = "give the share of the running statistics that a step keeps, e.g. 0.9"
     decay = expect_real("decay", decay, least=0, below=1, hint=hint)
@@ -69,7 +87,7 @@ def batch_norm(*, decay: float = 0.9, epsilon: float = 1e-5) -> Stage[NormParams
         running = context.statistics
         if running is None:
             raise BadInput(
-                "batch_norm has no running statistics outside of training: "
+                "batch_norm got no running statistics, expected them outside of training: "
                 "give those of the state, e.g. Context(statistics=state.statistics.tree)."
             )
         deviation = freeze(np.sqrt(running.variance + Z.dtype.type(epsilon)))
@@ -83,6 +101,7 @@ def batch_norm(*, decay: float = 0.9, epsilon: float = 1e-5) -> Stage[NormParams
         norm = cache.norm
         if cache.mean is not None:
             return pull_back_norm(params, norm, dA, axis=1)
+        # Outside of training the running statistics are constants, so only the scale counts.
         return freeze(dA * (params.gamma / norm.deviation)), norm_grads(norm, dA)
 
     def absorb(running: BatchNormStatistics, cache: BatchNormCache) -> BatchNormStatistics:
@@ -125,10 +144,12 @@ def _in_training(
             "take larger batches, or leave out the last short one."
         )
     mean = numerics.sum(Z, axis=1) / m
-    centred = Z - mean
-    squares = numerics.sum(centred * centred, axis=1)
+    centered = Z - mean
+    squares = numerics.sum(centered * centered, axis=1)
     deviation = np.sqrt(squares / m + epsilon)
-    Z_norm = freeze(centred / deviation)
+    Z_norm = freeze(centered / deviation)
     A = freeze(params.gamma * Z_norm + params.beta)
     norm = NormCache(Z_norm, freeze(deviation), numerics)
+    # The batch is normalized with its own variance (divisor m); the running variance estimates
+    # that of all examples (divisor m - 1): algorithm 2, line 10.
     return A, BatchNormCache(norm, freeze(mean), freeze(squares / (m - 1)))

@@ -1,4 +1,4 @@
-"""Dense stage Z = W A_prev + b: its records, forward, and backward right under it."""
+"""The dense stage Z = W A_prev + b: its records, its forward, and its backward directly below."""
 
 from __future__ import annotations
 
@@ -23,12 +23,16 @@ __all__ = [
     "dense_forward",
 ]
 
-_MOST_WEIGHTS = 1 << 48
+_MOST_WEIGHTS = 1 << 48  # 2 PiB of float64: a file may claim any size
 
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class DenseParams:
-    """Weights W (n_out, n_in) and bias b (n_out, 1), which broadcasts over examples."""
+    """Weights W (n_out, n_in) and bias b (n_out, 1), which broadcasts over examples.
+
+    Raises:
+        BadInput: If W is not a matrix, or b does not have one row per row of W.
+    """
 
     W: FloatArray = attrs.field(metadata=WEIGHTS)
     b: FloatArray
@@ -49,34 +53,46 @@ class DenseGrads:
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class DenseCache:
-    """What the backward pass needs: A_prev (n_in, m), and the arithmetic to go on with."""
+    """What the backward pass needs: A_prev (n_in, m), and the arithmetic of the forward pass."""
 
     A_prev: FloatArray
     numerics: Numerics
 
 
-_cache = maker_of(DenseCache)  # which takes 0.2 us less of the 4 us of a small forward pass
+_cache = maker_of(DenseCache)  # saves 0.2 us of the 4 us that a small forward pass takes
 
 
 def dense_forward(
     params: DenseParams, A_prev: FloatArray, context: Context = EVALUATION
 ) -> tuple[FloatArray, DenseCache]:
-    """Apply the affine map to a batch A_prev (n_in, m).
+    """Compute Z = W A_prev + b for a batch.
+
+    Args:
+        params: Weights W (n_out, n_in) and bias b (n_out, 1).
+        A_prev: Inputs, shape (n_in, m), with the dtype of W.
+        context: The arithmetic to use.
 
     Returns:
         Pre-activations Z, shape (n_out, m), and the cache for `dense_backward`.
 
     Raises:
-        BadInput: If A_prev has other than n_in rows, or another dtype than W.
+        BadInput: If A_prev does not have n_in rows, or not the dtype of W.
+
+    Example:
+        >>> from pydnn.stages.dense import DenseParams, dense_forward
+        >>> params = DenseParams(W=[[1.0, 2.0]], b=[[0.5]])
+        >>> Z, cache = dense_forward(params, np.array([[3.0], [4.0]]))
+        >>> Z
+        array([[11.5]])
     """
     numerics, W = context.numerics, params.W
     if A_prev.ndim != 2 or len(A_prev) != W.shape[1]:
         n_in = W.shape[1]
         hint = "put the features of an example in a column, e.g. pass X.T"
-        if A_prev.ndim == 2 and len(A_prev) > n_in != A_prev.shape[1]:  # X.T would not fit either
+        if A_prev.ndim == 2 and len(A_prev) > n_in != A_prev.shape[1]:  # X.T does not fit either
             hint = (
-                "give the features that the parameters were trained on; if they are those of a "
-                "rotated job, first pass them through job.inputs.lift(…)"
+                "give the features that the parameters were trained on, or first lift the "
+                "parameters of a rotated job with job.inputs.lift(…)"
             )
         expect_shape("A_prev", A_prev, (n_in, "m"), hint=hint)
     if A_prev.dtype is not W.dtype:
@@ -91,7 +107,16 @@ def dense_forward(
 def dense_backward(
     params: DenseParams, cache: DenseCache, dZ: FloatArray
 ) -> tuple[FloatArray, DenseGrads]:
-    """Pull dZ (n_out, m) back to dA_prev (n_in, m), with the gradients dW and db."""
+    """Compute dA_prev (n_in, m) and the gradients dW and db from dZ (n_out, m).
+
+    Example:
+        >>> from pydnn.stages.dense import DenseParams, dense_backward, dense_forward
+        >>> params = DenseParams(W=[[1.0, 2.0]], b=[[0.5]])
+        >>> Z, cache = dense_forward(params, np.array([[3.0], [4.0]]))
+        >>> dA_prev, grads = dense_backward(params, cache, np.array([[1.0]]))
+        >>> grads.dW
+        array([[3., 4.]])
+    """
     # No division by m: the loss owns the mean, so dZ arrives already scaled.
     numerics = cache.numerics
     dW, db = numerics.matmul(dZ, cache.A_prev.T), numerics.sum(dZ, axis=1)
@@ -105,10 +130,11 @@ def dense_backward_into(
     out: tuple[FloatArray, FloatArray],
     needs_dA_prev: bool,
 ) -> FloatArray | None:
-    """As `dense_backward`, with dW and db written into the arrays of `out`.
+    """Do the same as `dense_backward`, but write dW and db into the arrays of `out`.
 
     Returns:
-        dA_prev (n_in, m); None where it is not needed.
+        dA_prev (n_in, m), or None if `needs_dA_prev` is False, which saves the first layer of a
+        network one of its three products.
     """
     numerics = cache.numerics
     numerics.matmul(dZ, cache.A_prev.T, out=out[0])
@@ -118,7 +144,21 @@ def dense_backward_into(
 
 @described("stage", drawn_by=["initializer"])
 def dense(units: int, *, initializer: Initializer = he_normal()) -> Stage[DenseParams, DenseCache]:  # noqa: B008 - frozen
-    """A layer of `units` affine units; their weights start by `initializer`, biases at 0."""
+    """Make a fully connected layer Z = W A_prev + b of `units` units.
+
+    Args:
+        units: Number of outputs n_out, 1 or more.
+        initializer: How the weights W (n_out, n_in) are drawn; the biases start at 0.
+
+    Raises:
+        BadInput: If `units` is not a whole number above 0. Its functions raise it for inputs that
+            do not have shape (n_in, m), or not the dtype of W.
+
+    Example:
+        >>> params, shape_out = nn.dense(20, initializer=nn.xavier_normal()).init(nn.Key(0), (64,))
+        >>> params
+        DenseParams(W=float64 (20, 64), b=float64 (20, 1))
+    """
     units = expect_count("units", units, hint="give the layer one unit or more")
 
     def init(key: Key, shape_in: Shape) -> tuple[DenseParams, Shape]:

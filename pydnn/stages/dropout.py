@@ -1,4 +1,4 @@
-"""Inverted dropout: in training, each number is kept by chance, and made larger for it."""
+"""Inverted dropout: in training, zero numbers at random and scale up those that remain."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ __all__ = ["DropoutCache", "dropout"]
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class DropoutCache:
-    """What the backward pass needs: D, 0 or 1 / keep_prob for each number; None outside training.
+    """What the backward pass needs: the mask.
 
-    D has the shape of A_prev.
+    Attributes:
+        D: 0 or 1 / keep_prob for each number, with the shape of A_prev; None outside of training.
     """
 
     D: FloatArray | None = None
@@ -25,13 +26,27 @@ class DropoutCache:
 
 @described("stage")
 def dropout(*, keep_prob: float) -> Stage[tuple[()], DropoutCache]:
-    """Keep each number with probability `keep_prob`, and divide it by that; else make it 0.
+    """In training, divide each number by `keep_prob` with this probability, and zero it otherwise.
 
-    The mask is addressed by the training's key, the iteration and this stage's place, so that a
-    step has the same mask whenever it is taken. Outside of training nothing happens.
+    The mask depends only on the training's key, the iteration and the place of this stage in the
+    network, so repeating a step repeats its mask. Outside of training, A = A_prev.
+
+    Args:
+        keep_prob: Probability of keeping a number, above 0 and at most 1.
+
+    Raises:
+        BadInput: If `keep_prob` is not in that range. `forward` raises it if a context of training
+            has no key.
 
     References:
         Srivastava et al., Dropout, 2014; section 10 for the scaling in training.
+
+    Example:
+        >>> stage, A_prev = nn.dropout(keep_prob=0.8), np.ones((1, 5))
+        >>> stage.forward((), A_prev, nn.Context(training=True, key=nn.Key(5)))[0]
+        array([[1.25, 1.25, 1.25, 0.  , 1.25]])
+        >>> stage.forward((), A_prev, nn.Context())[0]
+        array([[1., 1., 1., 1., 1.]])
     """
     hint = "give the probability of keeping a number, e.g. 0.8"
     keep_prob = expect_real("keep_prob", keep_prob, positive=True, most=1, hint=hint)

@@ -1,6 +1,6 @@
-"""Initial weights: of one layer from its key, or of all layers from one stream.
+"""Initial weights, drawn for one layer from its key, or for all layers from one stream.
 
-An `Initializer` draws W (n_out, n_in) in float64 from a key of its own; biases start at zero.
+An `Initializer` draws W (n_out, n_in) in float64 from the key of its layer. Biases start at 0.
 """
 
 from __future__ import annotations
@@ -46,7 +46,13 @@ Shape = tuple[int, int]  # (n_out, n_in)
 
 @attrs.frozen(eq=False, repr=False, field_transformer=ignoring_in("draw"))
 class Initializer(DescribedPart):
-    """Draws the weights of one layer: `draw(key, (n_out, n_in))`."""
+    """Draws the weights of one layer: `draw(key, (n_out, n_in)) -> W`, in float64.
+
+    Example:
+        >>> nn.constant(0.5).draw(nn.Key(0), (2, 3))
+        array([[0.5, 0.5, 0.5],
+               [0.5, 0.5, 0.5]])
+    """
 
     draw: Callable[[Key, Shape], FloatArray]
 
@@ -56,73 +62,110 @@ def _expect_takes_key(_: object, __: object, draw: Callable[..., list[FloatArray
         inspect.signature(draw).bind([], fast, key=_TUTORIALS_KEY)
     except TypeError as error:
         raise BadInput(
-            f"the draw of a weight stream cannot be called with (shapes, numerics, key=…) ({error})"
-            ": let it take the training's key, so that --seed changes these weights too."
+            f"the draw function of a weight stream cannot be called with (shapes, numerics, key=…) "
+            f"({error}): let it take the training's key, so that --seed changes these weights too."
         ) from error
 
 
-_TUTORIALS_KEY = Key(1)  # of the seed with which the tutorial draws its weights
+_TUTORIALS_KEY = Key(1)  # the tutorial draws its weights with seed 1
 
 
 class Draw(Protocol):
-    """From the shapes of a network's weights, and the training's key, to the weights."""
+    """A function from the shapes of a network's weights and the training's key to the weights."""
 
     def __call__(
         self, shapes: Sequence[tuple[int, ...]], numerics: Numerics, /, *, key: Key
     ) -> list[FloatArray]:
-        """One array for each shape."""
+        """Return one array per shape."""
 
 
 @attrs.frozen(eq=False, repr=False, field_transformer=ignoring_in("draw"))
 class WeightStream(DescribedPart):
-    """Draws the weights of all layers of a network, one after the other.
+    """Draws the weights of all layers of a network, one layer after the other.
 
     Attributes:
         draw: `(shapes, numerics, key=key) -> weights`, where `key` is the key of the training.
 
     Raises:
         BadInput: If `draw` does not take a key.
+
+    Example:
+        >>> from pydnn.numerics import fast
+        >>> weights = nn.stages.initializers.tutorial().draw([(2, 1), (1, 2)], fast, key=nn.Key(1))
+        >>> weights[0].round(2)
+        array([[ 1.62],
+               [-0.61]])
     """
 
     draw: Draw = attrs.field(validator=_expect_takes_key)
 
 
-# The same for every layer
+# The same distribution for every layer
 
 
 @described("initializer")
 def zeros() -> Initializer:
-    """All weights 0: every unit of a layer stays the same as every other."""
+    """Start all weights at 0, so that all units of a layer stay equal.
+
+    Example:
+        >>> nn.stages.initializers.zeros().draw(nn.Key(0), (1, 3))
+        array([[0., 0., 0.]])
+    """
     return constant(0.0)
 
 
 @described("initializer")
 def constant(value: float) -> Initializer:
-    """All weights `value`: every unit of a layer stays the same as every other."""
+    """Start all weights at `value`, so that all units of a layer stay equal.
+
+    Raises:
+        BadInput: If `value` is not a finite number.
+
+    Example:
+        >>> nn.constant(0.1).draw(nn.Key(0), (1, 3))
+        array([[0.1, 0.1, 0.1]])
+    """
     value = expect_real("value", value, hint="give the weights' value")
-    # One number seen as an array: no memory is taken, however large the layer claims to be.
+    # A broadcast number takes no memory, however large the layer claims to be.
     return Initializer(lambda key, shape: np.broadcast_to(value, shape))
 
 
 @described("initializer")
 def normal(*, scale: float = 0.01) -> Initializer:
-    """Normal weights of standard deviation `scale`, whatever the layer's size."""
+    """Draw normal weights of standard deviation `scale`, whatever the size of the layer.
+
+    Raises:
+        BadInput: If `scale` is not a finite number above 0.
+
+    Example:
+        >>> W = nn.normal(scale=0.01).draw(nn.Key(0), (100, 400))
+        >>> W.std().round(4)
+        np.float64(0.0101)
+    """
     scale = _expect_scale(scale)
     return Initializer(lambda key, shape: scale * key.normal(shape))
 
 
 @described("initializer")
 def truncated_normal(*, scale: float = 0.01) -> Initializer:
-    """Normal weights of standard deviation `scale`, of which those beyond 2 scale come not.
+    """Draw normal weights of standard deviation `scale`, truncated at two standard deviations.
 
-    What is left has the deviation 0.8796 scale.
+    The standard deviation after truncation is 0.8796 `scale`.
+
+    Raises:
+        BadInput: If `scale` is not a finite number above 0.
+
+    Example:
+        >>> W = nn.truncated_normal(scale=0.01).draw(nn.Key(0), (100, 400))
+        >>> np.abs(W).max().round(4)
+        np.float64(0.02)
     """
     scale = _expect_scale(scale)
 
     def draw(key: Key, shape: Shape) -> FloatArray:
         z = key.normal(shape)
         attempt = 0
-        while (beyond := np.abs(z) > 2).any():  # one draw in 22, each time
+        while (beyond := np.abs(z) > 2).any():  # one number in 22, each time
             attempt += 1
             z[beyond] = key.at("again", attempt).normal(int(beyond.sum()))
         return scale * z
@@ -132,12 +175,21 @@ def truncated_normal(*, scale: float = 0.01) -> Initializer:
 
 @described("initializer")
 def uniform(*, limit: float = 0.05) -> Initializer:
-    """Weights uniform between -limit and limit."""
+    """Draw weights uniformly between -`limit` and `limit`.
+
+    Raises:
+        BadInput: If `limit` is not a finite number above 0.
+
+    Example:
+        >>> W = nn.uniform(limit=0.05).draw(nn.Key(0), (100, 400))
+        >>> W.min().round(3), W.max().round(3)
+        (np.float64(-0.05), np.float64(0.05))
+    """
     limit = expect_real("limit", limit, positive=True, hint="give the largest magnitude")
     return Initializer(lambda key, shape: key.uniform(shape, low=-limit, high=limit))
 
 
-# By the sizes of the layer: a variance, drawn from either distribution
+# A variance that depends on the size of the layer, with a normal or a uniform distribution
 
 
 def _fan_in(gain: float) -> Callable[[Shape], float]:
@@ -162,55 +214,119 @@ def _uniform_of(variance: Callable[[Shape], float]) -> Initializer:
 
 @described("initializer")
 def he_normal() -> Initializer:
-    """Normal weights of variance 2 / n_in, for relu layers. He et al., 2015, section 2.2."""
+    """Draw normal weights of variance 2 / n_in, which suit relu layers.
+
+    References:
+        He et al., Delving deep into rectifiers, 2015, section 2.2.
+
+    Example:
+        >>> W = nn.he_normal().draw(nn.Key(0), (100, 400))
+        >>> (W.var() * 400).round(1)
+        np.float64(2.0)
+    """
     return _normal_of(_fan_in(2.0))
 
 
 @described("initializer")
 def he_uniform() -> Initializer:
-    """Uniform weights of variance 2 / n_in, for relu layers. He et al., 2015, section 2.2."""
+    """Draw uniform weights of variance 2 / n_in, which suit relu layers.
+
+    References:
+        He et al., Delving deep into rectifiers, 2015, section 2.2.
+
+    Example:
+        >>> W = nn.he_uniform().draw(nn.Key(0), (100, 400))
+        >>> np.abs(W).max() <= np.sqrt(6 / 400)
+        np.True_
+    """
     return _uniform_of(_fan_in(2.0))
 
 
 @described("initializer")
 def xavier_normal() -> Initializer:
-    """Normal weights of variance 2 / (n_in + n_out). Glorot and Bengio, 2010, equation 12."""
+    """Draw normal weights of variance 2 / (n_in + n_out), which suit tanh layers.
+
+    References:
+        Glorot and Bengio, Understanding the difficulty of training deep feedforward neural
+        networks, 2010, equation 12.
+
+    Example:
+        >>> W = nn.xavier_normal().draw(nn.Key(0), (100, 400))
+        >>> (W.var() * (400 + 100)).round(1)
+        np.float64(2.0)
+    """
     return _normal_of(_fan_mean)
 
 
 @described("initializer")
 def xavier_uniform() -> Initializer:
-    """Uniform weights of variance 2 / (n_in + n_out). Glorot and Bengio, 2010, equation 16."""
+    """Draw uniform weights of variance 2 / (n_in + n_out), which suit tanh layers.
+
+    References:
+        Glorot and Bengio, Understanding the difficulty of training deep feedforward neural
+        networks, 2010, equation 16.
+
+    Example:
+        >>> W = nn.xavier_uniform().draw(nn.Key(0), (100, 400))
+        >>> np.abs(W).max() <= np.sqrt(6 / (400 + 100))
+        np.True_
+    """
     return _uniform_of(_fan_mean)
 
 
 @described("initializer")
 def lecun_normal() -> Initializer:
-    """Normal weights of variance 1 / n_in, for selu layers. LeCun et al., 1998, section 4.6."""
+    """Draw normal weights of variance 1 / n_in, which suit selu layers.
+
+    References:
+        LeCun et al., Efficient backprop, 1998, section 4.6.
+
+    Example:
+        >>> W = nn.lecun_normal().draw(nn.Key(0), (100, 400))
+        >>> (W.var() * 400).round(1)
+        np.float64(1.0)
+    """
     return _normal_of(_fan_in(1.0))
 
 
 @described("initializer")
 def lecun_uniform() -> Initializer:
-    """Uniform weights of variance 1 / n_in. LeCun et al., Efficient backprop, 1998, section 4.6."""
+    """Draw uniform weights of variance 1 / n_in.
+
+    References:
+        LeCun et al., Efficient backprop, 1998, section 4.6.
+
+    Example:
+        >>> W = nn.lecun_uniform().draw(nn.Key(0), (100, 400))
+        >>> np.abs(W).max() <= np.sqrt(3 / 400)
+        np.True_
+    """
     return _uniform_of(_fan_in(1.0))
 
 
 @described("initializer")
 def orthogonal(*, gain: float = 1.0) -> Initializer:
-    """Weights whose rows, or columns where these are fewer, are orthogonal and of length `gain`.
+    """Draw weights with orthogonal rows of length `gain`; orthogonal columns if those are fewer.
 
     All such matrices are equally likely.
+
+    Raises:
+        BadInput: If `gain` is not a finite number above 0.
 
     References:
         Saxe, McClelland and Ganguli, Exact solutions to the nonlinear dynamics of learning in
         deep linear neural networks, 2014, section 3.
+
+    Example:
+        >>> W = nn.orthogonal().draw(nn.Key(0), (2, 5))
+        >>> np.allclose(W @ W.T, np.eye(2))
+        True
     """
     gain = expect_real("gain", gain, positive=True, hint="give the length of a row")
 
     def draw(key: Key, shape: Shape) -> FloatArray:
         long, short = max(shape), min(shape)
-        # R's diagonal being positive, the factors are unique, and Q is uniform (Mezzadri, 2007).
+        # `orthonormal` makes R's diagonal positive, so Q is unique, and uniform (Mezzadri, 2007).
         Q = gain * orthonormal(key.normal((long, short)))
         return Q if shape == Q.shape else Q.T
 
@@ -222,18 +338,28 @@ def orthogonal(*, gain: float = 1.0) -> Initializer:
 
 @described("weights")
 def tutorial(*, seed: int | None = None, scale: float | None = None) -> WeightStream:
-    """The tutorial's weights: variance 1 / n_in, layer after layer from one legacy generator.
+    """Draw the tutorial's weights: variance 1 / n_in, all layers from one legacy NumPy generator.
 
-    The numbers of a layer depend on how many the layers before it took, so this is not an
-    `Initializer`. The generator belongs to this function: NumPy's global one is not touched.
+    This is not an `Initializer`, since the numbers of a layer depend on how many the layers before
+    it took. The generator is local: NumPy's global one is neither read nor changed.
 
-    The numbers are NumPy's, whose logarithms are those of the C library. An `exact` arithmetic
-    makes them from the same uniform numbers, which may change the last bits.
+    NumPy computes the numbers with the logarithm of the C library, which differs between machines.
+    An `exact` arithmetic computes them from the same uniform numbers with its own logarithm, which
+    may change the last bits.
 
     Args:
         seed: Seed of the generator, below 2**32; by default the seed of the training.
-        scale: Standard deviation of all weights, instead of one by the size of their layer: the
-            tutorial's network of two layers has 0.01.
+        scale: Standard deviation of all weights, instead of 1 / sqrt(n_in). The tutorial's network
+            of two layers uses 0.01.
+
+    Raises:
+        BadInput: If `seed` or `scale` is out of its range.
+
+    Example:
+        >>> from pydnn.numerics import fast
+        >>> (W,) = nn.stages.initializers.tutorial(seed=1, scale=0.01).draw([(1, 3)], fast)
+        >>> W.round(4)
+        array([[ 0.0162, -0.0061, -0.0053]])
     """
     if seed is not None:
         seed = _legacy_seed(seed)
@@ -260,7 +386,7 @@ def tutorial(*, seed: int | None = None, scale: float | None = None) -> WeightSt
 
 
 def _legacy_seed(seed: int) -> int:
-    """The seed, where the legacy generator takes it."""
+    """Return `seed`; raise BadInput unless the legacy generator takes it."""
     seed = expect_count("seed", seed, least=0, most=MOST_SEED, hint="give the seed of the weights")
     if seed >= 2**32:
         raise BadInput(
@@ -271,11 +397,10 @@ def _legacy_seed(seed: int) -> int:
 
 
 def _legacy_normals(generator: np.random.RandomState, count: int, numerics: Numerics) -> FloatArray:
-    """The first normal numbers of the legacy generator, by this arithmetic.
+    """Return the first `count` normal numbers of the legacy generator, computed with `numerics`.
 
     References:
-        Marsaglia and Bray, A convenient method for generating normal variables, 1964, in the
-        order in which NumPy hands its pairs out.
+        Marsaglia and Bray, A convenient method for generating normal variables, 1964.
     """
     pairs = np.empty((0, 2))
     while 2 * len(pairs) < count:
@@ -284,6 +409,7 @@ def _legacy_normals(generator: np.random.RandomState, count: int, numerics: Nume
         inside = (square < 1.0) & (square > 0.0)
         square = square[inside]
         factor = np.sqrt(-2.0 * numerics.log(square) / square)
+        # NumPy's legacy generator returns the second number of each pair first.
         pairs = np.concatenate([pairs, factor[:, np.newaxis] * drawn[inside][:, ::-1]])
     return pairs.reshape(-1)[:count]
 

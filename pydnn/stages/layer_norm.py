@@ -1,4 +1,4 @@
-"""Layer normalisation: each example to mean 0 and variance 1 over its own features."""
+"""Layer normalization: each example gets mean 0 and variance 1 over its own features."""
 
 from __future__ import annotations
 
@@ -42,7 +42,13 @@ class NormGrads:
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class NormCache:
-    """What the backward pass needs: Z_norm (n, m), and what it was divided by, a row or column."""
+    """What the backward pass needs.
+
+    Attributes:
+        Z_norm: Z less its mean, divided by its standard deviation, (n, m).
+        deviation: The standard deviation: (1, m) over features, or (n, 1) over examples.
+        numerics: The arithmetic of the forward pass.
+    """
 
     Z_norm: FloatArray
     deviation: FloatArray
@@ -51,10 +57,25 @@ class NormCache:
 
 @described("stage")
 def layer_norm(*, epsilon: float = 1e-5) -> Stage[NormParams, NormCache]:
-    """A = gamma (Z - mean) / sqrt(variance + epsilon) + beta, over the features of each example.
+    """Normalize each example over its features: A = gamma (Z - mean) / sqrt(var + epsilon) + beta.
+
+    Args:
+        epsilon: Number above 0 that is added to the variance, so that no division is by 0.
+
+    Raises:
+        BadInput: If `epsilon` is not a finite number above 0. Its functions raise it for inputs
+            that do not have shape (n, m), or not the dtype of the parameters.
 
     References:
         Ba, Kiros and Hinton, Layer normalization, 2016, section 3.
+
+    Example:
+        >>> stage = nn.layer_norm()
+        >>> params, _ = stage.init(nn.Key(0), (2,))
+        >>> A, cache = stage.forward(params, np.array([[2.0, 1.0], [4.0, 9.0]]), nn.Context())
+        >>> A.round(4)
+        array([[-1., -1.],
+               [ 1.,  1.]])
     """
     epsilon = expect_epsilon(epsilon)
 
@@ -64,9 +85,9 @@ def layer_norm(*, epsilon: float = 1e-5) -> Stage[NormParams, NormCache]:
         expect_features("layer_norm", params, Z)
         numerics = context.numerics
         n = len(Z)
-        centred = Z - numerics.sum(Z, axis=0) / n
-        deviation = np.sqrt(numerics.sum(centred * centred, axis=0) / n + epsilon)
-        Z_norm = freeze(centred / deviation)
+        centered = Z - numerics.sum(Z, axis=0) / n
+        deviation = np.sqrt(numerics.sum(centered * centered, axis=0) / n + epsilon)
+        Z_norm = freeze(centered / deviation)
         A = freeze(params.gamma * Z_norm + params.beta)
         return A, NormCache(Z_norm, freeze(deviation), numerics)
 
@@ -79,18 +100,24 @@ def layer_norm(*, epsilon: float = 1e-5) -> Stage[NormParams, NormCache]:
 
 
 def init_norm(key: Key, shape_in: Shape) -> tuple[NormParams, Shape]:
-    """Parameters that leave normalised numbers as they are."""
+    """Return parameters that leave normalized numbers unchanged: gamma 1 and beta 0."""
     if len(shape_in) != 1:
         raise BadInput(f"examples have shape {shape_in}, expected (n,): flatten them first.")
     n = shape_in[0]
-    # Which take no memory, whatever n a file may claim; packed, they do.
+    # Broadcast numbers take no memory, so a file that claims a huge n costs nothing here.
     return NormParams(np.broadcast_to(1.0, (n, 1)), np.broadcast_to(0.0, (n, 1))), shape_in
 
 
 def pull_back_norm(
     params: NormParams, cache: NormCache, dA: FloatArray, *, axis: int
 ) -> tuple[FloatArray, NormGrads]:
-    """Pull dA back through a normalisation whose moments are those along `axis` of its input.
+    """Compute dZ (n, m) and the gradients of a normalization from dA (n, m).
+
+    Args:
+        params: Scale gamma and shift beta, each (n, 1).
+        cache: The cache of the forward pass.
+        dA: Gradient of the cost with respect to the output.
+        axis: The axis of the mean and the variance: 0 for features, 1 for examples.
 
     References:
         Ioffe and Szegedy, Batch normalization, 2015, section 3, for axis 1.
@@ -98,7 +125,8 @@ def pull_back_norm(
     numerics, Z_norm = cache.numerics, cache.Z_norm
     dZ_norm = dA * params.gamma
     count = Z_norm.shape[axis]
-    # The mean and the deviation move with every number, which takes these two shares away.
+    # Mean and deviation depend on every number of Z, so a change of one number moves all of Z_norm:
+    # dZ loses its part along the constant vector and its part along Z_norm.
     along_mean = numerics.sum(dZ_norm, axis=axis) / count
     along_scale = Z_norm * (numerics.sum(dZ_norm * Z_norm, axis=axis) / count)
     dZ = freeze((dZ_norm - along_mean - along_scale) / cache.deviation)
@@ -106,14 +134,14 @@ def pull_back_norm(
 
 
 def norm_grads(cache: NormCache, dA: FloatArray) -> NormGrads:
-    """Gradients of the scale and the shift, which are alike in all normalisations."""
+    """Return the gradients of scale and shift, which are the same in every normalization."""
     dgamma = cache.numerics.sum(dA * cache.Z_norm, axis=1)
     return NormGrads(freeze(dgamma), freeze(cache.numerics.sum(dA, axis=1)))
 
 
 def expect_features(name: str, params: NormParams, Z: FloatArray) -> None:
-    """Refuse an input Z whose rows or dtype are not those of the parameters."""
+    """Raise BadInput unless Z is a matrix with the rows and the dtype of the parameters."""
     if Z.ndim != 2 or len(Z) != len(params.gamma):
-        hint = f"{name} was initialised for so many features"
+        hint = f"{name} was initialized for {len(params.gamma)} features"
         expect_shape("Z", Z, (len(params.gamma), "m"), hint=hint)
     expect_same_dtype("Z", Z, params.gamma.dtype)

@@ -1,4 +1,4 @@
-"""Stages side by side on the same input, their outputs one under the other."""
+"""Parallel stages: all take the same input, and their outputs are concatenated."""
 
 from __future__ import annotations
 
@@ -32,7 +32,12 @@ __all__ = ["ParallelCache", "parallel"]
 
 @attrs.frozen
 class ParallelCache:
-    """What the backward pass needs: the parts' caches, and the first row of each one's output."""
+    """What the backward pass needs.
+
+    Attributes:
+        caches: The caches of the inner stages.
+        starts: The first row of each inner stage's output in the concatenated one.
+    """
 
     caches: Caches
     starts: tuple[int, ...]
@@ -42,8 +47,20 @@ class ParallelCache:
 def parallel(*stages: Stage) -> Stage[Trees, ParallelCache]:
     """Give each stage the same input, and concatenate their outputs along the first axis.
 
-    Parameters and gradients are tuples with one tree per stage. Outputs of more than one axis
-    must have the same sizes along the others.
+    Parameters and gradients are tuples with one tree per stage.
+
+    Args:
+        *stages: One stage or more. Outputs with more than one axis per example must have the same
+            sizes along all axes but the first.
+
+    Raises:
+        BadInput: If there is no stage, or something that is not a stage. `init` raises it if the
+            outputs cannot be concatenated. Errors of an inner stage begin with its number and name.
+
+    Example:
+        >>> params, shape_out = nn.parallel(nn.dense(2), nn.dense(3)).init(nn.Key(0), (4,))
+        >>> shape_out
+        (5,)
     """
     expect_stages("parallel", stages)
 
@@ -123,5 +140,5 @@ def parallel(*stages: Stage) -> Stage[Trees, ParallelCache]:
 
 
 def _total(shares: Sequence[FloatArray]) -> FloatArray:
-    """The sum of the parts' shares in dA_prev, the first one first."""
+    """Return dA_prev: the shares of the inner stages, added in their order."""
     return functools.reduce(lambda total, share: freeze(total + share), shares)

@@ -1,4 +1,4 @@
-"""Stages around which the input is led, and added to what they give."""
+"""Residual connection: A = A_prev + f(A_prev)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,24 @@ __all__ = ["residual"]
 
 @described("stage")
 def residual(*stages: Stage) -> Stage[Trees, Caches]:
-    """A = A_prev + f(A_prev), where f is the `stages` one after the other.
+    """Add a chain of stages to its own input: A = A_prev + f(A_prev), where f is the chain.
+
+    Args:
+        *stages: The stages of f in order, whose output must have the shape of the input.
+
+    Raises:
+        BadInput: If there is no stage, or something that is not a stage. `init` raises it if the
+            output of f does not have the shape of its input.
 
     References:
         He et al., Deep residual learning for image recognition, 2016, equation 1.
 
-    Raises:
-        BadInput: When initialised, if f gives another shape than it takes.
+    Example:
+        >>> block = nn.residual(nn.dense(3, initializer=nn.constant(0.5)))
+        >>> params, _ = block.init(nn.Key(0), (3,))
+        >>> A, _ = block.forward(params, np.array([[1.0], [2.0], [3.0]]), nn.Context())
+        >>> A.T
+        array([[4., 5., 6.]])
     """
     expect_stages("residual", stages)
     inner = serial(*stages)

@@ -1,4 +1,4 @@
-"""Stages one after the other: the combinator that makes a network, itself a stage."""
+"""Stages in sequence: the combinator that makes a network, which is a stage too."""
 
 from __future__ import annotations
 
@@ -26,13 +26,23 @@ __all__ = ["serial"]
 
 @described("stage")
 def serial(*stages: Stage) -> Stage[Trees, Caches]:
-    """Feed each stage with what the one before it gives.
+    """Make a network: each stage takes the output of the one before it.
 
-    Parameters and gradients are tuples with one tree per stage; so are the caches.
+    Parameters, gradients and caches are tuples with one entry per stage.
+
+    Args:
+        *stages: One stage or more, in order.
 
     Raises:
-        BadInput: If there is no stage, or something else than a stage; later, from its
-            functions, what a stage refuses, with the stage's place and name before it.
+        BadInput: If there is no stage, or something that is not a stage. Errors of an inner stage
+            begin with its number and name.
+
+    Example:
+        >>> network = nn.serial(nn.dense(20), nn.relu(), nn.dense(1))
+        >>> params, shape_out = network.init(nn.Key(0), (64,))
+        >>> A, caches = network.forward(params, np.zeros((64, 7)), nn.Context())
+        >>> A.shape
+        (1, 7)
     """
     expect_stages("serial", stages)
 
@@ -69,14 +79,15 @@ def serial(*stages: Stage) -> Stage[Trees, Caches]:
     def backward_into(
         params: Trees, caches: Caches, dA: FloatArray, out: Views, needs_dA_prev: bool
     ) -> FloatArray | None:
-        # Where nobody needs dA_prev, the pass ends at the first stage that has parameters.
+        # If nobody needs dA_prev, the pass ends at the first stage that has parameters: whatever
+        # comes before it has no gradients, and its products would be wasted.
         at_first = needs_dA_prev or not isinstance(params[0], tuple)
         first = 0 if at_first else _first_with_params(params)
         for i in range(len(stages) - 1, first, -1):
-            flowing = backwards_into[i](params[i], caches[i], dA, out[i], True)
-            if flowing is None:
+            dA_prev = backwards_into[i](params[i], caches[i], dA, out[i], True)
+            if dA_prev is None:
                 raise left_out(i, stages[i])
-            dA = flowing
+            dA = dA_prev
         if first == len(stages):
             return None
         return backwards_into[first](params[first], caches[first], dA, out[first], needs_dA_prev)

@@ -24,7 +24,7 @@ WORKED = {
         [1.0507009873554805, -1.1113307378125625, -1.7580993408473766],
         [1.0507009873554805, 1.7580993408473766 / E, 0.0],
     ),
-    # Of a standard normal distribution 0.841344746 lies below 1, where its density is 0.241970725.
+    # P(N < 1) is 0.841344746 for a standard normal N, whose density at 1 is 0.241970725.
     "gelu": (
         gelu(), [0.0, 1.0, -1.0, 30.0, -30.0],
         [0, 0.8413447460685429, -0.15865525393145707, 30, 0],
@@ -52,7 +52,7 @@ WORKED = {
 }  # fmt: skip
 
 
-def test_every_activation_has_worked_numbers():
+def test_every_activation_has_a_worked_example():
     assert {name.partition(",")[0] for name in WORKED} == set(activations.__all__)
 
 
@@ -100,15 +100,15 @@ def test_relu_is_the_same_for_large_arrays_as_for_small_ones(dtype):
 
 
 @pytest.mark.parametrize(
-    ("rows", "way"), [(3, ["sign", "multiply"]), (3000, ["greater", "multiply"])]
+    ("rows", "functions"), [(3, ["sign", "multiply"]), (3000, ["greater", "multiply"])]
 )
-def test_the_slope_of_relu_is_a_sign_for_few_numbers_and_a_comparison_for_many(rows, way):
+def test_relu_backward_uses_sign_for_small_arrays_and_a_comparison_for_large_ones(rows, functions):
     dA, A = np.zeros((rows, 3)), np.zeros((rows, 3))
-    done = calls(lambda dA, A: _relu_backward(dA, A, A, fast), dA, A)
-    assert [name for name, *_ in done] == way
+    recorded = calls(lambda dA, A: _relu_backward(dA, A, A, fast), dA, A)
+    assert [name for name, *_ in recorded] == functions
 
 
-def test_large_slopes_of_relu_take_memory_that_is_used_again():
+def test_relu_backward_reuses_memory_for_large_arrays():
     memory._free.clear()
     large = np.zeros((3000, 3))
     _relu_backward(large, large, large, fast)
@@ -122,7 +122,7 @@ def test_large_slopes_of_relu_take_memory_that_is_used_again():
     [gelu(approximate=True), gelu(), silu(), tanh(), sigmoid(), softplus(), elu(), selu()],
     ids=lambda stage: str(stage.description),
 )
-def test_slopes_far_out_are_those_of_the_limits(stage, numerics, dtype):
+def test_slopes_at_huge_inputs_equal_their_limits(stage, numerics, dtype):
     far = np.array([[1e10, 1e20, 1e30, np.sqrt(np.finfo(dtype).max) * 8]], dtype)
     context = Context(numerics=numerics)
     for Z, side in ((far, 1), (-far, -1)):

@@ -21,14 +21,14 @@ from pydnn.stages import map_stages, tanh
 from pydnn.stages.base import into
 
 
-def test_what_people_see_of_parts_is_short():
+def test_repr_of_a_part_is_its_builder_call():
     assert repr(dense(3)) == "dense(3)"
     assert repr(mean_squared()) == "mean_squared()"
     assert repr(adam(learning_rate=0.1)) == "adam(learning_rate=0.1)"
     assert repr(cosine_decay(1, steps=5)) == "cosine_decay(1, steps=5)"
 
 
-def test_what_parts_declare_is_declared_by_name():
+def test_flags_of_parts_are_keyword_only():
     stage, loss, optimizer = relu(), mean_squared(), adam()
     functions = (stage.init, stage.forward, stage.backward)
     assert Stage("mine", *functions).name == "mine"
@@ -42,14 +42,14 @@ def test_what_parts_declare_is_declared_by_name():
             make()
 
 
-def test_parts_that_cannot_be_put_together_again_are_one_stage():
+def test_a_combinator_that_cannot_be_rebuilt_counts_as_one_stage():
     whole = attrs.evolve(serial(relu(), tanh()), rebuild=None)
-    seen = []
-    assert map_stages(lambda path, part: seen.append((path, part.name)) or part, whole) is whole
-    assert seen == [("", "serial")]
+    visited = []
+    assert map_stages(lambda path, part: visited.append((path, part.name)) or part, whole) is whole
+    assert visited == [("", "serial")]
 
 
-def test_nested_gradients_are_copied_where_they_are_wanted():
+def test_nested_gradients_are_copied_into_the_arrays_of_out():
     network = serial(dense(2), serial(tanh(), dense(3)))
     plain = attrs.evolve(network, backward_into=None)
     params, _ = network.init(Key(1), (4,))
@@ -57,12 +57,12 @@ def test_nested_gradients_are_copied_where_they_are_wanted():
     dA_prev, grads = network.backward(params, cache, A)
     layout = layout_of(params)
     vector = np.full(layout.size, np.nan)
-    given = into(plain)(params, cache, A, layout.views(vector), True)
-    np.testing.assert_array_equal(given, dA_prev)
+    copied = into(plain)(params, cache, A, layout.views(vector), True)
+    np.testing.assert_array_equal(copied, dA_prev)
     np.testing.assert_array_equal(vector, np.concatenate([g.ravel() for g in leaves(grads)]))
 
 
-def test_a_backward_that_is_replaced_alone_is_the_one_that_trains():
+def test_replacing_backward_alone_drops_backward_into():
     stage = dense(2)
     halved = attrs.evolve(
         stage, backward=lambda params, cache, dA: stage.backward(params, cache, dA / 2)
@@ -83,7 +83,7 @@ def test_a_backward_that_is_replaced_alone_is_the_one_that_trains():
     np.testing.assert_array_equal(vector[first], whole[first] / 2)
 
 
-def test_a_function_that_returns_its_argument_leaves_it_to_its_caller():
+def test_a_function_that_returns_its_argument_leaves_it_writeable():
     same = elementwise("same", lambda Z, numerics: Z, lambda dA, Z, A, numerics: dA)
     Z = np.ones((2, 3))
     A, cache = same.forward((), Z, Context())

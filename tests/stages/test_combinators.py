@@ -1,4 +1,4 @@
-"""residual and parallel; serial has a file of its own."""
+"""Residual and parallel; serial has its own file."""
 
 import attrs
 import numpy as np
@@ -26,13 +26,13 @@ def narrower():
     return attrs.evolve(relu(), init=lambda key, shape: ((), (*shape[:-1], shape[-1] - 1)))
 
 
-def test_residual_adds_its_input():
+def test_residual_adds_its_input_to_its_output():
     A, cache = residual(double).forward(((),), X, EVALUATION)
     np.testing.assert_array_equal(A, 3 * X)
     np.testing.assert_array_equal(residual(double).backward(((),), cache, X)[0], 3 * X)
 
 
-def test_parallel_puts_outputs_one_under_the_other():
+def test_parallel_concatenates_outputs_along_the_first_axis():
     stage = parallel(double, identity(), relu())
     assert stage.init(Key(1), (1,))[1] == (3,)
     A, cache = stage.forward(((), (), ()), X, EVALUATION)
@@ -42,7 +42,7 @@ def test_parallel_puts_outputs_one_under_the_other():
 
 
 @pytest.mark.parametrize("shape_in", [(3,), (4, 5, 5), (2, 1, 3, 2)])
-def test_parallel_promises_the_shape_that_comes(shape_in):
+def test_parallel_init_gives_the_shape_that_forward_gives(shape_in):
     stage = parallel(relu(), parallel(tanh(), identity()))
     trees, shape_out = stage.init(Key(1), shape_in)
     A, cache = stage.forward(trees, np.ones((*shape_in, 7)), EVALUATION)
@@ -50,24 +50,24 @@ def test_parallel_promises_the_shape_that_comes(shape_in):
     assert stage.backward(trees, cache, A)[0].shape == (*shape_in, 7)
 
 
-def test_parts_are_given_gradients_that_refuse_writes_and_nobody_pays_for_copies():
-    seen = []
+def test_inner_stages_get_readonly_gradients_and_combinators_have_backward_into():
+    writeable = []
 
     def pull_back(dA, Z, A, numerics):
-        seen.append(dA.flags.writeable)
+        writeable.append(dA.flags.writeable)
         return dA * 1
 
     stage = parallel(elementwise("same", lambda Z, n: Z * 1, pull_back))
     _, cache = stage.forward(((),), X, EVALUATION)
     stage.backward(((),), cache, np.ones((1, 2)))
-    assert seen == [False]
+    assert writeable == [False]
     assert stage.backward_into
     assert serial(relu()).backward_into
     assert residual(relu()).backward_into
     assert dense(1).backward_into
 
 
-def test_each_part_draws_from_its_own_place():
+def test_each_inner_stage_draws_from_its_own_key():
     stage = parallel(dropout(keep_prob=0.5), dropout(keep_prob=0.5))
     key, ones = Key(2), np.ones((1, 64))
     A, _ = stage.forward(((), ()), ones, Context(training=True, key=key))
@@ -77,27 +77,30 @@ def test_each_part_draws_from_its_own_place():
 
 
 REFUSED = {
-    "another shape": (
+    "another shape than the input": (
         lambda: serial(dense(3), residual(dense(2))).init(Key(1), (4,)),
         r"stage 1 \(residual\): residual stages give shape \(2,\) for \(3,\), expected the same: "
         r"end them with e\.g\. dense\(3\)",
     ),
-    "a part's refusal": (
+    "an error of an inner stage in init": (
         lambda: parallel(relu(), dense(1)).init(Key(1), (2, 2)),
         r"stage 1 \(dense\): examples have shape \(2, 2\)",
     ),
-    "a part's refusal later": (
+    "an error of an inner stage in forward": (
         lambda: parallel(dense(1)).forward(
             parallel(dense(1)).init(Key(1), (2,))[0], np.ones((3, 1)), EVALUATION
         ),
         r"stage 0 \(dense\): A_prev has shape \(3, 1\)",
     ),
-    "outputs that do not lie side by side": (
+    "outputs that cannot be concatenated": (
         lambda: parallel(identity(), narrower()).init(Key(1), (4, 5, 5)),
         r"stage 0 gives examples of shape \(4, 5, 5\) and stage 1 of shape \(4, 5, 4\)",
     ),
     "no stages": (lambda: parallel(), "parallel has no stages"),
-    "no stage": (lambda: residual(relu), "residual got .* expected a Stage: call its builder"),
+    "a builder instead of a stage": (
+        lambda: residual(relu),
+        "residual got .* expected a Stage",
+    ),
 }
 
 

@@ -27,7 +27,7 @@ def test_backward_matches_worked_example():
     np.testing.assert_array_equal(dA_prev, [[10, 20], [20, 40]])
 
 
-def test_the_gradient_of_the_input_is_left_out_where_nobody_wants_it():
+def test_dense_backward_into_returns_none_if_the_input_gradient_is_not_needed():
     params = DenseParams([[1.0]], [[0.0]])
     _, cache = dense_forward(params, np.ones((1, 1)))
     out = (np.empty((1, 1)), np.empty((1, 1)))
@@ -36,20 +36,20 @@ def test_the_gradient_of_the_input_is_left_out_where_nobody_wants_it():
     assert out == (1, 1)
 
 
-def test_what_fits_is_not_checked_at_length():
+def test_a_batch_that_fits_costs_at_most_four_calls():
     params = DenseParams(np.ones((2, 3)), np.zeros((2, 1)))
-    # Itself, the product, the frozen result and the cache.
+    # dense_forward itself, the product, freezing the result, and the cache.
     assert python_calls(dense_forward, params, frozen(np.ones((3, 4)))) <= 4
 
 
-def test_init_draws_weights_by_its_initializer_and_no_bias():
+def test_init_draws_weights_with_the_initializer_and_zero_biases():
     params, shape = dense(3, initializer=normal(scale=2)).init(Key(1).at(0), (4,))
     assert shape == (3,)
     np.testing.assert_array_equal(params.W, 2 * Key(1).at(0, "W").normal((3, 4)))
     np.testing.assert_array_equal(params.b, np.zeros((3, 1)))
 
 
-def test_a_layer_may_claim_all_the_weights_that_a_machine_could_hold():
+def test_the_largest_layer_can_be_laid_out_without_memory():
     _, shape = dense(2**24, initializer=zeros()).init(Key(1), (2**24,))
     assert shape == (2**24,)
 
@@ -97,10 +97,7 @@ def test_refusals(call, message):
     ("shape", "advice"),
     [
         ((5, 3), r"pass X\.T"),  # rows that are examples
-        (
-            (5, 4),
-            r"first pass them through job\.inputs\.lift",
-        ),  # more features than the weights have
+        ((5, 4), r"job\.inputs\.lift"),  # more features than the weights have
         ((2, 4), r"e\.g\. pass X\.T"),
         ((5,), r"e\.g\. pass X\.T"),
     ],

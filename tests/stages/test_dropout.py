@@ -11,7 +11,7 @@ def in_training(key):
     return Context(training=True, key=key)
 
 
-def test_kept_numbers_grow_and_the_others_vanish_forward_and_backward():
+def test_kept_numbers_are_scaled_and_the_others_zeroed_forward_and_backward():
     stage, key = dropout(keep_prob=0.5), Key(3)
     A, cache = stage.forward((), X, in_training(key))
     kept = key.uniform((2, 4)) < 0.5
@@ -20,23 +20,23 @@ def test_kept_numbers_grow_and_the_others_vanish_forward_and_backward():
     np.testing.assert_array_equal(stage.backward((), cache, X)[0], np.where(kept, 2 * X, 0))
 
 
-def test_outside_of_training_nothing_happens():
+def test_outside_of_training_the_output_is_the_input():
     A, cache = dropout(keep_prob=0.1).forward((), X, EVALUATION)
     np.testing.assert_array_equal(A, X)
     np.testing.assert_array_equal(dropout(keep_prob=0.1).backward((), cache, X)[0], X)
 
 
-def test_the_mean_stays_and_the_share_is_kept():
+def test_the_mean_is_preserved_and_the_expected_share_is_kept():
     A, _ = dropout(keep_prob=0.8).forward((), np.ones((100, 1000)), in_training(Key(1)))
     assert np.mean(A != 0) == pytest.approx(0.8, abs=0.005)
     assert A.mean() == pytest.approx(1, abs=0.005)
 
 
-def test_all_is_kept_with_probability_1():
+def test_keep_prob_1_keeps_everything():
     np.testing.assert_array_equal(dropout(keep_prob=1).forward((), X, in_training(Key(1)))[0], X)
 
 
-def test_a_number_is_kept_below_the_probability_and_not_at_it():
+def test_a_number_is_kept_if_its_draw_is_strictly_below_keep_prob():
     drawn = float(Key(1).uniform((1, 1))[0, 0])
     A, _ = dropout(keep_prob=drawn).forward((), np.ones((1, 1)), in_training(Key(1)))
     assert A == 0

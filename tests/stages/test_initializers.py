@@ -22,9 +22,9 @@ from pydnn.stages.initializers import (
     zeros,
 )
 
-# Mean, standard deviation, and kurtosis (3 for a normal, 1.8 for a uniform distribution) for
-# W (300, 200). Truncated at 2 the normal has deviation 0.87963 and kurtosis 2.3677 (Johnson and
-# Kotz); entries of an orthogonal matrix tend to a normal of variance 1 / 300, the longer side.
+# Mean, standard deviation, and kurtosis (3 for a normal, 1.8 for a uniform distribution) of
+# W (300, 200). A normal truncated at 2 has deviation 0.87963 and kurtosis 2.3677 (Johnson and
+# Kotz). Entries of an orthogonal matrix are nearly normal with variance 1 / 300, the longer side.
 TABLE = {
     "zeros": (zeros(), 0.0, 0.0, None),
     "constant": (constant(0.3), 0.3, 0.0, None),
@@ -70,22 +70,22 @@ def test_the_same_key_gives_the_same_weights_and_another_gives_others(row):
 
 
 @pytest.mark.parametrize("shape", [(3, 7), (7, 3), (4, 4), (1, 5)])
-def test_rows_or_columns_are_orthogonal(shape):
+def test_orthogonal_weights_have_orthogonal_rows_or_columns(shape):
     W = orthogonal(gain=3).draw(Key(5), shape)
     product = W @ W.T if shape[0] <= shape[1] else W.T @ W
     np.testing.assert_allclose(product, 9 * np.eye(min(shape)), atol=1e-13)
 
 
-def test_orthogonal_matrices_of_either_orientation_come():
+def test_orthogonal_draws_matrices_of_both_orientations():
     signs = {np.sign(np.linalg.det(orthogonal().draw(Key(i), (3, 3)))) for i in range(20)}
     assert signs == {-1, 1}
 
 
-def test_nothing_beyond_two_deviations_comes_from_the_truncated_normal():
+def test_truncated_normal_draws_nothing_beyond_two_deviations():
     assert np.abs(truncated_normal(scale=1).draw(Key(3), (200, 500))).max() <= 2
 
 
-def test_the_tutorials_weights_are_one_stream_of_a_generator_of_its_own():
+def test_the_tutorials_weights_are_one_stream_of_a_local_generator():
     state = np.random.get_state()[1].copy()  # noqa: NPY002
     first, second = tutorial(seed=3).draw([(2, 4), (1, 2)])
     np.testing.assert_array_equal(state, np.random.get_state()[1])  # noqa: NPY002
@@ -94,7 +94,7 @@ def test_the_tutorials_weights_are_one_stream_of_a_generator_of_its_own():
     np.testing.assert_array_equal(second, stream[8:].reshape(1, 2) / np.sqrt(2))
 
 
-def test_the_tutorials_weights_come_from_the_trainings_seed_unless_they_have_their_own():
+def test_the_tutorials_weights_use_the_trainings_seed_unless_seed_is_set():
     shapes = [(2, 4), (1, 2)]
     for numerics in (fast, portable):
         drawn = tutorial().draw(shapes, numerics, key=Key(7))
@@ -112,12 +112,12 @@ def _drawn(seed, shapes):
     return [generator.randn(*shape) / np.sqrt(shape[1]) for shape in shapes]
 
 
-def test_a_weight_stream_that_takes_no_key_is_refused():
+def test_a_weight_stream_without_a_key_argument_is_refused():
     with pytest.raises(BadInput, match="let it take the training's key, so that --seed changes"):
         WeightStream(lambda shapes, numerics: [np.zeros(shape) for shape in shapes])
 
 
-def test_the_tutorials_weights_in_portable_arithmetic_differ_in_last_bits_at_most():
+def test_portable_tutorial_weights_differ_in_the_last_bits_at_most():
     shapes = [(20, 300), (7, 21), (1, 1)]
     ours, theirs = tutorial(seed=3).draw(shapes, portable), tutorial(seed=3).draw(shapes)
     assert [W.shape for W in ours] == shapes
@@ -143,5 +143,5 @@ def test_refusals(make, message):
 
 
 @pytest.mark.parametrize("numerics", [fast, portable])
-def test_a_network_without_weights_draws_none_of_the_tutorials(numerics):
+def test_the_tutorials_weights_of_no_layers_are_an_empty_list(numerics):
     assert tutorial(seed=3).draw([], numerics) == []

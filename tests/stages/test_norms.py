@@ -14,23 +14,23 @@ Z = np.array([[1.0, 3.0], [10.0, 10.0]])
 PARAMS = NormParams([[2.0], [3.0]], [[0.5], [-1.0]])
 
 
-def test_batch_norm_worked_numbers():
+def test_batch_norm_matches_worked_example():
     # First row: mean 2, variance 1, so -1 and 1 over sqrt(2); second row: all 0.
     A, cache = batch_norm(epsilon=1.0).forward(PARAMS, Z, TRAINING)
     root = math.sqrt(0.5)
     np.testing.assert_allclose(A, [[0.5 - 2 * root, 0.5 + 2 * root], [-1, -1]], rtol=1e-15)
     np.testing.assert_allclose(cache.mean, [[2], [10]])
-    np.testing.assert_allclose(cache.variance, [[2], [0]])  # over m - 1
+    np.testing.assert_allclose(cache.variance, [[2], [0]])  # divisor m - 1
 
 
-def test_layer_norm_worked_numbers():
+def test_layer_norm_matches_worked_example():
     # First column: mean 5.5, variance 4.5**2; second: mean 6.5, variance 3.5**2.
     A, _ = layer_norm(epsilon=1e-300).forward(PARAMS, Z, EVALUATION)
     np.testing.assert_allclose(A, [[0.5 - 2, 0.5 - 2], [-1 + 3, -1 + 3]], rtol=1e-15)
 
 
 def test_epsilon_is_added_to_the_variance():
-    # Variances 4.5**2 and 3.5**2 of columns, and those of the running statistics.
+    # The columns have variances 4.5**2 and 3.5**2; the running statistics have their own.
     A, _ = layer_norm(epsilon=1.0).forward(PARAMS, Z, EVALUATION)
     roots = np.sqrt([4.5**2 + 1, 3.5**2 + 1])
     np.testing.assert_allclose(A[0], 0.5 - 2 * np.array([4.5, 3.5]) / roots, rtol=1e-15)
@@ -39,7 +39,7 @@ def test_epsilon_is_added_to_the_variance():
     np.testing.assert_allclose(A, [[0.5, 2.5], [-1, -1]], rtol=1e-15)
 
 
-def test_variances_are_over_one_example_less_and_decay_from_what_they_were():
+def test_running_variance_is_unbiased_and_decays():
     stage = batch_norm(decay=0.75)
     _, cache = stage.forward(PARAMS, np.array([[1.0, 2.0, 6.0], [0.0, 0.0, 3.0]]), TRAINING)
     np.testing.assert_allclose(cache.variance, [[7], [3]])
@@ -49,11 +49,11 @@ def test_variances_are_over_one_example_less_and_decay_from_what_they_were():
     np.testing.assert_allclose(after.variance, [[10.75], [15.75]])
 
 
-def test_what_fits_is_not_checked_at_length():
+def test_a_batch_that_fits_costs_at_most_two_calls():
     assert python_calls(expect_features, "layer_norm", PARAMS, Z) <= 2
 
 
-def test_parameters_begin_by_changing_nothing():
+def test_initial_parameters_change_nothing():
     for stage in (batch_norm(), layer_norm()):
         params, shape = stage.init(Key(1), (2,))
         assert shape == (2,)
@@ -61,7 +61,7 @@ def test_parameters_begin_by_changing_nothing():
         np.testing.assert_array_equal(params.beta, [[0], [0]])
 
 
-def test_running_statistics_move_by_their_decay_and_are_used_outside_of_training():
+def test_running_statistics_decay_and_are_used_outside_of_training():
     stage = batch_norm(decay=0.75, epsilon=1e-12)
     running = stage.statistics.init(PARAMS)
     assert running == BatchNormStatistics(np.zeros((2, 1)), np.ones((2, 1)))
@@ -74,7 +74,7 @@ def test_running_statistics_move_by_their_decay_and_are_used_outside_of_training
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e6])
-def test_what_comes_out_has_mean_0_and_variance_1(scale):
+def test_outputs_have_mean_0_and_variance_1(scale):
     X = scale * (5 + Key(1).normal((3, 500)))
     plain = NormParams(np.ones((3, 1)), np.zeros((3, 1)))
     A, _ = batch_norm(epsilon=1e-20).forward(plain, X, TRAINING)
@@ -87,7 +87,7 @@ def test_what_comes_out_has_mean_0_and_variance_1(scale):
 RUNNING = BatchNormStatistics([[0.0], [0.0]], [[1.0], [1.0]])
 
 
-def evaluated(stage):
+def evaluation_cache(stage):
     return stage.forward(PARAMS, Z, Context(statistics=RUNNING))[1]
 
 
@@ -98,15 +98,15 @@ REFUSED = {
     ),
     "no statistics": (
         lambda: batch_norm().forward(PARAMS, Z, EVALUATION),
-        "batch_norm has no running statistics outside of training: give those of the state",
+        "batch_norm got no running statistics, expected them outside of training",
     ),
     "the cache of an evaluation": (
-        lambda: batch_norm().statistics.absorb(RUNNING, evaluated(batch_norm())),
+        lambda: batch_norm().statistics.absorb(RUNNING, evaluation_cache(batch_norm())),
         "batch_norm got the cache of an evaluation, expected that of a training step",
     ),
     "rows": (
         lambda: layer_norm().forward(PARAMS, np.ones((3, 2)), EVALUATION),
-        r"Z has shape \(3, 2\), expected \(2, m\): layer_norm was initialised",
+        r"Z has shape \(3, 2\), expected \(2, m\): layer_norm",
     ),
     "three axes": (
         lambda: layer_norm().forward(PARAMS, np.ones((2, 2, 2)), EVALUATION),

@@ -9,7 +9,7 @@ from pydnn.stages import EVALUATION, identity, tanh
 from pydnn.stages.base import into
 
 
-def test_stages_feed_each_other():
+def test_each_stage_takes_the_output_of_the_one_before_it():
     double = elementwise("double", lambda Z, n: Z * 2, lambda dA, Z, A, n: dA * 2)
     add = elementwise("add", lambda Z, n: Z + 1, lambda dA, Z, A, n: dA + 0)
     A, cache = serial(double, add).forward(((), ()), np.array([[3.0]]), EVALUATION)
@@ -19,7 +19,7 @@ def test_stages_feed_each_other():
     assert grads == (NO_PARAMS, NO_PARAMS)
 
 
-def test_each_stage_initialises_below_its_own_place():
+def test_each_stage_is_initialized_from_its_own_key():
     params, shape = serial(dense(2), relu(), dense(2)).init(Key(1), (2,))
     assert shape == (2,)
     assert params[1] == NO_PARAMS
@@ -40,7 +40,7 @@ def noisy(name="noisy"):
     )
 
 
-def test_random_stages_draw_by_their_place_and_nobody_else_pays_for_a_key():
+def test_random_stages_draw_from_keys_of_their_own_place():
     network = serial(noisy(), serial(tanh(), noisy()))
     assert network.random
     assert not serial(tanh()).random
@@ -51,18 +51,18 @@ def test_random_stages_draw_by_their_place_and_nobody_else_pays_for_a_key():
 
 
 @pytest.mark.parametrize("combinator", [serial, parallel])
-def test_a_stage_that_needs_no_place_is_given_the_context_as_it_is(combinator):
-    seen = []
+def test_a_stage_that_needs_no_place_gets_the_context_unchanged(combinator):
+    contexts = []
 
     def forward(params, A, context):
-        seen.append(context)
+        contexts.append(context)
         return A, None
 
     stage = attrs.evolve(identity(), forward=forward)
     context = Context(training=True, key=Key(9))
     combinator(stage, stage).forward(((), ()), np.ones((1, 3)), context)
-    assert all(given is context for given in seen)
-    assert len(seen) == 2
+    assert all(received is context for received in contexts)
+    assert len(contexts) == 2
 
 
 def test_backward_ends_at_the_first_stage_with_parameters():
@@ -79,12 +79,12 @@ def test_backward_ends_at_the_first_stage_with_parameters():
     products.clear()
     out = layout_of(params).views(np.empty(21))
     assert into(network)(params, cache, np.ones_like(A), out, False) is None
-    # dW and dA_prev of the upper layer, dW of the lower one: three products and not four.
+    # dW and dA_prev of the upper layer, dW of the lower one: three products instead of four.
     assert products == [((1, 4), (4, 2)), ((2, 1), (1, 4)), ((2, 4), (4, 7))]
 
 
 @pytest.mark.parametrize("combinator", [serial, parallel])
-def test_a_dA_prev_may_be_left_out_only_where_nobody_needs_it(combinator):  # noqa: N802
+def test_backward_into_may_return_none_only_if_its_result_is_not_needed(combinator):
     mine = attrs.evolve(dense(1), backward_into=lambda params, cache, dA, out, needs_dA_prev: None)
     network = combinator(combinator(mine), mine)
     params, _ = network.init(Key(1), (1,))
@@ -96,7 +96,7 @@ def test_a_dA_prev_may_be_left_out_only_where_nobody_needs_it(combinator):  # no
     assert into(alone)(params[0], cache, A[:1], out[0], False) is None
 
 
-def test_gradients_of_other_shapes_are_refused_with_the_stages_name():
+def test_gradients_of_wrong_shapes_are_refused_with_the_stages_name():
     bad = Stage(
         "mine", dense(2).init, dense(2).forward,
         lambda p, c, dA: (None, attrs.evolve(p, W=np.ones((1, 1)), b=np.ones((1, 1)))),
@@ -109,7 +109,7 @@ def test_gradients_of_other_shapes_are_refused_with_the_stages_name():
         into(network)(params, cache, A, out, True)
 
 
-def test_what_a_stage_refuses_is_told_with_its_place_and_name():
+def test_errors_of_a_stage_begin_with_its_number_and_name():
     with pytest.raises(BadInput, match=r"^stage 1 \(serial\): stage 0 \(dense\): examples have"):
         serial(relu(), serial(dense(1))).init(Key(1), (2, 2))
     network = serial(dense(2), dense(2))
@@ -118,7 +118,7 @@ def test_what_a_stage_refuses_is_told_with_its_place_and_name():
         network.forward(params, np.ones((4, 1)), EVALUATION)
 
 
-def test_no_stages_and_what_is_no_stage_are_refused():
+def test_an_empty_network_and_a_builder_instead_of_a_stage_are_refused():
     with pytest.raises(BadInput, match="serial has no stages"):
         serial()
     with pytest.raises(BadInput, match="as stage 1, expected a Stage"):

@@ -16,7 +16,7 @@ B, other_cache = other.forward((), A, nn.Context())
 dA_prev, grads = stage.backward(params, cache, B)
 network: nn.Stage = nn.serial(stage, other)
 """
-# Lines that do not fit, each with what a type checker must say of it.
+# Wrong lines, each with a part of the error that a type checker must report.
 WRONG = {
     "stage.backward(params, other_cache, B)": 'incompatible type "ElementwiseCache"; expected "Den',
     "stage.forward((), X, nn.Context())": 'incompatible type "tuple[()]"; expected "DenseParams"',
@@ -26,17 +26,17 @@ WRONG = {
 
 
 @pytest.mark.slow
-def test_a_type_checker_finds_what_does_not_fit_a_stage(tmp_path, monkeypatch):
+def test_a_type_checker_finds_wrong_parameters_and_caches(tmp_path, monkeypatch):
     api = pytest.importorskip("mypy.api")
     root = Path(__file__).parents[2]
-    monkeypatch.chdir(root)  # whose pyproject.toml names packages without types
+    monkeypatch.chdir(root)  # its pyproject.toml lists the packages without types
     monkeypatch.setenv("MYPYPATH", str(root))
     program = tmp_path / "program.py"
     program.write_text(RIGHT + "\n".join(WRONG))
-    said, trouble, _ = api.run(["--strict", str(program)])
-    assert trouble == ""
-    errors = re.findall(r":(\d+): error: (.*)", said)
+    output, problems, _ = api.run(["--strict", str(program)])
+    assert problems == ""
+    errors = re.findall(r":(\d+): error: (.*)", output)
     first = RIGHT.count("\n") + 1
     assert {int(number) for number, _ in errors} == set(range(first, first + len(WRONG)))
     for place, message in enumerate(WRONG.values(), start=first):
-        assert any(int(number) == place and message in text for number, text in errors), said
+        assert any(int(number) == place and message in text for number, text in errors), output
