@@ -1,1 +1,1 @@
-"""Descriptions: parts that remember how they were made, and their written form."""
+"""Descriptions: parts remember the call that made them, which can be written and read as text."""

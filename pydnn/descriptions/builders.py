@@ -1,9 +1,9 @@
-"""Described builders: parts that remember the builder and the plain options that made them.
+"""Described builders: their parts remember the builder and the plain options that made them.
 
-`describe(dense(20))` is `{"dense": {"units": 20}}`, and `build` makes the same part from that
-again. Run files, recipes and the command line all speak this one form. A builder that a user
-wrote is named `module:function`. It is known once its module has been imported, and only
-`import_own` imports a module because a text names it: after the user has allowed that module.
+`describe(dense(20))` is `{"dense": {"units": 20}}`, and `build` makes an equal part from it.
+Recipes, run files and the command line all use this form. A builder outside pydnn is called
+`module:function`. pydnn knows it once its module has been imported. `import_own` alone imports a
+module because a text names it, and only if the user has allowed that module.
 """
 
 from __future__ import annotations
@@ -46,20 +46,24 @@ class NotAllowed(BadInput):
 
 @attrs.frozen
 class Unread:
-    """A part of a recipe that nobody needs: its text as it stands, and why it cannot be built."""
+    """A part of a recipe that could not be read: its text, and the error that `build` raises.
+
+    A run can be inspected without the parts that its reader does not need, e.g. without code that
+    is not allowed here.
+    """
 
     text: str
     reason: BadInput = attrs.field(eq=False, repr=False)
 
 
-# (family, name) -> builder; `described` alone adds to it, when a module is imported. Nothing else
-# makes a builder: a file can name any object there is, and some have every attribute.
+# From (family, name) to the builder. Only `described` adds to it, when a module is imported, so a
+# file that names some other object, e.g. os:system, never gets it called.
 _BUILDERS: dict[tuple[str, str], Builder] = {}
 _MODULES_OF_PYDNN = ["batches", "losses", "optimizers", "penalties", "stages"]
 
 
 def _known() -> dict[tuple[str, str], Builder]:
-    """All builders, those of pydnn among them, whichever of its modules are loaded already."""
+    """Return all builders, after loading the modules of pydnn that have some."""
     for module in _MODULES_OF_PYDNN:
         importlib.import_module(f"pydnn.{module}")
     return _BUILDERS
@@ -68,22 +72,38 @@ def _known() -> dict[tuple[str, str], Builder]:
 def described(
     family: str, *, drawn_by: Sequence[str] = ()
 ) -> Callable[[Callable[_Options, _Part]], Callable[_Options, _Part]]:
-    """Make a builder whose parts, each a `DescribedPart`, remember it.
+    """Decorate a function that makes a part, so that the part remembers the call.
 
     Args:
-        family: What the builder makes: "stage", "loss", "optimizer", "initializer", "schedule",
+        family: The kind of part: "stage", "loss", "optimizer", "initializer", "schedule",
             "penalty", "batches" or "weights".
-        drawn_by: The builder's options that are initializers. A file can claim a network of any
-            size, so its parameters are laid out with zeros, which take no memory, before any
-            weight is drawn.
+        drawn_by: The names of options that are initializers. A file can claim a network of any
+            size, so pydnn first lays its parameters out with zeros, which take no memory, and
+            draws weights only when the size is known to fit.
+
+    Returns:
+        A decorator. The decorated function makes equal parts from equal options.
 
     Raises:
-        BadInput: If the builder does not have an option that `drawn_by` names, or has options
-            that no description can hold.
+        BadInput: If `drawn_by` names an option that the function does not have, or the function
+            has options without names. The decorated function raises it for an option of the wrong
+            kind, or if the function returns anything but a part.
+
+    Example:
+        >>> __name__ = "my_parts"  # as if this were written in my_parts.py
+        >>> @nn.described("stage")
+        ... def double():
+        ...     return nn.elementwise(
+        ...         "double",
+        ...         forward=lambda Z, numerics: 2 * Z,
+        ...         backward=lambda dA, Z, A, numerics: 2 * dA,
+        ...     )
+        >>> nn.serial(nn.dense(3), double())
+        serial(dense(3), my_parts:double())
     """
 
     def decorate(builder: Callable[_Options, _Part]) -> Callable[_Options, _Part]:
-        # A process that another one spawned has the main module under this second name.
+        # In a spawned process the main module has this second name.
         module = builder.__module__.replace("__mp_main__", "__main__")
         pydnns = module.partition(".")[0] == __name__.partition(".")[0]
         name = builder.__name__ if pydnns else f"{module}:{builder.__qualname__}"
@@ -94,7 +114,7 @@ def described(
 
         @functools.wraps(builder)
         def describing(*args: _Options.args, **options: _Options.kwargs) -> _Part:
-            # Here, once for all builders: a file that holds the description has plain numbers.
+            # A description read from a file has plain numbers, so every builder gets plain ones.
             args, options = plain_numbers(args), plain_numbers(options)
             named = [
                 p.name for p in signature.parameters.values() if p.kind is not p.VAR_POSITIONAL
@@ -110,7 +130,7 @@ def described(
                     "what one of pydnn's own builders makes."
                 )
             given = signature.bind(*args, **options).arguments
-            # A copy, since a builder may return what it keeps, or what another builder made.
+            # A copy, since a builder may return one object each time, or another builder's part.
             part = attrs.evolve(part)
             object.__setattr__(part, "description", {name: _without_defaults(signature, given)})
             object.__setattr__(part, "builder", made_by)
@@ -118,7 +138,7 @@ def described(
 
         vars(describing)["family"] = family  # for readers; the registry decides
         made_by = Builder(name, family, signature, describing, tuple(drawn_by))
-        if "<locals>" not in name:  # a function inside of another is not found by its name
+        if "<locals>" not in name:  # nobody can find a function inside another by its name
             _BUILDERS[family, name] = made_by
         return describing
 
@@ -126,7 +146,7 @@ def described(
 
 
 def _expect_signature(name: str, signature: inspect.Signature) -> None:
-    """Refuse options that a description, which has a name for each, cannot give back."""
+    """Refuse options without names, since a description holds options by name."""
     for i, option in enumerate(signature.parameters.values()):
         if option.kind in (option.VAR_KEYWORD, option.POSITIONAL_ONLY) or (
             option.kind is option.VAR_POSITIONAL and i > 0
@@ -138,24 +158,24 @@ def _expect_signature(name: str, signature: inspect.Signature) -> None:
 
 
 def _expect_kinds(name: str, builder: Callable[..., object], options: Mapping[str, object]) -> None:
-    """Refuse options of which the annotation says that they are of another kind.
+    """Refuse options of another kind than the builder's annotations say.
 
-    Numbers are left to the builder, which knows their bounds. So is everything that only some
-    alternatives of an annotation would refuse.
+    Numbers are left to the builder, which knows their bounds. So are options that may be of
+    several kinds.
     """
     kinds = _kinds(builder)
     for option, value in options.items():
-        kind, wanted = kinds.get(option, (object, ""))
+        kind, expected = kinds.get(option, (object, ""))
         if not isinstance(value, kind):
-            raise BadInput(f"{option} of {name} is {shown(value)}, expected {wanted}.")
+            raise BadInput(f"{option} of {name} is {shown(value)}, expected {expected}.")
 
 
 @functools.cache
 def _kinds(builder: Callable[..., object]) -> dict[str, tuple[tuple[type, ...], str]]:
-    """Of each option that takes parts, lists or texts alone: their types, and words for them."""
+    """Return the types, and words for them, of options that take only parts, lists or texts."""
     try:
         hints = get_type_hints(builder)
-    except Exception:  # names that only a type checker sees, in a user's own builder
+    except Exception:  # a user's annotations may have names that only type checkers see
         return {}
     kinds = {}
     for option, hint in hints.items():
@@ -174,12 +194,16 @@ def _kinds(builder: Callable[..., object]) -> dict[str, tuple[tuple[type, ...], 
 
 
 def describe(part: object) -> dict[str, dict[str, Json]]:
-    """The plain data from which `build` makes the same `part` again.
+    """Return the call that made `part` as plain data, from which `build` makes an equal part.
 
-    Only options that differ from the builder's defaults are named.
+    It holds only the options that differ from the builder's defaults.
 
     Raises:
-        BadInput: If the part, or one of its options, was not made by a described builder.
+        BadInput: If no described builder made the part or one of its options.
+
+    Example:
+        >>> nn.describe(nn.adam(learning_rate=nn.cosine_decay(0.1, steps=100)))
+        {'adam': {'learning_rate': {'cosine_decay': {'initial': 0.1, 'steps': 100}}}}
     """
     description = getattr(part, "description", None)
     if description is None:
@@ -191,23 +215,27 @@ def describe(part: object) -> dict[str, dict[str, Json]]:
 
 
 def build(description: Description, *, family: str | None = None) -> Any:
-    """Make the part that `description` names, e.g. `{"dense": {"units": 20}}`.
+    """Make the part that `description` describes.
 
     Args:
-        description: One builder's name, with its options; those may be descriptions in turn.
-        family: What is wanted, e.g. "loss"; a part of another family is then refused.
+        description: The name of a builder with its options, which may be descriptions, too.
+        family: The family that the part must have, e.g. "loss"; None allows any.
 
     Raises:
-        BadInput: If the builder or one of its options is unknown or missing, or a builder outside
-            pydnn fails. Such a builder is known once its module has been imported; this imports
-            nothing.
+        BadInput: If the builder is not known, an option is unknown, missing or wrong, or a builder
+            outside pydnn fails. This function imports no module: pydnn knows a builder outside it
+            once its module has been imported.
+
+    Example:
+        >>> nn.build({"dense": {"units": 20}})
+        dense(20)
     """
     if isinstance(description, Unread):
         raise description.reason
     if not is_description(description):
         raise BadInput(
-            f"{shown(description)} describes nothing: give one name with its options, "
-            'e.g. {"dense": {"units": 20}}; describe(…) gives that of a part.'
+            f"{shown(description)} is not a description: give one name with its options, "
+            'e.g. {"dense": {"units": 20}}, or call describe(…) on a part.'
         )
     [(name, options)] = description.items()
     name = current_name(name)
@@ -235,10 +263,11 @@ def build(description: Description, *, family: str | None = None) -> Any:
 
 
 def find_builder(name: str, family: str | None = None) -> Builder:
-    """The described builder called `name`; nothing is imported to find it.
+    """Return the described builder called `name`, without importing anything to find it.
 
     Raises:
-        BadInput: If there is none, with the nearest name; or it is of another `family`.
+        BadInput: If there is no such builder, with the nearest name; or if it makes parts of
+            another `family`.
     """
     fitting = [b for (f, n), b in _known().items() if n == name and family in (None, f)]
     if len(fitting) == 1:
@@ -258,26 +287,26 @@ def find_builder(name: str, family: str | None = None) -> Builder:
 
 
 def builders_of(family: str | None = None) -> list[Builder]:
-    """All builders that are known, or those of one `family`, sorted by family and name."""
+    """Return all known builders, or those of one `family`, sorted by family and name."""
     known = sorted(_known().items())
     return [builder for (made, _), builder in known if family in (None, made)]
 
 
 def modules(allow: Iterable[str]) -> tuple[str, ...]:
-    """The names in `allow`, which may be a single one."""
+    """Return the names of modules in `allow`, which may also be a single name."""
     return (allow,) if isinstance(allow, str) else tuple(allow)
 
 
 def expect_allowed(name: str, allow: Iterable[str]) -> None:
-    """Refuse the name `module:function` of a file, unless the user allowed its module.
+    """Refuse a name `module:function` from a file, unless the user allowed its module.
 
     Args:
-        name: The builder's name, as a file says it.
-        allow: Names of the modules that may be imported, each with all modules below it.
+        name: The name of the builder in the file.
+        allow: The names of modules that may be imported, each with all modules below it.
 
     Raises:
-        NotAllowed: If the module is not among these, even if it is imported already.
-        BadInput: If it is a module of pydnn, whose builders have other names.
+        NotAllowed: If the module is not allowed, even if it is imported already.
+        BadInput: If it is a module of pydnn, whose builders have names without a module.
     """
     module, _, function = name.partition(":")
     if module.partition(".")[0] == __name__.partition(".")[0]:
@@ -291,11 +320,11 @@ def expect_allowed(name: str, allow: Iterable[str]) -> None:
 
 
 def import_own(name: str, allow: Iterable[str]) -> None:
-    """Import the module of `module:function`, if the user allowed it: see `expect_allowed`.
+    """Import the module of `module:function` if the user allowed it, see `expect_allowed`.
 
     Raises:
-        NotAllowed: If the user did not.
-        BadInput: If it cannot be imported, or has no such builder.
+        NotAllowed: If the user did not allow it.
+        BadInput: If the module cannot be imported, or has no such builder.
     """
     expect_allowed(name, allow)
     module, _, function = name.partition(":")
@@ -303,8 +332,8 @@ def import_own(name: str, allow: Iterable[str]) -> None:
         _import(module, name)
     if any(n == name for _, n in _BUILDERS):
         return
-    # A package may hand on what a module below it made. Only its own dictionary is looked into:
-    # to ask some modules for an attribute is to run code.
+    # A package may re-export a builder of a module below it. Look only into its dictionary: asking
+    # a module for an attribute may run its code.
     imported = vars(sys.modules[module]).get(function)
     for builder in list(_BUILDERS.values()):
         if builder.function is imported:
@@ -328,14 +357,14 @@ def _import(module: str, name: str) -> None:
             f"the module {module} of {name} was not found: add the folder that it is in to "
             "PYTHONPATH, e.g. PYTHONPATH=. pydnn …; the current folder is not searched."
         ) from error
-    except BaseException as error:  # whatever a module may do, even end the process
+    except BaseException as error:  # a module may raise anything, even SystemExit
         raise BadInput(
             f"the module of {name} cannot be imported ({_reason(error)}): fix it."
         ) from error
 
 
 def _reason(error: BaseException) -> str:
-    """What code outside pydnn raised, which may be anything, even an end of the process."""
+    """Return what code outside pydnn raised, on one line."""
     return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
 
 
@@ -363,13 +392,13 @@ def _plain(where: str, value: object) -> Json:
     if isinstance(value, int) and value.bit_length() <= MOST_BITS:
         return value
     raise BadInput(
-        f"{where} is {shown(value)}, which plain data cannot hold: "
+        f"{where} is {shown(value)}, which a description cannot hold: "
         "give a number, a text, a list of these, or a part made by a described builder."
     )
 
 
-def plain_numbers(value: object) -> Any:  # of the type of `value`, where it holds no scalars
-    """The same options or descriptions with Python's numbers where they held NumPy's scalars."""
+def plain_numbers(value: object) -> Any:
+    """Return the same options or descriptions with Python's numbers instead of NumPy's scalars."""
     if isinstance(value, dict):
         return {name: plain_numbers(item) for name, item in value.items()}
     if type(value) is list:

@@ -1,4 +1,4 @@
-"""Builders, and the parts that they make: values that print, compare and travel as their call."""
+"""Builders and the parts that they make; a part prints, compares and pickles as its call."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pydnn.records import Unchanging
 __all__ = ["Builder", "DescribedPart", "Description", "is_description", "written"]
 
 Description = Mapping[str, Mapping[str, object]]
-_WIDTH = 88
+_WIDTH = 88  # columns of written calls
 
 
 def is_description(value: object) -> TypeGuard[Description]:
-    """Whether `value` is one builder's name with its options."""
+    """Return whether `value` is the name of a builder with its options."""
     return (
         isinstance(value, Mapping)
         and len(value) == 1
@@ -28,14 +28,14 @@ def is_description(value: object) -> TypeGuard[Description]:
 
 @attrs.frozen(eq=False)
 class Builder:
-    """A function under `@described`, as the registry keeps it.
+    """A function that makes parts, as `@described` registers it.
 
     Attributes:
-        name: Its name in descriptions: `dense`, or `module:function` outside pydnn.
-        family: What it makes, e.g. "stage".
-        signature: Its options and their defaults.
-        function: The function, whose parts remember their description.
-        drawn_by: Its options that are initializers.
+        name: The name in descriptions: `dense`, or `module:function` outside pydnn.
+        family: The family of the parts that it makes, e.g. "stage".
+        signature: The options and their defaults.
+        function: The function itself, whose parts remember their description.
+        drawn_by: The names of the options that are initializers.
     """
 
     name: str
@@ -46,12 +46,12 @@ class Builder:
 
     @property
     def options(self) -> Mapping[str, inspect.Parameter]:
-        """Its options by name, in their order."""
+        """The options by name, in order."""
         return self.signature.parameters
 
     @property
     def several(self) -> str | None:
-        """The option that takes all arguments without a name, as `serial` does, if it has one."""
+        """The option that takes any number of parts, as that of `serial`; None without one."""
         kinds = {parameter.kind: name for name, parameter in self.options.items()}
         return kinds.get(inspect.Parameter.VAR_POSITIONAL)
 
@@ -60,17 +60,17 @@ class Builder:
 class DescribedPart(Unchanging):
     """A record of functions that remembers the builder and the options that made it.
 
-    `repr(part)` is the call that builds it. Parts are equal if their descriptions are, and a pickle
-    holds the call alone, so that a part can go to another process although its functions cannot.
-    A part that was changed by `attrs.evolve`, or made by hand, has no description: it equals only
-    itself, and cannot be pickled.
+    `repr(part)` is the call that makes it. Parts with equal descriptions are equal. A pickle holds
+    only the call, so a part can go to another process although its functions cannot. A part that
+    was changed by `attrs.evolve`, or made by hand, has no description: it equals only itself, and
+    cannot be pickled.
 
     Attributes:
-        description: How to `build` it again.
-        builder: What made it.
+        description: The plain data from which `build` makes an equal part; None without a builder.
+        builder: The builder that made it; None without one.
     """
 
-    # `@described` alone fills them in, so that a changed part does not claim to be the old one.
+    # Not arguments of the class: `attrs.evolve` makes a different part, whose call is unknown.
     description: Description | None = attrs.field(default=None, init=False)
     builder: Builder | None = attrs.field(default=None, init=False)
 
@@ -112,7 +112,7 @@ def _call(
 
 
 def _key(value: object) -> object:
-    """What decides whether two values are equal, as a value that has a hash."""
+    """Return a hashable value that is equal for equal parts."""
     if isinstance(value, list | tuple):
         return tuple(map(_key, value))
     if isinstance(value, DescribedPart):
@@ -123,7 +123,7 @@ def _key(value: object) -> object:
         return value.builder.family, name, tuple(rows)
     try:
         hash(value)
-    except TypeError:  # what no description can hold, such as an array
+    except TypeError:  # e.g. an array, which a description cannot hold
         return type(value), id(value)
     return value
 
@@ -133,22 +133,23 @@ _Find = Callable[[str], Builder | None]
 
 
 def written(value: object, plain: _Plain, find: _Find = lambda name: None) -> str:
-    """The call that makes a part. One that does not fit on a line has a line for each argument.
+    """Return the call that makes a part; a call too long for a line has a line per argument.
 
     Args:
-        value: A part, or the description of one.
-        plain: Writes what is not a part: `repr`, or what TOML can hold.
-        find: The builder of a name, for descriptions; by default parts alone are written as calls.
+        value: A part, or a description.
+        plain: The function that writes what is not a part, e.g. `repr`.
+        find: The function from the name in a description to its builder. Without it only parts,
+            and no descriptions, are written as calls.
     """
     return _laid_out(_line(value, plain, find), "")
 
 
 @attrs.frozen
 class _Line:
-    """A value as it is written on one line, and the arguments inside, if it is a call.
+    """A value written on one line and, if it is a call, its arguments.
 
-    Each line is made once, from those inside: to make it again for each indentation would take
-    twice as long for each part around it.
+    Each is made once, from those inside it. To write a value again at each depth would double the
+    time with each part around it.
     """
 
     text: str

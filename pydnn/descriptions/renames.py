@@ -1,7 +1,7 @@
-"""What builders and their options were called before: texts with an old name keep working.
+"""Old names of builders and options, so that old recipes, models and runs keep working.
 
-Whoever renames a builder or an option of pydnn adds a line here, and changes nothing else for old
-recipes, models and runs. A name that was dropped must not come back with another meaning.
+If you rename a builder or an option of pydnn, add a line here; nothing else needs to change. Never
+use a dropped name again with another meaning.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ OPTIONS: Mapping[
 
 
 def current_name(name: str) -> str:
-    """What the builder that a text calls `name` is called today."""
+    """Return the present name of the builder that a text calls `name`."""
     return BUILDERS.get(name, name)
 
 
 def current_option(builder: str, option: str) -> str:
-    """What the option of a `builder`, by its name of today, that a text calls `option` is today."""
+    """Return the present name of an option; `builder` is the present name of its builder."""
     return OPTIONS.get((builder, option), option)

@@ -1,8 +1,8 @@
-"""The written form of descriptions, for recipes and command lines: `adam(learning_rate=0.01)`.
+"""Descriptions as text, for recipes and command lines: `adam(learning_rate=0.01)`.
 
-It looks like the call in Python that makes the part, and is only read, never run: builders'
-names, numbers, texts, True, False, None and lists of these are all there is. TOML's own true
-and false will do, too.
+The text looks like the Python call that makes the part, but it is only read and never run. It can
+hold names of builders, numbers, texts, True, False, None and lists of these. TOML's true and false
+are accepted, too.
 """
 
 from __future__ import annotations
@@ -37,25 +37,29 @@ __all__ = [
 ]
 
 OWN_BUILDER = re.compile(r"(?<![\w\"'.])([A-Za-z_][\w.]*:[A-Za-z_][\w.]*)")
-# Limits of one text, which may be a stranger's: reading it takes a second and 300 MB at most.
+# Limits for one text, which may be a stranger's: reading it takes at most a second and 300 MB.
 MOST_LETTERS = 1 << 17
 MOST_VALUES = 10_000  # numbers, texts, lists and parts together
-DEEPEST = 64  # parts and lists inside one another
+DEEPEST = 64  # levels of parts and lists inside one another
 
 
 def read_description(
     text: str, *, family: str | None = None, allow: Iterable[str] = ()
 ) -> Description:
-    """The description that `text` writes, e.g. "dense(20)"; a name alone takes no options.
+    """Return the description that a text such as "dense(20)" or "relu" stands for.
 
     Args:
-        text: One call of a builder; that of a builder outside pydnn is written module:function(…).
-        family: What is wanted, e.g. "loss".
-        allow: Names of the modules outside pydnn that may be imported, with all below them.
+        text: One call of a builder. A builder outside pydnn is written module:function(…).
+        family: The family that the part must have, e.g. "loss"; None allows any.
+        allow: The names of modules outside pydnn that may be imported, each with all below it.
 
     Raises:
-        NotAllowed: If it names a module that is not allowed.
-        BadInput: If it is not such a call, or names no builder, or a builder lacks the option.
+        NotAllowed: If the text names a module that is not allowed.
+        BadInput: If the text is not a call of a builder, or a builder or option is unknown.
+
+    Example:
+        >>> read_description("serial(dense(20), relu)")
+        {'serial': {'stages': [{'dense': {'units': 20}}, {'relu': {}}]}}
     """
     tree = _parsed(text.strip(), text, _EXAMPLE)
     read = _Reader(text, allow).call(tree, family)
@@ -65,11 +69,11 @@ def read_description(
 
 
 def read_values(text: str, *, allow: Iterable[str] = ()) -> list[object]:
-    """The values that `text` lists, with commas between, e.g. "0.1, 0.3" or "relu, tanh".
+    """Return the values in a text such as "0.1, 0.3" or "relu, tanh".
 
     Raises:
-        NotAllowed: If it names a module that is not allowed, see `read_description`.
-        BadInput: If there is no value, or one that no description can hold.
+        NotAllowed: If the text names a module that is not allowed, see `read_description`.
+        BadInput: If the text has no value, or one that a description cannot hold.
     """
     values = _Reader(text, allow).value(_parsed(f"[{text}\n]", text, _VALUES))
     if not isinstance(values, list) or not values:
@@ -78,14 +82,14 @@ def read_values(text: str, *, allow: Iterable[str] = ()) -> list[object]:
 
 
 def own_builders(text: str) -> list[str]:
-    """The names `module:function` of which `text` would make parts, each once.
+    """Return the names `module:function` of the builders outside pydnn in `text`, each once.
 
-    Nothing is imported for it. What a user types as an option is allowed by typing it.
+    It imports nothing. The command line allows the modules that a user types as an option.
     """
     try:
         nodes = list(ast.walk(_parsed(f"[{text}\n]", text, _EXAMPLE)))
     except BadInput:
-        return []  # as `read_description` will say, which reads it in the same way
+        return []  # `read_description` reads the text in the same way and will say what is wrong
     called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
     names: dict[str, None] = {}
     for node in nodes:
@@ -107,16 +111,16 @@ def _short(text: str) -> str:
 
 
 def _parsed(source: str, text: str, hint: str) -> ast.expr:
-    """The tree of `source`; it comes from `text`, which messages quote."""
+    """Return the syntax tree of `source`, which was made from `text`; messages quote `text`."""
     if len(text) > MOST_LETTERS:
         raise BadInput(
             f"a description has {len(text):,} characters, expected at most {MOST_LETTERS:,}: "
             "shorten it."
         )
     try:
-        # Python has no name with a colon; in quotes it can stand where a function's name does.
+        # Python's names have no colon, but a text in quotes can stand where a function's name does.
         source = OWN_BUILDER.sub(r'"\1"', source)
-        with warnings.catch_warnings():  # of Python about escapes and the like in the text
+        with warnings.catch_warnings():  # Python warns e.g. about unknown escapes in the text
             warnings.simplefilter("ignore")
             return ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -124,15 +128,19 @@ def _parsed(source: str, text: str, hint: str) -> ast.expr:
         if isinstance(error, RecursionError | MemoryError):
             reason = "it is nested too deeply"
         if "int_max_str_digits" in reason:
-            reason = "it has an endless number"
+            reason = "it has a number that is too long"
         raise BadInput(f"{_short(text)} cannot be read ({reason}): {hint}.") from error
 
 
 @attrs.define
 class _Reader:
-    """Reads one text: it is quoted in messages, and may name the modules in `allow`.
+    """Reads one text, counts its values, and refuses a text beyond the limits.
 
-    Counts what it reads, and refuses what goes beyond the limits.
+    Attributes:
+        text: The text, which messages quote.
+        allow: The modules outside pydnn that the text may name.
+        depth: The number of parts and lists around the value that is being read.
+        values: The number of values read so far.
     """
 
     text: str
@@ -141,7 +149,7 @@ class _Reader:
     values: int = 0
 
     def call(self, node: ast.expr, family: str | None) -> Description | None:
-        """The description that a call writes; None if it is not a call."""
+        """Return the description that a call stands for; None if the node is not a call."""
         match node:
             case ast.Call(func=ast.Name(id=name) | ast.Constant(value=str(name))):
                 args, keywords = node.args, node.keywords
@@ -183,7 +191,7 @@ class _Reader:
         return BadInput(f"{_short(self.text)} gives {option} twice: give it once.")
 
     def value(self, node: ast.expr) -> object:
-        """The number, text, list or part that a node writes."""
+        """Return the number, text, list or part that a node stands for."""
         self.values += 1
         self.depth += 1
         if self.depth > DEEPEST or self.values > MOST_VALUES:
@@ -207,7 +215,7 @@ class _Reader:
                 return value
             case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
                 return -number
-            case ast.Name(id="true" | "false" as word):  # as in TOML, of which recipes are made
+            case ast.Name(id="true" | "false" as word):  # as in TOML, the format of recipes
                 return word == "true"
             case ast.List(elts=items) | ast.Tuple(elts=items):
                 return [self.value(item) for item in items]
@@ -221,10 +229,10 @@ class _Reader:
 
 
 def _source(node: ast.expr, text: str) -> str:
-    """The text of a node; all of `text` where Python cannot write the node again."""
+    """Return the text of a node, or all of `text` if Python cannot write the node."""
     try:
         return ast.unparse(node)
-    except (ValueError, RecursionError):  # it holds an endless integer, or is nested too deeply
+    except (ValueError, RecursionError):  # an integer is too long, or the node is nested too deeply
         return text
 
 
@@ -233,10 +241,13 @@ def _is_own(value: object) -> bool:
 
 
 def write_description(description: Description | Unread) -> str:
-    """The text from which `read_description` reads the same description again.
+    """Return the text from which `read_description` reads an equal description.
 
-    Combinators that do not fit on a line have a line for each part. Of a part that was not read
-    it is the text as it was.
+    A call too long for a line has a line for each argument. The text of an `Unread` part is
+    returned unchanged.
+
+    Raises:
+        BadInput: If a text cannot hold a value, e.g. a number that is not finite.
     """
     if isinstance(description, Unread):
         return description.text

@@ -134,7 +134,7 @@ def read_toml(text: str) -> dict[str, object]:
         plain = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         endless = not isinstance(error, tomllib.TOMLDecodeError | RecursionError)
-        reason = "it has an endless number" if endless else str(error)
+        reason = "it has a number that is too long" if endless else str(error)
         if isinstance(error, RecursionError):
             reason = "it is nested too deeply"
         raise BadInput(f"the recipe is no TOML ({reason}): correct it.") from error

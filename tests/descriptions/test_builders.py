@@ -62,7 +62,7 @@ DESCRIBED = {
 @pytest.mark.parametrize(("part", "description"), DESCRIBED.values(), ids=DESCRIBED)
 def test_a_part_is_described_and_built_again(part, description):
     assert describe(part) == description
-    again = json.loads(json.dumps(describe(part)))  # as it comes back from a file
+    again = json.loads(json.dumps(describe(part)))  # as read from a file
     if ":" not in next(iter(description)):
         assert describe(build(again)) == description
 
@@ -92,8 +92,8 @@ REFUSED = {
         "dense cannot be built: missing a required argument: 'units'",
     ),
     "wrong value": ({"dense": {"units": -1}}, "units is -1, expected an integer of at least 1"),
-    "no description": ({"dense": 3}, "describes nothing"),
-    "two names": ({"relu": {}, "tanh": {}}, "describes nothing"),
+    "no description": ({"dense": 3}, "is not a description"),
+    "two names": ({"relu": {}, "tanh": {}}, "is not a description"),
     "missing module": (
         {"no_such_module:f": {}},
         "there is no part builder 'no_such_module:f': import its module first",
@@ -122,7 +122,7 @@ def test_what_has_no_plain_description_is_refused():
         describe(dense(1, initializer=own))
 
 
-# What anybody may write where a part, a list or a text belongs: a recipe can name any of these.
+# What a recipe may name where a part, a list or a text belongs.
 OF_ANY_KIND = [
     relu(), adam(), zeros(), sigmoid_cross_entropy(), l2_penalty(1), constant_rate(0.1),
     mini_batches(2), tutorial(), "W", "", None, True, -1, 0.5, 1e308, [], ["q"], [None], [[1]],
@@ -139,7 +139,7 @@ NEEDED = {
 @pytest.mark.parametrize(
     "builder", [b for b in builders_of() if ":" not in b.name], ids=lambda builder: builder.name
 )
-def test_an_option_of_any_kind_is_taken_or_refused_in_words(builder):
+def test_an_option_of_any_kind_is_accepted_or_refused_with_a_reason(builder):
     needed = {
         name: NEEDED[name]
         for name, option in builder.options.items()

@@ -77,7 +77,7 @@ def test_a_part_that_no_builder_made_prints_its_class_and_name():
     assert repr(attrs.evolve(mini_batches(3))) == "Batching()"
 
 
-def test_options_that_no_recipe_can_hold_are_printed_all_the_same():
+def test_options_that_a_recipe_cannot_hold_are_still_printed():
     @described("stage")
     def odd(value):
         return relu()
@@ -156,7 +156,7 @@ def test_a_part_is_its_own_copy():
         assert copy.deepcopy([part])[0] is part
 
 
-def test_what_no_builder_made_cannot_be_pickled():
+def test_a_part_that_no_builder_made_cannot_be_pickled():
     plain = elementwise("plain", lambda Z, _: Z, lambda dA, Z, A, _: dA)
     for part in (plain, serial(dense(2), plain), [plain]):
         with pytest.raises(
@@ -165,7 +165,7 @@ def test_what_no_builder_made_cannot_be_pickled():
             pickle.dumps(part)
 
 
-def test_what_a_builder_inside_a_function_made_cannot_be_pickled():
+def test_a_part_of_a_builder_inside_a_function_cannot_be_pickled():
     @described("stage")
     def inner():
         return relu()

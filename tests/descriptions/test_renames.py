@@ -48,7 +48,7 @@ def test_an_option_under_both_of_its_names_is_refused():
         read_description("dense(units=3, count=3)")
 
 
-def test_each_rename_leads_to_what_is_there_and_from_what_is_not():
+def test_each_rename_leads_from_an_unused_name_to_one_in_use():
     names = {builder.name for builder in builders_of()}
     assert not names & set(renames.BUILDERS)
     assert set(renames.BUILDERS.values()) <= names

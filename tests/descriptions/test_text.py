@@ -61,7 +61,7 @@ WRITTEN = {
 
 
 @pytest.mark.parametrize(("text", "description"), WRITTEN.items(), ids=WRITTEN)
-def test_what_is_written_is_read_and_the_other_way_round(text, description):
+def test_writing_and_reading_are_inverse(text, description):
     assert read_description(text, allow=["a_users"]) == description
     assert write_description(description) == text
     build(description)
@@ -79,7 +79,7 @@ def test_what_is_written_is_read_and_the_other_way_round(text, description):
         ("decay_weights(1, only=('W',))", "decay_weights(1, only=['W'])"),
     ],
 )
-def test_other_ways_to_write_the_same(text, same):
+def test_one_description_can_be_written_in_several_ways(text, same):
     allow = ["a_users.module"]
     assert read_description(text, allow=allow) == read_description(same, allow=allow)
 
@@ -147,7 +147,9 @@ def test_deep_and_broad_descriptions_take_no_longer_than_they_are_long(text):
     begin = time.process_time()
     description = read_description(text)
     assert read_description(write_description(description)) == description
-    assert time.process_time() - begin < 3  # with each line made anew it would be 2**62 steps
+    assert (
+        time.process_time() - begin < 3
+    )  # writing each line again at each depth would take 2**62 steps
 
 
 OVERSIZED = {
@@ -159,7 +161,7 @@ OVERSIZED = {
     "100,000 stages": (f"serial({'relu,' * 100_000})", "has 500,008 characters, expected at most"),
     "11,000 stages": (f"serial({'relu,' * 11_000})", "has more than 10,000 values: simplify it."),
     "11,000 numbers": (f"joined([{'1,' * 11_000}])", "has more than 10,000 values: simplify it."),
-    "5,000 digits": (f"dense({'9' * 5_000})", "cannot be read (it has an endless number)"),
+    "5,000 digits": (f"dense({'9' * 5_000})", "cannot be read (it has a number that is too long)"),
     "hexadecimal digits": (f"dense(0x{'f' * 9_000})", "has an integer of 36,000 bits in it"),
     "binary digits": (f"dense(-0b{'1' * 2_000})", "has an integer of 2,000 bits in it"),
     "a rate of 400 zeros": (f"adam(learning_rate=1{'0' * 400})", "has an integer of 1,329 bits"),

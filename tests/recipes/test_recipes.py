@@ -368,7 +368,7 @@ ENDLESS = {
     "lists inside lists": (f"x = {'[' * 90_000}", "it is nested too deeply"),
     "tables inside tables": (f"x = {'{a=' * 30_000}", "it is nested too deeply"),
     "half a megabyte": ("#" * 500_000, "characters, expected at most 262,144"),
-    "a seed of 5,000 digits": (f"seed = {'9' * 5_000}", "it has an endless number"),
+    "a seed of 5,000 digits": (f"seed = {'9' * 5_000}", "it has a number that is too long"),
     "a seed in hexadecimal": (f"seed = 0x{'f' * 5_000}", "seed is an integer of 20,000 bits"),
     "patience in hexadecimal": (f"patience = 0x{'f' * 5_000}", "patience is an integer of 20,00"),
     "validation in octal": (f"validation = 0o{'7' * 5_000}", "validation is an integer of 15,000"),
@@ -379,7 +379,7 @@ ENDLESS = {
     "penalties of numbers": (f"penalties = [0x{'f' * 5_000}]", "penalties is an integer of 20,"),
     "penalties in lists": (
         f"penalties = [[0x{'f' * 5_000}]]",
-        "a list that holds an endless integ",
+        "a list with an integer that is too long",
     ),
     "a network of digits": (f"network = 0x{'f' * 5_000}", "network is an integer of 20,000 bits"),
 }
