@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import attrs
 
@@ -10,7 +11,9 @@ from pydnn.checks import BadInput, Json, expect_known, path_of
 from pydnn.cli.output import say, say_json, say_table
 from pydnn.cli.run_options import Commands, add_run_options
 from pydnn.runs import Run
+from pydnn.runs.csv_log import csv_lines
 from pydnn.runs.inspect import Summary, Tensor, look_into, summary_of, write_tensors
+from pydnn.storage.files import write_text
 from pydnn.training import Step
 
 __all__ = ["add_to"]
@@ -27,16 +30,35 @@ def add_to(commands: Commands) -> None:
     )
     add_run_options(parser)
     option = parser.add_argument
-    option("--step", type=int, required=True, metavar="N", help="number of the step, from 0")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--step", type=int, metavar="N", help="number of the step, from 0")
+    which.add_argument(
+        "--csv",
+        action="store_true",
+        help="print the numbers of all steps as comma-separated values instead",
+    )
     option("--stage", metavar="NAME", help="of the step: state, batch, forward, cost, backward, …")
     option("--layer", metavar="N", help="place of a stage in the network, e.g. 2 or 1/0")
-    option("--out", type=path_of, metavar="FILE", help="write the arrays to a new HDF5 file")
+    option(
+        "--out",
+        type=path_of,
+        metavar="FILE",
+        help="write the arrays to a new HDF5 file, or the values to a new file of text",
+    )
     option("--json", action="store_true", help="print one JSON object instead")
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
     run = Run.open(args.folder, data=args.data, anyway=args.anyway, allow=args.allow)
+    if args.csv:
+        for option in ("stage", "layer", "json"):
+            if getattr(args, option):
+                raise BadInput(
+                    f"--csv prints numbers of all steps, but --{option} is about one step: "
+                    f"leave out --csv or --{option}."
+                )
+        return _write_csv(run, args.out)
     step, seen = look_into(run, args.step)
     tensors = _chosen(seen, args.stage, args.layer)
     if args.out is not None:
@@ -55,6 +77,17 @@ def _run(args: argparse.Namespace) -> int:
     _print_table(rows)
     if args.out is not None:
         say("", f"arrays in {args.out}")
+    return 0
+
+
+def _write_csv(run: Run, path: Path | None) -> int:
+    lines = csv_lines(list(run.infos))
+    if path is None:
+        for line in lines:
+            say(line)
+        return 0
+    write_text(path, "".join(f"{line}\n" for line in lines))
+    say(f"{run.iterations} steps in {path}")
     return 0
 
 

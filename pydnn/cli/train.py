@@ -20,6 +20,7 @@ from pydnn.data import DataSet, load_data_set
 from pydnn.jobs.job import Job, prepare
 from pydnn.recipes.recipe import DTYPES
 from pydnn.runs import Recording, create_run
+from pydnn.runs.csv_log import expect_new_log
 from pydnn.storage.files import exclusive, is_free
 
 __all__ = ["add_to", "plain_folder"]
@@ -58,6 +59,8 @@ def _run(args: argparse.Namespace) -> int:
     check_training_options(args)
     if args.folder is not None:
         _expect_free(args.folder, "--run")  # before the work
+    if args.csv is not None:
+        expect_new_log(args.csv)
     data = load_data_set(recipe.data, dtype=DTYPES[recipe.dtype])
     job = prepare(recipe, data)
     for note in job.notes:

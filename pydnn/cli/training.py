@@ -23,13 +23,14 @@ from pydnn.jobs.scores import Score, scores_of
 from pydnn.jobs.training import Trained, train
 from pydnn.records import FloatArray
 from pydnn.runs import Recording, record
+from pydnn.runs.logs import logs_of
 from pydnn.runs.pruning import size_of
 from pydnn.runs.recording import MOST_BYTES, RunMoved
 from pydnn.runs.state_arrays import state_fingerprint
 from pydnn.storage.run_files import MODEL_FILE
 from pydnn.training import NotFinite, StepInfo, progress
 from pydnn.training.stopping import Watched
-from pydnn.training.streams import Stream
+from pydnn.training.streams import Stream, logged
 
 __all__ = ["Say", "add_training_options", "check_training_options", "say_of", "train_job"]
 
@@ -54,6 +55,19 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         help="megabytes that the segments of the run may have; beyond that, states are dropped "
         "evenly, but for the newest, and computed again when they are needed (default: "
         "%(default)g)",
+    )
+    option(
+        "--tensorboard",
+        type=path_of,
+        metavar="DIR",
+        help="write the numbers of every step to event files in a folder of DIR that is called as "
+        "the run is; tensorboard --logdir DIR shows them",
+    )
+    option(
+        "--csv",
+        type=path_of,
+        metavar="FILE",
+        help="write the numbers of every step to FILE as comma-separated values",
     )
     option("--plot", type=path_of, metavar="FILE", help="save a plot of the costs, e.g. costs.png")
     option("--quiet", action="store_true", help="print nothing but the model's path")
@@ -98,7 +112,7 @@ def train_job(
     """
     say = say_of(args)
     begin = time.perf_counter()
-    trained = _train(args, job, data, say, recording, costs, watched)
+    trained = _train(args, job, data, folder, say, recording, costs, watched)
     seconds = time.perf_counter() - begin
     path = folder / MODEL_FILE
     try:
@@ -135,6 +149,7 @@ def _train(
     args: argparse.Namespace,
     job: Job,
     data: DataSet,
+    folder: Path,
     say: Say,
     recording: Recording | None,
     costs: FloatArray,
@@ -147,8 +162,12 @@ def _train(
 
     def through(stream: Stream) -> Stream:
         stream = bar(stream)
+        logs = {"tensorboard": args.tensorboard, "csv": args.csv}
         if recording is not None:
-            stream = record(recording, stream, every=args.checkpoint_every)
+            stream = record(recording, stream, every=args.checkpoint_every, **logs)
+        else:
+            for log in logs_of(**logs, name=folder.resolve().name):
+                stream = logged(stream, log)
         return _reported(stream, say, interrupted, evaluated=bool(job.recipe.evaluate_every))
 
     with _noting_interrupts() as interrupted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,13 +10,27 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from pydnn.checks import BadInput
+from pydnn.checks import BadInput, MissingExtra, shown
 from pydnn.fingerprints import canonical
+from pydnn.other_names import suggestion
 from pydnn.records import AnyArray, freeze, keep_readonly
 from pydnn.runs.state_arrays import ReadArray
 from pydnn.training import StepInfo
+from pydnn.training.evaluation import is_number
 
-__all__ = ["ALWAYS", "KINDS", "Column", "Rows", "joined", "read_rows", "row_arrays", "rows_of"]
+__all__ = [
+    "ALWAYS",
+    "KINDS",
+    "Column",
+    "History",
+    "NoColumn",
+    "Rows",
+    "history_of",
+    "joined",
+    "read_rows",
+    "row_arrays",
+    "rows_of",
+]
 
 # The columns that every step has, and their dtypes. "checksum" is that of the parameters after
 # the step: it tells the very step at which two runs part, even where no cost does.
@@ -115,7 +130,7 @@ def rows_of(seen: Sequence[tuple[StepInfo, int]], *, start: int) -> Rows:
     for info, _ in seen:
         for kind in KINDS:
             for name, value in getattr(info, kind).items():
-                if isinstance(value, bool | int | float | np.bool_ | np.integer | np.floating):
+                if is_number(value):
                     found.setdefault((kind, name), []).append((info.iteration, float(value)))
     always = {
         "cost": [info.cost for info, _ in seen],
@@ -177,6 +192,77 @@ def read_rows(
             raise BadInput(f"column.{i}.steps in {where} are not those of the segment: {_AGAIN}.")
         found[name] = Column(freeze(steps), freeze(values))
     return Rows(start, {name: freeze(values) for name, values in always.items()}, found)
+
+
+class NoColumn(BadInput, KeyError):  # noqa: N818
+    """A history has no column of that name."""
+
+    __str__ = BaseException.__str__  # a KeyError would show the message in quotes
+
+
+@attrs.frozen(eq=False, repr=False)
+class History(Mapping[str, NDArray[Any]]):
+    """The numbers of every step of a training, as named columns; see `Run.history`.
+
+    It is a mapping from names to arrays of one number per step: "step", int64, and, float64,
+    "cost", "gradient_norm" and what the optimizer showed ("learning_rate") or was measured
+    ("validation cost"). A number is NaN where a step does not have it.
+
+    Attributes:
+        columns: The arrays by name.
+    """
+
+    columns: Mapping[str, NDArray[Any]]
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        try:
+            return self.columns[name]
+        except KeyError:
+            pass
+        known = ", ".join(self.columns)
+        advice = suggestion(str(name), self.columns) or f"choose one of {known}."
+        raise NoColumn(f"the history has no column {shown(name)}: {advice}")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    def __repr__(self) -> str:
+        return f"<History of {len(self.columns['step'])} steps: {', '.join(self.columns)}>"
+
+    def to_pandas(self) -> Any:
+        """The history as a `pandas.DataFrame`, indexed by step.
+
+        Raises:
+            MissingExtra: If pandas is not installed.
+        """
+        try:
+            pandas = importlib.import_module("pandas")
+        except ImportError as error:
+            raise MissingExtra(
+                "a data frame needs pandas, which is not installed: run pip install pandas."
+            ) from error
+        return pandas.DataFrame(dict(self.columns)).set_index("step")
+
+
+def history_of(rows: Rows) -> History:
+    """The named columns of rows; where two kinds have a name, what was measured goes first."""
+    columns: dict[str, NDArray[Any]] = {
+        "step": np.arange(rows.start, rows.stop, dtype=np.int64),
+        "cost": rows.always["cost"],
+        "gradient_norm": rows.always["gradient_norm"],
+    }
+    always = tuple(columns)
+    # "measured" comes last, so that it overwrites what was observed under the same name.
+    for kind in KINDS:
+        for (of_kind, name), column in rows.columns.items():
+            if of_kind == kind and name not in always:
+                whole = columns.setdefault(name, np.full(len(rows), np.nan))
+                whole[column.steps - rows.start] = column.values
+    names = dict.fromkeys((*always, *(name for _, name in rows.columns)))
+    return History({name: freeze(columns[name]) for name in names})
 
 
 _AGAIN = "get the file again"

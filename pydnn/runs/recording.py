@@ -34,7 +34,7 @@ from pydnn.runs.folder import (
     before_changes,
     end_text,
 )
-from pydnn.runs.history import Rows, rows_of
+from pydnn.runs.history import Rows, joined, rows_of
 from pydnn.runs.provenance import Pins, pins_of, pins_text, read_pins, write_sources
 from pydnn.runs.pruning import thinned
 from pydnn.runs.segments import (
@@ -52,7 +52,7 @@ from pydnn.storage.files import exclusive, make_folder, write_text
 from pydnn.storage.run_files import MODEL_FILE, RECIPE
 from pydnn.training import NotFinite, StepInfo, TrainState
 from pydnn.training.stopping import Watched
-from pydnn.training.streams import Stream
+from pydnn.training.streams import Log, Stream, logged
 
 __all__ = [
     "MOST_BYTES",
@@ -96,6 +96,7 @@ class Recording:
             where it has been moved.
         restored: The files that were written again then.
         began: The iteration at which this process began.
+        resumed: Whether the run is one that is gone on with.
         ended: Whether the end of the training was recorded.
         stream: What `record` returned, which writes the last segment when it is closed.
     """
@@ -115,6 +116,7 @@ class Recording:
     set_aside: tuple[Fault, ...] = ()
     restored: tuple[Path, ...] = ()
     began: int = 0
+    resumed: bool = False
     ended: bool = False
     stream: Generator[tuple[TrainState, StepInfo], None, None] | None = None
 
@@ -335,6 +337,8 @@ def record(
     *,
     every: int | None = None,
     clock: Callable[[], float] = time.monotonic,
+    tensorboard: AnyPath | None = None,
+    csv: AnyPath | None = None,
 ) -> Generator[tuple[TrainState, StepInfo], None, None]:
     """Record every step of `stream` in `run`, and hand its pairs on.
 
@@ -349,15 +353,43 @@ def record(
         every: Steps from one segment to the next, whatever time that takes; by default such that
             a run has at most about 20.
         clock: In seconds; where segments lie has no part in any bit of a state.
+        tensorboard: A folder, e.g. "logs": the numbers of every step are written to event files
+            in a folder of it that is called as the run is, for `tensorboard --logdir logs`.
+        csv: A file that the numbers of every step are written to, see `csv_log`.
+
+    A log of a run that was resumed goes on where the recorded steps end: steps that were logged
+    but not recorded are taken again and logged once, and recorded steps that were not logged are
+    logged first.
 
     Raises:
         BadInput: If a step is missing, its state holds a NaN, or a segment cannot be written. All
-            segments before it stay.
+            segments before it stay. Also if there is another training's log at the place of one.
     """
     interval = default_interval(run.goal) if every is None else every
     interval = expect_count("every", interval, hint="give the steps from one segment to the next")
-    run.stream = _recorded(run, stream, interval, every is None, clock)
-    return run.stream
+    logs = _logs(run, tensorboard, csv)
+    stream = _recorded(run, stream, interval, every is None, clock)
+    for log in logs:
+        stream = logged(stream, log)
+    run.stream = stream
+    return stream
+
+
+def _logs(run: Recording, tensorboard: AnyPath | None, csv: AnyPath | None) -> list[Log]:
+    """The logs that go on after the steps that are recorded."""
+    if tensorboard is None and csv is None:
+        return []
+    from pydnn.runs.logs import logs_of  # which most trainings do not need
+
+    parts = [run.segments[iteration].rows() for iteration in sorted(run.segments)]
+    return logs_of(
+        tensorboard,
+        csv,
+        name=run.path.resolve().name,
+        owner=sha256_of(run.texts.recipe)[:12],
+        before=list(joined(parts).infos()),
+        resumed=run.resumed,
+    )
 
 
 def _recorded(

@@ -139,6 +139,7 @@ def resume_run(
             mended.set_aside,
             mended.restored,
             run.iterations,
+            resumed=True,
         )
         with until_it_ends(recording):
             yield Resumed(recording, run, job, watched)

@@ -25,7 +25,7 @@ from pydnn.records import Batch, FloatArray
 from pydnn.runs.environment import Environment, current_environment
 from pydnn.runs.environment_changes import what_to_expect
 from pydnn.runs.folder import FUNCTIONS, Folder, read_folder
-from pydnn.runs.history import Rows, joined, rows_of
+from pydnn.runs.history import History, Rows, history_of, joined, rows_of
 from pydnn.runs.mismatches import Mismatch, fingerprint_mismatch, first_mismatch
 from pydnn.runs.provenance import data_differences, function_differences, read_sources, rotated_pin
 from pydnn.runs.segments import Segment
@@ -184,6 +184,11 @@ class Run:
     def costs(self) -> FloatArray:
         """The cost at each step, float64 (iterations,)."""
         return self.rows.always["cost"]
+
+    @functools.cached_property
+    def history(self) -> History:
+        """The numbers of every step as named columns, e.g. `history["validation cost"]`."""
+        return history_of(self.rows)
 
     @property
     def infos(self) -> Iterator[StepInfo]:

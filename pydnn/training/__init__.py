@@ -1,6 +1,6 @@
 """Training: a pure step, and the fold of it over batches."""
 
-from pydnn.training.evaluation import evaluation, measure, value_of
+from pydnn.training.evaluation import evaluation, measure, value_of, values_of
 from pydnn.training.finite import NotFinite, watch_finite
 from pydnn.training.pipeline import Part, Step, StepInfo, TrainState, TrainStep, part, trace
 from pydnn.training.step import initial_state, make_train_step, output_of, step_context
@@ -31,5 +31,6 @@ __all__ = [
     "thin",
     "trace",
     "value_of",
+    "values_of",
     "watch_finite",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TypeGuard
 
 import attrs
 import numpy as np
@@ -18,7 +19,7 @@ from pydnn.training.pipeline import StepInfo, TrainState
 from pydnn.training.step import output_of
 from pydnn.training.streams import Measure, Stream
 
-__all__ = ["evaluation", "measure", "value_of"]
+__all__ = ["evaluation", "is_number", "measure", "value_of", "values_of"]
 
 
 def measure(stream: Stream, *, every: int, function: Measure) -> Stream:
@@ -96,3 +97,21 @@ def value_of(info: StepInfo, name: str) -> float | None:
         return float(getattr(info, name))
     value = info.measured.get(name, info.observed.get(name))
     return None if value is None else float(value)
+
+
+def values_of(info: StepInfo) -> dict[str, float]:
+    """All numbers in `info` by their names, as `value_of` gives them.
+
+    What the optimizer shows and is not a single number, such as a vector, is left out.
+    """
+    values = {"cost": float(info.cost), "gradient_norm": float(info.gradient_norm)}
+    for name in dict.fromkeys((*info.observed, *info.measured)):
+        value = info.measured.get(name, info.observed.get(name))
+        if name not in values and is_number(value):
+            values[name] = float(value)
+    return values
+
+
+def is_number(value: object) -> TypeGuard[bool | int | float]:
+    """Whether something is a single real number, of Python's or of NumPy's."""
+    return isinstance(value, bool | int | float | np.bool_ | np.integer | np.floating)

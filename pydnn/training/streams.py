@@ -16,10 +16,11 @@ Streams only go forward: the step of iteration k comes after that of k - 1, once
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TextIO, TypeAlias, TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from typing import Any, Protocol, TextIO, TypeAlias, TypeVar
 
 import toolz
 
@@ -27,7 +28,7 @@ from pydnn.checks import expect_count, fixed, import_extra
 from pydnn.records import Batch
 from pydnn.training.pipeline import StepInfo, TrainState
 
-__all__ = ["Measure", "Stream", "progress", "scan", "tee", "thin"]
+__all__ = ["Log", "Measure", "Stream", "logged", "progress", "scan", "tee", "thin"]
 
 _Info = TypeVar("_Info")
 
@@ -79,6 +80,27 @@ def tee(stream: Stream, *, to: Callable[[TrainState, StepInfo], object]) -> Stre
     for state, info in stream:
         to(state, info)
         yield state, info
+
+
+class Log(Protocol):
+    """Where the numbers of steps are written, one step after the other."""
+
+    def write(self, info: StepInfo) -> None:
+        """Write the numbers of one step."""
+
+    def close(self) -> None:
+        """Write what is still in memory, and close the file."""
+
+
+def logged(stream: Stream, log: Log) -> Generator[tuple[TrainState, StepInfo], None, None]:
+    """Write every step to a log before its pair is handed on, and close the log at the end."""
+    with contextlib.ExitStack() as stack:
+        # A stream that nobody consumes any more must end first, in whatever way this one ends.
+        stack.callback(log.close)
+        stack.callback(getattr(stream, "close", lambda: None))
+        for pair in stream:
+            log.write(pair[1])
+            yield pair
 
 
 def thin(stream: Stream, *, every: int) -> Stream:

@@ -1,5 +1,6 @@
 import itertools
 import math
+import sys
 
 import attrs
 import numpy as np
@@ -9,10 +10,11 @@ from hypothesis import strategies as st
 from small_runs import recorded, small_data, small_recipe
 
 from pydnn import BadInput, adam, describe
+from pydnn.checks import MissingExtra
 from pydnn.optimizers import chain, descend, look, skip_not_finite
 from pydnn.runs import Run
-from pydnn.runs.history import ALWAYS, Column, joined, read_rows, row_arrays, rows_of
-from pydnn.training import StepInfo
+from pydnn.runs.history import ALWAYS, Column, history_of, joined, read_rows, row_arrays, rows_of
+from pydnn.training import StepInfo, values_of
 
 NAMES = st.sampled_from(["learning_rate", "skipped", "validation cost", "é", ""])
 NUMBERS = st.floats(allow_nan=False) | st.integers(-(2**53), 2**53) | st.booleans()
@@ -192,3 +194,48 @@ def test_columns_of_steps_that_cannot_be_are_refused(steps):
             lambda name, dtype, shape: arrays[name],
             start=4, stop=8, columns=[("observed", "a")], where="a file",
         )  # fmt: skip
+
+
+def test_a_history_has_one_number_per_step_in_every_column():
+    history = history_of(rows_of(SEEN, start=4))
+    assert list(history) == ["step", "cost", "gradient_norm", "rate", "train cost", "skipped"]
+    np.testing.assert_array_equal(history["step"], [4, 5, 6])
+    np.testing.assert_array_equal(history["train cost"], [0.4, np.nan, 0.1])
+    np.testing.assert_array_equal(history["skipped"], [np.nan, np.nan, 1.0])
+    assert repr(history) == (
+        "<History of 3 steps: step, cost, gradient_norm, rate, train cost, skipped>"
+    )
+    assert not any(column.flags.writeable for column in history.values())
+
+
+@given(seen_steps())
+def test_a_history_has_the_values_of_every_step(steps):
+    start, seen = steps
+    history = history_of(rows_of(seen, start=start))
+    for i, (info, _) in enumerate(seen):
+        numbers = {name: history[name][i] for name in history if name != "step"}
+        expected = dict.fromkeys(numbers, math.nan) | values_of(info)
+        np.testing.assert_array_equal(list(numbers.values()), list(expected.values()))
+
+
+def test_a_column_that_is_not_there_is_named():
+    history = history_of(rows_of(SEEN, start=4))
+    with pytest.raises(BadInput, match=r"no column 'train_cost': did you mean 'train cost'"):
+        history["train_cost"]
+    assert "train_cost" not in history
+    assert history.get("train_cost") is None
+
+
+def test_the_history_of_a_run_as_a_data_frame(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    recorded(tmp_path / "run", small_recipe(tmp_path, evaluate_every=4))
+    frame = Run.open(tmp_path / "run").history.to_pandas()
+    assert isinstance(frame, pandas.DataFrame)
+    assert frame.index.name == "step"
+    assert frame["train cost"].count() == 3
+
+
+def test_a_data_frame_without_pandas_is_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingExtra, match="run pip install pandas"):
+        history_of(rows_of(SEEN, start=4)).to_pandas()

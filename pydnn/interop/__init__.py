@@ -1,0 +1,1 @@
+"""Other people's tools: what pydnn writes for them, and what it reads of theirs."""
