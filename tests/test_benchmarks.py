@@ -80,7 +80,7 @@ def test_turns_are_taken_in_processes_of_their_own():
     seconds, absent = take_turns("P3", ("pydnn",), data=None, threads=1, blocks=2)
     assert absent == {}
     assert len(seconds["pydnn"]) == 2
-    assert all(0 < value < 0.1 for value in seconds["pydnn"])
+    assert all(value > 0 for value in seconds["pydnn"])
 
 
 def test_products_of_a_step_without_the_gradient_of_its_examples():
@@ -146,8 +146,10 @@ def test_recording_is_timed_against_the_same_job_in_memory(tmp_path, monkeypatch
     result = recording_cost.measured(job, data, blocks=2)
     for clock in ("wall", "CPU"):
         in_memory, recorded = result[clock]["seconds"].values()
-        assert 0 < in_memory < recorded  # so small a job takes less time than its folder
+        assert min(in_memory, recorded) > 0
         low, high = result[clock]["ratio_range"]
-        assert 1 < low <= result[clock]["ratio"] <= high
+        assert low <= result[clock]["ratio"] <= high
+    # Training so small a job takes less work than writing its folder, however busy the machine is.
+    assert result["CPU"]["ratio_range"][0] > 1
     assert recording_cost.in_words("small", result | {"limit": 1.05}).count("1.05 wanted") == 2
     assert [path.name for path in tmp_path.iterdir()] == ["data-1.h5"]  # nothing is left

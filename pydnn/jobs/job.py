@@ -169,7 +169,17 @@ def prepare(
             other, or the memory that is free does not hold a training step.
 
     Example:
-        >>> job = prepare(recipe, batch, step=lambda s: s.insert_after("backward", clip))
+        >>> import attrs
+        >>> line = nn.Batch([[0.0, 1.0, 2.0]], [[1.0, 3.0, 5.0]])
+        >>> rate = "gradient_descent(learning_rate=0.1)"
+        >>> recipe = nn.Recipe("a line", "dense(1)", "mean_squared()", rate, iterations=200)
+        >>> @nn.part(needs=["grads"], gives=["grads"])
+        ... def halve(step):
+        ...     half = step.grads.with_vector(step.grads.vector / 2)
+        ...     return attrs.evolve(step, grads=half)
+        >>> job = prepare(recipe, line, step=lambda step: step.insert_after("backward", halve))
+        >>> [part.name for part in job.train_step.parts][2:5]
+        ['backward', 'halve', 'update']
     """
     batch = data if isinstance(data, Batch) else data.train
     parts = _built(recipe, through)

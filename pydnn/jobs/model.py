@@ -158,7 +158,16 @@ def model_of(
             images and the names of its classes.
 
     Example:
-        >>> model_of(job, state, costs).save("model.h5")
+        >>> from pydnn.jobs import prepare, run
+        >>> line = nn.Batch([[0.0, 1.0, 2.0]], [[1.0, 3.0, 5.0]])
+        >>> rate = "gradient_descent(learning_rate=0.1)"
+        >>> recipe = nn.Recipe("a line", "dense(1)", "mean_squared()", rate, iterations=200)
+        >>> job = prepare(recipe, line)
+        >>> steps = list(run(job))
+        >>> state, info = steps[-1]
+        >>> model = model_of(job, state, [info.cost for state, info in steps])
+        >>> model.predict([[3.0]]).round(1)
+        array([[7.]])
     """
     return Model(
         job.recipe,

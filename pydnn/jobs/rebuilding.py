@@ -87,6 +87,12 @@ def rebuilding(
         BadInput: If `prepare` is a function that another process cannot find.
 
     Example:
+        >>> import pickle
+        >>> from pydnn.jobs import prepare
+        >>> line = nn.Batch([[0.0, 1.0, 2.0]], [[1.0, 3.0, 5.0]])
+        >>> rate = "gradient_descent(learning_rate=0.1)"
+        >>> recipe = nn.Recipe("a line", "dense(1)", "mean_squared()", rate, iterations=200)
+        >>> job = prepare(recipe, line)
         >>> again = pickle.loads(pickle.dumps(rebuilding(job)))
         >>> again().state == job.state
         True

@@ -341,7 +341,7 @@ def test_an_interrupt_keeps_what_was_trained_before(cats, tmp_path):
     assert any("iteration" in line for line in child.stdout), child.stderr.read()
     time.sleep(0.3)
     child.send_signal(signal.SIGINT)
-    _, err = child.communicate(timeout=60)
+    _, err = child.communicate(timeout=300)
     assert child.returncode == 130
     assert err == "pydnn: interrupted; what was trained before is in runs/0001/model.h5\n"
     assert len(load_model_of("runs/0001").costs) > 1
@@ -362,7 +362,7 @@ def test_a_terminal_shows_a_bar_with_the_cost_that_changes_no_bit(command, cats)
     with contextlib.suppress(OSError):  # the end of a terminal is an error on Linux
         while chunk := os.read(master, 4096):
             shown += chunk
-    out, _ = child.communicate(timeout=60)
+    out, _ = child.communicate(timeout=300)
     os.close(master)
     assert child.returncode == 0
     assert b"/400" in shown
@@ -378,7 +378,7 @@ def test_a_reader_that_has_gone_is_no_error(cats):
     child.stdout.close()
     with child.stderr:
         assert child.stderr.read() == b""
-    assert child.wait(timeout=60) == 1
+    assert child.wait(timeout=300) == 1
 
 
 def test_a_reader_that_goes_while_training_loses_nothing(cats, tmp_path):
@@ -389,7 +389,7 @@ def test_a_reader_that_goes_while_training_loses_nothing(cats, tmp_path):
     child.stdout.close()
     with child.stderr:
         assert child.stderr.read() == b""
-    assert child.wait(timeout=60) == 1
+    assert child.wait(timeout=300) == 1
     assert len(load_model_of("runs/0001").costs) >= 1
 
 

@@ -190,7 +190,7 @@ def test_handles_that_are_closed_are_like_the_null_device(tmp_path, closed):
 
     argv = [sys.executable, "-c", PROGRAM, str(tmp_path), "train", "--data",
             "diabetes?", "--iterations", "1"]  # fmt: skip
-    done = subprocess.run(argv, preexec_fn=close, check=False, timeout=60)
+    done = subprocess.run(argv, preexec_fn=close, check=False, timeout=300)
     assert done.returncode == 2
 
 
@@ -201,7 +201,7 @@ def test_an_interruption_during_imports_is_one_line(tmp_path):
         "import signal; signal.raise_signal(signal.SIGINT); import nothing_more", encoding="utf-8"
     )
     argv = [sys.executable, "-c", PROGRAM, str(tmp_path), "doctor"]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "pydnn: interrupted\n")
 
 

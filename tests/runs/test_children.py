@@ -86,7 +86,7 @@ def alive(pid):
         return False
 
 
-def waited(condition, seconds=60):
+def waited(condition, seconds=300):
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.05)
