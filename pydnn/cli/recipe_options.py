@@ -86,6 +86,12 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="whether the watched value should grow (default: as its metric does)",
     )
+    option(
+        "--class-weights",
+        type=_class_weights,
+        metavar="WEIGHTS",
+        help="how much the examples of each class count: balanced, or e.g. 1,2.5 or cat=2.5",
+    )
     option("--seed", type=int, metavar="N", help="of everything that is drawn (default: 1)")
     option("--dtype", choices=sorted(DTYPES), help="precision (default: float64)")
     option(
@@ -183,4 +189,19 @@ def _units(text: str) -> tuple[int, ...]:
         raise BadInput(
             f"--layers is {text!r}, expected numbers of units with commas between: "
             "give e.g. --layers 20,7,5."
+        ) from None
+
+
+def _class_weights(text: str) -> str | dict[str, float] | tuple[float, ...]:
+    """What `--class-weights` says: a word, numbers, or names with numbers."""
+    if text == "balanced":
+        return text
+    pairs = [part.rpartition("=") for part in text.split(",")]
+    try:
+        if all(name for name, _, _ in pairs):
+            return {name.strip(): float(weight) for name, _, weight in pairs}
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of weights, expected numbers: give balanced, 1,2.5 or cat=2.5"
         ) from None

@@ -14,11 +14,13 @@ from pydnn.checks import (
     expect_finite,
     expect_known,
     expect_shape,
+    shown,
 )
 from pydnn.data import DataSet
 from pydnn.descriptions.builders import (
     build,
 )
+from pydnn.jobs.class_weights import by_class_number, weigh_classes, weights_of_classes
 from pydnn.jobs.inputs import Inputs, expect_data, fit_inputs
 from pydnn.jobs.memory import bytes_of, expect_room
 from pydnn.jobs.rotation import first_weights, fit_rotation, pays, project, why_not_exact
@@ -147,6 +149,7 @@ def prepare(
     through: Callable[[Stage], Stage] = lambda network: network,
     step: Callable[[TrainStep], TrainStep] = lambda train_step: train_step,
     standardizing: Callable[..., Standardization] = fit_standardization,
+    other_labels: FloatArray | None = None,
 ) -> Job:
     """Build everything that the `recipe` names, for training on `data`.
 
@@ -162,6 +165,8 @@ def prepare(
             `part(isotropic=True)` does, is trained on examples as they are, not rotated.
         standardizing: What is fitted on the training part, where the recipe wants it:
             `(X, numerics=…) -> Standardization`. Only runs of pydnn 0.1.0 need another one.
+        other_labels: Labels (n_y, k) of examples that are not in `data` but belong to the same
+            task, e.g. one of each class, where `data` is a part in which a class may be absent.
 
     Raises:
         BadInput: If a description names nothing known, the stages do not fit each other or
@@ -182,15 +187,19 @@ def prepare(
         ['backward', 'halve', 'update']
     """
     batch = data if isinstance(data, Batch) else data.train
+    if isinstance(data, DataSet):
+        recipe = by_class_number(recipe, data.classes)
     parts = _built(recipe, through)
     expect_data(batch)
     features, m = batch.X.shape
     expect_room(bytes_of(recipe, *layers_of(recipe, features), examples=m))
     state = _first_state(recipe, parts, features)
-    task = _task(recipe, parts, state, batch)
+    task = _task(recipe, parts, state, batch, other_labels)
     examples = _examples(recipe, task, batch)
     inputs = fit_inputs(recipe, examples["train"].X, standardizing=standardizing)
     prepared = {name: inputs.examples(part) for name, part in examples.items()}
+    if recipe.class_weights:
+        prepared = _weighed(recipe, parts, task, state, prepared)
     _expect_weights(recipe, prepared)
     _expect_watchable(recipe, parts.optimizer, state, task, prepared)
     _expect_whole_batches(parts.network, parts.batching, prepared["train"], state.key)
@@ -252,7 +261,13 @@ def _first_state(recipe: Recipe, parts: _Parts, features: int) -> TrainState:
     )
 
 
-def _task(recipe: Recipe, parts: _Parts, state: TrainState, batch: Batch) -> str:
+def _task(
+    recipe: Recipe,
+    parts: _Parts,
+    state: TrainState,
+    batch: Batch,
+    other_labels: FloatArray | None,
+) -> str:
     """The task of the loss on the network's outputs.
 
     Raises:
@@ -262,7 +277,8 @@ def _task(recipe: Recipe, parts: _Parts, state: TrainState, batch: Batch) -> str
     with ignoring_overflow():
         X, Y = (array[:, :1].astype(DTYPES[recipe.dtype]) for array in (batch.X, batch.Y))
         AL = output_of(parts.network, state, X, numerics=numerics)
-        parts.loss.expect_labels(batch.Y, len(AL))
+        labels = batch.Y if other_labels is None else np.hstack([batch.Y, other_labels])
+        parts.loss.expect_labels(labels, len(AL))
         # So that options which do not fit the outputs are refused here.
         parts.loss(AL, Y, None, Context(numerics=numerics))
     return parts.loss.task(len(AL))
@@ -280,6 +296,23 @@ def _examples(recipe: Recipe, task: str, batch: Batch) -> dict[str, Batch]:
         stratified=task in ("two classes", "many classes"),
     )
     return {"train": train, "validation": held_back}
+
+
+def _weighed(
+    recipe: Recipe, parts: _Parts, task: str, state: TrainState, data: Mapping[str, Batch]
+) -> dict[str, Batch]:
+    """The parts of the data with the weights of classes, which the training part decides on."""
+    if task not in ("two classes", "many classes"):
+        raise BadInput(
+            f"class_weights is {shown(recipe.class_weights)}, but the loss is for {task}, expected "
+            "one class per example: leave it out."
+        )
+    train = data["train"]
+    n_out = len(output_of(parts.network, state, train.X[:, :1], numerics=recipe.arithmetic))
+    count = class_count(task, n_out)
+    assert count is not None
+    by_class = weights_of_classes(recipe, train, count).astype(train.X.dtype)
+    return {name: weigh_classes(part, by_class) for name, part in data.items()}
 
 
 def _step_of(recipe: Recipe, parts: _Parts) -> TrainStep:

@@ -70,6 +70,29 @@ def _several(value: object) -> object:
     return tuple(map(_as_description, value)) if isinstance(value, list | tuple) else value
 
 
+def _class_weights(value: object) -> str | dict[str, float] | tuple[float, ...]:
+    """Weights of classes as floats; in a mapping, the number of a class is a text as its name is.
+
+    Raises:
+        BadInput: If it is anything else.
+    """
+    hint = 'give "balanced", one number per class, or numbers by the names of classes'
+    match value:
+        case "" | "balanced":
+            return value
+        case Mapping() if value:
+            named = {str(name): weight for name, weight in value.items()}
+        case list() | tuple() if value:
+            named = {str(number): weight for number, weight in enumerate(value)}
+        case _:
+            raise BadInput(f"class_weights is {shown(value)}, expected weights: {hint}.")
+    weights = {
+        name: expect_real(f"the class weight of {name}", weight, least=0, hint=hint)
+        for name, weight in named.items()
+    }
+    return weights if isinstance(value, Mapping) else tuple(weights.values())
+
+
 @attrs.frozen
 class Recipe:
     """A training job in words and numbers alone, so that a file can hold it.
@@ -99,6 +122,9 @@ class Recipe:
         patience: Steps without a better value after which training stops; 0 for no stopping.
         higher_is_better: Whether the watched value should grow; None where
             `metrics.higher_is_better` knows.
+        class_weights: How much the examples of each class count: "balanced" for all classes the
+            same, numbers by class number, or a mapping from names of classes, in which a class
+            that is left out counts 1; "" for no such weights. They multiply weights of examples.
         seed: Of the training's key.
         dtype: "float64" or "float32".
         numerics: "fast", or "portable": the same bits on every machine.
@@ -119,6 +145,7 @@ class Recipe:
     watch: str = attrs.field(default="", validator=_text)
     patience: int = 0
     higher_is_better: bool | None = None
+    class_weights: str | Mapping[str, float] | tuple[float, ...] = ""
     seed: int = 1
     dtype: str = "float64"
     numerics: str = "fast"
@@ -155,6 +182,7 @@ class Recipe:
             expect_flag("rotate", self.rotate)
         if self.higher_is_better is not None:
             expect_flag("higher_is_better", self.higher_is_better)
+        object.__setattr__(self, "class_weights", _class_weights(self.class_weights))
         object.__setattr__(self, "dtype", str(self.dtype))  # it may be one of NumPy's
         expect_known("dtype", self.dtype, DTYPES)
         expect_known("numerics", str(self.numerics), ARITHMETICS)

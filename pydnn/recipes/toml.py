@@ -53,20 +53,27 @@ def write_recipe(recipe: Recipe) -> str:
 
 
 def toml_of(value: object) -> str:
-    """A number, text, truth value or list of these as TOML writes it."""
+    """A number, text, truth value, or a list or mapping of these, as TOML writes it."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return f"[{', '.join(map(toml_of, value))}]"
+    if isinstance(value, Mapping):
+        items = (f"{_quoted(name)} = {toml_of(item)}" for name, item in value.items())
+        return f"{{{', '.join(items)}}}"
     if isinstance(value, str):
-        # JSON's escapes are TOML's, too, but for the delete character.
-        quoted = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        quoted = _quoted(value)
         if "\n" not in value:
             return quoted
         return '"""\n' + quoted[1:-1].replace("\\n", "\n") + '"""'
     if isinstance(value, float) and value == int(value) and abs(value) < 1e15:
         return f"{value:.1f}"
     return repr(value)
+
+
+def _quoted(text: str) -> str:
+    # JSON's escapes are TOML's, too, but for the delete character.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 RECORDED = "recorded"  # the table in which a run's recipe says what it met, of no use to others

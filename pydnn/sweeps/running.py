@@ -10,6 +10,7 @@ import toolz
 
 from pydnn.batches import EpochBatches, examples_together
 from pydnn.free_memory import free_memory
+from pydnn.jobs.class_weights import by_class_number
 from pydnn.jobs.job import Job, expect_test, prepare
 from pydnn.jobs.memory import bytes_of
 from pydnn.jobs.training import Trained
@@ -80,7 +81,10 @@ def sweep(
     Raises:
         BadInput: If a run cannot be made of a recipe and the data, before any is trained.
     """
-    runs = variations(recipe, seeds=seeds, over=over)
+    runs = tuple(
+        attrs.evolve(one, recipe=by_class_number(one.recipe, classes))
+        for one in variations(recipe, seeds=seeds, over=over)
+    )
     # Batches are copied to this order once, and all jobs share it.
     judges = test if test is not None and test.Y.size else None
     plan = Sweep(runs, examples_together(batch), judges, together)

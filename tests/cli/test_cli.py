@@ -473,6 +473,7 @@ OPTIONS = {
     "--watch": ("train cost", "watch", "train cost"),
     "--patience": ("30", "patience", 30),
     "--no-higher-is-better": (None, "higher_is_better", False),
+    "--class-weights": ("1,0.5,2", "class_weights", (1.0, 0.5, 2.0)),
     "--seed": ("9", "seed", 9),
     "--dtype": ("float32", "dtype", "float32"),
     "--data": ("copy.h5", "data", "copy.h5"),

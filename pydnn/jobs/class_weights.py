@@ -1,0 +1,87 @@
+"""Class weights: how much the examples of each class count, beside any weights of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from pydnn.checks import BadInput, expect_known
+from pydnn.recipes.recipe import Recipe
+from pydnn.records import Batch, FloatArray, freeze
+
+__all__ = ["by_class_number", "weigh_classes", "weights_of_classes"]
+
+
+def by_class_number(recipe: Recipe, classes: Sequence[str] | None) -> Recipe:
+    """The recipe with its class weights as one number per class, where the classes have names.
+
+    From then on the recipe needs no names, so that a run can be repeated from its examples alone.
+
+    Raises:
+        BadInput: If the recipe names a class that is not among them.
+    """
+    given = recipe.class_weights
+    if classes is None or not isinstance(given, dict):
+        return recipe
+    for name in given:
+        expect_known("class", name, classes)
+    return attrs.evolve(recipe, class_weights=tuple(given.get(name, 1.0) for name in classes))
+
+
+def weights_of_classes(recipe: Recipe, batch: Batch, count: int) -> FloatArray:
+    """The weight of each class (count,), as the recipe's `class_weights` ask for.
+
+    "balanced" gives class k the weight w / (K * w_k), where w_k is the total weight of its
+    examples, w that of all examples, and K the number of classes that occur. So all classes
+    count the same, and the mean weight of an example does not change.
+
+    Args:
+        recipe: The job.
+        batch: The training part, with labels Y of class numbers (1, m) or one-hot columns.
+        count: The number of classes.
+
+    Raises:
+        BadInput: If there is another number of weights, or a weight for a class that does not
+            exist.
+
+    References:
+        King and Zeng, Logistic regression in rare events data, 2001, section 3.
+    """
+    given = recipe.class_weights
+    if given == "balanced":
+        own = None if batch.weights is None else batch.weights[0].astype(np.float64)
+        totals = np.bincount(_classes(batch.Y), own, minlength=count)
+        occurring = totals > 0
+        safe = np.where(occurring, totals, 1.0)
+        return freeze(np.where(occurring, totals.sum() / (occurring.sum() * safe), 1.0))
+    if isinstance(given, dict):
+        numbers = list(map(str, range(count)))
+        for name in given:
+            expect_known("class", name, numbers)
+        given = tuple(given.get(number, 1.0) for number in numbers)
+    if len(given) != count:
+        raise BadInput(
+            f"class_weights has {len(given)} numbers, expected {count}: give one per class."
+        )
+    return freeze(np.array(given, np.float64))
+
+
+def weigh_classes(batch: Batch, by_class: FloatArray) -> Batch:
+    """The batch with each example's weight multiplied by that of its class.
+
+    Args:
+        batch: Examples with labels Y of class numbers (1, m) or one-hot columns.
+        by_class: The weight of each class (K,).
+    """
+    weights = by_class[_classes(batch.Y)][np.newaxis]
+    if batch.weights is not None:
+        weights = batch.weights * weights
+    return attrs.evolve(batch, weights=freeze(weights))
+
+
+def _classes(Y: FloatArray) -> NDArray[np.int64]:
+    """The number of each example's class (m,)."""
+    return (Y[0] if len(Y) == 1 else Y.argmax(axis=0)).astype(np.int64)
