@@ -13,9 +13,8 @@ from pydnn.cli.run_options import (
     place_of_data,
     unlike_recorded,
 )
-from pydnn.data import load_data_set
+from pydnn.jobs.loading import data_of
 from pydnn.jobs.scores import Score, scores_of
-from pydnn.recipes.recipe import DTYPES
 
 __all__ = ["add_to"]
 
@@ -45,11 +44,10 @@ def add_to(commands: Commands) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     model = model_of(args.folder, allow=args.allow, unverified=args.unverified)
-    dtype = DTYPES[model.recipe.dtype]
     recorded = place_of_data(args.folder) or model.recipe.data
     name = recorded if args.data is None else args.data
     try:
-        data = load_data_set(name, dtype=dtype)
+        data = data_of(model.recipe, name)
     except BadInput as error:
         if args.data is not None:
             raise

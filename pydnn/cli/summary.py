@@ -10,11 +10,10 @@ from pydnn.checks import BadInput
 from pydnn.cli.output import complain, say, say_json, say_table
 from pydnn.cli.recipe_options import add_recipe_options, recipe_of
 from pydnn.cli.run_options import Commands
-from pydnn.data import load_data_set
 from pydnn.free_memory import readable
+from pydnn.jobs.loading import data_of
 from pydnn.jobs.memory import bytes_of, expect_room
 from pydnn.recipes.layouts import Layer, layers_of
-from pydnn.recipes.recipe import DTYPES
 
 __all__ = ["add_to"]
 
@@ -35,7 +34,7 @@ def add_to(commands: Commands) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     recipe = recipe_of(args)
-    data = load_data_set(recipe.data, dtype=DTYPES[recipe.dtype]).train
+    data = data_of(recipe).train
     layers, layout = layers_of(recipe, len(data.X))
     m = data.X.shape[1]
     needed = bytes_of(recipe, layers, layout, examples=m)

@@ -21,11 +21,11 @@ from pydnn.cli.output import complain, say, say_json
 from pydnn.cli.recipe_options import add_recipe_options, recipe_of, typed
 from pydnn.cli.run_options import Commands
 from pydnn.cli.train import plain_folder
-from pydnn.data import load_data_set
 from pydnn.descriptions.parts import is_description
 from pydnn.descriptions.text import read_values, write_description
+from pydnn.jobs.loading import data_of
 from pydnn.metrics import METRICS
-from pydnn.recipes.recipe import DTYPES, Recipe
+from pydnn.recipes.recipe import Recipe
 from pydnn.storage.run_files import MODEL_FILE
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _run(args: argparse.Namespace) -> int:
         recipe = attrs.evolve(recipe, penalties=({"l2_penalty": {"strength": 0.0}},))
     if args.plot:
         plots.expect_plottable(args.plot)
-    data = load_data_set(recipe.data, dtype=DTYPES[recipe.dtype])
+    data = data_of(recipe)
     from pydnn.sweeps import run_sweep, sweep  # here, since the other commands can do without
 
     plan = sweep(

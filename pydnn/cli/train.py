@@ -16,9 +16,9 @@ from pydnn.cli.output import complain
 from pydnn.cli.recipe_options import add_recipe_options, recipe_of
 from pydnn.cli.run_options import Commands
 from pydnn.cli.training import add_training_options, check_training_options, say_of, train_job
-from pydnn.data import DataSet, load_data_set
+from pydnn.data import DataSet
 from pydnn.jobs.job import Job, prepare
-from pydnn.recipes.recipe import DTYPES
+from pydnn.jobs.loading import data_of
 from pydnn.runs import Recording, create_run
 from pydnn.runs.csv_log import expect_new_log
 from pydnn.storage.files import exclusive, is_free
@@ -61,7 +61,7 @@ def _run(args: argparse.Namespace) -> int:
         _expect_free(args.folder, "--run")  # before the work
     if args.csv is not None:
         expect_new_log(args.csv)
-    data = load_data_set(recipe.data, dtype=DTYPES[recipe.dtype])
+    data = data_of(recipe)
     job = prepare(recipe, data)
     for note in job.notes:
         complain(note)

@@ -17,9 +17,10 @@ from typing import TypeAlias
 import attrs
 
 from pydnn.checks import AnyPath, BadInput
-from pydnn.data import DataSet, load_data_set
+from pydnn.data import DataSet
 from pydnn.jobs.job import Job, prepare
-from pydnn.recipes.recipe import DTYPES, Recipe
+from pydnn.jobs.loading import data_of
+from pydnn.recipes.recipe import Recipe
 from pydnn.recipes.toml import own_builders_of, read_recipe, read_toml, write_recipe
 from pydnn.records import Batch
 
@@ -60,7 +61,7 @@ def rebuild(
     if isinstance(recipe, str):
         recipe = read_recipe(recipe, allow=allow)
     if not isinstance(data, DataSet | Batch):
-        data = load_data_set(data, dtype=DTYPES[recipe.dtype])
+        data = data_of(recipe, data)
     batch = data if isinstance(data, Batch) else data.train
     then = attrs.evolve(recipe, rotate=rotated, watch="", patience=0)
     job = attrs.evolve(prepare(then, batch, **options), recipe=recipe)

@@ -17,10 +17,11 @@ import attrs
 import numpy as np
 
 from pydnn.checks import AnyPath, BadInput, fixed, shown
-from pydnn.data import DataSet, load_data_set
+from pydnn.data import DataSet
 from pydnn.jobs.job import Job, expect_test, prepare, run, watching
+from pydnn.jobs.loading import data_of
 from pydnn.jobs.model import Model, model_of
-from pydnn.recipes.recipe import DTYPES, Recipe
+from pydnn.recipes.recipe import Recipe
 from pydnn.records import Batch, FloatArray, arrays
 from pydnn.training import NotFinite, TrainState
 from pydnn.training.finite import ignoring_overflow
@@ -122,7 +123,7 @@ def train(
             expect_same_data(job, data)
     else:
         if not isinstance(data, DataSet | Batch):
-            data = load_data_set(job.data if data is None else data, dtype=DTYPES[job.dtype])
+            data = data_of(job, data)
         job = prepare(job, data)
     last, taken, error = job.state, list(costs), None
     noted = seen = watched or watching(job)

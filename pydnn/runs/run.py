@@ -11,16 +11,17 @@ import attrs
 import toolz
 
 from pydnn.checks import AnyPath, BadInput, expect_count
-from pydnn.data import DataSet, load_data_set
+from pydnn.data import DataSet
 from pydnn.descriptions.builders import modules
 from pydnn.descriptions.text import write_description
 from pydnn.fingerprints import checksum
 from pydnn.jobs.job import Job, prepare, watch_of
+from pydnn.jobs.loading import data_of
 from pydnn.jobs.rebuilding import Prepare, expect_to_travel, rebuild
 from pydnn.jobs.standardization import standardization_of_0_1_0
 from pydnn.numerics import Numerics
 from pydnn.parameters import Packed
-from pydnn.recipes.recipe import DTYPES, Recipe
+from pydnn.recipes.recipe import Recipe
 from pydnn.records import Batch, FloatArray
 from pydnn.runs.environment import Environment, current_environment
 from pydnn.runs.environment_changes import what_to_expect
@@ -252,7 +253,7 @@ class Run:
         place = self.folder.pins.place
         name = self.given or (place if Path(place).exists() else self.recipe.data)
         try:
-            return load_data_set(name, dtype=DTYPES[self.recipe.dtype])
+            return data_of(self.recipe, name)
         except BadInput as error:
             if self.given is not None:
                 raise
