@@ -1,7 +1,8 @@
-"""The arithmetic under every stage: all that IEEE 754 does not round exactly goes through here.
+"""The arithmetic that stages use: products, sums and functions such as exp.
 
-A tenant is one `Numerics` record of functions, and is chosen in the recipe. Elementwise
-`+ - * /`, `sqrt`, comparisons and maximum need no detour: NumPy rounds them exactly.
+Each arithmetic is a `Numerics` record of functions, and a recipe chooses one. Stages get from it
+everything that IEEE 754 does not round exactly. They call NumPy directly for elementwise
+`+ - * /`, `sqrt`, comparisons and maximum, which NumPy rounds exactly.
 """
 
 from pydnn.numerics.fast import fast
@@ -12,4 +13,4 @@ from pydnn.numerics.threads import in_blocks
 
 __all__ = ["ARITHMETICS", "Numerics", "empty", "fast", "in_blocks", "portable", "room_for"]
 
-ARITHMETICS = {one.name: one for one in (fast, portable)}  # by their names in recipes
+ARITHMETICS = {one.name: one for one in (fast, portable)}  # by name in recipes

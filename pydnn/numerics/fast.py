@@ -1,6 +1,6 @@
 """`fast`: BLAS and NumPy's own functions.
 
-The same bits again on the same machine, with the same library versions and thread count.
+It repeats its bits on one machine with the same versions of libraries and number of BLAS threads.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ from pydnn.records import AnyDType, FloatArray, freeze, scalar
 
 __all__ = ["error_function", "fast"]
 
-_MANY, _SMALL = 1_000_000, 10_000
-_PANEL, _ROWS_OF_A_BLOCK = 32, 256  # such blocks LAPACK decomposes in one thread
-_TINY, _FEW_COLUMNS = 4096, 128
+# Numbers of an operand. Below the first, the overhead of a call matters; from the second on, the
+# time to read the operand from memory does.
+_SMALL, _MANY = 10_000, 1_000_000
+_PANEL, _ROWS_OF_A_BLOCK = 32, 256  # LAPACK decomposes blocks of this size in one thread
+_TINY, _FEW_COLUMNS = 4096, 128  # numbers and columns up to which a product with ones sums faster
 
 
 def _matmul(a: FloatArray, b: FloatArray, /, *, out: FloatArray | None = None) -> FloatArray:
     if b.size < _SMALL and a.size < _SMALL:
-        return a.dot(b, out)  # the same products, with half the way to BLAS
+        return a.dot(b, out)  # the same product as np.matmul, with half of its overhead
     few = len(a) <= MOST_ROWS
     if few and b.size >= _MANY:
         return _by_reading_b(a, b, out)
@@ -36,10 +38,10 @@ def _matmul(a: FloatArray, b: FloatArray, /, *, out: FloatArray | None = None) -
 
 
 def _by_reading_b(a: FloatArray, b: FloatArray, out: FloatArray | None) -> FloatArray:
-    # A product with few rows is bound by reading b, here the examples. Measured for the shapes of
-    # the tutorial's first layer on two cores, in milliseconds: W X, (20, 12288) by (12288, 209)
-    # with the examples one after the other in memory, 1.77 as it stands and 1.54 when read in
-    # that order; dZ X^T, (20, 209) by (209, 12288), 1.40 as it stands and 1.30 with dZ turned.
+    # A product with few rows takes as long as reading b, the examples, from memory. Measured on two
+    # cores for the tutorial's first layer, with one example after the other in memory. W X, (20,
+    # 12288) by (12288, 209): 1.77 ms as written, 1.54 ms transposed, which reads X in its order.
+    # dZ X^T, (20, 209) by (209, 12288): 1.40 ms as written, 1.30 ms with dZ in Fortran order.
     if out is None and b.flags.f_contiguous:
         out = empty((b.shape[1], len(a)), a.dtype).T
         np.matmul(b.T, a.T, out.T)
@@ -55,7 +57,8 @@ def _ones(m: int, dtype: AnyDType) -> FloatArray:
 
 def _sum(a: FloatArray, /, *, axis: int, out: FloatArray | None = None) -> FloatArray:
     if a.size < _TINY and axis == 1 and a.shape[1] <= _FEW_COLUMNS:
-        # A product with ones, in half the time. Not of more columns: NumPy sums those pairwise.
+        # A product with ones takes half the time of np.add.reduce. With more columns it would be
+        # less precise, since NumPy adds long rows pairwise.
         return a.dot(_ones(a.shape[1], a.dtype), out)
     total: FloatArray = np.add.reduce(a, axis=axis, keepdims=True, out=out)
     return total
@@ -68,11 +71,11 @@ def _mean(a: FloatArray) -> float:
 def _norm(vector: FloatArray) -> float:
     try:
         square = float(vector.dot(vector))
-    except FloatingPointError:  # where a caller made leaving the range an error
+    except FloatingPointError:  # the caller turned overflow or underflow into errors
         square = 0.0
     if 1e-30 < square < math.inf:
         return math.sqrt(square)
-    # Squares are at or past the ends of the range, though the entries may well be inside it.
+    # The squares reached the ends of the range of floats, although the entries may lie well inside.
     scale = float(np.max(np.abs(vector), initial=0.0))
     if not 0.0 < scale < math.inf:
         return scale
@@ -87,7 +90,7 @@ def _positive_part(Z: FloatArray) -> FloatArray:
     if room is None:
         A = np.maximum(Z, scalar(0, Z.dtype))
     else:
-        # With a row of zeros, since with a number NumPy takes up to twice as long.
+        # A row of zeros, since NumPy takes up to twice as long with a single number.
         A = np.maximum(Z, _zeros(Z.shape[1:], Z.dtype), out=room)
     return A
 
@@ -103,7 +106,7 @@ def _logistic(Z: FloatArray) -> FloatArray:
     return A
 
 
-# Cody's rational approximations of erf, and of erfc beyond, coefficients from the constant up.
+# Cody's rational approximations of erf near 0 and of erfc further out; constant terms come first.
 _ERF_SMALL = (
     (3.20937758913846947e03, 3.77485237685302021e02, 1.13864154151050156e02,
      3.16112374387056560e00, 1.85777706184603153e-1),
@@ -122,7 +125,11 @@ _ERF_IS_ONE = 6.0  # from 5.93 on, in float64
 
 
 def error_function(x: FloatArray, exp: Callable[[FloatArray], FloatArray] = np.exp) -> FloatArray:
-    """The error function, to about 2e-16, by this `exp`.
+    """Return erf of each number, with an error of about 2e-16.
+
+    Args:
+        x: Numbers, in an array of any shape.
+        exp: The exponential function to use.
 
     References:
         Cody, Rational Chebyshev approximations for the error function, 1969.
@@ -138,11 +145,13 @@ def error_function(x: FloatArray, exp: Callable[[FloatArray], FloatArray] = np.e
 
 
 def _orthonormal_basis(columns: FloatArray) -> FloatArray:
-    """Q of a QR decomposition: of panels, without what lies along those before, taken away twice.
+    """Return Q of a QR decomposition, computed panel by panel from left to right.
 
-    Nearly all of the work is in few and large products, while LAPACK's own decomposition asks for
-    a thousand small ones of two threads. For the photos, 12,288 x 229, that took 0.19 s and this
-    takes 0.16 on two idle cores; 2.9 s and 1.3 where other processes have one and a half of them.
+    From each panel the components along the earlier columns are subtracted, twice, since rounding
+    leaves some of them the first time. Nearly all of the work is in a few large products, while
+    LAPACK's own decomposition gives two threads a thousand small ones. For the photos, 12,288 x
+    229, this takes 0.16 s and LAPACK 0.19 s on two idle cores, and 1.3 s and 2.9 s where other
+    processes use one and a half of the cores.
 
     References:
         Barlow and Smoktunowicz, Reorthogonalized block classical Gram-Schmidt, 2013.
@@ -154,14 +163,14 @@ def _orthonormal_basis(columns: FloatArray) -> FloatArray:
         for _ in range(2):
             left = left - before @ (before.T @ left)
         Q[:, start : start + _PANEL] = _decomposed(left)
-    # Columns that depend on others leave only what was rounded, which may lie along those.
+    # A column that depends on others leaves only rounding errors, which may not be orthogonal.
     if np.abs(Q.T @ Q - np.eye(k)).max(initial=0.0) > 1e-13:
         return np.linalg.qr(columns)[0]
     return Q
 
 
 def _decomposed(panel: FloatArray) -> FloatArray:
-    """Q of a panel (n, k): of blocks of its rows, and then of what is left of them, R under R.
+    """Return Q of a panel (n, k): decompose blocks of rows, then the stack of their factors R.
 
     References:
         Demmel, Grigori, Hoemmen and Langou, Communication-optimal parallel and sequential QR and
@@ -176,8 +185,8 @@ def _decomposed(panel: FloatArray) -> FloatArray:
     blocks[:n] = panel
     Q, R = np.linalg.qr(blocks.reshape(count, rows, k))
     turns = _decomposed(R.reshape(count * k, k)).reshape(count, k, k)
-    found: FloatArray = np.matmul(Q, turns).reshape(count * rows, k)[:n]
-    return found
+    product: FloatArray = np.matmul(Q, turns).reshape(count * rows, k)[:n]
+    return product
 
 
 fast = Numerics(

@@ -1,4 +1,4 @@
-"""What a stage may ask of its arithmetic."""
+"""The record of functions that every arithmetic provides."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Numerics"]
 
 
 class Product(Protocol):
-    """The product of two matrices, into `out` where the caller has just made that."""
+    """The product of two matrices; the caller may pass `out`, an array that it has just made."""
 
     def __call__(
         self, a: FloatArray, b: FloatArray, /, *, out: FloatArray | None = None
@@ -21,7 +21,7 @@ class Product(Protocol):
 
 
 class Sum(Protocol):
-    """Sums along one named axis, which stays in the result with size 1."""
+    """Sums along one axis of a matrix, which keeps size 1 in the result."""
 
     def __call__(
         self, a: FloatArray, /, *, axis: int, out: FloatArray | None = None
@@ -29,7 +29,7 @@ class Sum(Protocol):
 
 
 def _always_sound() -> None:
-    """Refuses nothing: bits of one machine do not depend on what could spoil them elsewhere."""
+    """Refuse no process: this arithmetic does not promise the bits of other machines."""
 
 
 def _as_it_is(X: FloatArray) -> FloatArray:
@@ -38,36 +38,51 @@ def _as_it_is(X: FloatArray) -> FloatArray:
 
 @attrs.frozen(eq=False, repr=False)
 class Numerics(Unchanging):
-    """One arithmetic: functions of arrays that change none of them, and its `name` in recipes.
+    """An arithmetic: functions that change none of their arguments.
 
-    Results are new and still writable, so that the stage that asked may finish them in place
-    before anybody else sees them.
+    Results are new arrays that can still be written to, so a stage may finish them in place before
+    anybody else holds them.
 
     Attributes:
-        name: Its name in recipes.
-        exact: Whether its results have the same bits on every machine.
-        expect_sound: Refuses, with BadInput, a process in which they would have other bits.
-        prepare: Makes of examples the array that training reads at every step, with the same
-            numbers. An arithmetic may return a copy that nobody can write to, so that it can keep
-            what it computes from it.
+        name: The name of the arithmetic in recipes.
+        matmul: The product of two matrices.
+        sum: Sums of a matrix along one axis.
+        mean: The mean of all entries of an array.
+        norm: The Euclidean length of a vector.
+        exp: exp of each number, as all functions here up to `positive_part`.
+        expm1: exp(x) - 1.
+        log: The natural logarithm.
+        log1p: log(1 + x).
+        tanh: The hyperbolic tangent.
+        logistic: 1 / (1 + exp(-x)), computed without an exp that could overflow.
+        erf: The error function.
+        positive_part: max(x, 0).
+        power: `(x, y) -> x**y`, of two Python floats.
+        cosine: The cosine of one Python float.
+        orthonormal_basis: From float64 columns (n, k) with k <= n, at most k orthonormal columns
+            that span them.
+        exact: Whether results have the same bits on every machine.
+        expect_sound: A function that raises BadInput in a process where bits would differ.
+        prepare: A function that training calls once on its examples. It returns the same numbers,
+            possibly in an array that nobody can write to, so that the arithmetic can keep what it
+            computes from them.
     """
 
     name: str
     matmul: Product
     sum: Sum
-    mean: Callable[[FloatArray], float]  # of all entries
-    norm: Callable[[FloatArray], float]  # Euclidean length of a vector
+    mean: Callable[[FloatArray], float]
+    norm: Callable[[FloatArray], float]
     exp: Callable[[FloatArray], FloatArray]
     expm1: Callable[[FloatArray], FloatArray]
     log: Callable[[FloatArray], FloatArray]
     log1p: Callable[[FloatArray], FloatArray]
     tanh: Callable[[FloatArray], FloatArray]
-    logistic: Callable[[FloatArray], FloatArray]  # 1 / (1 + exp(-Z)), with no exp that overflows
+    logistic: Callable[[FloatArray], FloatArray]
     erf: Callable[[FloatArray], FloatArray]
-    positive_part: Callable[[FloatArray], FloatArray]  # max(Z, 0)
-    power: Callable[[float, float], float]  # of single numbers, as is
-    cosine: Callable[[float], float]  # this
-    # Of float64 columns (n, k), k at most n: at most k orthonormal ones, whose span has them all.
+    positive_part: Callable[[FloatArray], FloatArray]
+    power: Callable[[float, float], float]
+    cosine: Callable[[float], float]
     orthonormal_basis: Callable[[FloatArray], FloatArray]
     exact: bool = attrs.field(default=False, kw_only=True)
     expect_sound: Callable[[], None] = attrs.field(default=_always_sound, kw_only=True)
@@ -77,7 +92,7 @@ class Numerics(Unchanging):
         return f"Numerics({self.name!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
-        from pydnn.numerics import ARITHMETICS  # which are records of this class
+        from pydnn.numerics import ARITHMETICS  # here, since that module imports this one
 
         if ARITHMETICS.get(self.name) is self:
             return _by_name, (self.name,)

@@ -1,9 +1,9 @@
-"""Memory that is used again: a new array in meaning, without the page faults of one in fact.
+"""A pool that recycles the memory of large arrays, to avoid page faults.
 
-Large arrays are given back to the operating system when they die, and faulted in again, page by
-page, at the next step: of a step of Adam on half a million parameters that is two thirds. Here
-the memory of an array is kept when the array and every view of it are gone, for the next one of
-that size. No reference to it is left then, so nobody can tell.
+The operating system takes back the memory of a large array that dies, and the next step faults it
+in again, page by page. That is two thirds of a step of Adam on half a million parameters. This pool
+keeps the memory of an array, once the array and all views of it are gone, for the next array of
+that size. No reference to the memory is left then, so no caller can notice.
 """
 
 from __future__ import annotations
@@ -19,49 +19,52 @@ from pydnn.records import AnyDType, FloatArray
 
 __all__ = ["empty", "kept_bytes", "room_for"]
 
-_LEAST = 1 << 16  # bytes; what is smaller, malloc keeps by itself
-_MOST_KEPT = 768 << 20  # what a step of 100 million parameters gives back
-_LINE = 64  # bytes of a cache line, where arrays begin
+_LEAST = 1 << 16  # bytes; malloc recycles smaller arrays without our help
+_MOST_KEPT = 768 << 20  # bytes that a step of 100 million parameters gives back
+_LINE = 64  # bytes of a cache line; arrays begin at one
 
 
 class _Raw(np.ndarray[tuple[int], np.dtype[np.uint8]]):
-    """Bytes that lie under arrays.
+    """The bytes under the arrays that `empty` returns.
 
-    The base of a view is the last array of its own class on the way to the memory. With one of
-    this class under it, that is the array which `empty` gives, which thus lives as long as any.
+    It is a class of its own because of how NumPy chooses the base of a view: it follows the chain
+    of bases as long as they have the view's own class. With plain bytes, a view would refer to the
+    memory past the array, which could die before the view. With this class the chain ends at the
+    array, so every view keeps the array alive, and the array's death means that no view is left.
     """
 
 
 class _Memory:
-    """A stretch of memory of so many bytes, from a cache line on."""
+    """A piece of memory of `size` bytes that begins at a cache line."""
 
     __slots__ = ("offset", "raw", "size")
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.raw = _Raw(size + _LINE, np.uint8)  # which owns its memory
+        self.raw = _Raw(size + _LINE, np.uint8)
         self.offset = -self.raw.ctypes.data % _LINE
 
 
 _probe = _Memory(1)
-_ALONE = sys.getrefcount(_probe.raw)  # references to memory that nobody else has hold of
+_ALONE = sys.getrefcount(_probe.raw)  # the reference count of memory that nobody else refers to
 
 
 class _Lease(weakref.ref[FloatArray]):
-    """Of an array, and the memory that is free when it has died."""
+    """A weak reference to an array, with the memory that its death sets free."""
 
     __slots__ = ("memory",)
     memory: _Memory
 
 
-# Both are only changed by calls that no other thread, nor the end of another array, can come
-# between: the end of an array comes at any time, in any thread.
+# An array may die at any time and in any thread, which calls `_ended`. So both are changed only by
+# single operations that Python does not interrupt. A lock would deadlock if an array died in the
+# thread that holds it.
 _free: deque[_Memory] = deque()  # the oldest first
-_leases: dict[int, _Lease] = {}
+_leases: dict[int, _Lease] = {}  # keeps the weak references alive, or they would not be called
 
 
 def empty(shape: int | tuple[int, ...], dtype: AnyDType) -> FloatArray:
-    """A new array for its maker to fill: as `np.empty`, in C order."""
+    """Return a new array in C order for the caller to fill, as `np.empty` does."""
     size = (shape if isinstance(shape, int) else math.prod(shape)) * dtype.itemsize
     if size < _LEAST:
         return np.empty(shape, dtype)
@@ -74,9 +77,9 @@ def empty(shape: int | tuple[int, ...], dtype: AnyDType) -> FloatArray:
 
 
 def room_for(array: FloatArray) -> FloatArray | None:
-    """Room for a result of the shape, dtype and order of `array`; None where it is small.
+    """Return an array for a result like `array` in shape, dtype and order; None if it is small.
 
-    A function of NumPy's that is given None for it makes small room itself, in less time.
+    Pass it as `out=` to a function of NumPy: with None, NumPy makes a small array faster.
     """
     if array.nbytes < _LEAST:
         return None
@@ -86,13 +89,13 @@ def room_for(array: FloatArray) -> FloatArray | None:
 
 
 def kept_bytes() -> int:
-    """How much memory is kept for arrays to come."""
+    """Return how many bytes of memory the pool keeps for new arrays."""
     return sum(memory.size for memory in list(_free))
 
 
 def _taken(size: int) -> _Memory | None:
-    for memory in reversed(list(_free)):  # the last one to be free is the likeliest in cache
-        # Whoever kept an array's `base` alone still sees this memory, though the array is gone.
+    for memory in reversed(list(_free)):  # the last one set free is the likeliest to be in cache
+        # Somebody may still refer to the `base` of an array that is gone, and thus to this memory.
         if memory.size == size and sys.getrefcount(memory.raw) <= _ALONE:
             try:
                 _free.remove(memory)

@@ -1,4 +1,4 @@
-"""Polynomials and their quotients, as approximations of functions are made of them."""
+"""Polynomials and their quotients, which approximate functions such as log and erf."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ __all__ = ["polynomial", "ratio"]
 
 
 def polynomial(coefficients: Sequence[float], x: FloatArray) -> FloatArray:
-    """Horner's rule, coefficients from the constant up."""
+    """Return the value of a polynomial by Horner's rule; the constant coefficient comes first.
+
+    Example:
+        >>> polynomial([1.0, 2.0, 3.0], np.array([10.0]))  # 1 + 2 x + 3 x²
+        array([321.])
+    """
     y: FloatArray = np.full_like(x, coefficients[-1])
     for coefficient in coefficients[-2::-1]:
         y = y * x + coefficient  # two ufuncs, so two roundings: no compiler can fuse them
@@ -20,6 +25,6 @@ def polynomial(coefficients: Sequence[float], x: FloatArray) -> FloatArray:
 
 
 def ratio(polynomials: tuple[Sequence[float], Sequence[float]], x: FloatArray) -> FloatArray:
-    """The quotient of two polynomials, numerator first."""
+    """Return the quotient of two polynomials, of which the numerator comes first."""
     numerator, denominator = polynomials
     return polynomial(numerator, x) / polynomial(denominator, x)

@@ -1,8 +1,8 @@
-"""Products of few rows in pieces of columns, so small that BLAS does each in one thread.
+"""Products with few rows, cut into pieces of columns so small that BLAS uses one thread for each.
 
-With few rows a second thread gains little: 20 x 229 by 229 x 209 takes 38 microseconds with it
-and 43 in pieces. But where another process has its core, each product waits for it, for
-milliseconds.
+With few rows a second thread gains little: 20 x 229 by 229 x 209 takes 38 microseconds with two
+threads and 43 in pieces. But while another process uses the second core, each product with two
+threads waits milliseconds for it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from pydnn.records import FloatArray
 __all__ = ["LITTLE_WORK", "MOST_ROWS", "ONE_THREADS_WORK", "matmul_in_pieces"]
 
 MOST_ROWS = 64
-# In multiplications: below 1 << 19, OpenBLAS was seen to stay in one thread.
+# Multiplications of one product. OpenBLAS was observed to use one thread below 1 << 19 of them.
+# Larger products than the second are left to BLAS and its threads.
 ONE_THREADS_WORK, LITTLE_WORK = (1 << 19) - 1, 1 << 23
 
 
 def matmul_in_pieces(a: FloatArray, b: FloatArray, out: FloatArray) -> FloatArray:
-    """Fill `out` with the product of `a`, of few rows, and `b`, in pieces where it is little."""
+    """Fill `out` with the product of `a`, which has few rows, and `b`; cut it if it is small."""
     if not ONE_THREADS_WORK < a.size * b.shape[1] <= LITTLE_WORK:
         return np.matmul(a, b, out)
     columns = max(1, ONE_THREADS_WORK // a.size)

@@ -1,6 +1,6 @@
-"""Elementwise work on large vectors: block by block, in cache, and on more than one thread.
+"""Elementwise work on large vectors, in blocks that fit into cache and on several threads.
 
-Every number is worked out by itself, so neither blocks nor threads have a part in any bit.
+Each number is computed independently, so neither blocks nor threads change any bit.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["in_blocks", "worker_threads"]
 
-_BLOCK = 1 << 19  # bytes of one operand; with smaller ones, calls take longer than cache saves
-# Bytes of one operand. On 2 MB, half a million parameters, a second thread does not pay right
-# after a product: those of BLAS still wait there for the next one, on the core that it needs.
+_BLOCK = 1 << 19  # bytes of one operand; with smaller blocks, calls cost more than cache saves
+# Bytes of one operand. On 2 MB, half a million parameters, a second thread gains nothing right
+# after a product: the threads of BLAS still wait for the next product, and occupy its core.
 _WORTH_A_THREAD = 1 << 24
 _MOST_THREADS = 4  # more do not read memory faster
 
@@ -30,13 +30,18 @@ _Kernel = Callable[..., None]
 
 
 def in_blocks(kernel: _Kernel, *operands: FloatArray, results: int = 1) -> tuple[FloatArray, ...]:
-    """New read-only vectors that `kernel` makes of vectors of one size and dtype.
+    """Return new read-only vectors that `kernel` fills, block by block.
 
     Args:
-        kernel: `(*operands, *results)`: fills the results, number by number, for stretches of all
-            of them. It must keep no reference to any.
-        operands: Vectors (size,).
-        results: How many vectors it fills.
+        kernel: A function `(*operands, *results)` that gets the same block of every vector, and
+            fills those of the results number by number. It must keep no reference to a block.
+        operands: Vectors (size,) of one size and dtype.
+        results: The number of vectors to fill.
+
+    Example:
+        >>> total, = in_blocks(np.add, np.ones(3), np.ones(3))
+        >>> total
+        array([2., 2., 2.])
     """
     first = operands[0]
     made = [empty(first.size, first.dtype) for _ in range(results)]
@@ -48,17 +53,17 @@ def in_blocks(kernel: _Kernel, *operands: FloatArray, results: int = 1) -> tuple
 
 
 def _shared_out(work: Callable[[int, int], None], first: FloatArray) -> None:
-    """Do `work(start, stop)` for all of a vector, a part of it by each thread."""
+    """Call `work(start, stop)` for consecutive parts of a vector, one part on each thread."""
     threads = worker_threads() if first.nbytes >= _WORTH_A_THREAD else 1
     bounds = [first.size * part // threads for part in range(threads + 1)]
-    # NumPy's error state is of a context, and has to be that of whoever asked.
+    # NumPy keeps its error state in the context, so the other threads run in copies of this one.
     others = [
         _executor().submit(contextvars.copy_context().run, work, start, stop)
         for start, stop in itertools.pairwise(bounds[1:])
     ]
     try:
         work(0, bounds[1])
-    finally:  # nothing may be written any more when the caller goes on, with an error or without
+    finally:  # wait for all threads, even after an error: none may write when the caller goes on
         failed = [error for error in [other.exception() for other in others] if error]
     if failed:
         raise failed[0]
@@ -73,20 +78,20 @@ def _over(kernel: _Kernel, vectors: tuple[FloatArray, ...], start: int, stop: in
 
 @functools.cache
 def worker_threads() -> int:
-    """How many threads share elementwise work: as many as BLAS is told to have, at most 4."""
-    told = [os.environ.get(name, "") for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")]
-    given = next((int(value) for value in told if value.isdecimal() and int(value)), None)
-    here = hasattr(os, "sched_getaffinity")
-    cores = (len(os.sched_getaffinity(0)) if here else os.cpu_count()) or 1
-    return min(given or cores, cores, _MOST_THREADS)
+    """Return how many threads share elementwise work: as many as BLAS may use, at most 4."""
+    limits = [os.environ.get(name, "") for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")]
+    limit = next((int(value) for value in limits if value.isdecimal() and int(value)), None)
+    has_affinity = hasattr(os, "sched_getaffinity")
+    cores = (len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count()) or 1
+    return min(limit or cores, cores, _MOST_THREADS)
 
 
 @functools.cache
 def _executor() -> ThreadPoolExecutor:
-    from concurrent.futures import ThreadPoolExecutor  # here, since small networks need none
+    from concurrent.futures import ThreadPoolExecutor  # here, since only large networks need it
 
     return ThreadPoolExecutor(_MOST_THREADS - 1, thread_name_prefix="pydnn")
 
 
-if hasattr(os, "register_at_fork"):  # the copy of a process has none of its threads
+if hasattr(os, "register_at_fork"):  # a forked process has no copies of the threads
     os.register_at_fork(after_in_child=_executor.cache_clear)

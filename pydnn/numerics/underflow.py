@@ -1,7 +1,7 @@
-"""The same results whatever NumPy does about underflow: `np.errstate(under="raise")` in a caller.
+"""Functions that ignore underflow, even inside a caller's `np.errstate(under="raise")`.
 
-exp(-800) rounds to 0 by intent, as do the products of tiny gradients. Underflow is nowhere an
-error in pydnn, so every function that people call ignores it while it runs.
+exp(-800) is meant to round to 0, and so are products of tiny gradients. Underflow is never an
+error in pydnn, so every public function ignores it.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from pydnn.records import Fields, as_array
 
 __all__ = ["bare", "belongs", "ignoring_in", "ignoring_underflow", "to_ignoring"]
 
-_BESIDE = "_pydnn_beside"  # the attribute that holds the function which it was given beside
-_BARE = "_pydnn_bare"  # the attribute of a function here that holds the one it was made of
+_BESIDE = "_pydnn_beside"  # attribute of a faster form: the function that it belongs to
+_BARE = "_pydnn_bare"  # attribute of a function made here: the function inside
 _Function = TypeVar("_Function", bound=Callable[..., object])
 _Given = ParamSpec("_Given")
 _Result = TypeVar("_Result")
 
 
 def ignoring_underflow(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
-    """A pure `function`, to which underflow is no error.
+    """Return a function with the results of the pure `function`, which ignores underflow.
 
-    The records of stages, losses, penalties and optimizers do this to their own functions. The
-    function is called a second time where underflow was an error. That costs nothing where it is
-    not, unlike an error state for every call, which took 4 % of the smallest step. What runs
-    inside such a function already, such as the stages of a network, is called `bare`.
+    The records of stages, losses, penalties and optimizers apply this to their own functions. If
+    underflow was an error, the function is called again without that. This costs nothing in the
+    usual case, while setting an error state for every call took 4 % of the smallest step. Code that
+    already runs inside such a function, e.g. the stages of a network, is called `bare`.
     """
     if bare(function) is not function:
         return function
@@ -49,10 +49,10 @@ def ignoring_underflow(function: Callable[_Given, _Result]) -> Callable[_Given, 
 
 
 def to_ignoring(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
-    """The same for the fields of records, which refuse arrays with masked entries besides.
+    """Do the same for a field of a record, whose function then also refuses masked arrays.
 
-    Records hold `bare` functions that compute with arrays as they come. What a training gives
-    them was checked before; what a caller gives them is checked here.
+    The `bare` function inside checks nothing: the arrays of a training were checked at its start.
+    Arrays from a caller of the field are checked here.
     """
     if bare(function) is not function:
         return function
@@ -62,7 +62,7 @@ def to_ignoring(function: Callable[_Given, _Result]) -> Callable[_Given, _Result
     def called(*args: _Given.args, **keywords: _Given.kwargs) -> _Result:
         for value in (*args, *keywords.values()):
             if isinstance(value, np.ma.MaskedArray):
-                as_array(value)  # which refuses it
+                as_array(value)  # raises if entries are masked
         return ignoring(*args, **keywords)
 
     vars(called)[_BARE] = function
@@ -70,10 +70,10 @@ def to_ignoring(function: Callable[_Given, _Result]) -> Callable[_Given, _Result
 
 
 def ignoring_in(*names: str) -> Callable[[type, Fields], Fields]:
-    """Give the fields called `names`, which hold functions, the converter `to_ignoring`.
+    """Return a field transformer that applies `to_ignoring` to the fields called `names`.
 
-    For `@attrs.frozen(field_transformer=ignoring_in("forward", "backward"))`. A converter that a
-    field itself declares would hide the function's type from type checkers.
+    Use it as `@attrs.frozen(field_transformer=ignoring_in("forward", "backward"))`. A converter in
+    the field itself would hide the type of the function from type checkers.
     """
     converter = attrs.converters.optional(to_ignoring)
 
@@ -84,18 +84,18 @@ def ignoring_in(*names: str) -> Callable[[type, Fields], Fields]:
 
 
 def bare(function: _Function) -> _Function:
-    """The function that `ignoring_underflow` was applied to; any other one as it is."""
+    """Return the function inside one made by `ignoring_underflow`; any other one unchanged."""
     return getattr(function, _BARE, function)
 
 
 def belongs(faster: Callable[..., object], function: Callable[..., object]) -> bool:
-    """Whether a faster form of a function of a record is that of its `function` now.
+    """Return whether `faster` is still the faster form of a record's `function`.
 
-    The two are given together; `attrs.evolve(record, function=...)` replaces one of them alone, and
-    training would go on with the other one.
+    A record is made with both. `attrs.evolve(record, function=...)` replaces only one, and training
+    would go on with the faster form of the old one.
 
     Args:
-        faster: A field of the record, under `ignoring_in`.
-        function: The other field, under `ignoring_in`.
+        faster: The field with the faster form, under `ignoring_in`.
+        function: The field with the function, under `ignoring_in`.
     """
     return vars(faster).setdefault(_BESIDE, function) is function

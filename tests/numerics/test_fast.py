@@ -19,7 +19,7 @@ def test_worked_numbers():
     assert fast.norm(np.array([3.0, 4.0])) == 5
 
 
-# A shape for each way that a product may take
+# A shape for each way to compute a product
 SHAPES = [
     (3, 5, 4), (20, 229, 209), (20, 209, 229), (64, 400, 70), (65, 400, 70), (1, 300_000, 2),
     (7, 2100, 500), (20, 1200, 900), (30, 40_000, 26), (3, 600_000, 3),
@@ -28,7 +28,7 @@ SHAPES = [
 
 @pytest.mark.parametrize("order", ["CC", "CF", "FC", "FF"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_products_are_numpys_whatever_the_way(shape, order):
+def test_every_way_gives_the_product_of_numpy(shape, order):
     m, k, n = shape
     a, b = np.linspace(-1, 2, m * k).reshape(m, k), np.linspace(-2, 1, k * n).reshape(k, n)
     a, b = np.asarray(a, order=order[0]), np.asarray(b, order=order[1])
@@ -40,7 +40,7 @@ def test_products_are_numpys_whatever_the_way(shape, order):
 
 
 @pytest.mark.parametrize("name", ["matmul", "sum"])
-def test_results_go_where_they_are_wanted(name):
+def test_results_are_written_into_out(name):
     a, out = np.ones((2, 2)), np.zeros((2, 2) if name == "matmul" else (2, 1))
     given = fast.matmul(a, a, out=out) if name == "matmul" else fast.sum(a, axis=1, out=out)
     assert given is out
@@ -48,7 +48,7 @@ def test_results_go_where_they_are_wanted(name):
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_large_products_of_few_rows_go_where_they_are_wanted(order):
+def test_large_products_of_few_rows_are_written_into_out(order):
     a, b = np.arange(2000.0).reshape(2, 1000), np.eye(1000, order=order)
     out = np.zeros((2, 1000))
     assert fast.matmul(a, b, out=out) is out
@@ -57,7 +57,7 @@ def test_large_products_of_few_rows_go_where_they_are_wanted(order):
 
 
 def way_of(m, k, n, order="C", out=None):
-    """How a product (m, k) by (k, n) is done; where it is in slices, the columns of each."""
+    """How a product (m, k) by (k, n) is computed; if in pieces, the columns of each."""
     a, b = np.zeros((m, k)), np.zeros((k, n), order=order)
     names, left, right = zip(*calls(fast.matmul, a, b, out=out), strict=True)
     if len(names) > 1:
@@ -69,7 +69,7 @@ def way_of(m, k, n, order="C", out=None):
     return "a turned" if left[0].flags.f_contiguous else "as it stands"
 
 
-# At both ends of what each way was measured to be the quickest for.
+# Sizes at both ends of the range where each way was measured to be the fastest.
 WAYS = {
     "fewer than 10,000 numbers in each": ((1, 9999, 1), "dot"),
     "10,000 numbers in a": ((2, 5000, 1), "as it stands"),
@@ -92,7 +92,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize(("shape", "way"), WAYS.values(), ids=WAYS)
-def test_each_product_goes_the_way_that_was_measured_for_its_size(shape, way):
+def test_each_product_is_computed_in_the_fastest_way_for_its_size(shape, way):
     assert way_of(*shape) == way
 
 
@@ -105,12 +105,12 @@ def test_sums_of_few_numbers_are_products_with_ones(shape, axis, way):
 
 
 @pytest.mark.parametrize(("rows", "compared_with"), [(3, ()), (3000, (3,))])
-def test_a_large_positive_part_is_by_a_row_of_zeros(rows, compared_with):
+def test_a_large_positive_part_compares_with_a_row_of_zeros(rows, compared_with):
     [(name, _, zero)] = calls(fast.positive_part, np.zeros((rows, 3)))
     assert (name, zero.shape) == ("maximum", compared_with)
 
 
-def test_what_is_remembered_refuses_writes():
+def test_cached_arrays_refuse_writes():
     [(_, _, ones)] = calls(fast.sum, np.zeros((3, 3)), axis=1)
     [(_, _, zeros)] = calls(fast.positive_part, np.zeros((3000, 3)))
     for remembered in (ones, zeros):
@@ -119,14 +119,14 @@ def test_what_is_remembered_refuses_writes():
 
 @pytest.mark.parametrize("shape", [(65, 400, 200), (40, 400, 300), (40, 2500, 400)], ids=str)
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_large_products_take_memory_that_is_used_again(shape, order):
+def test_large_products_reuse_memory(shape, order):
     m, k, n = shape
     memory._free.clear()
     fast.matmul(np.zeros((m, k)), np.zeros((k, n), order=order))
     assert memory.kept_bytes() == m * n * 8
 
 
-def test_large_positive_parts_take_memory_that_is_used_again():
+def test_large_positive_parts_reuse_memory():
     memory._free.clear()
     fast.positive_part(np.zeros((3000, 3)))
     assert memory.kept_bytes() == 3000 * 3 * 8
@@ -148,7 +148,7 @@ def test_lengths_are_right_where_squares_leave_the_range(dtype, scale):
         assert fast.norm(vector) == pytest.approx(expected, rel=1e-5, abs=0)
 
 
-def test_lengths_of_nothing_of_zeros_and_of_what_is_not_finite():
+def test_lengths_of_empty_zero_and_not_finite_vectors():
     assert fast.norm(np.zeros(3)) == 0
     assert fast.norm(np.empty(0)) == 0
     with np.errstate(invalid="ignore"):
@@ -176,7 +176,7 @@ def test_functions_of_activations_agree_with_the_standard_library(x):
     np.testing.assert_allclose(fast.logistic(x), logistic, rtol=1e-14)
 
 
-def test_functions_of_activations_have_no_trouble_far_out_and_keep_the_dtype():
+def test_functions_of_activations_stay_finite_far_out_and_keep_the_dtype():
     far = np.array([-np.inf, -1e300, -800.0, -0.0, 0.0, 800.0, 1e300, np.inf])
     np.testing.assert_array_equal(fast.erf(far), [-1, -1, -1, -0.0, 0, 1, 1, 1])
     np.testing.assert_array_equal(fast.logistic(far), [0, 0, 0, 0.5, 0.5, 1, 1, 1])
@@ -188,7 +188,7 @@ def test_functions_of_activations_have_no_trouble_far_out_and_keep_the_dtype():
 @given(st.integers(1, 6), st.integers(1, 300))
 def test_sums_of_few_and_of_many_columns_agree(rows, columns):
     a = np.arange(rows * columns, dtype=float).reshape(rows, columns)
-    expected = [[sum(row)] for row in a.tolist()]  # of whole numbers, hence exact
+    expected = [[sum(row)] for row in a.tolist()]  # exact, since these are whole numbers
     np.testing.assert_array_equal(fast.sum(a, axis=1), expected)
     np.testing.assert_array_equal(fast.sum(np.asfortranarray(a), axis=1), expected)
 
@@ -207,7 +207,7 @@ def test_a_basis_is_orthonormal_and_spans_its_columns_whatever_their_rank(shape,
     np.testing.assert_allclose(basis.T @ basis, np.eye(k), atol=1e-14)
     in_basis = basis.T @ columns
     np.testing.assert_allclose(basis @ in_basis, columns, atol=1e-13)
-    # Each column brings in one direction at most.
+    # Each column adds at most one direction.
     np.testing.assert_allclose(in_basis, np.triu(in_basis), atol=1e-12)
 
 
@@ -217,18 +217,18 @@ def test_a_basis_is_orthonormal_and_spans_its_columns_whatever_their_rank(shape,
         ((512, 5), [(512, 5)]),
         ((513, 5), [(3, 171, 5), (15, 5)]),
         ((512, 33), [(512, 32), (512, 1)]),
-        # What is left of 54 blocks makes two itself.
+        # The factors R of 54 blocks fill two blocks again.
         ((13_600, 10), [(54, 252, 10), (3, 180, 10), (30, 10)]),
     ],
 )
-def test_a_basis_is_made_of_panels_and_these_of_blocks_of_rows(shape, decomposed, monkeypatch):
+def test_a_basis_is_computed_by_panels_and_these_by_blocks_of_rows(shape, decomposed, monkeypatch):
     shapes, qr = [], np.linalg.qr
     monkeypatch.setattr(np.linalg, "qr", lambda A: shapes.append(A.shape) or qr(A))
     fast.orthonormal_basis(np.cos(np.arange(shape[0] * shape[1]) ** 1.5).reshape(shape))
     assert shapes == decomposed
 
 
-def test_a_basis_of_what_has_been_there_already_is_that_of_lapack(monkeypatch):
+def test_a_basis_of_dependent_columns_is_that_of_lapack(monkeypatch):
     shapes, qr = [], np.linalg.qr
     monkeypatch.setattr(np.linalg, "qr", lambda A: shapes.append(A.shape) or qr(A))
     basis = fast.orthonormal_basis(np.zeros((100, 70)))

@@ -1,4 +1,4 @@
-"""What an arithmetic says of itself."""
+"""What the record of an arithmetic says about it."""
 
 import attrs
 import numpy as np
@@ -9,10 +9,10 @@ from pydnn.numerics import fast, portable
 from pydnn.numerics.portable import platform_checks
 
 
-def test_an_arithmetic_says_whether_its_bits_are_those_of_every_machine():
+def test_an_arithmetic_says_whether_every_machine_gets_its_bits():
     assert portable.exact
     assert not fast.exact
-    assert attrs.evolve(portable, norm=fast.norm).exact  # also with another function
+    assert attrs.evolve(portable, norm=fast.norm).exact  # even with another function
 
 
 def test_only_exact_arithmetic_refuses_a_process_that_would_change_its_bits(monkeypatch):
@@ -23,7 +23,7 @@ def test_only_exact_arithmetic_refuses_a_process_that_would_change_its_bits(monk
 
 
 @pytest.mark.parametrize("numerics", [fast, portable], ids=str)
-def test_prepared_examples_are_the_same_numbers_and_stay_so(numerics):
+def test_prepared_examples_have_the_same_numbers_and_never_change(numerics):
     X = np.arange(6.0).reshape(2, 3)
     prepared = numerics.prepare(X)
     np.testing.assert_array_equal(prepared, X)

@@ -1,4 +1,4 @@
-"""Memory is used again only when nobody can tell, however an array is held on to."""
+"""Memory is reused only when nothing refers to it, however an array is kept alive."""
 
 import gc
 import itertools
@@ -52,7 +52,7 @@ def filled(value, size=LARGE):
     return array
 
 
-def test_memory_is_used_again_when_an_array_has_died():
+def test_memory_of_a_dead_array_is_reused():
     first = filled(1)
     where = place(first)
     assert kept_bytes() == 0
@@ -64,7 +64,7 @@ def test_memory_is_used_again_when_an_array_has_died():
 
 
 @given(st.sampled_from(["float32", "float64"]), st.tuples(st.integers(0, 300), st.integers(1, 300)))
-def test_arrays_are_as_numpys_own(dtype, shape):
+def test_arrays_are_like_those_of_numpy(dtype, shape):
     array = empty(shape, np.dtype(dtype))
     assert (array.shape, array.dtype) == (shape, dtype)
     assert array.flags.c_contiguous
@@ -84,7 +84,7 @@ def test_small_arrays_are_left_to_malloc():
         memory._free.clear()
 
 
-def test_room_for_what_has_gaps_is_in_c_order():
+def test_room_for_an_array_with_gaps_is_in_c_order():
     assert room_for(np.empty((300, 600))[:, ::2]).flags.c_contiguous
 
 
@@ -93,7 +93,7 @@ class Interface:
         self.array, self.__array_interface__ = array, array.__array_interface__
 
 
-# Ways to hold on to the memory of an array without the array
+# Ways to keep the memory of an array alive without the array
 HOLDERS = {
     "a view": lambda a: a[5:7],
     "a view of a view": lambda a: a[5:].reshape(-1, 1)[::2].T,
@@ -116,7 +116,7 @@ HOLDERS = {
 
 
 @pytest.mark.parametrize("hold", HOLDERS.values(), ids=HOLDERS)
-def test_memory_that_anything_refers_to_is_not_used_again(hold):
+def test_memory_with_any_reference_is_not_reused(hold):
     array = filled(7)
     where = place(array)
     held = hold(array)
@@ -139,27 +139,29 @@ def test_writing_to_a_new_array_changes_no_old_one():
         assert (array == i).all()
 
 
-def test_what_is_kept_is_bounded(monkeypatch):
+def test_kept_memory_is_bounded(monkeypatch):
     monkeypatch.setattr(memory, "_MOST_KEPT", 5 * LARGE * 8)
     arrays = [filled(i) for i in range(9)]
     newest = place(arrays[-1])
     while arrays:
         arrays.pop(0)
     assert kept_bytes() == 5 * LARGE * 8
-    assert place(empty(LARGE, F64)) == newest  # the oldest are given back, the newest used first
+    assert (
+        place(empty(LARGE, F64)) == newest
+    )  # the newest is reused first, the oldest is freed first
     monkeypatch.setattr(memory, "_MOST_KEPT", 0)
     filled(1)
     assert kept_bytes() == 0
 
 
-def test_no_more_than_768_mebibytes_are_kept():
+def test_at_most_768_mebibytes_are_kept():
     for size, kept in ((768 << 20, 768 << 20), ((768 << 20) + 8, 0)):
-        empty(size // 8, F64)  # of which no page is ever touched
+        empty(size // 8, F64)  # no page of it is ever touched
         assert kept_bytes() == kept
         memory._free.clear()
 
 
-def test_an_array_that_is_copied_or_pickled_is_one_of_its_own():
+def test_a_copied_or_unpickled_array_has_memory_of_its_own():
     array = filled(3)
     twin, copy = pickle.loads(pickle.dumps(array)), array.copy()
     array.fill(4)
@@ -168,17 +170,17 @@ def test_an_array_that_is_copied_or_pickled_is_one_of_its_own():
 
 
 @pytest.mark.slow
-def test_an_array_can_end_at_any_time():
+def test_an_array_can_die_at_any_time():
     class Ring:
         pass
 
     for _ in range(50):
         ring = Ring()
         ring.itself, ring.array = ring, filled(1)
-        told = weakref.finalize(ring, filled, 2)  # which makes one while another ends
+        finalizer = weakref.finalize(ring, filled, 2)  # makes an array while another one dies
         del ring
         gc.collect()
-        assert not told.alive
+        assert not finalizer.alive
     assert kept_bytes() <= 3 * LARGE * 8
 
 
@@ -220,11 +222,11 @@ def bits_of(state):
     return state.parameters.vector.tobytes(), state.optimizer_state[0].squares.tobytes()
 
 
-def test_records_that_a_reader_keeps_stay_as_they_were():
+def test_records_that_a_reader_keeps_never_change():
     train_step, state, batch = large_training()
     expected = []
     for state_now, _ in scan(train_step, state, itertools.repeat(batch, 6)):
-        expected.append(bits_of(state_now))  # and the state is forgotten
+        expected.append(bits_of(state_now))  # the state itself is dropped
     kept = [s for s, _ in scan(train_step, state, itertools.repeat(batch, 6))]
     seen = []
     stream = tee(
@@ -232,12 +234,12 @@ def test_records_that_a_reader_keeps_stay_as_they_were():
     )
     toolz.last(stream)
     assert [bits_of(s) for s in kept] == [bits_of(s) for s in seen] == expected
-    # From a state in the middle the others come again.
+    # A state in the middle leads to the same later states.
     again = [bits_of(s) for s, _ in scan(train_step, kept[2], itertools.repeat(batch, 3))]
     assert again == expected[3:]
 
 
-def test_a_step_that_fails_half_way_leaves_the_state_as_it_was():
+def test_a_step_that_fails_does_not_change_the_state():
     train_step, state, batch = large_training()
     before = bits_of(state)
     after = train_step(state, batch)[0]
@@ -253,7 +255,7 @@ def test_a_step_that_fails_half_way_leaves_the_state_as_it_was():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_process_ends_quietly_whatever_it_still_holds():
+def test_a_process_ends_quietly_whatever_arrays_it_has():
     program = """
 import atexit, numpy as np
 from pydnn.numerics import empty
@@ -271,7 +273,7 @@ atexit.register(kept.clear)
 @pytest.mark.parametrize(
     "hold", [lambda a: a.base, lambda a: a.base[8:], lambda a: memoryview(a.base)]
 )
-def test_memory_that_is_still_seen_through_the_base_is_not_given_out_again(hold):
+def test_memory_referred_to_by_a_base_is_not_reused(hold):
     array = empty(1 << 15, np.dtype(np.float64))
     array[:] = 7.0
     held = hold(array)

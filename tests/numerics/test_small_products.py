@@ -4,7 +4,7 @@ from helpers import calls
 
 from pydnn.numerics.small_products import matmul_in_pieces
 
-ONE_THREAD = 1 << 19  # multiplications: OpenBLAS does fewer than these in one thread
+ONE_THREAD = 1 << 19  # OpenBLAS does fewer multiplications in one thread
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ ONE_THREAD = 1 << 19  # multiplications: OpenBLAS does fewer than these in one t
     ],
     ids=str,
 )
-def test_little_products_are_done_in_pieces_for_one_thread(shape, in_pieces):
+def test_small_products_are_cut_into_pieces_for_one_thread(shape, in_pieces):
     m, k, n = shape
     a, b = np.linspace(-1, 2, m * k).reshape(m, k), np.linspace(-2, 1, k * n).reshape(k, n)
     out = np.full((m, n), np.nan)
@@ -30,6 +30,6 @@ def test_little_products_are_done_in_pieces_for_one_thread(shape, in_pieces):
     columns = [right.shape[1] for _, _, right in calls(matmul_in_pieces, a, b, out=out)]
     assert sum(columns) == n
     assert (len(columns) > 1) == in_pieces
-    # A single column is never cut; and no more pieces than there must be.
+    # There are as few pieces as possible, and no column is cut.
     assert not in_pieces or max(columns) == max(1, (ONE_THREAD - 1) // (m * k))
     assert len(set(columns[:-1])) <= 1

@@ -28,7 +28,7 @@ def hypotenuse(a, b, c, longest):
 
 
 @given(st.integers(1, 5000), st.sampled_from(["float32", "float64"]))
-def test_neither_blocks_nor_threads_have_a_part_in_any_bit(size, dtype):
+def test_neither_blocks_nor_threads_change_any_bit(size, dtype):
     a, b = (Key(i).normal((size,)).astype(dtype) for i in (1, 2))
     expected = [np.empty_like(a), np.empty_like(a)]
     hypotenuse(a, b, *expected)
@@ -47,20 +47,20 @@ def test_neither_blocks_nor_threads_have_a_part_in_any_bit(size, dtype):
     ("size", "expected"),
     [(65_536, [65_536]), (65_537, [65_536, 1]), (150_000, [65_536, 65_536, 18_928])],
 )
-def test_large_vectors_are_worked_on_half_a_mebibyte_at_a_time(size, expected):
+def test_large_vectors_are_cut_into_blocks_of_half_a_mebibyte(size, expected):
     seen = []
     in_blocks(lambda a, b, made: seen.append(a.size), np.zeros(size), np.zeros(size))
     assert seen == expected
 
 
-def test_a_vector_of_half_a_mebibyte_goes_whole_as_it_is():
+def test_a_vector_of_half_a_mebibyte_is_not_cut():
     seen, vector = [], np.zeros(65_536)
     in_blocks(lambda a, made: seen.append(a), vector)
     assert [a is vector for a in seen] == [True]
 
 
 @pytest.mark.parametrize(("size", "expected"), [((1 << 21) - 1, 1), (1 << 21, 2)])
-def test_sixteen_mebibytes_are_worth_a_second_thread(size, expected, monkeypatch):
+def test_sixteen_mebibytes_get_a_second_thread(size, expected, monkeypatch):
     monkeypatch.setattr(module, "worker_threads", lambda: 2)
     seen = []
     in_blocks(lambda a, made: seen.append((a.size, threading.get_ident())), np.zeros(size))
@@ -78,10 +78,10 @@ def test_four_threads_are_at_work_at_once(monkeypatch):
     in_blocks(lambda a, made: meeting.wait(), np.zeros(400))
 
 
-def test_an_error_in_any_thread_comes_out_when_all_have_stopped(threads, monkeypatch):
+def test_an_error_in_any_thread_is_raised_after_all_have_stopped(threads, monkeypatch):
     monkeypatch.setattr(module, "_BLOCK", 800)
     a = np.arange(1000.0)
-    for bad in (0.0, 999.0):  # in the first part, and in the last one
+    for bad in (0.0, 999.0):  # in the first and in the last part
 
         def kernel(x, out, bad=bad):
             if bad in x:
@@ -92,7 +92,7 @@ def test_an_error_in_any_thread_comes_out_when_all_have_stopped(threads, monkeyp
             in_blocks(kernel, a)
 
 
-def test_the_error_state_is_that_of_whoever_asked(threads, monkeypatch):
+def test_all_threads_have_the_error_state_of_the_caller(threads, monkeypatch):
     monkeypatch.setattr(module, "_BLOCK", 800)
     a = np.zeros(1000)
     a[-1] = -1
@@ -102,7 +102,7 @@ def test_the_error_state_is_that_of_whoever_asked(threads, monkeypatch):
         assert np.isnan(in_blocks(np.sqrt, a)[0][-1])
 
 
-def test_more_than_one_thread_may_ask_at_once(threads, monkeypatch):
+def test_several_threads_may_call_at_once(threads, monkeypatch):
     monkeypatch.setattr(module, "_BLOCK", 800)
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         vectors = [np.full(1000, float(i)) for i in range(60)]
@@ -114,7 +114,7 @@ def test_more_than_one_thread_may_ask_at_once(threads, monkeypatch):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_the_copy_of_a_process_has_threads_of_its_own(monkeypatch):
+def test_a_forked_process_has_threads_of_its_own(monkeypatch):
     monkeypatch.setattr(module, "worker_threads", lambda: 2)
     monkeypatch.setattr(module, "_WORTH_A_THREAD", 1)
     monkeypatch.setattr(module, "_BLOCK", 800)
@@ -122,7 +122,7 @@ def test_the_copy_of_a_process_has_threads_of_its_own(monkeypatch):
     in_blocks(np.negative, vector)
     child = os.fork()
     if child == 0:
-        signal.alarm(20)  # rather than wait for ever for threads that are not there
+        signal.alarm(20)  # instead of waiting forever for missing threads
         made = in_blocks(np.negative, vector)[0]
         os._exit(0 if (made == -vector).all() else 1)
     assert os.waitpid(child, 0)[1] == 0
@@ -145,18 +145,16 @@ def test_the_copy_of_a_process_has_threads_of_its_own(monkeypatch):
         ({"OMP_NUM_THREADS": "2"}, None, 1),
     ],
 )
-@pytest.mark.parametrize("told_by", ["sched_getaffinity", "cpu_count"])
-def test_threads_are_as_many_as_blas_is_told_to_have(
-    variables, cores, expected, told_by, monkeypatch
-):
+@pytest.mark.parametrize("source", ["sched_getaffinity", "cpu_count"])
+def test_there_are_as_many_threads_as_blas_may_use(variables, cores, expected, source, monkeypatch):
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    if told_by == "cpu_count":
+    if source == "cpu_count":
         monkeypatch.delattr(os, "sched_getaffinity", raising=False)
         monkeypatch.setattr(os, "cpu_count", lambda: cores)
     else:
-        of_process = {0: range(cores or 0)}  # 0 being this one
+        of_process = {0: range(cores or 0)}  # 0 is this process
         monkeypatch.setattr(os, "sched_getaffinity", of_process.__getitem__, raising=False)
     assert module.worker_threads.__wrapped__() == expected

@@ -1,4 +1,4 @@
-"""Underflow is nowhere an error, whatever NumPy's error state is."""
+"""Underflow is never an error, whatever the error state of NumPy is."""
 
 import attrs
 import numpy as np
@@ -217,14 +217,14 @@ def test_the_tutorials_functions():
     expect_same(compute)
 
 
-def test_other_errors_stay_as_the_caller_wants_them():
+def test_other_errors_stay_as_the_caller_set_them():
     divide = ignoring_underflow(np.divide)
     with np.errstate(all="raise"), pytest.raises(FloatingPointError, match="divide by zero"):
         divide(1.0, np.zeros(1))
-    assert np.geterr()["under"] == "raise"  # as it was before
+    assert np.geterr()["under"] == "raise"  # unchanged
 
 
-def test_a_function_is_wrapped_once_and_can_be_had_bare():
+def test_a_function_is_wrapped_once_and_can_be_unwrapped():
     def half(x):
         return x / 2
 
