@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 import numpy as np
@@ -20,9 +20,12 @@ from pydnn.checks import BadInput, expect_examples, expect_finite, expect_real, 
 from pydnn.descriptions.builders import described
 from pydnn.descriptions.parts import DescribedPart
 from pydnn.numerics import Numerics
-from pydnn.numerics.underflow import ignoring_in
+from pydnn.numerics.underflow import belongs, ignoring_in
 from pydnn.records import FloatArray, freeze, scalar
 from pydnn.stages.base import EVALUATION, Context
+
+if TYPE_CHECKING:
+    from pydnn.stages.graph import Value
 
 __all__ = [
     "TASKS",
@@ -56,7 +59,7 @@ class Predict(Protocol):
         """Probabilities for logits, else the numbers that should be near the labels."""
 
 
-@attrs.frozen(eq=False, repr=False, field_transformer=ignoring_in("function", "predict"))
+@attrs.frozen(eq=False, repr=False, field_transformer=ignoring_in("function", "predict", "onnx"))
 class Loss(DescribedPart):
     """A cost to make small: `loss(AL, Y)` gives the cost and dAL, its gradient.
 
@@ -70,6 +73,9 @@ class Loss(DescribedPart):
         expect_labels: `(Y, n_out)`: refuses labels of a whole training set that the loss has no
             meaning for, with a network of n_out outputs.
         task: `(n_out) -> one of TASKS`, what the predictions are to be judged as.
+        onnx: `(AL) -> predictions`, what `predict` does, as operators of ONNX: of a
+            `pydnn.stages.graph.Value`, with the examples along the first axis. None where nobody
+            wrote it; a loss whose `predict` was replaced alone has none.
     """
 
     name: str
@@ -79,6 +85,11 @@ class Loss(DescribedPart):
     predict: Predict
     expect_labels: Callable[[FloatArray, int], None]
     task: Callable[[int], str]
+    onnx: Callable[[Value], Value] | None = attrs.field(default=None, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        if self.onnx is not None and not belongs(self.onnx, self.predict):
+            object.__setattr__(self, "onnx", None)
 
     def __call__(
         self,
@@ -213,6 +224,7 @@ def sigmoid_cross_entropy(
         lambda Z, context=EVALUATION: freeze(context.numerics.logistic(Z)),
         _expect_binary,
         lambda n_out: "two classes" if n_out == 1 else "several labels",
+        onnx=lambda Z: Z.op("Sigmoid"),
     )
 
 
@@ -265,6 +277,7 @@ def softmax_cross_entropy(
         _softmax,
         _expect_classes,
         lambda n_out: "many classes",
+        onnx=lambda Z: Z.op("Softmax", axis=1),
     )
 
 
@@ -351,6 +364,7 @@ def poisson() -> Loss:
         _regression("poisson", entries),
         predict=lambda Z, context=EVALUATION: freeze(context.numerics.exp(Z)),
         expect_labels=expect_counts,
+        onnx=lambda Z: Z.op("Exp"),
     )
 
 
@@ -361,6 +375,7 @@ def _regression(name: str, entries: Entries) -> Loss:
         lambda AL, context=EVALUATION: AL,
         _expect_numbers,
         lambda n_out: "regression",
+        onnx=lambda AL: AL,
     )
 
 

@@ -139,6 +139,35 @@ class Model:
             replace=replace,
         )
 
+    def to_onnx(self) -> bytes:
+        """The model as the bytes of an ONNX file, for other programs and languages.
+
+        The file takes raw examples, one per row: `X` (m, n_x), or `images` (m, height, width, 3)
+        of bytes if the model takes images. Standardization is part of it. It gives
+
+        - `label` (m,), the name of the most probable class, or its number if the classes have no
+          names, and `probabilities` (m, K), for classes;
+        - `labels` (m, K), truth values, and `probabilities` (m, K), for several labels at once;
+        - `values` (m, n_y), for numbers.
+
+        Floats have the dtype of the model. The operators are core operators of opset 17, which
+        runtimes since 2022 know. Equal models give equal bytes. No other package is needed.
+
+        Raises:
+            BadInput: If a stage or the loss does not say how it is written in ONNX, naming it, or
+                the file would have 2 GB or more.
+
+        Example:
+            >>> recipe = nn.Recipe("line", "dense(1)", "mean_squared()", nn.adam(), iterations=1)
+            >>> model = nn.train(recipe, nn.Batch([[0.0, 1.0]], [[1.0, 3.0]])).model
+            >>> content = model.to_onnx()
+            >>> b"Gemm" in content
+            True
+        """
+        from pydnn.interop.onnx import onnx_bytes  # which knows models
+
+        return onnx_bytes(self)
+
     @staticmethod
     def load(path: AnyPath, *, allow: Iterable[str] = (), unverified: bool = False) -> Model:
         """Read the model in a file that `save` wrote: see `load_model`."""

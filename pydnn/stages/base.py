@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Generic, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, cast
 
 import attrs
 
@@ -18,6 +18,8 @@ from pydnn.tables import html_table
 
 if TYPE_CHECKING:  # with defaults, plain `Stage` means a stage of any parameters and caches
     from typing_extensions import TypeVar
+
+    from pydnn.stages.graph import Value
 
     Params = TypeVar("Params", default=Any)
     Cache = TypeVar("Cache", default=Any)
@@ -48,6 +50,8 @@ __all__ = [
     "into",
     "left_out",
     "map_stages",
+    "onnx_of",
+    "onnx_of_part",
 ]
 
 Shape = tuple[int, ...]  # of one example: (n_x,) for columns of n_x features
@@ -122,7 +126,7 @@ class BackwardInto(Protocol[Params_in, Cache_in]):
         """Write the gradients into `out`, and return dA_prev, or None if it is not needed."""
 
 
-_FUNCTIONS = ("init", "forward", "backward", "backward_into")
+_FUNCTIONS = ("init", "forward", "backward", "backward_into", "onnx")
 
 
 @attrs.frozen(eq=False, repr=False, field_transformer=ignoring_in(*_FUNCTIONS))
@@ -155,6 +159,9 @@ class Stage(DescribedPart, Generic[Params, Cache]):
             one takes the input of the combinator.
         statistics: How the stage gathers statistics in training; None if it gathers none.
         gradients: The class of `grads`; None if it is the class of `params`.
+        onnx: `(params, A_prev, statistics) -> A`, optional: what the stage computes outside of
+            training, in operators of ONNX. A_prev and A are values of `pydnn.stages.graph`, with
+            examples along the first axis. A stage whose `forward` alone was replaced loses it.
         parts: The inner stages of a combinator, in order; empty for any other stage.
         rebuild: The function that makes the same combinator of other inner stages.
 
@@ -180,12 +187,15 @@ class Stage(DescribedPart, Generic[Params, Cache]):
     in_sequence: bool = attrs.field(default=False, kw_only=True)
     statistics: Statistics[Params, Cache] | None = attrs.field(default=None, kw_only=True)
     gradients: type | None = attrs.field(default=None, kw_only=True)
+    onnx: Callable[[Params, Value, Tree], Value] | None = attrs.field(default=None, kw_only=True)
     parts: tuple[Stage, ...] = attrs.field(default=(), kw_only=True)
     rebuild: Callable[..., Stage] | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         if self.backward_into is not None and not belongs(self.backward_into, self.backward):
             object.__setattr__(self, "backward_into", None)
+        if self.onnx is not None and not belongs(self.onnx, self.forward):
+            object.__setattr__(self, "onnx", None)
 
     def _repr_html_(self) -> str:
         return html_table("network", ["parameters", "stage"], list(_rows(self, "")))
@@ -255,6 +265,10 @@ def elementwise(
     ) -> FloatArray:
         return _own(backward(dA, cache.Z, cache.A, cache.numerics), dA)
 
+    def onnx(params: tuple[()], Z: Value, statistics: Tree) -> Value:
+        # The value stands for the array, and writes down what the function does with it.
+        return cast(Any, forward)(Z, Z.numerics)  # type: ignore[no-any-return]
+
     return Stage(
         name,
         init_nothing,
@@ -262,6 +276,7 @@ def elementwise(
         stage_backward,
         backward_into=stage_backward_into,
         elementwise=True,
+        onnx=onnx,
     )
 
 
@@ -385,6 +400,38 @@ def into(stage: Stage[Params, Cache]) -> BackwardInto[Params, Cache]:
         return dA_prev
 
     return backward_into
+
+
+def onnx_of(stage: Stage, params: Tree, A_prev: Value, statistics: Tree) -> Value:
+    """What a stage makes of A_prev, written down as operators of ONNX.
+
+    Args:
+        stage: The stage.
+        params: Its parameters.
+        A_prev: What stands for its input.
+        statistics: Its statistics; () where it has none.
+
+    Raises:
+        BadInput: If the stage does not say how it is written, or cannot be written.
+    """
+    if stage.onnx is None:
+        raise BadInput(
+            f"{stage.name} does not say how it is written in ONNX: give its Stage the field onnx, "
+            "(params, A_prev, statistics) -> A; see help(pydnn.stages.graph)."
+        )
+    return stage.onnx(params, A_prev, statistics)
+
+
+def onnx_of_part(i: int, stage: Stage, params: Trees, A_prev: Value, statistics: Tree) -> Value:
+    """The same of part number `i` of a combinator, with the trees of all parts.
+
+    Raises:
+        BadInput: As `onnx_of` does, with the place of the part.
+    """
+    try:
+        return onnx_of(stage, params[i], A_prev, statistics[i] if statistics else NO_PARAMS)
+    except BadInput as error:
+        raise in_stage(i, stage, error) from error
 
 
 def _copy_gradients(stage: Stage, grads: Tree, out: Views) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import attrs
 import numpy as np
 
@@ -17,8 +19,12 @@ from pydnn.stages.layer_norm import (
     expect_features,
     init_norm,
     norm_grads,
+    norm_onnx,
     pull_back_norm,
 )
+
+if TYPE_CHECKING:
+    from pydnn.stages.graph import Value
 
 __all__ = ["BatchNormCache", "BatchNormStatistics", "batch_norm"]
 
@@ -116,6 +122,10 @@ def batch_norm(*, decay: float = 0.9, epsilon: float = 1e-5) -> Stage[NormParams
             freeze(decay * running.variance + (1 - decay) * variance),
         )
 
+    def onnx(params: NormParams, Z: Value, running: BatchNormStatistics) -> Value:
+        deviation = np.sqrt(running.variance + running.variance.dtype.type(epsilon))
+        return norm_onnx(params, (Z - running.mean[:, 0]) / deviation[:, 0])
+
     return Stage(
         "batch_norm",
         init_norm,
@@ -124,6 +134,7 @@ def batch_norm(*, decay: float = 0.9, epsilon: float = 1e-5) -> Stage[NormParams
         gradients=NormGrads,
         mixes_examples=True,
         statistics=Statistics(_before_any_step, absorb),
+        onnx=onnx,
     )
 
 

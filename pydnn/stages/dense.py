@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import attrs
 import numpy as np
 
@@ -9,9 +11,13 @@ from pydnn.checks import BadInput, expect_count, expect_same_dtype, expect_shape
 from pydnn.descriptions.builders import described
 from pydnn.keys import Key
 from pydnn.numerics import Numerics
+from pydnn.parameters import Tree
 from pydnn.records import WEIGHTS, FloatArray, arrays, freeze, maker_of, readonly
 from pydnn.stages.base import EVALUATION, Context, Shape, Stage
 from pydnn.stages.initializers import Initializer, he_normal
+
+if TYPE_CHECKING:
+    from pydnn.stages.graph import Value
 
 __all__ = [
     "DenseCache",
@@ -21,6 +27,7 @@ __all__ = [
     "dense_backward",
     "dense_backward_into",
     "dense_forward",
+    "dense_onnx",
 ]
 
 _MOST_WEIGHTS = 1 << 48  # 2 PiB of float64: a file may claim any size
@@ -142,6 +149,11 @@ def dense_backward_into(
     return freeze(numerics.matmul(params.W.T, dZ)) if needs_dA_prev else None
 
 
+def dense_onnx(params: DenseParams, A_prev: Value, statistics: Tree) -> Value:
+    """The affine map as one operator of ONNX, examples along the first axis."""
+    return A_prev.op("Gemm", params.W, params.b[:, 0], transB=1)
+
+
 @described("stage", drawn_by=["initializer"])
 def dense(units: int, *, initializer: Initializer = he_normal()) -> Stage[DenseParams, DenseCache]:  # noqa: B008 - frozen
     """Make a fully connected layer Z = W A_prev + b of `units` units.
@@ -180,4 +192,5 @@ def dense(units: int, *, initializer: Initializer = he_normal()) -> Stage[DenseP
         backward_into=dense_backward_into,
         affine=True,
         gradients=DenseGrads,
+        onnx=dense_onnx,
     )

@@ -68,4 +68,11 @@ def dropout(*, keep_prob: float) -> Stage[tuple[()], DropoutCache]:
         dA_prev = readonly(dA) if cache.D is None else freeze(dA * cache.D)
         return dA_prev, NO_PARAMS
 
-    return Stage("dropout", init_nothing, forward, backward, random=True)
+    return Stage(
+        "dropout",
+        init_nothing,
+        forward,
+        backward,
+        random=True,
+        onnx=lambda params, A_prev, statistics: A_prev,
+    )

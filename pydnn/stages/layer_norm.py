@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import attrs
 import numpy as np
 
@@ -9,8 +11,12 @@ from pydnn.checks import BadInput, expect_epsilon, expect_same_dtype, expect_sha
 from pydnn.descriptions.builders import described
 from pydnn.keys import Key
 from pydnn.numerics import Numerics
+from pydnn.parameters import Tree
 from pydnn.records import FloatArray, arrays, freeze
 from pydnn.stages.base import Context, Shape, Stage
+
+if TYPE_CHECKING:
+    from pydnn.stages.graph import Value
 
 __all__ = [
     "NormCache",
@@ -20,6 +26,7 @@ __all__ = [
     "init_norm",
     "layer_norm",
     "norm_grads",
+    "norm_onnx",
     "pull_back_norm",
 ]
 
@@ -96,7 +103,17 @@ def layer_norm(*, epsilon: float = 1e-5) -> Stage[NormParams, NormCache]:
     ) -> tuple[FloatArray, NormGrads]:
         return pull_back_norm(params, cache, dA, axis=0)
 
-    return Stage("layer_norm", init_norm, forward, backward, gradients=NormGrads)
+    def onnx(params: NormParams, Z: Value, statistics: Tree) -> Value:
+        centred = Z - Z.op("ReduceMean", axes=(1,))
+        variance = (centred * centred).op("ReduceMean", axes=(1,))
+        return norm_onnx(params, centred / np.sqrt(variance + epsilon))
+
+    return Stage("layer_norm", init_norm, forward, backward, gradients=NormGrads, onnx=onnx)
+
+
+def norm_onnx(params: NormParams, Z_norm: Value) -> Value:
+    """Scale and shift in ONNX, examples along the first axis."""
+    return Z_norm.op("Mul", params.gamma[:, 0]).op("Add", params.beta[:, 0])
 
 
 def init_norm(key: Key, shape_in: Shape) -> tuple[NormParams, Shape]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 import numpy as np
@@ -25,7 +26,11 @@ from pydnn.stages.base import (
     in_stage,
     into,
     left_out,
+    onnx_of_part,
 )
+
+if TYPE_CHECKING:
+    from pydnn.stages.graph import Value
 
 __all__ = ["ParallelCache", "parallel"]
 
@@ -125,6 +130,10 @@ def parallel(*stages: Stage) -> Stage[Trees, ParallelCache]:
                 raise left_out(i, stages[i])
         return _total(shares) if needs_dA_prev else None
 
+    def onnx(params: Trees, A_prev: Value, statistics: Tree) -> Value:
+        rows = [onnx_of_part(i, part, params, A_prev, statistics) for i, part in enumerate(stages)]
+        return rows[0].op("Concat", *rows[1:], axis=1)
+
     return Stage(
         "parallel",
         init,
@@ -134,6 +143,7 @@ def parallel(*stages: Stage) -> Stage[Trees, ParallelCache]:
         random=any(stage.random for stage in stages),
         mixes_examples=any(stage.mixes_examples for stage in stages),
         statistics=combined_statistics(stages, lambda cache: cache.caches),
+        onnx=onnx,
         parts=stages,
         rebuild=parallel,
     )

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import attrs
 
 from pydnn.checks import BadInput
 from pydnn.descriptions.builders import described
 from pydnn.keys import Key
 from pydnn.numerics.underflow import bare
-from pydnn.parameters import Views
+from pydnn.parameters import Tree, Views
 from pydnn.records import FloatArray, freeze
 from pydnn.stages.base import Caches, Context, Shape, Stage, Trees, expect_stages, into
 from pydnn.stages.serial import serial
+
+if TYPE_CHECKING:
+    from pydnn.stages.graph import Value
 
 __all__ = ["residual"]
 
@@ -41,6 +46,8 @@ def residual(*stages: Stage) -> Stage[Trees, Caches]:
     inner = serial(*stages)
     inner_forward, inner_backward = bare(inner.forward), bare(inner.backward)
     inner_backward_into = into(inner)
+    inner_onnx = inner.onnx
+    assert inner_onnx is not None  # serial says how it is written
 
     def init(key: Key, shape: Shape) -> tuple[Trees, Shape]:
         params, shape_out = inner.init(key, shape)
@@ -65,6 +72,9 @@ def residual(*stages: Stage) -> Stage[Trees, Caches]:
         inner_dA = inner_backward_into(params, caches, dA, out, needs_dA_prev)
         return None if inner_dA is None else freeze(dA + inner_dA)
 
+    def onnx(params: Trees, A_prev: Value, statistics: Tree) -> Value:
+        return A_prev.op("Add", inner_onnx(params, A_prev, statistics))
+
     return attrs.evolve(
         inner,
         name="residual",
@@ -73,5 +83,6 @@ def residual(*stages: Stage) -> Stage[Trees, Caches]:
         backward=backward,
         backward_into=backward_into,
         in_sequence=False,
+        onnx=onnx,
         rebuild=residual,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydnn.checks import BadInput
 from pydnn.descriptions.builders import described
 from pydnn.keys import Key
@@ -19,7 +21,11 @@ from pydnn.stages.base import (
     in_stage,
     into,
     left_out,
+    onnx_of_part,
 )
+
+if TYPE_CHECKING:
+    from pydnn.stages.graph import Value
 
 __all__ = ["serial"]
 
@@ -92,6 +98,11 @@ def serial(*stages: Stage) -> Stage[Trees, Caches]:
             return None
         return backwards_into[first](params[first], caches[first], dA, out[first], needs_dA_prev)
 
+    def onnx(params: Trees, A: Value, statistics: Tree) -> Value:
+        for i, stage in enumerate(stages):
+            A = onnx_of_part(i, stage, params, A, statistics)
+        return A
+
     return Stage(
         "serial",
         init,
@@ -103,6 +114,7 @@ def serial(*stages: Stage) -> Stage[Trees, Caches]:
         elementwise=all(stage.elementwise for stage in stages),
         in_sequence=True,
         statistics=combined_statistics(stages, lambda caches: caches),
+        onnx=onnx,
         parts=stages,
         rebuild=serial,
     )

@@ -1,0 +1,97 @@
+"""A model as an ONNX file: from raw examples to labels and probabilities, or to numbers.
+
+It has core operators alone, of opset 17, which every runtime since 2022 computes.
+"""
+
+from __future__ import annotations
+
+import json
+
+from pydnn import __version__
+from pydnn.checks import BadInput
+from pydnn.descriptions.builders import build
+from pydnn.fingerprints import fingerprint
+from pydnn.interop.onnx_file import onnx_file
+from pydnn.jobs.model import Model
+from pydnn.keys import Key
+from pydnn.losses import Loss
+from pydnn.recipes.layouts import undrawn
+from pydnn.recipes.recipe import DTYPES
+from pydnn.recipes.toml import write_recipe
+from pydnn.stages.base import Stage, onnx_of
+from pydnn.stages.graph import Graph, Value
+
+__all__ = ["graph_of", "onnx_bytes"]
+
+
+def onnx_bytes(model: Model) -> bytes:
+    """The bytes of an ONNX file that computes what a model predicts: see `Model.to_onnx`.
+
+    Raises:
+        BadInput: If a stage or the loss does not say how it is written in ONNX, or the file would
+            be larger than the format allows.
+    """
+    return onnx_file(graph_of(model), producer_version=__version__, metadata=_metadata(model))
+
+
+def _metadata(model: Model) -> dict[str, str]:
+    described = {
+        "recipe": write_recipe(model.recipe),
+        "parameters_sha256": fingerprint({"parameters": model.parameters.vector}),
+    }
+    if model.classes is not None:
+        described["classes"] = json.dumps(model.classes, ensure_ascii=False)
+    return described
+
+
+def graph_of(model: Model) -> Graph:
+    """The graph of a model, with its inputs and outputs."""
+    network: Stage = build(model.recipe.network, family="stage")
+    loss: Loss = build(model.recipe.loss, family="loss")
+    known = {
+        slot.name: packed[slot.name]
+        for packed in (model.statistics, model.parameters)
+        for slot in packed.layout.slots
+    }
+    graph = Graph(DTYPES[model.recipe.dtype], known)
+    AL = onnx_of(network, model.parameters.tree, _prepared(graph, model), model.statistics.tree)
+    if loss.onnx is None:
+        raise BadInput(
+            f"loss {loss.name} does not say how its predictions are written in ONNX: give its Loss "
+            "the field onnx, (AL) -> predictions; see help(pydnn.stages.graph)."
+        )
+    # Laid out with zeros, which take no memory, only to learn how many outputs there are.
+    _, shape = build(undrawn(model.recipe.network)).init(Key(0), (model.features,))
+    _write_outputs(graph, loss.task(shape[0]), loss.onnx(AL), shape[0], model.classes)
+    return graph
+
+
+def _prepared(graph: Graph, model: Model) -> Value:
+    """The examples as the network sees them, from the inputs of the graph."""
+    if model.image_shape is None:
+        X = graph.input("X", (model.features,))
+    else:  # as `data.columns_of` makes columns of bytes
+        images = graph.input("images", model.image_shape, "uint8").cast(graph.dtype)
+        X = images.op("Div", 255.0).op("Flatten", axis=1)
+    fitted = model.inputs.standardization
+    if fitted is None:
+        return X
+    return X.op("Sub", fitted.mean[:, 0]).op("Div", fitted.deviation[:, 0])
+
+
+def _write_outputs(
+    graph: Graph, task: str, P: Value, n_out: int, names: tuple[str, ...] | None
+) -> None:
+    if task == "regression":
+        graph.output("values", P, (n_out,))
+        return
+    if task == "several labels":
+        graph.output("labels", P.op("Greater", 0.5, dtype=bool), (n_out,))
+        graph.output("probabilities", P, (n_out,))
+        return
+    if task == "two classes":  # the network gives the probability of class 1 alone
+        n_out, P = 2, P.constant(1.0).op("Sub", P).op("Concat", P, axis=1)
+    number = P.op("ArgMax", axis=1, keepdims=0, dtype="int64")
+    label = number if names is None else P.constant(names, object).op("Gather", number)
+    graph.output("label", label, ())
+    graph.output("probabilities", P, (n_out,))

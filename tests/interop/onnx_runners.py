@@ -1,0 +1,36 @@
+"""Programs that compute ONNX files, for tests: the evaluator of onnx, and onnxruntime."""
+
+import numpy as np
+import pytest
+
+
+def evaluator(content):
+    onnx = pytest.importorskip("onnx")
+    from onnx.reference import ReferenceEvaluator
+
+    model = onnx.load_from_string(content)
+    onnx.checker.check_model(model, full_check=True)
+    evaluator = ReferenceEvaluator(model)
+
+    def run(names, inputs):
+        with np.errstate(all="ignore"):  # it computes both sides of a choice
+            return evaluator.run(names, inputs)
+
+    return run
+
+
+def runtime(content):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(content, options).run
+
+
+RUNNERS = {"onnx": evaluator, "onnxruntime": runtime}
+TOLERANCE = {"float64": 1e-12, "float32": 1e-6}
+
+
+def assert_near(found, expected, dtype):
+    assert found.dtype == dtype
+    scale = max(1.0, np.abs(expected).max(initial=0.0))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE[dtype] * scale)

@@ -1,0 +1,307 @@
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+import numpy as np
+import pytest
+from helpers import example_count
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from interop.onnx_runners import RUNNERS, assert_near
+from own_parts import cube_root, squared_relu
+from test_laws import SHAPES, STAGES
+
+import pydnn as nn
+from pydnn import BadInput, Batch, Key
+from pydnn.interop.onnx import graph_of
+from pydnn.interop.onnx_file import onnx_file
+from pydnn.jobs import load_model
+from pydnn.jobs.inputs import Inputs
+from pydnn.jobs.model import Model
+from pydnn.jobs.standardization import Standardization
+from pydnn.parameters import pack
+from pydnn.recipes.toml import read_recipe
+from pydnn.stages.base import onnx_of
+from pydnn.stages.graph import _UFUNCS, Graph
+from pydnn.testing.examples import after_training, draw_stage
+
+DTYPES = ["float64", "float32"]
+TOP = Path(__file__).parents[2]
+
+
+def in_dtype(tree, dtype):
+    return pack(tree, dtype=dtype).tree
+
+
+def written(stage, params, statistics, shape, dtype):
+    """The ONNX file of one stage alone, from X to A."""
+    graph = Graph(dtype)
+    A = onnx_of(stage, params, graph.input("X", shape), statistics)
+    graph.output("A", A, stage.init(Key(0), shape)[1])
+    return onnx_file(graph, producer_version="", metadata={})
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("run", RUNNERS)
+def test_every_stage_computes_the_same_as_onnx(name, dtype, run):
+    stage, shape = STAGES[name], SHAPES.get(name, (3,))
+    drawn = draw_stage(stage, shape, 7, Key(3))
+    context = after_training(stage, drawn)
+    params = in_dtype(drawn.params, dtype)
+    statistics = in_dtype(context.statistics or (), dtype)
+    # Numbers of all sizes that a network meets, and zeros of both signs.
+    X = (drawn.A_prev * [1, 1, 3, 10, 40, 0, -0.0]).astype(dtype)
+    context = attrs.evolve(context, statistics=statistics if context.statistics else None)
+    expected, _ = stage.forward(params, X, context)
+    compute = RUNNERS[run](written(stage, params, statistics, shape, dtype))
+    [found] = compute(None, {"X": np.ascontiguousarray(np.moveaxis(X, -1, 0))})
+    assert_near(np.moveaxis(found, 0, -1), expected, dtype)
+
+
+@pytest.mark.parametrize("run", RUNNERS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_function_of_numpy_that_is_written_computes_the_same(dtype, run):
+    X = np.linspace(0.1, 2.4, 24).astype(dtype).reshape(8, 3)
+    graph = Graph(dtype)
+    Z, expected = graph.input("X", (3,)), {}
+    for ufunc in _UFUNCS:
+        with np.errstate(all="ignore"):
+            values = [X - 1, 3 - X][: ufunc.nin]
+            ours = [Z - 1, 3 - Z][: ufunc.nin]
+            if ufunc in (np.log, np.sqrt, np.reciprocal, np.power, np.float_power):
+                values, ours = [X, X / 2][: ufunc.nin], [Z, Z / 2][: ufunc.nin]
+            if ufunc in LOGICAL:
+                values, ours = [v > 0 for v in values], [v > 0 for v in ours]
+            made = ufunc(*ours)
+            if made.dtype == bool:
+                made = np.where(made, 1.0, 0.0)
+            graph.output(ufunc.__name__, made, (3,))
+            expected[ufunc.__name__] = ufunc(*values).astype(dtype)
+    compute = RUNNERS[run](onnx_file(graph, producer_version="", metadata={}))
+    found = dict(zip(graph.outputs, compute(None, {"X": X}), strict=True))
+    for name, array in expected.items():
+        assert_near(found[name], array, dtype)
+
+
+LOGICAL = {np.logical_and, np.logical_or, np.logical_not, np.bitwise_and, np.bitwise_or, np.invert}
+
+
+def test_an_activation_of_ones_own_is_written_by_what_it_does():
+    X = np.array([[-8.0, 0.0, 27.0]])
+    compute = RUNNERS["onnx"](written(cube_root(), (), (), (1,), "float64"))
+    [found] = compute(None, {"X": X.T})
+    np.testing.assert_allclose(found.T, [[-2, 0, 3]], atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("function", "what"),
+    [
+        (lambda Z, _: np.sort(Z), "np.sort"),
+        (lambda Z, _: np.spacing(Z), "np.spacing"),
+        (lambda Z, _: np.add.accumulate(Z), "np.add"),
+        (lambda Z, _: np.clip(Z, 0, 1, casting="no"), r"np.clip .*\(.*casting"),
+        (lambda Z, _: Z if Z > 0 else -Z, "a decision"),
+        (lambda Z, _: np.vectorize(abs)(Z), "what needs the numbers"),
+        (lambda Z, numerics: numerics.sum(Z, axis=0), "a product, sum"),
+    ],
+)
+def test_what_onnx_cannot_express_is_refused_with_its_place(function, what):
+    own = nn.elementwise("mine", function, lambda dA, Z, A, _: dA)
+    with pytest.raises(BadInput, match=rf"stage 1 \(mine\): {what}.* in another way in the field"):
+        written(nn.serial(nn.relu(), own), ((), ()), (), (2,), "float64")
+
+
+def test_a_stage_that_does_not_say_how_it_is_written_is_refused_with_what_to_do():
+    with pytest.raises(BadInput, match=r"stage 0 \(squared_relu\): .* does not say .* field onnx"):
+        written(nn.serial(squared_relu()), ((),), (), (2,), "float64")
+
+
+def test_a_stage_or_loss_whose_computation_was_replaced_alone_is_not_written_as_before():
+    stage = attrs.evolve(nn.relu(), forward=nn.sigmoid().forward)
+    assert stage.onnx is None
+    assert attrs.evolve(nn.relu(), name="mine").onnx is not None
+    assert attrs.evolve(nn.poisson(), predict=nn.mean_squared().predict).onnx is None
+    assert attrs.evolve(nn.poisson(), name="mine").onnx is not None
+
+
+# Whole models
+
+LOSSES = {
+    "two classes": (nn.sigmoid_cross_entropy(), 1, None),
+    "two classes, named": (nn.sigmoid_cross_entropy(), 1, ("dog", "猫")),
+    "many classes": (nn.softmax_cross_entropy(), 3, None),
+    "many classes, named": (nn.softmax_cross_entropy(), 3, ("a", "b", "c")),
+    "several labels": (nn.sigmoid_cross_entropy(), 3, ("a", "b", "c")),
+    "numbers": (nn.mean_squared(), 2, None),
+    "numbers, huber": (nn.huber(), 2, None),
+    "numbers, absolute": (nn.mean_absolute(), 2, None),
+    "counts": (nn.poisson(), 1, None),
+}
+
+
+def model_with(loss, n_out, classes, dtype, *, standardize=True, image_shape=None):
+    network = nn.serial(nn.dense(5), nn.batch_norm(), nn.gelu(), nn.dense(n_out))
+    features = 4 if image_shape is None else 12
+    recipe = nn.Recipe(
+        "drawn", network, loss, nn.adam(), iterations=1, standardize=standardize, dtype=dtype
+    )
+    drawn = draw_stage(network, (features,), 9, Key(5))
+    statistics = after_training(network, drawn).statistics
+    fitted = Standardization(
+        Key(6).normal((features, 1)), 0.5 + Key(7).uniform((features, 1))
+    )  # fmt: skip
+    return Model(
+        recipe,
+        pack(drawn.params, dtype=dtype),
+        np.zeros(1),
+        features,
+        pack(statistics, dtype=dtype),
+        Inputs(dtype, "fast", fitted if standardize else None),
+        image_shape,
+        classes,
+    )
+
+
+def answer(names, number):
+    return int(number) if names is None else names[number]
+
+
+def test_all_losses_are_in_the_table():
+    table = {loss.name for loss, *_ in LOSSES.values()}
+    assert table == {b.name for b in nn.descriptions.builders.builders_of("loss")
+                     if ":" not in b.name}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("run", RUNNERS)
+def test_predictions_and_labels_are_those_of_the_model(name, dtype, run):
+    loss, n_out, classes = LOSSES[name]
+    model = model_with(loss, n_out, classes, dtype)
+    compute = RUNNERS[run](model.to_onnx())
+
+    @example_count(20)
+    @given(arrays(dtype, (4, 6), elements=st.floats(-5, 5, width=32)))
+    def agrees(X):
+        P = model.predict(X)
+        outputs = compute(None, {"X": np.ascontiguousarray(X.T)})
+        if loss.task(n_out) == "regression":
+            [values] = outputs
+            assert_near(values.T, P, dtype)
+            return
+        label, probabilities = outputs
+        if loss.task(n_out) == "several labels":
+            assert_near(probabilities.T, P, dtype)
+            np.testing.assert_array_equal(label.T, probabilities.T > 0.5)
+            return
+        if n_out == 1:
+            P = np.concatenate([1 - P, P])
+        assert_near(probabilities.T, P, dtype)
+        expected = [answer(classes, column.argmax()) for column in probabilities]
+        assert list(label) == expected
+
+    agrees()
+
+
+@pytest.mark.parametrize("run", RUNNERS)
+def test_images_go_in_as_bytes(run):
+    loss, n_out, classes = LOSSES["two classes, named"]
+    model = model_with(loss, n_out, classes, "float64", image_shape=(2, 2, 3))
+    images = Key(1).integers(256, (5, 2, 2, 3)).astype(np.uint8)
+    _, probabilities = RUNNERS[run](model.to_onnx())(None, {"images": images})
+    assert_near(probabilities.T[1:], model.predict(nn.data.columns_of(images)), "float64")
+
+
+def test_the_file_says_what_it_is():
+    onnx = pytest.importorskip("onnx")
+    model = model_with(*LOSSES["many classes, named"], "float32")
+    read = onnx.load_from_string(model.to_onnx())
+    assert read.ir_version == 8
+    assert [(each.domain, each.version) for each in read.opset_import] == [("", 17)]
+    assert (read.producer_name, read.producer_version) == ("pydnn", nn.__version__)
+    described = {prop.key: prop.value for prop in read.metadata_props}
+    assert read_recipe(described["recipe"]) == model.recipe
+    assert json.loads(described["classes"]) == ["a", "b", "c"]
+    assert len(described["parameters_sha256"]) == 64
+    names = {constant.name for constant in read.graph.initializer}
+    assert {"0/W", "0/b", "1/gamma", "1/beta", "1/mean", "3/W", "3/b"} <= names
+    assert {node.domain for node in read.graph.node} == {""}
+
+
+MADE = """
+import numpy as np, pydnn as nn
+from pydnn.jobs.model import model_of
+from pydnn.jobs.job import prepare
+recipe = nn.Recipe("x", "serial(dense(3), gelu(), dense(2))", nn.softmax_cross_entropy(),
+                   nn.adam(), iterations=1, numerics="portable")
+job = prepare(recipe, nn.Batch([[0.0, 1.0], [1.0, 3.0]], [[0, 1]]))
+model = model_of(job, job.state, [])
+content = model.to_onnx()
+"""
+
+
+def test_the_same_model_gives_the_same_bytes_on_every_machine():
+    here = {}
+    exec(MADE, here)
+    content = onnx_file(graph_of(here["model"]), producer_version="", metadata={})
+    assert hashlib.sha256(content).hexdigest()[:16] == "9df71f5027a13d7a"
+
+
+@pytest.mark.slow
+def test_the_same_model_gives_the_same_bytes_in_every_process():
+    here = {}
+    exec(MADE, here)
+    there = subprocess.run(
+        [sys.executable, "-c", f"{MADE}\nimport sys; sys.stdout.buffer.write(content)"],
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+        capture_output=True,
+        check=True,
+    )
+    assert there.stdout == here["content"]
+
+
+def test_a_file_beyond_what_the_format_allows_is_refused():
+    graph = Graph("float32")
+    graph.constants["0/W"] = np.broadcast_to(np.float32(0), (1 << 15, 1 << 14))
+    with pytest.raises(BadInput, match=r"take 2,147,483,648 bytes.*model\.safetensors"):
+        onnx_file(graph, producer_version="", metadata={})
+
+
+@pytest.mark.parametrize("path", sorted((TOP / "examples").glob("*.toml")), ids=lambda p: p.name)
+@pytest.mark.parametrize("iterations", [5, pytest.param(None, marks=pytest.mark.slow)])
+def test_recipes_of_the_examples_give_the_labels_of_predict(path, iterations):
+    pytest.importorskip("sklearn")
+    recipe = read_recipe(path.read_text())
+    if iterations is not None:
+        recipe = attrs.evolve(recipe, iterations=iterations, watch="", patience=0)
+    data = nn.data.load_data_set(recipe.data)
+    model = nn.train(recipe, data).model
+    expected = [data.classes[k] for k in model.predict(data.test.X).argmax(axis=0)]
+    for run in RUNNERS.values():
+        label, _ = run(model.to_onnx())(None, {"X": np.ascontiguousarray(data.test.X.T)})
+        assert list(label) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", RUNNERS)
+def test_the_tutorials_photos_give_the_labels_of_predict(run, cats_directory):
+    recipe = attrs.evolve(nn.recipes.tutorial.tutorial_recipe(), iterations=100)
+    data = nn.data.load_data_set(cats_directory)
+    model = nn.train(attrs.evolve(recipe, data=str(cats_directory)), data).model
+    images = nn.data.load_catvnoncat(cats_directory)[1].images
+    label, _ = RUNNERS[run](model.to_onnx())(None, {"images": images})
+    P = model.predict(data.test.X)[0]
+    assert list(label) == [data.classes[int(p > 0.5)] for p in P]
+
+
+def test_a_saved_model_is_exported_as_the_trained_one(tmp_path):
+    recipe = nn.Recipe("line", nn.dense(1), nn.mean_squared(), nn.adam(), iterations=3)
+    model = nn.train(recipe, Batch([[0.0, 1.0]], [[1.0, 3.0]])).model
+    model.save(tmp_path / "model.h5")
+    assert load_model(tmp_path / "model.h5").to_onnx() == model.to_onnx()
