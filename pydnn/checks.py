@@ -335,6 +335,7 @@ EXTRAS = {
     "image": ("pillow>=10.3",),
     "sklearn": ("scikit-learn>=1.5",),
     "doctor": ("threadpoolctl>=3.5",),
+    "completion": ("argcomplete>=3.5",),
     "testing": ("hypothesis>=6.100", "pytest>=8.2"),
     "bench": ("autograd>=1.7", "jax>=0.4.30", "optax>=0.2.3", "torch>=2.4"),
 }

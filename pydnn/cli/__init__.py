@@ -2,17 +2,19 @@
 
 Results go to the standard output, progress and complaints to the standard error stream. Exit
 status: 0 done, 1 a verification found a difference, 2 bad input or usage, 130 interrupted. A
-user's mistake gets one line that says what was wrong, what was expected and what to do.
+user's mistake gets one line that says what is wrong, what was expected and what to do.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from pydnn.checks import BadInput, path_of, printable
 from pydnn.cli import (
+    completion,
     data,
     diff,
     doctor,
@@ -27,11 +29,24 @@ from pydnn.cli import (
     sweep,
     train,
 )
-from pydnn.cli.output import ReaderGone, complain, flush_results, undisturbed, usable_streams
+from pydnn.cli.output import ReaderGone, complain, flush_results, say, undisturbed, usable_streams
 from pydnn.other_names import suggestion
 from pydnn.storage.run_files import run_folder_of
 
 __all__ = ["main"]
+
+# What `pydnn` alone prints.
+_MOST_USED = """\
+The five commands that you need most:
+
+  pydnn train --data photos/           train a network, record it and save it
+  pydnn evaluate runs/0001             measure how well a trained model does
+  pydnn predict runs/0001 photo.jpg    say what your own pictures show
+  pydnn resume runs/0001               go on with a run that was interrupted or has ended
+  pydnn replay runs/0001               repeat a run and compare every step bit for bit
+
+pydnn --help lists all commands, and pydnn train --help all options of one.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,9 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     with usable_streams():
         try:
             try:
-                args = _parser().parse_args(argv)
+                parser = _parser()
+                if completion.ASKED_BY_THE_SHELL in os.environ:
+                    completion.complete(parser)
+                args = parser.parse_args(argv)
                 status: int = args.run(args)
-            finally:  # whatever comes of it, so that a closed pipe is met here
+            finally:  # also after an error, so that a closed pipe raises here and not later
                 flush_results()
             return status
         except BadInput as error:
@@ -50,9 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
         except OSError as error:
             what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-            return _refused(f"{what}: choose a place that can be used.")
+            return _refused(f"{what}: choose another place.")
         except MemoryError as error:
-            return _refused(f"there is not enough memory ({error}): give less data.")
+            return _refused(f"there is not enough memory ({error}): use less data.")
         except KeyboardInterrupt:
             with undisturbed():
                 complain("interrupted")
@@ -60,44 +78,49 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Complains in one line."""
+    """An argument parser whose errors are one line."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         for read in (path_of, run_folder_of):
             self.register("type", read, _with_reason(read))
 
-    # Each command's parser complains of what it does not know: it knows the nearest option, and
-    # its --help shows them all.
+    # argparse lets the main parser refuse what a command does not know. Here the command's own
+    # parser does, which can name the nearest of its options, and the --help that lists them.
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        found, unknown = super().parse_known_args(args, namespace)
+        known, unknown = super().parse_known_args(args, namespace)
         if unknown:
             options = [text for action in self._actions for text in action.option_strings]
             name = unknown[0].partition("=")[0]
             near = suggestion(name, options) if name.startswith("-") else ""
             message = f"unrecognized arguments: {' '.join(unknown)}"
             self.error(f"{message}; {near}" if near else message)
-        return found, unknown
+        return known, unknown
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, printable(f"{self.prog}: {message}: see {self.prog} --help") + "\n")
 
 
 def _with_reason(read: Callable[[str], object]) -> Callable[[str], object]:
-    """The function `read`, so that argparse says why a text is refused, not just that it is."""
+    """The function `read`, changed so that argparse also prints the reason of a refusal."""
 
-    def reading(text: str) -> object:
+    def read_or_explain(text: str) -> object:
         try:
             return read(text)
         except BadInput as error:
             raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error
 
-    return reading
+    return read_or_explain
 
 
 def _refused(message: object) -> int:
     complain(message)
     return 2
+
+
+def _show_most_used(args: argparse.Namespace) -> int:
+    say(*_MOST_USED.splitlines())
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -106,7 +129,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Train deep networks as a fold of pure functions, on NumPy alone.",
         epilog="example: pydnn train --plot costs.png",
     )
-    commands = parser.add_subparsers(required=True, metavar="command")
+    parser.set_defaults(run=_show_most_used)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for command in (
         train,
         sweep,
@@ -121,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
         predict,
         parts,
         data,
+        completion,
     ):
         command.add_to(commands)
     return parser

@@ -1,9 +1,9 @@
 """The command `pydnn`.
 
-The wheel holds this file as the module `pydnn_command`, outside the package: the command starts
-there, before pydnn and NumPy are imported, so that an interruption during those imports is
-answered.
+The wheel holds this file as the module `pydnn_command`, outside the package. The command starts
+there, before it imports pydnn and NumPy, so it can answer an interruption during those imports.
 """
+# PYTHON_ARGCOMPLETE_OK: a system that completes all Python commands on Tab looks for these words.
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ def main() -> int:
     ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     try:
         if ours:
-            # Raised inside an import, KeyboardInterrupt may come out as any other error.
+            # An import may turn the KeyboardInterrupt raised inside it into any other error.
             signal.signal(signal.SIGINT, _end)
         from pydnn.cli import main as run
 
@@ -26,7 +26,7 @@ def main() -> int:
     except KeyboardInterrupt:
         _end()
     finally:
-        if ours:  # all is done, and Python's own end would show a traceback
+        if ours:  # the work is done, and an interrupt while Python ends would show a traceback
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

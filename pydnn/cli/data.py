@@ -1,4 +1,4 @@
-"""`pydnn data`: draw image sets, look at them, and tell what is in them."""
+"""`pydnn data`: draw image sets, show them and describe them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from pydnn.checks import MOST_SEED, expect_count, path_of
 from pydnn.cli.output import say, say_json
-from pydnn.cli.run_options import Commands
+from pydnn.cli.run_options import Commands, option_group
 from pydnn.data import (
     ImageSet,
     contact_sheet,
@@ -23,14 +23,14 @@ __all__ = ["add_to"]
 
 
 def add_to(commands: Commands) -> None:
-    """Add the command and its three verbs to those of the parser."""
+    """Add the command and its three subcommands to those of the parser."""
     parser = commands.add_parser(
         "data",
         help="draw, show and describe image sets",
-        description="Draw image sets, look at them, and tell what is in them.",
-        epilog="example: pydnn data draw cats/ --count 2000 --key 7",
+        description="Draw image sets, show them and describe them.",
+        epilog="example: pydnn data draw cats/ --count 2000 --seed 7",
     )
-    verbs = parser.add_subparsers(required=True, metavar="verb")
+    verbs = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_draw(verbs)
     _add_show(verbs)
     _add_info(verbs)
@@ -41,14 +41,17 @@ def _add_draw(verbs: Commands) -> None:
         "draw",
         help="draw cats and other things into two HDF5 files",
         description="Draw images of cats and of other things, in the layout of the real photos.",
-        epilog="example: pydnn data draw cats/ --count 2000 --key 7",
     )
-    draw.add_argument("folder", type=path_of, metavar="OUT", help="where the two files go")
-    draw.add_argument("--count", type=int, default=2000, metavar="N", help="training images")
-    draw.add_argument(
+    images = option_group(draw, "what to draw, and where", "cats/ --count 2000 --seed 7")
+    option = images.add_argument
+    option("folder", type=path_of, metavar="OUT", help="the folder for the two files")
+    option("--count", type=int, default=2000, metavar="N", help="training images")
+    option(
         "--test-count", type=int, metavar="N", help="test images (default: a quarter of --count)"
     )
-    draw.add_argument("--key", type=int, default=1, metavar="N", help="another key, other images")
+    option(
+        "--seed", "--key", type=int, default=1, metavar="N", help="another seed draws other images"
+    )
     draw.set_defaults(run=_draw)
 
 
@@ -57,22 +60,24 @@ def _add_show(verbs: Commands) -> None:
         "show",
         help="save a contact sheet with labels",
         description="Save a contact sheet of training images, each with its label.",
-        epilog="example: pydnn data show drawn-cats --png sheet.png",
     )
-    show.add_argument("data", metavar="drawn-cats|DIR", help="the images")
-    show.add_argument("--png", type=path_of, required=True, metavar="FILE", help="the sheet's file")
-    show.add_argument("--count", type=int, default=60, metavar="N", help="images on the sheet")
+    option = option_group(
+        show, "what to show, and where", "drawn-cats --png sheet.png"
+    ).add_argument
+    option("data", metavar="drawn-cats|DIR", help="the images")
+    option("--png", type=path_of, required=True, metavar="FILE", help="the file for the sheet")
+    option("--count", type=int, default=60, metavar="N", help="images on the sheet")
     show.set_defaults(run=_show)
 
 
 def _add_info(verbs: Commands) -> None:
     info = verbs.add_parser(
         "info",
-        help="tell what is in an image set",
-        description="Tell sizes, labels and brightness of training and test images.",
-        epilog="example: pydnn data info photos/",
+        help="describe an image set",
+        description="Print the size, the labels and the brightness of training and test images.",
     )
-    info.add_argument("data", metavar="drawn-cats|DIR", help="the images")
+    images = option_group(info, "what to describe", "photos/")
+    images.add_argument("data", metavar="drawn-cats|DIR", help="the images")
     info.add_argument("--json", action="store_true", help="print one JSON object instead")
     info.set_defaults(run=_info)
 
@@ -81,9 +86,9 @@ def _draw(args: argparse.Namespace) -> int:
     count = expect_count("--count", args.count, hint="draw one training image or more")
     tests = args.test_count if args.test_count is not None else max(1, count // 4)
     expect_count("--test-count", tests, hint="draw one test image or more")
-    hint = "another key draws other images"
-    expect_count("--key", args.key, least=0, most=MOST_SEED, hint=hint)
-    train, test = drawn_cats(args.key, train_count=count, test_count=tests)
+    hint = "another seed draws other images"
+    expect_count("--seed", args.seed, least=0, most=MOST_SEED, hint=hint)
+    train, test = drawn_cats(args.seed, train_count=count, test_count=tests)
     save_catvnoncat(args.folder, train, test)
     say(f"{count} training and {tests} test images in {args.folder}")
     return 0
@@ -114,7 +119,7 @@ def _info(args: argparse.Namespace) -> int:
 
 @attrs.frozen
 class _Facts:
-    """What `data info` shows of a data set: the fields of its JSON object."""
+    """What `data info` shows of one part of an image set: the fields of its JSON object."""
 
     images: int
     image_shape: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""`pydnn diff`: what two runs differ in, and where they part."""
+"""`pydnn diff`: how two runs differ, and the first step at which their bits differ."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from pydnn.checks import Json
 from pydnn.cli.output import say, say_json
-from pydnn.cli.run_options import Commands, add_allow_option
+from pydnn.cli.run_options import Commands, add_allow_option, option_group
 from pydnn.runs import Run
 from pydnn.runs.diff import Apart, Difference, Parting, difference
 from pydnn.runs.mismatches import Mismatch, apart_in_words, bits_of, in_hex
@@ -22,50 +22,52 @@ def add_to(commands: Commands) -> None:
     """Add the command to those of the parser."""
     parser = commands.add_parser(
         "diff",
-        help="find where two runs part",
-        description="Tell what differs in the recipes, data and machines of two runs, the first "
-        "step at which they part, and the first tensor of that step which differs. Exit status: "
-        "0 where all steps are the same bits, 1 where they are not.",
-        epilog="example: pydnn diff runs/0001 runs/0002",
+        help="find the first number in which two runs differ",
+        description="Show how the recipes, data and machines of two runs differ, the first step "
+        "with different bits, and the first tensor of that step which differs. Exit status: 0 if "
+        "all steps have the same bits, 1 if not.",
     )
-    parser.add_argument("folder", type=run_folder_of, metavar="RUN_A", help="a recorded run")
-    parser.add_argument("other", type=run_folder_of, metavar="RUN_B", help="that of another one")
+    runs = option_group(parser, "which runs", "runs/0001 runs/0002")
+    runs.add_argument("folder", type=run_folder_of, metavar="RUN_A", help="a recorded run")
+    runs.add_argument("other", type=run_folder_of, metavar="RUN_B", help="another recorded run")
     for name, run in (("data", "RUN_A"), ("other-data", "RUN_B")):
-        parser.add_argument(
-            f"--{name}", metavar="NAME", help=f"where the data of {run} is now, if not where it was"
+        runs.add_argument(
+            f"--{name}",
+            metavar="NAME",
+            help=f"where the data of {run} is now (default: where it was)",
         )
-    parser.add_argument(
+    runs.add_argument(
         "--anyway",
         action="store_true",
-        help="go on where data or functions of your own are not what they were",
+        help="go on although the data or your own functions have changed",
     )
-    add_allow_option(parser)
+    add_allow_option(runs)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
-    found = difference(
+    result = difference(
         Run.open(args.folder, data=args.data, anyway=args.anyway, allow=args.allow),
         Run.open(args.other, data=args.other_data, anyway=args.anyway, allow=args.allow),
     )
     if args.json:
-        say_json(_as_json(found))
+        say_json(_as_json(result))
     else:
-        say(*_lines(found, args.folder, args.other))
-    return 0 if found.parting is None and len(set(found.iterations)) == 1 else 1
+        say(*_lines(result, args.folder, args.other))
+    return 0 if result.parting is None and len(set(result.iterations)) == 1 else 1
 
 
-def _lines(found: Difference, a: Path, b: Path) -> list[str]:
+def _lines(result: Difference, a: Path, b: Path) -> list[str]:
     lines = [f"{'':11}  {a} | {b}"]
-    lines += [f"recipe       {name}: {x} | {y}" for name, x, y in found.recipe]
-    lines += [f"data         {told}" for told in found.data]
-    lines += [f"environment  {name}: {x} | {y}" for name, x, y in found.environment]
-    lines.append(f"iterations   {found.iterations[0]} | {found.iterations[1]}")
-    if found.parting is None:
-        few = min(found.iterations)
-        return [*lines, f"all bits of the {few} steps that both have are the same"]
-    return [*lines, *_parting_lines(found.parting)]
+    lines += [f"recipe       {name}: {x} | {y}" for name, x, y in result.recipe]
+    lines += [f"data         {line}" for line in result.data]
+    lines += [f"environment  {name}: {x} | {y}" for name, x, y in result.environment]
+    lines.append(f"iterations   {result.iterations[0]} | {result.iterations[1]}")
+    if result.parting is None:
+        steps = min(result.iterations)
+        return [*lines, f"all bits of the {steps} steps that both have are the same"]
+    return [*lines, *_parting_lines(result.parting)]
 
 
 def _parting_lines(parting: Parting) -> list[str]:
@@ -85,22 +87,22 @@ def _apart_lines(apart: Apart) -> list[str]:
     x, y = apart.first
     if not isinstance(x, np.generic):
         return [f"  first in {apart.tensor}: {x} | {y}"]
-    by = "" if apart.gap is None else f", by at most {apart_in_words(apart.gap, apart.ulps)}"
+    gap = "" if apart.gap is None else f", by at most {apart_in_words(apart.gap, apart.ulps)}"
     verb = "differs" if apart.count == 1 else "differ"
     index = f"[{', '.join(map(str, apart.index))}]" if apart.index else "it"
     return [
-        f"  first in {apart.tensor}: {apart.count} of {apart.size} numbers {verb}{by}",
+        f"  first in {apart.tensor}: {apart.count} of {apart.size} numbers {verb}{gap}",
         f"  the first is {index}: {in_hex(x)} | {in_hex(y)}",
     ]
 
 
-def _as_json(found: Difference) -> dict[str, Json]:
+def _as_json(result: Difference) -> dict[str, Json]:
     return {
-        "recipe": found.recipe,
-        "data": found.data,
-        "environment": found.environment,
-        "iterations": found.iterations,
-        "parting": None if found.parting is None else _parting_json(found.parting),
+        "recipe": result.recipe,
+        "data": result.data,
+        "environment": result.environment,
+        "iterations": result.iterations,
+        "parting": None if result.parting is None else _parting_json(result.parting),
     }
 
 

@@ -1,4 +1,4 @@
-"""`pydnn doctor`: what this machine computes with, and whether a run can be repeated on it."""
+"""`pydnn doctor`: what decides the bits of results here, and whether a run can be replayed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import attrs
 
 from pydnn.checks import BadInput, Json, install_command
 from pydnn.cli.output import say, say_json, say_table
-from pydnn.cli.run_options import Commands, add_allow_option
+from pydnn.cli.run_options import Commands, add_allow_option, option_group
 from pydnn.descriptions.builders import NotAllowed
 from pydnn.numerics import Numerics
 from pydnn.runs import Run
@@ -29,20 +29,19 @@ def add_to(commands: Commands) -> None:
     """Add the command to those of the parser."""
     parser = commands.add_parser(
         "doctor",
-        help="show what the bits depend on here, and whether a run can be repeated",
-        description="Show what the bits of results depend on in this process: versions, BLAS, CPU, "
-        "a fingerprint of each operation, and hazards. With a run, say instead what has changed "
-        "since it was recorded, and whether it can be replayed here. Exit status: 1 where it "
-        "cannot.",
-        epilog="example: pydnn doctor runs/0001",
+        help="show what decides the bits of results here, and whether a run can be replayed",
+        description="Show what decides the bits of results in this process: versions, BLAS, CPU, a "
+        "fingerprint of each operation, and hazards. With a run, show instead what has changed "
+        "since it was recorded, and whether it can be replayed here. Exit status: 1 if it cannot.",
     )
-    parser.add_argument(
+    run = option_group(parser, "which run", "runs/0001 --data photos/")
+    run.add_argument(
         "folder", nargs="?", type=run_folder_of, metavar="RUN", help="the folder of a recorded run"
     )
-    parser.add_argument(
+    run.add_argument(
         "--data", metavar="NAME", help="where the run's data is now (default: where it was)"
     )
-    add_allow_option(parser)
+    add_allow_option(run)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     parser.set_defaults(run=_run)
 
@@ -51,28 +50,30 @@ def _run(args: argparse.Namespace) -> int:
     if args.folder is not None:
         return _examine(args)
     if args.data is not None:
-        raise BadInput("--data is given without a run, expected both: say pydnn doctor RUN --data.")
-    here, found = current_environment(), hazards()
+        raise BadInput(
+            "--data is there without a run, expected both: give pydnn doctor RUN --data."
+        )
+    here, known_hazards = current_environment(), hazards()
     if args.json:
-        say_json(_as_json(here, found))
+        say_json(_as_json(here, known_hazards))
     else:
-        say_table([*_environment_rows(here), *_hazard_rows(found)], align="<<")
+        say_table([*_environment_rows(here), *_hazard_rows(known_hazards)], align="<<")
     return 0
 
 
-def _as_json(here: Environment, found: Sequence[Hazard]) -> dict[str, Json]:
-    return {"environment": attrs.asdict(here), "hazards": [attrs.asdict(h) for h in found]}
+def _as_json(here: Environment, known_hazards: Sequence[Hazard]) -> dict[str, Json]:
+    return {"environment": attrs.asdict(here), "hazards": [attrs.asdict(h) for h in known_hazards]}
 
 
 def _environment_rows(here: Environment) -> Iterator[tuple[str, str]]:
-    """What there is to say of an environment: names and values."""
+    """The rows that describe an environment: a name and a value each."""
     yield from sorted(here.versions.items())
     yield from here.machine.items()
     yield "BLAS", f"{here.blas.get('name', 'unknown')} {here.blas.get('version', '')}".rstrip()
-    verdict = {
+    details = {
         f"BLAS {name}": here.blas[name] for name in ("kernel", "threads") if name in here.blas
     }
-    yield from verdict.items() if verdict else [("", _TO_LEARN_MORE)]
+    yield from details.items() if details else [("", _TO_LEARN_MORE)]
     yield "CPU features", " ".join(here.cpu) or "none"
     yield from here.variables.items()
     yield "", ""
@@ -81,8 +82,8 @@ def _environment_rows(here: Environment) -> Iterator[tuple[str, str]]:
     yield "", ""
 
 
-def _hazard_rows(found: Iterable[Hazard]) -> Iterator[tuple[str, str]]:
-    for hazard in found:
+def _hazard_rows(hazards: Iterable[Hazard]) -> Iterator[tuple[str, str]]:
+    for hazard in hazards:
         weight = "hazard" if hazard.breaks else "note"
         yield weight, f"{hazard.what}: {hazard.found}; {hazard.advice}"
 
@@ -90,13 +91,13 @@ def _hazard_rows(found: Iterable[Hazard]) -> Iterator[tuple[str, str]]:
 def _examine(args: argparse.Namespace) -> int:
     try:
         run = Run.open(args.folder, data=args.data, allow=args.allow)
-    except NotAllowed:  # that is for the user to decide, and says nothing about the run
+    except NotAllowed:  # the user decides what is allowed; this says nothing about the run
         raise
     except BadInput as error:
         if not (args.folder / RECIPE).is_file():
             raise
-        return _refuse(args, str(error).rstrip("."))  # of a run whose files or functions changed
-    here, found = current_environment(run.numerics), hazards(run.numerics)
+        return _refuse(args, str(error).rstrip("."))  # the run's files or functions have changed
+    here, known_hazards = current_environment(run.numerics), hazards(run.numerics)
     recorded = run.environments
     changes = environment_changes(recorded[-1], here)
     expected = next(filter(None, (what_to_expect(there, here) for there in recorded)), None)
@@ -113,10 +114,10 @@ def _examine(args: argparse.Namespace) -> int:
             "replayable": not reason,
             "reason": reason or None,
         }
-        say_json({**_as_json(here, found), **verdict})
+        say_json({**_as_json(here, known_hazards), **verdict})
         return 1 if reason else 0
     _print_changes(changes)
-    say_table(_hazard_rows(hazard for hazard in found if hazard.breaks), align="<<")
+    say_table(_hazard_rows(hazard for hazard in known_hazards if hazard.breaks), align="<<")
     for line in differences or ["as it was recorded"]:
         say(f"data {args.data or run.recipe.data!r}: {line}")
     if reason:
@@ -139,7 +140,7 @@ def _refuse(args: argparse.Namespace, reason: str) -> int:
 
 
 def _why_unsound(numerics: Numerics) -> str | None:
-    """Why `replay` would refuse a run of this arithmetic in this process."""
+    """Why `replay` would refuse a run of this arithmetic here; None if it would not."""
     try:
         numerics.expect_sound()
     except BadInput as error:
@@ -148,7 +149,7 @@ def _why_unsound(numerics: Numerics) -> str | None:
 
 
 def _data_differences(run: Run) -> list[str]:
-    """Why the data that is to be had will not do for the run; [] where it will."""
+    """How the data differs from the data that the run recorded, or why it cannot be read."""
     try:
         return run.changes
     except BadInput as error:

@@ -1,15 +1,16 @@
-"""`pydnn evaluate`: how well a trained model does on data."""
+"""`pydnn evaluate`: measure a trained model on data."""
 
 from __future__ import annotations
 
 import argparse
 
-from pydnn.checks import BadInput, Json, path_of
+from pydnn.checks import BadInput, Json
 from pydnn.cli.output import complain, say, say_json, say_table
 from pydnn.cli.run_options import (
     Commands,
     add_model_options,
     model_of,
+    option_group,
     place_of_data,
     unlike_recorded,
 )
@@ -26,14 +27,15 @@ def add_to(commands: Commands) -> None:
         help="measure how well a trained model does",
         description="Measure a trained model on training and test examples, by all the metrics "
         "of its task.",
-        epilog="example: pydnn evaluate runs/0001 --data photos/",
     )
-    parser.add_argument("folder", type=path_of, metavar="RUN", help="a run, or the file of a model")
-    parser.add_argument(
-        "--data", metavar="NAME", help="other data (default: what the model was trained on)"
+    add_model_options(parser, example="runs/0001")
+    measured = option_group(parser, "what to measure", "runs/0001 --data photos/ --per-class")
+    measured.add_argument(
+        "--data",
+        metavar="NAME",
+        help="other data (default: the data that the model was trained on)",
     )
-    add_model_options(parser)
-    parser.add_argument(
+    measured.add_argument(
         "--per-class",
         action="store_true",
         help="also print precision, recall, f1 and the number of examples of each class",
@@ -51,7 +53,7 @@ def _run(args: argparse.Namespace) -> int:
     except BadInput as error:
         if args.data is not None:
             raise
-        raise BadInput(f"{str(error).rstrip('.')}; or say with --data where it is now.") from error
+        raise BadInput(f"{str(error).rstrip('.')}; or give its place with --data.") from error
     scores = scores_of(model, data, by_class=args.per_class)
     if different := unlike_recorded(args.folder, data):
         complain(

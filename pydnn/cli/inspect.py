@@ -1,4 +1,4 @@
-"""`pydnn inspect`: one step of a run, rebuilt exactly, tensor by tensor."""
+"""`pydnn inspect`: rebuild one step of a run exactly, and show its tensors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import attrs
 
 from pydnn.checks import BadInput, Json, expect_known, path_of
 from pydnn.cli.output import say, say_json, say_table
-from pydnn.cli.run_options import Commands, add_run_options
+from pydnn.cli.run_options import Commands, add_run_options, option_group
 from pydnn.runs import Run
 from pydnn.runs.csv_log import csv_lines
 from pydnn.runs.inspect import Summary, Tensor, look_into, summary_of, write_tensors
@@ -23,44 +23,53 @@ def add_to(commands: Commands) -> None:
     """Add the command to those of the parser."""
     parser = commands.add_parser(
         "inspect",
-        help="look into one step of a run",
+        help="show the tensors of one step of a run",
         description="Rebuild one step of a run exactly, from the nearest segment before it, and "
-        "show every activation, cache, gradient and update of it.",
-        epilog="example: pydnn inspect runs/0001 --step 1234 --stage backward --layer 2",
+        "show all its activations, caches, gradients and updates.",
     )
-    add_run_options(parser)
-    option = parser.add_argument
-    which = parser.add_mutually_exclusive_group(required=True)
+    add_run_options(parser, example="runs/0001 --step 1234 --data photos/")
+    step = option_group(
+        parser, "which step and tensors", "runs/0001 --step 1234 --part backward --layer 2"
+    )
+    option = step.add_argument
+    which = step.add_mutually_exclusive_group(required=True)
     which.add_argument("--step", type=int, metavar="N", help="number of the step, from 0")
     which.add_argument(
         "--csv",
         action="store_true",
         help="print the numbers of all steps as comma-separated values instead",
     )
-    option("--stage", metavar="NAME", help="of the step: state, batch, forward, cost, backward, …")
-    option("--layer", metavar="N", help="place of a stage in the network, e.g. 2 or 1/0")
+    option(
+        "--part",
+        "--stage",
+        metavar="NAME",
+        help="one part of the step alone: state, batch, forward, cost, backward, …",
+    )
+    option(
+        "--layer", metavar="N", help="one stage of the network alone, by its place, e.g. 2 or 1/0"
+    )
     option(
         "--out",
         type=path_of,
         metavar="FILE",
-        help="write the arrays to a new HDF5 file, or the values to a new file of text",
+        help="write the tensors to a new HDF5 file, or the values to a new text file",
     )
-    option("--json", action="store_true", help="print one JSON object instead")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
     run = Run.open(args.folder, data=args.data, anyway=args.anyway, allow=args.allow)
     if args.csv:
-        for option in ("stage", "layer", "json"):
+        for option in ("part", "layer", "json"):
             if getattr(args, option):
                 raise BadInput(
                     f"--csv prints numbers of all steps, but --{option} is about one step: "
                     f"leave out --csv or --{option}."
                 )
         return _write_csv(run, args.out)
-    step, seen = look_into(run, args.step)
-    tensors = _chosen(seen, args.stage, args.layer)
+    step, all_tensors = look_into(run, args.step)
+    tensors = _chosen(all_tensors, args.part, args.layer)
     if args.out is not None:
         write_tensors(args.out, tensors)
     rows = [(tensor, summary_of(tensor)) for tensor in tensors]
@@ -91,18 +100,18 @@ def _write_csv(run: Run, path: Path | None) -> int:
     return 0
 
 
-def _chosen(seen: list[Tensor], part: str | None, layer: str | None) -> list[Tensor]:
+def _chosen(tensors: list[Tensor], part: str | None, layer: str | None) -> list[Tensor]:
     if part is not None:
-        expect_known("stage of the step", part, {tensor.part for tensor in seen})
-        seen = [tensor for tensor in seen if tensor.part == part]
+        expect_known("part of the step", part, {tensor.part for tensor in tensors})
+        tensors = [tensor for tensor in tensors if tensor.part == part]
     if layer is not None:
-        inside = [t for t in seen if t.layer == layer or t.layer.startswith(f"{layer}/")]
-        if not inside and not any(tensor.layer for tensor in seen):
-            raise BadInput(f"--layer is {layer!r}, but stage {part!r} has no layers: leave it out.")
+        inside = [t for t in tensors if t.layer == layer or t.layer.startswith(f"{layer}/")]
+        if not inside and not any(tensor.layer for tensor in tensors):
+            raise BadInput(f"--layer is {layer!r}, but part {part!r} has no layers: leave it out.")
         if not inside:
-            expect_known("layer", layer, {tensor.layer for tensor in seen if tensor.layer})
-        seen = inside
-    return seen
+            expect_known("layer", layer, {tensor.layer for tensor in tensors if tensor.layer})
+        tensors = inside
+    return tensors
 
 
 def _as_json(run: Run, step: Step, rows: list[tuple[Tensor, Summary]]) -> dict[str, Json]:
@@ -112,7 +121,7 @@ def _as_json(run: Run, step: Step, rows: list[tuple[Tensor, Summary]]) -> dict[s
         "cost": step.info.cost,
         "gradient_norm": step.info.gradient_norm,
         "tensors": [
-            {"stage": t.part, "layer": t.layer, "kind": t.stage, "name": t.name}
+            {"part": t.part, "layer": t.layer, "stage": t.stage, "name": t.name}
             | attrs.asdict(summary)
             for t, summary in rows
         ],
@@ -121,7 +130,7 @@ def _as_json(run: Run, step: Step, rows: list[tuple[Tensor, Summary]]) -> dict[s
 
 def _print_table(rows: list[tuple[Tensor, Summary]]) -> None:
     table: list[tuple[str, ...]] = [
-        ("stage", "layer", "", "tensor", "shape", "least", "greatest", "norm", "dead units")
+        ("part", "layer", "stage", "tensor", "shape", "min", "max", "norm", "dead units")
     ]
     for tensor, summary in rows:
         shape = " x ".join(map(str, summary.shape)) or "number"

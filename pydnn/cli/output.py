@@ -1,8 +1,8 @@
-"""Everything that the command line writes: safe text, to streams of any kind.
+"""Everything that the command line prints: safe text, to streams of any kind.
 
 Results go to the standard output through `say` and `say_json`, complaints to the standard error
-stream through `complain`. Text that is not pydnn's own (names of files, data and classes, keys,
-values of the environment) is shown by them and never obeyed.
+stream through `complain`. These functions escape text that is not pydnn's own (names of files, data
+and classes, keys, values of the environment), so that a terminal shows it and never obeys it.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _MOST_OF_A_CELL = 500
 
 
 class ReaderGone(BrokenPipeError):  # noqa: N818
-    """Nobody reads the results any more, e.g. of `pydnn train | head`."""
+    """Nobody reads the results any more, as after `pydnn train | head`."""
 
 
 def say(*lines: object) -> None:
-    """Print results: each of `lines` is one line, whatever it holds; without any, an empty one.
+    """Print each of `lines` as one line, whatever it holds; print an empty line if there are none.
 
     Raises:
-        ReaderGone: If nobody reads them any more.
+        ReaderGone: If nobody reads the results any more.
     """
     with _noticing_that_the_reader_is_gone():
         for line in lines or ("",):
@@ -56,10 +56,10 @@ def say_table(rows: Iterable[Sequence[object]], *, align: str) -> None:
 
     Args:
         rows: The cells of each row.
-        align: "<" or ">" for each column: where its cells are aligned.
+        align: "<" (left) or ">" (right) for each column.
 
     Raises:
-        ReaderGone: If nobody reads them any more.
+        ReaderGone: If nobody reads the results any more.
     """
     table = [[printable(cell, most=_MOST_OF_A_CELL) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -77,20 +77,20 @@ def _noticing_that_the_reader_is_gone() -> Iterator[None]:
 
 
 def say_json(results: Json) -> None:
-    """Print one JSON object in ASCII. Numbers that JSON has not, NaN and infinity, are null."""
+    """Print one JSON object in ASCII. NaN and infinity, which JSON lacks, become null."""
     text = json.dumps(_with_nulls(results), allow_nan=False)
     with _noticing_that_the_reader_is_gone():
         print(text)
 
 
 def flush_results() -> None:
-    """Write what was printed to where it goes.
+    """Flush the standard output.
 
-    Where that fails, it is dropped, since Python would try to write it again at its end.
+    If that fails, the rest is dropped, because Python would try to write it again when it ends.
 
     Raises:
-        ReaderGone: If nobody reads it any more.
-        OSError: If it cannot be written, e.g. to a full disk.
+        ReaderGone: If nobody reads the results any more.
+        OSError: If they cannot be written, e.g. to a full disk.
     """
     try:
         with _noticing_that_the_reader_is_gone():
@@ -113,16 +113,16 @@ def _with_nulls(value: Json) -> Json:
 
 def complain(message: object) -> None:
     """Print one line to the standard error stream, if anybody reads it."""
-    with contextlib.suppress(OSError, ValueError):  # such as a pipe that is closed
+    with contextlib.suppress(OSError, ValueError):  # e.g. the stream is a closed pipe
         print(f"pydnn: {printable(message)}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def usable_streams() -> Iterator[None]:
-    """Give the process, while this lasts, standard streams that take any text.
+    """Make the standard streams take any text while this context lasts.
 
-    A stream that is missing, as for a service or after `>&-`, becomes the null device. What a
-    stream's encoding cannot express is written as an escape. A warning becomes one line.
+    A missing stream, as in a service or after `>&-`, becomes the null device. Characters outside a
+    stream's encoding become escapes. A warning becomes one line.
     """
     with contextlib.ExitStack() as stack:
         for name in ("stdout", "stderr"):
@@ -143,7 +143,8 @@ def usable_streams() -> Iterator[None]:
 def _occupy_standard_handles() -> None:
     """Open the null device for each of the handles 0 to 2 that is closed.
 
-    The next file to be opened would get that handle, and with it what a library prints.
+    Otherwise the next file to be opened would get that handle, and what libraries print would go
+    into the file.
     """
     for handle in range(3):
         try:
@@ -153,7 +154,7 @@ def _occupy_standard_handles() -> None:
 
 
 def _set_errors(stream: io.TextIOWrapper, errors: str | None) -> None:
-    with contextlib.suppress(OSError, ValueError):  # of a pipe that is closed
+    with contextlib.suppress(OSError, ValueError):  # e.g. the stream is a closed pipe
         stream.reconfigure(errors=errors)
 
 
@@ -165,14 +166,14 @@ def _complain_of(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    # Arithmetic that leaves the range of numbers and odd text are answered where they matter.
+    # Overflows and odd text get messages of their own where they matter.
     if not issubclass(category, RuntimeWarning | SyntaxWarning):
         complain(f"{category.__name__}: {message}")
 
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Ignore interruptions while this lasts, such as a second one while the first is answered."""
+    """Ignore interruptions in this context, e.g. a second one during the message for the first."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -184,7 +185,7 @@ def undisturbed() -> Iterator[None]:
 
 
 def _discard(stream: TextIO) -> None:
-    """Send what `stream` still holds, and all that follows, to the null device."""
+    """Send to the null device what `stream` has buffered and whatever is written to it later."""
     with contextlib.suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())

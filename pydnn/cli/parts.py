@@ -1,4 +1,4 @@
-"""`pydnn parts`: the builders that recipes and options can name, with options and defaults."""
+"""`pydnn parts`: list the parts that recipes and options can name, with their options."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import groupby
 
 from pydnn.checks import Json, expect_known
 from pydnn.cli.output import say, say_json, say_table
-from pydnn.cli.run_options import Commands
+from pydnn.cli.run_options import Commands, complete_with, option_group
 from pydnn.descriptions.builders import builders_of, describe, import_own
 from pydnn.descriptions.parts import Builder
 from pydnn.descriptions.text import write_description
@@ -21,16 +21,17 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser(
         "parts",
         help="list the stages, losses, optimizers and other parts that a recipe can name",
-        description="List all parts that a recipe or an option can name, by family, with their "
-        "options and defaults; those of one family, or one part with its full description.",
-        epilog="example: pydnn parts adam",
+        description="List the parts that a recipe or an option can name, with their options and "
+        "defaults: all of them, those of one family, or one part with its full description.",
     )
-    parser.add_argument(
+    which = option_group(parser, "which parts", "adam")
+    name = which.add_argument(
         "name",
         nargs="?",
         metavar="NAME",
-        help="a part, e.g. adam, or my_module:my_part; or a family, e.g. optimizer",
+        help="a part, e.g. adam, or my_module:my_part; or a family, e.g. optimizer (default: all)",
     )
+    complete_with(name, _names)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     parser.set_defaults(run=_run)
 
@@ -52,6 +53,12 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _names() -> set[str]:
+    """The names of all families, and of all parts that come with pydnn."""
+    own = [builder for builder in builders_of() if ":" not in builder.name]
+    return {builder.name for builder in own} | {builder.family for builder in own}
+
+
 def _chosen(name: str | None) -> list[Builder]:
     if name is not None and ":" in name:
         import_own(name, allow=[name.partition(":")[0]])  # whoever types a name allows it
@@ -60,7 +67,7 @@ def _chosen(name: str | None) -> list[Builder]:
         return [builder for builder in known if ":" not in builder.name]
     families = {builder.family for builder in known}
     expect_known("part", name, {builder.name for builder in known} | families)
-    # "weights" and "batches" are families, and could be names of parts: the part goes first.
+    # A part may have the name of a family, such as "weights"; then the name means the part.
     named = [builder for builder in known if builder.name == name]
     return named or [b for b in builders_of(name) if ":" not in b.name]
 

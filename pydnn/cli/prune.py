@@ -1,4 +1,4 @@
-"""`pydnn prune`: drop states of a run to save room, and keep what proves it."""
+"""`pydnn prune`: drop states of a run to save disk space, and keep what proves it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import argparse
 import attrs
 
 from pydnn.cli.output import say, say_json
-from pydnn.cli.run_options import Commands, add_allow_option
+from pydnn.cli.run_options import Commands, add_allow_option, option_group
 from pydnn.runs.pruning import prune
 from pydnn.storage.run_files import run_folder_of
 
@@ -19,20 +19,21 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser(
         "prune",
         help="make a run smaller, and keep what proves it",
-        description="Drop the states of a run, but for the first and the newest one, and those "
-        "before a change of the machine. The recipe, the numbers of every step and the "
-        "fingerprints of all states stay, so that the run can still be resumed, replayed and "
-        "inspected: a state that was dropped is computed again.",
-        epilog="example: pydnn prune runs/0001 --every 5",
+        description="Drop the states of a run, except the first, the newest and those before a "
+        "change of the machine. The recipe, the numbers of every step and the fingerprints of all "
+        "states stay, so the run can still be resumed, replayed and inspected: pydnn computes a "
+        "dropped state again when it is needed.",
     )
-    parser.add_argument(
+    run = option_group(parser, "which run", "runs/0001")
+    run.add_argument(
         "folder", type=run_folder_of, metavar="RUN", help="the folder of a recorded run"
     )
-    parser.add_argument(
+    add_allow_option(run)
+    kept = option_group(parser, "what to keep", "runs/0001 --every 5 --dry-run")
+    kept.add_argument(
         "--every", type=int, metavar="N", help="keep the state of every Nth segment, too"
     )
-    parser.add_argument("--dry-run", action="store_true", help="only print what would be dropped")
-    add_allow_option(parser)
+    kept.add_argument("--dry-run", action="store_true", help="only print what would be dropped")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     parser.set_defaults(run=_run)
 
@@ -47,5 +48,5 @@ def _run(args: argparse.Namespace) -> int:
     megabytes = [f"{count / 1e6:.1f} MB" for count in (pruned.freed, pruned.size)]
     say(f"{verb} {len(pruned.dropped)} of {of} states of {args.folder}, {megabytes[0]}")
     kept = ", ".join(map(str, pruned.kept)) or "none"
-    say(f"states that are stored: after {kept} steps; the run has {megabytes[1]}")
+    say(f"states that are stored: after {kept} steps; the run takes {megabytes[1]}")
     return 0

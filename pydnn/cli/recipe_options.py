@@ -1,16 +1,23 @@
-"""A recipe from the command line: a file's or the tutorial's, changed by options."""
+"""The recipe that a command line asks for: a file's or the tutorial's, changed by options."""
 
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from pydnn.checks import BadInput, path_of
-from pydnn.cli.run_options import add_allow_option, place_of_data
-from pydnn.descriptions.builders import describe
+from pydnn.cli.run_options import (
+    Group,
+    add_allow_option,
+    complete_with,
+    option_group,
+    place_of_data,
+)
+from pydnn.descriptions.builders import builders_of, describe
 from pydnn.descriptions.parts import Description
 from pydnn.descriptions.text import own_builders, read_description
 from pydnn.jobs.file_kinds import MODEL, RECIPE_TEXT, TEXT, UNKNOWN, expecting
@@ -23,29 +30,38 @@ from pydnn.storage.files import read_small_text
 from pydnn.storage.hdf5 import open_hdf5, read_text
 from pydnn.storage.run_files import MODEL_FILE, RECIPE, run_folder_of
 
-__all__ = ["add_recipe_options", "recipe_of", "typed"]
+__all__ = ["add_recipe_options", "names_of_parts", "recipe_of", "typed"]
 
-# Options that are descriptions, and the family of each.
+# Options whose values are descriptions of parts, the family of each, and its help.
 _DESCRIBED = {
     "network": ("stage", "e.g. 'serial(dense(20), relu, dense(1))'"),
     "loss": ("loss", "e.g. softmax_cross_entropy"),
     "optimizer": ("optimizer", "e.g. 'adam(learning_rate=0.001)'"),
     "batches": ("batches", "e.g. 'mini_batches(32)'"),
-    "weights": ("weights", "one stream for all weights, e.g. 'tutorial()'"),
+    "weights": ("weights", "one random stream for all first weights, e.g. 'tutorial()'"),
 }
 
 
 def add_recipe_options(parser: argparse.ArgumentParser) -> None:
-    """Add the recipe's file, and an option for everything that is in one."""
-    option = parser.add_argument
+    """Add the recipe's file, and an option for each entry of a recipe, in three groups."""
+    parser.usage = "%(prog)s [RECIPE] [options]"
+    _add_what(option_group(parser, "what to train", "digits.toml --data photos/"))
+    _add_how(
+        option_group(parser, "how to train it", "--optimizer adam --batches 'mini_batches(32)'")
+    )
+    _add_when(option_group(parser, "when to stop", "--iterations 500 --validation 0.2"))
+
+
+def _add_what(group: Group) -> None:
+    option = group.add_argument
     option(
         "recipe",
         type=path_of,
         nargs="?",
         metavar="RECIPE",
-        help="a TOML file, or a run whose recipe is taken; without one, the tutorial's job",
+        help="a recipe's TOML file, or a run or model whose recipe to use (default: the "
+        "tutorial's network)",
     )
-    add_allow_option(parser)
     option(
         "--data",
         metavar="NAME",
@@ -53,99 +69,128 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         "and test_catvnoncat.h5, or a table's HDF5 file",
     )
     option(
+        "--standardize",
+        action=argparse.BooleanOptionalAction,
+        help="scale each feature to mean 0 and deviation 1",
+    )
+    add_allow_option(group)
+
+
+def _add_how(group: Group) -> None:
+    option = group.add_argument
+    option(
         "--layers", metavar="N,N", help="units of the tutorial's hidden layers (default: 20,7,5)"
     )
     option(
         "--learning-rate",
         type=float,
         metavar="RATE",
-        help="of gradient descent (default: 0.0075)",
+        help="the rate of gradient descent (default: 0.0075)",
     )
-    for name, (_, example) in _DESCRIBED.items():
-        option(f"--{name}", metavar="CALL", help=example)
-    option(
+    for name, (family, example) in _DESCRIBED.items():
+        described = option(f"--{name}", metavar="CALL", help=example)
+        complete_with(described, partial(names_of_parts, family))
+    penalty = option(
         "--penalty",
         action="append",
         dest="penalties",
         metavar="CALL",
-        help="e.g. 'l2_penalty(0.7)'; may be given more than once",
+        help="e.g. 'l2_penalty(0.7)'; can be repeated",
     )
-    option("--iterations", type=int, metavar="N", help="steps (default: 2500)")
-    option("--standardize", action=argparse.BooleanOptionalAction, help="standardise the features")
-    option(
-        "--rotate",
-        action=argparse.BooleanOptionalAction,
-        help="train in the space of the examples (default: where that is exact and pays)",
-    )
-    option("--validation", type=float, metavar="SHARE", help="of training examples to hold back")
-    option("--evaluate-every", type=int, metavar="N", help="steps between two evaluations")
-    option("--watch", metavar="NAME", help="what early stopping watches, e.g. 'validation cost'")
-    option("--patience", type=int, metavar="N", help="steps without a better value")
-    option(
-        "--higher-is-better",
-        action=argparse.BooleanOptionalAction,
-        help="whether the watched value should grow (default: as its metric does)",
-    )
+    complete_with(penalty, partial(names_of_parts, "penalty"))
     option(
         "--class-weights",
         type=_class_weights,
         metavar="WEIGHTS",
         help="how much the examples of each class count: balanced, or e.g. 1,2.5 or cat=2.5",
     )
-    option("--seed", type=int, metavar="N", help="of everything that is drawn (default: 1)")
+    option("--seed", type=int, metavar="N", help="changes every random choice (default: 1)")
     option("--dtype", choices=sorted(DTYPES), help="precision (default: float64)")
     option(
         "--numerics",
         choices=sorted(ARITHMETICS),
         help="arithmetic (default: fast); portable gives the same bits on every machine",
     )
+    option(
+        "--rotate",
+        action=argparse.BooleanOptionalAction,
+        help="train in the space that the examples span (default: if that is exact and faster)",
+    )
+
+
+def _add_when(group: Group) -> None:
+    option = group.add_argument
+    option("--iterations", type=int, metavar="N", help="steps to take (default: 2500)")
+    option(
+        "--validation",
+        type=float,
+        metavar="SHARE",
+        help="share of the training examples to hold back for evaluation",
+    )
+    option("--evaluate-every", type=int, metavar="N", help="steps from one evaluation to the next")
+    option("--watch", metavar="NAME", help="the value for early stopping, e.g. 'validation cost'")
+    option(
+        "--patience",
+        type=int,
+        metavar="N",
+        help="stop after this many steps without a better value",
+    )
+    option(
+        "--higher-is-better",
+        action=argparse.BooleanOptionalAction,
+        help="whether the watched value should grow (default: as its metric does)",
+    )
+
+
+def names_of_parts(family: str) -> list[str]:
+    """The names of pydnn's builders of one family, e.g. "optimizer"."""
+    return [builder.name for builder in builders_of(family) if ":" not in builder.name]
 
 
 def recipe_of(args: argparse.Namespace) -> Recipe:
     """The recipe that the command line asks for.
 
     Raises:
-        BadInput: If the file cannot be read, an option does not fit, or two do not go together.
+        BadInput: If the file cannot be read, an option does not fit, or two options conflict.
     """
-    given = {
+    changes = {
         field.name: getattr(args, field.name)
         for field in attrs.fields(Recipe)
         if getattr(args, field.name, None) is not None
     }
     for name, (family, _) in _DESCRIBED.items():
-        if name in given:
-            given[name] = _described(name, given[name], family)
-    given["penalties"] = [_described("penalty", p, "penalty") for p in given.get("penalties", ())]
-    if not given["penalties"]:
-        del given["penalties"]
+        if name in changes:
+            changes[name] = _described(name, changes[name], family)
+    if "penalties" in changes:
+        changes["penalties"] = [_described("penalty", p, "penalty") for p in changes["penalties"]]
     _expect_apart(args, "layers", "network")
     _expect_apart(args, "learning_rate", "optimizer")
     if args.learning_rate is not None:
-        given["optimizer"] = describe(gradient_descent(learning_rate=args.learning_rate))
+        changes["optimizer"] = describe(gradient_descent(learning_rate=args.learning_rate))
     if args.recipe is None:
         base = tutorial_recipe(hidden=_units("20,7,5" if args.layers is None else args.layers))
-        if "network" in given:  # whose layers draw their own weights, unless --weights is there
+        if "network" in changes:  # its layers draw their own weights, unless --weights says else
             base = attrs.evolve(base, weights=None)
-        return _changed(base, given)
+        return _changed(base, changes)
     if args.layers is not None:
-        given["network"] = describe(tutorial_network(_units(args.layers)))
+        changes["network"] = describe(tutorial_network(_units(args.layers)))
     hint = "give a recipe's file, a run or a model"
-    known = (RECIPE_TEXT, MODEL, TEXT, UNKNOWN)  # a text of another encoding is unknown, too
+    known = (RECIPE_TEXT, MODEL, TEXT, UNKNOWN)  # UNKNOWN includes text in another encoding
     with expecting(args.recipe, *known, expected="a recipe", hint=hint):
         text = _text_of(args.recipe)
-        if "data" not in given and (place := place_of_data(args.recipe)):
-            given["data"] = place
+        if "data" not in changes and (place := place_of_data(args.recipe)):
+            changes["data"] = place
         try:
-            return _changed(read_recipe(text, allow=args.allow), given)
+            return _changed(read_recipe(text, allow=args.allow), changes)
         except BadInput as error:
             raise type(error)(f"{args.recipe}: {error}") from error
 
 
-def _changed(recipe: Recipe, given: dict[str, Any]) -> Recipe:
-    """The recipe with what options say; a seed in --weights wins over --seed."""
-    if "seed" in given:
-        recipe = with_seed(recipe, given["seed"])
-    return attrs.evolve(recipe, **given)
+def _changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
+    """The recipe with the options' `changes`; a seed in --weights wins over --seed."""
+    if "seed" in changes:
+        recipe = with_seed(recipe, changes["seed"])
+    return attrs.evolve(recipe, **changes)
 
 
 def _text_of(path: Path) -> str:
@@ -170,14 +215,14 @@ def _described(option: str, text: str, family: str) -> Description:
 
 
 def typed(text: str) -> list[str]:
-    """The modules that an option names: by typing their names, a person allows them there."""
+    """The modules that the text of an option names: whoever types a module's name allows it."""
     return [name.partition(":")[0] for name in own_builders(text)]
 
 
 def _expect_apart(args: argparse.Namespace, first: str, second: str) -> None:
     if getattr(args, first) is not None and getattr(args, second) is not None:
         raise BadInput(
-            f"--{first.replace('_', '-')} and --{second} were both given, expected one: "
+            f"--{first.replace('_', '-')} and --{second} are both there, expected one of them: "
             f"put the former into --{second}."
         )
 
@@ -187,13 +232,13 @@ def _units(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(",") if text.strip())
     except ValueError:
         raise BadInput(
-            f"--layers is {text!r}, expected numbers of units with commas between: "
+            f"--layers is {text!r}, expected numbers of units, separated by commas: "
             "give e.g. --layers 20,7,5."
         ) from None
 
 
 def _class_weights(text: str) -> str | dict[str, float] | tuple[float, ...]:
-    """What `--class-weights` says: a word, numbers, or names with numbers."""
+    """The value of `--class-weights`: a word, numbers, or names with numbers."""
     if text == "balanced":
         return text
     pairs = [part.rpartition("=") for part in text.split(",")]

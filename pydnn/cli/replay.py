@@ -1,4 +1,4 @@
-"""`pydnn replay`: whether a run's steps come out again as they were recorded, to the last bit."""
+"""`pydnn replay`: repeat a run and compare every step with the record, bit for bit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import attrs
 
 from pydnn.checks import BadInput, Json
 from pydnn.cli.output import complain, say, say_json
-from pydnn.cli.run_options import Commands, add_run_options, model_of
+from pydnn.cli.run_options import Commands, add_run_options, model_of, option_group
 from pydnn.keys import Key
 from pydnn.runs import Run
 from pydnn.runs.diff import difference_from_run
@@ -28,24 +28,22 @@ def add_to(commands: Commands) -> None:
     """Add the command to those of the parser."""
     parser = commands.add_parser(
         "replay",
-        help="repeat a run and compare every step, to the last bit",
-        description="Repeat a run from its recipe, and say whether cost, gradient norm and "
-        "parameters of every step are the recorded ones, to the last bit. Exit status: 0 where "
-        "they are, 1 where they are not.",
-        epilog="example: pydnn replay runs/0001 --sample 5",
+        help="repeat a run and compare every step, bit for bit",
+        description="Repeat a run from its recipe, and compare the cost, gradient norm and "
+        "parameters of every step with the recorded ones, bit for bit. Exit status: 0 if all are "
+        "the same, 1 if not.",
     )
-    add_run_options(parser)
-    which = parser.add_mutually_exclusive_group()
+    add_run_options(parser, example="runs/0001")
+    verified = option_group(parser, "how much to verify", "runs/0001 --sample 5 --jobs 2")
+    which = verified.add_mutually_exclusive_group()
     which.add_argument(
         "--segments",
         metavar="N,N",
-        help="verify these alone, each from the one before it; 0 is the initial state",
+        help="only these segments, each from the one before it; 0 is the initial state",
     )
-    which.add_argument(
-        "--sample", type=int, metavar="N", help="verify so many segments, drawn by chance"
-    )
-    parser.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="verify in so many processes (default: 1)"
+    which.add_argument("--sample", type=int, metavar="N", help="only N segments, drawn at random")
+    verified.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="verify in N processes (default: 1)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     parser.set_defaults(run=_run)
@@ -53,18 +51,19 @@ def add_to(commands: Commands) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     opened = Run.open(args.folder, data=args.data, anyway=args.anyway, allow=args.allow)
-    run = attrs.evolve(opened, anyway=True)  # what differs is told, and then found
+    # `_expected` prints what has changed since the run was recorded, and the replay goes on.
+    run = attrs.evolve(opened, anyway=True)
     if not args.anyway:
-        run.expect_own_step()  # a step of other parts would differ, and not for the machine
+        run.expect_own_step()  # a step with other parts differs, whatever the machine does
     numbers = _numbers(args, run)
-    run.numerics.expect_sound()  # before anything is promised
+    run.numerics.expect_sound()  # before the line below promises the same bits everywhere
     expected = _expected(run)
-    tell = (lambda text: None) if args.json else say
     verifying = verify(run, numbers, jobs=args.jobs)
     begin = time.perf_counter()
-    tell(f"replaying {_what(run, numbers)}")
-    if run.numerics.exact:
-        tell("its arithmetic is portable: every machine, now and later, has these very bits")
+    if not args.json:
+        say(f"replaying {_what(run, numbers)}")
+        if run.numerics.exact:
+            say("its arithmetic is portable, so every machine computes exactly these bits")
     done: list[Verified] = []
     for verified in verifying:
         done.append(verified)
@@ -76,9 +75,8 @@ def _run(args: argparse.Namespace) -> int:
     if args.json:
         say_json({**_as_json(run, done, mismatch, expected, seconds), "foreign_model": foreign})
     elif mismatch:
-        for told in filter(None, (mismatch, done[-1].measured)):
-            say(told)
-        if run.numerics.exact:  # and `expect_sound` has found this process to be sound
+        say(*filter(None, (mismatch, done[-1].measured)))
+        if run.numerics.exact:  # this process computes soundly, as `expect_sound` has checked
             say(f"{args.folder} does not repeat: a record or the code has changed")
         else:
             say(f"{args.folder} does not repeat here")
@@ -91,9 +89,9 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _foreign_model(args: argparse.Namespace, run: Run) -> str | None:
-    """Why the model in the run's folder is not what the run leads to; None if it is, or is absent.
+    """Why the model in the run's folder is not this run's result; None if it is, or is absent.
 
-    An old model without a checksum is read as well, since every number of it is compared.
+    This also reads an old model without a checksum, since it compares every number of it.
     """
     path = run.path / MODEL_FILE
     if not path.is_symlink() and not path.exists():
@@ -104,7 +102,7 @@ def _foreign_model(args: argparse.Namespace, run: Run) -> str | None:
     except BadInput as error:
         return str(error)
     advice = f"write it again with pydnn resume {run.path}"
-    return different and f"{path} is not what this run leads to, as {different} shows: {advice}"
+    return different and f"{path} is not the result of this run, as {different} shows: {advice}"
 
 
 def _verdict(done: list[Verified], steps: int) -> str:
@@ -113,8 +111,8 @@ def _verdict(done: list[Verified], steps: int) -> str:
         return f"all bits of {steps} steps are the recorded ones"
     names = ", ".join(map(repr, unchecked))
     return (
-        f"the bits of {steps} steps are the recorded ones, except {names}, which the recipe does "
-        "not measure and which were not computed again"
+        f"the bits of {steps} steps are the recorded ones, except {names}, which were not "
+        "computed again because the recipe does not measure them"
     )
 
 
@@ -124,7 +122,7 @@ def _unchecked(done: list[Verified]) -> list[str]:
 
 def _numbers(args: argparse.Namespace, run: Run) -> Sequence[int] | None:
     if args.sample is not None:
-        # Chance belongs to the edge: which segments were drawn is told.
+        # A command may use real chance, and prints which segments it drew.
         return sampled(run, args.sample, Key(secrets.randbits(64)))
     if args.segments is None:
         return None
@@ -132,13 +130,13 @@ def _numbers(args: argparse.Namespace, run: Run) -> Sequence[int] | None:
         return sorted({int(part) for part in args.segments.split(",")})
     except ValueError:
         raise BadInput(
-            f"--segments is {args.segments!r}, expected numbers with commas between: "
+            f"--segments is {args.segments!r}, expected numbers, separated by commas: "
             "give e.g. --segments 3,7."
         ) from None
 
 
 def _expected(run: Run) -> list[str]:
-    """What stands against the same bits, told before anything is computed."""
+    """Why the bits may differ from the recorded ones, also printed before anything is computed."""
     here = current_environment(run.numerics)
     different = (what_to_expect(there, here) for there in run.environments)
     expected = [*run.changes, *filter(None, different)]

@@ -1,12 +1,18 @@
-"""`pydnn resume`: go on with a run, to the bits that it would have had without a pause."""
+"""`pydnn resume`: go on with a run, to the same bits as without the interruption."""
 
 from __future__ import annotations
 
 import argparse
 
 from pydnn.cli.output import complain
-from pydnn.cli.run_options import Commands, add_run_options
-from pydnn.cli.training import add_training_options, check_training_options, say_of, train_job
+from pydnn.cli.run_options import Commands, add_run_options, option_group
+from pydnn.cli.training import (
+    add_output_options,
+    add_recording_options,
+    check_training_options,
+    say_of,
+    train_job,
+)
 from pydnn.data import DataSet
 from pydnn.jobs.job import expect_test
 from pydnn.runs import resume_run
@@ -18,20 +24,21 @@ def add_to(commands: Commands) -> None:
     """Add the command to those of the parser."""
     parser = commands.add_parser(
         "resume",
-        help="go on with a run that was interrupted, or has ended",
-        description="Go on with a run from its newest sound segment, to the same bits as those of "
-        "a run that was never interrupted. Files that are unsound are moved to its folder "
-        "set-aside; nothing is deleted.",
-        epilog="example: pydnn resume runs/0001 --iterations 5000",
+        help="go on with a run that was interrupted or has ended",
+        description="Go on with a run from its newest sound segment. The result has the same bits "
+        "as if the training had never been interrupted. Damaged files move to the folder set-aside "
+        "inside the run; nothing is deleted.",
     )
-    add_run_options(parser)
-    parser.add_argument(
+    add_run_options(parser, example="runs/0001")
+    stop = option_group(parser, "when to stop", "runs/0001 --iterations 5000")
+    stop.add_argument(
         "--iterations",
         type=int,
         metavar="N",
-        help="steps of the whole training, those already taken among them (default: as before)",
+        help="steps of the whole training, including those already taken (default: as before)",
     )
-    add_training_options(parser)
+    add_recording_options(option_group(parser, "how it is recorded", "runs/0001 --run-size 500"))
+    add_output_options(parser)
     parser.set_defaults(run=_run)
 
 
@@ -53,7 +60,7 @@ def _run(args: argparse.Namespace) -> int:
         run, job = resumed.run, resumed.job
         for note in job.notes:
             complain(note)
-        assert isinstance(run.data, DataSet)  # as it is whenever it comes by its name
+        assert isinstance(run.data, DataSet)  # data that was opened by its name always is
         expect_test(job, run.data.test, classes=run.data.classes)
         say_of(args)(
             f"going on from iteration {run.iterations} of {job.recipe.iterations} in {args.folder}"

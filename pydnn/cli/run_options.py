@@ -1,13 +1,13 @@
-"""Options of the commands that work on a recorded run."""
+"""Options that several commands share, and the groups in which `--help` shows options."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from pydnn.checks import BadInput
+from pydnn.checks import BadInput, path_of
 from pydnn.data import DataSet
 from pydnn.jobs.model import Model, load_model
 from pydnn.recipes.toml import read_toml
@@ -18,62 +18,87 @@ from pydnn.storage.run_files import MODEL_FILE, RECIPE, run_folder_of
 
 __all__ = [
     "Commands",
+    "Group",
     "add_allow_option",
     "add_model_options",
     "add_run_options",
+    "complete_with",
     "model_of",
+    "option_group",
     "place_of_data",
     "unlike_recorded",
 ]
 
-# What `add_subparsers` gives: each command adds its parser to it.
+# What `add_subparsers` returns: each command adds its parser to it.
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Group: TypeAlias = "argparse._ArgumentGroup"
 
 
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Add the run's folder, where its data is, and whether to go on in spite of changes."""
-    parser.add_argument(
+def option_group(parser: argparse.ArgumentParser, title: str, example: str) -> Group:
+    """Add a group of options to a command, which `--help` shows with an example of their use.
+
+    Args:
+        parser: The command's parser.
+        title: The question that the options answer, e.g. "when to stop".
+        example: The arguments of a command line that uses the group, without "pydnn train".
+    """
+    return parser.add_argument_group(title, f"example: {parser.prog} {example}")
+
+
+def complete_with(option: argparse.Action, names: Callable[[], Iterable[str]]) -> None:
+    """Let Tab complete the value of an `option` with `names`, which are computed only then."""
+    option.completer = lambda **_: names()  # type: ignore[attr-defined]  # argcomplete reads it
+
+
+def add_run_options(parser: argparse.ArgumentParser, *, example: str) -> None:
+    """Add the group for the run's folder, the place of its data, and what to do about changes."""
+    run = option_group(parser, "which run", example)
+    run.add_argument(
         "folder", type=run_folder_of, metavar="RUN", help="the folder of a recorded run"
     )
-    parser.add_argument(
-        "--data", metavar="NAME", help="where its data is now (default: where it was)"
+    run.add_argument(
+        "--data", metavar="NAME", help="where the run's data is now (default: where it was)"
     )
-    parser.add_argument(
+    run.add_argument(
         "--anyway",
         action="store_true",
-        help="go on where data, functions of your own or the machine are not what they were",
+        help="go on although the data, your own functions or the machine have changed",
     )
-    add_allow_option(parser)
+    add_allow_option(run)
 
 
-def add_allow_option(parser: argparse.ArgumentParser) -> None:
-    """Add the option by which a person allows code outside pydnn that a file names."""
-    parser.add_argument(
+def add_allow_option(group: Group) -> None:
+    """Add the option with which a person allows a file to name code outside pydnn."""
+    group.add_argument(
         "--allow",
         action="append",
         default=[],
         metavar="MODULE",
-        help="let files name builders of this module outside pydnn, or of one below it, which is "
-        "then imported and run; may be given more than once",
+        help="let files name builders of this module outside pydnn, or of one below it; the "
+        "module is then imported and run; can be repeated",
     )
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options for reading a trained model."""
-    add_allow_option(parser)
-    parser.add_argument(
+def add_model_options(parser: argparse.ArgumentParser, *, example: str) -> None:
+    """Add the group for the file of a trained model, and how to read it."""
+    model = option_group(parser, "which model", example)
+    model.add_argument(
+        "folder", type=path_of, metavar="RUN", help="a recorded run, or the file of a model"
+    )
+    add_allow_option(model)
+    model.add_argument(
         "--unverified",
         action="store_true",
-        help="read a model of pydnn 0.1.0, which has no checksum, so damage cannot be noticed",
+        help="read a model that pydnn 0.1.0 saved; it has no checksum, so damage goes unnoticed",
     )
 
 
 def model_of(folder: Path, *, allow: Sequence[str], unverified: bool = False) -> Model:
-    """The model that came of the run in `folder`, or the one in that file, see `load_model`.
+    """The trained model of the run in `folder`, or the model in that file; see `load_model`.
 
     Raises:
-        NotAllowed: If its network has a part of a module that is not allowed.
-        BadInput: If there is none, or it is damaged.
+        NotAllowed: If the model names a builder of a module that is not allowed.
+        BadInput: If there is no model, or it is damaged.
     """
     path = folder if folder.is_file() else folder / MODEL_FILE
     if path is not folder and path.is_symlink():
@@ -88,8 +113,8 @@ def model_of(folder: Path, *, allow: Sequence[str], unverified: bool = False) ->
             (int(s.stem) for s in segments.glob("[0-9]*.h5") if s.stem.isdigit()), default=0
         )
         raise BadInput(
-            f"{folder} has {steps} steps but no {MODEL_FILE}: pydnn resume {folder} writes it, "
-            "after the steps that are missing, if any are."
+            f"{folder} has {steps} steps but no {MODEL_FILE}: run pydnn resume {folder}, which "
+            "takes the missing steps, if there are any, and writes it."
         )
     return load_model(path, allow=allow, unverified=unverified)
 
@@ -104,9 +129,9 @@ def place_of_data(folder: Path) -> str | None:
 
 
 def unlike_recorded(folder: Path, data: DataSet) -> list[str]:
-    """The arrays of `data`, e.g. "train X", whose SHA-256 is not that which the run recorded.
+    """The arrays of `data`, e.g. "train X", whose SHA-256 is not the one that the run recorded.
 
-    There is none where `folder` has a model without a recorded run.
+    The list is empty if `folder` has a model without a recorded run.
     """
     folder = run_folder_of(folder)
     if not (folder / RECIPE).is_file():

@@ -1,4 +1,4 @@
-"""`pydnn summary`: what a recipe's network is made of, before it is trained."""
+"""`pydnn summary`: the layers, shapes, parameters and memory of a recipe's network."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ def add_to(commands: Commands) -> None:
         "summary",
         help="show a recipe's layers, shapes, parameters and memory",
         description="Show the layers of a recipe's network, their shapes and parameters, and the "
-        "memory that a training step takes.",
-        epilog="example: pydnn summary digits.toml",
+        "memory that a training step takes. Nothing is trained.",
     )
     add_recipe_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")

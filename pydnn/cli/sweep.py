@@ -1,4 +1,4 @@
-"""`pydnn sweep`: many runs of a recipe at once, over seeds and over other values."""
+"""`pydnn sweep`: train a recipe with many seeds and other values, and compare the results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pydnn import plots
 from pydnn.checks import BadInput, Json, expect_known, fixed, path_of
 from pydnn.cli.output import complain, say, say_json
 from pydnn.cli.recipe_options import add_recipe_options, recipe_of, typed
-from pydnn.cli.run_options import Commands
+from pydnn.cli.run_options import Commands, option_group
 from pydnn.cli.train import plain_folder
 from pydnn.descriptions.parts import is_description
 from pydnn.descriptions.text import read_values, write_description
@@ -42,44 +42,49 @@ def add_to(commands: Commands) -> None:
     """Add the command to those of the parser."""
     parser = commands.add_parser(
         "sweep",
-        help="train many runs at once, over seeds and other values, and compare them",
-        description="Train a recipe, or the tutorial's job, with every combination of seeds and "
-        "other values, and tell mean, spread and the best. Small networks of one shape are "
-        "trained all at once; every run has the bits that it has by itself.",
-        epilog="example: pydnn sweep digits.toml --seeds 5 --vary 'batches.size=32,64'",
+        help="train a recipe with many seeds and other values, and compare the results",
+        description="Train a recipe, or the tutorial's network, with every combination of seeds "
+        "and other values, and print the mean, the spread and the best. Small networks of one "
+        "shape are trained at the same time; each has the same bits as when it is trained alone.",
     )
     add_recipe_options(parser)
-    option = parser.add_argument
+    varied = option_group(
+        parser, "what to vary", "digits.toml --seeds 5 --vary 'batches.size=32,64'"
+    )
+    option = varied.add_argument
     option(
         "--seeds",
         default="1",
         metavar="N or N,N",
-        help="how many seeds, from --seed on; or these (default: 1)",
+        help="how many seeds, counted from --seed; or a list of seeds (default: 1)",
     )
-    option("--learning-rates", metavar="RATE,RATE", help="of the recipe's optimizer")
+    option("--learning-rates", metavar="RATE,RATE", help="learning rates of the optimizer")
     option(
         "--penalty-strengths",
         metavar="N,N",
-        help="of the recipe's penalty; of an l2_penalty where it has none",
+        help="strengths of the recipe's penalty, or of an l2_penalty if it has none",
     )
     option(
         "--vary",
         action="append",
         default=[],
         metavar="NAME=V,V",
-        help="any part of the recipe or option of one, e.g. 'network.0.units=10,20' or "
-        "'optimizer=adam,lion'; may be given more than once",
+        help="values of any part of the recipe or of its options, e.g. 'network.0.units=10,20' or "
+        "'optimizer=adam,lion'; can be repeated",
     )
+    option("--one-by-one", action="store_true", help="train one network after the other")
+    best = option_group(parser, "which is the best", "--validation 0.2 --save-best best")
+    option = best.add_argument
     option("--best-by", metavar="NAME", default="", help="e.g. 'validation accuracy' (default: "
-           "validation cost; train cost where nothing is held back)")  # fmt: skip
+           "validation cost, or train cost if no examples are held back)")  # fmt: skip
     option(
         "--save-best",
         type=path_of,
         metavar="DIR",
-        help="a new folder for the best run's model, for evaluate and predict",
+        help="a new folder for the best model, for evaluate and predict",
     )
+    option = parser.add_argument
     option("--plot", type=path_of, metavar="FILE", help="save a plot of all costs, e.g. sweep.png")
-    option("--one-by-one", action="store_true", help="train one run after the other")
     option("--json", action="store_true", help="print one JSON object with all results instead")
     parser.set_defaults(run=_run)
 
@@ -93,7 +98,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.plot:
         plots.expect_plottable(args.plot)
     data = data_of(recipe)
-    from pydnn.sweeps import run_sweep, sweep  # here, since the other commands can do without
+    from pydnn.sweeps import run_sweep, sweep  # here, because no other command needs it
 
     plan = sweep(
         recipe,
@@ -109,11 +114,11 @@ def _run(args: argparse.Namespace) -> int:
     best_folder = args.save_best and plain_folder(args.save_best, option="--save-best")
     with best_folder or contextlib.nullcontext():
         begin = time.perf_counter()
-        with _progress(plan) as told:
-            result = run_sweep(plan, on_progress=told)
+        with _progress(plan) as on_progress:
+            result = run_sweep(plan, on_progress=on_progress)
         seconds = time.perf_counter() - begin
         best = result.best(args.best_by)
-        _tell(args, result, best, seconds)
+        _report(args, result, best, seconds)
         if args.plot:
             plots.save_plot(_plot(result, best, recipe), args.plot)
         if args.save_best:
@@ -124,11 +129,11 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-# What is asked for
+# The question
 
 
 def _over(args: argparse.Namespace) -> dict[str, list[object]]:
-    given = [(_RATE, args.learning_rates), (_STRENGTH, args.penalty_strengths)]
+    texts = [(_RATE, args.learning_rates), (_STRENGTH, args.penalty_strengths)]
     for text in args.vary:
         name, equals, values = text.partition("=")
         if not equals:
@@ -136,13 +141,15 @@ def _over(args: argparse.Namespace) -> dict[str, list[object]]:
                 f"--vary is {text!r}, expected a name and values: "
                 "give e.g. --vary optimizer.learning_rate=0.1,0.3."
             )
-        given.append((name.strip(), values))
+        texts.append((name.strip(), values))
     over: dict[str, list[object]] = {}
-    for name, values in given:
+    for name, values in texts:
         if values is None:
             continue
         if name in over:
-            raise BadInput(f"{name} is to be varied twice, expected once: give all values at once.")
+            raise BadInput(
+                f"{name} is varied twice, expected once: put all values into one option."
+            )
         try:
             over[name] = read_values(values, allow=typed(values))
         except BadInput as error:
@@ -151,7 +158,7 @@ def _over(args: argparse.Namespace) -> dict[str, list[object]]:
 
 
 def _check_score(name: str) -> None:
-    """Refuse, before the work, to choose by what no task has."""
+    """Refuse a score that no task has, before the work starts."""
     if name:
         scores = dict.fromkeys(["cost", *toolz.concat(METRICS.values())])
         parts = ("train", "validation", "test")
@@ -165,7 +172,7 @@ def _seeds(text: str) -> int | list[int]:
         numbers = []
     if not numbers:
         raise BadInput(
-            f"--seeds is {text!r}, expected how many, or seeds with commas between: "
+            f"--seeds is {text!r}, expected a number of seeds, or seeds separated by commas: "
             "give e.g. --seeds 32."
         )
     return numbers[0] if "," not in text else numbers
@@ -173,7 +180,7 @@ def _seeds(text: str) -> int | list[int]:
 
 @contextlib.contextmanager
 def _progress(plan: Sweep) -> Iterator[Callable[[int], object]]:
-    """A bar on the standard error stream, where that is a terminal: called with steps done."""
+    """A progress bar if standard error is a terminal: a function that takes the steps done."""
     if not sys.stderr.isatty() or find_spec("tqdm") is None:
         yield lambda steps: None
         return
@@ -183,10 +190,10 @@ def _progress(plan: Sweep) -> Iterator[Callable[[int], object]]:
         yield bar.update
 
 
-# What is told
+# The answer
 
 
-def _tell(args: argparse.Namespace, result: SweepResult, best: int, seconds: float) -> None:
+def _report(args: argparse.Namespace, result: SweepResult, best: int, seconds: float) -> None:
     by = args.best_by or result.selector
     model = args.save_best and args.save_best / MODEL_FILE
     if args.json:
@@ -205,12 +212,9 @@ def _spreads(result: SweepResult) -> dict[str, Spread]:
     held_back = [name for name in result.names if name == "validation cost"]
     from pydnn.sweeps import spread_of
 
-    final = spread_of([float(outcome.costs[-1]) for outcome in result.outcomes if _went(outcome)])
-    return {"final cost": final} | {name: result.spread(name) for name in [*held_back, *shown]}
-
-
-def _went(outcome: Outcome) -> bool:
-    return bool(len(outcome.costs) and outcome.scores)
+    final = [float(o.costs[-1]) for o in result.outcomes if len(o.costs) and o.scores]
+    spreads = {name: result.spread(name) for name in [*held_back, *shown]}
+    return {"final cost": spread_of(final), **spreads}
 
 
 def _table(result: SweepResult) -> Iterator[str]:
@@ -218,17 +222,15 @@ def _table(result: SweepResult) -> Iterator[str]:
     settings = [(_setting(own.outcomes[0].setting), own) for own in result.by_setting]
     wide = max([len(name) for name, _ in settings])
     gap = wide + 2 if wide else 0
-    yield (
-        " " * gap + f"{'':20}{'mean':>12}{'deviation':>12}{'least':>12}{'greatest':>12}{'runs':>6}"
-    )
+    yield (" " * gap + f"{'':20}{'mean':>12}{'deviation':>12}{'min':>12}{'max':>12}{'count':>7}")
     for name, own in settings:
         known = {score: spread for score, spread in _spreads(own).items() if spread.count}
         if not known:
-            yield f"{name:{gap}}no run has stayed finite"
+            yield f"{name:{gap}}every training diverged"
         for number, (score, spread) in enumerate(known.items()):
             numbers = (spread.mean, spread.deviation, spread.least, spread.greatest)
-            told = "".join(f"{value:12.6g}" for value in numbers)
-            yield f"{'' if number else name:{gap}}{score:20}{told}{spread.count:6}".rstrip()
+            columns = "".join(f"{value:12.6g}" for value in numbers)
+            yield f"{'' if number else name:{gap}}{score:20}{columns}{spread.count:7}".rstrip()
 
 
 def _in_words(result: SweepResult, best: int, by: str, seconds: float) -> Iterator[str]:
@@ -237,16 +239,16 @@ def _in_words(result: SweepResult, best: int, by: str, seconds: float) -> Iterat
     scores = ", ".join(f"{name} {fixed(outcome.scores[name], 4)}" for name in others)
     yield f"best by {by} {outcome.scores[by]:.6g}: {_called(outcome)}; {scores}"
     count = len(result.outcomes)
-    yield f"{count} run{'s' if count > 1 else ''} in {seconds:.1f} s"
+    yield f"{count} training{'s' if count > 1 else ''} in {seconds:.1f} s"
     together = sum(not o.why_not_stacked for o in result.outcomes)
     if together:
-        yield f"  {together} all at once, in stacks of networks of one shape"
+        yield f"  {together} at the same time, in stacks of networks of one shape"
     for reason in dict.fromkeys(o.why_not_stacked for o in result.outcomes if o.why_not_stacked):
         yield f"  {sum(o.why_not_stacked == reason for o in result.outcomes)} one by one: {reason}"
     for own in result.by_setting:
         lost = [outcome for outcome in own.outcomes if not outcome.scores]
         if lost:
-            yield f"  {len(lost)} left the range of numbers, e.g. {_called(lost[0])}: " + (
+            yield f"  {len(lost)} diverged, e.g. {_called(lost[0])}: " + (
                 lost[0].stopped or "its outputs are not finite"
             )
 
@@ -292,14 +294,14 @@ def _as_json(
         }
         for own in result.by_setting
     ]
-    found: dict[str, Json] = {
+    results: dict[str, Json] = {
         "runs": runs,
         "spread": spreads,
         "best": best,
         "best_by": by,
         "seconds": seconds,
     }
-    return {**found, "model": str(model)} if model else found
+    return {**results, "model": str(model)} if model else results
 
 
 def _number(value: float) -> float | None:

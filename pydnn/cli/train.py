@@ -1,4 +1,4 @@
-"""`pydnn train`: a recipe's job, or the tutorial's, and every option of it."""
+"""`pydnn train`: train a recipe or the tutorial's network, record it and save the model."""
 
 from __future__ import annotations
 
@@ -14,8 +14,14 @@ import numpy as np
 from pydnn.checks import BadInput, NameTaken, path_of
 from pydnn.cli.output import complain
 from pydnn.cli.recipe_options import add_recipe_options, recipe_of
-from pydnn.cli.run_options import Commands
-from pydnn.cli.training import add_training_options, check_training_options, say_of, train_job
+from pydnn.cli.run_options import Commands, option_group
+from pydnn.cli.training import (
+    add_output_options,
+    add_recording_options,
+    check_training_options,
+    say_of,
+    train_job,
+)
 from pydnn.data import DataSet
 from pydnn.jobs.job import Job, prepare
 from pydnn.jobs.loading import data_of
@@ -31,12 +37,12 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser(
         "train",
         help="train a network, record it and save it",
-        description="Train the job of a recipe; without one the tutorial's network, on the cats "
-        "that pydnn draws itself. Options go before what the recipe says.",
-        epilog="example: pydnn train digits.toml --optimizer 'adam(learning_rate=0.001)'",
+        description="Train a recipe, or without one the tutorial's network on cats that pydnn "
+        "draws. Options replace what the recipe says.",
     )
     add_recipe_options(parser)
-    option = parser.add_argument
+    recorded = option_group(parser, "where it is recorded", "--run runs/first")
+    option = recorded.add_argument
     option(
         "--run",
         type=path_of,
@@ -48,9 +54,10 @@ def add_to(commands: Commands) -> None:
         "--record",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="record every step, so that the run can be resumed and repeated",
+        help="record every step, so that the run can be resumed and replayed (default: yes)",
     )
-    add_training_options(parser)
+    add_recording_options(recorded)
+    add_output_options(parser)
     parser.set_defaults(run=_run)
 
 
@@ -83,7 +90,7 @@ def _opening(job: Job, data: DataSet) -> list[str]:
 def _new_run(
     args: argparse.Namespace, job: Job, data: DataSet
 ) -> Iterator[tuple[Path, Recording | None]]:
-    """The run's folder, and the recording in it, if it is to be recorded."""
+    """The run's folder, and the recording in it unless --no-record forbids it."""
     with contextlib.ExitStack() as stack:
         while True:
             folder = _next_folder(Path("runs")) if args.folder is None else args.folder
@@ -92,22 +99,23 @@ def _new_run(
                 recording = stack.enter_context(made)
                 break
             except NameTaken:
-                # Another training may have taken the number since it was found to be free.
+                # Another training may have taken this number since `_next_folder` saw it free.
                 if args.folder is not None:
                     raise
         try:
             yield folder, recording
         except BadInput:
             if recording is not None and recording.head.iteration == 0:
-                recording.expect_in_place()  # or it would be another run that is removed
-                shutil.rmtree(folder)  # no step of it was ever taken
+                recording.expect_in_place()  # or this would remove another run
+                shutil.rmtree(folder)  # nothing is lost: no step was taken
             raise
 
 
 def _recorded(
     args: argparse.Namespace, folder: Path, job: Job, data: DataSet
 ) -> contextlib.AbstractContextManager[Recording]:
-    if folder.is_dir():  # what a killed command left; refused if a living one works for it
+    # A killed command may have left the folder. If the command is still alive, this refuses.
+    if folder.is_dir():
         with plain_folder(folder):
             pass
     return create_run(folder, job, data, most=int(args.run_size * 1e6))
@@ -115,24 +123,24 @@ def _recorded(
 
 @contextlib.contextmanager
 def plain_folder(folder: Path, *, option: str = "--run") -> Iterator[None]:
-    """Make the folder before the work, and remove it again if nothing came to be in it.
+    """Make the folder before the work, and remove it afterwards if it is still empty.
 
-    A folder that a killed process left empty is taken over; one that a living process works for
-    is not.
+    An empty folder that a killed process left is used again; the folder of a living process is
+    refused.
 
     Args:
-        folder: The folder.
-        option: The option of the command line that names it, for messages.
+        folder: The folder to make.
+        option: The option of the command line that names the folder, for messages.
 
     Raises:
-        BadInput: If there is something of that name, or the folder cannot be made.
+        BadInput: If something of that name exists, or the folder cannot be made.
     """
     try:
         _expect_free(folder, option)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(
-            f"{folder} cannot be made ({error.strerror}): give a {option} that can be written."
+            f"{folder} cannot be made ({error.strerror}): give another {option}."
         ) from error
     lock, ours = folder / _WORKING, False
     try:
@@ -141,7 +149,7 @@ def plain_folder(folder: Path, *, option: str = "--run") -> Iterator[None]:
             yield
     finally:
         if ours:
-            with contextlib.suppress(OSError):  # that is how rmdir says that it holds something
+            with contextlib.suppress(OSError):  # rmdir refuses a folder that is not empty
                 lock.unlink()
                 folder.rmdir()
 

@@ -1,4 +1,4 @@
-"""What `train` and `resume` share: the fold with its reports, and what is told at its end."""
+"""What `train` and `resume` share: the training itself, and what they print about it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from pydnn import plots
 from pydnn.checks import BadInput, Json, expect_count, expect_real, fixed, install_command, path_of
 from pydnn.cli import output
+from pydnn.cli.run_options import Group
 from pydnn.data import DataSet
 from pydnn.descriptions.parts import Description
 from pydnn.jobs.job import Job
@@ -32,36 +33,43 @@ from pydnn.training import NotFinite, StepInfo, progress
 from pydnn.training.stopping import Watched
 from pydnn.training.streams import Stream, logged
 
-__all__ = ["Say", "add_training_options", "check_training_options", "say_of", "train_job"]
+__all__ = [
+    "Say",
+    "add_output_options",
+    "add_recording_options",
+    "check_training_options",
+    "say_of",
+    "train_job",
+]
 
 Say = Callable[..., None]  # takes lines
 
 
-def add_training_options(parser: argparse.ArgumentParser) -> None:
-    """Add what has no part in any bit of a training: how it is recorded, shown and told."""
-    option = parser.add_argument
+def add_recording_options(group: Group) -> None:
+    """Add the options for what is recorded of a training. They do not affect the result."""
+    option = group.add_argument
     option(
         "--checkpoint-every",
         type=int,
         metavar="N",
-        help="steps from one segment of the run to the next (default: such that it has at most "
-        "about 20, and that writing them takes at most 2 %% of the time)",
+        help="steps from one segment of the run to the next (default: about 20 segments, or fewer "
+        "if writing them would take more than 2 %% of the time)",
     )
     option(
         "--run-size",
         type=float,
         default=MOST_BYTES / 1e6,
         metavar="MB",
-        help="megabytes that the segments of the run may have; beyond that, states are dropped "
-        "evenly, but for the newest, and computed again when they are needed (default: "
+        help="megabytes for the segments of the run; if they take more, pydnn drops some of the "
+        "states, never the newest, and computes them again when they are needed (default: "
         "%(default)g)",
     )
     option(
         "--tensorboard",
         type=path_of,
         metavar="DIR",
-        help="write the numbers of every step to event files in a folder of DIR that is called as "
-        "the run is; tensorboard --logdir DIR shows them",
+        help="write the numbers of every step to event files in a folder of DIR with the name of "
+        "the run; tensorboard --logdir DIR shows them",
     )
     option(
         "--csv",
@@ -69,18 +77,23 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write the numbers of every step to FILE as comma-separated values",
     )
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options for what the command prints and plots. They do not affect the result."""
+    option = parser.add_argument
     option("--plot", type=path_of, metavar="FILE", help="save a plot of the costs, e.g. costs.png")
     option("--quiet", action="store_true", help="print nothing but the model's path")
     option("--json", action="store_true", help="print one JSON object with all results instead")
 
 
 def say_of(args: argparse.Namespace) -> Say:
-    """How this command line wants to be told what goes on."""
+    """The function that prints the progress of this command: `say`, or one that prints nothing."""
     return _silent if args.quiet or args.json else output.say
 
 
 def check_training_options(args: argparse.Namespace) -> None:
-    """Refuse options that do not fit, before the work."""
+    """Refuse wrong options before the work starts."""
     if args.checkpoint_every is not None:
         hint = "give the steps from one segment to the next"
         expect_count("--checkpoint-every", args.checkpoint_every, hint=hint)
@@ -99,16 +112,16 @@ def train_job(
     costs: FloatArray,
     watched: Watched | None = None,
 ) -> int:
-    """Train a job, save its model, and tell how well it does; the exit status.
+    """Train a job, save the model, print its scores, and return the exit status.
 
     Args:
-        args: The command line's, with the options of `add_training_options`.
-        job: From the state on where it begins.
-        data: What the model is judged on.
-        folder: Where the model goes.
-        recording: Where each step is recorded, if it is.
-        costs: Of the steps before, if there were any.
-        watched: What early stopping has watched in them.
+        args: The parsed command line, with the options that this module adds.
+        job: The job, with the state that training starts from.
+        data: The data set whose parts the model is scored on.
+        folder: The folder for the model.
+        recording: The recording that each step goes to; None to record nothing.
+        costs: The costs of earlier steps; empty for a new training.
+        watched: What early stopping has watched in those steps.
     """
     say = say_of(args)
     begin = time.perf_counter()
@@ -125,7 +138,7 @@ def train_job(
     except BadInput:
         if trained.error is None:
             raise
-        return _report_stop(trained.error, folder)  # the cause, of which this came
+        return _report_stop(trained.error, folder)  # the first error, which caused this one
     if args.plot and len(trained.costs):
         figure = plots.plot_costs(trained.costs, title=_title(job.recipe.optimizer))
         plots.save_plot(figure, args.plot)
@@ -133,12 +146,12 @@ def train_job(
         return _report_stop(trained.error, path)
     try:
         scores = scores_of(trained.model, data)
-    except BadInput as error:  # e.g. where a prediction is beyond the range of numbers
+    except BadInput as error:  # e.g. a prediction overflows
         return _report_stop(error, path)
     if args.json:
         output.say_json(_as_json(trained, scores, seconds, folder))
         return 0
-    _tell(say, trained, scores, seconds)
+    _report(say, trained, scores, seconds)
     if recording is not None:
         say(f"recorded in {folder}, {size_of(folder) / 1e6:.1f} MB")
     output.say(path if args.quiet else f"model {path}")
@@ -155,7 +168,7 @@ def _train(
     costs: FloatArray,
     watched: Watched | None,
 ) -> Trained:
-    """Train the job; what it came to, also where an interruption or an error ended it."""
+    """Train the job; an interruption or an error ends it early, and the result says so."""
     bar: Callable[[Stream], Stream] = lambda stream: stream  # noqa: E731
     if sys.stderr.isatty() and not args.quiet:
         bar, say = _with_bar(job.recipe.iterations - len(costs), say)
@@ -180,13 +193,13 @@ def _train(
             ending=(BadInput, NotFinite, KeyboardInterrupt, output.ReaderGone),
         )
     if isinstance(trained.error, BadInput) and len(trained.costs) == len(costs):
-        raise trained.error  # nothing is new
+        raise trained.error  # no step was taken, so there is nothing to save
     return trained
 
 
 def _reported(stream: Stream, say: Say, interrupted: list[int], *, evaluated: bool) -> Stream:
-    """The stream, each step of which is reported once it has been handed on."""
-    with contextlib.closing(stream):  # type: ignore[type-var]  # which is a generator
+    """The same stream; each step is printed after it has been handed on."""
+    with contextlib.closing(stream):  # type: ignore[type-var]  # it is a generator
         for pair in stream:
             yield pair
             _report_step(pair[1], say, evaluated=evaluated)
@@ -196,26 +209,26 @@ def _reported(stream: Stream, say: Say, interrupted: list[int], *, evaluated: bo
 
 @contextlib.contextmanager
 def _noting_interrupts() -> Iterator[list[int]]:
-    """The signals of interruptions so far: the first is noted only, a second raises.
+    """A list that collects interruptions: the first is only noted, a second raises.
 
-    A training then ends between two steps, where its state and its files are whole. Nor can
-    the signal be lost, as it is where it raises while an object ends: Python says no more than
-    "Exception ignored" of that, and goes on.
+    Training then ends between two steps, where its state and files are complete. And the
+    interruption cannot get lost: an exception raised inside a finalizer only prints "Exception
+    ignored", and Python goes on.
     """
-    come: list[int] = []
+    signals: list[int] = []
 
     def note(number: int, frame: object) -> None:
-        come.append(number)
-        if len(come) > 1:
+        signals.append(number)
+        if len(signals) > 1:
             raise KeyboardInterrupt
 
     ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if not (ours and threading.current_thread() is threading.main_thread()):
-        yield come
+        yield signals
         return
     signal.signal(signal.SIGINT, note)
     try:
-        yield come
+        yield signals
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -230,7 +243,7 @@ def _report_step(info: StepInfo, say: Say, *, evaluated: bool) -> None:
 
 
 def _with_bar(iterations: int, say: Say) -> tuple[Callable[[Stream], Stream], Say]:
-    """A way for the stream under a progress bar, and to print without tearing the bar."""
+    """A wrapper that shows a stream's progress as a bar, and a `say` that prints above the bar."""
     if find_spec("tqdm") is None:
         output.complain(f"for a progress bar, run {install_command('progress')}")
         return lambda stream: stream, say
@@ -246,17 +259,17 @@ def _with_bar(iterations: int, say: Say) -> tuple[Callable[[Stream], Stream], Sa
 def _report_stop(stopped: BaseException, path: Path) -> int:
     if isinstance(stopped, RunMoved):
         raise stopped
-    kept = f"what was trained before is in {path}"
+    kept = f"the training so far is in {path}"
     if isinstance(stopped, BadInput | NotFinite):
         output.complain(f"{str(stopped).removesuffix('.')}; {kept}")
         return 2
-    if isinstance(stopped, output.ReaderGone):  # nobody reads on, e.g. `pydnn train | head`
+    if isinstance(stopped, output.ReaderGone):  # e.g. `pydnn train | head`
         raise stopped
     output.complain(f"interrupted; {kept}")
     return 130
 
 
-def _tell(say: Say, trained: Trained, scores: dict[str, Score], seconds: float) -> None:
+def _report(say: Say, trained: Trained, scores: dict[str, Score], seconds: float) -> None:
     costs, watch = trained.costs.tolist(), trained.job.recipe.watch
     cost = f"cost {fixed(costs[-1], 6)} " if costs else ""
     say(f"{cost}after {len(costs)} iterations, {seconds:.1f} s")

@@ -139,7 +139,7 @@ def test_pictures_of_ones_own_are_told(command, cats, tmp_path):
 
 def test_data_is_drawn_told_and_shown(command, tmp_path):
     pytest.importorskip("PIL")
-    status, out, _ = command("data", "draw", "out", "--count", 8, "--key", 7)
+    status, out, _ = command("data", "draw", "out", "--count", 8, "--seed", 7)
     assert (status, out) == (0, "8 training and 2 test images in out\n")
     assert load_images("out") == drawn_cats(7, train_count=8, test_count=2)
     status, out, _ = command("data", "info", "out")
@@ -195,7 +195,7 @@ MISTAKES = {
     "plot of no format": (["train", "--plot", "costs"], "costs has no ending"),
     "layers and network": (
         ["train", "--layers", "3", "--network", "dense(1)"],
-        "--layers and --network were both",
+        "--layers and --network are both",
     ),
     "rate and optimizer": (
         ["train", "--learning-rate", "1", "--optimizer", "adam"],
@@ -232,7 +232,7 @@ MISTAKES = {
     "recipe of no text": (["summary", "bytes"], "bytes is no text"),
     "recipe that is a folder": (["train", "cats"], "cats is a folder without recipe.toml"),
     "unknown key": (["train", "bad.toml"], "bad.toml: there is no key of a recipe 'netwrk': did"),
-    "no command": ([], "the following arguments are required: command"),
+    "no command of data": (["data"], "the following arguments are required: COMMAND"),
     "unknown command": (["trian"], "invalid choice: 'trian'"),
     "no such run": (["evaluate", "no-such"], "model.h5 does not exist"),
     "predict without a run": (["predict", "no-such", "x.png"], "model.h5 does not exist"),
@@ -305,7 +305,7 @@ def test_training_that_diverges_keeps_what_was_trained_before(command, cats):
     assert err.count("\n") == 1
     assert "stopped being finite at iteration" in err
     assert "in forward, stage" in err
-    assert "what was trained before is in runs/0001/model.h5" in err
+    assert "the training so far is in runs/0001/model.h5" in err
     model = load_model_of("runs/0001")
     assert np.isfinite(model.parameters.vector).all()
     assert len(model.costs) >= 1
@@ -343,7 +343,7 @@ def test_an_interrupt_keeps_what_was_trained_before(cats, tmp_path):
     child.send_signal(signal.SIGINT)
     _, err = child.communicate(timeout=300)
     assert child.returncode == 130
-    assert err == "pydnn: interrupted; what was trained before is in runs/0001/model.h5\n"
+    assert err == "pydnn: interrupted; the training so far is in runs/0001/model.h5\n"
     assert len(load_model_of("runs/0001").costs) > 1
 
 
@@ -491,7 +491,7 @@ def test_a_training_that_ends_in_a_refusal_keeps_what_was_trained_before(
     status, _, err = command("train", recipe)
     assert status == 2
     assert err.count("\n") == 1
-    assert "a step was refused: mend it; what was trained before is in runs/0001/model.h5" in err
+    assert "a step was refused: mend it; the training so far is in runs/0001/model.h5" in err
     assert len(load_model_of("runs/0001").costs) == 4
 
 

@@ -79,7 +79,7 @@ def test_the_report_for_programs(command):
 
 
 def test_data_without_a_run_is_refused(command):
-    with pytest.raises(BadInput, match="--data is given without a run"):
+    with pytest.raises(BadInput, match="--data is there without a run"):
         command("--data", "digits")
 
 

@@ -77,7 +77,7 @@ def test_a_run_without_its_model_says_how_far_it_is(tmp_path, capsys):
     (tmp_path / "run" / "model.h5").unlink()
     assert main(["evaluate", str(tmp_path / "run")]) == 2
     told = capsys.readouterr().err
-    assert "has 12 steps but no model.h5: pydnn resume" in told
+    assert "has 12 steps but no model.h5: run pydnn resume" in told
     assert "cut short" not in told
 
 

@@ -120,8 +120,8 @@ def a_folder(run):
 
 
 FOREIGN = {
-    "another weight": (other_weight, "is not what this run leads to, as one of its parameters"),
-    "another state": (other_state, "is not what this run leads to, as its number of iterations"),
+    "another weight": (other_weight, "is not the result of this run, as one of its parameters"),
+    "another state": (other_state, "is not the result of this run, as its number of iterations"),
     "a damaged byte": (damaged, "is damaged"),
     "a link": (linked, "is a symbolic link, expected the model itself"),
     "a folder": (a_folder, "is a directory, expected an HDF5 file"),
@@ -142,7 +142,7 @@ def test_the_model_of_another_run_is_told(run, trained, command):
     shutil.copy(other / "model.h5", run / "model.h5")
     status, told = replayed(command, run)
     assert status == 1
-    assert "is not what this run leads to, as its recipe shows: write it again with" in told
+    assert "is not the result of this run, as its recipe shows: write it again with" in told
     assert command("resume", run)[0] == 0
     assert replayed(command, run) == (0, None)
 

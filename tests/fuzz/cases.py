@@ -197,7 +197,7 @@ def _command_line(rng, world, here):
             "--best-by", "--save-best", "--plot",
         ),
         ("replay", RUNS[0]): ("--segments", "--sample", "--data"),
-        ("inspect", RUNS[0]): ("--step", "--step=5 --stage", "--step=5 --layer", "--step=5 --data"),
+        ("inspect", RUNS[0]): ("--step", "--step=5 --part", "--step=5 --layer", "--step=5 --data"),
         ("diff", *RUNS): ("--data", "--other-data"),
         ("evaluate", RUNS[1]): ("--data",),
         ("predict", RUNS[1]): ("cat.png", "--"),
@@ -206,7 +206,7 @@ def _command_line(rng, world, here):
         ("data", "info"): ("",),
         ("parts",): ("",),
         ("data", "show", PHOTOS, "--png", "s.png"): ("--count",),
-        ("data", "draw", "new", "--count", "1"): ("--key", "--test-count=1 --key"),
+        ("data", "draw", "new", "--count", "1"): ("--seed", "--test-count=1 --seed"),
     }  # fmt: skip
     command = rng.choice(sorted(options))
     option = rng.choice(options[command]).split()

@@ -559,7 +559,7 @@ def test_interrupted_by_a_person_nothing_is_lost(tmp_path, capsys, every):
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=300)
     assert process.returncode == 130
-    expect_one_line(err, f"interrupted; what was trained before is in {path}/model.h5")
+    expect_one_line(err, f"interrupted; the training so far is in {path}/model.h5")
     run = Run.open(path)
     told = [line.split()[1] for line in out.splitlines() if line.startswith("iteration ")]
     assert int(told[-1]) < run.iterations < 10**6
