@@ -6,7 +6,7 @@ import numpy as np
 from pydnn.descriptions.builders import described
 from pydnn.numerics import fast
 from pydnn.optimizers.base import GradientTransformation, chain, descend, number_by_number
-from pydnn.optimizers.fused import Pass
+from pydnn.optimizers.fused import PendingUpdate
 from pydnn.parameters import NO_PARAMS
 from pydnn.records import WEIGHTS, FloatArray, arrays, freeze, scalar
 from pydnn.stages.base import EVALUATION, Stage, elementwise
@@ -57,7 +57,7 @@ def shrunk(*, learning_rate=0.1, share=0.01):
             u += g
             u *= factor
 
-        return Pass(kernel, (), lambda: ())
+        return PendingUpdate(kernel, (), lambda: ())
 
     towards_zero = number_by_number(lambda params: (), begin, isotropic=True)
     return chain(towards_zero, descend(learning_rate))

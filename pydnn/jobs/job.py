@@ -324,7 +324,7 @@ def _step_of(recipe: Recipe, parts: _Parts) -> TrainStep:
         penalties=parts.penalties,
         numerics=numerics,
     )
-    if parts.optimizer.outlives_bad:
+    if parts.optimizer.tolerates_nonfinite:
         return train_step
     return train_step.insert_after("update", watch_finite(parts.network, numerics=numerics))
 

@@ -1,7 +1,7 @@
-"""Optimizers: chains of gradient transformations, each in the file of its family."""
+"""Optimizers: chains of gradient transformations, one file per family."""
 
 from pydnn.optimizers import adaptive, base, clipping, decay, layers, schedules, wrappers
-from pydnn.optimizers.adaptive import *  # noqa: F403 - a new one is named in its own file alone
+from pydnn.optimizers.adaptive import *  # noqa: F403 - so a new one changes one file only
 from pydnn.optimizers.base import *  # noqa: F403
 from pydnn.optimizers.clipping import *  # noqa: F403
 from pydnn.optimizers.decay import *  # noqa: F403

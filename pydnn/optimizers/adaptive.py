@@ -1,6 +1,6 @@
 """Adaptive optimizers: Adam and its relatives, each a chain that ends in `descend`.
 
-Where definitions differ between papers and libraries, the docstring says which is followed.
+Where papers and libraries define an optimizer differently, its docstring says which one it follows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pydnn.optimizers.base import (
     zeros_like,
 )
 from pydnn.optimizers.decay import decay_weights
-from pydnn.optimizers.fused import Pass
+from pydnn.optimizers.fused import PendingUpdate
 from pydnn.parameters import Packed
 from pydnn.records import AnyDType, FloatArray, arrays, freeze, scalar
 from pydnn.stages.base import EVALUATION, Context
@@ -45,19 +45,31 @@ __all__ = [
 ]
 
 
-# A step size for each parameter, from its squared gradients
+# A step size for each parameter, computed from its squared gradients
 
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class SquareState:
-    """A sum or mean of squared gradients (size,)."""
+    """The sum, or a decaying mean, of squared gradients (size,)."""
 
     square: FloatArray
 
 
 @described("optimizer")
 def scale_by_adagrad(*, epsilon: float = 1e-10) -> GradientTransformation:
-    """Divide each gradient by the square root of the sum of its squares so far, plus `epsilon`."""
+    """Divide each gradient by the square root of the sum of its squares so far, plus `epsilon`.
+
+    Raises:
+        BadInput: If `epsilon` is not a finite number above 0.
+
+    Example:
+        >>> from pydnn.parameters import pack
+        >>> params = pack(nn.dense(1).init(nn.Key(0), (1,))[0])
+        >>> part = nn.optimizers.scale_by_adagrad()
+        >>> updates, state = part.update(np.array([3.0, -4.0]), part.init(params), params)
+        >>> updates, state.square
+        (array([ 1., -1.]), array([ 9., 16.]))
+    """
     epsilon = expect_epsilon(epsilon)
 
     def update(
@@ -73,17 +85,49 @@ def scale_by_adagrad(*, epsilon: float = 1e-10) -> GradientTransformation:
 
 @described("optimizer")
 def adagrad(*, learning_rate: Rate = 0.01, epsilon: float = 1e-10) -> GradientTransformation:
-    """AdaGrad, with `epsilon` outside of the root, as in PyTorch.
+    """AdaGrad: learning rates that fall with the sum of squared gradients.
+
+    Args:
+        learning_rate: The learning rate, a number above 0 or a schedule.
+        epsilon: Number above 0 that is added to the root, outside of it, as in PyTorch.
+
+    Raises:
+        BadInput: If an argument is out of its range.
 
     References:
         Duchi, Hazan and Singer, Adaptive subgradient methods, 2011, figure 1.
+
+    Example:
+        >>> from pydnn.parameters import pack
+        >>> params = pack(nn.dense(1).init(nn.Key(0), (1,))[0])
+        >>> optimizer = nn.adagrad(learning_rate=0.1)
+        >>> first, state = optimizer.update(np.ones(2), optimizer.init(params), params)
+        >>> second, state = optimizer.update(np.ones(2), state, params)
+        >>> first.round(4), second.round(4)
+        (array([-0.1, -0.1]), array([-0.0707, -0.0707]))
     """
     return chain(scale_by_adagrad(epsilon=epsilon), descend(learning_rate))
 
 
 @described("optimizer")
 def scale_by_rms(*, decay: float = 0.9, epsilon: float = 1e-8) -> GradientTransformation:
-    """Divide each gradient by the root of a decaying mean of its squares, plus `epsilon`."""
+    """Divide each gradient by the root of a decaying mean of its squares, plus `epsilon`.
+
+    Args:
+        decay: Share of the mean that an update keeps, at least 0 and below 1.
+        epsilon: Number above 0 that is added to the root.
+
+    Raises:
+        BadInput: If an argument is out of its range.
+
+    Example:
+        >>> from pydnn.parameters import pack
+        >>> params = pack(nn.dense(1).init(nn.Key(0), (1,))[0])
+        >>> part = nn.optimizers.scale_by_rms(decay=0.75)
+        >>> updates, state = part.update(np.array([3.0, -4.0]), part.init(params), params)
+        >>> updates.round(4), state.square
+        (array([ 2., -2.]), array([2.25, 4.  ]))
+    """
     decay, epsilon = expect_decay_rate("decay", decay), expect_epsilon(epsilon)
 
     def update(
@@ -101,22 +145,39 @@ def scale_by_rms(*, decay: float = 0.9, epsilon: float = 1e-8) -> GradientTransf
 def rmsprop(
     *, learning_rate: Rate = 0.001, decay: float = 0.9, epsilon: float = 1e-8
 ) -> GradientTransformation:
-    """RMSProp, with `epsilon` outside of the root, as in the tutorial's course and PyTorch.
+    """RMSProp: gradients divided by the root of a decaying mean of their squares.
+
+    Args:
+        learning_rate: The learning rate, a number above 0 or a schedule.
+        decay: Share of the mean that an update keeps, at least 0 and below 1.
+        epsilon: Number above 0 that is added to the root, outside of it, as in the tutorial's
+            course and in PyTorch.
+
+    Raises:
+        BadInput: If an argument is out of its range.
 
     References:
         Tieleman and Hinton, Neural networks for machine learning, lecture 6.5, 2012.
+
+    Example:
+        >>> from pydnn.parameters import pack
+        >>> params = pack(nn.dense(1).init(nn.Key(0), (1,))[0])
+        >>> optimizer = nn.rmsprop(learning_rate=0.01, decay=0.75)
+        >>> updates, _ = optimizer.update(np.array([3.0, -4.0]), optimizer.init(params), params)
+        >>> updates.round(4)
+        array([-0.02,  0.02])
     """
     return chain(scale_by_rms(decay=decay, epsilon=epsilon), descend(learning_rate))
 
 
-# Both
+# Momentum and a step size for each parameter
 
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class AdamState:
-    """Decaying sums of gradients and of their squares (size,), after `count` updates.
+    """Decaying sums of gradients and of squared gradients (size,), after `count` updates.
 
-    The paper's means m and v are these times 1 - beta1 and 1 - beta2.
+    Multiplied by 1 - beta1 and 1 - beta2, they are the paper's means m and v.
     """
 
     count: int
@@ -128,14 +189,34 @@ class AdamState:
 def scale_by_adam(
     *, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8
 ) -> GradientTransformation:
-    """Divide a decaying mean of gradients by the root of that of their squares, both corrected."""
+    """Divide the mean of gradients by the root of the mean of squares, both decaying and corrected.
+
+    Args:
+        beta1: Share of the mean of gradients that an update keeps, at least 0 and below 1.
+        beta2: Share of the mean of squared gradients that an update keeps, likewise.
+        epsilon: Number above 0 that is added to the root.
+
+    Raises:
+        BadInput: If an argument is out of its range.
+
+    References:
+        Kingma and Ba, Adam: a method for stochastic optimization, 2015, algorithm 1.
+
+    Example:
+        >>> from pydnn.parameters import pack
+        >>> params = pack(nn.dense(1).init(nn.Key(0), (1,))[0])
+        >>> part = nn.optimizers.scale_by_adam()
+        >>> updates, state = part.update(np.array([3.0, -0.1]), part.init(params), params)
+        >>> updates.round(4)
+        array([ 1., -1.])
+    """
     beta1, beta2, epsilon = _expect_adam(beta1, beta2, epsilon)
 
-    def begin(state: AdamState, dtype: AnyDType, numerics: Numerics) -> Pass[AdamState]:
+    def begin(state: AdamState, dtype: AnyDType, numerics: Numerics) -> PendingUpdate[AdamState]:
         t, power = state.count + 1, numerics.power
-        # The paper's quotient of corrected means, m / (1 - beta1^t) by sqrt(v / (1 - beta2^t)) +
-        # epsilon, in terms of sums m / (1 - beta1) and v / (1 - beta2): all that is the same for
-        # all parameters comes in two numbers, and each one takes three multiplications less.
+        # The paper divides m / (1 - beta1^t) by sqrt(v / (1 - beta2^t)) + epsilon. With the sums
+        # m / (1 - beta1) and v / (1 - beta2) instead of m and v, the numbers that all parameters
+        # share combine into two, `own` and `shift`: three multiplications less per parameter.
         root = math.sqrt((1 - beta2) / (1 - power(beta2, t)))
         own = (1 - beta1) / (1 - power(beta1, t)) / root
         shift = scalar(epsilon / root, dtype)
@@ -163,7 +244,7 @@ def scale_by_adam(
         def after(gradients: FloatArray, squares: FloatArray) -> AdamState:
             return AdamState(t, gradients, squares)
 
-        return Pass(kernel, (state.gradients, state.squares), after, own)
+        return PendingUpdate(kernel, (state.gradients, state.squares), after, own)
 
     return number_by_number(
         lambda params: AdamState(0, zeros_like(params.vector), zeros_like(params.vector)), begin
@@ -178,10 +259,30 @@ def adam(
     beta2: float = 0.999,
     epsilon: float = 1e-8,
 ) -> GradientTransformation:
-    """Adam, with the bias correction of the paper, which is also the tutorial's course's.
+    """Adam: momentum, divided by the root of a decaying mean of squared gradients.
+
+    The bias correction is the paper's, which the tutorial's course and PyTorch use too. In the
+    first updates, each parameter moves by about the learning rate.
+
+    Args:
+        learning_rate: The learning rate, a number above 0 or a schedule.
+        beta1: Share of the mean of gradients that an update keeps, at least 0 and below 1.
+        beta2: Share of the mean of squared gradients that an update keeps, likewise.
+        epsilon: Number above 0 that is added to the root, outside of it.
+
+    Raises:
+        BadInput: If an argument is out of its range.
 
     References:
         Kingma and Ba, Adam: a method for stochastic optimization, 2015, algorithm 1.
+
+    Example:
+        >>> from pydnn.parameters import pack
+        >>> params = pack(nn.dense(1).init(nn.Key(0), (1,))[0])
+        >>> optimizer = nn.adam(learning_rate=0.01)
+        >>> updates, _ = optimizer.update(np.array([3.0, -0.1]), optimizer.init(params), params)
+        >>> updates.round(4)
+        array([-0.01,  0.01])
     """
     return chain(scale_by_adam(beta1=beta1, beta2=beta2, epsilon=epsilon), descend(learning_rate))
 
@@ -196,11 +297,31 @@ def adamw(
     weight_decay: float = 0.01,
     only: Sequence[str] = ("W",),
 ) -> GradientTransformation:
-    """Adam with decoupled weight decay of the arrays `only`, which are all W by default.
+    """Adam with decoupled weight decay.
+
+    Args:
+        learning_rate: The learning rate, a number above 0 or a schedule.
+        beta1: Share of the mean of gradients that an update keeps, at least 0 and below 1.
+        beta2: Share of the mean of squared gradients that an update keeps, likewise.
+        epsilon: Number above 0 that is added to the root, outside of it.
+        weight_decay: Decay rate, 0 or more: an update shrinks each weight by this times the
+            learning rate, as in PyTorch.
+        only: The arrays that decay, as `Layout.selected` takes them; all W by default.
+
+    Raises:
+        BadInput: If an argument is out of its range.
 
     References:
         Loshchilov and Hutter, Decoupled weight decay regularization, 2019, algorithm 2, with the
-        decay multiplied by the learning rate, as in PyTorch.
+        decay multiplied by the learning rate.
+
+    Example:
+        >>> from pydnn.parameters import pack
+        >>> params = pack(nn.dense(1, initializer=nn.constant(5.0)).init(nn.Key(0), (1,))[0])
+        >>> optimizer = nn.adamw(learning_rate=0.1, weight_decay=0.01)
+        >>> updates, _ = optimizer.update(np.array([1e-9, 1.0]), optimizer.init(params), params)
+        >>> updates.round(4)
+        array([-0.0141, -0.1   ])
     """
     return chain(
         scale_by_adam(beta1=beta1, beta2=beta2, epsilon=epsilon),
@@ -211,7 +332,7 @@ def adamw(
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class AmsgradState:
-    """Adam's two means (size,), and the largest that the second has been so far."""
+    """Adam's two means (size,), and the largest value of the second one so far, by number."""
 
     count: int
     mean: FloatArray
@@ -223,7 +344,28 @@ class AmsgradState:
 def scale_by_amsgrad(
     *, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8
 ) -> GradientTransformation:
-    """Adam's quotient, with the largest mean of squares so far for the present one."""
+    """Do as `scale_by_adam` does, but with the largest mean of squares so far.
+
+    Args:
+        beta1: Share of the mean of gradients that an update keeps, at least 0 and below 1.
+        beta2: Share of the mean of squared gradients that an update keeps, likewise.
+        epsilon: Number above 0 that is added to the root.
+
+    Raises:
+        BadInput: If an argument is out of its range.
+
+    References:
+        Reddi, Kale and Kumar, On the convergence of Adam and beyond, 2018, algorithm 2.
+
+    Example:
+        >>> from pydnn.parameters import pack
+        >>> params = pack(nn.dense(1).init(nn.Key(0), (1,))[0])
+        >>> part = nn.optimizers.scale_by_amsgrad(beta1=0.0)
+        >>> large, state = part.update(np.full(2, 9.0), part.init(params), params)
+        >>> small, state = part.update(np.full(2, 0.1), state, params)
+        >>> large.round(4), small.round(4)
+        (array([1., 1.]), array([0.0157, 0.0157]))
+    """
     beta1, beta2, epsilon = _expect_adam(beta1, beta2, epsilon)
 
     def update(
@@ -254,13 +396,30 @@ def amsgrad(
     beta2: float = 0.999,
     epsilon: float = 1e-8,
 ) -> GradientTransformation:
-    """Adam whose step sizes never grow.
+    """AMSGrad: Adam with the largest mean of squared gradients so far, instead of the present one.
 
-    The largest mean of squares is that before the bias correction, which comes after, as in
-    PyTorch; the paper corrects nothing, and optax takes the largest of the corrected ones.
+    As in PyTorch, the largest mean is taken before the bias correction. The paper has no
+    correction, and optax takes the largest of the corrected means.
+
+    Args:
+        learning_rate: The learning rate, a number above 0 or a schedule.
+        beta1: Share of the mean of gradients that an update keeps, at least 0 and below 1.
+        beta2: Share of the mean of squared gradients that an update keeps, likewise.
+        epsilon: Number above 0 that is added to the root, outside of it.
+
+    Raises:
+        BadInput: If an argument is out of its range.
 
     References:
         Reddi, Kale and Kumar, On the convergence of Adam and beyond, 2018, algorithm 2.
+
+    Example:
+        >>> from pydnn.parameters import pack
+        >>> params = pack(nn.dense(1).init(nn.Key(0), (1,))[0])
+        >>> optimizer = nn.amsgrad(learning_rate=0.01)
+        >>> updates, _ = optimizer.update(np.array([3.0, -0.1]), optimizer.init(params), params)
+        >>> updates.round(4)
+        array([-0.01,  0.01])
     """
     return chain(
         scale_by_amsgrad(beta1=beta1, beta2=beta2, epsilon=epsilon), descend(learning_rate)
@@ -269,7 +428,7 @@ def amsgrad(
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class NadamState:
-    """Adam's two means (size,), and the product of all momenta so far."""
+    """Adam's two means (size,), and the product of the momentum factors so far."""
 
     count: int
     mean: FloatArray
@@ -285,7 +444,28 @@ def scale_by_nadam(
     epsilon: float = 1e-8,
     momentum_decay: float = 0.004,
 ) -> GradientTransformation:
-    """Adam's quotient with Nesterov's look ahead, the momentum warming up to `beta1`."""
+    """Do as `scale_by_adam` does, but with Nesterov's momentum, which warms up to `beta1`.
+
+    Args:
+        beta1: Share of the mean of gradients that an update keeps, at least 0 and below 1.
+        beta2: Share of the mean of squared gradients that an update keeps, likewise.
+        epsilon: Number above 0 that is added to the root.
+        momentum_decay: How fast the momentum warms up, 0 or more; psi in PyTorch.
+
+    Raises:
+        BadInput: If an argument is out of its range.
+
+    References:
+        Dozat, Incorporating Nesterov momentum into Adam, 2016, algorithm 2.
+
+    Example:
+        >>> from pydnn.parameters import pack
+        >>> params = pack(nn.dense(1).init(nn.Key(0), (1,))[0])
+        >>> part = nn.optimizers.scale_by_nadam()
+        >>> updates, _ = part.update(np.array([3.0, -0.1]), part.init(params), params)
+        >>> updates.round(4)
+        array([ 1.0565, -1.0565])
+    """
     beta1, beta2, epsilon = _expect_adam(beta1, beta2, epsilon)
     hint = "give how fast the momentum warms up, e.g. 0.004"
     psi = expect_real("momentum_decay", momentum_decay, least=0, hint=hint)
@@ -301,9 +481,10 @@ def scale_by_nadam(
         product = state.product * now
         mean = moving_average(state.mean, grads, beta1)
         square = moving_average(state.square, grads * grads, beta2)
-        # The paper's 1 - product of all momenta, up to this one and up to the next one.
-        looked = mean * (ahead / (1 - product * ahead)) + grads * ((1 - now) / (1 - product))
-        updates = _over_root(looked, square / (1 - numerics.power(beta2, t)), epsilon)
+        # The paper's bias corrections: 1 - the product of all momentum factors, up to the next one
+        # for the mean, and up to this one for the gradient.
+        combined = mean * (ahead / (1 - product * ahead)) + grads * ((1 - now) / (1 - product))
+        updates = _over_root(combined, square / (1 - numerics.power(beta2, t)), epsilon)
         return updates, NadamState(t, freeze(mean), freeze(square), product)
 
     return GradientTransformation(
@@ -322,11 +503,28 @@ def nadam(
     epsilon: float = 1e-8,
     momentum_decay: float = 0.004,
 ) -> GradientTransformation:
-    """Adam with Nesterov's momentum and the paper's warm-up of it, as in PyTorch.
+    """NAdam: Adam with Nesterov's momentum, which warms up to `beta1` as in the paper and PyTorch.
+
+    Args:
+        learning_rate: The learning rate, a number above 0 or a schedule.
+        beta1: Share of the mean of gradients that an update keeps, at least 0 and below 1.
+        beta2: Share of the mean of squared gradients that an update keeps, likewise.
+        epsilon: Number above 0 that is added to the root, outside of it.
+        momentum_decay: How fast the momentum warms up, 0 or more; optax has no warm-up.
+
+    Raises:
+        BadInput: If an argument is out of its range.
 
     References:
-        Dozat, Incorporating Nesterov momentum into Adam, 2016, algorithm 2. (optax leaves the
-        warm-up out.)
+        Dozat, Incorporating Nesterov momentum into Adam, 2016, algorithm 2.
+
+    Example:
+        >>> from pydnn.parameters import pack
+        >>> params = pack(nn.dense(1).init(nn.Key(0), (1,))[0])
+        >>> optimizer = nn.nadam(learning_rate=0.01)
+        >>> updates, _ = optimizer.update(np.array([3.0, -0.1]), optimizer.init(params), params)
+        >>> updates.round(4)
+        array([-0.0106,  0.0106])
     """
     return chain(
         scale_by_nadam(beta1=beta1, beta2=beta2, epsilon=epsilon, momentum_decay=momentum_decay),
@@ -335,7 +533,7 @@ def nadam(
 
 
 def _over_root(dividend: FloatArray, square: FloatArray, epsilon: float) -> FloatArray:
-    """Dividend / (sqrt(square) + epsilon)."""
+    """Return dividend / (sqrt(square) + epsilon)."""
     root = np.sqrt(square)
     root += root.dtype.type(epsilon)
     return freeze(np.divide(dividend, root, out=root))

@@ -1,4 +1,4 @@
-"""What every optimizer is made of: gradient transformations, and chains of them."""
+"""Gradient transformations, the building blocks of optimizers, and chains of them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from pydnn.descriptions.builders import described
 from pydnn.descriptions.parts import DescribedPart
 from pydnn.numerics import Numerics, in_blocks, portable
 from pydnn.numerics.underflow import bare, belongs, ignoring_in
-from pydnn.optimizers.fused import Begin, Pass, State, States, begin_all, multiply
+from pydnn.optimizers.fused import Begin, PendingUpdate, State, States, fuse, multiply
 from pydnn.optimizers.schedules import Schedule
 from pydnn.parameters import Packed
 from pydnn.records import AnyDType, FloatArray, freeze, scalar
 from pydnn.stages.base import EVALUATION, Context
 
-Rate = float | Schedule  # a learning rate
+Rate = float | Schedule  # a learning rate: a number, or a schedule of numbers
 
 __all__ = ["GradientTransformation", "chain", "descend", "number_by_number", "scale", "updated"]
 
 
 class Update(Protocol[State]):
-    """From gradients (size,) and a state to updates (size,) and the state after them."""
+    """A function from gradients (size,) and a state to updates (size,) and the next state."""
 
     def __call__(
         self, grads: FloatArray, state: State, params: Packed, context: Context = EVALUATION, /
@@ -35,31 +35,41 @@ class Update(Protocol[State]):
 
 @attrs.frozen(eq=False, repr=False, field_transformer=ignoring_in("update"))
 class GradientTransformation(DescribedPart, Generic[State]):
-    """A pair of pure functions from gradients to what is added to the parameters.
+    """An optimizer, or a part of one: pure functions from gradients to parameter updates.
 
-    `GradientTransformation[AdamState]` is one with this state; without it, one of any state.
+    The type `GradientTransformation[AdamState]` means a transformation with this state; plain
+    `GradientTransformation` means any. `attrs.evolve` keeps the flags below, so change those that
+    no longer hold.
 
     Attributes:
-        init: `(params) -> state`; a transformation without one has `()`.
-        update: `(grads, state, params, context) -> (updates, state)`; `grads` and `updates` are
-            vectors (size,) in the layout of `params`.
-        observe: `(state) -> {name: value}`, what a reader of the training may want to see of an
-            update, from the state after it.
+        init: `(params) -> state`, which is `()` for a transformation without state.
+        update: `(grads, state, params, context) -> (updates, state)`, where `grads` and `updates`
+            are vectors (size,) in the layout of `params`. Training adds the updates to the
+            parameters.
+        observe: `(state) -> {name: value}`, values of the last update for `StepInfo.observed`.
         random: Whether `update` draws from `context.key`.
-        outlives_bad: Whether training goes on after gradients that are not finite.
-        isotropic: Whether all directions are alike to it, so that rotated gradients give rotated
-            updates, for each array of parameters alone.
-        elementwise: Whether the update of a number depends on no other number, so that the
-            vectors of several runs can be updated as one vector. It then remembers records and
-            tuples of vectors (size,), and of numbers that are the same whatever the gradients.
-        every: Iterations from one update to the next; more than 1 where gradients accumulate.
-        learning_rate: The learning rate, a number or a schedule, if it has one.
-        rate_last: Whether multiplying by minus the learning rate is the last that it does, so
-            that with another rate only this factor is another one.
-        begin: `(state, dtype, numerics) -> Pass`, of one that can update any stretch of the
-            vectors alone; see `number_by_number`. It computes the same as `update`: one whose
-            `update` was replaced alone has none. `attrs.evolve` keeps the flags above, so change
-            those that no longer hold.
+        tolerates_nonfinite: Whether training continues after gradients that are not finite.
+        isotropic: Whether all directions are equal, so that rotating the gradients of an array
+            rotates its updates.
+        elementwise: Whether the update of a number depends only on the gradients, parameters and
+            state of that number, so that the vectors of several trainings can be updated as one
+            vector. The state must then be made of records, tuples, vectors (size,), and numbers
+            that do not depend on the gradients.
+        every: Number of iterations per update; more than 1 if gradients accumulate.
+        learning_rate: The learning rate, a number or a schedule; None if there is none.
+        rate_last: Whether the last operation multiplies by minus the learning rate, so that
+            another learning rate changes only this factor.
+        begin: `(state, dtype, numerics) -> PendingUpdate`, optional: the same computation as
+            `update` for any stretch of the vectors, which `number_by_number` fills in. A
+            transformation whose `update` alone was replaced loses it.
+
+    Example:
+        >>> from pydnn.parameters import pack
+        >>> params = pack(nn.dense(1).init(nn.Key(0), (1,))[0])
+        >>> optimizer = nn.gradient_descent(learning_rate=0.1)
+        >>> updates, state = optimizer.update(np.array([3.0, -0.5]), optimizer.init(params), params)
+        >>> updates
+        array([-0.3 ,  0.05])
     """
 
     init: Callable[[Packed], State]
@@ -68,7 +78,7 @@ class GradientTransformation(DescribedPart, Generic[State]):
         default=lambda state: {}, kw_only=True, repr=False
     )
     random: bool = attrs.field(default=False, kw_only=True)
-    outlives_bad: bool = attrs.field(default=False, kw_only=True)
+    tolerates_nonfinite: bool = attrs.field(default=False, kw_only=True)
     isotropic: bool = attrs.field(default=False, kw_only=True)
     elementwise: bool = attrs.field(default=False, kw_only=True)
     every: int = attrs.field(default=1, kw_only=True)
@@ -82,14 +92,14 @@ class GradientTransformation(DescribedPart, Generic[State]):
 
     @property
     def schedule(self) -> Schedule | None:
-        """The schedule of its learning rate, if it has one."""
+        """The schedule of the learning rate; None if the rate is a number or there is none."""
         return self.learning_rate if isinstance(self.learning_rate, Schedule) else None
 
 
 def stateless(
     function: Callable[[FloatArray, Packed, Context], FloatArray], **options: Any
 ) -> GradientTransformation[tuple[()]]:
-    """A transformation that remembers nothing: `function(grads, params, context) -> updates`."""
+    """Make a transformation without state of `function(grads, params, context) -> updates`."""
 
     def update(
         grads: FloatArray, state: tuple[()], params: Packed, context: Context = EVALUATION
@@ -102,18 +112,33 @@ def stateless(
 def number_by_number(
     init: Callable[[Packed], State], begin: Begin[State], **options: Any
 ) -> GradientTransformation[State]:
-    """An elementwise transformation, from how it begins an update."""
+    """Make an elementwise transformation that a chain can fuse with its neighbors.
+
+    Args:
+        init: `(params) -> state`.
+        begin: `(state, dtype, numerics) -> PendingUpdate`.
+        **options: Further fields of `GradientTransformation`.
+
+    Example:
+        >>> from pydnn.optimizers.fused import PendingUpdate
+        >>> def halve(factor, g, p, u):
+        ...     np.multiply(g, 0.5 * factor, out=u)
+        >>> pending = PendingUpdate(halve, (), lambda: ())
+        >>> half = nn.optimizers.number_by_number(lambda params: (), lambda *_: pending)
+        >>> half.elementwise
+        True
+    """
 
     def update(
         grads: FloatArray, state: State, params: Packed, context: Context = EVALUATION
     ) -> tuple[FloatArray, State]:
-        work = begin(state, grads.dtype, context.numerics)
-        kernel = functools.partial(work.kernel, scalar(work.factor, grads.dtype))
-        given = (grads, params.vector, *work.before)
-        updates, *after = in_blocks(kernel, *given, results=1 + len(work.before))
-        return updates, work.state(*after)
+        pending = begin(state, grads.dtype, context.numerics)
+        kernel = functools.partial(pending.kernel, scalar(pending.factor, grads.dtype))
+        operands = (grads, params.vector, *pending.before)
+        updates, *after = in_blocks(kernel, *operands, results=1 + len(pending.before))
+        return updates, pending.state(*after)
 
-    # An object of its own, which can say that it belongs to this `update`.
+    # A new object for each transformation, since it carries a mark that it belongs to `update`.
     own = functools.partial(begin)
     return GradientTransformation(init, update, begin=own, elementwise=True, **options)
 
@@ -125,34 +150,53 @@ def updated(
     params: Packed,
     context: Context = EVALUATION,
 ) -> tuple[FloatArray, FloatArray, State]:
-    """The updates, the vector of parameters with them, and the optimiser's state after them.
+    """Compute one update of the parameters, in one pass over memory if `optimizer.begin` allows it.
 
-    All in one pass over the vectors, where the optimiser treats each number by itself.
+    Args:
+        optimizer: The optimizer.
+        grads: Gradients, shape (size,).
+        state: The optimizer's state before the update.
+        params: The parameters before the update.
+        context: The arithmetic and the randomness of the step.
+
+    Returns:
+        The updates (size,), the new vector of parameters (size,), and the new state.
     """
     if optimizer.begin is None:
         updates, state = bare(optimizer.update)(grads, state, params, context)
         return updates, in_blocks(np.add, params.vector, updates)[0], state
-    work = optimizer.begin(state, grads.dtype, context.numerics)
-    kernel, before = work.kernel, work.before
-    factor, place = scalar(work.factor, grads.dtype), 2 + len(before)
+    pending = optimizer.begin(state, grads.dtype, context.numerics)
+    kernel, before = pending.kernel, pending.before
+    # The vectors are g, p, *before, u, *after, and the new parameters: u has index 2 + len(before).
+    factor, u = scalar(pending.factor, grads.dtype), 2 + len(before)
 
     def step(*vectors: FloatArray) -> None:
         kernel(factor, *vectors[:-1])
-        np.add(vectors[1], vectors[place], vectors[-1])
+        np.add(vectors[1], vectors[u], vectors[-1])
 
-    made = in_blocks(step, grads, params.vector, *before, results=place)
-    return made[0], made[-1], work.state(*made[1:-1])
+    results = in_blocks(step, grads, params.vector, *before, results=2 + len(before))
+    return results[0], results[-1], pending.state(*results[1:-1])
 
 
 @described("optimizer")
 def chain(*parts: GradientTransformation) -> GradientTransformation[States]:
-    """Hand the updates of each part to the next one as its gradients.
+    """Apply transformations in order: the updates of each are the gradients of the next.
 
-    What its parts let a reader observe, it lets a reader observe; where two use one name, the
-    later part's is seen.
+    A chain observes what its parts observe. If two use the same name, the later one wins.
+
+    Args:
+        *parts: The transformations in order; most chains end with `descend`.
 
     Raises:
         BadInput: If a part is not a gradient transformation, or more than one accumulates.
+
+    Example:
+        >>> from pydnn.parameters import pack
+        >>> params = pack(nn.dense(1).init(nn.Key(0), (1,))[0])
+        >>> optimizer = nn.optimizers.chain(nn.clip_by_global_norm(1.0), nn.optimizers.descend(0.1))
+        >>> updates, state = optimizer.update(np.array([3.0, 4.0]), optimizer.init(params), params)
+        >>> updates, dict(optimizer.observe(state))
+        (array([-0.06, -0.08]), {'norm_before_clip': 5.0, 'learning_rate': 0.1})
     """
     for i, part in enumerate(parts):
         if not isinstance(part, GradientTransformation):
@@ -172,24 +216,23 @@ def chain(*parts: GradientTransformation) -> GradientTransformation[States]:
         return tuple(part.init(params) for part in parts)
 
     def observe(states: States) -> dict[str, Any]:
-        seen: dict[str, Any] = {}
+        observed: dict[str, Any] = {}
         for part, state in zip(parts, states, strict=True):
-            seen |= part.observe(state)
-        return seen
+            observed |= part.observe(state)
+        return observed
 
-    # One part after another on each stretch, where all of them treat each number by itself.
     begins = [part.begin for part in parts if part.begin is not None]
-    known: dict[str, Any] = {
+    flags: dict[str, Any] = {
         "observe": observe,
         "isotropic": all(part.isotropic for part in parts),
         "every": max((part.every for part in parts), default=1),
         "learning_rate": next(filter(None, (part.learning_rate for part in parts)), None),
-        # Not where an earlier part has a rate, too, by which the last one is not the only factor.
+        # Only if the last part alone has a rate: an earlier rate would be a second factor.
         "rate_last": [part.rate_last for part in parts if part.learning_rate] == [True]
         and parts[-1].rate_last,
     }
     if parts and len(begins) == len(parts):
-        return number_by_number(init, begin_all(begins), **known)
+        return number_by_number(init, fuse(begins), **flags)
 
     part_updates = [bare(part.update) for part in parts]
 
@@ -206,24 +249,36 @@ def chain(*parts: GradientTransformation) -> GradientTransformation[States]:
         init,
         update,
         random=any(part.random for part in parts),
-        outlives_bad=any(part.outlives_bad for part in parts),
+        tolerates_nonfinite=any(part.tolerates_nonfinite for part in parts),
         elementwise=all(part.elementwise for part in parts),
-        **known,
+        **flags,
     )
 
 
 @described("optimizer")
 def scale(factor: float) -> GradientTransformation:
-    """Multiply every gradient by `factor`."""
+    """Multiply every gradient by `factor`.
+
+    Raises:
+        BadInput: If `factor` is not a finite number.
+
+    Example:
+        >>> from pydnn.parameters import pack
+        >>> params = pack(nn.dense(1).init(nn.Key(0), (1,))[0])
+        >>> nn.optimizers.scale(0.5).update(np.array([2.0, -4.0]), (), params)
+        (array([ 1., -2.]), ())
+    """
     factor = expect_real("factor", factor, hint="give a number")
-    # The same at every step: what is not made anew, small networks need not pay for.
-    work = Pass(multiply, (), lambda: (), factor)
-    return number_by_number(lambda params: (), lambda state, dtype, numerics: work, isotropic=True)
+    # Made once instead of at every step, since that time counts for small networks.
+    pending = PendingUpdate(multiply, (), lambda: (), factor)
+    return number_by_number(
+        lambda params: (), lambda state, dtype, numerics: pending, isotropic=True
+    )
 
 
 @attrs.frozen
 class DescentState:
-    """How many updates were made, and the learning rate of the last one."""
+    """The number of updates so far, and the learning rate of the last one."""
 
     count: int
     learning_rate: float
@@ -231,25 +286,42 @@ class DescentState:
 
 @described("optimizer")
 def descend(learning_rate: float | Schedule) -> GradientTransformation:
-    """Multiply by minus the learning rate: the last part of most chains.
+    """Multiply every gradient by minus the learning rate; the last part of most chains.
 
-    The rate is observed as "learning_rate". A schedule counts the updates that come here.
+    The rate is observed as "learning_rate".
+
+    Args:
+        learning_rate: A number above 0, or a schedule of the number of updates so far.
+
+    Raises:
+        BadInput: If `learning_rate` is neither.
+
+    Example:
+        >>> from pydnn.parameters import pack
+        >>> params = pack(nn.dense(1).init(nn.Key(0), (1,))[0])
+        >>> part = nn.optimizers.descend(nn.step_decay(0.1, factor=0.5, every=1))
+        >>> first, state = part.update(np.ones(2), part.init(params), params)
+        >>> second, state = part.update(np.ones(2), state, params)
+        >>> first, second
+        (array([-0.1, -0.1]), array([-0.05, -0.05]))
     """
     if not isinstance(learning_rate, Schedule):
         hint = "give a step size, e.g. 0.0075, or a schedule"
         rate = expect_real("learning_rate", learning_rate, positive=True, hint=hint)
-        seen = {"learning_rate": rate}
+        observed = {"learning_rate": rate}
         return attrs.evolve(
-            scale(-rate), observe=lambda state: seen, learning_rate=rate, rate_last=True
+            scale(-rate), observe=lambda state: observed, learning_rate=rate, rate_last=True
         )
     schedule = learning_rate
 
-    def begin(state: DescentState, dtype: AnyDType, numerics: Numerics) -> Pass[DescentState]:
+    def begin(
+        state: DescentState, dtype: AnyDType, numerics: Numerics
+    ) -> PendingUpdate[DescentState]:
         rate = schedule(state.count, numerics)
-        return Pass(multiply, (), lambda: DescentState(state.count + 1, rate), -rate)
+        return PendingUpdate(multiply, (), lambda: DescentState(state.count + 1, rate), -rate)
 
     return number_by_number(
-        # An initial state has the same bits on every machine, whatever trains it.
+        # Portable, since an initial state has the same bits on every machine in any arithmetic.
         lambda params: DescentState(0, schedule(0, portable)),
         begin,
         observe=lambda state: {"learning_rate": state.learning_rate},
@@ -260,15 +332,17 @@ def descend(learning_rate: float | Schedule) -> GradientTransformation:
 
 
 def zeros_like(vector: FloatArray) -> FloatArray:
+    """Return read-only zeros of the shape and dtype of `vector`."""
     return freeze(np.zeros_like(vector))
 
 
-def moving_average(mean: FloatArray, towards: FloatArray, decay: float) -> FloatArray:
-    """Decay * mean + (1 - decay) * towards, new and still writable."""
-    moved = mean * mean.dtype.type(decay)
-    moved += towards * mean.dtype.type(1 - decay)
-    return moved
+def moving_average(mean: FloatArray, new: FloatArray, decay: float) -> FloatArray:
+    """Return decay * mean + (1 - decay) * new, in an array that its caller may still fill."""
+    average = mean * mean.dtype.type(decay)
+    average += new * mean.dtype.type(1 - decay)
+    return average
 
 
 def expect_decay_rate(name: str, value: float) -> float:
+    """Return `value` as a float; raise BadInput unless it is at least 0 and below 1."""
     return expect_real(name, value, least=0, below=1, hint="give the share that stays, e.g. 0.9")

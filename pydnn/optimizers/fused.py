@@ -1,7 +1,7 @@
-"""Fused kernels: elementwise updates of a chain in one pass over memory.
+"""Fused kernels: the elementwise updates of a chain in one pass over memory.
 
-A pass can be done on any stretch of the vectors, so that those of a chain are one: each goes over
-a stretch that is still in the processor's cache from the one before.
+Elementwise updates run block by block, so a chain makes one pass over memory: each part works on a
+block that the part before it has left in the processor's cache.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from pydnn.numerics import Numerics
 from pydnn.records import AnyDType, FloatArray, scalar
 
-if TYPE_CHECKING:  # a `Pass`, or a transformation, alone is then one of any state
+if TYPE_CHECKING:  # with a default, a plain `PendingUpdate` or transformation has any state
     from typing_extensions import TypeVar
 
     State = TypeVar("State", default=Any)
@@ -25,20 +25,20 @@ else:
 
     State = TypeVar("State")
 
-__all__ = ["Begin", "Pass", "State", "States", "begin_all", "multiply"]
+__all__ = ["Begin", "PendingUpdate", "State", "States", "fuse", "multiply"]
 
 
 @attrs.frozen(eq=False)
-class Pass(Generic[State]):
-    """One update of a transformation that treats each number by itself, not yet done.
+class PendingUpdate(Generic[State]):
+    """An elementwise update that can run on any block of the vectors.
 
     Attributes:
-        kernel: `(factor, g, p, *before, u, *after)`: for stretches of gradients g, of parameters
-            p and of what was remembered before, fills those of updates u, multiplied by the
-            factor, and of what is remembered after.
-        before: The vectors (size,) that it remembers.
-        state: `(*after) -> state`, from those that it will.
-        factor: What the kernel is to be given; of a whole chain, that of its last part.
+        kernel: `(factor, g, p, *before, u, *after)`: reads blocks of the gradients g, the
+            parameters p and the old vectors of the state, and fills blocks of the updates u,
+            multiplied by `factor`, and of the new vectors of the state.
+        before: The old vectors (size,) of the state.
+        state: `(*after) -> state`, from the new vectors.
+        factor: The factor for the kernel.
     """
 
     kernel: Callable[..., None]
@@ -48,58 +48,60 @@ class Pass(Generic[State]):
 
 
 def multiply(factor: FloatArray, g: FloatArray, p: FloatArray, u: FloatArray) -> None:
-    """The kernel of a pass that does nothing else, and can be left to the one before it."""
+    """Serve as the kernel of an update that only multiplies; `fuse` hands its factor to others."""
     np.multiply(g, factor, u)
 
 
-Begin: TypeAlias = Callable[[State, AnyDType, Numerics], Pass[State]]
+Begin: TypeAlias = Callable[[State, AnyDType, Numerics], PendingUpdate[State]]
 
 States: TypeAlias = tuple[object, ...]  # of the parts of a chain
 
 
-def begin_all(begins: Sequence[Begin]) -> Begin[States]:
-    """How a chain begins its update, from how each of its parts does.
+def fuse(begins: Sequence[Begin]) -> Begin[States]:
+    """Return the `begin` of a chain, made of those of its parts.
 
-    A pass that only multiplies is left to the one before it, whose kernel is given the factor.
+    A part that only multiplies costs nothing: its factor goes to the kernel of the part before it.
     """
 
-    def begin(states: States, dtype: AnyDType, numerics: Numerics) -> Pass[States]:
-        works = [each(state, dtype, numerics) for each, state in zip(begins, states, strict=True)]
-        before = tuple(vector for work in works for vector in work.before)
-        stops = list(itertools.accumulate(len(work.before) for work in works))
+    def begin(states: States, dtype: AnyDType, numerics: Numerics) -> PendingUpdate[States]:
+        updates = [each(state, dtype, numerics) for each, state in zip(begins, states, strict=True)]
+        before = tuple(vector for update in updates for vector in update.before)
+        stops = list(itertools.accumulate(len(update.before) for update in updates))
         places = [slice(a, b) for a, b in itertools.pairwise([0, *stops])]
 
         def state(*after: FloatArray) -> States:
-            rows = zip(works, places, strict=True)
-            return tuple(work.state(*after[place]) for work, place in rows)
+            rows = zip(updates, places, strict=True)
+            return tuple(update.state(*after[place]) for update, place in rows)
 
         steps: list[tuple[Callable[..., None], slice, float]] = []
-        for work, place in zip(works, places, strict=True):
-            if steps and work.kernel is multiply:
+        for update, place in zip(updates, places, strict=True):
+            if steps and update.kernel is multiply:
                 kernel, earlier, factor = steps[-1]
-                steps[-1] = kernel, earlier, factor * work.factor
+                steps[-1] = kernel, earlier, factor * update.factor
             else:
-                steps.append((work.kernel, place, work.factor))
-        return Pass(_one_by_one(steps, dtype), before, state, steps[-1][2])
+                steps.append((update.kernel, place, update.factor))
+        return PendingUpdate(_in_sequence(steps, dtype), before, state, steps[-1][2])
 
     return begin
 
 
-def _one_by_one(
+def _in_sequence(
     steps: Sequence[tuple[Callable[..., None], slice, float]], dtype: AnyDType
 ) -> Callable[..., None]:
-    """The kernel that does several, each with its places among what is remembered, and factor."""
-    remembered = max(place.stop for _, place, _ in steps)
+    """Return one kernel that runs several: each with its slice of the state and its factor."""
+    in_state = max(place.stop for _, place, _ in steps)
+    # The last factor is an argument instead: a chain around this one may have multiplied it.
     factors = [scalar(factor, dtype) for _, _, factor in steps[:-1]]
 
     def kernel(factor: FloatArray, g: FloatArray, p: FloatArray, *vectors: FloatArray) -> None:
-        before, after = vectors[:remembered], vectors[remembered + 1 :]
-        updates = vectors[remembered]
+        before, after = vectors[:in_state], vectors[in_state + 1 :]
+        updates = vectors[in_state]
         spare = np.empty_like(updates) if factors else updates
-        # From one stretch to the other and back, so that the last fills the updates.
+        # No kernel may overwrite the gradients it reads, so the results alternate between the two
+        # arrays, starting with the one that makes the last kernel fill the updates.
         outs = [updates if i % 2 == 0 else spare for i in range(len(steps))][::-1]
-        for (part, place, _), by, out in zip(steps, [*factors, factor], outs, strict=True):
-            part(by, g, p, *before[place], out, *after[place])
+        for (part, place, _), own, out in zip(steps, [*factors, factor], outs, strict=True):
+            part(own, g, p, *before[place], out, *after[place])
             g = out
 
     return kernel

@@ -20,7 +20,7 @@ from pydnn.optimizers.base import (
     zeros_like,
 )
 from pydnn.optimizers.decay import decay_weights
-from pydnn.optimizers.fused import Pass
+from pydnn.optimizers.fused import PendingUpdate
 from pydnn.parameters import Packed
 from pydnn.records import AnyDType, FloatArray, arrays, freeze, scalar
 from pydnn.stages.base import EVALUATION, Context
@@ -30,7 +30,22 @@ __all__ = ["gradient_descent", "heavy_ball", "lion", "momentum", "nesterov", "si
 
 @described("optimizer")
 def gradient_descent(*, learning_rate: Rate) -> GradientTransformation:
-    """Plain gradient descent: each parameter goes `learning_rate` times its gradient downhill."""
+    """Plain gradient descent: each update is minus the learning rate times the gradient.
+
+    Args:
+        learning_rate: The learning rate, a number above 0 or a schedule.
+
+    Raises:
+        BadInput: If `learning_rate` is neither.
+
+    Example:
+        >>> from pydnn.parameters import pack
+        >>> params = pack(nn.dense(1).init(nn.Key(0), (1,))[0])
+        >>> optimizer = nn.gradient_descent(learning_rate=0.1)
+        >>> updates, _ = optimizer.update(np.array([3.0, -4.0]), optimizer.init(params), params)
+        >>> updates
+        array([-0.3,  0.4])
+    """
     return descend(learning_rate)
 
 
@@ -48,23 +63,36 @@ class VelocityState:
 def heavy_ball(
     *, decay: float = 0.9, averaged: bool = False, nesterov: bool = False
 ) -> GradientTransformation:
-    """Replace each gradient g by the velocity v, which becomes decay * v + g.
+    """Replace each gradient g by a velocity v, which is updated as v = decay * v + g.
 
     Args:
-        decay: The share of the velocity that stays, 0 or more and below 1.
-        averaged: Whether v becomes decay * v + (1 - decay) * g instead, as in the tutorial's
-            course.
-        nesterov: Whether the gradient is taken a step ahead: decay * v + g of the new v.
+        decay: Share of the velocity that an update keeps, at least 0 and below 1.
+        averaged: Whether v = decay * v + (1 - decay) * g instead, as in the tutorial's course.
+        nesterov: Whether the result is decay * v + g with the new v, instead of v.
+
+    Raises:
+        BadInput: If `decay` is out of its range.
 
     References:
         Polyak, Some methods of speeding up the convergence of iteration methods, 1964; for
         `nesterov`, Sutskever et al., On the importance of initialization and momentum, 2013, in
         the form of PyTorch.
+
+    Example:
+        >>> from pydnn.parameters import pack
+        >>> params = pack(nn.dense(1).init(nn.Key(0), (1,))[0])
+        >>> part = nn.optimizers.heavy_ball(decay=0.5)
+        >>> first, state = part.update(np.ones(2), part.init(params), params)
+        >>> second, state = part.update(np.ones(2), state, params)
+        >>> first, second
+        (array([1., 1.]), array([1.5, 1.5]))
     """
     decay = expect_decay_rate("decay", decay)
     share = 1 - decay if averaged else 1.0
 
-    def begin(state: VelocityState, dtype: AnyDType, numerics: Numerics) -> Pass[VelocityState]:
+    def begin(
+        state: VelocityState, dtype: AnyDType, numerics: Numerics
+    ) -> PendingUpdate[VelocityState]:
         d, s = scalar(decay, dtype), scalar(share, dtype)
 
         def kernel(
@@ -85,7 +113,7 @@ def heavy_ball(
             else:
                 np.multiply(after, factor, u)
 
-        return Pass(kernel, (state.velocity,), VelocityState)
+        return PendingUpdate(kernel, (state.velocity,), VelocityState)
 
     return number_by_number(
         lambda params: VelocityState(zeros_like(params.vector)), begin, isotropic=True
@@ -96,20 +124,55 @@ def heavy_ball(
 def momentum(
     *, learning_rate: Rate, decay: float = 0.9, averaged: bool = False
 ) -> GradientTransformation:
-    """Gradient descent with momentum.
+    """Gradient descent with momentum: each update is minus the learning rate times a velocity.
 
     Args:
-        learning_rate: The learning rate, or a schedule of it.
-        decay: The share of the velocity that a step keeps: beta in the tutorial's course.
-        averaged: Whether the velocity is a mean of gradients, (1 - decay) * g added at each step,
-            as in the tutorial's course; otherwise it is a sum, as in most libraries.
+        learning_rate: The learning rate, a number above 0 or a schedule.
+        decay: Share of the velocity that an update keeps: beta in the tutorial's course.
+        averaged: Whether the velocity is a mean of gradients, as in the tutorial's course: an
+            update adds (1 - decay) * g to it. By default it is a sum, as in most libraries, and
+            an update adds g.
+
+    Raises:
+        BadInput: If an argument is out of its range.
+
+    References:
+        Polyak, Some methods of speeding up the convergence of iteration methods, 1964.
+
+    Example:
+        >>> from pydnn.parameters import pack
+        >>> params = pack(nn.dense(1).init(nn.Key(0), (1,))[0])
+        >>> optimizer = nn.momentum(learning_rate=0.1, decay=0.5)
+        >>> first, state = optimizer.update(np.ones(2), optimizer.init(params), params)
+        >>> second, state = optimizer.update(np.ones(2), state, params)
+        >>> first, second
+        (array([-0.1, -0.1]), array([-0.15, -0.15]))
     """
     return chain(heavy_ball(decay=decay, averaged=averaged), descend(learning_rate))
 
 
 @described("optimizer")
 def nesterov(*, learning_rate: Rate, decay: float = 0.9) -> GradientTransformation:
-    """Gradient descent with Nesterov's momentum, in the form of PyTorch."""
+    """Gradient descent with Nesterov's momentum, in the form of PyTorch.
+
+    Args:
+        learning_rate: The learning rate, a number above 0 or a schedule.
+        decay: Share of the velocity that an update keeps, at least 0 and below 1.
+
+    Raises:
+        BadInput: If an argument is out of its range.
+
+    References:
+        Sutskever et al., On the importance of initialization and momentum, 2013.
+
+    Example:
+        >>> from pydnn.parameters import pack
+        >>> params = pack(nn.dense(1).init(nn.Key(0), (1,))[0])
+        >>> optimizer = nn.nesterov(learning_rate=0.1, decay=0.5)
+        >>> updates, _ = optimizer.update(np.ones(2), optimizer.init(params), params)
+        >>> updates
+        array([-0.15, -0.15])
+    """
     return chain(heavy_ball(decay=decay, nesterov=True), descend(learning_rate))
 
 
@@ -118,7 +181,26 @@ def nesterov(*, learning_rate: Rate, decay: float = 0.9) -> GradientTransformati
 
 @described("optimizer")
 def sign_of_momentum(*, beta1: float = 0.9, beta2: float = 0.99) -> GradientTransformation:
-    """The sign of a mean of momentum and gradient; the momentum itself decays by `beta2`."""
+    """Replace each gradient by the sign of a weighted mean of the momentum and the gradient.
+
+    Args:
+        beta1: Weight of the momentum in that mean, at least 0 and below 1.
+        beta2: Share of the momentum that an update keeps, at least 0 and below 1.
+
+    Raises:
+        BadInput: If an argument is out of its range.
+
+    References:
+        Chen et al., Symbolic discovery of optimization algorithms, 2023, program 1.
+
+    Example:
+        >>> from pydnn.parameters import pack
+        >>> params = pack(nn.dense(1).init(nn.Key(0), (1,))[0])
+        >>> part = nn.optimizers.sign_of_momentum()
+        >>> updates, state = part.update(np.array([3.0, -0.1]), part.init(params), params)
+        >>> updates
+        array([ 1., -1.])
+    """
     beta1, beta2 = expect_decay_rate("beta1", beta1), expect_decay_rate("beta2", beta2)
 
     def update(
@@ -141,10 +223,29 @@ def lion(
     weight_decay: float = 0.0,
     only: Sequence[str] = ("W",),
 ) -> GradientTransformation:
-    """Steps of one size, in the direction of the signs of a momentum.
+    """Lion: every number moves by the learning rate, in the direction of the momentum's sign.
+
+    Args:
+        learning_rate: The learning rate, a number above 0 or a schedule.
+        beta1: Weight of the momentum against the gradient in the sign, at least 0 and below 1.
+        beta2: Share of the momentum that an update keeps, at least 0 and below 1.
+        weight_decay: Decay rate, 0 or more: an update shrinks each weight by this times the
+            learning rate.
+        only: The arrays that decay, as `Layout.selected` takes them; all W by default.
+
+    Raises:
+        BadInput: If an argument is out of its range.
 
     References:
         Chen et al., Symbolic discovery of optimization algorithms, 2023, program 1.
+
+    Example:
+        >>> from pydnn.parameters import pack
+        >>> params = pack(nn.dense(1).init(nn.Key(0), (1,))[0])
+        >>> optimizer = nn.lion(learning_rate=0.01)
+        >>> updates, _ = optimizer.update(np.array([3.0, -0.1]), optimizer.init(params), params)
+        >>> updates
+        array([-0.01,  0.01])
     """
     return chain(
         sign_of_momentum(beta1=beta1, beta2=beta2),

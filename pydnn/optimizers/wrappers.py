@@ -1,4 +1,4 @@
-"""Wrappers around an optimizer, and transformations that only observe or average."""
+"""Wrappers around optimizers, and transformations that only observe or average."""
 
 from __future__ import annotations
 
@@ -18,13 +18,10 @@ from pydnn.stages.base import EVALUATION, Context
 __all__ = ["accumulate", "average_parameters", "averaged", "look", "skip_not_finite"]
 
 
-# Looking, and parts around others
-
-
 @keep_readonly
 @attrs.frozen(unsafe_hash=False)
 class LookState:
-    """What was seen at the last update."""
+    """The value observed at the last update."""
 
     value: FloatArray | float = attrs.field(eq=attrs.cmp_using(eq=np.array_equal))
 
@@ -38,15 +35,26 @@ _LOOKS: Mapping[str, Callable[[FloatArray, Context], FloatArray | float]] = {
 
 @described("optimizer")
 def look(name: str, *, at: str = "norm") -> GradientTransformation:
-    """Hand everything on, and let a reader see it by `name` in `StepInfo.observed`.
+    """Record the updates at this place of a chain in `StepInfo.observed`, and change nothing.
 
     Args:
-        name: What it is observed as.
-        at: The vector's "norm", the "largest" magnitude in it, or the "vector" itself.
+        name: The key in `StepInfo.observed`.
+        at: What to record: the "norm" of the vector, its "largest" magnitude, or the "vector".
+
+    Raises:
+        BadInput: If `at` is none of these.
+
+    Example:
+        >>> from pydnn.parameters import pack
+        >>> params = pack(nn.dense(1).init(nn.Key(0), (1,))[0])
+        >>> part = nn.optimizers.look("raw_norm")
+        >>> updates, state = part.update(np.array([3.0, 4.0]), part.init(params), params)
+        >>> updates, part.observe(state)
+        (array([3., 4.]), {'raw_norm': 5.0})
     """
     expect_known("thing to look at", at, _LOOKS)
     function = _LOOKS[at]
-    nothing: FloatArray | float = np.empty(0) if at == "vector" else 0.0
+    initial: FloatArray | float = np.empty(0) if at == "vector" else 0.0
 
     def update(
         grads: FloatArray, state: LookState, params: Packed, context: Context = EVALUATION
@@ -54,16 +62,16 @@ def look(name: str, *, at: str = "norm") -> GradientTransformation:
         return grads, LookState(function(grads, context))
 
     return GradientTransformation(
-        lambda params: LookState(nothing),
+        lambda params: LookState(initial),
         update,
         observe=lambda state: {name: state.value},
-        isotropic=at == "norm",  # of which alone a reader sees the same
+        isotropic=at == "norm",  # the only one of the three that a rotation does not change
     )
 
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class AccumulationState:
-    """Gradients of the batches since the last update, summed, and how many these are."""
+    """The number of batches since the last update, the sum of their gradients, and inner state."""
 
     count: int
     total: FloatArray
@@ -72,37 +80,51 @@ class AccumulationState:
 
 @described("optimizer")
 def accumulate(inner: GradientTransformation, *, batches: int) -> GradientTransformation:
-    """Give `inner` the mean gradient of every `batches` batches, and update nothing in between.
+    """Update once every `batches` batches, with the mean of their gradients.
 
-    For batches of equal size, that is the gradient of all their examples together.
+    For batches of equal size, this mean is the gradient of all their examples together. In
+    between, updates are 0.
+
+    Args:
+        inner: The optimizer that gets the mean gradients.
+        batches: Number of batches per update, 1 or more.
 
     Raises:
-        BadInput: If `inner` accumulates already.
+        BadInput: If `batches` is not a whole number above 0, or `inner` accumulates already.
+
+    Example:
+        >>> from pydnn.parameters import pack
+        >>> params = pack(nn.dense(1).init(nn.Key(0), (1,))[0])
+        >>> optimizer = nn.optimizers.accumulate(nn.gradient_descent(learning_rate=0.1), batches=2)
+        >>> first, state = optimizer.update(np.full(2, 1.0), optimizer.init(params), params)
+        >>> second, state = optimizer.update(np.full(2, 3.0), state, params)
+        >>> first, second
+        (array([0., 0.]), array([-0.2, -0.2]))
     """
-    batches = expect_count("batches", batches, hint="give the batches of one update")
+    batches = expect_count("batches", batches, hint="give the number of batches per update")
     if inner.every > 1 and batches > 1:
         raise BadInput(
             f"accumulate of {batches} batches is around an optimizer that accumulates "
             f"{inner.every} already, so nothing would change before {inner.every * batches} "
-            f"batches: give one accumulate, with batches={inner.every * batches} if that is meant."
+            f"batches: give one accumulate, e.g. with batches={inner.every * batches}."
         )
 
     def update(
         grads: FloatArray, state: AccumulationState, params: Packed, context: Context = EVALUATION
     ) -> tuple[FloatArray, AccumulationState]:
-        total, nothing = freeze(state.total + grads), zeros_like(grads)
+        total, zeros = freeze(state.total + grads), zeros_like(grads)
         if state.count + 1 < batches:
-            return nothing, AccumulationState(state.count + 1, total, state.inner)
+            return zeros, AccumulationState(state.count + 1, total, state.inner)
         mean = freeze(total / grads.dtype.type(batches))
         updates, after = bare(inner.update)(mean, state.inner, params, context)
-        return updates, AccumulationState(0, nothing, after)
+        return updates, AccumulationState(0, zeros, after)
 
     return GradientTransformation(
         lambda params: AccumulationState(0, zeros_like(params.vector), inner.init(params)),
         update,
         observe=lambda state: inner.observe(state.inner),
         random=inner.random,
-        outlives_bad=inner.outlives_bad,
+        tolerates_nonfinite=inner.tolerates_nonfinite,
         isotropic=inner.isotropic,
         elementwise=inner.elementwise,
         every=inner.every * batches,
@@ -113,7 +135,7 @@ def accumulate(inner: GradientTransformation, *, batches: int) -> GradientTransf
 
 @attrs.frozen(unsafe_hash=False)
 class SkipState:
-    """How many updates were left out so far."""
+    """The number of updates skipped so far, and the state of the inner optimizer."""
 
     skipped: int
     inner: object
@@ -121,9 +143,21 @@ class SkipState:
 
 @described("optimizer")
 def skip_not_finite(inner: GradientTransformation) -> GradientTransformation:
-    """Leave an update out, and everything that `inner` remembers as it was, if it is not finite.
+    """Skip an update if a gradient or an update is not finite, and keep the state of `inner`.
 
-    How many were left out so far is observed as "skipped".
+    The number of skipped updates is observed as "skipped".
+
+    Args:
+        inner: The optimizer.
+
+    Example:
+        >>> from pydnn.parameters import pack
+        >>> params = pack(nn.dense(1).init(nn.Key(0), (1,))[0])
+        >>> optimizer = nn.optimizers.skip_not_finite(nn.gradient_descent(learning_rate=0.1))
+        >>> grads = np.array([1.0, np.nan])
+        >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+        >>> updates, state.skipped
+        (array([0., 0.]), 1)
     """
 
     def update(
@@ -140,7 +174,7 @@ def skip_not_finite(inner: GradientTransformation) -> GradientTransformation:
         update,
         observe=lambda state: {**inner.observe(state.inner), "skipped": state.skipped},
         random=inner.random,
-        outlives_bad=True,
+        tolerates_nonfinite=True,
         isotropic=inner.isotropic,
         every=inner.every,
         learning_rate=inner.learning_rate,
@@ -159,26 +193,36 @@ class AverageState:
 def average_parameters(*, decay: float | None = None) -> GradientTransformation:
     """Keep an average of the parameters after each update; put it last in a chain.
 
-    Training goes on as without it, and the model that is saved has the last parameters. A model
-    with the average is made from a run that was recorded with this in its recipe:
+    Training is the same as without it, and the saved model has the last parameters. To get a model
+    with the average, record a run with this in its recipe, and then:
 
-        opened, model = Run.open("runs/0001"), load_model("runs/0001/model.h5")
-        state = opened.state(opened.iterations)
-        average = opened.job.inputs.lift(averaged(state.optimizer_state, state.parameters))
-        attrs.evolve(model, parameters=average).save("averaged.h5")
+        run, model = nn.Run.open("runs/0001"), nn.load_model("runs/0001/model.h5")
+        state = run.state(run.iterations)
+        average = nn.optimizers.averaged(state.optimizer_state, state.parameters)
+        attrs.evolve(model, parameters=run.job.inputs.lift(average)).save("averaged.h5")
 
-    `Run` and `load_model` are in `pydnn`; `pydnn evaluate averaged.h5` and
-    `pydnn predict averaged.h5` take it as any other model.
+    `pydnn evaluate` and `pydnn predict` take averaged.h5 like any other model.
 
     Args:
-        decay: Share of the old average in the new one, which starts at the initial parameters.
-            None is the plain mean over all updates.
+        decay: Share of the average that an update keeps, at least 0 and below 1; the average
+            starts at the initial parameters. None means the plain mean over all updates.
+
+    Raises:
+        BadInput: If `decay` is out of its range.
 
     References:
         Polyak and Juditsky, Acceleration of stochastic approximation by averaging, 1992.
+
+    Example:
+        >>> from pydnn.parameters import pack
+        >>> params = pack(nn.dense(1, initializer=nn.constant(5.0)).init(nn.Key(0), (1,))[0])
+        >>> part = nn.average_parameters(decay=0.5)
+        >>> updates, state = part.update(np.ones(2), part.init(params), params)
+        >>> nn.optimizers.averaged(state, params)["W"]
+        array([[5.5]])
     """
     if decay is not None:
-        hint = "give the share of the old average that stays, e.g. 0.99"
+        hint = "give the share of the average that an update keeps, e.g. 0.99"
         decay = expect_real("decay", decay, least=0, below=1, hint=hint)
 
     def update(
@@ -194,19 +238,30 @@ def average_parameters(*, decay: float | None = None) -> GradientTransformation:
 
 
 def averaged(optimizer_state: object, parameters: Packed) -> Packed:
-    """The average that `average_parameters` keeps, in the layout of `parameters`.
+    """Return the average that `average_parameters` keeps, in the layout of `parameters`.
 
     Args:
-        optimizer_state: That of a training whose optimiser has such a part, however deep.
-        parameters: Of the same training.
+        optimizer_state: The state of an optimizer that contains `average_parameters` at any depth.
+        parameters: The parameters of the same training.
 
     Raises:
-        BadInput: If there is no such part.
+        BadInput: If the optimizer does not contain it.
+
+    Example:
+        >>> from pydnn.parameters import pack
+        >>> params = pack(nn.dense(1).init(nn.Key(0), (1,))[0])
+        >>> optimizer = nn.optimizers.chain(nn.optimizers.descend(0.1), nn.average_parameters())
+        >>> updates, state = optimizer.update(np.ones(2), optimizer.init(params), params)
+        >>> nn.optimizers.averaged(state, params)["b"]
+        array([[-0.1]])
     """
-    found = _find_average(optimizer_state)
-    if found is None:
-        raise BadInput("no average was kept: put average_parameters() last in the optimiser.")
-    return parameters.with_vector(found.average)
+    state = _find_average(optimizer_state)
+    if state is None:
+        raise BadInput(
+            "the optimizer's state has no average, expected one: put average_parameters() last in "
+            "the optimizer."
+        )
+    return parameters.with_vector(state.average)
 
 
 def _find_average(state: object) -> AverageState | None:

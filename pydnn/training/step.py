@@ -171,7 +171,7 @@ def make_train_step(
 
     between = [_penalties(penalties, numerics)] if penalties else []
     if network.statistics is not None:
-        between.append(_gather(network.statistics, only_finite=optimizer.outlives_bad))
+        between.append(_gather(network.statistics, only_finite=optimizer.tolerates_nonfinite))
     remember = made_again_by(
         make_train_step, network, loss, optimizer, penalties=tuple(penalties), numerics=numerics
     )

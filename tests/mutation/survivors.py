@@ -19,11 +19,11 @@ EQUIVALENT = {
     ("pydnn/losses.py", "np.ceil(Y) == Y"): "whole numbers are their own floor and ceiling",
     ("pydnn/losses.py", "if smoothing: Y = Y -> if True:"): "labels smoothed by 0 are the labels",
     ("pydnn/losses.py", "if smoothing: T = T -> if True:"): "labels smoothed by 0 are the labels",
-    ("pydnn/optimizers/adaptive.py", "-> ined = g if False else g * s"): (
+    ("pydnn/optimizers/momentum.py", "-> ined = g if False else g * s"): (
         "gradients times 1 are the gradients"
     ),
     (
-        "pydnn/optimizers/adaptive.py",
+        "pydnn/optimizers/momentum.py",
         "-> if share == 2 else g * s",
     ): "gradients times 1 are the gradients",
     ("pydnn/optimizers/fused.py", "if factors else update -> updates) if True"): (

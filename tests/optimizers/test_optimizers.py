@@ -1,4 +1,4 @@
-"""What optimisers refuse, and show; that they are right is among the laws."""
+"""What optimizers refuse and observe; tests/test_laws.py checks that they are right."""
 
 import math
 
@@ -11,7 +11,7 @@ from pydnn.optimizers.momentum import __all__ as MOMENTUM  # noqa: N812
 
 
 def test_every_optimizer_is_in_the_table():
-    parts = {"heavy_ball", "sign_of_momentum"}  # which are tested in what is made of them
+    parts = {"heavy_ball", "sign_of_momentum"}  # tested as parts of other optimizers
     builders = {
         name
         for name in (*ADAPTIVE, *MOMENTUM)
@@ -21,12 +21,12 @@ def test_every_optimizer_is_in_the_table():
 
 
 @pytest.mark.parametrize("optimizer", [o for o, _ in LOOPS.values()], ids=LOOPS)
-def test_an_optimizer_shows_its_learning_rate(optimizer):
+def test_an_optimizer_observes_its_learning_rate(optimizer):
     assert optimizer.observe(optimizer.init(parameters())) == {"learning_rate": LR}
 
 
 @pytest.mark.parametrize("rate", [0, -1, math.nan, math.inf, "fast"])
-def test_a_rate_that_is_none_is_refused(rate):
+def test_a_rate_that_is_not_above_0_is_refused(rate):
     with pytest.raises(BadInput, match=r"learning_rate is .*: give a step size, e\.g\. 0\.0075"):
         gradient_descent(learning_rate=rate)
 

@@ -26,7 +26,7 @@ from pydnn.optimizers import constant_rate, joined, schedules
 from pydnn.optimizers.schedules import Schedule
 from pydnn.recipes.recipe import Recipe
 
-# Values at iterations, worked out by hand.
+# Values by iteration, computed by hand.
 WORKED = {
     "constant_rate": (constant_rate(0.3), {0: 0.3, 99: 0.3}),
     "step_decay": (
@@ -34,7 +34,7 @@ WORKED = {
     ),
     "exponential_decay": (exponential_decay(8, factor=0.25, every=2), {0: 8, 1: 4, 2: 2, 4: 0.5}),
     "inverse_time_decay": (inverse_time_decay(1, decay=1, every=2), {0: 1, 1: 2 / 3, 2: 0.5}),
-    # The course's, in epochs of 5 iterations: 1 / (1 + 1 * epoch).
+    # The course's formula, 0.2 / (1 + 1 * epoch), with epochs of 5 iterations.
     "inverse_time_decay, by epoch": (
         inverse_time_decay(0.2, decay=1, every=5, staircase=True),
         {0: 0.2, 4: 0.2, 5: 0.1, 9: 0.1, 10: 0.2 / 3},
@@ -48,7 +48,7 @@ WORKED = {
     "warm_up": (
         warm_up(3, then=exponential_decay(4, factor=0.5)), {0: 1, 1: 2, 2: 3, 3: 4, 4: 2},
     ),
-    # Up over 3 of 10 steps, which ends at step 2; down to step 9.
+    # It rises over 3 of 10 steps, so until step 2, and falls until step 9.
     "one_cycle": (
         one_cycle(50, steps=10, start_divisor=25, final_divisor=2),
         {0: 2, 1: 26, 2: 50, 9: 1, 20: 1},
@@ -69,13 +69,13 @@ WORKED = {
 }  # fmt: skip
 
 
-def test_every_schedule_has_worked_values():
+def test_every_schedule_has_a_worked_example():
     builders = {name for name in schedules.__all__ if hasattr(getattr(schedules, name), "family")}
     assert {name.partition(",")[0] for name in WORKED} == builders
 
 
 @pytest.mark.parametrize(("schedule", "values"), WORKED.values(), ids=WORKED)
-def test_portable_arithmetic_gives_the_same_values_to_the_last_digits(schedule, values):
+def test_portable_arithmetic_gives_the_same_values_up_to_rounding(schedule, values):
     for iteration, value in values.items():
         assert schedule(iteration, portable) == pytest.approx(value, rel=1e-15)
     for iteration in range(30):
@@ -84,19 +84,19 @@ def test_portable_arithmetic_gives_the_same_values_to_the_last_digits(schedule, 
 
 
 @pytest.mark.parametrize(("schedule", "values"), WORKED.values(), ids=WORKED)
-def test_worked_values(schedule, values):
+def test_values_match_worked_examples(schedule, values):
     assert {i: schedule(i) for i in values} == pytest.approx(values, rel=1e-14)
 
 
 @given(st.integers(1, 99), st.floats(1e-6, 1.0))
-def test_where_pieces_meet_the_value_is_exact(steps, rate):
+def test_values_are_exact_where_phases_meet(steps, rate):
     assert warm_up(steps, then=rate)(steps) == rate
     cycle = one_cycle(rate, steps=10, rising=0.5, start_divisor=3, final_divisor=1.7)
     assert cycle(4) == rate
 
 
 @given(st.integers(2, 50), st.integers(0, 80))
-def test_decays_go_down_between_their_ends(steps, i):
+def test_decays_never_rise_and_stay_within_their_ends(steps, i):
     for schedule in (cosine_decay(1, steps=steps), polynomial_decay(1, steps=steps, power=3)):
         assert 0 <= schedule(i + 1) <= schedule(i) <= 1
     cycle = one_cycle(1, steps=steps)
@@ -118,7 +118,7 @@ def test_decays_go_down_between_their_ends(steps, i):
         (lambda: one_cycle(1, steps=10, rising=1), "rising is 1, expected a number below 1"),
         (lambda: warm_up(2, then=-1), "then is -1, expected a number above 0.*or a schedule"),
         (lambda: joined([1, 2], starts=[]), "2 schedules and 0 starts, expected one start fewer"),
-        (lambda: joined([1, 2, 3], starts=[5, 5]), r"starts are \[5, 5\], expected numbers that"),
+        (lambda: joined([1, 2, 3], starts=[5, 5]), r"starts are \[5, 5\], expected increasing"),
         (lambda: constant_rate(math.inf), "value is inf"),
     ],
 )
@@ -127,7 +127,7 @@ def test_refusals(make, message):
         make()
 
 
-EMPTY = {  # steps and share that rises: the last step of the way up is steps * rising - 1
+EMPTY = {  # steps and rising: the way up ends at step steps * rising - 1
     "half of 2": (2, 0.5), "a tenth of 10": (10, 0.1), "a hundredth of 100": (100, 0.01),
     "a fifth of 5": (5, 0.2), "less than one step": (2, 0.3), "by rounding": (49, 1 / 49),
     "a third of 3": (3, 1 / 3),
@@ -135,16 +135,16 @@ EMPTY = {  # steps and share that rises: the last step of the way up is steps * 
 
 
 @pytest.mark.parametrize(("steps", "rising"), EMPTY.values(), ids=EMPTY)
-def test_a_cycle_without_a_way_up_says_so_with_both_numbers(steps, rising):
+def test_a_cycle_without_a_way_up_names_steps_and_rising(steps, rising):
     cycle = one_cycle(1.0, steps=steps, rising=rising)
     assert cycle.empty.startswith(f"steps is {steps} and rising is {rising:g}, which leaves no it")
     assert warm_up(3, then=cycle).empty == joined([0.1, cycle], starts=[2]).empty == cycle.empty
-    # PyTorch's peak is at step steps * rising - 1, which is the first one here, or before it.
+    # PyTorch's peak is at step steps * rising - 1, which is step 0 or earlier here.
     assert cycle(0) == pytest.approx(1.0 if steps * rising > 0.999 else 0.811, abs=1e-3)
 
 
 @given(st.integers(2, 200), st.floats(0.001, 0.999))
-def test_a_cycle_has_a_number_for_every_iteration(steps, rising):
+def test_a_cycle_has_a_positive_value_at_every_iteration(steps, rising):
     schedule = one_cycle(1.0, steps=steps, rising=rising)
     assert bool(schedule.empty) == (steps * rising - 1 < 1e-9)
     rates = [schedule(i) for i in range(steps + 3)]
@@ -155,11 +155,11 @@ def test_a_cycle_has_a_number_for_every_iteration(steps, rising):
 
 ENDLESS = {
     "growth": lambda: exponential_decay(0.1, factor=1.1)(100_000),
-    "steps that grow": lambda: step_decay(0.1, factor=10, every=1)(400),
+    "growth in steps": lambda: step_decay(0.1, factor=10, every=1)(400),
     "portable": lambda: exponential_decay(0.1, factor=1.1)(100_000, portable),
     "after a warm-up": lambda: warm_up(5, then=exponential_decay(0.1, factor=1.1))(100_000),
-    "of ones own": lambda: Schedule(lambda i, numerics: math.nan)(0),
-    "without end": lambda: Schedule(lambda i, numerics: math.inf)(3),
+    "a user's own": lambda: Schedule(lambda i, numerics: math.nan)(0),
+    "an infinite number": lambda: Schedule(lambda i, numerics: math.inf)(3),
 }  # fmt: skip
 
 
@@ -169,7 +169,7 @@ def test_a_number_that_is_not_finite_is_refused_with_its_iteration(call):
         call()
 
 
-def test_a_piece_that_leaves_the_range_of_numbers_is_refused_when_it_is_made():
+def test_joined_refuses_a_piece_that_overflows():
     growing = exponential_decay(0.1, factor=1.1)
     with pytest.raises(BadInput, match="the schedule is inf at iteration 99999"):
         joined([growing, 0.1], starts=[100_000])
@@ -183,14 +183,14 @@ ENDS = {
     "warm-up": (warm_up(3, then=0.1), None),
     "warm-up, then cosine": (warm_up(3, then=cosine_decay(0.1, steps=7)), 10),
     "joined": (joined([0.2, cosine_decay(0.1, steps=7)], starts=[5]), 12),
-    "joined for ever": (joined([cosine_decay(0.1, steps=7), 0.1], starts=[5]), None),
+    "joined, ending with a constant": (joined([cosine_decay(0.1, steps=7), 0.1], starts=[5]), None),
     "one cycle": (one_cycle(0.1, steps=10), 9),
-    "for ever": (inverse_time_decay(0.1, decay=1), None),
+    "endless": (inverse_time_decay(0.1, decay=1), None),
 }
 
 
 @pytest.mark.parametrize(("schedule", "end"), ENDS.values(), ids=ENDS)
-def test_a_schedule_says_when_it_ends(schedule, end):
+def test_steps_is_the_iteration_from_which_the_value_is_constant(schedule, end):
     assert schedule.steps == end
     if end is not None:
         assert schedule(end) == schedule(end + 1) == schedule(10 * end) != schedule(end - 1)
@@ -221,14 +221,14 @@ SIMPLE = st.one_of(
 @st.composite
 def extreme_schedules(draw):
     inner = draw(SIMPLE)
-    around = draw(st.sampled_from(["alone", "warm_up", "joined"]))
-    if around == "warm_up":
+    wrapper = draw(st.sampled_from(["alone", "warm_up", "joined"]))
+    if wrapper == "warm_up":
         return warm_up(draw(COUNTS), then=inner)
-    return joined([inner, inner], starts=[draw(COUNTS)]) if around == "joined" else inner
+    return joined([inner, inner], starts=[draw(COUNTS)]) if wrapper == "joined" else inner
 
 
 @given(st.data(), st.sampled_from([0, 1, 1000, 10**6, 2**53 - 1, 2**53, 2**63 - 1, 10**400]))
-def test_extreme_options_give_a_finite_number_or_one_line_at_every_iteration(data, iteration):
+def test_extreme_options_give_a_finite_number_or_a_one_line_error(data, iteration):
     try:
         schedule = data.draw(extreme_schedules())
     except BadInput:
@@ -247,7 +247,7 @@ def test_extreme_options_give_a_finite_number_or_one_line_at_every_iteration(dat
 @pytest.mark.parametrize(
     "schedule", [exponential_decay(0.1, factor=1.5), step_decay(0.1, factor=1e200, every=10)]
 )
-def test_a_training_refuses_at_its_beginning_what_would_overflow_later(schedule):
+def test_prepare_refuses_a_schedule_that_would_overflow_later(schedule):
     batch = Batch([[1.0, 2.0]], [[1.0, 0.0]])
     recipe = Recipe("x", serial(dense(1)), mean_squared(), gradient_descent(learning_rate=schedule),
                     iterations=100_000)  # fmt: skip

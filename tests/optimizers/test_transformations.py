@@ -48,7 +48,7 @@ from pydnn.optimizers import (
     wrappers,
 )
 from pydnn.optimizers.base import number_by_number, updated
-from pydnn.optimizers.fused import Pass
+from pydnn.optimizers.fused import PendingUpdate
 from pydnn.parameters import pack
 from pydnn.stages.dense import DenseParams
 
@@ -56,7 +56,7 @@ PARAMS = pack((DenseParams([[1.0, -2.0]], [[3.0]]), (), DenseParams([[5.0]], [[6
 GRADS = frozen([10.0, -20.0, 0.0, 4.0, -1.0])
 KEYED = Context(training=True, key=Key(1))
 
-# Updates at the first step, worked out by hand.
+# Updates at the first step, computed by hand.
 WORKED = {
     "chain": (chain(), [10, -20, 0, 4, -1]),
     "scale": (scale(0.5), [5, -10, 0, 2, -0.5]),
@@ -103,7 +103,7 @@ def test_every_transformation_is_in_the_table():
 
 
 @every
-def test_first_updates(row):
+def test_first_updates_match_worked_examples(row):
     transformation, expected = row
     updates, _ = first(transformation)
     np.testing.assert_allclose(updates, expected, rtol=1e-14)
@@ -111,14 +111,14 @@ def test_first_updates(row):
 
 
 @given(st.lists(st.floats(-2, 2), min_size=1, max_size=4))
-def test_a_chain_does_one_part_after_the_other(factors):
+def test_a_chain_applies_its_parts_in_order(factors):
     updates, state = first(chain(*map(scale, factors)))
-    with np.errstate(under="ignore"):  # in the test's own arithmetic
+    with np.errstate(under="ignore"):  # in the arithmetic of this test
         np.testing.assert_allclose(updates, GRADS * math.prod(factors), rtol=1e-13, atol=1e-290)
     assert state == ((),) * len(factors)
 
 
-def test_a_learning_rate_follows_its_schedule_and_is_shown():
+def test_the_learning_rate_follows_its_schedule_and_is_observed():
     optimizer = gradient_descent(learning_rate=step_decay(8, factor=0.5, every=2))
     state, rates = optimizer.init(PARAMS), []
     for _ in range(5):
@@ -128,7 +128,7 @@ def test_a_learning_rate_follows_its_schedule_and_is_shown():
     assert rates == [8, 8, 4, 4, 2]
 
 
-def test_any_value_in_the_middle_of_a_chain_is_seen_by_name():
+def test_values_in_the_middle_of_a_chain_are_observed_by_name():
     optimizer = chain(
         look("raw"),
         clip_by_global_norm(1.0),
@@ -138,9 +138,9 @@ def test_any_value_in_the_middle_of_a_chain_is_seen_by_name():
         descend(0.5),
     )
     updates, state = first(optimizer)
-    seen = dict(optimizer.observe(state))
-    np.testing.assert_allclose(seen.pop("direction"), GRADS / math.sqrt(517))
-    assert seen == pytest.approx(
+    observed = dict(optimizer.observe(state))
+    np.testing.assert_allclose(observed.pop("direction"), GRADS / math.sqrt(517))
+    assert observed == pytest.approx(
         {
             "raw": math.sqrt(517),
             "norm_before_clip": math.sqrt(517),
@@ -152,7 +152,7 @@ def test_any_value_in_the_middle_of_a_chain_is_seen_by_name():
     np.testing.assert_allclose(updates, -1.5 * GRADS / math.sqrt(517))
 
 
-def test_nothing_is_seen_before_the_first_update():
+def test_observed_values_before_the_first_update_are_initial_ones():
     assert look("x").observe(look("x").init(PARAMS)) == {"x": 0.0}
     vector = look("x", at="vector")
     assert vector.observe(vector.init(PARAMS))["x"].shape == (0,)
@@ -164,26 +164,26 @@ def test_nothing_is_seen_before_the_first_update():
     assert skip.observe(skip.init(PARAMS)) == {"skipped": 0}
 
 
-def test_the_largest_gradient_may_be_small():
+def test_look_observes_the_largest_gradient_even_if_it_is_below_1():
     largest = look("x", at="largest")
     _, state = first(largest, frozen(GRADS / 100))
     assert largest.observe(state) == {"x": 0.2}
 
 
-def test_what_is_inside_is_given_gradients_that_refuse_writes():
-    seen = []
+def test_inner_transformations_get_readonly_gradients():
+    writeable = []
 
     def update(grads, state, params, context=None):
-        seen.append(grads.flags.writeable)
+        writeable.append(grads.flags.writeable)
         return grads, state
 
     inner = GradientTransformation(lambda params: (), update)
     first(accumulate(inner, batches=1))
     first(chain(scale(1), inner))
-    assert seen == [False, False]
+    assert writeable == [False, False]
 
 
-def test_noise_gets_weaker_and_is_that_of_its_address():
+def test_noise_decays_and_depends_on_the_key():
     noise = gradient_noise(1.0, decay=2.0)
     assert noise.random
     assert chain(scale(1), noise).random
@@ -196,7 +196,7 @@ def test_noise_gets_weaker_and_is_that_of_its_address():
     assert spreads == pytest.approx([1, 1 / 2, 1 / 3], rel=0.05)
 
 
-def test_accumulated_batches_are_one_that_is_so_many_times_larger():
+def test_accumulated_batches_update_like_one_large_batch():
     inner = momentum(learning_rate=0.1)
     optimizer, state = accumulate(inner, batches=3), None
     state = optimizer.init(PARAMS)
@@ -212,11 +212,11 @@ def test_accumulated_batches_are_one_that_is_so_many_times_larger():
     assert optimizer.observe(state) == {"learning_rate": 0.1}
 
 
-def test_updates_that_are_not_finite_are_left_out_and_counted():
+def test_updates_that_are_not_finite_are_skipped_and_counted():
     optimizer = skip_not_finite(adam(learning_rate=0.1))
-    assert optimizer.outlives_bad
-    assert not adam().outlives_bad
-    assert chain(optimizer).outlives_bad
+    assert optimizer.tolerates_nonfinite
+    assert not adam().tolerates_nonfinite
+    assert chain(optimizer).tolerates_nonfinite
     _, good = first(optimizer)
     for bad in (np.nan, np.inf):
         updates, after = optimizer.update(frozen(np.full(5, bad)), good, PARAMS)
@@ -225,14 +225,14 @@ def test_updates_that_are_not_finite_are_left_out_and_counted():
         assert optimizer.observe(after) == {"learning_rate": 0.1, "skipped": 1}
 
 
-def test_one_gradient_that_is_not_finite_is_enough():
+def test_one_gradient_that_is_not_finite_skips_the_whole_update():
     optimizer = skip_not_finite(freeze_layers("0", "2"))
     updates, state = first(optimizer, frozen([np.nan, 1.0, 2.0, 3.0, 4.0]))
     np.testing.assert_array_equal(updates, 0)
     assert state.skipped == 1
 
 
-def test_updates_that_become_infinite_inside_are_left_out_too():
+def test_updates_that_overflow_inside_are_skipped_too():
     with np.errstate(over="ignore"):
         updates, state = first(skip_not_finite(scale(1e308)))
     np.testing.assert_array_equal(updates, 0)
@@ -251,41 +251,44 @@ def test_parameters_are_averaged_over_updates():
         np.testing.assert_allclose(averaged(state, params).vector, expected)
 
 
-def test_an_average_is_found_however_deep():
+def test_averaged_finds_the_average_at_any_depth():
     optimizer = skip_not_finite(accumulate(chain(average_parameters()), batches=1))
     _, state = first(optimizer)
     np.testing.assert_array_equal(averaged(state, PARAMS).vector, PARAMS.vector + GRADS)
-    with pytest.raises(BadInput, match=r"no average was kept: put average_parameters\(\) last"):
+    with pytest.raises(BadInput, match="the optimizer's state has no average, expected one"):
         averaged(adam().init(PARAMS), PARAMS)
 
 
 REFUSED = {
-    "what is no part": (lambda: chain(scale), "chain got .* as part 0, expected a gradient"),
+    "a builder instead of a part": (
+        lambda: chain(scale),
+        "chain got .* as part 0, expected",
+    ),
     "unknown layer": (lambda: first(freeze_layers("1")), "there is no parameter '1'"),
     "names as a text": (lambda: decay_weights(1, only="W"), "names are 'W', expected a list"),
     "unknown look": (lambda: look("x", at="nrom"), "there is no thing to look at 'nrom': did you"),
     "no key": (
         lambda: gradient_noise(1).update(GRADS, gradient_noise(1).init(PARAMS), PARAMS),
-        "gradient_noise has no key",
+        "gradient_noise got a context without a key",
     ),
     "no variance": (lambda: gradient_noise(-1), "variance is -1, expected a number of at least 0"),
     "noise that grows": (lambda: gradient_noise(0.5, decay=-1), "decay is -1, expected a number"),
     "negative factor": (lambda: scale_layers("W", factor=-1), "factor is -1, expected a number of"),
     "negative decay": (lambda: decay_weights(-1), "rate is -1, expected a number of at least 0"),
     "negative L1 decay": (lambda: decay_l1(-1), "rate is -1, expected a number of at least 0"),
-    "no rate": (lambda: descend(0), "learning_rate is 0, expected a number above 0"),
+    "a learning rate of 0": (lambda: descend(0), "learning_rate is 0, expected a number above 0"),
     "clip at 0": (lambda: clip_by_value(0), "limit is 0"),
     "norm of 0": (lambda: clip_by_global_norm(-1), "limit is -1"),
     "no batches": (lambda: accumulate(scale(1), batches=0), "batches is 0"),
-    "two at once": (
+    "accumulate around accumulate": (
         lambda: accumulate(skip_not_finite(accumulate(scale(1), batches=2)), batches=3),
-        "accumulate of 3 batches is around .* accumulates 2 already, .* before 6 batches: give one",
+        "accumulate of 3 batches is around .* accumulates 2 already, .* before 6 batches",
     ),
-    "two in a chain inside": (
+    "accumulate around a chain that accumulates": (
         lambda: accumulate(chain(accumulate(scale(1), batches=2), scale(1)), batches=2),
-        "before 4 batches: give one accumulate, with batches=4",
+        "accumulates 2 already, .* before 4 batches",
     ),
-    "one after another": (
+    "two accumulating parts of a chain": (
         lambda: chain(accumulate(scale(1), batches=2), accumulate(scale(1), batches=3)),
         "chain got parts that accumulate 2 and 3 batches, expected one such part",
     ),
@@ -299,7 +302,7 @@ def test_refusals(call, message):
         call()
 
 
-def test_a_transformation_of_ones_own_takes_part():
+def test_a_users_own_transformation_works_in_a_chain():
     def update(grads, state, params, context=None):
         return frozen(grads**2), state + 1
 
@@ -309,24 +312,24 @@ def test_a_transformation_of_ones_own_takes_part():
     assert chain(squares, scale(-1)).observe(state) == {"calls": 1}
 
 
-ONE_PASS = {
+FUSED = {
     "gradient descent": gradient_descent(learning_rate=0.1),
     "momentum": momentum(learning_rate=0.1, averaged=True),
     "nesterov": nesterov(learning_rate=0.1),
     "adam": adam(learning_rate=0.1),
     "scaled at both ends": chain(scale(3), heavy_ball(), scale(2), scale_by_adam(), descend(0.1)),
-    "one that reads its gradients to the last": chain(
+    "kernels that read gradients after writing updates": chain(
         scale(3), heavy_ball(nesterov=True), heavy_ball(nesterov=True), scale_by_adam(), scale(2)
     ),
     "nothing but factors": chain(scale(3), scale(2), descend(constant_rate(0.1))),
     "inside each other": chain(chain(heavy_ball(), scale(2)), chain(chain(), descend(0.1))),
-    "not all in one": chain(heavy_ball(), clip_by_value(0.5), descend(0.1)),
+    "not all parts fused": chain(heavy_ball(), clip_by_value(0.5), descend(0.1)),
 }
 
 
-@pytest.mark.parametrize("optimizer", ONE_PASS.values(), ids=ONE_PASS)
-def test_one_pass_over_all_is_what_the_parts_do_one_by_one(optimizer, monkeypatch):
-    monkeypatch.setattr(threads, "_BLOCK", 800)  # so that there are several stretches
+@pytest.mark.parametrize("optimizer", FUSED.values(), ids=FUSED)
+def test_a_fused_update_equals_the_parts_one_by_one(optimizer, monkeypatch):
+    monkeypatch.setattr(threads, "_BLOCK", 800)  # so that there are several blocks
     big = pack(dense(3).init(Key(1), (400,))[0])
     parts = [p.update for p in parts_of(optimizer)]
     states = [p.init(big) for p in parts_of(optimizer)]
@@ -345,62 +348,62 @@ def test_one_pass_over_all_is_what_the_parts_do_one_by_one(optimizer, monkeypatc
         params = params.with_vector(vector)
 
 
-def test_what_treats_each_number_by_itself_is_updated_in_no_other_pass():
+def test_a_fused_optimizer_never_calls_update():
     whole = chain(heavy_ball(), descend(0.1))
     optimizer = attrs.evolve(whole, update=refuse, begin=functools.partial(whole.begin))
     _, vector, _ = updated(optimizer, GRADS, optimizer.init(PARAMS), PARAMS)
     np.testing.assert_allclose(vector, PARAMS.vector - 0.1 * GRADS)
 
 
-def test_a_factor_at_the_end_of_a_chain_is_left_to_the_part_before_it():
+def test_a_factor_is_applied_by_the_kernel_of_the_part_before_it():
     factors = []
 
     def kernel(factor, g, p, u):
         factors.append(factor)
         u[:] = factor * g
 
-    alone = number_by_number(lambda params: (), lambda *_: Pass(kernel, (), lambda: (), 3))
+    alone = number_by_number(lambda params: (), lambda *_: PendingUpdate(kernel, (), lambda: (), 3))
     optimizer = chain(alone, scale(2), descend(0.5))
     updates, _ = optimizer.update(GRADS, optimizer.init(PARAMS), PARAMS)
     assert factors == [-3]
     np.testing.assert_array_equal(updates, -3 * GRADS)
 
 
-def test_gradients_of_just_the_greatest_length_are_handed_on_as_they_are():
+def test_gradients_whose_norm_is_the_limit_are_returned_unchanged():
     clip = clip_by_global_norm(5)
     grads = frozen([3.0, 0.0, 0.0, 4.0, 0.0])
     assert clip.update(grads, clip.init(PARAMS), PARAMS)[0] is grads
 
 
 def parts_of(optimizer):
-    """The innermost parts of a chain of chains."""
+    """Return the innermost parts of a chain of chains."""
     if "chain" not in optimizer.description:
         return [optimizer]
     parts = optimizer.description["chain"].get("parts", ())
     return [inner for part in parts for inner in parts_of(part)]
 
 
-def test_the_initial_rate_of_a_schedule_is_worked_out_in_bits_of_every_machine():
-    asked = []
+def test_the_initial_rate_of_a_schedule_is_computed_in_portable_arithmetic():
+    arithmetics = []
 
     def at(iteration, numerics):
-        asked.append(numerics.name)
+        arithmetics.append(numerics.name)
         return 0.1
 
     optimizer = gradient_descent(learning_rate=Schedule(at))
     state = optimizer.init(pack(dense(1).init(Key(1), (2,))[0]))
-    assert asked == ["portable"]
+    assert arithmetics == ["portable"]
     assert optimizer.observe(state) == {"learning_rate": 0.1}
 
 
 @pytest.mark.parametrize("builder", [gradient_descent, momentum])
-def test_an_update_that_is_replaced_alone_is_the_one_that_trains(builder):
+def test_replacing_update_alone_drops_begin(builder):
     optimizer = builder(learning_rate=0.1)
-    still = attrs.evolve(
+    halted = attrs.evolve(
         optimizer, update=lambda grads, state, params, context=None: (grads * 0, state)
     )
-    assert still.begin is None
+    assert halted.begin is None
     assert attrs.evolve(optimizer, random=True).begin is optimizer.begin
-    for whole in (still, chain(still), chain(scale(2.0), still)):
+    for whole in (halted, chain(halted), chain(scale(2.0), halted)):
         state = whole.init(PARAMS)
         assert not updated(whole, GRADS, state, PARAMS, Context())[0].any()

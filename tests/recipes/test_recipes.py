@@ -180,7 +180,7 @@ def test_examples_of_weight_0_do_not_count():
     np.testing.assert_allclose(ends[0].vector, ends[1].vector, rtol=1e-12, atol=1e-15)
 
 
-def test_a_training_that_outlives_bad_numbers_is_not_stopped_by_them():
+def test_a_training_that_tolerates_nonfinite_gradients_goes_on():
     skipping = describe(skip_not_finite(chain()))
     job = prepare(attrs.evolve(GOOD, optimizer=skipping), BATCH)
     assert "watch_finite" not in job.train_step.names
