@@ -1,4 +1,4 @@
-"""Data: the photos' HDF5 files, the cats that pydnn draws itself, and pictures of one's own."""
+"""Data: data sets by name, tables, your own pictures, and the cats that pydnn draws itself."""
 
 from pydnn.data.drawn_cats import draw_cats
 from pydnn.data.image_sets import (

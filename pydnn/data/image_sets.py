@@ -1,4 +1,4 @@
-"""Sets of labelled images: the real photos' HDF5 files, and the batch that a network takes."""
+"""Sets of labeled images: the tutorial's HDF5 files, and conversion to batches."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _FILES = {"train": "train_catvnoncat.h5", "test": "test_catvnoncat.h5"}
 _same = attrs.cmp_using(eq=np.array_equal)
 
 
-def _own(given: ArrayLike) -> AnyArray:
-    """A read-only copy, unless nobody can write to the array as it is."""
-    array = as_array(given)
+def _own(value: ArrayLike) -> AnyArray:
+    """A read-only copy, or the array itself if it is read-only already."""
+    array = as_array(value)
     return array if not array.flags.writeable else freeze(array.copy())
 
 
@@ -46,15 +46,20 @@ def _shape(array: AnyArray) -> str:
 @keep_readonly
 @attrs.frozen(unsafe_hash=False)
 class ImageSet:
-    """Labelled images, as they lie in a file.
+    """Labeled images of two classes, as in the tutorial's files.
 
     Attributes:
-        images: uint8, shape (m, height, width, 3).
-        labels: int64, shape (m,); 0 or 1.
-        classes: Names of the classes 0 and 1.
+        images: Pixels, uint8, shape (m, height, width, 3).
+        labels: Labels, int64, shape (m,); 0 or 1.
+        classes: The names of classes 0 and 1.
 
     Raises:
         BadInput: If the arrays do not fit each other, or a label is neither 0 nor 1.
+
+    Example:
+        >>> images = np.zeros((2, 64, 64, 3), np.uint8)
+        >>> len(ImageSet(images, np.array([0, 1])))
+        2
     """
 
     images: NDArray[np.uint8] = attrs.field(converter=_own, eq=_same, repr=_shape)
@@ -62,7 +67,7 @@ class ImageSet:
     classes: tuple[str, str] = CLASSES
 
     def __attrs_post_init__(self) -> None:
-        expect_shape("images", self.images, ("m", "height", "width", 3), hint="give colour images")
+        expect_shape("images", self.images, ("m", "height", "width", 3), hint="give color images")
         if self.images.dtype != np.uint8:
             raise BadInput(f"images are {self.images.dtype}, expected uint8: give 0 to 255.")
         if self.images.size == 0:
@@ -81,7 +86,7 @@ class ImageSet:
 
 
 def expect_different_names(classes: Sequence[str]) -> None:
-    """Refuse two classes of one name, which no result could tell apart."""
+    """Refuse two classes with the same name: results could not distinguish them."""
     for number, name in enumerate(classes):
         if (first := classes.index(name)) != number:
             raise BadInput(
@@ -91,14 +96,32 @@ def expect_different_names(classes: Sequence[str]) -> None:
 
 
 def columns_of(images: NDArray[np.uint8], *, dtype: DTypeLike = np.float64) -> FloatArray:
-    """Flatten images (m, height, width, 3) to columns (height * width * 3, m) from 0 to 1."""
+    """Flatten images (m, height, width, 3) to columns (height * width * 3, m), scaled to 0 to 1.
+
+    Args:
+        images: Pixels, uint8.
+        dtype: The dtype of the result.
+
+    Example:
+        >>> columns_of(np.full((2, 64, 64, 3), 255, np.uint8)).shape
+        (12288, 2)
+    """
     images = as_array(images)
     columns = images.reshape(len(images), -1).T
     return freeze(columns.astype(dtype) / np.dtype(dtype).type(255))
 
 
 def to_batch(image_set: ImageSet, *, dtype: DTypeLike = np.float64) -> Batch:
-    """The batch of all images: X (n_x, m) from 0 to 1, and Y (1, m)."""
+    """Convert all images to a batch: X (n_x, m) from 0 to 1, and Y (1, m).
+
+    Raises:
+        BadInput: If `dtype` is neither float64 nor float32.
+
+    Example:
+        >>> train, test = drawn_cats(train_count=2, test_count=1)
+        >>> to_batch(train).X.shape
+        (12288, 2)
+    """
     if np.dtype(dtype) not in (np.float64, np.float32):
         raise BadInput(f"dtype is {np.dtype(dtype)}, expected float64 or float32: choose one.")
     Y = freeze(image_set.labels[np.newaxis].astype(dtype))
@@ -106,23 +129,26 @@ def to_batch(image_set: ImageSet, *, dtype: DTypeLike = np.float64) -> Batch:
 
 
 def load_catvnoncat(directory: AnyPath) -> tuple[ImageSet, ImageSet]:
-    """Read the photos' files, train_catvnoncat.h5 and test_catvnoncat.h5.
+    """Read the tutorial's photos, train_catvnoncat.h5 and test_catvnoncat.h5.
+
+    Args:
+        directory: The directory of the two files.
 
     Returns:
-        The training images, (209, 64, 64, 3) in the original files, and the test images, 50.
+        The training images, 209 of (64, 64, 3) in the original files, and the test images, 50.
 
     Raises:
-        BadInput: If the directory or a file is missing or damaged, a data set is missing or of
-            another type, or the two files differ in the size of images or in their classes.
+        BadInput: If the directory or a file is missing or damaged, an array in it is missing or
+            has another type, or the two files differ in the size of images or in their classes.
     """
     folder = path_of(directory)
     if not folder.is_dir():
-        what = "is no directory" if folder.exists() else "does not exist"
+        what = "is not a directory" if folder.exists() else "does not exist"
         raise BadInput(f"{folder} {what}, expected one with {' and '.join(_FILES.values())}.")
     train, test = (_read(folder / file, part) for part, file in _FILES.items())
     if train.images.shape[1:] != test.images.shape[1:]:
         raise BadInput(
-            f"images in {folder} are of unequal size, {train.images.shape[1:]} for training and "
+            f"images in {folder} differ in size, {train.images.shape[1:]} for training and "
             f"{test.images.shape[1:]} for testing: resize one set."
         )
     _expect_same_classes(folder, train, test)
@@ -130,7 +156,7 @@ def load_catvnoncat(directory: AnyPath) -> tuple[ImageSet, ImageSet]:
 
 
 def _expect_same_classes(folder: Path, train: ImageSet, test: ImageSet) -> None:
-    """Refuse two sets in which one number stands for different classes."""
+    """Refuse two sets in which the same label stands for different classes."""
     if train.classes != test.classes:
         ours, theirs = (", ".join(images.classes) for images in (train, test))
         raise BadInput(
@@ -140,7 +166,12 @@ def _expect_same_classes(folder: Path, train: ImageSet, test: ImageSet) -> None:
 
 
 def save_catvnoncat(directory: AnyPath, train: ImageSet, test: ImageSet) -> None:
-    """Write two image sets in the layout that `load_catvnoncat` reads.
+    """Write two image sets as the files that `load_catvnoncat` reads.
+
+    Args:
+        directory: The directory, which is created if necessary.
+        train: The training images.
+        test: The test images.
 
     Raises:
         BadInput: If one of the files exists already, the directory cannot be written, or the sets
@@ -153,12 +184,12 @@ def save_catvnoncat(directory: AnyPath, train: ImageSet, test: ImageSet) -> None
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(
-            f"{folder} cannot be made ({error.strerror}): give a directory that can be written."
+            f"{folder} cannot be created ({error.strerror}): choose a directory you can write to."
         ) from error
     paths = {part: folder / file for part, file in _FILES.items()}
     for path in paths.values():
         if path.exists():
-            raise BadInput(f"{path} exists already, expected none: give another directory.")
+            raise BadInput(f"{path} exists already, expected none: choose another directory.")
     written = []
     try:
         for part, images in (("train", train), ("test", test)):
@@ -176,7 +207,21 @@ def save_catvnoncat(directory: AnyPath, train: ImageSet, test: ImageSet) -> None
 def drawn_cats(
     seed: int = 1, *, train_count: int = TRAIN_COUNT, test_count: int = TEST_COUNT
 ) -> tuple[ImageSet, ImageSet]:
-    """The cats and other things that pydnn draws itself, for training and for testing."""
+    """Draw cats and other things: one image set for training and one for testing.
+
+    Args:
+        seed: The seed; another one draws other images.
+        train_count: The number of training images.
+        test_count: The number of test images.
+
+    Raises:
+        BadInput: If a count is below 1, the seed is negative, or memory is too small.
+
+    Example:
+        >>> train, test = drawn_cats(train_count=4, test_count=2)
+        >>> train.images.shape, train.labels.tolist()
+        ((4, 64, 64, 3), [1, 0, 0, 0])
+    """
     expect_count("seed", seed, least=0, most=MOST_SEED, hint="another seed draws other images")
     key = Key(seed)
     counts = {"train": train_count, "test": test_count}
@@ -185,7 +230,14 @@ def drawn_cats(
 
 
 def load_images(name: AnyPath) -> tuple[ImageSet, ImageSet]:
-    """The training and test images called `name`: "drawn-cats", or a directory of photos."""
+    """Load the training and test images called `name`.
+
+    Args:
+        name: "drawn-cats", or the directory of the tutorial's photos.
+
+    Raises:
+        BadInput: If there are no such images, or a file is damaged.
+    """
     if name == DRAWN:
         return drawn_cats()
     if not path_of(name).exists():
@@ -201,7 +253,7 @@ def _read(path: Path, part: str) -> ImageSet:
             file, f"{part}_set_x", dtype=np.uint8, shape=("m", "height", "width", 3)
         )
         labels = read_array(file, f"{part}_set_y", dtype=np.integer, shape=None)
-        # The course's notebooks have labels in one row, and people save them as they are there.
+        # The original course stores labels as one row, so people save them in that shape too.
         if labels.shape not in ((1, len(images)), (len(images), 1)):
             where = f"{part}_set_y in {path}"
             expect_shape(where, labels, (len(images),), hint="give one label per image")

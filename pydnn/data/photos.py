@@ -1,4 +1,4 @@
-"""A person's own pictures, of any size and format, as a network takes them (extra `image`)."""
+"""Reads a picture of any size and format for a network (extra `image`)."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ if TYPE_CHECKING:
 
 __all__ = ["load_photo"]
 
-_MOST_MEMORY = 300_000_000  # bytes that a picture may take, worked out from its header
-# Formats that are read, and how many bytes a pixel takes in their decoders, beside the picture
-# itself. Those that pillow hands to another program, such as EPS to Ghostscript, are not here.
+_MOST_MEMORY = 300_000_000  # bytes for one picture, computed from its header before decoding
+# The formats that are accepted, with the bytes per pixel that their decoders need in addition to
+# the picture. Formats that pillow passes to another program, such as EPS to Ghostscript, are not.
 _FORMATS = {
     "AVIF": 16, "BMP": 0, "DIB": 0, "GIF": 8, "ICO": 8, "JPEG": 0, "JPEG2000": 24, "PCX": 0,
     "PNG": 0, "PPM": 0, "QOI": 4, "SGI": 4, "TGA": 0, "TIFF": 8, "WEBP": 16,
 }  # fmt: skip
-_A_PIXEL = 8  # as it is decoded, and once more in RGB
-_WHITES = (255.0, 65535.0)  # the ends of the usual scales, and 1 for floats
+_A_PIXEL = 8  # bytes: 4 as decoded, and 4 as RGB
+_WHITES = (255.0, 65535.0)  # white on the usual integer scales; floats may also have white 1
 _ORIENTATION = 0x0112
-_STRIP = 256  # rows that are converted at once
+_STRIP = 256  # rows that are converted at a time
 
 
 def load_photo(path: AnyPath, *, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Read a picture, crop its middle to the shape of `size`, and resize it.
+    """Read a picture, crop it around its center to the proportions of `size`, and resize it.
 
-    The camera's orientation is heeded, and what is transparent becomes white. Integers of 32 bits
-    and floats are scaled such that white is 255, or 1 for floats, or 65535, whichever is the first
-    that no pixel exceeds; else the largest pixel is white. A large JPEG is decoded at a half, a
-    quarter or an eighth of its size.
+    The picture is turned upright as its camera recorded, and transparent pixels become white. In
+    pictures of 32-bit integers or floats, white is the smallest of 1 (floats only), 255 and 65535
+    that no pixel exceeds, or else the largest pixel. A JPEG that is too large is decoded at a
+    half, a quarter or an eighth of its size.
 
     Args:
-        path: A file in one of the usual formats, e.g. JPEG, PNG, WEBP, TIFF, GIF or BMP.
-        size: Height and width of the result.
+        path: A file in a usual format, e.g. JPEG, PNG, WEBP, TIFF, GIF or BMP.
+        size: The height and width of the result, in pixels.
 
     Returns:
-        uint8, shape (height, width, 3).
+        The pixels, uint8, shape (height, width, 3).
 
     Raises:
-        BadInput: If the file is missing, not a picture, damaged, holds NaN or infinity, or would
-            take more than 300 MB.
+        BadInput: If the file is missing, damaged or not a picture, holds NaN or infinity, or
+            needs more than 300 MB to decode.
         MissingExtra: If pillow is not installed.
     """
     path = path_of(path)
@@ -57,7 +57,7 @@ def load_photo(path: AnyPath, *, size: tuple[int, int]) -> NDArray[np.uint8]:
     image_ops = import_extra("PIL.ImageOps", extra="image", purpose="reading a picture")
     try:
         with open_regular(path, what="a picture's file") as file, warnings.catch_warnings():
-            # Of oddities in metadata, and of many pixels, for which there is a limit of our own.
+            # Pillow warns of odd metadata, and of many pixels, which `_expect_room` limits.
             warnings.simplefilter("ignore")
             picture = _upright(image_module, path, file)
             height, width = size
@@ -66,21 +66,21 @@ def load_photo(path: AnyPath, *, size: tuple[int, int]) -> NDArray[np.uint8]:
     except BadInput:
         raise
     except image_module.UnidentifiedImageError as error:
-        raise BadInput(f"{path} is no picture that pillow can read: give a photo.") from error
+        raise BadInput(f"{path} is not a picture that pillow can read: give a photo.") from error
     except image_module.DecompressionBombError as error:
         raise BadInput(
             f"{path} has too many pixels ({first_line(error)}): make it smaller."
         ) from error
     except Exception as error:
         raise BadInput(
-            f"{path} cannot be read as a picture ({first_line(error)}): get it again."
+            f"{path} cannot be read as a picture ({first_line(error)}): restore it from a backup."
         ) from error
     return freeze(np.array(fitted, np.uint8))
 
 
 def _upright(image_module: ModuleType, path: Path, file: BinaryIO) -> Image:
-    """The picture in RGB, over white where it is transparent, turned as the camera was held."""
-    image_module.init()  # a pillow may lack some of the formats
+    """The picture in RGB, on a white background, turned upright."""
+    image_module.init()  # loads all formats, some of which this pillow may lack
     formats = [name for name in _FORMATS if name in image_module.OPEN]
     with image_module.open(file, formats=formats) as picture:
         _expect_room(path, picture, file)
@@ -92,15 +92,15 @@ def _upright(image_module: ModuleType, path: Path, file: BinaryIO) -> Image:
         }  # fmt: skip
         method = turns.get(picture.getexif().get(_ORIENTATION))
         rgb = _opaque(image_module, path, picture)
-    del picture  # and its memory
+    del picture  # frees its memory before the turned copy is made
     return rgb if method is None else rgb.transpose(method)
 
 
 def _expect_room(path: Path, picture: Image, file: BinaryIO) -> None:
-    """Refuse a picture that would take too much memory; a JPEG is made smaller first.
+    """Refuse a picture that needs too much memory; a JPEG is set to decode at a smaller size.
 
     Raises:
-        BadInput: With the numbers of pixels and of bytes.
+        BadInput: If the picture still needs too much, with its size in pixels and in bytes.
     """
     kept = _kept_of_jpeg(file) if picture.format in ("JPEG", "MPO") else 0
     a_pixel = _A_PIXEL + _FORMATS.get(picture.format or "", 0)
@@ -118,7 +118,7 @@ def _expect_room(path: Path, picture: Image, file: BinaryIO) -> None:
 
 
 def _kept_of_jpeg(file: BinaryIO) -> int:
-    """Bytes a pixel that libjpeg keeps at full size: 0 unless there are several scans."""
+    """Bytes per pixel that libjpeg keeps at full size: 0 unless the file has several scans."""
     place = file.tell()
     file.seek(2)
     layers, progressive, kept = 4, False, 8
@@ -134,7 +134,7 @@ def _kept_of_jpeg(file: BinaryIO) -> int:
 
 
 def _opaque(image_module: ModuleType, path: Path, picture: Image) -> Image:
-    """The picture in RGB, over white where it is transparent, a strip at a time to save memory."""
+    """The picture in RGB on a white background, converted in strips to save memory."""
     width, height = picture.size
     white = _white(path, picture) if picture.mode.startswith(("I", "F")) else 0.0
     rgb: Image = image_module.new("RGB", (width, height))
@@ -152,12 +152,12 @@ def _opaque(image_module: ModuleType, path: Path, picture: Image) -> Image:
 
 
 def _white(path: Path, picture: Image) -> float:
-    """The value that is white in a picture of more than 8 bits of grey.
+    """The value that means white in a grayscale picture of more than 8 bits.
 
     Pillow's own conversion would clip such a picture instead of scaling it.
     """
     if picture.mode.startswith("I;16"):
-        return _WHITES[-1]  # the type says so
+        return _WHITES[-1]  # 16-bit integers
     largest = 0.0
     for top in range(0, picture.size[1], _STRIP):
         box = (0, top, picture.size[0], min(picture.size[1], top + _STRIP))

@@ -1,4 +1,4 @@
-"""Data sets by name: images, tables in HDF5 files, and those that come with scikit-learn."""
+"""Data sets by name: images, tables in HDF5 files, and two from scikit-learn."""
 
 from __future__ import annotations
 
@@ -29,16 +29,22 @@ def _tuple(value: Iterable[object] | None) -> tuple[object, ...] | None:
 
 @attrs.frozen(unsafe_hash=False)
 class DataSet:
-    """Examples for training and for testing, and what is known about them.
+    """Examples for training and for testing, with the shape of images and the names of classes.
 
     Attributes:
-        train: What is trained on.
-        test: What is not; it may have no examples.
-        image_shape: (height, width, 3), where examples are images from 0 to 1.
-        classes: Names of the classes, from number 0 on.
+        train: The examples for training.
+        test: The examples for testing; there may be none.
+        image_shape: (height, width, 3) if the examples are images, with values from 0 to 1.
+        classes: The names of the classes, from class 0 on, if they have names.
 
     Raises:
-        BadInput: If the parts have other features or labels, or the images another shape.
+        BadInput: If the parts differ in their features or labels, `image_shape` does not fit the
+            features, or two classes have the same name.
+
+    Example:
+        >>> data = DataSet(nn.Batch([[1, 2, 3]], [[0, 1, 1]]), nn.Batch([[4]], [[0]]))
+        >>> data.train.X.shape, data.test.X.shape
+        ((1, 3), (1, 1))
     """
 
     train: Batch
@@ -61,15 +67,21 @@ class DataSet:
 
 @np.errstate(under="ignore")
 def load_data_set(name: AnyPath, *, dtype: DTypeLike = np.float64) -> DataSet:
-    """The data set called `name`.
+    """Load the data set called `name`.
 
     Args:
-        name: "drawn-cats"; "digits" or "diabetes", which come with scikit-learn; a directory of
-            photos; or a file that `save_table` wrote.
-        dtype: float64 or float32.
+        name: "drawn-cats"; "digits" or "diabetes", which come with scikit-learn; the directory of
+            the tutorial's photos; or a file that `save_table` wrote.
+        dtype: The dtype of the examples, float64 or float32.
 
     Raises:
-        BadInput: If there is no such data set, or it is damaged.
+        BadInput: If there is no such data set, it is damaged, or `dtype` cannot hold a number.
+        MissingExtra: If the data set comes with scikit-learn, which is not installed.
+
+    Example:
+        >>> save_table("b.h5", DataSet(nn.Batch([[1, 2]], [[0, 1]]), nn.Batch([[3]], [[0]])))
+        >>> load_data_set("b.h5", dtype="float32").train.X
+        array([[1., 2.]], dtype=float32)
     """
     if isinstance(name, str) and name in _FROM_SCIKIT_LEARN:
         return _cast(_from_scikit_learn(name), dtype)
@@ -92,7 +104,7 @@ def load_data_set(name: AnyPath, *, dtype: DTypeLike = np.float64) -> DataSet:
 
 
 def lasting_name(name: str) -> str:
-    """The name by which the data set called `name` is found from any folder: its whole path."""
+    """The name that finds the data set from any folder: a path becomes absolute."""
     path = path_of(name)
     by_name = name in _FROM_SCIKIT_LEARN or name == DRAWN or not path.exists()
     return name if by_name else str(path.resolve())
@@ -101,13 +113,18 @@ def lasting_name(name: str) -> str:
 def load_table(path: AnyPath) -> DataSet:
     """Read an HDF5 file of tables, with one example per row.
 
-    It holds train_X (m, n_x) and train_Y (m,) or (m, n_y), of any numbers. It may also hold
-    test_X and test_Y, weights of examples, train_weights and test_weights (m,); classes, the
-    names of the classes from number 0 on; and image_shape (3,), where examples are images.
+    The file holds train_X (m, n_x) and train_Y (m,) or (m, n_y), of any numeric type. It may also
+    hold test_X and test_Y; weights of examples, train_weights and test_weights (m,); classes, the
+    names of the classes from class 0 on; and image_shape (3,) if the examples are images.
 
     Raises:
         BadInput: If the file is missing or damaged, a table does not fit the others, or a number
             is not finite, naming its row and column.
+
+    Example:
+        >>> save_table("a.h5", DataSet(nn.Batch([[1, 2]], [[0, 1]]), nn.Batch([[3]], [[0]])))
+        >>> load_table("a.h5").train.X
+        array([[1., 2.]])
     """
     with open_hdf5(path_of(path)) as file:
         train = _read_part(file, "train")
@@ -141,11 +158,11 @@ def _read_part(file: h5py.File, part: str) -> Batch:
 
 
 def save_table(path: AnyPath, data: DataSet) -> None:
-    """Write a new file that `load_table` reads, with all that `data` holds.
+    """Write a data set to a new HDF5 file that `load_table` reads.
 
     Raises:
-        BadInput: If a number is not finite, naming its row and column, or the file cannot be
-            written.
+        BadInput: If a number is not finite, naming its row and column; or if the file exists or
+            cannot be written.
     """
     tables: dict[str, ArrayLike] = {}
     for part in ("train", "test"):
@@ -195,13 +212,13 @@ def _from_scikit_learn(name: str) -> DataSet:
 
 
 def _columns(rows: AnyArray) -> FloatArray:
-    """Examples in columns, one after the other in memory."""
+    """Rows of a table as columns, with each example contiguous in memory."""
     dtype: DTypeLike = rows.dtype if rows.dtype.kind == "f" else np.float64
     return freeze(np.array(rows, dtype)).T
 
 
 def _cast(data: DataSet, dtype: DTypeLike) -> DataSet:
-    """The data in a `dtype`, refused where a number is beyond its range."""
+    """The data in a `dtype`; a number beyond its range is refused."""
 
     def cast(part: str, name: str) -> FloatArray:
         columns = getattr(getattr(data, part), name)

@@ -1,4 +1,4 @@
-"""Contact sheets: many images at a glance, each with its label (extra `image`)."""
+"""Contact sheets: one picture of many images with their labels (extra `image`)."""
 
 from __future__ import annotations
 
@@ -17,16 +17,22 @@ _SIDE = 96  # pixels of an image's longer side on the sheet
 _CAPTION = 18
 _GAP = 8
 _INK = "#222222"
-_EDGES = ("#9aa5b1", "#d9822b")  # by class, so that the two are told apart from afar
+_EDGES = ("#9aa5b1", "#d9822b")  # a frame color per class, visible at a glance
 
 
 def contact_sheet(image_set: ImageSet, *, count: int = 60, columns: int = 10) -> Image:
-    """Lay out the first `count` images, `columns` to a row, each over the name of its class.
+    """Arrange the first `count` images in rows of `columns`, each above the name of its class.
+
+    Args:
+        image_set: The images.
+        count: The number of images to show, at most.
+        columns: The number of images per row, at most.
 
     Returns:
         A PIL image.
 
     Raises:
+        BadInput: If `count` or `columns` is below 1.
         MissingExtra: If pillow is not installed.
     """
     count = min(expect_count("count", count, hint="show one image or more"), len(image_set))
@@ -51,11 +57,11 @@ def contact_sheet(image_set: ImageSet, *, count: int = 60, columns: int = 10) ->
 
 
 def save_sheet(path: AnyPath, sheet: Image) -> None:
-    """Write a contact sheet as PNG, replacing what was there.
+    """Write a contact sheet as a PNG file, replacing an existing one.
 
     Raises:
-        BadInput: If the file cannot be written, or its name does not end in .png: then it may be
-            a file of another kind that somebody still needs.
+        BadInput: If the file cannot be written, or its name does not end in .png: a file of
+            another kind is never replaced.
     """
     file = path_of(path)
     if file.suffix.lower() != ".png":

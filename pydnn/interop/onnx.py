@@ -15,7 +15,7 @@ from pydnn.interop.onnx_file import onnx_file
 from pydnn.jobs.model import Model
 from pydnn.keys import Key
 from pydnn.losses import Loss
-from pydnn.recipes.layouts import undrawn
+from pydnn.recipes.layouts import without_weights
 from pydnn.recipes.recipe import DTYPES
 from pydnn.recipes.toml import write_recipe
 from pydnn.stages.base import Stage, onnx_of
@@ -61,7 +61,7 @@ def graph_of(model: Model) -> Graph:
             "the field onnx, (AL) -> predictions; see help(pydnn.stages.graph)."
         )
     # Laid out with zeros, which take no memory, only to learn how many outputs there are.
-    _, shape = build(undrawn(model.recipe.network)).init(Key(0), (model.features,))
+    _, shape = build(without_weights(model.recipe.network)).init(Key(0), (model.features,))
     _write_outputs(graph, loss.task(shape[0]), loss.onnx(AL), shape[0], model.classes)
     return graph
 

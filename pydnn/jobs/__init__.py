@@ -1,4 +1,4 @@
-"""Jobs: a recipe and its data, built, trained and turned into a model."""
+"""Jobs: from a recipe and its data to a trained model."""
 
 from pydnn.jobs.inputs import Inputs
 from pydnn.jobs.job import Job, prepare, run

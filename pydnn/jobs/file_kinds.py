@@ -1,4 +1,4 @@
-"""What a file is, whatever its name says, so that a message about the wrong file can name it."""
+"""Finds out from its contents what a file is, so that an error can say what was given instead."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["MODEL", "RECIPE_TEXT", "TEXT", "UNKNOWN", "expecting", "kind_of"]
 MODEL, RECIPE_TEXT, TEXT = "a model", "a recipe", "a text"
 UNKNOWN = "a file of an unknown kind"
 
-_HEAD = 1 << 16  # bytes that are looked at
+_HEAD = 1 << 16  # bytes that are read
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _BY_BEGINNING = {
     b"\x89PNG\r\n\x1a\n": "a picture (PNG)",
@@ -44,28 +44,28 @@ _BY_NAME_INSIDE = {
 
 @contextlib.contextmanager
 def expecting(path: Path, *kinds: str, expected: str, hint: str) -> Iterator[None]:
-    """Where the file `path` cannot be read because it is of another kind, say of which kind.
+    """A context in which an error about `path` says what the file is, if it is of a wrong kind.
 
     Args:
-        path: The file that the code inside reads.
-        kinds: What it may be, as `kind_of` says it.
-        expected: What the message says is expected.
-        hint: What the message says to do.
+        path: The file that the code inside the context reads.
+        kinds: The kinds that it may have, as `kind_of` names them.
+        expected: The message's words for what was expected.
+        hint: The message's words for what to do.
     """
     try:
         yield
     except BadInput as error:
-        found = kind_of(path)
-        if found in (None, *kinds):
-            raise  # what is wrong with a file of the right kind, the error itself says
-        raise BadInput(f"{path} is {found}, expected {expected}: {hint}.") from error
+        kind = kind_of(path)
+        if kind in (None, *kinds):
+            raise  # the kind is right, so the error itself says what is wrong
+        raise BadInput(f"{path} is {kind}, expected {expected}: {hint}.") from error
 
 
 def kind_of(path: Path) -> str | None:
-    """What the file `path` is, with its article, e.g. "a table of examples".
+    """The kind of the file `path`, with its article, e.g. "a table of examples".
 
-    None if it is missing, is not a regular file, or is a damaged file of pydnn's own, which the
-    one who reads it can say more about.
+    None if it is missing, is not a regular file, or is a damaged file of pydnn's own, because
+    then the function that reads it gives a better message.
     """
     try:
         with open_regular(path, what="a file") as file:
@@ -80,6 +80,7 @@ def kind_of(path: Path) -> str | None:
         if head.startswith(beginning):
             return kind
     try:
+        # The end of a partial read may split a letter, which takes at most 4 bytes in UTF-8.
         return _kind_of_text(head.decode() if len(head) < _HEAD else head[:-4].decode())
     except UnicodeDecodeError:
         return UNKNOWN

@@ -1,7 +1,7 @@
-"""The only road from examples as they are to what a network sees, and for parameters the way back.
+"""The conversion from raw examples to network inputs, and of rotated parameters back.
 
-Whoever trains, evaluates or predicts sends examples through the `Inputs` of the job or the model,
-so equal examples become equal bits, whoever made their arrays.
+Training, evaluation and prediction all convert examples with the `Inputs` of the job or model. So
+equal examples always give the same bits, whatever memory order their arrays have.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ __all__ = ["Inputs", "expect_data", "fit_inputs"]
 
 @attrs.frozen(unsafe_hash=False)
 class Inputs:
-    """How examples as they are become what a network sees, and how its parameters come back.
+    """Converts raw examples to network inputs, and rotated parameters back.
 
     Attributes:
         dtype: The dtype in which the network computes, "float64" or "float32".
         numerics: The arithmetic, "fast" or "portable".
-        standardization: What brings features to mean 0 and deviation 1; None where the recipe
-            does not ask for it.
-        rotation: The change of basis in which training goes on; None where there is none.
+        standardization: The map of features to mean 0 and deviation 1; None if the recipe does
+            not ask for it.
+        rotation: The change of basis used for training; None if there is none.
 
     Example:
         >>> inputs = Inputs("float32", "fast")
@@ -52,11 +52,11 @@ class Inputs:
 
     @ignoring_underflow
     def __call__(self, X: ArrayLike) -> FloatArray:
-        """The examples X (n_x, m) as the network sees them; X itself is not changed.
+        """Convert raw examples X (n_x, m) to network inputs; X itself is not changed.
 
         Raises:
-            BadInput: If X has other features than the examples that the job was prepared with,
-                is complex, or holds a number beyond the range of the dtype.
+            BadInput: If X has another number of features than the job's data, is complex, or
+                holds a number beyond the range of the dtype.
         """
         if np.iscomplexobj(X):
             raise BadInput("X holds complex numbers, expected real ones: pass X.real.")
@@ -66,10 +66,10 @@ class Inputs:
         return self.in_basis(self._prepared(_in_dtype("X", X, self.dtype)))
 
     def examples(self, batch: Batch) -> Batch:
-        """The examples of `batch` as the network sees them, with labels and weights in its dtype.
+        """Convert a batch of raw examples, with its labels and weights in the network's dtype.
 
         Raises:
-            BadInput: As calling it does, for Y and the weights too.
+            BadInput: If X is refused, or Y or the weights hold a number beyond the dtype's range.
         """
         weights = batch.weights
         return Batch(
@@ -80,23 +80,24 @@ class Inputs:
 
     @property
     def plain(self) -> Inputs:
-        """The same without the rotation, for parameters that went through `lift`."""
+        """The same conversion without the rotation, for lifted parameters."""
         return attrs.evolve(self, rotation=None)
 
     def in_basis(self, X: FloatArray, *, fitted: bool = False) -> FloatArray:
-        """In the rotated basis, examples X (n_x, m) that went through `plain`.
+        """Rotate examples that `plain` has converted; without a rotation, return them unchanged.
 
         Args:
-            X: The examples.
-            fitted: Whether the rotation was fitted to just these examples. Then what must be
-                zero is set to zero, which arithmetic may pass over.
+            X: The examples, (n_x, m).
+            fitted: Whether these are the examples that the rotation was fitted to. If so,
+                entries that are zero except for rounding are set to 0, and arithmetic can skip
+                them.
         """
         if self.rotation is None:
             return X
         return self._prepared(self.rotation.of_fitted(X) if fitted else self.rotation(X))
 
     def lift(self, parameters: Packed) -> Packed:
-        """Parameters of one of the job's states as those for examples that are not rotated."""
+        """Convert a state's parameters to those for examples that are not rotated."""
         return parameters if self.rotation is None else lift(self.rotation, parameters)
 
     def _prepared(self, X: FloatArray) -> FloatArray:
@@ -109,12 +110,13 @@ def fit_inputs(
     *,
     standardizing: Callable[..., Standardization] = fit_standardization,
 ) -> Inputs:
-    """The inputs of a job of the `recipe` whose training examples are X (n_x, m), not rotated.
+    """Fit the conversion that `recipe` asks for, without a rotation, to training examples.
 
     Args:
-        recipe: The job.
-        X: The training part of the examples, without those held back for validation.
-        standardizing: `(X, numerics=…) -> Standardization`, called where the recipe asks for it.
+        recipe: The recipe.
+        X: Raw training examples (n_x, m), without those held back for validation.
+        standardizing: The function that fits a standardization,
+            `(X, numerics=…) -> Standardization`, called if the recipe asks for one.
 
     Raises:
         BadInput: If a feature cannot be standardized.
@@ -124,13 +126,14 @@ def fit_inputs(
 
 
 def _in_dtype(name: str, array: FloatArray, dtype: str) -> FloatArray:
-    """The array in a dtype, each example in one stretch of memory.
+    """Convert an array to a dtype, with each example contiguous in memory.
 
-    Sums and products have other bits where numbers lie in another order, and a training has to
-    be repeatable from the numbers alone.
+    The memory order changes the order of sums and products, and so their last bits. Fixing it
+    makes training depend on the numbers alone.
     """
     with np.errstate(over="ignore"):
         columns = np.asfortranarray(array, DTYPES[dtype])
+    # Only a cast to a smaller dtype can make a finite number infinite.
     if columns.dtype.itemsize < array.dtype.itemsize and not np.isfinite(columns).all():
         expect_finite(name, array)
         expect_finite(f"{name} as {dtype}", columns)
@@ -138,7 +141,7 @@ def _in_dtype(name: str, array: FloatArray, dtype: str) -> FloatArray:
 
 
 def expect_data(data: Batch) -> None:
-    """Refuse a data set that no training can start from.
+    """Refuse examples that cannot be trained on.
 
     Raises:
         BadInput: If an entry of X or Y is not finite, naming its row and column; if Y or the

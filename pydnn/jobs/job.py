@@ -1,4 +1,4 @@
-"""A job: everything that a recipe names, built and checked for its data."""
+"""A job: a recipe's parts, built and checked against its data, ready to train."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pydnn.descriptions.builders import (
 from pydnn.jobs.class_weights import by_class_number, weigh_classes, weights_of_classes
 from pydnn.jobs.inputs import Inputs, expect_data, fit_inputs
 from pydnn.jobs.memory import bytes_of, expect_room
-from pydnn.jobs.rotation import first_weights, fit_rotation, pays, project, why_not_exact
+from pydnn.jobs.rotation import first_weights, fit_rotation, is_worthwhile, project, why_not_exact
 from pydnn.jobs.standardization import Standardization, fit_standardization
 from pydnn.keys import Key
 from pydnn.losses import Loss, class_count, expect_weights
@@ -56,31 +56,28 @@ from pydnn.training.streams import Measure, Stream
 __all__ = ["Job", "expect_test", "prepare", "run", "steps", "watch_of", "watching"]
 
 
-# From a recipe to a training
-
-
 @attrs.frozen(eq=False)
 class Job:
-    """What a recipe makes: all that `scan` needs, and the parts it was made of.
+    """A recipe with its parts built and its data prepared: everything that `scan` needs.
 
-    `attrs.evolve(job, state=state)` is the same job from another state on.
+    `attrs.evolve(job, state=state)` is the same job, continued from another state.
 
     Attributes:
-        recipe: The recipe that made it.
-        batch: The examples that it was made for, as they are.
+        recipe: The recipe that the job was built from.
+        batch: The raw examples that the job was built for.
         network: The network.
         loss: The loss.
-        train_step: The step.
+        train_step: The training step.
         state: The state from which training starts.
         batching: How the training part is cut into batches.
-        data: The data sets for evaluations: "train", and "validation" where some is held back;
-            as the network sees them.
-        inputs: How examples as they are become what the network sees.
-        not_rotated: Why training is not rotated, where that would pay but a part of the step
-            does not say that it treats all directions alike; else "".
+        data: The examples for training and evaluation, as network inputs: "train", and
+            "validation" if the recipe holds some back.
+        inputs: The conversion from raw examples to network inputs.
+        not_rotated: Why training is not rotated, if rotation would save time but a part of the
+            step is not declared isotropic; else "".
 
     Raises:
-        BadInput: If there is a rotation and a part of the step does not say so.
+        BadInput: If there is a rotation and a part of the step is not declared isotropic.
     """
 
     recipe: Recipe
@@ -98,8 +95,8 @@ class Job:
         if self.inputs.rotation is not None and self.train_step.not_isotropic:
             raise BadInput(
                 f"part {self.train_step.not_isotropic[0]!r} does not say that it treats all "
-                "directions alike, but the job is trained in a rotated basis: give the changed "
-                "step to prepare(…, step=…), which decides on the basis."
+                "directions alike, but the job is trained in a rotated basis: pass the change "
+                "as prepare(…, step=…), which then chooses the basis."
             )
 
     @property
@@ -109,7 +106,7 @@ class Job:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user may want to know before the training starts, each in one line."""
+        """Warnings for the user before training starts, one line each."""
         optimizer: GradientTransformation = build(self.recipe.optimizer, family="optimizer")
         notes = [
             self.not_rotated,
@@ -120,23 +117,24 @@ class Job:
 
     @property
     def batches(self) -> Iterator[Batch]:
-        """Those of all iterations that are still to come, in their order."""
+        """The batches of all iterations after `state`, in order."""
         start = self.state.iteration
         batches = batches_of(self.batching, self.data["train"], self.state.key, start=start)
         return itertools.islice(batches, max(0, self.recipe.iterations - start))
 
     def evaluation(self, data: Mapping[str, Batch] | None = None) -> Measure:
-        """The function from a state to cost and metrics on data sets, by default on `data`.
+        """The function that measures a state: cost and metrics on each part of `data`.
 
-        Their examples are as the network sees them.
+        Args:
+            data: Parts by name, as network inputs; by default the job's own `data`.
         """
         data = self.data if data is None else data
         return evaluation(self.network, self.loss, data, numerics=self.numerics)
 
     def output(self, state: TrainState, X: FloatArray) -> FloatArray:
-        """What the network makes of examples X (n_x, m) in a state, outside of training.
+        """The network's output (n_out, m) for network inputs X (n_x, m), outside of training.
 
-        X is as in `data`; `inputs` makes that of examples as they are.
+        For raw examples, call `job.output(state, job.inputs(X))`.
         """
         return output_of(self.network, state, X, numerics=self.numerics)
 
@@ -151,27 +149,27 @@ def prepare(
     standardizing: Callable[..., Standardization] = fit_standardization,
     other_labels: FloatArray | None = None,
 ) -> Job:
-    """Build everything that the `recipe` names, for training on `data`.
+    """Build and check the parts of `recipe` for training on `data`.
 
     Args:
-        recipe: The job.
+        recipe: The recipe.
         data: The examples for training and validation, or a data set, whose test part is then
-            checked too, see `expect_test`. Examples are standardized in their own dtype, so equal
-            data as float32 and as float64 lead to other bits.
-        through: A function that the network goes through once it is built, e.g. to watch its
-            stages.
-        step: A function that the training step goes through once it is built, e.g. to insert a
-            part. A part that does not say that it treats all directions alike, as
-            `part(isotropic=True)` does, is trained on examples as they are, not rotated.
-        standardizing: What is fitted on the training part, where the recipe wants it:
+            checked too (see `expect_test`). Examples are standardized in their own dtype, so
+            float32 and float64 copies of the same data give different bits.
+        through: A function that takes the network and returns the one to train, e.g. with its
+            stages observed.
+        step: A function that takes the training step and returns the one to use, e.g. with
+            another part inserted. If a part of it is not declared isotropic, as with
+            `part(isotropic=True)`, training is not rotated.
+        standardizing: The function that fits a standardization on the training part,
             `(X, numerics=…) -> Standardization`. Only runs of pydnn 0.1.0 need another one.
         other_labels: Labels (n_y, k) of examples that are not in `data` but belong to the same
             task, e.g. one of each class, where `data` is a part in which a class may be absent.
 
     Raises:
-        BadInput: If a description names nothing known, the stages do not fit each other or
-            the data, the data is not what the loss takes, options of the recipe do not fit each
-            other, or the memory that is free does not hold a training step.
+        BadInput: If a description names an unknown builder; the stages do not fit each other
+            or the data; the loss does not take the data's labels; options of the recipe
+            contradict each other; or a training step needs more memory than is free.
 
     Example:
         >>> import attrs
@@ -226,7 +224,7 @@ def prepare(
 
 @attrs.frozen(eq=False)
 class _Parts:
-    """The parts that a recipe describes, built."""
+    """The built parts of a recipe."""
 
     network: Stage
     loss: Loss
@@ -268,10 +266,10 @@ def _task(
     batch: Batch,
     other_labels: FloatArray | None,
 ) -> str:
-    """The task of the loss on the network's outputs.
+    """What the loss trains the network for, e.g. "two classes"; see `losses.TASKS`.
 
     Raises:
-        BadInput: If the network does not take the examples, or the loss not their labels.
+        BadInput: If the network does not take the examples, or the loss their labels.
     """
     numerics = recipe.arithmetic
     with ignoring_overflow():
@@ -279,13 +277,13 @@ def _task(
         AL = output_of(parts.network, state, X, numerics=numerics)
         labels = batch.Y if other_labels is None else np.hstack([batch.Y, other_labels])
         parts.loss.expect_labels(labels, len(AL))
-        # So that options which do not fit the outputs are refused here.
+        # Called once here, so that it refuses options that do not fit the outputs.
         parts.loss(AL, Y, None, Context(numerics=numerics))
     return parts.loss.task(len(AL))
 
 
 def _examples(recipe: Recipe, task: str, batch: Batch) -> dict[str, Batch]:
-    """The training part and, where the recipe wants one, the validation part, as they are."""
+    """The raw training part and, if the recipe asks for one, the raw validation part."""
     batch = examples_together(batch)
     if not recipe.validation:
         return {"train": batch}
@@ -342,10 +340,10 @@ def _changed(step: Callable[[TrainStep], TrainStep], train_step: TrainStep) -> T
 def _rotates(
     recipe: Recipe, parts: _Parts, train_step: TrainStep, state: TrainState, train: Batch
 ) -> tuple[bool, str]:
-    """Whether the training is rotated, and if it is not though that would pay, why.
+    """Whether to rotate, and why not if rotation would save time but a part forbids it.
 
     Raises:
-        BadInput: If the recipe insists, but the training would then take other steps.
+        BadInput: If the recipe demands rotation, but it would change the steps.
     """
     why_not = why_not_exact(
         parts.network,
@@ -363,25 +361,26 @@ def _rotates(
         return True, ""
     why_not = (
         f"part {train_step.not_isotropic[0]!r} of the step does not say that it treats all "
-        "directions alike: leave rotate out, or, if it does, declare it with part(isotropic=True)"
+        "directions alike: leave rotate out, or declare the part with part(isotropic=True) if it "
+        "does"
     )
     if recipe.rotate:
         raise BadInput(f"rotate is true, but {why_not}.")
-    return False, f"training is not rotated, since {why_not}"
+    return False, f"training is not rotated, because {why_not}"
 
 
 def _worth_rotating(recipe: Recipe, parts: _Parts, state: TrainState, train: Batch) -> bool:
-    """Whether the recipe wants training to be rotated, or leaves that open and it pays."""
+    """Whether the recipe demands rotation, or leaves it open and rotation saves time."""
     if recipe.rotate is not None:
         return recipe.rotate
     m = train.X.shape[1]
     per_step = m // parts.batching.per_epoch(m)
     slot = first_weights(parts.network, state.parameters.layout)
-    return slot is not None and pays(slot, m, iterations=recipe.iterations, batch=per_step)
+    return slot is not None and is_worthwhile(slot, m, iterations=recipe.iterations, batch=per_step)
 
 
 def _rotated(job: Job, optimizer: GradientTransformation) -> Job:
-    """The same job in the space that its examples and first weights span."""
+    """The same job in the space spanned by its examples and first weights."""
     state = job.state
     rotation = fit_rotation(job.network, state.parameters, job.data["train"].X, job.numerics)
     inputs = attrs.evolve(job.inputs, rotation=rotation)
@@ -401,7 +400,7 @@ def _rotated(job: Job, optimizer: GradientTransformation) -> Job:
     )
 
 
-# What is refused before any training
+# Checks before training starts
 
 
 def _expect_weights(recipe: Recipe, data: Mapping[str, Batch]) -> None:
@@ -418,7 +417,7 @@ def _expect_watchable(
     task: str,
     data: Mapping[str, Batch],
 ) -> None:
-    """Refuse a recipe whose early stopping would never meet the value that it watches."""
+    """Refuse early stopping on a value that is unknown or would never be measured."""
     if not recipe.watch:
         return
     evaluated = ("cost", *METRICS[task]) if recipe.evaluate_every else ()
@@ -426,7 +425,7 @@ def _expect_watchable(
     observed = optimizer.observe(state.optimizer_state)
     known = ["cost", "gradient_norm", *observed, *measured]
     expect_known("value to watch", recipe.watch, known)
-    watch_of(recipe)  # which refuses a value that may be better either way
+    watch_of(recipe)  # refuses a value for which it is unknown whether higher is better
     every = recipe.evaluate_every
     for name in ("patience", "iterations"):
         most = getattr(recipe, name)
@@ -443,28 +442,28 @@ def _expect_schedule(recipe: Recipe, optimizer: GradientTransformation) -> None:
         return
     if schedule.empty:
         raise BadInput(f"the schedule has an empty phase: {schedule.empty}.")
-    # Called once, it refuses what is not a number.
+    # A call at the last update refuses a schedule whose rate is not a number.
     schedule((recipe.iterations - 1) // optimizer.every, recipe.arithmetic)
 
 
 def expect_test(job: Job, test: Batch, *, classes: Sequence[str] | None = None) -> None:
-    """Refuse, before any training, test examples by which the job could not be judged.
+    """Refuse, before training starts, test examples that the trained model could not be tested on.
 
     Args:
-        job: From `prepare`.
-        test: Examples as those that the job was prepared with; there may be none.
+        job: The job, from `prepare`.
+        test: Raw test examples; there may be none.
         classes: Names of the classes, if they have names.
 
     Raises:
-        BadInput: If X or Y has other rows than in training, or an entry that is not finite, in
-            the arithmetic of the job too; if a label is none of those that the loss takes; or if
-            there are more or fewer names than classes.
+        BadInput: If X or Y has other rows than in training; if an entry is not finite, before or
+            after conversion to network inputs; if the loss does not take a label; or if there are
+            more or fewer names than classes.
     """
     n_out = len(job.output(job.state, job.data["train"].X[:, :1]))
     count = class_count(job.loss.task(n_out), n_out)
     if classes is not None and count not in (None, len(classes)):
         raise BadInput(
-            f"the data names {len(classes)} classes, but the network tells {count} apart: "
+            f"the data names {len(classes)} classes, but the network has outputs for {count}: "
             f"give it {len(classes)} outputs, or the data {count} names."
         )
     for name, ours, theirs in (("X", test.X, job.batch.X), ("Y", test.Y, job.batch.Y)):
@@ -474,8 +473,8 @@ def expect_test(job: Job, test: Batch, *, classes: Sequence[str] | None = None) 
     if not test.Y.size:
         return
     try:
-        # All together, since a loss may ask for examples of every class, which the training part
-        # has; the test labels first, so that a message says where among them one does not fit.
+        # With the training labels, because a loss may require examples of every class. The test
+        # labels come first, so that the column number in a message is theirs.
         job.loss.expect_labels(np.concatenate([test.Y, job.batch.Y], axis=1), n_out)
         if test.weights is not None:
             expect_weights(test.weights, test.X.shape[1], of="all test examples")
@@ -485,24 +484,24 @@ def expect_test(job: Job, test: Batch, *, classes: Sequence[str] | None = None) 
 
 
 def _share_note(share: float, data: Mapping[str, Batch]) -> str:
-    """Where far more than the `share` is held back, since each class gives one example or more."""
+    """A note if far more than `share` is held back, because every class gives an example."""
     if not share:
         return ""
     held, rest = (data[part].X.shape[1] for part in ("validation", "train"))
-    wanted = share * (held + rest)
-    if held < max(1.5 * wanted, wanted + 2):
+    expected = share * (held + rest)
+    if held < max(1.5 * expected, expected + 2):
         return ""
     return (
         f"the validation part has {held} of {held + rest} examples, more than the share of "
-        f"{share:g}, since one or more of every class is held back: give more examples per class"
+        f"{share:g}, because every class gives at least one: give more examples per class"
     )
 
 
 def _schedule_notes(optimizer: GradientTransformation, iterations: int) -> Iterator[str]:
-    """Where the updates of an optimizer and the length of a training do not fit each other."""
+    """Notes about an optimizer whose schedule or accumulation does not fit the number of steps."""
     if optimizer.every > iterations:
         yield (
-            f"nothing is updated in {iterations} iterations, since the optimizer accumulates the "
+            f"nothing is updated in {iterations} iterations, because the optimizer accumulates the "
             f"gradients of {optimizer.every}: train longer, or accumulate fewer"
         )
     schedule = optimizer.schedule
@@ -511,12 +510,12 @@ def _schedule_notes(optimizer: GradientTransformation, iterations: int) -> Itera
         if end < iterations:
             yield (
                 f"the schedule ends after {end} of {iterations} iterations, and the learning rate "
-                f"stays {schedule(schedule.steps):g} from there on: give a schedule of {iterations}"
+                f"stays {schedule(schedule.steps):g} after that: give a schedule of {iterations}"
             )
 
 
 def steps(job: Job) -> Stream:
-    """The stream of a job's training, with the evaluations of its recipe."""
+    """The stream of a job's steps, evaluated as its recipe says, without early stopping."""
     stream = scan(job.train_step, job.state, job.batches)
     if not job.recipe.evaluate_every:
         return stream
@@ -529,15 +528,15 @@ def run(
     watched: Watched | None = None,
     on_watched: Callable[[Watched], object] = lambda watched: None,
 ) -> Stream:
-    """The stream of a job's training, with the evaluations and the early stopping of its recipe.
+    """The stream of a job's steps, with the evaluations and early stopping of its recipe.
 
-    Its last pair is the last step. The state to keep is `kept` of `watching(job)`, folded over
-    the stream.
+    The last pair is the last step taken. To find the state to keep, fold `watching(job)` over
+    the stream and read its `kept`.
 
     Args:
-        job: From `prepare`.
-        watched: What was watched in the steps before `job.state`.
-        on_watched: Called with what early stopping watched up to each pair, see `stop_early`.
+        job: The job, from `prepare`.
+        watched: The record of early stopping up to `job.state`, to continue from it.
+        on_watched: Called with the record of early stopping after each step; see `stop_early`.
     """
     stream = steps(job)
     watch = watch_of(job.recipe)
@@ -553,14 +552,14 @@ def run(
 
 
 def watch_of(recipe: Recipe) -> Watch | None:
-    """The value that early stopping watches; None if the recipe does not want to stop early."""
+    """The value that early stopping watches; None if the recipe does not stop early."""
     return Watch(recipe.watch, recipe.higher_is_better) if recipe.patience else None
 
 
 def watching(job: Job) -> Watched:
-    """The beginning of a fold over the pairs of `run(job)`, whose `kept` is the state to keep.
+    """The initial value of a fold over `run(job)` whose `kept` is the state to keep.
 
-    That is the best state if the recipe stops early, and else the last one.
+    That is the best state if the recipe stops early, and the last one otherwise.
     """
     return Watched(watch_of(job.recipe), job.state)
 
@@ -575,12 +574,12 @@ def _expect_whole_batches(network: Stage, batching: Batching, train: Batch, key:
     if min(sizes) < 2:
         raise BadInput(
             f"batches of {sizes[0]} leave a batch of {min(sizes)} of {m} training examples, but "
-            f"{_mixing(network)} needs 2 or more in every batch: give batches of another size, or "
+            f"{_mixing(network)} needs 2 or more in every batch: choose another batch size, or "
             "keep_last=False."
         )
 
 
 def _mixing(network: Stage) -> str:
-    """The name of the first stage, deepest in a network, that mixes examples."""
+    """The name of the first innermost stage that mixes examples."""
     inner = next((part for part in network.parts if part.mixes_examples), None)
     return network.name if inner is None else _mixing(inner)

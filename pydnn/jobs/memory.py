@@ -1,4 +1,4 @@
-"""The memory that a job needs, worked out from its shapes before any of it is taken."""
+"""Estimates the memory that a job needs from its shapes, before anything is allocated."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ __all__ = ["bytes_of", "expect_room"]
 def bytes_of(
     recipe: Recipe, layers: list[Layer], layout: Layout, *, examples: int
 ) -> dict[str, int]:
-    """Bytes of what a training step holds at least, by what they are for.
+    """The least bytes that a training step holds at the same time, by purpose.
 
     Args:
-        recipe: The job.
-        layers: Those of its network, and
-        layout: how its parameters lie, see `layers_of`.
-        examples: How many the training part has.
+        recipe: The recipe.
+        layers: The layers of its network, from `layers_of`.
+        layout: The layout of its parameters, from `layers_of`.
+        examples: The number of training examples.
     """
     item = np.dtype(recipe.dtype).itemsize
     per_epoch: int = build(recipe.batches, family="batches").per_epoch(examples)
@@ -37,15 +37,16 @@ def bytes_of(
     return {
         "parameters": layout.size * item,
         "gradients": layout.size * item,
-        "state of the optimiser": _state_bytes(recipe, layout),
+        "state of the optimizer": _state_bytes(recipe, layout),
         f"activations, batch of {m}": outputs * m * item,
     }
 
 
 def _state_bytes(recipe: Recipe, layout: Layout) -> int:
-    """Bytes of an optimizer's state, as those for arrays of one number each tell it.
+    """Bytes of an optimizer's state, without allocating it.
 
-    What remembers a number for each parameter has as many entries as there are parameters.
+    The state is made for a network whose arrays have one number each. A state array with one
+    entry per parameter there has one entry per parameter in the full network too.
     """
     small = layout_of(_shrunk(layout.template))
     one_each = small.packed(np.zeros(small.size, recipe.dtype))
@@ -57,20 +58,21 @@ def _state_bytes(recipe: Recipe, layout: Layout) -> int:
 
 
 def _shrunk(template: Template) -> Tree:
-    """The tree of a layout's template with one number in the place of each array."""
+    """The tree of a template with an array of one number instead of each array."""
     if isinstance(template, tuple):
         return tuple(map(_shrunk, template))
     return template.cls(*[np.zeros((1,) * len(slot.shape)) for slot in template.slots])
 
 
 def expect_room(needed: Mapping[str, int]) -> None:
-    """Refuse what takes more memory than is free, before any of it is made.
+    """Refuse a training step that needs more memory than is free, before allocating any.
 
     Args:
-        needed: Bytes, by what they are for.
+        needed: Bytes by purpose, from `bytes_of`.
 
     Raises:
-        BadInput: With both sizes. Where the system does not say what is free, nothing is refused.
+        BadInput: If more is needed than is free, with both sizes. If the system does not report
+            its free memory, nothing is refused.
     """
     total, free = sum(needed.values()), free_memory()
     if free is not None and total > free:

@@ -1,7 +1,8 @@
-"""A trained model in one HDF5 file: the recipe, the parameters, and what the inputs are.
+"""A trained model, and the HDF5 file that holds one.
 
-The file is sealed like the segments of a run (`seals`), so that every byte of it is verified before
-HDF5 reads any. Models of pydnn 0.1.0 have no seal, and are refused unless a caller insists.
+Like the segments of a run, the file starts with a checksum (`storage.checksums`), so every byte is
+verified before HDF5 parses any of it. Models of pydnn 0.1.0 have no checksum, and are read only
+with `unverified=True`.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 __all__ = ["Model", "load_model", "model_of"]
 
 _FORMAT, _OLD_FORMAT = "pydnn model 3", "pydnn model 2"
-_MOST_FEATURES = 3 * 4096 * 4096  # else a file could claim all memory
+_MOST_FEATURES = 3 * 4096 * 4096  # without a limit, a damaged file could claim all memory
 
 
 def _plain_inputs(model: Model) -> Inputs:
@@ -60,18 +61,27 @@ def _plain_inputs(model: Model) -> Inputs:
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class Model:
-    """What is needed to predict with a trained network, and to say how it was trained.
+    """A trained network, which predicts from raw examples and knows how it was trained.
 
     Attributes:
-        recipe: The job that trained it.
+        recipe: The recipe that it was trained by.
         parameters: The parameters of its network, for examples that are not rotated.
-        costs: The cost at each iteration.
-        features: The number of features of one example.
-        statistics: What stages such as batch normalization have gathered.
-        inputs: How examples as they are become what the network sees.
+        costs: The cost at each iteration, shape (iterations,).
+        features: The number of features of one example, n_x.
+        statistics: The running statistics of stages such as batch normalization.
+        inputs: The conversion from raw examples to network inputs.
         image_shape: (height, width, 3) of the images that it takes, if it takes images.
-        classes: Names of the classes from number 0 on, if they have names.
-        iteration: Steps that led to the parameters, if that is known.
+        classes: The names of the classes, from class 0 on, if they have names.
+        iteration: The number of steps that led to the parameters, if known.
+
+    Example:
+        >>> recipe = nn.Recipe("a line", "dense(1)", "mean_squared()", "adam()", iterations=5)
+        >>> model = nn.train(recipe, nn.Batch([[0.0, 1.0, 2.0]], [[1.0, 3.0, 5.0]])).model
+        >>> model.predict([[3.0, 4.0]]).shape
+        (1, 2)
+        >>> model.save("line.h5")
+        >>> nn.load_model("line.h5") == model
+        True
     """
 
     recipe: Recipe
@@ -86,15 +96,16 @@ class Model:
 
     @ignoring_underflow
     def predict(self, X: ArrayLike) -> FloatArray:
-        """What the model says of each example of X (n_x, m): probabilities, or numbers.
+        """Predict probabilities or numbers for raw examples.
 
         Args:
-            X: Examples as they are, in columns. If the recipe standardizes its data, it is done
-                here.
+            X: Raw examples in columns, shape (n_x, m). The model standardizes them itself if its
+                recipe says so.
 
         Returns:
-            As many columns as X has, (n_y, m). Of two classes, the probability of the second
-            one; of more classes, the probability of each; otherwise the network's outputs.
+            Predictions, one column per example, shape (n_out, m): for two classes, the
+            probability of class 1; for more classes, the probability of each; for numbers, the
+            network's outputs.
 
         Raises:
             BadInput: If X has another number of features than the examples that the model was
@@ -109,16 +120,16 @@ class Model:
         return loss.predict(AL, Context(numerics=numerics))
 
     def save(self, path: AnyPath, *, replace: bool = False) -> None:
-        """Write the model to a new file, which is there whole or not at all.
+        """Write the model to a new file; if writing fails, no file is left.
 
         Args:
             path: The file.
-            replace: Whether to write the file even if there is one of that name.
+            replace: Whether to replace a file of that name.
 
         Raises:
             BadInput: If `load_model` would refuse the file, e.g. because the parameters are those
-                of a rotated job, which `job.inputs.lift` turns into those of the recipe; or if
-                the file cannot be written.
+                of a rotated job, which `job.inputs.lift` converts; or if the file exists or
+                cannot be written.
         """
         _expect_readable(self)
         fitted = self.inputs.standardization
@@ -170,21 +181,21 @@ class Model:
 
     @staticmethod
     def load(path: AnyPath, *, allow: Iterable[str] = (), unverified: bool = False) -> Model:
-        """Read the model in a file that `save` wrote: see `load_model`."""
+        """Read a model from a file that `save` wrote; see `load_model`."""
         return load_model(path, allow=allow, unverified=unverified)
 
 
 def model_of(
     job: Job, state: TrainState, costs: ArrayLike, data: DataSet | Batch | None = None
 ) -> Model:
-    """The model of a state of a job.
+    """Make a model from a state of a job.
 
     Args:
         job: The job.
-        state: One of the states of its training, e.g. the last one.
-        costs: The cost of each step so far, (iterations,).
-        data: What the job is trained on, if it is a data set, which may know the shape of its
-            images and the names of its classes.
+        state: A state of its training, e.g. the last one.
+        costs: The cost of each step so far, shape (iterations,).
+        data: The data set that the job is trained on, for the shape of its images and the names
+            of its classes; a batch has neither.
 
     Example:
         >>> from pydnn.jobs import prepare, run
@@ -226,7 +237,7 @@ def _expect_readable(model: Model) -> None:
     """Refuse a model whose file `load_model` would refuse.
 
     Raises:
-        BadInput: Naming what does not fit.
+        BadInput: If it would, naming what is wrong.
     """
     inputs = _json("the model", _inputs_text(model))
     _inputs("the model", inputs)
@@ -246,32 +257,38 @@ def _expect_readable(model: Model) -> None:
         )
 
 
-def _expect_layout(name: str, found: Layout, expected: Layout, features: int) -> None:
-    for slot, wanted in itertools.zip_longest(found.slots, expected.slots):
-        a, b = ("none" if s is None else f"{s.name} {s.shape}" for s in (slot, wanted))
+def _expect_layout(name: str, actual: Layout, expected: Layout, features: int) -> None:
+    for slots in itertools.zip_longest(actual.slots, expected.slots):
+        a, b = ("none" if slot is None else f"{slot.name} {slot.shape}" for slot in slots)
         if a != b:
             raise BadInput(
                 f"{name} have {a}, expected {b} for the recipe on {features} features: give "
-                "those of a job of the recipe; job.inputs.lift(…) gives those of a rotated job."
+                "those of a job of the recipe; job.inputs.lift(…) converts those of a rotated job."
             )
 
 
 def load_model(path: AnyPath, *, allow: Iterable[str] = (), unverified: bool = False) -> Model:
-    """Read the model in a file that `Model.save` wrote.
+    """Read a model from a file that `Model.save` wrote.
 
-    Predicting needs the network, and what the loss makes of its outputs. All other parts of the
-    recipe may be of modules that are not here, or not allowed: they are kept as `Unread`.
+    Predicting needs only the network and the loss. If another part of the recipe comes from a
+    module that is missing or not allowed, the model is still read, with that part as `Unread`.
 
     Args:
         path: The file.
-        allow: Names of the modules outside pydnn that may be imported, with all modules below
-            them, because the recipe names their builders, e.g. ["my_package"].
-        unverified: Whether to read a model of pydnn 0.1.0, in which damage cannot be noticed. A
-            newer one is verified all the same.
+        allow: Names of modules outside pydnn that may be imported, with their submodules, because
+            the recipe names builders in them, e.g. ["my_package"].
+        unverified: Whether to read a model of pydnn 0.1.0, in which damage cannot be detected.
+            Newer models are verified even so.
 
     Raises:
-        NotAllowed: If the network has a part of a module that is not allowed.
-        BadInput: If the file is missing, damaged, of another kind, or does not fit itself.
+        NotAllowed: If the network has a part from a module that is not allowed.
+        BadInput: If the file is missing, damaged, inconsistent, or not a model.
+
+    Example:
+        >>> recipe = nn.Recipe("a line", "dense(1)", "mean_squared()", "adam()", iterations=5)
+        >>> nn.train(recipe, nn.Batch([[0.0, 1.0]], [[1.0, 3.0]])).model.save("short.h5")
+        >>> load_model("short.h5").recipe.iterations
+        5
     """
     path = path_of(path)
     hint = "give the folder of a run, or the model.h5 in it"
@@ -280,15 +297,15 @@ def load_model(path: AnyPath, *, allow: Iterable[str] = (), unverified: bool = F
 
 
 def _loaded(path: Path, allow: Iterable[str], unverified: bool) -> Model:
-    links = run_folder_of(path) == path  # else it is a file of a run, in which there are none
+    links = run_folder_of(path) == path  # a model in a run's folder may not be a symbolic link
     try:
         with open_hdf5(path, sealed=True, links=links) as file:
             return _read(file, _FORMAT, allow)
     except NotSealed as error:
         if not unverified:
             raise BadInput(
-                f"{path} has no checksum, as models of pydnn 0.1.0: write it again with pydnn "
-                "resume RUN, or go on with --unverified, in Python load_model(path, "
+                f"{path} has no checksum, like models of pydnn 0.1.0: write it again with pydnn "
+                "resume RUN, or read it with --unverified, in Python load_model(path, "
                 "unverified=True)."
             ) from error
     with open_hdf5(path, links=links) as file:
@@ -297,10 +314,10 @@ def _loaded(path: Path, allow: Iterable[str], unverified: bool) -> Model:
 
 def _read(file: h5py.File, expected: str, allow: Iterable[str]) -> Model:
     path, fixed = file.filename, expected == _FORMAT
-    if (found := read_text(file, "format", fixed=fixed)) != expected:
-        newer = found in [f"pydnn model {number}" for number in range(4, 100)]
+    if (written := read_text(file, "format", fixed=fixed)) != expected:
+        newer = written in [f"pydnn model {number}" for number in range(4, 100)]
         advice = "a newer pydnn wrote it, so install that one" if newer else "train it again"
-        raise BadInput(f"{path} has format {found!r}, expected {expected!r}: {advice}.")
+        raise BadInput(f"{path} has format {written!r}, expected {expected!r}: {advice}.")
     try:
         text = read_text(file, "recipe", fixed=fixed)
         recipe = read_recipe(text, allow=allow, needed=["network"])
@@ -367,7 +384,7 @@ def _json(path: str, text: str) -> Mapping[str, object]:
     except (ValueError, RecursionError) as error:
         raise BadInput(f"inputs in {path} are damaged ({error}): train the model again.") from error
     if not isinstance(value, dict):
-        raise BadInput(f"inputs in {path} are no mapping: train the model again.")
+        raise BadInput(f"inputs in {path} are not a mapping: train the model again.")
     return value
 
 
@@ -409,7 +426,7 @@ def _is_image_shape(shape: object, features: int) -> TypeGuard[list[int] | None]
 
 
 def _are_names(classes: object) -> TypeGuard[list[str]]:
-    """Whether these are two different names or more, which any file could hold."""
+    """Whether these are two or more distinct names that can be written to a file."""
     return (
         isinstance(classes, list)
         and all(isinstance(name, str) and _is_unicode(name) for name in classes)

@@ -1,10 +1,10 @@
-"""A job that was made before, made again from its recipe: later, or in another process.
+"""Rebuilds a job from its recipe, later or in another process.
 
-A job holds functions and prepared data, but all of it follows from the recipe, the data and what
-was decided about the basis. That is little enough for a file, and can go to any process:
+A job holds functions and prepared data, which cannot be sent to another process. But all of it
+follows from the recipe, the data, and whether training is rotated, and these can be:
 
-    again = rebuilding(job, "digits")  # a call, which can be pickled
-    job = again()
+    rebuilt = rebuilding(job, "digits")  # a call without arguments, which can be pickled
+    job = rebuilt()
 """
 
 from __future__ import annotations
@@ -39,24 +39,23 @@ def rebuild(
     allow: Iterable[str] = (),
     options: Mapping[str, object] = {},
 ) -> Job:
-    """The job that was made of a recipe before, from its beginning, with the same bits.
+    """Build a job again from its recipe: its initial state, with the same bits as before.
 
-    What was decided then is not decided again: states are those of the basis of then. What early
-    stopping watches is not checked, since no step depends on it.
+    The basis is the one chosen before, so recorded states fit the rebuilt job. The watched value
+    of early stopping is not checked, because no step depends on it.
 
     Args:
-        recipe: The recipe, or the text that `write_recipe` wrote of it.
-        data: What the job was trained on, or its name.
-        rotated: Whether it was trained in a rotated basis.
-        prepare: The function that made it.
-        parts: Names of the parts of its step; none are not compared.
-        allow: Names of the modules outside pydnn that a text may name, see `read_recipe`.
-        options: What `prepare` was given besides the recipe and the examples.
+        recipe: The recipe, or its text from `write_recipe`.
+        data: The data that the job was trained on, or the name of that data set.
+        rotated: Whether the job was trained in a rotated basis.
+        prepare: The function that built the job.
+        parts: Names of the parts of the job's step, to be compared; by default they are not.
+        allow: Names of the modules outside pydnn that a text may name; see `read_recipe`.
+        options: Further keyword arguments for `prepare`.
 
     Raises:
         NotAllowed: If a text names a module that is not allowed.
-        BadInput: If the data is not there or does not fit the recipe, or the step is made of
-            other parts.
+        BadInput: If the data is missing or does not fit the recipe, or the step has other parts.
     """
     if isinstance(recipe, str):
         recipe = read_recipe(recipe, allow=allow)
@@ -67,8 +66,8 @@ def rebuild(
     job = attrs.evolve(prepare(then, batch, **options), recipe=recipe)
     if parts and job.train_step.names != tuple(parts):
         raise BadInput(
-            f"the step of the job was made of {', '.join(parts)}, but here it is made of "
-            f"{', '.join(job.train_step.names)}: give prepare=…, the function that made the job."
+            f"the step of the job was made of {', '.join(parts)}, but is now made of "
+            f"{', '.join(job.train_step.names)}: give prepare=…, the function that built the job."
         )
     return job
 
@@ -76,16 +75,16 @@ def rebuild(
 def rebuilding(
     job: Job, data: DataSet | Batch | AnyPath | None = None, *, prepare: Prepare = prepare
 ) -> Callable[[], Job]:
-    """The call that makes a job again, from its beginning, in any process that has its data.
+    """A call without arguments that rebuilds a job, and that can be pickled.
 
     Args:
         job: The job.
-        data: The name of its data, for a process that has to load the data itself; by default,
-            the examples that it was prepared with, which then go along.
-        prepare: The function that made it.
+        data: The name of the job's data set, which the other process then loads; by default the
+            job's examples, which are then pickled with the call.
+        prepare: The function that built the job.
 
     Raises:
-        BadInput: If `prepare` is a function that another process cannot find.
+        BadInput: If another process could not import `prepare`.
 
     Example:
         >>> import pickle
@@ -100,7 +99,7 @@ def rebuilding(
     """
     expect_to_travel(prepare)
     text = write_recipe(job.recipe)
-    # This process has imported them already, on behalf of its user.
+    # The user's own code has imported these modules, so the other process may import them too.
     allow = [name.partition(":")[0] for name in own_builders_of(read_toml(text))]
     return partial(
         rebuild,
@@ -114,15 +113,15 @@ def rebuilding(
 
 
 def expect_to_travel(prepare: Prepare) -> None:
-    """Refuse a function that made a job if another process could not find it.
+    """Refuse a `prepare` function that another process could not import.
 
     Raises:
-        BadInput: If it could not.
+        BadInput: If the function cannot be pickled, e.g. because it was defined in a function.
     """
     try:
         pickle.dumps(prepare)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise BadInput(
             f"prepare is {getattr(prepare, '__qualname__', prepare)}, which another process cannot "
-            "find: define it as a function at the top of a module."
+            "find: define it as a function at the top level of a module."
         ) from error

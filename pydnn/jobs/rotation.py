@@ -1,11 +1,14 @@
-"""The change of basis for wide data: training in the space that examples and first weights span.
+"""Rotation: training on wide data in the space that the examples and the first weights span.
 
-Gradient descent, and every optimiser that treats all directions alike, never leaves that space.
-With B its orthonormal basis, a network that meets Bᵀ X with the weights W B takes the same steps
-as one that meets X with W, to rounding, and W is lifted from it at the end as (W B) Bᵀ:
-`lift ∘ fold(train_step) ∘ project`. With 209 photos of 12,288 numbers that is thirty times less
-work. That the rows of W are in the space, too, makes all of it exact: what decays of the weights,
-how long they are, and what the network says of other examples.
+Each gradient of the first weights W is a combination of examples. So with gradient descent, or
+any optimizer that treats all directions alike, the rows of W never leave the space that the
+examples and the initial rows of W span. Let the columns of B be an orthonormal basis of it. Then
+a network with weights W B and inputs Bᵀ X takes the same steps as one with W and X, except for
+rounding, and afterwards W is recovered as (W B) Bᵀ: `lift ∘ fold(train_step) ∘ project`. For 209
+photos of 12,288 numbers that is thirty times less work.
+
+The space includes the initial rows of W because otherwise weight decay, the norm of W and
+predictions for other examples would be wrong: they depend on the part of W outside the examples.
 """
 
 from __future__ import annotations
@@ -28,8 +31,8 @@ __all__ = [
     "Rotation",
     "first_weights",
     "fit_rotation",
+    "is_worthwhile",
     "lift",
-    "pays",
     "project",
     "why_not_exact",
 ]
@@ -40,9 +43,9 @@ class Rotation:
     """An orthonormal basis B of the space in which training stays.
 
     Attributes:
-        basis: B, of as many rows as an example has features, and a column for each direction.
-        slot: Where the weights that meet the examples lie, before the change of basis.
-        numerics: The arithmetic of its products.
+        basis: B, shape (n_x, directions).
+        slot: The place of the first weights among the parameters, before the change of basis.
+        numerics: The arithmetic for its products.
     """
 
     basis: FloatArray
@@ -52,23 +55,25 @@ class Rotation:
     def __str__(self) -> str:
         features, directions = self.basis.shape
         spanned = "which the examples and the first weights span"
-        return f"{directions} directions, {spanned}, in place of {features:,} features"
+        return f"{directions} directions, {spanned}, instead of {features:,} features"
 
     def __call__(self, X: FloatArray) -> FloatArray:
-        """Examples X (n_x, m) in that basis, Bᵀ X, in the dtype of X.
+        """Examples X (n_x, m) in this basis, Bᵀ X, in the dtype of X.
 
-        What of X lies outside of the space is left out: the weights say nothing of it.
+        The part of X outside the space is lost. It is orthogonal to the rows of W, so it would
+        not change the output.
         """
         expect_shape("X", X, (len(self.basis), "m"), hint="give the features that were fitted")
         rotated = self.numerics.matmul(self.basis.T, X.astype(np.float64, copy=False))
-        # Each example in one stretch of memory, as all data is that is trained on.
+        # Each example is contiguous in memory, like all data for training (see `Inputs`).
         return freeze(np.asfortranarray(rotated, X.dtype))
 
     def of_fitted(self, X: FloatArray) -> FloatArray:
-        """The same for the examples X (n_x, m) that it was fitted to: zeros below the diagonal.
+        """The same for the examples X (n_x, m) of the fit, with exact zeros below the diagonal.
 
-        The examples bring directions in one after the other, each at most one, so that no example
-        has a part in a later one, but for rounding. Arithmetic may pass over zeros.
+        The basis comes from a QR factorization of the examples: each example adds at most one
+        direction and has no component in later ones, except for rounding. Setting those to 0
+        lets portable arithmetic skip them.
         """
         return freeze(np.asfortranarray(np.triu(self(X))))
 
@@ -77,10 +82,10 @@ class Rotation:
 def fit_rotation(
     network: Stage, parameters: Packed, X: FloatArray, numerics: Numerics = fast
 ) -> Rotation:
-    """The rotation for training `network` from `parameters` on the examples X (n_x, m).
+    """Fit the rotation for training `network` from `parameters` on the examples X (n_x, m).
 
-    Its directions are at most m + n_out, n_out being the units of the first stage, which must be
-    at most n_x. They span whatever the examples do, be these dependent, all the same, or zero.
+    It has at most m + n_out directions, where n_out is the number of units of the first stage;
+    m + n_out must be at most n_x. The examples may be linearly dependent, equal, or zero.
     """
     slot = first_weights(network, parameters.layout)
     assert slot is not None
@@ -93,13 +98,13 @@ def fit_rotation(
 
 @ignoring_underflow
 def project(rotation: Rotation, parameters: Packed) -> Packed:
-    """The same parameters for examples in the rotated basis: W B in the place of W."""
+    """Convert parameters to the rotated basis: W becomes W B."""
     return _with_product(rotation, parameters, rotation.basis)
 
 
 @ignoring_underflow
 def lift(rotation: Rotation, parameters: Packed) -> Packed:
-    """Parameters in the rotated basis as those for examples as they are: V Bᵀ for V."""
+    """Convert parameters of the rotated basis back to those for raw features: V becomes V Bᵀ."""
     return _with_product(rotation, parameters, rotation.basis.T)
 
 
@@ -113,7 +118,7 @@ def _with_product(rotation: Rotation, parameters: Packed, basis: FloatArray) -> 
 
 
 def _replaced(tree: Tree, path: Sequence[str], array: FloatArray) -> Tree:
-    """The tree with another `array` at a path such as ("0", "W")."""
+    """The tree with the array at `path`, e.g. ("0", "W"), replaced by `array`."""
     if len(path) == 1:
         return attrs.evolve(tree, **{path[0]: array})
     i = int(path[0])
@@ -128,10 +133,10 @@ def why_not_exact(
     X: FloatArray,
     numerics: Numerics = fast,
 ) -> str | None:
-    """Why a training on X (n_x, m) would take other steps in another basis; None if it would not.
+    """Why rotation would change the steps of training on X (n_x, m); None if it would not.
 
-    It takes the same ones if the data is met by a dense stage and by no other, and if optimiser
-    and penalties are `isotropic`.
+    Rotation changes no step if only one stage, a dense one, receives the data, and if the
+    optimizer and all penalties are `isotropic`.
     """
     slot = first_weights(network, parameters.layout)
     if slot is None:
@@ -150,9 +155,9 @@ def why_not_exact(
 
 
 def _is_affine(network: Stage, tree: Tree, X: FloatArray, numerics: Numerics) -> bool:
-    """Whether the first stage gives W A_prev + b, as it says that it does.
+    """Whether the first stage computes W A_prev + b, as its field `affine` says.
 
-    A stage that was made from a dense one by `attrs.evolve` says so, whatever its functions are.
+    A stage made from a dense one by `attrs.evolve` keeps the field even if its functions differ.
     """
     while network.in_sequence:
         network, tree = network.parts[0], tree[0]
@@ -163,30 +168,30 @@ def _is_affine(network: Stage, tree: Tree, X: FloatArray, numerics: Numerics) ->
     return np.allclose(Z, expected, rtol=1e-4, atol=near, equal_nan=True)
 
 
-def pays(slot: Slot, m: int, *, iterations: int, batch: int) -> bool:
-    """Whether training in the space of m examples saves more time than the way into it takes.
+def is_worthwhile(slot: Slot, m: int, *, iterations: int, batch: int) -> bool:
+    """Whether rotated training saves more time than the change of basis takes.
 
     Args:
-        slot: Of the weights that meet the examples, (n_out, n_x).
-        m: Examples.
-        iterations: Steps that are to be taken,
-        batch: with so many examples each.
+        slot: The place of the first weights, of shape (n_out, n_x).
+        m: The number of training examples.
+        iterations: The number of steps.
+        batch: The number of examples per step.
     """
     n_out, n_x = slot.shape
     directions = m + n_out
-    # In multiplications. A step's products go over the weights once forward and once backward;
-    # its sums and updates over them take as long as some 30 more do.
+    # Both costs are in multiplications. A step multiplies each weight with each example of the
+    # batch once forward and once backward; its sums and updates take about as long as 30 more.
     step = n_out * (n_x - directions) * (2 * batch + 30)
-    there_and_back = 4 * n_x * directions * directions
-    return iterations * step > 2 * there_and_back
+    change_of_basis = 4 * n_x * directions * directions
+    return iterations * step > 2 * change_of_basis
 
 
 def first_weights(network: Stage, layout: Layout) -> Slot | None:
-    """The place of the weights that alone meet the examples; None if there are none.
+    """The place of the weights W of the first stage; None if that stage is not dense.
 
     Args:
-        network: Whose weights are looked for,
-        layout: and how its parameters lie.
+        network: The network.
+        layout: The layout of its parameters.
     """
     path = ""
     while network.in_sequence:

@@ -1,4 +1,4 @@
-"""How well a model does on data."""
+"""Scores a model on data: its metrics over all examples, and for each class."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__ = ["Score", "expect_like_training", "names_of", "predicted", "score_on",
 
 @attrs.frozen
 class Score:
-    """Every metric of the task by name, the number of examples, and the metrics of each class.
+    """The metrics of a model on some examples.
 
     Attributes:
         task: One of `losses.TASKS`.
-        metrics: The metrics by name, as `metrics.score` gives them.
+        metrics: The metrics by name, from `metrics.score`.
         total: The number of examples.
-        classes: What `metrics.score_by_class` says of each class, by its name; empty where
-            that was not asked for.
+        classes: The metrics of each class by its name, from `metrics.score_by_class`; empty if
+            they were not requested.
     """
 
     task: str
@@ -37,32 +37,32 @@ class Score:
     classes: Mapping[str, Mapping[str, float | int]] = attrs.field(factory=dict)
 
     def __str__(self) -> str:
-        """The first metric, with the numbers behind it where it is an accuracy."""
+        """The first metric; an accuracy with the number of correct examples."""
         name, value = next(iter(self.metrics.items()))
         if name != "accuracy":
             return f"{name} {fixed(value, 4)}"
         return f"accuracy {value:.4f} ({round(value * self.total)} of {self.total} right)"
 
     def line(self, part: str, *, held_back: str = "") -> str:
-        """The first metric of a part of the data.
+        """The first metric of a part of the data, in one line.
 
         Args:
             part: "train" or "test".
-            held_back: Which of the training examples were held back for validation, in words;
-                they are part of "train" here, but not in the measurements during training.
+            held_back: Words for the training examples that were held back for validation, e.g.
+                "the 42". "train" includes them here, but not in measurements during training.
         """
-        among = f", with {held_back} held back for validation"
-        return f"{part} {self}" + (among if held_back and part == "train" else "")
+        note = f", with {held_back} held back for validation"
+        return f"{part} {self}" + (note if held_back and part == "train" else "")
 
     @property
     def others(self) -> str:
-        """All metrics but the first."""
+        """All metrics except the first, in one line."""
         rest = list(self.metrics.items())[1:]
         return ", ".join(f"{title(self.task, name)} {fixed(value, 4)}" for name, value in rest)
 
     @property
     def table(self) -> list[tuple[str, ...]]:
-        """The scores of each class, one row each, below a heading."""
+        """A heading and one row of metrics for each class."""
         if not self.classes:
             return []
         heading = ("class", *next(iter(self.classes.values())))
@@ -75,18 +75,18 @@ class Score:
 
 
 def predicted(model: Model, X: FloatArray, names: Sequence[object]) -> tuple[str, FloatArray]:
-    """The task of `model`, and what it says of each example of X (n_x, m).
+    """The task of a model, and its predictions (n_out, m) for raw examples.
 
     Args:
-        model: What predicts.
-        X: As the data has it.
-        names: What messages call the examples.
+        model: The model.
+        X: Raw examples, shape (n_x, m).
+        names: The name of each example for error messages.
 
     Raises:
         BadInput: If a prediction is not a finite number.
     """
     loss: Loss = build(model.recipe.loss, family="loss")
-    with ignoring_overflow():  # what becomes of that is refused below
+    with ignoring_overflow():  # its results, inf and NaN, are refused below
         P = model.predict(X)
     if not (finite := np.isfinite(P)).all():
         output, example = (int(i) for i in np.argwhere(~finite)[0])
@@ -98,10 +98,12 @@ def predicted(model: Model, X: FloatArray, names: Sequence[object]) -> tuple[str
 
 
 def names_of(model: Model, task: str, n_out: int) -> tuple[str, ...] | None:
-    """What the model's classes are called, numbers where they have no names; None for numbers.
+    """The names of the classes that a model predicts; None if it predicts numbers.
+
+    Classes without names are called "0", "1", and so on.
 
     Raises:
-        BadInput: If it has more or fewer names than classes.
+        BadInput: If the model has more or fewer names than its network has classes.
     """
     count = class_count(task, n_out)
     if count is None:
@@ -109,19 +111,19 @@ def names_of(model: Model, task: str, n_out: int) -> tuple[str, ...] | None:
     names = model.classes or tuple(map(str, range(count)))
     if len(names) != count:
         raise BadInput(
-            f"the model names {len(names)} classes ({', '.join(names)}), but its network tells "
-            f"{count} apart: train it again, with data that names as many."
+            f"the model names {len(names)} classes ({', '.join(names)}), but its network has "
+            f"outputs for {count}: train it again on data that names {count} classes."
         )
     return names
 
 
 def score_on(model: Model, batch: Batch, *, by_class: bool = False) -> Score:
-    """Compare what `model` says of each example with its label.
+    """Score a model's predictions against the labels of raw examples.
 
     Args:
-        model: What is judged.
-        batch: Examples as the data has them.
-        by_class: Whether each class is judged, too.
+        model: The model.
+        batch: Raw examples with their labels.
+        by_class: Whether to score each class too.
 
     Raises:
         BadInput: If an example or its label does not fit the model, or is not finite.
@@ -144,10 +146,15 @@ def score_on(model: Model, batch: Batch, *, by_class: bool = False) -> Score:
 
 
 def scores_of(model: Model, data: DataSet, *, by_class: bool = False) -> dict[str, Score]:
-    """The scores on each part of `data` that has examples, "train" and "test".
+    """The scores by part, "train" and "test", for each part of `data` that has examples.
+
+    Args:
+        model: The model.
+        data: The data set.
+        by_class: Whether to score each class too.
 
     Raises:
-        BadInput: If its examples are of another kind than those that the model takes, or do not
+        BadInput: If the model takes examples or classes of another kind, or an example does not
             fit it, naming the part.
     """
     expect_like_training(model, data)
@@ -164,12 +171,12 @@ def scores_of(model: Model, data: DataSet, *, by_class: bool = False) -> dict[st
 
 
 def expect_like_training(model: Model, data: DataSet) -> None:
-    """Refuse data whose examples or classes are not those that `model` was trained on.
+    """Refuse data whose examples or classes differ in kind from those that `model` was trained on.
 
     Raises:
-        BadInput: If they have another shape, or the classes other names or another order.
+        BadInput: If the examples have another shape, or the classes other names or another order.
     """
-    # A table may hold images without saying so; the features still have to be as many.
+    # A table may hold images without stating their shape; the number of features must still agree.
     if data.image_shape != model.image_shape and None not in (data.image_shape, model.image_shape):
         raise BadInput(
             f"the data is images of {data.image_shape} shape, but the model takes images of "
@@ -178,7 +185,7 @@ def expect_like_training(model: Model, data: DataSet) -> None:
     if len(data.train.X) != model.features:
         raise BadInput(
             f"examples have {len(data.train.X)} features, but the model takes {model.features}: "
-            "give the data that it was made for."
+            "give data like that it was trained on."
         )
     if data.classes != model.classes and None not in (data.classes, model.classes):
         ours, theirs = (_numbered(classes or ()) for classes in (model.classes, data.classes))

@@ -1,4 +1,4 @@
-"""Features brought to mean 0 and deviation 1, as fitted on the training part."""
+"""Standardization: features scaled to mean 0 and deviation 1, as fitted on the training part."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["Standardization", "fit_standardization", "standardization_of_0_1_0"]
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class Standardization:
-    """Makes features of mean 0 and deviation 1 over the examples that it was fitted on.
+    """Scales features to mean 0 and deviation 1 over the examples of the fit.
 
     Attributes:
-        mean: Of each feature, (n_x, 1).
-        deviation: Of each feature, (n_x, 1); 1 where a feature is constant.
+        mean: The mean of each feature, shape (n_x, 1).
+        deviation: The standard deviation of each feature, shape (n_x, 1); 1 if it is constant.
     """
 
     mean: FloatArray
@@ -28,10 +28,10 @@ class Standardization:
 
     @ignoring_underflow
     def __call__(self, X: ArrayLike) -> FloatArray:
-        """Standardised X (n_x, m), in its own dtype.
+        """Standardize X (n_x, m), in its own dtype.
 
         Raises:
-            BadInput: If X has other features, or the result of an entry is not finite.
+            BadInput: If X has another number of features, or a result is not finite.
         """
         X = readonly(X)
         expect_shape("X", X, (len(self.mean), "m"), hint="give the features that were fitted")
@@ -48,17 +48,24 @@ class Standardization:
         return freeze(standardized)
 
 
-# A spread below this share of the mean is a few roundings wide, so its deviation means little.
+# A deviation below this share of the mean is only a few roundings, so it measures nothing.
 _LEAST_SPREAD = 1e-13
 
 
 @ignoring_underflow
 def fit_standardization(X: ArrayLike, *, numerics: Numerics = fast) -> Standardization:
-    """The standardisation of the features of X (n_x, m): fit it on the training part alone.
+    """Fit a standardization to the features of X (n_x, m), which should be the training part alone.
 
     Raises:
-        BadInput: If an entry of X is not finite; or if a feature is not constant, but its spread
-            is too large or too small to divide by in the dtype of X, or below 1e-13 of its mean.
+        BadInput: If an entry of X is not finite; or if a feature is not constant, but its
+            deviation is below 1e-13 of its mean, or its spread is too large or too small for
+            the dtype of X.
+
+    Example:
+        >>> standardization = fit_standardization([[1.0, 3.0], [5.0, 5.0]])
+        >>> standardization([[2.0, 4.0], [5.0, 6.0]])
+        array([[0., 2.],
+               [0., 1.]])
     """
     X = readonly(X)
     expect_shape("X", X, ("n_x", "m"), hint="put examples in columns")
@@ -67,15 +74,17 @@ def fit_standardization(X: ArrayLike, *, numerics: Numerics = fast) -> Standardi
         raise BadInput(f"X has shape {X.shape}, expected examples with features: give some data.")
     expect_finite("X", X)
     least, most = X.min(axis=1, keepdims=True), X.max(axis=1, keepdims=True)
-    # Powers of 2 change no bit of the result, and keep squares of huge and tiny numbers in range.
+    # Scaling by powers of 2 changes no bit of the result, and the squares of huge or tiny numbers
+    # stay in range.
     powers = np.frexp(np.maximum(-least, most).astype(np.float64))[1]
     scaled = np.ldexp(X.astype(np.float64), -powers)
     m = X.shape[1]
-    # Turned, since sums along the other axis may take BLAS.
+    # Transposed, because a sum along the last axis may go through BLAS, whose order of addition
+    # depends on the machine.
     mean = numerics.sum(scaled.T, axis=0).T / m
     centred = scaled - mean
     deviation = np.sqrt(numerics.sum((centred * centred).T, axis=0).T / m)
-    # Compared by its ends, since the deviation of a constant may be a rounding error.
+    # Decided by min and max, because the deviation of a constant may be a rounding error.
     constant = least == most
     narrow = deviation <= _LEAST_SPREAD * np.abs(mean)
     mean, deviation = np.ldexp(mean, powers), np.ldexp(deviation, powers)
@@ -94,7 +103,7 @@ def fit_standardization(X: ArrayLike, *, numerics: Numerics = fast) -> Standardi
 
 
 def expect_common_precision(name: str, array: FloatArray) -> None:
-    """Refuse numbers of more than 64 bits: they have other bits on other kinds of machines."""
+    """Refuse floats of more than 64 bits, whose format depends on the machine."""
     if array.dtype.itemsize > 8 and array.dtype.kind == "f":
         raise BadInput(
             f"{name} is {array.dtype}, which differs from machine to machine, expected float64 or "
@@ -104,10 +113,10 @@ def expect_common_precision(name: str, array: FloatArray) -> None:
 
 @ignoring_underflow
 def standardization_of_0_1_0(X: ArrayLike, *, numerics: Numerics = fast) -> Standardization:
-    """What pydnn 0.1.0 fitted on the features of X (n_x, m), so that its runs repeat.
+    """Fit a standardization as pydnn 0.1.0 did, so that its runs can be replayed.
 
-    It took every spread below 1e-13 of the mean for that of a constant, and refused none; squares
-    of features above 1e154 or below 1e-162 left the range of numbers.
+    That version treated a feature as constant if its deviation was below 1e-13 of its mean, and
+    refused nothing; the squares of features above 1e154 or below 1e-162 left the range of floats.
     """
     X = readonly(X)
     expect_shape("X", X, ("n_x", "m"), hint="put examples in columns")

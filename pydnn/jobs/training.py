@@ -1,10 +1,10 @@
-"""A job trained from its beginning to its end in one call.
+"""Trains a job from beginning to end in one call.
 
     trained = train(recipe, data)
     trained.model.predict(X)
     trained.model.save("model.h5")
 
-These lines do what `pydnn train` does, to the same bits.
+These lines give bit for bit the model that `pydnn train` gives.
 """
 
 from __future__ import annotations
@@ -33,15 +33,21 @@ __all__ = ["Trained", "expect_same_data", "train"]
 
 @attrs.frozen(eq=False, repr=False, field_transformer=arrays)
 class Trained:
-    """What came of a training.
+    """The result of training a job.
 
     Attributes:
         job: The job that was trained.
-        state: The state to keep: the best one where the recipe stops early, else the last one.
+        state: The state to keep: the best one if the recipe stops early, else the last one.
         last: The state after the last step.
-        costs: The cost of every step, (iterations,).
-        error: The exception that ended the training, if one did that `train` does not raise.
-        data: What the job was trained on.
+        costs: The cost of every step, shape (iterations,).
+        error: The exception of `ending` that ended training, if one did.
+        data: The examples that the job was trained on, if `train` received or loaded them.
+
+    Example:
+        >>> recipe = nn.Recipe("a line", "dense(1)", "mean_squared()", "adam()", iterations=5)
+        >>> trained = nn.train(recipe, nn.Batch([[0.0, 1.0, 2.0]], [[1.0, 3.0, 5.0]]))
+        >>> trained.iteration, trained.why, trained.costs.shape
+        (5, 'finished', (5,))
     """
 
     job: Job
@@ -63,14 +69,14 @@ class Trained:
 
     @property
     def why(self) -> str:
-        """Why it ended: "finished", "stopped early", "not finite" or "interrupted"."""
+        """Why training ended: "finished", "stopped early", "not finite" or "interrupted"."""
         if self.error is not None:
             return "not finite" if isinstance(self.error, NotFinite) else "interrupted"
         return "finished" if len(self.costs) >= self.job.recipe.iterations else "stopped early"
 
     @property
     def model(self) -> Model:
-        """The model of `state`, which predicts, and can be saved."""
+        """The model with the parameters of `state`."""
         return model_of(self.job, self.state, self.costs, self.data)
 
 
@@ -83,29 +89,27 @@ def train(
     watched: Watched | None = None,
     ending: tuple[type[BaseException], ...] = (),
 ) -> Trained:
-    """Train a job until it has taken its steps, or its recipe stops it early.
+    """Train a job to its last iteration, or until its recipe stops it early.
 
     Args:
-        job: A recipe, or the job that `prepare` or `resume_run` made of one.
-        data: What is trained on: a data set, examples alone, or the name of a data set. By
-            default, a recipe is trained on the data that it names.
-        through: A function from stream to stream, which the steps go through, e.g. a progress bar
-            or `partial(record, recording)`.
-        costs: The costs of the steps before the state of the job, if it goes on.
-        watched: What early stopping watched in these steps.
-        ending: Exceptions that end the training without being raised, e.g. (KeyboardInterrupt,).
-            The result then has the state before it, and the exception as `error`.
+        job: A recipe, or a job from `prepare` or `resume_run`.
+        data: The examples: a data set, a batch, or the name of a data set. By default, a recipe
+            is trained on the data that it names.
+        through: A function from stream to stream that wraps the stream of steps, e.g. a progress
+            bar or `partial(record, recording)`.
+        costs: The costs of the steps before the job's state, if training continues from there.
+        watched: The record of early stopping in those steps.
+        ending: Exceptions that end training without being raised, e.g. (KeyboardInterrupt,).
+            The result then has the last good state, and the exception as `error`.
 
     Raises:
-        BadInput: If the recipe, or its test part, does not fit the data; see `prepare`.
-        NotFinite: If a number stops being finite; the exception holds the last good state.
+        BadInput: If the recipe does not fit the data or its test part; see `prepare`.
+        NotFinite: If a number becomes infinite or NaN; the exception holds the last good state.
 
     Example:
-        >>> from pydnn import Batch
-        >>> from pydnn.recipes import Recipe
         >>> optimizer = "gradient_descent(learning_rate=0.1)"
-        >>> recipe = Recipe("a line", "dense(1)", "mean_squared()", optimizer, iterations=200)
-        >>> trained = train(recipe, Batch([[0.0, 1.0, 2.0]], [[1.0, 3.0, 5.0]]))
+        >>> recipe = nn.Recipe("a line", "dense(1)", "mean_squared()", optimizer, iterations=200)
+        >>> trained = train(recipe, nn.Batch([[0.0, 1.0, 2.0]], [[1.0, 3.0, 5.0]]))
         >>> trained.why
         'finished'
         >>> print(trained.model.predict([[3.0]]).round(1))
@@ -126,37 +130,37 @@ def train(
             data = data_of(job, data)
         job = prepare(job, data)
     last, taken, error = job.state, list(costs), None
-    noted = seen = watched or watching(job)
+    latest = following = watched or watching(job)
 
     def note(watched: Watched) -> None:
-        nonlocal noted
-        noted = watched
+        nonlocal latest
+        latest = watched
 
     stream = through(run(job, watched=watched, on_watched=note))
     try:
         with ignoring_overflow(), contextlib.ExitStack() as stack:
-            # So that all that was recorded is on the disk before anything else happens.
+            # Closing the stream lets a recorder finish its files before anything else happens.
             stack.callback(getattr(stream, "close", lambda: None))
             for last, info in stream:
                 taken.append(info.cost)
-                if seen.watch is not None:
-                    # Early stopping may be ahead of a stream that holds a step back.
-                    seen = noted if noted.last is last else seen.after(last, info)
+                if following.watch is not None:
+                    # `through` may hold steps back, and then early stopping is ahead of this loop.
+                    following = latest if latest.last is last else following.after(last, info)
     except ending as ended:
         error = ended
-    kept = None if seen.watch is None else seen.kept
+    kept = None if following.watch is None else following.kept
     known = data if isinstance(data, DataSet | Batch) else None
     return Trained(job, kept or last, last, np.array(taken, np.float64), error, known)
 
 
 def expect_same_data(job: Job, data: DataSet | Batch) -> None:
-    """Refuse data whose training part is not what the `job` was prepared with.
+    """Refuse data whose training part differs from the examples that the job was prepared with.
 
     Raises:
-        BadInput: If it is not, or if its test part does not fit the job, see `expect_test`.
+        BadInput: If it differs, or if the test part does not fit the job; see `expect_test`.
     """
     batch = data if isinstance(data, Batch) else data.train
     if batch is not job.batch and batch != job.batch:
-        raise BadInput("data is not what the job was prepared with: give the very same.")
+        raise BadInput("data is not what the job was prepared with: give the same examples.")
     if isinstance(data, DataSet):
         expect_test(job, data.test, classes=data.classes)

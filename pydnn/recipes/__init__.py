@@ -1,4 +1,4 @@
-"""Recipes: whole training jobs as plain data, and as TOML files."""
+"""Recipes: training jobs as plain data, and as TOML files."""
 
 from pydnn.recipes.recipe import Recipe, with_seed
 from pydnn.recipes.toml import read_recipe, write_recipe

@@ -1,4 +1,4 @@
-"""The layers and parameters that a recipe claims, without drawing any weight."""
+"""The layers and parameters of a recipe's network, without allocating any weight."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from pydnn.recipes.recipe import Recipe
 
 
-__all__ = ["Layer", "layers_of", "layouts_of", "undrawn"]
+__all__ = ["Layer", "layers_of", "layouts_of", "without_weights"]
 
 
 @attrs.frozen
 class Layer:
-    """A stage that is not a combinator, and its sizes.
+    """The sizes of a stage that is not a combinator.
 
     Attributes:
-        place: Where it is in the network, e.g. "2" or "1/0".
-        stage: Its name.
-        arrays: Names and shapes of its parameters, in words.
-        outputs: Numbers that it makes of one example.
-        parameters: How many there are.
+        place: Its place in the network, e.g. "2" or "1/0".
+        stage: Its name, e.g. "dense".
+        arrays: The names and shapes of its parameters, as text.
+        outputs: The number of values that it outputs per example.
+        parameters: The number of its parameters.
     """
 
     place: str
@@ -42,35 +42,40 @@ class Layer:
     parameters: int
 
 
-def undrawn(description: Description) -> Description:
-    """The same description with zeros, which take no memory, for every initializer.
+def without_weights(description: Description) -> Description:
+    """Replace every initializer in a description by `zeros()`, which allocates no memory.
 
-    With it a network of any claimed size can be laid out. Builders say which of their options are
-    initializers with `described("stage", drawn_by=[...])`.
+    A hostile recipe may describe terabytes of weights; this lays out its network without them.
+    Builders declare which of their options are initializers with
+    `described("stage", drawn_by=[...])`.
+
+    Example:
+        >>> without_weights(nn.describe(nn.dense(3, initializer=nn.he_normal())))
+        {'dense': {'units': 3, 'initializer': {'zeros': {}}}}
     """
-    if not is_description(description):  # which `build` then refuses
+    if not is_description(description):  # `build` will refuse it
         return description
     [(name, options)] = description.items()
-    options = {option: _undrawn(value) for option, value in options.items()}
+    options = {option: _value_without_weights(value) for option, value in options.items()}
     zeros: Description = {"zeros": {}}
     return {name: options | dict.fromkeys(find_builder(name).drawn_by, zeros)}
 
 
-def _undrawn(value: object) -> object:
+def _value_without_weights(value: object) -> object:
     if isinstance(value, list | tuple):
-        return [_undrawn(part) for part in value]
-    return undrawn(value) if is_description(value) else value
+        return [_value_without_weights(part) for part in value]
+    return without_weights(value) if is_description(value) else value
 
 
 def layers_of(recipe: Recipe, features: int) -> tuple[list[Layer], Layout]:
-    """The layers of a recipe's network on `features` features, and how its parameters lie.
+    """The layers of a recipe's network for `features` features, and the layout of its parameters.
 
     Raises:
-        BadInput: If the stages do not fit each other, or the number of features.
+        BadInput: If the stages do not fit each other or the number of features.
     """
     layers: list[Layer] = []
 
-    def noted(path: str, stage: Stage) -> Stage:
+    def listed(path: str, stage: Stage) -> Stage:
         def init(key: Key, shape: Shape) -> tuple[Tree, Shape]:
             params, shape_out = stage.init(key, shape)
             layout = layout_of(params)
@@ -81,7 +86,7 @@ def layers_of(recipe: Recipe, features: int) -> tuple[list[Layer], Layout]:
 
         return attrs.evolve(stage, init=init)
 
-    return layers, layouts_of(recipe, features, through=functools.partial(map_stages, noted))[0]
+    return layers, layouts_of(recipe, features, through=functools.partial(map_stages, listed))[0]
 
 
 def layouts_of(
@@ -90,23 +95,23 @@ def layouts_of(
     *,
     through: Callable[[Stage], Stage] = lambda network: network,
 ) -> tuple[Layout, Layout]:
-    """How parameters and statistics of a recipe's network lie, whatever size it claims.
+    """The layouts of the parameters and statistics of a recipe's network, however large it is.
 
     Args:
-        recipe: The job.
-        features: Numbers of one example.
-        through: A function that the network goes through once it is built.
+        recipe: The recipe.
+        features: The number of features of an example.
+        through: A function that takes the built network and returns the one to lay out.
 
     Raises:
-        BadInput: If the stages do not fit each other, or the number of features.
+        BadInput: If the stages do not fit each other or the number of features.
     """
-    network = through(build(undrawn(recipe.network), family="stage"))
+    network = through(build(without_weights(recipe.network), family="stage"))
     try:
         params, _ = network.init(Key(0), (features,))
         gathered = network.statistics.init(params) if network.statistics else NO_PARAMS
         return layout_of(params), layout_of(gathered)
     except BadInput:
         raise
-    except (ValueError, OverflowError, MemoryError) as error:  # NumPy's, of shapes past any size
+    except (ValueError, OverflowError, MemoryError) as error:  # NumPy's, for enormous shapes
         message = f"the network cannot be laid out ({first_line(error)}): make it smaller."
         raise BadInput(message) from error

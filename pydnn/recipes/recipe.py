@@ -1,4 +1,4 @@
-"""A whole training job as plain data, in one frozen record."""
+"""A training job as plain data, in one frozen record."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ def _text(_: object, field: attrs.Attribute[str], value: object) -> None:
 
 
 def _as_description(value: object) -> object:
-    """The description of a part; a description is one already, and so is None."""
+    """The description of a part; a description or None is returned unchanged."""
     if value is None or is_description(value) or not hasattr(value, "description"):
         return value
     return describe(value)
 
 
 def _read(name: str, family: str, value: object) -> object:
-    """The description that a text writes; anything else is returned as it is.
+    """The description that a text stands for; any other value is returned unchanged.
 
-    The text is the user's own, as the rest of the program is. Still, nothing is imported for it.
+    The text is part of the user's program, so its modules are allowed; but none is imported here.
     """
     if not isinstance(value, str):
         return value
@@ -95,39 +95,56 @@ def _class_weights(value: object) -> str | dict[str, float] | tuple[float, ...]:
 
 @attrs.frozen
 class Recipe:
-    """A training job in words and numbers alone, so that a file can hold it.
+    """A training job as text and numbers, so that a file can hold it.
 
-    Where a part is described, the part itself can be given, `optimizer=adam(learning_rate=0.01)`,
-    or the text that a file has for it, `optimizer="adam(learning_rate=0.01)"`. A text may name a
-    builder outside pydnn, as module:function, if the module is imported.
+    A part can be the part itself, `optimizer=adam(learning_rate=0.01)`, its description, or its
+    text as in a recipe file, `optimizer="adam(learning_rate=0.01)"`. A text may name a builder
+    outside pydnn as module:function if that module is imported.
 
     Attributes:
-        data: Name of the data set, or the place where it is.
-        network: Description of the network.
-        loss: Description of the loss.
-        optimizer: Description of the optimiser.
-        iterations: Number of steps.
-        penalties: Descriptions of what is added to the loss.
-        batches: Description of how data is cut into batches.
-        weights: Description of the stream that draws all weights; None where each layer
-            draws its own.
-        standardize: Whether features are brought to mean 0 and deviation 1, as fitted on the
+        data: The name of the data set, or its path.
+        network: The network.
+        loss: The loss.
+        optimizer: The optimizer.
+        iterations: The number of training steps.
+        penalties: The penalties, which are added to the loss.
+        batches: How the training part is cut into batches, by default all of it in one.
+        weights: The stream that draws the weights of all layers; None if each layer draws its
+            own.
+        standardize: Whether to scale features to mean 0 and deviation 1, as fitted on the
             training part.
-        rotate: Whether training goes on in the space of its examples, see
-            `pydnn.jobs.rotation`; None where it is to where that is exact and pays.
-        validation: Share of the training data, 0 or more and below 1, that is held back.
-        evaluate_every: Steps between two evaluations on training and validation parts; 0 for
-            none.
-        watch: What early stopping watches, e.g. "validation cost"; "" for no early stopping.
-        patience: Steps without a better value after which training stops; 0 for no stopping.
-        higher_is_better: Whether the watched value should grow; None where
-            `metrics.higher_is_better` knows.
-        class_weights: How much the examples of each class count: "balanced" for all classes the
-            same, numbers by class number, or a mapping from names of classes, in which a class
-            that is left out counts 1; "" for no such weights. They multiply weights of examples.
-        seed: Of the training's key.
+        rotate: Whether to train in the space of the examples, see `pydnn.jobs.rotation`; None to
+            do so if it is exact and saves time.
+        validation: The share of the training examples to hold back, at least 0 and below 1.
+        evaluate_every: The number of steps between evaluations on the training and validation
+            parts; 0 for no evaluations.
+        watch: The value that early stopping watches, e.g. "validation cost"; "" for no early
+            stopping.
+        patience: The number of steps without a better value before training stops; 0 for no
+            early stopping.
+        higher_is_better: Whether a higher watched value is better; None to look it up in
+            `metrics.higher_is_better`.
+        class_weights: The weight of each class in the cost: "balanced" to give all classes the
+            same total weight, numbers by class number, or a mapping from class names, where a
+            missing class has weight 1; "" for none. They multiply the weights of examples.
+        seed: The seed of everything random in the job, at least 0.
         dtype: "float64" or "float32".
-        numerics: "fast", or "portable": the same bits on every machine.
+        numerics: "fast", or "portable" for the same bits on every machine.
+
+    Raises:
+        BadInput: If a value is of the wrong type or out of range, a text does not describe a
+            part, or early stopping has nothing to watch.
+
+    Example:
+        >>> recipe = nn.Recipe(
+        ...     data="drawn-cats",
+        ...     network=nn.serial(nn.dense(20), nn.relu(), nn.dense(1)),
+        ...     loss=nn.sigmoid_cross_entropy(),
+        ...     optimizer="adam(learning_rate=0.001)",
+        ...     iterations=500,
+        ... )
+        >>> recipe.optimizer
+        {'adam': {'learning_rate': 0.001}}
     """
 
     data: str = attrs.field(validator=_text)
@@ -151,7 +168,7 @@ class Recipe:
     numerics: str = "fast"
 
     def __attrs_post_init__(self) -> None:
-        for field in attrs.fields(Recipe):  # a file holds plain numbers, not NumPy's scalars
+        for field in attrs.fields(Recipe):  # NumPy scalars become plain numbers, as in a file
             value = getattr(self, field.name)
             if field.name == "penalties" and isinstance(value, tuple):
                 value = tuple(_read("penalties", "penalty", penalty) for penalty in value)
@@ -165,17 +182,17 @@ class Recipe:
             if not (value is None or is_description(value) or isinstance(value, Unread)):
                 raise BadInput(
                     f"{name} is {value!r}, expected a part, its description or the text of it: "
-                    "give e.g. what a builder makes."
+                    "give e.g. the part that a builder returns."
                 )
         if not isinstance(self.penalties, tuple):
             raise BadInput(f"penalties are {shown(self.penalties)}, expected a list: give e.g. [].")
-        hint = "give the seed of the initial weights"
+        hint = "give the seed of the job"
         expect_count("seed", self.seed, least=0, most=MOST_SEED, hint=hint)
-        hint = "give the share that is held back, e.g. 0.2"
+        hint = "give the share to hold back, e.g. 0.2"
         expect_real("validation", self.validation, least=0, below=1, hint=hint)
-        hint = "0 is for no evaluations"
+        hint = "0 means no evaluations"
         expect_count("evaluate_every", self.evaluate_every, least=0, hint=hint)
-        hint = "0 is for no early stopping"
+        hint = "0 means no early stopping"
         expect_count("patience", self.patience, least=0, hint=hint)
         expect_flag("standardize", self.standardize)
         if self.rotate is not None:
@@ -183,7 +200,7 @@ class Recipe:
         if self.higher_is_better is not None:
             expect_flag("higher_is_better", self.higher_is_better)
         object.__setattr__(self, "class_weights", _class_weights(self.class_weights))
-        object.__setattr__(self, "dtype", str(self.dtype))  # it may be one of NumPy's
+        object.__setattr__(self, "dtype", str(self.dtype))  # it may be a NumPy dtype
         expect_known("dtype", self.dtype, DTYPES)
         expect_known("numerics", str(self.numerics), ARITHMETICS)
         self._expect_something_to_watch()
@@ -219,9 +236,13 @@ DESCRIBED = {
 
 
 def with_seed(recipe: Recipe, seed: int) -> Recipe:
-    """The recipe with another `seed`, from which everything random in its job is then drawn.
+    """The same recipe with another `seed` for everything random in its job.
 
-    A weight stream for which the recipe states a seed of its own gets the new one too.
+    If the recipe states a separate seed for its weight stream, that is changed too.
+
+    Example:
+        >>> with_seed(nn.recipes.tutorial_recipe(), 7).seed
+        7
     """
     weights = recipe.weights and {
         name: {**options, "seed": seed} if "seed" in options else options

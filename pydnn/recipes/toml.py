@@ -1,4 +1,4 @@
-"""A recipe as a TOML file, and back."""
+"""Writes recipes as TOML, and reads them back."""
 
 from __future__ import annotations
 
@@ -38,7 +38,18 @@ RECIPE_FORMAT = 1  # a text that does not state its format has this one
 
 
 def write_recipe(recipe: Recipe) -> str:
-    """The recipe as the text of a TOML file; what has its default is left out."""
+    """The text of a TOML file for a recipe, without the values that are the default.
+
+    Example:
+        >>> recipe = nn.Recipe("digits", "dense(10)", "softmax_cross_entropy()", "adam()", 100)
+        >>> print(write_recipe(recipe), end="")
+        format = 1
+        data = "digits"
+        network = "dense(10)"
+        loss = "softmax_cross_entropy()"
+        optimizer = "adam()"
+        iterations = 100
+    """
     lines = [f"format = {RECIPE_FORMAT}\n"]
     for field in attrs.fields(Recipe):
         value = getattr(recipe, field.name)
@@ -53,7 +64,7 @@ def write_recipe(recipe: Recipe) -> str:
 
 
 def toml_of(value: object) -> str:
-    """A number, text, truth value, or a list or mapping of these, as TOML writes it."""
+    """The TOML text of a number, a text, True or False, or a list or mapping of these."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | tuple):
@@ -72,30 +83,35 @@ def toml_of(value: object) -> str:
 
 
 def _quoted(text: str) -> str:
-    # JSON's escapes are TOML's, too, but for the delete character.
+    # TOML has the same escapes as JSON, but must escape the delete character too.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-RECORDED = "recorded"  # the table in which a run's recipe says what it met, of no use to others
-RECORDED_FORMAT = 2  # 1, of pydnn 0.1.0, is not written down
+RECORDED = "recorded"  # a run's table of provenance in its recipe, which `read_recipe` ignores
+RECORDED_FORMAT = 2  # the table of pydnn 0.1.0 counts as format 1, but does not state it
 
 
 def read_recipe(
     text: str, *, allow: Iterable[str] = (), needed: Iterable[str] | None = None
 ) -> Recipe:
-    """The recipe of the text of a TOML file.
+    """Read a recipe from the text of a TOML file.
 
     Args:
         text: The text.
-        allow: Names of the modules outside pydnn that may be imported where the text names their
-            builders, with all modules below them, e.g. ["my_package"].
-        needed: Keys whose parts will be built; by default all. What cannot be read of another
-            key's part is kept as it stands, see `Unread`.
+        allow: Names of modules outside pydnn that may be imported, with their submodules, if the
+            text names builders in them, e.g. ["my_package"].
+        needed: The keys whose parts will be built; by default all. A part of another key that
+            cannot be read is kept as `Unread`.
 
     Raises:
-        NotAllowed: If a part that is needed names a module that is not allowed.
-        BadInput: If it is not TOML, or of a newer format; a key is unknown, with the nearest known
-            one, or missing; or a value does not fit.
+        NotAllowed: If a needed part names a module that is not allowed.
+        BadInput: If the text is not TOML or has a newer format; if a key is missing or unknown,
+            with the nearest known one; or if a value is refused.
+
+    Example:
+        >>> recipe = nn.recipes.tutorial_recipe()
+        >>> read_recipe(write_recipe(recipe)) == recipe
+        True
     """
     plain = read_toml(text)
     _expect_format(plain.get("format", RECIPE_FORMAT))
@@ -121,9 +137,9 @@ def _expect_format(form: object) -> None:
 
 
 def _as_recorded_before_formats(recipe: Recipe) -> Recipe:
-    """What the recipe of a run of pydnn 0.1.0 meant, where the same words now mean another job.
+    """The recipe of a run of pydnn 0.1.0 in today's terms.
 
-    There `tutorial()` drew from seed 1, whatever the seed of the training.
+    In that version `tutorial()` always drew from seed 1; now it draws from the job's seed.
     """
     if recipe.seed == 1 or recipe.weights != {"tutorial": {}}:
         return recipe
@@ -131,10 +147,10 @@ def _as_recorded_before_formats(recipe: Recipe) -> Recipe:
 
 
 def read_toml(text: str) -> dict[str, object]:
-    """The plain data of a recipe's text; nothing of it is checked or imported.
+    """Read TOML text as plain data, without checking or importing what it names.
 
     Raises:
-        BadInput: If it is not TOML.
+        BadInput: If the text is not TOML, too long, or has an integer or a key that is too long.
     """
     _expect_small(text)
     try:
@@ -144,21 +160,21 @@ def read_toml(text: str) -> dict[str, object]:
         reason = "it has a number that is too long" if endless else str(error)
         if isinstance(error, RecursionError):
             reason = "it is nested too deeply"
-        raise BadInput(f"the recipe is no TOML ({reason}): correct it.") from error
+        raise BadInput(f"the recipe is not TOML ({reason}): correct it.") from error
     for name, value in plain.items():
         if isinstance(value, int) and value.bit_length() > MOST_BITS:
             raise BadInput(f"{name} is {shown(value)}, expected a shorter one: correct the recipe.")
     return plain
 
 
-_MOST_LETTERS = 2 * MOST_LETTERS  # of a recipe; that of a run has tables beside
-_MOST_DOTS = 16  # in a key: Python's reader keeps every prefix of one
+_MOST_LETTERS = 2 * MOST_LETTERS  # twice a description's, since a run's recipe has more tables
+_MOST_DOTS = 16  # in a key, because Python's TOML reader keeps every prefix of a dotted key
 _QUOTED = re.compile(r'"(?:[^"\\\n]|\\.)*"?|\'[^\'\n]*\'?')
 _BETWEEN_KEYS = re.compile(r"[=,\[\]{}()\n]")
 
 
 def _expect_small(text: str) -> None:
-    """Refuse what would take a reader of TOML more than a moment.
+    """Refuse text that Python's TOML reader would take too long to read.
 
     Raises:
         BadInput: If there are too many characters, or too many dots in a key.
@@ -174,7 +190,7 @@ def _expect_small(text: str) -> None:
 
 
 def own_builders_of(plain: Mapping[str, object]) -> list[str]:
-    """The names `module:function` in the parts of a recipe's plain data, each once."""
+    """The distinct names `module:function` in the parts of a recipe's plain data."""
     texts = [plain.get(name) for name in DESCRIBED]
     penalties = plain.get("penalties")
     texts += penalties if isinstance(penalties, list) else [penalties]
@@ -192,12 +208,12 @@ def _recipe_of(
         name for name, f in fields.items() if f.default is attrs.NOTHING and name not in plain
     ]
     if missing:
-        raise BadInput(f"the recipe lacks {', '.join(missing)}: add what is missing.")
+        raise BadInput(f"the recipe lacks {', '.join(missing)}: add them.")
 
     def described(name: str, text: object, family: str) -> Description | Unread:
         if not isinstance(text, str):
             raise BadInput(
-                f"{name} is {shown(text)}, expected a text: write a call in quotes, "
+                f"{name} is {shown(text)}, expected a text: write a builder call in quotes, "
                 'e.g. "adam(learning_rate=0.01)".'
             )
         try:
@@ -208,7 +224,7 @@ def _recipe_of(
                 raise reason from error
             return Unread(text, reason)
 
-    values: dict[str, Any] = dict(plain)  # of the types of the fields, which the recipe checks
+    values: dict[str, Any] = dict(plain)  # `Recipe` checks the types
     for name, family in DESCRIBED.items():
         if name in values:
             values[name] = described(name, values[name], family)

@@ -18,13 +18,14 @@ from pydnn.stages.initializers import tutorial, zeros
 __all__ = ["tutorial_network", "tutorial_recipe"]
 
 
-# The tutorial's job
-
-
 def tutorial_network(hidden: Sequence[int]) -> Stage:
-    """Dense and relu for each of the `hidden` layers' units, then one dense unit: the logit.
+    """A dense layer with relu for each number of `hidden` units, then one dense unit, the logit.
 
-    The weights are 0 here, since the tutorial draws those of all layers from one stream.
+    Its initial weights are 0, because the tutorial draws the weights of all layers from one stream.
+
+    Example:
+        >>> tutorial_network([3])
+        serial(dense(3, initializer=zeros()), relu(), dense(1, initializer=zeros()))
     """
     layers = [(dense(units, initializer=zeros()), relu()) for units in hidden]
     return serial(*toolz.concat(layers), dense(1, initializer=zeros()))
@@ -39,7 +40,20 @@ def tutorial_recipe(
     seed: int = 1,
     dtype: str = "float64",
 ) -> Recipe:
-    """The tutorial's job: by default 12288-20-7-5-1 on the drawn cats, for 2500 iterations."""
+    """The tutorial's job: by default 12288-20-7-5-1 on the drawn cats, for 2500 iterations.
+
+    Args:
+        data: The name of the data set, or its path.
+        hidden: The number of units of each hidden layer.
+        learning_rate: The learning rate of gradient descent.
+        iterations: The number of steps.
+        seed: The seed of the initial weights.
+        dtype: "float64" or "float32".
+
+    Example:
+        >>> tutorial_recipe(hidden=[3], iterations=10).iterations
+        10
+    """
     return Recipe(
         data=data,
         network=describe(tutorial_network(hidden)),

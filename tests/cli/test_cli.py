@@ -268,7 +268,7 @@ def test_mistakes_get_one_line_and_status_2(command, cats, tmp_path, argv, messa
         (damaged, "is no HDF5 file that can be read"),
         (without, "there is no data set"),
         (labelled_2, "label of image 3 is 2, expected 0 or 1"),
-        (resized, "images in cats are of unequal size"),
+        (resized, "images in cats differ in size"),
     ],
 )
 def test_damaged_data_gets_one_line_and_status_2(command, cats, tmp_path, damage, message):
@@ -286,7 +286,7 @@ def test_a_picture_that_is_none_gets_one_line_and_status_2(command, cats, tmp_pa
     (tmp_path / "text.jpg").write_text("hello")
     status, out, err = command("predict", "runs/0001", "text.jpg")
     assert (status, out) == (2, "")
-    assert err == "pydnn: text.jpg is no picture that pillow can read: give a photo.\n"
+    assert err == "pydnn: text.jpg is not a picture that pillow can read: give a photo.\n"
 
 
 def test_images_of_another_size_than_the_models_are_refused(command, cats, tmp_path):
@@ -525,13 +525,13 @@ def test_a_schedule_that_ends_before_the_training_is_noted_also_when_resumed(com
     status, _, err = command("resume", "runs/0001", "--iterations", 60)
     assert status == 0
     assert err == (
-        "pydnn: the schedule ends after 40 of 60 iterations, and the learning rate stays 0 from "
-        "there on: give a schedule of 60\n"
+        "pydnn: the schedule ends after 40 of 60 iterations, and the learning rate stays 0 after "
+        "that: give a schedule of 60\n"
     )
     accumulating = ["--optimizer", "accumulate(adam, batches=80)", "--watch", "cost"]
     status, _, err = command("train", recipe, *accumulating, "--no-higher-is-better")
     assert status == 0
-    assert "nothing is updated in 60 iterations, since the optimizer accumulates" in err
+    assert "nothing is updated in 60 iterations, because the optimizer accumulates" in err
 
 
 def test_a_network_of_ones_own_draws_its_own_weights(command, cats):
@@ -587,7 +587,7 @@ def test_a_summary_counts_every_layers_parameters(command, recipe):
     told = json.loads(out)
     assert told["parameters"] == sum(layer["parameters"] for layer in told["layers"]) == 51
     assert told["bytes"]["parameters"] == 51 * 8
-    assert told["bytes"]["state of the optimiser"] == 2 * 51 * 8  # both means of Adam
+    assert told["bytes"]["state of the optimizer"] == 2 * 51 * 8  # both means of Adam
     assert told["bytes"]["activations, batch of 20"] == (6 + 6 + 6 + 3) * 20 * 8
 
 

@@ -504,7 +504,7 @@ def test_a_change_of_basis_is_told_in_one_line_and_can_be_refused(command, resul
     status, out, _ = command(*argv)
     assert status == 0
     assert out.splitlines()[1] == (
-        "in 23 directions, which the examples and the first weights span, in place of 400 features "
+        "in 23 directions, which the examples and the first weights span, instead of 400 features "
         "(--no-rotate: in those)"
     )
     status, out, _ = command(*argv, "--no-rotate")

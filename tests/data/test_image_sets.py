@@ -100,7 +100,10 @@ REFUSED = {
     "dtype": (lambda: to_batch(image_set(), dtype=np.int32), "dtype is int32, expected float64"),
     "unknown name": (lambda: load_images("no-such"), "there are no images 'no-such': give 'drawn-"),
     "missing": (lambda: load_catvnoncat("no-such"), "no-such does not exist, expected one with"),
-    "a file": (lambda: load_catvnoncat(__file__), "is no directory, expected one with train_cat"),
+    "a file": (
+        lambda: load_catvnoncat(__file__),
+        "is not a directory, expected one with train_cat",
+    ),
     "seed": (lambda: drawn_cats(-1), "seed is -1"),
 }
 
@@ -132,7 +135,7 @@ DAMAGE = {
     ),
     "unequal sizes": (
         lambda path: put(path, "train_set_x", images(3, 4)),
-        r"of unequal size, \(4, 4, 3\) for training and \(2, 2, 3\) for testing",
+        r"differ in size, \(4, 4, 3\) for training and \(2, 2, 3\) for testing",
     ),
     "float images": (
         lambda path: put(path, "train_set_x", images(3) / 255),
@@ -160,7 +163,7 @@ def test_files_that_exist_are_refused_before_anything_is_written(tmp_path):
         save_catvnoncat(tmp_path, image_set(), image_set())
     assert [path.name for path in tmp_path.iterdir()] == ["test_catvnoncat.h5"]
     (tmp_path / "file").touch()
-    with pytest.raises(BadInput, match=r"cannot be made .*: give a directory that can be written"):
+    with pytest.raises(BadInput, match=r"cannot be created .*directory you can write to"):
         save_catvnoncat(tmp_path / "file" / "cats", image_set(), image_set())
 
 

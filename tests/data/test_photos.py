@@ -78,8 +78,8 @@ def truncated(path):
 REFUSED = {
     "missing": (lambda path: None, "does not exist, expected a picture's file"),
     "directory": (lambda path: path.mkdir(), "is a directory, expected a picture's file"),
-    "text": (lambda path: path.write_text("hello"), "is no picture that pillow can read"),
-    "empty": (lambda path: path.touch(), "is no picture that pillow can read"),
+    "text": (lambda path: path.write_text("hello"), "is not a picture that pillow can read"),
+    "empty": (lambda path: path.touch(), "is not a picture that pillow can read"),
     "truncated": (truncated, "cannot be read as a picture"),
 }
 
@@ -185,7 +185,7 @@ def test_no_format_is_read_that_needs_another_program(tmp_path, monkeypatch, sta
 
     monkeypatch.setattr(subprocess, "Popen", run)
     (tmp_path / "cat.jpg").write_bytes(start.ljust(4000, b"\n"))
-    with pytest.raises(BadInput, match=r"cat\.jpg is no picture that pillow can read"):
+    with pytest.raises(BadInput, match=r"cat\.jpg is not a picture that pillow can read"):
         load_photo(tmp_path / "cat.jpg", size=(8, 8))
 
 

@@ -36,7 +36,7 @@ def test_bytes_are_those_of_the_arrays_that_a_step_makes():
     assert needs() == {
         "parameters": 8 * parameters,
         "gradients": 8 * parameters,
-        "state of the optimiser": 2 * 8 * parameters,
+        "state of the optimizer": 2 * 8 * parameters,
         "activations, batch of 20": 8 * 20 * (3 + 1),
     }
     halved = needs(dtype="float32", batches={"mini_batches": {"size": 7}})
@@ -57,7 +57,7 @@ def test_bytes_are_those_of_the_arrays_that_a_step_makes():
 )
 def test_the_state_of_an_optimizer_is_as_large_as_the_one_that_it_makes(optimizer, vectors):
     recipe = attrs.evolve(SMALL, optimizer=read_description(optimizer))
-    worked_out = needs(optimizer=recipe.optimizer)["state of the optimiser"]
+    worked_out = needs(optimizer=recipe.optimizer)["state of the optimizer"]
     assert worked_out == vectors * 8 * 43
     state = prepare(recipe, DATA).state.optimizer_state
     arrays = [a for a in _arrays(state) if a.size == 43]

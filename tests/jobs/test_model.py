@@ -102,7 +102,7 @@ DAMAGE = {
         "is an HDF5 file of the format 'x', expected a run or a model",
     ),
     "no recipe": (lambda file: file.attrs.__delitem__("recipe"), "there is no attribute"),
-    "recipe that is no TOML": (attribute("recipe", "{"), "recipe in .*: the recipe is no TOML"),
+    "recipe that is not TOML": (attribute("recipe", "{"), "recipe in .*: the recipe is not TOML"),
     "recipe that lacks all": (attribute("recipe", "#"), "recipe in .*: the recipe lacks data, net"),
     "unknown stage": (in_recipe(NETWORK, 'network = "dens(3)"'), "there is no stage 'dens'"),
     "a stranger's code": (
@@ -119,7 +119,7 @@ DAMAGE = {
         "model.h5: units is 1180591620717411303424, expected at most",
     ),
     "inputs that are no JSON": (attribute("inputs", "{"), "inputs in .* are damaged"),
-    "inputs that are a list": (attribute("inputs", "[]"), "inputs in .* are no mapping"),
+    "inputs that are a list": (attribute("inputs", "[]"), "inputs in .* are not a mapping"),
     "no inputs": (attribute("inputs", "{}"), "inputs in .* are {}, expected features, an image's"),
     "another image": (in_inputs(image_shape=[4, 4, 3]), "inputs in .*, expected features"),
     "endless features": (in_inputs(features=1 << 60, image_shape=None), "inputs in .*, expected"),

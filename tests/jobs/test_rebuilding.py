@@ -89,7 +89,9 @@ def test_what_made_a_job_by_hand_makes_it_again():
     for made_by in (halving, partial(prepare, step=halved)):
         again = pickle.loads(pickle.dumps(rebuilding(job, prepare=made_by)))
         assert bits_of(again) == bits_of(lambda: job)
-    with pytest.raises(BadInput, match=r"was made of forward, cost, backward, halve, .* but here"):
+    with pytest.raises(
+        BadInput, match=r"was made of forward, cost, backward, halve, .* but is now"
+    ):
         rebuilding(job)()
     with pytest.raises(BadInput, match=r"prepare is .*<lambda>, which another process cannot find"):
         rebuilding(job, prepare=lambda recipe, batch: job)

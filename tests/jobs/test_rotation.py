@@ -44,7 +44,7 @@ from pydnn import (
 )
 from pydnn.data import load_data_set
 from pydnn.jobs.job import prepare, run
-from pydnn.jobs.rotation import first_weights, fit_rotation, lift, pays, project
+from pydnn.jobs.rotation import first_weights, fit_rotation, is_worthwhile, lift, project
 from pydnn.optimizers import (
     accumulate,
     averaged,
@@ -336,7 +336,7 @@ def test_the_weights_that_meet_the_examples_are_those_of_the_first_of_all_stages
 # Chosen by itself
 
 
-def test_it_is_chosen_where_it_pays():
+def test_it_is_chosen_where_it_saves_time():
     batch = Batch(Key(1).normal((3000, 50)), wide_data(examples=50).Y)
     recipe = tutorial_recipe(iterations=200)
     assert prepare(recipe, batch).inputs.rotation.basis.shape == (3000, 70)
@@ -348,10 +348,10 @@ def test_it_is_chosen_where_it_pays():
 def test_what_it_costs_is_weighed_against_all_that_it_saves():
     network = tutorial_network((20, 7, 5))
     slot = first_weights(network, pack(network.init(Key(0), (12288,))[0]).layout)
-    assert pays(slot, 209, iterations=2500, batch=209)
-    assert not pays(slot, 209, iterations=10, batch=209)
-    assert pays(slot, 209, iterations=2500, batch=8)
-    assert not pays(slot, 10_000, iterations=2500, batch=8)
+    assert is_worthwhile(slot, 209, iterations=2500, batch=209)
+    assert not is_worthwhile(slot, 209, iterations=10, batch=209)
+    assert is_worthwhile(slot, 209, iterations=2500, batch=8)
+    assert not is_worthwhile(slot, 10_000, iterations=2500, batch=8)
 
 
 def test_examples_of_another_size_are_refused():
@@ -418,7 +418,7 @@ def test_a_part_that_does_not_declare_itself_turns_rotation_off_and_is_named():
     for change in (with_part(clip), lambda step: step.insert_after("backward", clip)):
         job = prepare(recipe, batch, step=change)
         assert job.inputs.rotation is None
-        assert "training is not rotated, since part 'clip' of the step does not" in job.notes[0]
+        assert "not rotated, because part 'clip' of the step does not" in job.notes[0]
         # The same as the part that the library has for it.
         built_in = recipe_of(chain(clip_by_value(0.05), descend(0.1)), **PAYS)
         own = prepare(built_in, batch)

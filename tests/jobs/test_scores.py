@@ -72,7 +72,10 @@ DAMAGE = {
     "half a label": (lambda: put("test_Y", [0, 0.5, 2, 0, 1]), "label 0.5"),
     "other columns": (lambda: put("test_X", np.zeros((5, 4))), "test_X, transposed, has shape"),
     "other labels": (lambda: put("test_Y", np.zeros((5, 2))), "test_Y, transposed, has shape"),
-    "too many names": (lambda: save_names(5), "the data names 5 classes, but the network tells 3"),
+    "too many names": (
+        lambda: save_names(5),
+        "names 5 classes, but the network has outputs for 3",
+    ),
 }
 
 
@@ -361,7 +364,7 @@ def test_what_is_said_of_a_picture_is_what_the_loss_predicts(command, photo, mod
     ("model", "message"),
     [
         (model_of(losses.sigmoid_cross_entropy(), 1, classes=("a", "b", "c")), "names 3 classes"),
-        (model_of(losses.softmax_cross_entropy(), 3, classes=("a", "b")), "tells 3 apart"),
+        (model_of(losses.softmax_cross_entropy(), 3, classes=("a", "b")), "has outputs for 3"),
         (
             model_of(losses.poisson(), 1, bias=800),
             "prediction for p.png is inf, expected a finite number",
@@ -379,7 +382,7 @@ def test_names_are_numbers_where_there_are_none():
     assert names_of(model_of(losses.softmax_cross_entropy(), 3), "many classes", 3) == tuple("012")
     assert names_of(model_of(losses.huber(), 3), "regression", 3) is None
     one = model_of(losses.sigmoid_cross_entropy(), 1, classes=("a",))
-    with pytest.raises(BadInput, match=r"names 1 classes \(a\), but its network tells 2 apart"):
+    with pytest.raises(BadInput, match=r"names 1 classes \(a\), but its network has outputs for 2"):
         names_of(one, "two classes", 1)
 
 

@@ -213,7 +213,7 @@ REFUSED = {
     ),
     "names for more classes": (
         lambda: train(RECIPE, attrs.evolve(DATA, classes=("a", "b", "c"))),
-        "names 3 classes, but the network tells 2 apart",
+        "names 3 classes, but the network has outputs for 2",
     ),
     "a name of no data set": (lambda: train(RECIPE), "there is no data set 'points'"),
     "examples of other features": (

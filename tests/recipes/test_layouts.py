@@ -3,7 +3,7 @@ from own_parts import mixing
 
 from pydnn.checks import BadInput
 from pydnn.descriptions.builders import describe, described, find_builder
-from pydnn.recipes.layouts import undrawn
+from pydnn.recipes.layouts import without_weights
 from pydnn.stages.activations import relu
 from pydnn.stages.dense import dense
 from pydnn.stages.initializers import normal
@@ -18,7 +18,7 @@ def test_initializers_are_replaced_wherever_a_builder_says_that_they_are():
         {"own_parts:mixing": {"units": 2, "start": zeros}},
         {"dense": {"units": 1, "initializer": zeros}},
     ]
-    assert undrawn(describe(network)) == {
+    assert without_weights(describe(network)) == {
         "serial": {
             "stages": [
                 {"dense": {"units": 3, "initializer": zeros}},

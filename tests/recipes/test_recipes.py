@@ -207,7 +207,7 @@ REFUSED = {
         "there is no key of a recipe 'iteration': did you mean 'iterations'?",
     ),
     "missing keys": (written('data = "x"'), "the recipe lacks network, loss, optimizer, iterat"),
-    "no TOML": (written("data = "), "the recipe is no TOML (Invalid value (at "),
+    "not TOML": (written("data = "), "the recipe is not TOML (Invalid value (at "),
     "unknown optimizer": (
         written(FILE.replace("gradient_descent", "gradient_decent")),
         "optimizer: there is no optimizer 'gradient_decent': did you mean 'gradient_descent'?",
@@ -512,7 +512,7 @@ ENDS_BEFORE = {
         gradient_descent(learning_rate=cosine_decay(0.1, steps=40)),
         60,
         40,
-        "the schedule ends after 40 of 60 iterations, and the learning rate stays 0 from there on",
+        "the schedule ends after 40 of 60 iterations, and the learning rate stays 0 after that",
     ),
     "a schedule of a part": (
         chain(
@@ -520,7 +520,7 @@ ENDS_BEFORE = {
         ),
         10,
         9,
-        "the schedule ends after 9 of 10 iterations, and the learning rate stays 0.01 from",
+        "the schedule ends after 9 of 10 iterations, and the learning rate stays 0.01 after",
     ),
     "a schedule of every third step": (
         accumulate(gradient_descent(learning_rate=cosine_decay(0.1, steps=10)), batches=3),
@@ -532,7 +532,7 @@ ENDS_BEFORE = {
         skip_not_finite(accumulate(gradient_descent(learning_rate=1), batches=8)),
         7,
         8,
-        "nothing is updated in 7 iterations, since the optimizer accumulates the gradients of 8",
+        "nothing is updated in 7 iterations, because the optimizer accumulates the gradients of 8",
     ),
 }
 
@@ -634,5 +634,5 @@ def test_a_validation_part_far_above_its_share_is_noted(each, noted):
     recipe = Recipe("x", serial(dense(6)), softmax_cross_entropy(),
                     gradient_descent(learning_rate=0.1), 5, validation=0.1)  # fmt: skip
     notes = prepare(recipe, Batch(labels / 6, labels)).notes
-    text = "has 6 of 12 examples, more than the share of 0.1, since one or more of every class"
+    text = "has 6 of 12 examples, more than the share of 0.1, because every class"
     assert [text in note for note in notes] == [True] * noted

@@ -755,7 +755,7 @@ def test_a_run_that_can_only_be_read(tmp_path, steps):
         assert not err, told[name]
     for name, match in {
         "train into it": f"{path} exists already, expected a new one",
-        "train beside it": f"{new} cannot be made (",
+        "train beside it": f"{new} cannot be created (",
         "resume": f"{path}/lock cannot be written (",
     }.items():
         status, out, err = told[name]

@@ -1,4 +1,4 @@
-"""Animals that are not cats, and people: faces with other ears, or with none."""
+"""Animals that are not cats, and people: faces with other ears or none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["bear", "dog", "fish", "owl", "person", "rabbit"]
 
 
 def dog(chance: Chance, picture: Picture, pen: Pen) -> Picture:
-    """A dog: hanging ears, a long muzzle, perhaps its tongue out."""
+    """A dog: hanging ears, a long muzzle, sometimes with its tongue out."""
     fur = coat(chance)
     pale = mix(fur, coat(chance, "muzzle"), 0.6)
     picture = chest(chance, picture, pen, fur)
@@ -75,7 +75,7 @@ def rabbit(chance: Chance, picture: Picture, pen: Pen) -> Picture:
 
 
 def owl(chance: Chance, picture: Picture, pen: Pen) -> Picture:
-    """An owl: two discs around great eyes, a beak, a barred breast."""
+    """An owl: two discs around large eyes, a beak, a barred breast."""
     fur = coat(chance)
     pale = mix(fur, solid(chance, 1, 0.94, 0.82), 0.55)
     picture = paint(picture, ellipse(pen, 0, -0.25, 0.72, 0.95), fur)
@@ -120,7 +120,7 @@ def person(chance: Chance, picture: Picture, pen: Pen) -> Picture:
 
 
 def fish(chance: Chance, picture: Picture, pen: Pen) -> Picture:
-    """A fish from the side, heading to the left or to the right."""
+    """A fish from the side, facing left or right."""
     body = mix(coat(chance), vivid(chance), chance.happens("colourful", 0.5))
     turned = chance.happens("turned", 0.5) * np.float32(2) - np.float32(1)
     pen = Pen(pen.x * turned, pen.y, pen.pixel)

@@ -1,9 +1,10 @@
-"""A canvas for many small pictures at once: soft-edged shapes, painted one over the other.
+"""Draws soft-edged shapes on many small pictures at the same time.
 
-Everything here is made of operations that IEEE 754 rounds exactly, in float32, one ufunc at a
-time, so that a drawing has the same bits on every machine. A `Pen` holds the coordinates of a
-batch of pictures in the frame of what is drawn there: (0, 0) its middle, x to the right, y up,
-both about -1 to 1 where it is. A shape is its coverage of each pixel, 0 to 1, shape (B, 64, 64).
+Everything is computed in float32, one ufunc at a time, with operations that IEEE 754 rounds
+exactly. So a drawing has the same bits on every machine. A `Pen` holds the coordinates of every
+pixel relative to the object that is drawn: (0, 0) is its middle, x points right, y points up, and
+the object lies between about -1 and 1. A shape is its coverage of each pixel, 0 to 1, with shape
+(B, 64, 64) for B pictures.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pydnn.records import FloatArray
 
 __all__ = [
     "SIDE",
-    "Colour",
+    "Color",
     "Coverage",
     "Pen",
     "Picture",
@@ -35,15 +36,15 @@ __all__ = [
 SIDE = 64
 Coverage: TypeAlias = NDArray[np.float32]  # (B, 64, 64), or what broadcasts to it
 Picture: TypeAlias = NDArray[np.float32]  # (3, B, 64, 64): red, green, blue, about 0 to 1
-Colour: TypeAlias = NDArray[np.float32]  # (3, B)
+Color: TypeAlias = NDArray[np.float32]  # (3, B)
 Number: TypeAlias = "float | np.float32 | FloatArray"  # one for all pictures, or (B, 1, 1)
 
 
 @attrs.frozen(eq=False)
 class Pen:
-    """Coordinates of every pixel, x and y (B, 64, 64), and the size of a pixel (B, 1, 1).
+    """The coordinates of every pixel, x and y (B, 64, 64), and the size of a pixel (B, 1, 1).
 
-    All are float32, but NumPy's type stubs make float64 of what is worked out of that.
+    All are float32; the wider type is for NumPy's type stubs, which infer float64.
     """
 
     x: FloatArray
@@ -51,26 +52,26 @@ class Pen:
     pixel: FloatArray
 
     def mirrored(self) -> Pen:
-        """A pen that draws the other half of what is symmetric."""
+        """A pen that draws the mirror image, for the other half of something symmetric."""
         return Pen(-self.x, self.y, self.pixel)
 
     def at(self, x: Number, y: Number, *, size: Number = 1.0, slope: Number = 0.0) -> Pen:
-        """A pen for a detail whose middle is (x, y), of relative `size`, turned by `slope`.
+        """A pen for a detail with its middle at (x, y), of relative `size`, turned by `slope`.
 
-        `slope` is the tangent of half the angle, counter-clockwise.
+        `slope` is the tangent of half the angle, counterclockwise.
         """
         return _frame(self.x - _f(x), self.y - _f(y), self.pixel, _f(size), _f(slope))
 
 
 def pen_of(x: Number, y: Number, *, size: Number, slope: Number) -> Pen:
-    """The pen for something whose middle is (x, y) of a picture from -1 to 1, as `Pen.at`."""
+    """The pen for an object with its middle at (x, y) of the picture, which goes from -1 to 1."""
     centres = (np.arange(SIDE, dtype=np.float32) * _f(2) + _f(1 - SIDE)) / _f(SIDE)
     across, up = centres[np.newaxis, np.newaxis, :], -centres[np.newaxis, :, np.newaxis]
     return _frame(across - _f(x), up - _f(y), _f(2 / SIDE), _f(size), _f(slope))
 
 
 def ellipse(pen: Pen, x: Number, y: Number, width: Number, height: Number) -> Coverage:
-    """An ellipse around (x, y) with these half axes."""
+    """An ellipse around (x, y) with half axes `width` and `height`."""
     width, height = _f(width), _f(height)
     across, up = (pen.x - _f(x)) / width, (pen.y - _f(y)) / height
     radius = np.sqrt(across * across + up * up)
@@ -90,7 +91,7 @@ def ring(
 def box(
     pen: Pen, x: Number, y: Number, width: Number, height: Number, *, round_by: float = 0.0
 ) -> Coverage:
-    """A rectangle around (x, y) with these half sides, its corners rounded by a radius."""
+    """A rectangle around (x, y) of half sides `width` and `height`, with corners of a radius."""
     across = np.abs(pen.x - _f(x)) - (_f(width) - _f(round_by))
     up = np.abs(pen.y - _f(y)) - (_f(height) - _f(round_by))
     if not round_by:
@@ -113,7 +114,7 @@ def line(
 
 
 def polygon(pen: Pen, *corners: tuple[Number, Number]) -> Coverage:
-    """A convex polygon, its corners named counter-clockwise."""
+    """A convex polygon with its corners in counterclockwise order."""
     inside: FloatArray | None = None
     for (x, y), (x_end, y_end) in zip(corners, corners[1:] + corners[:1], strict=True):
         dx, dy = _f(x_end) - _f(x), _f(y_end) - _f(y)
@@ -124,14 +125,14 @@ def polygon(pen: Pen, *corners: tuple[Number, Number]) -> Coverage:
     return _covered(inside, pen)
 
 
-def paint(picture: Picture, coverage: Coverage, colour: Colour) -> Picture:
-    """Lay a `colour` over the `picture` where there is `coverage`."""
-    shade = colour[:, :, np.newaxis, np.newaxis]
+def paint(picture: Picture, coverage: Coverage, color: Color) -> Picture:
+    """Paint a `color` over the `picture`, as far as `coverage` says at each pixel."""
+    shade = color[:, :, np.newaxis, np.newaxis]
     return picture + (shade - picture) * coverage
 
 
-def mix(one: Colour, other: Colour, share: Number) -> Colour:
-    """Go from `one` colour to the `other` by a `share` of the way."""
+def mix(one: Color, other: Color, share: Number) -> Color:
+    """The color that lies a `share` of the way from `one` to the `other`."""
     return one + (other - one) * np.asarray(share, np.float32).reshape(-1)
 
 
@@ -142,7 +143,8 @@ def _frame(
     size: FloatArray,
     slope: FloatArray,
 ) -> Pen:
-    # The rational points of the circle: no sine or cosine, whose last bits differ by machine.
+    # From tan(angle / 2) by rational formulas, because the last bits of NumPy's sine and cosine
+    # depend on the machine.
     square = slope * slope
     cosine = (_f(1) - square) / (_f(1) + square)
     sine = (slope + slope) / (_f(1) + square)
@@ -152,7 +154,7 @@ def _frame(
 
 
 def _covered(inside: FloatArray, pen: Pen) -> Coverage:
-    """Coverage of pixels at a distance `inside` of an edge: soft over one pixel."""
+    """The coverage of pixels `inside` an edge by a distance; edges are one pixel soft."""
     coverage: Coverage = np.minimum(np.maximum(inside / pen.pixel + _f(0.5), _f(0)), _f(1))
     return coverage
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydnn.data.drawn_cats.canvas import (
-    Colour,
+    Color,
     Pen,
     Picture,
     ellipse,
@@ -20,7 +20,7 @@ from pydnn.data.drawn_cats.scenes import Chance, coat, darker, vivid
 
 __all__ = ["cat", "chest", "eyes_of", "muzzle", "solid", "whiskers"]
 
-# Gold, lime, sky, amber; and by lamplight: hazel, moss, slate, umber.
+# Gold, lime, sky, amber; and the darker hazel, moss, slate, umber.
 _EYES = np.array(
     [
         [0.93, 0.78, 0.20], [0.55, 0.78, 0.30], [0.35, 0.68, 0.85], [0.88, 0.56, 0.16],
@@ -30,14 +30,14 @@ _EYES = np.array(
 )  # fmt: skip
 
 
-def solid(chance: Chance, red: float, green: float, blue: float) -> Colour:
-    """One colour for all pictures."""
-    colour = np.array([[red], [green], [blue]], np.float32)
-    return np.broadcast_to(colour, (3, len(chance.rows)))
+def solid(chance: Chance, red: float, green: float, blue: float) -> Color:
+    """The same color for all pictures."""
+    color = np.array([[red], [green], [blue]], np.float32)
+    return np.broadcast_to(color, (3, len(chance.rows)))
 
 
 def cat(chance: Chance, picture: Picture, pen: Pen) -> Picture:
-    """A cat's face and chest, looking at the painter."""
+    """A cat's face and chest, from the front."""
     fur = coat(chance)
     shade, pale = darker(fur, 0.72), mix(fur, coat(chance, "muzzle"), 0.6)
     other = mix(darker(fur, 0.45), mix(fur, solid(chance, 1, 1, 1), 0.5), 1 - _contrasting(fur))
@@ -58,8 +58,8 @@ def cat(chance: Chance, picture: Picture, pen: Pen) -> Picture:
     return whiskers(chance, muzzle(chance, picture, pen, pale), pen, fur)
 
 
-def chest(chance: Chance, picture: Picture, pen: Pen, fur: Colour) -> Picture:
-    """What is seen of an animal below its head: perhaps with a bib, perhaps with a collar."""
+def chest(chance: Chance, picture: Picture, pen: Pen, fur: Color) -> Picture:
+    """An animal's chest, sometimes with a bib or a collar."""
     picture = paint(picture, ellipse(pen, 0, -1.25, 0.62, 0.75), darker(fur, 0.72))
     bib = chance.happens("bib", 0.5)
     picture = paint(picture, ellipse(pen, 0, -1.15, 0.30, 0.55) * bib, coat(chance, "bib"))
@@ -67,7 +67,7 @@ def chest(chance: Chance, picture: Picture, pen: Pen, fur: Colour) -> Picture:
     return paint(picture, collar, vivid(chance, "collar"))
 
 
-def _ears(chance: Chance, picture: Picture, pen: Pen, fur: Colour, shade: Colour) -> Picture:
+def _ears(chance: Chance, picture: Picture, pen: Pen, fur: Color, shade: Color) -> Picture:
     tip_x, tip_y = chance.number("ear x", 0.54, 0.66), chance.number("ear y", 0.86, 1.02)
     pink = mix(solid(chance, 0.93, 0.62, 0.62), solid(chance, 0.45, 0.25, 0.26), _contrasting(fur))
     inside = mix(coat(chance, "inside"), pink, np.float32(0.7) * chance.happens("pink", 0.5))
@@ -85,7 +85,7 @@ def _ears(chance: Chance, picture: Picture, pen: Pen, fur: Colour, shade: Colour
     return picture
 
 
-def _marked(chance: Chance, picture: Picture, pen: Pen, marks: Colour) -> Picture:
+def _marked(chance: Chance, picture: Picture, pen: Pen, marks: Color) -> Picture:
     """The M of a tabby's forehead and the bars of its cheeks."""
     middle = line(pen, (0, 0.24), (0, 0.48), 0.045)
     picture = paint(picture, middle, marks)
@@ -97,7 +97,7 @@ def _marked(chance: Chance, picture: Picture, pen: Pen, marks: Colour) -> Pictur
 
 
 def eyes_of(chance: Chance, picture: Picture, pen: Pen, *, slit: bool) -> Picture:
-    """Two eyes with pupils, upright slits or round, and a highlight from the same side."""
+    """Two eyes with round or upright pupils, and highlights on the same side."""
     iris = chance.choice("iris", _EYES)
     black, white = solid(chance, 0.05, 0.05, 0.06), solid(chance, 1, 1, 1)
     edge = mix(white, black, np.maximum(_contrasting(coat(chance)), np.float32(0.55)))
@@ -105,7 +105,7 @@ def eyes_of(chance: Chance, picture: Picture, pen: Pen, *, slit: bool) -> Pictur
     pupil = chance.number("pupil", 0.03, 0.065) if slit else chance.number("pupil", 0.08, 0.10)
     for side in (pen, pen.mirrored()):
         eye = side.at(apart, 0.02, slope=0.12)
-        # An almond is what two circles have in common.
+        # An almond is the intersection of two circles.
         rim = np.minimum(ellipse(eye, 0, 0.12, 0.25, 0.27), ellipse(eye, 0, -0.12, 0.25, 0.27))
         lid = np.minimum(ellipse(eye, 0, 0.08, 0.20, 0.20), ellipse(eye, 0, -0.08, 0.20, 0.20))
         if not slit:
@@ -118,7 +118,7 @@ def eyes_of(chance: Chance, picture: Picture, pen: Pen, *, slit: bool) -> Pictur
     return picture
 
 
-def muzzle(chance: Chance, picture: Picture, pen: Pen, pale: Colour) -> Picture:
+def muzzle(chance: Chance, picture: Picture, pen: Pen, pale: Color) -> Picture:
     """Two soft cheeks, a nose and a mouth."""
     for side in (pen, pen.mirrored()):
         picture = paint(picture, ellipse(side, 0.12, -0.36, 0.17, 0.14), pale)
@@ -136,14 +136,14 @@ def muzzle(chance: Chance, picture: Picture, pen: Pen, pale: Colour) -> Picture:
     return picture
 
 
-def _contrasting(fur: Colour) -> NDArray[np.float32]:
-    """1 where a coat is light, so that what lies on it should be dark, else 0."""
+def _contrasting(fur: Color) -> NDArray[np.float32]:
+    """1 where a coat is light and needs dark details, else 0."""
     light: NDArray[np.float32] = (fur[1] > 0.5).astype(np.float32)
     return light
 
 
-def whiskers(chance: Chance, picture: Picture, pen: Pen, fur: Colour) -> Picture:
-    """Three long hairs to each side, dark on a light coat and light on a dark one."""
+def whiskers(chance: Chance, picture: Picture, pen: Pen, fur: Color) -> Picture:
+    """Three whiskers on each side, dark on a light coat and light on a dark one."""
     tone = mix(solid(chance, 0.97, 0.97, 0.97), solid(chance, 0.1, 0.1, 0.1), _contrasting(fur))
     droop = chance.number("whiskers", -0.06, 0.06)
     for side in (pen, pen.mirrored()):

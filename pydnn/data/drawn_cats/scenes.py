@@ -1,4 +1,4 @@
-"""What every picture has, whatever is on it: chance, colours, a background, light and grain."""
+"""What all pictures share: random numbers, colors, backgrounds, light and grain."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pydnn.data.drawn_cats.canvas import (
     SIDE,
-    Colour,
+    Color,
     Coverage,
     Pen,
     Picture,
@@ -26,10 +26,10 @@ __all__ = ["Chance", "background", "coat", "darker", "developed", "pose", "vivid
 
 @attrs.frozen(eq=False)
 class Chance:
-    """Random numbers of some pictures out of a block, each addressed by a name.
+    """Named random numbers for some pictures of a block.
 
-    A picture's numbers depend on the block's key, the picture's row and the name alone, not on
-    which other pictures are drawn with it.
+    A picture's numbers depend only on the block's key, the picture's row and the name, not on
+    the pictures that are drawn with it.
     """
 
     key: Key
@@ -45,13 +45,13 @@ class Chance:
         """1 with this probability, else 0, shape (B, 1, 1)."""
         return (self.number(name) < np.float32(probability)).astype(np.float32)
 
-    def choice(self, name: str, palette: NDArray[np.float32]) -> Colour:
-        """One of the colours of a `palette` (n, 3) for each picture, (3, B)."""
+    def choice(self, name: str, palette: NDArray[np.float32]) -> Color:
+        """A color of a `palette` (n, 3) for each picture, shape (3, B)."""
         return palette[self.key.at(name).integers(len(palette), self.block)[self.rows]].T
 
 
-# Coats of cats, and just as well of dogs, cars, houses and petals: black, charcoal, grey, silver,
-# white, cream, ginger, rust, brown, tan, and the two blues.
+# Colors of cats, and also of dogs, cars, houses and petals, so that color does not reveal the
+# class: black, charcoal, gray, silver, white, cream, ginger, rust, brown, tan and two blues.
 _COATS = np.array(
     [
         [0.10, 0.10, 0.12], [0.25, 0.25, 0.28], [0.45, 0.46, 0.50], [0.68, 0.69, 0.72],
@@ -61,7 +61,7 @@ _COATS = np.array(
     np.float32,
 )  # fmt: skip
 
-# Walls, lawns, skies, carpets: dark and light ones, in every hue.
+# Walls, lawns, skies and carpets: dark and light ones, in every hue.
 _DARK = np.array(
     [
         [0.12, 0.12, 0.18], [0.16, 0.24, 0.14], [0.34, 0.14, 0.13], [0.18, 0.26, 0.36],
@@ -86,23 +86,23 @@ _VIVID = np.array(
 )  # fmt: skip
 
 
-def coat(chance: Chance, name: str = "coat") -> Colour:
-    """A colour of fur, a little lighter or darker than its neighbours."""
+def coat(chance: Chance, name: str = "coat") -> Color:
+    """A color of fur for each picture, with a random shade."""
     return _shaded(chance.choice(name, _COATS), chance.number(f"{name} shade", 0.85, 1.12))
 
 
-def vivid(chance: Chance, name: str = "vivid") -> Colour:
-    """A strong colour: of petals, doors, collars and cars."""
+def vivid(chance: Chance, name: str = "vivid") -> Color:
+    """A strong color for each picture, for petals, doors, collars and cars."""
     return _shaded(chance.choice(name, _VIVID), chance.number(f"{name} shade", 0.8, 1.1))
 
 
-def darker(colour: Colour, by: float = 0.6) -> Colour:
-    """The same colour in shadow."""
-    return colour * np.float32(by)
+def darker(color: Color, by: float = 0.6) -> Color:
+    """The same color in shadow."""
+    return color * np.float32(by)
 
 
 def pose(chance: Chance) -> Pen:
-    """Where the thing is, how large and how tilted: the same for cats and for all else."""
+    """The position, size and tilt of the object, from the same ranges for every kind."""
     return pen_of(
         chance.number("x", -0.06, 0.06),
         chance.number("y", -0.06, 0.06),
@@ -112,9 +112,10 @@ def pose(chance: Chance) -> Pen:
 
 
 def background(chance: Chance) -> Picture:
-    """A wall, a room, a garden or stripes, in two colours that run into each other."""
+    """A wall, a room, a garden or stripes, in two colors that fade into each other."""
     pen = pen_of(0, 0, size=np.ones_like(chance.number("style")), slope=0)
-    # As a photographer would, mostly set dark coats against light grounds, and light against dark.
+    # Mostly set dark coats against light backgrounds and light coats against dark ones, as a
+    # photographer would.
     light = np.float32(1) * (coat(chance)[1] < 0.5)
     light = np.where(chance.number("any ground").reshape(-1) < 0.1, np.float32(1) - light, light)
     top, bottom = (
@@ -146,15 +147,15 @@ def background(chance: Chance) -> Picture:
 
 
 def developed(chance: Chance, picture: Picture, grain: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Light the `picture` from one side, and give it the grain of a photo.
+    """Light pictures from one side, add the grain of a photo, and round them to bytes.
 
     Args:
-        chance: Of its pictures.
-        picture: Red, green and blue, (3, B, 64, 64).
-        grain: Random bytes (B, 64, 64).
+        chance: The random numbers of the pictures.
+        picture: Red, green and blue, shape (3, B, 64, 64).
+        grain: Random bytes, shape (B, 64, 64).
 
     Returns:
-        The images, uint8, (B, 64, 64, 3).
+        The images, uint8, shape (B, 64, 64, 3).
     """
     pen = pen_of(0, 0, size=np.ones_like(chance.number("style")), slope=0)
     across, up = chance.number("light x", -0.22, 0.22), chance.number("light y", -0.15, 0.22)
@@ -169,6 +170,6 @@ def developed(chance: Chance, picture: Picture, grain: NDArray[np.uint8]) -> NDA
     return images
 
 
-def _shaded(colour: Colour, shade: NDArray[np.float32]) -> Colour:
-    shaded: Colour = np.minimum(colour * shade.reshape(-1), np.float32(1))
+def _shaded(color: Color, shade: NDArray[np.float32]) -> Color:
+    shaded: Color = np.minimum(color * shade.reshape(-1), np.float32(1))
     return shaded

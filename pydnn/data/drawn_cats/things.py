@@ -51,7 +51,8 @@ def flower(chance: Chance, picture: Picture, pen: Pen) -> Picture:
     return paint(picture, ellipse(pen, -0.04, 0.24, 0.13, 0.13), solid(chance, 0.95, 0.80, 0.35))
 
 
-# Eight directions: cosine, sine, and the tangent of half the angle (an axis has two of them).
+# Eight directions: cosine, sine, and the tangent of half the angle, modulo half a turn, since an
+# ellipse looks the same after one.
 _H = 0.70710678
 _PETALS = (
     (1.0, 0.0, 0.0), (_H, _H, 0.41421356), (0.0, 1.0, 1.0), (-_H, _H, -0.41421356),
@@ -60,7 +61,7 @@ _PETALS = (
 
 
 def car(chance: Chance, picture: Picture, pen: Pen) -> Picture:
-    """A car from the side, on its two wheels."""
+    """A car from the side."""
     paintwork = mix(vivid(chance), coat(chance), chance.happens("plain", 0.5))
     turned = chance.happens("turned", 0.5) * np.float32(2) - np.float32(1)
     pen = Pen(pen.x * turned, pen.y, pen.pixel)
@@ -88,7 +89,7 @@ def car(chance: Chance, picture: Picture, pen: Pen) -> Picture:
 
 
 def tree(chance: Chance, picture: Picture, pen: Pen) -> Picture:
-    """A tree: a trunk under a crown of leaves, perhaps with fruit."""
+    """A tree: a trunk under a crown of leaves, sometimes with fruit."""
     leaves = mix(coat(chance), solid(chance, 0.22, 0.50, 0.20), chance.number("green", 0.3, 1.0))
     bark = solid(chance, 0.40, 0.27, 0.17)
     picture = paint(picture, box(pen, 0, -0.85, 0.12, 0.55), bark)
@@ -108,7 +109,7 @@ def tree(chance: Chance, picture: Picture, pen: Pen) -> Picture:
 
 
 def cup(chance: Chance, picture: Picture, pen: Pen) -> Picture:
-    """A cup with a handle and a band, and steam over it."""
+    """A steaming cup with a handle and a band."""
     clay = mix(coat(chance), vivid(chance), chance.happens("colourful", 0.4))
     steam = solid(chance, 0.96, 0.96, 0.96)
     for x in (-0.25, 0.0, 0.25):
