@@ -179,6 +179,24 @@ class Model:
 
         return onnx_bytes(self)
 
+    def export(self, path: AnyPath, *, replace: bool = False) -> None:
+        """Write the model, or its weights, to a new file for other tools.
+
+        Args:
+            path: The file. Its name ends in .onnx for the whole model, see `to_onnx`; or in
+                .safetensors or .npz for the weights: parameters under their own names, such as
+                "0/W", statistics as "statistics/1/mean", and the standardization as "inputs/mean"
+                and "inputs/deviation". The recipe is in all of them. Equal models give equal bytes.
+            replace: Whether the file may replace one of that name.
+
+        Raises:
+            BadInput: If the name ends in something else, the file cannot be written, or a part of
+                the model cannot be written in ONNX.
+        """
+        from pydnn.interop.exporting import export  # which knows models
+
+        export(self, path, replace=replace)
+
     @staticmethod
     def load(path: AnyPath, *, allow: Iterable[str] = (), unverified: bool = False) -> Model:
         """Read a model from a file that `save` wrote; see `load_model`."""
