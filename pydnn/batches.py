@@ -153,7 +153,7 @@ def examples_together(data: Batch) -> Batch:
     """
     X, Y = (np.asfortranarray(array) for array in (data.X, data.Y))
     weights = None if data.weights is None else np.asfortranarray(data.weights)
-    return Batch(X, Y, weights)
+    return attrs.evolve(data, X=X, Y=Y, weights=weights)
 
 
 def split(
@@ -192,7 +192,10 @@ def split(
         order = key.at("split", i).permutation(len(members))
         count = min(max(1, round(share * len(members))), len(members) - 1)
         chosen[members[order[:count]]] = True
-    return _columns(data, np.flatnonzero(~chosen)), _columns(data, np.flatnonzero(chosen))
+    # Whatever more a batch says of its rows, both parts say too.
+    parts = (_columns(data, np.flatnonzero(which)) for which in (~chosen, chosen))
+    train, held_back = (attrs.evolve(data, X=p.X, Y=p.Y, weights=p.weights) for p in parts)
+    return train, held_back
 
 
 def _classes(Y: FloatArray) -> list[NDArray[np.int64]]:

@@ -76,6 +76,8 @@ class Loss(DescribedPart):
         onnx: `(AL) -> predictions`, what `predict` does, as operators of ONNX: of a
             `pydnn.stages.graph.Value`, with the examples along the first axis. None where nobody
             wrote it; a loss whose `predict` was replaced alone has none.
+        takes_scaled: Whether labels may be shifted and scaled for training, and predictions
+            scaled back, because nothing but the units of the cost depends on it.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Loss(DescribedPart):
     predict: Predict
     expect_labels: Callable[[FloatArray, int], None]
     task: Callable[[int], str]
+    takes_scaled: bool = False
     onnx: Callable[[Value], Value] | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
@@ -365,6 +368,7 @@ def poisson() -> Loss:
         predict=lambda Z, context=EVALUATION: freeze(context.numerics.exp(Z)),
         expect_labels=expect_counts,
         onnx=lambda Z: Z.op("Exp"),
+        takes_scaled=False,
     )
 
 
@@ -376,6 +380,7 @@ def _regression(name: str, entries: Entries) -> Loss:
         _expect_numbers,
         lambda n_out: "regression",
         onnx=lambda AL: AL,
+        takes_scaled=True,
     )
 
 

@@ -13,10 +13,14 @@ from pydnn.data.image_sets import (
 from pydnn.data.photos import load_photo
 from pydnn.data.sets import DataSet, lasting_name, load_data_set, load_table, save_table
 from pydnn.data.sheets import contact_sheet, save_sheet
+from pydnn.data.tables import Column, Table, TableBatch
 
 __all__ = [
+    "Column",
     "DataSet",
     "ImageSet",
+    "Table",
+    "TableBatch",
     "columns_of",
     "contact_sheet",
     "draw_cats",

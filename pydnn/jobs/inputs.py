@@ -13,19 +13,22 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pydnn.checks import BadInput, expect_finite, expect_shape
+from pydnn.data.tables import Table, TableBatch
+from pydnn.jobs.columns import Columns, fit_columns
 from pydnn.jobs.rotation import Rotation, lift
 from pydnn.jobs.standardization import (
     Standardization,
     expect_common_precision,
     fit_standardization,
 )
+from pydnn.losses import Loss
 from pydnn.numerics import ARITHMETICS
 from pydnn.numerics.underflow import ignoring_underflow
 from pydnn.parameters import Packed
 from pydnn.recipes.recipe import DTYPES, Recipe
 from pydnn.records import Batch, FloatArray, readonly
 
-__all__ = ["Inputs", "expect_data", "fit_inputs"]
+__all__ = ["Inputs", "expect_data", "fit_inputs", "fit_table_inputs"]
 
 
 @attrs.frozen(unsafe_hash=False)
@@ -38,6 +41,8 @@ class Inputs:
         standardization: The map of features to mean 0 and deviation 1; None if the recipe does
             not ask for it.
         rotation: The change of basis used for training; None if there is none.
+        columns: The map of each column, if the examples are rows of a table; None if they are
+            arrays.
 
     Example:
         >>> inputs = Inputs("float32", "fast")
@@ -49,15 +54,24 @@ class Inputs:
     numerics: str
     standardization: Standardization | None = attrs.field(default=None, repr=False)
     rotation: Rotation | None = attrs.field(default=None, repr=False)
+    columns: Columns | None = attrs.field(default=None, repr=False)
 
     @ignoring_underflow
-    def __call__(self, X: ArrayLike) -> FloatArray:
-        """Convert raw examples X (n_x, m) to network inputs; X itself is not changed.
+    def __call__(self, X: ArrayLike | Table) -> FloatArray:
+        """Convert raw examples X to network inputs (n_x, m); X itself is not changed.
+
+        Args:
+            X: Raw examples in columns, shape (n_x, m). If the job was prepared with a table, rows:
+                a `Table`, or anything that `Table.of` takes.
 
         Raises:
             BadInput: If X has another number of features than the job's data, is complex, or
                 holds a number beyond the range of the dtype.
         """
+        if self.columns is not None:
+            X = self.columns(Table.of(X))
+        if isinstance(X, Table):
+            raise BadInput("X is a table, expected an array: give what the model was trained on.")
         if np.iscomplexobj(X):
             raise BadInput("X holds complex numbers, expected real ones: pass X.real.")
         X = readonly(X)
@@ -71,6 +85,13 @@ class Inputs:
         Raises:
             BadInput: If X is refused, or Y or the weights hold a number beyond the dtype's range.
         """
+        if self.columns is not None:
+            if not isinstance(batch, TableBatch):
+                raise BadInput(
+                    "the examples are arrays, but the job was prepared with a table: give "
+                    "Table.of(…).examples(…)."
+                )
+            return attrs.evolve(self, columns=None).examples(self.columns.examples(batch))
         weights = batch.weights
         return Batch(
             self(batch.X),
@@ -125,6 +146,23 @@ def fit_inputs(
     return Inputs(recipe.dtype, recipe.numerics, fitted)
 
 
+def fit_table_inputs(recipe: Recipe, train: TableBatch, loss: Loss) -> Inputs:
+    """The inputs of a job of the `recipe` whose training examples are rows of a table.
+
+    Args:
+        recipe: The job.
+        train: The training part of the examples, without those held back for validation.
+        loss: The loss that the recipe describes.
+
+    Raises:
+        BadInput: If a column cannot be used, see `fit_columns`.
+    """
+    columns = fit_columns(
+        train, loss=loss, standardize=recipe.standardize, numerics=recipe.arithmetic
+    )
+    return Inputs(recipe.dtype, recipe.numerics, columns=columns)
+
+
 def _in_dtype(name: str, array: FloatArray, dtype: str) -> FloatArray:
     """Convert an array to a dtype, with each example contiguous in memory.
 
@@ -156,5 +194,7 @@ def expect_data(data: Batch) -> None:
     for name, array in (("X", X), ("Y", Y), ("weights", data.weights)):
         if array is not None:
             expect_common_precision(name, array)
+    if isinstance(data, TableBatch):
+        return  # its columns are refused by name, and numbers may be missing
     expect_finite("X", X)
     expect_finite("Y", Y)

@@ -17,11 +17,13 @@ from pydnn.checks import (
     shown,
 )
 from pydnn.data import DataSet
+from pydnn.data.tables import TableBatch
 from pydnn.descriptions.builders import (
     build,
 )
 from pydnn.jobs.class_weights import by_class_number, weigh_classes, weights_of_classes
-from pydnn.jobs.inputs import Inputs, expect_data, fit_inputs
+from pydnn.jobs.columns import Columns, DroppedColumn, NumberColumn
+from pydnn.jobs.inputs import Inputs, expect_data, fit_inputs, fit_table_inputs
 from pydnn.jobs.memory import bytes_of, expect_room
 from pydnn.jobs.rotation import first_weights, fit_rotation, is_worthwhile, project, why_not_exact
 from pydnn.jobs.standardization import Standardization, fit_standardization
@@ -110,6 +112,7 @@ class Job:
         optimizer: GradientTransformation = build(self.recipe.optimizer, family="optimizer")
         notes = [
             self.not_rotated,
+            *_column_notes(self.inputs.columns, self.recipe.standardize),
             _share_note(self.recipe.validation, self.data),
             *_schedule_notes(optimizer, self.recipe.iterations),
         ]
@@ -189,13 +192,25 @@ def prepare(
         recipe = by_class_number(recipe, data.classes)
     parts = _built(recipe, through)
     expect_data(batch)
-    features, m = batch.X.shape
+    inputs, columns = None, None
+    if isinstance(batch, TableBatch):
+        # What its columns become has to be known before the network can be laid out.
+        examples = _examples(recipe, parts.loss.task(len(batch.Y)), batch)
+        train = examples["train"]
+        assert isinstance(train, TableBatch)  # as each part of one is
+        inputs = fit_table_inputs(recipe, train, parts.loss)
+        columns = inputs.columns
+        recipe = by_class_number(recipe, columns.targets.classes if columns else None)
+        prepared = {name: inputs.examples(part) for name, part in examples.items()}
+    first = prepared["train"] if inputs else batch
+    features, m = len(first.X), batch.X.shape[1]
     expect_room(bytes_of(recipe, *layers_of(recipe, features), examples=m))
     state = _first_state(recipe, parts, features)
-    task = _task(recipe, parts, state, batch, other_labels)
-    examples = _examples(recipe, task, batch)
-    inputs = fit_inputs(recipe, examples["train"].X, standardizing=standardizing)
-    prepared = {name: inputs.examples(part) for name, part in examples.items()}
+    task = _task(recipe, parts, state, first, other_labels, columns)
+    if inputs is None:
+        examples = _examples(recipe, task, batch)
+        inputs = fit_inputs(recipe, examples["train"].X, standardizing=standardizing)
+        prepared = {name: inputs.examples(part) for name, part in examples.items()}
     if recipe.class_weights:
         prepared = _weighed(recipe, parts, task, state, prepared)
     _expect_weights(recipe, prepared)
@@ -265,6 +280,7 @@ def _task(
     state: TrainState,
     batch: Batch,
     other_labels: FloatArray | None,
+    columns: Columns | None,
 ) -> str:
     """What the loss trains the network for, e.g. "two classes"; see `losses.TASKS`.
 
@@ -275,6 +291,8 @@ def _task(
     with ignoring_overflow():
         X, Y = (array[:, :1].astype(DTYPES[recipe.dtype]) for array in (batch.X, batch.Y))
         AL = output_of(parts.network, state, X, numerics=numerics)
+        if columns is not None:
+            columns.targets.expect_outputs(parts.loss, len(AL))
         labels = batch.Y if other_labels is None else np.hstack([batch.Y, other_labels])
         parts.loss.expect_labels(labels, len(AL))
         # Called once here, so that it refuses options that do not fit the outputs.
@@ -287,11 +305,14 @@ def _examples(recipe: Recipe, task: str, batch: Batch) -> dict[str, Batch]:
     batch = examples_together(batch)
     if not recipe.validation:
         return {"train": batch}
+    stratified = task in ("two classes", "many classes")
+    if stratified and isinstance(batch, TableBatch):
+        batch.expect_two_of_each("validation")
     train, held_back = split(
         batch,
         Key(recipe.seed).at("validation"),
         share=recipe.validation,
-        stratified=task in ("two classes", "many classes"),
+        stratified=stratified,
     )
     return {"train": train, "validation": held_back}
 
@@ -459,6 +480,9 @@ def expect_test(job: Job, test: Batch, *, classes: Sequence[str] | None = None) 
             after conversion to network inputs; if the loss does not take a label; or if there are
             more or fewer names than classes.
     """
+    if isinstance(job.batch, TableBatch):
+        _expect_table_test(job, test)
+        return
     n_out = len(job.output(job.state, job.data["train"].X[:, :1]))
     count = class_count(job.loss.task(n_out), n_out)
     if classes is not None and count not in (None, len(classes)):
@@ -481,6 +505,32 @@ def expect_test(job: Job, test: Batch, *, classes: Sequence[str] | None = None) 
         job.inputs.plain.examples(test)
     except BadInput as error:
         raise BadInput(f"test part: {error}") from error
+
+
+def _expect_table_test(job: Job, test: Batch) -> None:
+    try:
+        if test.X.shape[1]:
+            examples = job.inputs.plain.examples(test)
+            if examples.weights is not None:
+                expect_weights(examples.weights, test.X.shape[1], of="all test examples")
+    except BadInput as error:
+        raise BadInput(f"test part: {error}") from error
+
+
+_NEAR = 10.0  # numbers of this size train well as they are
+
+
+def _column_notes(columns: Columns | None, standardized: bool) -> Iterator[str]:
+    """What becomes of columns that people may not expect."""
+    for part in () if columns is None else columns.parts:
+        if isinstance(part, DroppedColumn):
+            yield f"column {part.name!r} is left out, since {part.why}"
+        if isinstance(part, NumberColumn) and not standardized and abs(part.fill) > _NEAR:
+            yield (
+                f"numbers are trained on as they are, but those of {part.name!r} are about "
+                f"{part.fill:g}: add standardize = true, for small numbers train better"
+            )
+            standardized = True  # once is enough
 
 
 def _share_note(share: float, data: Mapping[str, Batch]) -> str:

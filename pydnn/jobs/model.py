@@ -27,17 +27,19 @@ from pydnn.checks import (
     path_of,
     shown,
 )
+from pydnn.data.tables import Table
 from pydnn.descriptions.builders import build
+from pydnn.jobs.columns import Columns, columns_of, plain_of
 from pydnn.jobs.file_kinds import MODEL, expecting
 from pydnn.jobs.inputs import Inputs
 from pydnn.jobs.standardization import Standardization
-from pydnn.losses import Loss
+from pydnn.losses import Loss, class_count
 from pydnn.numerics.underflow import ignoring_underflow
 from pydnn.parameters import NO_PARAMS, Layout, Packed, pack
 from pydnn.recipes.layouts import layouts_of
 from pydnn.recipes.recipe import DTYPES, Recipe
 from pydnn.recipes.toml import read_recipe, write_recipe
-from pydnn.records import Batch, FloatArray, arrays, as_array
+from pydnn.records import AnyArray, Batch, FloatArray, arrays, as_array, freeze
 from pydnn.stages.base import Context, Stage
 from pydnn.storage.checksums import NotSealed
 from pydnn.storage.hdf5 import open_hdf5, read_array, read_text, write_hdf5
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
 __all__ = ["Model", "load_model", "model_of"]
 
 _FORMAT, _OLD_FORMAT = "pydnn model 3", "pydnn model 2"
+_TABLE_FORMAT = "pydnn model 4"  # with columns, which readers of format 3 would pass over
 _MOST_FEATURES = 3 * 4096 * 4096  # without a limit, a damaged file could claim all memory
 
 
@@ -67,7 +70,7 @@ class Model:
         recipe: The recipe that it was trained by.
         parameters: The parameters of its network, for examples that are not rotated.
         costs: The cost at each iteration, shape (iterations,).
-        features: The number of features of one example, n_x.
+        features: The number of features of one example that the network takes, n_x.
         statistics: The running statistics of stages such as batch normalization.
         inputs: The conversion from raw examples to network inputs.
         image_shape: (height, width, 3) of the images that it takes, if it takes images.
@@ -94,30 +97,80 @@ class Model:
     classes: tuple[str, ...] | None = None
     iteration: int | None = None
 
-    @ignoring_underflow
-    def predict(self, X: ArrayLike) -> FloatArray:
-        """Predict probabilities or numbers for raw examples.
+    @property
+    def columns(self) -> Columns | None:
+        """The map of each column to features, if the model was trained on a table."""
+        return self.inputs.columns
+
+    def predict(self, X: ArrayLike | Table) -> AnyArray:
+        """Predict probabilities or numbers for raw examples, or names and values for rows.
 
         Args:
             X: Raw examples in columns, shape (n_x, m). The model standardizes them itself if its
-                recipe says so.
+                recipe says so. A model of a table takes rows instead: a `Table`, or anything that
+                `Table.of` takes, such as a data frame.
+
+        Returns:
+            For arrays the same as `outputs`, shape (n_out, m). For the rows of a table, the names
+            of their classes, or numbers in the units of the target, shape (m,); for several
+            targets, shape (m, targets).
+
+        Raises:
+            BadInput: If X has other features than the examples that the model was trained on, or
+                a number is beyond the range of the model's dtype.
+        """
+        P = self.outputs(X)
+        return P if self.columns is None else self.columns.targets.of_predictions(P)
+
+    def predict_proba(self, X: ArrayLike | Table) -> FloatArray:
+        """Predict the probability of each class, in the order of `classes`.
+
+        Args:
+            X: Raw examples, as `predict` takes them.
+
+        Returns:
+            Probabilities, shape (classes, m) for arrays and (m, classes) for the rows of a table.
+
+        Raises:
+            BadInput: If X does not fit, see `predict`, or the model predicts numbers.
+        """
+        P = self.outputs(X)
+        loss: Loss = build(self.recipe.loss, family="loss")
+        task = loss.task(len(P))
+        if class_count(task, len(P)) is None:
+            raise BadInput(
+                f"a model trained with {loss.name} predicts numbers, which have no probabilities: "
+                "call predict."
+            )
+        if task == "two classes":
+            P = freeze(np.concatenate([1 - P, P]))
+        return P if self.columns is None else P.T
+
+    @ignoring_underflow
+    def outputs(self, X: ArrayLike | Table) -> FloatArray:
+        """Predict probabilities or numbers for raw examples of any kind, in columns.
+
+        Args:
+            X: Raw examples, as `predict` takes them.
 
         Returns:
             Predictions, one column per example, shape (n_out, m): for two classes, the
             probability of class 1; for more classes, the probability of each; for numbers, the
-            network's outputs.
+            network's outputs, in the units of the target.
 
         Raises:
-            BadInput: If X has another number of features than the examples that the model was
-                trained on, or a number is beyond the range of the model's dtype.
+            BadInput: If X does not fit, see `predict`.
         """
-        X = as_array(X)
-        expect_shape("X", X, (self.features, "m"), hint="put examples in columns, e.g. pass X.T")
+        if self.columns is None and not isinstance(X, Table):
+            X = as_array(X)
+            hint = "put examples in columns, e.g. pass X.T"
+            expect_shape("X", X, (self.features, "m"), hint=hint)
         network: Stage = build(self.recipe.network, family="stage")
         loss: Loss = build(self.recipe.loss, family="loss")
         numerics = self.recipe.arithmetic
         AL = output_of(network, self, self.inputs(X), numerics=numerics)
-        return loss.predict(AL, Context(numerics=numerics))
+        P = loss.predict(AL, Context(numerics=numerics))
+        return P if self.columns is None else self.columns.targets.in_units(P)
 
     def save(self, path: AnyPath, *, replace: bool = False) -> None:
         """Write the model to a new file; if writing fails, no file is left.
@@ -132,7 +185,8 @@ class Model:
                 cannot be written.
         """
         _expect_readable(self)
-        fitted = self.inputs.standardization
+        fitted, columns = self.inputs.standardization, self.columns
+        text, described = ("", {}) if columns is None else plain_of(columns)
         write_hdf5(
             path_of(path),
             arrays={
@@ -140,12 +194,14 @@ class Model:
                 "statistics": self.statistics.vector,
                 "costs": self.costs,
             }
-            | ({"mean": fitted.mean, "deviation": fitted.deviation} if fitted else {}),
+            | ({"mean": fitted.mean, "deviation": fitted.deviation} if fitted else {})
+            | described,
             attributes={
-                "format": _FORMAT,
+                "format": _TABLE_FORMAT if columns else _FORMAT,
                 "recipe": write_recipe(self.recipe),
                 "inputs": _inputs_text(self),
-            },
+            }
+            | ({"columns": text} if columns else {}),
             sealed=True,
             replace=replace,
         )
@@ -227,15 +283,16 @@ def model_of(
         >>> model.predict([[3.0]]).round(1)
         array([[7.]])
     """
+    columns = job.inputs.columns
     return Model(
         job.recipe,
         job.inputs.lift(state.parameters),
         np.asarray(costs, np.float64),
-        len(job.batch.X),
+        len(job.batch.X if columns is None else columns.features),
         state.statistics,
         job.inputs.plain,
         getattr(data, "image_shape", None),
-        getattr(data, "classes", None),
+        getattr(data, "classes", None) if columns is None else columns.targets.classes or None,
         state.iteration,
     )
 
@@ -267,7 +324,8 @@ def _expect_readable(model: Model) -> None:
         expect_finite(name, packed.vector)
     expect_shape("costs", model.costs, ("iterations",), hint="give one number per iteration")
     _iteration("the model", inputs, len(model.costs))
-    if model.recipe.standardize != (model.inputs.standardization is not None):
+    standardizes = model.inputs.standardization is not None
+    if model.columns is None and model.recipe.standardize != standardizes:
         verb = "lacks" if model.recipe.standardize else "has"
         raise BadInput(
             f"the model {verb} a standardization, but standardize in its recipe is "
@@ -318,7 +376,7 @@ def _loaded(path: Path, allow: Iterable[str], unverified: bool) -> Model:
     links = run_folder_of(path) == path  # a model in a run's folder may not be a symbolic link
     try:
         with open_hdf5(path, sealed=True, links=links) as file:
-            return _read(file, _FORMAT, allow)
+            return _read(file, (_FORMAT, _TABLE_FORMAT), allow)
     except NotSealed as error:
         if not unverified:
             raise BadInput(
@@ -327,15 +385,15 @@ def _loaded(path: Path, allow: Iterable[str], unverified: bool) -> Model:
                 "unverified=True)."
             ) from error
     with open_hdf5(path, links=links) as file:
-        return _read(file, _OLD_FORMAT, allow)
+        return _read(file, (_OLD_FORMAT,), allow)
 
 
-def _read(file: h5py.File, expected: str, allow: Iterable[str]) -> Model:
-    path, fixed = file.filename, expected == _FORMAT
-    if (written := read_text(file, "format", fixed=fixed)) != expected:
-        newer = written in [f"pydnn model {number}" for number in range(4, 100)]
+def _read(file: h5py.File, expected: tuple[str, ...], allow: Iterable[str]) -> Model:
+    path, fixed = file.filename, _FORMAT in expected
+    if (written := read_text(file, "format", fixed=fixed)) not in expected:
+        newer = written in [f"pydnn model {number}" for number in range(5, 100)]
         advice = "a newer pydnn wrote it, so install that one" if newer else "train it again"
-        raise BadInput(f"{path} has format {written!r}, expected {expected!r}: {advice}.")
+        raise BadInput(f"{path} has format {written!r}, expected {expected[0]!r}: {advice}.")
     try:
         text = read_text(file, "recipe", fixed=fixed)
         recipe = read_recipe(text, allow=allow, needed=["network"])
@@ -349,6 +407,8 @@ def _read(file: h5py.File, expected: str, allow: Iterable[str]) -> Model:
         for name, layout in zip(("parameters", "statistics"), layouts, strict=True)
     )
     costs = _stretch(file, "costs", "float64", ("iterations",))
+    columns = _columns(file, features, classes) if written == _TABLE_FORMAT else None
+    standardizes = recipe.standardize and columns is None
     return Model(
         recipe,
         parameters,
@@ -358,7 +418,8 @@ def _read(file: h5py.File, expected: str, allow: Iterable[str]) -> Model:
         Inputs(
             recipe.dtype,
             recipe.numerics,
-            _standardization(file, features) if recipe.standardize else None,
+            _standardization(file, features) if standardizes else None,
+            columns=columns,
         ),
         shape,
         classes,
@@ -387,6 +448,21 @@ def _standardization(file: h5py.File, features: int) -> Standardization:
     if not (deviation > 0).all():
         raise BadInput(f"deviation in {file.filename} is not above 0: train it again.")
     return Standardization(mean, deviation)
+
+
+def _columns(file: h5py.File, features: int, classes: tuple[str, ...] | None) -> Columns:
+    columns = columns_of(
+        file.filename,
+        read_text(file, "columns"),
+        lambda count: _stretch(file, "column_numbers", "float64", (count, 3)),
+        _stretch(file, "target_scales", "float64", ("targets", 2)),
+    )
+    if len(columns.features) != features or columns.targets.classes != (classes or ()):
+        raise BadInput(
+            f"the columns in {file.filename} make {len(columns.features)} features, expected "
+            f"{features}, and the same classes: train the model again."
+        )
+    return columns
 
 
 def _layouts(path: str, recipe: Recipe, features: int) -> tuple[Layout, Layout]:

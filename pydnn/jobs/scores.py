@@ -9,6 +9,7 @@ import numpy as np
 
 from pydnn.checks import BadInput, expect_finite, expect_shape, fixed
 from pydnn.data import DataSet
+from pydnn.data.tables import Table, TableBatch
 from pydnn.descriptions.builders import build
 from pydnn.jobs.model import Model
 from pydnn.losses import Loss, class_count
@@ -74,12 +75,14 @@ class Score:
         return [heading, *rows]
 
 
-def predicted(model: Model, X: FloatArray, names: Sequence[object]) -> tuple[str, FloatArray]:
+def predicted(
+    model: Model, X: FloatArray | Table, names: Sequence[object]
+) -> tuple[str, FloatArray]:
     """The task of a model, and its predictions (n_out, m) for raw examples.
 
     Args:
         model: The model.
-        X: Raw examples, shape (n_x, m).
+        X: Raw examples, shape (n_x, m), or rows of a table.
         names: The name of each example for error messages.
 
     Raises:
@@ -87,7 +90,7 @@ def predicted(model: Model, X: FloatArray, names: Sequence[object]) -> tuple[str
     """
     loss: Loss = build(model.recipe.loss, family="loss")
     with ignoring_overflow():  # its results, inf and NaN, are refused below
-        P = model.predict(X)
+        P = model.outputs(X)
     if not (finite := np.isfinite(P)).all():
         output, example = (int(i) for i in np.argwhere(~finite)[0])
         raise BadInput(
@@ -129,10 +132,16 @@ def score_on(model: Model, batch: Batch, *, by_class: bool = False) -> Score:
         BadInput: If an example or its label does not fit the model, or is not finite.
     """
     m = batch.X.shape[1]
-    expect_shape("Y", batch.Y, ("n_y", m), hint="give one column of labels per example")
-    expect_finite("X", batch.X)
-    task, P = predicted(model, batch.X, [f"example {number}" for number in range(m)])
-    scores = score(task, P, batch.Y, numerics=model.recipe.arithmetic)
+    names_of_examples = [f"example {number}" for number in range(m)]
+    X: FloatArray | Table = batch.X
+    if model.columns is not None and isinstance(batch, TableBatch):
+        X, Y = batch.table, model.columns.targets.labels(batch.target)
+    else:
+        Y = batch.Y
+        expect_shape("Y", Y, ("n_y", m), hint="give one column of labels per example")
+        expect_finite("X", batch.X)
+    task, P = predicted(model, X, names_of_examples)
+    scores = score(task, P, Y, numerics=model.recipe.arithmetic)
     if not by_class:
         return Score(task, scores, m)
     names = names_of(model, task, len(P))
@@ -142,7 +151,7 @@ def score_on(model: Model, batch: Batch, *, by_class: bool = False) -> Score:
             f"a model trained with {loss} predicts numbers, which have no classes: "
             "leave out --per-class."
         )
-    return Score(task, scores, m, dict(zip(names, score_by_class(task, P, batch.Y), strict=True)))
+    return Score(task, scores, m, dict(zip(names, score_by_class(task, P, Y), strict=True)))
 
 
 def scores_of(model: Model, data: DataSet, *, by_class: bool = False) -> dict[str, Score]:
@@ -176,6 +185,13 @@ def expect_like_training(model: Model, data: DataSet) -> None:
     Raises:
         BadInput: If the examples have another shape, or the classes other names or another order.
     """
+    if isinstance(data.train, TableBatch) != (model.columns is not None):
+        raise BadInput(
+            "the model was trained on a table with named columns, and the data is arrays, or the "
+            "other way round: give the data that it was made for."
+        )
+    if model.columns is not None:
+        return  # which refuse what does not fit by its name
     # A table may hold images without stating their shape; the number of features must still agree.
     if data.image_shape != model.image_shape and None not in (data.image_shape, model.image_shape):
         raise BadInput(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import attrs
 import numpy as np
 from numpy.typing import ArrayLike
@@ -53,8 +55,15 @@ _LEAST_SPREAD = 1e-13
 
 
 @ignoring_underflow
-def fit_standardization(X: ArrayLike, *, numerics: Numerics = fast) -> Standardization:
+def fit_standardization(
+    X: ArrayLike, *, numerics: Numerics = fast, names: Sequence[str] = ()
+) -> Standardization:
     """Fit a standardization to the features of X (n_x, m), which should be the training part alone.
+
+    Args:
+        X: The examples.
+        numerics: The arithmetic of the means.
+        names: What messages call the features, if not by their numbers.
 
     Raises:
         BadInput: If an entry of X is not finite; or if a feature is not constant, but its
@@ -95,8 +104,9 @@ def fit_standardization(X: ArrayLike, *, numerics: Numerics = fast) -> Standardi
         feature = int(np.argmax(wrong))
         ends = " to ".join(f"{float(end[feature, 0])!r}" for end in (least, most))
         size = "large" if wide[feature, 0] else "small"
+        name = names[feature] if names else f"feature {feature}"
         raise BadInput(
-            f"feature {feature} goes from {ends}, a spread too {size} to be standardized: "
+            f"{name} goes from {ends}, a spread too {size} to be standardized: "
             "scale or shift the feature first, or leave it out."
         )
     return Standardization(mean, np.where(constant, 1.0, deviation))

@@ -93,8 +93,8 @@ NETWORK = (
 )
 DAMAGE = {
     "a newer format": (
-        attribute("format", "pydnn model 4"),
-        "has format 'pydnn model 4', expected 'pydnn model 3': a newer pydnn wrote it, so install",
+        attribute("format", "pydnn model 5"),
+        "has format 'pydnn model 5', expected 'pydnn model 3': a newer pydnn wrote it, so install",
     ),
     "an older format": (attribute("format", "pydnn model 2"), "'pydnn model 3': train it again"),
     "another format": (

@@ -1,0 +1,360 @@
+"""Tables: named columns of numbers, truth values and texts, with one example per row.
+
+    table = nn.read_table("wine.csv")
+    table["alcohol"]
+    batch = table.examples("quality")
+
+A table holds what was decoded and nothing of the file that it came from, so the same table read
+from CSV and from Parquet is the same data, with the same fingerprint.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from pydnn.checks import BadInput, expect_known, expect_shape
+from pydnn.fingerprints import fingerprint
+from pydnn.records import AnyArray, Batch, FloatArray, arrays, as_array, freeze
+from pydnn.tables import html_table
+
+__all__ = ["BOOLEAN", "DATE", "NUMBER", "TEXT", "Column", "Table", "TableBatch", "columns_named"]
+
+NUMBER, BOOLEAN, TEXT, DATE = "number", "boolean", "text", "date"
+KINDS = (NUMBER, BOOLEAN, TEXT, DATE)
+_PLURALS = {NUMBER: "numbers", BOOLEAN: "truth values", TEXT: "texts", DATE: "dates"}
+_SHOWN_ROWS = 10
+
+
+@attrs.frozen
+class Column:
+    """What a column of a table is.
+
+    Attributes:
+        name: What its header calls it.
+        kind: "number", "boolean", "text" or "date".
+        levels: The different texts of a column of texts or dates, sorted; its values are their
+            places.
+    """
+
+    name: str
+    kind: str = NUMBER
+    levels: tuple[str, ...] = ()
+
+    @property
+    def holds(self) -> str:
+        """What it holds, in a word for messages: "numbers", "truth values", "texts" or "dates"."""
+        return _PLURALS[self.kind]
+
+    def text(self, value: float) -> str:
+        """How people write one of its values, which is not missing: a class of that name.
+
+        >>> Column("quality").text(3.0), Column("kind", "text", ("red", "white")).text(1.0)
+        ('3', 'white')
+        """
+        if self.kind == BOOLEAN:
+            return "true" if value else "false"
+        if self.kind == NUMBER:
+            return repr(int(value) if value.is_integer() and abs(value) < 2**53 else value)
+        return self.levels[int(value)]
+
+
+def _in_order(columns: Iterable[Column]) -> tuple[Column, ...]:
+    return tuple(columns)
+
+
+@attrs.frozen(unsafe_hash=False, eq=False, repr=False, field_transformer=arrays)
+class Table:
+    """Named columns of equal length. It is read-only, and pickles as it is.
+
+    Attributes:
+        columns: What each column is.
+        values: The values of each column in a row of their own, float64 (columns, rows). Truth
+            values are 0 and 1, texts are places in the `levels` of their column, and a missing
+            value of any kind is NaN.
+
+    Raises:
+        BadInput: If two columns have one name, or the values do not fit the columns.
+
+    Example:
+        >>> table = Table.of({"size": [1.0, 2.0], "city": ["Rome", None]})
+        >>> table
+        <Table: 2 rows; size (numbers), city (texts)>
+        >>> table["city"].tolist()
+        ['Rome', None]
+    """
+
+    columns: tuple[Column, ...] = attrs.field(converter=_in_order)
+    values: FloatArray
+
+    def __attrs_post_init__(self) -> None:
+        hint = "give one row of values per column"
+        expect_shape("values", self.values, (len(self.columns), "rows"), hint=hint)
+        names: dict[str, int] = {}
+        for number, column in enumerate(self.columns, 1):
+            if names.setdefault(column.name, number) != number:
+                raise BadInput(
+                    f"columns {names[column.name]} and {number} are both called {column.name!r}, "
+                    "expected two names: rename one."
+                )
+
+    @staticmethod
+    def of(data: object) -> Table:
+        """The table that a person holds already, see `table_of`."""
+        from pydnn.data.frames import table_of  # which makes tables
+
+        return table_of(data)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the columns."""
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return int(self.values.shape[1])
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of names and values: that of the data, whatever file they came from."""
+        return fingerprint({**described(self.columns), "values": self.values}, nan=True)
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Table):
+            return NotImplemented
+        return self.columns == other.columns and _same(self.values, other.values)
+
+    def __repr__(self) -> str:
+        columns = ", ".join(f"{c.name} ({c.holds})" for c in self.columns[:_SHOWN_ROWS])
+        more = len(self.columns) - _SHOWN_ROWS
+        return f"<Table: {self.rows} rows; {columns}{f' and {more} more' if more > 0 else ''}>"
+
+    def _repr_html_(self) -> str:
+        rows = self.take(slice(0, _SHOWN_ROWS))
+        cells = zip(*(rows.texts(name) for name in self.names), strict=True)
+        shown = [[text or "" for text in row] for row in cells]
+        return html_table(f"{self.rows} rows", self.names, shown)
+
+    def __getitem__(self, name: str) -> AnyArray:
+        """The values of a column: float64 with NaN for what is missing, or objects with None.
+
+        Raises:
+            BadInput: If there is no column of that name, with the nearest one.
+        """
+        place = self._place(name)
+        column, values = self.columns[place], as_array(self.values[place])
+        if column.kind == NUMBER:
+            return values
+        items: list[object] = list(self.texts(name))
+        if column.kind == BOOLEAN:
+            items = [None if v != v else bool(v) for v in values.tolist()]
+        return freeze(np.array(items, object))
+
+    def texts(self, name: str) -> list[str | None]:
+        """The values of a column as people write them; None for missing ones."""
+        place = self._place(name)
+        column = self.columns[place]
+        return [None if v != v else column.text(v) for v in self.values[place].tolist()]
+
+    def select(self, names: Iterable[str]) -> Table:
+        """The columns of these names, in this order.
+
+        Raises:
+            BadInput: If there is no column of one of the names, with the nearest one.
+        """
+        places = [self._place(name) for name in names]
+        return Table([self.columns[place] for place in places], freeze(self.values[places]))
+
+    def take(self, rows: slice | NDArray[np.generic] | Sequence[int]) -> Table:
+        """Some of the rows, by their numbers from 0 on, or by a truth value for each."""
+        return Table(self.columns, freeze(self.values[:, rows]))
+
+    def _place(self, name: str) -> int:
+        names = self.names
+        if name not in names:
+            expect_known("column", name, names)
+        return names.index(name)
+
+    def examples(
+        self,
+        target: str | Iterable[str],
+        *,
+        ignore: Iterable[str] = (),
+        weights: str = "",
+    ) -> TableBatch:
+        """Its rows as examples to train on or to be judged on.
+
+        Args:
+            target: The column, or columns, that are to be predicted.
+            ignore: Columns that are neither looked at nor needed, e.g. numbers of customers.
+            weights: The column that says how much each example counts; "" if all count the same.
+
+        Raises:
+            BadInput: If there is no column of one of the names, with the nearest one; a target
+                or a weight is missing in a row; a number is infinite; a column holds dates; or no
+                column or no row is left.
+        """
+        targets = columns_named(target)
+        ignored = columns_named(ignore)
+        for name in (*targets, *ignored, *([weights] if weights else [])):
+            self._place(name)
+        apart = {*targets, *ignored, weights}
+        features = self.select(name for name in self.names if name not in apart)
+        if not targets or not features.columns or not self.rows:
+            what = "target" if not targets else "row" if not self.rows else "column to learn from"
+            raise BadInput(f"the table has no {what}, expected one or more: give more data.")
+        labels = self.select(targets)
+        for column, row in zip(labels.columns, labels.values, strict=True):
+            _expect_whole("target", column, row)
+        for part in (features, labels):
+            _expect_finite(part)
+            _expect_no_dates(part)
+        counted = None
+        if weights:
+            place = self._place(weights)
+            if self.columns[place].kind != NUMBER:
+                raise BadInput(
+                    f"column {weights!r} holds {self.columns[place].holds}, expected weights: "
+                    "give a column of numbers."
+                )
+            counted = self.values[place : place + 1]
+            _expect_whole("weight", self.columns[place], counted[0])
+        return TableBatch(
+            features.values,
+            labels.values,
+            counted,
+            features.columns,
+            labels.columns,
+            tuple(name for name in (*ignored, weights) if name),
+        )
+
+
+def columns_named(names: str | Iterable[str]) -> tuple[str, ...]:
+    """The names of columns that a recipe or a caller gives: one text, or several in a list."""
+    return ((names,) if names else ()) if isinstance(names, str) else tuple(names)
+
+
+@attrs.frozen(unsafe_hash=False, eq=False, field_transformer=arrays)
+class TableBatch(Batch):
+    """Examples of a table as they are: a batch that says what its rows X and Y mean.
+
+    X (columns, m) and Y (targets, m) are the `values` of a `Table`, with NaN for missing numbers;
+    `jobs.Columns` makes of them what a network takes.
+
+    Attributes:
+        features: What each row of X is.
+        targets: What each row of Y is.
+        apart: Names of columns of the table that are neither, and are not needed to predict.
+    """
+
+    features: tuple[Column, ...] = attrs.field(default=(), kw_only=False)
+    targets: tuple[Column, ...] = ()
+    apart: tuple[str, ...] = ()
+
+    @property
+    def table(self) -> Table:
+        """The columns to learn from."""
+        return Table(self.features, self.X)
+
+    @property
+    def target(self) -> Table:
+        """The columns to be predicted."""
+        return Table(self.targets, self.Y)
+
+    @property
+    def described(self) -> dict[str, AnyArray]:
+        """What its rows mean as arrays, for a fingerprint."""
+        return described((*self.features, *self.targets))
+
+    def expect_two_of_each(self, part: str) -> None:
+        """Refuse a class of one example, which no split can have on both of its sides.
+
+        Args:
+            part: What the part that is split off is called, e.g. "validation".
+
+        Raises:
+            BadInput: Naming the class and its column.
+        """
+        column = self.targets[0]
+        values, counts = np.unique(self.Y[0], return_counts=True)
+        if len(self.targets) == 1 and counts.min() < 2:
+            name = column.text(float(values[np.argmin(counts)]))
+            raise BadInput(
+                f"class {name!r} of {column.name!r} has 1 example, expected two or more, one of "
+                f"them for the {part} part: give more examples of it, or leave it out."
+            )
+
+    def like(self, other: TableBatch) -> TableBatch:
+        """The same examples with their columns in the order of `other`.
+
+        Raises:
+            BadInput: Naming a column that is missing here, or new, or of another kind.
+        """
+        ours, theirs = (tuple(c.name for c in b.features) for b in (self, other))
+        for name in theirs:
+            expect_known("column", name, ours)
+        if new := [name for name in ours if name not in theirs]:
+            raise BadInput(
+                f"column {new[0]!r} is not in the training table, which has {', '.join(theirs)}: "
+                "remove it."
+            )
+        table = self.table.select(theirs)
+        return attrs.evolve(self, X=table.values, features=table.columns)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, TableBatch):
+            return NotImplemented
+        fields = ("features", "targets", "apart")
+        return all(getattr(self, name) == getattr(other, name) for name in fields) and all(
+            _same(getattr(self, name), getattr(other, name)) for name in ("X", "Y", "weights")
+        )
+
+
+def described(columns: Sequence[Column]) -> dict[str, AnyArray]:
+    """Names, kinds and levels as arrays of bytes, for a fingerprint."""
+    plain = [[c.name, c.kind, *c.levels] for c in columns]
+    text = json.dumps(plain, ensure_ascii=True)  # halves of surrogate pairs have no bytes
+    return {"columns": np.frombuffer(text.encode(), np.uint8)}
+
+
+def _same(ours: FloatArray | None, theirs: FloatArray | None) -> bool:
+    if ours is None or theirs is None:
+        return ours is theirs
+    return ours.shape == theirs.shape and bool(np.array_equal(ours, theirs, equal_nan=True))
+
+
+def _expect_whole(what: str, column: Column, values: FloatArray) -> None:
+    missing = np.flatnonzero(np.isnan(values))
+    if missing.size:
+        raise BadInput(
+            f"{what} {column.name!r} is missing in {missing.size} of {values.size} rows, first in "
+            f"row {missing[0] + 1}: fill it in, or remove these rows."
+        )
+
+
+def _expect_finite(table: Table) -> None:
+    for column, values in zip(table.columns, table.values, strict=True):
+        if np.isinf(values).any():
+            row = int(np.argmax(np.isinf(values)))
+            raise BadInput(
+                f"column {column.name!r} holds {values[row]} in row {row + 1}, expected finite "
+                "numbers: correct it, or leave the cell empty."
+            )
+
+
+def _expect_no_dates(table: Table) -> None:
+    for column in table.columns:
+        if column.kind == DATE:
+            example = f", e.g. {column.levels[0]!r}" if column.levels else ""
+            raise BadInput(
+                f"column {column.name!r} holds dates{example}, expected numbers, texts or truth "
+                "values: make numbers of them, e.g. days since a date, or ignore the column."
+            )

@@ -1,0 +1,661 @@
+"""What becomes of each column of a table on its way to a network, as fitted on the training part.
+
+Numbers are standardized, and missing ones filled; truth values become 0 and 1; texts become one
+feature per category. Targets become class numbers, or numbers of mean 0 and deviation 1, and
+predictions the names and units that the table has.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import ClassVar, TypeAlias
+
+import attrs
+import numpy as np
+
+from pydnn.checks import BadInput, printable
+from pydnn.data.tables import BOOLEAN, NUMBER, TEXT, Column, Table, TableBatch
+from pydnn.jobs.standardization import fit_standardization
+from pydnn.losses import Loss, class_count
+from pydnn.metrics import classes_of, most_likely
+from pydnn.numerics import Numerics, fast
+from pydnn.other_names import suggestion
+from pydnn.records import AnyArray, Batch, FloatArray, arrays, freeze
+
+__all__ = [
+    "MOST_CATEGORIES",
+    "BooleanColumn",
+    "CategoryColumn",
+    "Columns",
+    "DroppedColumn",
+    "Encoded",
+    "NumberColumn",
+    "Targets",
+    "columns_of",
+    "fit_columns",
+]
+
+MOST_CATEGORIES = 100  # of a column, each of which is a feature
+_FEWEST_EXAMPLES = 2  # of a category: nothing can be learned of what occurs once
+_MOST_NAMED = 10  # classes or columns that a message lists
+_MOST_FEATURES = 1 << 24
+
+
+def _names(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(names)
+
+
+@attrs.frozen
+class NumberColumn:
+    """A column of numbers: one feature (x - mean) / deviation, and one for what is missing.
+
+    Attributes:
+        name: The column.
+        fill: The number that takes the place of a missing one: the median of the training part.
+        mean: What is subtracted; 0 where the recipe does not standardize.
+        deviation: What the difference is divided by; 1 where the recipe does not standardize.
+        flagged: Whether a second feature is 1 where the number is missing, and 0 elsewhere.
+    """
+
+    kind: ClassVar[str] = NUMBER
+    name: str
+    fill: float
+    mean: float = 0.0
+    deviation: float = 1.0
+    flagged: bool = False
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The names of its features."""
+        return (self.name, f"{self.name} missing") if self.flagged else (self.name,)
+
+    @property
+    def words(self) -> str:
+        """What becomes of it, for people."""
+        scaled = f"(x - {self.mean:.6g}) / {self.deviation:.6g}"
+        plain = "as it is" if (self.mean, self.deviation) == (0.0, 1.0) else scaled
+        return plain + (f"; missing: {self.fill:.6g} and a feature" if self.flagged else "")
+
+    def __call__(self, column: Column, values: FloatArray) -> FloatArray:
+        """Its features (1 or 2, m) of the values (m,)."""
+        missing = np.isnan(values)
+        filled = np.where(missing, self.fill, values)
+        with np.errstate(over="ignore", under="ignore"):
+            scaled = (filled - self.mean) / self.deviation
+        if not np.isfinite(scaled).all():
+            row = int(np.argmin(np.isfinite(scaled)))
+            raise BadInput(
+                f"column {self.name!r} holds {values[row]:g} in row {row + 1}, expected a finite "
+                f"number near the mean {self.mean:g}: correct it."
+            )
+        return np.stack([scaled, missing]) if self.flagged else scaled[np.newaxis]
+
+
+@attrs.frozen
+class BooleanColumn:
+    """A column of truth values: one feature of 0 and 1, and one for what is missing.
+
+    Attributes:
+        name: The column.
+        fill: What takes the place of a missing value: the more frequent one in training.
+        flagged: Whether a second feature is 1 where the value is missing, and 0 elsewhere.
+    """
+
+    kind: ClassVar[str] = BOOLEAN
+    name: str
+    fill: float
+    flagged: bool = False
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The names of its features."""
+        return (self.name, f"{self.name} missing") if self.flagged else (self.name,)
+
+    @property
+    def words(self) -> str:
+        """What becomes of it, for people."""
+        return "0 or 1" + (f"; missing: {self.fill:g} and a feature" if self.flagged else "")
+
+    def __call__(self, column: Column, values: FloatArray) -> FloatArray:
+        """Its features (1 or 2, m) of the values (m,)."""
+        missing = np.isnan(values)
+        filled = np.where(missing, self.fill, values)
+        return np.stack([filled, missing]) if self.flagged else filled[np.newaxis]
+
+
+@attrs.frozen
+class CategoryColumn:
+    """A column of texts: a feature for each category, which is 1 where the text is that one.
+
+    Attributes:
+        name: The column.
+        categories: The texts with a feature of their own, sorted.
+        other: Whether a further feature is 1 for all other texts. It is there if training had
+            some: those that occur once, or are not among the 100 most frequent. Without it, a
+            text that training did not have gives zeros.
+        flagged: Whether a further feature is 1 where the text is missing; else that gives zeros.
+    """
+
+    kind: ClassVar[str] = TEXT
+    name: str
+    categories: tuple[str, ...] = attrs.field(converter=_names)
+    other: bool = False
+    flagged: bool = False
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The names of its features."""
+        more = ["other"] * self.other + ["missing"] * self.flagged
+        return (
+            *(f"{self.name}={category}" for category in self.categories),
+            *(f"{self.name} {word}" for word in more),
+        )
+
+    @property
+    def words(self) -> str:
+        """What becomes of it, for people."""
+        more = ", other" * self.other + ", missing" * self.flagged
+        return f"one of {listed(self.categories)}{more}"
+
+    def __call__(self, column: Column, values: FloatArray) -> FloatArray:
+        """Its features (categories, m) of the values (m,), places in the levels of `column`."""
+        missing = np.isnan(values)
+        features = np.zeros((len(self.features), values.size))
+        places = {category: place for place, category in enumerate(self.categories)}
+        other = len(places) if self.other else -1
+        of_level = np.array([places.get(text, other) for text in column.levels] + [-1], np.int64)
+        place = of_level[np.where(missing, len(column.levels), values).astype(np.int64)]
+        if self.flagged:
+            place[missing] = len(features) - 1
+        example = np.flatnonzero(place >= 0)
+        features[place[example], example] = 1.0
+        return features
+
+
+@attrs.frozen
+class DroppedColumn:
+    """A column that says nothing about the examples of the training part.
+
+    Attributes:
+        name: The column, which a table may have or not.
+        why: The reason, in words.
+    """
+
+    kind: ClassVar[str] = "dropped"
+    features: ClassVar[tuple[str, ...]] = ()
+    name: str
+    why: str
+
+    @property
+    def words(self) -> str:
+        """What becomes of it, for people."""
+        return f"left out, since {self.why}"
+
+
+Encoded: TypeAlias = NumberColumn | BooleanColumn | CategoryColumn
+_CLASSES, _LABELS, _NUMBERS = "classes", "labels", "numbers"
+
+
+def _parts(parts: Iterable[Encoded | DroppedColumn]) -> tuple[Encoded | DroppedColumn, ...]:
+    return tuple(parts)
+
+
+@attrs.frozen(unsafe_hash=False, field_transformer=arrays)
+class Targets:
+    """What becomes of the target columns, and how predictions become what the table has.
+
+    Attributes:
+        names: The columns.
+        meaning: "classes" of one column, "labels" that are true or not, or "numbers".
+        classes: The names of the classes, from number 0 on, or those of the labels.
+        mean: Of numbers, (n, 1): what is subtracted for training.
+        deviation: Of numbers, (n, 1): what the differences are divided by.
+    """
+
+    names: tuple[str, ...] = attrs.field(converter=_names)
+    meaning: str
+    classes: tuple[str, ...] = attrs.field(default=(), converter=_names)
+    mean: FloatArray = attrs.field(factory=lambda: np.zeros((0, 1)))
+    deviation: FloatArray = attrs.field(factory=lambda: np.ones((0, 1)))
+
+    @property
+    def words(self) -> str:
+        """What they are, for people."""
+        if self.meaning == _NUMBERS:
+            pairs = zip(self.mean[:, 0], self.deviation[:, 0], strict=True)
+            return "; ".join(f"(y - {mean:.6g}) / {deviation:.6g}" for mean, deviation in pairs)
+        return f"{self.meaning} {listed(self.classes)}"
+
+    def expect_outputs(self, loss: Loss, n_out: int) -> None:
+        """Refuse a network whose outputs are not as many as the targets need.
+
+        Raises:
+            BadInput: With the number of outputs that it needs.
+        """
+        if self.meaning == _CLASSES:
+            what = f"target {self.names[0]!r} has {len(self.classes)} classes"
+            fits = class_count(loss.task(n_out), n_out) == len(self.classes)
+            wanted = 1 if loss.task(1) == "two classes" else len(self.classes)
+        else:
+            what = f"there are {len(self.names)} targets"
+            fits, wanted = n_out == len(self.names), len(self.names)
+        if not fits:
+            raise BadInput(
+                f"{what} ({listed(self.classes or self.names)}), but the network has {n_out} "
+                f"outputs: end it with dense({wanted})."
+            )
+
+    def labels(self, target: Table) -> FloatArray:
+        """Labels Y (n_y, m) of target columns in their own units: numbers of classes, or numbers.
+
+        Raises:
+            BadInput: If a target is missing, of another kind, or of a class that training lacks.
+        """
+        table = target.select(self.names)
+        rows = [
+            self._of_classes(*row) if self.meaning == _CLASSES else self._of_numbers(*row)
+            for row in zip(table.columns, table.values, strict=True)
+        ]
+        return freeze(np.stack(rows))
+
+    def __call__(self, target: Table) -> FloatArray:
+        """Labels Y (n_y, m) of target columns, as the network is trained on them.
+
+        Raises:
+            BadInput: As `labels` does.
+        """
+        Y = self.labels(target)
+        return freeze((Y - self.mean) / self.deviation) if self.meaning == _NUMBERS else Y
+
+    def in_units(self, P: FloatArray) -> FloatArray:
+        """Predictions P (n_y, m) of the network in the units of the table."""
+        if self.meaning != _NUMBERS:
+            return P
+        scaled = P.astype(np.float64) * self.deviation + self.mean
+        return freeze(scaled)
+
+    def of_predictions(self, P: FloatArray) -> AnyArray:
+        """What is predicted for each row, from P (n_y, m) in the units of the table.
+
+        Returns:
+            The names of the classes, texts (m,); or numbers, (m,) for one target and (m, n) for n;
+            or whether each label is true, (m, n).
+        """
+        if self.meaning == _CLASSES:
+            numbers = classes_of(P) if len(P) == 1 else most_likely(P)
+            return freeze(np.array(self.classes)[numbers[0].astype(np.int64)])
+        rows = classes_of(P).astype(bool).T if self.meaning == _LABELS else P.T
+        return freeze(rows[:, 0] if len(self.names) == 1 else rows)
+
+    def _of_classes(self, column: Column, values: FloatArray) -> FloatArray:
+        places = {name: place for place, name in enumerate(self.classes)}
+        distinct, which = np.unique(values, return_inverse=True)
+        numbers = np.full(distinct.size, -1.0)
+        for i, value in enumerate(distinct.tolist()):
+            name = "" if value != value else column.text(value)
+            if name not in places:
+                row = int(np.argmax(which == i)) + 1
+                held = "is missing" if value != value else f"holds {name!r}"
+                raise BadInput(
+                    f"target {column.name!r} {held} in row {row}, expected one of the classes of "
+                    f"the training part, {listed(self.classes)}: correct the row or leave it out."
+                )
+            numbers[i] = places[name]
+        return numbers[which.reshape(-1)]
+
+    def _of_numbers(self, column: Column, values: FloatArray) -> FloatArray:
+        if column.kind not in (NUMBER, BOOLEAN) and not np.isnan(values).all():
+            raise BadInput(
+                f"target {column.name!r} holds {column.holds}, e.g. {column.levels[0]!r}, expected "
+                f"{'0 and 1' if self.meaning == _LABELS else 'numbers'}: for classes, choose loss "
+                '= "softmax_cross_entropy".'
+            )
+        if not np.isfinite(values).all():
+            row = int(np.argmin(np.isfinite(values)))
+            raise BadInput(
+                f"target {column.name!r} is {values[row]} in row {row + 1}, expected a finite "
+                "number: fill it in, or remove the row."
+            )
+        return values
+
+
+@attrs.frozen
+class Columns:
+    """What becomes of each column of a table. `fit_columns` makes it; it is never fitted again.
+
+    Attributes:
+        parts: What becomes of each column that is learned from, in the order of the features.
+        targets: What becomes of the target columns.
+        apart: Other columns that a table may have; nothing looks at them.
+
+    Example:
+        >>> from pydnn.losses import softmax_cross_entropy
+        >>> table = Table.of({"size": [1.0, 3.0, None], "city": ["a", "b", "b"], "y": [0, 1, 1]})
+        >>> columns = fit_columns(table.examples("y"), loss=softmax_cross_entropy())
+        >>> columns.features
+        ('size', 'size missing', 'city other', 'city=b')
+    """
+
+    parts: tuple[Encoded | DroppedColumn, ...] = attrs.field(converter=_parts)
+    targets: Targets
+    apart: tuple[str, ...] = attrs.field(default=(), converter=_names)
+
+    @property
+    def encoded(self) -> tuple[Encoded, ...]:
+        """The parts that have features."""
+        return tuple(part for part in self.parts if not isinstance(part, DroppedColumn))
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The names of the features that the network takes."""
+        return tuple(name for part in self.encoded for name in part.features)
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """The kind of each column that it reads, by name: what a reader of a file must know."""
+        return {part.name: part.kind for part in self.encoded}
+
+    def __call__(self, table: Table) -> FloatArray:
+        """The features X (n_x, m), float64, of the rows of a table, in any order of its columns.
+
+        Raises:
+            BadInput: If a column is missing, new or of another kind than in training, naming it;
+                or if a number is not finite.
+        """
+        places = {column.name: place for place, column in enumerate(table.columns)}
+        self._expect_columns(places)
+        blocks = []
+        for part in self.encoded:
+            column, values = table.columns[places[part.name]], table.values[places[part.name]]
+            _expect_kind(part, column, values)
+            blocks.append(part(column, values))
+        return freeze(np.concatenate(blocks))
+
+    def examples(self, batch: TableBatch) -> Batch:
+        """The examples of a table as features and labels that a network is trained on, float64.
+
+        Raises:
+            BadInput: As calling it does, and for targets, too.
+        """
+        return Batch(self(batch.table), self.targets(batch.target), batch.weights)
+
+    @property
+    def summary(self) -> list[tuple[str, str, str, str]]:
+        """A heading, and for each column its name, kind, number of features and what it becomes."""
+        rows = [("column", "kind", "features", "becomes")]
+        rows += [(p.name, p.kind, str(len(p.features)), p.words) for p in self.parts]
+        names = ", ".join(self.targets.names)
+        return [*rows, (names, "target", "", self.targets.words)]
+
+    def _expect_columns(self, places: Mapping[str, int]) -> None:
+        for part in self.encoded:
+            if part.name not in places:
+                near = suggestion(part.name, places) or "give a table with it."
+                raise BadInput(
+                    f"the table has no column {part.name!r}, which the model was trained on: {near}"
+                )
+        known = {part.name for part in self.parts} | set(self.targets.names) | set(self.apart)
+        for name in places:
+            if name not in known:
+                raise BadInput(
+                    f"column {name!r} was not there in training, which had "
+                    f"{listed([part.name for part in self.parts])}: remove it."
+                )
+
+
+def _expect_kind(part: Encoded, column: Column, values: FloatArray) -> None:
+    if column.kind == part.kind:
+        return
+    there = np.flatnonzero(~np.isnan(values))
+    if there.size:  # an empty column is of no kind
+        row = int(there[0])
+        wanted = Column(part.name, part.kind).holds
+        raise BadInput(
+            f"column {part.name!r} holds {column.holds}, e.g. {column.text(float(values[row]))!r} "
+            f"in row {row + 1}, expected {wanted} as in training: correct it."
+        )
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names, for a message.
+
+    >>> listed(["red", "white"])
+    'red, white'
+    """
+    more = len(names) - _MOST_NAMED
+    shown = ", ".join(printable(name, most=60) for name in names[:_MOST_NAMED])
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+# Fitting
+
+
+def fit_columns(
+    train: TableBatch, *, loss: Loss, standardize: bool = True, numerics: Numerics = fast
+) -> Columns:
+    """What becomes of each column, fitted on the training part alone.
+
+    Args:
+        train: The training part, without what is held back for validation.
+        loss: The loss, which says what the targets mean.
+        standardize: Whether numbers are brought to mean 0 and deviation 1.
+        numerics: The arithmetic of means and deviations.
+
+    Raises:
+        BadInput: Naming a column that has no values, a target that has one value only or is not
+            what the loss takes, or a number that cannot be standardized.
+    """
+    targets = _fit_targets(train.target, loss, numerics)
+    parts = [_fit(column, values) for column, values in zip(train.features, train.X, strict=True)]
+    if standardize:
+        parts = _standardized(parts, train, numerics)
+    columns = Columns(parts, targets, train.apart)
+    if not columns.features:
+        raise BadInput(
+            "no column is left to learn from, since each has one value only: give other columns."
+        )
+    return columns
+
+
+def _fit(column: Column, values: FloatArray) -> Encoded | DroppedColumn:
+    missing = np.isnan(values)
+    there = values[~missing]
+    if not there.size:
+        raise BadInput(
+            f"column {column.name!r} has no values, expected some: fill it in, or ignore it."
+        )
+    flagged = bool(missing.any())
+    if column.kind == TEXT:
+        return _fit_categories(column, there, flagged)
+    if not flagged and (there == there[0]).all():
+        return DroppedColumn(column.name, f"it is always {column.text(float(there[0]))}")
+    if column.kind == BOOLEAN:
+        return BooleanColumn(column.name, float(2 * there.sum() > there.size), flagged)
+    return NumberColumn(column.name, _median(there), flagged=flagged)
+
+
+def _fit_categories(
+    column: Column, there: FloatArray, flagged: bool
+) -> CategoryColumn | DroppedColumn:
+    counts = np.bincount(there.astype(np.int64), minlength=len(column.levels))
+    # The most frequent first, and of equally frequent ones the first of the alphabet.
+    order = np.argsort(-counts, kind="stable")[:MOST_CATEGORIES]
+    kept = sorted(column.levels[i] for i in order if counts[i] >= _FEWEST_EXAMPLES)
+    other = int(counts.sum()) > sum(int(counts[i]) for i in order if counts[i] >= _FEWEST_EXAMPLES)
+    if len(kept) + other + flagged < 2:
+        one = f"it is always {kept[0]!r}" if kept else "every row has another text"
+        return DroppedColumn(column.name, one)
+    return CategoryColumn(column.name, kept, other, flagged)
+
+
+def _median(values: FloatArray) -> float:
+    ordered = np.sort(values)
+    middle = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
+    return float(middle[0] if middle[0] == middle[1] else middle[0] / 2 + middle[1] / 2)
+
+
+def _standardized(
+    parts: Sequence[Encoded | DroppedColumn], train: TableBatch, numerics: Numerics
+) -> list[Encoded | DroppedColumn]:
+    numbers = {place: part for place, part in enumerate(parts) if isinstance(part, NumberColumn)}
+    if not numbers:
+        return list(parts)
+    X = train.X[list(numbers)]
+    filled = np.where(np.isnan(X), [[part.fill] for part in numbers.values()], X)
+    names = [f"column {part.name!r}" for part in numbers.values()]
+    fitted = fit_standardization(filled, numerics=numerics, names=names)
+    scales = np.hstack([fitted.mean, fitted.deviation]).tolist()
+    for (place, part), (mean, deviation) in zip(list(numbers.items()), scales, strict=True):
+        numbers[place] = attrs.evolve(part, mean=mean, deviation=deviation)
+    return [numbers.get(place, part) for place, part in enumerate(parts)]
+
+
+def _fit_targets(target: Table, loss: Loss, numerics: Numerics) -> Targets:
+    task = loss.task(len(target.columns))
+    if task == "regression":
+        return _fit_numbers(target, loss, numerics)
+    if task == "several labels" and len(target.columns) > 1:
+        targets = Targets(target.names, _LABELS, target.names)
+        targets.labels(target)  # which refuses what is not a number
+        return targets
+    if len(target.columns) > 1:
+        raise BadInput(
+            f"there are {len(target.columns)} targets ({listed(target.names)}), expected one for "
+            f"{loss.name}: name one column."
+        )
+    column = target.columns[0]
+    distinct = np.unique(target.values)
+    classes = [column.text(value) for value in distinct.tolist()]
+    if len(classes) < 2:
+        raise BadInput(
+            f"target {column.name!r} is {classes[0]!r} in every row, expected two classes or more: "
+            "give examples of another class."
+        )
+    if task == "two classes" and len(classes) > 2:
+        raise BadInput(
+            f"target {column.name!r} has {len(classes)} classes ({listed(classes)}), expected 2 "
+            f"for {loss.name}: use softmax_cross_entropy and dense({len(classes)})."
+        )
+    return Targets(target.names, _CLASSES, classes)
+
+
+def _fit_numbers(target: Table, loss: Loss, numerics: Numerics) -> Targets:
+    plain = np.zeros((len(target.columns), 1)), np.ones((len(target.columns), 1))
+    as_they_are = Targets(target.names, _NUMBERS, (), *plain)
+    Y = as_they_are.labels(target)
+    for column, values in zip(target.columns, Y, strict=True):
+        if (values == values[0]).all():
+            raise BadInput(
+                f"target {column.name!r} is {values[0]:g} in every row, expected different "
+                "numbers: there is nothing to learn."
+            )
+    if not loss.takes_scaled:
+        return as_they_are
+    names = [f"target {name!r}" for name in target.names]
+    fitted = fit_standardization(Y, numerics=numerics, names=names)
+    return Targets(target.names, _NUMBERS, (), fitted.mean, fitted.deviation)
+
+
+# As plain data, for files
+
+
+def plain_of(columns: Columns) -> tuple[str, dict[str, FloatArray]]:
+    """The columns as a text, and the numbers in them: `columns_of` makes them again."""
+    parts: list[list[object]] = []
+    numbers = np.zeros((len(columns.parts), 3))
+    for row, part in zip(numbers, columns.parts, strict=True):
+        match part:
+            case NumberColumn(name, fill, mean, deviation, flagged):
+                row[:] = fill, mean, deviation
+                parts.append([part.kind, name, flagged])
+            case BooleanColumn(name, fill, flagged):
+                row[0] = fill
+                parts.append([part.kind, name, flagged])
+            case CategoryColumn(name, categories, other, flagged):
+                parts.append([part.kind, name, list(categories), other, flagged])
+            case DroppedColumn(name, why):
+                parts.append([part.kind, name, why])
+    targets = columns.targets
+    text = json.dumps(
+        {
+            "parts": parts,
+            "targets": [list(targets.names), targets.meaning, list(targets.classes)],
+            "apart": list(columns.apart),
+        },
+        ensure_ascii=False,
+    )
+    scales = np.hstack([targets.mean, targets.deviation])
+    return text, {"column_numbers": freeze(numbers), "target_scales": freeze(scales)}
+
+
+def columns_of(
+    where: str, text: str, numbers: Callable[[int], FloatArray], scales: FloatArray
+) -> Columns:
+    """The columns that `plain_of` wrote into a file, which a stranger may have made.
+
+    Args:
+        where: What messages call the file.
+        text: The text.
+        numbers: `(columns) -> (columns, 3)`: reads the numbers of so many columns.
+        scales: Mean and deviation of each target, (targets, 2).
+
+    Raises:
+        BadInput: If they are not what `plain_of` writes.
+    """
+    damaged = BadInput(f"the columns in {where} are damaged: train the model again.")
+    try:
+        plain = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise damaged from error
+    match plain:
+        case {"parts": list(parts), "targets": [list(names), str(meaning), list(classes)],
+              "apart": list(apart)}:  # fmt: skip
+            pass
+        case _:
+            raise damaged
+    table = numbers(len(parts))
+    read = [_read_part(plain, row.tolist()) for plain, row in zip(parts, table, strict=True)]
+    several = meaning == _LABELS and len(names) > 1 and names == classes
+    one = (
+        meaning == _CLASSES and len(names) == 1 and len(set(map(str, classes))) == len(classes) > 1
+    )
+    fits = meaning == _NUMBERS and not classes and len(names) == len(scales) > 0
+    whole = (
+        all(map(_is_text, [*names, *classes, *apart]))
+        and (several or one or fits)
+        and np.isfinite(table).all()
+        and np.isfinite(scales).all()
+        and (scales[:, 1:] > 0).all()
+    )
+    known = [part.name for part in read if part is not None]
+    if not whole or len(known) < len(parts) or len({*known, *names}) < len(known) + len(names):
+        raise damaged
+    columns = Columns(
+        [part for part in read if part is not None],
+        Targets(names, meaning, classes, scales[:, :1], scales[:, 1:]),
+        apart,
+    )
+    if not 0 < len(columns.features) <= _MOST_FEATURES:
+        raise damaged
+    return columns
+
+
+def _read_part(plain: object, row: Sequence[float]) -> Encoded | DroppedColumn | None:
+    fill, mean, deviation = row
+    match plain:
+        case ["number", str(name), bool(flagged)] if _is_text(name) and deviation > 0:
+            return NumberColumn(name, fill, mean, deviation, flagged)
+        case ["boolean", str(name), bool(flagged)] if _is_text(name) and fill in (0, 1):
+            return BooleanColumn(name, fill, flagged)
+        case ["text", str(name), list(categories), bool(other), bool(flagged)] if all(
+            map(_is_text, [name, *categories])
+        ) and len(set(categories)) == len(categories):
+            return CategoryColumn(name, categories, other, flagged)
+        case ["dropped", str(name), str(why)] if _is_text(name) and _is_text(why):
+            return DroppedColumn(name, why)
+    return None
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
