@@ -1,4 +1,4 @@
-"""The specification of portable arithmetic in fractions: slow, and plain to see."""
+"""The specification of portable arithmetic in fractions, slow but easy to check."""
 
 import math
 import operator
@@ -12,7 +12,7 @@ FORMATS = {np.float32: (24, -126, 128), np.float64: (53, -1022, 1024)}
 
 
 def rounded(x, dtype=np.float64):
-    """The float nearest to a fraction, ties to even; zero is positive, too much is infinite."""
+    """The float nearest to a fraction, ties to even; zeros are positive."""
     bits, least, most = FORMATS[dtype]
     if x == 0:
         return 0.0
@@ -27,20 +27,20 @@ def rounded(x, dtype=np.float64):
 
 
 def over_one_denominator(line):
-    """Integers, and the least denominator that makes a list of floats of them."""
+    """A list of floats as integers over their least common denominator."""
     ratios = [x.as_integer_ratio() for x in line]
-    denominator = max((d for _, d in ratios), default=1)  # a power of two, as all of them are
+    denominator = max((d for _, d in ratios), default=1)  # the largest: all are powers of 2
     return [n * (denominator // d) for n, d in ratios], denominator
 
 
 def dot(row, column):
-    """The true dot product, as a fraction, of two lists of integers over a denominator each."""
+    """The true dot product, a fraction, of two lists of integers over one denominator each."""
     (a, d), (b, e) = row, column
     return Fraction(sum(map(operator.mul, a, b)), d * e)
 
 
 def nearest_product(a, b):
-    """Each place the float32 nearest to the true dot product."""
+    """The product whose entries are the float32 nearest to the true dot products."""
     rows, columns = (list(map(over_one_denominator, x.tolist())) for x in (a, b.T))
     places = [[rounded(dot(row, column), np.float32) for column in columns] for row in rows]
     return np.array(places, np.float32).reshape(len(a), b.shape[1])
@@ -84,7 +84,7 @@ def slices(line, p, s):
     """The slices of a line, scaled by 2**-e, each as integers over a denominator; and e."""
     e = max(math.frexp(max(map(abs, line)))[1], -960)
     rest, denominator = over_one_denominator(line)
-    finest = 2 ** (p + s * (p + 1) + 2200)  # so that every quotient below is a whole number
+    finest = 2 ** (p + s * (p + 1) + 2200)  # makes every quotient below a whole number
     rest = [x * finest // denominator * 2**960 // 2 ** (e + 960) for x in rest]
     parts = []
     for i in range(s):

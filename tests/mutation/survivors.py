@@ -34,11 +34,11 @@ EQUIVALENT = {
     ("pydnn/numerics/portable/scalars.py", "-> EVEN, Emin=-1000000"): BEYOND,
     ("pydnn/numerics/portable/scalars.py", "-> 99999, Emax=1000000"): BEYOND,
     ("pydnn/numerics/portable/scalars.py", "-> ls=1, clamp=1"): BEYOND,
-    ("pydnn/numerics/portable/sums.py", "a.size <= BLOCK: given, -> if False"): SAME_ORDER,
+    ("pydnn/numerics/portable/sums.py", "a.size <= BLOCK: work, -> if False"): SAME_ORDER,
     ("pydnn/numerics/portable/sums.py", "-> 0 < a.size < BLOCK"): SAME_ORDER,
     ("pydnn/numerics/portable/sums.py", "-> if 1 < a.size <="): SAME_ORDER,
-    ("pydnn/numerics/portable/sums.py", "if n <= BLOCK: given, -> if True"): SAME_ORDER,
-    ("pydnn/numerics/portable/sums.py", "if n <= BLOCK: given, -> if False"): SAME_ORDER,
+    ("pydnn/numerics/portable/sums.py", "if n <= BLOCK: work, -> if True"): SAME_ORDER,
+    ("pydnn/numerics/portable/sums.py", "if n <= BLOCK: work, -> if False"): SAME_ORDER,
     ("pydnn/numerics/portable/sums.py", "-> tree_of((n, 2), 0, 'd')"): (
         "a second column is added up that nobody reads"
     ),

@@ -1,19 +1,19 @@
-"""`portable`: the same bits on every machine, whatever the processor, BLAS, threads or versions.
+"""`portable`: the same bits on every machine, whatever its processor, BLAS, threads and versions.
 
-It stands on what IEEE 754 rounds exactly and NumPy never fuses: elementwise `+ - * /`, `sqrt`,
-comparisons, and integers. What each function means is written down at the head of its file, so
-that anybody can check any number of a run by other means:
+It uses only operations that IEEE 754 rounds exactly and that NumPy never fuses: elementwise
+`+ - * /`, `sqrt`, comparisons, and integers. The head of each file specifies its results, so that
+anybody can check any number of a run by other means:
 
-- `products` and `slices`: products of float64 matrices; `nearest`: those of float32
-- `sums`: sums, means and lengths by a fixed tree
-- `elementary`: exp, log, tanh and the like
+- `products` and `slices`: products of float64 matrices; `nearest`: products of float32 matrices
+- `sums`: sums, means and lengths by a fixed tree of additions
+- `elementary`: exp, log, tanh and similar functions
 - `scalars`: powers and cosines of single numbers, for schedules
-- `factors`: Q R, made of these products and sums
+- `qr`: orthonormal columns, from these products and sums
 
-Random numbers are made from Philox's raw bits by `pydnn.keys`, in the same manner.
+`pydnn.keys` makes random numbers from Philox's raw bits in the same way.
 
-Where numbers are few, a ufunc goes by its own name, and the array that it fills comes last: `np.`
-and `out=` take a tenth of such a call.
+Code for small arrays calls ufuncs by their own names and passes the output last, since looking up
+`np.` and parsing `out=` take a tenth of such a call.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _erf(x: FloatArray) -> FloatArray:
 
 
 def _positive_part(Z: FloatArray) -> FloatArray:
-    # Processors differ in which zero they take for the larger one.
+    # Processors differ in whether max(-0.0, 0.0) is -0.0 or 0.0; adding 0.0 always gives 0.0.
     zero = scalar(0, Z.dtype)
     A = np.maximum(Z, zero)
     return np.add(A, zero, out=A)
@@ -76,5 +76,5 @@ portable = Numerics(
     orthonormal_basis=orthonormal,
     exact=True,
     expect_sound=expect_sound,
-    prepare=unchangeable,  # of which `cache` keeps what products need,
+    prepare=unchangeable,  # `cache` keeps what products need of such an array
 )

@@ -1,11 +1,10 @@
-"""What was worked out of an operand that does not change, such as the data, kept for later calls.
+"""A cache for what is computed from an operand that never changes, such as the data of a training.
 
-It is the cache of a pure function: what is kept is what would be worked out again, since it is
-looked up only for arrays that nobody can ever write to. A frozen array is not one of them: whoever
-has it can thaw it, change it and freeze it again. The array that `unchangeable` makes lies in
-memory that Python itself lets nobody write to. What is worked out is kept from the second time on
-that the same array comes, for as long as that array or a view of it lives, for a few arrays at
-most.
+It changes no result, since it keeps results only for arrays that nobody can ever write to. A
+read-only array is not safe: its holder can make it writeable, change it and make it read-only
+again. `unchangeable` makes an array whose memory is a `bytes` object, which Python never lets
+anybody change. A result is kept from the second use of an array on, as long as the array or a view
+of it lives, and for a few arrays at most.
 """
 
 from __future__ import annotations
@@ -22,37 +21,44 @@ from pydnn.records import FloatArray
 
 __all__ = ["kept", "unchangeable"]
 
-_Found = TypeVar("_Found")
-_MOST = 8
+_Result = TypeVar("_Result")
+_MOST = 8  # arrays in the cache
 
 
 @attrs.define(eq=False)
 class _Entry:
-    """What is kept of one array; None until it is seen again, and when its owner is gone."""
+    """The result kept for one array; None before its second use, and after its owner is gone."""
 
     owner: weakref.ref[FloatArray]
-    found: Any = None  # of the type that the name in its key stands for
+    result: Any = None
 
 
-# The name, the id of the owner, the offset in it, shape, strides and dtype.
+# The name, the id of the owner, the offset in its memory, the shape, the strides and the dtype.
 _Key: TypeAlias = tuple[str, int, int, tuple[int, ...], tuple[int, ...], str]
 _entries: dict[_Key, _Entry] = {}
 _lock = threading.Lock()
 
 
 def unchangeable(array: FloatArray) -> FloatArray:
-    """A copy of the array, in Fortran order, that nobody can thaw, not even its owner."""
+    """Return a copy of the array, in Fortran order, that nobody can ever write to.
+
+    Example:
+        >>> unchangeable(np.ones(2)).setflags(write=True)
+        Traceback (most recent call last):
+        ValueError: cannot set WRITEABLE flag to True of this array
+    """
     return np.ndarray(array.shape, array.dtype, array.tobytes("F"), order="F")
 
 
-def kept(name: str, array: FloatArray, make: Callable[[str | None], _Found]) -> _Found:
-    """What `make` gives of the array: once more, or what it gave before.
+def kept(name: str, array: FloatArray, make: Callable[[str | None], _Result]) -> _Result:
+    """Return the result of `make` for an array, from the cache if it is there.
 
     Args:
-        name: Of the function, which tells its results from those of others.
+        name: The name of the function, since several functions share the cache.
         array: The operand.
-        make: `(into) -> result`; with "right" it may use work arrays of that name, which the next
-            call overwrites, and with None the result is of arrays of its own.
+        make: A function `(into) -> result`. With "right" it may use work arrays of that name, which
+            the next call overwrites. With None it must make arrays of its own, since the result is
+            kept.
     """
     owner = _unchangeable_owner(array)
     if owner is None:
@@ -62,17 +68,17 @@ def kept(name: str, array: FloatArray, make: Callable[[str | None], _Found]) -> 
     if entry is None or entry.owner() is not owner:
         _keep(key, _entry_of(owner))
         return make("right")
-    found: _Found = entry.found
-    if found is None:
-        found = entry.found = make(None)
+    result: _Result = entry.result
+    if result is None:
+        result = entry.result = make(None)
         _keep(key, entry)
-    return found
+    return result
 
 
 def _entry_of(owner: FloatArray) -> _Entry:
     def forget(_: object) -> None:
-        # Of the dictionary nothing changes, for this may be called while anybody looks into it.
-        entry.found = None
+        # The entry stays: this may be called while another call iterates over the dictionary.
+        entry.result = None
 
     entry = _Entry(weakref.ref(owner, forget))
     return entry
@@ -80,29 +86,29 @@ def _entry_of(owner: FloatArray) -> _Entry:
 
 def _keep(key: _Key, entry: _Entry) -> None:
     with _lock:
-        _entries.pop(key, None)  # so that it comes last
+        _entries.pop(key, None)  # moves it to the end
         while len(_entries) >= _MOST:
-            # Those that were seen once go first, since every step brings new ones.
-            once = next((k for k, e in _entries.items() if e.found is None), None)
+            # Arrays used once go first, since every step brings new ones.
+            once = next((k for k, e in _entries.items() if e.result is None), None)
             _entries.pop(next(iter(_entries)) if once is None else once, None)
         _entries[key] = entry
 
 
 def _offset(array: FloatArray, owner: FloatArray) -> int:
-    """Of the array's first number in its owner's memory, in bytes."""
+    """Return where the array begins in its owner's memory, in bytes."""
     whole = array.nbytes == owner.nbytes and array.flags.forc
     return 0 if whole else _address(array) - _address(owner)
 
 
 def _address(array: FloatArray) -> int:
-    address: int = array.__array_interface__["data"][0]  # which takes longer than all the rest
+    address: int = array.__array_interface__["data"][0]  # slower than everything else in a lookup
     return address
 
 
 def _unchangeable_owner(array: FloatArray) -> FloatArray | None:
-    """The array that `unchangeable` made and `array` is a view of; None if there is none."""
+    """Return the array by `unchangeable` that `array` is or is a view of; None if there is none."""
     owner = array
     while type(owner.base) is type(owner):
         owner = owner.base
-    base: object = owner.base  # which may be of any class, whatever the types of NumPy say
+    base: object = owner.base  # of any class, although NumPy's types say it is an array
     return owner if type(base) is bytes else None

@@ -1,8 +1,9 @@
 """exp, expm1, log, log1p, tanh, the logistic function and erf, from exactly rounded operations.
 
-The specification. All is float64: `+ - * /` round each by itself, to the nearest, ties to even;
-coefficients are below; polynomials go by Horner's rule. A float32 argument is widened, and the
-result rounded once. With n the integer nearest to the double x * LOG2_E (ties to even):
+Specification. Every operation `+ - * /` is in float64 and rounds separately, to the nearest, ties
+to even. The coefficients are below; polynomials use Horner's rule. A float32 argument is converted
+to float64, and the result rounded once. With n the integer nearest to the double x * LOG2_E (ties
+to even):
 
     hi = x - n * LN2_HI,  lo = n * LN2_LO,  r = hi - lo,  t = r * r
     c = r - t * P(t),  v = 2 - c
@@ -18,12 +19,13 @@ For log, x = 2**k * m with m in [sqrt(1/2), sqrt(2)), f = m - 1, s = f / (2 + f)
     log1p(x) = log(u) + e / u,  u = 1 + x rounded, e = (1 - (u - (u - 1))) + (x - (u - 1)),
     with the sign of x
 
-Ends: exp is 0 below -746 and infinite above 710, log is -inf at zeros and not a number below
-them, log1p so at -1. What is multiplied by a 2**n out of range is so by 2**(n // 2) first.
+At the ends, exp is 0 below -746 and infinite above 710. log is -inf at zeros and NaN below them;
+log1p is so at and below -1. If 2**n is out of range, a number is multiplied by 2**(n // 2) and then
+by the rest.
 
-Errors, by tests/function_errors.py against mpmath, at most, in units in the last place:
-exp 0.87, expm1 1.4, log 0.76, log1p 1.2, logistic 1.7, tanh 2.2 (and erf, of `fast` with this exp,
-4.1); of 20,000 float32 results in each range all were the nearest.
+The largest errors that tests/function_errors.py measures against mpmath, in units in the last
+place: exp 0.87, expm1 1.4, log 0.76, log1p 1.2, logistic 1.7, tanh 2.2, and 4.1 for erf, which is
+that of `fast` with this exp. All of 20,000 float32 results in each range were the nearest floats.
 
 References:
     Cody and Waite, Software manual for the elementary functions, 1980, for the reduction; Sun's
@@ -45,7 +47,7 @@ __all__ = ["exp", "expm1", "log", "log1p", "logistic", "tanh"]
 
 
 def _numbers(*values: float) -> tuple[FloatArray, ...]:
-    """As arrays of no axes, with which small blocks are combined in less time."""
+    """Return the values as arrays without axes, which combine with small arrays fastest."""
     return tuple(scalar(value, np.float64) for value in values)
 
 
@@ -71,27 +73,27 @@ _L = _numbers(
 )
 (_TO_INTEGER,) = _numbers(
     1.5 * 2.0**52
-)  # added to a number, it rounds that to an integer in its last bits
+)  # adding it to a number rounds that to an integer, in the last bits of the sum
 _NORMAL, _LARGEST = 2.0**-1022, sys.float_info.max
 _ROOT_HALF, _MANTISSA, _BIAS, _BITS_OF_ONE = (
     freeze(np.array(value, np.int64)) for value in (0x3FE6A09E667F3BCD, 52, 1023, 1023 << 52)
 )  # the first are the bits of sqrt(1/2)
 
-# (x, y): fills y, of as many numbers as x and elsewhere.
+# A function (x, y) that fills y; both have the same size and do not overlap.
 _Core = Callable[[FloatArray, FloatArray], None]
 
 
 def _elementwise(core: _Core) -> Callable[[FloatArray], FloatArray]:
-    """The function of arrays of any shape that `core` works out for up to `BLOCK` numbers."""
+    """Return a function of arrays of any shape, from a `core` for up to `BLOCK` numbers."""
 
     def function(x: FloatArray, /) -> FloatArray:
         if not (x.flags.c_contiguous or x.flags.f_contiguous):
             x = np.ascontiguousarray(x)
         y = np.empty_like(x)
-        given, found = x.ravel("K"), y.ravel("K")  # in the order of memory, without a copy
+        inputs, outputs = x.ravel("K"), y.ravel("K")  # views, in the order of memory
         for start in range(0, x.size, BLOCK):
             block = slice(start, start + BLOCK)
-            source, target = given[block], found[block]
+            source, target = inputs[block], outputs[block]
             if x.dtype == np.float64:
                 core(source, target)
             else:
@@ -108,7 +110,7 @@ def _elementwise(core: _Core) -> Callable[[FloatArray], FloatArray]:
 
 
 def _reduced(x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
-    """n, hi, lo, r and c of numbers x; n in the lowest bits of floats."""
+    """Return n, hi, lo, r and c of the specification; n is in the lowest bits of its floats."""
     n, hi, lo, r, c, t = several("nhlrct", x.size)
     multiply(x, _LOG2_E, n)
     add(n, _TO_INTEGER, n)
@@ -126,7 +128,7 @@ def _reduced(x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatAr
 def _times_polynomial(
     t: FloatArray, coefficients: tuple[FloatArray, ...], *, out: FloatArray
 ) -> None:
-    """T times the polynomial of t with these coefficients, from the constant up."""
+    """Fill `out` with t times a polynomial of t; the constant coefficient comes first."""
     multiply(t, coefficients[-1], out)
     for coefficient in coefficients[-2::-1]:
         add(out, coefficient, out)
@@ -134,7 +136,13 @@ def _times_polynomial(
 
 
 def _times_power(y: FloatArray, n: FloatArray, *, small: bool) -> None:
-    """Multiply y, normal and not negative, by 2**n; `small` where no product leaves the range."""
+    """Multiply y, normal and not negative, by 2**n.
+
+    Args:
+        y: The numbers, which are changed.
+        n: The exponents, in the lowest bits of floats.
+        small: Whether all products are normal, so that adding n to the exponent bits is enough.
+    """
     bits = n.view(np.int64)
     if small:
         left_shift(bits, _MANTISSA, bits)
@@ -148,21 +156,21 @@ def _times_power(y: FloatArray, n: FloatArray, *, small: bool) -> None:
 
 
 def _within(x: FloatArray, low: float, high: float) -> bool:
-    """Whether all numbers are; no array with a NaN is."""
+    """Return whether all numbers are from `low` to `high`; False if one is NaN."""
     return bool(np.minimum.reduce(x) >= low) and bool(np.maximum.reduce(x) <= high)
 
 
 def _clamped(x: FloatArray, low: float, high: float) -> FloatArray:
-    """The numbers brought to between these two, with 0 for what is none."""
+    """Return the numbers limited to `low` and `high`, with 0 instead of NaN."""
     clamped = np.minimum(np.maximum(x, low), high)
     return np.where(np.isnan(x), 0.0, clamped)
 
 
 def _exp(x: FloatArray, y: FloatArray) -> None:
     small = bool(np.maximum.reduce(np.abs(x, out=floats("magnitudes", x.size))) <= 708.0)
-    given = x if small else np.where(x == np.inf, 0.0, _clamped(x, -746.0, 710.0))
+    limited = x if small else np.where(x == np.inf, 0.0, _clamped(x, -746.0, 710.0))
     ends = None if small else (np.isnan(x), x == np.inf)
-    n, hi, lo, r, c = _reduced(given)
+    n, hi, lo, r, c = _reduced(limited)
     multiply(r, c, r)
     subtract(_TWO, c, c)
     divide(r, c, r)
@@ -177,9 +185,9 @@ def _exp(x: FloatArray, y: FloatArray) -> None:
 
 def _expm1(x: FloatArray, y: FloatArray) -> None:
     middle = _within(x, -50.0, 40.0)
-    given = x if middle else _clamped(x, -50.0, 40.0)
+    limited = x if middle else _clamped(x, -50.0, 40.0)
     beyond = None if middle else (np.isnan(x), x > 40.0, x[x > 40.0])
-    _expm1_of_middle(given, y)
+    _expm1_of_middle(limited, y)
     if beyond is not None:
         bad, far, numbers = beyond
         y[bad] = np.nan
@@ -189,7 +197,7 @@ def _expm1(x: FloatArray, y: FloatArray) -> None:
 
 
 def _expm1_of_middle(x: FloatArray, y: FloatArray) -> None:
-    """The same for numbers from -50 to 44, but for the sign of zeros."""
+    """Fill y with expm1 of numbers from -50 to 44; zeros may have the wrong sign."""
     n, hi, lo, r, c = _reduced(x)
     multiply(r, c, r)
     subtract(_TWO, c, c)
@@ -255,7 +263,7 @@ def _log(x: FloatArray, y: FloatArray) -> None:
 
 
 def _log_of_normal(x: FloatArray, less: float | FloatArray, y: FloatArray) -> None:
-    """The logarithm of positive normal numbers, each divided by 2**less."""
+    """Fill y with the logarithm of x / 2**less, for positive normal numbers x."""
     k, f, h, s, z, q = several("kfhszq", x.size)
     bits, mantissas = k.view(np.int64), f.view(np.int64)
     subtract(x.view(np.int64), _ROOT_HALF, bits)

@@ -1,15 +1,14 @@
-"""The float32 nearest to a true dot product of float32 numbers, ties to even.
+"""Products of float32 matrices: each entry is the float32 nearest to the true dot product.
 
-Nothing else needs to be known of these products. Every place can be checked with fractions.
+Specification. Each entry is the nearest float32, ties to even, so anybody can check it with
+fractions. Every zero is +0.0. A result beyond the largest float32 is infinite, as IEEE 754 says. If
+a row or column holds an infinity or a NaN, all its entries are NaN.
 
-How it is found: two float32 numbers multiply exactly in float64, so a float64 product of BLAS
-errs by its additions alone; where a term goes through n of them, in whatever order, by less than
-n 2**-53 |row| |column|. Where both ends of that interval round to one float32, that is the answer;
-the interval may differ from machine to machine, the answer may not. What is left in doubt is
-summed again without error.
-
-Every zero is +0.0. What rounds beyond the largest float32 is infinite, as IEEE 754 has it. A row
-or column that holds an infinity or a NaN is NaN in all of its places.
+Method. Two float32 numbers multiply exactly in float64, so a float64 product of BLAS has errors
+only from its additions. If a term goes through n additions, in whatever order, the error is less
+than n 2**-53 |row| |column|. If both ends of that interval round to the same float32, that is the
+result. The interval may differ from machine to machine, but the result cannot. The other entries
+are summed again without error.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import struct
 from typing import NamedTuple
 
 import numpy as np
-from numpy import einsum, vecdot  # of bounds alone, whose bits do not matter
+from numpy import einsum, vecdot  # for bounds, whose bits do not matter
 from numpy.typing import NDArray
 
 from pydnn.numerics.portable.cache import kept
@@ -30,19 +29,25 @@ from pydnn.records import FloatArray
 
 __all__ = ["matmul_float32", "nearest_sums"]
 
-_PLACES = 1 << 14  # that are checked at a time
-_TERMS = 1 << 16  # of doubtful places that are worked on at a time
+_PLACES = 1 << 14  # entries checked at a time
+_TERMS = 1 << 16  # terms of doubtful entries summed at a time
 _TERMS_OF_A_BLOCK = 512
-_FEW, _MANY = 6, 64
+_FEW, _MANY = 6, 64  # numbers of doubtful entries at which another way becomes faster
 _ULP = 2.0**-53
 
 
 class _Operand(NamedTuple):
-    """One operand, its lines as float64 (lines, k), and the length of each."""
+    """The rows of the left operand, or the columns of the right one, in float64.
+
+    Attributes:
+        lines: The rows or columns, (lines, k).
+        lengths: The Euclidean length of each line.
+        bad: Which lines held an infinity or a NaN, and are zeros in `lines`; None if none did.
+    """
 
     lines: FloatArray
     lengths: FloatArray
-    bad: NDArray[np.bool_] | None  # which lines held an infinity or a NaN, and are zeros here
+    bad: NDArray[np.bool_] | None
 
 
 def matmul_float32(a: FloatArray, b: FloatArray, out: FloatArray) -> None:
@@ -55,15 +60,15 @@ def matmul_float32(a: FloatArray, b: FloatArray, out: FloatArray) -> None:
         return
     product = floats("product", m, n)
     additions = _multiply(left.lines, right.lines.T, product)
-    # Eight more ulps than the proof asks for, since the bound itself is rounded.
+    # Eight more ulps than the proof needs, since the bound is rounded itself.
     left_bound = left.lengths * ((additions + 8) * _ULP)
     step = max(1, _PLACES // max(1, n))
     doubtful = []
     for start in range(0, m, step):
         rows = slice(start, start + step)
-        found = _settle(product[rows], left_bound[rows], right.lengths, out[rows])
-        if found.size:
-            doubtful.append(found + start * n)
+        places = _settle(product[rows], left_bound[rows], right.lengths, out[rows])
+        if places.size:
+            doubtful.append(places + start * n)
     if doubtful:
         _settle_doubtful(np.concatenate(doubtful), left.lines, right.lines, product, out)
     if left.bad is not None:
@@ -73,12 +78,13 @@ def matmul_float32(a: FloatArray, b: FloatArray, out: FloatArray) -> None:
 
 
 def _multiply(left: FloatArray, right: FloatArray, product: FloatArray) -> int:
-    """Fill `product`; the most additions that a term goes through."""
+    """Fill `product`, and return the largest number of additions that a term goes through."""
     k = len(right)
     if k <= 2 * _TERMS_OF_A_BLOCK:
         blas(left, right, out=product)
         return k
-    # Blocks that are summed after that: the fewer additions, the fewer places are in doubt.
+    # Multiply blocks and add the results: with fewer additions per term, fewer entries are in
+    # doubt.
     starts = range(0, k, _TERMS_OF_A_BLOCK)
     share = floats("share", *product.shape)
     for start in starts:
@@ -90,7 +96,7 @@ def _multiply(left: FloatArray, right: FloatArray, product: FloatArray) -> int:
 
 
 def _widened(lines: FloatArray, into: str | None) -> _Operand:
-    # As the numbers lie in memory: line after line, or turned.
+    # Keep the order in memory: line after line, or transposed.
     turned = not lines.flags.c_contiguous and lines.T.flags.c_contiguous
     shape = lines.shape[::-1] if turned else lines.shape
     space = np.empty(shape) if into is None else floats(f"{into} widened", *shape)
@@ -105,7 +111,7 @@ def _widened(lines: FloatArray, into: str | None) -> _Operand:
 
 
 def _lengths(lines: FloatArray) -> FloatArray:
-    """Euclidean lengths of rows, with errors of up to k ulps that may vary: they make bounds."""
+    """Return the lengths of rows, which may be off by k ulps: they are only used in bounds."""
     if lines.flags.c_contiguous:
         squares = vecdot(lines, lines)
     else:
@@ -117,7 +123,7 @@ def _lengths(lines: FloatArray) -> FloatArray:
 def _settle(
     product: FloatArray, rows: FloatArray, columns: FloatArray, out: FloatArray
 ) -> NDArray[np.int64]:
-    """Fill `out` with the product rounded; the flat places that are in doubt."""
+    """Fill `out` with the rounded product, and return the flat indices of entries in doubt."""
     bound, low = (floats(name, *product.shape) for name in ("bound", "low"))
     np.multiply(rows[:, np.newaxis], columns, out=bound)
     np.subtract(product, bound, out=low)
@@ -139,7 +145,7 @@ def _settle_doubtful(
     n, k = len(right), left.shape[1]
     rows, columns = np.divmod(places, n)
     if len(places) > _MANY:
-        # Where no term is other than 0, as with many zeros, there is nothing to be summed.
+        # Entries without a term other than 0, common in data with many zeros, need no summing.
         empty = product[rows, columns] == 0
         if np.count_nonzero(empty) > _MANY:
             terms = blas((left != 0).astype(np.float32), (right != 0).astype(np.float32).T)
@@ -158,7 +164,7 @@ def _settle_doubtful(
 
 
 def nearest_sums(terms: FloatArray) -> FloatArray:
-    """The float32 nearest to the true sum of each row of float64 `terms`, ties to even."""
+    """Return the float32 nearest to the true sum of each row of float64 `terms`, ties to even."""
     high, low, left_out = _summed_twice(terms)
     high, low = _two_sum(high, low)
     results = _narrowed(high, low - left_out)
@@ -171,14 +177,14 @@ def nearest_sums(terms: FloatArray) -> FloatArray:
 
 
 def _two_sum(a: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """The rounded sum, and its rounding error. Knuth, 1969, section 4.2.2, theorem B."""
+    """Return the rounded sum and its exact rounding error. Knuth, 1969, 4.2.2, theorem B."""
     total = a + b
     of_b = total - a
     return total, (a - (total - of_b)) + (b - of_b)
 
 
 def _summed_twice(terms: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Of each row a sum, the sum of its errors, and a bound of what is still left out."""
+    """Return the sum of each row, the sum of its rounding errors, and a bound of what is left."""
     high = terms.T.copy(order="C")
     low, left_out = np.zeros_like(high), np.zeros(len(terms))
     n = len(high)
@@ -191,13 +197,14 @@ def _summed_twice(terms: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray
         left_out += fold(np.abs(missed) + np.abs(missed_again))[0]
         high[:rest], low[:rest] = total, errors
         n = c
-    # The bound is a sum that was rounded itself.
+    # A sixteenth more, since the bound is a rounded sum itself.
     return high[0], low[0], left_out * 1.0625
 
 
 def _narrowed(high: FloatArray, low: FloatArray) -> FloatArray:
-    """The float32 nearest to high + low, for low of less than an ulp of high."""
-    # Rounded to odd first, high can be rounded again: no tie that is none, none that is lost.
+    """Return the float32 nearest to high + low, where low is less than an ulp of high."""
+    # Rounding twice could go wrong at a tie. Rounding to odd first prevents that: if low is not 0,
+    # the last bit of high becomes 1, so high is never a tie and stays on the true side of it.
     bits = high.view(np.int64)
     towards = np.where((low > 0) == (high > 0), 1, -1)
     odd = np.where((low != 0) & (bits & 1 == 0), bits + towards, bits)
@@ -207,7 +214,7 @@ def _narrowed(high: FloatArray, low: FloatArray) -> FloatArray:
 def _nearest_sum(terms: FloatArray) -> np.float32:
     numbers = terms.tolist()
     high = math.fsum(numbers)
-    low = math.fsum([*numbers, -high])  # 0, or of the sign of the true rest
+    low = math.fsum([*numbers, -high])  # 0, or a number with the sign of the true rest
     if low and not struct.unpack("<q", struct.pack("<d", high))[0] & 1:
-        high = math.nextafter(high, math.copysign(math.inf, low))  # to odd, as above
+        high = math.nextafter(high, math.copysign(math.inf, low))  # to odd, see `_narrowed`
     return np.float32(high) + np.float32(0)

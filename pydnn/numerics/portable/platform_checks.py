@@ -1,4 +1,4 @@
-"""What could still break the promise of portable arithmetic in this process."""
+"""Checks that this process keeps the promise of portable arithmetic."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["adds_exactly", "expect_sound", "flushes_to_zero", "pointer_bits", "r
 
 
 def expect_sound() -> None:
-    """Refuse a process in which portable arithmetic would have other bits than elsewhere.
+    """Refuse a process in which portable arithmetic would give other bits than elsewhere.
 
-    It takes about 50 microseconds after the first call: a library that is loaded later can
-    spoil a process, too, so a run is checked again whenever it records a state.
+    It takes about 50 microseconds after the first call. A library that is loaded later can change
+    the process, so a recorded run repeats the check at every state that it stores.
 
     Raises:
         BadInput: If tiny numbers are flushed to zero, numbers are not rounded to the nearest,
@@ -46,37 +46,37 @@ def expect_sound() -> None:
 
 
 def flushes_to_zero(dtype: type[np.float64] | type[np.float32]) -> bool:
-    """Whether numbers below the smallest normal one become zero, as -ffast-math has it."""
-    # From arrays, since Python would work out a product of constants before it runs.
+    """Return whether numbers below the smallest normal one become zero, as with -ffast-math."""
+    # Arrays, since Python computes a product of constants when it compiles the code.
     smallest_normal = np.array([2.0**-1022 if dtype is np.float64 else 2.0**-126], dtype)
     with np.errstate(under="ignore"):
         return not (smallest_normal * np.array([0.25], dtype)).all()
 
 
 def rounds_to_nearest(dtype: type[np.float64] | type[np.float32]) -> bool:
-    """Whether sums are rounded to the nearest number, ties to even, as IEEE 754 has it by default.
+    """Return whether sums round to the nearest number, ties to even, the default of IEEE 754.
 
     Each of the other three modes, upward, downward and to zero, changes one of three sums.
     """
-    ulp = 2.0**-52 if dtype is np.float64 else 2.0**-23  # of 1
-    # Below, at and above the middle between two numbers. From arrays, as above.
+    ulp = 2.0**-52 if dtype is np.float64 else 2.0**-23  # the ulp of 1
+    # Two ties, of either sign, and a sum above the middle. Arrays, as above.
     ends = np.array([1.0, -1.0, 1.0], dtype) + np.array([ulp / 2, -ulp / 2, ulp * 0.75], dtype)
     return bool((ends == np.array([1.0, -1.0, 1.0 + ulp], dtype)).all())
 
 
 def pointer_bits() -> int:
-    """The bits of a pointer in this process."""
+    """Return the number of bits of a pointer in this process."""
     return 8 * struct.calcsize("P")
 
 
 @functools.cache
 def adds_exactly() -> bool:
-    """Whether BLAS has the exact products of slices at the edge of their budget.
+    """Return whether BLAS gives exact products of slices whose numbers are as large as possible.
 
-    One that forms sums of the given numbers first, or works in fewer bits, has not.
+    A BLAS that adds matrix entries before it multiplies, or works with fewer bits, does not.
     """
     for k in (64, 209, 1024, 12288):
-        # Odd numbers, all as large as can be and of one sign: no partial sum has zeros at its end.
+        # Odd numbers of one sign and as large as possible, so partial sums need all 53 bits.
         row = 2 ** budget(k, left=True) - 1 - np.arange(k, dtype=np.int64) % 2 * 2
         column = 2 ** budget(k, left=False) - 1 - np.arange(k, dtype=np.int64) % 3 * 2
         exact = sum(map(int.__mul__, row.tolist(), column.tolist()))

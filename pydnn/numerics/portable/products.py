@@ -1,24 +1,24 @@
-"""Products of matrices whose bits no processor, BLAS, thread count or layout changes.
+"""Products of matrices with the same bits for every processor, BLAS, thread count and layout.
 
-The specification. The product of A (m, k) and B (k, n) in float32 has in each place the float32
-nearest to the true dot product, see `nearest`. In float64 it has, where m k is at most `FEW`, the
-sum by the tree of `sums` of the k products, each rounded. Otherwise it has, with the s slices of
-`slices`, exact sums
+Specification. Each entry of the float32 product of A (m, k) and B (k, n) is the float32 nearest to
+the true dot product, see `nearest`. For float64 there are two cases. If m k is at most `FEW`, an
+entry is the sum, by the tree of `sums`, of its k rounded products. Otherwise A and B are cut into s
+slices, see `slices`, which give exact sums
 
     S[i, j] = the sum over k of slice i of A times slice j of B
     T[l] = S[l - 1, 1] + S[l - 2, 2] + ... + S[1, l - 1], added from the left, for l = 2 to s + 1
     C = T[2] + (T[3] + (... + T[s + 1])), added from the right
 
-where lines outside of 2**-200 to 2**200 are scaled by powers of two before, and C by the inverse
-ones after that. +0.0 is added last, so every zero is +0.0. That takes s (s + 1) / 2 products of
-BLAS, of sums that are exact in whatever order it adds. The error is at most about 2**-44 k of the
-largest magnitudes of row and column.
+Lines with magnitudes outside 2**-200 to 2**200 are scaled by powers of two before, and C by the
+inverse powers after. Finally +0.0 is added, so every zero is +0.0. This takes s (s + 1) / 2
+products of BLAS, whose sums are exact in whatever order it adds. The error is at most about 2**-44
+k times the largest magnitudes of row and column.
 
-A place depends on its row, its column and m, hence not on the other columns, which are examples.
-A row or column that holds an infinity or a NaN is NaN in all of its places where slices are cut;
-in the tree it is what IEEE 754 has for it.
+An entry depends on its row, its column and m, and not on the other columns, which are examples. If
+a row or column holds an infinity or a NaN, all its entries are NaN in the second case; in the first
+case IEEE 754 says what they are.
 
-The same in fractions, to check it by: tests/portable_oracles.py.
+tests/portable_oracles.py computes the same with fractions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import itertools
 
 import numpy as np
 from numpy import add, multiply
-from numpy import matmul as blas  # by its own name, for this is the one place that may ask it
+from numpy import matmul as blas  # use it only where its sums are exact, or bounded as in `nearest`
 
 from pydnn.numerics.portable.cache import kept
 from pydnn.numerics.portable.slices import BAND, Bands, Slices, cut
@@ -38,13 +38,13 @@ from pydnn.records import FloatArray
 
 __all__ = ["FEW", "blas", "matmul_float64", "precise_product"]
 
-# Up to so many numbers of the left operand a tree of all products takes less time than slices.
+# Up to this size of the left operand, a tree of all products is faster than slices.
 FEW = 2048
 _PRECISE_BITS = 57
 _LEFT = "left"  # the work array with the slices of the left operand
-_TERMS = 1 << 15  # of the tree that are worked on at a time
-_WIDE = 128  # columns of a block of the tree, from which on more take no less time each
-_PLACES = 1 << 17  # of slices' products that are worked on at a time
+_TERMS = 1 << 15  # terms of the tree that are computed at a time
+_WIDE = 128  # columns of a block of the tree; wider blocks are no faster per column
+_PLACES = 1 << 17  # entries of products of slices that are computed at a time
 _FEWEST_COLUMNS = 256
 
 
@@ -58,7 +58,12 @@ def matmul_float64(a: FloatArray, b: FloatArray, out: FloatArray) -> None:
 
 
 def precise_product(a: FloatArray, b: FloatArray) -> FloatArray:
-    """The product by slices that keep 57 bits: an error of float64's own size, or less."""
+    """Return the product by slices that keep 57 bits, with an error no larger than float64's own.
+
+    Args:
+        a: The left operand, float64 (m, k).
+        b: The right operand, float64 (k, n).
+    """
     out = np.empty((len(a), b.shape[1]))
     left = cut(a, left=True, into=_LEFT, bits=_PRECISE_BITS)
     _by_slices(left, cut(b.T, left=False, into="right", bits=_PRECISE_BITS), out)
@@ -71,7 +76,7 @@ def _by_tree(a: FloatArray, b: FloatArray, out: FloatArray) -> None:
         out[...] = 0.0
         return
     if m * k * n > _TERMS:
-        # Blocks of wide rows, which take less time than many narrow ones.
+        # Blocks with wide rows, which are faster than many narrow ones.
         rows = max(1, min(m, _TERMS // (k * min(n, _WIDE))))
         columns = max(1, _TERMS // (k * rows))
         for row, column in itertools.product(range(0, m, rows), range(0, n, columns)):
@@ -86,7 +91,7 @@ def _by_tree(a: FloatArray, b: FloatArray, out: FloatArray) -> None:
 
 @of_each_thread
 def _terms(k: int, m: int, n: int) -> tuple[FloatArray, FloatArray, Pairs]:
-    """Where k terms of each of m x n sums go, where the sums will be, and the tree."""
+    """Return a work array for k terms of m x n sums, its part for the sums, and the additions."""
     terms = floats("scratch", k, m, n)
     return terms, terms[0], halves(terms)
 
@@ -109,14 +114,15 @@ def _by_slices(left: Slices, right: Slices, out: FloatArray) -> None:
 def _sums(
     s: int, m: int, k: int, bands: Bands | None, start: int, stop: int
 ) -> tuple[list[tuple[FloatArray, int, slice, slice, FloatArray]], Pairs, FloatArray]:
-    """How the products of slices are made and added up, for columns from `start` to `stop`.
+    """Plan how the products of slices are made and added up, for columns from `start` to `stop`.
 
-    The slices of rows lie one above the other in the work array `_LEFT`: fewer and fuller calls of
-    BLAS.
+    The slices of the left operand lie one above the other in the work array `_LEFT`. Slice j of the
+    right operand multiplies the first s - j of them in one call of BLAS: fewer and larger calls.
 
     Returns:
-        Of each call rows of slices, the slice of columns that they meet, which columns and terms
-        of it, and where the products go; what is added to what then; and where the sum is.
+        The calls, each with rows of left slices, the number of the right slice, its columns and
+        terms, and the place for the result; then the additions, as pairs (to, from); and the place
+        of the sum.
     """
     n = stop - start
     parts = floats("scratch", s * (s + 1) // 2, m, n)
@@ -133,7 +139,9 @@ def _sums(
         for columns, terms in _pieces(bands, start, stop, s * m, k)
         for j, product in enumerate(products)
     ]
-    levels = list(products[0])  # T[2] to T[s + 1]
+    # T[2] to T[s + 1]. Products of later slices are smaller. C adds them first, so that rounding
+    # errors stay small.
+    levels = list(products[0])
     pairs = [
         (levels[i + j], product)
         for j, others in enumerate(products[1:], 1)
@@ -146,22 +154,22 @@ def _sums(
 def _pieces(
     bands: Bands | None, start: int, stop: int, rows: int, k: int
 ) -> list[tuple[slice, slice]]:
-    """Columns from `start` to `stop` in stretches, each with the terms that are not all zeros.
+    """Return pieces of the columns from `start` to `stop`, each with its terms that are not 0.
 
-    Where a product is little, they are so short that BLAS does each in one thread, as `fast`
-    has it and for its reasons. Sums are exact, so neither that nor a zero left out is seen in them.
+    The pieces of a small product are so short that BLAS does each in one thread, see
+    `small_products`. The sums are exact, so neither pieces nor zeros left out change any bit.
     """
-    little = rows <= MOST_ROWS and rows * k * (stop - start) <= LITTLE_WORK
+    small = rows <= MOST_ROWS and rows * k * (stop - start) <= LITTLE_WORK
     pieces = []
     while start < stop:
         end, low, high = start, k, 0
         while end < stop:
             band = bands[end // BAND] if bands else (0, k)
-            widest, further = (min(low, band[0]), max(high, band[1])), min(end + BAND, stop)
-            work = rows * (widest[1] - widest[0]) * (further - start)
-            if little and work > ONE_THREADS_WORK and end > start:
+            terms, next_end = (min(low, band[0]), max(high, band[1])), min(end + BAND, stop)
+            work = rows * (terms[1] - terms[0]) * (next_end - start)
+            if small and work > ONE_THREADS_WORK and end > start:
                 break
-            end, (low, high) = further, widest
+            end, (low, high) = next_end, terms
         pieces.append((slice(start, end), slice(low, high)))
         start = end
     return pieces

@@ -1,11 +1,11 @@
-"""Powers and cosines of single numbers, such as schedules and Adam's corrections need.
+"""Powers and cosines of single numbers, for schedules and for the corrections in Adam.
 
-The specification: the float64 nearest to the true value, ties to even. The values are worked out
-in decimal to 40 digits; only a true value within 1e-23 or so of the middle between two floats
-could be taken for the wrong one, which is never met by chance.
+Specification. The result is the float64 nearest to the true value, ties to even. It is computed
+with 40 decimal digits. It could be wrong only if the true value were within about 1e-23 of the
+middle between two floats, which does not happen by chance.
 
-Everything here is exact or rounded by a context of its own: the operators of Decimal would round
-to that of the calling thread.
+Every operation is exact or rounds in the context below. The operators of Decimal would round in
+the context of the calling thread.
 """
 
 from __future__ import annotations
@@ -31,14 +31,19 @@ _LEAST_TERM = Decimal("1e-42")
 
 @functools.lru_cache(maxsize=64)  # a step asks for the same power more than once
 def power(x: float, y: float) -> float:
-    """X to the power y, for x of 0 or more."""
+    """Return x to the power y, for x of 0 or more.
+
+    Example:
+        >>> power(0.9, 10.0)
+        0.3486784401000001
+    """
     if y == 0 or x == 1:
         return 1.0
     return float(_DIGITS.power(Decimal.from_float(x), Decimal.from_float(y)))
 
 
 def cosine(x: float) -> float:
-    """The cosine of x, for |x| up to a few turns."""
+    """Return the cosine of x radians, for |x| up to a few turns."""
     exact = Decimal.from_float(x)
     minus_square = _DIGITS.multiply(exact, exact).copy_negate()
     total, term, n = Decimal(1), Decimal(1), 0

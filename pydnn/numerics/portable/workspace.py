@@ -1,4 +1,4 @@
-"""Work arrays that a function fills and empties again before anybody else can see them."""
+"""Work arrays, which a function fills and reads before any other code can see them."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from pydnn.records import FloatArray, scalar
 
 __all__ = ["BLOCK", "ZERO", "floats", "of_each_thread", "several"]
 
-# Numbers that are worked on at a time. Measured from 2,048 to 65,536: fewer are lost in calls,
-# more leave the first two levels of cache.
+# Numbers processed at a time. Measured from 2,048 to 65,536: with fewer, calls take most of the
+# time; more do not fit into the first two levels of cache.
 BLOCK = 8192
 
-ZERO = scalar(0.0, np.float64)  # +0.0: added last, it leaves no zero of the other sign
+ZERO = scalar(0.0, np.float64)  # adding +0.0 turns -0.0 into +0.0 and changes nothing else
 
-_MOST_VIEWS = 256  # of each function that makes them
+_MOST_VIEWS = 256  # remembered for each function
 
-_Given = TypeVarTuple("_Given")
+_Arguments = TypeVarTuple("_Arguments")
 _Views = TypeVar("_Views")
 
 
 class _Own(threading.local):
-    """The work arrays of one thread, so that no two can meet in one, and views of them."""
+    """The work arrays of one thread, which no other thread uses, and views of them."""
 
     def __init__(self) -> None:
         self.arrays: dict[str, FloatArray] = {}
@@ -38,41 +38,41 @@ class _Own(threading.local):
 _own = _Own()
 
 
-def of_each_thread(make: Callable[[*_Given], _Views]) -> Callable[[*_Given], _Views]:
-    """`make`, which gives views of work arrays, with what it gave remembered by each thread.
+def of_each_thread(make: Callable[[*_Arguments], _Views]) -> Callable[[*_Arguments], _Views]:
+    """Cache the results of `make`, which returns views of work arrays, in each thread.
 
-    Where numbers are few, making views of them takes as long as working on them.
+    For small arrays, making views takes as long as computing with them.
     """
 
     @functools.wraps(make)
-    def remembered(*given: *_Given) -> _Views:
-        found: _Views | None = _own.views[make].get(given)
-        if found is None:
-            found = make(*given)
-            views = _own.views[make]  # after that call, which may have cleared them all
-            if len(views) >= _MOST_VIEWS:
-                views.clear()
-            views[given] = found
-        return found
+    def remembered(*arguments: *_Arguments) -> _Views:
+        views: _Views | None = _own.views[make].get(arguments)
+        if views is None:
+            views = make(*arguments)
+            known = _own.views[make]  # looked up again, since `make` may have cleared all views
+            if len(known) >= _MOST_VIEWS:
+                known.clear()
+            known[arguments] = views
+        return views
 
     return remembered
 
 
 @of_each_thread
 def floats(name: str, *shape: int) -> FloatArray:
-    """This thread's float64 work array called `name`, in this shape, unfilled.
+    """Return this thread's float64 work array called `name`, in this shape; it is not filled.
 
-    It is the caller's until the next call with the same name.
+    The caller may use it until the next call with the same name.
     """
     arrays, count = _own.arrays, math.prod(shape)
     array = arrays.get(name)
     if array is None or array.size < count:
-        _own.views.clear()  # so that no smaller array stays for their sake
+        _own.views.clear()  # views of the smaller array would keep it alive
         array = arrays[name] = np.empty(max(count, BLOCK))
     return array[:count].reshape(shape)
 
 
 @of_each_thread
 def several(names: str, count: int) -> tuple[FloatArray, ...]:
-    """Work arrays of `count` numbers next to each other, one for each letter of `names`."""
+    """Return neighboring work arrays of `count` numbers, one for each letter of `names`."""
     return tuple(floats(names, len(names), count))

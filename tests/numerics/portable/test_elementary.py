@@ -59,7 +59,7 @@ def test_the_ends_are_right(name, dtype):
     assert found.dtype == dtype
     same_bits(found, expected)
     same_bits(x, given)
-    for i in range(len(x)):  # alone as in company
+    for i in range(len(x)):  # alone and among others
         same_bits(function(x[i : i + 1]), expected[i : i + 1])
 
 
@@ -75,7 +75,7 @@ def test_exp_overflows_where_it_must():
 
 @every
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_neither_layout_nor_place_nor_company_changes_a_bit(name, dtype):
+def test_neither_layout_nor_place_nor_neighbors_change_a_bit(name, dtype):
     x = np.abs(Key(1).normal((3, BLOCK)) * 3).astype(dtype)
     function = getattr(portable, name)
     y = function(x)
@@ -91,13 +91,13 @@ def test_neither_layout_nor_place_nor_company_changes_a_bit(name, dtype):
     assert function(x[:0]).shape == (0, BLOCK)
 
 
-# Around all that the functions look at to tell whether a block has usual numbers alone.
+# Around every limit by which a function decides whether a block has only usual numbers.
 LIMITS = [*np.arange(38, 56, 0.25), *np.arange(698, 750, 0.25)]
 LIMITS = np.array([*LIMITS, *(-x for x in LIMITS), *(2.0**-1022 * x for x in (0.5, 0.75, 1, 1.5))])
 
 
 @every
-def test_near_each_limit_numbers_alone_have_the_bits_that_they_have_in_company(name):
+def test_near_each_limit_a_number_has_the_same_bits_alone_and_among_others(name):
     function = getattr(portable, name)
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         alone = [function(np.array([x]))[0] for x in LIMITS]
@@ -138,7 +138,7 @@ def test_a_thread_has_work_arrays_of_its_own():
                 same_bits(found, y)
 
 
-def test_softmax_and_its_logarithm_come_from_these():
+def test_softmax_and_its_logarithm_are_computed_from_these():
     Z = np.array([[1000.0, -1000.0], [999.0, -1001.0]])
     E = portable.exp(Z - Z.max(axis=0))
     total = functools.reduce(np.add, E)
@@ -147,7 +147,7 @@ def test_softmax_and_its_logarithm_come_from_these():
 
 
 @pytest.mark.parametrize("name", ["exp", "expm1", "log", "log1p", "tanh", "logistic"])
-def test_functions_say_what_they_are(name):
+def test_functions_have_names_and_docstrings(name):
     function = getattr(elementary, name)
     assert function.__name__ == name
     assert list(inspect.signature(function).parameters) == ["x"]

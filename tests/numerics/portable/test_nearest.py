@@ -20,7 +20,7 @@ def same_bits(a, b):
     np.testing.assert_array_equal(np.signbit(a), np.signbit(b))
 
 
-# Numbers with few bits meet in ties and cancel; others span the whole range of exponents.
+# Numbers with few bits give ties and cancel; others span the whole range of exponents.
 few_bits = st.builds(
     lambda i, e: math.ldexp(i, e), st.integers(-9, 9), st.sampled_from([-25, -24, -23, -1, 0, 1])
 )
@@ -39,7 +39,7 @@ def operands(draw):
 
 @example_count(1500)
 @given(operands())
-def test_every_place_is_the_nearest_float32(pair):
+def test_every_entry_is_the_nearest_float32(pair):
     a, b = pair
     with np.errstate(over="ignore"):
         same_bits(portable.matmul(a, b), nearest_product(a, b))
@@ -66,9 +66,9 @@ def test_long_lines_give_the_nearest_float32(k, kind):
     same_bits(portable.matmul(a, b), nearest_product(a, b))
 
 
-def test_many_zeros_are_settled_and_have_one_sign():
+def test_many_zeros_are_right_and_have_one_sign():
     a, b = np.zeros((40, 30), np.float32), np.zeros((30, 50), np.float32)
-    a[:, :15], b[15:] = -1.5, 2.5  # no term is other than zero, yet no line is
+    a[:, :15], b[15:] = -1.5, 2.5  # every term is 0 although no line is
     a[0, 16] = 2.0**-100
     b[2, 1] = -(2.0**-149)
     b[3, 1] = 2.0**-149
@@ -92,7 +92,7 @@ def test_worked_sums(terms, expected):
     same_bits(found, np.array([expected], np.float32))
 
 
-def test_what_rounds_beyond_the_largest_is_infinite():
+def test_results_beyond_the_largest_float_are_infinite():
     largest = float(np.finfo(np.float32).max)
     terms = np.array(
         [[largest, 2.0**103 * (1 - 2.0**-20)], [largest, 2.0**103], [-largest, -largest]]
@@ -112,7 +112,7 @@ def test_sums_of_float64_terms_are_the_nearest_float32(terms, copies):
 
 
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
-def test_what_is_not_finite_spoils_its_row_and_column(bad):
+def test_a_number_that_is_not_finite_makes_its_row_and_column_nan(bad):
     a, b = (Key(i).normal((6, 6)).astype(np.float32) for i in (1, 2))
     expected = portable.matmul(a, b)
     a[1, 2], b[3, 4] = bad, bad

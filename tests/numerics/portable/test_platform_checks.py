@@ -24,7 +24,7 @@ def test_this_process_is_sound():
 
 
 @pytest.mark.parametrize(("name", "spoilt", "message"), SPOILT.values(), ids=SPOILT)
-def test_a_process_that_is_not_is_refused_before_training(name, spoilt, message, monkeypatch):
+def test_an_unsound_process_is_refused_before_training(name, spoilt, message, monkeypatch):
     monkeypatch.setattr(platform_checks, name, spoilt)
     task, recipe = JOBS["lion"]
     with pytest.raises(BadInput, match=message):
@@ -35,10 +35,10 @@ def test_a_process_that_is_not_is_refused_before_training(name, spoilt, message,
     "worse",
     [
         lambda a, b: (a.astype(np.float32) @ b.astype(np.float32)).astype(float),
-        lambda a, b: (a + 1e9) @ b - 1e9 * b.sum(axis=0),  # sums of what was given, first
+        lambda a, b: (a + 1e9) @ b - 1e9 * b.sum(axis=0),  # adds entries before it multiplies
     ],
 )
-def test_a_blas_that_is_not_exact_is_found(worse, monkeypatch):
+def test_a_blas_that_is_not_exact_is_noticed(worse, monkeypatch):
     monkeypatch.setattr(platform_checks, "blas", worse)
     platform_checks.adds_exactly.cache_clear()
     try:
@@ -47,7 +47,7 @@ def test_a_blas_that_is_not_exact_is_found(worse, monkeypatch):
         platform_checks.adds_exactly.cache_clear()
 
 
-# What fesetround takes on these processors.
+# The arguments of fesetround on these processors.
 MODES = {
     "x86_64": {"downward": 0x400, "upward": 0x800, "to zero": 0xC00},
     "aarch64": {"upward": 0x400000, "downward": 0x800000, "to zero": 0xC00000},
@@ -70,7 +70,7 @@ def test_every_other_rounding_mode_is_noticed(mode):
 
 
 @pytest.mark.parametrize("name", ["rounds_to_nearest", "flushes_to_zero"])
-def test_a_process_that_is_spoilt_after_prepare_records_no_further_state(
+def test_a_process_that_becomes_unsound_after_prepare_records_no_more_states(
     name, monkeypatch, tmp_path
 ):
     task, recipe = JOBS["lion"]

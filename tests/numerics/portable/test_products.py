@@ -57,7 +57,7 @@ def test_slices_are_those_of_the_specification(seed, shape, n, spread):
 
 
 def adversarial(rows, k):
-    """Lines on which a wrong budget, a lost tie or a lost scale would show."""
+    """Lines on which a wrong budget, tie or scale would change the result."""
     i = np.arange(rows * k).reshape(rows, k)
     ones = np.ones((rows, k))
     below = np.nextafter(1.0, 0)
@@ -86,7 +86,7 @@ def test_hard_lines_are_those_of_the_specification(left, right):
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize(("m", "k", "n"), [(7, 20, 30), (20, 209, 31), (64, 700, 9)])
-def test_layout_alignment_and_neighbours_change_no_bit(dtype, m, k, n):
+def test_layout_alignment_and_neighbors_change_no_bit(dtype, m, k, n):
     a, b = drawn(3, (m, k), spread=9, dtype=dtype), drawn(4, (k, n), spread=9, dtype=dtype)
     expected = portable.matmul(a, b)
 
@@ -105,7 +105,7 @@ def test_layout_alignment_and_neighbours_change_no_bit(dtype, m, k, n):
 
 @pytest.mark.parametrize("shape", [(3, 4), (30, 100)])
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
-def test_what_is_not_finite_spoils_its_row_and_no_other(shape, bad):
+def test_a_number_that_is_not_finite_makes_only_its_row_nan(shape, bad):
     a, b = drawn(5, shape), drawn(6, (shape[1], 5))
     expected = portable.matmul(a, b)
     a[1, 2] = bad
@@ -123,7 +123,7 @@ def test_what_is_not_finite_spoils_its_row_and_no_other(shape, bad):
 @pytest.mark.parametrize(
     ("m", "k", "n"), [(0, 3, 2), (2, 0, 3), (2, 3, 0), (0, 0, 0), (3000, 1, 0)]
 )
-def test_products_of_nothing(dtype, m, k, n):
+def test_products_of_empty_matrices(dtype, m, k, n):
     same_bits(
         portable.matmul(np.ones((m, k), dtype), np.ones((k, n), dtype)), np.zeros((m, n), dtype)
     )
@@ -150,20 +150,20 @@ ZEROS = {
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("zeros", ZEROS)
 @pytest.mark.parametrize("shape", [(20, 209, 209), (60, 70, 300), (70, 80, 3), (9, 240, 4097)])
-def test_zeros_that_are_passed_over_are_not_seen(shape, zeros, order):
+def test_leaving_out_zeros_changes_no_bit(shape, zeros, order):
     m, k, n = shape
     a, b = drawn(1, (m, k)), ZEROS[zeros](drawn(2, (k, n)))
     b[k // 2, n // 2] = np.inf
     expected = portable.matmul(a, b)
     kept = freeze(np.array(b, order=order))
-    for _ in range(3):  # from the second time on its slices are kept, and where they are zeros
+    for _ in range(3):  # from the second time on, its slices and bands are kept
         same_bits(portable.matmul(a, kept), expected)
     same_bits(portable.matmul(np.asfortranarray(a), kept), expected)
 
 
 RISING = tuple((0, min(16 * i, 209)) for i in range(1, 15))
 APART = ((3, 5), (0, 0), (7, 9), (0, 0))
-# Where terms are not zeros, the columns, the rows, the terms, and whether it is one piece.
+# The bands, the columns, the rows, the terms, and whether there is one piece.
 STRETCHES = {
     "few rows": (None, (0, 209), 40, 209, False),
     "a triangle": (RISING, (0, 209), 40, 209, False),
@@ -179,16 +179,14 @@ STRETCHES = {
 @pytest.mark.parametrize(
     ("bands", "columns", "rows", "k", "whole"), STRETCHES.values(), ids=STRETCHES
 )
-def test_pieces_have_the_terms_that_are_not_zeros_and_the_work_of_one_thread(
-    bands, columns, rows, k, whole
-):
+def test_pieces_have_the_nonzero_terms_and_the_work_of_one_thread(bands, columns, rows, k, whole):
     pieces = _pieces(bands, *columns, rows, k)
     assert (len(pieces) == 1) == whole
     place = columns[0]
     for piece, terms in pieces:
         assert piece.start == place < piece.stop
         place = piece.stop
-        # All that is not zeros, and nothing beyond the last of it.
+        # All terms that are not 0, and nothing after the last of them.
         there = [bands[j // 16] if bands else (0, k) for j in range(piece.start, piece.stop)]
         assert all(terms.start <= low for low, high in there if low < high)
         assert terms.stop == max(high for _, high in there)
@@ -198,7 +196,7 @@ def test_pieces_have_the_terms_that_are_not_zeros_and_the_work_of_one_thread(
 
 
 @pytest.mark.parametrize("shape", [(40, 50, 300), (2, 1000, 70), (1, 2048, 40), (7, 20, 900)])
-def test_blocks_of_a_tree_are_not_seen(shape):
+def test_blocks_of_a_tree_change_no_bit(shape):
     m, k, n = shape
     a, b = drawn(1, (m, k)), drawn(2, (k, n))
     rows, columns = [0, m // 2, m - 1], [0, 1, n // 2, n - 1]
@@ -207,7 +205,7 @@ def test_blocks_of_a_tree_are_not_seen(shape):
 
 
 @pytest.mark.parametrize("exponent", [-300, -199, 196, 199, 300])
-@pytest.mark.parametrize("m", [30, 90])  # more lines than are looked at one by one
+@pytest.mark.parametrize("m", [30, 90])  # 90 lines are checked by NumPy, 30 by Python
 def test_scaled_or_not_the_bits_are_the_same(m, exponent):
     a, b = drawn(1, (m, 80)), drawn(2, (80, 3))
     expected = portable.matmul(a, b)
@@ -225,5 +223,5 @@ def test_precise_products_err_by_less_than_float64_itself():
         found = precise_product(a, b)
         errors = [[float(abs(Fraction(x) - y)) for x, y in zip(*rows, strict=True)]
                   for rows in zip(found.tolist(), exact, strict=True)]  # fmt: skip
-        # What is left of both operands, and one rounding.
+        # What slices leave out of both operands, and one rounding.
         assert (errors <= scale * shape[1] * 2.0**-56 + np.abs(found) * 2.0**-53).all()

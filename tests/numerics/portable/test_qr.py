@@ -16,7 +16,7 @@ def test_columns_are_orthonormal_and_span_those_of_the_matrix(shape):
     assert np.abs(np.tril(Q.T @ X, -1)).max(initial=0) < 1e-12
 
 
-def test_columns_that_depend_on_those_before_bring_none():
+def test_columns_that_depend_on_earlier_ones_add_none():
     X = Key(2).normal((90, 60))
     X[:, 7], X[:, 40], X[:, 50] = X[:, 3], X[:, 1] - 2 * X[:, 39], 0
     Q = orthonormal(X)
@@ -25,7 +25,7 @@ def test_columns_that_depend_on_those_before_bring_none():
     assert orthonormal(np.zeros((4, 2))).shape == (4, 0)
 
 
-def test_neither_scale_nor_layout_changes_what_is_found():
+def test_neither_scale_nor_layout_changes_the_result():
     X = Key(3).normal((40, 33))
     Q = orthonormal(X)
     np.testing.assert_array_equal(orthonormal(np.asfortranarray(X)), Q)

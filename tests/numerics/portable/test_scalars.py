@@ -43,7 +43,7 @@ def test_worked_powers(x, y, expected):
     assert power(x, y) == expected
 
 
-def test_a_power_of_no_number_is_none():
+def test_a_power_of_nan_is_nan():
     assert math.isnan(power(math.nan, 2.0))
 
 
@@ -63,7 +63,7 @@ def test_worked_cosines():
     ],
     ids=["6 digits", "1 digit", "no floats", "all traps"],
 )
-def test_the_callers_decimal_context_has_no_part_in_it(context):
+def test_the_callers_decimal_context_does_not_matter(context):
     power.cache_clear()
     x, y = 0.9, 3.5
     expected = power(x, y), cosine(math.pi / 2), cosine(1.1), power(0.5, -3.0)
@@ -73,5 +73,5 @@ def test_the_callers_decimal_context_has_no_part_in_it(context):
 
 
 def test_the_cosine_of_the_float_nearest_to_a_right_angle_is_the_nearest_float():
-    # pi/2 - math.pi/2 to 40 digits: the cosine is that, less its cube over 6.
+    # With d = pi/2 - math.pi/2 to 40 digits, the cosine is d - d**3 / 6.
     assert cosine(math.pi / 2) == 6.123233995736766035868820147292e-17

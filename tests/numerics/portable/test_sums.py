@@ -31,7 +31,7 @@ def test_sums_are_those_of_the_tree(a):
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("shape", [(3, 5000), (5000, 3), (1, 1), (4, 0), (0, 4), (1, 30_001)])
-def test_large_ones_too(dtype, shape):
+def test_large_sums_are_those_of_the_tree(dtype, shape):
     a = Key(1).normal(shape).astype(dtype)
     for axis in (0, 1):
         lines = a if axis else a.T
@@ -55,7 +55,7 @@ def test_means_are_those_of_the_tree_in_c_order(shape):
 
 def test_worked_means():
     assert portable.mean(np.array([1.0, 2.0, 4.5])) == 2.5
-    # The first and the third number first, the second and the fourth, and then both.
+    # First numbers 1 and 3 and numbers 2 and 4, then both sums.
     assert portable.mean(np.array([2.0**53, 1.0, -(2.0**53), 1.0])) == 0.5
     assert math.isnan(portable.mean(np.zeros((3, 0))))
     for count in (1, 2, 10_000):
@@ -81,7 +81,7 @@ def test_lengths_are_right_over_the_whole_range(v):
         assert error <= exact * Fraction(1, 2**48) + Fraction(found) * Fraction(1, 2**1073)
 
 
-def test_lengths_of_nothing_of_zeros_and_of_what_is_not_finite():
+def test_lengths_of_empty_zero_and_not_finite_vectors():
     assert portable.norm(np.zeros(3)) == portable.norm(np.empty(0)) == 0
     assert portable.norm(np.array([1.0, -np.inf])) == np.inf
     assert math.isnan(portable.norm(np.array([np.nan, 1.0])))

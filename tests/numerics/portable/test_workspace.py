@@ -19,7 +19,7 @@ def address(array):
 
 
 def remembered():
-    """A function that gives views of one work array, and of what sizes it has had to make them."""
+    """A function that makes views of one work array, and the list of sizes that it made."""
     made = []
 
     @of_each_thread
@@ -39,7 +39,7 @@ def test_a_name_is_one_array_in_any_shape():
     assert floats("a", 0, 3).shape == (0, 3)
 
 
-def test_several_are_arrays_of_one_axis_that_do_not_meet():
+def test_several_arrays_have_one_axis_and_do_not_overlap():
     alone = floats("a", 7)
     first, second, third = several("abc", 7)
     assert first.shape == second.shape == third.shape == (7,)
@@ -59,14 +59,14 @@ def test_an_array_that_grew_leaves_no_smaller_one_behind():
     assert made == [5, 5]
 
 
-def test_what_makes_its_own_array_grow_is_remembered_all_the_same():
+def test_a_view_that_makes_its_array_grow_is_remembered():
     views, made = remembered()
     for _ in range(2):
         assert views(3 * BLOCK).size == 3 * BLOCK
     assert made == [3 * BLOCK]
 
 
-def test_views_are_remembered_of_so_many_shapes_only():
+def test_views_of_a_limited_number_of_shapes_are_remembered():
     views, made = remembered()
     for count in range(1000):
         views(count)
@@ -75,7 +75,7 @@ def test_views_are_remembered_of_so_many_shapes_only():
     assert made == list(range(1000))
 
 
-def test_threads_do_not_meet():
+def test_threads_have_work_arrays_of_their_own():
     a, b = Key(1).normal((9, 300)), Key(2).normal((300, 40))
     expected = portable.exp(portable.matmul(a, b)), portable.sum(a, axis=1)
     wrong, start = [], threading.Barrier(4)
