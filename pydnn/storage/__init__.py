@@ -1,1 +1,1 @@
-"""Files on disk: written whole or not at all, and verified when they are read."""
+"""Files on disk: each is written completely or not at all, and verified when it is read."""

@@ -1,9 +1,9 @@
-"""Seals: a checksum in front of an HDF5 file, so that no changed byte of it is ever believed.
+"""Seals: checksums in front of an HDF5 file that reveal any changed byte.
 
-HDF5 leaves room before its own first byte, the user block. The seal lies there: the SHA-256 of
-every byte after it; the CRC-32 of the seal's own text; and that text, which is JSON: the file's
-length, and the place and CRC-32 of each array. So whether a file is whole is known before HDF5
-reads any of it, and which of its arrays is not, too.
+HDF5 lets a file begin with a user block, which it never reads. The seal lies there. It holds the
+SHA-256 of every byte after that digest, the CRC-32 of the seal's own text, and that text: JSON
+with the file's length, and the place and CRC-32 of each array. So pydnn knows whether a file is
+intact before HDF5 reads any of it, and if not, which array is damaged.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from collections.abc import Iterable, Mapping
 from typing import BinaryIO, NamedTuple
 
 from pydnn.checks import BadInput
+from pydnn.storage.files import RESTORE
 
 __all__ = ["NotSealed", "expect_sealed", "may_be_sealed", "room_for_seal", "seal"]
 
 _DIGITS = 64
-_TEXT = _DIGITS + 10  # where it begins: after a blank, 8 digits of its CRC-32, and a blank
+_TEXT = _DIGITS + 10  # where the text begins: after a space, 8 digits of its CRC-32, and a space
 _CHUNK = 1 << 20
 _MOST_ROOM = 1 << 24
-_AN_ENTRY = 60  # letters of JSON around a name: two numbers of 20 digits and one of 10
+_AN_ENTRY = 60  # characters of JSON around a name: two numbers of 20 digits and one of 10
 
-_HDF5 = b"\x89HDF\r\n\x1a\n"  # how a file begins that has no room in front of it
+_HDF5 = b"\x89HDF\r\n\x1a\n"  # the first bytes of a file without a user block
 
-Places = Mapping[str, tuple[int, int]]  # of each array: where it begins in the file, and its bytes
+Places = Mapping[str, tuple[int, int]]  # by array: where it begins in the file, and its bytes
 
 
 class NotSealed(BadInput):
@@ -34,13 +35,19 @@ class NotSealed(BadInput):
 
 
 def room_for_seal(names: Iterable[str]) -> int:
-    """Bytes of the user block for a file of arrays with these names: a power of two, from 512."""
+    """The bytes of the user block for arrays with these names: a power of two, at least 512."""
     needed = 3 * _DIGITS + sum(len(json.dumps(name)) + _AN_ENTRY for name in names)
     return max(512, 1 << (needed - 1).bit_length())
 
 
 def seal(image: bytes | memoryview, places: Places, *, room: int) -> bytes:
-    """The seal of a file, `room` bytes that go in front of its `image`."""
+    """The seal of a file: `room` bytes that go in front of its `image`.
+
+    Args:
+        image: The bytes of the file after the user block.
+        places: By array, where it begins in the whole file, and its number of bytes.
+        room: The bytes of the user block, from `room_for_seal`.
+    """
     whole = memoryview(image)
     arrays = {
         name: (start, size, zlib.crc32(whole[start - room : start - room + size]))
@@ -55,7 +62,7 @@ def seal(image: bytes | memoryview, places: Places, *, room: int) -> bytes:
 
 
 def may_be_sealed(head: bytes) -> bool:
-    """Whether a file that begins with `head` has, or had before it was damaged, a seal."""
+    """Whether a file that begins with `head` has a seal, or had one before it was damaged."""
     text = b'{"bytes": '
     return (
         set(head[:_DIGITS]) <= set(b"0123456789abcdef")
@@ -65,25 +72,26 @@ def may_be_sealed(head: bytes) -> bool:
 
 
 def expect_sealed(file: BinaryIO, path: str) -> None:
-    """Refuse a file of which any byte is not as it was when it was sealed.
+    """Refuse a file if any of its bytes has changed since it was sealed.
 
     Args:
         file: The file, open for reading.
         path: Its name, for the message.
 
     Raises:
-        NotSealed: If it is an HDF5 file that has no seal. A sealed one cannot look like that unless
+        NotSealed: If it is an HDF5 file without a seal. A sealed file cannot look like one unless
             all of its first eight bytes change.
-        BadInput: Naming the file and, as far as it can be known, what in it has changed.
-        OSError: If it cannot be read.
+        BadInput: If a byte has changed. The message names the file and, if possible, the array.
+        OSError: If the file cannot be read.
     """
     if file.read(len(_HDF5)) == _HDF5:
-        raise NotSealed(f"{path} has no seal, expected one: get the file again.")
+        raise NotSealed(f"{path} has no seal, expected one: {RESTORE}.")
     size = file.seek(0, 2)
-    told = _told(file, size)
-    # The length first: a file that claims gigabytes of zeros would be hashed for minutes.
-    if told is None or told.size != size or file.seek(0) or file.read(_DIGITS) != _digest(file):
-        raise BadInput(f"{_changed(file, told, size)} in {path} is damaged: get the file again.")
+    record = _record(file, size)
+    # Compare the length first: a file may claim gigabytes of zeros, which take minutes to hash.
+    intact = record is not None and record.size == size
+    if not intact or file.seek(0) or file.read(_DIGITS) != _digest(file):
+        raise BadInput(f"{_changed(file, record, size)} in {path} is damaged: {RESTORE}.")
 
 
 def _digest(file: BinaryIO) -> bytes:
@@ -103,15 +111,15 @@ def _crc(file: BinaryIO, start: int, size: int) -> int:
     return crc
 
 
-class _Told(NamedTuple):
-    """What a seal says: the file's length, and where each array lies, with its CRC-32."""
+class _Record(NamedTuple):
+    """The content of a seal: the file's length, and of each array its name, place and CRC-32."""
 
     size: int
     arrays: list[tuple[str, int, int, int]]
 
 
-def _told(file: BinaryIO, size: int) -> _Told | None:
-    """What the seal says, or None if its own text is damaged."""
+def _record(file: BinaryIO, size: int) -> _Record | None:
+    """The content of the seal; None if its own text is damaged."""
     file.seek(_DIGITS)
     digits, text = file.read(_TEXT - _DIGITS), file.read(min(size, _MOST_ROOM)).partition(b"\n")[0]
     try:
@@ -122,23 +130,24 @@ def _told(file: BinaryIO, size: int) -> _Told | None:
             (str(name), int(start), int(count), int(crc))
             for name, (start, count, crc) in plain["arrays"].items()
         ]
-        return _Told(int(plain["bytes"]), arrays)
+        return _Record(int(plain["bytes"]), arrays)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
 
 
-def _changed(file: BinaryIO, told: _Told | None, size: int) -> str:
-    """What is no longer as the seal says; its own text may be what is damaged."""
-    # What a stranger writes there may name anything, and any stretch over and over again.
+def _changed(file: BinaryIO, record: _Record | None, size: int) -> str:
+    """The part of the file that differs from the seal: an array, the length, the seal itself."""
+    # A stranger's seal may hold any names, and may list the same bytes so often that computing
+    # all their CRCs would never end. An honest seal lists each byte of the file at most once.
     if (
-        told is None
-        or not all(name.isprintable() for name, *_ in told.arrays)
-        or sum(abs(count) for _, _, count, _ in told.arrays) > size
+        record is None
+        or not all(name.isprintable() for name, *_ in record.arrays)
+        or sum(abs(count) for _, _, count, _ in record.arrays) > size
     ):
         return "the seal"
-    if size != told.size:
-        return f"the length, {size} bytes instead of {told.size},"
-    for name, start, count, crc in told.arrays:
+    if size != record.size:
+        return f"the length, {size} bytes instead of {record.size},"
+    for name, start, count, crc in record.arrays:
         if not (0 <= start <= size and 0 <= count <= size) or _crc(file, start, count) != crc:
             return name
     return "the structure"

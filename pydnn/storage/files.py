@@ -1,7 +1,7 @@
-"""Files and folders: written whole or not at all, and opened as data from strangers.
+"""Files and folders: written completely or not at all, and opened as data from strangers.
 
-A file is written under a temporary name, flushed to the disk, and only then given its own name,
-so that there is no moment at which a power cut leaves a broken one.
+A new file gets a temporary name first. Only after all of it is flushed to the disk does it get its
+own name, so a power cut at any moment leaves no broken file of that name.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import BinaryIO
 from pydnn.checks import BadInput, NameTaken, first_line
 
 __all__ = [
+    "RESTORE",
     "exclusive",
     "is_free",
     "make_folder",
@@ -29,21 +30,22 @@ __all__ = [
     "write_text",
 ]
 
-MOST_COMPRESSION = 1100
-LONGEST_TEXT = 1 << 20
+MOST_COMPRESSION = 1100  # deflate shrinks data by at most about 1030 times
+LONGEST_TEXT = 1 << 20  # bytes
+RESTORE = "restore the file from a backup"  # what messages advise about a damaged file
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], *, replace: bool = False) -> None:
-    """Have `write` fill a temporary file, and give it the name `path` once it is on the disk.
+    """Let `write` fill a temporary file, and rename the file to `path` once it is on the disk.
 
     Args:
-        path: The file's name; its folder must exist.
-        write: Called with the temporary file's path.
-        replace: Whether a file of that name may be replaced.
+        path: The name of the file; its folder must exist.
+        write: A function that takes the path of the temporary file and fills it.
+        replace: Whether the new file may replace an existing one.
 
     Raises:
-        BadInput: If the file exists and may not be replaced, the folder is missing or cannot be
-            written, or the disk is full. No part of a new file is left, and an old one stays.
+        BadInput: If the file exists and `replace` is False, the folder is missing or not writable,
+            or the disk is full. Then no part of the new file is left, and an old file stays.
     """
     temporary = _temporary_beside(path)
     try:
@@ -62,23 +64,23 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, replace: bo
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else first_line(error)
         raise BadInput(
-            f"{path} cannot be written ({reason}): choose a place with room that can be written."
+            f"{path} cannot be written ({reason}): choose a writable place with enough space."
         ) from error
 
 
 def _give_new_name(temporary: Path, path: Path) -> None:
-    """Give the file `temporary` the name `path`, unless something has it."""
+    """Give the file `temporary` the name `path`, unless something has that name."""
     try:
-        path.hardlink_to(temporary)  # fails where the name is taken: no moment between
+        path.hardlink_to(temporary)  # checks the name and takes it in one operation
         return
     except FileExistsError:
         raise
     except OSError:
-        pass  # FAT, exFAT and many network disks have no second names, and say so in many ways
-    # Whatever else was wrong is wrong here, too. The name is taken by an empty file first, which
-    # fails where there is one, and then the whole file replaces it, in one moment. A process that
-    # is killed in between leaves the empty file: no reader takes that for a whole one, and resume
-    # sets it aside.
+        pass  # FAT, exFAT and many network disks have no hard links, and report various errors
+    # If the cause was another one, the next lines fail, too. An empty file takes the name first,
+    # which fails if the name is taken; then the complete file replaces it in one operation. A
+    # process that is killed in between leaves the empty file, which every reader refuses and
+    # which resume sets aside.
     claimed = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     os.close(claimed)
     try:
@@ -101,25 +103,24 @@ def write_text(path: Path, text: str) -> None:
 def open_regular(
     path: Path, *, what: str, most: int | None = None, links: bool = True
 ) -> Iterator[BufferedReader]:
-    """Open a file that a stranger may have made, for reading its bytes; every reader uses this.
+    """Open a stranger's file for reading bytes; all readers of pydnn use this function.
 
-    A pipe or device is refused before it is opened, because opening it can wait forever or do
-    something. The open file is checked again, so that nobody can swap it in between.
+    It refuses a pipe or a device before opening it, because opening one can wait forever or have
+    side effects. It checks the open file once more, in case somebody has swapped it in between.
 
     Args:
-        path: The file's name.
-        what: What the file should be, with its article, for messages: "a picture's file".
-        most: The most bytes that it may have; None for any number.
+        path: The name of the file.
+        what: What the file should be, for messages, with an article, e.g. "a picture's file".
+        most: The largest size in bytes; None for no limit.
         links: Whether `path` may be a symbolic link to the file.
 
     Raises:
-        BadInput: If there is no such file, it is not a regular file, it is too large, nearly all
-            of it is a hole, or it cannot be read.
+        BadInput: If the file is missing, not regular, too large, almost all hole, or unreadable.
     """
     try:
         _expect_regular(path, path.stat() if links else path.lstat(), what)
-        # Not to wait for a pipe, nor follow a link, that has taken the name since; the flags that
-        # a system lacks are not needed there.
+        # These flags matter if a pipe or a link has taken the name since the check: do not wait
+        # for the pipe, do not follow the link. A system that lacks a flag does not need it.
         flags = os.O_RDONLY | sum(getattr(os, flag, 0) for flag in ("O_BINARY", "O_NONBLOCK"))
         handle = os.open(path, flags if links else flags | getattr(os, "O_NOFOLLOW", 0))
         file = open(handle, "rb")  # noqa: SIM115 - closed below, whatever happens
@@ -134,7 +135,7 @@ def open_regular(
         status = os.fstat(file.fileno())
         _expect_regular(path, status, what)
         if not links and not os.path.samestat(status, path.lstat()):
-            raise BadInput(f"{path} has become a link, expected {what}: get the file again.")
+            raise BadInput(f"{path} has become a link, expected {what}: {RESTORE}.")
         _expect_plausible(path, status, what, most)
         yield file
 
@@ -151,47 +152,44 @@ def _expect_plausible(path: Path, status: os.stat_result, what: str, most: int |
         raise BadInput(
             f"{path} has {status.st_size} bytes, expected {what} of at most {most}: check the path."
         )
-    # A few kilobytes on the disk can claim to be terabytes of zeros, which take hours to read.
-    # Some file systems report 0 blocks for every file; those that compress stay far below this.
+    # A sparse file of a few kilobytes can claim terabytes of zeros, which take hours to read.
+    # Some file systems report 0 blocks for every file; compressing ones stay far below the limit.
     stored = getattr(status, "st_blocks", 0) * 512
     if 0 < stored * MOST_COMPRESSION < status.st_size:
         raise BadInput(
-            f"{path} claims {status.st_size} bytes, but {stored} are on the disk: "
-            "get the file again."
+            f"{path} claims {status.st_size} bytes, but {stored} are on the disk: {RESTORE}."
         )
 
 
 def read_small_text(path: Path, *, links: bool = True, exact: bool = False) -> str:
-    """The UTF-8 text of a file that a person may have written, of at most a mebibyte.
+    """The text of a UTF-8 file of at most one mebibyte, which a person may have written.
 
     Args:
-        path: The file's name.
+        path: The name of the file.
         links: Whether `path` may be a symbolic link to the file.
-        exact: Whether every byte counts. Otherwise a byte order mark in front is left out, which
-            editors on Windows put there and which is not a letter of the text.
+        exact: Whether to keep a byte order mark at the beginning, which editors on Windows add.
 
     Raises:
-        BadInput: If it is missing, larger, not a regular file, or not UTF-8 text.
+        BadInput: If the file is missing, too large, not regular, or not UTF-8 text.
     """
     with open_regular(path, what="a short text", most=LONGEST_TEXT, links=links) as file:
-        read = file.read(LONGEST_TEXT + 1)  # it may have grown since
+        content = file.read(LONGEST_TEXT + 1)  # not all of it: it may have grown since the check
     try:
-        return read.decode("utf-8" if exact else "utf-8-sig")
+        return content.decode("utf-8" if exact else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise BadInput(f"{path} is no text ({error}): check the path.") from error
+        raise BadInput(f"{path} is not a UTF-8 text ({error}): check the path.") from error
 
 
 def make_folder(path: Path, fill: Callable[[Path], object]) -> None:
-    """Make a new folder with everything in it that `fill` puts there, whole or not at all.
+    """Make a new folder with the files that `fill` writes, completely or not at all.
 
     Args:
-        path: The folder's name; an empty folder of that name is replaced, and those above it
-            are made, too.
-        fill: Called with the temporary folder's path.
+        path: The name of the folder. An empty folder of that name is replaced; missing folders
+            above it are made.
+        fill: A function that takes the path of the temporary folder and writes files there.
 
     Raises:
-        BadInput: If there is something of that name, or it cannot be written; also what `fill`
-            raises.
+        BadInput: If something has that name, the folder cannot be written, or `fill` raises it.
     """
     if not is_free(path):
         raise NameTaken(f"{path} exists already, expected a new name: choose another.")
@@ -203,14 +201,14 @@ def make_folder(path: Path, fill: Callable[[Path], object]) -> None:
             fill(temporary)
             for folder in (*(p for p in temporary.rglob("*") if p.is_dir()), temporary):
                 _flush_folder(folder)
-            with contextlib.suppress(OSError):  # one that a killed process left empty
+            with contextlib.suppress(OSError):  # an empty folder that a killed process left
                 path.rmdir()
-            temporary.rename(path)  # which no folder with something in it gives way to
+            temporary.rename(path)  # fails if a folder with files in it has the name
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         _flush_folder(path.parent)
-    except BadInput as error:  # about a file that was to be in it
+    except BadInput as error:  # about a file in it: name its final place
         raise BadInput(str(error).replace(str(temporary), str(path))) from error
     except OSError as error:
         if path.exists():
@@ -218,17 +216,16 @@ def make_folder(path: Path, fill: Callable[[Path], object]) -> None:
                 f"{path} exists already, expected a new name: choose another."
             ) from error
         raise BadInput(
-            f"{path} cannot be made ({error.strerror}): choose a place with room that can be "
-            "written."
+            f"{path} cannot be made ({error.strerror}): choose a writable place with enough space."
         ) from error
 
 
 def is_free(path: Path, *, besides: Collection[str] = ()) -> bool:
-    """Whether there is nothing at `path`, or a folder that a killed process left empty.
+    """Whether there is nothing at `path`, or only an empty folder that a killed process left.
 
     Args:
-        path: The name that something new is to get.
-        besides: Names of files that do not count, because such a process leaves them behind.
+        path: The name for something new.
+        besides: Names of files to ignore, because a killed process leaves them in the folder.
     """
     if not os.path.lexists(path):
         return True
@@ -238,21 +235,21 @@ def is_free(path: Path, *, besides: Collection[str] = ()) -> bool:
 
 @contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[BinaryIO]:
-    """Hold the file `path`, made where it is missing, so that no other process can hold it.
+    """Lock the file `path`, so that no other process can lock it; make the file if it is missing.
 
-    However a process ends, it holds nothing afterwards; the file stays.
+    The lock ends with the context, or with the process, however it ends. The file stays.
 
     Returns:
-        The open file, which remains the one that is held if the folder gets another name.
+        The open file. It stays locked even if its folder is renamed.
 
     Raises:
-        BadInput: If another process holds it, it is a link, pipe or anything else than a regular
-            file, or it cannot be written.
+        BadInput: If another process holds the lock, or `path` is not a regular file or cannot be
+            written.
     """
     try:
         with contextlib.suppress(FileNotFoundError):
             _expect_regular(path, path.lstat(), "the file of a lock")
-        # As in `open_regular`, against what may have taken the name since.
+        # See `open_regular`: something else may have taken the name since the check.
         flags = ("O_BINARY", "O_NONBLOCK", "O_NOFOLLOW")
         flag = os.O_RDWR | os.O_CREAT | sum(getattr(os, flag, 0) for flag in flags)
         file = open(os.open(path, flag, 0o666), "r+b", buffering=0)  # noqa: SIM115 - closed below
@@ -260,7 +257,7 @@ def exclusive(path: Path) -> Iterator[BinaryIO]:
         raise
     except OSError as error:
         raise BadInput(
-            f"{path} cannot be written ({error.strerror}): choose a place that can be written."
+            f"{path} cannot be written ({error.strerror}): choose a writable place."
         ) from error
     with file:
         _expect_regular(path, os.fstat(file.fileno()), "the file of a lock")
@@ -268,9 +265,9 @@ def exclusive(path: Path) -> Iterator[BinaryIO]:
             _lock(file.fileno())
         except (BlockingIOError, PermissionError) as error:
             raise BadInput(
-                f"{path.parent} is being written by another process: wait until that has ended."
+                f"{path.parent} is being written by another process: wait until it ends."
             ) from error
-        except OSError as error:  # of a file system that has no locks
+        except OSError as error:  # the file system has no locks
             raise BadInput(
                 f"{path} cannot be locked ({error.strerror}): choose a folder on another disk."
             ) from error
@@ -289,14 +286,14 @@ def _lock(handle: int) -> None:
 
 
 def _temporary_beside(path: Path) -> Path:
-    """A name that writers in other processes and threads do not use; one that died left its own."""
-    if not path.name:  # a folder, such as "" or "/"
+    """A name that no writer in another process or thread uses, not even after it was killed."""
+    if not path.name:  # a folder such as "" or "/"
         raise BadInput(f"{path} is a folder, expected the name of a file in it: add one.")
     return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
 
 
 def _flush_folder(path: Path) -> None:
-    if os.name == "posix":  # elsewhere a folder cannot be opened
+    if os.name == "posix":  # other systems cannot open a folder
         _flush_to_disk(path)
 
 

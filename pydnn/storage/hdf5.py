@@ -1,7 +1,7 @@
-"""HDF5 files: written whole or not at all, and read as data from strangers.
+"""HDF5 files: written completely or not at all, and read as data from strangers.
 
-What is read is checked before anything is allocated: an HDF5 file may hold links to other files,
-claim sizes that it does not have, or be damaged.
+A file may be damaged, link to other files, or claim sizes that it does not have. So the readers
+here check everything before they allocate memory for it.
 """
 
 from __future__ import annotations
@@ -20,21 +20,23 @@ from numpy.typing import ArrayLike, NDArray
 from pydnn.checks import BadInput, expect_known, expect_shape, first_line
 from pydnn.records import AnyDType, as_array
 from pydnn.storage.checksums import expect_sealed, room_for_seal, seal
-from pydnn.storage.files import LONGEST_TEXT, MOST_COMPRESSION, open_regular, write_atomically
+from pydnn.storage.files import (
+    LONGEST_TEXT,
+    MOST_COMPRESSION,
+    RESTORE,
+    open_regular,
+    write_atomically,
+)
 from pydnn.storage.raw_hdf5 import read_chunks, varying_attribute, varying_texts
 
 __all__ = ["holds", "open_hdf5", "read_array", "read_names", "read_text", "write_hdf5"]
 
-# What h5py raises for a damaged file depends on which of HDF5's structures is hit.
+# Which of these h5py raises depends on which of HDF5's structures is damaged.
 _DAMAGE = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, MemoryError)
-
-
-# Deflate cannot shrink data by more than about 1030 times; a larger claim is not to be believed.
-
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 _LONGEST_NAME = 1 << 10
-_LONGEST_FIXED = 60_000  # bytes: HDF5 has less than 64 KiB for all of an attribute
+_LONGEST_FIXED = 60_000  # bytes: HDF5 has less than 64 KiB for an attribute with its header
 
 
 def write_hdf5(
@@ -48,25 +50,27 @@ def write_hdf5(
     """Write a new HDF5 file of contiguous little-endian arrays and texts.
 
     Args:
-        path: The file's name; its folder must exist.
-        arrays: By name; a name with slashes lies in groups.
-        attributes: Texts, by name, see `read_text`; none has the name of an array.
-        sealed: Whether any change of the file shall be found when it is opened, see `seals`.
-        replace: Whether a file of that name may be replaced.
+        path: The name of the file; its folder must exist.
+        arrays: The arrays by name. Slashes in a name make groups.
+        attributes: The texts by name, for `read_text`. No text has the name of an array.
+        sealed: Whether to seal the file, so that `open_hdf5` notices any change; see `checksums`.
+        replace: Whether the new file may replace an existing one.
 
     Raises:
         BadInput: As `write_atomically` does, or if a text is longer than a mebibyte.
     """
     texts = {name: _encoded(name, text) for name, text in (attributes or {}).items()}
-    # HDF5 has no room for all texts as attributes; and it reads those of fixed size alone safely.
+    # A long text does not fit into an attribute of fixed size, and HDF5 does not read attributes
+    # of varying size safely (see `raw_hdf5`). So long texts are written as arrays of bytes.
     long = {name: text for name, text in texts.items() if len(text) > _LONGEST_FIXED}
     arrays = {**arrays, **{name: np.frombuffer(text, np.uint8) for name, text in long.items()}}
 
     def write(temporary: Path) -> None:
         room = room_for_seal(arrays) if sealed else 0
-        # Made in memory and written as bytes: HDF5 itself does not survive a disk that is full.
-        # Python's own memory takes an eighth of the time of HDF5's, which is copied once more.
-        # It is not closed: an error that still holds a view of it would not let it.
+        # HDF5 writes into memory, and plain Python writes the bytes to the disk, because HDF5
+        # itself crashes when the disk is full. A BytesIO takes an eighth of the time of HDF5's own
+        # files in memory, which are copied once more. It is not closed, because closing fails
+        # while an exception still holds a view of it.
         memory = io.BytesIO()
         with h5py.File(memory, "w", userblock_size=room) as file:
             for name, encoded in texts.items():
@@ -76,9 +80,9 @@ def write_hdf5(
             for name, values in arrays.items():
                 array = as_array(values)
                 little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-                made = file.create_dataset(name, data=little, track_times=False)
+                dataset = file.create_dataset(name, data=little, track_times=False)
                 if little.nbytes:
-                    places[name] = made.id.get_offset(), little.nbytes
+                    places[name] = dataset.id.get_offset(), little.nbytes
         content = memory.getbuffer()[room:]
         with temporary.open("wb") as plain:
             if sealed:
@@ -102,12 +106,12 @@ def open_hdf5(path: Path, *, sealed: bool = False, links: bool = True) -> Iterat
     """Open a file for reading with `read_array` and `read_text`.
 
     Args:
-        path: The file's name.
-        sealed: Whether it was written so, and must be refused if any byte has changed.
+        path: The name of the file.
+        sealed: Whether the file must have a seal, and be refused if any byte has changed.
         links: Whether `path` may be a symbolic link to the file.
 
     Raises:
-        BadInput: If there is no such file, or it is not a whole HDF5 file.
+        BadInput: If the file is missing, or not a complete HDF5 file.
     """
     with open_regular(path, what="an HDF5 file", links=links) as raw:
         try:
@@ -118,17 +122,20 @@ def open_hdf5(path: Path, *, sealed: bool = False, links: bool = True) -> Iterat
             raise
         except _DAMAGE as error:
             raise BadInput(
-                f"{path} is no HDF5 file that can be read ({first_line(error)}): get it again."
+                f"{path} is not a readable HDF5 file ({first_line(error)}): {RESTORE}."
             ) from error
         with file:
             yield file
 
 
 class _Exact:
-    """An open file as HDF5 reads it: what it lacks is an error, and never leftover memory."""
+    """An open file for h5py that reports an early end as an error.
+
+    Otherwise HDF5 would take leftover memory of the process for the missing bytes.
+    """
 
     def __init__(self, file: io.BufferedReader) -> None:
-        # h5py takes for a file whatever has `read` and `seek`; it uses `readinto`.
+        # h5py accepts any object with `read` and `seek` as a file, and then calls `readinto`.
         self.read, self.seek, self.tell, self.file = file.read, file.seek, file.tell, file
 
     def readinto(self, view: memoryview) -> int:
@@ -138,7 +145,7 @@ class _Exact:
 
 
 class _NamedFile(h5py.File):  # type: ignore[misc]
-    """HDF5 in a file that is open already, so that nobody can swap it after it was checked."""
+    """An HDF5 file read through an already open file, which nobody can swap after the checks."""
 
     def __init__(self, file: _Exact, path: Path) -> None:
         super().__init__(file, "r")
@@ -146,31 +153,31 @@ class _NamedFile(h5py.File):  # type: ignore[misc]
 
     @property
     def filename(self) -> str:
-        """The file's name, for messages."""
+        """The name of the file, for messages."""
         return str(self._path)
 
 
 def holds(file: h5py.File, name: str) -> bool:
-    """Whether the file has something called `name`; unlike `name in file`, without following links.
+    """Whether the file has an entry called `name`; unlike `name in file`, this follows no links.
 
     Args:
-        file: From `open_hdf5`.
+        file: A file from `open_hdf5`.
         name: A name without slashes.
     """
-    with _damage_told(f"the list of names in {file.filename}"):
+    with _naming_damage(f"the list of names in {file.filename}"):
         return name in list(file)
 
 
 def stored_bytes(file: h5py.File) -> dict[str, int]:
-    """The bytes that each array at the top of the file takes in it, by name; links are left out.
+    """The number of bytes that each top-level array takes in the file, by name; links do not count.
 
     Args:
-        file: From `open_hdf5`.
+        file: A file from `open_hdf5`.
 
     Raises:
         BadInput: If the file is damaged.
     """
-    with _damage_told(f"the list of arrays in {file.filename}"):
+    with _naming_damage(f"the list of arrays in {file.filename}"):
         most = file.id.get_filesize()
         inside = [n for n in list(file) if isinstance(file.get(n, getlink=True), h5py.HardLink)]
         arrays = [(name, file[name]) for name in inside]
@@ -189,30 +196,29 @@ def read_array(
     shape: Sequence[int | str] | None,
     compressed: bool = True,
 ) -> NDArray[_Scalar]:
-    """Read one array, with everything about it checked before memory is taken for it.
+    """Read one array, after checking everything about it before taking memory for it.
 
     Args:
-        file: From `open_hdf5`.
-        name: The data set's name; one with slashes lies in groups.
-        dtype: What its numbers must be, in either byte order; `np.number` for any of them,
-            `np.integer` for any integers, `np.bytes_` for texts of fixed size.
-        shape: What its shape must be; a text stands for an axis of any size, and None for any
-            shape at all.
-        compressed: Whether it may be in chunks, which can grow a thousandfold when they are read.
-            They may be compressed by gzip, once.
+        file: A file from `open_hdf5`.
+        name: The name of the array; slashes lead through groups.
+        dtype: The expected dtype, in either byte order; `np.number` for any numbers, `np.integer`
+            for any integers, `np.bytes_` for texts of fixed size.
+        shape: The expected shape; a text stands for an axis of any size, None for any shape.
+        compressed: Whether the array may be in chunks, plain or compressed once with gzip. Such
+            an array can be a thousand times as large as its bytes in the file.
 
     Raises:
-        BadInput: If it is missing, a link, not an array, of another dtype or shape, kept in other
-            files, compressed in another way, not as large as it claims, or damaged.
+        BadInput: If the array is missing, a link, of another dtype or shape, stored in another
+            file, compressed in another way, smaller than it claims, or damaged.
     """
     where = f"{name} in {file.filename}"
-    with _damage_told(where):
+    with _naming_damage(where):
         dataset = _dataset(file, name, where)
         _expect_dtype(where, dataset.dtype, dtype)
         if shape is not None:
-            expect_shape(where, dataset, shape, hint="get the file again")
+            expect_shape(where, dataset, shape, hint=RESTORE)
         if dataset.chunks and not compressed:
-            raise BadInput(f"{where} is in chunks, expected one stretch: get the file again.")
+            raise BadInput(f"{where} is in chunks, expected one block: {RESTORE}.")
         _expect_stored(where, dataset)
         array = np.empty(dataset.shape, dataset.dtype)
         if array.size and dataset.chunks:
@@ -223,18 +229,18 @@ def read_array(
 
 
 def read_names(file: h5py.File, name: str, *, count: int | str = "count") -> list[str]:
-    """Read a list of short names, of fixed size or of varying size as h5py writes them by default.
+    """Read a list of short names, of fixed size or, as h5py writes them by default, varying size.
 
     Args:
-        file: From `open_hdf5`.
-        name: The data set's name; one with slashes lies in groups.
-        count: How many names there must be; a text stands for any number.
+        file: A file from `open_hdf5`.
+        name: The name of the list; slashes lead through groups.
+        count: The expected number of names; a text stands for any number.
 
     Raises:
-        BadInput: As `read_array` does, or if one is longer than a kibibyte or not UTF-8.
+        BadInput: As `read_array` does, or if a name is longer than a kibibyte or not UTF-8.
     """
     where = f"{name} in {file.filename}"
-    with _damage_told(where):
+    with _naming_damage(where):
         dataset = _dataset(file, name, where)
         if not h5py.check_string_dtype(dataset.dtype):
             raise BadInput(f"{where} holds {dataset.dtype}, expected names: write them as texts.")
@@ -253,92 +259,90 @@ def read_names(file: h5py.File, name: str, *, count: int | str = "count") -> lis
 
 
 def _dataset(file: h5py.File, name: str, where: str) -> h5py.Dataset:
-    """The data set called `name`, which is in the file itself and has a shape."""
+    """The HDF5 data set called `name`, which must be in the file itself and have a shape."""
     dataset = _inside(file, name, where)
     if not isinstance(dataset, h5py.Dataset):
-        raise BadInput(f"{where} is not an array, expected one: get the file again.")
+        raise BadInput(f"{where} is not an array, expected one: {RESTORE}.")
     if dataset.shape is None:
-        raise BadInput(f"{where} is empty, expected an array: get the file again.")
+        raise BadInput(f"{where} is empty, expected an array: {RESTORE}.")
     return dataset
 
 
 def _inside(file: h5py.File, name: str, where: str) -> h5py.HLObject:
-    """What `name` leads to in the file itself, through no link but its own."""
-    found: h5py.HLObject = file
+    """The object that `name` leads to, through hard links of this file alone."""
+    current: h5py.HLObject = file
     for part in name.split("/"):
-        if not isinstance(found, h5py.Group):
-            raise BadInput(f"{where} is in no group, expected one: get the file again.")
-        expect_known(f"data set in {file.filename}", part, found.keys())
-        if not isinstance(found.get(part, getlink=True), h5py.HardLink):
+        if not isinstance(current, h5py.Group):
+            raise BadInput(f"{where} is not in a group, expected one: {RESTORE}.")
+        expect_known(f"data set in {file.filename}", part, current.keys())
+        if not isinstance(current.get(part, getlink=True), h5py.HardLink):
             raise BadInput(f"{where} is a link, expected the data itself: links are not followed.")
-        found = found[part]
-    return found
+        current = current[part]
+    return current
 
 
 def read_text(file: h5py.File, name: str, *, fixed: bool = True) -> str:
-    """Read one text of the file, which `write_hdf5` wrote as an attribute or, if long, as bytes.
+    """Read one text, which `write_hdf5` wrote as an attribute or, if it is long, as bytes.
 
     Args:
-        file: From `open_hdf5`.
-        name: The text's name.
-        fixed: Whether it must be of fixed size, as pydnn writes texts since 0.2.0.
+        file: A file from `open_hdf5`.
+        name: The name of the text.
+        fixed: Whether the text must have a fixed size, as pydnn writes it since 0.2.0.
 
     Raises:
-        BadInput: If it is missing, not a text, longer than a mebibyte, or damaged.
+        BadInput: If the text is missing, not a text, longer than a mebibyte, or damaged.
     """
     where = f"attribute {name} in {file.filename}"
-    with _damage_told(where):
+    with _naming_damage(where):
         attributes = list(file.attrs)
         if name not in attributes and holds(file, name):
             text = read_array(file, name, dtype=np.uint8, shape=("bytes",), compressed=False)
             if text.size > LONGEST_TEXT:
-                raise BadInput(f"{where} is no single short text: get the file again.")
+                raise BadInput(f"{where} is not a single short text: {RESTORE}.")
             return text.tobytes().decode()
         expect_known(f"attribute in {file.filename}", name, attributes)
         stored = file.attrs.get_id(name)
         if stored.shape != () or stored.get_storage_size() > LONGEST_TEXT:
-            raise BadInput(f"{where} is no single short text: get the file again.")
+            raise BadInput(f"{where} is not a single short text: {RESTORE}.")
         if stored.dtype.kind == "S":
             return bytes(file.attrs[name]).decode()
         if fixed or not h5py.check_string_dtype(stored.dtype):
-            raise BadInput(f"{where} is no text of fixed size: get the file again.")
+            raise BadInput(f"{where} is not a text of fixed size: {RESTORE}.")
         return varying_attribute(file.raw, name, most=LONGEST_TEXT).decode()
 
 
 @contextlib.contextmanager
-def _damage_told(where: str) -> Iterator[None]:
-    """Turn whatever h5py raises over a damaged file into one line."""
+def _naming_damage(where: str) -> Iterator[None]:
+    """Turn whatever h5py raises for a damaged file into one line that says `where`."""
     try:
         yield
     except BadInput:
         raise
     except _DAMAGE as error:
-        raise BadInput(f"{where} is damaged ({first_line(error)}): get the file again.") from error
+        raise BadInput(f"{where} is damaged ({first_line(error)}): {RESTORE}.") from error
 
 
-def _expect_dtype(where: str, found: AnyDType, expected: type[np.generic] | AnyDType) -> None:
+def _expect_dtype(where: str, dtype: AnyDType, expected: type[np.generic] | AnyDType) -> None:
     if expected is np.bytes_:
-        fits, wanted = found.kind == "S", "bytes"
+        fits, words = dtype.kind == "S", "bytes"
     elif expected is np.integer:
-        fits, wanted = found.kind in "iu", "integers"
+        fits, words = dtype.kind in "iu", "integers"
     elif expected is np.number:
-        fits, wanted = found.kind in "iuf", "numbers"
+        fits, words = dtype.kind in "iuf", "numbers"
     else:
-        fits, wanted = found.newbyteorder("=") == np.dtype(expected), np.dtype(expected).name
-    if not fits or found.hasobject:
-        raise BadInput(f"{where} holds {found}, expected {wanted}: convert it.")
+        fits, words = dtype.newbyteorder("=") == np.dtype(expected), np.dtype(expected).name
+    if not fits or dtype.hasobject:
+        raise BadInput(f"{where} holds {dtype}, expected {words}: convert it.")
 
 
 def _expect_stored(where: str, dataset: h5py.Dataset) -> None:
-    """Refuse an array whose bytes are not all in this file, whatever its header claims."""
+    """Refuse an array that claims more bytes than this file holds of it."""
     if dataset.is_virtual or dataset.external:
         raise BadInput(f"{where} is kept in other files, expected its data: copy it into one file.")
     stored = min(dataset.id.get_storage_size(), dataset.file.id.get_filesize())
     compact_or_whole = dataset.chunks is None
     most = stored if compact_or_whole else stored * MOST_COMPRESSION
-    # One chunk is read as a whole, and one that can grow may be larger than the array.
+    # HDF5 reads a chunk as a whole, and the chunk of a growing array may be larger than the array.
     count = max(math.prod(dataset.shape), math.prod(dataset.chunks or ()) if dataset.size else 0)
     if (claimed := count * dataset.dtype.itemsize) > most:
-        raise BadInput(
-            f"{where} claims {claimed} bytes, but the file holds {stored}: get it again."
-        )
+        raise BadInput(f"{where} claims {claimed} bytes, but the file holds {stored}: {RESTORE}.")

@@ -1,9 +1,9 @@
-"""Chunks and texts of an HDF5 file, read from its bytes instead of by HDF5, and verified.
+"""Readers for chunks and texts of an HDF5 file that verify its bytes instead of trusting HDF5.
 
-HDF5 inflates a chunk to whatever its stream holds, and fills one that holds too little with
-leftover memory of the process. For a text of varying size it takes as much memory as the file
-claims, and a changed byte in the heap of these texts ends the process or never ends. The functions
-here know how large each piece must be before they make it, and refuse all others.
+HDF5 inflates a chunk to whatever size its stream has, and fills a chunk that is too short with
+leftover memory of the process. For a text of varying size it allocates as much memory as the file
+claims, and a changed byte in the heap of such texts makes it crash or loop forever. The functions
+here know the right size of each piece before they read it, and refuse any other.
 """
 
 from __future__ import annotations
@@ -23,23 +23,27 @@ from pydnn.records import AnyArray
 __all__ = ["Damage", "read_chunks", "varying_attribute", "varying_texts"]
 
 
-class Damage(ValueError):  # noqa: N818 - of the file, not our failure
-    """The bytes are not what they claim; the message says which, without the name of the file."""
+class Damage(ValueError):  # noqa: N818 - it names the file's state, not our failure
+    """The bytes of a file contradict its header; the message leaves out the file's name."""
 
 
 # Chunks
 
-_DEFLATE, _SHUFFLE = 1, 2  # as HDF5 numbers its filters
+_DEFLATE, _SHUFFLE = 1, 2  # HDF5's numbers for its filters
 _PIPELINES: list[list[int]] = [[], [_DEFLATE], [_SHUFFLE], [_SHUFFLE, _DEFLATE]]
 
 
 def read_chunks(where: str, dataset: h5py.Dataset, array: AnyArray) -> None:
-    """Fill `array` with all of a data set in chunks, each of which must hold what it claims.
+    """Fill `array` with a chunked data set, and check that each chunk has its exact size.
+
+    Args:
+        where: The name of the data set and of its file, for messages.
+        dataset: The data set, of at least one entry.
+        array: An array of the same shape and dtype.
 
     Raises:
-        BadInput: If it is compressed by anything but one deflate (gzip), with or without shuffle.
-            It names `where` the data set is.
-        Damage: If a chunk is missing, or holds more or less than its size.
+        BadInput: If anything but one gzip (deflate), with or without shuffle, compresses it.
+        Damage: If a chunk is missing, too large or too small.
     """
     filters = _filters(where, dataset)
     item = dataset.dtype.itemsize
@@ -57,8 +61,9 @@ def read_chunks(where: str, dataset: h5py.Dataset, array: AnyArray) -> None:
         if len(raw) != size:
             raise Damage(f"the chunk at {corner} does not hold the {size} bytes that it claims")
         block = np.frombuffer(raw, dataset.dtype).reshape(dataset.chunks)
-        room = array[tuple(slice(at, at + n) for at, n in zip(corner, block.shape, strict=True))]
-        room[...] = block[tuple(map(slice, room.shape))]
+        # Chunks at the edge of the array are stored in full size, and reach beyond it.
+        target = array[tuple(slice(at, at + n) for at, n in zip(corner, block.shape, strict=True))]
+        target[...] = block[tuple(map(slice, target.shape))]
 
 
 def _filters(where: str, dataset: h5py.Dataset) -> list[int]:
@@ -69,22 +74,23 @@ def _filters(where: str, dataset: h5py.Dataset) -> list[int]:
     if kinds not in _PIPELINES or sizes not in ([], [(dataset.dtype.itemsize,)]):
         names = ", ".join(name.decode(errors="replace") or "?" for *_, name in filters)
         raise BadInput(
-            f"{where} is compressed by {names}, expected gzip once, or nothing: write it again so."
+            f"{where} is compressed by {names}, expected gzip once or no compression: write it "
+            "again that way."
         )
-    # Chunks are taken as they lie: a type that NumPy has no exact like of would be misread.
+    # `read_chunks` takes the bytes as they are, so it would misread a type that NumPy lacks.
     kind = dataset.id.get_type()
     if isinstance(kind, h5py.h5t.TypeEnumID):
         kind = kind.get_super()
     if dataset.dtype.kind != "S" and kind != h5py.h5t.py_create(dataset.dtype):
         raise BadInput(
-            f"{where} holds numbers of a layout that NumPy does not have, expected "
+            f"{where} holds numbers in a format that NumPy does not have, expected "
             f"{dataset.dtype}: convert it."
         )
     return kinds
 
 
 def _inflated(raw: bytes, size: int) -> bytes:
-    """What a deflated chunk holds, of which no more than `size` bytes and one are made."""
+    """The content of a deflated chunk; it never takes memory for more than `size` + 1 bytes."""
     stream = zlib.decompressobj()
     try:
         inflated = stream.decompress(raw, size + 1)
@@ -104,27 +110,28 @@ def _unshuffled(raw: bytes, item: int) -> bytes:
 
 # Texts of varying size
 #
-# Such a text lies in a heap, and the place of the text holds a reference: its length, the address
-# of the heap, and its number in it. All of this is in the HDF5 File Format Specification,
+# Such a text lies in a heap. Its place in the data set or attribute holds a reference: the length
+# of the text, the address of the heap, and the text's number in it. All of this is in the HDF5 File
+# Format Specification,
 # https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html, sections III.E (global
 # heap), II.A (superblock) and IV.A (object headers).
 
 _REFERENCE = 16
-_MOST_HEAP = 1 << 24  # bytes of one heap; HDF5 makes them of 4096 bytes unless a text is longer
+_MOST_HEAP = 1 << 24  # bytes of one heap; HDF5's have 4096 unless a text is longer
 
 
 class _File(NamedTuple):
-    """The bytes of an HDF5 file of 8-byte addresses, each of which counts from `base`."""
+    """The bytes of an HDF5 file with addresses of 8 bytes, which count from `base`."""
 
     raw: BinaryIO
     base: int
 
     def read(self, address: int, count: int) -> bytes:
         self.raw.seek(self.base + address)
-        found = self.raw.read(count)
-        if len(found) != count:
+        piece = self.raw.read(count)
+        if len(piece) != count:
             raise Damage("it claims bytes after the end of the file")
-        return found
+        return piece
 
 
 def _number(raw: bytes, at: int, size: int) -> int:
@@ -132,37 +139,47 @@ def _number(raw: bytes, at: int, size: int) -> int:
 
 
 def varying_texts(raw: BinaryIO, dataset: h5py.Dataset, *, most: int) -> list[bytes]:
-    """The texts of varying size of a one-dimensional data set, each of at most `most` bytes.
+    """The texts of varying size in a one-dimensional data set.
+
+    Args:
+        raw: The open file.
+        dataset: The data set.
+        most: The largest number of bytes that a text may have.
 
     Raises:
-        Damage: If one is longer, or is not in the file as it claims.
+        Damage: If a text is longer, or its bytes contradict its header.
     """
     offset = dataset.id.get_offset()
     if offset is None or dataset.id.get_storage_size() != dataset.size * _REFERENCE:
-        raise Damage("its texts are not in one stretch")
+        raise Damage("its texts are not in one block")
     file = _File(raw, _superblock(raw, dataset.file.userblock_size)[0])
     return list(_texts(file, _File(raw, 0).read(offset, dataset.size * _REFERENCE), most))
 
 
 def varying_attribute(raw: BinaryIO, name: str, *, most: int) -> bytes:
-    """The text of varying size that a file's attribute `name` is, of at most `most` bytes.
+    """The text of varying size in the attribute `name` of a file.
 
-    It reads files as h5py writes them by default, which is how pydnn 0.1.0 wrote models.
+    It reads what h5py writes by default, which is how pydnn 0.1.0 wrote models.
+
+    Args:
+        raw: The open file, without a user block.
+        name: The name of the attribute.
+        most: The largest number of bytes that the text may have.
 
     Raises:
-        Damage: If there is none, it is longer, or it is not in the file as it claims.
+        Damage: If the attribute is missing, its text is longer, or its bytes contradict its header.
     """
     base, root = _superblock(raw, 0)
     file = _File(raw, base)
     for body in _messages(file, root, kind=0x0C):
         version, sizes = body[0], [_number(body, at, 2) for at in (2, 4, 6)]
-        step = 8 if version == 1 else 1  # of version 1 each part is filled up to 8 bytes
+        step = 8 if version == 1 else 1  # version 1 pads each part to a multiple of 8 bytes
         parts, at = [], 9 if version == 3 else 8
         for size in sizes:
             parts.append(body[at : at + size])
             at += -(-size // step) * step
         if parts[0].rstrip(b"\0") == name.encode():
-            # The type is of class 9 (varying size), of kind 1 (text); the shape has no axes.
+            # The type must have class 9 (varying size) and kind 1 (text), and no axes.
             reference = body[at : at + _REFERENCE]
             varying = parts[1][:1] == b"\x19" and parts[1][1:2] in (b"\x01", b"\x11")
             if not varying or len(reference) < _REFERENCE:
@@ -172,7 +189,7 @@ def varying_attribute(raw: BinaryIO, name: str, *, most: int) -> bytes:
 
 
 def _superblock(raw: BinaryIO, start: int) -> tuple[int, int]:
-    """The base address of an HDF5 file, and the address of its root, if it has those of 8 bytes."""
+    """The base address of an HDF5 file and the address of its root, both of 8 bytes."""
     block = _File(raw, 0).read(start, 96)
     version = block[8]
     if version in (0, 1):
@@ -180,34 +197,34 @@ def _superblock(raw: BinaryIO, start: int) -> tuple[int, int]:
     else:
         sizes, base, root = block[9:11], 12, 36
     if sizes != b"\x08\x08":
-        raise Damage("its addresses are not of 8 bytes")
+        raise Damage("its addresses do not have 8 bytes")
     return _number(block, base, 8), _number(block, root, 8)
 
 
 def _messages(file: _File, address: int, *, kind: int) -> Iterator[bytes]:
-    """The messages of one kind in an object header of version 1, through all of its blocks."""
+    """The messages of one kind in all blocks of an object header of version 1."""
     prefix = file.read(address, 16)
     if prefix[0] != 1:
         raise Damage("its header is not as h5py writes it")
     blocks = [(address + 16, _number(prefix, 8, 4))]
     room = file.raw.seek(0, 2)
     for start, size in blocks:
-        room -= size  # which ends blocks that name one another
+        room -= size  # so that blocks which name one another in a circle end
         if size > _MOST_HEAP or room < 0:
             raise Damage("its header is larger than any")
         block, at = file.read(start, size), 0
         while at + 8 <= size:
             length = _number(block, at + 2, 2)
             body = block[at + 8 : at + 8 + length]
-            if (found := _number(block, at, 2)) == 0x10:  # the header goes on elsewhere
+            if (number := _number(block, at, 2)) == 0x10:  # the header goes on elsewhere
                 blocks.append((_number(body, 0, 8), _number(body, 8, 8)))
-            elif found == kind and len(body) == length >= 9:
+            elif number == kind and len(body) == length >= 9:
                 yield body
             at += 8 + length
 
 
 def _texts(file: _File, references: bytes, most: int) -> Iterator[bytes]:
-    """The text of each reference; every heap is read once, however many texts lie in it."""
+    """The text of each reference. Each heap is read once, however many texts lie in it."""
     heaps: dict[int, dict[int, bytes]] = {}
     room = file.raw.seek(0, 2)
     for start in range(0, len(references), _REFERENCE):
@@ -231,16 +248,16 @@ def _texts(file: _File, references: bytes, most: int) -> Iterator[bytes]:
 
 
 def _heap(file: _File, address: int) -> tuple[dict[int, bytes], int]:
-    """The objects in the heap at an address, by number, and its bytes."""
+    """The objects in the heap at an address, by number, and the size of the heap in bytes."""
     head = file.read(address, 16)
     size = _number(head, 8, 8)
     if head[:5] != b"GCOL\x01" or not 16 <= size <= _MOST_HEAP:
-        raise Damage("a text is in no heap")
+        raise Damage("a text is not in a heap")
     heap, at = file.read(address, size), 16
     objects: dict[int, bytes] = {}
     while at + 16 <= size:
         number, count = _number(heap, at, 2), _number(heap, at + 8, 8)
-        if number == 0 or at + 16 + count > size:  # the free room at the end, or damage
+        if number == 0 or at + 16 + count > size:  # free space at the end, or damage
             break
         objects.setdefault(number, heap[at + 16 : at + 16 + count])
         at += 16 + -(-count // 8) * 8

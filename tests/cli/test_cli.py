@@ -229,7 +229,7 @@ MISTAKES = {
         "there is no value to watch 'loss'",
     ),
     "no recipe": (["train", "no.toml"], "no.toml does not exist, expected a short text"),
-    "recipe of no text": (["summary", "bytes"], "bytes is no text"),
+    "recipe of no text": (["summary", "bytes"], "bytes is not a UTF-8 text"),
     "recipe that is a folder": (["train", "cats"], "cats is a folder without recipe.toml"),
     "unknown key": (["train", "bad.toml"], "bad.toml: there is no key of a recipe 'netwrk': did"),
     "no command of data": (["data"], "the following arguments are required: COMMAND"),
@@ -265,7 +265,7 @@ def test_mistakes_get_one_line_and_status_2(command, cats, tmp_path, argv, messa
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (damaged, "is no HDF5 file that can be read"),
+        (damaged, "is not a readable HDF5 file"),
         (without, "there is no data set"),
         (labelled_2, "label of image 3 is 2, expected 0 or 1"),
         (resized, "images in cats differ in size"),

@@ -167,7 +167,7 @@ def test_a_damaged_table_is_refused(table, damage, message):
 
 def test_files_that_are_no_tables_are_refused(tmp_path):
     (tmp_path / "text.h5").write_text("hello")
-    with pytest.raises(BadInput, match="is no HDF5 file"):
+    with pytest.raises(BadInput, match="is not a readable HDF5 file"):
         load_data_set(str(tmp_path / "text.h5"))
     with pytest.raises(BadInput, match=r"no\.h5 does not exist"):
         load_table(tmp_path / "no.h5")

@@ -133,7 +133,7 @@ DAMAGE = {
         replaced("parameters", np.zeros(43), chunks=(43,)), "parameters in .* is in chunks"
     ),
     "texts of varying size": (
-        lambda file: file.attrs.create("recipe", "x"), "recipe in .* is no text of fixed size"
+        lambda file: file.attrs.create("recipe", "x"), "recipe in .* is not a text of fixed size"
     ),
     "classes": (in_inputs(classes=[1, 2]), "inputs in .*, expected features"),
     "parameters of another size": (replaced("parameters", np.zeros(3)), r"parameters .*shape \(3,"),
@@ -208,9 +208,9 @@ def test_a_changed_byte_anywhere_is_found(tmp_path, model):
     draws = np.random.default_rng(1)
     for position in {*range(0, 80), *draws.integers(0, size, 400).tolist()}:
         flip(path, position, 1 << position % 8)
-        with pytest.raises(BadInput, match=r"in .* is damaged: get the file again\.$"):
+        with pytest.raises(BadInput, match=r"in .* is damaged: "):
             load_model(path)
-        with pytest.raises(BadInput, match=r"in .* is damaged: get the file again\.$"):
+        with pytest.raises(BadInput, match=r"in .* is damaged: "):
             load_model(path, unverified=True)  # which is for those without a checksum alone
         flip(path, position, 1 << position % 8)
     assert load_model(path) == model

@@ -253,7 +253,7 @@ TEXTS = {
     "recipe: removed": (lambda run, made: (run / RECIPE).unlink(), RESTORES),
     "recipe: a folder": (folder_instead(RECIPE), RESTORES),
     "recipe: a pipe": (a_pipe_for(RECIPE), RESTORES),
-    "recipe: no utf-8": (put(RECIPE, b"\xff"), r"recipe\.toml is no text"),
+    "recipe: no utf-8": (put(RECIPE, b"\xff"), r"recipe\.toml is not a UTF-8 text"),
     "recipe: too long": (put(RECIPE, b"#" * (2 << 20)), r"recipe\.toml has 2097152 bytes"),
     "recipe: no TOML": (put(RECIPE, b"["), CHANGED),
     "recipe: deep": (put(RECIPE, b"a = " + b"[" * 50_000), CHANGED),

@@ -96,7 +96,7 @@ def test_a_change_of_any_byte_is_found_before_anything_is_read(copy, stride):
     for position in range(0, copy.stat().st_size, stride):
         bits = position * 37 % 255 + 1
         flip(copy, position, bits)
-        with pytest.raises(BadInput, match=r"is damaged: get the file again\.$") as caught:
+        with pytest.raises(BadInput, match=" is damaged: ") as caught:
             read_segment(copy)
         assert str(copy) in str(caught.value), position
         flip(copy, position, bits)
@@ -309,15 +309,15 @@ ABOUTS = {
     ),
     "a text that claims its size": (
         lambda file: file.attrs.create("about", file.attrs["about"].decode()),
-        "attribute about in .* is no text of fixed size",
+        "attribute about in .* is not a text of fixed size",
     ),
     "several texts": (
         lambda file: file.attrs.create("about", np.array([b"x", b"y"])),
-        "attribute about in .* is no single short text",
+        "attribute about in .* is not a single short text",
     ),
-    "a number": (lambda file: file.attrs.create("about", 1), "is no text of fixed size"),
+    "a number": (lambda file: file.attrs.create("about", 1), "is not a text of fixed size"),
     "no dataspace": (
-        lambda file: file.attrs.create("about", h5py.Empty("S3")), "is no single short text",
+        lambda file: file.attrs.create("about", h5py.Empty("S3")), "is not a single short text",
     ),
     "no utf-8": (about(b"\xff\xfe"), "attribute about in .* is damaged"),
     "no JSON": (about("{"), NO_ABOUT),

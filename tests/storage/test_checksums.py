@@ -57,7 +57,7 @@ def place_of(path, name):
         return file[name].id.get_offset(), file[name].nbytes
 
 
-def test_a_sealed_file_is_a_whole_hdf5_file(sealed):
+def test_a_sealed_file_is_a_valid_hdf5_file(sealed):
     expect_whole(sealed)
     with h5py.File(sealed) as file:
         assert file.userblock_size >= 512
@@ -70,18 +70,18 @@ def test_a_sealed_file_is_a_whole_hdf5_file(sealed):
 @pytest.mark.parametrize(
     "stride", [pytest.param(1, id="every byte", marks=pytest.mark.slow), 5], ids=str
 )
-def test_a_change_of_any_single_byte_is_found(sealed, stride):
+def test_any_changed_byte_is_noticed(sealed, stride):
     for position in range(0, sealed.stat().st_size, stride):
         bits = 1 << position % 8
         flip(sealed, position, bits)
         message = refusal(sealed)
         flip(sealed, position, bits)
-        assert message.endswith("is damaged: get the file again."), position
+        assert " is damaged: " in message, position
     expect_whole(sealed)
 
 
 @given(data=st.data(), bits=st.integers(1, 255))
-def test_a_byte_in_the_data_of_an_array_names_the_array(sealed, data, bits):
+def test_a_changed_byte_in_an_array_names_the_array(sealed, data, bits):
     name = data.draw(st.sampled_from(["parameters", "optimizer.0.count", "deep/er"]))
     start, size = place_of(sealed, name)
     position = data.draw(st.integers(start, start + size - 1))
@@ -93,7 +93,7 @@ def test_a_byte_in_the_data_of_an_array_names_the_array(sealed, data, bits):
 
 
 @given(data=st.data(), bits=st.integers(1, 255))
-def test_a_byte_in_the_text_of_the_seal_blames_no_array(sealed, data, bits):
+def test_a_changed_byte_in_the_text_of_the_seal_names_the_seal(sealed, data, bits):
     with h5py.File(sealed) as file:
         room = file.userblock_size
     position = data.draw(st.integers(64, room - 1))
@@ -115,7 +115,7 @@ def test_a_file_of_another_length_is_refused_wherever_it_ends(sealed, tmp_path):
 
 
 def test_the_length_is_compared_before_anything_is_hashed(sealed, tmp_path):
-    """A file that claims a tebibyte of zeros, which would be hashed for most of an hour."""
+    """The file claims a tebibyte of zeros, which would take most of an hour to hash."""
     path = tmp_path / "long.h5"
     path.write_bytes(sealed.read_bytes())
     with path.open("r+b") as file:
@@ -133,7 +133,7 @@ def test_there_is_room_for_any_names(tmp_path_factory, names):
         assert file.userblock_size == room_for_seal(names)
 
 
-def test_there_is_room_for_many_long_names_and_the_last_one_is_found(tmp_path):
+def test_there_is_room_for_many_long_names_and_the_last_one_is_checked(tmp_path):
     names = [f"optimizer.{i}.{'ü' * 50}" for i in range(300)]
     path = sealed_file(tmp_path, {name: np.arange(2.0) for name in names})
     start, _ = place_of(path, names[-1])
@@ -142,7 +142,7 @@ def test_there_is_room_for_many_long_names_and_the_last_one_is_found(tmp_path):
 
 
 def test_there_is_room_for_the_largest_numbers():
-    # What is written if each of them has as many digits as it can.
+    # The text of a seal in which every number has as many digits as possible.
     for count in (0, 1, 3, 100):
         names = [f"a{i}" for i in range(count)]
         arrays = {name: (2**63 - 1, 2**63 - 1, 2**32 - 1) for name in names}
@@ -151,7 +151,7 @@ def test_there_is_room_for_the_largest_numbers():
 
 
 STRANGE = {
-    "no JSON": (b"{", "the seal"),
+    "not JSON": (b"{", "the seal"),
     "a list": (b"[]", "the seal"),
     "nothing in it": (b"{}", "the seal"),
     "arrays that are a list": (b'{"bytes": 4096, "arrays": []}', "the seal"),
@@ -173,14 +173,14 @@ STRANGE = {
 
 
 @pytest.mark.parametrize(("text", "what"), STRANGE.values(), ids=STRANGE)
-def test_a_seal_that_a_stranger_wrote_ends_in_one_line(tmp_path, text, what):
+def test_a_strange_seal_is_refused_in_one_line(tmp_path, text, what):
     path = tmp_path / "strange.h5"
     sealed = b"0" * 64 + b" %08x " % zlib.crc32(text) + text + b"\n"
     path.write_bytes(sealed.ljust(4096, b"\0"))
-    assert refusal(path) == f"{what} in {path} is damaged: get the file again."
+    assert refusal(path).startswith(f"{what} in {path} is damaged: ")
 
 
-def test_what_was_sealed_by_hand_is_found_whole(tmp_path):
+def test_a_file_sealed_by_hand_passes_the_check(tmp_path):
     path = tmp_path / "plain"
     path.write_bytes(bytes(512) + b"data")
     reseal(path, {"data": (512, 4)}, room=512)

@@ -88,14 +88,14 @@ def set_link(link):
 
 
 def endless_chunk(file):
-    """Three numbers in a chunk of a gibibyte, which is read as a whole, in some 100 bytes."""
+    """Three numbers in a chunk that claims a gibibyte, in a file of about 100 bytes."""
     options = {"chunks": (1 << 27,), "maxshape": (None,), "compression": "gzip"}
     dataset = file.create_dataset("a", shape=(3,), dtype="f8", **options)
     dataset.id.write_direct_chunk((0,), zlib.compress(bytes(24)))
 
 
 def wrapped_claim(file):
-    """2**33 by 2**31 + 1 numbers, which are 2**33 where integers have 64 bits."""
+    """2**33 by 2**31 + 1 numbers; in integers of 64 bits, the product wraps to 2**33."""
     file.create_dataset("a", shape=(1 << 33, (1 << 31) + 1), dtype="f8", chunks=(1 << 9, 1 << 9))
 
 
@@ -144,7 +144,7 @@ def test_what_strangers_put_into_files_is_refused(tmp_path, fill, message):
 def test_a_claim_larger_than_the_file_itself_is_refused(tmp_path):
     path = make(tmp_path / "claim.h5", lambda file: file.create_dataset("a", data=np.zeros(37)))
     content = path.read_bytes()
-    # The shape, the largest shape and the bytes that are stored: all say the same, and lie.
+    # The shape, the largest shape and the number of stored bytes all claim the same size.
     for number in (37, 37 * 8):
         content = content.replace(
             number.to_bytes(8, "little"), (number << 40).to_bytes(8, "little")
@@ -206,16 +206,16 @@ def test_names_are_read_however_h5py_writes_them(tmp_path, names, how):
         names_in(path, len(names) + 1)
 
 
-NO_NAMES = {
+NOT_NAMES = {
     "numbers": (lambda f: f.__setitem__("names", [1, 2]), "holds int64, expected names"),
     "one": (lambda f: f.__setitem__("names", "cat"), r"has shape \(\), expected \(count,\)"),
     "a group": (lambda f: f.create_group("names"), "is not an array"),
     "nothing": (lambda f: f.__setitem__("name", 1), "did you mean 'name'"),
     "empty": (lambda f: f.__setitem__("names", h5py.Empty("S3")), "is empty"),
-    "no UTF-8": (lambda f: f.__setitem__("names", [b"\xff"]), "expected UTF-8: write them again"),
+    "not UTF-8": (lambda f: f.__setitem__("names", [b"\xff"]), "expected UTF-8: write them again"),
     "endless": (lambda f: f.__setitem__("names", ["x" * 2000]), "claims 2000 bytes, expected at"),
     "varying size in chunks": (
-        lambda f: f.create_dataset("names", data=["a", "b"], chunks=(1,)), "not in one stretch",
+        lambda f: f.create_dataset("names", data=["a", "b"], chunks=(1,)), "not in one block",
     ),
     "varying lists of numbers": (
         lambda f: f.create_dataset("names", (2,), h5py.vlen_dtype("i4")), "expected names",
@@ -226,8 +226,8 @@ NO_NAMES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("fill", "message"), NO_NAMES.values(), ids=NO_NAMES)
-def test_what_is_no_list_of_names_is_refused(tmp_path, fill, message):
+@pytest.mark.parametrize(("fill", "message"), NOT_NAMES.values(), ids=NOT_NAMES)
+def test_anything_but_a_list_of_names_is_refused(tmp_path, fill, message):
     path = make(tmp_path / "a.h5", fill)
     with pytest.raises(BadInput, match=rf"names.*{message}") as refusal:
         names_in(path)
@@ -258,8 +258,8 @@ NESTED = {
     "outside/a": "outside/a in .* is a link, expected the data itself",
     "nowhere/a": "nowhere/a in .* is a link",
     "loop/a": "loop/a in .* is a link",
-    "array/a": "array/a in .* is in no group, expected one",
-    "type/a": "type/a in .* is in no group, expected one",
+    "array/a": "array/a in .* is not in a group, expected one",
+    "type/a": "type/a in .* is not in a group, expected one",
     "group/b": "there is no data set in .* 'b'",
     "grop/a": "there is no data set in .* 'grop': did you mean 'group'",
     "group": "group in .* is not an array",
@@ -271,7 +271,7 @@ NESTED = {
 
 
 @pytest.mark.parametrize(("name", "message"), NESTED.items(), ids=NESTED)
-def test_names_in_groups_lead_through_no_links(tmp_path, name, message):
+def test_links_on_the_way_to_a_name_are_refused(tmp_path, name, message):
     path = make(tmp_path / "nested.h5", nest)
     with pytest.raises(BadInput, match=message) as refusal:
         read(path, name=name)
@@ -288,20 +288,23 @@ def test_names_in_groups_lead_to_arrays(tmp_path):
 
 
 TEXTS = {
-    "a number": (lambda f: f.attrs.create("a", 3), "attribute a in .* is no text of fixed size"),
-    "several": (lambda f: f.attrs.create("a", ["x", "y"]), "a in .* is no single short text"),
-    "no dataspace": (lambda f: f.attrs.create("a", h5py.Empty("S3")), "is no single short text"),
-    "no utf-8": (lambda f: f.attrs.create("a", np.bytes_(b"\xff")), "attribute a in .* is damaged"),
+    "a number": (lambda f: f.attrs.create("a", 3), "attribute a in .* is not a text of fixed size"),
+    "several": (lambda f: f.attrs.create("a", ["x", "y"]), "a in .* is not a single short text"),
+    "no dataspace": (lambda f: f.attrs.create("a", h5py.Empty("S3")), "is not a single short text"),
+    "not UTF-8": (
+        lambda f: f.attrs.create("a", np.bytes_(b"\xff")),
+        "attribute a in .* is damaged",
+    ),
     "missing": (lambda f: None, "there is no attribute in .* 'a'"),
     "a reference": (
         lambda f: f.attrs.create("a", f.ref, dtype=h5py.ref_dtype),
-        "is no text of fixed size",
+        "is not a text of fixed size",
     ),
 }
 
 
 @pytest.mark.parametrize(("fill", "message"), TEXTS.values(), ids=TEXTS)
-def test_what_is_no_text_is_refused(tmp_path, fill, message):
+def test_anything_but_a_text_is_refused(tmp_path, fill, message):
     path = make(tmp_path / "file.h5", fill)
     with open_hdf5(path) as file, pytest.raises(BadInput, match=message):
         read_text(file, "a")
@@ -330,7 +333,10 @@ def test_a_text_of_more_than_a_mebibyte_is_refused(tmp_path):
 
 def test_texts_of_varying_size_are_refused_unless_they_are_asked_for(tmp_path):
     path = make(tmp_path / "a.h5", lambda file: file.attrs.create("note", "hello"))
-    with open_hdf5(path) as file, pytest.raises(BadInput, match=r"note in .* is no text of fixed"):
+    with (
+        open_hdf5(path) as file,
+        pytest.raises(BadInput, match=r"note in .* is not a text of fixed"),
+    ):
         read_text(file, "note")
     with open_hdf5(path) as file:
         assert read_text(file, "note", fixed=False) == "hello"
@@ -341,18 +347,18 @@ def test_texts_of_varying_size_are_refused_unless_they_are_asked_for(tmp_path):
     [
         (lambda path: None, "does not exist, expected an HDF5 file"),
         (lambda path: path.mkdir(), "is a directory, expected an HDF5 file"),
-        (lambda path: path.write_text("not HDF5"), "is no HDF5 file that can be read"),
-        (lambda path: path.touch(), "is no HDF5 file that can be read"),
+        (lambda path: path.write_text("not HDF5"), "is not a readable HDF5 file"),
+        (lambda path: path.touch(), "is not a readable HDF5 file"),
     ],
 )
-def test_what_is_no_hdf5_file_is_refused(tmp_path, prepare, message):
+def test_anything_but_an_hdf5_file_is_refused(tmp_path, prepare, message):
     prepare(tmp_path / "file.h5")
     with pytest.raises(BadInput, match=message):
         read(tmp_path / "file.h5")
 
 
 def outcome(path):
-    """The bytes that were read, or the refusal; anything else fails the test."""
+    """The bytes of the array, or the refusal; any other error fails the test."""
     try:
         return read(path).tobytes()
     except BadInput as refusal:
@@ -462,7 +468,7 @@ def test_a_rename_that_fails_leaves_nothing(tmp_path, monkeypatch, no_links):
     assert os.listdir(tmp_path) == []
 
 
-def test_of_writers_at_once_one_wins_where_no_file_can_have_two_names(tmp_path, no_links):
+def test_one_of_several_writers_wins_on_a_disk_without_hard_links(tmp_path, no_links):
     no_links()
     results = []
 
@@ -484,7 +490,7 @@ def test_of_writers_at_once_one_wins_where_no_file_can_have_two_names(tmp_path, 
 
 
 @pytest.mark.parametrize("replace", [True, False])
-def test_a_full_disk_leaves_the_old_file_and_no_part_of_the_new_one(tmp_path, replace):
+def test_a_full_disk_leaves_the_old_file_and_nothing_of_the_new_one(tmp_path, replace):
     path = tmp_path / "file"
     path.write_text("old")
 
@@ -532,7 +538,7 @@ def test_a_small_text_is_read_as_it_was_written(tmp_path):
     assert len(read_small_text(tmp_path / "most")) == 1 << 20
 
 
-NO_TEXTS = {
+NOT_TEXTS = {
     "missing": (lambda path: None, "does not exist, expected a short text: check the path"),
     "a folder": (
         lambda path: path.mkdir(),
@@ -542,8 +548,11 @@ NO_TEXTS = {
         lambda path: path.write_bytes(b"x" * ((1 << 20) + 1)),
         "has 1048577 bytes, expected a short text of at most 1048576",
     ),
-    "no utf-8": (lambda path: path.write_bytes(b"a\xff"), r"is no text \('utf-8' codec can't"),
-    "half a letter": (lambda path: path.write_bytes("ü".encode()[:1]), "is no text"),
+    "not UTF-8": (
+        lambda path: path.write_bytes(b"a\xff"),
+        r"is not a UTF-8 text \('utf-8' codec can't",
+    ),
+    "half a letter": (lambda path: path.write_bytes("ü".encode()[:1]), "is not a UTF-8 text"),
     "endless": (
         lambda path: path.symlink_to("/dev/zero"),
         "is not a regular file, expected a short text",
@@ -556,8 +565,8 @@ NO_TEXTS = {
 
 
 @posix
-@pytest.mark.parametrize(("make", "message"), NO_TEXTS.values(), ids=NO_TEXTS)
-def test_what_is_no_small_text_is_refused(tmp_path, make, message):
+@pytest.mark.parametrize(("make", "message"), NOT_TEXTS.values(), ids=NOT_TEXTS)
+def test_anything_but_a_small_text_is_refused(tmp_path, make, message):
     make(tmp_path / "text")
     with pytest.raises(BadInput, match=f"text {message}") as refusal:
         read_small_text(tmp_path / "text")
@@ -697,7 +706,7 @@ def test_a_path_that_no_file_can_have_is_refused():
         opened(Path("a\0b"))
 
 
-def test_a_file_that_shrinks_while_it_is_read_gives_no_leftover_memory(tmp_path):
+def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path):
     path = tmp_path / "a.h5"
     write_hdf5(path, arrays={"a": np.arange(1e5)})
     with open_hdf5(path) as file:
@@ -717,8 +726,8 @@ def fill(folder):
 
 def test_a_folder_is_made_with_all_that_is_in_it(tmp_path):
     make_folder(tmp_path / "deep" / "er" / "new", fill)
-    found = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
-    assert found == {"deep/er/new/a", "deep/er/new/b/c"}
+    files = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert files == {"deep/er/new/a", "deep/er/new/b/c"}
     assert os.listdir(tmp_path / "deep" / "er") == ["new"]
 
 
@@ -800,7 +809,7 @@ def test_a_folder_that_cannot_be_flushed_leaves_nothing(tmp_path, monkeypatch):
 
 def test_a_folder_is_made_nowhere_below_a_file(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(BadInput, match=r"new cannot be made \(.*\): choose a place"):
+    with pytest.raises(BadInput, match=r"new cannot be made \(.*\): choose "):
         make_folder(tmp_path / "file" / "new", fill)
 
 
@@ -848,14 +857,14 @@ def test_what_another_process_holds_is_refused_until_it_has_ended(tmp_path, end)
 
 
 def test_a_lock_is_released_by_an_error_and_kept_from_other_threads(tmp_path):
-    lock, told = tmp_path / "lock", []
+    lock, outcomes = tmp_path / "lock", []
 
     def attempt():
         try:
             with exclusive(lock):
-                told.append("held")
+                outcomes.append("held")
         except BadInput:
-            told.append("refused")
+            outcomes.append("refused")
 
     def interrupted():
         with exclusive(lock):
@@ -867,7 +876,7 @@ def test_a_lock_is_released_by_an_error_and_kept_from_other_threads(tmp_path):
     with pytest.raises(ZeroDivisionError):
         interrupted()
     attempt()
-    assert told == ["refused", "held"]
+    assert outcomes == ["refused", "held"]
 
 
 def test_a_lock_that_cannot_be_made_says_why(tmp_path, monkeypatch):
