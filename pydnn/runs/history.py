@@ -200,6 +200,7 @@ class NoColumn(BadInput, KeyError):  # noqa: N818
     __str__ = BaseException.__str__  # a KeyError would show the message in quotes
 
 
+@keep_readonly
 @attrs.frozen(eq=False, repr=False)
 class History(Mapping[str, NDArray[Any]]):
     """The numbers of every step of a training, as named columns; see `Run.history`.
