@@ -1,4 +1,4 @@
-"""Training: a pure step, and the fold of it over batches."""
+"""Training: a pure step, and its fold over batches."""
 
 from pydnn.training.evaluation import evaluation, measure, value_of, values_of
 from pydnn.training.finite import NotFinite, watch_finite

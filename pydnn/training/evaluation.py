@@ -1,4 +1,4 @@
-"""Evaluation of a training's states while it runs."""
+"""Evaluates states of a training while it goes on."""
 
 from __future__ import annotations
 
@@ -23,12 +23,25 @@ __all__ = ["evaluation", "is_number", "measure", "value_of", "values_of"]
 
 
 def measure(stream: Stream, *, every: int, function: Measure) -> Stream:
-    """Add to `info.measured` what `function` measures of the state after every `every` steps.
+    """Measure the state after every `every` steps, and add the results to `info.measured`.
 
     Args:
-        stream: What is measured.
-        every: Steps between two measurements, and before the first one.
-        function: `(state) -> {name: number}`, e.g. an `evaluation`.
+        stream: The steps of a training.
+        every: The number of steps before the first measurement and between two measurements.
+        function: The measurement, `(state) -> {name: number}`, e.g. an `evaluation`.
+
+    Returns:
+        A stream of the same steps.
+
+    Raises:
+        BadInput: If `every` is not an integer of at least 1.
+
+    Example:
+        >>> recipe = nn.Recipe("a line", "dense(1)", "mean_squared()", "adam()", iterations=4)
+        >>> steps = nn.jobs.run(nn.jobs.prepare(recipe, nn.Batch([[0.0, 1.0]], [[1.0, 3.0]])))
+        >>> steps = measure(steps, every=2, function=lambda state: {"after": state.iteration})
+        >>> [dict(info.measured) for state, info in steps]
+        [{}, {'after': 2}, {}, {'after': 4}]
     """
     every = expect_count("every", every, hint="give a number of steps")
     return _measured(stream, every, function)
@@ -37,7 +50,7 @@ def measure(stream: Stream, *, every: int, function: Measure) -> Stream:
 def _measured(stream: Stream, every: int, function: Measure) -> Stream:
     for state, info in stream:
         if state.iteration % every == 0:
-            # Another measurement may have been there before.
+            # The stream may have passed through another `measure` before.
             measured = {**info.measured, **function(state)}
             info = attrs.evolve(info, measured=measured)
         yield state, info
@@ -51,47 +64,63 @@ def evaluation(
     metrics: Mapping[str, Metric] | None = None,
     numerics: Numerics = fast,
 ) -> Measure:
-    """The function from a state to cost and metrics on named data sets, outside of training.
+    """Make the function that computes cost and metrics of a state, outside of training.
 
     Args:
-        network: What is judged,
-        loss: by this loss,
-        data: on these data sets, e.g. {"validation": batch}.
-        metrics: What is measured besides the cost: functions of what the loss predicts, and of
-            labels. By default those of the loss's task, as `score` gives them. All of them are
-            NaN, and none is called, where a prediction is not a finite number.
+        network: The network to evaluate.
+        loss: The loss, for the cost and the predictions.
+        data: Batches by name, e.g. {"validation": batch}, as network inputs.
+        metrics: Functions of predictions and labels by name; by default the metrics of the loss's
+            task, as in `score`. If a prediction is infinite or NaN, all metrics are NaN.
         numerics: The arithmetic.
 
     Returns:
-        The function. Its result has names such as "validation cost" and "validation accuracy".
+        A function `(state) -> {name: number}` with names such as "validation cost" and
+        "validation accuracy".
+
+    Example:
+        >>> network, loss = nn.dense(1, initializer=nn.constant(0.0)), nn.sigmoid_cross_entropy()
+        >>> state = nn.initial_state(network, nn.adam(), (2,), key=nn.Key(1))
+        >>> evaluate = evaluation(network, loss, {"test": nn.Batch([[1, 2], [3, 4]], [[0, 1]])})
+        >>> result = evaluate(state)
+        >>> f"{result['test cost']:.4f}", result["test accuracy"]
+        ('0.6931', 0.5)
     """
 
     def evaluate(state: TrainState) -> dict[str, float]:
-        found = {}
+        results = {}
         for name, batch in data.items():
             AL = output_of(network, state, batch.X, numerics=numerics)
             context = Context(numerics=numerics)
-            found[f"{name} cost"] = loss(AL, batch.Y, batch.weights, context)[0]
+            results[f"{name} cost"] = loss(AL, batch.Y, batch.weights, context)[0]
             predictions = loss.predict(AL, context)
             task = loss.task(len(AL))
             if not np.isfinite(predictions).all():
-                # Training may go on from there, so an evaluation on its way must not end it.
+                # Metrics refuse NaN, but training may continue from here, so do not raise.
                 scores = dict.fromkeys(METRICS[task] if metrics is None else metrics, math.nan)
             elif metrics is None:
                 scores = score(task, predictions, batch.Y, numerics=numerics)
             else:
                 scores = {m: function(predictions, batch.Y) for m, function in metrics.items()}
-            found |= {f"{name} {metric}": value for metric, value in scores.items()}
-        return found
+            results |= {f"{name} {metric}": value for metric, value in scores.items()}
+        return results
 
     return evaluate
 
 
 def value_of(info: StepInfo, name: str) -> float | None:
-    """The number called `name` in `info`: "cost", "gradient_norm", or observed or measured.
+    """The number called `name` in `info`; None if this step does not have it.
 
-    None where this step does not have it. What is measured describes the state after the step;
-    everything else describes the state before it.
+    A measured value describes the state after the step. Every other value describes the state
+    before it.
+
+    Args:
+        info: The info of a step.
+        name: "cost", "gradient_norm", or the name of an observed or measured value.
+
+    Example:
+        >>> value_of(nn.training.StepInfo(0, cost=0.5, gradient_norm=2.0), "cost")
+        0.5
     """
     if name in ("cost", "gradient_norm"):
         return float(getattr(info, name))
@@ -100,9 +129,13 @@ def value_of(info: StepInfo, name: str) -> float | None:
 
 
 def values_of(info: StepInfo) -> dict[str, float]:
-    """All numbers in `info` by their names, as `value_of` gives them.
+    """All numbers in `info` by name; see `value_of`.
 
-    What the optimizer shows and is not a single number, such as a vector, is left out.
+    Observed values of the optimizer that are not single numbers, such as vectors, are left out.
+
+    Example:
+        >>> values_of(nn.training.StepInfo(0, cost=0.5, gradient_norm=2.0))
+        {'cost': 0.5, 'gradient_norm': 2.0}
     """
     values = {"cost": float(info.cost), "gradient_norm": float(info.gradient_norm)}
     for name in dict.fromkeys((*info.observed, *info.measured)):
@@ -113,5 +146,5 @@ def values_of(info: StepInfo) -> dict[str, float]:
 
 
 def is_number(value: object) -> TypeGuard[bool | int | float]:
-    """Whether something is a single real number, of Python's or of NumPy's."""
+    """Whether a value is a single real number, a Python or a NumPy one."""
     return isinstance(value, bool | int | float | np.bool_ | np.integer | np.floating)

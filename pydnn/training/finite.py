@@ -1,4 +1,4 @@
-"""Stop training when a number is not finite, and say where that began."""
+"""Stops training when a number is not finite, and reports the place where that began."""
 
 from __future__ import annotations
 
@@ -17,13 +17,22 @@ from pydnn.training.step import step_context
 __all__ = ["NotFinite", "ignoring_overflow", "watch_finite"]
 
 
-class NotFinite(ArithmeticError):  # noqa: N818 - it names what was found
-    """A training step made a number that is not finite.
+class NotFinite(ArithmeticError):  # noqa: N818 - named after the finding
+    """A training step computed an infinite number or NaN.
 
     Attributes:
-        iteration: The step that made it.
-        where: The part of the step and, in it, the stage or array where it began.
-        state: The last state, the one before that step, in which everything is finite.
+        iteration: The iteration of that step.
+        where: The part of the step, and the stage or array, where the first such number arose.
+        state: The state before that step, in which everything is finite.
+
+    Example:
+        >>> optimizer = "momentum(learning_rate=1e200)"
+        >>> recipe = nn.Recipe("a line", "dense(1)", "mean_squared()", optimizer, iterations=9)
+        >>> try:
+        ...     nn.train(recipe, nn.Batch([[0.0, 1.0]], [[1.0, 3.0]]))
+        ... except NotFinite as error:
+        ...     error.iteration, error.where
+        (1, 'cost')
     """
 
     def __init__(self, iteration: int, where: str, state: TrainState) -> None:  # noqa: D107
@@ -36,26 +45,35 @@ class NotFinite(ArithmeticError):  # noqa: N818 - it names what was found
         self.state = state
 
     def __reduce__(self) -> tuple[type[NotFinite], tuple[int, str, TrainState]]:
-        # Otherwise a process that trains could not hand it to the one that waits for it.
+        # Exceptions pickle their message alone by default, but workers must send the state too.
         return type(self), (self.iteration, self.where, self.state)
 
 
 def ignoring_overflow() -> np.errstate:
-    """A context in which NumPy says nothing of numbers that leave their range.
+    """A context in which NumPy does not warn about overflow and invalid operations.
 
-    It is for trainings that `watch_finite` watches: `NotFinite` says more than NumPy's warnings.
+    It is for training with `watch_finite`: `NotFinite` says more than NumPy's warnings.
     """
     return np.errstate(over="ignore", invalid="ignore")
 
 
 def watch_finite(network: Stage, *, numerics: Numerics = fast) -> Part:
-    """A part to insert after "update" that raises `NotFinite` as soon as there is reason to.
+    """Make a part, to insert after "update", that raises `NotFinite` if a number is not finite.
 
-    It checks the cost, the gradients' norm, and the new parameters and statistics, so that the
-    state which it hands back is finite; only when something is wrong does it look for the place.
-    Where the gradients are so long that the sum of their squares may leave the range of numbers,
-    it also checks what the optimizer remembers: Adam would divide by infinity from there on, and
-    take no step any more.
+    It checks the cost, the gradients' norm, and the new parameters and statistics, so the state
+    after the step is finite. If the gradients are so large that the sum of their squares may
+    overflow, it also checks the optimizer's state: otherwise Adam would divide by infinity in all
+    later steps, and never move again.
+
+    Args:
+        network: The network, in which to look for the place.
+        numerics: The arithmetic.
+
+    Example:
+        >>> network = nn.dense(1)
+        >>> step = nn.make_train_step(network, nn.mean_squared(), nn.adam())
+        >>> step.insert_after("update", watch_finite(network)).names
+        ('forward', 'cost', 'backward', 'update', 'watch_finite')
     """
     gathers = network.statistics is not None
 
@@ -74,8 +92,8 @@ def watch_finite(network: Stage, *, numerics: Numerics = fast) -> Part:
     return made_again_by(watch_finite, network, numerics=numerics)(part)
 
 
-# A length of the gradients below which their squares, summed over any number of steps that a
-# training has, stay in the range of float32. Above it, a look at the optimizer's state is cheap.
+# If the gradients' norm stays below this, the sum of its squares over any realistic number of
+# steps fits into float32, so the optimizer's state needs no check. Longer gradients are rare.
 LONG = 1e11
 
 
@@ -84,14 +102,14 @@ def _remembers_numbers(gradient_norm: float, after: TrainState) -> bool:
 
 
 def remembers_numbers(optimizer_state: object) -> bool:
-    """Whether all arrays that an optimizer remembers are finite, however deep they lie."""
+    """Whether all arrays in an optimizer's state are finite, at any depth."""
     return all(np.isfinite(array).all() for array in leaves((optimizer_state,)))
 
 
 def all_finite(vector: FloatArray, numerics: Numerics) -> bool:
     """Whether all numbers of a vector (size,) are finite."""
-    # The length is one product of BLAS, to which every number contributes. It can be infinite
-    # though all numbers are finite, so only then is each of them looked at.
+    # A finite norm, which takes a single BLAS product, proves that every number is finite. The
+    # norm can overflow although all numbers are finite, so only then is each of them checked.
     quickly = not numerics.exact and math.isfinite(fast.norm(vector))
     return quickly or bool(np.isfinite(vector).all())
 
@@ -101,7 +119,7 @@ def _where(network: Stage, step: Step, numerics: Numerics) -> str:
         return f"forward, stage {_first_stage(network, step, numerics)}"
     if not (math.isfinite(step.cost) and np.isfinite(step.dAL).all()):
         return "cost"
-    # Gradients are made from the last layer back to the first.
+    # The backward pass goes from the last layer to the first, so the last bad one came first.
     bad = _names_not_finite(step.grads)
     if bad:
         return f"backward, gradient of {bad[-1]}"
@@ -116,14 +134,14 @@ def _where(network: Stage, step: Step, numerics: Numerics) -> str:
     return "the length of the gradient"
 
 
-class _Found(Exception):  # noqa: N818 - it ends a search
+class _Found(Exception):  # noqa: N818 - raised to end a search
     """The place of the first stage whose output is not finite."""
 
 
 def _first_stage(network: Stage, step: Step, numerics: Numerics) -> str:
-    """The innermost stage whose forward pass first gives a number that is not finite."""
+    """The first innermost stage whose forward pass outputs a number that is not finite."""
 
-    def watched(path: str, stage: Stage) -> Stage:
+    def checked(path: str, stage: Stage) -> Stage:
         def forward(
             params: Tree, A_prev: FloatArray, context: Context
         ) -> tuple[FloatArray, object]:
@@ -138,7 +156,7 @@ def _first_stage(network: Stage, step: Step, numerics: Numerics) -> str:
     state = step.state
     context = step_context(state.key, state.iteration, numerics)
     try:
-        map_stages(watched, network).forward(state.parameters.tree, step.batch.X, context)
+        map_stages(checked, network).forward(state.parameters.tree, step.batch.X, context)
     except _Found as found:
         return str(found)
     return network.name

@@ -1,7 +1,7 @@
 """One training step: a pipeline of named pure functions on one frozen record.
 
-Each part is `Step -> Step`. The pipeline stays a thing that can be looked into: its parts have
-names, and each change of it gives a new pipeline.
+Each part is a function `Step -> Step` with a name. The pipeline can be inspected and changed by
+these names, and each change gives a new pipeline.
 """
 
 from __future__ import annotations
@@ -26,16 +26,21 @@ __all__ = ["Part", "Step", "StepFunction", "StepInfo", "TrainState", "TrainStep"
 
 
 @keep_readonly
-@attrs.frozen(unsafe_hash=False, slots=False)  # without slots they are made in less time
+@attrs.frozen(unsafe_hash=False, slots=False)  # instances are created faster without slots
 class TrainState:
-    """All that the next step needs.
+    """Everything that the next step needs.
 
     Attributes:
-        iteration: Steps taken so far.
+        iteration: The number of steps taken so far.
         parameters: The network's parameters, in one vector.
-        optimizer_state: What the optimiser remembers.
-        key: The training's key; what a step draws is addressed below it.
-        statistics: What stages such as batch normalisation have gathered, in one vector.
+        optimizer_state: The optimizer's own state.
+        key: The training's key, from which the keys of all steps derive.
+        statistics: The running statistics of stages such as batch normalization, in one vector.
+
+    Example:
+        >>> state = nn.initial_state(nn.dense(2), nn.adam(), (3,), key=nn.Key(1))
+        >>> state.iteration, state.parameters
+        (0, Packed(8 float64 numbers: W (2, 3), b (2, 1)))
     """
 
     iteration: int
@@ -47,15 +52,15 @@ class TrainState:
 
 @attrs.frozen(slots=False)
 class StepInfo:
-    """All of a step that only a reader needs.
+    """What a reader wants to know about a step, and the next step does not need.
 
     Attributes:
-        iteration: The step's number, from 0; the cost is that of the parameters before it.
-        cost: Mean over the batch, in the loss's unit.
-        gradient_norm: Euclidean length of the vector of all gradients.
-        observed: What the optimiser shows of this update, such as "learning_rate".
-        measured: What `measure` has found with the parameters after the step; empty where it
-            did not look.
+        iteration: The number of the step, from 0.
+        cost: The mean loss over the batch, in the loss's unit, with the parameters before the step.
+        gradient_norm: The Euclidean norm of the vector of all gradients.
+        observed: Values that the optimizer reports about its update, e.g. "learning_rate".
+        measured: Values that `measure` computed with the parameters after the step; empty for
+            steps that it skipped.
     """
 
     iteration: int
@@ -67,7 +72,7 @@ class StepInfo:
 
 _new, _set = object.__new__, object.__setattr__
 
-# The fields that parts fill, and the part that does it in a step of `make_train_step`.
+# The fields that parts fill, and the part of `make_train_step` that fills each.
 _FILLED_BY = {
     "AL": "forward",
     "cache": "forward",
@@ -82,11 +87,11 @@ _FILLED_BY = {
 
 
 class NotFilled(BadInput):
-    """A part reads a field of its step that no part has filled yet."""
+    """A part read a field of its step that no part has filled yet."""
 
 
 class _Unfilled:
-    """What a class has where its records have a field: read only while nothing has filled it."""
+    """A class attribute behind a field: Python reads it only while the record lacks the field."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -103,8 +108,8 @@ def _hidden(name: str) -> property:
     return property(lambda step: step.__dict__.get(name))
 
 
-# `attrs.evolve` reads every field under the name that attrs has for it. Under these names a field
-# that is not filled yet is None, so that such a step can be evolved, too.
+# `attrs.evolve` reads each field under its name for attrs, here with an underscore. Under these
+# names an unfilled field is None instead of an error, so that an unfinished step can be evolved.
 _FIELDS = {"state": attrs.field(), "batch": attrs.field()} | {
     f"_{name}": attrs.field(default=None, alias=name) for name in _FILLED_BY
 }
@@ -113,23 +118,23 @@ _FIELDS = {"state": attrs.field(), "batch": attrs.field()} | {
 @keep_readonly
 @attrs.frozen(these=_FIELDS, init=False, eq=False, repr=False, slots=False)
 class Step:
-    """What flows through a training step; each part fills in what it is named for.
+    """The record that flows through a training step, where each part fills its fields.
 
-    Reading a field that no part has filled yet raises `BadInput`. A changed record is
+    Reading a field that no part has filled yet raises `BadInput`. To change a record, use
     `attrs.evolve(step, grads=...)`.
 
     Attributes:
-        state: The training's state before this step.
-        batch: The examples X (n_x, m) and Y (n_y, m) of this step.
-        AL: The network's output (n_y, m); from *forward*.
-        cache: What the network's backward pass needs; from *forward*.
-        cost: From *cost*.
-        dAL: Gradient of the cost with respect to AL; from *cost*.
-        grads: Gradients of all parameters, in one vector; from *backward*.
-        statistics: What stages have gathered, this step's batch among it; from *gather*.
-        updates: What is added to the vector of parameters; from *update*.
-        after: The training's state after this step; from *update*.
-        info: What a reader needs; from *update*.
+        state: The training state before this step.
+        batch: The examples X (n_x, m) and labels Y (n_y, m) of this step.
+        AL: The network's output (n_out, m); from *forward*.
+        cache: The values that the network's backward pass needs; from *forward*.
+        cost: The mean loss over the batch; from *cost*.
+        dAL: The gradient of the cost with respect to AL; from *cost*.
+        grads: The gradients of all parameters, in one vector; from *backward*.
+        statistics: The running statistics of stages, including this batch; from *gather*.
+        updates: The vector that is added to the parameters; from *update*.
+        after: The training state after this step; from *update*.
+        info: The info for readers; from *update*.
     """
 
     state: TrainState
@@ -155,10 +160,10 @@ class Step:
         _set(self, "__dict__", {"state": state, "batch": batch, **fields})
 
     def with_fields(self, **fields: object) -> Step:
-        """This record with `fields` filled in: `attrs.evolve` for values known to be right.
+        """This record with `fields` filled in: a fast `attrs.evolve` that checks nothing.
 
-        The values are taken as they are, so arrays among them must be read-only already. It
-        takes a seventh of the time, of which every part of every step has its share.
+        Arrays among the values must be read-only already. Every part of every step calls this,
+        and it takes a seventh of the time of `attrs.evolve`.
         """
         step: Step = _new(Step)
         _set(step, "__dict__", self.__dict__ | fields)
@@ -166,11 +171,11 @@ class Step:
 
     @property
     def filled(self) -> tuple[str, ...]:
-        """The names of the fields that are filled, in the order in which they were."""
+        """The names of the filled fields, in the order in which they were filled."""
         return tuple(self.__dict__)
 
     def filled_since(self, before: Step) -> tuple[str, ...]:
-        """The names of the fields that are not those of an earlier record."""
+        """The names of the fields whose values differ from those of an earlier record."""
         known = before.__dict__
         return tuple(name for name, value in self.__dict__.items() if known.get(name) is not value)
 
@@ -180,14 +185,15 @@ class Step:
         mine, its = ({n: v for n, v in s.__dict__.items() if n != "cache"} for s in (self, other))
         return mine.keys() == its.keys() and all(_same(mine[n], its[n]) for n in mine)
 
-    __hash__ = None  # type: ignore[assignment]  # as other records of arrays
+    __hash__ = None  # type: ignore[assignment]  # like other records of arrays
 
     def __repr__(self) -> str:
         shown = (f"{name}={_summary(value)}" for name, value in self.__dict__.items())
         return f"Step({', '.join(shown)})"
 
 
-# Filled fields are found in the record first, so that these cost nothing in a step that fits.
+# Class attributes instead of properties or slots: Python looks into the record first, so reading a
+# filled field costs nothing extra, and only an unfilled one reaches the descriptor below.
 for _name in _FILLED_BY:
     setattr(Step, _name, _Unfilled(_name))
     setattr(Step, f"_{_name}", _hidden(_name))
@@ -208,17 +214,17 @@ StepFunction: TypeAlias = Callable[[Step], Step]
 
 @attrs.frozen
 class Part(Unchanging):
-    """One named function of a pipeline.
+    """One named function of a training step.
 
     Attributes:
-        name: Its name in the pipeline.
+        name: The part's name in the step.
         function: A pure function `Step -> Step`.
-        needs: The fields of `Step` that it reads.
-        gives: The fields of `Step` that it fills.
-        isotropic: Whether it treats all directions alike, so that rotated parameters, gradients
-            and examples give the same results, rotated; see `pydnn.jobs.rotation`. Clipping the
-            length of the gradient does so, clipping each number does not.
-        trusted: Whether its results are taken as they are; those of other parts are checked.
+        needs: The fields of `Step` that the function reads.
+        gives: The fields of `Step` that the function fills.
+        isotropic: Whether the function treats all directions alike, so that rotated parameters,
+            gradients and examples give the same results, rotated; see `pydnn.jobs.rotation`.
+            Clipping the norm of the gradient does, clipping each number does not.
+        trusted: Whether to skip the checks of its results; only for pydnn's own parts.
         rotated: Whether it works in a rotated basis, where every part must be isotropic.
     """
 
@@ -231,11 +237,11 @@ class Part(Unchanging):
     rotated: bool = attrs.field(default=False, kw_only=True, repr=False)
 
     def __call__(self, step: Step) -> Step:
-        """The step after this part.
+        """Apply the part to a step's record, and check the result unless the part is trusted.
 
         Raises:
-            BadInput: Naming the part, if it reads a field too early, or does not return a `Step`
-                whose fields fit the parameters.
+            BadInput: If the part reads a field too early, or does not return a `Step` whose
+                fields fit the parameters; the message names the part.
         """
         if self.trusted:
             return self.function(step)
@@ -253,7 +259,7 @@ class Part(Unchanging):
 
     @property
     def _origin(self) -> Any:
-        """From what another process can make the function again: its maker, its name or itself."""
+        """How another process can get the function: its maker's call, its name, or itself."""
         function = self.function
         name = getattr(function, "__qualname__", "")
         code, *maker = getattr(function, _MAKER, (None,))
@@ -261,24 +267,24 @@ class Part(Unchanging):
             return tuple(maker)
         if "<" in name:
             raise BadInput(
-                f"part {self.name!r} cannot be pickled, since its function {name} is inside "
-                "another one: define it at the top of a module."
+                f"part {self.name!r} cannot be pickled, because its function {name} is inside "
+                "another one: define it at the top level of a module."
             )
-        if not name:  # such as a partial, which pickle takes apart
+        if not name:  # e.g. a partial, which pickle can handle
             return function
         module = function.__module__
-        # Under `@part`, the name leads to a part with this function.
+        # After `@part`, the name in the module refers to the part instead of its function.
         return function if _named(module, name) is function else (_named, (module, name), {})
 
 
-_MAKER = "_pydnn_maker"  # the attribute of a function that is made anew for each training step
+_MAKER = "_pydnn_maker"  # the attribute of a function that says which call made it
 
 
 def made_again_by(maker: Callable[..., Any], *args: Any, **options: Any) -> Callable[[Part], Part]:
-    """Let parts with functions that `maker(*args, **options)` has made be pickled as that call."""
+    """Let parts whose functions `maker(*args, **options)` made be pickled as that call."""
 
     def remember(part: Part) -> Part:
-        # With its code, since functools.wraps hands attributes on to functions of other code.
+        # With the function's code, because functools.wraps copies attributes to other functions.
         code = getattr(part.function, "__code__", None)
         setattr(part.function, _MAKER, (code, maker, args, options))
         return part
@@ -302,12 +308,15 @@ def _remade(origin: Any, fields: dict[str, Any]) -> Part:
 def part(
     *, needs: Iterable[str] = (), gives: Iterable[str] = (), isotropic: bool = False
 ) -> Callable[[StepFunction], Part]:
-    """Decorate a `Step -> Step` function with what a pipeline must know about it.
+    """Decorate a function `Step -> Step` to declare what it reads and fills.
 
     Args:
-        needs: The fields of `Step` that it reads.
-        gives: The fields of `Step` that it fills.
-        isotropic: Whether it treats all directions alike; see `Part`.
+        needs: The fields of `Step` that the function reads.
+        gives: The fields of `Step` that the function fills.
+        isotropic: Whether the function treats all directions alike; see `Part`.
+
+    Returns:
+        A decorator that turns the function into a `Part`.
 
     Example:
         >>> @part(needs=["grads"], gives=["grads"], isotropic=True)
@@ -327,7 +336,7 @@ def part(
 def own(
     *, needs: Iterable[str] = (), gives: Iterable[str] = (), isotropic: bool = True
 ) -> Callable[[StepFunction], Part]:
-    """As `part`, for parts of pydnn, whose results are known to be right."""
+    """Like `part`, for pydnn's own parts, whose results need no checks."""
 
     def decorate(function: StepFunction) -> Part:
         return attrs.evolve(
@@ -341,9 +350,21 @@ def own(
 class TrainStep(Unchanging):
     """A training step `(TrainState, Batch) -> (TrainState, StepInfo)`, made of named parts.
 
+    `make_train_step` makes one.
+
+    Attributes:
+        parts: The parts, in order.
+
     Raises:
-        BadInput: Where a part needs what no part before it gives, a name comes twice, or the
-            step works in a rotated basis and a part does not say that it is isotropic.
+        BadInput: If a part needs a field that no part before it fills, two parts have the same
+            name, or the step works in a rotated basis and a part is not declared isotropic.
+
+    Example:
+        >>> step = nn.make_train_step(nn.dense(1), nn.mean_squared(), nn.adam())
+        >>> step
+        TrainStep(forward, cost, backward, update)
+        >>> step.insert_after("update", nn.watch_finite(nn.dense(1)))
+        TrainStep(forward, cost, backward, update, watch_finite)
     """
 
     parts: tuple[Part, ...]
@@ -354,10 +375,10 @@ class TrainStep(Unchanging):
         if self.rotated and self.not_isotropic:
             raise BadInput(
                 f"part {self.not_isotropic[0]!r} does not say that it treats all directions alike,"
-                " but this step works in a rotated basis: give the part to prepare(…, step=…), or "
-                "declare it with part(isotropic=True)."
+                " but this step works in a rotated basis: insert the part in prepare(…, step=…), "
+                "or declare it with part(isotropic=True)."
             )
-        # Parts that are trusted without the way through the record.
+        # Trusted parts by their functions, which saves a call of `Part` and its checks.
         functions = [p.function if p.trusted else p for p in self.parts]
         object.__setattr__(self, "_run", toolz.compose_left(*functions))
 
@@ -383,28 +404,28 @@ class TrainStep(Unchanging):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The parts' names, in their order."""
+        """The names of the parts, in order."""
         return tuple(p.name for p in self.parts)
 
     @property
     def not_isotropic(self) -> tuple[str, ...]:
-        """The names of the parts that do not say that they treat all directions alike."""
+        """The names of the parts that are not declared isotropic."""
         return tuple(p.name for p in self.parts if not p.isotropic)
 
     @property
     def rotated(self) -> bool:
-        """Whether the step works in a rotated basis, see `pydnn.jobs.rotation`."""
+        """Whether the step works in a rotated basis; see `pydnn.jobs.rotation`."""
         return any(p.rotated for p in self.parts)
 
     def in_rotated_basis(self) -> TrainStep:
-        """The same pipeline for a rotated basis, into which only isotropic parts can come."""
+        """The same step for a rotated basis, where only isotropic parts can be inserted."""
         return TrainStep(tuple(attrs.evolve(p, rotated=True) for p in self.parts))
 
     def replace(self, name: str, function: StepFunction | Part) -> TrainStep:
-        """The same pipeline with another function in the place called `name`.
+        """The same step with the part called `name` replaced.
 
-        A plain function is taken to need and give what the one before did. What it does with
-        directions is not known, so it is not isotropic.
+        A plain function is taken to need and give the same fields as the old part. It is not
+        isotropic, because nothing is known about its treatment of directions.
         """
         i = self._index(name)
         old = self.parts[i]
@@ -416,15 +437,15 @@ class TrainStep(Unchanging):
         return TrainStep((*self.parts[:i], new, *self.parts[i + 1 :]))
 
     def insert_before(self, name: str, function: StepFunction | Part) -> TrainStep:
-        """The same pipeline with one more part right before the one called `name`."""
+        """The same step with another part right before the one called `name`."""
         return self._insert(self._index(name), function)
 
     def insert_after(self, name: str, function: StepFunction | Part) -> TrainStep:
-        """The same pipeline with one more part right after the one called `name`."""
+        """The same step with another part right after the one called `name`."""
         return self._insert(self._index(name) + 1, function)
 
     def without(self, name: str) -> TrainStep:
-        """The same pipeline without the part called `name`."""
+        """The same step without the part called `name`."""
         i = self._index(name)
         return TrainStep(self.parts[:i] + self.parts[i + 1 :])
 
@@ -440,8 +461,14 @@ class TrainStep(Unchanging):
 def trace(train_step: TrainStep, state: TrainState, batch: Batch) -> Iterator[tuple[str, Step]]:
     """Take one step part by part, yielding each part's name with the record after it.
 
-    Nothing runs until the next pair is asked for, so a reader can look at, test or time the
-    parts one by one.
+    A part runs only when its pair is asked for, so parts can be inspected, tested and timed.
+
+    Example:
+        >>> network, optimizer = nn.dense(1), nn.adam()
+        >>> step = nn.make_train_step(network, nn.mean_squared(), optimizer)
+        >>> state = nn.initial_state(network, optimizer, (1,), key=nn.Key(1))
+        >>> [name for name, record in trace(step, state, nn.Batch([[1.0]], [[2.0]]))]
+        ['forward', 'cost', 'backward', 'update']
     """
     step = Step(state, batch)
     for p in train_step.parts:
@@ -455,10 +482,10 @@ def _name_of(function: StepFunction) -> str:
 
 
 def _expect_fit(parts: tuple[Part, ...]) -> None:
-    """Refuse parts in an order in which one would miss what it needs."""
+    """Refuse parts in an order in which one would lack a field that it needs."""
     for i, p in enumerate(parts):
         if p.name in [other.name for other in parts[:i]]:
-            raise BadInput(f"two parts are called {p.name!r}: give each a name of its own.")
+            raise BadInput(f"two parts are called {p.name!r}: give them different names.")
         given = set().union(*(other.gives for other in parts[:i]))
         for field in sorted(p.needs - given):
             maker = next((other.name for other in parts if field in other.gives), None)
@@ -468,16 +495,16 @@ def _expect_fit(parts: tuple[Part, ...]) -> None:
     missing = sorted({"after", "info"} - set().union(*(p.gives for p in parts)))
     if missing:
         raise BadInput(
-            f"no part gives {' and '.join(map(repr, missing))}, so the step would end with "
-            "nothing: keep the part 'update', or insert one that does its work."
+            f"no part gives {' and '.join(map(repr, missing))}, so the step would have no result: "
+            "keep the part 'update', or insert one that does its work."
         )
 
 
-# What parts that are not pydnn's own give
+# Checks of what users' own parts return
 
 
 def _expect_step(p: Part, before: Step, after: object) -> None:
-    """Refuse what a part returns unless it is a `Step` whose fields fit each other."""
+    """Refuse the result of a part unless it is a `Step` whose fields fit each other."""
     if not isinstance(after, Step):
         what = "None" if after is None else f"a {type(after).__name__}"
         raise BadInput(
@@ -524,7 +551,7 @@ def _a(value: object) -> str:
 
 
 def _expect_like(p: Part, name: str, value: object, step: Step) -> None:
-    """Refuse numbers of another dtype, shape or layout than those that they stand beside."""
+    """Refuse a value whose dtype, shape or layout does not fit the step's parameters or AL."""
     parameters = step.state.parameters
     if isinstance(value, Packed):
         like = step.state.statistics if name == "statistics" else parameters

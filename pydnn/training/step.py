@@ -1,4 +1,4 @@
-"""The train_step: forward, cost, backward and update, composed."""
+"""The training step, composed of forward, cost, backward and update."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = ["Evaluable", "initial_state", "make_train_step", "output_of", "step_c
 
 
 class Evaluable(Protocol):
-    """All that a network is evaluated with, such as a `TrainState` or a `Model`."""
+    """A record with which a network can be evaluated, e.g. a `TrainState` or a `Model`."""
 
     @property
     def parameters(self) -> Packed:
@@ -40,7 +40,7 @@ class Evaluable(Protocol):
 
     @property
     def statistics(self) -> Packed:
-        """The statistics of the stages that keep some; empty if none does."""
+        """The running statistics of all stages; empty if no stage keeps any."""
 
 
 @np.errstate(under="ignore")
@@ -54,19 +54,27 @@ def initial_state(
     weights: WeightStream | None = None,
     numerics: Numerics = fast,
 ) -> TrainState:
-    """The state from which a training starts.
+    """The state from which training starts.
 
     Args:
-        network: Initialises its parameters for examples of shape `shape_in`, e.g. (12288,).
-        optimizer: Initialises its state for these.
-        shape_in: Shape of one example.
-        key: Where all randomness of the training is addressed.
-        dtype: float64, or float32: the same numbers, rounded.
-        weights: Draws all weights of the network from one stream and `key`, not layer by layer.
-        numerics: The arithmetic, where that stream needs any.
+        network: The network.
+        optimizer: The optimizer.
+        shape_in: The shape of one example, e.g. (12288,).
+        key: The training's key, from which all its randomness derives.
+        dtype: The dtype of the parameters, float64 or float32. float32 gives the same numbers,
+            rounded.
+        weights: The stream that draws the weights of all layers; None if each layer draws its
+            own.
+        numerics: The arithmetic of `weights`.
 
     Raises:
-        BadInput: If the stages do not fit each other, naming the one that does not.
+        BadInput: If `dtype` is another one; or if the stages do not fit each other, naming the
+            stage.
+
+    Example:
+        >>> state = initial_state(nn.dense(2), nn.adam(), (3,), key=nn.Key(1))
+        >>> state.parameters["W"].shape
+        (2, 3)
     """
     if np.dtype(dtype) not in (np.float64, np.float32):
         raise BadInput(f"dtype is {np.dtype(dtype)}, expected float64 or float32: choose one.")
@@ -80,7 +88,13 @@ def initial_state(
 
 
 def step_context(key: Key, iteration: int, numerics: Numerics = fast) -> Context:
-    """The context of a network's forward pass in the training step number `iteration`."""
+    """The context of a network's forward pass in the training step of an iteration.
+
+    Args:
+        key: The training's key.
+        iteration: The number of the step, from 0.
+        numerics: The arithmetic.
+    """
     return Context(training=True, key=key.at("step", iteration), numerics=numerics)
 
 
@@ -94,26 +108,42 @@ def make_train_step(
 ) -> TrainStep:
     """Compose forward, cost, backward and update into one pure training step.
 
-    Between backward and update there is *penalties* where some are given, which adds them to
-    the cost and the gradients; and *gather* where the network has stages that keep statistics.
+    With penalties, a part *penalties* after backward adds them to the cost and the gradients. If
+    the network keeps statistics, a part *gather* before update renews them.
 
-    The step takes numbers that are not finite as they come, and trains on with them. To stop with
-    the place where they began, as jobs from `prepare` do, insert a watch:
+    The step does not stop at numbers that are infinite or NaN. To stop there with an error that
+    names the place, as jobs from `prepare` do, insert `watch_finite`:
 
         step = make_train_step(network, loss, optimizer)
         step = step.insert_after("update", watch_finite(network))
 
+    Args:
+        network: The network.
+        loss: The loss.
+        optimizer: The optimizer.
+        penalties: The penalties to add to the cost.
+        numerics: The arithmetic.
+
     Returns:
-        `(TrainState, Batch) -> (TrainState, StepInfo)`, whose parts can be listed, replaced and
-        inserted around by name.
+        A function `(TrainState, Batch) -> (TrainState, StepInfo)` whose parts can be listed,
+        replaced and inserted by name.
+
+    Example:
+        >>> network = nn.dense(1, initializer=nn.constant(0.0))
+        >>> optimizer = nn.gradient_descent(learning_rate=0.5)
+        >>> step = make_train_step(network, nn.mean_squared(), optimizer)
+        >>> state = nn.initial_state(network, optimizer, (1,), key=nn.Key(1))
+        >>> state, info = step(state, nn.Batch([[1.0, 2.0]], [[3.0, 5.0]]))
+        >>> info.cost, state.parameters["W"], state.parameters["b"]
+        (17.0, array([[6.5]]), array([[4.]]))
     """
     keyless = Context(training=True, numerics=numerics)
     network_forward, loss_function = bare(network.forward), bare(loss.function)
     network_backward = into(network)
-    known: list[tuple[Layout, Layout]] = []  # of parameters, and of their gradients
+    known: list[tuple[Layout, Layout]] = []  # the latest layouts of parameters and gradients
 
     def grads_layout(step: Step) -> Layout:
-        """The layout of the gradients' records, worked out once for a layout of parameters."""
+        """The layout of the gradients, computed only when the layout of the parameters changes."""
         layout = step.state.parameters.layout
         if not known or known[0][0] is not layout:
             known[:] = [(layout, gradients_layout(network, layout))]
@@ -122,7 +152,7 @@ def make_train_step(
     @own(gives=["AL", "cache"])
     def forward(step: Step) -> Step:
         state = step.state
-        # Where nothing is drawn, nobody is made to pay for a key.
+        # A key takes time to derive, so only networks that draw random numbers get one.
         drawing = network.random
         context = step_context(state.key, state.iteration, numerics) if drawing else keyless
         AL, cache = network_forward(state.parameters.tree, step.batch.X, context)
@@ -197,7 +227,7 @@ def _gather(kept: Statistics, *, only_finite: bool) -> Part:
     def gather(step: Step) -> Step:
         before = step.state.statistics
         after = before.with_tree(bare(kept.absorb)(before.tree, step.cache))
-        # Where training goes on after a bad batch, its share would stay in here for ever.
+        # If training continues after a bad batch, its NaN would stay in running means forever.
         bad = only_finite and not np.isfinite(after.vector).all()
         return step.with_fields(statistics=before if bad else after)
 
@@ -211,17 +241,23 @@ def output_of(
     *,
     numerics: Numerics = fast,
 ) -> FloatArray:
-    """The network's output AL (n_y, m) for inputs X (n_x, m), outside of training.
+    """The network's output AL (n_out, m) for inputs X (n_x, m), outside of training.
 
     Args:
-        network: The network that computes the output.
+        network: The network.
         state: A record of the network's parameters and statistics, e.g. a `TrainState` or a
             `Model`.
-        X: The examples, as the network takes them.
+        X: The network inputs, one example per column.
         numerics: The arithmetic.
 
     Raises:
         BadInput: If `state` is a record of parameters alone, or a stage refuses X.
+
+    Example:
+        >>> network = nn.serial(nn.dense(1, initializer=nn.constant(2.0)), nn.relu())
+        >>> state = nn.initial_state(network, nn.adam(), (1,), key=nn.Key(1))
+        >>> output_of(network, state, np.array([[-1.0, 3.0]]))
+        array([[0., 6.]])
     """
     if isinstance(state, Packed):
         raise BadInput(
@@ -235,11 +271,11 @@ def output_of(
 def _with_weights(
     parameters: Packed, weights: WeightStream, key: Key, numerics: Numerics
 ) -> Packed:
-    """The same parameters with all weights drawn from one stream, in the order of layers."""
+    """The parameters with the weights of all layers drawn from one stream, in layer order."""
     slots = [slot for slot in parameters.layout.slots if slot.weights]
     vector = parameters.vector.copy()
     drawn = weights.draw([slot.shape for slot in slots], numerics, key=key)
     for slot, W in zip(slots, drawn, strict=True):
-        expect_shape(slot.name, W, slot.shape, hint="draw one array for each shape given")
+        expect_shape(slot.name, W, slot.shape, hint="draw one array per shape")
         vector[slot.start : slot.stop] = W.ravel()
     return parameters.layout.packed(freeze(vector))

@@ -17,18 +17,22 @@ from pydnn.training.streams import Stream
 __all__ = ["Watch", "Watched", "best", "stop_after", "stop_at", "stop_early", "watched_in"]
 
 
-# Watching a value, and stopping
-
-
 @attrs.frozen
 class Watch:
-    """A value to watch during a training, and which of two values is the better one.
+    """A value to watch during training, and when one such value is better than another.
 
     Attributes:
-        name: Of the value, as `value_of` takes it.
-        higher_is_better: Whether the value should grow, as an accuracy should; None where
-            `metrics.higher_is_better` knows.
-        least_change: By how much a value must be better than the best one before it.
+        name: The name of the value; see `value_of`.
+        higher_is_better: Whether a higher value is better, as for accuracy; None to look it up in
+            `metrics.higher_is_better`.
+        least_change: The least improvement over the best value so far that counts as better.
+
+    Raises:
+        BadInput: If it is unknown whether a higher value is better, or `least_change` is negative.
+
+    Example:
+        >>> Watch("validation accuracy").better(0.9, best=0.8)
+        True
     """
 
     name: str
@@ -39,30 +43,29 @@ class Watch:
         if self.higher_is_better is None:
             object.__setattr__(self, "higher_is_better", higher_is_better(self.name))
         expect_flag("higher_is_better", self.higher_is_better)
-        expect_real("least_change", self.least_change, least=0, hint="0 is any change")
+        expect_real("least_change", self.least_change, least=0, hint="0 accepts any improvement")
 
     def iteration(self, info: StepInfo) -> int:
-        """The iteration of the state that the value in `info` describes."""
+        """The iteration of the state that the watched value in `info` describes."""
         return info.iteration + (self.name in info.measured)
 
     def better(self, value: float, best: float) -> bool:
-        """Whether `value` is better than the `best` one so far; NaN is never better."""
+        """Whether `value` is better than the `best` value so far; NaN is never better."""
         sign = -1.0 if self.higher_is_better else 1.0
         return sign * value < (math.inf if math.isnan(best) else sign * best) - self.least_change
 
 
 @attrs.frozen(eq=False)
 class Watched:
-    """What was watched in a training so far: a fold over the pairs of its stream.
+    """The best value of a training so far, as a fold over its stream.
 
     Attributes:
-        watch: The value; None where only the last state matters.
-        last: The state after the last step; before any step, the state that training starts
-            from, if it is known.
-        best: The state with the best value, and the info that holds this value. The state is
+        watch: The value to watch; None if only the last state matters.
+        last: The state after the last step; before the first step, the initial state, if known.
+        best: The state with the best value, and the info that contains the value. The state is
             None if the stream did not contain it.
-        value: The best value; NaN before there is one.
-        waited: Steps since then.
+        value: The best value; NaN as long as there is none.
+        waited: The number of steps since the best value.
     """
 
     watch: Watch | None
@@ -72,7 +75,7 @@ class Watched:
     waited: int = 0
 
     def after(self, state: TrainState | None, info: StepInfo) -> Watched:
-        """What was watched including the step that led to `state`."""
+        """The record after one more step, which led to `state`."""
         value = None if self.watch is None else value_of(info, self.watch.name)
         if self.watch is None or value is None or not self._better(value):
             return Watched(self.watch, state, self.best, self.value, self.waited + 1)
@@ -87,13 +90,13 @@ class Watched:
         """The state that the value in `info` describes: `state`, or the one before it."""
         if self.watch is None or self.watch.iteration(info) > info.iteration:
             return state
-        # A thinned stream lacks the state before most of its steps.
+        # A thinned stream does not contain the state before most of its steps.
         known = self.last is not None and self.last.iteration == info.iteration
         return self.last if known else None
 
     @property
     def kept(self) -> TrainState | None:
-        """The best state; the last one where nothing is watched or no value was there yet."""
+        """The best state; the last one if nothing is watched or there is no value yet."""
         return self.last if self.best is None else self.best[0]
 
 
@@ -107,9 +110,9 @@ def stop_early(
     since: Watched | None = None,
     on_watched: Callable[[Watched], object] = lambda watched: None,
 ) -> Stream:
-    """End once the watched value has not been better for `patience` steps.
+    """End a stream when the watched value has not improved for `patience` steps.
 
-    The stream ends with the last step that was taken. For the best state, see `best`:
+    The last pair is the last step taken. `best` then gives the best state:
 
         state, info = toolz.pipe(
             stream,
@@ -119,39 +122,49 @@ def stop_early(
 
     Args:
         stream: The steps of a training.
-        watch: Name of the value, as `value_of` takes it.
-        patience: Steps without a better value after which the stream ends.
-        higher_is_better: Whether the value should grow; only needed for a name that
+        watch: The name of the value; see `value_of`.
+        patience: The number of steps without a better value after which the stream ends.
+        higher_is_better: Whether a higher value is better; only needed for a name that
             `metrics.higher_is_better` does not know.
-        least_change: By how much a value must be better than the best one before it.
-        since: What was watched before the stream begins, from `watched_in`.
-        on_watched: Called with what was watched up to each pair, before the pair is handed on.
+        least_change: The least improvement over the best value so far that counts as better.
+        since: The record of the steps before the stream, from `watched_in`.
+        on_watched: Called with the record after each step, before the pair is yielded.
+
+    Returns:
+        A stream of the same steps, which may end earlier.
 
     Raises:
-        BadInput: If no step has the value when patience runs out or the stream ends, or whether
-            higher is better is not known.
+        BadInput: If no step has the value when patience runs out or the stream ends, or if it is
+            unknown whether a higher value is better.
+
+    Example:
+        >>> costs = [3.0, 2.0, 1.0, 5.0, 5.0, 0.5]
+        >>> infos = [nn.training.StepInfo(i, cost, 1.0) for i, cost in enumerate(costs)]
+        >>> stream = stop_early(((None, info) for info in infos), watch="cost", patience=2)
+        >>> [info.cost for state, info in stream]
+        [3.0, 2.0, 1.0, 5.0, 5.0]
     """
     patience = expect_count("patience", patience, hint="give a number of steps")
-    seen = since or Watched(Watch(watch, higher_is_better, least_change))
-    return _stopped_early(stream, watch, patience, seen, on_watched)
+    watched = since or Watched(Watch(watch, higher_is_better, least_change))
+    return _stopped_early(stream, watch, patience, watched, on_watched)
 
 
 def _stopped_early(
     stream: Stream,
     watch: str,
     patience: int,
-    seen: Watched,
+    watched: Watched,
     on_watched: Callable[[Watched], object],
 ) -> Stream:
     info: StepInfo | None = None
-    # Patience may have run out before: then no step is taken.
-    for state, info in stream if seen.waited < patience else ():
-        seen = seen.after(state, info)
-        on_watched(seen)
+    # Patience may have run out before the stream begins; then no step is taken.
+    for state, info in stream if watched.waited < patience else ():
+        watched = watched.after(state, info)
+        on_watched(watched)
         yield state, info
-        if seen.waited >= patience:
+        if watched.waited >= patience:
             break
-    if seen.best is None and (info is not None or seen.waited):
+    if watched.best is None and (info is not None or watched.waited):
         raise BadInput(_nothing_to_watch("stop_early", watch, info))
 
 
@@ -163,59 +176,69 @@ def best(
     higher_is_better: bool | None = None,
     least_change: float = 0.0,
 ) -> tuple[TrainState, StepInfo]:
-    """Consume `stream` and return the state with the best watched value, and the info with it.
+    """Consume a stream and return the state with the best watched value, and its info.
 
     A measured value describes the state after its step. Every other value, such as "cost",
-    describes the state before its step, so the best state may be the one that training starts
-    from: give it as `start`.
+    describes the state before its step, so the best state may be the initial one: pass it as
+    `start`.
 
     Args:
         stream: The steps of a training.
-        watch: Name of the value, as `value_of` takes it.
-        start: The state from which the stream starts; not needed for a measured value.
-        higher_is_better: Whether the value should grow; only needed for a name that
+        watch: The name of the value; see `value_of`.
+        start: The initial state of the stream; not needed for a measured value.
+        higher_is_better: Whether a higher value is better; only needed for a name that
             `metrics.higher_is_better` does not know.
-        least_change: By how much a value must be better than the best one before it.
+        least_change: The least improvement over the best value so far that counts as better.
+
+    Returns:
+        The best state, and the info that contains the best value.
 
     Raises:
-        BadInput: If no step has the value, the stream lacks a state that a value describes, or
-            whether higher is better is not known.
+        BadInput: If no step has the value, the stream lacks the state that a value describes, or
+            it is unknown whether a higher value is better.
+
+    Example:
+        >>> recipe = nn.Recipe("a line", "dense(1)", "mean_squared()", "adam()", iterations=4)
+        >>> job = nn.jobs.prepare(recipe, nn.Batch([[0.0, 1.0]], [[1.0, 3.0]]))
+        >>> state, info = best(nn.jobs.run(job), watch="cost", start=job.state)
+        >>> state.iteration, info.iteration
+        (3, 3)
     """
-    seen = Watched(Watch(watch, higher_is_better, least_change), start)
+    watched = Watched(Watch(watch, higher_is_better, least_change), start)
     info: StepInfo | None = None
     for state, info in stream:
-        if value_of(info, watch) is not None and seen.described(state, info) is None:
-            advice = "thin the stream after best" if seen.last else "give best start=state"
+        if value_of(info, watch) is not None and watched.described(state, info) is None:
+            advice = "thin the stream after best" if watched.last else "give best start=state"
             raise BadInput(
                 f"{watch!r} of step {info.iteration} describes the state before that step, which "
                 f"the stream does not have: {advice}, or watch a measured value."
             )
-        seen = seen.after(state, info)
-    if seen.best is None or seen.best[0] is None:
+        watched = watched.after(state, info)
+    if watched.best is None or watched.best[0] is None:
         raise BadInput(_nothing_to_watch("best", watch, info))
-    return seen.best[0], seen.best[1]
+    return watched.best[0], watched.best[1]
 
 
 def watched_in(
     infos: Iterable[StepInfo], *, watch: Watch, state_at: Callable[[int], TrainState]
 ) -> Watched:
-    """What was watched in the steps of `infos`, so that a training can go on from there.
+    """The record of early stopping after the steps of `infos`, to continue a training from there.
 
     Args:
-        infos: All steps so far, in their order.
-        watch: The value.
-        state_at: `(iteration) -> state` after that many steps; called for the best and the last.
+        infos: The infos of all steps so far, in order.
+        watch: The value to watch.
+        state_at: `(iteration) -> state` after that many steps; called for the best and last state.
     """
-    seen = Watched(watch)
+    watched = Watched(watch)
     count = 0
     for info in infos:
         count = info.iteration + 1
-        seen = seen.after(None, info)
+        watched = watched.after(None, info)
     last = state_at(count)
-    if seen.best is None:
-        return attrs.evolve(seen, last=last)
-    info = seen.best[1]
-    return attrs.evolve(seen, last=last, best=(state_at(watch.iteration(info)), info))
+    if watched.best is None:
+        return attrs.evolve(watched, last=last)
+    info = watched.best[1]
+    return attrs.evolve(watched, last=last, best=(state_at(watch.iteration(info)), info))
 
 
 def _nothing_to_watch(name: str, watch: str, info: StepInfo | None) -> str:
@@ -224,25 +247,38 @@ def _nothing_to_watch(name: str, watch: str, info: StepInfo | None) -> str:
     known = ["cost", "gradient_norm", *info.observed, *info.measured]
     return (
         f"{name} has nothing to watch: no step had {watch!r}, "
-        f"this one has {', '.join(known)}: watch one of these, or put measure before it."
+        f"this one has {', '.join(known)}: watch one of these, or put measure before {name}."
     )
 
 
 def stop_at(
     stream: Stream, *, watch: str, target: float, higher_is_better: bool | None = None
 ) -> Stream:
-    """End with the first state whose watched value is as good as `target`.
+    """End a stream with the first state whose watched value is as good as `target`.
 
     A measured value describes the state after its step. Every other value, such as "cost",
-    describes the state before its step: the stream then lags one step behind, and ends with the
-    step that led to this state. It is empty if the state before the first step is good enough.
+    describes the state before its step. For such a value, the stream holds each pair back for one
+    step, and ends with the step that led to the good state; if the initial state is good enough,
+    the stream is empty.
 
     Args:
         stream: The steps of a training.
-        watch: Name of the value, as `value_of` takes it.
+        watch: The name of the value; see `value_of`.
         target: The value to reach.
-        higher_is_better: Whether the value should grow; only needed for a name that
+        higher_is_better: Whether a higher value is better; only needed for a name that
             `metrics.higher_is_better` does not know.
+
+    Returns:
+        A stream of the same steps, which may end earlier.
+
+    Raises:
+        BadInput: If `target` is not a finite number, or it is unknown whether a higher value is
+            better.
+
+    Example:
+        >>> infos = [nn.training.StepInfo(i, 3.0 - i, 1.0) for i in range(3)]
+        >>> [info.cost for _, info in stop_at(((None, i) for i in infos), watch="cost", target=1)]
+        [3.0, 2.0]
     """
     target = expect_real("target", target, hint="give the value to stop at")
     return _stopped_at(stream, Watch(watch, higher_is_better), target)
@@ -266,7 +302,7 @@ def _stopped_at(stream: Stream, watch: Watch, target: float) -> Stream:
             if reached:
                 break
     except Exception:
-        yield from held  # an error, such as NotFinite, comes after all pairs before it
+        yield from held  # pairs come before the error, e.g. NotFinite, of a later step
         raise
     yield from held
 
@@ -274,10 +310,26 @@ def _stopped_at(stream: Stream, watch: Watch, target: float) -> Stream:
 def stop_after(
     stream: Stream, *, seconds: float, clock: Callable[[], float] = time.monotonic
 ) -> Stream:
-    """End with the first pair that comes `seconds` or more after the stream began to be consumed.
+    """End a stream with the first pair that comes `seconds` or more after its first step began.
 
-    How many steps that are depends on the machine: a training that must be repeated to the bit
-    is repeated by their number.
+    The number of steps depends on the machine. To replay such a training bit for bit, repeat it
+    for the same number of steps.
+
+    Args:
+        stream: The steps of a training.
+        seconds: The time limit, 0 or more.
+        clock: The function that returns the time in seconds.
+
+    Returns:
+        A stream of the same steps, which may end earlier.
+
+    Raises:
+        BadInput: If `seconds` is negative or not a finite number.
+
+    Example:
+        >>> ticks = iter([0.0, 1.0, 2.0, 3.0])
+        >>> list(stop_after(zip("abcd", "ABCD"), seconds=2, clock=lambda: next(ticks)))
+        [('a', 'A'), ('b', 'B')]
     """
     seconds = expect_real("seconds", seconds, least=0, hint="give a time in seconds")
     return _timed(stream, seconds, clock)

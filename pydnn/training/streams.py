@@ -1,8 +1,8 @@
-"""The fold, and functions from stream to stream.
+"""The fold over batches, and functions from stream to stream.
 
-A stream yields (state, info) after every step, and runs only as far as it is consumed. A
-progress bar is not a callback here, and stopping is not a flag: each is a function that takes a
-stream and gives one, so that they can be put in any order:
+A stream yields (state, info) after every step, and takes a step only when it is asked for one. So
+progress bars and early stopping are not callbacks and flags, but functions that take a stream and
+return one, and they compose:
 
     toolz.pipe(
         scan(train_step, state, batches),
@@ -11,7 +11,7 @@ stream and gives one, so that they can be put in any order:
         partial(best, watch="validation cost"),
     )
 
-Streams only go forward: the step of iteration k comes after that of k - 1, once.
+Streams only go forward: iteration k comes right after iteration k - 1, and only once.
 """
 
 from __future__ import annotations
@@ -41,61 +41,87 @@ def scan(
     state: TrainState,
     batches: Iterable[Batch],
 ) -> Iterator[tuple[TrainState, _Info]]:
-    """Fold the pure `train_step` over `batches`, yielding each (state, info) as it is made.
+    """Fold the pure `train_step` over `batches`, yielding (state, info) after every step.
 
-    For full-batch training, `batches` is `itertools.repeat(batch, iterations)`.
+    Args:
+        train_step: The step, `(state, batch) -> (state, info)`.
+        state: The state from which training starts.
+        batches: A batch per step; for full-batch training, `itertools.repeat(batch, iterations)`.
+
+    Returns:
+        A lazy stream: a step is taken only when its pair is asked for.
+
+    Example:
+        >>> add = lambda total, number: (total + number, f"added {number}")
+        >>> list(scan(add, 0, [1, 2, 3]))
+        [(1, 'added 1'), (3, 'added 2'), (6, 'added 3')]
     """
     start: Any = (state, None)
-    # Not toolz's, which would hold on to the first state until the last has come.
+    # Not toolz.accumulate, which would keep the first state in memory until the stream ends.
     pairs = itertools.accumulate(batches, lambda pair, b: train_step(pair[0], b), initial=start)
     del state, start
-    yield from toolz.drop(1, pairs)  # the first pair is the start, which has no info yet
-
-
-# Looking
+    yield from toolz.drop(1, pairs)  # the first pair is the start, which has no info
 
 
 def progress(stream: Stream, *, total: int, file: TextIO | None = None) -> Stream:
-    """Show a bar with the current cost while `stream` is consumed, and hand its pairs on.
+    """Show a progress bar with the current cost while a stream is consumed.
 
     Args:
-        stream: What is watched.
-        total: Steps to come.
-        file: Where the bar is drawn; the standard error stream by default.
+        stream: The steps of a training.
+        total: The number of steps in the stream.
+        file: The file to draw the bar on; by default the standard error stream.
+
+    Returns:
+        A stream of the same steps.
 
     Raises:
         MissingExtra: If tqdm, from the extra `progress`, is not installed.
+
+    Example:
+        >>> import io
+        >>> pairs = [("state", nn.training.StepInfo(0, cost=0.5, gradient_norm=2.0))]
+        >>> len(list(progress(iter(pairs), total=1, file=io.StringIO())))
+        1
     """
     tqdm = import_extra("tqdm", extra="progress", purpose="the progress bar")
     with tqdm.tqdm(total=total, unit="it", file=file or sys.stderr, leave=False) as bar:
         for state, info in stream:
-            # Drawn with the bar's own next update, at most ten times a second.
+            # Without a refresh, because the bar redraws itself at most ten times a second.
             bar.set_postfix_str(f"cost {fixed(info.cost, 6)}", refresh=False)
             bar.update()
             yield state, info
 
 
 def tee(stream: Stream, *, to: Callable[[TrainState, StepInfo], object]) -> Stream:
-    """Show every pair to the function `to` before handing it on."""
+    """Call `to(state, info)` for every pair of a stream before yielding it.
+
+    Example:
+        >>> costs = []
+        >>> pairs = [("state", nn.training.StepInfo(0, cost=0.5, gradient_norm=2.0))]
+        >>> stream = tee(iter(pairs), to=lambda state, info: costs.append(info.cost))
+        >>> len(list(stream)), costs
+        (1, [0.5])
+    """
     for state, info in stream:
         to(state, info)
         yield state, info
 
 
 class Log(Protocol):
-    """Where the numbers of steps are written, one step after the other."""
+    """A file format for the numbers of each step, e.g. that of TensorBoard."""
 
     def write(self, info: StepInfo) -> None:
         """Write the numbers of one step."""
 
     def close(self) -> None:
-        """Write what is still in memory, and close the file."""
+        """Write what is still buffered, and close the file."""
 
 
 def logged(stream: Stream, log: Log) -> Generator[tuple[TrainState, StepInfo], None, None]:
-    """Write every step to a log before its pair is handed on, and close the log at the end."""
+    """Write every step to a log before yielding its pair, and close the log at the end."""
     with contextlib.ExitStack() as stack:
-        # A stream that nobody consumes any more must end first, in whatever way this one ends.
+        # However this stream ends, the inner one must end before the log is closed. The stack
+        # calls its functions in reverse order.
         stack.callback(log.close)
         stack.callback(getattr(stream, "close", lambda: None))
         for pair in stream:
@@ -104,13 +130,21 @@ def logged(stream: Stream, log: Log) -> Generator[tuple[TrainState, StepInfo], N
 
 
 def thin(stream: Stream, *, every: int) -> Stream:
-    """Hand on the first pair, every one that comes `every` steps after it, and the last one."""
+    """Keep the first pair of a stream, every `every`-th pair after it, and the last one.
+
+    Raises:
+        BadInput: If `every` is not an integer of at least 1.
+
+    Example:
+        >>> list(thin(iter("abcdef"), every=2))
+        ['a', 'c', 'e', 'f']
+    """
     every = expect_count("every", every, hint="give a number of steps")
     return _thinned(stream, every)
 
 
 def _thinned(stream: Stream, every: int) -> Stream:
-    held: list[tuple[TrainState, StepInfo]] = []  # the latest pair, while it is not handed on
+    held: list[tuple[TrainState, StepInfo]] = []  # the latest pair, until it is yielded
     for i, pair in enumerate(stream):
         held = [pair]
         if i % every == 0:

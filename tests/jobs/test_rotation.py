@@ -450,7 +450,7 @@ def test_rotation_that_is_asked_for_is_refused_with_the_parts_name():
 
 def test_a_step_that_is_changed_after_a_rotation_is_refused_with_the_parts_name():
     job = prepare(recipe_of(), wide_data())
-    with pytest.raises(BadInput, match=r"part 'clip' does not say.* give the part to prepare"):
+    with pytest.raises(BadInput, match=r"part 'clip' does not say.*insert the part in prepare"):
         job.train_step.insert_after("backward", clip)
     foreign = {
         "a step by hand": (rmsprop(), (), "update"),

@@ -55,7 +55,7 @@ def test_a_field_that_is_not_filled_yet_is_refused_by_name(field, maker):
     assert dict(trace(STEP, STATE, BATCH))[maker].filled[:2] == ("state", "batch")
 
 
-def test_a_message_of_a_part_of_ones_own_stays_as_it_is():
+def test_an_error_of_a_users_part_keeps_its_message():
     def refusing(step):
         raise BadInput("step.grads are not what I want: give others.")
 
@@ -63,7 +63,7 @@ def test_a_message_of_a_part_of_ones_own_stays_as_it_is():
         STEP.insert_after("backward", refusing)(STATE, BATCH)
 
 
-def test_a_step_can_be_evolved_and_compared_whatever_is_filled():
+def test_a_step_can_be_evolved_and_compared_with_any_fields_filled():
     step = Step(STATE, BATCH)
     richer = attrs.evolve(step, cost=2.5, AL=np.ones((1, 20)))
     assert set(richer.filled) == {"state", "batch", "AL", "cost"}
@@ -78,7 +78,7 @@ def test_a_step_can_be_evolved_and_compared_whatever_is_filled():
         Step(STATE, BATCH, gards=1)
 
 
-# What parts of ones own may give
+# What users' parts may return
 
 
 def changing(**changes):
@@ -141,7 +141,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("after", "function", "message"), WRONG.values(), ids=WRONG)
-def test_what_a_part_gives_is_checked_and_the_part_is_named(after, function, message):
+def test_the_result_of_a_part_is_checked_and_the_part_is_named(after, function, message):
     step = STEP.insert_after(after, Part("mine", function))
     for take in (lambda: step(STATE, BATCH), lambda: list(trace(step, STATE, BATCH))):
         with pytest.raises(BadInput, match=f"^part 'mine' {message}"):
@@ -156,7 +156,7 @@ def test_a_part_that_replaces_another_is_checked_too():
         STEP.replace("cost", lambda step: None)(STATE, BATCH)
 
 
-def test_sound_parts_pass_every_check():
+def test_correct_parts_pass_every_check():
     def halve(step):
         return attrs.evolve(step, grads=step.grads.with_vector(step.grads.vector / 2))
 
@@ -179,7 +179,7 @@ def test_sound_parts_pass_every_check():
 # Directions
 
 
-def test_parts_say_whether_all_directions_are_alike_to_them():
+def test_parts_say_whether_they_are_isotropic():
     assert STEP.not_isotropic == ()
     assert STEP.insert_after("backward", same).not_isotropic == ("same",)
     assert STEP.replace("backward", same).not_isotropic == ("backward",)
@@ -203,7 +203,7 @@ LATER = {
 
 
 @pytest.mark.parametrize("change", LATER.values(), ids=LATER)
-def test_a_rotated_step_takes_no_part_that_may_prefer_a_direction(change):
+def test_a_rotated_step_refuses_parts_that_are_not_isotropic(change):
     with pytest.raises(
         BadInput, match=r"^part '(same|cost)' does not say that it treats all direc"
     ):

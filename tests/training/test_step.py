@@ -54,7 +54,7 @@ def training(network=NETWORK, optimizer=OPTIMIZER, **options):
     return step, initial_state(network, optimizer, (4,), key=KEY, **options)
 
 
-def test_a_step_is_the_loop_that_one_would_write_by_hand_to_the_bit():
+def test_a_step_equals_a_loop_written_by_hand_bit_for_bit():
     step, state = training()
     W1, b1, W2, b2 = (state.parameters[name] for name in ("0/W", "0/b", "2/W", "2/b"))
     for _ in range(20):
@@ -72,7 +72,7 @@ def test_a_step_is_the_loop_that_one_would_write_by_hand_to_the_bit():
         np.testing.assert_array_equal(state.parameters[name], array)
 
 
-def test_a_step_tells_its_reader_what_it_did():
+def test_the_info_of_a_step_says_what_it_did():
     step, state = training()
     after, info = step(state, BATCH)
     ((_, forward), (_, cost), (_, backward), (_, update)) = trace(step, state, BATCH)
@@ -90,7 +90,7 @@ def test_a_network_is_evaluated_with_a_state_and_not_with_parameters_alone():
         output_of(NETWORK, state.parameters, X)
 
 
-def test_nothing_is_changed_and_nothing_writable_is_handed_out():
+def test_a_step_changes_nothing_and_returns_read_only_arrays():
     step, state = training()
     before = [a.copy() for a in arrays_in((state, BATCH))]
     step = step.insert_after("update", kept := Keeper())
@@ -108,7 +108,7 @@ class Keeper:
         return step
 
 
-def test_gradients_lie_in_one_vector_of_which_each_is_a_view():
+def test_every_gradient_is_a_view_of_one_vector():
     step, state = training()
     grads = dict(trace(step, state, BATCH))["backward"].grads
     assert grads.vector.shape == state.parameters.vector.shape
@@ -117,7 +117,7 @@ def test_gradients_lie_in_one_vector_of_which_each_is_a_view():
     np.testing.assert_array_equal(grads.tree[2].dW, grads["2/W"])
 
 
-def test_no_product_is_spent_on_a_gradient_that_nobody_needs():
+def test_no_product_is_computed_for_an_unneeded_gradient():
     products = []
 
     def counted(a, b, *, out=None):
@@ -157,7 +157,7 @@ def test_all_weights_can_come_from_one_stream():
     assert not state.parameters["0/b"].any()
 
 
-def test_a_stream_of_weights_draws_what_a_stage_of_a_user_declares_as_weights():
+def test_a_weight_stream_draws_what_a_users_stage_declares_as_weights():
     network = serial(mixing(3), dense(1))
     given = {"key": Key(4), "weights": tutorial()}
     state = initial_state(network, gradient_descent(learning_rate=1), (5,), **given)
@@ -182,14 +182,14 @@ def test_a_stream_runs_only_as_far_as_it_is_consumed():
     assert list(scan(step, 0, [])) == []
 
 
-def test_progress_hands_the_stream_on_and_shows_the_cost(tmp_path):
+def test_progress_yields_the_same_pairs_and_shows_the_cost(tmp_path):
     pytest.importorskip("tqdm")
     step, state = training()
     with (tmp_path / "bar").open("w+") as file:
         watched = progress(scan(step, state, [BATCH] * 3), total=3, file=file)
         pairs = []
         for pair in watched:
-            time.sleep(0.11)  # the bar is drawn at most ten times a second
+            time.sleep(0.11)  # the bar redraws itself at most ten times a second
             pairs.append(pair)
         file.seek(0)
         shown = file.read()
@@ -201,7 +201,7 @@ def test_progress_hands_the_stream_on_and_shows_the_cost(tmp_path):
 # The pipeline of named parts
 
 
-def test_parts_can_be_listed_replaced_inserted_and_taken_out():
+def test_parts_can_be_listed_replaced_inserted_and_removed():
     step, _ = training()
     same = lambda record: record  # noqa: E731
     assert step.names == ("forward", "cost", "backward", "update")
@@ -300,7 +300,7 @@ def test_the_place_where_numbers_stop_being_finite_is_named(network, optimizer, 
     assert f"at iteration 0, in {where}" in str(stop.value)
 
 
-def test_training_that_diverges_hands_back_the_last_good_state():
+def test_an_error_of_diverging_training_has_the_last_good_state():
     step, state = training(optimizer=gradient_descent(learning_rate=1e200))
     watched = step.insert_after("update", watch_finite(NETWORK))
     seen = []
@@ -332,12 +332,12 @@ def test_a_stage_of_a_user_does_not_need_a_backward_into():
     np.testing.assert_array_equal(own, expected)
 
 
-# Batch normalisation divides by the deviation, so infinite ones leave all outputs finite.
+# Batch normalization divides by the deviation, so infinite statistics leave all outputs finite.
 NORMED = serial(batch_norm(), dense(1))
 FAR = Batch(X * 1e200, Y)
 
 
-def test_statistics_that_are_not_finite_are_found_as_well():
+def test_statistics_that_are_not_finite_are_noticed_too():
     step, state = training(NORMED)
     with (
         np.errstate(over="ignore", invalid="ignore"),
@@ -346,7 +346,7 @@ def test_statistics_that_are_not_finite_are_found_as_well():
         step.insert_after("update", watch_finite(NORMED))(state, FAR)
 
 
-def test_a_skipped_step_leaves_statistics_as_they_were():
+def test_a_skipped_step_does_not_change_statistics():
     optimizer = skip_not_finite(gradient_descent(learning_rate=0.3))
     step, state = training(NORMED, optimizer)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -393,4 +393,6 @@ def test_squares_of_gradients_that_leave_the_range_are_found(optimizer, dtype, f
     assert stop.value.where == "update, what the optimizer remembers"
     plain, state = training(network, gradient_descent(learning_rate=1 / far), dtype=dtype)
     with np.errstate(over="ignore"):
-        plain.insert_after("update", watch_finite(network))(state, batch)  # no square, no harm
+        plain.insert_after("update", watch_finite(network))(
+            state, batch
+        )  # this optimizer squares no gradient

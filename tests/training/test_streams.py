@@ -60,7 +60,7 @@ def test_thinning_keeps_every_nth_and_the_last():
     assert iterations(thin(stream([]), every=4)) == []
 
 
-def test_a_tee_shows_every_pair_and_hands_it_on():
+def test_tee_calls_its_function_with_every_pair_and_yields_it():
     shown = []
     pairs = list(tee(stream([3, 2]), to=lambda state, info: shown.append((state, info))))
     assert shown == pairs == list(stream([3, 2]))
@@ -100,7 +100,9 @@ START = TrainState(0, EMPTY, (), Key(0))
 
 
 @pytest.mark.parametrize(("costs", "options", "last", "kept"), WATCHED.values(), ids=WATCHED)
-def test_early_stopping_goes_forward_and_the_best_is_asked_for(costs, options, last, kept):
+def test_early_stopping_ends_with_the_last_step_and_best_gives_the_best_state(
+    costs, options, last, kept
+):
     stopped = list(stop_early(stream(costs), watch="cost", **options))
     assert iterations(stopped) == list(range(last + 1))
     patience = options.pop("patience")
@@ -114,7 +116,7 @@ def test_early_stopping_goes_forward_and_the_best_is_asked_for(costs, options, l
     assert info.measured["score"] == costs[kept]
 
 
-UP = {"higher_is_better": False}  # of a name that is in no table
+UP = {"higher_is_better": False}  # for a name that `metrics.higher_is_better` does not know
 
 
 def test_a_cost_belongs_to_the_state_before_its_step():
@@ -147,7 +149,7 @@ BEFORE_THE_STEP = {
 
 @pytest.mark.parametrize("options", BEFORE_THE_STEP.values(), ids=BEFORE_THE_STEP)
 def test_the_best_state_has_the_value_that_is_watched(options):
-    # Steps so large that each value is better or worse than the one before it, as it comes.
+    # The steps are so large that values improve and worsen at random.
     optimizer = chain(look("raw"), gradient_descent(learning_rate=9))
     network = serial(dense(4), relu(), dense(1))
     step = make_train_step(network, LOSS, optimizer)
@@ -164,7 +166,7 @@ def test_the_best_state_has_the_value_that_is_watched(options):
     assert value_of(step(reached, DATA)[1], options["watch"]) <= target
 
 
-def test_a_metric_grows_without_a_word_on_that():
+def test_higher_is_better_is_known_for_metrics():
     scores = [0.7, 0.9, 0.8, 0.95, 0.6]
     pairs = [
         (state, attrs.evolve(info, measured={"validation accuracy": info.cost}))
@@ -188,7 +190,7 @@ def test_a_metric_grows_without_a_word_on_that():
         ([1, 2, 3, 2, 2, 2, 2], {"higher_is_better": True}, 4),
     ],
 )
-def test_early_stopping_goes_on_from_what_was_watched_before(
+def test_early_stopping_continues_from_the_record_of_earlier_steps(
     costs, options, patience, cut, measured
 ):
     watch = Watch("score" if measured else "cost", **{**UP, **options})
@@ -218,7 +220,7 @@ def test_early_stopping_waits_where_a_step_has_no_value():
 
 
 def test_stopping_at_a_target_ends_with_the_state_that_reaches_it():
-    # A cost describes the state before its step: cost 3 of step 2 is that of the state after 1.
+    # A cost describes the state before its step: cost 3 of step 2 is of the state after step 1.
     assert iterations(stop_at(stream([5, 4, 3, 2]), watch="cost", target=3.5)) == [0, 1]
     assert iterations(stop_at(stream([3, 2, 1]), watch="cost", target=3.5)) == []
     assert iterations(stop_at(stream([5, 4]), watch="cost", target=3.5)) == [0, 1]
@@ -247,7 +249,7 @@ def test_stopping_after_a_time_reads_the_clock_when_consumed():
 
 
 @given(st.permutations(["thin", "tee", "measure", "early", "target", "time"]))
-def test_functions_from_stream_to_stream_go_in_any_order(order):
+def test_functions_from_stream_to_stream_compose_in_any_order(order):
     functions = {
         "thin": partial(thin, every=1),
         "tee": partial(tee, to=lambda state, info: None),
@@ -318,7 +320,7 @@ def test_refusals(call, message):
         call()
 
 
-# With a network that has everything that flows through a step
+# A network with dropout and statistics, so that every field of a step is used
 
 KEY = Key(12)
 X = KEY.at("X").normal((3, 40))
@@ -331,7 +333,7 @@ START = initial_state(NETWORK, OPTIMIZER, (3,), key=KEY)
 
 
 @pytest.mark.parametrize("loss", [LOSS, poisson(), mean_squared()])
-def test_an_evaluation_beyond_the_range_of_numbers_is_nan_and_ends_nothing(loss):
+def test_an_evaluation_that_overflows_is_nan_and_does_not_end_training(loss):
     far = attrs.evolve(DATA, X=np.full(X.shape, 1e308))
     network = serial(dense(1))
     state = initial_state(network, OPTIMIZER, (3,), key=KEY)
@@ -351,7 +353,7 @@ def test_an_evaluation_beyond_the_range_of_numbers_is_nan_and_ends_nothing(loss)
         assert np.isnan([values["far mae"], values["far never called"]]).all()
 
 
-def test_an_evaluation_is_outside_of_training_with_what_was_gathered():
+def test_an_evaluation_uses_running_statistics_as_outside_of_training():
     evaluate = evaluation(NETWORK, LOSS, {"train": DATA, "same": DATA})
     run = scan(STEP, START, itertools.repeat(DATA, 60))
     state, info = toolz.last(measure(run, every=20, function=evaluate))
@@ -377,7 +379,7 @@ def test_statistics_flow_through_the_step_like_everything_else():
     np.testing.assert_array_equal(START.statistics["1/mean"], 0)
 
 
-def test_any_step_can_be_taken_again_from_its_state():
+def test_any_step_can_be_repeated_from_its_state():
     pairs = list(scan(STEP, START, itertools.repeat(DATA, 12)))
     middle = pairs[6][0]
     again = list(scan(STEP, middle, itertools.repeat(DATA, 5)))
@@ -386,7 +388,7 @@ def test_any_step_can_be_taken_again_from_its_state():
         assert told == retold
 
 
-def test_each_step_drops_others_and_a_stage_alone_can_be_given_its_context():
+def test_each_step_drops_other_units_and_a_stage_alone_can_use_its_context():
     first, second = (
         dict(trace(STEP, attrs.evolve(START, iteration=i), DATA))["forward"].AL for i in (0, 1)
     )
@@ -395,7 +397,7 @@ def test_each_step_drops_others_and_a_stage_alone_can_be_given_its_context():
     np.testing.assert_array_equal(AL, second)
 
 
-def test_what_a_chain_shows_is_in_the_info():
+def test_what_a_chain_observes_is_in_the_info():
     _, info = STEP(START, DATA)
     assert set(info.observed) == {"raw", "learning_rate"}
     assert info.observed["raw"] == info.gradient_norm

@@ -67,7 +67,7 @@ def test_a_step_prints_the_names_of_its_parts_in_order():
 
 
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
-def test_a_step_does_the_same_after_its_way_through_a_pickle(step):
+def test_a_step_does_the_same_after_pickling(step):
     again = there(step)
     assert again.names == step.names
     assert [(p.needs, p.gives, p.trusted) for p in again.parts] == [
@@ -94,7 +94,7 @@ NOT_PICKLED = {
 
 @pytest.mark.parametrize("change", NOT_PICKLED.values(), ids=NOT_PICKLED)
 def test_a_step_with_a_function_that_has_no_name_is_refused_by_pickle(change):
-    with pytest.raises(BadInput, match=r"cannot be pickled, since its function .* is inside"):
+    with pytest.raises(BadInput, match=r"cannot be pickled, because its function .* is inside"):
         pickle.dumps(change(STEP))
 
 
@@ -139,7 +139,7 @@ def job_of(**options):
 @pytest.mark.parametrize(
     "options", [{}, {"standardize": True, "numerics": "portable"}, {"dtype": "float32"}]
 )
-def test_a_job_trains_to_the_same_bits_after_its_way_through_a_pickle(options):
+def test_a_job_trains_to_the_same_bits_after_pickling(options):
     job = job_of(**options)
     for other in (there(job), copy.deepcopy(job)):
         assert isinstance(other.train_step, TrainStep)
