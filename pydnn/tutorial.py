@@ -1,20 +1,20 @@
-"""The tutorial's functions, under the tutorial's names: a deep L-layer network built by hand.
+"""The tutorial's functions under the tutorial's names: an L-layer network built by hand.
 
-Each is a thin composition of the library's own stages and follows the tutorial's conventions to
-the letter, with one difference: it takes and returns frozen records where the tutorial changes
-dictionaries. A function also takes the tutorial's own dictionaries of arrays and tuples of caches.
+Each is a thin composition of the library's own stages. Names, argument order and conventions are
+the tutorial's, with one difference: the functions return frozen records, where the tutorial
+changes dictionaries. They accept both records and the tutorial's dictionaries and tuples.
 
-Records read as the tutorial's: `parameters["W1"]`, `len(parameters) // 2`, `parameters.keys()`,
-`linear_cache, activation_cache = cache`. Nothing in them can be written to, so that every step can
-be repeated and compared. For other numbers, make another record:
+Records are read like the tutorial's dictionaries and tuples: `parameters["W1"]`,
+`len(parameters) // 2`, `parameters.keys()`, `linear_cache, activation_cache = cache`. They are
+read-only, so that every step can be repeated and compared. To change a number, make a new record:
 
     from_dict({**parameters, "W1": 2 * parameters["W1"]})
 
 `from_dict` and `to_dict` convert dictionaries to records and back; `to_state` and `from_state`
 convert parameters to a state of the library and back.
 
-Here, as in the tutorial, `linear_backward` takes the mean over the m examples; inside the
-library that is the loss's work.
+As in the tutorial, `linear_backward` takes the mean over the m examples. In the rest of the
+library, the loss does.
 """
 
 from __future__ import annotations
@@ -90,20 +90,18 @@ __all__ = [
 ]
 
 
-# The records
-
-
 _Default = TypeVar("_Default")
 _READ_ONLY = (
-    "records here cannot be written to, so that every step can be repeated: make another record, "
+    "the tutorial's records cannot be changed, so that every step can be repeated: make a new one, "
     'e.g. from_dict({**parameters, "W1": W1}), from a copy such as parameters["W1"].copy()'
 )
 
 
 class _Frozen(FloatArray):
-    """An array of a record, as it is read by its name: it says why it cannot be written to.
+    """A read-only array of a record, with an error that says why it cannot be changed.
 
-    What arithmetic makes of it is an ordinary array, and so are the arrays inside the records.
+    Arithmetic on it gives ordinary arrays, and the records hold ordinary arrays: only reading one
+    by its name makes such a view.
     """
 
     def __setitem__(self, index: Any, value: Any) -> None:
@@ -134,20 +132,20 @@ def _plain(x: object) -> object:
 
 
 class _Record(ABCMeta):
-    """Keeps what attrs adds to every class, some 25 lines of it, out of `help` and `dir`."""
+    """Hides the private names that attrs adds, about 25 lines, from `help` and `dir`."""
 
     def __dir__(cls) -> list[str]:
         return [name for name in super().__dir__() if not name.startswith("_")]
 
 
 class _Named(Mapping[str, FloatArray], metaclass=_Record):
-    """Arrays that are read by the tutorial's names for them."""
+    """A read-only mapping from the tutorial's names to arrays."""
 
     __slots__ = ()
 
     @abstractmethod
     def _arrays(self) -> dict[str, FloatArray]:
-        """All of them by their names."""
+        """All arrays by name."""
 
     def __getitem__(self, name: str) -> FloatArray:
         arrays_by_name = self._arrays()
@@ -184,11 +182,16 @@ class _Named(Mapping[str, FloatArray], metaclass=_Record):
 
 @attrs.frozen(unsafe_hash=False)
 class Parameters(_Named):
-    """The parameters of L layers: `parameters["W1"]` (n_1, n_0) and `["b1"]` (n_1, 1), and so on.
+    """The parameters of L layers: `parameters["W1"]` (n_1, n_0), `parameters["b1"]` (n_1, 1), etc.
 
     Attributes:
-        layers: W and b of each layer, the first one first.
-        costs: If `dnn_model` made this, the cost at every iteration; otherwise empty.
+        layers: W and b of each layer, from the first to the last.
+        costs: The cost at every iteration if `dnn_model` made the record; otherwise empty.
+
+    Example:
+        >>> parameters = initialize_parameters_deep([3, 2, 1])
+        >>> list(parameters), parameters["W1"].shape
+        (['W1', 'b1', 'W2', 'b2'], (2, 3))
     """
 
     layers: tuple[DenseParams, ...]
@@ -202,11 +205,11 @@ class Parameters(_Named):
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class LayerGradients(metaclass=_Record):
-    """Gradients dW (n, n_prev), db (n, 1) of a layer, and of its input, dA_prev (n_prev, m)."""
+    """A layer's gradients: dW (n, n_prev), db (n, 1), and dA_prev (n_prev, m) of its input."""
 
     dW: FloatArray
     db: FloatArray
-    dA_prev: FloatArray | None = None  # None where only dW and db are known
+    dA_prev: FloatArray | None = None  # None if only dW and db are known
 
 
 @attrs.frozen(unsafe_hash=False)
@@ -226,7 +229,7 @@ class Gradients(_Named):
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class LinearCache(metaclass=_Record):
-    """What `linear_backward` needs: A (n_prev, m), W (n, n_prev) and b (n, 1)."""
+    """The inputs of `linear_forward`: A (n_prev, m), W (n, n_prev) and b (n, 1)."""
 
     A: FloatArray
     W: FloatArray
@@ -239,7 +242,7 @@ class LinearCache(metaclass=_Record):
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class ActivationCache(metaclass=_Record):
-    """What `linear_activation_backward` needs: the linear cache, and Z (n, m)."""
+    """The cache of `linear_activation_forward`: the linear cache, and Z (n, m)."""
 
     linear_cache: LinearCache
     Z: FloatArray
@@ -250,10 +253,14 @@ class ActivationCache(metaclass=_Record):
 
 
 def from_dict(arrays_by_name: Mapping[str, ArrayLike]) -> Parameters | Gradients:
-    """The record of a dictionary such as {"W1": …, "b1": …}, or {"dW1": …, "db1": …, "dA0": …}.
+    """Convert a dictionary {"W1": …, "b1": …} or {"dW1": …, "db1": …, "dA0": …} to a record.
 
     Raises:
-        BadInput: If a name is none of the tutorial's, or a layer lacks one.
+        BadInput: If a name is not one of the tutorial's, or an array of a layer is missing.
+
+    Example:
+        >>> from_dict({"W1": [[1.0, 2.0]], "b1": [[3.0]]})["W1"]
+        array([[1., 2.]])
     """
     kinds = {re.sub(r"\d+$", "", name) for name in arrays_by_name}
     if kinds and kinds <= {"W", "b"}:
@@ -277,7 +284,12 @@ def from_dict(arrays_by_name: Mapping[str, ArrayLike]) -> Parameters | Gradients
 
 
 def to_dict(record: Parameters | Gradients) -> dict[str, FloatArray]:
-    """The tutorial's dictionary of a record; its arrays are the record's own, and read-only."""
+    """Convert a record to the tutorial's dictionary, whose arrays are read-only.
+
+    Example:
+        >>> list(to_dict(initialize_parameters_deep([3, 2, 1])))
+        ['W1', 'b1', 'W2', 'b2']
+    """
     return record._arrays()
 
 
@@ -287,18 +299,24 @@ def to_state(
     optimizer: GradientTransformation | None = None,
     key: Key = Key(1),  # noqa: B008 - keys are frozen
 ) -> TrainState:
-    """The library's state with these parameters, at iteration 0.
+    """Convert parameters to a state of the library, at iteration 0.
 
-    It is a state of `recipes.tutorial_network(units of the hidden layers)`, for which `scan`,
-    `output_of` and the rest of the library take it.
+    The state fits the network `recipes.tutorial_network(hidden)`, where `hidden` lists the units
+    of the hidden layers, and so `scan`, `output_of` and the rest of the library.
 
     Args:
-        parameters: Of layers that chain, of which the last one has one unit.
-        optimizer: Initializes its own state; by default gradient descent, which has none.
-        key: What the training draws from.
+        parameters: The parameters of layers that fit each other; the last one must have one unit.
+        optimizer: The optimizer whose state to add; by default gradient descent.
+        key: The key of the training.
 
     Raises:
-        BadInput: If a layer does not fit the one below it.
+        BadInput: If a layer does not fit the one below it, or the last one has other than 1 unit.
+
+    Example:
+        >>> state = to_state(initialize_parameters_deep([3, 2, 1]))
+        >>> network = nn.recipes.tutorial_network([2])
+        >>> nn.output_of(network, state, np.ones((3, 4))).shape
+        (1, 4)
     """
     layers = _expect_chain(_record(parameters, Parameters)).layers
     network = tutorial_network([len(layer.W) for layer in layers[:-1]])
@@ -314,12 +332,17 @@ def to_state(
 
 
 def from_state(state: TrainState | Model) -> Parameters:
-    """The tutorial's parameters of a state or a model whose network has dense layers alone.
+    """Convert a state or a model, whose only stages with parameters are dense, to parameters.
 
-    Those of a rotated job are the parameters of its model.
+    For a rotated job, pass its model: the parameters in its states are rotated.
 
     Raises:
         BadInput: If a stage with parameters is not a dense layer.
+
+    Example:
+        >>> parameters = initialize_parameters_deep([3, 2, 1])
+        >>> from_state(to_state(parameters)) == parameters
+        True
     """
     layers = []
     for i, tree in enumerate(state.parameters.tree):
@@ -327,22 +350,26 @@ def from_state(state: TrainState | Model) -> Parameters:
             layers.append(tree)
         elif tree != NO_PARAMS:
             raise BadInput(
-                f"stage {i} of the network has {type(tree).__name__}, expected the parameters of "
-                "dense layers alone: the tutorial has no other stages with parameters."
+                f"stage {i} of the network has {type(tree).__name__}, expected only parameters of "
+                "dense layers: the tutorial has no other stages with parameters."
             )
     return Parameters(tuple(layers))
 
 
-# The functions, in the order of the tutorial
+# The tutorial's functions, in its order
 
 
 @ignoring_underflow
 def initialize_parameters_deep(layer_dims: Sequence[int], seed: int = 1) -> Parameters:
-    """Draw W of variance 1 / n_prev, and b = 0, for layers of `layer_dims` units.
+    """Draw weights W with variance 1 / n_prev for each layer, with biases b = 0.
 
     Args:
-        layer_dims: n_0, the number of inputs, to n_L, e.g. (12288, 20, 7, 5, 1).
-        seed: Of the tutorial's random stream; the global one is not touched.
+        layer_dims: The number of inputs n_0 and the units n_1 to n_L, e.g. (12288, 20, 7, 5, 1).
+        seed: The seed of the tutorial's random numbers; NumPy's global state is not touched.
+
+    Example:
+        >>> initialize_parameters_deep([2, 1])["W1"].round(3)
+        array([[ 1.149, -0.433]])
     """
     dims = _expect_dims(layer_dims)
     shapes = [(n, n_prev) for n_prev, n in itertools.pairwise(dims)]
@@ -352,7 +379,21 @@ def initialize_parameters_deep(layer_dims: Sequence[int], seed: int = 1) -> Para
 
 @ignoring_underflow
 def linear_forward(A: FloatArray, W: FloatArray, b: FloatArray) -> tuple[FloatArray, LinearCache]:
-    """Z = W A + b, of shape (n, m), and the cache for `linear_backward`."""
+    """Compute Z = W A + b, shape (n, m), and the cache for `linear_backward`.
+
+    Args:
+        A: The layer's inputs, shape (n_prev, m).
+        W: The weights, shape (n, n_prev).
+        b: The biases, shape (n, 1).
+
+    Raises:
+        BadInput: If the shapes do not fit each other.
+
+    Example:
+        >>> Z, cache = linear_forward([[3.0], [4.0]], [[1.0, 2.0]], [[0.5]])
+        >>> Z
+        array([[11.5]])
+    """
     A = readonly(A)
     Z, _ = dense_forward(DenseParams(W, b), A)
     return Z, LinearCache(A, W, b)
@@ -362,7 +403,22 @@ def linear_forward(A: FloatArray, W: FloatArray, b: FloatArray) -> tuple[FloatAr
 def linear_activation_forward(
     A_prev: FloatArray, W: FloatArray, b: FloatArray, activation: str
 ) -> tuple[FloatArray, ActivationCache]:
-    """A = g(W A_prev + b) for the `activation` g, "sigmoid" or "relu", and the cache."""
+    """Compute A = g(W A_prev + b), shape (n, m), and the cache for the backward pass.
+
+    Args:
+        A_prev: The layer's inputs, shape (n_prev, m).
+        W: The weights, shape (n, n_prev).
+        b: The biases, shape (n, 1).
+        activation: The function g, "sigmoid" or "relu".
+
+    Raises:
+        BadInput: If the shapes do not fit each other, or the activation is another one.
+
+    Example:
+        >>> A, cache = linear_activation_forward([[1.0, -2.0]], [[3.0]], [[0.0]], "relu")
+        >>> A
+        array([[3., 0.]])
+    """
     stage = _activation(activation)
     Z, linear_cache = linear_forward(A_prev, W, b)
     return stage.forward(NO_PARAMS, Z, EVALUATION)[0], ActivationCache(linear_cache, Z)
@@ -372,14 +428,26 @@ def linear_activation_forward(
 def L_model_forward(  # noqa: N802 - the tutorial's name
     X: FloatArray, parameters: Parameters | Mapping[str, ArrayLike]
 ) -> tuple[FloatArray, tuple[ActivationCache, ...]]:
-    """[linear, relu] L - 1 times, then [linear, sigmoid]: AL (1, m), and a cache for each layer.
+    """Apply linear and relu L - 1 times, then linear and sigmoid.
+
+    Args:
+        X: The examples in columns, shape (n_0, m).
+        parameters: The parameters of L layers.
+
+    Returns:
+        The probabilities AL (1, m), and the cache of each layer.
 
     Raises:
-        BadInput: If a layer does not fit the one below it, or X the first one.
+        BadInput: If a layer does not fit the one below it, or X does not fit the first one.
+
+    Example:
+        >>> AL, caches = L_model_forward([[0.0]], {"W1": [[1.0]], "b1": [[0.0]]})
+        >>> AL, len(caches)
+        (array([[0.5]]), 1)
     """
     parameters = _expect_chain(_record(parameters, Parameters))
     A, caches = X, []
-    for i, layer in enumerate(parameters.layers, start=1):  # one record may be two layers
+    for i, layer in enumerate(parameters.layers, start=1):  # by number, because layers may be equal
         activation = "sigmoid" if i == len(parameters.layers) else "relu"
         A, cache = linear_activation_forward(A, layer.W, layer.b, activation)
         caches.append(cache)
@@ -388,12 +456,16 @@ def L_model_forward(  # noqa: N802 - the tutorial's name
 
 @ignoring_underflow
 def compute_cost(AL: FloatArray, Y: FloatArray) -> float:
-    """Mean cross-entropy, in nats, of the probabilities AL (1, m) for the labels Y (1, m).
+    """The mean cross-entropy, in nats, of probabilities AL (1, m) for labels Y (1, m).
 
-    It is finite at AL = 0 and AL = 1, where the nearest positive number is taken instead of 0.
+    It stays finite at AL = 0 and AL = 1, because tiny positive numbers replace 0 in the logarithm.
 
     Raises:
-        BadInput: If the shapes differ, or AL is no probability.
+        BadInput: If the shapes differ, or an entry of AL is not between 0 and 1.
+
+    Example:
+        >>> round(compute_cost([[0.5, 0.5]], [[0, 1]]), 4)
+        0.6931
     """
     AL, Y = readonly(AL), readonly(Y)
     expect_shape("Y", Y, AL.shape, hint="give one label per example")
@@ -408,9 +480,23 @@ def compute_cost(AL: FloatArray, Y: FloatArray) -> float:
 def linear_backward(
     dZ: FloatArray, cache: LinearCache | Iterable[FloatArray]
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Pull dZ (n, m) back: dA_prev (n_prev, m), and dW and db as means over the m examples.
+    """The gradients of a linear layer: dA_prev = Wᵀ dZ, dW = dZ A_prevᵀ / m, db = mean of dZ.
 
-    dW = dZ A_prevᵀ / m, db is the sum of dZ over the examples divided by m, and dA_prev = Wᵀ dZ.
+    Args:
+        dZ: The gradient of the layer's Z, shape (n, m).
+        cache: The cache from `linear_forward`.
+
+    Returns:
+        dA_prev (n_prev, m), dW (n, n_prev) and db (n, 1).
+
+    Raises:
+        BadInput: If dZ does not have the shape of Z.
+
+    Example:
+        >>> Z, cache = linear_forward([[3.0], [4.0]], [[1.0, 2.0]], [[0.5]])
+        >>> dA_prev, dW, db = linear_backward([[10.0]], cache)
+        >>> dW
+        array([[30., 40.]])
     """
     cache = _record(cache, LinearCache)
     dZ = readonly(dZ)
@@ -427,18 +513,37 @@ def linear_backward(
 def linear_activation_backward(
     dA: FloatArray, cache: ActivationCache | Iterable[object], activation: str
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Pull dA (n, m) back through `activation`, "sigmoid" or "relu", and the linear part."""
+    """The gradients of a layer: back through its activation and its linear part.
+
+    Args:
+        dA: The gradient of the layer's output, shape (n, m).
+        cache: The cache from `linear_activation_forward`.
+        activation: "sigmoid" or "relu".
+
+    Returns:
+        dA_prev (n_prev, m), dW (n, n_prev) and db (n, 1).
+    """
     cache = _record(cache, ActivationCache)
     return linear_backward(_through(activation, dA, cache.Z), cache.linear_cache)
 
 
 def relu_backward(dA: FloatArray, cache: FloatArray) -> FloatArray:
-    """DZ (n, m) = dA where Z > 0, and 0 elsewhere; the `cache` is Z."""
+    """Compute dZ (n, m): dA where Z > 0, and 0 elsewhere; the `cache` is Z.
+
+    Example:
+        >>> relu_backward([[5.0, 5.0]], [[1.0, -1.0]])
+        array([[5., 0.]])
+    """
     return _through("relu", dA, cache)
 
 
 def sigmoid_backward(dA: FloatArray, cache: FloatArray) -> FloatArray:
-    """DZ (n, m) = dA s (1 - s), where s is the sigmoid of Z; the `cache` is Z."""
+    """Compute dZ (n, m) = dA s (1 - s), where s is the sigmoid of Z; the `cache` is Z.
+
+    Example:
+        >>> sigmoid_backward([[1.0]], [[0.0]])
+        array([[0.25]])
+    """
     return _through("sigmoid", dA, cache)
 
 
@@ -456,12 +561,21 @@ def _through(activation: str, dA: FloatArray, Z: FloatArray) -> FloatArray:
 def L_model_backward(  # noqa: N802 - the tutorial's name
     AL: FloatArray, Y: FloatArray, caches: Sequence[ActivationCache | Iterable[object]]
 ) -> Gradients:
-    """Gradients of all layers: dW1 to dWL, db1 to dbL, and dA0 to dA(L-1).
+    """The gradients of all layers: dW1 to dWL, db1 to dbL, and dA0 to dA(L-1).
 
-    A factor 1 / AL or 1 / (1 - AL) is taken at the nearest number that keeps it finite.
+    Args:
+        AL: The probabilities, shape (1, m), from `L_model_forward`.
+        Y: The labels, shape (1, m).
+        caches: The caches from `L_model_forward`.
+
+    Example:
+        >>> AL, caches = L_model_forward([[2.0]], {"W1": [[0.0]], "b1": [[0.0]]})
+        >>> L_model_backward(AL, [[1.0]], caches)["dW1"]
+        array([[-1.]])
     """
     AL = readonly(AL)
     Y = readonly(Y).reshape(AL.shape)
+    # The smallest positive number instead of 0 keeps the divisions below finite.
     A, not_A = (np.where(p == 0, np.finfo(AL.dtype).epsneg, p) for p in (AL, 1 - AL))
     dA: FloatArray = freeze(-(Y / A - (1 - Y) / not_A))
     layers: list[LayerGradients] = []
@@ -477,18 +591,23 @@ def update_parameters(
     grads: Gradients | Mapping[str, ArrayLike],
     learning_rate: float,
 ) -> Parameters:
-    """One step of gradient descent: W - learning_rate dW and b - learning_rate db, layer by layer.
+    """Take a step of gradient descent: W - learning_rate dW and b - learning_rate db.
 
     The layers need not fit each other.
 
     Raises:
         BadInput: If `grads` does not have the shapes of `parameters`.
+
+    Example:
+        >>> parameters = {"W1": [[1.0]], "b1": [[2.0]]}
+        >>> update_parameters(parameters, {"dW1": [[10.0]], "db1": [[0.0]]}, 0.05)["W1"]
+        array([[0.5]])
     """
     parameters, grads = _record(parameters, Parameters), _record(grads, Gradients)
     if len(grads.layers) != len(parameters.layers):
         raise BadInput(
             f"grads have {len(grads.layers)} layers, expected {len(parameters.layers)}: "
-            "give those of these parameters."
+            "give the gradients of these parameters."
         )
     for i, (layer, grad) in enumerate(zip(parameters.layers, grads.layers, strict=True), start=1):
         expect_shape(f"dW{i}", grad.dW, layer.W.shape, hint=f"it is the gradient of W{i}")
@@ -509,23 +628,31 @@ def dnn_model(
     num_iterations: int = 2000,
     print_cost: bool = True,
 ) -> Parameters:
-    """Train an L-layer network by full-batch gradient descent: a fold of the library's step.
+    """Train an L-layer network by full-batch gradient descent.
 
     Args:
-        X: Examples in columns, shape (n_0, m).
-        Y: Labels 0 and 1, shape (1, m).
-        layers_dims: n_0 to n_L, e.g. (12288, 20, 7, 5, 1).
-        learning_rate: Size of a step downhill.
-        num_iterations: Number of steps.
+        X: The examples in columns, shape (n_0, m).
+        Y: The labels, 0 or 1, shape (1, m).
+        layers_dims: The number of inputs n_0 and the units n_1 to n_L, e.g. (12288, 20, 7, 5, 1).
+        learning_rate: The learning rate.
+        num_iterations: The number of steps.
         print_cost: Whether to print the cost every 100 iterations.
 
     Returns:
-        The trained parameters; their `costs` hold the cost at every iteration, for
+        The trained parameters; their `costs` are the cost at every iteration, e.g. for
         `pydnn.plots.plot_costs`.
 
     Raises:
-        BadInput: If the data or an option does not fit.
-        NotFinite: If the cost stops being finite; the exception holds the last good state.
+        BadInput: If the data does not fit `layers_dims`, or an option is out of range.
+        NotFinite: If the cost becomes infinite or NaN; the exception holds the last good state.
+
+    Example:
+        >>> X, Y = [[0.0, 1.0, 2.0, 3.0]], [[0, 0, 1, 1]]
+        >>> parameters = dnn_model(X, Y, (1, 4, 1), learning_rate=1.0, num_iterations=101)
+        Cost after iteration 0: 0.533...
+        Cost after iteration 100: 0.0147...
+        >>> predict(X, parameters)
+        array([[0., 0., 1., 1.]])
     """
     return _trained(X, Y, layers_dims, learning_rate, num_iterations, print_cost, tutorial())
 
@@ -538,7 +665,7 @@ def L_layer_model(  # noqa: N802 - the tutorial's name
     num_iterations: int = 3000,
     print_cost: bool = False,
 ) -> Parameters:
-    """`dnn_model` under the tutorial's other name for it, with the defaults of that one."""
+    """The same as `dnn_model`, with the tutorial's other name and the defaults that go with it."""
     return dnn_model(X, Y, layers_dims, learning_rate, num_iterations, print_cost)
 
 
@@ -550,9 +677,9 @@ def two_layer_model(
     num_iterations: int = 3000,
     print_cost: bool = False,
 ) -> Parameters:
-    """Train [linear, relu, linear, sigmoid] as `dnn_model` does, from weights of deviation 0.01.
+    """Train one hidden layer as `dnn_model` does, with initial weights of deviation 0.01.
 
-    `layers_dims` is (n_x, n_h, n_y), e.g. (12288, 7, 1).
+    The arguments are those of `dnn_model`, with `layers_dims` (n_x, n_h, n_y), e.g. (12288, 7, 1).
     """
     if len(layers_dims) != 3:
         raise BadInput(
@@ -595,11 +722,17 @@ def load_data(
 ) -> tuple[
     NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64], NDArray[np.bytes_]
 ]:
-    """Read the photos of cats and other things from `directory`.
+    """Read the tutorial's photos of cats and other things.
+
+    Args:
+        directory: The directory of train_catvnoncat.h5 and test_catvnoncat.h5.
 
     Returns:
-        Training images (209, 64, 64, 3), their labels (1, 209), test images (50, 64, 64, 3),
-        their labels (1, 50), and the names of the classes, as bytes.
+        The training images (209, 64, 64, 3), their labels (1, 209), the test images
+        (50, 64, 64, 3), their labels (1, 50), and the names of the classes, as bytes.
+
+    Raises:
+        BadInput: If the directory or a file is missing or damaged.
     """
     train, test = load_catvnoncat(directory)
     classes = np.array([name.encode() for name in train.classes])
@@ -612,14 +745,26 @@ def predict(
     y: ArrayLike | Parameters | Mapping[str, ArrayLike] | None = None,
     parameters: Parameters | Mapping[str, ArrayLike] | None = None,
 ) -> FloatArray:
-    """0 or 1 for each example of X (n_0, m), as an array (1, m): 1 where AL is above one half.
+    """Predict 0 or 1 for each example: 1 if its AL is above 0.5.
 
-    It is called as predict(X, parameters), or with the labels between, as the tutorial does:
-    predict(X, y, parameters). Both return the same and print nothing; `metrics.accuracy` gives
-    the accuracy that the tutorial prints.
+    Call it as predict(X, parameters), or with labels as in the tutorial, predict(X, y, parameters).
+    Both return the same and print nothing; `metrics.accuracy` computes the accuracy that the
+    tutorial prints.
+
+    Args:
+        X: The examples in columns, shape (n_0, m).
+        y: The labels, shape (1, m), which are only checked; or the parameters.
+        parameters: The parameters.
+
+    Returns:
+        The predictions, shape (1, m).
 
     Raises:
         BadInput: If there are no parameters, they do not fit X, or y does not have shape (1, m).
+
+    Example:
+        >>> predict([[-1.0, 1.0]], {"W1": [[1.0]], "b1": [[0.0]]})
+        array([[0., 1.]])
     """
     AL, _ = L_model_forward(X, _record(y if parameters is None else parameters, Parameters))
     if y is not None and parameters is not None:
@@ -630,13 +775,13 @@ def predict(
 def print_mislabeled_images(
     classes: Sequence[bytes | str], X: FloatArray, y: ArrayLike, p: ArrayLike
 ) -> Image:
-    """A contact sheet of the images that are predicted wrong, each over the name of its class.
+    """Make a contact sheet of the wrongly predicted images, each with the name of its class.
 
     Args:
-        classes: Names of the classes 0 and 1, as `load_data` returns them.
-        X: Square color images in columns, each number divided by 255, shape (n_0, m).
-        y: Their labels, shape (1, m).
-        p: What `predict` returns for them, shape (1, m).
+        classes: The names of classes 0 and 1, from `load_data`.
+        X: Square color images in columns, with values from 0 to 1, shape (n_0, m).
+        y: The labels, shape (1, m).
+        p: The predictions, shape (1, m), from `predict`.
 
     Returns:
         A PIL image, which a notebook displays.
@@ -695,7 +840,7 @@ _R = TypeVar("_R", Parameters, Gradients, LinearCache, ActivationCache)
 
 
 def _record(value: object, cls: type[_R]) -> _R:
-    """The record that `value` is, or that the tutorial's own dictionary or tuple stands for."""
+    """A record as it is, or the record for the tutorial's dictionary or tuple."""
     if isinstance(value, cls):
         return value
     reason = ""
@@ -720,7 +865,7 @@ def _record(value: object, cls: type[_R]) -> _R:
 
 
 def _packed(layers: tuple[DenseParams, ...]) -> Packed:
-    """The layers in one vector, in the precision that all of them have or can be taken to."""
+    """The layers in one vector, in the common dtype of their arrays."""
     dtype = np.result_type(*(array for layer in layers for array in (layer.W, layer.b)))
     return pack(layers, dtype=dtype)
 
@@ -745,7 +890,7 @@ def _expect_dims(layers_dims: Sequence[int]) -> tuple[int, ...]:
 
 
 def _examples(X: FloatArray, Y: FloatArray, layers_dims: Sequence[int]) -> Batch:
-    """The batch of X and Y in one dtype; `prepare` checks their numbers."""
+    """The batch of X and Y in one dtype; `prepare` checks the values."""
     if layers_dims[-1] != 1:
         raise BadInput(f"layers_dims ends in {layers_dims[-1]}, expected 1: one sigmoid unit.")
     X = readonly(X)
