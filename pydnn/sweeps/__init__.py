@@ -1,11 +1,11 @@
-"""Many runs of one recipe: over seeds, for error bars, and over values, to choose among them.
-
-Runs of one shape are trained in one fold, by stacked products, each with the bits that it has by
-itself:
+"""Sweeps train one recipe with many seeds, for error bars, or with many values, to choose one.
 
     plan = sweep(recipe, batch, seeds=32, over={"optimizer.learning_rate": [0.01, 0.1]})
     result = run_sweep(plan)
     result.spread("train accuracy"), result.outcomes[result.best()]
+
+Trainings of one shape are stacked: one fold over stacked arrays does the work of many small ones.
+Each training gives bit for bit what it gives alone.
 """
 
 from pydnn.sweeps.plans import Variation, varied

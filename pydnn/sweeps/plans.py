@@ -1,4 +1,4 @@
-"""Which runs a sweep has: a recipe with every combination of seeds and other values."""
+"""The plan of a sweep: one recipe with every combination of seeds and other values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ _MOST_RUNS = 100_000
 
 @attrs.frozen
 class Variation:
-    """One run of a sweep: its recipe, and what it was given beside its seed, by name."""
+    """One training of a sweep.
+
+    Attributes:
+        recipe: The recipe of this training.
+        setting: The values that were varied, by name; the seed is not among them.
+    """
 
     recipe: Recipe
     setting: Mapping[str, Any]
@@ -31,20 +36,28 @@ class Variation:
 def variations(
     recipe: Recipe, *, seeds: int | Sequence[int] = 1, over: Mapping[str, Sequence[object]]
 ) -> tuple[Variation, ...]:
-    """Every combination of values in `over`, and each of these with every seed.
+    """Return one `Variation` for each combination of seeds and values.
 
     Args:
-        recipe: What they have in common.
-        seeds: The seeds; or how many, which are then those from the recipe's own on.
-        over: Values by the names that `varied` takes, e.g. {"optimizer.learning_rate": [0.1]}.
+        recipe: The recipe that all have in common.
+        seeds: The seeds, or their number; they then begin with the seed of the recipe.
+        over: Lists of values by the names that `varied` takes, e.g.
+            {"optimizer.learning_rate": [0.1]}.
+
+    Raises:
+        BadInput: If a name, a value or a seed does not fit, or there are too many combinations.
     """
-    given = _seeds(recipe, seeds)
+    all_seeds = _seeds(recipe, seeds)
     for name, values in over.items():
         if isinstance(values, str) or not isinstance(values, Sequence) or not values:
-            raise BadInput(f"{name} is to have {values!r}, expected a list of values: give one.")
-    count = len(given) * math.prod(map(len, over.values()))
+            raise BadInput(
+                f"the values of {name} are {values!r}, expected a list: put them in brackets."
+            )
+    count = len(all_seeds) * math.prod(map(len, over.values()))
     if count > _MOST_RUNS:
-        raise BadInput(f"the sweep has {count:,} runs, expected at most {_MOST_RUNS:,}: vary less.")
+        raise BadInput(
+            f"the sweep has {count:,} trainings, expected at most {_MOST_RUNS:,}: vary less."
+        )
     settings = [
         dict(zip(over, values, strict=True)) for values in itertools.product(*over.values())
     ]
@@ -53,7 +66,7 @@ def variations(
         changed = recipe
         for name, value in setting.items():
             changed = varied(changed, name, value)
-        runs += [Variation(with_seed(changed, seed), setting) for seed in given]
+        runs += [Variation(with_seed(changed, seed), setting) for seed in all_seeds]
     return tuple(runs)
 
 
@@ -63,42 +76,49 @@ def _seeds(recipe: Recipe, seeds: int | Sequence[int]) -> list[int]:
         count = expect_count("seeds", seeds, most=_MOST_RUNS, hint=hint)
         return list(range(recipe.seed, recipe.seed + count))
     hint = "give seeds of 0 or more"
-    given = [expect_count("seeds", seed, least=0, most=MOST_SEED, hint=hint) for seed in seeds]
-    if not given or len(set(given)) < len(given):
-        raise BadInput(f"seeds are {given}, expected one or more, each once: give e.g. [1, 2, 3].")
-    return given
+    listed = [expect_count("seeds", seed, least=0, most=MOST_SEED, hint=hint) for seed in seeds]
+    if not listed or len(set(listed)) < len(listed):
+        raise BadInput(f"seeds are {listed}, expected one or more, each once: give e.g. [1, 2, 3].")
+    return listed
 
 
 def varied(recipe: Recipe, name: str, value: object) -> Recipe:
-    """The recipe with another value in the place called `name`.
+    """Return the recipe with another value in the place called `name`.
 
     Args:
-        recipe: What is changed.
-        name: A field, e.g. "batches"; or an option of the part that a field describes, with dots
-            between: "optimizer.learning_rate", "penalties.strength" where there is but one
-            penalty, "penalties.0.strength", "network.1.units" for the second stage.
-        value: What it is to be; for a part, its description or the part itself.
+        recipe: The recipe to change.
+        name: A field, e.g. "batches", or an option inside a field: "optimizer.learning_rate",
+            "network.1.units" for the second stage, "penalties.0.strength" for the first penalty,
+            "penalties.strength" for the only penalty.
+        value: The new value; for a part, the part or its description.
 
     Raises:
-        BadInput: If there is no such place, with the names that there are, or the value does not
-            fit.
+        BadInput: If there is no such place, or the value does not fit.
+
+    Example:
+        >>> recipe = nn.Recipe(
+        ...     data="points", network=nn.dense(1), loss=nn.mean_squared(),
+        ...     optimizer=nn.adam(), iterations=10,
+        ... )
+        >>> varied(recipe, "optimizer.learning_rate", 0.1).optimizer
+        {'adam': {'learning_rate': 0.1}}
     """
     if hasattr(value, "description"):
         value = describe(value)
     field, *path = name.split(".")
     expect_known("part of a recipe to vary", field, attrs.fields_dict(Recipe))
     if field == "seed":
-        raise BadInput("seed is not a value to vary beside the seeds: give these as seeds.")
-    if field == "data":  # its name alone would change, since a sweep trains on the data it is given
+        raise BadInput("seed is not a value to vary: pass seeds=… instead.")
+    if field == "data":  # only the name would change: the examples are an argument of the sweep
         raise BadInput(
-            "data is not a value to vary, since all runs of a sweep train on the same data: "
+            "data is not a value to vary, since a whole sweep trains on the same data: "
             "sweep over each data set separately."
         )
     return attrs.evolve(recipe, **{field: _within(name, getattr(recipe, field), path, value)})
 
 
 def _within(name: str, inside: object, path: Sequence[str], value: object) -> Any:
-    """The description, list or value `inside`, with `value` at the end of the path."""
+    """Return the description, list or value `inside` with `value` at the end of the path."""
     if not path:
         return value
     step, rest = path[0], path[1:]
@@ -111,7 +131,7 @@ def _within(name: str, inside: object, path: Sequence[str], value: object) -> An
         expect_known(f"option of {builder}", step, known.options)
         return {builder: {**options, step: _within(name, options.get(step), rest, value)}}
     if not isinstance(inside, list | tuple):
-        raise BadInput(f"{name} goes into {inside!r}, which has no parts: name a place before it.")
+        raise BadInput(f"{name} goes into {inside!r}, which has no parts: shorten the name.")
     if step.isdecimal() and int(step) < len(inside):
         number = int(step)
     elif not step.isdecimal() and len(inside) == 1:

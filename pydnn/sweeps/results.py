@@ -1,4 +1,4 @@
-"""What came of a sweep: the outcome of each run, and what they are together."""
+"""The results of a sweep: the outcome of each training, and statistics of all."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ __all__ = ["Outcome", "Spread", "SweepResult", "higher_is_better", "spread_of"]
 
 @attrs.frozen(unsafe_hash=False)
 class Outcome:
-    """What came of one run.
+    """The outcome of one training of a sweep.
 
     Attributes:
-        model: The run's model, whose recipe is its own: with it, `prepare` and `run` give the
-            same again, to the bit. Its parameters are the best ones where early stopping says so.
-        setting: The values that it was given besides its seed, by name.
-        scores: Cost and metrics of the model on each part of the data, e.g. "validation
-            accuracy"; none, where numbers stopped being finite.
-        stopped: What ended it before its last iteration; "" where nothing did.
+        model: The trained model. With early stopping it has the best parameters. Training its
+            recipe alone gives the same bits.
+        setting: The values that were varied, by name; the seed is not among them.
+        scores: The cost and the metrics of the model on each part of the data, e.g. "validation
+            accuracy"; empty if the training diverged.
+        stopped: Why training ended before its last iteration; "" if it did not.
         why_not_stacked: Why it was trained alone; "" if it was trained in a stack with others.
     """
 
@@ -40,20 +40,25 @@ class Outcome:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe of the run."""
+        """The recipe of this training."""
         return self.model.recipe
 
     @property
     def costs(self) -> FloatArray:
-        """The cost of each of its steps, (iterations,)."""
+        """The cost of each step, (iterations,)."""
         return self.model.costs
 
 
 @attrs.frozen
 class Spread:
-    """Mean, standard deviation of a sample, least and greatest of so many numbers.
+    """Statistics of numbers.
 
-    The deviation is 0 for one number. Those that are not finite are left out of the count.
+    Attributes:
+        mean: The mean.
+        deviation: The standard deviation of a sample; 0 for one number.
+        least: The smallest number.
+        greatest: The largest number.
+        count: How many numbers there are.
     """
 
     mean: float
@@ -64,24 +69,33 @@ class Spread:
 
 
 def spread_of(values: Iterable[float]) -> Spread:
-    """The spread of the finite ones among `values`; of none, it is NaN."""
-    known = np.array([value for value in values if math.isfinite(value)], np.float64)
-    if not known.size:
+    """Return statistics of the finite numbers among `values`; all NaN if there are none.
+
+    Example:
+        >>> spread_of([1.0, 2.0, 3.0, float("nan")])
+        Spread(mean=2.0, deviation=1.0, least=1.0, greatest=3.0, count=3)
+    """
+    finite = np.array([value for value in values if math.isfinite(value)], np.float64)
+    if not finite.size:
         return Spread(math.nan, math.nan, math.nan, math.nan, 0)
-    deviation = float(known.std(ddof=1)) if known.size > 1 else 0.0
-    mean, least, greatest = map(float, (known.mean(), known.min(), known.max()))
-    return Spread(mean, deviation, least, greatest, known.size)
+    deviation = float(finite.std(ddof=1)) if finite.size > 1 else 0.0
+    mean, least, greatest = map(float, (finite.mean(), finite.min(), finite.max()))
+    return Spread(mean, deviation, least, greatest, finite.size)
 
 
 @attrs.frozen(unsafe_hash=False)
 class SweepResult:
-    """The outcomes of all runs, in the order of the sweep."""
+    """The outcomes of all trainings of a sweep.
+
+    Attributes:
+        outcomes: The outcomes, in the order of the sweep.
+    """
 
     outcomes: tuple[Outcome, ...]
 
     @property
     def costs(self) -> FloatArray:
-        """The cost of each step of each run, (R, iterations); NaN after the end of a run."""
+        """The cost of each step of each of R trainings, (R, iterations); NaN after its end."""
         longest = max(len(outcome.costs) for outcome in self.outcomes)
         costs = np.full((len(self.outcomes), longest), np.nan)
         for row, outcome in zip(costs, self.outcomes, strict=True):
@@ -90,21 +104,21 @@ class SweepResult:
 
     @property
     def names(self) -> list[str]:
-        """Names of the scores, which are those of every run that has some."""
+        """The names of the scores; all trainings that did not diverge have the same ones."""
         return list(next((o.scores for o in self.outcomes if o.scores), {}))
 
     def values(self, name: str) -> FloatArray:
-        """The score called `name` of every run, (R,); NaN where a run has none."""
+        """Return the score called `name` of each of R trainings, (R,); NaN if it diverged."""
         expect_known("score", name, self.names)
         return freeze(np.array([o.scores.get(name, math.nan) for o in self.outcomes]))
 
     def spread(self, name: str) -> Spread:
-        """Mean and spread over all runs of the score called `name`."""
+        """Return statistics over all trainings of the score called `name`."""
         return spread_of(self.values(name).tolist())
 
     @property
     def by_setting(self) -> list[SweepResult]:
-        """One result for each setting, of its runs with every seed."""
+        """One result for each setting, with its trainings for all seeds."""
         settings = []
         for outcome in self.outcomes:
             if outcome.setting not in settings:
@@ -116,20 +130,24 @@ class SweepResult:
 
     @property
     def selector(self) -> str:
-        """What runs are compared by, unless told otherwise: the cost on data held back, if any.
+        """The score that chooses the best training by default.
 
-        It is never one on test data, since what was chosen by these is no longer judged by them.
+        It is the cost on held-back data, or without these the cost on training data. It is never a
+        score on test data: once test data have chosen a model, they no longer judge it fairly.
         """
         return "validation cost" if "validation cost" in self.names else "train cost"
 
     def best(self, by: str = "") -> int:
-        """The number of the run that is best by a score, by default the `selector`.
+        """Return the number of the best training by a score, by default the `selector`.
 
         Raises:
-            BadInput: If there is no such score, or no run has a finite one.
+            BadInput: If there is no such score, or every training diverged.
         """
         if not self.names:
-            raise BadInput("no run has stayed finite: try smaller learning rates.")
+            raise BadInput(
+                "every training diverged, expected one that stays finite: try smaller learning "
+                "rates."
+            )
         by = by or self.selector
         values = self.values(by)
         sign = -1.0 if higher_is_better(by) else 1.0

@@ -1,4 +1,4 @@
-"""Sweeps: the runs of a plan, as many at once as it pays, and what comes of them."""
+"""Carries out a sweep: stacks the trainings that fit together, and collects their outcomes."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from pydnn.training.finite import ignoring_overflow
 
 __all__ = ["Sweep", "outcomes", "run_sweep", "sweep"]
 
-# Numbers in the largest arrays of a stack, beyond which they leave the cache, and what is saved in
-# calls is lost to memory. Measured for 2 to 32 runs of networks with 16 to 256 units in a layer:
-# a stack is fastest from 2**15 to 2**16 on, and two or three large runs at once gain nothing.
+# Numbers in the largest array of a stack. Larger arrays leave the cache, and reading memory costs
+# more than fewer calls save. Measured for 2 to 32 networks with 16 to 256 units in a layer: stacks
+# are fastest with 2**15 to 2**16 numbers, and stacks of two or three large networks gain nothing.
 _MOST_NUMBERS = 1 << 16
 _FEWEST_RUNS = 4
 
 
 @attrs.frozen(unsafe_hash=False)
 class Sweep:
-    """Runs that are to be compared.
+    """The plan of a sweep.
 
     Attributes:
-        runs: What they are.
-        batch: Examples for training and validation, of all of them.
-        test: Examples that none is trained on, by which all are judged; None for no such.
-        together: Whether runs of one shape are taken all at once; their bits do not depend on it.
-        notes: What a user may want to know before the training starts, each in one line.
+        runs: The trainings, one for each combination of seeds and values.
+        batch: The examples for training and validation, the same for all trainings.
+        test: Examples on which all are judged and none is trained; None if there are none.
+        together: Whether trainings of one shape are stacked; it changes no bit.
+        notes: Remarks that the user should see before training starts, one line each.
     """
 
     runs: tuple[Variation, ...]
@@ -53,7 +53,7 @@ class Sweep:
 
     @property
     def steps(self) -> int:
-        """Steps that all runs have together, unless they are stopped early."""
+        """The number of steps of all trainings together, without early stopping."""
         return sum(variation.recipe.iterations for variation in self.runs)
 
 
@@ -67,30 +67,40 @@ def sweep(
     classes: Sequence[str] | None = None,
     together: bool = True,
 ) -> Sweep:
-    """The sweep of a recipe over seeds and other values: every combination is a run.
+    """Return the plan of a sweep: one training for each combination of seeds and values.
 
     Args:
-        recipe: What the runs have in common.
-        batch: Examples for training and validation.
-        seeds: Their seeds, or how many.
-        over: Values by name, as `varied` takes them, e.g. {"optimizer.learning_rate": [0.1, 0.3]}.
-        test: Examples by which they are judged in the end; none are like None.
-        classes: Names of the classes, if they have names, as many as the networks tell apart.
-        together: Whether runs of one shape are taken all at once.
+        recipe: The recipe that all trainings have in common.
+        batch: The examples for training and validation.
+        seeds: The seeds, or their number; they then begin with the seed of the recipe.
+        over: Lists of values by name, e.g. {"optimizer.learning_rate": [0.1, 0.3]}; see `varied`.
+        test: Examples on which trained models are judged; None or no examples skip this.
+        classes: The names of the classes, as many as the networks distinguish; None without names.
+        together: Whether to stack trainings of one shape, which is faster and changes no bit.
 
     Raises:
-        BadInput: If a run cannot be made of a recipe and the data, before any is trained.
+        BadInput: If the recipe of any training does not fit the data; nothing is trained then.
+
+    Example:
+        >>> X = nn.Key(1).at("X").normal((2, 40))
+        >>> recipe = nn.Recipe(
+        ...     data="points", network=nn.dense(1), loss=nn.mean_squared(),
+        ...     optimizer=nn.gradient_descent(learning_rate=0.1), iterations=50,
+        ... )
+        >>> plan = sweep(recipe, nn.Batch(X, X[:1] - X[1:]), seeds=2, over={"iterations": [5, 50]})
+        >>> [outcome.setting["iterations"] for outcome in run_sweep(plan).outcomes]
+        [5, 5, 50, 50]
     """
     runs = tuple(
         attrs.evolve(one, recipe=by_class_number(one.recipe, classes))
         for one in variations(recipe, seeds=seeds, over=over)
     )
-    # Batches are copied to this order once, and all jobs share it.
+    # All jobs share these examples, so their order in memory is changed once, here.
     judges = test if test is not None and test.Y.size else None
     plan = Sweep(runs, examples_together(batch), judges, together)
     notes: list[str] = []
     for variation in runs[:: _seeds_of(runs)]:
-        job = prepare(variation.recipe, plan.batch)  # one of each setting, for what it refuses
+        job = prepare(variation.recipe, plan.batch)  # refuses a setting that does not fit
         nothing = Batch(batch.X[:, :0], batch.Y[:, :0])
         expect_test(job, nothing if test is None else test, classes=classes)
         notes += job.notes
@@ -98,30 +108,30 @@ def sweep(
 
 
 def _seeds_of(runs: Sequence[Variation]) -> int:
-    """How many seeds each setting has."""
+    """Return the number of seeds of each setting."""
     return sum(variation.setting == runs[0].setting for variation in runs)
 
 
 @np.errstate(under="ignore")
 def run_sweep(plan: Sweep, *, on_progress: OnProgress = lambda steps: None) -> SweepResult:
-    """Train every run of a sweep.
+    """Carry out a sweep, and return the outcomes of all its trainings.
 
     Args:
-        plan: From `sweep`.
+        plan: The plan that `sweep` returned.
         on_progress: Called with the number of steps done since the last call, e.g. to move a
             progress bar.
     """
-    found = dict(outcomes(plan, on_progress=on_progress))
-    return SweepResult(tuple(found[number] for number in range(len(plan.runs))))
+    by_number = dict(outcomes(plan, on_progress=on_progress))
+    return SweepResult(tuple(by_number[number] for number in range(len(plan.runs))))
 
 
 def outcomes(
     plan: Sweep, *, on_progress: OnProgress = lambda steps: None
 ) -> Iterator[tuple[int, Outcome]]:
-    """Train the runs of a sweep, yielding the number and the outcome of each as it ends.
+    """Carry out a sweep, and yield the number and the outcome of each training when it ends.
 
-    Runs whose recipes have the same `stacking_key` are trained as one stack where possible; each
-    gives bit for bit what it gives alone. The others are trained one after the other.
+    Trainings whose recipes have the same `stacking_key` are stacked where possible; each gives bit
+    for bit what it gives alone. The others are trained one after the other.
     """
     for group in _groups(plan):
         for numbers in _chunks(plan, group):
@@ -134,13 +144,13 @@ def outcomes(
 
 
 def _groups(plan: Sweep) -> list[list[int]]:
-    """The numbers of the runs, grouped by the `stacking_key` of their recipes."""
+    """Return the numbers of the trainings, grouped by the `stacking_key` of their recipes."""
     texts = [write_recipe(stacking_key(variation.recipe)) for variation in plan.runs]
     return list(toolz.groupby(texts.__getitem__, range(len(texts))).values())
 
 
 def _chunks(plan: Sweep, group: Sequence[int]) -> Iterator[Sequence[int]]:
-    """The runs of a group in such numbers as are best taken at once, each in about as many."""
+    """Yield the trainings of a group in chunks of about equal size, the fastest to stack."""
     first = prepare(plan.runs[group[0]].recipe, plan.batch)
     free = free_memory()
     fitting = len(group) if free is None else free // _bytes_of_run(first)
@@ -151,35 +161,35 @@ def _chunks(plan: Sweep, group: Sequence[int]) -> Iterator[Sequence[int]]:
 
 
 def _bytes_of_run(job: Job) -> int:
-    """The bytes that each run adds to those that are trained at once, or at least no fewer."""
+    """Return how many bytes each training adds to a stack; the estimate is never too low."""
     features, m = job.data["train"].X.shape
     step = sum(bytes_of(job.recipe, *layers_of(job.recipe, features), examples=m).values())
     if not job.recipe.validation and job.inputs.rotation is None:
         return step
-    # Each seed holds other examples back, so every run has its own: in its job and in the stack.
+    # Each seed holds back other examples, so each training has two copies, job and stack.
     parts = [array for part in job.data.values() for array in (part.X, part.Y, part.weights)]
     return step + 2 * sum(array.nbytes for array in parts if array is not None)
 
 
 def _largest(job: Job) -> int:
-    """Numbers in the largest array of a run: its parameters, or what a layer gives of a batch."""
+    """Return the size of a training's largest array: its parameters, or a layer's output."""
     layout = job.state.parameters.layout
     features, m = job.data["train"].X.shape
     widest = max((slot.shape[0] for slot in layout.slots), default=1)
     size = job.batching.at.size if isinstance(job.batching.at, EpochBatches) else None
     columns = int(m) if size is None else size
-    # Examples of a full batch are there once; those of others are gathered for every run.
+    # All trainings share a full batch, while other batches are gathered for each of them.
     return max(layout.size, columns * (widest if size is None else max(widest, features)))
 
 
 def _jobs(plan: Sweep, numbers: Sequence[int]) -> list[Job]:
-    """The jobs of these runs; those that see the same examples share them."""
+    """Return the jobs of these trainings; jobs with the same examples share the arrays."""
     jobs: list[Job] = []
     for number in numbers:
         recipe = plan.runs[number].recipe
         job = prepare(recipe, plan.batch)
         same = not recipe.validation or recipe.seed == (jobs or [job])[0].recipe.seed
-        if jobs and same and job.inputs.rotation is None:  # which is each run's own
+        if jobs and same and job.inputs.rotation is None:  # each training has its own rotation
             job = attrs.evolve(job, data=jobs[0].data)
         jobs.append(job)
     return jobs
@@ -187,22 +197,22 @@ def _jobs(plan: Sweep, numbers: Sequence[int]) -> list[Job]:
 
 def _why_not_stacked(plan: Sweep, jobs: Sequence[Job], in_group: int) -> str:
     if not plan.together:
-        return "it was asked for"
+        return "as requested"
     if in_group == 1:
-        return "no other run has its shape"
+        return "no other training has its shapes"
     if len(jobs) == 1:
-        return "its arrays are so large that several at once would take longer"
+        return "its arrays are so large that stacking would be slower"
     return why_not_stacked(jobs)
 
 
 def _outcome(plan: Sweep, run: Variation, trained: Trained, why_not_stacked: str) -> Outcome:
-    """What came of a run, judged on every part of the data."""
+    """Return the outcome of a training, judged on every part of the data."""
     job, state = trained.job, trained.state
     data = dict(job.data)
     if plan.test is not None:
         data["test"] = job.inputs.examples(plan.test)
     with ignoring_overflow():
-        # Where a run has left the range of numbers, its last state may, too, on other examples.
+        # The last finite state of a training that diverged may overflow on other examples.
         lost = trained.error is not None or not all(
             np.isfinite(job.output(state, part.X)).all() for part in data.values()
         )

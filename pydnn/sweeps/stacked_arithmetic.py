@@ -1,9 +1,9 @@
-"""Products, sums and means of many runs at once, each with the bits that it has by itself.
+"""Products, sums and means of a stack of trainings, each with the bits that it has alone.
 
-A stack of matrices is an array (runs, rows, columns). NumPy multiplies such a stack in one call,
-with the same product of BLAS for each; but an arithmetic has ways of its own, chosen by size.
-So it is asked: for shapes that are new, both are computed of some numbers, and the stack's way
-is only taken where every bit is the same. Elsewhere the arithmetic's own is called run by run.
+A stack of matrices is an array (R, rows, columns), for R trainings. NumPy multiplies such a stack
+in one call, which is fast, but the arithmetic may compute a single product in another way. So for
+new shapes both are tried on a sample of numbers. The stack is computed in one call only if every
+bit is the same; otherwise the arithmetic is called for each training.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from pydnn.records import AnyDType, FloatArray, freeze
 
 __all__ = ["by_run", "gathered", "means", "norms", "products", "sums"]
 
-# Multiplications of one product from which on a call for each run costs little beside them.
+# Multiplications. In larger products, the overhead of a call for each training does not matter.
 _LARGE = 1 << 17
-# Numbers of which all bits are compared. Two ways to add up often give the same number by chance,
-# but not so many in a row.
+# Results that are compared bit for bit. Two orders of addition often give one equal result by
+# chance, but not 64.
 _COMPARED = 64
 
 
 def by_run(stack: FloatArray) -> FloatArray:
-    """(features, runs, m) as (runs, features, m), or the other way round: a view."""
+    """Return a view with the first two axes swapped: (features, R, m) becomes (R, features, m)."""
     return stack.transpose(1, 0, 2)
 
 
 def gathered(matrices: Sequence[FloatArray]) -> FloatArray:
-    """Matrices as one stack, in which each has the order in memory that it had."""
+    """Return matrices as one stack, which keeps their order in memory."""
     if matrices[0].flags.c_contiguous:
         return np.stack(matrices)
     return np.stack([matrix.T for matrix in matrices]).transpose(0, 2, 1)
@@ -43,9 +43,9 @@ def gathered(matrices: Sequence[FloatArray]) -> FloatArray:
 def products(
     numerics: Numerics, a: FloatArray, b: FloatArray, *, out: FloatArray | None = None
 ) -> FloatArray:
-    """The product of each matrix of `a` (runs, p, q) with that of `b` (runs, q, s)."""
+    """Return the product of each matrix of `a` (R, p, q) with that of `b` (R, q, s)."""
     (_, p, q), s = a.shape, b.shape[2]
-    if p * q * s < _LARGE and _alike_products(numerics, p, q, s, _turned(a), _turned(b), a.dtype):
+    if p * q * s < _LARGE and _same_products(numerics, p, q, s, _turned(a), _turned(b), a.dtype):
         product: FloatArray = np.matmul(a, b, out=out)
         return product
     if out is None:
@@ -56,7 +56,7 @@ def products(
 
 
 def sums(numerics: Numerics, a: FloatArray, *, out: FloatArray) -> FloatArray:
-    """The sum of each row of `a` (runs, rows, m), into `out` (runs, rows, 1)."""
+    """Fill `out` (R, rows, 1) with the sum of each row of `a` (R, rows, m), and return it."""
     way = _way_to_sum(numerics, a.shape[1:], _turned(a), a.dtype)
     if way is not None:
         return way(a, out)
@@ -66,34 +66,35 @@ def sums(numerics: Numerics, a: FloatArray, *, out: FloatArray) -> FloatArray:
 
 
 def means(numerics: Numerics, a: FloatArray) -> FloatArray:
-    """The mean (runs,) of all entries of each matrix of `a` (runs, rows, columns), in float64."""
-    if _alike_means(numerics, a.shape[1:], a.dtype):
+    """Return the mean (R,), in float64, of each matrix of `a` (R, rows, columns)."""
+    if _same_means(numerics, a.shape[1:], a.dtype):
         return _means(a)
     return np.array([numerics.mean(matrix) for matrix in a])
 
 
 @ignoring_underflow
 def norms(numerics: Numerics, rows: FloatArray) -> FloatArray:
-    """The Euclidean length (runs,) of each row of `rows` (runs, size), in float64."""
-    if _alike_norms(numerics, rows.shape[1], rows.dtype):
+    """Return the Euclidean length (R,), in float64, of each row of `rows` (R, size)."""
+    if _same_norms(numerics, rows.shape[1], rows.dtype):
         squares = _squares(rows)
-        # Far from both ends of the range, where an arithmetic may take care in ways of its own.
+        # Only far from the ends of the range, where an arithmetic may scale the numbers first.
         if ((squares > 1e-20) & (squares < 1e20)).all():
             return np.sqrt(squares)
     return np.array([numerics.norm(row) for row in rows])
 
 
-# Whether two ways have the same bits depends on shapes, orders in memory and dtype alone.
+# Whether both ways give the same bits depends only on shapes, order in memory and dtype, so each
+# answer is remembered.
 
 
 @functools.lru_cache(maxsize=1024)
-def _alike_products(
+def _same_products(
     numerics: Numerics, p: int, q: int, s: int, a_turned: bool, b_turned: bool, dtype: AnyDType
 ) -> bool:
     a, b = _sample("a", p * s, p, q, a_turned, dtype), _sample("b", p * s, q, s, b_turned, dtype)
     own = [numerics.matmul(left, right) for left, right in zip(a, b, strict=True)]
     into = [numerics.matmul(x, y, out=np.empty_like(z)) for x, y, z in zip(a, b, own, strict=True)]
-    # What follows is computed in another order where a product lies in another one.
+    # A product in Fortran order would change the order in which later stages compute.
     plain = all(product.flags.c_contiguous for product in own)
     return plain and _same_bits(np.matmul(a, b), own) and _same_bits(np.stack(into), own)
 
@@ -132,7 +133,7 @@ def _means(a: FloatArray) -> FloatArray:
 
 
 @functools.lru_cache(maxsize=1024)
-def _alike_means(numerics: Numerics, shape: tuple[int, int], dtype: AnyDType) -> bool:
+def _same_means(numerics: Numerics, shape: tuple[int, int], dtype: AnyDType) -> bool:
     a = _sample("mean", 1, *shape, False, dtype)
     return _same_bits(_means(a), [np.float64(numerics.mean(matrix)) for matrix in a])
 
@@ -143,7 +144,7 @@ def _squares(rows: FloatArray) -> FloatArray:
 
 
 @functools.lru_cache(maxsize=64)
-def _alike_norms(numerics: Numerics, size: int, dtype: AnyDType) -> bool:
+def _same_norms(numerics: Numerics, size: int, dtype: AnyDType) -> bool:
     rows = _sample("norm", 1, 1, size, False, dtype)[:, 0]
     own = [np.float64(numerics.norm(row)) for row in rows]
     return _same_bits(np.sqrt(_squares(rows)), own)
@@ -152,15 +153,15 @@ def _alike_norms(numerics: Numerics, size: int, dtype: AnyDType) -> bool:
 def _sample(
     name: str, results: int, rows: int, columns: int, turned: bool, dtype: DTypeLike
 ) -> FloatArray:
-    """Matrices of numbers between -1 and 1, so many that enough results are compared.
+    """Return random matrices between -1 and 1, enough of them to compare `_COMPARED` results.
 
     Args:
-        name: Where the numbers are addressed.
-        results: Numbers that come of one matrix.
-        rows: Of a matrix,
-        columns: and its columns,
-        turned: which lie together in memory where this is so.
-        dtype: Of the numbers.
+        name: The name in the key of the random numbers.
+        results: The number of results that one matrix gives.
+        rows: The number of rows of a matrix.
+        columns: The number of columns of a matrix.
+        turned: Whether the matrices are in Fortran order.
+        dtype: The dtype of the numbers.
     """
     count = 2 + _COMPARED // max(results, 1)
     shape = (count, columns, rows) if turned else (count, rows, columns)

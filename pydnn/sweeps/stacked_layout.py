@@ -1,4 +1,4 @@
-"""How the parameters of many runs lie in one vector: all arrays "0/W", then all "0/b"."""
+"""The layout of a stack: the parameters of R trainings in one vector, all "0/W", then all "0/b"."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["rows_of", "stacked_layout", "vector_of"]
 
 
 def stacked_layout(layout: Layout, runs: int) -> Layout:
-    """The layout of a tree whose arrays have a first axis for the runs, from that of one run."""
+    """Return the layout of a stack from that of one training; arrays get a first axis of `runs`."""
 
     def widened(slot: Slot) -> Slot:
         return attrs.evolve(slot, shape=(runs, *slot.shape), start=slot.start * runs)
@@ -26,14 +26,14 @@ def stacked_layout(layout: Layout, runs: int) -> Layout:
 
 
 def rows_of(layout: Layout, vector: FloatArray) -> FloatArray:
-    """Each run's own vector in `layout`, (runs, size), from that of all runs, (runs * size,)."""
+    """Return each training's vector in `layout`, (R, size), from that of the stack, (R * size,)."""
     runs = vector.size // max(layout.size, 1)
     pieces = [vector[s.start * runs : s.stop * runs].reshape(runs, -1) for s in layout.slots]
     return np.concatenate(pieces, axis=1) if pieces else np.empty((runs, 0), vector.dtype)
 
 
 def vector_of(layout: Layout, rows: FloatArray) -> FloatArray:
-    """The vector of all runs, (runs * size,), from each run's own in `layout`, (runs, size)."""
+    """Return the vector of the stack, (R * size,), from each training's in `layout`, (R, size)."""
     if not layout.slots:
         return np.empty(0, rows.dtype)
     return np.concatenate([rows[:, s.start : s.stop].ravel() for s in layout.slots])

@@ -1,9 +1,9 @@
-"""The parts of a training step for many runs at once, made of those for one.
+"""The parts of a stacked training step, made from the parts for one training.
 
-A stack of R networks of one shape is itself a network, whose parameters are those of a
-`stacked_layout`: W (R, n_out, n_in), b (R, n_out, 1). What flows through it has an axis more,
-(features, R, m), so that features still come first and combinators and activations are what
-they are. Where all runs see the same examples, their axis has stride 0: nothing is copied.
+A stack of R networks of one shape is a network itself. Its parameters have a `stacked_layout`: W
+(R, n_out, n_in) and b (R, n_out, 1). Activations have one more axis, (features, R, m). Features
+still come first, so combinators and elementwise stages work unchanged. If all trainings use the
+same examples, the axis R has stride 0, and nothing is copied.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ __all__ = [
 
 
 def stacked_network(network: Stage, seeds: Sequence[int]) -> Stage:
-    """The network of so many runs at once, whose keys have these seeds."""
+    """Return the network of a stack of trainings, whose keys have these seeds."""
 
     def stacked(path: str, stage: Stage) -> Stage:
         if stage.affine:
@@ -56,7 +56,7 @@ def stacked_network(network: Stage, seeds: Sequence[int]) -> Stage:
 
 
 def _dense(stage: Stage) -> Stage:
-    """Dense stages of R runs: Z (n_out, R, m) = W A_prev + b for each of them."""
+    """Return the stack of a dense stage: Z (n_out, R, m) = W A_prev + b for each training."""
 
     def forward(
         params: DenseParams, A_prev: FloatArray, context: Context = EVALUATION
@@ -94,7 +94,7 @@ def _dense(stage: Stage) -> Stage:
 
 
 def _each(stage: Stage, seeds: Sequence[int]) -> Stage:
-    """Any stage that keeps no statistics, called for one run after the other."""
+    """Return the stack of any stage without statistics, called for one training at a time."""
 
     def forward(
         params: Tree, A_prev: FloatArray, context: Context
@@ -114,18 +114,18 @@ def _each(stage: Stage, seeds: Sequence[int]) -> Stage:
 
 
 def _abreast(matrices: Sequence[FloatArray]) -> FloatArray:
-    """Matrices (features, m) of the runs as (features, R, m)."""
+    """Return the matrices (features, m) of R trainings as one array (features, R, m)."""
     return by_run(freeze(gathered(matrices)))
 
 
 def _with_seed(context: Context, seed: int) -> Context:
-    """The context that the run with this seed has: its key has the same path."""
+    """Return the context that the training with this seed has: the same path under its seed."""
     key = context.key and Key(seed, context.key.path)
     return Context(context.training, key, context.numerics)
 
 
 def _row(tree: Tree, r: int) -> Tree:
-    """The tree of run `r`."""
+    """Return the tree of training `r`."""
     if isinstance(tree, tuple):
         return tuple(_row(part, r) for part in tree)
     fields = attrs.astuple(tree, recurse=False)
@@ -135,7 +135,7 @@ def _row(tree: Tree, r: int) -> Tree:
 
 
 def _tree_of(trees: Sequence[Tree]) -> Tree:
-    """The tree of all runs, from those of each."""
+    """Return the tree of the stack, from the trees of the trainings."""
     first = trees[0]
     if isinstance(first, np.ndarray):
         return freeze(np.stack(trees))
@@ -146,10 +146,10 @@ def _tree_of(trees: Sequence[Tree]) -> Tree:
 
 
 def stacked_loss(loss: Loss) -> Loss:
-    """The loss of R runs at once: the costs (R,) of AL (n_y, R, m), and dAL.
+    """Return the loss of a stack: from AL (n_y, R, m) to the costs (R,) and dAL.
 
-    Where the cost is a plain mean, losses of all runs are computed as if their examples stood in
-    one batch side by side, and only the means are those of each run.
+    If the cost is a plain mean, the losses of all trainings are computed as if their examples were
+    one batch side by side. Only the means are taken for each training.
     """
     mean: Any = bare(loss.function)
     plain = isinstance(mean, MeanOf) and mean.weigh is None
@@ -157,7 +157,7 @@ def stacked_loss(loss: Loss) -> Loss:
     def function(
         AL: FloatArray, Y: FloatArray, weights: FloatArray | None, context: Context
     ) -> tuple[Any, FloatArray]:
-        # Of labels in several rows the order in memory has a part in the bits of sums.
+        # With labels in several rows, the order in memory changes the bits of sums.
         if not plain or weights is not None or len(Y) > 1:
             return each(AL, Y, weights, context)
         k, R, m = AL.shape
@@ -182,7 +182,12 @@ def stacked_loss(loss: Loss) -> Loss:
 
 
 def stacked_penalty(penalties: Sequence[Penalty], layout: Layout) -> Penalty:
-    """One penalty of R runs at once, whose strengths may differ, for parameters in `layout`."""
+    """Return the penalty of a stack; the strengths of the trainings may differ.
+
+    Args:
+        penalties: One penalty for each training, which differ only in strength.
+        layout: How the parameters of one training lie in its vector.
+    """
     functions = [bare(penalty.function) for penalty in penalties]
     terms = [function for function in functions if isinstance(function, SumOf)]
 
@@ -215,18 +220,18 @@ def stacked_penalty(penalties: Sequence[Penalty], layout: Layout) -> Penalty:
 
 
 def stacked_numerics(numerics: Numerics, layout: Layout) -> Numerics:
-    """The arithmetic whose length of the vector of a stack is that of each run's own, (R,)."""
+    """Return the arithmetic whose norm of a stack's vector is the norm of each training, (R,)."""
     return attrs.evolve(
         numerics,
         norm=lambda vector: norms(numerics, rows_of(layout, vector)),  # type: ignore[arg-type, return-value]
     )
 
 
-# Optimisers
+# Optimizers
 
 
 def not_elementwise(optimizer: Description) -> str:
-    """The name of the innermost part of an optimizer that is not elementwise; "" if all are."""
+    """Return the name of the innermost part of an optimizer that is not elementwise, or ""."""
     if build(optimizer, family="optimizer").elementwise:
         return ""
     [(name, options)] = optimizer.items()
@@ -234,7 +239,7 @@ def not_elementwise(optimizer: Description) -> str:
 
 
 def _optimizers_in(values: Iterable[object]) -> Iterator[Description]:
-    """The descriptions of optimizers among the options of one."""
+    """Yield the descriptions of optimizers among the values of options."""
     for value in values:
         if isinstance(value, list | tuple):
             yield from _optimizers_in(value)
@@ -243,7 +248,10 @@ def _optimizers_in(values: Iterable[object]) -> Iterator[Description]:
 
 
 def rate_of(optimizer: Description) -> float | None:
-    """The learning rate of an optimizer, if it is a number that can differ from run to run."""
+    """Return the learning rate of an optimizer, or None if it cannot differ within a stack.
+
+    It can if it is a number, which the last part of the optimizer multiplies by.
+    """
     part: GradientTransformation = build(optimizer, family="optimizer")
     rate = part.learning_rate
     if not part.rate_last or isinstance(rate, Schedule) or rate is None:
@@ -254,9 +262,9 @@ def rate_of(optimizer: Description) -> float | None:
 
 
 def with_rate(optimizer: Description, rate: float) -> Description | None:
-    """The optimizer with another learning rate: its option of that name, or that of its last part.
+    """Return the optimizer with another learning rate, or None if it has no such option.
 
-    None if there is no such option.
+    The option is its own `learning_rate`, or else that of the last part inside it.
     """
     [(name, options)] = optimizer.items()
     if "learning_rate" in find_builder(name).options:
@@ -273,10 +281,11 @@ def with_rate(optimizer: Description, rate: float) -> Description | None:
 def stacked_optimizer(
     optimizers: Sequence[Description], layout: Layout, dtype: AnyDType
 ) -> GradientTransformation:
-    """The optimiser of R runs at once, that differ in their learning rate at most.
+    """Return the optimizer of a stack, whose trainings differ in their learning rate at most.
 
-    It must treat each number alone. With rate 1 what its updates are multiplied by is minus what
-    it is before the rate, and times the rate of each run it has the bits that it has there.
+    It must be elementwise. If rates differ, an optimizer with rate 1 gives the factor of the
+    updates, and each number is multiplied by that times the rate of its training. This gives the
+    bits of separate trainings, since they multiply factor and rate in the same way.
     """
     if all(optimizer == optimizers[0] for optimizer in optimizers):
         alone: GradientTransformation = build(optimizers[0], family="optimizer")
@@ -288,7 +297,7 @@ def stacked_optimizer(
 
     @functools.lru_cache(maxsize=1)
     def by_entry(factor: float) -> FloatArray:
-        with np.errstate(over="ignore"):  # beyond the dtype's range it is infinite by itself, too
+        with np.errstate(over="ignore"):  # a training alone would have an infinite rate, too
             column = (rates * factor)[:, np.newaxis].astype(dtype)
         return freeze(vector_of(layout, np.broadcast_to(column, (len(rates), layout.size))))
 

@@ -1,4 +1,4 @@
-"""Several jobs of one shape as one: a train_step, a state and batches that `scan` folds."""
+"""A stack of jobs of one shape: one train_step, state and stream of batches for `scan`."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ __all__ = ["Stack", "StackInfo", "stack_of", "stacking_key", "why_not_stacked"]
 @keep_readonly
 @attrs.frozen(eq=False)
 class StackInfo:
-    """All of a step of a stack that only a reader needs: a `StepInfo` for R runs at once.
+    """What a reader may want to know about a step of a stack, as `StepInfo` for one training.
 
     Attributes:
-        iteration: The step's number, from 0.
-        costs: The cost of each run, (R,).
-        gradient_norms: The length of each run's vector of gradients, (R,).
-        observed: What the optimizer shows: a number that all runs share, or one for each, (R,).
+        iteration: The number of the step, from 0.
+        costs: The cost of each training, (R,).
+        gradient_norms: The length of the gradient of each training, (R,).
+        observed: What the optimizer reports, by name: a number for all trainings, or an array (R,).
     """
 
     iteration: int
@@ -53,17 +53,17 @@ class StackInfo:
 
 @attrs.frozen(eq=False)
 class Stack:
-    """R jobs, taken one step at a time, all at once.
+    """R jobs whose steps are taken together.
 
-    `scan(stack.train_step, stack.state, stack.batches)` is their fold, with a `StackInfo` for
-    every step.
+    `scan(stack.train_step, stack.state, stack.batches)` folds all of them, with a `StackInfo` for
+    each step.
 
     Attributes:
-        jobs: One for each run, all of one shape, and at the same iteration.
-        train_step: The step of all of them.
-        state: Their states, in the layout `stacked_layout(layout, R)`.
-        batch_at: `(k) -> batch` of iteration k: X (n_x, R, m), Y (n_y, R, m).
-        layout: How the parameters of one run lie in its vector.
+        jobs: The jobs, which have one shape and the same iteration.
+        train_step: The step of the whole stack.
+        state: The states of all jobs, in the layout `stacked_layout(layout, R)`.
+        batch_at: `(k) -> batch` for iteration k, with X (n_x, R, m) and Y (n_y, R, m).
+        layout: How the parameters of one job lie in its vector.
     """
 
     jobs: tuple[Job, ...]
@@ -74,11 +74,16 @@ class Stack:
 
     @property
     def batches(self) -> Iterator[Batch]:
-        """Those of all iterations that are still to come, in their order."""
+        """The batches of all iterations to come, in order."""
         return map(self.batch_at, range(self.state.iteration, self.jobs[0].recipe.iterations))
 
     def state_of(self, run: int, state: TrainState) -> TrainState:
-        """What `state` of the stack is for the run of that number, and by itself would be."""
+        """Return the state of one training of the stack, with the bits that it has alone.
+
+        Args:
+            run: The number of the training in the stack.
+            state: A state of the stack.
+        """
         job = self.jobs[run]
 
         def own(vector: FloatArray) -> FloatArray:
@@ -93,7 +98,12 @@ class Stack:
         )
 
     def info_of(self, run: int, info: StackInfo) -> StepInfo:
-        """What `info` of the stack is for the run of that number, as that run alone has it."""
+        """Return the info of one training of the stack, with the bits that it has alone.
+
+        Args:
+            run: The number of the training in the stack.
+            info: The info of a step of the stack.
+        """
         observed = {
             name: float(value[run]) if isinstance(value, np.ndarray) else value
             for name, value in info.observed.items()
@@ -103,10 +113,10 @@ class Stack:
 
 
 def stacking_key(recipe: Recipe) -> Recipe:
-    """The recipe without what may differ between the runs of a stack.
+    """Return the recipe without what may differ between the trainings of a stack.
 
-    That is the seed, a constant learning rate and the strengths of penalties: they are set to 1.
-    Runs can only be stacked if their keys are equal.
+    The seed, a constant learning rate and the strengths of penalties are set to 1. Only trainings
+    with equal keys can be stacked.
     """
     optimizer = recipe.optimizer
     if rate_of(optimizer) is not None:
@@ -120,44 +130,45 @@ def stacking_key(recipe: Recipe) -> Recipe:
 
 
 def why_not_stacked(jobs: Sequence[Job]) -> str:
-    """Why these jobs, whose recipes have one `stacking_key`, cannot be stacked; "" if they can."""
+    """Return why jobs whose recipes have one `stacking_key` cannot be stacked; "" if they can."""
     first = jobs[0]
     if first.network.statistics is not None:
         return "its network gathers statistics"
     name = not_elementwise(first.recipe.optimizer)
     if name:
-        return f"{name} may look at all of a run's numbers together"
+        return f"{name} may use all numbers of a training together"
     memory = leaves((first.state.optimizer_state,))
     if any(array.shape != first.state.parameters.vector.shape for array in memory):
-        return "its optimizer remembers arrays of other shapes than that of the parameters"
+        return "its optimizer keeps arrays of other shapes than the parameters"
     batching = first.batching
     if not isinstance(batching.at, WholeData | EpochBatches):
         name = next(iter(batching.description or ["a function"]))
-        return f"batches by {name} may be any"
+        return f"batches by {name} may be of any kind"
     if len({job.data["train"].X.shape for job in jobs}) > 1:
-        return "runs hold back different numbers of examples"
+        return "trainings hold back different numbers of examples"
     with ignoring_overflow():
         same = _has_the_bits_of_each(stack_of(jobs))
-    return "" if same else "a step of all at once would have other bits than that of each"
+    return "" if same else "a stacked step would give other bits than separate steps"
 
 
 def _has_the_bits_of_each(stack: Stack) -> bool:
-    """Whether steps of the stack are those of each run: the first ones, and an epoch's last.
+    """Return whether the stack takes the steps of its trainings, by trying some of them.
 
-    What depends on shapes is asked of the arithmetic before; here it is seen of the whole. One step
-    is not enough, because an optimizer has no memory before the first one.
+    `stacked_arithmetic` compares each operation; this compares whole steps. It tries the first
+    three, since an optimizer has no memory in the first one, and the last of an epoch, whose batch
+    may be smaller.
     """
     first = stack.jobs[0]
     start = first.state.iteration
     last = start - 1 + first.batching.per_epoch(first.data["train"].X.shape[1])
-    return _alike_in(stack, range(start, start + _TRIED)) and _alike_in(stack, [last])
+    return _same_steps(stack, range(start, start + _TRIED)) and _same_steps(stack, [last])
 
 
 _TRIED = 3  # steps
 
 
-def _alike_in(stack: Stack, steps: Iterable[int]) -> bool:
-    """Whether the stack and each of its runs alone take these steps to the same bits."""
+def _same_steps(stack: Stack, steps: Iterable[int]) -> bool:
+    """Return whether these steps have the same bits in the stack and in each training alone."""
     together, alone = stack.state, {run: job.state for run, job in enumerate(stack.jobs)}
     for k in steps:
         together, info = stack.train_step(together, stack.batch_at(k))
@@ -167,7 +178,7 @@ def _alike_in(stack: Stack, steps: Iterable[int]) -> bool:
             batch = job.batching.at(job.data["train"], state.key, k)
             try:
                 alone[run], own_info = job.train_step(state, batch)
-            except NotFinite:  # which is reported when the training comes to it
+            except NotFinite:  # training will report it when it gets there
                 del alone[run]
                 continue
             if (
@@ -179,7 +190,7 @@ def _alike_in(stack: Stack, steps: Iterable[int]) -> bool:
 
 
 def stack_of(jobs: Sequence[Job]) -> Stack:
-    """The stack of these jobs, whose recipes have one `stacking_key`; it starts at their states."""
+    """Return the stack of jobs whose recipes have one `stacking_key`; it starts at their states."""
     first, runs = jobs[0], len(jobs)
     layout = first.state.parameters.layout
     recipes = [job.recipe for job in jobs]
@@ -213,11 +224,11 @@ def stack_of(jobs: Sequence[Job]) -> Stack:
 def _with_stack_info(
     train_step: TrainStep,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, StackInfo]]:
-    """The step with an info whose fields say that its costs and lengths are arrays (R,)."""
+    """Return a step with a `StackInfo`, since its costs and gradient norms are arrays (R,)."""
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, StackInfo]:
         after, info = train_step(state, batch)
-        costs: Any = info.cost  # what the loss and the arithmetic of a stack give is an array
+        costs: Any = info.cost  # the loss and the arithmetic of a stack return arrays
         norms: Any = info.gradient_norm
         return after, StackInfo(info.iteration, costs, norms, info.observed)
 
@@ -225,10 +236,9 @@ def _with_stack_info(
 
 
 def _mapped(function: Callable[[Sequence[FloatArray]], FloatArray], values: Sequence[Any]) -> Any:
-    """`function` of the arrays that lie at the same place of every one of `values`.
+    """Combine the states of several optimizers into one, with `function` for their arrays.
 
-    These are what an optimiser remembers: records and tuples of vectors and of numbers, which are
-    the same for all runs.
+    The states are records and tuples of vectors and numbers; numbers are the same in all of them.
     """
     first = values[0]
     if isinstance(first, np.ndarray):
@@ -245,7 +255,7 @@ def _mapped(function: Callable[[Sequence[FloatArray]], FloatArray], values: Sequ
 
 
 def _batches(jobs: Sequence[Job]) -> Callable[[int], Batch]:
-    """The function from an iteration to the batch of all runs, each cut as its own would be."""
+    """Return the function from an iteration to the batch of a stack, cut as for each training."""
     data = [job.data["train"] for job in jobs]
     batching = jobs[0].batching
     shared = all(own is data[0] for own in data)
@@ -269,12 +279,12 @@ def _batches(jobs: Sequence[Job]) -> Callable[[int], Batch]:
 
 
 def _orders(batching: EpochBatches, jobs: Sequence[Job], m: int, epoch: int) -> NDArray[np.int64]:
-    """The order of the examples of every run in that epoch, (R, m)."""
+    """Return the order of the examples of each training in an epoch, (R, m)."""
     return np.array([batching.order(job.state.key, epoch, m) for job in jobs])
 
 
 class _Columns:
-    """Arrays (rows, m) of the runs, one or R of them, each example in one stretch of memory."""
+    """The arrays (rows, m) of R trainings, or one that they share; each example is contiguous."""
 
     def __init__(self, arrays: Sequence[FloatArray], shared: bool) -> None:
         self._runs, self._shared = len(arrays), shared
@@ -282,13 +292,13 @@ class _Columns:
         self._columns = arrays[0].T if shared else np.stack([array.T for array in arrays])
 
     def all(self) -> FloatArray:
-        """Every column, (rows, R, m); shared ones are there once."""
+        """Return all columns, (rows, R, m); shared columns are not copied."""
         if self._shared:
             shape = (self._runs, *self._columns.shape)
             return freeze(np.broadcast_to(self._columns, shape).transpose(2, 0, 1))
         return freeze(self._columns.transpose(2, 0, 1))
 
     def taken(self, which: NDArray[np.int64]) -> FloatArray:
-        """The columns `which` (R, m) of each run, (rows, R, m)."""
+        """Return the columns `which` (R, m) of each training, (rows, R, m)."""
         place = which if self._shared else (self._of_run, which)
         return freeze(self._columns[place].transpose(2, 0, 1))

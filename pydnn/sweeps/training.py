@@ -1,4 +1,4 @@
-"""Runs to their ends: one after the other, or all those of a stack at once."""
+"""Trains jobs to their ends, one after the other or as a stack."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from pydnn.training.finite import LONG, all_finite, ignoring_overflow, remembers
 
 __all__ = ["Ended", "OnProgress", "run_one_by_one", "run_stacked"]
 
-OnProgress = Callable[[int], object]  # is called with how many steps of single runs are done since
-Ended = Iterator[tuple[int, Trained]]  # the place of each job, in the order in which they end
+OnProgress = Callable[[int], object]  # called with the number of steps done since the last call
+Ended = Iterator[tuple[int, Trained]]  # the places of jobs and their results, in order of ending
 
 
 def run_one_by_one(jobs: Sequence[Job], on_progress: OnProgress) -> Ended:
-    """Run jobs one after the other."""
+    """Train jobs one after the other."""
     for place, job in enumerate(jobs):
         trained = train(
             job, through=partial(tee, to=lambda state, info: on_progress(1)), ending=(NotFinite,)
@@ -33,9 +33,9 @@ def run_one_by_one(jobs: Sequence[Job], on_progress: OnProgress) -> Ended:
 
 
 def run_stacked(jobs: Sequence[Job], on_progress: OnProgress) -> Ended:
-    """Run jobs all at once; whichever ends leaves the stack, and the others go on without it."""
+    """Train jobs as a stack; a job that ends leaves the stack, and the others go on."""
     stack = stack_of(jobs)
-    live = [(place, _Follow(job)) for place, job in enumerate(jobs)]  # by their rows in the stack
+    live = [(place, _Follow(job)) for place, job in enumerate(jobs)]  # in the order of the stack
     while live:
         state, ends = _until_one_ends(stack, [follow for _, follow in live], on_progress)
         for row, end in ends.items():
@@ -52,7 +52,11 @@ def run_stacked(jobs: Sequence[Job], on_progress: OnProgress) -> Ended:
 
 @attrs.frozen(eq=False)
 class _Row:
-    """The state of one run of a stack, which is only taken out of it if it is kept."""
+    """The state of one training, still inside a stack.
+
+    Early stopping looks only at its iteration. A copy is taken out of the stack once, at the end,
+    and not at each step that is the best so far.
+    """
 
     stack: Stack
     row: int
@@ -67,7 +71,7 @@ class _Row:
 
 
 class _Follow:
-    """The costs of one run of a stack, and what its recipe watches in it."""
+    """Collects the costs of one training of a stack, and watches for early stopping."""
 
     def __init__(self, job: Job) -> None:
         self.costs: list[float] = []
@@ -76,7 +80,7 @@ class _Follow:
     def after(
         self, stack: Stack, row: int, state: TrainState, info: StackInfo, cost: float
     ) -> Trained | None:
-        """Take note of a step; if the run stops early with it, this is its end."""
+        """Take note of a step, and return the result of the training if it stops early here."""
         self.costs.append(cost)
         recipe = self._job.recipe
         if not recipe.patience:
@@ -93,7 +97,7 @@ class _Follow:
     def end(
         self, stack: Stack, row: int, state: TrainState, error: NotFinite | None = None
     ) -> Trained:
-        """The end of the run, of which `state` of the stack is the last one."""
+        """Return the result of the training, whose last state is inside this one of the stack."""
         last = stack.state_of(row, state)
         best: Any = self._watched.kept if self._job.recipe.patience else None
         kept = best.taken() if isinstance(best, _Row) else best or last
@@ -103,7 +107,7 @@ class _Follow:
 def _until_one_ends(
     stack: Stack, follows: Sequence[_Follow], on_progress: OnProgress
 ) -> tuple[TrainState, dict[int, Trained]]:
-    """Fold the stack's step until a run of it ends; the state then, and the ends by row."""
+    """Fold the step of the stack until a training ends; return the state and the ends by row."""
     before = stack.state
     with ignoring_overflow():
         for after, info in scan(stack.train_step, stack.state, stack.batches):
@@ -123,7 +127,7 @@ def _until_one_ends(
 
 
 def _not_finite(stack: Stack, after: TrainState, info: StackInfo) -> list[int]:
-    """The rows of runs of which a number that `watch_finite` looks at is not finite."""
+    """Return the rows of trainings that diverged, by the numbers that `watch_finite` checks."""
     finite = np.isfinite(info.costs) & np.isfinite(info.gradient_norms)
     long = np.flatnonzero(finite & (info.gradient_norms >= LONG))
     vector, numerics = after.parameters.vector, stack.jobs[0].numerics
@@ -136,10 +140,10 @@ def _not_finite(stack: Stack, after: TrainState, info: StackInfo) -> list[int]:
 
 
 def _lost(stack: Stack, row: int, before: TrainState) -> NotFinite:
-    """The error of a run's own step, from a state after which the stack's is not finite."""
+    """Return the error that a training alone raises in the step after which it is not finite."""
     job, state = stack.jobs[row], stack.state_of(row, before)
     try:
         job.train_step(state, job.batching.at(job.data["train"], state.key, state.iteration))
     except NotFinite as error:
         return error
-    raise AssertionError("a run of a stack has other bits than its own")
+    raise AssertionError("a training has other bits in the stack than alone")

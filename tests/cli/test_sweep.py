@@ -136,7 +136,7 @@ MISTAKES = {
     "unread": (["--vary", "optimizer=adam("], "values of optimizer: 'adam(' cannot be read"),
     "no plot": (["--plot", "curves"], "curves has no ending that tells its format"),
     "taken": (["--save-best", "recipe.toml"], "recipe.toml exists already"),
-    "lost": (["--learning-rates", "1e300"], "no run has stayed finite: try smaller"),
+    "lost": (["--learning-rates", "1e300"], "every training diverged"),
 }
 
 

@@ -62,7 +62,7 @@ def test_any_place_of_a_recipe_can_be_varied(name, value, changes):
     assert varied(RECIPE, "dtype", RECIPE.dtype) == RECIPE
 
 
-def test_every_combination_is_a_run_with_every_seed():
+def test_every_combination_is_trained_with_every_seed():
     rates, strengths = [0.1, 0.3], [0, 1, 2]
     runs = variations(
         RECIPE, seeds=2, over={"optimizer.learning_rate": rates, "penalties.strength": strengths}
@@ -82,7 +82,7 @@ def test_seeds_are_a_number_from_the_recipes_own_on_or_a_list():
         assert [run.setting for run in runs] == [{}] * len(expected)
 
 
-def test_a_stream_of_all_weights_is_given_the_seed_too():
+def test_a_stream_of_all_weights_gets_the_seed_too():
     recipe = attrs.evolve(RECIPE, weights=describe(tutorial(seed=1)))
     runs = variations(recipe, seeds=[4], over={})
     assert runs[0].recipe.weights == describe(tutorial(seed=4))
@@ -93,11 +93,11 @@ REFUSALS = [
     ("optimizer.rate", 1, "no option of gradient_descent 'rate'"),
     ("network.7.units", 1, r"network\.7\.units names none of the 3 parts"),
     ("network.0.units.more", 1, "goes into 4, which has no parts"),
-    ("seed", 1, "seed is not a value to vary beside the seeds"),
+    ("seed", 1, "seed is not a value to vary"),
     (
         "data",
         "other.h5",
-        "data is not a value to vary, since all runs of a sweep train on the same",
+        "data is not a value to vary, since a whole sweep trains on the same",
     ),
     ("validation", 2, "validation is 2, expected a number below 1"),
 ]
@@ -121,16 +121,20 @@ def test_one_of_two_penalties_needs_its_number():
     [
         (10**19, {}, "seeds is 10000000000000000000, expected at most 100000: give how"),
         (10**400, {}, "seeds is an integer of 1,329 bits, expected at most 100000"),
-        (2000, {"iterations": list(range(1, 100))}, "the sweep has 198,000 runs, expected at most"),
-        (1, {f"network.0.{name}": [1] * 400 for name in "abc"}, "has 64,000,000 runs, expected"),
+        (2000, {"iterations": list(range(1, 100))}, "the sweep has 198,000 trainings, expected at"),
+        (
+            1,
+            {f"network.0.{name}": [1] * 400 for name in "abc"},
+            "has 64,000,000 trainings, expected",
+        ),
         (0, {}, "seeds is 0, expected an integer of at least 1"),
         ([1, 1], {}, r"seeds are \[1, 1\], expected one or more, each once"),
         ([], {}, r"seeds are \[\], expected one or more"),
         ("3", {}, "seeds is '3'"),
-        (1, {"dtype": []}, r"dtype is to have \[\], expected a list of values"),
-        (1, {"dtype": "float32"}, "dtype is to have 'float32', expected a list"),
+        (1, {"dtype": []}, r"values of dtype are \[\], expected a list"),
+        (1, {"dtype": "float32"}, "values of dtype are 'float32', expected a list"),
     ],
 )
-def test_plans_of_no_runs_are_refused(seeds, over, message):
+def test_plans_without_trainings_are_refused(seeds, over, message):
     with pytest.raises(BadInput, match=message):
         variations(RECIPE, seeds=seeds, over=over)

@@ -42,7 +42,7 @@ def test_a_spread_is_that_of_a_sample():
     assert spread_of([]).count == 0
 
 
-def test_costs_are_one_row_for_each_run():
+def test_costs_have_one_row_for_each_training():
     np.testing.assert_array_equal(
         RESULT.costs,
         [[3, 2, 1], [3, 1, 0.5], [9, math.nan, math.nan], [4, 4, math.nan]],
@@ -50,13 +50,13 @@ def test_costs_are_one_row_for_each_run():
     assert not RESULT.costs.flags.writeable
 
 
-def test_scores_of_runs_that_have_none_are_left_out():
+def test_trainings_without_scores_are_left_out():
     np.testing.assert_array_equal(RESULT.values("train cost"), [1, 0.5, math.nan, 4])
     assert RESULT.spread("train cost").count == 3
     assert [own.spread("train cost").mean for own in RESULT.by_setting] == [0.75, 4.0]
 
 
-def test_the_best_run_is_that_of_a_score_and_its_direction():
+def test_the_best_training_depends_on_a_score_and_its_direction():
     assert RESULT.best() == RESULT.best("train cost") == 1
     assert RESULT.best("train r_squared") == 1
     assert SweepResult(RESULT.outcomes[2:]).best() == 1
@@ -65,7 +65,7 @@ def test_the_best_run_is_that_of_a_score_and_its_direction():
     ]  # fmt: skip
 
 
-def test_what_is_held_back_is_looked_at_first_and_test_data_never():
+def test_held_back_data_choose_first_and_test_data_never():
     scores = {"train cost": 1.0, "test cost": 0.1}
     assert SweepResult((outcome([1.0], scores),)).selector == "train cost"
     scores["validation cost"] = 2.0
@@ -75,5 +75,5 @@ def test_what_is_held_back_is_looked_at_first_and_test_data_never():
 def test_refusals():
     with pytest.raises(BadInput, match="no score 'train acuracy'"):
         RESULT.best("train acuracy")
-    with pytest.raises(BadInput, match="no run has stayed finite"):
+    with pytest.raises(BadInput, match="every training diverged"):
         SweepResult(RESULT.outcomes[2:3]).best()

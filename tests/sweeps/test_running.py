@@ -41,7 +41,7 @@ RECIPE = Recipe(
 
 
 def both(recipe, **options):
-    """The outcomes all at once, after they were compared with those one by one, in every bit."""
+    """The outcomes of stacked trainings, after comparing every bit with separate trainings."""
     together, alone = (
         run_sweep(sweep(recipe, DATA, test=TEST, together=way, **options)).outcomes
         for way in (True, False)
@@ -49,11 +49,11 @@ def both(recipe, **options):
     for ours, own in zip(together, alone, strict=True):
         assert attrs.evolve(ours, why_not_stacked="") == attrs.evolve(own, why_not_stacked="")
         assert ours.model.parameters.vector.tobytes() == own.model.parameters.vector.tobytes()
-        assert own.why_not_stacked == "it was asked for"
+        assert own.why_not_stacked == "as requested"
     return together
 
 
-def test_each_outcome_is_that_of_its_recipe_by_itself():
+def test_each_outcome_is_that_of_its_recipe_alone():
     for outcome in both(RECIPE, seeds=6, over={"optimizer.learning_rate": [0.1, 0.02]}):
         pairs = list(run(prepare(outcome.recipe, DATA)))
         assert outcome.why_not_stacked == ""
@@ -65,8 +65,8 @@ def test_each_outcome_is_that_of_its_recipe_by_itself():
 
 
 @pytest.mark.parametrize("rotate", [False, True])
-def test_parts_of_users_that_say_what_they_are_are_trained_at_once(rotate):
-    """Whatever the rates, and also in a rotated basis: bit for bit as one by one."""
+def test_declared_parts_of_users_are_stacked(rotate):
+    """With any rates, and also in a rotated basis: bit for bit as one by one."""
     wide = Batch(Key(3).at("X").normal((40, 12)), DATA.Y[:, :12])
     recipe = attrs.evolve(
         RECIPE,
@@ -85,7 +85,7 @@ def test_parts_of_users_that_say_what_they_are_are_trained_at_once(rotate):
         assert ours.why_not_stacked == ""
 
 
-def test_runs_of_several_shapes_are_a_stack_for_each():
+def test_each_shape_has_a_stack_of_its_own():
     found = both(
         attrs.evolve(RECIPE, penalties=[describe(l2_penalty(0.1))]),
         seeds=4,
@@ -100,7 +100,7 @@ def test_runs_of_several_shapes_are_a_stack_for_each():
     assert {o.model.parameters.vector.dtype.name for o in found} == {"float32", "float64"}
 
 
-def test_early_stopping_is_that_of_each_run():
+def test_early_stopping_is_that_of_each_training_alone():
     recipe = attrs.evolve(
         RECIPE,
         optimizer=describe(momentum(learning_rate=0.4)),
@@ -125,7 +125,7 @@ def test_early_stopping_is_that_of_each_run():
         assert outcome.model.iteration == outcome.costs.argmin()
 
 
-def test_the_direction_of_a_metric_is_that_of_the_table_in_every_run():
+def test_the_direction_of_a_metric_is_known_in_every_training():
     recipe = attrs.evolve(
         RECIPE, validation=0.3, evaluate_every=2, watch="validation accuracy", patience=20,
         iterations=60,
@@ -136,7 +136,7 @@ def test_the_direction_of_a_metric_is_that_of_the_table_in_every_run():
         assert outcome.scores["validation accuracy"] == greatest
 
 
-def test_runs_that_leave_the_range_of_numbers_end_and_others_go_on():
+def test_trainings_that_diverge_end_and_others_go_on():
     optimizer = describe(gradient_descent(learning_rate=1))
     recipe = attrs.evolve(RECIPE, optimizer=optimizer, dtype="float32")
     found = both(recipe, seeds=4, over={"optimizer.learning_rate": [0.1, 1e12, 1e36]})
@@ -152,41 +152,41 @@ def test_runs_that_leave_the_range_of_numbers_end_and_others_go_on():
     assert {bool(outcome.scores) for outcome in found} == {True, False}
 
 
-def test_what_is_not_stacked_is_run_all_the_same_and_says_why():
+def test_trainings_that_are_not_stacked_say_why():
     normed = describe(serial(dense(5), batch_norm(), relu(), dense(1)))
     found = both(attrs.evolve(RECIPE, network=normed), seeds=4)
     assert {outcome.why_not_stacked for outcome in found} == {"its network gathers statistics"}
     assert all(outcome.model.statistics.vector.size for outcome in found)
     large = attrs.evolve(RECIPE, iterations=1, network=describe(serial(dense(9000), dense(1))))
     assert "so large" in both(large, seeds=4)[0].why_not_stacked
-    assert "no other run has its shape" in both(RECIPE, seeds=1)[0].why_not_stacked
+    assert "no other training has its shapes" in both(RECIPE, seeds=1)[0].why_not_stacked
 
 
-def test_outcomes_come_as_they_end_and_steps_are_told():
-    told = []
+def test_outcomes_come_as_they_end_and_steps_are_reported():
+    steps = []
     plan = sweep(RECIPE, DATA, seeds=5, over={"batches.size": [8, 16]})
-    stream = outcomes(plan, on_progress=told.append)
-    assert told == []
+    stream = outcomes(plan, on_progress=steps.append)
+    assert steps == []
     first, _ = next(stream)
     assert 0 <= first < 5
     assert {number for number, _ in stream} == set(range(10)) - {first}
-    assert sum(told) == plan.steps == 200
+    assert sum(steps) == plan.steps == 200
 
 
-def test_examples_are_left_as_they_are():
+def test_examples_do_not_change():
     before = X.copy()
     run_sweep(sweep(RECIPE, DATA, seeds=4))
     np.testing.assert_array_equal(X, before)
 
 
-def test_what_no_run_can_be_made_of_is_refused_before_any_is_trained():
+def test_a_setting_that_does_not_fit_is_refused_before_training():
     with pytest.raises(BadInput, match="batches of 100 are larger than the data"):
         sweep(RECIPE, DATA, seeds=2, over={"batches.size": [8, 100]})
     with pytest.raises(BadInput, match="learning_rate is -1, expected a number above 0"):
         sweep(RECIPE, DATA, over={"optimizer.learning_rate": [0.1, -1]})
 
 
-def test_runs_in_rotated_bases_are_stacked_and_lifted():
+def test_rotated_trainings_are_stacked_and_lifted():
     wide = Key(3).normal((90, 12))
     batch, test = Batch(wide, [[0, 1] * 6]), Batch(wide[:, :4] + 0.1, [[0, 1] * 2])
     recipe = attrs.evolve(RECIPE, batches=describe(mini_batches(5)), rotate=True)
@@ -210,7 +210,7 @@ def test_runs_in_rotated_bases_are_stacked_and_lifted():
         assert rotated.scores == pytest.approx(plain.scores, rel=1e-9)
 
 
-def test_batches_without_weight_and_long_gradients_are_those_of_each_run():
+def test_batches_without_weight_and_long_gradients_are_those_of_each_training():
     weights = np.zeros((1, 60))
     weights[0, :3] = 1
     plan = sweep(RECIPE, attrs.evolve(DATA, weights=weights), seeds=4)
@@ -219,7 +219,7 @@ def test_batches_without_weight_and_long_gradients_are_those_of_each_run():
     assert [o.costs.tolist() for o in found] == [o.costs.tolist() for o in own]
     assert not any(o.why_not_stacked for o in found)
     assert {cost == 0 for o in found for cost in o.costs} == {True, False}
-    # Squares of such gradients leave the range of float32, though they do not.
+    # The squares of such gradients overflow in float32, although the gradients do not.
     far = attrs.evolve(DATA, Y=DATA.Y * 1e25)
     recipe = attrs.evolve(
         RECIPE, loss=describe(mean_squared()), optimizer=describe(adam(learning_rate=0.1)),
@@ -231,7 +231,7 @@ def test_batches_without_weight_and_long_gradients_are_those_of_each_run():
 
 
 @pytest.mark.parametrize("validation", [0.0, 0.25])
-def test_runs_are_trained_at_once_only_as_far_as_memory_goes(monkeypatch, validation):
+def test_a_stack_is_no_larger_than_memory_allows(monkeypatch, validation):
     plan = sweep(attrs.evolve(RECIPE, validation=validation), DATA, seeds=12)
     stacked = run_sweep(plan)
     assert not any(outcome.why_not_stacked for outcome in stacked.outcomes)

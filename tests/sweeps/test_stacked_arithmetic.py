@@ -40,7 +40,7 @@ def test_sums_means_and_norms_of_a_stack_have_the_bits_of_each(rows, columns, dt
     assert norms(fast, vectors).tolist() == [fast.norm(vector) for vector in vectors]
 
 
-def test_an_examples_axis_of_stride_0_is_multiplied_as_it_stands():
+def test_an_axis_of_stride_0_is_multiplied_without_a_copy():
     X = stack("X", 1, 3, 20, np.float64, turned=True)
     shared = np.broadcast_to(X, (4, 3, 20))
     W = stack("W", 4, 5, 3, np.float64)
@@ -55,8 +55,8 @@ def test_lengths_at_the_ends_of_the_range_are_those_of_each(factor):
         assert norms(fast, rows).tolist() == [fast.norm(row) for row in rows]
 
 
-def test_an_arithmetic_with_ways_of_its_own_is_asked_run_by_run():
-    # Its numbers differ from NumPy's, so that a stack's own way would be found out.
+def test_an_arithmetic_with_other_bits_is_called_for_each_training():
+    # Its numbers differ from those of NumPy, so computing the stack in one call would show.
     other = attrs.evolve(
         fast,
         matmul=lambda a, b, *, out=None: np.multiply(fast.matmul(a, b), 3, out=out),
@@ -74,7 +74,7 @@ def test_an_arithmetic_with_ways_of_its_own_is_asked_run_by_run():
     assert norms(other, a[:, 0]).tolist() == (3 * norms(fast, a[:, 0])).tolist()
 
 
-def test_matrices_are_gathered_in_the_order_that_each_has():
+def test_gathered_matrices_keep_their_order_in_memory():
     plain = [np.arange(6.0).reshape(2, 3), np.ones((2, 3))]
     turned = [np.asfortranarray(matrix) for matrix in plain]
     for matrices, flag in ((plain, "C_CONTIGUOUS"), (turned, "F_CONTIGUOUS")):

@@ -11,7 +11,7 @@ TREE = (
 )
 
 
-def test_a_stack_has_a_first_axis_for_its_runs_in_every_array():
+def test_every_array_of_a_stack_has_a_first_axis_for_its_trainings():
     packed = pack(TREE)
     rows = np.stack([packed.vector, packed.vector + 10, packed.vector + 20])
     stacked = stacked_layout(packed.layout, 3).packed(vector_of(packed.layout, rows))

@@ -1,4 +1,4 @@
-"""Every part that stacks: each run of a stack has the bits that it has by itself."""
+"""Every part that stacks gives each training the bits that it has alone."""
 
 import itertools
 
@@ -119,7 +119,7 @@ def jobs_of(
 
 
 def assert_each_has_its_own_bits(jobs):
-    """At every step, of every number: costs, lengths, what is observed, parameters, memory."""
+    """Compare every step: costs, lengths, observed values, parameters, optimizer states."""
     assert why_not_stacked(jobs) == ""
     stack = stack_of(jobs)
     pairs = list(scan(stack.train_step, stack.state, stack.batches))
@@ -152,7 +152,7 @@ NETWORKS = {
         serial(dense(4), tanh()), dense(1),
     ),
     "wide": serial(dense(130), relu(), dense(1)),
-    "large": serial(dense(100), relu(), dense(100), relu(), dense(1)),  # products run by run
+    "large": serial(dense(100), relu(), dense(100), relu(), dense(1)),  # products are not stacked
     **{str(stage.description): serial(dense(6), stage, dense(1)) for stage in ACTIVATIONS},
 }  # fmt: skip
 LOSSES = {
@@ -244,23 +244,23 @@ def test_optimizers_of_users_and_chains_of_them(optimizer, with_rate):
         assert_each_has_its_own_bits(jobs)
 
 
-def test_a_rate_that_an_optimizer_uses_twice_leaves_runs_alone():
+def test_a_rate_that_an_optimizer_uses_twice_is_not_stacked():
     jobs = jobs_of(changes=lambda seed: {"optimizer": rate_in_memory(learning_rate=0.1 * seed)})
-    # Its first step, with an empty memory, has the bits of each.
-    assert "other bits than that of each" in why_not_stacked(jobs)
+    # The first step, with an empty state, would have equal bits.
+    assert "other bits than separate steps" in why_not_stacked(jobs)
     assert_each_has_its_own_bits(jobs_of(optimizer=rate_in_memory()))
 
 
 @pytest.mark.parametrize("activation", [cube_root(), squared_relu()])
-def test_activations_of_users_are_called_once_for_all_runs(activation, monkeypatch):
+def test_activations_of_users_are_called_once_for_a_stack(activation, monkeypatch):
     network = serial(dense(6), activation, dense(1))
     jobs = jobs_of(network=network)
     assert_each_has_its_own_bits(jobs)
-    monkeypatch.setattr(stacked_parts, "_each", None)  # what calls a stage run by run
+    monkeypatch.setattr(stacked_parts, "_each", None)  # it calls a stage for each training
     stack_of(jobs)
 
 
-def test_a_rate_after_which_more_is_done_is_not_one_that_can_differ():
+def test_a_rate_cannot_differ_if_more_is_done_after_it():
     both = chain(descend(0.1), heavy_ball())
     assert both.learning_rate == 0.1
     assert not both.rate_last
@@ -321,14 +321,14 @@ def test_any_network_on_batches_of_any_size(layers, size, dtype):
     hidden = itertools.chain.from_iterable((dense(units), act) for units, act in layers)
     network = serial(*hidden, dense(1))
     jobs = jobs_of(network=network, batches=mini_batches(size), dtype=dtype, iterations=3)
-    # Where NumPy orders a sum in another way for a lone example, the runs are taken apart.
+    # NumPy may add one example in another order; such jobs are not stacked.
     if why_not_stacked(jobs) == "":
         assert_each_has_its_own_bits(jobs)
     else:
         assert size == 1 or m % size == 1
 
 
-def test_examples_that_all_runs_share_are_there_once():
+def test_shared_examples_are_not_copied():
     jobs = jobs_of(batches=full_batch())
     batch = next(stack_of(jobs).batches)
     assert batch.X.shape == (4, len(SEEDS), m)
@@ -336,7 +336,7 @@ def test_examples_that_all_runs_share_are_there_once():
     assert np.shares_memory(batch.X, jobs[0].data["train"].X)
 
 
-def test_nothing_is_changed_and_nothing_writable_is_handed_out():
+def test_nothing_is_changed_and_all_arrays_are_read_only():
     stack = stack_of(jobs_of(optimizer=adam()))
     batch = next(stack.batches)
     before = [array.copy() for array in arrays_in((stack.state, batch))]
@@ -348,7 +348,7 @@ def test_nothing_is_changed_and_nothing_writable_is_handed_out():
     assert not any(array.flags.writeable for array in made)
 
 
-# What is not taken all at once, and why
+# What is not stacked, and why
 
 
 def strange_batches():
@@ -359,17 +359,17 @@ REASONS = {
     "statistics": ({"network": serial(dense(3), batch_norm(), dense(1))}, "gathers statistics"),
     "a norm": (
         {"optimizer": chain(clip_by_global_norm(1.0), descend(0.1))},
-        "clip_by_global_norm may look at all of a run's numbers",
+        "clip_by_global_norm may use all numbers of a training",
     ),
     "nothing said": (
         {"optimizer": undeclared()},
-        "own_parts:undeclared may look at all of a run's numbers",
+        "own_parts:undeclared may use all numbers of a training",
     ),
     "another memory": (
         {"optimizer": remembering_one_number()},
-        "its optimizer remembers arrays of other shapes",
+        "its optimizer keeps arrays of other shapes",
     ),
-    "a decision": ({"optimizer": skip_not_finite(adam())}, "skip_not_finite may look at all"),
+    "a decision": ({"optimizer": skip_not_finite(adam())}, "skip_not_finite may use all"),
 }
 
 
@@ -378,19 +378,19 @@ def test_what_cannot_be_stacked_says_why(parts, reason):
     assert reason in why_not_stacked(jobs_of(**parts))
 
 
-def test_batches_of_ones_own_are_left_alone():
+def test_batches_by_a_users_function_are_not_stacked():
     jobs = [attrs.evolve(job, batching=strange_batches()) for job in jobs_of()]
-    assert "batches by a function may be any" in why_not_stacked(jobs)
+    assert "batches by a function may be of any kind" in why_not_stacked(jobs)
 
 
-def test_runs_that_hold_back_different_numbers_are_told_apart():
+def test_trainings_that_hold_back_different_numbers_are_not_stacked():
     jobs = jobs_of(validation=0.2)
     more = prepare(attrs.evolve(jobs[1].recipe, validation=0.4), jobs[1].batch)
     assert "different numbers of examples" in why_not_stacked([jobs[0], more])
 
 
-def test_a_step_with_other_bits_is_found_before_it_is_taken():
-    """A stage that says to be relu, and looks at its whole input: a stack of it is another one."""
+def test_a_step_with_other_bits_is_found_before_training():
+    """A stage that claims to be elementwise, but uses its whole input: its stack differs."""
     jobs = jobs_of()
     centred = elementwise("relu", lambda Z, _: Z - Z.mean(), lambda dA, Z, A, _: dA)
     object.__setattr__(centred, "description", describe(relu()))
@@ -400,7 +400,7 @@ def test_a_step_with_other_bits_is_found_before_it_is_taken():
     assert "other bits" in why_not_stacked(fresh)
 
 
-def test_recipes_are_alike_whose_seeds_rates_and_strengths_differ():
+def test_seeds_rates_and_strengths_do_not_change_the_stacking_key():
     base = jobs_of(penalties=[l2_penalty(0.1)])[0].recipe
     same = attrs.evolve(
         base,
