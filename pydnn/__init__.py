@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pydnn import (  # noqa: F401 - for type checkers alone
         batches,
         data,
+        interop,
         jobs,
         losses,
         metrics,
@@ -282,6 +283,7 @@ _HOMES = [
 _MODULES = [
     "batches",
     "data",
+    "interop",
     "jobs",
     "losses",
     "metrics",

@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -106,7 +107,7 @@ def opened_member(path: Path, file: zipfile.ZipFile, name: str) -> Iterator[_Mem
 class _Member:
     """What is read of a member, from its beginning to its end."""
 
-    def __init__(self, member: zipfile.ZipExtFile, left: int) -> None:
+    def __init__(self, member: IO[bytes], left: int) -> None:
         self._member, self.left = member, left
 
     def read(self, count: int = -1) -> bytes:

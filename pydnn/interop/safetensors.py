@@ -111,8 +111,8 @@ def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _array(path: Path, name: str, of: object) -> _Array:
     match of:
-        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [start, stop]} if (
-            len(of) == 3
+        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [start, stop], **rest} if (
+            not rest
             and len(shape) <= 32
             and all(type(n) is int and 0 <= n < 2**63 for n in (*shape, start, stop))
         ):

@@ -1,4 +1,4 @@
-"""Arrays in a file of another library: known by name, shape and dtype before any is read."""
+"""Arrays of another library: known by name and shape before any number is read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import attrs
 
 from pydnn.records import AnyArray
 
-__all__ = ["Stored"]
+__all__ = ["Source", "Stored"]
 
 
 @attrs.frozen(eq=False)
@@ -24,3 +24,18 @@ class Stored:
     name: str
     shape: tuple[int, ...]
     read: Callable[[], AnyArray]
+
+
+@attrs.frozen(eq=False)
+class Source:
+    """The arrays that weights are taken from.
+
+    Attributes:
+        arrays: The arrays.
+        ordered: Whether they lie in the order of the layers; some files sort them by name.
+        kind: How they are laid out, "pytorch" or "keras"; None where only their names can say it.
+    """
+
+    arrays: list[Stored]
+    ordered: bool
+    kind: str | None = None

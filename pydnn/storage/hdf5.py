@@ -29,13 +29,24 @@ from pydnn.storage.files import (
 )
 from pydnn.storage.raw_hdf5 import read_chunks, varying_attribute, varying_texts
 
-__all__ = ["holds", "open_hdf5", "read_array", "read_names", "read_text", "write_hdf5"]
+__all__ = [
+    "hdf5_in",
+    "holds",
+    "open_hdf5",
+    "read_array",
+    "read_names",
+    "read_text",
+    "shapes_in",
+    "texts_of",
+    "write_hdf5",
+]
 
 # Which of these h5py raises depends on which of HDF5's structures is damaged.
 _DAMAGE = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, MemoryError)
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 _LONGEST_NAME = 1 << 10
+_MOST_GROUPS = 10_000
 _LONGEST_FIXED = 60_000  # bytes: HDF5 has less than 64 KiB for an attribute with its header
 
 
@@ -113,19 +124,30 @@ def open_hdf5(path: Path, *, sealed: bool = False, links: bool = True) -> Iterat
     Raises:
         BadInput: If the file is missing, or not a complete HDF5 file.
     """
-    with open_regular(path, what="an HDF5 file", links=links) as raw:
-        try:
-            if sealed:
-                expect_sealed(raw, str(path))
-            file = _NamedFile(_Exact(raw), path)
-        except BadInput:
-            raise
-        except _DAMAGE as error:
-            raise BadInput(
-                f"{path} is not a readable HDF5 file ({first_line(error)}): {RESTORE}."
-            ) from error
-        with file:
-            yield file
+    with (
+        open_regular(path, what="an HDF5 file", links=links) as raw,
+        hdf5_in(raw, path, sealed=sealed) as file,
+    ):
+        yield file
+
+
+@contextlib.contextmanager
+def hdf5_in(
+    raw: io.BufferedReader | io.BytesIO, path: Path, *, sealed: bool = False
+) -> Iterator[h5py.File]:
+    """The HDF5 file in bytes that are open already; messages call it `path`."""
+    try:
+        if sealed:
+            expect_sealed(raw, str(path))
+        file = _NamedFile(_Exact(raw), path)
+    except BadInput:
+        raise
+    except _DAMAGE as error:
+        raise BadInput(
+            f"{path} is not a readable HDF5 file ({first_line(error)}): {RESTORE}."
+        ) from error
+    with file:
+        yield file
 
 
 class _Exact:
@@ -134,7 +156,7 @@ class _Exact:
     Otherwise HDF5 would take leftover memory of the process for the missing bytes.
     """
 
-    def __init__(self, file: io.BufferedReader) -> None:
+    def __init__(self, file: io.BufferedReader | io.BytesIO) -> None:
         # h5py accepts any object with `read` and `seek` as a file, and then calls `readinto`.
         self.read, self.seek, self.tell, self.file = file.read, file.seek, file.tell, file
 
@@ -166,6 +188,73 @@ def holds(file: h5py.File, name: str) -> bool:
     """
     with _naming_damage(f"the list of names in {file.filename}"):
         return name in list(file)
+
+
+def shapes_in(file: h5py.File, group: str = "") -> dict[str, tuple[int, ...]]:
+    """The names of all arrays in a group and in the groups below it, with their shapes.
+
+    Args:
+        file: From `open_hdf5`.
+        group: The name of the group; "" is the whole file. Names are returned with it.
+
+    Raises:
+        BadInput: If the group is missing or the file is damaged, e.g. a group is inside itself.
+    """
+    where = f"{group or 'the list of arrays'} in {file.filename}"
+    shapes: dict[str, tuple[int, ...]] = {}
+    visited: set[int] = set()
+
+    def walk(found: h5py.HLObject, name: str) -> None:
+        if isinstance(found, h5py.Dataset) and found.shape is not None:
+            shapes[name] = found.shape
+        if not isinstance(found, h5py.Group):
+            return
+        place = h5py.h5o.get_info(found.id).addr
+        if place in visited or len(visited) > _MOST_GROUPS:
+            raise BadInput(f"{where} has groups inside themselves, or too many: {RESTORE}.")
+        visited.add(place)
+        for part in found:
+            if isinstance(found.get(part, getlink=True), h5py.HardLink):
+                walk(found[part], f"{name}/{part}" if name else part)
+
+    with _naming_damage(where):
+        walk(_inside(file, group, where) if group else file, group)
+    return shapes
+
+
+def texts_of(file: h5py.File, group: str, name: str) -> list[str] | None:
+    """A list of short texts that is an attribute of a group; None if it is missing.
+
+    Args:
+        file: From `open_hdf5`.
+        group: The name of the group; "" is the whole file.
+        name: The name of the attribute.
+
+    Raises:
+        BadInput: If it is something else, or the file is damaged.
+    """
+    where = f"attribute {name} of {group or 'the top'} in {file.filename}"
+    with _naming_damage(where):
+        found = _inside(file, group, where) if group else file
+        if name not in list(found.attrs):
+            return None
+        stored = found.attrs.get_id(name)
+        if stored.shape == (0,):
+            return []
+        if len(stored.shape) != 1 or not h5py.check_string_dtype(stored.dtype):
+            raise BadInput(f"{where} is not a list of texts: write the file again.")
+        if stored.get_storage_size() > LONGEST_TEXT:
+            raise BadInput(f"{where} is longer than a mebibyte: write the file again.")
+        if stored.dtype.kind == "S":
+            return [bytes(text).decode() for text in found.attrs[name]]
+        texts = varying_attribute(
+            file.raw,
+            name,
+            most=_LONGEST_NAME,
+            count=stored.shape[0],
+            header=h5py.h5o.get_info(found.id).addr,
+        )
+        return [text.decode() for text in texts]
 
 
 def stored_bytes(file: h5py.File) -> dict[str, int]:
@@ -308,7 +397,7 @@ def read_text(file: h5py.File, name: str, *, fixed: bool = True) -> str:
             return bytes(file.attrs[name]).decode()
         if fixed or not h5py.check_string_dtype(stored.dtype):
             raise BadInput(f"{where} is not a text of fixed size: {RESTORE}.")
-        return varying_attribute(file.raw, name, most=LONGEST_TEXT).decode()
+        return varying_attribute(file.raw, name, most=LONGEST_TEXT)[0].decode()
 
 
 @contextlib.contextmanager

@@ -156,22 +156,26 @@ def varying_texts(raw: BinaryIO, dataset: h5py.Dataset, *, most: int) -> list[by
     return list(_texts(file, _File(raw, 0).read(offset, dataset.size * _REFERENCE), most))
 
 
-def varying_attribute(raw: BinaryIO, name: str, *, most: int) -> bytes:
-    """The text of varying size in the attribute `name` of a file.
+def varying_attribute(
+    raw: BinaryIO, name: str, *, most: int, count: int = 1, header: int | None = None
+) -> list[bytes]:
+    """The texts of varying size in the attribute `name` of a file or group.
 
     It reads what h5py writes by default, which is how pydnn 0.1.0 wrote models.
 
     Args:
         raw: The open file, without a user block.
         name: The name of the attribute.
-        most: The largest number of bytes that the text may have.
+        most: The largest number of bytes that a text may have.
+        count: The number of texts.
+        header: The address of the group that has the attribute; the root by default.
 
     Raises:
         Damage: If the attribute is missing, its text is longer, or its bytes contradict its header.
     """
     base, root = _superblock(raw, 0)
     file = _File(raw, base)
-    for body in _messages(file, root, kind=0x0C):
+    for body in _messages(file, root if header is None else header, kind=0x0C):
         version, sizes = body[0], [_number(body, at, 2) for at in (2, 4, 6)]
         step = 8 if version == 1 else 1  # version 1 pads each part to a multiple of 8 bytes
         parts, at = [], 9 if version == 3 else 8
@@ -179,12 +183,12 @@ def varying_attribute(raw: BinaryIO, name: str, *, most: int) -> bytes:
             parts.append(body[at : at + size])
             at += -(-size // step) * step
         if parts[0].rstrip(b"\0") == name.encode():
-            # The type must have class 9 (varying size) and kind 1 (text), and no axes.
-            reference = body[at : at + _REFERENCE]
+            # The type must have class 9 (varying size) and kind 1 (text).
+            references = body[at : at + count * _REFERENCE]
             varying = parts[1][:1] == b"\x19" and parts[1][1:2] in (b"\x01", b"\x11")
-            if not varying or len(reference) < _REFERENCE:
+            if not varying or len(references) < count * _REFERENCE:
                 raise Damage("it is not a text of varying size")
-            return next(_texts(file, reference, most))
+            return list(_texts(file, references, most))
     raise Damage("it is not in the file as h5py writes it")
 
 
