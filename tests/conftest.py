@@ -54,6 +54,14 @@ def pytest_collection_finish():
 
 
 @pytest.fixture(scope="session", autouse=True)
+def cache_of_the_tests(tmp_path_factory):
+    """What pydnn keeps is kept apart from what the user has."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYDNN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def time_is_saved():
     """Files are not flushed to the disk: no test cuts the power. Some results are worked out once.
 

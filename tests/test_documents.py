@@ -135,7 +135,7 @@ FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", flags=re.M | re.S)
 NAMED = re.compile(r"# (\w+\.(?:py|toml))\n")  # the first line of a block that is a file
 END = "-- end of block --"
 OTHER_WORDS = {"at", "beta1", "beta2", "epsilon", "update", "pydnn", "only"}  # such as arguments
-SLOW = {"recorded_runs", "recipes"}  # pages that take more than two seconds
+SLOW = {"images", "recorded_runs", "recipes"}  # pages that take more than two seconds
 
 
 def blocks_of(page):
@@ -210,6 +210,8 @@ def outputs_of(page, folder):
 def test_the_guide_shows_what_happens(page, tmp_path):
     if "sklearn" in page.read_text():
         pytest.importorskip("sklearn")
+    if "PIL" in page.read_text():
+        pytest.importorskip("PIL")
     for output, shown in outputs_of(page, tmp_path):
         assert is_like(output, shown), f"{page.name} shows\n{shown}\nbut it prints\n{output}"
 

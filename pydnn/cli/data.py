@@ -8,16 +8,18 @@ import attrs
 import numpy as np
 
 from pydnn.checks import MOST_SEED, expect_count, path_of
-from pydnn.cli.output import say, say_json
+from pydnn.cli.output import complain, say, say_json
+from pydnn.cli.recipe_options import add_picture_options
 from pydnn.cli.run_options import Commands, option_group
 from pydnn.data import (
+    ImageFolder,
     ImageSet,
     contact_sheet,
     drawn_cats,
-    load_images,
     save_catvnoncat,
     save_sheet,
 )
+from pydnn.data.sets import images_of
 
 __all__ = ["add_to"]
 
@@ -61,12 +63,12 @@ def _add_show(verbs: Commands) -> None:
         help="save a contact sheet with labels",
         description="Save a contact sheet of training images, each with its label.",
     )
-    option = option_group(
-        show, "what to show, and where", "drawn-cats --png sheet.png"
-    ).add_argument
+    images = option_group(show, "what to show, and where", "drawn-cats --png sheet.png")
+    option = images.add_argument
     option("data", metavar="drawn-cats|DIR", help="the images")
     option("--png", type=path_of, required=True, metavar="FILE", help="the file for the sheet")
     option("--count", type=int, default=60, metavar="N", help="images on the sheet")
+    add_picture_options(images)
     show.set_defaults(run=_show)
 
 
@@ -78,6 +80,7 @@ def _add_info(verbs: Commands) -> None:
     )
     images = option_group(info, "what to describe", "photos/")
     images.add_argument("data", metavar="drawn-cats|DIR", help="the images")
+    add_picture_options(images)
     info.add_argument("--json", action="store_true", help="print one JSON object instead")
     info.set_defaults(run=_info)
 
@@ -95,17 +98,32 @@ def _draw(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    train, _ = load_images(args.data)
-    save_sheet(args.png, contact_sheet(train, count=args.count))
+    shown = _some_of_each(_images(args).train, args.count)
+    save_sheet(args.png, contact_sheet(shown, count=args.count))
     say(args.png)
     return 0
 
 
+def _some_of_each(images: ImageSet, count: int) -> ImageSet:
+    """The images, or some at equal distances where the first ones lack a class.
+
+    In a folder of pictures, all of one class come before those of the next.
+    """
+    if len(np.unique(images.labels[: max(1, count)])) == len(np.unique(images.labels)):
+        return images
+    places = np.linspace(0, len(images) - 1, min(max(1, count), len(images))).astype(np.int64)
+    return ImageSet(images.images[places], images.labels[places], images.classes)
+
+
 def _info(args: argparse.Namespace) -> int:
-    train, test = load_images(args.data)
-    parts = {"train": _facts(train), "test": _facts(test)}
+    images = _images(args)
+    sets = {"train": images.train, "test": images.test}
+    parts = {part: _facts(found) for part, found in sets.items() if found is not None}
+    about = {"sha256": images.fingerprint}
+    if images.kept is not None:
+        about["decoded"] = str(images.kept)
     if args.json:
-        say_json({part: attrs.asdict(facts) for part, facts in parts.items()})
+        say_json({**{part: attrs.asdict(facts) for part, facts in parts.items()}, **about})
         return 0
     for part, facts in parts.items():
         height, width, _ = facts.image_shape
@@ -114,7 +132,19 @@ def _info(args: argparse.Namespace) -> int:
             f"{part:5}  {facts.images} images of {height} x {width} pixels: {counts}; "
             f"mean brightness {facts.brightness:.3f}"
         )
+    say(f"sha256 {images.fingerprint}")
+    if images.kept is not None:
+        say(f"decoded in {images.kept}")
     return 0
+
+
+def _images(args: argparse.Namespace) -> ImageFolder:
+    images = images_of(
+        args.data, image_size=args.image_size, skip_unreadable=bool(args.skip_unreadable)
+    )
+    for note in (*images.notes, *images.skipped):
+        complain(note)
+    return images
 
 
 @attrs.frozen
@@ -128,7 +158,7 @@ class _Facts:
 
 
 def _facts(images: ImageSet) -> _Facts:
-    counts = np.bincount(images.labels, minlength=2).tolist()
+    counts = np.bincount(images.labels, minlength=len(images.classes)).tolist()
     return _Facts(
         len(images),
         images.images.shape[1:],

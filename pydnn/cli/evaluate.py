@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+import attrs
+
 from pydnn.checks import BadInput, Json
 from pydnn.cli.output import complain, say, say_json, say_table
 from pydnn.cli.run_options import (
@@ -36,6 +38,11 @@ def add_to(commands: Commands) -> None:
         help="other data (default: the data that the model was trained on)",
     )
     measured.add_argument(
+        "--skip-unreadable",
+        action="store_true",
+        help="leave out the pictures of a folder that cannot be read",
+    )
+    measured.add_argument(
         "--per-class",
         action="store_true",
         help="also print precision, recall, f1 and the number of examples of each class",
@@ -49,11 +56,17 @@ def _run(args: argparse.Namespace) -> int:
     recorded = place_of_data(args.folder) or model.recipe.data
     name = recorded if args.data is None else args.data
     try:
-        data = data_of(model.recipe, name)
+        size = model.image_shape and model.image_shape[:2]
+        recipe = model.recipe
+        if args.skip_unreadable:
+            recipe = attrs.evolve(recipe, skip_unreadable=True)
+        data = data_of(recipe, name, image_size=size)
     except BadInput as error:
         if args.data is not None:
             raise
         raise BadInput(f"{str(error).rstrip('.')}; or give its place with --data.") from error
+    for note in data.notes:
+        complain(note)
     scores = scores_of(model, data, by_class=args.per_class)
     if different := unlike_recorded(args.folder, data):
         complain(

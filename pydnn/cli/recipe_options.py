@@ -17,10 +17,12 @@ from pydnn.cli.run_options import (
     option_group,
     place_of_data,
 )
+from pydnn.data import DataSet
 from pydnn.descriptions.builders import builders_of, describe
 from pydnn.descriptions.parts import Description
 from pydnn.descriptions.text import own_builders, read_description
 from pydnn.jobs.file_kinds import MODEL, RECIPE_TEXT, TEXT, UNKNOWN, expecting
+from pydnn.losses import softmax_cross_entropy
 from pydnn.numerics import ARITHMETICS
 from pydnn.optimizers.momentum import gradient_descent
 from pydnn.recipes.recipe import DTYPES, Recipe, with_seed
@@ -30,7 +32,16 @@ from pydnn.storage.files import read_small_text
 from pydnn.storage.hdf5 import open_hdf5, read_text
 from pydnn.storage.run_files import MODEL_FILE, RECIPE, run_folder_of
 
-__all__ = ["add_recipe_options", "names_of_parts", "recipe_of", "typed"]
+__all__ = [
+    "add_picture_options",
+    "add_recipe_options",
+    "names_of_parts",
+    "recipe_for",
+    "recipe_of",
+    "typed",
+]
+
+_LAYERS = "20,7,5"  # the hidden layers of the tutorial's network
 
 # Options whose values are descriptions of parts, the family of each, and its help.
 _DESCRIBED = {
@@ -65,15 +76,39 @@ def _add_what(group: Group) -> None:
     option(
         "--data",
         metavar="NAME",
-        help="drawn-cats (the default), digits, diabetes, a directory with train_catvnoncat.h5 "
-        "and test_catvnoncat.h5, or a table's HDF5 file",
+        help="drawn-cats (the default), digits, diabetes, a folder with a folder of pictures for "
+        "each class, a directory with train_catvnoncat.h5 and test_catvnoncat.h5, or a table's "
+        "HDF5 file",
     )
+    add_picture_options(group)
     option(
         "--standardize",
         action=argparse.BooleanOptionalAction,
         help="scale each feature to mean 0 and deviation 1",
     )
     add_allow_option(group)
+
+
+def add_picture_options(group: Group) -> None:
+    """Add what is said of pictures in a folder."""
+    group.add_argument(
+        "--image-size",
+        type=_image_size,
+        metavar="H,W",
+        help="height and width that the pictures of a folder are resized to (default: 64,64)",
+    )
+    group.add_argument(
+        "--skip-unreadable",
+        action=argparse.BooleanOptionalAction,
+        help="leave out the pictures of a folder that cannot be read",
+    )
+
+
+def _image_size(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(map(int, text.split(",")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not height and width, as in 64,64") from None
 
 
 def _add_how(group: Group) -> None:
@@ -168,7 +203,7 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
     if args.learning_rate is not None:
         changes["optimizer"] = describe(gradient_descent(learning_rate=args.learning_rate))
     if args.recipe is None:
-        base = tutorial_recipe(hidden=_units("20,7,5" if args.layers is None else args.layers))
+        base = tutorial_recipe(hidden=_units(_LAYERS if args.layers is None else args.layers))
         if "network" in changes:  # its layers draw their own weights, unless --weights says else
             base = attrs.evolve(base, weights=None)
         return _changed(base, changes)
@@ -184,6 +219,20 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
             return _changed(read_recipe(text, allow=args.allow), changes)
         except BadInput as error:
             raise type(error)(f"{args.recipe}: {error}") from error
+
+
+def recipe_for(args: argparse.Namespace, recipe: Recipe, data: DataSet) -> Recipe:
+    """The recipe of `recipe_of`, once its data is known.
+
+    Without a recipe, a network or a loss, the tutorial's network ends in one output for each class
+    where the data has more than two.
+    """
+    count = len(data.classes or ())
+    if count <= 2 or not (args.recipe is args.network is args.loss is None):
+        return recipe
+    units = _units(_LAYERS if args.layers is None else args.layers)
+    network = describe(tutorial_network(units, outputs=count))
+    return attrs.evolve(recipe, network=network, loss=describe(softmax_cross_entropy()))
 
 
 def _changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:

@@ -58,9 +58,9 @@ def _run(args: argparse.Namespace) -> int:
         for path in resumed.recording.restored:
             complain(f"{path} is restored from the other files of the run")
         run, job = resumed.run, resumed.job
-        for note in job.notes:
-            complain(note)
         assert isinstance(run.data, DataSet)  # data that was opened by its name always is
+        for note in (*run.data.notes, *job.notes):
+            complain(note)
         expect_test(job, run.data.test, classes=run.data.classes)
         say_of(args)(
             f"going on from iteration {run.iterations} of {job.recipe.iterations} in {args.folder}"

@@ -8,7 +8,7 @@ import attrs
 
 from pydnn.checks import BadInput
 from pydnn.cli.output import complain, say, say_json, say_table
-from pydnn.cli.recipe_options import add_recipe_options, recipe_of
+from pydnn.cli.recipe_options import add_recipe_options, recipe_for, recipe_of
 from pydnn.cli.run_options import Commands
 from pydnn.free_memory import readable
 from pydnn.jobs.loading import data_of
@@ -33,7 +33,8 @@ def add_to(commands: Commands) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     recipe = recipe_of(args)
-    data = data_of(recipe).train
+    whole = data_of(recipe)
+    recipe, data = recipe_for(args, recipe, whole), whole.train
     layers, layout = layers_of(recipe, len(data.X))
     m = data.X.shape[1]
     needed = bytes_of(recipe, layers, layout, examples=m)

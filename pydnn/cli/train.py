@@ -13,7 +13,7 @@ import numpy as np
 
 from pydnn.checks import BadInput, NameTaken, path_of
 from pydnn.cli.output import complain
-from pydnn.cli.recipe_options import add_recipe_options, recipe_of
+from pydnn.cli.recipe_options import add_recipe_options, recipe_for, recipe_of
 from pydnn.cli.run_options import Commands, option_group
 from pydnn.cli.training import (
     add_output_options,
@@ -69,8 +69,9 @@ def _run(args: argparse.Namespace) -> int:
     if args.csv is not None:
         expect_new_log(args.csv)
     data = data_of(recipe)
+    recipe = recipe_for(args, recipe, data)
     job = prepare(recipe, data)
-    for note in job.notes:
+    for note in (*data.notes, *job.notes):
         complain(note)
     with _new_run(args, job, data) as (folder, recording):
         say_of(args)(*_opening(job, data))

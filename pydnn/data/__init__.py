@@ -1,23 +1,31 @@
 """Data: data sets by name, tables, your own pictures, and the cats that pydnn draws itself."""
 
 from pydnn.data.drawn_cats import draw_cats
+from pydnn.data.image_folders import ImageFolder, load_image_folder
 from pydnn.data.image_sets import (
     ImageSet,
     columns_of,
     drawn_cats,
     load_catvnoncat,
-    load_images,
     save_catvnoncat,
     to_batch,
 )
 from pydnn.data.photos import load_photo
-from pydnn.data.sets import DataSet, lasting_name, load_data_set, load_table, save_table
+from pydnn.data.sets import (
+    DataSet,
+    lasting_name,
+    load_data_set,
+    load_images,
+    load_table,
+    save_table,
+)
 from pydnn.data.sheets import contact_sheet, save_sheet
 from pydnn.data.tables import Column, Table, TableBatch
 
 __all__ = [
     "Column",
     "DataSet",
+    "ImageFolder",
     "ImageSet",
     "Table",
     "TableBatch",
@@ -28,6 +36,7 @@ __all__ = [
     "lasting_name",
     "load_catvnoncat",
     "load_data_set",
+    "load_image_folder",
     "load_images",
     "load_photo",
     "load_table",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import attrs
@@ -21,8 +21,8 @@ __all__ = [
     "ImageSet",
     "columns_of",
     "drawn_cats",
+    "holds_catvnoncat",
     "load_catvnoncat",
-    "load_images",
     "save_catvnoncat",
     "to_batch",
 ]
@@ -39,6 +39,10 @@ def _own(value: ArrayLike) -> AnyArray:
     return array if not array.flags.writeable else freeze(array.copy())
 
 
+def _names(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(names)
+
+
 def _shape(array: AnyArray) -> str:
     return f"{array.dtype} {array.shape}"
 
@@ -50,11 +54,11 @@ class ImageSet:
 
     Attributes:
         images: Pixels, uint8, shape (m, height, width, 3).
-        labels: Labels, int64, shape (m,); 0 or 1.
-        classes: The names of classes 0 and 1.
+        labels: The numbers of their classes, int64, shape (m,).
+        classes: The names of the classes, two or more, from class 0 on.
 
     Raises:
-        BadInput: If the arrays do not fit each other, or a label is neither 0 nor 1.
+        BadInput: If the arrays do not fit each other, or a label is the number of no class.
 
     Example:
         >>> images = np.zeros((2, 64, 64, 3), np.uint8)
@@ -64,7 +68,7 @@ class ImageSet:
 
     images: NDArray[np.uint8] = attrs.field(converter=_own, eq=_same, repr=_shape)
     labels: NDArray[np.int64] = attrs.field(converter=_own, eq=_same, repr=_shape)
-    classes: tuple[str, str] = CLASSES
+    classes: tuple[str, ...] = attrs.field(default=CLASSES, converter=_names)
 
     def __attrs_post_init__(self) -> None:
         expect_shape("images", self.images, ("m", "height", "width", 3), hint="give color images")
@@ -73,11 +77,16 @@ class ImageSet:
         if self.images.size == 0:
             raise BadInput("there are no images, expected one or more: give some data.")
         expect_shape("labels", self.labels, (len(self.images),), hint="give one label per image")
-        wrong = np.flatnonzero((self.labels != 0) & (self.labels != 1))
-        if wrong.size:
-            first = int(wrong[0])
+        if len(self.classes) < 2:
             raise BadInput(
-                f"label of image {first} is {self.labels[first]}, expected 0 or 1: recode it."
+                f"classes are {self.classes!r}, expected two names or more: name each class."
+            )
+        wrong = np.flatnonzero((self.labels < 0) | (self.labels >= len(self.classes)))
+        if wrong.size:
+            first, last = int(wrong[0]), len(self.classes) - 1
+            expected = "0 or 1" if last == 1 else f"0 to {last}"
+            raise BadInput(
+                f"label of image {first} is {self.labels[first]}, expected {expected}: recode it."
             )
         expect_different_names(self.classes)
 
@@ -175,9 +184,11 @@ def save_catvnoncat(directory: AnyPath, train: ImageSet, test: ImageSet) -> None
 
     Raises:
         BadInput: If one of the files exists already, the directory cannot be written, or the sets
-            name their classes differently; then neither file is left.
+            name their classes differently, or more than two; then neither file is left.
     """
     folder = path_of(directory)
+    if (count := len(train.classes)) != 2:
+        raise BadInput(f"there are {count} classes, but these files hold two: use save_table.")
     _expect_same_classes(folder, train, test)
     is_new = not folder.exists()
     try:
@@ -229,22 +240,9 @@ def drawn_cats(
     return train, test
 
 
-def load_images(name: AnyPath) -> tuple[ImageSet, ImageSet]:
-    """Load the training and test images called `name`.
-
-    Args:
-        name: "drawn-cats", or the directory of the tutorial's photos.
-
-    Raises:
-        BadInput: If there are no such images, or a file is damaged.
-    """
-    if name == DRAWN:
-        return drawn_cats()
-    if not path_of(name).exists():
-        raise BadInput(
-            f"there are no images {str(name)!r}: give {DRAWN!r}, or a directory of photos."
-        )
-    return load_catvnoncat(name)
+def holds_catvnoncat(folder: Path) -> bool:
+    """Whether a folder has one of the tutorial's two files, or both."""
+    return any((folder / file).exists() for file in _FILES.values())
 
 
 def _read(path: Path, part: str) -> ImageSet:

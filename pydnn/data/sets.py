@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 
 import attrs
@@ -13,12 +13,34 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from pydnn.batches import split
 from pydnn.checks import AnyPath, BadInput, expect_finite, expect_shape, import_extra, path_of
-from pydnn.data.image_sets import DRAWN, expect_different_names, load_images, to_batch
+from pydnn.data.image_folders import (
+    ImageFolder,
+    holds_images,
+    load_image_folder,
+    load_images_file,
+)
+from pydnn.data.image_sets import (
+    DRAWN,
+    ImageSet,
+    drawn_cats,
+    expect_different_names,
+    holds_catvnoncat,
+    load_catvnoncat,
+    to_batch,
+)
 from pydnn.keys import Key
 from pydnn.records import AnyArray, Batch, FloatArray, freeze
 from pydnn.storage.hdf5 import holds, open_hdf5, read_array, read_names, write_hdf5
 
-__all__ = ["DataSet", "lasting_name", "load_data_set", "load_table", "save_table"]
+__all__ = [
+    "DataSet",
+    "images_of",
+    "lasting_name",
+    "load_data_set",
+    "load_images",
+    "load_table",
+    "save_table",
+]
 
 _TEST_SHARE = 0.2
 
@@ -36,6 +58,7 @@ class DataSet:
         test: The examples for testing; there may be none.
         image_shape: (height, width, 3) if the examples are images, with values from 0 to 1.
         classes: The names of the classes, from class 0 on, if they have names.
+        notes: What a user may want to know of how the data was read, each in one line.
 
     Raises:
         BadInput: If the parts differ in their features or labels, `image_shape` does not fit the
@@ -51,6 +74,7 @@ class DataSet:
     test: Batch
     image_shape: tuple[int, int, int] | None = attrs.field(default=None, converter=_tuple)
     classes: tuple[str, ...] | None = attrs.field(default=None, converter=_tuple)
+    notes: tuple[str, ...] = attrs.field(default=(), eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         for name in ("X", "Y"):
@@ -66,13 +90,22 @@ class DataSet:
 
 
 @np.errstate(under="ignore")
-def load_data_set(name: AnyPath, *, dtype: DTypeLike = np.float64) -> DataSet:
+def load_data_set(
+    name: AnyPath,
+    *,
+    dtype: DTypeLike = np.float64,
+    image_size: Sequence[int] | None = None,
+    skip_unreadable: bool = False,
+) -> DataSet:
     """Load the data set called `name`.
 
     Args:
-        name: "drawn-cats"; "digits" or "diabetes", which come with scikit-learn; the directory of
-            the tutorial's photos; or a file that `save_table` wrote.
+        name: "drawn-cats"; "digits" or "diabetes", which come with scikit-learn; a folder of
+            pictures, see `load_image_folder`; the directory of the tutorial's photos; or a file
+            that `save_table` wrote.
         dtype: The dtype of the examples, float64 or float32.
+        image_size: The height and width to resize the pictures of a folder to.
+        skip_unreadable: Whether to leave out the pictures of a folder that cannot be read.
 
     Raises:
         BadInput: If there is no such data set, it is damaged, or `dtype` cannot hold a number.
@@ -86,21 +119,58 @@ def load_data_set(name: AnyPath, *, dtype: DTypeLike = np.float64) -> DataSet:
     if isinstance(name, str) and name in _FROM_SCIKIT_LEARN:
         return _cast(_from_scikit_learn(name), dtype)
     path = path_of(name)
-    if path.is_file():
+    if path.is_file() and not holds_images(path):
         return _cast(load_table(path), dtype)
-    if name != DRAWN and not path.is_dir():
+    if name != DRAWN and not path.exists():
         known = ", ".join(repr(n) for n in (DRAWN, *_FROM_SCIKIT_LEARN))
         raise BadInput(
             f"there is no data set {str(name)!r}: give {known}, a directory of photos, or a "
             "table's file."
         )
-    train, test = load_images(name)
-    return DataSet(
-        to_batch(train, dtype=dtype),
-        to_batch(test, dtype=dtype),
-        train.images.shape[1:],
-        train.classes,
-    )
+    images = images_of(name, image_size=image_size, skip_unreadable=skip_unreadable)
+    train = to_batch(images.train, dtype=dtype)
+    if images.test is None:
+        test = Batch(train.X[:, :0], train.Y[:, :0])
+    else:
+        test = to_batch(images.test, dtype=dtype)
+    shape, classes = images.train.images.shape[1:], images.train.classes
+    return DataSet(train, test, shape, classes, images.notes)
+
+
+def load_images(
+    name: AnyPath, *, image_size: Sequence[int] | None = None, skip_unreadable: bool = False
+) -> tuple[ImageSet, ImageSet | None]:
+    """Load the training and test images called `name`; None where there are none for testing.
+
+    Args:
+        name: "drawn-cats", a folder of pictures, the directory of the tutorial's photos, or a file
+            of decoded pictures, see `load_image_folder`.
+        image_size: The height and width to resize the pictures of a folder to.
+        skip_unreadable: Whether to leave out the pictures of a folder that cannot be read.
+
+    Raises:
+        BadInput: If there are no such images, or they are damaged.
+    """
+    images = images_of(name, image_size=image_size, skip_unreadable=skip_unreadable)
+    return images.train, images.test
+
+
+def images_of(
+    name: AnyPath, *, image_size: Sequence[int] | None = None, skip_unreadable: bool = False
+) -> ImageFolder:
+    """Load the images called `name`, as `load_images`, with what happened to them on the way."""
+    if name == DRAWN:
+        return ImageFolder(*drawn_cats())
+    path = path_of(name)
+    if not path.exists():
+        raise BadInput(
+            f"there are no images {str(name)!r}: give {DRAWN!r}, or a directory of photos."
+        )
+    if not path.is_dir():
+        return load_images_file(path)
+    if holds_catvnoncat(path):
+        return ImageFolder(*load_catvnoncat(path))
+    return load_image_folder(path, image_size=image_size, skip_unreadable=skip_unreadable)
 
 
 def lasting_name(name: str) -> str:

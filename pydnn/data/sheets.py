@@ -17,7 +17,10 @@ _SIDE = 96  # pixels of an image's longer side on the sheet
 _CAPTION = 18
 _GAP = 8
 _INK = "#222222"
-_EDGES = ("#9aa5b1", "#d9822b")  # a frame color per class, visible at a glance
+# A frame color per class, visible at a glance; the ninth class has the first color again.
+_EDGES = (
+    "#9aa5b1", "#d9822b", "#2b83ba", "#7b3294", "#1a9641", "#d7191c", "#8c510a", "#35978f",
+)  # fmt: skip
 
 
 def contact_sheet(image_set: ImageSet, *, count: int = 60, columns: int = 10) -> Image:
@@ -48,7 +51,8 @@ def contact_sheet(image_set: ImageSet, *, count: int = 60, columns: int = 10) ->
     for i in range(count):
         x, y = (i % columns) * step_x + _GAP, (i // columns) * step_y + _GAP
         label = int(image_set.labels[i])
-        draw.rectangle((x - 3, y - 3, x + width + 2, y + height + 2), fill=_EDGES[label])
+        edge = _EDGES[label % len(_EDGES)]
+        draw.rectangle((x - 3, y - 3, x + width + 2, y + height + 2), fill=edge)
         picture = image_module.fromarray(image_set.images[i])
         sheet.paste(picture.resize((width, height), image_module.Resampling.LANCZOS), (x, y))
         middle = (x + width / 2, y + height + 4)

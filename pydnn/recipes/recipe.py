@@ -19,6 +19,7 @@ from pydnn.checks import (
     expect_real,
     shown,
 )
+from pydnn.data.image_folders import image_size_of
 from pydnn.descriptions.builders import Unread, describe, plain_numbers
 from pydnn.descriptions.parts import Description, is_description
 from pydnn.descriptions.text import own_builders, read_description
@@ -163,6 +164,8 @@ class Recipe:
     patience: int = 0
     higher_is_better: bool | None = None
     class_weights: str | Mapping[str, float] | tuple[float, ...] = ""
+    image_size: tuple[int, int] | None = None
+    skip_unreadable: bool = False
     seed: int = 1
     dtype: str = "float64"
     numerics: str = "fast"
@@ -195,6 +198,9 @@ class Recipe:
         hint = "0 means no early stopping"
         expect_count("patience", self.patience, least=0, hint=hint)
         expect_flag("standardize", self.standardize)
+        expect_flag("skip_unreadable", self.skip_unreadable)
+        if self.image_size is not None:
+            object.__setattr__(self, "image_size", image_size_of(self.image_size))
         if self.rotate is not None:
             expect_flag("rotate", self.rotate)
         if self.higher_is_better is not None:

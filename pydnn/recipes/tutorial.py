@@ -18,8 +18,8 @@ from pydnn.stages.initializers import tutorial, zeros
 __all__ = ["tutorial_network", "tutorial_recipe"]
 
 
-def tutorial_network(hidden: Sequence[int]) -> Stage:
-    """A dense layer with relu for each number of `hidden` units, then one dense unit, the logit.
+def tutorial_network(hidden: Sequence[int], *, outputs: int = 1) -> Stage:
+    """A dense layer with relu for each number of `hidden` units, then a dense layer of logits.
 
     Its initial weights are 0, because the tutorial draws the weights of all layers from one stream.
 
@@ -28,7 +28,7 @@ def tutorial_network(hidden: Sequence[int]) -> Stage:
         serial(dense(3, initializer=zeros()), relu(), dense(1, initializer=zeros()))
     """
     layers = [(dense(units, initializer=zeros()), relu()) for units in hidden]
-    return serial(*toolz.concat(layers), dense(1, initializer=zeros()))
+    return serial(*toolz.concat(layers), dense(outputs, initializer=zeros()))
 
 
 def tutorial_recipe(

@@ -1,0 +1,418 @@
+"""Folders of pictures, with a folder for each class, as image sets (extra `image`).
+
+    photos/cat/a.jpg, photos/dog/b.png, …                     all for training
+    photos/train/cat/a.jpg, …, photos/test/dog/b.png, …       with a part for testing
+
+Every picture is decoded once. The result is kept in a file of pydnn's cache and read from there as
+long as the pictures have the same names, sizes and times of change. It is written under a
+temporary name and renamed, so of two processes that write it at the same time, each gets what it
+decoded, and either file is whole. What identifies the data in a recorded run is the SHA-256 of
+the decoded pixels, not the cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import unicodedata
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import attrs
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from pydnn.checks import AnyPath, BadInput, MissingExtra, expect_count, path_of, shown
+from pydnn.data.image_sets import ImageSet
+from pydnn.data.photos import load_photo
+from pydnn.fingerprints import fingerprint
+from pydnn.free_memory import free_memory, readable
+from pydnn.records import freeze
+from pydnn.storage.cache import cache_folder
+from pydnn.storage.hdf5 import holds, open_hdf5, read_array, read_names, read_text, write_hdf5
+
+__all__ = [
+    "IMAGE_SIZE",
+    "ImageFolder",
+    "holds_images",
+    "image_size_of",
+    "load_image_folder",
+    "load_images_file",
+]
+
+_MOST_SIDE = 4096  # pixels
+IMAGE_SIZE = (64, 64)  # a recipe that says nothing means this size, for ever
+_FORMAT = "pydnn images 1"
+_PARTS = ("train", "test")
+_NAMED = 5  # unreadable pictures that a message names
+# Names by which a file that lies outside of the classes is taken for a picture.
+_ENDINGS = {
+    ".avif", ".bmp", ".dib", ".gif", ".ico", ".jfif", ".jp2", ".jpeg", ".jpg", ".pcx", ".pgm",
+    ".png", ".pnm", ".ppm", ".qoi", ".sgi", ".tga", ".tif", ".tiff", ".webp",
+}  # fmt: skip
+_NOT_DATA = {"thumbs.db", "desktop.ini"}  # what systems leave in folders, beside hidden files
+
+
+@attrs.frozen(eq=False)
+class ImageFolder:
+    """What is in a folder of pictures, decoded.
+
+    Attributes:
+        train: The images for training.
+        test: Those for testing, if there are any.
+        skipped: The pictures that cannot be read, each with the reason.
+        notes: What a user may want to know of how they were read.
+        kept: The file of pydnn's cache that holds what was decoded, if there is one.
+    """
+
+    train: ImageSet
+    test: ImageSet | None
+    skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    kept: Path | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of the decoded pixels and of the labels."""
+        sets = {"train": self.train, "test": self.test}
+        return fingerprint(
+            {
+                f"{part}_{name}": getattr(images, name)
+                for part, images in sets.items()
+                if images is not None
+                for name in ("images", "labels")
+            }
+        )
+
+
+@attrs.frozen
+class _Picture:
+    """A picture's file, and what changes when somebody writes to it."""
+
+    part: str
+    label: int
+    path: Path
+    size: int
+    times: tuple[int, int]
+
+
+@attrs.frozen
+class _Listing:
+    folder: Path
+    classes: tuple[str, ...]
+    pictures: tuple[_Picture, ...]
+
+    def digest(self, size: tuple[int, int]) -> str:
+        """What changes when a picture is added, removed, renamed or written, or with the size."""
+        rows = [
+            [p.part, p.label, os.fsencode(p.path.name).hex(), p.size, *p.times]
+            for p in self.pictures
+        ]
+        text = json.dumps([_FORMAT, list(size), self.classes, rows])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def image_size_of(size: object) -> tuple[int, int]:
+    """The height and width that are wanted, by default `IMAGE_SIZE`.
+
+    Raises:
+        BadInput: If these are not two integers from 1 to 4096.
+    """
+    if size is None:
+        return IMAGE_SIZE
+    hint = "give height and width in pixels, e.g. image_size = [64, 64]"
+    if not isinstance(size, list | tuple) or len(size) != 2:
+        raise BadInput(f"image_size is {shown(size)}, expected two integers: {hint}.")
+    height, width = (expect_count("image_size", n, most=_MOST_SIDE, hint=hint) for n in size)
+    return height, width
+
+
+def load_image_folder(
+    folder: AnyPath,
+    *,
+    image_size: Sequence[int] | None = None,
+    skip_unreadable: bool = False,
+) -> ImageFolder:
+    """Read a folder of pictures, one folder for each class, decoding only what is new.
+
+    Each picture is read as `load_photo` does: turned upright as its camera says, its middle
+    cropped to the shape of `image_size`, and resized to it. Classes are numbered in the order of
+    their names, and pictures come in the order of theirs, by code points. Hidden files are left
+    out.
+
+    Args:
+        folder: Has a folder of pictures for each class; or "train", and perhaps "test", which have
+            such folders.
+        image_size: Height and width of the images, by default 64 and 64.
+        skip_unreadable: Whether pictures that cannot be read are left out, instead of refused.
+
+    Raises:
+        BadInput: If there are fewer than two classes, a class has no picture, pictures cannot be
+            read, something lies where no picture is expected, or a file changes meanwhile.
+        MissingExtra: If pillow is not installed, and there are pictures to decode.
+    """
+    path, size = path_of(folder), image_size_of(image_size)
+    listing = _list(path)
+    digest = listing.digest(size)
+    kept = kept_at(path, size)
+    images = _kept(kept, digest)
+    notes: list[str] = []
+    if images is None:
+        images = _decoded(listing, size)
+        if _list(path).digest(size) != digest:
+            raise BadInput(f"{path} changed while it was read: wait until that has ended.")
+        notes += _keep(kept, images, digest)
+    if images.skipped:
+        if not skip_unreadable:
+            raise BadInput(_refusal(path, len(listing.pictures), images.skipped))
+        count = len(images.skipped)
+        what = "picture" if count == 1 else "pictures"
+        notes.append(f"{count} {what} of {path} cannot be read and {_are(count)} left out")
+        train = images.train
+        left = np.bincount(train.labels, minlength=len(train.classes))
+        if not left.all():
+            name = train.classes[int(left.argmin())]
+            raise BadInput(f"no picture of the class {name} in {path} can be read: get some again.")
+    return attrs.evolve(images, notes=tuple(notes), kept=kept if kept.is_file() else None)
+
+
+def kept_at(folder: Path, size: tuple[int, int]) -> Path:
+    """The file in which the decoded pictures of a folder are kept, at that size."""
+    place = f"{os.fsencode(folder.resolve()).hex()} {size[0]} {size[1]}"
+    name = hashlib.sha256(place.encode()).hexdigest()[:32]
+    return cache_folder() / "images" / f"{name}.h5"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _refusal(folder: Path, total: int, skipped: Sequence[str]) -> str:
+    named = "; ".join(skipped[:_NAMED])
+    more = f"; and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
+    return (
+        f"{len(skipped)} of {total} pictures in {folder} cannot be read ({named}{more}): remove "
+        "them, or leave them out with --skip-unreadable, in a recipe skip_unreadable = true."
+    )
+
+
+# What is in the folder
+
+
+def _list(folder: Path) -> _Listing:
+    """All pictures, in an order that is the same on every system."""
+    inside = _entries(folder)
+    folders = {name: path for name, path in inside if path.is_dir()}
+    if "train" in folders and any(path.is_dir() for _, path in _entries(folders["train"])):
+        if others := sorted(set(folders) - set(_PARTS)):
+            raise BadInput(
+                f"{folder} has train and also {others[0]}, expected the classes in train: "
+                f"move {others[0]} there, or elsewhere."
+            )
+        parts = {part: _classes_in(folders[part]) for part in _PARTS if part in folders}
+    else:
+        parts = {"train": _classes_in(folder)}
+    classes = tuple(name for name, _ in parts["train"])
+    for name in classes:
+        if any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise BadInput(f"the class {name!r} in {folder} is not Unicode text: rename it.")
+    pictures = [
+        picture
+        for part, found in parts.items()
+        for name, path in found
+        for picture in _pictures_in(path, part, _label(name, classes, folder))
+    ]
+    for label, name in enumerate(classes):
+        if not any(p.label == label and p.part == "train" for p in pictures):
+            raise BadInput(f"the class {name} in {folder} has no picture: add some, or remove it.")
+    return _Listing(folder, classes, tuple(pictures))
+
+
+def _label(name: str, classes: Sequence[str], folder: Path) -> int:
+    if name not in classes:
+        raise BadInput(
+            f"the class {name} in {folder / 'test'} is not in {folder / 'train'}: add it there, or "
+            "remove it."
+        )
+    return classes.index(name)
+
+
+def _classes_in(folder: Path) -> list[tuple[str, Path]]:
+    """The folders of the classes, by name."""
+    found = []
+    for name, path in _entries(folder):
+        if path.is_dir():
+            found.append((name, path))
+        elif path.suffix.lower() in _ENDINGS:
+            raise BadInput(
+                f"{path} is in no class, expected pictures in a folder for each class: move it."
+            )
+    if len(found) < 2:
+        what = f"one class, {found[0][0]}," if found else "no folders of classes,"
+        raise BadInput(
+            f"{folder} has {what} expected two or more: put the pictures of each class into a "
+            "folder of its own, which is called as the class is."
+        )
+    return found
+
+
+def _pictures_in(folder: Path, part: str, label: int) -> Iterator[_Picture]:
+    for _, path in _entries(folder):
+        if path.is_dir():
+            raise BadInput(
+                f"{path} is a folder in a class, expected pictures: move them up, or it elsewhere."
+            )
+        try:
+            status = path.stat()
+        except OSError:
+            status = path.lstat()  # a link to nothing, of which `load_photo` says so
+        yield _Picture(part, label, path, status.st_size, (status.st_mtime_ns, status.st_ctime_ns))
+
+
+def _entries(folder: Path) -> list[tuple[str, Path]]:
+    """Names and paths of what is in a folder, but for what systems hide in it, sorted by name.
+
+    Some systems store accents apart from their letters: names are composed before they are
+    compared, so that the order, and the names of classes, are those of other systems.
+    """
+    try:
+        paths = list(folder.iterdir())
+    except OSError as error:
+        raise BadInput(f"{folder} cannot be read ({error.strerror}): check the path.") from error
+    named = [(unicodedata.normalize("NFC", path.name), path) for path in paths]
+    return sorted(
+        (name, path)
+        for name, path in named
+        if not name.startswith(".") and name.lower() not in _NOT_DATA
+    )
+
+
+# Decoding
+
+
+def _decoded(listing: _Listing, size: tuple[int, int]) -> ImageFolder:
+    needed = len(listing.pictures) * size[0] * size[1] * 3
+    free = free_memory()
+    if free is not None and needed > free:
+        raise BadInput(
+            f"{len(listing.pictures)} images of {size[0]} x {size[1]} pixels take "
+            f"{readable(needed)}, but this machine has {readable(free)} free: give fewer, or a "
+            "smaller image_size."
+        )
+    skipped: list[str] = []
+    sets = {
+        part: _decoded_part(listing, part, size, skipped)
+        for part in _PARTS
+        if any(picture.part == part for picture in listing.pictures)
+    }
+    if not len(sets["train"][0]):  # nothing to make an image set of
+        raise BadInput(_refusal(listing.folder, len(listing.pictures), skipped))
+    made = {
+        part: ImageSet(images, labels, listing.classes)
+        for part, (images, labels) in sets.items()
+        if len(images)
+    }
+    return ImageFolder(made["train"], made.get("test"), tuple(skipped))
+
+
+def _decoded_part(
+    listing: _Listing, part: str, size: tuple[int, int], skipped: list[str]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The images and labels of a part; what cannot be read is added to `skipped`."""
+    pictures = [picture for picture in listing.pictures if picture.part == part]
+    images = np.empty((len(pictures), *size, 3), np.uint8)
+    labels: list[int] = []
+    for picture in pictures:
+        try:
+            images[len(labels)] = load_photo(picture.path, size=size)
+        except MissingExtra:
+            raise
+        except BadInput as error:
+            name = picture.path.relative_to(listing.folder).as_posix()
+            skipped.append(_reason(name, str(error).replace(str(picture.path), name)))
+        else:
+            labels.append(picture.label)
+    return freeze(images[: len(labels)]), freeze(np.array(labels, np.int64))
+
+
+def _reason(name: str, message: str) -> str:
+    """A message about a picture without its advice, and with its name in front."""
+    what = message.rpartition(": ")[0] or message
+    return what if what.startswith(name) else f"{name}: {what}"
+
+
+# What is kept
+
+
+def _keep(path: Path, images: ImageFolder, digest: str) -> list[str]:
+    """Keep what was decoded; what a user may want to know if that fails."""
+    arrays: dict[str, NDArray[np.generic]] = {
+        "classes": np.array([name.encode() for name in images.train.classes], np.bytes_)
+    }
+    for part, images_of in (("train", images.train), ("test", images.test)):
+        if images_of is not None:
+            arrays |= {f"{part}_images": images_of.images, f"{part}_labels": images_of.labels}
+    about = {"format": _FORMAT, "pictures": digest, "skipped": json.dumps(images.skipped)}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_hdf5(path, arrays=arrays, attributes=about, sealed=True, replace=True)
+    except (OSError, BadInput) as error:
+        return [f"what was decoded cannot be kept, so it is decoded each time ({error})"]
+    return []
+
+
+def _kept(path: Path, digest: str) -> ImageFolder | None:
+    """What was decoded before, if the pictures are still those; whatever else is there is not."""
+    if not path.is_file():
+        return None
+    with contextlib.suppress(BadInput), open_hdf5(path, sealed=True, links=False) as file:
+        if read_text(file, "pictures") == digest:
+            return _read(file)
+    return None
+
+
+def holds_images(path: Path) -> bool:
+    """Whether a file is one in which decoded pictures are kept."""
+    with open_hdf5(path) as file:
+        return holds(file, "train_images")
+
+
+def load_images_file(path: AnyPath) -> ImageFolder:
+    """Read the decoded images in a file of pydnn's cache, wherever it was copied to.
+
+    Raises:
+        BadInput: If it is damaged.
+    """
+    with open_hdf5(path_of(path), sealed=True) as file:
+        return _read(file)
+
+
+def _read(file: h5py.File) -> ImageFolder:
+    if (form := read_text(file, "format")) != _FORMAT:
+        raise BadInput(f"{file.filename} has format {form!r}, expected {_FORMAT!r}: get it again.")
+    classes = tuple(read_names(file, "classes"))
+    sets: list[ImageSet | None] = []
+    for part in _PARTS:
+        if part == "test" and not holds(file, "test_images"):
+            sets.append(None)
+            continue
+        shape = ("m", "height", "width", 3)
+        images = read_array(file, f"{part}_images", dtype=np.uint8, shape=shape, compressed=False)
+        labels = read_array(
+            file, f"{part}_labels", dtype=np.int64, shape=(len(images),), compressed=False
+        )
+        sets.append(ImageSet(freeze(images), freeze(labels), classes))
+    train, test = sets
+    assert train is not None
+    if test is not None and test.images.shape[1:] != train.images.shape[1:]:
+        raise BadInput(f"images in {file.filename} are of unequal size: get the file again.")
+    try:
+        skipped = json.loads(read_text(file, "skipped"))
+    except ValueError as error:
+        raise BadInput(f"{file.filename} is damaged ({error}): get it again.") from error
+    if not (isinstance(skipped, list) and all(isinstance(one, str) for one in skipped)):
+        raise BadInput(f"{file.filename} is damaged: get it again.")
+    return ImageFolder(train, test, tuple(skipped))
