@@ -1,8 +1,15 @@
-"""Deep networks trained as a fold of pure functions, on NumPy alone.
+"""pydnn trains neural networks as a fold of pure functions, on NumPy.
 
-Import it as `nn`. `__all__` below is the table of contents: what most programs use is here by name,
-and the rest is in the module of its family, e.g. `nn.optimizers.chain` or `nn.stages.tanh`. Each
-module is loaded when one of its names is first used.
+Import it as `nn`. `__all__` below is the table of contents: it lists what most programs use. The
+rest is in the module of its family, e.g. `nn.optimizers.chain` or `nn.stages.tanh`. A module is
+loaded when one of its names is first used.
+
+Example:
+    >>> X, Y = [[0.0, 1.0, 2.0]], [[1.0, 3.0, 5.0]]
+    >>> optimizer = nn.gradient_descent(learning_rate=0.1)
+    >>> recipe = nn.Recipe("a line", nn.dense(1), nn.mean_squared(), optimizer, iterations=200)
+    >>> nn.train(recipe, nn.Batch(X, Y)).model.predict([[3.0]]).round(1)
+    array([[7.]])
 """
 
 import importlib
@@ -140,14 +147,14 @@ __version__ = "0.2.0.dev0"
 
 # No name in it is one of NumPy, toolz, itertools or Python itself, beside which it is used.
 __all__ = [  # noqa: RUF022 - in the order of a reader
-    # Whole jobs: a recipe, what training makes of it, and what is recorded on the way
+    # Jobs: a recipe, the model that training gives, and the recorded run
     "Recipe",
     "train",
     "Trained",
     "Model",
     "load_model",
     "Run",
-    # Stages: layers, and the combinators that make a network of them
+    # Stages: layers, and combinators that make networks of them
     "Stage",
     "Context",
     "dense",
@@ -157,7 +164,7 @@ __all__ = [  # noqa: RUF022 - in the order of a reader
     "serial",
     "residual",
     "parallel",
-    # Activations: functions of each number alone; see also nn.stages.tanh and nn.stages.identity
+    # Activations: elementwise functions; see also nn.stages.tanh and nn.stages.identity
     "elementwise",
     "relu",
     "leaky_relu",
@@ -167,7 +174,7 @@ __all__ = [  # noqa: RUF022 - in the order of a reader
     "silu",
     "sigmoid",
     "softplus",
-    # Initializers: how a layer draws its weights; see also nn.stages.initializers
+    # Initializers: how a layer draws its initial weights; see also nn.stages.initializers
     "constant",
     "normal",
     "truncated_normal",
@@ -187,10 +194,10 @@ __all__ = [  # noqa: RUF022 - in the order of a reader
     "mean_absolute",
     "huber",
     "poisson",
-    # Penalties: what large weights add to the cost
+    # Penalties: terms of the cost that grow with the weights
     "l1_penalty",
     "l2_penalty",
-    # Optimizers: from gradients to what is added to the parameters
+    # Optimizers: from gradients to updates of the parameters
     "GradientTransformation",
     "gradient_descent",
     "momentum",
@@ -202,7 +209,7 @@ __all__ = [  # noqa: RUF022 - in the order of a reader
     "amsgrad",
     "nadam",
     "lion",
-    # Transformations to put before or around an optimizer, with nn.optimizers.chain
+    # Gradient transformations to combine with an optimizer, by nn.optimizers.chain
     "clip_by_global_norm",
     "clip_by_value",
     "decay_weights",
@@ -216,12 +223,12 @@ __all__ = [  # noqa: RUF022 - in the order of a reader
     "step_decay",
     "one_cycle",
     "warm_up",
-    # Data: examples in columns, and how they are cut into batches; see also nn.batches, nn.data
+    # Data: examples in columns, and their batches; see also nn.batches and nn.data
     "Batch",
     "full_batch",
     "mini_batches",
     "batches_of",
-    # Training by hand: a pure step, made of parts, and the fold of it over batches
+    # Training by hand: a pure step, made of parts, and its fold over batches
     "TrainState",
     "TrainStep",
     "part",
@@ -229,7 +236,7 @@ __all__ = [  # noqa: RUF022 - in the order of a reader
     "make_train_step",
     "scan",
     "output_of",
-    # Streams of training steps: each function takes one and returns one; see also nn.training
+    # Streams of training steps: functions from stream to stream; see also nn.training
     "progress",
     "evaluation",
     "measure",
@@ -246,22 +253,22 @@ __all__ = [  # noqa: RUF022 - in the order of a reader
     "r_squared",
     "recall",
     "roc_auc",
-    # Arithmetic: the fastest of this machine, or the same bits on every machine
+    # Arithmetic: the fastest on this machine, or the same bits on every machine
     "fast",
     "portable",
-    # Randomness: numbers with an address
+    # Randomness: keys, from which numbers are drawn by address
     "Key",
     # Descriptions: parts as plain data
     "build",
     "describe",
     "described",
-    # Errors: a wrong argument, a missing package, and numbers that are not finite
+    # Errors: wrong input, a missing package, and numbers that are not finite
     "BadInput",
     "MissingExtra",
     "NotFinite",
 ]
 
-# Where `__getattr__` looks for these names: each module needs at most those before it.
+# Where `__getattr__` looks for names, in this order, since each module imports only earlier ones.
 _HOMES = [
     "checks",
     "keys",
@@ -301,7 +308,7 @@ _MODULES = [
 ]
 
 
-if not TYPE_CHECKING:  # for a type checker, any name would be one of this module then
+if not TYPE_CHECKING:  # it would hide misspelled names from type checkers
 
     def __getattr__(name: str) -> Any:
         if name in _MODULES:
@@ -316,7 +323,7 @@ if not TYPE_CHECKING:  # for a type checker, any name would be one of this modul
 
 
 def _hint(name: str) -> str:
-    """Where a name is, if a module that is loaded already has it."""
+    """Advice on where a name is, if a module that is already loaded has it."""
     for module in _MODULES:
         loaded = sys.modules.get(f"pydnn.{module}")
         if loaded is not None and name in getattr(loaded, "__all__", ()):

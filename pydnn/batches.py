@@ -1,7 +1,7 @@
-"""Batches: which examples a training step sees, and how data is prepared for it.
+"""Batches: the examples of each training step, and the split of data into parts.
 
-Which batch is that of iteration k depends on (key, k) alone, so that any step of any training
-can be taken again without its predecessors.
+The batch of iteration k depends on (key, k) alone, so any step of a training can be repeated
+without the steps before it.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Batching(DescribedPart):
     """A way to cut data into batches.
 
     Attributes:
-        at: `(data, key, k) -> batch` of iteration k.
-        per_epoch: `(m) -> count` of batches in which all m examples are seen once.
+        at: `(data, key, k) -> batch`, the batch of iteration k.
+        per_epoch: `(m) -> count`, the number of batches in an epoch of m examples.
     """
 
     at: Callable[[Batch, Key, int], Batch]
@@ -45,7 +45,7 @@ class Batching(DescribedPart):
 
 @attrs.frozen
 class WholeData:
-    """The `at` of batches that are all of the data."""
+    """The `at` of `full_batch`: every batch is all of the data."""
 
     def __call__(self, data: Batch, key: Key, k: int) -> Batch:
         """The batch of iteration k, which is `data`."""
@@ -54,19 +54,24 @@ class WholeData:
 
 @described("batches")
 def full_batch() -> Batching:
-    """All examples in every batch."""
+    """All examples in every batch.
+
+    Example:
+        >>> full_batch().per_epoch(209)
+        1
+    """
     return Batching(WholeData(), lambda m: 1)
 
 
 @attrs.frozen
 class EpochBatches:
-    """The `at` of batches that are cut, one after the other, from an order of all examples.
+    """The `at` of `mini_batches`: consecutive batches from an order of all examples.
 
     Attributes:
-        size: Examples in a batch.
-        shuffle: Whether every epoch has an order of its own.
-        keep_last: Whether an epoch ends in a shorter batch where `size` does not divide the
-            number of examples.
+        size: The number of examples in a batch.
+        shuffle: Whether each epoch has its own random order.
+        keep_last: Whether an epoch ends with a shorter batch if `size` does not divide the number
+            of examples.
     """
 
     size: int
@@ -81,7 +86,7 @@ class EpochBatches:
         return _columns(data, self.order(key, epoch, m)[which] if self.shuffle else which)
 
     def per_epoch(self, m: int) -> int:
-        """How many batches an epoch of m examples has."""
+        """The number of batches in an epoch of m examples."""
         if self.size > m:
             raise BadInput(
                 f"batches of {self.size} are larger than the data, {m} examples: "
@@ -96,33 +101,51 @@ class EpochBatches:
 
 @described("batches")
 def mini_batches(size: int, *, shuffle: bool = True, keep_last: bool = True) -> Batching:
-    """`size` examples in every batch, in another order in every epoch.
+    """Batches of `size` examples, in another random order in every epoch.
 
     Args:
-        size: Examples in a batch.
-        shuffle: Whether the order of each epoch is drawn anew, below the training's key.
-        keep_last: Whether an epoch ends in a shorter batch where `size` does not divide the
-            number of examples, or leaves out what remains.
+        size: The number of examples in a batch.
+        shuffle: Whether each epoch has its own random order, drawn from the training's key.
+        keep_last: Whether an epoch ends with a shorter batch if `size` does not divide the number
+            of examples. If not, the remaining examples of the epoch are left out.
+
+    Raises:
+        BadInput: If `size` is not an integer of at least 1.
+
+    Example:
+        >>> batching = mini_batches(2, shuffle=False)
+        >>> data = nn.Batch([[0, 1, 2, 3, 4]], [[0, 0, 1, 1, 1]])
+        >>> [batching.at(data, nn.Key(1), k).X.tolist() for k in range(3)]
+        [[[0.0, 1.0]], [[2.0, 3.0]], [[4.0]]]
     """
-    size = expect_count("size", size, hint="give the examples of a batch")
+    size = expect_count("size", size, hint="give the number of examples in a batch")
     cut = EpochBatches(size, shuffle, keep_last)
     return Batching(cut, cut.per_epoch)
 
 
 def batches_of(batching: Batching, data: Batch, key: Key, *, start: int = 0) -> Iterator[Batch]:
-    """The batches of iterations `start`, `start` + 1 and so on, without end.
+    """The endless stream of the batches of iterations `start`, `start` + 1, and so on.
 
     Args:
-        batching: E.g. mini_batches(32).
+        batching: The way to cut the data, e.g. mini_batches(32).
         data: All examples.
-        key: That of the training, e.g. state.key.
+        key: The training's key, e.g. state.key.
         start: The first iteration, e.g. state.iteration.
+
+    Raises:
+        BadInput: If batches are larger than the data.
+
+    Example:
+        >>> data = nn.Batch([[0, 1, 2, 3]], [[0, 0, 1, 1]])
+        >>> stream = batches_of(mini_batches(2), data, nn.Key(1))
+        >>> np.sort(np.hstack([next(stream).X, next(stream).X]))  # an epoch has every example once
+        array([[0., 1., 2., 3.]])
     """
-    batching.per_epoch(data.X.shape[1])  # so that a wrong size is refused here, not at a step
+    batching.per_epoch(data.X.shape[1])  # refuses a wrong size here instead of at the first step
     return (batching.at(data, key, k) for k in itertools.count(start))
 
 
-@functools.lru_cache(maxsize=8)  # an epoch's order is that of its key, however often it is asked
+@functools.lru_cache(maxsize=8)  # all batches of an epoch share its order
 def _order(key: Key, m: int) -> NDArray[np.int64]:
     return freeze(key.permutation(m))
 
@@ -133,23 +156,23 @@ def _columns(data: Batch, which: slice | NDArray[np.int64]) -> Batch:
     return batch
 
 
-_batch = maker_of(Batch)  # columns of a batch are one again
+_batch = maker_of(Batch)  # without checks, because columns of a batch form a batch
 
 
 def _taken(array: FloatArray | None, which: slice | NDArray[np.int64]) -> FloatArray | None:
     if array is None or isinstance(which, slice):
         return array[:, which] if array is not None else None
-    # Where examples lie one after the other in memory, each is copied in one go.
+    # Each example is contiguous in this memory order, so rows of the transpose copy faster.
     if array.flags.f_contiguous:
         return freeze(array.T[which]).T
     return freeze(array[:, which])
 
 
 def examples_together(data: Batch) -> Batch:
-    """The same batch with the numbers of each example in one stretch of memory.
+    """The same batch with each example contiguous in memory.
 
-    Examples are then gathered fast, and equal batches become equal bits: sums and products have
-    other bits where numbers lie in another order.
+    Then examples can be gathered fast, and equal batches give equal bits: the memory order
+    changes the order of sums and products, and so their last bits.
     """
     X, Y = (np.asfortranarray(array) for array in (data.X, data.Y))
     weights = None if data.weights is None else np.asfortranarray(data.weights)
@@ -159,21 +182,27 @@ def examples_together(data: Batch) -> Batch:
 def split(
     data: Batch, key: Key, *, share: float = 0.2, stratified: bool = True
 ) -> tuple[Batch, Batch]:
-    """Split examples by chance into a training part and a validation part.
+    """Split examples at random into a training part and a validation part.
 
     Args:
         data: All examples.
-        key: Where the choice is addressed.
-        share: Of the examples in the validation part, between 0 and 1.
-        stratified: Whether each class, which is each different column of Y, is split in that
-            share, rounded. At least one example of each comes into either part, so the
-            validation part of many small classes is larger than `share` of all examples.
+        key: The key of the random choice.
+        share: The share of the validation part, above 0 and below 1.
+        stratified: Whether to split each class, that is each distinct column of Y, in this share,
+            rounded. Both parts get at least one example of each class, so with many small
+            classes the validation part is larger than `share`.
 
     Returns:
         The training part and the validation part, each in the order of `data`.
 
     Raises:
-        BadInput: If a class has fewer than two examples, or there are fewer than two.
+        BadInput: If `share` is out of range, or a class or the data has fewer than two examples.
+
+    Example:
+        >>> data = nn.Batch([[0, 1, 2, 3]], [[0, 0, 1, 1]])
+        >>> train, validation = split(data, nn.Key(1), share=0.5)
+        >>> train.Y, validation.Y
+        (array([[0., 1.]]), array([[0., 1.]]))
     """
     hint = "give the share of the validation part, e.g. 0.2"
     share = expect_real("share", share, positive=True, below=1, hint=hint)

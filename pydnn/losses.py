@@ -1,9 +1,9 @@
-"""Losses: the cost of a network's output, and its gradient, in one function.
+"""Losses: the cost of a network's output and its gradient, in one function.
 
-A loss works on logits where that is the stable form, and owns the mean over examples, so that
-no stage below it divides by m. Where examples have weights, the mean is the weighted one: an
-example of weight 2 counts as two of weight 1. A batch whose weights are all 0 has cost 0 and
-gradient 0; a batch without examples is refused.
+Classification losses take logits, because that is the stable form. A loss takes the mean over
+examples, so no stage divides by m. With weights, it is the weighted mean: an example of weight 2
+counts as two of weight 1. A batch whose weights are all 0 has cost 0 and gradient 0; a batch
+without examples is refused.
 """
 
 from __future__ import annotations
@@ -40,44 +40,55 @@ __all__ = [
     "softmax_cross_entropy",
 ]
 
-# What a loss is made of: `(AL, Y, numerics) -> (losses, slopes)`, for losses of shape (k, m) the
-# gradient of their sum. The cost is the mean of all k m losses.
+# The core of a loss: `(AL, Y, numerics) -> (losses, slopes)`, where `losses` has shape (k, m) and
+# `slopes` is the gradient of their sum. The cost is the mean of all k m losses.
 Entries = Callable[[FloatArray, FloatArray, Numerics], tuple[FloatArray, FloatArray]]
 
 TASKS = ("two classes", "many classes", "several labels", "regression")
 
 
 def class_count(task: str, n_out: int) -> int | None:
-    """How many classes, or labels, a network with n_out outputs tells apart; None for numbers."""
+    """The number of classes or labels of a network with `n_out` outputs; None for regression.
+
+    Example:
+        >>> class_count("two classes", 1), class_count("many classes", 10)
+        (2, 10)
+    """
     return {"two classes": 2, "regression": None}.get(task, n_out)
 
 
 class Predict(Protocol):
-    """From a network's output AL (n_y, m) to predictions."""
+    """The type of functions from a network's output AL (n_y, m) to predictions."""
 
     def __call__(self, AL: FloatArray, context: Context = EVALUATION, /) -> FloatArray:
-        """Probabilities for logits, else the numbers that should be near the labels."""
+        """Convert logits to probabilities, or outputs to numbers like the labels."""
 
 
 @attrs.frozen(eq=False, repr=False, field_transformer=ignoring_in("function", "predict", "onnx"))
 class Loss(DescribedPart):
-    """A cost to make small: `loss(AL, Y)` gives the cost and dAL, its gradient.
+    """A cost to minimize: `loss(AL, Y)` returns the cost and its gradient dAL.
 
     Attributes:
-        name: What messages call it.
-        function: `(AL, Y, weights, context) -> (cost, dAL)`, the cost being a mean over
-            examples; `weights` is None where all count the same. `MeanOf` makes one of losses
-            of single examples.
-        predict: `(AL, context) -> predictions`: probabilities for logits, else the numbers that
-            are to be near the labels.
-        expect_labels: `(Y, n_out)`: refuses labels of a whole training set that the loss has no
-            meaning for, with a network of n_out outputs.
-        task: `(n_out) -> one of TASKS`, what the predictions are to be judged as.
-        onnx: `(AL) -> predictions`, what `predict` does, as operators of ONNX: of a
-            `pydnn.stages.graph.Value`, with the examples along the first axis. None where nobody
-            wrote it; a loss whose `predict` was replaced alone has none.
+        name: The name of the loss in messages.
+        function: `(AL, Y, weights, context) -> (cost, dAL)`, where the cost is a mean over
+            examples; `weights` is None if all examples count the same. `MeanOf` makes such a
+            function from the losses of single examples.
+        predict: `(AL, context) -> predictions`: probabilities from logits, or numbers like the
+            labels.
+        expect_labels: `(Y, n_out)`, which refuses the labels of a training set if the loss is
+            not defined for them and a network with `n_out` outputs.
+        task: `(n_out) -> task`, the task as which predictions are scored, one of `TASKS`.
+        onnx: `(AL) -> predictions`, the same as `predict` in operators of ONNX, for a
+            `pydnn.stages.graph.Value` with the examples along the first axis. None if the loss
+            cannot be exported, or `attrs.evolve` replaced only its `predict`.
         takes_scaled: Whether labels may be shifted and scaled for training, and predictions
-            scaled back, because nothing but the units of the cost depends on it.
+            scaled back, because this changes nothing but the unit of the cost.
+
+    Example:
+        >>> loss = nn.sigmoid_cross_entropy()
+        >>> cost, dAL = loss(np.array([[0.0, 0.0]]), np.array([[0.0, 1.0]]))
+        >>> loss.predict(np.array([[0.0]])), loss.task(1)
+        (array([[0.5]]), 'two classes')
     """
 
     name: str
@@ -101,18 +112,18 @@ class Loss(DescribedPart):
         weights: FloatArray | None = None,
         context: Context = EVALUATION,
     ) -> tuple[float, FloatArray]:
-        """The cost of AL (n_y, m) against Y, with weights (1, m), and dAL (n_y, m)."""
+        """The cost of AL (n_y, m) for labels Y and weights (1, m), and dAL (n_y, m)."""
         return self.function(AL, Y, weights, context)
 
 
 @attrs.frozen
 class MeanOf:
-    """The `function` of a loss whose cost is the mean of losses of single examples.
+    """The `function` of a loss whose cost is the mean of the losses of single examples.
 
     Attributes:
-        entries: `(AL, Y, numerics) -> (losses, slopes)`: losses (k, m), each of one example, and
-            the gradient of their sum, which nobody else has.
-        weigh: `(Y) -> weights` (1, m), by which examples are weighted further.
+        entries: `(AL, Y, numerics) -> (losses, slopes)`: the losses of each example (k, m), and
+            the gradient of their sum as a new array, which is then scaled in place.
+        weigh: `(Y) -> weights` (1, m), further weights of the examples; None for none.
     """
 
     entries: Entries
@@ -137,9 +148,9 @@ class MeanOf:
             total = numerics.mean(weights) * losses.size
         limits = np.finfo(weights.dtype)
         if not limits.tiny / limits.eps < total < math.inf:
-            if not weights.any():  # a batch that says nothing: no cost, and nothing to learn
+            if not weights.any():  # there is nothing to learn from this batch
                 return 0.0, freeze(np.zeros_like(slopes))
-            # Their sum is out of range, or too small to be exact, but only ratios matter.
+            # The sum overflows or is too small to be exact. Only ratios matter, so rescale.
             weights = weights / weights.max()
             total = numerics.mean(weights) * losses.size
         shares = weights / total
@@ -151,17 +162,21 @@ def expect_weights(weights: FloatArray, m: int, *, of: str = "") -> None:
     """Refuse weights of m examples that are negative or not finite.
 
     Args:
-        weights: One for each example, (1, m). All of them may be 0 in one batch.
-        m: How many examples there are.
-        of: The data set that the examples are; in a whole data set some weight must be above 0.
+        weights: A weight for each example, shape (1, m).
+        m: The number of examples.
+        of: Words for the data set, if these are all weights of one. A data set must have a weight
+            above 0, a batch need not.
+
+    Raises:
+        BadInput: If a weight is negative or not finite, or all weights of a data set are 0.
     """
     expect_shape("weights", weights, (1, m), hint="give one weight per example")
-    # One comparison that a NaN fails, too.
+    # A single comparison, which NaN fails too.
     if not weights.min(initial=0.0) >= 0:
         index = int(np.argmin(weights >= 0))
         raise BadInput(
             f"the weight of example {index} is {weights[0, index]:g}, expected 0 or more: "
-            "leave an example out rather than weigh it negatively."
+            "leave an example out instead of giving it a negative weight."
         )
     if not np.isfinite(weights).all():
         raise BadInput(
@@ -178,26 +193,35 @@ def expect_weights(weights: FloatArray, m: int, *, of: str = "") -> None:
 def sigmoid_cross_entropy(
     *, positive_weight: float | Sequence[float] = 1.0, label_smoothing: float = 0.0
 ) -> Loss:
-    """Binary cross-entropy of logits, in nats, for labels 0 and 1: one of them or several.
+    """Binary cross-entropy of logits, in nats, for one or several labels of 0 or 1.
 
-    With several labels Y (n_y, m) the cost is the mean over labels and examples.
+    With several labels Y (n_y, m), the cost is the mean over labels and examples.
 
     Args:
-        positive_weight: How many times as much a label 1 costs, for all labels or for each.
-        label_smoothing: The share s by which labels are drawn together: to s / 2 and 1 - s / 2.
+        positive_weight: The weight of label 1, where label 0 has weight 1; one number for all
+            labels, or one for each.
+        label_smoothing: The smoothing s: targets become s / 2 and 1 - s / 2 instead of 0 and 1.
+
+    Raises:
+        BadInput: If `positive_weight` is not above 0, or `label_smoothing` not from 0 to below 1.
 
     References:
         Goodfellow, Bengio and Courville, Deep Learning, 2016, section 6.2.2.2.
+
+    Example:
+        >>> cost, dZ = sigmoid_cross_entropy()(np.array([[0.0, 0.0]]), np.array([[0.0, 1.0]]))
+        >>> round(cost, 4), dZ
+        (0.6931, array([[ 0.25, -0.25]]))
     """
     smoothing = _expect_smoothing(label_smoothing)
     several = isinstance(positive_weight, list | tuple)
-    hint = "give the cost of a label 1, where a label 0 costs 1"
-    given = positive_weight if isinstance(positive_weight, list | tuple) else [positive_weight]
+    hint = "give the weight of label 1, where label 0 has weight 1"
+    numbers = positive_weight if isinstance(positive_weight, list | tuple) else [positive_weight]
     positive = np.array(
-        [[expect_real("positive_weight", p, positive=True, hint=hint)] for p in given]
+        [[expect_real("positive_weight", p, positive=True, hint=hint)] for p in numbers]
     )
 
-    dearer = bool((positive != 1).any())
+    is_weighted = bool((positive != 1).any())
 
     def entries(Z: FloatArray, Y: FloatArray, numerics: Numerics) -> tuple[FloatArray, FloatArray]:
         if Y.shape != Z.shape:
@@ -210,7 +234,7 @@ def sigmoid_cross_entropy(
         positive_part = Z - negative  # exactly max(Z, 0), in less time
         e = numerics.exp(negative - positive_part)  # of -|Z|
         A = np.where(negative < zero, e, one) / (e + one)
-        if not dearer:
+        if not is_weighted:
             return positive_part - Z * Y + numerics.log1p(e), A - Y
         if several and len(positive) != len(Z):
             raise BadInput(
@@ -237,11 +261,20 @@ def softmax_cross_entropy(
 ) -> Loss:
     """Cross-entropy of logits Z (K, m), in nats, for one of K classes.
 
-    Labels Y are the numbers of classes, (1, m), from 0 to K - 1; or one-hot columns, (K, m).
+    Labels Y are class numbers from 0 to K - 1, shape (1, m), or one-hot columns, shape (K, m).
 
     Args:
-        label_smoothing: The share of the label that is spread evenly over all classes.
-        class_weights: The weight of each class's examples, as if each example had it.
+        label_smoothing: The share of each label that is spread evenly over all K classes.
+        class_weights: A weight for each class, which multiplies the weights of its examples.
+
+    Raises:
+        BadInput: If `label_smoothing` is not from 0 to below 1, or a weight is negative.
+
+    Example:
+        >>> cost, dZ = softmax_cross_entropy()(np.zeros((2, 1)), np.array([[1.0]]))
+        >>> round(cost, 4), dZ
+        (0.6931, array([[ 0.5],
+               [-0.5]]))
 
     References:
         Goodfellow, Bengio and Courville, Deep Learning, 2016, section 6.2.2.3; for smoothing,
@@ -291,9 +324,11 @@ def _softmax(Z: FloatArray, context: Context = EVALUATION) -> FloatArray:
 
 
 def _one_hot(Y: FloatArray, Z: FloatArray) -> FloatArray:
-    """Labels as columns of the shape of Z (K, m), with one 1 in each."""
+    """Labels as one-hot columns, shape (K, m) like Z."""
     if len(Z) < 2:
-        raise BadInput("one output is one class, expected two or more: use sigmoid_cross_entropy.")
+        raise BadInput(
+            "one output means one class, expected two or more: use sigmoid_cross_entropy."
+        )
     if Y.shape == Z.shape:
         return Y
     hint = "give the number of each example's class, or its one-hot column"
@@ -307,7 +342,12 @@ def _one_hot(Y: FloatArray, Z: FloatArray) -> FloatArray:
 
 @described("loss")
 def mean_squared() -> Loss:
-    """(AL - Y)**2, as a mean over outputs and examples."""
+    """The mean of (AL - Y)**2 over outputs and examples, in squared units of Y.
+
+    Example:
+        >>> mean_squared()(np.array([[1.0, 2.0]]), np.array([[1.0, 5.0]]))
+        (4.5, array([[ 0., -3.]]))
+    """
 
     def entries(AL: FloatArray, Y: FloatArray, _: Numerics) -> tuple[FloatArray, FloatArray]:
         D = _difference(AL, Y)
@@ -318,7 +358,12 @@ def mean_squared() -> Loss:
 
 @described("loss")
 def mean_absolute() -> Loss:
-    """|AL - Y|, as a mean over outputs and examples; its slope at 0 is taken as 0."""
+    """The mean of |AL - Y| over outputs and examples, in units of Y; its slope at 0 is taken as 0.
+
+    Example:
+        >>> mean_absolute()(np.array([[1.0, 2.0]]), np.array([[1.0, 5.0]]))
+        (1.5, array([[ 0. , -0.5]]))
+    """
 
     def entries(AL: FloatArray, Y: FloatArray, _: Numerics) -> tuple[FloatArray, FloatArray]:
         D = _difference(AL, Y)
@@ -329,12 +374,22 @@ def mean_absolute() -> Loss:
 
 @described("loss")
 def huber(*, delta: float = 1.0) -> Loss:
-    """Half the squared difference up to `delta`, and a straight line from there on.
+    """Half the squared difference AL - Y up to `delta`, and linear beyond it, averaged.
+
+    Args:
+        delta: The absolute difference beyond which the loss is linear, above 0.
+
+    Raises:
+        BadInput: If `delta` is not above 0.
 
     References:
         Huber, Robust estimation of a location parameter, 1964.
+
+    Example:
+        >>> huber()(np.array([[1.0, 2.0]]), np.array([[1.5, 5.0]]))
+        (1.3125, array([[-0.25, -0.5 ]]))
     """
-    hint = "give the difference from which on the loss is a straight line"
+    hint = "give the difference beyond which the loss is linear"
     delta = expect_real("delta", delta, positive=True, hint=hint)
 
     def entries(AL: FloatArray, Y: FloatArray, _: Numerics) -> tuple[FloatArray, FloatArray]:
@@ -347,10 +402,14 @@ def huber(*, delta: float = 1.0) -> Loss:
 
 @described("loss")
 def poisson() -> Loss:
-    """exp(Z) - Y Z, for counts Y and the logarithm Z of their rate: minus the log likelihood.
+    """The mean of exp(Z) - Y Z, for counts Y, where Z is the logarithm of their expected rate.
 
-    The logarithm of Y's factorial, which does not depend on Z, is left out, so that the cost may
-    be negative. Predictions are rates, exp(Z).
+    That is minus the log likelihood, in nats, without the term log(Y!), which does not depend on
+    Z. So the cost may be negative. Predictions are rates, exp(Z).
+
+    Example:
+        >>> poisson()(np.array([[0.0]]), np.array([[3.0]]))
+        (1.0, array([[-2.]]))
     """
 
     def entries(Z: FloatArray, Y: FloatArray, numerics: Numerics) -> tuple[FloatArray, FloatArray]:
@@ -390,7 +449,7 @@ def _difference(AL: FloatArray, Y: FloatArray) -> FloatArray:
     return AL - Y
 
 
-# What labels a whole training set may have
+# Checks of the labels of a training set
 
 
 def _expect_numbers(Y: FloatArray, n_out: int) -> None:
@@ -449,11 +508,11 @@ def _expect_class_numbers(Y: FloatArray, n_out: int) -> None:
     _expect_all(whole, Y, f"a whole number from 0 to {n_out - 1}, since {outputs}: {hint}")
 
 
-_MOST_CLASSES = 10_000  # in advice: more are numbers, or numbers of something else
+_MOST_CLASSES = 10_000  # labels beyond this are taken for numbers, not classes, in advice
 
 
 def _classes_in(Y: FloatArray) -> int:
-    """How many classes labels Y (1, m) number from 0 on; 0 if they do not look like that."""
+    """The number of classes if labels Y (1, m) look like class numbers, else 0."""
     if len(Y) != 1 or not Y.size or not ((Y >= 0) & (Y < _MOST_CLASSES)).all():
         return 0
     return 0 if (np.floor(Y) != Y).any() else int(Y.max()) + 1
@@ -466,5 +525,5 @@ def _expect_all(right: NDArray[np.bool_], Y: FloatArray, expected: str) -> None:
 
 
 def _expect_smoothing(value: float) -> float:
-    hint = "give the share that is spread, e.g. 0.1"
+    hint = "give the share to spread, e.g. 0.1"
     return expect_real("label_smoothing", value, least=0, below=1, hint=hint)

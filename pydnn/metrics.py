@@ -1,7 +1,7 @@
-"""Metrics: pure functions of predictions and labels that people read.
+"""Metrics: pure functions of predictions and labels, for people to read.
 
-Examples are columns. Predictions are numbers of classes (1, m); for several labels, 0 or 1
-(n_y, m); for regression, numbers (n_y, m). Probabilities are what a loss's `predict` gives.
+Examples are columns. Predictions are class numbers (1, m); for several labels, 0 or 1 (n_y, m);
+for regression, numbers (n_y, m). Probabilities come from a loss's `predict`.
 """
 
 from __future__ import annotations
@@ -39,26 +39,46 @@ __all__ = [
 
 
 def classes_of(probabilities: ArrayLike) -> FloatArray:
-    """0 or 1 for each probability of the positive class: 1 where it is above one half.
+    """Convert probabilities of the positive class to classes: 1 if above 0.5, else 0.
 
     Raises:
         BadInput: If an entry is not a finite number.
+
+    Example:
+        >>> classes_of([[0.2, 0.5, 0.9]])
+        array([[0., 0., 1.]])
     """
     return freeze((_numbers("probabilities", probabilities) > 0.5).astype(np.float64))
 
 
 def most_likely(probabilities: ArrayLike) -> FloatArray:
-    """The number of the most probable class of each column of `probabilities` (K, m), (1, m).
+    """Convert probabilities (K, m) to the number of each column's most probable class, (1, m).
 
     Raises:
         BadInput: If an entry is not a finite number.
+
+    Example:
+        >>> most_likely([[0.1, 0.7], [0.6, 0.2], [0.3, 0.1]])
+        array([[1., 0.]])
     """
     P = _numbers("probabilities", probabilities)
     return freeze(P.argmax(axis=0)[np.newaxis].astype(np.float64))
 
 
 def accuracy(predictions: ArrayLike, Y: ArrayLike) -> float:
-    """Share of examples whose prediction equals the label Y; all of it, where it has several."""
+    """The share of examples whose prediction equals the label; with several labels, all of them.
+
+    Args:
+        predictions: Class numbers (1, m), or for several labels 0 or 1 (n_y, m).
+        Y: The labels, of the same shape.
+
+    Raises:
+        BadInput: If the shapes differ, or an entry is not a class number.
+
+    Example:
+        >>> accuracy([[0, 1, 1, 0]], [[0, 1, 0, 0]])
+        0.75
+    """
     P, Y = _pair(predictions, Y)
     for name, array in _named(P, Y):
         _expect_classes(name, array, 2 if len(Y) > 1 else None)
@@ -68,7 +88,24 @@ def accuracy(predictions: ArrayLike, Y: ArrayLike) -> float:
 def confusion_matrix(
     predictions: ArrayLike, Y: ArrayLike, *, classes: int = 2
 ) -> NDArray[np.int64]:
-    """How many examples of class i (row) were taken for class j (column), for numbers (1, m)."""
+    """Count the examples of class i (row) that were predicted as class j (column).
+
+    Args:
+        predictions: Class numbers, shape (1, m).
+        Y: The labels, class numbers, shape (1, m).
+        classes: The number of classes.
+
+    Returns:
+        The counts, int64, shape (classes, classes).
+
+    Raises:
+        BadInput: If the shapes differ, or an entry is not a class number below `classes`.
+
+    Example:
+        >>> confusion_matrix([[0, 1, 1, 0]], [[0, 1, 0, 0]])
+        array([[2, 1],
+               [0, 1]])
+    """
     expect_count("classes", classes, least=2, hint="give the number of classes")
     P, Y = _pair(predictions, Y)
     taken, true = (_class_numbers(name, array, classes) for name, array in _named(P, Y))
@@ -79,11 +116,24 @@ def confusion_matrix(
 def precision(
     predictions: ArrayLike, Y: ArrayLike, *, classes: int = 2, numerics: Numerics = fast
 ) -> float:
-    """Share of right ones among the examples taken for positive; 0 where none was.
+    """The share of correct predictions among the positive ones; 0 if there are none.
 
-    For two classes, class 1 is positive. For more, and for several labels (n_y, m), it is the
-    mean over classes or labels, each in turn the positive one (the macro average). A class that
-    occurs neither in Y nor in the predictions does not count in that mean.
+    For two classes, class 1 is positive. For more classes or several labels, the result is the
+    macro average: the mean over classes or labels, each taken as positive in turn. Classes that
+    occur neither in Y nor in the predictions are left out of the mean.
+
+    Args:
+        predictions: Class numbers (1, m), or for several labels 0 or 1 (n_y, m).
+        Y: The labels, of the same shape.
+        classes: The number of classes.
+        numerics: The arithmetic of the mean.
+
+    Raises:
+        BadInput: If the shapes differ, or an entry is not a class number below `classes`.
+
+    Example:
+        >>> precision([[0, 1, 1, 0]], [[0, 1, 0, 0]])
+        0.5
     """
     hits, taken, positive = _counts(predictions, Y, classes)
     return _macro(hits, taken, taken + positive, numerics)
@@ -92,9 +142,22 @@ def precision(
 def recall(
     predictions: ArrayLike, Y: ArrayLike, *, classes: int = 2, numerics: Numerics = fast
 ) -> float:
-    """Share of the positive examples that were taken for positive; 0 where there is none.
+    """The share of the positive examples that are predicted as positive; 0 if there are none.
 
-    Which class is positive, and the mean over several of them, are as in `precision`.
+    The positive class and the mean over classes or labels are those of `precision`.
+
+    Args:
+        predictions: Class numbers (1, m), or for several labels 0 or 1 (n_y, m).
+        Y: The labels, of the same shape.
+        classes: The number of classes.
+        numerics: The arithmetic of the mean.
+
+    Raises:
+        BadInput: If the shapes differ, or an entry is not a class number below `classes`.
+
+    Example:
+        >>> recall([[0, 1, 1, 0]], [[0, 1, 0, 0]])
+        1.0
     """
     hits, taken, positive = _counts(predictions, Y, classes)
     return _macro(hits, positive, taken + positive, numerics)
@@ -103,9 +166,22 @@ def recall(
 def f1_score(
     predictions: ArrayLike, Y: ArrayLike, *, classes: int = 2, numerics: Numerics = fast
 ) -> float:
-    """Harmonic mean of precision and recall; 0 where both are.
+    """The harmonic mean of precision and recall; 0 if both are 0.
 
-    Which class is positive, and the mean over several of them, are as in `precision`.
+    The positive class and the mean over classes or labels are those of `precision`.
+
+    Args:
+        predictions: Class numbers (1, m), or for several labels 0 or 1 (n_y, m).
+        Y: The labels, of the same shape.
+        classes: The number of classes.
+        numerics: The arithmetic of the mean.
+
+    Raises:
+        BadInput: If the shapes differ, or an entry is not a class number below `classes`.
+
+    Example:
+        >>> round(f1_score([[0, 1, 1, 0]], [[0, 1, 0, 0]]), 4)
+        0.6667
     """
     hits, taken, positive = _counts(predictions, Y, classes)
     return _macro(2 * hits, taken + positive, taken + positive, numerics)
@@ -113,25 +189,35 @@ def f1_score(
 
 @ignoring_underflow
 def roc_auc(probabilities: ArrayLike, Y: ArrayLike, *, numerics: Numerics = fast) -> float:
-    """Area under the curve of true against false positives, ties counting half.
+    """The area under the ROC curve, of true against false positives.
 
-    That is the probability that a positive example gets a greater number than a negative one.
-    Several rows (n_y, m) give the mean over labels; for many classes, `probabilities` (K, m) and
-    Y (1, m), each class stands against the rest. A label or class of which Y holds only 0 or
-    only 1 has no such area and does not count in the mean.
+    It is the probability that a positive example gets a higher number than a negative one, where
+    a tie counts half. For several labels, it is the mean over labels. For more than two classes,
+    it is the mean over classes, each compared with all others. Labels and classes without both
+    positive and negative examples are left out of the mean.
+
+    Args:
+        probabilities: Probabilities or other scores, shape (n_y, m), or (K, m) for K classes.
+        Y: The labels, 0 or 1 (n_y, m), or class numbers (1, m).
+        numerics: The arithmetic of the mean.
 
     Raises:
-        BadInput: If no label or class has both, among others.
+        BadInput: If the shapes do not fit, an entry of Y is not a label, or no label or class
+            has both positive and negative examples.
 
     References:
         Hanley and McNeil, The meaning and use of the area under a ROC curve, 1982.
+
+    Example:
+        >>> roc_auc([[0.1, 0.6, 0.4, 0.9]], [[0, 0, 1, 1]])
+        0.75
     """
     P, Y = _probabilities_and_labels(probabilities, Y)
     ones = np.count_nonzero(Y, axis=1)
     rows = np.flatnonzero((ones > 0) & (ones < Y.shape[1]))
     if not rows.size:
         raise _Undefined(
-            f"label {0 if not ones[0] else 1} is all there is in row 0, expected both 0 and 1: "
+            f"row 0 has only label {0 if not ones[0] else 1}, expected both 0 and 1: "
             "the area under the curve compares the two."
         )
     return _mean(numerics, np.array([_auc(P[row], Y[row] == 1) for row in rows]))
@@ -140,22 +226,33 @@ def roc_auc(probabilities: ArrayLike, Y: ArrayLike, *, numerics: Numerics = fast
 def _auc(numbers: FloatArray, positive: NDArray[np.bool_]) -> float:
     p, n = np.count_nonzero(positive), np.count_nonzero(~positive)
     _, which, counts = np.unique(numbers, return_inverse=True, return_counts=True)
-    ranks = np.cumsum(counts) - (counts - 1) / 2  # from 1; equal numbers share their mean rank
-    # Twice the ranks are whole numbers, whose sum is exact in any order.
+    ranks = np.cumsum(counts) - (counts - 1) / 2  # from 1; equal numbers all get their mean rank
+    # Doubled ranks are whole numbers, so their sum is exact in any order.
     twice = int((2 * ranks).astype(np.int64)[which][positive].sum())
     return (twice / 2 - p * (p + 1) / 2) / (p * n)
 
 
 @ignoring_underflow
 def log_loss(probabilities: ArrayLike, Y: ArrayLike, *, numerics: Numerics = fast) -> float:
-    """Mean of minus the logarithm, in nats, of the probability of each label.
+    """The mean of minus the logarithm of the probability of each label, in nats.
 
-    For two classes and several labels Y (n_y, m), probabilities are those of label 1. The
-    probability of a label counts as at least the distance from 1 to the next smaller number of
-    its dtype (2**-53 for float64, a loss of 36.7), whether the label is 0 or 1: a probability
-    that rounds to 1 says no more than that about the other label. For many classes,
-    probabilities are (K, m) and Y has the numbers of classes, (1, m); there the smallest
-    positive normal number stands for 0.
+    A probability of 0 would make it infinite. So with labels 0 and 1, the probability of a label
+    counts as at least the gap between 1 and the next smaller number of its dtype (2**-53 in
+    float64, a loss of 36.7): if the probability of label 1 is rounded to 1, that of label 0 is
+    not known more precisely. With class numbers, 0 counts as the smallest positive normal number.
+
+    Args:
+        probabilities: The probabilities of label 1, shape (n_y, m), or of K classes, (K, m).
+        Y: The labels, 0 or 1 (n_y, m), or class numbers (1, m).
+        numerics: The arithmetic.
+
+    Raises:
+        BadInput: If the shapes do not fit, a probability is not between 0 and 1, or an entry of
+            Y is not a label.
+
+    Example:
+        >>> round(log_loss([[0.5, 0.5]], [[0, 1]]), 4)
+        0.6931
     """
     P, labels = _probabilities_and_labels(probabilities, Y)
     if not ((P >= 0) & (P <= 1)).all():
@@ -169,26 +266,38 @@ def log_loss(probabilities: ArrayLike, Y: ArrayLike, *, numerics: Numerics = fas
 
 @ignoring_underflow
 def r_squared(predictions: ArrayLike, Y: ArrayLike, *, numerics: Numerics = fast) -> float:
-    """1 less the squared error over the squared deviation of Y from its mean; mean over rows.
+    """1 - (sum of squared errors) / (sum of squared deviations of Y from its mean), averaged.
 
-    It is 1 for exact predictions, and 0 for those that always give the mean.
+    It is 1 for exact predictions and 0 for always predicting the mean. With several rows, it is
+    the mean over rows.
+
+    Args:
+        predictions: Numbers, shape (n_y, m).
+        Y: The labels, shape (n_y, m).
+        numerics: The arithmetic.
 
     Raises:
-        BadInput: If all labels of a row are equal, among others.
+        BadInput: If the shapes differ, an entry is not finite, or all labels of a row are equal.
+
+    Example:
+        >>> r_squared([[1.0, 2.0, 4.0]], [[1.0, 2.0, 3.0]])
+        0.5
     """
     P, labels = _pair(predictions, Y)
-    # Compared with each other: the sum of their squared deviations may round to more than 0.
+    # By comparison, because the sum of squared deviations of equal labels may round to above 0.
     constant = (labels[:, :1] == labels).all(axis=1)
     if constant.any():
         raise _Undefined(
             f"Y is constant in row {int(np.argmax(constant))}, expected labels that differ: "
-            "R squared compares with them."
+            "R squared divides by their deviation."
         )
-    # Powers of 2 change no bit of the ratio, and keep squares of huge and tiny labels in range.
+    # Scaling by powers of 2 changes no bit of the ratio, and squares of huge or tiny labels stay in
+    # range.
     powers = -np.frexp(np.abs(labels).max(axis=1, keepdims=True))[1]
-    with np.errstate(over="ignore"):  # an error without bound has an R squared of -inf
+    with np.errstate(over="ignore"):  # a huge error has an R squared of -inf
         P, labels = np.ldexp(P, powers), np.ldexp(labels, powers)
-        # Turned, since sums along the other axis may take BLAS.
+        # Transposed, because a sum along the last axis may go through BLAS, whose order of addition
+        # depends on the machine.
         mean = numerics.sum(labels.T, axis=0) / labels.shape[1]
         residual, total = (
             numerics.sum((difference * difference).T, axis=0)[0]
@@ -201,15 +310,28 @@ def r_squared(predictions: ArrayLike, Y: ArrayLike, *, numerics: Numerics = fast
 def mean_absolute_error(
     predictions: ArrayLike, Y: ArrayLike, *, numerics: Numerics = fast
 ) -> float:
-    """Mean of |prediction - Y| over outputs and examples."""
+    """The mean of |prediction - Y| over outputs and examples, in the unit of Y.
+
+    Args:
+        predictions: Numbers, shape (n_y, m).
+        Y: The labels, shape (n_y, m).
+        numerics: The arithmetic.
+
+    Raises:
+        BadInput: If the shapes differ or an entry is not finite.
+
+    Example:
+        >>> mean_absolute_error([[1.0, 2.0]], [[1.0, 5.0]])
+        1.5
+    """
     P, Y = _pair(predictions, Y)
     return _mean(numerics, np.abs(P - Y))
 
 
-# By task
+# Metrics by task
 
 
-Metric = Callable[[FloatArray, FloatArray], float]  # of what a loss predicts, and labels
+Metric = Callable[[FloatArray, FloatArray], float]  # of a loss's predictions, and labels
 _Metric = Callable[[FloatArray, FloatArray, Numerics], float]
 
 _OF_LABELS: Mapping[str, _Metric] = {  # one label 0 or 1, or several
@@ -245,15 +367,15 @@ class _Meaning:
     """How people read a value.
 
     Attributes:
-        higher_is_better: Whether a greater value is better.
-        over_classes: Whether it is a mean over classes or labels where there are several.
+        higher_is_better: Whether a higher value is better.
+        over_classes: Whether it is a mean over classes or labels if there are several.
     """
 
     higher_is_better: bool
     over_classes: bool = False
 
 
-# Besides metrics, people watch a training's own numbers.
+# People also watch the numbers of the training itself.
 _MEANINGS: Mapping[str, _Meaning] = {
     "cost": _Meaning(higher_is_better=False),
     "gradient_norm": _Meaning(higher_is_better=False),
@@ -269,18 +391,22 @@ _MEANINGS: Mapping[str, _Meaning] = {
 
 
 def higher_is_better(name: str) -> bool:
-    """Whether a greater value is better for "cost", "gradient_norm" or a metric of pydnn.
+    """Whether a higher value is better, for "cost", "gradient_norm" or a metric of pydnn.
 
-    The name of a part of the data may come before it, as in "validation accuracy".
+    The name may start with a part of the data, as in "validation accuracy".
 
     Raises:
-        BadInput: If the name is another one, since nothing says which way that value points.
+        BadInput: If the name is another one, for which this is unknown.
+
+    Example:
+        >>> higher_is_better("validation accuracy"), higher_is_better("cost")
+        (True, False)
     """
     metric = name.rpartition(" ")[2]
     if metric not in _MEANINGS:
         raise BadInput(
-            f"{name!r} may be better when it is higher or when it is lower, expected a word on "
-            "that: say higher_is_better, True or False."
+            f"{name!r} may be better when it is higher or when it is lower, expected "
+            "higher_is_better: set it to True or False."
         )
     return _MEANINGS[metric].higher_is_better
 
@@ -289,18 +415,23 @@ def higher_is_better(name: str) -> bool:
 def score(
     task: str, predictions: ArrayLike, Y: ArrayLike, *, numerics: Numerics = fast
 ) -> dict[str, float]:
-    """Every metric of a `task` that these labels allow, by name.
+    """All metrics of a task by name.
 
-    Metrics that compare labels which differ are left out where all are equal.
+    Metrics that are not defined for labels that are all equal, such as R squared, are left out
+    for such labels.
 
     Args:
         task: One of `losses.TASKS`.
-        predictions: What the loss's `predict` gives: probabilities, or numbers.
-        Y: Labels, as the loss takes them.
+        predictions: Probabilities or numbers, from the loss's `predict`.
+        Y: The labels, as the loss takes them.
         numerics: The arithmetic.
 
     Raises:
-        BadInput: If a prediction or label is not a finite number, or not one of the task's.
+        BadInput: If a prediction or label is not a finite number, or does not fit the task.
+
+    Example:
+        >>> score("regression", [[1.0, 2.0, 4.0]], [[1.0, 2.0, 3.0]])["r_squared"]
+        0.5
     """
     expect_known("task", task, METRICS)
     P, Y = _numbers("predictions", predictions), _labels(task, Y)
@@ -313,19 +444,20 @@ def score(
 
 @ignoring_underflow
 def score_by_class(task: str, predictions: ArrayLike, Y: ArrayLike) -> list[dict[str, float | int]]:
-    """Precision, recall and f1 of each class, or of each of several labels, and its examples.
+    """Precision, recall, f1 and the number of examples of each class, or of each of several labels.
 
     Args:
-        task: One of `losses.TASKS` that has classes or labels.
-        predictions: What the loss's `predict` gives: probabilities.
-        Y: Labels, as the loss takes them.
+        task: One of `losses.TASKS`, except "regression".
+        predictions: Probabilities, from the loss's `predict`.
+        Y: The labels, as the loss takes them.
 
     Returns:
-        For each class in turn {"precision": …, "recall": …, "f1": …, "count": examples}. The
-        three are nan for a class that occurs neither in Y nor in the predictions.
+        For each class {"precision": …, "recall": …, "f1": …, "count": …}. The first three are
+        NaN for a class that occurs neither in Y nor in the predictions.
 
     Raises:
-        BadInput: If the task has no classes, or as `score` does.
+        BadInput: If the task is regression, or a prediction or label is not a finite number or
+            does not fit the task.
 
     Example:
         >>> score_by_class("two classes", [[0.9, 0.2, 0.8]], [[1, 0, 0]])[1]["precision"]
@@ -333,7 +465,7 @@ def score_by_class(task: str, predictions: ArrayLike, Y: ArrayLike) -> list[dict
     """
     expect_known("task", task, METRICS)
     if task == "regression":
-        raise BadInput("regression has no classes: ask for its score.")
+        raise BadInput("regression has no classes: use score instead.")
     P, Y = _numbers("predictions", predictions), _labels(task, Y)
     if task == "several labels":
         hits, taken, positive = _counts(classes_of(P), Y, 2)
@@ -354,23 +486,20 @@ def score_by_class(task: str, predictions: ArrayLike, Y: ArrayLike) -> list[dict
 
 
 def title(task: str, name: str) -> str:
-    """What the metric `name` of a `task` is called where a person reads it.
-
-    It says "macro" where the number is a mean over classes or labels.
-    """
+    """The name of a metric for people, with "macro" if it is a mean over classes or labels."""
     macro = task in ("many classes", "several labels") and _MEANINGS[name].over_classes
     return f"macro {name}" if macro else name
 
 
-# What every metric asks of its arrays
+# Checks and counts that metrics share
 
 
 class _Undefined(BadInput):
-    """The labels are sound, but the metric has no value for labels that are all equal."""
+    """The labels are valid, but the metric is undefined for labels that are all equal."""
 
 
 def _numbers(name: str, x: ArrayLike) -> FloatArray:
-    """The array (n, m) in floats; refused if it has another shape or an entry is not finite."""
+    """The array (n, m) as floats; another shape or an infinite or NaN entry is refused."""
     array = readonly(x)
     hint = "put examples in columns, e.g. pass y[np.newaxis] for a vector y"
     expect_shape(name, array, ("n_y", "m"), hint=hint)
@@ -379,7 +508,7 @@ def _numbers(name: str, x: ArrayLike) -> FloatArray:
 
 
 def _pair(predictions: ArrayLike, Y: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """Predictions and labels of one shape, with an example or more."""
+    """Predictions and labels of the same shape, with at least one example."""
     P, Y = _numbers("predictions", predictions), _numbers("Y", Y)
     expect_shape("predictions", P, Y.shape, hint="give one prediction per label")
     if Y.size == 0:
@@ -390,7 +519,7 @@ def _pair(predictions: ArrayLike, Y: ArrayLike) -> tuple[FloatArray, FloatArray]
 def _probabilities_and_labels(
     probabilities: ArrayLike, Y: ArrayLike
 ) -> tuple[FloatArray, FloatArray]:
-    """Probabilities (n, m), and for each of them whether it is that of the label: 1 or 0."""
+    """Probabilities (n, m), and for each of them 1 if it belongs to the label, else 0."""
     P, Y = _numbers("probabilities", probabilities), _numbers("Y", Y)
     if len(Y) == 1 < len(P):
         expect_shape("Y", Y, (1, P.shape[1]), hint="give one class per example")
@@ -401,7 +530,7 @@ def _probabilities_and_labels(
 
 
 def _labels(task: str, Y: ArrayLike) -> FloatArray:
-    """Labels as the metrics of a task take them: numbers of classes also of one-hot columns."""
+    """Labels for the metrics of a task: one-hot columns become class numbers."""
     labels = _numbers("Y", Y)
     if task != "many classes" or len(labels) == 1:
         return labels
@@ -421,7 +550,7 @@ def _named(predictions: FloatArray, Y: FloatArray) -> list[tuple[str, FloatArray
 
 
 def _expect_classes(name: str, array: FloatArray, classes: int | None) -> None:
-    """Refuse what is not a whole number from 0 to `classes` - 1; None for any number of them."""
+    """Refuse entries other than whole numbers from 0 to `classes` - 1; None is no upper limit."""
     right = (array >= 0) & (array < (np.inf if classes is None else classes))
     right &= array == np.floor(array)
     if right.all():
@@ -449,7 +578,7 @@ _Counts = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 
 def _counts(predictions: ArrayLike, Y: ArrayLike, classes: int) -> _Counts:
-    """For each positive class or label: right ones, those taken for it, and those that are it."""
+    """For each positive class or label: how many are correct, predicted, and labeled so."""
     P, Y = _pair(predictions, Y)
     if len(Y) > 1:
         for name, array in _named(P, Y):
@@ -467,7 +596,7 @@ def _by_class(predictions: FloatArray, Y: FloatArray, classes: int) -> _Counts:
 
 
 def _mean(numerics: Numerics, numbers: FloatArray) -> float:
-    """The mean, in the precision of the numbers."""
+    """The mean, rounded to the dtype of the numbers."""
     return float(numbers.dtype.type(numerics.mean(numbers)))
 
 
@@ -482,6 +611,6 @@ def _macro(
     occurrences: NDArray[np.int64],
     numerics: Numerics,
 ) -> float:
-    """The mean of part / whole over the classes that occur at all; 0 if none does."""
+    """The mean of part / whole over the classes that occur; 0 if none does."""
     occurs = occurrences > 0
     return _mean(numerics, _ratios(part[occurs], whole[occurs])) if occurs.any() else 0.0

@@ -1,4 +1,4 @@
-"""Penalties: what is added to the cost for large weights, and its gradient."""
+"""Penalties: terms of the cost that grow with the weights, and their gradients."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = ["Penalty", "l1_penalty", "l2_penalty"]
 
 @attrs.frozen
 class SumOf:
-    """The `function` of a penalty: strength / 2m times a sum over the weights that it counts.
+    """The `function` of a penalty: strength / 2m times a sum over selected weights.
 
     Attributes:
-        strength: The course's lambda.
-        only: Names of the arrays that it counts.
-        size: What it sums of each weight.
+        strength: Lambda in the tutorial's course.
+        only: The names of the arrays to sum over.
+        size: The term of each weight in the sum.
         slope: The derivative of `size`.
     """
 
@@ -53,7 +53,7 @@ class Penalty(DescribedPart):
     Attributes:
         function: `(parameters, m, numerics) -> (cost, gradient)` for a batch of m examples; the
             gradient is a vector in the layout of the parameters.
-        isotropic: Whether all directions of an array are alike to it, as with its length.
+        isotropic: Whether it treats all directions of an array alike, as its norm does.
     """
 
     function: Callable[[Packed, int, Numerics], tuple[float, FloatArray]]
@@ -62,22 +62,42 @@ class Penalty(DescribedPart):
 
 @described("penalty")
 def l2_penalty(strength: float, *, only: Sequence[str] = ("W",)) -> Penalty:
-    """Strength / 2m times the sum of squared weights, as in the tutorial's course.
+    """Add strength / 2m times the sum of squared weights, as in the tutorial's course.
 
     Args:
-        strength: The course's lambda; 0 or more.
-        only: Names of the arrays that it counts, as `Layout.selected` takes them.
+        strength: Lambda in the course, at least 0.
+        only: The names of the arrays to sum over; see `Layout.selected`.
+
+    Raises:
+        BadInput: If `strength` is negative or not finite.
+
+    Example:
+        >>> network = nn.dense(1, initializer=nn.constant(3.0))
+        >>> state = nn.initial_state(network, nn.adam(), (2,), key=nn.Key(1))
+        >>> cost, gradient = l2_penalty(0.2).function(state.parameters, 10, nn.fast)
+        >>> round(cost, 4), gradient
+        (0.18, array([0.06, 0.06, 0.  ]))
     """
     return _penalty(strength, only, lambda w: w * w, lambda w: 2 * w, isotropic=True)
 
 
 @described("penalty")
 def l1_penalty(strength: float, *, only: Sequence[str] = ("W",)) -> Penalty:
-    """Strength / 2m times the sum of absolute weights; the slope at 0 is taken as 0.
+    """Add strength / 2m times the sum of absolute weights; the slope at 0 is taken as 0.
 
     Args:
-        strength: The course's lambda; 0 or more.
-        only: Names of the arrays that it counts, as `Layout.selected` takes them.
+        strength: Lambda in the course, at least 0.
+        only: The names of the arrays to sum over; see `Layout.selected`.
+
+    Raises:
+        BadInput: If `strength` is negative or not finite.
+
+    Example:
+        >>> network = nn.dense(1, initializer=nn.constant(3.0))
+        >>> state = nn.initial_state(network, nn.adam(), (2,), key=nn.Key(1))
+        >>> cost, gradient = l1_penalty(0.2).function(state.parameters, 10, nn.fast)
+        >>> round(cost, 4), gradient
+        (0.06, array([0.01, 0.01, 0.  ]))
     """
     return _penalty(strength, only, np.abs, np.sign, isotropic=False)
 

@@ -1,4 +1,4 @@
-"""Pictures of a training, drawn with matplotlib (extra `plot`)."""
+"""Plots of trainings, drawn with matplotlib (extra `plot`)."""
 
 from __future__ import annotations
 
@@ -29,16 +29,17 @@ if TYPE_CHECKING:
 
 __all__ = ["expect_plottable", "plot_costs", "plot_sweep", "save_plot"]
 
-_FEW_SETTINGS = 4  # in a legend inside the axes
+_FEW_SETTINGS = 4  # as many fit into a legend inside the axes
 _ENTRY_HEIGHT = 0.19  # inches
 _LONG_NAME = 40  # letters
 
 
 @contextlib.contextmanager
 def _without_tex() -> Iterator[None]:
-    """Draw text with matplotlib alone, whatever its settings say.
+    """A context in which matplotlib does not use TeX, whatever its settings say.
 
-    Those may lie in the current folder, and TeX is another program, which obeys what it reads.
+    A settings file in the current folder may come from a stranger, and TeX is a program that
+    executes the text that it typesets.
     """
     with _matplotlib("matplotlib").rc_context({"text.usetex": False}):
         yield
@@ -46,11 +47,14 @@ def _without_tex() -> Iterator[None]:
 
 @_without_tex()
 def plot_costs(costs: Sequence[float] | FloatArray, *, title: str) -> Figure:
-    """Draw the cost of every iteration against its number.
+    """Plot the cost against the iteration.
 
     Args:
-        costs: Cost at each iteration, from iteration 0, e.g. `dnn_model(…).costs`.
-        title: E.g. "Learning rate = 0.0075".
+        costs: The cost at each iteration, from iteration 0, e.g. `nn.train(…).costs`.
+        title: The title of the plot, e.g. "Learning rate = 0.0075".
+
+    Returns:
+        A matplotlib figure.
 
     Raises:
         BadInput: If there are no costs.
@@ -66,7 +70,7 @@ def plot_costs(costs: Sequence[float] | FloatArray, *, title: str) -> Figure:
 
 
 def _of_costs(title: str, ylabel: str = "cost (nats per example)") -> tuple[Figure, Axes]:
-    """An empty figure of costs against iterations."""
+    """An empty plot of cost against iteration."""
     figure_of = _matplotlib("matplotlib.figure").Figure
     figure: Figure = figure_of(figsize=(6.4, 4.0), dpi=150, layout="constrained")
     axes = figure.subplots()
@@ -80,10 +84,10 @@ def _of_costs(title: str, ylabel: str = "cost (nats per example)") -> tuple[Figu
 
 
 def _matplotlib(module: str) -> ModuleType:
-    """A module of matplotlib, whatever backend the environment asks for: no plot here needs one.
+    """Import a module of matplotlib, ignoring MPLBACKEND, since no plot here needs a backend.
 
-    In a notebook, MPLBACKEND names a backend that may not be installed where the command
-    `pydnn` is, and matplotlib refuses to be imported then.
+    In a notebook, MPLBACKEND names a backend that may be missing in the environment of the
+    command `pydnn`, and then matplotlib refuses to be imported.
     """
     backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
     try:
@@ -91,7 +95,7 @@ def _matplotlib(module: str) -> ModuleType:
     finally:
         if backend is not None:
             os.environ["MPLBACKEND"] = backend
-    if backend is not None:  # for plots of others in this process, as matplotlib itself does it
+    if backend is not None:  # for other plots of this process, as matplotlib would set it
         with contextlib.suppress(Exception):
             sys.modules["matplotlib"].rcParams["backend"] = backend
     return imported
@@ -101,14 +105,17 @@ def _matplotlib(module: str) -> ModuleType:
 def plot_sweep(
     costs: Mapping[str, FloatArray], *, best: tuple[str, int] | None, title: str, ylabel: str
 ) -> Figure:
-    """Draw the cost of every iteration of many runs, thin, and the mean of each setting, bold.
+    """Plot the costs of many runs as thin lines, and the mean of each setting as a bold line.
 
     Args:
-        costs: For each setting, by what the legend calls it, the costs (R, iterations) of its
-            runs; NaN after the end of a run.
-        best: The setting and the row of the run to be marked, if there is a best one.
-        title: E.g. "32 seeds".
-        ylabel: The cost and its unit.
+        costs: The costs (R, iterations) of the R runs of each setting, by its name in the legend;
+            NaN after the end of a run.
+        best: The setting and row of the best run, which is marked; None to mark no run.
+        title: The title of the plot, e.g. "32 seeds".
+        ylabel: The label of the vertical axis, e.g. "cost (nats per example)".
+
+    Returns:
+        A matplotlib figure.
 
     Raises:
         BadInput: If there are no costs.
@@ -119,13 +126,13 @@ def plot_sweep(
     figure, axes = _of_costs(title, ylabel)
     names = _what_differs(list(costs))
     for number, (name, rows) in enumerate(zip(names, costs.values(), strict=True)):
-        colour = f"C{number % 10}"
-        axes.plot(rows.T, color=colour, linewidth=0.5, alpha=max(0.15, 0.6 / len(rows) ** 0.5))
-        here = np.isfinite(rows)  # the mean is that of the runs that have not ended yet
-        some = here.any(axis=0)
-        mean = np.where(here, rows, 0)[:, some].sum(axis=0) / here[:, some].sum(axis=0)
+        color = f"C{number % 10}"
+        axes.plot(rows.T, color=color, linewidth=0.5, alpha=max(0.15, 0.6 / len(rows) ** 0.5))
+        known = np.isfinite(rows)  # the mean is over runs that have not ended yet
+        some = known.any(axis=0)
+        mean = np.where(known, rows, 0)[:, some].sum(axis=0) / known[:, some].sum(axis=0)
         label = f"mean of {len(rows)}" + (f", {_shown(name)}" if name else "")
-        axes.plot(np.flatnonzero(some), mean, color=colour, linewidth=2.2, label=label, zorder=3)
+        axes.plot(np.flatnonzero(some), mean, color=color, linewidth=2.2, label=label, zorder=3)
     if best is not None:
         row = costs[best[0]][best[1]]
         last = int(np.flatnonzero(np.isfinite(row))[-1])
@@ -135,7 +142,7 @@ def plot_sweep(
     top = _top(costs)
     if top is not None:
         axes.set_ylim(bottom=0, top=top)
-    if len(costs) > _FEW_SETTINGS:  # under the axes, which keep their width and their height
+    if len(costs) > _FEW_SETTINGS:  # a legend below the axes does not shrink them
         figure.set_figheight(figure.get_figheight() + _ENTRY_HEIGHT * (len(costs) + 1))
         figure.legend(loc="outside lower left", frameon=False, fontsize="small")
     else:
@@ -144,16 +151,16 @@ def plot_sweep(
 
 
 def _shown(text: str, most: int = 90) -> str:
-    """Text as it is: safe, short enough for the figure's width, and none of it a formula."""
+    """Text that is safe to draw, fits into the figure, and is not read as a formula."""
     return printable(text, most=most).replace("$", r"\$")
 
 
 def _what_differs(names: Sequence[str]) -> list[str]:
-    """The names without the words that all of them begin and end with, where they are long."""
+    """The names; long ones without the words that all of them begin or end with."""
     if len(names) < 2 or max(map(len, names)) <= _LONG_NAME:
         return list(names)
     words = [name.split(" ") for name in names]
-    room = min(map(len, words)) - 1  # so that something is left of each
+    room = min(map(len, words)) - 1  # keeps at least one word of each
     start = _common(words, room)
     end = _common([line[::-1] for line in words], room - start)
     shown = [" ".join(line[start : len(line) - end]).rstrip(",") for line in words]
@@ -161,15 +168,15 @@ def _what_differs(names: Sequence[str]) -> list[str]:
 
 
 def _common(lines: Sequence[Sequence[str]], most: int) -> int:
-    """How many words all lines begin with, up to `most`."""
+    """The number of first words that all lines share, up to `most`."""
     alike = (len(set(column)) == 1 for column in zip(*lines, strict=False))
     return sum(1 for _ in itertools.islice(itertools.takewhile(bool, alike), most))
 
 
 def _top(costs: Mapping[str, FloatArray]) -> float | None:
-    """The greatest cost to be shown above 0, where runs that grow without bound leave room.
+    """The upper limit of the plot, which cuts off runs that diverge.
 
-    None where costs are not all above 0, and all are shown.
+    None if some costs are not above 0; then all costs are shown.
     """
     known = np.concatenate([rows[np.isfinite(rows)] for rows in costs.values()])
     first = np.concatenate([rows[:, 0] for rows in costs.values()])
@@ -178,25 +185,31 @@ def _top(costs: Mapping[str, FloatArray]) -> float | None:
 
 
 def expect_plottable(path: AnyPath) -> None:
-    """Refuse, before anything is computed, a file to which no plot could be saved.
+    """Refuse a file name that no plot could be saved to; for use before a long computation.
 
     Raises:
-        BadInput: If the folder is missing or matplotlib does not know the file's ending.
+        BadInput: If the folder does not exist, or matplotlib does not know the file's extension.
         MissingExtra: If matplotlib is not installed.
     """
     path = path_of(path)
     backend = _matplotlib("matplotlib.backend_bases")
     known = backend.FigureCanvasBase.get_supported_filetypes()
     if not path.suffix:
-        raise BadInput(f"{path} has no ending that tells its format: call it {path}.png.")
+        raise BadInput(f"{path} has no extension, so its format is unknown: call it {path}.png.")
     expect_known("picture format", path.suffix.removeprefix(".").lower(), known)
     if not path.parent.is_dir():
-        raise BadInput(f"{path.parent} is no directory, so no plot can go there: create it.")
+        raise BadInput(
+            f"{path.parent} is not a directory, so no plot can be saved there: create it."
+        )
 
 
 @_without_tex()
 def save_plot(figure: Figure, path: AnyPath) -> None:
-    """Write `figure` to `path`, in the format of its ending, replacing what was there."""
+    """Write a figure in the format of the file's extension, replacing an existing file.
+
+    Raises:
+        BadInput: If the file cannot be written.
+    """
     path = path_of(path)
     kind = path.suffix.removeprefix(".").lower()
     write_atomically(path, lambda file: figure.savefig(file, format=kind), replace=True)

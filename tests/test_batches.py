@@ -57,7 +57,7 @@ def test_which_batch_is_iteration_k_depends_on_key_and_k_alone(k):
     assert next(batches_of(batching, data, KEY, start=k)) == one_by_one
 
 
-def test_epochs_and_keys_have_orders_of_their_own_and_unshuffled_ones_have_none():
+def test_each_epoch_and_key_has_its_own_order_unless_it_is_not_shuffled():
     data = numbered(50)
     orders = seen(toolz.take(2, batches_of(mini_batches(50), data, KEY)))
     orders += seen(toolz.take(1, batches_of(mini_batches(50), data, Key(7))))
@@ -86,7 +86,7 @@ def test_batchings_are_described():
         assert again.at(numbered(9), KEY, 2) == batching.at(numbered(9), KEY, 2)
 
 
-# Preparing data
+# Splitting data
 
 
 @given(st.lists(st.integers(2, 30), min_size=1, max_size=4), st.floats(0.05, 0.95))

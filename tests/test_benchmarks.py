@@ -130,7 +130,7 @@ def test_plain_results_are_json_and_the_picture_is_drawn(tmp_path):
         (["P5"], "no work P5: choose of P1"),
         (["--threads", "0"], "--threads is 0, expected 1 to"),
         (["--blocks", "0"], "--blocks is 0, expected 1 or more"),
-        (["--plot", "no-such/a.png"], "no-such is no directory"),
+        (["--plot", "no-such/a.png"], "no-such is not a directory"),
     ],
 )
 def test_a_wrong_option_is_refused_before_anything_is_measured(options, message, capsys):

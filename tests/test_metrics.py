@@ -49,12 +49,14 @@ def test_worked_numbers_of_three_classes_are_means_over_classes():
 def test_worked_numbers_of_several_labels():
     labels = np.array([[1.0, 0, 1], [0, 0, 1]])
     taken = np.array([[1.0, 0, 0], [0, 1, 1]])
-    assert accuracy(taken, labels) == pytest.approx(1 / 3)  # only the first example is all right
+    assert accuracy(taken, labels) == pytest.approx(
+        1 / 3
+    )  # all labels of the first example alone are right
     assert precision(taken, labels) == pytest.approx((1 + 1 / 2) / 2)
     assert recall(taken, labels) == pytest.approx((1 / 2 + 1) / 2)
 
 
-def test_nothing_taken_or_nothing_there_is_0():
+def test_no_positive_prediction_or_no_positive_example_scores_0():
     nothing, everything = np.zeros((1, 3)), np.ones((1, 3))
     assert precision(nothing, everything) == recall(everything, nothing) == 0
     assert f1_score(nothing, nothing) == 0
@@ -62,7 +64,7 @@ def test_nothing_taken_or_nothing_there_is_0():
 
 def test_worked_numbers_of_probabilities():
     labels = np.array([[0.0, 0, 1, 1]])
-    # Of four pairs the positive one is greater in three; in a tie it counts half.
+    # The positive example has the higher number in three of four pairs; a tie counts half.
     assert roc_auc(np.array([[0.1, 0.4, 0.35, 0.8]]), labels) == 0.75
     assert roc_auc(np.array([[0.1, 0.4, 0.4, 0.8]]), labels) == 0.875
     p = np.array([[0.5, 0.25, 0.5, 1.0]])
@@ -122,7 +124,7 @@ def test_differences_of_small_integers_do_not_wrap():
     assert mean_absolute_error(np.int8([[-128]]), np.int8([[127]])) == 255
 
 
-def test_lists_are_taken_as_arrays():
+def test_lists_are_accepted_as_arrays():
     assert accuracy([[0, 1]], [[0, 0]]) == 0.5
     assert r_squared([[1, 2]], [[1, 2]]) == 1
     assert score("regression", [[1, 2]], [[1, 3]])["mean_absolute_error"] == 0.5
@@ -133,7 +135,7 @@ def test_classes_that_occur_nowhere_do_not_count():
     for metric in (precision, recall, f1_score):
         assert metric([[0, 1]], [[0, 1]], classes=3) == 1
         assert metric(*both, classes=9) == metric(*both, classes=3)
-    # Class 2 was predicted, so it counts, though no example has it.
+    # Class 2 is predicted, so it counts although no example has it.
     assert precision([[0, 2]], [[0, 1]], classes=4) == pytest.approx(1 / 3)
     labels, taken = [[1, 0], [0, 0]], [[1, 1], [0, 0]]
     assert precision(taken, labels) == 0.5  # the second label occurs nowhere
@@ -143,20 +145,20 @@ def test_classes_that_occur_nowhere_do_not_count():
 
 
 @given(st.integers(0, 30), st.integers(3, 5), st.integers(1, 3))
-def test_an_output_more_changes_no_score(seed, classes, more):
+def test_an_unused_output_changes_no_score(seed, classes, more):
     labels, p = draws(seed, classes, 20)
     wider = np.concatenate([p, np.zeros((more, 20))])
     assert score("many classes", wider, labels) == score("many classes", p, labels)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-200, 1e-320, 1e150, 1e308])
-def test_r_squared_is_of_no_unit(scale):
+def test_r_squared_does_not_depend_on_the_unit(scale):
     y = np.array([[0.25, 0.5, 1.0, 0.5]])
     t = np.array([[0.5, 0.5, 0.75, 0.5]])
     assert r_squared(t * scale, y * scale) == pytest.approx(r_squared(t, y), rel=1e-3)
 
 
-def test_an_error_without_bound_has_an_r_squared_of_minus_infinity():
+def test_a_huge_error_has_an_r_squared_of_minus_infinity():
     assert r_squared([[1e300, 0]], [[1e-10, 2e-10]]) == -np.inf
 
 
@@ -197,7 +199,7 @@ def draws(seed, classes, m):
 
 
 @given(st.integers(0, 50), st.integers(2, 4), st.integers(4, 30))
-def test_scikit_learn_says_the_same(seed, classes, m):
+def test_scikit_learn_gives_the_same_scores(seed, classes, m):
     sk = pytest.importorskip("sklearn.metrics")
     labels, p = draws(seed, classes, m)
     taken = p.argmax(axis=0)[np.newaxis].astype(float)
@@ -255,7 +257,7 @@ def test_every_task_has_its_metrics():
     assert score("regression", y, y) == {"r_squared": 1, "mean_absolute_error": 0}
 
 
-def test_metrics_that_compare_two_classes_are_left_out_where_there_is_one():
+def test_metrics_that_compare_two_classes_are_left_out_for_one_class():
     found = score("two classes", np.array([[0.9, 0.8]]), np.ones((1, 2)))
     assert "roc_auc" not in found
     assert found["accuracy"] == 1
@@ -273,8 +275,8 @@ REFUSED = {
         lambda: confusion_matrix(TAKEN3, Y3),
         "predictions|labels hold 2 in column 4, expected a",
     ),
-    "one class": (lambda: roc_auc(np.ones((1, 2)), np.ones((1, 2))), "label 1 is all there is"),
-    "no positive": (lambda: roc_auc(np.ones((1, 2)), np.zeros((1, 2))), "label 0 is all there"),
+    "one class": (lambda: roc_auc(np.ones((1, 2)), np.ones((1, 2))), "row 0 has only label 1"),
+    "no positive": (lambda: roc_auc(np.ones((1, 2)), np.zeros((1, 2))), "row 0 has only label 0"),
     "constant labels 0.1": (
         lambda: r_squared([[0.2] * 3], [[0.1] * 3]),
         "Y is constant in row 0, expected labels",

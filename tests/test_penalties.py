@@ -27,7 +27,7 @@ from pydnn.testing import assert_train_step
 PARAMS = pack((DenseParams([[3.0, -4.0]], [[10.0]]), (), DenseParams([[2.0]], [[-1.0]])))
 
 
-def test_worked_numbers_of_the_course():
+def test_worked_numbers_of_the_tutorials_course():
     # lambda / 2m = 0.7 / 20; squares 9 + 16 + 4, absolute values 3 + 4 + 2; biases do not count.
     cost, gradient = l2_penalty(0.7).function(PARAMS, 10, fast)
     assert cost == pytest.approx(0.035 * 29)

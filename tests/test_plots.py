@@ -41,12 +41,12 @@ def test_the_plot_of_a_sweep_shows_every_run_the_means_and_the_best():
     assert [t.get_text() for t in axes.get_legend().get_texts()] == [
         "mean of 2, rate=1", "mean of 1, rate=2", "best",
     ]  # fmt: skip
-    assert axes.get_ylim() == (0, pytest.approx(4.2))  # a run without bound leaves room
+    assert axes.get_ylim() == (0, pytest.approx(4.2))  # a diverging run is cut off
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("iterations", "cost (nats)")
 
 
 @pytest.mark.parametrize(("suffix", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml")])
-def test_the_plot_is_saved_in_the_format_of_its_ending(tmp_path, suffix, magic):
+def test_the_plot_is_saved_in_the_format_of_its_extension(tmp_path, suffix, magic):
     path = tmp_path / f"costs.{suffix}"
     save_plot(plot_costs([1.0, 0.5], title="x"), path)
     assert path.read_bytes().startswith(magic)
@@ -60,12 +60,12 @@ def test_the_plot_is_saved_in_the_format_of_its_ending(tmp_path, suffix, magic):
             lambda: plot_sweep({"": np.zeros((2, 0))}, best=None, title="x", ylabel="y"),
             "there are no costs",
         ),
-        (lambda: expect_plottable(Path("costs")), "costs has no ending that tells its format"),
+        (lambda: expect_plottable(Path("costs")), "costs has no extension"),
         (
             lambda: expect_plottable(Path("costs.pgn")),
             "no picture format 'pgn': did you mean 'png'",
         ),
-        (lambda: expect_plottable(Path("no-such/costs.png")), "no-such is no directory"),
+        (lambda: expect_plottable(Path("no-such/costs.png")), "no-such is not a directory"),
     ],
 )
 def test_refusals(call, message):
@@ -73,7 +73,7 @@ def test_refusals(call, message):
         call()
 
 
-def test_nine_networks_leave_the_plot_its_size_and_show_what_differs():
+def test_a_legend_of_nine_networks_keeps_the_size_of_the_plot_and_shows_what_differs():
     names = [f"network=serial(dense(64), relu, dense({n}), relu, dense(10))" for n in range(1, 10)]
     rows = np.ones((1, 5))
     few = plot_sweep({"": rows}, best=None, title="t", ylabel="cost")
@@ -90,7 +90,7 @@ def test_nine_networks_leave_the_plot_its_size_and_show_what_differs():
 
 
 @pytest.mark.parametrize("name", ["a$^_$.h5", "$", "a\x1b[2J\nb", "x" * 10_000, r"\frac{1}{2}$$"])
-def test_labels_are_text_and_no_formula(name, tmp_path):
+def test_labels_are_drawn_as_text_not_as_formulas(name, tmp_path):
     rows = np.ones((1, 3))
     figure = plot_sweep({name: rows, "b": rows}, best=(name, 0), title=name, ylabel=name)
     save_plot(figure, tmp_path / "a.png")
@@ -112,7 +112,7 @@ def test_a_notebooks_backend_is_not_needed(tmp_path):
 def test_no_plot_needs_tex_whatever_the_settings_say(tmp_path, monkeypatch):
     import matplotlib
 
-    monkeypatch.setenv("PATH", "")  # where no TeX is found
+    monkeypatch.setenv("PATH", "")  # so that no TeX is found
     with matplotlib.rc_context({"text.usetex": True}):
         costs = {"rate=1": np.array([[1.0, 0.5]]), "rate=2": np.array([[1.0, 0.25]])}
         swept = plot_sweep(costs, best=("rate=1", 0), title="2 rates", ylabel="cost")

@@ -140,7 +140,7 @@ def arguments(options=None):
         parser.error(f"--blocks is {args.blocks}, expected 1 or more turns")
     for path in (args.json, args.plot):
         if path is not None and not path.parent.is_dir():
-            parser.error(f"{path.parent} is no directory: create it")
+            parser.error(f"{path.parent} is not a directory: create it")
     if args.data is not None:
         args.data = str(Path(args.data).resolve())
     return args

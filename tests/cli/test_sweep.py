@@ -134,7 +134,7 @@ MISTAKES = {
     "unknown": (["--vary", "optimizer.rate=1"], "there is no option of gradient_descent 'rate'"),
     "unknown score": (["--best-by", "test acuracy"], "did you mean 'test accuracy'?"),
     "unread": (["--vary", "optimizer=adam("], "values of optimizer: 'adam(' cannot be read"),
-    "no plot": (["--plot", "curves"], "curves has no ending that tells its format"),
+    "no plot": (["--plot", "curves"], "curves has no extension"),
     "taken": (["--save-best", "recipe.toml"], "recipe.toml exists already"),
     "lost": (["--learning-rates", "1e300"], "every training diverged"),
 }
