@@ -1,6 +1,6 @@
-"""What stages, losses and optimisers of one's own are proved right with.
+"""Checks for your own stages, losses, optimizers, schedules and training steps.
 
-Strategies for hypothesis are in `pydnn.testing.strategies`, which needs the extra "testing".
+`pydnn.testing.strategies` has strategies for hypothesis; it needs the extra "testing".
 """
 
 from pydnn.testing.differential import FrameworkReport, compare_with, framework_report

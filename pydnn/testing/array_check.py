@@ -1,4 +1,4 @@
-"""The gradient check of one array: its entries one by one, or some, and lines through all."""
+"""The gradient check of one array: entries one by one, and lines through all of them."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from pydnn.testing.problems import Problem
 
 __all__ = ["ArrayCheck", "ArrayReport"]
 
-_LINES = 4  # of random signs, through all entries of a large array
-_STEP = 1e-3  # beside the size of numbers, to begin with
-_NUDGE = 0.05
+_LINES = 4  # lines of random signs through all entries of a large array
+_STEP = 1e-3  # the first step of differences, relative to the size of the numbers
+_NUDGE = 0.05  # how far to move away from a corner, relative to the same
 
 
 @attrs.frozen(eq=False)
 class ArrayReport:
-    """What was found about one array's gradient.
+    """The result of checking one array's gradient.
 
     Attributes:
-        name: The array's, e.g. "2/W" or "A_prev".
-        shape: The array's.
-        worst: Index of the entry whose error is largest; None where none could be checked.
-        analytic: The gradient there as it was given,
-        numeric: and as it was measured.
-        error: The difference, over the array's largest gradient.
-        right: Whether all is well.
-        checked: How many entries were compared, one by one.
+        name: The name of the array, e.g. "2/W" or "A_prev".
+        shape: The shape of the array.
+        worst: Index of the entry with the largest error; None if no entry could be checked.
+        analytic: The gradient of that entry that `backward` returned.
+        numeric: The gradient of that entry by differences.
+        error: The difference of the two, relative to the array's largest gradient.
+        right: Whether every entry is right.
+        checked: Number of entries that were compared one by one.
         method: "complex step", "differences", or both.
-        remark: What was nudged or left out, and why.
+        remark: Which entries were nudged or left out, and why.
     """
 
     name: str
@@ -57,8 +57,8 @@ class _Entry:
     index: int | None
     analytic: float
     numeric: float
-    bound: float  # what the numeric value may be off by
-    exact: bool  # by a complex step
+    bound: float  # on the error of the numeric value
+    exact: bool  # whether a complex step gave it
     nudged: bool = False
 
     @property
@@ -67,40 +67,40 @@ class _Entry:
 
 
 class ArrayCheck:
-    """The work on one array: measure first, so that all scales are known, then judge."""
+    """The check of one array: call `measure`, and `judge` once all arrays are measured."""
 
     def __init__(self, problem: Problem, slot: Slot, key: Key, entries: int) -> None:
-        """Choose up to so many `entries` of the array at `slot` by the `key`."""
+        """Choose at most `entries` entries of the array at `slot`, with the `key`."""
         self._problem, self._slot, self._key = problem, slot, key
         self._size = slot.stop - slot.start
-        self._few = self._size <= entries
+        self._all_chosen = self._size <= entries
         drawn = np.unique(key.at("entries").integers(max(1, self._size), entries))
-        self._chosen: list[int] = (np.arange(self._size) if self._few else drawn).tolist()
+        self._chosen: list[int] = (np.arange(self._size) if self._all_chosen else drawn).tolist()
         self._singles: list[_Entry] = []
-        self._lines: list[tuple[_Entry, FloatArray, FloatArray]] = []  # each with its way and place
-        self._beyond: list[_Entry] = []  # at corners, where no slope between the sides is right
+        self._lines: list[tuple[_Entry, FloatArray, FloatArray]] = []  # and its direction and point
+        self._outside: list[_Entry] = []  # wrong at corners: not between the slopes of both sides
         self._left_out = 0
 
     def measure(self) -> float:
-        """Compare all that is to be compared; gives the largest gradient that was measured."""
+        """Compare all chosen entries and lines, and return the largest numeric gradient."""
         vector = self._problem.vector
-        self._use(vector)
-        corners = [i for i in self._chosen if not self._single(i)]
-        stuck = [way for way in self._ways() if not self._line(way)]
+        self._move_to(vector)
+        corners = [i for i in self._chosen if not self._compare_entry(i)]
+        stuck = [direction for direction in self._directions() if not self._compare_line(direction)]
         if corners or stuck:
-            # Away from the corner, the same entries can be checked.
+            # Move away from the corner, and check the same entries there.
             moved = np.arange(self._size) if stuck else np.array(corners)
-            self._use(self._nudged_from(vector, moved), nudged=True)
-            self._left_out = sum(not self._single(i) for i in corners)
-            for way in stuck:
-                self._line(way)
+            self._move_to(self._nudged_from(vector, moved), nudged=True)
+            self._left_out = sum(not self._compare_entry(i) for i in corners)
+            for direction in stuck:
+                self._compare_line(direction)
         return max((abs(e.numeric) for e in self._singles), default=0.0)
 
-    def _use(self, vector: FloatArray, *, nudged: bool = False) -> None:
+    def _move_to(self, vector: FloatArray, *, nudged: bool = False) -> None:
         self._vector, self._nudged = vector, nudged
         self._claimed = self._problem.gradient(vector)[self._slot.start : self._slot.stop]
-        self._at = np.asarray(self._problem.outputs(vector.copy()))
-        self._mine = vector[self._slot.start : self._slot.stop]
+        self._outputs_here = np.asarray(self._problem.outputs(vector.copy()))
+        self._values = vector[self._slot.start : self._slot.stop]
 
     def _nudged_from(self, vector: FloatArray, moved: NDArray[np.int64]) -> FloatArray:
         far = 0.5 + self._key.at("nudge").uniform(moved.size)
@@ -108,21 +108,24 @@ class ArrayCheck:
         nudged[self._slot.start + moved] += _NUDGE * self._scale() * far
         return freeze(nudged)
 
-    def _ways(self) -> list[FloatArray]:
-        """Lines of random signs, through all entries of an array that has too many."""
-        bits = [self._key.at("line", i).bits(self._size) for i in range(0 if self._few else _LINES)]
+    def _directions(self) -> list[FloatArray]:
+        """Return directions of random signs, if not all entries are compared one by one."""
+        bits = [
+            self._key.at("line", i).bits(self._size)
+            for i in range(0 if self._all_chosen else _LINES)
+        ]
         return [1.0 - 2.0 * (b >> np.uint64(63)).astype(np.float64) for b in bits]
 
     def _scale(self) -> float:
-        """How large the array's numbers are."""
-        root = math.sqrt(float(np.mean(self._mine * self._mine))) if self._size else 0.0
+        """Return the typical size of the array's numbers."""
+        root = math.sqrt(float(np.mean(self._values * self._values))) if self._size else 0.0
         return max(root, 1e-2) if root else 1.0
 
-    def _along(self, way: FloatArray | int) -> Line:
-        """The outputs on the line through the point, along an axis or any other way."""
+    def _outputs_along(self, direction: FloatArray | int) -> Line:
+        """Return the outputs as a function on the line in this direction, or along this axis."""
         start, stop = self._slot.start, self._slot.stop
-        place = slice(start, stop) if isinstance(way, np.ndarray) else start + way
-        unit = way if isinstance(way, np.ndarray) else 1.0
+        place = slice(start, stop) if isinstance(direction, np.ndarray) else start + direction
+        unit = direction if isinstance(direction, np.ndarray) else 1.0
 
         def line(t: complex) -> FloatArray:
             moved = self._vector.astype(np.result_type(self._vector, t))
@@ -131,29 +134,29 @@ class ArrayCheck:
 
         return line
 
-    def _single(self, index: int) -> bool:
-        """Compare one entry, and note it; False where there is a corner at the point."""
-        size = max(abs(float(self._mine[index])), self._scale())
+    def _compare_entry(self, index: int) -> bool:
+        """Compare one entry; return False if there is a corner at the point."""
+        size = max(abs(float(self._values[index])), self._scale())
         claimed = float(self._claimed[index])
-        entry, known = self._compared(index, claimed, size)
+        entry, known = self._comparison(index, claimed, size)
         if entry is not None:
             self._singles.append(attrs.evolve(entry, index=index))
         elif not self._nudged:
             self._judge_corner(index, claimed, known)
         return entry is not None
 
-    def _line(self, way: FloatArray) -> bool:
-        """Compare along a line, and note it; False where there is a corner at the point."""
-        entry, _ = self._compared(way, float(self._claimed @ way), self._scale())
+    def _compare_line(self, direction: FloatArray) -> bool:
+        """Compare along one line; return False if there is a corner at the point."""
+        entry, _ = self._comparison(direction, float(self._claimed @ direction), self._scale())
         if entry is not None:
-            self._lines.append((entry, way, self._vector))
+            self._lines.append((entry, direction, self._vector))
         return entry is not None
 
-    def _compared(
-        self, way: FloatArray | int, claimed: float, size: float
+    def _comparison(
+        self, direction: FloatArray | int, claimed: float, size: float
     ) -> tuple[_Entry | None, Derivative]:
-        line, weights = self._along(way), self._problem.weights
-        known = derivative(line, self._at, _STEP * size)
+        line, weights = self._outputs_along(direction), self._problem.weights
+        known = derivative(line, self._outputs_here, _STEP * size)
         if known.corner:
             return None, known
         exact = by_complex_step(line, known)
@@ -162,36 +165,35 @@ class ArrayCheck:
         return _Entry(None, claimed, value, bound, exact is not None, self._nudged), known
 
     def _judge_corner(self, index: int, claimed: float, known: Derivative) -> None:
-        """At a corner, any slope between those of the two sides is right."""
+        """Record an error unless the gradient at a corner is between the slopes of its sides."""
         sides = np.stack([known.left, known.right]) * self._problem.weights
         low, high = float(sides.min(axis=0).sum()), float(sides.max(axis=0).sum())
         slack = 1e-4 * max(abs(low), abs(high), high - low)
-        # A jump has slopes without end, and says nothing.
-        steep = np.abs(known.right - known.left).max() > 1e5 * max(1.0, np.abs(self._at).max())
+        # At a jump the slopes grow without bound as steps shrink, so they cannot be compared.
+        steep = np.abs(known.right - known.left).max() > 1e5 * max(
+            1.0, np.abs(self._outputs_here).max()
+        )
         if not steep and not low - slack <= claimed <= high + slack:
             nearest = low if claimed < low else high
-            self._beyond.append(_Entry(index, claimed, nearest, slack, False))
+            self._outside.append(_Entry(index, claimed, nearest, slack, False))
 
-    def judge(self, rtol: float, whole: float) -> ArrayReport:
-        """The report, where `whole` is the largest gradient of all arrays."""
+    def judge(self, rtol: float, largest: float) -> ArrayReport:
+        """Return the report, where `largest` is the largest gradient of all arrays."""
         scale = max((abs(e.numeric) for e in self._singles), default=0.0)
-        # A gradient that is 0 but for rounding, as of a bias before a batch normalisation, has no
-        # scale of its own: rounding comes from the numbers that cancel, which are the others'.
-        floor = 1e-11 * whole + 1e-300
+        # A gradient that is 0 except for rounding, like that of a bias before a batch
+        # normalization, has no scale of its own. Its rounding errors come from the numbers that
+        # cancel, so they scale with the other arrays' gradients.
+        floor = 1e-11 * largest + 1e-300
 
         def is_wrong(entry: _Entry) -> bool:
-            most = (
-                entry.bound
-                + floor
-                + rtol
-                * max(scale, 0.0 if entry.index is not None else abs(entry.numeric) / self._size)
-            )
-            return not entry.difference <= most  # which a NaN is not, either
+            own_scale = 0.0 if entry.index is not None else abs(entry.numeric) / self._size
+            tolerance = entry.bound + floor + rtol * max(scale, own_scale)
+            return not entry.difference <= tolerance  # so that a NaN is wrong
 
-        wrong = [e for e in (*self._singles, *self._beyond) if is_wrong(e)]
+        wrong = [e for e in (*self._singles, *self._outside) if is_wrong(e)]
         if not wrong:
-            bent = next((line for line in self._lines if is_wrong(line[0])), None)
-            wrong = [self._behind(*bent)] if bent is not None else []
+            wrong_line = next((line for line in self._lines if is_wrong(line[0])), None)
+            wrong = [self._locate(*wrong_line)] if wrong_line is not None else []
         among = wrong or self._singles
         worst = max(among, key=lambda e: (math.isnan(e.difference), e.difference), default=None)
         index = worst.index if worst is not None else None
@@ -209,33 +211,33 @@ class ArrayCheck:
             self._remark(worst, scale <= floor),
         )
 
-    def _behind(self, entry: _Entry, way: FloatArray, vector: FloatArray) -> _Entry:
-        """The entry that is behind a line's error, by halving the entries that are moved."""
-        self._use(vector, nudged=entry.nudged)
+    def _locate(self, entry: _Entry, direction: FloatArray, vector: FloatArray) -> _Entry:
+        """Return the entry that causes a line's error, found by bisection of the moved entries."""
+        self._move_to(vector, nudged=entry.nudged)
         inside = np.arange(self._size)
         while inside.size > 1:
             halves = np.array_split(inside, 2)
             errors = []
             for half in halves:
                 part = np.zeros(self._size)
-                part[half] = way[half]
-                found, _ = self._compared(part, float(self._claimed @ part), self._scale())
-                errors.append(found.difference if found is not None else 0.0)
+                part[half] = direction[half]
+                result, _ = self._comparison(part, float(self._claimed @ part), self._scale())
+                errors.append(result.difference if result is not None else 0.0)
             inside = halves[int(errors[1] > errors[0])]
-        return self._singles[-1] if self._single(int(inside[0])) else entry
+        return self._singles[-1] if self._compare_entry(int(inside[0])) else entry
 
     def _method(self) -> str:
         exact = {entry.exact for entry in self._singles}
         names = {True: "complex step", False: "differences"}
         return " and ".join(name for is_exact, name in names.items() if is_exact in exact)
 
-    def _remark(self, worst: _Entry | None, nothing: bool) -> str:
+    def _remark(self, worst: _Entry | None, is_zero: bool) -> str:
         nudged = sum(entry.nudged for entry in self._singles)
-        said = {
+        remarks = {
             f"{nudged} nudged from a corner": nudged,
             f"{self._left_out} left out at a corner": self._left_out,
-            "at a corner, beyond the slopes of both sides": self._beyond,
+            "at a corner, not between the slopes of both sides": self._outside,
             "along a line through all entries": worst is not None and worst.index is None,
-            "0 but for rounding": nothing and self._singles,
+            "0 except for rounding": is_zero and self._singles,
         }
-        return ", ".join(text for text, is_so in said.items() if is_so)
+        return ", ".join(text for text, applies in remarks.items() if applies)

@@ -1,4 +1,4 @@
-"""What laws are tried with: parameters, inputs, labels and gradients, drawn by a key."""
+"""Random parameters, inputs, labels and gradients to try laws with, drawn from a key."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from pydnn.losses import Loss
 from pydnn.parameters import Tree, layout_of, leaves
 from pydnn.records import FloatArray, freeze, keep_readonly
 from pydnn.stages.base import Context, Shape, Stage
-from pydnn.testing.global_state import kept_world
-from pydnn.testing.reports import called
+from pydnn.testing.global_state import restored_global_state
+from pydnn.testing.reports import checked_call
 
 __all__ = ["DrawnLoss", "DrawnStage", "after_training", "draw_labels", "draw_loss", "draw_stage"]
 
-_GATHERED = 3  # training steps before which running statistics are worth being used
+_GATHERED = 3  # training steps that fill the running statistics before they are used
 
 
 @keep_readonly
 @attrs.frozen(eq=False)
 class DrawnStage:
-    """All that a stage's functions are called with.
+    """The arguments of a stage's functions.
 
     Attributes:
-        params: Its parameters.
-        A_prev: Its input.
-        dA: A gradient of its output.
-        shape_out: Of one example's output, as `init` promises.
+        params: The parameters of the stage.
+        A_prev: The input.
+        dA: A gradient with respect to the output.
+        shape_out: The shape of one example's output, as `init` promised.
         training: The context of a training step.
     """
 
@@ -50,26 +50,38 @@ def draw_stage(
     params: Tree | None = None,
     A_prev: FloatArray | None = None,
 ) -> DrawnStage:
-    """Draw what is not given: parameters near those of `init`, and a normal input."""
-    expect_count("examples", examples, hint="give the columns of the input")
+    """Draw the arguments of a stage's functions.
+
+    Args:
+        stage: The stage.
+        shape_in: The shape of one example.
+        examples: The number of examples.
+        key: The key to draw from.
+        params: Parameters to use; by default those of `init` plus noise, so that biases are not 0.
+        A_prev: Input to use; by default normal numbers.
+
+    Raises:
+        BadInput: If `init` raises, or does not return parameters and a shape.
+    """
+    expect_count("examples", examples, hint="give the number of columns of the input")
     if A_prev is not None:
         shape_in = A_prev.shape[:-1]
     what = f"init of stage {stage.name}"
-    with kept_world():
-        made = called(
-            what, stage.init, key.at("init"), shape_in, hint="give shape_in that it takes"
+    with restored_global_state():
+        result = checked_call(
+            what, stage.init, key.at("init"), shape_in, hint="give a shape_in that it takes"
         )
     try:
-        first, shape_out = made
-        layout = layout_of(first)
+        initial, shape_out = result
+        layout = layout_of(initial)
     except (TypeError, ValueError) as error:
         raise BadInput(
-            f"{what} gives no parameters and shape ({error}): give (params, shape_out)."
+            f"{what} does not give parameters and a shape ({error}): return (params, shape_out)."
         ) from error
     if params is None:
-        moved = [np.ravel(leaf) for leaf in leaves(first)] or [np.empty(0)]
+        vectors = [np.ravel(leaf) for leaf in leaves(initial)] or [np.empty(0)]
         noise = 0.5 * key.at("parameters").normal(layout.size)
-        params = layout.tree(freeze(np.concatenate(moved) + noise))
+        params = layout.tree(freeze(np.concatenate(vectors) + noise))
     if A_prev is None:
         A_prev = freeze(key.at("input").normal((*shape_in, examples)))
     shape = (*shape_out, A_prev.shape[-1])
@@ -79,7 +91,7 @@ def draw_stage(
 
 
 def after_training(stage: Stage, drawn: DrawnStage) -> Context:
-    """The context of use after some training, with the statistics that were gathered in it."""
+    """Return the context of evaluation after some training steps, with their statistics."""
     if stage.statistics is None:
         return Context()
     statistics = stage.statistics.init(drawn.params)
@@ -92,7 +104,7 @@ def after_training(stage: Stage, drawn: DrawnStage) -> Context:
 @keep_readonly
 @attrs.frozen(eq=False)
 class DrawnLoss:
-    """All that a loss is called with, but for weights."""
+    """The arguments of a loss, except weights: outputs AL (n_out, m) and labels Y."""
 
     AL: FloatArray
     Y: FloatArray
@@ -107,8 +119,17 @@ def draw_loss(
     AL: FloatArray | None = None,
     Y: FloatArray | None = None,
 ) -> DrawnLoss:
-    """Draw what is not given: normal outputs, and labels that the loss takes."""
-    expect_count("examples", examples, hint="give the columns of AL")
+    """Draw outputs and labels that fit a loss.
+
+    Args:
+        loss: The loss.
+        outputs: The number of rows of AL; by default that of Y, or else 3.
+        examples: The number of examples; ignored if AL or Y is passed.
+        key: The key to draw from.
+        AL: Outputs to use; by default normal numbers.
+        Y: Labels to use; by default those that `draw_labels` draws.
+    """
+    expect_count("examples", examples, hint="give the number of columns of AL")
     if AL is None:
         rows = outputs or (len(Y) if Y is not None else 3)
         AL = freeze(key.at("AL").normal((rows, examples if Y is None else Y.shape[1])))
@@ -123,7 +144,14 @@ def draw_labels(
     key: Key,
     expect: Callable[[FloatArray, int], None] | None = None,
 ) -> FloatArray:
-    """Labels Y of a `task` for outputs (n_out, m) of that shape: numbers, or counts if need be."""
+    """Draw labels Y for outputs of a shape.
+
+    Args:
+        task: One of `pydnn.losses.TASKS`.
+        shape: The shape (n_out, m) of the outputs.
+        key: The key to draw from.
+        expect: The loss's check of labels: counts are drawn if it refuses normal numbers.
+    """
     n_out, m = shape
     if task == "many classes":
         return freeze(key.integers(n_out, (1, m)).astype(np.float64))

@@ -1,4 +1,4 @@
-"""Other frameworks, each as the few functions that a network is written in."""
+"""Other frameworks: the few functions of each that networks need, and networks written in them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Tensor(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """As NumPy's."""
+        """The sizes of the axes, as in NumPy."""
 
     def __neg__(self) -> Tensor: ...
     def __add__(self, other: Tensor | float, /) -> Tensor: ...
@@ -39,31 +39,31 @@ class Tensor(Protocol):
     def __gt__(self, other: Tensor | float, /) -> Tensor: ...
 
 
-Options: TypeAlias = Mapping[str, object]  # of a stage or loss, as its description holds them
-Maths: TypeAlias = Mapping[str, Callable[..., Tensor]]
+Options: TypeAlias = Mapping[str, object]  # of a stage or loss, as in its description
+Functions: TypeAlias = Mapping[str, Callable[..., Tensor]]
 CostOf: TypeAlias = Callable[..., tuple[Tensor, list[Tensor]]]
 Pulled: TypeAlias = tuple[Sequence[Tensor], Sequence[Tensor]]
 
 
 @attrs.frozen(eq=False)
 class Framework:
-    """One way of computing networks and, by itself, their gradients.
+    """A framework that computes networks and differentiates them automatically.
 
     Attributes:
-        name: E.g. "torch".
-        array: From NumPy's array to its own,
-        numpy: and back.
-        maths: Its functions by names: matmul, sum, mean, exp, log, log1p, tanh, sqrt, abs, where,
-            stack, erf, array.
-        pull_back: `(function, arrays) -> (outputs, gradients)`, where `function(*arrays)` gives a
-            number and, beside it, a list of outputs.
-        mode: What must hold while it computes, such as float64.
+        name: The name of the framework, e.g. "torch".
+        array: Converts a NumPy array to the framework's tensor.
+        numpy: Converts a tensor to a NumPy array.
+        functions: The framework's functions by name: matmul, sum, mean, exp, log, log1p, tanh,
+            sqrt, abs, where, stack, erf, array.
+        pull_back: `(function, arrays) -> ([cost, *outputs], gradients)`, where `function(*arrays)`
+            returns a cost and a list of outputs.
+        mode: Context manager to compute in, e.g. one that turns on float64.
     """
 
     name: str
     array: Callable[[FloatArray], Tensor]
     numpy: Callable[[Tensor], FloatArray]
-    maths: Maths
+    functions: Functions
     pull_back: Callable[[CostOf, Sequence[Tensor]], Pulled]
     mode: Callable[[], AbstractContextManager[object]] = nullcontext
 
@@ -75,9 +75,9 @@ def _torch() -> Framework:
         inputs = [torch.clone(array).requires_grad_() for array in arrays]
         cost, outputs = function(*inputs)
         gradients = torch.autograd.grad(cost, inputs, allow_unused=True)
-        nothing = [torch.zeros_like(array) for array in arrays]
-        given = [n if g is None else g for n, g in zip(nothing, gradients, strict=True)]
-        return [cost, *outputs], given
+        zeros = [torch.zeros_like(array) for array in arrays]
+        filled = [z if g is None else g for z, g in zip(zeros, gradients, strict=True)]
+        return [cost, *outputs], filled
 
     return Framework(
         "torch",
@@ -123,7 +123,7 @@ def _jax() -> Framework:
 
 
 def _autograd() -> Framework:
-    numpys = import_extra("autograd.numpy", extra="bench", purpose=_PURPOSE)
+    numpy_like = import_extra("autograd.numpy", extra="bench", purpose=_PURPOSE)
     autograd = import_extra("autograd", extra="bench", purpose=_PURPOSE)
     special = import_extra("autograd.scipy.special", extra="bench", purpose=_PURPOSE)
 
@@ -131,9 +131,9 @@ def _autograd() -> Framework:
         outputs: list[Tensor] = []
 
         def cost_of(inputs: Sequence[Tensor]) -> Tensor:
-            cost, made = function(*inputs)
-            # Boxed, so that they are numbers again once the gradient is taken.
-            outputs[:] = [_unboxed(cost), *map(_unboxed, made)]
+            cost, inner = function(*inputs)
+            # Unboxed, so that they are plain arrays again after the differentiation.
+            outputs[:] = [_unboxed(cost), *map(_unboxed, inner)]
             return cost
 
         gradients = autograd.grad(cost_of)(tuple(arrays))
@@ -141,9 +141,9 @@ def _autograd() -> Framework:
 
     return Framework(
         "autograd",
-        numpys.array,
+        numpy_like.array,
         np.asarray,
-        _like_numpy(numpys) | {"erf": special.erf, "array": numpys.array},
+        _like_numpy(numpy_like) | {"erf": special.erf, "array": numpy_like.array},
         pull_back,
     )
 
@@ -154,11 +154,11 @@ def _unboxed(value: Tensor) -> Tensor:
     return value
 
 
-def _like_numpy(numpys: ModuleType) -> dict[str, Callable[..., Tensor]]:
+def _like_numpy(numpy_like: ModuleType) -> dict[str, Callable[..., Tensor]]:
     names = ("matmul", "mean", "exp", "log", "log1p", "tanh", "sqrt", "abs", "where")
-    return {name: getattr(numpys, name) for name in names} | {
-        "sum": lambda a, axis: numpys.sum(a, axis=axis, keepdims=True),
-        "stack": lambda parts: numpys.concatenate(list(parts), axis=0),
+    return {name: getattr(numpy_like, name) for name in names} | {
+        "sum": lambda a, axis: numpy_like.sum(a, axis=axis, keepdims=True),
+        "stack": lambda parts: numpy_like.concatenate(list(parts), axis=0),
     }
 
 
@@ -170,18 +170,18 @@ FRAMEWORKS: Mapping[str, Callable[[], Framework]] = {
 
 
 def framework(name: str) -> Framework:
-    """The framework called `name`.
+    """Return the framework called `name`.
 
     Raises:
-        BadInput: If there is none, or it is not installed.
+        BadInput: If there is no such framework, or it is not installed.
     """
     expect_known("framework", name, FRAMEWORKS)
     return FRAMEWORKS[name]()
 
 
-# Stages and losses in these functions, straight from their definitions
+# Stages and losses in these functions, written from their definitions and not from pydnn's code
 
-Forward: TypeAlias = Callable[[Maths, Sequence[Tensor], Tensor, Options], Tensor]
+Forward: TypeAlias = Callable[[Functions, Sequence[Tensor], Tensor, Options], Tensor]
 
 
 def _number(options: Options, name: str, default: float) -> float:
@@ -189,45 +189,45 @@ def _number(options: Options, name: str, default: float) -> float:
 
 
 def _norm(axis: int) -> Forward:
-    def forward(f: Maths, params: Sequence[Tensor], A: Tensor, options: Options) -> Tensor:
+    def forward(f: Functions, params: Sequence[Tensor], A: Tensor, options: Options) -> Tensor:
         gamma, beta = params
         count = A.shape[axis]
-        centred = A - f["sum"](A, axis) / count
-        variance = f["sum"](centred**2, axis) / count
-        return gamma * centred / f["sqrt"](variance + _number(options, "epsilon", 1e-5)) + beta
+        centered = A - f["sum"](A, axis) / count
+        variance = f["sum"](centered**2, axis) / count
+        return gamma * centered / f["sqrt"](variance + _number(options, "epsilon", 1e-5)) + beta
 
     return forward
 
 
-def _elu(f: Maths, A: Tensor, scale: float, alpha: float) -> Tensor:
+def _elu(f: Functions, A: Tensor, scale: float, alpha: float) -> Tensor:
     below = f["exp"](f["where"](A < 0, A, 0 * A)) - 1
     return scale * f["where"](A > 0, A, alpha * below)
 
 
-def _softplus(f: Maths, A: Tensor) -> Tensor:
+def _softplus(f: Functions, A: Tensor) -> Tensor:
     return f["where"](A > 0, A, 0 * A) + f["log1p"](f["exp"](-f["abs"](A)))
 
 
-def _logistic(f: Maths, A: Tensor) -> Tensor:
+def _logistic(f: Functions, A: Tensor) -> Tensor:
     return 0.5 * (1 + f["tanh"](0.5 * A))
 
 
-def _gelu(f: Maths, A: Tensor, options: Options) -> Tensor:
+def _gelu(f: Functions, A: Tensor, options: Options) -> Tensor:
     if options.get("approximate"):
         return 0.5 * A * (1 + f["tanh"](math.sqrt(2 / math.pi) * (A + 0.044715 * A**3)))
     return 0.5 * A * (1 + f["erf"](A / math.sqrt(2)))
 
 
-Part = Callable[[Tensor], Tensor]  # one of the stages that a combinator is made of
+Part = Callable[[Tensor], Tensor]  # an inner stage of a combinator
 
 
-def _in_sequence(f: Maths, parts: Sequence[Part], A: Tensor) -> Tensor:
+def _in_sequence(f: Functions, parts: Sequence[Part], A: Tensor) -> Tensor:
     for part in parts:
         A = part(A)
     return A
 
 
-COMBINATORS: Mapping[str, Callable[[Maths, Sequence[Part], Tensor], Tensor]] = {
+COMBINATORS: Mapping[str, Callable[[Functions, Sequence[Part], Tensor], Tensor]] = {
     "serial": _in_sequence,
     "residual": lambda f, parts, A: A + _in_sequence(f, parts, A),
     "parallel": lambda f, parts, A: f["stack"]([part(A) for part in parts]),
@@ -251,7 +251,7 @@ STAGES: Mapping[str, Forward] = {
 }
 
 
-def _binary(f: Maths, Z: Tensor, Y: Tensor, options: Options) -> Tensor:
+def _binary(f: Functions, Z: Tensor, Y: Tensor, options: Options) -> Tensor:
     smoothing = _number(options, "label_smoothing", 0.0)
     Y = Y * (1 - smoothing) + smoothing / 2
     positive: Tensor | float = _number(options, "positive_weight", 1.0)
@@ -260,19 +260,19 @@ def _binary(f: Maths, Z: Tensor, Y: Tensor, options: Options) -> Tensor:
     return positive * Y * _softplus(f, -Z) + (1 - Y) * _softplus(f, Z)
 
 
-def _classes(f: Maths, Z: Tensor, Y: Tensor, options: Options) -> Tensor:
+def _classes(f: Functions, Z: Tensor, Y: Tensor, options: Options) -> Tensor:
     smoothing = _number(options, "label_smoothing", 0.0)
     Y = Y * (1 - smoothing) + smoothing / Z.shape[0]
     return -f["sum"](Y * (Z - f["log"](f["sum"](f["exp"](Z), 0))), 0)
 
 
-def _huber(f: Maths, AL: Tensor, Y: Tensor, options: Options) -> Tensor:
+def _huber(f: Functions, AL: Tensor, Y: Tensor, options: Options) -> Tensor:
     D, delta = f["abs"](AL - Y), _number(options, "delta", 1.0)
     return f["where"](delta > D, 0.5 * D**2, delta * (D - 0.5 * delta))
 
 
-# `(maths, AL, Y, options) -> losses` of (k, m), whose weighted mean is the cost.
-LOSSES: Mapping[str, Callable[[Maths, Tensor, Tensor, Options], Tensor]] = {
+# `(functions, AL, Y, options) -> losses` of (k, m), whose weighted mean is the cost.
+LOSSES: Mapping[str, Callable[[Functions, Tensor, Tensor, Options], Tensor]] = {
     "sigmoid_cross_entropy": _binary,
     "softmax_cross_entropy": _classes,
     "mean_squared": lambda f, AL, Y, options: (AL - Y) ** 2,

@@ -1,4 +1,4 @@
-"""What a function of its arguments leaves alone, and how it is found as it was again."""
+"""Detect and undo changes to global state."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-__all__ = ["kept_world"]
+__all__ = ["restored_global_state"]
 
 
 def _set_environment(environment: Mapping[str, str]) -> None:
@@ -17,8 +17,8 @@ def _set_environment(environment: Mapping[str, str]) -> None:
     os.environ.update(environment)
 
 
-# What a function of its arguments leaves alone: how to read it, and how to set it again.
-_WORLD: Mapping[str, tuple[Callable[[], object], Callable[..., object]]] = {
+# What a pure function must not change: how to read it, and how to set it again.
+_STATE: Mapping[str, tuple[Callable[[], object], Callable[..., object]]] = {
     "NumPy's global random state": (np.random.get_state, np.random.set_state),
     "Python's global random state": (random.getstate, random.setstate),
     "NumPy's error state (np.seterr)": (np.geterr, lambda errors: np.seterr(**errors)),
@@ -34,19 +34,27 @@ _WORLD: Mapping[str, tuple[Callable[[], object], Callable[..., object]]] = {
 
 
 @contextlib.contextmanager
-def kept_world() -> Iterator[Callable[[], list[str]]]:
-    """Gives a function that tells what has been touched of the world, restored afterwards."""
-    before = {name: read() for name, (read, _) in _WORLD.items()}
+def restored_global_state() -> Iterator[Callable[[], list[str]]]:
+    """Restore global state when the block ends; the block gets a function that lists its changes.
 
-    def touched() -> list[str]:
-        now = {name: read() for name, (read, _) in _WORLD.items()}
+    Example:
+        >>> from pydnn.testing.global_state import restored_global_state
+        >>> with restored_global_state() as changes:
+        ...     np.random.seed(0)
+        ...     print(changes())
+        ["changes NumPy's global random state"]
+    """
+    before = {name: read() for name, (read, _) in _STATE.items()}
+
+    def changes() -> list[str]:
+        now = {name: read() for name, (read, _) in _STATE.items()}
         return [f"changes {name}" for name, old in before.items() if not _same(old, now[name])]
 
     try:
-        yield touched
+        yield changes
     finally:
-        if touched():
-            for name, (_, restore) in _WORLD.items():
+        if changes():
+            for name, (_, restore) in _STATE.items():
                 restore(before[name])
 
 

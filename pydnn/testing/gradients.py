@@ -1,8 +1,9 @@
-"""Gradient checks: every array by itself, against differences that are taken with care.
+"""Gradient checks: compare each array's gradient with careful finite differences.
 
-An array's error is judged by the scale of its own gradient, so that a bias cannot hide behind the
-weights; where an array is too large to be checked entry by entry, some entries are drawn by a
-key, and all of them at once are moved along lines of random signs, in which no entry hides.
+The error of an array is relative to the largest gradient of that array, so that a wrong gradient of
+a bias cannot hide behind large gradients of weights. If an array is too large to compare every
+entry, some entries are drawn; in addition, all entries move at once along lines of random signs,
+where a single wrong entry shows.
 """
 
 from __future__ import annotations
@@ -42,14 +43,19 @@ __all__ = [
 
 @attrs.frozen(eq=False)
 class GradientReport:
-    """The table of a gradient check, one row for each array; its text is made for people."""
+    """The result of a gradient check, one row per array; printing it gives a table.
+
+    Attributes:
+        subject: What was checked, e.g. "stage dense".
+        arrays: The report of each array.
+    """
 
     subject: str
     arrays: tuple[ArrayReport, ...]
 
     @property
     def right(self) -> bool:
-        """Whether every array's gradient is what was measured."""
+        """Whether the gradients of all arrays are right."""
         return all(array.right for array in self.arrays)
 
     @property
@@ -89,15 +95,24 @@ class GradientReport:
 
 
 def check_gradients(subject: Stage | Loss, **options: Any) -> GradientReport:
-    """Compare every gradient of a stage, loss or network with what differences give.
+    """Compare every gradient of a stage, loss or network with finite differences.
 
     Args:
         subject: The stage, network or loss.
-        options: Those of `gradient_report`.
+        **options: The options of `gradient_report`.
+
+    Returns:
+        The report, in which all gradients are right.
 
     Raises:
-        AssertionError: If one is wrong; its message is the report.
-        BadInput: If it is nothing that has gradients, raises, or is given what does not fit.
+        AssertionError: If a gradient is wrong; the message is the report.
+        BadInput: If `subject` has no gradients or raises, or the options do not fit it.
+
+    Example:
+        >>> from pydnn.testing import check_gradients
+        >>> report = check_gradients(nn.serial(nn.dense(4), nn.gelu()), shape_in=(3,))
+        >>> [array.name for array in report.arrays], report.worst < 1e-7
+        (['0/W', '0/b', 'A_prev'], True)
     """
     report = gradient_report(subject, **options)
     if not report.right:
@@ -114,19 +129,30 @@ def check_function(
     entries: int = 48,
     key: Key = Key(0),  # noqa: B008 - frozen
 ) -> GradientReport:
-    """Compare the gradients of any function of arrays with what differences give.
+    """Compare the gradients of any function of arrays with finite differences.
 
     Args:
         function: `(**arrays) -> number`.
-        gradients: `(**arrays) -> {name: gradient}`, for every one of them.
-        arrays: The point at which they are compared, by the names of arguments.
-        rtol: How large an array's error may be, beside its own largest gradient.
-        entries: Up to how many of an array's entries are compared one by one.
-        key: Where these are drawn from.
+        gradients: `(**arrays) -> {name: gradient}`, with a gradient for every array.
+        arrays: The point at which to compare, by the names of the function's arguments.
+        rtol: The largest error of an array, relative to its largest gradient.
+        entries: The largest number of entries of an array that are compared one by one.
+        key: The key to draw those entries from.
+
+    Returns:
+        The report, in which all gradients are right.
 
     Raises:
-        AssertionError: If one is wrong; its message is the report.
+        AssertionError: If a gradient is wrong; the message is the report.
         BadInput: If the function raises, or an array is not float64.
+
+    Example:
+        >>> from pydnn.testing import check_function
+        >>> report = check_function(
+        ...     lambda x: float((x**2).sum()), lambda x: {"x": 2 * x}, {"x": np.array([1.0, 2.0])}
+        ... )
+        >>> report.right
+        True
     """
     problem = problem_of_function(function, gradients, arrays)
     report = check_problem(problem, key=key, rtol=rtol, entries=entries)
@@ -154,28 +180,34 @@ def gradient_report(
     rtol: float = 1e-7,
     entries: int = 48,
 ) -> GradientReport:
-    """The report of `check_gradients`, right or wrong. What is not given is drawn.
+    """Return the report of `check_gradients`, right or wrong. Arguments left out are drawn.
 
     Args:
         subject: The stage, network or loss.
-        shape_in: Of one example, for a stage.
-        examples: How many of them.
-        params: Of the stage, in float64.
-        A_prev: Its input, with examples in columns.
-        dA: The gradient of its output.
-        context: Of its forward pass; by default that of a training step.
-        loss: Check a network's gradients of the cost by this loss,
-        batch: for these examples.
-        AL: What a loss is given,
-        Y: the labels,
-        weights: and the examples' weights.
-        outputs: Rows of AL, where they are drawn.
-        key: Where all is drawn from.
-        rtol: How large an array's error may be, beside its own largest gradient.
-        entries: Up to how many of an array's entries are compared one by one.
+        shape_in: Shape of one example, for a stage.
+        examples: Number of examples.
+        params: Parameters of the stage, in float64.
+        A_prev: Input of the stage, with examples in columns.
+        dA: Gradient with respect to the output of the stage.
+        context: Context of the forward pass; by default that of a training step.
+        loss: The loss of a network: check the gradients of its cost for `batch`.
+        batch: The examples and labels for `loss`.
+        AL: Outputs of the network, to check a loss with.
+        Y: Labels, to check a loss with.
+        weights: Weights of examples, to check a loss with; by default none.
+        outputs: Number of rows of AL if it is drawn.
+        key: The key to draw from.
+        rtol: The largest error of an array, relative to its largest gradient.
+        entries: The largest number of entries of an array that are compared one by one.
+
+    Example:
+        >>> from pydnn.testing import gradient_report
+        >>> wrong = nn.elementwise("cube", lambda Z, _: Z**3, lambda dA, Z, A, _: dA * 2 * Z**2)
+        >>> print(str(gradient_report(wrong)).splitlines()[0])
+        gradients of stage cube: wrong for A_prev
     """
     expect_real("rtol", rtol, positive=True, hint="give e.g. 1e-7")
-    expect_count("entries", entries, hint="give the entries of an array that are compared")
+    expect_count("entries", entries, hint="give the number of entries to compare per array")
     if isinstance(subject, Loss):
         drawn = draw_loss(subject, outputs, examples, key, AL=AL, Y=Y)
         at = Context(training=True) if context is None else context
@@ -184,7 +216,7 @@ def gradient_report(
         raise BadInput(f"got {subject!r}, expected a stage or a loss: call its builder.")
     elif loss is not None:
         if batch is None:
-            raise BadInput("a loss was given without a batch: give batch=Batch(X, Y), too.")
+            raise BadInput("loss is set and batch is not, expected both: give batch=Batch(X, Y).")
         at_stage = draw_stage(subject, shape_in, examples, key, params=params, A_prev=batch.X)
         at = at_stage.training if context is None else context
         problem = network_problem(
@@ -205,11 +237,11 @@ def check_problem(
     rtol: float = 1e-7,
     entries: int = 48,
 ) -> GradientReport:
-    """The report of any `problem`."""
+    """Return the report of any `problem`; the other arguments are those of `check_function`."""
     checks = [
         ArrayCheck(problem, slot, key.at("check", slot.name), entries) for slot in problem.slots
     ]
-    scales = [check.measure() for check in checks]
-    whole = max(scales, default=0.0)
-    reports = [check.judge(rtol, whole) for check in checks]
+    # Measure all arrays first: an array whose gradient is 0 needs the scale of the others.
+    largest = max([check.measure() for check in checks], default=0.0)
+    reports = [check.judge(rtol, largest) for check in checks]
     return GradientReport(problem.subject, tuple(reports))

@@ -1,4 +1,4 @@
-"""The laws of a loss."""
+"""The laws of a loss, and the check of all of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydnn.records import FloatArray, freeze
 from pydnn.stages.base import Context
 from pydnn.testing.examples import draw_loss
 from pydnn.testing.gradients import check_problem
-from pydnn.testing.nested import difference, snapshot, unlike
+from pydnn.testing.nested import deviation, difference, snapshot
 from pydnn.testing.problems import expect_float64, problem_of_loss
 from pydnn.testing.purity import expect_runs, purity_faults
 from pydnn.testing.reports import Proof, Trial
@@ -24,7 +24,7 @@ __all__ = ["assert_loss"]
 
 BY_TASK = "by task"
 _TOLERANCE = 1e-10
-_SURE = 1000.0  # a logit from which on a probability is 1
+_SURE = 1000.0  # a logit whose probability is 1 in float64
 _CONTEXT = Context(training=True)
 
 
@@ -39,33 +39,42 @@ def assert_loss(
     key: Key = Key(0),  # noqa: B008 - frozen
     rtol: float = 1e-7,
 ) -> Proof:
-    """Try all laws of a loss at once.
+    """Check all laws of a loss.
 
-    - *cost*: a finite number, and dAL of the shape of AL;
-    - *gradients*: dAL is what differences give, with weights and without;
-    - *purity*: of the loss and of its predictions;
-    - *mean over examples*: the cost and dAL are means, by the same shares, of what single
-      examples have; the same batch twice has the same cost;
-    - *weights*: an example of weight 2 counts as two of weight 1, one of 0 as none, and weights
-      that are all a number of times larger change nothing;
-    - *zero*: the cost and dAL are 0 where predictions are the labels;
+    - *cost*: a finite number, and dAL has the shape of AL;
+    - *gradients*: dAL agrees with finite differences, with weights and without;
+    - *purity*: the loss and its predictions are pure, see `assert_pure`;
+    - *mean over examples*: the cost and dAL are weighted means over the examples, with the same
+      weights, and the same batch twice has the same cost;
+    - *weights*: an example of weight 2 counts as two of weight 1, an example of weight 0 counts as
+      none, and multiplying all weights by a number changes nothing;
+    - *zero*: the cost and dAL are 0 if the predictions are the labels;
     - *precision*: float32 stays float32;
-    - *description*: what is built again does the same.
+    - *description*: a loss built from its description does the same.
 
     Args:
-        loss: What is to be proved right.
-        outputs: Rows of AL; by default 1 and 3, whichever the loss takes.
+        loss: The loss to check.
+        outputs: Rows of AL; by default 1 and 3, if the loss takes them.
         examples: Columns of AL.
-        AL: Instead of drawn outputs of the network, in float64,
-        Y: and their labels.
-        zero_at: `(Y) -> AL` where the cost is 0; None for a loss that has no such place. By
-            default Y itself for regression, and logits of 1000 and -1000 for classes.
-        key: Where everything is drawn from.
-        rtol: The largest error of a gradient, beside the largest one.
+        AL: Outputs of the network to use, in float64; by default they are drawn.
+        Y: Labels to use; by default they are drawn.
+        zero_at: `(Y) -> AL` where the cost is 0; None for a loss that is never 0. The default is
+            Y itself for regression, and logits of 1000 and -1000 for classes.
+        key: The key to draw from.
+        rtol: The largest error of a gradient, relative to the largest gradient.
+
+    Returns:
+        The proof: which laws hold, with the tables of gradients.
 
     Raises:
-        BrokenLaw: With all that was found, by the names of laws.
-        BadInput: If it is no loss, or is given what does not fit.
+        BrokenLaw: If a law is broken; it lists all faults by law.
+        BadInput: If `loss` is not a loss, or other arguments do not fit it.
+
+    Example:
+        >>> from pydnn.testing import assert_loss
+        >>> print(assert_loss(nn.mean_squared()).laws)
+        ('cost', 'gradients', 'purity', 'mean over examples', 'weights', 'zero', 'precision',
+        'description')
     """
     if not isinstance(loss, Loss):
         raise BadInput(f"got {loss!r}, expected a loss: call its builder, e.g. mean_squared().")
@@ -77,8 +86,9 @@ def assert_loss(
     for n in rows:
         drawn = draw_loss(loss, n, examples, key.at("outputs", n), AL=AL, Y=Y)
         try:
-            given = {"AL": drawn.AL, "Y": drawn.Y, "weights": None, "context": _CONTEXT}
-            expect_runs(f"loss {loss.name}", loss.function, given, hint="mend it, or give AL and Y")
+            arguments = {"AL": drawn.AL, "Y": drawn.Y, "weights": None, "context": _CONTEXT}
+            hint = "fix it, or give AL and Y"
+            expect_runs(f"loss {loss.name}", loss.function, arguments, hint=hint)
         except BadInput as error:
             refused.append(error)
             continue
@@ -106,10 +116,10 @@ def _try_all(
             fault(f"dAL has shape {getattr(dAL, 'shape', type(dAL).__name__)}, AL has {AL.shape}")
     if "cost" in trial.broken:
         return
-    for given in (None, weights):
+    for own_weights in (None, weights):
         with trial.law("gradients") as fault:
-            problem = problem_of_loss(loss, AL, Y, given, _CONTEXT)
-            how = "with" if given is not None else "without"
+            problem = problem_of_loss(loss, AL, Y, own_weights, _CONTEXT)
+            how = "with" if own_weights is not None else "without"
             problem = attrs.evolve(problem, subject=f"{problem.subject} {how} weights")
             report = check_problem(problem, key=key, rtol=rtol)
             trial.tables.append(report)
@@ -117,11 +127,11 @@ def _try_all(
                 fault(str(report))
         with trial.law("purity") as fault:
             names = ["AL", "Y", "weights", "context"]
-            _, faults = purity_faults(loss.function, AL, Y, given, _CONTEXT, names=names)
+            _, faults = purity_faults(loss.function, AL, Y, own_weights, _CONTEXT, names=names)
             for text in faults:
                 fault(text.replace("result[0]", "cost").replace("result[1]", "dAL"))
     with trial.law("purity") as fault:
-        # Predictions may be the outputs themselves, where these are to be near the labels.
+        # The predictions of a regression may be the outputs themselves.
         _, faults = purity_faults(
             loss.predict, AL, _CONTEXT, shares=["result"], names=["AL", "context"]
         )
@@ -133,19 +143,21 @@ def _try_all(
         _try_zero(trial, loss, AL, Y, zero_at)
     with trial.law("precision") as fault:
         single = [freeze(a.astype(np.float32)) for a in (AL, Y, weights)]
-        for heavy in (None, single[2]):
-            if (dtype := loss(single[0], single[1], heavy, _CONTEXT)[1].dtype) != np.float32:
+        for single_weights in (None, single[2]):
+            if (
+                dtype := loss(single[0], single[1], single_weights, _CONTEXT)[1].dtype
+            ) != np.float32:
                 fault(f"dAL is {dtype} for float32")
         if (dtype := loss.predict(single[0], _CONTEXT).dtype) != np.float32:
             fault(f"predictions are {dtype} for float32")
     if loss.description is not None:
         with trial.law("description") as fault:
-            again = build(describe(loss), family="loss")
-            told = difference(
-                *(snapshot(one(AL, Y, weights, _CONTEXT), "(cost, dAL)") for one in (loss, again))
+            built = build(describe(loss), family="loss")
+            mismatch = difference(
+                *(snapshot(one(AL, Y, weights, _CONTEXT), "(cost, dAL)") for one in (loss, built))
             )
-            if told:
-                fault(f"built again, {told} before")
+            if mismatch:
+                fault(f"built again, {mismatch} before")
 
 
 def _try_mean(trial: Trial, loss: Loss, AL: FloatArray, Y: FloatArray) -> None:
@@ -155,23 +167,25 @@ def _try_mean(trial: Trial, loss: Loss, AL: FloatArray, Y: FloatArray) -> None:
         twice, halves = loss(freeze(np.tile(AL, 2)), freeze(np.tile(Y, 2)), None, _CONTEXT)
         if _far(twice, cost):
             fault(f"the same batch twice costs {twice:.9g}, once {cost:.9g}")
-        if told := _unlike(np.tile(dAL, 2) / 2, halves):
-            fault(f"dAL of the same batch twice is not half of that of it once: {told}")
+        if mismatch := _deviation(np.tile(dAL, 2) / 2, halves):
+            fault(f"dAL of the same batch twice is not half of that of it once: {mismatch}")
         singles = [loss(freeze(AL[:, [i]]), freeze(Y[:, [i]]), None, _CONTEXT) for i in range(m)]
-        # Each example's share in dAL: 1/m, or by its class where classes are weighted.
+        # The weight of each example in dAL is 1/m, unless the loss weighs classes. It is read off
+        # dAL as a factor of the example's own gradient, and the cost must be a mean by the same.
         own = np.concatenate([one[1] for one in singles], axis=1)
         length = (own * own).sum(axis=0)
         known = length > 1e-20
         shares = (own * dAL).sum(axis=0)[known] / length[known]
-        if told := _unlike(own[:, known] * shares, dAL[:, known]):
-            fault(f"dAL of an example in a batch is no multiple of that of it alone: {told}")
+        if mismatch := _deviation(own[:, known] * shares, dAL[:, known]):
+            fault(f"dAL of an example in a batch is not a multiple of its dAL alone: {mismatch}")
         if known.all():
             if _far(float(shares.sum()), 1.0):
-                fault(f"shares of examples in dAL sum to {shares.sum():.9g}, expected 1")
+                fault(f"the examples' weights in dAL sum to {shares.sum():.9g}, expected 1")
             mean = float(shares @ np.array([one[0] for one in singles]))
             if _far(mean, cost, max(abs(one[0]) for one in singles)):
                 fault(
-                    f"the cost is {cost:.9g}, but {mean:.9g} by the shares that dAL has of examples"
+                    f"the cost is {cost:.9g}, but with the examples' weights in dAL it is "
+                    f"{mean:.9g}"
                 )
 
 
@@ -179,7 +193,7 @@ def _try_weights(trial: Trial, loss: Loss, AL: FloatArray, Y: FloatArray) -> Non
     with trial.law("weights") as fault:
         m = AL.shape[1]
         counts = np.arange(m)[::-1] % 4
-        counts[0] += not counts.any()  # of one example, the only one
+        counts[0] += not counts.any()  # a single example would have weight 0
         weights = freeze(counts[np.newaxis].astype(np.float64))
         cost, dAL = loss(AL, Y, weights, _CONTEXT)
         several, repeated = loss(
@@ -190,18 +204,22 @@ def _try_weights(trial: Trial, loss: Loss, AL: FloatArray, Y: FloatArray) -> Non
         )
         if _far(cost, several):
             fault(
-                f"weighted by {counts.tolist()} the cost is {cost:.9g}, "
-                f"so often repeated {several:.9g}"
+                f"weighted by {counts.tolist()} the cost is {cost:.9g}, with examples repeated as "
+                f"often it is {several:.9g}"
             )
         firsts = np.cumsum(counts)[counts > 0] - counts[counts > 0]
         expected = np.zeros_like(dAL)
         expected[:, counts > 0] = repeated[:, firsts] * counts[counts > 0]
-        if told := _unlike(expected, dAL):
-            fault(f"weighted by {counts.tolist()}, dAL{told} as so often repeated")
-        threefold, same = loss(AL, Y, freeze(3 * weights), _CONTEXT)
-        if _far(threefold, cost) or _unlike(dAL, same):
+        if mismatch := _deviation(expected, dAL):
             fault(
-                f"weights that are three times as large make the cost {threefold:.9g} of {cost:.9g}"
+                f"weighted by {counts.tolist()}, dAL{mismatch}, which examples repeated as often "
+                "give"
+            )
+        threefold, same = loss(AL, Y, freeze(3 * weights), _CONTEXT)
+        if _far(threefold, cost) or _deviation(dAL, same):
+            fault(
+                f"with weights three times as large the cost is {threefold:.9g} instead of "
+                f"{cost:.9g}, or dAL differs"
             )
 
 
@@ -215,11 +233,11 @@ def _try_zero(
     with trial.law("zero") as fault:
         perfect = _perfect(loss, AL, Y) if isinstance(zero_at, str) else zero_at(Y)
         cost, dAL = loss(freeze(perfect), Y, None, _CONTEXT)
-        declare = "give zero_at=None if it has no such place"
+        hint = "give zero_at=None if the loss is never 0"
         if not abs(cost) <= 1e-12:
-            fault(f"the cost is {cost:.9g} where predictions are the labels, expected 0; {declare}")
-        if told := _unlike(np.zeros_like(AL), dAL, 1.0):
-            fault(f"where predictions are the labels, dAL{told}; {declare}")
+            fault(f"the cost is {cost:.9g} where predictions are the labels, expected 0; {hint}")
+        if mismatch := _deviation(np.zeros_like(AL), dAL, 1.0):
+            fault(f"where predictions are the labels, dAL{mismatch}; {hint}")
 
 
 def _perfect(loss: Loss, AL: FloatArray, Y: FloatArray) -> FloatArray:
@@ -234,5 +252,5 @@ def _far(a: float, b: float, scale: float = 0.0) -> bool:
     return not abs(a - b) <= _TOLERANCE * max(abs(a), abs(b), scale, 1e-3)
 
 
-def _unlike(expected: FloatArray, found: FloatArray, scale: float = 0.0) -> str | None:
-    return unlike(expected, found, tolerance=_TOLERANCE, scale=scale)
+def _deviation(expected: FloatArray, actual: FloatArray, scale: float = 0.0) -> str | None:
+    return deviation(expected, actual, tolerance=_TOLERANCE, scale=scale)

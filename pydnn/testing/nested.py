@@ -1,4 +1,4 @@
-"""Values that are nested in records, tuples and mappings: every leaf, by the path to it."""
+"""Nested values of records, tuples and mappings: their leaves by path, and how to compare them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from pydnn.parameters import Packed
 from pydnn.records import AnyArray, FloatArray, maker_of
 
-__all__ = ["LAYOUTS", "difference", "leaves_of", "rebuilt", "relaid", "snapshot", "unlike"]
+__all__ = [
+    "LAYOUTS",
+    "deviation",
+    "difference",
+    "in_layout",
+    "leaves_of",
+    "map_arrays",
+    "snapshot",
+]
 
 Leaf = tuple[str, object]
 _Value = TypeVar("_Value")
@@ -22,9 +30,15 @@ _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 def leaves_of(value: object, path: str = "") -> Iterator[Leaf]:
-    """The leaves of `value`, each with its path, e.g. "cache.norm.Z_norm" or "state[0].count".
+    """Yield the leaves of `value`, each with its path, such as "cache.norm.Z_norm".
 
-    What a function has closed over is part of it, since a cache may be a closure.
+    The variables that a function has closed over count as its leaves, since a cache may be a
+    closure.
+
+    Example:
+        >>> from pydnn.testing.nested import leaves_of
+        >>> list(leaves_of({"a": (1, 2.5)}, "x"))
+        [("x['a'][0]", 1), ("x['a'][1]", 2.5)]
     """
     if isinstance(value, np.ndarray) or value is None:
         yield path, value
@@ -47,7 +61,7 @@ def leaves_of(value: object, path: str = "") -> Iterator[Leaf]:
 
 
 def snapshot(value: object, path: str = "") -> dict[str, object]:
-    """All leaves of `value` as they are now, by their paths."""
+    """Return copies of all leaves of `value`, by path."""
     return {
         where: leaf.copy() if isinstance(leaf, np.ndarray) else leaf
         for where, leaf in leaves_of(value, path)
@@ -55,16 +69,22 @@ def snapshot(value: object, path: str = "") -> dict[str, object]:
 
 
 def difference(before: Mapping[str, object], after: Mapping[str, object]) -> str | None:
-    """The first leaf whose bits are not the same in both snapshots, in words; None for none."""
+    """Describe the first leaf whose bits differ between two snapshots; None if none does.
+
+    Example:
+        >>> from pydnn.testing.nested import difference, snapshot
+        >>> difference(snapshot(np.array([1.0, 2.0]), "A"), snapshot(np.array([1.0, 3.0]), "A"))
+        'A[1] is 3.0 and was 2.0'
+    """
     if before.keys() != after.keys():
-        odd = sorted(before.keys() ^ after.keys())[0]
-        return f"{odd} is there only {'before' if odd in before else 'after'}"
+        extra = sorted(before.keys() ^ after.keys())[0]
+        return f"{extra} is there only {'before' if extra in before else 'after'}"
     for where, old in before.items():
         new = after[where]
         if isinstance(old, np.ndarray) and isinstance(new, np.ndarray):
-            told = _differing_entry(old, new)
-            if told:
-                return f"{where}{told}"
+            mismatch = _differing_entry(old, new)
+            if mismatch:
+                return f"{where}{mismatch}"
         elif _bits(old) != _bits(new):
             return f"{where} is {new!r} and was {old!r}"
     return None
@@ -76,7 +96,7 @@ def _differing_entry(old: AnyArray, new: AnyArray) -> str | None:
     if old.tobytes() == new.tobytes():
         return None
     same = (old == new) | ((old != old) & (new != new))
-    if same.all():  # zeros of two signs, or NaN with other bits
+    if same.all():  # 0.0 and -0.0, or NaNs with different bits
         return " has other bits in numbers that are equal"
     index = tuple(int(i) for i in np.argwhere(~same)[0])
     return f"{list(index)} is {new[index].item()!r} and was {old[index].item()!r}"
@@ -87,59 +107,60 @@ def _bits(leaf: object) -> object:
         return struct.pack("<d", leaf)
     if isinstance(leaf, bool | int | str | bytes | np.generic) or leaf is None:
         return repr(leaf)
-    return type(leaf)  # nothing more is known about it
+    return type(leaf)  # the only thing known about it that can be compared
 
 
-def unlike(
-    expected: FloatArray, found: FloatArray, *, tolerance: float, scale: float = 0.0
+def deviation(
+    expected: FloatArray, actual: FloatArray, *, tolerance: float, scale: float = 0.0
 ) -> str | None:
-    """The first entry of `found` that is further off than `tolerance` allows, in words.
+    """Describe the first entry of `actual` that is too far off; None if none is.
 
     Args:
-        expected: What the numbers are to be.
-        found: What they are.
-        tolerance: How far off they may be, beside the largest magnitude that is expected,
-        scale: or beside this one, if it is larger.
+        expected: The expected numbers.
+        actual: The numbers to check, of the same shape.
+        tolerance: The largest error, relative to the largest expected magnitude.
+        scale: A magnitude that the error is relative to instead, if it is larger.
     """
-    most = tolerance * max(float(np.abs(expected).max(initial=0.0)), scale)
-    wrong = ~(np.abs(expected - found) <= most)
+    largest_error = tolerance * max(float(np.abs(expected).max(initial=0.0)), scale)
+    wrong = ~(np.abs(expected - actual) <= largest_error)  # so that a NaN is wrong
     if not wrong.any():
         return None
     index = tuple(int(i) for i in np.argwhere(wrong)[0])
-    return f"{list(index)} is {found[index]:.9g} instead of {expected[index]:.9g}"
+    return f"{list(index)} is {actual[index]:.9g} instead of {expected[index]:.9g}"
 
 
-# The same values, elsewhere in memory
+# The same values in another memory layout
 
 
-def rebuilt(value: _Value, change: Callable[[AnyArray], AnyArray]) -> _Value:
-    """The same nested value with `change(array)` for every array in it.
+def map_arrays(change: Callable[[AnyArray], AnyArray], value: _Value) -> _Value:
+    """Return the same nested value with `change(array)` instead of each array.
 
-    Arrays that lie in one vector stay there, since that place is promised to be contiguous.
+    `Packed` parameters are copied unchanged, since their vector is always contiguous.
     """
-    return cast("_Value", _rebuilt(value, change))
+    return cast("_Value", _map_arrays(change, value))
 
 
-def _rebuilt(value: object, change: Callable[[AnyArray], AnyArray]) -> object:
+def _map_arrays(change: Callable[[AnyArray], AnyArray], value: object) -> object:
     if isinstance(value, np.ndarray):
         return change(value)
     if type(value) is list:
-        return [rebuilt(item, change) for item in value]
+        return [map_arrays(change, item) for item in value]
     if type(value) is tuple:
-        return tuple(rebuilt(item, change) for item in value)
+        return tuple(map_arrays(change, item) for item in value)
     if type(value) is dict:
-        return {name: rebuilt(item, change) for name, item in value.items()}
+        return {name: map_arrays(change, item) for name, item in value.items()}
     if isinstance(value, Packed):
-        return value.layout.packed(_as_it_was(value.vector, value.vector.copy()))
+        return value.layout.packed(_protected_like(value.vector, value.vector.copy()))
     cls = type(value)
     if attrs.has(cls) and any(isinstance(a, np.ndarray) for _, a in leaves_of(value)):
         names = [field.name for field in attrs.fields(cls)]
-        return maker_of(cls)(*(rebuilt(getattr(value, name), change) for name in names))
+        # Past the class's converters, which would make every array read-only.
+        return maker_of(cls)(*(map_arrays(change, getattr(value, name)) for name in names))
     return value
 
 
 def _strided(array: AnyArray) -> AnyArray:
-    """A copy of which every second number along the last axis is another's."""
+    """Return a copy that skips every second number in memory, along the last axis."""
     if not array.ndim:
         return array.copy()
     wide = np.full((*array.shape[:-1], 2 * array.shape[-1]), np.nan, array.dtype)
@@ -148,10 +169,10 @@ def _strided(array: AnyArray) -> AnyArray:
 
 
 def _offset(array: AnyArray) -> AnyArray:
-    """A copy that starts one number later than memory is given out."""
-    room = np.empty(array.size + 1, array.dtype)
-    room[1:] = array.ravel()
-    return room[1:].reshape(array.shape)
+    """Return a copy that starts one number after the beginning of its memory."""
+    memory = np.empty(array.size + 1, array.dtype)
+    memory[1:] = array.ravel()
+    return memory[1:].reshape(array.shape)
 
 
 LAYOUTS: Mapping[str, Callable[[AnyArray], AnyArray]] = {
@@ -162,24 +183,24 @@ LAYOUTS: Mapping[str, Callable[[AnyArray], AnyArray]] = {
 }
 
 
-def relaid(value: _Value, layout: str, *, readonly: bool | None = None) -> _Value:
-    """The same nested value with its arrays in another `layout`, one of `LAYOUTS`.
+def in_layout(value: _Value, layout: str, *, readonly: bool | None = None) -> _Value:
+    """Return a copy of a nested value whose arrays have another memory layout.
 
     Args:
-        value: What holds arrays.
-        layout: Where they are to lie.
-        readonly: Whether they refuse writes; None for as they did.
+        value: The nested value.
+        layout: A name in `LAYOUTS`.
+        readonly: Whether the new arrays refuse writes; by default each does as its original did.
     """
 
     def change(array: AnyArray) -> AnyArray:
-        new = LAYOUTS[layout](array)
-        return _as_it_was(array, new, readonly=readonly)
+        return _protected_like(array, LAYOUTS[layout](array), readonly=readonly)
 
-    return rebuilt(value, change)
+    return map_arrays(change, value)
 
 
-def _as_it_was(
+def _protected_like(
     array: NDArray[_Scalar], new: NDArray[_Scalar], *, readonly: bool | None = None
 ) -> NDArray[_Scalar]:
+    """Return `new`, which refuses writes if `readonly` says so, or else if `array` does."""
     new.flags.writeable = array.flags.writeable if readonly is None else not readonly
     return new

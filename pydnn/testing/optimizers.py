@@ -1,4 +1,4 @@
-"""The laws of a gradient transformation, such as an optimiser."""
+"""The laws of a gradient transformation, such as an optimizer, and the check of all of them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from pydnn.optimizers.base import GradientTransformation
 from pydnn.parameters import Packed, pack
 from pydnn.records import FloatArray, arrays, freeze
 from pydnn.stages.base import Context
-from pydnn.testing.global_state import kept_world
-from pydnn.testing.nested import difference, leaves_of, snapshot, unlike
+from pydnn.testing.global_state import restored_global_state
+from pydnn.testing.nested import deviation, difference, leaves_of, snapshot
 from pydnn.testing.purity import expect_runs, purity_faults
-from pydnn.testing.reports import Proof, Trial, called
+from pydnn.testing.reports import Proof, Trial, checked_call
 
 __all__ = ["assert_gradient_transformation"]
 
@@ -27,7 +27,7 @@ Loop = Callable[[Sequence[FloatArray], FloatArray], FloatArray]
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class _Params:
-    """Arrays of the names that most layers have, W (2, 3) and b (2, 1)."""
+    """Arrays with the names of a dense layer's, W (2, 3) and b (2, 1)."""
 
     W: FloatArray
     b: FloatArray
@@ -44,35 +44,52 @@ def assert_gradient_transformation(
     rtol: float = 1e-11,
     key: Key = Key(0),  # noqa: B008 - frozen
 ) -> Proof:
-    """Try all laws of a gradient transformation at once.
+    """Check all laws of an optimizer or another gradient transformation.
 
-    - *state*: updates have the shape and precision of gradients, and the state keeps its records
-      and their shapes;
-    - *purity*: of `init` and `update`, at the start and later on;
-    - *zero gradients*: parameters that are 0, with gradients that are 0, are not moved;
-    - *elementwise*: where it says so, another gradient of one number moves that number alone;
-    - *descent*: a bowl is descended, by an optimiser;
-    - *resume*: going on from a saved state gives the same bits;
-    - *key*: another one gives other bits where randomness is declared, and only there;
-    - *reference*: parameters go where the loop of a paper takes them;
+    - *state*: updates have the shape and dtype of gradients, and the state keeps its records and
+      their shapes;
+    - *purity*: `init` and `update` are pure, at the start and later, see `assert_pure`;
+    - *zero gradients*: parameters and gradients that are all 0 give updates of 0;
+    - *elementwise*: if declared, another gradient of one number changes that number only;
+    - *descent*: an optimizer lowers a quadratic cost;
+    - *resume*: continuing from a saved state gives the same bits;
+    - *key*: another key gives other bits if randomness is declared, and only then;
+    - *reference*: parameters agree with those of a loop written by hand;
     - *precision*: float32 stays float32;
-    - *observed*: what is shown is a mapping by names;
-    - *description*: what is built again does the same.
+    - *observed*: `observe` returns a mapping with names as keys;
+    - *description*: a transformation built from its description does the same.
 
     Args:
-        transformation: What is to be proved right.
-        params: Parameters to be moved, instead of drawn ones.
-        steps: How many updates are made.
-        descends: Whether it is a whole optimiser; by default, whether it shows a learning rate.
-        shrinks_to_zero: Whether nothing moves where all is 0; noise that is added does.
-        reference: `(gradients, vector) -> vector` after all of them, as one would write the
-            optimiser by hand, from the paper.
-        rtol: How far from it parameters may be, beside the largest of them.
-        key: Where everything is drawn from.
+        transformation: The transformation to check.
+        params: Parameters to start from, in float64; by default they are drawn.
+        steps: Number of updates, 4 or more.
+        descends: Whether it must lower a cost, as a whole optimizer does; by default, whether it
+            observes a learning rate.
+        shrinks_to_zero: Whether updates must be 0 if parameters and gradients are. Pass False for
+            a transformation that adds noise.
+        reference: `(gradients, vector) -> vector` after all updates: the optimizer as a loop
+            written by hand from the paper.
+        rtol: The largest error against `reference`, relative to the largest parameter.
+        key: The key to draw from.
+
+    Returns:
+        The proof: which laws hold.
 
     Raises:
-        BrokenLaw: With all that was found, by the names of laws.
-        BadInput: If it is no gradient transformation, or is given what does not fit.
+        BrokenLaw: If a law is broken; it lists all faults by law.
+        BadInput: If it is not a gradient transformation, or other arguments do not fit it.
+
+    Example:
+        >>> from pydnn.testing import assert_gradient_transformation
+        >>> def by_hand(gradients, vector):
+        ...     for g in gradients:
+        ...         vector = vector - 0.1 * g
+        ...     return vector
+        >>> proof = assert_gradient_transformation(
+        ...     nn.gradient_descent(learning_rate=0.1), reference=by_hand
+        ... )
+        >>> "reference" in proof.laws
+        True
     """
     if not isinstance(transformation, GradientTransformation):
         raise BadInput(
@@ -83,47 +100,49 @@ def assert_gradient_transformation(
         params = pack((_Params(key.at("W").normal((2, 3)), key.at("b").normal((2, 1))),))
     if params.vector.dtype != np.float64:
         raise BadInput(f"params are {params.vector.dtype}, expected float64: pack them again.")
-    hint = "mend it, or give params that it takes"
-    with kept_world():
-        state = called("init of the transformation", transformation.init, params, hint=hint)
+    hint = "fix it, or give params that it takes"
+    with restored_global_state():
+        state = checked_call("init of the transformation", transformation.init, params, hint=hint)
     gradients = _gradients(params.vector.size, steps, key)
     context = Context(training=True, key=key.at("update"))
     trial = Trial(_name(transformation))
-    given = {"grads": gradients[0], "state": state, "params": params, "context": context}
-    expect_runs(f"update of {trial.subject}", transformation.update, given, hint=hint)
-    drive = _Drive(transformation, params, key)
-    _try_state(trial, drive, gradients)
+    arguments = {"grads": gradients[0], "state": state, "params": params, "context": context}
+    expect_runs(f"update of {trial.subject}", transformation.update, arguments, hint=hint)
+    training = _Training(transformation, params, key)
+    _try_state(trial, training, gradients)
     if "state" in trial.broken:
         return trial.proof()
-    _try_purity(trial, drive, gradients)
-    _try_elementwise(trial, drive, gradients)
+    _try_purity(trial, training, gradients)
+    _try_elementwise(trial, training, gradients)
     if shrinks_to_zero and not transformation.random:
         _try_zero(trial, transformation, params, context)
-    shown = transformation.observe(state)
-    if descends or (descends is None and "learning_rate" in shown):
-        _try_descent(trial, drive, steps)
-    _try_resume(trial, drive, gradients)
+    observed = transformation.observe(state)
+    if descends or (descends is None and "learning_rate" in observed):
+        _try_descent(trial, training, steps)
+    _try_resume(trial, training, gradients)
     _try_key(trial, transformation, params, gradients, key)
     if reference is not None:
         with trial.law("reference") as fault:
             expected = reference([g.copy() for g in gradients], params.vector.copy())
-            found = drive.along(gradients)[0][-1].vector
-            told = unlike(expected, found, tolerance=rtol)
-            if told:
-                fault(f"parameters{told} after {steps} updates")
+            actual = training.along(gradients)[0][-1].vector
+            mismatch = deviation(expected, actual, tolerance=rtol)
+            if mismatch:
+                fault(f"parameters{mismatch} after {steps} updates")
     _try_precision(trial, transformation, params, gradients, context)
     with trial.law("observed") as fault:
-        _, states = drive.along(gradients[:2])
-        shown = transformation.observe(states[-1])
-        if not isinstance(shown, Mapping) or not all(isinstance(name, str) for name in shown):
-            fault(f"shows {shown!r}, expected a mapping by names")
+        _, states = training.along(gradients[:2])
+        observed = transformation.observe(states[-1])
+        if not isinstance(observed, Mapping) or not all(isinstance(name, str) for name in observed):
+            fault(f"observe returns {observed!r}, expected a mapping with names as keys")
     if transformation.description is not None:
         with trial.law("description") as fault:
-            again = build(describe(transformation), family="optimizer")
-            others = _Drive(again, params, key).along(gradients)
-            told = difference(snapshot(drive.along(gradients), "run"), snapshot(others, "run"))
-            if told:
-                fault(f"built again, {told} before")
+            built = build(describe(transformation), family="optimizer")
+            others = _Training(built, params, key).along(gradients)
+            mismatch = difference(
+                snapshot(training.along(gradients), "training"), snapshot(others, "training")
+            )
+            if mismatch:
+                fault(f"built again, {mismatch} before")
     return trial.proof()
 
 
@@ -133,8 +152,8 @@ def _name(transformation: GradientTransformation) -> str:
 
 
 @attrs.frozen(eq=False)
-class _Drive:
-    """Updates one after the other, as a training makes them."""
+class _Training:
+    """A sequence of updates, as a training makes them."""
 
     transformation: GradientTransformation
     params: Packed
@@ -143,7 +162,12 @@ class _Drive:
     def along(
         self, gradients: Sequence[FloatArray], *, since: tuple[Packed, object, int] | None = None
     ) -> tuple[list[Packed], list[object]]:
-        """Parameters and states before the first gradient and after each of them."""
+        """Return the parameters and states before the first gradient, and after each one.
+
+        Args:
+            gradients: The gradients in order, each (size,).
+            since: Parameters, state and number of updates to continue from.
+        """
         params, state, first = since or (self.params, self.transformation.init(self.params), 0)
         all_params, states = [params], [state]
         for i, g in enumerate(gradients, start=first):
@@ -156,32 +180,32 @@ class _Drive:
 
 
 def _gradients(size: int, steps: int, key: Key) -> list[FloatArray]:
-    """Normal gradients of a size that changes, as in a training, some of them tiny."""
+    """Return normal gradients whose size changes over time, as in training; some are tiny."""
     sizes = np.exp(np.sin(np.arange(steps) / 5))[:, np.newaxis] * 10.0 ** -(np.arange(size) % 3 * 4)
     return [freeze(g) for g in sizes * key.at("gradients").normal((steps, size))]
 
 
-def _try_state(trial: Trial, drive: _Drive, gradients: Sequence[FloatArray]) -> None:
+def _try_state(trial: Trial, training: _Training, gradients: Sequence[FloatArray]) -> None:
     with trial.law("state") as fault:
-        state = drive.transformation.init(drive.params)
-        context = Context(training=True, key=drive.key)
+        state = training.transformation.init(training.params)
+        context = Context(training=True, key=training.key)
         for g in gradients[:3]:
-            updates, after = drive.transformation.update(g, state, drive.params, context)
+            updates, after = training.transformation.update(g, state, training.params, context)
             if getattr(updates, "shape", None) != g.shape or updates.dtype != g.dtype:
                 fault(
                     f"updates are {getattr(updates, 'dtype', type(updates).__name__)} "
-                    f"{getattr(updates, 'shape', '')}, gradients {g.dtype} {g.shape}"
+                    f"{getattr(updates, 'shape', '')}, gradients are {g.dtype} {g.shape}"
                 )
                 return
-            told = _unlike_kind(state, after)
-            if told:
-                fault(told)
+            mismatch = _kind_difference(state, after)
+            if mismatch:
+                fault(mismatch)
                 return
             state = after
 
 
-def _unlike_kind(before: object, after: object) -> str | None:
-    """What is not the same in two states but for numbers."""
+def _kind_difference(before: object, after: object) -> str | None:
+    """Describe the first leaf of two states with another dtype or shape; None if there is none."""
     old, new = snapshot(before, "state"), snapshot(after, "state")
     if type(before) is not type(after):
         return f"the state is a {type(after).__name__}, init gave a {type(before).__name__}"
@@ -190,7 +214,7 @@ def _unlike_kind(before: object, after: object) -> str | None:
     for where, leaf in old.items():
         if isinstance(leaf, np.ndarray):
             other = new[where]
-            # What has been seen of gradients may be as long as they are, from an empty start.
+            # An empty array may grow: `look` has no vector before the first update.
             if (
                 not isinstance(other, np.ndarray)
                 or other.dtype != leaf.dtype
@@ -203,33 +227,31 @@ def _unlike_kind(before: object, after: object) -> str | None:
     return None
 
 
-def _try_elementwise(trial: Trial, drive: _Drive, gradients: Sequence[FloatArray]) -> None:
-    if not drive.transformation.elementwise:
+def _try_elementwise(trial: Trial, training: _Training, gradients: Sequence[FloatArray]) -> None:
+    if not training.transformation.elementwise:
         return
     with trial.law("elementwise") as fault:
-        others = [np.concatenate([g[:1] + 0.5, g[1:]]) for g in gradients[:4]]
-        moved, moved_by_others = (
-            drive.along(each)[0][-1].vector for each in (gradients[:4], list(map(freeze, others)))
-        )
-        if not np.array_equal(moved[1:], moved_by_others[1:]):
+        changed = [freeze(np.concatenate([g[:1] + 0.5, g[1:]])) for g in gradients[:4]]
+        before, after = (training.along(each)[0][-1].vector for each in (gradients[:4], changed))
+        if not np.array_equal(before[1:], after[1:]):
             fault(
-                "it says that it is elementwise, but another gradient of one number moves other "
+                "elementwise=True is declared, but another gradient of one number changes other "
                 "numbers, too"
             )
 
 
-def _try_purity(trial: Trial, drive: _Drive, gradients: Sequence[FloatArray]) -> None:
-    transformation = drive.transformation
+def _try_purity(trial: Trial, training: _Training, gradients: Sequence[FloatArray]) -> None:
+    transformation = training.transformation
     with trial.law("purity") as fault:
         _, faults = purity_faults(
-            transformation.init, drive.params, shares=["result"], names=["params"]
+            transformation.init, training.params, shares=["result"], names=["params"]
         )
         for text in faults:
             fault(f"init {text.replace('result', 'state')}")
-        params, states = drive.along(gradients[:3])
+        params, states = training.along(gradients[:3])
         for i in (0, 3):
-            context = Context(training=True, key=drive.key.at("step", i))
-            # Gradients are handed on by parts that only look, and states by parts that wait.
+            context = Context(training=True, key=training.key.at("step", i))
+            # A part that only observes returns its gradients, and one that accumulates its state.
             _, faults = purity_faults(
                 transformation.update,
                 gradients[i],
@@ -249,65 +271,70 @@ def _try_zero(
     trial: Trial, transformation: GradientTransformation, params: Packed, context: Context
 ) -> None:
     with trial.law("zero gradients") as fault:
-        nothing = freeze(np.zeros_like(params.vector))
-        zero = params.with_vector(nothing)
-        state = transformation.init(zero)
+        zeros = freeze(np.zeros_like(params.vector))
+        zero_params = params.with_vector(zeros)
+        state = transformation.init(zero_params)
         for i in range(3):
-            updates, state = transformation.update(nothing, state, zero, context)
+            updates, state = transformation.update(zeros, state, zero_params, context)
             if np.any(updates):
                 index = int(np.flatnonzero(updates)[0])
-                fault(f"update {i} moves entry {index} by {updates[index]:.9g} where all is 0")
+                fault(
+                    f"update {i} moves entry {index} by {updates[index]:.9g}, though parameters "
+                    "and gradients are all 0"
+                )
 
 
-def _try_descent(trial: Trial, drive: _Drive, steps: int) -> None:
-    """A bowl so wide that the first step is a small one: half of bend times |vector|**2."""
+def _try_descent(trial: Trial, training: _Training, steps: int) -> None:
+    """Check that the cost curvature / 2 * |vector|**2 is lower after some updates."""
     with trial.law("descent") as fault:
-        transformation = drive.transformation
-        params, bend = drive.params, 1.0
+        transformation = training.transformation
+        params, curvature = training.params, 1.0
         for _ in range(40):
-            first = _first_move(drive, params, bend)
+            first = _first_move(training, params, curvature)
             if first <= 0.1 * float(np.linalg.norm(params.vector)):
                 break
-            # A step in proportion to gradients gets shorter in a flatter bowl, one of a fixed
-            # length beside a wider one.
-            bend /= 2
+            # Until the first step is small: less curvature shortens steps that are proportional to
+            # the gradient, and larger parameters make steps of a fixed length relatively shorter.
+            curvature /= 2
             params = params.with_vector(freeze(2 * params.vector))
         start, state = params, transformation.init(params)
         for i in range(steps):
-            context = Context(training=True, key=drive.key.at("step", i))
+            context = Context(training=True, key=training.key.at("step", i))
             updates, state = transformation.update(
-                freeze(bend * params.vector), state, params, context
+                freeze(curvature * params.vector), state, params, context
             )
             params = params.with_vector(freeze(params.vector + updates))
         before, after = (float(p.vector @ p.vector) for p in (start, params))
         if not after < before:
             fault(
-                f"after {steps} updates the height of a bowl is {after:.9g}, and was {before:.9g}"
+                f"after {steps} updates the squared length of the parameters is {after:.9g}, and "
+                f"was {before:.9g}"
             )
 
 
-def _first_move(drive: _Drive, params: Packed, bend: float) -> float:
-    """The longest of the first updates, since the very first may wait for more batches."""
-    state, longest = drive.transformation.init(params), 0.0
+def _first_move(training: _Training, params: Packed, curvature: float) -> float:
+    """Return the length of the longest of the first updates; accumulated ones begin with 0."""
+    state, longest = training.transformation.init(params), 0.0
     for i in range(4):
-        context = Context(training=True, key=drive.key.at("step", i))
-        updates, state = drive.transformation.update(
-            freeze(bend * params.vector), state, params, context
+        context = Context(training=True, key=training.key.at("step", i))
+        updates, state = training.transformation.update(
+            freeze(curvature * params.vector), state, params, context
         )
         longest = max(longest, float(np.linalg.norm(updates)))
     return longest
 
 
-def _try_resume(trial: Trial, drive: _Drive, gradients: Sequence[FloatArray]) -> None:
+def _try_resume(trial: Trial, training: _Training, gradients: Sequence[FloatArray]) -> None:
     with trial.law("resume") as fault:
         middle = len(gradients) // 2
-        params, states = drive.along(gradients)
+        params, states = training.along(gradients)
         saved = copy.deepcopy(states[middle])
-        resumed, later = drive.along(gradients[middle:], since=(params[middle], saved, middle))
-        told = difference(snapshot(params[-1], "params"), snapshot(resumed[-1], "params"))
-        told = told or difference(snapshot(states[-1], "state"), snapshot(later[-1], "state"))
-        if told:
-            fault(f"resumed from the state after {middle} updates, {told} straight through")
+        resumed, later = training.along(gradients[middle:], since=(params[middle], saved, middle))
+        mismatch = difference(
+            snapshot(params[-1], "params"), snapshot(resumed[-1], "params")
+        ) or difference(snapshot(states[-1], "state"), snapshot(later[-1], "state"))
+        if mismatch:
+            fault(f"resumed from the state after {middle} updates, {mismatch} straight through")
 
 
 def _try_key(
@@ -318,14 +345,16 @@ def _try_key(
     key: Key,
 ) -> None:
     with trial.law("key") as fault:
-        runs = [
-            snapshot(_Drive(transformation, params, key.at("draw", i)).along(gradients)[0][-1])
+        first, second = (
+            snapshot(_Training(transformation, params, key.at("draw", i)).along(gradients)[0][-1])
             for i in range(2)
-        ]
-        told = difference(*runs)
-        if told and not transformation.random:
-            fault(f"another key gives other updates, though random=True is not declared: {told}")
-        if transformation.random and not told:
+        )
+        mismatch = difference(first, second)
+        if mismatch and not transformation.random:
+            fault(
+                f"another key gives other updates, though random=True is not declared: {mismatch}"
+            )
+        if transformation.random and not mismatch:
             fault("random=True is declared, but another key gives the same updates")
 
 

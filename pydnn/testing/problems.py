@@ -1,4 +1,4 @@
-"""What a gradient check is about: outputs as a function of one vector, and their gradient."""
+"""The subject of a gradient check: outputs as a function of one vector, and their gradient."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydnn.losses import Loss
 from pydnn.parameters import Layout, Slot, Tree, layout_of, leaves
 from pydnn.records import FloatArray, freeze
 from pydnn.stages.base import Context, Stage
-from pydnn.testing.reports import called
+from pydnn.testing.reports import checked_call
 
 __all__ = [
     "Problem",
@@ -26,15 +26,15 @@ __all__ = [
 
 @attrs.frozen(eq=False)
 class Problem:
-    """Arrays that lie in one vector, and functions of it.
+    """Arrays that lie in one vector, outputs that depend on it, and the gradient to check.
 
     Attributes:
         subject: What is checked, e.g. "stage dense".
-        slots: The arrays' places in the vector.
+        slots: The places of the arrays in the vector.
         vector: The point at which gradients are compared, (n,).
-        outputs: `(vector) -> outputs` (k,), which may be asked with a complex vector, too.
-        weights: How much each output counts, (k,): dA; 1 for a cost.
-        gradient: `(vector) -> gradient` (n,) of the weighted sum, as it is claimed to be.
+        outputs: `(vector) -> outputs` (k,); the vector may be complex.
+        weights: The weight of each output, (k,): dA for a stage, 1 for a cost.
+        gradient: `(vector) -> gradient` (n,) of the weighted sum of outputs: what is checked.
     """
 
     subject: str
@@ -48,7 +48,7 @@ class Problem:
 def problem_of_stage(
     stage: Stage, params: Tree, A_prev: FloatArray, dA: FloatArray, context: Context
 ) -> Problem:
-    """The gradients of the sum of dA times the output, for all parameters and for A_prev."""
+    """Check the gradients of sum(dA * output) with respect to all parameters and A_prev."""
     layout = layout_of(params)
     _expect_all_float64(layout, params, ("A_prev", A_prev), ("dA", dA))
     size, what = layout.size, f"stage {stage.name}"
@@ -59,9 +59,11 @@ def problem_of_stage(
 
     def gradient(vector: FloatArray) -> FloatArray:
         tree, X = layout.tree(vector[:size]), freeze(vector[size:].reshape(A_prev.shape))
-        A, cache = called(f"forward of {what}", stage.forward, tree, X, context, hint=_MEND)
+        A, cache = checked_call(f"forward of {what}", stage.forward, tree, X, context, hint=_HINT)
         _expect_output(what, A, dA)
-        dA_prev, grads = called(f"backward of {what}", stage.backward, tree, cache, dA, hint=_MEND)
+        dA_prev, grads = checked_call(
+            f"backward of {what}", stage.backward, tree, cache, dA, hint=_HINT
+        )
         return _joined(layout, grads, ("A_prev", A_prev.shape, dA_prev))
 
     return Problem(
@@ -77,7 +79,7 @@ def problem_of_stage(
 def problem_of_loss(
     loss: Loss, AL: FloatArray, Y: FloatArray, weights: FloatArray | None, context: Context
 ) -> Problem:
-    """The gradient of the cost for AL."""
+    """Check the gradient of the cost with respect to AL."""
     expect_float64("AL", AL)
 
     def outputs(vector: FloatArray) -> FloatArray:
@@ -85,8 +87,8 @@ def problem_of_loss(
         return np.array([cost])
 
     def gradient(vector: FloatArray) -> FloatArray:
-        _, dAL = called(
-            f"loss {loss.name}", loss, vector.reshape(AL.shape), Y, weights, context, hint=_MEND
+        _, dAL = checked_call(
+            f"loss {loss.name}", loss, vector.reshape(AL.shape), Y, weights, context, hint=_HINT
         )
         _expect_gradient("AL", dAL, AL.shape)
         return np.ravel(dAL)
@@ -104,7 +106,7 @@ def network_problem(
     weights: FloatArray | None,
     context: Context,
 ) -> Problem:
-    """The gradients of the cost of a network's output, for all parameters and for X."""
+    """Check the gradients of the cost of a network with respect to all parameters and X."""
     layout = layout_of(params)
     _expect_all_float64(layout, params, ("X", X))
     size = layout.size
@@ -119,12 +121,12 @@ def network_problem(
 
     def gradient(vector: FloatArray) -> FloatArray:
         tree, inputs = parts(vector)
-        AL, cache = called(
-            "forward of the network", network.forward, tree, inputs, context, hint=_MEND
+        AL, cache = checked_call(
+            "forward of the network", network.forward, tree, inputs, context, hint=_HINT
         )
-        _, dAL = called(f"loss {loss.name}", loss, AL, Y, weights, context, hint=_MEND)
-        dX, grads = called(
-            "backward of the network", network.backward, tree, cache, dAL, hint=_MEND
+        _, dAL = checked_call(f"loss {loss.name}", loss, AL, Y, weights, context, hint=_HINT)
+        dX, grads = checked_call(
+            "backward of the network", network.backward, tree, cache, dAL, hint=_HINT
         )
         return _joined(layout, grads, ("X", X.shape, dX))
 
@@ -138,7 +140,7 @@ def problem_of_function(
     gradients: Callable[..., Mapping[str, FloatArray]],
     arrays: Mapping[str, FloatArray],
 ) -> Problem:
-    """The gradients of a number for all `arrays`, which are the function's arguments by name."""
+    """Check the gradients of a number with respect to all `arrays`, the arguments by name."""
     slots: list[Slot] = []
     for name, array in arrays.items():
         expect_float64(name, array)
@@ -149,10 +151,12 @@ def problem_of_function(
         return {s.name: freeze(vector[s.start : s.stop].reshape(s.shape)) for s in slots}
 
     def gradient(vector: FloatArray) -> FloatArray:
-        given = called(f"the gradient of {what}", lambda: gradients(**parts(vector)), hint=_MEND)
+        by_name = checked_call(
+            f"the gradient of {what}", lambda: gradients(**parts(vector)), hint=_HINT
+        )
         for slot in slots:
-            _expect_gradient(slot.name, given.get(slot.name), slot.shape)
-        return _flat(*(given[slot.name] for slot in slots))
+            _expect_gradient(slot.name, by_name.get(slot.name), slot.shape)
+        return _flat(*(by_name[slot.name] for slot in slots))
 
     vector = _flat(*arrays.values())
     return Problem(
@@ -165,15 +169,15 @@ def problem_of_function(
     )
 
 
-_MEND = "mend it, or give arrays that it takes"
+_HINT = "fix it, or give arrays that it takes"
 
 
 def expect_float64(name: str, array: object) -> None:
-    """Refuse another precision, in which differences would show nothing but rounding."""
+    """Raise BadInput for any other precision, where differences would show only rounding."""
     if not isinstance(array, np.ndarray) or array.dtype != np.float64:
         kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
         raise BadInput(
-            f"{name} is {kind}, expected an array of float64: gradients are compared in float64, "
+            f"{name} is {kind}, expected an array of float64, in which gradients are compared: "
             f"give {name}.astype(np.float64)."
         )
 
@@ -187,33 +191,37 @@ def _expect_all_float64(layout: Layout, params: Tree, *named: tuple[str, FloatAr
 def _expect_output(what: str, A: object, dA: FloatArray) -> None:
     if not isinstance(A, np.ndarray) or A.shape != dA.shape:
         shape = getattr(A, "shape", type(A).__name__)
-        raise AssertionError(f"forward of {what} gives A of shape {shape}, promised {dA.shape}")
+        raise AssertionError(
+            f"forward of {what} gives A of shape {shape}, init promised {dA.shape}"
+        )
     if A.dtype != np.float64:
-        raise AssertionError(f"forward of {what} gives A in {A.dtype} for float64")
+        raise AssertionError(f"forward of {what} gives A as {A.dtype} for float64 arguments")
 
 
 def _expect_gradient(name: str, gradient: object, shape: tuple[int, ...]) -> None:
     if not isinstance(gradient, np.ndarray) or gradient.shape != shape:
-        found = getattr(gradient, "shape", type(gradient).__name__)
-        raise AssertionError(f"the gradient of {name} has shape {found}, expected {shape}")
+        actual = getattr(gradient, "shape", type(gradient).__name__)
+        raise AssertionError(f"the gradient of {name} has shape {actual}, expected {shape}")
 
 
 def _joined(
     layout: Layout, grads: Tree, last: tuple[str, tuple[int, ...], FloatArray]
 ) -> FloatArray:
-    """All gradients in one vector, in the order of what they are gradients of."""
+    """Return all gradients in one vector, in the order of the arrays they belong to."""
     try:
-        given = list(leaves(grads))
-    except Exception:  # it may be anything
-        given = []
-    if len(given) != len(layout.slots):
+        gradients = list(leaves(grads))
+    except Exception:  # a user's backward may return anything
+        gradients = []
+    if len(gradients) != len(layout.slots):
         names = [slot.name for slot in layout.slots]
-        raise AssertionError(f"grads have {len(given)} arrays, expected one for each of {names}")
+        raise AssertionError(
+            f"grads have {len(gradients)} arrays, expected one for each of {names}"
+        )
     name, shape, gradient = last
-    for slot, array in zip(layout.slots, given, strict=True):
+    for slot, array in zip(layout.slots, gradients, strict=True):
         _expect_gradient(slot.name, array, slot.shape)
     _expect_gradient(name, gradient, shape)
-    return _flat(*given, gradient)
+    return _flat(*gradients, gradient)
 
 
 def _flat(*arrays: FloatArray) -> FloatArray:

@@ -1,4 +1,4 @@
-"""Whether a function is pure: the same bits for the same arguments, and nothing else touched."""
+"""Check that a function is pure: same arguments, same bits, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 
 from pydnn.checks import BadInput
 from pydnn.records import AnyArray
-from pydnn.testing.global_state import kept_world
-from pydnn.testing.nested import LAYOUTS, difference, leaves_of, relaid, snapshot
-from pydnn.testing.reports import BrokenLaw, called, one_line
+from pydnn.testing.global_state import restored_global_state
+from pydnn.testing.nested import LAYOUTS, difference, in_layout, leaves_of, snapshot
+from pydnn.testing.reports import BrokenLaw, checked_call, one_line
 
 __all__ = ["assert_pure", "expect_runs", "purity_faults"]
 
@@ -28,29 +28,43 @@ def assert_pure(
     layout_tolerance: float = 1e-10,
     names: Sequence[str] | None = None,
 ) -> _Result:
-    """Call `function` several times on copies of `args`, and find out whether it is pure.
+    """Call `function` several times on copies of `args`, and check that it is pure.
 
-    Called twice it gives the same bits. It changes no argument, however deep; hands out nothing
-    writable, and nothing that shares memory with an argument; leaves alone the global random
-    states, NumPy's error state and buffer size, and the environment; and gives the same numbers
-    wherever its arguments lie in memory.
+    A pure function
+
+    - gives the same bits when called twice;
+    - changes no argument, at any depth;
+    - returns no writable array, and no array that shares memory with an argument;
+    - leaves the global random states, NumPy's error state and buffer size, the environment and the
+      working directory as they are;
+    - gives the same numbers in whatever memory layout its arguments are.
 
     Args:
         function: The function.
-        args: The arguments that it is called with: arrays, records, tuples of these.
-        shares: Paths of results that may share memory with arguments, such as "result[1]", a
-            stage's cache, which includes all below it.
+        *args: Its arguments: arrays, records, tuples of these.
+        shares: Paths in the result that may share memory with arguments, e.g. "result[1]" for a
+            stage's cache and everything in it.
         layouts: Whether to try arguments in Fortran order, with strides, and with an offset.
-        layout_tolerance: By how much numbers may differ there, beside the largest one; products
-            of matrices by BLAS do not promise the same bits. 0 is for the same bits.
-        names: Of the arguments, in messages; by default those that the function gives them.
+        layout_tolerance: The largest difference between layouts, relative to the largest number,
+            since BLAS does not promise the same bits. 0 requires the same bits.
+        names: Names of the arguments in messages; by default those in the function's signature.
 
     Returns:
-        What the function gave.
+        The result of the function.
 
     Raises:
-        AssertionError: If it is not pure: what it did, and to which argument.
-        BadInput: If it raises.
+        BrokenLaw: If the function is not pure; it says what the function did to which argument.
+        BadInput: If the function raises.
+
+    Example:
+        >>> from pydnn.testing import assert_pure
+        >>> def normalize(X):
+        ...     X -= X.mean()
+        ...     return X
+        >>> assert_pure(normalize, np.array([1.0, 3.0]))
+        Traceback (most recent call last):
+        pydnn.testing.reports.BrokenLaw: normalize breaks 'purity':
+        - purity: changes its argument X: X[0] is -1.0 and was 1.0 before
     """
     result, faults = purity_faults(
         function,
@@ -74,60 +88,65 @@ def purity_faults(
     layout_tolerance: float = 1e-10,
     names: Sequence[str] | None = None,
 ) -> tuple[_Result | None, list[str]]:
-    """What `function` gives, and a line for each way in which it is not pure.
+    """Return the result of `function`, and one line for each way in which it is not pure.
 
-    The first is None where the function changes its arguments.
+    The arguments are those of `assert_pure`. The result is None if the function changes its
+    arguments.
     """
-    given = dict(zip(names or _names_of(function, len(args)), args, strict=True))
-    with kept_world() as touched:
-        faults = list(_changes(function, given))
-        if faults:  # it would fail with what refuses writes
-            return None, [*faults, *touched()]
-        # What it is asked with from here on refuses writes, as all arrays of this library do.
-        mine = relaid(given, "C order", readonly=True)
-        result = _call(function, mine)
+    arguments = dict(zip(names or _names_of(function, len(args)), args, strict=True))
+    with restored_global_state() as changes:
+        faults = list(_changes(function, arguments))
+        if faults:  # the calls below would raise, since their arguments refuse writes
+            return None, [*faults, *changes()]
+        # From here on the arguments refuse writes, as all arrays of this library do.
+        protected = in_layout(arguments, "C order", readonly=True)
+        result = _call(function, protected)
         first = snapshot(result, "result")
-        faults += touched()
+        faults += changes()
         faults += _writable(result)
-        faults += _shared(result, mine, shares)
-        told = difference(first, snapshot(_call(function, mine), "result"))
-        if told:
-            faults.append(f"called twice with the same arguments, {told} before")
+        faults += _shared(result, protected, shares)
+        mismatch = difference(first, snapshot(_call(function, protected), "result"))
+        if mismatch:
+            faults.append(f"called twice with the same arguments, {mismatch} before")
         elif layouts:
-            faults += _layouts(function, mine, first, layout_tolerance)
+            faults += _layouts(function, protected, first, layout_tolerance)
     return result, faults
 
 
 def expect_runs(
-    what: str, function: Callable[..., object], given: Mapping[str, object], *, hint: str
+    what: str, function: Callable[..., object], arguments: Mapping[str, object], *, hint: str
 ) -> None:
-    """Refuse what raises with these arguments; but what raises since they refuse writes is impure.
+    """Raise unless `function` can be called with these read-only arguments.
 
     Args:
-        what: What messages call the function.
-        function: It takes
-        given: these arguments, by their names, in their order.
-        hint: What to do about it.
+        what: The name of the function in messages.
+        function: The function.
+        arguments: Its arguments by name, in the order of its signature.
+        hint: What to do about an error.
+
+    Raises:
+        BrokenLaw: If the function writes to its arguments, and so is not pure.
+        BadInput: If the function raises for any other reason.
     """
     try:
-        with kept_world():
-            function(*given.values())
-    except Exception as error:  # whatever a function of the user's own may do
+        with restored_global_state():
+            function(*arguments.values())
+    except Exception as error:  # a user's function may raise anything
         faults: list[str] = []
         with contextlib.suppress(Exception):
-            faults = list(_changes(function, given))
+            faults = list(_changes(function, arguments))
         if not faults and isinstance(error, ValueError) and "read-only" in str(error):
             faults = [f"writes to an argument that refuses it: {error}"]
         if faults:
             raise BrokenLaw(what, {"purity": faults}) from error
         if isinstance(error, BadInput):
             raise BadInput(f"{what} does not take what it is tried with: {error}") from error
-        said = one_line(error).rstrip(".")
-        raise BadInput(f"{what} raised {said}: {hint}.") from error
+        raise BadInput(f"{what} raised {one_line(error).rstrip('.')}: {hint}.") from error
 
 
-def _call(function: Callable[..., _Result], given: Mapping[str, object]) -> _Result:
-    return called("the function", function, *given.values(), hint="give arguments that it takes")
+def _call(function: Callable[..., _Result], arguments: Mapping[str, object]) -> _Result:
+    hint = "give arguments that it takes"
+    return checked_call("the function", function, *arguments.values(), hint=hint)
 
 
 def _names_of(function: Callable[..., object], count: int) -> list[str]:
@@ -142,19 +161,19 @@ def _names_of(function: Callable[..., object], count: int) -> list[str]:
     return [names[i] if i < len(names) else f"argument {i}" for i in range(count)]
 
 
-def _changes(function: Callable[..., object], given: Mapping[str, object]) -> Iterator[str]:
-    """What is changed in arguments that can be written to."""
-    writable = relaid(dict(given), "C order", readonly=False)
+def _changes(function: Callable[..., object], arguments: Mapping[str, object]) -> Iterator[str]:
+    """Call `function` with writable copies of its arguments, and yield each change to them."""
+    writable = in_layout(dict(arguments), "C order", readonly=False)
     before = {name: snapshot(value, name) for name, value in writable.items()}
     flags = {where: a.flags.writeable for where, a in _arrays_in(writable)}
     _call(function, writable)
     for name, value in writable.items():
-        told = difference(before[name], snapshot(value, name))
-        if told:
-            yield f"changes its argument {name}: {told} before"
+        mismatch = difference(before[name], snapshot(value, name))
+        if mismatch:
+            yield f"changes its argument {name}: {mismatch} before"
     for where, array in _arrays_in(writable):
         if array.flags.writeable != flags.get(where, array.flags.writeable):
-            yield f"changes its argument {where}: the caller cannot write to it any more"
+            yield f"changes its argument {where}: its caller cannot write to it any more"
 
 
 def _arrays_in(arguments: Mapping[str, object]) -> Iterator[tuple[str, AnyArray]]:
@@ -167,17 +186,19 @@ def _arrays_in(arguments: Mapping[str, object]) -> Iterator[tuple[str, AnyArray]
 def _writable(result: object) -> Iterator[str]:
     for where, leaf in leaves_of(result, "result"):
         if isinstance(leaf, np.ndarray) and leaf.flags.writeable:
-            yield f"hands out {where}, which can be written to: freeze it"
+            yield f"returns {where}, which can be written to: freeze it"
 
 
-def _shared(result: object, given: Mapping[str, object], shares: Collection[str]) -> Iterator[str]:
-    inputs = list(_arrays_in(given))
+def _shared(
+    result: object, arguments: Mapping[str, object], shares: Collection[str]
+) -> Iterator[str]:
+    inputs = list(_arrays_in(arguments))
     for where, leaf in leaves_of(result, "result"):
         if not isinstance(leaf, np.ndarray) or where.startswith(tuple(shares)):
             continue
         source = next((name for name, array in inputs if _overlap(leaf, array)), None)
         if source is not None:
-            yield f"hands out {where}, which shares memory with its argument {source}: copy it"
+            yield f"returns {where}, which shares memory with its argument {source}: copy it"
 
 
 def _overlap(a: AnyArray, b: AnyArray) -> bool:
@@ -186,35 +207,35 @@ def _overlap(a: AnyArray, b: AnyArray) -> bool:
 
 def _layouts(
     function: Callable[..., object],
-    given: Mapping[str, object],
+    arguments: Mapping[str, object],
     first: Mapping[str, object],
     tolerance: float,
 ) -> Iterator[str]:
     for layout in LAYOUTS:
-        moved = relaid(given, layout)
+        moved = in_layout(arguments, layout)
         try:
             result = function(*moved.values())
-        except Exception as error:  # whatever a function of the user's own may do
+        except Exception as error:  # a user's function may raise anything
             yield f"raises {type(error).__name__} for arguments in {layout}: {error}"
             continue
-        told = _unlike(first, snapshot(result, "result"), tolerance)
-        if told:
+        mismatch = _mismatch(first, snapshot(result, "result"), tolerance)
+        if mismatch:
             culprits = [
                 name
-                for name in given
-                if _unlike(
+                for name, value in arguments.items()
+                if _mismatch(
                     first,
                     snapshot(
-                        function(*{**given, name: relaid(given[name], layout)}.values()), "result"
+                        function(*{**arguments, name: in_layout(value, layout)}.values()), "result"
                     ),
                     tolerance,
                 )
             ]
             whose = " and ".join(culprits) or "all arguments together"
-            yield f"depends on the memory of {whose}: in {layout}, {told}"
+            yield f"depends on the memory layout of {whose}: in {layout}, {mismatch}"
 
 
-def _unlike(
+def _mismatch(
     first: Mapping[str, object], other: Mapping[str, object], tolerance: float
 ) -> str | None:
     if not tolerance:
@@ -225,12 +246,12 @@ def _unlike(
         if isinstance(leaf, float) or (isinstance(leaf, np.ndarray) and leaf.dtype.kind == "f")
     }
     finite = {where: np.abs(leaf[np.isfinite(leaf)]) for where, leaf in floats.items()}
-    whole = max((float(leaf.max(initial=0.0)) for leaf in finite.values()), default=0.0)
+    largest = max((float(leaf.max(initial=0.0)) for leaf in finite.values()), default=0.0)
     for where, leaf in floats.items():
         new = np.asarray(other.get(where))
         if new.shape != leaf.shape or new.dtype != leaf.dtype:
             return f"{where} has another shape"
-        close = np.isclose(new, leaf, rtol=0, atol=tolerance * whole, equal_nan=True)
+        close = np.isclose(new, leaf, rtol=0, atol=tolerance * largest, equal_nan=True)
         if not close.all():
             index = tuple(int(i) for i in np.argwhere(~close)[0])
             place = list(index) if index else ""

@@ -1,19 +1,20 @@
-"""A plugin of pytest: laws by a mark, tables of what was measured, and fixtures.
+"""A pytest plugin: marks that check laws, a table of measured errors, and fixtures.
 
     @pytest.mark.pydnn_stage(my_stage(0.5), shape_in=(4,))
     @pytest.mark.pydnn_stage(my_stage(2.0))
     def test_my_stage(): ...
 
-makes two tests, and each runs all laws of its stage before the test's own body, which may ask for
-the stage by the fixture `pydnn_stage`. `pydnn_loss` and `pydnn_optimizer` do the same for theirs.
+makes two tests. Each checks all laws of its stage, and then runs the test's own body, which gets
+the stage from the fixture `pydnn_stage`. The marks `pydnn_loss` and `pydnn_optimizer` do the same
+for losses and optimizers.
 
-A mark may be on a function, on a class or a `unittest.TestCase`, in `pytestmark` of a module, in
-`pytest.param(…, marks=…)`, or added by `add_marker`: its laws run before the test's body in every
-case. Where pytest does not multiply tests by their marks, one test runs the laws of all of them.
+A mark may be on a function, a class or a `unittest.TestCase`, in the `pytestmark` of a module, in
+`pytest.param(…, marks=…)`, or added by `add_marker`. Its laws always run before the test's body.
+Where pytest cannot make one test per mark, one test checks the laws of all its marks.
 
-The plugin is installed as a module of its own, so that pytest loads it without loading pydnn,
-which is imported where a mark, a fixture or the option is used. It looks at tests and at plain
-functions alone, and never at other objects in people's modules.
+The plugin is installed as a separate module, so that pytest can load it without loading pydnn:
+only a mark, a fixture or the option imports pydnn. It examines only tests and plain functions, and
+never other objects in a test module.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ if TYPE_CHECKING:
     from pydnn import Key
 
     class _Worker(Protocol):
-        """What pytest-xdist says of a worker."""
+        """A worker of pytest-xdist."""
 
         config: pytest.Config
 
 
 _REPORTS = pytest.StashKey[list[tuple[str, object]]]()
 _MEASURED_BY_WORKERS = pytest.StashKey[list[tuple[float, str]]]()
-_TRIED = pytest.StashKey[list[pytest.Mark]]()  # of a test: the marks whose laws have run
+_TRIED = pytest.StashKey[list[pytest.Mark]]()  # the marks of a test whose laws have run
 
 _LAWS = {
     "pydnn_stage": ("assert_stage", "stage"),
@@ -48,37 +49,37 @@ _LAWS = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --pydnn-report."""
+    """Add the option --pydnn-report."""
     parser.getgroup("pydnn").addoption(
         "--pydnn-report",
         metavar="FILE",
-        help="write the tables of what pydnn's laws have measured, worst first, to this file",
+        help="write the errors that pydnn's laws measured to FILE, as tables, largest error first",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name the marks."""
+    """Register the marks."""
     config.stash[_REPORTS] = []
     config.stash[_MEASURED_BY_WORKERS] = []
     for mark, (_, what) in _LAWS.items():
-        config.addinivalue_line("markers", f"{mark}(made, **options): run the laws of a {what}")
+        config.addinivalue_line("markers", f"{mark}(part, **options): check the laws of a {what}")
 
 
 class _Case(NamedTuple):
-    """The mark of one of several tests that pytest makes of one function, and all their marks."""
+    """One of several tests that pytest makes of one function: its mark, and the marks of all."""
 
     mark: pytest.Mark
-    of: Sequence[pytest.Mark]
+    all_marks: Sequence[pytest.Mark]
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pycollect_makeitem(collector: pytest.Collector, obj: object) -> None:
-    """Have a test made of each mark, even if the test does not ask for the fixture of its name."""
+    """Make one test per mark, even if the test does not use the fixture of the mark's name."""
     for name in _LAWS:
         if next(collector.iter_markers(name), None) and name not in _used(collector):
             collector.add_marker(pytest.mark.usefixtures(name))
-    # Whatever else is in a module may be a stranger that does not bear being looked at: a mock, a
-    # proxy, a query builder. Marks on callables of other kinds are met when their tests run.
+    # Anything else in a test module may react badly to being inspected, e.g. a mock, a proxy or a
+    # query builder. Marks on other kinds of callables are handled when their tests run.
     if type(obj) is FunctionType:
         marks = vars(obj).get("pytestmark", ())
         own = {mark.name for mark in marks if isinstance(mark, pytest.Mark)}
@@ -91,7 +92,7 @@ def _used(collector: pytest.Collector) -> set[str]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make a test of each mark, in the order in which they are read."""
+    """Make one test per mark, in the order in which they are written."""
     for name in _LAWS:
         marks = list(metafunc.definition.iter_markers(name))[::-1]
         if not marks or name not in metafunc.fixturenames:
@@ -102,40 +103,42 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _name_of(mark: pytest.Mark) -> str:
-    made = mark.args[0] if mark.args else None
-    return str(getattr(made, "name", None) or type(made).__name__)
+    part = mark.args[0] if mark.args else None
+    return str(getattr(part, "name", None) or type(part).__name__)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> None:
-    """Run the laws of all marks that no fixture has run: before the test's body."""
+    """Check the laws of all marks that no fixture has checked, before the test's body."""
     item.stash.setdefault(_TRIED, [])
     _try_rest(item)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> None:
-    """Run the laws of marks that were added while the test ran; of one that was skipped, none."""
+    """Check the laws of marks that were added while the test ran, unless it was skipped."""
     if _TRIED in item.stash:
         try:
             _try_rest(item)
         finally:
-            del item.stash[_TRIED]  # another attempt at a test that failed tries the laws again
+            del item.stash[_TRIED]  # so that a rerun of a failed test checks the laws again
 
 
 def _try_rest(item: pytest.Item) -> None:
     params = getattr(getattr(item, "callspec", None), "params", {})
     for name in _LAWS:
         case = params.get(name)
-        others = [m for m in case.of if m is not case.mark] if isinstance(case, _Case) else []
+        others = (
+            [m for m in case.all_marks if m is not case.mark] if isinstance(case, _Case) else []
+        )
         for mark in item.iter_markers(name):
-            # By identity: what is marked may be of any kind, and not bear being compared.
+            # By identity, since comparing the marks would compare their arguments, such as arrays.
             if not any(mark is known for known in (*others, *item.stash[_TRIED])):
                 _try(item, mark)
 
 
 def _try(item: pytest.Item, mark: pytest.Mark) -> object:
-    """Run the laws of what is marked, and return it; a test that fails shows what broke."""
+    """Check the laws of the part in a mark, and return the part; the test fails if one breaks."""
     import pydnn.testing
 
     item.stash.setdefault(_TRIED, []).append(mark)
@@ -157,43 +160,43 @@ def _try(item: pytest.Item, mark: pytest.Mark) -> object:
 
 
 def _proved(request: pytest.FixtureRequest, name: str) -> object:
-    """What the test is marked with, after its laws have run; of several marks, the nearest one."""
+    """Check the laws of the test's marks, and return the part in the nearest one."""
     case = getattr(request, "param", None)
     if isinstance(case, _Case):
         return _try(request.node, case.mark)
-    if case is not None:  # by pytest's own parametrize, with indirect=True
+    if case is not None:  # from pytest's own parametrize, with indirect=True
         return _try(request.node, getattr(pytest.mark, name).with_args(case).mark)
-    made = [_try(request.node, mark) for mark in request.node.iter_markers(name)]
-    if not made:
+    parts = [_try(request.node, mark) for mark in request.node.iter_markers(name)]
+    if not parts:
         pytest.fail(
-            f"the test asks for {name} and has no mark of that name: "
+            f"the test uses the fixture {name} and has no mark of that name, expected one: "
             f"put @pytest.mark.{name}(my_part()) on it.",
             pytrace=False,
         )
-    return made[0]
+    return parts[0]
 
 
 @pytest.fixture
 def pydnn_stage(request: pytest.FixtureRequest) -> object:
-    """The stage of the mark of that name, whose laws were tried."""
+    """The stage in the test's mark of the same name, after its laws were checked."""
     return _proved(request, "pydnn_stage")
 
 
 @pytest.fixture
 def pydnn_loss(request: pytest.FixtureRequest) -> object:
-    """The loss of the mark of that name, whose laws were tried."""
+    """The loss in the test's mark of the same name, after its laws were checked."""
     return _proved(request, "pydnn_loss")
 
 
 @pytest.fixture
 def pydnn_optimizer(request: pytest.FixtureRequest) -> object:
-    """The gradient transformation of the mark of that name, whose laws were tried."""
+    """The optimizer in the test's mark of the same name, after its laws were checked."""
     return _proved(request, "pydnn_optimizer")
 
 
 @pytest.fixture
 def pydnn_key(request: pytest.FixtureRequest) -> Key:
-    """A key of the test's own, the same in every run."""
+    """A key that is the same each time the test runs, and different from other tests' keys."""
     from pydnn import Key
 
     return Key(0, ("test", request.node.nodeid))
@@ -201,12 +204,12 @@ def pydnn_key(request: pytest.FixtureRequest) -> Key:
 
 @pytest.fixture
 def pydnn_report(request: pytest.FixtureRequest) -> Callable[[object], None]:
-    """A function that adds a proof or a report to what --pydnn-report writes."""
+    """A function that adds a proof or a report to the file of --pydnn-report."""
     return lambda report: request.config.stash[_REPORTS].append((request.node.nodeid, report))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write what was measured, if it is wanted; a worker of pytest-xdist passes it on."""
+    """Write the file of --pydnn-report; a worker of pytest-xdist sends its tables instead."""
     target = session.config.getoption("--pydnn-report")
     if not target:
         return
@@ -226,7 +229,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: _Worker) -> None:
-    """Collect what a worker of pytest-xdist has measured; one that crashed passes on nothing."""
+    """Collect the tables of a worker of pytest-xdist; one that crashed has sent none."""
     measured = getattr(node, "workeroutput", {}).get("pydnn_report", ())
     node.config.stash[_MEASURED_BY_WORKERS].extend((worst, text) for worst, text in measured)
 

@@ -1,4 +1,4 @@
-"""What a proof is: laws that were tried, what broke them, and what was measured on the way."""
+"""The result of checking laws: a proof with its measurements, or the faults that were found."""
 
 from __future__ import annotations
 
@@ -9,21 +9,26 @@ from typing import TypeVar
 import attrs
 
 from pydnn.checks import BadInput
-from pydnn.testing.global_state import kept_world
+from pydnn.testing.global_state import restored_global_state
 
-__all__ = ["BrokenLaw", "Proof", "Trial", "called", "one_line"]
+__all__ = ["BrokenLaw", "Proof", "Trial", "checked_call", "one_line"]
 
 _Result = TypeVar("_Result")
 
 
 @attrs.frozen(eq=False)
 class Proof:
-    """The laws that something was found to keep.
+    """The laws that the checked object keeps; printing it gives the laws and all tables.
 
     Attributes:
-        subject: What it is, e.g. "stage dense".
-        laws: Their names, in the order in which they were tried.
-        tables: What was measured, such as the reports of gradient checks.
+        subject: What was checked, e.g. "stage dense".
+        laws: The names of the laws, in the order in which they were tried.
+        tables: The measurements, such as the reports of gradient checks.
+
+    Example:
+        >>> from pydnn.testing import assert_schedule
+        >>> print(assert_schedule(nn.cosine_decay(0.1, steps=100)))
+        the schedule keeps 3 laws: value, purity, description
     """
 
     subject: str
@@ -35,12 +40,12 @@ class Proof:
         return "\n\n".join([*lines, *map(str, self.tables)])
 
 
-class BrokenLaw(AssertionError):  # noqa: N818 - it names what was found
-    """Something does not keep the laws of what it is.
+class BrokenLaw(AssertionError):  # noqa: N818 - named after the finding, like pytest's Failed
+    """The checked object breaks a law of its kind.
 
     Attributes:
-        subject: What it is.
-        broken: What was found, by the names of laws.
+        subject: What was checked, e.g. "stage dense".
+        broken: The faults, as lists of texts by the name of the law.
     """
 
     def __init__(self, subject: str, broken: dict[str, list[str]]) -> None:  # noqa: D107
@@ -53,10 +58,10 @@ class BrokenLaw(AssertionError):  # noqa: N818 - it names what was found
 
 
 class Trial:
-    """Gathers what breaks which law, so that one run tells all of it."""
+    """Collects the faults by law, so that one check reports all of them at once."""
 
     def __init__(self, subject: str) -> None:
-        """Begin with no law tried of the `subject`."""
+        """Start without any laws tried."""
         self.subject = subject
         self.laws: list[str] = []
         self.tables: list[object] = []
@@ -64,9 +69,9 @@ class Trial:
 
     @contextmanager
     def law(self, name: str) -> Iterator[Callable[[str], None]]:
-        """Try the law `name`: the block calls what it is given with each fault that it finds.
+        """Try the law `name`: the block gets a function, and calls it with the text of each fault.
 
-        A block that fails an assertion, or in which something raises, has found one, too.
+        An assertion that fails in the block, or any other exception, is a fault too.
         """
         if name not in self.laws:
             self.laws.append(name)
@@ -77,18 +82,18 @@ class Trial:
                 faults.append(text)
 
         try:
-            with kept_world():
+            with restored_global_state():
                 yield fault
         except BrokenLaw as error:
             for other, faults in error.broken.items():
                 self.broken.setdefault(other, []).extend(f"{error.subject} {f}" for f in faults)
         except AssertionError as error:
             fault(str(error))
-        except Exception as error:  # whatever a function of the user's own may do
+        except Exception as error:  # a user's function may raise anything
             fault(f"raised {one_line(error)}")
 
     def proof(self) -> Proof:
-        """What was proved.
+        """Return the proof of all laws that were tried.
 
         Raises:
             BrokenLaw: If any law was broken.
@@ -99,13 +104,13 @@ class Trial:
 
 
 def one_line(error: BaseException) -> str:
-    """An error as one line of text."""
+    """Return the type and message of an error as one line of text."""
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-def called(what: str, function: Callable[..., _Result], *args: object, hint: str) -> _Result:
-    """`function(*args)`, whose error is told in one line as that of `what`."""
+def checked_call(what: str, function: Callable[..., _Result], *args: object, hint: str) -> _Result:
+    """Return `function(*args)`; raise any error as one line of BadInput that names `what`."""
     try:
         return function(*args)
-    except Exception as error:  # whatever a function of the user's own may do
+    except Exception as error:  # a user's function may raise anything
         raise BadInput(f"{what} raised {one_line(error).rstrip('.')}: {hint}.") from error

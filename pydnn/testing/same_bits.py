@@ -1,8 +1,8 @@
-"""Whether a function gives the same bits elsewhere: with other threads, CPU features, and so on.
+"""Check that a function gives the same bits with other threads, CPU features, layouts and so on.
 
-The function runs in child processes, each with another environment, and the bits of all that it
-gives are compared. `fast` arithmetic promises the same bits in one environment alone, so this
-shows what depends on what; a function without products and sums keeps its bits in all.
+The function runs in child processes with different environments, and the bits of its results are
+compared. `fast` arithmetic promises the same bits in one environment only, so this shows on what
+its results depend. A function without matrix products and sums keeps its bits in all environments.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_
 
 @attrs.frozen
 class _Environment:
-    """What is another in a child process."""
+    """What differs in a child process: environment variables, and the layout of arguments."""
 
     variables: Mapping[str, str] = attrs.field(factory=dict)
     layout: str = ""
@@ -43,10 +43,10 @@ def _threads(count: int) -> _Environment:
 
 
 def _without_dispatch() -> _Environment:
-    """NumPy's loops for any CPU that it supports, without those for this one's features."""
+    """Return an environment in which NumPy uses none of this CPU's optional features."""
     core = importlib.import_module("numpy._core._multiarray_umath")
-    on = [name for name in core.__cpu_dispatch__ if core.__cpu_features__.get(name)]
-    return _Environment({"NPY_DISABLE_CPU_FEATURES": " ".join(on)} if on else {})
+    features = [name for name in core.__cpu_dispatch__ if core.__cpu_features__.get(name)]
+    return _Environment({"NPY_DISABLE_CPU_FEATURES": " ".join(features)} if features else {})
 
 
 ENVIRONMENTS: Mapping[str, Callable[[], _Environment]] = {
@@ -65,12 +65,12 @@ ENVIRONMENTS: Mapping[str, Callable[[], _Environment]] = {
 
 @attrs.frozen(eq=False)
 class BitsReport:
-    """What each environment gave, against the first child's, in which nothing is another.
+    """The results in each environment, compared with a child process in this environment.
 
     Attributes:
-        function: Its name.
-        differing: For each environment, the first result whose bits are others there, in words;
-            "" where all are the same.
+        function: The name of the function.
+        differing: For each environment, a description of the first result whose bits differ; "" if
+            all bits are the same.
     """
 
     function: str
@@ -78,29 +78,33 @@ class BitsReport:
 
     @property
     def same(self) -> bool:
-        """Whether the bits are the same everywhere."""
+        """Whether the bits are the same in all environments."""
         return not any(self.differing.values())
 
     def __str__(self) -> str:
-        others = [name for name, told in self.differing.items() if told]
+        others = [name for name, mismatch in self.differing.items() if mismatch]
         verdict = f"other bits with {', '.join(others)}" if others else "the same bits everywhere"
-        rows = [[name, told or "the same bits"] for name, told in self.differing.items()]
+        rows = [[name, mismatch or "the same bits"] for name, mismatch in self.differing.items()]
         return f"{self.function}: {verdict}\n{text_table(['environment', 'result'], rows)}"
 
 
 def same_bits(
     function: Callable[..., object], *args: object, environments: Iterable[str] | None = None
 ) -> BitsReport:
-    """Run `function(*args)` in child processes, and compare all bits of what it gives.
+    """Run `function(*args)` in child processes, and compare all bits of its results.
 
     Args:
-        function: One that a child can import: defined at the top of a module or of a test file.
-        args: What it is called with, which must be possible to pickle.
-        environments: Names among `ENVIRONMENTS`; by default all of them.
+        function: A function that a child process can import: one defined at the top level of a
+            module or of a test file.
+        *args: Its arguments, which must pickle.
+        environments: Names in `ENVIRONMENTS`; by default all of them.
+
+    Returns:
+        The report, in which no bit differs.
 
     Raises:
-        AssertionError: If bits differ: its message names the environments.
-        BadInput: If the function cannot be imported, or raises.
+        AssertionError: If bits differ; the message is the report.
+        BadInput: If the function cannot be imported or raises, or its arguments do not pickle.
     """
     report = bits_report(function, *args, environments=environments)
     if not report.same:
@@ -111,19 +115,19 @@ def same_bits(
 def bits_report(
     function: Callable[..., object], *args: object, environments: Iterable[str] | None = None
 ) -> BitsReport:
-    """The report of `same_bits`, whether bits differ or not."""
+    """Return the report of `same_bits`, whether or not bits differ."""
     chosen = list(ENVIRONMENTS if environments is None else environments)
     for name in chosen:
         expect_known("environment", name, ENVIRONMENTS)
     job = _job(function, args)
     first = _run(function, job, _Environment())
-    found = {name: _run(function, job, ENVIRONMENTS[name]()) for name in chosen}
-    told = {name: _difference(first, other) for name, other in found.items()}
-    return BitsReport(function.__qualname__, told)
+    results = {name: _run(function, job, ENVIRONMENTS[name]()) for name in chosen}
+    differing = {name: _difference(first, other) for name, other in results.items()}
+    return BitsReport(function.__qualname__, differing)
 
 
 class _Job(TypedDict):
-    """What a child process gets: where the function is, and its arguments, pickled."""
+    """The input of a child process: where to find the function, and its pickled arguments."""
 
     module: str
     file: str
@@ -137,14 +141,15 @@ def _job(function: Callable[..., object], args: tuple[object, ...]) -> _Job:
     name = getattr(function, "__qualname__", "")
     if not name or "<" in name:
         raise BadInput(
-            f"{name or function!r} cannot be imported by a child process: "
-            "define it with def, at the top of a module."
+            f"{name or function!r} cannot be imported by a child process, expected a function at "
+            "the top level of a module: define it there with def."
         )
     try:
         pickled = pickle.dumps(args)
-    except Exception as error:  # whatever an argument of the user's own may do
+    except Exception as error:  # a user's class may raise anything
         raise BadInput(
-            f"the arguments cannot be pickled ({error}): give arrays or records."
+            f"the arguments cannot be pickled ({error}), expected arguments that can: give arrays "
+            "or records."
         ) from error
     return {
         "module": function.__module__,
@@ -165,31 +170,32 @@ def _run(
     variables["PYTHONPATH"] = os.pathsep.join(job["path"])
     done = subprocess.run(command, input=text, capture_output=True, text=True, env=variables)
     if done.returncode:
-        said = done.stderr.strip().rpartition("\n")[2]
-        raise BadInput(f"{function.__qualname__} raised in a child process ({said}): mend it.")
-    found: dict[str, list[str]] = json.loads(done.stdout.strip().rpartition("\n")[2])
-    return found
+        error = done.stderr.strip().rpartition("\n")[2]
+        raise BadInput(f"{function.__qualname__} raised in a child process ({error}): fix it.")
+    # The last line, since the function itself may print.
+    result: dict[str, list[str]] = json.loads(done.stdout.strip().rpartition("\n")[2])
+    return result
 
 
 def child() -> None:
-    """What a child process does: read a job, run it, and print its bits."""
-    from pydnn.testing.nested import relaid, snapshot
+    """Read a job from standard input, run it, and print the bits of its results."""
+    from pydnn.testing.nested import in_layout, snapshot
 
     job: _Job = json.load(sys.stdin)
     function = operator.attrgetter(job["name"])(_module_of(job))
-    args = pickle.loads(base64.b64decode(job["args"]))  # which the parent has just written
+    args = pickle.loads(base64.b64decode(job["args"]))  # safe: the parent has just written it
     if job["layout"]:
-        args = relaid(args, job["layout"])
+        args = in_layout(args, job["layout"])
     leaves = snapshot(function(*args), "result")
-    told = {where: _told(leaf) for where, leaf in leaves.items()}
-    print("\n" + json.dumps(told))
+    texts = {where: _exact_text(leaf) for where, leaf in leaves.items()}
+    print("\n" + json.dumps(texts))
 
 
 def _module_of(job: _Job) -> ModuleType:
     if job["module"] != "__main__":
         try:
             return importlib.import_module(job["module"])
-        except ImportError:  # as a test's file, which pytest imports in its own way
+        except ImportError:  # e.g. a test file, which pytest imports in its own way
             pass
     spec = importlib.util.spec_from_file_location("_same_bits", job["file"])
     assert spec is not None
@@ -200,8 +206,8 @@ def _module_of(job: _Job) -> ModuleType:
     return module
 
 
-def _told(leaf: object) -> list[str]:
-    """A leaf as text that has all its bits, for an array entry by entry."""
+def _exact_text(leaf: object) -> list[str]:
+    """Return a leaf as text that keeps all its bits: its kind, then one text per number."""
     if isinstance(leaf, np.ndarray) and leaf.dtype.kind == "f":
         return [f"{leaf.dtype} {leaf.shape}", *(float(x).hex() for x in leaf.ravel())]
     if isinstance(leaf, np.ndarray):
@@ -213,13 +219,13 @@ def _told(leaf: object) -> list[str]:
 
 def _difference(first: Mapping[str, list[str]], other: Mapping[str, list[str]]) -> str:
     for where, entries in first.items():
-        found = other.get(where)
-        if found is None or found[0] != entries[0] or len(found) != len(entries):
-            return f"{where} is {found[0] if found else 'missing'} instead of {entries[0]}"
-        wrong = [i for i, (a, b) in enumerate(zip(entries, found, strict=True)) if a != b]
+        actual = other.get(where)
+        if actual is None or actual[0] != entries[0] or len(actual) != len(entries):
+            return f"{where} is {actual[0] if actual else 'missing'} instead of {entries[0]}"
+        wrong = [i for i, (a, b) in enumerate(zip(entries, actual, strict=True)) if a != b]
         if wrong:
             return (
                 f"{where} differs in {len(wrong)} of {len(entries) - 1} numbers, "
-                f"first number {wrong[0] - 1}: {found[wrong[0]]} instead of {entries[wrong[0]]}"
+                f"first in number {wrong[0] - 1}: {actual[wrong[0]]} instead of {entries[wrong[0]]}"
             )
     return ""

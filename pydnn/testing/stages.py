@@ -1,4 +1,4 @@
-"""The laws of a stage."""
+"""The laws of a stage, and the check of all of them."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from pydnn.stages.base import (
 )
 from pydnn.testing.examples import DrawnStage, after_training, draw_stage
 from pydnn.testing.gradients import check_problem
-from pydnn.testing.nested import difference, leaves_of, rebuilt, snapshot, unlike
+from pydnn.testing.nested import deviation, difference, leaves_of, map_arrays, snapshot
 from pydnn.testing.problems import expect_float64, problem_of_stage
 from pydnn.testing.purity import expect_runs, purity_faults
 from pydnn.testing.reports import Proof, Trial
 
 __all__ = ["assert_stage"]
 
-_TOLERANCE = 1e-10  # between ways that differ in the order of additions alone
-_WIDE = 512  # examples among which a declared draw must show
+_TOLERANCE = 1e-10  # between computations that only add in another order
+_WIDE = 512  # examples, so that even a rare draw changes some of them
 _DRAWS = 4
 _Value = TypeVar("_Value")
 
@@ -49,42 +49,54 @@ def assert_stage(
     keeps_mean: bool | None = None,
     rtol: float = 1e-7,
 ) -> Proof:
-    """Try all laws of a stage at once, in training and outside of it.
+    """Check all laws of a stage or a network, in training and outside of it.
 
-    - *init*: the same key gives the same bits, and parameters that can be laid in one vector;
-    - *shapes*: outputs have the shape that `init` promised, dA_prev that of A_prev;
-    - *grads mirror params*: field by field, of the class that the stage declares;
-    - *gradients*: each is what differences give, see `check_gradients`;
-    - *linear*: `backward` is linear in dA, however large;
-    - *purity*: of all functions, see `assert_pure`;
-    - *examples*: a batch is so many batches of one, to 1e-10, and gradients add up;
-    - *training flag*: it matters only where randomness or statistics are declared;
-    - *key*: another one gives other bits where randomness is declared, and only there, and each
-      part of a combinator draws from a place of its own;
-    - *mean of draws*: over many keys, it is what is given outside of training;
-    - *statistics*: keep their shapes, and are used outside of training;
-    - *elementwise*: where it says so, a number of A depends on one of A_prev alone;
-    - *backward_into*: it writes the gradients that `backward` makes, bit for bit;
+    - *init*: the same key gives the same bits, and parameters that fit into one vector;
+    - *shapes*: outputs have the shape that `init` promised, and dA_prev that of A_prev;
+    - *grads mirror params*: field by field, with the class that the stage declares;
+    - *gradients*: each agrees with finite differences, see `check_gradients`;
+    - *linear*: `backward` is linear in dA, even for large dA;
+    - *purity*: all functions are pure, see `assert_pure`;
+    - *examples*: a batch gives what its examples give one by one, to 1e-10, and gradients add up;
+    - *training flag*: it has an effect if randomness or statistics are declared, and only then;
+    - *key*: another key gives other bits if randomness is declared, and only then, and each inner
+      stage of a combinator draws from its own key;
+    - *mean of draws*: over many keys, the mean output is the output outside of training;
+    - *statistics*: they keep their shapes, change in training, and affect evaluation;
+    - *elementwise*: if declared, a number of A depends on one number of A_prev only;
+    - *backward_into*: it writes the gradients of `backward`, bit for bit;
     - *precision*: float32 stays float32;
-    - *description*: what is built again does the same.
+    - *description*: a stage built from its description does the same.
 
     Args:
-        stage: What is to be proved right; a network is a stage.
+        stage: The stage or network to check.
         shape_in: Shape of one example.
-        examples: How many there are, 2 or more.
-        params: Instead of drawn ones, in float64.
-        A_prev: Instead of a drawn input (…, m), in float64.
-        key: Where everything is drawn from.
-        mixes_examples: Declares that examples of a batch have a part in each other's outputs even
-            where no statistics are kept; those that keep some may do so in training.
-        shares_input: Declares that outputs may be views of inputs, as those of `identity` are.
-        keeps_mean: Whether draws average to what is given outside of training; by default they
-            do for a stage that is random itself, and are not tried for one made of parts.
-        rtol: The largest error of a gradient, beside the largest gradient of its array.
+        examples: Number of examples in the batch, 2 or more.
+        params: Parameters to use, in float64; by default they are drawn.
+        A_prev: Input (…, m) to use, in float64; by default it is drawn.
+        key: The key to draw from.
+        mixes_examples: Declares that the output for an example may depend on the other examples
+            of the batch. A stage with statistics may do this in training without it.
+        shares_input: Declares that outputs may be views of inputs, like those of `identity`.
+        keeps_mean: Whether the mean over draws must be the output outside of training. By default
+            this is checked for a random stage, but not for a combinator.
+        rtol: The largest error of a gradient, relative to the largest gradient of its array.
+
+    Returns:
+        The proof: which laws hold, with the tables of gradients.
 
     Raises:
-        BrokenLaw: With all that was found, by the names of laws.
-        BadInput: If it is no stage, or is given what does not fit.
+        BrokenLaw: If a law is broken; it lists all faults by law.
+        BadInput: If `stage` is not a stage, or other arguments do not fit it.
+
+    Example:
+        >>> from pydnn.testing import assert_stage
+        >>> cube = nn.elementwise("cube", lambda Z, _: Z**3, lambda dA, Z, A, _: dA * 2 * Z**2)
+        >>> try:
+        ...     assert_stage(cube)
+        ... except AssertionError as error:
+        ...     print(str(error).splitlines()[0])
+        stage cube breaks 'gradients':
     """
     if not isinstance(stage, Stage):
         raise BadInput(f"got {stage!r}, expected a stage: call its builder, e.g. dense(4).")
@@ -95,31 +107,31 @@ def assert_stage(
         expect_float64("A_prev", A_prev)
         A_prev = freeze(A_prev.copy())
     drawn = draw_stage(stage, shape_in, examples, key, params=params, A_prev=A_prev)
-    given = {"params": drawn.params, "A_prev": drawn.A_prev, "context": drawn.training}
-    hint = "mend it, or give arrays that it takes"
-    expect_runs(f"forward of stage {stage.name}", stage.forward, given, hint=hint)
+    arguments = {"params": drawn.params, "A_prev": drawn.A_prev, "context": drawn.training}
+    hint = "fix it, or give arrays that it takes"
+    expect_runs(f"forward of stage {stage.name}", stage.forward, arguments, hint=hint)
     trial = Trial(f"stage {stage.name}")
     _try_init(trial, stage, drawn, key)
     contexts = {"training": drawn.training, "evaluation": Context()}
     if stage.statistics is not None:
         _try_statistics(trial, stage, drawn)
-        if "statistics" in trial.broken:  # there is no use without them
+        if "statistics" in trial.broken:  # evaluation needs them
             return trial.proof()
         contexts["evaluation"] = after_training(stage, drawn)
     for when, context in contexts.items():
-        run = _Run(stage, drawn, when, context)
-        _try_shapes(trial, run)
-        if trial.broken.keys() & {"shapes", "purity"}:  # more would be told of the same fault
+        mode = _Mode(stage, drawn, when, context)
+        _try_shapes(trial, mode)
+        if trial.broken.keys() & {"shapes", "purity"}:  # other laws would report the same fault
             break
-        _try_gradients(trial, run, rtol)
-        _try_purity(trial, run, shares_input)
-        _try_linear(trial, run)
+        _try_gradients(trial, mode, rtol)
+        _try_purity(trial, mode, shares_input)
+        _try_linear(trial, mode)
         mixes = mixes_examples or (when == "training" and stage.statistics is not None)
         if not mixes and not (when == "training" and stage.random):
-            _try_examples(trial, run)
-        _try_elementwise(trial, run)
-        _try_backward_into(trial, run)
-        _try_precision(trial, run)
+            _try_examples(trial, mode)
+        _try_elementwise(trial, mode)
+        _try_backward_into(trial, mode)
+        _try_precision(trial, mode)
     else:
         _try_training_flag(trial, stage, drawn, contexts)
         _try_key(trial, stage, drawn, key)
@@ -131,8 +143,8 @@ def assert_stage(
 
 
 @attrs.frozen(eq=False)
-class _Run:
-    """One way of calling a stage: in training, or outside of it."""
+class _Mode:
+    """A stage with the context of one mode: "training" or "evaluation"."""
 
     stage: Stage
     drawn: DrawnStage
@@ -144,6 +156,7 @@ class _Run:
         return self.stage.forward(tree, A_prev, self.context)
 
     def both(self, A_prev: FloatArray, dA: FloatArray) -> tuple[FloatArray, FloatArray, Tree]:
+        """Run forward and backward, and return A, dA_prev and grads."""
         A, cache = self.forward(A_prev)
         dA_prev, grads = self.stage.backward(self.drawn.params, cache, dA)
         return A, dA_prev, grads
@@ -152,57 +165,57 @@ class _Run:
 def _try_init(trial: Trial, stage: Stage, drawn: DrawnStage, key: Key) -> None:
     with trial.law("init") as fault:
         shape_in = drawn.A_prev.shape[:-1]
-        made, faults = purity_faults(
+        result, faults = purity_faults(
             stage.init, key.at("init"), shape_in, layouts=False, names=["key", "shape_in"]
         )
-        # What `init` hands out is packed before it is used, and may be writable until then.
+        # The parameters of `init` are packed before they are used, and may be writable until then.
         for text in faults:
             if "can be written to" not in text:
                 fault(f"init {text}")
-        if made is None:
+        if result is None:
             return
-        params, shape = made
+        params, shape = result
         if not (isinstance(shape, tuple) and all(isinstance(n, int | np.integer) for n in shape)):
             fault(f"the promised shape is {shape!r}, expected a tuple of integers")
         layout = layout_of(params)
         if [s.shape for s in layout.slots] != [s.shape for s in layout_of(drawn.params).slots]:
-            fault("parameters have other shapes than those of init")
+            fault("params have other shapes than those of init")
 
 
-def _try_shapes(trial: Trial, run: _Run) -> None:
-    stage, drawn = run.stage, run.drawn
+def _try_shapes(trial: Trial, mode: _Mode) -> None:
+    stage, drawn = mode.stage, mode.drawn
     with trial.law("shapes") as fault:
-        A, cache = run.forward(drawn.A_prev)
+        A, cache = mode.forward(drawn.A_prev)
         if not isinstance(A, np.ndarray) or A.shape != drawn.dA.shape:
-            found = getattr(A, "shape", type(A).__name__)
-            fault(f"A has shape {found} in {run.when}, init promised {drawn.dA.shape}")
+            shape = getattr(A, "shape", type(A).__name__)
+            fault(f"A has shape {shape} in {mode.when}, init promised {drawn.dA.shape}")
             return
-        given = {"params": drawn.params, "cache": cache, "dA": drawn.dA}
+        arguments = {"params": drawn.params, "cache": cache, "dA": drawn.dA}
         what = f"backward of stage {stage.name}"
-        expect_runs(what, stage.backward, given, hint="mend it")
+        expect_runs(what, stage.backward, arguments, hint="fix it")
         dA_prev, grads = stage.backward(drawn.params, cache, drawn.dA)
         if not isinstance(dA_prev, np.ndarray) or dA_prev.shape != drawn.A_prev.shape:
-            found = getattr(dA_prev, "shape", type(dA_prev).__name__)
-            fault(f"dA_prev has shape {found} in {run.when}, A_prev has {drawn.A_prev.shape}")
+            shape = getattr(dA_prev, "shape", type(dA_prev).__name__)
+            fault(f"dA_prev has shape {shape} in {mode.when}, A_prev has {drawn.A_prev.shape}")
         expected = gradients_layout(stage, layout_of(drawn.params))
-        found_layout = _layout_or_none(grads)
-        with trial.law("grads mirror params") as unlike:
-            if found_layout is None:
-                unlike(f"grads are {grads!r}, expected records of arrays as params are")
-                fault("grads have no arrays that could be compared")
-            elif _shapes(found_layout) != _shapes(expected):
-                unlike(f"grads have {_shapes(found_layout)}, params have {_shapes(expected)}")
+        actual = _layout_or_none(grads)
+        with trial.law("grads mirror params") as mirror_fault:
+            if actual is None:
+                mirror_fault(f"grads are {grads!r}, expected records of arrays, like params")
+                fault("grads have no arrays to compare")
+            elif _shapes(actual) != _shapes(expected):
+                mirror_fault(f"grads have {_shapes(actual)}, params have {_shapes(expected)}")
                 fault("grads have other shapes than params")
-            elif _classes(found_layout) != _classes(expected):
-                unlike(
-                    f"grads are {_classes(found_layout)}, the stage declares {_classes(expected)}"
+            elif _classes(actual) != _classes(expected):
+                mirror_fault(
+                    f"grads are {_classes(actual)}, the stage declares {_classes(expected)}"
                 )
 
 
 def _layout_or_none(grads: Tree) -> Layout | None:
     try:
         return layout_of(grads)
-    except Exception:  # it may be anything
+    except Exception:  # a user's backward may return anything
         return None
 
 
@@ -221,32 +234,32 @@ def _classes(layout: Layout) -> list[str]:
     return list(names(layout.template))
 
 
-def _try_gradients(trial: Trial, run: _Run, rtol: float) -> None:
-    drawn = run.drawn
+def _try_gradients(trial: Trial, mode: _Mode, rtol: float) -> None:
+    drawn = mode.drawn
     with trial.law("gradients") as fault:
-        problem = problem_of_stage(run.stage, drawn.params, drawn.A_prev, drawn.dA, run.context)
-        subject = f"{problem.subject} in {run.when}"
+        problem = problem_of_stage(mode.stage, drawn.params, drawn.A_prev, drawn.dA, mode.context)
+        subject = f"{problem.subject} in {mode.when}"
         report = check_problem(attrs.evolve(problem, subject=subject), rtol=rtol)
         trial.tables.append(report)
         if not report.right:
             fault(str(report))
 
 
-def _try_purity(trial: Trial, run: _Run, shares_input: bool) -> None:
-    stage, drawn = run.stage, run.drawn
+def _try_purity(trial: Trial, mode: _Mode, shares_input: bool) -> None:
+    stage, drawn = mode.stage, mode.drawn
     with trial.law("purity") as fault:
-        # A cache is there to keep the input; an output is not, unless that is declared.
+        # A cache may always share memory with the input, but an output only if this is declared.
         shares = ["result"] if shares_input else ["result[1]"]
         result, faults = purity_faults(
             stage.forward,
             drawn.params,
             drawn.A_prev,
-            run.context,
+            mode.context,
             shares=shares,
             names=["params", "A_prev", "context"],
         )
         for text in faults:
-            fault(f"forward in {run.when} {_spelt(text, 'A', 'cache')}")
+            fault(f"forward in {mode.when} {_named(text, 'A', 'cache')}")
         if result is None:
             return
         _, faults = purity_faults(
@@ -258,102 +271,100 @@ def _try_purity(trial: Trial, run: _Run, shares_input: bool) -> None:
             names=["params", "cache", "dA"],
         )
         for text in faults:
-            fault(f"backward in {run.when} {_spelt(text, 'dA_prev', 'grads')}")
+            fault(f"backward in {mode.when} {_named(text, 'dA_prev', 'grads')}")
 
 
-def _spelt(text: str, first: str, second: str) -> str:
+def _named(text: str, first: str, second: str) -> str:
+    """Return a fault's text with the names of the two results that it calls result[0] and [1]."""
     text = text.replace("result[0]", first).replace("result[1]", second)
     return text.replace("copy it", "copy it, or declare it with shares_input=True")
 
 
-def _try_linear(trial: Trial, run: _Run) -> None:
-    stage, drawn = run.stage, run.drawn
+def _try_linear(trial: Trial, mode: _Mode) -> None:
+    stage, drawn = mode.stage, mode.drawn
     with trial.law("linear") as fault:
-        _, cache = run.forward(drawn.A_prev)
-        once = _gradients(stage.backward(drawn.params, cache, drawn.dA))
-        for factor in (-2.0, 1024.0):  # powers of two, which round nothing
+        _, cache = mode.forward(drawn.A_prev)
+        unscaled = _gradients(stage.backward(drawn.params, cache, drawn.dA))
+        for factor in (-2.0, 1024.0):  # powers of two, whose products are exact
             dA = freeze(factor * drawn.dA)
             scaled = _gradients(stage.backward(drawn.params, cache, dA))
-            for name, array in once.items():
-                told = _unlike(factor * array, scaled[name])
-                if told:
+            for name, array in unscaled.items():
+                mismatch = _deviation(factor * array, scaled[name])
+                if mismatch:
                     fault(
                         f"{name} of backward is not {factor:g} times as large "
-                        f"for {factor:g} dA: {told}"
+                        f"for {factor:g} dA: {mismatch}"
                     )
 
 
 def _gradients(pair: tuple[FloatArray, Tree]) -> dict[str, FloatArray]:
     dA_prev, grads = pair
-    found = {"dA_prev": dA_prev}
-    found |= {
-        slot.name: leaf for slot, leaf in zip(layout_of(grads).slots, leaves(grads), strict=True)
-    }
-    return found
+    gradients = zip(layout_of(grads).slots, leaves(grads), strict=True)
+    return {"dA_prev": dA_prev} | {slot.name: leaf for slot, leaf in gradients}
 
 
-def _unlike(expected: FloatArray, found: FloatArray, scale: float = 0.0) -> str | None:
-    return unlike(expected, found, tolerance=_TOLERANCE, scale=scale)
+def _deviation(expected: FloatArray, actual: FloatArray, scale: float = 0.0) -> str | None:
+    return deviation(expected, actual, tolerance=_TOLERANCE, scale=scale)
 
 
-def _try_examples(trial: Trial, run: _Run) -> None:
-    """A batch of m examples is m batches of one, and its gradients are the sum of theirs."""
-    drawn = run.drawn
+def _try_examples(trial: Trial, mode: _Mode) -> None:
+    """Check that a batch gives what its examples give alone, and the sum of their gradients."""
+    drawn = mode.drawn
     with trial.law("examples") as fault:
-        A, dA_prev, grads = run.both(drawn.A_prev, drawn.dA)
+        A, dA_prev, grads = mode.both(drawn.A_prev, drawn.dA)
         m = drawn.A_prev.shape[-1]
-        ones = [
-            run.both(freeze(drawn.A_prev[..., [i]]), freeze(drawn.dA[..., [i]])) for i in range(m)
+        singles = [
+            mode.both(freeze(drawn.A_prev[..., [i]]), freeze(drawn.dA[..., [i]])) for i in range(m)
         ]
         scale = float(np.abs(dA_prev).max(initial=0.0))
         pairs = {
-            "A": (np.concatenate([one[0] for one in ones], axis=-1), A),
-            "dA_prev": (np.concatenate([one[1] for one in ones], axis=-1), dA_prev),
+            "A": (np.concatenate([one[0] for one in singles], axis=-1), A),
+            "dA_prev": (np.concatenate([one[1] for one in singles], axis=-1), dA_prev),
         }
-        sums = [sum(arrays) for arrays in zip(*(leaves(one[2]) for one in ones), strict=True)]
+        sums = [sum(arrays) for arrays in zip(*(leaves(one[2]) for one in singles), strict=True)]
         names = [slot.name for slot in layout_of(grads).slots]
         for name, total, gradient in zip(names, sums, leaves(grads), strict=True):
             pairs[f"the gradient of {name}"] = (np.asarray(total), gradient)
-        for name, (expected, found) in pairs.items():
-            told = _unlike(expected, found, scale)
-            if told:
+        for name, (expected, actual) in pairs.items():
+            mismatch = _deviation(expected, actual, scale)
+            if mismatch:
                 fault(
-                    f"{name} of a batch is not that of its examples one by one in {run.when}: "
-                    f"{told}; declare it with mixes_examples=True if it is meant"
+                    f"{name} of a batch is not that of its examples one by one in {mode.when}: "
+                    f"{mismatch}; declare mixes_examples=True if this is intended"
                 )
 
 
-def _try_elementwise(trial: Trial, run: _Run) -> None:
-    """Another number in one place changes what is made of it there, and nowhere else."""
-    if not run.stage.elementwise:
+def _try_elementwise(trial: Trial, mode: _Mode) -> None:
+    """Check that changing one number changes the output at its place, and nowhere else."""
+    if not mode.stage.elementwise:
         return
     with trial.law("elementwise") as fault:
-        A_prev, dA = run.drawn.A_prev.copy(), run.drawn.dA.copy()
+        A_prev, dA = mode.drawn.A_prev.copy(), mode.drawn.dA.copy()
         A_prev.flat[0] += 0.5
         dA.flat[0] += 0.5
-        before = run.both(run.drawn.A_prev, run.drawn.dA)
-        after = run.both(freeze(A_prev), freeze(dA))
+        before = mode.both(mode.drawn.A_prev, mode.drawn.dA)
+        after = mode.both(freeze(A_prev), freeze(dA))
         for name, old, new in zip(("A", "dA_prev"), before, after, strict=False):
             if not np.array_equal(old.ravel()[1:], new.ravel()[1:]):
                 fault(
-                    f"it says that it is elementwise, but another number in one place changes "
-                    f"{name} in other places, in {run.when}"
+                    "elementwise=True is declared, but another number in one place changes "
+                    f"{name} in other places, in {mode.when}"
                 )
 
 
-def _try_backward_into(trial: Trial, run: _Run) -> None:
-    stage, drawn = run.stage, run.drawn
+def _try_backward_into(trial: Trial, mode: _Mode) -> None:
+    stage, drawn = mode.stage, mode.drawn
     with trial.law("backward_into") as fault:
-        _, cache = run.forward(drawn.A_prev)
+        _, cache = mode.forward(drawn.A_prev)
         expected = snapshot(stage.backward(drawn.params, cache, drawn.dA), "result")
         layout = layout_of(drawn.params)
-        vector = np.full(layout.size, np.nan)
+        vector = np.full(layout.size, np.nan)  # so that an entry it does not write stands out
         filled = gradients_layout(stage, layout)
         backward_into = into(stage)
         dA_prev = backward_into(drawn.params, cache, drawn.dA, layout.views(vector), True)
         mismatch = difference(expected, snapshot((dA_prev, filled.tree(vector)), "result"))
         if mismatch:
-            fault(f"from backward_into, {_spelt(mismatch, 'dA_prev', 'grads')} from backward")
+            fault(f"from backward_into, {_named(mismatch, 'dA_prev', 'grads')} from backward")
         vector[:] = np.nan
         backward_into(drawn.params, cache, drawn.dA, layout.views(vector), False)
         mismatch = difference(
@@ -361,32 +372,30 @@ def _try_backward_into(trial: Trial, run: _Run) -> None:
             snapshot(filled.tree(vector), "grads"),
         )
         if mismatch:
-            fault(f"from backward_into where dA_prev is not needed, {mismatch} from backward")
+            fault(f"from backward_into if dA_prev is not needed, {mismatch} from backward")
 
 
-def _try_precision(trial: Trial, run: _Run) -> None:
-    stage, drawn = run.stage, run.drawn
+def _try_precision(trial: Trial, mode: _Mode) -> None:
+    stage, drawn = mode.stage, mode.drawn
     with trial.law("precision") as fault:
         params, A_prev, dA = (_in_float32(v) for v in (drawn.params, drawn.A_prev, drawn.dA))
-        statistics = _in_float32(run.context.statistics)
-        context = attrs.evolve(run.context, statistics=statistics)
+        statistics = _in_float32(mode.context.statistics)
+        context = attrs.evolve(mode.context, statistics=statistics)
         A, cache = stage.forward(params, A_prev, context)
         dA_prev, grads = stage.backward(params, cache, dA)
         named = {"A": A, "cache": cache, "dA_prev": dA_prev, "grads": grads}
         for name, value in named.items():
             for where, leaf in leaves_of(value, name):
                 if isinstance(leaf, np.ndarray) and leaf.dtype == np.float64:
-                    fault(
-                        f"{where} is float64 in {run.when}, although all it was made of is float32"
-                    )
+                    fault(f"{where} is float64 in {mode.when}, although all arguments are float32")
 
 
 def _in_float32(value: _Value) -> _Value:
-    return rebuilt(value, lambda a: freeze(a.astype(np.float32)) if a.dtype == np.float64 else a)
+    return map_arrays(lambda a: freeze(a.astype(np.float32)) if a.dtype == np.float64 else a, value)
 
 
 def _wide(drawn: DrawnStage) -> FloatArray:
-    """The input repeated, for a chance of showing to what is drawn now and then."""
+    """Return the input repeated to at least `_WIDE` examples."""
     times = -(-_WIDE // drawn.A_prev.shape[-1])
     return freeze(np.concatenate([drawn.A_prev] * times, axis=-1))
 
@@ -398,13 +407,13 @@ def _try_training_flag(
         X = _wide(drawn)
         outputs = [stage.forward(drawn.params, X, context)[0] for context in contexts.values()]
         declared = stage.random or stage.statistics is not None
-        told = difference(*(snapshot(A, "A") for A in outputs))
-        if told and not declared:
+        mismatch = difference(*(snapshot(A, "A") for A in outputs))
+        if mismatch and not declared:
             fault(
                 "training changes the output, though neither randomness nor statistics are "
-                f"declared: {told}"
+                f"declared: {mismatch}"
             )
-        if declared and not told:
+        if declared and not mismatch:
             fault("randomness or statistics are declared, but training gives the same output")
 
 
@@ -413,42 +422,47 @@ def _try_key(trial: Trial, stage: Stage, drawn: DrawnStage, key: Key) -> None:
         X = _wide(drawn)
         contexts = [attrs.evolve(drawn.training, key=key.at("draw", i)) for i in range(2)]
         first, second = (snapshot(stage.forward(drawn.params, X, c)[0], "A") for c in contexts)
-        told = difference(first, second)
-        if told and not stage.random:
-            fault(f"another key gives another output, though random=True is not declared: {told}")
-        if stage.random and not told:
+        mismatch = difference(first, second)
+        if mismatch and not stage.random:
+            fault(
+                f"another key gives another output, though random=True is not declared: {mismatch}"
+            )
+        if stage.random and not mismatch:
             fault("random=True is declared, but another key gives the same output")
         if stage.random and stage.parts:
             keys = _keys_of_parts(stage, drawn)
             for path, used in keys.items():
                 twins = [other for other, k in keys.items() if k == used and other != path]
                 if twins:
-                    fault(f"the parts at {path} and {twins[0]} draw from the same key")
+                    fault(f"the stages at {path} and {twins[0]} draw from the same key")
 
 
 def _try_mean_of_draws(trial: Trial, stage: Stage, drawn: DrawnStage, evaluation: Context) -> None:
-    """Draws that are taken or left alone by chance, such as dropout's, must make up for that."""
+    """Check that random changes, such as dropout's, cancel on average."""
     with trial.law("mean of draws") as fault:
         X = _wide(drawn)
-        meant, _ = stage.forward(drawn.params, X, evaluation)
+        expected, _ = stage.forward(drawn.params, X, evaluation)
         contexts = [drawn.training.below(i) for i in range(_DRAWS)]  # each with its own key
-        off = np.stack([stage.forward(drawn.params, X, c)[0] - meant for c in contexts])
-        # Sums of many independent terms: six deviations come once in a thousand million times.
-        for terms in (off, off * meant):
-            total, deviation = float(terms.sum()), float(np.sqrt((terms * terms).sum()))
-            if not abs(total) <= 6 * deviation:
+        errors = np.stack([stage.forward(drawn.params, X, c)[0] - expected for c in contexts])
+        # A sum of many independent terms is nearly normal: it is beyond six standard deviations
+        # once in 500 million draws. The second sum finds a stage that scales its output,
+        # whose errors alone cancel.
+        for terms in (errors, errors * expected):
+            total, spread = float(terms.sum()), float(np.sqrt((terms * terms).sum()))
+            if not abs(total) <= 6 * spread:
                 fault(
-                    f"over {_DRAWS} keys the output is off by {total / terms.size:.3g} on "
-                    f"average, {abs(total) / deviation:.0f} times what chance makes of it; "
-                    "declare it with keeps_mean=False if it is meant"
+                    f"over {_DRAWS} keys the mean output is off by {total / terms.size:.3g}, "
+                    f"{abs(total) / spread:.0f} standard deviations; declare keeps_mean=False if "
+                    "this is intended"
                 )
                 return
 
 
 def _keys_of_parts(stage: Stage, drawn: DrawnStage) -> dict[str, Key | None]:
+    """Return the key that each random inner stage gets in a forward pass, by path."""
     keys: dict[str, Key | None] = {}
 
-    def watched(path: str, part: Stage) -> Stage:
+    def recording(path: str, part: Stage) -> Stage:
         def forward(
             params: Tree, A_prev: FloatArray, context: Context
         ) -> tuple[FloatArray, object]:
@@ -458,18 +472,18 @@ def _keys_of_parts(stage: Stage, drawn: DrawnStage) -> dict[str, Key | None]:
 
         return attrs.evolve(part, forward=forward)
 
-    map_stages(watched, stage).forward(drawn.params, drawn.A_prev, drawn.training)
+    map_stages(recording, stage).forward(drawn.params, drawn.A_prev, drawn.training)
     return keys
 
 
 def _try_statistics(trial: Trial, stage: Stage, drawn: DrawnStage) -> None:
-    kept = stage.statistics
-    assert kept is not None
+    statistics = stage.statistics
+    assert statistics is not None
     with trial.law("statistics") as fault:
-        before = kept.init(drawn.params)
+        before = statistics.init(drawn.params)
         _, cache = stage.forward(drawn.params, drawn.A_prev, drawn.training)
         after, faults = purity_faults(
-            kept.absorb, before, cache, shares=[], names=["statistics", "cache"]
+            statistics.absorb, before, cache, shares=[], names=["statistics", "cache"]
         )
         for text in faults:
             fault(f"absorb {text.replace('result', 'statistics')}")
@@ -479,7 +493,7 @@ def _try_statistics(trial: Trial, stage: Stage, drawn: DrawnStage) -> None:
         if shapes[0] != shapes[1]:
             fault(f"shapes are {shapes[1]} after a step, {shapes[0]} before")
         if difference(snapshot(before), snapshot(after)) is None:
-            fault("a step leaves them as they were")
+            fault("a training step does not change them")
         outputs = [
             snapshot(stage.forward(drawn.params, drawn.A_prev, Context(statistics=s))[0], "A")
             for s in (before, after)
@@ -490,17 +504,17 @@ def _try_statistics(trial: Trial, stage: Stage, drawn: DrawnStage) -> None:
 
 def _try_description(trial: Trial, stage: Stage, drawn: DrawnStage) -> None:
     with trial.law("description") as fault:
-        again = build(describe(stage), family="stage")
-        taken_apart = map_stages(lambda path, part: part, stage)
-        for how, other in (("built again", again), ("taken apart and put together", taken_apart)):
-            told = difference(*(_everything(s, drawn) for s in (stage, other)))
-            if told:
-                fault(f"{how}, {told} before")
+        built = build(describe(stage), family="stage")
+        reassembled = map_stages(lambda path, part: part, stage)
+        for how, other in (("built again", built), ("rebuilt from its stages", reassembled)):
+            mismatch = difference(*(_results(s, drawn) for s in (stage, other)))
+            if mismatch:
+                fault(f"{how}, {mismatch} before")
             if describe(other) != describe(stage):
-                fault(f"{how}, it describes itself as {describe(other)}")
+                fault(f"{how}, it has the description {describe(other)}")
 
 
-def _everything(stage: Stage, drawn: DrawnStage) -> dict[str, object]:
+def _results(stage: Stage, drawn: DrawnStage) -> dict[str, object]:
     A, cache = stage.forward(drawn.params, drawn.A_prev, drawn.training)
     dA_prev, grads = stage.backward(drawn.params, cache, drawn.dA)
     return snapshot({"A": A, "dA_prev": dA_prev, "grads": grads})

@@ -1,4 +1,4 @@
-"""The laws of a training step and of a schedule."""
+"""The laws of training steps and of schedules, and the checks of all of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from pydnn.training import Step, TrainState, TrainStep, trace
 
 __all__ = ["assert_schedule", "assert_train_step"]
 
-_AFTER_GRADIENTS = ("penalties", "backward")  # the part after which cost and gradients agree
+# After the first of these parts that a step has, its gradients are those of its cost.
+_AFTER_GRADIENTS = ("penalties", "backward")
 
 
 def assert_train_step(
@@ -35,36 +36,47 @@ def assert_train_step(
     entries: int = 48,
     key: Key = Key(0),  # noqa: B008 - frozen
 ) -> Proof:
-    """Try all laws of a training step at once.
+    """Check all laws of a training step.
 
     - *purity*: the same state and batch give the same bits, and neither changes;
-    - *state*: the next one counts one more iteration, and has the layout, key and kind of
-      optimiser state of this one, so that the step can be taken again;
-    - *parts*: taken part by part, it is the same step to the bit;
-    - *gradients*: those after *backward*, and *penalties* where there are some, are what
-      differences of the cost give;
-    - *resume*: going on from a saved state gives the same bits.
+    - *state*: the next state counts one more iteration, and has the same layout, key and kind of
+      optimizer state, so that the step can be repeated;
+    - *parts*: running the step part by part gives the same bits;
+    - *gradients*: the gradients after *backward*, or after *penalties* if there are any, agree
+      with finite differences of the cost;
+    - *resume*: continuing from a saved state gives the same bits.
 
     Args:
-        train_step: What is to be proved right.
-        state: From which it is taken, in float64.
-        batch: For these examples.
-        rtol: The largest error of a gradient, beside the largest gradient of its array.
-        entries: Up to how many of an array's entries are compared one by one.
-        key: Where entries are drawn from.
+        train_step: The step to check.
+        state: The state to start from, in float64.
+        batch: The examples.
+        rtol: The largest error of a gradient, relative to the largest gradient of its array.
+        entries: The largest number of entries of an array that are compared one by one.
+        key: The key to draw those entries from.
+
+    Returns:
+        The proof: which laws hold, with the table of gradients.
 
     Raises:
-        BrokenLaw: With all that was found, by the names of laws.
-        BadInput: If it is no training step, or is given what does not fit.
+        BrokenLaw: If a law is broken; it lists all faults by law.
+        BadInput: If it is not a training step, or the state and the batch do not fit it.
+
+    Example:
+        >>> from pydnn.testing import assert_train_step
+        >>> network, optimizer = nn.serial(nn.dense(1)), nn.adam()
+        >>> step = nn.make_train_step(network, nn.mean_squared(), optimizer)
+        >>> state = nn.initial_state(network, optimizer, (2,), key=nn.Key(0))
+        >>> assert_train_step(step, state, nn.Batch(np.ones((2, 3)), np.ones((1, 3)))).laws
+        ('purity', 'state', 'parts', 'gradients', 'resume')
     """
     if not isinstance(train_step, TrainStep):
         raise BadInput(f"got {train_step!r}, expected a training step: use make_train_step.")
     expect_float64("state.parameters", state.parameters.vector)
-    given = {"state": state, "batch": batch}
-    expect_runs("the training step", train_step, given, hint="give a state and batch that fit")
+    arguments = {"state": state, "batch": batch}
+    expect_runs("the training step", train_step, arguments, hint="give a state and batch that fit")
     trial = Trial("the training step")
     with trial.law("purity") as fault:
-        # What a step has nothing to change of is handed on: layouts, keys, statistics.
+        # The next state may share whatever the step does not change: layout, key, statistics.
         _, faults = purity_faults(
             train_step, state, batch, shares=["result"], names=["state", "batch"]
         )
@@ -74,27 +86,30 @@ def assert_train_step(
         after, info = train_step(state, batch)
         if (after.iteration, info.iteration) != (state.iteration + 1, state.iteration):
             fault(
-                f"iteration {state.iteration} is told as {info.iteration}, and the next one is "
+                f"iteration {state.iteration} is {info.iteration} in info, and the next one is "
                 f"{after.iteration}"
             )
         if after.key != state.key:
-            fault("the key is another one: draws are addressed by key and iteration")
+            fault("the key has changed: the draws of a step depend on the key and the iteration")
         if after.parameters.layout != state.parameters.layout:
-            fault(f"parameters lie as {after.parameters.layout}, before {state.parameters.layout}")
+            fault(
+                f"the layout of parameters is {after.parameters.layout}, and was "
+                f"{state.parameters.layout} before"
+            )
         kinds = [sorted(snapshot(s.optimizer_state, "state")) for s in (state, after)]
         if kinds[0] != kinds[1]:
-            fault(f"the optimiser's state has {kinds[1]}, before {kinds[0]}")
+            fault(f"the optimizer's state has {kinds[1]}, and had {kinds[0]} before")
         if not math.isfinite(info.cost):
             fault(f"the cost is {info.cost!r}")
         train_step(after, batch)
     with trial.law("parts") as fault:
         *_, (_, last) = trace(train_step, state, batch)
-        told = difference(
+        mismatch = difference(
             snapshot((last.after, last.info), "(state, info)"),
             snapshot(train_step(state, batch), "(state, info)"),
         )
-        if told:
-            fault(f"as a whole, {told} part by part")
+        if mismatch:
+            fault(f"as a whole, {mismatch} part by part")
     name = next((n for n in _AFTER_GRADIENTS if n in train_step.names), None)
     if name is not None:
         with trial.law("gradients") as fault:
@@ -107,12 +122,12 @@ def assert_train_step(
         states = [state]
         for _ in range(4):
             states.append(train_step(states[-1], batch)[0])
-        again = copy.deepcopy(states[2])
+        resumed = copy.deepcopy(states[2])
         for _ in range(2):
-            again, _ = train_step(again, batch)
-        told = difference(snapshot(states[-1], "state"), snapshot(again, "state"))
-        if told:
-            fault(f"resumed after two steps, {told} straight through")
+            resumed, _ = train_step(resumed, batch)
+        mismatch = difference(snapshot(states[-1], "state"), snapshot(resumed, "state"))
+        if mismatch:
+            fault(f"resumed after two steps, {mismatch} straight through")
     return trial.proof()
 
 
@@ -135,23 +150,31 @@ def _problem_of_step(train_step: TrainStep, state: TrainState, batch: Batch, nam
 
 
 def assert_schedule(schedule: Schedule, *, iterations: int = 200) -> Proof:
-    """Try all laws of a schedule at once.
+    """Check all laws of a schedule.
 
     - *value*: a finite number of 0 or more at every iteration;
-    - *purity*: it depends on the iteration alone, in whatever order iterations are asked for;
-    - *description*: what is built again does the same.
+    - *purity*: it depends on the iteration only, not on the order of calls;
+    - *description*: a schedule built from its description does the same.
 
     Args:
-        schedule: What is to be proved right.
-        iterations: How many are tried, from 0 on.
+        schedule: The schedule to check.
+        iterations: Number of iterations to try, from 0 on.
+
+    Returns:
+        The proof: which laws hold.
 
     Raises:
-        BrokenLaw: With all that was found, by the names of laws.
-        BadInput: If it is no schedule.
+        BrokenLaw: If a law is broken; it lists all faults by law.
+        BadInput: If it is not a schedule.
+
+    Example:
+        >>> from pydnn.testing import assert_schedule
+        >>> assert_schedule(nn.one_cycle(0.1, steps=50)).laws
+        ('value', 'purity', 'description')
     """
     if not isinstance(schedule, Schedule):
         raise BadInput(f"got {schedule!r}, expected a schedule: call its builder.")
-    expect_count("iterations", iterations, hint="give how many are tried")
+    expect_count("iterations", iterations, hint="give the number of iterations to try")
     trial = Trial("the schedule")
     values: list[object] = []
     with trial.law("value") as fault:
@@ -166,14 +189,14 @@ def assert_schedule(schedule: Schedule, *, iterations: int = 200) -> Proof:
                 break
     with trial.law("purity") as fault:
         backwards = [schedule(i) for i in reversed(range(iterations))][::-1]
-        told = difference(snapshot(values, "value"), snapshot(backwards, "value"))
-        if told:
-            fault(f"asked for from the end, {told} from the start")
+        mismatch = difference(snapshot(values, "value"), snapshot(backwards, "value"))
+        if mismatch:
+            fault(f"called from the last iteration to the first, {mismatch} from first to last")
     if schedule.description is not None:
         with trial.law("description") as fault:
-            again = build(describe(schedule), family="schedule")
-            built = [again(i) for i in range(iterations)]
-            told = difference(snapshot(values, "value"), snapshot(built, "value"))
-            if told:
-                fault(f"built again, {told} before")
+            built = build(describe(schedule), family="schedule")
+            again = [built(i) for i in range(iterations)]
+            mismatch = difference(snapshot(values, "value"), snapshot(again, "value"))
+            if mismatch:
+                fault(f"built again, {mismatch} before")
     return trial.proof()

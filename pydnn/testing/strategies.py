@@ -1,7 +1,7 @@
 """Strategies for hypothesis: networks, parameters, batches, labels, gradients, step records.
 
-Numbers are quarters between -2 and 2, and networks short, so that what a failing example shrinks
-to can be read, and worked out by hand.
+Numbers are quarters between -2 and 2, and networks are short, so that a failing example is easy to
+read after shrinking, and can be computed by hand.
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ _PLAIN: tuple[Callable[[], Stage], ...] = (identity, relu, leaky_relu, tanh, sig
 
 
 def keys() -> SearchStrategy[Key]:
-    """Keys of small seeds."""
+    """Draw keys with small seeds."""
     return st.integers(0, 99).map(Key)
 
 
 def arrays(*shape: int, low: float = -2.0, high: float = 2.0) -> SearchStrategy[FloatArray]:
-    """Read-only arrays of a `shape`, of quarters from `low` to `high`."""
+    """Draw read-only arrays of a shape, with quarters from `low` to `high` as entries."""
     size = int(np.prod(shape))
     quarters = st.integers(int(4 * low), int(4 * high)).map(lambda n: n / 4)
     numbers = st.lists(quarters, min_size=size, max_size=size)
@@ -74,7 +74,12 @@ def arrays(*shape: int, low: float = -2.0, high: float = 2.0) -> SearchStrategy[
 
 
 def stages(*, random: bool = True, statistics: bool = True) -> SearchStrategy[Stage]:
-    """Single stages; with dropout if they may be `random`, batch_norm if with `statistics`."""
+    """Draw single stages.
+
+    Args:
+        random: Whether to include dropout.
+        statistics: Whether to include batch_norm.
+    """
     choices = [st.integers(1, 4).map(dense), st.sampled_from(_PLAIN).map(lambda make: make())]
     if random:
         choices.append(st.sampled_from([0.5, 0.75]).map(lambda keep: dropout(keep_prob=keep)))
@@ -86,36 +91,49 @@ def stages(*, random: bool = True, statistics: bool = True) -> SearchStrategy[St
 def networks(
     *, n_out: int = 1, depth: int = 3, random: bool = True, statistics: bool = True
 ) -> SearchStrategy[Stage]:
-    """Networks of up to `depth` stages and, at their end, a dense one of `n_out` units.
+    """Draw networks that end with a dense layer.
 
-    Some stages stand side by side, or have their input led around them.
+    Args:
+        n_out: Units of the last layer.
+        depth: The largest number of stages before it; some are residual or parallel ones.
+        random: Whether to include dropout.
+        statistics: Whether to include batch_norm.
+
+    Example:
+        >>> from hypothesis import given, settings
+        >>> from pydnn.testing import strategies
+        >>> @settings(max_examples=5)
+        ... @given(strategies.networks(n_out=2))
+        ... def test_last_layer(network):
+        ...     assert network.init(nn.Key(0), (3,))[1] == (2,)
+        >>> test_last_layer()
     """
     single = stages(random=random, statistics=statistics)
-    alike: list[Callable[[], Stage]] = [tanh, relu, layer_norm]
-    same_shape = st.sampled_from(alike).map(lambda make: residual(make()))
-    beside = st.tuples(single, single).map(lambda pair: parallel(*pair))
-    body = st.lists(st.one_of(single, same_shape, beside), max_size=depth)
+    shape_keeping: list[Callable[[], Stage]] = [tanh, relu, layer_norm]
+    residuals = st.sampled_from(shape_keeping).map(lambda make: residual(make()))
+    parallels = st.tuples(single, single).map(lambda pair: parallel(*pair))
+    body = st.lists(st.one_of(single, residuals, parallels), max_size=depth)
     return body.map(lambda parts: serial(*parts, dense(n_out)))
 
 
 def parameters(stage: Stage, shape_in: tuple[int, ...]) -> SearchStrategy[Packed]:
-    """Parameters of a `stage`, packed, of quarters between -2 and 2."""
+    """Draw packed parameters of a stage, with quarters between -2 and 2 as entries."""
     layout = pack(stage.init(Key(0), shape_in)[0]).layout
     return arrays(layout.size).map(layout.packed)
 
 
 def gradients(params: Packed) -> SearchStrategy[FloatArray]:
-    """Gradients in the layout of `params`, as a vector."""
+    """Draw gradients as a vector (size,) in the layout of `params`."""
     return arrays(params.vector.size)
 
 
 def labels(task: str, n_out: int, m: int) -> SearchStrategy[FloatArray]:
-    """Labels Y of m examples, for a `task` among `pydnn.losses.TASKS` and n_out outputs."""
+    """Draw labels Y of m examples, for a task in `pydnn.losses.TASKS` and n_out outputs."""
     expect_known("task", task, TASKS)
     if task == "regression":
         return arrays(n_out, m)
-    rows, most = (1, n_out - 1) if task == "many classes" else (n_out, 1)
-    numbers = st.lists(st.integers(0, most), min_size=rows * m, max_size=rows * m)
+    rows, largest = (1, n_out - 1) if task == "many classes" else (n_out, 1)
+    numbers = st.lists(st.integers(0, largest), min_size=rows * m, max_size=rows * m)
     return numbers.map(lambda row: freeze(np.array(row, np.float64).reshape(rows, m)))
 
 
@@ -127,7 +145,15 @@ def batches(
     m: int | None = None,
     weighted: bool = False,
 ) -> SearchStrategy[Batch]:
-    """Batches for a `task`: X (n_x, m), fitting Y, and weights if they are to be `weighted`."""
+    """Draw batches with X (n_x, m), labels Y that fit the task, and weights if wanted.
+
+    Args:
+        task: One of `pydnn.losses.TASKS`.
+        n_x: Number of features.
+        n_out: Number of outputs; by default 1, 2 or 3, depending on the task.
+        m: Number of examples; by default 1 to 5.
+        weighted: Whether to draw weights of examples too.
+    """
     outputs = n_out or {"two classes": 1, "many classes": 3, "several labels": 2}.get(task, 1)
 
     def of(count: int) -> SearchStrategy[Batch]:
@@ -138,7 +164,7 @@ def batches(
 
 
 def losses(task: str) -> SearchStrategy[Loss]:
-    """A loss for a `task`."""
+    """Draw the usual loss of a task in `pydnn.losses.TASKS`."""
     expect_known("task", task, TASKS)
     makers: dict[str, Callable[[], Loss]] = {
         "many classes": softmax_cross_entropy,
@@ -148,7 +174,7 @@ def losses(task: str) -> SearchStrategy[Loss]:
 
 
 def step_records(*, after: str = "update") -> SearchStrategy[Step]:
-    """Records of a training step of a small network, as they are after the part `after`."""
+    """Draw the record of a training step of a small network, right after the part `after`."""
 
     def of(network: Stage, batch: Batch, key: Key) -> Step:
         optimizer = gradient_descent(learning_rate=0.25)

@@ -1,6 +1,6 @@
-"""Right stages, losses and optimisers, written plainly: what faults are planted in.
+"""Correct stages, losses and optimizers, written plainly, for tests to plant faults in.
 
-Each is one builder, whose text a test edits before it is run.
+Each is one builder, whose source a test edits before running it.
 """
 
 import math
@@ -168,7 +168,7 @@ def normalize(epsilon=1e-3):
 
 
 def twice():
-    """Two drops one after the other, as a combinator of one's own."""
+    """Two drops in sequence, as a user's own combinator."""
     first, second = drop(), drop()
 
     def forward(params, A, context):
@@ -198,7 +198,7 @@ def rebuild_twice(first, second):
 
 
 def regression(name, entries):
-    """A loss from `(AL, Y) -> (losses, slopes)`, with the mean over examples and weights."""
+    """Make a loss of `(AL, Y) -> (losses, slopes)`, with weights and the mean over examples."""
 
     def function(AL, Y, weights, context):
         expect_shape("Y", Y, AL.shape, hint="give a number for each")
@@ -251,7 +251,7 @@ def binary():
     )
 
 
-# Optimisers, each with the loop that its paper has
+# Optimizers, each with the loop of its paper
 
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)

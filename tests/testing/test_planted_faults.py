@@ -1,4 +1,4 @@
-"""Small wrong edits of right stages, losses and optimisers: each is found, and named."""
+"""Plant small bugs in correct stages, losses and optimizers: each must be found and named."""
 
 import inspect
 
@@ -36,8 +36,8 @@ STAGES = [
 ]  # fmt: skip
 LOSSES = ["half_squared", "log_cosh", "binary"]
 
-# (the original, what is edited, into what, how the finding begins or what it names)
-G, P = "gradients", "purity"
+# (original, text to replace, replacement, pattern of the finding; None for an edit that is right)
+G = "gradients"
 FAULTS = [
     # Gradients of parameters and inputs
     ("affine", "db = dZ.sum(axis=1, keepdims=True)", "db = 0 * params.b", r"b  .*WRONG"),
@@ -72,10 +72,10 @@ FAULTS = [
     ("shares", "dZ = A * (dA - (dA * A).sum(axis=0))", "dZ = A * (1 - A) * dA", r"A_prev  .*WRONG"),
     ("shares", "(dA * A).sum(axis=0)", "(dA * A).sum(axis=1, keepdims=True)", r"A_prev  .*WRONG"),
     ("shares", "E.sum(axis=0)", "E.sum()", "- examples: A of a batch"),
-    ("shares", "Z.max(axis=0)", "0.5 * Z.max()", None),  # the same function, which overflows later
+    ("shares", "Z.max(axis=0)", "0.5 * Z.max()", None),  # the same, but overflows later
     ("drop", "dA.copy() if D is None else dA * D", "dA.copy()", r"A_prev  .*WRONG"),
-    ("drop", "kept / keep", "kept / 1.0", "- mean of draws: over 4 keys the output is off by"),
-    ("drop", "kept / keep", "kept / keep**2", "- mean of draws: over 4 keys the output is off by"),
+    ("drop", "kept / keep", "kept / 1.0", "- mean of draws: over 4 keys the mean output is off"),
+    ("drop", "kept / keep", "kept / keep**2", "- mean of draws: over 4 keys the mean output"),
     ("normalize", "- N * (dN * N).sum(axis=1, keepdims=True) / m", "", r"A_prev  .*WRONG"),
     ("normalize", "dN - dN.sum(axis=1, keepdims=True) / m -", "dN -", r"A_prev  .*WRONG"),
     ("normalize", "(dN * N).sum(axis=1, keepdims=True) / m",
@@ -90,7 +90,7 @@ FAULTS = [
      "- statistics: shapes are"),
     ("normalize", "Z.var(axis=1, keepdims=True)", "Z.var(axis=1, keepdims=True, ddof=1)", G),
     ("normalize", "variance + Z.dtype.type(epsilon))", "variance) + Z.dtype.type(epsilon)", G),
-    # Shapes, and what mirrors what
+    # Shapes of outputs and gradients
     ("affine", "Affine(freeze(dW), freeze(db))", "Affine(freeze(dW), freeze(db[:, 0]))",
      "- grads mirror params"),
     ("affine", "Affine(freeze(dW), freeze(db))", "(freeze(dW), freeze(db))",
@@ -109,20 +109,20 @@ FAULTS = [
      "forward of stage .* breaks .*\n- purity: changes its argument A_prev"),
     ("rectifier", "dZ = dA * mask", "dA *= mask; dZ = dA",
      "backward of stage rectifier changes its argument dA"),
-    ("rectifier", "return freeze(A), freeze", "return A, freeze", "hands out A, which can be wr"),
+    ("rectifier", "return freeze(A), freeze", "return A, freeze", "returns A, which can be wr"),
     ("rectifier", "return freeze(A), freeze(Z > 0)", "return freeze(A), Z > 0",
-     "hands out cache, which can be written"),
+     "returns cache, which can be written"),
     ("affine", "freeze(dW), freeze(db))", "dW, freeze(db))", None),  # a record freezes its arrays
     ("drop", "return freeze(A_prev.copy()), None", "return A_prev, None",
-     "forward in evaluation hands out A, which shares memory with its argument A_prev"),
-    ("drop", "dA.copy() if", "dA if", "backward in evaluation changes its argument dA: the caller"),
-    ("drop", "return freeze(dA_prev), ()", "return freeze(dA), ()", "the caller cannot write"),
+     "forward in evaluation returns A, which shares memory with its argument A_prev"),
+    ("drop", "dA.copy() if", "dA if", "backward in evaluation changes its argument dA: its caller"),
+    ("drop", "return freeze(dA_prev), ()", "return freeze(dA), ()", "its caller cannot write"),
     ("drop", "context.key.uniform(A_prev.shape)", "np.random.rand(*A_prev.shape)",
      "changes NumPy's global random state"),
     ("shares", "E = np.exp(", "np.seterr(over='ignore'); E = np.exp(", r"np\.seterr"),
     ("affine", "Z = params.W @ A_prev + params.b",
      "Z = params.W @ A_prev.ravel(order='K').reshape(A_prev.shape) + params.b",
-     "depends on the memory of A_prev: in Fortran order"),
+     "depends on the memory layout of A_prev: in Fortran order"),
     ("affine", "def forward(params, A_prev, context):",
      "seen = []\n    def forward(params, A_prev, context):\n        seen.append(1)\n"
      "        A_prev = A_prev * len(seen)", "called twice with the same arguments, A"),
@@ -136,9 +136,9 @@ FAULTS = [
     ("drop", "context.key.uniform", "type(context.key)(1).uniform",
      "- key: random=True is declared, but another key gives the same output"),
     ("drop", ", random=True", "", "- key: another key gives another output"),
-    ("twice", "context.below(1)", "context.below(0)", None),  # found where parts can be watched
+    ("twice", "context.below(1)", "context.below(0)", None),  # the stages inside are hidden
     ("rebuild_twice", "context.below(1)", "context.below(0)",
-     "- key: the parts at 0/ and 1/ draw from the same key|the parts at 1/ and 0/"),
+     "- key: the stages at 0/ and 1/ draw from the same key|the stages at 1/ and 0/"),
     ("normalize", "else running.mean", "else Z.mean(axis=1, keepdims=True)",
      "in evaluation"),
     ("normalize", "0.9 * running.mean + 0.1 * mean", "(0.9 * running.mean + 0.1 * mean)[:, 0]",
@@ -165,7 +165,7 @@ FAULTS = [
     ("regression", "if weights is None else weights", "", "- weights: weighted by"),
     ("regression", "losses, slopes = entries(AL, Y)",
      "losses, slopes = entries(AL, Y); losses = losses + 1", "- zero: the cost is 1 where"),
-    ("regression", "freeze(slopes * shares)", "slopes * shares", "hands out dAL, which can be wr"),
+    ("regression", "freeze(slopes * shares)", "slopes * shares", "returns dAL, which can be wr"),
     ("regression", "float((losses * shares).sum())", "(losses * shares).sum(axis=1)",
      "- cost: the cost is array"),
     ("binary", "(A - Y) * shares", "(Y - A) * shares", r"AL  .*WRONG"),
@@ -173,9 +173,9 @@ FAULTS = [
      "0.5 * (1 + np.tanh(Z))\n        shares",
      r"AL  .*WRONG"),
     ("binary", "- Z * Y", "- Z * Y * 0.9", r"AL  .*WRONG"),
-    ("binary", "shares.sum() * len(Z)", "shares.sum()", None),  # a sum over labels, by choice
+    ("binary", "shares.sum() * len(Z)", "shares.sum()", None),  # a sum over labels is right too
     ("binary", "Z.shape[1]), Z.dtype)", "Z.shape[1]))", "- precision: dAL is float64"),
-    # Optimisers
+    # Optimizers
     ("heavy", "* grads.dtype.type(-rate)", "* grads.dtype.type(rate)", "- descent: after"),
     ("heavy", "type(0.9) + grads", "type(0.9) + grads * grads.dtype.type(0.1)",
      "- reference: param"),
@@ -184,7 +184,7 @@ FAULTS = [
      "v = state.v; v.flags.writeable = True; v *= grads.dtype.type(0.9); v += grads",
      "writes to an argument|changes its argument state"),
     ("heavy", "return freeze(updates), Velocity(freeze(v))", "return updates, Velocity(v)",
-     "hands out updates, which can be written to"),
+     "returns updates, which can be written to"),
     ("heavy", "def update(grads", "last = {}\n    def update(grads", None),
     ("heavy", "def update(grads, state, params, context=None):",
      "last = []\n    def update(grads, state, params, context=None):\n"
@@ -216,17 +216,17 @@ FAULTS = [
     ("clip", "-0.5, 0.5)", "-0.5, 0.5); calls.append(len(calls)); vector = vector * len(calls)",
      "- purity: called twice"),
 ]  # fmt: skip
-CAUGHT = [fault for fault in FAULTS if fault[3] is not None]
-RIGHT = [fault for fault in FAULTS if fault[3] is None]
+FOUND = [fault for fault in FAULTS if fault[3] is not None]
+HARMLESS = [fault for fault in FAULTS if fault[3] is None]
 
 
 def edited(name, old, new):
-    """All originals, in the text of one of which `old` has become `new`."""
+    """Return all originals, with `old` replaced by `new` in the source of one."""
     text = inspect.getsource(getattr(originals, name))
     assert text.count(old) == 1, (name, old)
     names = dict(vars(originals)) | {"calls": []}
     exec(compile(text.replace(old, new), f"{name}.py", "exec"), names)
-    # What is made of the edited one is made again, too.
+    # Originals that use the edited one are defined again too.
     for user in {"regression": ["half_squared"], "rebuild_twice": ["twice"]}.get(name, []):
         exec(inspect.getsource(getattr(originals, user)), names)
     return names
@@ -235,8 +235,8 @@ def edited(name, old, new):
 def prove(names, name, seed=0, examples=5):
     key = Key(seed)
     if name in LOSSES or name == "regression":
-        made = names["half_squared" if name == "regression" else name]()
-        assert_loss(made, outputs=1 + seed % 3, examples=examples, key=key)
+        loss = names["half_squared" if name == "regression" else name]()
+        assert_loss(loss, outputs=1 + seed % 3, examples=examples, key=key)
     elif name in LOOPS:
         assert_gradient_transformation(names[name](), reference=LOOPS[name], key=key)
     elif name == "clip":
@@ -251,14 +251,14 @@ def prove(names, name, seed=0, examples=5):
         assert_stage(stage, shape_in=shape, examples=examples, key=key)
 
 
-def test_there_are_enough_of_them():
-    assert len(CAUGHT) >= 60
+def test_at_least_60_faults_are_planted():
+    assert len(FOUND) >= 60
 
 
 @pytest.mark.parametrize(
     ("name", "old", "new", "message"),
-    CAUGHT,
-    ids=[f"{name}-{new}"[:70] for name, _, new, _ in CAUGHT],
+    FOUND,
+    ids=[f"{name}-{new}"[:70] for name, _, new, _ in FOUND],
 )
 def test_every_planted_fault_is_found_and_named(name, old, new, message):
     with pytest.raises(AssertionError, match=message):
@@ -266,9 +266,11 @@ def test_every_planted_fault_is_found_and_named(name, old, new, message):
 
 
 @pytest.mark.parametrize(
-    ("name", "old", "new"), [fault[:3] for fault in RIGHT], ids=[fault[2][:50] for fault in RIGHT]
+    ("name", "old", "new"),
+    [fault[:3] for fault in HARMLESS],
+    ids=[fault[2][:50] for fault in HARMLESS],
 )
-def test_edits_that_are_no_faults_raise_no_alarm(name, old, new):
+def test_harmless_edits_are_not_reported(name, old, new):
     prove(edited(name, old, new), name)
 
 
@@ -278,21 +280,21 @@ def halved(params, cache, dA, out, needs_dA_prev):
     return dA_prev
 
 
-def unfilled_where_not_needed(params, cache, dA, out, needs_dA_prev):
+def unfilled_if_not_needed(params, cache, dA, out, needs_dA_prev):
     return dense_backward_into(params, cache, dA, out, True) if needs_dA_prev else None
 
 
-@pytest.mark.parametrize("backward_into", [halved, unfilled_where_not_needed])
-def test_a_backward_into_that_writes_other_gradients_is_found(backward_into):
+@pytest.mark.parametrize("backward_into", [halved, unfilled_if_not_needed])
+def test_a_backward_into_that_writes_wrong_gradients_is_found(backward_into):
     with pytest.raises(AssertionError, match="- backward_into: from backward_into"):
         assert_stage(attrs.evolve(dense(2), backward_into=backward_into), shape_in=(3,))
 
 
-# In all 200 shapes and seeds, most of them among the slow tests.
+# 200 shapes and seeds in all, of which 192 are slow tests.
 @pytest.mark.parametrize(
     "seeds", [range(8), pytest.param(range(8, 200), marks=pytest.mark.slow)], ids=["8", "192"]
 )
 @pytest.mark.parametrize("name", [*STAGES, *LOSSES, *LOOPS, "clip"])
-def test_the_originals_raise_no_alarm_at_any_shape_and_seed(name, seeds):
+def test_the_originals_keep_all_laws_for_all_shapes_and_seeds(name, seeds):
     for seed in seeds:
         prove(vars(originals), name, seed, examples=2 + seed % 6)

@@ -1,4 +1,4 @@
-"""The plugin of pytest, in sessions of its own."""
+"""The pytest plugin, in separate sessions of pytest."""
 
 import os
 import re
@@ -10,7 +10,7 @@ import pytest
 
 pytest_plugins = ["pytester"]
 
-# An installed package has the plugin as a module of its own only; these are the sources.
+# For the sources: an installed package has the plugin as a separate module.
 HERE = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
 MARKED = """
 import numpy as np
@@ -30,7 +30,7 @@ def test_wrong(pydnn_stage): pass
 def test_loss(pydnn_loss): assert pydnn_loss.name == "mean_squared"
 
 @pytest.mark.pydnn_optimizer(gradient_descent(learning_rate=0.1))
-def test_optimizer(pydnn_optimizer, pydnn_report): pydnn_report("seen")
+def test_optimizer(pydnn_optimizer, pydnn_report): pydnn_report("mine")
 
 def test_key(pydnn_key): assert pydnn_key.path[-1].endswith("test_key")
 
@@ -41,7 +41,7 @@ def test_without(): pass
 
 @pytest.fixture
 def session(tmp_path):
-    """Runs pytest on a text, by the plugin's module, however pydnn was installed."""
+    """A function that runs pytest on a text, with the plugin as a module of pydnn."""
 
     def run(text, *options):
         (tmp_path / "test_it.py").write_text(text)
@@ -53,7 +53,7 @@ def session(tmp_path):
     return run
 
 
-def test_marks_run_the_laws_and_tables_are_written(session, tmp_path):
+def test_marks_check_laws_and_the_report_is_written(session, tmp_path):
     out = session(MARKED, "--pydnn-report", "tables.txt")
     assert "test_right[dense] PASSED" in out
     assert "test_right[relu] PASSED" in out
@@ -71,7 +71,7 @@ def test_marks_run_the_laws_and_tables_are_written(session, tmp_path):
 
 
 @pytest.mark.slow
-def test_workers_of_xdist_pass_on_what_they_measured(session, tmp_path):
+def test_workers_of_xdist_send_their_tables(session, tmp_path):
     pytest.importorskip("xdist")
     out = session(MARKED, "-n", "2", "--pydnn-report", "tables.txt")
     assert "5 passed, 2 errors" in out
@@ -82,7 +82,7 @@ def test_workers_of_xdist_pass_on_what_they_measured(session, tmp_path):
     assert len(re.findall(r"^\S+::test_\S+: worst", tables, flags=re.M)) == 5
 
 
-# Sessions in this process, which are faster by far
+# Sessions in this process, which are much faster
 
 
 PLUGINS = ["-p", "no:pydnn", "-p", "pydnn.testing.pytest_pydnn", "-p", "no:cacheprovider"]
@@ -90,7 +90,7 @@ PLUGINS = ["-p", "no:pydnn", "-p", "pydnn.testing.pytest_pydnn", "-p", "no:cache
 
 @pytest.fixture
 def outcomes(pytester):
-    """Runs pytest on the text of a module, and on a conftest's; what came of its tests."""
+    """A function that runs pytest on the texts of a module and a conftest."""
 
     def run(text, conftest=""):
         pytester.makeconftest(conftest)
@@ -117,7 +117,7 @@ wrong_loss = attrs.evolve(
 def ran(): raise AssertionError("the body ran")
 
 """
-# Every way in which pytest lets people set a mark, each with a stage of another gradient.
+# Every way in which pytest allows setting a mark, each with a stage whose gradient is wrong.
 WAYS = {
     "function": "@pytest.mark.pydnn_stage(wrong)\ndef test_it(): ran()",
     "function that asks": """
@@ -218,7 +218,7 @@ def test_it(x): ran()
 }
 
 
-def test_laws_run_before_the_body_however_the_mark_was_set(pytester):
+def test_laws_are_checked_before_the_body_however_the_mark_was_set(pytester):
     modules = {f"test_way_{i}": PARTS + text for i, text in enumerate(WAYS.values())}
     pytester.makepyfile(**modules)
     session = pytester.inline_run("--strict-markers", *PLUGINS)
@@ -245,12 +245,12 @@ HOOKS = {
 @pytest.mark.parametrize(
     "text", ["def test_it(): pass", "class It(unittest.TestCase):\n    def test_it(self): pass"]
 )
-def test_laws_run_for_marks_that_a_conftest_adds(outcomes, hook, text):
+def test_laws_are_checked_for_marks_that_a_conftest_adds(outcomes, hook, text):
     hook = hook.replace("MARK", "pytest.mark.pydnn_stage(wrong)")
     outcomes(text, PARTS + hook).stdout.fnmatch_lines(["*stage wrong breaks 'gradients'*"])
 
 
-def test_a_mark_that_comes_while_the_test_runs_is_an_error_after_it(outcomes):
+def test_a_mark_added_while_the_test_runs_is_checked_after_it(outcomes):
     text = "def test_it(request): request.node.add_marker(pytest.mark.pydnn_stage(wrong))"
     result = outcomes(text)
     result.assert_outcomes(passed=1, errors=1)
@@ -260,7 +260,7 @@ def test_a_mark_that_comes_while_the_test_runs_is_an_error_after_it(outcomes):
 @pytest.mark.parametrize(
     "text", ["def test_it(): pass", "class It(unittest.TestCase):\n    def test_it(self): pass"]
 )
-def test_another_attempt_at_a_test_tries_the_laws_again(outcomes, text):
+def test_a_rerun_of_a_test_checks_the_laws_again(outcomes, text):
     twice = """
 def pytest_itemcollected(item): item.add_marker(pytest.mark.pydnn_stage(wrong))
 from _pytest.runner import runtestprotocol
@@ -275,12 +275,12 @@ def pytest_runtest_protocol(item, nextitem):
     assert not result.parseoutcomes().get("passed")
 
 
-def test_laws_of_a_test_that_is_skipped_are_not_run(outcomes):
+def test_a_skipped_test_checks_no_laws(outcomes):
     text = "@pytest.mark.skip\n@pytest.mark.pydnn_stage(wrong)\ndef test_it(): pass"
     outcomes(text).assert_outcomes(skipped=1)
 
 
-def test_each_mark_of_a_function_or_class_is_a_test_of_its_own(outcomes):
+def test_each_mark_makes_a_separate_test(outcomes):
     text = """
 pytestmark = pytest.mark.pydnn_stage(right, shape_in=(3,))
 
@@ -293,12 +293,12 @@ def test_it(pydnn_stage): assert pydnn_stage is right
     result.stdout.fnmatch_lines(["*relu0* PASSED*", "*wrong* ERROR*", "*relu1* PASSED*"])
 
 
-def test_a_fixture_without_a_mark_says_what_to_do(outcomes):
+def test_a_fixture_without_a_mark_is_refused(outcomes):
     result = outcomes("def test_it(pydnn_loss): pass")
-    result.stdout.fnmatch_lines(["*asks for pydnn_loss and has no mark of that name*"])
+    result.stdout.fnmatch_lines(["*uses the fixture pydnn_loss and has no mark of that name*"])
 
 
-STRANGERS = {
+UNUSUAL = {
     "mock.call": "from unittest.mock import call",
     "Mock": "from unittest.mock import Mock\nmock = Mock()",
     "MagicMock of a function": "from unittest.mock import create_autospec\n"
@@ -325,15 +325,15 @@ STRANGERS = {
 }
 
 
-def test_modules_are_collected_as_without_the_plugin_whatever_is_in_them(pytester):
-    for i, text in enumerate(STRANGERS.values()):
-        pytester.makepyfile(**{f"test_stranger_{i}": text + "\ndef test_it(): pass\n"})
+def test_unusual_objects_in_a_module_do_not_disturb_the_plugin(pytester):
+    for i, text in enumerate(UNUSUAL.values()):
+        pytester.makepyfile(**{f"test_unusual_{i}": text + "\ndef test_it(): pass\n"})
     for plugins in (["-p", "no:pydnn"], PLUGINS):
         result = pytester.runpytest_inprocess("--continue-on-collection-errors", *plugins)
-        result.assert_outcomes(passed=len(STRANGERS))
+        result.assert_outcomes(passed=len(UNUSUAL))
 
 
-def test_pytest_does_not_load_pydnn_where_nobody_asks_for_it(tmp_path):
+def test_the_plugin_alone_does_not_load_pydnn(tmp_path):
     code = (
         "import importlib.util, sys\n"
         "spec = importlib.util.spec_from_file_location('pytest_pydnn', sys.argv[1])\n"

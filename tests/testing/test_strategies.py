@@ -37,7 +37,7 @@ def test_batches_fit_the_loss_of_their_task(task):
 
 @example_count(30)
 @given(strategies.step_records(), strategies.step_records(after="cost"))
-def test_step_records_are_filled_in_up_to_their_part(last, early):
+def test_step_records_are_filled_up_to_their_part(last, early):
     assert last.after.iteration == 1
     assert early.cost is not None
     with pytest.raises(BadInput, match=r"step.grads is not filled yet: put this part after 'back"):
@@ -50,7 +50,7 @@ def test_gradients_have_the_layout_of_parameters(data):
     assert data.draw(strategies.gradients(params)).shape == params.vector.shape
 
 
-def test_what_fails_shrinks_to_what_can_be_read():
+def test_failing_examples_shrink_to_simple_ones():
     network = find(strategies.networks(), lambda n: len(n.parts) >= 2)
     assert describe(network) == {"serial": {"stages": [
         {"dense": {"units": 1}}, {"dense": {"units": 1}},
