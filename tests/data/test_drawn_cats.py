@@ -13,7 +13,7 @@ from pydnn.metrics import accuracy, classes_of
 from pydnn.recipes.tutorial import tutorial_recipe
 from pydnn.training import output_of, scan
 
-# The drawings of Key(7): any machine that runs this checks itself against all others.
+# The fingerprint of the drawings of Key(7), which must be the same on every machine.
 DIGEST = "8c37f7c6eaddc157b2827e275612f62ed5b4e7157a7def52acb97ba06bd03dad"
 
 
@@ -59,7 +59,7 @@ def test_no_function_that_differs_between_machines_is_used(monkeypatch):
 
 
 @pytest.mark.parametrize("count", [0, -1, 2.5])
-def test_what_is_no_count_is_refused(count):
+def test_a_count_that_is_not_a_positive_integer_is_refused(count):
     with pytest.raises(BadInput, match=r"count is .*, expected an integer of at least 1: draw"):
         draw_cats(Key(1), count)
 
@@ -72,7 +72,7 @@ def least_squares_accuracy(features, labels):
     return ((features[half:] @ rule > 0) == labels[half:]).mean()
 
 
-def test_neither_colour_nor_brightness_nor_place_gives_the_answer_away(drawings):
+def test_neither_color_nor_brightness_nor_position_reveals_the_class(drawings):
     images, labels = drawings
     floats = images / 255.0
     colours = floats.mean(axis=(1, 2))
@@ -94,7 +94,7 @@ def trained_accuracy(hidden, train, test):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_the_drawings_are_worth_learning(seed):
+def test_the_drawings_can_be_learned(seed):
     train = ImageSet(*draw_cats(Key(seed).at("train"), TRAIN_COUNT))
     test = ImageSet(*draw_cats(Key(seed).at("test"), 1000))
     network = trained_accuracy((20, 7, 5), train, test)

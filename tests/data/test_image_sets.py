@@ -204,7 +204,7 @@ def test_two_classes_of_one_name_are_refused():
         attrs.evolve(image_set(), classes=("cat", "cat"))
 
 
-# Files of a person's own
+# Users' own files
 
 OWN = {
     "names as h5py writes texts": ("list_classes", lambda labels: ["non-cat", "cat"]),
@@ -220,7 +220,7 @@ OWN = {
 
 
 @pytest.mark.parametrize(("name", "change"), OWN.values(), ids=OWN)
-def test_files_that_mean_the_same_are_taken(tmp_path, name, change):
+def test_files_of_equal_meaning_are_accepted(tmp_path, name, change):
     save_catvnoncat(tmp_path, ImageSet(images(3), [0, 1, 1]), ImageSet(images(2), [1, 0]))
     expected = load_catvnoncat(tmp_path)
     put(tmp_path / "train_catvnoncat.h5", name, change(np.array([0, 1, 1])))
@@ -240,7 +240,7 @@ NOT_LABELS = {
 
 
 @pytest.mark.parametrize(("labels", "message"), NOT_LABELS.values(), ids=NOT_LABELS)
-def test_what_are_no_labels_is_refused(tmp_path, labels, message):
+def test_values_that_are_not_labels_are_refused(tmp_path, labels, message):
     save_catvnoncat(tmp_path, ImageSet(images(3), [0, 1, 1]), ImageSet(images(2), [1, 0]))
     put(tmp_path / "train_catvnoncat.h5", "train_set_y", labels)
     with pytest.raises(BadInput, match=message):

@@ -51,7 +51,7 @@ def test_the_middle_is_kept(tmp_path):
     assert (photo[:, 0, 0] < 60).all()
 
 
-def test_the_cameras_orientation_is_heeded(tmp_path):
+def test_a_picture_is_turned_upright(tmp_path):
     picture = halves(size=(20, 20))
     exif = Image.Exif()
     exif[0x0112] = 3  # the camera was upside down
@@ -60,12 +60,12 @@ def test_the_cameras_orientation_is_heeded(tmp_path):
     np.testing.assert_allclose(photo[4, 1], BLUE, atol=12)
 
 
-def test_what_is_transparent_becomes_white(tmp_path):
+def test_transparent_pixels_become_white(tmp_path):
     Image.new("RGBA", (9, 9), (200, 0, 0, 0)).save(tmp_path / "clear.png")
     assert (load_photo(tmp_path / "clear.png", size=(4, 4)) == 255).all()
 
 
-def test_sixteen_bits_of_grey_are_scaled_and_not_clipped(tmp_path):
+def test_sixteen_bits_of_gray_are_scaled_and_not_clipped(tmp_path):
     Image.fromarray(np.full((9, 9), 65535 // 2, np.uint16)).save(tmp_path / "grey.png")
     assert (load_photo(tmp_path / "grey.png", size=(4, 4)) == 127).all()
 
@@ -114,7 +114,7 @@ def test_a_large_jpeg_is_decoded_at_a_smaller_size(tmp_path):
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4, 8])
-def test_only_as_much_is_left_out_of_a_jpeg_as_must_be(tmp_path, monkeypatch, scale):
+def test_a_jpeg_is_reduced_no_more_than_necessary(tmp_path, monkeypatch, scale):
     picture = halves(size=(1600, 800))
     picture.save(tmp_path / "a.jpg")
     most = 8 * (1600 // scale) * (800 // scale)
@@ -154,7 +154,7 @@ def claim(path, picture_format, width, height):
 
 
 @pytest.mark.parametrize("picture_format", ["PNG", "BMP"])
-def test_memory_is_worked_out_from_the_header(tmp_path, picture_format):
+def test_memory_is_computed_from_the_header(tmp_path, picture_format):
     claim(tmp_path / "a", picture_format, 12000, 8000)
     with pytest.raises(BadInput, match=r"a has 12000 x 8000 pixels, which take 768000000 bytes"):
         load_photo(tmp_path / "a", size=(8, 8))
@@ -206,7 +206,7 @@ SCALES = {
 
 
 @pytest.mark.parametrize(("dtype", "value", "expected"), SCALES.values(), ids=SCALES)
-def test_integers_and_floats_are_scaled_by_what_they_hold(tmp_path, dtype, value, expected):
+def test_integers_and_floats_are_scaled_by_their_largest_value(tmp_path, dtype, value, expected):
     Image.fromarray(np.full((600, 20), value, dtype)).save(tmp_path / "a.tiff")
     assert (load_photo(tmp_path / "a.tiff", size=(4, 4)) == expected).all()
 

@@ -18,7 +18,7 @@ def table(tmp_path):
     return path
 
 
-def test_a_table_comes_back_as_it_went(table):
+def test_a_table_is_loaded_as_it_was_saved(table):
     data = load_table(table)
     assert data == DataSet(TRAIN, TEST)
     assert load_data_set(str(table)) == data
@@ -87,7 +87,7 @@ def test_what_could_not_be_loaded_is_not_saved(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_numbers_beyond_float32_are_refused_where_that_was_asked_for(tmp_path):
+def test_numbers_beyond_float32_are_refused_for_float32(tmp_path):
     X = np.ones((2, 3))
     X[1, 2] = 1e200
     save_table(
@@ -165,7 +165,7 @@ def test_a_damaged_table_is_refused(table, damage, message):
         load_table(table)
 
 
-def test_files_that_are_no_tables_are_refused(tmp_path):
+def test_files_that_are_not_tables_are_refused(tmp_path):
     (tmp_path / "text.h5").write_text("hello")
     with pytest.raises(BadInput, match="is not a readable HDF5 file"):
         load_data_set(str(tmp_path / "text.h5"))
@@ -173,7 +173,7 @@ def test_files_that_are_no_tables_are_refused(tmp_path):
         load_table(tmp_path / "no.h5")
 
 
-def test_a_table_is_never_written_over(table):
+def test_a_table_is_never_overwritten(table):
     with pytest.raises(BadInput, match="exists already"):
         save_table(table, DataSet(TEST, TRAIN))
     assert load_table(table).train == TRAIN

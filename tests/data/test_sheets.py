@@ -29,7 +29,7 @@ def test_no_more_images_are_shown_than_there_are():
     assert contact_sheet(train, count=60).size == (2 * 112, 130)
 
 
-def test_nothing_to_show_is_refused():
+def test_a_sheet_of_no_images_is_refused():
     train, _ = drawn_cats(train_count=1, test_count=1)
     with pytest.raises(BadInput, match="count is 0"):
         contact_sheet(train, count=0)

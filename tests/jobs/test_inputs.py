@@ -31,7 +31,7 @@ def test_examples_are_standardized_in_their_own_dtype_then_cast():
 
 @pytest.mark.parametrize("numerics", ["fast", "portable"])
 @given(X=arrays(np.float64, (2, 3), elements=st.floats(-1e3, 1e3)))
-def test_the_same_numbers_in_any_order_are_seen_as_the_same_read_only_columns(numerics, X):
+def test_any_memory_order_gives_the_same_read_only_columns(numerics, X):
     inputs = Inputs("float64", numerics, FITTED)
     forms = [np.ascontiguousarray(X), np.asfortranarray(X), np.repeat(X, 2, axis=1)[:, ::2]]
     for form in forms:
@@ -41,7 +41,7 @@ def test_the_same_numbers_in_any_order_are_seen_as_the_same_read_only_columns(nu
         assert inputs.plain(form).tobytes() == seen.tobytes()
 
 
-def test_portable_arithmetic_gets_what_nobody_can_change():
+def test_portable_arithmetic_gets_a_copy_that_nobody_can_change():
     seen = Inputs("float64", "portable")(np.ones((2, 3)))
     with pytest.raises(ValueError, match="cannot set WRITEABLE"):
         seen.flags.writeable = True
@@ -56,7 +56,7 @@ def test_labels_and_weights_come_in_the_same_dtype():
     assert Inputs("float32", "fast").examples(Batch([[1.0]], [[1.0]])).weights is None
 
 
-def test_parameters_come_back_as_they_went_in():
+def test_lifted_parameters_are_those_before_rotation():
     X = Key(1).normal((30, 4))
     job = prepare(attrs.evolve(RECIPE, rotate=True), Batch(X, X[:1]))
     plain = prepare(attrs.evolve(RECIPE, rotate=False), Batch(X, X[:1]))
@@ -97,7 +97,7 @@ def test_other_features_than_those_that_were_fitted_are_refused():
         wide.inputs.lift(pack(DenseParams(np.ones((1, 7)), np.ones((1, 1)))))
 
 
-def test_complex_examples_are_refused_whoever_may_write_to_them():
+def test_complex_examples_are_refused_writeable_or_not():
     X = np.ones((2, 3), complex)
     for examples in (X, np.broadcast_to(X, X.shape)):
         with pytest.raises(BadInput, match="complex numbers, expected real ones"):

@@ -85,7 +85,7 @@ CLAIMED = [
 
 @pytest.mark.parametrize("network", CLAIMED)
 @pytest.mark.parametrize("optimizer", ["adam", "chain(lion, average_parameters)"])
-def test_a_claimed_size_is_refused_before_anything_is_made(monkeypatch, network, optimizer):
+def test_a_huge_network_is_refused_before_anything_is_allocated(monkeypatch, network, optimizer):
     monkeypatch.setattr("pydnn.jobs.memory.free_memory", lambda: 2 << 30)
     recipe = attrs.evolve(
         SMALL, network=read_description(network), optimizer=read_description(optimizer)
@@ -101,7 +101,7 @@ def test_a_claimed_size_is_refused_before_anything_is_made(monkeypatch, network,
     assert most < 20e6
 
 
-def test_what_fits_to_the_byte_is_not_refused(monkeypatch):
+def test_a_step_that_fits_exactly_is_not_refused(monkeypatch):
     for free in (100, None):
         monkeypatch.setattr("pydnn.jobs.memory.free_memory", lambda free=free: free)
         expect_room({"all": 100})
@@ -110,7 +110,7 @@ def test_what_fits_to_the_byte_is_not_refused(monkeypatch):
         expect_room({"all": 100})
 
 
-def test_sizes_are_told_in_units_of_their_own():
+def test_sizes_are_shown_in_readable_units():
     assert [readable(n) for n in (0, 1023, 1024, 1536 << 20, 5 << 50)] == [
         "0 B", "1023 B", "1.0 KiB", "1.5 GiB", "5,120.0 TiB",
     ]  # fmt: skip

@@ -146,7 +146,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize(("change", "message"), DAMAGE.values(), ids=DAMAGE)
-def test_what_does_not_fit_itself_is_refused_in_one_line(tmp_path, model, change, message):
+def test_an_inconsistent_model_is_refused_in_one_line(tmp_path, model, change, message):
     path = tmp_path / "model.h5"
     model.save(path)
     resealed(path, change)
@@ -155,7 +155,7 @@ def test_what_does_not_fit_itself_is_refused_in_one_line(tmp_path, model, change
     assert "\n" not in str(refusal.value)
 
 
-def test_a_model_keeps_what_was_gathered_and_fitted(tmp_path):
+def test_a_model_keeps_statistics_and_standardization(tmp_path):
     recipe = attrs.evolve(
         tutorial_recipe(iterations=30),
         network=describe(serial(dense(4), batch_norm(), relu(), dense(3))),
@@ -200,7 +200,7 @@ def same_bits(one, other):
     return one.parameters.vector.tobytes() == other.parameters.vector.tobytes()
 
 
-def test_a_changed_byte_anywhere_is_found(tmp_path, model):
+def test_a_changed_byte_anywhere_is_noticed(tmp_path, model):
     """And never ends the process, or never ends, as it did where HDF5 read the file first."""
     path = tmp_path / "model.h5"
     model.save(path)
@@ -226,7 +226,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_any_other_damage_is_found(tmp_path, model, change):
+def test_any_other_damage_is_noticed(tmp_path, model, change):
     model.save(tmp_path / "model.h5")
     whole = (tmp_path / "model.h5").read_bytes()
     for at in range(1, len(whole), len(whole) // 20):
@@ -251,7 +251,7 @@ def test_a_recipe_of_any_length_is_kept(tmp_path, model):
 
 
 @pytest.mark.parametrize("name", ["rotated", "stopped"])
-def test_a_model_without_a_checksum_is_refused_unless_it_is_asked_for(name):
+def test_a_model_without_a_checksum_is_refused_unless_unverified_is_set(name):
     path = OLD / name / "model.h5"
     with pytest.raises(BadInput, match=r"has no checksum.*pydnn resume RUN.*--unverified"):
         load_model(path)
@@ -321,7 +321,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize(("what", "change"), FOREIGN.items(), ids=FOREIGN)
-def test_a_model_of_another_run_is_told_apart(run_and_model, what, change):
+def test_a_model_of_another_run_is_recognized(run_and_model, what, change):
     opened, own = run_and_model
     assert difference_from_run(change(own), opened) == what
 
@@ -397,7 +397,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize(("change", "message"), UNREADABLE.values(), ids=UNREADABLE)
-def test_what_could_not_be_read_is_not_written(tmp_path, model, change, message):
+def test_a_model_that_could_not_be_read_is_not_written(tmp_path, model, change, message):
     changed = attrs.evolve(model, **change(model))
     with pytest.raises(BadInput, match=message) as caught:
         changed.save(tmp_path / "model.h5")

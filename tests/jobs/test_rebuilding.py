@@ -76,7 +76,7 @@ def test_another_process_rebuilds_a_job_from_its_recipe_and_the_name_of_its_data
     assert in_another_process(bits_of, again) == bits_of(lambda: job)
 
 
-def test_the_basis_is_that_of_then_whatever_would_pay_now():
+def test_a_rebuilt_job_has_the_basis_of_the_first_one():
     wide = attrs.evolve(ROTATED, rotate=None, iterations=1)
     assert prepare(wide, BATCH).inputs.rotation is None
     job = rebuild(write_recipe(wide), BATCH, rotated=True)
@@ -84,7 +84,7 @@ def test_the_basis_is_that_of_then_whatever_would_pay_now():
     assert job.recipe == wide
 
 
-def test_what_made_a_job_by_hand_makes_it_again():
+def test_a_users_prepare_function_rebuilds_its_job():
     job = halving(RECIPE, BATCH)
     for made_by in (halving, partial(prepare, step=halved)):
         again = pickle.loads(pickle.dumps(rebuilding(job, prepare=made_by)))

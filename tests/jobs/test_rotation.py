@@ -150,7 +150,7 @@ def test_the_basis_is_orthonormal_and_spans_examples_and_weights(key, dtype):
 
 
 @pytest.mark.parametrize("numerics", [fast, portable], ids=str)
-def test_no_example_has_a_part_in_the_directions_of_later_ones(numerics):
+def test_no_example_has_a_component_in_directions_of_later_ones(numerics):
     X = wide_data(2).X.copy()
     X[:, 3] = X[:, 1]
     X[:, 4] = 0
@@ -161,7 +161,7 @@ def test_no_example_has_a_part_in_the_directions_of_later_ones(numerics):
     np.testing.assert_allclose(rotation.basis @ rotated, X, atol=1e-13)
 
 
-# Training in it
+# Training in the basis
 
 ISOTROPIC = {
     "gradient descent": gradient_descent(learning_rate=0.3),
@@ -185,7 +185,7 @@ def test_the_steps_are_those_of_the_plain_training(optimizer, penalty):
 
 @example_count(20)
 @given(st.integers(0, 99), st.booleans(), st.booleans())
-def test_so_they_are_whatever_the_data_is_like(key, standardize, shuffled):
+def test_the_steps_are_the_same_for_any_data(key, standardize, shuffled):
     batch = wide_data(key, examples=9)
     X = batch.X.copy()
     X[:, [2, 4, 6]] = X[:, [0, 1, 0]]
@@ -195,12 +195,12 @@ def test_so_they_are_whatever_the_data_is_like(key, standardize, shuffled):
     assert_same_training(recipe, Batch(X, batch.Y))
 
 
-def test_what_is_held_back_is_evaluated_without_lifting():
+def test_the_validation_part_is_evaluated_without_lifting():
     recipe = recipe_of(validation=0.3, evaluate_every=5, standardize=True, iterations=20)
     assert_same_training(recipe, wide_data(examples=20))
 
 
-def test_float32_is_rounded_no_more_than_it_would_be():
+def test_float32_is_rounded_no_more_than_without_rotation():
     assert_same_training(recipe_of(dtype="float32"), wide_data(), rtol=1e-5)
 
 
@@ -239,7 +239,7 @@ def test_lifted_parameters_are_those_of_the_network_on_other_examples():
     np.testing.assert_allclose(in_basis, as_it_is, rtol=1e-9)
 
 
-# What is alike in all directions, and what is not
+# Isotropic parts, and others
 
 UNLIKE = {
     "adam": adam(),
@@ -256,7 +256,7 @@ UNLIKE = {
 
 
 @pytest.mark.parametrize("optimizer", UNLIKE.values(), ids=UNLIKE)
-def test_an_optimizer_that_treats_numbers_by_themselves_is_refused(optimizer):
+def test_an_elementwise_optimizer_is_refused(optimizer):
     with pytest.raises(BadInput, match=r"^rotate is true, but the optimizer treats each number"):
         prepare(recipe_of(optimizer), wide_data())
     assert prepare(recipe_of(optimizer, rotate=None), wide_data()).inputs.rotation is None
@@ -316,13 +316,13 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("changes", "reason"), REFUSED.values(), ids=REFUSED)
-def test_what_would_not_be_exact_is_refused(changes, reason):
+def test_rotation_that_would_not_be_exact_is_refused(changes, reason):
     with pytest.raises(BadInput, match=rf"^rotate is true, but {reason}.*leave it out\.$"):
         prepare(recipe_of(**changes), wide_data())
     assert prepare(recipe_of(**{**changes, "rotate": None}), wide_data()).inputs.rotation is None
 
 
-def test_the_weights_that_meet_the_examples_are_those_of_the_first_of_all_stages():
+def test_first_weights_are_those_of_the_innermost_first_stage():
     def place(network):
         slot = first_weights(network, pack(network.init(Key(0), (4,))[0]).layout)
         return slot and (slot.name, slot.shape)
@@ -333,10 +333,10 @@ def test_the_weights_that_meet_the_examples_are_those_of_the_first_of_all_stages
     assert place(serial(residual(dense(4)), dense(2))) is None
 
 
-# Chosen by itself
+# Chosen automatically
 
 
-def test_it_is_chosen_where_it_saves_time():
+def test_rotation_is_chosen_if_it_saves_time():
     batch = Batch(Key(1).normal((3000, 50)), wide_data(examples=50).Y)
     recipe = tutorial_recipe(iterations=200)
     assert prepare(recipe, batch).inputs.rotation.basis.shape == (3000, 70)
@@ -345,7 +345,7 @@ def test_it_is_chosen_where_it_saves_time():
     assert prepare(recipe, wide_data(features=4, examples=50)).inputs.rotation is None
 
 
-def test_what_it_costs_is_weighed_against_all_that_it_saves():
+def test_the_cost_of_rotation_is_compared_with_its_savings():
     network = tutorial_network((20, 7, 5))
     slot = first_weights(network, pack(network.init(Key(0), (12288,))[0]).layout)
     assert is_worthwhile(slot, 209, iterations=2500, batch=209)
@@ -384,7 +384,7 @@ def test_the_photos_for_2500_iterations(cats_directory, optimizer, standardize):
     assert np.linalg.norm(here - there) <= 1e-9 * np.linalg.norm(there)
 
 
-# Parts of ones own
+# Users' parts
 
 
 def clip(step):
@@ -412,14 +412,14 @@ def last_vector(job):
 PAYS = {"iterations": 60, "rotate": None}
 
 
-def test_a_part_that_does_not_declare_itself_turns_rotation_off_and_is_named():
+def test_a_part_that_is_not_declared_isotropic_prevents_rotation_and_is_named():
     batch, recipe = wide_data(features=900), recipe_of(**PAYS)
     assert prepare(recipe, batch).inputs.rotation is not None
     for change in (with_part(clip), lambda step: step.insert_after("backward", clip)):
         job = prepare(recipe, batch, step=change)
         assert job.inputs.rotation is None
         assert "not rotated, because part 'clip' of the step does not" in job.notes[0]
-        # The same as the part that the library has for it.
+        # It does the same as the library's own part.
         built_in = recipe_of(chain(clip_by_value(0.05), descend(0.1)), **PAYS)
         own = prepare(built_in, batch)
         assert own.inputs.rotation is None
@@ -437,7 +437,7 @@ def test_a_part_that_treats_all_directions_alike_is_rotated_and_takes_the_same_s
     assert job.notes == plain.notes == ()
 
 
-def test_rotation_that_is_asked_for_is_refused_with_the_parts_name():
+def test_requested_rotation_is_refused_with_the_parts_name():
     with pytest.raises(BadInput, match=r"^rotate is true, but part 'clip' of the step"):
         prepare(recipe_of(), wide_data(), step=with_part(clip))
     replaced = {"update": lambda s: s.replace("backward", lambda step: step)}

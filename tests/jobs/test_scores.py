@@ -270,7 +270,7 @@ def test_the_end_says_that_validation_examples_are_among_the_training_ones(comma
     assert "held back" not in command("evaluate", "runs/0001", "--data", "t.h5")[1]
 
 
-def test_an_error_without_bound_is_null_in_json(command, work):
+def test_an_infinite_error_is_null_in_json(command, work):
     save_table("r.h5", data_of(0))
     argv = ["--data", "r.h5", "--network", "dense(1)", "--loss", "mean_squared"]
     assert command("train", *argv, "--iterations", "2", "--learning-rate", "0.01")[0] == 0
@@ -352,7 +352,7 @@ SAID = {
 
 
 @pytest.mark.parametrize(("model", "words", "answer"), SAID.values(), ids=SAID)
-def test_what_is_said_of_a_picture_is_what_the_loss_predicts(command, photo, model, words, answer):
+def test_the_answer_for_a_picture_is_the_losss_prediction(command, photo, model, words, answer):
     model.save(Path("m/model.h5"))
     status, out, err = command("predict", "m", photo)
     assert (status, out, err) == (0, words + "\n", "")
@@ -371,14 +371,14 @@ def test_what_is_said_of_a_picture_is_what_the_loss_predicts(command, photo, mod
         ),
     ],
 )
-def test_answers_that_mean_nothing_are_refused(command, photo, model, message):
+def test_predictions_that_mean_nothing_are_refused(command, photo, model, message):
     model.save(Path("m/model.h5"))
     status, out, err = command("predict", "m", photo)
     assert (status, out) == (2, "")
     assert message in err
 
 
-def test_names_are_numbers_where_there_are_none():
+def test_classes_without_names_are_called_by_their_numbers():
     assert names_of(model_of(losses.softmax_cross_entropy(), 3), "many classes", 3) == tuple("012")
     assert names_of(model_of(losses.huber(), 3), "regression", 3) is None
     one = model_of(losses.sigmoid_cross_entropy(), 1, classes=("a",))

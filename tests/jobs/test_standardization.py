@@ -7,7 +7,7 @@ from pydnn import BadInput, Key, fast, portable
 from pydnn.jobs.standardization import fit_standardization
 
 
-def test_standardised_features_have_mean_0_and_deviation_1():
+def test_standardized_features_have_mean_0_and_deviation_1():
     X = np.array([[1.0, 3.0], [7.0, 7.0], [0.1, 0.1]])
     fitted = fit_standardization(X)
     np.testing.assert_array_equal(fitted.mean, [[2], [7], [0.1]])
@@ -19,7 +19,7 @@ def test_standardised_features_have_mean_0_and_deviation_1():
 
 @pytest.mark.parametrize("numerics", [fast, portable], ids=["fast", "portable"])
 @pytest.mark.parametrize("power", [-1073, -1000, -600, 0, 600, 1022])
-def test_standardization_is_of_no_unit(power, numerics):
+def test_standardization_does_not_depend_on_the_unit(power, numerics):
     X = np.array([[0.5, 0.25, -0.75, 0.5], [-0.5, -0.75, -0.5, -0.75]])
     expected = fit_standardization(X, numerics=numerics)(X)
     scaled = np.ldexp(X, power + 3)[:, :3] if power == -1073 else np.ldexp(X, power)

@@ -129,7 +129,7 @@ def test_a_wide_job_predicts_raw_examples():
     )
 
 
-def test_predictions_do_not_depend_on_who_made_the_array():
+def test_predictions_do_not_depend_on_the_memory_order():
     model = train(RECIPE, DATA).model
     X = DATA.test.X
     strided = np.repeat(X, 2, axis=1)[:, ::2]
@@ -166,7 +166,7 @@ def test_a_stream_can_be_watched_cut_and_recorded(tmp_path):
     assert Run.open(tmp_path / "run", data=DATA).costs.tolist() == whole.costs.tolist()
 
 
-def test_what_ended_a_training_is_raised_or_kept_as_asked():
+def test_the_error_that_ends_a_training_is_raised_or_kept_as_requested():
     diverging = attrs.evolve(
         RECIPE, loss="mean_squared()", optimizer="gradient_descent(learning_rate=1e200)"
     )
@@ -260,7 +260,7 @@ def test_a_job_is_asked_whether_a_test_part_fits_it():
         train(prepare(SMALL, HALVES), data)
 
 
-def test_an_error_of_a_training_travels_between_processes():
+def test_an_error_of_a_training_can_be_sent_between_processes():
     error = NotFinite(3, "update", prepare(SMALL, HALVES).state)
     copied = pickle.loads(pickle.dumps(error))
     assert (copied.iteration, copied.where, str(copied)) == (3, "update", str(error))

@@ -80,7 +80,7 @@ TESTS = {
         "tests/optimizers/test_transformations.py", LAWS + "test_transformations", OPTIMIZERS,
         ROTATION + "test_rotated_gradients_give_rotated_updates",
         ROTATION + "test_averages_are_lifted_as_parameters_are",
-        ROTATION + "test_an_optimizer_that_treats_numbers_by_themselves_is_refused",
+        ROTATION + "test_an_elementwise_optimizer_is_refused",
         LAWS + "test_training_steps", "tests/training/test_step.py",
     ],
     "fast": [

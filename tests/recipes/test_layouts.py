@@ -10,7 +10,7 @@ from pydnn.stages.initializers import normal
 from pydnn.stages.serial import serial
 
 
-def test_initializers_are_replaced_wherever_a_builder_says_that_they_are():
+def test_every_option_declared_as_an_initializer_is_replaced():
     """Also where the description leaves them out, and in combinators."""
     network = serial(dense(3, initializer=normal()), relu(), serial(mixing(2), dense(1)))
     zeros = {"zeros": {}}

@@ -88,7 +88,7 @@ def test_a_rich_recipe_is_read_as_it_was_written():
     assert read_recipe(write_recipe(RICH)) == RICH
 
 
-def test_a_recipe_of_numpys_numbers_is_that_of_pythons():
+def test_numpys_numbers_become_pythons_in_a_recipe():
     plain = tutorial_recipe(hidden=(3, 2), learning_rate=0.5, iterations=7, seed=4)
     numbers = {"dense": {"units": np.int64(3)}}
     ours = tutorial_recipe(
@@ -138,7 +138,7 @@ def test_a_recipe_prepares_the_tutorials_training():
     assert sum(1 for _ in job.batches) == 2500
 
 
-def test_everything_in_a_recipe_has_its_effect():
+def test_every_key_of_a_recipe_has_an_effect():
     job = prepare(RICH, CLASSES)
     names = ("forward", "cost", "backward", "penalties", "gather", "update", "watch_finite")
     assert job.train_step.names == names
@@ -293,14 +293,14 @@ def test_refusals(call, message):
     assert "\n" not in str(refusal.value)
 
 
-def test_an_unknown_option_is_told_when_the_part_is_built():
+def test_an_unknown_option_is_refused_when_the_part_is_built():
     recipe = read_recipe(FILE.replace("learning_rate", "learning_rat"))
     with pytest.raises(BadInput, match="no option of gradient_descent 'learning_rat': did you"):
         prepare(recipe, BATCH)
 
 
 @pytest.mark.parametrize("standardize", [False, True])
-def test_the_order_of_the_data_in_memory_has_no_part_in_any_bit(standardize):
+def test_the_memory_order_of_the_data_changes_no_bit(standardize):
     X = Key(4).normal((300, 70))
     Y = (X[:1] > 0).astype(float)
     recipe = attrs.evolve(
@@ -386,7 +386,7 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize(("line", "message"), ENDLESS.values(), ids=ENDLESS)
-def test_a_text_without_end_is_refused_at_once_in_one_short_line(line, message):
+def test_a_huge_text_is_refused_at_once_in_one_short_line(line, message):
     given = SOUND.replace('network = "dense(1)"\n', "") if line.startswith("network") else SOUND
     text = f"iterations = 3\n{given}{line}"
     tracemalloc.start()
@@ -404,7 +404,7 @@ def test_a_text_without_end_is_refused_at_once_in_one_short_line(line, message):
 @pytest.mark.parametrize(
     "field", ["iterations", "seed", "patience", "evaluate_every", "validation"]
 )
-def test_an_endless_number_from_python_is_refused_in_one_short_line(field):
+def test_a_huge_number_from_python_is_refused_in_one_short_line(field):
     with pytest.raises(BadInput, match=f"^{field} is an integer of 16,610 bits, expected"):
         attrs.evolve(read_recipe(SOUND + "iterations = 3"), **{field: 10**5000})
 
@@ -424,13 +424,13 @@ def test_early_stopping_that_could_never_measure_is_refused_with_both_numbers():
     prepare(attrs.evolve(RICH, patience=5), CLASSES)
 
 
-def test_the_direction_of_a_value_that_no_table_knows_must_be_stated():
+def test_higher_is_better_must_be_set_for_an_unknown_value():
     with pytest.raises(BadInput, match="'norm_before_clip' may be better when it is higher or"):
         prepare(attrs.evolve(RICH, watch="norm_before_clip"), CLASSES)
     prepare(attrs.evolve(RICH, watch="norm_before_clip", higher_is_better=False), CLASSES)
 
 
-def test_a_recipe_need_not_say_that_an_accuracy_grows():
+def test_a_recipe_need_not_say_that_higher_accuracy_is_better():
     recipe = attrs.evolve(RICH, watch="validation accuracy", patience=60)
     job = prepare(recipe, CLASSES)
     seen, accuracies = watching(job), []
@@ -478,7 +478,7 @@ def test_options_that_do_not_fit_each_other_are_refused_before_training(changes,
         prepare(attrs.evolve(RICH, **changes), CLASSES)
 
 
-def test_a_stage_of_ones_own_says_that_it_mixes_examples():
+def test_a_users_stage_declares_that_it_mixes_examples():
     recipe = attrs.evolve(
         RICH, network=describe(serial(dense(3))), batches=describe(mini_batches(2))
     )
@@ -622,7 +622,7 @@ def test_a_text_names_builders_of_modules_that_are_imported_and_imports_none():
         ("penalties", "l2_penalty(0.1)", "penalties are 'l2_penalty.*expected a list"),
     ],
 )
-def test_a_text_of_no_such_part_is_refused_with_the_name_of_its_field(name, text, message):
+def test_a_text_of_an_unknown_part_is_refused_with_the_name_of_its_field(name, text, message):
     texts = {"network": "dense(1)", "loss": "mean_squared()", "optimizer": "lion()"}
     with pytest.raises(BadInput, match=message):
         Recipe("x", iterations=1, **texts | {name: text})
