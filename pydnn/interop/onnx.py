@@ -62,12 +62,16 @@ def graph_of(model: Model) -> Graph:
         )
     # Laid out with zeros, which take no memory, only to learn how many outputs there are.
     _, shape = build(without_weights(model.recipe.network)).init(Key(0), (model.features,))
-    _write_outputs(graph, loss.task(shape[0]), loss.onnx(AL), shape[0], model.classes)
+    P = loss.onnx(AL)
+    P = P if model.columns is None else model.columns.targets.onnx(P)
+    _write_outputs(graph, loss.task(shape[0]), P, shape[0], model.classes)
     return graph
 
 
 def _prepared(graph: Graph, model: Model) -> Value:
     """The examples as the network sees them, from the inputs of the graph."""
+    if model.columns is not None:
+        return model.columns.onnx(graph).cast(graph.dtype)
     if model.image_shape is None:
         X = graph.input("X", (model.features,))
     else:  # as `data.columns_of` makes columns of bytes

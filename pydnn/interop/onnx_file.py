@@ -81,7 +81,10 @@ def _attribute(name: str, value: Attribute) -> list[bytes]:
         return [head, _key(2, 5) + struct.pack("<f", value), _number(20, 1)]
     if isinstance(value, int):
         return [head, _number(3, value), _number(20, 2)]
-    return [head, *(_number(8, each) for each in value), _number(20, 7)]
+    texts = [_text(9, each) for each in value if isinstance(each, str)]
+    if texts:
+        return [head, *texts, _number(20, 8)]
+    return [head, *(_number(8, int(each)) for each in value), _number(20, 7)]
 
 
 def _tensor(name: str, array: AnyArray) -> list[bytes]:

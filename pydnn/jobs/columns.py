@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 import attrs
 import numpy as np
@@ -22,6 +22,9 @@ from pydnn.metrics import classes_of, most_likely
 from pydnn.numerics import Numerics, fast
 from pydnn.other_names import suggestion
 from pydnn.records import AnyArray, Batch, FloatArray, arrays, freeze
+
+if TYPE_CHECKING:
+    from pydnn.stages.graph import Graph, Value
 
 __all__ = [
     "MOST_CATEGORIES",
@@ -91,6 +94,12 @@ class NumberColumn:
             )
         return np.stack([scaled, missing]) if self.flagged else scaled[np.newaxis]
 
+    def onnx(self, x: Value) -> list[Value]:
+        """The same in operators of ONNX, of the values (m,): blocks of features, (m, 1) each."""
+        filled, missing = _filled(x, self.fill)
+        scaled = filled.op("Sub", self.mean).op("Div", self.deviation)
+        return [scaled, missing] if self.flagged else [scaled]
+
 
 @attrs.frozen
 class BooleanColumn:
@@ -122,6 +131,11 @@ class BooleanColumn:
         missing = np.isnan(values)
         filled = np.where(missing, self.fill, values)
         return np.stack([filled, missing]) if self.flagged else filled[np.newaxis]
+
+    def onnx(self, x: Value) -> list[Value]:
+        """The same in operators of ONNX, of the values (m,): blocks of features, (m, 1) each."""
+        filled, missing = _filled(x, self.fill)
+        return [filled, missing] if self.flagged else [filled]
 
 
 @attrs.frozen
@@ -172,6 +186,35 @@ class CategoryColumn:
         features[place[example], example] = 1.0
         return features
 
+    def onnx(self, x: Value) -> list[Value]:
+        """The same in operators of ONNX, of the texts (m,): blocks of features, (m, k) in all.
+
+        A missing text is "". Of the core operators that know texts, this one counts them.
+        """
+        counted = [*self.categories, *([] if "" in self.categories else [""])]
+        counts = _in_rows(x).op(
+            "TfIdfVectorizer",
+            dtype="float32",
+            mode="TF",
+            min_gram_length=1,
+            max_gram_length=1,
+            max_skip_count=0,
+            ngram_counts=(0,),
+            ngram_indexes=tuple(range(len(counted))),
+            pool_strings=tuple(counted),
+        )
+        hot = counts.cast("float64")
+        n = len(self.categories)
+        blocks = [] if n == 0 else [hot.op("Slice", np.array([0]), np.array([n]), np.array([1]))]
+        if self.other:
+            known = hot.op("ReduceSum", np.array([1]), keepdims=1)
+            blocks.append(hot.constant(1.0, "float64").op("Sub", known))
+        if self.flagged:  # where "" is a category, no text means that one is missing
+            place = np.array([n]), np.array([n + 1]), np.array([1])
+            absent = hot.op("Slice", *place) if "" not in self.categories else hot.op("Mul", 0.0)
+            blocks.append(absent)
+        return blocks
+
 
 @attrs.frozen
 class DroppedColumn:
@@ -191,6 +234,19 @@ class DroppedColumn:
     def words(self) -> str:
         """What becomes of it, for people."""
         return f"left out, since {self.why}"
+
+
+def _in_rows(values: Value) -> Value:
+    """Values (m,) as one column (m, 1)."""
+    return values.op("Unsqueeze", np.array([1]))
+
+
+def _filled(x: Value, fill: float) -> tuple[Value, Value]:
+    """The values (m,) with `fill` for missing ones, and whether they are missing: (m, 1) each."""
+    column = _in_rows(x)
+    missing = column.op("IsNaN", dtype=bool)
+    number = column.constant(fill, "float64")
+    return missing.op("Where", number, column, dtype="float64"), missing.cast("float64")
 
 
 Encoded: TypeAlias = NumberColumn | BooleanColumn | CategoryColumn
@@ -274,6 +330,12 @@ class Targets:
             return P
         scaled = P.astype(np.float64) * self.deviation + self.mean
         return freeze(scaled)
+
+    def onnx(self, P: Value) -> Value:
+        """Predictions (m, n_y) in the units of the table, in operators of ONNX."""
+        if self.meaning != _NUMBERS:
+            return P
+        return P.cast("float64").op("Mul", self.deviation[:, 0]).op("Add", self.mean[:, 0])
 
     def of_predictions(self, P: FloatArray) -> AnyArray:
         """What is predicted for each row, from P (n_y, m) in the units of the table.
@@ -371,6 +433,20 @@ class Columns:
             _expect_kind(part, column, values)
             blocks.append(part(column, values))
         return freeze(np.concatenate(blocks))
+
+    def onnx(self, graph: Graph) -> Value:
+        """The features (m, n_x), float64, of an input of the graph for each column.
+
+        Numbers and truth values are float64, with NaN for what is missing; texts are texts, with
+        "" for what is missing.
+        """
+        columns = [
+            graph.input(part.name, (), object if part.kind == TEXT else "float64")
+            for part in self.encoded
+        ]
+        pairs = zip(self.encoded, columns, strict=True)
+        first, *others = [block for part, x in pairs for block in part.onnx(x)]
+        return first.op("Concat", *others, axis=1) if others else first
 
     def examples(self, batch: TableBatch) -> Batch:
         """The examples of a table as features and labels that a network is trained on, float64.

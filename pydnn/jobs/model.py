@@ -210,15 +210,19 @@ class Model:
         """The model as the bytes of an ONNX file, for other programs and languages.
 
         The file takes raw examples, one per row: `X` (m, n_x), or `images` (m, height, width, 3)
-        of bytes if the model takes images. Standardization is part of it. It gives
+        of bytes if the model takes images. A model of a table has an input (m,) for each column,
+        under its name: float64 for numbers and truth values, with NaN for missing ones, and texts,
+        with "" for missing ones. Whatever the model does to raw examples is part of the file. It
+        gives
 
         - `label` (m,), the name of the most probable class, or its number if the classes have no
           names, and `probabilities` (m, K), for classes;
         - `labels` (m, K), truth values, and `probabilities` (m, K), for several labels at once;
-        - `values` (m, n_y), for numbers.
+        - `values` (m, n_y), for numbers, in the units of a table's target.
 
-        Floats have the dtype of the model. The operators are core operators of opset 17, which
-        runtimes since 2022 know. Equal models give equal bytes. No other package is needed.
+        If a column has the name of an output, the output has an underscore behind its name. Floats
+        have the dtype of the model. The operators are core operators of opset 17, which runtimes
+        since 2022 know. Equal models give equal bytes. No other package is needed.
 
         Raises:
             BadInput: If a stage or the loss does not say how it is written in ONNX, naming it, or

@@ -26,7 +26,7 @@ from pydnn.records import AnyArray, AnyDType
 
 __all__ = ["DTYPE_CODES", "Attribute", "Graph", "Node", "Value"]
 
-Attribute: TypeAlias = "int | float | str | tuple[int, ...]"  # of a node
+Attribute: TypeAlias = "int | float | str | tuple[int, ...] | tuple[str, ...]"  # of a node
 
 
 @attrs.frozen
@@ -47,7 +47,8 @@ class Graph:
         known: Arrays whose names are known, e.g. the parameters "0/W" and "0/b".
 
     Attributes:
-        inputs: The dtype and the shape of one example of each input, by name.
+        inputs: The dtype and the shape of one example of each input, by name. They come first,
+            before any node.
         outputs: The same of each output.
         constants: Arrays by name.
         nodes: The nodes.
@@ -71,8 +72,18 @@ class Graph:
 
     def output(self, name: str, value: Value, shape: tuple[int, ...]) -> None:
         """Let the graph give a value out under this name, with examples of this shape."""
+        name = self._free(name)
         self.outputs[name] = value.dtype, shape
         self.nodes.append(Node("Identity", (value.name,), (name,), {}))
+
+    def _free(self, name: str) -> str:
+        """The name, with as many underscores as keep it from being that of an input.
+
+        Inputs are columns of a table and may have any name; all other names keep apart as they are.
+        """
+        while name in self.inputs or name in self.constants:
+            name += "_"
+        return name
 
     def constant(self, array: ArrayLike, dtype: DTypeLike | None = None) -> str:
         """The name of a constant, which equal constants share.
@@ -92,6 +103,7 @@ class Graph:
         if content not in self._names:
             if name is None or name in self.constants:
                 name = f"constant_{len(self.constants)}"
+            name = self._free(name)
             self._names[content] = name
             self.constants[name] = values
         return self._names[content]
@@ -106,8 +118,8 @@ class Graph:
     ) -> tuple[str, ...]:
         """Write a node; the names of what it makes."""
         number = len(self.nodes)
-        names = [f"{operator}_{number}"]
-        names += [f"{operator}_{number}_{output}" for output in range(1, outputs)]
+        names = [self._free(f"{operator}_{number}")]
+        names += [self._free(f"{operator}_{number}_{output}") for output in range(1, outputs)]
         self.nodes.append(Node(operator, tuple(inputs), tuple(names), dict(attributes)))
         return tuple(names)
 
@@ -171,7 +183,10 @@ class Value(NDArrayOperatorsMixin):
     def _named(self, other: Value | ArrayLike | None) -> str:
         if other is None:
             return ""
-        return other.name if isinstance(other, Value) else self.graph.constant(other)
+        if isinstance(other, Value):
+            return other.name
+        array = np.asarray(other)
+        return self.graph.constant(array, self._float() if array.dtype.kind == "f" else None)
 
     @property
     def numerics(self) -> Numerics:
@@ -225,7 +240,8 @@ class Value(NDArrayOperatorsMixin):
         return operand
 
     def _float(self) -> AnyDType:
-        return self.graph.dtype
+        """The dtype of floats beside this value: its own, or that of the graph."""
+        return self.dtype if self.dtype.kind == "f" else self.graph.dtype
 
 
 def _refuse(what: str) -> NoReturn:
@@ -305,6 +321,8 @@ _UFUNCS: dict[np.ufunc, _Written] = {
 
 
 def _where(value: Value, condition: object, chosen: object, otherwise: object) -> Value:
+    floats = [v for v in (chosen, otherwise) if isinstance(v, Value) and v.dtype.kind == "f"]
+    value = floats[0] if floats else value
     names = [each if isinstance(each, Value) else value.constant(np.asarray(each, value._float()))
              for each in (chosen, otherwise)]  # fmt: skip
     truth = condition if isinstance(condition, Value) else value.constant(np.asarray(condition))

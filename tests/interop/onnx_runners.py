@@ -30,7 +30,9 @@ RUNNERS = {"onnx": evaluator, "onnxruntime": runtime}
 TOLERANCE = {"float64": 1e-12, "float32": 1e-6}
 
 
-def assert_near(found, expected, dtype):
+def assert_near(found, expected, dtype, *, computed=None):
+    """Compare results of a dtype, which were computed in that dtype or a smaller one."""
     assert found.dtype == dtype
     scale = max(1.0, np.abs(expected).max(initial=0.0))
-    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE[dtype] * scale)
+    atol = TOLERANCE[computed or dtype] * scale
+    np.testing.assert_allclose(found, expected, rtol=0, atol=atol)

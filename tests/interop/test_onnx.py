@@ -1,3 +1,4 @@
+import functools
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from test_laws import SHAPES, STAGES
 
 import pydnn as nn
 from pydnn import BadInput, Batch, Key
+from pydnn.data import Table
 from pydnn.interop.onnx import graph_of
 from pydnn.interop.onnx_file import onnx_file
 from pydnn.jobs import load_model
@@ -305,3 +307,118 @@ def test_a_saved_model_is_exported_as_the_trained_one(tmp_path):
     model = nn.train(recipe, Batch([[0.0, 1.0]], [[1.0, 3.0]])).model
     model.save(tmp_path / "model.h5")
     assert load_model(tmp_path / "model.h5").to_onnx() == model.to_onnx()
+
+
+# Tables
+
+NAN = float("nan")
+ROWS = {
+    "size": [1.0, None, 3.0, 8.0, 2.0, 4.0],
+    "rooms": [2, 3, 3, 5, 1, 2],
+    "new": [True, True, None, False, True, False],
+    "lift": [True, False, True, False, False, False],
+    "city": ["Rome", "Oslo", "Rome", None, "Oslo", "Bonn"],
+    "street": ["猫", "b c", "猫", "b c", "猫", "b c"],
+    "floor": [2, 2, 2, 2, 2, 2],
+    "label": ["x", "x", "y", "y", "z", "x"],  # the name of an output
+}
+PRICES = {
+    "price": [100.0, 250.0, 300.0, 400.0, 120.0, 330.0],
+    "kind": ["flat", "house", "flat", "house", "flat", "house"],
+    "zone": ["a", "b", "c", "a", "b", "c"],
+    "sold": [0, 1, 1, 0, 1, 0],
+    "let": [1, 1, 0, 0, 1, 0],
+}
+TARGETS = {
+    "numbers": ("price", nn.mean_squared(), 1),
+    "several numbers": (["price", "sold"], nn.mean_squared(), 2),
+    "two classes": ("kind", nn.sigmoid_cross_entropy(), 1),
+    "many classes": ("zone", nn.softmax_cross_entropy(), 3),
+    "several labels": (["sold", "let"], nn.sigmoid_cross_entropy(), 2),
+}
+
+
+@pytest.fixture(scope="module")
+def table_models():
+    @functools.cache
+    def made(name, dtype, standardize=True):
+        target, loss, n_out = TARGETS[name]
+        names = [target] if isinstance(target, str) else target
+        recipe = nn.Recipe(
+            "rows", nn.serial(nn.dense(4), nn.gelu(), nn.dense(n_out)), loss, nn.adam(),
+            iterations=3, dtype=dtype, standardize=standardize,
+        )  # fmt: skip
+        table = Table.of({**ROWS, **{name: PRICES[name] for name in names}})
+        return nn.train(recipe, table.examples(target)).model
+
+    return made
+
+
+TEXTS = {"city", "street", "label"}
+
+
+def onnx_column(name, values):
+    """A column as an ONNX file takes it."""
+    if name in TEXTS:
+        return np.array(["" if value is None else value for value in values], object)
+    return np.array([NAN if value is None else value for value in values], np.float64)
+
+
+ROW = st.fixed_dictionaries(
+    {
+        "size": st.none() | st.floats(-1e3, 1e3, width=32),
+        "rooms": st.none() | st.integers(-9, 9),
+        "new": st.none() | st.booleans(),
+        "lift": st.booleans(),
+        "city": st.sampled_from(["Rome", "Oslo", "Bonn", "elsewhere", None]),
+        "street": st.sampled_from(["猫", "b c", "犬", None]),
+        "label": st.sampled_from(["x", "y", "?"]),
+    }
+)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("run", RUNNERS)
+def test_rows_of_a_table_go_in_column_by_column(name, dtype, run, table_models):
+    model = table_models(name, dtype)
+    compute = RUNNERS[run](model.to_onnx())
+
+    @example_count(20)
+    @given(st.lists(ROW, min_size=1, max_size=5))
+    def agrees(rows):
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        outputs = compute(None, {name: onnx_column(name, v) for name, v in columns.items()})
+        table = Table.of(columns)
+        P, predicted = model.outputs(table), model.predict(table)
+        if name.endswith("numbers"):
+            [values] = outputs
+            assert_near(values.T, P, "float64", computed=dtype)
+            return
+        label, probabilities = outputs
+        if name == "two classes":
+            P = np.concatenate([1 - P, P])
+        assert_near(probabilities.T, P, dtype)
+        np.testing.assert_array_equal(label, predicted)
+
+    agrees()
+
+
+def test_columns_may_have_any_name_and_stay_as_they_are_where_nothing_is_standardized(table_models):
+    model = table_models("many classes", "float64", standardize=False)
+    graph = graph_of(model)
+    assert list(graph.inputs) == ["size", "rooms", "new", "lift", "city", "street", "label"]
+    assert list(graph.outputs) == ["label_", "probabilities"]
+    table = Table.of(ROWS)
+    rows = {name: onnx_column(name, ROWS[name]) for name in graph.inputs}
+    for run in RUNNERS.values():
+        label, probabilities = run(model.to_onnx())(None, rows)
+        assert list(label) == list(model.predict(table))
+        assert_near(probabilities, model.predict_proba(table), "float64")
+
+
+def test_names_inside_a_file_keep_away_from_those_of_columns():
+    graph = Graph("float64")
+    x, y = (graph.input(name, ()) for name in ("Add_0", "constant_0"))
+    graph.output("constant_0", (x + y) + 1.0, ())
+    assert [node.outputs for node in graph.nodes] == [("Add_0_",), ("Add_1",), ("constant_0__",)]
