@@ -12,7 +12,7 @@ from pydnn.descriptions.builders import described
 from pydnn.descriptions.parts import DescribedPart
 from pydnn.numerics import Numerics
 from pydnn.numerics.underflow import ignoring_in
-from pydnn.parameters import Packed, expect_names
+from pydnn.parameters import Layout, Packed, expect_names
 from pydnn.records import FloatArray, freeze
 
 __all__ = ["Penalty", "l1_penalty", "l2_penalty"]
@@ -33,17 +33,24 @@ class SumOf:
     only: tuple[str, ...]
     size: Callable[[FloatArray], FloatArray]
     slope: Callable[[FloatArray], FloatArray]
+    # The layout of the last call and its stretches, since all steps of a training have one layout.
+    _known: list[tuple[Layout, list[slice]]] = attrs.field(init=False, eq=False, factory=list)
 
     def __call__(self, parameters: Packed, m: int, numerics: Numerics) -> tuple[float, FloatArray]:
         """The cost for a batch of m examples, and its gradient (size,)."""
         expect_examples(m)
         gradient = np.zeros_like(parameters.vector)
         factor, total = self.strength / (2 * m), 0.0
-        for stretch in parameters.layout.selected(self.only):
+        for stretch in self._stretches(parameters.layout):
             w = parameters.vector[stretch]
             total += numerics.mean(self.size(w)) * w.size
-            gradient[stretch] = self.slope(w) * w.dtype.type(factor)
+            np.multiply(self.slope(w), w.dtype.type(factor), out=gradient[stretch])
         return factor * total, freeze(gradient)
+
+    def _stretches(self, layout: Layout) -> list[slice]:
+        if not self._known or self._known[0][0] is not layout:
+            self._known[:] = [(layout, layout.selected(self.only))]
+        return self._known[0][1]
 
 
 @attrs.frozen(eq=False, repr=False, field_transformer=ignoring_in("function"))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from pydnn.checks import BadInput, expect_known
-from pydnn.recipes.recipe import Recipe
+from pydnn.recipes.recipe import ClassWeights, Recipe
 from pydnn.records import Batch, FloatArray, freeze
 
 __all__ = ["by_class_number", "weigh_classes", "weights_of_classes"]
@@ -24,22 +24,22 @@ def by_class_number(recipe: Recipe, classes: Sequence[str] | None) -> Recipe:
         BadInput: If the recipe names a class that is not among them.
     """
     given = recipe.class_weights
-    if classes is None or not isinstance(given, dict):
+    if classes is None or not isinstance(given, Mapping):
         return recipe
     for name in given:
         expect_known("class", name, classes)
     return attrs.evolve(recipe, class_weights=tuple(given.get(name, 1.0) for name in classes))
 
 
-def weights_of_classes(recipe: Recipe, batch: Batch, count: int) -> FloatArray:
-    """The weight of each class (count,), as the recipe's `class_weights` ask for.
+def weights_of_classes(given: ClassWeights, batch: Batch, count: int) -> FloatArray:
+    """The weight of each class (count,), as the `class_weights` of a recipe ask for.
 
     "balanced" gives class k the weight w / (K * w_k), where w_k is the total weight of its
     examples, w that of all examples, and K the number of classes that occur. So all classes
     count the same, and the mean weight of an example does not change.
 
     Args:
-        recipe: The job.
+        given: "balanced", one number per class, or numbers by the number of the class.
         batch: The training part, with labels Y of class numbers (1, m) or one-hot columns.
         count: The number of classes.
 
@@ -50,14 +50,13 @@ def weights_of_classes(recipe: Recipe, batch: Batch, count: int) -> FloatArray:
     References:
         King and Zeng, Logistic regression in rare events data, 2001, section 3.
     """
-    given = recipe.class_weights
-    if given == "balanced":
+    if isinstance(given, str):
         own = None if batch.weights is None else batch.weights[0].astype(np.float64)
         totals = np.bincount(_classes(batch.Y), own, minlength=count)
         occurring = totals > 0
         safe = np.where(occurring, totals, 1.0)
         return freeze(np.where(occurring, totals.sum() / (occurring.sum() * safe), 1.0))
-    if isinstance(given, dict):
+    if isinstance(given, Mapping):
         numbers = list(map(str, range(count)))
         for name in given:
             expect_known("class", name, numbers)
@@ -84,4 +83,5 @@ def weigh_classes(batch: Batch, by_class: FloatArray) -> Batch:
 
 def _classes(Y: FloatArray) -> NDArray[np.int64]:
     """The number of each example's class (m,)."""
-    return (Y[0] if len(Y) == 1 else Y.argmax(axis=0)).astype(np.int64)
+    numbers: NDArray[np.int64] = (Y[0] if len(Y) == 1 else Y.argmax(axis=0)).astype(np.int64)
+    return numbers

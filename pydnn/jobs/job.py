@@ -330,7 +330,7 @@ def _weighed(
     n_out = len(output_of(parts.network, state, train.X[:, :1], numerics=recipe.arithmetic))
     count = class_count(task, n_out)
     assert count is not None
-    by_class = weights_of_classes(recipe, train, count).astype(train.X.dtype)
+    by_class = weights_of_classes(recipe.class_weights, train, count).astype(train.X.dtype)
     return {name: weigh_classes(part, by_class) for name, part in data.items()}
 
 

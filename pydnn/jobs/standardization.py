@@ -56,7 +56,11 @@ _LEAST_SPREAD = 1e-13
 
 @ignoring_underflow
 def fit_standardization(
-    X: ArrayLike, *, numerics: Numerics = fast, names: Sequence[str] = ()
+    X: ArrayLike,
+    *,
+    numerics: Numerics = fast,
+    names: Sequence[str] = (),
+    weights: FloatArray | None = None,
 ) -> Standardization:
     """Fit a standardization to the features of X (n_x, m), which should be the training part alone.
 
@@ -64,6 +68,7 @@ def fit_standardization(
         X: The examples.
         numerics: The arithmetic of the means.
         names: What messages call the features, if not by their numbers.
+        weights: How much each example counts (1, m); None where all count the same.
 
     Raises:
         BadInput: If an entry of X is not finite; or if a feature is not constant, but its
@@ -87,12 +92,18 @@ def fit_standardization(
     # stay in range.
     powers = np.frexp(np.maximum(-least, most).astype(np.float64))[1]
     scaled = np.ldexp(X.astype(np.float64), -powers)
-    m = X.shape[1]
-    # Transposed, because a sum along the last axis may go through BLAS, whose order of addition
-    # depends on the machine.
-    mean = numerics.sum(scaled.T, axis=0).T / m
+    total = X.shape[1] if weights is None else numerics.sum(weights.T, axis=0)
+
+    def mean_of(values: FloatArray) -> FloatArray:
+        counted = values if weights is None else values * weights
+        # Transposed, because a sum along the last axis may go through BLAS, whose order of addition
+        # depends on the machine.
+        mean: FloatArray = numerics.sum(counted.T, axis=0).T / total
+        return mean
+
+    mean = mean_of(scaled)
     centred = scaled - mean
-    deviation = np.sqrt(numerics.sum((centred * centred).T, axis=0).T / m)
+    deviation = np.sqrt(mean_of(centred * centred))
     # Decided by min and max, because the deviation of a constant may be a rounding error.
     constant = least == most
     narrow = deviation <= _LEAST_SPREAD * np.abs(mean)

@@ -160,9 +160,14 @@ def exponential_decay(
 
 @described("schedule")
 def inverse_time_decay(
-    initial: float, *, decay: float, every: int = 1, staircase: bool = False
+    initial: float,
+    *,
+    decay: float,
+    every: int = 1,
+    staircase: bool = False,
+    power: float = 1.0,
 ) -> Schedule:
-    """Decay hyperbolically: `initial` / (1 + `decay` * iteration / `every`).
+    """Decay hyperbolically: `initial` / (1 + `decay` * iteration / `every`) ** `power`.
 
     The tutorial's course decays by epoch: use `staircase=True`, and set `every` to the number of
     iterations in one epoch, or in its fixed interval of epochs.
@@ -172,6 +177,7 @@ def inverse_time_decay(
         decay: The decay rate, 0 or more.
         every: Number of iterations that count as 1.
         staircase: Whether iteration / every is rounded down, so that the value changes in steps.
+        power: The power of time by which the value is divided, above 0.
 
     Raises:
         BadInput: If an argument is out of its range.
@@ -183,8 +189,14 @@ def inverse_time_decay(
     """
     initial = _expect_rate("initial", initial)
     decay = expect_real("decay", decay, least=0, hint="give e.g. 1")
+    power = expect_real("power", power, positive=True, hint="1 is the inverse of time")
     elapsed = _elapsed(every, staircase)
-    return Schedule(lambda iteration, numerics: initial / (1 + decay * elapsed(iteration)))
+
+    def at(iteration: int, numerics: Numerics) -> float:
+        divisor = 1 + decay * elapsed(iteration)
+        return initial / (divisor if power == 1 else numerics.power(divisor, power))
+
+    return Schedule(at)
 
 
 @described("schedule")

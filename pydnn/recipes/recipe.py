@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import attrs
 import numpy as np
@@ -25,7 +25,9 @@ from pydnn.descriptions.parts import Description, is_description
 from pydnn.descriptions.text import own_builders, read_description
 from pydnn.numerics import ARITHMETICS, Numerics
 
-__all__ = ["DTYPES", "Recipe", "with_seed"]
+__all__ = ["DTYPES", "ClassWeights", "Recipe", "read_part", "with_seed"]
+
+ClassWeights: TypeAlias = str | Mapping[str, float] | tuple[float, ...]
 
 DTYPES: Mapping[str, type[np.floating[Any]]] = {
     "float64": np.float64,
@@ -47,7 +49,7 @@ def _as_description(value: object) -> object:
     return describe(value)
 
 
-def _read(name: str, family: str, value: object) -> object:
+def read_part(name: str, family: str, value: object) -> object:
     """The description that a text stands for; any other value is returned unchanged.
 
     The text is part of the user's program, so its modules are allowed; but none is imported here.
@@ -71,7 +73,7 @@ def _several(value: object) -> object:
     return tuple(map(_as_description, value)) if isinstance(value, list | tuple) else value
 
 
-def _class_weights(value: object) -> str | dict[str, float] | tuple[float, ...]:
+def _class_weights(value: object) -> ClassWeights:
     """Weights of classes as floats; in a mapping, the number of a class is a text as its name is.
 
     Raises:
@@ -163,7 +165,7 @@ class Recipe:
     watch: str = attrs.field(default="", validator=_text)
     patience: int = 0
     higher_is_better: bool | None = None
-    class_weights: str | Mapping[str, float] | tuple[float, ...] = ""
+    class_weights: ClassWeights = ""
     image_size: tuple[int, int] | None = None
     skip_unreadable: bool = False
     seed: int = 1
@@ -174,9 +176,9 @@ class Recipe:
         for field in attrs.fields(Recipe):  # NumPy scalars become plain numbers, as in a file
             value = getattr(self, field.name)
             if field.name == "penalties" and isinstance(value, tuple):
-                value = tuple(_read("penalties", "penalty", penalty) for penalty in value)
+                value = tuple(read_part("penalties", "penalty", penalty) for penalty in value)
             elif field.name in DESCRIBED:
-                value = _read(field.name, DESCRIBED[field.name], value)
+                value = read_part(field.name, DESCRIBED[field.name], value)
             object.__setattr__(self, field.name, plain_numbers(value))
         hint = "give the number of steps"
         expect_count("iterations", self.iterations, most=_MOST_ITERATIONS, hint=hint)

@@ -196,7 +196,7 @@ def test_an_unknown_name_is_refused_with_those_that_are_known():
 
 def test_without_scikit_learn_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(MissingExtra, match=r"digits.*pip install 'scikit-learn>=1.5'"):
+    with pytest.raises(MissingExtra, match=r"digits.*pip install 'scikit-learn>=1.6'"):
         load_data_set("digits")
 
 

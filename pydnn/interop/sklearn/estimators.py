@@ -1,0 +1,1045 @@
+"""The estimators: scikit-learn's protocol around a job that is trained in epochs."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, Self
+
+import attrs
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import r2_score
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from pydnn.checks import BadInput, shown
+from pydnn.descriptions.text import write_description
+from pydnn.interop.sklearn.epochs import Epoch, Reached, Stopping, train_epochs
+from pydnn.interop.sklearn.examples import (
+    Examples,
+    Prepared,
+    in_columns,
+    prepare_examples,
+)
+from pydnn.interop.sklearn.options import (
+    Size,
+    expect_options,
+    is_one_batch,
+    loss_of,
+    recipe_of,
+    split_network,
+)
+from pydnn.jobs.class_weights import weights_of_classes
+from pydnn.jobs.model import Model, model_of
+from pydnn.keys import Key
+from pydnn.recipes.recipe import ClassWeights
+from pydnn.records import Batch, FloatArray, freeze
+from pydnn.runs import Recording, create_run, record
+from pydnn.runs.state_arrays import arrays_of
+from pydnn.training import NotFinite, TrainState, evaluation
+from pydnn.training.finite import ignoring_overflow
+from pydnn.training.streams import Measure, Stream
+
+try:  # since scikit-learn 1.9
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Takes the place of scikit-learn's own, which older versions do not have."""
+
+    def with_callbacks(method: Any) -> Any:
+        """Return the method as it is."""
+        return method
+
+
+__all__ = ["NetworkClassifier", "NetworkRegressor"]
+
+_PICKLE_FORMAT = 1
+
+
+class _Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
+    """What both estimators share: from arguments and data to epochs, and from there to a model."""
+
+    _numeric: ClassVar[bool]  # whether targets must be numbers
+    _task: str  # one of `losses.TASKS`
+
+    def _learn_targets(self, y: NDArray[Any], classes: ArrayLike | None) -> None:
+        """Learn from the first targets what labels and predictions look like."""
+        raise NotImplementedError
+
+    def _labels(self, y: NDArray[Any]) -> FloatArray:
+        """The targets as labels (n_y, m)."""
+        raise NotImplementedError
+
+    def _every_label(self) -> FloatArray:
+        """Labels (n_y, k) in which every class occurs."""
+        raise NotImplementedError
+
+    def _score_of(self, P: FloatArray, Y: FloatArray, weights: FloatArray | None) -> float:
+        """The score of predictions P (n_y, m) for labels Y."""
+        raise NotImplementedError
+
+    def _class_weights(self) -> ClassWeights:
+        """The weights of classes, as a recipe has them."""
+        return ""
+
+    def _class_names(self) -> tuple[str, ...] | None:
+        """The names of classes, as a model has them."""
+        return None
+
+    # From what was given to a job
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: ArrayLike | None,
+        *,
+        goes_on: bool,
+        epochs: int,
+        stops: bool,
+        classes: ArrayLike | None = None,
+        validation: tuple[Any, Any, ArrayLike | None] | None = None,
+    ) -> Self:
+        first = not (goes_on and hasattr(self, "model_"))
+        expect_options(self)
+        examples = self._examples(X, y, sample_weight, first=first, classes=classes)
+        held_back = None
+        if validation is not None:
+            held_back = self._examples(*validation, first=False)
+        prepared, scale = self._prepared(examples, held_back, first=first)
+        initial = prepared.job.state
+        if first:
+            self._costs = np.empty(0)
+            self.t_, self.loss_curve_ = 0, []
+            self.validation_scores_ = None if prepared.validation is None else []
+            self.validation_loss_curve_ = None if prepared.validation is None else []
+            reached = Reached(initial)
+        elif self._reached is None:  # the model was not trained here
+            reached = Reached(_with_parameters(initial, self.model_))
+        else:
+            reached = self._reached
+            _expect_same_shape(initial, reached.state)
+        patience = float(self.n_iter_no_change) if stops else np.inf
+        stopping = Stopping(patience, float(self.tol), bool(self.early_stopping))
+        given = {} if sample_weight is None else {"sample_weight": sample_weight}
+        hooks = _Hooks(self, epochs, X, y, given)
+        try:
+            self._train(prepared, reached, epochs, stopping, scale, hooks if stops else None)
+        except NotFinite as error:
+            raise BadInput(f"{error}.") from error
+        return self
+
+    def _examples(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: ArrayLike | None,
+        *,
+        first: bool,
+        classes: ArrayLike | None = None,
+    ) -> Examples:
+        """What was given, checked and encoded, without examples of weight 0."""
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse="csr",
+            multi_output=True,
+            y_numeric=self._numeric,
+            dtype=(np.float64, np.float32),
+            order="C",
+            reset=first,
+        )
+        if not isinstance(y, np.ndarray):  # a sparse matrix of labels
+            y = y.toarray()
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        weights: FloatArray | None = None
+        if sample_weight is not None:
+            weights = _check_sample_weight(sample_weight, X, dtype=np.float64)
+            if (weights < 0).any():
+                raise BadInput(
+                    "Negative values in data passed to `sample_weight`: give weights of 0 or more."
+                )
+            counted = weights > 0
+            if not counted.any():
+                raise BadInput("sample_weight is zero for all examples: give some a weight.")
+            if not counted.all():  # then nothing may depend on them, not even what is drawn
+                X, y, weights = X[counted], y[counted], weights[counted]
+            weights = freeze(weights[np.newaxis])
+        if first:
+            self._learn_targets(y, classes)
+        return Examples(X, self._labels(y), weights)
+
+    def _prepared(
+        self, examples: Examples, held_back: Examples | None, *, first: bool
+    ) -> tuple[Prepared, float]:
+        """The job for these examples; and its cost, divided by the loss that is reported."""
+        if first:
+            seed, dtype, standardize, fitted = (
+                self._new_seed(),
+                str(examples.X.dtype),
+                self.standardize,
+                None,
+            )
+        else:
+            model, reached = self.model_, self._reached
+            seed = model.recipe.seed if reached is None else reached.state.key.seed
+            dtype, fitted = model.recipe.dtype, model.inputs.standardization
+            standardize = fitted is not None
+        share, train = 0.0, examples
+        if self.early_stopping and held_back is None:
+            share = float(self.validation_fraction)
+            stratified = self._task in ("two classes", "many classes")
+            key = Key(seed).at("validation")
+            train, held_back = examples.split(key, share, stratified=stratified)
+        if examples.sparse and is_one_batch(self, train.count):
+            examples, train = examples.dense, train.dense  # as its only batch is
+        if held_back is not None and held_back.count < 2:
+            raise BadInput(
+                f"the validation part has {held_back.count} example, expected two or more: "
+                "increase validation_fraction, or give more data."
+            )
+        class_weights, total = self._class_weights(), train.total
+        if class_weights:
+            by_class = weights_of_classes(class_weights, train.numbers, len(self.classes_))
+            total = train.weighed(by_class).total
+        recipe, scale = recipe_of(
+            self, Size(self._task, self.n_outputs_, train.count, total, dtype), seed=seed
+        )
+        recipe = attrs.evolve(
+            recipe, standardize=standardize, validation=share, class_weights=class_weights
+        )
+        prepared = prepare_examples(
+            recipe,
+            examples,
+            train=train,
+            held_back=held_back,
+            labels=self._every_label(),
+            fitted=fitted,
+        )
+        return prepared, scale
+
+    def _new_seed(self) -> int:
+        if self.random_state is None:  # not from the global stream, which pydnn leaves alone
+            return secrets.randbits(31)
+        if isinstance(self.random_state, int | np.integer):
+            return int(self.random_state)
+        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+
+    # From a job to a model
+
+    def _train(
+        self,
+        prepared: Prepared,
+        reached: Reached,
+        epochs: int,
+        stopping: Stopping,
+        scale: float,
+        hooks: _Hooks | None,
+    ) -> None:
+        """Take epochs, and keep what the training has come to."""
+        job, per_epoch, began = prepared.job, prepared.per_epoch, reached.epochs
+        costs: list[float] = []
+
+        def model() -> Model:
+            so_far = np.concatenate([self._costs, costs])
+            steps = max((began + epochs) * per_epoch, len(so_far))
+            planned = attrs.evolve(job, recipe=attrs.evolve(job.recipe, iterations=steps))
+            found = model_of(planned, reached.kept(stopping), so_far)
+            return attrs.evolve(found, classes=self._class_names())
+
+        with contextlib.ExitStack() as stack:
+            recording = self._recording(prepared, stack, began)
+            taken = train_epochs(
+                job.train_step,
+                reached,
+                prepared.batches(reached.state.key, epoch=began),
+                per_epoch=per_epoch,
+                count=epochs,
+                stopping=stopping,
+                measure=self._measure(prepared),
+                through=_unchanged if recording is None else lambda steps: record(recording, steps),
+            )
+            wants_more = True
+            if hooks is not None:
+                hooks.begin(model)
+            try:
+                while reached.epochs < began + epochs and wants_more and stopping.goes_on(reached):
+                    if hooks is not None:
+                        hooks.begin_epoch(model)
+                    reached, epoch = next(taken)
+                    costs += epoch.costs
+                    self._note(epoch, scale, reached)
+                    wants_more = hooks is None or hooks.end_epoch(model)
+            except KeyboardInterrupt:
+                warnings.warn("Training interrupted by user.", stacklevel=4)
+                wants_more = False
+            if recording is not None:
+                assert recording.stream is not None
+                recording.stream.close()
+                finished = reached.epochs == began + epochs
+                why = "finished" if finished else "stopped early"
+                recording.end(why, state=reached.kept(stopping))
+        self.model_ = model()
+        self._reached, self._costs = reached, self.model_.costs
+        self._note_end(stopping)
+        if hooks is not None:
+            hooks.end(self.model_)
+            if wants_more and stopping.patience < np.inf and stopping.goes_on(reached):
+                warnings.warn(
+                    f"{epochs} epochs were taken, and the training has not converged yet: "
+                    "increase max_iter, or tol.",
+                    ConvergenceWarning,
+                    stacklevel=4,
+                )
+
+    def _recording(
+        self, prepared: Prepared, stack: contextlib.ExitStack, began: int
+    ) -> Recording | None:
+        """The recording of this fit, if one is wanted."""
+        if self.record is None:
+            return None
+        job = prepared.job
+        reason = ""
+        if began:
+            reason = "a warm start goes on with another training: fit a clone of it"
+        elif prepared.sparse is not None:
+            reason = "X is a sparse matrix, of which a run has no fingerprint: give X.toarray()"
+        elif job.batch.weights is not None and job.recipe.standardize:
+            reason = (
+                "examples have weights, by which features are standardized, which no replay would "
+                "know: standardize the features first, e.g. with StandardScaler"
+            )
+        if reason:
+            raise BadInput(f"record is {shown(self.record)}, but {reason}.")
+        return stack.enter_context(create_run(self.record, job, job.batch))
+
+    def _measure(self, prepared: Prepared) -> Measure:
+        batch, job = prepared.validation, prepared.job
+        if batch is None:
+            return lambda state: {}
+        # A call of the metric has no weights, but all calls are for the same examples.
+        metrics = {"score": lambda P, Y: self._score_of(P, Y, batch.weights)}
+        evaluate = evaluation(
+            job.network, job.loss, {"validation": batch}, metrics=metrics, numerics=job.numerics
+        )
+
+        def measure(state: TrainState) -> Mapping[str, float]:
+            measured = evaluate(state)
+            return {"score": measured["validation score"], "cost": measured["validation cost"]}
+
+        return measure
+
+    def _note(self, epoch: Epoch, scale: float, reached: Reached) -> None:
+        """Keep what an epoch shows, under the names that scikit-learn has for it."""
+        self.loss_curve_.append(epoch.loss / scale)
+        self.t_ += epoch.examples
+        words = f"Iteration {reached.epochs}, loss = {self.loss_curve_[-1]:.8f}"
+        if epoch.measured and self.validation_scores_ is not None:
+            self.validation_scores_.append(epoch.measured["score"])
+            self.validation_loss_curve_.append(epoch.measured["cost"] / scale)
+            words += f", validation score = {self.validation_scores_[-1]:.6f}"
+        if self.verbose:
+            print(words)
+
+    def _note_end(self, stopping: Stopping) -> None:
+        reached = self._reached
+        self.n_iter_, self.loss_ = reached.epochs, self.loss_curve_[-1]
+        self.best_loss_ = None if stopping.by_score else float(np.min(self.loss_curve_))
+        self.best_validation_score_ = -reached.value if stopping.by_score else None
+        self.out_activation_ = {
+            "two classes": "logistic",
+            "many classes": "softmax",
+            "several labels": "logistic",
+            "regression": "exp" if "poisson" in self.model_.recipe.loss else "identity",
+        }[self._task]
+
+    # What a fitted estimator has
+
+    @property
+    def coefs_(self) -> list[FloatArray]:
+        """The weights of each layer that has some, (n_in, n_out): views of the model's."""
+        return [array.T for array in self._arrays("W")]
+
+    @property
+    def intercepts_(self) -> list[FloatArray]:
+        """The biases of each layer that has some, (n_out,): views of the model's."""
+        return [array[:, 0] for array in self._arrays("b")]
+
+    @property
+    def n_layers_(self) -> int:
+        """The number of layers, that of the inputs included."""
+        return len(self.coefs_) + 1
+
+    def _arrays(self, field: str) -> Iterator[FloatArray]:
+        check_is_fitted(self)
+        parameters = self.model_.parameters
+        for slot in parameters.layout.slots:
+            if slot.name.rpartition("/")[2] == field and len(slot.shape) == 2:
+                yield parameters[slot.name]
+
+    def as_batch(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Batch:
+        """The examples as pydnn has them, e.g. to open the run that `record` made.
+
+        Example:
+            >>> Run.open("runs/0007", data=classifier.as_batch(X, y))
+        """
+        check_is_fitted(self)
+        return self._examples(X, y, sample_weight, first=False).batch
+
+    def _outputs(self, X: Any) -> FloatArray:
+        """The model's predictions (n_y, m) for rows X."""
+        check_is_fitted(self)
+        X = validate_data(
+            self, X, accept_sparse="csr", dtype=(np.float64, np.float32), order="C", reset=False
+        )
+        with ignoring_overflow():
+            parts = [self.model_.predict(columns) for columns in in_columns(X)]
+        return parts[0] if len(parts) == 1 else np.hstack(parts)
+
+    @classmethod
+    def _of_model(cls, model: Model, n_outputs: int) -> Self:
+        """An estimator of a model, without its classes."""
+        recipe = model.recipe
+        if getattr(model.inputs, "columns", None) is not None:
+            raise BadInput(
+                "the model takes rows of a table, expected one that takes numbers: predict with "
+                "the model itself."
+            )
+        strengths = [penalty.get("l2_penalty", {}) for penalty in recipe.penalties]
+        estimator = cls(
+            network=split_network(recipe.network, n_outputs),
+            loss=write_description(recipe.loss),
+            optimizer=write_description(recipe.optimizer),
+            alpha=strengths[0].get("strength", 0.0) if len(strengths) == 1 else 0.0,
+            standardize=recipe.standardize,
+            numerics=str(recipe.numerics),
+            random_state=recipe.seed,
+        )
+        estimator.n_features_in_, estimator.n_outputs_ = model.features, n_outputs
+        estimator.model_, estimator._reached, estimator._costs = model, None, model.costs
+        estimator.t_, estimator.loss_curve_ = 0, []
+        estimator.validation_scores_ = estimator.validation_loss_curve_ = None
+        return estimator
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_pydnn_format": _PICKLE_FORMAT}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        found = state.pop("_pydnn_format", _PICKLE_FORMAT)
+        if found > _PICKLE_FORMAT:
+            raise BadInput(
+                f"the pickle has format {found}, expected at most {_PICKLE_FORMAT}: a newer pydnn "
+                "wrote it, so install that one."
+            )
+        super().__setstate__(state)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+def _unchanged(stream: Stream) -> Stream:
+    return stream
+
+
+def _with_parameters(initial: TrainState, model: Model) -> TrainState:
+    """The beginning of a training from the parameters of a model."""
+    if initial.parameters.layout != model.parameters.layout:
+        raise BadInput(
+            f"the network has {initial.parameters.layout}, but the model {model.parameters.layout}:"
+            " give the same network, or fit from the beginning, with warm_start=False."
+        )
+    return attrs.evolve(initial, parameters=model.parameters, statistics=model.statistics)
+
+
+def _expect_same_shape(initial: TrainState, state: TrainState) -> None:
+    """Refuse to go on with a training whose network or optimizer was exchanged."""
+    ours, theirs = (
+        {name: array.shape for name, array in arrays_of(one).items()} for one in (initial, state)
+    )
+    if ours != theirs:
+        what = "network" if ours["parameters"] != theirs["parameters"] else "optimizer"
+        raise BadInput(
+            f"the {what} is not the one of the training that goes on: give the same {what}, or "
+            "fit from the beginning, with warm_start=False."
+        )
+
+
+class _Hooks:
+    """The callbacks of an estimator, as scikit-learn has them since 1.9."""
+
+    def __init__(
+        self, estimator: _Network, epochs: int, X: Any, y: Any, metadata: Mapping[str, Any]
+    ) -> None:
+        self._estimator, self._epochs = estimator, epochs
+        self._given = {"estimator": estimator, "X": X, "y": y, "metadata": dict(metadata)}
+        self._fit: Any = None
+        self._epoch: Any = None
+
+    def begin(self, model: Callable[[], Model]) -> None:
+        if hasattr(self._estimator, "_init_callback_context"):
+            self._fit = self._estimator._init_callback_context(max_subtasks=self._epochs)
+            self._fit.call_on_fit_task_begin(**self._with(model))
+
+    def begin_epoch(self, model: Callable[[], Model]) -> None:
+        if self._fit is not None:
+            self._epoch = self._fit.subcontext(task_name="epoch")
+            self._epoch.call_on_fit_task_begin(**self._with(model))
+
+    def end_epoch(self, model: Callable[[], Model]) -> bool:
+        """End an epoch; whether the training goes on."""
+        return self._epoch is None or not self._epoch.call_on_fit_task_end(**self._with(model))
+
+    def end(self, model: Model) -> None:
+        if self._fit is not None:
+            self._fit.call_on_fit_task_end(**self._with(lambda: model))
+
+    def _with(self, model: Callable[[], Model]) -> dict[str, Any]:
+        # Made only where a callback asks for it.
+        return {**self._given, "reconstruction_attributes": lambda: {"model_": model()}}
+
+
+class NetworkClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
+    """A network that tells classes apart, or several labels at once.
+
+    It takes the arguments of scikit-learn's `MLPClassifier` with the same defaults, but for
+    solver="lbfgs" and learning_rate="adaptive", and has the same fitted attributes. Equal
+    arguments and data give the same bits: at once, by a warm start, or by `partial_fit`.
+
+    Args:
+        hidden_layer_sizes: The units of each hidden layer.
+        activation: The function of hidden layers: "identity", "logistic", "tanh" or "relu".
+        solver: "adam" or "sgd".
+        alpha: The strength of the L2 penalty, divided by the total weight of a batch.
+        batch_size: Examples of a batch; "auto" for 200. Not more than that are one batch, which
+            is not shuffled.
+        learning_rate: "constant", or "invscaling" for "sgd".
+        learning_rate_init: The learning rate of the first step.
+        power_t: The power of time by which "invscaling" divides the rate.
+        max_iter: Epochs to take at most; a warm start takes as many more.
+        shuffle: Whether each epoch has an order of its own.
+        random_state: The seed, or a RandomState that draws one; None for a new one each time. It
+            is in `model_.recipe.seed`.
+        tol: The least progress that keeps a training going.
+        verbose: Whether each epoch prints a line.
+        warm_start: Whether `fit` goes on with the training of the call before.
+        momentum: The momentum of "sgd".
+        nesterovs_momentum: Whether that is Nesterov's.
+        early_stopping: Whether the score on a validation part decides when to stop, and which
+            epoch is kept.
+        validation_fraction: The share of the examples in that part.
+        beta_1: Adam's decay of means of gradients.
+        beta_2: Adam's decay of means of their squares.
+        epsilon: What Adam adds to a divisor.
+        n_iter_no_change: Epochs without progress after which one more ends the training.
+        max_fun: Ignored; it was for "lbfgs".
+        network: The hidden layers as text, e.g. "dense(64), gelu(), dropout(keep_prob=0.9)", or
+            as a stage or a list of stages, instead of hidden_layer_sizes and activation.
+        loss: "log_loss", or a loss of pydnn, e.g. "softmax_cross_entropy(label_smoothing=0.1)".
+        optimizer: An optimizer of pydnn instead of the solver and its options, e.g.
+            "adamw(learning_rate=cosine_decay(0.001, steps=1000))".
+        class_weight: "balanced", or weights by class, which multiply sample weights.
+        standardize: Whether features are brought to mean 0 and deviation 1.
+        numerics: "fast", or "portable": the same bits on every machine.
+        record: A folder for the record of the training, e.g. "runs/0007"; see `as_batch`.
+
+    Attributes:
+        model_: The `Model`, which can be saved.
+        classes_: The classes.
+        loss_curve_: The loss of each epoch.
+        validation_scores_: The accuracy on the validation part after each epoch, if there is one.
+        validation_loss_curve_: The loss on it.
+        n_iter_: The epochs that were taken.
+        coefs_: The weights of each layer (n_in, n_out).
+        intercepts_: The biases of each layer (n_out,).
+
+    Example:
+        >>> from sklearn.datasets import load_iris
+        >>> X, y = load_iris(return_X_y=True)
+        >>> classifier = NetworkClassifier(standardize=True, random_state=1, tol=0.001)
+        >>> round(classifier.fit(X, y).score(X, y), 2)
+        0.97
+    """
+
+    _numeric = False
+
+    def __init__(  # noqa: D107
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: str = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: bool = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        network: Any = None,
+        loss: Any = "log_loss",
+        optimizer: Any = None,
+        class_weight: Any = None,
+        standardize: bool = False,
+        numerics: str = "fast",
+        record: Any = None,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
+        self.network = network
+        self.loss = loss
+        self.optimizer = optimizer
+        self.class_weight = class_weight
+        self.standardize = standardize
+        self.numerics = numerics
+        self.record = record
+
+    @with_callbacks
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: ArrayLike | None = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: ArrayLike | None = None,
+    ) -> Self:
+        """Train on rows X (m, n_x), dense or sparse, with classes y (m,) or labels (m, k).
+
+        Args:
+            X: The examples.
+            y: Their classes; or 0 and 1 for each of k labels.
+            sample_weight: The weight of each example; those of weight 0 are left out.
+            X_val: Examples to judge epochs by, instead of a part of X.
+            y_val: Their classes.
+            sample_weight_val: Their weights.
+
+        Raises:
+            ValueError: If the data does not fit the arguments, or each other.
+        """
+        validation = None if X_val is None else (X_val, y_val, sample_weight_val)
+        return self._fit(
+            X,
+            y,
+            sample_weight,
+            goes_on=self.warm_start,
+            epochs=self.max_iter,
+            stops=True,
+            validation=validation,
+        )
+
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
+    ) -> Self:
+        """Take one more epoch, on these examples.
+
+        Args:
+            X: The examples (m, n_x), dense or sparse.
+            y: Their classes (m,) or labels (m, k).
+            sample_weight: The weight of each example.
+            classes: All classes that will ever come, in the first call.
+
+        Raises:
+            ValueError: If the data does not fit what came before.
+        """
+        return self._fit(X, y, sample_weight, goes_on=True, epochs=1, stops=False, classes=classes)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The class of each row of X, (m,); or 0 and 1 for each label, (m, k)."""
+        P = self._outputs(X)
+        if self._task == "several labels":
+            return (P.T > 0.5).astype(np.int64)
+        numbers = (P[0] > 0.5).astype(np.int64) if len(P) == 1 else P.argmax(axis=0)
+        chosen: NDArray[Any] = self.classes_[numbers]
+        return chosen
+
+    def predict_proba(self, X: Any) -> FloatArray:
+        """The probability of each class, or of each label, for each row of X, (m, k)."""
+        P = self._outputs(X)
+        if self._task == "two classes":
+            P = np.concatenate([1 - P, P])
+        return np.array(P.T, order="C")
+
+    def predict_log_proba(self, X: Any) -> FloatArray:
+        """The logarithms of `predict_proba`."""
+        with np.errstate(divide="ignore"):
+            logarithms: FloatArray = np.log(self.predict_proba(X))
+        return logarithms
+
+    @classmethod
+    def from_model(cls, model: Model) -> Self:
+        """The classifier of a model, fitted: for its predictions, or to train it further.
+
+        Raises:
+            BadInput: If the model is not one of classes, or its network does not end in a dense
+                layer.
+        """
+        n_outputs = model.parameters.layout.slots[-1].shape[0]
+        classifier = cls._of_model(model, n_outputs)
+        task = classifier._task = loss_of(classifier.loss).task(n_outputs)
+        if task == "regression":
+            raise BadInput("the model predicts numbers, expected classes: use NetworkRegressor.")
+        count = 2 if task == "two classes" else n_outputs
+        numbers = tuple(map(str, range(count)))
+        named = model.classes is not None and model.classes != numbers
+        classifier.classes_ = np.array(model.classes) if named else np.arange(count)
+        return classifier
+
+    def _learn_targets(self, y: NDArray[Any], classes: ArrayLike | None) -> None:
+        check_classification_targets(y)
+        kind = type_of_target(y)
+        if kind == "multiclass-multioutput":
+            raise BadInput(
+                "y has several columns of classes, expected one, or 0 and 1 for each label: fit a "
+                "classifier for each column."
+            )
+        if kind == "multilabel-indicator":
+            self.classes_ = np.arange(y.shape[1])
+            self._task, self.n_outputs_ = "several labels", y.shape[1]
+        else:
+            self.classes_ = np.unique(y if classes is None else np.asarray(classes))
+            if len(self.classes_) < 2:
+                raise BadInput(
+                    f"y has one class, {self.classes_.tolist()[0]!r}, expected two or more: give "
+                    "examples of another class."
+                )
+            self._task, self.n_outputs_ = "many classes", len(self.classes_)
+            binary = self.loss == "log_loss" or loss_of(self.loss).task(1) == "two classes"
+            if binary and len(self.classes_) == 2:
+                self._task, self.n_outputs_ = "two classes", 1
+        if self.loss != "log_loss":
+            task = loss_of(self.loss).task(self.n_outputs_)
+            if task != self._task:
+                raise BadInput(
+                    f"loss is {shown(self.loss)}, which is for {task}, but y has {self._task}: "
+                    "leave it out for the loss that fits."
+                )
+
+    def _labels(self, y: NDArray[Any]) -> FloatArray:
+        if self._task == "several labels":
+            if y.shape[1:] != (self.n_outputs_,) or type_of_target(y) != "multilabel-indicator":
+                raise BadInput(
+                    f"y has shape {y.shape}, expected {self.n_outputs_} columns of 0 and 1, as in "
+                    "the first call."
+                )
+            return np.asfortranarray(y.T, np.float64)
+        check_classification_targets(y)
+        if y.ndim != 1:
+            raise BadInput(f"y has shape {y.shape}, expected one class per example: give (m,).")
+        numbers = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)
+        known = self.classes_[numbers] == y
+        if not known.all():
+            new = np.unique(y[~known]).tolist()
+            raise BadInput(
+                f"y has classes {new}, expected those of the first call, "
+                f"{self.classes_.tolist()}: give all classes to the first partial_fit."
+            )
+        return numbers[np.newaxis].astype(np.float64)
+
+    def _every_label(self) -> FloatArray:
+        if self._task == "several labels":
+            return np.tile([[0.0, 1.0]], (self.n_outputs_, 1))
+        return np.arange(len(self.classes_), dtype=np.float64)[np.newaxis]
+
+    def _score_of(self, P: FloatArray, Y: FloatArray, weights: FloatArray | None) -> float:
+        if self._task == "many classes":
+            right = P.argmax(axis=0) == Y[0]
+        else:
+            right = ((P > 0.5) == Y).all(axis=0)
+        return float(np.average(right, weights=None if weights is None else weights[0]))
+
+    def _class_weights(self) -> ClassWeights:
+        given = self.class_weight
+        if given is None or given == "balanced":
+            return given or ""
+        if not isinstance(given, Mapping):
+            raise BadInput(
+                f"class_weight is {shown(given)}, expected 'balanced' or weights by class: give "
+                "e.g. {0: 1.0, 1: 5.0}."
+            )
+        unknown = set(given) - set(self.classes_.tolist())
+        if unknown:
+            raise BadInput(
+                f"class_weight has {shown(unknown.pop())}, expected classes of y, "
+                f"{self.classes_.tolist()}: correct it."
+            )
+        return tuple(float(given.get(label, 1.0)) for label in self.classes_.tolist())
+
+    def _class_names(self) -> tuple[str, ...] | None:
+        names = tuple(map(str, self.classes_.tolist()))
+        return names if len(set(names)) == len(names) > 1 else None
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+class NetworkRegressor(RegressorMixin, _Network):  # type: ignore[misc]
+    """A network that predicts numbers, one or several for each example.
+
+    It takes the arguments of scikit-learn's `MLPRegressor` with the same defaults, but for
+    solver="lbfgs" and learning_rate="adaptive", and has the same fitted attributes.
+
+    Args:
+        loss: "squared_error", "poisson", or a loss of pydnn, e.g. "huber(delta=1.0)".
+        hidden_layer_sizes: The units of each hidden layer.
+        activation: The function of hidden layers: "identity", "logistic", "tanh" or "relu".
+        solver: "adam" or "sgd".
+        alpha: The strength of the L2 penalty, divided by the total weight of a batch.
+        batch_size: Examples of a batch; "auto" for 200. Not more than that are one batch, which
+            is not shuffled.
+        learning_rate: "constant", or "invscaling" for "sgd".
+        learning_rate_init: The learning rate of the first step.
+        power_t: The power of time by which "invscaling" divides the rate.
+        max_iter: Epochs to take at most; a warm start takes as many more.
+        shuffle: Whether each epoch has an order of its own.
+        random_state: The seed, or a RandomState that draws one; None for a new one each time.
+        tol: The least progress that keeps a training going.
+        verbose: Whether each epoch prints a line.
+        warm_start: Whether `fit` goes on with the training of the call before.
+        momentum: The momentum of "sgd".
+        nesterovs_momentum: Whether that is Nesterov's.
+        early_stopping: Whether the score on a validation part decides when to stop, and which
+            epoch is kept.
+        validation_fraction: The share of the examples in that part.
+        beta_1: Adam's decay of means of gradients.
+        beta_2: Adam's decay of means of their squares.
+        epsilon: What Adam adds to a divisor.
+        n_iter_no_change: Epochs without progress after which one more ends the training.
+        max_fun: Ignored; it was for "lbfgs".
+        network: The hidden layers as text, e.g. "dense(64), gelu(), dropout(keep_prob=0.9)", or
+            as a stage or a list of stages, instead of hidden_layer_sizes and activation.
+        optimizer: An optimizer of pydnn instead of the solver and its options.
+        standardize: Whether features are brought to mean 0 and deviation 1.
+        numerics: "fast", or "portable": the same bits on every machine.
+        record: A folder for the record of the training, e.g. "runs/0007"; see `as_batch`.
+
+    Attributes:
+        model_: The `Model`, which can be saved.
+        loss_curve_: The loss of each epoch.
+        validation_scores_: R^2 on the validation part after each epoch, if there is one.
+        validation_loss_curve_: The loss on it.
+        n_iter_: The epochs that were taken.
+        coefs_: The weights of each layer (n_in, n_out).
+        intercepts_: The biases of each layer (n_out,).
+
+    Example:
+        >>> from sklearn.datasets import load_diabetes
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> regressor = NetworkRegressor(
+        ...     solver="sgd", standardize=True, random_state=1, tol=1.0, max_iter=400
+        ... )
+        >>> bool(regressor.fit(X, y).score(X, y) > 0.5)
+        True
+    """
+
+    _numeric = True
+    _task = "regression"
+
+    def __init__(  # noqa: D107
+        self,
+        loss: Any = "squared_error",
+        hidden_layer_sizes: Any = (100,),
+        activation: str = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: bool = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        network: Any = None,
+        optimizer: Any = None,
+        standardize: bool = False,
+        numerics: str = "fast",
+        record: Any = None,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
+        self.network = network
+        self.loss = loss
+        self.optimizer = optimizer
+        self.standardize = standardize
+        self.numerics = numerics
+        self.record = record
+
+    @with_callbacks
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: ArrayLike | None = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: ArrayLike | None = None,
+    ) -> Self:
+        """Train on rows X (m, n_x), dense or sparse, with numbers y (m,) or (m, k).
+
+        Args:
+            X: The examples.
+            y: Their numbers.
+            sample_weight: The weight of each example; those of weight 0 are left out.
+            X_val: Examples to judge epochs by, instead of a part of X.
+            y_val: Their numbers.
+            sample_weight_val: Their weights.
+
+        Raises:
+            ValueError: If the data does not fit the arguments, or each other.
+        """
+        validation = None if X_val is None else (X_val, y_val, sample_weight_val)
+        return self._fit(
+            X,
+            y,
+            sample_weight,
+            goes_on=self.warm_start,
+            epochs=self.max_iter,
+            stops=True,
+            validation=validation,
+        )
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
+        """Take one more epoch, on these examples.
+
+        Args:
+            X: The examples (m, n_x), dense or sparse.
+            y: Their numbers (m,) or (m, k).
+            sample_weight: The weight of each example.
+
+        Raises:
+            ValueError: If the data does not fit what came before.
+        """
+        return self._fit(X, y, sample_weight, goes_on=True, epochs=1, stops=False)
+
+    def predict(self, X: Any) -> FloatArray:
+        """The numbers for each row of X, (m,) or (m, k)."""
+        P = self._outputs(X)
+        return np.array(P[0] if len(P) == 1 else P.T, order="C")
+
+    @classmethod
+    def from_model(cls, model: Model) -> Self:
+        """The regressor of a model, fitted: for its predictions, or to train it further.
+
+        Raises:
+            BadInput: If the model predicts classes, or its network does not end in a dense layer.
+        """
+        n_outputs = model.parameters.layout.slots[-1].shape[0]
+        regressor = cls._of_model(model, n_outputs)
+        if loss_of(regressor.loss).task(n_outputs) != "regression":
+            raise BadInput("the model predicts classes, expected numbers: use NetworkClassifier.")
+        return regressor
+
+    def _learn_targets(self, y: NDArray[Any], classes: ArrayLike | None) -> None:
+        self.n_outputs_ = 1 if y.ndim == 1 else y.shape[1]
+        if self.loss in ("squared_error", "poisson"):
+            return
+        task = loss_of(self.loss).task(self.n_outputs_)
+        if task != "regression":
+            raise BadInput(
+                f"loss is {shown(self.loss)}, which is for {task}, expected one for numbers: "
+                "leave it out for the squared error."
+            )
+
+    def _labels(self, y: NDArray[Any]) -> FloatArray:
+        Y = np.asfortranarray(np.atleast_2d(y.T), np.float64)
+        if len(Y) != self.n_outputs_:
+            raise BadInput(
+                f"y has {len(Y)} columns, expected {self.n_outputs_}, as in the first call."
+            )
+        return Y
+
+    def _every_label(self) -> FloatArray:
+        return np.empty((self.n_outputs_, 0))
+
+    def _score_of(self, P: FloatArray, Y: FloatArray, weights: FloatArray | None) -> float:
+        own = None if weights is None else weights[0]
+        return float(r2_score(Y.T, P.T, sample_weight=own))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
