@@ -333,7 +333,7 @@ EXTRAS = {
     "plot": ("matplotlib>=3.9",),
     "progress": ("tqdm>=4.66",),
     "image": ("pillow>=10.3",),
-    "sklearn": ("scikit-learn>=1.5",),
+    "sklearn": ("scikit-learn>=1.6",),
     "doctor": ("threadpoolctl>=3.5",),
     "completion": ("argcomplete>=3.5",),
     "testing": ("hypothesis>=6.100", "pytest>=8.2"),

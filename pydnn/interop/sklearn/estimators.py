@@ -68,6 +68,11 @@ class _Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
 
     _numeric: ClassVar[bool]  # whether targets must be numbers
     _task: str  # one of `losses.TASKS`
+    _reached: Reached | None  # None where the model was not trained here
+    _costs: FloatArray
+    loss_curve_: list[float]
+    validation_scores_: list[float] | None
+    validation_loss_curve_: list[float] | None
 
     def _learn_targets(self, y: NDArray[Any], classes: ArrayLike | None) -> None:
         """Learn from the first targets what labels and predictions look like."""
@@ -121,7 +126,7 @@ class _Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             self.validation_scores_ = None if prepared.validation is None else []
             self.validation_loss_curve_ = None if prepared.validation is None else []
             reached = Reached(initial)
-        elif self._reached is None:  # the model was not trained here
+        elif self._reached is None:
             reached = Reached(_with_parameters(initial, self.model_))
         else:
             reached = self._reached
@@ -290,7 +295,7 @@ class _Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
                 recording.end(why, state=reached.kept(stopping))
         self.model_ = model()
         self._reached, self._costs = reached, self.model_.costs
-        self._note_end(stopping)
+        self._note_end(reached, stopping)
         if hooks is not None:
             hooks.end(self.model_)
             if wants_more and stopping.patience < np.inf and stopping.goes_on(reached):
@@ -343,15 +348,16 @@ class _Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         self.loss_curve_.append(epoch.loss / scale)
         self.t_ += epoch.examples
         words = f"Iteration {reached.epochs}, loss = {self.loss_curve_[-1]:.8f}"
-        if epoch.measured and self.validation_scores_ is not None:
+        if epoch.measured:
+            assert self.validation_scores_ is not None
+            assert self.validation_loss_curve_ is not None
             self.validation_scores_.append(epoch.measured["score"])
             self.validation_loss_curve_.append(epoch.measured["cost"] / scale)
             words += f", validation score = {self.validation_scores_[-1]:.6f}"
         if self.verbose:
             print(words)
 
-    def _note_end(self, stopping: Stopping) -> None:
-        reached = self._reached
+    def _note_end(self, reached: Reached, stopping: Stopping) -> None:
         self.n_iter_, self.loss_ = reached.epochs, self.loss_curve_[-1]
         self.best_loss_ = None if stopping.by_score else float(np.min(self.loss_curve_))
         self.best_validation_score_ = -reached.value if stopping.by_score else None
@@ -402,8 +408,9 @@ class _Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             self, X, accept_sparse="csr", dtype=(np.float64, np.float32), order="C", reset=False
         )
         with ignoring_overflow():
-            parts = [self.model_.predict(columns) for columns in in_columns(X)]
-        return parts[0] if len(parts) == 1 else np.hstack(parts)
+            parts: list[Any] = [self.model_.predict(columns) for columns in in_columns(X)]
+        outputs: FloatArray = parts[0] if len(parts) == 1 else np.hstack(parts)
+        return outputs
 
     @classmethod
     def _of_model(cls, model: Model, n_outputs: int) -> Self:
@@ -638,7 +645,7 @@ class NetworkClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
         self.numerics = numerics
         self.record = record
 
-    @with_callbacks
+    @with_callbacks  # type: ignore[untyped-decorator]
     def fit(
         self,
         X: Any,
@@ -948,7 +955,7 @@ class NetworkRegressor(RegressorMixin, _Network):  # type: ignore[misc]
         self.numerics = numerics
         self.record = record
 
-    @with_callbacks
+    @with_callbacks  # type: ignore[untyped-decorator]
     def fit(
         self,
         X: Any,

@@ -141,10 +141,11 @@ def _network_of(options: Any, outputs: int) -> Stage | str:
     if isinstance(options.network, str):
         return f"serial({options.network}, {last!r})" if options.network.strip() else last
     if options.network is not None:
-        stages = options.network if isinstance(options.network, list | tuple) else [options.network]
+        several = isinstance(options.network, list | tuple)
+        stages: list[Any] = list(options.network) if several else [options.network]
         return serial(*stages, last)
     activation = _ACTIVATIONS[options.activation]
-    hidden = []
+    hidden: list[Stage] = []
     for units in _units(options.hidden_layer_sizes):
         hidden += [dense(units, initializer=xavier_uniform()), activation()]
     return serial(*hidden, last)
@@ -156,8 +157,8 @@ def split_network(network: Description, outputs: int) -> str:
     Raises:
         BadInput: If its last layer is not a dense one with so many outputs.
     """
-    stages = network["serial"]["stages"] if "serial" in network else [network]
-    *hidden, last = stages
+    stages: Any = network["serial"]["stages"] if "serial" in network else [network]
+    hidden, last = stages[:-1], stages[-1]
     if last.get("dense", {}).get("units") != outputs:
         raise BadInput(
             f"the network ends in {write_description(last)}, expected dense({outputs}): predict "
@@ -172,7 +173,8 @@ def loss_of(given: Any) -> Loss:
     Raises:
         BadInput: If there is no such loss.
     """
-    loss: Loss = given if isinstance(given, Loss) else build(read_part("loss", "loss", given))
+    plain: Any = read_part("loss", "loss", given)
+    loss: Loss = plain if isinstance(plain, Loss) else build(plain, family="loss")
     return loss
 
 
