@@ -1,4 +1,4 @@
-"""A new activation in ten lines, with its check, and a network that is trained with it.
+"""A new activation in ten lines, with its check, and a network that trains with it.
 
 Softsign is A = Z / (1 + |Z|), whose slope is (1 - |A|)^2. (Turian, Bergstra and Bengio, 2009.)
 """
@@ -22,16 +22,16 @@ def softsign():
     )
 
 
-# The check: all laws of stages, and among them the slope that `backward` says against the measured
-# one. At 0, where |Z| has a corner, softsign itself has none.
+# The check tries all laws of stages; one compares the slope in `backward` with finite differences.
+# The second call checks Z = 0: |Z| has a corner there, but softsign does not.
 stage = softsign()
 print(assert_stage(stage))
 assert_stage(stage, A_prev=np.zeros((1, 3)))
 
-# It is a stage like any other: it has a description, from which it can be built again ...
+# It is a stage like any other: pydnn can build it again from its description ...
 print("built again from its description:", nn.build(stage.description).name)
 
-# ... and networks train with it, here on one period of a sine.
+# ... and networks train with it, here on one period of a sine wave.
 X = np.linspace(-1, 1, 64)[np.newaxis]
 batch = nn.Batch(X, np.sin(np.pi * X))
 network, optimizer = nn.serial(nn.dense(16), softsign(), nn.dense(1)), nn.adam(learning_rate=0.02)

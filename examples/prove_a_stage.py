@@ -1,7 +1,7 @@
-"""A stage of one's own with a bug in it, the report that finds it, and the fix.
+"""Your own stage with a bug, the report that finds the bug, and the fix.
 
-The stage is a relu that learns its slope a below 0, one for each feature: A = a Z there, and Z
-above. (He, Zhang, Ren and Sun, Delving deep into rectifiers, 2015.)
+The stage is a relu that learns its slope a below 0, one per feature: A = Z above 0, and a Z below.
+(He, Zhang, Ren and Sun, Delving deep into rectifiers, 2015.)
 """
 
 import itertools
@@ -22,7 +22,7 @@ class SlopeParams:
 
 
 def learned_slope(pull_back):
-    """The stage, with a way to pull dA back: `(a, Z, dA) -> (dZ, da)`."""
+    """Make the stage with a function `(a, Z, dA) -> (dZ, da)` as its backward pass."""
 
     def init(key, shape_in):
         return SlopeParams(np.full((shape_in[0], 1), 0.25)), shape_in
@@ -37,9 +37,9 @@ def learned_slope(pull_back):
     return nn.Stage("learned_slope", init, forward, backward)
 
 
-# A first attempt. The loss owns the mean over examples, so here is one mean too many.
+# A first attempt with a bug: the loss owns the mean over examples, so np.mean is one too many.
 def first_attempt(a, Z, dA):
-    """Below 0 the output is a Z, so its slopes are a and Z."""
+    """Below 0 the output is a Z, so its derivatives are a and Z."""
     da = np.mean(dA * np.minimum(Z, 0), axis=1, keepdims=True)
     return np.where(Z > 0, dA, a * dA), da
 
@@ -50,21 +50,21 @@ except BrokenLaw as error:
     print(error)
 
 
-# What the report says: the gradient of `a` is a fifth of what it should be, for 5 examples; the
-# one of the input is right; and five examples at once have another gradient than one by one.
-def mended(a, Z, dA):
-    """The same, with the sum over examples."""
+# The report says: with 5 examples, the gradient of `a` is a fifth of what it should be; that of the
+# input is right; and five examples in one batch give another gradient than one by one.
+def fixed(a, Z, dA):
+    """Do the same with a sum over examples."""
     da = np.sum(dA * np.minimum(Z, 0), axis=1, keepdims=True)
     return np.where(Z > 0, dA, a * dA), da
 
 
-stage = learned_slope(mended)
+stage = learned_slope(fixed)
 print("\n", assert_stage(stage), sep="")
 
-# It is right at its corner, too: where Z is 0, any slope between those of both sides is.
+# It is right at its corner Z = 0 too, where any slope between those of both sides is right.
 assert_stage(stage, A_prev=np.zeros((3, 4)))
 
-# A whole training step is proved in the same way, before it is trusted with a training.
+# A whole training step can be checked in the same way before training.
 X = np.linspace(-1, 1, 64)[np.newaxis]
 batch = nn.Batch(X, np.abs(X - 0.3))
 network, optimizer = nn.serial(nn.dense(8), stage, nn.dense(1)), nn.adam(learning_rate=0.02)

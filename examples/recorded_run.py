@@ -1,6 +1,6 @@
-"""Record a run, interrupt it, resume it; and turn one step of it into a unit test.
+"""Record a run, interrupt and resume it, and turn one of its steps into a unit test.
 
-The data is made here: points in the plane, of class 1 where both numbers have one sign.
+The data is made here: points in the plane, of class 1 if both coordinates have the same sign.
 """
 
 import itertools
@@ -37,7 +37,7 @@ def train(name, count):
 train("whole", 300)
 train("cut", 123)  # in the middle of an epoch
 
-# The run knows where it was: what is left of it gives the bits that it would have given.
+# A run continues where it stopped, and gives the bits that it would have given without the stop.
 with resume_run(folder / "cut", data=data) as resumed:
     toolz.last(record(resumed.recording, run(resumed.job, watched=resumed.watched)))
 
@@ -45,11 +45,11 @@ for name in ("whole", "cut"):
     recorded = nn.Run.open(folder / name, data=data)
     print(f"{name:5}  {recorded.iterations} steps, fingerprint {recorded.fingerprint[:16]}")
 
-# Each segment is computed again from the state before it, and compared to the last bit.
+# Replay computes each segment again from the state before it, and compares all bits.
 same = all(segment.mismatch is None for segment in verify(recorded))
-print(f"replay: {'every bit is the recorded one' if same else 'it differs'}")
+print(f"replay: {'every bit is the recorded one' if same else 'some bits differ'}")
 
-# A step of a run is a record like any other: what was seen in it becomes a test of a stage.
+# A recorded step is an ordinary record: its values make a unit test, here of the loss.
 step = recorded.at(200)
 cost, gradient = nn.sigmoid_cross_entropy()(step.AL, step.batch.Y)
 np.testing.assert_array_equal(gradient, step.dAL)

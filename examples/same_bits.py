@@ -1,11 +1,11 @@
-"""Ten steps of training on machines that are not there: do they all come to the same bits?
+"""Ten steps of training on five imitated machines: do they all give the same bits?
 
-Each line below is a process of its own, which is told to compute as another processor would, or
+Each line of the output comes from a separate process, which computes as on another processor, or
 with another number of threads. It trains one network twice, with NumPy's own arithmetic (`fast`)
 and with pydnn's (`portable`), and prints the first digits of the SHA-256 of all parameters.
 
-Doubt it? Run this page on another computer: the column `portable` has the digits that are
-asserted at its end. Then change anything in `train`, even the last bit of the learning rate.
+Run this on another computer: the column `portable` has the digits that the last line asserts. Then
+change anything in `train`, even the last bit of the learning rate, and they change.
 """
 
 import itertools
@@ -20,7 +20,7 @@ import pydnn as nn
 from pydnn.fingerprints import fingerprint
 from pydnn.stages import tanh
 
-MACHINES = {  # name: what a process is told, by environment variables
+MACHINES = {  # the environment variables that imitate each machine
     "this machine": {},
     "with one thread": {"OPENBLAS_NUM_THREADS": "1"},
     "a Xeon of 2013": {"OPENBLAS_CORETYPE": "Haswell", "OPENBLAS_NUM_THREADS": "2"},
@@ -31,7 +31,7 @@ PORTABLE = "b839edc14988d74b"
 
 
 def train(numerics):
-    """The parameters after ten steps of Adam on 300 examples of 500 features."""
+    """Return the parameters after ten steps of Adam on 300 examples of 500 features."""
     key = nn.Key(1)
     X = key.at("X").normal((500, 300))
     batch = nn.Batch(X, key.at("Y").integers(10, (1, 300)))
@@ -42,17 +42,17 @@ def train(numerics):
 
 
 def digits(numerics):
-    """The first digits of the parameters' fingerprint."""
+    """Return the first digits of the fingerprint of the trained parameters."""
     return fingerprint({"parameters": train(numerics)})[:16]
 
 
 def on_machine(variables):
-    """What this page prints in a process that is told so: the digits of both arithmetics."""
-    found = np.show_config(mode="dicts").get("SIMD Extensions", {}).get("found", [])
-    beyond = " ".join(f for f in found if f == "X86_V4" or f.startswith("AVX512"))
-    told = {name: text.replace("{beyond AVX2}", beyond) for name, text in variables.items()}
+    """Return the digits of both arithmetics from a process with these environment variables."""
+    features = np.show_config(mode="dicts").get("SIMD Extensions", {}).get("found", [])
+    beyond = " ".join(f for f in features if f == "X86_V4" or f.startswith("AVX512"))
+    filled = {name: text.replace("{beyond AVX2}", beyond) for name, text in variables.items()}
     command = [sys.executable, __file__, "train"]
-    return subprocess.check_output(command, env={**os.environ, **told}, text=True).split()
+    return subprocess.check_output(command, env={**os.environ, **filled}, text=True).split()
 
 
 if sys.argv[1:] == ["train"]:

@@ -1,6 +1,6 @@
-"""Compose a training step by hand, look into it, and put a function of your own into it.
+"""Compose a training step, inspect it, and insert a function of your own.
 
-The data is made here: points in the plane, of class 1 inside a ring and of class 0 outside.
+The data is made here: points in the plane, of class 1 inside a circle and of class 0 outside.
 """
 
 import itertools
@@ -18,7 +18,7 @@ X = key.at("points").normal((2, 400))
 Y = ((X**2).sum(axis=0, keepdims=True) < 1.4).astype(float)
 batch = nn.Batch(X, Y)
 
-# A network is a stage made of stages; a training step is made of it, a loss and an optimiser.
+# A network is a stage made of stages. A network, a loss and an optimizer make a training step.
 network = nn.serial(nn.dense(16), nn.relu(), nn.dense(8), nn.relu(), nn.dense(1))
 loss = nn.sigmoid_cross_entropy()
 optimizer = nn.gradient_descent(learning_rate=0.5)
@@ -28,10 +28,10 @@ print("the step's parts:", ", ".join(train_step.names))
 
 
 def clip(step):
-    """Keep the gradient's length at most 1: a part is any pure function Step -> Step."""
-    length = math.sqrt((step.grads.vector**2).sum())
-    shorter = step.grads.vector / max(1.0, length)
-    return attrs.evolve(step, grads=step.grads.with_vector(shorter))
+    """Clip the norm of the gradient at 1: a part is any pure function Step -> Step."""
+    norm = math.sqrt((step.grads.vector**2).sum())
+    clipped = step.grads.vector / max(1.0, norm)
+    return attrs.evolve(step, grads=step.grads.with_vector(clipped))
 
 
 clipped_step = train_step.insert_after("backward", clip)
@@ -46,7 +46,7 @@ trained, _ = toolz.last(nn.scan(clipped_step, state, itertools.repeat(batch, 500
 probable = loss.predict(nn.output_of(network, trained, X))
 print(f"accuracy {nn.accuracy(classes_of(probable), Y):.3f}")
 
-# The state from before is still there, so any step can be taken again, part by part.
+# The first state still exists, so its step can be repeated, here part by part.
 for name, step in trace(clipped_step, state, batch):
-    filled = vars(step)  # each part fills in what it is named for
+    filled = vars(step)  # each part fills in the fields it is named after
     print(f"after {name:8}  cost {filled.get('cost')}  gradients {filled.get('grads')}")
