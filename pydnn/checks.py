@@ -5,13 +5,15 @@ A message says on one line what is wrong, what was expected and what to do.
 
 from __future__ import annotations
 
+import functools
 import importlib
+import inspect
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
 from types import ModuleType
-from typing import TypeAlias
+from typing import ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +29,14 @@ __all__ = [
     "Json",
     "MissingExtra",
     "NameTaken",
+    "UnknownOption",
     "expect_count",
     "expect_epsilon",
     "expect_examples",
     "expect_finite",
     "expect_flag",
     "expect_known",
+    "expect_options",
     "expect_real",
     "expect_same_dtype",
     "expect_shape",
@@ -40,11 +44,15 @@ __all__ = [
     "fixed",
     "import_extra",
     "install_command",
+    "known_options",
     "path_of",
     "plain_number",
     "printable",
     "shown",
 ]
+
+_Options = ParamSpec("_Options")
+_Result = TypeVar("_Result")
 
 MOST_BITS = 1024  # the largest size of an integer in a description, and of a seed
 MOST_COUNT = 2**63 - 1  # counts, and numbers computed from a few of them, stay short to print
@@ -168,6 +176,10 @@ class BadInput(ValueError):  # noqa: N818 - it names the user's input, not our f
 
 class NameTaken(BadInput):
     """Something exists already under the name of what was to be made."""
+
+
+class UnknownOption(BadInput, TypeError):  # noqa: N818
+    """A call names an option that the function does not have."""
 
 
 class MissingExtra(BadInput, ImportError):  # noqa: N818
@@ -325,6 +337,41 @@ def expect_known(what: str, name: str, known: Iterable[str]) -> None:
             f"choose one of {', '.join(known)}." if known else "there is none at all."
         )
         raise BadInput(f"there is no {what} {name!r}: {advice}")
+
+
+def expect_options(function: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse an option that a function does not have, with the nearest that it has.
+
+    Raises:
+        UnknownOption: Which is a TypeError, too, as Python itself raises.
+    """
+    for option in given:
+        if option not in known:
+            try:
+                expect_known(f"option of {function}", option, known)
+            except BadInput as error:
+                raise UnknownOption(str(error)) from None
+
+
+def known_options(function: Callable[_Options, _Result]) -> Callable[_Options, _Result]:
+    """Decorate a function such that an option that it does not have is refused with the nearest.
+
+    Example:
+        >>> @known_options
+        ... def area(height, width): return height * width
+        >>> area(1, widht=2)
+        Traceback (most recent call last):
+        pydnn.checks.UnknownOption: there is no option of area 'widht': did you mean 'width'?
+    """
+    known = [name for name in inspect.signature(function).parameters if name != "self"]
+    *_, owner, name = (".", *function.__qualname__.split("."))
+
+    @functools.wraps(function)
+    def checked(*args: _Options.args, **options: _Options.kwargs) -> _Result:
+        expect_options(owner if name == "__init__" else name, options, known)
+        return function(*args, **options)
+
+    return checked
 
 
 # What each extra installs, as in pyproject.toml, for messages. They name the packages, since

@@ -1,6 +1,7 @@
 import attrs
 import pytest
 
+import pydnn
 from pydnn.descriptions.builders import builders_of
 from pydnn.other_names import _ELSEWHERE, _form, suggestion
 from pydnn.recipes.recipe import Recipe
@@ -113,3 +114,37 @@ def test_the_table_is_in_the_form_in_which_it_is_looked_up():
     for here, elsewhere in _ELSEWHERE.items():
         assert [*map(_form, elsewhere.split())] == elsewhere.split()
         assert here not in elsewhere.split()
+
+
+CALLS = {
+    "a builder": (
+        lambda: pydnn.adam(lr=0.1),
+        "no option of adam 'lr': did you mean 'learning_rate'",
+    ),
+    "a builder of several parts": (lambda: pydnn.serial(layers=[]), "no option of serial 'layers'"),
+    "a recipe": (
+        lambda: Recipe("x", "dense(1)", "mean_squared()", "adam()", max_iter=5),
+        "no option of Recipe 'max_iter': did you mean 'iterations'",
+    ),
+    "training": (
+        lambda: pydnn.train(None, dta=None),
+        "no option of train 'dta': did you mean 'data'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), CALLS.values(), ids=CALLS)
+def test_an_option_that_a_function_does_not_have_gets_the_nearest(call, message):
+    with pytest.raises(TypeError, match=message) as refusal:
+        call()
+    assert isinstance(refusal.value, pydnn.BadInput)
+    assert "self" not in str(refusal.value)
+
+
+def test_a_changed_recipe_is_refused_the_same_way():
+    recipe = Recipe("x", "dense(1)", "mean_squared()", "adam()", iterations=5)
+    with pytest.raises(
+        pydnn.BadInput, match="no option of Recipe 'random_state': did you mean 'see"
+    ):
+        attrs.evolve(recipe, random_state=3)
+    assert attrs.evolve(recipe, seed=3).seed == 3

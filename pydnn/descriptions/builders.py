@@ -18,7 +18,15 @@ from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_typ
 
 import attrs
 
-from pydnn.checks import MOST_BITS, BadInput, Json, expect_known, plain_number, shown
+from pydnn.checks import (
+    MOST_BITS,
+    BadInput,
+    Json,
+    expect_known,
+    expect_options,
+    plain_number,
+    shown,
+)
 from pydnn.descriptions.parts import Builder, DescribedPart, Description, is_description
 from pydnn.descriptions.renames import current_name, current_option
 
@@ -112,13 +120,14 @@ def described(
             expect_known(f"option of {name}", option, signature.parameters)
         _expect_signature(name, signature)
 
+        several = inspect.Parameter.VAR_POSITIONAL
+        named = [p.name for p in signature.parameters.values() if p.kind is not several]
+
         @functools.wraps(builder)
         def describing(*args: _Options.args, **options: _Options.kwargs) -> _Part:
             # A description read from a file has plain numbers, so every builder gets plain ones.
             args, options = plain_numbers(args), plain_numbers(options)
-            named = [
-                p.name for p in signature.parameters.values() if p.kind is not p.VAR_POSITIONAL
-            ]
+            expect_options(name, options, named)
             if len(named) == len(signature.parameters):
                 _expect_kinds(name, builder, {**dict(zip(named, args, strict=False)), **options})
             else:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 import attrs
 import numpy as np
 
-from pydnn.checks import AnyPath, BadInput, fixed, shown
+from pydnn.checks import AnyPath, BadInput, fixed, known_options, shown
 from pydnn.data import DataSet
 from pydnn.jobs.job import Job, expect_test, prepare, run, watching
 from pydnn.jobs.loading import data_of
@@ -80,6 +80,7 @@ class Trained:
         return model_of(self.job, self.state, self.costs, self.data)
 
 
+@known_options
 def train(
     job: Job | Recipe,
     data: DataSet | Batch | AnyPath | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 import numpy as np
@@ -17,6 +17,7 @@ from pydnn.checks import (
     expect_flag,
     expect_known,
     expect_real,
+    known_options,
     shown,
 )
 from pydnn.data.image_folders import image_size_of
@@ -232,6 +233,10 @@ class Recipe:
             raise BadInput(
                 f"patience has nothing to watch: {self.watch!r} needs {what} above 0: set it."
             )
+
+
+if not TYPE_CHECKING:  # for a type checker, it is the __init__ that attrs makes
+    Recipe.__init__ = known_options(Recipe.__init__)
 
 
 DESCRIBED = {
