@@ -1,5 +1,6 @@
 """Recipes: training jobs as plain data, and as TOML files."""
 
+from pydnn.recipes.automatic import recipe_for
 from pydnn.recipes.recipe import Recipe, with_seed
 from pydnn.recipes.toml import read_recipe, write_recipe
 from pydnn.recipes.tutorial import tutorial_network, tutorial_recipe
@@ -7,6 +8,7 @@ from pydnn.recipes.tutorial import tutorial_network, tutorial_recipe
 __all__ = [
     "Recipe",
     "read_recipe",
+    "recipe_for",
     "tutorial_network",
     "tutorial_recipe",
     "with_seed",

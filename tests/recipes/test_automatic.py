@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+import pydnn as nn
+from pydnn.checks import BadInput
+from pydnn.data import DataSet, Table
+from pydnn.descriptions.text import write_description
+from pydnn.jobs import prepare, run
+from pydnn.recipes import recipe_for
+
+
+def examples(m=40, target="y", **columns):
+    table = Table.of({"x": np.arange(float(m))} | columns)
+    return table.examples(target)
+
+
+COIN = ["tail", "head"] * 20
+TASKS = {
+    "texts": ({"y": COIN}, "sigmoid_cross_entropy()", 1),
+    "truth values": ({"y": [True, False] * 20}, "sigmoid_cross_entropy()", 1),
+    "three texts": ({"y": ["a", "b", "c", "a"] * 10}, "softmax_cross_entropy()", 3),
+    "whole numbers": ({"y": [3.0, 4.0, 5.0, 6.0] * 10}, "softmax_cross_entropy()", 4),
+    "20 whole numbers": ({"y": list(range(20)) * 2}, "softmax_cross_entropy()", 20),
+    "21 whole numbers": ({"y": [*range(21), *range(19)]}, "mean_squared()", 1),
+    "numbers that occur once": ({"y": np.arange(40.0) ** 2}, "mean_squared()", 1),
+    "halves": ({"y": [0.5, 1.0] * 20}, "mean_squared()", 1),
+}
+
+
+@pytest.mark.parametrize(("columns", "loss", "outputs"), TASKS.values(), ids=TASKS)
+def test_loss_and_outputs_follow_from_what_the_target_holds(columns, loss, outputs):
+    recipe = recipe_for(examples(**columns))
+    assert write_description(recipe.loss) == loss
+    assert write_description(recipe.network).endswith(f"dense({outputs}))")
+
+
+@pytest.mark.parametrize(
+    ("columns", "loss"),
+    [
+        ({"y": [True, False] * 20, "z": [False, True] * 20}, "sigmoid_cross_entropy()"),
+        ({"y": [1.0, 2.0] * 20, "z": np.arange(40.0)}, "mean_squared()"),
+    ],
+    ids=["labels", "numbers"],
+)
+def test_several_targets_are_labels_or_numbers(columns, loss):
+    recipe = recipe_for(examples(target=["y", "z"], **columns))
+    assert write_description(recipe.loss) == loss
+    assert write_description(recipe.network).endswith("dense(2))")
+
+
+def test_a_task_that_is_stated_replaces_the_rule():
+    ages = examples(y=[1.0, 2.0] * 20)
+    assert write_description(recipe_for(ages).loss) == "sigmoid_cross_entropy()"
+    assert write_description(recipe_for(ages, task="numbers").loss) == "mean_squared()"
+
+
+SIZES = {  # examples: units, batch, steps an epoch, validation
+    40: (64, 16, 2, 0.2),
+    999: (64, 32, 24, 0.2),
+    1000: (64, 32, 28, 0.1),
+    5000: (128, 256, 17, 0.1),
+    50_000: (256, 256, 175, 0.1),
+}
+
+
+@pytest.mark.parametrize(("m", "chosen"), SIZES.items(), ids=str)
+def test_sizes_follow_from_the_number_of_examples(m, chosen):
+    units, size, steps, validation = chosen
+    recipe = recipe_for(examples(m, y=["no", "yes"] * (m // 2) + ["no"] * (m % 2)))
+    assert f"dense({units})" in write_description(recipe.network)
+    assert write_description(recipe.batches) == f"mini_batches({size})"
+    assert recipe.evaluate_every == steps
+    assert recipe.patience == max(20 * steps, 200)
+    assert recipe.validation == validation
+    assert recipe.iterations == steps * min(max(200_000 // m, 50), 400)
+
+
+def test_entries_can_be_replaced():
+    recipe = recipe_for(examples(y=COIN), seed=7, optimizer=nn.adam(), data="coins.csv")
+    assert (recipe.seed, recipe.data) == (7, "coins.csv")
+    assert write_description(recipe.optimizer).startswith("adam(")
+
+
+@given(m=st.integers(4, 300), target=st.sampled_from(["two", "three", "number"]))
+def test_a_job_can_start_from_the_recipe_of_any_table(m, target):
+    values = np.arange(m)
+    table = Table.of({"x": values, "two": [["a", "b"][i % 2] for i in values.tolist()],
+                      "three": values // 2 % 3, "number": np.sqrt(values)})  # fmt: skip
+    batch = table.examples(target)
+    assume(target == "number" or min(np.unique(batch.Y, return_counts=True)[1]) > 1)
+    job = prepare(recipe_for(batch), batch)
+    state, _ = next(iter(run(job)))
+    assert state.iteration == 1
+
+
+def test_it_learns_what_a_table_holds():
+    x = np.linspace(-1, 1, 200)
+    table = Table.of({"x": x, "side": ["left" if value < 0.2 else "right" for value in x]})
+    batch = table.examples("side")
+    trained = nn.train(recipe_for(batch, iterations=300), batch)
+    assert np.mean(trained.model.predict(table) == table["side"]) > 0.98
+
+
+def test_a_data_set_of_a_table_is_taken_by_its_training_part():
+    batch = examples(y=COIN)
+    assert recipe_for(DataSet(batch, batch)) == recipe_for(batch)
+
+
+REFUSED = {
+    "an array": (
+        lambda: recipe_for(nn.Batch(np.ones((1, 2)), np.ones((1, 2)))),
+        r"data is not a table, expected the examples of one",
+    ),
+    "a task": (lambda: recipe_for(examples(y=COIN), task="class"), "no task 'class'"),
+    "an entry": (lambda: recipe_for(examples(y=COIN), epochs=3), "no entry of a recipe 'epochs'"),
+    "one class": (
+        lambda: recipe_for(examples(y=["a"] * 40)),
+        "target 'y' is 'a' in every row, expected two or more classes",
+    ),
+    "texts as numbers": (
+        lambda: recipe_for(examples(y=COIN), task="numbers"),
+        "target 'y' holds texts, e.g. 'head', expected numbers: choose task='classes'",
+    ),
+    "two targets as classes": (
+        lambda: recipe_for(examples(target=["y", "z"], y=COIN, z=COIN), task="classes"),
+        "there are 2 targets, expected one for classes",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "match"), REFUSED.values(), ids=REFUSED)
+def test_what_has_no_recipe_is_refused(call, match):
+    with pytest.raises(BadInput, match=match):
+        call()
