@@ -81,6 +81,7 @@ class EpochBatches:
     def __call__(self, data: Batch, key: Key, k: int) -> Batch:
         """The batch of iteration k."""
         m = data.X.shape[1]
+        # From k alone, not from a position that is carried along: any step can be repeated.
         epoch, place = divmod(k, self.per_epoch(m))
         which = slice(place * self.size, (place + 1) * self.size)
         return _columns(data, self.order(key, epoch, m)[which] if self.shuffle else which)

@@ -241,6 +241,7 @@ def sigmoid_cross_entropy(
                 f"positive_weight has {len(positive)} numbers, expected {len(Z)}: "
                 "give one for each label."
             )
+        # (1 - Y) Z + W softplus(-Z) with W = 1 + (p - 1) Y: the weight p multiplies only label 1.
         W = 1 + (positive.astype(Z.dtype) - 1) * Y
         softplus = np.maximum(-Z, 0) + numerics.log1p(e)  # of -Z
         return (1 - Y) * Z + W * softplus, (1 - Y) + W * (A - 1)
@@ -297,6 +298,7 @@ def softmax_cross_entropy(
         T = _one_hot(Y, Z)
         if smoothing:
             T = T * (1 - smoothing) + smoothing / K
+        # A shift of all logits changes no probability, and with it exp cannot overflow.
         shifted = Z - Z.max(axis=0)
         E = numerics.exp(shifted)
         total = numerics.sum(E, axis=0)
@@ -394,6 +396,7 @@ def huber(*, delta: float = 1.0) -> Loss:
 
     def entries(AL: FloatArray, Y: FloatArray, _: Numerics) -> tuple[FloatArray, FloatArray]:
         D = _difference(AL, Y)
+        # D**2 / 2 inside and delta (|D| - delta / 2) outside, without a branch.
         clipped = np.clip(D, -delta, delta)
         return clipped * (D - 0.5 * clipped), clipped
 
@@ -415,7 +418,7 @@ def poisson() -> Loss:
     def entries(Z: FloatArray, Y: FloatArray, numerics: Numerics) -> tuple[FloatArray, FloatArray]:
         rate = numerics.exp(Z)
         if Y.shape != Z.shape:
-            _difference(Z, Y)
+            _difference(Z, Y)  # raises the error of a wrong shape
         return rate - Y * Z, rate - Y
 
     def expect_counts(Y: FloatArray, n_out: int) -> None:

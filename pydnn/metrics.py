@@ -109,6 +109,7 @@ def confusion_matrix(
     expect_count("classes", classes, least=2, hint="give the number of classes")
     P, Y = _pair(predictions, Y)
     taken, true = (_class_numbers(name, array, classes) for name, array in _named(P, Y))
+    # Numbers each pair of classes, so that one pass counts all pairs.
     counts = np.bincount(true * classes + taken, minlength=classes * classes)
     return freeze(counts.reshape(classes, classes))
 
@@ -229,6 +230,7 @@ def _auc(numbers: FloatArray, positive: NDArray[np.bool_]) -> float:
     ranks = np.cumsum(counts) - (counts - 1) / 2  # from 1; equal numbers all get their mean rank
     # Doubled ranks are whole numbers, so their sum is exact in any order.
     twice = int((2 * ranks).astype(np.int64)[which][positive].sum())
+    # The ranks of positives, less their lowest possible sum, count the negatives below them.
     return (twice / 2 - p * (p + 1) / 2) / (p * n)
 
 

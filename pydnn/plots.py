@@ -108,8 +108,8 @@ def plot_sweep(
     """Plot the costs of many runs as thin lines, and the mean of each setting as a bold line.
 
     Args:
-        costs: The costs (R, iterations) of the R runs of each setting, by its name in the legend;
-            NaN after the end of a run.
+        costs: For each setting, by its name in the legend, the costs of its R runs, shape
+            (R, iterations), with NaN after the end of a run.
         best: The setting and row of the best run, which is marked; None to mark no run.
         title: The title of the plot, e.g. "32 seeds".
         ylabel: The label of the vertical axis, e.g. "cost (nats per example)".
@@ -178,6 +178,7 @@ def _top(costs: Mapping[str, FloatArray]) -> float | None:
 
     None if some costs are not above 0; then all costs are shown.
     """
+    # A run that rises above twice the highest first cost diverges, and would flatten the others.
     known = np.concatenate([rows[np.isfinite(rows)] for rows in costs.values()])
     first = np.concatenate([rows[:, 0] for rows in costs.values()])
     highest = min(float(known.max()), 2 * float(first[np.isfinite(first)].max(initial=0.0)))

@@ -119,6 +119,7 @@ class _Frozen(FloatArray):
     ) -> object:
         if any(isinstance(x, _Frozen) and not x.flags.writeable for x in out):
             raise BadInput(f"this array is read-only: {_READ_ONLY}.")
+        # On plain arrays, so that results do not inherit this class and its error.
         if out:
             options["out"] = tuple(map(_plain, out))
         return getattr(ufunc, method)(*map(_plain, inputs), **options)
@@ -327,6 +328,7 @@ def to_state(
     expect_shape(
         f"W{len(layers)}", layers[-1].W, (1, "n"), hint="the tutorial's network has one output"
     )
+    # The layers lie in the same order in both layouts, so the vector can be taken over as it is.
     laid_out = state.parameters.with_vector(packed.vector)
     return attrs.evolve(state, parameters=laid_out, optimizer_state=optimizer.init(laid_out))
 

@@ -119,6 +119,9 @@ def _expect_room(path: Path, picture: Image, file: BinaryIO) -> None:
 
 def _kept_of_jpeg(file: BinaryIO) -> int:
     """Bytes per pixel that libjpeg keeps at full size: 0 unless the file has several scans."""
+    # Walks the segments of the file up to the start of the first scan (marker DA). The frame header
+    # (C0, C1, C2 = progressive) has the number of color layers. If a scan does not have all of
+    # them, or is progressive, libjpeg keeps 2 bytes for each coefficient of the whole picture.
     place = file.tell()
     file.seek(2)
     layers, progressive, kept = 4, False, 8

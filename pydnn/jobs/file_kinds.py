@@ -94,6 +94,7 @@ def _kind_of_hdf5(path: Path, *, sealed: bool) -> str | None:
                     return kind
             written = read_text(file, "format", fixed=False)
     except BadInput:
+        # Only pydnn writes checksums, so a file that has one and cannot be read is damaged.
         return None if sealed else "an HDF5 file that pydnn did not write"
     kinds = {"pydnn model": MODEL, "pydnn segment": "a segment of a run"}
     return kinds.get(written.rpartition(" ")[0], f"an HDF5 file of the format {written!r}")

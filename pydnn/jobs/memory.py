@@ -32,7 +32,7 @@ def bytes_of(
     """
     item = np.dtype(recipe.dtype).itemsize
     per_epoch: int = build(recipe.batches, family="batches").per_epoch(examples)
-    m = -(-examples // per_epoch)
+    m = -(-examples // per_epoch)  # rounded up: the largest batch
     outputs = sum(layer.outputs for layer in layers)
     return {
         "parameters": layout.size * item,

@@ -39,7 +39,7 @@ def rebuild(
     allow: Iterable[str] = (),
     options: Mapping[str, object] = {},
 ) -> Job:
-    """Build a job again from its recipe: its initial state, with the same bits as before.
+    """Build a job again from its recipe, at its initial state and with the same bits.
 
     The basis is the one chosen before, so recorded states fit the rebuilt job. The watched value
     of early stopping is not checked, because no step depends on it.
@@ -49,7 +49,7 @@ def rebuild(
         data: The data that the job was trained on, or the name of that data set.
         rotated: Whether the job was trained in a rotated basis.
         prepare: The function that built the job.
-        parts: Names of the parts of the job's step, to be compared; by default they are not.
+        parts: The expected names of the parts of the job's step; none to skip this check.
         allow: Names of the modules outside pydnn that a text may name; see `read_recipe`.
         options: Further keyword arguments for `prepare`.
 

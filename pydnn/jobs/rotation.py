@@ -90,6 +90,7 @@ def fit_rotation(
     slot = first_weights(network, parameters.layout)
     assert slot is not None
     W = parameters[slot.name]
+    # The examples come first, so that rotated examples are zero below the diagonal (`of_fitted`).
     spanning = np.empty((len(X), X.shape[1] + len(W)), order="F")
     spanning[:, : X.shape[1]] = X
     spanning[:, X.shape[1] :] = W.T
@@ -183,6 +184,7 @@ def is_worthwhile(slot: Slot, m: int, *, iterations: int, batch: int) -> bool:
     # batch once forward and once backward; its sums and updates take about as long as 30 more.
     step = n_out * (n_x - directions) * (2 * batch + 30)
     change_of_basis = 4 * n_x * directions * directions
+    # Twice, as a margin, because both counts are rough.
     return iterations * step > 2 * change_of_basis
 
 

@@ -66,6 +66,7 @@ class Score:
         """A heading and one row of metrics for each class."""
         if not self.classes:
             return []
+        # A class that occurs nowhere has NaN, the only value that differs from itself.
         heading = ("class", *next(iter(self.classes.values())))
         rows = (
             (name, *("-" if value != value else fixed(value, 4) if isinstance(value, float)

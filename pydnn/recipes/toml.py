@@ -184,6 +184,7 @@ def _expect_small(text: str) -> None:
             f"the recipe has {len(text):,} characters, expected at most {_MOST_LETTERS:,}: "
             "shorten it."
         )
+    # Dots in quoted text do not count, so the text is removed first.
     keys = _BETWEEN_KEYS.split(_QUOTED.sub("", text))
     if max(key.count(".") for key in keys) > _MOST_DOTS:
         raise BadInput(f"the recipe has a key of more than {_MOST_DOTS} dots: correct it.")

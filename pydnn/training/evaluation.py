@@ -49,6 +49,7 @@ def measure(stream: Stream, *, every: int, function: Measure) -> Stream:
 
 def _measured(stream: Stream, every: int, function: Measure) -> Stream:
     for state, info in stream:
+        # By the iteration, not by a count of pairs, so a resumed training measures the same steps.
         if state.iteration % every == 0:
             # The stream may have passed through another `measure` before.
             measured = {**info.measured, **function(state)}

@@ -115,6 +115,7 @@ def all_finite(vector: FloatArray, numerics: Numerics) -> bool:
 
 
 def _where(network: Stage, step: Step, numerics: Numerics) -> str:
+    # In the order in which a step computes, so that the first finding is the cause.
     if not np.isfinite(step.AL).all():
         return f"forward, stage {_first_stage(network, step, numerics)}"
     if not (math.isfinite(step.cost) and np.isfinite(step.dAL).all()):

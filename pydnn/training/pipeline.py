@@ -264,7 +264,7 @@ class Part(Unchanging):
         name = getattr(function, "__qualname__", "")
         code, *maker = getattr(function, _MAKER, (None,))
         if code is not None and code is getattr(function, "__code__", None):
-            return tuple(maker)
+            return tuple(maker)  # the closure cannot be pickled, but the call that made it can
         if "<" in name:
             raise BadInput(
                 f"part {self.name!r} cannot be pickled, because its function {name} is inside "
@@ -319,10 +319,14 @@ def part(
         A decorator that turns the function into a `Part`.
 
     Example:
+        >>> import attrs
         >>> @part(needs=["grads"], gives=["grads"], isotropic=True)
         ... def halve(step):
         ...     half = step.grads.with_vector(step.grads.vector / 2)
         ...     return attrs.evolve(step, grads=half)
+        >>> step = nn.make_train_step(nn.dense(1), nn.mean_squared(), nn.adam())
+        >>> step.insert_after("backward", halve)
+        TrainStep(forward, cost, backward, halve, update)
     """
 
     def decorate(function: StepFunction) -> Part:

@@ -137,6 +137,8 @@ def make_train_step(
         >>> info.cost, state.parameters["W"], state.parameters["b"]
         (17.0, array([[6.5]]), array([[4.]]))
     """
+    # `TrainStep` ignores underflow for the whole step, so the functions inside need not, and are
+    # called without the wrapper that does.
     keyless = Context(training=True, numerics=numerics)
     network_forward, loss_function = bare(network.forward), bare(loss.function)
     network_backward = into(network)
@@ -170,6 +172,8 @@ def make_train_step(
         before = parameters.vector
         vector = empty(before.size, before.dtype)
         out = parameters.layout.views(vector)
+        # Stages write gradients straight into the vector, without a copy each. False: nobody
+        # needs the gradient of the examples, which would cost a product as large as dW.
         network_backward(parameters.tree, step.cache, step.dAL, out, False)
         return step.with_fields(grads=grads_layout(step).packed(freeze(vector)))
 

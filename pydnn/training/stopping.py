@@ -90,6 +90,7 @@ class Watched:
         """The state that the value in `info` describes: `state`, or the one before it."""
         if self.watch is None or self.watch.iteration(info) > info.iteration:
             return state
+        # An unmeasured value such as the cost describes the state before the step, which is `last`.
         # A thinned stream does not contain the state before most of its steps.
         known = self.last is not None and self.last.iteration == info.iteration
         return self.last if known else None
@@ -290,6 +291,7 @@ def _stopped_at(stream: Stream, watch: Watch, target: float) -> Stream:
     try:
         for state, info in stream:
             value = value_of(info, watch.name)
+            # NaN compares as False, so it never reaches the target.
             reached = value is not None and sign * value <= sign * target
             measured = watch.iteration(info) > info.iteration
             if reached and not measured:
