@@ -175,7 +175,7 @@ class BadInput(ValueError):  # noqa: N818 - it names the user's input, not our f
 
 
 class NameTaken(BadInput):
-    """Something exists already under the name of what was to be made."""
+    """The name for something new, such as a file or a folder, is taken already."""
 
 
 class UnknownOption(BadInput, TypeError):  # noqa: N818
@@ -339,13 +339,13 @@ def expect_known(what: str, name: str, known: Iterable[str]) -> None:
         raise BadInput(f"there is no {what} {name!r}: {advice}")
 
 
-def expect_options(function: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse an option that a function does not have, with the nearest that it has.
+def expect_options(function: str, options: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse options that a function does not have, and suggest the nearest that it has.
 
     Raises:
-        UnknownOption: Which is a TypeError, too, as Python itself raises.
+        UnknownOption: If it does not have one of them. It is a TypeError, as Python itself raises.
     """
-    for option in given:
+    for option in options:
         if option not in known:
             try:
                 expect_known(f"option of {function}", option, known)
@@ -354,7 +354,7 @@ def expect_options(function: str, given: Iterable[str], known: Iterable[str]) ->
 
 
 def known_options(function: Callable[_Options, _Result]) -> Callable[_Options, _Result]:
-    """Decorate a function such that an option that it does not have is refused with the nearest.
+    """Decorate a function to refuse unknown options and suggest the nearest known one.
 
     Example:
         >>> @known_options
@@ -374,7 +374,7 @@ def known_options(function: Callable[_Options, _Result]) -> Callable[_Options, _
     return checked
 
 
-# What each extra installs, as in pyproject.toml, for messages. They name the packages, since
+# What each extra installs, as in pyproject.toml. Messages name the packages, since
 # `pip install 'pydnn[plot]'` would install another project, which is published as pydnn.
 EXTRAS = {
     "plot": ("matplotlib>=3.9",),
@@ -389,10 +389,11 @@ EXTRAS = {
 
 
 def install_command(extra: str, package: str = "") -> str:
-    """The command that installs what an extra brings; of the `package` alone if it is one of these.
+    """Return the command that installs an extra, or only its `package` if it has that.
 
-    >>> install_command("plot")
-    "pip install 'matplotlib>=3.9'"
+    Example:
+        >>> install_command("plot")
+        "pip install 'matplotlib>=3.9'"
     """
     needed = EXTRAS[extra]
     chosen = [one for one in needed if one.partition(">=")[0] == package] or needed
@@ -400,11 +401,20 @@ def install_command(extra: str, package: str = "") -> str:
 
 
 def import_extra(module: str, *, extra: str, purpose: str) -> ModuleType:
-    """Import a `module` that the `extra` of pydnn brings, or say in one line why that fails."""
+    """Import a module that an extra of pydnn installs, or say in one line why that fails.
+
+    Args:
+        module: The name of the module.
+        extra: The name of the extra, see `EXTRAS`.
+        purpose: What needs the module; the message begins with it.
+
+    Raises:
+        MissingExtra: If the module is not installed, or cannot be imported.
+    """
     package = module.partition(".")[0]
     try:
         return importlib.import_module(module)
-    except Exception as error:  # a package may fail in any way, e.g. over a setting of its own
+    except Exception as error:  # a package may raise anything, e.g. for a wrong setting of its own
         if isinstance(error, ModuleNotFoundError) and error.name in (package, module):
             raise MissingExtra(
                 f"{purpose} needs {package}, which is not installed: "

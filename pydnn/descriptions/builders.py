@@ -138,10 +138,10 @@ def described(
                     f"{name} made {shown(part)}, expected a part of family {family!r}: return "
                     "what one of pydnn's own builders makes."
                 )
-            given = signature.bind(*args, **options).arguments
+            arguments = signature.bind(*args, **options).arguments
             # A copy, since a builder may return one object each time, or another builder's part.
             part = attrs.evolve(part)
-            object.__setattr__(part, "description", {name: _without_defaults(signature, given)})
+            object.__setattr__(part, "description", {name: _without_defaults(signature, arguments)})
             object.__setattr__(part, "builder", made_by)
             return part
 
@@ -253,16 +253,16 @@ def build(description: Description, *, family: str | None = None) -> Any:
     for option in today:
         if today.count(option) > 1:
             raise BadInput(f"{name} has {option} twice, under an old name too: give it once.")
-    given: dict[str, Any] = dict(zip(today, map(_rebuilt, options.values()), strict=True))
-    for option in given:
+    arguments: dict[str, Any] = dict(zip(today, map(_rebuilt, options.values()), strict=True))
+    for option in arguments:
         expect_known(f"option of {name}", option, builder.options)
-    args = given.pop(builder.several, ()) if builder.several else ()
+    args = arguments.pop(builder.several, ()) if builder.several else ()
     try:
-        builder.signature.bind(*args, **given)
+        builder.signature.bind(*args, **arguments)
     except TypeError as error:
         raise BadInput(f"{name} cannot be built: {error}.") from error
     try:
-        return builder.function(*args, **given)
+        return builder.function(*args, **arguments)
     except (BadInput, KeyboardInterrupt, MemoryError):
         raise
     except BaseException as error:
@@ -378,11 +378,11 @@ def _reason(error: BaseException) -> str:
 
 
 def _without_defaults(
-    signature: inspect.Signature, given: Mapping[str, object]
+    signature: inspect.Signature, arguments: Mapping[str, object]
 ) -> dict[str, object]:
     return {
         option: value
-        for option, value in given.items()
+        for option, value in arguments.items()
         if not _same(value, signature.parameters[option].default)
     }
 

@@ -100,9 +100,9 @@ class DescribedPart(Unchanging):
                 f"{name}(…) cannot be pickled, since its builder is inside a function: define the "
                 "builder at the top of a module."
             )
-        given: dict[str, Any] = dict(options)
-        args = given.pop(self.builder.several, ()) if self.builder.several else ()
-        return _call, (self.builder.function, tuple(args), given)
+        keywords: dict[str, Any] = dict(options)
+        args = keywords.pop(self.builder.several, ()) if self.builder.several else ()
+        return _call, (self.builder.function, tuple(args), keywords)
 
 
 def _call(
@@ -119,7 +119,7 @@ def _key(value: object) -> object:
         if value.builder is None or value.description is None:
             return DescribedPart, id(value)
         [(name, options)] = value.description.items()
-        rows = sorted((option, _key(given)) for option, given in options.items())
+        rows = sorted((option, _key(setting)) for option, setting in options.items())
         return value.builder.family, name, tuple(rows)
     try:
         hash(value)
@@ -138,8 +138,8 @@ def written(value: object, plain: _Plain, find: _Find = lambda name: None) -> st
     Args:
         value: A part, or a description.
         plain: The function that writes what is not a part, e.g. `repr`.
-        find: The function from the name in a description to its builder. Without it only parts,
-            and no descriptions, are written as calls.
+        find: The function from the name in a description to its builder. By default it finds none,
+            so descriptions are not written as calls.
     """
     return _laid_out(_line(value, plain, find), "")
 

@@ -163,29 +163,29 @@ class _Reader:
             import_own(name, self.allow)
         name = current_name(name)
         builder = find_builder(name, family)
-        given: dict[str, object] = {}
+        options: dict[str, object] = {}
         values = [self.value(arg) for arg in args]
         for keyword in keywords:
             if keyword.arg is None:
                 raise BadInput(f"{_short(self.text)} has ** in it: {_EXAMPLE}.")
             option = current_option(name, keyword.arg)
-            if option in given:
+            if option in options:
                 raise self._twice(option)
-            given[option] = self.value(keyword.value)
+            options[option] = self.value(keyword.value)
         for parameter in builder.options.values():
             if parameter.kind is parameter.VAR_POSITIONAL:
-                given[parameter.name], values = values, []
+                options[parameter.name], values = values, []
             elif values and parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
-                if parameter.name in given:
+                if parameter.name in options:
                     raise self._twice(parameter.name)
-                given[parameter.name] = values.pop(0)
+                options[parameter.name] = values.pop(0)
         if values:
-            options = ", ".join(builder.options) or "none"
+            known = ", ".join(builder.options) or "none"
             raise BadInput(
                 f"{name} got {shown(values[0])} without a name: "
-                f"name its options, which are {options}."
+                f"name its options, which are {known}."
             )
-        return {name: given}
+        return {name: options}
 
     def _twice(self, option: str) -> BadInput:
         return BadInput(f"{_short(self.text)} gives {option} twice: give it once.")

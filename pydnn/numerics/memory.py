@@ -28,9 +28,9 @@ class _Raw(np.ndarray[tuple[int], np.dtype[np.uint8]]):
     """The bytes under the arrays that `empty` returns.
 
     It is a class of its own because of how NumPy chooses the base of a view: it follows the chain
-    of bases as long as they have the view's own class. With plain bytes, a view would refer to the
-    memory past the array, which could die before the view. With this class the chain ends at the
-    array, so every view keeps the array alive, and the array's death means that no view is left.
+    of bases as long as they have the class of the view. If these bytes were a plain array, a view
+    would refer to them and not to the array, which could then die before the view. With this class
+    every view refers to the array, so when the array dies, no view is left.
     """
 
 

@@ -25,12 +25,13 @@ _Result = TypeVar("_Result")
 
 
 def ignoring_underflow(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
-    """Return a function with the results of the pure `function`, which ignores underflow.
+    """Return a function that gives the results of the pure `function` and ignores underflow.
 
     The records of stages, losses, penalties and optimizers apply this to their own functions. If
-    underflow was an error, the function is called again without that. This costs nothing in the
-    usual case, while setting an error state for every call took 4 % of the smallest step. Code that
-    already runs inside such a function, e.g. the stages of a network, is called `bare`.
+    the caller turned underflow into an error, the function is called a second time with underflow
+    ignored. This costs nothing in the usual case, while setting an error state for every call took
+    4 % of the smallest step. Inside such a function, e.g. for the stages of a network, pydnn calls
+    the `bare` functions.
     """
     if bare(function) is not function:
         return function

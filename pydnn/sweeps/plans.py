@@ -118,7 +118,7 @@ def varied(recipe: Recipe, name: str, value: object) -> Recipe:
 
 
 def _within(name: str, inside: object, path: Sequence[str], value: object) -> Any:
-    """Return the description, list or value `inside` with `value` at the end of the path."""
+    """Return a description, list or value with the place at the end of `path` replaced."""
     if not path:
         return value
     step, rest = path[0], path[1:]

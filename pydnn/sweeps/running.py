@@ -137,8 +137,8 @@ def outcomes(
         for numbers in _chunks(plan, group):
             jobs = _jobs(plan, numbers)
             reason = _why_not_stacked(plan, jobs, len(group))
-            run = run_one_by_one if reason else run_stacked
-            for place, end in run(jobs, on_progress):
+            train_all = run_one_by_one if reason else run_stacked
+            for place, end in train_all(jobs, on_progress):
                 number = numbers[place]
                 yield number, _outcome(plan, plan.runs[number], end, reason)
 
@@ -150,7 +150,7 @@ def _groups(plan: Sweep) -> list[list[int]]:
 
 
 def _chunks(plan: Sweep, group: Sequence[int]) -> Iterator[Sequence[int]]:
-    """Yield the trainings of a group in chunks of about equal size, the fastest to stack."""
+    """Yield the trainings of a group in chunks of about equal size, as large as is fastest."""
     first = prepare(plan.runs[group[0]].recipe, plan.batch)
     free = free_memory()
     fitting = len(group) if free is None else free // _bytes_of_run(first)
@@ -205,7 +205,7 @@ def _why_not_stacked(plan: Sweep, jobs: Sequence[Job], in_group: int) -> str:
     return why_not_stacked(jobs)
 
 
-def _outcome(plan: Sweep, run: Variation, trained: Trained, why_not_stacked: str) -> Outcome:
+def _outcome(plan: Sweep, variation: Variation, trained: Trained, why_not_stacked: str) -> Outcome:
     """Return the outcome of a training, judged on every part of the data."""
     job, state = trained.job, trained.state
     data = dict(job.data)
@@ -218,4 +218,4 @@ def _outcome(plan: Sweep, run: Variation, trained: Trained, why_not_stacked: str
         )
         scores = {} if lost else job.evaluation(data)(state)
     stopped = "" if trained.why == "finished" else str(trained.error or trained.why)
-    return Outcome(trained.model, run.setting, scores, stopped, why_not_stacked)
+    return Outcome(trained.model, variation.setting, scores, stopped, why_not_stacked)

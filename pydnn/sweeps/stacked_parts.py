@@ -119,7 +119,7 @@ def _abreast(matrices: Sequence[FloatArray]) -> FloatArray:
 
 
 def _with_seed(context: Context, seed: int) -> Context:
-    """Return the context that the training with this seed has: the same path under its seed."""
+    """Return the same context with the key of one training: its seed, and the same path."""
     key = context.key and Key(seed, context.key.path)
     return Context(context.training, key, context.numerics)
 
@@ -148,8 +148,8 @@ def _tree_of(trees: Sequence[Tree]) -> Tree:
 def stacked_loss(loss: Loss) -> Loss:
     """Return the loss of a stack: from AL (n_y, R, m) to the costs (R,) and dAL.
 
-    If the cost is a plain mean, the losses of all trainings are computed as if their examples were
-    one batch side by side. Only the means are taken for each training.
+    If the cost is a plain mean, the examples of all trainings are treated as one batch. Only the
+    means are computed for each training.
     """
     mean: Any = bare(loss.function)
     plain = isinstance(mean, MeanOf) and mean.weigh is None
@@ -250,7 +250,7 @@ def _optimizers_in(values: Iterable[object]) -> Iterator[Description]:
 def rate_of(optimizer: Description) -> float | None:
     """Return the learning rate of an optimizer, or None if it cannot differ within a stack.
 
-    It can if it is a number, which the last part of the optimizer multiplies by.
+    It can differ if it is a number, and multiplying by it is the last thing the optimizer does.
     """
     part: GradientTransformation = build(optimizer, family="optimizer")
     rate = part.learning_rate
@@ -281,11 +281,11 @@ def with_rate(optimizer: Description, rate: float) -> Description | None:
 def stacked_optimizer(
     optimizers: Sequence[Description], layout: Layout, dtype: AnyDType
 ) -> GradientTransformation:
-    """Return the optimizer of a stack, whose trainings differ in their learning rate at most.
+    """Return the optimizer of a stack, whose trainings may differ only in their learning rate.
 
-    It must be elementwise. If rates differ, an optimizer with rate 1 gives the factor of the
-    updates, and each number is multiplied by that times the rate of its training. This gives the
-    bits of separate trainings, since they multiply factor and rate in the same way.
+    It must be elementwise. If rates differ, the optimizer is built with rate 1, and its updates are
+    multiplied by the rate of each training, at the point where a training alone multiplies by its
+    rate. So each training has the bits that it has alone.
     """
     if all(optimizer == optimizers[0] for optimizer in optimizers):
         alone: GradientTransformation = build(optimizers[0], family="optimizer")
@@ -312,8 +312,8 @@ def stacked_optimizer(
         def kernel(g: FloatArray, p: FloatArray, factor: FloatArray, *others: FloatArray) -> None:
             work.kernel(factor, g, p, *others)
 
-        given = (grads, params.vector, by_entry(work.factor), *work.before)
-        updates, *after = in_blocks(kernel, *given, results=1 + len(work.before))
+        operands = (grads, params.vector, by_entry(work.factor), *work.before)
+        updates, *after = in_blocks(kernel, *operands, results=1 + len(work.before))
         return updates, work.state(*after)
 
     return attrs.evolve(

@@ -152,7 +152,7 @@ def why_not_stacked(jobs: Sequence[Job]) -> str:
 
 
 def _has_the_bits_of_each(stack: Stack) -> bool:
-    """Return whether the stack takes the steps of its trainings, by trying some of them.
+    """Return whether the stack gives the bits of separate trainings, by trying some steps.
 
     `stacked_arithmetic` compares each operation; this compares whole steps. It tries the first
     three, since an optimizer has no memory in the first one, and the last of an epoch, whose batch
@@ -224,7 +224,7 @@ def stack_of(jobs: Sequence[Job]) -> Stack:
 def _with_stack_info(
     train_step: TrainStep,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, StackInfo]]:
-    """Return a step with a `StackInfo`, since its costs and gradient norms are arrays (R,)."""
+    """Wrap a step to return a `StackInfo`, whose costs and gradient norms are arrays (R,)."""
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, StackInfo]:
         after, info = train_step(state, batch)
