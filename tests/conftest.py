@@ -3,9 +3,9 @@ import gc
 import os
 from pathlib import Path
 
-# One thread of BLAS for a process, unless the user says otherwise: products this small gain nothing
-# by a second one, and threads that share a core with other processes wait for one another. This
-# must stand before NumPy is imported. A test of several threads starts a process of its own.
+# BLAS uses one thread, unless the user sets another number: products this small are no faster with
+# two, and threads that share a core with other processes wait for each other. This must come before
+# NumPy is imported. A test of several threads starts its own process.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import hypothesis
@@ -16,8 +16,8 @@ from pydnn.cli import main
 from pydnn.data import image_sets
 from pydnn.runs import environment
 
-# No deadline: a machine that others use, too, may be slow for a moment. `.ci/run` tries all
-# properties again by `-m "slow or hypothesis" --hypothesis-profile=thorough`.
+# No deadline, since a shared machine may be slow for a moment. `.ci/run` checks all properties
+# again with `-m "slow or hypothesis" --hypothesis-profile=thorough`.
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=100)
 hypothesis.settings.register_profile("quick", deadline=None, max_examples=25)
 hypothesis.settings.load_profile("quick")
@@ -27,18 +27,20 @@ PHOTOS = Path(__file__).parents[1] / ".." / "shared" / "data" / "catvnoncat"
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
-    """Run the whole suite on all cores, where pytest-xdist is installed and no option says how."""
+    """Run the whole suite on all cores if pytest-xdist is installed and no option forbids it."""
     option = config.option
     if (
-        getattr(option, "numprocesses", 0) is None  # there is pytest-xdist, and nobody gave -n
-        and not hasattr(config, "workerinput")  # this is not one of its workers
-        and config.args_source is pytest.Config.ArgsSource.TESTPATHS  # no files were named
+        getattr(option, "numprocesses", 0) is None  # pytest-xdist is installed, without -n
+        and not hasattr(config, "workerinput")  # this process is not one of its workers
+        and config.args_source is pytest.Config.ArgsSource.TESTPATHS  # no test files were named
         and option.capture != "no"
         and not (option.usepdb or option.collectonly)
     ):
         option.numprocesses = _cores()
         if option.dist == "no":
-            option.dist = "worksteal"  # which leaves most tests of a file in one process
+            option.dist = (
+                "worksteal"  # most tests of a file stay in one process, which shares their fixtures
+            )
 
 
 def _cores():
@@ -48,24 +50,24 @@ def _cores():
 
 
 def pytest_collection_finish():
-    """Let no collection of garbage look at modules and thousands of tests again and again."""
+    """Exclude the modules and thousands of tests from garbage collection, which saves time."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
-def cache_of_the_tests(tmp_path_factory):
-    """What pydnn keeps is kept apart from what the user has."""
+def private_cache(tmp_path_factory):
+    """Keep the tests' cache separate from the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYDNN_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 
 
 @pytest.fixture(scope="session", autouse=True)
-def time_is_saved():
-    """Files are not flushed to the disk: no test cuts the power. Some results are worked out once.
+def saved_time():
+    """Skip flushing files to disk, since no test cuts the power, and compute some results once.
 
-    These are drawings, and the fingerprint of an arithmetic that every recorded run begins with.
+    These are the drawn cats, and the arithmetic fingerprint that each recorded run begins with.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
@@ -74,8 +76,8 @@ def time_is_saved():
         yield
 
 
-# Where underflow is an error, too: it may be none for pydnn, whatever a caller's error state is.
-# Elsewhere tests have arithmetic of their own that underflows.
+# In these tests underflow is an error in the caller's error state, which must not affect pydnn.
+# Other tests have their own arithmetic, which underflows.
 MATHEMATICS = {"optimizers", "stages", "sweeps", "training", "test_golden_jobs.py", "test_laws.py"}
 MATHEMATICS |= {f"test_{name}.py" for name in ("losses", "metrics", "penalties")}
 MATHEMATICS |= {f"test_{name}.py" for name in ("batches", "rotation", "tutorial", "underflow")}
@@ -83,10 +85,8 @@ MATHEMATICS |= {f"test_{name}.py" for name in ("batches", "rotation", "tutorial"
 
 @pytest.fixture(autouse=True)
 def arithmetic_warnings_are_errors(request):
-    below = request.path.relative_to(
-        Path(__file__).parent
-    )  # whatever the checkout's folder is called
-    under = "raise" if MATHEMATICS & set(below.parts) else "ignore"
+    path = request.path.relative_to(Path(__file__).parent)  # without the checkout's own folder
+    under = "raise" if MATHEMATICS & set(path.parts) else "ignore"
     with np.errstate(all="raise", under=under):
         yield
 
@@ -101,7 +101,7 @@ def cats_directory():
 
 @pytest.fixture
 def command(capsys):
-    """`pydnn` with these arguments, in this process: its exit status and what it printed."""
+    """A function that runs `pydnn` in this process, and returns its exit status and its output."""
 
     def run(*argv):
         try:

@@ -1,10 +1,10 @@
-"""How far portable functions are from the true values, which mpmath gives.
+"""Print the errors of the portable functions against true values from mpmath.
 
     python tests/function_errors.py [COUNT]
 
-For each function and range it prints the worst error of COUNT float64 arguments (default: 20,000)
-in units in the last place of the true value, and how many of 1,000 float32 results are not the
-nearest float32.
+For each function and range it prints the largest error over COUNT float64 arguments (default:
+20,000), in units in the last place of the true value, and how many of 1,000 float32 results are not
+the nearest float32.
 """
 
 import sys
@@ -23,11 +23,11 @@ def _between(low, high):
 
 
 def _powers(low, high):
-    """From 2**low to 2**high, equally many in each binade."""
+    """Return the map from [0, 1) to 2**low up to 2**high, with equally many in each binade."""
     return lambda unit: np.exp2(low + (high - low) * unit)
 
 
-# Name: the true function, the limit of its error, and its ranges, drawn from [0, 1).
+# By name: the true function, the bound on the error in ulps, and the ranges of arguments.
 FUNCTIONS = {
     "exp": (
         mpmath.exp,
@@ -53,15 +53,15 @@ FUNCTIONS = {
 
 
 def errors(name, draw, count):
-    """The worst error in ulps, and the share of float32 results that are not the nearest."""
+    """Return the largest error in ulps, and the share of float32 results that are not nearest."""
     true, function = FUNCTIONS[name][0], getattr(portable, name)
     x = draw(Key(count).at(name).uniform(count))
-    narrow = np.clip(x, -80, 80).astype(np.float32)  # within its range, as results are
+    narrow = np.clip(x, -80, 80).astype(np.float32)  # so that results are in the range of float32
     narrow = narrow[np.abs(narrow) >= np.finfo(np.float32).tiny]
     with mpmath.workprec(120), np.errstate(over="ignore"):
         worst = max(
-            float(abs(found - expected) / _ulp(expected))
-            for found, expected in zip(function(x).tolist(), _true(true, x), strict=True)
+            float(abs(actual - expected) / _ulp(expected))
+            for actual, expected in zip(function(x).tolist(), _true(true, x), strict=True)
         )
         nearest = np.array([_nearest(y) for y in _true(true, narrow)], np.float32)
     wrong = np.count_nonzero(function(narrow) != nearest)
@@ -78,7 +78,7 @@ def _ulp(y):
 
 
 def _nearest(y):
-    """The float32 nearest to an mpmath number, which is no tie."""
+    """Return the float32 nearest to an mpmath number that is not a tie."""
     exponent = max(mpmath.frexp(y)[1] - 24, -149) if y else 0
     return float(mpmath.ldexp(mpmath.nint(mpmath.ldexp(y, -exponent)), exponent))
 
@@ -88,7 +88,7 @@ def main():
     for name, (_, limit, ranges) in FUNCTIONS.items():
         for number, draw in enumerate(ranges):
             worst, wrong = errors(name, draw, count)
-            print(f"{name:9} range {number}: {worst:.3f} ulps, at most {limit} wanted; "
+            print(f"{name:9} range {number}: {worst:.3f} ulps, allowed {limit}; "
                   f"float32: {1000 * wrong:.2f} of 1,000 not nearest")  # fmt: skip
 
 

@@ -1,7 +1,7 @@
-"""Small jobs that between them use every builder, and what they come to, on any machine.
+"""Small jobs that together use every builder, whose results are the same on every machine.
 
-Run as a program, it prints their fingerprints here, as entries of a Python dictionary; or, with
---json, these and those of the operations of both arithmetics:
+As a program, it prints the fingerprints of their results on this machine, as entries of a Python
+dictionary. With --json it also prints the fingerprints of both arithmetics:
 
     python tests/golden_jobs.py [--json]
 """
@@ -25,11 +25,11 @@ from pydnn.runs.battery import arithmetic_fingerprint
 from pydnn.runs.state_arrays import state_fingerprint
 
 DTYPES = ("float64", "float32")
-FEATURES, EXAMPLES = 120, 130  # so many that slices are cut in some products, and not in others
+FEATURES, EXAMPLES = 120, 130  # some products then cut slices, and others do not
 
 
 def examples(task):
-    """Data of one task, from exactly rounded operations."""
+    """Return the data of one task, made with correctly rounded operations only."""
     key = Key(7)
     X = key.at("X").normal((FEATURES, EXAMPLES))
     X[3] = 0.0
@@ -188,18 +188,19 @@ JOBS = {
 
 
 def result(name, dtype):
-    """The fingerprint of the state after the job's last step, and of all that was seen of it."""
+    """Return fingerprints of the state after the job's last step, and of all observed numbers."""
     task, recipe = JOBS[name]
     return result_of(recipe, examples(task), dtype)
 
 
 def result_of(recipe, batch, dtype):
-    seen, states = [], []
+    numbers, states = [], []
     for state, info in run(prepare(attrs.evolve(recipe, dtype=dtype), batch)):
         states = [state]
-        seen += [info.cost, info.gradient_norm, *info.measured.values()]
-        seen += [v for v in info.observed.values() if isinstance(v, int | float)]
-    return f"{state_fingerprint(*states)[:16]} {fingerprint({'seen': np.array(seen)})[:16]}"
+        numbers += [info.cost, info.gradient_norm, *info.measured.values()]
+        numbers += [v for v in info.observed.values() if isinstance(v, int | float)]
+    # The name "seen" is a part of the recorded fingerprints.
+    return f"{state_fingerprint(*states)[:16]} {fingerprint({'seen': np.array(numbers)})[:16]}"
 
 
 def results():
@@ -209,13 +210,13 @@ def results():
 
 
 def main():
-    found = results()
+    fingerprints = results()
     if "--json" not in sys.argv:
-        for name, digits in found.items():
+        for name, digits in fingerprints.items():
             print(f'    "{name}": "{digits}",')
         return
     arithmetic = {one.name: arithmetic_fingerprint(one) for one in (fast, portable)}
-    print(json.dumps({"golden": found, **arithmetic}))
+    print(json.dumps({"golden": fingerprints, **arithmetic}))
 
 
 if __name__ == "__main__":

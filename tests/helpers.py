@@ -1,4 +1,4 @@
-"""What several test modules share."""
+"""Functions that several test modules share."""
 
 import sys
 
@@ -6,16 +6,16 @@ import attrs
 import numpy as np
 from hypothesis import settings
 
-THOROUGH = settings.default.max_examples >= 100  # under the profile of that name
+THOROUGH = settings.default.max_examples >= 100  # in the profile "thorough"
 
 
 def example_count(count):
-    """Settings of a property: `count` examples in the thorough run, and a quarter by default."""
+    """Return settings for `count` examples in the profile "thorough", and a quarter by default."""
     return settings(max_examples=max(1, count * settings.default.max_examples // 100))
 
 
 def arrays_in(value):
-    """Every array in a result, however deep in tuples and records."""
+    """Yield every array in a result, at any depth of tuples and records."""
     if isinstance(value, np.ndarray):
         yield value
     elif isinstance(value, list | tuple):
@@ -33,7 +33,7 @@ def frozen(array):
 
 
 def can_be_written_to(array):
-    """Whether an array, or one that it is a view of, takes writes."""
+    """Return whether an array, or one that it is a view of, can be written to."""
     while isinstance(array, np.ndarray):
         if array.flags.writeable:
             return True
@@ -42,11 +42,11 @@ def can_be_written_to(array):
 
 
 def refuse(*_, **__):
-    raise AssertionError("this takes time, and was not to be called")
+    raise AssertionError("this function must not be called")
 
 
 class Watched(np.ndarray):
-    """An array that writes down what NumPy is asked to do with it."""
+    """An array that records the NumPy functions it is passed to."""
 
     def dot(self, other, out=None):
         CALLS.append(("dot", self, other))
@@ -61,14 +61,14 @@ CALLS = []
 
 
 def python_calls(function, *arguments):
-    """How many functions written in Python run during a call: its overhead beside NumPy's work."""
+    """Return the number of Python functions called in a call: its overhead besides NumPy."""
     count = 0
 
     def counting(frame, event, argument):
         nonlocal count
         count += event == "call"
 
-    function(*arguments)  # once before, for what is imported or remembered
+    function(*arguments)  # a first call, which imports modules and fills caches
     before = sys.getprofile()
     sys.setprofile(counting)
     try:
@@ -79,7 +79,7 @@ def python_calls(function, *arguments):
 
 
 def calls(function, *arrays, **options):
-    """What a function has NumPy do with its arrays: the name, and the arrays, of each call."""
+    """Return the NumPy calls of a function on its arrays: the name and the arrays of each."""
     CALLS.clear()
     function(*(array.view(Watched) for array in arrays), **options)
     return list(CALLS)

@@ -1,4 +1,4 @@
-"""Optimisers as loops that a reader of the papers would write, each with ours."""
+"""Optimizers as plain loops, written from the papers, each with pydnn's optimizer."""
 
 import numpy as np
 
@@ -60,7 +60,7 @@ def mean_squares(grads, p):
 
 def adams(grads, p, decay=0.0, largest=False):
     m, v, top = np.zeros_like(p), np.zeros_like(p), np.zeros_like(p)
-    weights = np.array([1.0, 1, 0, 1, 1, 0])  # which of the parameters are W, and not b
+    weights = np.array([1.0, 1, 0, 1, 1, 0])  # 1 for the parameters in W, 0 for those in b
     for t, g in enumerate(grads, start=1):
         m = 0.9 * m + 0.1 * g
         v = 0.999 * v + 0.001 * g**2

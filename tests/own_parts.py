@@ -1,4 +1,4 @@
-"""Parts as users write them in modules of their own: what they are, they say in their records."""
+"""Parts in a user's module: all that pydnn knows about them is in the fields of their records."""
 
 import attrs
 import numpy as np
@@ -25,7 +25,7 @@ class MeanState:
 
 @described("optimizer")
 def signs_of_mean(*, learning_rate=0.1):
-    """Steps of one size, written without any helper of pydnn's."""
+    """Make steps of a fixed size, without using any helper of pydnn."""
 
     def init(params):
         return MeanState(0, np.zeros_like(params.vector))
@@ -47,7 +47,7 @@ def signs_of_mean(*, learning_rate=0.1):
 
 @described("optimizer")
 def shrunk(*, learning_rate=0.1, share=0.01):
-    """Descent along gradients and towards zero: a chain, and its own part updates any stretch."""
+    """Descend along gradients and toward zero: a chain with a fusible part of the user's."""
 
     def begin(state, dtype, numerics):
         s = scalar(share, dtype)
@@ -65,7 +65,7 @@ def shrunk(*, learning_rate=0.1, share=0.01):
 
 @described("optimizer")
 def rate_in_memory(*, learning_rate=0.1):
-    """The rate is its last factor, and the share that its memory keeps besides."""
+    """Use the learning rate twice: as the last factor, and in the state."""
 
     def update(grads, state, params, context=EVALUATION):
         mean = freeze(state.mean * grads.dtype.type(1 - learning_rate) + grads)
@@ -79,14 +79,14 @@ def rate_in_memory(*, learning_rate=0.1):
 
 @described("optimizer")
 def undeclared(*, learning_rate=0.1):
-    """One that says nothing of itself."""
-    told = shrunk(learning_rate=learning_rate)
-    return GradientTransformation(told.init, told.update)
+    """Do the same as `shrunk`, without declaring any flag."""
+    declared = shrunk(learning_rate=learning_rate)
+    return GradientTransformation(declared.init, declared.update)
 
 
 @described("optimizer")
 def remembering_one_number(*, learning_rate=0.1):
-    """One whose memory is not the vectors that it says it is."""
+    """Declare elementwise=True, with a state that is not made of vectors (size,)."""
 
     def update(grads, state, params, context=EVALUATION):
         return freeze(-learning_rate * grads), state
@@ -100,7 +100,7 @@ def remembering_one_number(*, learning_rate=0.1):
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class Kernel:
-    """Weights under a name of the user's, and a shift under one that pydnn gives weights."""
+    """Weights with another name than W, and a shift with the name W."""
 
     kernel: FloatArray = attrs.field(metadata=WEIGHTS)
     W: FloatArray
@@ -108,11 +108,11 @@ class Kernel:
 
 @described("stage", drawn_by=["start"])
 def mixing(units, *, start=xavier_uniform()):  # noqa: B008 - frozen
-    """W + kernel A_prev."""
+    """Compute W + kernel A_prev."""
 
     def init(key, shape_in):
-        drawn = start.draw(key, (units, shape_in[0]))
-        return Kernel(drawn, np.broadcast_to(0.0, (units, 1))), (units,)
+        weights = start.draw(key, (units, shape_in[0]))
+        return Kernel(weights, np.broadcast_to(0.0, (units, 1))), (units,)
 
     def forward(params, A_prev, context):
         return freeze(context.numerics.matmul(params.kernel, A_prev) + params.W), A_prev
@@ -126,7 +126,7 @@ def mixing(units, *, start=xavier_uniform()):  # noqa: B008 - frozen
 
 @described("stage")
 def cube_root():
-    """The cube root of Z, and of its slope no more than 1."""
+    """Compute the cube root of Z, with its slope limited to 1."""
     return elementwise(
         "cube_root",
         lambda Z, numerics: np.cbrt(Z),
@@ -136,7 +136,7 @@ def cube_root():
 
 @described("stage")
 def squared_relu():
-    """max(Z, 0) squared, written without any helper of pydnn's."""
+    """Compute max(Z, 0) squared, without using any helper of pydnn."""
 
     def forward(params, Z, context):
         return freeze(np.square(np.maximum(Z, 0))), freeze(np.maximum(Z, 0))

@@ -1,4 +1,4 @@
-"""The specification of portable arithmetic in fractions, slow but easy to check."""
+"""The specification of portable arithmetic, written with fractions: slow but easy to check."""
 
 import math
 import operator
@@ -12,7 +12,7 @@ FORMATS = {np.float32: (24, -126, 128), np.float64: (53, -1022, 1024)}
 
 
 def rounded(x, dtype=np.float64):
-    """The float nearest to a fraction, ties to even; zeros are positive."""
+    """Return the float nearest to a fraction, with ties to even and positive zeros."""
     bits, least, most = FORMATS[dtype]
     if x == 0:
         return 0.0
@@ -27,27 +27,27 @@ def rounded(x, dtype=np.float64):
 
 
 def over_one_denominator(line):
-    """A list of floats as integers over their least common denominator."""
+    """Return a list of floats as integers over their least common denominator."""
     ratios = [x.as_integer_ratio() for x in line]
     denominator = max((d for _, d in ratios), default=1)  # the largest: all are powers of 2
     return [n * (denominator // d) for n, d in ratios], denominator
 
 
 def dot(row, column):
-    """The true dot product, a fraction, of two lists of integers over one denominator each."""
+    """Return the exact dot product of two lists of integers over one denominator each."""
     (a, d), (b, e) = row, column
     return Fraction(sum(map(operator.mul, a, b)), d * e)
 
 
 def nearest_product(a, b):
-    """The product whose entries are the float32 nearest to the true dot products."""
+    """Return the product whose entries are the float32 nearest to the exact dot products."""
     rows, columns = (list(map(over_one_denominator, x.tolist())) for x in (a, b.T))
     places = [[rounded(dot(row, column), np.float32) for column in columns] for row in rows]
     return np.array(places, np.float32).reshape(len(a), b.shape[1])
 
 
 def tree(numbers):
-    """The sum of a list of floats by halving."""
+    """Return the sum of a list of floats by halving."""
     numbers = list(numbers)
     while len(numbers) > 1:
         c = -(-len(numbers) // 2)
@@ -58,7 +58,7 @@ def tree(numbers):
 
 
 def product(a, b, *, first=None):
-    """The first rows, or all, of the float64 product, by the tree or by slices."""
+    """Return the first rows, or all, of the float64 product, by the tree or by slices."""
     m, k = a.shape
     if m * k <= FEW:
         places = [
@@ -75,16 +75,16 @@ def product(a, b, *, first=None):
 
 
 def nearest_integer(n, d):
-    """The integer nearest to n / d, ties to even."""
+    """Return the integer nearest to n / d, with ties to even."""
     whole, rest = divmod(n, d)
     return whole + (2 * rest > d or (2 * rest == d and whole % 2))
 
 
 def slices(line, p, s):
-    """The slices of a line, scaled by 2**-e, each as integers over a denominator; and e."""
+    """Return the slices of a line, scaled by 2**-e, as integers over a denominator, and e."""
     e = max(math.frexp(max(map(abs, line)))[1], -960)
     rest, denominator = over_one_denominator(line)
-    finest = 2 ** (p + s * (p + 1) + 2200)  # makes every quotient below a whole number
+    finest = 2 ** (p + s * (p + 1) + 2200)  # so large that every quotient below is a whole number
     rest = [x * finest // denominator * 2**960 // 2 ** (e + 960) for x in rest]
     parts = []
     for i in range(s):
@@ -101,7 +101,7 @@ def _place(row, column, s):
         total = None
         for j in range(1, level):
             exact = dot(left[level - j - 1], right[j - 1])
-            assert Fraction(rounded(exact)) == exact  # the budget
+            assert Fraction(rounded(exact)) == exact  # exact within the budget of bits
             total = exact if total is None else Fraction(rounded(total + exact))
         levels.append(total)
     total = levels.pop()

@@ -1,4 +1,4 @@
-"""Files that a stranger made: changed at will, and sealed again so that no seal tells."""
+"""Make files as an attacker could: changed at will, with checksums that match again."""
 
 import json
 
@@ -9,7 +9,7 @@ from pydnn.storage.checksums import seal
 
 
 def resealed(path, change):
-    """Let `change` do what it wants with the open file, and seal what comes of it."""
+    """Apply `change` to the open file, and write a new checksum."""
     with h5py.File(path, "r+") as file:
         room = file.userblock_size
         change(file)
@@ -17,7 +17,7 @@ def resealed(path, change):
 
 
 def replaced(name, values, **options):
-    """The change that puts another array, or link, in the place of that called `name`."""
+    """Return a change that replaces the array called `name` by another array or link."""
 
     def change(file):
         del file[name]
@@ -30,17 +30,17 @@ def replaced(name, values, **options):
 
 
 def in_about(**changes):
-    """The change that has a segment say something else of itself."""
+    """Return a change that replaces fields of a segment's description."""
     return lambda file: about(json.dumps(json.loads(file.attrs["about"]) | changes))(file)
 
 
 def about(text):
-    """The change that puts another text in the place of what a segment says of itself."""
+    """Return a change that replaces the whole description of a segment by another text."""
     return lambda file: file.attrs.create("about", np.bytes_(text))
 
 
 def flip(path, position, bits=0xFF):
-    """Change some bits of one byte of a file; twice is as before."""
+    """Flip some bits of one byte of a file; doing it twice restores the file."""
     with path.open("r+b") as file:
         file.seek(position)
         byte = file.read(1)[0]
@@ -49,13 +49,13 @@ def flip(path, position, bits=0xFF):
 
 
 def reseal(path, places, *, room):
-    """Put a new seal into the room before a file, whatever is in it."""
+    """Write a new checksum into the user block of a file, whatever its contents are."""
     image = path.read_bytes()[room:]
     path.write_bytes(seal(image, places, room=room) + image)
 
 
 def forged_column(run, iteration, name, steps, values):
-    """Add a column of measurements to a segment of a run, and chain all segments to it anew."""
+    """Add a column of measurements to a segment of a run, and update the chain of fingerprints."""
     from pydnn.fingerprints import fingerprint
     from pydnn.runs.history import row_arrays
     from pydnn.runs.segments import read_segment

@@ -1,4 +1,4 @@
-"""Small runs for the tests of this folder, made in well under a second."""
+"""Small runs for tests, each recorded in well under a second."""
 
 import itertools
 
@@ -29,14 +29,14 @@ NETWORK = serial(dense(4), batch_norm(), relu(), dropout(keep_prob=0.8), dense(1
 
 
 def small_data(key=1, *, m=40):
-    """Examples of two classes, 5 features each."""
+    """Return a data set of two classes with 5 features per example."""
     X = Key(key).at("X").normal((5, m))
     Y = (X[:1] + X[1:2] * X[2:3] > 0).astype(float)
     return DataSet(Batch(X, Y), Batch(X[:, : m // 4], Y[:, : m // 4]))
 
 
 def saved_data(folder, key=1):
-    """The path of a file that holds them."""
+    """Return the path of a file that holds `small_data`."""
     path = folder / f"data-{key}.h5"
     if not path.exists():
         save_table(path, small_data(key))
@@ -44,7 +44,7 @@ def saved_data(folder, key=1):
 
 
 def small_recipe(folder, **changes):
-    """Mini-batches, dropout, batch normalisation and Adam: all that a step may remember."""
+    """Return a recipe with every kind of state: mini-batches, dropout, batch_norm and Adam."""
     recipe = Recipe(
         data=saved_data(folder),
         network=describe(NETWORK),
@@ -58,35 +58,35 @@ def small_recipe(folder, **changes):
 
 
 def recorded(path, recipe, data=None, *, every=4, steps=None, change=None):
-    """Record a run at `path`, or its first so many steps; the state at its end.
+    """Record a run at `path`, and return the state at its end.
 
     Args:
-        path: Its folder.
-        recipe: Its job.
-        data: By default that of `small_data`.
-        every: Steps from one segment to the next.
-        steps: How many are taken before it is interrupted.
-        change: What the train_step is led through first.
+        path: The folder of the run.
+        recipe: The recipe of the job.
+        data: The data set; by default `small_data()`.
+        every: Number of steps per segment.
+        steps: Number of steps before the run is interrupted; None records the whole run.
+        change: Function that changes the train_step before training.
     """
     data = small_data() if data is None else data
     job = prepare(recipe, data.train)
     with create_run(path, job, data) as recording:
-        if change is not None:  # which nobody is told of
+        if change is not None:  # which the recorded recipe does not mention
             job = attrs.evolve(job, train_step=change(job.train_step))
         stream = record(recording, itertools.islice(run(job), steps), every=every)
         return toolz.last(stream)[0]
 
 
 def resumed(path, *, every=3, steps=None, **options):
-    """Resume the run at `path`, or its next so many steps; the state at its end."""
-    with resume_run(path, **options) as found:
-        stream = run(found.job, watched=found.watched)
-        stream = record(found.recording, itertools.islice(stream, steps), every=every)
-        return toolz.last([(found.job.state, None), *stream])[0]
+    """Resume the run at `path` for `steps` steps, or to its end, and return its last state."""
+    with resume_run(path, **options) as resumption:
+        stream = run(resumption.job, watched=resumption.watched)
+        stream = record(resumption.recording, itertools.islice(stream, steps), every=every)
+        return toolz.last([(resumption.job.state, None), *stream])[0]
 
 
 def flipping(step, name="0/W", index=(1, 2), bit=0):
-    """A change of a train_step that flips one bit of one weight after the step of that number."""
+    """Return a change of a train_step that flips one bit of one weight after step `step`."""
 
     def flip(record):
         if record.info.iteration != step:

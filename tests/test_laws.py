@@ -1,4 +1,4 @@
-"""One table of all stages, losses, optimisers, transformations and schedules, and their laws."""
+"""Check the laws of all stages, losses, optimizers, transformations and schedules, by tables."""
 
 import numpy as np
 import pytest
@@ -89,11 +89,11 @@ STAGES = {
     ),
 }
 SHAPES = {"parallel, of images": (4, 5, 5)}
-# Which hand on what they are given.
+# Stages whose output may share memory with their input
 SHARING = {"identity", "dropout"}
 
 
-def test_the_table_has_every_stage():
+def test_every_stage_is_in_the_table():
     def names(description):
         for name, options in description.items():
             yield name
@@ -127,22 +127,21 @@ def test_a_cache_keeps_no_array_that_its_caller_can_write_to(stage):
     assert dA.flags.writeable
 
 
-# A view that refuses writes is not enough where pydnn has made the array itself: what it is a
-# view of would still take them.
+# A read-only view is not enough for an array that pydnn made: its base must be read-only too.
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
 @pytest.mark.parametrize("training", [True, False], ids=["in training", "afterwards"])
-def test_what_a_stage_makes_is_no_view_of_what_takes_writes(stage, training):
+def test_results_of_a_stage_are_not_views_of_writeable_arrays(stage, training):
     drawn = draw_stage(stage, (3,), 5, Key(4))
     A_prev, dA = frozen(drawn.A_prev), frozen(drawn.dA)
     context = drawn.training if training else after_training(stage, drawn)
     A, cache = stage.forward(drawn.params, A_prev, context)
-    made = [A, cache, stage.backward(drawn.params, cache, dA)]
+    results = [A, cache, stage.backward(drawn.params, cache, dA)]
     if stage.statistics and training:
-        made.append(stage.statistics.absorb(stage.statistics.init(drawn.params), cache))
-    assert not any(map(can_be_written_to, arrays_in(made)))
+        results.append(stage.statistics.absorb(stage.statistics.init(drawn.params), cache))
+    assert not any(map(can_be_written_to, arrays_in(results)))
 
 
-# Smoothed labels are never reached; counts leave a part of their likelihood out.
+# No prediction equals a smoothed label, and the Poisson loss omits a term of the likelihood.
 NEVER_ZERO = {"sigmoid, smoothed to 0.25 and 0.75", "softmax, smoothed", "poisson"}
 
 
@@ -154,17 +153,17 @@ def test_losses(name):
     assert_loss(loss, **by_class, **zero)
 
 
-def test_a_loss_of_one_weight_for_each_label():
+def test_a_loss_with_one_weight_per_label_keeps_its_laws():
     assert_loss(sigmoid_cross_entropy(positive_weight=[2, 0.5, 3]), outputs=3)
 
 
-def test_losses_of_one_hot_columns():
+def test_a_loss_of_one_hot_labels_keeps_its_laws():
     Y = np.eye(3)[:, [0, 2, 1, 1]]
     assert_loss(softmax_cross_entropy(), AL=Key(1).normal((3, 4)), Y=Y, zero_at=lambda Y: 1e3 * Y)
 
 
 @pytest.mark.parametrize(("optimizer", "loop"), LOOPS.values(), ids=LOOPS)
-def test_optimizers_are_the_loops_of_their_papers(optimizer, loop):
+def test_optimizers_agree_with_the_loops_of_their_papers(optimizer, loop):
     assert_gradient_transformation(optimizer, params=parameters(), reference=loop)
 
 
@@ -194,11 +193,11 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
-def test_what_an_optimizer_makes_is_no_view_of_what_takes_writes(optimizer):
+def test_results_of_an_optimizer_are_not_views_of_writeable_arrays(optimizer):
     params = PARAMS.with_vector(frozen(PARAMS.vector))
     state = optimizer.init(params)
-    made = optimizer.update(frozen(params.vector), state, params, Context(key=Key(3)))
-    assert not any(map(can_be_written_to, arrays_in((state, made))))
+    results = optimizer.update(frozen(params.vector), state, params, Context(key=Key(3)))
+    assert not any(map(can_be_written_to, arrays_in((state, results))))
 
 
 @pytest.mark.parametrize("name", TRANSFORMATIONS)
