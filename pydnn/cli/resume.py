@@ -54,7 +54,7 @@ def _run(args: argparse.Namespace) -> int:
     )
     with resuming as resumed:
         for fault in resumed.recording.set_aside:
-            complain(f"{fault.message.rstrip('.')}; it is now {fault.path}")
+            complain(f"{fault.cause}; it is now {fault.path}")
         for path in resumed.recording.restored:
             complain(f"{path} is restored from the other files of the run")
         run, job = resumed.run, resumed.job

@@ -1,4 +1,4 @@
-"""Runs on disk: what a training leaves behind, so that it can be gone on with, and repeated."""
+"""Recorded runs: trainings on disk that can be resumed, replayed, inspected and compared."""
 
 from pydnn.runs.diff import Difference, difference
 from pydnn.runs.inspect import look_into

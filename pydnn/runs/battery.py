@@ -1,4 +1,4 @@
-"""A fingerprint of a machine's arithmetic, from a battery of operations."""
+"""A fingerprint of a machine's arithmetic, from a fixed battery of operations."""
 
 from __future__ import annotations
 
@@ -21,34 +21,35 @@ __all__ = ["arithmetic_fingerprint", "operations"]
 _OfArrays: TypeAlias = Callable[[FloatArray], FloatArray]
 
 
-# The battery. What its shapes tell apart was measured with OpenBLAS 0.3.31 on two cores, in
-# processes of their own: kernels (SkylakeX, Haswell, Sandybridge), and 1, 2, 3, 4, 6, 8, 12 and
-# 16 threads. Small products differ by kernel alone. Those of (97, 450, 211) and (33, 1000, 65)
-# differ by the threads, too, as do the product of a matrix with its own transpose, for which
-# NumPy has BLAS work out one half, and lengths of vectors just above 10,000 entries.
+# The shapes of the battery are chosen so that the bits show which kernel and how many threads BLAS
+# uses. This was measured with OpenBLAS 0.3.31 on two cores, with the kernels SkylakeX, Haswell and
+# Sandybridge, and with 1, 2, 3, 4, 6, 8, 12 and 16 threads, each in a fresh process. The bits of
+# small products depend on the kernel alone. Those of (97, 450, 211) and (33, 1000, 65) also depend
+# on the threads. So do the product of a matrix with its own transpose, of which NumPy lets BLAS
+# compute one half, and the norms of vectors with just over 10,000 entries.
 _PRODUCTS = ((1, 20, 209), (20, 7, 300), (64, 500, 1), (33, 1000, 65), (97, 450, 211))
-_FEW_BY_MANY = (4, 1000, 1000)  # the way of `fast` with examples of many features
+_FEW_BY_MANY = (4, 1000, 1000)  # the case in which `fast` treats wide examples differently
 _OWN_TRANSPOSE = (300, 100)
 _SPANNING = ((400, 70), (8200, 8))
 _LENGTH, _LENGTHS = 10_001, 16
 _POOL = 450 * 211
-_POINTS = 3001  # an odd number: what is left over by wide instructions counts as well
+_POINTS = 3001  # an odd number, so that wide instructions leave a remainder, which counts as well
 
 
 def arithmetic_fingerprint(numerics: Numerics) -> dict[str, str]:
-    """The SHA-256, by operation of `numerics`, of what it gives on a fixed battery of numbers.
+    """For each operation of `numerics`, the SHA-256 of its results on a fixed battery of numbers.
 
-    Two processes with the same fingerprints need not agree on every product, for BLAS has other
-    ways for other shapes; those with unlike ones will not agree.
+    Processes with different fingerprints compute different bits. Processes with the same
+    fingerprints may still differ, because BLAS treats other shapes in other ways.
     """
     pool = Key(0).at("arithmetic").uniform(_POOL) - 0.5
     pools = (pool, pool.astype(np.float32))
     return {
         operation: fingerprint(
             {
-                f"{given.dtype} {number}": result
-                for given in pools
-                for number, result in enumerate(_results(numerics, operation, given))
+                f"{numbers.dtype} {place}": result
+                for numbers in pools
+                for place, result in enumerate(_results(numerics, operation, numbers))
             }
         )
         for operation in operations()
@@ -78,7 +79,7 @@ def _results(numerics: Numerics, operation: str, pool: FloatArray) -> Iterator[A
 
 
 def operations() -> list[str]:
-    """The names of an arithmetic's functions, without what it says of itself."""
+    """The names of the functions of an arithmetic, without the fields that describe it."""
     functions = [field.name for field in attrs.fields(Numerics) if not field.kw_only]
     return [name for name in functions if name != "name"]
 
@@ -87,10 +88,10 @@ def _products(matmul: Product, pool: FloatArray) -> Iterator[ArrayLike]:
     for m, k, n in _PRODUCTS:
         a, b = _matrix(pool, m, k), _matrix(pool[::-1], k, n)
         yield matmul(a, b)
-        yield matmul(_matrix(pool, k, m).T, b, out=np.empty((m, n), pool.dtype))  # as W.T dZ is
-        yield matmul(a, _matrix(pool, n, k).T)  # as dZ A_prev.T is
+        yield matmul(_matrix(pool, k, m).T, b, out=np.empty((m, n), pool.dtype))  # like W.T dZ
+        yield matmul(a, _matrix(pool, n, k).T)  # like dZ A_prev.T
     m, k, n = _FEW_BY_MANY
-    if pool.dtype == np.float32:  # in float64 it would take as long as all the rest
+    if pool.dtype == np.float32:  # in float64 it would double the time of the whole battery
         yield matmul(_matrix(pool, m, k), _matrix(pool, n, k).T)
     X = _matrix(pool, *_OWN_TRANSPOSE)
     yield matmul(X.T, X)
@@ -115,12 +116,12 @@ def _norms(norm: Callable[[FloatArray], float], pool: FloatArray) -> Iterator[Ar
 
 
 def _bases(orthonormal_basis: _OfArrays, pool: FloatArray) -> Iterator[ArrayLike]:
-    if pool.dtype == np.float64:  # it takes no others
+    if pool.dtype == np.float64:  # the operation refuses float32
         yield from (orthonormal_basis(_matrix(pool, n, k)) for n, k in _SPANNING)
 
 
 def _of_reals(function: _OfArrays, pool: FloatArray) -> Iterator[ArrayLike]:
-    near = pool[:_POINTS]  # within 1/2 of 0; by powers of two the others are exact, too
+    near = pool[:_POINTS]  # within 1/2 of 0; scaling by powers of two is exact
     for x in (near, near * 16, near / 64, near[::3]):
         yield function(x)
 
@@ -138,5 +139,5 @@ def _cosines(cosine: Callable[[float], float], pool: FloatArray) -> Iterator[Arr
 
 
 def _matrix(pool: FloatArray, rows: int, columns: int) -> FloatArray:
-    """A new contiguous matrix of the pool's numbers, over and over where it has too few."""
+    """A new contiguous matrix of the pool's numbers, which repeat if the pool has too few."""
     return np.resize(pool[: rows * columns], (rows, columns))

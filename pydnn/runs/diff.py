@@ -1,7 +1,7 @@
-"""What two runs differ in, and where they part: the first step, and its first tensor that differs.
+"""The difference of two runs, down to the first step and the first tensor that differ.
 
-The step is found from what is recorded, not by running both again. Only that one step is rebuilt
-of each, where one was recorded with other BLAS threads or CPU features, in a process with those.
+The records alone show the step; the runs are not repeated. Only this one step is computed again for
+each run, if necessary in a process with the BLAS threads and CPU features of that run.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ import numpy as np
 import toolz
 
 import pydnn
-from pydnn.checks import (
-    BadInput,
-)
+from pydnn.checks import BadInput
 from pydnn.data import DataSet
 from pydnn.descriptions.parts import is_description
 from pydnn.descriptions.text import write_description
@@ -45,7 +43,7 @@ from pydnn.jobs.model import Model
 
 __all__ = ["Apart", "Difference", "Parting", "difference", "difference_from_run"]
 
-Row = tuple[str, str, str]  # what, and how it is in either run
+Row = tuple[str, str, str]  # a name, and its value in either run
 
 
 @attrs.frozen
@@ -53,13 +51,13 @@ class Apart:
     """A tensor that differs between two runs.
 
     Attributes:
-        tensor: Its place, in words.
-        count: Entries that differ; of
-        size: so many.
-        gap: By how much two of them differ at most; None where that means nothing.
-        ulps: How many floats lie at most between two of them; None where that means nothing.
-        index: Of the first.
-        first: It, in the one run and in the other.
+        tensor: The place of the tensor, in words.
+        count: The number of entries that differ.
+        size: The number of all entries.
+        gap: The largest absolute difference of two entries; None for anything but floats.
+        ulps: The largest distance of two entries in floats; None for anything but floats.
+        index: The index of the first entry that differs.
+        first: The value of that entry in either run.
     """
 
     tensor: str
@@ -73,13 +71,13 @@ class Apart:
 
 @attrs.frozen
 class Parting:
-    """Where two runs part.
+    """The first step at which two runs differ.
 
     Attributes:
-        step: The first step of which a recorded number differs; -1 for the initial state.
-        mismatch: That number; None where only the states of segments tell.
-        apart: The first tensor of the step that differs; None where none does.
-        notes: What else is to be known, such as that a record does not follow from its recipe.
+        step: The number of the step; -1 for the initial state.
+        mismatch: The recorded number that differs; None if only the states of segments differ.
+        apart: The first tensor of the step that differs; None if none does.
+        notes: Remarks, e.g. that a record does not follow from its recipe.
     """
 
     step: int
@@ -90,14 +88,14 @@ class Parting:
 
 @attrs.frozen
 class Difference:
-    """What two runs differ in.
+    """The differences between two runs.
 
     Attributes:
-        recipe: Keys that differ, and both values.
-        data: What of their data differs, in words.
-        environment: What of the machines and libraries differs, and both values.
-        iterations: Of each.
-        parting: Where their steps part; None where all that both have are the same bits.
+        recipe: The keys that differ, and both values.
+        data: The differences of their data, in words.
+        environment: The differences of machines and libraries, and both values.
+        iterations: The number of steps of either run.
+        parting: The first step that differs; None if all steps that both have are the same bits.
     """
 
     recipe: list[Row]
@@ -108,10 +106,14 @@ class Difference:
 
 
 def difference(a: Run, b: Run) -> Difference:
-    """What the runs `a` and `b` differ in, and where they part.
+    """Compare two runs: recipes, data, machines, and the first step with different bits.
+
+    Args:
+        a: One run.
+        b: The other run.
 
     Raises:
-        BadInput: If a step must be rebuilt, and its data is not to be had.
+        BadInput: If a step must be computed again, and its data cannot be loaded.
     """
     return Difference(
         _recipes(*(_as_trained(run) for run in (a, b))),
@@ -141,17 +143,17 @@ def _written(value: object) -> str:
 
 
 def _data(a: Run, b: Run) -> list[str]:
-    told = []
+    differences = []
     for part in dict.fromkeys([*a.folder.pins.data, *b.folder.pins.data]):
         x, y = (run.folder.pins.data.get(part, {}) for run in (a, b))
         for name in dict.fromkeys([*x, *y]):
             if x.get(name) != y.get(name):
-                told.append(f"{part} {name}: {_entries(a, b, part, name)}")
-    return told
+                differences.append(f"{part} {name}: {_entries(a, b, part, name)}")
+    return differences
 
 
 def _entries(a: Run, b: Run, part: str, name: str) -> str:
-    """Which entries of an array of the data differ, in words."""
+    """The entries in which an array of the data differs, in words."""
     try:
         x, y = (_array(run, part, name) for run in (a, b))
     except BadInput as error:
@@ -160,7 +162,7 @@ def _entries(a: Run, b: Run, part: str, name: str) -> str:
         return "only one of them has it"
     apart = _apart("", x, y)
     if apart is None:
-        return "its fingerprints differ, though its entries do not"
+        return "its fingerprints differ, but its entries do not"
     if not apart.index:
         return f"{apart.first[0]} | {apart.first[1]}"
     feature, example = apart.index
@@ -179,7 +181,7 @@ def _array(run: Run, part: str, name: str) -> AnyArray | None:
     return array
 
 
-# Where they part
+# The first step that differs
 
 
 def _parting(a: Run, b: Run) -> Parting | None:
@@ -191,20 +193,20 @@ def _parting(a: Run, b: Run) -> Parting | None:
         return first or _from_states(a, b, upto=stop) or _from_measurements((a, b), x, y)
     step = mismatch.step
     earlier = _from_states(a, b, upto=step)
-    if earlier is not None:  # statistics, say, of which no row tells
+    if earlier is not None:  # rows do not show everything, e.g. not the running statistics
         return earlier
-    tensors, notes = zip(*(_tensors(run, step) for run in (a, b)), strict=True)
-    told = tuple(note for note in notes if note)
-    if not told:
+    tensors, reasons = zip(*(_tensors(run, step) for run in (a, b)), strict=True)
+    failures = tuple(filter(None, reasons))
+    if not failures:
         return Parting(step, mismatch, _first_apart(*tensors))
-    # What was not made by its recipe cannot be rebuilt; the next states of it are still there.
+    # The step cannot be computed again. The next recorded states still show a difference.
     later = _from_states(a, b, upto=stop)
     apart, more = (later.apart, later.notes) if later else (None, ())
-    return Parting(step, mismatch, apart, (*told, *more))
+    return Parting(step, mismatch, apart, (*failures, *more))
 
 
 def _comparable(a: Rows, b: Rows) -> tuple[Rows, Rows]:
-    """The columns that both have and that the training, not an evaluation, made."""
+    """The columns that both have, without the measurements of evaluations."""
     both = [name for name in a.columns if name in b.columns and name[0] == "observed"]
     x, y = (
         Rows(rows.start, {n: rows.always[n] for n in ALWAYS}, {n: rows.columns[n] for n in both})
@@ -214,30 +216,30 @@ def _comparable(a: Rows, b: Rows) -> tuple[Rows, Rows]:
 
 
 def _coarser(a: Run, b: Run) -> str:
-    """The dtype in which numbers of both runs can be compared."""
+    """The coarser dtype of both runs, in whose ulps their numbers are compared."""
     dtypes = {run.recipe.dtype for run in (a, b)}
     return min(dtypes, key=lambda name: np.dtype(name).itemsize)
 
 
 def _from_measurements(runs: tuple[Run, Run], a: Rows, b: Rows) -> Parting | None:
-    """Where measurements that both have made of the same states differ, though no state does."""
-    found = []
+    """The first step of which only measurements differ, not states; None if there is none."""
+    different = []
     for name in {*a.columns} & {*b.columns}:
         x, y = a.columns[name], b.columns[name]
         _, i, j = np.intersect1d(x.steps, y.steps, return_indices=True)
         for place in np.flatnonzero(~same_bits(x.values[i], y.values[j]))[:1]:
             step = int(x.steps[i[place]])
             values = x.values[i[place]], y.values[j[place]]
-            found.append(Mismatch(step, " ".join(name), *values, _coarser(*runs)))
-    first = min(found, key=lambda mismatch: (mismatch.step, mismatch.quantity), default=None)
-    note = "no number that the training itself made differs"
+            different.append(Mismatch(step, " ".join(name), *values, _coarser(*runs)))
+    first = min(different, key=lambda mismatch: (mismatch.step, mismatch.quantity), default=None)
+    note = "only evaluations differ; all numbers of the training itself are the same"
     return None if first is None else Parting(first.step, first, None, (note,))
 
 
 def _from_states(a: Run, b: Run, *, upto: int) -> Parting | None:
-    """Where the states that both have recorded part, up to that of some iteration.
+    """The first difference of states that both runs have recorded, up to an iteration.
 
-    Optimisers that remember unlike things do not count for that.
+    States of optimizers count only where both have the same arrays.
     """
     others = {segment.iteration: segment for segment in b.segments}
     for segment in a.segments:
@@ -246,20 +248,20 @@ def _from_states(a: Run, b: Run, *, upto: int) -> Parting | None:
             continue
         step = segment.iteration - 1
         part = "state" if step < 0 else "update"
-        try:  # one that is not stored is computed again, where that is possible
+        try:  # a state that is not stored is computed again
             states = [run.state(segment.iteration) for run in (a, b)]
         except BadInput as error:
             return Parting(step, None, None, (str(error).rstrip("."),))
         x, y = (list(state_tensors(part, state)) for state in states)
         apart = _first_apart(x, y)
         if apart is not None:
-            note = f"the states that both have recorded after step {step} tell what differs"
+            note = f"this is from the states that both have recorded after step {step}"
             return Parting(step, None, apart, (note,) if step >= 0 else ())
     return None
 
 
 def _tensors(run: Run, step: int) -> tuple[list[Tensor], str]:
-    """Every tensor of a step, computed as the run was; and why it could not be."""
+    """All tensors of a step, computed like the run, and the reason if they cannot be computed."""
     expected = what_to_expect(run.environment_of(step), current_environment(run.numerics))
     try:
         if expected is None:
@@ -272,7 +274,7 @@ def _tensors(run: Run, step: int) -> tuple[list[Tensor], str]:
 
 
 def _elsewhere(run: Run, step: int) -> list[Tensor]:
-    """Every tensor of a step, computed in a process that has the run's threads and features."""
+    """All tensors of a step, computed in a process with the run's threads and CPU features."""
     environment = dict(os.environ)
     for name, value in variables_to_repeat(run.environment_of(step)).items():
         environment.pop(name, None)
@@ -283,15 +285,16 @@ def _elsewhere(run: Run, step: int) -> list[Tensor]:
         failure = _called((run, step, path), environment)
         if failure is not None:
             raise BadInput(
-                f"step {step} of {run.path} cannot be rebuilt as it was recorded ({failure})."
+                f"step {step} of {run.path} cannot be computed as it was recorded ({failure})."
             )
         return read_tensors(path)
 
 
-def _called(asked: tuple[Run, int, Path], environment: Mapping[str, str]) -> str | None:
-    """Have a new Python call `write_step`; why that failed, or None."""
-    pickled = pickle.dumps(asked)
-    # Nothing is imported from the folder that this process is in, only from where it imports.
+def _called(arguments: tuple[Run, int, Path], environment: Mapping[str, str]) -> str | None:
+    """Let a new Python call `write_step`; return why that failed, or None."""
+    pickled = pickle.dumps(arguments)
+    # The child must import from this process's import path alone, not from the current folder,
+    # where a stranger may have put modules.
     paths = [*filter(None, sys.path), str(Path(pydnn.__file__).parents[1])]
     code = f"import sys; sys.path[:] = {paths!r}; import {__name__} as m; m.write_step()"
     with (
@@ -299,13 +302,13 @@ def _called(asked: tuple[Run, int, Path], environment: Mapping[str, str]) -> str
         subprocess.Popen(
             [sys.executable, "-P", "-c", code],
             env=environment,
-            stdin=subprocess.PIPE,  # what is asked, and its end says that this process has ended
+            stdin=subprocess.PIPE,  # carries the arguments; its end tells that this process ended
             stdout=subprocess.DEVNULL,
             stderr=errors,
         ) as process,
     ):
         assert process.stdin is not None
-        with contextlib.suppress(OSError):  # it may have ended before
+        with contextlib.suppress(OSError):  # the child may have ended already
             process.stdin.write(pickled)
             process.stdin.flush()
         status = process.wait()
@@ -321,10 +324,10 @@ _LONGEST_REPORT = 1 << 16
 
 
 def write_step() -> None:
-    """Write every tensor of a step of a run to a file: for a process of its own.
+    """Write all tensors of a step of a run to a file; a child process calls this.
 
-    The run, the step and the file come by standard input. The process ends as soon as that does,
-    which the one that started it holds.
+    The run, the step and the file come through standard input. The child ends as soon as that input
+    ends, i.e. when the parent has ended.
     """
     run, step, path = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_input, daemon=True).start()
@@ -332,13 +335,13 @@ def write_step() -> None:
 
 
 def _end_with_input() -> None:
-    while os.read(0, 1):  # not by `sys.stdin`, whose lock a thread must not hold at the end
+    while os.read(0, 1):  # not `sys.stdin`: Python cannot exit while a thread holds its lock
         pass
     os._exit(1)
 
 
 def _first_apart(a: Sequence[Tensor], b: Sequence[Tensor]) -> Apart | None:
-    """The first tensor that both have and that differs, in the order of their making."""
+    """The first tensor, in the order of computation, that both have and that differs."""
     others = _numbered(b)
     for place, tensor in _numbered(a).items():
         other = others.get(place)
@@ -350,21 +353,21 @@ def _first_apart(a: Sequence[Tensor], b: Sequence[Tensor]) -> Apart | None:
 
 
 def _numbered(tensors: Sequence[Tensor]) -> dict[tuple[object, ...], Tensor]:
-    """The tensors by place, and by number where a stage is called more than once in a step."""
-    found: dict[tuple[object, ...], Tensor] = {}
+    """The tensors by place and number, because a stage may be called more than once in a step."""
+    numbered: dict[tuple[object, ...], Tensor] = {}
     for tensor in tensors:
         number = 0
-        while (*tensor.place, number) in found:
+        while (*tensor.place, number) in numbered:
             number += 1
-        found[*tensor.place, number] = tensor
-    return found
+        numbered[*tensor.place, number] = tensor
+    return numbered
 
 
 def _apart(name: str, a: AnyArray, b: AnyArray) -> Apart | None:
     if a.shape != b.shape or a.dtype != b.dtype:
-        told = f"{a.dtype} {a.shape}", f"{b.dtype} {b.shape}"
+        kinds = f"{a.dtype} {a.shape}", f"{b.dtype} {b.shape}"
         size = max(a.size, b.size)
-        return Apart(name, size, size, None, None, (), told)
+        return Apart(name, size, size, None, None, (), kinds)
     places = np.argwhere(~same_bits(a, b))
     if not len(places):
         return None
@@ -372,19 +375,19 @@ def _apart(name: str, a: AnyArray, b: AnyArray) -> Apart | None:
     gap, ulps = None, None
     if a.dtype.kind == "f":
         ulps = ulps_apart(a, b)
-        with np.errstate(invalid="ignore", over="ignore"):  # infinities may be among them
+        with np.errstate(invalid="ignore", over="ignore"):  # the arrays may hold infinities
             gap = float(np.nanmax(np.abs(b.astype(float) - a), initial=0.0))
     return Apart(name, len(places), a.size, gap, ulps, index, (a[index], b[index]))
 
 
 def difference_from_run(model: Model, run: Run) -> str | None:
-    """What in a model is not what a run leads to, bit for bit; None if all of it is.
+    """The first thing in which a model is not the result of a run, in words; None if it is.
 
-    A model of pydnn 0.1.0 does not say which state early stopping kept; then only its recipe and
+    A model of pydnn 0.1.0 does not say which state early stopping kept. Then only its recipe and
     its costs are compared.
 
     Raises:
-        NotRepeated: If the run itself does not come out as it was recorded.
+        NotRepeated: If a step of the run has other bits than the recorded ones.
     """
     job, costs = run.job, run.costs[: len(model.costs)]
     if _goalless(model.recipe) != _goalless(run.recipe):
@@ -422,7 +425,7 @@ def difference_from_run(model: Model, run: Run) -> str | None:
 
 
 def _goalless(recipe: Recipe) -> str:
-    """The recipe's text, but for its iterations, of which resume can ask for more."""
+    """The text of a recipe without its iterations, which resume can raise."""
     return write_recipe(attrs.evolve(recipe, iterations=1))
 
 

@@ -1,8 +1,8 @@
-"""Where a run is computed: versions, BLAS, CPU, threads, and the bits that they all lead to.
+"""The environment of a run: versions, BLAS, CPU, threads, and a fingerprint of the arithmetic.
 
-This module is at the edge: it reads this process's environment variables, CPU and libraries. An
-environment's arithmetic fingerprint says, before anything is repeated, which operations of the
-`fast` arithmetic give the recorded bits here, and which do not.
+Unlike the mathematics, this module reads the environment variables, the CPU and the libraries of
+this process. The arithmetic fingerprint predicts, before a run is replayed, which operations
+compute the recorded bits here and which do not.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from pydnn import __version__
 from pydnn.checks import BadInput
 from pydnn.numerics import Numerics, fast
 from pydnn.runs.battery import arithmetic_fingerprint
+from pydnn.storage.files import RESTORE
 
 __all__ = [
     "NOT_SET",
@@ -63,44 +64,43 @@ DISPATCH = (
 )
 
 
-# The environment variables that can change the bits.
+# All environment variables that can change the bits.
 VARIABLES = (*THREADS, *VARYING_THREADS, *DISPATCH)
 
 _PACKAGES = ("numpy", "h5py", "toolz", "attrs")
 BUFFER = 8192  # NumPy's default, in elements
 
 
-def _own(texts: Mapping[str, str]) -> dict[str, str]:
+def _copied(texts: Mapping[str, str]) -> dict[str, str]:
     return dict(texts)
 
 
 @attrs.frozen(unsafe_hash=False)
 class Environment:
-    """What the bits of a run may depend on besides its recipe and its data.
+    """Everything that the bits of a run may depend on besides its recipe and its data.
 
     Attributes:
-        versions: Of Python, pydnn, and what pydnn stands on, by name.
-        machine: "system", "architecture", "byte order", "C library" where it is known, and
-            "cores", those that the process may use.
-        blas: "name" and "version" of NumPy's BLAS; its "kernel" and "threads" as well, where
-            threadpoolctl is there to ask.
-        cpu: The SIMD extensions that NumPy was built for, then those that it found.
-        variables: Those of `VARIABLES` that are set.
-        numerics: Name of the arithmetic.
-        arithmetic: The SHA-256 of what each of its operations gives on a fixed battery.
+        versions: The versions of Python, pydnn and its dependencies, by name.
+        machine: "system", "architecture", "byte order", "C library" if it is known, and "cores",
+            the number of cores that the process may use.
+        blas: "name" and "version" of NumPy's BLAS; with threadpoolctl, also "kernel" and "threads".
+        cpu: The SIMD extensions that NumPy was built for, then those that it detected here.
+        variables: The environment variables among `VARIABLES` that are set.
+        numerics: The name of the arithmetic.
+        arithmetic: For each operation, the SHA-256 of its results on a fixed battery of numbers.
     """
 
-    versions: Mapping[str, str] = attrs.field(converter=_own)
-    machine: Mapping[str, str] = attrs.field(converter=_own)
-    blas: Mapping[str, str] = attrs.field(converter=_own)
+    versions: Mapping[str, str] = attrs.field(converter=_copied)
+    machine: Mapping[str, str] = attrs.field(converter=_copied)
+    blas: Mapping[str, str] = attrs.field(converter=_copied)
     cpu: tuple[str, ...]
-    variables: Mapping[str, str] = attrs.field(converter=_own)
+    variables: Mapping[str, str] = attrs.field(converter=_copied)
     numerics: str
-    arithmetic: Mapping[str, str] = attrs.field(converter=_own)
+    arithmetic: Mapping[str, str] = attrs.field(converter=_copied)
 
 
 def current_environment(numerics: Numerics = fast) -> Environment:
-    """The environment of this process, as it is now; it takes some milliseconds."""
+    """The environment of this process as it is now. This takes some milliseconds."""
     config = np.show_config(mode="dicts")
     simd = config.get("SIMD Extensions", {})
     return Environment(
@@ -118,25 +118,25 @@ def _versions() -> dict[str, str]:
     versions = {
         "python": platform.python_version(),
         "hdf5": h5py.version.hdf5_version,
-        "pydnn": __version__,  # not that of a distribution, of which another has this name
+        "pydnn": __version__,  # not from the metadata: another distribution is called pydnn
     }
     for name in _PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # run from its source, never installed
+        except importlib.metadata.PackageNotFoundError:  # it runs from source, without metadata
             continue
     return versions
 
 
 def _machine() -> dict[str, str]:
-    found = {
+    facts = {
         "system": platform.system(),
         "architecture": platform.machine(),
         "byte order": sys.byteorder,
         "C library": " ".join(platform.libc_ver()).strip(),
         "cores": str(_cores()),
     }
-    return {name: plain(text) for name, text in found.items() if text}
+    return {name: plain(text) for name, text in facts.items() if text}
 
 
 def _cores() -> int:
@@ -146,23 +146,23 @@ def _cores() -> int:
 
 
 def _blas(built_with: Mapping[str, object]) -> dict[str, str]:
-    asked = _loaded_blas()
-    found = {
+    loaded = _loaded_blas()
+    facts = {
         "name": built_with.get("name"),
         "version": built_with.get("version"),
-        "kernel": asked.get("architecture"),
-        "threads": asked.get("num_threads"),
+        "kernel": loaded.get("architecture"),
+        "threads": loaded.get("num_threads"),
     }
-    return {name: plain(str(value)) for name, value in found.items() if value is not None}
+    return {name: plain(str(value)) for name, value in facts.items() if value is not None}
 
 
 def _loaded_blas() -> Mapping[str, object]:
-    """What threadpoolctl, if it is installed, says of the BLAS that NumPy uses."""
+    """The report of threadpoolctl about NumPy's BLAS; empty if threadpoolctl is not installed."""
     try:
         threadpoolctl = importlib.import_module("threadpoolctl")
     except ImportError:
         return {}
-    with warnings.catch_warnings():  # of libraries that quarrel: nothing to do with us
+    with warnings.catch_warnings():  # about conflicts of other libraries
         warnings.simplefilter("ignore")
         libraries = [x for x in threadpoolctl.threadpool_info() if x.get("user_api") == "blas"]
     package = Path(np.__file__).parent.resolve()
@@ -172,19 +172,20 @@ def _loaded_blas() -> Mapping[str, object]:
         for library in libraries
         if any(map(Path(library["filepath"]).resolve().is_relative_to, beside))
     ]
-    # One that is no part of NumPy's wheel is NumPy's if there is no other: SciPy brings its own.
+    # A system's NumPy uses a BLAS outside its own folder. That one must be the only BLAS in the
+    # process, because SciPy brings another.
     candidates = own or libraries
     return candidates[0] if len(candidates) == 1 else {}
 
 
 def plain(text: str) -> str:
-    """The text as one line that any terminal can show and `read_environment` takes."""
+    """The text as one line that any terminal can show and that `read_environment` accepts."""
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     return shown if len(shown) <= _LONGEST_TEXT else shown[: _LONGEST_TEXT - 1] + "…"
 
 
 def environment_text(environment: Environment) -> str:
-    """The environment as JSON, for people, too."""
+    """The environment as JSON that people can read."""
     return json.dumps(attrs.asdict(environment), indent=2, sort_keys=True) + "\n"
 
 
@@ -195,37 +196,37 @@ _FIELDS = tuple(field.name for field in attrs.fields(Environment))
 
 
 def read_environment(text: str, where: str) -> Environment:
-    """Read what `environment_text` wrote.
+    """Read the environment from a text of `environment_text`.
 
     Args:
-        text: From a stranger, perhaps.
-        where: What messages call its place, e.g. the file's path.
+        text: The text, which may come from a stranger.
+        where: The place of the text for messages, e.g. the path of the file.
 
     Raises:
-        BadInput: Naming the place, and the field that is not as it must be.
+        BadInput: If the text is damaged. The message names the place and the wrong field.
     """
     if len(text) > _LONGEST_FILE:
-        raise BadInput(f"{where} is larger than a mebibyte, expected less: get the file again.")
+        raise BadInput(f"{where} is larger than a mebibyte, expected less: {RESTORE}.")
     try:
         plain: object = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{where} is damaged ({error}): get the file again.") from error
+        raise BadInput(f"{where} is damaged ({error}): {RESTORE}.") from error
     if not isinstance(plain, dict):
         raise _misfit(where, "it", plain, "an object of JSON")
     for name in (*_FIELDS, *plain):
         if name not in plain:
-            raise BadInput(f"{where} has no {name}, expected one: get the file again.")
+            raise BadInput(f"{where} has no {name}, expected one: {RESTORE}.")
         if name not in _FIELDS:
-            raise BadInput(f"{where} has a field {_short(name)} that is not known: take it out.")
+            raise BadInput(f"{where} has an unknown field {_short(name)}: remove it.")
     environment = Environment(
         **{name: _texts(where, name, plain[name]) for name in _FIELDS if name in _MAPPINGS},
         cpu=_names(where, "cpu", plain["cpu"]),
         numerics=_text(where, "numerics", plain["numerics"]),
     )
-    # They may be handed on to another process, where any other could do anything.
+    # `diff` may set these variables for a child process. Other variables could do anything there.
     for name in environment.variables:
         if name not in VARIABLES:
-            raise _misfit(where, "variables", name, "names of those that change the bits")
+            raise _misfit(where, "variables", name, "names of variables that can change the bits")
     for name, digits in environment.arithmetic.items():
         if not _SHA256.fullmatch(digits):
             raise _misfit(where, f"arithmetic of {name}", digits, "64 hexadecimal digits")
@@ -249,20 +250,18 @@ def _names(where: str, field: str, value: object) -> tuple[str, ...]:
 
 
 def _text(where: str, field: str, value: object, *, most: int = _LONGEST_TEXT) -> str:
-    # Other letters could make a terminal do things, or are halves of letters.
+    # Other characters could control a terminal, or are halves of surrogate pairs.
     if not isinstance(value, str) or len(value) > most or not value.isprintable():
         raise _misfit(where, field, value, f"a text of up to {most} letters that can be shown")
     return value
 
 
 def _misfit(where: str, field: str, value: object, expected: str) -> BadInput:
-    return BadInput(
-        f"{where}: {field} is {_short(value)}, expected {expected}: get the file again."
-    )
+    return BadInput(f"{where}: {field} is {_short(value)}, expected {expected}: {RESTORE}.")
 
 
 def _short(value: object) -> str:
-    return cut(reprlib.repr(value))  # which does not go all the way down
+    return cut(reprlib.repr(value))  # unlike repr, it limits the depth
 
 
 def cut(text: str, most: int = 60) -> str:

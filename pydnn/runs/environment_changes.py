@@ -1,4 +1,4 @@
-"""What differs between two environments, and what that means for the bits."""
+"""The differences between two environments, and what they mean for the bits."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from pydnn.runs.environment import (
 __all__ = ["arithmetic_differences", "environment_changes", "variables_to_repeat", "what_to_expect"]
 
 
-# Version 0.1.0 rounded squares to 28 digits inside the portable cosine, so that a cosine below
-# 1e-15 had other last bits than it has now. Schedules add 1 to every cosine, where those bits
-# vanish: the two fingerprints stand for the same trainings.
+# Version 0.1.0 rounded squares to 28 digits inside the portable cosine, so cosines below 1e-15 had
+# other last bits than now. Schedules add 1 to every cosine, which removes those bits. So trainings
+# with either fingerprint have the same bits.
 _SAME_TRAININGS = {
     "1d9be03515f99b14816a2bc036bcba9eeef5b083ba3a0f8371779735afc0a7e5": (
         "4f1b74611cb2bfa085408145613e6956c5048414fec5556acef49ea856d18792"
@@ -31,9 +31,9 @@ _SAME_TRAININGS = {
 
 
 def arithmetic_differences(recorded: Environment, here: Environment) -> tuple[str, ...]:
-    """The recorded operations whose fingerprints differ, or are not here.
+    """The recorded operations whose fingerprints differ here, or which are missing here.
 
-    One that is only here was not there yet when the run was recorded, and had no part in it.
+    An operation that exists only here is newer than the run, so the run did not use it.
     """
     ordered = [n for n in operations() if n in recorded.arithmetic]
     ordered += sorted({*recorded.arithmetic}.difference(ordered))
@@ -48,10 +48,14 @@ _NAMED = 3
 
 
 def what_to_expect(recorded: Environment, here: Environment) -> str | None:
-    """Why a run that was recorded there will not be repeated here; None where it should be.
+    """Why a run recorded in one environment has other bits in another; None if it should not.
 
-    Portable arithmetic has the same bits on every machine, so no difference of machines or threads
-    explains other ones.
+    Portable arithmetic has the same bits on every machine, so no difference between machines or
+    threads can explain other bits.
+
+    Args:
+        recorded: The environment of the run.
+        here: The environment of this process.
     """
     operations = arithmetic_differences(recorded, here)
     if not operations:
@@ -82,7 +86,7 @@ def _enumerated(names: tuple[str, ...]) -> str:
 
 
 def _causes(recorded: Environment, here: Environment) -> Iterator[str]:
-    """What may be behind other bits, the likeliest first."""
+    """Possible causes of other bits, the likeliest first."""
     changes = environment_changes(recorded, here)
     rows = {what: (cut(a), cut(b)) for what, a, b in changes if UNKNOWN not in (a, b)}
     if _is_exact(recorded):
@@ -103,8 +107,8 @@ def _is_exact(environment: Environment) -> bool:
 
 
 def environment_changes(a: Environment, b: Environment) -> list[tuple[str, str, str]]:
-    """What differs between two environments: rows of what it is, how it is in `a`, and in `b`."""
-    in_a, in_b = _told(a), _told(b)
+    """The differences between two environments: rows of a name, its value in `a`, and in `b`."""
+    in_a, in_b = _facts(a), _facts(b)
     return [
         (what, in_a.get(what, UNKNOWN), in_b.get(what, UNKNOWN))
         for what in dict.fromkeys([*in_a, *in_b])
@@ -112,8 +116,8 @@ def environment_changes(a: Environment, b: Environment) -> list[tuple[str, str, 
     ]
 
 
-def _told(environment: Environment) -> dict[str, str]:
-    """Everything about an environment, by what it is called."""
+def _facts(environment: Environment) -> dict[str, str]:
+    """Everything about an environment, by the name that messages use."""
     blas = environment.blas
     return {
         **{f"{name} version": text for name, text in sorted(environment.versions.items())},
@@ -127,10 +131,10 @@ def _told(environment: Environment) -> dict[str, str]:
 
 
 def variables_to_repeat(environment: Environment) -> dict[str, str | None]:
-    """The environment variables with which a child process repeats the bits of `environment`.
+    """The environment variables with which a child process computes the bits of `environment`.
 
     Returns:
-        Their values by name; None for one that must not be set.
+        The values by name; None for a variable that must not be set.
     """
     variables = {name: environment.variables.get(name) for name in VARIABLES}
     threads = environment.blas.get("threads")

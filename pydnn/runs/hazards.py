@@ -22,14 +22,13 @@ __all__ = ["Hazard", "hazards"]
 
 @attrs.frozen
 class Hazard:
-    """Something about this process that the bits of its results depend on.
+    """A setting of this process that the bits of its results depend on.
 
     Attributes:
-        what: What it is about, e.g. "OPENBLAS_CORETYPE".
-        found: How it is here.
-        advice: What that means, and what to do.
-        breaks: Whether it changes, or may change, results; otherwise it is shown for
-            information.
+        what: The name of the setting, e.g. "OPENBLAS_CORETYPE".
+        found: Its value here.
+        advice: What the value means, and what to do.
+        breaks: Whether it may change results; otherwise it is shown for information.
     """
 
     what: str
@@ -39,7 +38,11 @@ class Hazard:
 
 
 def hazards(numerics: Numerics = fast) -> list[Hazard]:
-    """What in this process breaks or weakens the promise of the same bits by this arithmetic."""
+    """The settings of this process that can break the promise of the same bits.
+
+    Args:
+        numerics: The arithmetic. Portable arithmetic depends on fewer settings.
+    """
     if numerics.exact:
         return list(_hazards_of_processor())
     return [*_hazards_of_variables(os.environ), *_hazards_of_processor(), *_hazards_of_process()]
@@ -48,12 +51,12 @@ def hazards(numerics: Numerics = fast) -> list[Hazard]:
 def _hazards_of_variables(variables: Mapping[str, str]) -> Iterator[Hazard]:
     threads = [name for name in THREADS if name in variables]
     for name in threads:
-        advice = "products may have other bits with another number: repeat runs with this one"
+        advice = "products may have other bits with another number: replay runs with this one"
         yield Hazard(name, plain(variables[name]), advice, breaks=False)
     if not threads:
         advice = (
-            "BLAS takes as many as there are cores, and products may have other bits with another "
-            "number: set OPENBLAS_NUM_THREADS to fix it"
+            "BLAS uses one thread per core, and products may have other bits with another number: "
+            "set OPENBLAS_NUM_THREADS to keep it the same"
         )
         yield Hazard("thread count", "set by no variable", advice, breaks=False)
     for name in VARYING_THREADS:
@@ -62,26 +65,26 @@ def _hazards_of_variables(variables: Mapping[str, str]) -> Iterator[Hazard]:
             yield Hazard(name, plain(variables[name]), advice, breaks=True)
     for name in DISPATCH:
         if name in variables:
-            advice = "other functions may be used than this CPU would get: unset it"
+            advice = "libraries may use other functions than they would for this CPU: unset it"
             yield Hazard(name, plain(variables[name]), advice, breaks=True)
 
 
 def _hazards_of_processor() -> Iterator[Hazard]:
-    """What breaks portable arithmetic, too."""
+    """The settings that break even portable arithmetic."""
     for dtype in (np.float64, np.float32):
         if flushes_to_zero(dtype):
             name = np.dtype(dtype).name
             advice = (
                 "a library that was compiled with -ffast-math has switched this on for the whole "
-                "process: find it among your imports, and leave it out"
+                "process: find that library among your imports and remove it"
             )
             yield Hazard(f"tiny {name} numbers", "flushed to zero", advice, breaks=True)
         if not rounds_to_nearest(dtype):
             name = np.dtype(dtype).name
-            advice = "a library has called fesetround: find it among your imports, and leave it out"
+            advice = "a library has called fesetround: find it among your imports and remove it"
             yield Hazard(f"{name} rounding", "not to the nearest", advice, breaks=True)
     if (bits := pointer_bits()) < 64:
-        advice = "32-bit programs may round twice, and have other functions: use a 64-bit Python"
+        advice = "32-bit programs may round twice and use other functions: use a 64-bit Python"
         yield Hazard("pointers", f"{bits} bits", advice, breaks=True)
     if not adds_exactly():
         advice = "portable arithmetic has other bits with it: use NumPy's own wheel"

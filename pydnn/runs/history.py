@@ -1,4 +1,4 @@
-"""Rows: what was seen of each step of a run, one row a step, as columns of numbers."""
+"""The numbers of every step of a run: rows of a step each, stored as columns."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pydnn.fingerprints import canonical
 from pydnn.other_names import suggestion
 from pydnn.records import AnyArray, freeze, keep_readonly
 from pydnn.runs.state_arrays import ReadArray
+from pydnn.storage.files import RESTORE
 from pydnn.training import StepInfo
 from pydnn.training.evaluation import is_number
 
@@ -32,8 +33,8 @@ __all__ = [
     "rows_of",
 ]
 
-# The columns that every step has, and their dtypes. "checksum" is that of the parameters after
-# the step: it tells the very step at which two runs part, even where no cost does.
+# The columns that every step has, and their dtypes. "checksum" is the checksum of the parameters
+# after the step. It shows the exact step at which two runs start to differ, even if no cost does.
 ALWAYS: Mapping[str, type[np.float64] | type[np.uint64]] = {
     "cost": np.float64,
     "gradient_norm": np.float64,
@@ -46,7 +47,7 @@ _same = attrs.cmp_using(eq=np.array_equal)
 @keep_readonly
 @attrs.frozen(unsafe_hash=False)
 class Column:
-    """Numbers that some steps have: `values` float64 (k,) of the `steps` int64 (k,), in order."""
+    """A number that some steps have: `values`, float64 (k,), at `steps`, int64 (k,), ascending."""
 
     steps: NDArray[np.int64] = attrs.field(eq=_same)
     values: NDArray[np.float64] = attrs.field(eq=_same)
@@ -55,12 +56,12 @@ class Column:
 @keep_readonly
 @attrs.frozen(eq=False)
 class Rows:
-    """The rows of the steps from number `start` on.
+    """The numbers of n steps in a row.
 
     Attributes:
-        start: Number of the first one.
+        start: The number of the first step.
         always: The columns that every step has, by name, each (n,).
-        columns: The others, by kind, "observed" or "measured", and name.
+        columns: The other columns, by kind ("observed" or "measured") and name.
     """
 
     start: int
@@ -72,40 +73,42 @@ class Rows:
 
     @property
     def stop(self) -> int:
-        """One past the last step's number."""
+        """The number after that of the last step."""
         return self.start + len(self)
 
     def infos(self) -> Iterator[StepInfo]:
-        """What a reader of the training saw, step by step."""
-        seen: dict[str, list[dict[str, float]]] = {
+        """The info of each step, as the training yielded it."""
+        values_of: dict[str, list[dict[str, float]]] = {
             kind: [{} for _ in range(len(self))] for kind in KINDS
         }
         for (kind, name), column in self.columns.items():
             for step, value in zip(column.steps.tolist(), column.values.tolist(), strict=True):
-                seen[kind][step - self.start][name] = value
+                values_of[kind][step - self.start][name] = value
         costs, norms = (self.always[name].tolist() for name in ("cost", "gradient_norm"))
         for i, (cost, norm) in enumerate(zip(costs, norms, strict=True)):
-            yield StepInfo(self.start + i, cost, norm, seen["observed"][i], seen["measured"][i])
+            yield StepInfo(
+                self.start + i, cost, norm, values_of["observed"][i], values_of["measured"][i]
+            )
 
     def numbers(self, step: int) -> dict[str, np.generic]:
-        """All numbers of one step, by what people call them, the most telling first."""
+        """All numbers of one step by readable names, the most informative first."""
         i = step - self.start
-        found: dict[str, np.generic] = {
+        numbers: dict[str, np.generic] = {
             name.replace("_", " "): self.always[name][i] for name in ("cost", "gradient_norm")
         }
         for (kind, name), column in self.columns.items():
             place = int(np.searchsorted(column.steps, step))
             if place < len(column.steps) and column.steps[place] == step:
-                found[f"{kind} {name}"] = column.values[place]
-        return found | {"checksum of the parameters after it": self.always["checksum"][i]}
+                numbers[f"{kind} {name}"] = column.values[place]
+        return numbers | {"checksum of the parameters after it": self.always["checksum"][i]}
 
     def without(self, names: Collection[tuple[str, str]]) -> Rows:
-        """The same rows without the columns of these names."""
+        """The same rows without the columns that have these kinds and names."""
         columns = {name: c for name, c in self.columns.items() if name not in names}
         return Rows(self.start, self.always, columns)
 
     def between(self, start: int, stop: int) -> Rows:
-        """The rows of the steps from `start` to before `stop`, of those that are here."""
+        """The rows of the steps from `start` up to but without `stop`, as far as they are here."""
         start = max(min(start, self.stop), self.start)
         stop = max(min(stop, self.stop), start)
         part = slice(start - self.start, stop - self.start)
@@ -117,30 +120,30 @@ class Rows:
         return Rows(start, {name: values[part] for name, values in self.always.items()}, columns)
 
 
-def rows_of(seen: Sequence[tuple[StepInfo, int]], *, start: int) -> Rows:
-    """The rows of steps that follow each other, from number `start` on.
+def rows_of(taken: Sequence[tuple[StepInfo, int]], *, start: int) -> Rows:
+    """The rows of consecutive steps.
 
-    What is observed and no single number, such as a whole vector, has no place in a row.
+    An observed value that is not a single number, such as a vector, is left out.
 
     Args:
-        seen: Of each step its info, and the checksum of the parameters after it.
-        start: Number of the first step.
+        taken: The info of each step, and the checksum of the parameters after it.
+        start: The number of the first step.
     """
-    found: dict[tuple[str, str], list[tuple[int, float]]] = {}
-    for info, _ in seen:
+    pairs: dict[tuple[str, str], list[tuple[int, float]]] = {}
+    for info, _ in taken:
         for kind in KINDS:
             for name, value in getattr(info, kind).items():
                 if is_number(value):
-                    found.setdefault((kind, name), []).append((info.iteration, float(value)))
+                    pairs.setdefault((kind, name), []).append((info.iteration, float(value)))
     always = {
-        "cost": [info.cost for info, _ in seen],
-        "gradient_norm": [info.gradient_norm for info, _ in seen],
-        "checksum": [words for _, words in seen],
+        "cost": [info.cost for info, _ in taken],
+        "gradient_norm": [info.gradient_norm for info, _ in taken],
+        "checksum": [words for _, words in taken],
     }
     return Rows(
         start,
         {name: freeze(np.array(always[name], dtype)) for name, dtype in ALWAYS.items()},
-        {name: _column(pairs) for name, pairs in found.items()},
+        {name: _column(of_one) for name, of_one in pairs.items()},
     )
 
 
@@ -150,14 +153,14 @@ def _column(pairs: list[tuple[int, float]]) -> Column:
 
 
 def joined(parts: Sequence[Rows]) -> Rows:
-    """Rows that follow each other as one."""
+    """Consecutive rows joined into one record."""
     names = list(dict.fromkeys(name for part in parts for name in part.columns))
     columns = {}
     for name in names:
-        found = [part.columns[name] for part in parts if name in part.columns]
+        pieces = [part.columns[name] for part in parts if name in part.columns]
         columns[name] = Column(
-            freeze(np.concatenate([column.steps for column in found])),
-            freeze(np.concatenate([column.values for column in found])),
+            freeze(np.concatenate([piece.steps for piece in pieces])),
+            freeze(np.concatenate([piece.values for piece in pieces])),
         )
     always = {
         name: freeze(np.concatenate([part.always[name] for part in parts])) for name in ALWAYS
@@ -166,7 +169,7 @@ def joined(parts: Sequence[Rows]) -> Rows:
 
 
 def row_arrays(rows: Rows) -> dict[str, AnyArray]:
-    """The rows as named arrays, as a file holds them; the names of columns are told apart."""
+    """The rows as the named arrays of a file, which holds the names of the columns elsewhere."""
     arrays = {name: canonical(values) for name, values in rows.always.items()}
     for i, column in enumerate(rows.columns.values()):
         arrays[f"column.{i}.steps"] = column.steps
@@ -177,25 +180,33 @@ def row_arrays(rows: Rows) -> dict[str, AnyArray]:
 def read_rows(
     read: ReadArray, *, start: int, stop: int, columns: Sequence[tuple[str, str]], where: str
 ) -> Rows:
-    """The rows whose arrays `read` gives, as `state_from` has it.
+    """The rows of a file.
+
+    Args:
+        read: A function that reads an array of the file.
+        start: The number of the first step.
+        stop: The number after that of the last step.
+        columns: The kind and name of each column that not every step has.
+        where: The name of the file, for messages.
 
     Raises:
-        BadInput: If an array is missing, of another size, or of steps that are not these.
+        BadInput: If an array is missing, has another size, or belongs to other steps.
     """
     always = {name: read(name, dtype, (stop - start,)) for name, dtype in ALWAYS.items()}
-    found = {}
+    others = {}
     for i, name in enumerate(columns):
         steps = read(f"column.{i}.steps", np.int64, ("k",))
         values = read(f"column.{i}.values", np.float64, (len(steps),))
         inside = not steps.size or (steps[0] >= start and steps[-1] < stop)
-        if not (inside and (steps[1:] > steps[:-1]).all()):  # differences could overflow
-            raise BadInput(f"column.{i}.steps in {where} are not those of the segment: {_AGAIN}.")
-        found[name] = Column(freeze(steps), freeze(values))
-    return Rows(start, {name: freeze(values) for name, values in always.items()}, found)
+        # Compared, not subtracted, because a difference of two numbers of a stranger can overflow.
+        if not (inside and (steps[1:] > steps[:-1]).all()):
+            raise BadInput(f"column.{i}.steps in {where} are not those of the segment: {RESTORE}.")
+        others[name] = Column(freeze(steps), freeze(values))
+    return Rows(start, {name: freeze(values) for name, values in always.items()}, others)
 
 
 class NoColumn(BadInput, KeyError):  # noqa: N818
-    """A history has no column of that name."""
+    """The error of a history that has no column of some name."""
 
     __str__ = BaseException.__str__  # a KeyError would show the message in quotes
 
@@ -203,11 +214,11 @@ class NoColumn(BadInput, KeyError):  # noqa: N818
 @keep_readonly
 @attrs.frozen(eq=False, repr=False)
 class History(Mapping[str, NDArray[Any]]):
-    """The numbers of every step of a training, as named columns; see `Run.history`.
+    """The numbers of every step of a training as named columns; see `Run.history`.
 
-    It is a mapping from names to arrays of one number per step: "step", int64, and, float64,
-    "cost", "gradient_norm" and what the optimizer showed ("learning_rate") or was measured
-    ("validation cost"). A number is NaN where a step does not have it.
+    It maps names to arrays with one number per step: "step" (int64); "cost" and "gradient_norm"
+    (float64); the values that the optimizer observes, e.g. "learning_rate"; and the measurements,
+    e.g. "validation cost". A step without a number has NaN.
 
     Attributes:
         columns: The arrays by name.
@@ -249,14 +260,14 @@ class History(Mapping[str, NDArray[Any]]):
 
 
 def history_of(rows: Rows) -> History:
-    """The named columns of rows; where two kinds have a name, what was measured goes first."""
+    """The named columns of rows; a measured column replaces an observed one of the same name."""
     columns: dict[str, NDArray[Any]] = {
         "step": np.arange(rows.start, rows.stop, dtype=np.int64),
         "cost": rows.always["cost"],
         "gradient_norm": rows.always["gradient_norm"],
     }
     always = tuple(columns)
-    # "measured" comes last, so that it overwrites what was observed under the same name.
+    # "measured" is the last of KINDS, so it overwrites an observed column of the same name.
     for kind in KINDS:
         for (of_kind, name), column in rows.columns.items():
             if of_kind == kind and name not in always:
@@ -264,6 +275,3 @@ def history_of(rows: Rows) -> History:
                 whole[column.steps - rows.start] = column.values
     names = dict.fromkeys((*always, *(name for _, name in rows.columns)))
     return History({name: freeze(columns[name]) for name in names})
-
-
-_AGAIN = "get the file again"

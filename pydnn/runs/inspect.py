@@ -1,4 +1,4 @@
-"""Looking into one step of a run: every activation, cache, gradient and update of it, by name."""
+"""The tensors of one step of a run: its activations, caches, gradients and updates, by name."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Tensor:
     """One array of a step.
 
     Attributes:
-        part: The part of the step that made it, e.g. "forward"; "state" and "batch" for what the
-            step was given.
-        layer: The place in the network of the stage that it belongs to, e.g. "2"; "" for none.
-        stage: That stage's name, e.g. "dense"; "" for none.
-        name: Its own, e.g. "A", "cache.Z" or "dW".
+        part: The part of the step that made it, e.g. "forward"; "state" or "batch" for an array
+            that the step began with.
+        layer: The place of its stage in the network, e.g. "2"; empty if it belongs to no stage.
+        stage: The name of that stage, e.g. "dense"; empty if it belongs to no stage.
+        name: Its own name, e.g. "A", "cache.Z" or "dW".
         array: Its numbers.
     """
 
@@ -51,7 +51,7 @@ class Tensor:
 
     @property
     def place(self) -> tuple[str, str, str]:
-        """What it has in common with that of another run."""
+        """Its part, layer and name, which identify the same tensor in another run."""
         return self.part, self.layer, self.name
 
     def __str__(self) -> str:
@@ -63,14 +63,14 @@ class Tensor:
 
 @attrs.frozen
 class Summary:
-    """What can be told of a tensor in a line.
+    """A summary of a tensor that fits on a line.
 
     Attributes:
-        shape: Its shape.
-        low: The least entry; None where it has none.
-        high: The greatest entry.
-        norm: Its Euclidean length.
-        dead: Of a stage's output, the share of units that are 0 for every example.
+        shape: The shape of the tensor.
+        low: The smallest entry; None if the tensor is empty.
+        high: The largest entry; None if the tensor is empty.
+        norm: The Euclidean norm.
+        dead: For the output of a stage, the share of units that are 0 for all examples; else None.
     """
 
     shape: tuple[int, ...]
@@ -81,7 +81,11 @@ class Summary:
 
 
 def summary_of(tensor: Tensor) -> Summary:
-    """Shape, range, length and share of dead units of a tensor."""
+    """The shape, range, norm and share of dead units of a tensor.
+
+    >>> summary_of(Tensor("forward", "1", "relu", "A", np.array([[0.0, 0.0], [3.0, 4.0]])))
+    Summary(shape=(2, 2), low=0.0, high=4.0, norm=5.0, dead=0.5)
+    """
     array = tensor.array.astype(np.float64)
     low, high = (float(array.min()), float(array.max())) if array.size else (None, None)
     scale = float(np.abs(array).max(initial=0.0))
@@ -93,38 +97,42 @@ def summary_of(tensor: Tensor) -> Summary:
 
 
 def look_into(run: Run, step: int) -> tuple[Step, list[Tensor]]:
-    """The record of the step of that number, and every array of it in the order of its making.
+    """Compute one step of a run again: its record, and all its arrays in the order of computation.
+
+    Args:
+        run: The run.
+        step: The number of the step, from 0.
 
     Raises:
         BadInput: If there is no such step.
-        NotRepeated: If it does not come out as it was recorded.
+        NotRepeated: If the step has other bits than the recorded ones.
     """
     state, batch = run.before(step)
-    seen: list[Tensor] = []
-    job = run.job_through(lambda network: map_stages(lambda p, s: _watched(p, s, seen), network))
-    seen[:] = _given(Step(state, batch))  # and not what was seen when the job was prepared
+    tensors: list[Tensor] = []
+    job = run.job_through(lambda network: map_stages(lambda p, s: _watched(p, s, tensors), network))
+    tensors[:] = _given(Step(state, batch))  # forget what `prepare` has already computed
     before = Step(state, batch)
     for name, record in trace(job.train_step, state, batch):
-        seen += _made(name, before, record)
+        tensors += _made(name, before, record)
         before = record
     run.expect_repeated(before)
-    return before, seen
+    return before, tensors
 
 
-def _watched(path: str, stage: Stage, seen: list[Tensor]) -> Stage:
-    """The same stage, which also puts whatever it makes into `seen`."""
+def _watched(path: str, stage: Stage, tensors: list[Tensor]) -> Stage:
+    """The same stage, which also appends all that it computes to `tensors`."""
     layer = path.removesuffix("/")
 
-    def see(part: str, name: str, array: AnyArray) -> None:
+    def keep(part: str, name: str, array: AnyArray) -> None:
         view = array.view()
-        view.flags.writeable = False  # a stage that fills an array still writes to its own
-        seen.append(Tensor(part, layer, stage.name, name, view))
+        view.flags.writeable = False  # on the view, because the stage may go on filling its array
+        tensors.append(Tensor(part, layer, stage.name, name, view))
 
     def forward(params: Tree, A_prev: FloatArray, context: Context) -> tuple[FloatArray, object]:
         A, cache = stage.forward(params, A_prev, context)
-        see("forward", "A", A)
+        keep("forward", "A", A)
         for name, array in _arrays("cache", cache):
-            see("forward", name, array)
+            keep("forward", name, array)
         return A, cache
 
     pull_back = into(stage)
@@ -132,25 +140,25 @@ def _watched(path: str, stage: Stage, seen: list[Tensor]) -> Stage:
     def backward_into(
         params: Tree, cache: object, dA: FloatArray, out: Views, needs_dA_prev: bool
     ) -> FloatArray | None:
-        see("backward", "dA", dA)
+        keep("backward", "dA", dA)
         dA_prev = pull_back(params, cache, dA, out, needs_dA_prev)
         for name, array in zip(_gradient_names(stage, params), out, strict=True):
-            see("backward", name, array)
+            keep("backward", name, array)
         if dA_prev is not None:
-            see("backward", "dA_prev", dA_prev)
+            keep("backward", "dA_prev", dA_prev)
         return dA_prev
 
     return attrs.evolve(stage, forward=forward, backward_into=backward_into)
 
 
 def _gradient_names(stage: Stage, params: Tree) -> list[str]:
-    if isinstance(params, tuple):  # a stage without any
+    if isinstance(params, tuple):  # the stage has no parameters
         return []
     return [field.name for field in attrs.fields(stage.gradients or type(params))]
 
 
 def _arrays(path: str, value: object) -> Iterator[tuple[str, AnyArray]]:
-    """The arrays below a cache, each with the path to it."""
+    """The arrays in a cache, each with its path."""
     if isinstance(value, np.ndarray):
         yield path, value
     elif isinstance(value, tuple | list):
@@ -162,7 +170,7 @@ def _arrays(path: str, value: object) -> Iterator[tuple[str, AnyArray]]:
 
 
 def _given(step: Step) -> Iterator[Tensor]:
-    """What a step is given: its state and its batch."""
+    """The tensors that a step begins with: its state and its batch."""
     yield from state_tensors("state", step.state)
     for name in ("X", "Y", "weights"):
         array = getattr(step.batch, name)
@@ -186,7 +194,7 @@ def _packed(part: str, packed: Packed, prefix: str) -> Iterator[Tensor]:
 
 
 def _made(part: str, before: Step, after: Step) -> Iterator[Tensor]:
-    """What a part of the step has put into the record, beside what its stages made."""
+    """The tensors that a part of the step has put into the record, without those of its stages."""
     made = after.filled_since(before)
     for name in ("AL", "cost", "dAL", "updates"):
         if name in made:
@@ -205,13 +213,13 @@ def _made(part: str, before: Step, after: Step) -> Iterator[Tensor]:
         yield from state_tensors(part, after.after)
 
 
-# Tensors in a file of their own
+# Tensors in a file
 
-_INDEX = "index"  # the data set that says what the others are
+_INDEX = "index"  # the name of the array that describes the others
 
 
 def write_tensors(path: AnyPath, tensors: Sequence[Tensor]) -> None:
-    """Write tensors to a new HDF5 file, each at stage/layer/name, e.g. "forward/2/A".
+    """Write tensors to a new HDF5 file, each at part/layer/name, e.g. "forward/2/A".
 
     Raises:
         BadInput: If the file exists, or cannot be written.
@@ -220,7 +228,7 @@ def write_tensors(path: AnyPath, tensors: Sequence[Tensor]) -> None:
     index = []
     for tensor in tensors:
         name = "/".join(filter(None, (tensor.part, tensor.layer, tensor.name)))
-        while name in arrays:  # of a stage that is called more than once in a step
+        while name in arrays:  # a stage may be called more than once in a step
             name += "'"
         arrays[name] = tensor.array
         index.append([name, tensor.part, tensor.layer, tensor.stage, tensor.name])
@@ -229,7 +237,11 @@ def write_tensors(path: AnyPath, tensors: Sequence[Tensor]) -> None:
 
 
 def read_tensors(path: AnyPath) -> list[Tensor]:
-    """The tensors of a file that `write_tensors` wrote."""
+    """Read the tensors from a file that `write_tensors` wrote.
+
+    Raises:
+        BadInput: If the file is damaged, or another kind of file.
+    """
     with open_hdf5(path_of(path)) as file:
         text = read_array(file, _INDEX, dtype=np.uint8, shape=("n",)).tobytes()
         tensors = []

@@ -1,4 +1,4 @@
-"""Numbers that are not the recorded ones: the first of them, and how far apart the two are."""
+"""Numbers that differ from the recorded ones: which is the first, and how large the gap is."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ __all__ = [
 
 @attrs.frozen
 class Mismatch:
-    """A number of a step that is not the recorded one.
+    """A number of a step that differs from the recorded one.
 
     Attributes:
-        step: The step's number; -1 for the initial state.
-        quantity: E.g. "cost", or "observed learning_rate".
-        recorded: The number in the run; None where it has none.
-        here: The number that was computed now; None where there is none.
-        dtype: The dtype that the run is trained in, in whose ulps the distance is counted.
+        step: The number of the step; -1 for the initial state.
+        quantity: The name of the number, e.g. "cost" or "observed learning_rate".
+        recorded: The number in the run; None if the run has none.
+        here: The number that was computed here; None if there is none.
+        dtype: The dtype of the training; the distance is counted in its ulps.
     """
 
     step: int
@@ -47,53 +47,60 @@ class Mismatch:
 
     @property
     def ulps(self) -> int | None:
-        """How many floats of `dtype` lie from one number to the other, 0 for less than one.
+        """The distance of the two numbers in floats of `dtype`; 0 if it is less than one float.
 
-        None where that means nothing.
+        None if they are not two floats of the same dtype.
         """
         a, b = self.recorded, self.here
         if not (isinstance(a, np.floating) and isinstance(b, np.floating)) or a.dtype != b.dtype:
             return None
-        # Rows hold the numbers of every run as float64, which has 2**29 floats for one of float32.
+        # Rows hold all numbers as float64. Between two neighboring floats of float32 lie 2**29 of
+        # float64, so a distance in these would say nothing about a training in float32.
         with np.errstate(over="ignore", under="ignore"):
             return ulps_apart(*(np.asarray(number).astype(self.dtype) for number in (a, b)))
 
     @property
     def gap(self) -> float | None:
-        """The difference of the two as a number; None where that means nothing."""
+        """The absolute difference of the two numbers; None if `ulps` is None."""
         if self.ulps is None or self.recorded is None or self.here is None:
             return None
         return abs(float(self.here) - float(self.recorded))
 
     @property
     def apart(self) -> str:
-        """The end of a sentence on how far apart the two are; "" where that means nothing."""
+        """The distance as the end of a sentence; empty if `gap` is None."""
         if self.gap is None:
             return ""
         return f", {apart_in_words(self.gap, self.ulps, self.dtype)} apart"
 
     def __str__(self) -> str:
         where = f"step {self.step}" if self.step >= 0 else "before the first step"
-        told = f"recorded {in_hex(self.recorded)}, here {in_hex(self.here)}"
-        return f"{where}: {self.quantity} differs, {told}{self.apart}"
+        values = f"recorded {in_hex(self.recorded)}, here {in_hex(self.here)}"
+        return f"{where}: {self.quantity} differs, {values}{self.apart}"
 
 
 def first_mismatch(recorded: Rows, here: Rows, *, dtype: str) -> Mismatch | None:
-    """The first number of the steps of `here`, trained in `dtype`, that is not the recorded one."""
+    """The first number of the steps in `here` that differs from the recorded one; None if none.
+
+    Args:
+        recorded: The recorded rows, which include those of the same steps.
+        here: The rows that were computed again.
+        dtype: The dtype of the training, e.g. "float32".
+    """
     return next(mismatches(recorded, here, dtype=dtype), None)
 
 
 def mismatches(
     recorded: Rows, here: Rows, *, dtype: str, measured: Collection[str] = ()
 ) -> Iterator[Mismatch]:
-    """Every number of the steps of `here` that is not the recorded one, in their order.
+    """All numbers of the steps in `here` that differ from the recorded ones, step by step.
 
     Args:
-        recorded: Rows among which are those of the same steps.
-        here: Rows that were computed again.
-        dtype: The dtype that the run is trained in, e.g. "float32".
-        measured: Names of the measurements that were made again, at whatever steps they belong.
-            Others, which no step depends on, are compared only where `here` has them.
+        recorded: The recorded rows, which include those of the same steps.
+        here: The rows that were computed again.
+        dtype: The dtype of the training, e.g. "float32".
+        measured: The names of the measurements that were made again. No step depends on the
+            others, so they are compared only if `here` has them.
     """
     then = recorded.between(here.start, here.stop)
     unlike = np.zeros(len(here), bool)
@@ -107,7 +114,7 @@ def mismatches(
     then = then.without(not_made)
     for column in {*then.columns, *here.columns}:
         if not _same(then.columns.get(column), here.columns.get(column)):
-            unlike[:] = True  # somewhere: the numbers of each step will tell
+            unlike[:] = True  # it differs at some step: the loop below compares all of them
     for i in np.flatnonzero(unlike).tolist():
         step = here.start + i
         a, b = then.numbers(step), here.numbers(step)
@@ -127,13 +134,19 @@ def _same(a: Column | None, b: Column | None) -> bool:
 
 
 def state_mismatch(recorded: TrainState, here: TrainState, *, step: int) -> Mismatch | None:
-    """The first number of a state, after the step of that number, that is not the recorded one."""
+    """The first number of the state after a step that differs from the recorded one; None if none.
+
+    Args:
+        recorded: The recorded state.
+        here: The state that was computed again.
+        step: The number of the step.
+    """
     then, now = arrays_of(recorded), arrays_of(here)
     for name, array in then.items():
         other = now[name]
         if array.shape != other.shape or array.dtype != other.dtype:
-            told = (np.str_(f"{a.dtype} {a.shape}") for a in (array, other))
-            return Mismatch(step, f"{name} of the state", *told)
+            kinds = (np.str_(f"{a.dtype} {a.shape}") for a in (array, other))
+            return Mismatch(step, f"{name} of the state", *kinds)
         places = np.flatnonzero(~same_bits(array, other))
         if places.size:
             i = int(places[0])
@@ -146,23 +159,27 @@ def state_mismatch(recorded: TrainState, here: TrainState, *, step: int) -> Mism
 
 
 def fingerprint_mismatch(segment: Segment, here: TrainState) -> Mismatch | None:
-    """That a state is not the one of a segment, which may hold no more of it than a fingerprint."""
-    found = state_fingerprint(here)
-    if found == segment.state_sha256:
+    """The mismatch if a state does not have the fingerprint that a segment holds; else None."""
+    computed = state_fingerprint(here)
+    if computed == segment.state_sha256:
         return None
-    told = (np.str_(digits[:16]) for digits in (segment.state_sha256, found))
-    return Mismatch(segment.iteration - 1, "the fingerprint of the state after it", *told)
+    pair = (np.str_(digits[:16]) for digits in (segment.state_sha256, computed))
+    return Mismatch(segment.iteration - 1, "the fingerprint of the state after it", *pair)
 
 
 def _where(packed: Packed, i: int) -> str:
-    """The name of the array, and the index in it, of entry `i` of a vector."""
+    """The array, and the index in it, that entry `i` of a vector belongs to."""
     slot = next(slot for slot in packed.layout.slots if slot.start <= i < slot.stop)
     index = np.unravel_index(i - slot.start, slot.shape)
     return f"{slot.name}[{', '.join(str(int(n)) for n in index)}]"
 
 
 def ulps_in_words(ulps: int, dtype: str = "float64") -> str:
-    """A distance in units in the last place, exact where anybody would count them."""
+    """A distance in units in the last place, in words; beyond a million it is rounded.
+
+    >>> ulps_in_words(1), ulps_in_words(0, "float32"), ulps_in_words(2_000_000)
+    ('1 ulp', 'less than 1 ulp of float32', '2.0e+06 ulps')
+    """
     of = "" if dtype == "float64" else f" of {dtype}"
     if ulps > 10**6:
         return f"{ulps:.1e} ulps{of}"
@@ -170,12 +187,20 @@ def ulps_in_words(ulps: int, dtype: str = "float64") -> str:
 
 
 def apart_in_words(gap: float, ulps: int | None, dtype: str = "float64") -> str:
-    """How far apart two floats are: as a number, and in units in the last place of `dtype`."""
+    """A distance of two floats in words, as a number and in ulps of `dtype`.
+
+    >>> apart_in_words(2.2e-16, 1)
+    '2.2e-16 (1 ulp)'
+    """
     return f"{gap:.3g}" + ("" if ulps is None else f" ({ulps_in_words(ulps, dtype)})")
 
 
 def in_hex(number: np.generic | None) -> str:
-    """All bits of a number, for people: hexadecimal, and for a float its decimals, too."""
+    """All bits of a number for people: hexadecimal, followed by the decimals of a float.
+
+    >>> in_hex(np.float64(0.5))
+    '0x1.0000000000000p-1 (0.5)'
+    """
     bits = bits_of(number)
     if bits is None:
         return "none"
@@ -183,7 +208,7 @@ def in_hex(number: np.generic | None) -> str:
 
 
 def bits_of(number: np.generic | None) -> str | None:
-    """All bits of a number in hexadecimal; None for none."""
+    """All bits of a number in hexadecimal; None for None."""
     if number is None or isinstance(number, np.str_):
         return number
     return float(number).hex() if isinstance(number, np.floating) else hex(int(number))

@@ -1,7 +1,7 @@
-"""What a run's recipe met when it was recorded: the bits of its data, the source of its functions.
+"""Provenance: hashes of the data and of the source code that a run was recorded with.
 
-A name is no data: these fingerprints stand beside the recipe in `recipe.toml`, in the table
-`recorded`, and say whether what is found under the names today is what was trained on.
+A recipe holds only the names of its data and functions. The hashes lie beside it in `recipe.toml`,
+in the table `recorded`. They show whether the data and functions of these names are still the same.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pydnn.fingerprints import fingerprint
 from pydnn.recipes.recipe import DTYPES, Recipe
 from pydnn.recipes.toml import RECORDED, RECORDED_FORMAT, own_builders_of, toml_of, write_recipe
 from pydnn.records import Batch, FloatArray
-from pydnn.storage.files import open_regular
+from pydnn.storage.files import RESTORE, open_regular
 
 __all__ = [
     "Pins",
@@ -50,7 +50,7 @@ _MOST_SOURCE = 1 << 20  # bytes of a module that a run keeps
 
 @attrs.frozen
 class Pin:
-    """One array of the data: its shape, examples being columns, its dtype and its SHA-256."""
+    """The shape (features, examples), dtype and SHA-256 of one array of the data."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -59,18 +59,19 @@ class Pin:
 
 @attrs.frozen
 class Pins:
-    """What was met.
+    """The provenance of a run.
 
     Attributes:
-        data: By part, "train" or "test", and array, "X", "Y" or "weights".
-        place: Where the data was: its name in the recipe, or the whole path that this was.
-        parts: Names of the parts that the training step was made of.
-        functions: The SHA-256 of the source of the module of each builder of the user's own, by
-            `module:function`.
-        rotated: The training examples as they were trained on, where that was in another basis:
-            states mean weights in that one.
-        classes: Names of the classes, from number 0 on, where the data names them.
-        format: Of the table in which this was recorded; 1 is that of pydnn 0.1.0.
+        data: The pins of the data's arrays, by part ("train", "test") and array ("X", "Y",
+            "weights").
+        place: Where the data was: its name in the recipe or, if the name was a path, the full path.
+        parts: The names of the parts of the training step.
+        functions: By `module:function`, the SHA-256 of the source of each module outside pydnn that
+            the recipe names.
+        rotated: The pin of the training examples in the basis that they were trained in, if it
+            differs from their own; then the states hold weights in that basis.
+        classes: The names of the classes, from number 0 on, if the data has names.
+        format: The format of the table; 1 is that of pydnn 0.1.0.
     """
 
     data: Mapping[str, Mapping[str, Pin]]
@@ -83,7 +84,7 @@ class Pins:
 
     @property
     def features(self) -> int:
-        """Numbers of one example, as it was trained on."""
+        """The number of features of an example in the basis that it was trained in."""
         return (self.rotated or self.data["train"]["X"]).shape[0]
 
 
@@ -94,22 +95,23 @@ def pins_of(
     *,
     rotated: FloatArray | None = None,
 ) -> Pins:
-    """The fingerprints of `data` and of the functions that the recipe names.
+    """The provenance of a run: fingerprints of the data and of the user's own functions.
 
     Args:
-        recipe: The job.
-        data: What it is trained on.
-        parts: Names of the parts of its training step.
-        rotated: The training examples in the basis in which it is trained, if that is another.
+        recipe: The recipe of the run.
+        data: The data that it is trained on.
+        parts: The names of the parts of its training step.
+        rotated: The training examples in the basis that they are trained in, if it differs from
+            their own.
 
     Raises:
-        BadInput: If a function's source cannot be found, or data holds a NaN.
+        BadInput: If the source of a function cannot be found, or the data holds a NaN.
     """
     functions = {}
     for name in sorted(_own_builders(recipe)):
         if not OWN_BUILDER.fullmatch(name):
             raise BadInput(
-                f"{name!r} is no name that a recipe can have: define it at the top of a module "
+                f"{name!r} cannot be named in a recipe: define it at the top level of a module "
                 "whose name begins with one of the letters A to Z."
             )
         functions[name] = _sha256(_source(name))
@@ -121,7 +123,7 @@ def pins_of(
 
 
 def rotated_pin(X: FloatArray) -> Pin:
-    """The fingerprint of training examples in the basis in which they are trained on."""
+    """The pin of training examples in the basis that they are trained in."""
     return _pin("rotated", X)
 
 
@@ -129,11 +131,13 @@ def _parts(data: DataSet | Batch) -> list[tuple[str, Batch]]:
     if isinstance(data, Batch):
         return [("train", data)]
     parts = [(part, getattr(data, part)) for part in _PARTS]
-    return [(part, batch) for part, batch in parts if batch.X.shape[1]]  # there may be no test part
+    return [
+        (part, batch) for part, batch in parts if batch.X.shape[1]
+    ]  # the test part may be empty
 
 
 def _pins_of(part: str, batch: Batch, dtype: DTypeLike) -> dict[str, Pin]:
-    """Fingerprints of the arrays in the recipe's `dtype`, in which they are trained on."""
+    """The pins of the arrays of a batch, in the recipe's `dtype`, which is used for training."""
     pins = {}
     for name in _ARRAYS:
         array = getattr(batch, name)
@@ -143,44 +147,45 @@ def _pins_of(part: str, batch: Batch, dtype: DTypeLike) -> dict[str, Pin]:
 
 
 def _pin(name: str, array: FloatArray) -> Pin:
-    # Examples lie one after the other in memory, and are read in that order.
+    # Transposed, because the examples lie one after the other in memory. This avoids a copy.
     return Pin(array.shape, array.dtype.name, fingerprint({name: array.T}))
 
 
 def data_differences(pins: Pins, data: DataSet | Batch) -> list[str]:
-    """What of `data` is not as it was recorded, each in words; [] where all is.
+    """The differences between `data` and the recorded data, in words; empty if there are none.
 
-    A part that was not recorded, or is not there now, does not count, but for the training part.
-    Names of classes count where both have them.
+    A test part that was not recorded, or that is missing now, does not count. The names of the
+    classes count only if both have them.
     """
     dtype = pins.data["train"]["X"].dtype
-    found = {part: _pins_of(part, batch, dtype) for part, batch in _parts(data)}
-    told = []
+    now = {part: _pins_of(part, batch, dtype) for part, batch in _parts(data)}
+    differences = []
     for part, recorded in pins.data.items():
-        for name in dict.fromkeys([*recorded, *found.get(part, recorded)]):
-            was, here = recorded.get(name), found.get(part, recorded).get(name)
+        for name in dict.fromkeys([*recorded, *now.get(part, recorded)]):
+            was, here = recorded.get(name), now.get(part, recorded).get(name)
             if was != here:
-                told.append(f"{part} {name} differs (recorded {_told(was)}, here {_told(here)})")
+                words = f"(recorded {_in_words(was)}, here {_in_words(here)})"
+                differences.append(f"{part} {name} differs {words}")
     classes = getattr(data, "classes", None)
     if classes != pins.classes and None not in (classes, pins.classes):
         recorded_names, names = (", ".join(each or ()) for each in (pins.classes, classes))
-        told.append(f"the list of classes differs (recorded {recorded_names}; here {names})")
-    return told
+        differences.append(f"the list of classes differs (recorded {recorded_names}; here {names})")
+    return differences
 
 
-def _told(pin: Pin | None) -> str:
+def _in_words(pin: Pin | None) -> str:
     return "none" if pin is None else f"{pin.dtype} {pin.shape} sha256 {pin.sha256[:16]}"
 
 
 def function_differences(pins: Pins, sources: Path | None = None) -> list[str]:
-    """What differs of the user's own functions since they were recorded; none is imported.
+    """The changes of the user's own functions since the recording, in words; none is imported.
 
-    Comments, docstrings, blank lines and the way in which lines are laid out do not count.
+    Comments, docstrings, blank lines and layout do not count.
 
     Args:
-        pins: What was recorded.
+        pins: The recorded provenance.
         sources: The folder in which `write_sources` kept the modules. Without it, or for a module
-            that is not there, every character counts.
+            that is not in it, every character counts.
     """
     differences = []
     for name, recorded in pins.functions.items():
@@ -189,9 +194,9 @@ def function_differences(pins: Pins, sources: Path | None = None) -> list[str]:
         except BadInput as error:
             differences.append(str(error).rstrip("."))
             continue
-        found = _sha256(here)
-        if found != recorded and not _same_code(_kept(sources, name, recorded), here):
-            was, now = recorded[:16], found[:16]
+        current = _sha256(here)
+        if current != recorded and not _same_code(_kept(sources, name, recorded), here):
+            was, now = recorded[:16], current[:16]
             differences.append(
                 f"the source of {name} has changed (sha256 recorded {was}, here {now})"
             )
@@ -199,9 +204,10 @@ def function_differences(pins: Pins, sources: Path | None = None) -> list[str]:
 
 
 def write_sources(pins: Pins, folder: Path) -> None:
-    """Keep the modules of the user's own functions in a new folder: for readers, never to be run.
+    """Copy the modules of the user's own functions into a new folder, for people to read.
 
-    A module that is larger than a mebibyte, or has changed since it was pinned, is left out.
+    Nothing runs these copies. A module that is larger than a mebibyte, or that has changed since it
+    was pinned, is left out.
     """
     for name, recorded in pins.functions.items():
         path, source = folder / _kept_name(name), _source(name)
@@ -211,9 +217,9 @@ def write_sources(pins: Pins, folder: Path) -> None:
 
 
 def read_sources(pins: Pins, folder: Path) -> dict[str, str]:
-    """The texts of the modules that `write_sources` kept, by the module's name.
+    """The texts of the modules that `write_sources` copied, by the name of the module.
 
-    One that is missing, or is not the text that was pinned, is left out.
+    A module that is missing, or that does not match its pin, is left out.
     """
     kept = ((name, _kept(folder, name, sha256)) for name, sha256 in pins.functions.items())
     return {
@@ -228,7 +234,7 @@ def _kept_name(name: str) -> str:
 
 
 def _kept(folder: Path | None, name: str, sha256: str) -> bytes | None:
-    """The recorded source of the module of `module:function`, if it is there and sound."""
+    """The copied source of the module of `module:function`; None if it is missing or damaged."""
     if folder is None or folder.is_symlink():
         return None
     path = folder / _kept_name(name)
@@ -241,9 +247,9 @@ def _kept(folder: Path | None, name: str, sha256: str) -> bytes | None:
 
 
 def _same_code(recorded: bytes | None, here: bytes) -> bool:
-    """Whether two sources differ in nothing that runs.
+    """Whether two sources run the same code.
 
-    Both are parsed by the Python that is here: its trees differ from those of other versions.
+    The same Python parses both, because the syntax trees of other versions differ.
     """
     if recorded is None:
         return False
@@ -274,7 +280,7 @@ def _sha256(source: bytes) -> str:
 
 
 def _own_builders(description: object) -> Iterator[str]:
-    """The names of all builders of a user's own in a recipe, or in a part of one."""
+    """The names of all builders outside pydnn in a recipe, or in a part of one."""
     if isinstance(description, Recipe):
         for field in attrs.fields(Recipe):
             yield from _own_builders(getattr(description, field.name))
@@ -290,10 +296,10 @@ def _own_builders(description: object) -> Iterator[str]:
 
 
 def _source(name: str) -> bytes:
-    """The source of the module of `module:function`, with Unix line ends; it is not run for it."""
+    """The source of the module of `module:function`, with Unix line ends; the module is not run."""
     module = name.partition(":")[0]
     try:
-        # __main__ is another module in every other program.
+        # In another program, __main__ is another module.
         spec = None if module == "__main__" else _spec(module)
         text = Path(spec.origin).read_bytes() if spec and spec.origin else None
     except (ImportError, ValueError, OSError):
@@ -301,13 +307,13 @@ def _source(name: str) -> bytes:
     if text is None:
         raise BadInput(
             f"the source of {name} was not found: put the file of the module {module} on the "
-            "import path, under the name it had, e.g. with PYTHONPATH."
+            "import path under its original name, e.g. with PYTHONPATH."
         )
     return text.replace(b"\r\n", b"\n")
 
 
 def _spec(module: str) -> ModuleSpec | None:
-    """Where a module is; `importlib.util.find_spec` would run the packages that it is in."""
+    """The spec of a module; `importlib.util.find_spec` would run the packages around it."""
     spec: ModuleSpec | None = None
     path: Sequence[str] | None = None
     name = ""
@@ -322,7 +328,7 @@ def _spec(module: str) -> ModuleSpec | None:
 
 
 def unpinned(plain: Mapping[str, object], pins: Pins) -> list[str]:
-    """What a recipe names outside pydnn without a record of its source; nothing is imported."""
+    """The builders outside pydnn in a recipe without a hash of their source; none is imported."""
     return [
         f"{RECORDED}.functions has nothing about {name}, which the recipe names"
         for name in own_builders_of(plain)
@@ -334,7 +340,7 @@ def unpinned(plain: Mapping[str, object], pins: Pins) -> list[str]:
 
 
 def pins_text(recipe: Recipe, pins: Pins) -> str:
-    """The recipe as a TOML file with what was recorded under it."""
+    """The text of a run's recipe.toml: the recipe, followed by the provenance."""
     lines = [
         write_recipe(recipe),
         f"\n[{RECORDED}]\nformat = {RECORDED_FORMAT}\ndata = {toml_of(pins.place)}\n",
@@ -359,10 +365,10 @@ def _pin_text(pin: Pin) -> str:
 
 
 def read_pins(plain: Mapping[str, object]) -> Pins:
-    """What was recorded beside a recipe, from the plain data of its file.
+    """Read the provenance from the parsed TOML of a run's recipe.toml.
 
     Raises:
-        BadInput: If it is missing, or not as `pins_text` writes it.
+        BadInput: If it is missing, or differs from what `pins_text` writes.
     """
     recorded = plain.get(RECORDED)
     known = {*_PARTS, "format", "data", "parts", "functions", "rotated", "classes"}
@@ -390,15 +396,15 @@ def read_pins(plain: Mapping[str, object]) -> Pins:
             names = None if classes is None else tuple(classes)
             return Pins(data, place, tuple(parts or ()), functions, rotated, names, form)
     raise BadInput(
-        f"the table {RECORDED} is not that of a recorded run, with data, parts, train.X and "
-        "train.Y: give the folder of a run."
+        f"the table {RECORDED} is missing or incomplete, expected data, parts, train.X and "
+        "train.Y as in a recorded run: give the folder of a run."
     )
 
 
 def _read_part(part: str, plain: object) -> dict[str, Pin]:
     pins = {}
     if not isinstance(plain, dict):
-        raise BadInput(f"{RECORDED}.{part} is no table, expected one: get the file again.")
+        raise BadInput(f"{RECORDED}.{part} is not a table, expected one: {RESTORE}.")
     for name, value in plain.items():
         expect_known(f"array in {RECORDED}.{part}", name, _ARRAYS)
         pins[name] = _read_pin(f"{part}.{name}", value)
@@ -416,8 +422,7 @@ def _read_pin(name: str, value: object) -> Pin:
         ):
             return Pin((n, m), dtype, sha256)
     raise BadInput(
-        f"{RECORDED}.{name} is {reprlib.repr(value)}, expected shape, dtype and sha256: "
-        "get the file again."
+        f"{RECORDED}.{name} is {reprlib.repr(value)}, expected shape, dtype and sha256: {RESTORE}."
     )
 
 

@@ -1,8 +1,9 @@
-"""Dropping states of a run to save room: what proves the run, fingerprints and rows, stays.
+"""Dropping states of a run to save space; fingerprints and rows, which prove the run, stay.
 
-A state that is not stored is computed again from the nearest one before it, the first state from
-the recipe. The newest state always stays, because training goes on from it, and so does the last
-one before the environment changed, because no single machine can compute what is after it.
+pydnn computes a state that is not stored again, from the nearest stored state before it or, for the
+first, from the recipe. The newest state always stays, because training resumes from it. So does the
+last state before each change of the environment, because no single machine can compute the states
+on both sides of the change.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ __all__ = ["Pruned", "prune", "size_of", "thinned"]
 
 @attrs.frozen
 class Pruned:
-    """What `prune` has done, or would do.
+    """The result of `prune`.
 
     Attributes:
-        dropped: Iterations of the states that were dropped,
-        kept: and of those that are stored.
-        freed: Bytes that this frees.
-        size: Bytes of the run's files afterwards.
+        dropped: The iterations of the states that were dropped, or would be in a dry run.
+        kept: The iterations of the states that stay.
+        freed: The bytes that this frees.
+        size: The bytes of the run's files afterwards.
     """
 
     dropped: tuple[int, ...]
@@ -45,24 +46,28 @@ def prune(
     dry_run: bool = False,
     allow: Iterable[str] = (),
 ) -> Pruned:
-    """Drop states of the run in the folder `path`.
+    """Drop states of a run to save disk space, and keep what proves the run.
+
+    The first state, the newest state and the last one before each change of the environment always
+    stay. A dropped state is computed again when it is needed.
 
     Args:
         path: The folder of a run that no process is writing.
-        every: Keep the state of every so many segments, besides those that always stay; by
-            default none but these and the first.
-        dry_run: Whether to only say what would be dropped.
-        allow: Names of the modules outside pydnn that its recipe may name, see `Run.open`.
+        every: Keep the state of every `every`-th segment as well; by default, of no other.
+        dry_run: Whether to only report what would be dropped.
+        allow: The names of the modules outside pydnn that the recipe may name; see `Run.open`.
 
     Raises:
-        BadInput: If it is not a run, another process writes it, or a file of it is damaged.
+        BadInput: If `path` is not a run, another process is writing it, or a file is damaged.
     """
     path = run_folder_of(path)
     if every is not None:
         expect_count("every", every, hint="give the number of segments from one state to the next")
     expect_run_folder(path)
     with exclusive(path / LOCK):
-        folder = read_folder(path, anyway=True, allow=allow)  # no step is computed
+        folder = read_folder(
+            path, anyway=True, allow=allow
+        )  # changed functions do not matter: no step is computed
         if folder.problem is not None:
             raise BadInput(folder.problem.message)
         segments = folder.segments
@@ -79,7 +84,7 @@ def prune(
 
 
 def size_of(path: Path) -> int:
-    """The bytes of all files of a run, without those that were set aside."""
+    """The bytes of all files of a run, without the files that were set aside."""
     folders = filter(Path.is_dir, (path, path / SEGMENTS, path / FUNCTIONS))
     return sum(file.lstat().st_size for part in folders for file in part.iterdir())
 
@@ -92,17 +97,17 @@ def thinned(
     most: int,
     staying: Collection[int] = (),
 ) -> list[int]:
-    """Drop states until the segments have at most so many bytes; the iterations that remain.
+    """Drop states until the segments have at most `most` bytes; return the remaining iterations.
 
-    The first state goes first, for it follows from the recipe. Then always the one goes whose two
-    neighbors are closest to each other, so that the states that remain lie about evenly.
+    The first state goes first, because it follows from the recipe. After that, the next to go is
+    always the state whose neighbors are closest to each other, so the rest stays evenly spaced.
 
     Args:
-        held: Iterations of the states that are stored, in their order.
-        size: The bytes that the segments have now.
-        drop: Drops the state of an iteration.
-        most: Bytes that they may have.
-        staying: Iterations whose states stay, besides the newest.
+        held: The iterations of the stored states, in ascending order.
+        size: A function that returns the bytes that the segments have now.
+        drop: A function that drops the state of an iteration.
+        most: The bytes that the segments may have.
+        staying: The iterations of states that stay, besides the newest.
     """
     held = list(held)
     while size() > most:

@@ -1,4 +1,4 @@
-"""Recording a run: a new folder, or one to go on with, and one more function on the stream.
+"""Recording a run: a new or an existing folder, and one more function on the stream of steps.
 
 with create_run("runs/mine", job, data) as recording:
     state, info = toolz.last(record(recording, run(job)))
@@ -65,40 +65,39 @@ __all__ = [
 
 _SEGMENTS_OF_A_RUN = 20
 _SECONDS = 60.0
-_LEAST_SECONDS = 0.25  # of work that a kill may cost without anybody being the worse for it
-_SHARE = 0.02  # of the time for writing segments; the checksums of the steps take about as much
-_BYTES_A_SECOND = 2e8  # what writing is expected to take, before the first segment was timed
-MOST_BYTES = 100_000_000  # of all segments, by default
+_LEAST_SECONDS = 0.25  # between two segments; losing less work than that hurts nobody
+_SHARE = 0.02  # of the time may go into segments; the checksums of the steps take about as much
+_BYTES_A_SECOND = 2e8  # the assumed speed of writing, until the first segment is timed
+MOST_BYTES = 100_000_000  # of all segments together, by default
 
 
 class RunMoved(BadInput):
-    """The folder of a run got another name, or was removed, while the run was being trained."""
+    """The error of a run whose folder was renamed or removed during the training."""
 
 
 @attrs.define(eq=False)
 class Recording:
-    """A run that this process, and no other, is writing.
+    """A run that this process is writing; a lock keeps other processes out.
 
     Attributes:
-        path: Its folder.
-        goal: Iterations that the training is to have.
-        texts: Those of its recipe and of this process's environment.
+        path: The folder of the run.
+        goal: The number of steps that the training is meant to have.
+        texts: The texts of the recipe and of this process's environment.
         head: The newest segment.
-        job: What is trained.
-        data: What it is trained on.
+        job: The job that is trained.
+        data: The data that the job is trained on.
         lock: The open file of the run's lock.
-        watched: What early stopping has watched so far, and with it the state to keep.
-        costs: The costs of the steps of each segment, by its iteration.
+        watched: The record of early stopping so far, which holds the state to keep.
+        costs: The costs of the steps of each segment, by the segment's iteration.
         segments: All segments, by iteration.
-        held: The iterations whose states are stored.
-        most: Bytes that the segments may have; states are dropped where they would have more.
-        set_aside: What was not sound when the run was resumed, with the reason; its path is
-            where it has been moved.
-        restored: The files that were written again then.
+        held: The iterations of the stored states.
+        most: The bytes that all segments may have; states are dropped if they would have more.
+        set_aside: The damaged files that `resume_run` moved away: their new paths, and the reasons.
+        restored: The files that `resume_run` wrote again.
         began: The iteration at which this process began.
-        resumed: Whether the run is one that is gone on with.
-        ended: Whether the end of the training was recorded.
-        stream: What `record` returned, which writes the last segment when it is closed.
+        resumed: Whether the run existed before this process.
+        ended: Whether the end of the training is recorded.
+        stream: The stream that `record` returned; it writes the last segment when it is closed.
     """
 
     path: Path
@@ -122,23 +121,26 @@ class Recording:
 
     @property
     def complete(self) -> bool:
-        """Whether every step that was taken is in a segment, at least one of this process's."""
+        """Whether this process has taken at least one step, and all its steps are in segments."""
         last = self.watched.last
         return self.began < self.head.iteration == (last and last.iteration)
 
-    def write(self, state: TrainState, seen: list[tuple[StepInfo, int]]) -> None:
-        """Write the segment of `state`, after the steps that were `seen` since the newest one.
+    def write(self, state: TrainState, taken: list[tuple[StepInfo, int]]) -> None:
+        """Write the next segment, and drop earlier states if the segments exceed `most` bytes.
 
-        States before it are dropped if the segments would have more than `most` bytes.
+        Args:
+            state: The state at the end of the segment.
+            taken: The info of each step since the newest segment, and the checksum of the
+                parameters after it.
 
         Raises:
-            RunMoved: If the folder is not the one that this process has locked.
-            BadInput: If it cannot be written.
+            RunMoved: If the folder is no longer the one that this process has locked.
+            BadInput: If the segment cannot be written.
         """
         self.expect_in_place()
-        # A library may have changed the processor's state since `prepare`.
+        # A library may have changed the processor's rounding mode since `prepare` checked it.
         self.job.numerics.expect_sound()
-        rows = rows_of(seen, start=self.head.iteration)
+        rows = rows_of(taken, start=self.head.iteration)
         segment = following(
             self.path / SEGMENTS,
             state,
@@ -150,7 +152,7 @@ class Recording:
         self.take(write_segment(segment, state, rows, self.texts), rows)
 
     def take(self, segment: Segment, rows: Rows) -> None:
-        """Take a segment that was written as the newest one; taking it twice does no harm."""
+        """Make a written segment the newest one. Doing it twice does no harm."""
         iteration = segment.iteration
         self.segments[iteration], self.costs[iteration] = segment, rows.always["cost"]
         self.held = sorted({*self.held, iteration})
@@ -164,33 +166,30 @@ class Recording:
         )
 
     def expect_in_place(self) -> None:
-        """Refuse to write where another run may have taken the name of this one.
+        """Refuse to write if another folder may have taken the name of this run.
 
         Raises:
-            RunMoved: If the folder is not the one that this process has locked.
+            RunMoved: If the folder is no longer the one that this process has locked.
         """
         with contextlib.suppress(OSError):
             if os.path.samestat(os.fstat(self.lock.fileno()), (self.path / LOCK).lstat()):
                 return
         self.ended = True
         raise RunMoved(
-            f"{self.path} was renamed or removed while it was being trained, so nothing more is "
-            "written there: what was recorded is where the folder is now; resume it there."
+            f"{self.path} was renamed or removed during the training, so nothing more is written "
+            "there: resume the run where its folder is now."
         )
 
     def end(self, why: str, *, state: TrainState | None = None) -> Path:
-        """Record that the training has ended and why, e.g. "finished", and save the model.
+        """Record that the training has ended, save the model, and return the model's file.
 
         Args:
-            why: The reason.
-            state: The state of which the model is made; by default the one that early stopping
-                keeps, and else the last one.
-
-        Returns:
-            The model's file.
+            why: The reason, e.g. "finished".
+            state: The state for the model; by default the one that early stopping keeps, or the
+                last one.
 
         Raises:
-            RunMoved: If the folder is not the one that this process has locked.
+            RunMoved: If the folder is no longer the one that this process has locked.
             BadInput: If a file cannot be written.
         """
         self.expect_in_place()
@@ -201,7 +200,12 @@ class Recording:
         return self.save(state, np.concatenate(costs))
 
     def save(self, state: TrainState | None, costs: FloatArray) -> Path:
-        """Save the model of a state, see `end`."""
+        """Save the model of a state, and return its file; see `end`.
+
+        Args:
+            state: The state; None for the one that early stopping keeps.
+            costs: The costs of all steps, (iterations,).
+        """
         self.expect_in_place()
         self.ended = True
         kept = state or self.watched.kept or self.job.state
@@ -212,17 +216,17 @@ class Recording:
 
 @contextlib.contextmanager
 def until_it_ends(recording: Recording) -> Iterator[Recording]:
-    """Record the end of a training whose steps were recorded, if nobody has done it before."""
+    """Record the end of a training when the context ends, unless it is recorded already."""
     try:
         try:
             yield recording
         finally:
-            # A stream that the caller still holds, e.g. after `next`, has steps to write.
+            # The caller may still hold the stream, e.g. after `next`, with steps not yet written.
             if recording.stream is not None:
                 recording.stream.close()
     except (NotFinite, KeyboardInterrupt) as error:
         if not recording.ended and recording.complete:
-            with contextlib.suppress(BadInput):  # the error itself is what matters
+            with contextlib.suppress(BadInput):  # raise the first error, not this one
                 why = "not finite" if isinstance(error, NotFinite) else "interrupted"
                 recording.end(why)
         raise
@@ -235,29 +239,42 @@ def until_it_ends(recording: Recording) -> Iterator[Recording]:
 def create_run(
     path: AnyPath, job: Job, data: DataSet | Batch, *, most: int = MOST_BYTES
 ) -> Iterator[Recording]:
-    """Make the folder of a new run, which holds the first segment from its first moment on.
+    """Make the folder of a new run, with the first segment in it.
 
-    When the context ends, the end of the training is recorded and its model saved, unless an
-    error ended it.
+    When the context ends, the end of the training is recorded and the model is saved, unless an
+    error has ended the training.
 
     Args:
-        path: The folder; there must be nothing of that name yet, or an empty folder.
-        job: From `prepare`, at its beginning. Where its step is another than that of its recipe,
-            the run can only be opened with the function that made the job so.
-        data: What the job was prepared with, for its fingerprint.
-        most: Bytes that the segments may have. Where all states would have more, some are
-            dropped, and computed again when they are needed, see `pruning.thinned`. The first
-            one, which follows from the recipe, is then not stored at all.
+        path: The folder. Nothing of that name may exist, except an empty folder.
+        job: The job from `prepare`, before its first step. If its step differs from the step of
+            its recipe, `Run.open` needs the function that made the job.
+        data: The data that the job was prepared with, for its fingerprint.
+        most: The bytes that all segments may have. If their states need more, some are dropped,
+            and computed again when they are needed. Then the first state, which follows from the
+            recipe, is not stored at all.
 
     Raises:
-        BadInput: If there is something of that name, it cannot be written, a function of the
-            user's own cannot be found again, or the test part does not fit, see `expect_test`.
+        BadInput: If something of that name exists, the folder cannot be written, the source of one
+            of the user's own functions cannot be found, or the test part of the data does not fit.
+
+    Example:
+        >>> points = nn.Batch([[0.0, 1.0, 2.0]], [[1.0, 3.0, 5.0]])
+        >>> recipe = nn.Recipe(
+        ...     data="points", network="dense(1)", loss="mean_squared", optimizer="adam",
+        ...     iterations=50,
+        ... )
+        >>> job = nn.jobs.prepare(recipe, points)
+        >>> with nn.runs.create_run("line", job, points) as recording:
+        ...     for state, info in nn.runs.record(recording, nn.jobs.run(job)):
+        ...         pass
+        >>> nn.Run.open("line", data=points)
+        Run('line': 50 of 50 steps)
     """
     path = path_of(path)
     if job.state.iteration != 0:
         raise BadInput(
-            f"the job is at iteration {job.state.iteration}, expected its beginning: "
-            "give what prepare made."
+            f"the job is at iteration {job.state.iteration}, expected 0: give the job that "
+            "prepare returned."
         )
     if isinstance(data, DataSet):
         expect_test(job, data.test, classes=data.classes)
@@ -303,10 +320,10 @@ def _bytes_of(state: TrainState) -> int:
 
 
 def _recipe_text(job: Job, data: DataSet | Batch) -> tuple[str, Pins]:
-    """The text of the run's recipe, which can be read again, and what it met.
+    """The text of the run's recipe.toml, checked by reading it again, and the provenance.
 
     Raises:
-        BadInput: If it cannot, or `data` is not what the job was prepared with.
+        BadInput: If it cannot be read again, or `data` is not what the job was prepared with.
     """
     expect_same_data(job, data)
     rotated = job.data["train"].X if job.inputs.rotation is not None else None
@@ -314,20 +331,26 @@ def _recipe_text(job: Job, data: DataSet | Batch) -> tuple[str, Pins]:
     text = pins_text(job.recipe, pins)
     try:
         text.encode()
-        allow = [name.partition(":")[0] for name in pins.functions]  # they made the job
+        allow = [name.partition(":")[0] for name in pins.functions]  # the job uses them already
         again = read_recipe(text, allow=allow), read_pins(read_toml(text))
         same = again == (job.recipe, pins)
     except (BadInput, UnicodeEncodeError) as error:
         raise BadInput(
-            f"the recipe could not be read again ({error}): rename what it names."
+            f"the recipe cannot be read again ({error}): rename what it names."
         ) from error
     if not same:
-        raise BadInput("the recipe would be read as another: give plain numbers and texts in it.")
+        raise BadInput(
+            "the recipe would be read as another one, expected plain numbers and texts: use those."
+        )
     return text, pins
 
 
 def default_interval(iterations: int) -> int:
-    """Steps from one segment to the next, such that a run has about 20."""
+    """The number of steps from one segment to the next that makes about 20 segments.
+
+    >>> default_interval(2500)
+    125
+    """
     return max(1, -(-iterations // _SEGMENTS_OF_A_RUN))
 
 
@@ -340,21 +363,22 @@ def record(
     tensorboard: AnyPath | None = None,
     csv: AnyPath | None = None,
 ) -> Generator[tuple[TrainState, StepInfo], None, None]:
-    """Record every step of `stream` in `run`, and hand its pairs on.
+    """Record every step of `stream` in `run`, and hand the pairs on.
 
-    A segment is written when the stream ends, in whatever way, and after every so many steps or
-    a minute without one. By default it is then only written if all writing, that of the last
-    segment included, takes at most two hundredths of the time, and not more than four times a
-    second. Put it last, after what may end the stream.
+    A segment is written after every `every` steps, after a minute without one, and when the stream
+    ends, in whatever way. By default there are about 20 segments, or fewer, so that writing takes
+    at most 2 % of the time and happens at most four times a second. Put this function last, after
+    the ones that may end the stream.
 
     Args:
-        run: From `create_run` or `resume_run`.
-        stream: Begins with the step after the newest segment of the run.
-        every: Steps from one segment to the next, whatever time that takes; by default such that
-            a run has at most about 20.
-        clock: In seconds; where segments lie has no part in any bit of a state.
+        run: The recording, from `create_run` or `resume_run`.
+        stream: The pairs of state and info, from the step after the run's newest segment on.
+        every: The number of steps from one segment to the next, however long writing takes; by
+            default such that a run has about 20 segments or fewer.
+        clock: A function that returns the time in seconds. It decides where segments end, but
+            affects no bit of any state.
         tensorboard: A folder, e.g. "logs": the numbers of every step are written to event files
-            in a folder of it that is called as the run is, for `tensorboard --logdir logs`.
+            in a folder inside it with the name of the run, for `tensorboard --logdir logs`.
         csv: A file that the numbers of every step are written to, see `csv_log`.
 
     A log of a run that was resumed goes on where the recorded steps end: steps that were logged
@@ -376,10 +400,10 @@ def record(
 
 
 def _logs(run: Recording, tensorboard: AnyPath | None, csv: AnyPath | None) -> list[Log]:
-    """The logs that go on after the steps that are recorded."""
+    """The logs, which begin with the steps that are recorded already."""
     if tensorboard is None and csv is None:
         return []
-    from pydnn.runs.logs import logs_of  # which most trainings do not need
+    from pydnn.runs.logs import logs_of  # here, because most trainings do not need it
 
     parts = [run.segments[iteration].rows() for iteration in sorted(run.segments)]
     return logs_of(
@@ -393,35 +417,36 @@ def _logs(run: Recording, tensorboard: AnyPath | None, csv: AnyPath | None) -> l
 
 
 def _recorded(
-    run: Recording, stream: Stream, interval: int, thrifty: bool, clock: Callable[[], float]
+    run: Recording, stream: Stream, interval: int, limited: bool, clock: Callable[[], float]
 ) -> Generator[tuple[TrainState, StepInfo], None, None]:
-    seen: list[tuple[StepInfo, int]] = []
+    taken: list[tuple[StepInfo, int]] = []
     begun = written = clock()
     spent, cost = 0.0, _bytes_of(run.job.state) / _BYTES_A_SECOND
     try:
         for state, info in stream:
-            expected = run.head.iteration + len(seen)
+            expected = run.head.iteration + len(taken)
             _expect_same_training(run, state)
             _expect_step(info.iteration, expected)
-            seen.append((info, checksum(state.parameters.vector)))
+            taken.append((info, checksum(state.parameters.vector)))
             run.watched = run.watched.after(state, info)
             now = clock()
-            due = len(seen) >= interval or now - written >= _SECONDS
-            if due and thrifty:
+            due = len(taken) >= interval or now - written >= _SECONDS
+            if due and limited:
+                # Twice the cost: for this segment, and for the last one, which is always written.
                 affordable = spent + 2 * cost <= _SHARE * (now - begun)
                 due = affordable and now - written >= _LEAST_SECONDS
             if due:
-                run.write(state, seen)
-                seen, written = [], clock()
+                run.write(state, taken)
+                taken, written = [], clock()
                 cost = written - now
                 spent += cost
             yield state, info
-        if seen:
-            run.write(state, seen)  # here, so that an interruption of it is made good below
+        if taken:
+            run.write(state, taken)  # inside the try, so that an interruption is handled below
     finally:
-        # An interruption comes between any two instructions: when one more step was seen than
-        # leads to the last state, or when the segment of that has its name, but is not yet the
-        # head. One assignment changes both this state and the one that will be kept.
+        # An interruption can come between any two instructions. Then `taken` may hold one step more
+        # than `watched`, or a segment may be written that is not yet the head. `watched` holds both
+        # the last state and the state to keep, so one assignment changes them together.
         last = run.watched.last
         if last and last.iteration > run.head.iteration:
             run.expect_in_place()
@@ -430,20 +455,20 @@ def _recorded(
                 segment = read_segment(path)
                 run.take(segment, segment.rows())
             else:
-                run.write(last, seen[: last.iteration - run.head.iteration])
+                run.write(last, taken[: last.iteration - run.head.iteration])
 
 
 def _expect_same_training(run: Recording, state: TrainState) -> None:
     if state.key != run.head.key:
         raise BadInput(
-            f"a step of seed {state.key.seed} came, but {run.path} is a training of seed "
-            f"{run.head.key.seed}: give the stream of the job that it was made for."
+            f"the stream has seed {state.key.seed}, but {run.path} has seed {run.head.key.seed}: "
+            "give the stream of the job that the run was made for."
         )
 
 
-def _expect_step(found: int, expected: int) -> None:
-    if found != expected:
+def _expect_step(step: int, expected: int) -> None:
+    if step != expected:
         raise BadInput(
-            f"step {found} came where step {expected} was to be recorded: "
-            "give the stream of the run's own job from there on, with no step left out."
+            f"the stream is at step {step}, expected step {expected}: give the stream of the run's "
+            "own job from there on, without leaving out a step."
         )

@@ -1,9 +1,9 @@
-"""Making a damaged run whole again, from what its other files hold.
+"""Repairing the folder of a run: damaged files are restored from the other files.
 
-Whatever is not sound is moved to the folder `set-aside`, and nothing is deleted. Each segment
-holds the texts of the recipe and of its environment, so these files can be written again. A lost
-segment follows from the one before it, the first from the recipe: it is computed again, and
-believed only if the segment after it holds its fingerprint.
+Damaged files move to the folder `set-aside`; nothing is deleted. Each segment holds the texts of
+the recipe and of its environment, so these files can be written again. A lost segment is computed
+again from the one before it, the first from the recipe. The result is accepted only if the segment
+after it holds its fingerprint.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from pydnn.storage.files import write_text
 from pydnn.storage.run_files import MODEL_FILE
 from pydnn.training import NotFinite, TrainState
 
-__all__ = ["Mended", "mend", "no_model"]
+__all__ = ["Repaired", "no_model", "repair"]
 
 
 @attrs.frozen
-class Mended:
-    """What was done to a run's folder.
+class Repaired:
+    """The changes that `repair` made in the folder of a run.
 
     Attributes:
-        set_aside: What was not sound, and why; the path is where it is now.
+        set_aside: The damaged files: their new paths, and the reasons.
         restored: The files that were written again.
     """
 
@@ -43,14 +43,14 @@ class Mended:
     restored: tuple[Path, ...]
 
 
-def mend(run: Run, environment: str) -> Mended:
-    """Do what can be done for the folder of `run`; it must then be read again.
+def repair(run: Run, environment: str) -> Repaired:
+    """Restore what can be restored in the folder of `run`, which must be read again afterwards.
 
-    If a lost segment does not come out again, the segments after it are set aside, too, and will
-    be computed again by the training.
+    If a lost segment cannot be computed again, the segments after it are set aside, too, and the
+    training computes them again.
 
     Args:
-        run: The run, of a folder that this process has locked.
+        run: The run, whose folder this process has locked.
         environment: The text of this process's environment.
 
     Raises:
@@ -62,7 +62,7 @@ def mend(run: Run, environment: str) -> Mended:
     lost = None if folder.gap is None else _lost_segment(run, environment)
     moved = [*_set_aside(folder.path, [*folder.faults, *left])]
     if folder.gap is not None and lost is None:
-        follows = "{} follows a segment that is not sound."
+        follows = "{} follows a damaged segment."
         after = [Fault(s.path, follows.format(s.path)) for s in folder.later]
         moved += _set_aside(folder.path, after)
     restored = []
@@ -75,15 +75,15 @@ def mend(run: Run, environment: str) -> Mended:
         moved += _set_aside(folder.path, [exchanged])
         write_segment(segment, state, rows, texts)
         restored.append(segment.path)
-    return Mended(tuple(moved), tuple(restored))
+    return Repaired(tuple(moved), tuple(restored))
 
 
 def no_model(path: Path) -> Fault | None:
-    """What is in the place of a run's model and is not a regular file; None if nothing is."""
+    """The fault if anything but a regular file has the name of the run's model; else None."""
     model = path / MODEL_FILE
     with contextlib.suppress(OSError):
         if not stat.S_ISREG(model.lstat().st_mode):
-            return Fault(model, f"{model} is not a regular file, expected the model's.")
+            return Fault(model, f"{model} is not a regular file, expected the model.")
     return None
 
 
@@ -91,25 +91,27 @@ _Lost = tuple[Segment, TrainState, Rows, Texts | None]
 
 
 def _lost_segment(run: Run, environment: str) -> _Lost | None:
-    """The segment that is missing before the gap's end, computed again; None if it differs."""
+    """The missing segment before the end of the gap, computed again; None if it is not the same."""
     folder = run.folder
     after = folder.later[0] if folder.later else None
     if after is None and folder.segments:
-        return None  # the training itself will compute what came after them
+        return None  # the end is missing, and the training will compute it
     stop = after.start if after else 0
     before = [segment for segment in folder.segments if segment.iteration < stop]
     if stop and not before:
         return None
     start = before[-1].iteration if before else 0
     state = run.state(start) if before else run.job.state
-    seen = []
+    taken = []
     try:
         stream = steps(attrs.evolve(run.job, state=state))
         for state, info in itertools.islice(stream, stop - start):
-            seen.append((info, checksum(state.parameters.vector)))
+            taken.append((info, checksum(state.parameters.vector)))
     except NotFinite:
         return None
-    rows = rows_of(seen, start=start)
+    rows = rows_of(taken, start=start)
+    # The header of the lost segment also held an environment and a goal. They are those of one of
+    # its neighbors, or of this process, or the recipe's: the fingerprint shows which.
     beside = [*before[-1:], *([after] if after else [])]
     texts = [folder.environment_texts.get(segment.environment) for segment in beside]
     for text, goal in itertools.product(
@@ -125,7 +127,7 @@ def _lost_segment(run: Run, environment: str) -> _Lost | None:
             texts=held,
             goal=goal,
         )
-        # One of pydnn 0.1.0 does not hold the texts, and says nothing of the recipe.
+        # A segment of pydnn 0.1.0 holds no texts, and has no entry for the recipe.
         for same in (segment, *_of_old_format(segment, beside)):
             if after is None or same.fingerprint == after.before:
                 return same, state, rows, None if same.recipe is None else held
@@ -138,13 +140,13 @@ def _of_old_format(segment: Segment, beside: list[Segment]) -> Iterator[Segment]
 
 
 def _set_aside(path: Path, faults: list[Fault]) -> Iterator[Fault]:
-    """Move files out of the way, and say which and why."""
+    """Move files into the folder `set-aside`, and yield their new paths with the reasons."""
     aside = path / SET_ASIDE
     for fault in faults:
         try:
             fault.path.lstat()
         except OSError:
-            continue  # what is missing is its fault
+            continue  # the fault is that the file is missing
         try:
             expect_real_folder(aside)
             aside.mkdir(exist_ok=True)

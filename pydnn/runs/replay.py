@@ -1,7 +1,8 @@
-"""Replay: whether the steps of a run come out again as they were recorded, to the last bit.
+"""Replay: compute the steps of a run again, and compare them with the record bit for bit.
 
-A segment is verified alone, from the state of the one before it, so that many can be at once. If
-every segment follows from the one before it, and the first from the recipe, then so does the run.
+Each segment is verified alone, from the state of the one before it, so several can be verified at
+the same time. If every segment follows from the one before it, and the first from the recipe, then
+the whole run follows from the recipe.
 """
 
 from __future__ import annotations
@@ -36,18 +37,18 @@ __all__ = ["Verified", "sampled", "verify"]
 
 @attrs.frozen
 class Verified:
-    """One segment that was computed again.
+    """The result of computing one segment again.
 
     Attributes:
-        number: The segment's, from 0, which is the initial state.
-        iteration: That of its state.
-        steps: How many were computed.
-        fingerprint: Of the state that was computed.
-        mismatch: The first number that was not the recorded one; None where all bits were.
-        measured: The first one that people can read, where that is another: a cost, say, where a
-            checksum had already told.
-        unchecked: Names of the recorded measurements that the recipe does not make, so that
-            nothing here could compute them again.
+        number: The number of the segment; 0 is the initial state.
+        iteration: The iteration of its state.
+        steps: The number of steps that were computed.
+        fingerprint: The fingerprint of the computed state.
+        mismatch: The first number that differs from the record; None if all bits are the same.
+        measured: The first difference that people can interpret, such as a cost, if `mismatch` is
+            only a checksum.
+        unchecked: The names of recorded measurements that the recipe does not make, so they could
+            not be computed again.
     """
 
     number: int
@@ -60,17 +61,18 @@ class Verified:
 
 
 def verify(run: Run, numbers: Sequence[int] | None = None, *, jobs: int = 1) -> Iterator[Verified]:
-    """Compute segments of `run` again, each from the one before it, in their order.
+    """Compute segments of `run` again, each from the one before it, and yield the results in order.
 
     Args:
-        run: The run, which has its data.
-        numbers: Of the segments; by default all of them, from number 0, which is compared with
-            the initial state that the recipe gives.
-        jobs: Processes that share the work, each with the BLAS threads that this one has. As with
-            all that starts processes, a script that asks for more than one guards its main part.
+        run: The run.
+        numbers: The numbers of the segments; by default all. Number 0 is compared with the initial
+            state that follows from the recipe.
+        jobs: The number of processes that share the work, each with as many BLAS threads as this
+            one. A script that asks for several must guard its main part with
+            `if __name__ == "__main__":`.
 
     Raises:
-        BadInput: If there is no segment of a number.
+        BadInput: If there is no segment of that number.
     """
     chosen = range(len(run.segments)) if numbers is None else numbers
     for number in chosen:
@@ -86,7 +88,13 @@ def verify(run: Run, numbers: Sequence[int] | None = None, *, jobs: int = 1) -> 
 
 
 def sampled(run: Run, count: int, key: Key) -> list[int]:
-    """The numbers of so many segments that are drawn from all but the first, in their order."""
+    """The numbers of `count` random segments, without the first one, in ascending order.
+
+    Args:
+        run: The run.
+        count: The number of segments to draw, or more than there are to get them all.
+        key: The source of randomness.
+    """
     count = expect_count("sample", count, hint="give the number of segments")
     others = len(run.segments) - 1
     if not others:
@@ -95,7 +103,7 @@ def sampled(run: Run, count: int, key: Key) -> list[int]:
 
 
 def _groups(run: Run, numbers: list[int]) -> list[list[int]]:
-    """The numbers in groups, each of which begins where a state is stored."""
+    """The numbers in groups, so that each group begins after a stored state."""
     groups: list[list[int]] = []
     for number in numbers:
         follows = groups and groups[-1][-1] == number - 1
@@ -110,7 +118,7 @@ def _verified_in_turn(run: Run, numbers: list[int]) -> Iterator[Verified]:
     before: tuple[int, TrainState] | None = None
     for number in numbers:
         segment = run.segments[number]
-        # The stored states first: what does not fit the recipe must not be prepared.
+        # Stored states first: they refuse a recipe that they do not fit, before `run.job` is made.
         stored = run.stored(segment)
         state = run.stored(run.segments[number - 1]) if number else None
         if number and state is None:
@@ -124,25 +132,28 @@ def _verified_in_turn(run: Run, numbers: list[int]) -> Iterator[Verified]:
 def _verified(
     run: Run, number: int, state: TrainState | None, stored: TrainState | None
 ) -> tuple[Verified, TrainState]:
-    """What was found of a segment that begins at `state`, and the state that was computed."""
+    """The result for a segment that begins at `state`, and the state that was computed."""
     segment = run.segments[number]
-    found: list[Mismatch] = []
+    different: list[Mismatch] = []
     unchecked: tuple[str, ...] = ()
     if state is None:
         here = run.job.state
     else:
-        here, found, unchecked = _computed(run, segment, state)
-    if not found:
+        here, different, unchecked = _computed(run, segment, state)
+    if not different:
         unlike = stored and state_mismatch(stored, here, step=segment.iteration - 1)
         unlike = unlike or fingerprint_mismatch(segment, here)
-        found = [unlike] if unlike else []
+        different = [unlike] if unlike else []
+    first = different[0] if different else None
     verified = Verified(
         number,
         segment.iteration,
         segment.iteration - segment.start,
         state_fingerprint(here),
-        found[0] if found else None,
-        next((m for m in found[1:] if found[0].ulps is None and m.ulps is not None), None),
+        first,
+        next(
+            (m for m in different[1:] if first and first.ulps is None and m.ulps is not None), None
+        ),
         unchecked,
     )
     return verified, here
@@ -151,29 +162,29 @@ def _verified(
 def _computed(
     run: Run, segment: Segment, state: TrainState
 ) -> tuple[TrainState, list[Mismatch], tuple[str, ...]]:
-    """The state that a segment leads to, numbers that differ, and measurements not made here."""
-    seen = []
+    """The state after a segment, the numbers that differ, and the measurements not made here."""
+    taken = []
     stream = steps(attrs.evolve(run.job, state=state))
     failed = []
     try:
         for state, info in itertools.islice(stream, segment.iteration - segment.start):
-            seen.append((info, checksum(state.parameters.vector)))
+            taken.append((info, checksum(state.parameters.vector)))
     except NotFinite as error:
         failed.append(Mismatch(error.iteration, f"finiteness, in {error.where},", None, None))
-    here = rows_of(seen, start=segment.start)
+    here = rows_of(taken, start=segment.start)
     recorded = segment.rows()
     named = [name for kind, name in recorded.columns if kind == "measured"]
     made = _measured(run.job, state) if named else set()
     unchecked = tuple(name for name in named if name not in made)
-    found = mismatches(recorded, here, dtype=run.recipe.dtype, measured=made)
-    return state, [*found, *failed], unchecked
+    different = mismatches(recorded, here, dtype=run.recipe.dtype, measured=made)
+    return state, [*different, *failed], unchecked
 
 
 def _measured(job: Job, state: TrainState) -> set[str]:
-    """The names of all that the recipe measures of a state."""
+    """The names of all measurements that the recipe makes of a state."""
     if not job.recipe.evaluate_every:
         return set()
-    with np.errstate(all="ignore"):  # the names are all that matters
+    with np.errstate(all="ignore"):  # only the names matter
         return set(job.evaluation()(state))
 
 
@@ -181,7 +192,7 @@ def _measured(job: Job, state: TrainState) -> set[str]:
 
 
 def _shared(run: Run, groups: list[list[int]], jobs: int) -> Iterator[Verified]:
-    # New processes, not copies of this one, whose BLAS may be in the middle of something.
+    # New processes instead of forks, because BLAS threads of this one may hold locks.
     context = multiprocessing.get_context("spawn")
     arguments = (pickle.dumps(run),)
     pool: ProcessPoolExecutor | None = None
@@ -194,7 +205,7 @@ def _shared(run: Run, groups: list[list[int]], jobs: int) -> Iterator[Verified]:
         for group, report in zip(groups, reports, strict=True):
             yield from _expected_report(report, group)
     except (BrokenProcessPool, OSError, EOFError) as error:
-        # Not only the first: a pipe to a process that dies breaks in several ways.
+        # Any of these three, because a pipe to a dying process breaks in several ways.
         raise BadInput(
             f"a process that verified {run.path} has died: use fewer of them, or free memory."
         ) from error
@@ -205,10 +216,11 @@ def _shared(run: Run, groups: list[list[int]], jobs: int) -> Iterator[Verified]:
 
 @contextlib.contextmanager
 def _importing_nothing_from_here() -> Iterator[None]:
-    """Have Pythons that are started now import nothing from the folder that this one is in.
+    """Keep Pythons that are started in this context from importing from the current folder.
 
-    `python -c`, by which `multiprocessing` starts them, would look there first, where a stranger
-    may have put a `multiprocessing.py`. They then get the import path of this process.
+    `multiprocessing` starts them with `python -c`, which would look in the current folder first. A
+    stranger may have put a `multiprocessing.py` there. After the start, they get the import path of
+    this process.
     """
     before = os.environ.get(_SAFE_PATH)
     os.environ[_SAFE_PATH] = "1"
@@ -225,10 +237,10 @@ _SAFE_PATH = "PYTHONSAFEPATH"
 
 
 def _expected_report(report: object, group: list[int]) -> list[Verified]:
-    """The report of a process, which must be of what it was asked.
+    """The report of a process about a group of segments.
 
     Raises:
-        BadInput: If it is not.
+        BadInput: If the report is about anything else.
     """
     match report:
         case [*reports]:
@@ -245,15 +257,15 @@ _opened: dict[str, Run] = {}
 
 
 def _open(pickled: bytes) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this is interrupted
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interruptions
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _opened["run"] = pickle.loads(pickled)
 
 
 def _end_with_parent() -> None:
-    """End this process at once when the one that started it has ended, however that ended.
+    """End this process as soon as its parent has ended, however the parent ended.
 
-    It waits for the end of a pipe to the parent, or its handle, as systems have it.
+    `join` waits for the parent's end through a pipe or a handle, depending on the system.
     """
     parent = multiprocessing.parent_process()
     if parent is not None:

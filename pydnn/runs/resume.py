@@ -17,7 +17,7 @@ from pydnn.runs.environment import current_environment, environment_text
 from pydnn.runs.environment_changes import what_to_expect
 from pydnn.runs.folder import LOCK, Folder, expect_run_folder, read_folder
 from pydnn.runs.recording import MOST_BYTES, Recording, until_it_ends
-from pydnn.runs.repair import Mended, mend, no_model
+from pydnn.runs.repair import Repaired, no_model, repair
 from pydnn.runs.run import Run
 from pydnn.runs.segments import (
     Texts,
@@ -32,13 +32,13 @@ __all__ = ["resume_run"]
 
 @attrs.frozen(eq=False)
 class Resumed:
-    """A run to go on with: where it is recorded, its job from the head on, and what was seen.
+    """A run that goes on: the recording, the run so far, and the job for the remaining steps.
 
     Attributes:
-        recording: For `record`.
-        run: What was recorded so far.
-        job: The job, from the head's state to the goal.
-        watched: What early stopping has watched so far, if the recipe wants it.
+        recording: The recording, for `record`.
+        run: The run as recorded so far.
+        job: The job, from the newest state to the goal.
+        watched: The record of early stopping so far; None if the recipe does not stop early.
     """
 
     recording: Recording
@@ -58,65 +58,81 @@ def resume_run(
     allow: Iterable[str] = (),
     most: int = MOST_BYTES,
 ) -> Iterator[Resumed]:
-    """Take a run up where its newest sound segment ends.
+    """Go on with a run after its newest intact segment, to the same bits as without a break.
 
-    What is not sound or was left half-written is moved to the folder `set-aside` of the run, and
-    restored from the other files. A segment that cannot be restored is computed again with all
-    that came after it, to the same bits.
+    Damaged and half-written files move to the folder `set-aside` of the run, and are restored from
+    the other files. A segment that cannot be restored is computed again, with all after it.
 
     Args:
         path: The folder of the run, or the model.h5 in it.
-        iterations: Iterations of the whole training; by default what it was to have.
-        data: Another name or place of its data, or the data itself.
-        prepare: What made its job, see `Run.open`.
-        anyway: Whether to go on where this machine, the data or functions of the user's own are
-            not what they were, to other bits than those of a run that was never interrupted.
-        allow: Names of the modules outside pydnn that may be imported, see `Run.open`.
-        most: Bytes that the segments may have, see `create_run`.
+        iterations: The number of steps of the whole training; by default as before.
+        data: Another name or place of the data, or the data itself.
+        prepare: The function that made the job; see `Run.open`.
+        anyway: Whether to go on although this machine, the data or the user's own functions have
+            changed, so that the bits may differ from those of a run without a break.
+        allow: The names of the modules outside pydnn that may be imported; see `Run.open`.
+        most: The bytes that all segments may have; see `create_run`.
 
     Raises:
         NotAllowed: If the recipe names a module that is not allowed.
-        BadInput: If it is no run, another process writes it, no segment is sound, it has more
-            iterations already, or it would not go on to the same bits.
+        BadInput: If `path` is not a run, another process is writing it, no segment is intact, it
+            already has more steps, or it would not go on to the same bits.
+
+    Example:
+        >>> points = nn.Batch([[0.0, 1.0, 2.0]], [[1.0, 3.0, 5.0]])
+        >>> recipe = nn.Recipe(
+        ...     data="points", network="dense(1)", loss="mean_squared", optimizer="adam",
+        ...     iterations=50,
+        ... )
+        >>> job = nn.jobs.prepare(recipe, points)
+        >>> with nn.runs.create_run("line", job, points) as recording:
+        ...     for state, info in nn.runs.record(recording, nn.jobs.run(job)):
+        ...         pass
+        >>> with nn.runs.resume_run("line", iterations=80, data=points) as resumed:
+        ...     for state, info in nn.runs.record(resumed.recording, nn.jobs.run(resumed.job)):
+        ...         pass
+        >>> state.iteration
+        80
     """
     path = run_folder_of(path)
     if iterations is not None:
-        expect_count("iterations", iterations, hint="give those of the whole training")
-    expect_run_folder(path)  # so that nothing is made where there is no run
+        hint = "give the number of steps of the whole training"
+        expect_count("iterations", iterations, hint=hint)
+    expect_run_folder(path)  # before the lock makes a file there
     with exclusive(path / LOCK) as lock:
         folder = read_folder(path, anyway=anyway, allow=allow)
         if lost := folder.lost_all_segments:
-            raise BadInput(f"{lost.message.rstrip('.')}; no sound segment is left.")
+            raise BadInput(f"{lost.message.rstrip('.')}; no intact segment is left.")
 
         def opened(folder: Folder) -> Run:
             return Run(folder, data, prepare, anyway, modules(allow))
 
-        # As far as it reaches, whatever is missing between.
+        # With the segments after a gap, too: they say how far the training had come.
         whole = opened(folder.whole)
         goal = whole.goal if iterations is None else iterations
         if goal < whole.iterations:
             raise BadInput(
-                f"{path} has {whole.iterations} iterations already, expected {goal} in all: "
-                "give as many or more."
+                f"{path} has {whole.iterations} iterations already, expected at most {goal}: "
+                "ask for as many or more."
             )
         here = current_environment(whole.numerics)
         expected = what_to_expect(whole.environments[-1], here) if whole.segments else None
         if expected and not anyway:
             raise BadInput(
                 f"{expected}: resume it where it was recorded, with the pydnn that recorded it, or "
-                "anyway, to other bits."
+                "with --anyway (anyway=True), which leads to other bits."
             )
         text = environment_text(here)
-        run, mended = opened(folder), Mended((), ())
-        # The state first: what does not fit the recipe must not be prepared, at whatever cost.
+        run, repaired = opened(folder), Repaired((), ())
+        # The state first: it refuses a recipe that it does not fit, before the job takes memory.
         state = run.state(run.iterations) if run.segments else run.job.state
-        job = run.job  # which refuses other data, before anything is moved
+        job = run.job  # refuses other data before any file is moved
         if folder.problem is not None or folder.left_behind or no_model(path) is not None:
-            mended = mend(run, text)
+            repaired = repair(run, text)
             run = opened(read_folder(path, anyway=anyway, allow=allow))
-            if run.folder.problem is not None:  # an end of what was set aside
-                again = mend(run, text)
-                mended = Mended(mended.set_aside + again.set_aside, mended.restored)
+            if run.folder.problem is not None:  # an end-….json of a segment that was set aside
+                again = repair(run, text)
+                repaired = Repaired(repaired.set_aside + again.set_aside, repaired.restored)
                 run = opened(read_folder(path, anyway=anyway, allow=allow))
             state, job = run.state(run.iterations), run.job
         job = attrs.evolve(job, recipe=attrs.evolve(job.recipe, iterations=goal), state=state)
@@ -136,8 +152,8 @@ def resume_run(
             {segment.iteration: segment for segment in run.segments},
             [segment.iteration for segment in run.folder.holding],
             most,
-            mended.set_aside,
-            mended.restored,
+            repaired.set_aside,
+            repaired.restored,
             run.iterations,
             resumed=True,
         )
@@ -146,6 +162,6 @@ def resume_run(
 
 
 def _watched(run: Run) -> Watched | None:
-    """What early stopping has watched in the recorded steps; None if it watches nothing."""
+    """The record of early stopping after the recorded steps; None if the recipe has none."""
     watch = watch_of(run.recipe)
     return watched_in(run.infos, watch=watch, state_at=run.state) if watch else None

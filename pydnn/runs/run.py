@@ -1,4 +1,4 @@
-"""A recorded run, for reading: its recipe, its costs, its states, and any step of it anew."""
+"""A recorded run, for reading: its recipe, costs and states, and any step computed again."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ __all__ = ["NotRepeated", "Prepare", "Run"]
 
 
 class NotRepeated(BadInput):
-    """A step of a run does not come out as it was recorded."""
+    """A step of a run has other bits than the recorded ones when it is computed again."""
 
     def __init__(self, path: Path, mismatch: Mismatch, reason: str) -> None:  # noqa: D107
         super().__init__(f"{path} is not repeated here: {mismatch}; {reason}.")
@@ -52,14 +52,30 @@ class NotRepeated(BadInput):
 
 @attrs.frozen(eq=False, repr=False, slots=False)
 class Run:
-    """A run on disk; nothing here changes it.
+    """A run on disk, for reading; nothing here changes its files.
 
     Attributes:
-        folder: What is in its folder, all of it sound.
-        given: The data, where that is not to be loaded by the recipe's name for it.
-        prepare: What makes its job.
-        anyway: Whether to go on where something is not as it was when the run was recorded.
-        allow: Names of the modules outside pydnn that its recipe may name.
+        folder: The content of its folder, all of it intact.
+        given: The data, or another name of it; None to load it by the name in the recipe.
+        prepare: The function that makes its job.
+        anyway: Whether to go on although something has changed since the recording.
+        allow: The names of the modules outside pydnn that its recipe may name.
+
+    Example:
+        >>> points = nn.Batch([[0.0, 1.0, 2.0]], [[1.0, 3.0, 5.0]])
+        >>> recipe = nn.Recipe(
+        ...     data="points", network="dense(1)", loss="mean_squared", optimizer="adam",
+        ...     iterations=50,
+        ... )
+        >>> job = nn.jobs.prepare(recipe, points)
+        >>> with nn.runs.create_run("line", job, points) as recording:
+        ...     for state, info in nn.runs.record(recording, nn.jobs.run(job)):
+        ...         pass
+        >>> run = Run.open("line", data=points)
+        >>> run.state(50) == state
+        True
+        >>> run.at(20).AL.shape  # step 20 again, with all that it computed
+        (1, 3)
     """
 
     folder: Folder
@@ -78,23 +94,23 @@ class Run:
         anyway: bool = False,
         allow: Iterable[str] = (),
     ) -> Run:
-        """The run in the folder `path`, once every file of it has been found sound.
+        """Open the run in the folder `path`, after verifying all its files.
 
         Args:
             path: The folder, or the model.h5 in it.
-            data: Another name or place of its data, or the data itself. It is loaded when it is
-                first needed, and must have the bits that were recorded.
-            prepare: What made its job. For a step that was composed by hand, a function like
-                `recipes.prepare` which calls that, options and all, and gives the job with
-                another step.
-            anyway: Whether to go on where data or functions of the user's own are not as they
-                were, or steps do not come out as they did.
-            allow: Names of the modules outside pydnn that may be imported, with all modules below
-                them, because the recipe names their builders, e.g. ["my_package"].
+            data: Another name or place of the data, or the data itself. It is loaded when it is
+                first needed, and must have the recorded bits.
+            prepare: The function that made the job. If its step was composed by hand, this is a
+                function that passes all its arguments on to `jobs.prepare`, and returns the job
+                with the other step.
+            anyway: Whether to go on although the data or the user's own functions have changed, or
+                steps have other bits than the recorded ones.
+            allow: The names of the modules outside pydnn that may be imported for the recipe, each
+                with all modules below it, e.g. ["my_package"].
 
         Raises:
             NotAllowed: If the recipe names a module that is not allowed.
-            BadInput: Naming the file and what in it is not sound.
+            BadInput: If `path` is not a run or a file is damaged. The message names the file.
         """
         folder = read_folder(run_folder_of(path), anyway=anyway, allow=allow)
         if folder.problem is not None:
@@ -102,7 +118,7 @@ class Run:
         return cls(folder, data, prepare, anyway, modules(allow))
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Another process opens the folder itself, and has its job rebuilt there."""
+        """Pickle the arguments of `open`: another process reads the folder itself."""
         expect_to_travel(self.prepare)
         return _opened, (self.path, self.given, self.prepare, self.anyway, self.allow)
 
@@ -111,7 +127,7 @@ class Run:
 
     def _repr_html_(self) -> str:
         recipe = self.recipe
-        # Of the newest segment alone, since those before it may take long to read.
+        # From the newest segment alone, because reading all of them may take long.
         costs = [float(cost) for s in self.segments[-1:] for cost in s.rows().always["cost"]]
         rows = [
             ["steps", f"{self.iterations} of {self.goal}"],
@@ -131,12 +147,12 @@ class Run:
 
     @property
     def recipe(self) -> Recipe:
-        """The job as it was first recorded."""
+        """The recipe as it was first recorded."""
         recipe = self.folder.recipe
         try:
             watch_of(recipe)
         except BadInput:
-            # Version 0.1.0 took lower values for better ones unless the recipe said otherwise.
+            # Version 0.1.0 preferred lower values unless the recipe said otherwise.
             return attrs.evolve(recipe, higher_is_better=False)
         return recipe
 
@@ -147,12 +163,12 @@ class Run:
 
     @property
     def environments(self) -> tuple[Environment, ...]:
-        """Those of the processes which recorded it, each once, in their order."""
+        """The environments of the processes that recorded it, in order, each once."""
         digests = dict.fromkeys(segment.environment for segment in self.segments)
         return tuple(self.folder.environments[digest] for digest in digests)
 
     def environment_of(self, step: int) -> Environment:
-        """That of the process which recorded the step of that number; at the end, the last one."""
+        """The environment that recorded a step; for any later step, the last environment."""
         later = (segment for segment in self.segments if segment.iteration > step)
         return self.folder.environments[next(later, self.segments[-1]).environment]
 
@@ -163,17 +179,17 @@ class Run:
 
     @property
     def iterations(self) -> int:
-        """How many steps are recorded."""
+        """The number of recorded steps."""
         return self.segments[-1].iteration if self.segments else 0
 
     @property
     def goal(self) -> int:
-        """How many steps the training was to have, when it was last begun or resumed."""
+        """The number of steps that the training was meant to have when it was last started."""
         return self.segments[-1].goal if self.segments else self.recipe.iterations
 
     @property
     def fingerprint(self) -> str:
-        """The SHA-256 of the newest state's bits: see `state_fingerprint`."""
+        """The SHA-256 of the bits of the newest state; see `state_fingerprint`."""
         return self.segments[-1].state_sha256
 
     @functools.cached_property
@@ -183,7 +199,7 @@ class Run:
 
     @property
     def costs(self) -> FloatArray:
-        """The cost at each step, float64 (iterations,)."""
+        """The cost of each step, float64 (iterations,)."""
         return self.rows.always["cost"]
 
     @functools.cached_property
@@ -193,32 +209,32 @@ class Run:
 
     @property
     def infos(self) -> Iterator[StepInfo]:
-        """What was seen of each step, in their order."""
+        """The info of each step, in order."""
         return self.rows.infos()
 
     @property
     def sources(self) -> Mapping[str, str]:
-        """The source texts of the modules outside pydnn that the recipe names, as they were.
+        """The recorded source of each module outside pydnn that the recipe names, by module.
 
-        They are for people who want to read what was trained; nothing runs them. Runs of pydnn
-        0.1.0 have none.
+        It is for people who want to read what was trained; nothing runs it. Runs of pydnn 0.1.0
+        have none.
         """
         return read_sources(self.folder.pins, self.path / FUNCTIONS)
 
     def states(self) -> Iterator[TrainState]:
-        """The state of each segment, each read or computed again when it is asked for."""
+        """The state of each segment, read or computed again when the iterator reaches it."""
         return (self.state(segment.iteration) for segment in self.segments)
 
     def stored(self, segment: Segment) -> TrainState | None:
-        """The state that a segment holds; None if it was dropped."""
+        """The stored state of a segment; None if it was dropped."""
         if not segment.holds_state():
             return None
         return segment.state(self.recipe, self.folder.pins.features)
 
     def parameters(self, iteration: int | None = None) -> Packed:
-        """The parameters after so many steps; by default, after all that are recorded.
+        """The parameters after `iteration` steps, by default after all recorded ones.
 
-        They are for examples as they are, in whatever basis the training was: `Inputs.lift`.
+        They are for examples as they are, even if the training used another basis (`Inputs.lift`).
         """
         state = self.state(self.iterations if iteration is None else iteration)
         rotated = self.folder.pins.rotated is not None
@@ -229,25 +245,26 @@ class Run:
         """The data that the run was recorded with.
 
         Raises:
-            BadInput: If it is not to be had, or its bits are not the recorded ones.
+            BadInput: If the data cannot be loaded, or its bits are not the recorded ones.
         """
         if self._unlike and not self.anyway:
             raise BadInput(
-                f"{self._unlike[0]}, so this is not the data of {self.path}: give that of then."
+                f"{self._unlike[0]}, so this is not the data of {self.path}: give the data that it "
+                "was recorded with."
             )
-        return self._found
+        return self._loaded
 
     @property
     def changes(self) -> list[str]:
-        """What of data and functions of the user's own is not as it was recorded, in words."""
+        """The changes of the data and of the user's own functions since the recording, in words."""
         return [*function_differences(self.folder.pins, self.path / FUNCTIONS), *self._unlike]
 
     @functools.cached_property
     def _unlike(self) -> list[str]:
-        return data_differences(self.folder.pins, self._found)
+        return data_differences(self.folder.pins, self._loaded)
 
     @functools.cached_property
-    def _found(self) -> DataSet | Batch:
+    def _loaded(self) -> DataSet | Batch:
         if isinstance(self.given, DataSet | Batch):
             return self.given
         place = self.folder.pins.place
@@ -258,22 +275,23 @@ class Run:
             if self.given is not None:
                 raise
             options = "--data, for the second run of a diff --other-data, in Python data=…"
-            hint = f"; or say where it is now with {options}."
+            hint = f"; or give its place now with {options}."
             raise BadInput(f"{str(error).rstrip('.')}{hint}") from error
 
     @functools.cached_property
     def job(self) -> Job:
-        """The job, ready to be run from its beginning, for all the steps that are recorded."""
+        """The job, ready to be trained from its beginning, for all recorded steps."""
         return self.job_through(lambda network: network)
 
     def job_through(self, through: Callable[[Stage], Stage]) -> Job:
-        """The job with its network led through a function, see `prepare`.
+        """The job, with `through` applied to its network; see `prepare`.
 
         Raises:
-            BadInput: If its step is made of other parts than the one that was recorded, or its
-                change of basis comes out differently here.
+            BadInput: If its step has other parts than the recorded one, or its change of basis has
+                other bits here.
         """
-        # A stored state that does not fit refuses what the recipe claims before it is made.
+        # Read a stored state first: if the recipe claims other shapes, this refuses it before
+        # anything of those shapes takes memory.
         if holding := self.folder.nearest_holding(self.iterations):
             self.stored(holding)
         pins = self.folder.pins
@@ -293,21 +311,21 @@ class Run:
             if self.numerics.exact:
                 advice = "open it with the pydnn that recorded it"
             else:
-                advice = "open it where and with as many threads as it was recorded"
+                advice = "open it where it was recorded, with as many threads"
             raise BadInput(
-                f"the change of basis in which {self.path} was trained comes out in other bits "
-                f"here, so its states mean nothing here{f' ({expected})' if expected else ''}: "
-                f"{advice}; model.h5 in it is as good here as there."
+                f"the change of basis that {self.path} was trained in has other bits here, so its "
+                f"states mean nothing here{f' ({expected})' if expected else ''}: "
+                f"{advice}; its model.h5 can be used on any machine."
             )
         if not self.anyway:
             self._expect_parts(job)
         return job
 
     def expect_own_step(self) -> None:
-        """Refuse a run whose step is made of other parts than what `prepare` makes here.
+        """Refuse a run whose step has other parts than the step that `prepare` makes here.
 
         Raises:
-            BadInput: If it is.
+            BadInput: If the parts differ.
         """
         if self.folder.pins.parts:
             self._expect_parts(self.job)
@@ -321,35 +339,35 @@ class Run:
             )
 
     def state(self, iteration: int) -> TrainState:
-        """The state after so many steps, computed again from the nearest one that is stored.
+        """The state after `iteration` steps, computed again from the nearest stored state.
 
         Raises:
-            BadInput: If there are not so many.
-            NotRepeated: If a step on the way does not come out as it was recorded.
+            BadInput: If the run has fewer steps.
+            NotRepeated: If a step on the way has other bits than the recorded ones.
         """
         hint = f"{self.path} has {self.iterations} steps"
         iteration = expect_count("iteration", iteration, least=0, hint=hint)
         if iteration > self.iterations:
-            raise BadInput(f"iteration is {iteration}, but {hint}: give at most so many.")
+            raise BadInput(f"iteration is {iteration}, but {hint}: give at most that number.")
         holding = self.folder.nearest_holding(iteration)
         state = self.stored(holding) if holding else None
-        if state is None:  # the first state of all follows from the recipe
+        if state is None:  # the initial state follows from the recipe
             state = self.job.state
             self._expect_state(state)
         if state.iteration == iteration:
             return state
         job = attrs.evolve(self.job, state=state)
-        start, seen = state.iteration, []
-        # Without the evaluations, which no step depends on.
+        start, taken = state.iteration, []
+        # `scan` instead of `steps`, to leave out the evaluations, which no step depends on.
         stream = scan(job.train_step, state, job.batches)
         for state, info in itertools.islice(stream, iteration - start):
-            seen.append((info, checksum(state.parameters.vector)))
-        self._expect_rows(rows_of(seen, start=start))
+            taken.append((info, checksum(state.parameters.vector)))
+        self._expect_rows(rows_of(taken, start=start))
         self._expect_state(state)
         return state
 
     def _expect_state(self, state: TrainState) -> None:
-        """Refuse a state of which a segment holds another fingerprint."""
+        """Refuse a state if the segment of its iteration holds another fingerprint."""
         if self.anyway:
             return
         segment = self.folder.segment_at(state.iteration)
@@ -358,14 +376,17 @@ class Run:
             raise self._not_repeated(unlike)
 
     def at(self, step: int) -> Step:
-        """The very record that flowed through the step of that number, computed again.
+        """The complete record of one step, computed again.
 
-        Every field of it is filled in, so that any part of the step, or a stage of the network,
-        can be called with what it was called with then.
+        All its fields are filled, so that any part of the step, or any stage of the network, can be
+        called with the arguments that it had then.
+
+        Args:
+            step: The number of the step, from 0.
 
         Raises:
             BadInput: If there is no such step.
-            NotRepeated: If it does not come out as it was recorded.
+            NotRepeated: If the step has other bits than the recorded ones.
         """
         state, batch = self.before(step)
         record: Step = toolz.last(trace(self.job.train_step, state, batch))[1]
@@ -373,16 +394,16 @@ class Run:
         return record
 
     def expect_repeated(self, record: Step) -> None:
-        """Refuse the record of a step that did not come out as it was recorded.
+        """Refuse the record of a step that has other bits than the recorded ones.
 
         Raises:
-            NotRepeated: If it did not.
+            NotRepeated: If it has.
         """
         words = checksum(record.after.parameters.vector)
         self._expect_rows(rows_of([(record.info, words)], start=record.info.iteration))
 
     def before(self, step: int) -> tuple[TrainState, Batch]:
-        """What the step of that number was given."""
+        """The state and the batch that a step begins with."""
         last = self.iterations - 1
         hint = f"{self.path} has the steps 0 to {last}" if last >= 0 else f"{self.path} has none"
         step = expect_count("step", step, least=0, hint=hint)
@@ -415,4 +436,4 @@ def _opened(
     return Run.open(path, data=data, prepare=prepare, anyway=anyway, allow=allow)
 
 
-_NOTHING_EXPECTED = "this machine computes as that one did, so a record or the code has changed"
+_NOTHING_EXPECTED = "this machine computes like that one, so a record or the code has changed"

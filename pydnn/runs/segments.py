@@ -1,11 +1,11 @@
-"""One segment of a run: the state at a checkpoint, and a row for each step since the one before.
+"""Segments of a run: the state at a checkpoint, and a row for each step since the last checkpoint.
 
-Segments make a chain: each holds the fingerprint of the one before it, so that a change anywhere
-in a run's history is noticed. The first, of iteration 0, holds the initial state.
+Segments form a chain: each holds the fingerprint of the one before it, so a change anywhere in a
+run's history is noticed. The first segment, of iteration 0, holds the initial state.
 
-Each segment also holds the texts of the run's recipe and environment, so that a run outlives the
-loss of either file. The arrays of a state can be dropped later to save room: the state's
-fingerprint stays in the chain, and the state can be computed again.
+Each segment also holds the texts of the run's recipe and environment, so a run survives the loss of
+either file. To save space, the arrays of a state can be dropped later: the fingerprint of the state
+stays in the chain, and the state can be computed again.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from pydnn.recipes.recipe import Recipe
 from pydnn.records import AnyArray
 from pydnn.runs.history import KINDS, Rows, read_rows, row_arrays
 from pydnn.runs.state_arrays import ReadArray, arrays_of, state_from
+from pydnn.storage.files import RESTORE
 from pydnn.storage.hdf5 import holds, open_hdf5, read_array, read_text, stored_bytes, write_hdf5
 from pydnn.training import TrainState
 
@@ -52,7 +53,7 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 @attrs.frozen
 class Texts:
-    """The texts of a run's `recipe.toml` and of the environment that a segment was computed in."""
+    """The text of a run's recipe.toml, and that of the environment which computed a segment."""
 
     recipe: str
     environment: str
@@ -60,22 +61,22 @@ class Texts:
 
 @attrs.frozen
 class Segment:
-    """What a segment's file says of itself; its arrays are read when they are asked for.
+    """The header of a segment's file. Its methods read the arrays from the file.
 
     Attributes:
         path: The file.
-        start: The iteration of the segment before it, where its rows begin; 0 in the first.
-        iteration: That of its state.
-        goal: Iterations that the training was to have, when this was written.
-        state_sha256: Fingerprint of the state.
-        rows_sha256: Fingerprint of the rows.
-        before: Fingerprint of the segment before it; of the recipe's text in the first.
-        environment: SHA-256 of the text of the environment that it was computed in.
-        key: The training's key.
-        columns: Kind and name of each column that not every run has.
-        recipe: SHA-256 of the text of the recipe; None in a segment that pydnn 0.1.0 wrote, which
-            does not hold the texts.
-        fingerprint: Of all this, which is the next one's `before`.
+        start: The number of its first step, and the iteration of the segment before it.
+        iteration: The iteration of its state, i.e. the number of steps before that state.
+        goal: The number of steps that the training was meant to have when this was written.
+        state_sha256: The fingerprint of the state.
+        rows_sha256: The fingerprint of the rows.
+        before: The fingerprint of the segment before it; in the first, of the recipe's text.
+        environment: The SHA-256 of the text of the environment that computed it.
+        key: The key of the training.
+        columns: The kind and name of each column that not every run has.
+        recipe: The SHA-256 of the recipe's text; None in a segment of pydnn 0.1.0, which does not
+            hold the texts.
+        fingerprint: The SHA-256 of all these fields, which is `before` in the next segment.
     """
 
     path: Path
@@ -92,14 +93,14 @@ class Segment:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of all that a segment says of itself, which is the next one's `before`."""
+        """The SHA-256 of the header, which is `before` in the next segment."""
         return hashlib.sha256(_about(self).encode()).hexdigest()
 
     def rows(self) -> Rows:
         """The rows of its steps.
 
         Raises:
-            BadInput: If they are not those of their fingerprint.
+            BadInput: If the rows do not match their fingerprint.
         """
         with open_hdf5(self.path, links=False) as file:
             rows = read_rows(
@@ -110,15 +111,15 @@ class Segment:
                 where=str(self.path),
             )
         if fingerprint(row_arrays(rows), nan=True) != self.rows_sha256:
-            raise BadInput(f"rows in {self.path} are not those of their fingerprint: {_AGAIN}.")
+            raise BadInput(f"rows in {self.path} do not match their fingerprint: {RESTORE}.")
         return rows
 
     def texts(self) -> Texts | None:
-        """The texts that the segment holds; None in one that pydnn 0.1.0 wrote.
+        """The texts that the segment holds; None in a segment of pydnn 0.1.0.
 
         Raises:
-            BadInput: If they are not those of their fingerprints, or not UTF-8, which only a forged
-            segment can be.
+            BadInput: If the texts do not match their fingerprints, or are not UTF-8, as only in a
+                forged segment.
         """
         if self.recipe is None:
             return None
@@ -127,29 +128,33 @@ class Segment:
             recipe, environment = (read(name, np.uint8, ("n",)).tobytes() for name in _TEXTS)
         digests = tuple(hashlib.sha256(text).hexdigest() for text in (recipe, environment))
         if digests != (self.recipe, self.environment):
-            raise BadInput(f"texts in {self.path} are not those of their fingerprints: {_AGAIN}.")
+            raise BadInput(f"texts in {self.path} do not match their fingerprints: {RESTORE}.")
         try:
             return Texts(recipe.decode(), environment.decode())
         except UnicodeDecodeError as error:
-            raise BadInput(f"texts in {self.path} are not UTF-8 ({error}): {_AGAIN}.") from error
+            raise BadInput(f"texts in {self.path} are not UTF-8 ({error}): {RESTORE}.") from error
 
     def holds_state(self) -> bool:
-        """Whether the arrays of the state are in the file, and have not been dropped."""
+        """Whether the file still holds the arrays of the state."""
         with open_hdf5(self.path, links=False) as file:
             return holds(file, "parameters")
 
     def state_bytes(self) -> int:
-        """The bytes of the state's arrays in the file; 0 if they were dropped."""
+        """The number of bytes of the state's arrays in the file; 0 if they were dropped."""
         kinds = ("iteration", "parameters", "statistics", "optimizer")
         with open_hdf5(self.path, links=False) as file:
             sizes = stored_bytes(file)
         return sum(size for name, size in sizes.items() if name.partition(".")[0] in kinds)
 
     def state(self, recipe: Recipe, features: int) -> TrainState:
-        """The state that the file holds, of a training by `recipe` on so many features.
+        """The state that the file holds.
+
+        Args:
+            recipe: The recipe of the training, which defines the shapes of the arrays.
+            features: The number of features of an example.
 
         Raises:
-            BadInput: If it was dropped, does not fit the recipe, or is not that of its
+            BadInput: If the state was dropped, does not fit the recipe, or does not match its
                 fingerprint.
         """
         with open_hdf5(self.path, links=False) as file:
@@ -159,11 +164,11 @@ class Segment:
                 state = state_from(
                     read, recipe, features=features, iteration=iteration, key=self.key
                 )
-                found = fingerprint(arrays_of(state))
+                computed = fingerprint(arrays_of(state))
             except BadInput as error:
                 raise BadInput(f"state in {self.path}: {error}") from error
-        if iteration != self.iteration or found != self.state_sha256:
-            raise BadInput(f"state in {self.path} is not that of its fingerprint: {_AGAIN}.")
+        if iteration != self.iteration or computed != self.state_sha256:
+            raise BadInput(f"state in {self.path} does not match its fingerprint: {RESTORE}.")
         return state
 
 
@@ -180,27 +185,41 @@ def _reading(file: h5py.File) -> ReadArray:
 
 
 def segment_name(iteration: int) -> str:
-    """The name of the file for the state after so many steps: sorted by name, sorted by number."""
+    """The name of the segment's file after `iteration` steps. Names sort like the numbers.
+
+    >>> segment_name(500)
+    '0000000500.h5'
+    """
     return f"{iteration:010}.h5"
 
 
 def sha256_of(text: str) -> str:
-    """The SHA-256 of a file's text."""
+    """The SHA-256 of a text, in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def following(
     folder: Path, state: TrainState, rows: Rows, *, before: str, texts: Texts, goal: int
 ) -> Segment:
-    """The segment of `state` and of the rows of the steps that led to it, before it is written.
+    """The next segment of a run, not yet written.
+
+    Args:
+        folder: The folder of the segments.
+        state: The state at the end of the segment.
+        rows: The rows of the steps that led to it.
+        before: The fingerprint of the segment before it; for the first, of the recipe's text.
+        texts: The texts of the recipe and of this environment.
+        goal: The number of steps that the training is meant to have.
 
     Raises:
-        BadInput: If the state holds a NaN or what no file can hold, or a column's name cannot be
-            shown.
+        BadInput: If the state holds a NaN or a value that no file can hold, or the name of a column
+            is not printable.
     """
     for kind, name in rows.columns:
         if not name.isprintable():
-            raise BadInput(f"{kind} {name!r} is no name for a column: give letters to be shown.")
+            raise BadInput(
+                f"{kind} {name!r} cannot name a column, expected printable text: rename it."
+            )
     return Segment(
         folder / segment_name(state.iteration),
         rows.start,
@@ -219,20 +238,17 @@ def following(
 def write_segment(
     segment: Segment, state: TrainState, rows: Rows, texts: Texts | None, *, stored: bool = True
 ) -> Segment:
-    """Write the file of a segment that `following` made of the same state, rows and texts.
+    """Write the file of a segment, and return the segment.
 
     Args:
-        segment: The segment.
-        state: Its state.
-        rows: Its rows.
-        texts: Its texts; None for a segment of the kind that pydnn 0.1.0 wrote.
-        stored: Whether the arrays of the state go into the file, besides its fingerprint.
-
-    Returns:
-        The segment.
+        segment: The segment, which `following` made from the same state, rows and texts.
+        state: The state of the segment.
+        rows: The rows of the segment.
+        texts: The texts of the segment; None for one in the format of pydnn 0.1.0.
+        stored: Whether to store the arrays of the state, besides its fingerprint.
 
     Raises:
-        BadInput: If it cannot be written.
+        BadInput: If the file cannot be written.
     """
     state_arrays = arrays_of(state) if stored else {}
     _write(segment, {**state_arrays, **row_arrays(rows), **_text_arrays(texts)})
@@ -242,11 +258,11 @@ def write_segment(
 def drop_state(segment: Segment) -> None:
     """Write the file of a segment again without the arrays of its state.
 
-    What the segment says of itself stays the same, and so does its fingerprint. Whenever this is
-    interrupted, the file is whole: with the state, or without it.
+    The header stays the same, so the fingerprint of the segment does, too. If this is interrupted,
+    the file is complete, either with the state or without it.
 
     Raises:
-        BadInput: If the file is damaged, or cannot be written.
+        BadInput: If the file is damaged or cannot be written.
     """
     arrays = {**row_arrays(segment.rows()), **_text_arrays(segment.texts())}
     _write(segment, arrays, replace=True)
@@ -273,7 +289,7 @@ def _write(segment: Segment, arrays: dict[str, AnyArray], *, replace: bool = Fal
 
 
 def _about(segment: Segment) -> str:
-    # A segment of pydnn 0.1.0 says nothing of the recipe, and keeps its fingerprint.
+    # A segment of pydnn 0.1.0 has no entry for the recipe. Without one, it keeps its fingerprint.
     plain = attrs.asdict(
         segment,
         filter=lambda field, value: (
@@ -284,25 +300,25 @@ def _about(segment: Segment) -> str:
 
 
 def read_segment(path: Path) -> Segment:
-    """What the file `path` says of itself, once every byte of it is known to be as it was written.
+    """Read the header of a segment's file, after verifying every byte of the file.
 
     Raises:
-        BadInput: If it is missing, damaged, no segment, or says what its name does not.
+        BadInput: If the file is missing, damaged, not a segment, or has the name of another one.
     """
     with open_hdf5(path, sealed=True, links=False) as file:
         written = read_text(file, "format", fixed=True)
         if written not in (_FORMAT, _OLD_FORMAT):
-            raise BadInput(f"format in {path} is {written!r}, expected {_FORMAT!r}: {_AGAIN}.")
+            raise BadInput(f"format in {path} is {written!r}, expected {_FORMAT!r}: {RESTORE}.")
         text = read_text(file, "about", fixed=True)
     try:
         plain = json.loads(text)
         segment = _read(path, plain, plain["recipe"] if written == _FORMAT else None)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise BadInput(f"about in {path} does not say what a segment says: {_AGAIN}.") from error
+        raise BadInput(f"about in {path} is not the header of a segment: {RESTORE}.") from error
     if path.name != segment_name(segment.iteration):
         raise BadInput(
-            f"iteration in {path} is {segment.iteration}, expected the one that its name says: "
-            "give the file its own name."
+            f"iteration in {path} is {segment.iteration}, expected the one in its name: "
+            "give the file its original name."
         )
     return segment
 
@@ -348,6 +364,3 @@ def _column(plain: object) -> tuple[str, str]:
         case [str(kind), str(name)] if kind in KINDS and name.isprintable():
             return kind, name
     raise ValueError
-
-
-_AGAIN = "get the file again"

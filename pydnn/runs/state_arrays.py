@@ -1,7 +1,7 @@
-"""A training's state as named arrays, and back: what a segment of a run holds, and fingerprints.
+"""The state of a training as named arrays, and back, for the segments of a run and fingerprints.
 
-What an optimiser remembers is a tree of tuples and records that ends in arrays and numbers; its
-shape is known from the optimiser, so that a file needs to hold nothing but those.
+The state of an optimizer is a tree of tuples and records with arrays and numbers as leaves. The
+optimizer itself defines the shape of the tree, so a file needs to hold only the leaves.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pydnn.optimizers.base import GradientTransformation
 from pydnn.recipes.layouts import layouts_of
 from pydnn.recipes.recipe import DTYPES, Recipe
 from pydnn.records import AnyArray, AnyDType, freeze
+from pydnn.storage.files import RESTORE
 from pydnn.training import TrainState
 
 __all__ = ["ReadArray", "arrays_of", "state_fingerprint", "state_from"]
@@ -30,19 +31,19 @@ _Number: TypeAlias = np.generic | bool | int | float
 
 
 class ReadArray(Protocol):
-    """An array of a file, refused where it is of another kind."""
+    """A function that reads an array of a file, and refuses one of another dtype or shape."""
 
     def __call__(
         self, name: str, dtype: type[_Scalar] | np.dtype[_Scalar], shape: Sequence[int | str], /
     ) -> NDArray[_Scalar]:
-        """The array called `name`; a text in `shape` is for an axis of any size."""
+        """Read the array called `name`; a text in `shape` stands for an axis of any size."""
 
 
 def arrays_of(state: TrainState) -> dict[str, AnyArray]:
-    """The state's iteration and numbers, by name, in an order that its shape alone decides.
+    """The iteration and all numbers of a state by name, in an order that only its shape decides.
 
     Raises:
-        BadInput: If the optimiser remembers something else than arrays and numbers.
+        BadInput: If the optimizer's state holds anything but arrays and numbers.
     """
     return {
         "iteration": np.array(state.iteration, np.int64),
@@ -53,10 +54,10 @@ def arrays_of(state: TrainState) -> dict[str, AnyArray]:
 
 
 def state_fingerprint(state: TrainState) -> str:
-    """The SHA-256 of a state's bits: iteration, parameters, statistics, optimiser's state.
+    """The SHA-256 of the bits of a state: iteration, parameters, statistics, optimizer's state.
 
     Raises:
-        BadInput: If it holds a NaN, or what no file can hold.
+        BadInput: If the state holds a NaN, or a value that no file can hold.
     """
     return fingerprint(arrays_of(state))
 
@@ -64,7 +65,14 @@ def state_fingerprint(state: TrainState) -> str:
 def state_from(
     read: ReadArray, recipe: Recipe, *, features: int, iteration: int, key: Key
 ) -> TrainState:
-    """The state whose arrays `read` gives, for a network of the `recipe` on so many features.
+    """The state of a training, from the arrays of a file.
+
+    Args:
+        read: A function that reads an array of the file.
+        recipe: The recipe of the training, which defines the shapes.
+        features: The number of features of an example.
+        iteration: The number of steps before this state.
+        key: The key of the training.
 
     Raises:
         BadInput: If an array does not fit the recipe, or is not finite.
@@ -79,28 +87,30 @@ def state_from(
         packed.append(layout.packed(freeze(vector)))
     parameters, statistics = packed
     optimizer: GradientTransformation = build(recipe.optimizer, family="optimizer")
-    remembered = _filled("optimizer", optimizer.init(parameters), read)
-    return TrainState(iteration, parameters, remembered, key, statistics)
+    optimizer_state = _filled("optimizer", optimizer.init(parameters), read)
+    return TrainState(iteration, parameters, optimizer_state, key, statistics)
 
 
 def _flat(path: str, value: object) -> Iterator[tuple[str, AnyArray]]:
-    """The arrays and numbers below `value`, each with the path to it."""
+    """The arrays and numbers in the tree `value`, each with its path."""
     if isinstance(value, np.ndarray) and _fits_a_file(value.dtype):
         yield path, value
     elif _is_number(value):
         try:
             yield path, np.asarray(value, _dtype_of_number(value))
         except OverflowError as error:
-            raise BadInput(f"{path} is an integer of more than 64 bits: keep a float.") from error
+            raise BadInput(
+                f"{path} is an integer of more than 64 bits, expected fewer: keep a float."
+            ) from error
     else:
         for name, part in _parts(path, value):
             yield from _flat(f"{path}.{name}", part)
 
 
 def _filled(path: str, template: object, read: ReadArray) -> object:
-    """The like of `template` with the numbers that `read` gives for each path."""
+    """A tree like `template`, with the array or number that `read` returns for each path."""
     if isinstance(template, np.ndarray):
-        # What has no entries before the first update, such as a look, may have any afterwards.
+        # An array without entries before the first update, as `look` has, may get any number later.
         known = template.size > 0
         shape = template.shape if known else tuple("mnk"[: template.ndim])
         return freeze(read(path, template.dtype if known else np.number, shape))
@@ -113,8 +123,8 @@ def _filled(path: str, template: object, read: ReadArray) -> object:
     make: Callable[..., object] = type(template)
     try:
         return make(**{names[n]: part for n, part in filled.items()})
-    except (ValueError, TypeError) as error:  # of a record that checks what it is given
-        raise BadInput(f"{path} does not fit ({first_line(error)}): get the file again.") from error
+    except (ValueError, TypeError) as error:  # the record checks its fields
+        raise BadInput(f"{path} does not fit ({first_line(error)}): {RESTORE}.") from error
 
 
 def _parts(path: str, value: object) -> list[tuple[str, object]]:
@@ -124,8 +134,8 @@ def _parts(path: str, value: object) -> list[tuple[str, object]]:
         fields = [field for field in attrs.fields(type(value)) if field.init]
         return [(field.name, getattr(value, field.name)) for field in fields]
     raise BadInput(
-        f"{path} is a {type(value).__name__}, which no run can hold: "
-        "keep what an optimiser remembers in attrs records and tuples of arrays and numbers."
+        f"{path} is a {type(value).__name__}, which no run can hold, expected arrays or numbers: "
+        "keep the state of an optimizer in attrs records and tuples of these."
     )
 
 
@@ -136,11 +146,11 @@ def _is_record(value: object) -> TypeGuard[attrs.AttrsInstance]:
 def _is_number(value: object) -> TypeGuard[_Number]:
     if isinstance(value, np.generic):
         return _fits_a_file(value.dtype)
-    return type(value) in (bool, int, float)  # an enumeration would be another thing when read
+    return type(value) in (bool, int, float)  # a subclass, e.g. an enum, would not come back
 
 
 def _fits_a_file(dtype: AnyDType) -> bool:
-    """Whether each bit of its numbers says something: not so of longer floats, nor of objects."""
+    """Whether all bits of its numbers count; long doubles have padding, objects are addresses."""
     return dtype.kind in "biuf" and dtype.itemsize <= 8
 
 

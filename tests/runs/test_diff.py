@@ -115,7 +115,7 @@ def test_one_bit_is_found_at_its_step_where_no_segment_ends_there(tmp_path):
     parting = compared(tmp_path, change=flipping(5)).parting
     assert parting.step == 5
     assert "step 5 of" in parting.notes[0]
-    assert parting.notes[1] == "the states that both have recorded after step 7 tell what differs"
+    assert parting.notes[1] == "this is from the states that both have recorded after step 7"
     assert parting.apart.tensor == "update, layer 0, W"
 
 

@@ -144,14 +144,14 @@ def linked(name, target):
 FOUR, EIGHT = "0000000004.h5", "0000000008.h5"
 OTHER = "is not the fingerprint of"
 CHANGED = r"recipe\.toml is not the recipe that the segments .* hold: pydnn resume .* restores it"
-NOW = r"is not recipe\.toml as it is now"
+NOW = r"is not the present recipe\.toml"
 LINK = rf"{EIGHT} is a symbolic link, expected an HDF5 file"
 SEGMENTS = {
-    "the first removed": (removed(0), r"0000000000\.h5 is missing, where the run begins"),
+    "the first removed": (removed(0), r"0000000000\.h5, the first segment, is missing"),
     "one in the middle removed": (removed(8), rf"before in .*12\.h5 {OTHER} {FOUR}, the one bef"),
-    "the last removed": (removed(12), r"0000000012\.h5 is missing or another than end-0000000012"),
-    "all removed": (removed(0, 4, 8, 12), r"0000000000\.h5 is missing"),
-    "two swapped": (swapped, rf"iteration in .*{FOUR} is 8, expected the one that its name says"),
+    "the last removed": (removed(12), r"0000000012\.h5 is missing or does not match end-"),
+    "all removed": (removed(0, 4, 8, 12), r"0000000000\.h5, the first segment, is missing"),
+    "two swapped": (swapped, rf"iteration in .*{FOUR} is 8, expected the one in its name"),
     "one twice": (copied(4, "0000000005.h5"), r"iteration in .*05\.h5 is 4, expected the one"),
     "one twice, in more digits": (
         copied(4, "00000000004.h5"), r"iteration in .*00000000004\.h5 is 4, expected the one",
@@ -175,7 +175,7 @@ SEGMENTS = {
     "all of other data": (all_taken_from("other data"), CHANGED),
     "all of other batches": (all_taken_from("other batches"), CHANGED),
     "all of another interval": (
-        all_taken_from("another interval"), r"12\.h5 is missing or another than end-0000000012\.js",
+        all_taken_from("another interval"), r"12\.h5 is missing or does not match end-",
     ),
     "one more between": (
         lambda run, made: shutil.copy(segment(made / "another interval", 2), segment(run, 2)),
@@ -183,7 +183,7 @@ SEGMENTS = {
     ),
     "a goal that was changed": (sealed_again(4, in_about(goal=13)), rf"{EIGHT} {OTHER} {FOUR}"),
     "another goal in the last": (
-        sealed_again(12, in_about(goal=13)), r"12\.h5 is missing or another than end-0000000012",
+        sealed_again(12, in_about(goal=13)), r"12\.h5 is missing or does not match end-",
     ),
     "another start": (sealed_again(8, in_about(start=3)), rf"before in .*{EIGHT} {OTHER} {FOUR}"),
     "another key": (
@@ -191,7 +191,7 @@ SEGMENTS = {
     ),
     "a key with a path": (sealed_again(12, in_about(key=["a"])), r"key in .*12\.h5 is not that of"),
     "another environment": (
-        sealed_again(12, in_about(environment="0" * 64)), r"environment in .*12\.h5 is that of no",
+        sealed_again(12, in_about(environment="0" * 64)), r"environment in .*12\.h5 is not that",
     ),
     "an empty file": (put(f"segments/{EIGHT}", b""), rf"the seal in .*{EIGHT} is damaged"),
     "a text": (put(f"segments/{EIGHT}", b"x" * 999), rf"the seal in .*{EIGHT} is damaged"),
@@ -203,7 +203,7 @@ SEGMENTS = {
     "a name of two lines": (put("segments/a\nb.h5", b""), r"a\\nb\.h5 is not a segment"),
     "a name that drives a terminal": (put("segments/\x1b[2J", b""), r"x1b\[2J is not a segment"),
     "no folder": (no_segments, r"segments cannot be read \(No such file or directory\)"),
-    "an empty folder of them": (empty_segments, r"0000000000\.h5 is missing"),
+    "an empty folder of them": (empty_segments, r"0000000000\.h5, the first segment, is missing"),
     "a file for the folder": (a_file_for_segments, r"segments is a link or a file, expected a fol"),
 }  # fmt: skip
 
@@ -286,7 +286,7 @@ TEXTS = {
     "environment: deep": (put(ENVIRONMENT, b"[" * 50_000), r"environment\.json is damaged"),
     "environment: under another name": (
         lambda run, made: shutil.copy(run / ENVIRONMENT, run / STRAY),
-        rf"{STRAY[:-5]}\.json is not the text that its name says",
+        rf"{STRAY[:-5]}\.json does not match the hash in its name",
     ),
     "end: emptied": (put(END, b""), r"end-0000000012\.json is damaged"),
     "end: a folder": (folder_instead(END), r"end-0000000012\.json is a directory"),
@@ -305,7 +305,7 @@ TEXTS = {
     "end: of two lines": (another_end(why="a\nb"), NO_END),
     "end: why is a number": (another_end(why=3), NO_END),
     "end: another fingerprint": (
-        another_end(fingerprint="0" * 64), r"12\.h5 is missing or another than end-0000000012",
+        another_end(fingerprint="0" * 64), r"12\.h5 is missing or does not match end-",
     ),
     "end: another reason": (
         edited(END, "finished", "finishes"), r"sha256 in .*end-0000000012\.json is not that of its",
@@ -374,11 +374,11 @@ def test_a_state_that_a_stranger_sealed_is_refused_when_it_is_first_used(run):
         parameters = file["parameters"][...]
     resealed(path, replaced("parameters", np.roll(parameters, 1)))
     opened = Run.open(run)
-    with pytest.raises(BadInput, match=r"state in .*12\.h5 is not that of its fingerprint"):
+    with pytest.raises(BadInput, match=r"state in .*12\.h5 does not match its fingerprint"):
         opened.parameters()
     assert opened.parameters(8).vector.shape == parameters.shape
     resealed(path, replaced("cost", np.zeros(4)))
-    with pytest.raises(BadInput, match=r"rows in .*12\.h5 are not those of their fingerprint"):
+    with pytest.raises(BadInput, match=r"rows in .*12\.h5 do not match their fingerprint"):
         opened.costs  # noqa: B018
 
 

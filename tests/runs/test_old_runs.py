@@ -137,7 +137,7 @@ def test_two_of_them_are_compared(copied):
 def test_its_model_still_answers_where_it_is_trusted_without_a_checksum(name, capsys):
     argv = ["evaluate", str(KEPT / name), "--data", data_of(name), "--json"]
     assert main(argv) == 2
-    assert "has no checksum, as models of pydnn 0.1.0" in capsys.readouterr().err
+    assert "has no checksum, " in capsys.readouterr().err
     assert main([*argv, "--unverified"]) == 0
     expected = {"stopped": 0.9, "rotated": 0.75}[name]
     assert json.loads(capsys.readouterr().out)["test"]["accuracy"] == expected

@@ -113,7 +113,7 @@ def test_the_command_line_says_what_it_frees(made, capsys):
     assert main(["prune", str(made)]) == 0
     told = capsys.readouterr().out
     assert told.startswith("dropped 5 of 7 states of")
-    assert "states that are stored: after 0, 12 steps; the run has 0." in told
+    assert "states that are stored: after 0, 12 steps; the run takes 0." in told
     assert main(["replay", str(made)]) == 0
     assert "all bits of 12 steps are the recorded ones" in capsys.readouterr().out
 

@@ -168,7 +168,7 @@ def test_where_several_segments_are_damaged_and_none_is_sound_nothing_is_moved(r
     for name in SEGMENTS:
         (run / name).write_bytes(b"")
     before = contents(run)
-    with pytest.raises(BadInput, match=r"the seal in .*0000000000.h5 is damaged.*no sound segment"):
+    with pytest.raises(BadInput, match=r"the seal in .*0000000000.h5 is damaged.*no intact"):
         resumed(run)
     assert contents(run) == before
     assert not (run / "set-aside").exists()

@@ -239,7 +239,7 @@ def test_the_data_of_another_day_is_refused(tmp_path):
     os.rename(saved_data(tmp_path), tmp_path / "moved.h5")
     recorded(tmp_path / "other", small_recipe(tmp_path, data=str(tmp_path / "gone.h5")), steps=5)
     with pytest.raises(
-        BadInput, match=r"there is no data set .*; or say where it is now with --data"
+        BadInput, match=r"there is no data set .*; or give its place now with --data"
     ):
         resumed(tmp_path / "other")
     resumed(tmp_path / "other", data=str(tmp_path / "moved.h5"))

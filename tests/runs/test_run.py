@@ -85,7 +85,7 @@ def test_a_run_is_read_without_its_data_until_a_step_is_asked_for(folder, recipe
     assert gone.parameters().vector.size > 0
     assert gone.state(8).iteration == 8
     with pytest.raises(
-        BadInput, match=r"there is no data set .*; or say where it is now with --data"
+        BadInput, match=r"there is no data set .*; or give its place now with --data"
     ):
         gone.at(3)
     assert Run.open(folder / "gone", data=small_data()).at(3).info == gone_info(gone, 3)
@@ -298,7 +298,7 @@ def test_a_run_that_is_renamed_while_it_is_recorded_writes_into_no_other(tmp_pat
                     recorded(path, recipe, steps=2)
                     before.extend(sorted(path.rglob("*")))
 
-    with pytest.raises(RunMoved, match="was renamed or removed while it was being trained"):
+    with pytest.raises(RunMoved, match="was renamed or removed during the training"):
         train()
     assert sorted(path.rglob("*")) == before
     assert Run.open(path).iterations == 2
@@ -342,7 +342,7 @@ def test_steps_that_do_not_follow_are_refused(folder, recipe):
     job = prepare(recipe, data.train)
     with (
         create_run(folder / "thin", job, data) as recording,
-        pytest.raises(BadInput, match=r"step 2 came where step 1 was to be recorded"),
+        pytest.raises(BadInput, match=r"the stream is at step 2, expected step 1"),
     ):
         toolz.last(record(recording, itertools.islice(run(job), 0, None, 2)))
 
@@ -374,7 +374,7 @@ def test_only_the_beginning_of_a_job_makes_a_new_run_and_only_with_its_own_data(
     job = prepare(recipe, data.train)
     later, _ = next(run(job))
     for change, given, message in (
-        (attrs.evolve(job, state=later), data, "the job is at iteration 1, expected its beginning"),
+        (attrs.evolve(job, state=later), data, "the job is at iteration 1, expected 0"),
         (job, small_data(2), "data is not what the job was prepared with"),
     ):
         with (
@@ -399,13 +399,13 @@ def test_a_stream_of_another_training_is_refused(folder, recipe):
     other = prepare(attrs.evolve(recipe, seed=9), data.train)
     with (
         resume_run(folder / "own") as found,
-        pytest.raises(BadInput, match=r"a step of seed 9 came, but .* is a training of seed 3"),
+        pytest.raises(BadInput, match=r"the stream has seed 9, but .* has seed 3"),
     ):
         toolz.last(record(found.recording, run(other)))
     job = prepare(recipe, data.train)
     with (
         resume_run(folder / "own") as found,
-        pytest.raises(BadInput, match=r"step 0 came where step 6 was to be recorded"),
+        pytest.raises(BadInput, match=r"the stream is at step 0, expected step 6"),
     ):
         toolz.last(record(found.recording, run(job)))
     assert segments(folder / "own") == [0, 4, 6]

@@ -204,7 +204,7 @@ class Colour(enum.IntEnum):
 
 
 REFUSED = {
-    "a mapping": ({"a": 1}, r"^optimizer is a dict, which no run can hold: keep what an optimiser"),
+    "a mapping": ({"a": 1}, r"^optimizer is a dict, which no run can hold, expected arrays"),
     "a list": ((Tally(1, [np.zeros(3)]),), r"^optimizer\.0\.inner is a list, which no run"),
     "nothing": (Tally(1, (None,)), r"^optimizer\.inner\.0 is a NoneType, which no run"),
     "a text": (Tally(1, "x"), r"^optimizer\.inner is a str, which no run"),
