@@ -125,12 +125,12 @@ class Recording:
         last = self.watched.last
         return self.began < self.head.iteration == (last and last.iteration)
 
-    def write(self, state: TrainState, taken: list[tuple[StepInfo, int]]) -> None:
+    def write(self, state: TrainState, seen: list[tuple[StepInfo, int]]) -> None:
         """Write the next segment, and drop earlier states if the segments exceed `most` bytes.
 
         Args:
             state: The state at the end of the segment.
-            taken: The info of each step since the newest segment, and the checksum of the
+            seen: The info of each step since the newest segment, and the checksum of the
                 parameters after it.
 
         Raises:
@@ -140,7 +140,7 @@ class Recording:
         self.expect_in_place()
         # A library may have changed the processor's rounding mode since `prepare` checked it.
         self.job.numerics.expect_sound()
-        rows = rows_of(taken, start=self.head.iteration)
+        rows = rows_of(seen, start=self.head.iteration)
         segment = following(
             self.path / SEGMENTS,
             state,
