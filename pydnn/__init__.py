@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         confusion_matrix,
         f1_score,
         log_loss,
+        most_likely,
         precision,
         r_squared,
         recall,
@@ -249,6 +250,7 @@ __all__ = [  # noqa: RUF022 - in the order of a reader
     "confusion_matrix",
     "f1_score",
     "log_loss",
+    "most_likely",
     "precision",
     "r_squared",
     "recall",
@@ -323,12 +325,15 @@ if not TYPE_CHECKING:  # it would hide misspelled names from type checkers
 
 
 def _hint(name: str) -> str:
-    """Advice on where a name is, if a module that is already loaded has it."""
+    """Advice on where a name is, if a module that is already loaded has it, or what it is here."""
+    from pydnn.other_names import suggestion
+
     for module in _MODULES:
         loaded = sys.modules.get(f"pydnn.{module}")
         if loaded is not None and name in getattr(loaded, "__all__", ()):
             return f": use pydnn.{module}.{name}"
-    return ""
+    near = "" if name.startswith("_") else suggestion(name, __all__)
+    return f": {near}" if near else ""
 
 
 def __dir__() -> list[str]:

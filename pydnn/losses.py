@@ -461,12 +461,12 @@ def _expect_numbers(Y: FloatArray, n_out: int) -> None:
 
 
 def _expect_binary(Y: FloatArray, n_out: int) -> None:
-    classes = _classes_in(Y)
-    several = f"for {classes} classes use softmax_cross_entropy and dense({classes})"
+    classes, from_0 = _classes_in(Y)
+    several = f"for {classes} classes use softmax_cross_entropy and dense({classes}){from_0}"
     rows = "give one row of Y per output of the network"
     expect_shape("Y", Y, (n_out, "m"), hint=several if classes > 2 else rows)
     recode = "recode them, or use mean_squared for numbers"
-    hint = several if classes > 2 else recode
+    hint = several if classes > 2 else from_0.removeprefix("; ") or recode
     _expect_all((Y == 0) | (Y == 1), Y, f"0 or 1, as sigmoid_cross_entropy has it: {hint}")
     for row, ones in enumerate(np.count_nonzero(Y, axis=1)):
         if ones in (0, Y.shape[1]):
@@ -494,19 +494,23 @@ def _expect_classes(Y: FloatArray, n_out: int) -> None:
         _expect_class_numbers(Y, n_out)
         counts = np.bincount(Y[0].astype(int), minlength=n_out)
     if not counts.all():
+        classes, from_0 = _classes_in(Y)
+        hint = "give more data, or the network fewer outputs"
+        if from_0:
+            hint = f"for {classes} classes end the network with dense({classes}){from_0}"
         raise BadInput(
             f"class {int(np.argmin(counts))} of {n_out} never occurs, expected examples of each: "
-            "give more data, or the network fewer outputs."
+            f"{hint}."
         )
 
 
 def _expect_class_numbers(Y: FloatArray, n_out: int) -> None:
     whole = (Y >= 0) & (n_out > Y) & (np.floor(Y) == Y)
-    classes = _classes_in(Y)
-    hint = "number the classes from 0, or use mean_squared for numbers"
+    classes, from_0 = _classes_in(Y)
+    hint = from_0.removeprefix("; ") or "number the classes from 0, or use mean_squared for numbers"
     if classes > n_out:
         one_each = f"for {classes} classes end the network with dense({classes})"
-        hint = one_each if classes > 2 else "for two classes use sigmoid_cross_entropy"
+        hint = (one_each if classes > 2 else "for two classes use sigmoid_cross_entropy") + from_0
     outputs = f"the network has {n_out} output{'s' if n_out > 1 else ''}"
     _expect_all(whole, Y, f"a whole number from 0 to {n_out - 1}, since {outputs}: {hint}")
 
@@ -514,11 +518,20 @@ def _expect_class_numbers(Y: FloatArray, n_out: int) -> None:
 _MOST_CLASSES = 10_000  # labels beyond this are taken for numbers, not classes, in advice
 
 
-def _classes_in(Y: FloatArray) -> int:
-    """The number of classes if labels Y (1, m) look like class numbers, else 0."""
+def _classes_in(Y: FloatArray) -> tuple[int, str]:
+    """The number of classes if labels Y (1, m) look like class numbers, else 0.
+
+    Returns:
+        The number, and what to add to advice where the numbers begin at 1: "" where they do not.
+    """
     if len(Y) != 1 or not Y.size or not ((Y >= 0) & (Y < _MOST_CLASSES)).all():
-        return 0
-    return 0 if (np.floor(Y) != Y).any() else int(Y.max()) + 1
+        return 0, ""
+    if (np.floor(Y) != Y).any():
+        return 0, ""
+    last = int(Y.max())
+    if last > 1 and np.array_equal(np.unique(Y), np.arange(1, last + 1)):
+        return last, "; number the classes from 0, so give Y - 1"
+    return last + 1, ""
 
 
 def _expect_all(right: NDArray[np.bool_], Y: FloatArray, expected: str) -> None:

@@ -108,7 +108,9 @@ def confusion_matrix(
     """
     expect_count("classes", classes, least=2, hint="give the number of classes")
     P, Y = _pair(predictions, Y)
-    taken, true = (_class_numbers(name, array, classes) for name, array in _named(P, Y))
+    taken, true = (
+        _class_numbers(name, array, classes, option=True) for name, array in _named(P, Y)
+    )
     # Numbers each pair of classes, so that one pass counts all pairs.
     counts = np.bincount(true * classes + taken, minlength=classes * classes)
     return freeze(counts.reshape(classes, classes))
@@ -512,7 +514,10 @@ def _numbers(name: str, x: ArrayLike) -> FloatArray:
 def _pair(predictions: ArrayLike, Y: ArrayLike) -> tuple[FloatArray, FloatArray]:
     """Predictions and labels of the same shape, with at least one example."""
     P, Y = _numbers("predictions", predictions), _numbers("Y", Y)
-    expect_shape("predictions", P, Y.shape, hint="give one prediction per label")
+    hint = "give one prediction per label"
+    if len(Y) == 1 < len(P) and P.shape[1:] == Y.shape[1:]:
+        hint = "apply most_likely to the probabilities of several classes"
+    expect_shape("predictions", P, Y.shape, hint=hint)
     if Y.size == 0:
         raise BadInput("there are no labels, expected one or more: metrics are means over them.")
     return P, Y
@@ -551,7 +556,7 @@ def _named(predictions: FloatArray, Y: FloatArray) -> list[tuple[str, FloatArray
     return [("predictions", predictions), ("labels", Y)]
 
 
-def _expect_classes(name: str, array: FloatArray, classes: int | None) -> None:
+def _expect_classes(name: str, array: FloatArray, classes: int | None, *, advice: str = "") -> None:
     """Refuse entries other than whole numbers from 0 to `classes` - 1; None is no upper limit."""
     right = (array >= 0) & (array < (np.inf if classes is None else classes))
     right &= array == np.floor(array)
@@ -560,18 +565,29 @@ def _expect_classes(name: str, array: FloatArray, classes: int | None) -> None:
     row, column = (int(i) for i in np.argwhere(~right)[0])
     where = f"row {row}, column {column}" if len(array) > 1 else f"column {column}"
     bound = "0 on" if classes is None else f"0 to {classes - 1}"
-    advice = "apply classes_of or most_likely to probabilities"
-    if name != "predictions":
-        advice = "recode the labels, or give the right number of classes"
+    if not advice:
+        labels = "recode the labels, or give the right number of classes"
+        predictions = "apply classes_of or most_likely to probabilities"
+        advice = predictions if name == "predictions" else labels
     raise BadInput(
         f"{name} hold {array[row, column]:g} in {where}, expected a whole number from {bound}: "
         f"{advice}."
     )
 
 
-def _class_numbers(name: str, array: FloatArray, classes: int) -> NDArray[np.int64]:
+def _class_numbers(
+    name: str, array: FloatArray, classes: int, *, option: bool = False
+) -> NDArray[np.int64]:
+    """The class numbers (m,); `option` says whether callers can give another number of classes."""
     expect_shape(name, array, (1, "m"), hint="give the numbers of classes")
-    _expect_classes("labels" if name == "Y" else name, array, classes)
+    advice = ""
+    if array.size and (array == np.floor(array)).all() and array.min() >= 0:
+        # Numbers from 1 on are one too large; others are of more classes than the caller said.
+        shifted = array.min() >= 1 and array.max() == classes
+        from_0 = "number the classes from 0, so subtract 1"
+        more = f"give classes={array.max() + 1:.0f}" if option else ""
+        advice = from_0 if shifted else more
+    _expect_classes("labels" if name == "Y" else name, array, classes, advice=advice)
     numbers: NDArray[np.int64] = array[0].astype(np.int64)
     return numbers
 

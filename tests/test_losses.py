@@ -278,6 +278,16 @@ UNFIT = {
         softmax_cross_entropy(), [[0, 1, 1]], 1, "1 output: for two classes use sigmoid_cross_ent",
     ),
     "numbers for classes": (softmax_cross_entropy(), [[0, 1.5]], 2, "number the classes from 0, "),
+    "two classes from 1 on": (sigmoid_cross_entropy(), [[1, 2]], 1, "has it: number the classes"),
+    "three classes from 1 on": (
+        softmax_cross_entropy(), [[1, 2, 3]], 3,
+        "has 3 outputs: number the classes from 0, so give Y - 1.",
+    ),
+    "three classes from 1 on, for four outputs": (
+        softmax_cross_entropy(), [[1, 2, 3]], 4,
+        "class 0 of 4 never occurs, expected examples of each: for 3 classes end the network with "
+        "dense(3); number the classes from 0, so give Y - 1.",
+    ),
     "huge numbers for classes": (softmax_cross_entropy(), [[0, 9e9]], 2, "number the classes from"),
 }  # fmt: skip
 
@@ -287,6 +297,17 @@ def test_labels_that_do_not_fit_name_the_loss_and_the_outputs_to_use(loss, Y, n_
     with pytest.raises(BadInput) as refusal:
         loss.expect_labels(np.array(Y, float), n_out)
     assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize("n_out", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("loss", [sigmoid_cross_entropy(), softmax_cross_entropy()])
+def test_whoever_follows_the_advice_on_classes_from_1_on_arrives(loss, n_out):
+    Y = np.array([[1.0, 2, 3, 2, 1]])
+    with pytest.raises(BadInput) as refusal:
+        loss.expect_labels(Y, n_out)
+    assert "give Y - 1" in str(refusal.value)
+    assert "dense(3)" in str(refusal.value) or n_out == 3
+    softmax_cross_entropy().expect_labels(Y - 1, 3)
 
 
 # Batches without weight

@@ -307,6 +307,18 @@ REFUSED = {
         lambda: accuracy([[0.7]], [[1]]),
         "hold 0.7 in column 0.*apply classes_of or most_likely",
     ),
+    "classes that nobody counted": (
+        lambda: confusion_matrix([[1, 0, 2]], [[1, 0, 2]]),
+        "hold 2 in column 2, expected a whole number from 0 to 1: give classes=3",
+    ),
+    "classes from 1 on": (
+        lambda: confusion_matrix([[1, 2, 3]], [[1, 2, 3]], classes=3),
+        "hold 3 in column 2.*number the classes from 0, so subtract 1",
+    ),
+    "probabilities of several classes": (
+        lambda: confusion_matrix(np.eye(3), [[0, 1, 2]], classes=3),
+        "apply most_likely to the probabilities of several classes",
+    ),
     "label 2 of several": (
         lambda: precision([[0, 1], [1, 1]], [[0, 1], [2, 1]]),
         "labels hold 2 in row 1, column 0",

@@ -148,3 +148,11 @@ def test_a_changed_recipe_is_refused_the_same_way():
     ):
         attrs.evolve(recipe, random_state=3)
     assert attrs.evolve(recipe, seed=3).seed == 3
+
+
+def test_a_name_that_pydnn_does_not_have_gets_the_nearest():
+    with pytest.raises(AttributeError, match="no attribute 'SGD': did you mean 'gradient_descent'"):
+        _ = pydnn.SGD
+    with pytest.raises(AttributeError, match=r"no attribute 'qqqqq'$"):
+        _ = pydnn.qqqqq
+    assert not hasattr(pydnn, "_adam")

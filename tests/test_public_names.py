@@ -123,8 +123,8 @@ def test_a_name_that_moved_to_its_module_is_named_there():
     nn.optimizers  # noqa: B018 - loads it
     with pytest.raises(AttributeError, match=r"no attribute 'chain': use pydnn\.optimizers\.chain"):
         nn.chain  # noqa: B018
-    with pytest.raises(AttributeError, match=r"no attribute 'chian'$"):
-        nn.chian  # noqa: B018
+    with pytest.raises(AttributeError, match=r"no attribute 'xyzzy'$"):
+        nn.xyzzy  # noqa: B018
 
 
 def test_all_that_can_be_named_is_shown_by_dir():
