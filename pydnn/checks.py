@@ -380,6 +380,7 @@ EXTRAS = {
     "plot": ("matplotlib>=3.9",),
     "progress": ("tqdm>=4.66",),
     "image": ("pillow>=10.3",),
+    "parquet": ("pyarrow>=16",),
     "sklearn": ("scikit-learn>=1.6",),
     "doctor": ("threadpoolctl>=3.5",),
     "completion": ("argcomplete>=3.5",),

@@ -14,12 +14,16 @@ from pydnn.cli.run_options import (
     model_of,
     option_group,
     place_of_data,
+    place_of_test,
     unlike_recorded,
 )
-from pydnn.jobs.loading import data_of
+from pydnn.data import DataSet
+from pydnn.jobs.loading import data_of, examples_in
 from pydnn.jobs.scores import Score, scores_of
 
 __all__ = ["add_to"]
+
+_FEW = 20  # classes whose table people read
 
 
 def add_to(commands: Commands) -> None:
@@ -60,15 +64,24 @@ def _run(args: argparse.Namespace) -> int:
         recipe = model.recipe
         if args.skip_unreadable:
             recipe = attrs.evolve(recipe, skip_unreadable=True)
-        data = data_of(recipe, name, image_size=size)
+        if model.columns is not None and args.data is not None:
+            batch = examples_in(name, model.columns, weights=recipe.example_weights)
+            data = DataSet(batch.first(0), batch)  # the whole file is one part
+        else:
+            if args.data is None and (test := place_of_test(args.folder)):
+                recipe = attrs.evolve(recipe, test=test)
+            data = data_of(recipe, name, image_size=size)
     except BadInput as error:
         if args.data is not None:
             raise
         raise BadInput(f"{str(error).rstrip('.')}; or give its place with --data.") from error
     for note in data.notes:
         complain(note)
-    scores = scores_of(model, data, by_class=args.per_class)
-    if different := unlike_recorded(args.folder, data):
+    # Of a table, people ask for the classes first, and there are few.
+    few = model.columns is not None and 0 < len(model.classes or ()) <= _FEW
+    scores = scores_of(model, data, by_class=args.per_class or few)
+    other = model.columns is not None and args.data is not None  # so it is meant to be other data
+    if not other and (different := unlike_recorded(args.folder, data)):
         complain(
             f"{name} is not the data that {args.folder} was trained on: {', '.join(different)} "
             f"{'differs' if len(different) == 1 else 'differ'} from what was recorded"
@@ -83,6 +96,9 @@ def _run(args: argparse.Namespace) -> int:
         say(line + (f"; {score.others}" if score.others else ""))
         if score.table:
             say_table(score.table, align="<" + ">" * (len(score.table[0]) - 1))
+        if 0 < len(score.confusion) <= _FEW:
+            say()
+            say_table(score.confusion_table, align="<" + ">" * len(score.confusion))
     return 0
 
 
@@ -90,4 +106,4 @@ def _plain(score: Score) -> dict[str, Json]:
     if not score.classes:
         return dict(score.metrics)
     rows = [{"class": name, **row} for name, row in score.classes.items()]
-    return {**score.metrics, "classes": rows}
+    return {**score.metrics, "classes": rows, "confusion": score.confusion}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -11,8 +13,13 @@ from pydnn.checks import BadInput, Json, path_of
 from pydnn.cli.output import say, say_json
 from pydnn.cli.run_options import Commands, add_model_options, model_of, option_group
 from pydnn.data import columns_of, load_photo
+from pydnn.jobs.columns import Targets
+from pydnn.jobs.loading import rows_in
+from pydnn.jobs.model import Model
 from pydnn.jobs.scores import names_of, predicted
 from pydnn.recipes.recipe import DTYPES
+from pydnn.records import FloatArray
+from pydnn.storage.files import is_free, write_text
 
 __all__ = ["add_to"]
 
@@ -21,41 +28,117 @@ def add_to(commands: Commands) -> None:
     """Add the command to those of the parser."""
     parser = commands.add_parser(
         "predict",
-        help="say what your own pictures show",
-        description="Print what a trained model says about pictures of any size and format.",
+        help="predict the rows of a table, or say what your own pictures show",
+        description="Print what a trained model predicts for the rows of a table, or for pictures "
+        "of any size and format.",
     )
     add_model_options(parser, example="runs/0001 photo.jpg")
     pictures = option_group(parser, "which pictures", "runs/0001 cat.png dog.jpg")
     pictures.add_argument(
-        "photos", type=path_of, nargs="+", metavar="PHOTO", help="the file of a picture"
+        "files",
+        type=path_of,
+        nargs="+",
+        metavar="FILE",
+        help="the file of a picture; or of a table (CSV, TSV, Parquet, npz, npy or HDF5), if the "
+        "model was trained on one",
+    )
+    table = option_group(parser, "rows of a table", "runs/0001 new.csv --out predictions.csv")
+    table.add_argument(
+        "--out", type=path_of, metavar="FILE", help="write the predictions to a new CSV file"
+    )
+    table.add_argument(
+        "--proba", action="store_true", help="also write the probability of each class"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
-    if not args.photos:  # before Python 3.13, argparse counts a lone "--" as one, and drops it
-        raise BadInput("there is no picture, expected one or more: give a picture's file.")
+    if not args.files:  # before Python 3.13, argparse counts a lone "--" as one, and drops it
+        raise BadInput("there is no file, expected one or more: give a picture or a table.")
     model = model_of(args.folder, allow=args.allow, unverified=args.unverified)
+    if model.columns is not None:
+        return _predict_rows(args, model)
+    if args.out or args.proba:
+        option = "--out" if args.out else "--proba"
+        raise BadInput(
+            f"{option} was given, but {args.folder} was not trained on a table: leave it out, or "
+            "use --json."
+        )
     if model.image_shape is None:
         raise BadInput(
-            f"{args.folder} was not trained on images, expected a model that was: "
+            f"{args.folder} was not trained on images or on a table, expected a model that was: "
             "give the folder of another run."
         )
-    photos = np.stack([load_photo(path, size=model.image_shape[:2]) for path in args.photos])
+    photos = np.stack([load_photo(path, size=model.image_shape[:2]) for path in args.files])
     X = columns_of(photos, dtype=DTYPES[model.recipe.dtype])
-    task, P = predicted(model, X, args.photos)
+    task, P = predicted(model, X, args.files)
     names = names_of(model, task, len(P))
     if task == "two classes":  # the network returns the probability of class 1 alone
         P = np.concatenate([1 - P, P])
     answers = [_answer(task, names, column.tolist()) for column in P.T]
     if args.json:
-        rows = [{"file": str(f), **a} for f, (a, _) in zip(args.photos, answers, strict=True)]
+        rows = [{"file": str(f), **a} for f, (a, _) in zip(args.files, answers, strict=True)]
         say_json({"predictions": rows})
         return 0
-    for path, (_, words) in zip(args.photos, answers, strict=True):
+    for path, (_, words) in zip(args.files, answers, strict=True):
         say(f"{path}: {words}" if len(answers) > 1 else words)
     return 0
+
+
+def _predict_rows(args: argparse.Namespace, model: Model) -> int:
+    columns = model.columns
+    assert columns is not None
+    if len(args.files) > 1:
+        raise BadInput(
+            f"there are {len(args.files)} files, expected one table: predict one after the other."
+        )
+    if args.out and not is_free(args.out):
+        raise BadInput(f"{args.out} exists already, expected a new file: give another --out.")
+    table = rows_in(args.files[0], columns)
+    task, P = predicted(model, table, [f"row {number + 1}" for number in range(table.rows)])
+    names = names_of(model, task, len(P))
+    if args.proba and names is None:
+        raise BadInput(
+            f"{args.folder} predicts numbers, which have no probabilities: leave out --proba."
+        )
+    all_P = np.concatenate([1 - P, P]) if task == "two classes" else P
+    if args.json:
+        answers = [_answer(task, names, column.tolist())[0] for column in all_P.T]
+        rows = [{"row": number, **answer} for number, answer in enumerate(answers, 1)]
+        say_json({"predictions": rows})
+        return 0
+    lines = _csv(columns.targets, P, all_P if args.proba else None, names or ())
+    if not args.out:
+        say(*lines)
+        return 0
+    write_text(args.out, "".join(f"{line}\n" for line in lines))
+    say(f"{table.rows} predictions in {args.out}")
+    return 0
+
+
+def _csv(
+    targets: Targets, P: FloatArray, probabilities: FloatArray | None, names: Sequence[str]
+) -> list[str]:
+    """The predictions as records of a CSV file: a column of each target, and of each class."""
+    predictions = targets.of_predictions(P)
+    columns = [predictions] if predictions.ndim == 1 else list(predictions.T)
+    heading = list(targets.names)
+    if probabilities is not None:
+        columns += list(probabilities)
+        heading += [f"P({name})" for name in names]
+    rows = zip(*(map(_cell, column.tolist()) for column in columns), strict=True)
+    return [_record(heading), *map(_record, rows)]
+
+
+def _record(cells: Iterable[object]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(cells)
+    return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def _answer(

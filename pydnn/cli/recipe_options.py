@@ -16,6 +16,7 @@ from pydnn.cli.run_options import (
     complete_with,
     option_group,
     place_of_data,
+    place_of_test,
 )
 from pydnn.data import DataSet
 from pydnn.descriptions.builders import builders_of, describe
@@ -77,9 +78,10 @@ def _add_what(group: Group) -> None:
         "--data",
         metavar="NAME",
         help="drawn-cats (the default), digits, diabetes, a folder with a folder of pictures for "
-        "each class, a directory with train_catvnoncat.h5 and test_catvnoncat.h5, or a table's "
-        "HDF5 file",
+        "each class, a directory with train_catvnoncat.h5 and test_catvnoncat.h5, a table (CSV, "
+        "TSV, Parquet, npz, npy or HDF5) with --target, or an HDF5 file that pydnn wrote",
     )
+    _add_table_options(group)
     add_picture_options(group)
     option(
         "--standardize",
@@ -102,6 +104,40 @@ def add_picture_options(group: Group) -> None:
         action=argparse.BooleanOptionalAction,
         help="leave out the pictures of a folder that cannot be read",
     )
+
+
+def _add_table_options(group: Group) -> None:
+    option = group.add_argument
+    option(
+        "--target",
+        action="append",
+        metavar="COLUMN",
+        help="the column of a table to predict; may be given more than once",
+    )
+    option(
+        "--test",
+        type=_test,
+        metavar="FILE|SHARE",
+        help="the table's test part: another file, or the share of the rows to draw, e.g. 0.2",
+    )
+    option(
+        "--ignore",
+        action="append",
+        metavar="COLUMN",
+        help="a column of a table to leave out; may be given more than once",
+    )
+    option(
+        "--example-weights",
+        metavar="COLUMN",
+        help="the column of a table that says how much each example counts",
+    )
+
+
+def _test(text: str) -> str | float:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _image_size(text: str) -> tuple[int, ...]:
@@ -213,6 +249,8 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
     known = (RECIPE_TEXT, MODEL, TEXT, UNKNOWN)  # UNKNOWN includes text in another encoding
     with expecting(args.recipe, *known, expected="a recipe", hint=hint):
         text = _text_of(args.recipe)
+        if not {"data", "test"} & set(changes) and (test := place_of_test(args.recipe)):
+            changes["test"] = test
         if "data" not in changes and (place := place_of_data(args.recipe)):
             changes["data"] = place
         try:

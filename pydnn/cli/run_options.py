@@ -12,7 +12,7 @@ from pydnn.data import DataSet
 from pydnn.jobs.model import Model, load_model
 from pydnn.recipes.toml import read_toml
 from pydnn.runs.folder import SEGMENTS
-from pydnn.runs.provenance import data_differences, read_pins
+from pydnn.runs.provenance import Pins, data_differences, read_pins
 from pydnn.storage.files import read_small_text
 from pydnn.storage.run_files import MODEL_FILE, RECIPE, run_folder_of
 
@@ -26,6 +26,7 @@ __all__ = [
     "model_of",
     "option_group",
     "place_of_data",
+    "place_of_test",
     "unlike_recorded",
 ]
 
@@ -121,11 +122,22 @@ def model_of(folder: Path, *, allow: Sequence[str], unverified: bool = False) ->
 
 def place_of_data(folder: Path) -> str | None:
     """Where the data of the run in `folder` was when it was recorded, if it is still there."""
+    pins = _pins_of(folder)
+    return pins.place if pins is not None and Path(pins.place).exists() else None
+
+
+def place_of_test(folder: Path) -> str | None:
+    """The same of the file of the test part, if it has one of its own."""
+    pins = _pins_of(folder)
+    there = pins is not None and pins.test_place and Path(pins.test_place).exists()
+    return pins.test_place if pins is not None and there else None
+
+
+def _pins_of(folder: Path) -> Pins | None:
     folder = run_folder_of(folder)
     if not (folder / RECIPE).is_file():
         return None
-    place = read_pins(read_toml(read_small_text(folder / RECIPE, links=False))).place
-    return place if Path(place).exists() else None
+    return read_pins(read_toml(read_small_text(folder / RECIPE, links=False)))
 
 
 def unlike_recorded(folder: Path, data: DataSet) -> list[str]:
@@ -133,8 +145,7 @@ def unlike_recorded(folder: Path, data: DataSet) -> list[str]:
 
     The list is empty if `folder` has a model without a recorded run.
     """
-    folder = run_folder_of(folder)
-    if not (folder / RECIPE).is_file():
+    pins = _pins_of(folder)
+    if pins is None:
         return []
-    pins = read_pins(read_toml(read_small_text(folder / RECIPE, links=False)))
     return [difference.partition(" differs")[0] for difference in data_differences(pins, data)]

@@ -6,11 +6,12 @@ import argparse
 
 import attrs
 
-from pydnn.checks import BadInput
+from pydnn.checks import BadInput, Json
 from pydnn.cli.output import complain, say, say_json, say_table
 from pydnn.cli.recipe_options import add_recipe_options, recipe_for, recipe_of
 from pydnn.cli.run_options import Commands
 from pydnn.free_memory import readable
+from pydnn.jobs.job import columns_for
 from pydnn.jobs.loading import data_of
 from pydnn.jobs.memory import bytes_of, expect_room
 from pydnn.recipes.layouts import Layer, layers_of
@@ -35,15 +36,24 @@ def _run(args: argparse.Namespace) -> int:
     recipe = recipe_of(args)
     whole = data_of(recipe)
     recipe, data = recipe_for(args, recipe, whole), whole.train
-    layers, layout = layers_of(recipe, len(data.X))
+    columns = columns_for(recipe, data)
+    features = len(data.X) if columns is None else len(columns.features)
+    layers, layout = layers_of(recipe, features)
     m = data.X.shape[1]
     needed = bytes_of(recipe, layers, layout, examples=m)
     memory = needed | {f"data, {m} examples": data.X.nbytes + data.Y.nbytes}
     if args.json:
         rows = [attrs.asdict(layer) for layer in layers]
-        say_json({"layers": rows, "parameters": layout.size, "bytes": memory})
+        result: dict[str, Json] = {"layers": rows, "parameters": layout.size, "bytes": memory}
+        if columns is not None:
+            heading, *cells = columns.summary
+            result["columns"] = [dict(zip(heading, row, strict=True)) for row in cells]
+        say_json(result)
         return 0
-    _print_table(layers, len(data.X))
+    if columns is not None:
+        say_table(columns.summary, align="<<><")
+        say()
+    _print_table(layers, features)
     say()
     for what, size in memory.items():
         say(f"{what:>34}  {readable(size):>10}")

@@ -18,8 +18,10 @@ from pydnn.data.sets import (
     load_images,
     load_table,
     save_table,
+    table_data,
 )
 from pydnn.data.sheets import contact_sheet, save_sheet
+from pydnn.data.table_files import read_table
 from pydnn.data.tables import Column, Table, TableBatch
 
 __all__ = [
@@ -40,8 +42,10 @@ __all__ = [
     "load_images",
     "load_photo",
     "load_table",
+    "read_table",
     "save_catvnoncat",
     "save_sheet",
     "save_table",
+    "table_data",
     "to_batch",
 ]

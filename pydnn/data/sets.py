@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
 from types import ModuleType
 
 import attrs
@@ -28,6 +30,8 @@ from pydnn.data.image_sets import (
     load_catvnoncat,
     to_batch,
 )
+from pydnn.data.table_files import is_hdf5, is_named_hdf5, read_table
+from pydnn.data.tables import BOOLEAN, TEXT, Table, TableBatch, columns_named
 from pydnn.keys import Key
 from pydnn.records import AnyArray, Batch, FloatArray, freeze
 from pydnn.storage.hdf5 import holds, open_hdf5, read_array, read_names, write_hdf5
@@ -40,6 +44,7 @@ __all__ = [
     "load_images",
     "load_table",
     "save_table",
+    "table_data",
 ]
 
 _TEST_SHARE = 0.2
@@ -96,19 +101,30 @@ def load_data_set(
     dtype: DTypeLike = np.float64,
     image_size: Sequence[int] | None = None,
     skip_unreadable: bool = False,
+    target: str | Iterable[str] = "",
+    test: AnyPath | float = "",
+    ignore: Iterable[str] = (),
+    weights: str = "",
 ) -> DataSet:
     """Load the data set called `name`.
 
     Args:
         name: "drawn-cats"; "digits" or "diabetes", which come with scikit-learn; a folder of
-            pictures, see `load_image_folder`; the directory of the tutorial's photos; or a file
-            that `save_table` wrote.
+            pictures, see `load_image_folder`; the directory of the tutorial's photos; a file
+            that `save_table` wrote; or the file of a table, see `read_table`, with a target.
         dtype: The dtype of the examples, float64 or float32.
         image_size: The height and width to resize the pictures of a folder to.
         skip_unreadable: Whether to leave out the pictures of a folder that cannot be read.
+        target: The column of a table, or the columns, to predict; for an npy file of rows also
+            another npy file, with one target per row. Tables are float64 whatever `dtype` is.
+        test: Where the test part of a table is: another file of the same columns, or the share
+            of the rows, between 0 and 1, to draw from all of them; "" for no test part.
+        ignore: Columns of a table that are not looked at.
+        weights: The column of a table that says how much each example counts; "" for none.
 
     Raises:
-        BadInput: If there is no such data set, it is damaged, or `dtype` cannot hold a number.
+        BadInput: If there is no such data set, it is damaged, or `dtype` cannot hold a number; or
+            if the columns of a table do not fit.
         MissingExtra: If the data set comes with scikit-learn, which is not installed.
 
     Example:
@@ -116,10 +132,26 @@ def load_data_set(
         >>> load_data_set("b.h5", dtype="float32").train.X
         array([[1., 2.]], dtype=float32)
     """
+    path = path_of(name)
+    targets = columns_named(target)
+    by_name = isinstance(name, str) and (name in _FROM_SCIKIT_LEARN or name == DRAWN)
+    if targets and path.is_file() and not by_name:
+        table = _table_at(path, targets)
+        return table_data(table, targets, test=test, ignore=ignore, weights=weights)
+    options = {"target": targets, "test": test, "ignore": tuple(ignore), "weights": weights}
+    for option, given in options.items():
+        if given and (by_name or path.exists()):
+            raise BadInput(
+                f"{option} is {given!r}, but {name} is not a table with named columns: leave it "
+                "out."
+            )
     if isinstance(name, str) and name in _FROM_SCIKIT_LEARN:
         return _cast(_from_scikit_learn(name), dtype)
-    path = path_of(name)
+    if path.is_file() and not is_hdf5(path):
+        raise _no_target(path)
     if path.is_file() and not holds_images(path):
+        if is_named_hdf5(path):
+            raise _no_target(path)
         return _cast(load_table(path), dtype)
     if name != DRAWN and not path.exists():
         known = ", ".join(repr(n) for n in (DRAWN, *_FROM_SCIKIT_LEARN))
@@ -130,11 +162,108 @@ def load_data_set(
     images = images_of(name, image_size=image_size, skip_unreadable=skip_unreadable)
     train = to_batch(images.train, dtype=dtype)
     if images.test is None:
-        test = Batch(train.X[:, :0], train.Y[:, :0])
+        judged = Batch(train.X[:, :0], train.Y[:, :0])
     else:
-        test = to_batch(images.test, dtype=dtype)
+        judged = to_batch(images.test, dtype=dtype)
     shape, classes = images.train.images.shape[1:], images.train.classes
-    return DataSet(train, test, shape, classes, images.notes)
+    return DataSet(train, judged, shape, classes, images.notes)
+
+
+def _table_at(path: Path, targets: tuple[str, ...]) -> Table:
+    """The table in a file; its targets may be in a file of their own beside it."""
+    table = read_table(path)
+    if path.suffix == ".npy" and len(targets) == 1 and targets[0].endswith(".npy"):
+        file = path_of(targets[0])
+        beside = path.parent / file.name
+        labels = read_table(file if file.exists() else beside)
+        if labels.rows != table.rows or len(labels.columns) != 1:
+            raise BadInput(
+                f"{targets[0]} has {labels.rows} rows and {len(labels.columns)} columns, expected "
+                f"one target for each of the {table.rows} rows of {path}: give another file."
+            )
+        target = attrs.evolve(labels.columns[0], name=targets[0])
+        return Table((*table.columns, target), freeze(np.vstack([table.values, labels.values])))
+    return table
+
+
+def _no_target(path: Path) -> BadInput:
+    names = read_table(path).names
+    listed = ", ".join(names[:_NAMED]) + (" …" if len(names) > _NAMED else "")
+    return BadInput(
+        f"{path} is a table with the columns {listed}, expected one of them as target: name it, "
+        f'e.g. --target "{names[-1]}".'
+    )
+
+
+def table_data(
+    table: object,
+    target: str | Iterable[str],
+    *,
+    test: object = "",
+    ignore: Iterable[str] = (),
+    weights: str = "",
+) -> DataSet:
+    """A data set of the rows of a table, for training and for testing.
+
+    Args:
+        table: A `Table`, or anything that `Table.of` takes, such as a data frame.
+        target: The column, or columns, to predict.
+        test: The test part: another such table, the file of one, or the share of the rows,
+            between 0 and 1, to draw from all of them; "" for no test part. The draw depends on
+            nothing but the number of rows and, for classes, their labels: each class of texts,
+            truth values or up to 20 whole numbers is drawn from in the same share.
+        ignore: Columns that are not looked at.
+        weights: The column that says how much each example counts; "" if all count the same.
+
+    Raises:
+        BadInput: Naming the column that is missing, or does not fit; or if a class has one example
+            only, where a share of each class is drawn.
+
+    Example:
+        >>> data = table_data({"x": [1, 2, 3, 4, 5], "y": [2, 4, 6, 8, 10]}, "y", test=0.4)
+        >>> data.train.table["x"], data.test.target["y"]
+        (array([1., 2., 4.]), array([ 6., 10.]))
+    """
+    table = Table.of(table)
+    ignored = columns_named(ignore)
+    batch = table.examples(target, ignore=ignored, weights=weights)
+    if isinstance(test, int | float) and not isinstance(test, bool):
+        stratified = len(batch.targets) == 1 and _is_class(batch)
+        if stratified:
+            batch.expect_two_of_each("test")
+        return DataSet(*split(batch, _TEST_KEY, share=float(test), stratified=stratified))
+    if isinstance(test, str) and not test:
+        return DataSet(batch, batch.first(0))
+    if isinstance(test, str | PathLike):
+        path = path_of(test)
+        try:
+            return DataSet(batch, _second(read_table(path, texts=table.texts_alone), batch))
+        except BadInput as error:
+            raise BadInput(f"test part: {error}") from error
+    return DataSet(batch, _second(Table.of(test), batch))
+
+
+_TEST_KEY = Key(0).at("test")
+_MOST_CLASSES = 20  # whole numbers that are drawn from by each
+_NAMED = 10  # columns that a message names
+
+
+def _second(table: Table, first: TableBatch) -> TableBatch:
+    """The examples of a second table, with the columns and the targets of the first."""
+    names = [column.name for column in first.targets]
+    ignored = [name for name in first.apart if name in table.names]
+    weights = first.apart[-1] if first.weights is not None else ""
+    apart = [name for name in ignored if name != weights]
+    return table.examples(names, ignore=apart, weights=weights).like(first)
+
+
+def _is_class(batch: TableBatch) -> bool:
+    """Whether a target looks like classes, each of which a test part should have its share of."""
+    if batch.targets[0].kind in (TEXT, BOOLEAN):
+        return True
+    values, counts = np.unique(batch.Y[0], return_counts=True)
+    whole = np.array_equal(values, np.rint(values))
+    return bool(whole and len(values) <= _MOST_CLASSES and counts.min() > 1)
 
 
 def load_images(

@@ -120,6 +120,11 @@ class Table:
         return int(self.values.shape[1])
 
     @property
+    def texts_alone(self) -> tuple[str, ...]:
+        """The names of its columns of texts, which a reader of more rows must not take for more."""
+        return tuple(column.name for column in self.columns if column.kind == TEXT)
+
+    @property
     def fingerprint(self) -> str:
         """The SHA-256 of names and values: that of the data, whatever file they came from."""
         return fingerprint({**described(self.columns), "values": self.values}, nan=True)
@@ -273,6 +278,11 @@ class TableBatch(Batch):
     def described(self) -> dict[str, AnyArray]:
         """What its rows mean as arrays, for a fingerprint."""
         return described((*self.features, *self.targets))
+
+    def first(self, count: int) -> TableBatch:
+        """The first examples, as many as `count`."""
+        weights = None if self.weights is None else self.weights[:, :count]
+        return attrs.evolve(self, X=self.X[:, :count], Y=self.Y[:, :count], weights=weights)
 
     def expect_two_of_each(self, part: str) -> None:
         """Refuse a class of one example, which no split can have on both of its sides.

@@ -55,7 +55,7 @@ from pydnn.training.finite import ignoring_overflow
 from pydnn.training.stopping import Watch, Watched
 from pydnn.training.streams import Measure, Stream
 
-__all__ = ["Job", "expect_test", "prepare", "run", "steps", "watch_of", "watching"]
+__all__ = ["Job", "columns_for", "expect_test", "prepare", "run", "steps", "watch_of", "watching"]
 
 
 @attrs.frozen(eq=False)
@@ -195,10 +195,7 @@ def prepare(
     inputs, columns = None, None
     if isinstance(batch, TableBatch):
         # What its columns become has to be known before the network can be laid out.
-        examples = _examples(recipe, parts.loss.task(len(batch.Y)), batch)
-        train = examples["train"]
-        assert isinstance(train, TableBatch)  # as each part of one is
-        inputs = fit_table_inputs(recipe, train, parts.loss)
+        examples, inputs = _table_examples(recipe, parts.loss, batch)
         columns = inputs.columns
         recipe = by_class_number(recipe, columns.targets.classes if columns else None)
         prepared = {name: inputs.examples(part) for name, part in examples.items()}
@@ -332,6 +329,29 @@ def _weighed(
     assert count is not None
     by_class = weights_of_classes(recipe.class_weights, train, count).astype(train.X.dtype)
     return {name: weigh_classes(part, by_class) for name, part in data.items()}
+
+
+def _table_examples(
+    recipe: Recipe, loss: Loss, batch: TableBatch
+) -> tuple[dict[str, Batch], Inputs]:
+    """The parts of a table's examples, and what its columns become, as the training part says."""
+    examples = _examples(recipe, loss.task(len(batch.Y)), batch)
+    train = examples["train"]
+    assert isinstance(train, TableBatch)  # as each part of one is
+    return examples, fit_table_inputs(recipe, train, loss)
+
+
+def columns_for(recipe: Recipe, data: Batch | DataSet) -> Columns | None:
+    """What becomes of the columns of a table in a job of the recipe; None if the data is arrays.
+
+    Raises:
+        BadInput: If a column cannot be used, see `fit_columns`.
+    """
+    batch = data if isinstance(data, Batch) else data.train
+    if not isinstance(batch, TableBatch):
+        return None
+    loss: Loss = build(recipe.loss, family="loss")
+    return _table_examples(recipe, loss, batch)[1].columns
 
 
 def _step_of(recipe: Recipe, parts: _Parts) -> TrainStep:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pydnn.checks import AnyPath, BadInput
-from pydnn.data import DataSet, load_data_set
+from pydnn.data import DataSet, Table, TableBatch, load_data_set, read_table
+from pydnn.data.tables import TEXT
+from pydnn.jobs.columns import Columns
 from pydnn.recipes.recipe import DTYPES, Recipe
 
-__all__ = ["data_of"]
+__all__ = ["data_of", "examples_in", "rows_in"]
 
 
 def data_of(
@@ -32,6 +34,10 @@ def data_of(
         dtype=DTYPES[recipe.dtype],
         image_size=image_size or recipe.image_size,
         skip_unreadable=recipe.skip_unreadable,
+        target=recipe.target,
+        test=recipe.test,
+        ignore=recipe.ignore,
+        weights=recipe.example_weights,
     )
     found = data.image_shape and data.image_shape[:2]
     if image_size is None and recipe.image_size not in (None, found):
@@ -42,3 +48,35 @@ def data_of(
             "folder are resized: leave image_size out."
         )
     return data
+
+
+def rows_in(path: AnyPath, columns: Columns) -> Table:
+    """The rows of a table's file, for a model to predict.
+
+    Args:
+        path: The file, see `read_table`.
+        columns: What becomes of each column in the model. Those of texts are read as texts, though
+            in this file all of them may look like numbers.
+
+    Raises:
+        BadInput: If the file cannot be read.
+    """
+    return read_table(path, texts=[name for name, kind in columns.kinds.items() if kind == TEXT])
+
+
+def examples_in(path: AnyPath, columns: Columns, *, weights: str = "") -> TableBatch:
+    """The rows of a table's file with their targets, for a model to be judged on.
+
+    Args:
+        path: The file, see `read_table`.
+        columns: What becomes of each column in the model.
+        weights: The column that says how much each example counts, which need not be there.
+
+    Raises:
+        BadInput: If the file cannot be read, or a target is not in it.
+    """
+    table = rows_in(path, columns)
+    apart = [name for name in columns.apart if name in table.names and name != weights]
+    return table.examples(
+        columns.targets.names, ignore=apart, weights=weights if weights in table.names else ""
+    )

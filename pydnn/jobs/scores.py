@@ -13,7 +13,14 @@ from pydnn.data.tables import Table, TableBatch
 from pydnn.descriptions.builders import build
 from pydnn.jobs.model import Model
 from pydnn.losses import Loss, class_count
-from pydnn.metrics import score, score_by_class, title
+from pydnn.metrics import (
+    classes_of,
+    confusion_matrix,
+    most_likely,
+    score,
+    score_by_class,
+    title,
+)
 from pydnn.records import Batch, FloatArray
 from pydnn.training.finite import ignoring_overflow
 
@@ -36,6 +43,7 @@ class Score:
     metrics: Mapping[str, float]
     total: int
     classes: Mapping[str, Mapping[str, float | int]] = attrs.field(factory=dict)
+    confusion: Sequence[Sequence[int]] = ()
 
     def __str__(self) -> str:
         """The first metric; an accuracy with the number of correct examples."""
@@ -60,6 +68,17 @@ class Score:
         """All metrics except the first, in one line."""
         rest = list(self.metrics.items())[1:]
         return ", ".join(f"{title(self.task, name)} {fixed(value, 4)}" for name, value in rest)
+
+    @property
+    def confusion_table(self) -> list[tuple[str, ...]]:
+        """How many examples of each class (row) were taken for each class (column), in words."""
+        if not self.confusion:
+            return []
+        rows = zip(self.classes, self.confusion, strict=True)
+        return [
+            ("class \\ taken for", *self.classes),
+            *((name, *map(str, row)) for name, row in rows),
+        ]
 
     @property
     def table(self) -> list[tuple[str, ...]]:
@@ -152,7 +171,12 @@ def score_on(model: Model, batch: Batch, *, by_class: bool = False) -> Score:
             f"a model trained with {loss} predicts numbers, which have no classes: "
             "leave out --per-class."
         )
-    return Score(task, scores, m, dict(zip(names, score_by_class(task, P, Y), strict=True)))
+    classes = dict(zip(names, score_by_class(task, P, Y), strict=True))
+    confusion: list[list[int]] = []
+    if task != "several labels":
+        taken = classes_of(P) if task == "two classes" else most_likely(P)
+        confusion = confusion_matrix(taken, Y, classes=len(names)).tolist()
+    return Score(task, scores, m, classes, confusion)
 
 
 def scores_of(model: Model, data: DataSet, *, by_class: bool = False) -> dict[str, Score]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
@@ -70,6 +71,16 @@ def read_part(name: str, family: str, value: object) -> object:
         raise BadInput(f"{name}: {error}") from error
 
 
+def _columns(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _target(value: object) -> object:
+    """One column or several; one in a list is written as one."""
+    names = _columns(value)
+    return names[0] if isinstance(names, tuple) and len(names) == 1 else names
+
+
 def _several(value: object) -> object:
     return tuple(map(_as_description, value)) if isinstance(value, list | tuple) else value
 
@@ -128,6 +139,11 @@ class Recipe:
             early stopping.
         higher_is_better: Whether a higher watched value is better; None to look it up in
             `metrics.higher_is_better`.
+        target: The column of a table to predict, or several columns; "" if the data is not a table.
+        test: Where the test part of a table is: another file, or the share of the rows to draw;
+            "" for none.
+        ignore: Columns of a table that are not looked at.
+        example_weights: The column of a table that says how much each example counts; "" for none.
         class_weights: The weight of each class in the cost: "balanced" to give all classes the
             same total weight, numbers by class number, or a mapping from class names, where a
             missing class has weight 1; "" for none. They multiply the weights of examples.
@@ -169,6 +185,10 @@ class Recipe:
     class_weights: ClassWeights = ""
     image_size: tuple[int, int] | None = None
     skip_unreadable: bool = False
+    target: str | tuple[str, ...] = attrs.field(default="", converter=_target)
+    test: str | float = ""
+    ignore: tuple[str, ...] = attrs.field(default=(), converter=_columns)
+    example_weights: str = attrs.field(default="", validator=_text)
     seed: int = 1
     dtype: str = "float64"
     numerics: str = "fast"
@@ -212,12 +232,34 @@ class Recipe:
         object.__setattr__(self, "dtype", str(self.dtype))  # it may be a NumPy dtype
         expect_known("dtype", self.dtype, DTYPES)
         expect_known("numerics", str(self.numerics), ARITHMETICS)
+        self._expect_table()
         self._expect_something_to_watch()
 
     @property
     def arithmetic(self) -> Numerics:
         """The arithmetic that `numerics` names."""
         return ARITHMETICS[self.numerics]
+
+    def _expect_table(self) -> None:
+        for name in ("target", "ignore"):
+            value = getattr(self, name)
+            names = (value,) if isinstance(value, str) else value
+            texts = isinstance(names, tuple) and all(isinstance(column, str) for column in names)
+            if not texts or (name == "ignore" and isinstance(value, str)):
+                raise BadInput(
+                    f"{name} is {shown(value)}, expected names of columns: put them in quotes."
+                )
+        if isinstance(self.test, PathLike):
+            object.__setattr__(self, "test", str(self.test))
+        if not isinstance(self.test, str):
+            hint = "give the share of the rows to test on, e.g. 0.2, or a file"
+            expect_real("test", self.test, positive=True, below=1, hint=hint)
+        for name in ("test", "ignore", "example_weights"):
+            if getattr(self, name) and not self.target:
+                raise BadInput(
+                    f"{name} is {getattr(self, name)!r}, but there is no target: name the column "
+                    "to predict."
+                )
 
     def _expect_something_to_watch(self) -> None:
         if bool(self.watch) != bool(self.patience):

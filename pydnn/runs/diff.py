@@ -395,11 +395,12 @@ def difference_from_run(model: Model, run: Run) -> str | None:
     if costs.tobytes() != model.costs.tobytes():
         return "one of its costs"
     data = run.data
-    if isinstance(data, DataSet) and (model.image_shape, model.classes) != (
-        data.image_shape,
-        data.classes,
-    ):
-        return "what its inputs are"
+    if model.columns != job.inputs.columns:
+        return "what its columns become"
+    if model.columns is None and isinstance(data, DataSet):
+        known = data.image_shape, data.classes
+        if (model.image_shape, model.classes) != known:
+            return "what its inputs are"
     if model.iteration is None and model.recipe.patience:
         return None
     iteration = len(model.costs) if model.iteration is None else model.iteration

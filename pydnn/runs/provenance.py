@@ -20,7 +20,7 @@ import attrs
 from numpy.typing import DTypeLike
 
 from pydnn.checks import BadInput, expect_known
-from pydnn.data import DataSet, lasting_name
+from pydnn.data import DataSet, TableBatch, lasting_name
 from pydnn.descriptions.parts import is_description
 from pydnn.descriptions.text import OWN_BUILDER
 from pydnn.fingerprints import fingerprint
@@ -72,6 +72,8 @@ class Pins:
             differs from their own; then the states hold weights in that basis.
         classes: The names of the classes, from number 0 on, if the data has names.
         format: The format of the table; 1 is that of pydnn 0.1.0.
+        test_place: The whole path of the file of the test part, if it has one of its own.
+        encoded: The number of features that the columns of a table became; 0 for arrays.
     """
 
     data: Mapping[str, Mapping[str, Pin]]
@@ -81,10 +83,14 @@ class Pins:
     rotated: Pin | None = None
     classes: tuple[str, ...] | None = None
     format: int = RECORDED_FORMAT
+    test_place: str = ""
+    encoded: int = 0
 
     @property
     def features(self) -> int:
         """The number of features of an example in the basis that it was trained in."""
+        if self.rotated is None and self.encoded:
+            return self.encoded
         return (self.rotated or self.data["train"]["X"]).shape[0]
 
 
@@ -94,6 +100,7 @@ def pins_of(
     parts: Sequence[str],
     *,
     rotated: FloatArray | None = None,
+    encoded: int = 0,
 ) -> Pins:
     """The provenance of a run: fingerprints of the data and of the user's own functions.
 
@@ -103,6 +110,7 @@ def pins_of(
         parts: The names of the parts of its training step.
         rotated: The training examples in the basis that they are trained in, if it differs from
             their own.
+        encoded: The number of features that the columns of a table became; 0 for arrays.
 
     Raises:
         BadInput: If the source of a function cannot be found, or the data holds a NaN.
@@ -119,7 +127,10 @@ def pins_of(
     pinned = {part: _pins_of(part, batch, dtype) for part, batch in _parts(data)}
     basis = None if rotated is None else rotated_pin(rotated)
     place, classes = lasting_name(recipe.data), getattr(data, "classes", None)
-    return Pins(pinned, place, tuple(parts), functions, basis, classes)
+    test = lasting_name(recipe.test) if recipe.test and isinstance(recipe.test, str) else ""
+    return Pins(
+        pinned, place, tuple(parts), functions, basis, classes, test_place=test, encoded=encoded
+    )
 
 
 def rotated_pin(X: FloatArray) -> Pin:
@@ -141,9 +152,18 @@ def _pins_of(part: str, batch: Batch, dtype: DTypeLike) -> dict[str, Pin]:
     pins = {}
     for name in _ARRAYS:
         array = getattr(batch, name)
-        if array is not None:
+        if array is not None and isinstance(batch, TableBatch):
+            pins[name] = _pin_of_table(part, name, array, batch)
+        elif array is not None:
             pins[name] = _pin(f"{part} {name}", array.astype(dtype, copy=False))
     return pins
+
+
+def _pin_of_table(part: str, name: str, array: FloatArray, batch: TableBatch) -> Pin:
+    """The fingerprint of numbers and of what they mean; some may be missing."""
+    columns = f"{part} columns"
+    meant = {columns: batch.described["columns"], f"{part} {name}": array.T}
+    return Pin(array.shape, array.dtype.name, fingerprint(meant, nan=True))
 
 
 def _pin(name: str, array: FloatArray) -> Pin:
@@ -350,6 +370,10 @@ def pins_text(recipe: Recipe, pins: Pins) -> str:
         lines.append(f"rotated = {_pin_text(pins.rotated)}\n")
     if pins.classes is not None:
         lines.append(f"classes = {toml_of(list(pins.classes))}\n")
+    if pins.test_place:
+        lines.append(f"test_place = {toml_of(pins.test_place)}\n")
+    if pins.encoded:
+        lines.append(f"encoded = {pins.encoded}\n")
     for part, arrays in pins.data.items():
         lines.append(f"\n[{RECORDED}.{part}]\n")
         lines += [f"{name} = {_pin_text(pin)}\n" for name, pin in arrays.items()]
@@ -372,6 +396,7 @@ def read_pins(plain: Mapping[str, object]) -> Pins:
     """
     recorded = plain.get(RECORDED)
     known = {*_PARTS, "format", "data", "parts", "functions", "rotated", "classes"}
+    known |= {"test_place", "encoded"}  # of tables
     if isinstance(recorded, dict) and set(recorded) <= known:
         form = recorded.get("format", 1)
         if type(form) is not int or not 1 <= form <= RECORDED_FORMAT:
@@ -392,9 +417,15 @@ def read_pins(plain: Mapping[str, object]) -> Pins:
         called = classes is None or (
             isinstance(classes, list) and all(isinstance(name, str) for name in classes)
         )
-        if pinned and named and called and isinstance(place, str) and whole:
+        test = recorded.get("test_place", "")
+        encoded = recorded.get("encoded", 0)
+        counted = type(encoded) is int and 0 <= encoded < _MOST_FEATURES
+        placed = isinstance(test, str) and counted
+        if pinned and named and called and placed and isinstance(place, str) and whole:
             names = None if classes is None else tuple(classes)
-            return Pins(data, place, tuple(parts or ()), functions, rotated, names, form)
+            return Pins(
+                data, place, tuple(parts or ()), functions, rotated, names, form, test, encoded
+            )
     raise BadInput(
         f"the table {RECORDED} is missing or incomplete, expected data, parts, train.X and "
         "train.Y as in a recorded run: give the folder of a run."

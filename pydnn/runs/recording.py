@@ -327,7 +327,9 @@ def _recipe_text(job: Job, data: DataSet | Batch) -> tuple[str, Pins]:
     """
     expect_same_data(job, data)
     rotated = job.data["train"].X if job.inputs.rotation is not None else None
-    pins = pins_of(job.recipe, data, job.train_step.names, rotated=rotated)
+    columns = job.inputs.columns
+    encoded = 0 if columns is None else len(columns.features)
+    pins = pins_of(job.recipe, data, job.train_step.names, rotated=rotated, encoded=encoded)
     text = pins_text(job.recipe, pins)
     try:
         text.encode()

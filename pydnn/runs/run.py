@@ -267,10 +267,13 @@ class Run:
     def _loaded(self) -> DataSet | Batch:
         if isinstance(self.given, DataSet | Batch):
             return self.given
-        place = self.folder.pins.place
+        place, test = self.folder.pins.place, self.folder.pins.test_place
         name = self.given or (place if Path(place).exists() else self.recipe.data)
+        recipe = self.recipe
+        if test and Path(test).exists():
+            recipe = attrs.evolve(recipe, test=test)
         try:
-            return data_of(self.recipe, name)
+            return data_of(recipe, name)
         except BadInput as error:
             if self.given is not None:
                 raise

@@ -26,6 +26,7 @@ __all__ = [
     "make_folder",
     "open_regular",
     "read_small_text",
+    "unchanged",
     "write_atomically",
     "write_text",
 ]
@@ -138,6 +139,40 @@ def open_regular(
             raise BadInput(f"{path} has become a link, expected {what}: {RESTORE}.")
         _expect_plausible(path, status, what, most)
         yield file
+
+
+@contextlib.contextmanager
+def unchanged(file: BufferedReader, path: Path) -> Iterator[None]:
+    """Refuse an open file that another program writes to while it is read.
+
+    Args:
+        file: From `open_regular`.
+        path: The file's name, for messages.
+
+    Raises:
+        BadInput: At the end, if its size or its time of change is not what it was. What its
+            reader says before that may come of the change, so it is not said then.
+    """
+    before = _state_of(file)
+
+    def expect_unchanged(cause: BaseException | None) -> None:
+        if _state_of(file) != before:
+            raise BadInput(
+                f"{path} has changed while it was read, expected a finished file: read it again "
+                "once it is written."
+            ) from cause
+
+    try:
+        yield
+    except BadInput as error:
+        expect_unchanged(error)
+        raise
+    expect_unchanged(None)
+
+
+def _state_of(file: BufferedReader) -> tuple[int, int]:
+    status = os.fstat(file.fileno())
+    return status.st_size, status.st_mtime_ns
 
 
 def _expect_regular(path: Path, status: os.stat_result, what: str) -> None:

@@ -1,0 +1,407 @@
+"""Tables from text files: CSV, TSV, and their relatives with semicolons.
+
+Every number is the float64 that is nearest to the written one, as Python's `float` gives it. The
+file is read in pieces, and a piece of a column is read as numbers; a column in which that fails is
+read again as texts from the beginning, so that no text is ever made of a number.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import math
+import operator
+import re
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import attrs
+import numpy as np
+
+from pydnn.checks import BadInput
+from pydnn.data.frames import numbered
+from pydnn.data.tables import BOOLEAN, DATE, TEXT, Column, Table
+from pydnn.records import FloatArray, freeze
+from pydnn.storage.files import open_regular, unchanged
+
+__all__ = ["MISSING", "read_csv"]
+
+# What stands for a missing value; other libraries take the same texts for one.
+MISSING = frozenset(
+    {"", "NA", "N/A", "n/a", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None", "<NA>", "#N/A"}
+    | {"#N/A N/A", "#NA", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"}
+)
+_TRUTHS = {"true": 1.0, "True": 1.0, "TRUE": 1.0, "false": 0.0, "False": 0.0, "FALSE": 0.0}
+_DELIMITERS = "\t;,|"  # in this order, since numbers may hold commas
+_CELLS = 1 << 16  # of a piece: enough to be fast, and a few megabytes
+_SNIFFED = 20  # records that a delimiter must cut alike
+_BLOCK = 1 << 18  # bytes or characters that are read at once
+
+_DAY = r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})"
+_TIME = r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?(\s?[AaPp][Mm])?"
+_A_DATE = re.compile(rf"(({_DAY})([T ]{_TIME})?|{_TIME})\s?(Z|UTC|[+-]\d{{2}}:?\d{{2}})?")
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}([,.'\u2019\s]\d{3})+([.,]\d+)?")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
+
+
+def read_csv(
+    path: Path,
+    *,
+    header: bool | None = None,
+    delimiter: str | None = None,
+    texts: Collection[str] = (),
+) -> Table:
+    """Read a table from a file of delimited text in UTF-8.
+
+    Args:
+        path: The file.
+        header: Whether the first line names the columns; None to decide by whether its cells are
+            numbers. Without names, columns are called "column 1" and so on.
+        delimiter: What separates the cells of a line; None to find it in the first lines.
+        texts: Names of columns that hold texts, even if all of them could be read as numbers.
+
+    Raises:
+        BadInput: If the file cannot be read, changes while it is read, is empty, or is not UTF-8;
+            if a line has more or fewer cells than the first; if a column has no name, or two have
+            one; or if numbers are written with commas or separated thousands.
+    """
+    with open_regular(path, what="a table's file") as file, unchanged(file, path):
+        look = _look(path, file)
+        text = io.TextIOWrapper(file, "utf-8-sig", newline="")
+        source = _Source(path, text, delimiter or "", look.quoted)
+        try:
+            source = attrs.evolve(source, delimiter=delimiter or _delimiter(source))
+            return _read(source, header, frozenset(texts), look.plain)
+        except UnicodeDecodeError as error:
+            raise BadInput(
+                f"{path} is not UTF-8 (byte {error.object[error.start]:#x}), expected it: save the "
+                "table as CSV in UTF-8."
+            ) from error
+        finally:
+            source.text.detach()  # the one who opened the file closes it
+
+
+Cells: TypeAlias = Sequence[str] | FloatArray  # of a column: as they are written, or as numbers
+Piece: TypeAlias = Sequence[Cells]
+
+
+@attrs.frozen
+class _Source:
+    """A file that is read from its beginning as often as is needed."""
+
+    path: Path
+    text: io.TextIOWrapper
+    delimiter: str
+    quoted: bool
+
+    def records(self) -> Iterator[tuple[int, list[str]]]:
+        """Each record that is not blank, with the number of the line in which it begins."""
+        self.text.seek(0)
+        reader = csv.reader(self.text, delimiter=self.delimiter, strict=True)
+        line = 1
+        try:
+            for record in reader:
+                if record:
+                    yield line, record
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise self.refused(line, error) from error
+
+    def pieces(self, columns: int, *, skipped: int, numbers: bool) -> Iterator[Piece]:
+        """The cells of each column, in pieces of some records.
+
+        Args:
+            columns: How many there are.
+            skipped: The number of records at the beginning that are left out.
+            numbers: Whether all columns may be numbers, which are then read all at once.
+        """
+        self.text.seek(0)
+        if self.quoted:
+            return self._cut_at_quotes(columns, skipped)
+        return self._cut_at_delimiters(columns, skipped, numbers)
+
+    def _cut_at_quotes(self, columns: int, skipped: int) -> Iterator[Piece]:
+        reader = csv.reader(self.text, delimiter=self.delimiter, strict=True)
+        records = itertools.islice(filter(None, reader), skipped, None)
+        rows = max(1, _CELLS // columns)
+        try:
+            while piece := list(itertools.islice(records, rows)):
+                if set(map(len, piece)) != {columns}:
+                    raise self.ragged(columns)
+                yield list(zip(*piece, strict=True))
+        except csv.Error as error:
+            raise self.refused(reader.line_num, error) from error
+
+    def _cut_at_delimiters(self, columns: int, skipped: int, numbers: bool) -> Iterator[Piece]:
+        """The same of a file without quotes, in half of the time."""
+        delimiters = operator.methodcaller("count", self.delimiter)
+        while piece := self.text.read(_BLOCK):
+            piece += self.text.readline()
+            lines = piece.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+            lines = list(filter(None, lines))
+            lines, skipped = lines[skipped:], max(0, skipped - len(lines))
+            if lines and set(map(delimiters, lines)) != {columns - 1}:
+                raise self.ragged(columns)
+            if lines and numbers:
+                try:
+                    table = np.loadtxt(lines, delimiter=self.delimiter, comments=None, ndmin=2)
+                    yield list(np.ascontiguousarray(table.T))
+                    continue
+                except ValueError:
+                    numbers = False  # or some are missing
+            cells = self.delimiter.join(lines).split(self.delimiter)
+            if lines:
+                yield [cells[place::columns] for place in range(columns)]
+
+    def ragged(self, columns: int) -> BadInput:
+        """What is said of the first record of another number of cells."""
+        for line, record in self.records():
+            if len(record) != columns:
+                return BadInput(
+                    f"line {line} of {self.path} has {len(record)} cells, expected {columns} as in "
+                    "the first line: correct it, or put cells that hold the delimiter "
+                    f"{self.delimiter!r} in quotes."
+                )
+        return BadInput(f"{self.path} has changed while it was read: read it again.")
+
+    def refused(self, line: int, error: csv.Error) -> BadInput:
+        """What is said of a record that cannot be read."""
+        return BadInput(
+            f"line {line} of {self.path} cannot be read ({error}): correct the quotes in it, or "
+            "write the table again."
+        )
+
+
+@attrs.frozen
+class _Look:
+    """What a first look at the bytes of a file says.
+
+    Attributes:
+        plain: Whether `float` needs no second look. It takes digits of every script, and
+            underscores between them.
+        quoted: Whether there are quotes, which may hold delimiters and line breaks.
+    """
+
+    plain: bool
+    quoted: bool
+
+
+def _look(path: Path, file: io.BufferedReader) -> _Look:
+    """Look at all bytes of a file, which is refused if it is not text."""
+    plain, quoted, first, size = True, False, b"", 0
+    while block := file.read(_BLOCK):
+        cells = block if first else block[block.find(b"\n") + 1 :]  # names may have underscores
+        first = first or block[:4]
+        plain = plain and block.isascii() and b"_" not in cells
+        quoted = quoted or b'"' in block
+        size += len(block)
+        if b"\0" in block:
+            what = "UTF-16" if first[:2] in (b"\xff\xfe", b"\xfe\xff") else "not text"
+            raise BadInput(f"{path} is {what}, expected UTF-8: save the table as CSV in UTF-8.")
+    if not size:
+        raise BadInput(f"{path} is empty, expected a table: get the file again.")
+    file.seek(0)
+    return _Look(plain, quoted)
+
+
+def _delimiter(source: _Source) -> str:
+    """The delimiter that cuts the first records into equally many cells, and more than one."""
+    if source.path.suffix.lower() in (".tsv", ".tab"):
+        return "\t"
+    for delimiter in _DELIMITERS:
+        records = attrs.evolve(source, delimiter=delimiter).records()
+        try:
+            counts = {len(record) for _, record in itertools.islice(records, _SNIFFED)}
+        except BadInput:
+            continue  # quotes that this delimiter does not go with
+        if len(counts) == 1 and counts != {1}:
+            return delimiter
+    # Ragged records are refused later, by their line.
+    _, first = next(attrs.evolve(source, delimiter=",").records(), (1, [""]))
+    return next((d for d in _DELIMITERS if d in first[0]), ",") if len(first) == 1 else ","
+
+
+def _read(source: _Source, header: bool | None, texts: frozenset[str], plain: bool) -> Table:
+    first = list(itertools.islice(source.records(), 2))
+    if not first:
+        raise BadInput(f"{source.path} has blank lines alone, expected a table: get it again.")
+    line, names = first[0]
+    headed = _is_header(*(record for _, record in first)) if header is None else header
+    if headed:
+        _expect_names(source.path, line, names)
+    else:
+        names = numbered(len(names))
+    if headed and len(first) == 1:
+        raise BadInput(
+            f"{source.path} has names of columns alone, expected rows below them: get it again."
+        )
+    as_texts = {place for place, name in enumerate(names) if name in texts}
+    while True:
+        columns = [
+            _Texts() if place in as_texts else _Numbers(plain) for place in range(len(names))
+        ]
+        turned = _fill(source, columns, skipped=int(headed), plain=plain)
+        if not turned:
+            break
+        as_texts |= turned
+    made = [
+        column.column(source.path, name, forced=name in texts)
+        for column, name in zip(columns, names, strict=True)
+    ]
+    values = np.empty((len(made), len(made[0][1])))
+    for row, (_, numbers) in zip(values, made, strict=True):
+        row[:] = numbers
+    return Table([column for column, _ in made], freeze(values))
+
+
+def _is_header(first: Sequence[str], second: Sequence[str] = ()) -> bool:
+    """Whether the first record names the columns.
+
+    That is so if none of its cells is a number, or if a text of it stands over a number.
+    """
+    # A decimal comma is refused later, as in the rows below.
+    numbers = [_is_number(cell) or bool(_DECIMAL_COMMA.fullmatch(cell)) for cell in first]
+    if not any(numbers):
+        return True
+    return any(
+        not number and cell not in MISSING and _is_number(below)
+        for number, cell, below in zip(numbers, first, second, strict=False)
+    )
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell and cell.isascii() and cell not in MISSING
+
+
+def _expect_names(path: Path, line: int, names: Sequence[str]) -> None:
+    places: dict[str, int] = {}
+    for place, name in enumerate(names, 1):
+        if not name.strip():
+            raise BadInput(
+                f"column {place} has no name in line {line} of {path}, expected one: name it, or "
+                "remove it (pandas writes its index so, unless it is told index=False)."
+            )
+        if places.setdefault(name, place) != place:
+            raise BadInput(
+                f"columns {places[name]} and {place} of {path} are both called {name!r}, expected "
+                "two names: rename one."
+            )
+
+
+def _fill(
+    source: _Source, columns: Sequence[_Numbers | _Texts], *, skipped: int, plain: bool
+) -> set[int]:
+    """Read the whole file into the columns; the places of those that have to be texts instead."""
+    turned: set[int] = set()
+    numbers = plain and not any(isinstance(column, _Texts) for column in columns)
+    pieces = source.pieces(len(columns), skipped=skipped, numbers=numbers)
+    for number, piece in enumerate(pieces):
+        for place, (column, cells) in enumerate(zip(columns, piece, strict=True)):
+            if place not in turned and not column.take(cells):
+                turned.add(place)
+        if turned and not number:
+            return turned  # nothing is lost yet
+    return turned
+
+
+class _Numbers:
+    """A column of numbers, as long as all its cells are numbers or missing."""
+
+    def __init__(self, plain: bool) -> None:
+        self.plain = plain  # whether `float` needs no second look
+        self.pieces: list[FloatArray] = []
+        self.whole = True  # whether nothing was missing up to now
+
+    def take(self, cells: Cells) -> bool:
+        """Take more cells; whether they are numbers."""
+        if isinstance(cells, np.ndarray):
+            self.pieces.append(cells)
+            return True
+        if not self.plain:
+            together = "".join(cells)
+            if "_" in together or not together.isascii():
+                return self._one_by_one(cells)
+        if self.whole:
+            try:
+                self.pieces.append(np.fromiter(map(float, cells), np.float64, len(cells)))
+                return True
+            except ValueError:
+                self.whole = False
+        try:
+            numbers = [math.nan if cell in MISSING else float(cell) for cell in cells]
+        except ValueError:
+            return self._one_by_one(cells)
+        self.pieces.append(np.array(numbers))
+        return True
+
+    def _one_by_one(self, cells: Sequence[str]) -> bool:
+        """Take cells of which some may be blank, or numbers to Python alone."""
+        numbers = []
+        for cell in cells:
+            if _is_number(cell):
+                numbers.append(float(cell))
+            elif cell.strip() in MISSING:
+                numbers.append(math.nan)
+            else:
+                return False
+        self.pieces.append(np.array(numbers))
+        return True
+
+    def column(self, path: Path, name: str, *, forced: bool) -> tuple[Column, FloatArray]:
+        """What the column is, and its values."""
+        return Column(name), np.concatenate(self.pieces)
+
+
+class _Texts:
+    """A column of texts, each different one of which is kept once."""
+
+    def __init__(self) -> None:
+        self.places: defaultdict[str, int] = defaultdict()
+        self.places.default_factory = self.places.__len__
+        self.pieces: list[FloatArray] = []
+
+    def take(self, cells: Cells) -> bool:
+        """Take more cells, all of which are texts."""
+        place: Callable[[str], int] = self.places.__getitem__
+        self.pieces.append(np.fromiter(map(place, cells), np.float64, len(cells)))
+        return True
+
+    def column(self, path: Path, name: str, *, forced: bool) -> tuple[Column, FloatArray]:
+        """What the column is, and its values: places among its sorted texts, or truth values."""
+        values = np.concatenate(self.pieces)
+        present = sorted(text for text in self.places if text.strip() not in MISSING)
+        if not forced and present and all(text in _TRUTHS for text in present):
+            column, meaning = Column(name, BOOLEAN), _TRUTHS
+        else:
+            kind = TEXT
+            if not forced and present:
+                self._expect_no_commas(path, name, present, values)
+                kind = DATE if all(map(_A_DATE.fullmatch, present)) else TEXT
+            column = Column(name, kind, tuple(present))
+            meaning = {text: float(place) for place, text in enumerate(present)}
+        codes = np.array([meaning.get(text, math.nan) for text in self.places])
+        return column, codes[values.astype(np.int64)]
+
+    def _expect_no_commas(
+        self, path: Path, name: str, present: Sequence[str], values: FloatArray
+    ) -> None:
+        """Refuse a column of numbers that are written for people, which would become texts."""
+        strange = [text for text in present if not _is_number(text)]
+        if all(map(_THOUSANDS.fullmatch, strange)):
+            what, hint = "numbers with separated thousands", "remove the separators"
+        elif all(_DECIMAL_COMMA.fullmatch(t) or _THOUSANDS.fullmatch(t) for t in strange):
+            what, hint = "numbers with decimal commas", "write decimal points"
+        else:
+            return
+        row = int(np.argmax(values == self.places[strange[0]])) + 1
+        raise BadInput(
+            f"column {name!r} of {path} holds {what}, e.g. {strange[0]!r} in row {row}, expected "
+            f"numbers such as 1234.5: {hint}."
+        )

@@ -1,0 +1,208 @@
+"""Tables from files of any kind: CSV and its relatives, Parquet, npz, npy and HDF5.
+
+What a file is, its first bytes say, whatever its name is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from pydnn.checks import AnyPath, BadInput, first_line, import_extra, path_of
+from pydnn.data.csv_files import read_csv
+from pydnn.data.frames import numbered, table_of
+from pydnn.data.tables import Table
+from pydnn.free_memory import free_memory, readable
+from pydnn.records import AnyArray
+from pydnn.storage.checksums import may_be_sealed
+from pydnn.storage.files import open_regular, unchanged
+from pydnn.storage.hdf5 import holds, open_hdf5, read_array, read_names, stored_bytes
+
+__all__ = ["is_hdf5", "is_named_hdf5", "read_table"]
+
+_HDF5, _PARQUET, _ZIP, _NPY = b"\x89HDF\r\n\x1a\n", b"PAR1", b"PK\3\4", b"\x93NUMPY"
+_ARRAYS = ("train_X", "train_Y", "test_X", "test_Y")  # what a file that `save_table` wrote holds
+# What NumPy raises for a damaged array depends on what in its header is hit.
+_DAMAGE = (ValueError, TypeError, SyntaxError, EOFError, OverflowError, MemoryError, OSError)
+
+
+def read_table(
+    path: AnyPath,
+    *,
+    header: bool | None = None,
+    delimiter: str | None = None,
+    texts: Collection[str] = (),
+) -> Table:
+    r"""Read a table from a file, with one example per row.
+
+    Args:
+        path: A CSV or TSV file, a Parquet file (extra `parquet`), an npz file of columns, an npy
+            file of rows, or an HDF5 file of columns. A 2-dimensional array has a column in each of
+            its columns, called "column 1" and so on, or "y 1" and so on in an array called y.
+        header: Whether the first line of a CSV file names the columns; None to decide by whether
+            its cells are numbers.
+        delimiter: What separates the cells of a CSV file; None to find it in its first lines.
+        texts: Names of columns of a CSV file that hold texts, though all may look like numbers.
+
+    Raises:
+        BadInput: If the file is missing, damaged, changes while it is read, or holds something
+            else than a table, naming the line or the column.
+        MissingExtra: If it is a Parquet file, and pyarrow is not installed.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("houses.csv").write_text("size,city\n1.5,Rome\n,Oslo\n")
+        >>> read_table("houses.csv")
+        <Table: 2 rows; size (numbers), city (texts)>
+    """
+    path = path_of(path)
+    with open_regular(path, what="a table's file") as file:
+        head = file.read(8)
+        if head.startswith(_NPY):
+            file.seek(0)
+            with unchanged(file, path):
+                return _of_arrays(path, {"X": _read_npy(file, _size_of(file), str(path))})
+        if head.startswith(_PARQUET):
+            file.seek(0)
+            with unchanged(file, path):
+                return _read_parquet(path, file)
+    if head.startswith(_ZIP):
+        return _of_arrays(path, _read_npz(path))
+    if head.startswith(_HDF5):
+        return _of_arrays(path, _read_hdf5(path))
+    return read_csv(path, header=header, delimiter=delimiter, texts=texts)
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether a file is one of HDF5, or is called so.
+
+    Raises:
+        BadInput: If it cannot be read.
+    """
+    if path.suffix.lower() in (".h5", ".hdf5"):
+        return True  # which reading it then shows
+    with open_regular(path, what="a table's file") as file:
+        head = file.read(1 << 16)
+    return head.startswith(_HDF5) or may_be_sealed(head)
+
+
+def is_named_hdf5(path: Path) -> bool:
+    """Whether an HDF5 file holds named columns, and not arrays of examples from `save_table`.
+
+    Raises:
+        BadInput: If it cannot be read.
+    """
+    with open_hdf5(path) as file:
+        return bool(stored_bytes(file)) and not any(name in _ARRAYS for name in stored_bytes(file))
+
+
+def _of_arrays(path: Path, arrays: dict[str, AnyArray]) -> Table:
+    columns: dict[str, Any] = {}
+    for name, array in arrays.items():
+        if array.dtype.names:  # records
+            records: Any = array
+            columns |= {field: records[field] for field in array.dtype.names}
+        elif array.ndim == 2:
+            names = numbered(array.shape[1])
+            if name not in ("X", "x"):
+                names = [f"{name} {number}" for number in range(1, array.shape[1] + 1)]
+            columns |= dict(zip(names, array.T, strict=True))
+        else:
+            columns[name] = array
+    try:
+        return table_of(columns)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from error
+
+
+def _size_of(file: BufferedReader) -> int:
+    size = file.seek(0, 2)
+    file.seek(0)
+    return size
+
+
+def _read_npy(file: Any, size: int, where: str) -> AnyArray:
+    """The array of an npy file of so many bytes, whose size is checked before memory is taken."""
+    try:
+        version = np.lib.format.read_magic(file)
+        read = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
+        shape, turned, dtype = read(file)
+        if dtype.hasobject:
+            raise ValueError("it holds Python objects, which are not read")
+        claimed = math.prod(shape) * dtype.itemsize
+        if claimed > size:
+            raise ValueError(f"it claims {claimed} bytes, and there are {size}")
+        raw = file.read(claimed)
+        array: AnyArray = np.frombuffer(raw, dtype)
+        return array.reshape(shape, order="F" if turned else "C")
+    except _DAMAGE as error:
+        raise BadInput(
+            f"{where} is no array that can be read ({first_line(error)}): save it again with "
+            "numpy.save."
+        ) from error
+
+
+def _read_npz(path: Path) -> dict[str, AnyArray]:
+    from pydnn.interop.npz import opened_member, opened_zip
+
+    arrays = {}
+    with opened_zip(path, what="an npz file") as archive:
+        names = [info.filename for info in archive.infolist()]
+        if not names or not all(name.endswith(".npy") for name in names):
+            raise BadInput(
+                f"{path} is a ZIP archive without arrays, expected an npz file: save a spreadsheet "
+                "as CSV, and arrays with numpy.savez."
+            )
+        for name in names:
+            where, size = f"{name} in {path}", archive.getinfo(name).file_size
+            with opened_member(path, archive, name) as member:
+                arrays[name.removesuffix(".npy")] = _read_npy(member, size, where)
+    return arrays
+
+
+def _read_hdf5(path: Path) -> dict[str, AnyArray]:
+    arrays: dict[str, AnyArray] = {}
+    with open_hdf5(path) as file:
+        if holds(file, _ARRAYS[0]):
+            raise BadInput(
+                f"{path} holds arrays of examples, expected named columns: leave out the target, "
+                "which such a file has already."
+            )
+        for name in stored_bytes(file):
+            if h5py.check_string_dtype(file[name].dtype):
+                arrays[name] = np.array(read_names(file, name), object)
+            else:
+                kind = np.bool_ if file[name].dtype == np.bool_ else np.number
+                arrays[name] = read_array(file, name, dtype=kind, shape=None)
+    return arrays
+
+
+def _read_parquet(path: Path, file: BufferedReader) -> Table:
+    parquet = import_extra("pyarrow.parquet", extra="parquet", purpose=f"the Parquet file {path}")
+    try:
+        opened = parquet.ParquetFile(file)
+        # A few bytes can claim any number of equal rows.
+        needed = opened.metadata.num_rows * opened.metadata.num_columns * 8
+        if (free := free_memory()) is not None and needed > free:
+            raise BadInput(
+                f"{path} claims {opened.metadata.num_rows} rows, which take {readable(needed)}, "
+                f"but {readable(free)} are free: give fewer rows."
+            )
+        frame = opened.read()
+    except BadInput:
+        raise
+    except Exception as error:  # pyarrow has errors of its own, for whose names it must be there
+        raise BadInput(
+            f"{path} is no Parquet file that can be read ({first_line(error)}): write it again."
+        ) from error
+    return table_of(frame)

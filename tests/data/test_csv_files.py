@@ -1,0 +1,297 @@
+import csv
+import io
+import os
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pydnn import BadInput
+from pydnn.data import Table, csv_files, read_table
+from pydnn.data.csv_files import MISSING, read_csv
+
+NAN = float("nan")
+
+
+def table_of(tmp_path, text, name="t.csv", **options):
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read_csv(path, **options)
+
+
+WORKED = {
+    "numbers and texts": (
+        "size,city\n1.5,Rome\n-2e-3,Oslo\n",
+        {"size": [1.5, -2e-3], "city": ["Rome", "Oslo"]},
+    ),
+    "no header": ("1,2\n3,4\n", {"column 1": [1, 3], "column 2": [2, 4]}),
+    "no header beside a text": ("5.1,setosa\n4.9,setosa\n", {"column 1": [5.1, 4.9]}),
+    "a header with a year": ("city,2020,n\nRome,1,2\n", {"2020": [1], "n": [2]}),
+    "tabs": ("a\tb\n1\tx y\n", {"a": [1], "b": ["x y"]}),
+    "semicolons": ("a;b\n1.5;x,y\n", {"a": [1.5], "b": ["x,y"]}),
+    "bars": ("a|b\n1|2\n", {"a": [1], "b": [2]}),
+    "one column": ("a\n1\n2\n", {"a": [1, 2]}),
+    "BOM": ("\ufeffa,b\n1,2\n", {"a": [1], "b": [2]}),
+    "CRLF": ("a,b\r\n1,2\r\n3,4\r\n", {"a": [1, 3], "b": [2, 4]}),
+    "CR alone": ("a,b\r1,2\r3,4", {"a": [1, 3], "b": [2, 4]}),
+    "blank lines": ("\na,b\n\n1,2\n\n\n3,4\n\n", {"a": [1, 3], "b": [2, 4]}),
+    "quotes": (
+        'a,"b ""c"""\n1,"x, y"\n2,"line 1\nline 2"\n',
+        {'b "c"': ["x, y", "line 1\nline 2"]},
+    ),
+    "quoted numbers": ('"a","b"\n"1","2"\n', {"a": [1], "b": [2]}),
+    "missing": ("a,b,c\n1,NA,\n,x,true\n", {"a": [1, None], "b": [None, "x"], "c": [None, True]}),
+    "truth values": ("a\ntrue\nFalse\n", {"a": [True, False]}),
+    "all missing": ("a,b\n,1\nNaN,2\n", {"a": [None, None]}),
+    "blank cells": ("a,b\n ,1\n2,2\n", {"a": [None, 2]}),
+    "spaces": ("a,b\n 1, 2\n3 ,4\n", {"a": [1, 3], "b": [2, 4]}),
+    "infinity": ("a\ninf\n-inf\nInfinity\n", {"a": [np.inf, -np.inf, np.inf]}),
+    "large integers": (
+        "a\n9007199254740993\n-18446744073709551617\n",
+        {"a": [2.0**53, -(2.0**64)]},
+    ),
+    "extremes": ("a\n1e400\n5e-324\n1e-400\n-0.0\n", {"a": [np.inf, 5e-324, 0.0, -0.0]}),
+    "numbers with underscores are texts": ("a,b\n1_000,1\n2,2\n", {"a": ["1_000", "2"]}),
+    "digits of other scripts are texts": (
+        "a,b\n\u0661\u0662,1\n3,2\n",
+        {"a": ["\u0661\u0662", "3"]},
+    ),
+    "unicode names": ("größe,城市\n1,東京\n", {"größe": [1], "城市": ["東京"]}),
+    "numbers before a text": ("a,b\n1.0,1\n01,2\nx,3\n", {"a": ["1.0", "01", "x"]}),
+}
+
+
+@pytest.mark.parametrize(("text", "columns"), WORKED.values(), ids=WORKED)
+def test_every_form_of_a_table_is_read(tmp_path, text, columns):
+    table = table_of(tmp_path, text)
+    for name, values in columns.items():
+        wanted = Table.of({name: values})
+        assert table.select([name]) == wanted
+        assert table.select([name]).values.tobytes() == wanted.values.tobytes()
+
+
+def test_a_header_can_be_claimed_or_denied(tmp_path):
+    assert table_of(tmp_path, "1,2\n3,4\n", header=True).names == ("1", "2")
+    assert table_of(tmp_path, "a,b\nc,d\n", header=False).names == ("column 1", "column 2")
+    assert table_of(tmp_path, "a;b,c\n1;2,3\n", delimiter=",").names == ("a;b", "c")
+    assert table_of(tmp_path, "a\tb;c\n1\t2;3\n", name="t.tsv").names == ("a", "b;c")
+
+
+def test_a_column_is_read_as_texts_if_its_reader_says_so(tmp_path):
+    text = "code,n,truth\n01,1,true\n1,2,false\n"
+    assert table_of(tmp_path, text)["code"].tolist() == [1, 1]
+    table = table_of(tmp_path, text, texts=["code", "truth", "absent"])
+    assert table["code"].tolist() == ["01", "1"]
+    assert table["truth"].tolist() == ["true", "false"]
+
+
+def test_dates_are_known_for_what_they_are(tmp_path):
+    dates = ["2024-01-02", "2024-01-02T03:04:05Z", "2024-01-02 03:04:05.678+01:00", "1/2/2024"]
+    dates += ["01.02.24", "2024/1/2", "12:30", "3:04:05 pm"]
+    for date in dates:
+        table = table_of(tmp_path, f"when,y\n{date},1\n,2\n")
+        assert table.columns[0].kind == "date", date
+    for text in ["2024-01", "1.2", "10-20", "a 2024-01-02", "12:3"]:
+        assert table_of(tmp_path, f"when,y\n{text},1\n,2\n").columns[0].kind != "date", text
+    with pytest.raises(BadInput, match=r"column 'when' holds dates, e\.g\. '2024-01-02'"):
+        table_of(tmp_path, "when,y\n2024-01-02,1\n").examples("y")
+
+
+REFUSED = {
+    "empty": ("", r"t\.csv is empty, expected a table"),
+    "blank": ("\n\n", r"t\.csv has blank lines alone"),
+    "header alone": ("a,b\n", r"names of columns alone, expected rows below"),
+    "short row": (
+        "a,b\n1,2\n3\n4,5\n",
+        r"line 3 of .*t\.csv has 1 cells, expected 2 as in the first",
+    ),
+    "long row": ("a,b\n1,2\n\n3,4,5\n", r"line 4 of .*t\.csv has 3 cells, expected 2"),
+    "uneven rows": ("a,b\n1\n2,3,4\n", r"line 2 of .*t\.csv has 1 cells, expected 2"),
+    "quoted short row": ('a,b\n"1\n",2\n3\n', r"line 4 of .*t\.csv has 1 cells, expected 2"),
+    "duplicate": ("a,b,a\n1,2,3\n", r"columns 1 and 3 of .*t\.csv are both called 'a'"),
+    "no name": (",a\n0,1\n", r"column 1 has no name in line 1 .*index=False"),
+    "blank name": ("a, \n0,1\n", r"column 2 has no name in line 1"),
+    "open quote": (
+        'a,b\n1,"2\n3,4\n',
+        r"line [23] of .*t\.csv cannot be read \(unexpected end of data",
+    ),
+    "bad quote": (
+        'a,b\n1,"2"x\n',
+        r"cannot be read \(',' expected after '\"'\): correct the quotes",
+    ),
+    "decimal commas": (
+        "a;b\n1,5;x\n-2,25;y\n",
+        r"column 'a' of .*t\.csv holds numbers with decimal commas, e\.g\. '-2,25' in row 2",
+    ),
+    "decimal commas alone": (
+        "1,5;2,5\n3,5;4,5\n",
+        r"'column 1' of .* decimal commas, e\.g\. '1,5'",
+    ),
+    "thousands": (
+        'a,b\n"1,234",x\n56,y\n"1,234,567.5",z\n',
+        r"column 'a' of .*t\.csv holds numbers with separated thousands, e\.g\. '1,234' in row 1",
+    ),
+    "thousands with dots": ("a;b\n1.234.567;1\n", r"numbers with separated thousands"),
+    "thousands with spaces": ("a,b\n1 234 567,1\n", r"numbers with separated thousands"),
+    "UTF-16": ("a,b\n1,2\n".encode("utf-16"), r"t\.csv is UTF-16, expected UTF-8: save"),
+    "zero bytes": (b"a,b\n\0,2\n", r"t\.csv is not text, expected UTF-8"),
+    "latin": (
+        "größe,b\n1,2\n".encode("latin-1"),
+        r"t\.csv is not UTF-8 \(byte 0xf6\), expected it",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_is_not_a_whole_table_is_refused_by_line_or_column(tmp_path, text, message):
+    with pytest.raises(BadInput, match=message) as refusal:
+        table_of(tmp_path, text)
+    assert "\n" not in str(refusal.value)
+
+
+def test_files_that_are_not_there_or_not_allowed_are_refused(tmp_path):
+    with pytest.raises(BadInput, match=r"does not exist, expected a table's file"):
+        read_table(tmp_path / "no.csv")
+    path = tmp_path / "t.csv"
+    path.write_text("a\n1\n")
+    path.chmod(0)
+    if os.access(path, os.R_OK):
+        pytest.skip("this user may read every file")
+    with pytest.raises(BadInput, match=r"t\.csv cannot be read \(Permission denied\)"):
+        read_table(path)
+
+
+@pytest.mark.parametrize("text", ["a,b\n1,2\n", 'a,b\n"1",2\n', "a,b\n1,x\n"])
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch, text):
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    read = csv_files._read
+
+    def read_and_write(*args):
+        with path.open("a") as file:
+            file.write("3\n")  # ragged, which is not what is said
+        return read(*args)
+
+    monkeypatch.setattr(csv_files, "_read", read_and_write)
+    with pytest.raises(BadInput, match=r"t\.csv has changed while it was read"):
+        read_csv(path)
+
+
+def test_ten_thousand_columns_are_read(tmp_path):
+    names = ",".join(f"c{i}" for i in range(10_000))
+    rows = "\n".join(",".join(str(i + j) for i in range(10_000)) for j in range(3))
+    table = table_of(tmp_path, f"{names}\n{rows}\n")
+    np.testing.assert_array_equal(table.values[:, 2], np.arange(10_000.0) + 2)
+
+
+def test_kinds_that_show_late_are_those_of_the_whole_column(tmp_path, monkeypatch):
+    monkeypatch.setattr(csv_files, "_BLOCK", 64)
+    monkeypatch.setattr(csv_files, "_CELLS", 8)
+    rows = [f"{i}.0,{i}" for i in range(50)]
+    for quote in ("", '"'):
+        late = "\n".join(["a,b", *rows, f"{quote}x{quote},", *rows])
+        table = table_of(tmp_path, late)
+        assert table["a"].tolist() == [*(f"{i}.0" for i in range(50)), "x"] + [
+            f"{i}.0" for i in range(50)
+        ]
+        numbers = [*map(float, range(50)), NAN, *map(float, range(50))]
+        np.testing.assert_array_equal(table["b"], numbers)
+
+
+# What pandas makes of the same file
+
+CELL_TEXT = st.text(
+    st.characters(exclude_categories=["Cs", "Cc"], include_characters="\n\t"), max_size=5
+)
+NUMBERS = st.one_of(
+    st.floats(allow_nan=False).map(repr),
+    st.integers(-(2**63), 2**63 - 1).map(str),
+    st.decimals(allow_nan=False, allow_infinity=False, places=3).map(str),
+    st.sampled_from(["", "NA", "-0", "+1", "1e5", ".5", "1.", "inf", "-inf"]),
+)
+WORDS = st.one_of(CELL_TEXT, st.sampled_from(["Rome", "x,y", 'quote "', "a\nb", "", "NULL", "née"]))
+
+
+def is_plain_word(text):
+    """Whether no reader takes it for a number, a truth value or a blank."""
+    try:
+        float(text)
+    except ValueError:
+        pass
+    else:
+        return text in MISSING
+    return text == "" or (text.strip() == text and text.lower() not in ("true", "false"))
+
+
+@st.composite
+def csv_texts(draw):
+    kinds = draw(st.lists(st.sampled_from(["number", "text"]), min_size=1, max_size=4))
+    m = draw(st.integers(1, 6))
+    names = draw(
+        st.lists(
+            CELL_TEXT.filter(lambda t: t.strip() == t != "" and is_plain_word(t)).map("n".__add__),
+            min_size=len(kinds), max_size=len(kinds), unique=True,
+        )
+    )  # fmt: skip
+    cells = [
+        draw(st.lists(NUMBERS, min_size=m, max_size=m))
+        if kind == "number"
+        else ["word", *draw(st.lists(WORDS.filter(is_plain_word), min_size=m - 1, max_size=m - 1))]
+        for kind in kinds
+    ]
+    out = io.StringIO()
+    ends = draw(st.sampled_from(["\n", "\r\n"]))
+    delimiter = draw(st.sampled_from([",", ";", "\t"]))
+    quoting = draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
+    writer = csv.writer(out, delimiter=delimiter, lineterminator=ends, quoting=quoting)
+    writer.writerows([names, *zip(*cells, strict=True)])
+    bom = draw(st.sampled_from(["", "\ufeff"]))
+    return kinds, delimiter, bom + out.getvalue()
+
+
+@given(drawn=csv_texts())
+def test_values_are_those_that_pandas_reads(tmp_path_factory, drawn):
+    pandas = pytest.importorskip("pandas")
+    kinds, delimiter, text = drawn
+    path = tmp_path_factory.mktemp("csv") / "t.csv"
+    path.write_bytes(text.encode())
+    table = read_csv(path, header=True, delimiter=delimiter)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it deprecates this precision, which is its exact one
+        frame = pandas.read_csv(
+            path, sep=delimiter, float_precision="round_trip", encoding="utf-8-sig"
+        )
+    assert list(frame.columns) == list(table.names)
+    assert len(frame) == table.rows
+    for place, kind in enumerate(kinds):
+        name, column = table.names[place], frame.iloc[:, place]
+        if kind == "number":
+            theirs = column.to_numpy(np.float64, na_value=np.nan)
+            np.testing.assert_array_equal(table[name], theirs)
+            if column.dtype == np.float64:  # whole numbers have no -0
+                np.testing.assert_array_equal(np.signbit(table[name]), np.signbit(theirs))
+        else:
+            theirs = [None if value != value or value is None else value for value in column]
+            assert table[name].tolist() == theirs
+
+
+def test_every_text_that_pandas_takes_for_missing_is_missing():
+    pandas = pytest.importorskip("pandas")
+    from pandas._libs.parsers import STR_NA_VALUES
+
+    assert set(STR_NA_VALUES) == set(MISSING), pandas.__version__
+
+
+@pytest.mark.slow
+def test_a_hundred_megabytes_are_read_to_the_same_bits_as_pandas(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    path = tmp_path / "big.csv"
+    frame = pandas.DataFrame(rng.normal(size=(20_000, 20)))
+    frame["city"] = np.array(["Rome", "Oslo"])[rng.integers(0, 2, len(frame))]
+    frame.to_csv(path, index=False)
+    table = read_csv(path, header=True)
+    for place in range(20):
+        assert table.values[place].tobytes() == frame.iloc[:, place].to_numpy().tobytes()
