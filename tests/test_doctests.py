@@ -1,7 +1,7 @@
 """Every example in a docstring shows what it prints.
 
 An example may use `np`, `nn` (pydnn itself), what it documents, and the names that its own module
-exports; whatever else it needs, it imports. So a reader who pastes it after those two imports gets what is shown.
+exports; whatever else it needs, it imports. So a reader who pastes it gets what is shown.
 """
 
 import doctest

@@ -392,11 +392,12 @@ class Columns:
         apart: Other columns that a table may have; nothing looks at them.
 
     Example:
+        >>> from pydnn.data import Table
         >>> from pydnn.losses import softmax_cross_entropy
         >>> table = Table.of({"size": [1.0, 3.0, None], "city": ["a", "b", "b"], "y": [0, 1, 1]})
         >>> columns = fit_columns(table.examples("y"), loss=softmax_cross_entropy())
         >>> columns.features
-        ('size', 'size missing', 'city other', 'city=b')
+        ('size', 'size missing', 'city=b', 'city other')
     """
 
     parts: tuple[Encoded | DroppedColumn, ...] = attrs.field(converter=_parts)

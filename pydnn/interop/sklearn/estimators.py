@@ -395,8 +395,8 @@ class _Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     def as_batch(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Batch:
         """The examples as pydnn has them, e.g. to open the run that `record` made.
 
-        Example:
-            >>> Run.open("runs/0007", data=classifier.as_batch(X, y))
+        The run of an estimator with record="runs/0007" is opened by
+        `Run.open("runs/0007", data=estimator.as_batch(X, y))`.
         """
         check_is_fitted(self)
         return self._examples(X, y, sample_weight, first=False).batch
@@ -573,9 +573,11 @@ class NetworkClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
     Example:
         >>> from sklearn.datasets import load_iris
         >>> X, y = load_iris(return_X_y=True)
-        >>> classifier = NetworkClassifier(standardize=True, random_state=1, tol=0.001)
+        >>> classifier = NetworkClassifier(
+        ...     standardize=True, learning_rate_init=0.01, random_state=1
+        ... )
         >>> round(classifier.fit(X, y).score(X, y), 2)
-        0.97
+        0.99
     """
 
     _numeric = False
