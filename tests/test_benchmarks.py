@@ -127,7 +127,7 @@ def test_plain_results_are_json_and_the_picture_is_drawn(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["P5"], "no work P5: choose of P1"),
+        (["P5"], "no work P5, expected one of P1"),
         (["--threads", "0"], "--threads is 0, expected 1 to"),
         (["--blocks", "0"], "--blocks is 0, expected 1 or more"),
         (["--plot", "no-such/a.png"], "no-such is not a directory"),
@@ -151,5 +151,5 @@ def test_recording_is_timed_against_the_same_job_in_memory(tmp_path, monkeypatch
         assert low <= result[clock]["ratio"] <= high
     # Training so small a job takes less work than writing its folder, however busy the machine is.
     assert result["CPU"]["ratio_range"][0] > 1
-    assert recording_cost.in_words("small", result | {"limit": 1.05}).count("1.05 wanted") == 2
+    assert recording_cost.in_words("small", result | {"limit": 1.05}).count("limit 1.05") == 2
     assert [path.name for path in tmp_path.iterdir()] == ["data-1.h5"]  # nothing is left

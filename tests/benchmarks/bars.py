@@ -1,4 +1,4 @@
-"""The suite's results as a picture."""
+"""Draw the results of the suite as a bar chart."""
 
 import math
 
@@ -15,12 +15,12 @@ TITLES = {
     "memory, P1": "peak memory, P1's job",
     "memory, P4": "peak memory, P4",
 }
-MOST_LINEAR = 20  # from there on, the shortest bar could not be seen
+MOST_LINEAR = 20  # with a larger ratio, the shortest bar would be invisible
 SCALES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
 
 def save_bars(path, rows, *, note):
-    """Draw a panel for each work, with a bar for each of its rows, and save it to `path`."""
+    """Draw one panel per work, with one bar per row, and save the picture to `path`."""
     works = list(dict.fromkeys(row.work for row in rows))
     lines = -(-len(works) // 2)
     columns = min(2, len(works))
@@ -30,7 +30,7 @@ def save_bars(path, rows, *, note):
         _panel(panel, TITLES[work], [row for row in rows if row.work == work])
     for panel in panels[len(works) :]:
         panel.set_axis_off()
-    figure.suptitle("pydnn beside its peers: medians, less is better")
+    figure.suptitle("pydnn and its peers: medians, lower is better")
     figure.supxlabel(note, fontsize=7, color="#555555")
     figure.savefig(path)
 

@@ -1,4 +1,4 @@
-"""What a figure was measured on."""
+"""Describe the machine that measurements were made on."""
 
 import os
 import platform
@@ -6,8 +6,8 @@ from pathlib import Path
 
 
 def environment():
-    """Machine, versions and threads, in one line."""
-    import numpy as np  # here, since the suite must stay small to measure memory
+    """Return the processor, its cores and the versions, in one line."""
+    import numpy as np  # imported here, since the suite must stay small to measure memory
 
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     return (

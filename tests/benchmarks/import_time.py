@@ -1,10 +1,10 @@
-"""Importing pydnn against importing the four packages that it needs.
+"""Compare the time to import pydnn with the time to import the four packages it needs.
 
     python tests/benchmarks/import_time.py
 
-Each import runs in a fresh process, turn by turn; the time is that of the import statement
-alone. What counts is the ratio of the medians: `import pydnn` must take at most 1.1. It loads each
-of its modules when one of its names is first used; the last row is the time of all names together.
+Each import runs in a fresh process, in turns, and only the import statement is timed. The ratio of
+the medians must be at most 1.1. `import pydnn` loads each of its modules when one of its names is
+first used; the last row is the time to load all names.
 """
 
 import os
@@ -16,7 +16,7 @@ from environment import environment
 
 LIMIT = 1.1
 TIMED = "import time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
-# Compiled modules are kept after the first round, as they are for whoever has installed pydnn.
+# Python keeps the compiled modules after the first round, as for any installed pydnn.
 ENVIRONMENT = {n: v for n, v in os.environ.items() if n != "PYTHONDONTWRITEBYTECODE"}
 IMPORTS = {
     "dependencies": "import numpy, h5py, toolz, attrs",
@@ -30,14 +30,12 @@ def main():
     medians = {name: statistics.median(values) * 1e3 for name, values in times.items()}
     for name, milliseconds in medians.items():
         print(f"{name:13} {milliseconds:6.1f} ms")
-    print(
-        f"ratio         {medians['pydnn'] / medians['dependencies']:6.2f}, at most {LIMIT} wanted"
-    )
+    print(f"ratio         {medians['pydnn'] / medians['dependencies']:6.2f}, limit {LIMIT}")
     print(environment())
 
 
 def import_times(repeats):
-    """Seconds of each import, turn by turn."""
+    """Return the seconds of each import in each turn."""
     times = {name: [] for name in IMPORTS}
     for repeat in range(1 + repeats):
         for name, statements in IMPORTS.items():

@@ -1,7 +1,7 @@
 """The tutorial's network as its readers write it: dictionaries, lists and loops over layers.
 
-This is the peer that pydnn's step is measured against, with all that the listing computes,
-the gradient with respect to the photos among it.
+This is a peer that pydnn's step is compared with. It computes all that the tutorial's listing does,
+including the gradient with respect to the photos.
 """
 
 import numpy as np

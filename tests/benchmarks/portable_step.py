@@ -1,43 +1,45 @@
-"""A training step in portable arithmetic against the same step in fast arithmetic.
+"""Compare a training step in portable arithmetic with the same step in fast arithmetic.
 
     python tests/benchmarks/portable_step.py [--job rotated|adam|products|tutorial]
         [--data photos/] [--json]
 
-`rotated` is the tutorial's network on as many features as examples, 209-20-7-5-1, full batch in
-float64: at most 3 times the time of `fast` is wanted. `adam` is 784-512-256-10 on batches of 128
-with Adam in float32: at most 4 times. `products` are products alone, each with the limit that
-the prototypes had. `tutorial` is the whole of the tutorial's job, on the photos in `--data` or
-the drawn cats, from the start of a process to the saved model: 3 times again.
+`rotated` is the tutorial's network with as many features as examples, 209-20-7-5-1, full batch in
+float64: the limit is 3 times the time of `fast`. `adam` is 784-512-256-10 on batches of 128 with
+Adam in float32: the limit is 4 times. `products` are matrix products alone, each with the limit of
+the prototypes. `tutorial` is the tutorial's whole job, on the photos in `--data` or on drawn cats,
+from the start of a process to the saved model: the limit is 3 times again.
 
-What was tried for `rotated`, in microseconds on one thread; first on an AMD EPYC with AVX-512:
+What was tried for `rotated`, with times in microseconds on one thread. First on an AMD EPYC with
+AVX-512:
 
-- a product of 20 x 209 x 209 (48 in `fast`; the step has two): three slices a side, 218 for BLAS
-  alone; two slices, 98 to 133; cutting W into slices adds 20, adding up 10, and the slices of X,
-  cut once, 2;
-- a small product, e.g. 7 x 20 x 209 (3 in `fast`, of which the step has nine: 160 in all): 28 as it
-  stands, of which 16 multiply and 9 add; row by row, so that terms stay in the first cache, 33 to
-  62; in two halves, 25; operands repeated first and then multiplied, 24 but not for other shapes;
-- 7 x 209 x 20: 41; terms of one place next to each other, 70;
-- a sum of 20 x 209: 10 with its lines turned first, 33 as they lie;
-- exp of 209: 17 with numbers as arrays of no axes, 30 with Python's.
+- A product of 20 x 209 x 209 (48 in `fast`; the step has two): BLAS alone takes 218 with three
+  slices per operand, and 98 to 133 with two. Cutting W into slices adds 20, adding the results 10,
+  and the slices of X, which are cut once, 2.
+- A small product, e.g. 7 x 20 x 209 (3 in `fast`; the step has nine, 160 in all): 28 as it is now,
+  of which 16 multiply and 9 add. Row by row, so that terms stay in the first cache, it takes 33 to
+  62; in two halves, 25; with repeated operands, 24, but not for other shapes.
+- A product of 7 x 209 x 20: 41, and 70 with the terms of one entry next to each other.
+- A sum of 20 x 209: 10 if its rows are transposed first, 33 if not.
+- exp of 209 numbers: 17 with constants as arrays without axes, 30 with Python's floats.
 
-Then on one without, where all takes 1.7 times as long: of the step's 1,360 whole products of
-stacked slices; 1,470 in pieces for one thread, which do not wait where a core is busy; 1,280 in
-such pieces, each of the terms alone that are not zeros, since the rotated examples are triangular.
-In two pieces, 1,280 as well, and so in wider or narrower ones. Of small products, terms in other
-orders and NumPy's einsum gave nothing or took longer.
+Then on a machine without AVX-512, where everything takes 1.7 times as long. The step took 1,360
+with whole products of stacked slices; 1,470 in pieces for one thread, which do not wait for a busy
+core; and 1,280 in such pieces that leave out the zeros, since the rotated examples are triangular.
+Two pieces, and wider or narrower ones, take 1,280 too. For small products, other orders of terms
+and NumPy's einsum were not faster.
 
-From there to 1,040, 2.8 times the 370 of `fast`: 85 by remembering the views of work arrays, of
-which a tree of additions needs two for each level; 35 by naming the result of a ufunc third, not
-by keyword; 35 by one piece of memory for all that is not needed at the same time, so that less is
-pushed out of the cache; 30 in cutting W. Nothing came of: slices of X that lie together for each
-piece, or take half of the memory; the three products of slices in two, or in one of zeros as well;
-np.dot, which copies parts of matrices; smaller blocks of terms.
+Four changes then reduced it to 1,040, which is 2.8 times the 370 of `fast`: caching the views of
+work arrays, of which a tree of additions needs two per level (85); passing the result of a ufunc as
+third argument instead of by keyword (35); sharing one piece of memory between arrays that are not
+needed at the same time, so that less leaves the cache (35); and a faster cut of W (30). These did
+not help: slices of X that lie together for each piece, or take half of the memory; two products of
+slices instead of three, or one that includes zeros; np.dot, which copies parts of matrices; smaller
+blocks of terms.
 
-Of what is left, 330 are products of slices, whose 3.5 million multiplications take 130 at best,
-but BLAS copies X before it multiplies it by so few rows; 90 cut W and dZ; 210 are the nine small
-products. Where other processes use the caches, all takes longer, and portable arithmetic, which
-has more in them, by more: up to 3.2 times `fast` was seen.
+Of the rest, 330 are products of slices, whose 3.5 million multiplications take at least 130, since
+BLAS copies X before it multiplies it by so few rows; 90 cut W and dZ; 210 are the nine small
+products. If other processes use the caches, everything takes longer, and portable arithmetic most,
+since it has more data in them: up to 3.2 times `fast` was measured.
 """
 
 import functools
@@ -69,7 +71,7 @@ from pydnn import (
 )
 from pydnn.numerics.portable.cache import unchangeable
 
-# Shape, dtype, and the limit of its time in that of `fast`.
+# Shape, dtype, and the largest allowed time relative to `fast`.
 PRODUCTS = (
     ((128, 784, 256), np.float32, 3.8),
     ((256, 1024, 1024), np.float32, 5.3),
@@ -157,7 +159,7 @@ def products(args):
         shape = " x ".join(map(str, row["shape"]))
         us = row["microseconds"]
         print(f"{shape:18} {row['dtype']}  {us['fast']:9.1f} us  {us['portable']:9.1f} us  "
-              f"ratio {row['ratio']:5.2f}, at most {row['limit']} wanted")  # fmt: skip
+              f"ratio {row['ratio']:5.2f}, limit {row['limit']}")  # fmt: skip
     print(environment())
 
 

@@ -1,4 +1,4 @@
-"""Whole processes: from their start to the trained model, and the memory that they take."""
+"""Whole processes: their time from the start to the trained model, and their memory."""
 
 import json
 import multiprocessing
@@ -20,23 +20,23 @@ HERE = Path(__file__).parent
 
 
 def draw_cats(folder):
-    """Draw as many cats and other things as there are photos, in their layout."""
+    """Draw as many pictures as there are photos in the real data, in the same layout."""
     command = ["-m", "pydnn", "data", "draw", str(folder), "--count", "209", "--test-count", "50"]
     subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL)
 
 
 def start_up(*, data, threads, blocks):
-    """The tutorial's job, from the start of a process to the saved model.
+    """Time the tutorial's job from the start of a process to the saved model.
 
     Returns:
-        Seconds by peer, one for each turn; and why others were left out.
+        The seconds of each turn by peer, and the reasons why other peers were left out.
     """
     commands, absent = {"pydnn": _train_command(data, "--json")}, {}
     for peer, module in {"PyTorch": "torch", "JAX": "jax"}.items():
         if find_spec(module) is None:
-            absent[peer] = f"{module} is not installed: it is of the extra bench"
+            absent[peer] = f"{module} is not installed, install the extra bench"
         else:
-            _run(["-c", f"import {module}"], threads)  # brings its files into memory
+            _run(["-c", f"import {module}"], threads)  # loads its files into the file cache
             commands[peer] = [str(HERE / "peers" / f"tutorial_in_{module}.py"), data, "."]
     seconds, expected = {peer: [] for peer in commands}, None
     for _ in range(blocks):
@@ -51,12 +51,12 @@ def start_up(*, data, threads, blocks):
 
 
 def costs_of_job(data, *options, threads):
-    """The costs of all steps of `pydnn train`, in a process that saves its model, too."""
+    """Return the costs of all steps of `pydnn train` in a process that also saves its model."""
     return json.loads(_run(_train_command(data, "--json", *options), threads)[2])["costs"]
 
 
 def tutorial_memory(*, data, threads):
-    """Bytes that `pydnn train` has in memory at most, for the tutorial's job."""
+    """Return the peak memory of `pydnn train` on the tutorial's job, in bytes."""
     return _run(_train_command(data, "--quiet"), threads)[1]
 
 
@@ -65,7 +65,7 @@ def _train_command(data, *options):
 
 
 def _run(arguments, threads):
-    """Run Python in a folder of its own: seconds, bytes at most in memory, and its output."""
+    """Run Python in a new folder: return its seconds, its peak memory in bytes, its output."""
     with tempfile.TemporaryDirectory() as folder, threads_in(ENVIRONMENT, threads):
         start = time.perf_counter()
         process = subprocess.Popen(
@@ -75,8 +75,8 @@ def _run(arguments, threads):
             stdout=subprocess.PIPE,
         )
         output = process.stdout.read()
-        # What a process had in memory at most counts from the fork on, so that this one's own
-        # size is the least that could be seen: it imports nothing large.
+        # The peak memory of a process counts from its fork, so it is at least the size of this
+        # process, which therefore imports nothing large.
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -90,13 +90,13 @@ def _run(arguments, threads):
 
 
 def large_memory(*, threads):
-    """Bytes of P4 in pydnn.
+    """Measure the memory of P4 in pydnn.
 
     Returns:
-        By name: "interpreter", with all that is imported and BLAS awake; "arrays", that there
-        must be at once: parameters and velocity before the step and after it, since it changes
-        neither, gradients, batch and the activations of hidden layers; "initial state" and
-        "training", at most while the one is made and while the other goes on.
+        Bytes by name. "interpreter" includes all imports and BLAS's work memory. "arrays" are the
+        arrays that must exist at the same time: parameters and velocity before and after the step,
+        since a step changes neither, gradients, batch and hidden activations. "initial state" and
+        "training" are the peaks while the state is made and while training runs.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -104,9 +104,9 @@ def large_memory(*, threads):
         process = context.Process(target=_train_large, args=(theirs,))
         process.start()
         theirs.close()
-        found = ours.recv()
+        sizes = ours.recv()
         process.join()
-    return found
+    return sizes
 
 
 def _train_large(talk):
@@ -120,27 +120,27 @@ def _train_large(talk):
     from pydnn import Key, initial_state, make_train_step, scan
 
     square = np.ones((1024, 1024), np.float32)
-    square @ square  # after which BLAS has the work memory that it keeps
+    square @ square  # BLAS allocates its work memory at the first product
     del square
-    found = {"interpreter": _most_memory()}
+    peaks = {"interpreter": _peak_memory()}
     work = work_called("P4", None)
     sizes = work.sizes
     [batch] = batches_of(work)
     network, optimizer = network_of(work), optimizer_of(work)
     state = initial_state(network, optimizer, sizes[:1], key=Key(1), dtype=work.dtype)
-    found["initial state"] = _most_memory()
-    Path("/proc/self/clear_refs").write_text("5")  # from here on, at most since now
+    peaks["initial state"] = _peak_memory()
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     train_step = make_train_step(network, loss_of(work), optimizer)
     parameters = state.parameters.vector.nbytes
     stream = scan(train_step, state, itertools.repeat(batch, 4))
-    del state  # which the stream holds for as long as it must
+    del state  # so that only the stream holds it
     toolz.last(stream)
-    found["training"] = _most_memory()
+    peaks["training"] = _peak_memory()
     activations = sum(sizes[1:-1]) * batch.X.shape[1] * batch.X.itemsize
-    found["arrays"] = 5 * parameters + batch.X.nbytes + activations
-    talk.send(found)
+    peaks["arrays"] = 5 * parameters + batch.X.nbytes + activations
+    talk.send(peaks)
 
 
-def _most_memory():
+def _peak_memory():
     status = Path("/proc/self/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024

@@ -1,13 +1,13 @@
-"""What recording costs: three jobs, recorded as `pydnn train` does, against the same in memory.
+"""Measure what recording costs: three jobs, recorded as by `pydnn train` and in memory.
 
     python tests/benchmarks/recording_cost.py --data photos/ [--json]
 
 The jobs are the tutorial's on the photos, the same in the rotated basis, and 200 steps of Adam on
-a network of 786,001 parameters. Each turn is a whole job, so that what is done once counts as
-well: the fingerprints of data and machine, the folder, the last state and the model. Within a
-turn the two advance alternately, a few steps at a time, so that what else the machine does slows
-both. Recording must cost at most 5 % of a job, except in the rotated basis, where the whole job
-takes half a second and what is done once is most of the cost.
+a network of 786,001 parameters. Each turn is a whole job, so that it includes all one-time costs:
+the fingerprints of data and machine, the folder, the last state and the model. Within a turn the
+two alternate every few steps, so that other work of the machine slows both. Recording must cost at
+most 5 % of a job, except in the rotated basis, where the whole job takes half a second and the
+one-time costs dominate.
 """
 
 import argparse
@@ -39,7 +39,7 @@ from pydnn.recipes.tutorial import tutorial_recipe
 from pydnn.runs import create_run, record
 
 LIMIT = 1.05
-PIECES = 20  # in which the steps of a turn are taken
+PIECES = 20  # alternations per turn
 CLOCKS = {"wall": time.perf_counter, "CPU": time.process_time}
 
 
@@ -64,7 +64,7 @@ def adam_job():
 
 
 def turn(job, data, path, *, plain_first):
-    """The seconds that the job takes "in memory" and "recorded", by clock."""
+    """Return the seconds of the job "in memory" and "recorded", by clock."""
     spent = {way: dict.fromkeys(CLOCKS, 0.0) for way in ("in memory", "recorded")}
     costs = {way: [] for way in spent}
     begun = {}
@@ -76,7 +76,7 @@ def turn(job, data, path, *, plain_first):
             spent[way][name] += clock() - begun[name]
         return result
 
-    def own_time():  # by which it is decided how many segments are written
+    def own_time():  # the recorder decides by this clock when to write a segment
         return spent["recorded"]["wall"] + CLOCKS["wall"]() - begun["wall"]
 
     context = create_run(path, job, data)
@@ -96,7 +96,7 @@ def turn(job, data, path, *, plain_first):
 
 
 def measured(job, data, *, blocks):
-    """The medians of the seconds of each way, and of the ratios of the turns, by clock."""
+    """Return the medians of the seconds and of the ratios over the turns, by clock."""
     turns = []
     with tempfile.TemporaryDirectory(dir=".") as folder:
         for i in range(-1, blocks):  # the first one warms up
@@ -117,7 +117,7 @@ def measured(job, data, *, blocks):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--blocks", type=int, default=5, help="turns of each job")
+    parser.add_argument("--blocks", type=int, default=5, help="number of turns per job")
     parser.add_argument("--data", default="drawn-cats", metavar="NAME")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
@@ -135,7 +135,7 @@ def main():
 
 
 def in_words(name, result):
-    limit = f", at most {result['limit']} wanted" if result["limit"] else ""
+    limit = f", limit {result['limit']}" if result["limit"] else ""
     rows = [name]
     for clock in CLOCKS:
         plain, recorded = result[clock]["seconds"].values()

@@ -1,4 +1,4 @@
-"""Two ways to take the same steps, timed turn by turn in one process."""
+"""Time two ways to take the same steps, in turns in one process."""
 
 import argparse
 import json
@@ -11,21 +11,21 @@ from environment import environment
 
 def arguments(description, *, blocks, steps):
     parser = argparse.ArgumentParser(description=description.partition("\n")[0])
-    parser.add_argument("--blocks", type=int, default=blocks, help="turns that each of them has")
-    parser.add_argument("--steps", type=int, default=steps, help="steps in a turn")
+    parser.add_argument("--blocks", type=int, default=blocks, help="number of turns of each")
+    parser.add_argument("--steps", type=int, default=steps, help="number of steps per turn")
     parser.add_argument("--json", action="store_true")
     return parser
 
 
 def costs_of(train_step, start, batch):
-    """The function `(count) -> costs` of so many steps from `start`, all on one batch."""
+    """Return a function `(count) -> costs` that takes steps from `start`, all on one batch."""
 
     def costs(count):
-        state, seen = start, []
+        state, all_costs = start, []
         for _ in range(count):
             state, info = train_step(state, batch)
-            seen.append(info.cost)
-        return seen
+            all_costs.append(info.cost)
+        return all_costs
 
     return costs
 
@@ -33,10 +33,10 @@ def costs_of(train_step, start, batch):
 def compare(peer, ours, args, *, limit, rtol=1e-9, **others):
     """Check that `peer` and `ours`, each (name, count -> costs), agree; then time and print both.
 
-    What counts is the median of the ratios of neighbouring turns.
+    The result is the median of the ratios of neighboring turns.
     """
     runs = dict([peer, ours])
-    costs = [run(args.steps) for run in runs.values()]  # warms both up, too
+    costs = [run(args.steps) for run in runs.values()]  # which also warms both up
     np.testing.assert_allclose(*costs, rtol=rtol)
 
     times = {name: [] for name in runs}
@@ -62,6 +62,6 @@ def _in_words(result):
     low, high = result["ratio_range"]
     rows.append(
         f"ratio        {result['ratio']:9.3f} (from {low:.3f} to {high:.3f}), "
-        f"at most {result['limit']} wanted"
+        f"limit {result['limit']}"
     )
     return "\n".join([*rows, result["environment"]])

@@ -1,10 +1,10 @@
-"""A step of a network 2-16-16-1 on a batch of 32: pydnn against a plain loop of NumPy.
+"""Compare a step of a network 2-16-16-1 on a batch of 32 with a plain NumPy loop.
 
     python tests/benchmarks/small_step.py [--json]
 
-Arrays are so small here that what is timed is everything but the arithmetic: records, checks
-and calls. Both work in float32. The loop is what one would write by hand, without the gradient's
-norm that pydnn tells beside the cost. pydnn is to take at most 1.25 times its time.
+The arrays are so small that the time is mostly overhead: records, checks and calls. Both use
+float32. The loop is written by hand, and does not compute the norm of the gradients, which pydnn
+reports with the cost. The limit for pydnn is 1.25 times the time of the loop.
 """
 
 import numpy as np
@@ -51,7 +51,7 @@ def plain_costs(parameters, batch):
     def costs(count):
         names = ("0/W", "0/b", "2/W", "2/b", "4/W", "4/b")
         W1, b1, W2, b2, W3, b3 = (parameters[name] for name in names)
-        seen = []
+        all_costs = []
         for _ in range(count):
             Z1 = W1 @ X + b1
             A1 = np.maximum(Z1, 0)
@@ -59,7 +59,7 @@ def plain_costs(parameters, batch):
             A2 = np.maximum(Z2, 0)
             Z3 = W3 @ A2 + b3
             e = np.exp(-np.abs(Z3))
-            seen.append(float(np.mean(np.maximum(Z3, 0) - Z3 * Y + np.log1p(e))))
+            all_costs.append(float(np.mean(np.maximum(Z3, 0) - Z3 * Y + np.log1p(e))))
             dZ3 = (np.where(Z3 >= 0, 1, e) / (1 + e) - Y) / m
             dW3, db3 = dZ3 @ A2.T, dZ3.sum(axis=1, keepdims=True)
             dZ2 = np.where(Z2 > 0, W3.T @ dZ3, 0)
@@ -69,7 +69,7 @@ def plain_costs(parameters, batch):
             W3, b3 = W3 - rate * dW3, b3 - rate * db3
             W2, b2 = W2 - rate * dW2, b2 - rate * db2
             W1, b1 = W1 - rate * dW1, b1 - rate * db1
-        return seen
+        return all_costs
 
     return costs
 

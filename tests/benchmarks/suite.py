@@ -1,18 +1,19 @@
-"""pydnn against its peers on a CPU: four works, start-up and memory.
+"""Compare pydnn with its peers on a CPU: four works, start-up and memory.
 
     python tests/benchmarks/suite.py [P1 P2 P3 P4 startup memory] [--data photos/]
 
 P1 is the tutorial's job, 12288-20-7-5-1 on all photos at once by gradient descent, in float64;
 P2 784-512-256-10, batches of 128, Adam, float32; P3 2-16-16-1, batches of 32, gradient descent,
 float32; P4 4096-4096-4096-10, batches of 1024, momentum, float32. The peers are the tutorial's
-listing, PyTorch, JAX and scikit-learn (extra `bench`); who is not installed is left out. "NumPy in
-place" is the same written by hand for one network, with all arrays made beforehand.
+listing, PyTorch, JAX and scikit-learn (extra `bench`); a peer that is not installed is left out.
+"NumPy in place" is written by hand for one network, with all arrays allocated beforehand.
 
-All begin with the same parameters and take the same steps, whose costs are compared before any
-time is: to 1e-9 of the first cost in float64, to 1e-5 in float32, and to 5e-4 after 50 steps of
-Adam, which makes large steps of the smallest gradients. Each peer has a process of its own on the
-same cores; they take turns, of which the first two only warm up, so that no compilation is timed.
-A step of pydnn also gives the norm of the gradients, and that of P1 checks all new numbers.
+All peers start with the same parameters and take the same steps. Their costs are compared before
+anything is timed: to 1e-9 of the first cost in float64, to 1e-5 in float32, and to 5e-4 after 50
+steps of Adam, which turns even the smallest gradients into large steps. Each peer runs in its own
+process on the same cores. They take turns; the first two turns warm up, so that no compilation is
+timed. A step of pydnn also computes the norm of the gradients, and in P1 it checks that all new
+numbers are finite.
 """
 
 import argparse
@@ -54,7 +55,7 @@ PACKAGES = ("torch", "jax", "jaxlib", "optax", "scikit-learn")
 
 @attrs.frozen
 class Limit:
-    """pydnn is to take at most `share` of the best of those whose names begin with `against`."""
+    """The largest allowed ratio of pydnn to the best peer whose name begins with `against`."""
 
     work: str
     against: tuple[str, ...]
@@ -77,7 +78,7 @@ LIMITS = (
 
 @attrs.frozen
 class Row:
-    """What one of them took for a work: seconds per turn, or bytes, one number for each turn."""
+    """The measurements of one peer for one work: seconds or bytes, one number per turn."""
 
     work: str
     peer: str
@@ -115,24 +116,30 @@ def main():
         plain = as_plain(rows, verdicts, absent, threads=args.threads)
         args.json.write_text(json.dumps(plain, indent=1) + "\n")
     if args.plot:
-        from bars import save_bars  # here, since the suite must stay small to measure memory
+        from bars import save_bars  # imported here to keep the suite small
 
         save_bars(args.plot, rows, note=f"{args.threads} threads; {environment()}\n{versions}")
 
 
 def arguments(options=None):
-    """The options of the command line, or of a list."""
+    """Parse the options on the command line, or in a list."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("works", nargs="*", metavar="WORK", help=f"of {', '.join(CHOICES)}")
-    parser.add_argument("--data", metavar="DIR", help="the real photos; by default, drawn cats")
-    parser.add_argument("--threads", type=int, default=2, help="of each of them (default: 2)")
-    parser.add_argument("--blocks", type=int, help="turns of each (default: 3 to 25, by work)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw it, e.g. suite.png")
+    parser.add_argument(
+        "works", nargs="*", metavar="WORK", help=f"one of {', '.join(CHOICES)} (default: all)"
+    )
+    parser.add_argument(
+        "--data", metavar="DIR", help="folder of the real photos (default: drawn cats)"
+    )
+    parser.add_argument("--threads", type=int, default=2, help="threads of each peer (default: 2)")
+    parser.add_argument("--blocks", type=int, help="turns of each peer (default: 3 to 25, by work)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements to FILE")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw a bar chart to FILE, e.g. suite.png"
+    )
     args = parser.parse_args(options)
     args.works = args.works or CHOICES
     if unknown := set(args.works) - set(CHOICES):
-        parser.error(f"no work {', '.join(sorted(unknown))}: choose of {', '.join(CHOICES)}")
+        parser.error(f"no work {', '.join(sorted(unknown))}, expected one of {', '.join(CHOICES)}")
     cores = len(os.sched_getaffinity(0))
     if not 1 <= args.threads <= cores:
         parser.error(f"--threads is {args.threads}, expected 1 to {cores}, the cores there are")
@@ -147,11 +154,11 @@ def arguments(options=None):
 
 
 def measure(args):
-    """The rows of all works that were asked for, and why others were left out."""
+    """Return the rows of the chosen works, and the reasons why peers were left out."""
     rows, absent = [], {}
 
-    def add(work, found, reasons):
-        rows.extend(Row(work, peer, tuple(values)) for peer, values in found.items())
+    def add(work, seconds, reasons):
+        rows.extend(Row(work, peer, tuple(values)) for peer, values in seconds.items())
         absent.update({(work, peer): reason for peer, reason in reasons.items()})
 
     for work in args.works:
@@ -172,21 +179,21 @@ def _memory(*, data, threads):
     peak = tutorial_memory(data=data, threads=threads)
     yield Row("memory, P1", "pydnn", (peak,), "B")
     yield Row("memory, P1", "allowed", (200e6,), "B")
-    found = large_memory(threads=threads)
-    yield Row("memory, P4", "pydnn", (max(found.values()),), "B")
-    yield Row("memory, P4", "allowed", (1.3 * found["arrays"] + found["interpreter"],), "B")
+    sizes = large_memory(threads=threads)
+    yield Row("memory, P4", "pydnn", (max(sizes.values()),), "B")
+    yield Row("memory, P4", "allowed", (1.3 * sizes["arrays"] + sizes["interpreter"],), "B")
     for part in ("initial state", "training", "arrays", "interpreter"):
-        yield Row("memory, P4", f"({part})", (found[part],), "B")
+        yield Row("memory, P4", f"({part})", (sizes[part],), "B")
 
 
 def ratio(row, rows):
-    """The median over turns of this row's value by pydnn's in the same turn."""
+    """Return the median over turns of this row's value divided by pydnn's in the same turn."""
     ours = next(other for other in rows if (other.work, other.peer) == (row.work, "pydnn"))
     return statistics.median(a / b for a, b in zip(row.values, ours.values, strict=True))
 
 
 def product_speeds(rows):
-    """Flops of P4's products by the whole time of a step, by peer."""
+    """Return the flops of P4's products divided by the time of a whole step, by peer."""
     from works import product_flops, work_called  # here, since the suite must stay small
 
     of_large = [row for row in rows if row.work == "P4"]
@@ -195,7 +202,7 @@ def product_speeds(rows):
 
 
 def judge(rows):
-    """For each limit of which there is something: the row it holds against, ours / its, and it."""
+    """Return for each measured limit: the best peer's row, pydnn's share, and the limit."""
     verdicts = []
     for limit in LIMITS:
         peers = [r for r in rows if r.work == limit.work and r.peer.startswith(limit.against)]
@@ -206,18 +213,18 @@ def judge(rows):
 
 
 def table(rows, verdicts):
-    """All rows in words, with the limits that hold."""
+    """Return all rows as text, with the limits that apply."""
     lines = [("work", "peer", "median", "quartiles", "/ pydnn", "pydnn's share of it")]
     for row in rows:
         low, high = row.quartiles
-        told = [
+        verdict = [
             f"{share:.3g}, at most {limit.share:.3g}: {'met' if share <= limit.share else 'MISSED'}"
             for best, share, limit in verdicts
             if best is row
         ]
         spread = "" if low == high else f"{_shown(low, row.unit)} - {_shown(high, row.unit)}"
         shown = _shown(row.median, row.unit)
-        lines.append((row.work, row.peer, shown, spread, f"{ratio(row, rows):.2f}", *told))
+        lines.append((row.work, row.peer, shown, spread, f"{ratio(row, rows):.2f}", *verdict))
     widths = [max(len(line[k]) for line in lines) for k in range(5)]
     return "\n".join(
         "  ".join(
@@ -235,7 +242,7 @@ def _shown(value, unit):
 
 
 def as_plain(rows, verdicts, absent, *, threads):
-    """All that was measured, for a JSON file."""
+    """Return all measurements as plain data for a JSON file."""
     return {
         "rows": [
             {
@@ -268,7 +275,7 @@ def as_plain(rows, verdicts, absent, *, threads):
 
 
 def _versions():
-    installed = {found.name.lower(): found.version for found in metadata.distributions()}
+    installed = {package.name.lower(): package.version for package in metadata.distributions()}
     known = [f"{name} {installed[name]}" for name in PACKAGES if name in installed]
     return ", ".join(known)
 

@@ -1,12 +1,12 @@
-"""32 runs as a sweep, all at once, against the same 32 runs one after the other.
+"""Compare a sweep of 32 trainings all at once with the same trainings one after the other.
 
     python tests/benchmarks/sweep.py [--json] [--digits]
 
-Both are whole sweeps, from recipes to scores on all data, in one process and turn by turn; every
-bit of every cost and parameter is compared before the first one is timed. The networks are
-2-16-16-1 on batches of 32 in float32, by gradient descent and by Adam; 64-16-10 on the digits that
-come with scikit-learn; and with --digits, which takes minutes, the recipe examples/digits.toml
-for 60 iterations, whose layers of 256 units are so large that they are taken one by one anyway.
+Both are whole sweeps, from recipes to scores on all data, in turns in one process. All bits of all
+costs and parameters are compared before anything is timed. The networks are 2-16-16-1 on batches of
+32 in float32, with gradient descent and with Adam, and 64-16-10 on the digits of scikit-learn. With
+--digits, which takes minutes, there is also the recipe examples/digits.toml for 60 iterations,
+whose layers of 256 units are so large that the sweep trains them one by one anyway.
 """
 
 import argparse
@@ -42,9 +42,9 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--blocks", type=int, default=5, help="turns that each of them has")
-    parser.add_argument("--seeds", type=int, default=32, help="runs of a sweep")
-    parser.add_argument("--digits", action="store_true", help="also the recipe of the example")
+    parser.add_argument("--blocks", type=int, default=5, help="number of turns of each")
+    parser.add_argument("--seeds", type=int, default=32, help="number of trainings in a sweep")
+    parser.add_argument("--digits", action="store_true", help="also measure examples/digits.toml")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     results = {name: compared(*case, args) for name, case in cases(args).items()}
@@ -78,7 +78,7 @@ def cases(args):
         mini_batches(32),
     )
     by_adam = attrs.evolve(small, optimizer=describe(adam(learning_rate=0.01)))
-    found = {
+    all_cases = {
         "2-16-16-1, gradient descent": (small, points),
         "2-16-16-1, Adam": (by_adam, points),
         "digits, 64-16-10, Adam": (layers, digits),
@@ -86,8 +86,8 @@ def cases(args):
     if args.digits:
         example = read_recipe((EXAMPLES / "digits.toml").read_text())
         short = attrs.evolve(example, iterations=60, watch="", patience=0, evaluate_every=0)
-        found["digits.toml, 60 iterations"] = (short, digits)
-    return found
+        all_cases["digits.toml, 60 iterations"] = (short, digits)
+    return all_cases
 
 
 def recipe(network, loss, optimizer, batches):

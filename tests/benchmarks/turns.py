@@ -1,8 +1,8 @@
-"""Peers that take the same steps turn by turn, each in a process of its own.
+"""Let peers take the same steps in turns, each in its own process.
 
-So each has the threads that it runs at its best with, and none meets another's: pools of threads
-spin for a while after their work, at the cost of whoever comes next in the same process. Between
-two turns there is a pause in which they fall asleep; who is not at work waits for a message.
+Thus the threads of one peer never disturb another: the threads of a pool spin for a while after
+their work, which would slow the next peer in the same process. Between two turns there is a pause
+in which they fall asleep, and a peer whose turn it is not waits for a message.
 """
 
 import contextlib
@@ -22,14 +22,14 @@ def take_turns(work, peers, *, data, threads, blocks):
     """Check that all peers do the same work, then time them.
 
     Args:
-        work: Its name.
-        peers: Their names, of which pydnn's is the first.
+        work: The name of the work.
+        peers: The names of the peers, with pydnn first.
         data: The folder with the photos.
-        threads: How many each of them has.
-        blocks: Turns that each of them has.
+        threads: Number of threads of each peer.
+        blocks: Number of turns of each peer.
 
     Returns:
-        Seconds per step by peer, one for each of its turns; and why others were left out.
+        The seconds per step of each turn by peer, and the reasons why others were left out.
     """
     seconds, absent = {}, {}
     with contextlib.ExitStack() as stack, threads_in(os.environ, threads):
@@ -42,7 +42,7 @@ def take_turns(work, peers, *, data, threads, blocks):
             else:
                 talks[peer] = talk
         expected = None
-        for block in range(-2, blocks):  # the first warms it up, the second's costs are compared
+        for block in range(-2, blocks):  # the first warms up, the second compares costs
             for peer, talk in talks.items():
                 time.sleep(PAUSE)
                 talk.send("a turn")
@@ -60,26 +60,26 @@ def take_turns(work, peers, *, data, threads, blocks):
 
 
 def costs_differ(costs, expected, rtol):
-    """Whether any differs by more than `rtol` of the first one expected.
+    """Return whether any cost differs by more than `rtol` times the first expected cost.
 
-    Costs of whole epochs are compared with the means of as many.
+    The cost of an epoch is compared with the mean of the expected costs of its steps.
     """
     if not costs:
         return False
     size = len(expected) // len(costs)
     means = [math.fsum(expected[k : k + size]) / size for k in range(0, len(expected), size)]
     pairs = zip(costs, means, strict=True)
-    # Not `>`, which a NaN would pass.
+    # Not `any(... > ...)`, which is False for NaN.
     return not all(abs(a - b) <= rtol * expected[0] for a, b in pairs)
 
 
 @contextlib.contextmanager
 def threads_in(environment, threads):
-    """Tell all libraries of processes to come how many threads they have."""
+    """Set the number of threads of all libraries in processes that start within the block."""
     names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")
     before = {name: environment.get(name) for name in names}
     environment.update(dict.fromkeys(names, str(threads)))
-    # JAX has as many threads as cores that it may use.
+    # JAX uses one thread per core that it may use.
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, sorted(cores)[:threads])
     try:
@@ -98,7 +98,7 @@ def _started(work, peer, data, threads):
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, work, peer, data, threads), daemon=True)
     process.start()
-    theirs.close()  # so that we hear of it if the process ends
+    theirs.close()  # so that receiving fails if the process ends
     try:
         yield ours
     finally:
@@ -107,7 +107,7 @@ def _started(work, peer, data, threads):
 
 
 def _serve(talk, work, peer, data, threads):
-    from works import work_called  # here, since who measures memory must stay small itself
+    from works import work_called  # here, to keep the measuring process small
 
     work = work_called(work, data)
     try:

@@ -1,7 +1,7 @@
-"""The four works of the suite, as plain arrays that every peer can take.
+"""The four works of the suite, as plain arrays that every peer can use.
 
-Inputs X (n_x, m) have examples in columns, one after the other in memory: X.T is what those
-take who put them in rows, without a copy. Labels y (m,) are the numbers of classes.
+Inputs X (n_x, m) have examples in columns, each contiguous in memory, so X.T has them in rows
+without a copy. Labels y (m,) are the numbers of classes.
 """
 
 import itertools
@@ -18,18 +18,18 @@ __all__ = ["WORKS", "Work", "product_flops", "product_shapes", "work_called"]
 
 @attrs.frozen(eq=False)
 class Work:
-    """A job that all peers do from the same start, on the same batches.
+    """A job that all peers do with the same initial parameters and batches.
 
     Attributes:
         name: "P1" to "P4".
-        sizes: Units of all layers, from the inputs on; relu between them. One output is a logit
-            with the sigmoid's cross-entropy, several are logits of the softmax's.
+        sizes: Units of all layers, from the inputs on, with relu between them. One output is a
+            logit of the sigmoid cross-entropy, several are logits of the softmax cross-entropy.
         optimizer: "gradient_descent", "momentum" (0.9) or "adam".
-        rate: Its learning rate.
-        steps: How many a turn takes.
-        rtol: By how much costs may differ from pydnn's, as a share of the first one.
-        batches: Pairs (X, y), which are taken in turns.
-        start: Makes the initial parameters, a pair W (n_out, n_in), b (n_out, 1) for each layer.
+        rate: The learning rate.
+        steps: Number of steps per turn.
+        rtol: Largest difference from pydnn's costs, relative to the first cost.
+        batches: Pairs (X, y), used in turn.
+        start: Makes the initial parameters: a pair W (n_out, n_in), b (n_out, 1) per layer.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Work:
 
 
 def work_called(name, data):
-    """The work of that name; `data` is the folder with the photos of P1."""
+    """Return the work called `name`; `data` is the folder with the photos of P1."""
     return WORKS[name](data)
 
 
@@ -67,7 +67,7 @@ def tutorial(data):
 
 
 def photos(data):
-    """The training photos in `data` as X (12288, m), from 0 to 1 in float64, and their labels."""
+    """Return the training photos in `data` as X (12288, m) from 0 to 1, and their labels."""
     with h5py.File(Path(data) / "train_catvnoncat.h5") as file:
         images, labels = file["train_set_x"][:], file["train_set_y"][:]
     return images.reshape(len(images), -1).T / 255, labels
@@ -97,7 +97,7 @@ WORKS = {"P1": tutorial, "P2": digits, "P3": small, "P4": large}
 
 
 def product_shapes(sizes, m):
-    """(n, k, p) of each product (n, k) by (k, p) that a step cannot do without."""
+    """Yield (n, k, p) of each product (n, k) by (k, p) that a step needs."""
     for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
         yield n_out, n_in, m  # W A_prev
         yield n_out, m, n_in  # dZ A_prev^T
@@ -106,7 +106,7 @@ def product_shapes(sizes, m):
 
 
 def product_flops(work):
-    """Multiplications and additions of these in one step."""
+    """Return the number of multiplications and additions of these products in one step."""
     shapes = product_shapes(work.sizes, work.batches[0][0].shape[1])
     return sum(2 * n * k * p for n, k, p in shapes)
 
@@ -118,7 +118,7 @@ def _random_batch(sizes, m, seed):
 
 
 def _drawn(sizes):
-    """Weights of variance 2 / n_in, without a moment at which they are in float64."""
+    """Return a function that draws weights of variance 2 / n_in directly in float32."""
 
     def start():
         random = np.random.default_rng(0)

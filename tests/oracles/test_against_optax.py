@@ -1,4 +1,4 @@
-"""optax as an oracle for the optimisers and transformations that PyTorch does not have."""
+"""Compare optimizers and transformations that PyTorch does not have with optax's."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from pydnn.optimizers import averaged, chain, descend
 from pydnn.parameters import pack
 from pydnn.stages.dense import DenseParams
 
-optax = pytest.importorskip("optax", reason="optax is not installed: it is of the extra bench")
+optax = pytest.importorskip("optax", reason="optax is not installed, install the extra bench")
 jax = pytest.importorskip("jax")
 
 LR = 0.01
@@ -53,7 +53,7 @@ def in_float64():
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS.values(), ids=PAIRS)
-def test_200_steps_of_the_same_random_gradients(ours, theirs):
+def test_parameters_agree_after_200_steps_of_random_gradients(ours, theirs):
     params = pack((DenseParams(Key(1).normal((3, 4)), Key(2).normal((3, 1))),))
     x, optimizer = jax.numpy.array(params.vector), theirs()
     state, their_state = ours.init(params), optimizer.init(x)
@@ -67,7 +67,7 @@ def test_200_steps_of_the_same_random_gradients(ours, theirs):
     np.testing.assert_allclose(params.vector, np.asarray(x), rtol=1e-12)
 
 
-def test_the_average_of_parameters():
+def test_averaged_parameters_agree():
     ours = chain(gradient_descent(learning_rate=LR), average_parameters(decay=0.95))
     params = pack((DenseParams(Key(1).normal((3, 4)), Key(2).normal((3, 1))),))
     state, mean = ours.init(params), jax.numpy.array(params.vector)

@@ -1,4 +1,4 @@
-"""PyTorch's layers, losses and optimisers as oracles for ours, in float64."""
+"""Compare stages, losses, optimizers and schedules with PyTorch's, in float64."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ from pydnn.parameters import layout_of, leaves, pack
 from pydnn.stages import tanh
 from pydnn.stages.dense import DenseParams
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed: it is of the extra bench")
+torch = pytest.importorskip("torch", reason="PyTorch is not installed, install the extra bench")
 nn, F = torch.nn, torch.nn.functional
 
 N_IN, N_OUT, M = 5, 4, 7
@@ -47,7 +47,7 @@ N_IN, N_OUT, M = 5, 4, 7
 
 @pytest.fixture(autouse=True)
 def in_float64():
-    # NAdam there keeps its product of momenta in the default precision, whatever the parameters'.
+    # PyTorch's NAdam keeps its product of momenta in the default dtype, not in the parameters'.
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
@@ -57,7 +57,7 @@ def tensor(array):
     return torch.tensor(np.array(array), requires_grad=True)
 
 
-# Stages: (ours, theirs as a function of rows and of the parameters' tensors)
+# Stages: ours, and theirs as a function of examples in rows and the parameters as tensors.
 STAGES = {
     "dense": (dense(N_OUT), lambda X, W, b: F.linear(X, W, b[:, 0])),
     "relu": (relu(), F.relu),
@@ -80,7 +80,7 @@ STAGES = {
 
 
 @pytest.mark.parametrize(("ours", "theirs"), STAGES.values(), ids=STAGES)
-def test_stages(ours, theirs):
+def test_outputs_and_gradients_of_stages_agree(ours, theirs):
     key = Key(3)
     params, (n_out,) = ours.init(key, (N_IN,))
     layout = layout_of(params)
@@ -95,11 +95,11 @@ def test_stages(ours, theirs):
     rows.backward(torch.tensor(dA.T.copy()))
     np.testing.assert_allclose(A, rows.detach().numpy().T, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(dX, inputs[0].grad.numpy().T, rtol=1e-10, atol=1e-12)
-    for gradient, given in zip(leaves(grads), inputs[1:], strict=True):
-        np.testing.assert_allclose(gradient, given.grad.numpy(), rtol=1e-10, atol=1e-12)
+    for gradient, parameter in zip(leaves(grads), inputs[1:], strict=True):
+        np.testing.assert_allclose(gradient, parameter.grad.numpy(), rtol=1e-10, atol=1e-12)
 
 
-def test_running_statistics():
+def test_running_statistics_agree():
     stage, module = batch_norm(decay=0.9), nn.BatchNorm1d(N_IN, momentum=0.1, dtype=torch.float64)
     params, _ = stage.init(Key(1), (N_IN,))
     running = stage.statistics.init(params)
@@ -150,7 +150,7 @@ LOSSES = {
 
 
 @pytest.mark.parametrize(("ours", "Z", "Y", "theirs"), LOSSES.values(), ids=LOSSES)
-def test_losses(ours, Z, Y, theirs):
+def test_costs_and_gradients_of_losses_agree(ours, Z, Y, theirs):
     cost, dZ = ours(Z, Y)
     rows = tensor(Z.T)
     expected = theirs(rows, torch.tensor(Y.T.copy()))
@@ -180,7 +180,7 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize(("ours", "theirs"), OPTIMIZERS.values(), ids=OPTIMIZERS)
-def test_optimizers_over_200_steps_of_the_same_random_gradients(ours, theirs):
+def test_parameters_agree_after_200_steps_of_random_gradients(ours, theirs):
     params = pack((DenseParams(Key(1).normal((3, 4)), Key(2).normal((3, 1))),))
     theirs_p = torch.tensor(params.vector.copy(), requires_grad=True)
     optimizer = theirs([theirs_p])
@@ -195,7 +195,7 @@ def test_optimizers_over_200_steps_of_the_same_random_gradients(ours, theirs):
 
 
 @pytest.mark.parametrize("steps", [10, 33])
-def test_schedules(steps):
+def test_schedules_agree(steps):
     def rates(make):
         optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
         schedule = make(optimizer)
@@ -206,7 +206,7 @@ def test_schedules(steps):
 
     cycle = one_cycle(2.0, steps=steps)
     theirs = rates(lambda o: torch.optim.lr_scheduler.OneCycleLR(o, 2.0, total_steps=steps + 1))
-    # Theirs needs one more step than it is asked for here.
+    # PyTorch takes the first step when it is made, so it needs one more.
     longer = one_cycle(2.0, steps=steps + 1)
     assert [longer(i) for i in range(steps)] == pytest.approx(list(theirs), rel=1e-12)
     assert cycle(steps) == cycle(steps - 1)

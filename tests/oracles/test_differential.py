@@ -39,7 +39,7 @@ NETWORK = serial(
 )  # fmt: skip
 LOSSES = {
     "several labels": sigmoid_cross_entropy(positive_weight=[1, 2, 0.5], label_smoothing=0.1),
-    "dearer labels": sigmoid_cross_entropy(positive_weight=3.0),
+    "weighted labels": sigmoid_cross_entropy(positive_weight=3.0),
     "classes": softmax_cross_entropy(class_weights=[1, 2, 3], label_smoothing=0.1),
     "squared": mean_squared(),
     "absolute": mean_absolute(),
@@ -52,13 +52,13 @@ WEIGHTS = 0.5 + Key(2).uniform((1, 7))
 
 @pytest.fixture(params=["torch", "jax", "autograd"])
 def name(request):
-    pytest.importorskip(request.param, reason="it is of the extra bench")
+    pytest.importorskip(request.param, reason="install the extra bench")
     return request.param
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-def test_networks_of_all_stages_agree(name, loss):
+def test_a_network_of_all_stages_agrees(name, loss):
     rows = (1, 7) if loss.name == "softmax_cross_entropy" else (3, 7)
     batch = Batch(X, Key(3).integers(2, rows), WEIGHTS)
     report = compare_with(name, NETWORK, loss, batch)
@@ -68,7 +68,7 @@ def test_networks_of_all_stages_agree(name, loss):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_wrong_stage_is_seen_where_it_is(name):
+def test_the_report_locates_a_wrong_stage(name):
     def off(params, cache, dA, **options):
         dA_prev, grads = dense(2).backward(params, cache, dA)
         return dA_prev, attrs.evolve(grads, db=1.001 * grads.db)
@@ -84,12 +84,12 @@ def test_a_wrong_stage_is_seen_where_it_is(name):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_stages_of_ones_own_are_translated(name):
+def test_a_users_own_stage_needs_a_translation(name):
     cube = elementwise("cube", lambda Z, n: Z**3, lambda dA, Z, A, n: 3 * dA * Z * Z)
     batch = Batch(X, X)
-    with pytest.raises(BadInput, match="stage cube has no translation: give translations="):
+    with pytest.raises(BadInput, match="stage cube has no translation, expected one"):
         compare_with(name, cube, mean_squared(), batch)
-    own = {"cube": lambda maths, params, A, options: A**3}
+    own = {"cube": lambda functions, params, A, options: A**3}
     assert compare_with(name, cube, mean_squared(), batch, translations=own).worst < 1e-13
 
 

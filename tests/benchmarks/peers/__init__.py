@@ -1,7 +1,7 @@
-"""Those who do the works: each a function from a work to what begins a turn of it.
+"""The peers: each is a function `(work) -> begin`.
 
-What begins a turn goes back to the work's start, and gives the function that takes the steps: it
-returns the cost of each once all has been computed. Only the latter is timed.
+`begin()` resets the peer to the start of the work, and returns a function that takes the steps of
+one turn and returns their costs once everything is computed. Only that function is timed.
 """
 
 import importlib
@@ -22,12 +22,12 @@ PEERS = {
 FRAMEWORKS = ("PyTorch", "JAX")
 
 
-class Absent(Exception):  # noqa: N818 - no error: others go on without it
-    """A peer that cannot take part here, and why."""
+class Absent(Exception):  # noqa: N818 - not an error: the suite goes on without it
+    """A peer that cannot run here, with the reason."""
 
 
 def peer_called(name):
-    """The function of the peer of that name; Absent if what it needs is not installed."""
+    """Return the function of a peer; raise Absent if a package it needs is not installed."""
     module, _, function = PEERS[name].partition(":")
     try:
         return getattr(importlib.import_module(f"peers.{module}"), function)

@@ -1,8 +1,7 @@
-"""The same steps written by hand for one network: arrays that are made once, and filled again.
+"""The same steps written by hand for one network, in arrays that are allocated once and reused.
 
-This is what NumPy can do where nothing is asked of it but speed: no step is kept or checked, no
-part can be replaced, and nobody is told the norm of the gradients. The tutorial's job is rotated,
-as pydnn's is.
+This is how fast NumPy is if only speed counts: no step is kept or checked, no part can be replaced,
+and the norm of the gradients is not computed. The tutorial's job is rotated, as pydnn's is.
 """
 
 import itertools
@@ -11,7 +10,7 @@ import numpy as np
 
 __all__ = ["loop"]
 
-_STRETCH = 1 << 17  # numbers of an update that stay in cache; with fewer, calls take longer
+_STRETCH = 1 << 17  # numbers per block of an update: they fit the cache
 
 
 def loop(work):
@@ -70,7 +69,7 @@ def _rotated(start, batches):
 
 
 def _layers(vector, like):
-    """Views of a vector as pairs W, b of the shapes of those in `like`."""
+    """Return views of a vector as pairs W, b with the shapes of those in `like`."""
     layers, place = [], 0
     for pair in like:
         views = []
@@ -82,7 +81,7 @@ def _layers(vector, like):
 
 
 def _updates(work, params, grads):
-    """A function that updates the parameters by the gradients, in place."""
+    """Return a function that updates the parameters with the gradients, in place."""
     rate = np.array(work.rate, work.dtype)
     if work.optimizer == "gradient_descent":
 
@@ -110,7 +109,7 @@ def _updates(work, params, grads):
     steps = itertools.count(1)
 
     def adam():
-        # Means times 1 / (1 - beta), so that what is the same for all comes in two numbers.
+        # Means times 1 / (1 - beta), so that all shared factors combine into two numbers.
         t = next(steps)
         root = np.sqrt((1 - 0.999) / (1 - 0.999**t))
         factor = np.array(work.rate * (1 - 0.9) / (1 - 0.9**t) / root, work.dtype)

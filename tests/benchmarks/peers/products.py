@@ -1,4 +1,4 @@
-"""The products of a step alone, each in the layout that runs at its best: the ceiling."""
+"""The matrix products of a step alone, each in its fastest layout: the lower bound on time."""
 
 import functools
 import itertools
@@ -16,19 +16,19 @@ def alone(work):
         for _ in range(work.steps):
             for product in products:
                 product()
-        return []  # there is no cost
+        return []  # no costs
 
     return lambda: turn
 
 
 @functools.cache
 def fastest(shape, dtype):
-    """The fastest way to the product (n, k) by (k, p)."""
+    """Return the fastest function for the product (n, k) by (k, p)."""
     return min(ways_to(shape, dtype), key=lambda way: min(_seconds(way) for _ in range(3)))
 
 
 def ways_to(shape, dtype):
-    """Eight ways, by the order of both factors and of the product, into memory that is there."""
+    """Return the eight ways to multiply: each factor and the result in C or Fortran order."""
     n, k, p = shape
     random = np.random.default_rng(0)
     A, B = random.standard_normal((n, k), dtype), random.standard_normal((k, p), dtype)

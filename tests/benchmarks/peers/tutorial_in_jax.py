@@ -26,7 +26,7 @@ def main(directory, out):
 
 
 def initial():
-    """The tutorial's parameters, with the weights of its seed."""
+    """Return the tutorial's parameters, with weights from its seed."""
     random = np.random.RandomState(1)
     return [
         (jnp.array((random.randn(n_out, n_in) / np.sqrt(n_in)).T), jnp.zeros(n_out))

@@ -32,7 +32,7 @@ def main(directory, out):
 
 
 def network():
-    """The tutorial's, with the weights of its seed."""
+    """Return the tutorial's parameters, with weights from its seed."""
     random = np.random.RandomState(1)
     layers = []
     for n_in, n_out in itertools.pairwise(SIZES):

@@ -1,4 +1,4 @@
-"""JAX with optax, compiled: each step, whose arguments are given away, or the whole loop."""
+"""JAX with optax, compiled: each step with donated arguments, or the whole loop."""
 
 import functools
 import itertools

@@ -39,7 +39,7 @@ def fold(work):
 
 def _tutorial(work):
     [batch] = batches_of(work)
-    job = prepare(tutorial_recipe(), batch)  # all of it, of which a turn is the beginning
+    job = prepare(tutorial_recipe(), batch)  # the whole job; a turn takes its first steps
     return job.train_step, job.state, [job.data["train"]]
 
 

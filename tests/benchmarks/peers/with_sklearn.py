@@ -1,7 +1,7 @@
-"""scikit-learn's MLPClassifier, whose `fit` does the whole turn, epoch by epoch.
+"""scikit-learn's MLPClassifier, whose `fit` takes all steps of a turn, epoch by epoch.
 
-Its costs are the means of epochs. It adds Adam's epsilon to a root that is not yet corrected for
-the bias, which is a little larger a denominator than the others'.
+Its costs are means over epochs. It adds Adam's epsilon before the bias correction, so its
+denominators are slightly larger than those of the other peers.
 """
 
 import warnings
@@ -28,8 +28,8 @@ def fit(work):
         n_iter_no_change=np.inf,
         warm_start=True,
     )
-    warnings.simplefilter("ignore", ConvergenceWarning)  # that it ends after so many epochs
-    model.fit(X, y)  # makes all that a model has; the weights are replaced
+    warnings.simplefilter("ignore", ConvergenceWarning)  # fit warns when it stops at max_iter
+    model.fit(X, y)  # makes the model's attributes; its weights are replaced below
     model.set_params(max_iter=work.steps // len(work.batches))
     start = work.start()
 

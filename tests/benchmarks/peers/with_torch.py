@@ -1,4 +1,4 @@
-"""PyTorch with its fused optimisers, eager and compiled."""
+"""PyTorch with its fused optimizers, eager and compiled."""
 
 import itertools
 
@@ -17,7 +17,7 @@ def compiled(work):
     begin = _loop(work, torch.compile)
     try:
         begin()()
-    except Exception as error:  # of many kinds, e.g. where there is no C++ compiler
+    except Exception as error:  # of many kinds, e.g. without a C++ compiler
         raise Absent(f"torch.compile fails: {str(error).splitlines()[0]}") from error
     return begin
 
