@@ -76,8 +76,8 @@ def evaluation(
         numerics: The arithmetic.
 
     Returns:
-        A function `(state) -> {name: number}` with names such as "validation cost" and
-        "validation accuracy".
+        A function from a state to numbers by name, e.g. "validation cost" and "validation
+        accuracy".
 
     Example:
         >>> network, loss = nn.dense(1, initializer=nn.constant(0.0)), nn.sigmoid_cross_entropy()
