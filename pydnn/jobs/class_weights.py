@@ -1,4 +1,4 @@
-"""Class weights: how much the examples of each class count, beside any weights of their own."""
+"""Class weights: weights by class, which multiply the weights of examples."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["by_class_number", "weigh_classes", "weights_of_classes"]
 
 
 def by_class_number(recipe: Recipe, classes: Sequence[str] | None) -> Recipe:
-    """The recipe with its class weights as one number per class, where the classes have names.
+    """Replace class weights by name in a recipe by one number per class, if the names are known.
 
-    From then on the recipe needs no names, so that a run can be repeated from its examples alone.
+    Then a run can be repeated from its examples alone, without the names.
 
     Raises:
-        BadInput: If the recipe names a class that is not among them.
+        BadInput: If the recipe names a class that is not one of `classes`.
     """
     given = recipe.class_weights
     if classes is None or not isinstance(given, Mapping):
@@ -32,20 +32,20 @@ def by_class_number(recipe: Recipe, classes: Sequence[str] | None) -> Recipe:
 
 
 def weights_of_classes(given: ClassWeights, batch: Batch, count: int) -> FloatArray:
-    """The weight of each class (count,), as the `class_weights` of a recipe ask for.
+    """Compute the weight of each class (count,) from the `class_weights` of a recipe.
 
     "balanced" gives class k the weight w / (K * w_k), where w_k is the total weight of its
-    examples, w that of all examples, and K the number of classes that occur. So all classes
-    count the same, and the mean weight of an example does not change.
+    examples, w the total weight of all examples, and K the number of classes that occur. So all
+    classes get the same total weight, and the mean weight of an example does not change.
 
     Args:
-        given: "balanced", one number per class, or numbers by the number of the class.
+        given: "balanced", one number per class, or numbers by class number.
         batch: The training part, with labels Y of class numbers (1, m) or one-hot columns.
         count: The number of classes.
 
     Raises:
-        BadInput: If there is another number of weights, or a weight for a class that does not
-            exist.
+        BadInput: If the number of weights is not `count`, or there is a weight for a class that
+            does not exist.
 
     References:
         King and Zeng, Logistic regression in rare events data, 2001, section 3.
@@ -69,11 +69,11 @@ def weights_of_classes(given: ClassWeights, batch: Batch, count: int) -> FloatAr
 
 
 def weigh_classes(batch: Batch, by_class: FloatArray) -> Batch:
-    """The batch with each example's weight multiplied by that of its class.
+    """Multiply each example's weight by the weight of its class.
 
     Args:
         batch: Examples with labels Y of class numbers (1, m) or one-hot columns.
-        by_class: The weight of each class (K,).
+        by_class: The weight of each class, shape (K,).
     """
     weights = by_class[_classes(batch.Y)][np.newaxis]
     if batch.weights is not None:
@@ -82,6 +82,6 @@ def weigh_classes(batch: Batch, by_class: FloatArray) -> Batch:
 
 
 def _classes(Y: FloatArray) -> NDArray[np.int64]:
-    """The number of each example's class (m,)."""
+    """The class number of each example, shape (m,)."""
     numbers: NDArray[np.int64] = (Y[0] if len(Y) == 1 else Y.argmax(axis=0)).astype(np.int64)
     return numbers

@@ -1,8 +1,8 @@
-"""What becomes of each column of a table on its way to a network, as fitted on the training part.
+"""Converts the columns of a table to features and labels, and predictions back.
 
-Numbers are standardized, and missing ones filled; truth values become 0 and 1; texts become one
-feature per category. Targets become class numbers, or numbers of mean 0 and deviation 1, and
-predictions the names and units that the table has.
+Numbers are standardized, and missing ones are filled in; truth values become 0 and 1; texts become
+one feature per category. Targets become class numbers, or numbers of mean 0 and deviation 1, and
+predictions become the table's class names and units. All of it is fitted on the training part.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ __all__ = [
     "fit_columns",
 ]
 
-MOST_CATEGORIES = 100  # of a column, each of which is a feature
-_FEWEST_EXAMPLES = 2  # of a category: nothing can be learned of what occurs once
+MOST_CATEGORIES = 100  # with their own feature, in one column
+_FEWEST_EXAMPLES = 2  # of a category: nothing can be learned about one that occurs once
 _MOST_NAMED = 10  # classes or columns that a message lists
 _MOST_FEATURES = 1 << 24
 
@@ -51,13 +51,13 @@ def _names(names: Iterable[str]) -> tuple[str, ...]:
 
 @attrs.frozen
 class NumberColumn:
-    """A column of numbers: one feature (x - mean) / deviation, and one for what is missing.
+    """A column of numbers: a feature (x - mean) / deviation, and one that marks missing numbers.
 
     Attributes:
-        name: The column.
-        fill: The number that takes the place of a missing one: the median of the training part.
-        mean: What is subtracted; 0 where the recipe does not standardize.
-        deviation: What the difference is divided by; 1 where the recipe does not standardize.
+        name: The name of the column.
+        fill: The number that replaces missing ones, the median of the training part.
+        mean: The number to subtract; 0 if the recipe does not standardize.
+        deviation: The number to divide by; 1 if the recipe does not standardize.
         flagged: Whether a second feature is 1 where the number is missing, and 0 elsewhere.
     """
 
@@ -70,18 +70,18 @@ class NumberColumn:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The names of its features."""
+        """The names of the features."""
         return (self.name, f"{self.name} missing") if self.flagged else (self.name,)
 
     @property
     def words(self) -> str:
-        """What becomes of it, for people."""
+        """The conversion, in words."""
         scaled = f"(x - {self.mean:.6g}) / {self.deviation:.6g}"
         plain = "as it is" if (self.mean, self.deviation) == (0.0, 1.0) else scaled
         return plain + (f"; missing: {self.fill:.6g} and a feature" if self.flagged else "")
 
     def __call__(self, column: Column, values: FloatArray) -> FloatArray:
-        """Its features (1 or 2, m) of the values (m,)."""
+        """Convert values (m,) to features (1 or 2, m)."""
         missing = np.isnan(values)
         filled = np.where(missing, self.fill, values)
         with np.errstate(over="ignore", under="ignore"):
@@ -95,7 +95,7 @@ class NumberColumn:
         return np.stack([scaled, missing]) if self.flagged else scaled[np.newaxis]
 
     def onnx(self, x: Value) -> list[Value]:
-        """The same in operators of ONNX, of the values (m,): blocks of features, (m, 1) each."""
+        """The same conversion of values (m,) in ONNX: blocks of features, (m, 1) each."""
         filled, missing = _filled(x, self.fill)
         scaled = filled.op("Sub", self.mean).op("Div", self.deviation)
         return [scaled, missing] if self.flagged else [scaled]
@@ -103,11 +103,11 @@ class NumberColumn:
 
 @attrs.frozen
 class BooleanColumn:
-    """A column of truth values: one feature of 0 and 1, and one for what is missing.
+    """A column of truth values: a feature of 0 and 1, and one that marks missing values.
 
     Attributes:
-        name: The column.
-        fill: What takes the place of a missing value: the more frequent one in training.
+        name: The name of the column.
+        fill: The value that replaces missing ones, the more frequent one in the training part.
         flagged: Whether a second feature is 1 where the value is missing, and 0 elsewhere.
     """
 
@@ -118,37 +118,38 @@ class BooleanColumn:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The names of its features."""
+        """The names of the features."""
         return (self.name, f"{self.name} missing") if self.flagged else (self.name,)
 
     @property
     def words(self) -> str:
-        """What becomes of it, for people."""
+        """The conversion, in words."""
         return "0 or 1" + (f"; missing: {self.fill:g} and a feature" if self.flagged else "")
 
     def __call__(self, column: Column, values: FloatArray) -> FloatArray:
-        """Its features (1 or 2, m) of the values (m,)."""
+        """Convert values (m,) to features (1 or 2, m)."""
         missing = np.isnan(values)
         filled = np.where(missing, self.fill, values)
         return np.stack([filled, missing]) if self.flagged else filled[np.newaxis]
 
     def onnx(self, x: Value) -> list[Value]:
-        """The same in operators of ONNX, of the values (m,): blocks of features, (m, 1) each."""
+        """The same conversion of values (m,) in ONNX: blocks of features, (m, 1) each."""
         filled, missing = _filled(x, self.fill)
         return [filled, missing] if self.flagged else [filled]
 
 
 @attrs.frozen
 class CategoryColumn:
-    """A column of texts: a feature for each category, which is 1 where the text is that one.
+    """A column of texts: a feature for each category, which is 1 for texts of that category.
 
     Attributes:
-        name: The column.
-        categories: The texts with a feature of their own, sorted.
-        other: Whether a further feature is 1 for all other texts. It is there if training had
-            some: those that occur once, or are not among the 100 most frequent. Without it, a
-            text that training did not have gives zeros.
-        flagged: Whether a further feature is 1 where the text is missing; else that gives zeros.
+        name: The name of the column.
+        categories: The texts that have their own feature, sorted.
+        other: Whether another feature is 1 for all other texts. There is one if the training part
+            has such texts: they occur once, or are not among the 100 most frequent. Without this
+            feature, a text that is new after training gives zeros.
+        flagged: Whether another feature is 1 where the text is missing. Without this feature, a
+            missing text gives zeros.
     """
 
     kind: ClassVar[str] = TEXT
@@ -159,7 +160,7 @@ class CategoryColumn:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The names of its features."""
+        """The names of the features."""
         more = ["other"] * self.other + ["missing"] * self.flagged
         return (
             *(f"{self.name}={category}" for category in self.categories),
@@ -168,12 +169,12 @@ class CategoryColumn:
 
     @property
     def words(self) -> str:
-        """What becomes of it, for people."""
+        """The conversion, in words."""
         more = ", other" * self.other + ", missing" * self.flagged
         return f"one of {listed(self.categories)}{more}"
 
     def __call__(self, column: Column, values: FloatArray) -> FloatArray:
-        """Its features (categories, m) of the values (m,), places in the levels of `column`."""
+        """Convert values (m,), which are positions in `column.levels`, to features (n, m)."""
         missing = np.isnan(values)
         features = np.zeros((len(self.features), values.size))
         places = {category: place for place, category in enumerate(self.categories)}
@@ -187,10 +188,11 @@ class CategoryColumn:
         return features
 
     def onnx(self, x: Value) -> list[Value]:
-        """The same in operators of ONNX, of the texts (m,): blocks of features, (m, k) in all.
+        """The same conversion of texts (m,) in ONNX: blocks of features, together (m, n).
 
-        A missing text is "". Of the core operators that know texts, this one counts them.
+        A missing text is "".
         """
+        # TfIdfVectorizer is the core ONNX operator that can count texts.
         counted = [*self.categories, *([] if "" in self.categories else [""])]
         counts = _in_rows(x).op(
             "TfIdfVectorizer",
@@ -209,7 +211,7 @@ class CategoryColumn:
         if self.other:
             known = hot.op("ReduceSum", np.array([1]), keepdims=1)
             blocks.append(hot.constant(1.0, "float64").op("Sub", known))
-        if self.flagged:  # where "" is a category, no text means that one is missing
+        if self.flagged:  # if "" is a category, no text stands for a missing one
             place = np.array([n]), np.array([n + 1]), np.array([1])
             absent = hot.op("Slice", *place) if "" not in self.categories else hot.op("Mul", 0.0)
             blocks.append(absent)
@@ -218,10 +220,10 @@ class CategoryColumn:
 
 @attrs.frozen
 class DroppedColumn:
-    """A column that says nothing about the examples of the training part.
+    """A column that is left out, because the training part gives it no information.
 
     Attributes:
-        name: The column, which a table may have or not.
+        name: The name of the column, which other tables need not have.
         why: The reason, in words.
     """
 
@@ -232,17 +234,17 @@ class DroppedColumn:
 
     @property
     def words(self) -> str:
-        """What becomes of it, for people."""
-        return f"left out, since {self.why}"
+        """The conversion, in words."""
+        return f"left out, because {self.why}"
 
 
 def _in_rows(values: Value) -> Value:
-    """Values (m,) as one column (m, 1)."""
+    """Values (m,) as a column (m, 1)."""
     return values.op("Unsqueeze", np.array([1]))
 
 
 def _filled(x: Value, fill: float) -> tuple[Value, Value]:
-    """The values (m,) with `fill` for missing ones, and whether they are missing: (m, 1) each."""
+    """Values (m,) with missing ones filled in, and 1 for each missing one: (m, 1) each."""
     column = _in_rows(x)
     missing = column.op("IsNaN", dtype=bool)
     number = column.constant(fill, "float64")
@@ -259,14 +261,14 @@ def _parts(parts: Iterable[Encoded | DroppedColumn]) -> tuple[Encoded | DroppedC
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class Targets:
-    """What becomes of the target columns, and how predictions become what the table has.
+    """Converts target columns to labels, and predictions back.
 
     Attributes:
-        names: The columns.
-        meaning: "classes" of one column, "labels" that are true or not, or "numbers".
-        classes: The names of the classes, from number 0 on, or those of the labels.
-        mean: Of numbers, (n, 1): what is subtracted for training.
-        deviation: Of numbers, (n, 1): what the differences are divided by.
+        names: The names of the columns.
+        meaning: "classes" (of one column), "labels" (true or false), or "numbers".
+        classes: The names of the classes, from class 0 on, or of the labels.
+        mean: The numbers to subtract for training, shape (n, 1); empty without numbers.
+        deviation: The numbers to divide by for training, shape (n, 1); empty without numbers.
     """
 
     names: tuple[str, ...] = attrs.field(converter=_names)
@@ -277,36 +279,37 @@ class Targets:
 
     @property
     def words(self) -> str:
-        """What they are, for people."""
+        """The conversion, in words."""
         if self.meaning == _NUMBERS:
             pairs = zip(self.mean[:, 0], self.deviation[:, 0], strict=True)
             return "; ".join(f"(y - {mean:.6g}) / {deviation:.6g}" for mean, deviation in pairs)
         return f"{self.meaning} {listed(self.classes)}"
 
     def expect_outputs(self, loss: Loss, n_out: int) -> None:
-        """Refuse a network whose outputs are not as many as the targets need.
+        """Refuse a network that does not have one output per class, label or number.
 
         Raises:
-            BadInput: With the number of outputs that it needs.
+            BadInput: If it does not, with the number of outputs that it needs.
         """
         if self.meaning == _CLASSES:
             what = f"target {self.names[0]!r} has {len(self.classes)} classes"
             fits = class_count(loss.task(n_out), n_out) == len(self.classes)
-            wanted = 1 if loss.task(1) == "two classes" else len(self.classes)
+            needed = 1 if loss.task(1) == "two classes" else len(self.classes)
         else:
             what = f"there are {len(self.names)} targets"
-            fits, wanted = n_out == len(self.names), len(self.names)
+            fits, needed = n_out == len(self.names), len(self.names)
         if not fits:
             raise BadInput(
                 f"{what} ({listed(self.classes or self.names)}), but the network has {n_out} "
-                f"outputs: end it with dense({wanted})."
+                f"outputs: end it with dense({needed})."
             )
 
     def labels(self, target: Table) -> FloatArray:
-        """Labels Y (n_y, m) of target columns in their own units: numbers of classes, or numbers.
+        """Convert target columns to labels Y (n_y, m): class numbers, or numbers in their units.
 
         Raises:
-            BadInput: If a target is missing, of another kind, or of a class that training lacks.
+            BadInput: If a target is missing, of another kind, or of a class that the training
+                part does not have.
         """
         table = target.select(self.names)
         rows = [
@@ -316,33 +319,33 @@ class Targets:
         return freeze(np.stack(rows))
 
     def __call__(self, target: Table) -> FloatArray:
-        """Labels Y (n_y, m) of target columns, as the network is trained on them.
+        """Convert target columns to the labels Y (n_y, m) for training; numbers are scaled.
 
         Raises:
-            BadInput: As `labels` does.
+            BadInput: If `labels` refuses the targets.
         """
         Y = self.labels(target)
         return freeze((Y - self.mean) / self.deviation) if self.meaning == _NUMBERS else Y
 
     def in_units(self, P: FloatArray) -> FloatArray:
-        """Predictions P (n_y, m) of the network in the units of the table."""
+        """Convert the network's predictions P (n_y, m) to the units of the table."""
         if self.meaning != _NUMBERS:
             return P
         scaled = P.astype(np.float64) * self.deviation + self.mean
         return freeze(scaled)
 
     def onnx(self, P: Value) -> Value:
-        """Predictions (m, n_y) in the units of the table, in operators of ONNX."""
+        """The same conversion of predictions (m, n_y) as `in_units`, in ONNX."""
         if self.meaning != _NUMBERS:
             return P
         return P.cast("float64").op("Mul", self.deviation[:, 0]).op("Add", self.mean[:, 0])
 
     def of_predictions(self, P: FloatArray) -> AnyArray:
-        """What is predicted for each row, from P (n_y, m) in the units of the table.
+        """Convert predictions P (n_y, m) in the units of the table to an answer for each row.
 
         Returns:
-            The names of the classes, texts (m,); or numbers, (m,) for one target and (m, n) for n;
-            or whether each label is true, (m, n).
+            Class names (m,); or numbers, (m,) for one target and (m, n) for n targets; or True
+            and False for each label, (m, n).
         """
         if self.meaning == _CLASSES:
             numbers = classes_of(P) if len(P) == 1 else most_likely(P)
@@ -358,9 +361,9 @@ class Targets:
             name = "" if value != value else column.text(value)
             if name not in places:
                 row = int(np.argmax(which == i)) + 1
-                held = "is missing" if value != value else f"holds {name!r}"
+                problem = "is missing" if value != value else f"holds {name!r}"
                 raise BadInput(
-                    f"target {column.name!r} {held} in row {row}, expected one of the classes of "
+                    f"target {column.name!r} {problem} in row {row}, expected a class of "
                     f"the training part, {listed(self.classes)}: correct the row or leave it out."
                 )
             numbers[i] = places[name]
@@ -384,18 +387,17 @@ class Targets:
 
 @attrs.frozen
 class Columns:
-    """What becomes of each column of a table. `fit_columns` makes it; it is never fitted again.
+    """Converts the rows of a table to network inputs and labels, as fitted by `fit_columns`.
 
     Attributes:
-        parts: What becomes of each column that is learned from, in the order of the features.
-        targets: What becomes of the target columns.
-        apart: Other columns that a table may have; nothing looks at them.
+        parts: The conversion of each column, in the order of the features.
+        targets: The conversion of the target columns.
+        apart: The names of other columns that a table may have, which are ignored.
 
     Example:
         >>> from pydnn.data import Table
-        >>> from pydnn.losses import softmax_cross_entropy
         >>> table = Table.of({"size": [1.0, 3.0, None], "city": ["a", "b", "b"], "y": [0, 1, 1]})
-        >>> columns = fit_columns(table.examples("y"), loss=softmax_cross_entropy())
+        >>> columns = fit_columns(table.examples("y"), loss=nn.softmax_cross_entropy())
         >>> columns.features
         ('size', 'size missing', 'city=b', 'city other')
     """
@@ -406,7 +408,7 @@ class Columns:
 
     @property
     def encoded(self) -> tuple[Encoded, ...]:
-        """The parts that have features."""
+        """The conversions that give features; dropped columns are left out."""
         return tuple(part for part in self.parts if not isinstance(part, DroppedColumn))
 
     @property
@@ -416,11 +418,11 @@ class Columns:
 
     @property
     def kinds(self) -> dict[str, str]:
-        """The kind of each column that it reads, by name: what a reader of a file must know."""
+        """The kind of each column by name, which is needed to read a file."""
         return {part.name: part.kind for part in self.encoded}
 
     def __call__(self, table: Table) -> FloatArray:
-        """The features X (n_x, m), float64, of the rows of a table, in any order of its columns.
+        """Convert a table, whose columns may be in any order, to features X (n_x, m), float64.
 
         Raises:
             BadInput: If a column is missing, new or of another kind than in training, naming it;
@@ -436,10 +438,9 @@ class Columns:
         return freeze(np.concatenate(blocks))
 
     def onnx(self, graph: Graph) -> Value:
-        """The features (m, n_x), float64, of an input of the graph for each column.
+        """The same conversion in ONNX: one graph input per column, to features (m, n_x), float64.
 
-        Numbers and truth values are float64, with NaN for what is missing; texts are texts, with
-        "" for what is missing.
+        Numbers and truth values are float64, NaN if missing; texts are strings, "" if missing.
         """
         columns = [
             graph.input(part.name, (), object if part.kind == TEXT else "float64")
@@ -450,16 +451,16 @@ class Columns:
         return first.op("Concat", *others, axis=1) if others else first
 
     def examples(self, batch: TableBatch) -> Batch:
-        """The examples of a table as features and labels that a network is trained on, float64.
+        """Convert the examples of a table to features and labels for training, float64.
 
         Raises:
-            BadInput: As calling it does, and for targets, too.
+            BadInput: If the columns or the targets are refused.
         """
         return Batch(self(batch.table), self.targets(batch.target), batch.weights)
 
     @property
     def summary(self) -> list[tuple[str, str, str, str]]:
-        """A heading, and for each column its name, kind, number of features and what it becomes."""
+        """A heading, and for each column its name, kind, number of features, and conversion."""
         rows = [("column", "kind", "features", "becomes")]
         rows += [(p.name, p.kind, str(len(p.features)), p.words) for p in self.parts]
         names = ", ".join(self.targets.names)
@@ -476,7 +477,7 @@ class Columns:
         for name in places:
             if name not in known:
                 raise BadInput(
-                    f"column {name!r} was not there in training, which had "
+                    f"column {name!r} is not one of those in training, "
                     f"{listed([part.name for part in self.parts])}: remove it."
                 )
 
@@ -484,21 +485,23 @@ class Columns:
 def _expect_kind(part: Encoded, column: Column, values: FloatArray) -> None:
     if column.kind == part.kind:
         return
-    there = np.flatnonzero(~np.isnan(values))
-    if there.size:  # an empty column is of no kind
-        row = int(there[0])
-        wanted = Column(part.name, part.kind).holds
+    present = np.flatnonzero(~np.isnan(values))
+    if present.size:  # an empty column fits any kind
+        row = int(present[0])
+        expected = Column(part.name, part.kind).holds
         raise BadInput(
             f"column {part.name!r} holds {column.holds}, e.g. {column.text(float(values[row]))!r} "
-            f"in row {row + 1}, expected {wanted} as in training: correct it."
+            f"in row {row + 1}, expected {expected} as in training: correct it."
         )
 
 
 def listed(names: Sequence[str]) -> str:
     """The first names, for a message.
 
-    >>> listed(["red", "white"])
-    'red, white'
+    Example:
+        >>> from pydnn.jobs.columns import listed
+        >>> listed(["red", "white"])
+        'red, white'
     """
     more = len(names) - _MOST_NAMED
     shown = ", ".join(printable(name, most=60) for name in names[:_MOST_NAMED])
@@ -511,17 +514,17 @@ def listed(names: Sequence[str]) -> str:
 def fit_columns(
     train: TableBatch, *, loss: Loss, standardize: bool = True, numerics: Numerics = fast
 ) -> Columns:
-    """What becomes of each column, fitted on the training part alone.
+    """Fit the conversion of each column to the training part.
 
     Args:
-        train: The training part, without what is held back for validation.
-        loss: The loss, which says what the targets mean.
-        standardize: Whether numbers are brought to mean 0 and deviation 1.
+        train: The training part, without the rows held back for validation.
+        loss: The loss, which determines the meaning of the targets.
+        standardize: Whether to scale numbers to mean 0 and deviation 1.
         numerics: The arithmetic of means and deviations.
 
     Raises:
-        BadInput: Naming a column that has no values, a target that has one value only or is not
-            what the loss takes, or a number that cannot be standardized.
+        BadInput: If a column has no values, a target has only one value or does not fit the loss,
+            or a number cannot be standardized; the message names the column.
     """
     targets = _fit_targets(train.target, loss, numerics)
     parts = [_fit(column, values) for column, values in zip(train.features, train.X, strict=True)]
@@ -530,33 +533,33 @@ def fit_columns(
     columns = Columns(parts, targets, train.apart)
     if not columns.features:
         raise BadInput(
-            "no column is left to learn from, since each has one value only: give other columns."
+            "no column is left to learn from, because each has only one value: give other columns."
         )
     return columns
 
 
 def _fit(column: Column, values: FloatArray) -> Encoded | DroppedColumn:
     missing = np.isnan(values)
-    there = values[~missing]
-    if not there.size:
+    present = values[~missing]
+    if not present.size:
         raise BadInput(
             f"column {column.name!r} has no values, expected some: fill it in, or ignore it."
         )
     flagged = bool(missing.any())
     if column.kind == TEXT:
-        return _fit_categories(column, there, flagged)
-    if not flagged and (there == there[0]).all():
-        return DroppedColumn(column.name, f"it is always {column.text(float(there[0]))}")
+        return _fit_categories(column, present, flagged)
+    if not flagged and (present == present[0]).all():
+        return DroppedColumn(column.name, f"it is always {column.text(float(present[0]))}")
     if column.kind == BOOLEAN:
-        return BooleanColumn(column.name, float(2 * there.sum() > there.size), flagged)
-    return NumberColumn(column.name, _median(there), flagged=flagged)
+        return BooleanColumn(column.name, float(2 * present.sum() > present.size), flagged)
+    return NumberColumn(column.name, _median(present), flagged=flagged)
 
 
 def _fit_categories(
-    column: Column, there: FloatArray, flagged: bool
+    column: Column, present: FloatArray, flagged: bool
 ) -> CategoryColumn | DroppedColumn:
-    counts = np.bincount(there.astype(np.int64), minlength=len(column.levels))
-    # The most frequent first, and of equally frequent ones the first of the alphabet.
+    counts = np.bincount(present.astype(np.int64), minlength=len(column.levels))
+    # The most frequent first; equally frequent ones in alphabetical order.
     order = np.argsort(-counts, kind="stable")[:MOST_CATEGORIES]
     kept = sorted(column.levels[i] for i in order if counts[i] >= _FEWEST_EXAMPLES)
     other = int(counts.sum()) > sum(int(counts[i]) for i in order if counts[i] >= _FEWEST_EXAMPLES)
@@ -594,7 +597,7 @@ def _fit_targets(target: Table, loss: Loss, numerics: Numerics) -> Targets:
         return _fit_numbers(target, loss, numerics)
     if task == "several labels" and len(target.columns) > 1:
         targets = Targets(target.names, _LABELS, target.names)
-        targets.labels(target)  # which refuses what is not a number
+        targets.labels(target)  # refuses values that are not numbers
         return targets
     if len(target.columns) > 1:
         raise BadInput(
@@ -619,8 +622,8 @@ def _fit_targets(target: Table, loss: Loss, numerics: Numerics) -> Targets:
 
 def _fit_numbers(target: Table, loss: Loss, numerics: Numerics) -> Targets:
     plain = np.zeros((len(target.columns), 1)), np.ones((len(target.columns), 1))
-    as_they_are = Targets(target.names, _NUMBERS, (), *plain)
-    Y = as_they_are.labels(target)
+    unscaled = Targets(target.names, _NUMBERS, (), *plain)
+    Y = unscaled.labels(target)
     for column, values in zip(target.columns, Y, strict=True):
         if (values == values[0]).all():
             raise BadInput(
@@ -628,7 +631,7 @@ def _fit_numbers(target: Table, loss: Loss, numerics: Numerics) -> Targets:
                 "numbers: there is nothing to learn."
             )
     if not loss.takes_scaled:
-        return as_they_are
+        return unscaled
     names = [f"target {name!r}" for name in target.names]
     fitted = fit_standardization(Y, numerics=numerics, names=names)
     return Targets(target.names, _NUMBERS, (), fitted.mean, fitted.deviation)
@@ -638,7 +641,7 @@ def _fit_numbers(target: Table, loss: Loss, numerics: Numerics) -> Targets:
 
 
 def plain_of(columns: Columns) -> tuple[str, dict[str, FloatArray]]:
-    """The columns as a text, and the numbers in them: `columns_of` makes them again."""
+    """Convert columns to a text and arrays of numbers, from which `columns_of` rebuilds them."""
     parts: list[list[object]] = []
     numbers = np.zeros((len(columns.parts), 3))
     for row, part in zip(numbers, columns.parts, strict=True):
@@ -669,16 +672,16 @@ def plain_of(columns: Columns) -> tuple[str, dict[str, FloatArray]]:
 def columns_of(
     where: str, text: str, numbers: Callable[[int], FloatArray], scales: FloatArray
 ) -> Columns:
-    """The columns that `plain_of` wrote into a file, which a stranger may have made.
+    """Rebuild the columns that `plain_of` converted, from a file that may be a stranger's.
 
     Args:
-        where: What messages call the file.
+        where: The name of the file, for messages.
         text: The text.
-        numbers: `(columns) -> (columns, 3)`: reads the numbers of so many columns.
-        scales: Mean and deviation of each target, (targets, 2).
+        numbers: A function that reads the numbers of n columns, `(n) -> (n, 3)`.
+        scales: The mean and deviation of each target, shape (targets, 2).
 
     Raises:
-        BadInput: If they are not what `plain_of` writes.
+        BadInput: If `plain_of` could not have written them.
     """
     damaged = BadInput(f"the columns in {where} are damaged: train the model again.")
     try:

@@ -544,7 +544,7 @@ def _column_notes(columns: Columns | None, standardized: bool) -> Iterator[str]:
     """What becomes of columns that people may not expect."""
     for part in () if columns is None else columns.parts:
         if isinstance(part, DroppedColumn):
-            yield f"column {part.name!r} is left out, since {part.why}"
+            yield f"column {part.name!r} is left out, because {part.why}"
         if isinstance(part, NumberColumn) and not standardized and abs(part.fill) > _NEAR:
             yield (
                 f"numbers are trained on as they are, but those of {part.name!r} are about "
