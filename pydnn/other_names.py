@@ -127,6 +127,8 @@ _ELSEWHERE = {
     "watch": "monitor metric early_stopping_metric",
     "patience": "early_stopping early_stop n_iter_no_change early_stopping_rounds",
     "higher_is_better": "mode maximize greater_is_better",
+    "start_from": "pretrained checkpoint init_from initial_weights weights_file finetune fine_tune "
+    "from_model warm_start load_weights",
     "seed": "random_state random_seed rng key manual_seed",
     "dtype": "precision float_type",
     "data": "dataset data_set data_dir train_data input csv file",

@@ -29,6 +29,7 @@ from pydnn.optimizers.momentum import gradient_descent
 from pydnn.recipes.recipe import DTYPES, Recipe, with_seed
 from pydnn.recipes.toml import read_recipe
 from pydnn.recipes.tutorial import tutorial_network, tutorial_recipe
+from pydnn.runs.folder import START
 from pydnn.storage.files import read_small_text
 from pydnn.storage.hdf5 import open_hdf5, read_text
 from pydnn.storage.run_files import MODEL_FILE, RECIPE, run_folder_of
@@ -175,6 +176,11 @@ def _add_how(group: Group) -> None:
         metavar="WEIGHTS",
         help="how much the examples of each class count: balanced, or e.g. 1,2.5 or cat=2.5",
     )
+    option(
+        "--start-from",
+        metavar="FILE",
+        help="start from the weights of a model, or of a file of PyTorch, Keras or NumPy",
+    )
     option("--seed", type=int, metavar="N", help="changes every random choice (default: 1)")
     option("--dtype", choices=sorted(DTYPES), help="precision (default: float64)")
     option(
@@ -253,6 +259,9 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
             changes["test"] = test
         if "data" not in changes and (place := place_of_data(args.recipe)):
             changes["data"] = place
+        kept = run_folder_of(args.recipe) / START
+        if "start_from" not in changes and kept.is_file():
+            changes["start_from"] = str(kept)
         try:
             return _changed(read_recipe(text, allow=args.allow), changes)
         except BadInput as error:

@@ -26,7 +26,7 @@ from pydnn.interop.stored import Stored
 from pydnn.records import AnyArray, AnyDType
 from pydnn.storage.files import open_regular
 
-__all__ = ["open_safetensors", "safetensors_bytes"]
+__all__ = ["is_safetensors", "open_safetensors", "safetensors_bytes"]
 
 _MOST_HEADER = 1 << 24  # bytes: room for a hundred thousand arrays
 _DTYPES: dict[str, AnyDType] = {
@@ -62,6 +62,11 @@ def safetensors_bytes(arrays: Mapping[str, AnyArray], *, about: str) -> bytes:
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text + b"".join(a.tobytes() for a in ordered.values())
+
+
+def is_safetensors(head: bytes) -> bool:
+    """Whether the first bytes of a file, at least 9, look like those of a safetensors file."""
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _MOST_HEADER
 
 
 @contextlib.contextmanager

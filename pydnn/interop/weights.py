@@ -7,7 +7,7 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from pydnn.checks import (
 from pydnn.descriptions.builders import build, describe
 from pydnn.interop.keras import WEIGHTS, open_keras_archive, open_keras_hdf5
 from pydnn.interop.npz import open_npz, opened_zip
-from pydnn.interop.safetensors import open_safetensors
+from pydnn.interop.safetensors import is_safetensors, open_safetensors
 from pydnn.interop.stored import Source, Stored
 from pydnn.keys import Key
 from pydnn.parameters import NO_PARAMS, Layout, Packed, layout_of
@@ -60,6 +60,15 @@ class Weights:
     statistics: Packed
     table: tuple[tuple[str, str, str, str], ...]
 
+    @property
+    def arrays(self) -> dict[str, FloatArray]:
+        """All arrays by name, those of the statistics with "statistics/" in front."""
+        return {
+            prefix + slot.name: packed[slot.name]
+            for prefix, packed in (("", self.parameters), ("statistics/", self.statistics))
+            for slot in packed.layout.slots
+        }
+
     def __str__(self) -> str:
         """The table as text."""
         return text_table(["source", "shape", "parameter", "shape"], self.table)
@@ -92,6 +101,7 @@ def load_weights(
     kind: str | None = None,
     dtype: str | None = None,
     check: tuple[ArrayLike, ArrayLike] | None = None,
+    allow: Iterable[str] = (),
     on_table: Callable[[str], object] | None = print,
 ) -> Weights:
     """The weights of another library's model, or of one of pydnn's, for a network.
@@ -110,6 +120,7 @@ def load_weights(
         dtype: "float64" or "float32"; by default, float64 if an array has it.
         check: Examples X (n_x, m), and what the other model gives for them (n_y, m), before any
             softmax or sigmoid of the loss: the network must give the same.
+        allow: Names of the modules outside pydnn that a model of pydnn may name, see `load_model`.
         on_table: Called with a table of where each array goes; None for no table.
 
     Raises:
@@ -133,7 +144,7 @@ def load_weights(
         expect_known("kind of weights", kind, KINDS)
     if dtype is not None:
         expect_known("dtype", dtype, DTYPES)
-    with _opened(source) as arrays:
+    with _opened(source, allow) as arrays:
         layouts, pairs = _fitting(network, arrays, shape_in, kind)
         weights = _filled(layouts, pairs, dtype)
     if check is not None:
@@ -147,10 +158,10 @@ def load_weights(
 
 
 @contextlib.contextmanager
-def _opened(source: Any) -> Iterator[Source]:
+def _opened(source: Any, allow: Iterable[str]) -> Iterator[Source]:
     """The arrays of anything that `load_weights` takes."""
     if isinstance(source, str | os.PathLike):
-        with _opened_file(path_of(source)) as found:
+        with _opened_file(path_of(source), allow) as found:
             yield found
     elif isinstance(getattr(source, "parameters", None), Packed):
         yield _own(source)
@@ -206,7 +217,7 @@ def _in_memory(name: str, value: Any) -> Stored:
 
 
 @contextlib.contextmanager
-def _opened_file(path: Path) -> Iterator[Source]:
+def _opened_file(path: Path, allow: Iterable[str]) -> Iterator[Source]:
     """The arrays of a file, whose kind is that of its contents."""
     if path.is_dir():
         path = path / MODEL_FILE
@@ -215,18 +226,18 @@ def _opened_file(path: Path) -> Iterator[Source]:
     if head.startswith(b"PK"):
         with _opened_archive(path) as found:
             yield found
-    elif head[:1] == b"\x80":
-        raise _pickled(path)
     elif head.startswith(b"\x89HDF\r\n\x1a\n"):
         with open_keras_hdf5(path) as found:
             yield found
-    elif head[8:9] == b"{":
+    elif is_safetensors(head):  # the length that it begins with may look like a pickle
         with open_safetensors(path) as arrays:
             yield Source(arrays, ordered=False)
+    elif head[:1] == b"\x80":
+        raise _pickled(path)
     else:
         from pydnn.jobs.model import load_model  # models know all of pydnn
 
-        yield _own(load_model(path))
+        yield _own(load_model(path, allow=allow))
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 import numpy as np
@@ -35,6 +36,7 @@ from pydnn.optimizers.base import GradientTransformation
 from pydnn.penalties import Penalty
 from pydnn.recipes.layouts import layers_of
 from pydnn.recipes.recipe import DTYPES, Recipe
+from pydnn.recipes.toml import own_modules
 from pydnn.records import Batch, FloatArray
 from pydnn.stages import Stage
 from pydnn.stages.base import Context
@@ -54,6 +56,9 @@ from pydnn.training import (
 from pydnn.training.finite import ignoring_overflow
 from pydnn.training.stopping import Watch, Watched
 from pydnn.training.streams import Measure, Stream
+
+if TYPE_CHECKING:
+    from pydnn.interop.weights import Weights
 
 __all__ = ["Job", "columns_for", "expect_test", "prepare", "run", "steps", "watch_of", "watching"]
 
@@ -77,6 +82,7 @@ class Job:
         inputs: The conversion from raw examples to network inputs.
         not_rotated: Why training is not rotated, if rotation would save time but a part of the
             step is not declared isotropic; else "".
+        start: The weights that `start_from` of the recipe names; None for drawn weights.
 
     Raises:
         BadInput: If there is a rotation and a part of the step is not declared isotropic.
@@ -92,6 +98,7 @@ class Job:
     data: Mapping[str, Batch] = attrs.field(repr=False)
     inputs: Inputs
     not_rotated: str = attrs.field(default="", repr=False)
+    start: Weights | None = attrs.field(default=None, repr=False)
 
     def __attrs_post_init__(self) -> None:
         if self.inputs.rotation is not None and self.train_step.not_isotropic:
@@ -202,7 +209,7 @@ def prepare(
     first = prepared["train"] if inputs else batch
     features, m = len(first.X), batch.X.shape[1]
     expect_room(bytes_of(recipe, *layers_of(recipe, features), examples=m))
-    state = _first_state(recipe, parts, features)
+    state, start = _first_state(recipe, parts, features)
     task = _task(recipe, parts, state, first, other_labels, columns)
     if inputs is None:
         examples = _examples(recipe, task, batch)
@@ -227,6 +234,7 @@ def prepare(
         prepared,
         inputs,
         not_rotated,
+        start,
     )
     job = _rotated(job, parts.optimizer) if rotates else job
     if isinstance(data, DataSet):
@@ -257,10 +265,11 @@ def _built(recipe: Recipe, through: Callable[[Stage], Stage]) -> _Parts:
     )
 
 
-def _first_state(recipe: Recipe, parts: _Parts, features: int) -> TrainState:
+def _first_state(recipe: Recipe, parts: _Parts, features: int) -> tuple[TrainState, Weights | None]:
+    """The state from which training starts, and the weights of a file, if it starts from them."""
     numerics = recipe.arithmetic
     numerics.expect_sound()
-    return initial_state(
+    state = initial_state(
         parts.network,
         parts.optimizer,
         (features,),
@@ -269,6 +278,29 @@ def _first_state(recipe: Recipe, parts: _Parts, features: int) -> TrainState:
         weights=parts.weights,
         numerics=numerics,
     )
+    if not recipe.start_from:
+        return state, None
+    from pydnn.interop.weights import load_weights  # few jobs need it
+
+    try:
+        start = load_weights(
+            parts.network,
+            recipe.start_from,
+            shape_in=(features,),
+            dtype=recipe.dtype,
+            allow=own_modules(recipe),  # which are imported, as the recipe names them
+            on_table=None,
+        )
+    except BadInput as error:
+        raise type(error)(f"start_from: {error}") from error
+    parameters = state.parameters.with_vector(start.parameters.vector)
+    begun = attrs.evolve(
+        state,
+        parameters=parameters,
+        optimizer_state=parts.optimizer.init(parameters),
+        statistics=state.statistics.with_vector(start.statistics.vector),
+    )
+    return begun, start
 
 
 def _task(

@@ -17,11 +17,11 @@ from typing import TypeAlias
 import attrs
 
 from pydnn.checks import AnyPath, BadInput
-from pydnn.data import DataSet
+from pydnn.data import DataSet, lasting_name
 from pydnn.jobs.job import Job, prepare
 from pydnn.jobs.loading import data_of
 from pydnn.recipes.recipe import Recipe
-from pydnn.recipes.toml import own_builders_of, read_recipe, read_toml, write_recipe
+from pydnn.recipes.toml import own_modules, read_recipe, write_recipe
 from pydnn.records import Batch
 
 __all__ = ["Prepare", "expect_to_travel", "rebuild", "rebuilding"]
@@ -98,17 +98,16 @@ def rebuilding(
         True
     """
     expect_to_travel(prepare)
-    text = write_recipe(job.recipe)
-    # The user's own code has imported these modules, so the other process may import them too.
-    allow = [name.partition(":")[0] for name in own_builders_of(read_toml(text))]
+    start = lasting_name(job.recipe.start_from) if job.recipe.start_from else ""
     return partial(
         rebuild,
-        text,
+        write_recipe(attrs.evolve(job.recipe, start_from=start)),
         job.batch if data is None else data,
         rotated=job.inputs.rotation is not None,
         prepare=prepare,
         parts=job.train_step.names,
-        allow=allow,
+        # The user's own code has imported these modules, so the other process may import them too.
+        allow=own_modules(job.recipe),
     )
 
 

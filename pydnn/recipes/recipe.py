@@ -147,6 +147,8 @@ class Recipe:
         class_weights: The weight of each class in the cost: "balanced" to give all classes the
             same total weight, numbers by class number, or a mapping from class names, where a
             missing class has weight 1; "" for none. They multiply the weights of examples.
+        start_from: The file of the weights from which training starts, for fine-tuning: a model
+            of pydnn, or another file that `interop.load_weights` reads; "" for drawn weights.
         seed: The seed of everything random in the job, at least 0.
         dtype: "float64" or "float32".
         numerics: "fast", or "portable" for the same bits on every machine.
@@ -189,6 +191,7 @@ class Recipe:
     test: str | float = ""
     ignore: tuple[str, ...] = attrs.field(default=(), converter=_columns)
     example_weights: str = attrs.field(default="", validator=_text)
+    start_from: str = attrs.field(default="", validator=_text)
     seed: int = 1
     dtype: str = "float64"
     numerics: str = "fast"

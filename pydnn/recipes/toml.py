@@ -27,6 +27,7 @@ __all__ = [
     "RECORDED",
     "RECORDED_FORMAT",
     "own_builders_of",
+    "own_modules",
     "read_recipe",
     "read_toml",
     "toml_of",
@@ -197,6 +198,12 @@ def own_builders_of(plain: Mapping[str, object]) -> list[str]:
     texts += penalties if isinstance(penalties, list) else [penalties]
     names = (own_builders(text) for text in texts if isinstance(text, str))
     return list(dict.fromkeys(itertools.chain.from_iterable(names)))
+
+
+def own_modules(recipe: Recipe) -> list[str]:
+    """The modules outside pydnn whose builders a recipe names."""
+    names = own_builders_of(read_toml(write_recipe(recipe)))
+    return [name.partition(":")[0] for name in names]
 
 
 def _recipe_of(

@@ -3,6 +3,7 @@
     recipe.toml                   the recipe, and the fingerprints of its data and functions
     environment.json              the machine that recorded it; environment-….json: resumed it
     functions/my_module.py        copies of the modules outside pydnn that the recipe names
+    start.safetensors             the weights that training started from, if they were not drawn
     segments/0000000500.h5        the state after 500 steps, and the rows since the last segment
     end-0000000500.json           the reason why the training ended there
     model.h5                      the trained model
@@ -47,6 +48,7 @@ __all__ = [
     "LOCK",
     "SEGMENTS",
     "SET_ASIDE",
+    "START",
     "End",
     "Fault",
     "Folder",
@@ -59,7 +61,7 @@ __all__ = [
 ]
 
 ENVIRONMENT, SEGMENTS, LOCK = "environment.json", "segments", "lock"
-SET_ASIDE, FUNCTIONS = "set-aside", "functions"
+SET_ASIDE, FUNCTIONS, START = "set-aside", "functions", "start.safetensors"
 _SEGMENT = re.compile(r"[0-9]{10,16}\.h5")
 _END = re.compile(r"end-[0-9]{10,16}\.json")
 _ENVIRONMENT = re.compile(r"environment(-[0-9a-f]{12})?\.json")

@@ -38,6 +38,7 @@ __all__ = [
     "read_pins",
     "read_sources",
     "rotated_pin",
+    "start_pin",
     "unpinned",
     "write_sources",
 ]
@@ -74,6 +75,7 @@ class Pins:
         format: The format of the table; 1 is that of pydnn 0.1.0.
         test_place: The whole path of the file of the test part, if it has one of its own.
         encoded: The number of features that the columns of a table became; 0 for arrays.
+        start: The SHA-256 of the weights that `start_from` of the recipe names; None without it.
     """
 
     data: Mapping[str, Mapping[str, Pin]]
@@ -85,6 +87,7 @@ class Pins:
     format: int = RECORDED_FORMAT
     test_place: str = ""
     encoded: int = 0
+    start: str | None = None
 
     @property
     def features(self) -> int:
@@ -101,6 +104,7 @@ def pins_of(
     *,
     rotated: FloatArray | None = None,
     encoded: int = 0,
+    start: Mapping[str, FloatArray] | None = None,
 ) -> Pins:
     """The provenance of a run: fingerprints of the data and of the user's own functions.
 
@@ -111,6 +115,7 @@ def pins_of(
         rotated: The training examples in the basis that they are trained in, if it differs from
             their own.
         encoded: The number of features that the columns of a table became; 0 for arrays.
+        start: The weights that `start_from` of the recipe names; None without it.
 
     Raises:
         BadInput: If the source of a function cannot be found, or the data holds a NaN.
@@ -129,8 +134,21 @@ def pins_of(
     place, classes = lasting_name(recipe.data), getattr(data, "classes", None)
     test = lasting_name(recipe.test) if recipe.test and isinstance(recipe.test, str) else ""
     return Pins(
-        pinned, place, tuple(parts), functions, basis, classes, test_place=test, encoded=encoded
+        pinned,
+        place,
+        tuple(parts),
+        functions,
+        basis,
+        classes,
+        test_place=test,
+        encoded=encoded,
+        start=None if start is None else start_pin(start),
     )
+
+
+def start_pin(start: Mapping[str, FloatArray]) -> str:
+    """The fingerprint of the weights from which a training starts."""
+    return fingerprint(start)
 
 
 def rotated_pin(X: FloatArray) -> Pin:
@@ -374,6 +392,8 @@ def pins_text(recipe: Recipe, pins: Pins) -> str:
         lines.append(f"test_place = {toml_of(pins.test_place)}\n")
     if pins.encoded:
         lines.append(f"encoded = {pins.encoded}\n")
+    if pins.start is not None:
+        lines.append(f"start = {toml_of(pins.start)}\n")
     for part, arrays in pins.data.items():
         lines.append(f"\n[{RECORDED}.{part}]\n")
         lines += [f"{name} = {_pin_text(pin)}\n" for name, pin in arrays.items()]
@@ -395,7 +415,7 @@ def read_pins(plain: Mapping[str, object]) -> Pins:
         BadInput: If it is missing, or differs from what `pins_text` writes.
     """
     recorded = plain.get(RECORDED)
-    known = {*_PARTS, "format", "data", "parts", "functions", "rotated", "classes"}
+    known = {*_PARTS, "format", "data", "parts", "functions", "rotated", "classes", "start"}
     known |= {"test_place", "encoded"}  # of tables
     if isinstance(recorded, dict) and set(recorded) <= known:
         form = recorded.get("format", 1)
@@ -421,10 +441,22 @@ def read_pins(plain: Mapping[str, object]) -> Pins:
         encoded = recorded.get("encoded", 0)
         counted = type(encoded) is int and 0 <= encoded < _MOST_FEATURES
         placed = isinstance(test, str) and counted
+        start = recorded.get("start")
+        begun = start is None or _is_sha256(start)
+        whole = whole and begun
         if pinned and named and called and placed and isinstance(place, str) and whole:
             names = None if classes is None else tuple(classes)
             return Pins(
-                data, place, tuple(parts or ()), functions, rotated, names, form, test, encoded
+                data,
+                place,
+                tuple(parts or ()),
+                functions,
+                rotated,
+                names,
+                form,
+                test,
+                encoded,
+                start if _is_sha256(start) else None,
             )
     raise BadInput(
         f"the table {RECORDED} is missing or incomplete, expected data, parts, train.X and "

@@ -30,6 +30,7 @@ from pydnn.runs.folder import (
     FUNCTIONS,
     LOCK,
     SEGMENTS,
+    START,
     Fault,
     before_changes,
     end_text,
@@ -48,7 +49,7 @@ from pydnn.runs.segments import (
     write_segment,
 )
 from pydnn.runs.state_arrays import arrays_of
-from pydnn.storage.files import exclusive, make_folder, write_text
+from pydnn.storage.files import exclusive, make_folder, write_atomically, write_text
 from pydnn.storage.run_files import MODEL_FILE, RECIPE
 from pydnn.training import NotFinite, StepInfo, TrainState
 from pydnn.training.stopping import Watched
@@ -290,6 +291,11 @@ def create_run(
         write_text(folder / RECIPE, texts.recipe)
         write_text(folder / ENVIRONMENT, texts.environment)
         write_sources(pins, folder / FUNCTIONS)
+        if job.start is not None:
+            from pydnn.interop.safetensors import safetensors_bytes  # few runs have them
+
+            content = safetensors_bytes(job.start.arrays, about="")
+            write_atomically(folder / START, lambda temporary: temporary.write_bytes(content))
         (folder / SEGMENTS).mkdir()
         here = attrs.evolve(first, path=folder / SEGMENTS / first.path.name)
         write_segment(here, job.state, rows, texts, stored=stored)
@@ -329,7 +335,10 @@ def _recipe_text(job: Job, data: DataSet | Batch) -> tuple[str, Pins]:
     rotated = job.data["train"].X if job.inputs.rotation is not None else None
     columns = job.inputs.columns
     encoded = 0 if columns is None else len(columns.features)
-    pins = pins_of(job.recipe, data, job.train_step.names, rotated=rotated, encoded=encoded)
+    start = None if job.start is None else job.start.arrays
+    pins = pins_of(
+        job.recipe, data, job.train_step.names, rotated=rotated, encoded=encoded, start=start
+    )
     text = pins_text(job.recipe, pins)
     try:
         text.encode()

@@ -25,10 +25,16 @@ from pydnn.recipes.recipe import Recipe
 from pydnn.records import Batch, FloatArray
 from pydnn.runs.environment import Environment, current_environment
 from pydnn.runs.environment_changes import what_to_expect
-from pydnn.runs.folder import FUNCTIONS, Folder, read_folder
+from pydnn.runs.folder import FUNCTIONS, START, Folder, read_folder
 from pydnn.runs.history import History, Rows, history_of, joined, rows_of
 from pydnn.runs.mismatches import Mismatch, fingerprint_mismatch, first_mismatch
-from pydnn.runs.provenance import data_differences, function_differences, read_sources, rotated_pin
+from pydnn.runs.provenance import (
+    data_differences,
+    function_differences,
+    read_sources,
+    rotated_pin,
+    start_pin,
+)
 from pydnn.runs.segments import Segment
 from pydnn.stages import Stage
 from pydnn.storage.run_files import run_folder_of
@@ -298,7 +304,8 @@ class Run:
         if holding := self.folder.nearest_holding(self.iterations):
             self.stored(holding)
         pins = self.folder.pins
-        recipe = attrs.evolve(self.recipe, iterations=max(self.goal, self.iterations))
+        goal = max(self.goal, self.iterations)
+        recipe = attrs.evolve(self.recipe, iterations=goal, start_from=self._start)
         options: dict[str, object] = {"through": through}
         if recipe.standardize and pins.format == 1:
             options["standardizing"] = standardization_of_0_1_0
@@ -309,6 +316,13 @@ class Run:
             prepare=self.prepare,
             options=options,
         )
+        if (start := job.start) is not None:
+            job = attrs.evolve(job, recipe=attrs.evolve(recipe, start_from=self.recipe.start_from))
+            if start_pin(start.arrays) != pins.start and not self.anyway:
+                raise BadInput(
+                    f"{recipe.start_from} has not the weights that {self.path} started from: "
+                    "restore the file from a backup."
+                )
         if pins.rotated not in (None, rotated_pin(job.data["train"].X)) and not self.anyway:
             expected = what_to_expect(self.environments[0], current_environment(self.numerics))
             if self.numerics.exact:
@@ -323,6 +337,12 @@ class Run:
         if not self.anyway:
             self._expect_parts(job)
         return job
+
+    @property
+    def _start(self) -> str:
+        """Where the weights are from which the training started: in the run, or where they were."""
+        kept = self.path / START
+        return str(kept) if self.recipe.start_from and kept.is_file() else self.recipe.start_from
 
     def expect_own_step(self) -> None:
         """Refuse a run whose step has other parts than the step that `prepare` makes here.
