@@ -1,4 +1,4 @@
-"""No file causes an import or a call: not until the user allows the module by name."""
+"""No file causes an import or a call until the user allows the module by name."""
 
 import sys
 
@@ -52,7 +52,7 @@ PARTS = {
 
 @pytest.fixture
 def stranger(tmp_path, monkeypatch):
-    """A module that leaves a mark where it is imported; the mark, and how to be a new process."""
+    """A module that leaves a mark when it is imported, the mark, and a function to forget it."""
     package, mark = tmp_path / "code" / "strangers_code", tmp_path / "imported"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
@@ -82,7 +82,7 @@ def recipe_with(folder, **texts):
 
 @pytest.fixture
 def files(stranger, command, tmp_path):
-    """A recipe and a run whose network names a stranger's code, which has been forgotten."""
+    """A recipe and a run whose network names a stranger's code, not imported yet."""
     (tmp_path / "recipe.toml").write_text(recipe_with(tmp_path, network=NETWORK))
     for run in ("run", "other"):
         status, _, err = command("train", "recipe.toml", "--allow", "strangers_code", "--run", run)

@@ -120,7 +120,7 @@ def test_the_cost_curve_is_plotted(command, cats, tmp_path):
     assert (tmp_path / "costs.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_pictures_of_ones_own_are_told(command, cats, tmp_path):
+def test_a_user_s_own_pictures_are_classified(command, cats, tmp_path):
     image_module = pytest.importorskip("PIL.Image")
     command("train", "--data", cats, *SMALL)
     train, _ = load_images(cats)
@@ -137,7 +137,7 @@ def test_pictures_of_ones_own_are_told(command, cats, tmp_path):
     assert json.loads(out)["predictions"][0]["class"] == name
 
 
-def test_data_is_drawn_told_and_shown(command, tmp_path):
+def test_data_is_drawn_described_and_shown(command, tmp_path):
     pytest.importorskip("PIL")
     status, out, _ = command("data", "draw", "out", "--count", 8, "--seed", 7)
     assert (status, out) == (0, "8 training and 2 test images in out\n")
@@ -331,7 +331,7 @@ def test_help_shows_an_example_everywhere(command):
 
 
 def test_an_interrupt_keeps_what_was_trained_before(cats, tmp_path):
-    # Whatever pytest was started with: in the background a shell lets interruptions be ignored.
+    # pytest may run in the background, where a shell makes it ignore interruptions.
     program = (
         "import signal; from pydnn.cli import main; "
         "signal.signal(signal.SIGINT, signal.default_int_handler); raise SystemExit(main())"
@@ -354,7 +354,9 @@ def test_a_terminal_shows_a_bar_with_the_cost_that_changes_no_bit(command, cats)
     import termios
 
     master, slave = os.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))  # else of no width
+    fcntl.ioctl(
+        slave, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0)
+    )  # otherwise its width is 0
     argv = [sys.executable, "-m", "pydnn", "train", "--data", cats, "--iterations", "400"]
     child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=slave, text=True)
     os.close(slave)
@@ -372,7 +374,7 @@ def test_a_terminal_shows_a_bar_with_the_cost_that_changes_no_bit(command, cats)
     assert Run.open("runs/0001").fingerprint == Run.open("runs/0002").fingerprint
 
 
-def test_a_reader_that_has_gone_is_no_error(cats):
+def test_a_reader_that_has_gone_is_not_an_error(cats):
     argv = [sys.executable, "-m", "pydnn", "train", "--data", cats, *SMALL]
     child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     child.stdout.close()
@@ -385,7 +387,7 @@ def test_a_reader_that_goes_while_training_loses_nothing(cats, tmp_path):
     argv = [sys.executable, "-u", "-m", "pydnn", "train", "--data", cats, "--iterations", "100000"]
     child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     while not child.stdout.readline().startswith(b"iteration"):
-        assert child.poll() is None  # until then no step is taken, so there is nothing to lose
+        assert child.poll() is None  # no step is taken yet, so there is nothing to lose
     child.stdout.close()
     with child.stderr:
         assert child.stderr.read() == b""
@@ -411,7 +413,7 @@ patience = 40
 
 @pytest.fixture
 def recipe(tmp_path):
-    """Three classes on a line, far from 0, and what is to be learned of them."""
+    """Three classes on a line, far from 0, and a recipe to learn them."""
     key = Key(6)
     parts = {}
     for part, m in (("train", 120), ("test", 30)):
@@ -423,7 +425,7 @@ def recipe(tmp_path):
     return "recipe.toml"
 
 
-def test_a_recipe_is_trained_evaluated_and_told(command, recipe):
+def test_a_recipe_is_trained_evaluated_and_described(command, recipe):
     status, out, err = command("train", recipe)
     assert (status, err) == (0, "")
     lines = out.splitlines()
@@ -455,7 +457,7 @@ def test_the_best_state_is_kept_and_said_to_be(command, recipe):
     assert f"best validation accuracy after {result['kept_iteration']} iterations" in out
 
 
-# Each option, and what the model's recipe says of it afterwards.
+# Each option, and its entry in the model's recipe afterwards.
 OPTIONS = {
     "--network": ("dense(3)", "network", {"dense": {"units": 3}}),
     "--loss": ("softmax_cross_entropy(label_smoothing=0.1)", "loss",
@@ -562,7 +564,7 @@ def test_every_field_of_a_recipe_has_its_option():
     assert {field.name for field in attrs.fields(Recipe)} == fields
 
 
-def test_regression_is_told_in_its_own_metrics(command, recipe):
+def test_regression_is_measured_by_its_own_metrics(command, recipe):
     argv = [recipe, "--network", "dense(1)", "--loss", "mean_squared", "--watch", "validation cost",
             "--no-higher-is-better", "--iterations", 300]  # fmt: skip
     status, out, _ = command("train", *argv, "--json")
@@ -586,11 +588,11 @@ def test_a_summary_counts_every_layers_parameters(command, recipe):
     assert rows[5][-2:] == ["3", "21"]
     assert rows[6] == ["51"]
     _, out, _ = command("summary", recipe, "--json")
-    told = json.loads(out)
-    assert told["parameters"] == sum(layer["parameters"] for layer in told["layers"]) == 51
-    assert told["bytes"]["parameters"] == 51 * 8
-    assert told["bytes"]["state of the optimizer"] == 2 * 51 * 8  # both means of Adam
-    assert told["bytes"]["activations, batch of 20"] == (6 + 6 + 6 + 3) * 20 * 8
+    report = json.loads(out)
+    assert report["parameters"] == sum(layer["parameters"] for layer in report["layers"]) == 51
+    assert report["bytes"]["parameters"] == 51 * 8
+    assert report["bytes"]["state of the optimizer"] == 2 * 51 * 8  # both means of Adam
+    assert report["bytes"]["activations, batch of 20"] == (6 + 6 + 6 + 3) * 20 * 8
 
 
 @pytest.mark.parametrize("units", [10**8, 10**10])
@@ -608,7 +610,7 @@ def test_a_summary_of_a_claimed_size_takes_no_memory_of_that_size(command, recip
     assert most < 20e6
 
 
-def test_large_counts_are_told_so_that_people_can_read_them(command, recipe):
+def test_large_counts_are_printed_readably(command, recipe):
     status, out, _ = command("summary", recipe, "--network", "serial(dense(90000), dense(3))")
     assert status == 0
     assert "540,003" in out.replace("\n", " ")

@@ -82,7 +82,7 @@ def test_without_argcomplete_one_line_names_what_to_install(command, monkeypatch
     assert err.count("\n") == 1
 
 
-def test_a_shell_of_no_known_name_is_refused(command):
+def test_an_unknown_shell_is_refused(command):
     status, _, err = command("completion", "fish")
     assert status == 2
     assert "invalid choice: 'fish'" in err

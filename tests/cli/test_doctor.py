@@ -1,4 +1,4 @@
-"""`pydnn doctor`, alone and with a run; the parser is its own, to need no other command."""
+"""`pydnn doctor`, alone and with a run, with a parser of this command alone."""
 
 import argparse
 import json
@@ -46,14 +46,14 @@ def table_of(out):
 
 def test_the_report_shows_what_bits_depend_on(command):
     status, out = command()
-    told, here = table_of(out), current_environment()
+    shown, here = table_of(out), current_environment()
     assert status == 0
-    assert told["numpy"] == here.versions["numpy"]
-    assert told["BLAS"].startswith(here.blas["name"])
-    assert told["CPU features"].split() == list(here.cpu)
-    assert told["exp"] == here.arithmetic["exp"][:16]
-    assert told["note"].startswith("thread count: set by no variable; ")
-    assert "hazard" not in told
+    assert shown["numpy"] == here.versions["numpy"]
+    assert shown["BLAS"].startswith(here.blas["name"])
+    assert shown["CPU features"].split() == list(here.cpu)
+    assert shown["exp"] == here.arithmetic["exp"][:16]
+    assert shown["note"].startswith("thread count: set by no variable; ")
+    assert "hazard" not in shown
 
 
 def test_the_report_says_how_to_learn_of_kernel_and_threads(command, monkeypatch):
@@ -72,10 +72,10 @@ def test_the_report_names_hazards(command, monkeypatch):
 
 def test_the_report_for_programs(command):
     status, out = command("--json")
-    told = json.loads(out)
-    assert (status, sorted(told)) == (0, ["environment", "hazards"])
-    assert told["environment"]["arithmetic"] == current_environment().arithmetic
-    assert [hazard["breaks"] for hazard in told["hazards"]] == [False]
+    shown = json.loads(out)
+    assert (status, sorted(shown)) == (0, ["environment", "hazards"])
+    assert shown["environment"]["arithmetic"] == current_environment().arithmetic
+    assert [hazard["breaks"] for hazard in shown["hazards"]] == [False]
 
 
 def test_data_without_a_run_is_refused(command):
@@ -95,7 +95,7 @@ def test_a_run_can_be_replayed_where_it_was_recorded(command, run_folder, tmp_pa
 
 @pytest.fixture
 def other_arithmetic(monkeypatch):
-    """As if this process had another exp and more variables than the one that recorded."""
+    """Pretend that this process has another exp and more variables than the recording one."""
     here = current_environment()
     here.arithmetic["exp"] = "ab" * 32
     here.variables["NPY_DISABLE_CPU_FEATURES"] = "X86_V4"
@@ -141,18 +141,18 @@ def test_a_run_cannot_be_replayed_with_other_data(command, run_folder, tmp_path)
 
 def test_the_verdict_for_programs(command, run_folder, other_arithmetic):
     status, out = command(run_folder, "--json")
-    told = json.loads(out)
-    assert (status, told["replayable"]) == (1, False)
-    assert told["reason"] == told["expected"]
-    assert told["run"] == str(run_folder)
-    assert told["data"]["differences"] == []
-    assert [change["what"] for change in told["changes"]] == [
+    shown = json.loads(out)
+    assert (status, shown["replayable"]) == (1, False)
+    assert shown["reason"] == shown["expected"]
+    assert shown["run"] == str(run_folder)
+    assert shown["data"]["differences"] == []
+    assert [change["what"] for change in shown["changes"]] == [
         "NPY_DISABLE_CPU_FEATURES",
         "arithmetic of exp",
     ]
 
 
-def test_a_folder_that_is_no_run_is_refused(command, tmp_path):
+def test_a_folder_that_is_not_a_run_is_refused(command, tmp_path):
     with pytest.raises(BadInput, match=r"expected the folder of a run"):
         command(tmp_path)
 
@@ -182,5 +182,5 @@ def test_doctor_gives_the_answer_of_replay(name, tmp_path, capsys, monkeypatch):
     assert reason.startswith("this run cannot be replayed here: this ")
     assert main(["replay", str(tmp_path / "run")]) == 2
     out, err = capsys.readouterr()
-    assert out == ""  # nothing is promised before
+    assert out == ""  # the check comes before any promise
     assert reason.removeprefix("this run cannot be replayed here: ") in err

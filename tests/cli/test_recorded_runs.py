@@ -43,7 +43,7 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A run of the recipe, which nobody changes: copy it."""
+    """A run of the recipe; tests copy it before they change it."""
     folder = tmp_path_factory.mktemp("trained")
     data = saved_data(folder)
     (folder / "recipe.toml").write_text(RECIPE)
@@ -75,7 +75,7 @@ def test_a_run_holds_its_recipe_environment_and_segments(command):
     run = Path("runs/0001")
     assert json.loads((run / "end-0000000012.json").read_text())["why"] == "finished"
     assert 'optimizer = "adam(learning_rate=0.01)"' in (run / "recipe.toml").read_text()
-    with h5py.File("runs/0001/segments/0000000005.h5") as file:  # which anybody can read
+    with h5py.File("runs/0001/segments/0000000005.h5") as file:  # plain HDF5, readable by anybody
         assert file["cost"].shape == (5,)
         assert file["parameters"].shape == (37,)
 
@@ -101,7 +101,7 @@ def test_resume_goes_on_to_the_bits_of_a_run_without_a_pause(command, results):
     assert out.splitlines()[-1] == "model short/model.h5"
 
 
-def test_what_was_set_aside_is_told(command):
+def test_files_that_were_set_aside_are_reported(command):
     command("train", "recipe.toml", "--run", "run", "--checkpoint-every", 4)
     damaged = Path("run/segments/0000000008.h5")
     content = bytearray(damaged.read_bytes())
@@ -140,9 +140,9 @@ def test_replay_of_a_portable_run_promises_its_bits_on_any_machine(command, resu
     status, out, err = command("replay", "runs/0001")
     assert (status, err) == (0, "")
     assert "its arithmetic is portable" in out
-    told = results("replay", "runs/0001")[1]
-    assert (told["same"], told["numerics"]) == (True, "portable")
-    assert told["fingerprint"] == trained["fingerprint"]
+    result = results("replay", "runs/0001")[1]
+    assert (result["same"], result["numerics"]) == (True, "portable")
+    assert result["fingerprint"] == trained["fingerprint"]
     status, out, _ = command("doctor", "runs/0001")
     assert status == 0
     assert out.splitlines()[-1].endswith("here, and on any machine: its arithmetic is portable")
@@ -168,7 +168,7 @@ def other_data(path="data-1.h5"):
         file["train_X"][:] = table
 
 
-def test_replay_tells_what_to_expect_and_the_first_difference(command, results):
+def test_replay_prints_what_to_expect_and_the_first_difference(command, results):
     results("train", "recipe.toml", "--run", "run")
     other_data()
     status, out, err = command("replay", "run")
@@ -184,11 +184,11 @@ def test_replay_tells_what_to_expect_and_the_first_difference(command, results):
         or "gradient norm differs" in out
     )
     status, out, _ = command("replay", "run", "--json")
-    found = json.loads(out)
-    assert (status, found["same"]) == (1, False)
-    assert found["difference"]["step"] in (0, 1, 2)
-    assert found["difference"]["recorded"] != found["difference"]["here"]
-    assert found["difference"]["ulps"] > 0
+    shown = json.loads(out)
+    assert (status, shown["same"]) == (1, False)
+    assert shown["difference"]["step"] in (0, 1, 2)
+    assert shown["difference"]["recorded"] != shown["difference"]["here"]
+    assert shown["difference"]["ulps"] > 0
     status, out, err = command("resume", "run", "--iterations", 20)
     assert (status, out) == (2, "")
     assert "so this is not the data of run: " in err
@@ -207,7 +207,7 @@ def test_replay_on_another_machine_is_expected_not_to_match(command, tmp_path, t
         pytest.skip("this CPU has not those features, or this NumPy other names for them")
     assert re.search(r"computes exp, .* differently \(exp: recorded \w{8}, here \w{8}", done.stderr)
     assert "fast runs will not match; recorded with NPY_DISABLE_CPU_FEATURES not set" in done.stderr
-    assert done.returncode in (0, 1)  # a run so small may match all the same
+    assert done.returncode in (0, 1)  # such a small run may still match
 
 
 def test_inspect_shows_every_tensor_of_a_step(command, trained):
@@ -235,12 +235,12 @@ def test_inspect_shows_one_stage_or_layer_and_writes_arrays(command, results, tr
     assert out.splitlines()[-1] == "arrays in s.h5"
     with h5py.File("s.h5") as file:
         assert file["backward/2/dA"].shape == (4, 16)
-    found = results("inspect", "run", "--step", 3, "--layer", 0)[1]
-    assert {row["layer"] for row in found["tensors"]} == {"0"}
-    assert found["tensors"][0]["shape"] == [4, 5]
+    shown = results("inspect", "run", "--step", 3, "--layer", 0)[1]
+    assert {row["layer"] for row in shown["tensors"]} == {"0"}
+    assert shown["tensors"][0]["shape"] == [4, 5]
 
 
-def test_diff_tells_where_two_runs_part(command, results):
+def test_diff_prints_the_first_difference_of_two_runs(command, results):
     for seed in (3, 3, 4):
         results("train", "recipe.toml", "--seed", seed)
     assert command("diff", "runs/0001", "runs/0002") == (
@@ -253,9 +253,9 @@ def test_diff_tells_where_two_runs_part(command, results):
     assert status == 1
     assert "recipe       seed: 3 | 4\n" in out
     assert "they part before the first step\n  first in state, layer 0, W: 20 of 20 num" in out
-    status, found = results("diff", "runs/0001", "runs/0003")
-    assert (status, found["parting"]["step"]) == (1, -1)
-    assert found["parting"]["tensor"]["tensor"] == "state, layer 0, W"
+    status, shown = results("diff", "runs/0001", "runs/0003")
+    assert (status, shown["parting"]["step"]) == (1, -1)
+    assert shown["parting"]["tensor"]["tensor"] == "state, layer 0, W"
 
 
 def test_diff_finds_a_pixel(command, results):
@@ -280,7 +280,7 @@ def test_evaluate_and_predict_take_a_run_without_its_recording(command):
     )  # fmt: skip
 
 
-def test_a_training_of_which_no_step_can_be_taken_leaves_no_run(command):
+def test_a_training_without_a_first_step_leaves_no_run(command):
     status, _, err = command("train", "recipe.toml", "--batches", "mini_batches(1)")
     assert (status, err.count("\n")) == (2, 1)
     assert "batch_norm needs 2 or more in every batch" in err
@@ -326,7 +326,7 @@ ALLOW = ("--allow", "my_stages")
 
 @pytest.fixture
 def afresh(command, tmp_path, monkeypatch):
-    """Runs a command as a new process would: with no module of the user's imported before."""
+    """Run a command as in a new process, which has imported none of the user's modules."""
     monkeypatch.syspath_prepend(tmp_path)
 
     def run(*argv):
@@ -339,7 +339,7 @@ def afresh(command, tmp_path, monkeypatch):
     return run
 
 
-def test_functions_of_ones_own_are_found_again_or_refused(tmp_path, afresh):
+def test_a_user_s_own_functions_are_found_again_or_refused(tmp_path, afresh):
     (tmp_path / "my_stages.py").write_text(MODULE.format(scale=0.1))
     network = "serial(dense(4), my_stages:cube(), dense(1))"
     done = child("train", "recipe.toml", "--network", network, "--run", "run", cwd=tmp_path)
@@ -423,10 +423,10 @@ def test_a_run_is_resumed_from_any_folder(tmp_path, results, monkeypatch):
     results("train", "recipe.toml")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    status, found = results("resume", "../runs/0002", "--iterations", 20)
-    assert (status, found["fingerprint"]) == (0, whole)
+    status, shown = results("resume", "../runs/0002", "--iterations", 20)
+    assert (status, shown["fingerprint"]) == (0, whole)
     status, scores = results("evaluate", "../runs/0002")
-    assert (status, scores) == (0, found["scores"])
+    assert (status, scores) == (0, shown["scores"])
 
 
 @pytest.mark.parametrize("name", ["data 😀", 'a "quoted" one', "back\\slash", "del\x7fete"])
@@ -438,7 +438,7 @@ def test_data_of_any_name_can_be_found_again(tmp_path, results, name):
     assert results("replay", "run")[1]["same"]
 
 
-def test_data_of_a_name_that_no_text_can_hold_is_refused_at_once(tmp_path):
+def test_data_whose_name_is_not_a_text_is_refused_at_once(tmp_path):
     folder = os.fsdecode(os.fsencode(tmp_path) + b"/x\xff")
     os.mkdir(folder)
     shutil.copy(tmp_path / "data-1.h5", folder)
@@ -449,7 +449,7 @@ def test_data_of_a_name_that_no_text_can_hold_is_refused_at_once(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_disk_without_locks_is_told_once(command, monkeypatch):
+def test_a_disk_without_locks_is_reported_once(command, monkeypatch):
     def unlocked(handle):
         raise OSError(37, "No locks available")
 
@@ -475,7 +475,7 @@ def test_a_run_without_steps_has_none_to_sample(command):
     assert command("resume", "run")[0] == 0
 
 
-def test_a_module_that_does_not_import_is_told_in_one_line(tmp_path, afresh):
+def test_a_module_that_cannot_be_imported_is_reported_in_one_line(tmp_path, afresh):
     (tmp_path / "my_stages.py").write_text(MODULE.format(scale=0.1))
     network = "serial(dense(4), my_stages:cube(), dense(1))"
     assert afresh("train", "recipe.toml", "--network", network, "--run", "run")[0] == 0
@@ -487,7 +487,7 @@ def test_a_module_that_does_not_import_is_told_in_one_line(tmp_path, afresh):
         assert "the module of my_stages:cube cannot be imported (SyntaxError: " in err
 
 
-def test_layers_of_a_stage_without_any(command, trained):
+def test_layers_of_a_part_without_layers_are_refused(command, trained):
     shutil.copytree(trained, "run")
     argv = ("inspect", "run", "--step", 1, "--part", "batch", "--layer", 0)
     assert command(*argv)[2] == (
@@ -495,7 +495,7 @@ def test_layers_of_a_stage_without_any(command, trained):
     )
 
 
-def test_a_change_of_basis_is_told_in_one_line_and_can_be_refused(command, results):
+def test_a_change_of_basis_is_reported_in_one_line_and_can_be_refused(command, results):
     X = Key(1).normal((400, 20))
     data = Batch(X, [[0, 1] * 10])
     save_table(Path("wide.h5"), DataSet(data, data))

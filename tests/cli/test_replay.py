@@ -1,4 +1,4 @@
-"""`pydnn replay` says whether the model in a run's folder is what the run leads to."""
+"""`pydnn replay` checks that the model in a run's folder is the result of the run."""
 
 import contextlib
 import importlib
@@ -57,8 +57,8 @@ def trained(tmp_path, monkeypatch, command):
 
     def train(run="runs/0001", recipe=RECIPE, status=0):
         Path("recipe.toml").write_text(recipe)
-        found, _, err = command("train", "recipe.toml", "--checkpoint-every", 5, "--run", run)
-        assert found == status, err
+        result, _, err = command("train", "recipe.toml", "--checkpoint-every", 5, "--run", run)
+        assert result == status, err
         return Path(run)
 
     return train
@@ -129,7 +129,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize(("change", "message"), FOREIGN.values(), ids=FOREIGN)
-def test_a_model_that_is_not_the_run_s_own_is_told(run, command, change, message):
+def test_a_model_that_is_not_the_run_s_own_is_reported(run, command, change, message):
     change(run)
     status, out, _ = command("replay", run)
     assert status == 1
@@ -137,18 +137,18 @@ def test_a_model_that_is_not_the_run_s_own_is_told(run, command, change, message
     assert message in out.splitlines()[-1]
 
 
-def test_the_model_of_another_run_is_told(run, trained, command):
+def test_the_model_of_another_run_is_reported(run, trained, command):
     other = trained(recipe=RECIPE.replace("seed = 3", "seed = 4"))
     shutil.copy(other / "model.h5", run / "model.h5")
-    status, told = replayed(command, run)
+    status, output = replayed(command, run)
     assert status == 1
-    assert "is not the result of this run, as its recipe shows: write it again with" in told
+    assert "is not the result of this run, as its recipe shows: write it again with" in output
     assert command("resume", run)[0] == 0
     assert replayed(command, run) == (0, None)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_no_machine_is_blamed_for_a_difference_in_a_portable_run(tmp_path, capsys, dtype):
+def test_a_difference_in_a_portable_run_does_not_blame_the_machine(tmp_path, capsys, dtype):
     recipe = small_recipe(tmp_path, numerics="portable", dtype=dtype)
     recorded(tmp_path / "run", recipe, change=flipping(6, bit=20))
     assert main(["replay", str(tmp_path / "run")]) == 1
@@ -181,7 +181,7 @@ def test_a_link_to_an_equal_model_is_refused_by_name(run, tmp_path, capsys):
     assert main(["evaluate", str(model)]) == 2
     assert f"{model} is a symbolic link" in capsys.readouterr().err
     assert load_model(tmp_path / "outside.h5") is not None
-    (tmp_path / "newest.h5").symlink_to("outside.h5")  # outside of runs, links are people's own
+    (tmp_path / "newest.h5").symlink_to("outside.h5")  # outside of runs, links are allowed
     assert load_model(tmp_path / "newest.h5") is not None
 
 

@@ -32,7 +32,7 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
     (tmp_path / "recipe.toml").write_text(RECIPE)
 
 
-def test_a_sweep_tells_mean_spread_and_the_best(command):
+def test_a_sweep_prints_mean_spread_and_the_best(command):
     status, out, err = command("sweep", "recipe.toml", "--seeds", 6, "--validation", 0.25)
     assert (status, err) == (0, "")
     lines = out.splitlines()
@@ -68,7 +68,7 @@ def test_programs_get_every_number_of_every_run(command):
     spread = result["spread"][0]["scores"]["final cost"]
     assert spread["mean"] == pytest.approx(np.mean(finals))
     assert spread["deviation"] == pytest.approx(np.std(finals, ddof=1))
-    # The same numbers, one run after the other.
+    # The same numbers as in one training after the other.
     argv += ["--penalty-strengths", "0,0.5", "--one-by-one"]
     apart = json.loads(command(*argv)[1])
     assert [run["costs"] for run in apart["runs"]] == [run["costs"] for run in result["runs"]]
@@ -100,15 +100,15 @@ def test_the_best_model_is_saved_for_the_other_commands(command):
     assert json.loads(out)["test"]["accuracy"] == best["scores"]["test accuracy"]
 
 
-def test_the_tutorials_job_is_swept_where_no_recipe_is_given(command):
+def test_without_a_recipe_the_tutorial_s_job_is_swept(command):
     argv = ["sweep", "--data", "points.h5", "--layers", "3", "--iterations", "4", "--json"]
     first, second = json.loads(command(*argv, "--seeds", 2)[1])["runs"]
-    assert first["costs"][0] != second["costs"][0]  # the weights' stream has the seed, too
+    assert first["costs"][0] != second["costs"][0]  # the seed also changes the stream of weights
     alone = json.loads(command("train", *argv[1:], "--seed", 2)[1].splitlines()[-1])
     assert second["costs"] == alone["costs"]
 
 
-def test_runs_that_are_lost_are_told_and_passed_over(command):
+def test_trainings_that_diverge_are_reported_and_left_out(command):
     argv = ["sweep", "recipe.toml", "--seeds", 2, "--learning-rates", "0.1,1e40"]
     status, out, _ = command(*argv, "--dtype", "float32")
     assert status == 0
@@ -150,7 +150,7 @@ def test_mistakes_get_one_line_and_status_2(command, argv, message):
     assert err.count("\n") == 1
 
 
-def test_a_folder_for_a_model_that_never_came_is_not_left(command, tmp_path):
+def test_no_folder_is_left_for_a_model_that_was_not_made(command, tmp_path):
     argv = ["sweep", "recipe.toml", "--learning-rates", "1e300", "--save-best", "best"]
     assert command(*argv)[0] == 2
     assert not (tmp_path / "best").exists()

@@ -37,7 +37,7 @@ def long_run(tmp_path_factory):
 
 @pytest.fixture
 def hostile(tmp_path, monkeypatch):
-    """The folder in which a person stands, full of modules that leave a trace."""
+    """The current folder, full of modules that leave a trace when they are imported."""
     for name in ("multiprocessing", "toolz", "numpy", "pydnn", "json", "attrs", "h5py", "string"):
         (tmp_path / f"{name}.py").write_text(
             f"open({str(tmp_path / 'ran')!r}, 'a').write('{name}')"
@@ -47,8 +47,8 @@ def hostile(tmp_path, monkeypatch):
 
 
 def test_workers_import_nothing_from_the_current_folder(run, hostile):
-    found = list(verify(Run.open(run), jobs=2))
-    assert [verified.mismatch for verified in found] == [None] * 4
+    listed = list(verify(Run.open(run), jobs=2))
+    assert [verified.mismatch for verified in listed] == [None] * 4
     assert not hostile.exists()
     assert "PYTHONSAFEPATH" not in os.environ
 
@@ -75,8 +75,10 @@ pydnn.cli.main(["replay", sys.argv[1], "--jobs", "2"])
 
 
 def children_of(pid):
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
-    return [int(word) for word in found.stdout.split()]
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True
+    )
+    return [int(word) for word in listed.stdout.split()]
 
 
 def alive(pid):
@@ -107,7 +109,7 @@ def test_workers_end_with_their_parent_however_that_ends(long_run, how):
         process.send_signal(getattr(signal, how))
         process.wait()
         assert waited(lambda: not any(map(alive, workers)), 30)
-        process.stdout.read()  # which ends, since nobody holds it any more
+        process.stdout.read()  # it ends, because no process holds it any more
 
 
 @pytest.mark.parametrize(

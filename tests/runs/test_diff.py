@@ -31,7 +31,7 @@ from pydnn.stages.base import elementwise
 
 @described("stage")
 def turned_tanh() -> Stage:
-    """The same function as tanh, by another way: its bits are not all the same."""
+    """The function tanh computed in another way, with some other bits."""
 
     def forward(Z, numerics):
         return 1 - 2 / (1 + np.exp(2 * Z))
@@ -40,7 +40,7 @@ def turned_tanh() -> Stage:
 
 
 def compared(folder, **changes):
-    """The difference between a small run, and one with `changes` of recipe, data or step."""
+    """The difference between a small run and one with `changes` in recipe, data or step."""
     options = {name: changes.pop(name) for name in ("change", "data", "every") if name in changes}
     if not (folder / "a").exists():
         recorded(folder / "a", small_recipe(folder), every=options.get("every", 4))
@@ -51,25 +51,25 @@ def compared(folder, **changes):
 
 
 def test_the_same_job_twice_has_no_difference(tmp_path):
-    found = compared(tmp_path)
-    assert (found.recipe, found.data, found.environment) == ([], [], [])
-    assert found.parting is None
-    assert found.iterations == (12, 12)
+    result = compared(tmp_path)
+    assert (result.recipe, result.data, result.environment) == ([], [], [])
+    assert result.parting is None
+    assert result.iterations == (12, 12)
 
 
-def test_segments_and_evaluations_are_no_difference_in_bits(tmp_path):
+def test_segments_and_evaluations_do_not_count_as_different_bits(tmp_path):
     recorded(tmp_path / "a", small_recipe(tmp_path), every=5)
-    found = compared(tmp_path, evaluate_every=2)
-    assert found.recipe == [("evaluate_every", "0", "2")]
-    assert found.parting is None
+    result = compared(tmp_path, evaluate_every=2)
+    assert result.recipe == [("evaluate_every", "0", "2")]
+    assert result.parting is None
 
 
 def test_a_changed_seed_is_found(tmp_path):
-    found = compared(tmp_path, seed=4)
-    assert found.recipe == [("seed", "3", "4")]
-    assert found.parting.step == -1
-    assert found.parting.apart.tensor == "state, layer 0, W"
-    assert (found.parting.apart.count, found.parting.apart.size) == (20, 20)
+    result = compared(tmp_path, seed=4)
+    assert result.recipe == [("seed", "3", "4")]
+    assert result.parting.step == -1
+    assert result.parting.apart.tensor == "state, layer 0, W"
+    assert (result.parting.apart.count, result.parting.apart.size) == (20, 20)
 
 
 @pytest.mark.parametrize("step", [3, 7])
@@ -78,32 +78,32 @@ def test_a_changed_learning_rate_at_a_step_is_found(tmp_path, step):
     recorded(
         tmp_path / "a", small_recipe(tmp_path, optimizer=describe(adam(learning_rate=rates[0])))
     )
-    found = compared(tmp_path, optimizer=describe(adam(learning_rate=rates[1])))
-    assert found.parting.step == step
-    assert found.parting.mismatch.quantity == "observed learning_rate"
-    assert (found.parting.mismatch.recorded, found.parting.mismatch.here) == (0.01, 0.005)
-    assert found.parting.apart.tensor == "update, layer 0, update of W"
-    assert found.parting.notes == ()
+    result = compared(tmp_path, optimizer=describe(adam(learning_rate=rates[1])))
+    assert result.parting.step == step
+    assert result.parting.mismatch.quantity == "observed learning_rate"
+    assert (result.parting.mismatch.recorded, result.parting.mismatch.here) == (0.01, 0.005)
+    assert result.parting.apart.tensor == "update, layer 0, update of W"
+    assert result.parting.notes == ()
 
 
 def test_one_flipped_pixel_in_the_data_is_found(tmp_path):
     data = small_data()
     X = data.train.X.copy()
     X.view(np.uint64)[3, 17] ^= np.uint64(1 << 30)  # a lower bit may be lost in the first sum
-    found = compared(tmp_path, data=attrs.evolve(data, train=Batch(X, data.train.Y)))
-    assert len(found.data) == 1
-    assert found.data[0].startswith(
+    result = compared(tmp_path, data=attrs.evolve(data, train=Batch(X, data.train.Y)))
+    assert len(result.data) == 1
+    assert result.data[0].startswith(
         "train X: 1 of 200 numbers differs, the first is feature 3 of example 17: "
     )
-    apart = found.parting.apart
+    apart = result.parting.apart
     assert (apart.tensor, apart.count, apart.ulps) == ("batch, X", 1, 1 << 30)
-    assert found.parting.step in (0, 1, 2)  # of the epoch in which example 17 comes
+    assert result.parting.step in (0, 1, 2)  # the first epoch contains example 17
 
 
 @pytest.mark.parametrize("step", [2, 6])
 def test_one_bit_of_one_weight_at_a_step_is_found(tmp_path, step):
-    found = compared(tmp_path, change=flipping(step, index=(1, 2), bit=3), every=1)
-    parting = found.parting
+    result = compared(tmp_path, change=flipping(step, index=(1, 2), bit=3), every=1)
+    parting = result.parting
     assert parting.step == step
     assert parting.mismatch.quantity == "checksum of the parameters after it"
     assert parting.apart.tensor == "update, layer 0, W"
@@ -140,32 +140,32 @@ def test_steps_up_and_down_that_cancel_in_a_sum_are_found_at_their_step(tmp_path
 def test_a_stage_replaced_by_a_mathematically_equal_one_is_found(tmp_path):
     network = serial(dense(6), tanh(), dense(1))
     other = serial(dense(6), turned_tanh(), dense(1))
-    descent = describe(gradient_descent(learning_rate=0.1))  # in which every bit leaves a trace
+    descent = describe(gradient_descent(learning_rate=0.1))  # so that every bit leaves a trace
     recorded(tmp_path / "a", small_recipe(tmp_path, network=describe(network), optimizer=descent))
-    found = compared(tmp_path, network=describe(other), optimizer=descent)
-    assert [name for name, _, _ in found.recipe] == ["network"]
-    apart = found.parting.apart
+    result = compared(tmp_path, network=describe(other), optimizer=descent)
+    assert [name for name, _, _ in result.recipe] == ["network"]
+    apart = result.parting.apart
     assert apart.tensor == "forward, layer 1 (tanh), A"
-    assert found.parting.step == 0
+    assert result.parting.step == 0
     assert 0 < apart.count <= apart.size
     assert apart.ulps < 100
 
 
 def test_another_optimizer_and_another_shape_are_found(tmp_path):
-    found = compared(tmp_path, optimizer=describe(gradient_descent(learning_rate=0.01)))
-    assert found.parting.step == 0
-    assert found.parting.apart.tensor == "update, layer 0, update of W"
+    result = compared(tmp_path, optimizer=describe(gradient_descent(learning_rate=0.01)))
+    assert result.parting.step == 0
+    assert result.parting.apart.tensor == "update, layer 0, update of W"
     recorded(tmp_path / "c", small_recipe(tmp_path, network=describe(serial(dense(7), dense(1)))))
     wider = difference(Run.open(tmp_path / "a"), Run.open(tmp_path / "c"))
     assert wider.parting.step == -1
     assert wider.parting.apart.first == ("float64 (4, 5)", "float64 (7, 5)")
 
 
-def test_signs_of_zeros_that_no_cost_shows_are_no_difference_of_steps(tmp_path):
+def test_signs_of_zeros_that_no_cost_shows_do_not_count_as_different(tmp_path):
     networks = [serial(dense(6), stage, dense(1)) for stage in (relu(), leaky_relu(slope=0.0))]
     recorded(tmp_path / "a", small_recipe(tmp_path, network=describe(networks[0])))
-    found = compared(tmp_path, network=describe(networks[1]))
-    assert found.parting is None
+    result = compared(tmp_path, network=describe(networks[1]))
+    assert result.parting is None
 
 
 def test_a_state_that_differs_where_no_row_does_is_found(tmp_path):
@@ -188,9 +188,9 @@ def test_a_state_that_differs_where_no_row_does_is_found(tmp_path):
 
 def test_a_shorter_run_is_the_beginning_of_a_longer_one(tmp_path):
     recorded(tmp_path / "a", small_recipe(tmp_path), steps=7)
-    found = compared(tmp_path)
-    assert found.iterations == (7, 12)
-    assert found.parting is None
+    result = compared(tmp_path)
+    assert result.iterations == (7, 12)
+    assert result.parting is None
 
 
 @pytest.mark.slow
@@ -210,22 +210,22 @@ def test_another_thread_count_of_blas_is_found_and_rebuilt_as_it_was(tmp_path):
             capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-    found = difference(Run.open(tmp_path / "1"), Run.open(tmp_path / "2"))
-    changed = {what: (a, b) for what, a, b in found.environment}
+    result = difference(Run.open(tmp_path / "1"), Run.open(tmp_path / "2"))
+    changed = {what: (a, b) for what, a, b in result.environment}
     assert changed["BLAS threads"] == ("1", "2")
-    if found.parting is None:
+    if result.parting is None:
         pytest.skip(
             "this BLAS gives the products of this network the same bits with 1 and 2 threads"
         )
-    assert found.parting.step == 0
-    assert found.parting.notes == ()
-    assert found.parting.apart.tensor.startswith(("forward, layer", "backward, layer"))
-    assert found.parting.apart.ulps < 10**6
+    assert result.parting.step == 0
+    assert result.parting.notes == ()
+    assert result.parting.apart.tensor.startswith(("forward, layer", "backward, layer"))
+    assert result.parting.apart.ulps < 10**6
     in_memory = [Run.open(tmp_path / threads, data=data) for threads in ("1", "2")]
-    assert difference(*in_memory) == found
+    assert difference(*in_memory) == result
 
 
 def test_full_batches_and_other_names_of_parts_still_compare(tmp_path):
-    found = compared(tmp_path, batches=describe(full_batch()))
-    assert found.parting.apart.tensor == "batch, X"
-    assert found.parting.apart.first == ("float64 (5, 16)", "float64 (5, 40)")
+    result = compared(tmp_path, batches=describe(full_batch()))
+    assert result.parting.apart.tensor == "batch, X"
+    assert result.parting.apart.first == ("float64 (5, 16)", "float64 (5, 40)")

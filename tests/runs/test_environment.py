@@ -46,7 +46,7 @@ SAMPLE = Environment(
 
 
 def evolved(environment=SAMPLE, **changes):
-    """With single entries of its mappings changed; None takes one out."""
+    """The environment with some entries of its mappings changed; None removes one."""
     for field, entries in changes.items():
         merged = {**getattr(environment, field), **entries}
         kept = {name: text for name, text in merged.items() if text is not None}
@@ -87,7 +87,7 @@ def test_threads_are_those_of_the_blas_of_numpy():
         assert current_environment().blas["threads"] == "1"
 
 
-def test_variables_that_no_terminal_shows_are_told_in_ascii(monkeypatch):
+def test_unprintable_variables_are_written_in_ascii(monkeypatch):
     monkeypatch.setenv("GLIBC_TUNABLES", "a\x1b[31m\udcff" + "x" * 5000)
     here = current_environment()
     assert here.variables["GLIBC_TUNABLES"].startswith(r"a\x1b[31m\udcffxxx")
@@ -107,7 +107,7 @@ def test_one_ulp_in_one_operation_changes_its_fingerprint_alone(name):
         result = getattr(fast, name)(*given, **options)
         if not isinstance(result, np.ndarray):
             return np.nextafter(result, np.inf)
-        if len(result) > 1:  # somewhere in the last of a result
+        if len(result) > 1:  # in the last entry of a result
             result[-1, ...] = np.nextafter(result[-1, ...], result.dtype.type(np.inf))
         return result
 
@@ -132,7 +132,7 @@ def test_the_battery_asks_for_products_as_stages_do():
 
 
 def in_a_child(**variables):
-    """The fingerprint of a process with these environment variables, and no others that count."""
+    """The fingerprint of a process with these environment variables, and no others that matter."""
     environ = {name: text for name, text in os.environ.items() if name not in VARIABLES}
     code = "from pydnn.runs.environment import *; print(environment_text(current_environment()))"
     done = subprocess.run(
@@ -188,7 +188,7 @@ def test_another_number_of_threads_has_another_fingerprint():
         for a, b in zip(products_of_one, products_of_two, strict=True)
         if (a != b).any()
     }
-    # Each precision by itself, so that a run in either is told.
+    # Each precision alone, so that a run in either is warned.
     assert {dtype for dtype, shape in differ} == {"float64", "float32"}
 
 
@@ -204,7 +204,7 @@ def test_numpys_buffer_size_has_another_fingerprint():
 def test_differences_keep_the_order_of_the_operations():
     other = evolved(arithmetic={"exp": "f" * 64, "matmul": None, "zeta": "0" * 64, "eta": "1" * 64})
     assert arithmetic_differences(other, SAMPLE) == ("exp", "eta", "zeta")
-    # What is only here was not there yet when the run was recorded, which did without.
+    # An operation that exists only here is newer than the run, so the run did not use it.
     assert arithmetic_differences(SAMPLE, other) == ("matmul", "exp")
     assert arithmetic_differences(SAMPLE, evolved(arithmetic={"zeta": "0" * 64})) == ()
     assert arithmetic_differences(SAMPLE, SAMPLE) == ()
@@ -266,17 +266,17 @@ def test_no_machine_explains_other_bits_of_portable_arithmetic():
         versions={"numpy": "2.3.5"},
     )
     other = attrs.evolve(other, cpu=(), numerics="portable")
-    told = what_to_expect(recorded, other)
-    assert told.startswith(
+    reported = what_to_expect(recorded, other)
+    assert reported.startswith(
         "portable arithmetic has the same bits on every machine, but that of exp"
     )
     for cause in ("threads", "BLAS", "kernel", "OPENBLAS", "OMP", "numpy", "CPU", "this machine"):
-        assert cause not in told
+        assert cause not in reported
     recorded, other = (
         evolved(recorded, versions={"pydnn": "1"}),
         evolved(other, versions={"pydnn": "2"}),
     )
-    assert what_to_expect(recorded, other) == f"{told}; recorded with pydnn version 1, here 2"
+    assert what_to_expect(recorded, other) == f"{reported}; recorded with pydnn version 1, here 2"
 
 
 def test_changes_are_named_for_people():
@@ -325,7 +325,7 @@ def found_hazards():
     return {hazard.what: hazard for hazard in hazards()}
 
 
-def test_a_plain_process_has_no_hazard_but_that_threads_follow_the_cores(no_variables):
+def test_the_only_hazard_of_a_plain_process_is_its_number_of_threads(no_variables):
     [only] = hazards()
     assert (only.what, only.found, only.breaks) == ("thread count", "set by no variable", False)
 
@@ -345,7 +345,7 @@ def test_variables_are_hazards(monkeypatch, no_variables, name, value, breaks):
     assert (hazard.found, hazard.breaks) == (value, breaks)
 
 
-def test_threads_that_may_not_vary_are_no_hazard(monkeypatch, no_variables):
+def test_a_fixed_number_of_threads_is_not_a_hazard(monkeypatch, no_variables):
     monkeypatch.setenv("MKL_DYNAMIC", "FALSE")
     assert "MKL_DYNAMIC" not in found_hazards()
 
@@ -361,9 +361,9 @@ def test_another_buffer_size_is_a_hazard():
 
 def test_numbers_that_are_flushed_to_zero_are_a_hazard(monkeypatch):
     monkeypatch.setattr(module, "flushes_to_zero", lambda dtype: dtype is np.float32)
-    told = found_hazards()
-    assert told["tiny float32 numbers"].breaks
-    assert "tiny float64 numbers" not in told
+    reported = found_hazards()
+    assert reported["tiny float32 numbers"].breaks
+    assert "tiny float64 numbers" not in reported
 
 
 def test_narrow_pointers_are_a_hazard(monkeypatch):
@@ -371,14 +371,14 @@ def test_narrow_pointers_are_a_hazard(monkeypatch):
     assert found_hazards()["pointers"].found == "32 bits"
 
 
-def test_what_blas_or_variables_do_breaks_no_portable_arithmetic(monkeypatch):
+def test_blas_and_variables_do_not_break_portable_arithmetic(monkeypatch):
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
     assert module.hazards(portable) == []
     monkeypatch.setattr(module, "flushes_to_zero", lambda dtype: True)
     monkeypatch.setattr(module, "adds_exactly", lambda: False)
-    told = {hazard.what: hazard for hazard in module.hazards(portable)}
-    assert list(told) == ["tiny float64 numbers", "tiny float32 numbers", "BLAS"]
-    assert all(hazard.breaks for hazard in told.values())
+    reported = {hazard.what: hazard for hazard in module.hazards(portable)}
+    assert list(reported) == ["tiny float64 numbers", "tiny float32 numbers", "BLAS"]
+    assert all(hazard.breaks for hazard in reported.values())
 
 
 shown = st.text(st.characters(exclude_categories=["C", "Z"]), max_size=20)
@@ -436,10 +436,10 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize(("text", "message"), DAMAGED.values(), ids=DAMAGED)
-def test_damage_is_told_in_one_line(text, message):
-    with pytest.raises(BadInput, match=message) as told:
+def test_damage_is_reported_in_one_line(text, message):
+    with pytest.raises(BadInput, match=message) as reported:
         read_environment(text, "runs/1/environment.json")
-    line = str(told.value)
+    line = str(reported.value)
     assert line.startswith("runs/1/environment.json")
     assert len(line) < 300
     assert line.isprintable()
@@ -456,9 +456,9 @@ def test_environments_compare_and_do_not_change_with_what_made_them():
 def test_another_rounding_mode_is_a_hazard_for_every_arithmetic(monkeypatch):
     monkeypatch.setattr(module, "rounds_to_nearest", lambda dtype: dtype is np.float64)
     for numerics in (fast, portable):
-        told = {hazard.what: hazard for hazard in module.hazards(numerics)}
-        assert told["float32 rounding"].breaks
-        assert "float64 rounding" not in told
+        reported = {hazard.what: hazard for hazard in module.hazards(numerics)}
+        assert reported["float32 rounding"].breaks
+        assert "float64 rounding" not in reported
 
 
 def test_a_run_of_the_portable_cosine_of_0_1_0_is_repeated_to_the_same_bits():
@@ -467,7 +467,7 @@ def test_a_run_of_the_portable_cosine_of_0_1_0_is_repeated_to_the_same_bits():
         total, term, n = Decimal(1), Decimal(1), 0
         while abs(term) > Decimal("1e-42"):
             n += 2
-            # To 28 digits, as the sign of a decimal number was changed then.
+            # Rounded to 28 digits, like a decimal number whose sign was changed then.
             minus_square = decimal.Context(prec=28).minus(square)
             term = DIGITS.divide(DIGITS.multiply(term, minus_square), Decimal((n - 1) * n))
             total = DIGITS.add(total, term)

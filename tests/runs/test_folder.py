@@ -18,7 +18,7 @@ from pydnn.runs.segments import read_segment
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A finished run, and others that differ from it in one thing each."""
+    """A finished run, and others that each differ from it in one respect."""
     folder = tmp_path_factory.mktemp("folders")
     recipe = small_recipe(folder)
     recorded(folder / "run", recipe)
@@ -55,7 +55,7 @@ def test_a_sound_folder_is_read(run):
         assert after.before == before.fingerprint
 
 
-def test_what_was_left_half_written_is_no_fault(run):
+def test_a_half_written_file_is_not_a_fault(run):
     for place in (run, run / "segments"):
         (place / ".0000000016.h5.1-2.part").touch()
     folder = read_folder(run)
@@ -322,7 +322,7 @@ CHANGES = {f"segments: {name}": case for name, case in SEGMENTS.items()} | TEXTS
 
 @pytest.mark.skipif(os.name != "posix", reason="links, pipes and names are made")
 @pytest.mark.parametrize(("change", "message"), CHANGES.values(), ids=CHANGES)
-def test_a_folder_that_is_not_as_it_was_is_refused_in_one_line(run, made, change, message):
+def test_a_changed_folder_is_refused_in_one_line(run, made, change, message):
     change(run, made)
     assert re.search(message, refusal(run))
 
@@ -336,7 +336,7 @@ def test_an_end_that_is_removed_was_perhaps_never_there(run):
 @pytest.mark.parametrize(
     "stride", [pytest.param(1, id="every byte", marks=pytest.mark.slow), 41], ids=str
 )
-def test_a_change_of_any_byte_of_a_text_is_found(run, name, stride):
+def test_any_changed_byte_of_a_text_is_noticed(run, name, stride):
     path = run / name
     for position in range(0, path.stat().st_size, stride):
         for bits in (1, position * 37 % 255 + 1):
@@ -350,7 +350,7 @@ def test_a_change_of_any_byte_of_a_text_is_found(run, name, stride):
 @pytest.mark.parametrize(
     "stride", [pytest.param(1, id="every byte", marks=pytest.mark.slow), 64], ids=str
 )
-def test_a_text_that_ends_too_early_is_found(run, name, stride):
+def test_a_truncated_text_is_noticed(run, name, stride):
     path = run / name
     whole = path.read_bytes()
     for size in range(0, len(whole), stride):
@@ -386,7 +386,7 @@ def test_a_segment_of_an_old_version_of_the_run_is_refused(made, tmp_path):
     recorded(tmp_path / "run", small_recipe(made), steps=6)
     old = {path.name: path.read_bytes() for path in (tmp_path / "run" / "segments").iterdir()}
     segment(tmp_path / "run", 6).write_bytes(b"")
-    resumed(tmp_path / "run", iterations=20, every=2)  # from 4 on, to another goal
+    resumed(tmp_path / "run", iterations=20, every=2)  # from step 4 on, with another goal
     path = segment(tmp_path / "run", 6)
     new = path.read_bytes()
     assert read_segment(path).state_sha256
@@ -406,17 +406,17 @@ def test_a_segment_of_an_old_version_of_the_run_is_refused(made, tmp_path):
     ],
     ids=["nothing", "a file", "an empty folder"],
 )
-def test_what_is_no_folder_of_a_run_is_refused(tmp_path, prepare, message):
+def test_anything_but_the_folder_of_a_run_is_refused(tmp_path, prepare, message):
     prepare(tmp_path / "run")
     assert re.search(message, refusal(tmp_path / "run"))
 
 
 def test_a_free_name_has_a_number_where_others_are_taken(tmp_path):
-    found = []
+    paths = []
     for _ in range(3):
-        found.append(free_name(tmp_path, "a.h5"))
-        found[-1].touch()
-    assert [path.name for path in found] == ["a.h5", "a.h5.2", "a.h5.3"]
+        paths.append(free_name(tmp_path, "a.h5"))
+        paths[-1].touch()
+    assert [path.name for path in paths] == ["a.h5", "a.h5.2", "a.h5.3"]
 
 
 FILES = {

@@ -29,19 +29,19 @@ STEPS = st.tuples(
 
 
 @st.composite
-def seen_steps(draw, *, least=0):
-    """Pairs of info and checksum, of steps that follow each other, and the first one's number."""
+def taken_steps(draw, *, least=0):
+    """The number of the first step, and pairs of info and checksum of consecutive steps."""
     start = draw(st.integers(0, 2**40))
     steps = draw(st.lists(STEPS, min_size=least, max_size=8))
-    seen = [
+    taken = [
         (StepInfo(start + i, cost, norm, observed, measured), words)
         for i, (cost, norm, observed, measured, words) in enumerate(steps)
     ]
-    return start, seen
+    return start, taken
 
 
 def as_read(rows):
-    """The same rows, led through their arrays as a file would hold them."""
+    """The same rows after a round trip through the arrays of a file."""
     arrays = row_arrays(rows)
 
     def read(name, dtype, shape):
@@ -95,42 +95,42 @@ def test_the_rows_of_three_steps():
     }
 
 
-@given(seen_steps())
-def test_what_was_seen_comes_back(steps):
-    start, seen = steps
-    rows = rows_of(seen, start=start)
+@given(taken_steps())
+def test_the_infos_of_steps_come_back(steps):
+    start, taken = steps
+    rows = rows_of(taken, start=start)
     infos = list(rows.infos())
-    assert infos == [info for info, _ in seen]
-    # -0.0 == 0.0, yet they have other bits.
-    assert [math.copysign(1, i.cost) for i in infos] == [math.copysign(1, i.cost) for i, _ in seen]
+    assert infos == [info for info, _ in taken]
+    # -0.0 == 0.0, but their bits differ.
+    assert [math.copysign(1, i.cost) for i in infos] == [math.copysign(1, i.cost) for i, _ in taken]
     assert list(as_read(rows).infos()) == infos
     assert same(as_read(rows), rows)
 
 
-@given(seen_steps(), st.integers(-3, 11), st.integers(-3, 11))
+@given(taken_steps(), st.integers(-3, 11), st.integers(-3, 11))
 def test_the_rows_between_two_steps_are_those_of_the_steps_between(steps, a, b):
-    first, seen = steps
-    rows = rows_of(seen, start=first)
+    first, taken = steps
+    rows = rows_of(taken, start=first)
     part = rows.between(first + a, first + b)
-    expected = [info for info, _ in seen if first + a <= info.iteration < first + b]
+    expected = [info for info, _ in taken if first + a <= info.iteration < first + b]
     assert list(part.infos()) == expected
     assert len(part) == len(expected)
     assert rows.start <= part.start <= part.stop <= rows.stop
     assert all(column.steps.size for column in part.columns.values())
 
 
-@given(seen_steps(least=1), st.lists(st.integers(0, 8), max_size=3))
+@given(taken_steps(least=1), st.lists(st.integers(0, 8), max_size=3))
 def test_rows_that_were_cut_are_joined_again(steps, cuts):
-    start, seen = steps
-    rows = rows_of(seen, start=start)
-    places = [0, *sorted(min(cut, len(seen)) for cut in cuts), len(seen)]
+    start, taken = steps
+    rows = rows_of(taken, start=start)
+    places = [0, *sorted(min(cut, len(taken)) for cut in cuts), len(taken)]
     parts = [rows.between(start + a, start + b) for a, b in itertools.pairwise(places)]
     whole = joined(parts)
-    assert list(whole.infos()) == [info for info, _ in seen]
+    assert list(whole.infos()) == [info for info, _ in taken]
     assert (whole.start, whole.stop) == (rows.start, rows.stop)
 
 
-def test_what_is_no_single_number_has_no_place_in_a_row():
+def test_only_single_numbers_are_stored_in_rows():
     observed = {
         "vector": np.zeros(3),
         "array of one": np.zeros(1),
@@ -208,11 +208,11 @@ def test_a_history_has_one_number_per_step_in_every_column():
     assert not any(column.flags.writeable for column in history.values())
 
 
-@given(seen_steps())
+@given(taken_steps())
 def test_a_history_has_the_values_of_every_step(steps):
-    start, seen = steps
-    history = history_of(rows_of(seen, start=start))
-    for i, (info, _) in enumerate(seen):
+    start, taken = steps
+    history = history_of(rows_of(taken, start=start))
+    for i, (info, _) in enumerate(taken):
         numbers = {name: history[name][i] for name in history if name != "step"}
         expected = dict.fromkeys(numbers, math.nan) | values_of(info)
         np.testing.assert_array_equal(list(numbers.values()), list(expected.values()))

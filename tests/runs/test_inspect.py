@@ -52,10 +52,10 @@ def test_every_tensor_is_that_of_a_network_by_hand(tmp_path):
     )
     recorded(tmp_path / "run", recipe)
     step, tensors = look_into(Run.open(tmp_path / "run"), 1)
-    found = by_name(tensors)
-    X, Y, W, b = (found[n] for n in ("batch, X", "batch, Y", "state, layer 0, W",
+    named = by_name(tensors)
+    X, Y, W, b = (named[n] for n in ("batch, X", "batch, Y", "state, layer 0, W",
                                      "state, layer 0, b"))  # fmt: skip
-    V, c = found["state, layer 2, W"], found["state, layer 2, b"]
+    V, c = named["state, layer 2, W"], named["state, layer 2, b"]
     Z = W @ X + b
     A = np.maximum(Z, 0)
     AL = V @ A + c
@@ -80,13 +80,13 @@ def test_every_tensor_is_that_of_a_network_by_hand(tmp_path):
         "update, layer 2, W": V - 0.5 * dAL @ A.T,
     }
     for name, array in expected.items():
-        np.testing.assert_allclose(found[name], array, rtol=1e-12, atol=1e-15, err_msg=name)
-    assert found["cost, cost"] == step.cost
-    assert "backward, layer 0 (dense), dA_prev" not in found  # which nobody needs
+        np.testing.assert_allclose(named[name], array, rtol=1e-12, atol=1e-15, err_msg=name)
+    assert named["cost, cost"] == step.cost
+    assert "backward, layer 0 (dense), dA_prev" not in named  # no stage needs it
     assert not any(tensor.array.flags.writeable for tensor in tensors if tensor.array.ndim)
 
 
-def test_looking_changes_no_bit(deep):
+def test_inspecting_a_step_changes_no_bit(deep):
     job = prepare(deep.recipe, small_data().train)
     pairs = list(run(job))
     for number in (0, 5, 11):
@@ -95,10 +95,10 @@ def test_looking_changes_no_bit(deep):
         after, info = pairs[number]
         assert step.after == after
         assert (step.info.cost, step.info.gradient_norm) == (info.cost, info.gradient_norm)
-        found = by_name(tensors)
+        named = by_name(tensors)
         for slot in after.parameters.layout.slots:
             layer, _, name = slot.name.rpartition("/")
-            shown = found[f"update, layer {layer}, {name}"]
+            shown = named[f"update, layer {layer}, {name}"]
             np.testing.assert_array_equal(shown, after.parameters[slot.name])
 
 

@@ -35,12 +35,12 @@ posix = pytest.mark.skipif(os.name != "posix", reason="needs signals and fork")
 COMMAND_LINE = """
 import signal, sys
 from pydnn.cli import main
-signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever pytest was started with
+signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest may ignore it
 sys.exit(main())
 """
 
-# Copies of one warm process, the N-th of which is disturbed at its N-th operation on a file of the
-# run, or at the N-th instruction of the modules that record, until one gets through undisturbed.
+# Forks of one warm process. The N-th fork is disturbed at its N-th operation on a file of the run,
+# or at the N-th instruction of the recording modules, until one fork ends undisturbed.
 DISTURBED = """
 import builtins, fcntl, io, json, os, resource, shutil, signal, sys
 from pathlib import Path
@@ -123,7 +123,7 @@ def install():
         def half():
             path = self.filename
             close(self)
-            if os.path.exists(path):  # and is not made in memory
+            if os.path.exists(path):  # and not only in memory
                 os.truncate(path, os.stat(path).st_size // 2)
         if not self or not ours(self.filename) or self.mode == "r":
             return close(self)
@@ -186,7 +186,7 @@ def one(number):
     return {"number": number, "folder": str(folder), "what": what, "status": status,
             "out": out, "err": err}
 
-current = pydnn.runs.environment.current_environment(pydnn.fast)  # is there what is lazy?
+current = pydnn.runs.environment.current_environment(pydnn.fast)  # loads what is loaded lazily
 done = []
 at = 1
 while not done or done[-1]["what"]:
@@ -212,7 +212,7 @@ for argv in order["argvs"]:
             os.close(opened)
             for (_, write), handle in zip(pipes, (1, 2)):
                 os.dup2(write, handle)
-            os.read(gate, 1)  # which ends for all at once
+            os.read(gate, 1)  # the end of the pipe releases all at the same time
             status = pydnn.cli.main(argv)
             sys.stdout.flush()
             sys.stderr.flush()
@@ -231,7 +231,7 @@ print(json.dumps(done))
 
 
 def answered(script, order):
-    """What a script says to an order, both in JSON."""
+    """The answer of a script to an order, both in JSON."""
     done = subprocess.run(
         [sys.executable, "-c", script],
         input=json.dumps(order), capture_output=True, text=True, check=False, timeout=3000,
@@ -249,7 +249,7 @@ def started(*argv, cwd=None):
 
 @contextlib.contextmanager
 def training(*argv):
-    """A process of its own, which is ended with the block."""
+    """A process that ends with the block."""
     process = started("train", *argv)
     try:
         yield process
@@ -266,12 +266,12 @@ def wait_until(happened, process, seconds=300):
         time.sleep(0.001)
 
 
-# What is expected of a run afterwards
+# Expectations about a run afterwards
 
 
 @attrs.frozen
 class Whole:
-    """A job, and how it ends when nothing disturbs it."""
+    """A job, and its result when nothing disturbs it."""
 
     recipe: Path
     every: int
@@ -289,25 +289,25 @@ def whole_run(folder, capsys, *, iterations, every):
     recipe = folder / "job.toml"
     recipe.write_text(write_recipe(small_recipe(folder, iterations=iterations)))
     whole = Whole(recipe, every, folder / "whole", "", [])
-    told = told_by(capsys, *whole.argv(whole.run))
-    return attrs.evolve(whole, fingerprint=told["fingerprint"], costs=told["costs"])
+    results = results_of(capsys, *whole.argv(whole.run))
+    return attrs.evolve(whole, fingerprint=results["fingerprint"], costs=results["costs"])
 
 
-def told_by(capsys, *argv):
-    """What a command that succeeds prints as JSON."""
+def results_of(capsys, *argv):
+    """The JSON object that a successful command prints."""
     capsys.readouterr()
     status = main([*map(str, argv)])
-    told = capsys.readouterr()
-    assert status == 0, told.err
-    return json.loads(told.out)
+    results = capsys.readouterr()
+    assert status == 0, results.err
+    return json.loads(results.out)
 
 
 def expect_refused(capsys, *argv, match):
     capsys.readouterr()
     assert main([*map(str, argv)]) == 2
-    told = capsys.readouterr()
-    expect_one_line(told.err, match)
-    assert told.out == ""
+    results = capsys.readouterr()
+    expect_one_line(results.err, match)
+    assert results.out == ""
 
 
 def expect_one_line(text, match):
@@ -319,13 +319,13 @@ def expect_one_line(text, match):
 def expect_recovered(capsys, path, whole, *, sound=True):
     """Go on with the run at `path`, or begin it, and expect the bits of `whole`."""
     if path.exists():
-        if sound:  # as all is that has its name, whatever happened
+        if sound:  # a file with its final name is complete, whatever happened
             Run.open(path)
-        told = told_by(capsys, "resume", path, "--json", "--checkpoint-every", whole.every)
+        results = results_of(capsys, "resume", path, "--json", "--checkpoint-every", whole.every)
     else:
-        told = told_by(capsys, *whole.argv(path))
-    assert told["fingerprint"] == whole.fingerprint
-    assert told["costs"] == whole.costs
+        results = results_of(capsys, *whole.argv(path))
+    assert results["fingerprint"] == whole.fingerprint
+    assert results["costs"] == whole.costs
     run = Run.open(path)
     assert run.iterations == len(whole.costs)
     assert run.folder.left_behind == ()
@@ -333,10 +333,10 @@ def expect_recovered(capsys, path, whole, *, sound=True):
     models = [load_model(folder / "model.h5") for folder in (path, whole.run)]
     bits = [fingerprint({"it": model.parameters.vector}) for model in models]
     assert bits[0] == bits[1]
-    told = told_by(capsys, "replay", path, "--json")
-    assert told["same"]
-    assert told["fingerprint"] == whole.fingerprint
-    assert told["steps"] == len(whole.costs)
+    results = results_of(capsys, "replay", path, "--json")
+    assert results["same"]
+    assert results["fingerprint"] == whole.fingerprint
+    assert results["steps"] == len(whole.costs)
 
 
 def contents(folder):
@@ -355,7 +355,7 @@ def test_run_n_is_recorded_by_a_disturbed_process_as_by_any_other(tmp_path, caps
 
 
 def drawn(what, number):
-    """A number from 0 to 1, another one for each purpose and kill."""
+    """A number from 0 to 1 for each purpose and kill."""
     return float(Key(2026).at(what, number).uniform(()))
 
 
@@ -373,8 +373,8 @@ def test_killed_at_30_drawn_moments(tmp_path, capsys):
     whole = whole_run(tmp_path, capsys, iterations=2000, every=50)
     most = len(segments_of(whole.run))
     in_the_middle = 0
-    # A drawn number of segments is waited for, and then a drawn time, since a machine that is busy
-    # with something else would let most moments of a clock alone come after the end.
+    # Wait for a random number of segments, then for a random time. On a busy machine, a random time
+    # alone would mostly end after the process has ended.
     for number in itertools.count():
         path = tmp_path / f"run-{number}"
         early = number < 5  # then the process is killed while it starts or makes the folder
@@ -397,7 +397,7 @@ def test_killed_at_30_drawn_moments(tmp_path, capsys):
 
 
 def what_is_left(folder):
-    """Every folder and file below `folder`, with its bytes; the same whatever process left it."""
+    """All folders and files below `folder` with their bytes, independent of process numbers."""
     return frozenset(
         (re.sub(r"\.\d+-(\d+)\.part$", r".\1.part", path.relative_to(folder).as_posix()),
          path.read_bytes() if path.is_file() else None)
@@ -408,7 +408,7 @@ def what_is_left(folder):
 def expect_each_recovered(
     capsys, done, whole, *, status, sound=True, check=lambda path, recovered: None
 ):
-    """Expect it of each copy of a process that was disturbed, which is named where it fails.
+    """Check each disturbed copy of a process; a failure names the copy.
 
     Many leave the same files, bit for bit, and how one goes on depends on these alone: each set of
     files is recovered once.
@@ -472,7 +472,7 @@ def test_killed_at_every_file_operation_of_a_resume(tmp_path, capsys, how):
 
 
 def damaged_run(folder, whole):
-    """A run with a damaged segment and a half-written one; what a resume should set aside of it.
+    """A run with a damaged and a half-written segment, and the files that resume should set aside.
 
     The segments after the damaged one stay: that one is computed again to what they follow.
     """
@@ -508,7 +508,7 @@ def test_no_file_may_grow_from_some_operation_on(tmp_path, capsys, room, stride)
     done = answered(DISTURBED, order)
     refused = [one for one in done if one["status"]]
     made = [one for one in refused if Path(one["folder"], "run").exists()]
-    assert 0 < len(made) < len(refused)  # both while it is made and while it is recorded
+    assert 0 < len(made) < len(refused)  # some while it is made, some while it is recorded
     for one in refused:
         expect_one_line(one["err"], one["folder"] + "/run")
         assert ": choose " in one["err"]
@@ -569,15 +569,15 @@ def test_interrupted_by_a_person_nothing_is_lost(tmp_path, capsys, every):
     assert [(end.iteration, end.why) for end in run.folder.ends] == [
         (run.iterations, "interrupted")
     ]
-    assert told_by(capsys, "replay", path, "--json")["steps"] == run.iterations
+    assert results_of(capsys, "replay", path, "--json")["steps"] == run.iterations
     more = run.iterations + 50
-    told = told_by(capsys, "resume", path, "--iterations", more, "--json")
+    results = results_of(capsys, "resume", path, "--iterations", more, "--json")
     argv = ["train", long, "--iterations", more, "--run", tmp_path / "other", "--json"]
-    assert told_by(capsys, *argv)["costs"] == told["costs"]
+    assert results_of(capsys, *argv)["costs"] == results["costs"]
     assert Run.open(path).fingerprint == Run.open(tmp_path / "other").fingerprint
 
 
-# Full, in processes that end as they do for people
+# The disk is full, in processes that end like those of users
 
 LIMITED = """
 import resource, sys
@@ -648,7 +648,7 @@ OWN_MOUNTS = ["unshare", "--mount", "--propagation", "private"]
 
 
 def expect_own_mounts():
-    """Skip where this process may not have mounts that no other process sees."""
+    """Skip if this process may not make private mounts."""
     if shutil.which("unshare") is None:
         pytest.skip("there is no unshare")
     test = [*OWN_MOUNTS, "mount", "-t", "tmpfs", "none", "/mnt"]
@@ -684,7 +684,7 @@ def test_a_disk_that_is_really_full(tmp_path, capsys):
             assert json.loads(out)["fingerprint"] == whole.fingerprint
         if not refused or json.loads(done.stdout)[0][0] == 0:
             break
-    assert set(refused) == {True, False}  # both while it was made and while it was recorded
+    assert set(refused) == {True, False}  # some while it was made, some while it was recorded
 
 
 # Read-only
@@ -705,7 +705,7 @@ print(json.dumps(done))
 
 @contextlib.contextmanager
 def read_only(folder):
-    """The words to put before a command line so that it cannot write in `folder`."""
+    """The prefix of a command line that keeps it from writing in `folder`."""
     if os.geteuid():
         modes = {path: path.stat().st_mode for path in [folder, *folder.rglob("*")]}
         for path, mode in modes.items():
@@ -715,7 +715,7 @@ def read_only(folder):
         finally:
             for path, mode in modes.items():
                 path.chmod(mode)
-    else:  # whom no permission binds
+    else:  # root, who ignores permissions
         expect_own_mounts()
         bind = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
         yield [*OWN_MOUNTS, "sh", "-c", bind, str(folder)]
@@ -747,20 +747,20 @@ def test_a_run_that_can_only_be_read(tmp_path, steps):
             capture_output=True, text=True, check=False, timeout=300,
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    told = dict(zip(orders, json.loads(done.stdout), strict=True))
-    assert told["open"][0] == (steps or 12)
+    results = dict(zip(orders, json.loads(done.stdout), strict=True))
+    assert results["open"][0] == (steps or 12)
     for name in ("replay", "inspect", "diff"):
-        status, out, err = told[name]
-        assert status == (name == "diff"), told[name]  # for those two are different
-        assert out, told[name]
-        assert not err, told[name]
+        status, out, err = results[name]
+        assert status == (name == "diff"), results[name]  # because those two runs differ
+        assert out, results[name]
+        assert not err, results[name]
     for name, match in {
         "train into it": f"{path} exists already, expected a new one",
         "train beside it": f"{new} cannot be created (",
         "resume": f"{path}/lock cannot be written (",
     }.items():
-        status, out, err = told[name]
-        assert (status, out) == (2, ""), told[name]
+        status, out, err = results[name]
+        assert (status, out) == (2, ""), results[name]
         expect_one_line(err, match)
     assert contents(home) == before
 
@@ -769,7 +769,7 @@ def test_a_run_that_can_only_be_read(tmp_path, steps):
 
 
 def raced(folder, argvs, *, processes):
-    """What so many processes say that begin each command line at the same moment."""
+    """The results of several processes that start each command line at the same moment."""
     argvs = [[*map(str, argv)] for argv in argvs]
     done = answered(RACING, {"home": str(folder), "processes": processes, "argvs": argvs})
     return [done[i : i + processes] for i in range(0, len(done), processes)]
@@ -790,8 +790,8 @@ def test_of_several_that_train_the_same_run_one_does(tmp_path, capsys):
     paths = [tmp_path / f"run-{number}" for number in range(3)]
     done = raced(tmp_path, [whole.argv(path) for path in paths], processes=3)
     for path, several in zip(paths, done, strict=True):
-        told = expect_one_to_win(several, f"{path} exists already, expected a new")
-        assert told["fingerprint"] == whole.fingerprint
+        results = expect_one_to_win(several, f"{path} exists already, expected a new")
+        assert results["fingerprint"] == whole.fingerprint
         assert contents(path / "segments") == contents(whole.run / "segments")
     assert not list(tmp_path.glob(".*"))
 
@@ -802,10 +802,10 @@ def test_several_without_a_name_get_numbers_of_their_own(tmp_path, capsys):
     argv = ["train", whole.recipe, "--json"]
     done = [one for several in raced(tmp_path, [argv] * 2, processes=4) for one in several]
     assert [one["err"] for one in done] == [""] * 8
-    told = [json.loads(one["out"]) for one in done]
-    assert sorted(one["run"] for one in told) == [f"runs/{n:04}" for n in range(1, 9)]
-    assert {one["fingerprint"] for one in told} == {whole.fingerprint}
-    for one in told:
+    results = [json.loads(one["out"]) for one in done]
+    assert sorted(one["run"] for one in results) == [f"runs/{n:04}" for n in range(1, 9)]
+    assert {one["fingerprint"] for one in results} == {whole.fingerprint}
+    for one in results:
         assert Run.open(tmp_path / one["run"]).fingerprint == whole.fingerprint
 
 
@@ -815,8 +815,8 @@ def test_of_several_that_resume_a_run_one_does(tmp_path, capsys):
     path = tmp_path / "run"
     recorded(path, small_recipe(tmp_path, iterations=1000), steps=5, every=2)
     (done,) = raced(tmp_path, [["resume", path, "--json"]], processes=3)
-    told = expect_one_to_win(done, f"{path} is being written by another process")
-    assert told["fingerprint"] == whole.fingerprint
+    results = expect_one_to_win(done, f"{path} is being written by another process")
+    assert results["fingerprint"] == whole.fingerprint
     expect_recovered(capsys, path, whole)
 
 
@@ -830,9 +830,9 @@ def test_a_run_that_is_being_trained_can_be_read_but_not_resumed(tmp_path, capsy
         for _ in range(3):
             refusal = f"{path} is being written by another process: wait until that has ended"
             expect_refused(capsys, "resume", path, "--iterations", 1, match=refusal)
-        seen = [Run.open(path).iterations for _ in range(20)]
-        assert seen == sorted(seen)
-        assert told_by(capsys, "replay", path, "--segments", "1,2", "--json")["same"]
+        counts = [Run.open(path).iterations for _ in range(20)]
+        assert counts == sorted(counts)
+        assert results_of(capsys, "replay", path, "--segments", "1,2", "--json")["same"]
         assert process.poll() is None
     argv = ["resume", path, "--iterations", "999999999", "--data", "nothing"]
     expect_refused(capsys, *argv, match="there is no data set")  # it is no longer being written

@@ -16,8 +16,8 @@ ONE = np.float64(1)
         (1 + 2.0**-23, "float64", 2**29),
         (1 + 2.0**-23, "float32", 1),
         (1 + 3 * 2.0**-23, "float32", 3),
-        (1 + 2.0**-52, "float32", 0),  # less than one
-        (1e300, "float32", 0x7F800000 - 0x3F800000),  # which is infinite there
+        (1 + 2.0**-52, "float32", 0),  # less than one float
+        (1e300, "float32", 0x7F800000 - 0x3F800000),  # infinite in float32
         (np.nan, "float32", None),
     ],
 )
@@ -39,4 +39,4 @@ def test_a_float32_run_that_differs_is_measured_in_float32(tmp_path):
     found = [v for v in verify(Run.open(tmp_path / "run")) if v.mismatch]
     assert found[0].measured.quantity == "cost"
     assert found[0].measured.dtype == "float32"
-    assert found[0].measured.ulps < 2**20  # of float64 it is at least 2**29
+    assert found[0].measured.ulps < 2**20  # in ulps of float64 it is at least 2**29

@@ -1,4 +1,4 @@
-"""Runs that pydnn 0.1.0 recorded are opened, repeated and gone on with, to the same bits.
+"""Runs that pydnn 0.1.0 recorded can be opened, replayed and resumed, with the same bits.
 
 `old_runs/record.py` made them, in portable arithmetic.
 """
@@ -20,7 +20,7 @@ from pydnn.runs.replay import verify
 from pydnn.runs.state_arrays import state_fingerprint
 
 KEPT = Path(__file__).parents[1] / "old_runs"
-# Of each run: its data, its segments, and the fingerprint of its newest state.
+# For each run: its data, its segments, and the fingerprint of its newest state.
 RUNS = {
     "streamed": (
         "wide.h5",
@@ -37,7 +37,7 @@ RUNS = {
         [0, 4, 8, 9],
         "5fe13060587d377149abeba69418d4adb7c1be26bf31859c0ecf84a2fb0b360e",
     ),
-    # With features that are refused since then where they are to be standardized.
+    # With features that later versions refuse to standardize.
     "narrow": (
         "narrow.h5",
         [0, 4, 8],
@@ -122,8 +122,8 @@ def test_one_that_has_ended_is_resumed_past_its_end(copied, capsys):
 def test_one_that_was_stopped_early_stays_so(copied, capsys):
     path = copied / "stopped"
     assert main(["resume", str(path), "--data", str(copied / "small.h5"), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["iterations"], told["kept_iteration"]) == (24, 16)
+    result = json.loads(capsys.readouterr().out)
+    assert (result["iterations"], result["kept_iteration"]) == (24, 16)
 
 
 def test_two_of_them_are_compared(copied):

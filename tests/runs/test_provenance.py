@@ -96,12 +96,12 @@ DIFFERENT = {
 
 
 @pytest.mark.parametrize(("data", "expected"), DIFFERENT.values(), ids=DIFFERENT)
-def test_what_differs_of_the_data_is_told_in_words(tmp_path, data, expected):
+def test_differences_of_the_data_are_reported_in_words(tmp_path, data, expected):
     recorded_here = pinned(small_data(), tmp_path)
     here = pinned(data, tmp_path)
-    told = data_differences(recorded_here, data)
-    assert len(told) == len(expected)
-    for line, pattern in zip(told, expected, strict=True):
+    differences = data_differences(recorded_here, data)
+    assert len(differences) == len(expected)
+    for line, pattern in zip(differences, expected, strict=True):
         part, name = pattern.split()[:2]
         pins = (recorded_here.data[part].get(name), here.data[part].get(name))
         digests = [pin.sha256[:16] for pin in pins if pin]
@@ -136,7 +136,7 @@ def test_data_with_nan_cannot_be_pinned(tmp_path):
         pinned(with_train(X=X), tmp_path)
 
 
-# Functions of a user's own
+# The user's own functions
 
 MODULE = """
 from pathlib import Path
@@ -155,7 +155,7 @@ def block(*, size):
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
-    """A module of a user's own, imported; its path, and the file that its import makes."""
+    """The path of a user's own imported module, and the file that importing it makes."""
     folder, mark = tmp_path / "own", tmp_path / "imported"
     folder.mkdir()
     path = folder / "my_blocks.py"
@@ -168,7 +168,7 @@ def own(tmp_path, monkeypatch):
 
 
 def forgotten(mark):
-    """As it is in a new process."""
+    """Forget the imported module, as in a new process."""
     sys.modules.pop("my_blocks", None)
     importlib.invalidate_caches()
     mark.unlink(missing_ok=True)
@@ -191,7 +191,7 @@ def test_a_function_is_recorded_with_the_source_of_its_module(run_of_own):
     assert mark.exists()
     assert resumed(folder, allow=["my_blocks"]).iteration == 12
     text = path.read_bytes()
-    path.write_bytes(text.replace(b"\n", b"\r\n"))  # which an editor does
+    path.write_bytes(text.replace(b"\n", b"\r\n"))  # as an editor may do
     forgotten(mark)
     assert Run.open(folder, allow="my_blocks").state(12).iteration == 12
 
@@ -320,8 +320,8 @@ def test_a_function_that_has_changed_is_used_anyway(run_of_own):
     folder, path, _ = run_of_own
     path.write_text(path.read_text() + "more = 1\n")
     run = Run.open(folder, anyway=True, allow=["my_blocks"])
-    [told] = function_differences(run.folder.pins)
-    assert "my_blocks:block has changed" in told
+    [differences] = function_differences(run.folder.pins)
+    assert "my_blocks:block has changed" in differences
     assert resumed(folder, anyway=True, allow=["my_blocks"]).iteration == 12
 
 
@@ -350,7 +350,7 @@ def mine():
 
 
 @pytest.mark.parametrize("module", ["__main__", "nowhere_to_be_found", "sys"])
-def test_a_function_that_could_not_be_found_again_is_refused_at_recording(tmp_path, module):
+def test_a_function_without_a_lasting_name_is_refused_at_recording(tmp_path, module):
     recipe = attrs.evolve(small_recipe(tmp_path), network={f"{module}:mine": {}})
     with pytest.raises(BadInput, match=f"the source of {module}:mine was not found"):
         pins_of(recipe, small_data(), PARTS)
@@ -385,7 +385,7 @@ NAMED = {
 @pytest.mark.parametrize(("field", "text"), NAMED.values(), ids=NAMED)
 def test_a_recipe_of_a_strangers_imports_nothing_that_it_has_not_pinned(own, tmp_path, field, text):
     _, mark = own
-    # One of pydnn 0.1.0, whose segments do not hold the text of the recipe that was recorded.
+    # A run of pydnn 0.1.0, whose segments do not hold the text of the recipe.
     shutil.copytree(Path(__file__).parents[1] / "old_runs" / "cut", tmp_path / "run")
     path = tmp_path / "run" / "recipe.toml"
     head, table, pins = path.read_text().partition("\n[recorded]")
@@ -409,12 +409,12 @@ def test_penalties_are_looked_into_as_well(tmp_path):
 def test_a_name_of_other_letters_is_looked_at_where_it_is_called(tmp_path):
     pins = pinned(small_data(), tmp_path)
     for text in ("'é:f'(3)", "chain('é:f'(), 'no call: é:f')"):
-        [told] = unpinned({"network": text}, pins)
-        assert "nothing about é:f," in told
+        [differences] = unpinned({"network": text}, pins)
+        assert "nothing about é:f," in differences
 
 
 @pytest.mark.parametrize("name", ["élan:mine", "small_runs:outer.<locals>.mine"])
-def test_a_function_whose_name_no_recipe_can_have_is_refused_at_recording(tmp_path, name):
+def test_a_function_that_a_recipe_cannot_name_is_refused_at_recording(tmp_path, name):
     recipe = attrs.evolve(small_recipe(tmp_path), network={"serial": {"stages": [{name: {}}]}})
     with pytest.raises(BadInput, match="cannot be named in a recipe"):
         pins_of(recipe, small_data(), PARTS)
@@ -426,7 +426,7 @@ def test_what_cannot_be_read_is_left_to_who_reads_it(tmp_path):
         assert unpinned({"network": text}, pins) == []
 
 
-# Texts of strangers
+# Strange texts
 
 SHA = "0" * 64
 X = {"shape": [5, 40], "dtype": "float64", "sha256": SHA}
@@ -464,7 +464,7 @@ STRANGE = {
 
 
 @pytest.mark.parametrize(("recorded_table", "message"), STRANGE.values(), ids=STRANGE)
-def test_a_table_that_no_run_has_is_refused_in_one_line(recorded_table, message):
+def test_a_wrong_table_is_refused_in_one_line(recorded_table, message):
     with pytest.raises(BadInput, match=message) as caught:
         read_pins({"recorded": recorded_table})
     assert "\n" not in str(caught.value)

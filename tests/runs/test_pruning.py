@@ -1,4 +1,4 @@
-"""A run that is made smaller keeps what proves it, and can do all that it could."""
+"""A pruned run keeps what proves it, and everything still works with it."""
 
 import attrs
 import h5py
@@ -52,14 +52,14 @@ def test_the_first_and_the_newest_state_stay_and_all_fingerprints(made):
 def test_every_segment_of_it_is_still_verified(made, jobs):
     prune(made, every=3)
     assert stored(made) == [0, 6, 12]
-    found = list(verify(Run.open(made), jobs=jobs))
-    assert [verified.number for verified in found] == list(range(7))
-    assert all(verified.mismatch is None for verified in found)
+    results = list(verify(Run.open(made), jobs=jobs))
+    assert [verified.number for verified in results] == list(range(7))
+    assert all(verified.mismatch is None for verified in results)
     [alone] = verify(Run.open(made), [5])
     assert (alone.mismatch, alone.iteration, alone.steps) == (None, 10, 2)
 
 
-def test_a_step_that_went_wrong_is_found_without_the_states_around_it(tmp_path):
+def test_a_wrong_step_is_found_without_the_states_around_it(tmp_path):
     from small_runs import flipping
 
     recorded(tmp_path / "run", small_recipe(tmp_path), every=2, change=flipping(5))
@@ -107,13 +107,13 @@ def test_a_number_of_segments_that_is_none_is_refused(made, every, message):
         prune(made, every=every)
 
 
-def test_the_command_line_says_what_it_frees(made, capsys):
+def test_the_command_line_says_how_much_it_frees(made, capsys):
     assert main(["prune", str(made), "--dry-run"]) == 0
     assert capsys.readouterr().out.startswith("would drop 5 of 7 states of")
     assert main(["prune", str(made)]) == 0
-    told = capsys.readouterr().out
-    assert told.startswith("dropped 5 of 7 states of")
-    assert "states that are stored: after 0, 12 steps; the run takes 0." in told
+    output = capsys.readouterr().out
+    assert output.startswith("dropped 5 of 7 states of")
+    assert "states that are stored: after 0, 12 steps; the run takes 0." in output
     assert main(["replay", str(made)]) == 0
     assert "all bits of 12 steps are the recorded ones" in capsys.readouterr().out
 

@@ -1,4 +1,4 @@
-"""Whichever file of a run is damaged or lost, the run goes on from the others, to the same bits."""
+"""A run survives the damage or loss of any one file, and goes on to the same bits."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ OLD = Path(__file__).parents[1] / "old_runs"
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A finished run of four segments that was resumed once, with both of its ends."""
+    """A finished run of four segments that was resumed once, so that it has two ends."""
     folder = tmp_path_factory.mktemp("whole")
     recipe = small_recipe(folder, evaluate_every=3)
     recorded(folder / "run", recipe, every=4)
@@ -92,15 +92,15 @@ def test_any_one_damaged_file_is_set_aside_and_restored_bit_for_bit(run, whole, 
         DAMAGES[damage](run / name)
         if name.startswith("end") and not os.path.lexists(run / name):
             said_to_have_ended(run)
-            continue  # it was perhaps never there
+            continue  # perhaps it never existed
         with pytest.raises(BadInput) as refusal:
             Run.open(run)
         assert "\n" not in str(refusal.value)
-        with resume_run(run) as found:
-            assert found.run.iterations == (8 if name == SEGMENTS[-1] else 12), name
-            moved = [fault.path.parent.name for fault in found.recording.set_aside]
+        with resume_run(run) as opened:
+            assert opened.run.iterations == (8 if name == SEGMENTS[-1] else 12), name
+            moved = [fault.path.parent.name for fault in opened.recording.set_aside]
             assert moved in ([], ["set-aside"], ["set-aside"] * 2), name
-        if name == SEGMENTS[-1] or name.startswith("end"):  # these the training writes again
+        if name == SEGMENTS[-1] or name.startswith("end"):  # the training writes these again
             resumed(run, every=4)
             said_to_have_ended(run)
         assert contents(run) == expected, name
@@ -110,9 +110,9 @@ def test_any_one_damaged_file_is_set_aside_and_restored_bit_for_bit(run, whole, 
 def test_what_was_restored_is_named(run, capsys):
     flipped(run / "recipe.toml")
     (run / SEGMENTS[0]).unlink()
-    with resume_run(run) as found:
-        restored = {path.name for path in found.recording.restored}
-        [fault] = found.recording.set_aside
+    with resume_run(run) as opened:
+        restored = {path.name for path in opened.recording.restored}
+        [fault] = opened.recording.set_aside
     assert restored == {"recipe.toml"} | {Path(SEGMENTS[0]).name}
     assert fault.path == run / "set-aside" / "recipe.toml"
     assert all(verified.mismatch is None for verified in verify(Run.open(run)))
@@ -127,7 +127,7 @@ def test_a_recipe_that_somebody_edited_is_replaced_by_the_one_that_was_trained(r
     assert (run / "recipe.toml").read_text() == text
 
 
-def test_a_segment_of_another_run_takes_the_place_of_none(run, whole, tmp_path):
+def test_a_segment_of_another_run_is_not_accepted(run, whole, tmp_path):
     recorded(tmp_path / "other", small_recipe(whole.parent, seed=4), every=4)
     for name in SEGMENTS:
         shutil.copy(tmp_path / "other" / name, run / name)
@@ -138,17 +138,17 @@ def test_a_segment_of_another_run_takes_the_place_of_none(run, whole, tmp_path):
         assert contents(run) == contents(whole), name
 
 
-def test_a_forged_segment_is_replaced_where_the_next_one_tells(run, whole):
+def test_a_forged_segment_is_replaced_if_the_next_one_reveals_it(run, whole):
     resealed(run / SEGMENTS[1], in_about(goal=99))
     resumed(run, every=4)
     assert contents(run) == contents(whole)
 
 
-def test_two_lost_segments_in_a_row_are_computed_again_with_what_came_after_them(run, whole):
+def test_two_lost_segments_in_a_row_are_computed_again_with_all_after_them(run, whole):
     for name in SEGMENTS[1:3]:
         (run / name).unlink()
-    with resume_run(run) as found:
-        assert found.run.iterations == 0
+    with resume_run(run) as opened:
+        assert opened.run.iterations == 0
     resumed(run, every=4)
     assert Run.open(run).fingerprint == Run.open(whole).fingerprint
 
@@ -164,7 +164,7 @@ def test_a_run_of_which_only_its_first_segment_is_there_and_damaged_begins_again
     assert resumed(tmp_path / "run") == state
 
 
-def test_where_several_segments_are_damaged_and_none_is_sound_nothing_is_moved(run):
+def test_nothing_is_moved_if_several_segments_are_damaged_and_none_is_intact(run):
     for name in SEGMENTS:
         (run / name).write_bytes(b"")
     before = contents(run)
@@ -174,7 +174,7 @@ def test_where_several_segments_are_damaged_and_none_is_sound_nothing_is_moved(r
     assert not (run / "set-aside").exists()
 
 
-def test_nothing_is_moved_where_the_data_is_refused(run, whole):
+def test_nothing_is_moved_if_the_data_is_refused(run, whole):
     from small_runs import small_data
 
     flipped(run / SEGMENTS[1])
@@ -183,7 +183,7 @@ def test_nothing_is_moved_where_the_data_is_refused(run, whole):
     assert not (run / "set-aside").exists()
 
 
-# Links and pipes in the places of folders, and of the lock
+# Links and pipes instead of folders and of the lock
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links and pipes are made")
@@ -289,9 +289,9 @@ def test_only_what_resume_restores_is_said_to_be_restored(run, prepare, restored
     does = "restores it" if restored else "moves it to set-aside, and goes on without it"
     with pytest.raises(BadInput, match=rf"{name}.*: pydnn resume \S+ {does}\.$"):
         Run.open(run)
-    with resume_run(run) as found:
-        assert (run / name in found.recording.restored) == restored
-        assert [fault.path.name for fault in found.recording.set_aside] == [name]
+    with resume_run(run) as opened:
+        assert (run / name in opened.recording.restored) == restored
+        assert [fault.path.name for fault in opened.recording.set_aside] == [name]
     assert Run.open(run).iterations == 12
 
 

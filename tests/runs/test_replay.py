@@ -16,7 +16,7 @@ def mismatches(run, numbers=None, **options):
     return [verified.mismatch for verified in verify(run, numbers, **options)]
 
 
-def test_every_bit_of_a_run_comes_out_again(tmp_path):
+def test_a_replay_computes_every_bit_of_a_run_again(tmp_path):
     recorded(tmp_path / "run", small_recipe(tmp_path, evaluate_every=3))
     run = Run.open(tmp_path / "run")
     verified = list(verify(run))
@@ -30,14 +30,14 @@ def test_every_bit_of_a_run_comes_out_again(tmp_path):
 def test_one_bit_of_one_weight_is_found_at_its_step(tmp_path):
     recorded(tmp_path / "run", small_recipe(tmp_path), change=flipping(6, bit=30))
     run = Run.open(tmp_path / "run")
-    found = mismatches(run)
-    assert found[:2] == [None, None]
-    assert found[2].step == 6
-    assert found[2].quantity == "checksum of the parameters after it"
-    told = list(verify(run))[2].measured
-    assert (told.step, told.quantity) == (7, "cost")
-    assert told.ulps > 0
-    assert found[3] is None  # which follows from the state that was recorded before it
+    results = mismatches(run)
+    assert results[:2] == [None, None]
+    assert results[2].step == 6
+    assert results[2].quantity == "checksum of the parameters after it"
+    text = list(verify(run))[2].measured
+    assert (text.step, text.quantity) == (7, "cost")
+    assert text.ulps > 0
+    assert results[3] is None  # it follows from the state recorded before it
 
 
 def test_a_change_that_no_step_shows_is_found_in_the_state(tmp_path):
@@ -53,16 +53,16 @@ def test_a_change_that_no_step_shows_is_found_in_the_state(tmp_path):
         return train_step.insert_after("update", shift)
 
     recorded(tmp_path / "run", small_recipe(tmp_path), change=change)
-    found = mismatches(Run.open(tmp_path / "run"))
-    assert [bool(m) for m in found] == [False, False, True, False]
-    told = str(found[2])
-    assert told.startswith("step 7: the state after it (8 of 8 numbers, the first 1/mean[0, 0])")
+    results = mismatches(Run.open(tmp_path / "run"))
+    assert [bool(m) for m in results] == [False, False, True, False]
+    text = str(results[2])
+    assert text.startswith("step 7: the state after it (8 of 8 numbers, the first 1/mean[0, 0])")
     assert re.search(
-        r"recorded -?0x1\.\w+p[+-]\d+ \(.*\), here -?0x1\..*, \S+ \(\d+ ulps\) apart", told
+        r"recorded -?0x1\.\w+p[+-]\d+ \(.*\), here -?0x1\..*, \S+ \(\d+ ulps\) apart", text
     )
 
 
-def test_another_initial_state_than_the_recipes_is_found(tmp_path):
+def test_a_wrong_initial_state_is_found(tmp_path):
     recipe = small_recipe(tmp_path)
     recorded(tmp_path / "run", recipe)
     run = Run.open(tmp_path / "run")
@@ -113,13 +113,13 @@ def test_a_forged_measurement_is_not_among_all_bits(tmp_path, capsys):
 
     recorded(tmp_path / "run", small_recipe(tmp_path, evaluate_every=5, validation=0.2))
     forged_column(tmp_path / "run", 12, "test accuracy", [9], [0.99])
-    found = list(verify(Run.open(tmp_path / "run")))
-    assert [verified.mismatch for verified in found] == [None] * 4
-    assert [verified.unchecked for verified in found] == [(), (), (), ("test accuracy",)]
+    results = list(verify(Run.open(tmp_path / "run")))
+    assert [verified.mismatch for verified in results] == [None] * 4
+    assert [verified.unchecked for verified in results] == [(), (), (), ("test accuracy",)]
     assert main(["replay", str(tmp_path / "run")]) == 0
-    told = capsys.readouterr().out
-    assert "the bits of 12 steps are the recorded ones, except 'test accuracy', which" in told
-    assert "all bits" not in told
+    text = capsys.readouterr().out
+    assert "the bits of 12 steps are the recorded ones, except 'test accuracy', which" in text
+    assert "all bits" not in text
 
 
 @pytest.mark.parametrize("name", ["train cost", "validation accuracy"])

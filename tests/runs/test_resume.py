@@ -1,4 +1,4 @@
-"""A run that was interrupted ends in the bits of one that was not."""
+"""An interrupted run ends with the same bits as one without a break."""
 
 import os
 
@@ -159,7 +159,7 @@ def test_a_finished_run_has_nothing_left_to_do(tmp_path):
 
 @pytest.fixture(scope="module")
 def stopped_early(tmp_path_factory):
-    """A recipe that stops early, where a run of it is, its last state and the best one."""
+    """A recipe that stops early, the folder of its run, the last state and the best state."""
     folder = tmp_path_factory.mktemp("stopped")
     recipe = small_recipe(
         folder, iterations=60, validation=0.3, evaluate_every=2, watch="validation cost",
@@ -172,16 +172,16 @@ def stopped_early(tmp_path_factory):
 
 
 @pytest.mark.parametrize("k", [1, 4, 9, 13, 20])
-def test_early_stopping_goes_on_as_if_it_had_seen_everything(tmp_path, k, stopped_early):
+def test_early_stopping_goes_on_as_without_a_break(tmp_path, k, stopped_early):
     recipe, whole, last, kept = stopped_early
     cut = tmp_path / "cut"
     recorded(cut, recipe, steps=k, every=3)
-    for _ in range(2):  # once it has stopped, it stays so
+    for _ in range(2):  # a training that has stopped early stays stopped
         assert resumed(cut) == last
     assert Run.open(whole).fingerprint == Run.open(cut).fingerprint
     for path in (whole, cut):
-        with resume_run(path) as found:
-            assert (found.watched.kept, found.watched.last) == (kept, last)
+        with resume_run(path) as opened:
+            assert (opened.watched.kept, opened.watched.last) == (kept, last)
 
 
 def test_a_run_that_watches_its_cost_keeps_the_state_of_that_cost(tmp_path):
@@ -193,11 +193,11 @@ def test_a_run_that_watches_its_cost_keeps_the_state_of_that_cost(tmp_path):
         optimizer=describe(adam(learning_rate=0.5)),
     )
     recorded(tmp_path / "run", recipe)
-    with resume_run(tmp_path / "run") as found:
-        costs = found.run.costs
-        assert found.watched.kept.iteration == costs.argmin()
-        assert found.watched.kept == found.run.state(int(costs.argmin()))
-        assert found.watched.last.iteration == len(costs)
+    with resume_run(tmp_path / "run") as opened:
+        costs = opened.run.costs
+        assert opened.watched.kept.iteration == costs.argmin()
+        assert opened.watched.kept == opened.run.state(int(costs.argmin()))
+        assert opened.watched.last.iteration == len(costs)
 
 
 def test_what_is_unsound_or_half_written_is_set_aside_and_named(tmp_path):
@@ -209,12 +209,12 @@ def test_what_is_unsound_or_half_written_is_set_aside_and_named(tmp_path):
     content[-100] ^= 1
     damaged.write_bytes(content)
     (segments / ".0000000014.h5.1-2.part").write_bytes(b"half")
-    with resume_run(tmp_path / "run") as found:
-        told = {fault.path.name: fault.message for fault in found.recording.set_aside}
-        assert found.run.iterations == 12
-        assert found.recording.restored == (damaged,)
-    assert "0000000006.h5 is damaged" in told[damaged.name]
-    assert "left half-written" in told[".0000000014.h5.1-2.part"]
+    with resume_run(tmp_path / "run") as opened:
+        messages = {fault.path.name: fault.message for fault in opened.recording.set_aside}
+        assert opened.run.iterations == 12
+        assert opened.recording.restored == (damaged,)
+    assert "0000000006.h5 is damaged" in messages[damaged.name]
+    assert "left half-written" in messages[".0000000014.h5.1-2.part"]
     assert (tmp_path / "run" / "set-aside" / damaged.name).read_bytes() == content
     assert {path.name: path.read_bytes() for path in segments.iterdir()} == bytes_before
     assert state_fingerprint(resumed(tmp_path / "run")) == state_fingerprint(whole)
@@ -227,7 +227,7 @@ def test_two_processes_never_write_the_same_run(tmp_path):
     resumed(tmp_path / "run")
 
 
-def test_the_data_of_another_day_is_refused(tmp_path):
+def test_changed_data_is_refused(tmp_path):
     recorded(tmp_path / "run", small_recipe(tmp_path), steps=5)
     changed = small_data()
     X = changed.train.X.copy()
@@ -245,7 +245,7 @@ def test_the_data_of_another_day_is_refused(tmp_path):
     resumed(tmp_path / "other", data=str(tmp_path / "moved.h5"))
 
 
-def test_another_machine_is_refused_unless_told_otherwise_and_then_recorded(tmp_path, monkeypatch):
+def test_another_machine_is_refused_or_with_anyway_recorded(tmp_path, monkeypatch):
     from pydnn.runs import resume
 
     recorded(tmp_path / "run", small_recipe(tmp_path), steps=5)

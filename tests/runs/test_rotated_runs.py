@@ -1,4 +1,4 @@
-"""Runs that were trained in another basis: what is recorded, read and lifted of them."""
+"""Runs that were trained in another basis: how they are recorded, read and lifted."""
 
 import attrs
 import numpy as np
@@ -49,12 +49,12 @@ def recipe(tmp_path):
 def test_what_was_chosen_is_recorded_and_not_chosen_again(tmp_path, recipe):
     recorded(tmp_path / "run", recipe, DATA, every=150, steps=300)
     run = Run.open(tmp_path / "run")
-    assert run.recipe == recipe  # as it was given
+    assert run.recipe == recipe  # unchanged
     rotated = run.job.data["train"].X
     assert rotated.shape == (11, 8)
     pin = Pin((11, 8), "float64", fingerprint({"rotated": rotated.T}))
     assert run.folder.pins.rotated == pin
-    # Resumed for one step more, it would not pay; but the states are those of this basis.
+    # For one more step, rotation would not be worthwhile; but the states are in this basis.
     whole = recorded(tmp_path / "whole", recipe, DATA, every=150)
     assert state_fingerprint(resumed(tmp_path / "run", every=150)) == state_fingerprint(whole)
     short = attrs.evolve(recipe, iterations=1)
@@ -66,16 +66,16 @@ def test_what_was_chosen_is_recorded_and_not_chosen_again(tmp_path, recipe):
     assert longer.parameters()["0/W"].shape == (3, 60)
 
 
-def test_every_step_comes_out_again(tmp_path, recipe):
+def test_a_replay_computes_every_step_again(tmp_path, recipe):
     recorded(tmp_path / "run", recipe, DATA, every=150)
     run = Run.open(tmp_path / "run")
-    assert [found.mismatch for found in verify(run)] == [None] * 4
+    assert [result.mismatch for result in verify(run)] == [None] * 4
     step, tensors = look_into(run, 220)
     assert step.batch.X.shape == (11, 8)
     assert {str(t): t.array.shape for t in tensors}["state, layer 0, W"] == (3, 11)
 
 
-def test_parameters_are_given_for_examples_as_they_are(tmp_path, recipe):
+def test_parameters_are_for_examples_as_they_are(tmp_path, recipe):
     recorded(tmp_path / "run", recipe, DATA, every=150)
     recorded(tmp_path / "plain", attrs.evolve(recipe, rotate=False), DATA, every=150)
     rotated, plain = Run.open(tmp_path / "run"), Run.open(tmp_path / "plain")
@@ -89,27 +89,27 @@ def test_parameters_are_given_for_examples_as_they_are(tmp_path, recipe):
 def test_two_bases_are_a_difference(tmp_path, recipe):
     recorded(tmp_path / "run", recipe, DATA, every=150)
     recorded(tmp_path / "plain", attrs.evolve(recipe, rotate=False), DATA, every=150)
-    found = difference(Run.open(tmp_path / "run"), Run.open(tmp_path / "plain"))
-    assert found.recipe == [("rotate", "True", "False")]
-    assert found.parting.step == -1
-    assert found.parting.apart.first == ("float64 (3, 11)", "float64 (3, 60)")
+    result = difference(Run.open(tmp_path / "run"), Run.open(tmp_path / "plain"))
+    assert result.recipe == [("rotate", "True", "False")]
+    assert result.parting.step == -1
+    assert result.parting.apart.first == ("float64 (3, 11)", "float64 (3, 60)")
 
 
 def test_a_basis_of_other_bits_is_refused(tmp_path, recipe):
     recorded(tmp_path / "run", recipe, DATA, every=150)
 
-    def elsewhere(recipe, batch, **options):  # where rounding goes another way
+    def elsewhere(recipe, batch, **options):  # a machine that rounds differently
         job = prepare(recipe, batch, **options)
         X = job.data["train"].X.copy()
         X[0, 0] = np.nextafter(X[0, 0], 9)
         train = attrs.evolve(job.data["train"], X=X)
         return attrs.evolve(job, data={"train": train})
 
-    found = Run.open(tmp_path / "run", prepare=elsewhere)
+    result = Run.open(tmp_path / "run", prepare=elsewhere)
     with pytest.raises(BadInput, match=r"^the change of basis .* has other bits here"):
-        list(verify(found))
+        list(verify(result))
     with pytest.raises(BadInput, match=r"its model\.h5 can be used"):
-        found.parameters()
+        result.parameters()
     anyway = Run.open(tmp_path / "run", prepare=elsewhere, anyway=True)
     assert anyway.parameters()["0/W"].shape == (3, 60)
 

@@ -22,7 +22,7 @@ from pydnn.training import trace
 
 
 def straight(recipe, data=None):
-    """All (state, info) of a job that nobody records."""
+    """All pairs (state, info) of a job that is not recorded."""
     return list(run(prepare(recipe, (data or small_data()).train)))
 
 
@@ -42,14 +42,14 @@ def opened(folder, recipe):
     return Run.open(folder / "run")
 
 
-def test_a_run_says_what_was_seen_of_every_step(opened, recipe):
+def test_a_run_has_the_info_of_every_step(opened, recipe):
     pairs = straight(recipe)
     assert list(opened.infos) == [info for _, info in pairs]
     np.testing.assert_array_equal(opened.costs, [info.cost for _, info in pairs])
     assert (opened.iterations, opened.goal, opened.recipe) == (12, 12, recipe)
 
 
-def test_every_state_is_to_be_had_whether_it_was_stored_or_not(opened, recipe):
+def test_every_state_can_be_read_whether_it_is_stored_or_not(opened, recipe):
     states = [state for state, _ in straight(recipe)]
     for iteration in range(1, 13):
         assert opened.state(iteration) == states[iteration - 1]
@@ -66,13 +66,13 @@ def test_a_step_is_rebuilt_as_the_record_that_flowed_through_it(opened, recipe, 
     state, _ = toolz.last([(job.state, None), *itertools.islice(pairs, step)])
     batch = toolz.nth(step, job.batches)
     _, expected = toolz.last(trace(job.train_step, state, batch))
-    found = opened.at(step)
-    assert found == attrs.evolve(expected, info=found.info)
-    assert found.info == attrs.evolve(expected.info, measured={})
-    assert not any(array.flags.writeable for array in arrays_in(found))
+    result = opened.at(step)
+    assert result == attrs.evolve(expected, info=result.info)
+    assert result.info == attrs.evolve(expected.info, measured={})
+    assert not any(array.flags.writeable for array in arrays_in(result))
 
 
-def test_a_bug_seen_in_a_run_becomes_a_unit_test_in_two_lines(opened):
+def test_a_bug_in_a_run_becomes_a_unit_test_in_two_lines(opened):
     step = Run.open(opened.path).at(7)
     assert sigmoid_cross_entropy()(step.AL, step.batch.Y)[0] == step.cost
 
@@ -105,11 +105,11 @@ def test_a_step_that_does_not_come_out_again_is_refused_unless_anyway(folder, re
     with pytest.raises(NotRepeated, match=r"a record or the code has changed\.$"):
         flipped.at(7)
     assert Run.open(folder / "flipped", anyway=True).at(7).info.iteration == 7
-    flipped.at(9)  # from a segment after it
+    flipped.at(9)  # from a later segment
 
 
 def shortened(recipe, batch, **options):
-    """The job of a recipe with a part of one's own in its step."""
+    """The job of a recipe with a user's own part in its step."""
     job = prepare(recipe, batch, **options)
 
     def shorten(step):
@@ -188,7 +188,7 @@ def test_a_minute_without_a_segment_is_the_most(folder, recipe):
 
 
 class Clock:
-    """Steps take so many seconds, and segments so many."""
+    """A clock for steps and segments that take given numbers of seconds."""
 
     def __init__(self, step, segment):
         self.time, self.step, self.segment = 0.0, step, segment
@@ -212,11 +212,11 @@ class Clock:
 @pytest.mark.parametrize(
     ("step", "segment", "expected"),
     [
-        (0.1, 0.0, [0, 3, 6, 9, 12]),  # not more than four a second
-        # How long one takes is known after the first. Then all take 2 % of the time at most, the
-        # last one included.
+        (0.1, 0.0, [0, 3, 6, 9, 12]),  # at most four a second
+        # After the first segment, it is known how long one takes. From then on, all segments,
+        # including the last one, take at most 2 % of the time.
         (1.0, 0.04, [0, 1, 6, 8, 10, 12]),
-        (1.0, 0.2, [0, 1, 12]),  # there is time for the last one alone
+        (1.0, 0.2, [0, 1, 12]),  # only for the last one is there time
         (70.0, 30.0, [0, 1, 12]),  # not even after a minute
     ],
 )
@@ -306,7 +306,7 @@ def test_a_run_that_is_renamed_while_it_is_recorded_writes_into_no_other(tmp_pat
     assert resumed(moved).iteration == 12
 
 
-def test_what_was_seen_is_recorded_however_the_stream_ends(folder, recipe):
+def test_all_steps_are_recorded_however_the_stream_ends(folder, recipe):
     def failing(stream):
         yield from itertools.islice(stream, 6)
         raise KeyboardInterrupt
@@ -326,7 +326,7 @@ def test_what_was_seen_is_recorded_however_the_stream_ends(folder, recipe):
     assert segments(folder / "closed") == [0, 1]
 
 
-def test_how_a_stream_is_consumed_has_no_part_in_any_bit(folder, recipe, opened):
+def test_the_way_a_stream_is_consumed_changes_no_bit(folder, recipe, opened):
     data = small_data()
     job = prepare(recipe, data.train)
     with create_run(folder / "thinned", job, data) as recording:
@@ -398,16 +398,16 @@ def test_a_stream_of_another_training_is_refused(folder, recipe):
     recorded(folder / "own", recipe, steps=6)
     other = prepare(attrs.evolve(recipe, seed=9), data.train)
     with (
-        resume_run(folder / "own") as found,
+        resume_run(folder / "own") as result,
         pytest.raises(BadInput, match=r"the stream has seed 9, but .* has seed 3"),
     ):
-        toolz.last(record(found.recording, run(other)))
+        toolz.last(record(result.recording, run(other)))
     job = prepare(recipe, data.train)
     with (
-        resume_run(folder / "own") as found,
+        resume_run(folder / "own") as result,
         pytest.raises(BadInput, match=r"the stream is at step 0, expected step 6"),
     ):
-        toolz.last(record(found.recording, run(job)))
+        toolz.last(record(result.recording, run(job)))
     assert segments(folder / "own") == [0, 4, 6]
 
 
@@ -427,7 +427,7 @@ def test_float64_data_of_a_float32_job_is_the_data_of_its_file(folder, recipe):
 
 @described("stage")
 def block(*, units: int) -> Stage:
-    """A stage of one's own with an option that dense has, too, but no initializer."""
+    """A user's own stage with an option that dense has, too, but without initializer."""
     return dense(units)
 
 

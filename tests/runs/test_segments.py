@@ -42,7 +42,7 @@ def copy(run, tmp_path):
 
 
 def used(path, run):
-    """All that a segment has to give."""
+    """Everything that a segment holds."""
     segment = read_segment(path)
     return segment, segment.rows(), segment.state(run.recipe, 5)
 
@@ -75,8 +75,8 @@ def test_a_fingerprint_is_of_all_that_a_segment_says(run):
         "recipe": "0" * 64,
     }  # fmt: skip
     assert {*others, "path"} == {field.name for field in attrs.fields(type(segment))}
-    found = {attrs.evolve(segment, **{name: value}).fingerprint for name, value in others.items()}
-    assert len({*found, segment.fingerprint}) == len(others) + 1
+    result = {attrs.evolve(segment, **{name: value}).fingerprint for name, value in others.items()}
+    assert len({*result, segment.fingerprint}) == len(others) + 1
     assert attrs.evolve(segment, path=Path("elsewhere")).fingerprint == segment.fingerprint
 
 
@@ -92,7 +92,7 @@ def test_names_are_sorted_as_numbers_are():
 @pytest.mark.parametrize(
     "stride", [pytest.param(1, id="every byte", marks=pytest.mark.slow), 23], ids=str
 )
-def test_a_change_of_any_byte_is_found_before_anything_is_read(copy, stride):
+def test_any_changed_byte_is_noticed_before_anything_is_read(copy, stride):
     for position in range(0, copy.stat().st_size, stride):
         bits = position * 37 % 255 + 1
         flip(copy, position, bits)
@@ -117,36 +117,36 @@ def test_a_segment_of_another_length_is_refused_wherever_it_ends(copy):
 
 
 def outcome(read):
-    """What was read, or the refusal; anything else fails the test."""
+    """The result of `read`, or the refusal; any other error fails the test."""
     try:
         return read()
     except BadInput as error:
         return error
 
 
-def refused_for(found, path):
-    return isinstance(found, BadInput) and "\n" not in str(found) and str(path) in str(found)
+def refused_for(result, path):
+    return isinstance(result, BadInput) and "\n" not in str(result) and str(path) in str(result)
 
 
 @pytest.mark.parametrize(
     "stride", [pytest.param(7, id="every seventh byte", marks=pytest.mark.slow), 499], ids=str
 )
-def test_damage_after_a_run_was_opened_gives_no_other_numbers(run, copy, stride):
+def test_damage_after_a_run_was_opened_never_gives_wrong_numbers(run, copy, stride):
     segment, rows, state = used(copy, run)
     expected = list(rows.infos())
     for position in range(0, copy.stat().st_size, stride):
         bits = position * 37 % 255 + 1
         flip(copy, position, bits)
-        for read, told in (
+        for read, original in (
             (lambda: list(segment.rows().infos()), expected),
             (lambda: segment.state(run.recipe, 5), state),
         ):
-            found = outcome(read)
-            assert found == told or refused_for(found, copy), position
+            result = outcome(read)
+            assert result == original or refused_for(result, copy), position
         flip(copy, position, bits)
 
 
-# What strangers seal
+# Forged segments
 
 
 def without(name):
@@ -369,7 +369,7 @@ STRANGE = ARRAYS | {f"about: {name}": case for name, case in ABOUTS.items()}
 
 
 @pytest.mark.parametrize(("change", "message"), STRANGE.values(), ids=STRANGE)
-def test_what_strangers_seal_is_refused_in_one_line(run, copy, change, message):
+def test_a_forged_segment_is_refused_in_one_line(run, copy, change, message):
     resealed(copy, change)
     with pytest.raises(BadInput, match=message):
         used(copy, run)
@@ -405,7 +405,7 @@ print(largest() - before)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to measure with")
-def test_no_memory_is_taken_for_what_strangers_claim(run, tmp_path):
+def test_no_memory_is_taken_for_claimed_sizes(run, tmp_path):
     sound = run.segments[2].path
     for i, (change, _) in enumerate(STRANGE.values()):
         (tmp_path / f"{i}").mkdir()
@@ -414,15 +414,15 @@ def test_no_memory_is_taken_for_what_strangers_claim(run, tmp_path):
         resealed(path, change)
     claim_of_a_text(tmp_path, sound)
     arguments = [run.path / "recipe.toml", sound, tmp_path]
-    found = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", CHILD, *map(str, arguments)], capture_output=True, text=True
     )
-    assert found.stderr == ""
-    assert int(found.stdout) < 8 << 10  # KiB
+    assert result.stderr == ""
+    assert int(result.stdout) < 8 << 10  # KiB
 
 
 def claim_of_a_text(folder, sound):
-    """A text of varying size that says it has almost 2 GiB, for which HDF5 takes them."""
+    """A text of varying size that claims almost 2 GiB, which HDF5 would allocate."""
     (folder / "claim").mkdir()
     path = folder / "claim" / sound.name
     path.write_bytes(sound.read_bytes())

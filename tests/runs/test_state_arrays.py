@@ -34,7 +34,7 @@ from pydnn.runs.state_arrays import arrays_of, state_fingerprint, state_from
 from pydnn.stages.initializers import zeros
 from pydnn.training import TrainState
 
-# What each builder needs that has no default.
+# The options without a default that each builder needs.
 OPTIONS = {
     "learning_rate": cosine_decay(0.01, steps=9),
     "limit": 0.5,
@@ -77,7 +77,7 @@ def test_the_table_has_every_builder_of_an_optimiser():
 
 
 def trained(optimizer, *, dtype="float64", count=3):
-    """The recipe of a small job, and its state after so many steps."""
+    """The recipe of a small job, and its state after some steps."""
     recipe = Recipe(
         data="none",
         network=describe(serial(dense(3), batch_norm(), relu(), dense(1))),
@@ -92,7 +92,7 @@ def trained(optimizer, *, dtype="float64", count=3):
 
 
 def reading(arrays):
-    """As a file reads its arrays: of the very dtype and shape that are asked for."""
+    """Read arrays like a file does: with exactly the dtype and shape asked for."""
 
     def read(name, dtype, shape):
         array = arrays[name]
@@ -146,15 +146,15 @@ def test_the_names_tell_where_a_number_lies():
 
 def test_any_bit_of_a_state_is_in_its_fingerprint():
     recipe, state = trained(adam(learning_rate=OPTIONS["learning_rate"]))
-    found = [state_fingerprint(state)]
+    fingerprints = [state_fingerprint(state)]
     for name, array in arrays_of(state).items():
         changed = array.copy()
         words = changed.reshape(-1).view(np.uint8)
         words[0] ^= 1
-        found.append(
+        fingerprints.append(
             state_fingerprint(read_again(recipe, state, arrays_of(state) | {name: changed}))
         )
-    assert len(set(found)) == len(found) > 5
+    assert len(set(fingerprints)) == len(fingerprints) > 5
 
 
 @pytest.mark.parametrize("name", ["parameters", "statistics", "optimizer.0.gradients"])
@@ -162,18 +162,18 @@ def test_any_bit_of_a_state_is_in_its_fingerprint():
 def test_a_state_that_is_not_finite_is_refused(name, value):
     recipe, state = trained(adam(learning_rate=0.1))
     spoilt = arrays_of(state) | {name: np.full_like(arrays_of(state)[name], value)}
-    if name.startswith("optimizer") and np.isinf(value):  # of which a clipped norm may be one
+    if name.startswith("optimizer") and np.isinf(value):  # a clipped norm may be infinite
         assert read_again(recipe, state, spoilt).parameters == state.parameters
         return
     with pytest.raises(BadInput, match=f"^{name} holds {value}"):
         state_fingerprint(read_again(recipe, state, spoilt))
 
 
-# What optimisers of a user's own remember
+# The states of a user's own optimizers
 
 
 def remembering(value):
-    """A state of no training, in which an optimiser remembers `value`."""
+    """A state of no training, with `value` as the state of the optimizer."""
     return TrainState(0, pack(()), value, Key(1))
 
 
@@ -220,7 +220,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("value", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_no_file_can_hold_is_refused_by_its_path(value, message):
+def test_a_value_that_no_file_can_hold_is_refused_by_its_path(value, message):
     with pytest.raises(BadInput, match=message) as caught:
         state_fingerprint(remembering(value))
     assert "\n" not in str(caught.value)
@@ -239,7 +239,7 @@ def strict_descent(*, start: int) -> GradientTransformation:
     return GradientTransformation(init, update)
 
 
-def test_a_record_of_a_users_own_comes_back():
+def test_a_user_s_own_record_comes_back():
     recipe, state = trained(strict_descent(start=5))
     again = read_again(recipe, state)
     assert typed(again.optimizer_state) == typed(state.optimizer_state)
