@@ -130,7 +130,7 @@ def _words(array: AnyArray) -> AnyArray:
 
 
 def ulps_apart(a: ArrayLike, b: ArrayLike) -> int | None:
-    """Return the largest distance between entries of `a` and `b`, in floats from one to the other.
+    """Return how many floats apart the entries of `a` and `b` are at most.
 
     Both arrays have the same float dtype. Zeros of different sign are 1 apart, so different bits
     are never 0 apart. Pairs with a NaN are left out; None if there are no others.

@@ -255,7 +255,7 @@ def _mapped(function: Callable[[Sequence[FloatArray]], FloatArray], values: Sequ
 
 
 def _batches(jobs: Sequence[Job]) -> Callable[[int], Batch]:
-    """Return the function from an iteration to the batch of a stack, cut as for each training."""
+    """Return the function from an iteration to the batch of a stack: the batches of its jobs."""
     data = [job.data["train"] for job in jobs]
     batching = jobs[0].batching
     shared = all(own is data[0] for own in data)
