@@ -208,10 +208,9 @@ def outputs_of(page, folder):
     ids=lambda page: page.stem,
 )
 def test_the_guide_shows_what_happens(page, tmp_path):
-    if "sklearn" in page.read_text():
-        pytest.importorskip("sklearn")
-    if "PIL" in page.read_text():
-        pytest.importorskip("PIL")
+    for package in ("sklearn", "PIL", "onnxruntime"):
+        if package in page.read_text():
+            pytest.importorskip(package)
     for output, shown in outputs_of(page, tmp_path):
         assert is_like(output, shown), f"{page.name} shows\n{shown}\nbut it prints\n{output}"
 
