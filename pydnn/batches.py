@@ -37,6 +37,10 @@ class Batching(DescribedPart):
     Attributes:
         at: `(data, key, k) -> batch`, the batch of iteration k.
         per_epoch: `(m) -> count`, the number of batches in an epoch of m examples.
+
+    Example:
+        >>> full_batch().per_epoch(209), mini_batches(32).per_epoch(209)
+        (1, 7)
     """
 
     at: Callable[[Batch, Key, int], Batch]
@@ -174,6 +178,11 @@ def examples_together(data: Batch) -> Batch:
 
     Then examples can be gathered fast, and equal batches give equal bits: the memory order
     changes the order of sums and products, and so their last bits.
+
+    Example:
+        >>> batch = nn.Batch(np.zeros((2, 3)), np.zeros((1, 3)))
+        >>> examples_together(batch).X.flags.f_contiguous
+        True
     """
     X, Y = (np.asfortranarray(array) for array in (data.X, data.Y))
     weights = None if data.weights is None else np.asfortranarray(data.weights)

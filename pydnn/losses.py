@@ -169,6 +169,11 @@ def expect_weights(weights: FloatArray, m: int, *, of: str = "") -> None:
 
     Raises:
         BadInput: If a weight is negative or not finite, or all weights of a data set are 0.
+
+    Example:
+        >>> expect_weights(np.array([[1.0, -1.0]]), 2)
+        Traceback (most recent call last):
+        pydnn.checks.BadInput: the weight of example 1 is -1, expected 0 or more: ...
     """
     expect_shape("weights", weights, (1, m), hint="give one weight per example")
     # A single comparison, which NaN fails too.

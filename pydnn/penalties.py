@@ -61,6 +61,10 @@ class Penalty(DescribedPart):
         function: `(parameters, m, numerics) -> (cost, gradient)` for a batch of m examples; the
             gradient is a vector in the layout of the parameters.
         isotropic: Whether it treats all directions of an array alike, as its norm does.
+
+    Example:
+        >>> l2_penalty(0.1).isotropic, l1_penalty(0.1).isotropic
+        (True, False)
     """
 
     function: Callable[[Packed, int, Numerics], tuple[float, FloatArray]]

@@ -215,7 +215,13 @@ class LayerGradients(metaclass=_Record):
 
 @attrs.frozen(unsafe_hash=False)
 class Gradients(_Named):
-    """The gradients of L layers: `grads["dW1"]`, `["db1"]`, and `["dA0"]` for the input X."""
+    """The gradients of L layers: `grads["dW1"]`, `["db1"]`, and `["dA0"]` for the input X.
+
+    Example:
+        >>> AL, caches = L_model_forward([[2.0]], {"W1": [[0.0]], "b1": [[0.0]]})
+        >>> list(L_model_backward(AL, [[1.0]], caches))
+        ['dW1', 'db1', 'dA0']
+    """
 
     layers: tuple[LayerGradients, ...]
 
@@ -230,7 +236,14 @@ class Gradients(_Named):
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class LinearCache(metaclass=_Record):
-    """The inputs of `linear_forward`: A (n_prev, m), W (n, n_prev) and b (n, 1)."""
+    """The inputs of `linear_forward`: A (n_prev, m), W (n, n_prev) and b (n, 1).
+
+    Example:
+        >>> Z, cache = linear_forward([[3.0]], [[2.0]], [[0.5]])
+        >>> A_prev, W, b = cache
+        >>> A_prev
+        array([[3.]])
+    """
 
     A: FloatArray
     W: FloatArray
@@ -243,7 +256,14 @@ class LinearCache(metaclass=_Record):
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class ActivationCache(metaclass=_Record):
-    """The cache of `linear_activation_forward`: the linear cache, and Z (n, m)."""
+    """The cache of `linear_activation_forward`: the linear cache, and Z (n, m).
+
+    Example:
+        >>> A, cache = linear_activation_forward([[1.0]], [[3.0]], [[0.0]], "relu")
+        >>> linear_cache, Z = cache
+        >>> Z
+        array([[3.]])
+    """
 
     linear_cache: LinearCache
     Z: FloatArray
@@ -368,6 +388,9 @@ def initialize_parameters_deep(layer_dims: Sequence[int], seed: int = 1) -> Para
     Args:
         layer_dims: The number of inputs n_0 and the units n_1 to n_L, e.g. (12288, 20, 7, 5, 1).
         seed: The seed of the tutorial's random numbers; NumPy's global state is not touched.
+
+    Raises:
+        BadInput: If there are fewer than two numbers, or one is not an integer of at least 1.
 
     Example:
         >>> initialize_parameters_deep([2, 1])["W1"].round(3)
@@ -524,6 +547,12 @@ def linear_activation_backward(
 
     Returns:
         dA_prev (n_prev, m), dW (n, n_prev) and db (n, 1).
+
+    Example:
+        >>> A, cache = linear_activation_forward([[1.0, -2.0]], [[3.0]], [[0.0]], "relu")
+        >>> dA_prev, dW, db = linear_activation_backward([[1.0, 1.0]], cache, "relu")
+        >>> dA_prev
+        array([[3., 0.]])
     """
     cache = _record(cache, ActivationCache)
     return linear_backward(_through(activation, dA, cache.Z), cache.linear_cache)
@@ -667,7 +696,13 @@ def L_layer_model(  # noqa: N802 - the tutorial's name
     num_iterations: int = 3000,
     print_cost: bool = False,
 ) -> Parameters:
-    """The same as `dnn_model`, with the tutorial's other name and the defaults that go with it."""
+    """The same as `dnn_model`, with the tutorial's other name and the defaults that go with it.
+
+    Example:
+        >>> parameters = L_layer_model([[0.0, 1.0]], [[0, 1]], (1, 2, 1), num_iterations=5)
+        >>> len(parameters.costs)
+        5
+    """
     return dnn_model(X, Y, layers_dims, learning_rate, num_iterations, print_cost)
 
 
@@ -682,6 +717,15 @@ def two_layer_model(
     """Train one hidden layer as `dnn_model` does, with initial weights of deviation 0.01.
 
     The arguments are those of `dnn_model`, with `layers_dims` (n_x, n_h, n_y), e.g. (12288, 7, 1).
+
+    Raises:
+        BadInput: If `layers_dims` does not have three numbers, or `dnn_model` refuses the data.
+        NotFinite: If the cost becomes infinite or NaN; the exception holds the last good state.
+
+    Example:
+        >>> parameters = two_layer_model([[0.0, 1.0]], [[0, 1]], (1, 2, 1), num_iterations=5)
+        >>> len(parameters.costs)
+        5
     """
     if len(layers_dims) != 3:
         raise BadInput(

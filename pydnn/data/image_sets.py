@@ -185,6 +185,11 @@ def save_catvnoncat(directory: AnyPath, train: ImageSet, test: ImageSet) -> None
     Raises:
         BadInput: If one of the files exists already, the directory cannot be written, or the sets
             name their classes differently, or more than two; then neither file is left.
+
+    Example:
+        >>> save_catvnoncat("photos", *drawn_cats(train_count=2, test_count=1))
+        >>> [len(images) for images in load_catvnoncat("photos")]
+        [2, 1]
     """
     folder = path_of(directory)
     if (count := len(train.classes)) != 2:

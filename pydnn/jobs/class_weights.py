@@ -49,6 +49,10 @@ def weights_of_classes(given: ClassWeights, batch: Batch, count: int) -> FloatAr
 
     References:
         King and Zeng, Logistic regression in rare events data, 2001, section 3.
+
+    Example:
+        >>> weights_of_classes("balanced", nn.Batch([[1, 2, 3, 4]], [[0, 0, 0, 1]]), 2)
+        array([0.66666667, 2.        ])
     """
     if isinstance(given, str):
         own = None if batch.weights is None else batch.weights[0].astype(np.float64)
@@ -74,6 +78,10 @@ def weigh_classes(batch: Batch, by_class: FloatArray) -> Batch:
     Args:
         batch: Examples with labels Y of class numbers (1, m) or one-hot columns.
         by_class: The weight of each class, shape (K,).
+
+    Example:
+        >>> weigh_classes(nn.Batch([[1, 2]], [[0, 1]]), np.array([1.0, 3.0])).weights
+        array([[1., 3.]])
     """
     weights = by_class[_classes(batch.Y)][np.newaxis]
     if batch.weights is not None:

@@ -51,6 +51,10 @@ def expecting(path: Path, *kinds: str, expected: str, hint: str) -> Iterator[Non
         kinds: The kinds that it may have, as `kind_of` names them.
         expected: The message's words for what was expected.
         hint: The message's words for what to do.
+
+    Raises:
+        BadInput: If the code inside raises it, with a message that names the kind of the file if
+            that is the wrong one.
     """
     try:
         yield
@@ -66,6 +70,13 @@ def kind_of(path: Path) -> str | None:
 
     None if it is missing, is not a regular file, or is a damaged file of pydnn's own, because
     then the function that reads it gives a better message.
+
+    Example:
+        >>> from pathlib import Path
+        >>> file = Path("notes.txt")
+        >>> _ = file.write_text("some words")
+        >>> kind_of(file)
+        'a text'
     """
     try:
         with open_regular(path, what="a file") as file:

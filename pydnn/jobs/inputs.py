@@ -141,6 +141,11 @@ def fit_inputs(
 
     Raises:
         BadInput: If a feature cannot be standardized.
+
+    Example:
+        >>> recipe = nn.Recipe("x", "dense(1)", "mean_squared()", "adam()", 3, standardize=True)
+        >>> fit_inputs(recipe, np.array([[1.0, 3.0]]))([[2.0, 3.0]])
+        array([[0., 1.]])
     """
     fitted = standardizing(X, numerics=recipe.arithmetic) if recipe.standardize else None
     return Inputs(recipe.dtype, recipe.numerics, fitted)

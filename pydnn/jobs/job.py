@@ -639,6 +639,12 @@ def run(
         job: The job, from `prepare`.
         watched: The record of early stopping up to `job.state`, to continue from it.
         on_watched: Called with the record of early stopping after each step; see `stop_early`.
+
+    Example:
+        >>> recipe = nn.Recipe("a line", "dense(1)", "mean_squared()", "adam()", iterations=3)
+        >>> job = prepare(recipe, nn.Batch([[0.0, 1.0, 2.0]], [[1.0, 3.0, 5.0]]))
+        >>> [state.iteration for state, info in run(job)]
+        [1, 2, 3]
     """
     stream = steps(job)
     watch = watch_of(job.recipe)
@@ -662,6 +668,15 @@ def watching(job: Job) -> Watched:
     """The initial value of a fold over `run(job)` whose `kept` is the state to keep.
 
     That is the best state if the recipe stops early, and the last one otherwise.
+
+    Example:
+        >>> recipe = nn.Recipe("a line", "dense(1)", "mean_squared()", "adam()", iterations=3)
+        >>> job = prepare(recipe, nn.Batch([[0.0, 1.0, 2.0]], [[1.0, 3.0, 5.0]]))
+        >>> watched = watching(job)
+        >>> for state, info in run(job):
+        ...     watched = watched.after(state, info)
+        >>> watched.kept.iteration
+        3
     """
     return Watched(watch_of(job.recipe), job.state)
 

@@ -86,6 +86,13 @@ def fit_rotation(
 
     It has at most m + n_out directions, where n_out is the number of units of the first stage;
     m + n_out must be at most n_x. The examples may be linearly dependent, equal, or zero.
+
+    Example:
+        >>> network = nn.dense(1)
+        >>> state = nn.initial_state(network, nn.adam(), (50,), key=nn.Key(1))
+        >>> X = nn.Key(2).normal((50, 3))
+        >>> fit_rotation(network, state.parameters, X).basis.shape
+        (50, 4)
     """
     slot = first_weights(network, parameters.layout)
     assert slot is not None
@@ -99,13 +106,32 @@ def fit_rotation(
 
 @ignoring_underflow
 def project(rotation: Rotation, parameters: Packed) -> Packed:
-    """Convert parameters to the rotated basis: W becomes W B."""
+    """Convert parameters to the rotated basis: W becomes W B.
+
+    Example:
+        >>> network = nn.dense(1)
+        >>> state = nn.initial_state(network, nn.adam(), (50,), key=nn.Key(1))
+        >>> X = nn.Key(2).normal((50, 3))
+        >>> rotation = fit_rotation(network, state.parameters, X)
+        >>> project(rotation, state.parameters)["W"].shape
+        (1, 4)
+    """
     return _with_product(rotation, parameters, rotation.basis)
 
 
 @ignoring_underflow
 def lift(rotation: Rotation, parameters: Packed) -> Packed:
-    """Convert parameters of the rotated basis back to those for raw features: V becomes V Bᵀ."""
+    """Convert parameters of the rotated basis back to those for raw features: V becomes V Bᵀ.
+
+    Example:
+        >>> network = nn.dense(1)
+        >>> state = nn.initial_state(network, nn.adam(), (50,), key=nn.Key(1))
+        >>> X = nn.Key(2).normal((50, 3))
+        >>> rotation = fit_rotation(network, state.parameters, X)
+        >>> lifted = lift(rotation, project(rotation, state.parameters))
+        >>> np.allclose(lifted["W"], state.parameters["W"])
+        True
+    """
     return _with_product(rotation, parameters, rotation.basis.T)
 
 
@@ -138,6 +164,13 @@ def why_not_exact(
 
     Rotation changes no step if only one stage, a dense one, receives the data, and if the
     optimizer and all penalties are `isotropic`.
+
+    Example:
+        >>> network = nn.dense(1)
+        >>> state = nn.initial_state(network, nn.adam(), (50,), key=nn.Key(1))
+        >>> X = nn.Key(2).normal((50, 3))
+        >>> why_not_exact(network, nn.adam(), [], state.parameters, X)
+        'the optimizer treats each number by itself'
     """
     slot = first_weights(network, parameters.layout)
     if slot is None:
@@ -194,6 +227,13 @@ def first_weights(network: Stage, layout: Layout) -> Slot | None:
     Args:
         network: The network.
         layout: The layout of its parameters.
+
+    Example:
+        >>> network = nn.dense(1)
+        >>> state = nn.initial_state(network, nn.adam(), (50,), key=nn.Key(1))
+        >>> X = nn.Key(2).normal((50, 3))
+        >>> first_weights(network, state.parameters.layout).shape
+        (1, 50)
     """
     path = ""
     while network.in_sequence:

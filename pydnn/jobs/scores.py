@@ -150,6 +150,13 @@ def score_on(model: Model, batch: Batch, *, by_class: bool = False) -> Score:
 
     Raises:
         BadInput: If an example or its label does not fit the model, or is not finite.
+
+    Example:
+        >>> recipe = nn.Recipe("a line", "dense(1)", "mean_squared()", "adam()", iterations=3)
+        >>> job = nn.jobs.prepare(recipe, nn.Batch([[0.0, 1.0, 2.0]], [[1.0, 3.0, 5.0]]))
+        >>> model = nn.train(job).model
+        >>> list(score_on(model, job.batch).metrics)
+        ['r_squared', 'mean_absolute_error']
     """
     m = batch.X.shape[1]
     names_of_examples = [f"example {number}" for number in range(m)]

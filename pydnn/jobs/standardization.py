@@ -23,6 +23,10 @@ class Standardization:
     Attributes:
         mean: The mean of each feature, shape (n_x, 1).
         deviation: The standard deviation of each feature, shape (n_x, 1); 1 if it is constant.
+
+    Example:
+        >>> Standardization(mean=[[2.0]], deviation=[[0.5]])([[3.0]])
+        array([[2.]])
     """
 
     mean: FloatArray

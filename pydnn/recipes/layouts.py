@@ -72,6 +72,11 @@ def layers_of(recipe: Recipe, features: int) -> tuple[list[Layer], Layout]:
 
     Raises:
         BadInput: If the stages do not fit each other or the number of features.
+
+    Example:
+        >>> layers, layout = layers_of(nn.recipes.tutorial_recipe(hidden=[3]), 4)
+        >>> [(layer.place, layer.stage, layer.parameters) for layer in layers]
+        [('0', 'dense', 15), ('1', 'relu', 0), ('2', 'dense', 4)]
     """
     layers: list[Layer] = []
 
@@ -104,6 +109,11 @@ def layouts_of(
 
     Raises:
         BadInput: If the stages do not fit each other or the number of features.
+
+    Example:
+        >>> parameters, statistics = layouts_of(nn.recipes.tutorial_recipe(hidden=[3]), 4)
+        >>> parameters.size, statistics.size
+        (19, 0)
     """
     network = through(build(without_weights(recipe.network), family="stage"))
     try:

@@ -65,7 +65,12 @@ def write_recipe(recipe: Recipe) -> str:
 
 
 def toml_of(value: object) -> str:
-    """The TOML text of a number, a text, True or False, or a list or mapping of these."""
+    """The TOML text of a number, a text, True or False, or a list or mapping of these.
+
+    Example:
+        >>> toml_of([1.0, True, "a"])
+        '[1.0, true, "a"]'
+    """
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | tuple):
@@ -152,6 +157,10 @@ def read_toml(text: str) -> dict[str, object]:
 
     Raises:
         BadInput: If the text is not TOML, too long, or has an integer or a key that is too long.
+
+    Example:
+        >>> read_toml('iterations = 3')
+        {'iterations': 3}
     """
     _expect_small(text)
     try:
@@ -192,7 +201,12 @@ def _expect_small(text: str) -> None:
 
 
 def own_builders_of(plain: Mapping[str, object]) -> list[str]:
-    """The distinct names `module:function` in the parts of a recipe's plain data."""
+    """The distinct names `module:function` in the parts of a recipe's plain data.
+
+    Example:
+        >>> own_builders_of({"network": "serial([my_package:layer(3), relu()])"})
+        ['my_package:layer']
+    """
     texts = [plain.get(name) for name in DESCRIBED]
     penalties = plain.get("penalties")
     texts += penalties if isinstance(penalties, list) else [penalties]

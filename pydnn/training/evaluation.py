@@ -147,5 +147,10 @@ def values_of(info: StepInfo) -> dict[str, float]:
 
 
 def is_number(value: object) -> TypeGuard[bool | int | float]:
-    """Whether a value is a single real number, a Python or a NumPy one."""
+    """Whether a value is a single real number, a Python or a NumPy one.
+
+    Example:
+        >>> is_number(np.float32(1)), is_number("1")
+        (True, False)
+    """
     return isinstance(value, bool | int | float | np.bool_ | np.integer | np.floating)

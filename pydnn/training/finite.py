@@ -53,6 +53,11 @@ def ignoring_overflow() -> np.errstate:
     """A context in which NumPy does not warn about overflow and invalid operations.
 
     It is for training with `watch_finite`: `NotFinite` says more than NumPy's warnings.
+
+    Example:
+        >>> with ignoring_overflow():
+        ...     np.array([1e200]) ** 2
+        array([inf])
     """
     return np.errstate(over="ignore", invalid="ignore")
 

@@ -61,6 +61,10 @@ class StepInfo:
         observed: Values that the optimizer reports about its update, e.g. "learning_rate".
         measured: Values that `measure` computed with the parameters after the step; empty for
             steps that it skipped.
+
+    Example:
+        >>> StepInfo(iteration=0, cost=0.5, gradient_norm=2.0).cost
+        0.5
     """
 
     iteration: int
@@ -135,6 +139,11 @@ class Step:
         updates: The vector that is added to the parameters; from *update*.
         after: The training state after this step; from *update*.
         info: The info for readers; from *update*.
+
+    Example:
+        >>> state = nn.initial_state(nn.dense(1), nn.adam(), (1,), key=nn.Key(1))
+        >>> Step(state, nn.Batch([[1.0]], [[2.0]])).filled
+        ('state', 'batch')
     """
 
     state: TrainState
@@ -226,6 +235,11 @@ class Part(Unchanging):
             Clipping the norm of the gradient does, clipping each number does not.
         trusted: Whether to skip the checks of its results; only for pydnn's own parts.
         rotated: Whether it works in a rotated basis, where every part must be isotropic.
+
+    Example:
+        >>> step = nn.make_train_step(nn.dense(1), nn.mean_squared(), nn.adam())
+        >>> sorted(step.parts[1].needs), sorted(step.parts[1].gives)
+        (['AL'], ['cost', 'dAL'])
     """
 
     name: str

@@ -94,6 +94,10 @@ def step_context(key: Key, iteration: int, numerics: Numerics = fast) -> Context
         key: The training's key.
         iteration: The number of the step, from 0.
         numerics: The arithmetic.
+
+    Example:
+        >>> step_context(nn.Key(1), 3).training
+        True
     """
     return Context(training=True, key=key.at("step", iteration), numerics=numerics)
 

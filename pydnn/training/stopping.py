@@ -66,6 +66,13 @@ class Watched:
             None if the stream did not contain it.
         value: The best value; NaN as long as there is none.
         waited: The number of steps since the best value.
+
+    Example:
+        >>> watched = Watched(Watch("cost"))
+        >>> for i, cost in enumerate([3.0, 1.0, 2.0]):
+        ...     watched = watched.after(None, nn.training.StepInfo(i, cost, 1.0))
+        >>> watched.value, watched.waited
+        (1.0, 1)
     """
 
     watch: Watch | None

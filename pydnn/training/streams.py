@@ -118,7 +118,19 @@ class Log(Protocol):
 
 
 def logged(stream: Stream, log: Log) -> Generator[tuple[TrainState, StepInfo], None, None]:
-    """Write every step to a log before yielding its pair, and close the log at the end."""
+    """Write every step to a log before yielding its pair, and close the log at the end.
+
+    Example:
+        >>> class Costs:
+        ...     def write(self, info):
+        ...         print(info.cost)
+        ...     def close(self):
+        ...         print("closed")
+        >>> pairs = [("state", nn.training.StepInfo(0, cost=0.5, gradient_norm=2.0))]
+        >>> stream = list(logged(iter(pairs), Costs()))
+        0.5
+        closed
+    """
     with contextlib.ExitStack() as stack:
         # However this stream ends, the inner one must end before the log is closed. The stack
         # calls its functions in reverse order.
