@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from pydnn.batches import batches_of, full_batch, mini_batches
     from pydnn.checks import BadInput, MissingExtra
+    from pydnn.data import Table, read_table
     from pydnn.descriptions.builders import build, describe, described
     from pydnn.jobs import Model, Trained, load_model, train
     from pydnn.keys import Key
@@ -226,6 +227,8 @@ __all__ = [  # noqa: RUF022 - in the order of a reader
     "warm_up",
     # Data: examples in columns, and their batches; see also nn.batches and nn.data
     "Batch",
+    "Table",
+    "read_table",
     "full_batch",
     "mini_batches",
     "batches_of",
@@ -285,6 +288,7 @@ _HOMES = [
     "batches",
     "optimizers",
     "training",
+    "data",
     "recipes",
     "jobs",
     "runs",

@@ -123,9 +123,10 @@ def _run(args: argparse.Namespace) -> int:
         if args.plot:
             plots.save_plot(_plot(result, best, recipe), args.plot)
         if args.save_best:
-            model = attrs.evolve(
-                result.outcomes[best].model, image_shape=data.image_shape, classes=data.classes
-            )
+            model = result.outcomes[best].model
+            # A model of a table has the classes of its target, which the data does not name.
+            classes = model.classes or data.classes
+            model = attrs.evolve(model, image_shape=data.image_shape, classes=classes)
             model.save(args.save_best / MODEL_FILE)
     return 0
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pydnn.checks import AnyPath, BadInput
-from pydnn.data import DataSet, Table, TableBatch, load_data_set, read_table
+from pydnn.data import DataSet, Table, TableBatch, load_data_set, read_table, table_data
 from pydnn.data.tables import TEXT
 from pydnn.jobs.columns import Columns
 from pydnn.recipes.recipe import DTYPES, Recipe
 
-__all__ = ["data_of", "examples_in", "rows_in"]
+__all__ = ["data_of", "examples_in", "rows_in", "table_of"]
 
 
 def data_of(
@@ -48,6 +48,30 @@ def data_of(
             "folder are resized: leave image_size out."
         )
     return data
+
+
+def table_of(recipe: Recipe, table: object) -> DataSet:
+    """The data set of a recipe whose table is there already, e.g. as a data frame.
+
+    Args:
+        recipe: The job, which names the target.
+        table: A `Table`, or anything that `Table.of` takes.
+
+    Raises:
+        BadInput: If it is not a table, or does not have the columns that the recipe names.
+
+    Example:
+        >>> recipe = nn.Recipe("rows", "dense(1)", "mean_squared()", "adam()", 5, target="y")
+        >>> table_of(recipe, {"x": [1, 2, 3], "y": [2, 4, 6]}).train.table
+        <Table: 3 rows; x (numbers)>
+    """
+    return table_data(
+        table,
+        recipe.target,
+        test=recipe.test,
+        ignore=recipe.ignore,
+        weights=recipe.example_weights,
+    )
 
 
 def rows_in(path: AnyPath, columns: Columns) -> Table:

@@ -328,6 +328,8 @@ def _expect_readable(model: Model) -> None:
         expect_finite(name, packed.vector)
     expect_shape("costs", model.costs, ("iterations",), hint="give one number per iteration")
     _iteration("the model", inputs, len(model.costs))
+    if model.columns is not None:
+        _expect_columns("the model", model.columns, model.features, model.classes)
     standardizes = model.inputs.standardization is not None
     if model.columns is None and model.recipe.standardize != standardizes:
         verb = "lacks" if model.recipe.standardize else "has"
@@ -461,12 +463,19 @@ def _columns(file: h5py.File, features: int, classes: tuple[str, ...] | None) ->
         lambda count: _stretch(file, "column_numbers", "float64", (count, 3)),
         _stretch(file, "target_scales", "float64", ("targets", 2)),
     )
+    _expect_columns(file.filename, columns, features, classes)
+    return columns
+
+
+def _expect_columns(
+    where: str, columns: Columns, features: int, classes: tuple[str, ...] | None
+) -> None:
     if len(columns.features) != features or columns.targets.classes != (classes or ()):
         raise BadInput(
-            f"the columns in {file.filename} make {len(columns.features)} features, expected "
-            f"{features}, and the same classes: train the model again."
+            f"{where} has {features} features and the classes {classes}, but its columns make "
+            f"{len(columns.features)} features and the classes {columns.targets.classes}: train it "
+            "again."
         )
-    return columns
 
 
 def _layouts(path: str, recipe: Recipe, features: int) -> tuple[Layout, Layout]:

@@ -19,7 +19,7 @@ import numpy as np
 from pydnn.checks import AnyPath, BadInput, fixed, known_options, shown
 from pydnn.data import DataSet
 from pydnn.jobs.job import Job, expect_test, prepare, run, watching
-from pydnn.jobs.loading import data_of
+from pydnn.jobs.loading import data_of, table_of
 from pydnn.jobs.model import Model, model_of
 from pydnn.recipes.recipe import Recipe
 from pydnn.records import Batch, FloatArray, arrays
@@ -80,10 +80,13 @@ class Trained:
         return model_of(self.job, self.state, self.costs, self.data)
 
 
+_KNOWN = (DataSet, Batch, str, os.PathLike, type(None))
+
+
 @known_options
 def train(
     job: Job | Recipe,
-    data: DataSet | Batch | AnyPath | None = None,
+    data: DataSet | Batch | AnyPath | object = None,
     *,
     through: Callable[[Stream], Stream] = lambda stream: stream,
     costs: Iterable[float] = (),
@@ -94,8 +97,9 @@ def train(
 
     Args:
         job: A recipe, or a job from `prepare` or `resume_run`.
-        data: The examples: a data set, a batch, or the name of a data set. By default, a recipe
-            is trained on the data that it names.
+        data: The examples: a data set, a batch, or the name of a data set; for a recipe with a
+            target also a `Table`, a data frame, or anything else that `Table.of` takes. By
+            default, a recipe is trained on the data that it names.
         through: A function from stream to stream that wraps the stream of steps, e.g. a progress
             bar or `partial(record, recording)`.
         costs: The costs of the steps before the job's state, if training continues from there.
@@ -118,7 +122,9 @@ def train(
     """
     if not isinstance(job, Job | Recipe):
         raise BadInput(f"job is {shown(job)}, expected a recipe or a job: give nn.Recipe(...).")
-    if not isinstance(data, DataSet | Batch | str | os.PathLike | None):
+    if isinstance(job, Recipe) and job.target and not isinstance(data, _KNOWN):
+        data = table_of(job, data)
+    if not isinstance(data, _KNOWN):
         raise BadInput(
             f"data is {shown(data)}, expected examples or the name of a data set: "
             "give nn.Batch(X, Y), with one column per example."

@@ -443,3 +443,8 @@ def test_columns_of_numbers_that_are_not_finite_are_refused():
     with pytest.raises(BadInput, match=r"the columns in it are damaged"):
         columns_of("it", text, lambda count: numbers["column_numbers"], np.array([[0.0, 0.0]]))
     assert isinstance(fitted(), Columns)
+
+
+def test_a_model_whose_classes_are_not_those_of_its_columns_is_not_saved(tmp_path, classifier):
+    with pytest.raises(BadInput, match=r"the classes None, but its columns make 6"):
+        attrs.evolve(classifier, classes=None).save(tmp_path / "model.h5")
