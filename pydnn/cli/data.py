@@ -105,9 +105,9 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _some_of_each(images: ImageSet, count: int) -> ImageSet:
-    """The images, or some at equal distances where the first ones lack a class.
+    """The images, or evenly spaced ones if the first `count` of them lack a class.
 
-    In a folder of pictures, all of one class come before those of the next.
+    In a folder of pictures, all pictures of a class come before those of the next class.
     """
     if len(np.unique(images.labels[: max(1, count)])) == len(np.unique(images.labels)):
         return images
@@ -118,7 +118,7 @@ def _some_of_each(images: ImageSet, count: int) -> ImageSet:
 def _info(args: argparse.Namespace) -> int:
     images = _images(args)
     sets = {"train": images.train, "test": images.test}
-    parts = {part: _facts(found) for part, found in sets.items() if found is not None}
+    parts = {part: _facts(one) for part, one in sets.items() if one is not None}
     about = {"sha256": images.fingerprint}
     if images.kept is not None:
         about["decoded"] = str(images.kept)

@@ -1,4 +1,4 @@
-"""`pydnn export`: a trained model as a file for other tools."""
+"""`pydnn export`: write a trained model to a file for other tools."""
 
 from __future__ import annotations
 

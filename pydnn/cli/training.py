@@ -211,9 +211,9 @@ def _reported(stream: Stream, say: Say, interrupted: list[int], *, evaluated: bo
 def _noting_interrupts() -> Iterator[list[int]]:
     """A list that collects interruptions: the first is only noted, a second raises.
 
-    Training then ends between two steps, where its state and files are complete. And the
-    interruption cannot get lost: an exception raised inside a finalizer only prints "Exception
-    ignored", and Python goes on.
+    So training ends between two steps, when its state and files are complete. And no interruption
+    gets lost, as KeyboardInterrupt would inside a finalizer, where Python only prints "Exception
+    ignored" and goes on.
     """
     signals: list[int] = []
 

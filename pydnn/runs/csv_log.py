@@ -1,9 +1,8 @@
-"""The numbers of a training as comma-separated values: one line a step, one column a number.
+"""The numbers of a training as comma-separated values: a line for each step, a column per number.
 
-Numbers are written with as many digits as give their bits back when they are read. A cell is empty
-where a step does not have that number. Columns come in the order in which a training first has
-them, so the log of a training, its log after a resume, and what `pydnn inspect --csv` prints are
-the same bytes.
+Numbers have enough digits to restore all their bits. A cell is empty if the step lacks the number.
+The columns are in the order in which the training first has these numbers. So the log of a
+training, its log after a resume, and the output of `pydnn inspect --csv` are the same bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _ALWAYS = ("cost", "gradient_norm")
 
 
 def csv_lines(infos: Sequence[StepInfo]) -> Iterator[str]:
-    """The lines of a log of these steps, with the names of the columns first."""
+    """The lines of a log of these steps, beginning with the names of the columns."""
     names = list(_ALWAYS)
     for info in infos:
         names += [name for name in values_of(info) if name not in names]
@@ -48,23 +47,22 @@ def _line(names: Iterable[str], info: StepInfo) -> str:
 
 
 class CsvLog:
-    """A file of comma-separated values that takes one step after the other; see `log_csv`.
+    """A file of comma-separated values to which steps are added one by one; see `log_csv`.
 
     Raises:
-        BadInput: If there is a file of that name that is not a log of this training, or it cannot
-            be written.
+        BadInput: If the file exists and is not a log of this training, or it cannot be written.
     """
 
     def __init__(
         self, path: AnyPath, *, resumed: bool = False, before: Iterable[StepInfo] = ()
     ) -> None:
-        """Write the steps `before`, after which the log goes on.
+        """Write the steps `before`, so that the log can go on after them.
 
         Args:
             path: The file.
-            resumed: Whether the training goes on, so that the file may be a log of it; the log is
-                then written again from its first step on.
-            before: The steps before the first that is logged.
+            resumed: Whether the training is resumed, so that the file may be its log; then the log
+                is written again from its first step on.
+            before: The infos of the steps before the first new step.
         """
         before = list(before)
         self.path = path_of(path)
@@ -82,7 +80,7 @@ class CsvLog:
         """Write the numbers of one step."""
         if new := self._new_names(info):
             self.close()
-            # Only once for each name: the steps before have empty cells for what is new.
+            # The file is written again once for each new name, with empty cells for earlier steps.
             old = self.path.read_text(encoding="utf-8").splitlines()[1:]
             self._names += new
             self._write_again([line + "," * len(new) for line in old], replace=True)
@@ -92,7 +90,7 @@ class CsvLog:
             raise _cannot_be_written(self.path, error) from error
 
     def close(self) -> None:
-        """Write what is still in memory, and close the file."""
+        """Write the rest, and close the file."""
         try:
             self._file.close()
         except OSError as error:
@@ -107,7 +105,7 @@ class CsvLog:
             self.path, lambda new: new.write_bytes(text.encode("utf-8")), replace=replace
         )
         try:
-            # A line at a time, so that others can follow the training in the file.
+            # Line by line, so that people can follow the training in the file.
             self._file = self.path.open("a", buffering=1, encoding="utf-8", newline="\n")
         except OSError as error:
             raise _cannot_be_written(self.path, error) from error
@@ -116,17 +114,17 @@ class CsvLog:
 def log_csv(stream: Stream, path: AnyPath) -> Stream:
     """Write the numbers of every step to a new file, and hand the pairs of `stream` on.
 
-    The file can be read while it grows. For a recorded run, `record(…, csv=…)` does this, and goes
-    on with the log when the run is resumed.
+    The file can be read while it grows. For a recorded run, `record(…, csv=…)` does this, and
+    continues the log when the run is resumed.
 
     Raises:
-        BadInput: If there is something of that name already, or it cannot be written.
+        BadInput: If something has that name already, or the file cannot be written.
     """
     return logged(stream, CsvLog(path))
 
 
 def expect_new_log(path: Path) -> None:
-    """Refuse a file that exists already, since it may be something that is still needed."""
+    """Refuse a file that exists already, because somebody may still need it."""
     if os.path.lexists(path):
         raise NameTaken(f"{path} exists already, expected a new file: choose another name.")
 

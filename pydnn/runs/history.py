@@ -47,7 +47,7 @@ _same = attrs.cmp_using(eq=np.array_equal)
 @keep_readonly
 @attrs.frozen(unsafe_hash=False)
 class Column:
-    """A number that some steps have: `values`, float64 (k,), at `steps`, int64 (k,), ascending."""
+    """A number that k steps have: its values, float64 (k,), and the steps, int64 (k,), in order."""
 
     steps: NDArray[np.int64] = attrs.field(eq=_same)
     values: NDArray[np.float64] = attrs.field(eq=_same)

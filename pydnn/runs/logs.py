@@ -1,4 +1,4 @@
-"""The logs that a training is written to while it runs, besides the record of it."""
+"""The logs that a recorded training writes for other programs while it goes on."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def logs_of(
     before: Iterable[StepInfo] = (),
     resumed: bool = False,
 ) -> list[Log]:
-    """The logs that are wanted, which go on after the steps `before`.
+    """The logs of a training, which begin with the steps `before`.
 
     Args:
-        tensorboard: The folder of the event files' folders, if there are to be any.
-        csv: The file of comma-separated values, if there is to be one.
-        name: What the folder of this training's event files is called.
-        owner: What the names of these files end in.
-        before: The steps before the first that is logged.
-        resumed: Whether the training goes on, so that there may be logs of it.
+        tensorboard: The folder for the folders of event files; None to write no event files.
+        csv: The file for comma-separated values; None to write no such file.
+        name: The name of the folder for this training's event files.
+        owner: The ending of the names of these files.
+        before: The infos of the steps before the first new step.
+        resumed: Whether the training is resumed, so that its logs may exist already.
 
     Raises:
-        BadInput: If there is another training's log at the place of one, or it cannot be written.
+        BadInput: If the log of another training is in the way, or a log cannot be written.
     """
     before = list(before)
     logs: list[Log] = []

@@ -390,15 +390,14 @@ def record(
             affects no bit of any state.
         tensorboard: A folder, e.g. "logs": the numbers of every step are written to event files
             in a folder inside it with the name of the run, for `tensorboard --logdir logs`.
-        csv: A file that the numbers of every step are written to, see `csv_log`.
+        csv: A file for the numbers of every step; see `csv_log`.
 
-    A log of a run that was resumed goes on where the recorded steps end: steps that were logged
-    but not recorded are taken again and logged once, and recorded steps that were not logged are
-    logged first.
+    The logs of a resumed run hold each step once: first the recorded steps, then the new ones. A
+    step that was logged but not recorded is taken and logged again.
 
     Raises:
-        BadInput: If a step is missing, its state holds a NaN, or a segment cannot be written. All
-            segments before it stay. Also if there is another training's log at the place of one.
+        BadInput: If a step is missing, its state holds a NaN, a segment cannot be written, or the
+            log of another training is in the way. All earlier segments stay.
     """
     interval = default_interval(run.goal) if every is None else every
     interval = expect_count("every", interval, hint="give the steps from one segment to the next")

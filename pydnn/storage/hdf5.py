@@ -194,8 +194,8 @@ def shapes_in(file: h5py.File, group: str = "") -> dict[str, tuple[int, ...]]:
     """The names of all arrays in a group and in the groups below it, with their shapes.
 
     Args:
-        file: From `open_hdf5`.
-        group: The name of the group; "" is the whole file. Names are returned with it.
+        file: A file from `open_hdf5`.
+        group: The name of the group, which begins each returned name; "" is the whole file.
 
     Raises:
         BadInput: If the group is missing or the file is damaged, e.g. a group is inside itself.
@@ -204,18 +204,18 @@ def shapes_in(file: h5py.File, group: str = "") -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     visited: set[int] = set()
 
-    def walk(found: h5py.HLObject, name: str) -> None:
-        if isinstance(found, h5py.Dataset) and found.shape is not None:
-            shapes[name] = found.shape
-        if not isinstance(found, h5py.Group):
+    def walk(entry: h5py.HLObject, name: str) -> None:
+        if isinstance(entry, h5py.Dataset) and entry.shape is not None:
+            shapes[name] = entry.shape
+        if not isinstance(entry, h5py.Group):
             return
-        place = h5py.h5o.get_info(found.id).addr
+        place = h5py.h5o.get_info(entry.id).addr
         if place in visited or len(visited) > _MOST_GROUPS:
             raise BadInput(f"{where} has groups inside themselves, or too many: {RESTORE}.")
         visited.add(place)
-        for part in found:
-            if isinstance(found.get(part, getlink=True), h5py.HardLink):
-                walk(found[part], f"{name}/{part}" if name else part)
+        for part in entry:
+            if isinstance(entry.get(part, getlink=True), h5py.HardLink):
+                walk(entry[part], f"{name}/{part}" if name else part)
 
     with _naming_damage(where):
         walk(_inside(file, group, where) if group else file, group)
@@ -223,22 +223,22 @@ def shapes_in(file: h5py.File, group: str = "") -> dict[str, tuple[int, ...]]:
 
 
 def texts_of(file: h5py.File, group: str, name: str) -> list[str] | None:
-    """A list of short texts that is an attribute of a group; None if it is missing.
+    """The list of short texts in an attribute of a group; None if there is no such attribute.
 
     Args:
-        file: From `open_hdf5`.
+        file: A file from `open_hdf5`.
         group: The name of the group; "" is the whole file.
         name: The name of the attribute.
 
     Raises:
-        BadInput: If it is something else, or the file is damaged.
+        BadInput: If the attribute is not a list of short texts, or the file is damaged.
     """
     where = f"attribute {name} of {group or 'the top'} in {file.filename}"
     with _naming_damage(where):
-        found = _inside(file, group, where) if group else file
-        if name not in list(found.attrs):
+        owner = _inside(file, group, where) if group else file
+        if name not in list(owner.attrs):
             return None
-        stored = found.attrs.get_id(name)
+        stored = owner.attrs.get_id(name)
         if stored.shape == (0,):
             return []
         if len(stored.shape) != 1 or not h5py.check_string_dtype(stored.dtype):
@@ -246,13 +246,13 @@ def texts_of(file: h5py.File, group: str, name: str) -> list[str] | None:
         if stored.get_storage_size() > LONGEST_TEXT:
             raise BadInput(f"{where} is longer than a mebibyte: write the file again.")
         if stored.dtype.kind == "S":
-            return [bytes(text).decode() for text in found.attrs[name]]
+            return [bytes(text).decode() for text in owner.attrs[name]]
         texts = varying_attribute(
             file.raw,
             name,
             most=_LONGEST_NAME,
             count=stored.shape[0],
-            header=h5py.h5o.get_info(found.id).addr,
+            header=h5py.h5o.get_info(owner.id).addr,
         )
         return [text.decode() for text in texts]
 
