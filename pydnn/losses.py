@@ -98,7 +98,7 @@ class Loss(DescribedPart):
     predict: Predict
     expect_labels: Callable[[FloatArray, int], None]
     task: Callable[[int], str]
-    takes_scaled: bool = False
+    takes_scaled: bool = attrs.field(default=False, kw_only=True)
     onnx: Callable[[Value], Value] | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
