@@ -89,7 +89,7 @@ def adagrad(*, learning_rate: Rate = 0.01, epsilon: float = 1e-10) -> GradientTr
 
     Args:
         learning_rate: The learning rate, a number above 0 or a schedule.
-        epsilon: Number above 0 that is added to the root, outside of it, as in PyTorch.
+        epsilon: Number above 0 that is added after taking the root, as in PyTorch.
 
     Raises:
         BadInput: If an argument is out of its range.
@@ -115,7 +115,7 @@ def scale_by_rms(*, decay: float = 0.9, epsilon: float = 1e-8) -> GradientTransf
 
     Args:
         decay: Share of the mean that an update keeps, at least 0 and below 1.
-        epsilon: Number above 0 that is added to the root.
+        epsilon: Number above 0 that is added after taking the root.
 
     Raises:
         BadInput: If an argument is out of its range.
@@ -150,8 +150,8 @@ def rmsprop(
     Args:
         learning_rate: The learning rate, a number above 0 or a schedule.
         decay: Share of the mean that an update keeps, at least 0 and below 1.
-        epsilon: Number above 0 that is added to the root, outside of it, as in the tutorial's
-            course and in PyTorch.
+        epsilon: Number above 0 that is added after taking the root, as in the tutorial's course and
+            in PyTorch.
 
     Raises:
         BadInput: If an argument is out of its range.
@@ -193,8 +193,8 @@ def scale_by_adam(
 
     Args:
         beta1: Share of the mean of gradients that an update keeps, at least 0 and below 1.
-        beta2: Share of the mean of squared gradients that an update keeps, likewise.
-        epsilon: Number above 0 that is added to the root.
+        beta2: Share of the mean of squares that an update keeps, at least 0 and below 1.
+        epsilon: Number above 0 that is added after taking the root.
 
     Raises:
         BadInput: If an argument is out of its range.
@@ -267,8 +267,8 @@ def adam(
     Args:
         learning_rate: The learning rate, a number above 0 or a schedule.
         beta1: Share of the mean of gradients that an update keeps, at least 0 and below 1.
-        beta2: Share of the mean of squared gradients that an update keeps, likewise.
-        epsilon: Number above 0 that is added to the root, outside of it.
+        beta2: Share of the mean of squares that an update keeps, at least 0 and below 1.
+        epsilon: Number above 0 that is added after taking the root.
 
     Raises:
         BadInput: If an argument is out of its range.
@@ -302,8 +302,8 @@ def adamw(
     Args:
         learning_rate: The learning rate, a number above 0 or a schedule.
         beta1: Share of the mean of gradients that an update keeps, at least 0 and below 1.
-        beta2: Share of the mean of squared gradients that an update keeps, likewise.
-        epsilon: Number above 0 that is added to the root, outside of it.
+        beta2: Share of the mean of squares that an update keeps, at least 0 and below 1.
+        epsilon: Number above 0 that is added after taking the root.
         weight_decay: Decay rate, 0 or more: an update shrinks each weight by this times the
             learning rate, as in PyTorch.
         only: The arrays that decay, as `Layout.selected` takes them; all W by default.
@@ -348,8 +348,8 @@ def scale_by_amsgrad(
 
     Args:
         beta1: Share of the mean of gradients that an update keeps, at least 0 and below 1.
-        beta2: Share of the mean of squared gradients that an update keeps, likewise.
-        epsilon: Number above 0 that is added to the root.
+        beta2: Share of the mean of squares that an update keeps, at least 0 and below 1.
+        epsilon: Number above 0 that is added after taking the root.
 
     Raises:
         BadInput: If an argument is out of its range.
@@ -404,8 +404,8 @@ def amsgrad(
     Args:
         learning_rate: The learning rate, a number above 0 or a schedule.
         beta1: Share of the mean of gradients that an update keeps, at least 0 and below 1.
-        beta2: Share of the mean of squared gradients that an update keeps, likewise.
-        epsilon: Number above 0 that is added to the root, outside of it.
+        beta2: Share of the mean of squares that an update keeps, at least 0 and below 1.
+        epsilon: Number above 0 that is added after taking the root.
 
     Raises:
         BadInput: If an argument is out of its range.
@@ -448,8 +448,8 @@ def scale_by_nadam(
 
     Args:
         beta1: Share of the mean of gradients that an update keeps, at least 0 and below 1.
-        beta2: Share of the mean of squared gradients that an update keeps, likewise.
-        epsilon: Number above 0 that is added to the root.
+        beta2: Share of the mean of squares that an update keeps, at least 0 and below 1.
+        epsilon: Number above 0 that is added after taking the root.
         momentum_decay: How fast the momentum warms up, 0 or more; psi in PyTorch.
 
     Raises:
@@ -508,8 +508,8 @@ def nadam(
     Args:
         learning_rate: The learning rate, a number above 0 or a schedule.
         beta1: Share of the mean of gradients that an update keeps, at least 0 and below 1.
-        beta2: Share of the mean of squared gradients that an update keeps, likewise.
-        epsilon: Number above 0 that is added to the root, outside of it.
+        beta2: Share of the mean of squares that an update keeps, at least 0 and below 1.
+        epsilon: Number above 0 that is added after taking the root.
         momentum_decay: How fast the momentum warms up, 0 or more; optax has no warm-up.
 
     Raises:

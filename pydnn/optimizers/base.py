@@ -49,8 +49,8 @@ class GradientTransformation(DescribedPart, Generic[State]):
         observe: `(state) -> {name: value}`, values of the last update for `StepInfo.observed`.
         random: Whether `update` draws from `context.key`.
         tolerates_nonfinite: Whether training continues after gradients that are not finite.
-        isotropic: Whether all directions are equal, so that rotating the gradients of an array
-            rotates its updates.
+        isotropic: Whether all directions are treated equally, so that rotating the gradients of an
+            array rotates its updates.
         elementwise: Whether the update of a number depends only on the gradients, parameters and
             state of that number, so that the vectors of several trainings can be updated as one
             vector. The state must then be made of records, tuples, vectors (size,), and numbers
@@ -60,8 +60,8 @@ class GradientTransformation(DescribedPart, Generic[State]):
         rate_last: Whether the last operation multiplies by minus the learning rate, so that
             another learning rate changes only this factor.
         begin: `(state, dtype, numerics) -> PendingUpdate`, optional: the same computation as
-            `update` for any stretch of the vectors, which `number_by_number` fills in. A
-            transformation whose `update` alone was replaced loses it.
+            `update`, for any block of the vectors. `number_by_number` sets it. A transformation
+            whose `update` alone was replaced loses it.
 
     Example:
         >>> from pydnn.parameters import pack

@@ -184,7 +184,8 @@ def sign_of_momentum(*, beta1: float = 0.9, beta2: float = 0.99) -> GradientTran
     """Replace each gradient by the sign of a weighted mean of the momentum and the gradient.
 
     Args:
-        beta1: Weight of the momentum in that mean, at least 0 and below 1.
+        beta1: Weight of the momentum in that mean, at least 0 and below 1; the gradient has the
+            weight 1 - beta1.
         beta2: Share of the momentum that an update keeps, at least 0 and below 1.
 
     Raises:
@@ -223,11 +224,12 @@ def lion(
     weight_decay: float = 0.0,
     only: Sequence[str] = ("W",),
 ) -> GradientTransformation:
-    """Lion: every number moves by the learning rate, in the direction of the momentum's sign.
+    """Lion: each update is minus the learning rate times the sign of a momentum.
 
     Args:
         learning_rate: The learning rate, a number above 0 or a schedule.
-        beta1: Weight of the momentum against the gradient in the sign, at least 0 and below 1.
+        beta1: Weight of the momentum in the mean whose sign is taken, at least 0 and below 1; the
+            gradient has the weight 1 - beta1.
         beta2: Share of the momentum that an update keeps, at least 0 and below 1.
         weight_decay: Decay rate, 0 or more: an update shrinks each weight by this times the
             learning rate.

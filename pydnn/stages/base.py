@@ -159,8 +159,8 @@ class Stage(DescribedPart, Generic[Params, Cache]):
             one takes the input of the combinator.
         statistics: How the stage gathers statistics in training; None if it gathers none.
         gradients: The class of `grads`; None if it is the class of `params`.
-        onnx: `(params, A_prev, statistics) -> A`, optional: what the stage computes outside of
-            training, in operators of ONNX. A_prev and A are values of `pydnn.stages.graph`, with
+        onnx: `(params, A_prev, statistics) -> A`, optional: the computation outside of training,
+            written with operators of ONNX. A_prev and A are values of `pydnn.stages.graph`, with
             examples along the first axis. A stage whose `forward` alone was replaced loses it.
         parts: The inner stages of a combinator, in order; empty for any other stage.
         rebuild: The function that makes the same combinator of other inner stages.
@@ -403,16 +403,19 @@ def into(stage: Stage[Params, Cache]) -> BackwardInto[Params, Cache]:
 
 
 def onnx_of(stage: Stage, params: Tree, A_prev: Value, statistics: Tree) -> Value:
-    """What a stage makes of A_prev, written down as operators of ONNX.
+    """Write the computation of a stage outside of training as operators of ONNX.
 
     Args:
         stage: The stage.
-        params: Its parameters.
-        A_prev: What stands for its input.
-        statistics: Its statistics; () where it has none.
+        params: The parameters of the stage.
+        A_prev: The value in the graph that the stage takes as input.
+        statistics: The statistics of the stage; () if it has none.
+
+    Returns:
+        The output of the stage, as a value in the same graph.
 
     Raises:
-        BadInput: If the stage does not say how it is written, or cannot be written.
+        BadInput: If the stage has no field `onnx`, or computes something that ONNX cannot express.
     """
     if stage.onnx is None:
         raise BadInput(
@@ -423,10 +426,17 @@ def onnx_of(stage: Stage, params: Tree, A_prev: Value, statistics: Tree) -> Valu
 
 
 def onnx_of_part(i: int, stage: Stage, params: Trees, A_prev: Value, statistics: Tree) -> Value:
-    """The same of part number `i` of a combinator, with the trees of all parts.
+    """Do the same as `onnx_of` for inner stage `i` of a combinator.
+
+    Args:
+        i: The number of the inner stage.
+        stage: The inner stage.
+        params: The parameters of all inner stages.
+        A_prev: The value in the graph that the stage takes as input.
+        statistics: The statistics of all inner stages; () if there are none.
 
     Raises:
-        BadInput: As `onnx_of` does, with the place of the part.
+        BadInput: As `onnx_of`, with the number and name of the stage before the message.
     """
     try:
         return onnx_of(stage, params[i], A_prev, statistics[i] if statistics else NO_PARAMS)

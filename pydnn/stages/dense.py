@@ -150,7 +150,7 @@ def dense_backward_into(
 
 
 def dense_onnx(params: DenseParams, A_prev: Value, statistics: Tree) -> Value:
-    """The affine map as one operator of ONNX, examples along the first axis."""
+    """Write the affine map as one operator of ONNX, with examples along the first axis."""
     return A_prev.op("Gemm", params.W, params.b[:, 0], transB=1)
 
 

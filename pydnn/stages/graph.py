@@ -1,11 +1,11 @@
-"""A network written down as a graph of ONNX operators, for other programs to run.
+"""A network written as a graph of ONNX operators, which other programs can run.
 
-A stage says with its field `onnx` how it computes outside of training. That function gets a `Value`
-instead of an array: NumPy's operators and functions on it write nodes, and `Value.op` writes any
-operator of ONNX. The file format is not known here, see `pydnn.interop.onnx`.
+The field `onnx` of a stage says how it computes outside of training. That function gets a `Value`
+instead of an array: NumPy's operators and functions on it add nodes to the graph, and `Value.op`
+adds any operator of ONNX. `pydnn.interop.onnx` writes the file.
 
-In a graph the examples lie along the first axis, as other programs want it: what is (n, m) in pydnn
-is (m, n) here, and in general the last axis comes first.
+In a graph the examples lie along the first axis, as other programs expect: an array of shape (n, m)
+in pydnn has shape (m, n) here, and in general the last axis comes first.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Attribute: TypeAlias = "int | float | str | tuple[int, ...] | tuple[str, ...]"  
 
 @attrs.frozen
 class Node:
-    """One operator at work: `outputs` are the names of what it makes of its `inputs`."""
+    """One operator of a graph, with the names of its inputs and outputs."""
 
     operator: str
     inputs: tuple[str, ...]
@@ -40,22 +40,22 @@ class Node:
 
 
 class Graph:
-    """Inputs, constants and nodes, in the order in which they are written.
+    """A graph: inputs, constants and nodes, in the order in which they are added.
 
     Args:
-        dtype: Of all floating-point numbers in it.
-        known: Arrays whose names are known, e.g. the parameters "0/W" and "0/b".
+        dtype: The dtype of all floating-point numbers in the graph.
+        known: Arrays that get these names as constants, e.g. the parameters "0/W" and "0/b".
 
     Attributes:
-        inputs: The dtype and the shape of one example of each input, by name. They come first,
-            before any node.
-        outputs: The same of each output.
-        constants: Arrays by name.
-        nodes: The nodes.
+        inputs: For each input by name, the dtype and the shape of one example. Add all inputs
+            before the first node.
+        outputs: For each output by name, the dtype and the shape of one example.
+        constants: The constants by name.
+        nodes: The nodes in order.
     """
 
     def __init__(self, dtype: DTypeLike, known: Mapping[str, AnyArray] = {}) -> None:
-        """An empty graph."""
+        """Make an empty graph."""
         self.dtype: AnyDType = np.dtype(dtype)
         self.inputs: dict[str, tuple[AnyDType, tuple[int, ...]]] = {}
         self.outputs: dict[str, tuple[AnyDType, tuple[int, ...]]] = {}
@@ -65,39 +65,39 @@ class Graph:
         self._names: dict[object, str] = {}
 
     def input(self, name: str, shape: tuple[int, ...], dtype: DTypeLike | None = None) -> Value:
-        """A new input of examples of this shape; text is of the dtype `object`."""
+        """Add an input with examples of this shape; the dtype of text is `object`."""
         chosen: AnyDType = self.dtype if dtype is None else np.dtype(dtype)
         self.inputs[name] = chosen, shape
         return Value(self, name, chosen)
 
     def output(self, name: str, value: Value, shape: tuple[int, ...]) -> None:
-        """Let the graph give a value out under this name, with examples of this shape."""
+        """Make `value` an output of the graph with this name, with examples of this shape."""
         name = self._free(name)
         self.outputs[name] = value.dtype, shape
         self.nodes.append(Node("Identity", (value.name,), (name,), {}))
 
     def _free(self, name: str) -> str:
-        """The name, with as many underscores as keep it from being that of an input.
+        """Return the name, with underscores after it if an input or a constant has it already.
 
-        Inputs are columns of a table and may have any name; all other names keep apart as they are.
+        Inputs are columns of a table, which may have any name. All other names are distinct anyway.
         """
         while name in self.inputs or name in self.constants:
             name += "_"
         return name
 
     def constant(self, array: ArrayLike, dtype: DTypeLike | None = None) -> str:
-        """The name of a constant, which equal constants share.
+        """Add a constant, and return its name; equal constants share one.
 
         Args:
-            array: Numbers, truth values or texts; floats are converted to the graph's dtype. A view
-                of all numbers of an array whose name is known gets that name.
-            dtype: Another dtype.
+            array: Numbers, truth values or texts. An array in `known`, or a view of all its
+                numbers, gets the name it has there.
+            dtype: The dtype of the constant; by default floats get the dtype of the graph.
         """
-        given = np.asarray(array)
-        if dtype is None and given.dtype.kind == "f":
+        original = np.asarray(array)
+        if dtype is None and original.dtype.kind == "f":
             dtype = self.dtype
-        name = self._known.get(_place(given))
-        values = given.astype(given.dtype if dtype is None else dtype)
+        name = self._known.get(_place(original))
+        values = original.astype(original.dtype if dtype is None else dtype)
         entries = tuple(values.ravel()) if values.dtype == object else values.tobytes()
         content = name, values.dtype.str, values.shape, entries
         if content not in self._names:
@@ -116,7 +116,7 @@ class Graph:
         *,
         outputs: int = 1,
     ) -> tuple[str, ...]:
-        """Write a node; the names of what it makes."""
+        """Add a node, and return the names of its outputs."""
         number = len(self.nodes)
         names = [self._free(f"{operator}_{number}")]
         names += [self._free(f"{operator}_{number}_{output}") for output in range(1, outputs)]
@@ -125,25 +125,25 @@ class Graph:
 
 
 def _place(array: AnyArray) -> tuple[int, int, int]:
-    """Where an array lies in memory, by which a view of it is recognized."""
+    """Return the address and size of an array in memory, which identify it and its full views."""
     return array.__array_interface__["data"][0], array.size, array.itemsize
 
 
 class Value(NDArrayOperatorsMixin):
-    """What stands for an array of a graph, examples along its first axis.
+    """A placeholder for an array in a graph, with examples along the first axis.
 
-    Operators, and the functions of NumPy that ONNX has too, write nodes:
+    Operators, and the functions of NumPy that ONNX has too, add nodes to the graph:
 
         np.where(Z > 0, Z, 0.01 * Z)
 
     Attributes:
-        graph: The graph that it belongs to.
-        name: Its name in the graph.
-        dtype: Of its entries: floats, truth values, integers, or `object` for texts.
+        graph: The graph of the value.
+        name: The name of the value in the graph.
+        dtype: The dtype of its entries: floats, truth values, integers, or `object` for texts.
     """
 
     def __init__(self, graph: Graph, name: str, dtype: AnyDType) -> None:
-        """What has this name and dtype in a graph."""
+        """Make the value with this name and dtype in a graph."""
         self.graph, self.name, self.dtype = graph, name, dtype
 
     def op(
@@ -155,28 +155,28 @@ class Value(NDArrayOperatorsMixin):
         output: int = 0,
         **attributes: Attribute,
     ) -> Value:
-        """What an operator of ONNX, opset 17, makes of this value and `others`.
+        """Apply an operator of ONNX, opset 17, to this value and `others`.
 
         Args:
-            operator: Its name, e.g. "Gemm".
-            others: Its other inputs: values, or numbers and arrays, which become constants; None
-                for one that is left out.
-            dtype: Of the result; by default that of this value.
-            outputs: How many outputs the operator has to make.
-            output: The number of the one that is wanted.
-            attributes: Of the node, e.g. transB=1.
+            operator: The name of the operator, e.g. "Gemm".
+            *others: Its other inputs: values, or numbers and arrays, which become constants; None
+                leaves an input out.
+            dtype: The dtype of the result; by default that of this value.
+            outputs: Number of outputs of the operator.
+            output: The number of the output to return.
+            **attributes: The attributes of the node, e.g. transB=1.
         """
-        names = [self.name, *(self._named(other) for other in others)]
-        made = self.graph.add(operator, names, attributes, outputs=outputs)
-        return Value(self.graph, made[output], self.dtype if dtype is None else np.dtype(dtype))
+        inputs = [self.name, *(self._named(other) for other in others)]
+        names = self.graph.add(operator, inputs, attributes, outputs=outputs)
+        return Value(self.graph, names[output], self.dtype if dtype is None else np.dtype(dtype))
 
     def cast(self, dtype: DTypeLike) -> Value:
-        """The same entries in another dtype, that of the graph for floats."""
-        wanted: AnyDType = np.dtype(dtype)
-        return self if wanted == self.dtype else self.op("Cast", dtype=wanted, to=_code(wanted))
+        """Return the same entries in another dtype."""
+        target: AnyDType = np.dtype(dtype)
+        return self if target == self.dtype else self.op("Cast", dtype=target, to=_code(target))
 
     def constant(self, array: ArrayLike, dtype: DTypeLike | None = None) -> Value:
-        """A constant in the same graph."""
+        """Add a constant to the same graph."""
         name = self.graph.constant(array, dtype)
         return Value(self.graph, name, self.graph.constants[name].dtype)
 
@@ -190,11 +190,11 @@ class Value(NDArrayOperatorsMixin):
 
     @property
     def numerics(self) -> Numerics:
-        """The arithmetic in which functions of arrays write themselves down."""
+        """The arithmetic whose functions add nodes to the graph."""
         return WRITTEN
 
     def view(self) -> Value:
-        """Itself: nothing that is written down can be changed."""
+        """Return the value itself, which cannot be changed."""
         return self
 
     # NumPy calls these for its operators and functions.
@@ -204,13 +204,14 @@ class Value(NDArrayOperatorsMixin):
     ) -> Value:
         if method != "__call__" or options or ufunc not in _UFUNCS:
             _refuse(f"np.{ufunc.__name__}")
-        # An operator such as += has this value as `out`; the name on its left is bound anew.
-        written = _UFUNCS[ufunc]
+        # An operator such as += passes this value as `out`. It is ignored: Python binds the
+        # variable on the left to the result.
+        operator = _UFUNCS[ufunc]
         operands = [self._operand(each, ufunc) for each in inputs]
-        if callable(written):
-            return cast(Value, written(*operands))
+        if callable(operator):
+            return cast(Value, operator(*operands))
         first, *others = operands
-        return first.op(written, *others, dtype=bool if ufunc in _TRUTHS else None)
+        return first.op(operator, *others, dtype=bool if ufunc in _TRUTHS else None)
 
     def __array_function__(
         self, function: Callable[..., object], types: object, args: Any, options: Any
@@ -240,7 +241,7 @@ class Value(NDArrayOperatorsMixin):
         return operand
 
     def _float(self) -> AnyDType:
-        """The dtype of floats beside this value: its own, or that of the graph."""
+        """Return the dtype of floats combined with this value: its own, or that of the graph."""
         return self.dtype if self.dtype.kind == "f" else self.graph.dtype
 
 
@@ -252,7 +253,7 @@ def _refuse(what: str) -> NoReturn:
 
 
 def _code(dtype: AnyDType) -> int:
-    """The number that ONNX has for a dtype."""
+    """Return the number of a dtype in ONNX."""
     return DTYPE_CODES[dtype.name]
 
 
@@ -285,7 +286,7 @@ _LOGICAL: dict[np.ufunc, str] = {
     np.invert: "Not",
 }
 _Written: TypeAlias = "str | Callable[..., object]"
-# Those alone that onnxruntime computes in float64 too.
+# Only operators that onnxruntime computes in float64 too.
 _UFUNCS: dict[np.ufunc, _Written] = {
     **_TRUTHS,
     **_LOGICAL,
@@ -337,7 +338,7 @@ def _clip(value: Value, x: Value, low: Any = None, high: Any = None) -> Value:
 _FUNCTIONS: dict[Callable[..., object], Callable[..., object]] = {
     np.where: _where,
     np.clip: _clip,
-    # Of a single number, since operators of ONNX broadcast as NumPy's do.
+    # One number is enough, since operators of ONNX broadcast like NumPy's.
     np.full_like: lambda value, like, number: value.constant(np.asarray(number, value._float())),
     np.zeros_like: lambda value, like: value.constant(np.asarray(0, value._float())),
     np.ones_like: lambda value, like: value.constant(np.asarray(1, value._float())),
@@ -345,7 +346,7 @@ _FUNCTIONS: dict[Callable[..., object], Callable[..., object]] = {
 
 
 def _erf(Z: Any) -> Any:
-    # onnxruntime has the operator for float32 alone.
+    # onnxruntime has this operator for float32 only.
     return Z.op("Erf") if Z.dtype == np.float32 else error_function(Z)
 
 

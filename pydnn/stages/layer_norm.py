@@ -104,15 +104,15 @@ def layer_norm(*, epsilon: float = 1e-5) -> Stage[NormParams, NormCache]:
         return pull_back_norm(params, cache, dA, axis=0)
 
     def onnx(params: NormParams, Z: Value, statistics: Tree) -> Value:
-        centred = Z - Z.op("ReduceMean", axes=(1,))
-        variance = (centred * centred).op("ReduceMean", axes=(1,))
-        return norm_onnx(params, centred / np.sqrt(variance + epsilon))
+        centered = Z - Z.op("ReduceMean", axes=(1,))
+        variance = (centered * centered).op("ReduceMean", axes=(1,))
+        return norm_onnx(params, centered / np.sqrt(variance + epsilon))
 
     return Stage("layer_norm", init_norm, forward, backward, gradients=NormGrads, onnx=onnx)
 
 
 def norm_onnx(params: NormParams, Z_norm: Value) -> Value:
-    """Scale and shift in ONNX, examples along the first axis."""
+    """Write scale and shift as operators of ONNX, with examples along the first axis."""
     return Z_norm.op("Mul", params.gamma[:, 0]).op("Add", params.beta[:, 0])
 
 

@@ -47,7 +47,7 @@ def residual(*stages: Stage) -> Stage[Trees, Caches]:
     inner_forward, inner_backward = bare(inner.forward), bare(inner.backward)
     inner_backward_into = into(inner)
     inner_onnx = inner.onnx
-    assert inner_onnx is not None  # serial says how it is written
+    assert inner_onnx is not None  # serial always has the field
 
     def init(key: Key, shape: Shape) -> tuple[Trees, Shape]:
         params, shape_out = inner.init(key, shape)

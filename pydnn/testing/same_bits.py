@@ -207,7 +207,7 @@ def _module_of(job: _Job) -> ModuleType:
 
 
 def _exact_text(leaf: object) -> list[str]:
-    """Return a leaf as text that keeps all its bits: its kind, then one text per number."""
+    """Return a leaf as texts that keep all its bits: one for its kind, and one per number."""
     if isinstance(leaf, np.ndarray) and leaf.dtype.kind == "f":
         return [f"{leaf.dtype} {leaf.shape}", *(float(x).hex() for x in leaf.ravel())]
     if isinstance(leaf, np.ndarray):

@@ -275,7 +275,7 @@ def _try_purity(trial: Trial, mode: _Mode, shares_input: bool) -> None:
 
 
 def _named(text: str, first: str, second: str) -> str:
-    """Return a fault's text with the names of the two results that it calls result[0] and [1]."""
+    """Replace result[0] and result[1] in the text of a fault by the names of these results."""
     text = text.replace("result[0]", first).replace("result[1]", second)
     return text.replace("copy it", "copy it, or declare it with shares_input=True")
 
