@@ -222,7 +222,7 @@ def table_data(
     Example:
         >>> data = table_data({"x": [1, 2, 3, 4, 5], "y": [2, 4, 6, 8, 10]}, "y", test=0.4)
         >>> data.train.table["x"], data.test.target["y"]
-        (array([1., 2., 4.]), array([ 6., 10.]))
+        (array([3., 4., 5.]), array([2., 4.]))
     """
     table = Table.of(table)
     ignored = columns_named(ignore)
