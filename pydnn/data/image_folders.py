@@ -25,9 +25,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pydnn.checks import AnyPath, BadInput, MissingExtra, expect_count, path_of, shown
+from pydnn.checks import AnyPath, BadInput, expect_count, path_of, printable, shown
 from pydnn.data.image_sets import ImageSet
-from pydnn.data.photos import load_photo
+from pydnn.data.photos import load_photos
 from pydnn.fingerprints import fingerprint
 from pydnn.free_memory import free_memory, readable
 from pydnn.records import freeze
@@ -325,15 +325,13 @@ def _decoded_part(
     pictures = [picture for picture in listing.pictures if picture.part == part]
     images = np.empty((len(pictures), *size, 3), np.uint8)
     labels: list[int] = []
-    for picture in pictures:
-        try:
-            images[len(labels)] = load_photo(picture.path, size=size)
-        except MissingExtra:
-            raise
-        except BadInput as error:
-            name = picture.path.relative_to(listing.folder).as_posix()
-            skipped.append(_reason(name, str(error).replace(str(picture.path), name)))
+    photos = load_photos([picture.path for picture in pictures], size=size)
+    for picture, photo in zip(pictures, photos, strict=True):
+        if isinstance(photo, BadInput):
+            name = printable(picture.path.relative_to(listing.folder).as_posix())
+            skipped.append(_reason(name, str(photo).replace(printable(picture.path), name)))
         else:
+            images[len(labels)] = photo
             labels.append(picture.label)
     return freeze(images[: len(labels)]), freeze(np.array(labels, np.int64))
 

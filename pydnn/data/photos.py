@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, BinaryIO
@@ -17,7 +20,9 @@ from pydnn.storage.files import open_regular
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["load_photo"]
+__all__ = ["load_photo", "load_photos"]
+
+_READERS = 4  # pictures that are decoded at the same time
 
 _MOST_MEMORY = 300_000_000  # bytes for one picture, computed from its header before decoding
 # The formats that are accepted, with the bytes per pixel that their decoders need in addition to
@@ -52,13 +57,56 @@ def load_photo(path: AnyPath, *, size: tuple[int, int]) -> NDArray[np.uint8]:
             needs more than 300 MB to decode.
         MissingExtra: If pillow is not installed.
     """
-    path = path_of(path)
+    with _quiet():
+        return _photo(path_of(path), size)
+
+
+def load_photos(
+    paths: Iterable[Path], *, size: tuple[int, int]
+) -> Iterator[NDArray[np.uint8] | BadInput]:
+    """Read pictures as `load_photo` does, a few at the same time.
+
+    Returns:
+        The pixels of each picture, in their order, or the error that says why it cannot be read.
+
+    Raises:
+        MissingExtra: If pillow is not installed.
+    """
+    from concurrent.futures import ThreadPoolExecutor  # here, since `import pydnn` does without
+
+    import_extra("PIL.Image", extra="image", purpose="reading pictures").init()
+
+    def read(path: Path) -> NDArray[np.uint8] | BadInput:
+        try:
+            return _photo(path, size)
+        except BadInput as error:
+            return error
+
+    # Pillow lets go of Python's lock while it decodes. Each picture may take its 300 MB.
+    readers = ThreadPoolExecutor(min(_READERS, os.cpu_count() or 1))
+    with _quiet():
+        try:
+            yield from readers.map(read, paths)
+        finally:
+            readers.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Ignore pillow's warnings: of odd metadata, and of many pixels, which `_expect_room` limits.
+
+    Filters are those of the process, so threads must not enter this at the same time.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _photo(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
     image_module = import_extra("PIL.Image", extra="image", purpose="reading a picture")
     image_ops = import_extra("PIL.ImageOps", extra="image", purpose="reading a picture")
     try:
-        with open_regular(path, what="a picture's file") as file, warnings.catch_warnings():
-            # Pillow warns of odd metadata, and of many pixels, which `_expect_room` limits.
-            warnings.simplefilter("ignore")
+        with open_regular(path, what="a picture's file") as file:
             picture = _upright(image_module, path, file)
             height, width = size
             method = image_module.Resampling.LANCZOS

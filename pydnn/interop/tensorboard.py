@@ -19,7 +19,7 @@ from pydnn.storage.files import open_regular
 from pydnn.training import StepInfo, values_of
 from pydnn.training.streams import Stream, logged
 
-__all__ = ["EventLog", "crc32c", "event", "log_tensorboard", "record_of"]
+__all__ = ["EventLog", "log_tensorboard"]
 
 _MOST_FLOAT32 = 3.4028235677973366e38  # what is this large or larger rounds to infinity
 _FLUSH_SECONDS = 1.0  # a reader of the file sees each step at most this much later
@@ -42,6 +42,7 @@ def crc32c(data: bytes) -> int:
         RFC 3720, section 12.1 and appendix B.4.
 
     Example:
+        >>> from pydnn.interop.tensorboard import crc32c
         >>> hex(crc32c(b"123456789"))
         '0xe3069283'
     """
@@ -202,6 +203,14 @@ def log_tensorboard(
 
     Raises:
         BadInput: If the folder holds event files already, or cannot be written.
+
+    Example:
+        >>> from pathlib import Path
+        >>> recipe = nn.Recipe("a line", "dense(1)", "mean_squared()", "adam()", iterations=3)
+        >>> line = nn.Batch([[0.0, 1.0, 2.0]], [[1.0, 3.0, 5.0]])
+        >>> trained = nn.train(recipe, line, through=lambda s: log_tensorboard(s, "logs/first"))
+        >>> [path.name for path in Path("logs/first").iterdir()]
+        ['events.out.tfevents.0000000000.pydnn']
     """
     return logged(stream, EventLog(folder, clock=clock))
 

@@ -16,7 +16,7 @@ from pydnn.storage.files import open_regular, write_atomically
 from pydnn.training import StepInfo, values_of
 from pydnn.training.streams import Stream, logged
 
-__all__ = ["CsvLog", "csv_lines", "expect_new_log", "log_csv"]
+__all__ = ["CsvLog", "log_csv"]
 
 _ALWAYS = ("cost", "gradient_norm")
 
@@ -119,6 +119,15 @@ def log_csv(stream: Stream, path: AnyPath) -> Stream:
 
     Raises:
         BadInput: If something has that name already, or the file cannot be written.
+
+    Example:
+        >>> from pathlib import Path
+        >>> recipe = nn.Recipe("a line", "dense(1)", "mean_squared()", "adam()", iterations=3)
+        >>> line = nn.Batch([[0.0, 1.0, 2.0]], [[1.0, 3.0, 5.0]])
+        >>> trained = nn.train(recipe, line, through=lambda stream: log_csv(stream, "line.csv"))
+        >>> lines = Path("line.csv").read_text().splitlines()
+        >>> lines[0], len(lines)
+        ('step,cost,gradient_norm,learning_rate', 4)
     """
     return logged(stream, CsvLog(path))
 

@@ -222,6 +222,15 @@ class History(Mapping[str, NDArray[Any]]):
 
     Attributes:
         columns: The arrays by name.
+
+    Example:
+        >>> from pydnn.runs.history import rows_of
+        >>> infos = [nn.training.StepInfo(i, 1 / (i + 1), 2.0) for i in range(2)]
+        >>> history = history_of(rows_of([(info, 0) for info in infos], start=0))
+        >>> history
+        <History of 2 steps: step, cost, gradient_norm>
+        >>> history["cost"]
+        array([1. , 0.5])
     """
 
     columns: Mapping[str, NDArray[Any]]

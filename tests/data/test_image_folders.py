@@ -14,10 +14,10 @@ from pydnn.data import (
     image_folders,
     load_data_set,
     load_image_folder,
-    load_photo,
     save_table,
 )
 from pydnn.data.image_folders import holds_images, kept_at
+from pydnn.data.photos import load_photos
 from pydnn.data.sets import images_of
 from pydnn.jobs.loading import data_of
 
@@ -46,14 +46,14 @@ def folder_of(top, *, parts=("",), classes=("red", "green", "blue"), count=2):
 @pytest.fixture
 def decoded(monkeypatch):
     """The paths of the pictures that are decoded, as they are."""
-    paths = []
+    decoded = []
 
-    def load(path, *, size):
-        paths.append(path.name)
-        return load_photo(path, size=size)
+    def load(paths, *, size):
+        decoded.extend(paths)
+        return load_photos(paths, size=size)
 
-    monkeypatch.setattr(image_folders, "load_photo", load)
-    return paths
+    monkeypatch.setattr(image_folders, "load_photos", load)
+    return decoded
 
 
 def test_classes_and_pictures_come_in_the_order_of_their_names(tmp_path):
@@ -200,11 +200,11 @@ def test_a_cache_that_cannot_be_written_costs_time_and_nothing_else(tmp_path, mo
 def test_a_folder_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
     folder = folder_of(tmp_path / "photos")
 
-    def load(path, *, size):
+    def load(paths, *, size):
         picture(folder / "red" / "new.png")
-        return load_photo(path, size=size)
+        return load_photos(paths, size=size)
 
-    monkeypatch.setattr(image_folders, "load_photo", load)
+    monkeypatch.setattr(image_folders, "load_photos", load)
     with pytest.raises(BadInput, match="photos changed while it was read"):
         load_image_folder(folder, image_size=(4, 4))
     assert not kept_at(folder, (4, 4)).exists()

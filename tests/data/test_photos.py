@@ -1,4 +1,6 @@
 import subprocess
+import threading
+import warnings
 import zlib
 
 import numpy as np
@@ -232,3 +234,33 @@ def test_each_orientation_is_that_of_pillow(tmp_path, orientation, mode):
         upright = ImageOps.exif_transpose(picture).convert("RGB")
     expected = ImageOps.fit(upright, (6, 6), method=Image.Resampling.LANCZOS)
     assert load_photo(tmp_path / "a.png", size=(6, 6)).tolist() == np.array(expected).tolist()
+
+
+# Several pictures
+
+
+def test_several_pictures_come_in_their_order_each_as_if_it_were_alone(tmp_path):
+    paths = [tmp_path / f"{number}.jpg" for number in range(12)]
+    for number, path in enumerate(paths):
+        halves(size=(20 + 9 * number, 30)).save(path)
+    paths[5].write_text("hello")
+    paths.insert(7, tmp_path / "missing.jpg")
+    before = list(warnings.filters)
+    loaded = list(photos.load_photos(paths, size=(8, 6)))
+    assert warnings.filters == before
+    for path, pixels in zip(paths, loaded, strict=True):
+        if path.name in ("5.jpg", "missing.jpg"):
+            assert isinstance(pixels, BadInput)
+            assert path.name in str(pixels)
+        else:
+            np.testing.assert_array_equal(pixels, load_photo(path, size=(8, 6)))
+
+
+def test_readers_end_when_nobody_asks_any_more(tmp_path, monkeypatch):
+    threads, before = threading.active_count(), list(warnings.filters)
+    monkeypatch.setattr(photos, "_photo", lambda path, size: path)
+    pixels = photos.load_photos([tmp_path] * 100, size=(8, 6))
+    assert next(pixels) == tmp_path
+    pixels.close()
+    assert (threading.active_count(), warnings.filters) == (threads, before)
+    assert list(photos.load_photos([], size=(8, 6))) == []
