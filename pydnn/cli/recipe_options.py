@@ -18,7 +18,7 @@ from pydnn.cli.run_options import (
     place_of_data,
     place_of_test,
 )
-from pydnn.data import DataSet
+from pydnn.data import DataSet, TableBatch
 from pydnn.descriptions.builders import builders_of, describe
 from pydnn.descriptions.parts import Description
 from pydnn.descriptions.text import own_builders, read_description
@@ -26,6 +26,7 @@ from pydnn.jobs.file_kinds import MODEL, RECIPE_TEXT, TEXT, UNKNOWN, expecting
 from pydnn.losses import softmax_cross_entropy
 from pydnn.numerics import ARITHMETICS
 from pydnn.optimizers.momentum import gradient_descent
+from pydnn.recipes.automatic import TASKS, recipe_for
 from pydnn.recipes.recipe import DTYPES, Recipe, with_seed
 from pydnn.recipes.toml import read_recipe
 from pydnn.recipes.tutorial import tutorial_network, tutorial_recipe
@@ -38,7 +39,7 @@ __all__ = [
     "add_picture_options",
     "add_recipe_options",
     "names_of_parts",
-    "recipe_for",
+    "recipe_for_data",
     "recipe_of",
     "typed",
 ]
@@ -72,8 +73,8 @@ def _add_what(group: Group) -> None:
         type=path_of,
         nargs="?",
         metavar="RECIPE",
-        help="a recipe's TOML file, or a run or model whose recipe to use (default: the "
-        "tutorial's network)",
+        help="a recipe's TOML file, or a run or model whose recipe to use (default: one that "
+        "is chosen for a table, else the tutorial's network)",
     )
     option(
         "--data",
@@ -114,6 +115,12 @@ def _add_table_options(group: Group) -> None:
         action="append",
         metavar="COLUMN",
         help="the column of a table to predict; may be given more than once",
+    )
+    option(
+        "--task",
+        choices=TASKS,
+        help="what the target of a table is, if no recipe is given (default: classes if it holds "
+        "texts, truth values or at most 20 whole numbers, else numbers)",
     )
     option(
         "--test",
@@ -230,20 +237,7 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
     Raises:
         BadInput: If the file cannot be read, an option does not fit, or two options conflict.
     """
-    changes = {
-        field.name: getattr(args, field.name)
-        for field in attrs.fields(Recipe)
-        if getattr(args, field.name, None) is not None
-    }
-    for name, (family, _) in _DESCRIBED.items():
-        if name in changes:
-            changes[name] = _described(name, changes[name], family)
-    if "penalties" in changes:
-        changes["penalties"] = [_described("penalty", p, "penalty") for p in changes["penalties"]]
-    _expect_apart(args, "layers", "network")
-    _expect_apart(args, "learning_rate", "optimizer")
-    if args.learning_rate is not None:
-        changes["optimizer"] = describe(gradient_descent(learning_rate=args.learning_rate))
+    changes = _changes(args)
     if args.recipe is None:
         base = tutorial_recipe(hidden=_units(_LAYERS if args.layers is None else args.layers))
         if "network" in changes:  # its layers draw their own weights, unless --weights says else
@@ -268,17 +262,46 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
             raise type(error)(f"{args.recipe}: {error}") from error
 
 
-def recipe_for(args: argparse.Namespace, recipe: Recipe, data: DataSet) -> Recipe:
+def _changes(args: argparse.Namespace) -> dict[str, Any]:
+    """The entries of a recipe that options state."""
+    changes = {
+        field.name: getattr(args, field.name)
+        for field in attrs.fields(Recipe)
+        if getattr(args, field.name, None) is not None
+    }
+    for name, (family, _) in _DESCRIBED.items():
+        if name in changes:
+            changes[name] = _described(name, changes[name], family)
+    if "penalties" in changes:
+        changes["penalties"] = [_described("penalty", p, "penalty") for p in changes["penalties"]]
+    _expect_apart(args, "layers", "network")
+    _expect_apart(args, "learning_rate", "optimizer")
+    if args.learning_rate is not None:
+        changes["optimizer"] = describe(gradient_descent(learning_rate=args.learning_rate))
+    return changes
+
+
+def recipe_for_data(args: argparse.Namespace, recipe: Recipe, data: DataSet) -> Recipe:
     """The recipe of `recipe_of`, once its data is known.
 
-    Without a recipe, a network or a loss, the tutorial's network ends in one output for each class
-    where the data has more than two.
+    Without a recipe, `recipes.recipe_for` chooses one for a table; and the tutorial's network ends
+    in one output for each class where the data has more than two.
     """
-    count = len(data.classes or ())
-    if count <= 2 or not (args.recipe is args.network is args.loss is None):
+    automatic = args.recipe is None and isinstance(data.train, TableBatch)
+    if args.task is not None and not automatic:
+        raise BadInput(
+            f"--task is {args.task}, but it only helps to choose a recipe for a table: give "
+            "--loss, or leave out the recipe and give --target."
+        )
+    if args.recipe is not None:
         return recipe
-    units = _units(_LAYERS if args.layers is None else args.layers)
-    network = describe(tutorial_network(units, outputs=count))
+    hidden = None if args.layers is None else _units(args.layers)
+    if automatic:
+        return recipe_for(data, task=args.task, hidden=hidden, **_changes(args))
+    count = len(data.classes or ())
+    if count <= 2 or not (args.network is args.loss is None):
+        return recipe
+    network = describe(tutorial_network(hidden or _units(_LAYERS), outputs=count))
     return attrs.evolve(recipe, network=network, loss=describe(softmax_cross_entropy()))
 
 

@@ -8,7 +8,7 @@ import attrs
 
 from pydnn.checks import BadInput, Json
 from pydnn.cli.output import complain, say, say_json, say_table
-from pydnn.cli.recipe_options import add_recipe_options, recipe_for, recipe_of
+from pydnn.cli.recipe_options import add_recipe_options, recipe_for_data, recipe_of
 from pydnn.cli.run_options import Commands
 from pydnn.free_memory import readable
 from pydnn.jobs.job import columns_for
@@ -35,7 +35,7 @@ def add_to(commands: Commands) -> None:
 def _run(args: argparse.Namespace) -> int:
     recipe = recipe_of(args)
     whole = data_of(recipe)
-    recipe, data = recipe_for(args, recipe, whole), whole.train
+    recipe, data = recipe_for_data(args, recipe, whole), whole.train
     columns = columns_for(recipe, data)
     features = len(data.X) if columns is None else len(columns.features)
     layers, layout = layers_of(recipe, features)

@@ -18,7 +18,7 @@ import toolz
 from pydnn import plots
 from pydnn.checks import BadInput, Json, expect_known, fixed, path_of
 from pydnn.cli.output import complain, say, say_json
-from pydnn.cli.recipe_options import add_recipe_options, recipe_for, recipe_of, typed
+from pydnn.cli.recipe_options import add_recipe_options, recipe_for_data, recipe_of, typed
 from pydnn.cli.run_options import Commands, option_group
 from pydnn.cli.train import plain_folder
 from pydnn.descriptions.parts import is_description
@@ -98,7 +98,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.plot:
         plots.expect_plottable(args.plot)
     data = data_of(recipe)
-    recipe = recipe_for(args, recipe, data)
+    recipe = recipe_for_data(args, recipe, data)
     from pydnn.sweeps import run_sweep, sweep  # here, because no other command needs it
 
     plan = sweep(

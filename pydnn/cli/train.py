@@ -13,7 +13,7 @@ import numpy as np
 
 from pydnn.checks import BadInput, NameTaken, path_of
 from pydnn.cli.output import complain
-from pydnn.cli.recipe_options import add_recipe_options, recipe_for, recipe_of
+from pydnn.cli.recipe_options import add_recipe_options, recipe_for_data, recipe_of
 from pydnn.cli.run_options import Commands, option_group
 from pydnn.cli.training import (
     add_output_options,
@@ -25,6 +25,7 @@ from pydnn.cli.training import (
 from pydnn.data import DataSet
 from pydnn.jobs.job import Job, prepare
 from pydnn.jobs.loading import data_of
+from pydnn.recipes.toml import write_recipe
 from pydnn.runs import Recording, create_run
 from pydnn.runs.csv_log import expect_new_log
 from pydnn.storage.files import exclusive, is_free
@@ -69,12 +70,15 @@ def _run(args: argparse.Namespace) -> int:
     if args.csv is not None:
         expect_new_log(args.csv)
     data = data_of(recipe)
-    recipe = recipe_for(args, recipe, data)
+    asked, recipe = recipe, recipe_for_data(args, recipe, data)
     job = prepare(recipe, data)
     for note in (*data.notes, *job.notes):
         complain(note)
     with _new_run(args, job, data) as (folder, recording):
         say_of(args)(*_opening(job, data))
+        if recipe is not asked:
+            lines = write_recipe(recipe).splitlines()
+            say_of(args)("with this recipe, chosen for it:", *(f"    {line}" for line in lines))
         return train_job(args, job, data, folder, recording=recording, costs=np.zeros(0))
 
 

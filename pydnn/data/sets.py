@@ -31,7 +31,7 @@ from pydnn.data.image_sets import (
     to_batch,
 )
 from pydnn.data.table_files import is_hdf5, is_named_hdf5, read_table
-from pydnn.data.tables import BOOLEAN, TEXT, Table, TableBatch, columns_named
+from pydnn.data.tables import Table, TableBatch, columns_named
 from pydnn.keys import Key
 from pydnn.records import AnyArray, Batch, FloatArray, freeze
 from pydnn.storage.hdf5 import holds, open_hdf5, read_array, read_names, write_hdf5
@@ -228,7 +228,7 @@ def table_data(
     ignored = columns_named(ignore)
     batch = table.examples(target, ignore=ignored, weights=weights)
     if isinstance(test, int | float) and not isinstance(test, bool):
-        stratified = len(batch.targets) == 1 and _is_class(batch)
+        stratified = batch.is_of_classes
         if stratified:
             batch.expect_two_of_each("test")
         return DataSet(*split(batch, _TEST_KEY, share=float(test), stratified=stratified))
@@ -244,7 +244,6 @@ def table_data(
 
 
 _TEST_KEY = Key(0).at("test")
-_MOST_CLASSES = 20  # whole numbers that are drawn from by each
 _NAMED = 10  # columns that a message names
 
 
@@ -255,15 +254,6 @@ def _second(table: Table, first: TableBatch) -> TableBatch:
     weights = first.apart[-1] if first.weights is not None else ""
     apart = [name for name in ignored if name != weights]
     return table.examples(names, ignore=apart, weights=weights).like(first)
-
-
-def _is_class(batch: TableBatch) -> bool:
-    """Whether a target looks like classes, each of which a test part should have its share of."""
-    if batch.targets[0].kind in (TEXT, BOOLEAN):
-        return True
-    values, counts = np.unique(batch.Y[0], return_counts=True)
-    whole = np.array_equal(values, np.rint(values))
-    return bool(whole and len(values) <= _MOST_CLASSES and counts.min() > 1)
 
 
 def load_images(

@@ -28,6 +28,7 @@ NUMBER, BOOLEAN, TEXT, DATE = "number", "boolean", "text", "date"
 KINDS = (NUMBER, BOOLEAN, TEXT, DATE)
 _PLURALS = {NUMBER: "numbers", BOOLEAN: "truth values", TEXT: "texts", DATE: "dates"}
 _SHOWN_ROWS = 10
+_MOST_CLASSES = 20  # of whole numbers; more of them are taken for a quantity
 
 
 @attrs.frozen
@@ -283,6 +284,19 @@ class TableBatch(Batch):
         """The first examples, as many as `count`."""
         weights = None if self.weights is None else self.weights[:, :count]
         return attrs.evolve(self, X=self.X[:, :count], Y=self.Y[:, :count], weights=weights)
+
+    @property
+    def is_of_classes(self) -> bool:
+        """Whether its only target looks like classes rather than a quantity.
+
+        Texts and truth values do, and whole numbers of which at most 20 are different, if each
+        occurs twice on average.
+        """
+        if len(self.targets) != 1 or self.targets[0].kind != NUMBER:
+            return len(self.targets) == 1
+        distinct = np.unique(self.Y)
+        whole = bool((distinct == np.rint(distinct)).all())
+        return whole and distinct.size <= min(_MOST_CLASSES, self.Y.size / 2)
 
     def expect_two_of_each(self, part: str) -> None:
         """Refuse a class of one example, which no split can have on both of its sides.

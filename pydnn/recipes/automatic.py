@@ -7,21 +7,24 @@ The rules are few and stated here. They were chosen on ten data sets and generat
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import attrs
 import numpy as np
 
 from pydnn.checks import BadInput, expect_known
 from pydnn.data.sets import DataSet
-from pydnn.data.tables import BOOLEAN, NUMBER, TEXT, Column, TableBatch
+from pydnn.data.tables import BOOLEAN, TEXT, TableBatch
+from pydnn.descriptions.builders import build, describe
+from pydnn.losses import Loss, mean_squared, sigmoid_cross_entropy, softmax_cross_entropy
 from pydnn.recipes.recipe import Recipe
-from pydnn.records import FloatArray
+from pydnn.stages import dense, relu, serial
 
 __all__ = ["TASKS", "recipe_for"]
 
 TASKS = ("classes", "labels", "numbers")
 
-_MOST_CLASSES = 20  # of whole numbers; more of them are taken for a quantity
 _LEARNING_RATE = 0.003
 # How much an epoch shrinks the weights, whatever the number of its steps. With a hundredth of it,
 # R² on the diabetes of scikit-learn falls from 0.40 to 0.26, and accuracy on classes from 0.82 to
@@ -32,7 +35,12 @@ _VISITS = 200_000  # examples to learn from, counted each time, between 50 and 4
 
 
 def recipe_for(
-    data: DataSet | TableBatch, /, *, task: str | None = None, **changes: object
+    data: DataSet | TableBatch,
+    /,
+    *,
+    task: str | None = None,
+    hidden: Iterable[int] | None = None,
+    **changes: Any,
 ) -> Recipe:
     """A recipe for the examples of a table: what to learn, with which network, until when.
 
@@ -51,8 +59,9 @@ def recipe_for(
 
     Args:
         data: The examples, e.g. `table.examples("quality")`, or a data set of a table.
-        task: "classes", "labels" (several targets that are true or false) or "numbers", if the
-            rule above should not choose.
+        task: "classes", "labels" (several targets that are true or false) or "numbers"; by
+            default what a loss among the changes is for, or else what the rule above chooses.
+        hidden: Units of the hidden layers; by default those of the rule above.
         **changes: Entries of the recipe to replace, e.g. seed=2 or optimizer=nn.adam().
 
     Raises:
@@ -72,9 +81,6 @@ def recipe_for(
             "data is not a table, expected the examples of one: give table.examples(target), "
             "or write the recipe yourself."
         )
-    if task is not None:
-        expect_known("task", task, TASKS)
-    loss, outputs = _loss_and_outputs(examples, task)
     m = examples.X.shape[1]
     validation = 0.2 if m < 1000 else 0.1
     learned = m - round(validation * m)
@@ -83,11 +89,12 @@ def recipe_for(
     steps = max(learned // size, 1)
     epochs = min(max(_VISITS // m, 50), 400)
     decay = min(float(f"{_DECAY_PER_EPOCH / (_LEARNING_RATE * steps):.2g}"), _MOST_DECAY)
-    units = 64 if m < 5_000 else 128 if m < 50_000 else 256
-    entries: dict[str, object] = {
+    if hidden is None:
+        hidden = [64 if m < 5_000 else 128 if m < 50_000 else 256] * 2
+    entries: dict[str, Any] = {
         "data": "table",
-        "network": f"serial(dense({units}), relu(), dense({units}), relu(), dense({outputs}))",
-        "loss": loss,
+        "network": "dense(1)",
+        "loss": "mean_squared()",
         "optimizer": f"adamw(learning_rate={_LEARNING_RATE}, weight_decay={decay})",
         "iterations": epochs * steps,
         "batches": f"mini_batches({size})",
@@ -97,49 +104,66 @@ def recipe_for(
         "watch": "validation cost",
         "patience": max(_PATIENCE * steps, _FEWEST_PATIENT_STEPS),
     }
+    if changes.get("validation") == 0 and "watch" not in changes:
+        entries |= {"watch": "", "patience": 0}  # since there is nothing to watch
     known = [field.name for field in attrs.fields(Recipe)]
     for name in changes:
         expect_known("entry of a recipe", name, known)
-    return Recipe(**entries | changes)  # type: ignore[arg-type]  # the names were just checked
+    recipe = Recipe(**entries | changes)
+    if "loss" in changes:
+        loss = build(recipe.loss, family="loss")
+    else:
+        loss = _loss_for(examples, task)
+        recipe = attrs.evolve(recipe, loss=describe(loss))
+    if "network" in changes:
+        return recipe
+    layers = [stage for units in hidden for stage in (dense(units), relu())]
+    network = serial(*layers, dense(_outputs(examples, loss)))
+    return attrs.evolve(recipe, network=describe(network))
 
 
-def _loss_and_outputs(examples: TableBatch, task: str | None) -> tuple[str, int]:
-    targets, n = examples.targets, len(examples.targets)
-    kinds = {target.kind for target in targets}
+def _loss_for(examples: TableBatch, task: str | None) -> Loss:
+    targets = examples.targets
     if task is None:
-        if n > 1:
-            task = "labels" if kinds == {BOOLEAN} else "numbers"
-        else:
-            task = "classes" if _is_classes(targets[0], examples.Y[0]) else "numbers"
+        task = _task_of(examples)
+    expect_known("task", task, TASKS)
     if task == "classes":
-        if n > 1:
+        if len(targets) > 1:
             raise BadInput(
-                f"there are {n} targets, expected one for classes: choose one of "
-                f"{', '.join(target.name for target in targets)}, or task='labels'."
+                f"there are {len(targets)} targets, expected one for classes: choose one of "
+                f"{', '.join(target.name for target in targets)}, or the task 'labels'."
             )
-        classes = np.unique(examples.Y).size
-        if classes < 2:
-            only = targets[0].text(float(examples.Y[0, 0]))
-            raise BadInput(
-                f"target {targets[0].name!r} is {only!r} in every row, expected two or more "
-                "classes: give examples of another class, too."
-            )
-        return (
-            ("sigmoid_cross_entropy()", 1) if classes == 2 else ("softmax_cross_entropy()", classes)
-        )
+        return sigmoid_cross_entropy() if _classes(examples) == 2 else softmax_cross_entropy()
     for target in targets:
         if target.kind == TEXT:
+            advice = "choose the task 'classes'" if len(targets) == 1 else "give it as the only one"
             raise BadInput(
-                f"target {target.name!r} holds texts, e.g. {target.levels[0]!r}, expected "
-                f"{task}: "
-                + ("choose task='classes'." if n == 1 else "give one target, for classes.")
+                f"target {target.name!r} holds texts, e.g. {target.levels[0]!r}, expected {task}: "
+                f"{advice}."
             )
-    return ("sigmoid_cross_entropy()" if task == "labels" else "mean_squared()"), n
+    return sigmoid_cross_entropy() if task == "labels" else mean_squared()
 
 
-def _is_classes(target: Column, y: FloatArray) -> bool:
-    if target.kind != NUMBER:
-        return True
-    distinct = np.unique(y)
-    whole = bool((distinct == np.round(distinct)).all())
-    return whole and distinct.size <= min(_MOST_CLASSES, y.size / 2)
+def _task_of(examples: TableBatch) -> str:
+    targets = examples.targets
+    if len(targets) > 1:
+        return "labels" if {target.kind for target in targets} == {BOOLEAN} else "numbers"
+    return "classes" if examples.is_of_classes else "numbers"
+
+
+def _outputs(examples: TableBatch, loss: Loss) -> int:
+    if len(examples.targets) > 1 or loss.task(1) == "regression":
+        return len(examples.targets)
+    classes = _classes(examples)
+    return 1 if classes == 2 and loss.task(1) == "two classes" else classes
+
+
+def _classes(examples: TableBatch) -> int:
+    classes = np.unique(examples.Y).size
+    if classes < 2:
+        target = examples.targets[0]
+        raise BadInput(
+            f"target {target.name!r} is {target.text(float(examples.Y[0, 0]))!r} in every row, "
+            "expected two or more classes: give examples of another class, too."
+        )
+    return classes

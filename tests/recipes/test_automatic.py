@@ -77,6 +77,27 @@ def test_sizes_follow_from_the_number_of_examples(m, chosen):
     assert recipe.iterations == steps * min(max(200_000 // m, 50), 400)
 
 
+@pytest.mark.parametrize(
+    ("loss", "outputs"),
+    [("mean_absolute()", 1), ("softmax_cross_entropy()", 2), ("sigmoid_cross_entropy()", 1)],
+)
+def test_a_loss_that_is_stated_decides_the_outputs(loss, outputs):
+    recipe = recipe_for(examples(y=[1.0, 2.0] * 20), loss=loss)
+    assert write_description(recipe.loss) == loss
+    assert write_description(recipe.network).endswith(f"dense({outputs}))")
+
+
+def test_hidden_layers_can_be_stated():
+    recipe = recipe_for(examples(y=COIN), hidden=(5, 4, 3))
+    expected = "serial(dense(5), relu(), dense(4), relu(), dense(3), relu(), dense(1))"
+    assert write_description(recipe.network) == expected
+
+
+def test_without_a_validation_part_nothing_is_watched():
+    recipe = recipe_for(examples(y=COIN), validation=0.0)
+    assert (recipe.watch, recipe.patience, recipe.validation) == ("", 0, 0.0)
+
+
 def test_entries_can_be_replaced():
     recipe = recipe_for(examples(y=COIN), seed=7, optimizer=nn.adam(), data="coins.csv")
     assert (recipe.seed, recipe.data) == (7, "coins.csv")
@@ -121,7 +142,7 @@ REFUSED = {
     ),
     "texts as numbers": (
         lambda: recipe_for(examples(y=COIN), task="numbers"),
-        "target 'y' holds texts, e.g. 'head', expected numbers: choose task='classes'",
+        "target 'y' holds texts, e.g. 'head', expected numbers: choose the task 'classes'",
     ),
     "two targets as classes": (
         lambda: recipe_for(examples(target=["y", "z"], y=COIN, z=COIN), task="classes"),
