@@ -232,6 +232,7 @@ def scale_by_adam(
             gradients: FloatArray,
             squares: FloatArray,
         ) -> None:
+            # `u` is work memory until its last line, so the kernel allocates nothing.
             np.multiply(m, b1, gradients)
             gradients += g
             np.multiply(v, b2, squares)
@@ -374,7 +375,7 @@ def scale_by_amsgrad(
         t = state.count + 1
         mean = moving_average(state.mean, grads, beta1)
         square = moving_average(state.square, grads * grads, beta2)
-        largest = np.maximum(state.largest, square)
+        largest = np.maximum(state.largest, square)  # before the bias correction, as in PyTorch
         power = context.numerics.power
         updates = _over_root(mean / (1 - power(beta1, t)), largest / (1 - power(beta2, t)), epsilon)
         return updates, AmsgradState(t, freeze(mean), freeze(square), freeze(largest))

@@ -103,7 +103,7 @@ def heavy_ball(
             u: FloatArray,
             after: FloatArray,
         ) -> None:
-            gained = g if share == 1 else g * s
+            gained = g if share == 1 else g * s  # a product with 1 would only cost time
             np.multiply(v, d, after)
             after += gained
             if nesterov:

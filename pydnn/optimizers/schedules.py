@@ -325,6 +325,7 @@ def one_cycle(
     hint = "give the number to divide the peak by"
     start = peak / expect_real("start_divisor", start_divisor, positive=True, hint=hint)
     final = start / expect_real("final_divisor", final_divisor, positive=True, hint=hint)
+    # PyTorch's phases end at these iterations, of which the first need not be a whole number.
     top, last = rising * steps - 1, steps - 1
     empty = ""
     if top < _ROUNDING:

@@ -163,6 +163,7 @@ def skip_not_finite(inner: GradientTransformation) -> GradientTransformation:
     def update(
         grads: FloatArray, state: SkipState, params: Packed, context: Context = EVALUATION
     ) -> tuple[FloatArray, SkipState]:
+        # `inner` must not get gradients that are not finite: its moments would never recover.
         if np.isfinite(grads).all():
             updates, after = bare(inner.update)(grads, state.inner, params, context)
             if np.isfinite(updates).all():
@@ -228,6 +229,7 @@ def average_parameters(*, decay: float | None = None) -> GradientTransformation:
     def update(
         grads: FloatArray, state: AverageState, params: Packed, context: Context = EVALUATION
     ) -> tuple[FloatArray, AverageState]:
+        # With this share the average stays the plain mean of all vectors so far.
         keep = state.count / (state.count + 1) if decay is None else decay
         average = keep * state.average + (1 - keep) * (params.vector + grads)
         return grads, AverageState(state.count + 1, freeze(average))

@@ -140,6 +140,7 @@ def selu() -> Activation:
 
 def _scaled_elu(name: str, scale: float, alpha: float) -> Activation:
     def forward(Z: FloatArray, numerics: Numerics) -> FloatArray:
+        # Without the minimum, expm1 would overflow at large Z, whose values are not used.
         below = (scale * alpha) * numerics.expm1(np.minimum(Z, 0))
         return np.where(Z > 0, scale * Z, below)
 
@@ -225,7 +226,7 @@ def silu() -> Activation:
     """
 
     def backward(dA: FloatArray, Z: FloatArray, A: FloatArray, numerics: Numerics) -> FloatArray:
-        s = numerics.logistic(Z)
+        s = numerics.logistic(Z)  # the slope of Z s is s + Z s (1 - s), and A = Z s
         return dA * (s + A * (1 - s))
 
     return elementwise("silu", lambda Z, numerics: Z * numerics.logistic(Z), backward)

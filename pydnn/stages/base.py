@@ -192,6 +192,8 @@ class Stage(DescribedPart, Generic[Params, Cache]):
     rebuild: Callable[..., Stage] | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
+        # `attrs.evolve` may have replaced one function of a pair: training would go on with the
+        # faster form of the old one.
         if self.backward_into is not None and not belongs(self.backward_into, self.backward):
             object.__setattr__(self, "backward_into", None)
         if self.onnx is not None and not belongs(self.onnx, self.forward):
@@ -266,7 +268,7 @@ def elementwise(
         return _own(backward(dA, cache.Z, cache.A, cache.numerics), dA)
 
     def onnx(params: tuple[()], Z: Value, statistics: Tree) -> Value:
-        # The value stands for the array, and writes down what the function does with it.
+        # A `Value` instead of an array records the operators that `forward` applies to it.
         return cast(Any, forward)(Z, Z.numerics)  # type: ignore[no-any-return]
 
     return Stage(

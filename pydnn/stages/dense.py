@@ -102,6 +102,7 @@ def dense_forward(
                 "parameters of a rotated job with job.inputs.lift(…)"
             )
         expect_shape("A_prev", A_prev, (n_in, "m"), hint=hint)
+    # Native dtypes are singletons, so `is` settles the usual case without a comparison.
     if A_prev.dtype is not W.dtype:
         expect_same_dtype("A_prev", A_prev, W.dtype)
     Z = numerics.matmul(W, A_prev)
@@ -181,6 +182,7 @@ def dense(units: int, *, initializer: Initializer = he_normal()) -> Stage[DenseP
                 f"{units} units of {shape_in[0]} inputs have {units * shape_in[0]} weights, "
                 "more than any machine holds: give fewer units."
             )
+        # A broadcast 0 takes no memory, however many units a file may claim.
         W = initializer.draw(key.at("W"), (units, shape_in[0]))
         return DenseParams(W, np.broadcast_to(0.0, (units, 1))), (units,)
 

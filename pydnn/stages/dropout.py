@@ -58,6 +58,7 @@ def dropout(*, keep_prob: float) -> Stage[tuple[()], DropoutCache]:
             return readonly(A_prev), DropoutCache()
         if context.key is None:
             raise BadInput("dropout has no key in training: give Context(training=True, key=…).")
+        # Dividing here keeps the mean of each number, so nothing has to be scaled in evaluation.
         kept = context.key.uniform(A_prev.shape) < keep_prob
         D = freeze(kept / A_prev.dtype.type(keep_prob))
         return freeze(A_prev * D), DropoutCache(D)

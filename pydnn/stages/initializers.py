@@ -58,6 +58,7 @@ class Initializer(DescribedPart):
 
 
 def _expect_takes_key(_: object, __: object, draw: Callable[..., list[FloatArray]]) -> None:
+    # Its signature tells as much as a call, which could draw for long.
     try:
         inspect.signature(draw).bind([], fast, key=_TUTORIALS_KEY)
     except TypeError as error:
@@ -166,7 +167,7 @@ def truncated_normal(*, scale: float = 0.01) -> Initializer:
         z = key.normal(shape)
         attempt = 0
         while (beyond := np.abs(z) > 2).any():  # one number in 22, each time
-            attempt += 1
+            attempt += 1  # a new address, since a key gives the same numbers each time
             z[beyond] = key.at("again", attempt).normal(int(beyond.sum()))
         return scale * z
 

@@ -80,6 +80,7 @@ def draw_stage(
         ) from error
     if params is None:
         vectors = [np.ravel(leaf) for leaf in leaves(initial)] or [np.empty(0)]
+        # Biases start at 0 and scales at 1, where many mistakes do not show.
         noise = 0.5 * key.at("parameters").normal(layout.size)
         params = layout.tree(freeze(np.concatenate(vectors) + noise))
     if A_prev is None:

@@ -181,6 +181,7 @@ class _Training:
 
 def _gradients(size: int, steps: int, key: Key) -> list[FloatArray]:
     """Return normal gradients whose size changes over time, as in training; some are tiny."""
+    # With scales of 1, 1e-4 and 1e-8 by turns, so that an epsilon in the wrong place shows.
     sizes = np.exp(np.sin(np.arange(steps) / 5))[:, np.newaxis] * 10.0 ** -(np.arange(size) % 3 * 4)
     return [freeze(g) for g in sizes * key.at("gradients").normal((steps, size))]
 

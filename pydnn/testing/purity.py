@@ -202,6 +202,7 @@ def _shared(
 
 
 def _overlap(a: AnyArray, b: AnyArray) -> bool:
+    # The first check is fast and rules out most pairs; the second is exact, and can be slow.
     return bool(a.size and b.size and np.may_share_memory(a, b) and np.shares_memory(a, b))
 
 
