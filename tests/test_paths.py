@@ -166,7 +166,7 @@ def test_evaluate_says_how_to_name_data_that_has_moved(home, tmp_path, capsys):
     assert main(["evaluate", "alone.h5"]) == 2
     err = capsys.readouterr().err
     assert "there is no data set 'gone.h5'" in err
-    assert "or say with --data where it is now" in err
+    assert "or give its place with --data" in err
     assert main(["evaluate", "alone.h5", "--data", saved_data(home)]) == 0
     assert main(["evaluate", "alone.h5", "--data", "gone-too.h5"]) == 2
     assert "--data" not in capsys.readouterr().err

@@ -114,7 +114,7 @@ def _add_table_options(group: Group) -> None:
         "--target",
         action="append",
         metavar="COLUMN",
-        help="the column of a table to predict; may be given more than once",
+        help="the column of a table to predict; can be repeated",
     )
     option(
         "--task",
@@ -132,7 +132,7 @@ def _add_table_options(group: Group) -> None:
         "--ignore",
         action="append",
         metavar="COLUMN",
-        help="a column of a table to leave out; may be given more than once",
+        help="a column of a table to leave out; can be repeated",
     )
     option(
         "--example-weights",
