@@ -6,7 +6,7 @@ from pathlib import Path
 import attrs
 from fuzz.crafted import craft_folder, craft_hdf5, craft_picture, forge_history, strange_value
 from fuzz.damage import damaged_bytes, damaged_text
-from fuzz.world import MODELS, PICTURES, RECIPES, RUNS, TABLES, copied
+from fuzz.world import MODELS, PICTURES, RECIPES, RUNS, TABLES, WEIGHTS, copied
 
 PHOTOS = "photos"
 
@@ -118,9 +118,24 @@ def _model(rng, world, here):
     crafted = rng.random() < 0.6
     what = craft_hdf5(rng, path) if crafted else _change_bytes(rng, path)
     argv = rng.choice(
-        (("evaluate", name), ("evaluate", name, "--json"), ("predict", name, "cat.png"))
-    )
+        (
+            ("evaluate", name), ("evaluate", name, "--json"), ("predict", name, "cat.png"),
+            ("export", name, rng.choice(("m.onnx", "m.safetensors", "m.npz", "m.pt"))),
+        )
+    )  # fmt: skip
     return Case(f"{name}: {what}", argv, needs, not crafted)
+
+
+def _weights(rng, world, here):
+    """A file of weights that is damaged, or crafted."""
+    name = rng.choice(WEIGHTS)
+    needs = (name, "full.toml", "two.h5")
+    lay(world, here, needs)
+    path = here / name
+    what = _change_hdf5(rng, path) if path.suffix == ".h5" else _change_bytes(rng, path)
+    recorded = rng.choice((("--no-record",), ("--run", "new")))
+    argv = ("train", "full.toml", "--start-from", name, *recorded, *_few_steps(rng))
+    return Case(f"{name}: {what}", argv, needs)
 
 
 def _table(rng, world, here):
@@ -216,8 +231,8 @@ def _command_line(rng, world, here):
 
 _OF_RECIPES = (
     "--data", "--layers", "--learning-rate", "--network", "--loss", "--optimizer", "--batches",
-    "--weights", "--penalty", "--validation", "--evaluate-every", "--watch", "--patience", "--seed",
-    "--dtype", "--numerics",
+    "--weights", "--start-from", "--penalty", "--validation", "--evaluate-every", "--watch",
+    "--patience", "--seed", "--dtype", "--numerics",
 )  # fmt: skip
 _WEIGHTS = {
     _recipe: 30,
@@ -227,4 +242,5 @@ _WEIGHTS = {
     _picture: 10,
     _command_line: 12,
     _model: 8,
+    _weights: 8,
 }

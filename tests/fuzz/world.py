@@ -1,19 +1,26 @@
 """Small sound files of every kind that pydnn reads, made once; each case damages a copy."""
 
+import io
 import shutil
+import zipfile
 from pathlib import Path
 
+import h5py
 import numpy as np
 from PIL import Image, ImageDraw
 
 from pydnn import Batch, Key
 from pydnn.cli import main
 from pydnn.data import DataSet, ImageSet, save_catvnoncat, save_table
+from pydnn.interop.exporting import weights_of
+from pydnn.jobs import load_model
 
 TABLES = ("two.h5", "three.h5", "numbers.h5")
 PICTURES = ("cat.png", "cat.jpg", "cat.gif", "cat.webp", "cat.bmp", "cat.tif", "deep.png", "p.png")
 RUNS = ("run-of-table", "run-of-photos")
 MODELS = ("model-of-table", "model-of-photos")
+WEIGHTS = ("weights.safetensors", "weights.npz", "weights.h5", "weights.keras")
+NORM = ("1/gamma", "1/beta", "statistics/1/mean", "statistics/1/variance")
 EVIL = "evilmod"  # a module on the import path that writes the file of its name when imported
 
 # Between them they name every family of parts and most of the keys that a recipe may have.
@@ -86,6 +93,7 @@ def make_world(folder: Path) -> None:
     run = ("train", "--quiet", "--checkpoint-every", "4", "--iterations", "12", "--run")
     _succeed(*run, "run-of-table", "full.toml")
     _succeed(*run, "run-of-photos", "--data", "photos", "--layers", "5,3")
+    _export_weights(folder)
     for run, model in zip(RUNS, MODELS, strict=True):
         shutil.copytree(folder / run, folder / "other" / run)
         (folder / model).mkdir()
@@ -100,6 +108,27 @@ def make_world(folder: Path) -> None:
     (folder / "here").mkdir()
     for name in ("toolz", "multiprocessing", "json", "numpy"):
         (folder / "here" / f"{name}.py").write_text(f"open({str(folder / EVIL)!r}, 'w').close()\n")
+
+
+def _export_weights(folder):
+    model = load_model(folder / RUNS[0] / "model.h5")
+    for name in WEIGHTS[:2]:
+        model.export(folder / name)
+    shutil.copyfile(folder / RUNS[0] / "model.h5", folder / WEIGHTS[2])
+    arrays = weights_of(model)
+    layers = {
+        "dense": (arrays["0/W"].T, arrays["0/b"][:, 0]),
+        "batch_normalization": [arrays[name][:, 0] for name in NORM],
+        "dense_1": (arrays["4/W"].T, arrays["4/b"][:, 0]),
+    }
+    raw = io.BytesIO()
+    with h5py.File(raw, "w") as file:
+        for layer, values in layers.items():
+            for number, array in enumerate(values):
+                file[f"layers/{layer}/vars/{number}"] = array
+    with zipfile.ZipFile(folder / WEIGHTS[3], "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", "{}")
+        archive.writestr("model.weights.h5", raw.getvalue())
 
 
 def copied(world: Path, name: str, to: Path) -> None:
