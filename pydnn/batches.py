@@ -169,7 +169,7 @@ def _taken(array: FloatArray | None, which: slice | NDArray[np.int64]) -> FloatA
         return array[:, which] if array is not None else None
     # Each example is contiguous in this memory order, so rows of the transpose copy faster.
     if array.flags.f_contiguous:
-        return freeze(array.T[which]).T
+        return freeze(array.T.take(which, axis=0)).T  # half of the time of array.T[which]
     return freeze(array[:, which])
 
 

@@ -135,7 +135,8 @@ FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", flags=re.M | re.S)
 NAMED = re.compile(r"# (\w+\.(?:py|toml))\n")  # the first line of a block that is a file
 END = "-- end of block --"
 OTHER_WORDS = {"at", "beta1", "beta2", "epsilon", "update", "pydnn", "only"}  # such as arguments
-SLOW = {"images", "recorded_runs", "recipes"}  # pages that take more than two seconds
+# Pages that take more than two seconds.
+SLOW = {"images", "recorded_runs", "recipes", "scikit_learn"}
 
 
 def blocks_of(page):

@@ -48,7 +48,10 @@ from pydnn.training.streams import Measure, Stream
 
 try:  # since scikit-learn 1.9
     from sklearn.callback import CallbackSupportMixin, with_callbacks
+
+    _USER = 5  # frames from a warning of a fit to the line that called it
 except ImportError:
+    _USER = 4
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
         """Takes the place of scikit-learn's own, which older versions do not have."""
@@ -93,6 +96,10 @@ class _Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     def _class_weights(self) -> ClassWeights:
         """The weights of classes, as a recipe has them."""
         return ""
+
+    def _positive_weights(self, train: Examples) -> tuple[float, ...]:
+        """How many times as much a 1 of each label costs as a 0; empty where it is the same."""
+        return ()
 
     def _class_names(self) -> tuple[str, ...] | None:
         """The names of classes, as a model has them."""
@@ -216,9 +223,10 @@ class _Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         if class_weights:
             by_class = weights_of_classes(class_weights, train.numbers, len(self.classes_))
             total = train.weighed(by_class).total
-        recipe, scale = recipe_of(
-            self, Size(self._task, self.n_outputs_, train.count, total, dtype), seed=seed
+        size = Size(
+            self._task, self.n_outputs_, train.count, total, dtype, self._positive_weights(train)
         )
+        recipe, scale = recipe_of(self, size, seed=seed)
         recipe = attrs.evolve(
             recipe, standardize=standardize, validation=share, class_weights=class_weights
         )
@@ -285,7 +293,7 @@ class _Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
                     self._note(epoch, scale, reached)
                     wants_more = hooks is None or hooks.end_epoch(model)
             except KeyboardInterrupt:
-                warnings.warn("Training interrupted by user.", stacklevel=4)
+                warnings.warn("Training interrupted by user.", stacklevel=_USER)
                 wants_more = False
             if recording is not None:
                 assert recording.stream is not None
@@ -298,12 +306,12 @@ class _Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         self._note_end(reached, stopping)
         if hooks is not None:
             hooks.end(self.model_)
-            if wants_more and stopping.patience < np.inf and stopping.goes_on(reached):
+            if wants_more and stopping.patience < epochs and stopping.goes_on(reached):
                 warnings.warn(
                     f"{epochs} epochs were taken, and the training has not converged yet: "
                     "increase max_iter, or tol.",
                     ConvergenceWarning,
-                    stacklevel=4,
+                    stacklevel=_USER,
                 )
 
     def _recording(
@@ -555,7 +563,8 @@ class NetworkClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
         loss: "log_loss", or a loss of pydnn, e.g. "softmax_cross_entropy(label_smoothing=0.1)".
         optimizer: An optimizer of pydnn instead of the solver and its options, e.g.
             "adamw(learning_rate=cosine_decay(0.001, steps=1000))".
-        class_weight: "balanced", or weights by class, which multiply sample weights.
+        class_weight: "balanced", or weights by class, which multiply sample weights. With several
+            labels, "balanced" lets the ones of each cost as much as its zeros.
         standardize: Whether features are brought to mean 0 and deviation 1.
         numerics: "fast", or "portable": the same bits on every machine.
         record: A folder for the record of the training, e.g. "runs/0007"; see `as_batch`.
@@ -807,8 +816,13 @@ class NetworkClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
 
     def _class_weights(self) -> ClassWeights:
         given = self.class_weight
-        if given is None or given == "balanced":
-            return given or ""
+        if given is None or (isinstance(given, str) and given == "balanced"):
+            return "" if self._task == "several labels" else given or ""
+        if self._task == "several labels":
+            raise BadInput(
+                f"class_weight is {shown(given)}, but y has several labels, expected 'balanced' or "
+                "None: give loss='sigmoid_cross_entropy(positive_weight=[…])'."
+            )
         if not isinstance(given, Mapping):
             raise BadInput(
                 f"class_weight is {shown(given)}, expected 'balanced' or weights by class: give "
@@ -821,6 +835,13 @@ class NetworkClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
                 f"{self.classes_.tolist()}: correct it."
             )
         return tuple(float(given.get(label, 1.0)) for label in self.classes_.tolist())
+
+    def _positive_weights(self, train: Examples) -> tuple[float, ...]:
+        if self._task != "several labels" or self.class_weight is None:
+            return ()
+        ones = (train.Y if train.weights is None else train.Y * train.weights).sum(axis=1)
+        zeros = train.total - ones
+        return tuple(np.where((ones > 0) & (zeros > 0), zeros / ones.clip(1e-300), 1.0).tolist())
 
     def _class_names(self) -> tuple[str, ...] | None:
         names = tuple(map(str, self.classes_.tolist()))

@@ -44,6 +44,7 @@ class Size:
         count: Examples that are trained on.
         total: The sum of their weights.
         dtype: "float64" or "float32".
+        positive: By label, how many times as much a 1 costs as a 0; empty where it is the same.
     """
 
     task: str
@@ -51,6 +52,7 @@ class Size:
     count: int
     total: float
     dtype: str
+    positive: tuple[float, ...] = ()
 
 
 @attrs.frozen
@@ -192,7 +194,8 @@ def _loss_of(options: Any, size: Size) -> tuple[Loss | str, _Scale]:
         case "log_loss", "two classes":
             return sigmoid_cross_entropy(), _Scale()
         case "log_loss", "several labels":
-            return sigmoid_cross_entropy(), _Scale(1 / k, 1 / k)
+            weights = list(size.positive) if size.positive else 1.0
+            return sigmoid_cross_entropy(positive_weight=weights), _Scale(1 / k, 1 / k)
         case "squared_error", "regression":
             return mean_squared(), _Scale(2.0, 2 / k)
         case "poisson", "regression":
@@ -246,9 +249,8 @@ def _optimizer_of(
     rate /= scale.gradient
     schedule: Any = rate
     if options.learning_rate == "invscaling" and options.power_t:
-        # By the number of examples seen at the end of each epoch, as there.
         schedule = inverse_time_decay(
-            rate, decay=size.count, every=per_epoch, staircase=True, power=options.power_t
+            rate, decay=size.total, every=per_epoch, staircase=True, power=options.power_t
         )
     if not options.momentum:
         return gradient_descent(learning_rate=schedule)
