@@ -63,7 +63,7 @@ class DataSet:
         test: The examples for testing; there may be none.
         image_shape: (height, width, 3) if the examples are images, with values from 0 to 1.
         classes: The names of the classes, from class 0 on, if they have names.
-        notes: What a user may want to know of how the data was read, each in one line.
+        notes: Notes for the user on how the data was read, one line each.
 
     Raises:
         BadInput: If the parts differ in their features or labels, `image_shape` does not fit the
@@ -119,8 +119,8 @@ def load_data_set(
             another npy file, with one target per row. Tables are float64 whatever `dtype` is.
         test: Where the test part of a table is: another file of the same columns, or the share
             of the rows, between 0 and 1, to draw from all of them; "" for no test part.
-        ignore: Columns of a table that are not looked at.
-        weights: The column of a table that says how much each example counts; "" for none.
+        ignore: Columns of a table to leave out.
+        weights: The column of a table with the weight of each example; "" for none.
 
     Raises:
         BadInput: If there is no such data set, it is damaged, or `dtype` cannot hold a number; or
@@ -170,7 +170,7 @@ def load_data_set(
 
 
 def _table_at(path: Path, targets: tuple[str, ...]) -> Table:
-    """The table in a file; its targets may be in a file of their own beside it."""
+    """The table in a file, whose targets may be in another file."""
     table = read_table(path)
     if path.suffix == ".npy" and len(targets) == 1 and targets[0].endswith(".npy"):
         file = path_of(targets[0])
@@ -203,21 +203,21 @@ def table_data(
     ignore: Iterable[str] = (),
     weights: str = "",
 ) -> DataSet:
-    """A data set of the rows of a table, for training and for testing.
+    """Make a data set of the rows of a table, for training and for testing.
 
     Args:
         table: A `Table`, or anything that `Table.of` takes, such as a data frame.
         target: The column, or columns, to predict.
-        test: The test part: another such table, the file of one, or the share of the rows,
-            between 0 and 1, to draw from all of them; "" for no test part. The draw depends on
-            nothing but the number of rows and, for classes, their labels: each class of texts,
-            truth values or up to 20 whole numbers is drawn from in the same share.
-        ignore: Columns that are not looked at.
-        weights: The column that says how much each example counts; "" if all count the same.
+        test: The test part: another table, its file, or the share of the rows to draw for it,
+            between 0 and 1; "" for no test part. The draw depends only on the number of rows and
+            the labels: if these are texts, truth values or up to 20 whole numbers, they are
+            classes, and the same share is drawn from each.
+        ignore: Columns to leave out.
+        weights: The column with the weight of each example; "" if all count the same.
 
     Raises:
-        BadInput: Naming the column that is missing, or does not fit; or if a class has one example
-            only, where a share of each class is drawn.
+        BadInput: If a column is missing or does not fit, naming it; or if a share is drawn from a
+            class with only one example.
 
     Example:
         >>> data = table_data({"x": [1, 2, 3, 4, 5], "y": [2, 4, 6, 8, 10]}, "y", test=0.4)
@@ -259,7 +259,7 @@ def _second(table: Table, first: TableBatch) -> TableBatch:
 def load_images(
     name: AnyPath, *, image_size: Sequence[int] | None = None, skip_unreadable: bool = False
 ) -> tuple[ImageSet, ImageSet | None]:
-    """Load the training and test images called `name`; None where there are none for testing.
+    """Load the training and test images called `name`; None if there are no test images.
 
     Args:
         name: "drawn-cats", a folder of pictures, the directory of the tutorial's photos, or a file
@@ -277,7 +277,7 @@ def load_images(
 def images_of(
     name: AnyPath, *, image_size: Sequence[int] | None = None, skip_unreadable: bool = False
 ) -> ImageFolder:
-    """Load the images called `name`, as `load_images`, with what happened to them on the way."""
+    """Load the images called `name` like `load_images`, with notes on how they were read."""
     if name == DRAWN:
         return ImageFolder(*drawn_cats())
     path = path_of(name)

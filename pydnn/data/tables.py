@@ -4,8 +4,8 @@
     table["alcohol"]
     batch = table.examples("quality")
 
-A table holds what was decoded and nothing of the file that it came from, so the same table read
-from CSV and from Parquet is the same data, with the same fingerprint.
+A table holds only decoded values. So the same table read from CSV and from Parquet is the same
+data, with the same fingerprint.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _MOST_CLASSES = 20  # of whole numbers; more of them are taken for a quantity
 
 @attrs.frozen
 class Column:
-    """What a column of a table is.
+    """The name and kind of a column of a table.
 
     Attributes:
-        name: What its header calls it.
+        name: The name of the column.
         kind: "number", "boolean", "text" or "date".
-        levels: The different texts of a column of texts or dates, sorted; its values are their
-            places.
+        levels: The distinct texts of a column of texts or dates, sorted; the column's values are
+            positions in this tuple.
     """
 
     name: str
@@ -48,11 +48,11 @@ class Column:
 
     @property
     def holds(self) -> str:
-        """What it holds, in a word for messages: "numbers", "truth values", "texts" or "dates"."""
+        """The contents in a word for messages: "numbers", "truth values", "texts" or "dates"."""
         return _PLURALS[self.kind]
 
     def text(self, value: float) -> str:
-        """How people write one of its values, which is not missing: a class of that name.
+        """The text of a value that is not missing, as people write it and as classes are named.
 
         >>> Column("quality").text(3.0), Column("kind", "text", ("red", "white")).text(1.0)
         ('3', 'white')
@@ -73,13 +73,12 @@ class Table:
     """Named columns of equal length. It is read-only, and pickles as it is.
 
     Attributes:
-        columns: What each column is.
-        values: The values of each column in a row of their own, float64 (columns, rows). Truth
-            values are 0 and 1, texts are places in the `levels` of their column, and a missing
-            value of any kind is NaN.
+        columns: The name and kind of each column.
+        values: The values, float64, shape (columns, rows). Truth values are 0 and 1, texts are
+            positions in the `levels` of their column, and a missing value of any kind is NaN.
 
     Raises:
-        BadInput: If two columns have one name, or the values do not fit the columns.
+        BadInput: If two columns have the same name, or the values do not fit the columns.
 
     Example:
         >>> table = Table.of({"size": [1.0, 2.0], "city": ["Rome", None]})
@@ -105,8 +104,8 @@ class Table:
 
     @staticmethod
     def of(data: object) -> Table:
-        """The table that a person holds already, see `table_of`."""
-        from pydnn.data.frames import table_of  # which makes tables
+        """Make a table from a data frame, a mapping, rows or an array; see `table_of`."""
+        from pydnn.data.frames import table_of  # here, because that module makes tables
 
         return table_of(data)
 
@@ -117,17 +116,17 @@ class Table:
 
     @property
     def rows(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         return int(self.values.shape[1])
 
     @property
     def texts_alone(self) -> tuple[str, ...]:
-        """The names of its columns of texts, which a reader of more rows must not take for more."""
+        """The names of the columns of texts, which must stay texts when more rows are read."""
         return tuple(column.name for column in self.columns if column.kind == TEXT)
 
     @property
     def fingerprint(self) -> str:
-        """The SHA-256 of names and values: that of the data, whatever file they came from."""
+        """The SHA-256 of names and values, which does not depend on the file they came from."""
         return fingerprint({**described(self.columns), "values": self.values}, nan=True)
 
     def __len__(self) -> int:
@@ -150,7 +149,7 @@ class Table:
         return html_table(f"{self.rows} rows", self.names, shown)
 
     def __getitem__(self, name: str) -> AnyArray:
-        """The values of a column: float64 with NaN for what is missing, or objects with None.
+        """The values of a column: float64 with NaN if missing, or objects with None if missing.
 
         Raises:
             BadInput: If there is no column of that name, with the nearest one.
@@ -180,7 +179,7 @@ class Table:
         return Table([self.columns[place] for place in places], freeze(self.values[places]))
 
     def take(self, rows: slice | NDArray[np.generic] | Sequence[int]) -> Table:
-        """Some of the rows, by their numbers from 0 on, or by a truth value for each."""
+        """Select rows by their numbers from 0 on, or by a truth value for each row."""
         return Table(self.columns, freeze(self.values[:, rows]))
 
     def _place(self, name: str) -> int:
@@ -196,12 +195,12 @@ class Table:
         ignore: Iterable[str] = (),
         weights: str = "",
     ) -> TableBatch:
-        """Its rows as examples to train on or to be judged on.
+        """Convert the rows to examples for training or evaluation.
 
         Args:
-            target: The column, or columns, that are to be predicted.
-            ignore: Columns that are neither looked at nor needed, e.g. numbers of customers.
-            weights: The column that says how much each example counts; "" if all count the same.
+            target: The column, or columns, to predict.
+            ignore: Columns to leave out, e.g. customer numbers.
+            weights: The column of the examples' weights; "" if all count the same.
 
         Raises:
             BadInput: If there is no column of one of the names, with the nearest one; a target
@@ -244,21 +243,21 @@ class Table:
 
 
 def columns_named(names: str | Iterable[str]) -> tuple[str, ...]:
-    """The names of columns that a recipe or a caller gives: one text, or several in a list."""
+    """The names of columns as a tuple, from one text or a list of texts."""
     return ((names,) if names else ()) if isinstance(names, str) else tuple(names)
 
 
 @attrs.frozen(unsafe_hash=False, eq=False, field_transformer=arrays)
 class TableBatch(Batch):
-    """Examples of a table as they are: a batch that says what its rows X and Y mean.
+    """Raw examples of a table: a batch that knows the columns behind the rows of X and Y.
 
-    X (columns, m) and Y (targets, m) are the `values` of a `Table`, with NaN for missing numbers;
-    `jobs.Columns` makes of them what a network takes.
+    X (columns, m) and Y (targets, m) are the `values` of a `Table`, with NaN for missing values;
+    `jobs.Columns` converts them to network inputs.
 
     Attributes:
-        features: What each row of X is.
-        targets: What each row of Y is.
-        apart: Names of columns of the table that are neither, and are not needed to predict.
+        features: The column of each row of X.
+        targets: The column of each row of Y.
+        apart: The names of other columns of the table, which prediction does not need.
     """
 
     features: tuple[Column, ...] = attrs.field(default=(), kw_only=False)
@@ -272,16 +271,16 @@ class TableBatch(Batch):
 
     @property
     def target(self) -> Table:
-        """The columns to be predicted."""
+        """The columns to predict."""
         return Table(self.targets, self.Y)
 
     @property
     def described(self) -> dict[str, AnyArray]:
-        """What its rows mean as arrays, for a fingerprint."""
+        """The columns behind the rows of X and Y as arrays, for a fingerprint."""
         return described((*self.features, *self.targets))
 
     def first(self, count: int) -> TableBatch:
-        """The first examples, as many as `count`."""
+        """The first `count` examples."""
         weights = None if self.weights is None else self.weights[:, :count]
         return attrs.evolve(self, X=self.X[:, :count], Y=self.Y[:, :count], weights=weights)
 
@@ -299,10 +298,10 @@ class TableBatch(Batch):
         return whole and distinct.size <= min(_MOST_CLASSES, self.Y.size / 2)
 
     def expect_two_of_each(self, part: str) -> None:
-        """Refuse a class of one example, which no split can have on both of its sides.
+        """Refuse a class of one example, which a split cannot put into both parts.
 
         Args:
-            part: What the part that is split off is called, e.g. "validation".
+            part: The name of the part to split off, e.g. "validation".
 
         Raises:
             BadInput: Naming the class and its column.
