@@ -283,8 +283,8 @@ def elementwise(
 
 
 def _own(result: FloatArray, argument: FloatArray) -> FloatArray:
-    """The `result` of a function of `argument`, read-only."""
-    # A user's function may return its argument: to freeze that would change the caller's array.
+    """Make the `result` of a user's function of `argument` read-only."""
+    # The function may return its argument: freezing that would change the caller's array.
     return readonly(result) if result is argument else freeze(result)
 
 

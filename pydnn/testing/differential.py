@@ -99,7 +99,7 @@ def compare_with(
 
     Args:
         name: The framework: "torch", "jax" or "autograd".
-        network: A network of pydnn's stages, and of your own that `translations` has.
+        network: A network of pydnn's stages, and of your own stages that `translations` names.
         loss: One of pydnn's losses.
         batch: The examples, in float64.
         rtol: The largest difference of an array, relative to the largest number in it.

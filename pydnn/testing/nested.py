@@ -160,7 +160,7 @@ def _map_arrays(change: Callable[[AnyArray], AnyArray], value: object) -> object
 
 
 def _strided(array: AnyArray) -> AnyArray:
-    """Return a copy that skips every second number in memory, along the last axis."""
+    """Return a copy whose neighbors along the last axis have one other number between them."""
     if not array.ndim:
         return array.copy()
     wide = np.full((*array.shape[:-1], 2 * array.shape[-1]), np.nan, array.dtype)

@@ -48,7 +48,7 @@ class Problem:
 def problem_of_stage(
     stage: Stage, params: Tree, A_prev: FloatArray, dA: FloatArray, context: Context
 ) -> Problem:
-    """Check the gradients of sum(dA * output) with respect to all parameters and A_prev."""
+    """Return the problem for a stage: gradients of sum(dA * output) by parameters and A_prev."""
     layout = layout_of(params)
     _expect_all_float64(layout, params, ("A_prev", A_prev), ("dA", dA))
     size, what = layout.size, f"stage {stage.name}"
@@ -79,7 +79,7 @@ def problem_of_stage(
 def problem_of_loss(
     loss: Loss, AL: FloatArray, Y: FloatArray, weights: FloatArray | None, context: Context
 ) -> Problem:
-    """Check the gradient of the cost with respect to AL."""
+    """Return the problem for a loss: the gradient of the cost by AL."""
     expect_float64("AL", AL)
 
     def outputs(vector: FloatArray) -> FloatArray:
@@ -106,7 +106,7 @@ def network_problem(
     weights: FloatArray | None,
     context: Context,
 ) -> Problem:
-    """Check the gradients of the cost of a network with respect to all parameters and X."""
+    """Return the problem for a network with a loss: gradients of the cost by parameters and X."""
     layout = layout_of(params)
     _expect_all_float64(layout, params, ("X", X))
     size = layout.size
@@ -140,7 +140,13 @@ def problem_of_function(
     gradients: Callable[..., Mapping[str, FloatArray]],
     arrays: Mapping[str, FloatArray],
 ) -> Problem:
-    """Check the gradients of a number with respect to all `arrays`, the arguments by name."""
+    """Return the problem for a function: the gradients of its value by all `arrays`.
+
+    Args:
+        function: `(**arrays) -> number`.
+        gradients: `(**arrays) -> {name: gradient}`, with a gradient for every array.
+        arrays: The arguments of the function by name, in float64.
+    """
     slots: list[Slot] = []
     for name, array in arrays.items():
         expect_float64(name, array)
