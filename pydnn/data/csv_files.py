@@ -110,13 +110,13 @@ class _Source:
         except csv.Error as error:
             raise self.refused(line, error) from error
 
-    def pieces(self, columns: int, *, skipped: int, numbers: bool) -> Iterator[Piece]:
+    def pieces(self, columns: int, *, skipped: int, numbers: Sequence[int]) -> Iterator[Piece]:
         """The cells of each column, in pieces of some records.
 
         Args:
             columns: How many there are.
             skipped: The number of records at the beginning that are left out.
-            numbers: Whether all columns may be numbers, which are then read all at once.
+            numbers: The places of the columns that may be numbers and can be read all at once.
         """
         self.text.seek(0)
         if self.quoted:
@@ -135,7 +135,9 @@ class _Source:
         except csv.Error as error:
             raise self.refused(reader.line_num, error) from error
 
-    def _cut_at_delimiters(self, columns: int, skipped: int, numbers: bool) -> Iterator[Piece]:
+    def _cut_at_delimiters(
+        self, columns: int, skipped: int, numbers: Sequence[int]
+    ) -> Iterator[Piece]:
         """The same of a file without quotes, in half of the time."""
         delimiters = operator.methodcaller("count", self.delimiter)
         while piece := self.text.read(_BLOCK):
@@ -145,16 +147,36 @@ class _Source:
             lines, skipped = lines[skipped:], max(0, skipped - len(lines))
             if lines and set(map(delimiters, lines)) != {columns - 1}:
                 raise self.ragged(columns)
-            if lines and numbers:
+            if not lines:
+                continue
+            found: dict[int, Cells] = {}
+            if numbers:
                 try:
-                    table = np.loadtxt(lines, delimiter=self.delimiter, comments=None, ndmin=2)
-                    yield list(np.ascontiguousarray(table.T))
-                    continue
+                    found = dict(zip(numbers, self._numbers(lines, numbers), strict=True))
                 except ValueError:
-                    numbers = False  # or some are missing
-            cells = self.delimiter.join(lines).split(self.delimiter)
-            if lines:
-                yield [cells[place::columns] for place in range(columns)]
+                    numbers = ()  # some are texts, or missing in words
+            if len(found) < columns:
+                cells = self.delimiter.join(lines).split(self.delimiter)
+                for place in set(range(columns)).difference(found):
+                    found[place] = cells[place::columns]
+            yield [found[place] for place in range(columns)]
+
+    def _numbers(self, lines: list[str], places: Sequence[int]) -> FloatArray:
+        """The numbers in some columns of lines, (columns, lines), in half of the time of `float`.
+
+        Raises:
+            ValueError: If something there is not a number.
+        """
+        text, d = "\n".join(lines), self.delimiter
+        if d + d in text or f"\n{d}" in text or f"{d}\n" in text or d in (text[0], text[-1]):
+            for _ in range(2):  # since those of three delimiters overlap
+                text = text.replace(d + d, f"{d}nan{d}")
+            text = f"\n{text}\n".replace(f"\n{d}", f"\nnan{d}").replace(f"{d}\n", f"{d}nan\n")
+            lines = text[1:-1].split("\n")
+        table = np.loadtxt(lines, delimiter=d, comments=None, ndmin=2, usecols=places)
+        if len(table) != len(lines):
+            raise ValueError("a line is not a record")
+        return np.ascontiguousarray(table.T)
 
     def ragged(self, columns: int) -> BadInput:
         """What is said of the first record of another number of cells."""
@@ -300,7 +322,8 @@ def _fill(
 ) -> set[int]:
     """Read the whole file into the columns; the places of those that have to be texts instead."""
     turned: set[int] = set()
-    numbers = plain and not any(isinstance(column, _Texts) for column in columns)
+    numbers = [place for place, column in enumerate(columns) if isinstance(column, _Numbers)]
+    numbers = numbers if plain else []
     pieces = source.pieces(len(columns), skipped=skipped, numbers=numbers)
     for number, piece in enumerate(pieces):
         for place, (column, cells) in enumerate(zip(columns, piece, strict=True)):

@@ -25,7 +25,8 @@ def table_of(data: object) -> Table:
 
     Args:
         data: A `Table`; a frame of pandas, polars or pyarrow; a mapping from names to columns; a
-            list of mappings, one for each row; or an array (rows, columns), whose columns are
+            list of mappings, one for each row; a pair (X, y) of an array or a frame and its
+            targets, which are then called "y"; or an array (rows, columns), whose columns are
             then called "column 1", "column 2" and so on.
 
     Raises:
@@ -68,6 +69,9 @@ def _columns_of(data: Any) -> Sequence[tuple[str, object]] | None:
     """Names and columns of whatever holds some; None for anything else."""
     if isinstance(data, Mapping):
         return [(_name(name), values) for name, values in data.items()]
+    if isinstance(data, tuple) and [np.ndim(part) for part in data] == [2, 1]:  # X and y
+        rows = table_of(data[0])
+        return [*((c.name, rows[c.name]) for c in rows.columns), ("y", data[1])]
     if isinstance(data, np.ndarray) and data.dtype.names:  # records
         return [(name, data[name]) for name in data.dtype.names]
     if hasattr(data, "column_names") and hasattr(data, "column"):  # pyarrow

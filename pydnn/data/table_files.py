@@ -62,21 +62,18 @@ def read_table(
         <Table: 2 rows; size (numbers), city (texts)>
     """
     path = path_of(path)
-    with open_regular(path, what="a table's file") as file:
+    with open_regular(path, what="a table's file") as file, unchanged(file, path):
         head = file.read(8)
+        file.seek(0)
         if head.startswith(_NPY):
-            file.seek(0)
-            with unchanged(file, path):
-                return _of_arrays(path, {"X": _read_npy(file, _size_of(file), str(path))})
+            return _of_arrays(path, {"X": _read_npy(file, _size_of(file), str(path))})
         if head.startswith(_PARQUET):
-            file.seek(0)
-            with unchanged(file, path):
-                return _read_parquet(path, file)
-    if head.startswith(_ZIP):
-        return _of_arrays(path, _read_npz(path))
-    if head.startswith(_HDF5):
-        return _of_arrays(path, _read_hdf5(path))
-    return read_csv(path, header=header, delimiter=delimiter, texts=texts)
+            return _read_parquet(path, file)
+        if head.startswith(_ZIP):
+            return _of_arrays(path, _read_npz(path))
+        if head.startswith(_HDF5):
+            return _of_arrays(path, _read_hdf5(path))
+        return read_csv(path, header=header, delimiter=delimiter, texts=texts)
 
 
 def is_hdf5(path: Path) -> bool:

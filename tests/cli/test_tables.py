@@ -101,6 +101,30 @@ def test_a_test_part_in_a_file_of_its_own_is_found_from_anywhere(tmp_path, comma
     assert command("train", tmp_path / "two", "--iterations", 2, "--no-record", "--quiet")[0] == 0
 
 
+def test_the_same_table_from_a_parquet_file_is_the_data_of_the_run(tmp_path, trained, command):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    rows = [dict(row, alcohol=row["alcohol"] or None) for row in wines(120, 1)]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "wine.parquet")
+    status, _, err = command("replay", trained, "--data", "wine.parquet")
+    assert (status, err) == (0, "")
+
+
+def test_classes_of_a_table_are_weighted_by_name(tmp_path):
+    recipe = read_recipe(RECIPE + "class_weights = {good = 3.0}\n")
+    weights = prepare(recipe, load_data_set("wine.csv", target="quality", ignore=["bottle"]))
+    assert set(np.unique(weights.data["train"].weights)) == {1.0, 3.0}
+    with pytest.raises(nn.BadInput, match="no class 'fine'"):
+        train(read_recipe(RECIPE + "class_weights = {fine = 3.0}\n"))
+
+
+def test_a_run_of_a_table_is_inspected_and_compared(trained, tmp_path, command):
+    assert command("inspect", trained, "--step", 3)[0] == 0
+    run = tmp_path / "copy"
+    shutil.copytree(trained, run)
+    assert command("diff", trained, run)[0] == 0
+
+
 def test_other_data_of_a_run_is_noticed(tmp_path, trained, command):
     rows = wines(120, 1)
     rows[3]["color"] = "rosé"

@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import io
 import os
@@ -44,6 +45,10 @@ WORKED = {
     "quoted numbers": ('"a","b"\n"1","2"\n', {"a": [1], "b": [2]}),
     "missing": ("a,b,c\n1,NA,\n,x,true\n", {"a": [1, None], "b": [None, "x"], "c": [None, True]}),
     "truth values": ("a\ntrue\nFalse\n", {"a": [True, False]}),
+    "missing at every place": (
+        "a,b,c,d\n,,,\n1,,,4\n,2,3,\n,2,,4\n",
+        {"a": [None, 1, None, None], "b": [None, None, 2, 2], "d": [None, 4, None, 4]},
+    ),
     "all missing": ("a,b\n,1\nNaN,2\n", {"a": [None, None]}),
     "blank cells": ("a,b\n ,1\n2,2\n", {"a": [None, 2]}),
     "spaces": ("a,b\n 1, 2\n3 ,4\n", {"a": [1, 3], "b": [2, 4]}),
@@ -151,14 +156,18 @@ def test_what_is_not_a_whole_table_is_refused_by_line_or_column(tmp_path, text, 
     assert "\n" not in str(refusal.value)
 
 
-def test_files_that_are_not_there_or_not_allowed_are_refused(tmp_path):
+def test_files_that_are_not_there_or_not_allowed_are_refused(tmp_path, monkeypatch):
     with pytest.raises(BadInput, match=r"does not exist, expected a table's file"):
         read_table(tmp_path / "no.csv")
     path = tmp_path / "t.csv"
     path.write_text("a\n1\n")
     path.chmod(0)
-    if os.access(path, os.R_OK):
-        pytest.skip("this user may read every file")
+    if os.access(path, os.R_OK):  # this user may read every file
+
+        def refuse(*args):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(BadInput, match=r"t\.csv cannot be read \(Permission denied\)"):
         read_table(path)
 
@@ -275,6 +284,24 @@ def test_values_are_those_that_pandas_reads(tmp_path_factory, drawn):
         else:
             theirs = [None if value != value or value is None else value for value in column]
             assert table[name].tolist() == theirs
+
+
+RAW = st.lists(
+    st.sampled_from(
+        [*'ab1."', ",", ";", "\t", "\n", "\r", '"', "1.5", "NA", "\ufeff", "é", "2024-01-01"]
+    ),
+    max_size=30,
+).map("".join)
+
+
+@given(text=RAW)
+def test_any_text_is_a_table_or_refused(tmp_path_factory, text):
+    path = tmp_path_factory.mktemp("csv") / "t.csv"
+    path.write_bytes(text.encode())
+    with contextlib.suppress(BadInput):
+        table = read_csv(path)
+        assert table.rows
+        assert table == read_csv(path)
 
 
 def test_every_text_that_pandas_takes_for_missing_is_missing():

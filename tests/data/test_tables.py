@@ -91,6 +91,9 @@ def test_arrays_of_rows_get_numbered_columns():
     table = Table.of(np.array([[1.0, 2.0], [3.0, 4.0]]))
     assert table.names == ("column 1", "column 2")
     assert table["column 2"].tolist() == [2.0, 4.0]
+    pair = Table.of((np.array([[1.0, 2.0], [3.0, 4.0]]), ["a", "b"]))
+    assert pair.names == ("column 1", "column 2", "y")
+    assert pair["y"].tolist() == ["a", "b"]
     records = np.array([(1, "a"), (2, "b")], [("n", int), ("t", "U1")])
     assert Table.of(records)["t"].tolist() == ["a", "b"]
 
