@@ -70,6 +70,8 @@ def _run(args: argparse.Namespace) -> int:
         else:
             if args.data is None and (test := place_of_test(args.folder)):
                 recipe = attrs.evolve(recipe, test=test)
+            if args.data is not None and not isinstance(recipe.test, str):
+                recipe = attrs.evolve(recipe, test="")  # all of other data is judged
             data = data_of(recipe, name, image_size=size)
     except BadInput as error:
         if args.data is not None:

@@ -126,7 +126,8 @@ def _add_table_options(group: Group) -> None:
         "--test",
         type=_test,
         metavar="FILE|SHARE",
-        help="the table's test part: another file, or the share of the rows to draw, e.g. 0.2",
+        help="the table's test part: another file, or the share of the rows (or of the pictures "
+        "of a folder) to draw, e.g. 0.2",
     )
     option(
         "--ignore",

@@ -118,7 +118,8 @@ def load_data_set(
         target: The column of a table, or the columns, to predict; for an npy file of rows also
             another npy file, with one target per row. Tables are float64 whatever `dtype` is.
         test: Where the test part of a table is: another file of the same columns, or the share
-            of the rows, between 0 and 1, to draw from all of them; "" for no test part.
+            of the rows, between 0 and 1, to draw from all of them; "" for no test part. Of the
+            pictures of a folder without a test part, a share of each class can be drawn.
         ignore: Columns of a table to leave out.
         weights: The column of a table with the weight of each example; "" for none.
 
@@ -139,6 +140,10 @@ def load_data_set(
         table = _table_at(path, targets)
         return table_data(table, targets, test=test, ignore=ignore, weights=weights)
     options = {"target": targets, "test": test, "ignore": tuple(ignore), "weights": weights}
+    drawn = 0.0
+    if isinstance(test, int | float) and not by_name and _holds_pictures(path):
+        drawn = float(test)
+        del options["test"]
     for option, given in options.items():
         if given and (by_name or path.exists()):
             raise BadInput(
@@ -161,12 +166,34 @@ def load_data_set(
         )
     images = images_of(name, image_size=image_size, skip_unreadable=skip_unreadable)
     train = to_batch(images.train, dtype=dtype)
-    if images.test is None:
+    if drawn and images.test is not None:
+        raise BadInput(f"test is {drawn}, but {name} has a part for testing: leave test out.")
+    if drawn:
+        _expect_two_images_of_each(images.train)
+        train, judged = split(train, _TEST_KEY, share=drawn)
+    elif images.test is None:
         judged = Batch(train.X[:, :0], train.Y[:, :0])
     else:
         judged = to_batch(images.test, dtype=dtype)
     shape, classes = images.train.images.shape[1:], images.train.classes
     return DataSet(train, judged, shape, classes, images.notes)
+
+
+def _holds_pictures(path: Path) -> bool:
+    """Whether a path is a folder of pictures, or the file of one that was decoded."""
+    if path.is_dir():
+        return not holds_catvnoncat(path)
+    return path.is_file() and is_hdf5(path) and holds_images(path)
+
+
+def _expect_two_images_of_each(images: ImageSet) -> None:
+    counts = np.bincount(images.labels, minlength=len(images.classes))
+    if counts.min() < 2:
+        name = images.classes[int(counts.argmin())]
+        raise BadInput(
+            f"the class {name} has one picture, expected two or more, of which one is for "
+            "testing: add some."
+        )
 
 
 def _table_at(path: Path, targets: tuple[str, ...]) -> Table:

@@ -257,7 +257,8 @@ class Recipe:
         if not isinstance(self.test, str):
             hint = "give the share of the rows to test on, e.g. 0.2, or a file"
             expect_real("test", self.test, positive=True, below=1, hint=hint)
-        for name in ("test", "ignore", "example_weights"):
+        of_tables = ("ignore", "example_weights", *(["test"] if isinstance(self.test, str) else []))
+        for name in of_tables:  # a share for testing can be drawn of pictures, too
             if getattr(self, name) and not self.target:
                 raise BadInput(
                     f"{name} is {getattr(self, name)!r}, but there is no target: name the column "

@@ -224,8 +224,12 @@ REFUSED = {
         "target 'country' is '7' in every row, expected two classes or more",
     ),
     "a test part without a target": (
-        ["train", "--data", "digits", "--test", "0.2"],
+        ["train", "--data", "digits", "--test", "test.csv"],
         "there is no target: name the column to predict",
+    ),
+    "a share for testing of arrays": (
+        ["train", "--data", "digits", "--test", "0.2"],
+        "test is 0.2, but digits is not a table with named columns",
     ),
     "target for arrays": (["train", "--data", "digits", "--target", "y"], "digits is not a table"),
     "weights": (

@@ -118,6 +118,29 @@ def test_a_part_for_testing(tmp_path):
     np.testing.assert_array_equal(data.train.X[:3, 0], [0, 0, 1])
 
 
+def test_a_share_of_each_class_is_drawn_for_testing(tmp_path):
+    folder = folder_of(tmp_path / "photos", count=10)
+    data = load_data_set(folder, image_size=(4, 4), test=0.2)
+    assert np.bincount(data.test.Y[0].astype(int)).tolist() == [2, 2, 2]
+    assert np.bincount(data.train.Y[0].astype(int)).tolist() == [8, 8, 8]
+    kept = kept_at(folder, (4, 4))
+    assert load_data_set(kept, test=0.2) == data
+    for label, name in enumerate(data.classes):
+        colors = {tuple(column[:3]) for column in data.test.X[:, data.test.Y[0] == label].T}
+        assert colors == {tuple(np.array(COLORS[name]) / 255)}
+
+
+def test_a_share_that_cannot_be_drawn_is_refused(tmp_path):
+    parts = folder_of(tmp_path / "parts", parts=("train", "test"))
+    with pytest.raises(BadInput, match=r"test is 0\.2, but .*parts has a part for testing"):
+        load_data_set(parts, image_size=(4, 4), test=0.2)
+    single = folder_of(tmp_path / "single", count=1)
+    with pytest.raises(BadInput, match="the class blue has one picture, expected two"):
+        load_data_set(single, image_size=(4, 4), test=0.2)
+    with pytest.raises(BadInput, match=r"test is .more., but .*single is not a table"):
+        load_data_set(single, image_size=(4, 4), test="more")
+
+
 def test_pictures_are_decoded_once(tmp_path, decoded):
     folder = folder_of(tmp_path / "photos")
     first = load_image_folder(folder, image_size=(4, 4))
@@ -406,6 +429,21 @@ def test_without_a_recipe_the_network_gets_an_output_for_each_class(tmp_path, mo
     assert f"decoded in {kept_at(Path('photos'), (6, 6))}" in out
     assert command("data", "show", "photos", *size, "--png", "sheet.png", "--count", 3)[0] == 0
     assert command("train", "--data", "photos", "--image-size", "6x6")[0] == 2
+
+
+def test_a_share_for_testing_is_recorded_and_not_drawn_of_other_data(
+    tmp_path, monkeypatch, command
+):
+    folder_of(tmp_path / "photos", count=5)
+    folder_of(tmp_path / "others", count=1)
+    monkeypatch.chdir(tmp_path)
+    Path("photos.toml").write_text(RECIPE)
+    status, out, _ = command("train", "photos.toml", "--test", "0.2")
+    assert (status, "on 12 images of photos, to be tested on 3" in out) == (0, True)
+    assert command("replay", "runs/0001")[0] == 0
+    assert "(3 of 3 right)" in command("evaluate", "runs/0001")[1].splitlines()[1]
+    lines = command("evaluate", "runs/0001", "--data", "others")[1].splitlines()
+    assert [line.partition(" right")[0] for line in lines] == ["train accuracy 1.0000 (3 of 3"]
 
 
 def test_training_in_python_names_the_classes(tmp_path):
