@@ -382,6 +382,7 @@ EXTRAS = {
     "image": ("pillow>=10.3",),
     "parquet": ("pyarrow>=16",),
     "sklearn": ("scikit-learn>=1.6",),
+    "onnx": ("onnx>=1.16", "onnxruntime>=1.17"),
     "doctor": ("threadpoolctl>=3.5",),
     "completion": ("argcomplete>=3.5",),
     "testing": ("hypothesis>=6.100", "pytest>=8.2"),

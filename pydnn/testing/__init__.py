@@ -12,6 +12,7 @@ from pydnn.testing.gradients import (
     gradient_report,
 )
 from pydnn.testing.losses import assert_loss
+from pydnn.testing.onnx import assert_onnx
 from pydnn.testing.optimizers import assert_gradient_transformation
 from pydnn.testing.purity import assert_pure
 from pydnn.testing.reports import BrokenLaw, Proof
@@ -28,6 +29,7 @@ __all__ = [
     "Proof",
     "assert_gradient_transformation",
     "assert_loss",
+    "assert_onnx",
     "assert_pure",
     "assert_schedule",
     "assert_stage",
