@@ -1,4 +1,4 @@
-"""The pieces of the benchmark suite; the peers are those that are installed."""
+"""Test the parts of the benchmark suite, with the peers that are installed."""
 
 import itertools
 import json
@@ -24,7 +24,7 @@ ROWS = [
     suite.Row("P1", "JAX, whole loop", (40.0, 20.0, 80.0)),
     suite.Row("P1", "tutorial's listing", (50.0, 100.0, 200.0)),
 ]
-FEW = {"P1": 2, "P2": 10, "P3": 5}  # steps: scikit-learn's are whole epochs
+FEW = {"P1": 2, "P2": 10, "P3": 5}  # steps; scikit-learn takes whole epochs
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def cats(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", FEW)
-def test_each_work_is_the_same_from_turn_to_turn_and_its_cost_falls(name, cats):
+def test_each_work_has_the_same_falling_costs_in_every_turn(name, cats):
     work = attrs.evolve(work_called(name, cats), steps=FEW[name])
     begin = peer_called("pydnn")(work)
     costs = begin()()
@@ -56,19 +56,19 @@ def test_a_peer_does_the_same_work(name, peer, cats):
         begin = peer_called(peer)(work)
     except Absent as reason:
         pytest.skip(str(reason))
-    for _ in range(2):  # from the start again
+    for _ in range(2):  # the second turn starts again
         costs = begin()()
         assert len(costs) in (work.steps, work.steps // len(work.batches))
         assert not costs_differ(costs, expected, work.rtol)
 
 
-def test_a_peer_that_needs_what_is_not_installed_is_absent(monkeypatch):
+def test_a_peer_whose_package_is_not_installed_is_absent(monkeypatch):
     monkeypatch.setitem(peers.PEERS, "another", "no_such_module:loop")
     with pytest.raises(Absent, match="no_such_module is not installed"):
         peer_called("another")
 
 
-def test_costs_of_epochs_are_compared_with_means_and_not_a_number_with_nothing():
+def test_costs_of_epochs_are_compared_with_means_and_nan_differs():
     expected = [1.0, 0.5, 0.25, 0.25]
     assert not costs_differ([0.75, 0.25], expected, 1e-9)
     assert costs_differ([0.75, 0.26], expected, 1e-3)
@@ -76,25 +76,25 @@ def test_costs_of_epochs_are_compared_with_means_and_not_a_number_with_nothing()
     assert not costs_differ([], expected, 1e-9)
 
 
-def test_turns_are_taken_in_processes_of_their_own():
+def test_peers_take_turns_in_separate_processes():
     seconds, absent = take_turns("P3", ("pydnn",), data=None, threads=1, blocks=2)
     assert absent == {}
     assert len(seconds["pydnn"]) == 2
     assert all(value > 0 for value in seconds["pydnn"])
 
 
-def test_products_of_a_step_without_the_gradient_of_its_examples():
+def test_products_of_a_step_leave_out_the_gradient_of_the_examples():
     shapes = [(3, 4, 5), (3, 5, 4), (2, 3, 5), (2, 5, 3), (3, 2, 5)]
     assert list(product_shapes((4, 3, 2), 5)) == shapes
 
 
-def test_the_speed_of_products_counts_two_operations_for_each_of_three_sizes():
+def test_a_product_of_n_k_p_counts_as_2_n_k_p_operations():
     assert suite.product_speeds(ROWS) == {}
     flops = 2 * 1024 * (5 * 4096 * 4096 + 3 * 4096 * 10)
     assert suite.product_speeds([suite.Row("P4", "pydnn", (2.0,))]) == {"pydnn": flops / 2}
 
 
-def test_every_way_to_a_product_is_the_product():
+def test_every_way_to_multiply_gives_the_product():
     products = pytest.importorskip("peers.products")
     ways = products.ways_to((3, 4, 5), np.float64)
     results = [way() for way in ways]
@@ -103,13 +103,13 @@ def test_every_way_to_a_product_is_the_product():
         np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
-def test_a_limit_holds_against_the_fastest_of_its_peers():
+def test_a_limit_is_judged_against_the_fastest_of_its_peers():
     verdicts = suite.judge(ROWS)
     found = [(row.peer, share, share <= limit.share) for row, share, limit in verdicts]
     assert found == [("JAX, whole loop", 1 / 20, True), ("tutorial's listing", 1 / 50, False)]
 
 
-def test_the_table_tells_times_ratios_and_limits():
+def test_the_table_shows_times_ratios_and_limits():
     lines = suite.table(ROWS, suite.judge(ROWS)).splitlines()
     assert lines[1].split() == ["P1", "pydnn", "2", "s", "1.5", "s", "-", "3", "s", "1.00"]
     assert lines[3].endswith("20.00    0.05, at most 0.05: met")
@@ -149,7 +149,7 @@ def test_recording_is_timed_against_the_same_job_in_memory(tmp_path, monkeypatch
         assert min(in_memory, recorded) > 0
         low, high = result[clock]["ratio_range"]
         assert low <= result[clock]["ratio"] <= high
-    # Training so small a job takes less work than writing its folder, however busy the machine is.
+    # Training such a small job is less work than writing its folder, however busy the machine is.
     assert result["CPU"]["ratio_range"][0] > 1
     assert recording_cost.in_words("small", result | {"limit": 1.05}).count("limit 1.05") == 2
-    assert [path.name for path in tmp_path.iterdir()] == ["data-1.h5"]  # nothing is left
+    assert [path.name for path in tmp_path.iterdir()] == ["data-1.h5"]  # no other files are left

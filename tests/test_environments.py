@@ -1,4 +1,4 @@
-"""The golden jobs under other processors, threads, layouts and versions, in child processes."""
+"""Run the golden jobs with other CPU features, threads, layouts and versions of NumPy."""
 
 import functools
 import itertools
@@ -22,7 +22,7 @@ WANT_AVX512 = ("SkylakeX", "Cooperlake")
 
 
 def _features():
-    """What NumPy found that it can do without, as far as AVX2, and as far as its baseline."""
+    """Return the CPU features to switch off in NumPy: those beyond AVX2, and all optional ones."""
     found = np.show_config(mode="dicts").get("SIMD Extensions", {}).get("found", [])
     beyond = [name for name in found if name.startswith("AVX512") or name == "X86_V4"]
     return {"AVX2": " ".join(beyond), "baseline": " ".join(found)}
@@ -47,7 +47,7 @@ ENVIRONMENTS = {
         "NPY_DISABLE_CPU_FEATURES": _features()["baseline"],
     },
 }
-# Those whose instructions are all there.
+# The environments whose instructions this CPU has.
 POSSIBLE = [
     name
     for name, variables in ENVIRONMENTS.items()
@@ -84,8 +84,8 @@ def test_every_environment_has_the_same_bits(name):
 
 
 @pytest.mark.slow
-def test_fast_arithmetic_differs_between_them_so_that_differences_would_be_seen():
-    # A CPU or a BLAS that knows one way alone has nothing to show.
+def test_fast_arithmetic_differs_so_the_environments_make_a_difference():
+    # On a CPU, or with a BLAS, that has only one implementation, nothing can differ.
     if "openblas" not in str(np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]):
         pytest.skip("needs OpenBLAS")
     found = [found_in(name)["fast"] for name in POSSIBLE]
@@ -97,7 +97,7 @@ def test_fast_arithmetic_differs_between_them_so_that_differences_would_be_seen(
 
 
 def _python_with(folder, python, *packages):
-    """A virtual environment of its own with these packages, or a reason why there is none."""
+    """Make a virtual environment with these packages; skip the test if that fails."""
     if python is None:
         pytest.skip("there is no other Python here")
     subprocess.run([python, "-m", "venv", folder], check=True, capture_output=True)
@@ -118,7 +118,7 @@ def test_every_version_of_numpy_has_the_same_bits(version, tmp_path):
 
 
 def _newest_python():
-    """The newest Python there is, on the path or among those that pyenv keeps aside."""
+    """Return the newest Python on the path or installed by pyenv."""
     aside = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     for minor in range(sys.version_info.minor + 6, sys.version_info.minor, -1):
         kept = sorted(aside.glob(f"3.{minor}.*/bin/python3.{minor}"))
@@ -129,7 +129,7 @@ def _newest_python():
 
 
 def _runs(python):
-    # What has the name may be a stand-in for versions that are not there.
+    # A program of that name may be a stub of pyenv for a version that is not installed.
     found = shutil.which(python)
     return found and not subprocess.run([found, "-c", ""], capture_output=True).returncode
 

@@ -1,4 +1,4 @@
-"""Portable arithmetic gives these fingerprints on every machine, and asks nobody else for help."""
+"""Portable arithmetic gives these fingerprints on every machine, with its own functions only."""
 
 import ast
 import contextlib
@@ -51,7 +51,7 @@ in_both = pytest.mark.parametrize("dtype", DTYPES)
 
 @every_job
 @in_both
-def test_a_job_comes_to_the_bits_of_all_other_machines(name, dtype):
+def test_a_job_gives_the_bits_of_all_other_machines(name, dtype):
     assert result(name, dtype) == GOLDEN[f"{name}, {dtype}"]
 
 
@@ -74,7 +74,7 @@ def test_the_jobs_use_every_builder():
 
 @contextlib.contextmanager
 def nothing_but_exact_operations():
-    """NumPy's products, sums and functions of floats, the C library's, and all of `fast` raise."""
+    """Make products, sums and functions of floats by NumPy, the C library and `fast` raise."""
     with pytest.MonkeyPatch.context() as patch:
         for owner, names in _INEXACT.items():
             for name in names:
@@ -115,7 +115,7 @@ _METHODS = {"sum", "mean", "std", "var", "dot", "cumsum", "prod", "cumprod", "tr
 _EXACT_REDUCTIONS = (np.maximum, np.minimum, np.logical_and, np.logical_or)
 
 
-class Inexact(AssertionError):  # noqa: N818 - it names what was found
+class Inexact(AssertionError):  # noqa: N818 - named after the finding
     pass
 
 
@@ -160,14 +160,14 @@ def _watch(frame, event, function):
         lambda x: fast.matmul(x[np.newaxis], x[:, np.newaxis]), lambda x: fast.power(2.0, 0.5),
     ],
 )  # fmt: skip
-def test_what_is_not_exact_would_be_found(call):
+def test_inexact_operations_are_detected(call):
     with nothing_but_exact_operations(), pytest.raises((Inexact, ZeroDivisionError)):
         call(np.ones(3))
 
 
 @every_job
 @in_both
-def test_a_job_asks_no_other_arithmetic(name, dtype):
+def test_a_job_uses_no_other_arithmetic(name, dtype):
     task, recipe = JOBS[name]
     batch = golden_jobs.examples(task)
     with nothing_but_exact_operations():
@@ -186,7 +186,7 @@ def test_no_operator_of_python_hides_a_product_or_a_power(room):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.BinOp):
                 assert not isinstance(node.op, ast.MatMult), f"{path}:{node.lineno}"
-                # Powers of two are exact, whatever works them out.
+                # Powers of two are exact, whatever computes them.
                 assert not isinstance(node.op, ast.Pow) or _is_two(node.left), (
                     f"{path}:{node.lineno}"
                 )
@@ -207,7 +207,7 @@ def test_memory_order_and_alignment_of_the_data_change_no_bit():
         )
 
 
-def test_a_training_of_many_threads_has_the_same_bits():
+def test_training_with_many_threads_gives_the_same_bits():
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(4) as pool:
@@ -215,7 +215,7 @@ def test_a_training_of_many_threads_has_the_same_bits():
     assert set(found) == {GOLDEN["adam, float32"]}
 
 
-def test_portable_training_is_near_that_of_fast():
+def test_portable_training_is_close_to_fast_training():
     task, recipe = JOBS["adam"]
     batch = golden_jobs.examples(task)
     costs = {

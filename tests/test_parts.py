@@ -25,7 +25,7 @@ MODULES = {
 
 
 def compared(tree):
-    """What is compared anywhere in a module: `a == b`, `a in b`, `a is b`, and cases of a match."""
+    """Yield all operands of comparisons in a module: `a == b`, `a in b`, `a is b`, match cases."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Compare):
             for operand in (node.left, *node.comparators):
@@ -35,13 +35,13 @@ def compared(tree):
 
 
 def names_in(operand):
-    """The texts that an operand is or lists."""
+    """Return the texts that an operand is or lists."""
     inside = operand.elts if isinstance(operand, ast.List | ast.Tuple | ast.Set) else [operand]
     return {item.value for item in inside if isinstance(item, ast.Constant)}
 
 
 def tables(tree):
-    """Lists, sets and mappings of texts that a module writes down, other than what it exports."""
+    """Yield the lists, sets and mappings of texts in a module, except its exports."""
     exported = {
         id(node.value)
         for node in ast.walk(tree)
@@ -55,7 +55,7 @@ def tables(tree):
 
 
 def faults(look, name):
-    """Where `name` finds something in what `look` yields of a module."""
+    """Return the places where something that `look` yields for a module has `name`s in it."""
     return [
         f"{module}:{node.lineno} has {sorted(found)}"
         for module, tree in MODULES.items()
@@ -64,7 +64,7 @@ def faults(look, name):
     ]
 
 
-def test_no_builder_is_told_by_its_name():
+def test_no_builder_is_recognized_by_its_name():
     assert not faults(compared, lambda operand: names_in(operand) & NAMES)
 
 
@@ -72,15 +72,15 @@ def test_no_module_has_a_table_of_builders():
     assert not faults(tables, lambda texts: len(texts & NAMES) > 1 and texts & NAMES)
 
 
-def test_no_arithmetic_is_told_by_its_identity_or_its_name():
+def test_no_arithmetic_is_recognized_by_its_identity_or_name():
     def arithmetics(operand):
         return (names_in(operand) | {ast.unparse(operand)}) & set(ARITHMETICS)
 
     assert not faults(compared, arithmetics)
 
 
-def test_what_this_file_looks_for_is_found_in_code_that_does_it():
-    """Each way to look at a name, planted."""
+def test_the_checks_of_this_file_find_planted_violations():
+    """Plant each way to recognize a part by its name."""
     planted = {
         "stage.name == 'dense'": compared,
         "'serial' in stage.description": compared,

@@ -17,7 +17,7 @@ def test_columns_of_text_are_as_wide_as_their_widest_cell():
 
 
 class Cells(HTMLParser):
-    """What a browser shows in each cell, and the tags that it meets."""
+    """Return the text that a browser shows in each cell, and the tags of the page."""
 
     def __init__(self):
         super().__init__()
@@ -41,7 +41,7 @@ def test_no_text_of_a_table_is_taken_for_html(texts):
     assert len(page.cells) == 1 + 2 * len(texts)
 
 
-def test_text_that_would_move_what_is_beside_it_is_escaped():
+def test_text_that_would_shift_its_neighbors_is_escaped():
     assert "\\u202e" in html_table("\u202e", [], [])
 
 
@@ -51,7 +51,7 @@ def test_long_tables_say_how_many_rows_they_leave_out():
     assert "and 800 more" in page
 
 
-# What notebooks show of networks, steps, reports and runs
+# How notebooks show networks, steps, reports and runs
 
 
 def cells_of(value):
