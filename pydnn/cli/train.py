@@ -88,6 +88,10 @@ def _opening(job: Job, data: DataSet) -> list[str]:
     lines = [f"training on {train} {kind} of {job.recipe.data}, to be tested on {test}"]
     if job.inputs.rotation is not None:
         lines.append(f"in {job.inputs.rotation} (--no-rotate: in those)")
+    if job.start is not None:
+        lines.append(f"starting from the weights of {job.recipe.start_from}")
+        if any(source != parameter for source, _, parameter, _ in job.start.table):
+            lines += [f"    {line}" for line in str(job.start).splitlines()]
     return lines
 
 

@@ -28,7 +28,7 @@ from pydnn.storage.files import open_regular
 
 __all__ = ["is_safetensors", "open_safetensors", "safetensors_bytes"]
 
-_MOST_HEADER = 1 << 24  # bytes: room for a hundred thousand arrays
+_MOST_HEADER = 1 << 22  # bytes: room for thirty thousand arrays
 _DTYPES: dict[str, AnyDType] = {
     "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"),  # the upper half of a float32
@@ -108,10 +108,10 @@ def _header(path: Path, file: BufferedReader, size: int) -> tuple[dict[str, obje
 
 
 def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
         raise ValueError("a name is there twice")
-    return found
+    return mapping
 
 
 def _array(path: Path, name: str, of: object) -> _Array:

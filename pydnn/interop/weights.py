@@ -161,8 +161,8 @@ def load_weights(
 def _opened(source: Any, allow: Iterable[str]) -> Iterator[Source]:
     """The arrays of anything that `load_weights` takes."""
     if isinstance(source, str | os.PathLike):
-        with _opened_file(path_of(source), allow) as found:
-            yield found
+        with _opened_file(path_of(source), allow) as stored:
+            yield stored
     elif isinstance(getattr(source, "parameters", None), Packed):
         yield _own(source)
     elif isinstance(source, Mapping):
@@ -224,11 +224,11 @@ def _opened_file(path: Path, allow: Iterable[str]) -> Iterator[Source]:
     with open_regular(path, what="a file of weights") as file:
         head = file.read(16)
     if head.startswith(b"PK"):
-        with _opened_archive(path) as found:
-            yield found
+        with _opened_archive(path) as stored:
+            yield stored
     elif head.startswith(b"\x89HDF\r\n\x1a\n"):
-        with open_keras_hdf5(path) as found:
-            yield found
+        with open_keras_hdf5(path) as stored:
+            yield stored
     elif is_safetensors(head):  # the length that it begins with may look like a pickle
         with open_safetensors(path) as arrays:
             yield Source(arrays, ordered=False)
@@ -247,8 +247,8 @@ def _opened_archive(path: Path) -> Iterator[Source]:
     if any(name.endswith(".pkl") for name in names):
         raise _pickled(path)
     if WEIGHTS in names:
-        with open_keras_archive(path) as found:
-            yield found
+        with open_keras_archive(path) as stored:
+            yield stored
     else:
         with open_npz(path) as arrays:
             yield Source(arrays, ordered=True)
@@ -463,7 +463,7 @@ def _matches(layouts: _Layouts, source: Source, kind: Kind) -> Iterator[_Pair]:
 
 
 def _by_name(by_name: Mapping[str, Stored], wanted: Sequence[_Target]) -> Iterator[_Pair]:
-    """Arrays that pydnn named itself."""
+    """Each array with the place of its name, of a source that pydnn wrote."""
     kind = Kind({})
     known = {target.name for target in wanted}
     left = [name for name in by_name if name not in known and not name.startswith("inputs/")]

@@ -98,7 +98,10 @@ class Graph:
             dtype = self.dtype
         name = self._known.get(_place(original))
         values = original.astype(original.dtype if dtype is None else dtype)
-        entries = tuple(values.ravel()) if values.dtype == object else values.tobytes()
+        # What is known by its place is recognized by that, and everything else by its entries.
+        entries: object = original.strides
+        if name is None:
+            entries = tuple(values.ravel()) if values.dtype == object else values.tobytes()
         content = name, values.dtype.str, values.shape, entries
         if content not in self._names:
             if name is None or name in self.constants:

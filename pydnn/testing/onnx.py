@@ -73,21 +73,21 @@ def assert_onnx(
             expected, _ = stage.forward(params, X, context)
             with np.errstate(all="ignore"):  # it computes both sides of a choice
                 rows = np.ascontiguousarray(np.moveaxis(X, -1, 0))
-                [found] = reference.ReferenceEvaluator(model).run(None, {"A_prev": rows})
-            _compare(np.moveaxis(found, 0, -1), expected, tolerance)
+                [outputs] = reference.ReferenceEvaluator(model).run(None, {"A_prev": rows})
+            _compare(np.moveaxis(outputs, 0, -1), expected, tolerance)
     return trial.proof()
 
 
-def _compare(found: FloatArray, expected: FloatArray, tolerance: float) -> None:
-    if (found.shape, found.dtype) != (expected.shape, expected.dtype):
+def _compare(outputs: FloatArray, expected: FloatArray, tolerance: float) -> None:
+    if (outputs.shape, outputs.dtype) != (expected.shape, expected.dtype):
         raise AssertionError(
-            f"the graph gives {found.dtype} {found.shape}, but forward {expected.dtype} "
+            f"the graph gives {outputs.dtype} {outputs.shape}, but forward {expected.dtype} "
             f"{expected.shape}"
         )
-    apart = np.abs(found - expected)
+    apart = np.abs(outputs - expected)
     bound = tolerance * max(1.0, float(np.abs(expected).max(initial=0.0)))
     if not (apart <= bound).all():
         place = tuple(int(i) for i in np.unravel_index(np.argmax(apart), apart.shape))
         raise AssertionError(
-            f"the graph gives {found[place]:.9g} at {place}, but forward {expected[place]:.9g}"
+            f"the graph gives {outputs[place]:.9g} at {place}, but forward {expected[place]:.9g}"
         )

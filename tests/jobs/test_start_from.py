@@ -150,6 +150,22 @@ def test_other_weights_in_a_run_are_refused(fine_tuning, tmp_path):
         _ = Run.open(tmp_path / "run", data=BATCH).job
 
 
+def test_the_command_line_tells_where_weights_of_other_names_go(tmp_path, command, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    nn.data.save_table("data.h5", nn.data.DataSet(BATCH, BATCH))
+    Path("recipe.toml").write_text(
+        'data = "data.h5"\nnetwork = "serial(dense(2), relu(), dense(1))"\n'
+        'loss = "sigmoid_cross_entropy"\noptimizer = "adam"\niterations = 2\n'
+        'start_from = "theirs.npz"\n'
+    )
+    arrays = {"0.weight": X[:2, :3], "0.bias": X[:2, 0], "2.weight": X[:1, :2], "2.bias": X[:1, 0]}
+    np.savez("theirs.npz", **arrays)
+    status, out, _ = command("train", "recipe.toml", "--no-record")
+    assert status == 0
+    assert "starting from the weights of theirs.npz\n    source    shape   parameter" in out
+    assert "    2.weight  (1, 2)  2/W        (1, 2)\n" in out
+
+
 def test_the_command_line_fine_tunes_resumes_and_trains_again(tmp_path, command, monkeypatch):
     monkeypatch.chdir(tmp_path)
     nn.data.save_table("data.h5", nn.data.DataSet(BATCH, BATCH))
