@@ -409,7 +409,7 @@ def _read(file: h5py.File) -> ImageFolder:
         raise BadInput(f"images in {file.filename} are of unequal size: get the file again.")
     try:
         skipped = json.loads(read_text(file, "skipped"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{file.filename} is damaged ({error}): get it again.") from error
     if not (isinstance(skipped, list) and all(isinstance(one, str) for one in skipped)):
         raise BadInput(f"{file.filename} is damaged: get it again.")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from pydnn.checks import AnyPath, BadInput, path_of
-from pydnn.storage.files import open_regular
+from pydnn.storage.files import open_regular, writing
 from pydnn.training import StepInfo, values_of
 from pydnn.training.streams import Stream, logged
 
@@ -135,9 +135,8 @@ class EventLog:
         """
         self._clock, self._flushed = clock, clock()
         before = list(before)
-        first = 0
-        try:
-            path = path_of(folder)
+        first, path = 0, path_of(folder)
+        with writing(path):
             path.mkdir(parents=True, exist_ok=True)
             ours = _ours(path, owner, resumed)
             if ours and before:
@@ -147,41 +146,28 @@ class EventLog:
                 if old.name >= self.path.name:
                     old.unlink()  # its steps are taken again, to the same bits
             self._file = self.path.open("xb")
-        except OSError as error:
-            raise _cannot_be_written(path_of(folder), error) from error
         now = clock()
         opening = struct.pack("<Bd", 0x09, now) + _field(0x1A, b"brain.Event:2")
-        self._put(record_of(opening) + record_of(event(now, first, {}, starts=True)))
-        for info in before[first:]:
-            self.write(info)
-        self._flush()
+        start = record_of(opening) + record_of(event(now, first, {}, starts=True))
+        with writing(self.path):
+            self._file.write(start)
+            for info in before[first:]:
+                self.write(info)
+            self._file.flush()
 
     def write(self, info: StepInfo) -> None:
         """Write the numbers of one step."""
         now = self._clock()
-        self._put(record_of(event(now, info.iteration, values_of(info))))
-        if not 0 <= now - self._flushed < _FLUSH_SECONDS:
-            self._flush()
-            self._flushed = now
+        with writing(self.path):
+            self._file.write(record_of(event(now, info.iteration, values_of(info))))
+            if not 0 <= now - self._flushed < _FLUSH_SECONDS:
+                self._file.flush()
+                self._flushed = now
 
     def close(self) -> None:
         """Write what is still in memory, and close the file."""
-        try:
+        with writing(self.path):
             self._file.close()
-        except OSError as error:
-            raise _cannot_be_written(self.path, error) from error
-
-    def _put(self, data: bytes) -> None:
-        try:
-            self._file.write(data)
-        except OSError as error:
-            raise _cannot_be_written(self.path, error) from error
-
-    def _flush(self) -> None:
-        try:
-            self._file.flush()
-        except OSError as error:
-            raise _cannot_be_written(self.path, error) from error
 
 
 _PREFIX = "events.out.tfevents."  # by which TensorBoard knows a file
@@ -252,10 +238,3 @@ def _payloads(path: Path) -> Iterator[bytes]:
             if length > size or len(body := file.read(length + 4)) < length + 4:
                 return
             yield body[:-4]
-
-
-def _cannot_be_written(path: Path, error: OSError) -> BadInput:
-    return BadInput(
-        f"{path} cannot be written ({error.strerror}): choose a place with room that can be "
-        "written."
-    )

@@ -39,6 +39,7 @@ _BY_NAME_INSIDE = {
     "train_X": "a table of examples",
     "train_set_x": "a file of photos",
     "test_set_x": "a file of photos",
+    "train_images": "a file of decoded pictures",
 }
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pydnn.checks import AnyPath, BadInput, NameTaken, path_of, printable
-from pydnn.storage.files import open_regular, write_atomically
+from pydnn.storage.files import open_regular, write_atomically, writing
 from pydnn.training import StepInfo, values_of
 from pydnn.training.streams import Stream, logged
 
@@ -81,20 +81,17 @@ class CsvLog:
         if new := self._new_names(info):
             self.close()
             # The file is written again once for each new name, with empty cells for earlier steps.
-            old = self.path.read_text(encoding="utf-8").splitlines()[1:]
+            with writing(self.path):  # somebody may have removed it
+                old = self.path.read_text(encoding="utf-8").splitlines()[1:]
             self._names += new
             self._write_again([line + "," * len(new) for line in old], replace=True)
-        try:
+        with writing(self.path):
             self._file.write(_line(self._names, info) + "\n")
-        except OSError as error:
-            raise _cannot_be_written(self.path, error) from error
 
     def close(self) -> None:
         """Write the rest, and close the file."""
-        try:
+        with writing(self.path):
             self._file.close()
-        except OSError as error:
-            raise _cannot_be_written(self.path, error) from error
 
     def _new_names(self, info: StepInfo) -> list[str]:
         return [name for name in values_of(info) if name not in self._names]
@@ -104,11 +101,9 @@ class CsvLog:
         write_atomically(
             self.path, lambda new: new.write_bytes(text.encode("utf-8")), replace=replace
         )
-        try:
+        with writing(self.path):
             # Line by line, so that people can follow the training in the file.
             self._file = self.path.open("a", buffering=1, encoding="utf-8", newline="\n")
-        except OSError as error:
-            raise _cannot_be_written(self.path, error) from error
 
 
 def log_csv(stream: Stream, path: AnyPath) -> Stream:
@@ -151,10 +146,3 @@ def _expect_own_log(path: Path, first: Sequence[str]) -> None:
             f"{path} is not a log of this training, expected that or a new file: choose another "
             "name."
         )
-
-
-def _cannot_be_written(path: Path, error: OSError) -> BadInput:
-    return BadInput(
-        f"{path} cannot be written ({error.strerror}): choose a place with room that can be "
-        "written."
-    )

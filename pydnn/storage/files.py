@@ -29,6 +29,7 @@ __all__ = [
     "unchanged",
     "write_atomically",
     "write_text",
+    "writing",
 ]
 
 MOST_COMPRESSION = 1100  # deflate shrinks data by at most about 1030 times
@@ -49,7 +50,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, replace: bo
             or the disk is full. Then no part of the new file is left, and an old file stays.
     """
     temporary = _temporary_beside(path)
-    try:
+    with writing(path):
         try:
             write(temporary)
             _flush_to_disk(temporary)
@@ -60,6 +61,17 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, replace: bo
             _flush_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """A context in which what the system says of writing the file `path` becomes one line.
+
+    Raises:
+        BadInput: If something has that name already, or the file cannot be written.
+    """
+    try:
+        yield
     except FileExistsError as error:
         raise BadInput(f"{path} exists already, expected a new name: choose another.") from error
     except OSError as error:

@@ -178,5 +178,5 @@ def test_another_log_is_refused_and_left_alone(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(BadInput, match="file cannot be written"):
+    with pytest.raises(BadInput, match="file exists already"):
         EventLog(tmp_path / "file")
