@@ -91,6 +91,7 @@ if TYPE_CHECKING:
         warm_up,
     )
     from pydnn.penalties import l1_penalty, l2_penalty
+    from pydnn.recipes.automatic import recipe_for
     from pydnn.recipes.recipe import Recipe
     from pydnn.records import Batch
     from pydnn.runs.run import Run
@@ -151,6 +152,7 @@ __version__ = "0.2.0.dev0"
 __all__ = [  # noqa: RUF022 - in the order of a reader
     # Jobs: a recipe, the model that training gives, and the recorded run
     "Recipe",
+    "recipe_for",
     "train",
     "Trained",
     "Model",
