@@ -756,7 +756,7 @@ def test_a_run_that_can_only_be_read(tmp_path, steps):
         assert not err, results[name]
     for name, match in {
         "train into it": f"{path} exists already, expected a new one",
-        "train beside it": f"{new} cannot be created (",
+        "train beside it": f"{new} cannot be made (",
         "resume": f"{path}/lock cannot be written (",
     }.items():
         status, out, err = results[name]
@@ -828,7 +828,7 @@ def test_a_run_that_is_being_trained_can_be_read_but_not_resumed(tmp_path, capsy
     with training(long, "--run", path, "--checkpoint-every", 50) as process:
         wait_until((path / "segments" / "0000000100.h5").exists, process)
         for _ in range(3):
-            refusal = f"{path} is being written by another process: wait until that has ended"
+            refusal = f"{path} is being written by another process: wait until"
             expect_refused(capsys, "resume", path, "--iterations", 1, match=refusal)
         counts = [Run.open(path).iterations for _ in range(20)]
         assert counts == sorted(counts)
