@@ -192,7 +192,10 @@ def _are(count: int) -> str:
 
 def _refusal(folder: Path, total: int, skipped: Sequence[str]) -> str:
     named = "; ".join(skipped[:_NAMED])
-    more = f"; and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
+    more = ""
+    if len(skipped) > _NAMED:
+        command = "pydnn data info --skip-unreadable"
+        more = f"; and {len(skipped) - _NAMED} more, which {command} lists"
     return (
         f"{len(skipped)} of {total} pictures in {folder} cannot be read ({named}{more}): remove "
         "them, or leave them out with --skip-unreadable, in a recipe skip_unreadable = true."

@@ -141,12 +141,16 @@ class Recipe:
             `metrics.higher_is_better`.
         target: The column of a table to predict, or several columns; "" if the data is not a table.
         test: Where the test part of a table is: another file, or the share of the rows to draw;
-            "" for none.
+            "" for none. A share can be drawn of the pictures of a folder, too.
         ignore: Columns of a table that are not looked at.
         example_weights: The column of a table that says how much each example counts; "" for none.
         class_weights: The weight of each class in the cost: "balanced" to give all classes the
             same total weight, numbers by class number, or a mapping from class names, where a
             missing class has weight 1; "" for none. They multiply the weights of examples.
+        image_size: The height and width in pixels that the pictures of a folder are resized to;
+            None for 64 and 64.
+        skip_unreadable: Whether to leave out the pictures of a folder that cannot be read, instead
+            of refusing the folder.
         start_from: The file of the weights from which training starts, for fine-tuning: a model
             of pydnn, or another file that `interop.load_weights` reads; "" for drawn weights.
         seed: The seed of everything random in the job, at least 0.

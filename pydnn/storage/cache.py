@@ -17,15 +17,15 @@ def cache_folder() -> Path:
     That is ~/.cache/pydnn on Linux (or where XDG_CACHE_HOME says), ~/Library/Caches/pydnn on macOS
     and %LOCALAPPDATA%\pydnn on Windows. It need not exist.
     """
-    if chosen := os.environ.get(VARIABLE):
-        return Path(chosen)
+    chosen = os.environ.get(VARIABLE)
     if sys.platform == "win32":
         parent = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
     elif sys.platform == "darwin":
         parent = "~/Library/Caches"
     else:
         parent = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = Path(chosen) if chosen else Path(parent) / "pydnn"
     try:
-        return Path(parent).expanduser() / "pydnn"
+        return folder.expanduser()
     except RuntimeError:  # a user without a home
-        return Path(parent) / "pydnn"
+        return folder

@@ -1,6 +1,7 @@
 import json
 import os
 import struct
+import subprocess
 import sys
 import zlib
 from pathlib import Path
@@ -270,6 +271,19 @@ def test_pictures_that_cannot_be_read_are_listed(tmp_path):
     assert "\n" not in text
 
 
+def test_a_message_about_many_says_what_lists_them_all(tmp_path, command):
+    folder = folder_of(tmp_path / "photos")
+    for number in range(9):
+        (folder / "red" / f"x{number}.jpg").write_text("hello")
+    with pytest.raises(BadInput, match=r"9 of 15 .*x4\.jpg .*; and 4 more, which pydnn data info"):
+        load_image_folder(folder)
+    status, _, err = command("data", "info", folder, "--skip-unreadable")
+    assert status == 0
+    assert [line.split("/")[-1].split()[0] for line in err.splitlines()[1:]] == [
+        f"x{number}.jpg" for number in range(9)
+    ]
+
+
 def test_they_are_left_out_and_counted_on_demand(tmp_path, decoded):
     folder = unreadable(folder_of(tmp_path / "photos"))
     images = load_image_folder(folder, image_size=(4, 4), skip_unreadable=True)
@@ -474,3 +488,25 @@ def test_a_table_is_not_a_file_of_decoded_pictures(tmp_path):
     batch = Batch(np.zeros((2, 3)), np.zeros((1, 3)))
     save_table(tmp_path / "table.h5", DataSet(batch, batch))
     assert not holds_images(tmp_path / "table.h5")
+
+
+LOAD = """
+import sys
+from pydnn.data import load_image_folder
+print(load_image_folder(sys.argv[1], image_size=(8, 8)).fingerprint)
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_decode_a_folder_at_the_same_time_all_get_it(tmp_path):
+    folder = folder_of(tmp_path / "photos", count=60)
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", LOAD, str(folder)], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    printed = {process.communicate()[0] for process in running}
+    assert [process.returncode for process in running] == [0] * 4
+    assert printed == {load_image_folder(folder, image_size=(8, 8)).fingerprint + "\n"}
+    assert len(list(kept_at(folder, (8, 8)).parent.glob("*.part"))) == 0
