@@ -37,6 +37,7 @@ MISSING = frozenset(
 _TRUTHS = {"true": 1.0, "True": 1.0, "TRUE": 1.0, "false": 0.0, "False": 0.0, "FALSE": 0.0}
 _DELIMITERS = "\t;,|"  # in this order, since numbers may hold commas
 _CELLS = 1 << 16  # of a piece: enough to be fast, and a few megabytes
+_ROWS, _WIDTH = 32, 16  # rows of a piece at least, of cells of about so many characters
 _SNIFFED = 20  # records that a delimiter must cut alike
 _BLOCK = 1 << 18  # bytes or characters that are read at once
 
@@ -126,7 +127,7 @@ class _Source:
     def _cut_at_quotes(self, columns: int, skipped: int) -> Iterator[Piece]:
         reader = csv.reader(self.text, delimiter=self.delimiter, strict=True)
         records = itertools.islice(filter(None, reader), skipped, None)
-        rows = max(1, _CELLS // columns)
+        rows = max(_ROWS, _CELLS // columns)
         try:
             while piece := list(itertools.islice(records, rows)):
                 if set(map(len, piece)) != {columns}:
@@ -140,7 +141,8 @@ class _Source:
     ) -> Iterator[Piece]:
         """The same of a file without quotes, in half of the time."""
         delimiters = operator.methodcaller("count", self.delimiter)
-        while piece := self.text.read(_BLOCK):
+        size = max(_BLOCK, _ROWS * _WIDTH * columns)
+        while piece := self.text.read(size):
             piece += self.text.readline()
             lines = piece.replace("\r\n", "\n").replace("\r", "\n").split("\n")
             lines = list(filter(None, lines))

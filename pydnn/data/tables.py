@@ -154,7 +154,7 @@ class Table:
         Raises:
             BadInput: If there is no column of that name, with the nearest one.
         """
-        place = self._place(name)
+        [place] = self._places([name])
         column, values = self.columns[place], as_array(self.values[place])
         if column.kind == NUMBER:
             return values
@@ -165,7 +165,7 @@ class Table:
 
     def texts(self, name: str) -> list[str | None]:
         """The values of a column as people write them; None for missing ones."""
-        place = self._place(name)
+        [place] = self._places([name])
         column = self.columns[place]
         return [None if v != v else column.text(v) for v in self.values[place].tolist()]
 
@@ -175,18 +175,20 @@ class Table:
         Raises:
             BadInput: If there is no column of one of the names, with the nearest one.
         """
-        places = [self._place(name) for name in names]
+        places = self._places(names)
         return Table([self.columns[place] for place in places], freeze(self.values[places]))
 
     def take(self, rows: slice | NDArray[np.generic] | Sequence[int]) -> Table:
         """Select rows by their numbers from 0 on, or by a truth value for each row."""
         return Table(self.columns, freeze(self.values[:, rows]))
 
-    def _place(self, name: str) -> int:
-        names = self.names
-        if name not in names:
-            expect_known("column", name, names)
-        return names.index(name)
+    def _places(self, names: Iterable[str]) -> list[int]:
+        names = list(names)
+        places = {column.name: place for place, column in enumerate(self.columns)}
+        for name in names:
+            if name not in places:
+                expect_known("column", name, places)
+        return [places[name] for name in names]
 
     def examples(
         self,
@@ -209,8 +211,7 @@ class Table:
         """
         targets = columns_named(target)
         ignored = columns_named(ignore)
-        for name in (*targets, *ignored, *([weights] if weights else [])):
-            self._place(name)
+        self._places([*targets, *ignored, *([weights] if weights else [])])  # are there
         apart = {*targets, *ignored, weights}
         features = self.select(name for name in self.names if name not in apart)
         if not targets or not features.columns or not self.rows:
@@ -224,7 +225,7 @@ class Table:
             _expect_no_dates(part)
         counted = None
         if weights:
-            place = self._place(weights)
+            [place] = self._places([weights])
             if self.columns[place].kind != NUMBER:
                 raise BadInput(
                     f"column {weights!r} holds {self.columns[place].holds}, expected weights: "
@@ -322,9 +323,10 @@ class TableBatch(Batch):
             BadInput: Naming a column that is missing here, or new, or of another kind.
         """
         ours, theirs = (tuple(c.name for c in b.features) for b in (self, other))
-        for name in theirs:
+        for name in sorted(set(theirs).difference(ours)):
             expect_known("column", name, ours)
-        if new := [name for name in ours if name not in theirs]:
+        known = set(theirs)
+        if new := [name for name in ours if name not in known]:
             raise BadInput(
                 f"column {new[0]!r} is not in the training table, which has {', '.join(theirs)}: "
                 "remove it."

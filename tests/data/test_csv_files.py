@@ -193,11 +193,14 @@ def test_ten_thousand_columns_are_read(tmp_path):
     rows = "\n".join(",".join(str(i + j) for i in range(10_000)) for j in range(3))
     table = table_of(tmp_path, f"{names}\n{rows}\n")
     np.testing.assert_array_equal(table.values[:, 2], np.arange(10_000.0) + 2)
+    batch = table.examples("c7")  # in a time that does not grow with their square
+    assert batch.like(batch) == batch
 
 
 def test_kinds_that_show_late_are_those_of_the_whole_column(tmp_path, monkeypatch):
     monkeypatch.setattr(csv_files, "_BLOCK", 64)
     monkeypatch.setattr(csv_files, "_CELLS", 8)
+    monkeypatch.setattr(csv_files, "_ROWS", 1)
     rows = [f"{i}.0,{i}" for i in range(50)]
     for quote in ("", '"'):
         late = "\n".join(["a,b", *rows, f"{quote}x{quote},", *rows])
