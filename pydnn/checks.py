@@ -198,7 +198,7 @@ def expect_shape(
         hint: What the user should do, without a full stop.
 
     Raises:
-        BadInput: If the shape is another one.
+        BadInput: If the shape differs.
 
     Example:
         >>> expect_shape("b", np.ones((3, 2)), (3, 1), hint="give one bias per unit")

@@ -120,7 +120,7 @@ class Key:
         return np.argsort(self.bits(count), kind="stable")
 
     def _drawn(self, shape: Shape, function: Callable[[NDArray[np.uint64]], _Floats]) -> _Floats:
-        """Return `function` of 64 random bits for each entry, made in blocks to save memory."""
+        """Apply `function` to 64 random bits per entry, block by block to save memory."""
         sizes = _sizes(shape)
         generator = np.random.Philox(key=self._philox_key())
         drawn = np.empty(math.prod(sizes))

@@ -351,6 +351,8 @@ def _one_hot(Y: FloatArray, Z: FloatArray) -> FloatArray:
 def mean_squared() -> Loss:
     """The mean of (AL - Y)**2 over outputs and examples, in squared units of Y.
 
+    AL and Y have shape (n_y, m). The loss raises BadInput if their shapes differ.
+
     Example:
         >>> mean_squared()(np.array([[1.0, 2.0]]), np.array([[1.0, 5.0]]))
         (4.5, array([[ 0., -3.]]))
@@ -367,6 +369,8 @@ def mean_squared() -> Loss:
 def mean_absolute() -> Loss:
     """The mean of |AL - Y| over outputs and examples, in units of Y; its slope at 0 is taken as 0.
 
+    AL and Y have shape (n_y, m). The loss raises BadInput if their shapes differ.
+
     Example:
         >>> mean_absolute()(np.array([[1.0, 2.0]]), np.array([[1.0, 5.0]]))
         (1.5, array([[ 0. , -0.5]]))
@@ -381,13 +385,15 @@ def mean_absolute() -> Loss:
 
 @described("loss")
 def huber(*, delta: float = 1.0) -> Loss:
-    """Half the squared difference AL - Y up to `delta`, and linear beyond it, averaged.
+    """The mean of (AL - Y)**2 / 2 over outputs and examples, but linear where |AL - Y| is large.
+
+    AL and Y have shape (n_y, m).
 
     Args:
         delta: The absolute difference beyond which the loss is linear, above 0.
 
     Raises:
-        BadInput: If `delta` is not above 0.
+        BadInput: If `delta` is not above 0. The loss raises it if the shapes of AL and Y differ.
 
     References:
         Huber, Robust estimation of a location parameter, 1964.
@@ -414,6 +420,8 @@ def poisson() -> Loss:
 
     That is minus the log likelihood, in nats, without the term log(Y!), which does not depend on
     Z. So the cost may be negative. Predictions are rates, exp(Z).
+
+    Z and Y have shape (n_y, m). The loss raises BadInput if their shapes differ.
 
     Example:
         >>> poisson()(np.array([[0.0]]), np.array([[3.0]]))

@@ -400,7 +400,7 @@ def higher_is_better(name: str) -> bool:
     The name may start with a part of the data, as in "validation accuracy".
 
     Raises:
-        BadInput: If the name is another one, for which this is unknown.
+        BadInput: If it is not known for this name.
 
     Example:
         >>> higher_is_better("validation accuracy"), higher_is_better("cost")

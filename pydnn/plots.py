@@ -208,6 +208,10 @@ def expect_plottable(path: AnyPath) -> None:
 def save_plot(figure: Figure, path: AnyPath) -> None:
     """Write a figure in the format of the file's extension, replacing an existing file.
 
+    Args:
+        figure: A figure of matplotlib.
+        path: The file, e.g. costs.png, costs.svg or costs.pdf.
+
     Raises:
         BadInput: If the file cannot be written.
     """

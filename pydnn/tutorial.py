@@ -322,8 +322,8 @@ def to_state(
 ) -> TrainState:
     """Convert parameters to a state of the library, at iteration 0.
 
-    The state fits the network `recipes.tutorial_network(hidden)`, where `hidden` lists the units
-    of the hidden layers, and so `scan`, `output_of` and the rest of the library.
+    The state is for the network `recipes.tutorial_network(hidden)`, where `hidden` lists the units
+    of the hidden layers. It can be passed to `scan`, `output_of` and the rest of the library.
 
     Args:
         parameters: The parameters of layers that fit each other; the last one must have one unit.
@@ -437,7 +437,7 @@ def linear_activation_forward(
         activation: The function g, "sigmoid" or "relu".
 
     Raises:
-        BadInput: If the shapes do not fit each other, or the activation is another one.
+        BadInput: If the shapes do not fit each other, or there is no such activation.
 
     Example:
         >>> A, cache = linear_activation_forward([[1.0, -2.0]], [[3.0]], [[0.0]], "relu")

@@ -46,7 +46,7 @@ The five commands that you need most:
   pydnn resume runs/0001               go on with a run that was interrupted or has ended
   pydnn replay runs/0001               repeat a run and compare every step bit for bit
 
-pydnn --help lists all commands, and pydnn train --help all options of one.
+pydnn --help lists all commands. pydnn train --help lists the options of train, and so on.
 """
 
 

@@ -17,7 +17,7 @@ def add_to(commands: Commands) -> None:
     """Add the command to those of the parser."""
     parser = commands.add_parser(
         "completion",
-        help="print what makes bash or zsh complete pydnn's commands",
+        help="print a script that completes pydnn's commands in bash or zsh",
         description="Print a script for bash or zsh. A shell that evaluates it completes the "
         "commands, options and names of pydnn when you press Tab. Add the example as a line to "
         "~/.bashrc; for zsh, add it to ~/.zshrc, with zsh instead of bash.",

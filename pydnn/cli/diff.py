@@ -39,7 +39,7 @@ def add_to(commands: Commands) -> None:
     runs.add_argument(
         "--anyway",
         action="store_true",
-        help="go on although the data or your own functions have changed",
+        help="continue even if the data or your own functions have changed",
     )
     add_allow_option(runs)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")

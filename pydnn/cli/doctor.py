@@ -1,4 +1,4 @@
-"""`pydnn doctor`: what decides the bits of results here, and whether a run can be replayed."""
+"""`pydnn doctor`: what can change the bits of results here, and whether a run can be replayed."""
 
 from __future__ import annotations
 
@@ -29,10 +29,12 @@ def add_to(commands: Commands) -> None:
     """Add the command to those of the parser."""
     parser = commands.add_parser(
         "doctor",
-        help="show what decides the bits of results here, and whether a run can be replayed",
-        description="Show what decides the bits of results in this process: versions, BLAS, CPU, a "
-        "fingerprint of each operation, and hazards. With a run, show instead what has changed "
-        "since it was recorded, and whether it can be replayed here. Exit status: 1 if it cannot.",
+        help="show what can change the bits of results on this machine, and whether a run can be "
+        "replayed here",
+        description="Show what can change the bits of results in this process: versions, BLAS, "
+        "CPU, a fingerprint of each operation, and hazards. With a run, show instead what has "
+        "changed since it was recorded, and whether it can be replayed here. "
+        "Exit status: 1 if it cannot.",
     )
     run = option_group(parser, "which run", "runs/0001 --data photos/")
     run.add_argument(

@@ -22,9 +22,12 @@ def add_to(commands: Commands) -> None:
     add_model_options(parser, example="runs/0001 model.onnx")
     file = option_group(parser, "which file", "runs/0001 weights.safetensors")
     file.add_argument(
-        "file", type=path_of, metavar="FILE", help="it ends in .onnx, .safetensors or .npz"
+        "file",
+        type=path_of,
+        metavar="FILE",
+        help="the file to write; the format is that of its ending: .onnx, .safetensors or .npz",
     )
-    file.add_argument("--replace", action="store_true", help="replace a file of that name")
+    file.add_argument("--replace", action="store_true", help="overwrite FILE if it exists")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     parser.set_defaults(run=_run)
 

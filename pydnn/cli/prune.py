@@ -1,4 +1,4 @@
-"""`pydnn prune`: drop states of a run to save disk space, and keep what proves it."""
+"""`pydnn prune`: drop states of a run to save disk space; the run can still be replayed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def add_to(commands: Commands) -> None:
     """Add the command to those of the parser."""
     parser = commands.add_parser(
         "prune",
-        help="make a run smaller, and keep what proves it",
+        help="delete stored states of a run to save space; pydnn can compute them again",
         description="Drop the states of a run, except the first, the newest and those before a "
         "change of the machine. The recipe, the numbers of every step and the fingerprints of all "
         "states stay, so the run can still be resumed, replayed and inspected: pydnn computes a "

@@ -52,7 +52,7 @@ _DESCRIBED = {
     "loss": ("loss", "e.g. softmax_cross_entropy"),
     "optimizer": ("optimizer", "e.g. 'adam(learning_rate=0.001)'"),
     "batches": ("batches", "e.g. 'mini_batches(32)'"),
-    "weights": ("weights", "one random stream for all first weights, e.g. 'tutorial()'"),
+    "weights": ("weights", "draw all initial weights from one random stream, e.g. 'tutorial()'"),
 }
 
 
@@ -223,7 +223,7 @@ def _add_when(group: Group) -> None:
     option(
         "--higher-is-better",
         action=argparse.BooleanOptionalAction,
-        help="whether the watched value should grow (default: as its metric does)",
+        help="whether a larger watched value is better (default: known for pydnn's metrics)",
     )
 
 
@@ -342,8 +342,8 @@ def typed(text: str) -> list[str]:
 def _expect_apart(args: argparse.Namespace, first: str, second: str) -> None:
     if getattr(args, first) is not None and getattr(args, second) is not None:
         raise BadInput(
-            f"--{first.replace('_', '-')} and --{second} are both there, expected one of them: "
-            f"put the former into --{second}."
+            f"--{first.replace('_', '-')} and --{second} are both present, expected only one: "
+            f"make the former part of --{second}."
         )
 
 

@@ -63,7 +63,7 @@ def add_run_options(parser: argparse.ArgumentParser, *, example: str) -> None:
     run.add_argument(
         "--anyway",
         action="store_true",
-        help="go on although the data, your own functions or the machine have changed",
+        help="continue even if the data, your own functions or the machine have changed",
     )
     add_allow_option(run)
 
@@ -75,8 +75,8 @@ def add_allow_option(group: Group) -> None:
         action="append",
         default=[],
         metavar="MODULE",
-        help="let files name builders of this module outside pydnn, or of one below it; the "
-        "module is then imported and run; can be repeated",
+        help="let files name parts of your own from this module or its submodules; pydnn then "
+        "imports it, which runs its code; can be repeated",
     )
 
 

@@ -1,4 +1,4 @@
-"""`pydnn sweep`: train a recipe with many seeds and other values, and compare the results."""
+"""`pydnn sweep`: train a recipe with several seeds or options, and compare the results."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def add_to(commands: Commands) -> None:
     """Add the command to those of the parser."""
     parser = commands.add_parser(
         "sweep",
-        help="train a recipe with many seeds and other values, and compare the results",
+        help="train a recipe with several seeds or options, and compare the results",
         description="Train a recipe, or the tutorial's network, with every combination of seeds "
         "and other values, and print the mean, the spread and the best. Small networks of one "
         "shape are trained at the same time; each has the same bits as when it is trained alone.",

@@ -38,8 +38,9 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser(
         "train",
         help="train a network, record it and save it",
-        description="Train a recipe, or without one the tutorial's network on cats that pydnn "
-        "draws. Options replace what the recipe says.",
+        description="Train the network of a recipe. Without a recipe, pydnn chooses one for a "
+        "table; for other data, it trains the tutorial's network, by default on cats that it "
+        "draws. Options replace entries of the recipe.",
     )
     add_recipe_options(parser)
     recorded = option_group(parser, "where it is recorded", "--run runs/first")

@@ -251,7 +251,9 @@ def _delimiter(source: _Source) -> str:
 def _read(source: _Source, header: bool | None, texts: frozenset[str], plain: bool) -> Table:
     first = list(itertools.islice(source.records(), 2))
     if not first:
-        raise BadInput(f"{source.path} has blank lines alone, expected a table: get it again.")
+        raise BadInput(
+            f"{source.path} has blank lines alone, expected a table: download or save it again."
+        )
     line, names = first[0]
     headed = _is_header(*(record for _, record in first)) if header is None else header
     if headed:
@@ -260,7 +262,8 @@ def _read(source: _Source, header: bool | None, texts: frozenset[str], plain: bo
         names = numbered(len(names))
     if headed and len(first) == 1:
         raise BadInput(
-            f"{source.path} has names of columns alone, expected rows below them: get it again."
+            f"{source.path} has names of columns alone, expected rows below them: download or "
+            "save it again."
         )
     as_texts = {place for place, name in enumerate(names) if name in texts}
     while True:
@@ -322,7 +325,7 @@ def _expect_names(path: Path, line: int, names: Sequence[str]) -> None:
 def _fill(
     source: _Source, columns: Sequence[_Numbers | _Texts], *, skipped: int, plain: bool
 ) -> set[int]:
-    """Read the whole file into the columns; the places of those that have to be texts instead."""
+    """Read the whole file into the columns, and return the places of those that are not numbers."""
     turned: set[int] = set()
     numbers = [place for place, column in enumerate(columns) if isinstance(column, _Numbers)]
     numbers = numbers if plain else []

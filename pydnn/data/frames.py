@@ -49,7 +49,7 @@ def table_of(data: object) -> Table:
         )
     made = [column_of(name, values) for name, values in columns]
     if not made:
-        raise BadInput("the table has no columns, expected one or more: give more data.")
+        raise BadInput("the table has no columns, expected one or more: add columns.")
     lengths = [len(values) for _, values in made]
     for column, values in made:
         if len(values) != lengths[0]:
@@ -66,7 +66,7 @@ def numbered(count: int) -> list[str]:
 
 
 def _columns_of(data: Any) -> Sequence[tuple[str, object]] | None:
-    """Names and columns of whatever holds some; None for anything else."""
+    """The names and columns of tabular data of any known kind; None for other data."""
     if isinstance(data, Mapping):
         return [(_name(name), values) for name, values in data.items()]
     if isinstance(data, tuple) and [np.ndim(part) for part in data] == [2, 1]:  # X and y

@@ -340,7 +340,7 @@ def _decoded_part(
 
 
 def _reason(name: str, message: str) -> str:
-    """A message about a picture without its advice, and with its name in front."""
+    """An error message without its advice, and with the name of the picture in front."""
     what = message.rpartition(": ")[0] or message
     return what if what.startswith(name) else f"{name}: {what}"
 
@@ -393,7 +393,9 @@ def load_images_file(path: AnyPath) -> ImageFolder:
 
 def _read(file: h5py.File) -> ImageFolder:
     if (form := read_text(file, "format")) != _FORMAT:
-        raise BadInput(f"{file.filename} has format {form!r}, expected {_FORMAT!r}: get it again.")
+        raise BadInput(
+            f"{file.filename} has format {form!r}, expected {_FORMAT!r}: download or save it again."
+        )
     classes = tuple(read_names(file, "classes"))
     sets: list[ImageSet | None] = []
     for part in _PARTS:
@@ -413,7 +415,9 @@ def _read(file: h5py.File) -> ImageFolder:
     try:
         skipped = json.loads(read_text(file, "skipped"))
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{file.filename} is damaged ({error}): get it again.") from error
+        raise BadInput(
+            f"{file.filename} is damaged ({error}): download or save it again."
+        ) from error
     if not (isinstance(skipped, list) and all(isinstance(one, str) for one in skipped)):
-        raise BadInput(f"{file.filename} is damaged: get it again.")
+        raise BadInput(f"{file.filename} is damaged: download or save it again.")
     return ImageFolder(train, test, tuple(skipped))

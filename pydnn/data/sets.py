@@ -296,6 +296,7 @@ def load_images(
 
     Raises:
         BadInput: If there are no such images, or they are damaged.
+        MissingExtra: If there are pictures to decode, and pillow is not installed.
     """
     images = images_of(name, image_size=image_size, skip_unreadable=skip_unreadable)
     return images.train, images.test
@@ -376,9 +377,19 @@ def _read_part(file: h5py.File, part: str) -> Batch:
 def save_table(path: AnyPath, data: DataSet) -> None:
     """Write a data set to a new HDF5 file that `load_table` reads.
 
+    Args:
+        path: The file to write, which must not exist yet.
+        data: The data set; its examples become rows of the file.
+
     Raises:
         BadInput: If a number is not finite, naming its row and column; or if the file exists or
             cannot be written.
+
+    Example:
+        >>> data = DataSet(nn.Batch([[1, 2]], [[0, 1]]), nn.Batch([[3]], [[0]]))
+        >>> save_table("mine.h5", data)
+        >>> load_data_set("mine.h5").test.X
+        array([[3.]])
     """
     tables: dict[str, ArrayLike] = {}
     for part in ("train", "test"):

@@ -320,7 +320,7 @@ class TableBatch(Batch):
         """The same examples with their columns in the order of `other`.
 
         Raises:
-            BadInput: Naming a column that is missing here, or new, or of another kind.
+            BadInput: If a column is missing, new, or of a different kind; the message names it.
         """
         ours, theirs = (tuple(c.name for c in b.features) for b in (self, other))
         for name in sorted(set(theirs).difference(ours)):

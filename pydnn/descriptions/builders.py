@@ -167,7 +167,7 @@ def _expect_signature(name: str, signature: inspect.Signature) -> None:
 
 
 def _expect_kinds(name: str, builder: Callable[..., object], options: Mapping[str, object]) -> None:
-    """Refuse options of another kind than the builder's annotations say.
+    """Refuse options that are not of the kind that the builder's annotations state.
 
     Numbers are left to the builder, which knows their bounds. So are options that may be of
     several kinds.

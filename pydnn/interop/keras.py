@@ -91,7 +91,9 @@ def _of_layer(
     for number, weight in enumerate(texts_of(file, inside, "weight_names") or []):
         name = f"{inside}/{weight}"
         if name not in shapes:
-            raise BadInput(f"{name} is not in {file.filename}, which names it: get it again.")
+            raise BadInput(
+                f"{name} is not in {file.filename}, which names it: download or save it again."
+            )
         leaf = weight.rpartition("/")[2].partition(":")[0]
         yield f"{layer}/{leaf or number}", name, shapes[name]
 
@@ -110,7 +112,7 @@ def _layers(path: Path, archive: zipfile.ZipFile) -> list[str]:
     try:
         config = json.loads(_content(path, archive, CONFIG))
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{CONFIG} in {path} is not JSON: get it again.") from error
+        raise BadInput(f"{CONFIG} in {path} is not JSON: download or save it again.") from error
     groups: list[str] = []
     _walk(config, "", groups)
     return groups

@@ -67,7 +67,8 @@ def opened_zip(path: Path, *, what: str) -> Iterator[zipfile.ZipFile]:
             members = file.infolist()
         except ZIP_DAMAGE as error:
             raise BadInput(
-                f"{path} is not {what} that can be read ({first_line(error)}): get it again."
+                f"{path} is not {what} that can be read ({first_line(error)}): download or "
+                "save it again."
             ) from error
         with file:
             stored = sum(member.compress_size for member in members)
@@ -76,10 +77,13 @@ def opened_zip(path: Path, *, what: str) -> Iterator[zipfile.ZipFile]:
             if stored > size or claimed > size * MOST_COMPRESSION or len(names) > _MOST_MEMBERS:
                 raise BadInput(
                     f"{path} claims {claimed} bytes in {len(members)} files, but has {size}: "
-                    "get it again."
+                    "download or save it again."
                 )
             if len(names) < len(members):
-                raise BadInput(f"{path} has two files of the same name: get it again.")
+                raise BadInput(
+                    f"{path} has two files of the same name, expected one of each: download or "
+                    "save it again."
+                )
             yield file
 
 
@@ -100,7 +104,7 @@ def opened_member(path: Path, file: zipfile.ZipFile, name: str) -> Iterator[_Mem
         raise
     except ZIP_DAMAGE as error:
         raise BadInput(
-            f"{name} in {path} is damaged ({first_line(error)}): get it again."
+            f"{name} in {path} is damaged ({first_line(error)}): download or save it again."
         ) from error
 
 

@@ -168,4 +168,4 @@ def _stored(
 
 
 def _damaged(path: Path, why: str) -> BadInput:
-    return BadInput(f"{path} is not a whole safetensors file ({why}): get it again.")
+    return BadInput(f"{path} is not a whole safetensors file ({why}): download or save it again.")

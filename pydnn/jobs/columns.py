@@ -425,7 +425,7 @@ class Columns:
         """Convert a table, whose columns may be in any order, to features X (n_x, m), float64.
 
         Raises:
-            BadInput: If a column is missing, new or of another kind than in training, naming it;
+            BadInput: If a column is missing, new or not of the same kind as in training, naming it;
                 or if a number is not finite.
         """
         places = {column.name: place for place, column in enumerate(table.columns)}
@@ -628,7 +628,7 @@ def _fit_numbers(target: Table, loss: Loss, numerics: Numerics) -> Targets:
         if (values == values[0]).all():
             raise BadInput(
                 f"target {column.name!r} is {values[0]:g} in every row, expected different "
-                "numbers: there is nothing to learn."
+                "numbers: choose another target, since this one leaves nothing to learn."
             )
     if not loss.takes_scaled:
         return unscaled

@@ -374,7 +374,7 @@ def _table_examples(
 
 
 def columns_for(recipe: Recipe, data: Batch | DataSet) -> Columns | None:
-    """What becomes of the columns of a table in a job of the recipe; None if the data is arrays.
+    """The conversion of a table's columns in a job of the recipe; None if the data is arrays.
 
     Raises:
         BadInput: If a column cannot be used, see `fit_columns`.
@@ -573,7 +573,7 @@ _NEAR = 10.0  # numbers of this size train well as they are
 
 
 def _column_notes(columns: Columns | None, standardized: bool) -> Iterator[str]:
-    """What becomes of columns that people may not expect."""
+    """Notes on columns whose conversion people may not expect."""
     for part in () if columns is None else columns.parts:
         if isinstance(part, DroppedColumn):
             yield f"column {part.name!r} is left out, because {part.why}"

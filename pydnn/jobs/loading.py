@@ -16,7 +16,7 @@ __all__ = ["data_of", "examples_in", "rows_in", "table_of"]
 def data_of(
     recipe: Recipe, place: AnyPath | None = None, *, image_size: Sequence[int] | None = None
 ) -> DataSet:
-    """The data set of a recipe, read as its keys say; everything that has a recipe uses this.
+    """The data set of a recipe, loaded with the options that the recipe gives for its data.
 
     Args:
         recipe: The job.
@@ -25,8 +25,8 @@ def data_of(
             those of the recipe.
 
     Raises:
-        BadInput: If there is no such data set, it is damaged, or it has images of another size than
-            the recipe says.
+        BadInput: If there is no such data set, it is damaged, or its images do not have the size
+            that the recipe states.
     """
     place = recipe.data if place is None else place
     data = load_data_set(
@@ -79,8 +79,8 @@ def rows_in(path: AnyPath, columns: Columns) -> Table:
 
     Args:
         path: The file, see `read_table`.
-        columns: What becomes of each column in the model. Those of texts are read as texts, though
-            in this file all of them may look like numbers.
+        columns: The model's conversion of each column. Columns of texts are read as texts, even if
+            all their values in this file look like numbers.
 
     Raises:
         BadInput: If the file cannot be read.
@@ -89,12 +89,12 @@ def rows_in(path: AnyPath, columns: Columns) -> Table:
 
 
 def examples_in(path: AnyPath, columns: Columns, *, weights: str = "") -> TableBatch:
-    """The rows of a table's file with their targets, for a model to be judged on.
+    """The rows of a table's file with their targets, to evaluate a model on.
 
     Args:
         path: The file, see `read_table`.
-        columns: What becomes of each column in the model.
-        weights: The column that says how much each example counts, which need not be there.
+        columns: The model's conversion of each column.
+        weights: The column that says how much each example counts; the file may lack it.
 
     Raises:
         BadInput: If the file cannot be read, or a target is not in it.

@@ -228,12 +228,12 @@ def expect_like_training(model: Model, data: DataSet) -> None:
     if data.image_shape != model.image_shape and None not in (data.image_shape, model.image_shape):
         raise BadInput(
             f"the data is images of {data.image_shape} shape, but the model takes images of "
-            f"{model.image_shape} shape: give such data."
+            f"{model.image_shape} shape: give images of that shape."
         )
     if len(data.train.X) != model.features:
         raise BadInput(
             f"examples have {len(data.train.X)} features, but the model takes {model.features}: "
-            "give data like that it was trained on."
+            "give data with the features that it was trained on."
         )
     if data.classes != model.classes and None not in (data.classes, model.classes):
         ours, theirs = (_numbered(classes or ()) for classes in (model.classes, data.classes))

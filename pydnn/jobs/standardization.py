@@ -71,7 +71,7 @@ def fit_standardization(
     Args:
         X: The examples.
         numerics: The arithmetic of the means.
-        names: What messages call the features, if not by their numbers.
+        names: Names of the features, for error messages; by default their numbers.
         weights: How much each example counts (1, m); None where all count the same.
 
     Raises:

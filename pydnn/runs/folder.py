@@ -188,7 +188,7 @@ def read_folder(path: Path, *, anyway: bool = False, allow: Iterable[str] = ()) 
 
     Args:
         path: The folder.
-        anyway: Whether to go on although the user's own functions have changed.
+        anyway: Whether to continue even if the user's own functions have changed.
         allow: The names of the modules outside pydnn that may be imported for the recipe.
 
     Raises:
@@ -327,7 +327,7 @@ def _repairable(file: Path, message: str, run: Path, *, restored: bool = True) -
 
 @attrs.frozen
 class _Environments:
-    """The environments and their texts by digest, the faults, and the texts of faulty files."""
+    """What was read: environments and texts by digest; faults; texts of environments at fault."""
 
     known: dict[str, Environment]
     texts: dict[str, str]

@@ -351,7 +351,7 @@ def _source(name: str) -> bytes:
 
 
 def _spec(module: str) -> ModuleSpec | None:
-    """The spec of a module; `importlib.util.find_spec` would run the packages around it."""
+    """The spec of a module. Unlike `importlib.util.find_spec`, this runs no parent package."""
     spec: ModuleSpec | None = None
     path: Sequence[str] | None = None
     name = ""

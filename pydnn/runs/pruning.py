@@ -46,7 +46,7 @@ def prune(
     dry_run: bool = False,
     allow: Iterable[str] = (),
 ) -> Pruned:
-    """Drop states of a run to save disk space, and keep what proves the run.
+    """Drop states of a run to save disk space, so that the run can still be replayed.
 
     The first state, the newest state and the last one before each change of the environment always
     stay. A dropped state is computed again when it is needed.

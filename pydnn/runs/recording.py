@@ -347,7 +347,8 @@ def _recipe_text(job: Job, data: DataSet | Batch) -> tuple[str, Pins]:
         same = again == (job.recipe, pins)
     except (BadInput, UnicodeEncodeError) as error:
         raise BadInput(
-            f"the recipe cannot be read again ({error}): rename what it names."
+            f"the recipe cannot be read again ({error}): rename the data or the parts that it "
+            "names."
         ) from error
     if not same:
         raise BadInput(

@@ -68,7 +68,7 @@ def resume_run(
         iterations: The number of steps of the whole training; by default as before.
         data: Another name or place of the data, or the data itself.
         prepare: The function that made the job; see `Run.open`.
-        anyway: Whether to go on although this machine, the data or the user's own functions have
+        anyway: Whether to continue even if this machine, the data or the user's own functions have
             changed, so that the bits may differ from those of a run without a break.
         allow: The names of the modules outside pydnn that may be imported; see `Run.open`.
         most: The bytes that all segments may have; see `create_run`.

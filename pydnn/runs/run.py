@@ -64,7 +64,7 @@ class Run:
         folder: The content of its folder, all of it intact.
         given: The data, or another name of it; None to load it by the name in the recipe.
         prepare: The function that makes its job.
-        anyway: Whether to go on although something has changed since the recording.
+        anyway: Whether to continue even if something has changed since the recording.
         allow: The names of the modules outside pydnn that its recipe may name.
 
     Example:
@@ -109,8 +109,8 @@ class Run:
             prepare: The function that made the job. If its step was composed by hand, this is a
                 function that passes all its arguments on to `jobs.prepare`, and returns the job
                 with the other step.
-            anyway: Whether to go on although the data or the user's own functions have changed, or
-                steps have other bits than the recorded ones.
+            anyway: Whether to continue even if the data or the user's own functions have changed,
+                or steps have other bits than the recorded ones.
             allow: The names of the modules outside pydnn that may be imported for the recipe, each
                 with all modules below it, e.g. ["my_package"].
 

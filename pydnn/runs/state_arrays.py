@@ -31,7 +31,7 @@ _Number: TypeAlias = np.generic | bool | int | float
 
 
 class ReadArray(Protocol):
-    """A function that reads an array of a file, and refuses one of another dtype or shape."""
+    """A function that reads an array of a file, and refuses it if its dtype or shape differs."""
 
     def __call__(
         self, name: str, dtype: type[_Scalar] | np.dtype[_Scalar], shape: Sequence[int | str], /

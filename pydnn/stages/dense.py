@@ -83,7 +83,7 @@ def dense_forward(
         Pre-activations Z, shape (n_out, m), and the cache for `dense_backward`.
 
     Raises:
-        BadInput: If A_prev does not have n_in rows, or not the dtype of W.
+        BadInput: If A_prev does not have n_in rows, or its dtype is not that of W.
 
     Example:
         >>> from pydnn.stages.dense import DenseParams, dense_forward
@@ -165,7 +165,7 @@ def dense(units: int, *, initializer: Initializer = he_normal()) -> Stage[DenseP
 
     Raises:
         BadInput: If `units` is not a whole number above 0. Its functions raise it for inputs that
-            do not have shape (n_in, m), or not the dtype of W.
+            do not have shape (n_in, m) and the dtype of W.
 
     Example:
         >>> params, shape_out = nn.dense(20, initializer=nn.xavier_normal()).init(nn.Key(0), (64,))

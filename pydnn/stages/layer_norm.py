@@ -67,11 +67,11 @@ def layer_norm(*, epsilon: float = 1e-5) -> Stage[NormParams, NormCache]:
     """Normalize each example over its features: A = gamma (Z - mean) / sqrt(var + epsilon) + beta.
 
     Args:
-        epsilon: Number above 0 that is added to the variance, so that no division is by 0.
+        epsilon: Number above 0 that is added to the variance, to avoid a division by 0.
 
     Raises:
         BadInput: If `epsilon` is not a finite number above 0. Its functions raise it for inputs
-            that do not have shape (n, m), or not the dtype of the parameters.
+            that do not have shape (n, m) and the dtype of the parameters.
 
     References:
         Ba, Kiros and Hinton, Layer normalization, 2016, section 3.

@@ -84,7 +84,7 @@ def _filters(where: str, dataset: h5py.Dataset) -> list[int]:
     if dataset.dtype.kind != "S" and kind != h5py.h5t.py_create(dataset.dtype):
         raise BadInput(
             f"{where} holds numbers in a format that NumPy does not have, expected "
-            f"{dataset.dtype}: convert it."
+            f"{dataset.dtype}: convert the numbers to that format."
         )
     return kinds
 

@@ -40,7 +40,7 @@ class Sweep:
     Attributes:
         runs: The trainings, one for each combination of seeds and values.
         batch: The examples for training and validation, the same for all trainings.
-        test: Examples on which all are judged and none is trained; None if there are none.
+        test: Examples to evaluate every training on, used by none; None if there are none.
         together: Whether trainings of one shape are stacked; it changes no bit.
         notes: Remarks that the user should see before training starts, one line each.
     """
@@ -74,7 +74,7 @@ def sweep(
         batch: The examples for training and validation.
         seeds: The seeds, or their number; they then begin with the seed of the recipe.
         over: Lists of values by name, e.g. {"optimizer.learning_rate": [0.1, 0.3]}; see `varied`.
-        test: Examples on which trained models are judged; None or no examples skip this.
+        test: Examples to evaluate trained models on; None or no examples skip this.
         classes: The names of the classes, as many as the networks distinguish; None without names.
         together: Whether to stack trainings of one shape, which is faster and changes no bit.
 
@@ -206,7 +206,7 @@ def _why_not_stacked(plan: Sweep, jobs: Sequence[Job], in_group: int) -> str:
 
 
 def _outcome(plan: Sweep, variation: Variation, trained: Trained, why_not_stacked: str) -> Outcome:
-    """Return the outcome of a training, judged on every part of the data."""
+    """Return the outcome of a training, evaluated on every part of the data."""
     job, state = trained.job, trained.state
     data = dict(job.data)
     if plan.test is not None:

@@ -206,7 +206,7 @@ def _try_state(trial: Trial, training: _Training, gradients: Sequence[FloatArray
 
 
 def _kind_difference(before: object, after: object) -> str | None:
-    """Describe the first leaf of two states with another dtype or shape; None if there is none."""
+    """Describe the first leaf whose dtype or shape differs between two states, if one does."""
     old, new = snapshot(before, "state"), snapshot(after, "state")
     if type(before) is not type(after):
         return f"the state is a {type(after).__name__}, init gave a {type(before).__name__}"

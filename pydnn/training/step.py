@@ -68,7 +68,7 @@ def initial_state(
         numerics: The arithmetic of `weights`.
 
     Raises:
-        BadInput: If `dtype` is another one; or if the stages do not fit each other, naming the
+        BadInput: If `dtype` is neither of these; or if the stages do not fit each other, naming the
             stage.
 
     Example:

@@ -199,7 +199,7 @@ MISTAKES = {
     ),
     "rate and optimizer": (
         ["train", "--learning-rate", "1", "--optimizer", "adam"],
-        "put the former into --optimizer",
+        "make the former part of --optimizer",
     ),
     "unknown optimizer": (
         ["train", "--optimizer", "adm"],

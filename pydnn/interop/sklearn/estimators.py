@@ -672,7 +672,7 @@ class NetworkClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
             X: The examples.
             y: Their classes; or 0 and 1 for each of k labels.
             sample_weight: The weight of each example; those of weight 0 are left out.
-            X_val: Examples to judge epochs by, instead of a part of X.
+            X_val: Examples to evaluate epochs on, instead of a part of X.
             y_val: Their classes.
             sample_weight_val: Their weights.
 
@@ -994,7 +994,7 @@ class NetworkRegressor(RegressorMixin, _Network):  # type: ignore[misc]
             X: The examples.
             y: Their numbers.
             sample_weight: The weight of each example; those of weight 0 are left out.
-            X_val: Examples to judge epochs by, instead of a part of X.
+            X_val: Examples to evaluate epochs on, instead of a part of X.
             y_val: Their numbers.
             sample_weight_val: Their weights.
 

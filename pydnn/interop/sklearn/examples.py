@@ -115,7 +115,7 @@ class Prepared:
 
     Attributes:
         job: The job.
-        validation: The examples by which epochs are judged, as the network sees them; None where
+        validation: The examples that evaluate epochs, as inputs of the network; None where
             there are none.
         sparse: The training examples, where they are a sparse matrix; None where the job has them.
     """
@@ -161,7 +161,7 @@ def prepare_examples(
         recipe: The job.
         examples: All examples.
         train: The training part of them.
-        held_back: What epochs are judged by: the validation part, or other examples.
+        held_back: The examples that evaluate epochs: the validation part, or other examples.
         labels: Labels (n_y, k) of every class, which may lack examples here.
         fitted: The standardization of an earlier call, which stays.
     """

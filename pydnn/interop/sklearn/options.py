@@ -97,7 +97,7 @@ def expect_options(options: Any) -> None:
         expect_count("n_iter_no_change", options.n_iter_no_change, hint="give a number of epochs")
     for name in ("shuffle", "warm_start", "nesterovs_momentum", "early_stopping", "standardize"):
         expect_flag(name, getattr(options, name))
-    hint = "give the share of the examples that epochs are judged by, e.g. 0.1"
+    hint = "give the share of the examples to hold back for evaluation, e.g. 0.1"
     expect_real(
         "validation_fraction", options.validation_fraction, positive=True, below=1, hint=hint
     )
@@ -106,11 +106,11 @@ def expect_options(options: Any) -> None:
 
 
 def recipe_of(options: Any, size: Size, *, seed: int) -> tuple[Recipe, float]:
-    """The recipe of an estimator's arguments; and its cost, divided by the loss that is reported.
+    """The recipe for an estimator's arguments, and the ratio of its cost to scikit-learn's loss.
 
     Args:
         options: The estimator.
-        size: What the data decides.
+        size: The sizes that follow from the data.
         seed: The seed of the training.
 
     Raises:
