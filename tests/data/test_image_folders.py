@@ -193,6 +193,17 @@ def test_pictures_are_decoded_again_when_one_changes(tmp_path, decoded, change):
     assert same_place  # one file a folder and size, however often it changes
 
 
+def test_a_picture_of_the_same_length_is_noticed_by_its_time(tmp_path):
+    folder = folder_of(tmp_path / "photos")
+    path = folder / "red" / "a.bmp"
+    picture(path, "red")
+    first, length = load_image_folder(folder, image_size=(4, 4)), path.stat().st_size
+    picture(path, "green")
+    os.utime(path, ns=(0, 10**18))
+    assert path.stat().st_size == length
+    assert load_image_folder(folder, image_size=(4, 4)).fingerprint != first.fingerprint
+
+
 def test_another_size_is_another_decoded_file(tmp_path, decoded):
     folder = folder_of(tmp_path / "photos")
     assert load_image_folder(folder).train.images.shape == (6, 64, 64, 3)
