@@ -44,7 +44,7 @@ DEFAULTS = {
     "look": {"at": "norm"},
     "cosine_decay": {"final": 0.0},
     "exponential_decay": {"every": 1, "staircase": False},
-    "inverse_time_decay": {"every": 1, "staircase": False},
+    "inverse_time_decay": {"every": 1, "power": 1.0, "staircase": False},
     "one_cycle": {"rising": 0.3, "start_divisor": 25.0, "final_divisor": 1e4},
     "polynomial_decay": {"final": 0.0, "power": 1.0},
 }  # fmt: skip

@@ -14,9 +14,11 @@ from pydnn.numerics import ARITHMETICS
 
 ROOT = Path(pydnn.__file__).parent
 NAMES = {builder.name for builder in builders_of() if ":" not in builder.name}
-# Where names are what a module is about: written forms of parts, translations to frameworks, and
-# the tutorial's functions, which take the names of two activations.
-BY_NAME = ["descriptions", "other_names.py", "testing/frameworks.py", "tutorial.py"]
+# Where names are what a module is about: written forms of parts, translations to frameworks, the
+# tutorial's functions, which take the names of two activations, and the estimators, whose options
+# are scikit-learn's words, e.g. solver="adam".
+BY_NAME = ["descriptions", "interop/sklearn", "other_names.py", "testing/frameworks.py"]
+BY_NAME += ["tutorial.py"]
 MODULES = {
     str(path.relative_to(ROOT)): ast.parse(path.read_text())
     for path in sorted(ROOT.rglob("*.py"))
