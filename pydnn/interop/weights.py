@@ -491,8 +491,8 @@ def _chosen(left: Sequence[_Layer], stage: Sequence[_Target], kind: Kind) -> _La
     ]
     if not fitting:
         raise BadInput(
-            f"no layer of the source has the shapes of {_listed(stage)} of the network; left are "
-            f"{'; '.join(map(str, left))}: change the network to the layers of the source."
+            f"no layer of the source has the shapes of {_listed(stage)} of the network; the layers "
+            f"that are left have {'; '.join(map(str, left))}: change the network to match them."
         )
     stems = {re.sub(r"\d+", "", layer.name) for layer in fitting}
     if len(stems) > 1:

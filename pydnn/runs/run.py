@@ -320,7 +320,7 @@ class Run:
             job = attrs.evolve(job, recipe=attrs.evolve(recipe, start_from=self.recipe.start_from))
             if start_pin(start.arrays) != pins.start and not self.anyway:
                 raise BadInput(
-                    f"{recipe.start_from} has not the weights that {self.path} started from: "
+                    f"{recipe.start_from} does not hold the weights that {self.path} started from: "
                     "restore the file from a backup."
                 )
         if pins.rotated not in (None, rotated_pin(job.data["train"].X)) and not self.anyway:

@@ -146,7 +146,7 @@ def test_other_weights_in_a_run_are_refused(fine_tuning, tmp_path):
     run = Run.open(tmp_path / "run", data=BATCH)
     assert run.job.start is not None  # the file that it started from is still there
     other.save(tmp_path / "model.h5", replace=True)
-    with pytest.raises(BadInput, match=r"has not the weights that .* started from"):
+    with pytest.raises(BadInput, match=r"does not hold the weights that .* started from"):
         _ = Run.open(tmp_path / "run", data=BATCH).job
 
 
