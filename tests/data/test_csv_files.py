@@ -315,7 +315,7 @@ def test_every_text_that_pandas_takes_for_missing_is_missing():
 
 
 @pytest.mark.slow
-def test_a_hundred_megabytes_are_read_to_the_same_bits_as_pandas(tmp_path):
+def test_a_large_file_is_read_to_the_same_bits_as_pandas(tmp_path):
     pandas = pytest.importorskip("pandas")
     rng = np.random.default_rng(0)
     path = tmp_path / "big.csv"

@@ -3,11 +3,15 @@ import zipfile
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from pydnn import BadInput
 from pydnn.checks import MissingExtra
 from pydnn.data import Table, load_data_set, read_table, save_table, table_data
 from pydnn.data import table_files as module
+from pydnn.data.csv_files import read_csv
 
 NAN = float("nan")
 ROWS = {
@@ -207,3 +211,50 @@ def test_an_hdf5_table_needs_a_target(tmp_path):
     with pytest.raises(BadInput, match=r"is a table with the columns a, b, expected one of them"):
         load_data_set(tmp_path / "t.h5")
     assert load_data_set(tmp_path / "t.h5", target="b").train.Y.tolist() == [[3.0, 4.0]]
+
+
+WORDS = st.text('ab ü,;"\n', min_size=1, max_size=4).filter(lambda text: text.strip() == text != "")
+
+
+@st.composite
+def tables(draw):
+    m = draw(st.integers(1, 6))
+    kinds = {
+        "number": st.none() | st.floats(allow_nan=False),
+        "whole": st.integers(-(2**63), 2**63 - 1),
+        "truth": st.booleans(),
+        "text": st.none() | WORDS,
+    }
+    kept = draw(st.lists(st.sampled_from(list(kinds)), min_size=1, unique=True))
+    return {kind: draw(st.lists(kinds[kind], min_size=m, max_size=m)) for kind in kept}
+
+
+@given(columns=tables())
+def test_files_that_pandas_writes_are_the_table_that_it_holds(tmp_path_factory, columns):
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    folder = tmp_path_factory.mktemp("t")
+    frame = pandas.DataFrame(columns)
+    frame.to_csv(folder / "t.csv", index=False)
+    frame.to_parquet(folder / "t.parquet")
+    held = Table.of(frame)
+    from_csv = read_csv(folder / "t.csv", header=True, delimiter=",")
+    from_parquet = read_table(folder / "t.parquet")
+    again = Table.of(pandas.read_parquet(folder / "t.parquet"))
+    assert held == from_parquet == again
+    assert held.fingerprint == from_parquet.fingerprint
+    there = [name for name in held.names if not np.isnan(held.values[held.names.index(name)]).all()]
+    if len(columns) > 1:  # or a row without its only value is a blank line
+        assert from_csv.select(there).fingerprint == held.select(there).fingerprint
+
+
+@given(
+    X=arrays(np.float64, (3, 2), elements=st.floats(allow_nan=True)),
+    packed=st.booleans(),
+)
+def test_arrays_keep_their_bits_in_npz_and_npy_files(tmp_path_factory, X, packed):
+    folder = tmp_path_factory.mktemp("t")
+    (np.savez_compressed if packed else np.savez)(folder / "t.npz", X=X, y=X[:, 0])
+    np.save(folder / "t.npy", X)
+    assert read_table(folder / "t.npy").values.T.tobytes("C") == X.tobytes()
+    assert read_table(folder / "t.npz").values[:2].T.tobytes("C") == X.tobytes()
