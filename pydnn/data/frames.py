@@ -75,7 +75,7 @@ def _columns_of(data: Any) -> Sequence[tuple[str, object]] | None:
     if isinstance(data, np.ndarray) and data.dtype.names:  # records
         return [(name, data[name]) for name in data.dtype.names]
     if hasattr(data, "column_names") and hasattr(data, "column"):  # pyarrow
-        return [(name, data.column(i)) for i, name in enumerate(data.column_names)]
+        return [(name, _of_arrow(data.column(i))) for i, name in enumerate(data.column_names)]
     if hasattr(data, "get_columns"):  # polars
         return [(series.name, series) for series in data.get_columns()]
     if hasattr(data, "columns") and hasattr(data, "iloc"):  # pandas
@@ -88,6 +88,14 @@ def _columns_of(data: Any) -> Sequence[tuple[str, object]] | None:
         if array.ndim == 2:
             return list(zip(numbered(array.shape[1]), array.T, strict=True))
     return None
+
+
+def _of_arrow(column: Any) -> object:
+    """A column of pyarrow's in a form that NumPy reads rightly.
+
+    Of a dictionary with missing values, pyarrow's own array has the last entry for each of them.
+    """
+    return column.to_pylist() if str(column.type).startswith("dictionary") else column
 
 
 def _name(name: object) -> str:

@@ -123,6 +123,30 @@ def test_frames_of_every_library_are_the_same_table(library):
     assert Table.of(frame).fingerprint == Table.of(MIXED).fingerprint
 
 
+def test_columns_of_pyarrow_of_every_type_are_read():
+    pyarrow = pytest.importorskip("pyarrow")
+    columns = {
+        "dictionary": pyarrow.array(["b", None, "a"]).dictionary_encode(),
+        "text": pyarrow.array(["b", None, "a"], pyarrow.large_string()),
+        "decimal": pyarrow.array([Decimal("1.50"), None, Decimal(2)], pyarrow.decimal128(10, 2)),
+        "moment": pyarrow.array([1, None, 3], pyarrow.timestamp("s", tz="UTC")),
+        "day": pyarrow.array([datetime.date(2024, 1, 2), None, None]),
+        "time": pyarrow.array([1, None, 3], pyarrow.time32("s")),
+        "whole": pyarrow.array([2**63 + 1, None, 1], pyarrow.uint64()),
+        "truth": pyarrow.array([True, None, False]),
+        "nothing": pyarrow.nulls(3),
+    }
+    table = Table.of(pyarrow.table(columns))
+    kinds = ["text", "text", "number", "date", "date", "date", "number", "boolean", "number"]
+    assert [column.kind for column in table.columns] == kinds
+    assert np.isnan(table.values[:, 1]).all()
+    assert table["dictionary"].tolist() == table["text"].tolist() == ["b", None, "a"]
+    assert table["decimal"].tolist()[::2] == [1.5, 2.0]
+    assert table["whole"].tolist()[::2] == [2.0**63, 1.0]
+    numbers = pyarrow.table({"n": pyarrow.array([7, None, 5]).dictionary_encode()})
+    np.testing.assert_array_equal(Table.of(numbers)["n"], [7, NAN, 5])
+
+
 def test_columns_of_pandas_that_may_be_missing_are_read():
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(
