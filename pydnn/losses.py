@@ -77,7 +77,7 @@ class Loss(DescribedPart):
             labels.
         expect_labels: `(Y, n_out)`, which refuses the labels of a training set if the loss is
             not defined for them and a network with `n_out` outputs.
-        task: `(n_out) -> task`, the task as which predictions are scored, one of `TASKS`.
+        task: `(n_out) -> task`, the task that predictions are scored for, one of `TASKS`.
         onnx: `(AL) -> predictions`, the same as `predict` in operators of ONNX, for a
             `pydnn.stages.graph.Value` with the examples along the first axis. None if the loss
             cannot be exported, or `attrs.evolve` replaced only its `predict`.

@@ -181,7 +181,7 @@ class _Source:
         return np.ascontiguousarray(table.T)
 
     def ragged(self, columns: int) -> BadInput:
-        """What is said of the first record of another number of cells."""
+        """The error about the first record with a different number of cells."""
         for line, record in self.records():
             if len(record) != columns:
                 return BadInput(
@@ -192,7 +192,7 @@ class _Source:
         return BadInput(f"{self.path} has changed while it was read: read it again.")
 
     def refused(self, line: int, error: csv.Error) -> BadInput:
-        """What is said of a record that cannot be read."""
+        """The error about a record that cannot be read."""
         return BadInput(
             f"line {line} of {self.path} cannot be read ({error}): correct the quotes in it, or "
             "write the table again."
@@ -201,7 +201,7 @@ class _Source:
 
 @attrs.frozen
 class _Look:
-    """What a first look at the bytes of a file says.
+    """The result of a first look at the bytes of a file.
 
     Attributes:
         plain: Whether `float` needs no second look. It takes digits of every script, and
@@ -348,7 +348,7 @@ class _Numbers:
         self.whole = True  # whether nothing was missing up to now
 
     def take(self, cells: Cells) -> bool:
-        """Take more cells; whether they are numbers."""
+        """Add cells to the column; return False if one is not a number."""
         if isinstance(cells, np.ndarray):
             self.pieces.append(cells)
             return True
@@ -370,7 +370,7 @@ class _Numbers:
         return True
 
     def _one_by_one(self, cells: Sequence[str]) -> bool:
-        """Take cells of which some may be blank, or numbers to Python alone."""
+        """Add cells with blanks, or with texts such as "1_000" that are numbers only to Python."""
         numbers = []
         for cell in cells:
             if _is_number(cell):
@@ -383,12 +383,12 @@ class _Numbers:
         return True
 
     def column(self, path: Path, name: str, *, forced: bool) -> tuple[Column, FloatArray]:
-        """What the column is, and its values."""
+        """The column's kind, and its values."""
         return Column(name), np.concatenate(self.pieces)
 
 
 class _Texts:
-    """A column of texts, each different one of which is kept once."""
+    """A column of texts; equal texts are kept once."""
 
     def __init__(self) -> None:
         self.places: defaultdict[str, int] = defaultdict()
@@ -396,13 +396,13 @@ class _Texts:
         self.pieces: list[FloatArray] = []
 
     def take(self, cells: Cells) -> bool:
-        """Take more cells, all of which are texts."""
+        """Add cells, all of which are texts."""
         place: Callable[[str], int] = self.places.__getitem__
         self.pieces.append(np.fromiter(map(place, cells), np.float64, len(cells)))
         return True
 
     def column(self, path: Path, name: str, *, forced: bool) -> tuple[Column, FloatArray]:
-        """What the column is, and its values: places among its sorted texts, or truth values."""
+        """The column's kind, and its values: places among its sorted texts, or truth values."""
         values = np.concatenate(self.pieces)
         present = sorted(text for text in self.places if text.strip() not in MISSING)
         if not forced and present and all(text in _TRUTHS for text in present):

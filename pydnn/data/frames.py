@@ -21,7 +21,7 @@ _MISSING = ("NAType", "NaTType")  # pandas' types of missing values, which compa
 
 
 def table_of(data: object) -> Table:
-    """The table that a person holds already.
+    """The table in tabular data of any known kind, such as a data frame.
 
     Args:
         data: A `Table`; a frame of pandas, polars or pyarrow; a mapping from names to columns; a

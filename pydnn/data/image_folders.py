@@ -106,7 +106,7 @@ class _Listing:
     pictures: tuple[_Picture, ...]
 
     def digest(self, size: tuple[int, int]) -> str:
-        """What changes when a picture is added, removed, renamed or written, or with the size."""
+        """A digest of the size, and of each picture's name, place, length and times."""
         rows = [
             [p.part, p.label, os.fsencode(p.path.name).hex(), p.size, *p.times]
             for p in self.pictures
@@ -276,7 +276,7 @@ def _pictures_in(folder: Path, part: str, label: int) -> Iterator[_Picture]:
 
 
 def _entries(folder: Path) -> list[tuple[str, Path]]:
-    """Names and paths of what is in a folder, but for what systems hide in it, sorted by name.
+    """Names and paths of a folder's entries, sorted by name, without hidden ones.
 
     Some systems store accents apart from their letters: names are composed before they are
     compared, so that the order, and the names of classes, are those of other systems.
@@ -349,7 +349,7 @@ def _reason(name: str, message: str) -> str:
 
 
 def _keep(path: Path, images: ImageFolder, digest: str) -> list[str]:
-    """Keep what was decoded; what a user may want to know if that fails."""
+    """Write decoded images to the cache, and return notes for the user if that fails."""
     arrays: dict[str, NDArray[np.generic]] = {
         "classes": np.array([name.encode() for name in images.train.classes], np.bytes_)
     }
@@ -366,7 +366,7 @@ def _keep(path: Path, images: ImageFolder, digest: str) -> list[str]:
 
 
 def _kept(path: Path, digest: str) -> ImageFolder | None:
-    """What was decoded before, if the pictures are still those; whatever else is there is not."""
+    """The images in the cache; None if there are none, or the pictures have changed since."""
     if not path.is_file():
         return None
     with contextlib.suppress(BadInput), open_hdf5(path, sealed=True, links=False) as file:

@@ -51,7 +51,7 @@ class Builder:
 
     @property
     def several(self) -> str | None:
-        """The option that takes any number of parts, as that of `serial`; None without one."""
+        """The option that takes any number of parts, as in `serial`; None if there is none."""
         kinds = {parameter.kind: name for name, parameter in self.options.items()}
         return kinds.get(inspect.Parameter.VAR_POSITIONAL)
 

@@ -35,7 +35,7 @@ _NUMBERS = re.compile(r"[<>|=][fiub](1|2|4|8)")
 
 
 def npz_bytes(arrays: Mapping[str, AnyArray], *, texts: Mapping[str, str]) -> bytes:
-    """The bytes of an archive of named arrays and texts; equal ones give equal bytes."""
+    """The bytes of an archive of named arrays and texts; equal contents give equal bytes."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         for name, array in arrays.items():
@@ -89,7 +89,7 @@ def opened_zip(path: Path, *, what: str) -> Iterator[zipfile.ZipFile]:
 
 @contextlib.contextmanager
 def opened_member(path: Path, file: zipfile.ZipFile, name: str) -> Iterator[_Member]:
-    """One file of an archive, of which no more is read than it claims.
+    """One file of an archive; never more of it is read than the size that it claims.
 
     Raises:
         BadInput: If it is damaged, encrypted, or compressed in another way than by deflate.
@@ -109,7 +109,7 @@ def opened_member(path: Path, file: zipfile.ZipFile, name: str) -> Iterator[_Mem
 
 
 class _Member:
-    """What is read of a member, from its beginning to its end."""
+    """A reader of one file in an archive, which counts the bytes that are left."""
 
     def __init__(self, member: IO[bytes], left: int) -> None:
         self._member, self.left = member, left

@@ -28,8 +28,8 @@ def onnx_bytes(model: Model) -> bytes:
     """The bytes of an ONNX file that computes what a model predicts: see `Model.to_onnx`.
 
     Raises:
-        BadInput: If a stage or the loss does not say how it is written in ONNX, or the file would
-            be larger than the format allows.
+        BadInput: If a stage or the loss cannot be exported, or the file would be larger than the
+            format allows.
     """
     return onnx_file(graph_of(model), producer_version=__version__, metadata=_metadata(model))
 

@@ -113,7 +113,7 @@ def _key(field: int, kind: int) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    """An integer in pieces of seven bits, the lowest first; a negative one as of 64 bits."""
+    """An integer in pieces of seven bits, lowest first; negative integers have 64 bits."""
     value &= 2**64 - 1
     pieces = bytearray()
     while value > 127:

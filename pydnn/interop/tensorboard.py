@@ -214,7 +214,7 @@ def _ours(folder: Path, owner: str, resumed: bool) -> list[Path]:
 
 
 def _next_step(path: Path) -> int:
-    """One past the last step that an event file holds; a file that was cut short is as good."""
+    """The step after the last one in an event file, which may have been cut short."""
     last = -1
     for payload in _payloads(path):
         # As `event` writes them: a time in 9 bytes, then the step, then what there is of it.

@@ -218,7 +218,7 @@ def _in_memory(name: str, value: Any) -> Stored:
 
 @contextlib.contextmanager
 def _opened_file(path: Path, allow: Iterable[str]) -> Iterator[Source]:
-    """The arrays of a file, whose kind is that of its contents."""
+    """The arrays of a file, whose kind is recognized from its contents."""
     if path.is_dir():
         path = path / MODEL_FILE
     with open_regular(path, what="a file of weights") as file:
@@ -316,7 +316,7 @@ def _role(leaf: str) -> float:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """What sorts "layer10" after "layer9"."""
+    """A key for sorting that puts "layer10" after "layer9"."""
     return [(int(p), "") if p.isdigit() else (-1, p) for p in re.split(r"(\d+)", name)]
 
 
@@ -482,7 +482,7 @@ def _listed(stage: Sequence[_Target]) -> str:
 
 
 def _chosen(left: Sequence[_Layer], stage: Sequence[_Target], kind: Kind) -> _Layer:
-    """The first layer whose shapes fit, of a source that does not say in which order they come."""
+    """The first layer whose shapes fit, in a source that does not state the order of layers."""
     fitting = [
         layer
         for layer in left

@@ -1,4 +1,4 @@
-"""Finds out from its contents what a file is, so that an error can say what was given instead."""
+"""Finds out from its contents what a file is, so that an error can name the actual kind."""
 
 from __future__ import annotations
 

@@ -225,8 +225,8 @@ class Model:
         since 2022 know. Equal models give equal bytes. No other package is needed.
 
         Raises:
-            BadInput: If a stage or the loss does not say how it is written in ONNX, naming it, or
-                the file would have 2 GB or more.
+            BadInput: If a stage or the loss cannot be exported, naming it, or the file would have
+                2 GB or more.
 
         Example:
             >>> recipe = nn.Recipe("line", "dense(1)", "mean_squared()", nn.adam(), iterations=1)

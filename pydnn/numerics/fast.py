@@ -147,11 +147,11 @@ def error_function(x: FloatArray, exp: Callable[[FloatArray], FloatArray] = np.e
 def _orthonormal_basis(columns: FloatArray) -> FloatArray:
     """Return Q of a QR decomposition, computed panel by panel from left to right.
 
-    From each panel the components along the earlier columns are subtracted, twice, since rounding
-    leaves some of them the first time. Nearly all of the work is in a few large products, while
-    LAPACK's own decomposition gives two threads a thousand small ones. For the photos, 12,288 x
-    229, this takes 0.16 s and LAPACK 0.19 s on two idle cores, and 1.3 s and 2.9 s where other
-    processes use one and a half of the cores.
+    The components along earlier columns are subtracted from each panel. This is done twice,
+    because rounding leaves a part of them the first time. Nearly all of the work is in a few
+    large products, while LAPACK's own decomposition gives two threads a thousand small ones. For the photos, 12,288 x
+    229, this takes 0.16 s and LAPACK 0.19 s on two idle cores. If other processes keep one
+    and a half of the cores busy, it takes 1.3 s and LAPACK 2.9 s.
 
     References:
         Barlow and Smoktunowicz, Reorthogonalized block classical Gram-Schmidt, 2013.

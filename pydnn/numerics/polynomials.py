@@ -25,6 +25,6 @@ def polynomial(coefficients: Sequence[float], x: FloatArray) -> FloatArray:
 
 
 def ratio(polynomials: tuple[Sequence[float], Sequence[float]], x: FloatArray) -> FloatArray:
-    """Return the quotient of two polynomials, of which the numerator comes first."""
+    """Return the quotient of two polynomials, numerator first."""
     numerator, denominator = polynomials
     return polynomial(numerator, x) / polynomial(denominator, x)

@@ -320,7 +320,7 @@ def _linked_sources(path: Path) -> list[Fault]:
 
 
 def _repairable(file: Path, message: str, run: Path, *, restored: bool = True) -> Fault:
-    """The fault of a file, whose advice is what resume does; it restores what segments hold."""
+    """A fault that `pydnn resume` repairs; its advice says whether that restores the file."""
     does = "restores it" if restored else f"moves it to {SET_ASIDE}, and goes on without it"
     return Fault(file, f"{Fault(file, message).cause}: pydnn resume {run} {does}.")
 

@@ -73,7 +73,7 @@ class Rows:
 
     @property
     def stop(self) -> int:
-        """The number after that of the last step."""
+        """The number of the last step, plus 1."""
         return self.start + len(self)
 
     def infos(self) -> Iterator[StepInfo]:
@@ -185,7 +185,7 @@ def read_rows(
     Args:
         read: A function that reads an array of the file.
         start: The number of the first step.
-        stop: The number after that of the last step.
+        stop: The number of the last step, plus 1.
         columns: The kind and name of each column that not every step has.
         where: The name of the file, for messages.
 

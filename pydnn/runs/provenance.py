@@ -366,7 +366,7 @@ def _spec(module: str) -> ModuleSpec | None:
 
 
 def unpinned(plain: Mapping[str, object], pins: Pins) -> list[str]:
-    """The builders outside pydnn that a recipe names and of which no hash is recorded, in words."""
+    """Messages about builders outside pydnn that a recipe names without a recorded hash."""
     return [
         f"{RECORDED}.functions has nothing about {name}, which the recipe names"
         for name in own_builders_of(plain)

@@ -340,7 +340,7 @@ class Run:
 
     @property
     def _start(self) -> str:
-        """Where the weights are from which the training started: in the run, or where they were."""
+        """Where the weights are that training started from: in the run, or their original place."""
         kept = self.path / START
         return str(kept) if self.recipe.start_from and kept.is_file() else self.recipe.start_from
 

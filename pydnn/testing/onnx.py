@@ -42,7 +42,7 @@ def assert_onnx(
 
     Raises:
         BrokenLaw: If the outputs differ, or the graph is not valid.
-        BadInput: If the stage does not say how it is written in ONNX.
+        BadInput: If the stage cannot be exported.
         MissingExtra: If the package onnx is missing.
 
     Example:

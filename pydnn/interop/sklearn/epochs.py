@@ -76,7 +76,7 @@ class Reached:
     waited: int = 0
 
     def kept(self, stopping: Stopping) -> TrainState:
-        """The state of which a model is made."""
+        """The state to make a model from."""
         return self.best if stopping.by_score and self.best is not None else self.state
 
     def after(self, state: TrainState, value: float, stopping: Stopping) -> Reached:

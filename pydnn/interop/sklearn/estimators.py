@@ -157,7 +157,7 @@ class _Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         first: bool,
         classes: ArrayLike | None = None,
     ) -> Examples:
-        """What was given, checked and encoded, without examples of weight 0."""
+        """The checked and encoded examples, without those of weight 0."""
         X, y = validate_data(
             self,
             X,
@@ -193,7 +193,7 @@ class _Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     def _prepared(
         self, examples: Examples, held_back: Examples | None, *, first: bool
     ) -> tuple[Prepared, float]:
-        """The job for these examples; and its cost, divided by the loss that is reported."""
+        """The job for these examples, and the ratio of its cost to scikit-learn's loss."""
         if first:
             seed, dtype, standardize, fitted = (
                 self._new_seed(),
@@ -390,7 +390,7 @@ class _Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def n_layers_(self) -> int:
-        """The number of layers, that of the inputs included."""
+        """The number of layers, including the input layer."""
         return len(self.coefs_) + 1
 
     def _arrays(self, field: str) -> Iterator[FloatArray]:
@@ -512,7 +512,7 @@ class _Hooks:
             self._epoch.call_on_fit_task_begin(**self._with(model))
 
     def end_epoch(self, model: Callable[[], Model]) -> bool:
-        """End an epoch; whether the training goes on."""
+        """End an epoch, and return whether training continues."""
         return self._epoch is None or not self._epoch.call_on_fit_task_end(**self._with(model))
 
     def end(self, model: Model) -> None:

@@ -1,4 +1,4 @@
-"""What estimators are given, as examples in columns; rows of sparse matrices, batch by batch."""
+"""Turns the rows that estimators take into examples in columns; sparse rows batch by batch."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def columns_of(X: Any) -> FloatArray:
 
 
 def in_columns(X: Any) -> Iterator[FloatArray]:
-    """Rows as columns; those of a sparse matrix some at a time."""
+    """Rows as columns; rows of a sparse matrix are converted batch by batch."""
     if isinstance(X, np.ndarray):
         yield columns_of(X)
         return
@@ -162,8 +162,8 @@ def prepare_examples(
         examples: All examples.
         train: The training part of them.
         held_back: The examples that evaluate epochs: the validation part, or other examples.
-        labels: Labels (n_y, k) of every class, which may lack examples here.
-        fitted: The standardization of an earlier call, which stays.
+        labels: Labels (n_y, k) in which every class occurs, even those without examples here.
+        fitted: The standardization of an earlier call, to use again; None to fit one.
     """
     standardizing = partial(_fit, train=train, fitted=fitted)
     if not examples.sparse:
@@ -192,7 +192,7 @@ def _fit(
     fitted: Standardization | None,
     numerics: Numerics,
 ) -> Standardization:
-    """The standardization of the training part, of which a job that is made may see only few."""
+    """The standardization of the whole training part; of a sparse one, a job sees only `few`."""
     if fitted is not None:
         return fitted
     if not train.sparse:

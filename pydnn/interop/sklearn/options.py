@@ -1,4 +1,4 @@
-"""What the arguments of an estimator mean, as a recipe."""
+"""Turns the arguments of an estimator into a recipe."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _LARGEST_AUTO = 200  # examples of a batch; fewer examples than that are one bat
 
 @attrs.frozen
 class Size:
-    """What the data decides of a recipe.
+    """The sizes of the data that a recipe depends on.
 
     Attributes:
         task: One of `losses.TASKS`.

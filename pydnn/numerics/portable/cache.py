@@ -106,7 +106,7 @@ def _address(array: FloatArray) -> int:
 
 
 def _unchangeable_owner(array: FloatArray) -> FloatArray | None:
-    """Return the array by `unchangeable` that `array` is or is a view of; None if there is none."""
+    """Return the array made by `unchangeable` that is `array` or its base; None if neither is."""
     owner = array
     while type(owner.base) is type(owner):
         owner = owner.base
