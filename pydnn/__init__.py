@@ -331,7 +331,7 @@ if not TYPE_CHECKING:  # it would hide misspelled names from type checkers
 
 
 def _hint(name: str) -> str:
-    """Advice on where a name is, if a module that is already loaded has it, or what it is here."""
+    """Advice for an unknown name: the loaded module that has it, or the nearest name in pydnn."""
     from pydnn.other_names import suggestion
 
     for module in _MODULES:

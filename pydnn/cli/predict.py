@@ -33,7 +33,7 @@ def add_to(commands: Commands) -> None:
         "of any size and format.",
     )
     add_model_options(parser, example="runs/0001 photo.jpg")
-    pictures = option_group(parser, "which pictures", "runs/0001 cat.png dog.jpg")
+    pictures = option_group(parser, "what to predict", "runs/0001 cat.png dog.jpg")
     pictures.add_argument(
         "files",
         type=path_of,

@@ -25,9 +25,9 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser(
         "resume",
         help="go on with a run that was interrupted or has ended",
-        description="Go on with a run from its newest sound segment. The result has the same bits "
-        "as if the training had never been interrupted. Damaged files move to the folder set-aside "
-        "inside the run; nothing is deleted.",
+        description="Continue a run from its newest undamaged segment. The result has the same "
+        "bits as if the training had never been interrupted. Damaged files move to the folder "
+        "set-aside inside the run; nothing is deleted.",
     )
     add_run_options(parser, example="runs/0001")
     stop = option_group(parser, "when to stop", "runs/0001 --iterations 5000")

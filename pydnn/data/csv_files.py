@@ -252,7 +252,7 @@ def _read(source: _Source, header: bool | None, texts: frozenset[str], plain: bo
     first = list(itertools.islice(source.records(), 2))
     if not first:
         raise BadInput(
-            f"{source.path} has blank lines alone, expected a table: download or save it again."
+            f"{source.path} has only blank lines, expected a table: download or save it again."
         )
     line, names = first[0]
     headed = _is_header(*(record for _, record in first)) if header is None else header
@@ -262,7 +262,7 @@ def _read(source: _Source, header: bool | None, texts: frozenset[str], plain: bo
         names = numbered(len(names))
     if headed and len(first) == 1:
         raise BadInput(
-            f"{source.path} has names of columns alone, expected rows below them: download or "
+            f"{source.path} has only names of columns, expected rows below them: download or "
             "save it again."
         )
     as_texts = {place for place, name in enumerate(names) if name in texts}

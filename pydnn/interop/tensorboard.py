@@ -53,7 +53,7 @@ def crc32c(data: bytes) -> int:
 
 
 def _masked(data: bytes) -> bytes:
-    """The CRC-32C, rotated and shifted, so that a CRC of data that holds CRCs still tells much."""
+    """The CRC-32C, rotated and shifted, so that it still finds errors in data that contain CRCs."""
     crc = crc32c(data)
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 

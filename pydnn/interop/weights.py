@@ -391,8 +391,8 @@ def _fitting(
             )
         if any(_differ(a, b) for a, b in zip(first[3], matched, strict=True)):
             raise BadInput(
-                f"the weights fit as those of {first[0]} and as those of {name}, which are "
-                f"transposed: give kind={first[0]!r} or kind={name!r}."
+                f"the weights fit the layouts of {first[0]} and of {name}, which differ by a "
+                f"transpose: give kind={first[0]!r} or kind={name!r}."
             )
     return first[2], first[3]
 

@@ -149,9 +149,9 @@ def _orthonormal_basis(columns: FloatArray) -> FloatArray:
 
     The components along earlier columns are subtracted from each panel. This is done twice,
     because rounding leaves a part of them the first time. Nearly all of the work is in a few
-    large products, while LAPACK's own decomposition gives two threads a thousand small ones. For the photos, 12,288 x
-    229, this takes 0.16 s and LAPACK 0.19 s on two idle cores. If other processes keep one
-    and a half of the cores busy, it takes 1.3 s and LAPACK 2.9 s.
+    large products, while LAPACK's own decomposition gives two threads a thousand small ones.
+    For the photos, 12,288 x 229, this takes 0.16 s and LAPACK 0.19 s on two idle cores. If other
+    processes keep one and a half of the cores busy, it takes 1.3 s and LAPACK 2.9 s.
 
     References:
         Barlow and Smoktunowicz, Reorthogonalized block classical Gram-Schmidt, 2013.

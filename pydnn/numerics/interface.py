@@ -49,7 +49,8 @@ class Numerics(Unchanging):
         sum: Sums of a matrix along one axis.
         mean: The mean of all entries of an array.
         norm: The Euclidean length of a vector.
-        exp: exp of each number, as all functions here up to `positive_part`.
+        exp: exp of each number. This and the functions below, down to `positive_part`, take and
+            return arrays of any shape.
         expm1: exp(x) - 1.
         log: The natural logarithm.
         log1p: log(1 + x).

@@ -206,7 +206,7 @@ def _parting(a: Run, b: Run) -> Parting | None:
 
 
 def _comparable(a: Rows, b: Rows) -> tuple[Rows, Rows]:
-    """The columns that both have, without the measurements of evaluations."""
+    """The columns that both runs have, without the measurements of evaluations."""
     both = [name for name in a.columns if name in b.columns and name[0] == "observed"]
     x, y = (
         Rows(rows.start, {n: rows.always[n] for n in ALWAYS}, {n: rows.columns[n] for n in both})

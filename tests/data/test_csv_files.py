@@ -106,8 +106,8 @@ def test_dates_are_known_for_what_they_are(tmp_path):
 
 REFUSED = {
     "empty": ("", r"t\.csv is empty, expected a table"),
-    "blank": ("\n\n", r"t\.csv has blank lines alone"),
-    "header alone": ("a,b\n", r"names of columns alone, expected rows below"),
+    "blank": ("\n\n", r"t\.csv has only blank lines"),
+    "header alone": ("a,b\n", r"only names of columns, expected rows below"),
     "short row": (
         "a,b\n1,2\n3\n4,5\n",
         r"line 3 of .*t\.csv has 1 cells, expected 2 as in the first",

@@ -315,7 +315,7 @@ REFUSED = {
     "Keras where PyTorch is said": ({"weight": W[0].T, "bias": B[0]}, nn.dense(4), {},
         r"weight of the source has shape \(3, 4\)"),
     "square, of an unknown kind": (SQUARE, nn.serial(nn.dense(4), nn.dense(4)), {},
-        r"as those of pytorch and as those of keras.* give kind='pytorch' or kind='keras'"),
+        r"the layouts of pytorch and of keras.* give kind='pytorch' or kind='keras'"),
     "not finite": ({**TORCH, "4.bias": np.array([1, np.nan, 0, 0])}, NETWORK, {},
         r"4/beta of the source holds nan"),
     "beyond float32": ({"weight": W[2] * 1e300, "bias": B[2]}, nn.dense(2), {"dtype": "float32"},
