@@ -255,6 +255,14 @@ Encoded: TypeAlias = NumberColumn | BooleanColumn | CategoryColumn
 _CLASSES, _LABELS, _NUMBERS = "classes", "labels", "numbers"
 
 
+def _is_named_number(name: str) -> bool:
+    """Whether a class of this name is a number, written as `Column.text` writes it."""
+    try:
+        return Column("").text(float(name)) == name
+    except ValueError:
+        return False
+
+
 def _parts(parts: Iterable[Encoded | DroppedColumn]) -> tuple[Encoded | DroppedColumn, ...]:
     return tuple(parts)
 
@@ -284,6 +292,17 @@ class Targets:
             pairs = zip(self.mean[:, 0], self.deviation[:, 0], strict=True)
             return "; ".join(f"(y - {mean:.6g}) / {deviation:.6g}" for mean, deviation in pairs)
         return f"{self.meaning} {listed(self.classes)}"
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The names of the columns to read from a file as texts: "01" is not the class "1".
+
+        Classes of numbers and of truth values are named in one way, whatever a file's way is.
+        """
+        numbers = all(map(_is_named_number, self.classes))
+        truths = {Column("", BOOLEAN).text(value) for value in (0.0, 1.0)}
+        texts = self.meaning == _CLASSES and not numbers and not truths.issuperset(self.classes)
+        return self.names if texts else ()
 
     def expect_outputs(self, loss: Loss, n_out: int) -> None:
         """Refuse a network that does not have one output per class, label or number.
@@ -417,9 +436,10 @@ class Columns:
         return tuple(name for part in self.encoded for name in part.features)
 
     @property
-    def kinds(self) -> dict[str, str]:
-        """The kind of each column by name, which is needed to read a file."""
-        return {part.name: part.kind for part in self.encoded}
+    def texts(self) -> tuple[str, ...]:
+        """The names of the columns to read from a file as texts, whatever they look like there."""
+        features = tuple(part.name for part in self.encoded if part.kind == TEXT)
+        return features + self.targets.texts
 
     def __call__(self, table: Table) -> FloatArray:
         """Convert a table, whose columns may be in any order, to features X (n_x, m), float64.

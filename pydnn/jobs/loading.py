@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from pydnn.checks import AnyPath, BadInput
 from pydnn.data import DataSet, Table, TableBatch, load_data_set, read_table, table_data
-from pydnn.data.tables import TEXT
 from pydnn.jobs.columns import Columns
 from pydnn.recipes.recipe import DTYPES, Recipe
 
@@ -85,7 +84,7 @@ def rows_in(path: AnyPath, columns: Columns) -> Table:
     Raises:
         BadInput: If the file cannot be read.
     """
-    return read_table(path, texts=[name for name, kind in columns.kinds.items() if kind == TEXT])
+    return read_table(path, texts=columns.texts)
 
 
 def examples_in(path: AnyPath, columns: Columns, *, weights: str = "") -> TableBatch:

@@ -170,7 +170,10 @@ class Model:
         numerics = self.recipe.arithmetic
         AL = output_of(network, self, self.inputs(X), numerics=numerics)
         P = loss.predict(AL, Context(numerics=numerics))
-        return P if self.columns is None else self.columns.targets.in_units(P)
+        if self.columns is None:
+            return P
+        self.columns.targets.expect_outputs(loss, len(P))  # which a damaged file may not have
+        return self.columns.targets.in_units(P)
 
     def save(self, path: AnyPath, *, replace: bool = False) -> None:
         """Write the model to a new file; if writing fails, no file is left.

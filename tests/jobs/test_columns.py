@@ -15,9 +15,11 @@ from pydnn.jobs.columns import (
     CategoryColumn,
     DroppedColumn,
     NumberColumn,
+    Targets,
     columns_of,
     plain_of,
 )
+from pydnn.jobs.loading import examples_in
 from pydnn.jobs.rebuilding import rebuilding
 from pydnn.jobs.scores import score_on
 from pydnn.losses import mean_squared, poisson, sigmoid_cross_entropy, softmax_cross_entropy
@@ -253,6 +255,25 @@ def test_a_column_without_values_fits_any_kind():
     assert X[:, 0].tolist()[1:] == [1, 1, 1, 0, 0, 1]
 
 
+READ_CLASSES = {
+    "texts that look like numbers": (["1", "01", "A"], "01", "01"),
+    "texts that look like truth values": (["true", "True", "maybe"], "True", "True"),
+    "texts of decimals": (["1.0", "1", "-"], "1.0", "1.0"),
+    "numbers, however they are written": ([1, 2, 30], "30.0", "30"),
+    "truth values, however they are written": ([True, False], "TRUE", "true"),
+}
+
+
+@pytest.mark.parametrize(("classes", "written", "name"), READ_CLASSES.values(), ids=READ_CLASSES)
+def test_classes_in_a_file_are_those_of_training(tmp_path, classes, written, name):
+    table = Table.of({"x": range(2 * len(classes)), "y": classes * 2})
+    columns = fit_columns(table.examples("y"), loss=softmax_cross_entropy())
+    path = tmp_path / "t.csv"
+    path.write_text(f"x,y\n1,{written}\n2,{written}\n")
+    labels = columns.targets.labels(examples_in(path, columns).target)
+    assert [columns.targets.classes[int(number)] for number in labels[0]] == [name, name]
+
+
 def test_targets_unlike_those_of_training_are_refused_by_name():
     targets = fitted(FLATS, softmax_cross_entropy()).targets
     with pytest.raises(BadInput, match=r"'kind' holds 'tent' in row 2, expected a class"):
@@ -432,6 +453,18 @@ def test_arrays_and_tables_are_not_taken_for_one_another(classifier):
 def test_damaged_columns_of_a_file_are_refused(text):
     with pytest.raises(BadInput, match=r"the columns in it are damaged"):
         columns_of("it", text, lambda count: np.ones((count, 3)), np.ones((1, 2)))
+
+
+def test_a_model_whose_network_does_not_fit_its_columns_predicts_nothing(classifier):
+    rows = TABLE.select(["length", "color", "tall"])
+    for targets in (
+        Targets(["kind"], "classes", ["lily"]),
+        Targets(["a", "b", "c"], "numbers", [], np.zeros((3, 1)), np.ones((3, 1))),
+    ):
+        columns = attrs.evolve(classifier.columns, targets=targets)
+        inputs = attrs.evolve(classifier.inputs, columns=columns)
+        with pytest.raises(BadInput, match=r"but the network has 2 outputs"):
+            attrs.evolve(classifier, inputs=inputs).predict(rows)
 
 
 def test_columns_of_numbers_that_are_not_finite_are_refused():
