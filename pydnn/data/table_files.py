@@ -5,11 +5,11 @@ What a file is, its first bytes say, whatever its name is.
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Collection
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -19,17 +19,20 @@ from pydnn.data.csv_files import read_csv
 from pydnn.data.frames import numbered, table_of
 from pydnn.data.tables import Table
 from pydnn.free_memory import free_memory, readable
-from pydnn.records import AnyArray
+from pydnn.records import AnyArray, AnyDType
 from pydnn.storage.checksums import may_be_sealed
 from pydnn.storage.files import open_regular, unchanged
 from pydnn.storage.hdf5 import holds, open_hdf5, read_array, read_names, stored_bytes
+
+if TYPE_CHECKING:
+    from pydnn.interop.npz import Member
 
 __all__ = ["is_hdf5", "is_named_hdf5", "read_table"]
 
 _HDF5, _PARQUET, _ZIP, _NPY = b"\x89HDF\r\n\x1a\n", b"PAR1", b"PK\3\4", b"\x93NUMPY"
 _ARRAYS = ("train_X", "train_Y", "test_X", "test_Y")  # what a file that `save_table` wrote holds
-# What NumPy raises for a damaged array depends on what in its header is hit.
-_DAMAGE = (ValueError, TypeError, SyntaxError, EOFError, OverflowError, MemoryError, OSError)
+# Numbers, truth values, texts and dates, as numpy.save writes their dtypes.
+_VALUES = re.compile(r"[<>|=]([fiubcmM][1-9]\d?|[US][1-9]\d{0,8})(\[\w{1,10}\])?")
 
 
 def read_table(
@@ -66,7 +69,11 @@ def read_table(
         head = file.read(8)
         file.seek(0)
         if head.startswith(_NPY):
-            return _of_arrays(path, {"X": _read_npy(file, _size_of(file), str(path))})
+            from pydnn.interop.npz import Member
+
+            size = file.seek(0, 2)
+            file.seek(0)
+            return _of_arrays(path, {"X": _read_npy(Member(file, size), str(path))})
         if head.startswith(_PARQUET):
             return _read_parquet(path, file)
         if head.startswith(_ZIP):
@@ -118,35 +125,39 @@ def _of_arrays(path: Path, arrays: dict[str, AnyArray]) -> Table:
         raise BadInput(f"{path}: {error}") from error
 
 
-def _size_of(file: BufferedReader) -> int:
-    size = file.seek(0, 2)
-    file.seek(0)
-    return size
+def _read_npy(member: Member, where: str) -> AnyArray:
+    """The array of an npy file, which holds values of columns or records of them."""
+    from pydnn.interop.npz import ZIP_DAMAGE, npy_array
 
-
-def _read_npy(file: Any, size: int, where: str) -> AnyArray:
-    """The array of an npy file of so many bytes, whose size is checked before memory is taken."""
     try:
-        version = np.lib.format.read_magic(file)
-        read = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
-        shape, turned, dtype = read(file)
-        if dtype.hasobject:
-            raise ValueError("it holds Python objects, which are not read")
-        claimed = math.prod(shape) * dtype.itemsize
-        if claimed > size:
-            raise ValueError(f"it claims {claimed} bytes, and there are {size}")
-        raw = file.read(claimed)
-        array: AnyArray = np.frombuffer(raw, dtype)
-        return array.reshape(shape, order="F" if turned else "C")
-    except _DAMAGE as error:
+        array = npy_array(member, _dtype_of)
+        if not array.size:  # of which there may be any number
+            raise ValueError("it has no values")
+        return array
+    except ZIP_DAMAGE as error:
         raise BadInput(
             f"{where} is no array that can be read ({first_line(error)}): save it again with "
             "numpy.save."
         ) from error
+
+
+def _dtype_of(descr: object) -> AnyDType | None:
+    """The dtype of values or records of them, from what an npy file's header says it is."""
+    match descr:
+        case str() if "O" in descr:
+            raise ValueError("it holds Python objects, which are not read")
+        case str() if _VALUES.fullmatch(descr):
+            return np.dtype(descr)
+        case [*fields] if fields and all(map(_is_field, fields)):
+            return np.dtype(fields)
+    return None
+
+
+def _is_field(field: object) -> bool:
+    match field:
+        case (str(name), str(descr)):
+            return bool(name) and _dtype_of(descr) is not None
+    return False
 
 
 def _read_npz(path: Path) -> dict[str, AnyArray]:
@@ -161,9 +172,9 @@ def _read_npz(path: Path) -> dict[str, AnyArray]:
                 "as CSV, and arrays with numpy.savez."
             )
         for name in names:
-            where, size = f"{name} in {path}", archive.getinfo(name).file_size
             with opened_member(path, archive, name) as member:
-                arrays[name.removesuffix(".npy")] = _read_npy(member, size, where)
+                array = _read_npy(member, f"{name} in {path}")
+            arrays[name.removesuffix(".npy")] = array
     return arrays
 
 

@@ -10,18 +10,26 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from pydnn.checks import BadInput, first_line
+from pydnn.checks import BadInput, first_line, shown
 from pydnn.interop.stored import Stored
 from pydnn.records import AnyArray, AnyDType
 from pydnn.storage.files import MOST_COMPRESSION, open_regular
 
-__all__ = ["ZIP_DAMAGE", "npz_bytes", "open_npz", "opened_member", "opened_zip"]
+__all__ = [
+    "ZIP_DAMAGE",
+    "Member",
+    "npy_array",
+    "npz_bytes",
+    "open_npz",
+    "opened_member",
+    "opened_zip",
+]
 
 # What zipfile and NumPy raise for a damaged file depends on which of its structures is hit.
 ZIP_DAMAGE = (
@@ -88,7 +96,7 @@ def opened_zip(path: Path, *, what: str) -> Iterator[zipfile.ZipFile]:
 
 
 @contextlib.contextmanager
-def opened_member(path: Path, file: zipfile.ZipFile, name: str) -> Iterator[_Member]:
+def opened_member(path: Path, file: zipfile.ZipFile, name: str) -> Iterator[Member]:
     """One file of an archive; never more of it is read than the size that it claims.
 
     Raises:
@@ -99,7 +107,7 @@ def opened_member(path: Path, file: zipfile.ZipFile, name: str) -> Iterator[_Mem
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError("it is compressed by another way than deflate")
         with file.open(info) as member:
-            yield _Member(member, info.file_size)
+            yield Member(member, info.file_size)
     except BadInput:
         raise
     except ZIP_DAMAGE as error:
@@ -108,15 +116,22 @@ def opened_member(path: Path, file: zipfile.ZipFile, name: str) -> Iterator[_Mem
         ) from error
 
 
-class _Member:
-    """A reader of one file in an archive, which counts the bytes that are left."""
+class Member:
+    """A reader of one file, perhaps in an archive, which counts the bytes that are left.
 
-    def __init__(self, member: IO[bytes], left: int) -> None:
-        self._member, self.left = member, left
+    Args:
+        file: The open file.
+        left: How many bytes it says it has, beyond which nothing is read.
+    """
+
+    def __init__(self, file: IO[bytes], left: int) -> None:
+        """Nothing is read yet."""
+        self._file, self.left = file, left
 
     def read(self, count: int = -1) -> bytes:
+        """Read some of the bytes that are left, or all."""
         count = self.left if count < 0 else min(count, self.left)
-        raw = self._member.read(count)
+        raw = self._file.read(count)
         self.left -= len(raw)
         return raw
 
@@ -136,22 +151,42 @@ def open_npz(path: Path) -> Iterator[list[Stored]]:
 
 def _stored(path: Path, file: zipfile.ZipFile, name: str) -> Stored:
     with opened_member(path, file, name) as member:
-        shape, _, _ = _npy_header(member)
+        shape, _, _ = _npy_header(member, _dtype_of_numbers)
 
     def read() -> AnyArray:
         with opened_member(path, file, name) as member:
-            shape, fortran, dtype = _npy_header(member)
-            raw = member.read()
-            if len(raw) != math.prod(shape) * dtype.itemsize:
-                raise ValueError("it ends too early")
-            array = np.frombuffer(raw, dtype)
-            array = array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
-            return array.astype(dtype.newbyteorder("="), copy=False)
+            return npy_array(member, _dtype_of_numbers)
 
     return Stored(name.removesuffix(".npy"), shape, read)
 
 
-def _npy_header(member: _Member) -> tuple[tuple[int, ...], bool, AnyDType]:
+def _dtype_of_numbers(descr: object) -> AnyDType | None:
+    return np.dtype(descr) if isinstance(descr, str) and _NUMBERS.fullmatch(descr) else None
+
+
+def npy_array(member: Member, dtype_of: Callable[[object], AnyDType | None]) -> AnyArray:
+    """The array of an npy file, whose size is checked before memory is taken.
+
+    Args:
+        member: The bytes of the file, from its beginning to its end.
+        dtype_of: A function that makes a dtype from what the file's header says it is, and gives
+            None for what it does not accept.
+
+    Raises:
+        ValueError: Or another of `ZIP_DAMAGE`, if the file is damaged or has another dtype.
+    """
+    shape, fortran, dtype = _npy_header(member, dtype_of)
+    raw = member.read()
+    if len(raw) != math.prod(shape) * dtype.itemsize:
+        raise ValueError("it ends too early")
+    array: AnyArray = np.frombuffer(raw, dtype)
+    array = array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
+    return array.astype(dtype.newbyteorder("="), copy=False)
+
+
+def _npy_header(
+    member: Member, dtype_of: Callable[[object], AnyDType | None]
+) -> tuple[tuple[int, ...], bool, AnyDType]:
     """The shape, the memory order and the dtype of an npy file, which must have just these bytes.
 
     NumPy's own reader tries more than one parser on a header that it does not understand.
@@ -162,13 +197,14 @@ def _npy_header(member: _Member) -> tuple[tuple[int, ...], bool, AnyDType]:
     length = int.from_bytes(member.read(2 if version == (1, 0) else 4), "little")
     if length > _MOST_NPY_HEADER:
         raise ValueError(f"its header claims {length} bytes")
-    match ast.literal_eval(member.read(length).decode()):
-        case {"descr": str(descr), "fortran_order": bool(fortran), "shape": tuple(shape)} if (
-            _NUMBERS.fullmatch(descr) and all(type(n) is int and n >= 0 for n in shape)
-        ):
-            dtype: AnyDType = np.dtype(descr)
-        case header:
-            raise ValueError(f"its header is {header!r}, expected an array of numbers")
+    text = member.read(length).decode("utf-8" if version == (3, 0) else "latin1")
+    match header := ast.literal_eval(text):
+        case {"descr": descr, "fortran_order": bool(fortran), "shape": tuple(shape)} if (
+            dtype := dtype_of(descr)
+        ) and all(type(n) is int and n >= 0 for n in shape):
+            pass
+        case _:
+            raise ValueError(f"its header is {shown(header)}, which is not that of such an array")
     if math.prod(shape) * dtype.itemsize != member.left:
         raise ValueError(f"it claims the shape {shape}, but {member.left} bytes are there")
     return shape, fortran, dtype

@@ -1,3 +1,4 @@
+import warnings
 import zipfile
 
 import h5py
@@ -48,6 +49,17 @@ def test_the_same_table_from_any_file_is_the_same_data(tmp_path, csv_file):
     assert read_table(path).fingerprint == TABLE.fingerprint
 
 
+def test_missing_texts_of_a_dictionary_in_parquet_are_missing(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    rows = {"city": ["Rome", None, "Oslo", "Rome"], "rooms": [3, None, 1, 3]}
+    columns = {name: pyarrow.array(values).dictionary_encode() for name, values in rows.items()}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet") == Table.of(rows)
+    assert Table.of(pyarrow.table(columns)) == Table.of(rows)
+    assert Table.of(pyarrow.record_batch(columns)) == Table.of(rows)
+
+
 def test_arrays_are_tables_of_numbered_columns(tmp_path):
     X, y = np.arange(6.0).reshape(3, 2), np.array([1, 0, 1])
     np.savez(tmp_path / "a.npz", X=X, y=y, name=np.array(["a", "b", "c"]))
@@ -61,6 +73,24 @@ def test_arrays_are_tables_of_numbered_columns(tmp_path):
     assert read_table(tmp_path / "b.npz").names == ("column 1", "column 2", "y 1", "y 2")
     assert read_table(tmp_path / "X.npy") == Table.of(X)
     assert read_table(tmp_path / "r.npy") == Table.of({"a": [1.5], "b": [True]})
+
+
+def test_arrays_of_any_dtype_are_read_as_numpy_reads_them(tmp_path):
+    rows = np.array([[1, 0], [2, 3], [0, 1]])
+    arrays = [rows.astype(dtype) for dtype in ("<f4", ">f8", "u1", ">i4", "?", "f2")]
+    for array in [*arrays, np.asfortranarray(rows)]:
+        np.save(tmp_path / "t.npy", array)
+        assert read_table(tmp_path / "t.npy") == Table.of(array)
+    records = np.array([(1, "a", True), (2, "é", False)], [("x", ">i2"), ("é", "U3"), ("b", "?")])
+    for names in (("x", "é", "b"), ("x", "市", "b")):  # as Latin-1, and as UTF-8
+        records.dtype.names = names
+        with warnings.catch_warnings(action="ignore"):  # NumPy's, of a name that is not Latin-1
+            np.save(tmp_path / "t.npy", records)
+        assert read_table(tmp_path / "t.npy") == Table.of(records)
+    dates = np.array(["2020-01-31", "NaT"], "M8[D]")
+    np.savez(tmp_path / "t.npz", when=dates, city=np.array([b"Rome", b"Oslo"]))
+    assert read_table(tmp_path / "t.npz")["when"].tolist() == ["2020-01-31", None]
+    assert read_table(tmp_path / "t.npz")["city"].tolist() == ["Rome", "Oslo"]
 
 
 def test_an_hdf5_file_of_columns_is_a_table(tmp_path):
@@ -79,15 +109,24 @@ def test_names_do_not_say_what_a_file_is(tmp_path):
     assert read_table(tmp_path / "t.csv").rows == 2
 
 
-def forged_npy(shape):
-    head = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}"
+def forged_npy(shape, descr="'<f8'"):
+    head = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}"
     head = head.ljust(117) + "\n"
     return b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head.encode()
 
 
 def test_damaged_arrays_are_refused(tmp_path):
     path = tmp_path / "t.npy"
-    for content in (forged_npy("(10**3, 10**9)"), forged_npy("(1000000000000,)"), b"\x93NUMPY\x07"):
+    for content in (
+        forged_npy("(10**3, 10**9)"),
+        forged_npy("(1000000000000,)"),
+        forged_npy("(0, 1000000000000)"),
+        forged_npy("(1000000000000,)", "'<U0'"),
+        forged_npy("(2,)") + bytes(8),
+        forged_npy("(1,)", "[('a', '<f8', (1000000,))]") + bytes(8),
+        forged_npy("(1,)", "[" * 20) + bytes(8),
+        b"\x93NUMPY\x07",
+    ):
         path.write_bytes(content)
         with pytest.raises(BadInput, match=r"t\.npy is no array that can be read"):
             read_table(path)
