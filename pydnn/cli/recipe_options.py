@@ -324,7 +324,7 @@ def _text_of(path: Path) -> str:
             return read_text(stored, "recipe")
     if path.is_dir():
         raise BadInput(f"{path} is a folder without {RECIPE}, expected a recipe: name its file.")
-    return read_small_text(path)
+    return read_small_text(path, what="a recipe")
 
 
 def _described(option: str, text: str, family: str) -> Description:

@@ -259,6 +259,7 @@ def _read(source: _Source, header: bool | None, texts: frozenset[str], plain: bo
     if headed:
         _expect_names(source.path, line, names)
     else:
+        plain = plain and "_" not in "".join(names)  # a line without names counts as well
         names = numbered(len(names))
     if headed and len(first) == 1:
         raise BadInput(

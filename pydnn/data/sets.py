@@ -139,7 +139,12 @@ def load_data_set(
     if targets and path.is_file() and not by_name:
         table = _table_at(path, targets)
         return table_data(table, targets, test=test, ignore=ignore, weights=weights)
-    options = {"target": targets, "test": test, "ignore": tuple(ignore), "weights": weights}
+    options: dict[str, object] = {
+        "target": ", ".join(targets),
+        "test": test,
+        "ignore": ", ".join(columns_named(ignore)),
+        "weights": weights,
+    }
     drawn = 0.0
     if isinstance(test, int | float) and not by_name and _holds_pictures(path):
         drawn = float(test)

@@ -211,8 +211,8 @@ class Table:
         """
         targets = columns_named(target)
         ignored = columns_named(ignore)
-        self._places([*targets, *ignored, *([weights] if weights else [])])  # are there
-        apart = {*targets, *ignored, weights}
+        apart = dict.fromkeys((*targets, *ignored, *([weights] if weights else [])))
+        self._places(apart)  # are there
         features = self.select(name for name in self.names if name not in apart)
         if not targets or not features.columns or not self.rows:
             what = "target" if not targets else "row" if not self.rows else "column to learn from"

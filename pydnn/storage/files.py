@@ -208,18 +208,21 @@ def _expect_plausible(path: Path, status: os.stat_result, what: str, most: int |
         )
 
 
-def read_small_text(path: Path, *, links: bool = True, exact: bool = False) -> str:
+def read_small_text(
+    path: Path, *, what: str = "a short text", links: bool = True, exact: bool = False
+) -> str:
     """The text of a UTF-8 file of at most one mebibyte, which a person may have written.
 
     Args:
         path: The name of the file.
+        what: What the file should be, for messages, with an article.
         links: Whether `path` may be a symbolic link to the file.
         exact: Whether to keep a byte order mark at the beginning, which editors on Windows add.
 
     Raises:
         BadInput: If the file is missing, too large, not regular, or not UTF-8 text.
     """
-    with open_regular(path, what="a short text", most=LONGEST_TEXT, links=links) as file:
+    with open_regular(path, what=what, most=LONGEST_TEXT, links=links) as file:
         content = file.read(LONGEST_TEXT + 1)  # not all of it: it may have grown since the check
     try:
         return content.decode("utf-8" if exact else "utf-8-sig")

@@ -228,7 +228,7 @@ MISTAKES = {
         ["train", "--patience", "5", "--watch", "loss"],
         "there is no value to watch 'loss'",
     ),
-    "no recipe": (["train", "no.toml"], "no.toml does not exist, expected a short text"),
+    "no recipe": (["train", "no.toml"], "no.toml does not exist, expected a recipe: check"),
     "recipe of no text": (["summary", "bytes"], "bytes is not a UTF-8 text"),
     "recipe that is a folder": (["train", "cats"], "cats is a folder without recipe.toml"),
     "unknown key": (["train", "bad.toml"], "bad.toml: there is no key of a recipe 'netwrk': did"),

@@ -59,6 +59,10 @@ WORKED = {
     ),
     "extremes": ("a\n1e400\n5e-324\n1e-400\n-0.0\n", {"a": [np.inf, 5e-324, 0.0, -0.0]}),
     "numbers with underscores are texts": ("a,b\n1_000,1\n2,2\n", {"a": ["1_000", "2"]}),
+    "they are in a first line without names": (
+        "1_000,5\n,6\n",
+        {"column 1": ["1_000", None], "column 2": [5, 6]},
+    ),
     "digits of other scripts are texts": (
         "a,b\n\u0661\u0662,1\n3,2\n",
         {"a": ["\u0661\u0662", "3"]},

@@ -224,6 +224,11 @@ def test_what_nothing_can_be_learned_from_is_refused_by_name(data, target, messa
         Table.of(data).examples(target)
 
 
+def test_a_column_without_a_name_is_learned_from_as_others_are():
+    batch = Table.of({"": [1.0, 2.0], "x": [3.0, 4.0], "y": [0, 1]}).examples("y")
+    assert [column.name for column in batch.features] == ["", "x"]
+
+
 def test_an_ignored_column_may_hold_dates():
     data = MIXED | {"day": [datetime.date(2024, 1, 2)] * 3}
     assert Table.of(data).examples("price", ignore=["day"]).X.shape == (3, 3)
