@@ -43,7 +43,7 @@ The five commands that you need most:
   pydnn train --data photos/           train a network, record it and save it
   pydnn evaluate runs/0001             measure how well a trained model does
   pydnn predict runs/0001 photo.jpg    say what your own pictures show
-  pydnn resume runs/0001               go on with a run that was interrupted or has ended
+  pydnn resume runs/0001               continue a run that was interrupted or has ended
   pydnn replay runs/0001               repeat a run and compare every step bit for bit
 
 pydnn --help lists all commands. pydnn train --help lists the options of train, and so on.

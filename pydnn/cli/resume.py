@@ -1,4 +1,4 @@
-"""`pydnn resume`: go on with a run, to the same bits as without the interruption."""
+"""`pydnn resume`: continue a run, to the same bits as without the interruption."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def add_to(commands: Commands) -> None:
     """Add the command to those of the parser."""
     parser = commands.add_parser(
         "resume",
-        help="go on with a run that was interrupted or has ended",
+        help="continue a run that was interrupted or has ended",
         description="Continue a run from its newest undamaged segment. The result has the same "
         "bits as if the training had never been interrupted. Damaged files move to the folder "
         "set-aside inside the run; nothing is deleted.",

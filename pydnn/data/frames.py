@@ -1,6 +1,6 @@
-"""Tables from what people hold in Python: data frames of any library, mappings, rows, arrays.
+"""Tables from tabular data in Python: data frames of any library, mappings, rows, arrays.
 
-Nothing is imported for it: a frame is whatever has columns with names that NumPy can read.
+No library is imported for this: any object with named columns that NumPy can read is a frame.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def column_of(name: str, values: Any) -> tuple[Column, FloatArray]:
         values: An array, a column of a frame, or a list of Python's values.
 
     Raises:
-        BadInput: If they are something else than numbers, truth values, texts or dates.
+        BadInput: If they are not numbers, truth values, texts or dates.
     """
     if isinstance(values, list | tuple):
         array = np.empty(len(values), object)

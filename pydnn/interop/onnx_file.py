@@ -1,7 +1,7 @@
 """The bytes of an ONNX file.
 
-They are written here and not by the package onnx: the format is a few messages inside one another,
-and so the bytes depend on nothing but the graph, and nobody needs another package.
+pydnn writes them itself, because the format is only a few nested messages. So the bytes depend on
+the graph alone, and the package onnx is not needed.
 
 References:
     The ONNX authors, onnx.proto, 2022, for the numbers of the fields.

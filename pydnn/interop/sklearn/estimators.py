@@ -734,10 +734,10 @@ class NetworkClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
 
     @classmethod
     def from_model(cls, model: Model) -> Self:
-        """The classifier of a model, fitted: for its predictions, or to train it further.
+        """Make a fitted classifier from a model, to predict with it or to train it further.
 
         Raises:
-            BadInput: If the model is not one of classes, or its network does not end in a dense
+            BadInput: If the model does not predict classes, or its network does not end in a dense
                 layer.
         """
         n_outputs = model.parameters.layout.slots[-1].shape[0]
@@ -1032,7 +1032,7 @@ class NetworkRegressor(RegressorMixin, _Network):  # type: ignore[misc]
 
     @classmethod
     def from_model(cls, model: Model) -> Self:
-        """The regressor of a model, fitted: for its predictions, or to train it further.
+        """Make a fitted regressor from a model, to predict with it or to train it further.
 
         Raises:
             BadInput: If the model predicts classes, or its network does not end in a dense layer.
