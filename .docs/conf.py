@@ -113,6 +113,14 @@ def to_rest(
     lines[:] = "".join(pieces).split("\n")
 
 
+def is_of_another_library(
+    app: Sphinx, what: str, name: str, member: object, skip: bool, options: object
+) -> bool | None:
+    """Leave out methods that scikit-learn adds to estimators, whose links lead to its own pages."""
+    home = str(getattr(member, "__module__", None) or "pydnn")
+    return True if home.partition(".")[0] == "sklearn" else None
+
+
 # What makes a browser ask another host for something before anybody follows a link.
 REQUEST = re.compile(
     r"""<(?:script|link|img|iframe|source|video|audio|object)\b[^>]*\b(?:src|href|data)="(?:https?:)?//"""
@@ -135,6 +143,7 @@ def setup(app: Sphinx) -> None:
         if field.name == "variable":
             field.label = "Attributes"  # instead of "Variables"
     app.connect("build-finished", expect_no_other_host)
+    app.connect("autodoc-skip-member", is_of_another_library)
     app.connect("autodoc-process-docstring", to_rest, priority=400)  # before napoleon
     app.add_directive("family", Family)
     app.connect("missing-reference", entry_of)
