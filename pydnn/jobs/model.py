@@ -55,6 +55,7 @@ __all__ = ["Model", "load_model", "model_of"]
 
 _FORMAT, _OLD_FORMAT = "pydnn model 3", "pydnn model 2"
 _TABLE_FORMAT = "pydnn model 4"  # with columns, which readers of format 3 would pass over
+_LONGEST_COLUMNS = 1 << 26  # bytes of text, of which a thousand columns may have some megabytes
 _MOST_FEATURES = 3 * 4096 * 4096  # without a limit, a damaged file could claim all memory
 
 
@@ -205,6 +206,7 @@ class Model:
                 "inputs": _inputs_text(self),
             }
             | ({"columns": text} if columns else {}),
+            most=_LONGEST_COLUMNS,
             sealed=True,
             replace=replace,
         )
@@ -462,7 +464,7 @@ def _standardization(file: h5py.File, features: int) -> Standardization:
 def _columns(file: h5py.File, features: int, classes: tuple[str, ...] | None) -> Columns:
     columns = columns_of(
         file.filename,
-        read_text(file, "columns"),
+        read_text(file, "columns", most=_LONGEST_COLUMNS),
         lambda count: _stretch(file, "column_numbers", "float64", (count, 3)),
         _stretch(file, "target_scales", "float64", ("targets", 2)),
     )

@@ -55,6 +55,7 @@ def write_hdf5(
     *,
     arrays: Mapping[str, ArrayLike],
     attributes: Mapping[str, str] | None = None,
+    most: int = LONGEST_TEXT,
     sealed: bool = False,
     replace: bool = False,
 ) -> None:
@@ -64,13 +65,14 @@ def write_hdf5(
         path: The name of the file; its folder must exist.
         arrays: The arrays by name. Slashes in a name make groups.
         attributes: The texts by name, for `read_text`. No text has the name of an array.
+        most: The number of bytes that a text may have.
         sealed: Whether to seal the file, so that `open_hdf5` notices any change; see `checksums`.
         replace: Whether the new file may replace an existing one.
 
     Raises:
-        BadInput: As `write_atomically` does, or if a text is longer than a mebibyte.
+        BadInput: As `write_atomically` does, or if a text is too long.
     """
-    texts = {name: _encoded(name, text) for name, text in (attributes or {}).items()}
+    texts = {name: _encoded(name, text, most) for name, text in (attributes or {}).items()}
     # A long text does not fit into an attribute of fixed size, and HDF5 does not read attributes
     # of varying size safely (see `raw_hdf5`). So long texts are written as arrays of bytes.
     long = {name: text for name, text in texts.items() if len(text) > _LONGEST_FIXED}
@@ -103,12 +105,10 @@ def write_hdf5(
     write_atomically(path, write, replace=replace)
 
 
-def _encoded(name: str, text: str) -> bytes:
+def _encoded(name: str, text: str, most: int) -> bytes:
     encoded = text.encode()
-    if len(encoded) > LONGEST_TEXT:
-        raise BadInput(
-            f"{name} has {len(encoded)} bytes, expected at most {LONGEST_TEXT}: shorten it."
-        )
+    if len(encoded) > most:
+        raise BadInput(f"{name} has {len(encoded)} bytes, expected at most {most}: shorten it.")
     return encoded
 
 
@@ -370,34 +370,35 @@ def _inside(file: h5py.File, name: str, where: str) -> h5py.HLObject:
     return current
 
 
-def read_text(file: h5py.File, name: str, *, fixed: bool = True) -> str:
+def read_text(file: h5py.File, name: str, *, fixed: bool = True, most: int = LONGEST_TEXT) -> str:
     """Read one text, which `write_hdf5` wrote as an attribute or, if it is long, as bytes.
 
     Args:
         file: A file from `open_hdf5`.
         name: The name of the text.
         fixed: Whether the text must have a fixed size, as pydnn writes it since 0.2.0.
+        most: The number of bytes that the text may have.
 
     Raises:
-        BadInput: If the text is missing, not a text, longer than a mebibyte, or damaged.
+        BadInput: If the text is missing, not a text, too long, or damaged.
     """
     where = f"attribute {name} in {file.filename}"
     with _naming_damage(where):
         attributes = list(file.attrs)
         if name not in attributes and holds(file, name):
             text = read_array(file, name, dtype=np.uint8, shape=("bytes",), compressed=False)
-            if text.size > LONGEST_TEXT:
+            if text.size > most:
                 raise BadInput(f"{where} is not a single short text: {RESTORE}.")
             return text.tobytes().decode()
         expect_known(f"attribute in {file.filename}", name, attributes)
         stored = file.attrs.get_id(name)
-        if stored.shape != () or stored.get_storage_size() > LONGEST_TEXT:
+        if stored.shape != () or stored.get_storage_size() > most:
             raise BadInput(f"{where} is not a single short text: {RESTORE}.")
         if stored.dtype.kind == "S":
             return bytes(file.attrs[name]).decode()
         if fixed or not h5py.check_string_dtype(stored.dtype):
             raise BadInput(f"{where} is not a text of fixed size: {RESTORE}.")
-        return varying_attribute(file.raw, name, most=LONGEST_TEXT)[0].decode()
+        return varying_attribute(file.raw, name, most=most)[0].decode()
 
 
 @contextlib.contextmanager
