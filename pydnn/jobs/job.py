@@ -25,6 +25,7 @@ from pydnn.descriptions.builders import (
 from pydnn.jobs.class_weights import by_class_number, weigh_classes, weights_of_classes
 from pydnn.jobs.columns import Columns, DroppedColumn, NumberColumn
 from pydnn.jobs.inputs import Inputs, expect_data, fit_inputs, fit_table_inputs
+from pydnn.jobs.loading import examples_of
 from pydnn.jobs.memory import bytes_of, expect_room
 from pydnn.jobs.rotation import first_weights, fit_rotation, is_worthwhile, project, why_not_exact
 from pydnn.jobs.standardization import Standardization, fit_standardization
@@ -152,7 +153,7 @@ class Job:
 @np.errstate(under="ignore")
 def prepare(
     recipe: Recipe,
-    data: Batch | DataSet,
+    data: Batch | DataSet | object,
     *,
     through: Callable[[Stage], Stage] = lambda network: network,
     step: Callable[[TrainStep], TrainStep] = lambda train_step: train_step,
@@ -164,7 +165,8 @@ def prepare(
     Args:
         recipe: The recipe.
         data: The examples for training and validation, or a data set, whose test part is then
-            checked too (see `expect_test`). Examples are standardized in their own dtype, so
+            checked too (see `expect_test`); for a recipe with a target also a `Table`, or anything
+            else that `Table.of` takes. Examples are standardized in their own dtype, so
             float32 and float64 copies of the same data give different bits.
         through: A function that takes the network and returns the one to train, e.g. with its
             stages observed.
@@ -194,6 +196,7 @@ def prepare(
         >>> [part.name for part in job.train_step.parts][2:5]
         ['backward', 'halve', 'update']
     """
+    data = examples_of(recipe, data)
     batch = data if isinstance(data, Batch) else data.train
     if isinstance(data, DataSet):
         recipe = by_class_number(recipe, data.classes)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydnn.checks import AnyPath, BadInput
+from pydnn.checks import AnyPath, BadInput, shown
 from pydnn.data import DataSet, Table, TableBatch, load_data_set, read_table, table_data
 from pydnn.jobs.columns import Columns
 from pydnn.recipes.recipe import DTYPES, Recipe
+from pydnn.records import Batch
 
-__all__ = ["data_of", "examples_in", "rows_in", "table_of"]
+__all__ = ["data_of", "examples_in", "examples_of", "rows_in", "table_of"]
 
 
 def data_of(
@@ -70,6 +71,27 @@ def table_of(recipe: Recipe, table: object) -> DataSet:
         test=recipe.test,
         ignore=recipe.ignore,
         weights=recipe.example_weights,
+    )
+
+
+def examples_of(recipe: Recipe, data: object) -> DataSet | Batch:
+    """The examples that a caller gives for a recipe.
+
+    Args:
+        recipe: The job.
+        data: A data set or a batch, which stays as it is; or, if the recipe names a target, a
+            table, see `table_of`.
+
+    Raises:
+        BadInput: If it is something else, or a table that does not fit the recipe.
+    """
+    if isinstance(data, DataSet | Batch):
+        return data
+    if recipe.target:
+        return table_of(recipe, data)
+    raise BadInput(
+        f"data is {shown(data)}, expected examples or the name of a data set: give nn.Batch(X, Y), "
+        "with one column per example, or a table and, in the recipe, its target."
     )
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from pydnn.checks import AnyPath, BadInput, fixed, known_options, shown
 from pydnn.data import DataSet
 from pydnn.jobs.job import Job, expect_test, prepare, run, watching
-from pydnn.jobs.loading import data_of, table_of
+from pydnn.jobs.loading import data_of, examples_of
 from pydnn.jobs.model import Model, model_of
 from pydnn.recipes.recipe import Recipe
 from pydnn.records import Batch, FloatArray, arrays
@@ -80,9 +80,6 @@ class Trained:
         return model_of(self.job, self.state, self.costs, self.data)
 
 
-_KNOWN = (DataSet, Batch, str, os.PathLike, type(None))
-
-
 @known_options
 def train(
     job: Job | Recipe,
@@ -122,20 +119,15 @@ def train(
     """
     if not isinstance(job, Job | Recipe):
         raise BadInput(f"job is {shown(job)}, expected a recipe or a job: give nn.Recipe(...).")
-    if isinstance(job, Recipe) and job.target and not isinstance(data, _KNOWN):
-        data = table_of(job, data)
-    if not isinstance(data, _KNOWN):
-        raise BadInput(
-            f"data is {shown(data)}, expected examples or the name of a data set: "
-            "give nn.Batch(X, Y), with one column per example."
-        )
-    if isinstance(job, Job):
-        if isinstance(data, DataSet | Batch):
-            expect_same_data(job, data)
-    else:
-        if not isinstance(data, DataSet | Batch):
-            data = data_of(job, data)
-        job = prepare(job, data)
+    recipe, known = job if isinstance(job, Recipe) else job.recipe, None
+    if data is not None and not isinstance(data, str | os.PathLike):
+        known = examples_of(recipe, data)
+    elif isinstance(job, Recipe):
+        known = data_of(job, data)
+    if isinstance(job, Recipe):
+        job = prepare(job, known)
+    elif known is not None:
+        expect_same_data(job, known)
     last, taken, error = job.state, list(costs), None
     latest = following = watched or watching(job)
 
@@ -156,7 +148,6 @@ def train(
     except ending as ended:
         error = ended
     kept = None if following.watch is None else following.kept
-    known = data if isinstance(data, DataSet | Batch) else None
     return Trained(job, kept or last, last, np.array(taken, np.float64), error, known)
 
 

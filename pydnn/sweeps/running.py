@@ -9,9 +9,11 @@ import numpy as np
 import toolz
 
 from pydnn.batches import EpochBatches, examples_together
+from pydnn.data import DataSet
 from pydnn.free_memory import free_memory
 from pydnn.jobs.class_weights import by_class_number
 from pydnn.jobs.job import Job, expect_test, prepare
+from pydnn.jobs.loading import examples_of
 from pydnn.jobs.memory import bytes_of
 from pydnn.jobs.training import Trained
 from pydnn.recipes.layouts import layers_of
@@ -59,7 +61,7 @@ class Sweep:
 
 def sweep(
     recipe: Recipe,
-    batch: Batch,
+    batch: Batch | DataSet | object,
     *,
     seeds: int | Sequence[int] = 1,
     over: Mapping[str, Sequence[object]] = {},
@@ -71,7 +73,8 @@ def sweep(
 
     Args:
         recipe: The recipe that all trainings have in common.
-        batch: The examples for training and validation.
+        batch: The examples for training and validation; or what has a test part too, a data set
+            or, for a recipe with a target, a `Table` or anything else that `Table.of` takes.
         seeds: The seeds, or their number; they then begin with the seed of the recipe.
         over: Lists of values by name, e.g. {"optimizer.learning_rate": [0.1, 0.3]}; see `varied`.
         test: Examples to evaluate trained models on; None or no examples skip this.
@@ -91,6 +94,10 @@ def sweep(
         >>> [outcome.setting["iterations"] for outcome in run_sweep(plan).outcomes]
         [5, 5, 50, 50]
     """
+    data = examples_of(recipe, batch)
+    if isinstance(data, DataSet):
+        test, classes = data.test if test is None else test, classes or data.classes
+    batch = data.train if isinstance(data, DataSet) else data
     runs = tuple(
         attrs.evolve(one, recipe=by_class_number(one.recipe, classes))
         for one in variations(recipe, seeds=seeds, over=over)

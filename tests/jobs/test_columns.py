@@ -364,6 +364,22 @@ def test_a_model_of_a_table_is_read_as_it_was_saved(tmp_path, classifier):
         assert file.attrs["format"] == b"pydnn model 4"
 
 
+def test_a_table_prepares_a_job_as_its_examples_do():
+    recipe = attrs.evolve(RECIPE, target="kind", ignore=("weight",))
+    assert prepare(recipe, FLOWERS).state == prepare(RECIPE, CLASSES).state
+    with pytest.raises(BadInput, match=r"or a table and, in the recipe, its target"):
+        prepare(RECIPE, TABLE)
+
+
+def test_columns_of_more_than_a_mebibyte_of_text_are_saved(tmp_path):
+    names = {f"{'n' * 1000}{number}": [0.0, 1.0, 2.0] for number in range(1100)}
+    examples = Table.of(names | {"y": ["a", "b", "b"]}).examples("y")
+    recipe = Recipe("t", "dense(1)", "sigmoid_cross_entropy()", "adam()", 1)
+    model = train(recipe, examples).model
+    model.save(tmp_path / "model.h5")
+    assert load_model(tmp_path / "model.h5") == model
+
+
 def test_two_classes_of_one_output_have_two_probabilities():
     recipe = attrs.evolve(RECIPE, network="dense(1)", loss="sigmoid_cross_entropy()", iterations=5)
     model = train(recipe, CLASSES).model

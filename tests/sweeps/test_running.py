@@ -23,6 +23,7 @@ from pydnn import (
     serial,
     sigmoid_cross_entropy,
 )
+from pydnn.data import table_data
 from pydnn.jobs.job import prepare, run
 from pydnn.recipes.recipe import Recipe
 from pydnn.sweeps import outcomes, run_sweep, running, sweep
@@ -245,3 +246,20 @@ def test_a_stack_is_no_larger_than_memory_allows(monkeypatch, validation):
     monkeypatch.setattr(running, "free_memory", lambda: 5 * a_run)
     for one, other in zip(run_sweep(plan).outcomes, stacked.outcomes, strict=True):
         assert one.model.parameters == other.model.parameters
+
+
+def test_a_table_and_a_data_set_are_swept_as_their_examples_are():
+    x = [0.1 * number for number in range(20)]
+    table = {"x": x, "y": ["a", "b"] * 10}
+    recipe = Recipe(
+        *("rows", "dense(1)", "sigmoid_cross_entropy()", "adam()", 5), target="y", test=0.25
+    )
+    data = table_data(table, "y", test=0.25)
+    plans = [
+        sweep(recipe, table, seeds=2),
+        sweep(recipe, data, seeds=2),
+        sweep(recipe, data.train, seeds=2, test=data.test),
+    ]
+    scores = [[outcome.scores for outcome in run_sweep(plan).outcomes] for plan in plans]
+    assert scores[0] == scores[1] == scores[2]
+    assert "test accuracy" in scores[0][0]
