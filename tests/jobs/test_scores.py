@@ -244,9 +244,8 @@ def test_a_class_that_occurs_nowhere_has_null_scores(command, work):
     rows = json.loads(out, parse_constant=pytest.fail)["test"]["classes"]
     assert rows[2] == {"class": "2", "precision": None, "recall": None, "f1": None, "count": 0}
     assert rows[0]["precision"] == 0.8
-    assert command("evaluate", "runs/0001", "--per-class")[1].splitlines()[-1].split() == [
-        "2", "-", "-", "-", "0",
-    ]  # fmt: skip
+    lines = command("evaluate", "runs/0001", "--per-class")[1].splitlines()
+    assert ["2", "-", "-", "-", "0"] in [line.split() for line in lines]
 
 
 def test_two_classes_are_not_called_macro(command, work):
