@@ -9,7 +9,7 @@ import attrs
 from pydnn.checks import BadInput, Json
 from pydnn.cli.output import complain, say, say_json, say_table
 from pydnn.cli.recipe_options import add_recipe_options, recipe_for_data, recipe_of
-from pydnn.cli.run_options import Commands
+from pydnn.cli.run_options import Commands, unlike_recorded
 from pydnn.free_memory import readable
 from pydnn.jobs.job import columns_for
 from pydnn.jobs.loading import data_of
@@ -37,6 +37,11 @@ def _run(args: argparse.Namespace) -> int:
     whole = data_of(recipe)
     recipe, data = recipe_for_data(args, recipe, whole), whole.train
     columns = columns_for(recipe, data)
+    if columns is not None and args.recipe and unlike_recorded(args.recipe, whole):
+        complain(
+            f"{recipe.data} is not the data that {args.recipe} was trained on: what its columns "
+            "become is shown for the data as it is now"
+        )
     features = len(data.X) if columns is None else len(columns.features)
     layers, layout = layers_of(recipe, features)
     m = data.X.shape[1]

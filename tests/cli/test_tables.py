@@ -194,6 +194,16 @@ def test_summary_shows_what_becomes_of_each_column(command):
     assert plain["columns"][0]["column"] == "alcohol"
 
 
+def test_summary_of_a_run_says_that_its_table_has_changed(command, tmp_path):
+    assert command("train", "wine.toml", "--run", "r", "--iterations", 5, "--quiet")[0] == 0
+    assert command("summary", "r")[2] == ""
+    path = tmp_path / "wine.csv"
+    path.write_text(path.read_text().replace("red", "blue"))
+    status, out, err = command("summary", "r")
+    assert (status, "blue, white" in out) == (0, True)
+    assert "is not the data that r was trained on" in err
+
+
 def test_a_sweep_trains_on_a_table(command):
     argv = ["sweep", "wine.toml", "--seeds", 2, "--save-best", "best", "--iterations", 5]
     status, _, err = command(*argv)
