@@ -213,6 +213,11 @@ class Table:
         ignored = columns_named(ignore)
         apart = dict.fromkeys((*targets, *ignored, *([weights] if weights else [])))
         self._places(apart)  # are there
+        if both := [name for name in targets if name in ignored or name == weights]:
+            what = "ignored" if both[0] in ignored else "a weight"
+            raise BadInput(
+                f"target {both[0]!r} is also {what}, expected one of the two: name it once."
+            )
         features = self.select(name for name in self.names if name not in apart)
         if not targets or not features.columns or not self.rows:
             what = "target" if not targets else "row" if not self.rows else "column to learn from"

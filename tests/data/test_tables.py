@@ -224,6 +224,14 @@ def test_what_nothing_can_be_learned_from_is_refused_by_name(data, target, messa
         Table.of(data).examples(target)
 
 
+def test_a_target_is_nothing_else():
+    table = Table.of({"x": [1.0, 2.0], "y": [0, 1]})
+    with pytest.raises(BadInput, match=r"target 'y' is also ignored, expected one"):
+        table.examples("y", ignore=["y"])
+    with pytest.raises(BadInput, match=r"target 'y' is also a weight, expected one"):
+        table.examples(["y"], weights="y")
+
+
 def test_a_column_without_a_name_is_learned_from_as_others_are():
     batch = Table.of({"": [1.0, 2.0], "x": [3.0, 4.0], "y": [0, 1]}).examples("y")
     assert [column.name for column in batch.features] == ["", "x"]
