@@ -34,8 +34,10 @@ class Source:
         arrays: The arrays.
         ordered: Whether they lie in the order of the layers; some files sort them by name.
         kind: How they are laid out, "pytorch" or "keras"; None where only their names can say it.
+        features: The names of the features that they are for; empty if the source has no names.
     """
 
     arrays: list[Stored]
     ordered: bool
     kind: str | None = None
+    features: tuple[str, ...] = ()

@@ -54,11 +54,14 @@ class Weights:
         statistics: What stages such as batch normalization have gathered.
         table: For each array its name in the source, its shape there, its name in the network, and
             its shape here.
+        features: The names of the features that the weights are for; empty if the source, like
+            all but a model of a table, does not name them.
     """
 
     parameters: Packed
     statistics: Packed
     table: tuple[tuple[str, str, str, str], ...]
+    features: tuple[str, ...] = ()
 
     @property
     def arrays(self) -> dict[str, FloatArray]:
@@ -146,7 +149,7 @@ def load_weights(
         expect_known("dtype", dtype, DTYPES)
     with _opened(source, allow) as arrays:
         layouts, pairs = _fitting(network, arrays, shape_in, kind)
-        weights = _filled(layouts, pairs, dtype)
+        weights = attrs.evolve(_filled(layouts, pairs, dtype), features=arrays.features)
     if check is not None:
         _expect_outputs(network, weights, *check)
     if on_table is not None:
@@ -192,7 +195,8 @@ def _own(source: Any) -> Source:
         for prefix, packed in (("", source.parameters), ("statistics/", source.statistics))
         for slot in packed.layout.slots
     ]
-    return Source(arrays, ordered=True)
+    columns = getattr(source, "columns", None)
+    return Source(arrays, ordered=True, features=columns.features if columns else ())
 
 
 def _is_nested(source: Mapping[object, object]) -> bool:

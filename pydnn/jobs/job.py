@@ -15,6 +15,7 @@ from pydnn.checks import (
     expect_finite,
     expect_known,
     expect_shape,
+    printable,
     shown,
 )
 from pydnn.data import DataSet
@@ -212,7 +213,7 @@ def prepare(
     first = prepared["train"] if inputs else batch
     features, m = len(first.X), batch.X.shape[1]
     expect_room(bytes_of(recipe, *layers_of(recipe, features), examples=m))
-    state, start = _first_state(recipe, parts, features)
+    state, start = _first_state(recipe, parts, features, columns)
     task = _task(recipe, parts, state, first, other_labels, columns)
     if inputs is None:
         examples = _examples(recipe, task, batch)
@@ -268,7 +269,9 @@ def _built(recipe: Recipe, through: Callable[[Stage], Stage]) -> _Parts:
     )
 
 
-def _first_state(recipe: Recipe, parts: _Parts, features: int) -> tuple[TrainState, Weights | None]:
+def _first_state(
+    recipe: Recipe, parts: _Parts, features: int, columns: Columns | None
+) -> tuple[TrainState, Weights | None]:
     """The state from which training starts, and the weights of a file, if it starts from them."""
     numerics = recipe.arithmetic
     numerics.expect_sound()
@@ -296,6 +299,13 @@ def _first_state(recipe: Recipe, parts: _Parts, features: int) -> tuple[TrainSta
         )
     except BadInput as error:
         raise type(error)(f"start_from: {error}") from error
+    names = zip(start.features, columns.features if columns else (), strict=False)
+    if different := [pair for pair in names if pair[0] != pair[1]]:
+        theirs, ours = (printable(name, most=60) for name in different[0])
+        raise BadInput(
+            f"start_from: {recipe.start_from} has weights for the feature {theirs!r} where this "
+            f"table has {ours!r}: give the columns the names and the order that they had there."
+        )
     parameters = state.parameters.with_vector(start.parameters.vector)
     begun = attrs.evolve(
         state,

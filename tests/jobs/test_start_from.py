@@ -180,3 +180,18 @@ def test_the_command_line_fine_tunes_resumes_and_trains_again(tmp_path, command,
     status, again, _ = command("train", "second", "--run", "third", "--json")
     assert status == 0
     assert json.loads(again)["fingerprint"] == json.loads(out)["fingerprint"]
+
+
+def test_weights_of_a_table_are_for_columns_of_the_same_names_and_order(tmp_path):
+    rows = {"a": [0.0, 1.0, 2.0], "b": [5.0, 7.0, 6.0], "y": [1.0, 2.0, 4.0]}
+    recipe = nn.Recipe("t", "dense(1)", "mean_squared()", "adam()", 2, target="y")
+    model = nn.train(recipe, rows).model
+    model.save(tmp_path / "model.h5")
+    model.export(tmp_path / "model.npz")
+    further = attrs.evolve(recipe, start_from=str(tmp_path / "model.h5"))
+    assert prepare(further, rows).state.parameters == model.parameters
+    turned = {name: rows[name] for name in ("b", "a", "y")}
+    with pytest.raises(BadInput, match=r"weights for the feature 'a' where this table has 'b'"):
+        prepare(further, turned)
+    named = attrs.evolve(recipe, start_from=str(tmp_path / "model.npz"))  # it has no names
+    assert prepare(named, turned).state.parameters == model.parameters
