@@ -218,6 +218,27 @@ def test_probabilities_of_extreme_logits():
     np.testing.assert_array_equal(sigmoid_cross_entropy().predict(far), [[1, 0], [0.5, 0.5]])
 
 
+@pytest.mark.parametrize("numerics", [fast, portable], ids=lambda n: n.name)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_class_numbers_and_one_hot_columns_give_the_same_bits(numerics, dtype, order):
+    loss, context = softmax_cross_entropy(), Context(training=True, numerics=numerics)
+    Z = np.array(Key(1).normal((5, 40)) * Key(2).integers(900, (1, 40)), dtype, order=order)
+    numbers = Key(3).integers(5, (1, 40)).astype(dtype)
+    cost, dZ = loss(Z, numbers, None, context)
+    columns = (np.arange(5)[:, np.newaxis] == numbers).astype(dtype)
+    other_cost, other_dZ = loss(Z, columns, None, context)
+    assert cost == other_cost
+    assert dZ.tobytes() == other_dZ.tobytes()
+    assert dZ.strides == other_dZ.strides  # the order in memory decides the bits of later products
+
+
+@np.errstate(all="ignore")
+def test_a_logit_of_minus_infinity_is_not_hidden():
+    cost, _ = softmax_cross_entropy()(np.array([[0.0], [-np.inf]]), np.array([[0.0]]))
+    assert math.isnan(cost)
+
+
 def test_class_weights_are_the_same_for_one_hot_columns():
     loss, Z = softmax_cross_entropy(class_weights=[1, 3, 7]), Key(1).normal((3, 4))
     numbers = np.array([[2.0, 0, 1, 2]])
