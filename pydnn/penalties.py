@@ -10,10 +10,10 @@ import numpy as np
 from pydnn.checks import expect_examples, expect_real
 from pydnn.descriptions.builders import described
 from pydnn.descriptions.parts import DescribedPart
-from pydnn.numerics import Numerics
+from pydnn.numerics import Numerics, empty
 from pydnn.numerics.underflow import ignoring_in
 from pydnn.parameters import Layout, Packed, expect_names
-from pydnn.records import FloatArray, freeze
+from pydnn.records import FloatArray, freeze, scalar
 
 __all__ = ["Penalty", "l1_penalty", "l2_penalty"]
 
@@ -25,32 +25,46 @@ class SumOf:
     Attributes:
         strength: Lambda in the tutorial's course.
         only: The names of the arrays to sum over.
-        size: The term of each weight in the sum.
-        slope: The derivative of `size`.
+        size: `(w, out) -> out`: the term of each weight in the sum, in a new array if `out` is
+            None.
+        slope: `(w, out) -> out`: the derivative of `size`, as above.
     """
 
     strength: float
     only: tuple[str, ...]
-    size: Callable[[FloatArray], FloatArray]
-    slope: Callable[[FloatArray], FloatArray]
-    # The layout of the last call and its stretches, since all steps of a training have one layout.
-    _known: list[tuple[Layout, list[slice]]] = attrs.field(init=False, eq=False, factory=list)
+    size: Callable[[FloatArray, FloatArray | None], FloatArray]
+    slope: Callable[[FloatArray, FloatArray | None], FloatArray]
+    # The layout of the last call with its stretches and the gaps between them, since all steps of a
+    # training have one layout.
+    _known: list[tuple[Layout, list[slice], list[slice]]] = attrs.field(
+        init=False, eq=False, factory=list
+    )
 
     def __call__(self, parameters: Packed, m: int, numerics: Numerics) -> tuple[float, FloatArray]:
         """The cost for a batch of m examples, and its gradient (size,)."""
         expect_examples(m)
-        gradient = np.zeros_like(parameters.vector)
+        vector, layout = parameters.vector, parameters.layout
+        gradient = empty(vector.size, vector.dtype)
         factor, total = self.strength / (2 * m), 0.0
-        for stretch in self._stretches(parameters.layout):
-            w = parameters.vector[stretch]
-            total += numerics.mean(self.size(w)) * w.size
-            np.multiply(self.slope(w), w.dtype.type(factor), out=gradient[stretch])
+        if not self._known or self._known[0][0] is not layout:
+            self._known[:] = [(layout, *_stretches_and_gaps(layout, self.only))]
+        _, stretches, gaps = self._known[0]
+        for stretch in stretches:
+            # The sizes lie where the slopes come later, so that nothing else is allocated.
+            w, slopes = vector[stretch], gradient[stretch]
+            total += numerics.mean(self.size(w, slopes)) * w.size
+            self.slope(w, slopes)
+            slopes *= scalar(factor, w.dtype)
+        for gap in gaps:
+            gradient[gap] = 0
         return factor * total, freeze(gradient)
 
-    def _stretches(self, layout: Layout) -> list[slice]:
-        if not self._known or self._known[0][0] is not layout:
-            self._known[:] = [(layout, layout.selected(self.only))]
-        return self._known[0][1]
+
+def _stretches_and_gaps(layout: Layout, only: Sequence[str]) -> tuple[list[slice], list[slice]]:
+    stretches = layout.selected(only)
+    starts = [0, *(stretch.stop for stretch in stretches)]
+    stops = [*(stretch.start for stretch in stretches), layout.size]
+    return stretches, [slice(*ends) for ends in zip(starts, stops, strict=True)]
 
 
 @attrs.frozen(eq=False, repr=False, field_transformer=ignoring_in("function"))
@@ -89,7 +103,15 @@ def l2_penalty(strength: float, *, only: Sequence[str] = ("W",)) -> Penalty:
         >>> round(cost, 4), gradient
         (0.18, array([0.06, 0.06, 0.  ]))
     """
-    return _penalty(strength, only, lambda w: w * w, lambda w: 2 * w, isotropic=True)
+    return _penalty(strength, only, _square, _double, isotropic=True)
+
+
+def _square(w: FloatArray, out: FloatArray | None) -> FloatArray:
+    return np.multiply(w, w, out)
+
+
+def _double(w: FloatArray, out: FloatArray | None) -> FloatArray:
+    return np.add(w, w, out)
 
 
 @described("penalty")
@@ -116,8 +138,8 @@ def l1_penalty(strength: float, *, only: Sequence[str] = ("W",)) -> Penalty:
 def _penalty(
     strength: float,
     only: Sequence[str],
-    size: Callable[[FloatArray], FloatArray],
-    slope: Callable[[FloatArray], FloatArray],
+    size: Callable[[FloatArray, FloatArray | None], FloatArray],
+    slope: Callable[[FloatArray, FloatArray | None], FloatArray],
     *,
     isotropic: bool,
 ) -> Penalty:

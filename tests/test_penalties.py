@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from helpers import frozen
@@ -19,7 +21,7 @@ from pydnn import (
     relu,
     serial,
 )
-from pydnn.numerics import fast
+from pydnn.numerics import empty, fast
 from pydnn.parameters import pack
 from pydnn.stages.dense import DenseParams
 from pydnn.testing import assert_train_step
@@ -42,6 +44,23 @@ def test_any_arrays_can_be_chosen():
     cost, gradient = l2_penalty(2, only=["2", "0/b"]).function(PARAMS, 1, fast)
     assert cost == pytest.approx(100 + 4 + 1)
     np.testing.assert_allclose(gradient, [0, 0, 20, 4, -2])
+
+
+@pytest.mark.parametrize("penalty", [l1_penalty, l2_penalty])
+def test_only_the_chosen_arrays_of_a_large_network_have_a_gradient(penalty):
+    # So large that the gradient lies in recycled memory, which holds old numbers.
+    W = Key(1).normal((100, 100))
+    params = pack((DenseParams(W, np.ones((100, 1))), DenseParams(W, np.ones((100, 1)))))
+    for _ in range(2):
+        cost, gradient = penalty(2.0, only=["1/W"]).function(params, 1, fast)
+        expected = 2 * W if penalty is l2_penalty else np.sign(W)
+        assert not gradient[:10_100].any()
+        assert not gradient[20_100:].any()
+        assert np.array_equal(gradient[10_100:20_100], expected.ravel())
+        assert math.isclose(cost, (W * W if penalty is l2_penalty else np.abs(W)).sum())
+        assert not gradient.flags.writeable
+        del gradient
+        np.copyto(empty(params.vector.size, np.dtype(float)), np.nan)
 
 
 def test_a_step_descends_the_cost_with_its_penalties():

@@ -211,9 +211,9 @@ def stacked_penalty(penalties: Sequence[Penalty], layout: Layout) -> Penalty:
         total = np.zeros(len(rows))
         for stretch in layout.selected(terms[0].only):
             w = rows[:, stretch]
-            sizes = terms[0].size(w)
+            sizes = terms[0].size(w, None)
             total += means(numerics, sizes[:, np.newaxis]) * w.shape[1]
-            gradients[:, stretch] = terms[0].slope(w) * factors[:, np.newaxis].astype(w.dtype)
+            gradients[:, stretch] = terms[0].slope(w, None) * factors[:, np.newaxis].astype(w.dtype)
         return factors * total, gradients
 
     return Penalty(function)
