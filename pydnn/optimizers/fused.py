@@ -89,6 +89,8 @@ def _in_sequence(
     steps: Sequence[tuple[Callable[..., None], slice, float]], dtype: AnyDType
 ) -> Callable[..., None]:
     """Return one kernel that runs several: each with its slice of the state and its factor."""
+    if len(steps) == 1:  # as in most chains; it has the whole state
+        return steps[0][0]
     in_state = max(place.stop for _, place, _ in steps)
     # The last factor is an argument instead: a chain around this one may have multiplied it.
     factors = [scalar(factor, dtype) for _, _, factor in steps[:-1]]
