@@ -6,7 +6,6 @@ block that the part before it has left in the processor's cache.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 
@@ -64,22 +63,25 @@ def fuse(begins: Sequence[Begin]) -> Begin[States]:
     """
 
     def begin(states: States, dtype: AnyDType, numerics: Numerics) -> PendingUpdate[States]:
+        # Plain loops, since this runs in every step and its time counts for small networks.
         updates = [each(state, dtype, numerics) for each, state in zip(begins, states, strict=True)]
-        before = tuple(vector for update in updates for vector in update.before)
-        stops = list(itertools.accumulate(len(update.before) for update in updates))
-        places = [slice(a, b) for a, b in itertools.pairwise([0, *stops])]
-
-        def state(*after: FloatArray) -> States:
-            rows = zip(updates, places, strict=True)
-            return tuple(update.state(*after[place]) for update, place in rows)
-
+        before: tuple[FloatArray, ...] = ()
+        places: list[slice] = []
         steps: list[tuple[Callable[..., None], slice, float]] = []
-        for update, place in zip(updates, places, strict=True):
+        for update in updates:
+            start = len(before)
+            before += update.before
+            places.append(place := slice(start, len(before)))
             if steps and update.kernel is multiply:
                 kernel, earlier, factor = steps[-1]
                 steps[-1] = kernel, earlier, factor * update.factor
             else:
                 steps.append((update.kernel, place, update.factor))
+
+        def state(*after: FloatArray) -> States:
+            rows = zip(updates, places, strict=True)
+            return tuple([update.state(*after[place]) for update, place in rows])
+
         return PendingUpdate(_in_sequence(steps, dtype), before, state, steps[-1][2])
 
     return begin
