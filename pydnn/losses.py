@@ -348,12 +348,13 @@ def _class_numbers(Y: FloatArray, Z: FloatArray) -> NDArray[np.intp] | None:
         )
     if Y.shape == Z.shape:
         return None
-    hint = "give the number of each example's class, or its one-hot column"
-    expect_shape("Y", Y, (1, Z.shape[1]), hint=hint)
+    if Y.shape != (1, Z.shape[1]):
+        hint = "give the number of each example's class, or its one-hot column"
+        expect_shape("Y", Y, (1, Z.shape[1]), hint=hint)
     if not (np.minimum.reduce(Y, None) >= 0 and np.maximum.reduce(Y, None) < len(Z)):  # NaN too
         _expect_class_numbers(Y, len(Z))
     numbers: NDArray[np.intp] = Y[0].astype(np.intp)
-    if not (numbers == Y).all():
+    if not np.logical_and.reduce(numbers == Y[0]):
         _expect_class_numbers(Y, len(Z))
     return numbers
 
