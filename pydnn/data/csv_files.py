@@ -2,7 +2,9 @@
 
 Every number is the float64 that is nearest to the written one, as Python's `float` gives it. The
 file is read in pieces, and a piece of a column is read as numbers; a column in which that fails is
-read again as texts from the beginning, so that no text is ever made of a number.
+read again as texts from the beginning, so that no text is ever made of a number. In a file without
+quotes, `pydnn.data.cells` reads short numbers and finds equal texts; `float`, NumPy's `loadtxt` and
+`str` read the rest.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ import csv
 import io
 import itertools
 import math
-import operator
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -20,8 +21,10 @@ from typing import TypeAlias
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
 from pydnn.checks import BadInput
+from pydnn.data.cells import cut
 from pydnn.data.frames import numbered
 from pydnn.data.tables import BOOLEAN, DATE, TEXT, Column, Table
 from pydnn.records import FloatArray, freeze
@@ -85,8 +88,30 @@ def read_csv(
             source.text.detach()  # the one who opened the file closes it
 
 
-Cells: TypeAlias = Sequence[str] | FloatArray  # of a column: as they are written, or as numbers
-Piece: TypeAlias = Sequence[Cells]
+@attrs.frozen(eq=False)
+class Part:
+    """A piece of a column, as far as it can be read without knowing what the column holds.
+
+    Attributes:
+        texts: The texts that the column has to read.
+        places: The place of each cell's text among them; the places of their cells if there are
+            numbers.
+        numbers: The numbers of all other cells; None if all cells are among the texts.
+    """
+
+    texts: Sequence[str] = ()
+    places: NDArray[np.intp] | slice = slice(0)
+    numbers: FloatArray | None = None
+
+    def values(self, read: FloatArray) -> FloatArray:
+        """The value of each cell, from those of the texts."""
+        if self.numbers is None:
+            return read[self.places]
+        self.numbers[self.places] = read
+        return self.numbers
+
+
+Piece: TypeAlias = Sequence[Part]
 
 
 @attrs.frozen
@@ -111,18 +136,21 @@ class _Source:
         except csv.Error as error:
             raise self.refused(line, error) from error
 
-    def pieces(self, columns: int, *, skipped: int, numbers: Sequence[int]) -> Iterator[Piece]:
+    def pieces(
+        self, columns: int, *, skipped: int, numbers: Sequence[int], plain: bool
+    ) -> Iterator[Piece]:
         """The cells of each column, in pieces of some records.
 
         Args:
             columns: How many there are.
             skipped: The number of records at the beginning that are left out.
-            numbers: The places of the columns that may be numbers and can be read all at once.
+            numbers: The places of the columns that may be numbers.
+            plain: Whether only numbers look like numbers to Python.
         """
         self.text.seek(0)
         if self.quoted:
             return self._cut_at_quotes(columns, skipped)
-        return self._cut_at_delimiters(columns, skipped, numbers)
+        return self._cut_at_delimiters(columns, skipped, numbers, plain)
 
     def _cut_at_quotes(self, columns: int, skipped: int) -> Iterator[Piece]:
         reader = csv.reader(self.text, delimiter=self.delimiter, strict=True)
@@ -132,49 +160,66 @@ class _Source:
             while piece := list(itertools.islice(records, rows)):
                 if set(map(len, piece)) != {columns}:
                     raise self.ragged(columns)
-                yield list(zip(*piece, strict=True))
+                yield [Part(cells, slice(None)) for cells in zip(*piece, strict=True)]
         except csv.Error as error:
             raise self.refused(reader.line_num, error) from error
 
     def _cut_at_delimiters(
-        self, columns: int, skipped: int, numbers: Sequence[int]
+        self, columns: int, skipped: int, numbers: Sequence[int], plain: bool
     ) -> Iterator[Piece]:
-        """The same of a file without quotes, in half of the time."""
-        delimiters = operator.methodcaller("count", self.delimiter)
+        """The same of a file without quotes, most cells of which are read many at once."""
         size = max(_BLOCK, _ROWS * _WIDTH * columns)
+        short = list(numbers)  # the columns in which most numbers are short
         while piece := self.text.read(size):
             piece += self.text.readline()
-            lines = piece.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-            lines = list(filter(None, lines))
-            lines, skipped = lines[skipped:], max(0, skipped - len(lines))
-            if lines and set(map(delimiters, lines)) != {columns - 1}:
-                raise self.ragged(columns)
-            if not lines:
+            if "\r" in piece:
+                piece = piece.replace("\r\n", "\n").replace("\r", "\n")
+            piece = piece.strip("\n")
+            while "\n\n" in piece:
+                piece = piece.replace("\n\n", "\n")
+            while skipped and piece:
+                piece, skipped = piece.partition("\n")[2], skipped - 1
+            if not piece:
                 continue
-            found: dict[int, Cells] = {}
-            if numbers:
+            cells = cut(piece, self.delimiter, columns)
+            if cells is None:
+                raise self.ragged(columns)
+            parts: dict[int, Part] = {}
+            for place, values, right in zip(short, *cells.decimals(short), strict=True):
+                others = np.flatnonzero(~right)
+                if 2 * len(others) < len(right):
+                    parts[place] = Part(cells.texts(place, others), others, values)
+            short = list(parts)
+            rest = [place for place in numbers if place not in parts]
+            if plain and rest:
                 try:
-                    found = dict(zip(numbers, self._numbers(lines, numbers), strict=True))
+                    read = self._numbers(piece, rest, gaps=cells.has_empty)
+                    parts |= {p: Part(numbers=x) for p, x in zip(rest, read, strict=True)}
                 except ValueError:
-                    numbers = ()  # some are texts, or missing in words
-            if len(found) < columns:
-                cells = self.delimiter.join(lines).split(self.delimiter)
-                for place in set(range(columns)).difference(found):
-                    found[place] = cells[place::columns]
-            yield [found[place] for place in range(columns)]
+                    plain = False  # some are texts, or missing in words
+            for place in set(range(columns)).difference(parts):
+                own, places = cells.different(place)
+                parts[place] = Part(cells.texts(place, own), places)
+            yield [parts[place] for place in range(columns)]
 
-    def _numbers(self, lines: list[str], places: Sequence[int]) -> FloatArray:
+    def _numbers(self, piece: str, places: Sequence[int], *, gaps: bool) -> FloatArray:
         """The numbers in some columns of lines, (columns, lines), in half of the time of `float`.
+
+        Args:
+            piece: The lines.
+            places: The places of the columns.
+            gaps: Whether there are empty cells.
 
         Raises:
             ValueError: If something there is not a number.
         """
-        text, d = "\n".join(lines), self.delimiter
-        if d + d in text or f"\n{d}" in text or f"{d}\n" in text or d in (text[0], text[-1]):
+        d = self.delimiter
+        if gaps:
             for _ in range(2):  # since those of three delimiters overlap
-                text = text.replace(d + d, f"{d}nan{d}")
-            text = f"\n{text}\n".replace(f"\n{d}", f"\nnan{d}").replace(f"{d}\n", f"{d}nan\n")
-            lines = text[1:-1].split("\n")
+                piece = piece.replace(d + d, f"{d}nan{d}")
+            piece = f"\n{piece}\n".replace(f"\n{d}", f"\nnan{d}").replace(f"{d}\n", f"{d}nan\n")
+            piece = piece[1:-1]
+        lines = piece.split("\n")
         table = np.loadtxt(lines, delimiter=d, comments=None, ndmin=2, usecols=places)
         if len(table) != len(lines):
             raise ValueError("a line is not a record")
@@ -329,12 +374,16 @@ def _fill(
     """Read the whole file into the columns, and return the places of those that are not numbers."""
     turned: set[int] = set()
     numbers = [place for place, column in enumerate(columns) if isinstance(column, _Numbers)]
-    numbers = numbers if plain else []
-    pieces = source.pieces(len(columns), skipped=skipped, numbers=numbers)
+    pieces = source.pieces(len(columns), skipped=skipped, numbers=numbers, plain=plain)
     for number, piece in enumerate(pieces):
-        for place, (column, cells) in enumerate(zip(columns, piece, strict=True)):
-            if place not in turned and not column.take(cells):
+        for place, (column, part) in enumerate(zip(columns, piece, strict=True)):
+            if place in turned:
+                continue
+            read = column.read(part.texts)
+            if read is None:
                 turned.add(place)
+            else:
+                column.pieces.append(part.values(read))
         if turned and not number:
             return turned  # nothing is lost yet
     return turned
@@ -348,30 +397,24 @@ class _Numbers:
         self.pieces: list[FloatArray] = []
         self.whole = True  # whether nothing was missing up to now
 
-    def take(self, cells: Cells) -> bool:
-        """Add cells to the column; return False if one is not a number."""
-        if isinstance(cells, np.ndarray):
-            self.pieces.append(cells)
-            return True
+    def read(self, cells: Sequence[str]) -> FloatArray | None:
+        """The numbers in cells; None if one is not a number."""
         if not self.plain:
             together = "".join(cells)
             if "_" in together or not together.isascii():
                 return self._one_by_one(cells)
         if self.whole:
             try:
-                self.pieces.append(np.fromiter(map(float, cells), np.float64, len(cells)))
-                return True
+                return np.fromiter(map(float, cells), np.float64, len(cells))
             except ValueError:
                 self.whole = False
         try:
-            numbers = [math.nan if cell in MISSING else float(cell) for cell in cells]
+            return np.array([math.nan if cell in MISSING else float(cell) for cell in cells])
         except ValueError:
             return self._one_by_one(cells)
-        self.pieces.append(np.array(numbers))
-        return True
 
-    def _one_by_one(self, cells: Sequence[str]) -> bool:
-        """Add cells with blanks, or with texts such as "1_000" that are numbers only to Python."""
+    def _one_by_one(self, cells: Sequence[str]) -> FloatArray | None:
+        """The same of cells with blanks, or texts such as "1_000" that only Python takes."""
         numbers = []
         for cell in cells:
             if _is_number(cell):
@@ -379,9 +422,8 @@ class _Numbers:
             elif cell.strip() in MISSING:
                 numbers.append(math.nan)
             else:
-                return False
-        self.pieces.append(np.array(numbers))
-        return True
+                return None
+        return np.array(numbers)
 
     def column(self, path: Path, name: str, *, forced: bool) -> tuple[Column, FloatArray]:
         """The column's kind, and its values."""
@@ -396,11 +438,10 @@ class _Texts:
         self.places.default_factory = self.places.__len__
         self.pieces: list[FloatArray] = []
 
-    def take(self, cells: Cells) -> bool:
-        """Add cells, all of which are texts."""
+    def read(self, cells: Sequence[str]) -> FloatArray:
+        """The places of cells among the texts."""
         place: Callable[[str], int] = self.places.__getitem__
-        self.pieces.append(np.fromiter(map(place, cells), np.float64, len(cells)))
-        return True
+        return np.fromiter(map(place, cells), np.float64, len(cells))
 
     def column(self, path: Path, name: str, *, forced: bool) -> tuple[Column, FloatArray]:
         """The column's kind, and its values: places among its sorted texts, or truth values."""
