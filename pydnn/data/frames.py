@@ -118,9 +118,9 @@ def column_of(name: str, values: Any) -> tuple[Column, FloatArray]:
     else:
         array = as_array(values)
     if array.ndim != 1:
+        advice = "give a list of rows" if array.ndim == 0 else "give a column for each"
         raise BadInput(
-            f"column {name!r} has shape {array.shape}, expected one value per row: give a column "
-            "for each."
+            f"column {name!r} has shape {array.shape}, expected one value per row: {advice}."
         )
     kind = array.dtype.kind
     if kind in "iuf":

@@ -166,8 +166,8 @@ def load_data_set(
     if name != DRAWN and not path.exists():
         known = ", ".join(repr(n) for n in (DRAWN, *_FROM_SCIKIT_LEARN))
         raise BadInput(
-            f"there is no data set {str(name)!r}: give {known}, a directory of photos, or a "
-            "table's file."
+            f"there is no data set {str(name)!r}, and no file or folder of that name: check the "
+            f"path, or give {known}."
         )
     images = images_of(name, image_size=image_size, skip_unreadable=skip_unreadable)
     train = to_batch(images.train, dtype=dtype)

@@ -43,7 +43,7 @@ from pydnn.records import AnyArray, Batch, FloatArray, arrays, as_array, freeze
 from pydnn.stages.base import Context, Stage
 from pydnn.storage.checksums import NotSealed
 from pydnn.storage.hdf5 import open_hdf5, read_array, read_text, write_hdf5
-from pydnn.storage.run_files import run_folder_of
+from pydnn.storage.run_files import MODEL_FILE, run_folder_of
 from pydnn.training import output_of
 
 if TYPE_CHECKING:
@@ -361,7 +361,7 @@ def load_model(path: AnyPath, *, allow: Iterable[str] = (), unverified: bool = F
     module that is missing or not allowed, the model is still read, with that part as `Unread`.
 
     Args:
-        path: The file.
+        path: The file, or the folder of a run, which has one.
         allow: Names of modules outside pydnn that may be imported, with their submodules, because
             the recipe names builders in them, e.g. ["my_package"].
         unverified: Whether to read a model of pydnn 0.1.0, in which damage cannot be detected.
@@ -378,6 +378,8 @@ def load_model(path: AnyPath, *, allow: Iterable[str] = (), unverified: bool = F
         5
     """
     path = path_of(path)
+    if path.is_dir():
+        path = path / MODEL_FILE
     hint = "give the folder of a run, or the model.h5 in it"
     with expecting(path, MODEL, expected="a run or a model", hint=hint):
         return _loaded(path, allow, unverified)

@@ -190,7 +190,7 @@ def test_photos_come_with_their_shape_and_the_names_of_classes(tmp_path):
 
 
 def test_an_unknown_name_is_refused_with_those_that_are_known():
-    with pytest.raises(BadInput, match="no data set 'iris': give 'drawn-cats', 'digits', 'diab"):
+    with pytest.raises(BadInput, match="no data set 'iris', and no file"):
         load_data_set("iris")
 
 

@@ -15,6 +15,7 @@ from pydnn import (
     BadInput,
     Batch,
     Key,
+    Recipe,
     batch_norm,
     dense,
     describe,
@@ -22,6 +23,7 @@ from pydnn import (
     relu,
     serial,
     softmax_cross_entropy,
+    train,
 )
 from pydnn.jobs.job import prepare, run
 from pydnn.jobs.model import Model, load_model
@@ -403,3 +405,13 @@ def test_a_model_that_could_not_be_read_is_not_written(tmp_path, model, change, 
         changed.save(tmp_path / "model.h5")
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_of_a_run_stands_for_the_model_in_it(tmp_path):
+    batch = Batch([[0.0, 1.0]], [[1.0, 3.0]])
+    recipe = Recipe("a line", "dense(1)", "mean_squared()", "adam()", iterations=2)
+    (tmp_path / "run").mkdir()
+    train(recipe, batch).model.save(tmp_path / "run" / "model.h5")
+    assert load_model(tmp_path / "run").recipe == recipe
+    with pytest.raises(BadInput, match="does not exist"):
+        load_model(tmp_path)
