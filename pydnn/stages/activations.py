@@ -69,7 +69,10 @@ def _relu_backward(dA: FloatArray, Z: FloatArray, A: FloatArray, _: Numerics) ->
     room = room_for(dA)
     if room is None:
         return dA * np.sign(A)
-    return np.multiply(dA, scalar(0, A.dtype) < A, room)
+    # Not dA times the booleans, which NumPy would convert piece by piece: 17 us for (100, 200) in
+    # float64, and 14 so.
+    np.copyto(room, scalar(0, A.dtype) < A)
+    return np.multiply(dA, room, room)
 
 
 @described("stage")
