@@ -101,7 +101,7 @@ class EpochBatches:
 
     def order(self, key: Key, epoch: int, m: int) -> NDArray[np.int64]:
         """The order (m,) of all m examples in an epoch."""
-        return _order(key.at("shuffle", epoch), m) if self.shuffle else np.arange(m)
+        return _order(key, epoch, m) if self.shuffle else np.arange(m)
 
 
 @described("batches")
@@ -151,8 +151,8 @@ def batches_of(batching: Batching, data: Batch, key: Key, *, start: int = 0) -> 
 
 
 @functools.lru_cache(maxsize=8)  # all batches of an epoch share its order
-def _order(key: Key, m: int) -> NDArray[np.int64]:
-    return freeze(key.permutation(m))
+def _order(key: Key, epoch: int, m: int) -> NDArray[np.int64]:
+    return freeze(key.at("shuffle", epoch).permutation(m))
 
 
 def _columns(data: Batch, which: slice | NDArray[np.int64]) -> Batch:
