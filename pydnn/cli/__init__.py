@@ -98,6 +98,15 @@ class _Parser(argparse.ArgumentParser):
             self.error(f"{message}; {near}" if near else message)
         return known, unknown
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError:
+            near = suggestion(str(value), map(str, action.choices or ()))
+            if not near:
+                raise
+            raise argparse.ArgumentError(action, f"invalid choice: {value!r}; {near}") from None
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, printable(f"{self.prog}: {message}: see {self.prog} --help") + "\n")
 

@@ -84,3 +84,14 @@ def test_the_options_of_a_recipe_are_in_the_same_groups_everywhere(command, name
     }.items():
         assert f"\n  {option}" in groups[title]
     assert ("where it is recorded" in groups) == (name == "train")
+
+
+@pytest.mark.parametrize(
+    ("argv", "near"),
+    [(("trian",), "'train'"), (("train", "--dtype", "float46"), "'float64'")],
+    ids=["a command", "a choice"],
+)
+def test_a_misspelled_choice_gets_the_nearest_one(command, argv, near):
+    status, out, err = command(*argv)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert f"invalid choice: {argv[-1]!r}; did you mean {near}?" in err
