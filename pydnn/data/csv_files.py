@@ -89,7 +89,7 @@ def read_csv(
 
 
 @attrs.frozen(eq=False)
-class Part:
+class Stretch:
     """A piece of a column, as far as it can be read without knowing what the column holds.
 
     Attributes:
@@ -111,7 +111,7 @@ class Part:
         return self.numbers
 
 
-Piece: TypeAlias = Sequence[Part]
+Piece: TypeAlias = Sequence[Stretch]
 
 
 @attrs.frozen
@@ -160,7 +160,7 @@ class _Source:
             while piece := list(itertools.islice(records, rows)):
                 if set(map(len, piece)) != {columns}:
                     raise self.ragged(columns)
-                yield [Part(cells, slice(None)) for cells in zip(*piece, strict=True)]
+                yield [Stretch(cells, slice(None)) for cells in zip(*piece, strict=True)]
         except csv.Error as error:
             raise self.refused(reader.line_num, error) from error
 
@@ -184,22 +184,22 @@ class _Source:
             cells = cut(piece, self.delimiter, columns)
             if cells is None:
                 raise self.ragged(columns)
-            parts: dict[int, Part] = {}
+            parts: dict[int, Stretch] = {}
             for place, values, right in zip(short, *cells.decimals(short), strict=True):
                 others = np.flatnonzero(~right)
                 if 2 * len(others) < len(right):
-                    parts[place] = Part(cells.texts(place, others), others, values)
+                    parts[place] = Stretch(cells.texts(place, others), others, values)
             short = list(parts)
             rest = [place for place in numbers if place not in parts]
             if plain and rest:
                 try:
                     read = self._numbers(piece, rest, gaps=cells.has_empty)
-                    parts |= {p: Part(numbers=x) for p, x in zip(rest, read, strict=True)}
+                    parts |= {p: Stretch(numbers=x) for p, x in zip(rest, read, strict=True)}
                 except ValueError:
                     plain = False  # some are texts, or missing in words
             for place in set(range(columns)).difference(parts):
                 own, places = cells.different(place)
-                parts[place] = Part(cells.texts(place, own), places)
+                parts[place] = Stretch(cells.texts(place, own), places)
             yield [parts[place] for place in range(columns)]
 
     def _numbers(self, piece: str, places: Sequence[int], *, gaps: bool) -> FloatArray:

@@ -370,7 +370,7 @@ def has_more_than(segments, path):
 @posix
 @pytest.mark.slow
 def test_killed_at_30_drawn_moments(tmp_path, capsys):
-    whole = whole_run(tmp_path, capsys, iterations=2000, every=50)
+    whole = whole_run(tmp_path, capsys, iterations=800, every=20)
     most = len(segments_of(whole.run))
     in_the_middle = 0
     # Wait for a random number of segments, then for a random time. On a busy machine, a random time
