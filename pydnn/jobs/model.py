@@ -165,6 +165,8 @@ class Model:
         if self.columns is None and not isinstance(X, Table):
             X = as_array(X)
             hint = "put examples in columns, e.g. pass X.T"
+            if self.image_shape is not None and X.ndim != 2:
+                hint = "make columns of pictures by pydnn.data.columns_of(pictures)"
             expect_shape("X", X, (self.features, "m"), hint=hint)
         network: Stage = build(self.recipe.network, family="stage")
         loss: Loss = build(self.recipe.loss, family="loss")

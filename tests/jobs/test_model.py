@@ -415,3 +415,11 @@ def test_the_folder_of_a_run_stands_for_the_model_in_it(tmp_path):
     assert load_model(tmp_path / "run").recipe == recipe
     with pytest.raises(BadInput, match="does not exist"):
         load_model(tmp_path)
+
+
+def test_pictures_that_are_not_columns_are_refused_with_the_way_to_make_them():
+    batch = Batch(np.eye(12), np.ones((1, 12)))
+    recipe = Recipe("pictures", "dense(1)", "mean_squared()", "adam()", iterations=1)
+    model = attrs.evolve(train(recipe, batch).model, image_shape=(2, 2, 3))
+    with pytest.raises(BadInput, match=r"shape \(2, 2, 3\), expected .*columns_of"):
+        model.predict(np.ones((2, 2, 3)))
