@@ -380,7 +380,7 @@ def load_model(path: AnyPath, *, allow: Iterable[str] = (), unverified: bool = F
         5
     """
     path = path_of(path)
-    if path.is_dir():
+    if (path / MODEL_FILE).is_file():  # the folder of a run
         path = path / MODEL_FILE
     hint = "give the folder of a run, or the model.h5 in it"
     with expecting(path, MODEL, expected="a run or a model", hint=hint):

@@ -413,7 +413,7 @@ def test_the_folder_of_a_run_stands_for_the_model_in_it(tmp_path):
     (tmp_path / "run").mkdir()
     train(recipe, batch).model.save(tmp_path / "run" / "model.h5")
     assert load_model(tmp_path / "run").recipe == recipe
-    with pytest.raises(BadInput, match="does not exist"):
+    with pytest.raises(BadInput, match="is a directory"):
         load_model(tmp_path)
 
 
