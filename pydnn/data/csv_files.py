@@ -40,7 +40,7 @@ MISSING = frozenset(
 _TRUTHS = {"true": 1.0, "True": 1.0, "TRUE": 1.0, "false": 0.0, "False": 0.0, "FALSE": 0.0}
 _DELIMITERS = "\t;,|"  # in this order, since numbers may hold commas
 _CELLS = 1 << 16  # of a piece: enough to be fast, and a few megabytes
-_ROWS, _WIDTH = 32, 16  # rows of a piece at least, of cells of about so many characters
+_ROWS, _WIDTH = 32, 16  # the fewest rows of a piece, and the usual characters of a cell
 _SNIFFED = 20  # records that a delimiter must cut alike
 _BLOCK = 1 << 18  # bytes or characters that are read at once
 
@@ -359,7 +359,7 @@ def _expect_names(path: Path, line: int, names: Sequence[str]) -> None:
         if not name.strip():
             raise BadInput(
                 f"column {place} has no name in line {line} of {path}, expected one: name it, or "
-                "remove it (pandas writes its index so, unless it is told index=False)."
+                "remove it (pandas writes its index like this unless you pass index=False)."
             )
         if places.setdefault(name, place) != place:
             raise BadInput(

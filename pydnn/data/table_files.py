@@ -136,8 +136,7 @@ def _read_npy(member: Member, where: str) -> AnyArray:
         return array
     except ZIP_DAMAGE as error:
         raise BadInput(
-            f"{where} is no array that can be read ({first_line(error)}): save it again with "
-            "numpy.save."
+            f"{where} is not a readable array ({first_line(error)}): save it again with numpy.save."
         ) from error
 
 
@@ -211,6 +210,6 @@ def _read_parquet(path: Path, file: BufferedReader) -> Table:
         raise
     except Exception as error:  # pyarrow has errors of its own, for whose names it must be there
         raise BadInput(
-            f"{path} is no Parquet file that can be read ({first_line(error)}): write it again."
+            f"{path} is not a readable Parquet file ({first_line(error)}): write it again."
         ) from error
     return table_of(frame)

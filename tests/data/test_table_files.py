@@ -128,7 +128,7 @@ def test_damaged_arrays_are_refused(tmp_path):
         b"\x93NUMPY\x07",
     ):
         path.write_bytes(content)
-        with pytest.raises(BadInput, match=r"t\.npy is no array that can be read"):
+        with pytest.raises(BadInput, match=r"t\.npy is not a readable array"):
             read_table(path)
     np.save(path, np.array([{}], object), allow_pickle=True)
     with pytest.raises(BadInput, match=r"it holds Python objects, which are not read"):
@@ -147,7 +147,7 @@ def test_damaged_parquet_is_refused(tmp_path, monkeypatch):
     parquet = pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "t.parquet"
     path.write_bytes(b"PAR1 and then nothing")
-    with pytest.raises(BadInput, match=r"t\.parquet is no Parquet file that can be read"):
+    with pytest.raises(BadInput, match=r"t\.parquet is not a readable Parquet file"):
         read_table(path)
     parquet.write_table(pyarrow.table({"a": [[1], [2]]}), path)
     with pytest.raises(BadInput, match=r"column 'a' holds a (list|ndarray), expected numbers"):
