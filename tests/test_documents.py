@@ -136,7 +136,7 @@ NAMED = re.compile(r"# (\w+\.(?:py|toml))\n")  # the first line of a block that 
 END = "-- end of block --"
 OTHER_WORDS = {"at", "beta1", "beta2", "epsilon", "update", "pydnn", "only"}  # such as arguments
 # Pages that take more than two seconds.
-SLOW = {"images", "recorded_runs", "recipes", "scikit_learn"}
+SLOW = {"export", "images", "recorded_runs", "recipes", "scikit_learn", "sweeps"}
 
 
 def blocks_of(page):

@@ -22,8 +22,8 @@ def complaints(verdicts):
     ]
 
 
-def test_fifty_damaged_inputs_are_answered_in_one_line():
-    verdicts = list(fuzz(SEED, 0, 50, seconds=60))
+def test_damaged_inputs_are_answered_in_one_line():
+    verdicts = list(fuzz(SEED, 0, 30, seconds=60))
     assert complaints(verdicts) == []
     # Some of them do no harm, so that commands get to their end; most are refused.
     assert {verdict["status"] for verdict in verdicts} >= {0, 2}
@@ -31,6 +31,6 @@ def test_fifty_damaged_inputs_are_answered_in_one_line():
 
 @pytest.mark.slow
 def test_thousands_of_damaged_inputs_are_answered_in_one_line():
-    verdicts = list(fuzz(SEED, 50, 1_000_000, seconds=270))
+    verdicts = list(fuzz(SEED, 30, 1_000_000, seconds=270))
     assert complaints(verdicts) == []
     assert len(verdicts) >= 1000  # three times as many where nothing else uses the machine

@@ -461,6 +461,7 @@ def test_another_rounding_mode_is_a_hazard_for_every_arithmetic(monkeypatch):
         assert "float64 rounding" not in reported
 
 
+@pytest.mark.slow
 def test_a_run_of_the_portable_cosine_of_0_1_0_is_repeated_to_the_same_bits():
     def cosine_of_0_1_0(x):
         square = DIGITS.multiply(Decimal(x), Decimal(x))

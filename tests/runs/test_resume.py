@@ -171,7 +171,9 @@ def stopped_early(tmp_path_factory):
     return recipe, folder / "whole", last, kept
 
 
-@pytest.mark.parametrize("k", [1, 4, 9, 13, 20])
+@pytest.mark.parametrize(
+    "k", [1, 20, *(pytest.param(k, marks=pytest.mark.slow) for k in (4, 9, 13))]
+)
 def test_early_stopping_goes_on_as_without_a_break(tmp_path, k, stopped_early):
     recipe, whole, last, kept = stopped_early
     cut = tmp_path / "cut"
