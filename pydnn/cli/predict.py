@@ -55,7 +55,7 @@ def add_to(commands: Commands) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     if not args.files:  # before Python 3.13, argparse counts a lone "--" as one, and drops it
-        raise BadInput("there is no file, expected one or more: give a picture or a table.")
+        raise BadInput("no file is named, expected one or more: name a picture or a table.")
     model = model_of(args.folder, allow=args.allow, unverified=args.unverified)
     if model.columns is not None:
         return _predict_rows(args, model)

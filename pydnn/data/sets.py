@@ -291,7 +291,7 @@ def _second(table: Table, first: TableBatch) -> TableBatch:
 def load_images(
     name: AnyPath, *, image_size: Sequence[int] | None = None, skip_unreadable: bool = False
 ) -> tuple[ImageSet, ImageSet | None]:
-    """Load the training and test images called `name`; None if there are no test images.
+    """Load the images called `name`: for training, and for testing or None.
 
     Args:
         name: "drawn-cats", a folder of pictures, the directory of the tutorial's photos, or a file

@@ -242,7 +242,7 @@ MISTAKES = {
     "show nowhere": (["data", "show", "cats", "--png", "no/such.png"], "no/such.png cannot be"),
     "show over a file": (["data", "show", "cats", "--png", "file"], "file does not end in .png"),
     "show without a name": (["data", "show", "cats", "--png", ""], "does not end in .png"),
-    "predict nothing": (["predict", "no-such", "--", "--"], "there is no file"),
+    "predict nothing": (["predict", "no-such", "--", "--"], "no file is named"),
     "unknown user": (["evaluate", "~no-such-user/x"], "RUN: ~no-such-user/x cannot be found"),
     "unknown user's run": (["doctor", "~no-such-user/x"], "RUN: ~no-such-user/x cannot be found"),
 }

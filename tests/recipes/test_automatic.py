@@ -50,6 +50,21 @@ def test_several_targets_are_labels_or_numbers(columns, loss):
     assert write_description(recipe.network).endswith("dense(2))")
 
 
+def test_few_examples_of_nearly_as_many_values_are_a_quantity():
+    ages = [*range(16), *range(14)]  # 30 examples
+    assert write_description(recipe_for(examples(30, y=ages)).loss) == "mean_squared()"
+    ages = [*range(15), *range(15)]
+    assert write_description(recipe_for(examples(30, y=ages)).loss) == "softmax_cross_entropy()"
+
+
+# 0.05 / (0.003 * steps of an epoch) to two digits, but at most 1.
+@pytest.mark.parametrize(("m", "decay"), [(40, 1.0), (999, 0.69), (5000, 0.98), (50_000, 0.095)])
+def test_an_epoch_shrinks_weights_by_the_same_share_however_many_steps_it_has(m, decay):
+    recipe = recipe_for(examples(m, y=(["no", "yes"] * m)[:m]))
+    expected = f"adamw(learning_rate=0.003, weight_decay={decay})"
+    assert write_description(recipe.optimizer) == expected
+
+
 def test_a_task_that_is_stated_replaces_the_rule():
     ages = examples(y=[1.0, 2.0] * 20)
     assert write_description(recipe_for(ages).loss) == "sigmoid_cross_entropy()"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
@@ -66,7 +67,7 @@ __all__ = ["NetworkClassifier", "NetworkRegressor"]
 _PICKLE_FORMAT = 1
 
 
-class _Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
+class _Network(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
     """What both estimators share: from arguments and data to epochs, and from there to a model."""
 
     _numeric: ClassVar[bool]  # whether targets must be numbers
@@ -77,21 +78,21 @@ class _Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     validation_scores_: list[float] | None
     validation_loss_curve_: list[float] | None
 
+    @abstractmethod
     def _learn_targets(self, y: NDArray[Any], classes: ArrayLike | None) -> None:
         """Learn from the first targets what labels and predictions look like."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _labels(self, y: NDArray[Any]) -> FloatArray:
         """The targets as labels (n_y, m)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _every_label(self) -> FloatArray:
         """Labels (n_y, k) in which every class occurs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _score_of(self, P: FloatArray, Y: FloatArray, weights: FloatArray | None) -> float:
         """The score of predictions P (n_y, m) for labels Y."""
-        raise NotImplementedError
 
     def _class_weights(self) -> ClassWeights:
         """The weights of classes, as a recipe has them."""
