@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
 from types import ModuleType
-from typing import ParamSpec, TypeAlias, TypeVar
+from typing import ParamSpec, TypeAlias, TypeGuard, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,8 @@ __all__ = [
     "fixed",
     "import_extra",
     "install_command",
+    "is_count",
+    "is_shape",
     "known_options",
     "path_of",
     "plain_number",
@@ -56,6 +58,7 @@ _Result = TypeVar("_Result")
 
 MOST_BITS = 1024  # the largest size of an integer in a description, and of a seed
 MOST_COUNT = 2**63 - 1  # counts, and numbers computed from a few of them, stay short to print
+_LARGEST_ITEM = 32  # bytes, of a complex number in the longest format
 MOST_SEED = 2**MOST_BITS - 1
 _LONG = 128  # a message shows a longer integer by its number of bits
 _LONGEST_FIXED = 16  # a longer number with decimals is written with an exponent
@@ -263,6 +266,32 @@ def expect_count(
     if number > most:
         raise BadInput(f"{name} is {shown(number)}, expected at most {shown(most)}: {hint}.")
     return number
+
+
+def is_count(value: object, *, least: int = 0, most: int = MOST_COUNT) -> TypeGuard[int]:
+    """Return whether a value that was read from a file is an integer from `least` to `most`.
+
+    Every size, count and shape in the JSON, TOML or header of a file must pass this before NumPy
+    meets it. `isinstance` and patterns such as `int(n)` also accept True, which JSON can write.
+
+    Example:
+        >>> is_count(3), is_count(True), is_count(3.0), is_count(-1), is_count(2**63)
+        (True, False, False, False, False)
+    """
+    return type(value) is int and least <= value <= most
+
+
+def is_shape(value: Sequence[object]) -> TypeGuard[Sequence[int]]:
+    """Return whether sizes that were read from a file are those of an array that NumPy can make.
+
+    Even an array without entries cannot have a shape such as (0, 2**62, 4).
+
+    Example:
+        >>> is_shape((2, 3)), is_shape((2, True)), is_shape((0, 2**62, 4))
+        (True, False, False)
+    """
+    sizes = [max(n, 1) for n in value if is_count(n)]
+    return len(sizes) == len(value) <= 32 and math.prod(sizes) <= MOST_COUNT // _LARGEST_ITEM
 
 
 def expect_real(

@@ -27,9 +27,12 @@ from pydnn.checks import (
     fixed,
     import_extra,
     install_command,
+    is_count,
+    is_shape,
     path_of,
     plain_number,
     printable,
+    shown,
 )
 
 TOP = Path(__file__).parents[1]
@@ -47,6 +50,40 @@ def test_shapes_that_fit_pass(expected):
 def test_scalars_of_numpy_are_the_python_values_they_stand_for(number, plain):
     assert plain_number(number) == plain
     assert type(plain_number(number)) is type(plain)
+
+
+NOT_COUNTS = [True, False, 3.0, float("nan"), -1, 2**63, 10**400, "3", None, [3], np.int64(3)]
+
+
+@pytest.mark.parametrize("value", NOT_COUNTS, ids=shown)
+def test_only_a_whole_number_in_its_range_is_a_count(value):
+    assert not is_count(value)
+    assert not is_shape([2, value])
+    assert is_count(0)
+    assert is_count(3, least=3, most=3)
+    assert not is_count(3, least=4)
+    assert not is_count(3, most=2)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (),
+        (0,),
+        (3, 2),
+        (2**57,),
+        (0, 2**57),
+        (0, 2**60),
+        (2**62, 0, 4),
+        (1 << 40, 1 << 40),
+        (1,) * 40,
+    ],
+)
+def test_numpy_makes_arrays_of_every_shape_that_passes(shape):
+    if is_shape(shape):
+        assert np.broadcast_to(np.longdouble(1), shape).shape == shape
+    else:
+        assert math.prod(n or 1 for n in shape) > 2**57 or len(shape) > 32
 
 
 REFUSED = {

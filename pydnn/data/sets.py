@@ -14,7 +14,15 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from pydnn.batches import split
-from pydnn.checks import AnyPath, BadInput, expect_finite, expect_shape, import_extra, path_of
+from pydnn.checks import (
+    AnyPath,
+    BadInput,
+    expect_count,
+    expect_finite,
+    expect_shape,
+    import_extra,
+    path_of,
+)
 from pydnn.data.image_folders import (
     ImageFolder,
     holds_images,
@@ -50,6 +58,12 @@ __all__ = [
 _TEST_SHARE = 0.2
 
 
+def _sizes(shape: Iterable[object] | None) -> tuple[int, ...] | None:
+    if shape is None:
+        return None
+    return tuple(expect_count("image_shape", n, hint="give (height, width, 3)") for n in shape)
+
+
 def _tuple(value: Iterable[object] | None) -> tuple[object, ...] | None:
     return None if value is None else tuple(value)
 
@@ -77,7 +91,7 @@ class DataSet:
 
     train: Batch
     test: Batch
-    image_shape: tuple[int, int, int] | None = attrs.field(default=None, converter=_tuple)
+    image_shape: tuple[int, int, int] | None = attrs.field(default=None, converter=_sizes)
     classes: tuple[str, ...] | None = attrs.field(default=None, converter=_tuple)
     notes: tuple[str, ...] = attrs.field(default=(), eq=False, repr=False)
 
@@ -359,7 +373,7 @@ def load_table(path: AnyPath) -> DataSet:
             expect_shape(f"{name}, transposed,", ours, (len(theirs), "m"), hint=hint)
         shape, classes = None, None
         if holds(file, "image_shape"):
-            shape = read_array(file, "image_shape", dtype=np.number, shape=(3,)).tolist()
+            shape = read_array(file, "image_shape", dtype=np.integer, shape=(3,)).tolist()
         if holds(file, "classes"):
             classes = read_names(file, "classes")
     return DataSet(train, test, shape, classes)

@@ -16,7 +16,7 @@ from typing import IO
 
 import numpy as np
 
-from pydnn.checks import BadInput, first_line, shown
+from pydnn.checks import BadInput, first_line, is_shape, shown
 from pydnn.interop.stored import Stored
 from pydnn.records import AnyArray, AnyDType
 from pydnn.storage.files import MOST_COMPRESSION, open_regular
@@ -201,7 +201,7 @@ def _npy_header(
     match header := ast.literal_eval(text):
         case {"descr": descr, "fortran_order": bool(fortran), "shape": tuple(shape)} if (
             dtype := dtype_of(descr)
-        ) and all(type(n) is int and n >= 0 for n in shape):
+        ) and is_shape(shape):
             pass
         case _:
             raise ValueError(f"its header is {shown(header)}, which is not that of such an array")

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pydnn.checks import BadInput, shown
+from pydnn.checks import BadInput, is_count, is_shape, shown
 from pydnn.interop.stored import Stored
 from pydnn.records import AnyArray, AnyDType
 from pydnn.storage.files import open_regular
@@ -117,9 +117,7 @@ def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def _array(path: Path, name: str, of: object) -> _Array:
     match of:
         case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [start, stop], **rest} if (
-            not rest
-            and len(shape) <= 32
-            and all(type(n) is int and 0 <= n < 2**63 for n in (*shape, start, stop))
+            not rest and is_shape(shape) and is_count(start) and is_count(stop)
         ):
             if dtype not in _DTYPES:
                 known = ", ".join(_DTYPES)

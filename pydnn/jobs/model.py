@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
@@ -24,6 +25,7 @@ from pydnn.checks import (
     expect_finite,
     expect_same_dtype,
     expect_shape,
+    is_count,
     path_of,
     shown,
 )
@@ -508,9 +510,9 @@ def _inputs(
     path: str, plain: Mapping[str, object]
 ) -> tuple[int, tuple[int, int, int] | None, tuple[str, ...] | None]:
     match plain:
-        case {"features": int(features), "image_shape": shape, "classes": classes}:
+        case {"features": features, "image_shape": shape, "classes": classes}:
             if (
-                0 < features <= _MOST_FEATURES
+                is_count(features, least=1, most=_MOST_FEATURES)
                 and _is_image_shape(shape, features)
                 and (classes is None or _are_names(classes))
             ):
@@ -524,7 +526,7 @@ def _inputs(
 
 def _iteration(path: str, plain: Mapping[str, object], costs: int) -> int | None:
     iteration = plain.get("iteration")
-    if iteration is None or (type(iteration) is int and 0 <= iteration <= costs):
+    if iteration is None or is_count(iteration, most=costs):
         return iteration
     raise BadInput(
         f"inputs in {path} say iteration {shown(iteration)}, expected at most {costs}, the number "
@@ -536,8 +538,8 @@ def _is_image_shape(shape: object, features: int) -> TypeGuard[list[int] | None]
     if shape is None:
         return True
     match shape:
-        case [int(height), int(width), 3]:
-            return 0 < height <= 4096 and 0 < width <= 4096 and height * width * 3 == features
+        case [_, _, 3] if all(is_count(n, least=1, most=4096) for n in shape):
+            return math.prod(shape) == features
     return False
 
 

@@ -30,7 +30,7 @@ from pathlib import Path
 
 import attrs
 
-from pydnn.checks import BadInput, printable
+from pydnn.checks import BadInput, is_count, printable
 from pydnn.descriptions.builders import expect_allowed, modules
 from pydnn.jobs.file_kinds import kind_of
 from pydnn.keys import Key
@@ -492,10 +492,12 @@ def _read_end(path: Path) -> End:
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{path} is damaged ({error}): {RESTORE}.") from error
     match plain:
-        case {"iteration": int(iteration), "fingerprint": str(digits), "why": str(why)}:
+        case {"iteration": iteration, "fingerprint": str(digits), "why": str(why)} if is_count(
+            iteration
+        ):
             if text != _end_text(iteration, digits, why):
                 raise BadInput(f"sha256 in {path} is not that of its text: {RESTORE}.")
-            named = path.name == f"end-{iteration:010}.json" and type(iteration) is int
+            named = path.name == f"end-{iteration:010}.json"
             if named and why.isprintable():
                 return End(path, iteration, digits, why)
     raise BadInput(f"{path} does not say where the training ended: {RESTORE}.")

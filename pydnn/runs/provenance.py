@@ -19,7 +19,7 @@ from typing import TypeGuard
 import attrs
 from numpy.typing import DTypeLike
 
-from pydnn.checks import BadInput, expect_known
+from pydnn.checks import BadInput, expect_known, is_count
 from pydnn.data import DataSet, TableBatch, lasting_name
 from pydnn.descriptions.parts import is_description
 from pydnn.descriptions.text import OWN_BUILDER
@@ -419,7 +419,7 @@ def read_pins(plain: Mapping[str, object]) -> Pins:
     known |= {"test_place", "encoded"}  # of tables
     if isinstance(recorded, dict) and set(recorded) <= known:
         form = recorded.get("format", 1)
-        if type(form) is not int or not 1 <= form <= RECORDED_FORMAT:
+        if not is_count(form, least=1, most=RECORDED_FORMAT):
             raise BadInput(
                 f"{RECORDED}.format is {reprlib.repr(form)}, expected at most {RECORDED_FORMAT}: "
                 "open the run with a newer pydnn."
@@ -439,8 +439,7 @@ def read_pins(plain: Mapping[str, object]) -> Pins:
         )
         test = recorded.get("test_place", "")
         encoded = recorded.get("encoded", 0)
-        counted = type(encoded) is int and 0 <= encoded < _MOST_FEATURES
-        placed = isinstance(test, str) and counted
+        placed = isinstance(test, str) and is_count(encoded, most=_MOST_FEATURES - 1)
         start = recorded.get("start")
         begun = start is None or _is_sha256(start)
         whole = whole and begun
@@ -476,10 +475,9 @@ def _read_part(part: str, plain: object) -> dict[str, Pin]:
 
 def _read_pin(name: str, value: object) -> Pin:
     match value:
-        case {"shape": [int(n), int(m)], "dtype": str(dtype), "sha256": sha256} if (
-            bool not in (type(n), type(m))
-            and 0 < n < _MOST_FEATURES
-            and m > 0
+        case {"shape": [n, m], "dtype": str(dtype), "sha256": sha256} if (
+            is_count(n, least=1, most=_MOST_FEATURES - 1)
+            and is_count(m, least=1)
             and dtype in DTYPES
             and _is_sha256(sha256)
         ):

@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pydnn.checks import BadInput
+from pydnn.checks import BadInput, is_count
 from pydnn.fingerprints import fingerprint
 from pydnn.keys import Key
 from pydnn.recipes.recipe import Recipe
@@ -326,22 +326,22 @@ def read_segment(path: Path) -> Segment:
 def _read(path: Path, plain: object, recipe: str | None) -> Segment:
     match plain:
         case {
-            "start": int(start),
-            "iteration": int(iteration),
-            "goal": int(goal),
+            "start": start,
+            "iteration": iteration,
+            "goal": goal,
             "state_sha256": str(state),
             "rows_sha256": str(rows),
             "before": str(before),
             "environment": str(environment),
-            "seed": int(seed),
+            "seed": seed,
             "key": list(key),
             "columns": list(columns),
         } if (
             all(map(_SHA256.fullmatch, (state, rows, before, environment)))
             and (recipe is None or _SHA256.fullmatch(recipe))
-            and bool not in map(type, (start, iteration, goal))
-            and 0 <= start <= iteration < _MOST
-            and 0 < goal <= _MOST
+            and is_count(iteration, most=_MOST - 1)
+            and is_count(start, most=iteration)
+            and is_count(goal, least=1, most=_MOST)
         ):
             return Segment(
                 path,

@@ -142,6 +142,14 @@ def of_other_images(file):
     file["image_shape"] = [4, 4, 3]
 
 
+def of_images_with_decimals(file):
+    file["image_shape"] = [0.5, 2.0, 3.0]
+
+
+def of_images_below_0(file):
+    file["image_shape"] = [-1, -1, 3]
+
+
 def of_names_in_latin(file):
     file["classes"] = np.array(["é".encode("latin-1")])
 
@@ -154,6 +162,8 @@ def of_names_in_latin(file):
         (of_other_columns, r"test_X, transposed, has shape \(5, 2\), expected \(3, m\)"),
         (of_one_weight, r"test_weights in .*table.h5 has shape \(1,\), expected \(2,\)"),
         (of_other_images, r"examples have 3 features, but images of \(4, 4, 3\) have 48"),
+        (of_images_with_decimals, "image_shape in .*table.h5 holds float64, expected integers"),
+        (of_images_below_0, "image_shape is -1, expected an integer of at least 1"),
         (of_names_in_latin, "classes in .* expected UTF-8"),
         (of_unequal_length, r"train_Y in .*table.h5 has shape \(3,\), expected \(4,\)"),
     ],

@@ -147,6 +147,37 @@ DAMAGE = {
 }  # fmt: skip
 
 
+NOT_COUNTS = (True, 12.0, -12, 0, 2**64, 10**400, 1e300, float("nan"), "12", [12], {})
+
+
+@pytest.mark.parametrize("value", NOT_COUNTS, ids=str)
+def test_a_size_that_is_not_a_whole_number_is_refused_before_it_is_used(tmp_path, model, value):
+    path = tmp_path / "model.h5"
+    model.save(path)
+    for changes in (
+        {"features": value, "image_shape": None},
+        {"image_shape": [value, 2, 3]},
+        {"image_shape": [2, value, 3]},
+        {"image_shape": [2, 2, value]},
+    ):
+        resealed(path, in_inputs(**{"features": 12, "image_shape": [2, 2, 3]} | changes))
+        with pytest.raises(BadInput, match=r"inputs in .*, expected features"):
+            load_model(path)
+
+
+def test_one_feature_is_not_a_truth_value(tmp_path):
+    """True equals 1, and so passes every comparison of sizes."""
+    line = train(LINE, Batch([[0.0, 1.0]], [[1.0, 3.0]])).model
+    line.save(tmp_path / "line.h5")
+    assert load_model(tmp_path / "line.h5").features == 1
+    resealed(tmp_path / "line.h5", in_inputs(features=True))
+    with pytest.raises(BadInput, match=r"inputs in .* are {'features': True"):
+        load_model(tmp_path / "line.h5")
+
+
+LINE = Recipe("a line", "dense(1)", "mean_squared()", "adam()", iterations=1)
+
+
 @pytest.mark.parametrize(("change", "message"), DAMAGE.values(), ids=DAMAGE)
 def test_an_inconsistent_model_is_refused_in_one_line(tmp_path, model, change, message):
     path = tmp_path / "model.h5"
