@@ -1,0 +1,242 @@
+"""Windows that slide over the places of an example: their options, and where they lie on each axis.
+
+Convolutions and pools share these. The places are the steps T of a sequence (T, C), or the rows and
+columns of an image (H, W, C); every window covers all channels C.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import attrs
+
+from pydnn.checks import BadInput, expect_count, shown
+from pydnn.stages.base import Shape
+
+__all__ = ["Padding", "PerAxis", "WindowedAxis", "Windows", "expect_places"]
+
+PerAxis: TypeAlias = int | Sequence[int]  # one number for all axes, or a list with one for each
+# "valid", "same", one number for all sides, or a list with a number or a pair for each axis
+Padding: TypeAlias = str | int | Sequence[int | Sequence[int]]
+
+_MOST = 1 << 48  # numbers of a padded example: a file may claim any size
+
+
+@attrs.frozen
+class WindowedAxis:
+    """The windows along one axis.
+
+    Attributes:
+        length: Number of places of the input.
+        size: Number of places that a window covers.
+        stride: Places from the start of one window to the start of the next.
+        dilation: Places from one covered place to the next; 1 if they are neighbors.
+        before: Places of padding before the first place of the input.
+        after: Places of padding after the last one.
+    """
+
+    length: int
+    size: int
+    stride: int = 1
+    dilation: int = 1
+    before: int = 0
+    after: int = 0
+
+    @property
+    def extent(self) -> int:
+        """Places from the first to the last that a window covers, with gaps."""
+        return (self.size - 1) * self.dilation + 1
+
+    @property
+    def padded(self) -> int:
+        """Number of places of the input with its padding."""
+        return self.before + self.length + self.after
+
+    @property
+    def count(self) -> int:
+        """Number of windows, which is the number of places of the output."""
+        return max(0, (self.padded - self.extent) // self.stride + 1)
+
+    def places(self, offset: int) -> tuple[slice, slice]:
+        """Return which windows have place number `offset` inside the input, and where.
+
+        Returns:
+            A slice of the windows, and a slice of the input with one place for each of them. Both
+            are empty if the padding covers this place of all windows.
+        """
+        start = offset * self.dilation - self.before  # of the first window
+        first = max(0, -(start // self.stride))
+        stop = max(first, min(self.count, (self.length - 1 - start) // self.stride + 1))
+        begin = start + first * self.stride
+        end = begin + max(0, (stop - first - 1) * self.stride + 1) if stop > first else begin
+        return slice(first, stop), slice(begin, end, self.stride)
+
+
+@attrs.frozen
+class Windows:
+    """The options of windows, checked; `windows` makes them.
+
+    A tuple has one entry for each axis; a number stands for all axes.
+
+    Attributes:
+        size: Number of places that a window covers.
+        stride: Places from the start of one window to the start of the next.
+        padding: "valid", "same", or places of padding: pairs (before, after) in a tuple.
+        dilation: Places from one covered place to the next.
+    """
+
+    size: int | tuple[int, ...]
+    stride: int | tuple[int, ...]
+    padding: str | int | tuple[tuple[int, int], ...]
+    dilation: int | tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls,
+        size: PerAxis,
+        *,
+        stride: PerAxis = 1,
+        padding: Padding = "valid",
+        dilation: PerAxis = 1,
+    ) -> Windows:
+        """Check the options of a builder.
+
+        Args:
+            size: Number of places that a window covers: a number for all axes, or a list with one
+                for each axis.
+            stride: Places from the start of one window to the start of the next, in the same form.
+            padding: Zeros around the input. "valid" is none. "same" gives ceil(length / stride)
+                places of output; if their number is odd, the extra one comes last. A number is for
+                all sides. A list has a number, or a pair (before, after), for each axis.
+            dilation: Places from one covered place to the next, in the form of `size`.
+
+        Raises:
+            BadInput: If an option has another form, or lists of different lengths.
+        """
+        checked = cls(
+            _per_axis("size", size, "3, or (3, 5) for three rows and five columns"),
+            _per_axis("stride", stride, "2, or (2, 1) for every second row and every column"),
+            _padding(padding),
+            _per_axis("dilation", dilation, "2, or (1, 2) for gaps between columns"),
+        )
+        lengths = {name: len(value) for name, value in checked._lists()}
+        if len(set(lengths.values())) > 1:
+            sizes = ", ".join(f"{name} has {n}" for name, n in lengths.items())
+            raise BadInput(f"lists differ in length ({sizes}): give one entry for each axis.")
+        return checked
+
+    def _lists(self) -> list[tuple[str, tuple[object, ...]]]:
+        fields = attrs.asdict(self, recurse=False).items()
+        return [(name, value) for name, value in fields if isinstance(value, tuple)]
+
+    def over(self, shape_in: Shape) -> tuple[WindowedAxis, ...]:
+        """Return the windows along each axis of places of examples of shape (T, C) or (H, W, C).
+
+        Raises:
+            BadInput: If the examples have another number of axes than (T, C), (H, W, C) or the
+                options have, or a window is larger than the padded example.
+        """
+        return _over(self, tuple(map(int, shape_in)))
+
+
+@functools.lru_cache(maxsize=256)
+def _over(options: Windows, shape_in: Shape) -> tuple[WindowedAxis, ...]:
+    expect_places(shape_in)
+    places = shape_in[:-1]
+    for name, value in options._lists():
+        if len(value) != len(places):
+            wanted = f"each of {len(places)} axes" if len(places) > 1 else "1 axis"
+            raise BadInput(
+                f"{name} has {len(value)} entries for examples of shape {shape_in}, expected one "
+                f"for {wanted}: {_instead(name, value, shape_in)}."
+            )
+    axes = tuple(_axis(options, i, length) for i, length in enumerate(places))
+    for i, axis in enumerate(axes):
+        if axis.extent > axis.padded:
+            padding = f" and {axis.before} + {axis.after} of padding" if axis.padded else ""
+            raise BadInput(
+                f"a window reaches over {axis.extent} places of axis {i}, but examples of shape "
+                f"{shape_in} have {axis.length}{padding}: give a smaller size or dilation, or "
+                "more padding."
+            )
+    if math.prod(axis.padded for axis in axes) * shape_in[-1] > _MOST:
+        raise BadInput(
+            f"examples of shape {shape_in} have {' x '.join(str(a.padded) for a in axes)} places "
+            "with their padding, more than any machine holds: give less padding."
+        )
+    return axes
+
+
+def _instead(name: str, value: tuple[object, ...], shape_in: Shape) -> str:
+    if len(shape_in) == 2 and len(value) == 2:
+        return f"put reshape{(*shape_in, 1)} before this stage if they are images without channels"
+    return "give one number for all axes, or a list with one entry for each"
+
+
+def expect_places(shape_in: Shape) -> None:
+    """Refuse examples of any shape but (T, C) and (H, W, C), and say which reshape gives one."""
+    if len(shape_in) == 1:
+        [n] = shape_in
+        side = math.isqrt(n // 3) if n % 3 == 0 else 0
+        if side and side * side * 3 == n:
+            example = f"reshape({side}, {side}, 3)"
+        elif math.isqrt(n) ** 2 == n:
+            example = f"reshape({math.isqrt(n)}, {math.isqrt(n)}, 1)"
+        else:
+            example = f"reshape({n}, 1)"
+        raise BadInput(
+            f"examples have shape {shape_in}, expected images (H, W, C) or sequences (T, C): put "
+            f"a reshape before this stage, e.g. {example}."
+        )
+    if len(shape_in) not in (2, 3):
+        raise BadInput(
+            f"examples have shape {shape_in}, expected images (H, W, C) or sequences (T, C): put "
+            "a reshape before this stage."
+        )
+
+
+def _axis(options: Windows, i: int, length: int) -> WindowedAxis:
+    def of(value: int | tuple[int, ...]) -> int:
+        return value[i] if isinstance(value, tuple) else value
+
+    axis = WindowedAxis(length, of(options.size), of(options.stride), of(options.dilation))
+    padding = options.padding
+    if isinstance(padding, str):
+        reach = (-(-length // axis.stride) - 1) * axis.stride + axis.extent
+        total = max(0, reach - length) if padding == "same" else 0
+        return attrs.evolve(axis, before=total // 2, after=total - total // 2)
+    before, after = padding[i] if isinstance(padding, tuple) else (padding, padding)
+    return attrs.evolve(axis, before=before, after=after)
+
+
+def _per_axis(name: str, value: object, example: str) -> int | tuple[int, ...]:
+    hint = f"give e.g. {example}"
+    if not isinstance(value, list | tuple):
+        return expect_count(name, value, hint=hint)
+    if not 1 <= len(value) <= 2:
+        raise BadInput(f"{name} has {len(value)} entries, expected 1 or 2: {hint}.")
+    return tuple(expect_count(name, each, hint=hint) for each in value)
+
+
+def _padding(value: object) -> str | int | tuple[tuple[int, int], ...]:
+    hint = 'give "valid", "same", 1, (1, 2) for rows and columns, or ((0, 1), (2, 2)) for all sides'
+    if isinstance(value, str) and value in ("valid", "same"):
+        return value
+    if isinstance(value, str):
+        raise BadInput(f"padding is {shown(value)}, which pydnn does not know: {hint}.")
+    if not isinstance(value, list | tuple):
+        return expect_count("padding", value, least=0, hint=hint)
+    if not 1 <= len(value) <= 2:
+        raise BadInput(f"padding has {len(value)} entries, expected one for each axis: {hint}.")
+    return tuple(_pair(each, hint) for each in value)
+
+
+def _pair(value: object, hint: str) -> tuple[int, int]:
+    pair = value if isinstance(value, list | tuple) else (value, value)
+    if len(pair) != 2:
+        raise BadInput(f"padding has {shown(value)} for one axis, expected a pair: {hint}.")
+    before, after = (expect_count("padding", each, least=0, hint=hint) for each in pair)
+    return before, after
