@@ -10,6 +10,7 @@ import pytest
 from fuzz.run import fuzz
 
 SEED = 1
+COUNT = 8000  # and no time limit: a faster machine that ran more cases could fail where others pass
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the watchdog selects on a pipe")
 
 
@@ -23,7 +24,7 @@ def complaints(verdicts):
 
 
 def test_damaged_inputs_are_answered_in_one_line():
-    verdicts = list(fuzz(SEED, 0, 30, seconds=60))
+    verdicts = list(fuzz(SEED, 0, 30))
     assert complaints(verdicts) == []
     # Some of them do no harm, so that commands get to their end; most are refused.
     assert {verdict["status"] for verdict in verdicts} >= {0, 2}
@@ -31,6 +32,6 @@ def test_damaged_inputs_are_answered_in_one_line():
 
 @pytest.mark.slow
 def test_thousands_of_damaged_inputs_are_answered_in_one_line():
-    verdicts = list(fuzz(SEED, 30, 1_000_000, seconds=270))
+    verdicts = list(fuzz(SEED, 30, COUNT))
     assert complaints(verdicts) == []
-    assert len(verdicts) >= 1000  # three times as many where nothing else uses the machine
+    assert len(verdicts) == COUNT - 30

@@ -207,4 +207,4 @@ def _npy_header(
             raise ValueError(f"its header is {shown(header)}, which is not that of such an array")
     if math.prod(shape) * dtype.itemsize != member.left:
         raise ValueError(f"it claims the shape {shape}, but {member.left} bytes are there")
-    return shape, fortran, dtype
+    return tuple(shape), fortran, dtype

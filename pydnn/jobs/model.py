@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
@@ -538,8 +537,9 @@ def _is_image_shape(shape: object, features: int) -> TypeGuard[list[int] | None]
     if shape is None:
         return True
     match shape:
-        case [_, _, 3] if all(is_count(n, least=1, most=4096) for n in shape):
-            return math.prod(shape) == features
+        case [height, width, 3]:
+            if is_count(height, least=1, most=4096) and is_count(width, least=1, most=4096):
+                return height * width * 3 == features
     return False
 
 

@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import functools
 import json
+import math
 import os
 import queue
 import select
@@ -32,7 +33,7 @@ def fuzz(
     first: int,
     stop: int,
     *,
-    seconds: float,
+    seconds: float = math.inf,
     stalled: float = STALLED,
     keep: Path | None = None,
 ) -> Iterator[dict[str, Any]]:
@@ -42,7 +43,7 @@ def fuzz(
         seed: Of all cases.
         first: Number of the first.
         stop: That after the last.
-        seconds: No case is begun after so many.
+        seconds: No case begins after this time; by default all of them run.
         stalled: Seconds after which a case without an answer hangs.
         keep: A folder for the files, which stay there; by default they are removed.
 
