@@ -84,7 +84,7 @@ class EpochBatches:
 
     def __call__(self, data: Batch, key: Key, k: int) -> Batch:
         """The batch of iteration k."""
-        m = data.X.shape[1]
+        m = data.X.shape[-1]
         # From k alone, not from a position that is carried along: any step can be repeated.
         epoch, place = divmod(k, self.per_epoch(m))
         which = slice(place * self.size, (place + 1) * self.size)
@@ -146,7 +146,7 @@ def batches_of(batching: Batching, data: Batch, key: Key, *, start: int = 0) -> 
         >>> np.sort(np.hstack([next(stream).X, next(stream).X]))  # an epoch has every example once
         array([[0., 1., 2., 3.]])
     """
-    batching.per_epoch(data.X.shape[1])  # refuses a wrong size here instead of at the first step
+    batching.per_epoch(data.X.shape[-1])  # refuses a wrong size here instead of at the first step
     return (batching.at(data, key, k) for k in itertools.count(start))
 
 
@@ -157,7 +157,8 @@ def _order(key: Key, epoch: int, m: int) -> NDArray[np.int64]:
 
 def _columns(data: Batch, which: slice | NDArray[np.int64]) -> Batch:
     X, Y, weights = (_taken(array, which) for array in (data.X, data.Y, data.weights))
-    batch: Batch = _batch(X, Y, weights)
+    lengths = None if data.lengths is None else freeze(data.lengths[which])
+    batch: Batch = _batch(X, Y, weights, lengths)
     return batch
 
 
@@ -166,11 +167,12 @@ _batch = maker_of(Batch)  # without checks, because columns of a batch form a ba
 
 def _taken(array: FloatArray | None, which: slice | NDArray[np.int64]) -> FloatArray | None:
     if array is None or isinstance(which, slice):
-        return array[:, which] if array is not None else None
+        return array[..., which] if array is not None else None
     # Each example is contiguous in this memory order, so rows of the transpose copy faster.
-    if array.flags.f_contiguous:
+    if array.ndim == 2 and array.flags.f_contiguous:
         return freeze(array.T.take(which, axis=0)).T  # half of the time of array.T[which]
-    return freeze(array[:, which])
+    examples = np.moveaxis(array, -1, 0)
+    return np.moveaxis(freeze(examples.take(which, axis=0)), 0, -1)
 
 
 def examples_together(data: Batch) -> Batch:

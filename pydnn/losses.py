@@ -4,6 +4,9 @@ Classification losses take logits, because that is the stable form. A loss takes
 examples, so no stage divides by m. With weights, it is the weighted mean: an example of weight 2
 counts as two of weight 1. A batch whose weights are all 0 has cost 0 and gradient 0; a batch
 without examples is refused.
+
+Where each step of a sequence has labels, outputs have shape (T, n_y, m), and the mean is that over
+all valid steps of all examples. Padded steps have gradient 0.
 """
 
 from __future__ import annotations
@@ -17,12 +20,20 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from pydnn.checks import BadInput, expect_examples, expect_finite, expect_real, expect_shape
+from pydnn.checks import (
+    BadInput,
+    expect_examples,
+    expect_finite,
+    expect_known,
+    expect_real,
+    expect_shape,
+)
 from pydnn.descriptions.builders import described
 from pydnn.descriptions.parts import DescribedPart
 from pydnn.numerics import Numerics
 from pydnn.numerics.underflow import belongs, ignoring_in
 from pydnn.records import FloatArray, freeze, scalar
+from pydnn.sequences import columns_of_steps, labels_of_steps, steps_of_columns
 from pydnn.stages.base import EVALUATION, Context
 
 if TYPE_CHECKING:
@@ -125,18 +136,23 @@ class MeanOf:
         entries: `(AL, Y, numerics) -> (losses, slopes)`: the losses of each example (k, m), and
             the gradient of their sum as a new array, which is then scaled in place.
         weigh: `(Y) -> weights` (1, m), further weights of the examples; None for none.
+        steps: "mean" or "sum": for outputs (T, n_y, m), whether the cost is the mean over all valid
+            steps of all examples, or the mean over examples of the sums over their steps.
     """
 
     entries: Entries
     weigh: Callable[[FloatArray], FloatArray] | None = None
+    steps: str = "mean"
 
     def __call__(
         self, AL: FloatArray, Y: FloatArray, weights: FloatArray | None, context: Context
     ) -> tuple[float, FloatArray]:
-        """The cost and dAL (n_y, m)."""
+        """The cost and dAL, of the shape of AL: (n_y, m), or (T, n_y, m) with labels per step."""
         numerics = context.numerics
         if not AL.size:
             expect_examples(AL.shape[-1])
+        if AL.ndim > 2:
+            return self._over_steps(AL, Y, weights, context)
         losses, slopes = self.entries(AL, Y, numerics)
         if self.weigh is not None:
             by_class = self.weigh(Y).astype(AL.dtype)
@@ -157,6 +173,27 @@ class MeanOf:
         shares = weights / total
         slopes *= shares
         return numerics.mean(losses * shares) * losses.size, freeze(slopes)
+
+    def _over_steps(
+        self, AL: FloatArray, Y: FloatArray, weights: FloatArray | None, context: Context
+    ) -> tuple[float, FloatArray]:
+        lengths, shape = context.lengths, AL.shape
+        each = labels_of_steps(Y, shape, lengths)
+        columns = columns_of_steps(AL, lengths)
+        steps = each.shape[1] / shape[-1]  # of an example, on average
+        if weights is not None:
+            expect_weights(weights, shape[-1])
+            of_examples = weights
+            weights = columns_of_steps(
+                np.broadcast_to(weights, (*shape[:-2], 1, shape[-1])), lengths
+            )
+            if self.steps == "sum" and of_examples.any():
+                mean = context.numerics.mean
+                steps *= mean(weights) / mean(of_examples)
+        cost, slopes = self(columns, each, weights, attrs.evolve(context, lengths=None))
+        if self.steps == "sum":
+            cost, slopes = cost * steps, slopes * slopes.dtype.type(steps)
+        return cost, freeze(steps_of_columns(slopes, shape, lengths))
 
 
 def expect_weights(weights: FloatArray, m: int, *, of: str = "") -> None:
@@ -264,18 +301,25 @@ def sigmoid_cross_entropy(
 
 @described("loss")
 def softmax_cross_entropy(
-    *, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None
+    *,
+    label_smoothing: float = 0.0,
+    class_weights: Sequence[float] | None = None,
+    steps: str = "mean",
 ) -> Loss:
     """Cross-entropy of logits Z (K, m), in nats, for one of K classes.
 
-    Labels Y are class numbers from 0 to K - 1, shape (1, m), or one-hot columns, shape (K, m).
+    Labels Y are class numbers from 0 to K - 1, shape (1, m), or one-hot columns, shape (K, m). For
+    sequences with a label at each step, Z is (T, K, m) and Y is (T, m) or (T, K, m).
 
     Args:
         label_smoothing: The share of each label that is spread evenly over all K classes.
         class_weights: A weight for each class, which multiplies the weights of its examples.
+        steps: For sequences, "mean" for the mean over all valid steps of all examples, or "sum" for
+            the mean over examples of the sums over their valid steps.
 
     Raises:
-        BadInput: If `label_smoothing` is not from 0 to below 1, or a weight is negative.
+        BadInput: If `label_smoothing` is not from 0 to below 1, a weight is negative, `steps` is
+            neither of these, or there are class weights and `steps` is "sum".
 
     Example:
         >>> cost, dZ = softmax_cross_entropy()(np.zeros((2, 1)), np.array([[1.0]]))
@@ -288,8 +332,14 @@ def softmax_cross_entropy(
         Szegedy et al., Rethinking the Inception architecture, 2016, section 7.
     """
     smoothing = _expect_smoothing(label_smoothing)
+    expect_known("steps", steps, ("mean", "sum"))
     by_class: FloatArray | None = None
     if class_weights is not None:
+        if steps == "sum":
+            raise BadInput(
+                "class_weights are given with steps 'sum', expected 'mean': a weighted mean over "
+                "steps divides by the sum of their weights."
+            )
         by_class = np.array(
             [expect_real("class_weights", w, hint="give one per class") for w in class_weights]
         )[np.newaxis]
@@ -326,17 +376,18 @@ def softmax_cross_entropy(
 
     return Loss(
         "softmax_cross_entropy",
-        MeanOf(entries, weigh if by_class is not None else None),
+        MeanOf(entries, weigh if by_class is not None else None, steps),
         _softmax,
         _expect_classes,
         lambda n_out: "many classes",
-        onnx=lambda Z: Z.op("Softmax", axis=1),
+        onnx=lambda Z: Z.op("Softmax", axis=-1),
     )
 
 
 def _softmax(Z: FloatArray, context: Context = EVALUATION) -> FloatArray:
-    E = context.numerics.exp(Z - Z.max(axis=0))
-    E /= context.numerics.sum(E, axis=0)
+    classes = Z.ndim - 2  # the axis
+    E = context.numerics.exp(Z - Z.max(axis=classes, keepdims=True))
+    E /= context.numerics.sum(E, axis=classes)
     return freeze(E)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from pydnn.checks import BadInput, expect_shape
+from pydnn.sequences import expect_lengths
 
 __all__ = [
     "WEIGHTS",
@@ -19,6 +20,7 @@ __all__ = [
     "Batch",
     "Fields",
     "FloatArray",
+    "IntArray",
     "Unchanging",
     "arrays",
     "as_array",
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
+IntArray: TypeAlias = NDArray[np.int64]
 AnyArray: TypeAlias = NDArray[np.generic]  # entries of any kind
 AnyDType: TypeAlias = np.dtype[np.generic]
 Fields: TypeAlias = "list[attrs.Attribute[Any]]"  # the fields of an attrs class
@@ -246,7 +249,7 @@ def _freeze_all(value: object) -> None:
 _by_value = attrs.cmp_using(eq=np.array_equal)
 
 
-def _summary(array: FloatArray | None) -> str:
+def _summary(array: AnyArray | None) -> str:
     return "None" if array is None else f"{array.dtype} {array.shape}"
 
 
@@ -254,19 +257,28 @@ def _summary(array: FloatArray | None) -> str:
 class Batch:
     """Examples in columns: inputs X (n_x, m), labels Y (n_y, m), and optional weights (1, m).
 
+    The last axis is the examples, whatever axes come before it: X is (H, W, C, m) for images,
+    (T, n, m) for sequences and (T, m) for sequences of ids. Y is (T, m) or (T, n_y, m) if each step
+    has labels. Sequences of unequal length are padded to T steps, and `lengths` (m,) holds their
+    numbers of valid steps.
+
     Raises:
-        BadInput: If X or Y has fewer than two axes, or if X, Y and the weights do not have the same
-            number of examples m, the size of their last axis.
+        BadInput: If X or Y has fewer than two axes; if X, Y, weights and lengths do not have the
+            same number of examples m, the size of their last axis; or if a length is not from 1 to
+            the size of X's first axis.
 
     Example:
         >>> table, labels = np.ones((200, 3)), np.zeros(200)  # one example in each row
         >>> nn.Batch(table.T, labels[np.newaxis])
-        Batch(X=float64 (3, 200), Y=float64 (1, 200), weights=None)
+        Batch(X=float64 (3, 200), Y=float64 (1, 200), weights=None, lengths=None)
     """
 
     X: FloatArray
     Y: FloatArray
     weights: FloatArray | None = None  # None where all examples count the same
+    lengths: IntArray | None = attrs.field(  # None where all steps are valid
+        default=None, eq=attrs.cmp_using(eq=np.array_equal), repr=_summary
+    )
 
     def __attrs_post_init__(self) -> None:
         m = self.X.shape[-1:]
@@ -274,9 +286,11 @@ class Batch:
             self._expect_examples_in_columns()
             _expect_columns("X", self.X, "n_x", None)
             _expect_columns("Y", self.Y, "n_y", m[0])
-        if self.weights is not None and self.weights.shape != (1, *self.Y.shape[1:]):
-            hint = "give one weight per example"
-            expect_shape("weights", self.weights, (1, *self.Y.shape[1:]), hint=hint)
+        if self.weights is not None and self.weights.shape != (1, *m):
+            expect_shape("weights", self.weights, (1, *m), hint="give one weight per example")
+        if self.lengths is not None:
+            lengths = expect_lengths(self.lengths, len(self.X), m[0])
+            object.__setattr__(self, "lengths", lengths)
 
     def _expect_examples_in_columns(self) -> None:
         rows = self.X.shape[:1]

@@ -211,7 +211,7 @@ def test_a_batch_checks_its_own_shapes(given, message):
         Batch(*given)
     Batch([[1, 2]], [[1, 2]])
     Batch(np.ones((2, 0)), np.ones((1, 0)))
-    Batch(np.ones((2, 3, 4)), np.ones((1, 3, 4)), np.ones((1, 3, 4)))  # of several runs at once
+    Batch(np.ones((2, 3, 4)), np.ones((1, 4)), np.ones((1, 4)), [1, 2, 1, 2])
 
 
 @pytest.mark.skipif(np.dtype(np.longdouble).itemsize == 8, reason="long doubles are float64 here")

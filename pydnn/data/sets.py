@@ -390,7 +390,8 @@ def _read_part(file: h5py.File, part: str) -> Batch:
         rows["weights"] = weights[:, np.newaxis]
     for name, table in rows.items():
         expect_finite(f"{part}_{name}", table)
-    return Batch(**{name: _columns(table) for name, table in rows.items()})
+    arrays = {name: _columns(table) for name, table in rows.items()}
+    return Batch(arrays["X"], arrays["Y"], arrays.get("weights"))
 
 
 def save_table(path: AnyPath, data: DataSet) -> None:

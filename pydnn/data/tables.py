@@ -242,9 +242,9 @@ class Table:
             features.values,
             labels.values,
             counted,
-            features.columns,
-            labels.columns,
-            tuple(name for name in (*ignored, weights) if name),
+            features=features.columns,
+            targets=labels.columns,
+            apart=tuple(name for name in (*ignored, weights) if name),
         )
 
 
@@ -266,9 +266,9 @@ class TableBatch(Batch):
         apart: The names of other columns of the table, which prediction does not need.
     """
 
-    features: tuple[Column, ...] = attrs.field(default=(), kw_only=False)
-    targets: tuple[Column, ...] = ()
-    apart: tuple[str, ...] = ()
+    features: tuple[Column, ...] = attrs.field(default=(), kw_only=True)
+    targets: tuple[Column, ...] = attrs.field(default=(), kw_only=True)
+    apart: tuple[str, ...] = attrs.field(default=(), kw_only=True)
 
     @property
     def table(self) -> Table:

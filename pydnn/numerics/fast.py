@@ -15,6 +15,7 @@ from pydnn.numerics.interface import Numerics
 from pydnn.numerics.memory import empty, room_for
 from pydnn.numerics.polynomials import ratio
 from pydnn.numerics.small_products import MOST_ROWS, matmul_in_pieces
+from pydnn.numerics.stacked_products import in_one_product
 from pydnn.records import AnyDType, FloatArray, freeze, scalar
 
 __all__ = ["error_function", "fast"]
@@ -22,11 +23,15 @@ __all__ = ["error_function", "fast"]
 # Numbers of an operand. Below the first, the overhead of a call matters; from the second on, the
 # time to read the operand from memory does.
 _SMALL, _MANY = 10_000, 1_000_000
+_SHORT_SUM = 64  # terms of a product in a stack below which the stack is copied into one product
 _PANEL, _ROWS_OF_A_BLOCK = 32, 256  # LAPACK decomposes blocks of this size in one thread
 _TINY, _FEW_COLUMNS = 4096, 128  # numbers and columns up to which a product with ones sums faster
 
 
 def _matmul(a: FloatArray, b: FloatArray, /, *, out: FloatArray | None = None) -> FloatArray:
+    if a.ndim > 2 or b.ndim > 2:
+        stacked: FloatArray = np.matmul(a, b, out)
+        return stacked
     if b.size < _SMALL and a.size < _SMALL:
         return a.dot(b, out)  # the same product as np.matmul, with half of its overhead
     few = len(a) <= MOST_ROWS
@@ -35,6 +40,17 @@ def _matmul(a: FloatArray, b: FloatArray, /, *, out: FloatArray | None = None) -
     if out is None:
         out = empty((len(a), b.shape[1]), a.dtype)
     return matmul_in_pieces(a, b, out) if few else np.matmul(a, b, out)
+
+
+def _summed_matmul(a: FloatArray, b: FloatArray, /, *, out: FloatArray | None = None) -> FloatArray:
+    a, b = (x.reshape(-1, *x.shape[-2:]) for x in (a, b))
+    if a.shape[2] < _SHORT_SUM:  # each product is too small for BLAS to be fast
+        return _matmul(*in_one_product(a, b), out=out)
+    out = _matmul(a[0], b[0], out=out)
+    room = np.empty_like(out)
+    for left, right in zip(a[1:], b[1:], strict=True):
+        out += _matmul(left, right, out=room)
+    return out
 
 
 def _by_reading_b(a: FloatArray, b: FloatArray, out: FloatArray | None) -> FloatArray:
@@ -55,8 +71,10 @@ def _ones(m: int, dtype: AnyDType) -> FloatArray:
     return freeze(np.ones((m, 1), dtype))
 
 
-def _sum(a: FloatArray, /, *, axis: int, out: FloatArray | None = None) -> FloatArray:
-    if a.size < _TINY and axis == 1 and a.shape[1] <= _FEW_COLUMNS:
+def _sum(
+    a: FloatArray, /, *, axis: int | tuple[int, ...], out: FloatArray | None = None
+) -> FloatArray:
+    if a.size < _TINY and axis == 1 and a.ndim == 2 and a.shape[1] <= _FEW_COLUMNS:
         # A product with ones takes half the time of np.add.reduce. With more columns it would be
         # less precise, since NumPy adds long rows pairwise.
         return a.dot(_ones(a.shape[1], a.dtype), out)
@@ -192,6 +210,7 @@ def _decomposed(panel: FloatArray) -> FloatArray:
 fast = Numerics(
     name="fast",
     matmul=_matmul,
+    summed_matmul=_summed_matmul,
     sum=_sum,
     mean=_mean,
     norm=_norm,

@@ -13,7 +13,7 @@ __all__ = ["Numerics"]
 
 
 class Product(Protocol):
-    """The product of two matrices; the caller may pass `out`, an array that it has just made."""
+    """A product of matrices; the caller may pass `out`, an array that it has just made."""
 
     def __call__(
         self, a: FloatArray, b: FloatArray, /, *, out: FloatArray | None = None
@@ -21,10 +21,10 @@ class Product(Protocol):
 
 
 class Sum(Protocol):
-    """Sums along one axis of a matrix, which keeps size 1 in the result."""
+    """Sums along one axis of an array or several, counted from 0, which keep size 1."""
 
     def __call__(
-        self, a: FloatArray, /, *, axis: int, out: FloatArray | None = None
+        self, a: FloatArray, /, *, axis: int | tuple[int, ...], out: FloatArray | None = None
     ) -> FloatArray: ...
 
 
@@ -45,8 +45,9 @@ class Numerics(Unchanging):
 
     Attributes:
         name: The name of the arithmetic in recipes.
-        matmul: The product of two matrices.
-        sum: Sums of a matrix along one axis.
+        matmul: The product of two matrices, or of each pair of two stacks of matrices, as in
+            `np.matmul`.
+        sum: Sums of an array along one axis or several.
         mean: The mean of all entries of an array.
         norm: The Euclidean length of a vector.
         exp: exp of each number. This and the functions below, down to `positive_part`, take and
@@ -62,6 +63,9 @@ class Numerics(Unchanging):
         cosine: The cosine of one Python float.
         orthonormal_basis: From float64 columns (n, k) with k <= n, at most k orthonormal columns
             that span them.
+        summed_matmul: The sum of all products of two stacks of matrices (..., n, k) and
+            (..., k, p), shape (n, p). It has no fingerprint of its own in recorded environments,
+            since it is made of `matmul`.
         exact: Whether results have the same bits on every machine.
         expect_sound: A function that raises BadInput in a process where bits would differ.
         prepare: A function that training calls once on its examples. It returns the same numbers,
@@ -85,6 +89,7 @@ class Numerics(Unchanging):
     power: Callable[[float, float], float]
     cosine: Callable[[float], float]
     orthonormal_basis: Callable[[FloatArray], FloatArray]
+    summed_matmul: Product = attrs.field(kw_only=True)
     exact: bool = attrs.field(default=False, kw_only=True)
     expect_sound: Callable[[], None] = attrs.field(default=_always_sound, kw_only=True)
     prepare: Callable[[FloatArray], FloatArray] = attrs.field(default=_as_it_is, kw_only=True)

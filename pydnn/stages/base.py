@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Generic, Protocol, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, cast
 
 import attrs
 
@@ -13,7 +13,7 @@ from pydnn.keys import Key
 from pydnn.numerics import Numerics, fast
 from pydnn.numerics.underflow import bare, belongs, ignoring_in
 from pydnn.parameters import NO_PARAMS, Classes, Layout, Tree, Views, leaves
-from pydnn.records import FloatArray, arrays, freeze, maker_of, readonly
+from pydnn.records import FloatArray, IntArray, arrays, freeze, maker_of, readonly
 from pydnn.tables import html_table
 
 if TYPE_CHECKING:  # with defaults, plain `Stage` means a stage of any parameters and caches
@@ -43,6 +43,7 @@ __all__ = [
     "combined_statistics",
     "elementwise",
     "expect_stages",
+    "expect_takes_lengths",
     "flat",
     "gradients_layout",
     "in_stage",
@@ -69,6 +70,8 @@ class Context:
         key: The randomness of a stage that declares itself `random`; None outside of training.
         numerics: The arithmetic for products, sums and elementary functions.
         statistics: What a stage with `statistics` has gathered in training so far.
+        lengths: The number of valid steps of each sequence (m,); None if all steps are valid. See
+            the attribute `lengths` of `Stage`.
 
     Example:
         >>> context = nn.Context(training=True, key=nn.Key(7))
@@ -81,6 +84,7 @@ class Context:
     key: Key | None = None
     numerics: Numerics = fast
     statistics: Tree | None = None
+    lengths: IntArray | None = None
 
     def below(self, part: int) -> Context:
         """Return the context for inner stage number `part` of a combinator."""
@@ -89,7 +93,12 @@ class Context:
             self.key.at(part) if self.key else None,
             self.numerics,
             self.statistics[part] if self.statistics else None,
+            self.lengths,
         )
+
+    def after_steps(self) -> Context:
+        """Return the context for stages whose input has no steps any more: without lengths."""
+        return Context(self.training, self.key, self.numerics, self.statistics)
 
 
 EVALUATION = Context()
@@ -105,10 +114,13 @@ class Statistics(Generic[Params, Cache]):
         init: `(params) -> statistics`: the values before the first step, an attrs record of arrays.
         absorb: `(statistics, cache) -> statistics`: the values after a training step whose forward
             pass returned `cache`.
+        read_in_training: Whether `forward` reads `context.statistics` in training, too, as a stage
+            does that carries its state from batch to batch.
     """
 
     init: Callable[[Params], Tree]
     absorb: Callable[[Tree, Cache], Tree]
+    read_in_training: bool = False
 
 
 class BackwardInto(Protocol[Params_in, Cache_in]):
@@ -158,6 +170,11 @@ class Stage(DescribedPart, Generic[Params, Cache]):
         in_sequence: Whether each inner stage takes the output of the one before it, and the first
             one takes the input of the combinator.
         statistics: How the stage gathers statistics in training; None if it gathers none.
+        lengths: What the stage does with sequences of unequal length, whose numbers of valid steps
+            are `context.lengths`. "kept": a valid step of the output depends on no padding, and
+            the output has the same steps as the input. "ended": the same, but the output has no
+            steps, e.g. only the last valid one is left. "refused": the stage would mix padding
+            into valid steps, so batches with lengths are refused.
         gradients: The class of `grads`; None if it is the class of `params`.
         onnx: `(params, A_prev, statistics) -> A`, optional: the computation outside of training,
             written with operators of ONNX. A_prev and A are values of `pydnn.stages.graph`, with
@@ -186,6 +203,7 @@ class Stage(DescribedPart, Generic[Params, Cache]):
     affine: bool = attrs.field(default=False, kw_only=True)
     in_sequence: bool = attrs.field(default=False, kw_only=True)
     statistics: Statistics[Params, Cache] | None = attrs.field(default=None, kw_only=True)
+    lengths: Literal["refused", "kept", "ended"] = attrs.field(default="refused", kw_only=True)
     gradients: type | None = attrs.field(default=None, kw_only=True)
     onnx: Callable[[Params, Value, Tree], Value] | None = attrs.field(default=None, kw_only=True)
     parts: tuple[Stage, ...] = attrs.field(default=(), kw_only=True)
@@ -278,6 +296,7 @@ def elementwise(
         stage_backward,
         backward_into=stage_backward_into,
         elementwise=True,
+        lengths="kept",
         onnx=onnx,
     )
 
@@ -352,7 +371,25 @@ def combined_statistics(
         rows = zip(absorbers, statistics, caches(cache), strict=True)
         return tuple(a(tree, part) if a else NO_PARAMS for a, tree, part in rows)
 
-    return Statistics(init, absorb)
+    return Statistics(init, absorb, any(s.read_in_training for s in inner if s))
+
+
+def expect_takes_lengths(stage: Stage) -> None:
+    """Raise BadInput if a stage, or an inner stage, refuses sequences of unequal length."""
+    if stage.lengths != "refused":
+        return
+    if stage.in_sequence:
+        for i, part in enumerate(stage.parts):
+            if part.lengths == "refused":
+                try:
+                    expect_takes_lengths(part)
+                except BadInput as error:
+                    raise in_stage(i, part, error) from error
+    raise BadInput(
+        f"{stage.name} got sequences of unequal length, but it would mix the padding into valid "
+        "steps: put a stage before it that ends the steps, e.g. lstm(8, output='last'), or give "
+        "sequences of equal length, without lengths."
+    )
 
 
 def expect_stages(name: str, stages: tuple[Stage, ...]) -> None:

@@ -75,5 +75,6 @@ def dropout(*, keep_prob: float) -> Stage[tuple[()], DropoutCache]:
         forward,
         backward,
         random=True,
+        lengths="kept",
         onnx=lambda params, A_prev, statistics: A_prev,
     )

@@ -360,6 +360,7 @@ def _unwritten(*args: object, **options: object) -> NoReturn:
 WRITTEN = Numerics(
     name="written",
     matmul=_unwritten,
+    summed_matmul=_unwritten,
     sum=_unwritten,
     mean=_unwritten,
     norm=_unwritten,

@@ -143,6 +143,7 @@ def parallel(*stages: Stage) -> Stage[Trees, ParallelCache]:
         random=any(stage.random for stage in stages),
         mixes_examples=any(stage.mixes_examples for stage in stages),
         statistics=combined_statistics(stages, lambda cache: cache.caches),
+        lengths=stages[0].lengths if len({stage.lengths for stage in stages}) == 1 else "refused",
         onnx=onnx,
         parts=stages,
         rebuild=parallel,

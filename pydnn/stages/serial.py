@@ -18,6 +18,7 @@ from pydnn.stages.base import (
     Trees,
     combined_statistics,
     expect_stages,
+    expect_takes_lengths,
     in_stage,
     into,
     left_out,
@@ -66,7 +67,13 @@ def serial(*stages: Stage) -> Stage[Trees, Caches]:
     backwards = tuple(bare(stage.backward) for stage in stages)
     backwards_into = tuple(map(into, stages))
 
+    # The stages after this one get no lengths, since their input has no steps any more.
+    last_with_steps = next((i for i, s in enumerate(stages) if s.lengths == "ended"), len(stages))
+    refuses = any(stage.lengths == "refused" for stage in stages[:last_with_steps])
+
     def forward(params: Trees, A: FloatArray, context: Context) -> tuple[FloatArray, Caches]:
+        if context.lengths is not None:
+            expect_takes_lengths(network)
         caches: list[object] = []
         for i, (stage_forward, needs_place) in enumerate(forwards):
             try:
@@ -74,6 +81,8 @@ def serial(*stages: Stage) -> Stage[Trees, Caches]:
             except BadInput as error:
                 raise in_stage(i, stages[i], error) from error
             caches.append(cache)
+            if i == last_with_steps:
+                context = context.after_steps()
         return A, tuple(caches)
 
     def backward(params: Trees, caches: Caches, dA: FloatArray) -> tuple[FloatArray, Trees]:
@@ -103,7 +112,7 @@ def serial(*stages: Stage) -> Stage[Trees, Caches]:
             A = onnx_of_part(i, stage, params, A, statistics)
         return A
 
-    return Stage(
+    network = Stage(
         "serial",
         init,
         forward,
@@ -114,10 +123,12 @@ def serial(*stages: Stage) -> Stage[Trees, Caches]:
         elementwise=all(stage.elementwise for stage in stages),
         in_sequence=True,
         statistics=combined_statistics(stages, lambda caches: caches),
+        lengths="refused" if refuses else "ended" if last_with_steps < len(stages) else "kept",
         onnx=onnx,
         parts=stages,
         rebuild=serial,
     )
+    return network
 
 
 def _first_with_params(params: Trees) -> int:

@@ -15,7 +15,7 @@ from pydnn.descriptions.builders import build
 from pydnn.jobs.job import Job
 from pydnn.parameters import Layout, leaves
 from pydnn.recipes.recipe import Recipe, with_seed
-from pydnn.records import Batch, FloatArray, freeze, keep_readonly
+from pydnn.records import Batch, FloatArray, freeze, keep_readonly, maker_of
 from pydnn.sweeps.stacked_layout import rows_of, stacked_layout, vector_of
 from pydnn.sweeps.stacked_parts import (
     not_elementwise,
@@ -263,7 +263,7 @@ def _batches(jobs: Sequence[Job]) -> Callable[[int], Batch]:
     weighted = [own.weights for own in data if own.weights is not None]
     weights = _Columns(weighted, shared) if weighted else None
     if not isinstance(batching.at, EpochBatches):
-        whole = Batch(X.all(), Y.all(), None if weights is None else weights.all())
+        whole = _batch(X.all(), Y.all(), None if weights is None else weights.all(), None)
         return lambda k: whole
     m = data[0].X.shape[1]
     per_epoch, size = batching.per_epoch(m), batching.at.size
@@ -273,9 +273,13 @@ def _batches(jobs: Sequence[Job]) -> Callable[[int], Batch]:
         epoch, place = divmod(k, per_epoch)
         which = order(epoch)[:, place * size : (place + 1) * size]
         taken = None if weights is None else weights.taken(which)
-        return Batch(X.taken(which), Y.taken(which), taken)
+        batch: Batch = _batch(X.taken(which), Y.taken(which), taken, None)
+        return batch
 
     return at
+
+
+_batch = maker_of(Batch)  # without checks: here the axis before the examples is the trainings
 
 
 def _orders(batching: EpochBatches, jobs: Sequence[Job], m: int, epoch: int) -> NDArray[np.int64]:

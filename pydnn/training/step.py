@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import attrs
 import numpy as np
 from numpy.typing import DTypeLike
 
@@ -16,12 +17,13 @@ from pydnn.numerics.underflow import bare
 from pydnn.optimizers.base import GradientTransformation, updated
 from pydnn.parameters import NO_PARAMS, Layout, Packed, pack
 from pydnn.penalties import Penalty
-from pydnn.records import FloatArray, freeze
+from pydnn.records import FloatArray, IntArray, freeze
 from pydnn.stages.base import (
     Context,
     Shape,
     Stage,
     Statistics,
+    expect_takes_lengths,
     gradients_layout,
     into,
 )
@@ -146,6 +148,7 @@ def make_train_step(
     keyless = Context(training=True, numerics=numerics)
     network_forward, loss_function = bare(network.forward), bare(loss.function)
     network_backward = into(network)
+    carries = network.statistics is not None and network.statistics.read_in_training
     known: list[tuple[Layout, Layout]] = []  # the latest layouts of parameters and gradients
 
     def grads_layout(step: Step) -> Layout:
@@ -161,13 +164,20 @@ def make_train_step(
         # A key takes time to derive, so only networks that draw random numbers get one.
         drawing = network.random
         context = step_context(state.key, state.iteration, numerics) if drawing else keyless
+        lengths = step.batch.lengths
+        if lengths is not None or carries:
+            if lengths is not None:
+                expect_takes_lengths(network)
+            context = Context(True, context.key, numerics, state.statistics.tree or None, lengths)
         AL, cache = network_forward(state.parameters.tree, step.batch.X, context)
         return step.with_fields(AL=AL, cache=cache)
 
     @own(needs=["AL"], gives=["cost", "dAL"])
     def cost(step: Step) -> Step:
         batch = step.batch
-        cost, dAL = loss_function(step.AL, batch.Y, batch.weights, keyless)
+        lengths = batch.lengths
+        context = keyless if lengths is None else attrs.evolve(keyless, lengths=lengths)
+        cost, dAL = loss_function(step.AL, batch.Y, batch.weights, context)
         return step.with_fields(cost=cost, dAL=dAL)
 
     @own(needs=["cache", "dAL"], gives=["grads"])
@@ -247,6 +257,7 @@ def output_of(
     state: Evaluable,
     X: FloatArray,
     *,
+    lengths: IntArray | None = None,
     numerics: Numerics = fast,
 ) -> FloatArray:
     """The network's output AL (n_out, m) for inputs X (n_x, m), outside of training.
@@ -255,7 +266,8 @@ def output_of(
         network: The network.
         state: A record of the network's parameters and statistics, e.g. a `TrainState` or a
             `Model`.
-        X: The network inputs, one example per column.
+        X: The network inputs, with the examples along the last axis.
+        lengths: The number of valid steps of each sequence (m,); None if all steps are valid.
         numerics: The arithmetic.
 
     Raises:
@@ -272,7 +284,10 @@ def output_of(
             "output_of got parameters alone, expected a state, with parameters and statistics: "
             "give the state itself."
         )
-    context = Context(numerics=numerics, statistics=state.statistics.tree or None)
+    if lengths is not None:
+        expect_takes_lengths(network)
+    statistics = state.statistics.tree or None
+    context = Context(numerics=numerics, statistics=statistics, lengths=lengths)
     return network.forward(state.parameters.tree, X, context)[0]
 
 

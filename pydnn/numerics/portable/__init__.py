@@ -5,6 +5,8 @@ It uses only operations that IEEE 754 rounds exactly and that NumPy never fuses:
 anybody can check any number of a run by other means:
 
 - `products` and `slices`: products of float64 matrices; `nearest`: products of float32 matrices
+- in stacks of matrices, each product is as if it were alone; a sum of products is one product, of
+  the operands one beside the other, so each of its entries is a single dot product
 - `sums`: sums, means and lengths by a fixed tree of additions
 - `elementary`: exp, log, tanh and similar functions
 - `scalars`: powers and cosines of single numbers, for schedules
@@ -30,12 +32,15 @@ from pydnn.numerics.portable.products import matmul_float64
 from pydnn.numerics.portable.qr import orthonormal
 from pydnn.numerics.portable.scalars import cosine, power
 from pydnn.numerics.portable.sums import mean, norm, tree_sum
+from pydnn.numerics.stacked_products import in_columns, in_one_product
 from pydnn.records import FloatArray, scalar
 
 __all__ = ["orthonormal", "portable"]
 
 
 def _matmul(a: FloatArray, b: FloatArray, /, *, out: FloatArray | None = None) -> FloatArray:
+    if a.ndim > 2 or b.ndim > 2:
+        return _stacked_matmul(a, b, out)
     if out is None:
         out = np.empty((len(a), b.shape[1]), a.dtype)
     if a.dtype == np.float32:
@@ -43,6 +48,27 @@ def _matmul(a: FloatArray, b: FloatArray, /, *, out: FloatArray | None = None) -
     else:
         matmul_float64(a, b, out)
     return out
+
+
+def _stacked_matmul(a: FloatArray, b: FloatArray, out: FloatArray | None) -> FloatArray:
+    stack = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    n, p = a.shape[-2], b.shape[-1]
+    if out is None:
+        out = np.empty((*stack, n, p), a.dtype)
+    if a.ndim == 2:  # one product for all columns: an entry depends on its own column alone
+        columns = in_columns(b.reshape(-1, *b.shape[-2:]))
+        products = _matmul(a, columns).reshape(n, -1, p)
+        out[...] = products.transpose(1, 0, 2).reshape(out.shape)
+        return out
+    a, b = (np.broadcast_to(x, (*stack, *x.shape[-2:])) for x in (a, b))
+    for place in np.ndindex(*stack):
+        _matmul(a[place], b[place], out=out[place])
+    return out
+
+
+def _summed_matmul(a: FloatArray, b: FloatArray, /, *, out: FloatArray | None = None) -> FloatArray:
+    a, b = (x.reshape(-1, *x.shape[-2:]) for x in (a, b))
+    return _matmul(*in_one_product(a, b), out=out)
 
 
 def _erf(x: FloatArray) -> FloatArray:
@@ -60,6 +86,7 @@ def _positive_part(Z: FloatArray) -> FloatArray:
 portable = Numerics(
     name="portable",
     matmul=_matmul,
+    summed_matmul=_summed_matmul,
     sum=tree_sum,
     mean=mean,
     norm=norm,

@@ -5,6 +5,8 @@ c = ceil(n / 2), each x[i] for i < n - c becomes x[i] + x[i + c], rounded to the
 and n becomes c. The last number plus +0.0 is the sum, so every zero is +0.0. The sum of no numbers
 is +0.0.
 
+A sum along several axes is that of the line of their numbers in C order.
+
 The mean of an array is the sum of its numbers in C order, divided by their count. A Euclidean
 length is the root of the sum of squares. If the largest magnitude is not between 2**-200 and
 2**200, all numbers are first divided by the least power of two above it. Means and lengths are
@@ -28,8 +30,12 @@ _PLAIN = 200  # the exponent in the specification of lengths
 Pairs = list[tuple[FloatArray, FloatArray]]
 
 
-def tree_sum(a: FloatArray, /, *, axis: int, out: FloatArray | None = None) -> FloatArray:
-    """Return sums along one axis of `a` (rows, columns), which keeps size 1."""
+def tree_sum(
+    a: FloatArray, /, *, axis: int | tuple[int, ...], out: FloatArray | None = None
+) -> FloatArray:
+    """Return sums along one axis of an array or several, which keep size 1."""
+    if a.ndim != 2 or isinstance(axis, tuple):
+        return _sum_over_axes(a, (axis,) if isinstance(axis, int) else axis, out)
     zero = scalar(0.0, a.dtype)
     if 0 < a.size <= BLOCK:
         work, total, pairs = _tree_of(a.shape, axis, a.dtype.char)
@@ -39,6 +45,17 @@ def tree_sum(a: FloatArray, /, *, axis: int, out: FloatArray | None = None) -> F
     lines = a if axis == 0 else a.T  # so that each addition adds whole lines
     total = fold(_halved(lines)) if len(lines) else np.zeros((1, lines.shape[1]), a.dtype)
     return add(total if axis == 0 else total.T, zero, out)
+
+
+def _sum_over_axes(a: FloatArray, axes: tuple[int, ...], out: FloatArray | None) -> FloatArray:
+    lines = np.moveaxis(a, axes, range(len(axes)))
+    n = math.prod(lines.shape[: len(axes)])
+    shape = tuple(1 if i in axes else size for i, size in enumerate(a.shape))
+    total = tree_sum(lines.reshape(n, math.prod(shape)), axis=0).reshape(shape)
+    if out is None:
+        return total
+    out[...] = total
+    return out
 
 
 def _halved(lines: FloatArray) -> FloatArray:
