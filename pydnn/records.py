@@ -142,7 +142,19 @@ def maker_of(cls: type[_Record]) -> Callable[..., _Record]:
         return cls  # it has no slots, or fills in some of its fields itself
     setters: list[Callable[[_Record, object], None]] = [cls.__dict__[n].__set__ for n in slots]
     new = object.__new__
-    # Most parameters have two or three fields. Without the loop these take half the time.
+    # Most records of a step have two to four fields. Without the loop these take half the time.
+    if len(setters) == 4:
+        set_1, set_2, set_3, set_4 = setters
+
+        def make_four(first: object, second: object, third: object, fourth: object) -> _Record:
+            record = new(cls)
+            set_1(record, first)
+            set_2(record, second)
+            set_3(record, third)
+            set_4(record, fourth)
+            return record
+
+        return make_four
     if len(setters) == 3:
         set_first, set_second, set_third = setters
 

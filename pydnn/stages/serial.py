@@ -63,7 +63,7 @@ def serial(*stages: Stage) -> Stage[Trees, Caches]:
             params.append(tree)
         return tuple(params), shape
 
-    forwards = tuple((bare(stage.forward), stage.needs_place) for stage in stages)
+    forwards = tuple((bare(s.forward), s.needs_place, s.lengths == "ended") for s in stages)
     backwards = tuple(bare(stage.backward) for stage in stages)
     backwards_into = tuple(map(into, stages))
 
@@ -75,13 +75,13 @@ def serial(*stages: Stage) -> Stage[Trees, Caches]:
         if context.lengths is not None:
             expect_takes_lengths(network)
         caches: list[object] = []
-        for i, (stage_forward, needs_place) in enumerate(forwards):
+        for i, (stage_forward, needs_place, ends_steps) in enumerate(forwards):
             try:
                 A, cache = stage_forward(params[i], A, context.below(i) if needs_place else context)
             except BadInput as error:
                 raise in_stage(i, stages[i], error) from error
             caches.append(cache)
-            if i == last_with_steps:
+            if ends_steps:
                 context = context.after_steps()
         return A, tuple(caches)
 
