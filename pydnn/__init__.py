@@ -103,6 +103,7 @@ if TYPE_CHECKING:
         dropout,
         elementwise,
         elu,
+        flatten,
         gelu,
         layer_norm,
         leaky_relu,
@@ -158,13 +159,14 @@ __all__ = [  # noqa: RUF022 - in the order of a reader
     "Model",
     "load_model",
     "Run",
-    # Stages: layers, and combinators that make networks of them
+    # Stages: layers, and combinators that make networks of them; see also nn.stages.reshape
     "Stage",
     "Context",
     "dense",
     "dropout",
     "batch_norm",
     "layer_norm",
+    "flatten",
     "serial",
     "residual",
     "parallel",

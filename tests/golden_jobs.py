@@ -184,6 +184,14 @@ JOBS = {
         validation=0.6,
         evaluate_every=2,
     ),
+    "shapes": job(
+        "many classes",
+        "reshape(4, 5, -1), pad([(0, 1), 1]), crop(1), tanh, flatten, dense(4)",
+        "softmax_cross_entropy",
+        "momentum(learning_rate=0.01)",
+        batches="mini_batches(32)",
+        standardize=True,
+    ),
 }
 
 

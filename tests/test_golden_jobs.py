@@ -44,6 +44,8 @@ GOLDEN = {
     "by hand, float32": "2f6d7ac2a6430a3f 07fcbf059b747689",
     "rotated, float64": "0068b8cb2786439f 0153d15f10d04c66",
     "rotated, float32": "acde6e1f80d43355 ac83f0c87ecc9494",
+    "shapes, float64": "4cd9d5b28fe9cf74 3724e52ee481b7b1",
+    "shapes, float32": "2f3a7b9d956dd499 a1314bc15516a487",
 }
 every_job = pytest.mark.parametrize("name", JOBS)
 in_both = pytest.mark.parametrize("dtype", DTYPES)

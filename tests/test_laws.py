@@ -19,6 +19,7 @@ from pydnn import (
     describe,
     dropout,
     elu,
+    flatten,
     gelu,
     initial_state,
     l1_penalty,
@@ -48,7 +49,7 @@ from pydnn.optimizers import (
     sign_of_momentum,
     skip_not_finite,
 )
-from pydnn.stages import identity, tanh
+from pydnn.stages import crop, identity, pad, reshape, tanh
 from pydnn.stages.initializers import normal, xavier_normal
 from pydnn.testing import (
     assert_gradient_transformation,
@@ -76,6 +77,10 @@ STAGES = {
     "dropout": dropout(keep_prob=0.6),
     "batch norm": batch_norm(),
     "layer norm": layer_norm(),
+    "reshape": reshape(2, 3, -1),
+    "flatten": flatten(),
+    "crop": crop(((1, 0), (0, 1))),
+    "pad": pad([(1, 2)]),
     "serial": serial(dense(4), tanh(), dense(2), sigmoid()),
     "serial in serial": serial(relu(), serial(dense(3, initializer=normal(scale=1)), tanh())),
     "serial, from a stage without backward_into": serial(layer_norm(), tanh(), dense(2)),
@@ -88,9 +93,15 @@ STAGES = {
         dense(2),
     ),
 }
-SHAPES = {"parallel, of images": (4, 5, 5)}
+SHAPES = {  # of one example; (3,) for all other stages
+    "reshape": (4, 3),
+    "flatten": (2, 3, 2),
+    "crop": (3, 4, 2),
+    "pad": (3, 2),
+    "parallel, of images": (4, 5, 5),
+}
 # Stages whose output may share memory with their input
-SHARING = {"identity", "dropout"}
+SHARING = {"identity", "dropout", "reshape", "flatten"}
 
 
 def test_every_stage_is_in_the_table():
@@ -116,9 +127,10 @@ def test_stages(name, examples):
     )
 
 
-@pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
-def test_a_cache_keeps_no_array_that_its_caller_can_write_to(stage):
-    drawn = draw_stage(stage, (3,), 5, Key(4))
+@pytest.mark.parametrize("name", STAGES)
+def test_a_cache_keeps_no_array_that_its_caller_can_write_to(name):
+    stage = STAGES[name]
+    drawn = draw_stage(stage, SHAPES.get(name, (3,)), 5, Key(4))
     A_prev, dA = np.array(drawn.A_prev), np.array(drawn.dA)  # writable
     A, cache = stage.forward(drawn.params, A_prev, Context(training=True, key=Key(8)))
     outputs = (A, cache, stage.backward(drawn.params, cache, dA))
@@ -128,10 +140,11 @@ def test_a_cache_keeps_no_array_that_its_caller_can_write_to(stage):
 
 
 # A read-only view is not enough for an array that pydnn made: its base must be read-only too.
-@pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
+@pytest.mark.parametrize("name", STAGES)
 @pytest.mark.parametrize("training", [True, False], ids=["in training", "afterwards"])
-def test_results_of_a_stage_are_not_views_of_writeable_arrays(stage, training):
-    drawn = draw_stage(stage, (3,), 5, Key(4))
+def test_results_of_a_stage_are_not_views_of_writeable_arrays(name, training):
+    stage = STAGES[name]
+    drawn = draw_stage(stage, SHAPES.get(name, (3,)), 5, Key(4))
     A_prev, dA = frozen(drawn.A_prev), frozen(drawn.dA)
     context = drawn.training if training else after_training(stage, drawn)
     A, cache = stage.forward(drawn.params, A_prev, context)

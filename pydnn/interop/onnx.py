@@ -54,7 +54,8 @@ def graph_of(model: Model) -> Graph:
         for slot in packed.layout.slots
     }
     graph = Graph(DTYPES[model.recipe.dtype], known)
-    AL = onnx_of(network, model.parameters.tree, _prepared(graph, model), model.statistics.tree)
+    X = _prepared(graph, model).shaped(lambda: (model.features,))
+    AL = onnx_of(network, model.parameters.tree, X, model.statistics.tree)
     if loss.onnx is None:
         raise BadInput(
             f"loss {loss.name} does not say how its predictions are written in ONNX: give its Loss "

@@ -10,6 +10,7 @@ from pydnn.stages.layer_norm import layer_norm
 from pydnn.stages.parallel import parallel
 from pydnn.stages.residual import residual
 from pydnn.stages.serial import serial
+from pydnn.stages.shapes import crop, flatten, pad, reshape
 
 __all__ = [
     "EVALUATION",
@@ -17,12 +18,16 @@ __all__ = [
     "Stage",
     "Statistics",
     "batch_norm",
+    "crop",
     "dense",
     "dropout",
     "elementwise",
+    "flatten",
     "layer_norm",
     "map_stages",
+    "pad",
     "parallel",
+    "reshape",
     "residual",
     "serial",
 ]

@@ -461,7 +461,8 @@ def onnx_of(stage: Stage, params: Tree, A_prev: Value, statistics: Tree) -> Valu
             f"{stage.name} does not say how it is written in ONNX: give its Stage the field onnx, "
             "(params, A_prev, statistics) -> A; see help(pydnn.stages.graph)."
         )
-    return stage.onnx(params, A_prev, statistics)
+    A = stage.onnx(params, A_prev, statistics)
+    return A if A is A_prev else A.shaped(lambda: stage.init(Key(0), A_prev.shape)[1])
 
 
 def onnx_of_part(i: int, stage: Stage, params: Trees, A_prev: Value, statistics: Tree) -> Value:

@@ -68,7 +68,7 @@ class Graph:
         """Add an input with examples of this shape; the dtype of text is `object`."""
         chosen: AnyDType = self.dtype if dtype is None else np.dtype(dtype)
         self.inputs[name] = chosen, shape
-        return Value(self, name, chosen)
+        return Value(self, name, chosen).shaped(lambda: shape)
 
     def output(self, name: str, value: Value, shape: tuple[int, ...]) -> None:
         """Make `value` an output of the graph with this name, with examples of this shape."""
@@ -148,6 +148,24 @@ class Value(NDArrayOperatorsMixin):
     def __init__(self, graph: Graph, name: str, dtype: AnyDType) -> None:
         """Make the value with this name and dtype in a graph."""
         self.graph, self.name, self.dtype = graph, name, dtype
+        self._shape: Callable[[], tuple[int, ...]] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one example, which is known for the input of every stage."""
+        if self._shape is None:
+            raise BadInput(
+                f"the shape of {self.name} is not known: only the input of a stage has one, so "
+                "read it there."
+            )
+        shape = self._shape()
+        self._shape = lambda: shape
+        return shape
+
+    def shaped(self, shape: Callable[[], tuple[int, ...]]) -> Value:
+        """Set the shape of one example, a function that is called when a stage reads it."""
+        self._shape = shape
+        return self
 
     def op(
         self,

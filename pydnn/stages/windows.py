@@ -16,13 +16,23 @@ import attrs
 from pydnn.checks import BadInput, expect_count, shown
 from pydnn.stages.base import Shape
 
-__all__ = ["Padding", "PerAxis", "WindowedAxis", "Windows", "expect_places"]
+__all__ = [
+    "MOST_NUMBERS",
+    "Edges",
+    "Padding",
+    "PerAxis",
+    "WindowedAxis",
+    "Windows",
+    "expect_edges",
+    "expect_places",
+]
 
 PerAxis: TypeAlias = int | Sequence[int]  # one number for all axes, or a list with one for each
 # "valid", "same", one number for all sides, or a list with a number or a pair for each axis
 Padding: TypeAlias = str | int | Sequence[int | Sequence[int]]
+Edges: TypeAlias = int | tuple[tuple[int, int], ...]  # checked: for all sides, or (before, after)
 
-_MOST = 1 << 48  # numbers of a padded example: a file may claim any size
+MOST_NUMBERS = 1 << 48  # of a padded example: a file may claim any size
 
 
 @attrs.frozen
@@ -90,7 +100,7 @@ class Windows:
 
     size: int | tuple[int, ...]
     stride: int | tuple[int, ...]
-    padding: str | int | tuple[tuple[int, int], ...]
+    padding: str | Edges
     dilation: int | tuple[int, ...]
 
     @classmethod
@@ -162,7 +172,7 @@ def _over(options: Windows, shape_in: Shape) -> tuple[WindowedAxis, ...]:
                 f"{shape_in} have {axis.length}{padding}: give a smaller size or dilation, or "
                 "more padding."
             )
-    if math.prod(axis.padded for axis in axes) * shape_in[-1] > _MOST:
+    if math.prod(axis.padded for axis in axes) * shape_in[-1] > MOST_NUMBERS:
         raise BadInput(
             f"examples of shape {shape_in} have {' x '.join(str(a.padded) for a in axes)} places "
             "with their padding, more than any machine holds: give less padding."
@@ -180,11 +190,11 @@ def expect_places(shape_in: Shape) -> None:
     """Refuse examples of any shape but (T, C) and (H, W, C), and say which reshape gives one."""
     if len(shape_in) == 1:
         [n] = shape_in
-        side = math.isqrt(n // 3) if n % 3 == 0 else 0
-        if side and side * side * 3 == n:
-            example = f"reshape({side}, {side}, 3)"
-        elif math.isqrt(n) ** 2 == n:
-            example = f"reshape({math.isqrt(n)}, {math.isqrt(n)}, 1)"
+        color, gray = math.isqrt(n // 3), math.isqrt(n)
+        if n == color * color * 3:
+            example = f"reshape({color}, {color}, 3)"
+        elif n == gray * gray:
+            example = f"reshape({gray}, {gray}, 1)"
         else:
             example = f"reshape({n}, 1)"
         raise BadInput(
@@ -221,22 +231,36 @@ def _per_axis(name: str, value: object, example: str) -> int | tuple[int, ...]:
     return tuple(expect_count(name, each, hint=hint) for each in value)
 
 
-def _padding(value: object) -> str | int | tuple[tuple[int, int], ...]:
+def _padding(value: object) -> str | Edges:
     hint = 'give "valid", "same", 1, (1, 2) for rows and columns, or ((0, 1), (2, 2)) for all sides'
     if isinstance(value, str) and value in ("valid", "same"):
         return value
     if isinstance(value, str):
         raise BadInput(f"padding is {shown(value)}, which pydnn does not know: {hint}.")
+    return expect_edges("padding", value, hint=hint)
+
+
+def expect_edges(name: str, value: object, *, hint: str) -> Edges:
+    """Return numbers of places at the edges of each axis: one number, or pairs (before, after).
+
+    Args:
+        name: The name of the value in messages.
+        value: One number for every side, or a list with a number or a pair for each axis.
+        hint: What the user should do, without a full stop.
+
+    Raises:
+        BadInput: If it has another form.
+    """
     if not isinstance(value, list | tuple):
-        return expect_count("padding", value, least=0, hint=hint)
+        return expect_count(name, value, least=0, hint=hint)
     if not 1 <= len(value) <= 2:
-        raise BadInput(f"padding has {len(value)} entries, expected one for each axis: {hint}.")
-    return tuple(_pair(each, hint) for each in value)
+        raise BadInput(f"{name} has {len(value)} entries, expected one for each axis: {hint}.")
+    return tuple(_pair(name, each, hint) for each in value)
 
 
-def _pair(value: object, hint: str) -> tuple[int, int]:
+def _pair(name: str, value: object, hint: str) -> tuple[int, int]:
     pair = value if isinstance(value, list | tuple) else (value, value)
     if len(pair) != 2:
-        raise BadInput(f"padding has {shown(value)} for one axis, expected a pair: {hint}.")
-    before, after = (expect_count("padding", each, least=0, hint=hint) for each in pair)
+        raise BadInput(f"{name} has {shown(value)} for one axis, expected a pair: {hint}.")
+    before, after = (expect_count(name, each, least=0, hint=hint) for each in pair)
     return before, after
