@@ -47,6 +47,8 @@ _ELSEWHERE = {
     "reshape": "view unflatten",
     "pad": "zero_padding zero_padding2d zeropad2d padding",
     "crop": "cropping cropping2d",
+    "rnn": "recurrent simple_rnn simplernn elman vanilla_rnn rnncell simple_cell",
+    "lstm": "lstmcell lstm_cell long_short_term_memory",
     "leaky_relu": "leakyrelu lrelu prelu",
     "silu": "swish",
     "sigmoid": "logistic expit",

@@ -184,6 +184,24 @@ JOBS = {
         validation=0.6,
         evaluate_every=2,
     ),
+    "rnn": job(
+        "many classes",
+        "reshape(5, 24), rnn(21, initial='learnt'), "
+        "rnn(9, output='last', activation='relu', reverse=True), dense(4)",
+        "softmax_cross_entropy",
+        "adam",
+        batches="mini_batches(32)",
+        standardize=True,
+    ),
+    "lstm": job(
+        "many classes",
+        "reshape(5, 24), lstm(12, initial='carried', examples=32), lstm(5, output='last'),"
+        " dense(4)",
+        "softmax_cross_entropy",
+        "adam",
+        batches="mini_batches(32, keep_last=False)",
+        standardize=True,
+    ),
     "shapes": job(
         "many classes",
         "reshape(4, 5, -1), pad([(0, 1), 1]), crop(1), tanh, flatten, dense(4)",

@@ -6,19 +6,27 @@ import pytest
 
 import pydnn
 from pydnn.descriptions.builders import _BUILDERS
-from pydnn.stages.initializers import he_normal
+from pydnn.stages.initializers import he_normal, orthogonal, xavier_uniform
 
 ADAM = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
+RECURRENT = {
+    "output": "all", "reverse": False, "initial": "zero", "examples": None,
+    "initializer": xavier_uniform(), "recurrent_initializer": orthogonal(),
+}  # fmt: skip
 DEFAULTS = {
     "batch_norm": {"decay": 0.9, "epsilon": 1e-5},
     "dense": {"initializer": he_normal()},
     "layer_norm": {"epsilon": 1e-5},
+    "lstm": {**RECURRENT, "forget_bias": 1.0},
+    "rnn": {**RECURRENT, "activation": "tanh"},
     "elu": {"alpha": 1.0},
     "gelu": {"approximate": False},
     "leaky_relu": {"slope": 0.01},
     "huber": {"delta": 1.0},
     "sigmoid_cross_entropy": {"positive_weight": 1.0, "label_smoothing": 0.0},
-    "softmax_cross_entropy": {"label_smoothing": 0.0, "class_weights": None},
+    "softmax_cross_entropy": {
+        "label_smoothing": 0.0, "class_weights": None, "steps": "mean",
+    },
     "adagrad": {"learning_rate": 0.01, "epsilon": 1e-10},
     "adam": {"learning_rate": 0.001, **ADAM},
     "adamw": {"learning_rate": 0.001, **ADAM, "weight_decay": 0.01, "only": ("W",)},

@@ -44,6 +44,10 @@ GOLDEN = {
     "by hand, float32": "2f6d7ac2a6430a3f 07fcbf059b747689",
     "rotated, float64": "0068b8cb2786439f 0153d15f10d04c66",
     "rotated, float32": "acde6e1f80d43355 ac83f0c87ecc9494",
+    "rnn, float64": "40b04f0f9ff294c8 c29e23b19fb1bd69",
+    "rnn, float32": "cbf9582465f6b57b 1a591be393e92799",
+    "lstm, float64": "6b297517ca5ea9c9 3c705a8fbc36f54b",
+    "lstm, float32": "eaa8ead96629a220 1f1eb83403a4501b",
     "shapes, float64": "4cd9d5b28fe9cf74 3724e52ee481b7b1",
     "shapes, float32": "2f3a7b9d956dd499 a1314bc15516a487",
 }

@@ -26,10 +26,12 @@ from pydnn import (
     l2_penalty,
     layer_norm,
     leaky_relu,
+    lstm,
     make_train_step,
     parallel,
     relu,
     residual,
+    rnn,
     selu,
     serial,
     sigmoid,
@@ -87,6 +89,10 @@ STAGES = {
     "residual": residual(dense(4), tanh(), dense(3)),
     "parallel": parallel(dense(2), serial(tanh(), dense(3)), identity()),
     "parallel, of images": parallel(tanh(), serial(sigmoid(), identity()), relu()),
+    "rnn": rnn(3),
+    "rnn, last, learnt, reverse": rnn(2, output="last", initial="learnt", reverse=True),
+    "rnn, relu": rnn(2, activation="relu"),
+    "lstm": lstm(2),
     "everything in everything": serial(
         parallel(residual(batch_norm(), dense(3), dropout(keep_prob=0.5)), layer_norm()),
         residual(layer_norm(), dense(6), batch_norm(decay=0.5)),
@@ -99,6 +105,10 @@ SHAPES = {  # of one example; (3,) for all other stages
     "crop": (3, 4, 2),
     "pad": (3, 2),
     "parallel, of images": (4, 5, 5),
+    "rnn": (4, 3),
+    "rnn, relu": (3, 2),
+    "lstm": (4, 3),
+    "rnn, last, learnt, reverse": (4, 3),
 }
 # Stages whose output may share memory with their input
 SHARING = {"identity", "dropout", "reshape", "flatten"}

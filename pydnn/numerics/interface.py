@@ -28,6 +28,14 @@ class Sum(Protocol):
     ) -> FloatArray: ...
 
 
+class Gates(Protocol):
+    """The logistic function of the first rows of a matrix, and tanh of the others."""
+
+    def __call__(
+        self, Z: FloatArray, sigmoids: int, /, *, out: FloatArray | None = None
+    ) -> FloatArray: ...
+
+
 def _always_sound() -> None:
     """Refuse no process: this arithmetic does not promise the bits of other machines."""
 
@@ -66,6 +74,10 @@ class Numerics(Unchanging):
         summed_matmul: The sum of all products of two stacks of matrices (..., n, k) and
             (..., k, p), shape (n, p). It has no fingerprint of its own in recorded environments,
             since it is made of `matmul`.
+        gates: `(Z, sigmoids, out=None)`: the logistic function of the first `sigmoids` rows of a
+            matrix, and tanh of the others, for recurrent stages. Errors are small beside 1, so a
+            result near 0 may have fewer correct digits than those of `logistic` and `tanh`. `out`
+            may be Z. It has no fingerprint of its own either.
         exact: Whether results have the same bits on every machine.
         expect_sound: A function that raises BadInput in a process where bits would differ.
         prepare: A function that training calls once on its examples. It returns the same numbers,
@@ -90,6 +102,7 @@ class Numerics(Unchanging):
     cosine: Callable[[float], float]
     orthonormal_basis: Callable[[FloatArray], FloatArray]
     summed_matmul: Product = attrs.field(kw_only=True)
+    gates: Gates = attrs.field(kw_only=True)
     exact: bool = attrs.field(default=False, kw_only=True)
     expect_sound: Callable[[], None] = attrs.field(default=_always_sound, kw_only=True)
     prepare: Callable[[FloatArray], FloatArray] = attrs.field(default=_as_it_is, kw_only=True)

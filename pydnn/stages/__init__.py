@@ -7,8 +7,10 @@ from pydnn.stages.batch_norm import batch_norm
 from pydnn.stages.dense import dense
 from pydnn.stages.dropout import dropout
 from pydnn.stages.layer_norm import layer_norm
+from pydnn.stages.lstm import lstm
 from pydnn.stages.parallel import parallel
 from pydnn.stages.residual import residual
+from pydnn.stages.rnn import rnn
 from pydnn.stages.serial import serial
 from pydnn.stages.shapes import crop, flatten, pad, reshape
 
@@ -24,11 +26,13 @@ __all__ = [
     "elementwise",
     "flatten",
     "layer_norm",
+    "lstm",
     "map_stages",
     "pad",
     "parallel",
     "reshape",
     "residual",
+    "rnn",
     "serial",
 ]
 __all__ += activations.__all__

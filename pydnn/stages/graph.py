@@ -388,6 +388,7 @@ WRITTEN = Numerics(
     log1p=np.log1p,
     tanh=np.tanh,
     logistic=lambda Z: cast(Any, Z).op("Sigmoid"),
+    gates=_unwritten,
     erf=_erf,
     positive_part=lambda Z: cast(Any, Z).op("Relu"),
     power=math.pow,

@@ -60,6 +60,10 @@ TESTS = {
     "dropout": ["tests/stages/test_dropout.py", *STAGES[1:]],
     "batch_norm": ["tests/stages/test_norms.py", *STAGES[1:], "tests/training/test_step.py"],
     "layer_norm": ["tests/stages/test_norms.py", *STAGES[1:]],
+    **{
+        name: ["tests/stages/test_recurrent.py", *STAGES[1:]]
+        for name in ("recurrent", "rnn", "lstm")
+    },
     "losses": ["tests/test_losses.py", "tests/test_laws.py"],
     "adaptive": [
         LAWS + "test_optimizers_agree_with_the_loops_of_their_papers",

@@ -71,6 +71,14 @@ def _summed_matmul(a: FloatArray, b: FloatArray, /, *, out: FloatArray | None = 
     return _matmul(*in_one_product(a, b), out=out)
 
 
+def _gates(Z: FloatArray, sigmoids: int, /, *, out: FloatArray | None = None) -> FloatArray:
+    if out is None:
+        out = np.empty_like(Z)
+    out[:sigmoids] = elementary.logistic(Z[:sigmoids])
+    out[sigmoids:] = elementary.tanh(Z[sigmoids:])
+    return out
+
+
 def _erf(x: FloatArray) -> FloatArray:
     wide = x.astype(np.float64, copy=False)
     return error_function(wide, elementary.exp).astype(x.dtype, copy=False)
@@ -96,6 +104,7 @@ portable = Numerics(
     log1p=elementary.log1p,
     tanh=elementary.tanh,
     logistic=elementary.logistic,
+    gates=_gates,
     erf=_erf,
     positive_part=_positive_part,
     power=power,
