@@ -9,10 +9,11 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from pydnn.checks import BadInput, expect_count, expect_real
 from pydnn.descriptions.builders import described
@@ -23,11 +24,16 @@ from pydnn.records import Batch, FloatArray, freeze, maker_of
 __all__ = [
     "Batching",
     "batches_of",
+    "examples_first",
+    "examples_last",
     "examples_together",
     "full_batch",
     "mini_batches",
     "split",
+    "together",
 ]
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -88,7 +94,7 @@ class EpochBatches:
         # From k alone, not from a position that is carried along: any step can be repeated.
         epoch, place = divmod(k, self.per_epoch(m))
         which = slice(place * self.size, (place + 1) * self.size)
-        return _columns(data, self.order(key, epoch, m)[which] if self.shuffle else which)
+        return _examples(data, self.order(key, epoch, m)[which] if self.shuffle else which)
 
     def per_epoch(self, m: int) -> int:
         """The number of batches in an epoch of m examples."""
@@ -155,40 +161,76 @@ def _order(key: Key, epoch: int, m: int) -> NDArray[np.int64]:
     return freeze(key.at("shuffle", epoch).permutation(m))
 
 
-def _columns(data: Batch, which: slice | NDArray[np.int64]) -> Batch:
-    X, Y, weights = (_taken(array, which) for array in (data.X, data.Y, data.weights))
-    lengths = None if data.lengths is None else freeze(data.lengths[which])
+def _examples(data: Batch, which: slice | NDArray[np.int64]) -> Batch:
+    arrays = (data.X, data.Y, data.weights, data.lengths)
+    X, Y, weights, lengths = (None if a is None else _taken(a, which) for a in arrays)
     batch: Batch = _batch(X, Y, weights, lengths)
     return batch
 
 
-_batch = maker_of(Batch)  # without checks, because columns of a batch form a batch
+_batch = maker_of(Batch)  # without checks, because examples of a batch form a batch
 
 
-def _taken(array: FloatArray | None, which: slice | NDArray[np.int64]) -> FloatArray | None:
-    if array is None or isinstance(which, slice):
-        return array[..., which] if array is not None else None
-    # Each example is contiguous in this memory order, so rows of the transpose copy faster.
-    if array.ndim == 2 and array.flags.f_contiguous:
-        return freeze(array.T.take(which, axis=0)).T  # half of the time of array.T[which]
-    examples = np.moveaxis(array, -1, 0)
-    return np.moveaxis(freeze(examples.take(which, axis=0)), 0, -1)
+def _taken(array: NDArray[_Scalar], which: slice | NDArray[np.int64]) -> NDArray[_Scalar]:
+    if isinstance(which, slice):
+        return array[..., which]
+    # Each example is contiguous in this memory order, so rows of examples copy faster.
+    rows = examples_first(array)
+    if rows.flags.c_contiguous:
+        # Half of the time of rows[which].
+        return examples_last(freeze(rows.take(which, axis=0)))
+    return freeze(array[..., which])
+
+
+def examples_first(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
+    """The array with its last axis, the examples, as the first one.
+
+    Example:
+        >>> examples_first(np.zeros((8, 6, 3, 50))).shape
+        (50, 8, 6, 3)
+    """
+    # Of a matrix the transpose, which takes a third of the time. Neither copies anything.
+    return array.T if array.ndim <= 2 else array.transpose(-1, *range(array.ndim - 1))
+
+
+def examples_last(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
+    """The array with its first axis, the examples, as the last one.
+
+    Example:
+        >>> examples_last(np.zeros((50, 8, 6, 3))).shape
+        (8, 6, 3, 50)
+    """
+    return array.T if array.ndim <= 2 else array.transpose(*range(1, array.ndim), 0)
 
 
 def examples_together(data: Batch) -> Batch:
-    """The same batch with each example contiguous in memory.
+    """The same batch with each example contiguous in memory, in C order.
 
     Then examples can be gathered fast, and equal batches give equal bits: the memory order
     changes the order of sums and products, and so their last bits.
 
     Example:
-        >>> batch = nn.Batch(np.zeros((2, 3)), np.zeros((1, 3)))
-        >>> examples_together(batch).X.flags.f_contiguous
+        >>> batch = nn.Batch(np.zeros((8, 6, 3, 50)), np.zeros((1, 50)))
+        >>> examples_first(examples_together(batch).X).flags.c_contiguous
         True
     """
-    X, Y = (np.asfortranarray(array) for array in (data.X, data.Y))
-    weights = None if data.weights is None else np.asfortranarray(data.weights)
+    X, Y = together(data.X), together(data.Y)
+    weights = None if data.weights is None else together(data.weights)
     return attrs.evolve(data, X=X, Y=Y, weights=weights)
+
+
+def together(array: FloatArray, dtype: DTypeLike | None = None) -> FloatArray:
+    """The array with each example contiguous in memory; itself if nothing has to change.
+
+    Args:
+        array: The array, whose last axis is the examples.
+        dtype: The dtype of the result; by default that of the array.
+
+    Example:
+        >>> together(np.zeros((2, 3))).flags.f_contiguous
+        True
+    """
+    return examples_last(np.ascontiguousarray(examples_first(array), dtype))
 
 
 def split(
@@ -200,7 +242,7 @@ def split(
         data: All examples.
         key: The key of the random choice.
         share: The share of the validation part, above 0 and below 1.
-        stratified: Whether to split each class, that is each distinct column of Y, in this share,
+        stratified: Whether to split each class, that is each distinct label in Y, in this share,
             rounded. Both parts get at least one example of each class, so with many small
             classes the validation part is larger than `share`.
 
@@ -218,27 +260,36 @@ def split(
     """
     hint = "give the share of the validation part, e.g. 0.2"
     share = expect_real("share", share, positive=True, below=1, hint=hint)
-    m = data.X.shape[1]
+    m = data.X.shape[-1]
     if m < 2:
         raise BadInput(f"there are {m} examples, expected two or more to split: give more data.")
     groups = _classes(data.Y) if stratified else [np.arange(m)]
     chosen = np.zeros(m, bool)
     for i, members in enumerate(groups):
         if len(members) < 2:
-            label = ", ".join(f"{y:g}" for y in data.Y[:, members[0]])
             raise BadInput(
-                f"label {label} has 1 example, expected two or more to split: "
-                "give more examples of it, or leave it out."
+                f"label {_label(data.Y[..., members[0]])} has 1 example, expected two or more to "
+                "split: give more examples of it, leave it out, or set stratified to False."
             )
         order = key.at("split", i).permutation(len(members))
         count = min(max(1, round(share * len(members))), len(members) - 1)
         chosen[members[order[:count]]] = True
     # Whatever more a batch says of its rows, both parts say too.
-    parts = (_columns(data, np.flatnonzero(which)) for which in (~chosen, chosen))
-    train, held_back = (attrs.evolve(data, X=p.X, Y=p.Y, weights=p.weights) for p in parts)
+    parts = (_examples(data, np.flatnonzero(which)) for which in (~chosen, chosen))
+    train, held_back = (
+        attrs.evolve(data, X=p.X, Y=p.Y, weights=p.weights, lengths=p.lengths) for p in parts
+    )
     return train, held_back
 
 
+_SHOWN = 8  # numbers of a label that a message shows
+
+
+def _label(numbers: FloatArray) -> str:
+    first = ", ".join(f"{y:g}" for y in numbers.ravel()[:_SHOWN])
+    return first if numbers.size <= _SHOWN else f"{first}, …"
+
+
 def _classes(Y: FloatArray) -> list[NDArray[np.int64]]:
-    _, numbers = np.unique(Y, axis=1, return_inverse=True)
+    _, numbers = np.unique(Y.reshape(-1, Y.shape[-1]), axis=1, return_inverse=True)
     return [np.flatnonzero(numbers.ravel() == i) for i in range(int(numbers.max()) + 1)]

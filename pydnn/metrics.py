@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from pydnn.checks import BadInput, expect_count, expect_finite, expect_known, expect_shape
 from pydnn.numerics import Numerics, fast
 from pydnn.numerics.underflow import ignoring_underflow
-from pydnn.records import FloatArray, freeze, readonly
+from pydnn.records import FloatArray, as_array, freeze, readonly
+from pydnn.sequences import columns_with_labels
 
 __all__ = [
     "METRICS",
@@ -417,7 +418,12 @@ def higher_is_better(name: str) -> bool:
 
 @ignoring_underflow
 def score(
-    task: str, predictions: ArrayLike, Y: ArrayLike, *, numerics: Numerics = fast
+    task: str,
+    predictions: ArrayLike,
+    Y: ArrayLike,
+    *,
+    lengths: NDArray[np.int64] | None = None,
+    numerics: Numerics = fast,
 ) -> dict[str, float]:
     """All metrics of a task by name.
 
@@ -426,8 +432,10 @@ def score(
 
     Args:
         task: One of `losses.TASKS`.
-        predictions: Probabilities or numbers, from the loss's `predict`.
+        predictions: Probabilities or numbers, from the loss's `predict`, (n_out, m); or
+            (T, n_out, m), whose metrics are over all valid steps of all examples.
         Y: The labels, as the loss takes them.
+        lengths: The number of valid steps of each sequence (m,); None if all steps are valid.
         numerics: The arithmetic.
 
     Raises:
@@ -438,7 +446,8 @@ def score(
         0.5
     """
     expect_known("task", task, METRICS)
-    P, Y = _numbers("predictions", predictions), _labels(task, Y)
+    P, Y = columns_with_labels(as_array(predictions), as_array(Y), lengths)
+    P, Y = _numbers("predictions", P), _labels(task, Y)
     scores = {}
     for name, metric in METRICS[task].items():
         with contextlib.suppress(_Undefined):
@@ -447,13 +456,21 @@ def score(
 
 
 @ignoring_underflow
-def score_by_class(task: str, predictions: ArrayLike, Y: ArrayLike) -> list[dict[str, float | int]]:
+def score_by_class(
+    task: str,
+    predictions: ArrayLike,
+    Y: ArrayLike,
+    *,
+    lengths: NDArray[np.int64] | None = None,
+) -> list[dict[str, float | int]]:
     """Precision, recall, f1 and the number of examples of each class, or of each of several labels.
 
     Args:
         task: One of `losses.TASKS`, except "regression".
-        predictions: Probabilities, from the loss's `predict`.
+        predictions: Probabilities, from the loss's `predict`, (n_out, m), or (T, n_out, m) for
+            labels of each step.
         Y: The labels, as the loss takes them.
+        lengths: The number of valid steps of each sequence (m,); None if all steps are valid.
 
     Returns:
         For each class {"precision": …, "recall": …, "f1": …, "count": …}. The first three are
@@ -470,7 +487,8 @@ def score_by_class(task: str, predictions: ArrayLike, Y: ArrayLike) -> list[dict
     expect_known("task", task, METRICS)
     if task == "regression":
         raise BadInput("regression has no classes: use score instead.")
-    P, Y = _numbers("predictions", predictions), _labels(task, Y)
+    P, Y = columns_with_labels(as_array(predictions), as_array(Y), lengths)
+    P, Y = _numbers("predictions", P), _labels(task, Y)
     if task == "several labels":
         hits, taken, positive = _counts(classes_of(P), Y, 2)
     else:

@@ -307,13 +307,21 @@ class Batch:
     def _expect_examples_in_columns(self) -> None:
         rows = self.X.shape[:1]
         in_rows = self.Y.shape[:1] == rows  # Y has one example in each row, as a table does
-        if self.X.ndim != 2 or not (in_rows or self.Y.shape[-1:] == rows):
+        if self.X.ndim < 2 or not (in_rows or self.Y.shape[-1:] == rows):
             return
-        labels = " and Y[np.newaxis]" if self.Y.ndim == 1 else " and Y.T" if in_rows else ""
+        labels = _turned("Y", self.Y) if in_rows else ""
+        expected = "one column per example" if self.X.ndim == 2 else "the examples on the last axis"
         raise BadInput(
-            f"X has shape {self.X.shape} and Y {self.Y.shape}, expected one column per example in "
-            f"both: pass X.T{labels}."
+            f"X has shape {self.X.shape} and Y {self.Y.shape}, expected {expected} in both: pass "
+            f"{_turned('X', self.X)}{labels and ' and '}{labels}."
         )
+
+
+def _turned(name: str, array: FloatArray) -> str:
+    """The code that moves the examples of an array from the first axis to the last one."""
+    if array.ndim == 1:
+        return f"{name}[np.newaxis]"
+    return f"{name}.T" if array.ndim == 2 else f"np.moveaxis({name}, 0, -1)"
 
 
 def _expect_columns(name: str, array: FloatArray, rows: str, m: int | None) -> None:

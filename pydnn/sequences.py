@@ -15,6 +15,7 @@ from pydnn.checks import BadInput, expect_shape
 
 __all__ = [
     "columns_of_steps",
+    "columns_with_labels",
     "expect_lengths",
     "labels_of_steps",
     "steps_of_columns",
@@ -137,3 +138,27 @@ def labels_of_steps(
         Y = Y[..., np.newaxis, :]
     expect_shape("Y", Y, (*steps, "n_y", m), hint="give labels for each step of each example")
     return columns_of_steps(Y, lengths)
+
+
+def columns_with_labels(
+    output: NDArray[Any], Y: NDArray[Any], lengths: NDArray[np.int64] | None = None
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return an output and its labels as columns, of which each pair belongs together.
+
+    Args:
+        output: An output for each example, (n_out, m), which stays as it is; or one for each step,
+            (T, n_out, m), of which the valid steps become columns.
+        Y: The labels, as a loss takes them for this output.
+        lengths: The number of valid steps of each example (m,); None if all steps are valid.
+
+    Raises:
+        BadInput: If there is an output for each step, but no labels for each.
+
+    Example:
+        >>> output, Y = np.array([[[1, 2]], [[3, 4]]]), np.array([[5, 6], [7, 8]])
+        >>> columns_with_labels(output, Y, np.array([1, 2]))
+        (array([[1, 2, 4]]), array([[5, 6, 8]]))
+    """
+    if output.ndim <= 2:
+        return output, Y
+    return columns_of_steps(output, lengths), labels_of_steps(Y, output.shape, lengths)

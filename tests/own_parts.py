@@ -3,13 +3,14 @@
 import attrs
 import numpy as np
 
+from pydnn.checks import BadInput
 from pydnn.descriptions.builders import described
 from pydnn.numerics import fast
 from pydnn.optimizers.base import GradientTransformation, chain, descend, number_by_number
 from pydnn.optimizers.fused import PendingUpdate
 from pydnn.parameters import NO_PARAMS
 from pydnn.records import WEIGHTS, FloatArray, arrays, freeze, scalar
-from pydnn.stages.base import EVALUATION, Stage, elementwise
+from pydnn.stages.base import EVALUATION, Stage, Statistics, elementwise
 from pydnn.stages.initializers import xavier_uniform
 
 # Optimizers
@@ -146,4 +147,98 @@ def squared_relu():
 
     return Stage(
         "squared_relu", lambda key, shape: (NO_PARAMS, shape), forward, backward, elementwise=True
+    )
+
+
+@described("stage")
+def mean_of_places():
+    """Compute the mean over all places of an image (H, W, C, m), or all steps, for each channel."""
+
+    def forward(params, A_prev, context):
+        places = tuple(range(A_prev.ndim - 2))
+        return freeze(np.ascontiguousarray(A_prev.mean(axis=places))), A_prev.shape
+
+    def backward(params, shape, dA):
+        share = dA.dtype.type(np.prod(shape[:-2]))
+        return freeze(np.ascontiguousarray(np.broadcast_to(dA / share, shape))), NO_PARAMS
+
+    return Stage("mean_of_places", lambda key, shape: (NO_PARAMS, shape[-1:]), forward, backward)
+
+
+@described("stage")
+def step_by_step(units, *, start=xavier_uniform()):  # noqa: B008 - frozen
+    """Compute W + kernel A_prev at each place or step."""
+
+    def init(key, shape_in):
+        weights = start.draw(key, (units, shape_in[-1]))
+        return Kernel(weights, np.broadcast_to(0.0, (units, 1))), (*shape_in[:-1], units)
+
+    def forward(params, A_prev, context):
+        return freeze(np.ascontiguousarray(params.kernel @ A_prev) + params.W), A_prev
+
+    def backward(params, A_prev, dA):
+        steps = tuple(range(dA.ndim - 2))
+        weights = np.ascontiguousarray((dA @ A_prev.swapaxes(-1, -2)).sum(axis=steps))
+        grads = Kernel(weights, dA.sum(axis=(*steps, -1)).reshape(-1, 1))
+        return freeze(np.ascontiguousarray(params.kernel.T @ dA)), grads
+
+    return Stage("step_by_step", init, forward, backward, lengths="kept")
+
+
+@described("stage")
+def last_step():
+    """Return the last valid step of each sequence (T, n, m)."""
+
+    def forward(params, A_prev, context):
+        T, _, m = A_prev.shape
+        last = np.full(m, T - 1) if context.lengths is None else context.lengths - 1
+        A = A_prev[last, :, np.arange(m)].T
+        return freeze(np.ascontiguousarray(A)), (last, A_prev.shape)
+
+    def backward(params, cache, dA):
+        last, shape = cache
+        dA_prev = np.zeros(shape, dA.dtype)
+        dA_prev[last, :, np.arange(shape[-1])] = dA.T
+        return freeze(dA_prev), NO_PARAMS
+
+    return Stage(
+        "last_step", lambda key, shape: (NO_PARAMS, shape[1:]), forward, backward, lengths="ended"
+    )
+
+
+@attrs.frozen(unsafe_hash=False, field_transformer=arrays)
+class Total:
+    """The state that `running_total` carries from batch to batch, (n, m)."""
+
+    total: FloatArray
+
+
+@described("stage")
+def running_total(features, examples):
+    """Add up the steps of a sequence, from the total that the batch before ended with."""
+
+    def forward(params, A_prev, context):
+        before = 0
+        if context.training:
+            if A_prev.shape[-1] != examples:
+                raise BadInput(f"got {A_prev.shape[-1]} examples, expected {examples}.")
+            before = context.statistics.total
+        A = freeze(np.cumsum(A_prev, axis=0) + before)
+        return A, A[-1]
+
+    def backward(params, cache, dA):
+        return freeze(np.cumsum(dA[::-1], axis=0)[::-1].copy()), NO_PARAMS
+
+    statistics = Statistics(
+        lambda params: Total(np.zeros((features, examples))),
+        lambda before, cache: Total(freeze(cache / 2)),
+        read_in_training=True,
+    )
+    return Stage(
+        "running_total",
+        lambda key, shape: (NO_PARAMS, shape),
+        forward,
+        backward,
+        statistics=statistics,
+        lengths="kept",
     )

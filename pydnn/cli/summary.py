@@ -15,6 +15,7 @@ from pydnn.jobs.job import columns_for
 from pydnn.jobs.loading import data_of
 from pydnn.jobs.memory import bytes_of, expect_room
 from pydnn.recipes.layouts import Layer, layers_of
+from pydnn.stages.base import Shape
 
 __all__ = ["add_to"]
 
@@ -42,13 +43,13 @@ def _run(args: argparse.Namespace) -> int:
             f"{recipe.data} is not the data that {args.recipe} was trained on: what its columns "
             "become is shown for the data as it is now"
         )
-    features = len(data.X) if columns is None else len(columns.features)
-    layers, layout = layers_of(recipe, features)
-    m = data.X.shape[1]
-    needed = bytes_of(recipe, layers, layout, examples=m)
+    shape = data.X.shape[:-1] if columns is None else (len(columns.features),)
+    layers, layout = layers_of(recipe, shape)
+    m = data.X.shape[-1]
+    needed = bytes_of(recipe, layers, layout, shape=shape, examples=m)
     memory = needed | {f"data, {m} examples": data.X.nbytes + data.Y.nbytes}
     if args.json:
-        rows = [attrs.asdict(layer) for layer in layers]
+        rows = [attrs.asdict(layer) | {"outputs": layer.outputs} for layer in layers]
         result: dict[str, Json] = {"layers": rows, "parameters": layout.size, "bytes": memory}
         if columns is not None:
             heading, *cells = columns.summary
@@ -58,7 +59,7 @@ def _run(args: argparse.Namespace) -> int:
     if columns is not None:
         say_table(columns.summary, align="<<><")
         say()
-    _print_table(layers, features)
+    _print_table(layers, shape)
     say()
     for what, size in memory.items():
         say(f"{what:>34}  {readable(size):>10}")
@@ -69,12 +70,17 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _print_table(rows: list[Layer], features: int) -> None:
+def _print_table(rows: list[Layer], shape: Shape) -> None:
     table = [("place", "stage", "arrays", "outputs", "parameters")]
-    table.append(("", "input", "", f"{features:,}", ""))
+    table.append(("", "input", "", _size(shape), ""))
     table += [
-        (r.place, r.stage, r.arrays, f"{r.outputs:,}", f"{r.parameters:,}" if r.arrays else "")
+        (r.place, r.stage, r.arrays, _size(r.shape), f"{r.parameters:,}" if r.arrays else "")
         for r in rows
     ]
     table.append(("", "", "", "", f"{sum(row.parameters for row in rows):,}"))
     say_table(table, align="<<<>>")
+
+
+def _size(shape: Shape) -> str:
+    """The shape of an example in a table: of columns the number of features."""
+    return f"{shape[0]:,}" if len(shape) == 1 else str(shape)

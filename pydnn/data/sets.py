@@ -99,7 +99,7 @@ class DataSet:
         for name in ("X", "Y"):
             ours, theirs = getattr(self.test, name), getattr(self.train, name)
             hint = "give both parts the same features and labels"
-            expect_shape(f"test {name}", ours, (*theirs.shape[:1], "m"), hint=hint)
+            expect_shape(f"test {name}", ours, (*theirs.shape[:-1], "m"), hint=hint)
         if self.image_shape is not None and math.prod(self.image_shape) != len(self.train.X):
             raise BadInput(
                 f"examples have {len(self.train.X)} features, but images of {self.image_shape} "

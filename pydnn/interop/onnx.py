@@ -18,7 +18,7 @@ from pydnn.losses import Loss
 from pydnn.recipes.layouts import without_weights
 from pydnn.recipes.recipe import DTYPES
 from pydnn.recipes.toml import write_recipe
-from pydnn.stages.base import Stage, onnx_of
+from pydnn.stages.base import Shape, Stage, onnx_of
 from pydnn.stages.graph import Graph, Value
 
 __all__ = ["graph_of", "onnx_bytes"]
@@ -62,10 +62,10 @@ def graph_of(model: Model) -> Graph:
             "the field onnx, (AL) -> predictions; see help(pydnn.stages.graph)."
         )
     # Laid out with zeros, which take no memory, only to learn how many outputs there are.
-    _, shape = build(without_weights(model.recipe.network)).init(Key(0), (model.features,))
+    _, shape = build(without_weights(model.recipe.network)).init(Key(0), model.shape)
     P = loss.onnx(AL)
     P = P if model.columns is None else model.columns.targets.onnx(P)
-    _write_outputs(graph, loss.task(shape[0]), P, shape[0], model.classes)
+    _write_outputs(graph, loss.task(shape[-1]), P, shape, model.classes)
     return graph
 
 
@@ -74,10 +74,11 @@ def _prepared(graph: Graph, model: Model) -> Value:
     if model.columns is not None:
         return model.columns.onnx(graph).cast(graph.dtype)
     if model.image_shape is None:
-        X = graph.input("X", (model.features,))
+        X = graph.input("X", model.shape)
     else:  # as `data.columns_of` makes columns of bytes
-        images = graph.input("images", model.image_shape, "uint8").cast(graph.dtype)
-        X = images.op("Div", 255.0).op("Flatten", axis=1)
+        X = graph.input("images", model.image_shape, "uint8").cast(graph.dtype).op("Div", 255.0)
+        if len(model.shape) == 1:
+            X = X.op("Flatten", axis=1)
     fitted = model.inputs.standardization
     if fitted is None:
         return X
@@ -85,18 +86,20 @@ def _prepared(graph: Graph, model: Model) -> Value:
 
 
 def _write_outputs(
-    graph: Graph, task: str, P: Value, n_out: int, names: tuple[str, ...] | None
+    graph: Graph, task: str, P: Value, shape: Shape, names: tuple[str, ...] | None
 ) -> None:
+    *steps, n_out = shape  # there are steps if the network has an output for each
     if task == "regression":
-        graph.output("values", P, (n_out,))
+        graph.output("values", P, shape)
         return
     if task == "several labels":
-        graph.output("labels", P.op("Greater", 0.5, dtype=bool), (n_out,))
-        graph.output("probabilities", P, (n_out,))
+        graph.output("labels", P.op("Greater", 0.5, dtype=bool), shape)
+        graph.output("probabilities", P, shape)
         return
+    axis = len(shape)  # after that of the examples
     if task == "two classes":  # the network gives the probability of class 1 alone
-        n_out, P = 2, P.constant(1.0).op("Sub", P).op("Concat", P, axis=1)
-    number = P.op("ArgMax", axis=1, keepdims=0, dtype="int64")
+        n_out, P = 2, P.constant(1.0).op("Sub", P).op("Concat", P, axis=axis)
+    number = P.op("ArgMax", axis=axis, keepdims=0, dtype="int64")
     label = number if names is None else P.constant(names, object).op("Gather", number)
-    graph.output("label", label, ())
-    graph.output("probabilities", P, (n_out,))
+    graph.output("label", label, tuple(steps))
+    graph.output("probabilities", P, (*steps, n_out))

@@ -12,7 +12,8 @@ import attrs
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pydnn.checks import BadInput, expect_finite, expect_shape
+from pydnn.batches import together
+from pydnn.checks import BadInput, expect_finite
 from pydnn.data.tables import Table, TableBatch
 from pydnn.jobs.columns import Columns, fit_columns
 from pydnn.jobs.rotation import Rotation, lift
@@ -26,7 +27,7 @@ from pydnn.numerics import ARITHMETICS
 from pydnn.numerics.underflow import ignoring_underflow
 from pydnn.parameters import Packed
 from pydnn.recipes.recipe import DTYPES, Recipe
-from pydnn.records import Batch, FloatArray, readonly
+from pydnn.records import Batch, FloatArray, IntArray, readonly
 
 __all__ = ["Inputs", "expect_data", "fit_inputs", "fit_table_inputs"]
 
@@ -58,10 +59,11 @@ class Inputs:
 
     @ignoring_underflow
     def __call__(self, X: ArrayLike | Table) -> FloatArray:
-        """Convert raw examples X to network inputs (n_x, m); X itself is not changed.
+        """Convert raw examples X to network inputs of the same shape; X itself is not changed.
 
         Args:
-            X: Raw examples in columns, shape (n_x, m). If the job was prepared with a table, rows:
+            X: Raw examples along the last axis: columns (n_x, m), images (H, W, C, m), sequences
+                (T, n, m). If the job was prepared with a table, rows:
                 a `Table`, or anything that `Table.of` takes.
 
         Raises:
@@ -82,6 +84,8 @@ class Inputs:
     def examples(self, batch: Batch) -> Batch:
         """Convert a batch of raw examples, with its labels and weights in the network's dtype.
 
+        The lengths of its sequences stay as they are.
+
         Raises:
             BadInput: If X is refused, or Y or the weights hold a number beyond the dtype's range.
         """
@@ -97,6 +101,7 @@ class Inputs:
             self(batch.X),
             _in_dtype("Y", batch.Y, self.dtype),
             weights if weights is None else _in_dtype("weights", weights, self.dtype),
+            batch.lengths,
         )
 
     @property
@@ -129,15 +134,18 @@ def fit_inputs(
     recipe: Recipe,
     X: FloatArray,
     *,
+    lengths: IntArray | None = None,
     standardizing: Callable[..., Standardization] = fit_standardization,
 ) -> Inputs:
     """Fit the conversion that `recipe` asks for, without a rotation, to training examples.
 
     Args:
         recipe: The recipe.
-        X: Raw training examples (n_x, m), without those held back for validation.
+        X: Raw training examples, along the last axis, without those held back for validation.
+        lengths: The number of valid steps of each sequence (m,); None if all steps are valid.
         standardizing: The function that fits a standardization,
-            `(X, numerics=…) -> Standardization`, called if the recipe asks for one.
+            `(X, numerics=…) -> Standardization`, called if the recipe asks for one; with
+            `lengths=…` for sequences of unequal length.
 
     Raises:
         BadInput: If a feature cannot be standardized.
@@ -147,7 +155,10 @@ def fit_inputs(
         >>> fit_inputs(recipe, np.array([[1.0, 3.0]]))([[2.0, 3.0]])
         array([[0., 1.]])
     """
-    fitted = standardizing(X, numerics=recipe.arithmetic) if recipe.standardize else None
+    fitted = None
+    if recipe.standardize:
+        options = {} if lengths is None else {"lengths": lengths}
+        fitted = standardizing(X, numerics=recipe.arithmetic, **options)
     return Inputs(recipe.dtype, recipe.numerics, fitted)
 
 
@@ -169,33 +180,30 @@ def fit_table_inputs(recipe: Recipe, train: TableBatch, loss: Loss) -> Inputs:
 
 
 def _in_dtype(name: str, array: FloatArray, dtype: str) -> FloatArray:
-    """Convert an array to a dtype, with each example contiguous in memory.
+    """Convert an array to a dtype, with each example contiguous in memory, in C order.
 
     The memory order changes the order of sums and products, and so their last bits. Fixing it
     makes training depend on the numbers alone.
     """
     with np.errstate(over="ignore"):
-        columns = np.asfortranarray(array, DTYPES[dtype])
+        examples = together(array, DTYPES[dtype])
     # Only a cast to a smaller dtype can make a finite number infinite.
-    if columns.dtype.itemsize < array.dtype.itemsize and not np.isfinite(columns).all():
+    if examples.dtype.itemsize < array.dtype.itemsize and not np.isfinite(examples).all():
         expect_finite(name, array)
-        expect_finite(f"{name} as {dtype}", columns)
-    return columns
+        expect_finite(f"{name} as {dtype}", examples)
+    return examples
 
 
 def expect_data(data: Batch) -> None:
     """Refuse examples that cannot be trained on.
 
     Raises:
-        BadInput: If an entry of X or Y is not finite, naming its row and column; if Y or the
-            weights do not have one column per example; or if there are no examples.
+        BadInput: If an entry of X or Y is not finite, naming its place; or if there are no
+            examples.
     """
     X, Y = data.X, data.Y
-    expect_shape("X", X, ("n_x", "m"), hint="put examples in columns, e.g. pass X.T")
-    m = X.shape[1]
     if X.size == 0:
         raise BadInput(f"X has shape {X.shape}, expected examples with features: give some data.")
-    expect_shape("Y", Y, ("n_y", m), hint="give one column of labels per column of X")
     for name, array in (("X", X), ("Y", Y), ("weights", data.weights)):
         if array is not None:
             expect_common_precision(name, array)

@@ -36,12 +36,13 @@ from pydnn.metrics import METRICS
 from pydnn.numerics import Numerics
 from pydnn.optimizers.base import GradientTransformation
 from pydnn.penalties import Penalty
-from pydnn.recipes.layouts import layers_of
+from pydnn.recipes.layouts import layers_of, same_parameters
 from pydnn.recipes.recipe import DTYPES, Recipe
 from pydnn.recipes.toml import own_modules
-from pydnn.records import Batch, FloatArray
+from pydnn.records import Batch, FloatArray, IntArray
+from pydnn.sequences import labels_of_steps
 from pydnn.stages import Stage
-from pydnn.stages.base import Context
+from pydnn.stages.base import Context, Shape, expect_takes_lengths
 from pydnn.stages.initializers import WeightStream
 from pydnn.training import (
     TrainState,
@@ -52,6 +53,7 @@ from pydnn.training import (
     measure,
     output_of,
     scan,
+    step_context,
     stop_early,
     watch_finite,
 )
@@ -143,12 +145,19 @@ class Job:
         data = self.data if data is None else data
         return evaluation(self.network, self.loss, data, numerics=self.numerics)
 
-    def output(self, state: TrainState, X: FloatArray) -> FloatArray:
+    def output(
+        self, state: TrainState, X: FloatArray, *, lengths: IntArray | None = None
+    ) -> FloatArray:
         """The network's output (n_out, m) for network inputs X (n_x, m), outside of training.
 
         For raw examples, call `job.output(state, job.inputs(X))`.
+
+        Args:
+            state: A state of the training.
+            X: Network inputs, with the examples along the last axis.
+            lengths: The number of valid steps of each sequence (m,); None if all steps are valid.
         """
-        return output_of(self.network, state, X, numerics=self.numerics)
+        return output_of(self.network, state, X, lengths=lengths, numerics=self.numerics)
 
 
 @np.errstate(under="ignore")
@@ -211,19 +220,22 @@ def prepare(
         recipe = by_class_number(recipe, columns.targets.classes if columns else None)
         prepared = {name: inputs.examples(part) for name, part in examples.items()}
     first = prepared["train"] if inputs else batch
-    features, m = len(first.X), batch.X.shape[1]
-    expect_room(bytes_of(recipe, *layers_of(recipe, features), examples=m))
-    state, start = _first_state(recipe, parts, features, columns)
+    shape, m = first.X.shape[:-1], batch.X.shape[-1]
+    if first.lengths is not None:
+        expect_takes_lengths(parts.network)
+    expect_room(bytes_of(recipe, *layers_of(recipe, shape), shape=shape, examples=m))
+    state, start = _first_state(recipe, parts, shape, columns)
     task = _task(recipe, parts, state, first, other_labels, columns)
     if inputs is None:
-        examples = _examples(recipe, task, batch)
-        inputs = fit_inputs(recipe, examples["train"].X, standardizing=standardizing)
+        examples = _examples(recipe, task.has_classes, batch)
+        train = examples["train"]
+        inputs = fit_inputs(recipe, train.X, lengths=train.lengths, standardizing=standardizing)
         prepared = {name: inputs.examples(part) for name, part in examples.items()}
     if recipe.class_weights:
-        prepared = _weighed(recipe, parts, task, state, prepared)
+        prepared = _weighed(recipe, task, prepared)
     _expect_weights(recipe, prepared)
-    _expect_watchable(recipe, parts.optimizer, state, task, prepared)
-    _expect_whole_batches(parts.network, parts.batching, prepared["train"], state.key)
+    _expect_watchable(recipe, parts.optimizer, state, task.name, prepared)
+    _expect_whole_batches(parts, prepared["train"], state, recipe.arithmetic)
     _expect_schedule(recipe, parts.optimizer)
     train_step = _changed(step, _step_of(recipe, parts))
     rotates, not_rotated = _rotates(recipe, parts, train_step, state, prepared["train"])
@@ -270,7 +282,7 @@ def _built(recipe: Recipe, through: Callable[[Stage], Stage]) -> _Parts:
 
 
 def _first_state(
-    recipe: Recipe, parts: _Parts, features: int, columns: Columns | None
+    recipe: Recipe, parts: _Parts, shape: Shape, columns: Columns | None
 ) -> tuple[TrainState, Weights | None]:
     """The state from which training starts, and the weights of a file, if it starts from them."""
     numerics = recipe.arithmetic
@@ -278,7 +290,7 @@ def _first_state(
     state = initial_state(
         parts.network,
         parts.optimizer,
-        (features,),
+        shape,
         key=Key(recipe.seed),
         dtype=np.dtype(DTYPES[recipe.dtype]),
         weights=parts.weights,
@@ -292,7 +304,7 @@ def _first_state(
         start = load_weights(
             parts.network,
             recipe.start_from,
-            shape_in=(features,),
+            shape_in=shape,
             dtype=recipe.dtype,
             allow=own_modules(recipe),  # which are imported, as the recipe names them
             on_table=None,
@@ -316,6 +328,26 @@ def _first_state(
     return begun, start
 
 
+@attrs.frozen
+class _Task:
+    """What the loss trains the network for.
+
+    Attributes:
+        name: One of `losses.TASKS`.
+        n_out: The number of outputs, for each example or each step.
+        steps: Whether there is an output for each step or place of an example.
+    """
+
+    name: str
+    n_out: int
+    steps: bool = False
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether each example has one class."""
+        return self.name in ("two classes", "many classes") and not self.steps
+
+
 def _task(
     recipe: Recipe,
     parts: _Parts,
@@ -323,31 +355,69 @@ def _task(
     batch: Batch,
     other_labels: FloatArray | None,
     columns: Columns | None,
-) -> str:
-    """What the loss trains the network for, e.g. "two classes"; see `losses.TASKS`.
+) -> _Task:
+    """What the loss trains the network for.
 
     Raises:
         BadInput: If the network does not take the examples, or the loss their labels.
     """
     numerics = recipe.arithmetic
+    first = attrs.evolve(_first_example(batch), weights=None)
     with ignoring_overflow():
-        X, Y = (array[:, :1].astype(DTYPES[recipe.dtype]) for array in (batch.X, batch.Y))
-        AL = output_of(parts.network, state, X, numerics=numerics)
+        X, Y = (array.astype(DTYPES[recipe.dtype]) for array in (first.X, first.Y))
+        AL = output_of(parts.network, state, X, lengths=first.lengths, numerics=numerics)
+        n_out = AL.shape[-2]
         if columns is not None:
-            columns.targets.expect_outputs(parts.loss, len(AL))
-        labels = batch.Y if other_labels is None else np.hstack([batch.Y, other_labels])
-        parts.loss.expect_labels(labels, len(AL))
+            columns.targets.expect_outputs(parts.loss, n_out)
+        if batch.lengths is not None and AL.ndim == 2 and parts.network.lengths == "kept":
+            raise BadInput(
+                f"X has shape {batch.X.shape} and lengths, so each step is a number, but the "
+                "network mixes them like features: for ids begin it with embedding(…) or "
+                "one_hot(…), or leave lengths out."
+            )
+        labels = _labels(AL.shape, batch)
+        if other_labels is not None:
+            labels = np.concatenate([labels, other_labels], axis=-1)
+        parts.loss.expect_labels(labels, n_out)
         # Called once here, so that it refuses options that do not fit the outputs.
-        parts.loss(AL, Y, None, Context(numerics=numerics))
-    return parts.loss.task(len(AL))
+        parts.loss(AL, Y, None, Context(numerics=numerics, lengths=first.lengths))
+    return _Task(parts.loss.task(n_out), n_out, AL.ndim > 2)
 
 
-def _examples(recipe: Recipe, task: str, batch: Batch) -> dict[str, Batch]:
+def _first_example(batch: Batch) -> Batch:
+    lengths = None if batch.lengths is None else batch.lengths[:1]
+    weights = None if batch.weights is None else batch.weights[..., :1]
+    return Batch(batch.X[..., :1], batch.Y[..., :1], weights, lengths)
+
+
+def _labels(output: Shape, batch: Batch) -> FloatArray:
+    """The labels of a batch in columns: of examples, or of the valid steps of all examples.
+
+    Args:
+        output: The shape of the network's output, with any number of examples.
+        batch: The examples.
+
+    Raises:
+        BadInput: If the network has an output for each step, but Y no label for each.
+    """
+    Y, *steps = batch.Y, *output[:-2]
+    if not steps:
+        return Y
+    if Y.ndim == 2 and Y.shape[:-1] != tuple(steps):
+        raise BadInput(
+            f"Y has shape {Y.shape}, but the network's output for an example has shape "
+            f"{output[:-1]}, expected labels for each step or place: for one label per example, "
+            "end the steps or places before the last dense(…), by output='last', flatten() or "
+            "global_average_pool()."
+        )
+    return labels_of_steps(Y, (*output[:-1], Y.shape[-1]), batch.lengths)
+
+
+def _examples(recipe: Recipe, stratified: bool, batch: Batch) -> dict[str, Batch]:
     """The raw training part and, if the recipe asks for one, the raw validation part."""
     batch = examples_together(batch)
     if not recipe.validation:
         return {"train": batch}
-    stratified = task in ("two classes", "many classes")
     if stratified and isinstance(batch, TableBatch):
         batch.expect_two_of_each("validation")
     train, held_back = split(
@@ -359,18 +429,16 @@ def _examples(recipe: Recipe, task: str, batch: Batch) -> dict[str, Batch]:
     return {"train": train, "validation": held_back}
 
 
-def _weighed(
-    recipe: Recipe, parts: _Parts, task: str, state: TrainState, data: Mapping[str, Batch]
-) -> dict[str, Batch]:
+def _weighed(recipe: Recipe, task: _Task, data: Mapping[str, Batch]) -> dict[str, Batch]:
     """The parts of the data with the weights of classes, which the training part decides on."""
-    if task not in ("two classes", "many classes"):
+    if not task.has_classes:
+        what = "each step has a label" if task.steps else f"the loss is for {task.name}"
         raise BadInput(
-            f"class_weights is {shown(recipe.class_weights)}, but the loss is for {task}, expected "
-            "one class per example: leave it out."
+            f"class_weights is {shown(recipe.class_weights)}, but {what}, expected one class per "
+            "example: leave it out."
         )
     train = data["train"]
-    n_out = len(output_of(parts.network, state, train.X[:, :1], numerics=recipe.arithmetic))
-    count = class_count(task, n_out)
+    count = class_count(task.name, task.n_out)
     assert count is not None
     by_class = weights_of_classes(recipe.class_weights, train, count).astype(train.X.dtype)
     return {name: weigh_classes(part, by_class) for name, part in data.items()}
@@ -380,7 +448,8 @@ def _table_examples(
     recipe: Recipe, loss: Loss, batch: TableBatch
 ) -> tuple[dict[str, Batch], Inputs]:
     """The parts of a table's examples, and what its columns become, as the training part says."""
-    examples = _examples(recipe, loss.task(len(batch.Y)), batch)
+    task = _Task(loss.task(len(batch.Y)), len(batch.Y))
+    examples = _examples(recipe, task.has_classes, batch)
     train = examples["train"]
     assert isinstance(train, TableBatch)  # as each part of one is
     return examples, fit_table_inputs(recipe, train, loss)
@@ -459,7 +528,7 @@ def _worth_rotating(recipe: Recipe, parts: _Parts, state: TrainState, train: Bat
     """Whether the recipe demands rotation, or leaves it open and rotation saves time."""
     if recipe.rotate is not None:
         return recipe.rotate
-    m = train.X.shape[1]
+    m = train.X.shape[-1]
     per_step = m // parts.batching.per_epoch(m)
     slot = first_weights(parts.network, state.parameters.layout)
     return slot is not None and is_worthwhile(slot, m, iterations=recipe.iterations, batch=per_step)
@@ -493,7 +562,7 @@ def _expect_weights(recipe: Recipe, data: Mapping[str, Batch]) -> None:
     for name, part in data.items():
         if part.weights is not None:
             of = f"the {name} part" if recipe.validation else "all examples"
-            expect_weights(part.weights, part.X.shape[1], of=of)
+            expect_weights(part.weights, part.X.shape[-1], of=of)
 
 
 def _expect_watchable(
@@ -548,36 +617,53 @@ def expect_test(job: Job, test: Batch, *, classes: Sequence[str] | None = None) 
     if isinstance(job.batch, TableBatch):
         _expect_table_test(job, test)
         return
-    n_out = len(job.output(job.state, job.data["train"].X[:, :1]))
+    output = _output_shape(job, job.data["train"])
+    n_out = output[-2]
     count = class_count(job.loss.task(n_out), n_out)
     if classes is not None and count not in (None, len(classes)):
         raise BadInput(
             f"the data names {len(classes)} classes, but the network has outputs for {count}: "
             f"give it {len(classes)} outputs, or the data {count} names."
         )
+    shape = test.X.shape[:-1]
+    # Sequences of the test part may have more steps than those in training, and so more labels.
+    other = shape != job.batch.X.shape[:-1]
+    other = other and same_parameters(job.recipe, job.batch.X.shape[:-1], shape)
     for name, ours, theirs in (("X", test.X, job.batch.X), ("Y", test.Y, job.batch.Y)):
         hint = f"give the test part the rows that {name} has in training"
-        expect_shape(f"test {name}", ours, (len(theirs), test.X.shape[-1]), hint=hint)
+        if not other:
+            expected = (*theirs.shape[:-1], test.X.shape[-1])
+            expect_shape(f"test {name}", ours, expected, hint=hint)
         expect_finite(f"test {name}", ours)
     if not test.Y.size:
         return
     try:
+        of_test = output
+        if other:
+            of_test = _output_shape(job, job.inputs.examples(_first_example(test)))
         # With the training labels, because a loss may require examples of every class. The test
         # labels come first, so that the column number in a message is theirs.
-        job.loss.expect_labels(np.concatenate([test.Y, job.batch.Y], axis=1), n_out)
+        labels = _labels(of_test, test), _labels(output, job.batch)
+        job.loss.expect_labels(np.concatenate(labels, axis=-1), n_out)
         if test.weights is not None:
-            expect_weights(test.weights, test.X.shape[1], of="all test examples")
+            expect_weights(test.weights, test.X.shape[-1], of="all test examples")
         job.inputs.plain.examples(test)
     except BadInput as error:
         raise BadInput(f"test part: {error}") from error
 
 
+def _output_shape(job: Job, examples: Batch) -> Shape:
+    """The shape of the network's output for the first of some network inputs."""
+    first = _first_example(examples)
+    return job.output(job.state, first.X, lengths=first.lengths).shape
+
+
 def _expect_table_test(job: Job, test: Batch) -> None:
     try:
-        if test.X.shape[1]:
+        if test.X.shape[-1]:
             examples = job.inputs.plain.examples(test)
             if examples.weights is not None:
-                expect_weights(examples.weights, test.X.shape[1], of="all test examples")
+                expect_weights(examples.weights, test.X.shape[-1], of="all test examples")
     except BadInput as error:
         raise BadInput(f"test part: {error}") from error
 
@@ -602,7 +688,7 @@ def _share_note(share: float, data: Mapping[str, Batch]) -> str:
     """A note if far more than `share` is held back, because every class gives an example."""
     if not share:
         return ""
-    held, rest = (data[part].X.shape[1] for part in ("validation", "train"))
+    held, rest = (data[part].X.shape[-1] for part in ("validation", "train"))
     expected = share * (held + rest)
     if held < max(1.5 * expected, expected + 2):
         return ""
@@ -694,19 +780,43 @@ def watching(job: Job) -> Watched:
     return Watched(watch_of(job.recipe), job.state)
 
 
-def _expect_whole_batches(network: Stage, batching: Batching, train: Batch, key: Key) -> None:
-    """Refuse batches that do not fit the data, or of one example if the network mixes examples."""
-    m = train.X.shape[1]
+def _expect_whole_batches(
+    parts: _Parts, train: Batch, state: TrainState, numerics: Numerics
+) -> None:
+    """Refuse batches that do not fit the data, or whose size does not fit the network.
+
+    A network that mixes examples needs two or more in every batch. One that carries a state from
+    batch to batch needs the same number in every batch.
+    """
+    network, batching = parts.network, parts.batching
+    m = train.X.shape[-1]
     count = batching.per_epoch(m)
-    if not network.mixes_examples:
+    statistics = network.statistics
+    carries = statistics is not None and statistics.read_in_training
+    if not network.mixes_examples and not carries:
         return
-    sizes = [batching.at(train, key, k).X.shape[1] for k in sorted({0, count - 1})]
-    if min(sizes) < 2:
+    ends = [batching.at(train, state.key, k) for k in sorted({0, count - 1})]
+    sizes = [batch.X.shape[-1] for batch in ends]
+    if network.mixes_examples and min(sizes) < 2:
         raise BadInput(
             f"batches of {sizes[0]} leave a batch of {min(sizes)} of {m} training examples, but "
             f"{_mixing(network)} needs 2 or more in every batch: choose another batch size, or "
             "keep_last=False."
         )
+    if carries and len(set(sizes)) > 1:
+        raise BadInput(
+            f"batches of {sizes[0]} leave a batch of {sizes[-1]} of {m} training examples, but "
+            "the network carries a state from batch to batch, for the same number of examples in "
+            "each: choose another batch size, or keep_last=False."
+        )
+    if carries:  # a stage knows for how many examples it is made
+        context = attrs.evolve(
+            step_context(state.key, state.iteration, numerics),
+            statistics=state.statistics.tree,
+            lengths=ends[0].lengths,
+        )
+        with ignoring_overflow():
+            network.forward(state.parameters.tree, ends[0].X, context)
 
 
 def _mixing(network: Stage) -> str:

@@ -12,6 +12,7 @@ from pydnn.descriptions.builders import build
 from pydnn.free_memory import free_memory, readable
 from pydnn.parameters import Layout, Template, Tree, layout_of, leaves
 from pydnn.recipes.layouts import Layer
+from pydnn.stages.base import Shape
 
 if TYPE_CHECKING:
     from pydnn.recipes.recipe import Recipe
@@ -20,7 +21,7 @@ __all__ = ["bytes_of", "expect_room"]
 
 
 def bytes_of(
-    recipe: Recipe, layers: list[Layer], layout: Layout, *, examples: int
+    recipe: Recipe, layers: list[Layer], layout: Layout, *, shape: Shape, examples: int
 ) -> dict[str, int]:
     """The least bytes that a training step holds at the same time, by purpose.
 
@@ -28,6 +29,7 @@ def bytes_of(
         recipe: The recipe.
         layers: The layers of its network, from `layers_of`.
         layout: The layout of its parameters, from `layers_of`.
+        shape: The shape of an example.
         examples: The number of training examples.
     """
     item = np.dtype(recipe.dtype).itemsize

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
@@ -37,11 +38,12 @@ from pydnn.jobs.standardization import Standardization
 from pydnn.losses import Loss, class_count
 from pydnn.numerics.underflow import ignoring_underflow
 from pydnn.parameters import NO_PARAMS, Layout, Packed, pack
-from pydnn.recipes.layouts import layouts_of
+from pydnn.recipes.layouts import layouts_of, same_parameters
 from pydnn.recipes.recipe import DTYPES, Recipe
 from pydnn.recipes.toml import read_recipe, write_recipe
 from pydnn.records import AnyArray, Batch, FloatArray, arrays, as_array, freeze
-from pydnn.stages.base import Context, Stage
+from pydnn.sequences import expect_lengths
+from pydnn.stages.base import Context, Shape, Stage
 from pydnn.storage.checksums import NotSealed
 from pydnn.storage.hdf5 import open_hdf5, read_array, read_text, write_hdf5
 from pydnn.storage.run_files import MODEL_FILE, run_folder_of
@@ -56,8 +58,14 @@ __all__ = ["Model", "load_model", "model_of"]
 
 _FORMAT, _OLD_FORMAT = "pydnn model 3", "pydnn model 2"
 _TABLE_FORMAT = "pydnn model 4"  # with columns, which readers of format 3 would pass over
+_AXES_FORMAT = "pydnn model 5"  # with the shape of examples of several axes instead of features
 _LONGEST_COLUMNS = 1 << 26  # bytes of text, of which a thousand columns may have some megabytes
 _MOST_FEATURES = 3 * 4096 * 4096  # without a limit, a damaged file could claim all memory
+_MOST_AXES = 7  # of an example
+
+
+def _shape(shape: int | Iterable[int]) -> Shape:
+    return (shape,) if isinstance(shape, int) else tuple(shape)
 
 
 def _plain_inputs(model: Model) -> Inputs:
@@ -72,7 +80,8 @@ class Model:
         recipe: The recipe that it was trained by.
         parameters: The parameters of its network, for examples that are not rotated.
         costs: The cost at each iteration, shape (iterations,).
-        features: The number of features of one example that the network takes, n_x.
+        shape: The shape of the examples that the network was trained on: (n_x,) for columns,
+            (H, W, C) for images, (T, n) for sequences. A number n stands for (n,).
         statistics: The running statistics of stages such as batch normalization.
         inputs: The conversion from raw examples to network inputs.
         image_shape: (height, width, 3) of the images that it takes, if it takes images.
@@ -92,7 +101,7 @@ class Model:
     recipe: Recipe
     parameters: Packed
     costs: FloatArray
-    features: int
+    shape: Shape = attrs.field(converter=_shape)
     statistics: Packed = attrs.field(factory=lambda: pack(NO_PARAMS))
     inputs: Inputs = attrs.field(default=attrs.Factory(_plain_inputs, takes_self=True))
     image_shape: tuple[int, int, int] | None = None
@@ -100,20 +109,29 @@ class Model:
     iteration: int | None = None
 
     @property
+    def features(self) -> int:
+        """The number of numbers in one example of `shape`."""
+        return math.prod(self.shape)
+
+    @property
     def columns(self) -> Columns | None:
         """The map of each column to features, if the model was trained on a table."""
         return self.inputs.columns
 
-    def predict(self, X: ArrayLike | Table) -> AnyArray:
+    def predict(self, X: ArrayLike | Table, *, lengths: ArrayLike | None = None) -> AnyArray:
         """Predict probabilities or numbers for raw examples, or names and values for rows.
 
         Args:
-            X: Raw examples in columns, shape (n_x, m). The model standardizes them itself if its
+            X: Raw examples along the last axis: columns (n_x, m), images (H, W, C, m) or columns
+                of these, sequences (T, n, m) or (T, m). The model standardizes them itself if its
                 recipe says so. A model of a table takes rows instead: a `Table`, or anything that
-                `Table.of` takes, such as a data frame.
+                `Table.of` takes, such as a data frame. Sequences may have another number of steps,
+                and images another size, than in training if no parameter depends on it.
+            lengths: The number of valid steps of each sequence (m,); None if all steps are valid.
 
         Returns:
-            For arrays the same as `outputs`, shape (n_out, m). For the rows of a table, the names
+            For arrays the same as `outputs`, shape (n_out, m), or (T, n_out, m) for an output at
+            each step, which means nothing in padding. For the rows of a table, the names
             of their classes, or numbers in the units of the target, shape (m,); for several
             targets, shape (m, targets).
 
@@ -121,63 +139,110 @@ class Model:
             BadInput: If X has other features than the examples that the model was trained on, or
                 a number is beyond the range of the model's dtype.
         """
-        P = self.outputs(X)
+        P = self.outputs(X, lengths=lengths)
         return P if self.columns is None else self.columns.targets.of_predictions(P)
 
-    def predict_proba(self, X: ArrayLike | Table) -> FloatArray:
+    def predict_proba(
+        self, X: ArrayLike | Table, *, lengths: ArrayLike | None = None
+    ) -> FloatArray:
         """Predict the probability of each class, in the order of `classes`.
 
         Args:
             X: Raw examples, as `predict` takes them.
+            lengths: The number of valid steps of each sequence (m,); None if all steps are valid.
 
         Returns:
-            Probabilities, shape (classes, m) for arrays and (m, classes) for the rows of a table.
+            Probabilities, shape (classes, m) for arrays and (m, classes) for the rows of a table;
+            (T, classes, m) for an output at each step.
 
         Raises:
             BadInput: If X does not fit, see `predict`, or the model predicts numbers.
         """
-        P = self.outputs(X)
+        P = self.outputs(X, lengths=lengths)
         loss: Loss = build(self.recipe.loss, family="loss")
-        task = loss.task(len(P))
-        if class_count(task, len(P)) is None:
+        n_out = P.shape[-2]
+        task = loss.task(n_out)
+        if class_count(task, n_out) is None:
             raise BadInput(
                 f"a model trained with {loss.name} predicts numbers, which have no probabilities: "
                 "call predict."
             )
         if task == "two classes":
-            P = freeze(np.concatenate([1 - P, P]))
+            P = freeze(np.concatenate([1 - P, P], axis=-2))
         return P if self.columns is None else P.T
 
     @ignoring_underflow
-    def outputs(self, X: ArrayLike | Table) -> FloatArray:
+    def outputs(self, X: ArrayLike | Table, *, lengths: ArrayLike | None = None) -> FloatArray:
         """Predict probabilities or numbers for raw examples of any kind, in columns.
 
         Args:
             X: Raw examples, as `predict` takes them.
+            lengths: The number of valid steps of each sequence (m,); None if all steps are valid.
 
         Returns:
-            Predictions, one column per example, shape (n_out, m): for two classes, the
+            Predictions, one column per example, shape (n_out, m), or (T, n_out, m) for an output
+            at each step: for two classes, the
             probability of class 1; for more classes, the probability of each; for numbers, the
             network's outputs, in the units of the target.
 
         Raises:
             BadInput: If X does not fit, see `predict`.
         """
+        valid = None
         if self.columns is None and not isinstance(X, Table):
-            X = as_array(X)
-            hint = "put examples in columns, e.g. pass X.T"
-            if self.image_shape is not None and X.ndim != 2:
-                hint = "make columns of pictures by pydnn.data.columns_of(pictures)"
-            expect_shape("X", X, (self.features, "m"), hint=hint)
+            X = self._examples(as_array(X))
+            if lengths is not None:
+                valid = expect_lengths(lengths, X.shape[0], X.shape[-1])
+        elif lengths is not None:
+            raise BadInput("lengths are for sequences, but X is a table: leave them out.")
         network: Stage = build(self.recipe.network, family="stage")
         loss: Loss = build(self.recipe.loss, family="loss")
         numerics = self.recipe.arithmetic
-        AL = output_of(network, self, self.inputs(X), numerics=numerics)
+        AL = output_of(network, self, self.inputs(X), lengths=valid, numerics=numerics)
         P = loss.predict(AL, Context(numerics=numerics))
         if self.columns is None:
             return P
         self.columns.targets.expect_outputs(loss, len(P))  # which a damaged file may not have
         return self.columns.targets.in_units(P)
+
+    def _examples(self, X: AnyArray) -> AnyArray:
+        """Return examples in the shape that the model takes; images may also be columns.
+
+        Raises:
+            BadInput: If the model does not take examples of this shape.
+        """
+        if self.takes(X.shape[:-1]):
+            return X
+        if self.image_shape is not None and X.shape[:-1] == (self.features,):
+            return X.reshape(*self.shape, -1)
+        hint = "put examples in columns, e.g. pass X.T"
+        if len(self.shape) > 1:
+            hint = "put examples along the last axis"
+            if X.shape[1:] == self.shape:
+                hint += ", so pass np.moveaxis(X, 0, -1)"
+        elif self.image_shape is not None and X.ndim != 2:
+            hint = "make columns of pictures by pydnn.data.columns_of(pictures)"
+        expect_shape("X", X, (*self.shape, "m"), hint=hint)
+        return X
+
+    def takes(self, shape: Shape) -> bool:
+        """Whether the model takes examples of this shape.
+
+        That is the shape in training, or one that differs from it only in axes on which no
+        parameter depends, such as the number of steps of a sequence, or the height and width of an
+        image before a global pool.
+
+        Args:
+            shape: The shape of one example, e.g. (64, 64, 3).
+        """
+        if shape == self.shape:
+            return True
+        fitted = self.inputs.standardization
+        if fitted is not None and shape[-1:] != fitted.mean.shape[:1]:
+            return False
+        return 0 < math.prod(shape) <= _MOST_FEATURES and same_parameters(
+            self.recipe, self.shape, shape
+        )
 
     def save(self, path: AnyPath, *, replace: bool = False) -> None:
         """Write the model to a new file; if writing fails, no file is left.
@@ -204,7 +269,7 @@ class Model:
             | ({"mean": fitted.mean, "deviation": fitted.deviation} if fitted else {})
             | described,
             attributes={
-                "format": _TABLE_FORMAT if columns else _FORMAT,
+                "format": _format_of(self),
                 "recipe": write_recipe(self.recipe),
                 "inputs": _inputs_text(self),
             }
@@ -217,11 +282,11 @@ class Model:
     def to_onnx(self) -> bytes:
         """The model as the bytes of an ONNX file, for other programs and languages.
 
-        The file takes raw examples, one per row: `X` (m, n_x), or `images` (m, height, width, 3)
-        of bytes if the model takes images. A model of a table has an input (m,) for each column,
-        under its name: float64 for numbers and truth values, with NaN for missing ones, and texts,
-        with "" for missing ones. Whatever the model does to raw examples is part of the file. It
-        gives
+        The file takes raw examples along the first axis: `X` (m, n_x) or, for examples of several
+        axes, (m, *shape); or `images` (m, height, width, 3) of bytes if the model takes images. A
+        model of a table has an input (m,) for each column, under its name: float64 for numbers and
+        truth values, with NaN for missing ones, and texts, with "" for missing ones. Whatever the
+        model does to raw examples is part of the file. It gives
 
         - `label` (m,), the name of the most probable class, or its number if the classes have no
           names, and `probabilities` (m, K), for classes;
@@ -300,7 +365,7 @@ def model_of(
         job.recipe,
         job.inputs.lift(state.parameters),
         np.asarray(costs, np.float64),
-        len(job.batch.X if columns is None else columns.features),
+        job.batch.X.shape[:-1] if columns is None else (len(columns.features),),
         state.statistics,
         job.inputs.plain,
         getattr(data, "image_shape", None),
@@ -309,10 +374,17 @@ def model_of(
     )
 
 
+def _format_of(model: Model) -> str:
+    if model.columns is not None:
+        return _TABLE_FORMAT
+    return _FORMAT if len(model.shape) == 1 else _AXES_FORMAT
+
+
 def _inputs_text(model: Model) -> str:
+    flat = len(model.shape) == 1
     return json.dumps(
-        {
-            "features": model.features,
+        ({"features": model.features} if flat else {"shape": model.shape})
+        | {
             "image_shape": model.image_shape,
             "classes": model.classes,
             "iteration": model.iteration,
@@ -327,11 +399,11 @@ def _expect_readable(model: Model) -> None:
         BadInput: If it would, naming what is wrong.
     """
     inputs = _json("the model", _inputs_text(model))
-    _inputs("the model", inputs)
-    layouts = layouts_of(model.recipe, model.features)
+    _inputs("the model", inputs, axes=len(model.shape) > 1)
+    layouts = layouts_of(model.recipe, model.shape)
     for name, layout in zip(("parameters", "statistics"), layouts, strict=True):
         packed: Packed = getattr(model, name)
-        _expect_layout(name, packed.layout, layout, model.features)
+        _expect_layout(name, packed.layout, layout, model.shape)
         expect_same_dtype(name, packed.vector, np.dtype(DTYPES[model.recipe.dtype]))
         expect_finite(name, packed.vector)
     expect_shape("costs", model.costs, ("iterations",), hint="give one number per iteration")
@@ -347,12 +419,13 @@ def _expect_readable(model: Model) -> None:
         )
 
 
-def _expect_layout(name: str, actual: Layout, expected: Layout, features: int) -> None:
+def _expect_layout(name: str, actual: Layout, expected: Layout, shape: Shape) -> None:
+    takes = f"{shape[0]} features" if len(shape) == 1 else f"examples of shape {shape}"
     for slots in itertools.zip_longest(actual.slots, expected.slots):
         a, b = ("none" if slot is None else f"{slot.name} {slot.shape}" for slot in slots)
         if a != b:
             raise BadInput(
-                f"{name} have {a}, expected {b} for the recipe on {features} features: give "
+                f"{name} have {a}, expected {b} for the recipe on {takes}: give "
                 "those of a job of the recipe; job.inputs.lift(…) converts those of a rotated job."
             )
 
@@ -392,7 +465,7 @@ def _loaded(path: Path, allow: Iterable[str], unverified: bool) -> Model:
     links = run_folder_of(path) == path  # a model in a run's folder may not be a symbolic link
     try:
         with open_hdf5(path, sealed=True, links=links) as file:
-            return _read(file, (_FORMAT, _TABLE_FORMAT), allow)
+            return _read(file, (_FORMAT, _TABLE_FORMAT, _AXES_FORMAT), allow)
     except NotSealed as error:
         if not unverified:
             raise BadInput(
@@ -407,7 +480,7 @@ def _loaded(path: Path, allow: Iterable[str], unverified: bool) -> Model:
 def _read(file: h5py.File, expected: tuple[str, ...], allow: Iterable[str]) -> Model:
     path, fixed = file.filename, _FORMAT in expected
     if (written := read_text(file, "format", fixed=fixed)) not in expected:
-        newer = written in [f"pydnn model {number}" for number in range(5, 100)]
+        newer = written in [f"pydnn model {number}" for number in range(6, 100)]
         advice = "a newer pydnn wrote it, so install that one" if newer else "train it again"
         raise BadInput(f"{path} has format {written!r}, expected {expected[0]!r}: {advice}.")
     try:
@@ -416,28 +489,28 @@ def _read(file: h5py.File, expected: tuple[str, ...], allow: Iterable[str]) -> M
     except BadInput as error:
         raise type(error)(f"recipe in {path}: {error}") from error
     inputs = _json(path, read_text(file, "inputs", fixed=fixed))
-    features, shape, classes = _inputs(path, inputs)
-    layouts = _layouts(path, recipe, features)
+    shape, image_shape, classes = _inputs(path, inputs, axes=written == _AXES_FORMAT)
+    layouts = _layouts(path, recipe, shape)
     parameters, statistics = (
         _packed(file, name, recipe.dtype, layout)
         for name, layout in zip(("parameters", "statistics"), layouts, strict=True)
     )
     costs = _stretch(file, "costs", "float64", ("iterations",))
-    columns = _columns(file, features, classes) if written == _TABLE_FORMAT else None
+    columns = _columns(file, shape[0], classes) if written == _TABLE_FORMAT else None
     standardizes = recipe.standardize and columns is None
     return Model(
         recipe,
         parameters,
         costs,
-        features,
+        shape,
         statistics,
         Inputs(
             recipe.dtype,
             recipe.numerics,
-            _standardization(file, features) if standardizes else None,
+            _standardization(file, shape[-1]) if standardizes else None,
             columns=columns,
         ),
-        shape,
+        image_shape,
         classes,
         _iteration(path, inputs, len(costs)),
     )
@@ -488,9 +561,9 @@ def _expect_columns(
         )
 
 
-def _layouts(path: str, recipe: Recipe, features: int) -> tuple[Layout, Layout]:
+def _layouts(path: str, recipe: Recipe, shape: Shape) -> tuple[Layout, Layout]:
     try:
-        return layouts_of(recipe, features)
+        return layouts_of(recipe, shape)
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from error
 
@@ -506,20 +579,33 @@ def _json(path: str, text: str) -> Mapping[str, object]:
 
 
 def _inputs(
-    path: str, plain: Mapping[str, object]
-) -> tuple[int, tuple[int, int, int] | None, tuple[str, ...] | None]:
+    path: str, plain: Mapping[str, object], *, axes: bool
+) -> tuple[Shape, tuple[int, int, int] | None, tuple[str, ...] | None]:
+    shape = plain.get("shape") if axes else [plain.get("features")]
     match plain:
-        case {"features": features, "image_shape": shape, "classes": classes}:
+        case {"image_shape": image_shape, "classes": classes}:
             if (
-                is_count(features, least=1, most=_MOST_FEATURES)
-                and _is_image_shape(shape, features)
+                _is_shape(shape, least_axes=2 if axes else 1)
+                and _is_image_shape(image_shape, shape)
                 and (classes is None or _are_names(classes))
             ):
-                height_width_3 = None if shape is None else (shape[0], shape[1], 3)
-                return features, height_width_3, None if classes is None else tuple(classes)
+                height_width_3 = None
+                if image_shape is not None:
+                    height_width_3 = image_shape[0], image_shape[1], 3
+                return tuple(shape), height_width_3, None if classes is None else tuple(classes)
     raise BadInput(
-        f"inputs in {path} are {dict(plain)!r}, expected features, an image's shape and names of "
-        "classes: train the model again."
+        f"inputs in {path} are {dict(plain)!r}, expected {'shape' if axes else 'features'}, an "
+        "image's shape and names of classes: train the model again."
+    )
+
+
+def _is_shape(shape: object, *, least_axes: int) -> TypeGuard[list[int]]:
+    """Whether these are the sizes of the axes of an example that is not too large."""
+    return (
+        isinstance(shape, list)
+        and least_axes <= len(shape) <= _MOST_AXES
+        and all(is_count(size, least=1) for size in shape)
+        and math.prod(shape) <= _MOST_FEATURES
     )
 
 
@@ -533,13 +619,14 @@ def _iteration(path: str, plain: Mapping[str, object], costs: int) -> int | None
     )
 
 
-def _is_image_shape(shape: object, features: int) -> TypeGuard[list[int] | None]:
-    if shape is None:
+def _is_image_shape(image: object, shape: list[int]) -> TypeGuard[list[int] | None]:
+    """Whether examples of a shape can be images of another: of the same, or flat columns of it."""
+    if image is None:
         return True
-    match shape:
+    match image:
         case [height, width, 3]:
             if is_count(height, least=1, most=4096) and is_count(width, least=1, most=4096):
-                return height * width * 3 == features
+                return shape in ([height, width, 3], [height * width * 3])
     return False
 
 

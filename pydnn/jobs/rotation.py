@@ -162,8 +162,8 @@ def why_not_exact(
 ) -> str | None:
     """Why rotation would change the steps of training on X (n_x, m); None if it would not.
 
-    Rotation changes no step if only one stage, a dense one, receives the data, and if the
-    optimizer and all penalties are `isotropic`.
+    Rotation changes no step if the examples are columns, only one stage, a dense one, receives
+    them, and the optimizer and all penalties are `isotropic`.
 
     Example:
         >>> network = nn.dense(1)
@@ -172,6 +172,8 @@ def why_not_exact(
         >>> why_not_exact(network, nn.adam(), [], state.parameters, X)
         'the optimizer treats each number by itself'
     """
+    if X.ndim != 2:
+        return f"examples have the shape {X.shape[:-1]}, and only columns of features are rotated"
     slot = first_weights(network, parameters.layout)
     if slot is None:
         return "the network does not begin with a dense stage"

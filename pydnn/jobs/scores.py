@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import attrs
 import numpy as np
 
-from pydnn.checks import BadInput, expect_finite, expect_shape, fixed
+from pydnn.checks import BadInput, expect_finite, fixed
 from pydnn.data import DataSet
 from pydnn.data.tables import Table, TableBatch
 from pydnn.descriptions.builders import build
@@ -21,7 +21,8 @@ from pydnn.metrics import (
     score_by_class,
     title,
 )
-from pydnn.records import Batch, FloatArray
+from pydnn.records import Batch, FloatArray, IntArray
+from pydnn.sequences import columns_with_labels
 from pydnn.training.finite import ignoring_overflow
 
 __all__ = ["Score", "expect_like_training", "names_of", "predicted", "score_on", "scores_of"]
@@ -34,7 +35,7 @@ class Score:
     Attributes:
         task: One of `losses.TASKS`.
         metrics: The metrics by name, from `metrics.score`.
-        total: The number of examples.
+        total: The number of examples, or of valid steps if each step has a label.
         classes: The metrics of each class by its name, from `metrics.score_by_class`; empty if
             they were not requested.
     """
@@ -96,28 +97,33 @@ class Score:
 
 
 def predicted(
-    model: Model, X: FloatArray | Table, names: Sequence[object]
+    model: Model,
+    X: FloatArray | Table,
+    names: Sequence[object],
+    *,
+    lengths: IntArray | None = None,
 ) -> tuple[str, FloatArray]:
     """The task of a model, and its predictions (n_out, m) for raw examples.
 
     Args:
         model: The model.
-        X: Raw examples, shape (n_x, m), or rows of a table.
+        X: Raw examples along the last axis, or rows of a table.
         names: The name of each example for error messages.
+        lengths: The number of valid steps of each sequence (m,); None if all steps are valid.
 
     Raises:
         BadInput: If a prediction is not a finite number.
     """
     loss: Loss = build(model.recipe.loss, family="loss")
     with ignoring_overflow():  # its results, inf and NaN, are refused below
-        P = model.outputs(X)
+        P = model.outputs(X, lengths=lengths)
     if not (finite := np.isfinite(P)).all():
-        output, example = (int(i) for i in np.argwhere(~finite)[0])
+        place = tuple(int(i) for i in np.argwhere(~finite)[0])
         raise BadInput(
-            f"the model's prediction for {names[example]} is {P[output, example]}, expected a "
-            "finite number: its inputs or parameters are too large."
+            f"the model's prediction for {names[place[-1]]} is {P[place]}, expected a finite "
+            "number: its inputs or parameters are too large."
         )
-    return loss.task(len(P)), P
+    return loss.task(P.shape[-2]), P
 
 
 def names_of(model: Model, task: str, n_out: int) -> tuple[str, ...] | None:
@@ -158,16 +164,18 @@ def score_on(model: Model, batch: Batch, *, by_class: bool = False) -> Score:
         >>> list(score_on(model, job.batch).metrics)
         ['r_squared', 'mean_absolute_error']
     """
-    m = batch.X.shape[1]
+    m = batch.X.shape[-1]
     names_of_examples = [f"example {number}" for number in range(m)]
     X: FloatArray | Table = batch.X
     if model.columns is not None and isinstance(batch, TableBatch):
         X, Y = batch.table, model.columns.targets.labels(batch.target)
     else:
         Y = batch.Y
-        expect_shape("Y", Y, ("n_y", m), hint="give one column of labels per example")
         expect_finite("X", batch.X)
-    task, P = predicted(model, X, names_of_examples)
+    lengths = batch.lengths
+    task, P = predicted(model, X, names_of_examples, lengths=lengths)
+    P, Y = columns_with_labels(P, Y, lengths)
+    m = P.shape[-1]
     scores = score(task, P, Y, numerics=model.recipe.arithmetic)
     if not by_class:
         return Score(task, scores, m)
@@ -202,7 +210,7 @@ def scores_of(model: Model, data: DataSet, *, by_class: bool = False) -> dict[st
     scores = {}
     for part in ("train", "test"):
         batch: Batch = getattr(data, part)
-        if not batch.X.shape[1]:
+        if not batch.X.shape[-1]:
             continue
         try:
             scores[part] = score_on(model, batch, by_class=by_class)
@@ -224,15 +232,22 @@ def expect_like_training(model: Model, data: DataSet) -> None:
         )
     if model.columns is not None:
         return  # which refuse what does not fit by its name
+    shape = data.train.X.shape[:-1]
     # A table may hold images without stating their shape; the number of features must still agree.
-    if data.image_shape != model.image_shape and None not in (data.image_shape, model.image_shape):
+    images = data.image_shape, model.image_shape
+    flat = len(model.shape) == 1
+    if flat and images[0] != images[1] and None not in images:
         raise BadInput(
             f"the data is images of {data.image_shape} shape, but the model takes images of "
             f"{model.image_shape} shape: give images of that shape."
         )
-    if len(data.train.X) != model.features:
+    if not model.takes(shape):
+        ours, theirs = (
+            f"{each[0]} features" if len(each) == 1 else f"shape {each}"
+            for each in (model.shape, shape)
+        )
         raise BadInput(
-            f"examples have {len(data.train.X)} features, but the model takes {model.features}: "
+            f"examples have {theirs}, but the model takes {ours.removesuffix(' features')}: "
             "give data with the features that it was trained on."
         )
     if data.classes != model.classes and None not in (data.classes, model.classes):

@@ -1,4 +1,8 @@
-"""Standardization: features scaled to mean 0 and deviation 1, as fitted on the training part."""
+"""Standardization: features scaled to mean 0 and deviation 1, as fitted on the training part.
+
+The features of images (H, W, C, m) are their C channels, and those of sequences (T, n, m) are the n
+numbers of a step: each has one mean and one deviation for all places or steps.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,8 @@ from numpy.typing import ArrayLike
 from pydnn.checks import BadInput, expect_finite, expect_shape
 from pydnn.numerics import Numerics, fast
 from pydnn.numerics.underflow import ignoring_underflow
-from pydnn.records import FloatArray, arrays, freeze, readonly
+from pydnn.records import FloatArray, IntArray, arrays, freeze, readonly
+from pydnn.sequences import columns_of_steps
 
 __all__ = ["Standardization", "fit_standardization", "standardization_of_0_1_0"]
 
@@ -23,6 +28,7 @@ class Standardization:
     Attributes:
         mean: The mean of each feature, shape (n_x, 1).
         deviation: The standard deviation of each feature, shape (n_x, 1); 1 if it is constant.
+            For images and sequences n_x is the number of channels, or of numbers in a step.
 
     Example:
         >>> Standardization(mean=[[2.0]], deviation=[[0.5]])([[3.0]])
@@ -34,20 +40,22 @@ class Standardization:
 
     @ignoring_underflow
     def __call__(self, X: ArrayLike) -> FloatArray:
-        """Standardize X (n_x, m), in its own dtype.
+        """Standardize X (n_x, m) or (..., n_x, m), in its own dtype.
 
         Raises:
             BadInput: If X has another number of features, or a result is not finite.
         """
         X = readonly(X)
-        expect_shape("X", X, (len(self.mean), "m"), hint="give the features that were fitted")
+        shape: tuple[int | str, ...] = (*["…"] * (X.ndim - 2), len(self.mean), "m")
+        expect_shape("X", X, shape, hint="give the features that were fitted")
         with np.errstate(over="ignore", invalid="ignore"):
             standardized = (X - self.mean.astype(X.dtype)) / self.deviation.astype(X.dtype)
         if not np.isfinite(standardized).all():
             expect_finite("X", X)
-            feature, example = (int(i) for i in np.argwhere(~np.isfinite(standardized))[0])
+            index = tuple(int(i) for i in np.argwhere(~np.isfinite(standardized))[0])
+            *_, feature, example = index
             raise BadInput(
-                f"feature {feature} of example {example} is {X[feature, example]:g}, too far from "
+                f"feature {feature} of example {example} is {X[index]:g}, too far from "
                 f"the mean {self.mean[feature, 0]:g} to be standardized by the deviation "
                 f"{self.deviation[feature, 0]:g}: correct it or leave the example out."
             )
@@ -65,17 +73,24 @@ def fit_standardization(
     numerics: Numerics = fast,
     names: Sequence[str] = (),
     weights: FloatArray | None = None,
+    lengths: IntArray | None = None,
 ) -> Standardization:
     """Fit a standardization to the features of X (n_x, m), which should be the training part alone.
+
+    Of images (H, W, C, m) the features are the channels, and of sequences (T, n, m) the numbers of
+    a step: their means are over all places, or all valid steps, of all examples.
 
     Args:
         X: The examples.
         numerics: The arithmetic of the means.
         names: Names of the features, for error messages; by default their numbers.
-        weights: How much each example counts (1, m); None where all count the same.
+        weights: How much each example counts (1, m); None where all count the same. Only for X
+            (n_x, m).
+        lengths: The number of valid steps of each sequence (m,); None if all steps are valid.
 
     Raises:
-        BadInput: If an entry of X is not finite; or if a feature is not constant, but its
+        BadInput: If an entry of X is not finite; if X has lengths, but its steps have no features,
+            as ids (T, m) have none; or if a feature is not constant, but its
             deviation is below 1e-13 of its mean, or its spread is too large or too small for
             the dtype of X.
 
@@ -86,11 +101,19 @@ def fit_standardization(
                [0., 1.]])
     """
     X = readonly(X)
-    expect_shape("X", X, ("n_x", "m"), hint="put examples in columns")
+    if X.ndim < 3:
+        expect_shape("X", X, ("n_x", "m"), hint="put examples in columns")
+    if X.ndim == 2 and lengths is not None:
+        raise BadInput(
+            f"X has shape {X.shape} and lengths, so each step is one id, which has no mean: do not "
+            "standardize ids."
+        )
     expect_common_precision("X", X)
     if X.size == 0:
         raise BadInput(f"X has shape {X.shape}, expected examples with features: give some data.")
     expect_finite("X", X)
+    if X.ndim > 2:
+        X = columns_of_steps(X, lengths)
     least, most = X.min(axis=1, keepdims=True), X.max(axis=1, keepdims=True)
     # Scaling by powers of 2 changes no bit of the result, and the squares of huge or tiny numbers
     # stay in range.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pydnn.recipes.recipe import Recipe
 
 
-__all__ = ["Layer", "layers_of", "layouts_of", "without_weights"]
+__all__ = ["Layer", "layers_of", "layouts_of", "same_parameters", "without_weights"]
 
 
 @attrs.frozen
@@ -31,15 +31,20 @@ class Layer:
         place: Its place in the network, e.g. "2" or "1/0".
         stage: Its name, e.g. "dense".
         arrays: The names and shapes of its parameters, as text.
-        outputs: The number of values that it outputs per example.
+        shape: The shape of its output for one example, e.g. (20,) or (32, 32, 8).
         parameters: The number of its parameters.
     """
 
     place: str
     stage: str
     arrays: str
-    outputs: int
+    shape: Shape
     parameters: int
+
+    @property
+    def outputs(self) -> int:
+        """The number of values that it outputs per example."""
+        return math.prod(self.shape)
 
 
 def without_weights(description: Description) -> Description:
@@ -67,36 +72,40 @@ def _value_without_weights(value: object) -> object:
     return without_weights(value) if is_description(value) else value
 
 
-def layers_of(recipe: Recipe, features: int) -> tuple[list[Layer], Layout]:
-    """The layers of a recipe's network for `features` features, and the layout of its parameters.
+def layers_of(recipe: Recipe, shape: Shape) -> tuple[list[Layer], Layout]:
+    """The layers of a recipe's network, and the layout of its parameters.
+
+    Args:
+        recipe: The recipe.
+        shape: The shape of an example, e.g. (4,) for four features.
 
     Raises:
-        BadInput: If the stages do not fit each other or the number of features.
+        BadInput: If the stages do not fit each other or the shape of the examples.
 
     Example:
-        >>> layers, layout = layers_of(nn.recipes.tutorial_recipe(hidden=[3]), 4)
+        >>> layers, layout = layers_of(nn.recipes.tutorial_recipe(hidden=[3]), (4,))
         >>> [(layer.place, layer.stage, layer.parameters) for layer in layers]
         [('0', 'dense', 15), ('1', 'relu', 0), ('2', 'dense', 4)]
     """
     layers: list[Layer] = []
 
     def listed(path: str, stage: Stage) -> Stage:
-        def init(key: Key, shape: Shape) -> tuple[Tree, Shape]:
-            params, shape_out = stage.init(key, shape)
+        def init(key: Key, shape_in: Shape) -> tuple[Tree, Shape]:
+            params, shape_out = stage.init(key, shape_in)
             layout = layout_of(params)
             arrays = ", ".join(f"{slot.name} {slot.shape}" for slot in layout.slots)
-            place, outputs = path.removesuffix("/"), math.prod(shape_out)
-            layers.append(Layer(place, stage.name, arrays, outputs, layout.size))
+            place = path.removesuffix("/")
+            layers.append(Layer(place, stage.name, arrays, shape_out, layout.size))
             return params, shape_out
 
         return attrs.evolve(stage, init=init)
 
-    return layers, layouts_of(recipe, features, through=functools.partial(map_stages, listed))[0]
+    return layers, layouts_of(recipe, shape, through=functools.partial(map_stages, listed))[0]
 
 
 def layouts_of(
     recipe: Recipe,
-    features: int,
+    shape: Shape,
     *,
     through: Callable[[Stage], Stage] = lambda network: network,
 ) -> tuple[Layout, Layout]:
@@ -104,20 +113,20 @@ def layouts_of(
 
     Args:
         recipe: The recipe.
-        features: The number of features of an example.
+        shape: The shape of an example, e.g. (4,) for four features.
         through: A function that takes the built network and returns the one to lay out.
 
     Raises:
-        BadInput: If the stages do not fit each other or the number of features.
+        BadInput: If the stages do not fit each other or the shape of the examples.
 
     Example:
-        >>> parameters, statistics = layouts_of(nn.recipes.tutorial_recipe(hidden=[3]), 4)
+        >>> parameters, statistics = layouts_of(nn.recipes.tutorial_recipe(hidden=[3]), (4,))
         >>> parameters.size, statistics.size
         (19, 0)
     """
     network = through(build(without_weights(recipe.network), family="stage"))
     try:
-        params, _ = network.init(Key(0), (features,))
+        params, _ = network.init(Key(0), shape)
         gathered = network.statistics.init(params) if network.statistics else NO_PARAMS
         return layout_of(params), layout_of(gathered)
     except BadInput:
@@ -125,3 +134,25 @@ def layouts_of(
     except (ValueError, OverflowError, MemoryError) as error:  # NumPy's, for enormous shapes
         message = f"the network cannot be laid out ({first_line(error)}): make it smaller."
         raise BadInput(message) from error
+
+
+def same_parameters(recipe: Recipe, shape: Shape, other: Shape) -> bool:
+    """Whether the network has the same parameters for examples of two shapes.
+
+    That is so if no parameter depends on the axes that differ, such as the number of steps of a
+    sequence, or the height and width of an image before a global pool.
+
+    Example:
+        >>> steps = nn.Recipe("x", "dense(1)", "mean_squared()", "adam()", 3)
+        >>> same_parameters(steps, (20, 3), (30, 3)), same_parameters(steps, (20, 3), (20, 4))
+        (True, False)
+    """
+    if shape == other:
+        return True
+    if len(shape) != len(other):
+        return False
+    try:
+        own, others = (layouts_of(recipe, each) for each in (shape, other))
+    except BadInput:
+        return False
+    return [layout.slots for layout in own] == [layout.slots for layout in others]

@@ -94,7 +94,7 @@ def _quoted(text: str) -> str:
 
 
 RECORDED = "recorded"  # a run's table of provenance in its recipe, which `read_recipe` ignores
-RECORDED_FORMAT = 2  # the table of pydnn 0.1.0 counts as format 1, but does not state it
+RECORDED_FORMAT = 3  # the table of pydnn 0.1.0 counts as format 1, but does not state it
 
 
 def read_recipe(

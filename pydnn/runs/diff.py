@@ -165,12 +165,13 @@ def _entries(a: Run, b: Run, part: str, name: str) -> str:
         return "its fingerprints differ, but its entries do not"
     if not apart.index:
         return f"{apart.first[0]} | {apart.first[1]}"
-    feature, example = apart.index
+    *place, example = apart.index
+    where = f"feature {place[0]} of " if len(place) == 1 else f"place {place} of " if place else ""
     verb = "differs" if apart.count == 1 else "differ"
     values = " | ".join(f"{float(v):.9g}" for v in apart.first)
     return (
-        f"{apart.count} of {apart.size} numbers {verb}, the first is feature {feature} of "
-        f"example {example}: {values}"
+        f"{apart.count} of {apart.size} numbers {verb}, the first is {where}example "
+        f"{example}: {values}"
     )
 
 

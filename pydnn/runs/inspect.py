@@ -70,7 +70,8 @@ class Summary:
         low: The smallest entry; None if the tensor is empty.
         high: The largest entry; None if the tensor is empty.
         norm: The Euclidean norm.
-        dead: For the output of a stage, the share of units that are 0 for all examples; else None.
+        dead: For the output of a stage, the share of units that are 0 for all examples, and at
+            all places or steps; else None.
     """
 
     shape: tuple[int, ...]
@@ -91,8 +92,9 @@ def summary_of(tensor: Tensor) -> Summary:
     scale = float(np.abs(array).max(initial=0.0))
     norm = scale * float(np.sqrt(((array / scale) ** 2).sum())) if scale else 0.0
     dead = None
-    if (tensor.part, tensor.name) == ("forward", "A") and array.ndim == 2 and array.size:
-        dead = float((array == 0).all(axis=1).mean())
+    if (tensor.part, tensor.name) == ("forward", "A") and array.ndim >= 2 and array.size:
+        others = tuple(axis for axis in range(array.ndim) if axis != array.ndim - 2)
+        dead = float((array == 0).all(axis=others).mean())
     return Summary(tensor.array.shape, low, high, norm, dead)
 
 
@@ -172,7 +174,7 @@ def _arrays(path: str, value: object) -> Iterator[tuple[str, AnyArray]]:
 def _given(step: Step) -> Iterator[Tensor]:
     """The tensors that a step begins with: its state and its batch."""
     yield from state_tensors("state", step.state)
-    for name in ("X", "Y", "weights"):
+    for name in ("X", "Y", "weights", "lengths"):
         array = getattr(step.batch, name)
         if array is not None:
             yield Tensor("batch", "", "", name, array)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import math
 import reprlib
 import sys
 import warnings
@@ -19,7 +20,8 @@ from typing import TypeGuard
 import attrs
 from numpy.typing import DTypeLike
 
-from pydnn.checks import BadInput, expect_known, is_count
+from pydnn.batches import examples_first
+from pydnn.checks import BadInput, expect_known, is_count, is_shape
 from pydnn.data import DataSet, TableBatch, lasting_name
 from pydnn.descriptions.parts import is_description
 from pydnn.descriptions.text import OWN_BUILDER
@@ -27,6 +29,7 @@ from pydnn.fingerprints import fingerprint
 from pydnn.recipes.recipe import DTYPES, Recipe
 from pydnn.recipes.toml import RECORDED, RECORDED_FORMAT, own_builders_of, toml_of, write_recipe
 from pydnn.records import Batch, FloatArray
+from pydnn.stages.base import Shape
 from pydnn.storage.files import RESTORE, open_regular
 
 __all__ = [
@@ -44,14 +47,16 @@ __all__ = [
 ]
 
 _PARTS = ("train", "test")
-_ARRAYS = ("X", "Y", "weights")
+_ARRAYS = ("X", "Y", "weights", "lengths")
 _MOST_FEATURES = 1 << 48
+_MOST_AXES = 8
+_PLAIN_FORMAT = 2  # without arrays of other than two axes, which older versions cannot read
 _MOST_SOURCE = 1 << 20  # bytes of a module that a run keeps
 
 
 @attrs.frozen
 class Pin:
-    """The shape (features, examples), dtype and SHA-256 of one array of the data."""
+    """The shape of one array of the data, whose last axis is the examples, dtype and SHA-256."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -64,7 +69,7 @@ class Pins:
 
     Attributes:
         data: The pins of the data's arrays, by part ("train", "test") and array ("X", "Y",
-            "weights").
+            "weights", "lengths").
         place: Where the data was: its name in the recipe or, if the name was a path, the full path.
         parts: The names of the parts of the training step.
         functions: By `module:function`, the SHA-256 of the source of each module outside pydnn that
@@ -72,7 +77,8 @@ class Pins:
         rotated: The pin of the training examples in the basis that they were trained in, if it
             differs from their own; then the states hold weights in that basis.
         classes: The names of the classes, from number 0 on, if the data has names.
-        format: The format of the table; 1 is that of pydnn 0.1.0.
+        format: The format of the table: 1 is that of pydnn 0.1.0, and 3 has arrays of any number
+            of axes.
         test_place: The whole path of the file of the test part, if it has one of its own.
         encoded: The number of features that the columns of a table became; 0 for arrays.
         start: The SHA-256 of the weights that `start_from` of the recipe names; None without it.
@@ -84,17 +90,17 @@ class Pins:
     functions: Mapping[str, str] = attrs.field(factory=dict)
     rotated: Pin | None = None
     classes: tuple[str, ...] | None = None
-    format: int = RECORDED_FORMAT
+    format: int = _PLAIN_FORMAT
     test_place: str = ""
     encoded: int = 0
     start: str | None = None
 
     @property
-    def features(self) -> int:
-        """The number of features of an example in the basis that it was trained in."""
+    def shape(self) -> Shape:
+        """The shape of an example in the basis that it was trained in."""
         if self.rotated is None and self.encoded:
-            return self.encoded
-        return (self.rotated or self.data["train"]["X"]).shape[0]
+            return (self.encoded,)
+        return (self.rotated or self.data["train"]["X"]).shape[:-1]
 
 
 def pins_of(
@@ -140,10 +146,17 @@ def pins_of(
         functions,
         basis,
         classes,
+        format=_format_of(pinned),
         test_place=test,
         encoded=encoded,
         start=None if start is None else start_pin(start),
     )
+
+
+def _format_of(data: Mapping[str, Mapping[str, Pin]]) -> int:
+    """The first format of the table that has pins of such arrays."""
+    plain = all(len(pin.shape) == 2 for arrays in data.values() for pin in arrays.values())
+    return _PLAIN_FORMAT if plain else RECORDED_FORMAT
 
 
 def start_pin(start: Mapping[str, FloatArray]) -> str:
@@ -161,7 +174,7 @@ def _parts(data: DataSet | Batch) -> list[tuple[str, Batch]]:
         return [("train", data)]
     parts = [(part, getattr(data, part)) for part in _PARTS]
     return [
-        (part, batch) for part, batch in parts if batch.X.shape[1]
+        (part, batch) for part, batch in parts if batch.X.shape[-1]
     ]  # the test part may be empty
 
 
@@ -173,7 +186,8 @@ def _pins_of(part: str, batch: Batch, dtype: DTypeLike) -> dict[str, Pin]:
         if array is not None and isinstance(batch, TableBatch):
             pins[name] = _pin_of_table(part, name, array, batch)
         elif array is not None:
-            pins[name] = _pin(f"{part} {name}", array.astype(dtype, copy=False))
+            numbers = array if name == "lengths" else array.astype(dtype, copy=False)
+            pins[name] = _pin(f"{part} {name}", numbers)
     return pins
 
 
@@ -185,8 +199,8 @@ def _pin_of_table(part: str, name: str, array: FloatArray, batch: TableBatch) ->
 
 
 def _pin(name: str, array: FloatArray) -> Pin:
-    # Transposed, because the examples lie one after the other in memory. This avoids a copy.
-    return Pin(array.shape, array.dtype.name, fingerprint({name: array.T}))
+    # The examples lie one after the other in memory, so with them first this needs no copy.
+    return Pin(array.shape, array.dtype.name, fingerprint({name: examples_first(array)}))
 
 
 def data_differences(pins: Pins, data: DataSet | Batch) -> list[str]:
@@ -381,7 +395,7 @@ def pins_text(recipe: Recipe, pins: Pins) -> str:
     """The text of a run's recipe.toml: the recipe, followed by the provenance."""
     lines = [
         write_recipe(recipe),
-        f"\n[{RECORDED}]\nformat = {RECORDED_FORMAT}\ndata = {toml_of(pins.place)}\n",
+        f"\n[{RECORDED}]\nformat = {pins.format}\ndata = {toml_of(pins.place)}\n",
         f"parts = {toml_of(list(pins.parts))}\n",
     ]
     if pins.rotated is not None:
@@ -474,16 +488,26 @@ def _read_part(part: str, plain: object) -> dict[str, Pin]:
 
 
 def _read_pin(name: str, value: object) -> Pin:
+    axes, dtypes = range(2, _MOST_AXES + 1), set(DTYPES)
+    if name.endswith(".lengths"):
+        axes, dtypes = range(1, 2), {"int64"}
     match value:
-        case {"shape": [n, m], "dtype": str(dtype), "sha256": sha256} if (
-            is_count(n, least=1, most=_MOST_FEATURES - 1)
-            and is_count(m, least=1)
-            and dtype in DTYPES
-            and _is_sha256(sha256)
+        case {"shape": [*shape], "dtype": str(dtype), "sha256": sha256} if (
+            _is_shape(shape, axes) and dtype in dtypes and _is_sha256(sha256)
         ):
-            return Pin((n, m), dtype, sha256)
+            return Pin(tuple(shape), dtype, sha256)
     raise BadInput(
         f"{RECORDED}.{name} is {reprlib.repr(value)}, expected shape, dtype and sha256: {RESTORE}."
+    )
+
+
+def _is_shape(shape: Sequence[object], axes: range) -> bool:
+    """Whether these are the sizes of the axes of an array whose last one is the examples."""
+    return (
+        len(shape) in axes
+        and is_shape(shape)
+        and min(shape) > 0
+        and math.prod(shape[:-1]) < _MOST_FEATURES
     )
 
 

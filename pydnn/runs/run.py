@@ -235,7 +235,7 @@ class Run:
         """The stored state of a segment; None if it was dropped."""
         if not segment.holds_state():
             return None
-        return segment.state(self.recipe, self.folder.pins.features)
+        return segment.state(self.recipe, self.folder.pins.shape)
 
     def parameters(self, iteration: int | None = None) -> Packed:
         """The parameters after `iteration` steps, by default after all recorded ones.

@@ -29,6 +29,7 @@ from pydnn.recipes.recipe import Recipe
 from pydnn.records import AnyArray
 from pydnn.runs.history import KINDS, Rows, read_rows, row_arrays
 from pydnn.runs.state_arrays import ReadArray, arrays_of, state_from
+from pydnn.stages.base import Shape
 from pydnn.storage.files import RESTORE
 from pydnn.storage.hdf5 import holds, open_hdf5, read_array, read_text, stored_bytes, write_hdf5
 from pydnn.training import TrainState
@@ -146,12 +147,12 @@ class Segment:
             sizes = stored_bytes(file)
         return sum(size for name, size in sizes.items() if name.partition(".")[0] in kinds)
 
-    def state(self, recipe: Recipe, features: int) -> TrainState:
+    def state(self, recipe: Recipe, shape: Shape) -> TrainState:
         """The state that the file holds.
 
         Args:
             recipe: The recipe of the training, which defines the shapes of the arrays.
-            features: The number of features of an example.
+            shape: The shape of an example, e.g. (4,) for four features.
 
         Raises:
             BadInput: If the state was dropped, does not fit the recipe, or does not match its
@@ -161,9 +162,7 @@ class Segment:
             read = _reading(file)
             iteration = int(read("iteration", np.int64, ())[()])
             try:
-                state = state_from(
-                    read, recipe, features=features, iteration=iteration, key=self.key
-                )
+                state = state_from(read, recipe, shape=shape, iteration=iteration, key=self.key)
                 computed = fingerprint(arrays_of(state))
             except BadInput as error:
                 raise BadInput(f"state in {self.path}: {error}") from error

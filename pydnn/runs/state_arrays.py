@@ -21,6 +21,7 @@ from pydnn.optimizers.base import GradientTransformation
 from pydnn.recipes.layouts import layouts_of
 from pydnn.recipes.recipe import DTYPES, Recipe
 from pydnn.records import AnyArray, AnyDType, freeze
+from pydnn.stages.base import Shape
 from pydnn.storage.files import RESTORE
 from pydnn.training import TrainState
 
@@ -63,14 +64,14 @@ def state_fingerprint(state: TrainState) -> str:
 
 
 def state_from(
-    read: ReadArray, recipe: Recipe, *, features: int, iteration: int, key: Key
+    read: ReadArray, recipe: Recipe, *, shape: Shape, iteration: int, key: Key
 ) -> TrainState:
     """The state of a training, from the arrays of a file.
 
     Args:
         read: A function that reads an array of the file.
         recipe: The recipe of the training, which defines the shapes.
-        features: The number of features of an example.
+        shape: The shape of an example, e.g. (4,) for four features.
         iteration: The number of steps before this state.
         key: The key of the training.
 
@@ -79,9 +80,7 @@ def state_from(
     """
     dtype = DTYPES[recipe.dtype]
     packed = []
-    for name, layout in zip(
-        ("parameters", "statistics"), layouts_of(recipe, features), strict=True
-    ):
+    for name, layout in zip(("parameters", "statistics"), layouts_of(recipe, shape), strict=True):
         vector = read(name, dtype, (layout.size,))
         expect_finite(name, vector)
         packed.append(layout.packed(freeze(vector)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
@@ -108,7 +109,7 @@ def sweep(
     notes: list[str] = []
     for variation in runs[:: _seeds_of(runs)]:
         job = prepare(variation.recipe, plan.batch)  # refuses a setting that does not fit
-        nothing = Batch(batch.X[:, :0], batch.Y[:, :0])
+        nothing = Batch(batch.X[..., :0], batch.Y[..., :0])
         expect_test(job, nothing if test is None else test, classes=classes)
         notes += job.notes
     return attrs.evolve(plan, notes=tuple(dict.fromkeys(notes)))
@@ -169,8 +170,9 @@ def _chunks(plan: Sweep, group: Sequence[int]) -> Iterator[Sequence[int]]:
 
 def _bytes_of_run(job: Job) -> int:
     """Return how many bytes each training adds to a stack; the estimate is never too low."""
-    features, m = job.data["train"].X.shape
-    step = sum(bytes_of(job.recipe, *layers_of(job.recipe, features), examples=m).values())
+    *shape, m = job.data["train"].X.shape
+    layers = layers_of(job.recipe, tuple(shape))
+    step = sum(bytes_of(job.recipe, *layers, shape=tuple(shape), examples=m).values())
     if not job.recipe.validation and job.inputs.rotation is None:
         return step
     # Each seed holds back other examples, so each training has two copies, job and stack.
@@ -181,7 +183,8 @@ def _bytes_of_run(job: Job) -> int:
 def _largest(job: Job) -> int:
     """Return the size of a training's largest array: its parameters, or a layer's output."""
     layout = job.state.parameters.layout
-    features, m = job.data["train"].X.shape
+    *shape, m = job.data["train"].X.shape
+    features = math.prod(shape)
     widest = max((slot.shape[0] for slot in layout.slots), default=1)
     size = job.batching.at.size if isinstance(job.batching.at, EpochBatches) else None
     columns = int(m) if size is None else size
@@ -221,7 +224,8 @@ def _outcome(plan: Sweep, variation: Variation, trained: Trained, why_not_stacke
     with ignoring_overflow():
         # The last finite state of a training that diverged may overflow on other examples.
         lost = trained.error is not None or not all(
-            np.isfinite(job.output(state, part.X)).all() for part in data.values()
+            np.isfinite(job.output(state, part.X, lengths=part.lengths)).all()
+            for part in data.values()
         )
         scores = {} if lost else job.evaluation(data)(state)
     stopped = "" if trained.why == "finished" else str(trained.error or trained.why)

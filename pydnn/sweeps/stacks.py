@@ -14,6 +14,7 @@ from pydnn.batches import EpochBatches, WholeData
 from pydnn.descriptions.builders import build
 from pydnn.jobs.job import Job
 from pydnn.parameters import Layout, leaves
+from pydnn.recipes.layouts import layers_of
 from pydnn.recipes.recipe import Recipe, with_seed
 from pydnn.records import Batch, FloatArray, freeze, keep_readonly, maker_of
 from pydnn.sweeps.stacked_layout import rows_of, stacked_layout, vector_of
@@ -134,6 +135,8 @@ def why_not_stacked(jobs: Sequence[Job]) -> str:
     first = jobs[0]
     if first.network.statistics is not None:
         return "its network gathers statistics"
+    if reason := _several_axes(first):
+        return reason
     name = not_elementwise(first.recipe.optimizer)
     if name:
         return f"{name} may use all numbers of a training together"
@@ -149,6 +152,19 @@ def why_not_stacked(jobs: Sequence[Job]) -> str:
     with ignoring_overflow():
         same = _has_the_bits_of_each(stack_of(jobs))
     return "" if same else "a stacked step would give other bits than separate steps"
+
+
+def _several_axes(job: Job) -> str:
+    """Return where a job has arrays of other axes than (features, m), which a stack cannot hold."""
+    train = job.data["train"]
+    if train.X.ndim > 2 or train.Y.ndim > 2:
+        return "its examples or labels have several axes"
+    if train.lengths is not None:
+        return "its sequences have lengths"
+    for layer in layers_of(job.recipe, train.X.shape[:-1])[0]:
+        if len(layer.shape) > 1:
+            return f"outputs of {layer.stage} in place {layer.place or 0} have several axes"
+    return ""
 
 
 def _has_the_bits_of_each(stack: Stack) -> bool:

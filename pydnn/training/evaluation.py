@@ -14,6 +14,7 @@ from pydnn.losses import Loss
 from pydnn.metrics import METRICS, Metric, score
 from pydnn.numerics import Numerics, fast
 from pydnn.records import Batch
+from pydnn.sequences import columns_with_labels
 from pydnn.stages.base import Context, Stage
 from pydnn.training.pipeline import StepInfo, TrainState
 from pydnn.training.step import output_of
@@ -72,7 +73,8 @@ def evaluation(
         loss: The loss, for the cost and the predictions.
         data: Batches by name, e.g. {"validation": batch}, as network inputs.
         metrics: Functions of predictions and labels by name; by default the metrics of the loss's
-            task, as in `score`. If a prediction is infinite or NaN, all metrics are NaN.
+            task, as in `score`. If each step of a sequence has a label, they get all valid steps
+            of all examples as columns. If a prediction is infinite or NaN, all metrics are NaN.
         numerics: The arithmetic.
 
     Returns:
@@ -91,18 +93,18 @@ def evaluation(
     def evaluate(state: TrainState) -> dict[str, float]:
         results = {}
         for name, batch in data.items():
-            AL = output_of(network, state, batch.X, numerics=numerics)
-            context = Context(numerics=numerics)
+            AL = output_of(network, state, batch.X, lengths=batch.lengths, numerics=numerics)
+            context = Context(numerics=numerics, lengths=batch.lengths)
             results[f"{name} cost"] = loss(AL, batch.Y, batch.weights, context)[0]
-            predictions = loss.predict(AL, context)
-            task = loss.task(len(AL))
+            task = loss.task(AL.shape[-2])
+            predictions, Y = columns_with_labels(loss.predict(AL, context), batch.Y, batch.lengths)
             if not np.isfinite(predictions).all():
                 # Metrics refuse NaN, but training may continue from here, so do not raise.
                 scores = dict.fromkeys(METRICS[task] if metrics is None else metrics, math.nan)
             elif metrics is None:
-                scores = score(task, predictions, batch.Y, numerics=numerics)
+                scores = score(task, predictions, Y, numerics=numerics)
             else:
-                scores = {m: function(predictions, batch.Y) for m, function in metrics.items()}
+                scores = {m: function(predictions, Y) for m, function in metrics.items()}
             results |= {f"{name} {metric}": value for metric, value in scores.items()}
         return results
 

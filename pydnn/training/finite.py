@@ -160,7 +160,11 @@ def _first_stage(network: Stage, step: Step, numerics: Numerics) -> str:
         return attrs.evolve(stage, forward=forward)
 
     state = step.state
-    context = step_context(state.key, state.iteration, numerics)
+    context = attrs.evolve(
+        step_context(state.key, state.iteration, numerics),
+        statistics=state.statistics.tree or None,
+        lengths=step.batch.lengths,
+    )
     try:
         map_stages(checked, network).forward(state.parameters.tree, step.batch.X, context)
     except _Found as found:

@@ -28,7 +28,7 @@ SMALL = Recipe(
 
 def needs(**changes):
     recipe = attrs.evolve(SMALL, **changes)
-    return bytes_of(recipe, *layers_of(recipe, 12), examples=20)
+    return bytes_of(recipe, *layers_of(recipe, (12,)), shape=(12,), examples=20)
 
 
 def test_bytes_are_those_of_the_arrays_that_a_step_makes():

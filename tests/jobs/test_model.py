@@ -95,8 +95,8 @@ NETWORK = (
 )
 DAMAGE = {
     "a newer format": (
-        attribute("format", "pydnn model 5"),
-        "has format 'pydnn model 5', expected 'pydnn model 3': a newer pydnn wrote it, so install",
+        attribute("format", "pydnn model 6"),
+        "has format 'pydnn model 6', expected 'pydnn model 3': a newer pydnn wrote it, so install",
     ),
     "an older format": (attribute("format", "pydnn model 2"), "'pydnn model 3': train it again"),
     "another format": (
@@ -402,7 +402,7 @@ def with_nan(vector):
 
 UNCHANGING = Standardization(np.zeros((12, 1)), np.ones((12, 1)))
 UNREADABLE = {
-    "of other features": (lambda m: {"features": 27, "image_shape": (3, 3, 3)}, "on 27 features"),
+    "of other features": (lambda m: {"shape": 27, "image_shape": (3, 3, 3)}, "on 27 features"),
     "of another image": (lambda m: {"image_shape": (3, 3, 3)}, "inputs in the model are"),
     "of one class": (lambda m: {"classes": ("cat",)}, "inputs in the model are"),
     "of another network": (

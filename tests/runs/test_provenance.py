@@ -35,7 +35,7 @@ def test_pins_come_back_from_the_text_of_a_recipe(tmp_path):
     for data in (small_data(), small_data().train, weighted(small_data())):
         pins = pinned(data, tmp_path)
         assert read_pins(read_toml(pins_text(small_recipe(tmp_path), pins))) == pins
-        assert pins.features == 5
+        assert pins.shape == (5,)
         assert data_differences(pins, data) == []
     assert set(pins.data) == {"train", "test"}
     assert set(pins.data["train"]) == {"X", "Y", "weights"}
@@ -449,7 +449,15 @@ STRANGE = {
     ),
     "a shape below 0": (GOOD | {"test": {"X": X | {"shape": [-1, 1]}}}, r"^recorded\.test\.X is"),
     "endless features": (GOOD | {"test": {"X": X | {"shape": [2**48, 1]}}}, r"^recorded\.test\.X"),
-    "a shape of three": (GOOD | {"test": {"X": X | {"shape": [1, 1, 1]}}}, r"^recorded\.test\.X"),
+    "a shape of one": (GOOD | {"test": {"X": X | {"shape": [3]}}}, r"^recorded\.test\.X is"),
+    "a shape of nine": (GOOD | {"test": {"X": X | {"shape": [1] * 9}}}, r"^recorded\.test\.X is"),
+    "lengths of two axes": (
+        GOOD | {"test": {"lengths": X | {"dtype": "int64", "shape": [2, 9]}}},
+        r"^recorded\.test\.lengths is",
+    ),
+    "lengths of floats": (
+        GOOD | {"test": {"lengths": X | {"shape": [9]}}}, r"^recorded\.test\.lengths is",
+    ),
     "a dtype of two lines": (GOOD | {"test": {"X": X | {"dtype": "a\nb"}}}, r"^recorded\.test\.X"),
     "no digest": (GOOD | {"test": {"X": X | {"sha256": "x"}}}, r"^recorded\.test\.X is"),
     "digest of a number": (GOOD | {"test": {"X": X | {"sha256": 3}}}, r"^recorded\.test\.X is"),

@@ -44,7 +44,7 @@ def copy(run, tmp_path):
 def used(path, run):
     """Everything that a segment holds."""
     segment = read_segment(path)
-    return segment, segment.rows(), segment.state(run.recipe, 5)
+    return segment, segment.rows(), segment.state(run.recipe, (5,))
 
 
 def refusal(path, use):
@@ -139,7 +139,7 @@ def test_damage_after_a_run_was_opened_never_gives_wrong_numbers(run, copy, stri
         flip(copy, position, bits)
         for read, original in (
             (lambda: list(segment.rows().infos()), expected),
-            (lambda: segment.state(run.recipe, 5), state),
+            (lambda: segment.state(run.recipe, (5,)), state),
         ):
             result = outcome(read)
             assert result == original or refused_for(result, copy), position
@@ -389,7 +389,7 @@ def largest():
 
 def used(path):
     segment = read_segment(path)
-    return segment.rows(), segment.state(recipe, 5)
+    return segment.rows(), segment.state(recipe, (5,))
 
 recipe = read_recipe(Path(sys.argv[1]).read_text())
 used(Path(sys.argv[2]))
@@ -466,7 +466,7 @@ def test_a_segment_of_any_named_column_and_key_is_read_again(run, tmp_path):
     again = read_segment(segment.path)
     assert again == segment
     assert list(again.rows().infos()) == [info]
-    assert again.state(run.recipe, 5) == state
+    assert again.state(run.recipe, (5,)) == state
 
 
 def written(folder, state, seen):
@@ -529,6 +529,6 @@ def test_a_dropped_state_leaves_the_segment_its_fingerprint_and_its_rows(run, co
     assert list(after.rows().infos()) == list(run.infos)[4:8]
     assert after.texts() == run.segments[2].texts()
     assert copy.stat().st_size < size
-    assert "there is no data set" in refusal(copy, lambda: after.state(run.recipe, 5))
+    assert "there is no data set" in refusal(copy, lambda: after.state(run.recipe, (5,)))
     drop_state(after)
     assert read_segment(copy) == before

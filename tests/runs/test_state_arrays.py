@@ -107,7 +107,7 @@ def reading(arrays):
 def read_again(recipe, state, arrays=None):
     arrays = arrays_of(state) if arrays is None else arrays
     iteration = int(arrays["iteration"])
-    return state_from(reading(arrays), recipe, features=4, iteration=iteration, key=state.key)
+    return state_from(reading(arrays), recipe, shape=(4,), iteration=iteration, key=state.key)
 
 
 def typed(value):
@@ -268,7 +268,7 @@ def test_a_number_that_a_record_refuses_is_refused_in_one_line():
 )
 def test_layouts_are_those_of_the_initial_state(network):
     recipe = attrs.evolve(trained(adam(learning_rate=0.1))[0], network=describe(network))
-    parameters, statistics = layouts_of(recipe, 4)
+    parameters, statistics = layouts_of(recipe, (4,))
     state = prepare(recipe, Batch(np.eye(4), np.array([[0.0, 1, 0, 1]]))).state
     assert parameters == state.parameters.layout
     assert statistics == state.statistics.layout
@@ -278,12 +278,12 @@ def test_a_network_of_any_size_is_laid_out_or_refused_without_its_memory():
     recipe = trained(adam(learning_rate=0.1))[0]
     huge = attrs.evolve(recipe, network={"dense": {"units": 1 << 20}})
     tracemalloc.start()
-    assert layouts_of(huge, 1 << 27)[0].size == (1 << 47) + (1 << 20)
+    assert layouts_of(huge, (1 << 27,))[0].size == (1 << 47) + (1 << 20)
     limits = {1 << 40: "more than any machine", 1 << 70: "expected at most 92233"}
     for units, limit in limits.items():
         endless = attrs.evolve(recipe, network={"dense": {"units": units}})
         with pytest.raises(BadInput, match=limit) as caught:
-            layouts_of(endless, 1 << 40)
+            layouts_of(endless, (1 << 40,))
         assert "\n" not in str(caught.value)
     assert tracemalloc.get_traced_memory()[1] < 1 << 20
     tracemalloc.stop()
