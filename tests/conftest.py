@@ -67,11 +67,16 @@ def private_cache(tmp_path_factory):
 def saved_time():
     """Skip flushing files to disk, since no test cuts the power, and compute some results once.
 
-    These are the drawn cats, and the arithmetic fingerprint that each recorded run begins with.
+    These are the drawn cats, and the arithmetic fingerprint and the versions of packages that each
+    recorded run begins with.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
-        for module, name in ((image_sets, "draw_cats"), (environment, "arithmetic_fingerprint")):
+        for module, name in (
+            (image_sets, "draw_cats"),
+            (environment, "arithmetic_fingerprint"),
+            (environment, "_versions"),
+        ):
             patch.setattr(module, name, functools.cache(getattr(module, name)))
         yield
 

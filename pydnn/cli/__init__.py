@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -55,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with usable_streams():
         try:
             try:
-                parser = _parser()
+                argv = sys.argv[1:] if argv is None else argv
+                parser = _parser(argv[0] if argv else "")
                 if completion.ASKED_BY_THE_SHELL in os.environ:
                     completion.complete(parser)
                 args = parser.parse_args(argv)
@@ -133,7 +135,27 @@ def _show_most_used(args: argparse.Namespace) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+_COMMANDS = (
+    train,
+    sweep,
+    resume,
+    replay,
+    inspect,
+    diff,
+    prune,
+    doctor,
+    summary,
+    evaluate,
+    predict,
+    export,
+    parts,
+    data,
+    completion,
+)
+
+
+def _parser(name: str = "") -> argparse.ArgumentParser:
+    """The parser of the command called `name`; of all commands if none has that name."""
     parser = _Parser(
         prog="pydnn",
         description="Train deep networks as a fold of pure functions, on NumPy alone.",
@@ -141,22 +163,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.set_defaults(run=_show_most_used)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for command in (
-        train,
-        sweep,
-        resume,
-        replay,
-        inspect,
-        diff,
-        prune,
-        doctor,
-        summary,
-        evaluate,
-        predict,
-        export,
-        parts,
-        data,
-        completion,
-    ):
+    # To make the parsers of all commands takes longer than to run one of the shorter ones.
+    named = [command for command in _COMMANDS if command.__name__ == f"{__name__}.{name}"]
+    for command in named or _COMMANDS:
         command.add_to(commands)
     return parser

@@ -50,6 +50,11 @@ def test_the_help_of_pydnn_lists_all_commands(command):
     assert len(COMMANDS) > 15
 
 
+@pytest.mark.parametrize("name", sorted({name.partition(" ")[0] for name in COMMANDS}))
+def test_a_command_that_is_named_is_parsed_without_the_others(name):
+    assert {one.partition(" ")[0] for one in commands_of(cli._parser(name))} == {name}
+
+
 def sections(text):
     """The title of each part of a help text, and its lines."""
     _, *pairs = re.split(r"^(\S.*):\n", text, flags=re.M)
