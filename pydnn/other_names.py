@@ -38,6 +38,9 @@ _ELSEWHERE = {
     "nll_loss nllloss softmax softmax_loss categorical multinomial",
     # stages
     "dense": "linear fully_connected fc affine inner_product densely_connected",
+    "conv": "convolution conv1d conv2d convolution1d convolution2d convolutional conv_1d conv_2d",
+    "depthwise_conv": "depthwise depthwise_conv1d depthwise_conv2d depthwiseconv2d "
+    "depthwise_convolution",
     "serial": "sequential chain stack compose mlp",
     "residual": "skip skip_connection resblock residual_block",
     "parallel": "concat concatenate branches",
@@ -89,9 +92,16 @@ _ELSEWHERE = {
     "beta2": "beta_2 b2 beta2_ betas",
     "epsilon": "eps fuzz stabilizer",
     "weight_decay": "wd l2 decay_weights lambda",
-    "size": "batch_size batchsize bs n",
+    "size": "batch_size batchsize bs n kernel_size filter_size kernel_shape filter_shape k "
+    "pool_size window_shape window",
     "shuffle": "shuffled",
     "keep_last": "drop_last drop_remainder",
+    "filters": "out_channels features channels n_filters num_filters out_chan kernels depth",
+    "stride": "strides subsample window_strides",
+    "dilation": "dilation_rate dilations kernel_dilation rhs_dilation",
+    "groups": "feature_group_count group",
+    "bias": "use_bias with_bias",
+    "multiplier": "depth_multiplier channel_multiplier",
     "units": "n neurons out_features hidden features width output_dim dim n_units num_units",
     "initializer": "init kernel_initializer weight_init initialiser w_init",
     "keep_prob": "rate p drop_prob dropout_rate keep_rate keep_probability",

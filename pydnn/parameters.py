@@ -28,8 +28,10 @@ __all__ = [
     "Tree",
     "Views",
     "expect_names",
+    "kernel_of",
     "layout_of",
     "leaves",
+    "matrix_of",
     "pack",
 ]
 
@@ -207,6 +209,21 @@ class Packed:
     def __repr__(self) -> str:
         names = ", ".join(f"{slot.name} {slot.shape}" for slot in self.layout.slots)
         return f"Packed({self.vector.size} {self.vector.dtype} numbers: {names})"
+
+
+def matrix_of(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return the shape (n_out, n_in) of the matrix in which weights of any shape are drawn.
+
+    A matrix stays as it is. A kernel (…, C_in, C_out) has one row for each output.
+    """
+    if len(shape) == 2:
+        return shape[0], shape[1]
+    return shape[-1], math.prod(shape[:-1])
+
+
+def kernel_of(matrix: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    """Return the weights of this shape whose `matrix_of` was drawn."""
+    return matrix if len(shape) == 2 else matrix.T.reshape(shape)
 
 
 def leaves(tree: Tree) -> Iterator[FloatArray]:

@@ -210,6 +210,25 @@ JOBS = {
         batches="mini_batches(32)",
         standardize=True,
     ),
+    "images": job(
+        "many classes",
+        "reshape(6, 10, 2), conv(6, 3, stride=2, padding='same'), relu,"
+        " conv(4, (2, 3), groups=2, padding=[(0, 2), 4], dilation=(1, 2), bias=False), tanh,"
+        " depthwise_conv(2, multiplier=2), relu, flatten, dense(4)",
+        "softmax_cross_entropy",
+        "momentum(learning_rate=0.01)",
+        batches="mini_batches(32)",
+        standardize=True,
+    ),
+    "sequences": job(
+        "many classes",
+        "reshape(40, 3), conv(5, 4, stride=3), relu, depthwise_conv(3, padding=1), flatten,"
+        " dense(4)",
+        "softmax_cross_entropy",
+        "momentum(learning_rate=0.01)",
+        batches="mini_batches(32)",
+        standardize=True,
+    ),
 }
 
 

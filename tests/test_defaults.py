@@ -15,7 +15,15 @@ RECURRENT = {
 }  # fmt: skip
 DEFAULTS = {
     "batch_norm": {"decay": 0.9, "epsilon": 1e-5},
+    "conv": {
+        "stride": 1, "padding": "valid", "dilation": 1, "groups": 1, "bias": True,
+        "initializer": he_normal(),
+    },
     "dense": {"initializer": he_normal()},
+    "depthwise_conv": {
+        "multiplier": 1, "stride": 1, "padding": "valid", "dilation": 1, "bias": True,
+        "initializer": he_normal(),
+    },
     "layer_norm": {"epsilon": 1e-5},
     "lstm": {**RECURRENT, "forget_bias": 1.0},
     "rnn": {**RECURRENT, "activation": "tanh"},

@@ -50,6 +50,10 @@ GOLDEN = {
     "lstm, float32": "eaa8ead96629a220 1f1eb83403a4501b",
     "shapes, float64": "4cd9d5b28fe9cf74 3724e52ee481b7b1",
     "shapes, float32": "2f3a7b9d956dd499 a1314bc15516a487",
+    "images, float64": "734287410d3a8d5e f1f9f4abb9dabaa5",
+    "images, float32": "dac425ac5520269c d9dceaf9a273b405",
+    "sequences, float64": "9637b63269eff024 3e920859a9544d24",
+    "sequences, float32": "a2134207f1b6d03b 2770fc678ec707e2",
 }
 every_job = pytest.mark.parametrize("name", JOBS)
 in_both = pytest.mark.parametrize("dtype", DTYPES)

@@ -89,9 +89,10 @@ class Kind:
         return shape if axes is None else tuple(shape[axis] for axis in axes)
 
 
-# pydnn has W (n_out, n_in), and of a convolution W (height, width, channels in, channels out).
+# pydnn has W (n_out, n_in), and of a convolution W (height, width, channels in, channels out), or
+# (size, channels in, channels out) for sequences.
 KINDS: Mapping[str, Kind] = {
-    "pytorch": Kind({4: (2, 3, 1, 0)}),
+    "pytorch": Kind({3: (2, 1, 0), 4: (2, 3, 1, 0)}),
     "keras": Kind({2: (1, 0)}),  # as flax and scikit-learn have it, too
 }
 

@@ -7,9 +7,10 @@ from typing import Any, Protocol
 
 import attrs
 
+from pydnn.numerics.geometry import Geometry
 from pydnn.records import FloatArray, Unchanging
 
-__all__ = ["Numerics"]
+__all__ = ["Convolution", "Numerics"]
 
 
 class Product(Protocol):
@@ -34,6 +35,38 @@ class Gates(Protocol):
     def __call__(
         self, Z: FloatArray, sigmoids: int, /, *, out: FloatArray | None = None
     ) -> FloatArray: ...
+
+
+class WeightGradient(Protocol):
+    """The gradient of a kernel; the caller may pass `out`, an array that it has just made."""
+
+    def __call__(
+        self,
+        A_prev: FloatArray,
+        dZ: FloatArray,
+        geometry: Geometry,
+        /,
+        *,
+        out: FloatArray | None = None,
+    ) -> FloatArray: ...
+
+
+@attrs.frozen(eq=False)
+class Convolution(Unchanging):
+    """A convolution and its gradients, as pure functions of arrays in C order.
+
+    A_prev is (H, W, C_in, m), dZ is (H', W', C_out, m) and W is (k_H, k_W, C_in / groups, C_out).
+    The outputs of a group of channels depend on the inputs of that group alone.
+
+    Attributes:
+        product: `(A_prev, W, geometry) -> Z`, without a bias.
+        weight_gradient: `(A_prev, dZ, geometry, out=None) -> dW`.
+        input_gradient: `(W, dZ, geometry) -> dA_prev`, which is also a transposed convolution.
+    """
+
+    product: Callable[[FloatArray, FloatArray, Geometry], FloatArray]
+    weight_gradient: WeightGradient
+    input_gradient: Callable[[FloatArray, FloatArray, Geometry], FloatArray]
 
 
 def _always_sound() -> None:
@@ -78,6 +111,7 @@ class Numerics(Unchanging):
             matrix, and tanh of the others, for recurrent stages. Errors are small beside 1, so a
             result near 0 may have fewer correct digits than those of `logistic` and `tanh`. `out`
             may be Z. It has no fingerprint of its own either.
+        convolution: The products of a kernel with the windows of images, and their gradients.
         exact: Whether results have the same bits on every machine.
         expect_sound: A function that raises BadInput in a process where bits would differ.
         prepare: A function that training calls once on its examples. It returns the same numbers,
@@ -103,6 +137,7 @@ class Numerics(Unchanging):
     orthonormal_basis: Callable[[FloatArray], FloatArray]
     summed_matmul: Product = attrs.field(kw_only=True)
     gates: Gates = attrs.field(kw_only=True)
+    convolution: Convolution = attrs.field(kw_only=True)
     exact: bool = attrs.field(default=False, kw_only=True)
     expect_sound: Callable[[], None] = attrs.field(default=_always_sound, kw_only=True)
     prepare: Callable[[FloatArray], FloatArray] = attrs.field(default=_as_it_is, kw_only=True)

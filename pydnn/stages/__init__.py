@@ -4,6 +4,7 @@ from pydnn.stages import activations
 from pydnn.stages.activations import *  # noqa: F403 - so a new activation changes one file only
 from pydnn.stages.base import EVALUATION, Context, Stage, Statistics, elementwise, map_stages
 from pydnn.stages.batch_norm import batch_norm
+from pydnn.stages.convolution import conv, depthwise_conv
 from pydnn.stages.dense import dense
 from pydnn.stages.dropout import dropout
 from pydnn.stages.layer_norm import layer_norm
@@ -20,8 +21,10 @@ __all__ = [
     "Stage",
     "Statistics",
     "batch_norm",
+    "conv",
     "crop",
     "dense",
+    "depthwise_conv",
     "dropout",
     "elementwise",
     "flatten",

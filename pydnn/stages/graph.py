@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from pydnn.checks import BadInput
 from pydnn.numerics import Numerics
 from pydnn.numerics.fast import error_function
+from pydnn.numerics.interface import Convolution
 from pydnn.records import AnyArray, AnyDType
 
 __all__ = ["DTYPE_CODES", "Attribute", "Graph", "Node", "Value"]
@@ -380,6 +381,7 @@ WRITTEN = Numerics(
     matmul=_unwritten,
     summed_matmul=_unwritten,
     sum=_unwritten,
+    convolution=Convolution(_unwritten, _unwritten, _unwritten),
     mean=_unwritten,
     norm=_unwritten,
     exp=np.exp,

@@ -42,11 +42,18 @@ __all__ = [
 ]
 
 Shape = tuple[int, int]  # (n_out, n_in)
+Fans = tuple[float, float]  # the numbers of inputs of an output, and of outputs of an input
 
 
-@attrs.frozen(eq=False, repr=False, field_transformer=ignoring_in("draw"))
+@attrs.frozen(eq=False, repr=False, field_transformer=ignoring_in("draw", "draw_with_fans"))
 class Initializer(DescribedPart):
     """Draws the weights of one layer: `draw(key, (n_out, n_in)) -> W`, in float64.
+
+    Attributes:
+        draw: Draws the matrix of a layer in which each output depends on all n_in inputs, and each
+            input on all n_out outputs.
+        draw_with_fans: `(key, shape, (fan_in, fan_out)) -> W`, optional: draws the matrix of a
+            layer with other numbers of connections. Without it, `draw` serves for all.
 
     Example:
         >>> nn.constant(0.5).draw(nn.Key(0), (2, 3))
@@ -55,6 +62,20 @@ class Initializer(DescribedPart):
     """
 
     draw: Callable[[Key, Shape], FloatArray]
+    draw_with_fans: Callable[[Key, Shape, Fans], FloatArray] | None = None
+
+    def matrix(self, key: Key, shape: Shape, *, fans: Fans) -> FloatArray:
+        """Draw the matrix of a layer whose connections are not one for each of its entries.
+
+        Args:
+            key: The key to draw from.
+            shape: (n_out, n_in). A kernel has one row of all its weights for each filter.
+            fans: For one number, how many inputs it depends on, and how many outputs on it. A
+                number of an image is an input of a kernel at many places.
+        """
+        if self.draw_with_fans is None:
+            return self.draw(key, shape)
+        return self.draw_with_fans(key, shape, fans)
 
 
 def _expect_takes_key(_: object, __: object, draw: Callable[..., list[FloatArray]]) -> None:
@@ -193,24 +214,28 @@ def uniform(*, limit: float = 0.05) -> Initializer:
 # A variance that depends on the size of the layer, with a normal or a uniform distribution
 
 
-def _fan_in(gain: float) -> Callable[[Shape], float]:
-    return lambda shape: gain / shape[1]
+def _fan_in(gain: float) -> Callable[[Fans], float]:
+    return lambda fans: gain / fans[0]
 
 
-def _fan_mean(shape: Shape) -> float:
-    return 2.0 / sum(shape)
+def _fan_mean(fans: Fans) -> float:
+    return 2.0 / sum(fans)
 
 
-def _normal_of(variance: Callable[[Shape], float]) -> Initializer:
-    return Initializer(lambda key, shape: math.sqrt(variance(shape)) * key.normal(shape))
+def _normal_of(variance: Callable[[Fans], float]) -> Initializer:
+    return _of_fans(lambda key, shape, fans: math.sqrt(variance(fans)) * key.normal(shape))
 
 
-def _uniform_of(variance: Callable[[Shape], float]) -> Initializer:
-    def draw(key: Key, shape: Shape) -> FloatArray:
-        limit = math.sqrt(3.0 * variance(shape))
+def _uniform_of(variance: Callable[[Fans], float]) -> Initializer:
+    def draw(key: Key, shape: Shape, fans: Fans) -> FloatArray:
+        limit = math.sqrt(3.0 * variance(fans))
         return key.uniform(shape, low=-limit, high=limit)
 
-    return Initializer(draw)
+    return _of_fans(draw)
+
+
+def _of_fans(draw: Callable[[Key, Shape, Fans], FloatArray]) -> Initializer:
+    return Initializer(lambda key, shape: draw(key, shape, shape[::-1]), draw)
 
 
 @described("initializer")

@@ -15,7 +15,7 @@ from pydnn.losses import Loss
 from pydnn.numerics import Numerics, empty, fast
 from pydnn.numerics.underflow import bare
 from pydnn.optimizers.base import GradientTransformation, updated
-from pydnn.parameters import NO_PARAMS, Layout, Packed, pack
+from pydnn.parameters import NO_PARAMS, Layout, Packed, kernel_of, matrix_of, pack
 from pydnn.penalties import Penalty
 from pydnn.records import FloatArray, IntArray, freeze
 from pydnn.stages.base import (
@@ -297,8 +297,9 @@ def _with_weights(
     """The parameters with the weights of all layers drawn from one stream, in layer order."""
     slots = [slot for slot in parameters.layout.slots if slot.weights]
     vector = parameters.vector.copy()
-    drawn = weights.draw([slot.shape for slot in slots], numerics, key=key)
-    for slot, W in zip(slots, drawn, strict=True):
-        expect_shape(slot.name, W, slot.shape, hint="draw one array per shape")
-        vector[slot.start : slot.stop] = W.ravel()
+    shapes = [matrix_of(slot.shape) for slot in slots]
+    drawn = weights.draw(shapes, numerics, key=key)
+    for slot, shape, W in zip(slots, shapes, drawn, strict=True):
+        expect_shape(slot.name, W, shape, hint="draw one array per shape")
+        vector[slot.start : slot.stop] = kernel_of(W, slot.shape).ravel()
     return parameters.layout.packed(freeze(vector))

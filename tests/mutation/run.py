@@ -64,6 +64,7 @@ TESTS = {
         name: ["tests/stages/test_recurrent.py", *STAGES[1:]]
         for name in ("recurrent", "rnn", "lstm")
     },
+    "convolution": ["tests/stages/test_convolution.py", *STAGES[1:]],
     "losses": ["tests/test_losses.py", "tests/test_laws.py"],
     "adaptive": [
         LAWS + "test_optimizers_agree_with_the_loops_of_their_papers",

@@ -7,6 +7,7 @@ anybody can check any number of a run by other means:
 - `products` and `slices`: products of float64 matrices; `nearest`: products of float32 matrices
 - in stacks of matrices, each product is as if it were alone; a sum of products is one product, of
   the operands one beside the other, so each of its entries is a single dot product
+- `convolution`: convolutions, by these products
 - `sums`: sums, means and lengths by a fixed tree of additions
 - `elementary`: exp, log, tanh and similar functions
 - `scalars`: powers and cosines of single numbers, for schedules
@@ -23,6 +24,7 @@ from __future__ import annotations
 import numpy as np
 
 from pydnn.numerics.fast import error_function
+from pydnn.numerics.image_products import convolution_by
 from pydnn.numerics.interface import Numerics
 from pydnn.numerics.portable import elementary
 from pydnn.numerics.portable.cache import unchangeable
@@ -96,6 +98,7 @@ portable = Numerics(
     matmul=_matmul,
     summed_matmul=_summed_matmul,
     sum=tree_sum,
+    convolution=convolution_by(_matmul),
     mean=mean,
     norm=norm,
     exp=elementary.exp,
