@@ -51,6 +51,7 @@ _ELSEWHERE = {
     "pad": "zero_padding zero_padding2d zeropad2d padding",
     "crop": "cropping cropping2d",
     "rnn": "recurrent simple_rnn simplernn elman vanilla_rnn rnncell simple_cell",
+    "gru": "grucell gru_cell gated_recurrent_unit",
     "lstm": "lstmcell lstm_cell long_short_term_memory",
     "leaky_relu": "leakyrelu lrelu prelu",
     "silu": "swish",

@@ -193,6 +193,14 @@ JOBS = {
         batches="mini_batches(32)",
         standardize=True,
     ),
+    "gru": job(
+        "many classes",
+        "reshape(5, 24), gru(21), gru(9, output='last', reset='before'), dense(4)",
+        "softmax_cross_entropy",
+        "adam",
+        batches="mini_batches(32)",
+        standardize=True,
+    ),
     "lstm": job(
         "many classes",
         "reshape(5, 24), lstm(12, initial='carried', examples=32), lstm(5, output='last'),"

@@ -25,6 +25,7 @@ DEFAULTS = {
         "initializer": he_normal(),
     },
     "layer_norm": {"epsilon": 1e-5},
+    "gru": {**RECURRENT, "reset": "after"},
     "lstm": {**RECURRENT, "forget_bias": 1.0},
     "rnn": {**RECURRENT, "activation": "tanh"},
     "elu": {"alpha": 1.0},

@@ -46,6 +46,8 @@ GOLDEN = {
     "rotated, float32": "acde6e1f80d43355 ac83f0c87ecc9494",
     "rnn, float64": "40b04f0f9ff294c8 c29e23b19fb1bd69",
     "rnn, float32": "cbf9582465f6b57b 1a591be393e92799",
+    "gru, float64": "a57f7ba5b5b5a80a c770d6331f86b3a6",
+    "gru, float32": "9f4928c7f039d4c5 381a3bc8f85ee473",
     "lstm, float64": "6b297517ca5ea9c9 3c705a8fbc36f54b",
     "lstm, float32": "eaa8ead96629a220 1f1eb83403a4501b",
     "shapes, float64": "4cd9d5b28fe9cf74 3724e52ee481b7b1",

@@ -23,6 +23,7 @@ from pydnn import (
     elu,
     flatten,
     gelu,
+    gru,
     initial_state,
     l1_penalty,
     l2_penalty,
@@ -97,6 +98,8 @@ STAGES = {
     "rnn": rnn(3),
     "rnn, last, learnt, reverse": rnn(2, output="last", initial="learnt", reverse=True),
     "rnn, relu": rnn(2, activation="relu"),
+    "gru": gru(2),
+    "gru, reset before, learnt": gru(2, reset="before", initial="learnt"),
     "lstm": lstm(2),
     "everything in everything": serial(
         parallel(residual(batch_norm(), dense(3), dropout(keep_prob=0.5)), layer_norm()),
@@ -115,6 +118,8 @@ SHAPES = {  # of one example; (3,) for all other stages
     "parallel, of images": (4, 5, 5),
     "rnn": (4, 3),
     "rnn, relu": (3, 2),
+    "gru": (3, 2),
+    "gru, reset before, learnt": (3, 3),
     "lstm": (4, 3),
     "rnn, last, learnt, reverse": (4, 3),
 }

@@ -7,6 +7,7 @@ from pydnn.stages.batch_norm import batch_norm
 from pydnn.stages.convolution import conv, depthwise_conv
 from pydnn.stages.dense import dense
 from pydnn.stages.dropout import dropout
+from pydnn.stages.gru import gru
 from pydnn.stages.layer_norm import layer_norm
 from pydnn.stages.lstm import lstm
 from pydnn.stages.parallel import parallel
@@ -28,6 +29,7 @@ __all__ = [
     "dropout",
     "elementwise",
     "flatten",
+    "gru",
     "layer_norm",
     "lstm",
     "map_stages",

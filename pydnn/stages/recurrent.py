@@ -327,6 +327,10 @@ def forward_over_steps(
         hint = "give one matrix (n, m) per step, with examples in columns, and at least one step"
         expect_shape("X", X, ("T", n, "m"), hint=hint)
         raise BadInput(f"X has shape {X.shape}, expected ('T', {n}, 'm') with T above 0: {hint}.")
+    if len(params.W_x) != cell.gates * units:
+        shape = (cell.gates * units, n)
+        hint = f"give {cell.name} {cell.gates} rows per unit, and W_a one column per unit"
+        expect_shape("W_x", params.W_x, shape, hint=hint)
     dtype, (T, _, m), numerics = params.W_x.dtype, X.shape, context.numerics
     expect_same_dtype("X", X, dtype)
     steps = Steps.of(T, m, context.lengths, reverse)
