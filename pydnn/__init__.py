@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pydnn import (  # noqa: F401 - for type checkers alone
+        augmentation,
         batches,
         data,
         interop,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     )
     from pydnn.batches import batches_of, full_batch, mini_batches
     from pydnn.checks import BadInput, MissingExtra
-    from pydnn.data import Table, read_table
+    from pydnn.data import Table, read_table, text
     from pydnn.descriptions.builders import build, describe, described
     from pydnn.jobs import Model, Trained, load_model, train
     from pydnn.keys import Key
@@ -239,10 +240,11 @@ __all__ = [  # noqa: RUF022 - in the order of a reader
     "step_decay",
     "one_cycle",
     "warm_up",
-    # Data: examples in columns, and their batches; see also nn.batches and nn.data
+    # Data: examples in columns, and their batches; see also nn.batches, nn.data, nn.augmentation
     "Batch",
     "Table",
     "read_table",
+    "text",
     "full_batch",
     "mini_batches",
     "batches_of",
@@ -308,6 +310,7 @@ _HOMES = [
     "runs",
 ]
 _MODULES = [
+    "augmentation",
     "batches",
     "data",
     "interop",

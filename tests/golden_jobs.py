@@ -35,6 +35,8 @@ def examples(task):
     X[3] = 0.0
     X[:, 5] *= 2.0**-40
     X[7] *= 2.0**30
+    if task == "images":
+        X, task = X.reshape(6, 10, 2, EXAMPLES), "many classes"
     Y = {
         "two classes": X[:1] + X[1:2] * X[2:3] > 0,
         "many classes": key.at("Y").integers(4, (1, EXAMPLES)),
@@ -47,7 +49,16 @@ def examples(task):
 
 
 def job(
-    task, network, loss, optimizer, *, penalties=(), batches="full_batch", weights=None, **rest
+    task,
+    network,
+    loss,
+    optimizer,
+    *,
+    penalties=(),
+    augment=(),
+    batches="full_batch",
+    weights=None,
+    **rest,
 ):
     def described(text, family):
         return read_description(text, family=family)
@@ -58,6 +69,7 @@ def job(
         loss=described(loss, "loss"),
         optimizer=described(optimizer, "optimizer"),
         penalties=[described(text, "penalty") for text in penalties],
+        augment=[described(text, "augmentation") for text in augment],
         batches=described(batches, "batches"),
         weights=weights and described(weights, "weights"),
         iterations=6,
@@ -236,6 +248,22 @@ JOBS = {
         "momentum(learning_rate=0.01)",
         batches="mini_batches(32)",
         standardize=True,
+    ),
+    "augmented": job(
+        "images",
+        "conv(4, 3), relu, flatten, dense(4)",
+        "softmax_cross_entropy",
+        "momentum(learning_rate=0.01)",
+        augment=[
+            "random_flip",
+            "random_flip(0.3, direction='up-down')",
+            "random_shift(2)",
+            "random_crop(0.7)",
+            "random_brightness(0.1)",
+        ],
+        batches="mini_batches(32)",
+        standardize=True,
+        evaluate_every=3,
     ),
 }
 

@@ -72,7 +72,7 @@ def _run(args: argparse.Namespace) -> int:
                 recipe = attrs.evolve(recipe, test=test)
             if args.data is not None and not isinstance(recipe.test, str):
                 recipe = attrs.evolve(recipe, test="")  # all of other data is judged
-            data = data_of(recipe, name, image_size=size)
+            data = data_of(recipe, name, image_size=size, vocabulary=model.vocabulary)
     except BadInput as error:
         if args.data is not None:
             raise

@@ -65,6 +65,11 @@ def _run(args: argparse.Namespace) -> int:
             f"{option} was given, but {args.folder} was not trained on a table: leave it out, or "
             "use --json."
         )
+    if model.vocabulary is not None:
+        raise BadInput(
+            f"{args.folder} was trained on a text, expected a model of images or tables: see "
+            "pydnn sample, which lets it write one, or pydnn evaluate."
+        )
     if model.image_shape is None:
         raise BadInput(
             f"{args.folder} was not trained on images or on a table, expected a model that was: "

@@ -27,7 +27,7 @@ from pydnn.losses import softmax_cross_entropy
 from pydnn.numerics import ARITHMETICS
 from pydnn.optimizers.momentum import gradient_descent
 from pydnn.recipes.automatic import TASKS, recipe_for
-from pydnn.recipes.recipe import DTYPES, Recipe, with_seed
+from pydnn.recipes.recipe import DESCRIBED, DTYPES, LISTED, Recipe, with_seed
 from pydnn.recipes.toml import read_recipe
 from pydnn.recipes.tutorial import tutorial_network, tutorial_recipe
 from pydnn.runs.folder import START
@@ -81,10 +81,18 @@ def _add_what(group: Group) -> None:
         metavar="NAME",
         help="drawn-cats (the default), digits, diabetes, a folder with a folder of pictures for "
         "each class, a directory with train_catvnoncat.h5 and test_catvnoncat.h5, a table (CSV, "
-        "TSV, Parquet, npz, npy or HDF5) with --target, or an HDF5 file that pydnn wrote",
+        "TSV, Parquet, npz, npy or HDF5) with --target, a text (names.txt), or an HDF5 or npz "
+        "file of examples",
     )
     _add_table_options(group)
     add_picture_options(group)
+    cut = option(
+        "--text",
+        metavar="CALL",
+        help="how examples are made of a text, e.g. 'lines(words=True)' or 'windows(64)' "
+        "(default: lines if the name ends in .txt)",
+    )
+    complete_with(cut, partial(names_of_parts, "text"))
     option(
         "--standardize",
         action=argparse.BooleanOptionalAction,
@@ -178,6 +186,14 @@ def _add_how(group: Group) -> None:
         help="e.g. 'l2_penalty(0.7)'; can be repeated",
     )
     complete_with(penalty, partial(names_of_parts, "penalty"))
+    augmentation = option(
+        "--augment",
+        action="append",
+        metavar="CALL",
+        help="change the examples at random, in training alone, e.g. random_flip or "
+        "'random_shift(4)'; can be repeated",
+    )
+    complete_with(augmentation, partial(names_of_parts, "augmentation"))
     option(
         "--class-weights",
         type=_class_weights,
@@ -270,11 +286,13 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
         for field in attrs.fields(Recipe)
         if getattr(args, field.name, None) is not None
     }
-    for name, (family, _) in _DESCRIBED.items():
+    for name, family in DESCRIBED.items():
         if name in changes:
             changes[name] = _described(name, changes[name], family)
-    if "penalties" in changes:
-        changes["penalties"] = [_described("penalty", p, "penalty") for p in changes["penalties"]]
+    for name, family in LISTED.items():
+        if name in changes:
+            option = "penalty" if name == "penalties" else name
+            changes[name] = [_described(option, part, family) for part in changes[name]]
     _expect_apart(args, "layers", "network")
     _expect_apart(args, "learning_rate", "optimizer")
     if args.learning_rate is not None:

@@ -19,10 +19,12 @@ from pydnn.data.sets import (
     load_table,
     save_table,
     table_data,
+    text,
 )
 from pydnn.data.sheets import contact_sheet, save_sheet
 from pydnn.data.table_files import read_table
 from pydnn.data.tables import Column, Table, TableBatch
+from pydnn.data.texts import TextExamples, Vocabulary, lines, windows
 
 __all__ = [
     "Column",
@@ -31,11 +33,14 @@ __all__ = [
     "ImageSet",
     "Table",
     "TableBatch",
+    "TextExamples",
+    "Vocabulary",
     "columns_of",
     "contact_sheet",
     "draw_cats",
     "drawn_cats",
     "lasting_name",
+    "lines",
     "load_catvnoncat",
     "load_data_set",
     "load_image_folder",
@@ -47,5 +52,7 @@ __all__ = [
     "save_sheet",
     "save_table",
     "table_data",
+    "text",
     "to_batch",
+    "windows",
 ]

@@ -1,4 +1,4 @@
-"""Data sets by name: images, tables in HDF5 files, and two from scikit-learn."""
+"""Data sets by name: images, texts, tables, arrays in files, and two from scikit-learn."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from pydnn.checks import (
     BadInput,
     expect_count,
     expect_finite,
+    expect_known,
+    expect_real,
     expect_shape,
     import_extra,
     path_of,
@@ -38,8 +40,15 @@ from pydnn.data.image_sets import (
     load_catvnoncat,
     to_batch,
 )
-from pydnn.data.table_files import is_hdf5, is_named_hdf5, read_table
+from pydnn.data.table_files import (
+    holds_examples,
+    is_hdf5,
+    is_named_hdf5,
+    read_npz,
+    read_table,
+)
 from pydnn.data.tables import Table, TableBatch, columns_named
+from pydnn.data.texts import TextExamples, Vocabulary, is_text, lines, text_batches
 from pydnn.keys import Key
 from pydnn.records import AnyArray, Batch, FloatArray, freeze
 from pydnn.storage.hdf5 import holds, open_hdf5, read_array, read_names, write_hdf5
@@ -53,6 +62,7 @@ __all__ = [
     "load_table",
     "save_table",
     "table_data",
+    "text",
 ]
 
 _TEST_SHARE = 0.2
@@ -75,13 +85,15 @@ class DataSet:
     Attributes:
         train: The examples for training.
         test: The examples for testing; there may be none.
-        image_shape: (height, width, 3) if the examples are images, with values from 0 to 1.
+        image_shape: (height, width, 3) if the examples are images, with values from 0 to 1. X is
+            (height * width * 3, m), or (height, width, 3, m); see `unflattened`.
         classes: The names of the classes, from class 0 on, if they have names.
         notes: Notes for the user on how the data was read, one line each.
+        vocabulary: The symbols behind the numbers in X and Y, if the examples are texts.
 
     Raises:
-        BadInput: If the parts differ in their features or labels, `image_shape` does not fit the
-            features, or two classes have the same name.
+        BadInput: If the parts differ in the shape of their examples or labels, `image_shape` does
+            not fit the examples, or two classes have the same name.
 
     Example:
         >>> data = DataSet(nn.Batch([[1, 2, 3]], [[0, 1, 1]]), nn.Batch([[4]], [[0]]))
@@ -94,18 +106,50 @@ class DataSet:
     image_shape: tuple[int, int, int] | None = attrs.field(default=None, converter=_sizes)
     classes: tuple[str, ...] | None = attrs.field(default=None, converter=_tuple)
     notes: tuple[str, ...] = attrs.field(default=(), eq=False, repr=False)
+    vocabulary: Vocabulary | None = None
 
     def __attrs_post_init__(self) -> None:
         for name in ("X", "Y"):
             ours, theirs = getattr(self.test, name), getattr(self.train, name)
+            expected = _shape_like(theirs, self.train)
             hint = "give both parts the same features and labels"
-            expect_shape(f"test {name}", ours, (*theirs.shape[:-1], "m"), hint=hint)
-        if self.image_shape is not None and math.prod(self.image_shape) != len(self.train.X):
+            expect_shape(f"test {name}", ours, expected, hint=hint)
+        shape, of_one = self.image_shape, self.train.X.shape[:-1]
+        if shape is not None and of_one not in (shape, (math.prod(shape),)):
+            have = f"{of_one[0]} features" if len(of_one) == 1 else f"the shape {of_one}"
             raise BadInput(
-                f"examples have {len(self.train.X)} features, but images of {self.image_shape} "
-                f"have {math.prod(self.image_shape)}: give the shape of the images."
+                f"examples have {have}, but images of {shape} have {math.prod(shape)}: give the "
+                "shape of the images."
             )
         expect_different_names(self.classes or ())
+
+    def unflattened(self) -> DataSet:
+        """The same images as X (height, width, 3, m) instead of columns; a view.
+
+        Raises:
+            BadInput: If the examples are not images.
+
+        Example:
+            >>> load_data_set("drawn-cats").unflattened().test.X.shape
+            (64, 64, 3, 250)
+        """
+        shape = self.image_shape
+        if shape is None:
+            raise BadInput(
+                "the examples are not images, expected a data set with an image_shape: reshape X "
+                "yourself."
+            )
+        train, test = (
+            attrs.evolve(batch, X=batch.X.reshape(*shape, batch.X.shape[-1]))
+            for batch in (self.train, self.test)
+        )
+        return attrs.evolve(self, train=train, test=test)
+
+
+def _shape_like(array: AnyArray, train: Batch) -> tuple[int | str, ...]:
+    """The shape of the same array of another part; only sequences may have other lengths."""
+    steps = train.lengths is not None and len(array) == len(train.X)
+    return (*(["T"] if steps else array.shape[:1]), *array.shape[1:-1], "m")
 
 
 @np.errstate(under="ignore")
@@ -119,13 +163,17 @@ def load_data_set(
     test: AnyPath | float = "",
     ignore: Iterable[str] = (),
     weights: str = "",
+    flat: bool = True,
+    text: TextExamples | None = None,
+    vocabulary: Vocabulary | None = None,
 ) -> DataSet:
     """Load the data set called `name`.
 
     Args:
         name: "drawn-cats"; "digits" or "diabetes", which come with scikit-learn; a folder of
             pictures, see `load_image_folder`; the directory of the tutorial's photos; a file
-            that `save_table` wrote; or the file of a table, see `read_table`, with a target.
+            of arrays, see `load_table`; the file of a table, see `read_table`, with a target; or
+            the file of a text.
         dtype: The dtype of the examples, float64 or float32.
         image_size: The height and width to resize the pictures of a folder to.
         skip_unreadable: Whether to leave out the pictures of a folder that cannot be read.
@@ -136,6 +184,12 @@ def load_data_set(
             pictures of a folder without a test part, a share of each class can be drawn.
         ignore: Columns of a table to leave out.
         weights: The column of a table with the weight of each example; "" for none.
+        flat: Whether images are columns, X (height * width * 3, m), instead of X (height, width,
+            3, m).
+        text: How to make examples of a text, `lines()` or `windows(…)`; None for `lines()` if the
+            name of the file ends in .txt and there is no target.
+        vocabulary: The symbols of a text, if they are known, e.g. `model.vocabulary`; by default
+            those in the file.
 
     Raises:
         BadInput: If there is no such data set, it is damaged, or `dtype` cannot hold a number; or
@@ -150,7 +204,22 @@ def load_data_set(
     path = path_of(name)
     targets = columns_named(target)
     by_name = isinstance(name, str) and (name in _FROM_SCIKIT_LEARN or name == DRAWN)
-    if targets and path.is_file() and not by_name:
+    a_file = path.is_file() and not by_name
+    if text is not None or (a_file and is_text(path) and not targets):
+        if not a_file and (by_name or path.exists()):
+            raise BadInput(
+                f"text is {text}, but {name} is not the file of a text: leave text out, or name a "
+                "file."
+            )
+        columns = {"target": targets, "ignore": tuple(ignore), "weights": weights}
+        for option, named in columns.items():
+            if named:
+                raise BadInput(
+                    f"{option} is {named!r}, but {name} is read as a text, which has no columns: "
+                    "leave it out."
+                )
+        return _text_data(path, text or lines(), test, vocabulary, dtype)
+    if targets and a_file:
         table = _table_at(path, targets)
         return table_data(table, targets, test=test, ignore=ignore, weights=weights)
     options: dict[str, object] = {
@@ -172,6 +241,8 @@ def load_data_set(
     if isinstance(name, str) and name in _FROM_SCIKIT_LEARN:
         return _cast(_from_scikit_learn(name), dtype)
     if path.is_file() and not is_hdf5(path):
+        if holds_examples(path):
+            return _cast(load_table(path), dtype)
         raise _no_target(path)
     if path.is_file() and not holds_images(path):
         if is_named_hdf5(path):
@@ -195,7 +266,63 @@ def load_data_set(
     else:
         judged = to_batch(images.test, dtype=dtype)
     shape, classes = images.train.images.shape[1:], images.train.classes
-    return DataSet(train, judged, shape, classes, images.notes)
+    data = DataSet(train, judged, shape, classes, images.notes)
+    return data if flat else data.unflattened()
+
+
+def text(
+    path: AnyPath,
+    examples: TextExamples | None = None,
+    *,
+    test: AnyPath | float = "",
+    vocabulary: Vocabulary | None = None,
+) -> DataSet:
+    r"""Read a text as sequences of letters or words, each with the symbol after it as target.
+
+    Args:
+        path: The file of the text, in UTF-8.
+        examples: How to make examples of it: `nn.data.lines(…)`, the default, where each line is
+            one, or `nn.data.windows(…)` of a longer text.
+        test: The test part: the file of another text, or the share of the examples to hold back,
+            between 0 and 1; "" for no test part.
+        vocabulary: The symbols, if they are known, e.g. those of a model; by default those of the
+            file.
+
+    Returns:
+        A data set with ids X (T, m) and Y (T, m), the `lengths` of lines, and the `vocabulary`.
+
+    Raises:
+        BadInput: If a file cannot be read, is empty or not text; if a line is too long; or if a
+            symbol is not in the vocabulary.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("names.txt").write_text("Ada\nBob\n")
+        >>> data = nn.text("names.txt", nn.data.lines(lower=True))
+        >>> data.train.X.T, data.vocabulary.text(data.train.X[:, 1])
+        (array([[5., 1., 3., 1.],
+               [5., 2., 4., 2.]]), 'bob')
+    """
+    return _text_data(path_of(path), examples or lines(), test, vocabulary, np.float64)
+
+
+def _text_data(
+    path: Path,
+    examples: TextExamples,
+    test: AnyPath | float,
+    vocabulary: Vocabulary | None,
+    dtype: DTypeLike,
+) -> DataSet:
+    judged: Path | float | None = None
+    if isinstance(test, int | float):
+        hint = "give the share of the examples to test on, e.g. 0.1, or a file"
+        judged = expect_real("test", test, positive=True, below=1, hint=hint)
+    elif test != "":
+        judged = path_of(test)
+    train, held_back, known = text_batches(
+        path, examples, test=judged, vocabulary=vocabulary, dtype=dtype
+    )
+    return DataSet(train, held_back, vocabulary=known)
 
 
 def _holds_pictures(path: Path) -> bool:
@@ -347,51 +474,134 @@ def lasting_name(name: str) -> str:
 
 
 def load_table(path: AnyPath) -> DataSet:
-    """Read an HDF5 file of tables, with one example per row.
+    """Read a file of examples, HDF5 or npz, with one example per row.
 
-    The file holds train_X (m, n_x) and train_Y (m,) or (m, n_y), of any numeric type. It may also
-    hold test_X and test_Y; weights of examples, train_weights and test_weights (m,); classes, the
-    names of the classes from class 0 on; and image_shape (3,) if the examples are images.
+    The file holds train_X (m, …) and train_Y (m,) or (m, …), of any numeric type: train_X is
+    (m, n_x) for features, (m, T) for sequences of ids, (m, T, n) for sequences of features, and
+    (m, height, width, channels) for images; the labels of each step of a sequence are (m, T). The
+    first axis becomes the last one. The file may also hold test_X and test_Y; weights of examples,
+    train_weights and test_weights (m,); the numbers of valid steps of sequences, train_lengths and
+    test_lengths (m,); classes, the names of the classes from class 0 on; and image_shape (3,) if
+    the examples are images.
 
     Raises:
-        BadInput: If the file is missing or damaged, a table does not fit the others, or a number
-            is not finite, naming its row and column.
+        BadInput: If the file is missing or damaged, an array does not fit the others, or a number
+            is not finite, naming its place.
 
     Example:
         >>> save_table("a.h5", DataSet(nn.Batch([[1, 2]], [[0, 1]]), nn.Batch([[3]], [[0]])))
         >>> load_table("a.h5").train.X
         array([[1., 2.]])
+        >>> X, Y = np.zeros((6, 20, 3)), np.zeros(6)  # 6 sequences of up to 20 steps
+        >>> np.savez("b.npz", train_X=X, train_Y=Y, train_lengths=[20, 7, 9, 9, 1, 2])
+        >>> load_data_set("b.npz").train
+        Batch(X=float64 (20, 3, 6), Y=float64 (1, 6), weights=None, lengths=int64 (6,))
     """
-    with open_hdf5(path_of(path)) as file:
-        train = _read_part(file, "train")
-        if holds(file, "test_X") or holds(file, "test_Y"):
-            test = _read_part(file, "test")
-        else:
-            test = Batch(train.X[:, :0], train.Y[:, :0])
-        for name, ours, theirs in (("test_X", test.X, train.X), ("test_Y", test.Y, train.Y)):
-            hint = f"give {name} the columns of the training table"
-            expect_shape(f"{name}, transposed,", ours, (len(theirs), "m"), hint=hint)
-        shape, classes = None, None
-        if holds(file, "image_shape"):
-            shape = read_array(file, "image_shape", dtype=np.integer, shape=(3,)).tolist()
-        if holds(file, "classes"):
-            classes = read_names(file, "classes")
-    return DataSet(train, test, shape, classes)
+    path = path_of(path)
+    if is_hdf5(path):
+        with open_hdf5(path) as file:
+            return _read_examples(_InHDF5(file))
+    return _read_examples(_InNpz(path, read_npz(path)))
 
 
-def _read_part(file: h5py.File, part: str) -> Batch:
-    X = read_array(file, f"{part}_X", dtype=np.number, shape=("m", "n_x"))
-    Y = read_array(file, f"{part}_Y", dtype=np.number, shape=None)
-    shape = (len(X),) if Y.ndim == 1 else (len(X), "n_y")
-    expect_shape(f"{part}_Y in {file.filename}", Y, shape, hint="give one row per example")
+_WHOLE = ("_lengths", "image_shape", "vocabulary_kind")  # arrays of whole numbers
+
+
+@attrs.frozen
+class _InHDF5:
+    """The arrays of an HDF5 file."""
+
+    file: h5py.File
+
+    @property
+    def place(self) -> str:
+        return str(self.file.filename)
+
+    def holds(self, name: str) -> bool:
+        return holds(self.file, name)
+
+    def numbers(self, name: str, shape: Sequence[int | str] | None) -> AnyArray:
+        dtype = np.integer if name.endswith(_WHOLE) else np.number
+        return read_array(self.file, name, dtype=dtype, shape=shape)
+
+    def names(self, name: str) -> list[str]:
+        return read_names(self.file, name)
+
+
+@attrs.frozen
+class _InNpz:
+    """The arrays of an npz file, which are read already."""
+
+    place: Path
+    arrays: Mapping[str, AnyArray]
+
+    def holds(self, name: str) -> bool:
+        return name in self.arrays
+
+    def numbers(self, name: str, shape: Sequence[int | str] | None) -> AnyArray:
+        array = self._array(name, "iu" if name.endswith(_WHOLE) else "iuf")
+        if shape is not None:
+            expect_shape(f"{name} in {self.place}", array, shape, hint="save it again")
+        return array
+
+    def names(self, name: str) -> list[str]:
+        array = self._array(name, "U")
+        expect_shape(f"{name} in {self.place}", array, ("count",), hint="give one name per class")
+        return [str(text) for text in array]
+
+    def _array(self, name: str, kinds: str) -> AnyArray:
+        expect_known(f"array in {self.place}", name, self.arrays)
+        array = self.arrays[name]
+        if array.dtype.kind not in kinds:
+            what = {"U": "texts", "iu": "integers"}.get(kinds, "numbers")
+            raise BadInput(f"{name} in {self.place} holds {array.dtype}, expected {what}.")
+        return array
+
+
+def _read_examples(file: _InHDF5 | _InNpz) -> DataSet:
+    train = _read_part(file, "train")
+    if file.holds("test_X") or file.holds("test_Y"):
+        test = _read_part(file, "test")
+    else:
+        test = Batch(train.X[..., :0], train.Y[..., :0])
+    for name, ours, theirs in (("test_X", test.X, train.X), ("test_Y", test.Y, train.Y)):
+        hint = f"give {name} the columns of the training table"
+        what = "transposed" if theirs.ndim == 2 else "with its first axis last"
+        expect_shape(f"{name}, {what},", ours, _shape_like(theirs, train), hint=hint)
+    shape, classes, vocabulary = None, None, None
+    if file.holds("image_shape"):
+        shape = file.numbers("image_shape", (3,)).tolist()
+    if file.holds("classes"):
+        classes = file.names("classes")
+    if file.holds("vocabulary"):
+        words, of_lines = file.numbers("vocabulary_kind", (2,)).tolist()
+        vocabulary = Vocabulary(file.names("vocabulary"), words=bool(words), lines=bool(of_lines))
+    return DataSet(train, test, shape, classes, vocabulary=vocabulary)
+
+
+def _read_part(file: _InHDF5 | _InNpz, part: str) -> Batch:
+    X = file.numbers(f"{part}_X", None)
+    if X.ndim < 2:
+        where = f"{part}_X in {file.place}"
+        expect_shape(where, X, ("m", "n_x"), hint="give one row per example")
+    Y = file.numbers(f"{part}_Y", None)
+    if Y.shape[:1] != X.shape[:1]:
+        shape = (len(X), "n_y") if Y.ndim == 2 else (len(X), *Y.shape[1:])
+        where = f"{part}_Y in {file.place}"
+        expect_shape(where, Y, shape, hint="give one row per example")
     rows = {"X": X, "Y": Y[:, np.newaxis] if Y.ndim == 1 else Y}
-    if holds(file, f"{part}_weights"):
-        weights = read_array(file, f"{part}_weights", dtype=np.number, shape=(len(X),))
-        rows["weights"] = weights[:, np.newaxis]
+    if file.holds(f"{part}_weights"):
+        rows["weights"] = file.numbers(f"{part}_weights", (len(X),))[:, np.newaxis]
     for name, table in rows.items():
         expect_finite(f"{part}_{name}", table)
     arrays = {name: _columns(table) for name, table in rows.items()}
-    return Batch(arrays["X"], arrays["Y"], arrays.get("weights"))
+    lengths = None
+    if file.holds(f"{part}_lengths"):
+        lengths = file.numbers(f"{part}_lengths", (len(X),)).astype(np.int64)
+    try:
+        return Batch(arrays["X"], arrays["Y"], arrays.get("weights"), lengths)
+    except BadInput as error:
+        raise BadInput(f"the {part} part in {file.place}: {error}") from error
 
 
 def save_table(path: AnyPath, data: DataSet) -> None:
@@ -399,11 +609,12 @@ def save_table(path: AnyPath, data: DataSet) -> None:
 
     Args:
         path: The file to write, which must not exist yet.
-        data: The data set; its examples become rows of the file.
+        data: The data set; its examples become rows of the file, so the last axis becomes the
+            first one.
 
     Raises:
-        BadInput: If a number is not finite, naming its row and column; or if the file exists or
-            cannot be written.
+        BadInput: If a number is not finite, naming its place; or if the file exists or cannot be
+            written.
 
     Example:
         >>> data = DataSet(nn.Batch([[1, 2]], [[0, 1]]), nn.Batch([[3]], [[0]]))
@@ -416,13 +627,18 @@ def save_table(path: AnyPath, data: DataSet) -> None:
         batch = getattr(data, part)
         for name in ("X", "Y", "weights"):
             if (array := getattr(batch, name)) is not None:
-                rows = np.ascontiguousarray(array.T)
+                rows = np.ascontiguousarray(np.moveaxis(array, -1, 0))
                 expect_finite(f"{part}_{name}", rows)
                 tables[f"{part}_{name}"] = rows[:, 0] if name == "weights" else rows
+        if batch.lengths is not None:
+            tables[f"{part}_lengths"] = batch.lengths
     if data.image_shape is not None:
         tables["image_shape"] = np.array(data.image_shape, np.int64)
     if data.classes is not None:
         tables["classes"] = _encoded(data.classes)
+    if (known := data.vocabulary) is not None:
+        tables["vocabulary"] = _encoded(known.symbols)
+        tables["vocabulary_kind"] = np.array([known.words, known.lines], np.int64)
     write_hdf5(path_of(path), arrays=tables)
 
 
@@ -459,29 +675,30 @@ def _from_scikit_learn(name: str) -> DataSet:
 
 
 def _columns(rows: AnyArray) -> FloatArray:
-    """Rows of a table as columns, with each example contiguous in memory."""
+    """Examples along the first axis moved to the last one, each contiguous in memory."""
     dtype: DTypeLike = rows.dtype if rows.dtype.kind == "f" else np.float64
-    return freeze(np.array(rows, dtype)).T
+    return np.moveaxis(freeze(np.array(rows, dtype)), 0, -1)
 
 
 def _cast(data: DataSet, dtype: DTypeLike) -> DataSet:
     """The data in a `dtype`; a number beyond its range is refused."""
 
     def cast(part: str, name: str) -> FloatArray:
-        columns = getattr(getattr(data, part), name)
+        before = np.moveaxis(getattr(getattr(data, part), name), -1, 0)
         with np.errstate(over="ignore"):
-            rows = columns.T.astype(dtype)
-        if not (fits := np.isfinite(rows) | ~np.isfinite(columns.T)).all():
-            row, column = (int(i) for i in np.argwhere(~fits)[0])
+            rows = before.astype(dtype)
+        if not (fits := np.isfinite(rows) | ~np.isfinite(before)).all():
+            row, *place = (int(i) for i in np.argwhere(~fits)[0])
+            column = place[0] if len(place) == 1 else tuple(place)
             raise BadInput(
-                f"{part}_{name} holds {columns[column, row]:g} in row {row}, column {column}, "
+                f"{part}_{name} holds {before[row, *place]:g} in row {row}, column {column}, "
                 f"which {np.dtype(dtype)} cannot hold: use float64, or scale the column."
             )
-        return freeze(rows).T
+        return np.moveaxis(freeze(rows), 0, -1)
 
     def cast_part(part: str, batch: Batch) -> Batch:
         weights = None if batch.weights is None else cast(part, "weights")
-        return Batch(cast(part, "X"), cast(part, "Y"), weights)
+        return Batch(cast(part, "X"), cast(part, "Y"), weights, batch.lengths)
 
     train, test = cast_part("train", data.train), cast_part("test", data.test)
     return attrs.evolve(data, train=train, test=test)

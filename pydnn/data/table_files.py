@@ -27,7 +27,7 @@ from pydnn.storage.hdf5 import holds, open_hdf5, read_array, read_names, stored_
 if TYPE_CHECKING:
     from pydnn.interop.npz import Member
 
-__all__ = ["is_hdf5", "is_named_hdf5", "read_table"]
+__all__ = ["holds_examples", "is_hdf5", "is_named_hdf5", "read_npz", "read_table"]
 
 _HDF5, _PARQUET, _ZIP, _NPY = b"\x89HDF\r\n\x1a\n", b"PAR1", b"PK\3\4", b"\x93NUMPY"
 _ARRAYS = ("train_X", "train_Y", "test_X", "test_Y")  # what a file that `save_table` wrote holds
@@ -77,7 +77,7 @@ def read_table(
         if head.startswith(_PARQUET):
             return _read_parquet(path, file)
         if head.startswith(_ZIP):
-            return _of_arrays(path, _read_npz(path))
+            return _of_arrays(path, read_npz(path))
         if head.startswith(_HDF5):
             return _of_arrays(path, _read_hdf5(path))
         return read_csv(path, header=header, delimiter=delimiter, texts=texts)
@@ -159,7 +159,27 @@ def _is_field(field: object) -> bool:
     return False
 
 
-def _read_npz(path: Path) -> dict[str, AnyArray]:
+def holds_examples(path: Path) -> bool:
+    """Whether a file is an npz file of arrays of examples, such as train_X, and not of columns.
+
+    Raises:
+        BadInput: If it cannot be read.
+    """
+    from pydnn.interop.npz import opened_zip
+
+    with open_regular(path, what="a table's file") as file:
+        if not file.read(4).startswith(_ZIP):
+            return False
+    with opened_zip(path, what="an npz file") as archive:
+        return any(f"{name}.npy" in archive.namelist() for name in _ARRAYS)
+
+
+def read_npz(path: Path) -> dict[str, AnyArray]:
+    """The arrays of an npz file, by name.
+
+    Raises:
+        BadInput: If it is damaged, or one has no values, or values that are not plain.
+    """
     from pydnn.interop.npz import opened_member, opened_zip
 
     arrays = {}

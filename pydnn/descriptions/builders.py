@@ -67,7 +67,15 @@ class Unread:
 # From (family, name) to the builder. Only `described` adds to it, when a module is imported, so a
 # file that names some other object, e.g. os:system, never gets it called.
 _BUILDERS: dict[tuple[str, str], Builder] = {}
-_MODULES_OF_PYDNN = ["batches", "losses", "optimizers", "penalties", "stages"]
+_MODULES_OF_PYDNN = [
+    "augmentation",
+    "batches",
+    "data",
+    "losses",
+    "optimizers",
+    "penalties",
+    "stages",
+]
 
 
 def _known() -> dict[tuple[str, str], Builder]:
@@ -84,7 +92,7 @@ def described(
 
     Args:
         family: The kind of part: "stage", "loss", "optimizer", "initializer", "schedule",
-            "penalty", "batches" or "weights".
+            "penalty", "batches", "weights", "augmentation" or "text".
         drawn_by: The names of options that are initializers. A file can claim a network of any
             size, so pydnn first lays its parameters out with zeros, which take no memory, and
             draws weights only when the size is known to fit.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 import numpy as np
 
+from pydnn.augmentation import Augmentation, augmented
 from pydnn.batches import Batching, batches_of, examples_together, split
 from pydnn.checks import (
     BadInput,
@@ -20,6 +21,7 @@ from pydnn.checks import (
 )
 from pydnn.data import DataSet
 from pydnn.data.tables import TableBatch
+from pydnn.data.texts import Vocabulary
 from pydnn.descriptions.builders import (
     build,
 )
@@ -225,7 +227,8 @@ def prepare(
         expect_takes_lengths(parts.network)
     expect_room(bytes_of(recipe, *layers_of(recipe, shape), shape=shape, examples=m))
     state, start = _first_state(recipe, parts, shape, columns)
-    task = _task(recipe, parts, state, first, other_labels, columns)
+    vocabulary = getattr(data, "vocabulary", None)
+    task = _task(recipe, parts, state, first, other_labels, columns, vocabulary)
     if inputs is None:
         examples = _examples(recipe, task.has_classes, batch)
         train = examples["train"]
@@ -237,6 +240,8 @@ def prepare(
     _expect_watchable(recipe, parts.optimizer, state, task.name, prepared)
     _expect_whole_batches(parts, prepared["train"], state, recipe.arithmetic)
     _expect_schedule(recipe, parts.optimizer)
+    if parts.augment:  # called once here, so that they refuse examples that do not fit
+        augmented(parts.augment, state.key, _first_example(prepared["train"]))
     train_step = _changed(step, _step_of(recipe, parts))
     rotates, not_rotated = _rotates(recipe, parts, train_step, state, prepared["train"])
     job = Job(
@@ -267,6 +272,7 @@ class _Parts:
     optimizer: GradientTransformation
     batching: Batching
     penalties: Sequence[Penalty]
+    augment: Sequence[Augmentation]
     weights: WeightStream | None
 
 
@@ -277,6 +283,7 @@ def _built(recipe: Recipe, through: Callable[[Stage], Stage]) -> _Parts:
         build(recipe.optimizer, family="optimizer"),
         build(recipe.batches, family="batches"),
         [build(penalty, family="penalty") for penalty in recipe.penalties],
+        [build(part, family="augmentation") for part in recipe.augment],
         None if recipe.weights is None else build(recipe.weights, family="weights"),
     )
 
@@ -355,6 +362,7 @@ def _task(
     batch: Batch,
     other_labels: FloatArray | None,
     columns: Columns | None,
+    vocabulary: Vocabulary | None,
 ) -> _Task:
     """What the loss trains the network for.
 
@@ -367,6 +375,12 @@ def _task(
         X, Y = (array.astype(DTYPES[recipe.dtype]) for array in (first.X, first.Y))
         AL = output_of(parts.network, state, X, lengths=first.lengths, numerics=numerics)
         n_out = AL.shape[-2]
+        if vocabulary is not None and n_out != len(vocabulary.symbols):
+            K = len(vocabulary.symbols)
+            raise BadInput(
+                f"the network has {n_out} outputs, but the text has {K} different symbols: end it "
+                f"with dense({K})."
+            )
         if columns is not None:
             columns.targets.expect_outputs(parts.loss, n_out)
         if batch.lengths is not None and AL.ndim == 2 and parts.network.lengths == "kept":
@@ -475,6 +489,7 @@ def _step_of(recipe: Recipe, parts: _Parts) -> TrainStep:
         parts.loss,
         parts.optimizer,
         penalties=parts.penalties,
+        augment=parts.augment,
         numerics=numerics,
     )
     if parts.optimizer.tolerates_nonfinite:

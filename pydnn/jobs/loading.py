@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pydnn.checks import AnyPath, BadInput, shown
-from pydnn.data import DataSet, Table, TableBatch, load_data_set, read_table, table_data
+from pydnn.data import (
+    DataSet,
+    Table,
+    TableBatch,
+    TextExamples,
+    Vocabulary,
+    load_data_set,
+    read_table,
+    table_data,
+)
+from pydnn.descriptions.builders import build
 from pydnn.jobs.columns import Columns
+from pydnn.recipes.layouts import stages_that_take
 from pydnn.recipes.recipe import DTYPES, Recipe
 from pydnn.records import Batch
 
@@ -14,19 +25,27 @@ __all__ = ["data_of", "examples_in", "examples_of", "rows_in", "table_of"]
 
 
 def data_of(
-    recipe: Recipe, place: AnyPath | None = None, *, image_size: Sequence[int] | None = None
+    recipe: Recipe,
+    place: AnyPath | None = None,
+    *,
+    image_size: Sequence[int] | None = None,
+    vocabulary: Vocabulary | None = None,
 ) -> DataSet:
     """The data set of a recipe, loaded with the options that the recipe gives for its data.
+
+    Images are columns, unless the network does not take them or the recipe augments the examples:
+    then they are X (height, width, 3, m).
 
     Args:
         recipe: The job.
         place: The name or the place of the data; by default the one that the recipe names.
         image_size: Height and width of the images that pictures in a folder become; by default
             those of the recipe.
+        vocabulary: The symbols of a text, if they are known; by default those in the file.
 
     Raises:
-        BadInput: If there is no such data set, it is damaged, or its images do not have the size
-            that the recipe states.
+        BadInput: If there is no such data set, it is damaged, its images do not have the size
+            that the recipe states, or a validation part would tear the streams of a text apart.
     """
     place = recipe.data if place is None else place
     data = load_data_set(
@@ -38,6 +57,8 @@ def data_of(
         test=recipe.test,
         ignore=recipe.ignore,
         weights=recipe.example_weights,
+        text=_text_of(recipe),
+        vocabulary=vocabulary,
     )
     found = data.image_shape and data.image_shape[:2]
     if image_size is None and recipe.image_size not in (None, found):
@@ -47,7 +68,38 @@ def data_of(
             f"image_size is {height} x {width}, but {place} has {has}, and only pictures in a "
             "folder are resized: leave image_size out."
         )
-    return data
+    return _as_the_network_takes_it(recipe, data)
+
+
+def _text_of(recipe: Recipe) -> TextExamples | None:
+    if recipe.text is None:
+        return None
+    examples: TextExamples = build(recipe.text, family="text")
+    if recipe.validation and examples.streams > 1:
+        raise BadInput(
+            f"validation is {recipe.validation:g}, which would hold back windows in the middle of "
+            f"{examples.streams} streams: leave it out, or hold back the ends with test."
+        )
+    return examples
+
+
+def _as_the_network_takes_it(recipe: Recipe, data: DataSet) -> DataSet:
+    """Images as (height, width, 3, m) if the network does not take columns, or else as columns.
+
+    The network's own `init` decides, so a network that is used with columns still gets them.
+    """
+    flat = data.train.X.ndim == 2
+    if data.image_shape is None or not flat:
+        return data
+    if recipe.augment:
+        return data.unflattened()
+    all_stages, of_columns = stages_that_take(recipe, data.train.X.shape[:-1])
+    if of_columns == all_stages:
+        return data
+    _, of_images = stages_that_take(recipe, data.image_shape)
+    # If it takes neither, training will refuse the one that it takes further.
+    further = of_images > of_columns or of_columns == 0
+    return data.unflattened() if further else data
 
 
 def table_of(recipe: Recipe, table: object) -> DataSet:
@@ -79,13 +131,15 @@ def examples_of(recipe: Recipe, data: object) -> DataSet | Batch:
 
     Args:
         recipe: The job.
-        data: A data set or a batch, which stays as it is; or, if the recipe names a target, a
-            table, see `table_of`.
+        data: A data set, whose images become what `data_of` says; a batch, which stays as it is;
+            or, if the recipe names a target, a table, see `table_of`.
 
     Raises:
         BadInput: If it is something else, or a table that does not fit the recipe.
     """
-    if isinstance(data, DataSet | Batch):
+    if isinstance(data, DataSet):
+        return _as_the_network_takes_it(recipe, data)
+    if isinstance(data, Batch):
         return data
     if recipe.target:
         return table_of(recipe, data)

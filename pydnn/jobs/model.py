@@ -30,6 +30,7 @@ from pydnn.checks import (
     shown,
 )
 from pydnn.data.tables import Table
+from pydnn.data.texts import Vocabulary
 from pydnn.descriptions.builders import build
 from pydnn.jobs.columns import Columns, columns_of, plain_of
 from pydnn.jobs.file_kinds import MODEL, expecting
@@ -52,6 +53,7 @@ from pydnn.training import output_of
 if TYPE_CHECKING:
     from pydnn.data import DataSet
     from pydnn.jobs.job import Job
+    from pydnn.keys import Key
     from pydnn.training import TrainState
 
 __all__ = ["Model", "load_model", "model_of"]
@@ -87,6 +89,7 @@ class Model:
         image_shape: (height, width, 3) of the images that it takes, if it takes images.
         classes: The names of the classes, from class 0 on, if they have names.
         iteration: The number of steps that led to the parameters, if known.
+        vocabulary: The symbols behind the numbers in its examples, if it was trained on a text.
 
     Example:
         >>> recipe = nn.Recipe("a line", "dense(1)", "mean_squared()", "adam()", iterations=5)
@@ -107,6 +110,7 @@ class Model:
     image_shape: tuple[int, int, int] | None = None
     classes: tuple[str, ...] | None = None
     iteration: int | None = None
+    vocabulary: Vocabulary | None = None
 
     @property
     def features(self) -> int:
@@ -244,6 +248,38 @@ class Model:
             self.recipe, self.shape, shape
         )
 
+    def sample(
+        self,
+        count: int = 1,
+        *,
+        key: Key | None = None,
+        temperature: float = 1.0,
+        most: int = 200,
+        start: str = "",
+    ) -> tuple[str, ...]:
+        """Draw texts from a model that was trained on a text, symbol by symbol.
+
+        Each symbol is drawn by the probabilities that the model gives it after those before it, of
+        which it sees as many as an example had in training. A text of a model of lines ends with
+        its line. Text i depends on `key` and i, and not on the number of texts; in `portable`
+        arithmetic it is the same on every machine.
+
+        Args:
+            count: The number of texts.
+            key: The key of the draws; by default `Key(1)`.
+            temperature: What logits are divided by: below 1 for more probable texts, above 1 for
+                more varied ones. At 0, each symbol is the most probable one.
+            most: The largest number of symbols after `start`.
+            start: The beginning of every text.
+
+        Raises:
+            BadInput: If the model was not trained on a text, an argument is out of range, or a
+                symbol of `start` is not in the vocabulary.
+        """
+        from pydnn.jobs.sampling import sample  # which few programs need
+
+        return sample(self, count, key=key, temperature=temperature, most=most, start=start)
+
     def save(self, path: AnyPath, *, replace: bool = False) -> None:
         """Write the model to a new file; if writing fails, no file is left.
 
@@ -371,6 +407,7 @@ def model_of(
         getattr(data, "image_shape", None),
         getattr(data, "classes", None) if columns is None else columns.targets.classes or None,
         state.iteration,
+        getattr(data, "vocabulary", None),
     )
 
 
@@ -389,6 +426,7 @@ def _inputs_text(model: Model) -> str:
             "classes": model.classes,
             "iteration": model.iteration,
         }
+        | ({} if model.vocabulary is None else {"vocabulary": attrs.asdict(model.vocabulary)})
     )
 
 
@@ -488,7 +526,7 @@ def _read(file: h5py.File, expected: tuple[str, ...], allow: Iterable[str]) -> M
         recipe = read_recipe(text, allow=allow, needed=["network"])
     except BadInput as error:
         raise type(error)(f"recipe in {path}: {error}") from error
-    inputs = _json(path, read_text(file, "inputs", fixed=fixed))
+    inputs = _json(path, read_text(file, "inputs", fixed=fixed, most=_LONGEST_COLUMNS))
     shape, image_shape, classes = _inputs(path, inputs, axes=written == _AXES_FORMAT)
     layouts = _layouts(path, recipe, shape)
     parameters, statistics = (
@@ -513,6 +551,7 @@ def _read(file: h5py.File, expected: tuple[str, ...], allow: Iterable[str]) -> M
         image_shape,
         classes,
         _iteration(path, inputs, len(costs)),
+        _vocabulary(path, inputs),
     )
 
 
@@ -617,6 +656,18 @@ def _iteration(path: str, plain: Mapping[str, object], costs: int) -> int | None
         f"inputs in {path} say iteration {shown(iteration)}, expected at most {costs}, the number "
         "of costs: train the model again."
     )
+
+
+def _vocabulary(path: str, plain: Mapping[str, object]) -> Vocabulary | None:
+    match plain.get("vocabulary"):
+        case None:
+            return None
+        case {"symbols": [*symbols], "words": bool(words), "lines": bool(lines)}:
+            try:
+                return Vocabulary(symbols, words=words, lines=lines)
+            except BadInput as error:
+                raise BadInput(f"inputs in {path}: {error}") from error
+    raise BadInput(f"inputs in {path} have no readable vocabulary: train the model again.")
 
 
 def _is_image_shape(image: object, shape: list[int]) -> TypeGuard[list[int] | None]:

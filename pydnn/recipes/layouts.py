@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable
@@ -20,7 +21,14 @@ if TYPE_CHECKING:
     from pydnn.recipes.recipe import Recipe
 
 
-__all__ = ["Layer", "layers_of", "layouts_of", "same_parameters", "without_weights"]
+__all__ = [
+    "Layer",
+    "layers_of",
+    "layouts_of",
+    "same_parameters",
+    "stages_that_take",
+    "without_weights",
+]
 
 
 @attrs.frozen
@@ -156,3 +164,32 @@ def same_parameters(recipe: Recipe, shape: Shape, other: Shape) -> bool:
     except BadInput:
         return False
     return [layout.slots for layout in own] == [layout.slots for layout in others]
+
+
+def stages_that_take(recipe: Recipe, shape: Shape) -> tuple[int, int]:
+    """How many stages a recipe's network has, and how many take examples of a shape.
+
+    Stages that are not combinators are counted, up to the first one that refuses what it gets.
+
+    Example:
+        >>> network = nn.serial(nn.dense(2), nn.relu(), nn.dense(1))
+        >>> recipe = nn.Recipe("x", network, nn.mean_squared(), nn.adam(), iterations=1)
+        >>> stages_that_take(recipe, (4,)), stages_that_take(recipe, ())
+        ((3, 3), (3, 0))
+    """
+    counts = {"stages": 0, "taken": 0}
+
+    def counted(path: str, stage: Stage) -> Stage:
+        counts["stages"] += 1
+
+        def init(key: Key, shape_in: Shape) -> tuple[Tree, Shape]:
+            result = stage.init(key, shape_in)
+            counts["taken"] += 1
+            return result
+
+        return attrs.evolve(stage, init=init)
+
+    network = map_stages(counted, build(without_weights(recipe.network), family="stage"))
+    with contextlib.suppress(ValueError, OverflowError, MemoryError):  # BadInput is a ValueError
+        network.init(Key(0), shape)
+    return counts["stages"], counts["taken"]

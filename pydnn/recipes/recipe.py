@@ -22,6 +22,7 @@ from pydnn.checks import (
     shown,
 )
 from pydnn.data.image_folders import image_size_of
+from pydnn.data.texts import is_text
 from pydnn.descriptions.builders import Unread, describe, plain_numbers
 from pydnn.descriptions.parts import Description, is_description
 from pydnn.descriptions.text import own_builders, read_description
@@ -123,6 +124,9 @@ class Recipe:
         optimizer: The optimizer.
         iterations: The number of training steps.
         penalties: The penalties, which are added to the loss.
+        augment: The random changes of the examples of each batch, in training alone, e.g.
+            ("random_flip()", "random_shift(4)"); see `pydnn.augmentation`. Images then have all
+            their axes, (height, width, 3).
         batches: How the training part is cut into batches, by default all of it in one.
         weights: The stream that draws the weights of all layers; None if each layer draws its
             own.
@@ -147,6 +151,8 @@ class Recipe:
         class_weights: The weight of each class in the cost: "balanced" to give all classes the
             same total weight, numbers by class number, or a mapping from class names, where a
             missing class has weight 1; "" for none. They multiply the weights of examples.
+        text: How examples are made of a text, e.g. "lines()" or "windows(64)"; None for "lines()"
+            if the name of the data ends in .txt. See `pydnn.data.text`.
         image_size: The height and width in pixels that the pictures of a folder are resized to;
             None for 64 and 64.
         skip_unreadable: Whether to leave out the pictures of a folder that cannot be read, instead
@@ -179,6 +185,7 @@ class Recipe:
     optimizer: Description = attrs.field(converter=_as_description)
     iterations: int
     penalties: tuple[Description, ...] = attrs.field(default=(), converter=_several)
+    augment: tuple[Description, ...] = attrs.field(default=(), converter=_several)
     batches: Description = attrs.field(default=_FULL_BATCH, converter=_as_description)
     weights: Description | None = attrs.field(default=None, converter=_as_description)
     standardize: bool = False
@@ -189,6 +196,7 @@ class Recipe:
     patience: int = 0
     higher_is_better: bool | None = None
     class_weights: ClassWeights = ""
+    text: Description | None = attrs.field(default=None, converter=_as_description)
     image_size: tuple[int, int] | None = None
     skip_unreadable: bool = False
     target: str | tuple[str, ...] = attrs.field(default="", converter=_target)
@@ -203,8 +211,9 @@ class Recipe:
     def __attrs_post_init__(self) -> None:
         for field in attrs.fields(Recipe):  # NumPy scalars become plain numbers, as in a file
             value = getattr(self, field.name)
-            if field.name == "penalties" and isinstance(value, tuple):
-                value = tuple(read_part("penalties", "penalty", penalty) for penalty in value)
+            if field.name in LISTED and isinstance(value, tuple):
+                family = LISTED[field.name]
+                value = tuple(read_part(field.name, family, part) for part in value)
             elif field.name in DESCRIBED:
                 value = read_part(field.name, DESCRIBED[field.name], value)
             object.__setattr__(self, field.name, plain_numbers(value))
@@ -217,8 +226,10 @@ class Recipe:
                     f"{name} is {value!r}, expected a part, its description or the text of it: "
                     "give e.g. the part that a builder returns."
                 )
-        if not isinstance(self.penalties, tuple):
-            raise BadInput(f"penalties are {shown(self.penalties)}, expected a list: give e.g. [].")
+        for name in LISTED:
+            if not isinstance(value := getattr(self, name), tuple):
+                verb = "are" if name.endswith("s") else "is"
+                raise BadInput(f"{name} {verb} {shown(value)}, expected a list: give e.g. [].")
         hint = "give the seed of the job"
         expect_count("seed", self.seed, least=0, most=MOST_SEED, hint=hint)
         hint = "give the share to hold back, e.g. 0.2"
@@ -247,6 +258,11 @@ class Recipe:
         """The arithmetic that `numerics` names."""
         return ARITHMETICS[self.numerics]
 
+    @property
+    def is_of_text(self) -> bool:
+        """Whether the data is the file of a text, of which sequences of symbols are made."""
+        return self.text is not None or (not self.target and is_text(self.data))
+
     def _expect_table(self) -> None:
         for name in ("target", "ignore"):
             value = getattr(self, name)
@@ -263,6 +279,8 @@ class Recipe:
             expect_real("test", self.test, positive=True, below=1, hint=hint)
         of_tables = ("ignore", "example_weights", *(["test"] if isinstance(self.test, str) else []))
         for name in of_tables:  # a share for testing can be drawn of pictures, too
+            if name == "test" and self.is_of_text:
+                continue
             if getattr(self, name) and not self.target:
                 raise BadInput(
                     f"{name} is {getattr(self, name)!r}, but there is no target: name the column "
@@ -295,7 +313,9 @@ DESCRIBED = {
     "optimizer": "optimizer",
     "batches": "batches",
     "weights": "weights",
+    "text": "text",
 }
+LISTED = {"penalties": "penalty", "augment": "augmentation"}  # entries with any number of parts
 
 
 def with_seed(recipe: Recipe, seed: int) -> Recipe:

@@ -20,7 +20,7 @@ from pydnn.checks import (
 from pydnn.descriptions.builders import Unread, modules
 from pydnn.descriptions.parts import Description
 from pydnn.descriptions.text import MOST_LETTERS, own_builders, read_description, write_description
-from pydnn.recipes.recipe import DESCRIBED, Recipe
+from pydnn.recipes.recipe import DESCRIBED, LISTED, Recipe
 
 __all__ = [
     "RECIPE_FORMAT",
@@ -58,8 +58,8 @@ def write_recipe(recipe: Recipe) -> str:
             continue
         if field.name in DESCRIBED:
             value = write_description(value)
-        elif field.name == "penalties":
-            value = [write_description(penalty) for penalty in value]
+        elif field.name in LISTED:
+            value = [write_description(part) for part in value]
         lines.append(f"{field.name} = {toml_of(value)}\n")
     return "".join(lines)
 
@@ -208,8 +208,9 @@ def own_builders_of(plain: Mapping[str, object]) -> list[str]:
         ['my_package:layer']
     """
     texts = [plain.get(name) for name in DESCRIBED]
-    penalties = plain.get("penalties")
-    texts += penalties if isinstance(penalties, list) else [penalties]
+    for name in LISTED:
+        parts = plain.get(name)
+        texts += parts if isinstance(parts, list) else [parts]
     names = (own_builders(text) for text in texts if isinstance(text, str))
     return list(dict.fromkeys(itertools.chain.from_iterable(names)))
 
@@ -250,8 +251,7 @@ def _recipe_of(
     for name, family in DESCRIBED.items():
         if name in values:
             values[name] = described(name, values[name], family)
-    if isinstance(values.get("penalties"), list):
-        values["penalties"] = [
-            described("penalties", item, "penalty") for item in values["penalties"]
-        ]
+    for name, family in LISTED.items():
+        if isinstance(values.get(name), list):
+            values[name] = [described(name, item, family) for item in values[name]]
     return Recipe(**values)

@@ -9,6 +9,7 @@ import attrs
 import numpy as np
 from numpy.typing import DTypeLike
 
+from pydnn.augmentation import Augmentation, augmented
 from pydnn.checks import BadInput, expect_shape
 from pydnn.keys import Key
 from pydnn.losses import Loss
@@ -110,11 +111,13 @@ def make_train_step(
     optimizer: GradientTransformation,
     *,
     penalties: Sequence[Penalty] = (),
+    augment: Sequence[Augmentation] = (),
     numerics: Numerics = fast,
 ) -> TrainStep:
     """Compose forward, cost, backward and update into one pure training step.
 
-    With penalties, a part *penalties* after backward adds them to the cost and the gradients. If
+    With augmentations, a part *augment* before forward changes the examples of the batch. With
+    penalties, a part *penalties* after backward adds them to the cost and the gradients. If
     the network keeps statistics, a part *gather* before update renews them.
 
     The step does not stop at numbers that are infinite or NaN. To stop there with an error that
@@ -128,6 +131,7 @@ def make_train_step(
         loss: The loss.
         optimizer: The optimizer.
         penalties: The penalties to add to the cost.
+        augment: The random changes of the examples.
         numerics: The arithmetic.
 
     Returns:
@@ -221,9 +225,25 @@ def make_train_step(
     if network.statistics is not None:
         between.append(_gather(network.statistics, only_finite=optimizer.tolerates_nonfinite))
     remember = made_again_by(
-        make_train_step, network, loss, optimizer, penalties=tuple(penalties), numerics=numerics
+        make_train_step,
+        network,
+        loss,
+        optimizer,
+        penalties=tuple(penalties),
+        augment=tuple(augment),
+        numerics=numerics,
     )
-    return TrainStep(tuple(map(remember, (forward, cost, backward, *between, update))))
+    before = [_augment(tuple(augment))] if augment else []
+    return TrainStep(tuple(map(remember, (*before, forward, cost, backward, *between, update))))
+
+
+def _augment(augmentations: tuple[Augmentation, ...]) -> Part:
+    def augment(step: Step) -> Step:
+        state = step.state
+        key = state.key.at("step", state.iteration, "augment")
+        return step.with_fields(batch=augmented(augmentations, key, step.batch))
+
+    return own(isotropic=False)(augment)
 
 
 def _penalties(terms: Sequence[Penalty], numerics: Numerics) -> Part:

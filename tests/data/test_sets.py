@@ -229,3 +229,109 @@ def test_diabetes_is_of_ten_measurements_of_442_patients():
     both = np.concatenate([data.train.Y[0], data.test.Y[0]])
     np.testing.assert_array_equal(np.sort(both), np.sort(datasets.load_diabetes().target))
     assert data.classes is None
+
+
+SEQUENCES = Batch(
+    np.arange(24.0).reshape(4, 3, 2), np.array([[0.0, 1]]), np.ones((1, 2)), np.array([4, 2])
+)
+STEPS = Batch(np.arange(8.0).reshape(4, 2), np.arange(8.0).reshape(4, 2) % 3, lengths=[1, 4])
+
+
+@pytest.mark.parametrize(
+    "part", [SEQUENCES, STEPS, Batch(np.ones((2, 4, 3, 5)), np.ones((2, 4, 1, 5)))]
+)
+def test_examples_of_any_number_of_axes_are_saved_with_their_lengths(tmp_path, part):
+    data = DataSet(part, part)
+    save_table(tmp_path / "some.h5", data)
+    again = load_data_set(tmp_path / "some.h5")
+    assert again == data
+    assert np.moveaxis(again.train.X, -1, 0).flags.c_contiguous
+    cast = load_data_set(tmp_path / "some.h5", dtype=np.float32)
+    np.testing.assert_array_equal(cast.train.X, part.X)
+    assert np.moveaxis(cast.train.X, -1, 0).flags.c_contiguous
+    assert (cast.train.lengths is None) == (part.lengths is None)
+
+
+@pytest.mark.parametrize("kind", ["h5", "npz"])
+def test_arrays_have_their_examples_first_in_files(tmp_path, kind):
+    arrays = {
+        "train_X": np.arange(24, dtype=np.uint8).reshape(2, 4, 3),
+        "train_Y": np.array([1, 0]),
+        "train_lengths": np.array([4, 1]),
+        "test_X": np.zeros((1, 5, 3)),
+        "test_Y": np.zeros((1, 1)),
+        "test_lengths": np.array([5], np.uint8),
+        "classes": np.array(["ä", "b"]) if kind == "npz" else np.array([b"\xc3\xa4", b"b"]),
+    }
+    path = tmp_path / f"own.{kind}"
+    if kind == "npz":
+        np.savez(path, **arrays)
+    else:
+        with h5py.File(path, "w") as file:
+            for name, array in arrays.items():
+                file[name] = array
+    data = load_data_set(path)
+    np.testing.assert_array_equal(data.train.X[:, :, 1], arrays["train_X"][1])
+    np.testing.assert_array_equal(data.train.Y, [[1, 0]])
+    np.testing.assert_array_equal(data.train.lengths, [4, 1])
+    assert data.test.X.shape == (5, 3, 1)  # sequences of another part may be longer
+    assert data.classes == ("ä", "b")
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"train_lengths": [4, 9]}, r"the train part in .*: the length of example 1 is 9, expecte"),
+        ({"train_lengths": [4.5, 1]}, r"train_lengths in .* holds float64, expected integers"),
+        ({"train_lengths": [4]}, r"train_lengths in .* has shape \(1,\), expected \(2,\)"),
+        ({"train_Y": np.zeros(3)}, r"train_Y in .* has shape \(3,\), expected \(2,\)"),
+        ({"train_Y": np.array(["a", "b"])}, r"train_Y in .* holds <U1, expected numbers"),
+        ({"train_X": np.zeros(2)}, r"train_X in .* has shape \(2,\), expected \(m, n_x\)"),
+        ({"train_X": np.full((2, 4, 3), np.nan)}, r"^train_X holds nan at index \(0, 0, 0\)"),
+        ({"classes": np.zeros(2)}, r"classes in .* holds float64, expected texts"),
+        (
+            {"test_X": np.zeros((1, 4, 2)), "test_Y": np.zeros(1)},
+            r"^test_X, with its first axis last, has shape \(4, 2, 1\), expected \(4, 3, m\)",
+        ),
+    ],
+)
+def test_arrays_of_an_npz_file_that_do_not_fit_are_named(tmp_path, changes, problem):
+    arrays = {"train_X": np.zeros((2, 4, 3)), "train_Y": np.array([1, 0])}
+    np.savez(tmp_path / "own.npz", **arrays | changes)
+    with pytest.raises(BadInput, match=problem):
+        load_data_set(tmp_path / "own.npz")
+
+
+def test_an_npz_file_without_examples_is_a_table(tmp_path):
+    np.savez(tmp_path / "table.npz", x=np.arange(3), y=np.arange(3))
+    with pytest.raises(BadInput, match="is a table with the columns x, y, expected one of them as"):
+        load_data_set(tmp_path / "table.npz")
+    np.savez(tmp_path / "half.npz", train_X=np.zeros((2, 3)))
+    with pytest.raises(BadInput, match="train_Y"):
+        load_data_set(tmp_path / "half.npz")
+
+
+def test_images_are_columns_or_have_all_their_axes():
+    flat = load_data_set("drawn-cats")
+    images = load_data_set("drawn-cats", flat=False)
+    assert images.test.X.shape == (64, 64, 3, 250)
+    assert images == flat.unflattened()
+    assert np.shares_memory(flat.unflattened().train.X, flat.train.X)
+    np.testing.assert_array_equal(images.test.X[1, 2, :, 3], flat.test.X[(64 + 2) * 3 :, 3][:3])
+    train, _ = drawn_cats()
+    np.testing.assert_array_equal(images.train.X[..., 7] * 255, train.images[7])
+    assert images.unflattened() == images
+    with pytest.raises(BadInput, match="the examples are not images, expected a data set with an"):
+        DataSet(TRAIN, TEST).unflattened()
+    with pytest.raises(BadInput, match=r"examples have the shape \(64, 64, 3\), but images of \(6"):
+        DataSet(images.train, images.test, image_shape=(64, 32, 6))
+
+
+def test_parts_may_differ_in_the_steps_of_sequences_alone():
+    longer = Batch(np.zeros((9, 3, 2)), [[0.0, 1]], lengths=[9, 1])
+    assert DataSet(SEQUENCES, longer).test.X.shape == (9, 3, 2)
+    without = Batch(SEQUENCES.X, SEQUENCES.Y)
+    with pytest.raises(BadInput, match=r"^test X has shape \(9, 3, 2\), expected \(4, 3, m\)"):
+        DataSet(without, longer)
+    with pytest.raises(BadInput, match=r"^test X has shape \(4, 2, 2\), expected \(T, 3, m\)"):
+        DataSet(SEQUENCES, Batch(np.zeros((4, 2, 2)), [[0.0, 1]]))
