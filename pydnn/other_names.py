@@ -46,6 +46,11 @@ _ELSEWHERE = {
     "parallel": "concat concatenate branches",
     "batch_norm": "batchnorm batch_normalization batchnorm1d bn batchnorm2d",
     "layer_norm": "layernorm layer_normalization ln",
+    "max_pool": "maxpool maxpool1d maxpool2d max_pooling max_pooling2d max_pool2d",
+    "average_pool": "avg_pool avgpool avgpool2d average_pooling average_pooling2d mean_pool",
+    "global_average_pool": "global_avg_pool global_average_pooling global_average_pooling2d gap "
+    "adaptive_avg_pool adaptiveavgpool2d",
+    "global_max_pool": "global_max_pooling global_max_pooling2d adaptive_max_pool",
     "flatten": "ravel flat",
     "reshape": "view unflatten",
     "pad": "zero_padding zero_padding2d zeropad2d padding",

@@ -222,6 +222,16 @@ JOBS = {
         batches="mini_batches(32, keep_last=False)",
         standardize=True,
     ),
+    "pools": job(
+        "many classes",
+        "reshape(6, 5, 4), max_pool(2, stride=1),"
+        " average_pool((2, 3), stride=(2, 1), padding='same'),"
+        " parallel(global_average_pool, global_max_pool), dense(4)",
+        "softmax_cross_entropy",
+        "momentum(learning_rate=0.01)",
+        batches="mini_batches(32)",
+        standardize=True,
+    ),
     "shapes": job(
         "many classes",
         "reshape(4, 5, -1), pad([(0, 1), 1]), crop(1), tanh, flatten, dense(4)",

@@ -14,6 +14,8 @@ RECURRENT = {
     "initializer": xavier_uniform(), "recurrent_initializer": orthogonal(),
 }  # fmt: skip
 DEFAULTS = {
+    "average_pool": {"stride": None, "padding": "valid", "count_padding": False},
+    "max_pool": {"stride": None, "padding": "valid"},
     "batch_norm": {"decay": 0.9, "epsilon": 1e-5},
     "conv": {
         "stride": 1, "padding": "valid", "dilation": 1, "groups": 1, "bias": True,

@@ -11,6 +11,7 @@ from pydnn.stages.gru import gru
 from pydnn.stages.layer_norm import layer_norm
 from pydnn.stages.lstm import lstm
 from pydnn.stages.parallel import parallel
+from pydnn.stages.pooling import average_pool, global_average_pool, global_max_pool, max_pool
 from pydnn.stages.residual import residual
 from pydnn.stages.rnn import rnn
 from pydnn.stages.serial import serial
@@ -21,6 +22,7 @@ __all__ = [
     "Context",
     "Stage",
     "Statistics",
+    "average_pool",
     "batch_norm",
     "conv",
     "crop",
@@ -29,10 +31,13 @@ __all__ = [
     "dropout",
     "elementwise",
     "flatten",
+    "global_average_pool",
+    "global_max_pool",
     "gru",
     "layer_norm",
     "lstm",
     "map_stages",
+    "max_pool",
     "pad",
     "parallel",
     "reshape",

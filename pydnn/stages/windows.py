@@ -70,19 +70,29 @@ class WindowedAxis:
         """Number of windows, which is the number of places of the output."""
         return max(0, (self.padded - self.extent) // self.stride + 1)
 
-    def places(self, offset: int) -> tuple[slice, slice]:
-        """Return which windows have place number `offset` inside the input, and where.
+    def places(
+        self, offset: int, first: int = 0, stop: int | None = None
+    ) -> tuple[slice, slice] | None:
+        """Return which windows have their place number `offset` inside the input, and where.
+
+        Args:
+            offset: A place of the windows, from 0 to size - 1.
+            first: The first window to look at.
+            stop: The window to stop at, which is left out; by default all windows are looked at.
 
         Returns:
-            A slice of the windows, and a slice of the input with one place for each of them. Both
-            are empty if the padding covers this place of all windows.
+            A slice of the windows, and a slice of the input with one place for each of them. None
+            if this place of all these windows lies in the padding.
         """
-        start = offset * self.dilation - self.before  # of the first window
-        first = max(0, -(start // self.stride))
-        stop = max(first, min(self.count, (self.length - 1 - start) // self.stride + 1))
-        begin = start + first * self.stride
-        end = begin + max(0, (stop - first - 1) * self.stride + 1) if stop > first else begin
-        return slice(first, stop), slice(begin, end, self.stride)
+        start = offset * self.dilation - self.before  # of window 0
+        first = max(first, -(start // self.stride))
+        last = min(
+            self.count if stop is None else stop, (self.length - 1 - start) // self.stride + 1
+        )
+        if first >= last:
+            return None
+        begin, end = start + first * self.stride, start + (last - 1) * self.stride
+        return slice(first, last), slice(begin, end + 1, self.stride)
 
 
 @attrs.frozen

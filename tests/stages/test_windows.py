@@ -51,9 +51,11 @@ def test_places_of_windows_are_those_of_the_definition(
             for window in range(axis.count)
             if 0 <= window * stride + offset * dilation - before < length
         ]
-        windows, places = axis.places(offset)
-        assert list(range(axis.count))[windows] == [window for window, _ in inside]
-        assert list(range(length))[places] == [place for _, place in inside]
+        for first, stop in ((0, axis.count), (1, axis.count - 1)):
+            expected = [(window, place) for window, place in inside if first <= window < stop]
+            windows, places = axis.places(offset, first, stop) or (slice(0), slice(0))
+            assert list(range(axis.count))[windows] == [window for window, _ in expected]
+            assert list(range(length))[places] == [place for _, place in expected]
 
 
 REFUSED = {
