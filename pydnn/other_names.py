@@ -57,6 +57,7 @@ _ELSEWHERE = {
     "crop": "cropping cropping2d",
     "rnn": "recurrent simple_rnn simplernn elman vanilla_rnn rnncell simple_cell",
     "gru": "grucell gru_cell gated_recurrent_unit",
+    "bidirectional": "birnn bilstm bigru both_directions",
     "lstm": "lstmcell lstm_cell long_short_term_memory",
     "leaky_relu": "leakyrelu lrelu prelu",
     "silu": "swish",

@@ -207,7 +207,7 @@ JOBS = {
     ),
     "gru": job(
         "many classes",
-        "reshape(5, 24), gru(21), gru(9, output='last', reset='before'), dense(4)",
+        "reshape(5, 24), bidirectional(gru(11)), gru(9, output='last', reset='before'), dense(4)",
         "softmax_cross_entropy",
         "adam",
         batches="mini_batches(32)",

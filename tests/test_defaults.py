@@ -27,6 +27,7 @@ DEFAULTS = {
         "initializer": he_normal(),
     },
     "layer_norm": {"epsilon": 1e-5},
+    "bidirectional": {"merge": "concat"},
     "gru": {**RECURRENT, "reset": "after"},
     "lstm": {**RECURRENT, "forget_bias": 1.0},
     "rnn": {**RECURRENT, "activation": "tanh"},

@@ -16,6 +16,7 @@ from pydnn import (
     adam,
     average_pool,
     batch_norm,
+    bidirectional,
     conv,
     dense,
     depthwise_conv,
@@ -109,6 +110,8 @@ STAGES = {
     "gru": gru(2),
     "gru, reset before, learnt": gru(2, reset="before", initial="learnt"),
     "lstm": lstm(2),
+    "bidirectional": bidirectional(gru(2)),
+    "bidirectional, last, sum": bidirectional(lstm(2, output="last"), merge="sum"),
     "everything in everything": serial(
         parallel(residual(batch_norm(), dense(3), dropout(keep_prob=0.5)), layer_norm()),
         residual(layer_norm(), dense(6), batch_norm(decay=0.5)),
@@ -133,6 +136,8 @@ SHAPES = {  # of one example; (3,) for all other stages
     "gru": (3, 2),
     "gru, reset before, learnt": (3, 3),
     "lstm": (4, 3),
+    "bidirectional": (3, 2),
+    "bidirectional, last, sum": (3, 2),
     "rnn, last, learnt, reverse": (4, 3),
 }
 # Stages whose output may share memory with their input

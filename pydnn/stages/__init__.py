@@ -4,6 +4,7 @@ from pydnn.stages import activations
 from pydnn.stages.activations import *  # noqa: F403 - so a new activation changes one file only
 from pydnn.stages.base import EVALUATION, Context, Stage, Statistics, elementwise, map_stages
 from pydnn.stages.batch_norm import batch_norm
+from pydnn.stages.bidirectional import bidirectional
 from pydnn.stages.convolution import conv, depthwise_conv
 from pydnn.stages.dense import dense
 from pydnn.stages.dropout import dropout
@@ -24,6 +25,7 @@ __all__ = [
     "Statistics",
     "average_pool",
     "batch_norm",
+    "bidirectional",
     "conv",
     "crop",
     "dense",

@@ -62,7 +62,7 @@ TESTS = {
     "layer_norm": ["tests/stages/test_norms.py", *STAGES[1:]],
     **{
         name: ["tests/stages/test_recurrent.py", *STAGES[1:]]
-        for name in ("recurrent", "rnn", "gru", "lstm")
+        for name in ("recurrent", "rnn", "gru", "lstm", "bidirectional")
     },
     "convolution": ["tests/stages/test_convolution.py", *STAGES[1:]],
     "losses": ["tests/test_losses.py", "tests/test_laws.py"],

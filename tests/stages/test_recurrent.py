@@ -12,7 +12,9 @@ from pydnn import (
     Context,
     Key,
     adam,
+    bidirectional,
     dense,
+    describe,
     fast,
     gru,
     initial_state,
@@ -396,6 +398,55 @@ def test_a_learnt_state_starts_at_0_and_is_that_of_every_example(name):
     np.testing.assert_array_equal(stage.forward(params, X, EVALUATION)[0], expected)
 
 
+# Both directions
+
+
+@pytest.mark.parametrize("output", ["all", "last"])
+@pytest.mark.parametrize("merge", ["concat", "sum"])
+@pytest.mark.parametrize("lengths", [None, np.array([2, 4, 1])], ids=["whole", "unequal"])
+def test_both_directions_are_two_stages_side_by_side(output, merge, lengths):
+    stage = bidirectional(gru(2, output=output), merge=merge)
+    params, shape = stage.init(Key(2), (4, 3))
+    assert shape == ((4,) if output == "all" else ()) + ((4,) if merge == "concat" else (2,))
+    X = Key(3).normal((4, 3, 3))
+    context = Context(training=True, lengths=lengths)
+    A, _ = stage.forward(params, X, context)
+    there, _ = gru(2, output=output).forward(params[0], X, context)
+    back, _ = gru(2, output=output, reverse=True).forward(params[1], X, context)
+    both = np.concatenate([there, back], axis=-2) if merge == "concat" else there + back
+    np.testing.assert_array_equal(A, both)
+    assert not np.array_equal(params[0].W_x, params[1].W_x)
+    check_gradients(stage, shape_in=(4, 3), examples=3, context=context, entries=1)
+
+
+def test_two_stages_may_differ_from_mirror_images():
+    stage = bidirectional(rnn(2), lstm(2, reverse=True))
+    params, shape = stage.init(Key(2), (4, 3))
+    assert shape == (4, 4)
+    assert [len(tree.W_x) for tree in params] == [2, 8]
+
+
+def test_a_bidirectional_stage_is_rebuilt_from_changed_stages():
+    stage = bidirectional(rnn(2), merge="sum")
+    assert describe(stage.rebuild(*stage.parts)) == describe(stage)
+    other = stage.rebuild(rnn(2, activation="relu"), stage.parts[1])
+    assert repr(other) == (
+        "bidirectional(rnn(2, activation='relu'), rnn(2, reverse=True), merge='sum')"
+    )
+
+
+@pytest.mark.parametrize("options", [{}, {"merge": "sum"}], ids=str)
+def test_both_directions_stack_and_onnx_computes_the_same(options):
+    pytest.importorskip("onnx", reason="needs the extra onnx")
+    assert_onnx(
+        serial(
+            bidirectional(lstm(2), **options),
+            bidirectional(gru(3, initial="learnt", output="last"), **options),
+        ),
+        shape_in=(3, 2),
+    )
+
+
 # First parameters
 
 
@@ -472,6 +523,23 @@ REFUSED = {
     "a bias too many": (
         lambda: gru_forward(drawn("gru", (2, 2), 1)[1], np.ones((2, 2, 4)), reset="before"),
         "parameters are GruParams, expected RecurrentParams for reset 'before'",
+    ),
+    "no mirror image": (
+        lambda: bidirectional(dense(3)), "bidirectional got dense, which has no option reverse",
+    ),
+    "both directions carried": (
+        lambda: bidirectional(gru(2, initial="carried", examples=3)),
+        r"bidirectional\(gru\): reverse is True and initial is 'carried'",
+    ),
+    "three directions": (lambda: bidirectional(rnn(2), rnn(2), rnn(2)), "bidirectional got 3"),
+    "no direction": (bidirectional, "bidirectional has no stages"),
+    "merge": (lambda: bidirectional(rnn(2), merge="mean"), "merge 'mean'"),
+    "directions of different shapes": (
+        lambda: bidirectional(rnn(2), rnn(3)).init(Key(1), (4, 3)),
+        r"stage 0 gives examples of shape \(4, 2\) and stage 1 of shape \(4, 3\)",
+    ),
+    "a direction of columns": (
+        lambda: bidirectional(rnn(2)).init(Key(1), (3,)), r"^stage 0 \(rnn\): examples have shape",
     ),
     "reset": (lambda: gru(2, reset="never"), "reset 'never'"),
     "forget bias": (lambda: lstm(2, forget_bias=math.inf), "forget_bias is inf"),
