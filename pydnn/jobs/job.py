@@ -392,10 +392,22 @@ def _task(
         labels = _labels(AL.shape, batch)
         if other_labels is not None:
             labels = np.concatenate([labels, other_labels], axis=-1)
-        parts.loss.expect_labels(labels, n_out)
+        parts.loss.expect_labels(_with_rare_classes(labels, parts.loss, AL.shape), n_out)
         # Called once here, so that it refuses options that do not fit the outputs.
         parts.loss(AL, Y, None, Context(numerics=numerics, lengths=first.lengths))
     return _Task(parts.loss.task(n_out), n_out, AL.ndim > 2)
+
+
+def _with_rare_classes(labels: FloatArray, loss: Loss, output: Shape) -> FloatArray:
+    """The labels and, if each step has one, a label of every class.
+
+    A loss asks for examples of every class, but a rare letter or word may be in the test part
+    alone.
+    """
+    n_out = output[-2]
+    if len(output) == 2 or len(labels) != 1 or loss.task(n_out) != "many classes":
+        return labels
+    return np.concatenate([labels, np.arange(n_out)[np.newaxis]], axis=-1)
 
 
 def _first_example(batch: Batch) -> Batch:
@@ -659,7 +671,8 @@ def expect_test(job: Job, test: Batch, *, classes: Sequence[str] | None = None) 
         # With the training labels, because a loss may require examples of every class. The test
         # labels come first, so that the column number in a message is theirs.
         labels = _labels(of_test, test), _labels(output, job.batch)
-        job.loss.expect_labels(np.concatenate(labels, axis=-1), n_out)
+        all_labels = np.concatenate(labels, axis=-1)
+        job.loss.expect_labels(_with_rare_classes(all_labels, job.loss, output), n_out)
         if test.weights is not None:
             expect_weights(test.weights, test.X.shape[-1], of="all test examples")
         job.inputs.plain.examples(test)

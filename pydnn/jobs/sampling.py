@@ -42,7 +42,10 @@ def sample(
     most = expect_count("most", most, most=_MOST_SYMBOLS, hint="give the largest number of symbols")
     hint = "1 draws as the model predicts, and 0 takes the most probable symbol"
     temperature = expect_real("temperature", temperature, least=0, hint=hint)
-    given = vocabulary.ids(start).tolist()
+    try:
+        given = vocabulary.ids(start).tolist()
+    except BadInput as error:
+        raise BadInput(f"start: {error}") from error
     before = [vocabulary.start if vocabulary.lines else 0, *given]
     root = key or Key(1)
     # The address of each text is its number, whatever the number of texts.
