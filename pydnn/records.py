@@ -24,6 +24,7 @@ __all__ = [
     "Unchanging",
     "arrays",
     "as_array",
+    "contiguous",
     "freeze",
     "keep_readonly",
     "maker_of",
@@ -107,6 +108,12 @@ def freeze(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
     # Passing the flag by position takes half the time; NumPy's types do not know that it works.
     array.setflags(False)  # type: ignore[call-arg]
     return array
+
+
+def contiguous(array: FloatArray) -> FloatArray:
+    """Return a read-only array of the same numbers in C order, without a copy if it is in it."""
+    copy = np.ascontiguousarray(array)
+    return readonly(array) if copy is array else freeze(copy)
 
 
 @functools.lru_cache(maxsize=256)

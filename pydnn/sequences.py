@@ -16,6 +16,7 @@ from pydnn.checks import BadInput, expect_shape
 __all__ = [
     "columns_of_steps",
     "columns_with_labels",
+    "expect_features_of_steps",
     "expect_lengths",
     "labels_of_steps",
     "steps_of_columns",
@@ -50,6 +51,20 @@ def expect_lengths(lengths: ArrayLike, T: int, m: int) -> NDArray[np.int64]:
     whole: NDArray[np.int64] = array.astype(np.int64)
     whole.flags.writeable = False
     return whole
+
+
+def expect_features_of_steps(name: str, array: NDArray[Any]) -> None:
+    """Refuse sequences (T, m) for the stage `name`: it would take their steps for features.
+
+    Raises:
+        BadInput: If the array has fewer than three axes.
+    """
+    if array.ndim < 3:
+        raise BadInput(
+            f"{name} got sequences of unequal length of shape {array.shape}, expected (T, n, m): "
+            "put embedding(words, units) or one_hot(words) before it for ids, or reshape(-1, 1) "
+            "before training for one number a step."
+        )
 
 
 def valid_steps(lengths: NDArray[np.int64], T: int) -> NDArray[np.bool_]:

@@ -1,4 +1,8 @@
-"""Batch normalization: each feature gets mean 0 and variance 1 over the examples of a batch."""
+"""Batch normalization: each feature gets mean 0 and variance 1 over the examples of a batch.
+
+Features are the axis before the examples. In sequences (T, n, m) and images (H, W, n, m) they are
+normalized over all steps or places of all examples.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,14 @@ import numpy as np
 from pydnn.checks import BadInput, expect_epsilon, expect_real
 from pydnn.descriptions.builders import described
 from pydnn.numerics import Numerics
-from pydnn.records import FloatArray, arrays, freeze
+from pydnn.records import FloatArray, IntArray, arrays, contiguous, freeze
+from pydnn.sequences import columns_of_steps, steps_of_columns
 from pydnn.stages.base import Context, Stage, Statistics
 from pydnn.stages.layer_norm import (
     NormCache,
     NormGrads,
     NormParams,
+    axes_but_features,
     expect_features,
     init_norm,
     norm_grads,
@@ -42,15 +48,18 @@ class BatchNormCache:
     """What the backward pass and the running statistics need.
 
     Attributes:
-        norm: Z_norm (n, m), and the standard deviation (n, 1) it was divided by.
+        norm: Z_norm (..., n, m), and the standard deviation (n, 1) it was divided by. For sequences
+            of unequal length, Z_norm is (n, N), with a column for each valid step.
         mean: Mean of the batch, (n, 1); None outside of training.
-        variance: Unbiased variance of the batch, with m - 1 as divisor, (n, 1); None outside of
-            training.
+        variance: Unbiased variance of the batch, with its count less 1 as divisor, (n, 1); None
+            outside of training.
+        lengths: The number of valid steps of each sequence; None if all steps are valid.
     """
 
     norm: NormCache
     mean: FloatArray | None = None
     variance: FloatArray | None = None
+    lengths: IntArray | None = attrs.field(default=None, eq=False)
 
 
 @described("stage")
@@ -61,14 +70,17 @@ def batch_norm(*, decay: float = 0.9, epsilon: float = 1e-5) -> Stage[NormParams
     ones, which start at 0 and 1; each step replaces them by `decay` times their value plus
     1 - `decay` times the batch's value.
 
+    The statistics of sequences (T, n) and of images (H, W, n) are over all examples and all their
+    steps or places. Steps beyond the length of a sequence do not count, and become 0.
+
     Args:
         decay: Share of the running statistics that a step keeps, at least 0 and below 1.
         epsilon: Number above 0 that is added to the variance, so that no division is by 0.
 
     Raises:
         BadInput: If an argument is out of its range. `forward` raises it for inputs that do not
-            have shape (n, m), for a training batch of one example, and outside of training if the
-            context has no statistics.
+            have shape (..., n, m), for a training batch with only one number of each feature, and
+            outside of training if the context has no statistics.
 
     References:
         Ioffe and Szegedy, Batch normalization, 2015, algorithms 1 and 2.
@@ -87,7 +99,17 @@ def batch_norm(*, decay: float = 0.9, epsilon: float = 1e-5) -> Stage[NormParams
     def forward(
         params: NormParams, Z: FloatArray, context: Context
     ) -> tuple[FloatArray, BatchNormCache]:
-        expect_features("batch_norm", params, Z)
+        expect_features("batch_norm", params, Z, context)
+        lengths = context.lengths
+        if lengths is not None:
+            # Without the padding, each valid step is an example of its own.
+            columns = columns_of_steps(Z, lengths)
+            A, cache = forward(params, columns, attrs.evolve(context, lengths=None))
+            return freeze(steps_of_columns(A, Z.shape, lengths)), attrs.evolve(
+                cache, lengths=lengths
+            )
+        if Z.ndim > 2:
+            Z = contiguous(Z)
         if context.training:
             return _in_training(params, Z, context.numerics, epsilon)
         running = context.statistics
@@ -105,8 +127,12 @@ def batch_norm(*, decay: float = 0.9, epsilon: float = 1e-5) -> Stage[NormParams
         params: NormParams, cache: BatchNormCache, dA: FloatArray
     ) -> tuple[FloatArray, NormGrads]:
         norm = cache.norm
+        if cache.lengths is not None:
+            columns = columns_of_steps(dA, cache.lengths)
+            dZ, grads = backward(params, attrs.evolve(cache, lengths=None), columns)
+            return freeze(steps_of_columns(dZ, dA.shape, cache.lengths)), grads
         if cache.mean is not None:
-            return pull_back_norm(params, norm, dA, axis=1)
+            return pull_back_norm(params, norm, dA, axis=axes_but_features(dA))
         # Outside of training the running statistics are constants, so only the scale counts.
         return freeze(dA * (params.gamma / norm.deviation)), norm_grads(norm, dA)
 
@@ -133,6 +159,7 @@ def batch_norm(*, decay: float = 0.9, epsilon: float = 1e-5) -> Stage[NormParams
         backward,
         gradients=NormGrads,
         mixes_examples=True,
+        lengths="kept",
         statistics=Statistics(_before_any_step, absorb),
         onnx=onnx,
     )
@@ -148,19 +175,21 @@ def _before_any_step(params: NormParams) -> BatchNormStatistics:
 def _in_training(
     params: NormParams, Z: FloatArray, numerics: Numerics, epsilon: float
 ) -> tuple[FloatArray, BatchNormCache]:
-    m = Z.shape[1]
-    if m < 2:
+    n = Z.shape[-2]
+    count = Z.size // n
+    if count < 2:
         raise BadInput(
             "batch_norm got 1 example in training, expected 2 or more: "
             "take larger batches, or leave out the last short one."
         )
-    mean = numerics.sum(Z, axis=1) / m
+    axes = axes_but_features(Z)
+    mean = numerics.sum(Z, axis=axes).reshape(n, 1) / count
     centered = Z - mean
-    squares = numerics.sum(centered * centered, axis=1)
-    deviation = np.sqrt(squares / m + epsilon)
+    squares = numerics.sum(centered * centered, axis=axes).reshape(n, 1)
+    deviation = np.sqrt(squares / count + epsilon)
     Z_norm = freeze(centered / deviation)
     A = freeze(params.gamma * Z_norm + params.beta)
     norm = NormCache(Z_norm, freeze(deviation), numerics)
-    # The batch is normalized with its own variance (divisor m); the running variance estimates
-    # that of all examples (divisor m - 1): algorithm 2, line 10.
-    return A, BatchNormCache(norm, freeze(mean), freeze(squares / (m - 1)))
+    # The batch is normalized with its own variance; the running variance estimates that of all
+    # examples, whose divisor is smaller by 1: algorithm 2, line 10.
+    return A, BatchNormCache(norm, freeze(mean), freeze(squares / (count - 1)))

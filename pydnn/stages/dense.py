@@ -1,4 +1,7 @@
-"""The dense stage Z = W A_prev + b: its records, its forward, and its backward directly below."""
+"""The dense stage Z = W A_prev + b: its records, its forward, and its backward directly below.
+
+Examples may be columns (n_in, m), or sequences (T, n_in, m), which meet the same W at every step.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,17 @@ from pydnn.descriptions.builders import described
 from pydnn.keys import Key
 from pydnn.numerics import Numerics
 from pydnn.parameters import Tree
-from pydnn.records import WEIGHTS, FloatArray, arrays, freeze, maker_of, readonly
+from pydnn.records import (
+    WEIGHTS,
+    FloatArray,
+    IntArray,
+    arrays,
+    contiguous,
+    freeze,
+    maker_of,
+    readonly,
+)
+from pydnn.sequences import expect_features_of_steps, valid_steps
 from pydnn.stages.base import EVALUATION, Context, Shape, Stage
 from pydnn.stages.initializers import Initializer, he_normal
 
@@ -60,7 +73,7 @@ class DenseGrads:
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class DenseCache:
-    """What the backward pass needs: A_prev (n_in, m), and the arithmetic of the forward pass."""
+    """What the backward pass needs: A_prev, and the arithmetic of the forward pass."""
 
     A_prev: FloatArray
     numerics: Numerics
@@ -76,11 +89,11 @@ def dense_forward(
 
     Args:
         params: Weights W (n_out, n_in) and bias b (n_out, 1).
-        A_prev: Inputs, shape (n_in, m), with the dtype of W.
+        A_prev: Inputs, shape (n_in, m), or (T, n_in, m) for sequences, with the dtype of W.
         context: The arithmetic to use.
 
     Returns:
-        Pre-activations Z, shape (n_out, m), and the cache for `dense_backward`.
+        Pre-activations Z, shape (n_out, m) or (T, n_out, m), and the cache for `dense_backward`.
 
     Raises:
         BadInput: If A_prev does not have n_in rows, or its dtype is not that of W.
@@ -93,6 +106,10 @@ def dense_forward(
         array([[11.5]])
     """
     numerics, W = context.numerics, params.W
+    if A_prev.ndim == 3:
+        return _forward_of_steps(params, A_prev, context)
+    if context.lengths is not None:
+        expect_features_of_steps("dense", A_prev)
     if A_prev.ndim != 2 or len(A_prev) != W.shape[1]:
         n_in = W.shape[1]
         hint = "put the features of an example in a column, e.g. pass X.T"
@@ -115,7 +132,7 @@ def dense_forward(
 def dense_backward(
     params: DenseParams, cache: DenseCache, dZ: FloatArray
 ) -> tuple[FloatArray, DenseGrads]:
-    """Compute dA_prev (n_in, m) and the gradients dW and db from dZ (n_out, m).
+    """Compute dA_prev and the gradients dW and db from dZ, which have the shapes of A_prev and Z.
 
     Example:
         >>> from pydnn.stages.dense import DenseParams, dense_backward, dense_forward
@@ -127,6 +144,9 @@ def dense_backward(
     """
     # No division by m: the loss owns the mean, so dZ arrives already scaled.
     numerics = cache.numerics
+    if dZ.ndim == 3:
+        dW, db = _grads_of_steps(cache, dZ, (None, None))
+        return freeze(numerics.matmul(params.W.T, dZ)), DenseGrads(freeze(dW), freeze(db))
     dW, db = numerics.matmul(dZ, cache.A_prev.T), numerics.sum(dZ, axis=1)
     return freeze(numerics.matmul(params.W.T, dZ)), DenseGrads(freeze(dW), freeze(db))
 
@@ -141,17 +161,55 @@ def dense_backward_into(
     """Do the same as `dense_backward`, but write dW and db into the arrays of `out`.
 
     Returns:
-        dA_prev (n_in, m), or None if `needs_dA_prev` is False, which saves the first layer of a
-        network one of its three products.
+        dA_prev, or None if `needs_dA_prev` is False, which saves the first layer of a network one
+        of its three products.
     """
     numerics = cache.numerics
-    numerics.matmul(dZ, cache.A_prev.T, out=out[0])
-    numerics.sum(dZ, axis=1, out=out[1])
+    if dZ.ndim == 3:
+        _grads_of_steps(cache, dZ, out)
+    else:
+        numerics.matmul(dZ, cache.A_prev.T, out=out[0])
+        numerics.sum(dZ, axis=1, out=out[1])
     return freeze(numerics.matmul(params.W.T, dZ)) if needs_dA_prev else None
 
 
+def _forward_of_steps(
+    params: DenseParams, A_prev: FloatArray, context: Context
+) -> tuple[FloatArray, DenseCache]:
+    numerics, W = context.numerics, params.W
+    if A_prev.shape[1] != W.shape[1]:
+        hint = "put the features of a step on the axis before the examples"
+        expect_shape("A_prev", A_prev, ("T", W.shape[1], "m"), hint=hint)
+    expect_same_dtype("A_prev", A_prev, W.dtype)
+    # BLAS takes each step as it is if its examples lie one after the other.
+    A_prev = contiguous(A_prev)
+    if context.lengths is not None:
+        A_prev = _without_padding(A_prev, context.lengths)
+    Z = numerics.matmul(W, A_prev)
+    Z += params.b
+    return freeze(Z), _cache(A_prev, numerics)
+
+
+def _without_padding(A_prev: FloatArray, lengths: IntArray) -> FloatArray:
+    # `portable` cuts the numbers of a row on a grid that depends on the largest one, so numbers in
+    # the padding would change the last bits of dW, even where dZ is 0.
+    valid = valid_steps(lengths, len(A_prev))[:, np.newaxis]
+    return freeze(np.where(valid, A_prev, A_prev.dtype.type(0)))
+
+
+def _grads_of_steps(
+    cache: DenseCache, dZ: FloatArray, out: tuple[FloatArray | None, FloatArray | None]
+) -> tuple[FloatArray, FloatArray]:
+    numerics = cache.numerics
+    dW = numerics.summed_matmul(dZ, cache.A_prev.swapaxes(1, 2), out=out[0])
+    total = None if out[1] is None else out[1][np.newaxis]
+    return dW, numerics.sum(dZ, axis=(0, 2), out=total)[0]
+
+
 def dense_onnx(params: DenseParams, A_prev: Value, statistics: Tree) -> Value:
-    """Write the affine map as one operator of ONNX, with examples along the first axis."""
+    """Write the affine map as operators of ONNX, with examples along the first axis."""
+    if len(A_prev.shape) == 2:
+        return A_prev.op("MatMul", params.W.T).op("Add", params.b[:, 0])
     return A_prev.op("Gemm", params.W, params.b[:, 0], transB=1)
 
 
@@ -159,13 +217,16 @@ def dense_onnx(params: DenseParams, A_prev: Value, statistics: Tree) -> Value:
 def dense(units: int, *, initializer: Initializer = he_normal()) -> Stage[DenseParams, DenseCache]:  # noqa: B008 - frozen
     """Make a fully connected layer Z = W A_prev + b of `units` units.
 
+    Sequences (T, n_in) become (T, units), with the same W and b at every step, and T may differ
+    from batch to batch.
+
     Args:
         units: Number of outputs n_out, 1 or more.
         initializer: How the weights W (n_out, n_in) are drawn; the biases start at 0.
 
     Raises:
         BadInput: If `units` is not a whole number above 0. Its functions raise it for inputs that
-            do not have shape (n_in, m) and the dtype of W.
+            do not have shape (n_in, m) or (T, n_in, m), and the dtype of W.
 
     Example:
         >>> params, shape_out = nn.dense(20, initializer=nn.xavier_normal()).init(nn.Key(0), (64,))
@@ -175,16 +236,20 @@ def dense(units: int, *, initializer: Initializer = he_normal()) -> Stage[DenseP
     units = expect_count("units", units, hint="give the layer one unit or more")
 
     def init(key: Key, shape_in: Shape) -> tuple[DenseParams, Shape]:
-        if len(shape_in) != 1:
-            raise BadInput(f"examples have shape {shape_in}, expected (n_in,): flatten them first.")
-        if units * shape_in[0] > _MOST_WEIGHTS:
+        if len(shape_in) not in (1, 2):
             raise BadInput(
-                f"{units} units of {shape_in[0]} inputs have {units * shape_in[0]} weights, "
+                f"examples have shape {shape_in}, expected (n_in,), or (T, n_in) for sequences: "
+                f"flatten them first, or use conv({units}, 1) for a dense layer at each place."
+            )
+        *steps, n_in = shape_in
+        if units * n_in > _MOST_WEIGHTS:
+            raise BadInput(
+                f"{units} units of {n_in} inputs have {units * n_in} weights, "
                 "more than any machine holds: give fewer units."
             )
         # A broadcast 0 takes no memory, however many units a file may claim.
-        W = initializer.draw(key.at("W"), (units, shape_in[0]))
-        return DenseParams(W, np.broadcast_to(0.0, (units, 1))), (units,)
+        W = initializer.draw(key.at("W"), (units, n_in))
+        return DenseParams(W, np.broadcast_to(0.0, (units, 1))), (*steps, units)
 
     return Stage(
         "dense",
@@ -193,6 +258,7 @@ def dense(units: int, *, initializer: Initializer = he_normal()) -> Stage[DenseP
         dense_backward,
         backward_into=dense_backward_into,
         affine=True,
+        lengths="kept",
         gradients=DenseGrads,
         onnx=dense_onnx,
     )

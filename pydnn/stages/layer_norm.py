@@ -1,4 +1,8 @@
-"""Layer normalization: each example gets mean 0 and variance 1 over its own features."""
+"""Layer normalization: each example gets mean 0 and variance 1 over its own features.
+
+Features are the axis before the examples: rows of (n, m), and channels of sequences (T, n, m) and
+of images (H, W, n, m), whose steps and places are normalized one by one.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,8 @@ from pydnn.descriptions.builders import described
 from pydnn.keys import Key
 from pydnn.numerics import Numerics
 from pydnn.parameters import Tree
-from pydnn.records import FloatArray, arrays, freeze
+from pydnn.records import FloatArray, arrays, contiguous, freeze
+from pydnn.sequences import expect_features_of_steps
 from pydnn.stages.base import Context, Shape, Stage
 
 if TYPE_CHECKING:
@@ -22,6 +27,7 @@ __all__ = [
     "NormCache",
     "NormGrads",
     "NormParams",
+    "axes_but_features",
     "expect_features",
     "init_norm",
     "layer_norm",
@@ -52,8 +58,8 @@ class NormCache:
     """What the backward pass needs.
 
     Attributes:
-        Z_norm: Z less its mean, divided by its standard deviation, (n, m).
-        deviation: The standard deviation: (1, m) over features, or (n, 1) over examples.
+        Z_norm: Z less its mean, divided by its standard deviation, (..., n, m).
+        deviation: The standard deviation: (..., 1, m) over features, or (n, 1) over examples.
         numerics: The arithmetic of the forward pass.
     """
 
@@ -66,12 +72,15 @@ class NormCache:
 def layer_norm(*, epsilon: float = 1e-5) -> Stage[NormParams, NormCache]:
     """Normalize each example over its features: A = gamma (Z - mean) / sqrt(var + epsilon) + beta.
 
+    Each step of sequences (T, n), and each place of images (H, W, n), is normalized over its own n
+    features; gamma and beta are (n, 1) for all of them.
+
     Args:
         epsilon: Number above 0 that is added to the variance, to avoid a division by 0.
 
     Raises:
         BadInput: If `epsilon` is not a finite number above 0. Its functions raise it for inputs
-            that do not have shape (n, m) and the dtype of the parameters.
+            that do not have shape (..., n, m) and the dtype of the parameters.
 
     References:
         Ba, Kiros and Hinton, Layer normalization, 2016, section 3.
@@ -89,11 +98,13 @@ def layer_norm(*, epsilon: float = 1e-5) -> Stage[NormParams, NormCache]:
     def forward(
         params: NormParams, Z: FloatArray, context: Context
     ) -> tuple[FloatArray, NormCache]:
-        expect_features("layer_norm", params, Z)
+        expect_features("layer_norm", params, Z, context)
         numerics = context.numerics
-        n = len(Z)
-        centered = Z - numerics.sum(Z, axis=0) / n
-        deviation = np.sqrt(numerics.sum(centered * centered, axis=0) / n + epsilon)
+        if Z.ndim > 2:
+            Z = contiguous(Z)
+        features, n = Z.ndim - 2, Z.shape[-2]  # the axis and the number of them
+        centered = Z - numerics.sum(Z, axis=features) / n
+        deviation = np.sqrt(numerics.sum(centered * centered, axis=features) / n + epsilon)
         Z_norm = freeze(centered / deviation)
         A = freeze(params.gamma * Z_norm + params.beta)
         return A, NormCache(Z_norm, freeze(deviation), numerics)
@@ -101,14 +112,16 @@ def layer_norm(*, epsilon: float = 1e-5) -> Stage[NormParams, NormCache]:
     def backward(
         params: NormParams, cache: NormCache, dA: FloatArray
     ) -> tuple[FloatArray, NormGrads]:
-        return pull_back_norm(params, cache, dA, axis=0)
+        return pull_back_norm(params, cache, dA, axis=dA.ndim - 2)
 
     def onnx(params: NormParams, Z: Value, statistics: Tree) -> Value:
-        centered = Z - Z.op("ReduceMean", axes=(1,))
-        variance = (centered * centered).op("ReduceMean", axes=(1,))
+        centered = Z - Z.op("ReduceMean", axes=(-1,))
+        variance = (centered * centered).op("ReduceMean", axes=(-1,))
         return norm_onnx(params, centered / np.sqrt(variance + epsilon))
 
-    return Stage("layer_norm", init_norm, forward, backward, gradients=NormGrads, onnx=onnx)
+    return Stage(
+        "layer_norm", init_norm, forward, backward, gradients=NormGrads, lengths="kept", onnx=onnx
+    )
 
 
 def norm_onnx(params: NormParams, Z_norm: Value) -> Value:
@@ -118,30 +131,32 @@ def norm_onnx(params: NormParams, Z_norm: Value) -> Value:
 
 def init_norm(key: Key, shape_in: Shape) -> tuple[NormParams, Shape]:
     """Return parameters that leave normalized numbers unchanged: gamma 1 and beta 0."""
-    if len(shape_in) != 1:
-        raise BadInput(f"examples have shape {shape_in}, expected (n,): flatten them first.")
-    n = shape_in[0]
+    if not shape_in:
+        raise BadInput("examples are single numbers, expected features (n,): reshape them first.")
+    n = shape_in[-1]
     # Broadcast numbers take no memory, so a file that claims a huge n costs nothing here.
     return NormParams(np.broadcast_to(1.0, (n, 1)), np.broadcast_to(0.0, (n, 1))), shape_in
 
 
 def pull_back_norm(
-    params: NormParams, cache: NormCache, dA: FloatArray, *, axis: int
+    params: NormParams, cache: NormCache, dA: FloatArray, *, axis: int | tuple[int, ...]
 ) -> tuple[FloatArray, NormGrads]:
-    """Compute dZ (n, m) and the gradients of a normalization from dA (n, m).
+    """Compute dZ and the gradients of a normalization from dA, both (..., n, m).
 
     Args:
         params: Scale gamma and shift beta, each (n, 1).
         cache: The cache of the forward pass.
         dA: Gradient of the cost with respect to the output.
-        axis: The axis of the mean and the variance: 0 for features, 1 for examples.
+        axis: The axes of the mean and the variance: features, or examples and their places.
 
     References:
-        Ioffe and Szegedy, Batch normalization, 2015, section 3, for axis 1.
+        Ioffe and Szegedy, Batch normalization, 2015, section 3, for examples.
     """
     numerics, Z_norm = cache.numerics, cache.Z_norm
+    if dA.ndim > 2:
+        dA = contiguous(dA)
     dZ_norm = dA * params.gamma
-    count = Z_norm.shape[axis]
+    count = Z_norm.size // cache.deviation.size
     # Mean and deviation depend on every number of Z, so a change of one number moves all of Z_norm:
     # dZ loses its part along the constant vector and its part along Z_norm.
     along_mean = numerics.sum(dZ_norm, axis=axis) / count
@@ -152,13 +167,24 @@ def pull_back_norm(
 
 def norm_grads(cache: NormCache, dA: FloatArray) -> NormGrads:
     """Return the gradients of scale and shift, which are the same in every normalization."""
-    dgamma = cache.numerics.sum(dA * cache.Z_norm, axis=1)
-    return NormGrads(freeze(dgamma), freeze(cache.numerics.sum(dA, axis=1)))
+    sums = [
+        cache.numerics.sum(each, axis=axes_but_features(dA)) for each in (dA * cache.Z_norm, dA)
+    ]
+    dgamma, dbeta = (freeze(total).reshape(-1, 1) for total in sums)
+    return NormGrads(dgamma, dbeta)
 
 
-def expect_features(name: str, params: NormParams, Z: FloatArray) -> None:
-    """Raise BadInput unless Z is a matrix with the rows and the dtype of the parameters."""
-    if Z.ndim != 2 or len(Z) != len(params.gamma):
+def axes_but_features(Z: FloatArray) -> int | tuple[int, ...]:
+    """Return the axes of examples and of their steps or places: all but the one before the last."""
+    return 1 if Z.ndim == 2 else (*range(Z.ndim - 2), Z.ndim - 1)
+
+
+def expect_features(name: str, params: NormParams, Z: FloatArray, context: Context) -> None:
+    """Raise BadInput unless Z has the features and the dtype of the parameters."""
+    if Z.ndim < 2 or Z.shape[-2] != len(params.gamma):
         hint = f"{name} was initialized for {len(params.gamma)} features"
-        expect_shape("Z", Z, (len(params.gamma), "m"), hint=hint)
+        places = {3: ("T",), 4: ("H", "W")}.get(Z.ndim, ())
+        expect_shape("Z", Z, (*places, len(params.gamma), "m"), hint=hint)
     expect_same_dtype("Z", Z, params.gamma.dtype)
+    if context.lengths is not None:
+        expect_features_of_steps(name, Z)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from helpers import frozen, python_calls
 
-from pydnn import BadInput, Key, dense
+from pydnn import BadInput, Context, Key, dense, fast, portable
 from pydnn.stages.dense import DenseParams, dense_backward, dense_backward_into, dense_forward
 from pydnn.stages.initializers import normal, zeros
 
@@ -36,6 +36,49 @@ def test_dense_backward_into_returns_none_if_the_input_gradient_is_not_needed():
     assert out == (1, 1)
 
 
+def test_every_step_of_a_sequence_meets_the_same_weights():
+    params = DenseParams([[10.0, 20.0]], [[1.0]])
+    steps = np.array([[[3.0], [4.0]], [[5.0], [6.0]]])  # two steps of one example
+    Z, cache = dense_forward(params, steps)
+    np.testing.assert_array_equal(Z, [[[111]], [[171]]])
+    # The same sums as for two examples: dW = [1*3+2*5, 1*4+2*6]; db = 1+2.
+    dA_prev, grads = dense_backward(params, cache, np.array([[[1.0]], [[2.0]]]))
+    np.testing.assert_array_equal(grads.dW, [[13, 16]])
+    np.testing.assert_array_equal(grads.db, [[3]])
+    np.testing.assert_array_equal(dA_prev, [[[10], [20]], [[20], [40]]])
+
+
+@pytest.mark.parametrize("numerics", [fast, portable], ids=lambda one: one.name)
+def test_steps_give_the_same_as_their_columns(numerics):
+    params, shape = dense(5).init(Key(1), (7, 3))
+    assert shape == (7, 5)
+    A_prev, dZ = Key(2).normal((7, 3, 4)), Key(3).normal((7, 5, 4))
+    context = Context(numerics=numerics)
+    Z, cache = dense_forward(params, A_prev, context)
+    dA_prev, grads = dense_backward(params, cache, dZ)
+    columns, slopes = (np.hstack(list(steps)) for steps in (A_prev, dZ))
+    Z_flat, flat = dense_forward(params, columns, context)
+    dA_flat, expected = dense_backward(params, flat, slopes)
+    near = {"rtol": 1e-12, "atol": 1e-12}
+    np.testing.assert_allclose(np.hstack(list(Z)), Z_flat, **near)
+    np.testing.assert_allclose(np.hstack(list(dA_prev)), dA_flat, **near)
+    np.testing.assert_allclose(grads.dW, expected.dW, **near)
+    np.testing.assert_allclose(grads.db, expected.db, **near)
+
+
+@pytest.mark.parametrize("numerics", [fast, portable], ids=lambda one: one.name)
+def test_equal_steps_give_equal_bits_in_any_memory_order(numerics):
+    params, _ = dense(5).init(Key(1), (7, 3))
+    A_prev, dZ = Key(2).normal((7, 3, 4)), Key(3).normal((7, 5, 4))
+    results = []
+    for order in ("C", "F"):
+        Z, cache = dense_forward(params, A_prev.copy(order), Context(numerics=numerics))
+        dA_prev, grads = dense_backward(params, cache, dZ)
+        assert Z.flags.c_contiguous
+        results.append([a.tobytes() for a in (Z, dA_prev, grads.dW, grads.db)])
+    assert results[0] == results[1]
+
+
 def test_a_batch_that_fits_costs_at_most_four_calls():
     params = DenseParams(np.ones((2, 3)), np.zeros((2, 1)))
     # dense_forward itself, the product, freezing the result, and the cache.
@@ -59,9 +102,19 @@ REFUSED = {
         lambda: dense_forward(DenseParams(np.ones((2, 3)), np.zeros((2, 1))), np.ones((5, 3))),
         r"A_prev has shape \(5, 3\), expected \(3, m\): put the features .* pass X\.T",
     ),
-    "three axes": (
+    "steps of another size": (
         lambda: dense_forward(DenseParams(np.ones((2, 3)), np.zeros((2, 1))), np.ones((3, 2, 2))),
-        r"A_prev has shape \(3, 2, 2\), expected \(3, m\)",
+        r"A_prev has shape \(3, 2, 2\), expected \(T, 3, m\): put the features of a step",
+    ),
+    "four axes": (
+        lambda: dense_forward(
+            DenseParams(np.ones((2, 3)), np.zeros((2, 1))), np.ones((3, 2, 2, 1))
+        ),
+        r"A_prev has shape \(3, 2, 2, 1\), expected \(3, m\)",
+    ),
+    "steps of mixed precision": (
+        lambda: dense_forward(DenseParams([[1.0]], [[0.0]]), np.ones((2, 1, 1), np.float32)),
+        "A_prev is float32, but the parameters are float64",
     ),
     "weights of three axes": (
         lambda: DenseParams(np.ones((2, 3, 4)), np.zeros((2, 1))),
@@ -82,7 +135,8 @@ REFUSED = {
     "no units": (lambda: dense(0), "units is 0, expected an integer of at least 1"),
     "images not flattened": (
         lambda: dense(1).init(Key(1), (64, 64, 3)),
-        r"examples have shape \(64, 64, 3\), expected \(n_in,\): flatten them first",
+        r"examples have shape \(64, 64, 3\), expected \(n_in,\), or \(T, n_in\) for sequences: "
+        r"flatten them first, or use conv\(1, 1\)",
     ),
 }
 

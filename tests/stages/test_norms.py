@@ -29,6 +29,35 @@ def test_layer_norm_matches_worked_example():
     np.testing.assert_allclose(A, [[0.5 - 2, 0.5 - 2], [-1 + 3, -1 + 3]], rtol=1e-15)
 
 
+def test_layer_norm_normalizes_each_place_of_an_image_over_its_channels():
+    # Two places of one row: channels 1 and 10, then 3 and 10; one example.
+    image = np.array([[[[1.0], [10.0]], [[3.0], [10.0]]]])
+    A, _ = layer_norm(epsilon=1e-300).forward(PARAMS, image, EVALUATION)
+    np.testing.assert_allclose(A[0, :, :, 0], [[0.5 - 2, -1 + 3]] * 2, rtol=1e-15)
+
+
+def test_batch_norm_normalizes_each_channel_over_all_places_and_examples():
+    # The numbers 1 and 3 of the first channel now lie at two places of one example.
+    image = np.array([[[[1.0], [10.0]], [[3.0], [10.0]]]])
+    A, cache = batch_norm(epsilon=1.0).forward(PARAMS, image, TRAINING)
+    root = math.sqrt(0.5)
+    np.testing.assert_allclose(A[0, 0, :, 0], [0.5 - 2 * root, -1], rtol=1e-15)
+    np.testing.assert_allclose(A[0, 1, :, 0], [0.5 + 2 * root, -1], rtol=1e-15)
+    np.testing.assert_allclose(cache.mean, [[2], [10]])
+    np.testing.assert_allclose(cache.variance, [[2], [0]])
+
+
+def test_batch_norm_counts_valid_steps_only():
+    steps = np.array([[[1.0, 3.0], [10.0, 10.0]], [[np.nan, 3.0], [7.0, 10.0]]])
+    context = Context(training=True, lengths=np.array([1, 2]))
+    A, cache = batch_norm(epsilon=1.0).forward(PARAMS, steps, context)
+    columns = np.array([[1.0, 3.0, 3.0], [10.0, 10.0, 10.0]])  # without the padded step
+    expected, alone = batch_norm(epsilon=1.0).forward(PARAMS, columns, TRAINING)
+    np.testing.assert_array_equal(A, [expected[:, :2], [[0, expected[0, 2]], [0, expected[1, 2]]]])
+    np.testing.assert_array_equal(cache.mean, alone.mean)
+    np.testing.assert_array_equal(cache.variance, alone.variance)
+
+
 def test_epsilon_is_added_to_the_variance():
     # The columns have variances 4.5**2 and 3.5**2; the running statistics have their own.
     A, _ = layer_norm(epsilon=1.0).forward(PARAMS, Z, EVALUATION)
@@ -50,7 +79,7 @@ def test_running_variance_is_unbiased_and_decays():
 
 
 def test_a_batch_that_fits_costs_at_most_two_calls():
-    assert python_calls(expect_features, "layer_norm", PARAMS, Z) <= 2
+    assert python_calls(expect_features, "layer_norm", PARAMS, Z, EVALUATION) <= 2
 
 
 def test_initial_parameters_change_nothing():
@@ -108,15 +137,23 @@ REFUSED = {
         lambda: layer_norm().forward(PARAMS, np.ones((3, 2)), EVALUATION),
         r"Z has shape \(3, 2\), expected \(2, m\): layer_norm",
     ),
-    "three axes": (
-        lambda: layer_norm().forward(PARAMS, np.ones((2, 2, 2)), EVALUATION),
-        r"Z has shape \(2, 2, 2\), expected \(2, m\)",
+    "channels of sequences": (
+        lambda: layer_norm().forward(PARAMS, np.ones((2, 3, 2)), EVALUATION),
+        r"Z has shape \(2, 3, 2\), expected \(T, 2, m\)",
+    ),
+    "channels of images": (
+        lambda: batch_norm().forward(PARAMS, np.ones((4, 2, 3, 2)), TRAINING),
+        r"Z has shape \(4, 2, 3, 2\), expected \(H, W, 2, m\)",
+    ),
+    "steps without features": (
+        lambda: batch_norm().forward(PARAMS, Z, Context(training=True, lengths=np.array([1, 2]))),
+        r"batch_norm got sequences of unequal length of shape \(2, 2\), expected \(T, n, m\)",
     ),
     "mixed precision": (
         lambda: layer_norm().forward(PARAMS, Z.astype(np.float32), EVALUATION),
         "Z is float32, but the parameters are float64",
     ),
-    "images": (lambda: layer_norm().init(Key(1), (2, 2)), "flatten them first"),
+    "single numbers": (lambda: layer_norm().init(Key(1), ()), "expected features"),
     "decay": (lambda: batch_norm(decay=1), "decay is 1, expected a number below 1"),
     "epsilon": (lambda: layer_norm(epsilon=0), "epsilon is 0, expected a number above 0"),
 }
