@@ -181,6 +181,8 @@ class Stage(DescribedPart, Generic[Params, Cache]):
             examples along the first axis. A stage whose `forward` alone was replaced loses it.
         parts: The inner stages of a combinator, in order; empty for any other stage.
         rebuild: The function that makes the same combinator of other inner stages.
+        rebuild_stacked: The same for arrays (features, R, m) of R trainings at the same time; None
+            if `rebuild` takes them, too.
 
     Example:
         >>> network = nn.serial(nn.dense(3), nn.relu())
@@ -208,6 +210,7 @@ class Stage(DescribedPart, Generic[Params, Cache]):
     onnx: Callable[[Params, Value, Tree], Value] | None = attrs.field(default=None, kw_only=True)
     parts: tuple[Stage, ...] = attrs.field(default=(), kw_only=True)
     rebuild: Callable[..., Stage] | None = attrs.field(default=None, kw_only=True)
+    rebuild_stacked: Callable[..., Stage] | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         # `attrs.evolve` may have replaced one function of a pair: training would go on with the

@@ -41,7 +41,7 @@ class ParallelCache:
 
     Attributes:
         caches: The caches of the inner stages.
-        starts: The first row of each inner stage's output in the concatenated one.
+        starts: The first feature of each inner stage's output in the concatenated one.
     """
 
     caches: Caches
@@ -50,13 +50,16 @@ class ParallelCache:
 
 @described("stage")
 def parallel(*stages: Stage) -> Stage[Trees, ParallelCache]:
-    """Give each stage the same input, and concatenate their outputs along the first axis.
+    """Give each stage the same input, and concatenate the features of their outputs.
+
+    Features are the axis before the examples: the rows of columns, and the channels of sequences
+    (T, n) and of images (H, W, n).
 
     Parameters and gradients are tuples with one tree per stage.
 
     Args:
         *stages: One stage or more. Outputs with more than one axis per example must have the same
-            sizes along all axes but the first.
+            sizes along all axes but the last.
 
     Raises:
         BadInput: If there is no stage, or something that is not a stage. `init` raises it if the
@@ -67,6 +70,11 @@ def parallel(*stages: Stage) -> Stage[Trees, ParallelCache]:
         >>> shape_out
         (5,)
     """
+    return _joined(-2, *stages)
+
+
+def _joined(axis: int, *stages: Stage) -> Stage[Trees, ParallelCache]:
+    """Make parallel stages whose outputs are concatenated along an axis of the arrays."""
     expect_stages("parallel", stages)
 
     def init(key: Key, shape: Shape) -> tuple[Trees, Shape]:
@@ -77,15 +85,15 @@ def parallel(*stages: Stage) -> Stage[Trees, ParallelCache]:
                 tree, shape_out = stage.init(key.at(i), shape)
             except BadInput as error:
                 raise in_stage(i, stage, error) from error
-            if shapes and shape_out[1:] != shapes[0][1:]:
+            if shapes and shape_out[:-1] != shapes[0][:-1]:
                 raise BadInput(
                     f"parallel: stage 0 gives examples of shape {shapes[0]} and stage {i} of shape "
-                    f"{shape_out}, which cannot be concatenated: let them differ in the first axis "
+                    f"{shape_out}, which cannot be concatenated: let them differ in the last axis "
                     "alone."
                 )
             params.append(tree)
             shapes.append(shape_out)
-        return tuple(params), (sum(shape[0] for shape in shapes), *shapes[0][1:])
+        return tuple(params), (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
 
     def forward(
         params: Trees, A_prev: FloatArray, context: Context
@@ -100,10 +108,10 @@ def parallel(*stages: Stage) -> Stage[Trees, ParallelCache]:
                 )
             except BadInput as error:
                 raise in_stage(i, stage, error) from error
-            starts.append(sum(map(len, outputs)))
+            starts.append(sum(output.shape[axis] for output in outputs))
             outputs.append(A)
             caches.append(cache)
-        return freeze(np.concatenate(outputs)), ParallelCache(tuple(caches), tuple(starts))
+        return freeze(np.concatenate(outputs, axis)), ParallelCache(tuple(caches), tuple(starts))
 
     forwards = tuple(bare(stage.forward) for stage in stages)
     backwards = tuple(bare(stage.backward) for stage in stages)
@@ -112,7 +120,7 @@ def parallel(*stages: Stage) -> Stage[Trees, ParallelCache]:
     def backward(params: Trees, cache: ParallelCache, dA: FloatArray) -> tuple[FloatArray, Trees]:
         pairs = [
             backwards[i](params[i], cache.caches[i], freeze(rows))
-            for i, rows in enumerate(np.split(dA, cache.starts[1:]))
+            for i, rows in enumerate(np.split(dA, cache.starts[1:], axis))
         ]
         return _total([share for share, _ in pairs]), tuple(grads for _, grads in pairs)
 
@@ -120,7 +128,7 @@ def parallel(*stages: Stage) -> Stage[Trees, ParallelCache]:
         params: Trees, cache: ParallelCache, dA: FloatArray, out: Views, needs_dA_prev: bool
     ) -> FloatArray | None:
         shares: list[FloatArray] = []
-        for i, rows in enumerate(np.split(dA, cache.starts[1:])):
+        for i, rows in enumerate(np.split(dA, cache.starts[1:], axis)):
             share = backwards_into[i](
                 params[i], cache.caches[i], freeze(rows), out[i], needs_dA_prev
             )
@@ -132,7 +140,7 @@ def parallel(*stages: Stage) -> Stage[Trees, ParallelCache]:
 
     def onnx(params: Trees, A_prev: Value, statistics: Tree) -> Value:
         rows = [onnx_of_part(i, part, params, A_prev, statistics) for i, part in enumerate(stages)]
-        return rows[0].op("Concat", *rows[1:], axis=1)
+        return rows[0].op("Concat", *rows[1:], axis=-1)
 
     return Stage(
         "parallel",
@@ -147,6 +155,7 @@ def parallel(*stages: Stage) -> Stage[Trees, ParallelCache]:
         onnx=onnx,
         parts=stages,
         rebuild=parallel,
+        rebuild_stacked=functools.partial(_joined, 0),
     )
 
 

@@ -54,7 +54,7 @@ def residual(*stages: Stage) -> Stage[Trees, Caches]:
         if shape_out != shape:
             raise BadInput(
                 f"residual stages give shape {shape_out} for {shape}, expected the same: "
-                f"end them with e.g. dense({shape[0]})."
+                f"end them with e.g. dense({shape[-1]})."
             )
         return params, shape
 

@@ -2,8 +2,8 @@
 
 A stack of R networks of one shape is a network itself. Its parameters have a `stacked_layout`: W
 (R, n_out, n_in) and b (R, n_out, 1). Activations have one more axis, (features, R, m). Features
-still come first, so combinators and elementwise stages work unchanged. If all trainings use the
-same examples, the axis R has stride 0, and nothing is copied.
+still come first, so elementwise stages and most combinators work unchanged. If all trainings use
+the same examples, the axis R has stride 0, and nothing is copied.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pydnn.optimizers.schedules import Schedule
 from pydnn.parameters import NO_PARAMS, Layout, Packed, Tree
 from pydnn.penalties import Penalty, SumOf
 from pydnn.records import AnyDType, FloatArray, freeze, maker_of, readonly, scalar
-from pydnn.stages.base import EVALUATION, Context, Stage, map_stages
+from pydnn.stages.base import EVALUATION, Context, Stage
 from pydnn.stages.dense import DenseCache, DenseGrads, DenseParams
 from pydnn.sweeps.stacked_arithmetic import by_run, gathered, means, norms, products, sums
 from pydnn.sweeps.stacked_layout import rows_of, vector_of
@@ -46,13 +46,12 @@ __all__ = [
 
 def stacked_network(network: Stage, seeds: Sequence[int]) -> Stage:
     """Return the network of a stack of trainings, whose keys have these seeds."""
-
-    def stacked(path: str, stage: Stage) -> Stage:
-        if stage.affine:
-            return _dense(stage)
-        return stage if stage.elementwise else _each(stage, seeds)
-
-    return map_stages(stacked, network)
+    if network.parts and network.rebuild is not None:
+        rebuild = network.rebuild_stacked or network.rebuild
+        return rebuild(*[stacked_network(part, seeds) for part in network.parts])
+    if network.affine:
+        return _dense(network)
+    return network if network.elementwise else _each(network, seeds)
 
 
 def _dense(stage: Stage) -> Stage:

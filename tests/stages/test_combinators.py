@@ -23,7 +23,7 @@ X = np.array([[1.0, -2.0]])
 
 
 def narrower():
-    return attrs.evolve(relu(), init=lambda key, shape: ((), (*shape[:-1], shape[-1] - 1)))
+    return attrs.evolve(relu(), init=lambda key, shape: ((), (shape[0] - 1, *shape[1:])))
 
 
 def test_residual_adds_its_input_to_its_output():
@@ -32,7 +32,21 @@ def test_residual_adds_its_input_to_its_output():
     np.testing.assert_array_equal(residual(double).backward(((),), cache, X)[0], 3 * X)
 
 
-def test_parallel_concatenates_outputs_along_the_first_axis():
+def test_parallel_concatenates_the_features_of_sequences():
+    stage = parallel(dense(2), identity())
+    params, shape = stage.init(Key(1), (3, 4))
+    assert shape == (3, 6)
+    steps, dA = Key(2).normal((3, 4, 5)), Key(3).normal((3, 6, 5))
+    A, cache = stage.forward(params, steps, EVALUATION)
+    Z, inner = dense(2).forward(params[0], steps, EVALUATION)
+    np.testing.assert_array_equal(A, np.concatenate([Z, steps], axis=1))
+    dA_prev, grads = stage.backward(params, cache, dA)
+    dZ_prev, expected = dense(2).backward(params[0], inner, dA[:, :2])
+    np.testing.assert_array_equal(dA_prev, dZ_prev + dA[:, 2:])
+    assert grads == (expected, ())
+
+
+def test_parallel_concatenates_outputs_along_their_features():
     stage = parallel(double, identity(), relu())
     assert stage.init(Key(1), (1,))[1] == (3,)
     A, cache = stage.forward(((), (), ()), X, EVALUATION)
@@ -46,7 +60,7 @@ def test_parallel_init_gives_the_shape_that_forward_gives(shape_in):
     stage = parallel(relu(), parallel(tanh(), identity()))
     trees, shape_out = stage.init(Key(1), shape_in)
     A, cache = stage.forward(trees, np.ones((*shape_in, 7)), EVALUATION)
-    assert A.shape == (*shape_out, 7) == (3 * shape_in[0], *shape_in[1:], 7)
+    assert A.shape == (*shape_out, 7) == (*shape_in[:-1], 3 * shape_in[-1], 7)
     assert stage.backward(trees, cache, A)[0].shape == (*shape_in, 7)
 
 
@@ -83,8 +97,8 @@ REFUSED = {
         r"end them with e\.g\. dense\(3\)",
     ),
     "an error of an inner stage in init": (
-        lambda: parallel(relu(), dense(1)).init(Key(1), (2, 2)),
-        r"stage 1 \(dense\): examples have shape \(2, 2\)",
+        lambda: parallel(relu(), dense(1)).init(Key(1), (2, 2, 2)),
+        r"stage 1 \(dense\): examples have shape \(2, 2, 2\)",
     ),
     "an error of an inner stage in forward": (
         lambda: parallel(dense(1)).forward(
@@ -94,7 +108,7 @@ REFUSED = {
     ),
     "outputs that cannot be concatenated": (
         lambda: parallel(identity(), narrower()).init(Key(1), (4, 5, 5)),
-        r"stage 0 gives examples of shape \(4, 5, 5\) and stage 1 of shape \(4, 5, 4\)",
+        r"stage 0 gives examples of shape \(4, 5, 5\) and stage 1 of shape \(3, 5, 5\)",
     ),
     "no stages": (lambda: parallel(), "parallel has no stages"),
     "a builder instead of a stage": (

@@ -111,7 +111,7 @@ def test_gradients_of_wrong_shapes_are_refused_with_the_stages_name():
 
 def test_errors_of_a_stage_begin_with_its_number_and_name():
     with pytest.raises(BadInput, match=r"^stage 1 \(serial\): stage 0 \(dense\): examples have"):
-        serial(relu(), serial(dense(1))).init(Key(1), (2, 2))
+        serial(relu(), serial(dense(1))).init(Key(1), (2, 2, 2))
     network = serial(dense(2), dense(2))
     params, _ = network.init(Key(1), (3,))
     with pytest.raises(BadInput, match=r"^stage 0 \(dense\): A_prev has shape \(4, 1\)"):
