@@ -126,6 +126,7 @@ if TYPE_CHECKING:
         sigmoid,
         silu,
         softplus,
+        transposed_conv,
     )
     from pydnn.stages.initializers import (
         constant,
@@ -176,6 +177,7 @@ __all__ = [  # noqa: RUF022 - in the order of a reader
     "dense",
     "conv",
     "depthwise_conv",
+    "transposed_conv",
     "dropout",
     "batch_norm",
     "layer_norm",

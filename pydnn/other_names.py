@@ -46,6 +46,8 @@ _ELSEWHERE = {
     "parallel": "concat concatenate branches",
     "batch_norm": "batchnorm batch_normalization batchnorm1d bn batchnorm2d",
     "layer_norm": "layernorm layer_normalization ln",
+    "transposed_conv": "conv_transpose convtranspose2d conv2d_transpose conv2dtranspose deconv "
+    "deconvolution upconv",
     "max_pool": "maxpool maxpool1d maxpool2d max_pooling max_pooling2d max_pool2d",
     "average_pool": "avg_pool avgpool avgpool2d average_pooling average_pooling2d mean_pool",
     "global_average_pool": "global_avg_pool global_average_pooling global_average_pooling2d gap "

@@ -232,6 +232,15 @@ JOBS = {
         batches="mini_batches(32)",
         standardize=True,
     ),
+    "transposed": job(
+        "many classes",
+        "reshape(6, 5, 4), transposed_conv(6, 3, stride=2, padding=1, groups=2), relu,"
+        " max_pool(3), flatten, dense(4)",
+        "softmax_cross_entropy",
+        "momentum(learning_rate=0.01)",
+        batches="mini_batches(32)",
+        standardize=True,
+    ),
     "shapes": job(
         "many classes",
         "reshape(4, 5, -1), pad([(0, 1), 1]), crop(1), tanh, flatten, dense(4)",

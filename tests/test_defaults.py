@@ -15,6 +15,10 @@ RECURRENT = {
 }  # fmt: skip
 DEFAULTS = {
     "average_pool": {"stride": None, "padding": "valid", "count_padding": False},
+    "transposed_conv": {
+        "stride": 1, "padding": "valid", "output_padding": 0, "dilation": 1, "groups": 1,
+        "bias": True, "initializer": he_normal(),
+    },
     "max_pool": {"stride": None, "padding": "valid"},
     "batch_norm": {"decay": 0.9, "epsilon": 1e-5},
     "conv": {

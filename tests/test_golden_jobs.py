@@ -46,6 +46,8 @@ GOLDEN = {
     "rotated, float32": "acde6e1f80d43355 ac83f0c87ecc9494",
     "pools, float64": "be4e037502e6ef14 1485626828c90809",
     "pools, float32": "516c415fea31ebc7 2baa3287fdc0a809",
+    "transposed, float64": "e8fc47e5100f2428 48a1f059c23332e6",
+    "transposed, float32": "834770f54b9b0314 f577f76d77882070",
     "shapes, float64": "4cd9d5b28fe9cf74 3724e52ee481b7b1",
     "shapes, float32": "2f3a7b9d956dd499 a1314bc15516a487",
     "rnn, float64": "40b04f0f9ff294c8 c29e23b19fb1bd69",

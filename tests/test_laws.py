@@ -48,6 +48,7 @@ from pydnn import (
     softmax_cross_entropy,
     softplus,
     stages,
+    transposed_conv,
 )
 from pydnn.optimizers import (
     heavy_ball,
@@ -98,6 +99,7 @@ STAGES = {
     "average pool": average_pool(2, padding=[(1, 0)]),
     "global average pool": global_average_pool(),
     "global max pool": global_max_pool(),
+    "transposed conv": transposed_conv(2, 3, stride=2, padding=1, output_padding=1),
     "serial": serial(dense(4), tanh(), dense(2), sigmoid()),
     "serial in serial": serial(relu(), serial(dense(3, initializer=normal(scale=1)), tanh())),
     "serial, from a stage without backward_into": serial(layer_norm(), tanh(), dense(2)),
@@ -130,6 +132,7 @@ SHAPES = {  # of one example; (3,) for all other stages
     "average pool": (5, 2),
     "global average pool": (4, 2),
     "global max pool": (2, 3, 2),
+    "transposed conv": (2, 3, 2),
     "parallel, of images": (4, 5, 5),
     "rnn": (4, 3),
     "rnn, relu": (3, 2),

@@ -17,6 +17,7 @@ from pydnn.stages.residual import residual
 from pydnn.stages.rnn import rnn
 from pydnn.stages.serial import serial
 from pydnn.stages.shapes import crop, flatten, pad, reshape
+from pydnn.stages.transposed_convolution import transposed_conv
 
 __all__ = [
     "EVALUATION",
@@ -46,5 +47,6 @@ __all__ = [
     "residual",
     "rnn",
     "serial",
+    "transposed_conv",
 ]
 __all__ += activations.__all__

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pydnn.stages.graph import Value
 
 __all__ = [
+    "MOST_NUMBERS",
     "ConvCache",
     "ConvGrads",
     "ConvParams",
@@ -35,12 +36,13 @@ __all__ = [
     "depthwise_conv",
     "draw_kernel",
     "expect_channels",
+    "geometry_along",
     "geometry_of",
     "unlike_image",
 ]
 
 _MOST_WEIGHTS = 1 << 48  # 2 PiB of float64: a file may claim any size
-_MOST_NUMBERS = 1 << 36  # of one example: 512 GiB of float64
+MOST_NUMBERS = 1 << 36  # of one example: 512 GiB of float64
 
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
@@ -271,7 +273,7 @@ def _stage(
         groups, C, F = kernel_for(shape_in[-1])
         axes = windows.over(shape_in)
         shape_out = (*[axis.count for axis in axes], F)
-        if math.prod(shape_out) > _MOST_NUMBERS:
+        if math.prod(shape_out) > MOST_NUMBERS:
             raise BadInput(
                 f"{name} gives examples of shape {shape_out}, more numbers than any machine holds: "
                 "give fewer filters, or less padding."
@@ -349,10 +351,12 @@ def geometry_of(windows: Windows, shape: Shape, groups: int = 1) -> Geometry:
     Raises:
         BadInput: If the windows are for another number of axes, or larger than the padded example.
     """
-    axes = windows.over(shape)
-    if len(axes) == 1:
-        axes = (WindowedAxis(1, 1), *axes)
-    rows, columns = axes
+    return geometry_along(windows.over(shape), groups)
+
+
+def geometry_along(axes: tuple[WindowedAxis, ...], groups: int) -> Geometry:
+    """Return how windows lie that lie so along each axis; those of a sequence are on one row."""
+    rows, columns = axes if len(axes) == 2 else (WindowedAxis(1, 1), *axes)
     return Geometry(
         (rows.length, columns.length),
         (rows.size, columns.size),
@@ -363,7 +367,14 @@ def geometry_of(windows: Windows, shape: Shape, groups: int = 1) -> Geometry:
     )
 
 
-def draw_kernel(initializer: Initializer, key: Key, shape: Shape, groups: int = 1) -> FloatArray:
+def draw_kernel(
+    initializer: Initializer,
+    key: Key,
+    shape: Shape,
+    groups: int = 1,
+    *,
+    fans: tuple[int, int] | None = None,
+) -> FloatArray:
     """Draw the weights of a kernel.
 
     Args:
@@ -371,6 +382,8 @@ def draw_kernel(initializer: Initializer, key: Key, shape: Shape, groups: int = 
         key: The key to draw from.
         shape: The shape of the kernel, (…, C_in / groups, C_out).
         groups: The number of groups of channels.
+        fans: How many inputs an output depends on, and how many outputs on an input; by default
+            those of a convolution.
 
     Raises:
         BadInput: If the kernel has more weights than any machine holds.
@@ -382,7 +395,7 @@ def draw_kernel(initializer: Initializer, key: Key, shape: Shape, groups: int = 
             "holds: give fewer filters, or smaller kernels."
         )
     window = math.prod(size)
-    fans = (window * C, window * F // groups)
+    fans = fans or (window * C, window * F // groups)
     return kernel_of(initializer.matrix(key, matrix_of(shape), fans=fans), shape)
 
 

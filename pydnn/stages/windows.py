@@ -24,6 +24,7 @@ __all__ = [
     "WindowedAxis",
     "Windows",
     "expect_edges",
+    "expect_per_axis",
     "expect_places",
 ]
 
@@ -137,10 +138,10 @@ class Windows:
             BadInput: If an option has another form, or lists of different lengths.
         """
         checked = cls(
-            _per_axis("size", size, "3, or (3, 5) for three rows and five columns"),
-            _per_axis("stride", stride, "2, or (2, 1) for every second row and every column"),
+            expect_per_axis("size", size, hint="give 3, or (3, 5) for three rows and five columns"),
+            expect_per_axis("stride", stride, hint="give 2, or (2, 1) for every second row"),
             _padding(padding),
-            _per_axis("dilation", dilation, "2, or (1, 2) for gaps between columns"),
+            expect_per_axis("dilation", dilation, hint="give 2, or (1, 2) for columns alone"),
         )
         lengths = {name: len(value) for name, value in checked._lists()}
         if len(set(lengths.values())) > 1:
@@ -161,18 +162,26 @@ class Windows:
         """
         return _over(self, tuple(map(int, shape_in)))
 
+    def transposed_over(
+        self, shape_in: Shape, output_padding: int | tuple[int, ...] = 0
+    ) -> tuple[WindowedAxis, ...]:
+        """Return the windows along each axis of the output of a transposed convolution.
+
+        There is one window for each place of its input, and their `length` is that of its output:
+        stride (n - 1) + extent - before - after + output_padding for n places. Padding "same" makes
+        it stride n.
+
+        Raises:
+            BadInput: If the examples have another number of axes than (T, C), (H, W, C) or the
+                options have, or the output would have no place.
+        """
+        return _transposed_over(self, tuple(map(int, shape_in)), output_padding)
+
 
 @functools.lru_cache(maxsize=256)
 def _over(options: Windows, shape_in: Shape) -> tuple[WindowedAxis, ...]:
-    expect_places(shape_in)
+    _expect_axes(options._lists(), shape_in)
     places = shape_in[:-1]
-    for name, value in options._lists():
-        if len(value) != len(places):
-            wanted = f"each of {len(places)} axes" if len(places) > 1 else "1 axis"
-            raise BadInput(
-                f"{name} has {len(value)} entries for examples of shape {shape_in}, expected one "
-                f"for {wanted}: {_instead(name, value, shape_in)}."
-            )
     axes = tuple(_axis(options, i, length) for i, length in enumerate(places))
     for i, axis in enumerate(axes):
         if axis.extent > axis.padded:
@@ -188,6 +197,48 @@ def _over(options: Windows, shape_in: Shape) -> tuple[WindowedAxis, ...]:
             "with their padding, more than any machine holds: give less padding."
         )
     return axes
+
+
+@functools.lru_cache(maxsize=256)
+def _transposed_over(
+    options: Windows, shape_in: Shape, output_padding: int | tuple[int, ...]
+) -> tuple[WindowedAxis, ...]:
+    lists = options._lists()
+    if isinstance(output_padding, tuple):
+        lists.append(("output_padding", output_padding))
+    _expect_axes(lists, shape_in)
+    axes = []
+    for i, n in enumerate(shape_in[:-1]):
+        extra = _of(output_padding, i)
+        axis = _axis(options, i, n * _of(options.stride, i))
+        if options.padding != "same":
+            reach = (n - 1) * axis.stride + axis.extent
+            axis = attrs.evolve(axis, length=reach - axis.before - axis.after + extra)
+            if extra >= axis.stride:
+                raise BadInput(
+                    f"output_padding is {extra} along axis {i}, expected less than the stride "
+                    f"{axis.stride}: give at most {axis.stride - 1}."
+                )
+        if axis.length < 1:
+            raise BadInput(
+                f"padding of {axis.before} + {axis.after} leaves nothing of {reach} places along "
+                f"axis {i}: give less."
+            )
+        axes.append(axis)
+    return tuple(axes)
+
+
+def _expect_axes(lists: Sequence[tuple[str, tuple[object, ...]]], shape_in: Shape) -> None:
+    """Refuse examples without places, and lists of options that are not for their axes."""
+    expect_places(shape_in)
+    places = shape_in[:-1]
+    for name, value in lists:
+        if len(value) != len(places):
+            wanted = f"each of {len(places)} axes" if len(places) > 1 else "1 axis"
+            raise BadInput(
+                f"{name} has {len(value)} entries for examples of shape {shape_in}, expected one "
+                f"for {wanted}: {_instead(name, value, shape_in)}."
+            )
 
 
 def _instead(name: str, value: tuple[object, ...], shape_in: Shape) -> str:
@@ -218,11 +269,13 @@ def expect_places(shape_in: Shape) -> None:
         )
 
 
-def _axis(options: Windows, i: int, length: int) -> WindowedAxis:
-    def of(value: int | tuple[int, ...]) -> int:
-        return value[i] if isinstance(value, tuple) else value
+def _of(value: int | tuple[int, ...], i: int) -> int:
+    return value[i] if isinstance(value, tuple) else value
 
-    axis = WindowedAxis(length, of(options.size), of(options.stride), of(options.dilation))
+
+def _axis(options: Windows, i: int, length: int) -> WindowedAxis:
+    size, stride, dilation = (_of(v, i) for v in (options.size, options.stride, options.dilation))
+    axis = WindowedAxis(length, size, stride, dilation)
     padding = options.padding
     if isinstance(padding, str):
         reach = (-(-length // axis.stride) - 1) * axis.stride + axis.extent
@@ -232,13 +285,19 @@ def _axis(options: Windows, i: int, length: int) -> WindowedAxis:
     return attrs.evolve(axis, before=before, after=after)
 
 
-def _per_axis(name: str, value: object, example: str) -> int | tuple[int, ...]:
-    hint = f"give e.g. {example}"
+def expect_per_axis(
+    name: str, value: object, *, least: int = 1, hint: str
+) -> int | tuple[int, ...]:
+    """Return one whole number for all axes, or a tuple with one for each, of at least `least`.
+
+    Raises:
+        BadInput: If it has another form.
+    """
     if not isinstance(value, list | tuple):
-        return expect_count(name, value, hint=hint)
+        return expect_count(name, value, least=least, hint=hint)
     if not 1 <= len(value) <= 2:
         raise BadInput(f"{name} has {len(value)} entries, expected 1 or 2: {hint}.")
-    return tuple(expect_count(name, each, hint=hint) for each in value)
+    return tuple(expect_count(name, each, least=least, hint=hint) for each in value)
 
 
 def _padding(value: object) -> str | Edges:
