@@ -54,7 +54,7 @@ def graph_of(model: Model) -> Graph:
         for slot in packed.layout.slots
     }
     graph = Graph(DTYPES[model.recipe.dtype], known)
-    X = _prepared(graph, model).shaped(lambda: (model.features,))
+    X = _prepared(graph, model).shaped(lambda: model.shape)
     AL = onnx_of(network, model.parameters.tree, X, model.statistics.tree)
     if loss.onnx is None:
         raise BadInput(

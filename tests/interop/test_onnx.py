@@ -226,6 +226,20 @@ def test_images_go_in_as_bytes(run):
     assert_near(probabilities.T[1:], model.predict(nn.data.columns_of(images)), "float64")
 
 
+@pytest.mark.parametrize("run", RUNNERS)
+def test_images_with_all_their_axes_go_in_as_bytes(run):
+    images, _ = nn.data.drawn_cats(train_count=6, test_count=1)
+    batch = nn.data.to_batch(images)
+    data = nn.data.DataSet(batch, batch, image_shape=(64, 64, 3), classes=("non-cat", "cat"))
+    network = nn.serial(nn.conv(2, 5, stride=9), nn.relu(), nn.stages.flatten(), nn.dense(1))
+    recipe = nn.Recipe("cats", network, nn.sigmoid_cross_entropy(), nn.adam(), 2, dtype="float32")
+    model = nn.train(recipe, data).model
+    assert model.shape == (64, 64, 3)
+    _, probabilities = RUNNERS[run](model.to_onnx())(None, {"images": images.images})
+    assert_near(probabilities.T[1:], model.predict(batch.X), "float32")
+    assert_near(probabilities.T[1:], model.predict(data.unflattened().test.X), "float32")
+
+
 def test_the_file_says_what_it_is():
     onnx = pytest.importorskip("onnx")
     model = model_with(*LOSSES["many classes, named"], "float32")
