@@ -10,6 +10,7 @@ from optimizers.test_transformations import WORKED as TRANSFORMATIONS
 from test_losses import WORKED as LOSSES
 
 from pydnn import (
+    BadInput,
     Batch,
     Context,
     Key,
@@ -168,6 +169,51 @@ def test_stages(name, examples):
         examples=examples,
         shares_input=name in SHARING,
     )
+
+
+TAKE_LENGTHS = [
+    name
+    for name, shape in SHAPES.items()
+    if STAGES[name].lengths != "refused" and len(shape) == 2  # (T, n)
+]
+
+
+@pytest.mark.parametrize("name", TAKE_LENGTHS)
+def test_stages_of_sequences_of_unequal_length(name):
+    shape = SHAPES[name]
+    lengths = np.array([shape[0], 1, shape[0] - 1])
+    assert_stage(STAGES[name], shape_in=shape, examples=3, lengths=lengths)
+
+
+CARRIED = {"rnn": rnn, "gru": gru, "lstm": lstm}
+
+
+@pytest.mark.parametrize("build", CARRIED.values(), ids=CARRIED)
+def test_stages_that_carry_their_state_from_batch_to_batch(build):
+    stage = build(2, initial="carried", examples=3)
+    assert_stage(stage, shape_in=(3, 2), examples=3, lengths=np.array([3, 1, 2]))
+
+
+@pytest.mark.parametrize("shape", [(6,), (4, 6), (3, 4, 6)], ids=str)
+@pytest.mark.parametrize("name", STAGES)
+def test_the_shape_that_init_promises_is_that_of_forward(name, shape):
+    """Or `init` refuses the examples, and so does `forward`."""
+    stage = STAGES[name]
+    m = 2
+    A_prev = frozen(Key(2).normal((*shape, m)))
+    try:
+        _, shape_out = stage.init(Key(1), shape)
+    except BadInput:
+        drawn = draw_stage(stage, SHAPES.get(name, (3,)), m, Key(1))
+        with pytest.raises(BadInput):
+            stage.forward(drawn.params, A_prev, drawn.training)
+        return
+    drawn = draw_stage(stage, shape, m, Key(1), A_prev=A_prev)
+    for context in (drawn.training, after_training(stage, drawn)):
+        A, cache = stage.forward(drawn.params, A_prev, context)
+        assert A.shape == (*shape_out, m)
+        dA_prev, _ = stage.backward(drawn.params, cache, drawn.dA)
+        assert dA_prev.shape == A_prev.shape
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -147,7 +147,7 @@ class Steps:
         if lengths is not None:
             lengths = expect_lengths(lengths, T, m)
             if int(lengths.min()) < T:
-                columns = np.argsort(-lengths, kind="stable")
+                columns = freeze(np.argsort(-lengths, kind="stable"))
                 alive = [int((lengths > t).sum()) for t in range(int(lengths.max()))]
                 return cls(T, m, columns, tuple(alive), reverse)
         return cls(T, m, None, (m,) * T, reverse)

@@ -11,7 +11,8 @@ from pydnn.checks import BadInput, expect_count
 from pydnn.keys import Key
 from pydnn.losses import Loss
 from pydnn.parameters import Tree, layout_of, leaves
-from pydnn.records import FloatArray, freeze, keep_readonly
+from pydnn.records import FloatArray, IntArray, freeze, keep_readonly
+from pydnn.sequences import expect_lengths
 from pydnn.stages.base import Context, Shape, Stage
 from pydnn.testing.global_state import restored_global_state
 from pydnn.testing.reports import checked_call
@@ -49,6 +50,7 @@ def draw_stage(
     *,
     params: Tree | None = None,
     A_prev: FloatArray | None = None,
+    lengths: IntArray | None = None,
 ) -> DrawnStage:
     """Draw the arguments of a stage's functions.
 
@@ -59,9 +61,11 @@ def draw_stage(
         key: The key to draw from.
         params: Parameters to use; by default those of `init` plus noise, so that biases are not 0.
         A_prev: Input to use; by default normal numbers.
+        lengths: The number of valid steps of each example; by default all steps are valid.
 
     Raises:
-        BadInput: If `init` raises, or does not return parameters and a shape.
+        BadInput: If `init` raises, or does not return parameters and a shape; or if `lengths` do
+            not fit the input.
     """
     expect_count("examples", examples, hint="give the number of columns of the input")
     if A_prev is not None:
@@ -87,19 +91,31 @@ def draw_stage(
         A_prev = freeze(key.at("input").normal((*shape_in, examples)))
     shape = (*shape_out, A_prev.shape[-1])
     dA = freeze(key.at("gradient").normal(shape))
-    training = Context(training=True, key=key.at("step"))
+    if lengths is not None:
+        lengths = expect_lengths(lengths, len(A_prev), A_prev.shape[-1])
+    training = Context(training=True, key=key.at("step"), lengths=lengths)
+    if stage.statistics is not None and stage.statistics.read_in_training:
+        # The state before the first step is 0, where many mistakes do not show.
+        statistics = stage.statistics.init(params)
+        before = attrs.evolve(training, statistics=statistics)
+        with restored_global_state():
+            hint = "fix it, or give arrays that it takes"
+            what = f"forward of stage {stage.name}"
+            _, cache = checked_call(what, stage.forward, params, A_prev, before, hint=hint)
+        training = attrs.evolve(before, statistics=stage.statistics.absorb(statistics, cache))
     return DrawnStage(params, A_prev, dA, tuple(shape_out), training)
 
 
 def after_training(stage: Stage, drawn: DrawnStage) -> Context:
     """Return the context of evaluation after some training steps, with their statistics."""
     if stage.statistics is None:
-        return Context()
+        return Context(lengths=drawn.training.lengths)
     statistics = stage.statistics.init(drawn.params)
     for _ in range(_GATHERED):
-        _, cache = stage.forward(drawn.params, drawn.A_prev, drawn.training)
+        context = attrs.evolve(drawn.training, statistics=statistics)
+        _, cache = stage.forward(drawn.params, drawn.A_prev, context)
         statistics = stage.statistics.absorb(statistics, cache)
-    return Context(statistics=statistics)
+    return Context(statistics=statistics, lengths=drawn.training.lengths)
 
 
 @keep_readonly

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
 from pydnn.checks import BadInput
 from pydnn.descriptions.builders import build, describe
 from pydnn.keys import Key
-from pydnn.parameters import Layout, Template, Tree, layout_of, leaves
-from pydnn.records import FloatArray, freeze
+from pydnn.parameters import Layout, Slot, Template, Tree, layout_of, leaves
+from pydnn.records import FloatArray, IntArray, freeze
+from pydnn.sequences import valid_steps
 from pydnn.stages.base import (
     Context,
     Shape,
@@ -43,6 +45,7 @@ def assert_stage(
     examples: int = 5,
     params: Tree | None = None,
     A_prev: FloatArray | None = None,
+    lengths: IntArray | None = None,
     key: Key = Key(0),  # noqa: B008 - frozen
     mixes_examples: bool = False,
     shares_input: bool = False,
@@ -58,11 +61,15 @@ def assert_stage(
     - *linear*: `backward` is linear in dA, even for large dA;
     - *purity*: all functions are pure, see `assert_pure`;
     - *examples*: a batch gives what its examples give one by one, to 1e-10, and gradients add up;
+    - *padding*: a stage whose `lengths` is "kept" or "ended" gives the same bits for a sequence
+      whatever the numbers after its last valid step, and to 1e-10 the same as for the sequence
+      alone without padding; where dA is 0 in padding, so is dA_prev;
     - *training flag*: it has an effect if randomness or statistics are declared, and only then;
     - *key*: another key gives other bits if randomness is declared, and only then, and each inner
       stage of a combinator draws from its own key;
     - *mean of draws*: over many keys, the mean output is the output outside of training;
-    - *statistics*: they keep their shapes, change in training, and affect evaluation;
+    - *statistics*: they keep their shapes, change in training, and affect evaluation, or the next
+      training step if the stage reads them in training;
     - *elementwise*: if declared, a number of A depends on one number of A_prev only;
     - *backward_into*: it writes the gradients of `backward`, bit for bit;
     - *precision*: float32 stays float32;
@@ -70,10 +77,12 @@ def assert_stage(
 
     Args:
         stage: The stage or network to check.
-        shape_in: Shape of one example.
+        shape_in: Shape of one example, of any number of axes.
         examples: Number of examples in the batch, 2 or more.
         params: Parameters to use, in float64; by default they are drawn.
         A_prev: Input (…, m) to use, in float64; by default it is drawn.
+        lengths: The number of valid steps of each example (m,), for all laws; by default all steps
+            are valid in all laws but *padding*.
         key: The key to draw from.
         mixes_examples: Declares that the output for an example may depend on the other examples
             of the batch. A stage with statistics may do this in training without it.
@@ -106,13 +115,15 @@ def assert_stage(
     if A_prev is not None:
         expect_float64("A_prev", A_prev)
         A_prev = freeze(A_prev.copy())
-    drawn = draw_stage(stage, shape_in, examples, key, params=params, A_prev=A_prev)
+    drawn = draw_stage(
+        stage, shape_in, examples, key, params=params, A_prev=A_prev, lengths=lengths
+    )
     arguments = {"params": drawn.params, "A_prev": drawn.A_prev, "context": drawn.training}
     hint = "fix it, or give arrays that it takes"
     expect_runs(f"forward of stage {stage.name}", stage.forward, arguments, hint=hint)
     trial = Trial(f"stage {stage.name}")
     _try_init(trial, stage, drawn, key)
-    contexts = {"training": drawn.training, "evaluation": Context()}
+    contexts = {"training": drawn.training, "evaluation": Context(lengths=drawn.training.lengths)}
     if stage.statistics is not None:
         _try_statistics(trial, stage, drawn)
         if "statistics" in trial.broken:  # evaluation needs them
@@ -129,6 +140,7 @@ def assert_stage(
         mixes = mixes_examples or (when == "training" and stage.statistics is not None)
         if not mixes and not (when == "training" and stage.random):
             _try_examples(trial, mode)
+        _try_padding(trial, mode, mixes=mixes)
         _try_elementwise(trial, mode)
         _try_backward_into(trial, mode)
         _try_precision(trial, mode)
@@ -155,9 +167,12 @@ class _Mode:
         tree = self.drawn.params if params is None else params
         return self.stage.forward(tree, A_prev, self.context)
 
-    def both(self, A_prev: FloatArray, dA: FloatArray) -> tuple[FloatArray, FloatArray, Tree]:
+    def both(
+        self, A_prev: FloatArray, dA: FloatArray, lengths: IntArray | None = None
+    ) -> tuple[FloatArray, FloatArray, Tree]:
         """Run forward and backward, and return A, dA_prev and grads."""
-        A, cache = self.forward(A_prev)
+        context = attrs.evolve(self.context, lengths=lengths)
+        A, cache = self.stage.forward(self.drawn.params, A_prev, context)
         dA_prev, grads = self.stage.backward(self.drawn.params, cache, dA)
         return A, dA_prev, grads
 
@@ -299,8 +314,7 @@ def _try_linear(trial: Trial, mode: _Mode) -> None:
 
 def _gradients(pair: tuple[FloatArray, Tree]) -> dict[str, FloatArray]:
     dA_prev, grads = pair
-    gradients = zip(layout_of(grads).slots, leaves(grads), strict=True)
-    return {"dA_prev": dA_prev} | {slot.name: leaf for slot, leaf in gradients}
+    return {"dA_prev": dA_prev} | {slot.name: leaf for slot, leaf in _named_leaves(grads)}
 
 
 def _deviation(expected: FloatArray, actual: FloatArray, scale: float = 0.0) -> str | None:
@@ -311,20 +325,23 @@ def _try_examples(trial: Trial, mode: _Mode) -> None:
     """Check that a batch gives what its examples give alone, and the sum of their gradients."""
     drawn = mode.drawn
     with trial.law("examples") as fault:
-        A, dA_prev, grads = mode.both(drawn.A_prev, drawn.dA)
+        lengths = mode.context.lengths
+        A, dA_prev, grads = mode.both(drawn.A_prev, drawn.dA, lengths)
         m = drawn.A_prev.shape[-1]
         singles = [
-            mode.both(freeze(drawn.A_prev[..., [i]]), freeze(drawn.dA[..., [i]])) for i in range(m)
+            mode.both(
+                freeze(drawn.A_prev[..., [i]]),
+                freeze(drawn.dA[..., [i]]),
+                None if lengths is None else lengths[[i]],
+            )
+            for i in range(m)
         ]
-        scale = float(np.abs(dA_prev).max(initial=0.0))
+        scale = _largest(dA_prev)
         pairs = {
             "A": (np.concatenate([one[0] for one in singles], axis=-1), A),
             "dA_prev": (np.concatenate([one[1] for one in singles], axis=-1), dA_prev),
         }
-        sums = [sum(arrays) for arrays in zip(*(leaves(one[2]) for one in singles), strict=True)]
-        names = [slot.name for slot in layout_of(grads).slots]
-        for name, total, gradient in zip(names, sums, leaves(grads), strict=True):
-            pairs[f"the gradient of {name}"] = (np.asarray(total), gradient)
+        pairs |= _summed([one[2] for one in singles], grads)
         for name, (expected, actual) in pairs.items():
             mismatch = _deviation(expected, actual, scale)
             if mismatch:
@@ -332,6 +349,88 @@ def _try_examples(trial: Trial, mode: _Mode) -> None:
                     f"{name} of a batch is not that of its examples one by one in {mode.when}: "
                     f"{mismatch}; declare mixes_examples=True if this is intended"
                 )
+
+
+def _summed(parts: Sequence[Tree], grads: Tree) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """Return the sum of the gradients of parts of a batch, and that of the batch, by name."""
+    sums = [sum(arrays) for arrays in zip(*map(leaves, parts), strict=True)]
+    names = [f"the gradient of {slot.name}" for slot in layout_of(grads).slots]
+    return {
+        name: (np.asarray(total), gradient)
+        for name, total, gradient in zip(names, sums, leaves(grads), strict=True)
+    }
+
+
+def _try_padding(trial: Trial, mode: _Mode, *, mixes: bool) -> None:
+    """Check that nothing valid depends on the numbers after the last valid step of an example."""
+    stage, drawn = mode.stage, mode.drawn
+    steps, m = len(drawn.A_prev), drawn.A_prev.shape[-1]
+    # Examples (T, n), or ids (T,) of tokens, which get features.
+    are_sequences = drawn.A_prev.ndim == 3 or (drawn.A_prev.ndim, drawn.dA.ndim) == (2, 3)
+    if stage.lengths == "refused" or not are_sequences or steps < 2:
+        return
+    with trial.law("padding") as fault:
+        lengths = mode.context.lengths
+        if lengths is None:
+            lengths = freeze(1 + np.arange(m) % steps)
+        valid = valid_steps(lengths, steps)
+
+        def cut(array: FloatArray, *, ended: bool = False) -> FloatArray:
+            """The array with 0 in the padding, if it has steps."""
+            if ended:
+                return array
+            return freeze(np.where(_like(valid, array), array, 0.0))
+
+        ended = stage.lengths == "ended"
+        if not ended and len(drawn.dA) != steps:
+            fault(f"lengths is 'kept', but {steps} steps become {len(drawn.dA)}")
+            return
+        X, dA = drawn.A_prev, cut(drawn.dA, ended=ended)
+        ids = bool((np.floor(X) == X).all())  # so that only other ids are ids, too
+        other = X[::-1] if ids else 1e3 * (X[::-1] - 2.0)
+        padded = [X, freeze(np.where(_like(valid, X), X, other))]
+        first, second = (mode.both(array, dA, lengths) for array in padded)
+        results = [
+            {"A": cut(A, ended=ended), "dA_prev": dA_prev}
+            | {f"the gradient of {slot.name}": leaf for slot, leaf in _named_leaves(grads)}
+            for A, dA_prev, grads in (first, second)
+        ]
+        for name, array in results[0].items():
+            if not np.array_equal(array, results[1][name]):
+                fault(f"{name} depends on numbers in the padding, in {mode.when}")
+        if not np.array_equal(first[1], cut(first[1])):
+            fault(f"dA_prev is not 0 in the padding, in {mode.when}")
+        alone = mixes or (mode.when == "training" and stage.random)
+        if trial.broken.get("padding") or alone:
+            return
+        parts = []
+        for i, length in enumerate(map(int, lengths)):
+            one = dA[..., [i]] if ended else dA[:length, ..., [i]]
+            A, dA_prev, grads = mode.both(freeze(X[:length, ..., [i]]), freeze(one))
+            parts.append(grads)
+            pairs = {
+                "A": (A, first[0][..., [i]] if ended else first[0][:length, ..., [i]]),
+                "dA_prev": (dA_prev, first[1][:length, ..., [i]]),
+            }
+            for name, (expected, actual) in pairs.items():
+                if mismatch := _deviation(expected, actual, _largest(first[1])):
+                    fault(f"{name} of a sequence without its padding differs: {mismatch}")
+        for name, (expected, actual) in _summed(parts, first[2]).items():
+            if mismatch := _deviation(expected, actual, _largest(first[1])):
+                fault(f"{name} is not the sum over sequences without padding: {mismatch}")
+
+
+def _like(valid: NDArray[np.bool_], array: FloatArray) -> NDArray[np.bool_]:
+    """Return `valid` (T, m) with as many axes as `array` (T, ..., m)."""
+    return valid.reshape(len(valid), *[1] * (array.ndim - 2), -1)
+
+
+def _named_leaves(tree: Tree) -> Iterator[tuple[Slot, FloatArray]]:
+    return zip(layout_of(tree).slots, leaves(tree), strict=True)
+
+
+def _largest(array: FloatArray) -> float:
+    return float(np.abs(array).max(initial=0.0))
 
 
 def _try_elementwise(trial: Trial, mode: _Mode) -> None:
@@ -342,8 +441,9 @@ def _try_elementwise(trial: Trial, mode: _Mode) -> None:
         A_prev, dA = mode.drawn.A_prev.copy(), mode.drawn.dA.copy()
         A_prev.flat[0] += 0.5
         dA.flat[0] += 0.5
-        before = mode.both(mode.drawn.A_prev, mode.drawn.dA)
-        after = mode.both(freeze(A_prev), freeze(dA))
+        lengths = mode.context.lengths
+        before = mode.both(mode.drawn.A_prev, mode.drawn.dA, lengths)
+        after = mode.both(freeze(A_prev), freeze(dA), lengths)
         for name, old, new in zip(("A", "dA_prev"), before, after, strict=False):
             if not np.array_equal(old.ravel()[1:], new.ravel()[1:]):
                 fault(
@@ -394,18 +494,27 @@ def _in_float32(value: _Value) -> _Value:
     return map_arrays(lambda a: freeze(a.astype(np.float32)) if a.dtype == np.float64 else a, value)
 
 
-def _wide(drawn: DrawnStage) -> FloatArray:
-    """Return the input repeated to at least `_WIDE` examples."""
+def _widened(stage: Stage, drawn: DrawnStage, context: Context) -> tuple[FloatArray, Context]:
+    """Return the input repeated to at least `_WIDE` examples, and its context."""
+    if stage.statistics is not None and stage.statistics.read_in_training:
+        return drawn.A_prev, context  # a state for as many examples
     times = -(-_WIDE // drawn.A_prev.shape[-1])
-    return freeze(np.concatenate([drawn.A_prev] * times, axis=-1))
+    lengths = context.lengths
+    if lengths is not None:
+        context = attrs.evolve(context, lengths=freeze(np.tile(lengths, times)))
+    return freeze(np.concatenate([drawn.A_prev] * times, axis=-1)), context
+
+
+def _wide_output(stage: Stage, drawn: DrawnStage, context: Context) -> FloatArray:
+    A, _ = stage.forward(drawn.params, *_widened(stage, drawn, context))
+    return A
 
 
 def _try_training_flag(
     trial: Trial, stage: Stage, drawn: DrawnStage, contexts: Mapping[str, Context]
 ) -> None:
     with trial.law("training flag") as fault:
-        X = _wide(drawn)
-        outputs = [stage.forward(drawn.params, X, context)[0] for context in contexts.values()]
+        outputs = [_wide_output(stage, drawn, context) for context in contexts.values()]
         declared = stage.random or stage.statistics is not None
         mismatch = difference(*(snapshot(A, "A") for A in outputs))
         if mismatch and not declared:
@@ -419,9 +528,8 @@ def _try_training_flag(
 
 def _try_key(trial: Trial, stage: Stage, drawn: DrawnStage, key: Key) -> None:
     with trial.law("key") as fault:
-        X = _wide(drawn)
         contexts = [attrs.evolve(drawn.training, key=key.at("draw", i)) for i in range(2)]
-        first, second = (snapshot(stage.forward(drawn.params, X, c)[0], "A") for c in contexts)
+        first, second = (snapshot(_wide_output(stage, drawn, c), "A") for c in contexts)
         mismatch = difference(first, second)
         if mismatch and not stage.random:
             fault(
@@ -440,10 +548,10 @@ def _try_key(trial: Trial, stage: Stage, drawn: DrawnStage, key: Key) -> None:
 def _try_mean_of_draws(trial: Trial, stage: Stage, drawn: DrawnStage, evaluation: Context) -> None:
     """Check that random changes, such as dropout's, cancel on average."""
     with trial.law("mean of draws") as fault:
-        X = _wide(drawn)
-        expected, _ = stage.forward(drawn.params, X, evaluation)
-        contexts = [drawn.training.below(i) for i in range(_DRAWS)]  # each with its own key
-        errors = np.stack([stage.forward(drawn.params, X, c)[0] - expected for c in contexts])
+        expected = _wide_output(stage, drawn, evaluation)
+        key = drawn.training.key or Key(0)
+        contexts = [attrs.evolve(drawn.training, key=key.at(i)) for i in range(_DRAWS)]
+        errors = np.stack([_wide_output(stage, drawn, c) - expected for c in contexts])
         # A sum of many independent terms is nearly normal: it is beyond six standard deviations
         # once in 500 million draws. The second sum finds a stage that scales its output,
         # whose errors alone cancel.
@@ -481,9 +589,15 @@ def _try_statistics(trial: Trial, stage: Stage, drawn: DrawnStage) -> None:
     assert statistics is not None
     with trial.law("statistics") as fault:
         before = statistics.init(drawn.params)
-        _, cache = stage.forward(drawn.params, drawn.A_prev, drawn.training)
+        training = attrs.evolve(drawn.training, statistics=before)
+        _, cache = stage.forward(drawn.params, drawn.A_prev, training)
+        reads = statistics.read_in_training
         after, faults = purity_faults(
-            statistics.absorb, before, cache, shares=[], names=["statistics", "cache"]
+            statistics.absorb,
+            before,
+            cache,
+            shares=["result"] if reads else [],  # the state after a batch may be that of its cache
+            names=["statistics", "cache"],
         )
         for text in faults:
             fault(f"absorb {text.replace('result', 'statistics')}")
@@ -494,12 +608,14 @@ def _try_statistics(trial: Trial, stage: Stage, drawn: DrawnStage) -> None:
             fault(f"shapes are {shapes[1]} after a step, {shapes[0]} before")
         if difference(snapshot(before), snapshot(after)) is None:
             fault("a training step does not change them")
+        context = drawn.training if reads else Context(lengths=drawn.training.lengths)
         outputs = [
-            snapshot(stage.forward(drawn.params, drawn.A_prev, Context(statistics=s))[0], "A")
-            for s in (before, after)
+            snapshot(stage.forward(drawn.params, drawn.A_prev, c)[0], "A")
+            for c in (attrs.evolve(context, statistics=s) for s in (before, after))
         ]
         if difference(*outputs) is None:
-            fault("the output outside of training does not depend on them")
+            when = "in training" if reads else "outside of training"
+            fault(f"the output {when} does not depend on them")
 
 
 def _try_description(trial: Trial, stage: Stage, drawn: DrawnStage) -> None:

@@ -38,6 +38,18 @@ class Running:
     variance: FloatArray
 
 
+@attrs.frozen(unsafe_hash=False, field_transformer=arrays)
+class Recurrence:
+    W: FloatArray
+    U: FloatArray
+    b: FloatArray
+
+
+@attrs.frozen(unsafe_hash=False, field_transformer=arrays)
+class Before:
+    a: FloatArray
+
+
 def affine(units=3):
     def init(key, shape):
         W = key.at("W").normal((units, shape[0]))
@@ -195,6 +207,147 @@ def rebuild_twice(first, second):
         return A, (one, two)
 
     return attrs.evolve(twice(), forward=forward, parts=(first, second))
+
+
+# Stages of sequences (T, n, m)
+
+
+def slide(filters=2, width=2):
+    """A convolution over the steps."""
+
+    def init(key, shape):
+        W = key.at("W").normal((filters, width * shape[1]))
+        return Affine(W, np.zeros((filters, 1))), (shape[0] - width + 1, filters)
+
+    def forward(params, X, context):
+        T = len(X) - width + 1
+        rows = np.concatenate([X[k : k + T] for k in range(width)], axis=1)
+        Z = params.W @ rows + params.b
+        return freeze(Z), freeze(rows)
+
+    def backward(params, rows, dZ):
+        T, n, m = len(rows), rows.shape[1] // width, rows.shape[2]
+        dW = (dZ @ rows.swapaxes(1, 2)).sum(axis=0)
+        db = dZ.sum(axis=(0, 2))[:, np.newaxis]
+        drows = params.W.T @ dZ
+        dX = np.zeros((T + width - 1, n, m), rows.dtype)
+        for k in range(width):
+            dX[k : k + T] += drows[:, n * k : n * (k + 1)]
+        return freeze(dX), Affine(freeze(dW), freeze(db))
+
+    return Stage("slide", init, forward, backward)
+
+
+def largest_in_windows(width=3, stride=2):
+    """A pool over the steps, whose windows overlap; of equal numbers, the first gets dA."""
+
+    def windows(X):
+        last = len(X) - width + 1
+        return [X[k : last + k : stride] for k in range(width)]
+
+    def init(key, shape):
+        return (), (-(-(shape[0] - width + 1) // stride), shape[1])
+
+    def forward(params, X, context):
+        inside = np.stack(windows(X))
+        A = inside.max(axis=0)
+        return freeze(A), (freeze(inside.argmax(axis=0)), X.shape)
+
+    def backward(params, cache, dA):
+        first, shape = cache
+        dX = np.zeros(shape, dA.dtype)
+        for k, part in enumerate(windows(dX)):
+            part += np.where(first == k, dA, 0)
+        return freeze(dX), ()
+
+    return Stage("largest_in_windows", init, forward, backward)
+
+
+def valid_of(T, m, lengths):
+    return np.arange(T)[:, np.newaxis] < (np.full(m, T) if lengths is None else lengths)
+
+
+def recur(units=3):
+    """A recurrent stage, from the last valid step to the first."""
+
+    def init(key, shape):
+        W = key.at("W").normal((units, shape[1]))
+        U = key.at("U").normal((units, units)) / 2
+        return Recurrence(W, U, np.zeros((units, 1))), (shape[0], units)
+
+    def forward(params, X, context):
+        T, _, m = X.shape
+        valid = valid_of(T, m, context.lengths)
+        A = np.zeros((T + 1, units, m), X.dtype)
+        for t in reversed(range(T)):
+            a = np.tanh(params.W @ X[t] + params.U @ A[t + 1] + params.b)
+            A[t] = np.where(valid[t], a, 0)
+        return freeze(A[:-1].copy()), (X, freeze(A), freeze(valid))
+
+    def backward(params, cache, dA):
+        X, A, valid = cache
+        dW, dU, db, da = (np.zeros_like(p) for p in (params.W, params.U, params.b, A[0]))
+        dX = np.zeros_like(X)
+        for t in range(len(X)):
+            dz = np.where(valid[t], (dA[t] + da) * (1 - A[t] ** 2), 0)
+            dW += dz @ X[t].T
+            dU += dz @ A[t + 1].T
+            db += dz.sum(axis=1, keepdims=True)
+            dX[t] = params.W.T @ dz
+            da = params.U.T @ dz
+        return freeze(dX), Recurrence(freeze(dW), freeze(dU), freeze(db))
+
+    return Stage("recur", init, forward, backward, lengths="kept")
+
+
+def mean_of_steps():
+    def forward(params, X, context):
+        valid = valid_of(len(X), X.shape[-1], context.lengths)
+        counts = valid.sum(axis=0).astype(X.dtype)
+        A = np.where(valid[:, np.newaxis], X, 0).sum(axis=0) / counts
+        return freeze(A), (freeze(valid), freeze(counts))
+
+    def backward(params, cache, dA):
+        valid, counts = cache
+        dX = np.where(valid[:, np.newaxis], dA / counts, 0)
+        return freeze(dX), ()
+
+    return Stage(
+        "mean_of_steps", lambda key, shape: ((), shape[1:]), forward, backward, lengths="ended"
+    )
+
+
+def goes_on(examples=5):
+    """A sum of the steps that fades, and goes on from batch to batch in training."""
+
+    def init(key, shape):
+        return Slope(np.ones((shape[1], 1))), shape
+
+    def forward(params, X, context):
+        A = np.empty_like(X)
+        a = context.statistics.a if context.training else np.zeros_like(X[0])
+        for t in range(len(X)):
+            a = 0.5 * a + params.a * X[t]
+            A[t] = a
+        return freeze(A), (X, freeze(a))
+
+    def backward(params, cache, dA):
+        X, _ = cache
+        dX, dg, da = np.empty_like(X), np.zeros_like(params.a), np.zeros_like(X[0])
+        for t in reversed(range(len(X))):
+            da = dA[t] + 0.5 * da
+            dX[t] = params.a * da
+            dg += (da * X[t]).sum(axis=1, keepdims=True)
+        return freeze(dX), Slope(freeze(dg))
+
+    def before(params):
+        return Before(np.zeros((len(params.a), examples), params.a.dtype))
+
+    def absorb(state, cache):
+        return Before(cache[1])
+
+    statistics = Statistics(before, absorb, read_in_training=True)
+    return Stage("goes_on", init, forward, backward, statistics=statistics)
 
 
 def regression(name, entries):

@@ -34,6 +34,7 @@ STAGES = [
     "affine", "rectifier", "learned_slope", "largest_of_two", "shares", "drop", "normalize",
     "twice",
 ]  # fmt: skip
+SEQUENCES = ["slide", "largest_in_windows", "recur", "mean_of_steps", "goes_on"]
 LOSSES = ["half_squared", "log_cosh", "binary"]
 
 # (original, text to replace, replacement, pattern of the finding; None for an edit that is right)
@@ -90,6 +91,42 @@ FAULTS = [
      "- statistics: shapes are"),
     ("normalize", "Z.var(axis=1, keepdims=True)", "Z.var(axis=1, keepdims=True, ddof=1)", G),
     ("normalize", "variance + Z.dtype.type(epsilon))", "variance) + Z.dtype.type(epsilon)", G),
+    # Sequences: convolutions, pools, recurrence, unequal lengths, carried states
+    ("slide", "dX[k : k + T] +=", "dX[k : k + T] =", r"A_prev  .*WRONG"),
+    ("slide", "n * k : n * (k + 1)]", "-n * (k + 1) : drows.shape[1] - n * k]",
+     r"A_prev  .*WRONG"),
+    ("slide", "[X[k : k + T] for", "[X[width - 1 - k :][:T] for", r"A_prev  .*WRONG"),
+    ("slide", ".sum(axis=0)\n", ".mean(axis=0)\n", r"W  .*WRONG"),
+    ("slide", "dZ.sum(axis=(0, 2))", "dZ[:-1].sum(axis=(0, 2))", r"b  .*WRONG"),
+    ("slide", "shape[0] - width + 1, filters", "shape[0] - width, filters",
+     "- shapes: A has shape"),
+    ("largest_in_windows", "part +=", "part[...] =", r"A_prev  .*WRONG"),
+    ("largest_in_windows", "first == k", "first <= k", r"A_prev  .*WRONG"),
+    ("largest_in_windows", "argmax", "argmin", r"A_prev  .*WRONG"),
+    ("largest_in_windows", "-(-(shape[0] - width + 1) // stride)", "(shape[0] - width) // stride",
+     "- shapes: A has shape"),
+    ("recur", "+ da) *", ") *", r"(W|U|A_prev)  .*WRONG"),
+    ("recur", "dz @ A[t + 1].T", "dz @ A[t].T", r"U  .*WRONG"),
+    ("recur", "(1 - A[t] ** 2)", "(1 - A[t + 1] ** 2)", r"W  .*WRONG"),
+    ("recur", "db +=", "db =", r"b  .*WRONG"),
+    ("recur", "np.where(valid[t], a, 0)", "a", "- padding: A depends on numbers in the padding"),
+    ("recur", "np.where(valid[t], a, 0)", "np.where(valid[t], a, X[-1, 0])",
+     "- padding: A depends on numbers in the padding"),
+    ("recur", "np.where(valid[t], (dA[t] + da) * (1 - A[t] ** 2), 0)",
+     "(dA[t] + da) * (1 - A[t] ** 2)", "- padding: .*\n- padding: dA_prev is not 0 in the pad"),
+    ("recur", 'lengths="kept"', 'lengths="ended"', "- padding: "),
+    ("mean_of_steps", "np.where(valid[:, np.newaxis], X, 0)", "X",
+     "- padding: A depends on numbers in the padding"),
+    ("mean_of_steps", "np.where(valid[:, np.newaxis], dA / counts, 0)",
+     "np.where(valid[:, np.newaxis] | True, dA / counts, 0)",
+     "- padding: dA_prev is not 0 in the padding"),
+    ("mean_of_steps", "valid.sum(axis=0)", "np.full(X.shape[-1], len(X))",
+     "- padding: A of a sequence without its padding differs"),
+    ("mean_of_steps", 'lengths="ended"', 'lengths="kept"', "- padding: lengths is 'kept', but 5"),
+    ("goes_on", "da = dA[t] + 0.5 * da", "da = dA[t]", r"a  .*WRONG"),
+    ("goes_on", "if context.training else", "if False else", "- statistics: the output in tr"),
+    ("goes_on", "Before(cache[1])", "state", "- statistics: a training step does not change"),
+    ("goes_on", "else np.zeros_like", "else np.ones_like", None),  # any state to start from
     # Shapes of outputs and gradients
     ("affine", "Affine(freeze(dW), freeze(db))", "Affine(freeze(dW), freeze(db[:, 0]))",
      "- grads mirror params"),
@@ -246,8 +283,11 @@ def prove(names, name, seed=0, examples=5):
         state = initial_state(network, optimizer, (2,), key=key)
         assert_train_step(step.insert_after("backward", names["clip"]()), state, batch)
     else:
-        stage = names["twice" if name == "rebuild_twice" else name]()
+        options = {"examples": examples} if name == "goes_on" else {}
+        stage = names["twice" if name == "rebuild_twice" else name](**options)
         shape = (2 * (1 + seed % 3),) if name == "largest_of_two" else (1 + (seed + 2) % 5,)
+        if name in SEQUENCES:
+            shape = (5 + seed % 4, *shape)
         assert_stage(stage, shape_in=shape, examples=examples, key=key)
 
 
@@ -294,7 +334,7 @@ def test_a_backward_into_that_writes_wrong_gradients_is_found(backward_into):
 @pytest.mark.parametrize(
     "seeds", [range(8), pytest.param(range(8, 200), marks=pytest.mark.slow)], ids=["8", "192"]
 )
-@pytest.mark.parametrize("name", [*STAGES, *LOSSES, *LOOPS, "clip"])
+@pytest.mark.parametrize("name", [*STAGES, *SEQUENCES, *LOSSES, *LOOPS, "clip"])
 def test_the_originals_keep_all_laws_for_all_shapes_and_seeds(name, seeds):
     for seed in seeds:
         prove(vars(originals), name, seed, examples=2 + seed % 6)
