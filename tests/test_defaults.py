@@ -26,6 +26,7 @@ DEFAULTS = {
         "initializer": he_normal(),
     },
     "dense": {"initializer": he_normal()},
+    "dropout": {"per_channel": False},
     "depthwise_conv": {
         "multiplier": 1, "stride": 1, "padding": "valid", "dilation": 1, "bias": True,
         "initializer": he_normal(),

@@ -1,5 +1,6 @@
 """Check the laws of all stages, losses, optimizers, transformations and schedules, by tables."""
 
+import attrs
 import numpy as np
 import pytest
 from helpers import arrays_in, can_be_written_to, frozen
@@ -61,6 +62,7 @@ from pydnn.optimizers import (
     sign_of_momentum,
     skip_not_finite,
 )
+from pydnn.records import freeze
 from pydnn.stages import crop, identity, pad, reshape, tanh
 from pydnn.stages.initializers import normal, xavier_normal
 from pydnn.testing import (
@@ -87,6 +89,7 @@ STAGES = {
     "tanh": tanh(),
     "sigmoid": sigmoid(),
     "dropout": dropout(keep_prob=0.6),
+    "dropout of channels": dropout(keep_prob=0.6, per_channel=True),
     "batch norm": batch_norm(),
     "conv": conv(3, (2, 3), stride=(1, 2), padding="same"),
     "conv of sequences": conv(2, 2, dilation=2, groups=2, padding=[(3, 0)]),
@@ -126,6 +129,7 @@ SHAPES = {  # of one example; (3,) for all other stages
     "flatten": (2, 3, 2),
     "crop": (3, 4, 2),
     "pad": (3, 2),
+    "dropout of channels": (2, 3, 2),
     "conv": (3, 4, 2),
     "conv of sequences": (4, 2),
     "depthwise conv": (3, 3, 2),
@@ -145,7 +149,7 @@ SHAPES = {  # of one example; (3,) for all other stages
     "rnn, last, learnt, reverse": (4, 3),
 }
 # Stages whose output may share memory with their input
-SHARING = {"identity", "dropout", "reshape", "flatten"}
+SHARING = {"identity", "dropout", "dropout of channels", "reshape", "flatten"}
 
 
 def test_every_stage_is_in_the_table():
@@ -214,6 +218,27 @@ def test_the_shape_that_init_promises_is_that_of_forward(name, shape):
         assert A.shape == (*shape_out, m)
         dA_prev, _ = stage.backward(drawn.params, cache, drawn.dA)
         assert dA_prev.shape == A_prev.shape
+
+
+@pytest.mark.parametrize("shape_in", [(12,), (4, 3), (4, 5, 2)])
+@pytest.mark.parametrize("training", [True, False], ids=["in training", "afterwards"])
+def test_every_stage_gives_the_shape_that_init_promises_or_refuses_the_examples(shape_in, training):
+    taken = set()
+    for name, stage in STAGES.items():
+        try:
+            params, shape_out = stage.init(Key(1), shape_in)
+        except BadInput:
+            continue
+        A_prev = freeze(np.ones((*shape_in, 2)))  # 1 is an id, too
+        context = Context(training=training, key=Key(2) if training else None)
+        if stage.statistics:
+            context = attrs.evolve(context, statistics=stage.statistics.init(params))
+        A, cache = stage.forward(params, A_prev, context)
+        assert A.shape == (*shape_out, 2), name
+        dA_prev, _ = stage.backward(params, cache, freeze(np.ones(A.shape)))
+        assert dA_prev.shape == A_prev.shape, name
+        taken.add(name)
+    assert {"relu", "dropout", "flatten", "layer norm"} <= taken
 
 
 @pytest.mark.parametrize("name", STAGES)

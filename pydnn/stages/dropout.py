@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from pydnn.checks import BadInput, expect_real
+from pydnn.checks import BadInput, expect_flag, expect_real
 from pydnn.descriptions.builders import described
 from pydnn.parameters import NO_PARAMS
 from pydnn.records import FloatArray, arrays, freeze, readonly
@@ -18,14 +18,15 @@ class DropoutCache:
     """What the backward pass needs: the mask.
 
     Attributes:
-        D: 0 or 1 / keep_prob for each number, with the shape of A_prev; None outside of training.
+        D: 0 or 1 / keep_prob for each number, with the shape of A_prev, or of one place (C, m) if
+            all places share it; None outside of training.
     """
 
     D: FloatArray | None = None
 
 
 @described("stage")
-def dropout(*, keep_prob: float) -> Stage[tuple[()], DropoutCache]:
+def dropout(*, keep_prob: float, per_channel: bool = False) -> Stage[tuple[()], DropoutCache]:
     """In training, divide each number by `keep_prob` with this probability, and zero it otherwise.
 
     The mask depends only on the training's key, the iteration and the place of this stage in the
@@ -33,13 +34,18 @@ def dropout(*, keep_prob: float) -> Stage[tuple[()], DropoutCache]:
 
     Args:
         keep_prob: Probability of keeping a number, above 0 and at most 1.
+        per_channel: Whether to keep or zero a channel of an example as a whole, at all places of an
+            image (H, W, C) or all steps of a sequence (T, C). Neighboring places hold similar
+            numbers, so zeroing some of them removes little.
 
     Raises:
-        BadInput: If `keep_prob` is not in that range. `forward` raises it if a context of training
-            has no key.
+        BadInput: If `keep_prob` is not in that range, or `per_channel` is not True or False.
+            `forward` raises it if a context of training has no key.
 
     References:
         Srivastava et al., Dropout, 2014; section 10 for the scaling in training.
+        Tompson et al., Efficient object localization using convolutional networks, 2015, for whole
+        channels.
 
     Example:
         >>> stage, A_prev = nn.dropout(keep_prob=0.8), np.ones((1, 5))
@@ -50,6 +56,7 @@ def dropout(*, keep_prob: float) -> Stage[tuple[()], DropoutCache]:
     """
     hint = "give the probability of keeping a number, e.g. 0.8"
     keep_prob = expect_real("keep_prob", keep_prob, positive=True, most=1, hint=hint)
+    per_channel = expect_flag("per_channel", per_channel)
 
     def forward(
         params: tuple[()], A_prev: FloatArray, context: Context
@@ -59,7 +66,8 @@ def dropout(*, keep_prob: float) -> Stage[tuple[()], DropoutCache]:
         if context.key is None:
             raise BadInput("dropout has no key in training: give Context(training=True, key=…).")
         # Dividing here keeps the mean of each number, so nothing has to be scaled in evaluation.
-        kept = context.key.uniform(A_prev.shape) < keep_prob
+        shape = A_prev.shape[-2:] if per_channel else A_prev.shape
+        kept = context.key.uniform(shape) < keep_prob
         D = freeze(kept / A_prev.dtype.type(keep_prob))
         return freeze(A_prev * D), DropoutCache(D)
 

@@ -22,7 +22,7 @@ from pydnn.keys import Key
 from pydnn.numerics import Numerics
 from pydnn.numerics.memory import empty
 from pydnn.parameters import NO_PARAMS, Tree
-from pydnn.records import AnyDType, FloatArray, IntArray, arrays, freeze, readonly
+from pydnn.records import AnyDType, FloatArray, IntArray, arrays, contiguous, freeze
 from pydnn.sequences import valid_steps
 from pydnn.stages.base import Context, Shape, Stage
 from pydnn.stages.windows import Padding, PerAxis, WindowedAxis, Windows, expect_places
@@ -118,7 +118,7 @@ def max_pool(
         params: tuple[()], A_prev: FloatArray, context: Context
     ) -> tuple[FloatArray, MaxPoolCache]:
         axes = _pools(windows, A_prev.shape[:-1])
-        X = _in_c_order(A_prev)
+        X = contiguous(A_prev)
         A = _combined(np.maximum, X, axes, -math.inf)
         A = _with_plain_zeros(A, context.numerics)
         return A, MaxPoolCache(X, A, axes)
@@ -171,7 +171,7 @@ def average_pool(
         params: tuple[()], A_prev: FloatArray, context: Context
     ) -> tuple[FloatArray, AveragePoolCache]:
         axes = _pools(windows, A_prev.shape[:-1])
-        A = _combined(np.add, _in_c_order(A_prev), axes, 0.0)
+        A = _combined(np.add, contiguous(A_prev), axes, 0.0)
         count = _counts(axes, count_padding).astype(A_prev.dtype)
         A /= count
         return freeze(A), AveragePoolCache(freeze(count), axes)
@@ -312,7 +312,7 @@ def _all_places(
     """
     expect_places(A_prev.shape[:-1])
     axes = tuple(WindowedAxis(n, n) for n in A_prev.shape[:-2])
-    X = _in_c_order(A_prev)
+    X = contiguous(A_prev)
     if lengths is not None:
         if len(axes) > 1:
             raise BadInput(
@@ -321,11 +321,6 @@ def _all_places(
         valid = valid_steps(lengths, len(X))[:, np.newaxis]
         X = freeze(np.where(valid, X, X.dtype.type(padding)))
     return axes, X.reshape(-1, *X.shape[-2:])
-
-
-def _in_c_order(A_prev: FloatArray) -> FloatArray:
-    """Return the input in C order, where the numbers of one place lie one after the other."""
-    return readonly(np.ascontiguousarray(A_prev))
 
 
 def _with_plain_zeros(A: FloatArray, numerics: Numerics) -> FloatArray:

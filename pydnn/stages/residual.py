@@ -52,9 +52,11 @@ def residual(*stages: Stage) -> Stage[Trees, Caches]:
     def init(key: Key, shape: Shape) -> tuple[Trees, Shape]:
         params, shape_out = inner.init(key, shape)
         if shape_out != shape:
+            advice = f"end them with e.g. dense({shape[-1]})"
+            if shape_out[:-1] != shape[:-1]:
+                advice = 'keep the places of the examples, e.g. by padding="same" and stride 1'
             raise BadInput(
-                f"residual stages give shape {shape_out} for {shape}, expected the same: "
-                f"end them with e.g. dense({shape[-1]})."
+                f"residual stages give shape {shape_out} for {shape}, expected the same: {advice}."
             )
         return params, shape
 

@@ -14,7 +14,7 @@ from pydnn.descriptions.builders import described
 from pydnn.keys import Key
 from pydnn.numerics.geometry import Geometry
 from pydnn.parameters import Tree, Views, leaves
-from pydnn.records import WEIGHTS, FloatArray, arrays, freeze, maker_of, readonly
+from pydnn.records import WEIGHTS, FloatArray, arrays, contiguous, freeze, maker_of
 from pydnn.stages.base import Context, Shape, Stage
 from pydnn.stages.convolution import (
     MOST_NUMBERS,
@@ -167,7 +167,7 @@ def transposed_conv(
         if kernel.shape != shape:
             hint = "give parameters that init of this stage made"
             expect_shape("W", W, shape[4 - W.ndim :], hint=hint)
-        image = readonly(np.ascontiguousarray(as_image(A_prev)))
+        image = contiguous(as_image(A_prev))
         Z = numerics.convolution.input_gradient(kernel, image, geometry)
         if bias:
             Z += params.b

@@ -11,6 +11,7 @@ from pydnn import (
     dense,
     dropout,
     elementwise,
+    max_pool,
     parallel,
     relu,
     residual,
@@ -109,6 +110,10 @@ REFUSED = {
     "outputs that cannot be concatenated": (
         lambda: parallel(identity(), narrower()).init(Key(1), (4, 5, 5)),
         r"stage 0 gives examples of shape \(4, 5, 5\) and stage 1 of shape \(3, 5, 5\)",
+    ),
+    "residual of fewer places": (
+        lambda: residual(max_pool(2)).init(Key(1), (4, 4, 2)),
+        r"give shape \(2, 2, 2\) for \(4, 4, 2\), expected the same: keep the places",
     ),
     "no stages": (lambda: parallel(), "parallel has no stages"),
     "a builder instead of a stage": (
