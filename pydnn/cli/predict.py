@@ -13,6 +13,7 @@ from pydnn.checks import BadInput, Json, path_of
 from pydnn.cli.output import say, say_json
 from pydnn.cli.run_options import Commands, add_model_options, model_of, option_group
 from pydnn.data import columns_of, load_photo
+from pydnn.data.table_files import read_examples
 from pydnn.jobs.columns import Targets
 from pydnn.jobs.loading import rows_in
 from pydnn.jobs.model import Model
@@ -29,8 +30,8 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser(
         "predict",
         help="predict the rows of a table, or say what your own pictures show",
-        description="Print what a trained model predicts for the rows of a table, or for pictures "
-        "of any size and format.",
+        description="Print what a trained model predicts for the rows of a table, for pictures of "
+        "any size and format, or for examples in arrays.",
     )
     add_model_options(parser, example="runs/0001 photo.jpg")
     pictures = option_group(parser, "what to predict", "runs/0001 cat.png dog.jpg")
@@ -40,7 +41,8 @@ def add_to(commands: Commands) -> None:
         nargs="+",
         metavar="FILE",
         help="the file of a picture; or of a table (CSV, TSV, Parquet, npz, npy or HDF5), if the "
-        "model was trained on one",
+        "model was trained on one; or of other examples, an npy or npz file of X with the examples "
+        "along its first axis, and for sequences lengths",
     )
     table = option_group(parser, "rows of a table", "runs/0001 new.csv --out predictions.csv")
     table.add_argument(
@@ -71,13 +73,15 @@ def _run(args: argparse.Namespace) -> int:
             "pydnn sample, which lets it write one, or pydnn evaluate."
         )
     if model.image_shape is None:
-        raise BadInput(
-            f"{args.folder} was not trained on images or on a table, expected a model that was: "
-            "give the folder of another run."
-        )
+        return _predict_examples(args, model)
     photos = np.stack([load_photo(path, size=model.image_shape[:2]) for path in args.files])
     X = columns_of(photos, dtype=DTYPES[model.recipe.dtype])
     task, P = predicted(model, X, args.files)
+    if P.ndim > 2:
+        raise BadInput(
+            f"{args.folder} predicts something for each place of a picture, expected one answer "
+            "for each picture: use Model.predict in Python."
+        )
     names = names_of(model, task, len(P))
     if task == "two classes":  # the network returns the probability of class 1 alone
         P = np.concatenate([1 - P, P])
@@ -88,6 +92,34 @@ def _run(args: argparse.Namespace) -> int:
         return 0
     for path, (_, words) in zip(args.files, answers, strict=True):
         say(f"{path}: {words}" if len(answers) > 1 else words)
+    return 0
+
+
+def _predict_examples(args: argparse.Namespace, model: Model) -> int:
+    """Print the prediction for each example in a file of arrays, or for each step of it."""
+    if len(args.files) > 1:
+        raise BadInput(
+            f"there are {len(args.files)} files, expected one of examples: predict one after the "
+            "other."
+        )
+    X, lengths = read_examples(args.files[0])
+    names_of_examples = [f"example {number}" for number in range(X.shape[-1])]
+    task, P = predicted(model, X, names_of_examples, lengths=lengths)
+    names = names_of(model, task, P.shape[-2])
+    if task == "two classes":
+        P = np.concatenate([1 - P, P], axis=-2)
+    rows: list[Json] = []
+    for number in range(X.shape[-1]):
+        steps = P[..., number].reshape(-1, P.shape[-2])
+        if lengths is not None and P.ndim > 2:
+            steps = steps[: int(lengths[number])]
+        answers = [_answer(task, names, step.tolist()) for step in steps]
+        if not args.json:
+            say(f"example {number}: {'; '.join(words for _, words in answers)}")
+        inside = answers[0][0] if P.ndim == 2 else {"steps": [answer for answer, _ in answers]}
+        rows.append({"example": number, **inside})
+    if args.json:
+        say_json({"predictions": rows})
     return 0
 
 

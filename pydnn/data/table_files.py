@@ -19,7 +19,7 @@ from pydnn.data.csv_files import read_csv
 from pydnn.data.frames import numbered, table_of
 from pydnn.data.tables import Table
 from pydnn.free_memory import free_memory, readable
-from pydnn.records import AnyArray, AnyDType
+from pydnn.records import AnyArray, AnyDType, FloatArray, readonly
 from pydnn.storage.checksums import may_be_sealed
 from pydnn.storage.files import open_regular, unchanged
 from pydnn.storage.hdf5 import holds, open_hdf5, read_array, read_names, stored_bytes
@@ -27,7 +27,7 @@ from pydnn.storage.hdf5 import holds, open_hdf5, read_array, read_names, stored_
 if TYPE_CHECKING:
     from pydnn.interop.npz import Member
 
-__all__ = ["holds_examples", "is_hdf5", "is_named_hdf5", "read_npz", "read_table"]
+__all__ = ["holds_examples", "is_hdf5", "is_named_hdf5", "read_examples", "read_npz", "read_table"]
 
 _HDF5, _PARQUET, _ZIP, _NPY = b"\x89HDF\r\n\x1a\n", b"PAR1", b"PK\3\4", b"\x93NUMPY"
 _ARRAYS = ("train_X", "train_Y", "test_X", "test_Y")  # what a file that `save_table` wrote holds
@@ -195,6 +195,33 @@ def read_npz(path: Path) -> dict[str, AnyArray]:
                 array = _read_npy(member, f"{name} in {path}")
             arrays[name.removesuffix(".npy")] = array
     return arrays
+
+
+def read_examples(path: Path) -> tuple[FloatArray, AnyArray | None]:
+    """Examples without labels, X (..., m), and the lengths (m,) of sequences, or None.
+
+    The file has the examples along the first axis, in an npy file of X alone, or an npz file of X
+    and perhaps lengths.
+
+    Raises:
+        BadInput: If it is another kind of file, is damaged, or holds something else.
+    """
+    from pydnn.interop.npz import Member
+
+    with open_regular(path, what="a file of examples") as file:
+        head = file.read(8)
+        if head.startswith(_NPY):
+            size = file.seek(0, 2)
+            file.seek(0)
+            arrays = {"X": _read_npy(Member(file, size), str(path))}
+        else:
+            arrays = read_npz(path) if head.startswith(_ZIP) else {}
+    if "X" not in arrays or not set(arrays) <= {"X", "lengths"} or not arrays["X"].ndim:
+        raise BadInput(
+            f"{path} has {', '.join(arrays) or 'no arrays'}, expected X with the examples along "
+            "its first axis, and perhaps lengths: save them by numpy.save or numpy.savez."
+        )
+    return readonly(np.moveaxis(arrays["X"], 0, -1)), arrays.get("lengths")
 
 
 def _read_hdf5(path: Path) -> dict[str, AnyArray]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+import attrs
 import numpy as np
 
 from pydnn.checks import BadInput
 from pydnn.descriptions.builders import build
 from pydnn.free_memory import free_memory, readable
+from pydnn.keys import Key
 from pydnn.parameters import Layout, Template, Tree, layout_of, leaves
-from pydnn.recipes.layouts import Layer
-from pydnn.stages.base import Shape
+from pydnn.recipes.layouts import Layer, without_weights
+from pydnn.records import AnyArray, FloatArray
+from pydnn.stages.base import Context, Shape, Stage, map_stages
 
 if TYPE_CHECKING:
     from pydnn.recipes.recipe import Recipe
@@ -25,6 +29,10 @@ def bytes_of(
 ) -> dict[str, int]:
     """The least bytes that a training step holds at the same time, by purpose.
 
+    For columns of features, the activations are the outputs of the layers. A stage for images or
+    sequences may keep more than its output for the backward pass, and make arrays as large as
+    those in it, so a network with such stages is tried on two examples of zeros.
+
     Args:
         recipe: The recipe.
         layers: The layers of its network, from `layers_of`.
@@ -35,13 +43,76 @@ def bytes_of(
     item = np.dtype(recipe.dtype).itemsize
     per_epoch: int = build(recipe.batches, family="batches").per_epoch(examples)
     m = -(-examples // per_epoch)  # rounded up: the largest batch
-    outputs = sum(layer.outputs for layer in layers)
+    numbers = math.ceil(_activations(recipe, layers, layout, shape))
     return {
         "parameters": layout.size * item,
         "gradients": layout.size * item,
         "state of the optimizer": _state_bytes(recipe, layout),
-        f"activations, batch of {m}": outputs * m * item,
+        f"activations, batch of {m}": numbers * m * item,
     }
+
+
+_MOST_TRIED = 1 << 24  # parameters, or numbers of an example, of a network that is tried
+
+
+def _activations(recipe: Recipe, layers: list[Layer], layout: Layout, shape: Shape) -> float:
+    """The numbers per example that a step keeps for its backward pass, and makes in it."""
+    outputs = sum(layer.outputs for layer in layers)
+    flat = max([len(shape), *(len(layer.shape) for layer in layers)]) == 1
+    if flat or layout.size > _MOST_TRIED or math.prod(shape) + outputs > _MOST_TRIED:
+        return outputs
+    network: Stage = build(without_weights(recipe.network), family="stage")
+    params, _ = network.init(Key(0), shape)
+    statistics = network.statistics
+    # A carried state is for a fixed number of examples, except outside of training.
+    training = statistics is None or not statistics.read_in_training
+    seen = {id(array): array for array in _owners(params)}
+    known, most = 0, 0.0
+
+    def tried(path: str, stage: Stage) -> Stage:
+        def forward(
+            params: Tree, A_prev: FloatArray, context: Context
+        ) -> tuple[FloatArray, object]:
+            nonlocal known, most
+            A, cache = stage.forward(params, A_prev, context)
+            new = {id(array): array for array in _owners((A, cache)) if id(array) not in seen}
+            seen.update(new)  # which also keeps them alive, so that no other gets their id
+            size = sum(array.nbytes for array in new.values())
+            # What the backward pass of the stage makes: the gradients of its input and its output,
+            # and about half as much as it kept besides. The first stage gives none of its input.
+            made = (size + A.nbytes) / 2 + (0 if A_prev is X else A_prev.nbytes)
+            known, most = known + size, max(most, made)
+            return A, cache
+
+        return attrs.evolve(stage, forward=forward)
+
+    X = np.zeros((*shape, _TRIED))
+    seen[id(X)] = X
+    context = Context(training, Key(0), recipe.arithmetic)
+    try:
+        with np.errstate(all="ignore"):
+            map_stages(tried, network).forward(params, X, context)
+    except BadInput:  # training refuses it, too, and says why
+        return outputs
+    # The gradient of each output is made, too, and its memory is kept for the next step.
+    return outputs + (X.nbytes + known + most) / (_TRIED * X.itemsize)
+
+
+_TRIED = 2  # examples, because a stage that mixes them may need more than one
+
+
+def _owners(value: object) -> Iterator[AnyArray]:
+    """The arrays in a cache that own their memory, or that the views in it refer to."""
+    if isinstance(value, np.ndarray):
+        while isinstance(value.base, np.ndarray):
+            value = value.base
+        yield value
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from _owners(part)
+    elif attrs.has(cls := type(value)):
+        for field in attrs.fields(cls):
+            yield from _owners(getattr(value, field.name))
 
 
 def _state_bytes(recipe: Recipe, layout: Layout) -> int:

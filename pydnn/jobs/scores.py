@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pydnn.checks import BadInput, expect_finite, fixed
 from pydnn.data import DataSet
@@ -21,7 +22,7 @@ from pydnn.metrics import (
     score_by_class,
     title,
 )
-from pydnn.records import Batch, FloatArray, IntArray
+from pydnn.records import Batch, FloatArray
 from pydnn.sequences import columns_with_labels
 from pydnn.training.finite import ignoring_overflow
 
@@ -101,7 +102,7 @@ def predicted(
     X: FloatArray | Table,
     names: Sequence[object],
     *,
-    lengths: IntArray | None = None,
+    lengths: ArrayLike | None = None,
 ) -> tuple[str, FloatArray]:
     """The task of a model, and its predictions (n_out, m) for raw examples.
 

@@ -180,7 +180,7 @@ def step_records(*, after: str = "update") -> SearchStrategy[Step]:
         optimizer = gradient_descent(learning_rate=0.25)
         step = make_train_step(network, sigmoid_cross_entropy(), optimizer)
         expect_known("part of the step", after, step.names)
-        state = initial_state(network, optimizer, batch.X.shape[:1], key=key)
+        state = initial_state(network, optimizer, batch.X.shape[:-1], key=key)
         return next(record for name, record in trace(step, state, batch) if name == after)
 
     return st.builds(of, networks(statistics=False), batches(), keys())

@@ -240,6 +240,38 @@ def test_images_with_all_their_axes_go_in_as_bytes(run):
     assert_near(probabilities.T[1:], model.predict(data.unflattened().test.X), "float32")
 
 
+@pytest.mark.parametrize("run", RUNNERS)
+def test_a_model_of_images_takes_bytes_and_standardizes_channels(run):
+    network = nn.serial(nn.conv(2, 2), nn.relu(), nn.flatten(), nn.dense(1))
+    recipe = nn.Recipe(
+        "x", network, nn.sigmoid_cross_entropy(), nn.adam(), iterations=1, standardize=True,
+        dtype="float32",  # the only one for which onnxruntime has convolutions
+    )  # fmt: skip
+    pictures = Key(1).integers(256, (6, 4, 3, 3)).astype(np.uint8)
+    X = np.moveaxis(pictures.astype(np.float32) / 255, 0, -1)
+    model = nn.train(recipe, nn.Batch(X, [[0, 1, 0, 1, 1, 0]])).model
+    for written, name, examples in (
+        (attrs.evolve(model, image_shape=(4, 3, 3)), "images", pictures),
+        (model, "X", np.moveaxis(X, -1, 0)),
+    ):
+        _, probabilities = RUNNERS[run](written.to_onnx())(None, {name: examples})
+        assert_near(probabilities.T[1:], model.predict(X), "float32")
+
+
+@pytest.mark.parametrize("run", RUNNERS)
+@pytest.mark.parametrize("loss", [nn.softmax_cross_entropy(), nn.sigmoid_cross_entropy()])
+def test_a_model_of_steps_gives_an_answer_for_each(loss, run):
+    n_out = 3 if loss.task(2) == "many classes" else 1
+    network = nn.serial(nn.dense(4), nn.gelu(), nn.dense(n_out))
+    recipe = nn.Recipe("x", network, loss, nn.adam(), iterations=1, standardize=True)
+    X, Y = Key(1).normal((4, 2, 6)), np.arange(24).reshape(4, 6) % max(n_out, 2)
+    model = nn.train(recipe, nn.Batch(X, Y, lengths=[1, 2, 3, 4, 4, 4])).model
+    label, probabilities = RUNNERS[run](model.to_onnx())(None, {"X": np.moveaxis(X, -1, 0)})
+    P = model.predict_proba(X)
+    assert_near(np.moveaxis(probabilities, 0, -1), P, "float64")
+    np.testing.assert_array_equal(label.T, P.argmax(axis=1))
+
+
 def test_the_file_says_what_it_is():
     onnx = pytest.importorskip("onnx")
     model = model_with(*LOSSES["many classes, named"], "float32")

@@ -703,3 +703,17 @@ def test_nothing_is_predicted_before_a_fit():
         with pytest.raises(NotFittedError):
             getattr(NetworkClassifier(), name)(X)
     assert not hasattr(NetworkRegressor(), "coefs_")
+
+
+def test_rows_become_images_or_sequences_by_a_reshape():
+    X, y = Key(1).normal((40, 16)), np.arange(40) % 3
+    for network in (
+        "reshape(4, 4, 1), conv(3, 3), relu, flatten",
+        "reshape(8, 2), gru(3, output='last')",
+    ):
+        model = NetworkClassifier(network=network, max_iter=2, random_state=1).fit(X, y)
+        assert model.predict_proba(X).shape == (40, 3)
+    with pytest.raises(BadInput, match=r"stage 0 \(conv\).*reshape\(4, 4, 1\)"):
+        NetworkClassifier(network="conv(3, 3)", max_iter=2).fit(X, y)
+    with pytest.raises(ValueError, match="dim 3"):
+        NetworkClassifier(max_iter=2).fit(X.reshape(40, 4, 4), y)

@@ -411,4 +411,6 @@ def test_the_layers_of_images_have_shapes():
     layers, layout = layers_of(CLASSES, (5, 4, 3))
     assert [layer.shape for layer in layers] == [(5, 4, 4), (5, 4, 4), (4,), (1,)]
     needed = bytes_of(CLASSES, layers, layout, shape=(5, 4, 3), examples=20)
-    assert needed["activations, batch of 7"] == 8 * 7 * (2 * 5 * 4 * 4 + 4 + 1)
+    kept = 5 * 4 * 3 + 2 * 5 * 4 * 4 + 4 + 1  # the examples and the outputs
+    made = 2 * 5 * 4 * 4 + 4 + 1 + 2 * 5 * 4 * 4  # the gradients of the outputs, and of the relu
+    assert needed["activations, batch of 7"] == 8 * 7 * (kept + made)

@@ -12,6 +12,7 @@ from pydnn.descriptions.text import read_description
 from pydnn.free_memory import _left_in_group, free_memory, readable
 from pydnn.jobs.job import prepare
 from pydnn.jobs.memory import bytes_of, expect_room
+from pydnn.numerics import memory
 from pydnn.recipes.layouts import layers_of
 from pydnn.recipes.recipe import Recipe
 from pydnn.sweeps import sweep
@@ -141,3 +142,38 @@ def test_a_limit_on_the_address_space_counts():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 3 << 30
+
+
+IMAGES = Batch(np.ones((16, 16, 3, 64)), np.arange(64)[np.newaxis] % 2)
+STEPS = Batch(np.ones((30, 8, 64)), np.arange(64)[np.newaxis] % 2)
+OF_AXES = {
+    "convolution": (
+        "serial(conv(16, 3, padding='same'), relu, max_pool(2), conv(16, 3), relu, flatten, "
+        "dense(1))", IMAGES,
+    ),
+    "channels": ("serial(conv(16, 5), batch_norm, relu, global_average_pool, dense(1))", IMAGES),
+    "steps": ("serial(lstm(24), gru(16, output='last'), dense(1))", STEPS),
+    "a carried state": (
+        "serial(rnn(32, initial='carried', examples=64), rnn(16, output='last'), dense(1))", STEPS
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("network", "data"), OF_AXES.values(), ids=OF_AXES)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_activations_of_images_and_sequences_are_about_what_a_step_takes(network, data, dtype):
+    recipe = attrs.evolve(SMALL, network=read_description(network), dtype=dtype)
+    shape = data.X.shape[:-1]
+    worked_out = bytes_of(recipe, *layers_of(recipe, shape), shape=shape, examples=64)
+    activations = worked_out["activations, batch of 64"]
+    assert activations > 20 * worked_out["parameters"]
+    job = prepare(recipe, data)
+    batch = next(job.batches)
+    memory._free.clear()  # of earlier tests, which would not be counted
+    tracemalloc.start()
+    try:
+        job.train_step(job.state, batch)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert activations / 1.5 < peak + batch.X.nbytes < activations * 1.5

@@ -1,0 +1,96 @@
+"""Sequences and images from a file to predictions, as a person at a terminal goes."""
+
+import json
+
+import numpy as np
+import pytest
+
+from pydnn import Batch, Key
+from pydnn.data import DataSet, save_table
+from pydnn.jobs.model import load_model
+
+STEPS = """
+data = "sequences.h5"
+network = "serial(gru(3, output='last'), dense(1))"
+loss = "sigmoid_cross_entropy"
+optimizer = "adam"
+iterations = 4
+batches = "mini_batches(8)"
+evaluate_every = 2
+standardize = true
+"""
+
+
+def sequences(m, key, *, each=False):
+    X = Key(key).normal((5, 2, m))
+    Y = np.arange(5 * m).reshape(5, m) % 2 if each else np.arange(m)[np.newaxis] % 2
+    return Batch(X, Y, None, 1 + np.arange(m) % 5)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_table("sequences.h5", DataSet(sequences(20, 1), sequences(7, 2)))
+    (tmp_path / "steps.toml").write_text(STEPS)
+    each = STEPS.replace("gru(3, output='last')", "gru(3)").replace("sequences", "each")
+    (tmp_path / "each.toml").write_text(each)
+    save_table("each.h5", DataSet(sequences(20, 1, each=True), sequences(7, 2, each=True)))
+    return tmp_path
+
+
+def test_sequences_are_trained_evaluated_and_predicted(folder, command):
+    status, out, err = command("train", "steps.toml", "--run", "run")
+    assert (status, "of 7 right" in out) == (0, True), err
+    status, out, _ = command("summary", "steps.toml")
+    assert [line.split() for line in out.splitlines()[1:3]] == [
+        ["input", "(5,", "2)"],
+        ["0", "gru", *out.splitlines()[2].split()[2:]],
+    ]
+    rows = json.loads(command("summary", "steps.toml", "--json")[1])["layers"]
+    assert [(row["shape"], row["outputs"]) for row in rows] == [([3], 3), ([1], 1)]
+    assert json.loads(command("evaluate", "run", "--json")[1])["test"]["accuracy"] <= 1
+    for argv in (["replay", "run"], ["diff", "run", "run"], ["resume", "run", "--iterations", "6"]):
+        assert command(*argv)[0] == 0
+    out = command("inspect", "run", "--step", "1", "--part", "batch")[1]
+    assert [row for row in ("5 x 2 x 8", "lengths") if row not in out] == []
+    new = sequences(3, 3)
+    np.savez("new.npz", X=np.moveaxis(new.X, -1, 0), lengths=new.lengths)
+    status, out, _ = command("predict", "run", "new.npz", "--json")
+    P = load_model("run").predict_proba(new.X, lengths=new.lengths)
+    answers = json.loads(out)["predictions"]
+    assert [answer["probability"] for answer in answers] == P.max(axis=0).tolist()
+    assert command("predict", "run", "new.npz")[1].splitlines()[2].startswith("example 2: ")
+
+
+def test_each_step_gets_an_answer(folder, command):
+    assert command("train", "each.toml", "--run", "run")[0] == 0
+    out = command("evaluate", "run")[1]
+    assert f"of {sequences(20, 1).lengths.sum()} right" in out
+    new = sequences(3, 3)
+    np.savez("new.npz", X=np.moveaxis(new.X, -1, 0), lengths=new.lengths)
+    answers = json.loads(command("predict", "run", "new.npz", "--json")[1])["predictions"]
+    assert [len(answer["steps"]) for answer in answers] == [1, 2, 3]
+    np.save("new.npy", np.moveaxis(new.X, -1, 0))
+    assert [line.count(";") for line in command("predict", "run", "new.npy")[1].splitlines()] == [
+        4, 4, 4
+    ]  # fmt: skip
+
+
+def test_files_of_other_examples_are_refused_in_one_line(folder, command):
+    command("train", "steps.toml", "--run", "run", "--no-record")
+    X = np.moveaxis(sequences(3, 3).X, -1, 0)
+    np.savez("long.npz", X=X, lengths=[1, 2, 6])
+    np.savez("labels.npz", Y=X)
+    np.save("number.npy", np.float64(3))
+    np.save("channels.npy", X[:, :, :1])
+    np.save("objects.npy", np.array([None]), allow_pickle=True)
+    for name, message in (
+        ("long.npz", "the length of example 2 is 6"),
+        ("labels.npz", "labels.npz has Y, expected X"),
+        ("number.npy", "expected X with the examples along its first axis"),
+        ("channels.npy", "X has shape (5, 1, 3), expected (5, 2, m)"),
+        ("objects.npy", "holds Python objects"),
+        ("steps.toml", "steps.toml has no arrays"),
+    ):
+        status, _, err = command("predict", "run", name)
+        assert (status, message in err, err.count("\n")) == (2, True, 1), err
