@@ -61,6 +61,11 @@ _ELSEWHERE = {
     "gru": "grucell gru_cell gated_recurrent_unit",
     "bidirectional": "birnn bilstm bigru both_directions",
     "lstm": "lstmcell lstm_cell long_short_term_memory",
+    "embedding": "embed embeddings lookup lookup_table",
+    "one_hot": "onehot one_hot_encoding to_categorical",
+    "positions": "positional_encoding position_embedding positional positional_embedding",
+    "attention": "self_attention multihead_attention multi_head_attention multiheadattention "
+    "multi_head_dot_product_attention mha transformer",
     "leaky_relu": "leakyrelu lrelu prelu",
     "silu": "swish",
     "sigmoid": "logistic expit",

@@ -37,6 +37,11 @@ def examples(task):
     X[7] *= 2.0**30
     if task == "images":
         X, task = X.reshape(6, 10, 2, EXAMPLES), "many classes"
+    if task == "letters":  # whose next ones are to be predicted
+        steps, words = 12, 9
+        ids = key.at("ids").integers(words, (steps + 1, EXAMPLES)).astype(float)
+        lengths = 1 + key.at("lengths").integers(steps, EXAMPLES)
+        return Batch(freeze(ids[:-1]), freeze(ids[1:]), None, lengths)
     Y = {
         "two classes": X[:1] + X[1:2] * X[2:3] > 0,
         "many classes": key.at("Y").integers(4, (1, EXAMPLES)),
@@ -236,6 +241,22 @@ JOBS = {
         "many classes",
         "reshape(6, 5, 4), transposed_conv(6, 3, stride=2, padding=1, groups=2), relu,"
         " max_pool(3), flatten, dense(4)",
+        "softmax_cross_entropy",
+        "momentum(learning_rate=0.01)",
+        batches="mini_batches(32)",
+        standardize=True,
+    ),
+    "letters": job(
+        "letters",
+        "parallel(one_hot(9), embedding(9, 7)), positions(kind='learnt'), batch_norm,"
+        " residual(layer_norm, attention(2, causal=True)), dense(9)",
+        "softmax_cross_entropy",
+        "adam(learning_rate=0.01)",
+        batches="mini_batches(32)",
+    ),
+    "attention": job(
+        "many classes",
+        "reshape(5, 24), positions, residual(attention(3, units=21)), gelu, flatten, dense(4)",
         "softmax_cross_entropy",
         "momentum(learning_rate=0.01)",
         batches="mini_batches(32)",

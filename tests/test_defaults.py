@@ -6,7 +6,7 @@ import pytest
 
 import pydnn
 from pydnn.descriptions.builders import _BUILDERS
-from pydnn.stages.initializers import he_normal, orthogonal, xavier_uniform
+from pydnn.stages.initializers import he_normal, normal, orthogonal, xavier_normal, xavier_uniform
 
 ADAM = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
 RECURRENT = {
@@ -14,6 +14,9 @@ RECURRENT = {
     "initializer": xavier_uniform(), "recurrent_initializer": orthogonal(),
 }  # fmt: skip
 DEFAULTS = {
+    "attention": {"units": None, "causal": False, "initializer": xavier_normal()},
+    "embedding": {"initializer": normal(scale=1.0)},
+    "positions": {"kind": "sinusoidal", "initializer": normal(scale=0.02)},
     "average_pool": {"stride": None, "padding": "valid", "count_padding": False},
     "transposed_conv": {
         "stride": 1, "padding": "valid", "output_padding": 0, "dilation": 1, "groups": 1,

@@ -16,6 +16,7 @@ from pydnn import (
     Context,
     Key,
     adam,
+    attention,
     average_pool,
     batch_norm,
     bidirectional,
@@ -25,6 +26,7 @@ from pydnn import (
     describe,
     dropout,
     elu,
+    embedding,
     flatten,
     gelu,
     global_average_pool,
@@ -38,7 +40,9 @@ from pydnn import (
     lstm,
     make_train_step,
     max_pool,
+    one_hot,
     parallel,
+    positions,
     relu,
     residual,
     rnn,
@@ -76,6 +80,7 @@ from pydnn.testing.examples import after_training, draw_stage
 
 STAGES = {
     "dense": dense(4),
+    "dense, at every step": dense(4),
     "dense, one unit": dense(1, initializer=xavier_normal()),
     "identity": identity(),
     "relu": relu(),
@@ -95,6 +100,8 @@ STAGES = {
     "conv of sequences": conv(2, 2, dilation=2, groups=2, padding=[(3, 0)]),
     "depthwise conv": depthwise_conv(2, multiplier=2),
     "layer norm": layer_norm(),
+    "batch norm of sequences": batch_norm(),
+    "layer norm of images": layer_norm(),
     "reshape": reshape(2, 3, -1),
     "flatten": flatten(),
     "crop": crop(((1, 0), (0, 1))),
@@ -118,6 +125,15 @@ STAGES = {
     "lstm": lstm(2),
     "bidirectional": bidirectional(gru(2)),
     "bidirectional, last, sum": bidirectional(lstm(2, output="last"), merge="sum"),
+    "embedding": embedding(5, 2),
+    "one hot": one_hot(4),
+    "positions": positions(),
+    "positions, learnt": positions("learnt"),
+    "attention": attention(2),
+    "attention, causal": attention(3, units=6, causal=True),
+    "a network of ids": serial(
+        parallel(one_hot(5), embedding(5, 2)), positions(), residual(attention(1)), dense(2)
+    ),
     "everything in everything": serial(
         parallel(residual(batch_norm(), dense(3), dropout(keep_prob=0.5)), layer_norm()),
         residual(layer_norm(), dense(6), batch_norm(decay=0.5)),
@@ -139,6 +155,16 @@ SHAPES = {  # of one example; (3,) for all other stages
     "global max pool": (2, 3, 2),
     "transposed conv": (2, 3, 2),
     "parallel, of images": (4, 5, 5),
+    "dense, at every step": (2, 3),
+    "batch norm of sequences": (3, 2),
+    "layer norm of images": (2, 2, 3),
+    "embedding": (4,),
+    "one hot": (3,),
+    "positions": (4, 3),
+    "positions, learnt": (3, 2),
+    "attention": (4, 6),
+    "attention, causal": (3, 4),
+    "a network of ids": (3,),
     "rnn": (4, 3),
     "rnn, relu": (3, 2),
     "gru": (3, 2),
@@ -149,7 +175,15 @@ SHAPES = {  # of one example; (3,) for all other stages
     "rnn, last, learnt, reverse": (4, 3),
 }
 # Stages whose output may share memory with their input
-SHARING = {"identity", "dropout", "dropout of channels", "reshape", "flatten"}
+SHARING = {
+    "identity",
+    "dropout",
+    "dropout of channels",
+    "reshape",
+    "flatten",
+    "positions",
+    "positions, learnt",
+}
 
 
 def test_every_stage_is_in_the_table():

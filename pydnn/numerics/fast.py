@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from pydnn.numerics.groups import sum_groups
 from pydnn.numerics.image_products import convolution_by
 from pydnn.numerics.interface import Numerics
 from pydnn.numerics.memory import empty, room_for
@@ -238,6 +239,7 @@ fast = Numerics(
     matmul=_matmul,
     summed_matmul=_summed_matmul,
     sum=_sum,
+    sum_groups=sum_groups,
     convolution=convolution_by(_matmul),
     mean=_mean,
     norm=_norm,

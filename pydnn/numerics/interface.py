@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import attrs
 
 from pydnn.numerics.geometry import Geometry
-from pydnn.records import FloatArray, Unchanging
+from pydnn.records import FloatArray, IntArray, Unchanging
 
 __all__ = ["Convolution", "Numerics"]
 
@@ -34,6 +34,20 @@ class Gates(Protocol):
 
     def __call__(
         self, Z: FloatArray, sigmoids: int, /, *, out: FloatArray | None = None
+    ) -> FloatArray: ...
+
+
+class GroupedSum(Protocol):
+    """Sums of columns by group; the caller may pass `out`, an array that it has just made."""
+
+    def __call__(
+        self,
+        a: FloatArray,
+        groups: IntArray,
+        count: int,
+        /,
+        *,
+        out: FloatArray | None = None,
     ) -> FloatArray: ...
 
 
@@ -107,6 +121,8 @@ class Numerics(Unchanging):
         summed_matmul: The sum of all products of two stacks of matrices (..., n, k) and
             (..., k, p), shape (n, p). It has no fingerprint of its own in recorded environments,
             since it is made of `matmul`.
+        sum_groups: `(a, groups, count, out=None)`: for columns (..., n, m) and the group of each,
+            (..., m), the sums of each of `count` groups, (count, n).
         gates: `(Z, sigmoids, out=None)`: the logistic function of the first `sigmoids` rows of a
             matrix, and tanh of the others, for recurrent stages. Errors are small beside 1, so a
             result near 0 may have fewer correct digits than those of `logistic` and `tanh`. `out`
@@ -136,6 +152,7 @@ class Numerics(Unchanging):
     cosine: Callable[[float], float]
     orthonormal_basis: Callable[[FloatArray], FloatArray]
     summed_matmul: Product = attrs.field(kw_only=True)
+    sum_groups: GroupedSum = attrs.field(kw_only=True)
     gates: Gates = attrs.field(kw_only=True)
     convolution: Convolution = attrs.field(kw_only=True)
     exact: bool = attrs.field(default=False, kw_only=True)

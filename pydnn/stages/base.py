@@ -175,6 +175,8 @@ class Stage(DescribedPart, Generic[Params, Cache]):
             the output has the same steps as the input. "ended": the same, but the output has no
             steps, e.g. only the last valid one is left. "refused": the stage would mix padding
             into valid steps, so batches with lengths are refused.
+        ids: For a stage whose input holds ids, whole numbers from 0 on: how many there are. They
+            have no gradient, so dA_prev is 0. None for a stage that takes any numbers.
         gradients: The class of `grads`; None if it is the class of `params`.
         onnx: `(params, A_prev, statistics) -> A`, optional: the computation outside of training,
             written with operators of ONNX. A_prev and A are values of `pydnn.stages.graph`, with
@@ -206,6 +208,7 @@ class Stage(DescribedPart, Generic[Params, Cache]):
     in_sequence: bool = attrs.field(default=False, kw_only=True)
     statistics: Statistics[Params, Cache] | None = attrs.field(default=None, kw_only=True)
     lengths: Literal["refused", "kept", "ended"] = attrs.field(default="refused", kw_only=True)
+    ids: int | None = attrs.field(default=None, kw_only=True)
     gradients: type | None = attrs.field(default=None, kw_only=True)
     onnx: Callable[[Params, Value, Tree], Value] | None = attrs.field(default=None, kw_only=True)
     parts: tuple[Stage, ...] = attrs.field(default=(), kw_only=True)

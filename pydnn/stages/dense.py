@@ -146,7 +146,7 @@ def dense_backward(
     numerics = cache.numerics
     if dZ.ndim == 3:
         dW, db = _grads_of_steps(cache, dZ, (None, None))
-        return freeze(numerics.matmul(params.W.T, dZ)), DenseGrads(freeze(dW), freeze(db))
+        return freeze(numerics.matmul(params.W.T, dZ)), DenseGrads(freeze(dW), freeze(db)[0])
     dW, db = numerics.matmul(dZ, cache.A_prev.T), numerics.sum(dZ, axis=1)
     return freeze(numerics.matmul(params.W.T, dZ)), DenseGrads(freeze(dW), freeze(db))
 
@@ -203,7 +203,7 @@ def _grads_of_steps(
     numerics = cache.numerics
     dW = numerics.summed_matmul(dZ, cache.A_prev.swapaxes(1, 2), out=out[0])
     total = None if out[1] is None else out[1][np.newaxis]
-    return dW, numerics.sum(dZ, axis=(0, 2), out=total)[0]
+    return dW, numerics.sum(dZ, axis=(0, 2), out=total)  # (1, n_out, 1)
 
 
 def dense_onnx(params: DenseParams, A_prev: Value, statistics: Tree) -> Value:

@@ -391,6 +391,7 @@ WRITTEN = Numerics(
     tanh=np.tanh,
     logistic=lambda Z: cast(Any, Z).op("Sigmoid"),
     gates=_unwritten,
+    sum_groups=_unwritten,
     erf=_erf,
     positive_part=lambda Z: cast(Any, Z).op("Relu"),
     power=math.pow,

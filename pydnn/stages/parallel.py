@@ -150,6 +150,7 @@ def _joined(axis: int, *stages: Stage) -> Stage[Trees, ParallelCache]:
         backward_into=backward_into,
         random=any(stage.random for stage in stages),
         mixes_examples=any(stage.mixes_examples for stage in stages),
+        ids=min((stage.ids for stage in stages if stage.ids is not None), default=None),
         statistics=combined_statistics(stages, lambda cache: cache.caches),
         lengths=stages[0].lengths if len({stage.lengths for stage in stages}) == 1 else "refused",
         onnx=onnx,

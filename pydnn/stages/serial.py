@@ -122,6 +122,7 @@ def serial(*stages: Stage) -> Stage[Trees, Caches]:
         mixes_examples=any(stage.mixes_examples for stage in stages),
         elementwise=all(stage.elementwise for stage in stages),
         in_sequence=True,
+        ids=stages[0].ids,
         statistics=combined_statistics(stages, lambda caches: caches),
         lengths="refused" if refuses else "ended" if last_with_steps < len(stages) else "kept",
         onnx=onnx,

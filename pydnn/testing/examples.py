@@ -60,7 +60,7 @@ def draw_stage(
         examples: The number of examples.
         key: The key to draw from.
         params: Parameters to use; by default those of `init` plus noise, so that biases are not 0.
-        A_prev: Input to use; by default normal numbers.
+        A_prev: Input to use; by default normal numbers, or ids for a stage that takes ids.
         lengths: The number of valid steps of each example; by default all steps are valid.
 
     Raises:
@@ -88,7 +88,11 @@ def draw_stage(
         noise = 0.5 * key.at("parameters").normal(layout.size)
         params = layout.tree(freeze(np.concatenate(vectors) + noise))
     if A_prev is None:
-        A_prev = freeze(key.at("input").normal((*shape_in, examples)))
+        shape_all = (*shape_in, examples)
+        if stage.ids is None:
+            A_prev = freeze(key.at("input").normal(shape_all))
+        else:
+            A_prev = freeze(key.at("input").integers(stage.ids, shape_all).astype(np.float64))
     shape = (*shape_out, A_prev.shape[-1])
     dA = freeze(key.at("gradient").normal(shape))
     if lengths is not None:

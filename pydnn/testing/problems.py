@@ -48,28 +48,34 @@ class Problem:
 def problem_of_stage(
     stage: Stage, params: Tree, A_prev: FloatArray, dA: FloatArray, context: Context
 ) -> Problem:
-    """Return the problem for a stage: gradients of sum(dA * output) by parameters and A_prev."""
+    """Return the problem for a stage: gradients of sum(dA * output) by parameters and A_prev.
+
+    Ids in A_prev cannot move a little, so they have no differences to compare with.
+    """
     layout = layout_of(params)
     _expect_all_float64(layout, params, ("A_prev", A_prev), ("dA", dA))
     size, what = layout.size, f"stage {stage.name}"
+    moves = stage.ids is None
 
     def outputs(vector: FloatArray) -> FloatArray:
-        X = freeze(vector[size:].reshape(A_prev.shape))
+        X = freeze(vector[size:].reshape(A_prev.shape)) if moves else A_prev
         return stage.forward(layout.tree(freeze(vector[:size])), X, context)[0].ravel()
 
     def gradient(vector: FloatArray) -> FloatArray:
-        tree, X = layout.tree(vector[:size]), freeze(vector[size:].reshape(A_prev.shape))
+        tree = layout.tree(vector[:size])
+        X = freeze(vector[size:].reshape(A_prev.shape)) if moves else A_prev
         A, cache = checked_call(f"forward of {what}", stage.forward, tree, X, context, hint=_HINT)
         _expect_output(what, A, dA)
         dA_prev, grads = checked_call(
             f"backward of {what}", stage.backward, tree, cache, dA, hint=_HINT
         )
-        return _joined(layout, grads, ("A_prev", A_prev.shape, dA_prev))
+        joined = _joined(layout, grads, ("A_prev", A_prev.shape, dA_prev))
+        return joined if moves else joined[:size]
 
     return Problem(
         what,
-        (*layout.slots, Slot("A_prev", A_prev.shape, size)),
-        _flat(*leaves(params), A_prev),
+        (*layout.slots, Slot("A_prev", A_prev.shape, size)) if moves else layout.slots,
+        _flat(*leaves(params), A_prev)[: None if moves else size],
         outputs,
         dA.ravel(),
         gradient,
@@ -109,10 +115,11 @@ def network_problem(
     """Return the problem for a network with a loss: gradients of the cost by parameters and X."""
     layout = layout_of(params)
     _expect_all_float64(layout, params, ("X", X))
-    size = layout.size
+    size, moves = layout.size, network.ids is None
 
     def parts(vector: FloatArray) -> tuple[Tree, FloatArray]:
-        return layout.tree(freeze(vector[:size])), freeze(vector[size:].reshape(X.shape))
+        inputs = freeze(vector[size:].reshape(X.shape)) if moves else X
+        return layout.tree(freeze(vector[:size])), inputs
 
     def outputs(vector: FloatArray) -> FloatArray:
         tree, inputs = parts(vector)
@@ -128,11 +135,13 @@ def network_problem(
         dX, grads = checked_call(
             "backward of the network", network.backward, tree, cache, dAL, hint=_HINT
         )
-        return _joined(layout, grads, ("X", X.shape, dX))
+        joined = _joined(layout, grads, ("X", X.shape, dX))
+        return joined if moves else joined[:size]
 
-    slots = (*layout.slots, Slot("X", X.shape, size))
+    slots = (*layout.slots, Slot("X", X.shape, size)) if moves else layout.slots
+    vector = _flat(*leaves(params), X)[: None if moves else size]
     subject = f"network {network.name} with {loss.name}"
-    return Problem(subject, slots, _flat(*leaves(params), X), outputs, np.ones(1), gradient)
+    return Problem(subject, slots, vector, outputs, np.ones(1), gradient)
 
 
 def problem_of_function(

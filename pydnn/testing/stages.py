@@ -256,6 +256,8 @@ def _try_gradients(trial: Trial, mode: _Mode, rtol: float) -> None:
         subject = f"{problem.subject} in {mode.when}"
         report = check_problem(attrs.evolve(problem, subject=subject), rtol=rtol)
         trial.tables.append(report)
+        if mode.stage.ids is not None and mode.both(drawn.A_prev, drawn.dA)[1].any():
+            fault(f"dA_prev is not 0 in {mode.when}, although ids have no gradient")
         if not report.right:
             fault(str(report))
 

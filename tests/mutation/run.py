@@ -64,6 +64,11 @@ TESTS = {
         name: ["tests/stages/test_recurrent.py", *STAGES[1:]]
         for name in ("recurrent", "rnn", "gru", "lstm", "bidirectional")
     },
+    **{
+        name: [f"tests/stages/test_{name}.py", *STAGES[1:]]
+        for name in ("embedding", "positions", "attention")
+    },
+    "groups": ["tests/numerics/test_groups.py"],
     "convolution": ["tests/stages/test_convolution.py", *STAGES[1:]],
     "losses": ["tests/test_losses.py", "tests/test_laws.py"],
     "adaptive": [

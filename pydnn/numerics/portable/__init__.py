@@ -8,6 +8,7 @@ anybody can check any number of a run by other means:
 - in stacks of matrices, each product is as if it were alone; a sum of products is one product, of
   the operands one beside the other, so each of its entries is a single dot product
 - `convolution`: convolutions, by these products
+- `groups`: sums of columns by group, each rounded once
 - `sums`: sums, means and lengths by a fixed tree of additions
 - `elementary`: exp, log, tanh and similar functions
 - `scalars`: powers and cosines of single numbers, for schedules
@@ -24,6 +25,7 @@ from __future__ import annotations
 import numpy as np
 
 from pydnn.numerics.fast import error_function
+from pydnn.numerics.groups import exact_sum_groups
 from pydnn.numerics.image_products import convolution_by
 from pydnn.numerics.interface import Numerics
 from pydnn.numerics.portable import elementary
@@ -98,6 +100,7 @@ portable = Numerics(
     matmul=_matmul,
     summed_matmul=_summed_matmul,
     sum=tree_sum,
+    sum_groups=exact_sum_groups,
     convolution=convolution_by(_matmul),
     mean=mean,
     norm=norm,
