@@ -130,9 +130,9 @@ class Numerics(Unchanging):
         convolution: The products of a kernel with the windows of images, and their gradients.
         exact: Whether results have the same bits on every machine.
         expect_sound: A function that raises BadInput in a process where bits would differ.
-        prepare: A function that training calls once on its examples. It returns the same numbers,
-            possibly in an array that nobody can write to, so that the arithmetic can keep what it
-            computes from them.
+        prepare: A function that training calls once on its examples, and a recurrent stage on the
+            weights of all its steps. It returns the same numbers, possibly in an array that nobody
+            can write to, so that the arithmetic can keep what it computes from them.
     """
 
     name: str

@@ -337,7 +337,7 @@ def forward_over_steps(
     state = [steps.sorted(array) for array in _state_of(cell, before, (units, m), dtype)]
     inputs, outputs = steps.room(n + 1 + units, dtype), steps.room(units, dtype)
     kept = [steps.room(rows, dtype) for rows in cell.kept(n, units)]
-    weights = cell.prepare(params)
+    weights = tuple(map(numerics.prepare, cell.prepare(params)))
     into = list(zip(*map(steps.views, kept), strict=True)) or [()] * len(steps.alive)
     operands, results = steps.views(inputs), steps.views(outputs)
     for t in steps.order:
@@ -401,7 +401,8 @@ def backward_over_steps(
     dstate = [steps.sorted(array) for array in _state_of(cell, after, (units, m), dtype)]
     dZ, room = steps.room(cell.rows * units, dtype), empty(units * m, dtype)
     dX = steps.room(n, dtype) if needs_dX else None
-    weights, back = cell.prepare(params), cell.back(params).T
+    weights = tuple(map(numerics.prepare, cell.prepare(params)))
+    back = numerics.prepare(cell.back(params).T)
     kept = list(zip(*map(steps.views, cache.kept), strict=True)) or [()] * len(steps.alive)
     operands, outputs, slopes = map(steps.views, (cache.inputs, cache.outputs, dZ))
     dinputs = [] if dX is None else steps.views(dX)

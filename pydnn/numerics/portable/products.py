@@ -54,7 +54,16 @@ def matmul_float64(a: FloatArray, b: FloatArray, out: FloatArray) -> None:
         _by_tree(a, b, out)
     else:
         right = kept("slices", b, lambda into: cut(b.T, left=False, into=into))
-        _by_slices(cut(a, left=True, into=_LEFT), right, out)
+        _by_slices(_cut_left(a), right, out)
+
+
+def _cut_left(a: FloatArray) -> Slices:
+    """Return the slices of a left operand, which lie in the work array of their name."""
+    left = kept("left slices", a, lambda into: cut(a, left=True, into=into and _LEFT))
+    work = floats(_LEFT, *left.parts.shape)
+    if left.parts.base is not work.base:
+        work[...] = left.parts  # takes a tenth of the time of the cut
+    return left
 
 
 def precise_product(a: FloatArray, b: FloatArray) -> FloatArray:
