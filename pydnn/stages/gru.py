@@ -12,7 +12,7 @@ from pydnn.checks import BadInput, expect_count, expect_known, expect_shape
 from pydnn.descriptions.builders import described
 from pydnn.keys import Key
 from pydnn.numerics import Numerics
-from pydnn.records import FloatArray, arrays, freeze, scalar
+from pydnn.records import FloatArray, arrays, scalar
 from pydnn.stages.base import EVALUATION, Context, Stage
 from pydnn.stages.initializers import Initializer, orthogonal, xavier_uniform
 from pydnn.stages.recurrent import (
@@ -29,6 +29,7 @@ from pydnn.stages.recurrent import (
     drawn_blocks,
     forward_over_steps,
     joined,
+    own,
     recurrent_onnx,
     recurrent_stage,
     split,
@@ -90,14 +91,13 @@ class GruLearntGrads(GruGrads):
 # that the gradients of the first three go back to x, and those of the last three to a_prev.
 
 
-def _prepare_after(params: GruParams) -> Weights:
+def _weights_after(params: GruParams) -> Weights:
     units = params.W_a.shape[1]
     z_and_r, h = np.s_[: 2 * units], np.s_[2 * units :]
     return (
         joined(params)[z_and_r],
         np.concatenate([params.W_x[h], params.b[h]], axis=1),
         np.concatenate([params.b_a, params.W_a[h]], axis=1),
-        params.W_a.T,
     )
 
 
@@ -147,7 +147,7 @@ def _backward_after(
     np.multiply(dr, dh, dr)
     np.multiply(dh, r, dproduct)
     np.multiply(da, z, da)
-    np.add(numerics.matmul(weights[3], dZ[units:]), da, dstate[0])
+    np.add(numerics.matmul(weights[1], dZ[units:]), da, dstate[0])
 
 
 def _through_gates(
@@ -180,23 +180,21 @@ def _gradients_after(
     z_and_r = product(np.s_[units : 3 * units], np.s_[:])
     h = product(blocks[0], np.s_[: n + 1])
     recurrent = product(blocks[3], np.s_[n:])
-    whole = {
+    return {
         "dW_x": np.concatenate([z_and_r[:, :n], h[:, :n]]),
         "dW_a": np.concatenate([z_and_r[:, n + 1 :], recurrent[:, 1:]]),
         "db": np.concatenate([z_and_r[:, n : n + 1], h[:, n:]]),
-        "db_a": np.ascontiguousarray(recurrent[:, :1]),
+        "db_a": recurrent[:, :1],
     }
-    return {name: freeze(gradient) for name, gradient in whole.items()}
 
 
 # Reset before the product: h = tanh(W_x x + W_a (r a_prev) + b), with the rows of h. The kept
 # arrays hold h, z and r, and the operand [x; 1; r a_prev].
 
 
-def _prepare_before(params: RecurrentParams) -> Weights:
+def _weights_before(params: RecurrentParams) -> Weights:
     weights, units = joined(params), params.W_a.shape[1]
-    z_and_r, h = np.s_[: 2 * units], np.s_[2 * units :]
-    return weights[z_and_r], weights[h], params.W_a[z_and_r].T, params.W_a[h].T
+    return weights[: 2 * units], weights[2 * units :]
 
 
 def _forward_before(
@@ -233,13 +231,13 @@ def _backward_before(
     h, z, r = (gates[k * units : (k + 1) * units] for k in range(3))
     dh, _, dr = (dZ[k * units : (k + 1) * units] for k in range(3))
     _through_gates(gates[units:], h, z, operand, da, dh, dZ[units:])
-    dreset = numerics.matmul(weights[3], dh)
+    dreset = numerics.matmul(weights[2], dh)
     np.multiply(dr, operand[-units:], dr)
     np.multiply(dr, dreset, dr)
     np.multiply(da, z, da)
     np.multiply(dreset, r, dreset)
     np.add(da, dreset, da)
-    np.add(numerics.matmul(weights[2], dZ[units:]), da, dstate[0])
+    np.add(numerics.matmul(weights[1], dZ[units:]), da, dstate[0])
 
 
 def _gradients_before(
@@ -250,9 +248,18 @@ def _gradients_before(
     return split(np.concatenate([z_and_r, h]), n)
 
 
-def _back(params: RecurrentParams) -> FloatArray:
-    """Return W_x with the rows of h first, as in the kept gates."""
-    return np.roll(params.W_x, params.W_a.shape[1], axis=0)
+def _weights_back_after(params: GruParams) -> Weights:
+    return _as_kept(params.W_x), params.W_a.T
+
+
+def _weights_back_before(params: RecurrentParams) -> Weights:
+    units = params.W_a.shape[1]
+    return _as_kept(params.W_x), params.W_a[: 2 * units].T, params.W_a[2 * units :].T
+
+
+def _as_kept(W_x: FloatArray) -> FloatArray:
+    """Return the transpose of W_x with h first, as in the kept gates."""
+    return np.roll(W_x, len(W_x) // 3, axis=0).T
 
 
 _CELLS = {
@@ -262,10 +269,10 @@ _CELLS = {
         state=State,
         kept=lambda n, units: (4 * units,),
         rows=4,
-        prepare=_prepare_after,
+        weights=_weights_after,
+        weights_back=_weights_back_after,
         forward=_forward_after,
         backward=_backward_after,
-        back=_back,
         gradients=_gradients_after,
     ),
     "before": Cell(
@@ -274,10 +281,10 @@ _CELLS = {
         state=State,
         kept=lambda n, units: (3 * units, n + 1 + units),
         rows=3,
-        prepare=_prepare_before,
+        weights=_weights_before,
+        weights_back=_weights_back_before,
         forward=_forward_before,
         backward=_backward_before,
-        back=_back,
         gradients=_gradients_before,
     ),
 }
@@ -373,7 +380,7 @@ def gru_backward(
     """
     dX, before, grads = backward_over_steps(_cell(reset), params, cache, dA, after)
     assert dX is not None
-    return dX, before, _RECORDS[reset, False].grads(**grads)
+    return dX, before, _RECORDS[reset, False].grads(**own(grads))
 
 
 def gru_cell_forward(

@@ -28,6 +28,7 @@ from pydnn.stages.recurrent import (
     drawn_blocks,
     forward_over_steps,
     joined,
+    own,
     recurrent_onnx,
     recurrent_stage,
     split,
@@ -127,10 +128,10 @@ _CELL = Cell(
     state=LstmState,
     kept=lambda n, units: (4 * units, units, units),
     rows=4,
-    prepare=lambda params: (joined(params), params.W_a.T),
+    weights=lambda params: (joined(params),),
+    weights_back=lambda params: (params.W_x.T, params.W_a.T),
     forward=_forward,
     backward=_backward,
-    back=lambda params: params.W_x,
     gradients=lambda product, n, units: split(product(np.s_[:], np.s_[:]), n),
 )
 
@@ -202,7 +203,7 @@ def lstm_backward(
     """
     dX, before, grads = backward_over_steps(_CELL, params, cache, dA, after)
     assert dX is not None
-    return dX, before, RecurrentGrads(**grads)
+    return dX, before, RecurrentGrads(**own(grads))
 
 
 def lstm_cell_forward(

@@ -38,10 +38,10 @@ from pydnn.checks import (
 from pydnn.keys import Key
 from pydnn.numerics import Numerics
 from pydnn.numerics.memory import empty
-from pydnn.parameters import Views, leaves
+from pydnn.parameters import Views
 from pydnn.records import WEIGHTS, AnyDType, FloatArray, arrays, freeze
 from pydnn.sequences import expect_lengths
-from pydnn.stages.base import Context, Shape, Stage, Statistics, flat
+from pydnn.stages.base import Context, Shape, Stage, Statistics
 from pydnn.stages.initializers import Initializer
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ __all__ = [
     "drawn_blocks",
     "forward_over_steps",
     "joined",
+    "own",
     "recurrent_onnx",
     "recurrent_stage",
     "split",
@@ -182,6 +183,16 @@ class Steps:
         valid: FloatArray = array[t][:, self.columns[: self.alive[t]]]
         return valid
 
+    def fill(self, inputs: FloatArray, X: FloatArray) -> None:
+        """Fill the first rows of the packed operands [x; 1; a] with the inputs X, and with ones."""
+        n = X.shape[1]
+        if self.columns is None:
+            whole = inputs.reshape(self.T, -1, self.m)
+            whole[:, :n], whole[:, n] = X, 1
+            return
+        for t, operand in enumerate(self.views(inputs)):
+            operand[:n], operand[n] = self.at(X, t), 1
+
     def sorted(self, array: FloatArray) -> FloatArray:
         """Return a new array with the columns of `array` (rows, m) in the order of lengths."""
         if self.columns is None:
@@ -258,15 +269,16 @@ class Cell:
         state: The record of the state.
         kept: `(n, units) -> rows`, the rows of each array that a step keeps for the backward pass.
         rows: The number of blocks of `units` rows of pre-activations; those of W_x come first.
-        prepare: `(params) -> weights`, the operands of the products of all steps.
+        weights: `(params) -> weights`, the left operands of the products of all steps.
+        weights_back: The same for the backward pass. The first one takes the first rows of dZ to
+            dx.
         forward: `(weights, inputs, kept, state, a, numerics)`: fill `kept`, the new state and `a`
             from the operand [x; 1; a] and the state.
         backward: `(weights, inputs, kept, a, da, dstate, dZ, numerics)`: from the gradient `da` of
             the output of the step, which it may overwrite, fill the gradients dZ of the
             pre-activations, and turn `dstate` after the step into that before it.
-        back: `(params) -> W`, whose transpose takes the first rows of dZ to dx.
         gradients: `(product, n, units) -> gradients` by name, where `product(rows of dZ, rows of an
-            operand, number of the operand)` sums over all steps and examples.
+            operand, number of the operand)` sums over all steps and examples. They may be views.
     """
 
     name: str
@@ -274,10 +286,10 @@ class Cell:
     state: type
     kept: Callable[[int, int], tuple[int, ...]]
     rows: int
-    prepare: Callable[[Any], Weights]
+    weights: Callable[[Any], Weights]
+    weights_back: Callable[[Any], Weights]
     forward: Callable[..., None]
     backward: Callable[..., None]
-    back: Callable[[Any], FloatArray]
     gradients: Callable[[Callable[..., FloatArray], int, int], dict[str, FloatArray]]
 
 
@@ -291,13 +303,19 @@ class Records:
 
 def joined(params: RecurrentParams) -> FloatArray:
     """Return the weights [W_x, b, W_a] of the operand [x; 1; a]."""
-    return np.concatenate([params.W_x, params.b, params.W_a], axis=1)
+    W_x, W_a = params.W_x, params.W_a
+    W = empty((len(W_x), W_x.shape[1] + 1 + W_a.shape[1]), W_x.dtype)
+    return np.concatenate([W_x, params.b, W_a], axis=1, out=W)
 
 
 def split(dW: FloatArray, n: int) -> dict[str, FloatArray]:
     """Return the gradients of W_x, W_a and b from that of [W_x, b, W_a]."""
-    parts = {"dW_x": dW[:, :n], "dW_a": dW[:, n + 1 :], "db": dW[:, n : n + 1]}
-    return {name: freeze(np.ascontiguousarray(part)) for name, part in parts.items()}
+    return {"dW_x": dW[:, :n], "dW_a": dW[:, n + 1 :], "db": dW[:, n : n + 1]}
+
+
+def own(gradients: dict[str, FloatArray]) -> dict[str, FloatArray]:
+    """Return the gradients as read-only arrays of their own."""
+    return {name: freeze(array.copy()) for name, array in gradients.items()}
 
 
 def forward_over_steps(
@@ -337,17 +355,19 @@ def forward_over_steps(
     state = [steps.sorted(array) for array in _state_of(cell, before, (units, m), dtype)]
     inputs, outputs = steps.room(n + 1 + units, dtype), steps.room(units, dtype)
     kept = [steps.room(rows, dtype) for rows in cell.kept(n, units)]
-    weights = tuple(map(numerics.prepare, cell.prepare(params)))
+    weights = tuple(map(numerics.prepare, cell.weights(params)))
     into = list(zip(*map(steps.views, kept), strict=True)) or [()] * len(steps.alive)
     operands, results = steps.views(inputs), steps.views(outputs)
+    steps.fill(inputs, X)
     for t in steps.order:
         operand, a, alive = operands[t], results[t], steps.alive[t]
         now = state if alive == m else [array[:, :alive] for array in state]
-        operand[:n] = steps.at(X, t)
-        operand[n] = 1
         operand[n + 1 :] = now[0]
         cell.forward(weights, operand, into[t], now, a, numerics)
-        now[0][...] = a
+        if steps.columns is None:
+            state[0] = a  # `outputs` holds it, so no copy is needed
+        else:
+            now[0][...] = a
     after = cell.state(*map(steps.unsorted, state))
     A = steps.unpacked(outputs)
     packed = tuple(map(freeze, kept))
@@ -391,7 +411,7 @@ def backward_over_steps(
 
     Returns:
         dX (T, n, m), or None; the gradient of the state before the first step, in a record of the
-        cell; and the gradients of the parameters by name.
+        cell; and the gradients of the parameters by name, which may be views.
     """
     steps, numerics, dtype = cache.steps, cache.numerics, params.W_x.dtype
     units, n, m = params.W_a.shape[1], params.W_x.shape[1], steps.m
@@ -401,8 +421,7 @@ def backward_over_steps(
     dstate = [steps.sorted(array) for array in _state_of(cell, after, (units, m), dtype)]
     dZ, room = steps.room(cell.rows * units, dtype), empty(units * m, dtype)
     dX = steps.room(n, dtype) if needs_dX else None
-    weights = tuple(map(numerics.prepare, cell.prepare(params)))
-    back = numerics.prepare(cell.back(params).T)
+    weights = tuple(map(numerics.prepare, cell.weights_back(params)))
     kept = list(zip(*map(steps.views, cache.kept), strict=True)) or [()] * len(steps.alive)
     operands, outputs, slopes = map(steps.views, (cache.inputs, cache.outputs, dZ))
     dinputs = [] if dX is None else steps.views(dX)
@@ -416,7 +435,7 @@ def backward_over_steps(
             np.add(now[0], steps.at(dA, t), da)
         cell.backward(weights, operands[t], kept[t], outputs[t], da, now, slopes[t], numerics)
         if dinputs:
-            numerics.matmul(back, slopes[t][: cell.gates * units], out=dinputs[t])
+            numerics.matmul(weights[0], slopes[t][: cell.gates * units], out=dinputs[t])
 
     def product(rows: slice, operand_rows: slice, operand: int = 0) -> FloatArray:
         chosen = cache.kept[operand - 1] if operand else cache.inputs
@@ -513,7 +532,7 @@ def recurrent_stage(
 
     def pulled_back(
         params: Any, cache: RecurrentCache, dA: FloatArray, needs_dX: bool
-    ) -> tuple[FloatArray | None, Any]:
+    ) -> tuple[FloatArray | None, dict[str, FloatArray]]:
         after = None
         if last:
             zeros = [np.broadcast_to(dA.dtype.type(0), dA.shape) for _ in names[1:]]
@@ -525,20 +544,20 @@ def recurrent_stage(
         )
         if learnt:
             for name in names:
-                grads[f"d{name}_0"] = freeze(cache.numerics.sum(getattr(before, name), axis=1))
-        return dX, records.grads(**grads)
+                grads[f"d{name}_0"] = cache.numerics.sum(getattr(before, name), axis=1)
+        return dX, grads
 
     def backward(params: Any, cache: RecurrentCache, dA: FloatArray) -> tuple[FloatArray, Any]:
         dX, grads = pulled_back(params, cache, dA, True)
         assert dX is not None
-        return dX, grads
+        return dX, records.grads(**own(grads))
 
     def backward_into(
         params: Any, cache: RecurrentCache, dA: FloatArray, out: Views, needs_dA_prev: bool
     ) -> FloatArray | None:
         dX, grads = pulled_back(params, cache, dA, needs_dA_prev)
-        for target, gradient in zip(flat(out), leaves(grads), strict=True):
-            target[...] = gradient
+        for field, target in zip(attrs.fields(records.grads), out, strict=True):
+            target[...] = grads[field.name]
         return dX
 
     def zeros_before(params: Any) -> Any:

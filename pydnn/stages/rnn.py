@@ -28,6 +28,7 @@ from pydnn.stages.recurrent import (
     drawn_blocks,
     forward_over_steps,
     joined,
+    own,
     recurrent_onnx,
     recurrent_stage,
     split,
@@ -81,10 +82,10 @@ def _cell(activation: str) -> Cell:
         state=State,
         kept=lambda n, units: (),
         rows=1,
-        prepare=lambda params: (joined(params), params.W_a.T),
+        weights=lambda params: (joined(params),),
+        weights_back=lambda params: (params.W_x.T, params.W_a.T),
         forward=forward,
         backward=backward,
-        back=lambda params: params.W_x,
         gradients=lambda product, n, units: split(product(np.s_[:], np.s_[:]), n),
     )
 
@@ -158,7 +159,7 @@ def rnn_backward(
     """
     dX, before, grads = backward_over_steps(_cell(activation), params, cache, dA, after)
     assert dX is not None
-    return dX, before, RecurrentGrads(**grads)
+    return dX, before, RecurrentGrads(**own(grads))
 
 
 def rnn_cell_forward(
