@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from pydnn.numerics.fast_convolution import convolution
 from pydnn.numerics.groups import sum_groups
-from pydnn.numerics.image_products import convolution_by
 from pydnn.numerics.interface import Numerics
 from pydnn.numerics.memory import empty, room_for
 from pydnn.numerics.polynomials import ratio
@@ -239,7 +239,7 @@ fast = Numerics(
     summed_matmul=_summed_matmul,
     sum=_sum,
     sum_groups=sum_groups,
-    convolution=convolution_by(_matmul),
+    convolution=convolution,
     mean=_mean,
     norm=_norm,
     exp=np.exp,

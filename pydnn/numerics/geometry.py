@@ -50,6 +50,26 @@ class Geometry:
         object.__setattr__(self, "places", tuple(places))
 
     @property
+    def width(self) -> int:
+        """The number of columns of the padded image."""
+        return self.image[1] + sum(self.padding[1])
+
+    def met(self, axis: int, offset: int) -> tuple[slice, slice]:
+        """Return which windows have number `offset` along an axis inside the image, and where.
+
+        Returns:
+            A slice of the windows, and a slice of the image with one place for each of them. Both
+            are empty if the padding covers this number of all windows.
+        """
+        n, s, count = self.image[axis], self.stride[axis], self.places[axis]
+        start = offset * self.dilation[axis] - self.padding[axis][0]
+        first = min(count, max(0, -(start // s)))
+        stop = max(first, min(count, (n - 1 - start) // s + 1))
+        begin = start + first * s
+        end = begin + (stop - first - 1) * s + 1 if stop > first else begin
+        return slice(first, stop), slice(begin, end, s)
+
+    @property
     def is_padded(self) -> bool:
         """Whether there are any zeros around the image."""
         return self.padding != ((0, 0), (0, 0))

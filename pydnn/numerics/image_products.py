@@ -25,7 +25,7 @@ from pydnn.numerics.interface import Convolution, Product
 from pydnn.numerics.memory import empty
 from pydnn.records import FloatArray
 
-__all__ = ["convolution_by"]
+__all__ = ["channels_of_groups", "convolution_by"]
 
 _NUMBERS = 1 << 20  # of the windows that are copied at a time
 
@@ -37,9 +37,13 @@ def convolution_by(matmul: Product) -> Convolution:
         matmul: The product of two matrices.
     """
 
-    def product(A_prev: FloatArray, W: FloatArray, geometry: Geometry) -> FloatArray:
+    def product(
+        A_prev: FloatArray, W: FloatArray, geometry: Geometry, *, bias: FloatArray | None = None
+    ) -> FloatArray:
         Z = empty((*geometry.places, W.shape[3], A_prev.shape[3]), A_prev.dtype)
         _fill(Z, W, padded(A_prev, geometry), geometry)
+        if bias is not None:
+            Z += bias
         return Z
 
     def input_gradient(W: FloatArray, dZ: FloatArray, geometry: Geometry) -> FloatArray:
@@ -58,7 +62,7 @@ def convolution_by(matmul: Product) -> Convolution:
         H, m = len(Z), Z.shape[3]
         k = W.shape[0] * W.shape[1] * W.shape[2]
         step = max(1, _NUMBERS // max(1, k * Z.shape[1] * m))
-        for inputs, outputs in _groups(W.shape[2], Z.shape[2], geometry.groups):
+        for inputs, outputs in channels_of_groups(W.shape[2], Z.shape[2], geometry.groups):
             rows = W[..., outputs].reshape(k, -1).T
             for start in range(0, H, step):
                 some = windows[start : start + step, ..., inputs, :]
@@ -74,7 +78,7 @@ def convolution_by(matmul: Product) -> Convolution:
         C, F = A_prev.shape[2] // geometry.groups, dZ.shape[2]
         dW = empty((*geometry.size, C, F), dZ.dtype) if out is None else out
         windows = windows_of(padded(A_prev, geometry), geometry)
-        for inputs, outputs in _groups(C, F, geometry.groups):
+        for inputs, outputs in channels_of_groups(C, F, geometry.groups):
             rows = dZ[:, :, outputs].transpose(2, 0, 1, 3).reshape(outputs.stop - outputs.start, -1)
             for i in range(geometry.size[0]):
                 columns = windows[:, :, i, :, inputs].transpose(0, 1, 4, 2, 3)
@@ -91,6 +95,6 @@ def _slices(size: int, groups: int) -> list[slice]:
     return [slice(start, start + part) for start in range(0, size, part)]
 
 
-def _groups(C: int, F: int, groups: int) -> Iterator[tuple[slice, slice]]:
+def channels_of_groups(C: int, F: int, groups: int) -> Iterator[tuple[slice, slice]]:
     """Yield the channels of each group: those of the input, C for each, and of the output."""
     return zip(_slices(C * groups, groups), _slices(F, groups), strict=True)

@@ -51,6 +51,20 @@ class GroupedSum(Protocol):
     ) -> FloatArray: ...
 
 
+class Convolved(Protocol):
+    """The products of a kernel with all windows, plus a bias (C_out, 1)."""
+
+    def __call__(
+        self,
+        A_prev: FloatArray,
+        W: FloatArray,
+        geometry: Geometry,
+        /,
+        *,
+        bias: FloatArray | None = None,
+    ) -> FloatArray: ...
+
+
 class WeightGradient(Protocol):
     """The gradient of a kernel; the caller may pass `out`, an array that it has just made."""
 
@@ -73,12 +87,12 @@ class Convolution(Unchanging):
     The outputs of a group of channels depend on the inputs of that group alone.
 
     Attributes:
-        product: `(A_prev, W, geometry) -> Z`, without a bias.
+        product: `(A_prev, W, geometry, bias=None) -> Z`.
         weight_gradient: `(A_prev, dZ, geometry, out=None) -> dW`.
         input_gradient: `(W, dZ, geometry) -> dA_prev`, which is also a transposed convolution.
     """
 
-    product: Callable[[FloatArray, FloatArray, Geometry], FloatArray]
+    product: Convolved
     weight_gradient: WeightGradient
     input_gradient: Callable[[FloatArray, FloatArray, Geometry], FloatArray]
 

@@ -1,4 +1,4 @@
-"""Elementwise work on large vectors, in blocks that fit into cache and on several threads.
+"""Work that several threads share: elementwise work on large vectors, in blocks, and other tasks.
 
 Each number is computed independently, so neither blocks nor threads change any bit.
 """
@@ -18,7 +18,7 @@ from pydnn.records import FloatArray, freeze
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
-__all__ = ["in_blocks", "worker_threads"]
+__all__ = ["in_blocks", "share_out", "worker_threads"]
 
 _BLOCK = 1 << 19  # bytes of one operand; with smaller blocks, calls cost more than cache saves
 # Bytes of one operand. On 2 MB, half a million parameters, a second thread gains nothing right
@@ -56,13 +56,32 @@ def _shared_out(work: Callable[[int, int], None], first: FloatArray) -> None:
     """Call `work(start, stop)` for consecutive parts of a vector, one part on each thread."""
     threads = worker_threads() if first.nbytes >= _WORTH_A_THREAD else 1
     bounds = [first.size * part // threads for part in range(threads + 1)]
+    share_out(lambda part: work(bounds[part], bounds[part + 1]), threads)
+
+
+def share_out(work: Callable[[int], None], tasks: int, threads: int | None = None) -> None:
+    """Call `work(task)` for each number below `tasks`; each thread takes neighboring ones.
+
+    Args:
+        work: The function. No result may depend on which thread called it, or when.
+        tasks: The number of tasks.
+        threads: How many threads share them, this one included; by default as many as BLAS may
+            use, see `worker_threads`.
+    """
+    threads = min(worker_threads() if threads is None else threads, tasks)
+    bounds = [tasks * part // threads for part in range(threads + 1)]
+
+    def several(start: int, stop: int) -> None:
+        for task in range(start, stop):
+            work(task)
+
     # NumPy keeps its error state in the context, so the other threads run in copies of this one.
     others = [
-        _executor().submit(contextvars.copy_context().run, work, start, stop)
+        _executor().submit(contextvars.copy_context().run, several, start, stop)
         for start, stop in itertools.pairwise(bounds[1:])
     ]
     try:
-        work(0, bounds[1])
+        several(0, bounds[1])
     finally:  # wait for all threads, even after an error: none may write when the caller goes on
         failed = [error for error in [other.exception() for other in others] if error]
     if failed:

@@ -293,9 +293,8 @@ def _stage(
             shape = (*geometry.size[4 - W.ndim :], *W.shape[-2:])
             expect_shape("W", W, shape, hint="give parameters that init of this stage made")
         image = readonly(np.ascontiguousarray(as_image(A_prev)))
-        Z = numerics.convolution.product(image, kernel, geometry)
-        if bias:
-            Z += params.b
+        b = params.b if bias else None
+        Z = numerics.convolution.product(image, kernel, geometry, bias=b)
         return unlike_image(freeze(Z), A_prev.ndim), _cache(image, geometry, numerics)
 
     def backward(params: Any, cache: ConvCache, dZ: FloatArray) -> tuple[FloatArray, Any]:

@@ -39,7 +39,15 @@ TARGETS = [
     TOP / "pydnn/optimizers/base.py",
     *(
         TOP / "pydnn/numerics" / name
-        for name in ("fast.py", "small_products.py", "threads.py", "memory.py")
+        for name in (
+            "fast.py",
+            "small_products.py",
+            "threads.py",
+            "memory.py",
+            "geometry.py",
+            "fast_convolution.py",
+            "image_products.py",
+        )
     ),
     *(TOP / "pydnn/numerics/portable" / name for name in ("scalars.py", "sums.py")),
 ]
@@ -69,7 +77,10 @@ TESTS = {
         for name in ("embedding", "positions", "attention")
     },
     "groups": ["tests/numerics/test_groups.py"],
-    "convolution": ["tests/stages/test_convolution.py", *STAGES[1:]],
+    **{
+        name: ["tests/stages/test_convolution.py", "tests/numerics/test_fast_convolution.py"]
+        for name in ("convolution", "fast_convolution", "image_products", "geometry")
+    },
     "losses": ["tests/test_losses.py", "tests/test_laws.py"],
     "adaptive": [
         LAWS + "test_optimizers_agree_with_the_loops_of_their_papers",

@@ -88,7 +88,7 @@ def by_definition(A_prev, W, axes, groups):
 sides = st.integers(1, 3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     axes=st.integers(1, 2),
     data=st.data(),

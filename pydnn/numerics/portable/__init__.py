@@ -7,7 +7,7 @@ anybody can check any number of a run by other means:
 - `products` and `slices`: products of float64 matrices; `nearest`: products of float32 matrices
 - in stacks of matrices, each product is as if it were alone; a sum of products is one product, of
   the operands one beside the other, so each of its entries is a single dot product
-- `convolution`: convolutions, by these products
+- `pydnn.numerics.image_products`: convolutions, by these products
 - `groups`: sums of columns by group, each rounded once
 - `sums`: sums, means and lengths by a fixed tree of additions
 - `elementary`: exp, log, tanh and similar functions

@@ -1,0 +1,143 @@
+"""Time convolutions, forward and backward, in turns with PyTorch's in one process.
+
+Each row has the milliseconds of pydnn, and of PyTorch in the faster of its two memory formats. A
+first layer (C of 1 or 3) needs no gradient of its input, in both.
+
+    python tests/benchmarks/convolution.py --threads 1
+    python tests/benchmarks/convolution.py --threads 2 --examples 32 --dtype float32
+
+With --cpu it measures the time of the process instead of the clock's, which other processes
+disturb less; use it with one thread.
+"""
+
+import argparse
+import os
+import statistics
+import time
+
+from environment import environment
+
+# The shape of an image, filters, size, options
+SHAPES = [
+    ((28, 28, 1), 8, 5, {}),
+    ((64, 64, 3), 16, 3, {"padding": 1}),
+    ((14, 14, 8), 16, 5, {}),
+    ((28, 28, 8), 16, 3, {}),
+    ((32, 32, 16), 32, 3, {"padding": 1}),
+    ((8, 8, 32), 64, 3, {"padding": 1}),
+    ((28, 28, 16), 32, 3, {"stride": 2, "padding": 1}),
+    ((16, 16, 32), 32, 1, {}),
+    ((16, 16, 32), 32, 3, {"padding": 1, "groups": 32}),
+    ((40, 1), 25, 5, {"stride": 2}),
+    ((20, 25), 25, 3, {"padding": 1}),
+]
+FIRST = 3  # channels of a first layer at most
+PAUSE = 0.002  # seconds, in which the threads of the other library fall asleep
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--examples", type=int, nargs="+", default=[1, 32, 128])
+    parser.add_argument("--dtype", nargs="+", default=["float64", "float32"])
+    parser.add_argument("--shapes", type=int, nargs="+", default=range(len(SHAPES)))
+    parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--cpu", action="store_true", help="measure the time of the process")
+    return parser.parse_args()
+
+
+def ours(shape, filters, size, options, m, dtype):
+    """Return a function that computes all results with pydnn, and they themselves."""
+    import numpy as np
+
+    from pydnn import Context, Key, conv
+    from pydnn.parameters import layout_of, pack
+    from pydnn.stages.base import into
+
+    stage = conv(filters, size, **options)
+    params, shape_out = stage.init(Key(1), shape)
+    layout = layout_of(params)
+    params = pack(params, dtype=dtype).tree
+    A_prev, dZ = (Key(i).normal((*s, m)).astype(dtype) for i, s in enumerate((shape, shape_out)))
+    backward, context, needed = into(stage), Context(training=True), shape[-1] > FIRST
+
+    def run():
+        Z, cache = stage.forward(params, A_prev, context)
+        vector = np.empty(layout.size, dtype)
+        dA_prev = backward(params, cache, dZ, layout.views(vector), needed)
+        return Z, vector, dA_prev
+
+    return run, params, A_prev, dZ
+
+
+def theirs(params, A_prev, dZ, options, memory_format):
+    """Return a function that computes the same with PyTorch."""
+    import torch
+
+    axes = A_prev.ndim - 2
+    convolve = torch.nn.functional.conv2d if axes == 2 else torch.nn.functional.conv1d
+
+    def tensor(array):
+        x = torch.tensor(array.transpose(-1, -2, *range(array.ndim - 2)).copy())
+        return x.to(memory_format=memory_format) if axes == 2 else x
+
+    X, W = tensor(A_prev), tensor(params.W).requires_grad_()
+    b, gradient = torch.tensor(params.b[:, 0].copy()).requires_grad_(), tensor(dZ)
+    X.requires_grad_(A_prev.shape[-2] > FIRST)
+    wanted = [x for x in (X, W, b) if x.requires_grad]
+
+    def run():
+        Z = convolve(X, W, b, **options)
+        return Z, torch.autograd.grad(Z, wanted, gradient)
+
+    return run
+
+
+def milliseconds(runs, turns, clock):
+    times = [[] for _ in runs]
+    for turn in range(-1, turns):
+        for run, taken in zip(runs, times, strict=True):
+            if clock is time.perf_counter:
+                time.sleep(PAUSE)
+            run()  # its arrays are in cache again, and its threads awake
+            begin = clock()
+            run()
+            if turn >= 0:
+                taken.append(1e3 * (clock() - begin))
+    return [min(taken) for taken in times], [statistics.median(taken) for taken in times]
+
+
+def main():
+    args = arguments()
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(args.threads)  # before the libraries are imported
+    import numpy as np
+    import torch
+
+    torch.set_num_threads(args.threads)
+    clock = time.process_time if args.cpu else time.perf_counter
+    print(f"{environment()}, PyTorch {torch.__version__}, {args.threads} threads")
+    print("dtype    m    image         filters size options        pydnn    torch  ratio (median)")
+    for dtype in args.dtype:
+        for m in args.examples:
+            for shape, filters, size, options in [SHAPES[i] for i in args.shapes]:
+                run, params, A_prev, dZ = ours(shape, filters, size, options, m, dtype)
+                formats = (torch.contiguous_format, torch.channels_last)
+                peers = [theirs(params, A_prev, dZ, options, f) for f in formats[: len(shape) - 1]]
+                Z, expected = run()[0], peers[0]()[0].detach().numpy()
+                found = Z.transpose(-1, -2, *range(Z.ndim - 2))
+                np.testing.assert_allclose(found, expected, atol=1e-3)
+                (least, *others), (median, *medians) = milliseconds(
+                    [run, *peers], args.turns, clock
+                )
+                text = " ".join(f"{k}={v}" for k, v in options.items())
+                print(
+                    f"{dtype} {m:4} {shape!s:14} {filters:4} {size:4}    {text:18}"
+                    f"{least:8.3f} {min(others):8.3f} {least / min(others):6.2f} "
+                    f"({median / min(medians):.2f})",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()
