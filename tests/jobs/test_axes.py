@@ -1,9 +1,12 @@
 """Jobs on images and sequences, whose examples have several axes, with stages of a user's own."""
 
+import json
+
 import attrs
 import numpy as np
 import own_parts
 import pytest
+from resealing import resealed
 from small_runs import recorded, resumed
 
 import pydnn as nn
@@ -22,6 +25,7 @@ from pydnn.runs import Run
 from pydnn.runs.diff import difference, difference_from_run
 from pydnn.runs.inspect import look_into, summary_of
 from pydnn.runs.replay import verify
+from pydnn.storage.hdf5 import open_hdf5, read_text
 from pydnn.sweeps import run_sweep, sweep
 from pydnn.training import NotFinite
 
@@ -414,3 +418,36 @@ def test_the_layers_of_images_have_shapes():
     kept = 5 * 4 * 3 + 2 * 5 * 4 * 4 + 4 + 1  # the examples and the outputs
     made = 2 * 5 * 4 * 4 + 4 + 1 + 2 * 5 * 4 * 4  # the gradients of the outputs, and of the relu
     assert needed["activations, batch of 7"] == 8 * 7 * (kept + made)
+
+
+# Files from strangers
+
+
+SHAPES = [
+    [], [5], [5, 4, 0], [5, 4, -3], [5, True, 3], [5, 4.0, 3], ["5", 4, 3], None, "5,4,3",
+    [1] * 8, [1 << 20, 1 << 20], [1 << 62, 1 << 62, 3], [5, 4, 2],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_model_whose_shape_is_damaged_is_refused_in_one_line(tmp_path, shape):
+    model = nn.train(CLASSES, images()).model
+    model.save(tmp_path / "model.h5")
+
+    def change(file):
+        inputs = json.loads(file.attrs["inputs"]) | {"shape": shape}
+        file.attrs.create("inputs", np.bytes_(json.dumps(inputs)))
+
+    resealed(tmp_path / "model.h5", change)
+    with pytest.raises(BadInput, match=r"expected shape|expected \(|train it again") as refusal:
+        load_model(tmp_path / "model.h5", allow=["own_parts"])
+    assert "\n" not in str(refusal.value)
+
+
+def test_files_of_columns_have_their_old_format(tmp_path):
+    for network, data, number in ((nn.dense(1), Batch(np.ones((2, 4)), np.ones((1, 4))), 3),
+                                  (IMAGES, images(), 5)):  # fmt: skip
+        recipe = recipe_of(network, nn.mean_squared(), batches="full_batch()")
+        nn.train(recipe, data).model.save(tmp_path / f"{number}.h5")
+        with open_hdf5(tmp_path / f"{number}.h5", sealed=True) as file:
+            assert read_text(file, "format") == f"pydnn model {number}"
