@@ -73,7 +73,12 @@ def _run(args: argparse.Namespace) -> int:
             "pydnn sample, which lets it write one, or pydnn evaluate."
         )
     if model.image_shape is None:
-        return _predict_examples(args, model)
+        if all(path.suffix.lower() in (".npy", ".npz") for path in args.files):
+            return _predict_examples(args, model)
+        raise BadInput(
+            f"{args.folder} was not trained on images or on a table, expected an npy or npz file "
+            "of examples: give one, or the folder of another run."
+        )
     photos = np.stack([load_photo(path, size=model.image_shape[:2]) for path in args.files])
     X = columns_of(photos, dtype=DTYPES[model.recipe.dtype])
     task, P = predicted(model, X, args.files)

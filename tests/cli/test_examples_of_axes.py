@@ -90,7 +90,7 @@ def test_files_of_other_examples_are_refused_in_one_line(folder, command):
         ("number.npy", "expected X with the examples along its first axis"),
         ("channels.npy", "X has shape (5, 1, 3), expected (5, 2, m)"),
         ("objects.npy", "holds Python objects"),
-        ("steps.toml", "steps.toml has no arrays"),
+        ("steps.toml", "run was not trained on images or on a table, expected an npy"),
     ):
         status, _, err = command("predict", "run", name)
         assert (status, message in err, err.count("\n")) == (2, True, 1), err
