@@ -13,6 +13,7 @@ from pydnn.augmentation import (
     random_flip,
     random_shift,
 )
+from pydnn.cli import main
 
 ALL = [
     random_flip(),
@@ -247,3 +248,19 @@ def test_wrong_entries_are_refused_by_name(few_cats):
     recipe = attrs.evolve(RECIPE, network=nn.dense(1), batches=nn.full_batch())
     with pytest.raises(BadInput, match=r"random_flip got X of shape \(3, 1\), expected images"):
         nn.jobs.prepare(recipe, attrs.evolve(few_cats, train=table, test=table, image_shape=None))
+
+
+def test_the_command_line_augments_and_replays(few_cats, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    nn.data.save_catvnoncat("photos", *nn.data.drawn_cats(train_count=12, test_count=2))
+    network = "serial(conv(2, 9, stride=9), flatten, dense(1))"
+    options = ["--iterations", "3", "--batches", "mini_batches(4)", "--augment", "random_flip"]
+    train = ["train", "--data", "photos", "--network", network, *options]
+    assert main([*train, "--augment", "random_brightness(0.1)", "--quiet"]) == 0
+    recipe = nn.load_model("runs/0001").recipe
+    assert recipe.augment == ({"random_flip": {}}, {"random_brightness": {"most": 0.1}})
+    assert main(["replay", "runs/0001"]) == 0
+    assert "all bits of 3 steps are the recorded ones" in capsys.readouterr().out
+    assert main(["inspect", "runs/0001", "--step", "2"]) == 0
+    assert main([*train, "--augment", "random_flp"]) == 2
+    assert "--augment: " in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`pydnn data`: draw image sets, show them and describe them."""
+"""`pydnn data`: draw image sets, show them and describe them; describe texts."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ import numpy as np
 
 from pydnn.checks import MOST_SEED, expect_count, path_of
 from pydnn.cli.output import complain, say, say_json
-from pydnn.cli.recipe_options import add_picture_options
+from pydnn.cli.recipe_options import add_picture_options, add_text_option, text_examples
 from pydnn.cli.run_options import Commands, option_group
 from pydnn.data import (
+    DataSet,
     ImageFolder,
     ImageSet,
     contact_sheet,
     drawn_cats,
     save_catvnoncat,
     save_sheet,
+    text,
 )
 from pydnn.data.sets import images_of
+from pydnn.data.texts import is_text
 
 __all__ = ["add_to"]
 
@@ -28,8 +31,8 @@ def add_to(commands: Commands) -> None:
     """Add the command and its three subcommands to those of the parser."""
     parser = commands.add_parser(
         "data",
-        help="draw, show and describe image sets",
-        description="Draw image sets, show them and describe them.",
+        help="draw, show and describe image sets, and describe texts",
+        description="Draw image sets, show them and describe them; describe texts.",
         epilog="example: pydnn data draw cats/ --count 2000 --seed 7",
     )
     verbs = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -75,12 +78,14 @@ def _add_show(verbs: Commands) -> None:
 def _add_info(verbs: Commands) -> None:
     info = verbs.add_parser(
         "info",
-        help="describe an image set",
-        description="Print the size, the labels and the brightness of training and test images.",
+        help="describe an image set or a text",
+        description="Print the size, the labels and the brightness of training and test images, "
+        "or the examples and the symbols of a text.",
     )
     images = option_group(info, "what to describe", "photos/")
-    images.add_argument("data", metavar="drawn-cats|DIR", help="the images")
+    images.add_argument("data", metavar="drawn-cats|DIR|TEXT", help="the images, or a text's file")
     add_picture_options(images)
+    add_text_option(images)
     info.add_argument("--json", action="store_true", help="print one JSON object instead")
     info.set_defaults(run=_info)
 
@@ -116,6 +121,9 @@ def _some_of_each(images: ImageSet, count: int) -> ImageSet:
 
 
 def _info(args: argparse.Namespace) -> int:
+    examples = text_examples(args)
+    if examples is not None or is_text(args.data):
+        return _info_of_text(args, text(args.data, examples))
     images = _images(args)
     sets = {"train": images.train, "test": images.test}
     parts = {part: _facts(one) for part, one in sets.items() if one is not None}
@@ -136,6 +144,27 @@ def _info(args: argparse.Namespace) -> int:
     if images.kept is not None:
         say(f"decoded in {images.kept}")
     return 0
+
+
+def _info_of_text(args: argparse.Namespace, data: DataSet) -> int:
+    vocabulary = data.vocabulary
+    assert vocabulary is not None
+    steps, m = data.train.X.shape
+    lengths = data.train.lengths
+    if args.json:
+        shortest = steps if lengths is None else int(lengths.min())
+        facts = {"examples": m, "fewest_steps": shortest, "most_steps": steps}
+        say_json({**facts, "symbols": vocabulary.symbols})
+        return 0
+    of = f"{steps}" if lengths is None else f"{lengths.min()} to {steps}"
+    say(f"{m} examples of {of} steps")
+    symbols = ", ".join(map(repr, vocabulary.symbols[:_MOST_SYMBOLS]))
+    more = ", …" if len(vocabulary.symbols) > _MOST_SYMBOLS else ""
+    say(f"{len(vocabulary.symbols)} symbols: {symbols}{more}")
+    return 0
+
+
+_MOST_SYMBOLS = 100  # that are shown
 
 
 def _images(args: argparse.Namespace) -> ImageFolder:

@@ -18,8 +18,8 @@ from pydnn.cli.run_options import (
     place_of_data,
     place_of_test,
 )
-from pydnn.data import DataSet, TableBatch
-from pydnn.descriptions.builders import builders_of, describe
+from pydnn.data import DataSet, TableBatch, TextExamples
+from pydnn.descriptions.builders import build, builders_of, describe
 from pydnn.descriptions.parts import Description
 from pydnn.descriptions.text import own_builders, read_description
 from pydnn.jobs.file_kinds import MODEL, RECIPE_TEXT, TEXT, UNKNOWN, expecting
@@ -38,9 +38,11 @@ from pydnn.storage.run_files import MODEL_FILE, RECIPE, run_folder_of
 __all__ = [
     "add_picture_options",
     "add_recipe_options",
+    "add_text_option",
     "names_of_parts",
     "recipe_for_data",
     "recipe_of",
+    "text_examples",
     "typed",
 ]
 
@@ -86,13 +88,7 @@ def _add_what(group: Group) -> None:
     )
     _add_table_options(group)
     add_picture_options(group)
-    cut = option(
-        "--text",
-        metavar="CALL",
-        help="how examples are made of a text, e.g. 'lines(words=True)' or 'windows(64)' "
-        "(default: lines if the name ends in .txt)",
-    )
-    complete_with(cut, partial(names_of_parts, "text"))
+    add_text_option(group)
     option(
         "--standardize",
         action=argparse.BooleanOptionalAction,
@@ -114,6 +110,29 @@ def add_picture_options(group: Group) -> None:
         action=argparse.BooleanOptionalAction,
         help="leave out the pictures of a folder that cannot be read",
     )
+
+
+def add_text_option(group: Group) -> None:
+    """Add how examples are made of a text."""
+    option = group.add_argument(
+        "--text",
+        metavar="CALL",
+        help="how examples are made of a text, e.g. 'lines(words=True)' or 'windows(64)' "
+        "(default: lines if the name ends in .txt)",
+    )
+    complete_with(option, partial(names_of_parts, "text"))
+
+
+def text_examples(args: argparse.Namespace) -> TextExamples | None:
+    """How examples are made of a text, as --text says; None without that option.
+
+    Raises:
+        BadInput: If the option does not describe it.
+    """
+    if args.text is None:
+        return None
+    examples: TextExamples = build(_described("text", args.text, "text"), family="text")
+    return examples
 
 
 def _add_table_options(group: Group) -> None:

@@ -96,10 +96,16 @@ def _as_the_network_takes_it(recipe: Recipe, data: DataSet) -> DataSet:
     all_stages, of_columns = stages_that_take(recipe, data.train.X.shape[:-1])
     if of_columns == all_stages:
         return data
-    _, of_images = stages_that_take(recipe, data.image_shape)
-    # If it takes neither, training will refuse the one that it takes further.
-    further = of_images > of_columns or of_columns == 0
-    return data.unflattened() if further else data
+    # If it takes neither, training will refuse the form that it takes further. A network that takes
+    # larger images, e.g. because a window does not fit into these, is one for images.
+    for shape in (data.image_shape, (*_LARGE, *data.image_shape[2:])):
+        _, of_images = stages_that_take(recipe, shape)
+        if of_images > of_columns:
+            return data.unflattened()
+    return data
+
+
+_LARGE = (4096, 4096)  # pixels
 
 
 def table_of(recipe: Recipe, table: object) -> DataSet:

@@ -153,6 +153,24 @@ def test_data_is_drawn_described_and_shown(command, tmp_path):
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_text_is_described_by_its_symbols(command, tmp_path):
+    (tmp_path / "names.txt").write_text("Ab\nabc\n")
+    assert command("data", "info", "names.txt")[:2] == (
+        0,
+        "2 examples of 3 to 4 steps\n5 symbols: '\\n', 'A', 'a', 'b', 'c'\n",
+    )
+    _, out, _ = command("data", "info", "names.txt", "--text", "windows(2, lower=True)", "--json")
+    assert json.loads(out) == {
+        "examples": 3,
+        "fewest_steps": 2,
+        "most_steps": 2,
+        "symbols": ["\n", "a", "b", "c"],
+    }
+    status, _, err = command("data", "info", "names.txt", "--text", "lins()")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "--text: there is no text 'lins': did you mean 'lines'?" in err
+
+
 def damaged(path):
     path.write_bytes(path.read_bytes()[:5000])
 
@@ -564,6 +582,7 @@ def test_every_field_of_a_recipe_has_its_option():
     assert fields <= {option.dest for option in commands["train"]._actions}
     # These need other data or a file of weights, and are tested with those.
     others = {"image_size", "target", "test", "ignore", "example_weights", "start_from"}
+    others |= {"augment", "text"}
     assert {field for _, field, _ in OPTIONS.values()} | others == fields
 
 

@@ -50,7 +50,10 @@ def few():
         ([nn.relu(), needs_images(), nn.dense(1)], True),
         ([nn.parallel(needs_images(), needs_images()), nn.dense(1)], True),
         # Of two errors, the one of the form that is taken further is more helpful.
-        ([needs_images(8)], True),
+        ([nn.conv(1, 99), nn.stages.flatten(), nn.dense(1)], True),
+        ([nn.relu(), nn.conv(1, 99), nn.stages.flatten(), nn.dense(1)], True),
+        ([nn.dense(10**18)], False),
+        ([nn.dense(3), needs_images()], False),
         ([nn.parallel(nn.dense(1), needs_images(8)), nn.dense(1)], False),
     ],
 )
@@ -75,8 +78,10 @@ def test_a_recipe_trains_on_the_images_that_it_names(tmp_path, few):
     assert data.train.X.shape == (64, 64, 3, 8)
     job = nn.jobs.prepare(recipe, data)
     assert job.state.parameters["2/W"].shape == (1, 3)
-    with pytest.raises(BadInput, match=r"stage 0 .*examples have shape \(64, 64, 3\), expected sm"):
-        nn.jobs.prepare(recipe_with(needs_images(8)), few)
+    with pytest.raises(
+        BadInput, match=r"stage 0 \(conv\): a window reaches over 99 places of axis"
+    ):
+        nn.jobs.prepare(recipe_with(nn.conv(1, 99), nn.stages.flatten(), nn.dense(1)), few)
 
 
 def test_a_text_is_read_as_its_recipe_says(tmp_path):

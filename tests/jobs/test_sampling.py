@@ -192,9 +192,13 @@ def test_a_symbol_may_be_in_the_test_part_alone(tmp_path, monkeypatch, capsys):
         ["sample", "runs/0001", "--start", "zag"],
     ):
         assert main([*command, *allow]) == 0, capsys.readouterr().err
+    lower = ["--text", "lines(lower=True)", "--iterations", "2"]
+    assert main(["train", "recipe.toml", *lower, *allow]) == 0
+    model = nn.load_model("runs/0002", allow=[__name__])
+    assert model.recipe.text == {"lines": {"lower": True}}
     out = capsys.readouterr().out
     assert "all bits of 60 steps are the recorded ones" in out
-    assert out.splitlines()[-1].startswith("zag")
+    assert any(line.startswith("zag") for line in out.splitlines())
 
 
 def test_a_network_needs_an_output_for_each_symbol(names):
