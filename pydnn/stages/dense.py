@@ -25,7 +25,7 @@ from pydnn.records import (
     maker_of,
     readonly,
 )
-from pydnn.sequences import expect_features_of_steps, valid_steps
+from pydnn.sequences import columns_of_steps, expect_features_of_steps, steps_of_columns
 from pydnn.stages.base import EVALUATION, Context, Shape, Stage
 from pydnn.stages.initializers import Initializer, he_normal
 
@@ -36,6 +36,7 @@ __all__ = [
     "DenseCache",
     "DenseGrads",
     "DenseParams",
+    "DenseStepsCache",
     "dense",
     "dense_backward",
     "dense_backward_into",
@@ -77,6 +78,17 @@ class DenseCache:
 
     A_prev: FloatArray
     numerics: Numerics
+
+
+@attrs.frozen(unsafe_hash=False, field_transformer=arrays)
+class DenseStepsCache(DenseCache):
+    """The cache of sequences: A_prev (T, n_in, m), or its valid steps as columns (n_in, N).
+
+    Attributes:
+        lengths: The number of valid steps of each sequence; None if all steps are valid.
+    """
+
+    lengths: IntArray | None = attrs.field(default=None, eq=False)
 
 
 _cache = maker_of(DenseCache)  # saves 0.2 us of the 4 us that a small forward pass takes
@@ -145,8 +157,11 @@ def dense_backward(
     # No division by m: the loss owns the mean, so dZ arrives already scaled.
     numerics = cache.numerics
     if dZ.ndim == 3:
-        dW, db = _grads_of_steps(cache, dZ, (None, None))
-        return freeze(numerics.matmul(params.W.T, dZ)), DenseGrads(freeze(dW), freeze(db)[0])
+        assert isinstance(cache, DenseStepsCache)
+        dW, db = (np.empty(a.shape, a.dtype) for a in (params.W, params.b))
+        dA_prev = _backward_of_steps(params, cache, dZ, (dW, db), True)
+        assert dA_prev is not None
+        return dA_prev, DenseGrads(freeze(dW), freeze(db))
     dW, db = numerics.matmul(dZ, cache.A_prev.T), numerics.sum(dZ, axis=1)
     return freeze(numerics.matmul(params.W.T, dZ)), DenseGrads(freeze(dW), freeze(db))
 
@@ -166,10 +181,10 @@ def dense_backward_into(
     """
     numerics = cache.numerics
     if dZ.ndim == 3:
-        _grads_of_steps(cache, dZ, out)
-    else:
-        numerics.matmul(dZ, cache.A_prev.T, out=out[0])
-        numerics.sum(dZ, axis=1, out=out[1])
+        assert isinstance(cache, DenseStepsCache)
+        return _backward_of_steps(params, cache, dZ, out, needs_dA_prev)
+    numerics.matmul(dZ, cache.A_prev.T, out=out[0])
+    numerics.sum(dZ, axis=1, out=out[1])
     return freeze(numerics.matmul(params.W.T, dZ)) if needs_dA_prev else None
 
 
@@ -181,29 +196,37 @@ def _forward_of_steps(
         hint = "put the features of a step on the axis before the examples"
         expect_shape("A_prev", A_prev, ("T", W.shape[1], "m"), hint=hint)
     expect_same_dtype("A_prev", A_prev, W.dtype)
+    lengths = context.lengths
+    if lengths is not None:  # each valid step becomes an example of its own
+        alone = attrs.evolve(context, lengths=None)
+        Z, cache = dense_forward(params, freeze(columns_of_steps(A_prev, lengths)), alone)
+        shape = (len(A_prev), len(W), A_prev.shape[2])
+        steps = freeze(steps_of_columns(Z, shape, lengths))
+        return steps, DenseStepsCache(cache.A_prev, numerics, lengths)
     # BLAS takes each step as it is if its examples lie one after the other.
     A_prev = contiguous(A_prev)
-    if context.lengths is not None:
-        A_prev = _without_padding(A_prev, context.lengths)
     Z = numerics.matmul(W, A_prev)
     Z += params.b
-    return freeze(Z), _cache(A_prev, numerics)
+    return freeze(Z), DenseStepsCache(A_prev, numerics)
 
 
-def _without_padding(A_prev: FloatArray, lengths: IntArray) -> FloatArray:
-    # `portable` cuts the numbers of a row on a grid that depends on the largest one, so numbers in
-    # the padding would change the last bits of dW, even where dZ is 0.
-    valid = valid_steps(lengths, len(A_prev))[:, np.newaxis]
-    return freeze(np.where(valid, A_prev, A_prev.dtype.type(0)))
-
-
-def _grads_of_steps(
-    cache: DenseCache, dZ: FloatArray, out: tuple[FloatArray | None, FloatArray | None]
-) -> tuple[FloatArray, FloatArray]:
-    numerics = cache.numerics
-    dW = numerics.summed_matmul(dZ, cache.A_prev.swapaxes(1, 2), out=out[0])
-    total = None if out[1] is None else out[1][np.newaxis]
-    return dW, numerics.sum(dZ, axis=(0, 2), out=total)  # (1, n_out, 1)
+def _backward_of_steps(
+    params: DenseParams,
+    cache: DenseStepsCache,
+    dZ: FloatArray,
+    out: tuple[FloatArray, FloatArray],
+    needs_dA_prev: bool,
+) -> FloatArray | None:
+    numerics, lengths = cache.numerics, cache.lengths
+    if lengths is not None:
+        columns = freeze(columns_of_steps(dZ, lengths))
+        dA_prev = dense_backward_into(params, cache, columns, out, needs_dA_prev)
+        shape = (len(dZ), params.W.shape[1], dZ.shape[2])
+        return None if dA_prev is None else freeze(steps_of_columns(dA_prev, shape, lengths))
+    dZ = contiguous(dZ)
+    numerics.summed_matmul(dZ, cache.A_prev.swapaxes(1, 2), out=out[0])
+    numerics.sum(dZ, axis=(0, 2), out=out[1][np.newaxis])
+    return freeze(numerics.matmul(params.W.T, dZ)) if needs_dA_prev else None
 
 
 def dense_onnx(params: DenseParams, A_prev: Value, statistics: Tree) -> Value:
@@ -218,7 +241,7 @@ def dense(units: int, *, initializer: Initializer = he_normal()) -> Stage[DenseP
     """Make a fully connected layer Z = W A_prev + b of `units` units.
 
     Sequences (T, n_in) become (T, units), with the same W and b at every step, and T may differ
-    from batch to batch.
+    from batch to batch. Steps beyond the length of a sequence become 0.
 
     Args:
         units: Number of outputs n_out, 1 or more.
