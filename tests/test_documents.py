@@ -9,11 +9,13 @@ import shlex
 import shutil
 import subprocess
 import sys
+import warnings
 from code import InteractiveConsole
 from fnmatch import fnmatch
 from pathlib import Path
 
 import attrs
+import numpy as np
 import pytest
 
 import pydnn.cli
@@ -127,14 +129,15 @@ def test_files_that_the_readme_names_are_there():
         assert (TOP / target).exists(), target
 
 
-# The guide. The blocks of a page continue one another, and the whole page is run as one program in
-# an interpreter of its own. What a page shows under a block or a command must be what it prints,
-# where "…" and "..." stand for anything. A command without output is read by the parser alone.
+# The guide. The blocks of a page continue one another, and the whole page is run as one program, a
+# slow one in an interpreter of its own. What a page shows under a block or a command must be what
+# it prints, where "…" and "..." stand for anything. A command without output is only parsed.
 PAGES = sorted((TOP / ".docs" / "guide").glob("*.md"))
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", flags=re.M | re.S)
 NAMED = re.compile(r"# (\w+\.(?:py|toml))\n")  # the first line of a block that is a file
 END = "-- end of block --"
 OTHER_WORDS = {"at", "beta1", "beta2", "epsilon", "update", "pydnn", "only"}  # such as arguments
+NUMPYS_OWN = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
 # Pages that take more than two seconds.
 SLOW = {"export", "images", "recorded_runs", "recipes", "scikit_learn", "sweeps"}
 
@@ -157,13 +160,16 @@ def commands_of(text):
 def program_of(page):
     """The page as a program, and the output that it shows for each of its blocks."""
     program, shown = (
-        ["import sys; from pydnn.cli import main as _main; sys.stderr = sys.stdout"],
+        [
+            "import sys; from pathlib import Path as _Path; from pydnn.cli import main as _main",
+            "sys.stderr = sys.stdout",
+        ],
         [],
     )
     blocks = blocks_of(page)
     for number, (language, text) in enumerate(blocks):
         if named := NAMED.match(text):
-            program.append(f"open({named[1]!r}, 'w', encoding='utf-8').write({text!r})")
+            program.append(f"_Path({named[1]!r}).write_text({text!r}, encoding='utf-8')")
         elif language == "python":
             after, output = blocks[number + 1] if blocks[number + 1 :] else ("", "")
             program += [text, f"print({END!r})"]
@@ -183,9 +189,26 @@ def is_like(output, shown):
     return re.fullmatch(pattern, output.strip(), flags=re.S) is not None
 
 
-def outputs_of(page, folder):
-    program, shown = program_of(page)
-    (folder / "page.py").write_text(program, encoding="utf-8")
+def printed_here(folder, capsys, monkeypatch):
+    """What the program of a page prints in this process, which has imported pydnn before."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr(sys, "argv", ["page.py"])
+    monkeypatch.setattr(sys, "stderr", sys.stderr)  # which pages redirect
+    before = set(sys.modules)
+    try:
+        with warnings.catch_warnings(), np.errstate(**NUMPYS_OWN):
+            warnings.simplefilter("default")
+            runpy.run_path("page.py", run_name="__main__")
+    finally:
+        for name in set(sys.modules) - before:
+            if str(folder) in str(getattr(sys.modules[name], "__file__", "")):
+                del sys.modules[name]
+    return capsys.readouterr().out
+
+
+def printed_alone(folder):
     paths = os.pathsep.join([str(TOP), str(folder)])
     done = subprocess.run(
         [sys.executable, "page.py"],
@@ -196,7 +219,7 @@ def outputs_of(page, folder):
         encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr
-    return list(zip(done.stdout.split(END)[:-1], shown, strict=True))
+    return done.stdout
 
 
 @pytest.mark.parametrize(
@@ -208,11 +231,17 @@ def outputs_of(page, folder):
     ],
     ids=lambda page: page.stem,
 )
-def test_the_guide_shows_what_happens(page, tmp_path):
+def test_the_guide_shows_what_happens(page, tmp_path, capsys, monkeypatch):
     for package in ("sklearn", "PIL", "onnxruntime"):
         if package in page.read_text():
             pytest.importorskip(package)
-    for output, shown in outputs_of(page, tmp_path):
+    program, blocks = program_of(page)
+    (tmp_path / "page.py").write_text(program, encoding="utf-8")
+    if page.stem in SLOW:
+        printed = printed_alone(tmp_path)
+    else:
+        printed = printed_here(tmp_path, capsys, monkeypatch)
+    for output, shown in zip(printed.split(END)[:-1], blocks, strict=True):
         assert is_like(output, shown), f"{page.name} shows\n{shown}\nbut it prints\n{output}"
 
 

@@ -36,6 +36,7 @@ def fuzz(
     seconds: float = math.inf,
     stalled: float = STALLED,
     keep: Path | None = None,
+    lanes: int | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Run the cases from `first` to before `stop`, or as many as there is time for.
 
@@ -46,12 +47,14 @@ def fuzz(
         seconds: No case begins after this time; by default all of them run.
         stalled: Seconds after which a case without an answer hangs.
         keep: A folder for the files, which stay there; by default they are removed.
+        lanes: The number of processes, of which each makes the sound files; by default one per
+            core.
 
     Yields:
         Of each case its number, "what" was damaged, "argv", the "status", and what is "wrong".
     """
     deadline = time.monotonic() + seconds
-    count = 1 if keep else min(_cores(), stop - first)
+    count = 1 if keep else min(lanes or _cores(), stop - first)
     verdicts: queue.SimpleQueue[Any] = queue.SimpleQueue()
     over = threading.Event()
     with contextlib.ExitStack() as stack:
