@@ -9,9 +9,15 @@ from hypothesis import settings
 THOROUGH = settings.default.max_examples >= 100  # in the profile "thorough"
 
 
-def example_count(count):
-    """Return settings for `count` examples in the profile "thorough", and a quarter by default."""
-    return settings(max_examples=max(1, count * settings.default.max_examples // 100))
+def example_count(count, *, quick=None):
+    """Return settings for `count` examples in the profile "thorough", and fewer by default.
+
+    Args:
+        count: The number of examples in the profile "thorough".
+        quick: The number by default; a quarter of `count` if it is not set.
+    """
+    thorough = settings.default.max_examples >= 100
+    return settings(max_examples=count if thorough else quick or max(1, count // 4))
 
 
 def arrays_in(value):

@@ -3,8 +3,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 PYDNN = Path(__file__).parents[1] / "pydnn"
 UNPICKLE = {"pickle.load", "pickle.loads", "pickle.Unpickler"}
 MAY_RUN_CODE = {"marshal", "shelve", "dill", "cloudpickle", "joblib"}
@@ -15,6 +13,8 @@ def test_no_file_is_read_by_what_may_run_code_in_it():
     found = set()
     for path in PYDNN.rglob("*.py"):
         text = path.read_text()
+        if not any(name in text for name in ("pickle", *MAY_RUN_CODE)):
+            continue  # it cannot name one of them
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 modules = {alias.name for alias in node.names} | {getattr(node, "module", None)}
@@ -35,7 +35,7 @@ print(sorted(name for name in loaded - known if not name.startswith(("_", "cytho
 """
 
 
-@pytest.mark.parametrize("module", ["pydnn", "pydnn.tutorial", "pydnn.cli", "pydnn.testing"])
-def test_nothing_is_imported_but_the_four_packages(module):
-    command = [sys.executable, "-c", OUTSIDE.format(module=module)]
+def test_nothing_is_imported_but_the_four_packages():
+    modules = "pydnn, pydnn.tutorial, pydnn.cli, pydnn.testing"
+    command = [sys.executable, "-c", OUTSIDE.format(module=modules)]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -198,8 +198,12 @@ def test_every_stage_is_in_the_table():
     assert table == builders
 
 
-@pytest.mark.parametrize("name", STAGES)
-@pytest.mark.parametrize("examples", [2, 5])
+GATHERING = [name for name, stage in STAGES.items() if stage.statistics]  # from few examples, too
+
+
+@pytest.mark.parametrize(
+    ("name", "examples"), [*((name, 5) for name in STAGES), *((name, 2) for name in GATHERING)]
+)
 def test_stages(name, examples):
     assert_stage(
         STAGES[name],

@@ -36,6 +36,13 @@ LARGE = 1 << 15  # float64 numbers: 256 KiB
 F64 = np.dtype(np.float64)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_collection():
+    """Exclude what other tests have left from the many garbage collections here."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def nothing_kept():
     gc.collect()

@@ -334,7 +334,7 @@ def test_an_end_that_is_removed_was_perhaps_never_there(run):
 
 @pytest.mark.parametrize("name", [RECIPE, ENVIRONMENT, END])
 @pytest.mark.parametrize(
-    "stride", [pytest.param(1, id="every byte", marks=pytest.mark.slow), 41], ids=str
+    "stride", [pytest.param(1, id="every byte", marks=pytest.mark.slow), 83], ids=str
 )
 def test_any_changed_byte_of_a_text_is_noticed(run, name, stride):
     path = run / name

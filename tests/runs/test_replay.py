@@ -82,12 +82,6 @@ def test_a_sample_is_drawn_from_all_segments_but_the_first(tmp_path, seed):
     assert sampled(run, 99, Key(seed)) == list(range(1, 13))
 
 
-def test_many_processes_find_what_one_finds(tmp_path):
-    recorded(tmp_path / "run", small_recipe(tmp_path), change=flipping(9), every=3)
-    run = Run.open(tmp_path / "run")
-    assert list(verify(run, jobs=2)) == list(verify(run))
-
-
 def test_segments_that_are_not_there_are_refused(tmp_path):
     recorded(tmp_path / "run", small_recipe(tmp_path))
     run = Run.open(tmp_path / "run")

@@ -86,7 +86,7 @@ LABELS = {
     "classes": frozen(np.arange(m)[np.newaxis] % 12),
     "numbers": frozen(np.abs(X[:2])),
 }
-SEEDS = (3, 1, 7, 4)
+SEEDS = (3, 1, 7)
 NETWORK = serial(dense(6), relu(), dense(1))
 
 
@@ -190,14 +190,15 @@ OPTIMIZERS = [
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 def test_networks(network, dtype):
-    assert_each_has_its_own_bits(jobs_of(network=network, dtype=dtype))
+    assert_each_has_its_own_bits(jobs_of(network=network, dtype=dtype, iterations=6))
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(("loss", "units", "labels"), LOSSES.values(), ids=LOSSES)
 def test_losses(loss, units, labels, dtype):
     network = serial(dense(6), tanh(), dense(units))
-    assert_each_has_its_own_bits(jobs_of(network=network, loss=loss, labels=labels, dtype=dtype))
+    options = {"loss": loss, "labels": labels, "dtype": dtype}
+    assert_each_has_its_own_bits(jobs_of(network=network, iterations=6, **options))
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
