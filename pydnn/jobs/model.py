@@ -257,7 +257,7 @@ class Model:
         most: int = 200,
         start: str = "",
     ) -> tuple[str, ...]:
-        """Draw texts from a model that was trained on a text, symbol by symbol.
+        r"""Draw texts from a model that was trained on a text, symbol by symbol.
 
         Each symbol is drawn by the probabilities that the model gives it after those before it, of
         which it sees as many as an example had in training. A text of a model of lines ends with
@@ -275,6 +275,14 @@ class Model:
         Raises:
             BadInput: If the model was not trained on a text, an argument is out of range, or a
                 symbol of `start` is not in the vocabulary.
+
+        Example:
+            >>> from pathlib import Path
+            >>> _ = Path("names.txt").write_text("ada\n" * 9)
+            >>> network, loss = nn.embedding(4, 3), nn.softmax_cross_entropy()
+            >>> recipe = nn.Recipe("names.txt", network, loss, nn.adam(learning_rate=0.3), 99)
+            >>> nn.train(recipe).model.sample(2, start="a", most=1)
+            ('a', 'ad')
         """
         from pydnn.jobs.sampling import sample  # which few programs need
 

@@ -95,7 +95,7 @@ def embedding(
 
     Example:
         >>> stage = nn.embedding(3, 2)
-        >>> params = stages.embedding.EmbeddingParams([[0.0, 0.0], [1.0, 2.0], [3.0, 4.0]])
+        >>> params = EmbeddingParams([[0.0, 0.0], [1.0, 2.0], [3.0, 4.0]])
         >>> ids = np.array([[2.0], [1.0]])  # two steps of one example
         >>> A, cache = stage.forward(params, ids, nn.Context())
         >>> A[:, :, 0]
@@ -161,8 +161,9 @@ def embedding(
 def one_hot(words: int) -> Stage[tuple[()], EmbeddingCache]:
     """Replace each id by a column with 1 in the row of the id and 0 elsewhere.
 
-    Ids (T,) become (T, words). Steps beyond the length of a sequence may hold any number, and get a
-    column of 0.
+    Ids (T,) become (T, words). The id `words` itself stands for nothing, e.g. before the first
+    letter of a text, and gets a column of 0. So do steps beyond the length of a sequence, which may
+    hold any number.
 
     Args:
         words: The number of different ids, which are 0 to `words` - 1.
@@ -170,14 +171,14 @@ def one_hot(words: int) -> Stage[tuple[()], EmbeddingCache]:
     Raises:
         BadInput: If `words` is not a whole number above 0. `init` raises it if an example would be
             larger than any memory, `forward` for an id that is not a whole number from 0 to
-            `words` - 1.
+            `words`.
 
     Example:
-        >>> A, cache = nn.one_hot(3).forward((), np.array([[2.0, 0.0]]), nn.Context())
+        >>> A, cache = nn.one_hot(3).forward((), np.array([[2.0, 0.0, 3.0]]), nn.Context())
         >>> A[0]
-        array([[0., 1.],
-               [0., 0.],
-               [1., 0.]])
+        array([[0., 1., 0.],
+               [0., 0., 0.],
+               [1., 0., 0.]])
     """
     words = expect_count("words", words, hint="give the number of different ids")
 
@@ -193,10 +194,13 @@ def one_hot(words: int) -> Stage[tuple[()], EmbeddingCache]:
     def forward(
         params: tuple[()], A_prev: FloatArray, context: Context
     ) -> tuple[FloatArray, EmbeddingCache]:
-        cache = _cache_of(A_prev, words, context)
+        cache = _cache_of(A_prev, words + 1, context)
         ids = cache.ids[..., np.newaxis, :]
         A = np.zeros((*ids.shape[:-2], words, ids.shape[-1]), A_prev.dtype)
-        np.put_along_axis(A, ids, 1 if cache.valid is None else cache.valid, axis=-2)
+        hot = ids < words
+        if cache.valid is not None:
+            hot &= cache.valid
+        np.put_along_axis(A, np.minimum(ids, words - 1), hot, axis=-2)
         return freeze(A), cache
 
     def backward(
@@ -208,7 +212,7 @@ def one_hot(words: int) -> Stage[tuple[()], EmbeddingCache]:
         ids = A_prev.cast(np.int64).op("Unsqueeze", np.array([-1]))
         return ids.op("Equal", np.arange(words), dtype=bool).cast(A_prev.dtype)
 
-    return Stage("one_hot", init, forward, backward, lengths="kept", ids=words, onnx=onnx)
+    return Stage("one_hot", init, forward, backward, lengths="kept", ids=words + 1, onnx=onnx)
 
 
 def _cache_of(A_prev: FloatArray, words: int, context: Context) -> EmbeddingCache:

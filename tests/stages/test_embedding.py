@@ -34,6 +34,15 @@ def test_one_hot_matches_worked_example():
     np.testing.assert_array_equal(one_hot(3).backward((), cache, A)[0], np.zeros((2, 2)))
 
 
+def test_the_id_after_the_last_one_stands_for_nothing():
+    A, cache = one_hot(2).forward((), IDS, EVALUATION)
+    np.testing.assert_array_equal(A[0], [[0, 1], [0, 0]])  # of the ids 2 and 0
+    np.testing.assert_array_equal(one_hot(2).backward((), cache, A)[0], np.zeros((2, 2)))
+    lengths = np.array([1, 2])
+    A, _ = one_hot(2).forward((), np.array([[2.0, 0], [9, 1]]), Context(lengths=lengths))
+    np.testing.assert_array_equal(A, [[[0, 1], [0, 0]], [[0, 0], [0, 1]]])
+
+
 @both
 def test_an_embedding_is_a_dense_layer_of_one_hot_columns(numerics):
     key, context = Key(1), Context(numerics=numerics)
@@ -108,7 +117,7 @@ REFUSED = {
     "places": (lookup([[0.0]], [[9.0]]), r"the id at place \(1, 0\) of example 0 is 9, expected"),
     "single ids": (lookup(0.0, 9.0), "the id of example 1 is 9, expected"),
     "one hot": (
-        lambda: one_hot(2).forward((), IDS, EVALUATION), "the id at step 0 of example 0 is 2",
+        lambda: one_hot(1).forward((), IDS, EVALUATION), "the id at step 0 of example 0 is 2",
     ),
     "no words": (lambda: embedding(0, 2), "words is 0, expected an integer of at least 1"),
     "no units": (lambda: embedding(2, 0), "units is 0, expected an integer of at least 1"),
