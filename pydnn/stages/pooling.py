@@ -8,9 +8,10 @@ cache, and no block changes a bit.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -42,6 +43,7 @@ __all__ = [
 _BLOCK = (
     1 << 19
 )  # bytes of a block of outputs; with smaller blocks, calls cost more than cache saves
+_FEW_PLACES = 64  # of a window; the places of larger ones are not kept
 Axes = tuple[WindowedAxis, ...]
 Places = tuple[slice, ...]
 
@@ -268,9 +270,13 @@ def global_max_pool() -> Stage[tuple[()], MaxPoolCache]:
     def backward(
         params: tuple[()], cache: MaxPoolCache, dA: FloatArray
     ) -> tuple[FloatArray, tuple[()]]:
-        one = (1,) * len(cache.axes)  # a window over all places
-        A = cache.A.reshape(*one, *cache.A.shape)
-        return _to_first_maximum(attrs.evolve(cache, A=A), dA.reshape(A.shape)), NO_PARAMS
+        X = cache.A_prev
+        here = cache.A == X
+        left = np.ones(cache.A.shape, bool)  # the maxima whose place is still to come
+        for place in here.reshape(-1, *left.shape):
+            place &= left
+            left ^= place
+        return freeze(np.multiply(dA, here, out=empty(X.shape, dA.dtype))), NO_PARAMS
 
     def onnx(params: tuple[()], A_prev: Value, statistics: Tree) -> Value:
         return _global_onnx("ReduceMax", A_prev)
@@ -328,19 +334,33 @@ def _with_plain_zeros(A: FloatArray, numerics: Numerics) -> FloatArray:
     return freeze(np.add(A, A.dtype.type(0), out=A) if numerics.exact else A)
 
 
-def _blocks(axes: Axes, row: int) -> Iterator[tuple[slice, list[tuple[Places, Places]]]]:
-    """Yield blocks of rows of windows, from the last one to the first.
+Move = tuple[Places, Places, Places]
+
+
+def _blocks(axes: Axes, row: int) -> Iterable[tuple[slice, list[Move]]]:
+    """Return blocks of rows of windows, from the last one to the first.
 
     Args:
         axes: The windows along each axis.
         row: Bytes of one row of outputs.
 
-    Yields:
-        The rows of a block; and for each place of a window, in reading order, the windows of the
-        block that have it inside the input, and these places of the input.
+    Returns:
+        For each block, its rows; and for each place of a window, in reading order, the windows of
+        the block that have it inside the input, the same counted from the block's first row, and
+        these places of the input.
     """
-    first, *others = axes
+    few = math.prod(axis.size for axis in axes) <= _FEW_PLACES
     rows = max(1, _BLOCK // max(1, row))
+    return _kept_blocks(axes, rows) if few else _made_blocks(axes, rows)
+
+
+@functools.lru_cache(maxsize=64)
+def _kept_blocks(axes: Axes, rows: int) -> list[tuple[slice, list[Move]]]:
+    return list(_made_blocks(axes, rows))
+
+
+def _made_blocks(axes: Axes, rows: int) -> Iterator[tuple[slice, list[Move]]]:
+    first, *others = axes
     within = [
         [found for offset in range(axis.size) if (found := axis.places(offset))] for axis in others
     ]
@@ -349,13 +369,12 @@ def _blocks(axes: Axes, row: int) -> Iterator[tuple[slice, list[tuple[Places, Pl
         along = [
             found for offset in range(first.size) if (found := first.places(offset, start, stop))
         ]
-        yield (
-            slice(start, stop),
-            [
-                (tuple(w for w, _ in pairs), tuple(p for _, p in pairs))
-                for pairs in itertools.product(along, *within)
-            ],
-        )
+        moves = []
+        for pairs in itertools.product(along, *within):
+            windows, places = (tuple(each) for each in zip(*pairs, strict=True))
+            inside = slice(windows[0].start - start, windows[0].stop - start)
+            moves.append((windows, (inside, *windows[1:]), places))
+        yield slice(start, stop), moves
 
 
 def _combined(combine: np.ufunc, X: FloatArray, axes: Axes, start: float) -> FloatArray:
@@ -367,10 +386,10 @@ def _combined(combine: np.ufunc, X: FloatArray, axes: Axes, start: float) -> Flo
         if padded or len(moves) == 1:
             block.fill(start)
         else:  # all windows have all places: the first two need no start
-            (_, one), (_, other), *moves = moves
+            (*_, one), (*_, other), *moves = moves
             combine(X[one], X[other], out=block)
-        for windows, places in moves:
-            target = result[windows]
+        for _, inside, places in moves:
+            target = block[inside]
             combine(target, X[places], out=target)
     return result
 
@@ -384,11 +403,9 @@ def _to_first_maximum(cache: MaxPoolCache, dA: FloatArray) -> FloatArray:
     dA_prev, overlapping = _zeros_for(X.shape, dA.dtype, axes)
     for rows, moves in _blocks(axes, A[0].nbytes):
         left = np.ones(A[rows].shape, bool)  # the windows whose maximum is still to come
-        for windows, places in moves:
-            here = np.equal(X[places], A[windows])
-            still = left[
-                (slice(windows[0].start - rows.start, windows[0].stop - rows.start), *windows[1:])
-            ]
+        for windows, inside, places in moves:
+            here = X[places] == A[windows]
+            still = left[inside]
             here &= still
             still ^= here
             target = dA_prev[places]
@@ -407,7 +424,7 @@ def _spread(share: FloatArray, axes: Axes) -> FloatArray:
     shape = (*(axis.length for axis in axes), *share.shape[-2:])
     dA_prev, overlapping = _zeros_for(shape, share.dtype, axes)
     for _, moves in _blocks(axes, share[0].nbytes):
-        for windows, places in moves:
+        for windows, _, places in moves:
             if overlapping:
                 dA_prev[places] += share[windows]
             else:

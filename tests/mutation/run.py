@@ -81,6 +81,13 @@ TESTS = {
         name: ["tests/stages/test_convolution.py", "tests/numerics/test_fast_convolution.py"]
         for name in ("convolution", "fast_convolution", "image_products", "geometry")
     },
+    "pooling": ["tests/stages/test_pooling.py", *STAGES[1:]],
+    "shapes": ["tests/stages/test_shapes.py", *STAGES[1:]],
+    "windows": [
+        "tests/stages/test_windows.py", "tests/stages/test_pooling.py",
+        "tests/stages/test_transposed_convolution.py",
+    ],
+    "transposed_convolution": ["tests/stages/test_transposed_convolution.py", *STAGES[1:]],
     "losses": ["tests/test_losses.py", "tests/test_laws.py"],
     "adaptive": [
         LAWS + "test_optimizers_agree_with_the_loops_of_their_papers",
