@@ -94,8 +94,8 @@ def _activations(recipe: Recipe, layers: list[Layer], layout: Layout, shape: Sha
             map_stages(tried, network).forward(params, X, context)
     except BadInput:  # training refuses it, too, and says why
         return outputs
-    # The gradient of each output is made, too, and its memory is kept for the next step.
-    return outputs + (X.nbytes + known + most) / (_TRIED * X.itemsize)
+    # The gradient of each output is made, too, about half of them in memory that is free again.
+    return outputs / 2 + (X.nbytes + known + most) / (_TRIED * X.itemsize)
 
 
 _TRIED = 2  # examples, because a stage that mixes them may need more than one
