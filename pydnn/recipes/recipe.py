@@ -131,7 +131,8 @@ class Recipe:
         weights: The stream that draws the weights of all layers; None if each layer draws its
             own.
         standardize: Whether to scale features to mean 0 and deviation 1, as fitted on the
-            training part.
+            training part. The features of images are their channels, and those of sequences the
+            numbers of a step.
         rotate: Whether to train in the space of the examples, see `pydnn.jobs.rotation`; None to
             do so if it is exact and saves time.
         validation: The share of the training examples to hold back, at least 0 and below 1.
