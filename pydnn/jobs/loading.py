@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import attrs
+
 from pydnn.checks import AnyPath, BadInput, shown
 from pydnn.data import (
     DataSet,
@@ -138,7 +140,8 @@ def examples_of(recipe: Recipe, data: object) -> DataSet | Batch:
     Args:
         recipe: The job.
         data: A data set, whose images become what `data_of` says; a batch, which stays as it is;
-            or, if the recipe names a target, a table, see `table_of`.
+            what a batch is made of, such as (X, Y); or, if the recipe names a target, a table, see
+            `table_of`.
 
     Raises:
         BadInput: If it is something else, or a table that does not fit the recipe.
@@ -149,9 +152,11 @@ def examples_of(recipe: Recipe, data: object) -> DataSet | Batch:
         return data
     if recipe.target:
         return table_of(recipe, data)
+    if isinstance(data, tuple) and 2 <= len(data) <= len(attrs.fields(Batch)):
+        return Batch(*data)
     raise BadInput(
         f"data is {shown(data)}, expected examples or the name of a data set: give nn.Batch(X, Y), "
-        "with one column per example, or a table and, in the recipe, its target."
+        "with the examples on the last axis, or a table and, in the recipe, its target."
     )
 
 

@@ -94,9 +94,9 @@ def train(
 
     Args:
         job: A recipe, or a job from `prepare` or `resume_run`.
-        data: The examples: a data set, a batch, or the name of a data set; for a recipe with a
-            target also a `Table`, a data frame, or anything else that `Table.of` takes. By
-            default, a recipe is trained on the data that it names.
+        data: The examples: a data set, a batch, what a batch is made of, such as (X, Y), or the
+            name of a data set; for a recipe with a target also a `Table`, a data frame, or anything
+            else that `Table.of` takes. By default, a recipe is trained on the data that it names.
         through: A function from stream to stream that wraps the stream of steps, e.g. a progress
             bar or `partial(record, recording)`.
         costs: The costs of the steps before the job's state, if training continues from there.

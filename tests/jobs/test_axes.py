@@ -130,6 +130,14 @@ def test_ids_are_not_standardized():
         fit_standardization(np.ones((3, 2)), lengths=np.array([1, 2]))
 
 
+def test_the_arrays_of_a_batch_are_taken_as_one():
+    data = sequences()
+    trained = nn.train(OF_LAST, (data.X, data.Y, None, data.lengths))
+    assert trained.state == nn.train(OF_LAST, data).state
+    with pytest.raises(BadInput, match=r"pass np\.moveaxis\(X, 0, -1\)"):
+        nn.train(CLASSES, (np.moveaxis(images().X, -1, 0), images().Y))
+
+
 # Padding
 
 

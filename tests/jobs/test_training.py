@@ -244,6 +244,8 @@ HALVES = Batch([[0.0, 1.0, 2.0, 3.0]], [[0, 0, 1, 1]])
     [
         (("recipe.toml", HALVES), "job is 'recipe.toml', expected a recipe or a job"),
         ((SMALL, HALVES.X), "expected examples or the name of a data set: give nn.Batch"),
+        ((SMALL, (HALVES.X,)), "expected examples or the name of a data set: give nn.Batch"),
+        ((SMALL, (HALVES.X.T, HALVES.Y)), r"expected one column per example in both: pass X\.T"),
         ((SMALL, 0), "data is 0, expected examples or the name"),
         ((prepare(SMALL, HALVES), HALVES.X), "expected examples or the name of a data set"),
     ],
