@@ -13,7 +13,7 @@ import suite
 from peers import Absent, peer_called
 from small_runs import small_data, small_recipe
 from turns import costs_differ, take_turns
-from works import product_shapes, work_called
+from works import product_shapes, sequences, work_called
 
 from pydnn.data import drawn_cats, save_catvnoncat
 from pydnn.jobs.job import prepare
@@ -60,6 +60,17 @@ def test_a_peer_does_the_same_work(name, peer, cats):
         costs = begin()()
         assert len(costs) in (work.steps, work.steps // len(work.batches))
         assert not costs_differ(costs, expected, work.rtol)
+
+
+def test_pydnn_and_pytorch_do_the_same_with_sequences():
+    work = sequences(None, T=3, m=4, sizes=(5, 6, 6, 4))
+    expected = peer_called("pydnn")(work)()()
+    assert expected[-1] < expected[0]
+    try:
+        begin = peer_called("PyTorch, eager")(work)
+    except Absent as reason:
+        pytest.skip(str(reason))
+    assert not costs_differ(begin()(), expected, work.rtol)
 
 
 def test_a_peer_whose_package_is_not_installed_is_absent(monkeypatch):

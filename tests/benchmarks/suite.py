@@ -1,10 +1,12 @@
-"""Compare pydnn with its peers on a CPU: four works, start-up and memory.
+"""Compare pydnn with its peers on a CPU: works of training, start-up and memory.
 
-    python tests/benchmarks/suite.py [P1 P2 P3 P4 startup memory] [--data photos/]
+    python tests/benchmarks/suite.py [P1 P2 P3 P4 P6 startup memory] [--data photos/]
 
 P1 is the tutorial's job, 12288-20-7-5-1 on all photos at once by gradient descent, in float64;
 P2 784-512-256-10, batches of 128, Adam, float32; P3 2-16-16-1, batches of 32, gradient descent,
-float32; P4 4096-4096-4096-10, batches of 1024, momentum, float32. The peers are the tutorial's
+float32; P4 4096-4096-4096-10, batches of 1024, momentum, float32; P6 two LSTMs of 128 units over 32
+steps of 64 inputs and a layer of 32 classes at each step, batches of 128, momentum, float64, beside
+PyTorch alone. The peers are the tutorial's
 listing, PyTorch, JAX and scikit-learn (extra `bench`); a peer that is not installed is left out.
 "NumPy in place" is written by hand for one network, with all arrays allocated beforehand.
 
@@ -46,8 +48,9 @@ PEERS_OF = {
     "P2": EVERYBODY,
     "P3": EVERYBODY,
     "P4": (*EVERYBODY, "products alone"),
+    "P6": ("pydnn", "PyTorch, eager"),
 }
-BLOCKS = {"P1": 15, "P2": 25, "P3": 25, "P4": 5, "startup": 3}
+BLOCKS = {"P1": 15, "P2": 25, "P3": 25, "P4": 5, "P6": 7, "startup": 3}
 CHOICES = (*PEERS_OF, "startup", "memory")
 SCALES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 PACKAGES = ("torch", "jax", "jaxlib", "optax", "scikit-learn")
@@ -69,6 +72,7 @@ LIMITS = (
     Limit("P3", ("JAX, a call a step",), 0.7),
     Limit("P4", FRAMEWORKS, 0.6),
     Limit("P4", ("products alone",), 1 / 0.85),
+    Limit("P6", FRAMEWORKS, 0.8),
     Limit("whole process", FRAMEWORKS, 0.1),
     Limit("import", ("dependencies",), 1.1),
     Limit("memory, P1", ("allowed",), 1.0),

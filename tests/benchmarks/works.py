@@ -1,7 +1,8 @@
-"""The four works of the suite, as plain arrays that every peer can use.
+"""The works of the suite, as plain arrays that every peer can use.
 
 Inputs X (n_x, m) have examples in columns, each contiguous in memory, so X.T has them in rows
-without a copy. Labels y (m,) are the numbers of classes.
+without a copy. Labels y (m,) are the numbers of classes. Sequences are X (T, n_x, m), with labels
+y (T, m).
 """
 
 import itertools
@@ -21,7 +22,7 @@ class Work:
     """A job that all peers do with the same initial parameters and batches.
 
     Attributes:
-        name: "P1" to "P4".
+        name: "P1" to "P6".
         sizes: Units of all layers, from the inputs on, with relu between them. One output is a
             logit of the sigmoid cross-entropy, several are logits of the softmax cross-entropy.
         optimizer: "gradient_descent", "momentum" (0.9) or "adam".
@@ -29,7 +30,9 @@ class Work:
         steps: Number of steps per turn.
         rtol: Largest difference from pydnn's costs, relative to the first cost.
         batches: Pairs (X, y), used in turn.
-        start: Makes the initial parameters: a pair W (n_out, n_in), b (n_out, 1) per layer.
+        start: Makes the initial parameters: a pair W (n_out, n_in), b (n_out, 1) per layer, and
+            W_x, W_a and b of an LSTM, with the rows of the gates i, f, o and g.
+        layers: "dense", or "lstm" if all layers but the last one are LSTMs.
     """
 
     name: str
@@ -39,7 +42,8 @@ class Work:
     steps: int
     rtol: float
     batches: list[tuple[np.ndarray, np.ndarray]]
-    start: Callable[[], list[tuple[np.ndarray, np.ndarray]]]
+    start: Callable[[], list[tuple[np.ndarray, ...]]]
+    layers: str = "dense"
 
     @property
     def dtype(self):
@@ -93,7 +97,28 @@ def large(_):
     return Work("P4", sizes, "momentum", 0.001, 2, 1e-5, batches, _drawn(sizes))
 
 
-WORKS = {"P1": tutorial, "P2": digits, "P3": small, "P4": large}
+def sequences(_, *, T=32, m=128, sizes=(64, 128, 128, 32)):
+    random = np.random.default_rng(1)
+    X = random.standard_normal((T, sizes[0], m))
+    y = random.integers(sizes[-1], size=(T, m))
+
+    def start():
+        random = np.random.default_rng(0)
+        pairs = list(itertools.pairwise(sizes))
+        layers = [
+            tuple(
+                random.uniform(-(n_out**-0.5), n_out**-0.5, (4 * n_out, columns))
+                for columns in (n_in, n_out, 1)
+            )
+            for n_in, n_out in pairs[:-1]
+        ]
+        n_in, n_out = pairs[-1]
+        return [*layers, (random.standard_normal((n_out, n_in)) / 8, np.zeros((n_out, 1)))]
+
+    return Work("P6", sizes, "momentum", 0.1, 2, 1e-9, [(X, y)], start, layers="lstm")
+
+
+WORKS = {"P1": tutorial, "P2": digits, "P3": small, "P4": large, "P6": sequences}
 
 
 def product_shapes(sizes, m):

@@ -12,6 +12,7 @@ from pydnn import (
     dense,
     gradient_descent,
     initial_state,
+    lstm,
     make_train_step,
     momentum,
     relu,
@@ -47,13 +48,16 @@ def _composed(work):
     network = network_of(work, initializer=zeros())
     optimizer = optimizer_of(work)
     train_step = make_train_step(network, loss_of(work), optimizer)
-    state = initial_state(network, optimizer, work.sizes[:1], key=Key(1), dtype=work.dtype)
+    shape = work.batches[0][0].shape[:-1]
+    state = initial_state(network, optimizer, shape, key=Key(1), dtype=work.dtype)
     vector = np.concatenate([array.ravel() for layer in work.start() for array in layer])
     start = attrs.evolve(state, parameters=state.parameters.with_vector(vector))
     return train_step, start, batches_of(work)
 
 
 def network_of(work, **options):
+    if work.layers == "lstm":
+        return serial(*map(lstm, work.sizes[1:-1]), dense(work.sizes[-1], **options))
     layers = [(dense(units, **options), relu()) for units in work.sizes[1:-1]]
     return serial(*itertools.chain(*layers), dense(work.sizes[-1], **options))
 
@@ -67,4 +71,5 @@ def loss_of(work):
 
 
 def batches_of(work):
-    return [Batch(X, y[np.newaxis].astype(X.dtype)) for X, y in work.batches]
+    pairs = ((X, y if X.ndim > 2 else y[np.newaxis]) for X, y in work.batches)
+    return [Batch(X, y.astype(X.dtype)) for X, y in pairs]

@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import torch
 
 from peers import Absent
@@ -27,14 +28,15 @@ def _loop(work, through):
     batches = [_tensors(work, X, y) for X, y in work.batches]
     loss = F.binary_cross_entropy_with_logits if work.binary else F.cross_entropy
     cost_of = through(lambda X, y: loss(model(X), y))
-    start = [torch.from_numpy(array) for W, b in work.start() for array in (W, b[:, 0])]
+    learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    start = [torch.from_numpy(array) for layer in work.start() for array in _theirs(*layer)]
 
     def begin():
         with torch.no_grad():
-            for parameter, value in zip(model.parameters(), start, strict=True):
+            for parameter, value in zip(learnt, start, strict=True):
                 parameter.copy_(value)
                 parameter.grad = None
-        optimizer = _optimizer(work, model.parameters())
+        optimizer = _optimizer(work, learnt)
 
         def turn():
             costs = []
@@ -51,14 +53,44 @@ def _loop(work, through):
     return begin
 
 
+def _theirs(*arrays):
+    """The parameters of a layer of pydnn in the form of PyTorch."""
+    *weights, b = arrays
+    if len(weights) == 1:
+        return (*weights, b[:, 0])
+    rows = np.arange(len(b)).reshape(4, -1)[[0, 1, 3, 2]].ravel()  # i, f, g, o
+    return tuple(array[rows] for array in (*weights, b[:, 0]))
+
+
+class _Lstm(torch.nn.Module):
+    """LSTMs, and a linear layer at each step, whose outputs are rows."""
+
+    def __init__(self, n_in, units, n_out, layers, dtype):
+        super().__init__()
+        self.lstm = torch.nn.LSTM(n_in, units, layers, dtype=dtype)
+        self.linear = torch.nn.Linear(units, n_out, dtype=dtype)
+        for name, parameter in self.lstm.named_parameters():
+            if name.startswith("bias_hh"):  # a second bias, which other libraries do not have
+                parameter.requires_grad_(False).zero_()
+
+    def forward(self, X):
+        A, _ = self.lstm(X)
+        return self.linear(A).flatten(0, 1)
+
+
 def _model(work):
     dtype = torch.from_numpy(work.batches[0][0]).dtype
+    if work.layers == "lstm":
+        n_in, units, *_, n_out = work.sizes
+        return _Lstm(n_in, units, n_out, len(work.sizes) - 2, dtype)
     pairs = itertools.pairwise(work.sizes)
     layers = [(torch.nn.Linear(*pair, dtype=dtype), torch.nn.ReLU()) for pair in pairs]
     return torch.nn.Sequential(*list(itertools.chain(*layers))[:-1])
 
 
 def _tensors(work, X, y):
+    if X.ndim > 2:  # (T, n, m) to (T, m, n)
+        return torch.from_numpy(X.transpose(0, 2, 1).copy()), torch.from_numpy(y).flatten()
     rows, labels = torch.from_numpy(X.T), torch.from_numpy(y)
     return rows, labels[:, None].to(rows.dtype) if work.binary else labels
 
