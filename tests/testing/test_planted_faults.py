@@ -330,9 +330,9 @@ def test_a_backward_into_that_writes_wrong_gradients_is_found(backward_into):
         assert_stage(attrs.evolve(dense(2), backward_into=backward_into), shape_in=(3,))
 
 
-# 200 shapes and seeds in all, of which 192 are slow tests.
+# 200 shapes and seeds in all, of which 196 are slow tests.
 @pytest.mark.parametrize(
-    "seeds", [range(8), pytest.param(range(8, 200), marks=pytest.mark.slow)], ids=["8", "192"]
+    "seeds", [range(4), pytest.param(range(4, 200), marks=pytest.mark.slow)], ids=["4", "196"]
 )
 @pytest.mark.parametrize("name", [*STAGES, *SEQUENCES, *LOSSES, *LOOPS, "clip"])
 def test_the_originals_keep_all_laws_for_all_shapes_and_seeds(name, seeds):
