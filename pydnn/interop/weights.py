@@ -294,11 +294,14 @@ _Pair = tuple[Stored, _Target, Kind]
 _Layouts = tuple[Layout, Layout]  # of parameters and statistics
 
 # What libraries call the arrays of a layer, in the order in which pydnn has them.
-_ROLES = (
-    {"weight", "kernel", "w", "gamma", "scale", "coefs_", "embedding", "embeddings"},
-    {"bias", "b", "beta", "intercepts_"},
-    {"running_mean", "moving_mean", "mean"},
-    {"running_var", "moving_variance", "variance", "var"},
+_ROLES = tuple(
+    set(names.split())
+    for names in (
+        "weight kernel w gamma scale coefs_ embedding embeddings",
+        "bias b beta intercepts_",
+        "running_mean moving_mean mean",
+        "running_var moving_variance variance var",
+    )
 )
 _COUNTERS = {"num_batches_tracked"}  # which pydnn does without
 _PARENTS = ("params/", "batch_stats/")  # of flax

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -16,7 +16,12 @@ from pydnn.numerics.groups import sum_groups
 from pydnn.numerics.interface import Numerics
 from pydnn.numerics.memory import empty, room_for
 from pydnn.numerics.polynomials import ratio
-from pydnn.numerics.small_products import MOST_ROWS, matmul_in_pieces
+from pydnn.numerics.small_products import (
+    LITTLE_WORK,
+    MOST_ROWS,
+    ONE_THREADS_WORK,
+    matmul_in_pieces,
+)
 from pydnn.numerics.stacked_products import in_one_product
 from pydnn.records import AnyDType, FloatArray, freeze, scalar
 
@@ -47,12 +52,30 @@ def _matmul(a: FloatArray, b: FloatArray, /, *, out: FloatArray | None = None) -
 def _summed_matmul(a: FloatArray, b: FloatArray, /, *, out: FloatArray | None = None) -> FloatArray:
     a, b = (x.reshape(-1, *x.shape[-2:]) for x in (a, b))
     if a.shape[2] < _SHORT_SUM:  # each product is too small for BLAS to be fast
-        return _matmul(*in_one_product(a, b), out=out)
-    out = _matmul(a[0], b[0], out=out)
+        a, b = (x[np.newaxis] for x in in_one_product(a, b))
+    out = np.empty((a.shape[1], b.shape[2]), a.dtype) if out is None else out
     room = np.empty_like(out)
-    for left, right in zip(a[1:], b[1:], strict=True):
-        out += _matmul(left, right, out=room)
+    target = out
+    for left, right in zip(a, b, strict=True):
+        for part in _terms(left, right):
+            np.matmul(left[:, part], right[part], target)
+            if target is room:
+                out += room
+            target = room
     return out
+
+
+def _terms(left: FloatArray, right: FloatArray) -> Iterator[slice]:
+    """Yield slices of the terms of a product, so few that BLAS uses one thread for each slice.
+
+    A product with many terms and few results has few columns to share out among pieces of one
+    thread. With a piece of 3 columns, 64 x 2048 by 2048 x 64 took six times as long.
+    """
+    terms, of_a_term = len(right), len(left) * right.shape[1]
+    few = ONE_THREADS_WORK < terms * of_a_term <= LITTLE_WORK
+    step = max(_SHORT_SUM, ONE_THREADS_WORK // max(1, of_a_term)) if few else max(1, terms)
+    for start in range(0, max(1, terms), step):
+        yield slice(start, start + step)
 
 
 def _by_reading_b(a: FloatArray, b: FloatArray, out: FloatArray | None) -> FloatArray:

@@ -194,7 +194,7 @@ def attention_backward(
     numerics, groups = cache.numerics, cache.groups
     units, heads = len(params.W_q), cache.P[0].shape[1]
     slopes = _columns(dZ, groups)
-    dW_o, db_o = numerics.matmul(slopes, cache.O.T), numerics.sum(slopes, axis=1)
+    dW_o, db_o = numerics.summed_matmul(slopes, cache.O.T), numerics.sum(slopes, axis=1)
     dO = numerics.matmul(params.W_o.T, slopes)
     dO_O = dO * cache.O
     dQKV = empty(cache.QKV.shape, dO.dtype)
@@ -211,7 +211,7 @@ def attention_backward(
             numerics.matmul(Q[part], dS, out=dK[part])
             numerics.matmul(K[part], dS.swapaxes(2, 3), out=dQ[part])
     dQKV[:units] *= _scale(units, heads, dQKV)
-    dW, db = numerics.matmul(dQKV, cache.X.T), numerics.sum(dQKV, axis=1)
+    dW, db = numerics.summed_matmul(dQKV, cache.X.T), numerics.sum(dQKV, axis=1)
     dX = numerics.matmul(_weights(params).T, dQKV)
     dW_q, dW_k, dW_v = np.split(freeze(dW), 3)
     db_q, _, db_v = np.split(freeze(db), 3)
