@@ -11,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from letters_model import FINGERPRINTS, NAMES
 from test_golden_jobs import GOLDEN
 
 from pydnn.runs.environment import VARIABLES
 
 PROGRAM = Path(__file__).with_name("golden_jobs.py")
+LETTERS_MODEL = PROGRAM.with_name("letters_model.py")
 TOP = PROGRAM.parents[1]
 KERNELS = ("Prescott", "Nehalem", "Sandybridge", "Haswell", "Zen", "SkylakeX", "Cooperlake")
 WANT_AVX512 = ("SkylakeX", "Cooperlake")
@@ -61,16 +63,20 @@ def found_in(name):
 
 
 def run_child(python, variables):
+    return json.loads(output_of(python, variables, PROGRAM, "--json"))
+
+
+def output_of(python, variables, *command, timeout=300):
     inherited = {name: text for name, text in os.environ.items() if name not in VARIABLES}
     child = subprocess.run(
-        [python, PROGRAM, "--json"],
+        [python, *command],
         env=inherited | variables | {"PYTHONPATH": str(TOP)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=timeout,
     )
     assert child.returncode == 0, child.stderr
-    return json.loads(child.stdout)
+    return child.stdout
 
 
 @pytest.mark.slow
@@ -81,6 +87,16 @@ def test_every_environment_has_the_same_bits(name):
     found = found_in(name)
     assert found["golden"] == GOLDEN
     assert found["portable"] == found_in("as it is")["portable"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not NAMES.exists(), reason="needs the file with 1,536 names")
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_every_environment_writes_the_same_names(name):
+    if name not in POSSIBLE:
+        pytest.skip("this processor has no AVX-512, of which that kernel is made")
+    output = output_of(sys.executable, ENVIRONMENTS[name], LETTERS_MODEL, timeout=1800)
+    assert output.strip() == FINGERPRINTS[20_000]
 
 
 @pytest.mark.slow

@@ -1,12 +1,15 @@
 """Recipes: training jobs as plain data, and as TOML files."""
 
 from pydnn.recipes.automatic import recipe_for
+from pydnn.recipes.letters import letters_network, letters_recipe
 from pydnn.recipes.recipe import Recipe, with_seed
 from pydnn.recipes.toml import read_recipe, write_recipe
 from pydnn.recipes.tutorial import tutorial_network, tutorial_recipe
 
 __all__ = [
     "Recipe",
+    "letters_network",
+    "letters_recipe",
     "read_recipe",
     "recipe_for",
     "tutorial_network",

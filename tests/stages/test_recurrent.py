@@ -25,9 +25,12 @@ from pydnn import (
     rnn,
     serial,
 )
+from pydnn.interop.onnx_file import onnx_file
 from pydnn.parameters import layout_of, leaves
 from pydnn.records import freeze
 from pydnn.stages import EVALUATION
+from pydnn.stages.base import onnx_of
+from pydnn.stages.graph import Graph
 from pydnn.stages.gru import (
     GruParams,
     gru_backward,
@@ -478,6 +481,23 @@ def test_onnx_computes_the_same(name, options):
     pytest.importorskip("onnx", reason="needs the extra onnx")
     builder, *_, own = CELLS[name]
     assert_onnx(builder(3, **own, **options), shape_in=(4, 2))
+
+
+@pytest.mark.parametrize("name", ["rnn", "gru", "gru, reset before", "lstm"])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_onnx_computes_each_of_several_lengths_alone(name, reverse):
+    onnx = pytest.importorskip("onnx", reason="needs the extra onnx")
+    reference = pytest.importorskip("onnx.reference")
+    stage, params, X, _ = drawn(name, (4, 2), 5, initial="learnt", reverse=reverse)
+    A, _ = stage.forward(params, X, Context(lengths=UNEQUAL))
+    graph = Graph("float64")
+    graph.output("A", onnx_of(stage, params, graph.input("X", (4, 2)), ()), (4, 3))
+    model = onnx.load_from_string(onnx_file(graph, producer_version="", metadata={}))
+    evaluator = reference.ReferenceEvaluator(model)
+    for i, length in enumerate(UNEQUAL):
+        rows = np.ascontiguousarray(X[:length, :, i])[np.newaxis]
+        [outputs] = evaluator.run(None, {"X": rows})
+        np.testing.assert_allclose(outputs[0], A[:length, :, i], rtol=0, atol=1e-12)
 
 
 HUGE = 10**12
