@@ -76,7 +76,7 @@ def _add_what(group: Group) -> None:
         nargs="?",
         metavar="RECIPE",
         help="a recipe's TOML file, or a run or model whose recipe to use (default: one that "
-        "is chosen for a table, else the tutorial's network)",
+        "is chosen for a table or a text, else the tutorial's network)",
     )
     option(
         "--data",
@@ -322,10 +322,11 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
 def recipe_for_data(args: argparse.Namespace, recipe: Recipe, data: DataSet) -> Recipe:
     """The recipe of `recipe_of`, once its data is known.
 
-    Without a recipe, `recipes.recipe_for` chooses one for a table; and the tutorial's network ends
-    in one output for each class where the data has more than two.
+    Without a recipe, `recipes.recipe_for` chooses one for a table or a text; and the tutorial's
+    network ends in one output for each class where the data has more than two.
     """
-    automatic = args.recipe is None and isinstance(data.train, TableBatch)
+    of_table = isinstance(data.train, TableBatch)
+    automatic = args.recipe is None and (of_table or data.vocabulary is not None)
     if args.task is not None and not automatic:
         raise BadInput(
             f"--task is {args.task}, but it only helps to choose a recipe for a table: give "

@@ -1,4 +1,4 @@
-"""A recipe for a table, chosen from its size and from what its target holds.
+"""A recipe for a table, chosen from its size and from what its target holds, or for a text.
 
 The rules are few and stated here. They were chosen on ten data sets and generators of scikit-learn
 (`tests/benchmarks/automatic_recipe.py`), where they do better than its MLP with early stopping.
@@ -16,10 +16,12 @@ import numpy as np
 from pydnn.checks import BadInput, expect_known
 from pydnn.data.sets import DataSet
 from pydnn.data.tables import BOOLEAN, TEXT, TableBatch
+from pydnn.data.texts import Vocabulary
 from pydnn.descriptions.builders import build, describe
 from pydnn.losses import Loss, mean_squared, sigmoid_cross_entropy, softmax_cross_entropy
 from pydnn.recipes.recipe import Recipe
-from pydnn.stages import dense, relu, serial
+from pydnn.records import Batch
+from pydnn.stages import dense, embedding, gru, relu, serial
 
 __all__ = ["TASKS", "recipe_for"]
 
@@ -42,7 +44,9 @@ def recipe_for(
     hidden: Iterable[int] | None = None,
     **changes: Any,
 ) -> Recipe:
-    """A recipe for the examples of a table: what to learn, with which network, until when.
+    """A recipe for a table or a text: what to learn, with which network, until when.
+
+    For the rows of a table:
 
     - Task: texts and truth values are classes. Numbers are classes if they are whole, at most 20
       different ones, and each occurs twice on average. Several targets are numbers, or labels
@@ -57,11 +61,17 @@ def recipe_for(
       Training ends when the validation cost has not improved for 20 epochs and 200 steps, or after
       50 to 400 epochs, fewer for more examples. The best state is kept.
 
+    For a text, a network with a vector of 32 numbers for each symbol and a gated recurrent unit of
+    100 numbers learns to predict the next symbol, in at most 1000 steps of 32 examples. If examples
+    are lines, a tenth of them is held back, and training ends when their cost has not improved for
+    300 steps.
+
     Args:
-        data: The examples, e.g. `table.examples("quality")`, or a data set of a table.
+        data: The examples, e.g. `table.examples("quality")`, or a data set of a table or a text.
         task: "classes", "labels" (several targets that are true or false) or "numbers"; by
             default what a loss among the changes is for, or else what the rule above chooses.
-        hidden: Units of the hidden layers; by default those of the rule above.
+        hidden: Units of the hidden layers, or of the recurrent ones; by default those of the rule
+            above.
         **changes: Entries of the recipe to replace, e.g. seed=2 or optimizer=nn.adam().
 
     Raises:
@@ -75,6 +85,13 @@ def recipe_for(
         >>> recipe.loss, recipe.batches, recipe.iterations
         ({'sigmoid_cross_entropy': {}}, {'mini_batches': {'size': 16}}, 800)
     """
+    known = [field.name for field in attrs.fields(Recipe)]
+    for name in changes:
+        expect_known("entry of a recipe", name, known)
+    if isinstance(data, DataSet) and data.vocabulary is not None:
+        if task is not None:
+            raise BadInput(f"task is {task!r}, but a text has only one: leave it out.")
+        return _recipe_for_text(data.train, data.vocabulary, hidden, changes)
     examples = data.train if isinstance(data, DataSet) else data
     if not isinstance(examples, TableBatch):
         raise BadInput(
@@ -106,9 +123,6 @@ def recipe_for(
     }
     if changes.get("validation") == 0 and "watch" not in changes:
         entries |= {"watch": "", "patience": 0}  # since there is nothing to watch
-    known = [field.name for field in attrs.fields(Recipe)]
-    for name in changes:
-        expect_known("entry of a recipe", name, known)
     recipe = Recipe(**entries | changes)
     if "loss" in changes:
         loss = build(recipe.loss, family="loss")
@@ -120,6 +134,32 @@ def recipe_for(
     layers = [stage for units in hidden for stage in (dense(units), relu())]
     network = serial(*layers, dense(_outputs(examples, loss)))
     return attrs.evolve(recipe, network=describe(network))
+
+
+def _recipe_for_text(
+    examples: Batch, vocabulary: Vocabulary, hidden: Iterable[int] | None, changes: dict[str, Any]
+) -> Recipe:
+    m, K = examples.X.shape[-1], len(vocabulary.symbols)
+    layers = [gru(units) for units in ([100] if hidden is None else hidden)]
+    entries: dict[str, Any] = {
+        "data": "text",
+        "network": serial(embedding(K + 1, 32), *layers, dense(K)),
+        "loss": "softmax_cross_entropy()",
+        "optimizer": "adam(learning_rate=0.005)",
+        "iterations": 1000,
+        "batches": f"mini_batches({min(32, max(m // 2, 1))})",
+    }
+    if vocabulary.lines and m >= _FEWEST_LINES and changes.get("validation") != 0:
+        # Windows of a text may belong to streams, which a validation part would tear apart.
+        watched = {"evaluate_every": 100, "watch": "validation cost", "patience": 300}
+        entries |= {"validation": 0.1, **watched}
+    recipe = Recipe(**entries | changes)
+    if recipe.watch and recipe.iterations < recipe.evaluate_every and "watch" not in changes:
+        recipe = attrs.evolve(recipe, watch="", patience=0)  # nothing would be measured
+    return recipe
+
+
+_FEWEST_LINES = 20  # of which some are held back
 
 
 def _loss_for(examples: TableBatch, task: str | None) -> Loss:

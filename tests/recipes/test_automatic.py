@@ -170,3 +170,25 @@ REFUSED = {
 def test_what_has_no_recipe_is_refused(call, match):
     with pytest.raises(BadInput, match=match):
         call()
+
+
+def test_a_text_gets_a_recurrent_network_with_an_output_for_each_symbol(tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_text("".join(f"{a}{b}\n" for a in "abcdef" for b in "ghij"))
+    data = nn.text(path)
+    recipe = recipe_for(data, hidden=[4, 3])
+    network = nn.serial(nn.embedding(12, 32), nn.gru(4), nn.gru(3), nn.dense(11))
+    assert recipe.network == nn.describe(network)
+    assert (recipe.validation, recipe.watch, recipe.iterations) == (0.1, "validation cost", 1000)
+    assert recipe.batches == {"mini_batches": {"size": 12}}
+    short = recipe_for(data, hidden=[3], iterations=4)
+    assert (short.watch, short.patience) == ("", 0)
+    assert nn.train(short, data).model.sample(1, most=3)
+    windows = recipe_for(nn.text(path, nn.data.windows(4, streams=2)))
+    assert (windows.validation, windows.watch, windows.evaluate_every) == (0, "", 0)
+    few = recipe_for(nn.text(path, nn.data.windows(60)))
+    assert few.batches == {"mini_batches": {"size": 1}}
+    with pytest.raises(
+        BadInput, match=r"^task is 'classes', but a text has only one: leave it out"
+    ):
+        recipe_for(data, task="classes")
