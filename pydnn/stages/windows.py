@@ -185,7 +185,9 @@ def _over(options: Windows, shape_in: Shape) -> tuple[WindowedAxis, ...]:
     axes = tuple(_axis(options, i, length) for i, length in enumerate(places))
     for i, axis in enumerate(axes):
         if axis.extent > axis.padded:
-            padding = f" and {axis.before} + {axis.after} of padding" if axis.padded else ""
+            padding = (
+                f" and {axis.before} + {axis.after} of padding" if axis.padded > axis.length else ""
+            )
             raise BadInput(
                 f"a window reaches over {axis.extent} places of axis {i}, but examples of shape "
                 f"{shape_in} have {axis.length}{padding}: give a smaller size or dilation, or "

@@ -81,7 +81,7 @@ def test_it_is_the_adjoint_of_the_convolution_with_the_same_options(made, option
 
 @every_case
 def test_gradients_agree_with_finite_differences(made, options, shape):
-    check_gradients(transposed_conv(*made, **options), shape_in=shape, examples=2)
+    check_gradients(transposed_conv(*made, **options), shape_in=shape, examples=2, entries=16)
 
 
 @every_case
