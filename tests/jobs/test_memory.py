@@ -177,3 +177,17 @@ def test_activations_of_images_and_sequences_are_about_what_a_step_takes(network
     finally:
         tracemalloc.stop()
     assert activations / 1.5 < peak + batch.X.nbytes < activations * 1.5
+
+
+def test_a_network_that_cannot_be_tried_on_zeros_counts_its_outputs(monkeypatch):
+    recipe = attrs.evolve(SMALL, network=read_description("serial(conv(2, 3), flatten, dense(1))"))
+    shape = (8, 8, 3)
+    layers, layout = layers_of(recipe, shape)
+    for error in (BadInput("it refuses zeros."), MemoryError(), ZeroDivisionError()):
+
+        def fail(*_, error=error):
+            raise error
+
+        monkeypatch.setattr("pydnn.jobs.memory.map_stages", fail)
+        needed = bytes_of(recipe, layers, layout, shape=shape, examples=5)
+        assert needed["activations, batch of 5"] == 8 * 5 * (72 + 72 + 1)
