@@ -539,7 +539,7 @@ class _InNpz:
         return name in self.arrays
 
     def numbers(self, name: str, shape: Sequence[int | str] | None) -> AnyArray:
-        array = self._array(name, "iu" if name.endswith(_WHOLE) else "iuf")
+        array = self._array(name, "iu" if name.endswith(_WHOLE) else "biuf")
         if shape is not None:
             expect_shape(f"{name} in {self.place}", array, shape, hint="save it again")
         return array

@@ -24,6 +24,7 @@ __all__ = ["sample"]
 
 _MOST_SAMPLES = 100_000
 _MOST_SYMBOLS = 1_000_000
+_MOST_DRAWN = 100_000_000  # symbols in all texts together, with 16 bytes each
 
 
 @ignoring_underflow
@@ -40,6 +41,11 @@ def sample(
     vocabulary = expect_text_model(model)
     count = expect_count("count", count, most=_MOST_SAMPLES, hint="give the number of texts")
     most = expect_count("most", most, most=_MOST_SYMBOLS, hint="give the largest number of symbols")
+    if count * most > _MOST_DRAWN:
+        raise BadInput(
+            f"{count:,} texts of up to {most:,} symbols are {count * most:,}, expected at most "
+            f"{_MOST_DRAWN:,}: draw fewer at a time, with another key, or shorter ones."
+        )
     hint = "1 draws as the model predicts, and 0 takes the most probable symbol"
     temperature = expect_real("temperature", temperature, least=0, hint=hint)
     try:

@@ -151,6 +151,7 @@ def test_a_model_keeps_its_symbols_in_its_file(model, tmp_path):
     [
         ({"count": 0}, "count is 0, expected an integer of at least 1"),
         ({"most": 0}, "most is 0, expected an integer of at least 1"),
+        ({"count": 10**5, "most": 10**6}, "100,000 texts of up to 1,000,000 symbols are 100,000,"),
         ({"temperature": -1}, "temperature is -1, expected a number of at least 0"),
         ({"temperature": float("nan")}, "temperature is nan, expected a finite number"),
         ({"start": "x!"}, r"start: the letter '!' is not one of the \d+ symbols"),
