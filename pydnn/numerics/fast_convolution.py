@@ -78,7 +78,7 @@ def _weight_gradient(
         out = np.empty((*geometry.size, C, F), dZ.dtype)
     if m == 1 and geometry.groups == 1:
         columns = _windows_for_one(A_prev, geometry)
-        np.matmul(columns.T, dZ.reshape(len(columns), F), out.reshape(-1, F))
+        out[...] = np.matmul(columns.T, dZ.reshape(len(columns), F)).reshape(out.shape)
     elif geometry.dilation != (1, 1) or (m < _FEW_EXAMPLES and not depthwise):
         _in_matrices.weight_gradient(A_prev, dZ, geometry, out=out)
     elif depthwise:
@@ -421,9 +421,9 @@ def _input_gradient_by_rows(
                 product = products[:, : piece.stop - piece.start]
                 np.matmul(left, met[:, piece], product)
                 for j in range(k_W):
-                    begin_of = j // right * m + piece.start
-                    place = slice(begin_of, begin_of + product.shape[1])
-                    columns_of[:, j % right, place] += product[j * C : (j + 1) * C]
+                    from_ = j // right * m + piece.start
+                    met_columns = columns_of[:, j % right, from_ : from_ + product.shape[1]]
+                    met_columns += product[j * C : (j + 1) * C]
             for place, columns in _sorted_columns(geometry):
                 dA_prev[h, columns] = sums[:, place[0], place[1]].swapaxes(0, 1)
 

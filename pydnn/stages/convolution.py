@@ -298,7 +298,7 @@ def _stage(
         return unlike_image(freeze(Z), A_prev.ndim), _cache(image, geometry, numerics)
 
     def backward(params: Any, cache: ConvCache, dZ: FloatArray) -> tuple[FloatArray, Any]:
-        out = tuple(np.empty_like(part) for part in leaves(params))
+        out = tuple(np.empty(part.shape, part.dtype) for part in leaves(params))
         dA_prev = backward_into(params, cache, dZ, out, True)
         assert dA_prev is not None
         return dA_prev, (ConvGrads if bias else KernelGrads)(*map(freeze, out))
