@@ -167,11 +167,12 @@ def pull_back_norm(
 
 def norm_grads(cache: NormCache, dA: FloatArray) -> NormGrads:
     """Return the gradients of scale and shift, which are the same in every normalization."""
-    sums = [
-        cache.numerics.sum(each, axis=axes_but_features(dA)) for each in (dA * cache.Z_norm, dA)
-    ]
-    dgamma, dbeta = (freeze(total).reshape(-1, 1) for total in sums)
-    return NormGrads(dgamma, dbeta)
+    numerics, axes = cache.numerics, axes_but_features(dA)
+    dgamma, dbeta = numerics.sum(dA * cache.Z_norm, axis=axes), numerics.sum(dA, axis=axes)
+    if dA.ndim == 2:
+        return NormGrads(freeze(dgamma), freeze(dbeta))
+    n = dA.shape[-2]
+    return NormGrads(freeze(dgamma).reshape(n, 1), freeze(dbeta).reshape(n, 1))
 
 
 def axes_but_features(Z: FloatArray) -> int | tuple[int, ...]:
