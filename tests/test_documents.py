@@ -12,6 +12,7 @@ import sys
 import warnings
 from code import InteractiveConsole
 from fnmatch import fnmatch
+from importlib.util import find_spec
 from pathlib import Path
 
 import attrs
@@ -20,6 +21,7 @@ import pytest
 
 import pydnn.cli
 import pydnn.jobs.standardization
+from pydnn.data import drawn_cats, save_catvnoncat
 from pydnn.descriptions.builders import builders_of
 
 TOP = Path(__file__).parents[1]
@@ -56,9 +58,16 @@ def test_the_guide_names_every_builder():
 
 # What each example is there to show, as its output says it.
 SHOWN = {
+    "cats.py": r"images of shape \(64, 64, 3, 500\)\n(.|\n)*"
+    r"test accuracy (1\.000|0\.9(7[5-9]|[89]\d))\n"
+    r"the first convolution has kernels W of shape \(3, 3, 3, 16\)",
     "diabetes.py": r"the mean of all +off by +\d\d\.\d on average, R squared -?0\.0\d\d\n"
     r"the network +off by +\d\d\.\d on average, R squared 0\.[45]",
     "digits.py": r"kept: the state after [123]\d\d\d iter(.|\n)*test accuracy 0\.9[789]",
+    "handwriting.py": r"4000 digits for training, 1000 for testing\ntest accuracy 0\.9[89]\d\d\n",
+    "mnist_1d.py": r"conv +0\.9[3-9]\d\ngru +0\.9\d\d\nconv, shuffled +0\.([1-5]\d\d|600)\n",
+    "names.py": r"symbols\n(.|\n)*test: [1-3]\.\d+ nats per letter\n"
+    r"temperature 0\.5, \d of 8 new: \w+, (.|\n)*temperature 1\.2, \d of 8 new: \w+, ",
     "new_activation.py": r"cost 0\.\d+ before training, 0\.000\d+ after",
     "prove_a_stage.py": r"breaks 'gradients', 'examples':(.|\n)*a +\(3, 1\) .* WRONG\n"
     r"A_prev .* right\n(.|\n)*learned_slope keeps 11 laws(.|\n)*step keeps 5 laws(.|\n)*"
@@ -71,25 +80,43 @@ SHOWN = {
     r"early stopping +train accuracy \S+ +test accuracy 0\.(8[789]|9[01])\d\n",
     "same_bits.py": r"this machine +\w{16}  b839edc14988d74b\n(.|\n)*"
     r"different results: \d by fast, 1 by portable arithmetic",
+    "speakers.py": r"X \(29, 12, 270\) lengths 7 to 26\ntest accuracy (1\.0000|0\.9[6-9]\d\d)\n"
+    r"with other numbers in the padding: the same bits",
     "step_by_hand.py": r"accuracy (1\.000|0\.99\d)\nafter forward",
+    "transformer.py": r"27\d\d\d parameters\ntrain: [01]\.\d+ nats per letter\n(.|\n)*"
+    r"samples: \w+, (.|\n)*the first 4 predictions stay: True",
     "tutorial_in_seven_steps.py": r"7\. train accuracy 0\.9\d\n7\. test accuracy 0\.8\d",
 }
-NEEDED = {"diabetes.py": "sklearn", "digits.py": "sklearn"}
+NEEDED = {
+    "diabetes.py": "sklearn",
+    "digits.py": "sklearn",
+    "handwriting.py": "mlxtend",
+    "mnist_1d.py": "mnist1d",
+    "speakers.py": "sktime",
+}
 # The examples that train for long are run in full among the slow tests, and otherwise with a
 # smaller number in this file of theirs, which must then show this.
 SHORTENED = {
+    "cats.py": ("cats.py", "iterations=1000", "iterations=2",
+                r"images of shape \(64, 64, 3, 40\)\n(.|\n)*test accuracy [01]\.\d\d\d\n"),
+    "handwriting.py": ("handwriting.py", "STEPS = 1500", "STEPS = 20", r"test accuracy 0\.[3-9]"),
+    "names.py": ("names.py", "STEPS = 400", "STEPS = 3", r"temperature 1\.2, \d of 8 new: "),
+    "speakers.py": ("speakers.py", "STEPS = 600", "STEPS = 20",
+                    r"test accuracy 0\.[2-9](.|\n)*: the same bits"),
+    "transformer.py": ("transformer.py", "BLOCKS, STEPS = 32, 4, 2, 400",
+                       "BLOCKS, STEPS = 32, 4, 2, 3", r"the first 4 predictions stay: True"),
     "digits.py": ("digits.toml", "iterations = 4000", "iterations = 150",
                   r"kept: the state after 150 iter(.|\n)*test accuracy 0\.9[0-9]"),
     "regularize.py": ("regularize.py", "repeat(train, 2000)", "repeat(train, 30)",
                       r"nothing +train accuracy 0\.[89]\d\d +test accuracy 0\.[89](.|\n)*\n"
                       r"early stopping +train accuracy 0\.[89]\d\d +test accuracy 0\.[89]"),
 }  # fmt: skip
-LONG = {*SHORTENED, "same_bits.py"}  # which starts interpreters
+LONG = {*SHORTENED, "mnist_1d.py", "same_bits.py"}  # which make data, and start interpreters
 
 
 def output_of_example(path, capsys, monkeypatch, *argv):
-    if path.name in NEEDED:
-        pytest.importorskip(NEEDED[path.name])
+    if path.name in NEEDED and find_spec(NEEDED[path.name]) is None:
+        pytest.skip(f"{NEEDED[path.name]}, which has the data, is not installed")
     monkeypatch.setattr(sys, "argv", [path.name, *map(str, argv)])
     runpy.run_path(str(path), run_name="__main__")
     return capsys.readouterr().out
@@ -115,12 +142,15 @@ def test_long_examples_run_in_fewer_steps_too(name, tmp_path, capsys, monkeypatc
     text = (examples / file).read_text()
     assert text.count(long) == 1
     (examples / file).write_text(text.replace(long, short))
-    argv = []
+    argv, picture = [], tmp_path / "picture.png"
     if name == "regularize.py":
         pytest.importorskip("matplotlib")
-        argv = [tmp_path / "picture.png"]
+        argv = [picture]
+    elif name == "cats.py":
+        save_catvnoncat(tmp_path / "photos", *drawn_cats(train_count=40, test_count=10))
+        argv = [tmp_path / "photos"]
     assert re.search(shown, output_of_example(examples / name, capsys, monkeypatch, *argv))
-    for picture in argv:
+    if picture in argv:
         assert picture.read_bytes().startswith(b"\x89PNG")
 
 

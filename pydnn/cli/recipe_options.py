@@ -27,6 +27,7 @@ from pydnn.losses import softmax_cross_entropy
 from pydnn.numerics import ARITHMETICS
 from pydnn.optimizers.momentum import gradient_descent
 from pydnn.recipes.automatic import TASKS, recipe_for
+from pydnn.recipes.cats import cats_recipe
 from pydnn.recipes.recipe import DESCRIBED, DTYPES, LISTED, Recipe, with_seed
 from pydnn.recipes.toml import read_recipe
 from pydnn.recipes.tutorial import tutorial_network, tutorial_recipe
@@ -47,6 +48,7 @@ __all__ = [
 ]
 
 _LAYERS = "20,7,5"  # the hidden layers of the tutorial's network
+_SHIPPED = {"cats": cats_recipe, "tutorial": tutorial_recipe}  # by name
 
 # Options whose values are descriptions of parts, the family of each, and its help.
 _DESCRIBED = {
@@ -75,8 +77,9 @@ def _add_what(group: Group) -> None:
         type=path_of,
         nargs="?",
         metavar="RECIPE",
-        help="a recipe's TOML file, or a run or model whose recipe to use (default: one that "
-        "is chosen for a table or a text, else the tutorial's network)",
+        help="a recipe's TOML file, a run or model whose recipe to use, or the name of one in "
+        "pydnn: tutorial, or cats for a small convolutional network (default: one that is chosen "
+        "for a table or a text, else the tutorial's network)",
     )
     option(
         "--data",
@@ -281,6 +284,8 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
         return _changed(base, changes)
     if args.layers is not None:
         changes["network"] = describe(tutorial_network(_units(args.layers)))
+    if str(args.recipe) in _SHIPPED and not args.recipe.exists():
+        return _changed(_SHIPPED[str(args.recipe)](), changes)
     hint = "give a recipe's file, a run or a model"
     known = (RECIPE_TEXT, MODEL, TEXT, UNKNOWN)  # UNKNOWN includes text in another encoding
     with expecting(args.recipe, *known, expected="a recipe", hint=hint):

@@ -9,8 +9,10 @@ from pydnn import Batch, Key, describe, mini_batches
 from pydnn.cli.recipe_options import add_recipe_options, recipe_of
 from pydnn.descriptions.text import read_description
 from pydnn.jobs.job import prepare
+from pydnn.recipes.cats import cats_recipe
 from pydnn.recipes.recipe import Recipe
 from pydnn.recipes.toml import write_recipe
+from pydnn.recipes.tutorial import tutorial_recipe
 from pydnn.runs.state_arrays import state_fingerprint
 
 X = Key(1).at("X").normal((4, 24))
@@ -86,3 +88,12 @@ def test_a_recipe_that_states_the_seed_of_its_weights_keeps_it_without_the_optio
     path.write_text(write_recipe(attrs.evolve(RECIPE, weights={"tutorial": {"seed": 3}}, seed=9)))
     recipe = recipe_from(path, "--iterations", 2)
     assert (recipe.seed, recipe.weights) == (9, {"tutorial": {"seed": 3}})
+
+
+def test_recipes_in_pydnn_have_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert recipe_from("tutorial") == tutorial_recipe()
+    changed = recipe_from("cats", "--data", "photos", "--iterations", 5)
+    assert changed == attrs.evolve(cats_recipe(), data="photos", iterations=5)
+    (tmp_path / "cats").write_text(write_recipe(RECIPE))  # a file of that name is the recipe
+    assert recipe_from("cats").network == RECIPE.network
