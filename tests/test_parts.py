@@ -5,6 +5,7 @@ for descriptions, for messages, and for the table that translates stages for oth
 """
 
 import ast
+import functools
 from pathlib import Path
 
 import pydnn
@@ -15,15 +16,20 @@ from pydnn.numerics import ARITHMETICS
 ROOT = Path(pydnn.__file__).parent
 NAMES = {builder.name for builder in builders_of() if ":" not in builder.name}
 # Where names are what a module is about: written forms of parts, translations to frameworks, the
-# tutorial's functions, which take the names of two activations, and the estimators, whose options
-# are scikit-learn's words, e.g. solver="adam".
+# tutorial's functions and rnn, which take the names of two activations, and the estimators, whose
+# options are scikit-learn's words, e.g. solver="adam".
 BY_NAME = ["descriptions", "interop/sklearn", "other_names.py", "testing/frameworks.py"]
-BY_NAME += ["tutorial.py"]
-MODULES = {
-    str(path.relative_to(ROOT)): ast.parse(path.read_text())
-    for path in sorted(ROOT.rglob("*.py"))
-    if not any(str(path.relative_to(ROOT)).startswith(place) for place in BY_NAME)
-}
+BY_NAME += ["stages/rnn.py", "tutorial.py"]
+
+
+@functools.cache
+def modules():
+    """The trees of all other modules by name."""
+    return {
+        str(path.relative_to(ROOT)): ast.parse(path.read_text())
+        for path in sorted(ROOT.rglob("*.py"))
+        if not any(str(path.relative_to(ROOT)).startswith(place) for place in BY_NAME)
+    }
 
 
 def compared(tree):
@@ -60,7 +66,7 @@ def faults(look, name):
     """Return the places where something that `look` yields for a module has `name`s in it."""
     return [
         f"{module}:{node.lineno} has {sorted(found)}"
-        for module, tree in MODULES.items()
+        for module, tree in modules().items()
         for node, what in look(tree)
         if (found := name(what))
     ]

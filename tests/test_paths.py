@@ -7,7 +7,6 @@ from pathlib import Path
 import attrs
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from PIL import Image
 from small_runs import saved_data, small_data, small_recipe
 
@@ -110,6 +109,8 @@ def test_images_are_saved_and_loaded(home, form):
 def test_plots_are_saved(home, form):
     path = fresh(home, ".png")
     expect_plottable(form(path))
+    from matplotlib.figure import Figure  # late, since it takes long to import
+
     save_plot(Figure(), form(path))
     assert path.is_file()
 

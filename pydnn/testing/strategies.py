@@ -15,15 +15,20 @@ from pydnn import (
     Batch,
     Key,
     batch_norm,
+    conv,
     dense,
     dropout,
     gradient_descent,
+    gru,
     initial_state,
     layer_norm,
+    lstm,
     make_train_step,
+    max_pool,
     mean_squared,
     parallel,
     residual,
+    rnn,
     serial,
     sigmoid_cross_entropy,
     softmax_cross_entropy,
@@ -31,7 +36,7 @@ from pydnn import (
 from pydnn.checks import expect_known, import_extra
 from pydnn.losses import TASKS, Loss
 from pydnn.parameters import Packed, pack
-from pydnn.records import FloatArray, freeze
+from pydnn.records import FloatArray, IntArray, freeze
 from pydnn.stages.activations import identity, leaky_relu, relu, sigmoid, tanh
 from pydnn.stages.base import Stage
 from pydnn.training import Step, trace
@@ -42,6 +47,7 @@ __all__ = [
     "gradients",
     "keys",
     "labels",
+    "lengths",
     "losses",
     "networks",
     "parameters",
@@ -73,14 +79,22 @@ def arrays(*shape: int, low: float = -2.0, high: float = 2.0) -> SearchStrategy[
     return numbers.map(lambda row: freeze(np.array(row, np.float64).reshape(shape)))
 
 
-def stages(*, random: bool = True, statistics: bool = True) -> SearchStrategy[Stage]:
-    """Draw single stages.
+def stages(*, axes: int = 1, random: bool = True, statistics: bool = True) -> SearchStrategy[Stage]:
+    """Draw single stages that take examples of a number of axes and keep all axes but the last.
 
     Args:
+        axes: 1 for columns (n,), 2 for sequences (T, n), 3 for images (H, W, n).
         random: Whether to include dropout.
         statistics: Whether to include batch_norm.
     """
-    choices = [st.integers(1, 4).map(dense), st.sampled_from(_PLAIN).map(lambda make: make())]
+    choices = [st.integers(1, 4).map(_last(axes)), st.sampled_from(_PLAIN).map(lambda make: make())]
+    if axes == 2:
+        makers = st.sampled_from((rnn, gru, lstm))
+        choices.append(st.tuples(makers, st.integers(1, 3)).map(lambda pair: pair[0](pair[1])))
+    if axes > 1:
+        size = st.tuples(st.integers(1, 3), st.integers(1, 3))
+        choices.append(size.map(lambda pair: conv(pair[0], pair[1], padding="same")))
+        choices.append(st.integers(1, 3).map(lambda n: max_pool(n, stride=1, padding="same")))
     if random:
         choices.append(st.sampled_from([0.5, 0.75]).map(lambda keep: dropout(keep_prob=keep)))
     if statistics:
@@ -89,13 +103,19 @@ def stages(*, random: bool = True, statistics: bool = True) -> SearchStrategy[St
 
 
 def networks(
-    *, n_out: int = 1, depth: int = 3, random: bool = True, statistics: bool = True
+    *,
+    n_out: int = 1,
+    depth: int = 3,
+    axes: int = 1,
+    random: bool = True,
+    statistics: bool = True,
 ) -> SearchStrategy[Stage]:
-    """Draw networks that end with a dense layer.
+    """Draw networks that end with a dense layer at each step, or conv(n_out, 1) for images.
 
     Args:
         n_out: Units of the last layer.
         depth: The largest number of stages before it; some are residual or parallel ones.
+        axes: The number of axes of an example, see `stages`.
         random: Whether to include dropout.
         statistics: Whether to include batch_norm.
 
@@ -108,12 +128,17 @@ def networks(
         ...     assert network.init(nn.Key(0), (3,))[1] == (2,)
         >>> test_last_layer()
     """
-    single = stages(random=random, statistics=statistics)
+    single = stages(axes=axes, random=random, statistics=statistics)
     shape_keeping: list[Callable[[], Stage]] = [tanh, relu, layer_norm]
     residuals = st.sampled_from(shape_keeping).map(lambda make: residual(make()))
     parallels = st.tuples(single, single).map(lambda pair: parallel(*pair))
     body = st.lists(st.one_of(single, residuals, parallels), max_size=depth)
-    return body.map(lambda parts: serial(*parts, dense(n_out)))
+    return body.map(lambda parts: serial(*parts, _last(axes)(n_out)))
+
+
+def _last(axes: int) -> Callable[[int], Stage]:
+    """Return the builder of a layer of so many units for each column, step or place."""
+    return dense if axes < 3 else lambda units: conv(units, 1)
 
 
 def parameters(stage: Stage, shape_in: tuple[int, ...]) -> SearchStrategy[Packed]:
@@ -137,6 +162,12 @@ def labels(task: str, n_out: int, m: int) -> SearchStrategy[FloatArray]:
     return numbers.map(lambda row: freeze(np.array(row, np.float64).reshape(rows, m)))
 
 
+def lengths(T: int, m: int) -> SearchStrategy[IntArray]:
+    """Draw the numbers of valid steps (m,) of sequences of at most T steps."""
+    numbers = st.lists(st.integers(1, T), min_size=m, max_size=m)
+    return numbers.map(lambda row: freeze(np.array(row, np.int64)))
+
+
 def batches(
     task: str = "two classes",
     *,
@@ -144,8 +175,10 @@ def batches(
     n_out: int | None = None,
     m: int | None = None,
     weighted: bool = False,
+    shape: tuple[int, ...] | None = None,
+    unequal: bool = False,
 ) -> SearchStrategy[Batch]:
-    """Draw batches with X (n_x, m), labels Y that fit the task, and weights if wanted.
+    """Draw batches with X (…, m), labels Y that fit the task, and weights and lengths if wanted.
 
     Args:
         task: One of `pydnn.losses.TASKS`.
@@ -153,12 +186,16 @@ def batches(
         n_out: Number of outputs; by default 1, 2 or 3, depending on the task.
         m: Number of examples; by default 1 to 5.
         weighted: Whether to draw weights of examples too.
+        shape: The shape of one example, e.g. (T, n) for sequences; by default (n_x,).
+        unequal: Whether to draw the lengths of sequences too.
     """
     outputs = n_out or {"two classes": 1, "many classes": 3, "several labels": 2}.get(task, 1)
 
     def of(count: int) -> SearchStrategy[Batch]:
         weights = arrays(1, count, low=0.25) if weighted else st.none()
-        return st.builds(Batch, arrays(n_x, count), labels(task, outputs, count), weights)
+        X = arrays(*(shape or (n_x,)), count)
+        steps = lengths(shape[0], count) if shape and unequal else st.none()
+        return st.builds(Batch, X, labels(task, outputs, count), weights, steps)
 
     return (st.integers(1, 5) if m is None else st.just(m)).flatmap(of)
 

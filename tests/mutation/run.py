@@ -33,15 +33,20 @@ from survivors import EQUIVALENT
 
 TOP = Path(__file__).parents[2]
 TARGETS = [
-    *sorted(p for p in (TOP / "pydnn/stages").glob("*.py") if p.name != "__init__.py"),
-    *(TOP / "pydnn" / name for name in ("losses.py", "optimizers.py", "schedules.py")),
-    TOP / "pydnn/optimizers/fused.py",
-    TOP / "pydnn/optimizers/base.py",
+    *(
+        path
+        for folder in ("stages", "optimizers")
+        for path in sorted((TOP / "pydnn" / folder).glob("*.py"))
+        if path.name != "__init__.py"
+    ),
+    *(TOP / "pydnn" / name for name in ("losses.py", "sequences.py")),
     *(
         TOP / "pydnn/numerics" / name
         for name in (
             "fast.py",
             "small_products.py",
+            "stacked_products.py",
+            "groups.py",
             "threads.py",
             "memory.py",
             "geometry.py",
@@ -56,6 +61,9 @@ LAWS = "tests/test_laws.py::"
 STAGES = [
     "tests/stages",
     LAWS + "test_stages",
+    LAWS + "test_stages_of_sequences_of_unequal_length",
+    LAWS + "test_stages_that_carry_their_state_from_batch_to_batch",
+    LAWS + "test_the_shape_that_init_promises_is_that_of_forward",
     LAWS + "test_a_cache_keeps_no_array_that_its_caller_can_write_to",
     LAWS + "test_results_of_a_stage_are_not_views_of_writeable_arrays",
 ]
@@ -88,6 +96,10 @@ TESTS = {
         "tests/stages/test_transposed_convolution.py",
     ],
     "transposed_convolution": ["tests/stages/test_transposed_convolution.py", *STAGES[1:]],
+    "sequences": [
+        "tests/test_sequences.py", "tests/stages/test_padding.py", "tests/test_losses.py",
+    ],
+    "stacked_products": ["tests/numerics/test_stacked_products.py", "tests/stages"],
     "losses": ["tests/test_losses.py", "tests/test_laws.py"],
     "adaptive": [
         LAWS + "test_optimizers_agree_with_the_loops_of_their_papers",

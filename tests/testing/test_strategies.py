@@ -4,7 +4,7 @@ from helpers import example_count
 from hypothesis import find, given
 from hypothesis import strategies as st
 
-from pydnn import BadInput, Key, describe, losses
+from pydnn import BadInput, Context, Key, describe, losses
 from pydnn.parameters import pack
 from pydnn.testing import assert_stage, strategies
 
@@ -14,6 +14,23 @@ from pydnn.testing import assert_stage, strategies
 def test_networks_keep_the_laws_of_stages(network, examples):
     assert network.init(Key(1), (2,))[1] == (1,)
     assert_stage(network, shape_in=(2,), examples=examples)
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (2, 3, 2)], ids=str)
+def test_networks_of_sequences_and_images_give_the_shape_that_they_promise(shape):
+    @example_count(24)
+    @given(
+        strategies.networks(axes=len(shape), n_out=2, depth=2),
+        strategies.batches(shape=shape, unequal=len(shape) == 2),
+    )
+    def give(network, batch):
+        params, shape_out = network.init(Key(1), shape)
+        A, _ = network.forward(params, batch.X, Context(training=True, key=Key(2)))
+        assert A.shape == (*shape_out, batch.X.shape[-1]) == (*shape[:-1], 2, batch.X.shape[-1])
+        if len(shape) == 2:
+            assert ((batch.lengths >= 1) & (batch.lengths <= shape[0])).all()
+
+    give()
 
 
 @given(strategies.networks().flatmap(lambda n: strategies.parameters(n, (2,))))
