@@ -98,6 +98,14 @@ _ELSEWHERE = {
     "full_batch": "full whole full_batches",
     "l2_penalty": "l2 ridge weight_decay l2_regularization l2_reg tikhonov",
     "l1_penalty": "l1 lasso l1_regularization l1_reg",
+    # augmentation and texts
+    "random_flip": "randomhorizontalflip horizontal_flip hflip fliplr random_horizontal_flip "
+    "mirror flip",
+    "random_shift": "random_translation randomtranslation randomaffine translate shift jitter roll",
+    "random_crop": "randomresizedcrop random_resized_crop randomzoom random_zoom zoom",
+    "random_brightness": "colorjitter color_jitter brightness randombrightness",
+    "lines": "line sentences characters chars letters char_level text",
+    "windows": "window chunks blocks sequences ngrams bptt",
     # options
     "learning_rate": "lr eta alpha step_size rate learning_rate_init eta0",
     "decay": "beta mu rho momentum gamma decay_rate alpha beta1 beta_1",
@@ -149,6 +157,8 @@ _ELSEWHERE = {
     "batches": "batch batch_size batchsize minibatch mini_batch mini_batches mini_batch_size "
     "mini_batches_size bs",
     "weights": "init initialization initializer initial_weights",
+    "augment": "augmentation augmentations augmenter transforms transform data_augmentation",
+    "text": "tokenizer tokens vocabulary corpus",
     "standardize": "normalize normalise standardise scale scaler scaling normalization",
     "validation": "validation_split val_split val valid validation_fraction holdout "
     "validation_share dev",

@@ -41,6 +41,9 @@ ELSEWHERE = [
     ("schedule", "OneCycleLR", "one_cycle"),
     ("batches", "minibatch", "mini_batches"),
     ("penalty", "l2", "l2_penalty"),
+    ("augmentation", "RandomHorizontalFlip", "random_flip"),
+    ("augmentation", "ColorJitter", "random_brightness"),
+    ("text", "letters", "lines"),
 ]
 
 
