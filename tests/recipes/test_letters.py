@@ -1,6 +1,7 @@
 """The tutorial's model of names: published losses, by a composed step and by the recipe."""
 
 import itertools
+from pathlib import Path
 
 import attrs
 import numpy as np
@@ -49,13 +50,35 @@ def test_the_recipe_can_be_written_and_read():
     assert read_recipe(write_recipe(recipe)) == recipe
 
 
+def expect_published(losses):
+    # Six decimals. Rounding errors have grown to the seventh one at step 14000, where the last
+    # figure depends on the order in which a BLAS adds; 2000 steps later publications part.
+    np.testing.assert_allclose(losses[:-1], PUBLISHED[:-1], rtol=0, atol=0.6e-6)
+    np.testing.assert_allclose(losses[-1], PUBLISHED[-1], rtol=0, atol=5e-6)
+
+
+def test_a_carried_state_is_recorded_resumed_and_replayed(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("names.txt").write_text("\n".join(SOME) + "\n")
+    recipe = letters_recipe(iterations=9, units=5)
+    Path("letters.toml").write_text(write_recipe(recipe))
+    assert command("train", "letters.toml", "--run", "whole", "--quiet")[0] == 0
+    half = ("--run", "half", "--iterations", 5)
+    assert command("train", "letters.toml", *half, "--quiet")[0] == 0
+    assert command("resume", "half", "--iterations", 9, "--quiet")[0] == 0
+    status, out, _ = command("diff", "whole", "half")
+    assert "all bits of the 9 steps that both have are the same" in out
+    assert status == 0
+    assert command("replay", "half")[0] == 0
+
+
 @pytest.mark.slow
 @needs_names
 def test_a_composed_step_gives_the_published_losses():
     infos = (info for _, info in trained(shuffled_names(), fast))
     losses = smoothed(info.cost for info in infos)
     reached = list(itertools.islice(losses, 0, 1000 * len(PUBLISHED), 1000))
-    assert [round(float(loss), 6) for loss in reached] == list(PUBLISHED)
+    expect_published(reached)
 
 
 @pytest.mark.slow
@@ -64,7 +87,7 @@ def test_the_recipe_gives_the_published_losses(tmp_path):
     recipe = letters_recipe(iterations=1000 * (len(PUBLISHED) - 1) + 1)
     losses = smoothed(costs_of(recipe, shuffled_names(), tmp_path))
     reached = list(itertools.islice(losses, 0, None, 1000))
-    assert [round(float(loss), 6) for loss in reached] == list(PUBLISHED)
+    expect_published(reached)
 
 
 @needs_names
