@@ -62,8 +62,8 @@ def expect_features_of_steps(name: str, array: NDArray[Any]) -> None:
     if array.ndim < 3:
         raise BadInput(
             f"{name} got sequences of unequal length of shape {array.shape}, expected (T, n, m): "
-            "put embedding(words, units) or one_hot(words) before it for ids, or reshape(-1, 1) "
-            "before training for one number a step."
+            "put embedding(words, units) or one_hot(words) before it for ids, or give X as "
+            "(T, 1, m) for one number a step."
         )
 
 

@@ -81,6 +81,9 @@ CLAIMED = [
     "serial(dense(10000000000), dense(1))",
     "serial(dense(100000000), batch_norm, layer_norm, residual(relu), dense(1))",
     "serial(residual(dense(30000), dense(10000000), dense(12)), dense(1))",
+    "serial(embedding(10000000000, 4), attention(2), flatten, dense(1))",
+    "serial(embedding(2, 4), attention(1, units=10000000000), flatten, dense(1))",
+    "serial(one_hot(1000000000000), flatten, dense(1))",
 ]
 
 
