@@ -24,7 +24,7 @@ ROWS = [
     suite.Row("P1", "JAX, whole loop", (40.0, 20.0, 80.0)),
     suite.Row("P1", "tutorial's listing", (50.0, 100.0, 200.0)),
 ]
-FEW = {"P1": 2, "P2": 10, "P3": 5}  # steps; scikit-learn takes whole epochs
+FEW = {"P1": 2, "P2": 10, "P3": 5, "P5": 2, "P5f32": 2}  # steps; scikit-learn takes whole epochs
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def test_plain_results_are_json_and_the_picture_is_drawn(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["P5"], "no work P5, expected one of P1"),
+        (["P9"], "no work P9, expected one of P1"),
         (["--threads", "0"], "--threads is 0, expected 1 to"),
         (["--blocks", "0"], "--blocks is 0, expected 1 or more"),
         (["--plot", "no-such/a.png"], "no-such is not a directory"),

@@ -1,13 +1,15 @@
 """Compare pydnn with its peers on a CPU: works of training, start-up and memory.
 
-    python tests/benchmarks/suite.py [P1 P2 P3 P4 P6 startup memory] [--data photos/]
+    python tests/benchmarks/suite.py [P1 P2 P3 P4 P5 P5f32 P6 startup memory] [--data photos/]
 
 P1 is the tutorial's job, 12288-20-7-5-1 on all photos at once by gradient descent, in float64;
 P2 784-512-256-10, batches of 128, Adam, float32; P3 2-16-16-1, batches of 32, gradient descent,
-float32; P4 4096-4096-4096-10, batches of 1024, momentum, float32; P6 two LSTMs of 128 units over 32
-steps of 64 inputs and a layer of 32 classes at each step, batches of 128, momentum, float64, beside
-PyTorch alone. The peers are the tutorial's
-listing, PyTorch, JAX and scikit-learn (extra `bench`); a peer that is not installed is left out.
+float32; P4 4096-4096-4096-10, batches of 1024, momentum, float32; P5 the network of `cats_recipe`
+on 32 images of 64 x 64, Adam, float64, beside PyTorch alone with both of its layouts of images, and
+P5f32 the same in float32; P6 two LSTMs of 128 units over 32 steps of 64 inputs and a layer of 32
+classes at each step, batches of 128, momentum, float64, beside PyTorch alone. The peers are the
+tutorial's listing, PyTorch, JAX and scikit-learn (extra `bench`); a peer that is not installed is
+left out.
 "NumPy in place" is written by hand for one network, with all arrays allocated beforehand.
 
 All peers start with the same parameters and take the same steps. Their costs are compared before
@@ -43,14 +45,17 @@ EVERYBODY = (
     "JAX, whole loop",
     "scikit-learn",
 )
+IMAGES = ("pydnn", "PyTorch, eager", "PyTorch, channels last", "PyTorch, compiled")
 PEERS_OF = {
     "P1": (*EVERYBODY, "tutorial's listing"),
     "P2": EVERYBODY,
     "P3": EVERYBODY,
     "P4": (*EVERYBODY, "products alone"),
+    "P5": IMAGES,
+    "P5f32": IMAGES,
     "P6": ("pydnn", "PyTorch, eager"),
 }
-BLOCKS = {"P1": 15, "P2": 25, "P3": 25, "P4": 5, "P6": 7, "startup": 3}
+BLOCKS = {"P1": 15, "P2": 25, "P3": 25, "P4": 5, "P5": 9, "P5f32": 9, "P6": 7, "startup": 3}
 CHOICES = (*PEERS_OF, "startup", "memory")
 SCALES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 PACKAGES = ("torch", "jax", "jaxlib", "optax", "scikit-learn")
@@ -72,6 +77,8 @@ LIMITS = (
     Limit("P3", ("JAX, a call a step",), 0.7),
     Limit("P4", FRAMEWORKS, 0.6),
     Limit("P4", ("products alone",), 1 / 0.85),
+    Limit("P5", FRAMEWORKS, 0.8),
+    Limit("P5f32", FRAMEWORKS, 1.0),
     Limit("P6", FRAMEWORKS, 0.8),
     Limit("whole process", FRAMEWORKS, 0.1),
     Limit("import", ("dependencies",), 1.1),

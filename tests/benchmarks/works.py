@@ -1,12 +1,13 @@
 """The works of the suite, as plain arrays that every peer can use.
 
 Inputs X (n_x, m) have examples in columns, each contiguous in memory, so X.T has them in rows
-without a copy. Labels y (m,) are the numbers of classes. Sequences are X (T, n_x, m), with labels
-y (T, m).
+without a copy. Labels y (m,) are the numbers of classes. Images are X (H, W, C, m); sequences are
+X (T, n_x, m), with labels y (T, m).
 """
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -31,8 +32,11 @@ class Work:
         rtol: Largest difference from pydnn's costs, relative to the first cost.
         batches: Pairs (X, y), used in turn.
         start: Makes the initial parameters: a pair W (n_out, n_in), b (n_out, 1) per layer, and
-            W_x, W_a and b of an LSTM, with the rows of the gates i, f, o and g.
+            W_x, W_a and b of an LSTM, with the rows of the gates i, f, o and g; before them a pair
+            W (3, 3, C_in, C_out), b (C_out, 1) per convolution.
         layers: "dense", or "lstm" if all layers but the last one are LSTMs.
+        filters: The kernels of each convolution of 3 x 3 places that keeps the size, with relu and
+            max pooling after it. They stand before the layers, and meet images of half the size.
     """
 
     name: str
@@ -44,6 +48,7 @@ class Work:
     batches: list[tuple[np.ndarray, np.ndarray]]
     start: Callable[[], list[tuple[np.ndarray, ...]]]
     layers: str = "dense"
+    filters: tuple[int, ...] = ()
 
     @property
     def dtype(self):
@@ -118,7 +123,36 @@ def sequences(_, *, T=32, m=128, sizes=(64, 128, 128, 32)):
     return Work("P6", sizes, "momentum", 0.1, 2, 1e-9, [(X, y)], start, layers="lstm")
 
 
-WORKS = {"P1": tutorial, "P2": digits, "P3": small, "P4": large, "P6": sequences}
+def cats(name, dtype, rtol, _):
+    """The network of `cats_recipe`, without dropout, since each peer draws other numbers for it."""
+    filters, sizes = (16, 32, 32), (4 * 4 * 32, 1)
+    random = np.random.default_rng(2)
+    batches = []
+    for _ in range(4):
+        X = np.moveaxis(random.random((32, 64, 64, 3)).astype(dtype), 0, -1)
+        batches.append((X, random.integers(2, size=32)))
+
+    def start():
+        random = np.random.default_rng(3)
+        shapes = [(3, 3, *pair) for pair in itertools.pairwise((3, *filters))]
+        kernels = [random.standard_normal(s) * np.sqrt(2 / np.prod(s[:-1])) for s in shapes]
+        weights = [*kernels, random.standard_normal(sizes[::-1]) / np.sqrt(sizes[0])]
+        biases = [np.zeros((n, 1)) for n in (*filters, sizes[1])]
+        pairs = zip(weights, biases, strict=True)
+        return [(W.astype(dtype), b.astype(dtype)) for W, b in pairs]
+
+    return Work(name, sizes, "adam", 0.001, 8, rtol, batches, start, filters=filters)
+
+
+WORKS = {
+    "P1": tutorial,
+    "P2": digits,
+    "P3": small,
+    "P4": large,
+    "P5": partial(cats, "P5", np.float64, 1e-9),
+    "P5f32": partial(cats, "P5f32", np.float32, 5e-4),
+    "P6": sequences,
+}
 
 
 def product_shapes(sizes, m):

@@ -13,6 +13,7 @@ PEERS = {
     "NumPy in place": "in_place:loop",
     "tutorial's listing": "with_listing:loop",
     "PyTorch, eager": "with_torch:eager",
+    "PyTorch, channels last": "with_torch:channels_last",
     "PyTorch, compiled": "with_torch:compiled",
     "JAX, a call a step": "with_jax:a_call_a_step",
     "JAX, whole loop": "with_jax:whole_loop",

@@ -9,11 +9,15 @@ from pydnn import (
     Batch,
     Key,
     adam,
+    average_pool,
+    conv,
     dense,
+    flatten,
     gradient_descent,
     initial_state,
     lstm,
     make_train_step,
+    max_pool,
     momentum,
     relu,
     scan,
@@ -59,7 +63,12 @@ def network_of(work, **options):
     if work.layers == "lstm":
         return serial(*map(lstm, work.sizes[1:-1]), dense(work.sizes[-1], **options))
     layers = [(dense(units, **options), relu()) for units in work.sizes[1:-1]]
-    return serial(*itertools.chain(*layers), dense(work.sizes[-1], **options))
+    head = (*itertools.chain(*layers), dense(work.sizes[-1], **options))
+    if not work.filters:
+        return serial(*head)
+    kernels = [conv(count, 3, padding="same", **options) for count in work.filters]
+    convolutions = [(kernel, relu(), max_pool(2)) for kernel in kernels]
+    return serial(average_pool(2), *itertools.chain(*convolutions), flatten(), *head)
 
 
 def optimizer_of(work):
@@ -71,5 +80,5 @@ def loss_of(work):
 
 
 def batches_of(work):
-    pairs = ((X, y if X.ndim > 2 else y[np.newaxis]) for X, y in work.batches)
+    pairs = ((X, y if y.ndim > 1 else y[np.newaxis]) for X, y in work.batches)
     return [Batch(X, y.astype(X.dtype)) for X, y in pairs]
