@@ -75,9 +75,9 @@ def test_a_text_depends_on_its_number_and_not_on_how_many_there_are(model):
 
 def test_letters_are_drawn_in_the_proportions_of_the_model(model):
     [P] = model.predict(np.array([[model.vocabulary.start]]))
-    drawn = [text[:1] for text in model.sample(4000, most=1)]
-    shares = [drawn.count("" if s == "\n" else s) / 4000 for s in model.vocabulary.symbols]
-    np.testing.assert_allclose(shares, P[:, 0], atol=0.03)
+    drawn = [text[:1] for text in model.sample(1000, most=1)]
+    shares = [drawn.count("" if s == "\n" else s) / 1000 for s in model.vocabulary.symbols]
+    np.testing.assert_allclose(shares, P[:, 0], atol=0.06)
 
 
 def test_at_temperature_0_each_letter_is_the_most_probable_one(model):
@@ -96,7 +96,7 @@ def test_a_text_ends_at_the_end_of_its_line_or_after_so_many_letters(model):
     K = len(model.vocabulary.symbols)
     never, at_once = np.zeros((K + 1, K)), np.zeros((K + 1, K))
     never[:, 0], at_once[:, 0] = -1000, 1000
-    assert [len(t) for t in with_logits(model, never).sample(3, most=500)] == [500] * 3
+    assert [len(t) for t in with_logits(model, never).sample(3, most=100)] == [100] * 3
     assert with_logits(model, at_once).sample(3) == ("", "", "")
     assert with_logits(model, at_once).sample(1, start="tyr") == ("tyr",)
     assert all(t.startswith("ab") for t in model.sample(5, start="ab"))
@@ -178,7 +178,7 @@ def test_a_symbol_may_be_in_the_test_part_alone(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "names.txt"
     path.write_text("".join(f"{name}\n" for name in [*NAMES * 3, *"cdfghijkmpquvwz"]))
-    recipe = attrs.evolve(recipe_for("names.txt"), test=0.3)
+    recipe = attrs.evolve(recipe_for("names.txt"), test=0.3, iterations=8)
     K = len(nn.text(path).vocabulary.symbols)
     assert set(nn.text(path, test=0.3).train.Y.ravel()) < set(range(K))
     (tmp_path / "recipe.toml").write_text(nn.recipes.toml.write_recipe(recipe))
@@ -188,7 +188,7 @@ def test_a_symbol_may_be_in_the_test_part_alone(tmp_path, monkeypatch, capsys):
         ["evaluate", "runs/0001"],
         ["replay", "runs/0001"],
         ["inspect", "runs/0001", "--step", "3"],
-        ["resume", "runs/0001", "--iterations", "70"],
+        ["resume", "runs/0001", "--iterations", "9"],
         ["evaluate", "runs/0001", "--data", "names.txt"],
         ["sample", "runs/0001", "--start", "zag"],
     ):
@@ -198,7 +198,7 @@ def test_a_symbol_may_be_in_the_test_part_alone(tmp_path, monkeypatch, capsys):
     model = nn.load_model("runs/0002", allow=[__name__])
     assert model.recipe.text == {"lines": {"lower": True}}
     out = capsys.readouterr().out
-    assert "all bits of 60 steps are the recorded ones" in out
+    assert "all bits of 8 steps are the recorded ones" in out
     assert any(line.startswith("zag") for line in out.splitlines())
 
 
@@ -247,3 +247,23 @@ def test_the_command_refuses_other_models_and_options(saved, tmp_path, capsys):
     assert "temperature is -1.0, expected a number" in capsys.readouterr().err
     assert main(["predict", saved[0], "cat.png", *saved[1:]]) == 2
     assert "was trained on a text, expected a model of images or t" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [
+        [],
+        "ab",
+        {"symbols": "ab", "words": False, "lines": True},
+        {"symbols": ["\n", "a"], "words": 0, "lines": True},
+        {"symbols": ["\n", "a"], "words": False},
+        {"symbols": ["\n", 3], "words": False, "lines": True},
+        {"symbols": ["a", "\n"], "words": False, "lines": True},
+        {"symbols": ["\n", "a" * 300], "words": True, "lines": True},
+    ],
+)
+def test_a_damaged_vocabulary_in_a_file_is_refused(plain):
+    from pydnn.jobs.model import _vocabulary
+
+    with pytest.raises(BadInput, match=r"^inputs in model\.h5"):
+        _vocabulary("model.h5", {"vocabulary": plain})
