@@ -69,8 +69,9 @@ def test_ids_may_have_any_axes(shape):
         assert stage.backward(params, cache, A)[0].shape == ids.shape
         vectors = PARAMS.W if params else np.eye(3)
         np.testing.assert_array_equal(np.moveaxis(A, -1, 0)[2], vectors[ids[..., 2].astype(int)])
-        assert_stage(stage, shape_in=shape or (1,))
-        assert_onnx(stage, shape_in=shape or (1,))
+        if len(shape) == 2:  # other shapes are in the table of all stages
+            assert_stage(stage, shape_in=shape)
+            assert_onnx(stage, shape_in=shape)
 
 
 def test_padding_may_hold_anything_and_its_gradient_does_not_count():
