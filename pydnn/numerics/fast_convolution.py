@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from pydnn.numerics.geometry import Geometry, padded, windows_of
+from pydnn.numerics.geometry import Geometry, padded, spread, windows_of
 from pydnn.numerics.image_products import channels_of_groups, convolution_by
 from pydnn.numerics.interface import Convolution
 from pydnn.numerics.memory import empty
@@ -57,6 +57,11 @@ def _product(
     m, depthwise = A_prev.shape[3], W.shape[2] == 1 < geometry.groups
     if m == 1 and geometry.groups == 1:
         return _product_for_one(A_prev, W, geometry, bias)
+    if m < _FEW_EXAMPLES and depthwise and W.shape[3] == geometry.groups:
+        Z = _product_of_few(A_prev, W, geometry)
+        if bias is not None:
+            Z += bias
+        return Z
     if geometry.dilation != (1, 1) or (m < _FEW_EXAMPLES and not depthwise):
         return _in_matrices.product(A_prev, W, geometry, bias=bias)
     Z = empty((*geometry.places, W.shape[3], m), A_prev.dtype)
@@ -79,6 +84,8 @@ def _weight_gradient(
     if m == 1 and geometry.groups == 1:
         columns = _windows_for_one(A_prev, geometry)
         out[...] = np.matmul(columns.T, dZ.reshape(len(columns), F)).reshape(out.shape)
+    elif m < _FEW_EXAMPLES and depthwise and geometry.groups == F:
+        _weight_gradient_of_few(A_prev, dZ, geometry, out)
     elif geometry.dilation != (1, 1) or (m < _FEW_EXAMPLES and not depthwise):
         _in_matrices.weight_gradient(A_prev, dZ, geometry, out=out)
     elif depthwise:
@@ -96,6 +103,8 @@ def _input_gradient(W: FloatArray, dZ: FloatArray, geometry: Geometry) -> FloatA
     depthwise = C == 1 < geometry.groups
     if m == 1 and geometry.groups == 1:
         return _input_gradient_for_one(W, dZ, geometry)
+    if m < _FEW_EXAMPLES and depthwise and geometry.groups == F:
+        return _input_gradient_of_few(W, dZ, geometry)
     if geometry.dilation != (1, 1) or (m < _FEW_EXAMPLES and not depthwise):
         return _in_matrices.input_gradient(W, dZ, geometry)
     dA_prev = empty((*geometry.image, C * geometry.groups, m), dZ.dtype)
@@ -137,6 +146,10 @@ def _product_for_one(
 
 def _input_gradient_for_one(W: FloatArray, dZ: FloatArray, geometry: Geometry) -> FloatArray:
     k_H, k_W, C, F = W.shape
+    if geometry.stride == (1, 1):  # then dZ has no gaps: dA_prev is a convolution, too
+        turned, start, stride = geometry.reversed()
+        kernel = np.ascontiguousarray(W[::-1, ::-1].swapaxes(2, 3))
+        return _product_for_one(spread(dZ, turned.image, start, stride), kernel, turned, None)
     terms = empty((*geometry.places, k_H, k_W, C), dZ.dtype)
     np.matmul(dZ.reshape(-1, F), W.reshape(-1, F).T, terms.reshape(-1, k_H * k_W * C))
     dA_prev = empty((*geometry.image, C), dZ.dtype)
@@ -147,6 +160,28 @@ def _input_gradient_for_one(W: FloatArray, dZ: FloatArray, geometry: Geometry) -
             columns, met = geometry.met(1, j)
             dA_prev[met_rows, met] += terms[rows, columns, i, j]
     return dA_prev[..., np.newaxis]
+
+
+# A few examples of a depthwise convolution with one filter for each channel
+
+
+def _product_of_few(A_prev: FloatArray, W: FloatArray, geometry: Geometry) -> FloatArray:
+    Z = empty((*geometry.places, *A_prev.shape[2:]), A_prev.dtype)
+    windows = windows_of(padded(A_prev, geometry), geometry)
+    np.einsum("pqijcm,ijc->pqcm", windows, W[:, :, 0], out=Z)
+    return Z
+
+
+def _weight_gradient_of_few(
+    A_prev: FloatArray, dZ: FloatArray, geometry: Geometry, out: FloatArray
+) -> None:
+    windows = windows_of(padded(A_prev, geometry), geometry)
+    np.einsum("pqijcm,pqcm->ijc", windows, dZ, out=out[:, :, 0])
+
+
+def _input_gradient_of_few(W: FloatArray, dZ: FloatArray, geometry: Geometry) -> FloatArray:
+    turned, start, stride = geometry.reversed()
+    return _product_of_few(spread(dZ, turned.image, start, stride), W[::-1, ::-1], turned)
 
 
 # Channel by channel, for depthwise convolutions: each number of a lane (C multiplier m) has its own
