@@ -248,6 +248,19 @@ def rnn(
         >>> A, cache = stage.forward(params, np.ones((5, 2, 4)), nn.Context())
         >>> shape_out, A.shape
         ((5, 3), (5, 3, 4))
+
+        A long sequence, in windows whose state is carried on:
+
+        >>> carried = nn.rnn(3, initial="carried", examples=4)
+        >>> X, state, outputs = np.ones((6, 2, 4)), carried.statistics.init(params), []
+        >>> for window in np.split(X, 3):
+        ...     context = nn.Context(training=True, statistics=state)
+        ...     A, cache = carried.forward(params, window, context)
+        ...     state = carried.statistics.absorb(state, cache)
+        ...     outputs.append(A)
+        >>> whole, _ = stage.forward(params, X, nn.Context())
+        >>> np.array_equal(np.concatenate(outputs), whole)
+        True
     """
     units = expect_count("units", units, hint="give the layer one unit or more")
     cell = _cell(activation)
