@@ -28,6 +28,7 @@ from pydnn.numerics import ARITHMETICS
 from pydnn.optimizers.momentum import gradient_descent
 from pydnn.recipes.automatic import TASKS, recipe_for
 from pydnn.recipes.cats import cats_recipe
+from pydnn.recipes.letters import letters_recipe
 from pydnn.recipes.recipe import DESCRIBED, DTYPES, LISTED, Recipe, with_seed
 from pydnn.recipes.toml import read_recipe
 from pydnn.recipes.tutorial import tutorial_network, tutorial_recipe
@@ -48,7 +49,7 @@ __all__ = [
 ]
 
 _LAYERS = "20,7,5"  # the hidden layers of the tutorial's network
-_SHIPPED = {"cats": cats_recipe, "tutorial": tutorial_recipe}  # by name
+_SHIPPED = {"cats": cats_recipe, "letters": letters_recipe, "tutorial": tutorial_recipe}  # by name
 
 # Options whose values are descriptions of parts, the family of each, and its help.
 _DESCRIBED = {
@@ -78,8 +79,9 @@ def _add_what(group: Group) -> None:
         nargs="?",
         metavar="RECIPE",
         help="a recipe's TOML file, a run or model whose recipe to use, or the name of one in "
-        "pydnn: tutorial, or cats for a small convolutional network (default: one that is chosen "
-        "for a table or a text, else the tutorial's network)",
+        "pydnn: tutorial, cats for a small convolutional network, or letters for the tutorial's "
+        "recurrent network on names (default: one that is chosen for a table or a text, else the "
+        "tutorial's network)",
     )
     option(
         "--data",

@@ -45,6 +45,10 @@ def test_the_recipe_takes_the_composed_step(numerics, tmp_path):
     assert costs[0] == pytest.approx(4 * np.log(27), rel=0.01)
 
 
+def recipe_network(recipe):
+    return repr(nn.build(recipe.network))
+
+
 def test_the_recipe_can_be_written_and_read():
     recipe = letters_recipe()
     assert read_recipe(write_recipe(recipe)) == recipe
@@ -63,6 +67,9 @@ def test_a_carried_state_is_recorded_resumed_and_replayed(command, tmp_path, mon
     recipe = letters_recipe(iterations=9, units=5)
     Path("letters.toml").write_text(write_recipe(recipe))
     assert command("train", "letters.toml", "--run", "whole", "--quiet")[0] == 0
+    shipped = ("letters", "--run", "shipped", "--iterations", 9, "--quiet")
+    assert command("train", *shipped, "--network", recipe_network(recipe))[0] == 0
+    assert command("diff", "whole", "shipped")[0] == 0
     half = ("--run", "half", "--iterations", 5)
     assert command("train", "letters.toml", *half, "--quiet")[0] == 0
     assert command("resume", "half", "--iterations", 9, "--quiet")[0] == 0
