@@ -88,7 +88,7 @@ def _activations(recipe: Recipe, layers: list[Layer], layout: Layout, shape: Sha
 
     X = np.zeros((*shape, _TRIED))
     seen[id(X)] = X
-    context = Context(training, Key(0))  # in fast arithmetic, which keeps the same arrays
+    context = Context(training, Key(0), recipe.arithmetic)
     try:
         with np.errstate(all="ignore"):
             map_stages(tried, network).forward(params, X, context)

@@ -88,7 +88,7 @@ def _on_run(rng, run):
 def _run(rng, world, here):
     """A run of which one file, or its folder, is not as it was."""
     run = rng.choice(RUNS)
-    needs = (run, f"other/{run}", "cat.png", "two.h5", PHOTOS)
+    needs = (run, f"other/{run}", "cat.png", "two.h5", "steps.h5", PHOTOS)
     lay(world, here, needs)
     argv = _on_run(rng, run)
     path = rng.choice(
@@ -112,7 +112,7 @@ def _run(rng, world, here):
 def _model(rng, world, here):
     """A model alone, without the rest of its run."""
     name = rng.choice(MODELS)
-    needs = (name, "cat.png", "two.h5", PHOTOS)
+    needs = (name, "cat.png", "two.h5", "steps.h5", PHOTOS)
     lay(world, here, needs)
     path = here / name / "model.h5"
     crafted = rng.random() < 0.6
@@ -141,7 +141,12 @@ def _weights(rng, world, here):
 def _table(rng, world, here):
     """A table that is damaged, or crafted."""
     name = rng.choice(TABLES)
-    recipe = {"two.h5": "full.toml", "three.h5": "three.toml", "numbers.h5": "numbers.toml"}[name]
+    recipe = {
+        "two.h5": "full.toml",
+        "three.h5": "three.toml",
+        "numbers.h5": "numbers.toml",
+        "steps.h5": "steps.toml",
+    }[name]
     needs = (name, recipe, RUNS[0])
     lay(world, here, needs)
     what = _change_hdf5(rng, here / name)
@@ -213,7 +218,7 @@ def _command_line(rng, world, here):
         ),
         ("replay", RUNS[0]): ("--segments", "--sample", "--data"),
         ("inspect", RUNS[0]): ("--step", "--step=5 --part", "--step=5 --layer", "--step=5 --data"),
-        ("diff", *RUNS): ("--data", "--other-data"),
+        ("diff", *RUNS[:2]): ("--data", "--other-data"),
         ("evaluate", RUNS[1]): ("--data",),
         ("predict", RUNS[1]): ("cat.png", "--"),
         ("doctor", RUNS[0]): ("--data",),

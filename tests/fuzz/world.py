@@ -15,10 +15,10 @@ from pydnn.data import DataSet, ImageSet, save_catvnoncat, save_table
 from pydnn.interop.exporting import weights_of
 from pydnn.jobs import load_model
 
-TABLES = ("two.h5", "three.h5", "numbers.h5")
+TABLES = ("two.h5", "three.h5", "numbers.h5", "steps.h5")
 PICTURES = ("cat.png", "cat.jpg", "cat.gif", "cat.webp", "cat.bmp", "cat.tif", "deep.png", "p.png")
-RUNS = ("run-of-table", "run-of-photos")
-MODELS = ("model-of-table", "model-of-photos")
+RUNS = ("run-of-table", "run-of-photos", "run-of-steps")
+MODELS = ("model-of-table", "model-of-photos", "model-of-steps")
 WEIGHTS = ("weights.safetensors", "weights.npz", "weights.h5", "weights.keras")
 NORM = ("1/gamma", "1/beta", "statistics/1/mean", "statistics/1/variance")
 EVIL = "evilmod"  # a module on the import path that writes the file of its name when imported
@@ -74,6 +74,17 @@ iterations = 6
 rotate = false
 numerics = "portable"
 ''',
+    "steps": """
+data = "steps.h5"
+network = "serial(gru(3), relu, dense(2))"
+loss = "softmax_cross_entropy"
+optimizer = "adam"
+batches = "mini_batches(8)"
+iterations = 12
+standardize = true
+validation = 0.2
+evaluate_every = 3
+""",
 }  # fmt: skip
 
 
@@ -84,6 +95,7 @@ def make_world(folder: Path) -> None:
         "three.h5": _examples("three", lambda X: np.digitize(X[:1], [-0.4, 0.4])),
         "numbers.h5": _examples("numbers", lambda X: X[:1] - 2 * X[1:2]),
     }
+    data["steps.h5"] = DataSet(_sequences("train", 20), _sequences("test", 6))
     for name, table in data.items():
         save_table(folder / name, table)
     for name, text in RECIPES.items():
@@ -92,6 +104,7 @@ def make_world(folder: Path) -> None:
     _draw_pictures(folder)
     run = ("train", "--quiet", "--checkpoint-every", "4", "--iterations", "12", "--run")
     _succeed(*run, "run-of-table", "full.toml")
+    _succeed(*run, "run-of-steps", "steps.toml")
     _succeed(*run, "run-of-photos", "--data", "photos", "--layers", "5,3")
     _export_weights(folder)
     for run, model in zip(RUNS, MODELS, strict=True):
@@ -144,6 +157,11 @@ def _examples(name, labels):
     X = Key(1).at(name).normal((5, 40))
     Y = labels(X).astype(float)
     return DataSet(Batch(X, Y), Batch(X[:, :10], Y[:, :10]))
+
+
+def _sequences(part, count):
+    X = Key(3).at(part).normal((5, 2, count))
+    return Batch(X, X[:, 0] > 0, lengths=1 + np.arange(count) % 5)
 
 
 def _images(part, count):
