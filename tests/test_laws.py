@@ -222,9 +222,8 @@ TAKE_LENGTHS = [
 def test_stages_of_sequences_of_unequal_length(name):
     shape = SHAPES[name]
     lengths = np.array([shape[0], 1, shape[0] - 1])
-    assert_stage(
-        STAGES[name], shape_in=shape, examples=3, lengths=lengths, shares_input=name in SHARING
-    )
+    options = {"lengths": lengths, "shares_input": name in SHARING, "entries": 6}
+    assert_stage(STAGES[name], shape_in=shape, examples=3, **options)
 
 
 CARRIED = {"rnn": rnn, "gru": gru, "lstm": lstm}
@@ -233,7 +232,7 @@ CARRIED = {"rnn": rnn, "gru": gru, "lstm": lstm}
 @pytest.mark.parametrize("build", CARRIED.values(), ids=CARRIED)
 def test_stages_that_carry_their_state_from_batch_to_batch(build):
     stage = build(2, initial="carried", examples=3)
-    assert_stage(stage, shape_in=(3, 2), examples=3, lengths=np.array([3, 1, 2]))
+    assert_stage(stage, shape_in=(3, 2), examples=3, lengths=np.array([3, 1, 2]), entries=6)
 
 
 @pytest.mark.parametrize("shape", [(6,), (4, 6), (3, 4, 6)], ids=str)

@@ -51,6 +51,7 @@ def assert_stage(
     shares_input: bool = False,
     keeps_mean: bool | None = None,
     rtol: float = 1e-7,
+    entries: int = 48,
 ) -> Proof:
     """Check all laws of a stage or a network, in training and outside of it.
 
@@ -90,6 +91,7 @@ def assert_stage(
         keeps_mean: Whether the mean over draws must be the output outside of training. By default
             this is checked for a random stage, but not for a combinator.
         rtol: The largest error of a gradient, relative to the largest gradient of its array.
+        entries: The largest number of entries of an array that are compared one by one.
 
     Returns:
         The proof: which laws hold, with the tables of gradients.
@@ -135,7 +137,7 @@ def assert_stage(
         _try_shapes(trial, mode)
         if trial.broken.keys() & {"shapes", "purity"}:  # other laws would report the same fault
             break
-        _try_gradients(trial, mode, rtol, checked)
+        _try_gradients(trial, mode, rtol, entries, checked)
         _try_purity(trial, mode, shares_input)
         _try_linear(trial, mode)
         mixes = mixes_examples or (when == "training" and stage.statistics is not None)
@@ -250,7 +252,9 @@ def _classes(layout: Layout) -> list[str]:
     return list(names(layout.template))
 
 
-def _try_gradients(trial: Trial, mode: _Mode, rtol: float, checked: dict[str, object]) -> None:
+def _try_gradients(
+    trial: Trial, mode: _Mode, rtol: float, entries: int, checked: dict[str, object]
+) -> None:
     drawn = mode.drawn
     with trial.law("gradients") as fault:
         results = mode.both(drawn.A_prev, drawn.dA, mode.context.lengths)
@@ -259,7 +263,7 @@ def _try_gradients(trial: Trial, mode: _Mode, rtol: float, checked: dict[str, ob
             return  # evaluation gives the bits of training, where differences agreed with them
         problem = problem_of_stage(mode.stage, drawn.params, drawn.A_prev, drawn.dA, mode.context)
         subject = f"{problem.subject} in {mode.when}"
-        report = check_problem(attrs.evolve(problem, subject=subject), rtol=rtol)
+        report = check_problem(attrs.evolve(problem, subject=subject), rtol=rtol, entries=entries)
         trial.tables.append(report)
         if mode.stage.ids is not None and mode.both(drawn.A_prev, drawn.dA)[1].any():
             fault(f"dA_prev is not 0 in {mode.when}, although ids have no gradient")
