@@ -270,6 +270,11 @@ def _input_gradient_by_channel(
     W: FloatArray, dZ: FloatArray, geometry: Geometry, dA_prev: FloatArray
 ) -> None:
     k_H, k_W, (width, C, m) = *geometry.size, dA_prev.shape[1:]
+    if geometry.stride == (1, 1) and W.shape[3] == C:
+        turned, first, stride = geometry.reversed()
+        image = spread(dZ, turned.image, first, stride)
+        _product_by_channel(image, W[::-1, ::-1], turned, None, dA_prev)
+        return
     down, above, height = geometry.stride[0], geometry.padding[0][0], geometry.places[0]
     kernel = _lanes(W, m)
     gradients = dZ.reshape(*geometry.places, -1)
