@@ -21,7 +21,10 @@ from pydnn.recipes.toml import write_recipe
 from pydnn.stages.base import Shape, Stage, onnx_of
 from pydnn.stages.graph import Graph, Value
 
-__all__ = ["graph_of", "onnx_bytes"]
+__all__ = ["IN_FLOAT32", "graph_of", "onnx_bytes"]
+
+# onnxruntime, the program that most people use, has these operators for float32 only.
+IN_FLOAT32 = frozenset({"AveragePool", "Conv", "ConvTranspose", "GRU", "LSTM", "RNN"})
 
 
 def onnx_bytes(model: Model) -> bytes:
@@ -53,7 +56,7 @@ def graph_of(model: Model) -> Graph:
         for packed in (model.statistics, model.parameters)
         for slot in packed.layout.slots
     }
-    graph = Graph(DTYPES[model.recipe.dtype], known)
+    graph = Graph(DTYPES[model.recipe.dtype], known, in_float32=IN_FLOAT32)
     X = _prepared(graph, model).shaped(lambda: model.shape)
     AL = onnx_of(network, model.parameters.tree, X, model.statistics.tree)
     if loss.onnx is None:

@@ -46,6 +46,8 @@ class Graph:
     Args:
         dtype: The dtype of all floating-point numbers in the graph.
         known: Arrays that get these names as constants, e.g. the parameters "0/W" and "0/b".
+        in_float32: Operators that a graph of float64 applies in float32, between casts, because the
+            programs that it is for do not have them in float64.
 
     Attributes:
         inputs: For each input by name, the dtype and the shape of one example. Add all inputs
@@ -55,9 +57,16 @@ class Graph:
         nodes: The nodes in order.
     """
 
-    def __init__(self, dtype: DTypeLike, known: Mapping[str, AnyArray] = {}) -> None:
+    def __init__(
+        self,
+        dtype: DTypeLike,
+        known: Mapping[str, AnyArray] = {},
+        *,
+        in_float32: frozenset[str] = frozenset(),
+    ) -> None:
         """Make an empty graph."""
         self.dtype: AnyDType = np.dtype(dtype)
+        self.in_float32 = in_float32
         self.inputs: dict[str, tuple[AnyDType, tuple[int, ...]]] = {}
         self.outputs: dict[str, tuple[AnyDType, tuple[int, ...]]] = {}
         self.constants: dict[str, AnyArray] = {}
@@ -188,6 +197,16 @@ class Value(NDArrayOperatorsMixin):
             output: The number of the output to return.
             **attributes: The attributes of the node, e.g. transB=1.
         """
+        if operator in self.graph.in_float32 and self.dtype == np.float64:
+            others = tuple(
+                x.cast(np.float32) if isinstance(x, Value) and x.dtype == np.float64 else x
+                for x in others
+            )
+            single = self.cast(np.float32)
+            result = single.op(
+                operator, *others, dtype=dtype, outputs=outputs, output=output, **attributes
+            )
+            return result.cast(np.float64)
         inputs = [self.name, *(self._named(other) for other in others)]
         names = self.graph.add(operator, inputs, attributes, outputs=outputs)
         return Value(self.graph, names[output], self.dtype if dtype is None else np.dtype(dtype))

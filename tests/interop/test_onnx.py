@@ -20,7 +20,7 @@ from test_laws import SHAPES, STAGES
 import pydnn as nn
 from pydnn import BadInput, Batch, Key
 from pydnn.data import Table
-from pydnn.interop.onnx import graph_of
+from pydnn.interop.onnx import IN_FLOAT32, graph_of
 from pydnn.interop.onnx_file import onnx_file
 from pydnn.jobs import load_model
 from pydnn.jobs.inputs import Inputs
@@ -40,9 +40,9 @@ def in_dtype(tree, dtype):
     return pack(tree, dtype=dtype).tree
 
 
-def written(stage, params, statistics, shape, dtype):
+def written(stage, params, statistics, shape, dtype, **options):
     """The ONNX file of one stage alone, from X to A."""
-    graph = Graph(dtype)
+    graph = Graph(dtype, **options)
     A = onnx_of(stage, params, graph.input("X", shape), statistics)
     graph.output("A", A, stage.init(Key(0), shape)[1])
     return onnx_file(graph, producer_version="", metadata={})
@@ -58,12 +58,20 @@ def test_every_stage_computes_the_same_as_onnx(name, dtype, run):
     params = in_dtype(drawn.params, dtype)
     statistics = in_dtype(context.statistics or (), dtype)
     context = attrs.evolve(context, statistics=statistics if context.statistics else None)
-    compute = RUNNERS[run](written(stage, params, statistics, shape, dtype))
+    if (name, run) == ("rnn, relu", "onnx"):
+        pytest.skip("onnx.reference has no ReLU in recurrent networks")
+    # onnxruntime lacks some operators in float64, which exported models therefore compute in
+    # float32; onnx.reference has them, so there every digit counts.
+    single = IN_FLOAT32 if run == "onnxruntime" else frozenset()
+    file = written(stage, params, statistics, shape, dtype, in_float32=single)
+    compute = RUNNERS[run](file)
+    casts = dtype == "float64" and any(operator.encode() in file for operator in single)
+    precision = "float32 between casts" if casts else dtype
 
     def agrees(X):
         expected, _ = stage.forward(params, X, context)
         [found] = compute(None, {"X": np.ascontiguousarray(np.moveaxis(X, -1, 0))})
-        assert_near(np.moveaxis(found, 0, -1), expected, dtype)
+        assert_near(np.moveaxis(found, 0, -1), expected, dtype, computed=precision)
 
     if stage.ids is not None:
         agrees(drawn.A_prev.astype(dtype))
@@ -247,18 +255,19 @@ def test_images_with_all_their_axes_go_in_as_bytes(run):
 def test_a_model_of_images_takes_bytes_and_standardizes_channels(run):
     network = nn.serial(nn.conv(2, 2), nn.relu(), nn.flatten(), nn.dense(1))
     recipe = nn.Recipe(
-        "x", network, nn.sigmoid_cross_entropy(), nn.adam(), iterations=1, standardize=True,
-        dtype="float32",  # the only one for which onnxruntime has convolutions
-    )  # fmt: skip
+        "x", network, nn.sigmoid_cross_entropy(), nn.adam(), iterations=1, standardize=True
+    )
     pictures = Key(1).integers(256, (6, 4, 3, 3)).astype(np.uint8)
-    X = np.moveaxis(pictures.astype(np.float32) / 255, 0, -1)
+    X = np.moveaxis(pictures / 255, 0, -1)
     model = nn.train(recipe, nn.Batch(X, [[0, 1, 0, 1, 1, 0]])).model
     for written, name, examples in (
         (attrs.evolve(model, image_shape=(4, 3, 3)), "images", pictures),
         (model, "X", np.moveaxis(X, -1, 0)),
     ):
         _, probabilities = RUNNERS[run](written.to_onnx())(None, {name: examples})
-        assert_near(probabilities.T[1:], model.predict(X), "float32")
+        assert_near(
+            probabilities.T[1:], model.predict(X), "float64", computed="float32 between casts"
+        )
 
 
 @pytest.mark.parametrize("run", RUNNERS)
