@@ -45,3 +45,11 @@ def test_nearly_all_unseen_drawings_are_recognized():
     others, _ = drawn_cats(seed=2, train_count=1000, test_count=1)
     X = np.moveaxis(others.images, 0, -1) / 255
     assert nn.accuracy(classes_of(model.predict(X)), others.labels[np.newaxis]) >= 0.975
+
+
+@pytest.mark.slow
+def test_most_of_the_test_photos_are_recognized(cats_directory):
+    model = nn.train(cats_recipe(data=str(cats_directory))).model
+    data = load_data_set(cats_directory)
+    # A photo is 0.02, and which ones are right depends on the rounding of the machine.
+    assert nn.accuracy(classes_of(model.predict(data.test.X)), data.test.Y) >= 0.8
