@@ -545,6 +545,8 @@ def _expect_binary(Y: FloatArray, n_out: int) -> None:
     classes, from_0 = _classes_in(Y)
     several = f"for {classes} classes use softmax_cross_entropy and dense({classes}){from_0}"
     rows = "give one row of Y per output of the network"
+    if n_out > 1:
+        rows += ", or use softmax_cross_entropy for one row of class numbers"
     expect_shape("Y", Y, (n_out, "m"), hint=several if classes > 2 else rows)
     recode = "recode them, or use mean_squared for numbers"
     hint = several if classes > 2 else from_0.removeprefix("; ") or recode

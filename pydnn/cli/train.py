@@ -39,8 +39,8 @@ def add_to(commands: Commands) -> None:
         "train",
         help="train a network, record it and save it",
         description="Train the network of a recipe. Without a recipe, pydnn chooses one for a "
-        "table; for other data, it trains the tutorial's network, by default on cats that it "
-        "draws. Options replace entries of the recipe.",
+        "table or a text; for other data, it trains the tutorial's network, by default on cats "
+        "that it draws. Options replace entries of the recipe.",
     )
     add_recipe_options(parser)
     recorded = option_group(parser, "where it is recorded", "--run runs/first")

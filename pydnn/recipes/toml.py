@@ -170,7 +170,9 @@ def read_toml(text: str) -> dict[str, object]:
         reason = "it has a number that is too long" if endless else str(error)
         if isinstance(error, RecursionError):
             reason = "it is nested too deeply"
-        raise BadInput(f"the recipe is not TOML ({reason}): correct it.") from error
+        raise BadInput(
+            f"the recipe is not TOML ({reason}): correct it, or give data with --data."
+        ) from error
     for name, value in plain.items():
         if isinstance(value, int) and value.bit_length() > MOST_BITS:
             raise BadInput(f"{name} is {shown(value)}, expected a shorter one: correct the recipe.")

@@ -153,7 +153,7 @@ class Stage(DescribedPart, Generic[Params, Cache]):
     Attributes:
         name: The stage's name in messages.
         init: `(key, shape_in) -> (params, shape_out)`, with the shapes of one example.
-        forward: `(params, A_prev, context) -> (A, cache)`, with examples in columns.
+        forward: `(params, A_prev, context) -> (A, cache)`, with examples along the last axis.
         backward: `(params, cache, dA) -> (dA_prev, grads)`, where `grads` mirrors `params` field
             by field. No stage divides by m, since the loss owns the mean.
         backward_into: `(params, cache, dA, out, needs_dA_prev) -> dA_prev`, optional: the same

@@ -262,7 +262,8 @@ def expect_ids(
         steps = {1: "", 2: f"at step {place[0]} "}.get(len(place), f"at place {place[:-1]} ")
         raise BadInput(
             f"the id {steps}of example {place[-1]} is {A_prev[place]:g}, expected a whole number "
-            f"from 0 to {words - 1}: give ids of the vocabulary, as they are, not standardized."
+            f"from 0 to {words - 1}: give ids that are not standardized, or a larger number of "
+            "words."
         )
     return ids
 

@@ -501,7 +501,8 @@ def recurrent_stage(
         if len(shape_in) != 2:
             raise BadInput(
                 f"examples have shape {shape_in}, expected (T, n), n numbers at each of T steps: "
-                "reshape them, e.g. with reshape(T, n)."
+                "reshape them, e.g. with reshape(T, n), or let a recurrent stage before this one "
+                "return all steps, by output='all'."
             )
         T, n = shape_in
         count = cell.gates * units * (n + units)
