@@ -124,7 +124,8 @@ class TextExamples(DescribedPart):
             steps or more. `lengths` (m,) is None if all examples have the same number of steps.
         clean: `(text) -> text`: the text as it is cut into symbols.
         held_back: `(rows, share) -> (train, test)`: the numbers of the rows of each part.
-        streams: The number of streams that consecutive examples belong to.
+        streams: The number of streams that consecutive examples belong to; 0 if no example
+            continues another.
     """
 
     name: str
@@ -132,7 +133,7 @@ class TextExamples(DescribedPart):
     rows: Callable[[str, Vocabulary, int], _Rows]
     clean: Callable[[str], str]
     held_back: Callable[[int, float], tuple[_Ids, _Ids]]
-    streams: int = 1
+    streams: int = 0
 
 
 @described("text")
@@ -309,9 +310,10 @@ def text_batches(
         judged = _chosen(train, np.arange(0))
     else:
         m = len(train[0])
-        if m < 2 * examples.streams:
+        least = 2 * max(1, examples.streams)
+        if m < least:
             raise BadInput(
-                f"{path} has {m} examples, expected {2 * examples.streams} or more, of which some "
+                f"{path} has {m} examples, expected {least} or more, of which some "
                 "are for testing: leave test out, or give a longer text."
             )
         kept, held_back = examples.held_back(m, test)

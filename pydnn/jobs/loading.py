@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import attrs
+import numpy as np
 
+from pydnn.batches import Batching
 from pydnn.checks import AnyPath, BadInput, shown
 from pydnn.data import (
     DataSet,
@@ -19,9 +21,11 @@ from pydnn.data import (
 )
 from pydnn.descriptions.builders import build
 from pydnn.jobs.columns import Columns
-from pydnn.recipes.layouts import stages_that_take
+from pydnn.keys import Key
+from pydnn.recipes.layouts import stages_that_take, without_weights
 from pydnn.recipes.recipe import DTYPES, Recipe
 from pydnn.records import Batch
+from pydnn.stages.base import Stage
 
 __all__ = ["data_of", "examples_in", "examples_of", "rows_in", "table_of"]
 
@@ -47,9 +51,11 @@ def data_of(
 
     Raises:
         BadInput: If there is no such data set, it is damaged, its images do not have the size
-            that the recipe states, or a validation part would tear the streams of a text apart.
+            that the recipe states, a validation part would tear the streams of a text apart, or
+            batches would, if the network carries a state from batch to batch.
     """
     place = recipe.data if place is None else place
+    text = _text_of(recipe)
     data = load_data_set(
         place,
         dtype=DTYPES[recipe.dtype],
@@ -59,9 +65,11 @@ def data_of(
         test=recipe.test,
         ignore=recipe.ignore,
         weights=recipe.example_weights,
-        text=_text_of(recipe),
+        text=text,
         vocabulary=vocabulary,
     )
+    if text is not None and text.streams:
+        _expect_streams(recipe, text.streams)
     found = data.image_shape and data.image_shape[:2]
     if image_size is None and recipe.image_size not in (None, found):
         height, width = recipe.image_size
@@ -74,15 +82,37 @@ def data_of(
 
 
 def _text_of(recipe: Recipe) -> TextExamples | None:
-    if recipe.text is None:
-        return None
-    examples: TextExamples = build(recipe.text, family="text")
-    if recipe.validation and examples.streams > 1:
+    return None if recipe.text is None else build(recipe.text, family="text")
+
+
+def _expect_streams(recipe: Recipe, streams: int) -> None:
+    """Refuse a validation part or batches that would tear the streams of a text apart."""
+    network: Stage = build(without_weights(recipe.network), family="stage")
+    carries = network.statistics is not None and network.statistics.read_in_training
+    if recipe.validation and (streams > 1 or carries):
         raise BadInput(
             f"validation is {recipe.validation:g}, which would hold back windows in the middle of "
-            f"{examples.streams} streams: leave it out, or hold back the ends with test."
+            f"{streams} streams: leave it out, or hold back the ends with test."
         )
-    return examples
+    batching: Batching = build(recipe.batches, family="batches")
+    if carries and not _are_in_order(batching, streams):
+        raise BadInput(
+            f"batches is {batching}, but the network carries a state from batch to batch, expected "
+            f"the next window of each of {streams} streams in every batch: give "
+            f"mini_batches({streams}, shuffle=False), or windows of another number of streams."
+        )
+
+
+def _are_in_order(batching: Batching, streams: int) -> bool:
+    """Whether each batch holds one example of every stream, the next one after the last batch's."""
+    numbers = np.arange(2.0 * streams + 64)[np.newaxis]  # too many for a random order to be this
+    data = Batch(numbers, numbers)
+    try:
+        first, second = (batching.at(data, Key(0), k).X for k in (0, 1))
+    except BadInput:  # batches are larger than the data
+        return False
+    expected = numbers[:, :streams]
+    return np.array_equal(first, expected) and np.array_equal(second, expected + streams)
 
 
 def _as_the_network_takes_it(recipe: Recipe, data: DataSet) -> DataSet:

@@ -106,3 +106,34 @@ def test_a_text_is_read_as_its_recipe_says(tmp_path):
     with pytest.raises(BadInput, match=r"^test is 'more.txt', but there is no target"):
         attrs.evolve(recipe, data="drawn-cats", test="more.txt")
     np.testing.assert_array_equal(data_of(recipe).train.lengths, [3] * 20)
+
+
+CARRIED = "serial(one_hot(4), rnn(2, initial='carried', examples=2), dense(4))"
+
+
+def test_a_carried_state_goes_on_in_the_same_stream(tmp_path):
+    path = tmp_path / "long.txt"
+    path.write_text("abba" * 50)
+    windows = attrs.evolve(
+        recipe_with(nn.dense(1)), network=CARRIED, data=str(path), validation=0.0
+    )
+    right = attrs.evolve(
+        windows, text="windows(3, streams=2)", batches="mini_batches(2, shuffle=False)"
+    )
+    assert data_of(right).train.X.shape[0] == 3
+    for wrong in [
+        {"text": "windows(3)"},  # window 2 would go on from window 0
+        {"batches": "mini_batches(2)"},
+        {"batches": "mini_batches(4, shuffle=False)"},
+        {"batches": "mini_batches(1000, shuffle=False)"},
+        {"batches": "full_batch()"},
+    ]:
+        with pytest.raises(BadInput, match=r"^batches is .*expected the next window of each"):
+            data_of(attrs.evolve(right, **wrong))
+    one = attrs.evolve(right, text="windows(3)", batches="mini_batches(1, shuffle=False)")
+    data_of(one)
+    with pytest.raises(BadInput, match=r"^validation is 0.2, which would hold back windows in the"):
+        data_of(attrs.evolve(one, validation=0.2))
+    # lines do not continue each other: the tutorial carries the state from name to name
+    data_of(attrs.evolve(right, text="lines()", batches="mini_batches(2)", validation=0.2))
+    data_of(attrs.evolve(right, network="dense(4)", batches="full_batch()"))
