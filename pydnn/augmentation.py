@@ -151,7 +151,7 @@ def random_shift(most: int = 4) -> Augmentation:
         examples = _rows(X)
         sizes = examples.shape[1:-1]
         shifts = key.integers(2 * most + 1, (len(examples), len(sizes))) - most
-        edge = min(most, max(sizes))  # all that a shift beyond the size leaves is the edge
+        edge = min(most, max(sizes))  # a larger shift also leaves only the edge
         padded = np.pad(examples, [(0, 0), *[(edge, edge)] * len(sizes), (0, 0)], mode="edge")
         shifted = np.empty_like(examples)
         firsts = edge - np.clip(shifts, -edge, edge)
@@ -166,8 +166,8 @@ def random_shift(most: int = 4) -> Augmentation:
 def random_crop(least: float = 0.8) -> Augmentation:
     """Cut a random window out of each image or sequence, and enlarge it to the whole size.
 
-    The sides of a window are the same share of those of the image, drawn uniformly from `least` to
-    1. Numbers between the pixels are interpolated linearly.
+    A window has the proportions of the image. Its sides are a share of those of the image, which is
+    drawn uniformly from `least` to 1. Numbers between the pixels are interpolated linearly.
 
     Args:
         least: The smallest share, above 0 and below 1.
@@ -191,7 +191,7 @@ def random_crop(least: float = 0.8) -> Augmentation:
         cropped = np.empty_like(examples)
         for example, share, corner, out in zip(examples, shares, corners, cropped, strict=True):
             for axis, (n, at) in enumerate(zip(sizes, corner, strict=True)):
-                # Of centers of pixels: pixel i covers the stretch from i to i + 1.
+                # Pixel i covers the stretch from i to i + 1, and its number is at the center.
                 first = at * (n - share * n) - 0.5
                 example = _interpolated(example, axis, first + share * (np.arange(n) + 0.5))
             out[...] = example

@@ -1,4 +1,4 @@
-"""`pydnn sample`: let a model of texts write some."""
+"""`pydnn sample`: let a model write texts."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def add_to(commands: Commands) -> None:
     """Add the command to those of the parser."""
     parser = commands.add_parser(
         "sample",
-        help="let a model of texts write some",
-        description="Print texts that a model draws letter by letter, or word by word, if it was "
-        "trained on a text.",
+        help="let a model write texts",
+        description="Let a model that was trained on a text write new ones, letter by letter or "
+        "word by word.",
     )
     add_model_options(parser, example="runs/0001")
     drawn = option_group(
@@ -36,7 +36,11 @@ def add_to(commands: Commands) -> None:
         "symbol each time (default: 1)",
     )
     drawn.add_argument(
-        "--seed", type=int, default=1, metavar="N", help="another one draws others (default: 1)"
+        "--seed",
+        type=int,
+        default=1,
+        metavar="N",
+        help="another seed gives other texts (default: 1)",
     )
     drawn.add_argument(
         "--most",
@@ -54,8 +58,8 @@ def _run(args: argparse.Namespace) -> int:
     model = model_of(args.folder, allow=args.allow, unverified=args.unverified)
     if model.vocabulary is None:
         raise BadInput(
-            f"{args.folder} was not trained on a text, so it cannot write one: give the folder of "
-            "a run that was, e.g. by --data names.txt."
+            f"{args.folder} was not trained on a text, so it cannot write one: give a run that "
+            "was, e.g. of pydnn train --data names.txt."
         )
     texts = model.sample(
         args.count,

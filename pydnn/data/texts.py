@@ -54,7 +54,7 @@ class Vocabulary:
         lines: Whether an example is a line, so that a text ends with it.
 
     Raises:
-        BadInput: If the first symbol is not the end of a line, or a symbol is there twice.
+        BadInput: If the first symbol is not the end of a line, or a symbol occurs twice.
 
     Example:
         >>> vocabulary = Vocabulary(["\n", "a", "b"])
@@ -75,8 +75,8 @@ class Vocabulary:
         )
         if not right or self.symbols[:1] != (END,) or len(set(self.symbols)) < len(self.symbols):
             raise BadInput(
-                "a vocabulary has symbols that are not distinct texts after the end of a line, "
-                r"expected '\n' first: list each symbol once."
+                "a vocabulary has wrong symbols, expected distinct texts of at most "
+                rf"{_LONGEST_SYMBOL} characters, '\n' first: list each symbol once."
             )
         if not 2 <= len(self.symbols) <= _MOST_SYMBOLS:
             raise BadInput(
@@ -93,7 +93,7 @@ class Vocabulary:
         """The numbers of the symbols of a text.
 
         Raises:
-            BadInput: If the text has a symbol that the vocabulary lacks, and none for unknown ones.
+            BadInput: If a symbol is not in the vocabulary, unless that has one for unknown symbols.
         """
         return _numbered(_cut(text, words=self.words), self.symbols)
 
@@ -140,7 +140,7 @@ class TextExamples(DescribedPart):
 def lines(
     *, words: bool = False, lower: bool = False, longest: int = 1000, vocabulary: int = 10_000
 ) -> TextExamples:
-    r"""One line an example: a name, a verse, a sentence.
+    r"""Make an example of each line: a name, a verse, a sentence.
 
     X begins with the number `start` of the vocabulary, and Y ends with 0, the end of the line.
     Lines are padded to the longest one, and `Batch.lengths` holds the number of steps of each, its
@@ -214,7 +214,7 @@ def windows(
     lower: bool = False,
     vocabulary: int = 10_000,
 ) -> TextExamples:
-    r"""Windows of one long text, each of `size` symbols with the symbol after each as target.
+    r"""Cut one long text into windows of `size` symbols; each step predicts the next symbol.
 
     The text is cut into `streams` streams of equal length, and each stream into windows. Examples
     are ordered by window, then by stream. So with `mini_batches(streams, shuffle=False)` each

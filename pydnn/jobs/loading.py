@@ -51,8 +51,8 @@ def data_of(
 
     Raises:
         BadInput: If there is no such data set, it is damaged, its images do not have the size
-            that the recipe states, a validation part would tear the streams of a text apart, or
-            batches would, if the network carries a state from batch to batch.
+            that the recipe states, or the streams of a text would be torn apart by a validation
+            part, or by the batches of a network that carries a state from batch to batch.
     """
     place = recipe.data if place is None else place
     text = _text_of(recipe)

@@ -85,7 +85,7 @@ def expect_text_model(model: Model) -> Vocabulary:
     if model.vocabulary is None:
         raise BadInput(
             "the model was not trained on a text, so it cannot write one: give a model that was, "
-            "e.g. by --data names.txt."
+            "e.g. of pydnn train --data names.txt."
         )
     return model.vocabulary
 

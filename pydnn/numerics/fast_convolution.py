@@ -196,9 +196,9 @@ def _lanes(W: FloatArray, m: int) -> FloatArray:
 def _rows_of_lanes(
     A: FloatArray, geometry: Geometry, multiplier: int
 ) -> Callable[[int, int], Iterator[tuple[int, int, FloatArray]]]:
-    """Return a function from a range of rows of windows to them.
+    """Return a function that yields the windows of a range of rows.
 
-    It yields for each row p of windows (p, turn, windows), with the windows (k_H, k_W, W', lanes).
+    For each row p of windows it yields (p, turn, windows), with the windows (k_H, k_W, W', lanes).
     Row r of the padded image lies at r modulo k_H, so row i of the kernel meets row (i + turn)
     modulo k_H.
     """
@@ -532,7 +532,7 @@ def _share_out(
         fill: The work.
         rows: The number of rows.
         work: The multiplications of one product of BLAS, which uses threads itself for large ones.
-        multiplications: Those of all products.
+        multiplications: The multiplications of all products together.
     """
     parts = min(rows, _PARTS)
     bounds = [rows * part // parts for part in range(parts + 1)]

@@ -55,11 +55,11 @@ class Geometry:
         return self.image[1] + sum(self.padding[1])
 
     def met(self, axis: int, offset: int) -> tuple[slice, slice]:
-        """Return which windows have number `offset` along an axis inside the image, and where.
+        """Return the windows whose place number `offset` along an axis is in the image, and where.
 
         Returns:
             A slice of the windows, and a slice of the image with one place for each of them. Both
-            are empty if the padding covers this number of all windows.
+            are empty if this place lies in the padding for all windows.
         """
         n, s, count = self.image[axis], self.stride[axis], self.places[axis]
         start = offset * self.dilation[axis] - self.padding[axis][0]

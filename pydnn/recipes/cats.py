@@ -31,7 +31,7 @@ def cats_network(filters: int = 16, *, keep_prob: float = 0.5) -> Stage:
 
     Args:
         filters: The number of kernels of the first convolution; the others have twice as many.
-        keep_prob: The probability of dropout before the logit.
+        keep_prob: The share of the features that dropout keeps before the logit.
 
     Example:
         >>> params, shape = cats_network().init(nn.Key(1), (64, 64, 3))

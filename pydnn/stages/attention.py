@@ -1,4 +1,4 @@
-"""Self-attention: each step of a sequence takes a mean of all steps, weighted by their likeness.
+"""Self-attention: each step of a sequence takes a weighted mean of all steps.
 
 The steps of all examples are the columns of one matrix (n, N), so the four affine maps are products
 of two matrices. In it, the steps of one example are neighbors, and examples of one length lie side
@@ -89,7 +89,7 @@ class Group:
     Attributes:
         steps: The number of steps of each.
         members: The examples.
-        columns: The place of their steps among the columns.
+        columns: Which columns hold their steps.
     """
 
     steps: int
@@ -104,7 +104,8 @@ class AttentionCache:
     Attributes:
         X: The valid steps of all examples as columns, (n, N).
         QKV: The queries divided by the root of their size, keys and values, (3 units, N).
-        P: The weights of each mean, (examples, heads, step, step averaged) for each group.
+        P: The weights of each mean, for each group: (examples, heads, steps with a mean, steps in
+            the mean).
         O: The means of all heads, (units, N).
         groups: Which columns belong to which examples.
         shape: The shape of the input, (T, n, m).
@@ -278,7 +279,7 @@ def _parts(scores: FloatArray) -> Iterator[slice]:
 
 @functools.lru_cache(maxsize=64)
 def _later(steps: int) -> NDArray[np.bool_]:
-    """Return which steps (columns) come after which (rows)."""
+    """Return whether step j comes after step i, in row i and column j."""
     return freeze(np.triu(np.ones((steps, steps), bool), 1))
 
 
@@ -292,13 +293,13 @@ def attention(
 ) -> Stage[AttentionParams, AttentionCache]:
     """Make self-attention of several heads: sequences (T, n) become (T, n).
 
-    Affine maps give each step a query, a key and a value for each head. The mean of a head at step
-    t is that of the values of all steps, weighted by softmax(query of t . keys / sqrt(size)). An
-    affine map of the means of all heads is the output. With lengths, steps beyond the length of a
-    sequence take part in no mean, and their own output is 0.
+    Affine maps give each step a query, a key and a value for each head. At step t, a head takes the
+    mean of the values of all steps, weighted by softmax(query of t . keys / sqrt(size)), where size
+    is units / heads. An affine map of the means of all heads is the output. With lengths, steps
+    beyond the length of a sequence take part in no mean, and their own output is 0.
 
-    Attention does not know the order of steps, see `positions`. The weights of all means are kept
-    for the backward pass: heads T T numbers for each example.
+    Attention does not know the order of steps, see `positions`. For the backward pass it keeps the
+    weights of all means, which are heads * T * T numbers for each example.
 
     Args:
         heads: The number of heads.

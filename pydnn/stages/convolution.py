@@ -146,16 +146,16 @@ def conv(
         size: Height and width of a kernel, e.g. 3 or (3, 5); its length for sequences.
         stride: Distance between neighboring windows, one number or one for each axis.
         padding: Zeros around the input: "valid" for none; "same" for an output of ceil(n / stride)
-            along each axis of size n, with an odd zero at the end; a number for each side; or a
-            pair (before, after) for each axis, e.g. [(1, 1), (0, 2)], or [(2, 0)] for sequences.
+            along each axis of size n, where the extra one of an odd number of zeros comes last; a
+            number for all sides; or a pair (before, after) for each axis, e.g. [(1, 1), (0, 2)], or
+            [(2, 0)] for sequences.
         dilation: Distance between neighboring numbers of a kernel, one number or one for each axis.
         groups: Number of equal groups of channels: the outputs of a group depend on its inputs
             alone. It must divide C_in and `filters`.
         bias: Whether there is a bias b.
-        initializer: How the weights are drawn, as a matrix with one row of all k_H k_W C_in /
-            groups weights for each filter; the biases start at 0. Initializers that count the
-            inputs and outputs of a unit count the connections of a number, k_H k_W C_in / groups
-            and k_H k_W filters / groups.
+        initializer: How the weights are drawn, as a matrix with one row for each filter; the
+            biases start at 0. For an initializer such as he_normal, n_in is k_H k_W C_in / groups,
+            and n_out is k_H k_W filters / groups.
 
     Raises:
         BadInput: If an option is out of its range. Its functions raise it for inputs that have
@@ -345,7 +345,7 @@ def _stage(
 
 @functools.lru_cache(maxsize=256)
 def geometry_of(windows: Windows, shape: Shape, groups: int = 1) -> Geometry:
-    """Return how windows lie on examples of this shape: (H, W, C), or (T, C) as one row of T.
+    """Return where windows lie on examples of shape (H, W, C), or (T, C) as an image of one row.
 
     Raises:
         BadInput: If the windows are for another number of axes, or larger than the padded example.
@@ -354,7 +354,7 @@ def geometry_of(windows: Windows, shape: Shape, groups: int = 1) -> Geometry:
 
 
 def geometry_along(axes: tuple[WindowedAxis, ...], groups: int) -> Geometry:
-    """Return how windows lie that lie so along each axis; those of a sequence are on one row."""
+    """Return where windows lie, from the windows along each axis; a sequence is one row."""
     rows, columns = axes if len(axes) == 2 else (WindowedAxis(1, 1), *axes)
     return Geometry(
         (rows.length, columns.length),

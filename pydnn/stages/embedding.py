@@ -75,11 +75,11 @@ def embedding(
     *,
     initializer: Initializer = normal(scale=1.0),  # noqa: B008 - frozen
 ) -> Stage[EmbeddingParams, EmbeddingCache]:
-    """Replace each id by a vector that is learnt for it: ids (T,) become (T, units).
+    """Replace each id by a vector that is learned for it: ids (T,) become (T, units).
 
     Other axes may come before the examples, too: ids (n,) become (n, units), and images of ids
-    (H, W) become (H, W, units). The parameters are the vectors W (words, units). This is the same
-    as a dense layer without bias after `one_hot`, and takes the time of a copy.
+    (H, W) become (H, W, units). The parameters are the vectors W (words, units). The result is that
+    of a dense layer without bias after `one_hot`, but it takes only the time of a copy.
 
     Steps beyond the length of a sequence may hold any number, and get the vector 0.
 
@@ -216,7 +216,7 @@ def one_hot(words: int) -> Stage[tuple[()], EmbeddingCache]:
 
 
 def _cache_of(A_prev: FloatArray, words: int, context: Context) -> EmbeddingCache:
-    """Return the cache of ids that are right, and refuse all others."""
+    """Return the cache for these ids, after a check."""
     valid = None
     if context.lengths is not None:
         T, *places, m = A_prev.shape
@@ -238,8 +238,8 @@ def expect_ids(
         valid: Whether each id is valid, and not padding; None if all are.
 
     Raises:
-        BadInput: If a valid id is not a whole number from 0 to `words` - 1, or its dtype cannot
-            tell apart so many.
+        BadInput: If a valid id is not a whole number from 0 to `words` - 1, or the dtype
+            cannot hold all of these numbers.
 
     Example:
         >>> expect_ids(np.array([[0.0, 3.0]]), 3)

@@ -55,7 +55,7 @@ _RESETS = ("after", "before")
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class GruParams(RecurrentParams):
-    """The parameters with the bias b_a (units, 1), which the reset gate multiplies, too."""
+    """As `RecurrentParams`, and a bias b_a (units, 1), which the reset gate multiplies, too."""
 
     b_a: FloatArray
 
@@ -67,21 +67,21 @@ class GruParams(RecurrentParams):
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class GruGrads(RecurrentGrads):
-    """Their gradients; db_a is (units, 1)."""
+    """Gradients of the parameters in `GruParams`; db_a is (units, 1)."""
 
     db_a: FloatArray
 
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class GruLearntParams(GruParams):
-    """The same, and the learnt state before the first step, a_0 (units, 1)."""
+    """As `GruParams`, and the learnt state before the first step, a_0 (units, 1)."""
 
     a_0: FloatArray
 
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class GruLearntGrads(GruGrads):
-    """The same, and the gradient da_0 (units, 1)."""
+    """As `GruGrads`, and the gradient da_0 (units, 1)."""
 
     da_0: FloatArray
 

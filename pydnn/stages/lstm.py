@@ -50,14 +50,14 @@ class LstmState(State):
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class LstmLearntParams(LearntParams):
-    """The parameters with both learnt states before the first step, a_0 and c_0 (units, 1)."""
+    """As `RecurrentParams`, and the learnt state before the first step, a_0 and c_0 (units, 1)."""
 
     c_0: FloatArray
 
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class LstmLearntGrads(LearntGrads):
-    """Their gradients; dc_0 is (units, 1)."""
+    """Gradients of the parameters in `LstmLearntParams`; dc_0 is (units, 1)."""
 
     dc_0: FloatArray
 
@@ -146,8 +146,9 @@ def lstm_forward(
 ) -> tuple[FloatArray, RecurrentCache]:
     """Compute the outputs of an lstm at each step of sequences.
 
-    With the gates i, f and o, the logistic function of their rows of Z = W_x x + W_a a_prev + b,
-    and g, the tanh of its rows: c = f c_prev + i g, and a = o tanh(c).
+    Z = W_x x + W_a a_prev + b has rows for the gates i, f and o and for the candidate g. The gates
+    are the logistic function of their rows, and g is the tanh of its rows. Then c = f c_prev + i g,
+    and a = o tanh(c).
 
     Args:
         params: Weights W_x (4 units, n) and W_a (4 units, units), and biases b (4 units, 1), with

@@ -40,9 +40,8 @@ __all__ = [
     "max_pool",
 ]
 
-_BLOCK = (
-    1 << 19
-)  # bytes of a block of outputs; with smaller blocks, calls cost more than cache saves
+# Bytes of a block of outputs. With smaller blocks, calls cost more than the cache saves.
+_BLOCK = 1 << 19
 _FEW_PLACES = 64  # of a window; the places of larger ones are not kept
 Axes = tuple[WindowedAxis, ...]
 Places = tuple[slice, ...]
@@ -68,7 +67,7 @@ class AveragePoolCache:
     """What the backward pass of a mean needs.
 
     Attributes:
-        count: How many numbers each mean is of, in a shape that broadcasts to the output.
+        count: The number of numbers in each mean, in a shape that broadcasts to the output.
         axes: The windows along each axis.
     """
 
@@ -83,12 +82,12 @@ def max_pool(
     """Take the largest number of each window, channel by channel, of images or sequences.
 
     Images (H, W, C) have windows of rows and columns, and sequences (T, C) windows of steps.
-    Padding never is the largest number, and a window that holds a NaN gives NaN.
+    Padding is never the largest number, and a window that holds a NaN gives NaN.
 
     The gradient of a window goes to the first place of its largest number in reading order: row by
-    row, from left to right. Several places often share the largest number, as relu makes zeros of
-    all negative ones. The maximum has no derivative there, and `pydnn.testing` looks beside such
-    places. PyTorch and ONNX choose the first place too.
+    row, from left to right. Several places often share the largest number, since relu makes
+    zeros of all negative ones. The maximum has no derivative there, so `pydnn.testing` checks
+    gradients beside such places. PyTorch and ONNX choose the first place too.
 
     Args:
         size: Number of places that a window covers: a number for all axes, or a list with one for
@@ -285,7 +284,7 @@ def global_max_pool() -> Stage[tuple[()], MaxPoolCache]:
 
 
 def _pools(windows: Windows, shape_in: Shape) -> Axes:
-    """Return the windows along each axis, of which each must have a place inside the input."""
+    """Return the windows along each axis, and refuse windows that hold padding alone."""
     axes = windows.over(shape_in)
     for i, axis in enumerate(axes):
         if max(axis.before, axis.after) >= axis.size:

@@ -1,4 +1,4 @@
-"""Positions: numbers added to each step, so that stages without order know where a step is."""
+"""Positions: numbers that are added to each step, so that attention knows where a step is."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def positions(
     Attention treats all steps alike, so it needs them. There are two kinds:
 
     - "sinusoidal": feature 2 i of step t gets sin(t / 10000**(2 i / n)), and feature 2 i + 1 the
-      cosine of the same. Nothing is learnt, and sequences may have any number of steps.
+      cosine of the same. Nothing is learned, and sequences may have any number of steps.
     - "learnt": the numbers are parameters P (T, n, 1), for sequences of up to the T steps that
       `init` gets.
 

@@ -1,7 +1,7 @@
 """What the recurrent stages share: their parameters, the loop over the steps, and the stage itself.
 
 A recurrent stage goes over the T steps of sequences X (T, n, m) and keeps a state a (units, m). A
-`Cell` says what one step computes. The products of a step take one operand, the column [x; 1; a] of
+`Cell` says what one step computes. The products of a step take one operand, a column [x; 1; a] for
 each example, so that the bias is a column of the weights [W_x, b, W_a], and each entry of a product
 is one dot product.
 
@@ -104,14 +104,14 @@ class RecurrentGrads:
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class LearntParams(RecurrentParams):
-    """The same, and the learnt state before the first step, a_0 (units, 1)."""
+    """As `RecurrentParams`, and the learnt state before the first step, a_0 (units, 1)."""
 
     a_0: FloatArray
 
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
 class LearntGrads(RecurrentGrads):
-    """The same, and the gradient da_0 (units, 1)."""
+    """As `RecurrentGrads`, and the gradient da_0 (units, 1)."""
 
     da_0: FloatArray
 
@@ -184,7 +184,7 @@ class Steps:
         return valid
 
     def fill(self, inputs: FloatArray, X: FloatArray) -> None:
-        """Fill the first rows of the packed operands [x; 1; a] with the inputs X, and with ones."""
+        """Fill the rows of x and 1 in the packed operands [x; 1; a], from the inputs X."""
         n = X.shape[1]
         if self.columns is None:
             whole = inputs.reshape(self.T, -1, self.m)
@@ -344,7 +344,7 @@ def forward_over_steps(
     if X.ndim != 3 or X.shape[1] != n or not len(X):
         hint = "give one matrix (n, m) per step, with examples in columns, and at least one step"
         expect_shape("X", X, ("T", n, "m"), hint=hint)
-        raise BadInput(f"X has shape {X.shape}, expected ('T', {n}, 'm') with T above 0: {hint}.")
+        raise BadInput(f"X has shape {X.shape}, expected (T, {n}, m) with T above 0: {hint}.")
     if len(params.W_x) != cell.gates * units:
         shape = (cell.gates * units, n)
         hint = f"give {cell.name} {cell.gates} rows per unit, and W_a one column per unit"

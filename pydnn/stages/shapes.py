@@ -43,9 +43,9 @@ class ShapeCache:
 def reshape(*shape: int) -> Stage[tuple[()], ShapeCache]:
     """Give the numbers of each example other axes, in the same order.
 
-    The order is C order: the last axis varies fastest. So reshape(64, 64, 3) makes photos (H, W, C)
-    of the columns that `X.reshape(m, -1).T` makes of photos, and `flatten` makes the columns again.
-    Neither copies an array in C order.
+    The order is C order: the last axis varies fastest. So reshape(64, 64, 3) turns the columns that
+    `X.reshape(m, -1).T` makes of photos back into photos (H, W, C), and `flatten` makes the columns
+    again. Neither copies an array in C order.
 
     Args:
         *shape: The shape of one example, without the axis of examples. One size may be -1, which

@@ -90,21 +90,20 @@ def transposed_conv(
         padding: Places that are cut off the output: "valid" for none; "same" for an output of
             stride n places along each axis, as in Keras; a number for each side; or a pair
             (before, after) for each axis, e.g. [(1, 1), (0, 2)].
-        output_padding: Places that are added at the end of each axis, fewer than the stride. They
-            make up for those that the convolution with these options would leave out.
+        output_padding: Places that are added at the end of each axis, fewer than the stride. `conv`
+            with these options makes the same n places of several sizes; this chooses one of them.
         dilation: Distance between neighboring numbers of a kernel, one number or one for each axis.
         groups: Number of equal groups of channels: the outputs of a group depend on its inputs
             alone. It must divide C_in and `filters`.
         bias: Whether there is a bias b.
-        initializer: How the weights are drawn, as a matrix with one row of all k_H k_W filters /
-            groups weights for each channel of the input; the biases start at 0. Initializers that
-            count the inputs and outputs of a unit get k_H k_W C_in / groups, divided by the
-            strides, and k_H k_W filters / groups.
+        initializer: How the weights are drawn, as a matrix with one row for each channel of the
+            input; the biases start at 0. For an initializer such as he_normal, n_in is k_H k_W C_in
+            / groups, divided by the strides, and n_out is k_H k_W filters / groups.
 
     Raises:
-        BadInput: If an option is out of its range, or `output_padding` is given beside "same". Its
+        BadInput: If an option is out of its range, or `output_padding` is not 0 with "same". Its
             functions raise it for inputs that have other axes, channels or another dtype than W.
-            It refuses sequences of unequal length, whose padding it would mix into valid steps.
+            Sequences of unequal length are refused: padding would be mixed into valid steps.
 
     References:
         Dumoulin and Visin, A guide to convolution arithmetic for deep learning, 2016, chapter 4.

@@ -74,7 +74,7 @@ class WindowedAxis:
     def places(
         self, offset: int, first: int = 0, stop: int | None = None
     ) -> tuple[slice, slice] | None:
-        """Return which windows have their place number `offset` inside the input, and where.
+        """Return the windows whose place number `offset` lies inside the input, and where.
 
         Args:
             offset: A place of the windows, from 0 to size - 1.
@@ -83,7 +83,7 @@ class WindowedAxis:
 
         Returns:
             A slice of the windows, and a slice of the input with one place for each of them. None
-            if this place of all these windows lies in the padding.
+            if this place lies in the padding for all these windows.
         """
         start = offset * self.dilation - self.before  # of window 0
         first = max(first, -(start // self.stride))
@@ -98,7 +98,7 @@ class WindowedAxis:
 
 @attrs.frozen
 class Windows:
-    """The options of windows, checked; `windows` makes them.
+    """The checked options of windows; `Windows.of` makes them.
 
     A tuple has one entry for each axis; a number stands for all axes.
 
@@ -157,8 +157,8 @@ class Windows:
         """Return the windows along each axis of places of examples of shape (T, C) or (H, W, C).
 
         Raises:
-            BadInput: If the examples have another number of axes than (T, C), (H, W, C) or the
-                options have, or a window is larger than the padded example.
+            BadInput: If the examples are neither (T, C) nor (H, W, C), the options are for another
+                number of axes, or a window is larger than the padded example.
         """
         return _over(self, tuple(map(int, shape_in)))
 
@@ -172,8 +172,8 @@ class Windows:
         it stride n.
 
         Raises:
-            BadInput: If the examples have another number of axes than (T, C), (H, W, C) or the
-                options have, or the output would have no place.
+            BadInput: If the examples are neither (T, C) nor (H, W, C), the options are for another
+                number of axes, or the output would have no place.
         """
         return _transposed_over(self, tuple(map(int, shape_in)), output_padding)
 
@@ -231,15 +231,15 @@ def _transposed_over(
 
 
 def _expect_axes(lists: Sequence[tuple[str, tuple[object, ...]]], shape_in: Shape) -> None:
-    """Refuse examples without places, and lists of options that are not for their axes."""
+    """Refuse examples without places, and options that list other numbers of axes."""
     expect_places(shape_in)
     places = shape_in[:-1]
     for name, value in lists:
         if len(value) != len(places):
-            wanted = f"each of {len(places)} axes" if len(places) > 1 else "1 axis"
+            entries = f"each of {len(places)} axes" if len(places) > 1 else "1 axis"
             raise BadInput(
                 f"{name} has {len(value)} entries for examples of shape {shape_in}, expected one "
-                f"for {wanted}: {_instead(name, value, shape_in)}."
+                f"for {entries}: {_instead(name, value, shape_in)}."
             )
 
 
@@ -250,7 +250,7 @@ def _instead(name: str, value: tuple[object, ...], shape_in: Shape) -> str:
 
 
 def expect_places(shape_in: Shape) -> None:
-    """Refuse examples of any shape but (T, C) and (H, W, C), and say which reshape gives one."""
+    """Refuse examples that are neither (T, C) nor (H, W, C), and say which reshape helps."""
     if len(shape_in) == 1:
         [n] = shape_in
         color, gray = math.isqrt(n // 3), math.isqrt(n)
