@@ -119,6 +119,8 @@ def column_of(name: str, values: Any) -> tuple[Column, FloatArray]:
         array = as_array(values)
     if array.ndim != 1:
         advice = "give a list of rows" if array.ndim == 0 else "give a column for each"
+        if array.ndim > 2:
+            advice = "name arrays of images or sequences train_X, and their labels train_Y"
         raise BadInput(
             f"column {name!r} has shape {array.shape}, expected one value per row: {advice}."
         )

@@ -140,6 +140,9 @@ def test_damaged_arrays_are_refused(tmp_path):
     np.savez(tmp_path / "u.npz", a=np.ones(2), b=np.ones(3))
     with pytest.raises(BadInput, match=r"u\.npz: column 'b' has 3 values, but 'a' has 2"):
         read_table(tmp_path / "u.npz")
+    np.savez(tmp_path / "s.npz", X=np.ones((4, 5, 3)), y=np.ones(4))  # sequences, but as a table
+    with pytest.raises(BadInput, match=r"'X' has shape \(4, 5, 3\), expected one .*name .*train_X"):
+        read_table(tmp_path / "s.npz")
 
 
 def test_damaged_parquet_is_refused(tmp_path, monkeypatch):
