@@ -66,7 +66,7 @@ def _activations(recipe: Recipe, layers: list[Layer], layout: Layout, shape: Sha
     statistics = network.statistics
     # A carried state is for a fixed number of examples, except outside of training.
     training = statistics is None or not statistics.read_in_training
-    seen = {id(array): array for array in _owners(params)}
+    counted = {id(array): array for array in _owners(params)}
     known, most = 0, 0.0
 
     def tried(path: str, stage: Stage) -> Stage:
@@ -75,8 +75,8 @@ def _activations(recipe: Recipe, layers: list[Layer], layout: Layout, shape: Sha
         ) -> tuple[FloatArray, object]:
             nonlocal known, most
             A, cache = stage.forward(params, A_prev, context)
-            new = {id(array): array for array in _owners((A, cache)) if id(array) not in seen}
-            seen.update(new)  # which also keeps them alive, so that no other gets their id
+            new = {id(array): array for array in _owners((A, cache)) if id(array) not in counted}
+            counted.update(new)  # which also keeps them alive, so that no other gets their id
             size = sum(array.nbytes for array in new.values())
             # What the backward pass of the stage makes: the gradients of its input and its output,
             # and about half as much as it kept besides. The first stage gives none of its input.
@@ -87,12 +87,12 @@ def _activations(recipe: Recipe, layers: list[Layer], layout: Layout, shape: Sha
         return attrs.evolve(stage, forward=forward)
 
     X = np.zeros((*shape, _TRIED))
-    seen[id(X)] = X
+    counted[id(X)] = X
     context = Context(training, Key(0), recipe.arithmetic)
     try:
         with np.errstate(all="ignore"):
             map_stages(tried, network).forward(params, X, context)
-    except (ValueError, ArithmeticError, MemoryError):  # a stage of a user's may refuse zeros
+    except (ValueError, ArithmeticError, MemoryError):  # a user's stage may refuse zeros
         return outputs
     # The gradient of each output is made, too, about half of them in memory that is free again.
     return outputs / 2 + (X.nbytes + known + most) / (_TRIED * X.itemsize)

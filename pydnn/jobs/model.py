@@ -135,7 +135,7 @@ class Model:
 
         Returns:
             For arrays the same as `outputs`, shape (n_out, m), or (T, n_out, m) for an output at
-            each step, which means nothing in padding. For the rows of a table, the names
+            each step, of which padding holds no prediction. For the rows of a table, the names
             of their classes, or numbers in the units of the target, shape (m,); for several
             targets, shape (m, targets).
 
@@ -259,10 +259,10 @@ class Model:
     ) -> tuple[str, ...]:
         r"""Draw texts from a model that was trained on a text, symbol by symbol.
 
-        Each symbol is drawn by the probabilities that the model gives it after those before it, of
-        which it sees as many as an example had in training. A text of a model of lines ends with
-        its line. Text i depends on `key` and i, and not on the number of texts; in `portable`
-        arithmetic it is the same on every machine.
+        Each symbol is drawn by the probabilities that the model gives it after the symbols before
+        it, or the last of them: at most as many as an example has steps in training. If the
+        examples were lines, a text ends with its line. Text i depends on `key` and i, and not on
+        the number of texts; in `portable` arithmetic it is the same on every machine.
 
         Args:
             count: The number of texts.

@@ -65,13 +65,13 @@ class Initializer(DescribedPart):
     draw_with_fans: Callable[[Key, Shape, Fans], FloatArray] | None = None
 
     def matrix(self, key: Key, shape: Shape, *, fans: Fans) -> FloatArray:
-        """Draw the matrix of a layer whose connections are not one for each of its entries.
+        """Draw the matrix of a layer that uses an entry for several connections, as kernels do.
 
         Args:
             key: The key to draw from.
             shape: (n_out, n_in). A kernel has one row of all its weights for each filter.
-            fans: For one number, how many inputs it depends on, and how many outputs on it. A
-                number of an image is an input of a kernel at many places.
+            fans: How many inputs an output depends on, and how many outputs depend on an input.
+                Many windows of an image hold the same input.
         """
         if self.draw_with_fans is None:
             return self.draw(key, shape)

@@ -137,7 +137,7 @@ def networks(
 
 
 def _last(axes: int) -> Callable[[int], Stage]:
-    """Return the builder of a layer of so many units for each column, step or place."""
+    """Return `units -> layer`: a layer that is applied to each column, step or place."""
     return dense if axes < 3 else lambda units: conv(units, 1)
 
 
