@@ -63,7 +63,7 @@ def expect_features_of_steps(name: str, array: NDArray[Any]) -> None:
         raise BadInput(
             f"{name} got sequences of unequal length of shape {array.shape}, expected (T, n, m): "
             "put embedding(words, units) or one_hot(words) before it for ids, or give X as "
-            "(T, 1, m) for one number a step."
+            "(T, 1, m) for one number per step."
         )
 
 

@@ -63,7 +63,7 @@ def _member(name: str) -> zipfile.ZipInfo:
 
 @contextlib.contextmanager
 def opened_zip(path: Path, *, what: str) -> Iterator[zipfile.ZipFile]:
-    """A ZIP archive of a stranger's, none of whose members can grow beyond what it is.
+    """Open a ZIP archive, and refuse members that claim more bytes than they can hold.
 
     Raises:
         BadInput: If it is missing or damaged, or its members claim more than their bytes can hold.

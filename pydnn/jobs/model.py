@@ -327,10 +327,10 @@ class Model:
         """The model as the bytes of an ONNX file, for other programs and languages.
 
         The file takes raw examples along the first axis: `X` (m, n_x) or, for examples of several
-        axes, (m, *shape); or `images` (m, height, width, 3) of bytes if the model takes images. A
-        model of a table has an input (m,) for each column, under its name: float64 for numbers and
-        truth values, with NaN for missing ones, and texts, with "" for missing ones. Whatever the
-        model does to raw examples is part of the file. It gives
+        axes, (m, H, W, C) or (m, T, n); or `images` (m, height, width, 3) of bytes if the model
+        takes images. A model of a table has an input (m,) for each column, under its name: float64
+        for numbers and truth values, with NaN for missing ones, and texts, with "" for missing
+        ones. Whatever the model does to raw examples is part of the file. It gives
 
         - `label` (m,), the name of the most probable class, or its number if the classes have no
           names, and `probabilities` (m, K), for classes;

@@ -345,7 +345,7 @@ def gru_forward(
         expected = _RECORDS[reset, False].params.__name__
         raise BadInput(
             f"parameters are {type(params).__name__}, expected {expected} for reset {reset!r}: "
-            "the bias b_a belongs to reset 'after'."
+            "give b_a for reset 'after' alone."
         )
     return forward_over_steps(cell, params, X, before, context, reverse=reverse)
 

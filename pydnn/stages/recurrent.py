@@ -381,7 +381,9 @@ def _state_of(
     if state is None:
         return [np.zeros(shape, dtype) for _ in names]
     if not isinstance(state, cell.state):
-        raise BadInput(f"the state is {state!r}, expected a {cell.state.__name__}: give one.")
+        raise BadInput(
+            f"the state is {state!r}, expected a {cell.state.__name__}: give one, or None."
+        )
     given = [getattr(state, name) for name in names]
     for name, array in zip(names, given, strict=True):
         hint = "give the state before the first step, with examples in columns"
@@ -484,16 +486,16 @@ def recurrent_stage(
     carried, learnt, last = initial == "carried", initial == "learnt", output == "last"
     if carried != (examples is not None):
         raise BadInput(
-            f"initial is {initial!r} and examples is {examples}, expected examples with 'carried' "
-            "only: give examples=, the number of examples in every batch, to carry the state."
+            f"initial is {initial!r} and examples is {examples}, expected a number with 'carried' "
+            "and None otherwise: give the number of examples in every batch, or leave examples out."
         )
     if examples is not None:
         hint = "give the number of examples in every batch"
         examples = expect_count("examples", examples, hint=hint)
         if reverse:
             raise BadInput(
-                "reverse is True and initial is 'carried', expected one of them: a pass from the "
-                "last step to the first cannot go on with the state of the batch before."
+                "reverse is True and initial is 'carried', expected one of them: leave one out, "
+                "since a pass from the last step to the first cannot go on from the batch before."
             )
     names = [field.name for field in attrs.fields(cell.state)]
 
@@ -525,7 +527,8 @@ def recurrent_stage(
             if X.shape[-1] != examples:
                 raise BadInput(
                     f"{cell.name} carries the state of {examples} examples from batch to batch, "
-                    f"but got a batch of {X.shape[-1]}: give batches of equal size."
+                    f"but got a batch of {X.shape[-1]}: give batches of {examples}, or change "
+                    "examples."
                 )
             before = context.statistics
         A, cache = forward_over_steps(cell, params, X, before, context, reverse=reverse)
