@@ -306,6 +306,9 @@ def output_of(
         )
     if lengths is not None:
         expect_takes_lengths(network)
+    if not X.shape[-1]:  # stages may count on an example: one of zeros gives the shape for none
+        one = np.zeros((*X.shape[:-1], 1), X.dtype)
+        return output_of(network, state, one, numerics=numerics)[..., :0]
     statistics = state.statistics.tree or None
     context = Context(numerics=numerics, statistics=statistics, lengths=lengths)
     return network.forward(state.parameters.tree, X, context)[0]

@@ -255,6 +255,17 @@ def test_a_model_of_images_takes_them_in_columns():
     np.testing.assert_array_equal(model.predict(X.reshape(60, 20)), model.predict(X))
 
 
+@pytest.mark.parametrize("last", [nn.dense(3), nn.global_max_pool(), nn.gru(3, output="last")])
+def test_a_model_of_sequences_predicts_nothing_for_no_examples(last):
+    network = nn.serial(nn.lstm(3), nn.attention(1), last)
+    data = sequences(each=last.name == "dense")
+    model = nn.train(recipe_of(network, nn.softmax_cross_entropy()), data).model
+    some, none = model.outputs(data.X[..., :2]), data.X[..., :0]
+    assert model.outputs(none).shape == (*some.shape[:-1], 0)
+    assert model.outputs(none, lengths=[]).shape == (*some.shape[:-1], 0)
+    assert model.predict(none).shape[-1] == 0
+
+
 def test_lengths_for_a_model_are_checked():
     model = nn.train(OF_LAST, sequences()).model
     X = sequences().X
