@@ -262,8 +262,8 @@ def test_parts_that_do_not_fit_are_refused_when_the_step_is_built():
 
 
 def test_what_does_not_fit_is_refused_with_the_stages_name():
-    with pytest.raises(BadInput, match=r"stage 0 \(dense\): examples have shape \(2, 2\)"):
-        initial_state(NETWORK, OPTIMIZER, (2, 2), key=KEY)
+    with pytest.raises(BadInput, match=r"stage 0 \(dense\): examples have shape \(2, 2, 2\)"):
+        initial_state(NETWORK, OPTIMIZER, (2, 2, 2), key=KEY)
     with pytest.raises(BadInput, match="dtype is int64, expected float64 or float32"):
         initial_state(NETWORK, OPTIMIZER, (4,), key=KEY, dtype=np.int64)
 
