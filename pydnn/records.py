@@ -290,6 +290,9 @@ class Batch:
         >>> table, labels = np.ones((200, 3)), np.zeros(200)  # one example in each row
         >>> nn.Batch(table.T, labels[np.newaxis])
         Batch(X=float64 (3, 200), Y=float64 (1, 200), weights=None, lengths=None)
+        >>> steps = np.zeros((5, 2, 3))  # three sequences of up to 5 steps of 2 numbers
+        >>> nn.Batch(steps, [[0, 1, 1]], lengths=[5, 2, 4]).lengths
+        array([5, 2, 4])
     """
 
     X: FloatArray
