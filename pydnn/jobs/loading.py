@@ -99,7 +99,8 @@ def _expect_streams(recipe: Recipe, streams: int) -> None:
         raise BadInput(
             f"batches is {batching}, but the network carries a state from batch to batch, expected "
             f"the next window of each of {streams} streams in every batch: give "
-            f"mini_batches({streams}, shuffle=False), or windows of another number of streams."
+            f"mini_batches({streams}, shuffle=False), or windows with a stream for each "
+            "example of a batch."
         )
 
 
