@@ -54,7 +54,8 @@ class Vocabulary:
         lines: Whether an example is a line, so that a text ends with it.
 
     Raises:
-        BadInput: If the first symbol is not the end of a line, or a symbol occurs twice.
+        BadInput: If the first symbol is not the end of a line, a symbol occurs twice or is too
+            long, or there are too few or too many.
 
     Example:
         >>> vocabulary = Vocabulary(["\n", "a", "b"])

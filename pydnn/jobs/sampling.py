@@ -91,7 +91,7 @@ def expect_text_model(model: Model) -> Vocabulary:
 
 
 class _Predictor:
-    """Draws the next symbol of each of some texts from what the model predicts."""
+    """Draws the next symbol of each text from what the model predicts."""
 
     def __init__(self, model: Model, vocabulary: Vocabulary, temperature: float) -> None:
         self._model, self._vocabulary, self._temperature = model, vocabulary, temperature
@@ -103,7 +103,7 @@ class _Predictor:
         self._unknown = symbols.index(UNKNOWN) if UNKNOWN in symbols else None
 
     def __call__(self, ids: NDArray[np.int64], uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
-        """The numbers of the next symbols (m,) after texts ids (T, m), by uniform numbers (m,)."""
+        """The ids of the next symbols (m,) after texts `ids` (T, m), by uniform numbers (m,)."""
         P = self._probabilities(ids[-self._steps :].astype(np.float64))
         if self._unknown is not None:
             P[self._unknown] = 0

@@ -526,7 +526,7 @@ def _widest(pieces: list[slice]) -> int:
 def _share_out(
     fill: Callable[[int, int], None], rows: int, work: int, multiplications: int
 ) -> None:
-    """Call `fill(start, stop)` for a few parts of the rows, on several threads if that pays.
+    """Call `fill(start, stop)` for a few parts of the rows, on several threads if that is faster.
 
     Args:
         fill: The work.

@@ -311,9 +311,9 @@ def _init_global(key: Key, shape_in: Shape) -> tuple[tuple[()], Shape]:
 def _all_places(
     A_prev: FloatArray, lengths: IntArray | None, padding: float
 ) -> tuple[Axes, FloatArray]:
-    """Return one window over all places, and the input (places, C, m) without its padding.
+    """Return one window over all places, and the input as (places, C, m).
 
-    Steps beyond the length of a sequence hold `padding` instead.
+    Steps beyond the length of a sequence hold the number `padding`.
     """
     expect_places(A_prev.shape[:-1])
     axes = tuple(WindowedAxis(n, n) for n in A_prev.shape[:-2])

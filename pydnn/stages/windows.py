@@ -167,9 +167,9 @@ class Windows:
     ) -> tuple[WindowedAxis, ...]:
         """Return the windows along each axis of the output of a transposed convolution.
 
-        There is one window for each place of its input, and their `length` is that of its output:
-        stride (n - 1) + extent - before - after + output_padding for n places. Padding "same" makes
-        it stride n.
+        There is one window for each place of its input. The field `length` of an axis is the size
+        of the output: stride (n - 1) + extent - before - after + output_padding for n places of
+        the input, or stride n with padding "same".
 
         Raises:
             BadInput: If the examples are neither (T, C) nor (H, W, C), the options are for another
