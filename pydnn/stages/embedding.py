@@ -18,7 +18,7 @@ from pydnn.descriptions.builders import described
 from pydnn.keys import Key
 from pydnn.numerics import Numerics
 from pydnn.parameters import NO_PARAMS, Tree
-from pydnn.records import WEIGHTS, FloatArray, IntArray, arrays, freeze
+from pydnn.records import WEIGHTS, FloatArray, IntArray, arrays, freeze, keep_readonly
 from pydnn.sequences import valid_steps
 from pydnn.stages.base import Context, Shape, Stage
 from pydnn.stages.initializers import Initializer, normal
@@ -52,6 +52,7 @@ class EmbeddingGrads:
     dW: FloatArray
 
 
+@keep_readonly
 @attrs.frozen(eq=False)
 class EmbeddingCache:
     """What the backward pass needs.

@@ -39,7 +39,7 @@ from pydnn.keys import Key
 from pydnn.numerics import Numerics
 from pydnn.numerics.memory import empty
 from pydnn.parameters import Views
-from pydnn.records import WEIGHTS, AnyDType, FloatArray, arrays, freeze
+from pydnn.records import WEIGHTS, AnyDType, FloatArray, arrays, freeze, keep_readonly
 from pydnn.sequences import expect_lengths
 from pydnn.stages.base import Context, Shape, Stage, Statistics
 from pydnn.stages.initializers import Initializer
@@ -123,6 +123,7 @@ class State:
     a: FloatArray
 
 
+@keep_readonly
 @attrs.frozen(eq=False)
 class Steps:
     """Which examples are valid at which step, and where they lie in packed arrays.
@@ -232,6 +233,7 @@ class Steps:
         return numerics.matmul(a, b.T)
 
 
+@keep_readonly
 @attrs.frozen(eq=False)
 class RecurrentCache:
     """What the backward pass of a recurrent stage needs. The arrays are packed, see `Steps`.

@@ -132,7 +132,7 @@ NEEDED = {
     "units": 2, "keep_prob": 0.5, "size": 4, "value": 0.1, "learning_rate": 0.1, "limit": 1.0,
     "rate": 0.1, "inner": adam(), "batches": 2, "factor": 0.5, "strength": 0.1, "initial": 0.1,
     "steps": 3, "decay": 0.5, "every": 2, "peak": 0.1, "then": 0.1, "schedules": [0.1, 0.2],
-    "starts": [2], "name": "x", "variance": 0.1,
+    "starts": [2], "name": "x", "variance": 0.1, "filters": 2, "places": 1, "words": 5, "heads": 1,
 }  # fmt: skip
 
 

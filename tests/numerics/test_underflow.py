@@ -10,13 +10,20 @@ from pydnn import (
     Context,
     Key,
     adam,
+    attention,
+    conv,
     dense,
+    depthwise_conv,
     fast,
     gradient_descent,
+    gru,
     l2_penalty,
+    lstm,
+    max_pool,
     mean_squared,
     portable,
     relu,
+    rnn,
     roc_auc,
     serial,
     sigmoid_cross_entropy,
@@ -65,7 +72,17 @@ def of_family(family):
     return parts
 
 
-STAGES = of_family(Stage) | {"dense": dense(2), "deep": serial(dense(3), tanh(), dense(2))}
+STAGES = of_family(Stage) | {
+    "dense": dense(2),
+    "deep": serial(dense(3), tanh(), dense(2)),
+    "convolutions": serial(conv(2, 3, padding=1), max_pool(2, padding=1), depthwise_conv(2)),
+    "recurrent": serial(rnn(2), gru(2), lstm(2)),
+    "attention": attention(2),
+}
+SHAPES = {  # of one example; (4,) for all other stages
+    name: (2, 4)
+    for name in ("positions", "global_max_pool", "global_average_pool", "recurrent", "attention")
+} | {"convolutions": (3, 4, 1)}
 LOSSES = of_family(Loss)
 OPTIMIZERS = of_family(GradientTransformation) | {"descent": gradient_descent(learning_rate=0.1)}
 PENALTIES = of_family(Penalty) | {"l2": l2_penalty(0.1)}
@@ -108,17 +125,18 @@ def _arrays(value):
 @pytest.mark.parametrize("name", STAGES)
 def test_stages(name, dtype, numerics):
     stage = STAGES[name]
-    tree, (n_out, *_) = stage.init(Key(1), (4,))
+    shape = SHAPES.get(name, (4,))
+    tree, shape_out = stage.init(Key(1), shape)
     params = pack(tree, dtype=dtype)
     params = params.with_vector(smallest(params.vector.shape, dtype)).tree
     context = Context(training=True, key=Key(2), numerics=numerics)
-    large = np.resize([30.0, -9.0, 21.0], (4, 3)).astype(dtype)  # exp(-30**2) is tiny, too
+    large = np.resize([30.0, -9.0, 21.0], (*shape, 3)).astype(dtype)  # exp(-30**2) is tiny, too
 
     def compute():
         results = []
-        for A_prev in (smallest((4, 3), dtype), large):
+        for A_prev in (smallest((*shape, 3), dtype), large):
             A, cache = stage.forward(params, A_prev, context)
-            results += [A, stage.backward(params, cache, smallest((n_out, 3), dtype))]
+            results += [A, stage.backward(params, cache, smallest((*shape_out, 3), dtype))]
         return results
 
     expect_same(compute)

@@ -126,7 +126,9 @@ def test_an_arithmetic_is_found_by_its_name(numerics):
     assert there(numerics) is numerics
     assert copy.deepcopy(numerics) is numerics
     own = attrs.evolve(numerics, name="own", log=np.log)
-    assert attrs.asdict(there(own)) == attrs.asdict(own)
+    # Convolutions in portable arithmetic are partial applications, which are never equal.
+    assert pickle.dumps(there(own)) == pickle.dumps(own)
+    assert there(own).log is np.log
 
 
 def job_of(**options):
