@@ -48,7 +48,18 @@ def _metadata(model: Model) -> dict[str, str]:
 
 
 def graph_of(model: Model) -> Graph:
-    """The graph of a model, with its inputs and outputs."""
+    """The graph of a model, with its inputs and outputs.
+
+    Sequences may have any number of steps if no part of the graph depends on it.
+    """
+    graph = _graph_for(model, model.shape)
+    longer = (model.shape[0] + 1, *model.shape[1:])
+    if model.columns is None and model.image_shape is None and model.takes(longer):
+        return graph.with_any_steps(_graph_for(model, longer))
+    return graph
+
+
+def _graph_for(model: Model, shape_in: Shape) -> Graph:
     network: Stage = build(model.recipe.network, family="stage")
     loss: Loss = build(model.recipe.loss, family="loss")
     known = {
@@ -57,7 +68,7 @@ def graph_of(model: Model) -> Graph:
         for slot in packed.layout.slots
     }
     graph = Graph(DTYPES[model.recipe.dtype], known, in_float32=IN_FLOAT32)
-    X = _prepared(graph, model).shaped(lambda: model.shape)
+    X = _prepared(graph, model, shape_in).shaped(lambda: shape_in)
     AL = onnx_of(network, model.parameters.tree, X, model.statistics.tree)
     if loss.onnx is None:
         raise BadInput(
@@ -65,19 +76,19 @@ def graph_of(model: Model) -> Graph:
             "the field onnx, (AL) -> predictions; see help(pydnn.stages.graph)."
         )
     # Laid out with zeros, which take no memory, only to learn how many outputs there are.
-    _, shape = build(without_weights(model.recipe.network)).init(Key(0), model.shape)
+    _, shape = build(without_weights(model.recipe.network)).init(Key(0), shape_in)
     P = loss.onnx(AL)
     P = P if model.columns is None else model.columns.targets.onnx(P)
     _write_outputs(graph, loss.task(shape[-1]), P, shape, model.classes)
     return graph
 
 
-def _prepared(graph: Graph, model: Model) -> Value:
+def _prepared(graph: Graph, model: Model, shape_in: Shape) -> Value:
     """The examples as the network sees them, from the inputs of the graph."""
     if model.columns is not None:
         return model.columns.onnx(graph).cast(graph.dtype)
     if model.image_shape is None:
-        X = graph.input("X", model.shape)
+        X = graph.input("X", shape_in)
     else:  # as `data.columns_of` makes columns of bytes
         X = graph.input("images", model.image_shape, "uint8").cast(graph.dtype).op("Div", 255.0)
         if len(model.shape) == 1:

@@ -95,9 +95,10 @@ def _tensor(name: str, array: AnyArray) -> list[bytes]:
     return [*head, _text(8, name), _bytes(9, little.tobytes())]
 
 
-def _info(name: str, dtype: AnyDType, shape: Iterable[int]) -> list[bytes]:
+def _info(name: str, dtype: AnyDType, shape: Iterable[int | str]) -> list[bytes]:
     """The type of an input or output: any number of examples, each of this shape."""
-    axes = [_text(2, "m"), *(_number(1, size) for size in shape)]
+    sizes = ("m", *shape)  # a name stands for any size
+    axes = [_text(2, size) if isinstance(size, str) else _number(1, size) for size in sizes]
     tensor = [
         _number(1, DTYPE_CODES[dtype.name]),
         _message(2, [_message(1, [axis]) for axis in axes]),

@@ -339,9 +339,10 @@ class Model:
 
         If a column has the name of an output, the output has an underscore behind its name. Floats
         have the dtype of the model, but convolutions, average pools and recurrent stages compute in
-        float32, the only precision in which onnxruntime has them. The file takes sequences of equal
-        length, without padding. The operators are core operators of opset 17, which runtimes since
-        2022 know. Equal models give equal bytes. No other package is needed.
+        float32, the only precision in which onnxruntime has them. All sequences of a call have the
+        same length, without padding. From call to call the length may differ if the network allows
+        it, as a recurrent one does. The operators are core operators of opset 17, which runtimes
+        since 2022 know. Equal models give equal bytes. No other package is needed.
 
         Raises:
             BadInput: If a stage or the loss cannot be exported, naming it, or the file would have

@@ -50,8 +50,8 @@ class Graph:
             programs that it is for do not have them in float64.
 
     Attributes:
-        inputs: For each input by name, the dtype and the shape of one example. Add all inputs
-            before the first node.
+        inputs: For each input by name, the dtype and the shape of one example, in which a name
+            such as "T" stands for any size. Add all inputs before the first node.
         outputs: For each output by name, the dtype and the shape of one example.
         constants: The constants by name.
         nodes: The nodes in order.
@@ -67,8 +67,8 @@ class Graph:
         """Make an empty graph."""
         self.dtype: AnyDType = np.dtype(dtype)
         self.in_float32 = in_float32
-        self.inputs: dict[str, tuple[AnyDType, tuple[int, ...]]] = {}
-        self.outputs: dict[str, tuple[AnyDType, tuple[int, ...]]] = {}
+        self.inputs: dict[str, tuple[AnyDType, tuple[int | str, ...]]] = {}
+        self.outputs: dict[str, tuple[AnyDType, tuple[int | str, ...]]] = {}
         self.constants: dict[str, AnyArray] = {}
         self.nodes: list[Node] = []
         self._known = {_place(array): name for name, array in known.items()}
@@ -85,6 +85,19 @@ class Graph:
         name = self._free(name)
         self.outputs[name] = value.dtype, shape
         self.nodes.append(Node("Identity", (value.name,), (name,), {}))
+
+    def with_any_steps(self, other: Graph) -> Graph:
+        """Let sequences have any number of steps, if that does not change the graph.
+
+        Args:
+            other: The graph of the same network for sequences of one step more.
+        """
+        if self.nodes == other.nodes and _same_arrays(self.constants, other.constants):
+            for ours, theirs in ((self.inputs, other.inputs), (self.outputs, other.outputs)):
+                for name, (dtype, shape) in ours.items():
+                    sizes = zip(shape, theirs[name][1], strict=True)
+                    ours[name] = dtype, tuple(n if n == k else "T" for n, k in sizes)
+        return self
 
     def _free(self, name: str) -> str:
         """Return the name, with underscores after it if an input or a constant has it already.
@@ -135,6 +148,12 @@ class Graph:
         names += [self._free(f"{operator}_{number}_{output}") for output in range(1, outputs)]
         self.nodes.append(Node(operator, tuple(inputs), tuple(names), dict(attributes)))
         return tuple(names)
+
+
+def _same_arrays(ours: Mapping[str, AnyArray], theirs: Mapping[str, AnyArray]) -> bool:
+    return ours.keys() == theirs.keys() and all(
+        np.array_equal(array, theirs[name]) for name, array in ours.items()
+    )
 
 
 def _place(array: AnyArray) -> tuple[int, int, int]:

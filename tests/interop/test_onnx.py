@@ -270,6 +270,37 @@ def test_a_model_of_images_takes_bytes_and_standardizes_channels(run):
         )
 
 
+def trained_on_sequences(network):
+    recipe = nn.Recipe("x", network, nn.softmax_cross_entropy(), nn.adam(), iterations=1)
+    X = Key(1).normal((5, 2, 6))
+    lengths = [1, 2, 3, 4, 5, 5]
+    return nn.train(recipe, nn.Batch(X, [[0, 1, 2, 0, 1, 2]], lengths=lengths)).model, X, lengths
+
+
+@pytest.mark.parametrize("run", RUNNERS)
+def test_a_recurrent_model_takes_each_sequence_at_its_own_length(run):
+    network = nn.serial(
+        nn.bidirectional(nn.gru(3)), nn.lstm(4, output="last", reverse=True), nn.dense(3)
+    )
+    model, X, lengths = trained_on_sequences(network)
+    compute = RUNNERS[run](model.to_onnx())
+    P = model.predict_proba(X, lengths=lengths)
+    for i, length in enumerate(lengths):
+        alone = np.ascontiguousarray(X[:length, :, i])[np.newaxis]
+        _, probabilities = compute(None, {"X": alone})
+        assert_near(probabilities[0], P[:, i], "float64", computed="float32 between casts")
+
+
+def test_a_file_says_which_sizes_are_free():
+    recurrent, _, _ = trained_on_sequences(nn.serial(nn.gru(3, output="last"), nn.dense(3)))
+    assert graph_of(recurrent).inputs["X"][1] == ("T", 2)
+    assert graph_of(recurrent).outputs["probabilities"][1] == (3,)
+    fixed, _, _ = trained_on_sequences(
+        nn.serial(nn.attention(1, causal=True), nn.gru(3, output="last"), nn.dense(3))
+    )
+    assert graph_of(fixed).inputs["X"][1] == (5, 2)
+
+
 @pytest.mark.parametrize("run", RUNNERS)
 @pytest.mark.parametrize("loss", [nn.softmax_cross_entropy(), nn.sigmoid_cross_entropy()])
 def test_a_model_of_steps_gives_an_answer_for_each(loss, run):
