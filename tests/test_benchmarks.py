@@ -49,6 +49,7 @@ def test_each_work_has_the_same_falling_costs_in_every_turn(name, cats):
     ("name", "peer"),
     [(n, p) for n in FEW for p in suite.PEERS_OF[n] if p not in ("pydnn", "PyTorch, compiled")],
 )
+@pytest.mark.slow
 def test_a_peer_does_the_same_work(name, peer, cats):
     work = attrs.evolve(work_called(name, cats), steps=FEW[name])
     expected = peer_called("pydnn")(work)()()
@@ -87,6 +88,7 @@ def test_costs_of_epochs_are_compared_with_means_and_nan_differs():
     assert not costs_differ([], expected, 1e-9)
 
 
+@pytest.mark.slow
 def test_peers_take_turns_in_separate_processes():
     seconds, absent = take_turns("P3", ("pydnn",), data=None, threads=1, blocks=2)
     assert absent == {}

@@ -191,6 +191,7 @@ def test_inexact_operations_are_detected(call):
 
 @every_job
 @in_both
+@pytest.mark.slow
 def test_a_job_uses_no_other_arithmetic(name, dtype):
     task, recipe = JOBS[name]
     batch = golden_jobs.examples(task)

@@ -8,6 +8,8 @@ import ast
 import functools
 from pathlib import Path
 
+import pytest
+
 import pydnn
 from pydnn import runs, sweeps  # noqa: F401 - so that all builders are known
 from pydnn.descriptions.builders import builders_of
@@ -72,6 +74,7 @@ def faults(look, name):
     ]
 
 
+@pytest.mark.slow
 def test_no_builder_is_recognized_by_its_name():
     assert not faults(compared, lambda operand: names_in(operand) & NAMES)
 

@@ -90,6 +90,7 @@ def test_a_legend_of_nine_networks_keeps_the_size_of_the_plot_and_shows_what_dif
 
 
 @pytest.mark.parametrize("name", ["a$^_$.h5", "$", "a\x1b[2J\nb", "x" * 10_000, r"\frac{1}{2}$$"])
+@pytest.mark.slow
 def test_labels_are_drawn_as_text_not_as_formulas(name, tmp_path):
     rows = np.ones((1, 3))
     figure = plot_sweep({name: rows, "b": rows}, best=(name, 0), title=name, ylabel=name)
@@ -97,6 +98,7 @@ def test_labels_are_drawn_as_text_not_as_formulas(name, tmp_path):
     assert (tmp_path / "a.png").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_a_notebooks_backend_is_not_needed(tmp_path):
     program = "from pydnn.plots import *; import pathlib; path = pathlib.Path('c.png'); "
     program += "expect_plottable(path); save_plot(plot_costs([2, 1], title='t'), path)"

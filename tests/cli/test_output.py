@@ -183,6 +183,7 @@ raise SystemExit(pydnn_command.main())
 
 @pytest.mark.skipif(os.name != "posix", reason="closes handles and sends signals")
 @pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)])
+@pytest.mark.slow
 def test_handles_that_are_closed_are_like_the_null_device(tmp_path, closed):
     def close():
         for handle in closed:

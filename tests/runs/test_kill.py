@@ -787,6 +787,7 @@ def expect_one_to_win(done, match):
 
 
 @posix
+@pytest.mark.slow
 def test_of_several_that_train_the_same_run_one_does(tmp_path, capsys):
     whole = whole_run(tmp_path, capsys, iterations=6, every=2)
     paths = [tmp_path / f"run-{number}" for number in range(2)]
@@ -799,6 +800,7 @@ def test_of_several_that_train_the_same_run_one_does(tmp_path, capsys):
 
 
 @posix
+@pytest.mark.slow
 def test_several_without_a_name_get_numbers_of_their_own(tmp_path, capsys):
     whole = whole_run(tmp_path, capsys, iterations=6, every=2)
     argv = ["train", whole.recipe, "--json"]
@@ -812,6 +814,7 @@ def test_several_without_a_name_get_numbers_of_their_own(tmp_path, capsys):
 
 
 @posix
+@pytest.mark.slow
 def test_of_several_that_resume_a_run_one_does(tmp_path, capsys):
     whole = whole_run(tmp_path, capsys, iterations=1000, every=100)
     path = tmp_path / "run"
@@ -823,6 +826,7 @@ def test_of_several_that_resume_a_run_one_does(tmp_path, capsys):
 
 
 @posix
+@pytest.mark.slow
 def test_a_run_that_is_being_trained_can_be_read_but_not_resumed(tmp_path, capsys):
     long = tmp_path / "long.toml"
     long.write_text(write_recipe(small_recipe(tmp_path, iterations=10**6)))

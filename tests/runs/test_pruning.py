@@ -49,6 +49,7 @@ def test_the_first_and_the_newest_state_stay_and_all_fingerprints(made):
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.slow
 def test_every_segment_of_it_is_still_verified(made, jobs):
     prune(made, every=3)
     assert stored(made) == [0, 6, 12]

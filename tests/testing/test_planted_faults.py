@@ -335,6 +335,7 @@ def test_a_backward_into_that_writes_wrong_gradients_is_found(backward_into):
     "seeds", [range(4), pytest.param(range(4, 200), marks=pytest.mark.slow)], ids=["4", "196"]
 )
 @pytest.mark.parametrize("name", [*STAGES, *SEQUENCES, *LOSSES, *LOOPS, "clip"])
+@pytest.mark.slow
 def test_the_originals_keep_all_laws_for_all_shapes_and_seeds(name, seeds):
     for seed in seeds:
         prove(vars(originals), name, seed, examples=2 + seed % 6)

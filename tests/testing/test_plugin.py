@@ -333,6 +333,7 @@ def test_unusual_objects_in_a_module_do_not_disturb_the_plugin(pytester):
         result.assert_outcomes(passed=len(UNUSUAL))
 
 
+@pytest.mark.slow
 def test_the_plugin_alone_does_not_load_pydnn(tmp_path):
     code = (
         "import importlib.util, sys\n"

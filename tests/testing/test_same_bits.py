@@ -31,6 +31,7 @@ def test_exact_arithmetic_has_the_same_bits_everywhere():
     assert str(report).startswith("double: the same bits everywhere\n")
 
 
+@pytest.mark.slow
 def test_the_report_names_the_environment_that_differs():
     with pytest.raises(AssertionError, match=r"hashed: other bits with hash seed 0\n"):
         same_bits(hashed, 0, environments=["hash seed 0"])
