@@ -14,6 +14,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from pydnn.batches import examples_first, examples_last
 from pydnn.checks import BadInput, expect_count, expect_known, expect_real
 from pydnn.descriptions.builders import described
 from pydnn.descriptions.parts import DescribedPart
@@ -102,7 +103,7 @@ def random_flip(probability: float = 0.5, *, direction: str = "left-right") -> A
         direction: "left-right" or "up-down".
 
     Raises:
-        BadInput: If the probability is out of range, or there is no such direction.
+        BadInput: If the probability is out of range, or pydnn does not know the direction.
 
     Example:
         >>> X = np.arange(8.0).reshape(1, 2, 1, 4)  # four images of 1 x 2 pixels
@@ -120,7 +121,7 @@ def random_flip(probability: float = 0.5, *, direction: str = "left-right") -> A
         mirrored = np.flip(_rows(X), axis)
         for i in np.flatnonzero(key.uniform(len(images)) < probability):
             images[i] = mirrored[i]
-        return _columns(images)
+        return examples_last(freeze(images))
 
     return Augmentation("random_flip", flip, (4,))
 
@@ -157,7 +158,7 @@ def random_shift(most: int = 4) -> Augmentation:
         firsts = edge - np.clip(shifts, -edge, edge)
         for example, corner, out in zip(padded, firsts.tolist(), shifted, strict=True):
             out[...] = example[tuple(slice(i, i + n) for i, n in zip(corner, sizes, strict=True))]
-        return _columns(shifted)
+        return examples_last(freeze(shifted))
 
     return Augmentation("random_shift", shift, moves_steps=True)
 
@@ -195,7 +196,7 @@ def random_crop(least: float = 0.8) -> Augmentation:
                 first = at * (n - share * n) - 0.5
                 example = _interpolated(example, axis, first + share * (np.arange(n) + 0.5))
             out[...] = example
-        return _columns(cropped)
+        return examples_last(freeze(cropped))
 
     return Augmentation("random_crop", crop, moves_steps=True)
 
@@ -235,7 +236,7 @@ def random_brightness(most: float = 0.2) -> Augmentation:
     def brighten(key: Key, X: FloatArray) -> FloatArray:
         examples = _rows(X)
         more = key.uniform(len(examples), low=-most, high=most).astype(X.dtype)
-        return _columns(examples + more.reshape(-1, *[1] * (X.ndim - 1)))
+        return examples_last(freeze(examples + more.reshape(-1, *[1] * (X.ndim - 1))))
 
     return Augmentation("random_brightness", brighten)
 
@@ -244,8 +245,4 @@ def random_brightness(most: float = 0.2) -> Augmentation:
 
 
 def _rows(X: FloatArray) -> FloatArray:
-    return np.ascontiguousarray(np.moveaxis(X, -1, 0))
-
-
-def _columns(examples: FloatArray) -> FloatArray:
-    return np.moveaxis(freeze(examples), 0, -1)
+    return np.ascontiguousarray(examples_first(X))

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from pydnn.batches import split
+from pydnn.batches import examples_first, examples_last, split
 from pydnn.checks import (
     AnyPath,
     BadInput,
@@ -627,7 +627,7 @@ def save_table(path: AnyPath, data: DataSet) -> None:
         batch = getattr(data, part)
         for name in ("X", "Y", "weights"):
             if (array := getattr(batch, name)) is not None:
-                rows = np.ascontiguousarray(np.moveaxis(array, -1, 0))
+                rows = np.ascontiguousarray(examples_first(array))
                 expect_finite(f"{part}_{name}", rows)
                 tables[f"{part}_{name}"] = rows[:, 0] if name == "weights" else rows
         if batch.lengths is not None:
@@ -677,14 +677,14 @@ def _from_scikit_learn(name: str) -> DataSet:
 def _columns(rows: AnyArray) -> FloatArray:
     """Examples along the first axis moved to the last one, each contiguous in memory."""
     dtype: DTypeLike = rows.dtype if rows.dtype.kind == "f" else np.float64
-    return np.moveaxis(freeze(np.array(rows, dtype)), 0, -1)
+    return examples_last(freeze(np.array(rows, dtype)))
 
 
 def _cast(data: DataSet, dtype: DTypeLike) -> DataSet:
     """The data in a `dtype`; a number beyond its range is refused."""
 
     def cast(part: str, name: str) -> FloatArray:
-        before = np.moveaxis(getattr(getattr(data, part), name), -1, 0)
+        before = examples_first(getattr(getattr(data, part), name))
         with np.errstate(over="ignore"):
             rows = before.astype(dtype)
         if not (fits := np.isfinite(rows) | ~np.isfinite(before)).all():
@@ -694,7 +694,7 @@ def _cast(data: DataSet, dtype: DTypeLike) -> DataSet:
                 f"{part}_{name} holds {before[row, *place]:g} in row {row}, column {column}, "
                 f"which {np.dtype(dtype)} cannot hold: use float64, or scale the column."
             )
-        return np.moveaxis(freeze(rows), 0, -1)
+        return examples_last(freeze(rows))
 
     def cast_part(part: str, batch: Batch) -> Batch:
         weights = None if batch.weights is None else cast(part, "weights")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from pydnn.batches import examples_last
 from pydnn.checks import AnyPath, BadInput, first_line, import_extra, path_of
 from pydnn.data.csv_files import read_csv
 from pydnn.data.frames import numbered, table_of
@@ -221,7 +222,7 @@ def read_examples(path: Path) -> tuple[FloatArray, AnyArray | None]:
             f"{path} has {', '.join(arrays) or 'no arrays'}, expected X with the examples along "
             "its first axis, and perhaps lengths: save them by numpy.save or numpy.savez."
         )
-    return readonly(np.moveaxis(arrays["X"], 0, -1)), arrays.get("lengths")
+    return examples_last(readonly(arrays["X"])), arrays.get("lengths")
 
 
 def _read_hdf5(path: Path) -> dict[str, AnyArray]:

@@ -50,7 +50,7 @@ def data_of(
         vocabulary: The symbols of a text, if they are known; by default those in the file.
 
     Raises:
-        BadInput: If there is no such data set, it is damaged, its images do not have the size
+        BadInput: If pydnn cannot find the data set, it is damaged, its images do not have the size
             that the recipe states, or the streams of a text would be torn apart by a validation
             part, or by the batches of a network that carries a state from batch to batch.
     """

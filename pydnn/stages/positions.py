@@ -69,7 +69,7 @@ def positions(
         initializer: How learnt positions are drawn.
 
     Raises:
-        BadInput: If there is no such kind. `init` raises it for examples that are not sequences,
+        BadInput: If the kind is unknown. `init` raises it for examples that are not sequences,
             `forward` for more steps than the learnt positions have.
 
     References:

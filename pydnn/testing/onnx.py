@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 import numpy as np
 
+from pydnn.batches import examples_first, examples_last
 from pydnn.checks import BadInput, import_extra
 from pydnn.keys import Key
 from pydnn.parameters import pack
@@ -72,9 +73,9 @@ def assert_onnx(
             context = attrs.evolve(after_training(stage, drawn), statistics=gathered or None)
             expected, _ = stage.forward(params, X, context)
             with np.errstate(all="ignore"):  # it computes both sides of a choice
-                rows = np.ascontiguousarray(np.moveaxis(X, -1, 0))
+                rows = np.ascontiguousarray(examples_first(X))
                 [outputs] = reference.ReferenceEvaluator(model).run(None, {"A_prev": rows})
-            _compare(np.moveaxis(outputs, 0, -1), expected, tolerance)
+            _compare(examples_last(outputs), expected, tolerance)
     return trial.proof()
 
 

@@ -9,16 +9,12 @@ disturb less; use it with one thread.
 """
 
 import argparse
-import os
-import statistics
-import time
 
-from environment import environment
+from beside_torch import milliseconds, with_torch
 
 # Examples, steps, features, heads; and examples, steps, words, units.
 ATTENTION = ((1, 64, 64, 4), (32, 16, 32, 4), (32, 64, 64, 4), (32, 128, 128, 8), (128, 32, 64, 4))
 EMBEDDING = ((1, 64, 27, 64), (32, 32, 27, 64), (32, 64, 1000, 64), (128, 32, 10_000, 64))
-PAUSE = 0.002  # seconds, in which the threads of the other library fall asleep
 
 
 def arguments():
@@ -98,34 +94,15 @@ def embedding(m, T, words, units, dtype, causal):
     return ours, theirs
 
 
-def milliseconds(runs, turns, clock):
-    times = [[] for _ in runs]
-    for turn in range(-1, turns):
-        for run, taken in zip(runs, times, strict=True):
-            if clock is time.perf_counter:
-                time.sleep(PAUSE)
-            run()  # its arrays are in cache again, and its threads awake
-            begin = clock()
-            run()
-            if turn >= 0:
-                taken.append(1e3 * (clock() - begin))
-    return [min(taken) for taken in times], [statistics.median(taken) for taken in times]
-
-
 def main():
     args = arguments()
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(args.threads)  # before the libraries are imported
+    _, clock = with_torch(args)
     import numpy as np
-    import torch
 
-    torch.set_num_threads(args.threads)
-    clock = time.process_time if args.cpu else time.perf_counter
     make, sizes = {
         "attention": (attention, ATTENTION), "embedding": (embedding, EMBEDDING),
     }[args.stage]  # fmt: skip
     names = "m, T, n, heads" if make is attention else "m, T, words, units"
-    print(f"{environment()}, PyTorch {torch.__version__}, {args.threads} threads")
     print(f"milliseconds of {args.stage}, the least of {args.turns}")
     print(f"dtype    {names:24}    pydnn    torch  ratio (median)")
     for dtype in args.dtype:

@@ -20,11 +20,8 @@ kept; blocks of 16 to 256 KiB instead of 512.
 """
 
 import argparse
-import os
-import time
 
-from environment import environment
-from side_by_side import milliseconds
+from beside_torch import milliseconds, with_torch
 
 # The shape of an example, the kind of pool, and its size and stride
 ROWS = [
@@ -91,14 +88,9 @@ def theirs(kind, size, stride, A_prev, memory_format):
 
 def main():
     args = arguments()
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(args.threads)  # before the libraries are imported
+    torch, clock = with_torch(args)
     import numpy as np
-    import torch
 
-    torch.set_num_threads(args.threads)
-    clock = time.thread_time if args.cpu else time.perf_counter
-    print(f"{environment()}, PyTorch {torch.__version__}, {args.threads} threads")
     print("dtype      m  example        pool            size stride   pydnn    torch  ratio")
     for dtype in args.dtype:
         for m in args.examples:
@@ -112,8 +104,10 @@ def main():
                 for mine, other in zip(run(), peers[0](), strict=True):
                     first = mine.transpose(-1, -2, *range(mine.ndim - 2))
                     np.testing.assert_allclose(first, other.detach().numpy(), atol=1e-5)
-                (least, median), *others = milliseconds([run, *peers], args.turns, clock)
-                best, usual = (min(column) for column in zip(*others, strict=True))
+                (least, *others), (median, *medians) = milliseconds(
+                    [run, *peers], args.turns, clock
+                )
+                best, usual = min(others), min(medians)
                 print(
                     f"{dtype} {m:5}  {shape!s:14} {kind:15} {size or '':4} {stride or '':6}"
                     f" {least:7.3f}  {best:7.3f}  {least / best:5.2f} ({median / usual:.2f})",

@@ -11,14 +11,10 @@ disturb less; use it with one thread. --parts shows where pydnn's time goes.
 """
 
 import argparse
-import os
-import statistics
-import time
 
-from environment import environment
+from beside_torch import milliseconds, with_torch
 
 INPUTS, UNITS, OUTPUTS = 64, 128, 32
-PAUSE = 0.002  # seconds, in which the threads of the other library fall asleep
 
 
 def arguments():
@@ -90,30 +86,11 @@ def theirs(kind, params, X, dA):
     return run
 
 
-def milliseconds(runs, turns, clock):
-    times = [[] for _ in runs]
-    for turn in range(-1, turns):
-        for run, taken in zip(runs, times, strict=True):
-            if clock is time.perf_counter:
-                time.sleep(PAUSE)
-            run()  # its arrays are in cache again, and its threads awake
-            begin = clock()
-            run()
-            if turn >= 0:
-                taken.append(1e3 * (clock() - begin))
-    return [min(taken) for taken in times], [statistics.median(taken) for taken in times]
-
-
 def main():
     args = arguments()
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(args.threads)  # before the libraries are imported
+    _, clock = with_torch(args)
     import numpy as np
-    import torch
 
-    torch.set_num_threads(args.threads)
-    clock = time.process_time if args.cpu else time.perf_counter
-    print(f"{environment()}, PyTorch {torch.__version__}, {args.threads} threads")
     print(f"milliseconds for {args.steps} steps, the least of {args.turns}")
     print("kind  dtype      m     pydnn    torch  ratio (median)")
     for kind in args.kind:

@@ -57,21 +57,6 @@ def compare(peer, ours, args, *, limit, rtol=1e-9, **others):
     print(json.dumps(result) if args.json else _in_words(result))
 
 
-def milliseconds(runs, turns, clock=time.perf_counter):
-    """Call functions in turns, and return the least and the median time of each.
-
-    Each is called twice in its turn and timed the second time, with its arrays in cache again.
-    """
-    times = [[] for _ in runs]
-    for _ in range(turns):
-        for run, taken in zip(runs, times, strict=True):
-            run()
-            begin = clock()
-            run()
-            taken.append(1e3 * (clock() - begin))
-    return [(min(taken), statistics.median(taken)) for taken in times]
-
-
 def _in_words(result):
     rows = [f"{name:12} {us:9.1f} us a step" for name, us in result["microseconds"].items()]
     low, high = result["ratio_range"]

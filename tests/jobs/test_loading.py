@@ -6,7 +6,9 @@ import pytest
 
 import pydnn as nn
 from pydnn import BadInput
+from pydnn.batches import Batching
 from pydnn.data import DataSet, drawn_cats, to_batch
+from pydnn.descriptions.builders import described
 from pydnn.jobs.loading import data_of, examples_of
 
 
@@ -111,6 +113,13 @@ def test_a_text_is_read_as_its_recipe_says(tmp_path):
 CARRIED = "serial(one_hot(4), rnn(2, initial='carried', examples=2), dense(4))"
 
 
+@described("batches")
+def the_first_again(size):
+    """Batches that are all the first one, after which no window goes on."""
+    batches = nn.mini_batches(size, shuffle=False)
+    return Batching(lambda data, key, k: batches.at(data, key, 0), batches.per_epoch)
+
+
 def test_a_carried_state_goes_on_in_the_same_stream(tmp_path):
     path = tmp_path / "long.txt"
     path.write_text("abba" * 50)
@@ -127,6 +136,7 @@ def test_a_carried_state_goes_on_in_the_same_stream(tmp_path):
         {"batches": "mini_batches(4, shuffle=False)"},
         {"batches": "mini_batches(1000, shuffle=False)"},
         {"batches": "full_batch()"},
+        {"batches": the_first_again(2)},
     ]:
         with pytest.raises(BadInput, match=r"^batches is .*expected the next window of each"):
             data_of(attrs.evolve(right, **wrong))
