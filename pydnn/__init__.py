@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         testing,
         training,
         tutorial,
+        workers,
     )
     from pydnn.batches import batches_of, full_batch, mini_batches
     from pydnn.checks import BadInput, MissingExtra
@@ -348,6 +349,7 @@ _MODULES = [
     "testing",
     "training",
     "tutorial",
+    "workers",
 ]
 
 

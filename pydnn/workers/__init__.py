@@ -1,0 +1,11 @@
+"""Workers: this thread, several threads or processes, or a cluster, all with the same bits.
+
+with nn.workers.processes(4) as executor:
+    trained = nn.train(recipe, data, executor=executor)
+"""
+
+# All of these at once: a submodule imported later would replace the function of its name here.
+from pydnn.workers.interface import Executor, Result, Spec, Task
+from pydnn.workers.serial import serial
+
+__all__ = ["Executor", "Result", "Spec", "Task", "serial"]

@@ -1,0 +1,143 @@
+"""What workers do: tasks, the specs that they prepare once, and the executors that run tasks.
+
+A task is the name of a pure function, what to prepare for it, and its arguments. A worker keeps
+nothing but what it prepared, which follows from the spec. So tasks of a lost worker can go to any
+other one, and no bit depends on who did which task.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, Self, TypeAlias
+
+import attrs
+
+from pydnn.checks import Json
+from pydnn.records import AnyArray
+from pydnn.workers.encoding import encoded
+
+__all__ = ["Arguments", "Closing", "Executor", "Result", "Spec", "Task", "Value"]
+
+Value: TypeAlias = "Json | AnyArray"
+Arguments: TypeAlias = Mapping[str, Value]
+Result: TypeAlias = Mapping[str, Value]
+
+
+@attrs.frozen(eq=False, slots=False)
+class Spec:
+    """What a worker prepares once for many tasks: a recipe with its data, or parts of a step.
+
+    Only text, numbers and arrays are in it, so that it can go to another process or machine.
+
+    Attributes:
+        recipe: The text of a recipe file; "" if `facts` describe the parts.
+        place: The path of the data, if the workers can open it; "" if they receive `arrays`.
+        facts: Everything else to know, e.g. the pins of the data or the descriptions of parts.
+        arrays: The arrays that every worker receives once, e.g. those of the data in memory.
+        allow: The user's own modules that a worker may import for the recipe.
+        live: What the spec stands for, for workers in this process, which then prepare nothing. It
+            never leaves the process. An empty spec with `live` cannot go to other processes.
+
+    Example:
+        >>> spec = Spec(recipe='network = "dense(1)"', arrays={"X": np.zeros((2, 3))})
+        >>> len(spec.digest)
+        64
+    """
+
+    recipe: str = ""
+    place: str = ""
+    facts: Mapping[str, Json] = attrs.field(factory=dict)
+    arrays: Mapping[str, AnyArray] = attrs.field(
+        factory=dict, repr=lambda arrays: str(list(arrays))
+    )
+    allow: tuple[str, ...] = ()
+    live: Any = attrs.field(default=None, repr=False)
+
+    @property
+    def texts(self) -> dict[str, Json]:
+        """Everything but the arrays, as JSON."""
+        return {
+            "recipe": self.recipe,
+            "place": self.place,
+            "facts": self.facts,
+            "allow": self.allow,
+        }
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """The SHA-256 of the spec, as 64 hexadecimal digits: its name among the workers."""
+        digest = hashlib.sha256()
+        for piece in encoded({**self.texts, **{f"array {k}": v for k, v in self.arrays.items()}}):
+            digest.update(piece)
+        return digest.hexdigest()
+
+
+@attrs.frozen(eq=False)
+class Task:
+    """One call of a pure function by a worker.
+
+    Attributes:
+        name: The name of the function in `pydnn.workers.tasks.TASKS`.
+        spec: What the worker prepares once for this and other tasks.
+        arguments: The arguments of this call: numbers, texts and arrays by name.
+
+    Example:
+        >>> Task("echo", Spec(), {"count": 3})
+        Task(name='echo', arguments={'count': 3})
+    """
+
+    name: str
+    spec: Spec = attrs.field(repr=False)
+    arguments: Arguments = attrs.field(factory=dict)
+
+
+class Executor(Protocol):
+    """Something that runs tasks: this thread, threads, processes or a cluster.
+
+    It is a context manager, which closes it at the end.
+    """
+
+    @property
+    def workers(self) -> int:
+        """The number of tasks that run at the same time."""
+
+    def map(self, tasks: Sequence[Task]) -> list[Result]:
+        """The results of all tasks, in their order.
+
+        Raises:
+            BadInput: If a task refuses its spec or arguments, with the line of that task. If
+                several do, it is the line of the first one in order.
+        """
+
+    def each(self, tasks: Iterable[Task]) -> Iterator[tuple[int, Result]]:
+        """The number and result of each task as soon as it is finished, in whatever order.
+
+        Tasks are taken from the iterable when a worker is about to be free.
+
+        Raises:
+            BadInput: If a task refuses its spec or arguments, with the line of that task.
+        """
+
+    def close(self) -> None:
+        """End the workers. Nothing is left of them."""
+
+    def __enter__(self) -> Self:
+        """The executor itself."""
+
+    def __exit__(self, *ended: object) -> None:
+        """Close the executor."""
+
+
+class Closing:
+    """A base of executors: leaving their context closes them."""
+
+    def close(self) -> None:
+        """End the workers."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *ended: object) -> None:
+        self.close()

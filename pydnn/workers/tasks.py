@@ -1,0 +1,96 @@
+"""The tasks by name: what a worker prepares for each of them once, and the function that it calls.
+
+A message names a task, and the table here says which function that is. So a message can never make
+a worker call anything else.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from pydnn.checks import expect_known
+from pydnn.workers.interface import Arguments, Result, Spec, Task
+
+__all__ = ["TASKS", "Kind", "Prepared", "kind_of"]
+
+
+@attrs.frozen
+class Kind:
+    """The two pure functions behind the name of a task.
+
+    Attributes:
+        prepare: What to make of a spec, once for each worker.
+        run: The result, from what was prepared and the arguments of one task.
+    """
+
+    prepare: Callable[[Spec], Any]
+    run: Callable[[Any, Arguments], Result]
+
+
+ECHO = Kind(prepare=lambda spec: None, run=lambda prepared, arguments: arguments)
+
+# Each name stands for the `Kind` that lies in a module, which is imported when the name is used.
+TASKS: Mapping[str, str] = {
+    "echo": "pydnn.workers.tasks:ECHO",  # its arguments, to measure a connection
+}
+
+
+def kind_of(name: str) -> Kind:
+    """The two functions of a task.
+
+    Raises:
+        BadInput: If there is no such task.
+
+    Example:
+        >>> kind_of("echo").run(None, {"count": 3})
+        {'count': 3}
+    """
+    expect_known("task", name, TASKS)
+    module, _, place = TASKS[name].partition(":")
+    kind: Kind = getattr(importlib.import_module(module), place)
+    return kind
+
+
+class Prepared:
+    """What one worker, or all threads of a process, prepared for its latest specs.
+
+    Example:
+        >>> from pydnn.workers import Spec, Task
+        >>> Prepared().run(Task("echo", Spec(), {"count": 3}))
+        {'count': 3}
+    """
+
+    def __init__(self, most: int = 4) -> None:
+        """Keep what was prepared for the latest `most` pairs of a task and a spec."""
+        self._most = most
+        self._kept: OrderedDict[tuple[str, object], Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def run(self, task: Task) -> Result:
+        """The result of a task.
+
+        Raises:
+            BadInput: If the task refuses its spec or its arguments.
+        """
+        kind = kind_of(task.name)
+        return kind.run(self._of(task, kind), task.arguments)
+
+    def _of(self, task: Task, kind: Kind) -> Any:
+        spec = task.spec
+        if spec.live is not None:
+            return spec.live
+        name = task.name, spec.digest
+        with self._lock:  # threads that need the same wait for the first of them
+            if name in self._kept:
+                self._kept.move_to_end(name)
+                return self._kept[name]
+            made = self._kept[name] = kind.prepare(spec)
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+            return made
