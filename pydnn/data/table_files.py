@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection
 from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import h5py
 import numpy as np
@@ -24,13 +24,11 @@ from pydnn.records import AnyArray, AnyDType, FloatArray, readonly
 from pydnn.storage.checksums import may_be_sealed
 from pydnn.storage.files import open_regular, unchanged
 from pydnn.storage.hdf5 import holds, open_hdf5, read_array, read_names, stored_bytes
-
-if TYPE_CHECKING:
-    from pydnn.interop.npz import Member
+from pydnn.storage.npy import NPY_DAMAGE, NPY_MAGIC, Member, npy_array
 
 __all__ = ["holds_examples", "is_hdf5", "is_named_hdf5", "read_examples", "read_npz", "read_table"]
 
-_HDF5, _PARQUET, _ZIP, _NPY = b"\x89HDF\r\n\x1a\n", b"PAR1", b"PK\3\4", b"\x93NUMPY"
+_HDF5, _PARQUET, _ZIP = b"\x89HDF\r\n\x1a\n", b"PAR1", b"PK\3\4"
 _ARRAYS = ("train_X", "train_Y", "test_X", "test_Y")  # what a file that `save_table` wrote holds
 # Numbers, truth values, texts and dates, as numpy.save writes their dtypes.
 _VALUES = re.compile(r"[<>|=]([fiubcmM][1-9]\d?|[US][1-9]\d{0,8})(\[\w{1,10}\])?")
@@ -69,9 +67,7 @@ def read_table(
     with open_regular(path, what="a table's file") as file, unchanged(file, path):
         head = file.read(8)
         file.seek(0)
-        if head.startswith(_NPY):
-            from pydnn.interop.npz import Member
-
+        if head.startswith(NPY_MAGIC):
             size = file.seek(0, 2)
             file.seek(0)
             return _of_arrays(path, {"X": _read_npy(Member(file, size), str(path))})
@@ -128,14 +124,12 @@ def _of_arrays(path: Path, arrays: dict[str, AnyArray]) -> Table:
 
 def _read_npy(member: Member, where: str) -> AnyArray:
     """The array of an npy file, which holds values of columns or records of them."""
-    from pydnn.interop.npz import ZIP_DAMAGE, npy_array
-
     try:
         array = npy_array(member, _dtype_of)
         if not array.size:  # of which there may be any number
             raise ValueError("it has no values")
         return array
-    except ZIP_DAMAGE as error:
+    except NPY_DAMAGE as error:
         raise BadInput(
             f"{where} is not a readable array ({first_line(error)}): save it again with numpy.save."
         ) from error
@@ -207,11 +201,9 @@ def read_examples(path: Path) -> tuple[FloatArray, AnyArray | None]:
     Raises:
         BadInput: If it is another kind of file, is damaged, or holds something else.
     """
-    from pydnn.interop.npz import Member
-
     with open_regular(path, what="a file of examples") as file:
         head = file.read(8)
-        if head.startswith(_NPY):
+        if head.startswith(NPY_MAGIC):
             size = file.seek(0, 2)
             file.seek(0)
             arrays = {"X": _read_npy(Member(file, size), str(path))}

@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import io
-import math
-import re
-import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
-from pydnn.checks import BadInput, first_line, is_shape, shown
+from pydnn.checks import BadInput, first_line
 from pydnn.interop.stored import Stored
-from pydnn.records import AnyArray, AnyDType
+from pydnn.records import AnyArray
 from pydnn.storage.files import MOST_COMPRESSION, open_regular
+from pydnn.storage.npy import NPY_DAMAGE, Member, dtype_of_numbers, npy_array, npy_header
 
-__all__ = [
-    "ZIP_DAMAGE",
-    "Member",
-    "npy_array",
-    "npz_bytes",
-    "open_npz",
-    "opened_member",
-    "opened_zip",
-]
+__all__ = ["npz_bytes", "open_npz", "opened_member", "opened_zip"]
 
-# What zipfile and NumPy raise for a damaged file depends on which of its structures is hit.
-ZIP_DAMAGE = (
-    zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, RuntimeError,
-    OverflowError, LookupError, TypeError, SyntaxError, MemoryError, AttributeError,
-)  # fmt: skip
+# What zipfile raises for a damaged file depends on which of its structures is hit.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, *NPY_DAMAGE)
 _DATE = (1980, 1, 1, 0, 0, 0)  # the first that a ZIP archive can have
 _MOST_MEMBERS = 100_000
-_MOST_NPY_HEADER = 10_000  # bytes
-_NUMBERS = re.compile(r"[<>|=][fiub](1|2|4|8)")
 
 
 def npz_bytes(arrays: Mapping[str, AnyArray], *, texts: Mapping[str, str]) -> bytes:
@@ -73,7 +56,7 @@ def opened_zip(path: Path, *, what: str) -> Iterator[zipfile.ZipFile]:
         try:
             file = zipfile.ZipFile(raw)
             members = file.infolist()
-        except ZIP_DAMAGE as error:
+        except _DAMAGE as error:
             raise BadInput(
                 f"{path} is not {what} that can be read ({first_line(error)}): download or "
                 "save it again."
@@ -110,30 +93,10 @@ def opened_member(path: Path, file: zipfile.ZipFile, name: str) -> Iterator[Memb
             yield Member(member, info.file_size)
     except BadInput:
         raise
-    except ZIP_DAMAGE as error:
+    except _DAMAGE as error:
         raise BadInput(
             f"{name} in {path} is damaged ({first_line(error)}): download or save it again."
         ) from error
-
-
-class Member:
-    """A reader of one file, perhaps in an archive, which counts the bytes that are left.
-
-    Args:
-        file: The open file.
-        left: How many bytes it says it has, beyond which nothing is read.
-    """
-
-    def __init__(self, file: IO[bytes], left: int) -> None:
-        """Nothing is read yet."""
-        self._file, self.left = file, left
-
-    def read(self, count: int = -1) -> bytes:
-        """Read some of the bytes that are left, or all."""
-        count = self.left if count < 0 else min(count, self.left)
-        raw = self._file.read(count)
-        self.left -= len(raw)
-        return raw
 
 
 @contextlib.contextmanager
@@ -151,60 +114,10 @@ def open_npz(path: Path) -> Iterator[list[Stored]]:
 
 def _stored(path: Path, file: zipfile.ZipFile, name: str) -> Stored:
     with opened_member(path, file, name) as member:
-        shape, _, _ = _npy_header(member, _dtype_of_numbers)
+        shape, _, _ = npy_header(member, dtype_of_numbers)
 
     def read() -> AnyArray:
         with opened_member(path, file, name) as member:
-            return npy_array(member, _dtype_of_numbers)
+            return npy_array(member, dtype_of_numbers)
 
     return Stored(name.removesuffix(".npy"), shape, read)
-
-
-def _dtype_of_numbers(descr: object) -> AnyDType | None:
-    return np.dtype(descr) if isinstance(descr, str) and _NUMBERS.fullmatch(descr) else None
-
-
-def npy_array(member: Member, dtype_of: Callable[[object], AnyDType | None]) -> AnyArray:
-    """The array of an npy file, whose size is checked before memory is taken.
-
-    Args:
-        member: The bytes of the file, from its beginning to its end.
-        dtype_of: A function that makes a dtype from what the file's header says it is, and gives
-            None for what it does not accept.
-
-    Raises:
-        ValueError: Or another of `ZIP_DAMAGE`, if the file is damaged or has another dtype.
-    """
-    shape, fortran, dtype = _npy_header(member, dtype_of)
-    raw = member.read()
-    if len(raw) != math.prod(shape) * dtype.itemsize:
-        raise ValueError("it ends too early")
-    array: AnyArray = np.frombuffer(raw, dtype)
-    array = array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
-    return array.astype(dtype.newbyteorder("="), copy=False)
-
-
-def _npy_header(
-    member: Member, dtype_of: Callable[[object], AnyDType | None]
-) -> tuple[tuple[int, ...], bool, AnyDType]:
-    """The shape, the memory order and the dtype of an npy file, which must have just these bytes.
-
-    NumPy's own reader tries more than one parser on a header that it does not understand.
-    """
-    magic, version = member.read(6), tuple(member.read(2))
-    if magic != b"\x93NUMPY" or version not in ((1, 0), (2, 0), (3, 0)):
-        raise ValueError("it is not an npy file")
-    length = int.from_bytes(member.read(2 if version == (1, 0) else 4), "little")
-    if length > _MOST_NPY_HEADER:
-        raise ValueError(f"its header claims {length} bytes")
-    text = member.read(length).decode("utf-8" if version == (3, 0) else "latin1")
-    match header := ast.literal_eval(text):
-        case {"descr": descr, "fortran_order": bool(fortran), "shape": tuple(shape)} if (
-            dtype := dtype_of(descr)
-        ) and is_shape(shape):
-            pass
-        case _:
-            raise ValueError(f"its header is {shown(header)}, which is not that of such an array")
-    if math.prod(shape) * dtype.itemsize != member.left:
-        raise ValueError(f"it claims the shape {shape}, but {member.left} bytes are there")
-    return tuple(shape), fortran, dtype

@@ -30,8 +30,10 @@ from pydnn.storage.files import (
 from pydnn.storage.raw_hdf5 import read_chunks, varying_attribute, varying_texts
 
 __all__ = [
+    "dataset_in",
     "hdf5_in",
     "holds",
+    "naming_damage",
     "open_hdf5",
     "read_array",
     "read_names",
@@ -186,7 +188,7 @@ def holds(file: h5py.File, name: str) -> bool:
         file: A file from `open_hdf5`.
         name: A name without slashes.
     """
-    with _naming_damage(f"the list of names in {file.filename}"):
+    with naming_damage(f"the list of names in {file.filename}"):
         return name in list(file)
 
 
@@ -217,7 +219,7 @@ def shapes_in(file: h5py.File, group: str = "") -> dict[str, tuple[int, ...]]:
             if isinstance(entry.get(part, getlink=True), h5py.HardLink):
                 walk(entry[part], f"{name}/{part}" if name else part)
 
-    with _naming_damage(where):
+    with naming_damage(where):
         walk(_inside(file, group, where) if group else file, group)
     return shapes
 
@@ -234,7 +236,7 @@ def texts_of(file: h5py.File, group: str, name: str) -> list[str] | None:
         BadInput: If the attribute is not a list of short texts, or the file is damaged.
     """
     where = f"attribute {name} of {group or 'the top'} in {file.filename}"
-    with _naming_damage(where):
+    with naming_damage(where):
         owner = _inside(file, group, where) if group else file
         if name not in list(owner.attrs):
             return None
@@ -266,7 +268,7 @@ def stored_bytes(file: h5py.File) -> dict[str, int]:
     Raises:
         BadInput: If the file is damaged.
     """
-    with _naming_damage(f"the list of arrays in {file.filename}"):
+    with naming_damage(f"the list of arrays in {file.filename}"):
         most = file.id.get_filesize()
         inside = [n for n in list(file) if isinstance(file.get(n, getlink=True), h5py.HardLink)]
         arrays = [(name, file[name]) for name in inside]
@@ -301,8 +303,8 @@ def read_array(
             file, compressed in another way, smaller than it claims, or damaged.
     """
     where = f"{name} in {file.filename}"
-    with _naming_damage(where):
-        dataset = _dataset(file, name, where)
+    with naming_damage(where):
+        dataset = dataset_in(file, name, where)
         _expect_dtype(where, dataset.dtype, dtype)
         if shape is not None:
             expect_shape(where, dataset, shape, hint=RESTORE)
@@ -329,8 +331,8 @@ def read_names(file: h5py.File, name: str, *, count: int | str = "count") -> lis
         BadInput: As `read_array` does, or if a name is longer than a kibibyte or not UTF-8.
     """
     where = f"{name} in {file.filename}"
-    with _naming_damage(where):
-        dataset = _dataset(file, name, where)
+    with naming_damage(where):
+        dataset = dataset_in(file, name, where)
         if not h5py.check_string_dtype(dataset.dtype):
             raise BadInput(f"{where} holds {dataset.dtype}, expected names: write them as texts.")
         expect_shape(where, dataset, (count,), hint="give one name per class")
@@ -347,8 +349,17 @@ def read_names(file: h5py.File, name: str, *, count: int | str = "count") -> lis
         ) from error
 
 
-def _dataset(file: h5py.File, name: str, where: str) -> h5py.Dataset:
-    """The HDF5 data set called `name`, which must be in the file itself and have a shape."""
+def dataset_in(file: h5py.File, name: str, where: str) -> h5py.Dataset:
+    """The HDF5 data set called `name`, which must be in the file itself and have a shape.
+
+    Args:
+        file: A file from `open_hdf5`.
+        name: The name; slashes lead through groups.
+        where: The name of the data set and of its file, for messages.
+
+    Raises:
+        BadInput: If there is no such data set, a link leads to it, or it has no shape.
+    """
     dataset = _inside(file, name, where)
     if not isinstance(dataset, h5py.Dataset):
         raise BadInput(f"{where} is not an array, expected one: {RESTORE}.")
@@ -383,7 +394,7 @@ def read_text(file: h5py.File, name: str, *, fixed: bool = True, most: int = LON
         BadInput: If the text is missing, not a text, too long, or damaged.
     """
     where = f"attribute {name} in {file.filename}"
-    with _naming_damage(where):
+    with naming_damage(where):
         attributes = list(file.attrs)
         if name not in attributes and holds(file, name):
             text = read_array(file, name, dtype=np.uint8, shape=("bytes",), compressed=False)
@@ -402,7 +413,7 @@ def read_text(file: h5py.File, name: str, *, fixed: bool = True, most: int = LON
 
 
 @contextlib.contextmanager
-def _naming_damage(where: str) -> Iterator[None]:
+def naming_damage(where: str) -> Iterator[None]:
     """Turn whatever h5py raises for a damaged file into one line that says `where`."""
     try:
         yield

@@ -20,7 +20,13 @@ import numpy as np
 from pydnn.checks import BadInput
 from pydnn.records import AnyArray
 
-__all__ = ["Damage", "read_chunks", "varying_attribute", "varying_texts"]
+__all__ = [
+    "Damage",
+    "expect_numpy_numbers",
+    "read_chunks",
+    "varying_attribute",
+    "varying_texts",
+]
 
 
 class Damage(ValueError):  # noqa: N818 - it names the file's state, not our failure
@@ -77,7 +83,22 @@ def _filters(where: str, dataset: h5py.Dataset) -> list[int]:
             f"{where} is compressed by {names}, expected gzip once or no compression: write it "
             "again that way."
         )
-    # `read_chunks` takes the bytes as they are, so it would misread a type that NumPy lacks.
+    expect_numpy_numbers(where, dataset)
+    return kinds
+
+
+def expect_numpy_numbers(where: str, dataset: h5py.Dataset) -> None:
+    """Refuse numbers in a format that NumPy lacks, whose bytes would be misread as they are.
+
+    h5py names the nearest dtype for such a format, because HDF5 would convert the numbers to it.
+
+    Args:
+        where: The name of the data set and of its file, for messages.
+        dataset: The data set.
+
+    Raises:
+        BadInput: If NumPy does not have the format of its numbers.
+    """
     kind = dataset.id.get_type()
     if isinstance(kind, h5py.h5t.TypeEnumID):
         kind = kind.get_super()
@@ -86,7 +107,6 @@ def _filters(where: str, dataset: h5py.Dataset) -> list[int]:
             f"{where} holds numbers in a format that NumPy does not have, expected "
             f"{dataset.dtype}: convert the numbers to that format."
         )
-    return kinds
 
 
 def _inflated(raw: bytes, size: int) -> bytes:

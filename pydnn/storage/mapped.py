@@ -1,0 +1,218 @@
+"""Arrays that stay in their file and are mapped into memory, after checks of where they lie there.
+
+A map shows the bytes of a file as they are. So an array can be mapped only if its numbers lie in
+one block, uncompressed, in a format that NumPy has. The file is data from a stranger: its header
+may claim any place and any size, and both are checked against the file before anything is mapped.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import mmap
+from collections.abc import Iterable
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+import attrs
+import h5py
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from pydnn.checks import AnyPath, BadInput, expect_known, first_line, is_shape, path_of
+from pydnn.records import AnyArray, AnyDType, freeze, keep_readonly
+from pydnn.storage.files import RESTORE, open_regular
+from pydnn.storage.hdf5 import dataset_in, hdf5_in, naming_damage, shapes_in
+from pydnn.storage.npy import NPY_DAMAGE, NPY_MAGIC, Member, dtype_of_numbers, npy_header
+from pydnn.storage.raw_hdf5 import expect_numpy_numbers
+
+__all__ = ["NotMappable", "StoredArray", "open_stored"]
+
+_KINDS = "iuf"  # integers and floats, as for arrays of examples in memory
+_LARGEST = 8  # bytes of a number; the format of a longer float depends on the machine
+
+
+class NotMappable(BadInput):
+    """The error about a sound array that is stored in a form that cannot be mapped."""
+
+
+def _shape_of(shape: Iterable[int]) -> tuple[int, ...]:
+    return tuple(shape)
+
+
+def _dtype_of(dtype: DTypeLike) -> AnyDType:
+    return np.dtype(dtype)
+
+
+@keep_readonly
+@attrs.frozen(slots=False)
+class StoredArray:
+    """An array in a file. It pickles as these fields, and each process maps it for itself.
+
+    Attributes:
+        path: The file.
+        offset: The place of the array's first byte in the file.
+        shape: The shape; examples lie along the first axis.
+        dtype: The dtype of the numbers in the file.
+
+    Example:
+        >>> np.save("X.npy", np.arange(6).reshape(3, 2))
+        >>> open_stored("X.npy")["X"].rows[1:]
+        array([[2, 3],
+               [4, 5]])
+    """
+
+    path: Path = attrs.field(converter=path_of)
+    offset: int
+    shape: tuple[int, ...] = attrs.field(converter=_shape_of)
+    dtype: AnyDType = attrs.field(converter=_dtype_of)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        """The number of its bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @functools.cached_property
+    def rows(self) -> AnyArray:
+        """The array, read-only and mapped into memory; the system reads the parts that are used.
+
+        Raises:
+            BadInput: If the file is missing, or shorter than it was.
+        """
+        if not self.nbytes:  # no system maps nothing
+            return freeze(np.empty(self.shape, self.dtype))
+        with open_regular(self.path, what="a file of arrays") as file:
+            if file.seek(0, 2) < self.offset + self.nbytes:
+                raise BadInput(
+                    f"{self.path} has become shorter since it was opened: {RESTORE}, or run again."
+                )
+            # A map begins at a multiple of a number that depends on the system.
+            skipped = self.offset % mmap.ALLOCATIONGRANULARITY
+            length, start = skipped + self.nbytes, self.offset - skipped
+            view = mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ, offset=start)
+        return np.ndarray(self.shape, self.dtype, view, skipped)
+
+    def take(self, which: slice | NDArray[np.integer[Any]]) -> AnyArray:
+        """Some rows in memory or mapped, by a slice or by their numbers."""
+        return self.rows[which] if isinstance(which, slice) else self.rows.take(which, axis=0)
+
+    def reshaped(self, *shape: int) -> StoredArray:
+        """The same array with rows of another shape, e.g. images (H, W, C) instead of columns.
+
+        Raises:
+            BadInput: If a row of that shape has another number of entries.
+        """
+        if math.prod(shape) != math.prod(self.shape[1:]):
+            raise BadInput(
+                f"rows have shape {self.shape[1:]}, expected one of as many numbers, not {shape}."
+            )
+        return attrs.evolve(self, shape=(len(self), *shape))
+
+
+def open_stored(path: AnyPath, names: Iterable[str] | None = None) -> dict[str, StoredArray]:
+    """The places of arrays in a file, checked so that they can be mapped; no number is read.
+
+    Args:
+        path: An HDF5 file, or an npy file, whose one array is called "X".
+        names: The names of the arrays; None for all arrays of integers and floats that have an
+            axis. Slashes lead through groups.
+
+    Returns:
+        The arrays by name. Numbers may be in the byte order of another machine.
+
+    Raises:
+        NotMappable: If an array is sound, but in chunks, compressed, in other files, in Fortran
+            order, or not of integers or floats of at most 8 bytes.
+        BadInput: If the file is missing or damaged, lacks one of the names, or an array is a link
+            or claims another place or size than it has.
+
+    Example:
+        >>> data = nn.data.DataSet(nn.Batch([[1, 2]], [[0, 1]]), nn.Batch([[3]], [[0]]))
+        >>> nn.data.save_table("a.h5", data)
+        >>> stored = open_stored("a.h5", ["train_X"])["train_X"]
+        >>> stored.shape, stored.dtype
+        ((2, 1), dtype('float64'))
+    """
+    path = path_of(path)
+    with open_regular(path, what="an HDF5 or npy file") as raw:
+        head = raw.read(len(NPY_MAGIC))
+        raw.seek(0)
+        if head == NPY_MAGIC:
+            array = _in_npy(path, raw)
+            for name in names or ():
+                expect_known(f"array in {path}", name, ["X"])
+            return {"X": array}
+        with hdf5_in(raw, path) as file:
+            size = raw.seek(0, 2)
+            if names is None:
+                names = [name for name in shapes_in(file) if _has_numbers(file, name)]
+            return {name: _in_hdf5(path, file, name, size) for name in names}
+
+
+def _in_npy(path: Path, raw: BufferedReader) -> StoredArray:
+    size = raw.seek(0, 2)
+    raw.seek(0)
+    try:
+        shape, fortran, dtype = npy_header(Member(raw, size), dtype_of_numbers)
+    except NPY_DAMAGE as error:
+        raise BadInput(
+            f"{path} is not a readable array of numbers ({first_line(error)}): save it again with "
+            "numpy.save."
+        ) from error
+    _expect_numbers(path, str(path), dtype, len(shape))
+    if fortran and sum(n > 1 for n in shape) > 1:
+        raise NotMappable(
+            f"{path} is in Fortran order, expected one example after the other: {_advice(path)}."
+        )
+    return StoredArray(path, raw.tell(), shape, dtype)
+
+
+def _advice(path: Path) -> str:
+    return f"copy it once with pydnn data import {path} NEW.h5"
+
+
+def _has_numbers(file: h5py.File, name: str) -> bool:
+    with naming_damage(where := f"{name} in {file.filename}"):
+        dataset = dataset_in(file, name, where)
+        return dataset.ndim > 0 and dataset.dtype.kind in _KINDS
+
+
+def _in_hdf5(path: Path, file: h5py.File, name: str, size: int) -> StoredArray:
+    with naming_damage(where := f"{name} in {path}"):
+        dataset = dataset_in(file, name, where)
+        shape, dtype = dataset.shape, np.dtype(dataset.dtype.str)  # without h5py's metadata
+        _expect_numbers(path, where, dtype, len(shape))
+        plan = dataset.id.get_create_plist()
+        form = None
+        if dataset.is_virtual or dataset.external:
+            form = "is kept in other files"
+        elif plan.get_nfilters():
+            form = "is compressed or checked in chunks"
+        elif plan.get_layout() == h5py.h5d.CHUNKED:
+            form = "is stored in chunks"
+        elif plan.get_layout() != h5py.h5d.CONTIGUOUS:
+            form = "is stored in the file's header"
+        if form is not None:
+            raise NotMappable(f"{where} {form}, expected one block: {_advice(path)}.")
+        expect_numpy_numbers(where, dataset)
+        array = StoredArray(path, dataset.id.get_offset() or 0, shape, dtype)
+        stored = dataset.id.get_storage_size() if array.offset else 0
+    if not is_shape(shape) or array.nbytes != stored or array.offset + array.nbytes > size:
+        raise BadInput(
+            f"{where} claims the shape {shape}, which is {array.nbytes} bytes at {array.offset}, "
+            f"but the file has {stored} bytes of it and {size} in all: {RESTORE}."
+        )
+    return array
+
+
+def _expect_numbers(path: Path, where: str, dtype: AnyDType, axes: int) -> None:
+    if dtype.kind not in _KINDS or dtype.itemsize > _LARGEST or not axes:
+        what = dtype if axes else f"a single {dtype}"
+        raise NotMappable(
+            f"{where} holds {what}, expected integers or floats of at most {_LARGEST} bytes with "
+            f"one example per row: {_advice(path)}."
+        )
