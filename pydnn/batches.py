@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterator
-from typing import TypeVar
 
 import attrs
 import numpy as np
@@ -19,7 +18,7 @@ from pydnn.checks import BadInput, expect_count, expect_real
 from pydnn.descriptions.builders import described
 from pydnn.descriptions.parts import DescribedPart
 from pydnn.keys import Key
-from pydnn.records import Batch, FloatArray, freeze, maker_of
+from pydnn.records import Batch, FloatArray, examples_first, examples_last, freeze
 
 __all__ = [
     "Batching",
@@ -32,8 +31,6 @@ __all__ = [
     "split",
     "together",
 ]
-
-_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -94,7 +91,7 @@ class EpochBatches:
         # From k alone, not from a position that is carried along: any step can be repeated.
         epoch, place = divmod(k, self.per_epoch(m))
         which = slice(place * self.size, (place + 1) * self.size)
-        return _examples(data, self.order(key, epoch, m)[which] if self.shuffle else which)
+        return data.take(self.order(key, epoch, m)[which] if self.shuffle else which)
 
     def per_epoch(self, m: int) -> int:
         """The number of batches in an epoch of m examples."""
@@ -159,48 +156,6 @@ def batches_of(batching: Batching, data: Batch, key: Key, *, start: int = 0) -> 
 @functools.lru_cache(maxsize=8)  # all batches of an epoch share its order
 def _order(key: Key, epoch: int, m: int) -> NDArray[np.int64]:
     return freeze(key.at("shuffle", epoch).permutation(m))
-
-
-def _examples(data: Batch, which: slice | NDArray[np.int64]) -> Batch:
-    arrays = (data.X, data.Y, data.weights, data.lengths)
-    X, Y, weights, lengths = (None if a is None else _taken(a, which) for a in arrays)
-    batch: Batch = _batch(X, Y, weights, lengths)
-    return batch
-
-
-_batch = maker_of(Batch)  # without checks, because examples of a batch form a batch
-
-
-def _taken(array: NDArray[_Scalar], which: slice | NDArray[np.int64]) -> NDArray[_Scalar]:
-    if isinstance(which, slice):
-        return array[..., which]
-    # Each example is contiguous in this memory order, so rows of examples copy faster.
-    rows = examples_first(array)
-    if rows.flags.c_contiguous:
-        # Half of the time of rows[which].
-        return examples_last(freeze(rows.take(which, axis=0)))
-    return freeze(array[..., which])
-
-
-def examples_first(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
-    """The array with its last axis, the examples, as the first one.
-
-    Example:
-        >>> examples_first(np.zeros((8, 6, 3, 50))).shape
-        (50, 8, 6, 3)
-    """
-    # Of a matrix the transpose, which takes a third of the time. Neither copies anything.
-    return array.T if array.ndim <= 2 else array.transpose(-1, *range(array.ndim - 1))
-
-
-def examples_last(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
-    """The array with its first axis, the examples, as the last one.
-
-    Example:
-        >>> examples_last(np.zeros((50, 8, 6, 3))).shape
-        (8, 6, 3, 50)
-    """
-    return array.T if array.ndim <= 2 else array.transpose(*range(1, array.ndim), 0)
 
 
 def examples_together(data: Batch) -> Batch:
@@ -274,11 +229,7 @@ def split(
         order = key.at("split", i).permutation(len(members))
         count = min(max(1, round(share * len(members))), len(members) - 1)
         chosen[members[order[:count]]] = True
-    # Whatever more a batch says of its rows, both parts say too.
-    parts = (_examples(data, np.flatnonzero(which)) for which in (~chosen, chosen))
-    train, held_back = (
-        attrs.evolve(data, X=p.X, Y=p.Y, weights=p.weights, lengths=p.lengths) for p in parts
-    )
+    train, held_back = (data.take(np.flatnonzero(which)) for which in (~chosen, chosen))
     return train, held_back
 
 

@@ -22,6 +22,7 @@ from pydnn.data.sets import (
     text,
 )
 from pydnn.data.sheets import contact_sheet, save_sheet
+from pydnn.data.stored import Stored, StoredArray
 from pydnn.data.table_files import read_table
 from pydnn.data.tables import Column, Table, TableBatch
 from pydnn.data.texts import TextExamples, Vocabulary, lines, windows
@@ -31,6 +32,8 @@ __all__ = [
     "DataSet",
     "ImageFolder",
     "ImageSet",
+    "Stored",
+    "StoredArray",
     "Table",
     "TableBatch",
     "TextExamples",

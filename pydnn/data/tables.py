@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pydnn.checks import BadInput, expect_known, expect_shape
 from pydnn.fingerprints import fingerprint
-from pydnn.records import AnyArray, Batch, FloatArray, arrays, as_array, freeze
+from pydnn.records import AnyArray, Batch, FloatArray, IntArray, arrays, as_array, freeze
 from pydnn.tables import html_table
 
 __all__ = ["BOOLEAN", "DATE", "NUMBER", "TEXT", "Column", "Table", "TableBatch", "columns_named"]
@@ -285,10 +285,14 @@ class TableBatch(Batch):
         """The columns behind the rows of X and Y as arrays, for a fingerprint."""
         return described((*self.features, *self.targets))
 
+    def take(self, which: slice | IntArray) -> TableBatch:
+        """Some rows, by a slice or by their numbers, with what is known of their columns."""
+        rows = super().take(which)
+        return attrs.evolve(self, X=rows.X, Y=rows.Y, weights=rows.weights)
+
     def first(self, count: int) -> TableBatch:
         """The first `count` examples."""
-        weights = None if self.weights is None else self.weights[:, :count]
-        return attrs.evolve(self, X=self.X[:, :count], Y=self.Y[:, :count], weights=weights)
+        return self.take(slice(count))
 
     @property
     def is_of_classes(self) -> bool:

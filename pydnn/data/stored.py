@@ -1,0 +1,274 @@
+"""Examples that stay in files, and come into memory batch by batch.
+
+A table of a file is mapped into memory: the operating system reads a part when it is used and drops
+it again when memory is short, so a process can train on more data than it has memory. A batch holds
+the same bits in the same memory order as one of the same data in memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import attrs
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from pydnn.checks import BadInput, first_line, path_of
+from pydnn.records import (
+    AnyArray,
+    AnyDType,
+    Batch,
+    FloatArray,
+    block_size,
+    examples_last,
+    freeze,
+)
+
+__all__ = ["Rows", "Stored", "StoredArray", "as_floats"]
+
+Rows = NDArray[np.uint32] | NDArray[np.int64]  # numbers of rows
+
+
+def _sizes(shape: Iterable[int]) -> tuple[int, ...]:
+    return tuple(shape)
+
+
+def _dtype(dtype: DTypeLike) -> AnyDType:
+    return np.dtype(dtype)
+
+
+@attrs.frozen
+class StoredArray:
+    """A table of numbers in a file: one example per row, without gaps between the rows.
+
+    It is mapped into memory when it is first used. Pickled, it is only the place and the form of
+    the table, so another process maps the file for itself.
+
+    Attributes:
+        path: The file.
+        offset: The number of bytes in the file before the table.
+        shape: The shape of the table, with the examples along the first axis.
+        dtype: The dtype of the numbers in the file, of either byte order.
+
+    Raises:
+        BadInput: When it is first used, if the file does not hold this many bytes.
+
+    Example:
+        >>> np.arange(6, dtype=np.uint8).tofile("six.bin")
+        >>> table = StoredArray("six.bin", 0, (3, 2), np.uint8)
+        >>> table.take(np.array([2, 0]))
+        array([[4, 5],
+               [0, 1]], dtype=uint8)
+    """
+
+    path: Path = attrs.field(converter=path_of)
+    offset: int
+    shape: tuple[int, ...] = attrs.field(converter=_sizes)
+    dtype: AnyDType = attrs.field(converter=_dtype)
+    _mapped: AnyArray | None = attrs.field(default=None, init=False, repr=False, eq=False)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return StoredArray, (self.path, self.offset, self.shape, self.dtype)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes of the table."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def rows(self) -> AnyArray:
+        """The table as a read-only array, whose rows are read from the file when they are used."""
+        if self._mapped is None:
+            object.__setattr__(self, "_mapped", self._opened())
+        assert self._mapped is not None
+        return self._mapped
+
+    def take(self, which: slice | Rows) -> AnyArray:
+        """Some rows, by a slice or by their numbers."""
+        return self.rows[which] if isinstance(which, slice) else self.rows.take(which, axis=0)
+
+    def reshaped(self, *shape: int) -> StoredArray:
+        """The same table with rows of another shape, such as images (H, W, C) instead of columns.
+
+        Example:
+            >>> StoredArray("images.bin", 0, (5, 12), np.uint8).reshaped(2, 2, 3).shape
+            (5, 2, 2, 3)
+        """
+        if math.prod(shape) != math.prod(self.shape[1:]):
+            raise BadInput(
+                f"rows have shape {self.shape[1:]}, expected one of as many numbers, not {shape}."
+            )
+        return StoredArray(self.path, self.offset, (len(self), *shape), self.dtype)
+
+    def _opened(self) -> AnyArray:
+        try:
+            size = self.path.stat().st_size
+            if size < self.offset + self.nbytes:
+                raise BadInput(
+                    f"{self.path} has {size} bytes, expected {self.offset + self.nbytes} or more: "
+                    "it has changed since it was opened, so restore it."
+                )
+            if not self.nbytes:
+                return freeze(np.empty(self.shape, self.dtype))
+            mapped = np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
+        except OSError as error:
+            raise BadInput(
+                f"{self.path} cannot be read ({first_line(error)}): restore it."
+            ) from error
+        return mapped.view(np.ndarray)  # whose slices and copies are plain arrays
+
+
+def as_floats(rows: AnyArray, dtype: DTypeLike) -> FloatArray:
+    """Rows of numbers of any dtype as floats, in a new array.
+
+    Integers of 64 bits become float64 first, as they do in memory.
+
+    Example:
+        >>> as_floats(np.array([[1, 2]], ">i2"), np.float32)
+        array([[1., 2.]], dtype=float32)
+    """
+    if rows.dtype.kind != "f" and rows.dtype.itemsize > 4:
+        rows = rows.astype(np.float64)
+    floats: FloatArray = rows.astype(dtype, order="C")
+    return freeze(floats)
+
+
+@attrs.frozen(eq=False)
+class Stored:
+    """Examples whose arrays are in files, or in memory where they are small.
+
+    It has what `Batch` has for making batches, see `records.Examples`, and no X and Y.
+
+    Attributes:
+        X: The examples, with one along each row.
+        Y: The labels, with one along each row: (m, n_y), or (m,) for one number each.
+        weights: The weights of the examples (m,); None where all count the same.
+        lengths: The numbers of valid steps of sequences (m,); None where all steps are valid.
+        dtype: The dtype in which examples come into memory, float64 or float32.
+        only_rows: The numbers of the rows that are used, in order; None for all rows.
+        through: Functions from batch to batch, which each batch passes in turn. They are pure, and
+            treat each example alone.
+
+    Raises:
+        BadInput: If X has fewer than two axes, or there is not one label, weight and length for
+            each row of X.
+
+    Example:
+        >>> np.arange(6, dtype=np.uint8).tofile("six.bin")
+        >>> stored = Stored(StoredArray("six.bin", 0, (3, 2), np.uint8), np.array([0, 1, 1]))
+        >>> stored.take(np.array([2, 0])).X
+        array([[4., 0.],
+               [5., 1.]])
+        >>> stored.count, stored.shape
+        (3, (2,))
+    """
+
+    X: StoredArray | AnyArray
+    Y: StoredArray | AnyArray
+    weights: StoredArray | AnyArray | None = None
+    lengths: StoredArray | AnyArray | None = None
+    dtype: AnyDType = attrs.field(default=np.dtype(np.float64), converter=_dtype)
+    only_rows: Rows | None = attrs.field(default=None, repr=False)
+    through: tuple[Callable[[Batch], Batch], ...] = attrs.field(default=(), repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        if len(self.X.shape) < 2:
+            raise BadInput(
+                f"X has shape {self.X.shape}, expected (m, n_x): give one row per example."
+            )
+        m = self.X.shape[0]
+        for name in ("Y", "weights", "lengths"):
+            array = getattr(self, name)
+            if array is not None and array.shape[:1] != (m,):
+                raise BadInput(
+                    f"{name} has shape {array.shape}, but X has {m} rows: give one row per example."
+                )
+
+    @property
+    def count(self) -> int:
+        """The number of examples, m."""
+        return self.X.shape[0] if self.only_rows is None else len(self.only_rows)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one example of X, without m."""
+        return self.take(slice(0, 1)).shape if self.through else self.X.shape[1:]
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """The shape of one label in Y, without m."""
+        return self.take(slice(0, 1)).label_shape if self.through else self.Y.shape[1:] or (1,)
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the examples have weights."""
+        return self.take(slice(0, 1)).has_weights if self.through else self.weights is not None
+
+    @property
+    def has_lengths(self) -> bool:
+        """Whether the examples are sequences with lengths."""
+        return self.lengths is not None
+
+    def take(self, which: slice | Rows) -> Batch:
+        """Some examples as a batch in memory, by a slice or by their numbers.
+
+        Raises:
+            BadInput: If the file has changed so that it no longer holds them.
+        """
+        if self.only_rows is not None:
+            which = self.only_rows[which]
+        X, Y = (self._columns(_taken(array, which)) for array in (self.X, self.Y))
+        weights = None if self.weights is None else self._columns(_taken(self.weights, which))
+        lengths = None if self.lengths is None else _taken(self.lengths, which).astype(np.int64)
+        batch = Batch(X, Y, weights, lengths)
+        for function in self.through:
+            batch = function(batch)
+        return batch
+
+    def _columns(self, rows: AnyArray) -> FloatArray:
+        floats = as_floats(rows, self.dtype)
+        return examples_last(floats.reshape(-1, 1) if rows.ndim == 1 else floats)
+
+    def blocks(self) -> Iterator[Batch]:
+        """All examples in order, in batches of `block_size(shape)`; the last may be smaller."""
+        size = block_size(self.X.shape[1:])
+        for start in range(0, self.count, size):
+            yield self.take(slice(start, start + size))
+
+    def only(self, which: Rows) -> Stored:
+        """The examples of these numbers, in this order.
+
+        Example:
+            >>> np.arange(6, dtype=np.uint8).tofile("six.bin")
+            >>> stored = Stored(StoredArray("six.bin", 0, (3, 2), np.uint8), np.array([0, 1, 1]))
+            >>> stored.only(np.array([2])).in_memory()
+            Batch(X=float64 (2, 1), Y=float64 (1, 1), weights=None, lengths=None)
+        """
+        rows = which if self.only_rows is None else self.only_rows[which]
+        return attrs.evolve(self, only_rows=_compact(rows, self.X.shape[0]))
+
+    def then(self, function: Callable[[Batch], Batch]) -> Stored:
+        """The same examples, whose batches pass one more function; see `through`."""
+        return attrs.evolve(self, through=(*self.through, function))
+
+    def in_memory(self) -> Batch:
+        """All examples as a batch in memory."""
+        return self.take(slice(None))
+
+
+def _taken(array: StoredArray | AnyArray, which: slice | Rows) -> AnyArray:
+    if isinstance(array, StoredArray):
+        return array.take(which)
+    return array[which] if isinstance(which, slice) else array.take(which, axis=0)
+
+
+def _compact(rows: Rows, m: int) -> Rows:
+    """Numbers of m rows in 32 bits if they fit, which is half of the memory."""
+    if m > 1 << 32 or rows.dtype == np.uint32:
+        return rows
+    return freeze(rows.astype(np.uint32))
