@@ -23,6 +23,7 @@ from pydnn.data.sets import (
 )
 from pydnn.data.sheets import contact_sheet, save_sheet
 from pydnn.data.stored import Stored, StoredArray
+from pydnn.data.stored_tables import store_table
 from pydnn.data.table_files import read_table
 from pydnn.data.tables import Column, Table, TableBatch
 from pydnn.data.texts import TextExamples, Vocabulary, lines, windows
@@ -54,6 +55,7 @@ __all__ = [
     "save_catvnoncat",
     "save_sheet",
     "save_table",
+    "store_table",
     "table_data",
     "text",
     "to_batch",

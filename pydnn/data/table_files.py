@@ -18,6 +18,7 @@ from pydnn.batches import examples_last
 from pydnn.checks import AnyPath, BadInput, first_line, import_extra, path_of
 from pydnn.data.csv_files import read_csv
 from pydnn.data.frames import numbered, table_of
+from pydnn.data.stored_tables import is_stored_table, read_stored_table
 from pydnn.data.tables import Table
 from pydnn.free_memory import free_memory, readable
 from pydnn.records import AnyArray, AnyDType, FloatArray, readonly
@@ -45,8 +46,9 @@ def read_table(
 
     Args:
         path: A CSV or TSV file, a Parquet file (extra `parquet`), an npz file of columns, an npy
-            file of rows, or an HDF5 file of columns. A 2-dimensional array has a column in each of
-            its columns, called "column 1" and so on, or "y 1" and so on in an array called y.
+            file of rows, an HDF5 file of columns, or one that `store_table` wrote. A 2-dimensional
+            array has a column in each of its columns, called "column 1" and so on, or "y 1" and so
+            on in an array called y.
         header: Whether the first line of a CSV file names the columns; None to decide by whether
             its cells are numbers.
         delimiter: What separates the cells of a CSV file; None to find it in its first lines.
@@ -76,7 +78,7 @@ def read_table(
         if head.startswith(_ZIP):
             return _of_arrays(path, read_npz(path))
         if head.startswith(_HDF5):
-            return _of_arrays(path, _read_hdf5(path))
+            return _read_hdf5(path)
         return read_csv(path, header=header, delimiter=delimiter, texts=texts)
 
 
@@ -217,9 +219,11 @@ def read_examples(path: Path) -> tuple[FloatArray, AnyArray | None]:
     return examples_last(readonly(arrays["X"])), arrays.get("lengths")
 
 
-def _read_hdf5(path: Path) -> dict[str, AnyArray]:
+def _read_hdf5(path: Path) -> Table:
     arrays: dict[str, AnyArray] = {}
     with open_hdf5(path) as file:
+        if is_stored_table(file):
+            return read_stored_table(file)
         if holds(file, _ARRAYS[0]):
             raise BadInput(
                 f"{path} holds arrays of examples, expected named columns: leave out the target, "
@@ -231,7 +235,7 @@ def _read_hdf5(path: Path) -> dict[str, AnyArray]:
             else:
                 kind = np.bool_ if file[name].dtype == np.bool_ else np.number
                 arrays[name] = read_array(file, name, dtype=kind, shape=None)
-    return arrays
+    return _of_arrays(path, arrays)
 
 
 def _read_parquet(path: Path, file: BufferedReader) -> Table:

@@ -31,6 +31,7 @@ from pydnn.storage.raw_hdf5 import read_chunks, varying_attribute, varying_texts
 
 __all__ = [
     "dataset_in",
+    "encoded_texts",
     "hdf5_in",
     "holds",
     "naming_damage",
@@ -74,11 +75,8 @@ def write_hdf5(
     Raises:
         BadInput: As `write_atomically` does, or if a text is too long.
     """
-    texts = {name: _encoded(name, text, most) for name, text in (attributes or {}).items()}
-    # A long text does not fit into an attribute of fixed size, and HDF5 does not read attributes
-    # of varying size safely (see `raw_hdf5`). So long texts are written as arrays of bytes.
-    long = {name: text for name, text in texts.items() if len(text) > _LONGEST_FIXED}
-    arrays = {**arrays, **{name: np.frombuffer(text, np.uint8) for name, text in long.items()}}
+    short, long = encoded_texts(attributes or {}, most)
+    arrays = {**arrays, **long}
 
     def write(temporary: Path) -> None:
         room = room_for_seal(arrays) if sealed else 0
@@ -88,9 +86,8 @@ def write_hdf5(
         # while an exception still holds a view of it.
         memory = io.BytesIO()
         with h5py.File(memory, "w", userblock_size=room) as file:
-            for name, encoded in texts.items():
-                if name not in long:
-                    file.attrs[name] = np.bytes_(encoded)
+            for name, encoded in short.items():
+                file.attrs[name] = np.bytes_(encoded)
             places = {}
             for name, values in arrays.items():
                 array = as_array(values)
@@ -105,6 +102,23 @@ def write_hdf5(
             plain.write(content)
 
     write_atomically(path, write, replace=replace)
+
+
+def encoded_texts(
+    texts: Mapping[str, str], most: int
+) -> tuple[dict[str, bytes], dict[str, NDArray[np.uint8]]]:
+    """Texts for a file: the short ones for attributes, and the long ones as arrays of bytes.
+
+    A long text does not fit into an attribute of fixed size, and HDF5 does not read attributes of
+    varying size safely (see `raw_hdf5`).
+
+    Raises:
+        BadInput: If a text has more than `most` bytes.
+    """
+    encoded = {name: _encoded(name, text, most) for name, text in texts.items()}
+    long = {name: text for name, text in encoded.items() if len(text) > _LONGEST_FIXED}
+    short = {name: text for name, text in encoded.items() if name not in long}
+    return short, {name: np.frombuffer(text, np.uint8) for name, text in long.items()}
 
 
 def _encoded(name: str, text: str, most: int) -> bytes:

@@ -1,0 +1,184 @@
+"""Checks that a table in the stored form has every value of the table that it was written from."""
+
+import itertools
+import json
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pydnn.checks import BadInput
+from pydnn.data import Table, read_table, store_table
+from pydnn.storage.hdf5 import write_hdf5
+
+NUMBERS = st.none() | st.sampled_from([0.0, -0.0, 1.0, 255.0, 256.0, -1.0, 0.5, 0.1, 2.0**24 + 1])
+COLUMNS = st.one_of(
+    st.lists(NUMBERS, min_size=7, max_size=7),
+    st.lists(st.none() | st.booleans(), min_size=7, max_size=7),
+    st.lists(st.none() | st.text(max_size=3), min_size=7, max_size=7),
+)
+
+
+@given(columns=st.lists(COLUMNS, min_size=1, max_size=4), cuts=st.sets(st.integers(1, 6)))
+def test_the_stored_table_is_the_table_however_it_is_cut(tmp_path_factory, columns, cuts):
+    table = Table.of({f"c{i}": values for i, values in enumerate(columns)})
+    ends = [0, *sorted(cuts), 7]
+    blocks = [
+        Table.of({f"c{i}": values[a:b] for i, values in enumerate(columns)})
+        for a, b in itertools.pairwise(ends)
+    ]
+    folder = tmp_path_factory.mktemp("stored")
+    store_table(folder / "cut.h5", blocks)
+    store_table(folder / "whole.h5", [table])
+    stored = read_table(folder / "cut.h5")
+    assert stored == table
+    assert stored.fingerprint == table.fingerprint  # which zeros of both signs have their own of
+    assert (folder / "cut.h5").read_bytes() == (folder / "whole.h5").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([0, 255], "uint8"),
+        ([-1, 127], "int8"),
+        ([0, 256], "uint16"),
+        ([-1, 2**15 - 1], "int16"),
+        ([0, 2**16], "uint32"),
+        ([-1, 2**16], "int32"),
+        ([0, 2**33], "float32"),
+        ([0, 2**33 + 1], "float64"),
+        ([0.5, 1], "float32"),
+        ([0.1, 1], "float64"),
+        ([None, 2**24 + 1], "float64"),
+        ([np.inf, -0.0], "float32"),
+        (["a", None], "float32"),
+        ([True, False], "uint8"),
+        (list(map(str, range(257))), "uint16"),
+    ],
+)
+def test_numbers_are_stored_in_the_smallest_dtype(tmp_path, values, dtype):
+    table = Table.of({"x": values})
+    store_table(tmp_path / "a.h5", [table])
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert file["values"].dtype == dtype
+    assert read_table(tmp_path / "a.h5").fingerprint == table.fingerprint
+
+
+def test_a_column_takes_the_kind_of_its_first_value(tmp_path):
+    store_table(tmp_path / "a.h5", [Table.of({"x": [None]}), Table.of({"x": ["b", "a"]})])
+    assert read_table(tmp_path / "a.h5") == Table.of({"x": [None, "b", "a"]})
+
+
+def test_progress_counts_the_rows_of_the_final_file(tmp_path):
+    counts = []
+    blocks = [Table.of({"x": [1, 2]}), Table.of({"x": [3]})]
+    store_table(tmp_path / "a.h5", blocks, on_rows=lambda *rows: counts.append(rows))
+    assert counts == [(2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize(
+    ("blocks", "message"),
+    [
+        ([], "the table for .* has no rows"),
+        ([{"x": [1]}, {"y": [1]}], "rows from 2 on have the columns y, expected x"),
+        ([{"x": [1]}, {"x": ["a"]}], "'x' holds texts from row 2 on, expected numbers as before"),
+    ],
+)
+def test_blocks_that_are_not_one_table_leave_no_file(tmp_path, blocks, message):
+    with pytest.raises(BadInput, match=message):
+        store_table(tmp_path / "a.h5", map(Table.of, blocks))
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_file_is_refused_before_any_block_is_read(tmp_path):
+    store_table(tmp_path / "a.h5", [Table.of({"x": [1]})])
+    with pytest.raises(BadInput, match=r"a\.h5 exists already"):
+        store_table(tmp_path / "a.h5", (pytest.fail("read") for _ in range(1)))
+    store_table(tmp_path / "a.h5", [Table.of({"x": [2]})], replace=True)
+    assert read_table(tmp_path / "a.h5")["x"] == 2
+
+
+def test_too_many_texts_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("pydnn.data.stored_tables._MOST_TEXT", 10)
+    with pytest.raises(BadInput, match="column 'id' has 2 different texts or more"):
+        store_table(tmp_path / "a.h5", [Table.of({"id": ["sixsix", "seven!!"]})])
+
+
+GOOD = [["x", "number"], ["c", "text", "a", "b"], ["t", "boolean"]]
+
+
+@pytest.mark.parametrize(
+    ("columns", "values", "message"),
+    [
+        ("[", [[1, 1, 1]], "the names of columns in .* are damaged"),
+        ("[" * 100_000, [[1, 1, 1]], "are damaged"),
+        ("{}", [[1, 1, 1]], "are damaged"),
+        ("[]", np.zeros((1, 0)), "are damaged"),
+        ([["x"]], [[1]], "are damaged"),
+        ([["x", "number", "a"]], [[1]], "are damaged"),
+        ([["x", "color"]], [[1]], "are damaged"),
+        ([["x", "number"], ["x", "number"]], [[1, 1]], "are damaged"),
+        ([["c", "text", "b", "a"]], [[1]], "are damaged"),
+        ([["c", "text", 1]], [[1]], "are damaged"),
+        (GOOD, [[1, 1]], r"values in .* has shape \(1, 2\)"),
+        (GOOD, [1, 1, 1], r"values in .* has shape \(3,\)"),
+        (GOOD, [[1, 2, 1]], "'c' in .* holds 2 in row 1, expected a whole number from 0 to 1"),
+        (GOOD, [[1, 0, 0], [1, 0.5, 1]], "'c' in .* holds 0.5 in row 2"),
+        (GOOD, [[1, -1, 1]], "'c' in .* holds -1"),
+        (GOOD, [[1, np.inf, 1]], "'c' in .* holds inf"),
+        (GOOD, [[1, 1, 2]], "'t' in .* holds 2 in row 1, expected a whole number from 0 to 1"),
+        (GOOD, [[b"a", b"b", b"c"]], "values in .* holds .*, expected numbers"),
+    ],
+)
+def test_what_store_table_cannot_have_written_is_refused(tmp_path, columns, values, message):
+    text = columns if isinstance(columns, str) else json.dumps(columns)
+    write_hdf5(
+        tmp_path / "a.h5",
+        arrays={"values": values},
+        attributes={"format": "pydnn table 1", "columns": text},
+    )
+    with pytest.raises(BadInput, match=message):
+        read_table(tmp_path / "a.h5")
+
+
+def _newer(file):
+    file.attrs["format"] = np.bytes_(b"pydnn table 9")
+
+
+def _in_chunks(file):
+    del file["values"]
+    file.create_dataset("values", data=np.zeros((1, 1)), chunks=(1, 1))
+
+
+def _without_values(file):
+    del file["values"]
+
+
+def _without_columns(file):
+    del file.attrs["columns"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_newer, "has format 'pydnn table 9', expected 'pydnn table 1'"),
+        (_in_chunks, "values in .* is in chunks"),
+        (_without_values, "values"),
+        (_without_columns, "columns"),
+    ],
+)
+def test_another_format_or_layout_is_refused(tmp_path, damage, message):
+    store_table(tmp_path / "a.h5", [Table.of({"x": [1]})])
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        damage(file)
+    with pytest.raises(BadInput, match=message):
+        read_table(tmp_path / "a.h5")
+
+
+def test_an_hdf5_file_with_another_format_still_has_columns(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.attrs["format"] = "mine"
+        file["x"] = [1.0, 2.0]
+    assert read_table(tmp_path / "a.h5").names == ("x",)
