@@ -7,15 +7,13 @@ the same bits in the same memory order as one of the same data in memory.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import attrs
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from pydnn.checks import BadInput, first_line, path_of
+from pydnn.checks import BadInput
 from pydnn.records import (
     AnyArray,
     AnyDType,
@@ -25,102 +23,15 @@ from pydnn.records import (
     examples_last,
     freeze,
 )
+from pydnn.storage.mapped import StoredArray
 
 __all__ = ["Rows", "Stored", "StoredArray", "as_floats"]
 
 Rows = NDArray[np.uint32] | NDArray[np.int64]  # numbers of rows
 
 
-def _sizes(shape: Iterable[int]) -> tuple[int, ...]:
-    return tuple(shape)
-
-
 def _dtype(dtype: DTypeLike) -> AnyDType:
     return np.dtype(dtype)
-
-
-@attrs.frozen
-class StoredArray:
-    """A table of numbers in a file: one example per row, without gaps between the rows.
-
-    It is mapped into memory when it is first used. Pickled, it is only the place and the form of
-    the table, so another process maps the file for itself.
-
-    Attributes:
-        path: The file.
-        offset: The number of bytes in the file before the table.
-        shape: The shape of the table, with the examples along the first axis.
-        dtype: The dtype of the numbers in the file, of either byte order.
-
-    Raises:
-        BadInput: When it is first used, if the file does not hold this many bytes.
-
-    Example:
-        >>> np.arange(6, dtype=np.uint8).tofile("six.bin")
-        >>> table = StoredArray("six.bin", 0, (3, 2), np.uint8)
-        >>> table.take(np.array([2, 0]))
-        array([[4, 5],
-               [0, 1]], dtype=uint8)
-    """
-
-    path: Path = attrs.field(converter=path_of)
-    offset: int
-    shape: tuple[int, ...] = attrs.field(converter=_sizes)
-    dtype: AnyDType = attrs.field(converter=_dtype)
-    _mapped: AnyArray | None = attrs.field(default=None, init=False, repr=False, eq=False)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return StoredArray, (self.path, self.offset, self.shape, self.dtype)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    @property
-    def nbytes(self) -> int:
-        """The number of bytes of the table."""
-        return math.prod(self.shape) * self.dtype.itemsize
-
-    @property
-    def rows(self) -> AnyArray:
-        """The table as a read-only array, whose rows are read from the file when they are used."""
-        if self._mapped is None:
-            object.__setattr__(self, "_mapped", self._opened())
-        assert self._mapped is not None
-        return self._mapped
-
-    def take(self, which: slice | Rows) -> AnyArray:
-        """Some rows, by a slice or by their numbers."""
-        return self.rows[which] if isinstance(which, slice) else self.rows.take(which, axis=0)
-
-    def reshaped(self, *shape: int) -> StoredArray:
-        """The same table with rows of another shape, such as images (H, W, C) instead of columns.
-
-        Example:
-            >>> StoredArray("images.bin", 0, (5, 12), np.uint8).reshaped(2, 2, 3).shape
-            (5, 2, 2, 3)
-        """
-        if math.prod(shape) != math.prod(self.shape[1:]):
-            raise BadInput(
-                f"rows have shape {self.shape[1:]}, expected one of as many numbers, not {shape}."
-            )
-        return StoredArray(self.path, self.offset, (len(self), *shape), self.dtype)
-
-    def _opened(self) -> AnyArray:
-        try:
-            size = self.path.stat().st_size
-            if size < self.offset + self.nbytes:
-                raise BadInput(
-                    f"{self.path} has {size} bytes, expected {self.offset + self.nbytes} or more: "
-                    "it has changed since it was opened, so restore it."
-                )
-            if not self.nbytes:
-                return freeze(np.empty(self.shape, self.dtype))
-            mapped = np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
-        except OSError as error:
-            raise BadInput(
-                f"{self.path} cannot be read ({first_line(error)}): restore it."
-            ) from error
-        return mapped.view(np.ndarray)  # whose slices and copies are plain arrays
 
 
 def as_floats(rows: AnyArray, dtype: DTypeLike) -> FloatArray:

@@ -48,19 +48,26 @@ def _dtype_of(dtype: DTypeLike) -> AnyDType:
 @keep_readonly
 @attrs.frozen(slots=False)
 class StoredArray:
-    """An array in a file. It pickles as these fields, and each process maps it for itself.
+    """A table of numbers in a file: one example per row, without gaps between the rows.
+
+    It is mapped into memory when it is first used. Pickled, it is only the place and the form of
+    the table, so another process maps the file for itself.
 
     Attributes:
         path: The file.
-        offset: The place of the array's first byte in the file.
-        shape: The shape; examples lie along the first axis.
-        dtype: The dtype of the numbers in the file.
+        offset: The number of bytes in the file before the table.
+        shape: The shape of the table, with the examples along the first axis.
+        dtype: The dtype of the numbers in the file, of either byte order.
+
+    Raises:
+        BadInput: When it is first used, if the file is missing, or shorter than it was.
 
     Example:
-        >>> np.save("X.npy", np.arange(6).reshape(3, 2))
-        >>> open_stored("X.npy")["X"].rows[1:]
-        array([[2, 3],
-               [4, 5]])
+        >>> np.arange(6, dtype=np.uint8).tofile("six.bin")
+        >>> table = StoredArray("six.bin", 0, (3, 2), np.uint8)
+        >>> table.take(np.array([2, 0]))
+        array([[4, 5],
+               [0, 1]], dtype=uint8)
     """
 
     path: Path = attrs.field(converter=path_of)
@@ -73,22 +80,20 @@ class StoredArray:
 
     @property
     def nbytes(self) -> int:
-        """The number of its bytes."""
+        """The number of bytes of the table."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     @functools.cached_property
     def rows(self) -> AnyArray:
-        """The array, read-only and mapped into memory; the system reads the parts that are used.
-
-        Raises:
-            BadInput: If the file is missing, or shorter than it was.
-        """
+        """The table as a read-only array, whose rows are read from the file when they are used."""
         if not self.nbytes:  # no system maps nothing
             return freeze(np.empty(self.shape, self.dtype))
         with open_regular(self.path, what="a file of arrays") as file:
-            if file.seek(0, 2) < self.offset + self.nbytes:
+            size, needed = file.seek(0, 2), self.offset + self.nbytes
+            if size < needed:
                 raise BadInput(
-                    f"{self.path} has become shorter since it was opened: {RESTORE}, or run again."
+                    f"{self.path} has {size} bytes, expected {needed} or more: it has changed "
+                    "since it was opened, so restore it."
                 )
             # A map begins at a multiple of a number that depends on the system.
             skipped = self.offset % mmap.ALLOCATIONGRANULARITY
@@ -97,14 +102,15 @@ class StoredArray:
         return np.ndarray(self.shape, self.dtype, view, skipped)
 
     def take(self, which: slice | NDArray[np.integer[Any]]) -> AnyArray:
-        """Some rows in memory or mapped, by a slice or by their numbers."""
+        """Some rows, by a slice or by their numbers."""
         return self.rows[which] if isinstance(which, slice) else self.rows.take(which, axis=0)
 
     def reshaped(self, *shape: int) -> StoredArray:
-        """The same array with rows of another shape, e.g. images (H, W, C) instead of columns.
+        """The same table with rows of another shape, such as images (H, W, C) instead of columns.
 
-        Raises:
-            BadInput: If a row of that shape has another number of entries.
+        Example:
+            >>> StoredArray("images.bin", 0, (5, 12), np.uint8).reshaped(2, 2, 3).shape
+            (5, 2, 2, 3)
         """
         if math.prod(shape) != math.prod(self.shape[1:]):
             raise BadInput(
