@@ -9,8 +9,9 @@ shapes alone, and no number depends on which thread computed it.
   of them by the kernel. The next row of windows replaces only the rows that it does not share.
 - dW: in rows with the channels outside, (k_H, C, W, m), a column of the kernel meets one matrix
   (k_H C, W' m), which begins further to the right for the next column. No window is copied.
-- dA_prev: all rows of dZ that a row of the input has met make one matrix (n F, W' m); its product
-  with the kernel is added to the row at k_W places.
+- dA_prev: without a stride, it is the convolution of dZ with the turned kernel. With one, all rows
+  of dZ that a row of the input has met make one matrix (n F, W' m); its product with the kernel is
+  added to the row at k_W places.
 
 With a stride to the right, the columns of such rows are sorted by their remainder, so that the
 windows of one column of the kernel are neighbors again.
@@ -39,6 +40,7 @@ __all__ = ["convolution"]
 
 _FEW_EXAMPLES = 16  # below, the inner loops over examples are too short
 _FEWEST_COLUMNS = 32  # of a product, so that the time to pack the kernel does not matter
+_SHORTER = 2  # by this factor than a row of places, a row of a window is too short to copy
 _PARTS = 4  # in which rows are summed, and which threads share
 _WORTH_A_THREAD = 1 << 21  # multiplications
 
@@ -128,6 +130,12 @@ def _windows_for_one(A_prev: FloatArray, geometry: Geometry) -> FloatArray:
     rows = geometry.places[0] * geometry.places[1]
     if geometry.size == geometry.stride == (1, 1):
         return windows.reshape(rows, -1)
+    if _SHORTER * geometry.size[1] * A_prev.shape[2] < geometry.places[1]:
+        # One place in all windows after the other, which are longer pieces of memory.
+        turned = windows.transpose(2, 3, 4, 5, 0, 1)
+        columns = empty(turned.shape, A_prev.dtype)
+        columns[...] = turned
+        return columns.reshape(-1, rows).T
     matrix = empty(windows.shape, A_prev.dtype)
     matrix[...] = windows
     return matrix.reshape(rows, -1)
@@ -416,8 +424,9 @@ def _weight_gradient_by_rows(
 def _input_gradient_by_rows(
     W: FloatArray, dZ: FloatArray, geometry: Geometry, dA_prev: FloatArray
 ) -> None:
-    if geometry.size == geometry.stride == (1, 1) and not geometry.is_padded:
-        _product_by_rows(dZ, W.swapaxes(2, 3), geometry, None, dA_prev)
+    if geometry.stride == (1, 1):
+        met, turned = _met_by_turned(dZ, geometry)
+        _product_by_rows(met, W[::-1, ::-1].swapaxes(2, 3), turned, None, dA_prev)
         return
     (k_H, k_W, C, F), m = W.shape, dZ.shape[3]
     (down, right), above = geometry.stride, geometry.padding[0][0]
@@ -469,6 +478,18 @@ def _input_gradient_by_rows(
 
     work = k_W * C * most * F * _widest(pieces)
     _share_out(fill, len(dA_prev), work, dZ.size * k_H * k_W * C)
+
+
+def _met_by_turned(dZ: FloatArray, geometry: Geometry) -> tuple[FloatArray, Geometry]:
+    """Return the part of dZ that the turned kernel meets, and where it does, without a stride."""
+    padding, kept = [], []
+    for k, pads, count in zip(geometry.size, geometry.padding, geometry.places, strict=True):
+        before, after = (k - 1 - pad for pad in pads)  # negative where only zeros were met
+        padding.append((max(0, before), max(0, after)))
+        kept.append(slice(max(0, -before), count - max(0, -after)))
+    met = dZ[tuple(kept)]
+    image = met.shape[:2]
+    return met, Geometry((image[0], image[1]), geometry.size, padding=(padding[0], padding[1]))
 
 
 # Rows whose columns are sorted by their remainder, so that windows are neighbors with any stride

@@ -6,6 +6,10 @@ first layer (C of 1 or 3) needs no gradient of its input, in both.
     python tests/benchmarks/convolution.py --threads 1
     python tests/benchmarks/convolution.py --threads 2 --examples 32 --dtype float32
 
+The last column says what bounds pydnn: the time of the same products by BLAS alone, on windows that
+lie ready in long matrices, as a ratio to PyTorch's time. What pydnn takes beyond that goes into
+copying windows, and into products that are smaller than those because they stay in cache.
+
 With --cpu it measures the time of the process instead of the clock's, which other processes
 disturb less; use it with one thread.
 """
@@ -29,6 +33,7 @@ SHAPES = [
     ((20, 25), 25, 3, {"padding": 1}),
 ]
 FIRST = 3  # channels of a first layer at most
+COLUMNS = 2048  # of a product alone, which then stays in cache
 
 
 def arguments():
@@ -89,12 +94,31 @@ def theirs(params, A_prev, dZ, options, memory_format):
     return run
 
 
+def products_alone(shape, filters, size, m, dZ, clock):
+    """Return the milliseconds of the products alone, in matrices that BLAS likes best."""
+    import numpy as np
+
+    terms = size ** (len(shape) - 1) * shape[-1]
+    columns = dZ.size // filters
+    block = min(columns, COLUMNS)
+    W, X, Z = (np.ones(s, dZ.dtype) for s in ((filters, terms), (terms, block), (filters, block)))
+    pairs = [(W, X), (Z, X.T)] + ([(W.T, Z)] if shape[-1] > FIRST else [])
+
+    def run():
+        for a, b in pairs:
+            np.matmul(a, b)
+
+    [least], _ = milliseconds([run], 9, clock)
+    return least * columns / block
+
+
 def main():
     args = arguments()
     torch, clock = with_torch(args)
     import numpy as np
 
-    print("dtype    m    image         filters size options        pydnn    torch  ratio (median)")
+    columns = "dtype    m    image         filters size options        pydnn    torch  ratio"
+    print(f"{columns} (median)  BLAS alone")
     for dtype in args.dtype:
         for m in args.examples:
             for shape, filters, size, options in [SHAPES[i] for i in args.shapes]:
@@ -107,11 +131,15 @@ def main():
                 (least, *others), (median, *medians) = milliseconds(
                     [run, *peers], args.turns, clock
                 )
+                alone = "       -"
+                if "groups" not in options:
+                    alone = products_alone(shape, filters, size, m, dZ, clock) / min(others)
+                    alone = f"{alone:8.2f}"
                 text = " ".join(f"{k}={v}" for k, v in options.items())
                 print(
                     f"{dtype} {m:4} {shape!s:14} {filters:4} {size:4}    {text:18}"
                     f"{least:8.3f} {min(others):8.3f} {least / min(others):6.2f} "
-                    f"({median / min(medians):.2f})",
+                    f"({median / min(medians):.2f}) {alone}",
                     flush=True,
                 )
 
