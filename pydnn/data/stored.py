@@ -133,13 +133,17 @@ class Stored:
         """
         if self.only_rows is not None:
             which = self.only_rows[which]
-        X, Y = (self._columns(_taken(array, which)) for array in (self.X, self.Y))
-        weights = None if self.weights is None else self._columns(_taken(self.weights, which))
-        lengths = None if self.lengths is None else _taken(self.lengths, which).astype(np.int64)
-        batch = Batch(X, Y, weights, lengths)
+        batch = self._gathered(which)
         for function in self.through:
             batch = function(batch)
         return batch
+
+    def _gathered(self, rows: slice | Rows) -> Batch:
+        """Some rows of the arrays as a batch, before it passes any function."""
+        X, Y = (self._columns(_taken(array, rows)) for array in (self.X, self.Y))
+        weights = None if self.weights is None else self._columns(_taken(self.weights, rows))
+        lengths = None if self.lengths is None else _taken(self.lengths, rows).astype(np.int64)
+        return Batch(X, Y, weights, lengths)
 
     def _columns(self, rows: AnyArray) -> FloatArray:
         floats = as_floats(rows, self.dtype)
@@ -147,7 +151,7 @@ class Stored:
 
     def blocks(self) -> Iterator[Batch]:
         """All examples in order, in batches of `block_size(shape)`; the last may be smaller."""
-        size = block_size(self.X.shape[1:])
+        size = block_size(self.shape)
         for start in range(0, self.count, size):
             yield self.take(slice(start, start + size))
 
