@@ -31,10 +31,10 @@ from pydnn.checks import (
 from pydnn.descriptions.builders import described
 from pydnn.descriptions.parts import DescribedPart
 from pydnn.numerics import Numerics
-from pydnn.numerics.underflow import belongs, ignoring_in
-from pydnn.records import FloatArray, freeze, scalar
+from pydnn.numerics.underflow import bare, belongs, ignoring_in
+from pydnn.records import Batch, FloatArray, IntArray, freeze, scalar
 from pydnn.sequences import columns_of_steps, labels_of_steps, steps_of_columns
-from pydnn.stages.base import EVALUATION, Context
+from pydnn.stages.base import EVALUATION, Context, Shape
 
 if TYPE_CHECKING:
     from pydnn.stages.graph import Value
@@ -50,11 +50,14 @@ __all__ = [
     "poisson",
     "sigmoid_cross_entropy",
     "softmax_cross_entropy",
+    "weight_of_examples",
 ]
 
 # The core of a loss: `(AL, Y, numerics) -> (losses, slopes)`, where `losses` has shape (k, m) and
 # `slopes` is the gradient of their sum. The cost is the mean of all k m losses.
 Entries = Callable[[FloatArray, FloatArray, Numerics], tuple[FloatArray, FloatArray]]
+
+Weight = Callable[[Shape, FloatArray, FloatArray | None, Context], float]
 
 TASKS = ("two classes", "many classes", "several labels", "regression")
 
@@ -93,6 +96,11 @@ class Loss(DescribedPart):
         onnx: `(AL) -> predictions`, the same as `predict` in operators of ONNX, for a
             `pydnn.stages.graph.Value` with the examples along the first axis. None if the loss
             cannot be exported, or `attrs.evolve` replaced only its `predict`.
+        mixes_examples: Whether the cost is anything else than a weighted mean over examples, e.g.
+            because it compares examples with each other. Batches cannot be cut into shards then.
+        weight: `(shape, Y, weights, context) -> weight`: the weight of a batch, by which the mean
+            over its examples divides, for outputs of `shape`. None for `weight_of_examples`, or for
+            the method `weight` of `function` if that has one, as `MeanOf` does.
         takes_scaled: Whether labels may be shifted and scaled for training, and predictions
             scaled back, because this changes nothing but the unit of the cost.
 
@@ -110,6 +118,8 @@ class Loss(DescribedPart):
     predict: Predict
     expect_labels: Callable[[FloatArray, int], None]
     task: Callable[[int], str]
+    mixes_examples: bool = attrs.field(default=False, kw_only=True)
+    weight: Weight | None = attrs.field(default=None, kw_only=True)
     takes_scaled: bool = attrs.field(default=False, kw_only=True)
     onnx: Callable[[Value], Value] | None = attrs.field(default=None, kw_only=True)
 
@@ -126,6 +136,55 @@ class Loss(DescribedPart):
     ) -> tuple[float, FloatArray]:
         """The cost of AL (n_y, m) for labels Y and weights (1, m), and dAL (n_y, m)."""
         return self.function(AL, Y, weights, context)
+
+    def weight_of(self, shape: Shape, batch: Batch, numerics: Numerics) -> float:
+        """The weight of a batch: a part of a batch counts by its share of the batch's weight.
+
+        Args:
+            shape: The shape of the network's output for the batch.
+            batch: The batch.
+            numerics: The arithmetic.
+
+        Example:
+            >>> loss = nn.softmax_cross_entropy(class_weights=[1.0, 5.0])
+            >>> loss.weight_of((2, 3), nn.Batch(np.ones((4, 3)), [[0, 1, 1]]), nn.fast)
+            11.0
+        """
+        context = Context(training=True, numerics=numerics, lengths=batch.lengths)
+        own: Weight = getattr(bare(self.function), "weight", weight_of_examples)
+        weight = own if self.weight is None else self.weight
+        return float(weight(shape, batch.Y, batch.weights, context))
+
+
+def weight_of_examples(
+    shape: Shape, Y: FloatArray, weights: FloatArray | None, context: Context
+) -> float:
+    """The weight of a batch whose examples, or valid steps of examples, count by their weights.
+
+    Args:
+        shape: The shape of the network's output.
+        Y: The labels, on which this weight does not depend.
+        weights: The weights of the examples (1, m); None if all count the same.
+        context: The context, with the lengths of sequences.
+
+    Example:
+        >>> weight_of_examples((1, 3), np.zeros((1, 3)), np.array([[1.0, 1.0, 2.0]]), nn.Context())
+        4.0
+    """
+    each = np.ones((1, shape[-1])) if weights is None else weights
+    return _sum(_of_steps(each, shape, context.lengths), context.numerics)
+
+
+def _of_steps(weights: FloatArray, shape: Shape, lengths: IntArray | None) -> FloatArray:
+    """The weights of examples (1, m) as those of all valid steps of an output of this shape."""
+    if len(shape) < 3:
+        return weights
+    return columns_of_steps(np.broadcast_to(weights, (*shape[:-2], 1, shape[-1])), lengths)
+
+
+def _sum(weights: FloatArray, numerics: Numerics) -> float:
+    with np.errstate(over="ignore"):
+        return float(numerics.mean(weights) * weights.size)
 
 
 @attrs.frozen
@@ -174,6 +233,20 @@ class MeanOf:
         slopes *= shares
         return numerics.mean(losses * shares) * losses.size, freeze(slopes)
 
+    def weight(
+        self, shape: Shape, Y: FloatArray, weights: FloatArray | None, context: Context
+    ) -> float:
+        """The weight of a batch whose output has this shape; see `Loss`."""
+        if self.steps == "sum":
+            return weight_of_examples(shape[-2:], Y, weights, context)
+        if self.weigh is None:
+            return weight_of_examples(shape, Y, weights, context)
+        lengths = context.lengths
+        by_class = self.weigh(Y if len(shape) < 3 else labels_of_steps(Y, shape, lengths))
+        if weights is not None:
+            by_class = by_class * _of_steps(weights, shape, lengths)
+        return _sum(by_class, context.numerics)
+
     def _over_steps(
         self, AL: FloatArray, Y: FloatArray, weights: FloatArray | None, context: Context
     ) -> tuple[float, FloatArray]:
@@ -184,9 +257,7 @@ class MeanOf:
         if weights is not None:
             expect_weights(weights, shape[-1])
             of_examples = weights
-            weights = columns_of_steps(
-                np.broadcast_to(weights, (*shape[:-2], 1, shape[-1])), lengths
-            )
+            weights = _of_steps(weights, shape, lengths)
             if self.steps == "sum" and of_examples.any():
                 mean = context.numerics.mean
                 steps *= mean(weights) / mean(of_examples)

@@ -202,6 +202,12 @@ def _add_how(group: Group) -> None:
     for name, (family, example) in _DESCRIBED.items():
         described = option(f"--{name}", metavar="CALL", help=example)
         complete_with(described, partial(names_of_parts, family))
+    option(
+        "--shards",
+        type=int,
+        metavar="N",
+        help="cut each batch into this many parts, which several workers can compute (default: 1)",
+    )
     penalty = option(
         "--penalty",
         action="append",

@@ -238,7 +238,7 @@ def prepare(
         prepared = _weighed(recipe, task, prepared)
     _expect_weights(recipe, prepared)
     _expect_watchable(recipe, parts.optimizer, state, task.name, prepared)
-    _expect_whole_batches(parts, prepared["train"], state, recipe.arithmetic)
+    _expect_whole_batches(recipe, parts, prepared["train"], state)
     _expect_schedule(recipe, parts.optimizer)
     if parts.augment:  # called once here, so that they refuse examples that do not fit
         augmented(parts.augment, state.key, _first_example(prepared["train"]))
@@ -503,6 +503,7 @@ def _step_of(recipe: Recipe, parts: _Parts) -> TrainStep:
         penalties=parts.penalties,
         augment=parts.augment,
         numerics=numerics,
+        shards=recipe.shards,
     )
     if parts.optimizer.tolerates_nonfinite:
         return train_step
@@ -808,23 +809,33 @@ def watching(job: Job) -> Watched:
     return Watched(watch_of(job.recipe), job.state)
 
 
-def _expect_whole_batches(
-    parts: _Parts, train: Batch, state: TrainState, numerics: Numerics
-) -> None:
+def _expect_whole_batches(recipe: Recipe, parts: _Parts, train: Batch, state: TrainState) -> None:
     """Refuse batches that do not fit the data, or whose size does not fit the network.
 
-    A network that mixes examples needs two or more in every batch. One that carries a state from
-    batch to batch needs the same number in every batch.
+    A network that mixes examples needs two or more in every batch, or in every shard of it. One
+    that carries a state from batch to batch needs the same number in every batch. And each shard
+    needs an example.
     """
-    network, batching = parts.network, parts.batching
+    network, batching, shards = parts.network, parts.batching, recipe.shards
     m = train.X.shape[-1]
     count = batching.per_epoch(m)
     statistics = network.statistics
     carries = statistics is not None and statistics.read_in_training
-    if not network.mixes_examples and not carries:
+    if not network.mixes_examples and not carries and shards == 1:
         return
     ends = [batching.at(train, state.key, k) for k in sorted({0, count - 1})]
     sizes = [batch.X.shape[-1] for batch in ends]
+    if min(sizes) < shards:
+        raise BadInput(
+            f"shards are {shards}, but batches of {sizes[0]} leave a batch of {min(sizes)} of {m} "
+            "training examples: choose fewer shards, another batch size, or keep_last=False."
+        )
+    if network.mixes_examples and shards > 1 and min(sizes) < 2 * shards:
+        raise BadInput(
+            f"{shards} shards of a batch of {min(sizes)} examples leave 1 in a shard, but "
+            f"{_mixing(network)} needs 2 or more: choose fewer shards, another batch size, or "
+            "keep_last=False."
+        )
     if network.mixes_examples and min(sizes) < 2:
         raise BadInput(
             f"batches of {sizes[0]} leave a batch of {min(sizes)} of {m} training examples, but "
@@ -839,7 +850,7 @@ def _expect_whole_batches(
         )
     if carries:  # a stage knows for how many examples it is made
         context = attrs.evolve(
-            step_context(state.key, state.iteration, numerics),
+            step_context(state.key, state.iteration, recipe.arithmetic),
             statistics=state.statistics.tree,
             lengths=ends[0].lengths,
         )

@@ -37,6 +37,7 @@ DTYPES: Mapping[str, type[np.floating[Any]]] = {
     "float32": np.float32,
 }
 _MOST_ITERATIONS = 2**53
+_MOST_SHARDS = 2**20
 _FULL_BATCH = describe(full_batch())
 
 
@@ -163,6 +164,9 @@ class Recipe:
         seed: The seed of everything random in the job, at least 0.
         dtype: "float64" or "float32".
         numerics: "fast", or "portable" for the same bits on every machine.
+        shards: How many parts each batch is cut into, whose gradients are added in a fixed order.
+            Several workers can compute them, and their number changes no bit; the number of shards
+            does. It is at most the number of examples of the smallest batch.
 
     Raises:
         BadInput: If a value is of the wrong type or out of range, a text does not describe a
@@ -208,6 +212,7 @@ class Recipe:
     seed: int = 1
     dtype: str = "float64"
     numerics: str = "fast"
+    shards: int = 1
 
     def __attrs_post_init__(self) -> None:
         for field in attrs.fields(Recipe):  # NumPy scalars become plain numbers, as in a file
@@ -231,6 +236,8 @@ class Recipe:
             if not isinstance(value := getattr(self, name), tuple):
                 verb = "are" if name.endswith("s") else "is"
                 raise BadInput(f"{name} {verb} {shown(value)}, expected a list: give e.g. [].")
+        hint = "give the number of parts of each batch, or 1 to leave batches whole"
+        expect_count("shards", self.shards, most=_MOST_SHARDS, hint=hint)
         hint = "give the seed of the job"
         expect_count("seed", self.seed, least=0, most=MOST_SEED, hint=hint)
         hint = "give the share to hold back, e.g. 0.2"

@@ -46,6 +46,7 @@ __all__ = [
     "expect_takes_lengths",
     "flat",
     "gradients_layout",
+    "gradients_layouts",
     "in_stage",
     "init_nothing",
     "into",
@@ -164,6 +165,8 @@ class Stage(DescribedPart, Generic[Params, Cache]):
         random: Whether `forward` draws from `context.key`.
         mixes_examples: Whether, in training, the output for an example depends on the other
             examples of the batch, so that a batch must have at least two.
+        per_shard: For a stage that mixes examples: whether it may mix those of each shard alone,
+            where batches are cut into shards.
         elementwise: Whether each output number depends only on the input number at the same
             place, so that the stage takes arrays of any shape. Such a stage has no parameters.
         affine: Whether the output is W A_prev + b, with `DenseParams` as parameters.
@@ -203,6 +206,7 @@ class Stage(DescribedPart, Generic[Params, Cache]):
     backward_into: BackwardInto[Params, Cache] | None = attrs.field(default=None, kw_only=True)
     random: bool = attrs.field(default=False, kw_only=True)
     mixes_examples: bool = attrs.field(default=False, kw_only=True)
+    per_shard: bool = attrs.field(default=False, kw_only=True)
     elementwise: bool = attrs.field(default=False, kw_only=True)
     affine: bool = attrs.field(default=False, kw_only=True)
     in_sequence: bool = attrs.field(default=False, kw_only=True)
@@ -344,6 +348,18 @@ def gradients_layout(stage: Stage, layout: Layout) -> Layout:
     Each gradient has the name of its parameter, e.g. "0/W".
     """
     return layout.mirrored(_gradient_classes(stage))
+
+
+def gradients_layouts(stage: Stage) -> Callable[[Layout], Layout]:
+    """Return `gradients_layout` of `stage` as a function that remembers its latest result."""
+    known: list[tuple[Layout, Layout]] = []
+
+    def layout_of(layout: Layout) -> Layout:
+        if not known or known[0][0] is not layout:
+            known[:] = [(layout, gradients_layout(stage, layout))]
+        return known[0][1]
+
+    return layout_of
 
 
 def _gradient_classes(stage: Stage) -> Classes:

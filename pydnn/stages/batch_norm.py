@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import attrs
 import numpy as np
 
-from pydnn.checks import BadInput, expect_epsilon, expect_real
+from pydnn.checks import BadInput, expect_epsilon, expect_flag, expect_real
 from pydnn.descriptions.builders import described
 from pydnn.numerics import Numerics
 from pydnn.records import FloatArray, IntArray, arrays, contiguous, freeze
@@ -63,7 +63,9 @@ class BatchNormCache:
 
 
 @described("stage")
-def batch_norm(*, decay: float = 0.9, epsilon: float = 1e-5) -> Stage[NormParams, BatchNormCache]:
+def batch_norm(
+    *, decay: float = 0.9, epsilon: float = 1e-5, per_shard: bool = False
+) -> Stage[NormParams, BatchNormCache]:
     """Normalize each feature over the batch: A = gamma (Z - mean) / sqrt(var + epsilon) + beta.
 
     In training, mean and variance are those of the batch. Outside of training they are the running
@@ -76,6 +78,9 @@ def batch_norm(*, decay: float = 0.9, epsilon: float = 1e-5) -> Stage[NormParams
     Args:
         decay: Share of the running statistics that a step keeps, at least 0 and below 1.
         epsilon: Number above 0 that is added to the variance, so that no division is by 0.
+        per_shard: Whether to normalize each shard of a batch with its own mean and variance, where
+            a recipe cuts batches into shards. The running statistics then are the mean of those
+            that each shard alone would give. Without this, shards are refused.
 
     Raises:
         BadInput: If an argument is out of its range. `forward` raises it for inputs that do not
@@ -95,6 +100,7 @@ def batch_norm(*, decay: float = 0.9, epsilon: float = 1e-5) -> Stage[NormParams
     hint = "give the share of the running statistics that a step keeps, e.g. 0.9"
     decay = expect_real("decay", decay, least=0, below=1, hint=hint)
     epsilon = expect_epsilon(epsilon)
+    expect_flag("per_shard", per_shard)
 
     def forward(
         params: NormParams, Z: FloatArray, context: Context
@@ -159,6 +165,7 @@ def batch_norm(*, decay: float = 0.9, epsilon: float = 1e-5) -> Stage[NormParams
         backward,
         gradients=NormGrads,
         mixes_examples=True,
+        per_shard=per_shard,
         lengths="kept",
         statistics=Statistics(_before_any_step, absorb),
         onnx=onnx,

@@ -24,7 +24,7 @@ from pydnn.training import Step, TrainState, TrainStep, trace
 __all__ = ["assert_schedule", "assert_train_step"]
 
 # After the first of these parts that a step has, its gradients are those of its cost.
-_AFTER_GRADIENTS = ("penalties", "backward")
+_AFTER_GRADIENTS = ("penalties", "backward", "gradients")
 
 
 def assert_train_step(

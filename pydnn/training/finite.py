@@ -121,14 +121,15 @@ def all_finite(vector: FloatArray, numerics: Numerics) -> bool:
 
 def _where(network: Stage, step: Step, numerics: Numerics) -> str:
     # In the order in which a step computes, so that the first finding is the cause.
-    if not np.isfinite(step.AL).all():
-        return f"forward, stage {_first_stage(network, step, numerics)}"
-    if not (math.isfinite(step.cost) and np.isfinite(step.dAL).all()):
-        return "cost"
-    # The backward pass goes from the last layer to the first, so the last bad one came first.
-    bad = _names_not_finite(step.grads)
-    if bad:
-        return f"backward, gradient of {bad[-1]}"
+    if "shards" not in step.__dict__:
+        place = _where_in_gradients(network, step, numerics)
+    else:
+        places = (_where_in_gradients(network, record, numerics) for record in step.shards)
+        place = next((f"shard {s}, {found}" for s, found in enumerate(places) if found), "")
+        if not place and not (math.isfinite(step.cost) and np.isfinite(step.grads.vector).all()):
+            place = "gradients, the sum over shards"
+    if place:
+        return place
     bad = _names_not_finite(step.after.statistics)
     if bad:
         return f"gather, statistics {bad[0]}"
@@ -138,6 +139,17 @@ def _where(network: Stage, step: Step, numerics: Numerics) -> str:
     if not remembers_numbers(step.after.optimizer_state):
         return "update, what the optimizer remembers"
     return "the length of the gradient"
+
+
+def _where_in_gradients(network: Stage, step: Step, numerics: Numerics) -> str:
+    """The place in forward, cost or backward; "" if all their results are finite."""
+    if not np.isfinite(step.AL).all():
+        return f"forward, stage {_first_stage(network, step, numerics)}"
+    if not (math.isfinite(step.cost) and np.isfinite(step.dAL).all()):
+        return "cost"
+    # The backward pass goes from the last layer to the first, so the last bad one came first.
+    bad = _names_not_finite(step.grads)
+    return f"backward, gradient of {bad[-1]}" if bad else ""
 
 
 class _Found(Exception):  # noqa: N818 - raised to end a search
@@ -161,7 +173,7 @@ def _first_stage(network: Stage, step: Step, numerics: Numerics) -> str:
 
     state = step.state
     context = attrs.evolve(
-        step_context(state.key, state.iteration, numerics),
+        step_context(state.key, state.iteration, numerics, shard=step.shard),
         statistics=state.statistics.tree or None,
         lengths=step.batch.lengths,
     )

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
 
 import attrs
 import numpy as np
@@ -22,7 +22,18 @@ from pydnn.parameters import NO_PARAMS, Packed, pack
 from pydnn.records import AnyDType, Batch, FloatArray, Unchanging, keep_readonly, readonly
 from pydnn.tables import html_table
 
-__all__ = ["Part", "Step", "StepFunction", "StepInfo", "TrainState", "TrainStep", "part", "trace"]
+__all__ = [
+    "Inside",
+    "Part",
+    "Shard",
+    "Step",
+    "StepFunction",
+    "StepInfo",
+    "TrainState",
+    "TrainStep",
+    "part",
+    "trace",
+]
 
 
 @keep_readonly
@@ -74,6 +85,26 @@ class StepInfo:
     measured: Mapping[str, float] = attrs.field(factory=dict)
 
 
+@attrs.frozen
+class Shard:
+    """Which part of a batch a step record is for, where each batch is cut into shards.
+
+    Attributes:
+        number: The number of the shard, from 0.
+        count: The number of shards of a batch.
+        share: The share of the shard's examples in the weight of the whole batch. The cost of the
+            shard, a mean over its own examples, counts by this share in that of the batch.
+
+    Example:
+        >>> Shard(0, 2, share=0.5)
+        Shard(number=0, count=2, share=0.5)
+    """
+
+    number: int
+    count: int
+    share: float
+
+
 _new, _set = object.__new__, object.__setattr__
 
 # The fields that parts fill, and the part of `make_train_step` that fills each.
@@ -84,6 +115,7 @@ _FILLED_BY = {
     "dAL": "cost",
     "grads": "backward",
     "statistics": "gather",
+    "shards": "gradients",
     "updates": "update",
     "after": "update",
     "info": "update",
@@ -114,9 +146,11 @@ def _hidden(name: str) -> property:
 
 # `attrs.evolve` reads each field under its name for attrs, here with an underscore. Under these
 # names an unfilled field is None instead of an error, so that an unfinished step can be evolved.
-_FIELDS = {"state": attrs.field(), "batch": attrs.field()} | {
-    f"_{name}": attrs.field(default=None, alias=name) for name in _FILLED_BY
-}
+_FIELDS = {
+    "state": attrs.field(),
+    "batch": attrs.field(),
+    "shard": attrs.field(default=None),
+} | {f"_{name}": attrs.field(default=None, alias=name) for name in _FILLED_BY}
 
 
 @keep_readonly
@@ -130,12 +164,16 @@ class Step:
     Attributes:
         state: The training state before this step.
         batch: The examples X (n_x, m) and labels Y (n_y, m) of this step.
+        shard: Which part of the batch these examples are, inside the part *gradients* of a step
+            with shards; None elsewhere.
         AL: The network's output (n_out, m); from *forward*.
         cache: The values that the network's backward pass needs; from *forward*.
         cost: The mean loss over the batch; from *cost*.
         dAL: The gradient of the cost with respect to AL; from *cost*.
         grads: The gradients of all parameters, in one vector; from *backward*.
         statistics: The running statistics of stages, including this batch; from *gather*.
+        shards: The records of the shards, each computed again when it is asked for, e.g.
+            `step.shards[0].AL`; from *gradients*, in a step with shards.
         updates: The vector that is added to the parameters; from *update*.
         after: The training state after this step; from *update*.
         info: The info for readers; from *update*.
@@ -148,17 +186,21 @@ class Step:
 
     state: TrainState
     batch: Batch
+    shard: Shard | None
     AL: FloatArray
     cache: Any
     cost: float
     dAL: FloatArray
     grads: Packed
     statistics: Packed
+    shards: Sequence[Step]
     updates: FloatArray
     after: TrainState
     info: StepInfo
 
-    def __init__(self, state: TrainState, batch: Batch, **filled: object) -> None:  # noqa: D107
+    def __init__(  # noqa: D107
+        self, state: TrainState, batch: Batch, shard: Shard | None = None, **filled: object
+    ) -> None:
         for name in filled:
             expect_known("field of a step", name, _FILLED_BY)
         fields = {name: value for name, value in filled.items() if value is not None}
@@ -166,7 +208,8 @@ class Step:
             array = fields.get(name)
             if isinstance(array, np.ndarray):
                 fields[name] = readonly(array)
-        _set(self, "__dict__", {"state": state, "batch": batch, **fields})
+        start = {"state": state, "batch": batch} | ({"shard": shard} if shard else {})
+        _set(self, "__dict__", start | fields)
 
     def with_fields(self, **fields: object) -> Step:
         """This record with `fields` filled in: a fast `attrs.evolve` that checks nothing.
@@ -191,7 +234,9 @@ class Step:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Step):
             return NotImplemented
-        mine, its = ({n: v for n, v in s.__dict__.items() if n != "cache"} for s in (self, other))
+        mine, its = (
+            {n: v for n, v in s.__dict__.items() if n not in _NOT_COMPARED} for s in (self, other)
+        )
         return mine.keys() == its.keys() and all(_same(mine[n], its[n]) for n in mine)
 
     __hash__ = None  # type: ignore[assignment]  # like other records of arrays
@@ -201,11 +246,15 @@ class Step:
         return f"Step({', '.join(shown)})"
 
 
+_NOT_COMPARED = ("cache", "shards")  # what follows from the other fields
+
+
 # Class attributes instead of properties or slots: Python looks into the record first, so reading a
 # filled field costs nothing extra, and only an unfilled one reaches the descriptor below.
 for _name in _FILLED_BY:
     setattr(Step, _name, _Unfilled(_name))
     setattr(Step, f"_{_name}", _hidden(_name))
+Step.shard = None
 
 
 def _same(a: object, b: object) -> bool:
@@ -219,6 +268,16 @@ def _summary(value: object) -> str:
 
 
 StepFunction: TypeAlias = Callable[[Step], Step]
+
+
+class Inside(Protocol):
+    """What a part does with parts inside it, as *gradients* does with those of a shard."""
+
+    def part(self, parts: tuple[Part, ...], /) -> Part:
+        """Return the part that has these parts inside it."""
+
+    def started(self, state: TrainState, batch: Batch, shard: int, /) -> Step:
+        """Return the record with which the parts inside begin on one shard of the batch."""
 
 
 @attrs.frozen
@@ -235,6 +294,8 @@ class Part(Unchanging):
             Clipping the norm of the gradient does, clipping each number does not.
         trusted: Whether to skip the checks of its results; only for pydnn's own parts.
         rotated: Whether it works in a rotated basis, where every part must be isotropic.
+        parts: The parts inside this one, in order; empty for most.
+        inside: What this part does with the parts inside it; None if there are none.
 
     Example:
         >>> step = nn.make_train_step(nn.dense(1), nn.mean_squared(), nn.adam())
@@ -249,6 +310,14 @@ class Part(Unchanging):
     isotropic: bool = attrs.field(default=False, kw_only=True)
     trusted: bool = attrs.field(default=False, kw_only=True, repr=False)
     rotated: bool = attrs.field(default=False, kw_only=True, repr=False)
+    parts: tuple[Part, ...] = attrs.field(default=(), kw_only=True, repr=False)
+    inside: Inside | None = attrs.field(default=None, kw_only=True, repr=False)
+
+    @property
+    def title(self) -> str:
+        """The name, with the names of the parts inside it."""
+        inner = ", ".join(part.title for part in self.parts)
+        return f"{self.name}({inner})" if inner else self.name
 
     def __call__(self, step: Step) -> Step:
         """Apply the part to a step's record, and check the result unless the part is trusted.
@@ -267,8 +336,10 @@ class Part(Unchanging):
         return after
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if self.inside is not None:
+            return self.inside.part, (self.parts,)
         fields = {field.name: getattr(self, field.name) for field in attrs.fields(Part)}
-        del fields["function"]
+        del fields["function"], fields["parts"], fields["inside"]
         return _remade, (self._origin, fields)
 
     @property
@@ -315,7 +386,7 @@ def _remade(origin: Any, fields: dict[str, Any]) -> Part:
         maker, args, options = origin
         origin = maker(*args, **options)
     if isinstance(origin, TrainStep):
-        origin = origin.parts[origin._index(fields["name"])]
+        origin = next(p for p in _all_parts(origin.parts) if p.name == fields["name"])
     return Part(function=origin.function if isinstance(origin, Part) else origin, **fields)
 
 
@@ -389,26 +460,25 @@ class TrainStep(Unchanging):
     _run: StepFunction = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        _expect_fit(self.parts)
+        _expect_names(self.parts)
+        expect_fit(self.parts, ["after", "info"])
         if self.rotated and self.not_isotropic:
             raise BadInput(
                 f"part {self.not_isotropic[0]!r} does not say that it treats all directions alike,"
                 " but this step works in a rotated basis: insert the part in prepare(…, step=…), "
                 "or declare it with part(isotropic=True)."
             )
-        # Trusted parts by their functions, which saves a call of `Part` and its checks.
-        functions = [p.function if p.trusted else p for p in self.parts]
-        object.__setattr__(self, "_run", toolz.compose_left(*functions))
+        object.__setattr__(self, "_run", composed(self.parts))
 
     def __repr__(self) -> str:
-        return f"TrainStep({', '.join(self.names)})"
+        return f"TrainStep({', '.join(p.title for p in self.parts)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return TrainStep, (self.parts,)
 
     def _repr_html_(self) -> str:
         rows = [
-            [p.name, ", ".join(sorted(p.needs)), ", ".join(sorted(p.gives))] for p in self.parts
+            [p.title, ", ".join(sorted(p.needs)), ", ".join(sorted(p.gives))] for p in self.parts
         ]
         return html_table("training step", ["part", "needs", "gives"], rows)
 
@@ -428,16 +498,37 @@ class TrainStep(Unchanging):
     @property
     def not_isotropic(self) -> tuple[str, ...]:
         """The names of the parts that are not declared isotropic."""
-        return tuple(p.name for p in self.parts if not p.isotropic)
+        return tuple(p.name for p in _all_parts(self.parts) if not (p.isotropic or p.parts))
 
     @property
     def rotated(self) -> bool:
         """Whether the step works in a rotated basis; see `pydnn.jobs.rotation`."""
-        return any(p.rotated for p in self.parts)
+        return any(p.rotated for p in _all_parts(self.parts))
 
     def in_rotated_basis(self) -> TrainStep:
         """The same step for a rotated basis, where only isotropic parts can be inserted."""
-        return TrainStep(tuple(attrs.evolve(p, rotated=True) for p in self.parts))
+        return TrainStep(_in_rotated_basis(self.parts))
+
+    def of_shard(self, state: TrainState, batch: Batch, shard: int) -> Step:
+        """The record of one shard of the batch, with the fields that the parts inside fill.
+
+        Args:
+            state: The state before the step.
+            batch: The whole batch.
+            shard: The number of the shard, from 0.
+
+        Raises:
+            BadInput: If the step does not cut batches into shards, or there is no such shard.
+
+        Example:
+            >>> network, optimizer = nn.dense(1, initializer=nn.constant(0.0)), nn.adam()
+            >>> step = nn.make_train_step(network, nn.mean_squared(), optimizer, shards=2)
+            >>> state = nn.initial_state(network, optimizer, (1,), key=nn.Key(1))
+            >>> step.of_shard(state, nn.Batch([[1.0, 2.0]], [[3.0, 5.0]]), 1).grads.vector
+            array([-10.,  -5.])
+        """
+        *_, (_, record) = trace(self, state, batch, shard=shard)
+        return record
 
     def replace(self, name: str, function: StepFunction | Part) -> TrainStep:
         """The same step with the part called `name` replaced.
@@ -445,41 +536,90 @@ class TrainStep(Unchanging):
         A plain function is taken to need and give the same fields as the old part. It is not
         isotropic, because nothing is known about its treatment of directions.
         """
-        i = self._index(name)
-        old = self.parts[i]
-        new = (
-            function
-            if isinstance(function, Part)
-            else Part(name, function, old.needs, old.gives, rotated=old.rotated)
-        )
-        return TrainStep((*self.parts[:i], new, *self.parts[i + 1 :]))
+
+        def new(old: Part) -> tuple[Part, ...]:
+            if isinstance(function, Part):
+                return (function,)
+            return (Part(name, function, old.needs, old.gives, rotated=old.rotated),)
+
+        return self._with(name, new)
 
     def insert_before(self, name: str, function: StepFunction | Part) -> TrainStep:
         """The same step with another part right before the one called `name`."""
-        return self._insert(self._index(name), function)
+        return self._with(name, lambda old: (_as_part(function), old))
 
     def insert_after(self, name: str, function: StepFunction | Part) -> TrainStep:
         """The same step with another part right after the one called `name`."""
-        return self._insert(self._index(name) + 1, function)
+        return self._with(name, lambda old: (old, _as_part(function)))
 
     def without(self, name: str) -> TrainStep:
         """The same step without the part called `name`."""
-        i = self._index(name)
-        return TrainStep(self.parts[:i] + self.parts[i + 1 :])
+        return self._with(name, lambda old: ())
 
-    def _insert(self, i: int, function: StepFunction | Part) -> TrainStep:
-        new = function if isinstance(function, Part) else Part(_name_of(function), function)
-        return TrainStep((*self.parts[:i], new, *self.parts[i:]))
-
-    def _index(self, name: str) -> int:
-        expect_known("part of the step", name, self.names)
-        return self.names.index(name)
+    def _with(self, name: str, new: Callable[[Part], tuple[Part, ...]]) -> TrainStep:
+        """The same step with other parts instead of the one called `name`, at any depth."""
+        expect_known("part of the step", name, [p.name for p in _all_parts(self.parts)])
+        return TrainStep(_replaced(self.parts, name, new))
 
 
-def trace(train_step: TrainStep, state: TrainState, batch: Batch) -> Iterator[tuple[str, Step]]:
+def composed(parts: Iterable[Part]) -> StepFunction:
+    """The function that applies parts in order."""
+    # Trusted parts by their functions, which saves a call of `Part` and its checks.
+    functions = [p.function if p.trusted else p for p in parts]
+    run: StepFunction = toolz.compose_left(*functions)
+    return run
+
+
+def _all_parts(parts: Iterable[Part]) -> Iterator[Part]:
+    """The parts, each followed by those inside it."""
+    for p in parts:
+        yield p
+        yield from _all_parts(p.parts)
+
+
+def _replaced(
+    parts: tuple[Part, ...], name: str, new: Callable[[Part], tuple[Part, ...]]
+) -> tuple[Part, ...]:
+    changed: list[Part] = []
+    for p in parts:
+        if p.name == name:
+            changed += new(p)
+        elif p.inside is not None and any(q.name == name for q in _all_parts(p.parts)):
+            changed.append(p.inside.part(_replaced(p.parts, name, new)))
+        else:
+            changed.append(p)
+    return tuple(changed)
+
+
+def _in_rotated_basis(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    return tuple(
+        attrs.evolve(p, rotated=True)
+        if p.inside is None
+        else p.inside.part(_in_rotated_basis(p.parts))
+        for p in parts
+    )
+
+
+def _as_part(function: StepFunction | Part) -> Part:
+    return function if isinstance(function, Part) else Part(_name_of(function), function)
+
+
+def trace(
+    train_step: TrainStep, state: TrainState, batch: Batch, *, shard: int | None = None
+) -> Iterator[tuple[str, Step]]:
     """Take one step part by part, yielding each part's name with the record after it.
 
     A part runs only when its pair is asked for, so parts can be inspected, tested and timed.
+
+    Args:
+        train_step: The step.
+        state: The state before the step.
+        batch: The batch.
+        shard: The number of a shard, to go through the parts inside *gradients* for that shard
+            instead of the parts of the whole step.
+
+    Raises:
+        BadInput: If there is no such shard.
 
     Example:
         >>> network, optimizer = nn.dense(1), nn.adam()
@@ -488,8 +628,15 @@ def trace(train_step: TrainStep, state: TrainState, batch: Batch) -> Iterator[tu
         >>> [name for name, record in trace(step, state, nn.Batch([[1.0]], [[2.0]]))]
         ['forward', 'cost', 'backward', 'update']
     """
-    step = Step(state, batch)
-    for p in train_step.parts:
+    step, parts = Step(state, batch), train_step.parts
+    if shard is not None:
+        outer = next((p for p in parts if p.inside is not None), None)
+        if outer is None or outer.inside is None:
+            raise BadInput(
+                f"shard is {shard}, but the step does not cut batches into shards: leave it out."
+            )
+        step, parts = outer.inside.started(state, batch, shard), outer.parts
+    for p in parts:
         step = ignoring_underflow(p)(step)
         yield p.name, step
 
@@ -499,22 +646,28 @@ def _name_of(function: StepFunction) -> str:
     return getattr(function, "__name__", None) or type(function).__name__
 
 
-def _expect_fit(parts: tuple[Part, ...]) -> None:
-    """Refuse parts in an order in which one would lack a field that it needs."""
+def _expect_names(parts: tuple[Part, ...]) -> None:
+    names = [p.name for p in _all_parts(parts)]
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise BadInput(f"two parts are called {name!r}: give them different names.")
+
+
+def expect_fit(parts: tuple[Part, ...], results: Iterable[str], *, of: str = "the step") -> None:
+    """Refuse parts in an order in which one would lack a field, or that do not give all results."""
     for i, p in enumerate(parts):
-        if p.name in [other.name for other in parts[:i]]:
-            raise BadInput(f"two parts are called {p.name!r}: give them different names.")
         given = set().union(*(other.gives for other in parts[:i]))
         for field in sorted(p.needs - given):
             maker = next((other.name for other in parts if field in other.gives), None)
             where = f"that {maker!r} gives later" if maker else "that no part gives"
             advice = f"put {maker!r} before {p.name!r}" if maker else "insert a part that gives it"
             raise BadInput(f"part {p.name!r} needs {field!r}, {where}: {advice}.")
-    missing = sorted({"after", "info"} - set().union(*(p.gives for p in parts)))
+    missing = sorted(set(results) - set().union(*(p.gives for p in parts)))
     if missing:
+        keep = " or ".join(dict.fromkeys(repr(_FILLED_BY[name]) for name in missing))
         raise BadInput(
-            f"no part gives {' and '.join(map(repr, missing))}, so the step would have no result: "
-            "keep the part 'update', or insert one that does its work."
+            f"no part gives {' and '.join(map(repr, missing))}, so {of} would have no result: "
+            f"keep the part {keep}, or insert one that does its work."
         )
 
 

@@ -3,33 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 import numpy as np
 from numpy.typing import DTypeLike
 
 from pydnn.augmentation import Augmentation, augmented
-from pydnn.checks import BadInput, expect_shape
+from pydnn.checks import BadInput, expect_count, expect_shape
 from pydnn.keys import Key
 from pydnn.losses import Loss
 from pydnn.numerics import Numerics, empty, fast
 from pydnn.numerics.underflow import bare
 from pydnn.optimizers.base import GradientTransformation, updated
-from pydnn.parameters import NO_PARAMS, Layout, Packed, kernel_of, matrix_of, pack
+from pydnn.parameters import NO_PARAMS, Packed, kernel_of, matrix_of, pack
 from pydnn.penalties import Penalty
-from pydnn.records import FloatArray, IntArray, freeze
+from pydnn.records import FloatArray, IntArray, freeze, scalar
 from pydnn.stages.base import (
     Context,
     Shape,
     Stage,
     Statistics,
     expect_takes_lengths,
-    gradients_layout,
+    gradients_layouts,
     into,
 )
 from pydnn.stages.initializers import WeightStream
-from pydnn.training.pipeline import Part, Step, StepInfo, TrainState, TrainStep, made_again_by, own
+from pydnn.training.pipeline import (
+    Part,
+    Shard,
+    Step,
+    StepInfo,
+    TrainState,
+    TrainStep,
+    made_again_by,
+    own,
+)
+from pydnn.training.shards import Sharding, expect_shardable
+
+if TYPE_CHECKING:
+    from pydnn.workers.interface import Executor
 
 __all__ = ["Evaluable", "initial_state", "make_train_step", "output_of", "step_context"]
 
@@ -90,19 +103,29 @@ def initial_state(
     return TrainState(0, parameters, optimizer.init(parameters), key, statistics)
 
 
-def step_context(key: Key, iteration: int, numerics: Numerics = fast) -> Context:
+def step_context(
+    key: Key, iteration: int, numerics: Numerics = fast, *, shard: Shard | None = None
+) -> Context:
     """The context of a network's forward pass in the training step of an iteration.
 
     Args:
         key: The training's key.
         iteration: The number of the step, from 0.
         numerics: The arithmetic.
+        shard: The shard of the batch; None for the whole batch.
 
     Example:
         >>> step_context(nn.Key(1), 3).training
         True
     """
-    return Context(training=True, key=key.at("step", iteration), numerics=numerics)
+    return Context(training=True, key=_key(key, iteration, shard), numerics=numerics)
+
+
+def _key(key: Key, iteration: int, shard: Shard | None) -> Key:
+    """The key of everything random in a step, or in one shard of it."""
+    if shard is None:
+        return key.at("step", iteration)
+    return key.at("step", iteration, "shard", shard.number)
 
 
 def make_train_step(
@@ -113,12 +136,19 @@ def make_train_step(
     penalties: Sequence[Penalty] = (),
     augment: Sequence[Augmentation] = (),
     numerics: Numerics = fast,
+    shards: int = 1,
+    executor: Executor | None = None,
 ) -> TrainStep:
     """Compose forward, cost, backward and update into one pure training step.
 
     With augmentations, a part *augment* before forward changes the examples of the batch. With
     penalties, a part *penalties* after backward adds them to the cost and the gradients. If
     the network keeps statistics, a part *gather* before update renews them.
+
+    With shards, a part *gradients* cuts the batch, applies the parts augment, forward, cost,
+    backward and gather to each shard, and adds the gradients in a fixed tree. These parts are
+    inside it, and can be replaced, removed and inserted by name as before. To look at one of them,
+    use `trace(step, state, batch, shard=0)`.
 
     The step does not stop at numbers that are infinite or NaN. To stop there with an error that
     names the place, as jobs from `prepare` do, insert `watch_finite`:
@@ -133,10 +163,17 @@ def make_train_step(
         penalties: The penalties to add to the cost.
         augment: The random changes of the examples.
         numerics: The arithmetic.
+        shards: The number of shards that each batch is cut into. It changes the last bits of the
+            gradients, and every random choice inside the network, but nothing else.
+        executor: Who computes the shards, e.g. `nn.workers.processes(4)`; by default the thread
+            that calls the step. No bit depends on it.
 
     Returns:
         A function `(TrainState, Batch) -> (TrainState, StepInfo)` whose parts can be listed,
         replaced and inserted by name.
+
+    Raises:
+        BadInput: If there are shards, and a stage or the loss does not allow them.
 
     Example:
         >>> network = nn.dense(1, initializer=nn.constant(0.0))
@@ -146,28 +183,29 @@ def make_train_step(
         >>> state, info = step(state, nn.Batch([[1.0, 2.0]], [[3.0, 5.0]]))
         >>> info.cost, state.parameters["W"], state.parameters["b"]
         (17.0, array([[6.5]]), array([[4.]]))
+        >>> make_train_step(network, nn.mean_squared(), optimizer, shards=2)
+        TrainStep(gradients(forward, cost, backward), update)
     """
+    shards = expect_count("shards", shards, hint="give the number of parts of each batch")
+    sharded = shards > 1
+    if sharded:
+        expect_shardable(network, loss)
     # `TrainStep` ignores underflow for the whole step, so the functions inside need not, and are
     # called without the wrapper that does.
     keyless = Context(training=True, numerics=numerics)
     network_forward, loss_function = bare(network.forward), bare(loss.function)
     network_backward = into(network)
     carries = network.statistics is not None and network.statistics.read_in_training
-    known: list[tuple[Layout, Layout]] = []  # the latest layouts of parameters and gradients
-
-    def grads_layout(step: Step) -> Layout:
-        """The layout of the gradients, computed only when the layout of the parameters changes."""
-        layout = step.state.parameters.layout
-        if not known or known[0][0] is not layout:
-            known[:] = [(layout, gradients_layout(network, layout))]
-        return known[0][1]
+    grads_layout = gradients_layouts(network)
 
     @own(gives=["AL", "cache"])
     def forward(step: Step) -> Step:
         state = step.state
         # A key takes time to derive, so only networks that draw random numbers get one.
         drawing = network.random
-        context = step_context(state.key, state.iteration, numerics) if drawing else keyless
+        context = keyless
+        if drawing:
+            context = step_context(state.key, state.iteration, numerics, shard=step.shard)
         lengths = step.batch.lengths
         if lengths is not None or carries:
             if lengths is not None:
@@ -182,6 +220,9 @@ def make_train_step(
         lengths = batch.lengths
         context = keyless if lengths is None else attrs.evolve(keyless, lengths=lengths)
         cost, dAL = loss_function(step.AL, batch.Y, batch.weights, context)
+        if sharded and step.shard is not None:
+            share = step.shard.share
+            cost, dAL = cost * share, freeze(dAL * scalar(share, dAL.dtype))
         return step.with_fields(cost=cost, dAL=dAL)
 
     @own(needs=["cache", "dAL"], gives=["grads"])
@@ -193,7 +234,7 @@ def make_train_step(
         # Stages write gradients straight into the vector, without a copy each. False: nobody
         # needs the gradient of the examples, which would cost a product as large as dW.
         network_backward(parameters.tree, step.cache, step.dAL, out, False)
-        return step.with_fields(grads=grads_layout(step).packed(freeze(vector)))
+        return step.with_fields(grads=grads_layout(parameters.layout).packed(freeze(vector)))
 
     @own(
         needs=["cost", "grads"],
@@ -221,9 +262,6 @@ def make_train_step(
         info = StepInfo(state.iteration, step.cost, numerics.norm(grads), observed)
         return step.with_fields(updates=updates, after=after, info=info)
 
-    between = [_penalties(penalties, numerics)] if penalties else []
-    if network.statistics is not None:
-        between.append(_gather(network.statistics, only_finite=optimizer.tolerates_nonfinite))
     remember = made_again_by(
         make_train_step,
         network,
@@ -232,15 +270,24 @@ def make_train_step(
         penalties=tuple(penalties),
         augment=tuple(augment),
         numerics=numerics,
+        shards=shards,
     )
-    before = [_augment(tuple(augment))] if augment else []
-    return TrainStep(tuple(map(remember, (*before, forward, cost, backward, *between, update))))
+    computed = [*([_augment(tuple(augment))] if augment else []), forward, cost, backward]
+    then = [_penalties(penalties, numerics)] if penalties else []
+    if network.statistics is not None:  # what a shard saw is gathered with its own gradient
+        gather = _gather(network.statistics, only_finite=optimizer.tolerates_nonfinite)
+        (computed if sharded else then).append(gather)
+    first = tuple(map(remember, computed))
+    if sharded:
+        sharding = Sharding(network, loss, optimizer, tuple(augment), numerics, shards, executor)
+        first = (sharding.part(first),)
+    return TrainStep((*first, *map(remember, (*then, update))))
 
 
 def _augment(augmentations: tuple[Augmentation, ...]) -> Part:
     def augment(step: Step) -> Step:
         state = step.state
-        key = state.key.at("step", state.iteration, "augment")
+        key = _key(state.key, state.iteration, step.shard).at("augment")
         return step.with_fields(batch=augmented(augmentations, key, step.batch))
 
     return own(isotropic=False)(augment)

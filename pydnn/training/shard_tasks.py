@@ -1,0 +1,144 @@
+"""Shards computed by workers: the task "shard", and the step's side of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import numpy as np
+
+from pydnn.descriptions.builders import build, describe
+from pydnn.descriptions.text import own_builders, read_description, write_description
+from pydnn.keys import Key
+from pydnn.numerics import ARITHMETICS
+from pydnn.parameters import NO_PARAMS, Layout, pack
+from pydnn.records import AnyDType, Batch, maker_of
+from pydnn.stages.base import Shape
+from pydnn.training.pipeline import Part, Shard, TrainState
+from pydnn.training.shards import Sharding, ShardResult, examples_of_shard, gradient_of_shard
+from pydnn.workers.interface import Arguments, Executor, Result, Spec, Task
+from pydnn.workers.tasks import Kind
+
+__all__ = ["SHARD", "results_by"]
+
+_EXAMPLES = ("X", "Y", "weights", "lengths")
+
+
+def results_by(
+    executor: Executor, sharding: Sharding, parts: tuple[Part, ...], *, changed: bool
+) -> Callable[[TrainState, Batch, list[float]], list[ShardResult]]:
+    """Return the function that lets an executor compute the results of all shards of a batch.
+
+    Args:
+        executor: The executor.
+        sharding: The sharding of the step.
+        parts: The parts to apply to each shard.
+        changed: Whether these are other parts than `make_train_step` made. Workers in other
+            processes cannot have them.
+    """
+    spec = _spec(sharding, parts, changed=changed)
+
+    def results(state: TrainState, batch: Batch, shares: list[float]) -> list[ShardResult]:
+        common: dict[str, Any] = {
+            "parameters": state.parameters.vector,
+            "statistics": state.statistics.vector,
+            "iteration": state.iteration,
+            "seed": state.key.seed,
+            "path": list(state.key.path),
+        }
+        tasks = []
+        for s, share in enumerate(shares):
+            own = examples_of_shard(batch, s, sharding.shards)
+            examples = {name: getattr(own, name) for name in _EXAMPLES}
+            tasks.append(Task("shard", spec, {**common, **examples, "shard": s, "share": share}))
+        values: list[Any] = executor.map(tasks)
+        return [ShardResult(v["cost"], v["vector"], v.get("statistics")) for v in values]
+
+    return results
+
+
+def _spec(sharding: Sharding, parts: tuple[Part, ...], *, changed: bool) -> Spec:
+    """What a worker prepares to compute shards with these parts."""
+    live = _Worker(sharding, parts)
+    described = {
+        "network": sharding.network,
+        "loss": sharding.loss,
+        "optimizer": sharding.optimizer,
+    }
+    known = all(part.description is not None for part in (*described.values(), *sharding.augment))
+    name = sharding.numerics.name
+    if changed or not known or ARITHMETICS.get(name) is not sharding.numerics:
+        return Spec(live=live)
+    texts = {name: write_description(describe(part)) for name, part in described.items()}
+    augment = [write_description(describe(part)) for part in sharding.augment]
+    own = [builder for text in (*texts.values(), *augment) for builder in own_builders(text)]
+    return Spec(
+        facts={**texts, "augment": augment, "numerics": name, "shards": sharding.shards},
+        allow=tuple(dict.fromkeys(builder.partition(":")[0] for builder in own)),
+        live=live,
+    )
+
+
+@attrs.frozen(eq=False)
+class _Worker:
+    """What a worker has prepared to compute shards."""
+
+    sharding: Sharding
+    parts: tuple[Part, ...]
+    _layouts: dict[tuple[Shape, str], tuple[Layout, Layout]] = attrs.field(init=False, factory=dict)
+
+    def layouts(self, shape_in: Shape, dtype: AnyDType) -> tuple[Layout, Layout]:
+        """How parameters and statistics lie in their vectors, for examples of this shape."""
+        key = shape_in, dtype.name
+        if key not in self._layouts:
+            network = self.sharding.network
+            parameters = pack(network.init(Key(0), shape_in)[0], dtype=dtype)
+            kept = network.statistics
+            statistics = pack(kept.init(parameters.tree) if kept else NO_PARAMS, dtype=dtype)
+            self._layouts[key] = parameters.layout, statistics.layout
+        return self._layouts[key]
+
+
+def _prepared(spec: Spec) -> _Worker:
+    from pydnn.training.step import make_train_step  # which imports this module's parts
+
+    facts: Any = spec.facts
+
+    def built(family: str, text: str) -> Any:
+        return build(read_description(text, family=family, allow=spec.allow), family=family)
+
+    train_step = make_train_step(
+        built("stage", facts["network"]),
+        built("loss", facts["loss"]),
+        built("optimizer", facts["optimizer"]),
+        augment=[built("augmentation", text) for text in facts["augment"]],
+        numerics=ARITHMETICS[facts["numerics"]],
+        shards=facts["shards"],
+    )
+    gradients = train_step.parts[0]
+    sharding: Any = gradients.inside
+    return _Worker(sharding, gradients.parts)
+
+
+@np.errstate(under="ignore")
+def _run(worker: _Worker, arguments: Arguments) -> Result:
+    values: Any = arguments
+    parameters = values["parameters"]
+    examples: Batch = _batch(*(values[name] for name in _EXAMPLES))
+    layouts = worker.layouts(examples.X.shape[:-1], parameters.dtype)
+    state = TrainState(
+        values["iteration"],
+        layouts[0].packed(parameters),
+        (),
+        Key(values["seed"], tuple(values["path"])),
+        layouts[1].packed(values["statistics"]),
+    )
+    shard = Shard(values["shard"], worker.sharding.shards, values["share"])
+    result = gradient_of_shard(worker.parts, state, examples, shard)
+    kept = {} if result.statistics is None else {"statistics": result.statistics}
+    return {"cost": result.cost, "vector": result.vector, **kept}
+
+
+_batch = maker_of(Batch)  # without checks, because the examples were checked as a batch
+SHARD = Kind(_prepared, _run)
