@@ -29,6 +29,7 @@ __all__ = [
     "full_batch",
     "mini_batches",
     "split",
+    "split_fold",
     "together",
 ]
 
@@ -229,6 +230,61 @@ def split(
         order = key.at("split", i).permutation(len(members))
         count = min(max(1, round(share * len(members))), len(members) - 1)
         chosen[members[order[:count]]] = True
+    return _parted(data, chosen)
+
+
+def split_fold(
+    data: Batch, key: Key, *, which: int, folds: int, stratified: bool = True
+) -> tuple[Batch, Batch]:
+    """Split examples into a training part and one fold, for cross-validation.
+
+    The examples are put into a random order and dealt to the folds one by one, so the sizes of the
+    folds differ by at most one. Every example is in exactly one of the `folds` folds of a key.
+
+    Args:
+        data: All examples.
+        key: The key of the random order.
+        which: The number of the fold, from 1 to `folds`.
+        folds: The number of folds, at least 2.
+        stratified: Whether the examples of each class, that is each distinct label in Y, are dealt
+            one after the other. Then their numbers in two folds differ by at most one, too.
+
+    Returns:
+        All examples outside of the fold and those in it, each in the order of `data`.
+
+    Raises:
+        BadInput: If there are fewer than two folds, or more than examples of a class or in the
+            data.
+
+    Example:
+        >>> data = nn.Batch([[0, 1, 2, 3, 4, 5]], [[0, 0, 0, 1, 1, 1]])
+        >>> held_back = [split_fold(data, nn.Key(1), which=n, folds=3)[1] for n in (1, 2, 3)]
+        >>> [part.Y.tolist() for part in held_back]
+        [[[0.0, 1.0]], [[0.0, 1.0]], [[0.0, 1.0]]]
+    """
+    folds = expect_count("folds", folds, least=2, hint="give the number of folds")
+    which = expect_count("which", which, most=folds, hint="give the number of a fold, from 1")
+    m = data.X.shape[-1]
+    if m < folds:
+        raise BadInput(
+            f"there are {m} examples for {folds} folds, expected as many or more: use fewer folds."
+        )
+    groups = _classes(data.Y) if stratified else [np.arange(m)]
+    for members in groups:
+        if len(members) < folds:
+            raise BadInput(
+                f"label {_label(data.Y[..., members[0]])} has {len(members)} examples, expected "
+                f"{folds} or more, one for each fold: use fewer folds, or give more examples of it."
+            )
+    orders = [key.at("fold", i).permutation(len(members)) for i, members in enumerate(groups)]
+    dealt = np.concatenate([group[order] for group, order in zip(groups, orders, strict=True)])
+    chosen = np.zeros(m, bool)
+    chosen[dealt[which - 1 :: folds]] = True
+    return _parted(data, chosen)
+
+
+def _parted(data: Batch, chosen: NDArray[np.bool_]) -> tuple[Batch, Batch]:
+    """The examples that are not chosen, and those that are."""
     train, held_back = (data.take(np.flatnonzero(which)) for which in (~chosen, chosen))
     return train, held_back
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pydnn import BadInput, Batch, Key, batches_of, build, describe, full_batch, mini_batches
-from pydnn.batches import split
+from pydnn.batches import split, split_fold
 from pydnn.jobs.inputs import expect_data
 from pydnn.jobs.standardization import fit_standardization
 
@@ -110,6 +110,43 @@ def test_a_split_without_classes_has_the_share():
     assert split(data, Key(9), share=0.3, stratified=False)[1] != validation
 
 
+@given(st.lists(st.integers(2, 20), min_size=1, max_size=4), st.integers(2, 20), st.booleans())
+def test_each_example_is_in_one_fold_and_folds_have_the_sizes_of_scikit_learn(
+    counts, folds, stratified
+):
+    selection = pytest.importorskip("sklearn.model_selection")
+    folds = min(folds, *counts)
+    # In scikit-learn, classes count in the order of their first examples.
+    Y = np.concatenate([np.arange(len(counts)), np.repeat(np.arange(len(counts)), counts)])
+    data = Batch(np.arange(Y.size, dtype=float)[np.newaxis], Y[np.newaxis].astype(float))
+    parts = [
+        split_fold(data, KEY, which=which, folds=folds, stratified=stratified)
+        for which in range(1, folds + 1)
+    ]
+    held_back = np.concatenate([fold.X[0] for _, fold in parts])
+    assert sorted(held_back) == list(range(Y.size))
+    for train, fold in parts:
+        assert sorted([*train.X[0], *fold.X[0]]) == list(range(Y.size))
+        assert (np.diff(train.X) > 0).all()
+        assert (np.diff(fold.X) > 0).all()
+    oracle = selection.StratifiedKFold if stratified else selection.KFold
+    expected = [Y[fold] for _, fold in oracle(folds).split(data.X.T, Y)]
+    assert [fold.Y.size for _, fold in parts] == [labels.size for labels in expected]
+    if stratified:
+        assert [np.bincount(fold.Y[0].astype(int)).tolist() for _, fold in parts] == [
+            np.bincount(labels).tolist() for labels in expected
+        ]
+
+
+def test_folds_depend_on_the_key_alone():
+    data = Batch(np.zeros((1, 40)), np.arange(40.0)[np.newaxis])
+    first, again, other = (
+        split_fold(data, key, which=2, folds=4, stratified=False) for key in (KEY, KEY, Key(9))
+    )
+    assert first == again
+    assert first != other
+
+
 DATA = Batch(np.ones((2, 3)), np.zeros((1, 3)))
 REFUSED = {
     "larger than the data": (
@@ -124,6 +161,18 @@ REFUSED = {
     "nothing to split": (
         lambda: split(Batch(np.ones((1, 1)), [[0]]), KEY, stratified=False),
         "there are 1 examples, expected two",
+    ),
+    "one fold": (lambda: split_fold(DATA, KEY, which=1, folds=1), "folds is 1, expected an int"),
+    "no such fold": (
+        lambda: split_fold(DATA, KEY, which=3, folds=2), "which is 3, expected at most 2",
+    ),
+    "more folds than examples": (
+        lambda: split_fold(DATA, KEY, which=1, folds=4, stratified=False),
+        "there are 3 examples for 4 folds, expected as many or more: use fewer folds",
+    ),
+    "more folds than examples of a class": (
+        lambda: split_fold(Batch(np.ones((1, 5)), [[0, 0, 0, 7, 7]]), KEY, which=1, folds=3),
+        "label 7 has 2 examples, expected 3 or more, one for each fold",
     ),
     "all of it": (lambda: split(DATA, KEY, share=1), "share is 1, expected a number below 1"),
     "other features": (

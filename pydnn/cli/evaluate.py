@@ -93,7 +93,7 @@ def _run(args: argparse.Namespace) -> int:
         return 0
     for part, score in scores.items():
         line = score.line(
-            part, held_back="those" if model.recipe.validation and not args.data else ""
+            part, held_back="those" if model.recipe.holds_back and not args.data else ""
         )
         say(line + (f"; {score.others}" if score.others else ""))
         if score.table:

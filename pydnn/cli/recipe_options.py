@@ -181,6 +181,13 @@ def _test(text: str) -> str | float:
         return text
 
 
+def _fold(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(map(int, text.split(",")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not two numbers, as in 1,5") from None
+
+
 def _image_size(text: str) -> tuple[int, ...]:
     try:
         return tuple(map(int, text.split(",")))
@@ -257,6 +264,12 @@ def _add_when(group: Group) -> None:
         type=float,
         metavar="SHARE",
         help="share of the training examples to hold back for evaluation",
+    )
+    option(
+        "--fold",
+        type=_fold,
+        metavar="N,OF",
+        help="hold back one of several equal parts instead of a share, e.g. 1,5 for the first of 5",
     )
     option("--evaluate-every", type=int, metavar="N", help="steps from one evaluation to the next")
     option("--watch", metavar="NAME", help="the value for early stopping, e.g. 'validation cost'")

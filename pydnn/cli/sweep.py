@@ -16,7 +16,7 @@ import attrs
 import toolz
 
 from pydnn import plots
-from pydnn.checks import BadInput, Json, expect_known, fixed, path_of
+from pydnn.checks import BadInput, Json, expect_count, expect_known, fixed, path_of
 from pydnn.cli.output import complain, say, say_json
 from pydnn.cli.recipe_options import add_recipe_options, recipe_for_data, recipe_of, typed
 from pydnn.cli.run_options import Commands, option_group
@@ -72,6 +72,13 @@ def add_to(commands: Commands) -> None:
         help="values of any part of the recipe or of its options, e.g. 'network.0.units=10,20' or "
         "'optimizer=adam,lion'; can be repeated",
     )
+    option(
+        "--folds",
+        type=int,
+        metavar="N",
+        help="cross-validation: train N times, and hold back another N-th of the examples each "
+        "time, instead of a share",
+    )
     option("--one-by-one", action="store_true", help="train one network after the other")
     best = option_group(parser, "which is the best", "--validation 0.2 --save-best best")
     option = best.add_argument
@@ -90,6 +97,12 @@ def add_to(commands: Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    if args.folds is not None:
+        _expect_folds(args)
+        args.validation, args.fold = (
+            0.0,
+            (1, args.folds),
+        )  # so that 'validation cost' can be watched
     recipe = recipe_of(args)
     over = _over(args)
     _check_score(args.best_by)
@@ -109,6 +122,7 @@ def _run(args: argparse.Namespace) -> int:
         test=data.test,
         classes=data.classes,
         together=not args.one_by_one,
+        folds=args.folds,
     )
     for note in (*data.notes, *plan.notes):
         complain(note)
@@ -132,6 +146,16 @@ def _run(args: argparse.Namespace) -> int:
 
 
 # The question
+
+
+def _expect_folds(args: argparse.Namespace) -> None:
+    hint = "give the number of folds, e.g. 5"
+    expect_count("--folds", args.folds, least=2, hint=hint)
+    if args.save_best:
+        raise BadInput(
+            "--save-best and --folds are both present, but no training of a fold has all examples: "
+            "choose the best setting, and train it with pydnn train."
+        )
 
 
 def _over(args: argparse.Namespace) -> dict[str, list[object]]:
@@ -239,7 +263,15 @@ def _in_words(result: SweepResult, best: int, by: str, seconds: float) -> Iterat
     outcome = result.outcomes[best]
     others = [n for n in result.names if n.endswith(("accuracy", "r_squared")) and n != by]
     scores = ", ".join(f"{name} {fixed(outcome.scores[name], 4)}" for name in others)
-    yield f"best by {by} {outcome.scores[by]:.6g}: {_called(outcome)}; {scores}"
+    if outcome.recipe.fold:
+        own = next(own for own in result.by_setting if outcome in own.outcomes)
+        spread, setting = own.spread(by), _setting(outcome.setting)
+        yield (
+            f"best mean {by} {spread.mean:.6g} +- {spread.deviation:.2g} over {spread.count} "
+            f"trainings{f': {setting}' if setting else ''}"
+        )
+    else:
+        yield f"best by {by} {outcome.scores[by]:.6g}: {_called(outcome)}; {scores}"
     count = len(result.outcomes)
     yield f"{count} training{'s' if count > 1 else ''} in {seconds:.1f} s"
     together = sum(not o.why_not_stacked for o in result.outcomes)
@@ -256,8 +288,9 @@ def _in_words(result: SweepResult, best: int, by: str, seconds: float) -> Iterat
 
 
 def _called(outcome: Outcome) -> str:
-    setting = _setting(outcome.setting)
-    return f"seed {outcome.recipe.seed}" + (f", {setting}" if setting else "")
+    recipe, setting = outcome.recipe, _setting(outcome.setting)
+    fold = ", fold {} of {}".format(*recipe.fold) if recipe.fold else ""
+    return f"seed {recipe.seed}{fold}" + (f", {setting}" if setting else "")
 
 
 def _setting(setting: Mapping[str, object]) -> str:
@@ -276,6 +309,7 @@ def _as_json(
     runs: list[Json] = [
         {
             "seed": outcome.recipe.seed,
+            **({"fold": list(outcome.recipe.fold)} if outcome.recipe.fold else {}),
             "setting": dict(outcome.setting),
             "scores": {name: _number(value) for name, value in outcome.scores.items()},
             "iterations": len(outcome.costs),
@@ -317,11 +351,12 @@ def _plot(result: SweepResult, best: int, recipe: Recipe) -> Figure:
     for number, name in enumerate(names):
         rows.setdefault(name, []).append(number)
     seeds = len(next(iter(rows.values())))
+    of = "fold" if recipe.fold else "seed"
     settings = f" of {len(rows)} settings each" if len(rows) > 1 else ""
     loss = next(iter(recipe.loss))
     return plots.plot_sweep(
         {name: costs[numbers] for name, numbers in rows.items()},
         best=(names[best], rows[names[best]].index(best)),
-        title=f"{seeds} seed{'s' if seeds > 1 else ''}{settings}",
+        title=f"{seeds} {of}{'s' if seeds > 1 else ''}{settings}",
         ylabel=f"cost ({'nats' if 'cross_entropy' in loss else loss} per example)",
     )

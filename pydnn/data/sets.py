@@ -403,7 +403,7 @@ def table_data(
     if isinstance(test, int | float) and not isinstance(test, bool):
         stratified = batch.is_of_classes
         if stratified:
-            batch.expect_two_of_each("test")
+            batch.expect_of_each_class(2, "one of them for the test part")
         return DataSet(*split(batch, _TEST_KEY, share=float(test), stratified=stratified))
     if isinstance(test, str) and not test:
         return DataSet(batch, batch.first(0))

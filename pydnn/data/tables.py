@@ -307,22 +307,25 @@ class TableBatch(Batch):
         whole = bool((distinct == np.rint(distinct)).all())
         return whole and distinct.size <= min(_MOST_CLASSES, self.Y.size / 2)
 
-    def expect_two_of_each(self, part: str) -> None:
-        """Refuse a class of one example, which a split cannot put into both parts.
+    def expect_of_each_class(self, count: int, why: str) -> None:
+        """Refuse a class with so few examples that a split cannot put them into all its parts.
 
         Args:
-            part: The name of the part to split off, e.g. "validation".
+            count: The least number of examples.
+            why: What they are for, e.g. "one of them for the validation part".
 
         Raises:
             BadInput: Naming the class and its column.
         """
         column = self.targets[0]
         values, counts = np.unique(self.Y[0], return_counts=True)
-        if len(self.targets) == 1 and counts.min() < 2:
-            name = column.text(float(values[np.argmin(counts)]))
+        if len(self.targets) == 1 and counts.min() < count:
+            name, least = column.text(float(values[np.argmin(counts)])), counts.min()
+            has = f"{least} example{'s' if least > 1 else ''}"
+            expected = f"{'two' if count == 2 else count} or more, {why}"
             raise BadInput(
-                f"class {name!r} of {column.name!r} has 1 example, expected two or more, one of "
-                f"them for the {part} part: give more examples of it, or leave it out."
+                f"class {name!r} of {column.name!r} has {has}, expected {expected}: give more "
+                "examples of it, or leave it out."
             )
 
     def like(self, other: TableBatch) -> TableBatch:

@@ -10,7 +10,7 @@ import attrs
 import numpy as np
 
 from pydnn.augmentation import Augmentation, augmented
-from pydnn.batches import Batching, batches_of, examples_together, split
+from pydnn.batches import Batching, batches_of, examples_together, split, split_fold
 from pydnn.checks import (
     BadInput,
     expect_finite,
@@ -442,16 +442,17 @@ def _labels(output: Shape, batch: Batch) -> FloatArray:
 def _examples(recipe: Recipe, stratified: bool, batch: Batch) -> dict[str, Batch]:
     """The raw training part and, if the recipe asks for one, the raw validation part."""
     batch = examples_together(batch)
-    if not recipe.validation:
+    if not recipe.holds_back:
         return {"train": batch}
+    which, folds = recipe.fold or (0, 0)
     if stratified and isinstance(batch, TableBatch):
-        batch.expect_two_of_each("validation")
-    train, held_back = split(
-        batch,
-        Key(recipe.seed).at("validation"),
-        share=recipe.validation,
-        stratified=stratified,
-    )
+        one = f"one for each of {folds} folds" if folds else "one of them for the validation part"
+        batch.expect_of_each_class(folds or 2, one)
+    key = Key(recipe.seed).at("validation")
+    if folds:
+        train, held_back = split_fold(batch, key, which=which, folds=folds, stratified=stratified)
+    else:
+        train, held_back = split(batch, key, share=recipe.validation, stratified=stratified)
     return {"train": train, "validation": held_back}
 
 
@@ -589,7 +590,7 @@ def _rotated(job: Job, optimizer: GradientTransformation) -> Job:
 def _expect_weights(recipe: Recipe, data: Mapping[str, Batch]) -> None:
     for name, part in data.items():
         if part.weights is not None:
-            of = f"the {name} part" if recipe.validation else "all examples"
+            of = f"the {name} part" if recipe.holds_back else "all examples"
             expect_weights(part.weights, part.X.shape[-1], of=of)
 
 

@@ -89,9 +89,10 @@ def _expect_streams(recipe: Recipe, streams: int) -> None:
     """Refuse a validation part or batches that would tear the streams of a text apart."""
     network: Stage = build(without_weights(recipe.network), family="stage")
     carries = network.statistics is not None and network.statistics.read_in_training
-    if recipe.validation and (streams > 1 or carries):
+    if recipe.holds_back and (streams > 1 or carries):
+        name = "fold" if recipe.fold else "validation"
         raise BadInput(
-            f"validation is {recipe.validation:g}, which would hold back windows in the middle of "
+            f"{name} is {getattr(recipe, name)}, which would hold back windows in the middle of "
             f"{streams} streams: leave it out, or hold back the ends with test."
         )
     batching: Batching = build(recipe.batches, family="batches")

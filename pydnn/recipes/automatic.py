@@ -85,6 +85,8 @@ def recipe_for(
         >>> recipe.loss, recipe.batches, recipe.iterations
         ({'sigmoid_cross_entropy': {}}, {'mini_batches': {'size': 16}}, 800)
     """
+    if changes.get("fold") is not None:
+        changes = {"validation": 0.0} | changes  # a fold is held back instead of a share
     known = [field.name for field in attrs.fields(Recipe)]
     for name in changes:
         expect_known("entry of a recipe", name, known)
@@ -121,7 +123,7 @@ def recipe_for(
         "watch": "validation cost",
         "patience": max(_PATIENCE * steps, _FEWEST_PATIENT_STEPS),
     }
-    if changes.get("validation") == 0 and "watch" not in changes:
+    if not _holds_back(changes) and "watch" not in changes:
         entries |= {"watch": "", "patience": 0}  # since there is nothing to watch
     recipe = Recipe(**entries | changes)
     if "loss" in changes:
@@ -149,7 +151,7 @@ def _recipe_for_text(
         "iterations": 1000,
         "batches": f"mini_batches({min(32, max(m // 2, 1))})",
     }
-    if vocabulary.lines and m >= _FEWEST_LINES and changes.get("validation") != 0:
+    if vocabulary.lines and m >= _FEWEST_LINES and _holds_back(changes):
         # Windows of a text may belong to streams, which a validation part would tear apart.
         watched = {"evaluate_every": 100, "watch": "validation cost", "patience": 300}
         entries |= {"validation": 0.1, **watched}
@@ -157,6 +159,10 @@ def _recipe_for_text(
     if recipe.watch and recipe.iterations < recipe.evaluate_every and "watch" not in changes:
         recipe = attrs.evolve(recipe, watch="", patience=0)  # nothing would be measured
     return recipe
+
+
+def _holds_back(changes: dict[str, Any]) -> bool:
+    return changes.get("validation") != 0 or changes.get("fold") is not None
 
 
 _FEWEST_LINES = 20  # of which some are held back

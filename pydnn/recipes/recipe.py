@@ -18,6 +18,7 @@ from pydnn.checks import (
     expect_flag,
     expect_known,
     expect_real,
+    is_count,
     known_options,
     shown,
 )
@@ -137,6 +138,8 @@ class Recipe:
         rotate: Whether to train in the space of the examples, see `pydnn.jobs.rotation`; None to
             do so if it is exact and saves time.
         validation: The share of the training examples to hold back, at least 0 and below 1.
+        fold: Which part to hold back instead of a share, and of how many equal parts: (1, 5) is the
+            first of five folds; None for no folds. See `batches.split_fold`.
         evaluate_every: The number of steps between evaluations on the training and validation
             parts; 0 for no evaluations.
         watch: The value that early stopping watches, e.g. "validation cost"; "" for no early
@@ -196,6 +199,7 @@ class Recipe:
     standardize: bool = False
     rotate: bool | None = None
     validation: float = 0.0
+    fold: tuple[int, int] | None = None
     evaluate_every: int = 0
     watch: str = attrs.field(default="", validator=_text)
     patience: int = 0
@@ -242,6 +246,7 @@ class Recipe:
         expect_count("seed", self.seed, least=0, most=MOST_SEED, hint=hint)
         hint = "give the share to hold back, e.g. 0.2"
         expect_real("validation", self.validation, least=0, below=1, hint=hint)
+        self._expect_fold()
         hint = "0 means no evaluations"
         expect_count("evaluate_every", self.evaluate_every, least=0, hint=hint)
         hint = "0 means no early stopping"
@@ -267,9 +272,31 @@ class Recipe:
         return ARITHMETICS[self.numerics]
 
     @property
+    def holds_back(self) -> bool:
+        """Whether some of the training examples are held back for evaluation."""
+        return bool(self.validation) or self.fold is not None
+
+    @property
     def is_of_text(self) -> bool:
         """Whether the data is the file of a text, of which sequences of symbols are made."""
         return self.text is not None or (not self.target and is_text(self.data))
+
+    def _expect_fold(self) -> None:
+        if self.fold is None:
+            return
+        pair = self.fold if isinstance(self.fold, list | tuple) else ()
+        which, folds = pair if len(pair) == 2 else (0, 0)
+        if not (is_count(folds, least=2) and is_count(which, least=1, most=folds)):
+            raise BadInput(
+                f"fold is {shown(self.fold)}, expected the number of a fold and how many there "
+                "are, two or more: give e.g. (1, 5) for the first of five."
+            )
+        object.__setattr__(self, "fold", (which, folds))
+        if self.validation:
+            raise BadInput(
+                f"fold is {self.fold} and validation is {self.validation:g}, expected only one of "
+                "them, since both hold back examples: leave one out."
+            )
 
     def _expect_table(self) -> None:
         for name in ("target", "ignore"):
@@ -304,7 +331,7 @@ class Recipe:
         part = self.watch.partition(" ")[0]
         if part not in ("train", "validation"):
             return
-        if not self.evaluate_every or (part == "validation" and not self.validation):
+        if not self.evaluate_every or (part == "validation" and not self.holds_back):
             what = "evaluate_every" if not self.evaluate_every else "validation"
             raise BadInput(
                 f"patience has nothing to watch: {self.watch!r} needs {what} above 0: set it."

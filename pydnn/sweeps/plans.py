@@ -25,8 +25,8 @@ class Variation:
     """One training of a sweep.
 
     Attributes:
-        recipe: The recipe of this training.
-        setting: The values that were varied, by name; the seed is not among them.
+        recipe: The recipe of this training, with its seed and its fold.
+        setting: The values that were varied, by name; seed and fold are not among them.
     """
 
     recipe: Recipe
@@ -34,26 +34,41 @@ class Variation:
 
 
 def variations(
-    recipe: Recipe, *, seeds: int | Sequence[int] = 1, over: Mapping[str, Sequence[object]]
+    recipe: Recipe,
+    *,
+    seeds: int | Sequence[int] = 1,
+    over: Mapping[str, Sequence[object]],
+    folds: int | None = None,
 ) -> tuple[Variation, ...]:
-    """Return one `Variation` for each combination of seeds and values.
+    """Return one `Variation` for each combination of values, seeds and folds.
 
     Args:
         recipe: The recipe that all have in common.
         seeds: The seeds, or their number; they then begin with the seed of the recipe.
         over: Lists of values by the names that `varied` takes, e.g.
             {"optimizer.learning_rate": [0.1]}.
+        folds: The number of folds that are held back in turn; None for no folds.
 
     Raises:
         BadInput: If a name, a value or a seed does not fit, or there are too many combinations.
     """
     all_seeds = _seeds(recipe, seeds)
+    if folds is not None:
+        hint = "give the number of folds, e.g. 5, or leave it out"
+        folds = expect_count("folds", folds, least=2, most=_MOST_RUNS, hint=hint)
+        recipe = attrs.evolve(recipe, validation=0.0, fold=(1, folds))
+    for name in ("validation", "fold"):
+        if folds and name in over:
+            raise BadInput(
+                f"{name} is varied and folds is {folds}, expected only one of them, since both say "
+                "which examples are held back: leave one out."
+            )
     for name, values in over.items():
         if isinstance(values, str) or not isinstance(values, Sequence) or not values:
             raise BadInput(
                 f"the values of {name} are {values!r}, expected a list: put them in brackets."
             )
-    count = len(all_seeds) * math.prod(map(len, over.values()))
+    count = len(all_seeds) * (folds or 1) * math.prod(map(len, over.values()))
     if count > _MOST_RUNS:
         raise BadInput(
             f"the sweep has {count:,} trainings, expected at most {_MOST_RUNS:,}: vary less."
@@ -66,8 +81,16 @@ def variations(
         changed = recipe
         for name, value in setting.items():
             changed = varied(changed, name, value)
-        runs += [Variation(with_seed(changed, seed), setting) for seed in all_seeds]
+        for seed in all_seeds:
+            seeded = with_seed(changed, seed)
+            runs += [Variation(one, setting) for one in (_each_fold(seeded) if folds else [seeded])]
     return tuple(runs)
+
+
+def _each_fold(recipe: Recipe) -> list[Recipe]:
+    """The recipe for each of as many folds as it has."""
+    _, folds = recipe.fold or (1, 1)
+    return [attrs.evolve(recipe, fold=(which, folds)) for which in range(1, folds + 1)]
 
 
 def _seeds(recipe: Recipe, seeds: int | Sequence[int]) -> list[int]:

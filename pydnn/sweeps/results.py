@@ -25,7 +25,7 @@ class Outcome:
     Attributes:
         model: The trained model. With early stopping it has the best parameters. Training its
             recipe alone gives the same bits.
-        setting: The values that were varied, by name; the seed is not among them.
+        setting: The values that were varied, by name; seed and fold are not among them.
         scores: The cost and the metrics of the model on each part of the data, e.g. "validation
             accuracy"; empty if the training diverged.
         stopped: Why training ended before its last iteration; "" if it did not.
@@ -118,7 +118,7 @@ class SweepResult:
 
     @property
     def by_setting(self) -> list[SweepResult]:
-        """One result for each setting, with its trainings for all seeds."""
+        """One result for each setting, with its trainings for all seeds and folds."""
         settings = []
         for outcome in self.outcomes:
             if outcome.setting not in settings:
@@ -140,16 +140,49 @@ class SweepResult:
     def best(self, by: str = "") -> int:
         """Return the number of the best training by a score, by default the `selector`.
 
+        With folds, it is one of the best setting, see `best_setting`: a training may have the best
+        score of all only because the examples of its fold are easy.
+
         Raises:
             BadInput: If there is no such score, or every training diverged.
         """
+        by, sign = self._choosing(by)
+        setting: object = None
+        if any(outcome.recipe.fold for outcome in self.outcomes):
+            setting = self.by_setting[self.best_setting(by)].outcomes[0].setting
+        signed = [
+            sign * value if math.isfinite(value) and setting in (None, o.setting) else math.inf
+            for o, value in zip(self.outcomes, self.values(by).tolist(), strict=True)
+        ]
+        return signed.index(min(signed))
+
+    def best_setting(self, by: str = "") -> int:
+        """Return the number of the setting in `by_setting` whose mean of a score is the best.
+
+        The mean is that over all its seeds and folds. Settings in which fewer trainings diverged
+        come first.
+
+        Args:
+            by: The score, by default the `selector`.
+
+        Raises:
+            BadInput: If there is no such score, or every training diverged.
+        """
+        by, sign = self._choosing(by)
+        ranks = []
+        for own in self.by_setting:
+            values = [outcome.scores.get(by, math.nan) for outcome in own.outcomes]
+            spread = spread_of(values)
+            ranks.append((len(values) - spread.count, sign * spread.mean if spread.count else 0.0))
+        return ranks.index(min(ranks))
+
+    def _choosing(self, by: str) -> tuple[str, float]:
+        """Return the score that chooses, and the sign with which lower values are better."""
         if not self.names:
             raise BadInput(
                 "every training diverged, expected one that stays finite: try smaller learning "
                 "rates."
             )
         by = by or self.selector
-        values = self.values(by)
-        sign = -1.0 if higher_is_better(by) else 1.0
-        signed = [sign * value if math.isfinite(value) else math.inf for value in values]
-        return signed.index(min(signed))
+        expect_known("score", by, self.names)
+        return by, -1.0 if higher_is_better(by) else 1.0

@@ -69,8 +69,9 @@ def sweep(
     test: Batch | None = None,
     classes: Sequence[str] | None = None,
     together: bool = True,
+    folds: int | None = None,
 ) -> Sweep:
-    """Return the plan of a sweep: one training for each combination of seeds and values.
+    """Return the plan of a sweep: one training for each combination of values, seeds and folds.
 
     Args:
         recipe: The recipe that all trainings have in common.
@@ -81,6 +82,10 @@ def sweep(
         test: Examples to evaluate trained models on; None or no examples skip this.
         classes: The names of the classes, as many as the networks distinguish; None without names.
         together: Whether to stack trainings of one shape, which is faster and changes no bit.
+        folds: The number k of folds for cross-validation; None for none. Each setting is then
+            trained k times, and each time another k-th of the examples is held back, instead of the
+            share that the recipe holds back; see `split_fold`. The scores on them have names such
+            as "validation cost". Each seed has its own folds, the same for all settings.
 
     Raises:
         BadInput: If the recipe of any training does not fit the data; nothing is trained then.
@@ -101,13 +106,13 @@ def sweep(
     batch = data.train if isinstance(data, DataSet) else data
     runs = tuple(
         attrs.evolve(one, recipe=by_class_number(one.recipe, classes))
-        for one in variations(recipe, seeds=seeds, over=over)
+        for one in variations(recipe, seeds=seeds, over=over, folds=folds)
     )
     # All jobs share these examples, so their order in memory is changed once, here.
     judges = test if test is not None and test.Y.size else None
     plan = Sweep(runs, examples_together(batch), judges, together)
     notes: list[str] = []
-    for variation in runs[:: _seeds_of(runs)]:
+    for variation in runs[:: _runs_of_setting(runs)]:
         job = prepare(variation.recipe, plan.batch)  # refuses a setting that does not fit
         nothing = Batch(batch.X[..., :0], batch.Y[..., :0])
         expect_test(job, nothing if test is None else test, classes=classes)
@@ -115,8 +120,8 @@ def sweep(
     return attrs.evolve(plan, notes=tuple(dict.fromkeys(notes)))
 
 
-def _seeds_of(runs: Sequence[Variation]) -> int:
-    """Return the number of seeds of each setting."""
+def _runs_of_setting(runs: Sequence[Variation]) -> int:
+    """Return the number of trainings of each setting, one for each seed and fold."""
     return sum(variation.setting == runs[0].setting for variation in runs)
 
 
@@ -152,9 +157,18 @@ def outcomes(
 
 
 def _groups(plan: Sweep) -> list[list[int]]:
-    """Return the numbers of the trainings, grouped by the `stacking_key` of their recipes."""
-    texts = [write_recipe(stacking_key(variation.recipe)) for variation in plan.runs]
-    return list(toolz.groupby(texts.__getitem__, range(len(texts))).values())
+    """Return the numbers of the trainings, grouped by the `stacking_key` of their recipes.
+
+    If the folds are not all of one size, they form two groups.
+    """
+    m = plan.batch.X.shape[-1]
+
+    def key(number: int) -> tuple[str, int]:
+        recipe = plan.runs[number].recipe
+        which, folds = recipe.fold or (1, 1)
+        return write_recipe(stacking_key(recipe)), len(range(which - 1, m, folds))
+
+    return list(toolz.groupby(key, range(len(plan.runs))).values())
 
 
 def _chunks(plan: Sweep, group: Sequence[int]) -> Iterator[Sequence[int]]:
@@ -173,7 +187,7 @@ def _bytes_of_run(job: Job) -> int:
     *shape, m = job.data["train"].X.shape
     layers = layers_of(job.recipe, tuple(shape))
     step = sum(bytes_of(job.recipe, *layers, shape=tuple(shape), examples=m).values())
-    if not job.recipe.validation and job.inputs.rotation is None:
+    if not job.recipe.holds_back and job.inputs.rotation is None:
         return step
     # Each seed holds back other examples, so each training has two copies, job and stack.
     parts = [array for part in job.data.values() for array in (part.X, part.Y, part.weights)]
@@ -198,7 +212,8 @@ def _jobs(plan: Sweep, numbers: Sequence[int]) -> list[Job]:
     for number in numbers:
         recipe = plan.runs[number].recipe
         job = prepare(recipe, plan.batch)
-        same = not recipe.validation or recipe.seed == (jobs or [job])[0].recipe.seed
+        first = (jobs or [job])[0].recipe
+        same = not recipe.holds_back or (recipe.seed, recipe.fold) == (first.seed, first.fold)
         if jobs and same and job.inputs.rotation is None:  # each training has its own rotation
             job = attrs.evolve(job, data=jobs[0].data)
         jobs.append(job)

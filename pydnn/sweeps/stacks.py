@@ -116,8 +116,8 @@ class Stack:
 def stacking_key(recipe: Recipe) -> Recipe:
     """Return the recipe without what may differ between the trainings of a stack.
 
-    The seed, a constant learning rate and the strengths of penalties are set to 1. Only trainings
-    with equal keys can be stacked.
+    The seed, the number of the fold, a constant learning rate and the strengths of penalties are
+    set to 1. Only trainings with equal keys can be stacked.
     """
     optimizer = recipe.optimizer
     if rate_of(optimizer) is not None:
@@ -127,7 +127,9 @@ def stacking_key(recipe: Recipe) -> Recipe:
         for penalty in recipe.penalties
         for name, options in penalty.items()
     )
-    return with_seed(attrs.evolve(recipe, optimizer=optimizer, penalties=penalties), 1)
+    fold = recipe.fold and (1, recipe.fold[1])
+    changed = attrs.evolve(recipe, optimizer=optimizer, penalties=penalties, fold=fold)
+    return with_seed(changed, 1)
 
 
 def why_not_stacked(jobs: Sequence[Job]) -> str:

@@ -490,6 +490,7 @@ OPTIONS = {
     "--skip-unreadable": (None, "skip_unreadable", True),
     "--no-rotate": (None, "rotate", False),
     "--validation": ("0.5", "validation", 0.5),
+    "--fold": ("1,5", "fold", (1, 5)),
     "--evaluate-every": ("10", "evaluate_every", 10),
     "--watch": ("train cost", "watch", "train cost"),
     "--patience": ("30", "patience", 30),

@@ -124,6 +124,28 @@ def test_all_curves_are_drawn(command, tmp_path):
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_folds_give_each_setting_a_mean_and_a_spread(command):
+    argv = ["sweep", "recipe.toml", "--learning-rates", "0.1,0.01", "--folds", 3]
+    status, out, err = command(*argv, "--watch", "validation cost", "--patience", 9,
+                               "--evaluate-every", 3)  # fmt: skip
+    assert (status, err) == (0, "")
+    lines = [line.split() for line in out.splitlines() if "validation cost" in line]
+    assert [line[-1] for line in lines[:2]] == ["3", "3"]
+    assert re.search(
+        r"^best mean validation cost 0\.\d+ \+- \S+ over 3 trainings: optimizer\.", out, re.M
+    )
+    result = json.loads(command(*argv, "--json")[1])
+    assert [run["fold"] for run in result["runs"]] == [[1, 3], [2, 3], [3, 3]] * 2
+
+
+def test_one_fold_can_be_trained_alone(command):
+    swept = json.loads(command("sweep", "recipe.toml", "--folds", 4, "--json")[1])
+    argv = ["train", "recipe.toml", "--fold", "2,4", "--json", "--no-record"]
+    trained = json.loads(command(*argv)[1].splitlines()[-1])
+    assert swept["runs"][1]["costs"] == trained["costs"]
+    assert swept["runs"][1]["scores"]["test accuracy"] == trained["test_accuracy"]
+
+
 MISTAKES = {
     "no count": (["--seeds", "many"], "--seeds is 'many', expected a number of seeds"),
     "none": (["--seeds", "0"], "seeds is 0, expected an integer of at least 1"),
@@ -136,6 +158,9 @@ MISTAKES = {
     "unread": (["--vary", "optimizer=adam("], "values of optimizer: 'adam(' cannot be read"),
     "no plot": (["--plot", "curves"], "curves has no extension"),
     "taken": (["--save-best", "recipe.toml"], "recipe.toml exists already"),
+    "one fold": (["--folds", "1"], "--folds is 1, expected an integer of at least 2"),
+    "many folds": (["--folds", "60"], "examples, expected 60 or more, one for each fold"),
+    "best fold": (["--folds", "3", "--save-best", "best"], "no training of a fold has all exam"),
     "lost": (["--learning-rates", "1e300"], "every training diverged"),
 }
 

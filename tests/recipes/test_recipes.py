@@ -86,6 +86,8 @@ def test_round_trip_through_a_file_is_exact(hidden, rate, number, dtype, name, s
 
 def test_a_rich_recipe_is_read_as_it_was_written():
     assert read_recipe(write_recipe(RICH)) == RICH
+    fold = attrs.evolve(RICH, validation=0.0, fold=(2, 5))
+    assert read_recipe(write_recipe(fold)) == fold
 
 
 def test_numpys_numbers_become_pythons_in_a_recipe():
@@ -229,6 +231,10 @@ REFUSED = {
     "rate": (lambda: tutorial_recipe(learning_rate=float("nan")), "learning_rate is nan"),
     "zero units": (lambda: tutorial_recipe(hidden=(3, 0)), "units is 0"),
     "validation": (changed(validation=1.0), "validation is 1.0, expected a number below 1"),
+    "fold": (changed(fold=[6, 5]), "fold is [6, 5], expected the number of a fold and how many"),
+    "one fold": (changed(fold=(1, 1)), "there are, two or more: give e.g. (1, 5) for the first of"),
+    "no fold": (changed(fold=3), "fold is 3, expected the number of a fold"),
+    "both": (changed(fold=(1, 2), validation=0.1), "fold is (1, 2) and validation is 0.1, exp"),
     "watching what is not there": (
         changed(
             patience=5, watch="train acuracy", evaluate_every=2,

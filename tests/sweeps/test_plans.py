@@ -88,6 +88,31 @@ def test_a_stream_of_all_weights_gets_the_seed_too():
     assert runs[0].recipe.weights == describe(tutorial(seed=4))
 
 
+def test_each_seed_is_trained_once_for_each_fold():
+    recipe = attrs.evolve(RECIPE, validation=0.2, evaluate_every=1, watch="validation cost",
+                          patience=2)  # fmt: skip
+    runs = variations(recipe, seeds=2, over={"dtype": ["float32", "float64"]}, folds=3)
+    folds = [(run.recipe.dtype, run.recipe.seed, run.recipe.fold) for run in runs]
+    assert folds[:4] == [("float32", 5, (n, 3)) for n in (1, 2, 3)] + [("float32", 6, (1, 3))]
+    assert len(set(folds)) == 12
+    assert {run.recipe.validation for run in runs} == {0.0}
+    assert runs[0].setting == {"dtype": "float32"}
+
+
+@pytest.mark.parametrize(
+    ("folds", "over", "message"),
+    [
+        (1, {}, "folds is 1, expected an integer of at least 2: give the number of folds"),
+        (2.5, {}, r"folds is 2\.5, expected an integer"),
+        (3, {"validation": [0.1, 0.2]}, "validation is varied and folds is 3, expected only one"),
+        (3, {"fold": [[1, 5]]}, "fold is varied and folds is 3, expected only one"),
+    ],
+)
+def test_folds_that_do_not_fit_are_refused(folds, over, message):
+    with pytest.raises(BadInput, match=message):
+        variations(RECIPE, over=over, folds=folds)
+
+
 REFUSALS = [
     ("optimiser.learning_rate", 1, "no part of a recipe to vary 'optimiser': did you mean 'optim"),
     ("optimizer.rate", 1, "no option of gradient_descent 'rate'"),

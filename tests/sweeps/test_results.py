@@ -1,5 +1,6 @@
 import math
 
+import attrs
 import numpy as np
 import pytest
 
@@ -19,8 +20,9 @@ RECIPE = Recipe(
 NOTHING = pack(NO_PARAMS)
 
 
-def outcome(costs, scores, **setting):
-    return Outcome(Model(RECIPE, NOTHING, costs, 2), setting, scores)
+def outcome(costs, scores, fold=None, **setting):
+    recipe = attrs.evolve(RECIPE, fold=fold)
+    return Outcome(Model(recipe, NOTHING, costs, 2), setting, scores)
 
 
 RESULT = SweepResult(
@@ -77,3 +79,27 @@ def test_refusals():
         RESULT.best("train acuracy")
     with pytest.raises(BadInput, match="every training diverged"):
         SweepResult(RESULT.outcomes[2:3]).best()
+
+
+def folds_of(rate, *costs):
+    return [
+        outcome([1.0], {} if cost is None else {"validation cost": cost}, (n, 3), rate=rate)
+        for n, cost in enumerate(costs, start=1)
+    ]
+
+
+def test_folds_choose_the_setting_with_the_best_mean():
+    lucky = folds_of(1, 0.1, 5.0, 5.0)
+    steady = folds_of(2, 2.0, 1.0, 2.0)
+    result = SweepResult((*lucky, *steady))
+    assert result.best_setting() == 1
+    assert result.best() == 4  # the best of the steady ones, not the lucky one
+    lost = SweepResult((*folds_of(3, 0.1, 0.1, None), *steady))
+    assert lost.best_setting() == 1  # since a fold of the other one diverged
+    with pytest.raises(BadInput, match="no score 'validation accuracy'"):
+        result.best_setting("validation accuracy")
+
+
+def test_without_folds_the_best_training_may_be_of_any_setting():
+    assert RESULT.best_setting() == 0
+    assert RESULT.best("train cost") == 1

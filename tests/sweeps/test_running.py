@@ -263,3 +263,71 @@ def test_a_table_and_a_data_set_are_swept_as_their_examples_are():
     scores = [[outcome.scores for outcome in run_sweep(plan).outcomes] for plan in plans]
     assert scores[0] == scores[1] == scores[2]
     assert "test accuracy" in scores[0][0]
+
+
+# Cross-validation
+
+
+def test_folds_are_held_back_in_turn_and_stacked_where_they_are_of_one_size():
+    found = both(RECIPE, seeds=2, folds=4, over={"optimizer.learning_rate": [0.1, 0.02]})
+    assert len(found) == 16
+    assert not any(outcome.why_not_stacked for outcome in found)
+    judged = []
+    for outcome in found[:4]:
+        job = prepare(outcome.recipe, DATA)
+        pairs = list(run(job))
+        assert outcome.costs.tolist() == [info.cost for _, info in pairs]
+        assert (
+            outcome.scores["validation cost"] == job.evaluation()(pairs[-1][0])["validation cost"]
+        )
+        judged.append(job.data["validation"].X)
+    columns = np.concatenate(judged, axis=1)
+    np.testing.assert_array_equal(np.sort(columns, axis=1), np.sort(X, axis=1))
+    assert {len(outcome.scores) for outcome in found} == {len(found[0].scores)}
+    # Each seed has its own folds, which all settings share.
+    held = {(o.recipe.seed, o.recipe.fold): o.recipe for o in found}
+    first, other = (prepare(held[seed, (1, 4)], DATA).data["validation"].X for seed in (1, 2))
+    assert not np.array_equal(first, other)
+
+
+def test_folds_of_two_sizes_form_two_groups():
+    data = Batch(X[:, :58], DATA.Y[:, :58])
+    found = run_sweep(sweep(RECIPE, data, seeds=2, folds=4)).outcomes
+    assert [bool(outcome.why_not_stacked) for outcome in found] == [False] * 8
+    for outcome in found:
+        state, _ = toolz.last(run(prepare(outcome.recipe, data)))
+        assert outcome.model.parameters == state.parameters
+
+
+def test_early_stopping_watches_the_fold():
+    recipe = attrs.evolve(
+        RECIPE, validation=0.3, evaluate_every=2, watch="validation cost", patience=6,
+        optimizer=describe(momentum(learning_rate=0.4)), iterations=120,
+    )  # fmt: skip
+    found = both(recipe, folds=5)
+    assert {outcome.stopped for outcome in found} == {"stopped early"}
+
+
+def test_folds_of_tables_and_sequences():
+    table = {"x": [0.1 * number for number in range(20)], "y": ["a", "b"] * 10}
+    recipe = Recipe(
+        *("rows", "dense(1)", "sigmoid_cross_entropy()", "adam()", 5), target="y", test=0.25
+    )
+    result = run_sweep(sweep(recipe, table, folds=5))
+    assert {"validation accuracy", "test accuracy"} < set(result.names)
+    assert result.spread("validation cost").count == 5
+    with pytest.raises(BadInput, match=r"class '.' of 'y' has . examples, expected 9 or more, one"):
+        sweep(recipe, table, folds=9)
+    ids = np.arange(40).reshape(4, 10) % 3
+    sequences = Batch(ids, ids[::-1], lengths=[1, 2, 3, 4, 4, 3, 2, 1, 4, 4])
+    letters = Recipe(
+        *("ids", "serial(embedding(3, 2), dense(3))", "softmax_cross_entropy()", "adam()", 2)
+    )
+    held = run_sweep(sweep(letters, sequences, folds=3))
+    assert held.spread("validation cost").count == 3
+
+
+def test_more_folds_than_examples_of_a_class_are_refused_before_training():
+    rare = Batch(X, np.concatenate([np.ones((1, 57)), np.zeros((1, 3))], axis=1))
+    with pytest.raises(BadInput, match="label 0 has 3 examples, expected 4 or more, one for each"):
+        sweep(RECIPE, rare, folds=4)
