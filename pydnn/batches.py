@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import threading
 from collections.abc import Callable, Iterator
 
 import attrs
@@ -18,7 +19,7 @@ from pydnn.checks import BadInput, expect_count, expect_real
 from pydnn.descriptions.builders import described
 from pydnn.descriptions.parts import DescribedPart
 from pydnn.keys import Key
-from pydnn.records import Batch, FloatArray, examples_first, examples_last, freeze
+from pydnn.records import Batch, Examples, FloatArray, examples_first, examples_last, freeze
 
 __all__ = [
     "Batching",
@@ -39,7 +40,8 @@ class Batching(DescribedPart):
     """A way to cut data into batches.
 
     Attributes:
-        at: `(data, key, k) -> batch`, the batch of iteration k.
+        at: `(data, key, k) -> batch`, the batch of iteration k; `data` is a `Batch`, or a
+            `data.Stored`, of which only the batch comes into memory.
         per_epoch: `(m) -> count`, the number of batches in an epoch of m examples.
 
     Example:
@@ -47,7 +49,7 @@ class Batching(DescribedPart):
         (1, 7)
     """
 
-    at: Callable[[Batch, Key, int], Batch]
+    at: Callable[[Examples, Key, int], Batch]
     per_epoch: Callable[[int], int]
 
 
@@ -55,9 +57,9 @@ class Batching(DescribedPart):
 class WholeData:
     """The `at` of `full_batch`: every batch is all of the data."""
 
-    def __call__(self, data: Batch, key: Key, k: int) -> Batch:
+    def __call__(self, data: Examples, key: Key, k: int) -> Batch:
         """The batch of iteration k, which is `data`."""
-        return data
+        return data if isinstance(data, Batch) else data.take(slice(None))
 
 
 @described("batches")
@@ -80,19 +82,22 @@ class EpochBatches:
         shuffle: Whether each epoch has its own random order.
         keep_last: Whether an epoch ends with a shorter batch if `size` does not divide the number
             of examples.
+        window: The number of neighboring examples in an epoch that come from few places of the
+            data; None if each may come from anywhere.
     """
 
     size: int
     shuffle: bool
     keep_last: bool
+    window: int | None = None
 
-    def __call__(self, data: Batch, key: Key, k: int) -> Batch:
+    def __call__(self, data: Examples, key: Key, k: int) -> Batch:
         """The batch of iteration k."""
-        m = data.X.shape[-1]
+        m = data.count
         # From k alone, not from a position that is carried along: any step can be repeated.
         epoch, place = divmod(k, self.per_epoch(m))
         which = slice(place * self.size, (place + 1) * self.size)
-        return data.take(self.order(key, epoch, m)[which] if self.shuffle else which)
+        return data.take(self.examples(key, epoch, m, which) if self.shuffle else which)
 
     def per_epoch(self, m: int) -> int:
         """The number of batches in an epoch of m examples."""
@@ -105,11 +110,22 @@ class EpochBatches:
 
     def order(self, key: Key, epoch: int, m: int) -> NDArray[np.int64]:
         """The order (m,) of all m examples in an epoch."""
-        return _order(key, epoch, m) if self.shuffle else np.arange(m)
+        return self.examples(key, epoch, m, slice(m)) if self.shuffle else np.arange(m)
+
+    def examples(self, key: Key, epoch: int, m: int, places: slice) -> NDArray[np.int64]:
+        """The numbers of the examples at some places in the random order of an epoch."""
+        if self.window is not None:
+            start, stop, _ = places.indices(m)
+            return _in_windows(key, epoch, m, self.window, start, stop)
+        if m <= _MOST_ORDERED:
+            return _orders(key, epoch, m)[places]
+        return key.at("shuffle", epoch).permuted(m, np.arange(*places.indices(m)))
 
 
 @described("batches")
-def mini_batches(size: int, *, shuffle: bool = True, keep_last: bool = True) -> Batching:
+def mini_batches(
+    size: int, *, shuffle: bool = True, keep_last: bool = True, window: int | None = None
+) -> Batching:
     """Batches of `size` examples, in another random order in every epoch.
 
     Args:
@@ -117,9 +133,13 @@ def mini_batches(size: int, *, shuffle: bool = True, keep_last: bool = True) -> 
         shuffle: Whether each epoch has its own random order, drawn from the training's key.
         keep_last: Whether an epoch ends with a shorter batch if `size` does not divide the number
             of examples. If not, the remaining examples of the epoch are left out.
+        window: For data in files that are slow to read at random places, such as compressed ones.
+            In each epoch, blocks of `window` / 16 neighboring examples come in a random order, and
+            then the examples within each `window` of them. None mixes all examples.
 
     Raises:
-        BadInput: If `size` is not an integer of at least 1.
+        BadInput: If `size` or `window` is not an integer of at least 1, or there is a window
+            without shuffling.
 
     Example:
         >>> batching = mini_batches(2, shuffle=False)
@@ -128,11 +148,17 @@ def mini_batches(size: int, *, shuffle: bool = True, keep_last: bool = True) -> 
         [[[0.0, 1.0]], [[2.0, 3.0]], [[4.0]]]
     """
     size = expect_count("size", size, hint="give the number of examples in a batch")
-    cut = EpochBatches(size, shuffle, keep_last)
+    if window is not None:
+        window = expect_count("window", window, hint="give a number of examples, e.g. 65536")
+        if not shuffle:
+            raise BadInput(
+                f"window is {window}, but shuffle is False, so nothing is mixed: leave window out."
+            )
+    cut = EpochBatches(size, shuffle, keep_last, window)
     return Batching(cut, cut.per_epoch)
 
 
-def batches_of(batching: Batching, data: Batch, key: Key, *, start: int = 0) -> Iterator[Batch]:
+def batches_of(batching: Batching, data: Examples, key: Key, *, start: int = 0) -> Iterator[Batch]:
     """The endless stream of the batches of iterations `start`, `start` + 1, and so on.
 
     Args:
@@ -150,13 +176,82 @@ def batches_of(batching: Batching, data: Batch, key: Key, *, start: int = 0) -> 
         >>> np.sort(np.hstack([next(stream).X, next(stream).X]))  # an epoch has every example once
         array([[0., 1., 2., 3.]])
     """
-    batching.per_epoch(data.X.shape[-1])  # refuses a wrong size here instead of at the first step
+    batching.per_epoch(data.count)  # refuses a wrong size here instead of at the first step
     return (batching.at(data, key, k) for k in itertools.count(start))
 
 
-@functools.lru_cache(maxsize=8)  # all batches of an epoch share its order
-def _order(key: Key, epoch: int, m: int) -> NDArray[np.int64]:
-    return freeze(key.at("shuffle", epoch).permutation(m))
+_MOST_ORDERED = 1 << 27  # examples whose order is in memory, in 512 MB
+_MOST_KEPT = 1 << 20  # examples of an order that is kept together with others
+
+
+class _Orders:
+    """The random orders of the latest epochs, which all batches of an epoch share."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # a batch may be made on another thread than the step
+        self._of: dict[tuple[Key, int, int], NDArray[np.int64]] = {}
+
+    def __call__(self, key: Key, epoch: int, m: int) -> NDArray[np.int64]:
+        with self._lock:
+            name = (key, epoch, m)
+            if name not in self._of:
+                self._drop(1 if m > _MOST_KEPT else 8)
+                # Of few examples in 64 bits, as NumPy takes them fastest.
+                dtype = np.int64 if m <= _MOST_KEPT else np.uint32
+                self._of[name] = freeze(key.at("shuffle", epoch).permutation(m, dtype=dtype))
+            return self._of[name]
+
+    def _drop(self, most: int) -> None:
+        """Make room for one more order among `most`; large ones are never kept with others."""
+        for name in list(self._of):
+            if len(self._of) >= most or name[-1] > _MOST_KEPT:
+                del self._of[name]
+
+
+_orders = _Orders()
+_BLOCKS_IN_A_WINDOW = 16
+
+
+def _in_windows(
+    key: Key, epoch: int, m: int, window: int, start: int, stop: int
+) -> NDArray[np.int64]:
+    """The examples at places `start` to below `stop` of an epoch's order that mixes windows."""
+    numbers = range(start // window, -(-stop // window))
+    parts = [
+        _window(key, epoch, m, window, number)[
+            max(0, start - number * window) : stop - number * window
+        ]
+        for number in numbers
+    ]
+    return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+
+@functools.lru_cache(maxsize=2)  # a batch may need the end of one and the start of the next
+def _window(key: Key, epoch: int, m: int, window: int, number: int) -> NDArray[np.int64]:
+    """The examples of one window of an epoch, in its random order."""
+    ends, blocks = _block_order(key, epoch, m, window)
+    size = -(-window // _BLOCKS_IN_A_WINDOW)
+    start, stop = number * window, min(m, (number + 1) * window)
+    first, last = np.searchsorted(ends, [start, stop - 1], side="right")
+    examples = np.concatenate(
+        [np.arange(block * size, min(m, (block + 1) * size)) for block in blocks[first : last + 1]]
+    )
+    before = start - (ends[first - 1] if first else 0)
+    inside = examples[before : before + stop - start]
+    order = key.at("shuffle", epoch, "window", number).permutation(stop - start)
+    return freeze(inside[order])
+
+
+@functools.lru_cache(maxsize=2)
+def _block_order(
+    key: Key, epoch: int, m: int, window: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The random order of the blocks, and the number of examples up to the end of each."""
+    size = -(-window // _BLOCKS_IN_A_WINDOW)
+    count = -(-m // size)
+    blocks = key.at("shuffle", epoch).permutation(count)
+    sizes = np.where(blocks == count - 1, m - (count - 1) * size, size)  # the last may be short
+    return freeze(np.cumsum(sizes)), freeze(blocks)
 
 
 def examples_together(data: Batch) -> Batch:

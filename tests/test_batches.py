@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pydnn import BadInput, Batch, Key, batches_of, build, describe, full_batch, mini_batches
 from pydnn.batches import split, split_fold
+from pydnn.data import Stored
 from pydnn.jobs.inputs import expect_data
 from pydnn.jobs.standardization import fit_standardization
 
@@ -287,3 +288,83 @@ def test_examples_in_rows_are_named_as_such(Y, advice):
     with pytest.raises(BadInput, match=r"X has shape \(7, 4\) and Y .* one column") as refused:
         Batch(np.ones((7, 4)), Y)
     assert str(refused.value).endswith(f": {advice}.")
+
+
+# Data in files, and orders of many examples
+
+
+class Numbers:
+    """Examples that are their own numbers, and count how many are taken."""
+
+    def __init__(self, count):
+        self.count, self.shape, self.label_shape = count, (1,), (1,)
+        self.has_weights = self.has_lengths = False
+
+    def take(self, which):
+        numbers = np.arange(*which.indices(self.count)) if isinstance(which, slice) else which
+        return Batch(numbers[np.newaxis], numbers[np.newaxis])
+
+
+@given(st.integers(1, 200), st.integers(1, 30), st.booleans())
+def test_batches_of_stored_examples_are_those_of_the_same_ones_in_memory(m, size, shuffle):
+    if size > m:
+        return
+    batching, data = mini_batches(size, shuffle=shuffle), numbered(m)
+    stored = Stored(data.X.T, data.Y.T)
+    for k in range(2 * batching.per_epoch(m)):
+        assert batching.at(stored, KEY, k) == batching.at(data, KEY, k)
+    assert full_batch().at(stored, KEY, 3) == data
+
+
+def two_epochs(batching, m):
+    data, count = Numbers(m), batching.per_epoch(m)
+    return [seen(batching.at(data, KEY, k) for k in range(e, e + count)) for e in (0, count)]
+
+
+def test_an_order_too_long_for_memory_is_computed_batch_by_batch():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pydnn.batches._MOST_ORDERED", 100)
+        batching = mini_batches(7)
+        epochs = [
+            seen(batching.at(Numbers(101), KEY, k) for k in range(e, e + 15)) for e in (0, 15)
+        ]
+    for epoch in epochs:
+        assert sorted(itertools.chain(*epoch)) == list(range(101))
+    assert epochs[0] != epochs[1]
+    billion = mini_batches(4).at(Numbers(10**12), KEY, 10**11)
+    assert len(set(seen([billion])[0])) == 4
+
+
+@given(st.integers(1, 400), st.integers(1, 50), st.integers(1, 120))
+def test_an_epoch_mixed_in_windows_has_every_example_once(m, size, window):
+    if size > m:
+        return
+    batching = mini_batches(size, window=window)
+    count = batching.per_epoch(m)
+    epochs = [
+        seen(batching.at(Numbers(m), KEY, k) for k in range(e, e + count)) for e in (0, count)
+    ]
+    for epoch in epochs:
+        assert sorted(itertools.chain(*epoch)) == list(range(m))
+    if m > 12:
+        assert epochs[0] != epochs[1]
+    again = batching.at(Numbers(m), KEY, batching.per_epoch(m) - 1)  # without the batches before it
+    assert seen([again]) == epochs[0][-1:]
+
+
+def test_a_window_reads_from_few_places():
+    m, window = 1600, 320  # blocks of 20
+    batching = mini_batches(32, window=window)
+    order = list(itertools.chain(*seen(batching.at(Numbers(m), KEY, k) for k in range(50))))
+    for start in range(0, m, window):
+        blocks = {number // 20 for number in order[start : start + window]}
+        assert len(blocks) == 16
+    assert order[:320] != sorted(order[:320])
+
+
+def test_a_window_needs_shuffling():
+    with pytest.raises(BadInput, match=r"window is 10, but shuffle is False"):
+        mini_batches(4, shuffle=False, window=10)
+    with pytest.raises(BadInput, match="window is 0"):
+        mini_batches(4, window=0)
+    assert mini_batches(4) == mini_batches(4, window=None)

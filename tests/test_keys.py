@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pydnn.checks import BadInput
-from pydnn.keys import Key, _normal_quantile
+from pydnn.keys import Key, _normal_quantile, _order_of
 
 BITS = [18332982602184924535, 1249765648965839948, 8703047534229634734]
 NORMALS = ["0x1.404ff67fb4719p+1", "-0x1.7e258f15f2d54p+0", "-0x1.21d87b92bdf5cp-4"]
@@ -105,3 +105,55 @@ def test_many_numbers_are_drawn_without_much_more_memory_than_they_take():
         assert tracemalloc.get_traced_memory()[1] < 2 * drawn.nbytes
         del drawn
     tracemalloc.stop()
+
+
+@given(st.integers(0, 3000), st.integers(1, 60))
+def test_a_permutation_is_the_stable_order_of_its_bits_however_many_are_sorted_at_once(
+    count, at_once
+):
+    key = Key(count, ("order",))
+    expected = np.argsort(key.bits(count), kind="stable")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pydnn.keys._SORTED_AT_ONCE", at_once * 50)
+        patch.setattr("pydnn.keys._AT_ONCE", 64)
+        patch.setattr("pydnn.keys._FEW", 2)
+        for dtype in (np.int64, np.uint32):
+            order = key.permutation(count, dtype=dtype)
+            assert order.dtype == dtype
+            np.testing.assert_array_equal(order, expected)
+
+
+@given(st.lists(st.integers(0, 5), min_size=2, max_size=300), st.integers(0, 63))
+def test_equal_bits_and_equal_first_bits_keep_their_order(values, shift):
+    bits = np.array(values, np.uint64) << np.uint64(shift)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pydnn.keys._FEW", 2)
+        np.testing.assert_array_equal(_order_of(bits), np.argsort(bits, kind="stable"))
+
+
+@given(st.integers(1, 5000), st.integers(0, 5))
+def test_entries_computed_one_by_one_form_a_permutation(count, seed):
+    key = Key(seed)
+    order = key.permuted(count, np.arange(count))
+    np.testing.assert_array_equal(np.sort(order), np.arange(count))
+    which = np.array([count - 1, 0, count // 2], np.uint32)  # any entries, in any order
+    np.testing.assert_array_equal(key.permuted(count, which), order[which])
+
+
+def test_entries_of_a_permutation_of_many_are_below_its_count_and_spread_out():
+    count, which = 2**40 + 12345, np.arange(20_000)
+    entries = Key(1).permuted(count, which)
+    assert entries.min() >= 0
+    assert entries.max() < count
+    assert len(np.unique(entries)) == len(which)
+    shares = np.histogram(entries, bins=10, range=(0, count))[0] / len(which)
+    assert np.abs(shares - 0.1).max() < 0.015  # 7 deviations
+    assert np.abs(np.corrcoef(entries[:-1], entries[1:])[0, 1]) < 0.05
+    assert (Key(2).permuted(count, which) != entries).all()
+
+
+def test_small_permutations_are_drawn_evenly():
+    orders = [tuple(Key(seed).permuted(4, np.arange(4))) for seed in range(1200)]
+    counts = np.unique(orders, axis=0, return_counts=True)[1]
+    assert len(counts) == 24
+    assert np.abs(counts - 50).max() < 42  # 6 deviations
