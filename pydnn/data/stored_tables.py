@@ -342,11 +342,12 @@ class _Spooled:
         written = 0
         for count, spooled in self._blocks:
             content = self._spool.read(count * self._width * spooled.itemsize)
-            rows = np.frombuffer(content, spooled).reshape(count, -1)
+            rows: AnyArray = np.frombuffer(content, spooled).reshape(count, -1)
             if meanings:
-                rows = rows.astype(np.float64)
+                values = rows.astype(np.float64)
                 for place, codes in meanings.items():
-                    rows[:, place] = _coded(rows[:, place], codes)
+                    values[:, place] = _coded(values[:, place], codes)
+                rows = values
             yield rows.astype(dtype, copy=False)
             written += count
             on_rows(written, self.rows)
