@@ -19,9 +19,9 @@ from pydnn import Batch, Key, fast, portable
 from pydnn.descriptions.text import read_description
 from pydnn.fingerprints import fingerprint
 from pydnn.jobs.job import prepare, run
+from pydnn.numerics.battery import arithmetic_fingerprint
 from pydnn.recipes.recipe import Recipe
 from pydnn.records import freeze
-from pydnn.runs.battery import arithmetic_fingerprint
 from pydnn.runs.state_arrays import state_fingerprint
 
 DTYPES = ("float64", "float32")

@@ -26,7 +26,8 @@ import numpy as np
 from pydnn import __version__
 from pydnn.checks import BadInput
 from pydnn.numerics import Numerics, fast
-from pydnn.runs.battery import arithmetic_fingerprint
+from pydnn.numerics.battery import arithmetic_fingerprint
+from pydnn.numerics.blas_threads import THREADS
 from pydnn.storage.files import RESTORE
 
 __all__ = [
@@ -41,16 +42,6 @@ __all__ = [
 
 NOT_SET, UNKNOWN = "not set", "unknown"
 
-THREADS_OF_OPENBLAS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
-THREADS = (
-    *THREADS_OF_OPENBLAS,
-    "OPENBLAS_DEFAULT_NUM_THREADS",
-    "OMP_THREAD_LIMIT",
-    "MKL_NUM_THREADS",
-    "MKL_DOMAIN_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
 VARYING_THREADS = ("OMP_DYNAMIC", "MKL_DYNAMIC")
 DISPATCH = (
     "OPENBLAS_CORETYPE",

@@ -6,16 +6,9 @@ import itertools
 from collections.abc import Iterator
 
 from pydnn.numerics import ARITHMETICS
-from pydnn.runs.battery import operations
-from pydnn.runs.environment import (
-    NOT_SET,
-    THREADS,
-    THREADS_OF_OPENBLAS,
-    UNKNOWN,
-    VARIABLES,
-    Environment,
-    cut,
-)
+from pydnn.numerics.battery import operations
+from pydnn.numerics.blas_threads import THREADS, THREADS_OF_OPENBLAS
+from pydnn.runs.environment import NOT_SET, UNKNOWN, VARIABLES, Environment, cut
 
 __all__ = ["arithmetic_differences", "environment_changes", "variables_to_repeat", "what_to_expect"]
 

@@ -9,13 +9,14 @@ import attrs
 import numpy as np
 
 from pydnn.numerics import Numerics, fast
+from pydnn.numerics.blas_threads import THREADS
 from pydnn.numerics.portable.platform_checks import (
     adds_exactly,
     flushes_to_zero,
     pointer_bits,
     rounds_to_nearest,
 )
-from pydnn.runs.environment import BUFFER, DISPATCH, THREADS, VARYING_THREADS, plain
+from pydnn.runs.environment import BUFFER, DISPATCH, VARYING_THREADS, plain
 
 __all__ = ["Hazard", "hazards"]
 

@@ -141,4 +141,4 @@ def _run(worker: _Worker, arguments: Arguments) -> Result:
 
 
 _batch = maker_of(Batch)  # without checks, because the examples were checked as a batch
-SHARD = Kind(_prepared, _run)
+SHARD = Kind(_prepared, _run, one_thread=True)

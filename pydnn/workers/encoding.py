@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 import re
 import struct
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ import numpy as np
 from pydnn.checks import BadInput, Json, is_shape
 from pydnn.records import AnyArray, freeze
 
-__all__ = ["decoded", "encoded", "ordered"]
+__all__ = ["array_at", "decoded", "encoded", "memory_order"]
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 
@@ -50,11 +51,11 @@ def encoded(values: Mapping[str, Json | AnyArray]) -> list[bytes | memoryview]:
         if not isinstance(value, np.ndarray):
             plain[name] = value
             continue
-        dense, order = ordered(value)
-        if not _DTYPE.fullmatch(dense.dtype.str):
-            raise BadInput(f"{name} is an array of {dense.dtype}, expected numbers or texts.")
-        listed.append([name, dense.dtype.str, list(value.shape), order])
-        arrays.append(dense)
+        if not _DTYPE.fullmatch(value.dtype.str):
+            raise BadInput(f"{name} is an array of {value.dtype}, expected numbers or texts.")
+        order = memory_order(value)
+        listed.append([name, value.dtype.str, list(value.shape), order])
+        arrays.append(np.ascontiguousarray(value.transpose(order)))
     try:
         text = json.dumps([list(values), plain, listed], default=_plain).encode()
     except (TypeError, ValueError) as error:
@@ -79,16 +80,12 @@ def _plain(value: object) -> object:
     raise TypeError(f"a {type(value).__name__}")
 
 
-def ordered(array: AnyArray) -> tuple[AnyArray, list[int]]:
-    """A dense array in C order with the same bytes in memory, and its axes in `array`'s order.
-
-    `dense.transpose(np.argsort(order))` is the array again, in the same memory order. The array is
-    copied only if there are gaps between its entries.
-    """
+def memory_order(array: AnyArray) -> list[int]:
+    """The axes of an array in the order of its memory, from the largest to the smallest steps."""
     order = list(range(array.ndim))
     if not array.flags.c_contiguous:
         order.sort(key=lambda axis: -abs(array.strides[axis]))  # a stable order for equal strides
-    return np.ascontiguousarray(array.transpose(order)), order
+    return order
 
 
 def decoded(message: Buffer) -> dict[str, Json | AnyArray]:
@@ -107,9 +104,10 @@ def decoded(message: Buffer) -> dict[str, Json | AnyArray]:
     try:
         names, plain, listed = json.loads(bytes(view[_HEAD.size : at]))
         arrays = {}
-        for name, dtype, shape, order in listed:
+        for name, *place in listed:
             at += -at % _LINE
-            arrays[name], at = _array(view, at, dtype, shape, order)
+            arrays[name] = array_at(view, at, *place)
+            at += arrays[name].nbytes
         return {name: arrays[name] if name in arrays else plain[name] for name in names}
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise (
@@ -117,9 +115,21 @@ def decoded(message: Buffer) -> dict[str, Json | AnyArray]:
         ) from error
 
 
-def _array(
-    view: memoryview, at: int, dtype: str, shape: list[int], order: list[int]
-) -> tuple[AnyArray, int]:
+def array_at(
+    buffer: Buffer | mmap.mmap, at: int, dtype: str, shape: list[int], order: list[int]
+) -> AnyArray:
+    """The read-only array whose bytes begin at `at` in a buffer.
+
+    Args:
+        buffer: The bytes.
+        at: The offset of the first one.
+        dtype: The dtype, as NumPy writes it with its byte order, e.g. "<f8".
+        shape: The shape.
+        order: The axes in the order of memory, see `memory_order`.
+
+    Raises:
+        BadInput: If there is no such array, or it does not fit into the buffer.
+    """
     if not (
         _DTYPE.fullmatch(dtype)
         and len(shape) <= _MOST_AXES
@@ -129,11 +139,9 @@ def _array(
         raise BadInput(f"{_DAMAGED}: an array has dtype {dtype!r}, shape {shape}, order {order}.")
     kind = np.dtype(dtype)
     count = math.prod(shape)
-    end = at + count * kind.itemsize
-    if end > len(view):
-        raise BadInput(f"{_DAMAGED}: an array of shape {shape} does not fit into it.")
     if not count * kind.itemsize:
-        return freeze(np.zeros(shape, kind)), at
-    flat = np.frombuffer(view[at:end], kind)
-    dense = flat.reshape([shape[axis] for axis in order])
-    return freeze(dense.transpose(np.argsort(order)) if len(order) > 1 else dense), end
+        return freeze(np.zeros(shape, kind))
+    if not 0 <= at <= len(buffer) - count * kind.itemsize:
+        raise BadInput(f"{_DAMAGED}: an array of shape {shape} does not fit into it.")
+    dense = np.frombuffer(buffer, kind, count, at).reshape([shape[axis] for axis in order])
+    return freeze(dense.transpose(np.argsort(order)) if len(order) > 1 else dense)

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self, TypeAlias
 
 import attrs
+import numpy as np
 
-from pydnn.checks import Json
+from pydnn.checks import BadInput, Json
 from pydnn.records import AnyArray
 from pydnn.workers.encoding import encoded
 
@@ -37,6 +38,7 @@ class Spec:
         facts: Everything else to know, e.g. the pins of the data or the descriptions of parts.
         arrays: The arrays that every worker receives once, e.g. those of the data in memory.
         allow: The user's own modules that a worker may import for the recipe.
+        portable: Whether its arithmetic gives the same bits with every processor and NumPy.
         live: What the spec stands for, for workers in this process, which then prepare nothing. It
             never leaves the process. An empty spec with `live` cannot go to other processes.
 
@@ -53,6 +55,7 @@ class Spec:
         factory=dict, repr=lambda arrays: str(list(arrays))
     )
     allow: tuple[str, ...] = ()
+    portable: bool = False
     live: Any = attrs.field(default=None, repr=False)
 
     @property
@@ -63,6 +66,7 @@ class Spec:
             "place": self.place,
             "facts": self.facts,
             "allow": self.allow,
+            "portable": self.portable,
         }
 
     @functools.cached_property
@@ -72,6 +76,18 @@ class Spec:
         for piece in encoded({**self.texts, **{f"array {k}": v for k, v in self.arrays.items()}}):
             digest.update(piece)
         return digest.hexdigest()
+
+    def expect_sendable(self) -> None:
+        """Refuse a spec that stands only for objects in this process.
+
+        Raises:
+            BadInput: If it does.
+        """
+        if self.live is not None and not (self.recipe or self.facts):
+            raise BadInput(
+                "the parts have no descriptions, which other processes would need: make them with "
+                "builders (see nn.described), or use the executor serial or threads."
+            )
 
 
 @attrs.frozen(eq=False)
@@ -141,3 +157,23 @@ class Closing:
 
     def __exit__(self, *ended: object) -> None:
         self.close()
+
+
+INLINE = 1 << 12  # bytes of an array; smaller ones are quicker within a message
+
+
+def by_size(
+    values: Arguments,
+) -> tuple[dict[str, AnyArray], dict[str, AnyArray], dict[str, Json]]:
+    """Large arrays, small arrays, and everything else."""
+    large: dict[str, AnyArray] = {}
+    small: dict[str, AnyArray] = {}
+    plain: dict[str, Json] = {}
+    for name, value in values.items():
+        if not isinstance(value, np.ndarray):
+            plain[name] = value
+        elif value.nbytes > INLINE:
+            large[name] = value
+        else:
+            small[name] = value
+    return large, small, plain

@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 
 from pydnn.checks import expect_known
+from pydnn.numerics.blas_threads import using_blas_threads
 from pydnn.workers.interface import Arguments, Result, Spec, Task
 
 __all__ = ["TASKS", "Kind", "Prepared", "kind_of"]
@@ -27,10 +28,13 @@ class Kind:
     Attributes:
         prepare: What to make of a spec, once for each worker.
         run: The result, from what was prepared and the arguments of one task.
+        one_thread: Whether BLAS uses one thread for it, whatever the program uses; otherwise as
+            many as the program does.
     """
 
     prepare: Callable[[Spec], Any]
     run: Callable[[Any, Arguments], Result]
+    one_thread: bool = False
 
 
 ECHO = Kind(prepare=lambda spec: None, run=lambda prepared, arguments: arguments)
@@ -80,7 +84,10 @@ class Prepared:
             BadInput: If the task refuses its spec or its arguments.
         """
         kind = kind_of(task.name)
-        return kind.run(self._of(task, kind), task.arguments)
+        if not kind.one_thread:
+            return kind.run(self._of(task, kind), task.arguments)
+        with using_blas_threads(1):
+            return kind.run(self._of(task, kind), task.arguments)
 
     def _of(self, task: Task, kind: Kind) -> Any:
         spec = task.spec

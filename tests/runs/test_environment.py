@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 import pydnn
 from pydnn.checks import BadInput
 from pydnn.numerics import fast, portable
+from pydnn.numerics.battery import arithmetic_fingerprint, operations
 from pydnn.numerics.portable.scalars import _DIGITS as DIGITS
 from pydnn.optimizers.schedules import cosine_decay
 from pydnn.runs import hazards as module
-from pydnn.runs.battery import arithmetic_fingerprint, operations
 from pydnn.runs.environment import (
     VARIABLES,
     Environment,
