@@ -9,15 +9,15 @@ quotes, `pydnn.data.cells` reads short numbers and finds equal texts; `float`, N
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import itertools
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 import attrs
 import numpy as np
@@ -30,7 +30,7 @@ from pydnn.data.tables import BOOLEAN, DATE, TEXT, Column, Table
 from pydnn.records import FloatArray, freeze
 from pydnn.storage.files import open_regular, unchanged
 
-__all__ = ["MISSING", "read_csv"]
+__all__ = ["MISSING", "CsvTable", "HoldsTexts", "open_csv", "read_csv"]
 
 # What stands for a missing value; other libraries take the same texts for one.
 MISSING = frozenset(
@@ -72,13 +72,41 @@ def read_csv(
             if a line has more or fewer cells than the first; if a column has no name, or two have
             one; or if numbers are written with commas or separated thousands.
     """
+    with open_csv(path, header=header, delimiter=delimiter, texts=texts) as table:
+        while True:
+            try:
+                blocks = [values for values, _ in table.blocks()]
+                break
+            except HoldsTexts:
+                continue  # with those columns as texts
+        columns, meanings = zip(*table.settled(), strict=True)
+    values = np.concatenate(blocks, axis=1)
+    for row, codes in zip(values, meanings, strict=True):
+        if codes is not None:
+            row[:] = codes[row.astype(np.int64)]
+    return Table(columns, freeze(values))
+
+
+@contextlib.contextmanager
+def open_csv(
+    path: Path,
+    *,
+    header: bool | None = None,
+    delimiter: str | None = None,
+    texts: Collection[str] = (),
+) -> Iterator[CsvTable]:
+    """Open a table for reading its rows block by block; see `read_csv`.
+
+    Raises:
+        BadInput: As `read_csv` does.
+    """
     with open_regular(path, what="a table's file") as file, unchanged(file, path):
         look = _look(path, file)
         text = io.TextIOWrapper(file, "utf-8-sig", newline="")
-        source = _Source(path, text, delimiter or "", look.quoted)
+        source = _Source(path, file, text, delimiter or "", look.quoted)
         try:
             source = attrs.evolve(source, delimiter=delimiter or _delimiter(source))
-            return _read(source, header, frozenset(texts), look.plain)
+            yield CsvTable(source, header, frozenset(texts), look.plain)
         except UnicodeDecodeError as error:
             raise BadInput(
                 f"{path} is not UTF-8 (byte {error.object[error.start]:#x}), expected it: save the "
@@ -86,6 +114,109 @@ def read_csv(
             ) from error
         finally:
             source.text.detach()  # the one who opened the file closes it
+
+
+class HoldsTexts(Exception):  # noqa: N818 - no error: a request to read the file once more
+    """Columns that seemed to hold numbers hold texts, so the file has to be read again."""
+
+
+class CsvTable:
+    """A table in a file, whose rows are read block by block; made by `open_csv`.
+
+    Attributes:
+        names: The names of its columns.
+    """
+
+    def __init__(
+        self, source: _Source, header: bool | None, forced: frozenset[str], plain: bool
+    ) -> None:
+        """Read the first line, and decide whether it names the columns."""
+        first = list(itertools.islice(source.records(), 2))
+        if not first:
+            raise BadInput(
+                f"{source.path} has only blank lines, expected a table: download or save it again."
+            )
+        line, names = first[0]
+        headed = _is_header(*(record for _, record in first)) if header is None else header
+        if headed:
+            _expect_names(source.path, line, names)
+        else:
+            plain = plain and "_" not in "".join(names)  # a line without names counts as well
+            names = numbered(len(names))
+        if headed and len(first) == 1:
+            raise BadInput(
+                f"{source.path} has only names of columns, expected rows below them: download or "
+                "save it again."
+            )
+        self.names = tuple(names)
+        self._source, self._skipped, self._forced, self._plain = source, int(headed), forced, plain
+        self._as_texts = {place for place, name in enumerate(names) if name in forced}
+        self._columns: list[_Numbers | _Texts] = []
+
+    @property
+    def place(self) -> int:
+        """The number of bytes that are read in this pass, about."""
+        return self._source.raw.tell()
+
+    def blocks(self) -> Iterator[tuple[FloatArray, list[int]]]:
+        """All rows in order, in one pass through the file.
+
+        Yields:
+            The values (columns, rows) of some rows, and the places of the columns whose values are
+            codes, of which `settled` knows the meanings in the end.
+
+        Raises:
+            HoldsTexts: After all blocks, or the first, if a column of numbers turned out to hold
+                texts. The blocks are to be forgotten; the next call reads that column as texts.
+            BadInput: As `read_csv` does.
+        """
+        columns: list[_Numbers | _Texts] = [
+            _Texts() if place in self._as_texts else _Numbers(self._plain)
+            for place in range(len(self.names))
+        ]
+        self._columns = columns
+        numbers = [p for p, column in enumerate(columns) if isinstance(column, _Numbers)]
+        coded = sorted(self._as_texts)
+        turned: set[int] = set()
+        pieces = self._source.pieces(
+            len(columns), skipped=self._skipped, numbers=numbers, plain=self._plain
+        )
+        for number, piece in enumerate(pieces):
+            values = piece.values(columns, turned)
+            if turned and not number:
+                break  # nothing is lost yet
+            if not turned:
+                yield values, coded
+        if turned:
+            self._as_texts |= turned
+            raise HoldsTexts
+
+    def settled(self) -> list[tuple[Column, FloatArray | None]]:
+        """The columns, each with the values that its codes mean, once all blocks are read.
+
+        Raises:
+            BadInput: If a column holds numbers with commas or separated thousands.
+        """
+        settled: list[tuple[Column, FloatArray | None]] = []
+        for place, (name, column) in enumerate(zip(self.names, self._columns, strict=True)):
+            if isinstance(column, _Numbers):
+                settled.append((Column(name), None))
+                continue
+            forced = name in self._forced
+            if strange := None if forced else column.with_commas():
+                what, example, hint = strange
+                row = self._row_of(place, example)
+                raise BadInput(
+                    f"column {name!r} of {self._source.path} holds {what}, e.g. {example!r} in row "
+                    f"{row}, expected numbers such as 1234.5: {hint}."
+                )
+            settled.append(column.settled(name, forced=forced))
+        return settled
+
+    def _row_of(self, place: int, text: str) -> int:
+        """The number, from 1 on, of the first row that holds a text."""
+        rows = itertools.islice(self._source.records(), self._skipped, None)
+        return next(n for n, (_, record) in enumerate(rows, 1) if record[place] == text)
 
 
 @attrs.frozen(eq=False)
@@ -111,7 +242,38 @@ class Stretch:
         return self.numbers
 
 
-Piece: TypeAlias = Sequence[Stretch]
+@attrs.frozen(eq=False)
+class Piece:
+    """Some rows of a table.
+
+    Attributes:
+        numbers: The columns that are read already, (columns, rows).
+        whole: The places of these columns in the table.
+        stretches: The other columns, by place.
+    """
+
+    numbers: FloatArray
+    whole: Sequence[int]
+    stretches: Mapping[int, Stretch]
+
+    def values(self, columns: Sequence[_Numbers | _Texts], turned: set[int]) -> FloatArray:
+        """The values (columns, rows); what `columns` refuse to read is added to `turned`."""
+        if len(self.whole) == len(columns):
+            return self.numbers
+        read: dict[int, FloatArray] = {}
+        for place, stretch in self.stretches.items():
+            part = None if place in turned else columns[place].read(stretch.texts)
+            if part is None:
+                turned.add(place)
+            else:
+                read[place] = stretch.values(part)
+        if turned:
+            return self.numbers  # nobody needs the rest
+        values = np.empty((len(columns), len(next(iter(read.values())))))
+        values[list(self.whole)] = self.numbers
+        for place, part in read.items():
+            values[place] = part
+        return values
 
 
 @attrs.frozen
@@ -119,6 +281,7 @@ class _Source:
     """A file that is read from its beginning as often as is needed."""
 
     path: Path
+    raw: io.BufferedReader
     text: io.TextIOWrapper
     delimiter: str
     quoted: bool
@@ -160,7 +323,9 @@ class _Source:
             while piece := list(itertools.islice(records, rows)):
                 if set(map(len, piece)) != {columns}:
                     raise self.ragged(columns)
-                yield [Stretch(cells, slice(None)) for cells in zip(*piece, strict=True)]
+                cells = enumerate(zip(*piece, strict=True))
+                stretches = {place: Stretch(texts, slice(None)) for place, texts in cells}
+                yield Piece(np.empty((0, len(piece))), (), stretches)
         except csv.Error as error:
             raise self.refused(reader.line_num, error) from error
 
@@ -184,23 +349,34 @@ class _Source:
             cells = cut(piece, self.delimiter, columns)
             if cells is None:
                 raise self.ragged(columns)
+            values, right = cells.decimals(short)
+            are_right: NDArray[np.bool_] = np.all(right, axis=1)
+            whole = [short[row] for row in np.flatnonzero(are_right)]
+            if len(whole) == columns:
+                yield Piece(values, whole, {})
+                continue
             parts: dict[int, Stretch] = {}
-            for place, values, right in zip(short, *cells.decimals(short), strict=True):
-                others = np.flatnonzero(~right)
-                if 2 * len(others) < len(right):
-                    parts[place] = Stretch(cells.texts(place, others), others, values)
-            short = list(parts)
-            rest = [place for place in numbers if place not in parts]
+            for row in np.flatnonzero(~are_right):
+                others = np.flatnonzero(~right[row])
+                if 2 * len(others) < right.shape[1]:
+                    place = short[row]
+                    parts[place] = Stretch(cells.texts(place, others), others, values[row])
+            numbers_read = values[are_right]
+            short = sorted([*whole, *parts])
+            rest = [place for place in numbers if place not in parts and place not in whole]
             if plain and rest:
                 try:
                     read = self._numbers(piece, rest, gaps=cells.has_empty)
-                    parts |= {p: Stretch(numbers=x) for p, x in zip(rest, read, strict=True)}
+                    whole, numbers_read = [*whole, *rest], np.concatenate([numbers_read, read])
                 except ValueError:
                     plain = False  # some are texts, or missing in words
-            for place in set(range(columns)).difference(parts):
+            for place in set(range(columns)).difference(parts, whole):
                 own, places = cells.different(place)
                 parts[place] = Stretch(cells.texts(place, own), places)
-            yield [parts[place] for place in range(columns)]
+            if parts:
+                yield Piece(numbers_read, whole, parts)
+            else:
+                yield Piece(numbers_read[np.argsort(whole)], range(columns), {})
 
     def _numbers(self, piece: str, places: Sequence[int], *, gaps: bool) -> FloatArray:
         """The numbers in some columns of lines, (columns, lines), in half of the time of `float`.
@@ -293,43 +469,6 @@ def _delimiter(source: _Source) -> str:
     return next((d for d in _DELIMITERS if d in first[0]), ",") if len(first) == 1 else ","
 
 
-def _read(source: _Source, header: bool | None, texts: frozenset[str], plain: bool) -> Table:
-    first = list(itertools.islice(source.records(), 2))
-    if not first:
-        raise BadInput(
-            f"{source.path} has only blank lines, expected a table: download or save it again."
-        )
-    line, names = first[0]
-    headed = _is_header(*(record for _, record in first)) if header is None else header
-    if headed:
-        _expect_names(source.path, line, names)
-    else:
-        plain = plain and "_" not in "".join(names)  # a line without names counts as well
-        names = numbered(len(names))
-    if headed and len(first) == 1:
-        raise BadInput(
-            f"{source.path} has only names of columns, expected rows below them: download or "
-            "save it again."
-        )
-    as_texts = {place for place, name in enumerate(names) if name in texts}
-    while True:
-        columns = [
-            _Texts() if place in as_texts else _Numbers(plain) for place in range(len(names))
-        ]
-        turned = _fill(source, columns, skipped=int(headed), plain=plain)
-        if not turned:
-            break
-        as_texts |= turned
-    made = [
-        column.column(source.path, name, forced=name in texts)
-        for column, name in zip(columns, names, strict=True)
-    ]
-    values = np.empty((len(made), len(made[0][1])))
-    for row, (_, numbers) in zip(values, made, strict=True):
-        row[:] = numbers
-    return Table([column for column, _ in made], freeze(values))
-
-
 def _is_header(first: Sequence[str], second: Sequence[str] = ()) -> bool:
     """Whether the first record names the columns.
 
@@ -368,33 +507,11 @@ def _expect_names(path: Path, line: int, names: Sequence[str]) -> None:
             )
 
 
-def _fill(
-    source: _Source, columns: Sequence[_Numbers | _Texts], *, skipped: int, plain: bool
-) -> set[int]:
-    """Read the whole file into the columns, and return the places of those that are not numbers."""
-    turned: set[int] = set()
-    numbers = [place for place, column in enumerate(columns) if isinstance(column, _Numbers)]
-    pieces = source.pieces(len(columns), skipped=skipped, numbers=numbers, plain=plain)
-    for number, piece in enumerate(pieces):
-        for place, (column, part) in enumerate(zip(columns, piece, strict=True)):
-            if place in turned:
-                continue
-            read = column.read(part.texts)
-            if read is None:
-                turned.add(place)
-            else:
-                column.pieces.append(part.values(read))
-        if turned and not number:
-            return turned  # nothing is lost yet
-    return turned
-
-
 class _Numbers:
     """A column of numbers, as long as all its cells are numbers or missing."""
 
     def __init__(self, plain: bool) -> None:
         self.plain = plain  # whether `float` needs no second look
-        self.pieces: list[FloatArray] = []
         self.whole = True  # whether nothing was missing up to now
 
     def read(self, cells: Sequence[str]) -> FloatArray | None:
@@ -425,10 +542,6 @@ class _Numbers:
                 return None
         return np.array(numbers)
 
-    def column(self, path: Path, name: str, *, forced: bool) -> tuple[Column, FloatArray]:
-        """The column's kind, and its values."""
-        return Column(name), np.concatenate(self.pieces)
-
 
 class _Texts:
     """A column of texts; equal texts are kept once."""
@@ -436,42 +549,36 @@ class _Texts:
     def __init__(self) -> None:
         self.places: defaultdict[str, int] = defaultdict()
         self.places.default_factory = self.places.__len__
-        self.pieces: list[FloatArray] = []
 
     def read(self, cells: Sequence[str]) -> FloatArray:
         """The places of cells among the texts."""
         place: Callable[[str], int] = self.places.__getitem__
         return np.fromiter(map(place, cells), np.float64, len(cells))
 
-    def column(self, path: Path, name: str, *, forced: bool) -> tuple[Column, FloatArray]:
-        """The column's kind, and its values: places among its sorted texts, or truth values."""
-        values = np.concatenate(self.pieces)
-        present = sorted(text for text in self.places if text.strip() not in MISSING)
+    def settled(self, name: str, *, forced: bool) -> tuple[Column, FloatArray]:
+        """The column, and its values: places among the sorted texts, or truth values."""
+        present = self._present()
         if not forced and present and all(text in _TRUTHS for text in present):
             column, meaning = Column(name, BOOLEAN), _TRUTHS
         else:
-            kind = TEXT
-            if not forced and present:
-                self._expect_no_commas(path, name, present, values)
-                kind = DATE if all(map(_A_DATE.fullmatch, present)) else TEXT
-            column = Column(name, kind, tuple(present))
+            dates = not forced and present and all(map(_A_DATE.fullmatch, present))
+            column = Column(name, DATE if dates else TEXT, tuple(present))
             meaning = {text: float(place) for place, text in enumerate(present)}
-        codes = np.array([meaning.get(text, math.nan) for text in self.places])
-        return column, codes[values.astype(np.int64)]
+        return column, np.array([meaning.get(text, math.nan) for text in self.places])
 
-    def _expect_no_commas(
-        self, path: Path, name: str, present: Sequence[str], values: FloatArray
-    ) -> None:
-        """Refuse a column of numbers that are written for people, which would become texts."""
-        strange = [text for text in present if not _is_number(text)]
+    def _present(self) -> list[str]:
+        return sorted(text for text in self.places if text.strip() not in MISSING)
+
+    def with_commas(self) -> tuple[str, str, str] | None:
+        """What numbers the column holds that are written for people, an example, and advice.
+
+        They would become texts. None if there are other texts, or none.
+        """
+        strange = [text for text in self._present() if not _is_number(text)]
+        if not strange:
+            return None
         if all(map(_THOUSANDS.fullmatch, strange)):
-            what, hint = "numbers with separated thousands", "remove the separators"
-        elif all(_DECIMAL_COMMA.fullmatch(t) or _THOUSANDS.fullmatch(t) for t in strange):
-            what, hint = "numbers with decimal commas", "write decimal points"
-        else:
-            return
-        row = int(np.argmax(values == self.places[strange[0]])) + 1
-        raise BadInput(
-            f"column {name!r} of {path} holds {what}, e.g. {strange[0]!r} in row {row}, expected "
-            f"numbers such as 1234.5: {hint}."
-        )
+            return "numbers with separated thousands", strange[0], "remove the separators"
+        if all(_DECIMAL_COMMA.fullmatch(t) or _THOUSANDS.fullmatch(t) for t in strange):
+            return "numbers with decimal commas", strange[0], "write decimal points"
+        return None

@@ -14,7 +14,7 @@ import itertools
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -29,7 +29,7 @@ from pydnn.storage.contiguous import Blocks, write_contiguous
 from pydnn.storage.files import RESTORE, writing
 from pydnn.storage.hdf5 import read_array, read_text
 
-__all__ = ["is_stored_table", "read_stored_table", "store_table"]
+__all__ = ["CodedBlock", "is_stored_table", "read_stored_table", "store_table", "store_values"]
 
 FORMAT = "pydnn table 1"
 _ANY_FORMAT = "pydnn table "
@@ -68,6 +68,45 @@ def store_table(
         >>> read_table("cities.h5") == table
         True
     """
+    coder = _Coder()
+    store_values(path, map(coder.coded, blocks), coder.settled, replace=replace, on_rows=on_rows)
+
+
+@attrs.frozen(eq=False)
+class CodedBlock:
+    """Some rows on their way to a stored table, before all texts of their columns are known.
+
+    Attributes:
+        values: The values (columns, rows), of numbers and truth values as in a `Table`.
+        coded: The places of the columns whose values are codes, from 0 on, of which `settled` knows
+            the meanings once all rows have been read.
+    """
+
+    values: FloatArray
+    coded: Sequence[int] = ()
+
+
+def store_values(
+    path: AnyPath,
+    blocks: Iterable[CodedBlock],
+    settled: Callable[[], Sequence[tuple[Column, FloatArray | None]]],
+    *,
+    replace: bool = False,
+    on_rows: Callable[[int, int], object] = lambda written, rows: None,
+) -> None:
+    """Write a table whose texts and kinds are known only after its last row; see `store_table`.
+
+    Args:
+        path: The file to write.
+        blocks: The rows in order.
+        settled: Called after the last block. It returns the columns, each with the value that each
+            of its codes means, or None if it has no codes.
+        replace: Whether the new file may replace an existing one.
+        on_rows: See `store_table`.
+
+    Raises:
+        BadInput: If there are no rows, or the file exists or cannot be written.
+    """
     path = path_of(path)
     with writing(path):
         if not replace and os.path.lexists(path):
@@ -79,8 +118,11 @@ def store_table(
             spooled.add(block)
         if not spooled.rows:
             raise BadInput(f"the table for {path} has no rows, expected one or more: give some.")
-        columns = spooled.columns
-        rows = Blocks((spooled.rows, len(columns)), spooled.dtype, spooled.blocks(on_rows))
+        columns, meanings = zip(*settled(), strict=True)
+        if sum(len(text) for column in columns for text in column.levels) > _MOST_TEXT:
+            longest = max(columns, key=lambda column: len(column.levels))
+            raise BadInput(_too_many_texts(longest.name, len(longest.levels)))
+        rows = spooled.settled(meanings, on_rows)
         write_contiguous(
             path,
             {"values": rows},
@@ -88,6 +130,13 @@ def store_table(
             most=_MOST_TEXT,
             replace=replace,
         )
+
+
+def _too_many_texts(name: str, count: int) -> str:
+    return (
+        f"column {name!r} has {count} different texts or more, expected at most {_MOST_TEXT} "
+        "letters in those of all columns: leave it out."
+    )
 
 
 def _text_of(columns: Sequence[Column]) -> str:
@@ -169,39 +218,23 @@ def _expect_places(where: str, column: Column, values: FloatArray) -> None:
         )
 
 
-class _Spooled:
-    """Rows on their way to the stored form: what is known of all of them only at the end.
+class _Coder:
+    """Turns tables to blocks of codes: texts are numbered in the order of their occurrence."""
 
-    Texts become numbers in order of their first occurrence; once all are known, `blocks` gives
-    them their places in the sorted levels.
-    """
-
-    def __init__(self, path: Path, spool: IO[bytes]) -> None:
-        self.rows = 0
-        self._path, self._spool = path, spool
+    def __init__(self) -> None:
+        self._rows = 0
         self._columns: list[Column] = []
         self._empty: list[bool] = []  # whether a column has had no value yet
         self._codes: list[dict[str, int]] = []
         self._size = 0  # bytes of all texts, about
-        self._numbers = _Numbers()
-        self._blocks: list[tuple[int, AnyDType]] = []
 
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        """The columns of all blocks."""
-        pairs = zip(self._columns, self._codes, strict=True)
-        return tuple(
-            attrs.evolve(column, levels=tuple(sorted(codes) if column.kind in _CODED else ()))
-            for column, codes in pairs
-        )
+    def coded(self, block: Table) -> CodedBlock:
+        """The next rows.
 
-    @property
-    def dtype(self) -> AnyDType:
-        """The smallest dtype that holds each value exactly."""
-        return self._numbers.dtype
-
-    def add(self, block: Table) -> None:
-        """Take the next rows."""
+        Raises:
+            BadInput: If they have other columns than the rows before, or texts take too much
+                memory.
+        """
         if not self._columns:
             self._columns = [attrs.evolve(column, levels=()) for column in block.columns]
             self._empty = [True] * len(self._columns)
@@ -209,30 +242,43 @@ class _Spooled:
         names = tuple(column.name for column in self._columns)
         if block.names != names:
             raise BadInput(
-                f"rows from {self.rows + 1} on have the columns {', '.join(block.names)}, expected "
-                f"{', '.join(names)}: give all rows the same columns."
+                f"rows from {self._rows + 1} on have the columns {', '.join(block.names)}, "
+                f"expected {', '.join(names)}: give all rows the same columns."
             )
-        values = np.array(block.values, np.float64)
         for place, column in enumerate(block.columns):
-            self._take_kind(place, column, values[place])
+            self._take_kind(place, column, block.values[place])
+        self._rows += block.rows
+        coded = [place for place, c in enumerate(block.columns) if c.kind in _CODED]
+        if not coded:
+            return CodedBlock(block.values)
+        values = np.array(block.values)
+        for place in coded:
+            codes = self._codes_of(place, block.columns[place])
+            values[place] = _coded(values[place], codes)
+        return CodedBlock(values, coded)
+
+    def settled(self) -> list[tuple[Column, FloatArray | None]]:
+        """The columns of all blocks, and the places of their codes in the sorted levels."""
+        pairs: list[tuple[Column, FloatArray | None]] = []
+        for column, codes in zip(self._columns, self._codes, strict=True):
             if column.kind in _CODED:
-                values[place] = _coded(values[place], self._codes_of(place, column))
-        self._numbers.widen(values)
-        # The places in sorted levels, which replace the codes, may be larger.
-        self._numbers.widen(np.array([max(0, len(codes) - 1) for codes in self._codes], np.float64))
-        # In rows, and canonical: no arithmetic promises the bits of a NaN.
-        rows = np.where(np.isnan(values), np.nan, values).T.astype(self._numbers.dtype)
-        with writing(self._path):
-            self._spool.write(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
-        self._blocks.append((block.rows, rows.dtype))
-        self.rows += block.rows
+                levels = tuple(sorted(codes))
+                ranks = np.empty(len(codes))
+                ranks[[codes[text] for text in levels]] = np.arange(len(codes))
+                pairs.append((attrs.evolve(column, levels=levels), ranks))
+            else:
+                pairs.append((column, None))
+        return pairs
 
     def _take_kind(self, place: int, column: Column, values: FloatArray) -> None:
         """Give a column the kind of its first value; one without values fits any kind."""
-        ours, present = self._columns[place], not np.isnan(values).all()
+        ours = self._columns[place]
+        if column.kind == ours.kind and not self._empty[place]:
+            return
+        present = not np.isnan(values).all()
         if column.kind != ours.kind and present and not self._empty[place]:
             raise BadInput(
-                f"column {column.name!r} holds {column.holds} from row {self.rows + 1} on, "
+                f"column {column.name!r} holds {column.holds} from row {self._rows + 1} on, "
                 f"expected {ours.holds} as before: convert them to one kind."
             )
         if present and self._empty[place]:
@@ -245,32 +291,70 @@ class _Spooled:
         new = [text for text in column.levels if text not in codes]
         self._size += sum(map(len, new))
         if self._size > _MOST_TEXT:
-            raise BadInput(
-                f"column {column.name!r} has {len(codes) + len(new)} different texts or more, "
-                f"expected at most {_MOST_TEXT} letters in those of all columns: leave it out."
-            )
+            raise BadInput(_too_many_texts(column.name, len(codes) + len(new)))
         codes.update(zip(new, range(len(codes), len(codes) + len(new)), strict=True))
         return np.array([codes[text] for text in column.levels], np.float64)
 
-    def blocks(self, on_rows: Callable[[int, int], object]) -> Iterator[AnyArray]:
-        """All rows in order, with texts as places in the sorted levels."""
-        places = {}
-        for place, codes in enumerate(self._codes):
-            ranks = np.empty(len(codes))
-            ranks[[codes[text] for text in sorted(codes)]] = np.arange(len(codes))
-            if codes and (ranks[1:] < ranks[:-1]).any():
-                places[place] = ranks
+
+class _Spooled:
+    """Rows in a temporary file, until it is known what their codes mean."""
+
+    def __init__(self, path: Path, spool: IO[bytes]) -> None:
+        self.rows = self._width = 0
+        self._path, self._spool = path, spool
+        self._numbers, self._codes = _Numbers(), _Numbers()
+        self._blocks: list[tuple[int, AnyDType]] = []
+
+    def add(self, block: CodedBlock) -> None:
+        """Take the next rows."""
+        # Canonical: no arithmetic promises the bits of a NaN.
+        values, missing = block.values, np.isnan(block.values)
+        if missing.any():
+            values = np.where(missing, np.nan, values)
+            self._numbers.widen(np.array([np.nan]))
+        self._numbers.widen(np.delete(values, block.coded, axis=0) if block.coded else values)
+        self._codes.widen(values[list(block.coded)])
+        self._width, count = values.shape
+        rows = np.ascontiguousarray(values.T, self._numbers.together_with(self._codes).dtype)
+        with writing(self._path):
+            self._spool.write(rows.reshape(-1).view(np.uint8).data)
+        self._blocks.append((count, rows.dtype))
+        self.rows += count
+
+    def settled(
+        self, meanings: Sequence[FloatArray | None], on_rows: Callable[[int, int], object]
+    ) -> Blocks:
+        """All rows in order, with the meanings of codes, in the smallest dtype for them."""
+        known = {place: codes for place, codes in enumerate(meanings) if codes is not None}
+        for codes in known.values():
+            self._numbers.widen(codes)
+        dtype = self._numbers.dtype
+        changed = {place: codes for place, codes in known.items() if not _mean_themselves(codes)}
+        return Blocks((self.rows, self._width), dtype, self._settled(changed, dtype, on_rows))
+
+    def _settled(
+        self,
+        meanings: Mapping[int, FloatArray],
+        dtype: AnyDType,
+        on_rows: Callable[[int, int], object],
+    ) -> Iterator[AnyArray]:
         self._spool.seek(0)
         written = 0
-        for count, dtype in self._blocks:
-            size = count * len(self._columns)
-            content = self._spool.read(size * dtype.itemsize)
-            rows = np.frombuffer(content, dtype).reshape(count, -1).astype(self.dtype)
-            for place, ranks in places.items():
-                rows[:, place] = _coded(rows[:, place].astype(np.float64), ranks)
-            yield rows
+        for count, spooled in self._blocks:
+            content = self._spool.read(count * self._width * spooled.itemsize)
+            rows: AnyArray = np.frombuffer(content, spooled).reshape(count, -1)
+            if meanings:
+                values = rows.astype(np.float64)
+                for place, codes in meanings.items():
+                    values[:, place] = _coded(values[:, place], codes)
+                rows = values
+            yield rows.astype(dtype, copy=False)
             written += count
             on_rows(written, self.rows)
+
+
+def _mean_themselves(codes: FloatArray) -> bool:
+    return bool(np.array_equal(codes, np.arange(len(codes))))
 
 
 def _coded(values: FloatArray, codes: FloatArray) -> FloatArray:
@@ -294,6 +378,13 @@ class _Numbers:
             self._least = min(self._least, float(values.min(initial=0)))
             self._most = max(self._most, float(values.max(initial=0)))
         self._single = self._single and _are_single(values)
+
+    def together_with(self, other: _Numbers) -> _Numbers:
+        """All numbers of both."""
+        both = _Numbers()
+        both._whole, both._single = self._whole and other._whole, self._single and other._single
+        both._least, both._most = min(self._least, other._least), max(self._most, other._most)
+        return both
 
     @property
     def dtype(self) -> AnyDType:

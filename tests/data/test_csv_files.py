@@ -185,14 +185,14 @@ def test_files_that_are_not_there_or_not_allowed_are_refused(tmp_path, monkeypat
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch, text):
     path = tmp_path / "t.csv"
     path.write_text(text)
-    read = csv_files._read
+    read = csv_files.CsvTable
 
     def read_and_write(*args):
         with path.open("a") as file:
             file.write("3\n")  # ragged, which is not what is said
         return read(*args)
 
-    monkeypatch.setattr(csv_files, "_read", read_and_write)
+    monkeypatch.setattr(csv_files, "CsvTable", read_and_write)
     with pytest.raises(BadInput, match=r"t\.csv has changed while it was read"):
         read_csv(path)
 
