@@ -23,7 +23,7 @@ from pydnn.data.sets import (
 )
 from pydnn.data.sheets import contact_sheet, save_sheet
 from pydnn.data.stored import Stored, StoredArray
-from pydnn.data.stored_tables import store_table
+from pydnn.data.stored_tables import StoredTable, StoredTableBatch, store_table
 from pydnn.data.table_files import read_table
 from pydnn.data.tables import Column, Table, TableBatch
 from pydnn.data.texts import TextExamples, Vocabulary, lines, windows
@@ -35,6 +35,8 @@ __all__ = [
     "ImageSet",
     "Stored",
     "StoredArray",
+    "StoredTable",
+    "StoredTableBatch",
     "Table",
     "TableBatch",
     "TextExamples",

@@ -7,7 +7,7 @@ the same bits in the same memory order as one of the same data in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import attrs
 import numpy as np
@@ -25,7 +25,7 @@ from pydnn.records import (
 )
 from pydnn.storage.mapped import StoredArray
 
-__all__ = ["Rows", "Stored", "StoredArray", "as_floats"]
+__all__ = ["Rows", "Stored", "StoredArray", "StoredColumns", "as_floats"]
 
 Rows = NDArray[np.uint32] | NDArray[np.int64]  # numbers of rows
 
@@ -47,6 +47,52 @@ def as_floats(rows: AnyArray, dtype: DTypeLike) -> FloatArray:
         rows = rows.astype(np.float64)
     floats: FloatArray = rows.astype(dtype, order="C")
     return freeze(floats)
+
+
+def _places(places: Iterable[int]) -> tuple[int, ...]:
+    return tuple(places)
+
+
+@attrs.frozen
+class StoredColumns:
+    """Some columns of a stored array of two axes, in any order.
+
+    Attributes:
+        array: The array (m, n).
+        places: The numbers of the columns.
+
+    Example:
+        >>> np.save("X.npy", np.arange(6).reshape(2, 3))
+        >>> from pydnn.storage.mapped import open_stored
+        >>> StoredColumns(open_stored("X.npy")["X"], [2, 0]).take(slice(0, 2))
+        array([[2, 0],
+               [5, 3]])
+    """
+
+    array: StoredArray
+    places: tuple[int, ...] = attrs.field(converter=_places)
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the columns."""
+        return (len(self), len(self.places))
+
+    @property
+    def dtype(self) -> AnyDType:
+        """The dtype of the numbers in the file."""
+        return self.array.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes of the columns."""
+        return len(self) * len(self.places) * self.dtype.itemsize
+
+    def take(self, which: slice | Rows) -> AnyArray:
+        """Some rows of the columns, by a slice or by their numbers."""
+        return self.array.take(which)[:, self.places]
 
 
 @attrs.frozen(eq=False)
@@ -79,9 +125,9 @@ class Stored:
         (3, (2,))
     """
 
-    X: StoredArray | AnyArray
-    Y: StoredArray | AnyArray
-    weights: StoredArray | AnyArray | None = None
+    X: StoredArray | StoredColumns | AnyArray
+    Y: StoredArray | StoredColumns | AnyArray
+    weights: StoredArray | StoredColumns | AnyArray | None = None
     lengths: StoredArray | AnyArray | None = None
     dtype: AnyDType = attrs.field(default=np.dtype(np.float64), converter=_dtype)
     only_rows: Rows | None = attrs.field(default=None, repr=False)
@@ -176,8 +222,8 @@ class Stored:
         return self.take(slice(None))
 
 
-def _taken(array: StoredArray | AnyArray, which: slice | Rows) -> AnyArray:
-    if isinstance(array, StoredArray):
+def _taken(array: StoredArray | StoredColumns | AnyArray, which: slice | Rows) -> AnyArray:
+    if isinstance(array, StoredArray | StoredColumns):
         return array.take(which)
     return array[which] if isinstance(which, slice) else array.take(which, axis=0)
 

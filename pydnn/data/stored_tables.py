@@ -4,8 +4,9 @@
     table = read_table("trips.h5")
 
 The file is HDF5. It holds the text "columns", which names the columns, their kinds and their
-levels, and the array "values" (rows, columns), contiguous, in the smallest dtype that holds each
-value exactly. Values mean what they mean in a `Table`.
+levels; the array "values" (rows, columns), contiguous, in the smallest dtype that holds each value
+exactly; and "facts" (columns, 4), which says where values are missing or infinite, so that examples
+can be refused before all are read. Values mean what they mean in a `Table`.
 """
 
 from __future__ import annotations
@@ -16,20 +17,43 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import attrs
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from pydnn.checks import AnyPath, BadInput, path_of, printable
-from pydnn.data.tables import BOOLEAN, DATE, KINDS, NUMBER, TEXT, Column, Table
-from pydnn.records import AnyArray, AnyDType, FloatArray, freeze
+from pydnn.data.stored import Rows, Stored, StoredColumns, as_floats
+from pydnn.data.tables import (
+    BOOLEAN,
+    DATE,
+    KINDS,
+    NUMBER,
+    TEXT,
+    Column,
+    Facts,
+    NamedColumns,
+    Table,
+    TableBatch,
+    TableExamples,
+)
+from pydnn.records import AnyArray, AnyDType, FloatArray, block_size, freeze
 from pydnn.storage.contiguous import Blocks, write_contiguous
 from pydnn.storage.files import RESTORE, writing
-from pydnn.storage.hdf5 import read_array, read_text
+from pydnn.storage.hdf5 import open_hdf5, read_array, read_text
+from pydnn.storage.mapped import StoredArray, open_stored
 
-__all__ = ["CodedBlock", "is_stored_table", "read_stored_table", "store_table", "store_values"]
+__all__ = [
+    "CodedBlock",
+    "StoredTable",
+    "StoredTableBatch",
+    "is_stored_table",
+    "open_stored_table",
+    "store_table",
+    "store_values",
+]
 
 FORMAT = "pydnn table 1"
 _ANY_FORMAT = "pydnn table "
@@ -125,7 +149,8 @@ def store_values(
         rows = spooled.settled(meanings, on_rows)
         write_contiguous(
             path,
-            {"values": rows},
+            # The facts come second, because they are known once all rows are.
+            {"values": rows, "facts": Blocks((len(columns), 4), np.float64, spooled.facts())},
             texts={"format": FORMAT, "columns": _text_of(columns)},
             most=_MOST_TEXT,
             replace=replace,
@@ -188,34 +213,210 @@ def _column_of(plain: object) -> Column | None:
     return None
 
 
-def read_stored_table(file: h5py.File) -> Table:
-    """The table in an HDF5 file that `is_stored_table`, in memory.
+@attrs.frozen(eq=False, repr=False)
+class StoredTable(NamedColumns):
+    """A table in a file that `store_table` wrote, whose rows come into memory when they are used.
+
+    It pickles as its fields, and each process opens the file for itself.
+
+    Attributes:
+        columns: The name and kind of each column.
+        values: The values in the file, shape (rows, columns).
+        known: Where values of each column are missing or infinite, as the file says.
+
+    Example:
+        >>> from pydnn.data import Table
+        >>> store_table("sizes.h5", [Table.of({"size": [1.5, 2.0, None]})])
+        >>> table = open_stored_table("sizes.h5")
+        >>> table
+        <StoredTable: 3 rows; size (numbers)>
+        >>> table.take([2, 0])["size"]
+        array([nan, 1.5])
+    """
+
+    columns: tuple[Column, ...]
+    values: StoredArray
+    known: tuple[Facts, ...]
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return len(self.values)
+
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes of its values as a `Table` in memory."""
+        return self.rows * len(self.columns) * np.dtype(np.float64).itemsize
+
+    def facts(self, place: int) -> Facts:
+        """Where values of a column are missing or infinite, as the file says."""
+        return self.known[place]
+
+    def __repr__(self) -> str:
+        return self._repr("StoredTable")
+
+    def take(self, rows: slice | NDArray[np.integer[Any]] | Sequence[int]) -> Table:
+        """Some rows as a table in memory, by a slice or by their numbers from 0 on.
+
+        Raises:
+            BadInput: If `store_table` could not have written them.
+        """
+        which = rows if isinstance(rows, slice) else np.asarray(rows, np.int64)
+        values = as_floats(self.values.take(which), np.float64)
+        table = Table(self.columns, freeze(np.ascontiguousarray(values.T)))
+        expect_places(str(self.values.path), table.columns, table.values)
+        return table
+
+    def blocks(self) -> Iterator[Table]:
+        """All rows in order, in tables of `block_size` rows; the last may be smaller."""
+        size = block_size((len(self.columns),))
+        for start in range(0, self.rows, size):
+            yield self.take(slice(start, start + size))
+
+    def in_memory(self) -> Table:
+        """The whole table in memory."""
+        return self.take(slice(None))
+
+    def examples(
+        self,
+        target: str | Iterable[str],
+        *,
+        ignore: Iterable[str] = (),
+        weights: str = "",
+    ) -> StoredTableBatch:
+        """Convert the rows to examples for training or evaluation, which stay in the file.
+
+        Args:
+            target: The column, or columns, to predict.
+            ignore: Columns to leave out, e.g. customer numbers.
+            weights: The column of the examples' weights; "" if all count the same.
+
+        Raises:
+            BadInput: As `Table.examples` does.
+        """
+        chosen = self._chosen(target, ignore, weights)
+        return StoredTableBatch(
+            StoredColumns(self.values, chosen.features),
+            StoredColumns(self.values, chosen.targets),
+            None if chosen.weights is None else StoredColumns(self.values, [chosen.weights]),
+            features=tuple(self.columns[place] for place in chosen.features),
+            targets=tuple(self.columns[place] for place in chosen.targets),
+            apart=chosen.apart,
+        )
+
+
+@attrs.frozen(eq=False)
+class StoredTableBatch(Stored, TableExamples):
+    """Raw examples of a table in a file, like `TableBatch` for one in memory.
+
+    Before it passes any function, a batch of them is a `TableBatch`.
+
+    Attributes:
+        features: The column of each row of X.
+        targets: The column of each row of Y.
+        apart: The names of other columns of the table, which prediction does not need.
+    """
+
+    features: tuple[Column, ...] = attrs.field(default=(), kw_only=True)
+    targets: tuple[Column, ...] = attrs.field(default=(), kw_only=True)
+    apart: tuple[str, ...] = attrs.field(default=(), kw_only=True)
+
+    def _gathered(self, rows: slice | Rows) -> TableBatch:
+        batch = super()._gathered(rows)
+        where = str(self.path)
+        expect_places(where, self.features, batch.X)
+        expect_places(where, self.targets, batch.Y)
+        return TableBatch(
+            batch.X,
+            batch.Y,
+            batch.weights,
+            features=self.features,
+            targets=self.targets,
+            apart=self.apart,
+        )
+
+    @property
+    def path(self) -> Path:
+        """The file of the table."""
+        assert isinstance(self.X, StoredColumns)
+        return self.X.array.path
+
+    def label_blocks(self) -> Iterator[FloatArray]:
+        """The targets (targets, rows) of all examples in order, block by block."""
+        labels = attrs.evolve(self, X=self.Y, features=self.targets, weights=None, through=())
+        for block in labels.blocks():
+            yield block.Y
+
+    def first(self, count: int) -> StoredTableBatch:
+        """The first `count` examples."""
+        first = self.only(np.arange(min(count, self.count)))
+        assert isinstance(first, StoredTableBatch)
+        return first
+
+    def like(self, other: TableExamples) -> StoredTableBatch:
+        """The same examples with their columns in the order of `other`.
+
+        Raises:
+            BadInput: If a column is missing or new; the message names it.
+        """
+        order = self._order_of(other)
+        assert isinstance(self.X, StoredColumns)
+        X = attrs.evolve(self.X, places=[self.X.places[place] for place in order])
+        return attrs.evolve(self, X=X, features=tuple(self.features[place] for place in order))
+
+
+def open_stored_table(path: AnyPath) -> StoredTable:
+    """Open a table that `store_table` wrote; its rows stay in the file.
 
     Raises:
-        BadInput: If `store_table` could not have written it.
+        BadInput: If `store_table` could not have written the file.
     """
-    columns = columns_in(file)
-    rows = read_array(
-        file, "values", dtype=np.number, shape=("rows", len(columns)), compressed=False
-    )
-    values = np.ascontiguousarray(rows.T, np.float64)
-    for column, of_column in zip(columns, values, strict=True):
-        _expect_places(file.filename, column, of_column)
-    return Table(columns, freeze(values))
-
-
-def _expect_places(where: str, column: Column, values: FloatArray) -> None:
-    """Refuse values that are not among those that a column of texts or truth values can have."""
-    if column.kind == NUMBER:
-        return
-    most = 1 if column.kind == BOOLEAN else len(column.levels) - 1
-    wrong = (values < 0) | (values > most) | (values != np.rint(values)) & ~np.isnan(values)
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        raise BadInput(
-            f"column {column.name!r} in {where} holds {values[row]:g} in row {row + 1}, expected a "
-            f"whole number from 0 to {most}, as {column.holds} are stored: {RESTORE}."
+    path = path_of(path)
+    with open_hdf5(path) as file:
+        if not is_stored_table(file):
+            raise BadInput(
+                f"{path} is not a table in the stored form, expected one: write it by store_table."
+            )
+        columns = columns_in(file)
+        facts = read_array(
+            file, "facts", dtype=np.float64, shape=(len(columns), 4), compressed=False
         )
+        values = open_stored(path, ["values"])["values"]
+    if values.shape[1:] != (len(columns),):
+        raise BadInput(
+            f"values in {path} has shape {values.shape}, expected ('rows', {len(columns)}): "
+            f"{RESTORE}."
+        )
+    if not (np.isinf(facts[:, 2]) | (facts[:, 2] == 0)).all() or not _are_rows(facts, len(values)):
+        raise BadInput(f"the facts about columns in {path} are damaged: {RESTORE}.")
+    known = tuple(Facts(int(a), int(b), c, int(d)) for a, b, c, d in facts.tolist())
+    return StoredTable(columns, values, known)
+
+
+def _are_rows(facts: FloatArray, rows: int) -> bool:
+    numbers = facts[:, [0, 1, 3]]
+    return bool(
+        (rows > 0) & ((numbers >= 0) & (numbers <= rows) & (numbers == np.rint(numbers))).all()
+    )
+
+
+def expect_places(where: str, columns: Sequence[Column], values: FloatArray) -> None:
+    """Refuse values (columns, rows) that a column of texts or truth values cannot have.
+
+    Raises:
+        BadInput: Naming the first one of them.
+    """
+    for column, row in zip(columns, values, strict=True):
+        if column.kind == NUMBER:
+            continue
+        most = 1 if column.kind == BOOLEAN else len(column.levels) - 1
+        # A missing value is NaN, which is neither below nor above anything.
+        wrong = (row < 0) | (row > most) | ((row != np.rint(row)) & ~np.isnan(row))
+        if wrong.any():
+            raise BadInput(
+                f"column {column.name!r} in {where} holds {row[np.argmax(wrong)]:g}, expected a "
+                f"whole number from 0 to {most}, as {column.holds} are stored: {RESTORE}."
+            )
 
 
 class _Coder:
@@ -239,6 +440,7 @@ class _Coder:
             self._columns = [attrs.evolve(column, levels=()) for column in block.columns]
             self._empty = [True] * len(self._columns)
             self._codes = [{} for _ in self._columns]
+            self._facts = [Facts() for _ in self._columns]
         names = tuple(column.name for column in self._columns)
         if block.names != names:
             raise BadInput(
@@ -304,6 +506,7 @@ class _Spooled:
         self._path, self._spool = path, spool
         self._numbers, self._codes = _Numbers(), _Numbers()
         self._blocks: list[tuple[int, AnyDType]] = []
+        self._facts: list[Facts] = []
 
     def add(self, block: CodedBlock) -> None:
         """Take the next rows."""
@@ -339,6 +542,7 @@ class _Spooled:
         on_rows: Callable[[int, int], object],
     ) -> Iterator[AnyArray]:
         self._spool.seek(0)
+        self._facts = [Facts()] * self._width
         written = 0
         for count, spooled in self._blocks:
             content = self._spool.read(count * self._width * spooled.itemsize)
@@ -348,9 +552,16 @@ class _Spooled:
                 for place, codes in meanings.items():
                     values[:, place] = _coded(values[:, place], codes)
                 rows = values
+            if not np.isfinite(rows).all():
+                more = map(Facts.of, rows.T)
+                self._facts = [a.then(b, written) for a, b in zip(self._facts, more, strict=True)]
             yield rows.astype(dtype, copy=False)
             written += count
             on_rows(written, self.rows)
+
+    def facts(self) -> Iterator[AnyArray]:
+        """The facts about each column, one in each row, once all rows are settled."""
+        yield np.array([attrs.astuple(facts) for facts in self._facts], np.float64)
 
 
 def _mean_themselves(codes: FloatArray) -> bool:

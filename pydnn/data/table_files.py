@@ -18,7 +18,7 @@ from pydnn.batches import examples_last
 from pydnn.checks import AnyPath, BadInput, first_line, import_extra, path_of
 from pydnn.data.csv_files import read_csv
 from pydnn.data.frames import numbered, table_of
-from pydnn.data.stored_tables import is_stored_table, read_stored_table
+from pydnn.data.stored_tables import is_stored_table, open_stored_table
 from pydnn.data.tables import Table
 from pydnn.free_memory import free_memory, readable
 from pydnn.records import AnyArray, AnyDType, FloatArray, readonly
@@ -223,7 +223,7 @@ def _read_hdf5(path: Path) -> Table:
     arrays: dict[str, AnyArray] = {}
     with open_hdf5(path) as file:
         if is_stored_table(file):
-            return read_stored_table(file)
+            return open_stored_table(path).in_memory()
         if holds(file, _ARRAYS[0]):
             raise BadInput(
                 f"{path} holds arrays of examples, expected named columns: leave out the target, "

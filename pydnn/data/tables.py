@@ -11,7 +11,8 @@ data, with the same fingerprint.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 import numpy as np
@@ -22,7 +23,20 @@ from pydnn.fingerprints import fingerprint
 from pydnn.records import AnyArray, Batch, FloatArray, IntArray, arrays, as_array, freeze
 from pydnn.tables import html_table
 
-__all__ = ["BOOLEAN", "DATE", "NUMBER", "TEXT", "Column", "Table", "TableBatch", "columns_named"]
+__all__ = [
+    "BOOLEAN",
+    "DATE",
+    "NUMBER",
+    "TEXT",
+    "Chosen",
+    "Column",
+    "Facts",
+    "NamedColumns",
+    "Table",
+    "TableBatch",
+    "TableExamples",
+    "columns_named",
+]
 
 NUMBER, BOOLEAN, TEXT, DATE = "number", "boolean", "text", "date"
 KINDS = (NUMBER, BOOLEAN, TEXT, DATE)
@@ -64,12 +78,160 @@ class Column:
         return self.levels[int(value)]
 
 
+class NamedColumns:
+    """What tables in memory and in files have in common: columns with names.
+
+    Attributes:
+        columns: The name and kind of each column.
+    """
+
+    __slots__ = ()
+
+    columns: tuple[Column, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the columns."""
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        raise NotImplementedError
+
+    @property
+    def texts_alone(self) -> tuple[str, ...]:
+        """The names of the columns of texts, which must stay texts when more rows are read."""
+        return tuple(column.name for column in self.columns if column.kind == TEXT)
+
+    def facts(self, place: int) -> Facts:
+        """Where values of a column are missing or infinite."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def _repr(self, kind: str) -> str:
+        columns = ", ".join(f"{c.name} ({c.holds})" for c in self.columns[:_SHOWN_ROWS])
+        more = len(self.columns) - _SHOWN_ROWS
+        return f"<{kind}: {self.rows} rows; {columns}{f' and {more} more' if more > 0 else ''}>"
+
+    def _places(self, names: Iterable[str]) -> list[int]:
+        names = list(names)
+        places = {column.name: place for place, column in enumerate(self.columns)}
+        for name in names:
+            if name not in places:
+                expect_known("column", name, places)
+        return [places[name] for name in names]
+
+    def _chosen(self, target: str | Iterable[str], ignore: Iterable[str], weights: str) -> Chosen:
+        """The columns of examples, after all checks that `Table.examples` promises."""
+        targets = columns_named(target)
+        ignored = columns_named(ignore)
+        apart = dict.fromkeys((*targets, *ignored, *([weights] if weights else [])))
+        self._places(apart)  # are there
+        if both := [name for name in targets if name in ignored or name == weights]:
+            what = "ignored" if both[0] in ignored else "a weight"
+            raise BadInput(
+                f"target {both[0]!r} is also {what}, expected one of the two: name it once."
+            )
+        features = self._places(name for name in self.names if name not in apart)
+        if not targets or not features or not self.rows:
+            what = "target" if not targets else "row" if not self.rows else "column to learn from"
+            raise BadInput(f"the table has no {what}, expected one or more: give more data.")
+        _expect_different(targets)
+        labels = self._places(targets)
+        for place in labels:
+            self._expect_whole("target", place)
+        for place in (*features, *labels):
+            self._expect_finite(place)
+        for place in (*features, *labels):
+            _expect_no_dates(self.columns[place])
+        counted = None
+        if weights:
+            [counted] = self._places([weights])
+            if self.columns[counted].kind != NUMBER:
+                raise BadInput(
+                    f"column {weights!r} holds {self.columns[counted].holds}, expected weights: "
+                    "give a column of numbers."
+                )
+            self._expect_whole("weight", counted)
+        names = tuple(name for name in (*ignored, weights) if name)
+        return Chosen(tuple(features), tuple(labels), counted, names)
+
+    def _expect_whole(self, what: str, place: int) -> None:
+        facts = self.facts(place)
+        if facts.missing:
+            raise BadInput(
+                f"{what} {self.columns[place].name!r} is missing in {facts.missing} of {self.rows} "
+                f"rows, first in row {facts.first_missing + 1}: fill it in, or remove these rows."
+            )
+
+    def _expect_finite(self, place: int) -> None:
+        facts = self.facts(place)
+        if facts.infinite:
+            raise BadInput(
+                f"column {self.columns[place].name!r} holds {facts.infinite} in row "
+                f"{facts.first_infinite + 1}, expected finite numbers: correct it, or leave the "
+                "cell empty."
+            )
+
+
+@attrs.frozen
+class Facts:
+    """Where values of a column are missing or infinite.
+
+    Attributes:
+        missing: The number of missing values.
+        first_missing: The number of the first row, from 0 on, in which the value is missing.
+        infinite: The first infinite number; 0 if all are finite.
+        first_infinite: The number of its row.
+    """
+
+    missing: int = 0
+    first_missing: int = 0
+    infinite: float = 0.0
+    first_infinite: int = 0
+
+    @staticmethod
+    def of(values: FloatArray) -> Facts:
+        """The facts about the values (rows,) of a column."""
+        missing, infinite = np.isnan(values), np.isinf(values)
+        row = int(np.argmax(infinite)) if infinite.any() else -1
+        return Facts(
+            int(missing.sum()),
+            int(np.argmax(missing)) if missing.any() else 0,
+            0.0 if row < 0 else float(values[row]),
+            max(0, row),
+        )
+
+    def then(self, more: Facts, rows: int) -> Facts:
+        """The facts about values of which the first `rows` have these, and the others `more`."""
+        missing = self.missing or not more.missing
+        first_missing = self.first_missing if missing else more.first_missing + rows
+        if self.infinite or not more.infinite:
+            infinite = self.infinite, self.first_infinite
+        else:
+            infinite = more.infinite, more.first_infinite + rows
+        return Facts(self.missing + more.missing, first_missing, *infinite)
+
+
+@attrs.frozen
+class Chosen:
+    """The numbers of the columns that examples are made of, and the names of those apart."""
+
+    features: tuple[int, ...]
+    targets: tuple[int, ...]
+    weights: int | None
+    apart: tuple[str, ...]
+
+
 def _in_order(columns: Iterable[Column]) -> tuple[Column, ...]:
     return tuple(columns)
 
 
 @attrs.frozen(unsafe_hash=False, eq=False, repr=False, field_transformer=arrays)
-class Table:
+class Table(NamedColumns):
     """Named columns of equal length. It is read-only, and pickles as it is.
 
     Attributes:
@@ -94,13 +256,7 @@ class Table:
     def __attrs_post_init__(self) -> None:
         hint = "give one row of values per column"
         expect_shape("values", self.values, (len(self.columns), "rows"), hint=hint)
-        names: dict[str, int] = {}
-        for number, column in enumerate(self.columns, 1):
-            if names.setdefault(column.name, number) != number:
-                raise BadInput(
-                    f"columns {names[column.name]} and {number} are both called {column.name!r}, "
-                    "expected two names: rename one."
-                )
+        _expect_different(self.names)
 
     @staticmethod
     def of(data: object) -> Table:
@@ -110,27 +266,14 @@ class Table:
         return table_of(data)
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the columns."""
-        return tuple(column.name for column in self.columns)
-
-    @property
     def rows(self) -> int:
         """The number of rows."""
         return int(self.values.shape[1])
 
     @property
-    def texts_alone(self) -> tuple[str, ...]:
-        """The names of the columns of texts, which must stay texts when more rows are read."""
-        return tuple(column.name for column in self.columns if column.kind == TEXT)
-
-    @property
     def fingerprint(self) -> str:
         """The SHA-256 of names and values, which does not depend on the file they came from."""
         return fingerprint({**described(self.columns), "values": self.values}, nan=True)
-
-    def __len__(self) -> int:
-        return self.rows
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Table):
@@ -138,9 +281,7 @@ class Table:
         return self.columns == other.columns and _same(self.values, other.values)
 
     def __repr__(self) -> str:
-        columns = ", ".join(f"{c.name} ({c.holds})" for c in self.columns[:_SHOWN_ROWS])
-        more = len(self.columns) - _SHOWN_ROWS
-        return f"<Table: {self.rows} rows; {columns}{f' and {more} more' if more > 0 else ''}>"
+        return self._repr("Table")
 
     def _repr_html_(self) -> str:
         rows = self.take(slice(0, _SHOWN_ROWS))
@@ -182,13 +323,9 @@ class Table:
         """Select rows by their numbers from 0 on, or by a truth value for each row."""
         return Table(self.columns, freeze(self.values[:, rows]))
 
-    def _places(self, names: Iterable[str]) -> list[int]:
-        names = list(names)
-        places = {column.name: place for place, column in enumerate(self.columns)}
-        for name in names:
-            if name not in places:
-                expect_known("column", name, places)
-        return [places[name] for name in names]
+    def facts(self, place: int) -> Facts:
+        """Where values of a column are missing or infinite."""
+        return Facts.of(self.values[place])
 
     def examples(
         self,
@@ -209,42 +346,16 @@ class Table:
                 or a weight is missing in a row; a number is infinite; a column holds dates; or no
                 column or no row is left.
         """
-        targets = columns_named(target)
-        ignored = columns_named(ignore)
-        apart = dict.fromkeys((*targets, *ignored, *([weights] if weights else [])))
-        self._places(apart)  # are there
-        if both := [name for name in targets if name in ignored or name == weights]:
-            what = "ignored" if both[0] in ignored else "a weight"
-            raise BadInput(
-                f"target {both[0]!r} is also {what}, expected one of the two: name it once."
-            )
-        features = self.select(name for name in self.names if name not in apart)
-        if not targets or not features.columns or not self.rows:
-            what = "target" if not targets else "row" if not self.rows else "column to learn from"
-            raise BadInput(f"the table has no {what}, expected one or more: give more data.")
-        labels = self.select(targets)
-        for column, row in zip(labels.columns, labels.values, strict=True):
-            _expect_whole("target", column, row)
-        for part in (features, labels):
-            _expect_finite(part)
-            _expect_no_dates(part)
-        counted = None
-        if weights:
-            [place] = self._places([weights])
-            if self.columns[place].kind != NUMBER:
-                raise BadInput(
-                    f"column {weights!r} holds {self.columns[place].holds}, expected weights: "
-                    "give a column of numbers."
-                )
-            counted = self.values[place : place + 1]
-            _expect_whole("weight", self.columns[place], counted[0])
+        chosen = self._chosen(target, ignore, weights)
+        features, targets = list(chosen.features), list(chosen.targets)
+        place = chosen.weights
         return TableBatch(
-            features.values,
-            labels.values,
-            counted,
-            features=features.columns,
-            targets=labels.columns,
-            apart=tuple(name for name in (*ignored, weights) if name),
+            freeze(self.values[features]),
+            freeze(self.values[targets]),
+            None if place is None else self.values[place : place + 1],
+            features=tuple(self.columns[place] for place in features),
+            targets=tuple(self.columns[place] for place in targets),
+            apart=chosen.apart,
         )
 
 
@@ -253,8 +364,91 @@ def columns_named(names: str | Iterable[str]) -> tuple[str, ...]:
     return ((names,) if names else ()) if isinstance(names, str) else tuple(names)
 
 
+class TableExamples:
+    """What raw examples of a table have in common, in memory (`TableBatch`) and in files.
+
+    Attributes:
+        features: The column of each row of X.
+        targets: The column of each row of Y.
+        apart: The names of other columns of the table, which prediction does not need.
+    """
+
+    __slots__ = ()
+
+    features: tuple[Column, ...]
+    targets: tuple[Column, ...]
+    apart: tuple[str, ...]
+
+    def label_blocks(self) -> Iterator[FloatArray]:
+        """The targets (targets, rows) of all examples in order, block by block."""
+        raise NotImplementedError
+
+    @property
+    def described(self) -> dict[str, AnyArray]:
+        """The columns behind the rows of X and Y as arrays, for a fingerprint."""
+        return described((*self.features, *self.targets))
+
+    @property
+    def is_of_classes(self) -> bool:
+        """Whether its only target looks like classes rather than a quantity.
+
+        Texts and truth values do, and whole numbers of which at most 20 are different, if each
+        occurs twice on average.
+        """
+        if len(self.targets) != 1 or self.targets[0].kind != NUMBER:
+            return len(self.targets) == 1
+        distinct, rows = np.empty(0), 0
+        for Y in self.label_blocks():
+            distinct, rows = np.union1d(distinct, Y), rows + Y.size
+            if distinct.size > _MOST_CLASSES or (distinct != np.rint(distinct)).any():
+                return False
+        return distinct.size <= rows / 2
+
+    def expect_of_each_class(self, count: int, why: str) -> None:
+        """Refuse a class with so few examples that a split cannot put them into all its parts.
+
+        Args:
+            count: The least number of examples.
+            why: What they are for, e.g. "one of them for the validation part".
+
+        Raises:
+            BadInput: Naming the class and its column.
+        """
+        if len(self.targets) != 1:
+            return
+        [column], counts = self.targets, Counter[float]()
+        for Y in self.label_blocks():
+            values, times = np.unique(Y, return_counts=True)
+            counts.update(dict(zip(values.tolist(), times.tolist(), strict=True)))
+        least, value = min((times, value) for value, times in counts.items())
+        if least < count:
+            has = f"{least} example{'s' if least > 1 else ''}"
+            expected = f"{'two' if count == 2 else count} or more, {why}"
+            raise BadInput(
+                f"class {column.text(value)!r} of {column.name!r} has {has}, expected {expected}: "
+                "give more examples of it, or leave it out."
+            )
+
+    def _order_of(self, other: TableExamples) -> list[int]:
+        """The places of the features of `other` among the features here.
+
+        Raises:
+            BadInput: If a column is missing or new; the message names it.
+        """
+        ours, theirs = (tuple(c.name for c in e.features) for e in (self, other))
+        for name in sorted(set(theirs).difference(ours)):
+            expect_known("column", name, ours)
+        known = set(theirs)
+        if new := [name for name in ours if name not in known]:
+            raise BadInput(
+                f"column {new[0]!r} is not in the training table, which has {', '.join(theirs)}: "
+                "remove it."
+            )
+        return [ours.index(name) for name in theirs]
+
+
 @attrs.frozen(unsafe_hash=False, eq=False, field_transformer=arrays)
-class TableBatch(Batch):
+class TableBatch(Batch, TableExamples):
     """Raw examples of a table: a batch that knows the columns behind the rows of X and Y.
 
     X (columns, m) and Y (targets, m) are the `values` of a `Table`, with NaN for missing values;
@@ -280,10 +474,9 @@ class TableBatch(Batch):
         """The columns to predict."""
         return Table(self.targets, self.Y)
 
-    @property
-    def described(self) -> dict[str, AnyArray]:
-        """The columns behind the rows of X and Y as arrays, for a fingerprint."""
-        return described((*self.features, *self.targets))
+    def label_blocks(self) -> Iterator[FloatArray]:
+        """The targets (targets, m) of all examples, as one block."""
+        yield self.Y
 
     def take(self, which: slice | IntArray) -> TableBatch:
         """Some rows, by a slice or by their numbers, with what is known of their columns."""
@@ -294,57 +487,15 @@ class TableBatch(Batch):
         """The first `count` examples."""
         return self.take(slice(count))
 
-    @property
-    def is_of_classes(self) -> bool:
-        """Whether its only target looks like classes rather than a quantity.
-
-        Texts and truth values do, and whole numbers of which at most 20 are different, if each
-        occurs twice on average.
-        """
-        if len(self.targets) != 1 or self.targets[0].kind != NUMBER:
-            return len(self.targets) == 1
-        distinct = np.unique(self.Y)
-        whole = bool((distinct == np.rint(distinct)).all())
-        return whole and distinct.size <= min(_MOST_CLASSES, self.Y.size / 2)
-
-    def expect_of_each_class(self, count: int, why: str) -> None:
-        """Refuse a class with so few examples that a split cannot put them into all its parts.
-
-        Args:
-            count: The least number of examples.
-            why: What they are for, e.g. "one of them for the validation part".
-
-        Raises:
-            BadInput: Naming the class and its column.
-        """
-        column = self.targets[0]
-        values, counts = np.unique(self.Y[0], return_counts=True)
-        if len(self.targets) == 1 and counts.min() < count:
-            name, least = column.text(float(values[np.argmin(counts)])), counts.min()
-            has = f"{least} example{'s' if least > 1 else ''}"
-            expected = f"{'two' if count == 2 else count} or more, {why}"
-            raise BadInput(
-                f"class {name!r} of {column.name!r} has {has}, expected {expected}: give more "
-                "examples of it, or leave it out."
-            )
-
-    def like(self, other: TableBatch) -> TableBatch:
+    def like(self, other: TableExamples) -> TableBatch:
         """The same examples with their columns in the order of `other`.
 
         Raises:
             BadInput: If a column is missing, new, or of a different kind; the message names it.
         """
-        ours, theirs = (tuple(c.name for c in b.features) for b in (self, other))
-        for name in sorted(set(theirs).difference(ours)):
-            expect_known("column", name, ours)
-        known = set(theirs)
-        if new := [name for name in ours if name not in known]:
-            raise BadInput(
-                f"column {new[0]!r} is not in the training table, which has {', '.join(theirs)}: "
-                "remove it."
-            )
-        table = self.table.select(theirs)
-        return attrs.evolve(self, X=table.values, features=table.columns)
+        order = self._order_of(other)
+        features = tuple(self.features[place] for place in order)
+        return attrs.evolve(self, X=freeze(self.X[order]), features=features)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TableBatch):
@@ -368,30 +519,20 @@ def _same(ours: FloatArray | None, theirs: FloatArray | None) -> bool:
     return ours.shape == theirs.shape and bool(np.array_equal(ours, theirs, equal_nan=True))
 
 
-def _expect_whole(what: str, column: Column, values: FloatArray) -> None:
-    missing = np.flatnonzero(np.isnan(values))
-    if missing.size:
+def _expect_different(names: Iterable[str]) -> None:
+    first: dict[str, int] = {}
+    for number, name in enumerate(names, 1):
+        if first.setdefault(name, number) != number:
+            raise BadInput(
+                f"columns {first[name]} and {number} are both called {name!r}, expected two "
+                "names: rename one."
+            )
+
+
+def _expect_no_dates(column: Column) -> None:
+    if column.kind == DATE:
+        example = f", e.g. {column.levels[0]!r}" if column.levels else ""
         raise BadInput(
-            f"{what} {column.name!r} is missing in {missing.size} of {values.size} rows, first in "
-            f"row {missing[0] + 1}: fill it in, or remove these rows."
+            f"column {column.name!r} holds dates{example}, expected numbers, texts or truth "
+            "values: make numbers of them, e.g. days since a date, or ignore the column."
         )
-
-
-def _expect_finite(table: Table) -> None:
-    for column, values in zip(table.columns, table.values, strict=True):
-        if np.isinf(values).any():
-            row = int(np.argmax(np.isinf(values)))
-            raise BadInput(
-                f"column {column.name!r} holds {values[row]} in row {row + 1}, expected finite "
-                "numbers: correct it, or leave the cell empty."
-            )
-
-
-def _expect_no_dates(table: Table) -> None:
-    for column in table.columns:
-        if column.kind == DATE:
-            example = f", e.g. {column.levels[0]!r}" if column.levels else ""
-            raise BadInput(
-                f"column {column.name!r} holds dates{example}, expected numbers, texts or truth "
-                "values: make numbers of them, e.g. days since a date, or ignore the column."
-            )

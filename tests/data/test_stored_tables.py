@@ -1,7 +1,9 @@
 """Checks that a table in the stored form has every value of the table that it was written from."""
 
+import datetime
 import itertools
 import json
+import pickle
 
 import h5py
 import numpy as np
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from pydnn.checks import BadInput
 from pydnn.data import Table, read_table, store_table
+from pydnn.data.stored_tables import open_stored_table
 from pydnn.storage.hdf5 import write_hdf5
 
 NUMBERS = st.none() | st.sampled_from([0.0, -0.0, 1.0, 255.0, 256.0, -1.0, 0.5, 0.1, 2.0**24 + 1])
@@ -124,19 +127,19 @@ GOOD = [["x", "number"], ["c", "text", "a", "b"], ["t", "boolean"]]
         ([["c", "text", 1]], [[1]], "are damaged"),
         (GOOD, [[1, 1]], r"values in .* has shape \(1, 2\)"),
         (GOOD, [1, 1, 1], r"values in .* has shape \(3,\)"),
-        (GOOD, [[1, 2, 1]], "'c' in .* holds 2 in row 1, expected a whole number from 0 to 1"),
-        (GOOD, [[1, 0, 0], [1, 0.5, 1]], "'c' in .* holds 0.5 in row 2"),
+        (GOOD, [[1, 2, 1]], "'c' in .* holds 2, expected a whole number from 0 to 1"),
+        (GOOD, [[1, 0, 0], [1, 0.5, 1]], "'c' in .* holds 0.5"),
         (GOOD, [[1, -1, 1]], "'c' in .* holds -1"),
         (GOOD, [[1, np.inf, 1]], "'c' in .* holds inf"),
-        (GOOD, [[1, 1, 2]], "'t' in .* holds 2 in row 1, expected a whole number from 0 to 1"),
-        (GOOD, [[b"a", b"b", b"c"]], "values in .* holds .*, expected numbers"),
+        (GOOD, [[1, 1, 2]], "'t' in .* holds 2, expected a whole number from 0 to 1"),
+        (GOOD, [[b"a", b"b", b"c"]], "values in .* holds .*, expected integers or floats"),
     ],
 )
 def test_what_store_table_cannot_have_written_is_refused(tmp_path, columns, values, message):
     text = columns if isinstance(columns, str) else json.dumps(columns)
     write_hdf5(
         tmp_path / "a.h5",
-        arrays={"values": values},
+        arrays={"values": values, "facts": np.zeros((len(columns), 4))},
         attributes={"format": "pydnn table 1", "columns": text},
     )
     with pytest.raises(BadInput, match=message):
@@ -164,7 +167,7 @@ def _without_columns(file):
     ("damage", "message"),
     [
         (_newer, "has format 'pydnn table 9', expected 'pydnn table 1'"),
-        (_in_chunks, "values in .* is in chunks"),
+        (_in_chunks, "values in .* is stored in chunks"),
         (_without_values, "values"),
         (_without_columns, "columns"),
     ],
@@ -175,6 +178,139 @@ def test_another_format_or_layout_is_refused(tmp_path, damage, message):
         damage(file)
     with pytest.raises(BadInput, match=message):
         read_table(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        np.zeros((2, 4)),
+        np.zeros((1, 3)),
+        np.zeros((1, 4), np.int64),
+        [[2, 0, 0, 0]],
+        [[0.5, 0, 0, 0]],
+        [[0, -1, 0, 0]],
+        [[np.nan, 0, 0, 0]],
+        [[0, 0, 1, 0]],
+        [[0, 0, np.nan, 0]],
+        [[0, 0, np.inf, 1e300]],
+    ],
+)
+def test_facts_that_cannot_be_are_refused(tmp_path, facts):
+    write_hdf5(
+        tmp_path / "a.h5",
+        arrays={"values": [[1.0]], "facts": facts},
+        attributes={"format": "pydnn table 1", "columns": json.dumps([["x", "number"]])},
+    )
+    with pytest.raises(BadInput, match=r"facts .*a\.h5"):
+        read_table(tmp_path / "a.h5")
+
+
+MIXED = {
+    "size": [1.5, None, 3.0, 2.0, -0.0],
+    "new": [True, False, None, True, True],
+    "city": ["Rome", None, "Oslo", "Rome", "Bern"],
+    "day": ["a", "b", "c", "d", "e"],
+    "weight": [1, 2, 3, 4, 5],
+    "price": [10, 20, 30, 40, 50],
+    "kind": ["x", "y", "x", "y", "y"],
+}
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """A table in memory, and the same one in a file."""
+    table = Table.of(MIXED)
+    store_table(tmp_path / "mixed.h5", [table])
+    return table, open_stored_table(tmp_path / "mixed.h5")
+
+
+def test_rows_come_from_the_file_as_they_are_in_memory(mixed, monkeypatch):
+    table, stored = mixed
+    assert (stored.names, stored.rows, len(stored)) == (table.names, 5, 5)
+    assert stored.texts_alone == table.texts_alone
+    assert repr(stored).replace("StoredTable", "Table") == repr(table)
+    for rows in (slice(1, 3), slice(None), [4, 0, 0], np.array([3])):
+        assert stored.take(rows).fingerprint == table.take(rows).fingerprint
+    assert pickle.loads(pickle.dumps(stored)).in_memory() == table
+    monkeypatch.setattr("pydnn.records._NUMBERS_IN_A_BLOCK", 14)
+    blocks = list(stored.blocks())
+    assert [block.rows for block in blocks] == [2, 2, 1]
+    for start, block in zip((0, 2, 4), blocks, strict=True):
+        assert block == table.take(slice(start, start + 2))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"target": "price"},
+        {"target": ["kind"], "ignore": ["day"], "weights": "weight"},
+        {"target": ["price", "weight"], "ignore": "size"},
+    ],
+)
+def test_examples_come_from_the_file_as_they_are_in_memory(mixed, options):
+    table, stored = mixed
+    expected, examples = table.examples(**options), stored.examples(**options)
+    assert (examples.count, examples.shape) == (expected.count, expected.shape)
+    assert examples.label_shape == expected.label_shape
+    assert examples.has_weights == expected.has_weights
+    for which in (slice(1, 4), np.array([4, 0, 2])):
+        assert examples.take(which) == expected.take(which)
+    assert examples.only(np.array([3, 1])).take(slice(1)) == expected.take(np.array([3]))
+    assert examples.in_memory() == expected
+    assert examples.first(2).in_memory() == expected.first(2)
+    assert examples.first(0).count == 0
+    assert examples.is_of_classes == expected.is_of_classes
+    [labels] = examples.then(lambda batch: batch).label_blocks()
+    assert labels.tolist() == expected.Y.tolist()
+    np.testing.assert_array_equal(examples.described["columns"], expected.described["columns"])
+    turned = table.select(table.names[::-1])
+    assert examples.like(turned.examples(**options)).in_memory() == expected.like(
+        turned.examples(**options)
+    )
+    assert pickle.loads(pickle.dumps(examples)).in_memory() == expected
+
+
+@pytest.mark.parametrize(
+    ("columns", "options"),
+    [
+        ({"x": [1, 2, 3], "y": [1, None, None]}, {"target": "y"}),
+        ({"x": [1, np.inf, -np.inf], "y": [1, 2, 3]}, {"target": "y"}),
+        ({"x": [1, 2, 3], "y": [1, 2, -np.inf]}, {"target": "y"}),
+        ({"x": [1, 2, 3], "y": [1, 2, 3], "w": [1, None, 2]}, {"target": "y", "weights": "w"}),
+        ({"x": [1, 2, 3], "y": [1, 2, 3], "w": ["a", "b", "a"]}, {"target": "y", "weights": "w"}),
+        ({"x": [1], "y": [1]}, {"target": "z"}),
+        ({"x": [1], "y": [1]}, {"target": "y", "ignore": "x"}),
+        ({"x": [1], "y": [1]}, {"target": "y", "ignore": "y"}),
+        ({"x": [1], "y": [1]}, {"target": ["y", "y"]}),
+        ({"x": [datetime.date(2026, 1, 2)], "y": [1]}, {"target": "y"}),
+    ],
+)
+def test_examples_are_refused_with_the_same_message(tmp_path, columns, options):
+    table = Table.of(columns)
+    rows = [table.take([row]) for row in range(table.rows)]
+    store_table(tmp_path / "a.h5", rows)
+    stored = open_stored_table(tmp_path / "a.h5")
+    messages = []
+    for each in (table, stored):
+        with pytest.raises(BadInput) as caught:
+            each.examples(**options)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+
+
+@pytest.mark.parametrize("kind", [[1, 2, 2, 2, 3], ["a", "b", "b", "a", "c"]])
+def test_a_class_of_one_example_is_refused_with_the_same_message(tmp_path, kind):
+    table = Table.of({"x": [1, 2, 3, 4, 5], "y": kind})
+    store_table(tmp_path / "a.h5", [table])
+    for each in (table, open_stored_table(tmp_path / "a.h5")):
+        with pytest.raises(BadInput, match=r"class '[1c]' of 'y' has 1 example"):
+            each.examples("y").expect_of_each_class(2, "one of them for the test part")
+
+
+def test_another_file_is_not_opened_as_a_stored_table(tmp_path):
+    write_hdf5(tmp_path / "a.h5", arrays={"x": [1.0]})
+    with pytest.raises(BadInput, match=r"a\.h5 is not a table in the stored form"):
+        open_stored_table(tmp_path / "a.h5")
 
 
 def test_an_hdf5_file_with_another_format_still_has_columns(tmp_path):
