@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import attrs
 import numpy as np
@@ -36,6 +38,7 @@ from pydnn.keys import Key
 from pydnn.losses import Loss, class_count, expect_weights
 from pydnn.metrics import METRICS
 from pydnn.numerics import Numerics
+from pydnn.numerics.blas_threads import THREADS, blas_threads, using_blas_threads
 from pydnn.optimizers.base import GradientTransformation
 from pydnn.penalties import Penalty
 from pydnn.recipes.layouts import layers_of, same_parameters
@@ -128,6 +131,7 @@ class Job:
             *_column_notes(self.inputs.columns, self.recipe.standardize),
             _share_note(self.recipe.validation, self.data),
             *_schedule_notes(optimizer, self.recipe.iterations),
+            _thread_note(self.recipe),
         ]
         return tuple(note for note in notes if note)
 
@@ -145,7 +149,8 @@ class Job:
             data: Parts by name, as network inputs; by default the job's own `data`.
         """
         data = self.data if data is None else data
-        return evaluation(self.network, self.loss, data, numerics=self.numerics)
+        measured = evaluation(self.network, self.loss, data, numerics=self.numerics)
+        return _on_any_worker(self.recipe, measured)
 
     def output(
         self, state: TrainState, X: FloatArray, *, lengths: IntArray | None = None
@@ -162,6 +167,35 @@ class Job:
         return output_of(self.network, state, X, lengths=lengths, numerics=self.numerics)
 
 
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
+
+
+def _on_any_worker(
+    recipe: Recipe, function: Callable[_Given, _Result]
+) -> Callable[_Given, _Result]:
+    """The function with the same bits on every worker, if the recipe cuts batches into shards."""
+    if recipe.shards == 1 or recipe.arithmetic.exact:
+        return function
+
+    def in_one_thread(*args: _Given.args, **options: _Given.kwargs) -> _Result:
+        with using_blas_threads(1):
+            return function(*args, **options)
+
+    return in_one_thread
+
+
+def _prepared_on_any_worker(prepare: Callable[_Given, Job]) -> Callable[_Given, Job]:
+    @functools.wraps(prepare)
+    def prepared(*args: _Given.args, **options: _Given.kwargs) -> Job:
+        recipe: Any = options.get("recipe", args[0] if args else None)
+        function = _on_any_worker(recipe, prepare) if isinstance(recipe, Recipe) else prepare
+        return function(*args, **options)
+
+    return prepared
+
+
+@_prepared_on_any_worker  # the first weights and a rotation may come from products, too
 @np.errstate(under="ignore")
 def prepare(
     recipe: Recipe,
@@ -725,6 +759,18 @@ def _share_note(share: float, data: Mapping[str, Batch]) -> str:
     return (
         f"the validation part has {held} of {held + rest} examples, more than the share of "
         f"{share:g}, because every class gives at least one: give more examples per class"
+    )
+
+
+def _thread_note(recipe: Recipe) -> str:
+    """A note if the bits of shards depend on the number of BLAS threads of who computes them."""
+    if recipe.shards == 1 or recipe.arithmetic.exact or blas_threads() is not None:
+        return ""
+    if any(os.environ.get(name) == "1" for name in THREADS):
+        return ""
+    return (
+        "the number of threads of NumPy's BLAS cannot be changed here, and shards have other bits "
+        "with another number: set it to 1 for each program, e.g. by MKL_NUM_THREADS=1"
     )
 
 

@@ -279,6 +279,9 @@ class Inside(Protocol):
     def started(self, state: TrainState, batch: Batch, shard: int, /) -> Step:
         """Return the record with which the parts inside begin on one shard of the batch."""
 
+    def alone(self, function: StepFunction, /) -> StepFunction:
+        """Return the function as a shard is computed: with the same bits on every worker."""
+
 
 @attrs.frozen
 class Part(Unchanging):
@@ -468,7 +471,7 @@ class TrainStep(Unchanging):
                 " but this step works in a rotated basis: insert the part in prepare(…, step=…), "
                 "or declare it with part(isotropic=True)."
             )
-        object.__setattr__(self, "_run", composed(self.parts))
+        object.__setattr__(self, "_run", self._alone(composed(self.parts)))
 
     def __repr__(self) -> str:
         return f"TrainStep({', '.join(p.title for p in self.parts)})"
@@ -556,6 +559,16 @@ class TrainStep(Unchanging):
         """The same step without the part called `name`."""
         return self._with(name, lambda old: ())
 
+    @property
+    def _sharded(self) -> Part | None:
+        """The part that cuts batches into shards, if there is one."""
+        return next((p for p in self.parts if p.inside is not None), None)
+
+    def _alone(self, function: StepFunction) -> StepFunction:
+        """The function as it is called in a step with shards, whose bits no worker may change."""
+        outer = self._sharded
+        return function if outer is None or outer.inside is None else outer.inside.alone(function)
+
     def _with(self, name: str, new: Callable[[Part], tuple[Part, ...]]) -> TrainStep:
         """The same step with other parts instead of the one called `name`, at any depth."""
         expect_known("part of the step", name, [p.name for p in _all_parts(self.parts)])
@@ -630,14 +643,14 @@ def trace(
     """
     step, parts = Step(state, batch), train_step.parts
     if shard is not None:
-        outer = next((p for p in parts if p.inside is not None), None)
+        outer = train_step._sharded
         if outer is None or outer.inside is None:
             raise BadInput(
                 f"shard is {shard}, but the step does not cut batches into shards: leave it out."
             )
         step, parts = outer.inside.started(state, batch, shard), outer.parts
     for p in parts:
-        step = ignoring_underflow(p)(step)
+        step = ignoring_underflow(train_step._alone(p))(step)
         yield p.name, step
 
 

@@ -14,7 +14,7 @@ from pydnn.keys import Key
 from pydnn.numerics import ARITHMETICS
 from pydnn.parameters import NO_PARAMS, Layout, pack
 from pydnn.records import AnyDType, Batch, maker_of
-from pydnn.stages.base import Shape
+from pydnn.stages.base import Shape, Stage
 from pydnn.training.pipeline import Part, Shard, TrainState
 from pydnn.training.shards import Sharding, ShardResult, examples_of_shard, gradient_of_shard
 from pydnn.workers.interface import Arguments, Executor, Result, Spec, Task
@@ -46,6 +46,7 @@ def results_by(
             "iteration": state.iteration,
             "seed": state.key.seed,
             "path": list(state.key.path),
+            "shards": sharding.shards,
         }
         tasks = []
         for s, share in enumerate(shares):
@@ -60,7 +61,7 @@ def results_by(
 
 def _spec(sharding: Sharding, parts: tuple[Part, ...], *, changed: bool) -> Spec:
     """What a worker prepares to compute shards with these parts."""
-    live = _Worker(sharding, parts)
+    live = _Worker(sharding.network, attrs.evolve(sharding, executor=None).part(parts))
     described = {
         "network": sharding.network,
         "loss": sharding.loss,
@@ -84,17 +85,16 @@ def _spec(sharding: Sharding, parts: tuple[Part, ...], *, changed: bool) -> Spec
 class _Worker:
     """What a worker has prepared to compute shards."""
 
-    sharding: Sharding
-    parts: tuple[Part, ...]
+    network: Stage
+    gradients: Part
     _layouts: dict[tuple[Shape, str], tuple[Layout, Layout]] = attrs.field(init=False, factory=dict)
 
     def layouts(self, shape_in: Shape, dtype: AnyDType) -> tuple[Layout, Layout]:
         """How parameters and statistics lie in their vectors, for examples of this shape."""
         key = shape_in, dtype.name
         if key not in self._layouts:
-            network = self.sharding.network
-            parameters = pack(network.init(Key(0), shape_in)[0], dtype=dtype)
-            kept = network.statistics
+            parameters = pack(self.network.init(Key(0), shape_in)[0], dtype=dtype)
+            kept = self.network.statistics
             statistics = pack(kept.init(parameters.tree) if kept else NO_PARAMS, dtype=dtype)
             self._layouts[key] = parameters.layout, statistics.layout
         return self._layouts[key]
@@ -108,17 +108,16 @@ def _prepared(spec: Spec) -> _Worker:
     def built(family: str, text: str) -> Any:
         return build(read_description(text, family=family, allow=spec.allow), family=family)
 
+    network = built("stage", facts["network"])
     train_step = make_train_step(
-        built("stage", facts["network"]),
+        network,
         built("loss", facts["loss"]),
         built("optimizer", facts["optimizer"]),
         augment=[built("augmentation", text) for text in facts["augment"]],
         numerics=ARITHMETICS[facts["numerics"]],
         shards=facts["shards"],
     )
-    gradients = train_step.parts[0]
-    sharding: Any = gradients.inside
-    return _Worker(sharding, gradients.parts)
+    return _Worker(network, train_step.parts[0])
 
 
 @np.errstate(under="ignore")
@@ -134,8 +133,8 @@ def _run(worker: _Worker, arguments: Arguments) -> Result:
         Key(values["seed"], tuple(values["path"])),
         layouts[1].packed(values["statistics"]),
     )
-    shard = Shard(values["shard"], worker.sharding.shards, values["share"])
-    result = gradient_of_shard(worker.parts, state, examples, shard)
+    shard = Shard(values["shard"], values["shards"], values["share"])
+    result = gradient_of_shard(worker.gradients, state, examples, shard)
     kept = {} if result.statistics is None else {"statistics": result.statistics}
     return {"cost": result.cost, "vector": result.vector, **kept}
 

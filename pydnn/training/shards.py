@@ -19,6 +19,7 @@ from pydnn.checks import BadInput, expect_count
 from pydnn.keys import Key
 from pydnn.losses import Loss
 from pydnn.numerics import Numerics
+from pydnn.numerics.blas_threads import using_blas_threads
 from pydnn.numerics.underflow import ignoring_underflow
 from pydnn.optimizers.base import GradientTransformation
 from pydnn.records import Batch, FloatArray, arrays, freeze, maker_of
@@ -103,26 +104,35 @@ def add_up(results: Iterable[ShardResult]) -> ShardResult:
 
 
 def gradient_of_shard(
-    parts: Sequence[Part], state: TrainState, examples: Batch, shard: Shard
+    gradients: Part, state: TrainState, examples: Batch, shard: Shard
 ) -> ShardResult:
     """Compute the cost and gradient of one shard: a pure function, which any worker can call.
 
     Args:
-        parts: The parts inside *gradients* of a step: forward, cost and backward.
+        gradients: The part *gradients* of a step, with forward, cost and backward inside it.
         state: The state before the step. No part reads the state of the optimizer.
         examples: The examples of the shard alone, from `examples_of_shard`.
         shard: The number of the shard, and its share in the weight of the batch.
+
+    Raises:
+        BadInput: If the part has no parts inside.
 
     Example:
         >>> network, optimizer = nn.dense(1, initializer=nn.constant(0.0)), nn.adam()
         >>> step = nn.make_train_step(network, nn.mean_squared(), optimizer, shards=2)
         >>> state = nn.initial_state(network, optimizer, (1,), key=nn.Key(1))
         >>> batch = nn.Batch([[1.0, 2.0]], [[3.0, 5.0]])
-        >>> parts, second = step.parts[0].parts, nn.training.Shard(1, 2, share=0.5)
-        >>> gradient_of_shard(parts, state, examples_of_shard(batch, 1, 2), second).cost
+        >>> second = nn.training.Shard(1, 2, share=0.5)
+        >>> gradient_of_shard(step.parts[0], state, examples_of_shard(batch, 1, 2), second).cost
         12.5
     """
-    return _result(composed(parts)(Step(state, examples, shard)))
+    if gradients.inside is None:
+        raise BadInput(
+            f"part {gradients.name!r} has no parts inside, expected gradients of a step with "
+            "shards: give step.parts[0]."
+        )
+    run = gradients.inside.alone(composed(gradients.parts))
+    return _result(run(Step(state, examples, shard)))
 
 
 def _result(record: Step) -> ShardResult:
@@ -231,10 +241,21 @@ class Sharding:
 
             changed = [p.function for p in parts] != self._made
             return results_by(self.executor, self, parts, changed=changed)
-        run = composed(parts)
+        run = self.alone(composed(parts))
         return lambda state, batch, shares: (
             _result(run(self._started(state, batch, s, shares))) for s in range(self.shards)
         )
+
+    def alone(self, function: StepFunction) -> StepFunction:
+        """Return the function with one BLAS thread, unless no bit depends on their number."""
+        if self.numerics.exact:
+            return function
+
+        def in_one_thread(step: Step) -> Step:
+            with using_blas_threads(1):
+                return function(step)
+
+        return in_one_thread
 
     @ignoring_underflow
     def started(self, state: TrainState, batch: Batch, shard: int) -> Step:
@@ -299,7 +320,7 @@ class Records(Sequence[Step]):
     def __getitem__(self, shard: int) -> Step:  # type: ignore[override]
         if not 0 <= shard < len(self):
             raise IndexError(shard)
-        run = ignoring_underflow(composed(self.parts))
+        run = ignoring_underflow(self.sharding.alone(composed(self.parts)))
         return run(self.sharding.started(self.state, self.batch, shard))
 
 

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 import pydnn as nn
+from pydnn.numerics.blas_threads import blas_threads, using_blas_threads
 from pydnn.training import Shard, trace
 from pydnn.training.shards import ShardResult, add_up, examples_of_shard, gradient_of_shard
 from pydnn.workers import Spec, Task, serial
@@ -112,7 +113,7 @@ class TestStep:
         shares = [(13 * (s + 1) // 4 - 13 * s // 4) / 13 for s in range(4)]
         results = {
             s: gradient_of_shard(
-                gradients.parts, state, examples_of_shard(batch, s, 4), Shard(s, 4, shares[s])
+                gradients, state, examples_of_shard(batch, s, 4), Shard(s, 4, shares[s])
             )
             for s in (2, 0, 3, 1)
         }
@@ -199,3 +200,24 @@ def test_results_are_readonly():
     total = ShardResult(1.0, vector, vector) + ShardResult(2.0, vector, vector)
     assert total == ShardResult(3.0, 2 * vector, 2 * vector)
     assert not total.vector.flags.writeable
+
+
+@pytest.mark.skipif(blas_threads() is None, reason="the threads of this BLAS cannot be changed")
+def test_the_number_of_blas_threads_changes_no_bit():
+    batch = nn.Batch(nn.Key(2).normal((300, 256)), nn.Key(3).normal((1, 256)))
+    recipe = nn.Recipe(
+        data="normal numbers",
+        network="serial(dense(200, initializer=orthogonal()), relu, dense(1))",
+        loss="mean_squared()",
+        optimizer="chain(clip_by_global_norm(0.1), adam())",
+        iterations=2,
+        shards=2,
+    )
+    results = []
+    for threads in (1, 2):
+        with using_blas_threads(threads):
+            trained = nn.train(recipe, batch)
+        results.append((trained.model.parameters.vector.tobytes(), trained.costs))
+    (first, costs), (second, again) = results
+    assert first == second
+    assert list(costs) == list(again)
