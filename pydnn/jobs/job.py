@@ -68,6 +68,7 @@ from pydnn.training.streams import Measure, Stream
 
 if TYPE_CHECKING:
     from pydnn.interop.weights import Weights
+    from pydnn.workers.interface import Executor
 
 __all__ = ["Job", "columns_for", "expect_test", "prepare", "run", "steps", "watch_of", "watching"]
 
@@ -205,6 +206,7 @@ def prepare(
     step: Callable[[TrainStep], TrainStep] = lambda train_step: train_step,
     standardizing: Callable[..., Standardization] = fit_standardization,
     other_labels: FloatArray | None = None,
+    executor: Executor | None = None,
 ) -> Job:
     """Build and check the parts of `recipe` for training on `data`.
 
@@ -223,6 +225,8 @@ def prepare(
             `(X, numerics=…) -> Standardization`. Only runs of pydnn 0.1.0 need another one.
         other_labels: Labels (n_y, k) of examples that are not in `data` but belong to the same
             task, e.g. one of each class, where `data` is a part in which a class may be absent.
+        executor: Who computes the shards of each batch, e.g. `nn.workers.processes(4)`; by default
+            the thread that trains. No bit depends on it.
 
     Raises:
         BadInput: If a description names an unknown builder; the stages do not fit each other
@@ -277,6 +281,8 @@ def prepare(
     if parts.augment:  # called once here, so that they refuse examples that do not fit
         augmented(parts.augment, state.key, _first_example(prepared["train"]))
     train_step = _changed(step, _step_of(recipe, parts))
+    if executor is not None:
+        train_step = train_step.computed_by(executor)
     rotates, not_rotated = _rotates(recipe, parts, train_step, state, prepared["train"])
     job = Job(
         recipe,

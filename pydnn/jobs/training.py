@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import attrs
 import numpy as np
@@ -27,6 +28,9 @@ from pydnn.training import NotFinite, TrainState
 from pydnn.training.finite import ignoring_overflow
 from pydnn.training.stopping import Watched
 from pydnn.training.streams import Stream
+
+if TYPE_CHECKING:
+    from pydnn.workers.interface import Executor
 
 __all__ = ["Trained", "expect_same_data", "train"]
 
@@ -89,6 +93,7 @@ def train(
     costs: Iterable[float] = (),
     watched: Watched | None = None,
     ending: tuple[type[BaseException], ...] = (),
+    executor: Executor | None = None,
 ) -> Trained:
     """Train a job to its last iteration, or until its recipe stops it early.
 
@@ -103,6 +108,8 @@ def train(
         watched: The record of early stopping in those steps.
         ending: Exceptions that end training without being raised, e.g. (KeyboardInterrupt,).
             The result then has the last good state, and the exception as `error`.
+        executor: Who computes the shards of each batch, for a recipe with shards, e.g.
+            `nn.workers.processes(4)`; by default this thread. No bit depends on it.
 
     Raises:
         BadInput: If the recipe does not fit the data or its test part; see `prepare`.
@@ -128,6 +135,8 @@ def train(
         job = prepare(job, known)
     elif known is not None:
         expect_same_data(job, known)
+    if executor is not None:
+        job = attrs.evolve(job, train_step=job.train_step.computed_by(executor))
     last, taken, error = job.state, list(costs), None
     latest = following = watched or watching(job)
 

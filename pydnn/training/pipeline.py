@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import attrs
 import numpy as np
@@ -21,6 +21,9 @@ from pydnn.numerics.underflow import ignoring_underflow
 from pydnn.parameters import NO_PARAMS, Packed, pack
 from pydnn.records import AnyDType, Batch, FloatArray, Unchanging, keep_readonly, readonly
 from pydnn.tables import html_table
+
+if TYPE_CHECKING:
+    from pydnn.workers.interface import Executor
 
 __all__ = [
     "Inside",
@@ -282,6 +285,9 @@ class Inside(Protocol):
     def alone(self, function: StepFunction, /) -> StepFunction:
         """Return the function as a shard is computed: with the same bits on every worker."""
 
+    def computed_by(self, executor: Executor | None, /) -> Inside:
+        """Return the same with another executor."""
+
 
 @attrs.frozen
 class Part(Unchanging):
@@ -532,6 +538,29 @@ class TrainStep(Unchanging):
         """
         *_, (_, record) = trace(self, state, batch, shard=shard)
         return record
+
+    def computed_by(self, executor: Executor | None) -> TrainStep:
+        """The same step, whose shards `executor` computes, to the same bits.
+
+        Args:
+            executor: The executor, e.g. `nn.workers.processes(4)`; None for the thread that calls
+                the step.
+
+        Raises:
+            BadInput: If the step has no shards for several workers to share.
+        """
+        several = executor is not None and executor.workers > 1
+        if several and self._sharded is None:
+            raise BadInput(
+                f"{executor} has several workers, but batches are not cut into shards for them to "
+                "share: set shards, e.g. shards = 8, or leave the executor out."
+            )
+        return TrainStep(
+            tuple(
+                p if p.inside is None else p.inside.computed_by(executor).part(p.parts)
+                for p in self.parts
+            )
+        )
 
     def replace(self, name: str, function: StepFunction | Part) -> TrainStep:
         """The same step with the part called `name` replaced.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from pydnn.parameters import NO_PARAMS, Layout, pack
 from pydnn.records import AnyDType, Batch, maker_of
 from pydnn.stages.base import Shape, Stage
 from pydnn.training.pipeline import Part, Shard, TrainState
-from pydnn.training.shards import Sharding, ShardResult, examples_of_shard, gradient_of_shard
+from pydnn.training.shards import Sharding, ShardResult, add_up, examples_between, gradient_of_shard
 from pydnn.workers.interface import Arguments, Executor, Result, Spec, Task
 from pydnn.workers.tasks import Kind
 
@@ -30,6 +31,9 @@ def results_by(
 ) -> Callable[[TrainState, Batch, list[float]], list[ShardResult]]:
     """Return the function that lets an executor compute the results of all shards of a batch.
 
+    Each task is a run of neighboring shards, whose results the worker adds as `add_up` does. So the
+    function gives fewer results than there are shards, and the same sum.
+
     Args:
         executor: The executor.
         sharding: The sharding of the step.
@@ -37,7 +41,8 @@ def results_by(
         changed: Whether these are other parts than `make_train_step` made. Workers in other
             processes cannot have them.
     """
-    spec = _spec(sharding, parts, changed=changed)
+    spec, shards = _spec(sharding, parts, changed=changed), sharding.shards
+    length = _run_length(shards, executor.workers)
 
     def results(state: TrainState, batch: Batch, shares: list[float]) -> list[ShardResult]:
         common: dict[str, Any] = {
@@ -48,15 +53,39 @@ def results_by(
             "path": list(state.key.path),
             "shards": sharding.shards,
         }
+        m = batch.X.shape[-1]
+        starts = [shard * m // shards for shard in range(shards + 1)]
         tasks = []
-        for s, share in enumerate(shares):
-            own = examples_of_shard(batch, s, sharding.shards)
-            examples = {name: getattr(own, name) for name in _EXAMPLES}
-            tasks.append(Task("shard", spec, {**common, **examples, "shard": s, "share": share}))
+        for first in range(0, shards, length):
+            end = min(first + length, shards)
+            own = np.s_[..., starts[first] : starts[end]]
+            arrays = {name: getattr(batch, name) for name in _EXAMPLES}
+            examples = {name: None if a is None else a[own] for name, a in arrays.items()}
+            bounds = [start - starts[first] for start in starts[first : end + 1]]
+            which: dict[str, Any] = {"first": first, "bounds": bounds, "shares": shares[first:end]}
+            tasks.append(Task("shard", spec, {**common, **examples, **which}))
         values: list[Any] = executor.map(tasks)
         return [ShardResult(v["cost"], v["vector"], v.get("statistics")) for v in values]
 
     return results
+
+
+def _run_length(shards: int, workers: int) -> int:
+    """The number of shards in a task: the largest power of two that leaves no worker idle.
+
+    The sum of shards from a multiple of a power of two on is a sum in the tree of `add_up`, so the
+    length changes no bit.
+    """
+    length = best = 1
+    while length < shards:
+        length *= 2
+        runs = -(-shards // length)
+        rounds, last = -(-runs // workers), shards - (runs - 1) * length
+        # If a worker alone does the last run, it may be shorter than the others.
+        busiest = (rounds - 1) * length + (last if runs % workers == 1 % workers else length)
+        if busiest <= -(-shards // workers):
+            best = length
+    return best
 
 
 def _spec(sharding: Sharding, parts: tuple[Part, ...], *, changed: bool) -> Spec:
@@ -77,6 +106,7 @@ def _spec(sharding: Sharding, parts: tuple[Part, ...], *, changed: bool) -> Spec
     return Spec(
         facts={**texts, "augment": augment, "numerics": name, "shards": sharding.shards},
         allow=tuple(dict.fromkeys(builder.partition(":")[0] for builder in own)),
+        portable=sharding.numerics.exact,
         live=live,
     )
 
@@ -133,8 +163,16 @@ def _run(worker: _Worker, arguments: Arguments) -> Result:
         Key(values["seed"], tuple(values["path"])),
         layouts[1].packed(values["statistics"]),
     )
-    shard = Shard(values["shard"], values["shards"], values["share"])
-    result = gradient_of_shard(worker.gradients, state, examples, shard)
+    bounds, shares = values["bounds"], values["shares"]
+    result = add_up(
+        gradient_of_shard(
+            worker.gradients,
+            state,
+            examples_between(examples, start, stop),
+            Shard(values["first"] + place, values["shards"], shares[place]),
+        )
+        for place, (start, stop) in enumerate(itertools.pairwise(bounds))
+    )
     kept = {} if result.statistics is None else {"statistics": result.statistics}
     return {"cost": result.cost, "vector": result.vector, **kept}
 

@@ -157,7 +157,12 @@ def examples_of_shard(batch: Batch, shard: int, shards: int) -> Batch:
         [[[0.0, 1.0]], [[2.0, 3.0, 4.0]]]
     """
     m = batch.X.shape[-1]
-    own = slice(shard * m // shards, (shard + 1) * m // shards)
+    return examples_between(batch, shard * m // shards, (shard + 1) * m // shards)
+
+
+def examples_between(batch: Batch, start: int, stop: int) -> Batch:
+    """Return the examples of a batch from number `start` to `stop`, contiguous in memory."""
+    own = slice(start, stop)
     X, Y, weights = (
         None if array is None else freeze(together(array[..., own]))
         for array in (batch.X, batch.Y, batch.weights)
@@ -231,6 +236,12 @@ class Sharding:
             parts=parts,
             inside=self,
         )
+
+    def computed_by(self, executor: Executor | None) -> Sharding:
+        """Return the same with another executor."""
+        sharding = attrs.evolve(self, executor=executor)
+        sharding._made[:] = self._made
+        return sharding
 
     def _results_of(
         self, parts: tuple[Part, ...]

@@ -1,0 +1,196 @@
+"""Shards that an executor computes: the same bits as in the thread that trains."""
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pydnn as nn
+from pydnn.runs.state_arrays import state_fingerprint
+from pydnn.training.shard_tasks import _run_length
+from pydnn.workers import Spec, Task, serial, threads
+from pydnn.workers.encoding import decoded, encoded
+
+
+@pytest.mark.parametrize(
+    ("shards", "workers", "length"),
+    [(8, 1, 8), (8, 2, 4), (8, 3, 1), (8, 4, 2), (8, 8, 1), (8, 99, 1), (7, 2, 4), (5, 1, 8)],
+)
+def test_a_task_has_as_many_shards_as_leave_no_worker_idle(shards, workers, length):
+    assert _run_length(shards, workers) == length
+
+
+POINTS = nn.Batch(
+    nn.Key(1).at("X").normal((6, 23)),
+    (nn.Key(1).at("Y").uniform((1, 23)) > 0.5) * 1.0,
+    nn.Key(1).at("weights").uniform((1, 23)),
+)
+STAGES = st.lists(
+    st.sampled_from(
+        [
+            "dense(5)",
+            "relu()",
+            "dropout(keep_prob=0.7)",
+            "layer_norm()",
+            "batch_norm(per_shard=true)",
+            "residual(dense(6), tanh())",
+        ]
+    ),
+    max_size=3,
+)
+RECIPES = st.builds(
+    lambda stages, **fields: nn.Recipe(
+        "points",
+        f"serial(dense(6), {', '.join([*stages, 'dense(1)'])})",
+        "sigmoid_cross_entropy()",
+        iterations=4,
+        batches="mini_batches(15, keep_last=false)",
+        **fields,
+    ),
+    STAGES,
+    optimizer=st.sampled_from(["adam()", "momentum(learning_rate=0.1)"]),
+    shards=st.integers(2, 7),
+    dtype=st.sampled_from(["float32", "float64"]),
+    numerics=st.sampled_from(["fast", "portable"]),
+    standardize=st.booleans(),
+    penalties=st.sampled_from([(), ("l2_penalty(strength=0.1)",)]),
+)
+
+
+@pytest.fixture(scope="module")
+def workers():
+    with threads(2) as two, threads(3) as three:
+        yield [serial(), Sent(), two, three]
+
+
+class Sent:
+    """Encodes and decodes all tasks and results, as an executor of other processes does."""
+
+    workers = 2
+
+    def __init__(self):
+        self._inner = serial()
+        self._specs = {}
+
+    def map(self, tasks):
+        results = []
+        for task in tasks:
+            task.spec.expect_sendable()
+            spec = self._specs.setdefault(task.spec.digest, _sent_spec(task.spec))
+            arguments = decoded(b"".join(encoded(task.arguments)))
+            (result,) = self._inner.map([Task(task.name, spec, arguments)])
+            results.append(decoded(b"".join(encoded(result))))
+        return results
+
+
+def _sent_spec(spec):
+    texts = decoded(b"".join(encoded(spec.texts)))
+    return Spec(**{**texts, "allow": tuple(texts["allow"])}, arrays=spec.arrays)
+
+
+@given(RECIPES)
+@settings(max_examples=6)
+def test_no_bit_depends_on_who_computes_the_shards(workers, recipe):
+    fingerprints = {
+        state_fingerprint(nn.train(recipe, POINTS, executor=executor).last)
+        for executor in [None, *workers]
+    }
+    assert len(fingerprints) == 1
+
+
+RECIPE = nn.Recipe(
+    "points", "serial(dense(4), relu(), dense(1))", "sigmoid_cross_entropy()", "adam()",
+    iterations=3, shards=4,
+)  # fmt: skip
+
+
+@attrs.frozen
+class Counting:
+    """Counts the tasks that it receives."""
+
+    counts: list
+
+    workers = 2
+
+    def map(self, tasks):
+        self.counts.append(len(tasks))
+        return serial().map(tasks)
+
+
+def test_prepare_train_and_a_step_take_an_executor():
+    counts = []
+    executor = Counting(counts)
+    nn.train(RECIPE, POINTS, executor=executor)
+    job = nn.jobs.prepare(RECIPE, POINTS, executor=executor)
+    nn.train(job)
+    nn.train(job, executor=executor)
+    assert counts == [2] * 9
+    job.train_step.computed_by(None)(job.state, POINTS)
+    assert len(counts) == 9
+    assert repr(job.train_step) == repr(nn.jobs.prepare(RECIPE, POINTS).train_step)
+
+
+def test_several_workers_without_shards_are_refused_and_one_is_not():
+    alone = attrs.evolve(RECIPE, shards=1)
+    with threads(2) as two, pytest.raises(nn.BadInput, match="not cut into shards") as refused:
+        nn.train(alone, POINTS, executor=two)
+    assert "\n" not in str(refused.value)
+    with threads(1) as one:
+        nn.train(alone, POINTS, executor=one)
+
+
+def test_a_changed_part_inside_is_computed_in_this_process_and_refused_by_others():
+    @nn.part(needs=["grads"], gives=["grads"])
+    def halve(step):
+        return attrs.evolve(step, grads=step.grads.with_vector(step.grads.vector / 2))
+
+    def change(step):
+        return step.insert_after("backward", halve)
+
+    alone, shared, other = (
+        nn.jobs.prepare(RECIPE, POINTS, step=change, executor=executor)
+        for executor in (None, Counting([]), Sent())
+    )
+    fingerprints = {state_fingerprint(nn.train(job).last) for job in (alone, shared)}
+    assert len(fingerprints) == 1
+    with pytest.raises(nn.BadInput, match="no descriptions"):
+        nn.train(other)
+
+
+def test_numbers_that_are_not_finite_are_found_with_their_place():
+    recipe = attrs.evolve(RECIPE, optimizer="momentum(learning_rate=1e200)", iterations=20)
+    with threads(2) as executor:
+        errors = [
+            _error(lambda executor=executor: nn.train(recipe, POINTS, executor=executor))
+            for executor in (None, executor)
+        ]
+    assert (errors[0].iteration, errors[0].where) == (errors[1].iteration, errors[1].where)
+
+
+def _error(function):
+    with pytest.raises(nn.NotFinite) as raised:
+        function()
+    return raised.value
+
+
+def test_shards_multiply_with_one_thread_of_blas_with_and_without_an_executor():
+    from pydnn.numerics.blas_threads import blas_threads, using_blas_threads
+
+    if blas_threads() is None:
+        pytest.skip("the threads of this BLAS cannot be changed")
+    seen = []
+
+    @nn.part(needs=["grads"], gives=["grads"])
+    def note(step):
+        seen.append(blas_threads())
+        return step
+
+    def change(step):
+        return step.insert_after("backward", note)
+
+    with using_blas_threads(2):
+        for executor in (None, Counting([])):
+            nn.train(nn.jobs.prepare(RECIPE, POINTS, step=change, executor=executor))
+        after = blas_threads()
+    assert set(seen) == {1}
+    assert after == 2
