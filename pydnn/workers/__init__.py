@@ -5,9 +5,10 @@ with nn.workers.processes(4) as executor:
 """
 
 # All of these at once: a submodule imported later would replace the function of its name here.
+from pydnn.workers.dask import dask
 from pydnn.workers.interface import Executor, Result, Spec, Task
 from pydnn.workers.processes import processes
 from pydnn.workers.serial import serial
 from pydnn.workers.threads import threads
 
-__all__ = ["Executor", "Result", "Spec", "Task", "processes", "serial", "threads"]
+__all__ = ["Executor", "Result", "Spec", "Task", "dask", "processes", "serial", "threads"]

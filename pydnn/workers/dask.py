@@ -1,0 +1,650 @@
+"""The executor on a cluster of Dask: it survives lost workers, and uses those that join later.
+
+Dask places one `Keeper` on each worker and carries messages straight to it. A keeper holds nothing
+but what it prepared from specs, so a lost worker loses no state: its tasks go to the others.
+The messages are those of `pydnn.workers.encoding`; of pydnn, Dask pickles the name of a class and
+nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import importlib
+import itertools
+import logging
+import queue
+import re
+import sys
+import uuid
+import warnings
+from collections import OrderedDict
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+import attrs
+import numpy as np
+
+from pydnn import __version__
+from pydnn.checks import BadInput, Json, expect_real, first_line, import_extra, printable, shown
+from pydnn.numerics.blas_threads import blas_threads, using_blas_threads
+from pydnn.numerics.memory import empty
+from pydnn.workers.encoding import decoded, encoded
+from pydnn.workers.failures import TaskFailed, as_error, as_json
+from pydnn.workers.interface import Closing, Result, Spec, Task, Value
+from pydnn.workers.joining import Report, own_report, refusal
+from pydnn.workers.tasks import Prepared, kind_of
+
+__all__ = ["Dask", "Keeper", "dask", "dask_setup"]
+
+_T = TypeVar("_T")
+_Piece: TypeAlias = "bytes | memoryview"
+
+# Classes of Dask, which has no complete types.
+Client: TypeAlias = Any
+Future: TypeAlias = Any
+LocalCluster: TypeAlias = Any
+
+_ANSWERS = 10.0  # seconds in which a scheduler has to answer
+_PATIENCE = 30.0  # seconds without any worker until a run ends
+_LOOKS = 0.5  # seconds between two looks at which workers there are
+_LEAVES = 3.0  # seconds in which connections have to close
+_MOST_LOSSES = 3  # workers that one task may lose
+_MOST_SPECS = 4  # that a worker keeps, as many as `Prepared`
+_MOST_LOCAL = 256
+_ADDRESS = re.compile(r"(?:tcp|tls)://(?:[^\s/:\[\]]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
+_LOCAL = re.compile(r"local:([0-9]{1,4})")
+_LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application")
+_EXPECTED = (
+    "expected tcp://HOST:PORT or tls://HOST:PORT of a scheduler, local:N for N processes on this "
+    "machine, or a dask.distributed.Client"
+)
+
+
+class Keeper:
+    """What pydnn keeps on a worker of Dask: specs, and what was prepared from them."""
+
+    def __init__(self) -> None:
+        """Begin with nothing prepared."""
+        self._prepared = Prepared(_MOST_SPECS)
+        self._specs: OrderedDict[str, Spec] = OrderedDict()
+
+    def join(self) -> list[_Piece]:
+        """The message that says which bits this worker computes."""
+        return encoded({"joined": attrs.asdict(own_report())})
+
+    def work(self, *pieces: _Piece) -> list[_Piece]:
+        """The message of the results of the tasks in a message, or of why one of them failed.
+
+        No exception leaves it, because Dask would pickle it.
+        """
+        try:
+            with np.errstate(all="ignore"):  # the client looks for numbers that are not finite
+                return self._answer(decoded(_joined(pieces)))
+        except (Exception, SystemExit) as error:
+            return encoded({"error": as_json(error)})
+
+    def _answer(self, message: Mapping[str, Any]) -> list[_Piece]:
+        for digest, spec in _specs_in(message):
+            self._specs[digest] = spec
+            while len(self._specs) > _MOST_SPECS:
+                self._specs.popitem(last=False)
+        results = []
+        asked = zip(message["tasks"], _mappings_in(message), strict=True)
+        for (name, digest, threads), arguments in asked:
+            if digest not in self._specs:
+                return encoded({"unknown": digest})
+            self._specs.move_to_end(digest)
+            task = Task(name, self._specs[digest], arguments)
+            with using_blas_threads(threads) if threads else contextlib.nullcontext():
+                results.append(self._prepared.run(task))
+        return encoded(_shared(results))
+
+
+def dask_setup(worker: object) -> None:
+    """Leave Ctrl-C to the client, in a worker that `local:N` starts. Dask calls this there."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+# Messages. An array that several tasks share is in them once.
+
+
+def _message_of(tasks: Sequence[Task], specs: Iterable[Spec]) -> list[_Piece]:
+    """The message of tasks, with the specs that its receiver does not have yet."""
+    values = _shared([task.arguments for task in tasks])
+    values["tasks"] = [
+        [
+            task.name,
+            task.spec.digest,
+            None if kind_of(task.name).one_thread else blas_threads(),
+        ]
+        for task in tasks
+    ]
+    sent: list[Json] = []
+    for number, spec in enumerate(specs):
+        spec.expect_sendable()
+        sent.append([spec.digest, spec.texts, list(spec.arrays)])
+        values |= {f"spec {number} {name}": array for name, array in spec.arrays.items()}
+    return encoded({**values, "specs": sent})
+
+
+def _specs_in(message: Mapping[str, Any]) -> Iterator[tuple[str, Spec]]:
+    for number, (digest, texts, names) in enumerate(message["specs"]):
+        arrays = {name: message[f"spec {number} {name}"] for name in names}
+        spec = Spec(**{**texts, "allow": tuple(texts["allow"])}, arrays=arrays)
+        spec.__dict__["digest"] = digest  # hashing large arrays again would take long
+        yield digest, spec
+
+
+def _shared(mappings: Sequence[Mapping[str, Value]]) -> dict[str, Value]:
+    """Several mappings from names to JSON or arrays as one, with every array once."""
+    places: dict[int, int] = {}  # by identity: the mappings keep their arrays alive
+    values: dict[str, Value] = {}
+    listed: list[Json] = []
+    for mapping in mappings:
+        entries: list[Json] = []
+        for name, value in mapping.items():
+            if isinstance(value, np.ndarray):
+                place = places.setdefault(id(value), len(places))
+                values[f"array {place}"] = value
+                entries.append([name, place, None])
+            else:
+                entries.append([name, None, value])
+        listed.append(entries)
+    return {**values, "mappings": listed}
+
+
+def _mappings_in(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            name: value if place is None else message[f"array {place}"]
+            for name, place, value in entries
+        }
+        for entries in message["mappings"]
+    ]
+
+
+def _joined(pieces: Sequence[_Piece]) -> memoryview:
+    """The pieces of a message, one after the other, in memory as NumPy has it for arrays.
+
+    NumPy computes products of arrays at odd addresses in another way, which gives other last bits.
+    """
+    sizes = [memoryview(piece).nbytes for piece in pieces]
+    together = empty(-(-sum(sizes) // 8), np.dtype(np.float64)).view(np.uint8)[: sum(sizes)].data
+    at = 0
+    for piece, size in zip(pieces, sizes, strict=True):
+        together[at : at + size] = memoryview(piece).cast("B")
+        at += size
+    return together
+
+
+class _Lost(Exception):  # noqa: N818 - named after what happened
+    """A worker does not answer any more."""
+
+
+@attrs.define(eq=False)
+class _Member:
+    """A worker that has joined.
+
+    Attributes:
+        address: Its address.
+        keeper: The future of its keeper, which lives as long as this future.
+        refusals: Why it may not compute tasks that are portable or not; "" if it may.
+        specs: The digests of the specs that it has.
+        busy: Whether it works on a task of `each`.
+    """
+
+    address: str
+    keeper: Future
+    refusals: Mapping[bool, str] = attrs.field(factory=dict)
+    specs: set[str] = attrs.field(factory=set)
+    busy: bool = False
+
+
+class Dask(Closing):
+    """Runs tasks on the workers of a Dask cluster; see `Executor`, and `dask`, which makes it.
+
+    Its coroutines run in the event loop of the client, one at a time, so nothing needs a lock.
+    """
+
+    def __init__(
+        self, client: Client, cluster: LocalCluster | None, name: str, *, patience: float
+    ) -> None:
+        """Begin to use the workers that `client` reaches."""
+        self._client, self._cluster = client, cluster
+        self._name, self._patience = name, patience
+        self._address: str = client.scheduler.address
+        self._loop: asyncio.AbstractEventLoop = client.loop.asyncio_loop
+        self._members: dict[str, _Member] = {}
+        self._joining: dict[str, asyncio.Task[None]] = {}
+        self._refused: dict[str, str] = {}
+        self._news: queue.SimpleQueue[str] = queue.SimpleQueue()  # for the thread of the user
+        self._closed = False
+        self._changed = self._wait_for(_new_event())  # is set when a worker joins or is free
+        self._watching = self._soon(self._watch())
+
+    def __repr__(self) -> str:
+        return f"dask({self._name!r})"
+
+    @property
+    def workers(self) -> int:
+        """The number of workers that take part now. It changes as some are lost and others join."""
+        return len(self._members)
+
+    def map(self, tasks: Sequence[Task]) -> list[Result]:
+        """The results of all tasks, in their order."""
+        return self._wait_for(self._map(tasks))
+
+    def each(self, tasks: Iterable[Task]) -> Iterator[tuple[int, Result]]:
+        """The number and result of each task as soon as it is finished."""
+        coming = enumerate(tasks)
+        finished: queue.SimpleQueue[int] = queue.SimpleQueue()
+        running: dict[int, concurrent.futures.Future[Result]] = {}
+
+        def start(number: int, task: Task) -> None:
+            running[number] = self._soon(self._alone(task))
+            running[number].add_done_callback(lambda done: finished.put(number))
+
+        more = True
+        try:
+            while more or running:
+                while more and len(running) < max(1, self.workers):
+                    upcoming = next(coming, None)
+                    more = upcoming is not None
+                    if upcoming is not None:
+                        start(*upcoming)
+                self._tell()
+                with contextlib.suppress(queue.Empty):  # then there may be more workers now
+                    number = finished.get(timeout=_LOOKS) if running else None
+                    if number is not None:
+                        yield number, running.pop(number).result()
+        finally:
+            for future in running.values():
+                future.cancel()
+
+    def wait(self, workers: int = 1) -> None:
+        """Return as soon as there are so many workers.
+
+        Raises:
+            BadInput: If there is no worker after the time that `dask` was given for this, or the
+                only ones compute other bits.
+        """
+        self._wait_for(self._settled(workers))
+
+    def close(self) -> None:
+        """Take leave of the workers; those of `local:N` end."""
+        if self._closed:
+            return
+        self._closed = True
+        self._watching.cancel()
+        with contextlib.suppress(Exception):
+            asyncio.run_coroutine_threadsafe(self._leave(), self._loop).result(_LEAVES)
+        with contextlib.suppress(Exception), _no_warnings():
+            self._client.close(timeout=_LEAVES)
+        if self._cluster is not None:
+            with contextlib.suppress(Exception), _no_warnings():
+                self._cluster.close(timeout=_LEAVES)
+
+    # In the user's thread.
+
+    def _soon(self, coroutine: Coroutine[Any, Any, _T]) -> concurrent.futures.Future[_T]:
+        if self._closed:
+            coroutine.close()
+            raise BadInput(f"the executor {self!r} is closed, expected an open one: make another.")
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def _wait_for(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
+        future = self._soon(coroutine)
+        try:
+            # In short turns, because on Windows Ctrl-C does not interrupt a wait without end.
+            while not concurrent.futures.wait([future], timeout=_LOOKS).done:
+                pass
+            self._tell()
+            return future.result()
+        finally:
+            future.cancel()
+
+    def _tell(self) -> None:
+        """Warn of workers that were refused since the last call."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                warnings.warn(self._news.get_nowait(), stacklevel=3)
+
+    # In the loop of the client.
+
+    async def _map(self, tasks: Sequence[Task]) -> list[Result]:
+        results: dict[int, Result] = {}
+        portable = all(task.spec.portable for task in tasks)
+        while waiting := [number for number in range(len(tasks)) if number not in results]:
+            members = (await self._fitting(portable))[: len(waiting)]
+            cuts = [len(waiting) * i // len(members) for i in range(len(members) + 1)]
+            runs = [waiting[a:b] for a, b in itertools.pairwise(cuts)]
+            asked = [
+                self._ask(member, [tasks[number] for number in run])
+                for member, run in zip(members, runs, strict=True)
+            ]
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+            for run, answer in zip(runs, answers, strict=True):  # the first error in order
+                if not isinstance(answer, BaseException):
+                    results |= zip(run, answer, strict=True)
+                elif not isinstance(answer, _Lost):
+                    raise answer
+        return [results[number] for number in range(len(tasks))]
+
+    async def _alone(self, task: Task) -> Result:
+        """The result of one task, which has a worker for itself."""
+        lost: list[str] = []
+        while len(lost) < _MOST_LOSSES:
+            member = await self._free(task.spec.portable)
+            member.busy = True
+            try:
+                return (await self._ask(member, [task]))[0]
+            except _Lost:
+                lost.append(member.address)
+            finally:
+                member.busy = False
+                self._changed.set()
+        raise BadInput(
+            f"{len(lost)} workers ended while they did the same task ({task.name}), the last one "
+            f"was {lost[-1]}: give workers more memory, or look at what they logged."
+        )
+
+    async def _free(self, portable: bool) -> _Member:
+        while True:
+            for member in await self._fitting(portable):
+                if not member.busy:
+                    return member
+            await self._change(None)
+
+    async def _change(self, seconds: float | None) -> None:
+        """Wait until a worker has joined or is free, but no longer than some seconds."""
+        self._changed.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), seconds)
+
+    async def _fitting(self, portable: bool = True, workers: int = 1) -> list[_Member]:
+        """The members that compute the right bits, as soon as there are so many.
+
+        Raises:
+            BadInput: If there is none although workers are there, or there was none for too long.
+        """
+        end = self._loop.time() + self._patience
+        while True:
+            fitting = [m for m in self._members.values() if not m.refusals[portable]]
+            left = end - self._loop.time()
+            if len(fitting) >= workers or (fitting and left <= 0):
+                return fitting
+            refused = [m.refusals[portable] for m in self._members.values()]
+            refused += self._refused.values()
+            if refused and not fitting and not self._joining:
+                raise BadInput(refused[0])
+            if left <= 0:
+                raise BadInput(
+                    f"{self._name} had no worker for {self._patience:g} s, expected at least one: "
+                    f"start workers, e.g. with: dask worker {self._address} --nthreads 1"
+                )
+            await self._change(min(left, _LOOKS))
+
+    async def _settled(self, workers: int) -> None:
+        """Wait until there are so many workers, and all those that are there now have joined."""
+        await self._fitting(workers=workers)
+        if self._joining:
+            await asyncio.wait([*self._joining.values()], timeout=_ANSWERS)
+
+    async def _ask(self, member: _Member, tasks: Sequence[Task]) -> list[Result]:
+        """The results of tasks from one worker.
+
+        Raises:
+            _Lost: If the worker does not answer; then it is no member any more.
+            BadInput: If a task refuses its spec or arguments.
+        """
+        specs = {task.spec.digest: task.spec for task in tasks}
+        while True:
+            missing = [spec for digest, spec in specs.items() if digest not in member.specs]
+            answer = await self._call(member, "work", _message_of(tasks, missing))
+            member.specs |= specs.keys()
+            if "unknown" in answer:
+                member.specs.discard(str(answer["unknown"]))
+            elif "error" in answer:
+                raise as_error(answer["error"])  # type: ignore[arg-type]
+            else:
+                return list(_mappings_in(answer))
+
+    async def _call(
+        self, member: _Member, function: str, pieces: Sequence[_Piece]
+    ) -> dict[str, Value]:
+        """The answer of a worker's keeper to a message."""
+        protocol = importlib.import_module("distributed.protocol")
+        try:
+            # As an `Actor` does it, which after a loss would try the same address again.
+            answer = await self._client.rpc(member.address).actor_execute(
+                actor=member.keeper.key,
+                function=function,
+                args=[protocol.to_serialize(piece) for piece in pieces],
+                kwargs={},
+            )
+        except (OSError, KeyError) as error:  # it is gone, or another process is at its address
+            self._lose(member)
+            raise _Lost(member.address) from error
+        if answer["status"] != "OK":
+            raise TaskFailed(f"worker {member.address}: {first_line(answer['exception'])}")
+        return decoded(_joined(answer["result"]))
+
+    async def _watch(self) -> None:
+        """Let workers join, and see which ones are gone."""
+        while True:
+            with contextlib.suppress(OSError, TimeoutError):  # it may answer the next time
+                there = await asyncio.wait_for(
+                    self._client.scheduler.ncores(workers=None), _ANSWERS
+                )
+                for address in [*self._refused.keys() - there.keys()]:
+                    del self._refused[address]
+                for address in [*self._members.keys() - there.keys()]:
+                    self._lose(self._members[address])
+                known = {*self._members, *self._joining, *self._refused}
+                for address in there:
+                    if address not in known:
+                        self._joining[address] = self._loop.create_task(self._join(address))
+            await asyncio.sleep(_LOOKS)
+
+    async def _join(self, address: str) -> None:
+        try:
+            keeper = self._client.submit(
+                Keeper,
+                key=f"pydnn-keeper-{uuid.uuid4().hex}",  # named, since Dask would hash the class
+                actor=True,
+                workers=[address],
+                allow_other_workers=False,
+                pure=False,
+            )
+            await keeper
+            member = _Member(address, keeper)
+            report = Report.of((await self._call(member, "join", []))["joined"])  # type: ignore[arg-type]
+            member.refusals = {
+                portable: refusal(f"worker {address}", report, portable=portable)
+                for portable in (False, True)
+            }
+            if member.refusals[False]:
+                self._news.put(member.refusals[False])
+            self._members[address] = member
+        except _Lost:
+            pass
+        except Exception as error:
+            self._refused[address] = (
+                f"worker {address} does not take part ({type(error).__name__}: "
+                f"{first_line(error)}): install pydnn {__version__} there."
+            )
+            self._news.put(self._refused[address])
+        finally:
+            del self._joining[address]
+            self._changed.set()
+
+    def _lose(self, member: _Member) -> None:
+        if self._members.get(member.address) is member:
+            del self._members[member.address]
+            member.keeper.release()
+
+    async def _leave(self) -> None:
+        for joining in [*self._joining.values()]:
+            joining.cancel()
+        for member in [*self._members.values()]:
+            self._lose(member)
+
+
+async def _new_event() -> asyncio.Event:
+    return asyncio.Event()
+
+
+def dask(cluster: Client | str, *, patience: float = _PATIENCE) -> Dask:
+    """An executor on a cluster of Dask.
+
+    Args:
+        cluster: The address of a scheduler, `tcp://HOST:PORT` or `tls://HOST:PORT`; `local:N` for
+            N processes on this machine, which no other machine can reach; or a
+            `dask.distributed.Client`, which stays open when the executor closes.
+        patience: The seconds without any worker after which a run ends.
+
+    Raises:
+        MissingExtra: If Dask is not installed.
+        BadInput: If the scheduler does not answer within 10 seconds, or no worker can take part.
+    """
+    patience = expect_real("patience", patience, positive=True, hint="give a number of seconds")
+    name, count = _named(cluster)
+    distributed = _distributed()
+    local = _local_cluster(distributed, count) if count else None
+    try:
+        client = _own_client(distributed, local or cluster, name)
+    except BaseException:
+        if local is not None:
+            local.close(timeout=_LEAVES)
+        raise
+    executor = Dask(client, local, name, patience=patience)
+    try:
+        executor.wait(max(1, count))
+    except BaseException:
+        executor.close()
+        raise
+    return executor
+
+
+def _named(cluster: object) -> tuple[str, int]:
+    """What messages call a cluster, and the number of processes to start for it."""
+    if isinstance(cluster, str):
+        local = _LOCAL.fullmatch(cluster)
+        count = int(local[1]) if local else 0
+        if local and not 1 <= count <= _MOST_LOCAL:
+            raise BadInput(f"the cluster is {cluster}, expected 1 to {_MOST_LOCAL} processes.")
+        if not local and not _ADDRESS.fullmatch(cluster):
+            raise BadInput(f"the cluster is {shown(cluster)}, {_EXPECTED}.")
+        return cluster, count
+    address = getattr(getattr(cluster, "scheduler", None), "address", None)
+    if not isinstance(address, str) or not hasattr(cluster, "security"):
+        raise BadInput(f"the cluster is {shown(cluster)}, {_EXPECTED}.")
+    if getattr(cluster, "asynchronous", False):
+        raise BadInput(
+            "the client of Dask is asynchronous, expected an ordinary one: give its scheduler's "
+            "address."
+        )
+    return address, 0
+
+
+def _distributed() -> Any:
+    """The module of Dask, which writes no log if it is imported for pydnn alone."""
+    purpose = "a cluster of Dask"
+    if "distributed" in sys.modules:  # then its log belongs to whoever imported it
+        return import_extra("distributed", extra="dask", purpose=purpose)
+    config = import_extra("dask", extra="dask", purpose=purpose).config
+    silent = dict.fromkeys(_LOGGERS, "critical") | config.get("logging", {})
+    with config.set({"logging": silent}):
+        return import_extra("distributed", extra="dask", purpose=purpose)
+
+
+def _local_cluster(distributed: Any, count: int) -> LocalCluster:
+    try:
+        with _no_warnings():
+            cluster = distributed.LocalCluster(
+                n_workers=count,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address=None,
+                worker_dashboard_address=None,
+                memory_limit=None,  # Dask would end a worker whose arrays fill its share
+                preload=[__name__],
+                silence_logs=logging.CRITICAL,
+            )
+    except Exception as error:
+        raise BadInput(
+            f"local:{count} did not start ({first_line(error)}), expected {count} processes: in a "
+            'script, begin below the line  if __name__ == "__main__":'
+        ) from error
+    return cluster
+
+
+def _own_client(distributed: Any, cluster: Any, name: str) -> Client:
+    """A client of pydnn, which carries messages straight to the workers."""
+    options: dict[str, Any] = {}
+    if isinstance(cluster, distributed.Client):
+        options = {"security": cluster.security, "loop": cluster.loop}
+        cluster = cluster.scheduler.address
+    elif isinstance(cluster, str):
+        _expect_scheduler(distributed, cluster, None)
+    try:
+        with _no_warnings():  # of other versions, about which pydnn decides
+            client = distributed.Client(
+                cluster,
+                timeout=_ANSWERS,
+                set_as_default=False,
+                direct_to_workers=True,
+                name="pydnn",
+                **options,
+            )
+    except Exception as error:
+        raise _silent(name, error) from error
+    return client
+
+
+def _expect_scheduler(distributed: Any, address: str, security: Any) -> None:
+    """Refuse an address at which no scheduler of Dask answers in time.
+
+    A client would wait forever for an answer of another kind of server.
+    """
+    options = (security or distributed.Security()).get_connection_args("client")
+
+    async def identity() -> Any:
+        async with distributed.core.rpc(
+            address, timeout=_ANSWERS, connection_args=options
+        ) as scheduler:
+            return await scheduler.identity()
+
+    async def in_time() -> Any:
+        return await asyncio.wait_for(identity(), _ANSWERS)
+
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:  # a notebook has a loop in this one
+        try:
+            found = thread.submit(asyncio.run, in_time()).result()["type"]
+        except Exception as error:
+            raise _silent(address, error) from error
+    if found != "Scheduler":
+        raise BadInput(
+            f"{printable(found, most=40)} of Dask answers at {address}, expected a scheduler: give "
+            "the address that dask scheduler logs."
+        )
+
+
+def _silent(name: str, error: Exception) -> BadInput:
+    reason = first_line(error) or type(error).__name__
+    return BadInput(
+        f"no scheduler of Dask answers at {name} within {_ANSWERS:g} s ({reason}): start one, e.g. "
+        "with: dask scheduler --host HOST"
+    )
+
+
+@contextlib.contextmanager
+def _no_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,183 @@
+"""The executor on a cluster of Dask: what crosses the wire, and what the user learns."""
+
+import sys
+
+import attrs
+import numpy as np
+import pytest
+
+from pydnn import BadInput
+from pydnn.checks import MissingExtra
+from pydnn.numerics.blas_threads import blas_threads
+from pydnn.workers import Spec, Task, dask
+from pydnn.workers.encoding import decoded
+from pydnn.workers.joining import own_report
+from pydnn.workers.tasks import Kind
+
+module = sys.modules["pydnn.workers.dask"]  # the package has a function of this name
+X = np.arange(12.0).reshape(3, 4)
+SPEC = Spec(facts={"a": 1}, arrays={"X": X})
+
+
+def received(pieces):
+    """What arrives on the other side, where every piece is a memory of its own."""
+    return [memoryview(bytearray(piece)) for piece in pieces]
+
+
+def asked(keeper, tasks, specs=()):
+    answer = decoded(module._joined(received(keeper.work(*received(send(tasks, specs))))))
+    return module._mappings_in(answer) if "mappings" in answer else answer
+
+
+def send(tasks, specs=()):
+    return module._message_of(tasks, specs)
+
+
+def test_a_keeper_answers_tasks_once_it_has_their_spec():
+    keeper = module.Keeper()
+    tasks = [Task("echo", SPEC, {"n": n, "X": X.T, "none": None}) for n in range(3)]
+    assert asked(keeper, tasks) == {"unknown": SPEC.digest}
+    for specs in ([SPEC], []):
+        results = asked(keeper, tasks, specs)
+        assert [result["n"] for result in results] == [0, 1, 2]
+        for result in results:
+            assert list(result) == ["n", "X", "none"]
+            assert result["X"].tobytes("A") == X.T.tobytes("A")
+            assert result["X"].flags.f_contiguous
+            assert not result["X"].flags.writeable
+
+
+def test_a_keeper_forgets_all_but_the_latest_specs():
+    keeper = module.Keeper()
+    specs = [Spec(facts={"n": n}) for n in range(5)]
+    for spec in specs:
+        asked(keeper, [Task("echo", spec)], [spec])
+    assert "unknown" in asked(keeper, [Task("echo", specs[0])])
+    assert asked(keeper, [Task("echo", specs[1])]) == [{}]
+
+
+def test_a_keeper_prepares_a_spec_with_its_arrays_once(monkeypatch):
+    prepared = []
+    kind = Kind(lambda spec: prepared.append(spec) or len(prepared), lambda n, _: {"n": n})
+    monkeypatch.setattr("pydnn.workers.tasks.ECHO", kind)
+    keeper = module.Keeper()
+    for specs in ([SPEC], [], []):
+        assert asked(keeper, [Task("echo", SPEC)], specs) == [{"n": 1}]
+    (spec,) = prepared
+    assert (spec.texts, spec.digest) == (SPEC.texts, SPEC.digest)
+    assert spec.arrays["X"].tolist() == X.tolist()
+
+
+def test_an_array_that_tasks_share_crosses_once():
+    large = np.zeros(1000)
+    sizes = [
+        sum(len(piece) for piece in send([Task("echo", SPEC, {"p": large})] * count))
+        for count in (1, 8)
+    ]
+    assert sizes[1] - sizes[0] < 1000
+
+
+def test_arrays_lie_in_memory_as_those_that_numpy_makes():
+    """NumPy computes products of arrays at odd addresses in another way."""
+    arrays = {"a": np.zeros(3, np.float32), "b": np.zeros(5), "c": np.zeros(1)}
+    for results in range(3):
+        message = send([Task("echo", SPEC, {"n": "x" * results, **arrays})])
+        values = decoded(module._joined(received(message)))
+        places = [v.ctypes.data % 16 for v in values.values() if isinstance(v, np.ndarray)]
+        assert places == [0, 0, 0]
+
+
+def test_errors_cross_as_plain_text(monkeypatch):
+    keeper = module.Keeper()
+    answer = asked(keeper, [Task("echo", SPEC)], [SPEC])
+    assert answer == [{}]
+    for error in (BadInput("size is 0."), ZeroDivisionError("by zero"), SystemExit(3)):
+
+        def fail(prepared, arguments, error=error):
+            raise error
+
+        monkeypatch.setattr("pydnn.workers.tasks.ECHO", Kind(lambda spec: None, fail))
+        described = asked(keeper, [Task("echo", SPEC)])["error"]
+        assert described == {"class": type(error).__name__, "line": str(error)}
+
+
+def test_a_keeper_uses_as_many_threads_of_blas_as_the_program(monkeypatch):
+    used = []
+    kind = Kind(lambda spec: None, lambda prepared, arguments: used.append(blas_threads()) or {})
+    monkeypatch.setattr("pydnn.workers.tasks.ECHO", kind)
+    monkeypatch.setattr(module, "blas_threads", lambda: 2)
+    asked(module.Keeper(), [Task("echo", SPEC)], [SPEC])
+    assert used in ([2], [None])
+
+
+def test_parts_without_descriptions_do_not_leave_this_process():
+    with pytest.raises(BadInput, match="no descriptions"):
+        send([], [Spec(live=object())])
+
+
+@pytest.mark.parametrize(
+    "cluster",
+    ["127.0.0.1:8786", "http://a:1", "tcp://a", "tcp://a:1/x", "local:", "local:-1", "", 3, None],
+)
+def test_what_is_no_cluster_is_refused(cluster):
+    with pytest.raises(BadInput, match=r"the cluster is .*expected tcp://HOST:PORT"):
+        dask(cluster)
+
+
+@pytest.mark.parametrize("count", [0, 257, 9999])
+def test_a_wrong_number_of_processes_is_refused(count):
+    with pytest.raises(BadInput, match=f"local:{count}, expected 1 to 256"):
+        dask(f"local:{count}")
+
+
+def test_a_wrong_time_is_refused():
+    with pytest.raises(BadInput, match="patience"):
+        dask("local:1", patience=0)
+
+
+def test_without_dask_one_line_says_what_to_install(monkeypatch):
+    for name in ("dask", "distributed"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingExtra, match=r"of Dask needs distributed.*pip install 'distributed"):
+        dask("local:1")
+
+
+@pytest.fixture
+def client():
+    """A cluster in this process, which is quick to start."""
+    distributed = pytest.importorskip("distributed", reason="needs the extra dask")
+    options = {"dashboard_address": None, "threads_per_worker": 1}
+    with distributed.Client(processes=False, n_workers=2, **options) as client:
+        yield client
+
+
+def test_tasks_go_to_the_workers_of_a_client_which_stays_open(client, monkeypatch):
+    tasks = [Task("echo", SPEC, {"n": n, "X": X + n}) for n in range(5)]
+    with dask(client) as executor:
+        assert executor.workers == 2
+        results = executor.map(tasks)
+        assert [(r["n"], r["X"][0, 0]) for r in results] == [(n, n) for n in range(5)]
+        assert executor.map([]) == []
+        assert sorted((k, r["n"]) for k, r in executor.each(tasks)) == [(n, n) for n in range(5)]
+        with pytest.raises(BadInput, match="there is no task"):
+            executor.map([*tasks, Task("ecko", SPEC)])
+        with pytest.raises(BadInput, match="there is no task"):
+            list(executor.each([*tasks, Task("ecko", SPEC)]))
+        started = executor.each(tasks)
+        next(started)
+        started.close()
+    with pytest.raises(BadInput, match="closed"):
+        executor.map(tasks)
+    assert client.submit(sum, [1, 2]).result() == 3
+
+
+def test_workers_with_other_bits_compute_only_what_is_portable(client, monkeypatch):
+    other = attrs.evolve(own_report(), versions=own_report().versions | {"numpy": "1.0"})
+    monkeypatch.setattr(module, "own_report", lambda: other)
+    with pytest.warns(UserWarning, match=r"has numpy 1\.0, expected"):
+        executor = dask(client)
+    with executor:
+        with pytest.raises(BadInput, match=r"has numpy 1\.0, expected"):
+            executor.map([Task("echo", SPEC)])
+        portable = attrs.evolve(SPEC, portable=True)
+        assert executor.map([Task("echo", portable, {"n": 1})]) == [{"n": 1}]
