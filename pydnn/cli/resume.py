@@ -13,6 +13,7 @@ from pydnn.cli.training import (
     say_of,
     train_job,
 )
+from pydnn.cli.worker_options import add_worker_options, executor_of
 from pydnn.data import DataSet
 from pydnn.jobs.job import expect_test
 from pydnn.runs import resume_run
@@ -38,6 +39,7 @@ def add_to(commands: Commands) -> None:
         help="steps of the whole training, including those already taken (default: as before)",
     )
     add_recording_options(option_group(parser, "how it is recorded", "runs/0001 --run-size 500"))
+    add_worker_options(parser, example="runs/0001 --executor processes --workers 4")
     add_output_options(parser)
     parser.set_defaults(run=_run)
 
@@ -52,12 +54,12 @@ def _run(args: argparse.Namespace) -> int:
         allow=args.allow,
         most=int(args.run_size * 1e6),
     )
-    with resuming as resumed:
+    with executor_of(args) as executor, resuming as resumed:
         for fault in resumed.recording.set_aside:
             complain(f"{fault.cause}; it is now {fault.path}")
         for path in resumed.recording.restored:
             complain(f"{path} is restored from the other files of the run")
-        run, job = resumed.run, resumed.job
+        run, job = resumed.run, resumed.job.computed_by(executor)
         assert isinstance(run.data, DataSet)  # data that was opened by its name always is
         for note in (*run.data.notes, *job.notes):
             complain(note)

@@ -8,6 +8,7 @@ import itertools
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,13 +23,18 @@ from pydnn.cli.training import (
     say_of,
     train_job,
 )
+from pydnn.cli.worker_options import add_worker_options, executor_of
 from pydnn.data import DataSet
 from pydnn.jobs.job import Job, prepare
 from pydnn.jobs.loading import data_of
+from pydnn.recipes.recipe import Recipe
 from pydnn.recipes.toml import write_recipe
 from pydnn.runs import Recording, create_run
 from pydnn.runs.csv_log import expect_new_log
 from pydnn.storage.files import exclusive, is_free
+
+if TYPE_CHECKING:
+    from pydnn.workers import Executor
 
 __all__ = ["add_to", "plain_folder"]
 
@@ -59,6 +65,7 @@ def add_to(commands: Commands) -> None:
         help="record every step, so that the run can be resumed and replayed (default: yes)",
     )
     add_recording_options(recorded)
+    add_worker_options(parser, example="digits.toml --shards 8 --executor processes")
     add_output_options(parser)
     parser.set_defaults(run=_run)
 
@@ -66,13 +73,18 @@ def add_to(commands: Commands) -> None:
 def _run(args: argparse.Namespace) -> int:
     recipe = recipe_of(args)
     check_training_options(args)
+    with executor_of(args) as executor:  # first, so that workers start while the data is read
+        return _trained(args, recipe, executor)
+
+
+def _trained(args: argparse.Namespace, recipe: Recipe, executor: Executor | None) -> int:
     if args.folder is not None:
         _expect_free(args.folder, "--run")  # before the work
     if args.csv is not None:
         expect_new_log(args.csv)
     data = data_of(recipe)
     asked, recipe = recipe, recipe_for_data(args, recipe, data)
-    job = prepare(recipe, data)
+    job = prepare(recipe, data, executor=executor)
     for note in (*data.notes, *job.notes):
         complain(note)
     with _new_run(args, job, data) as (folder, recording):

@@ -143,6 +143,16 @@ class Job:
         batches = batches_of(self.batching, self.data["train"], self.state.key, start=start)
         return itertools.islice(batches, max(0, self.recipe.iterations - start))
 
+    def computed_by(self, executor: Executor | None) -> Job:
+        """The same job, whose shards `executor` computes; None for who computes them already.
+
+        Raises:
+            BadInput: If the executor has several workers, but the recipe has no shards.
+        """
+        if executor is None:
+            return self
+        return attrs.evolve(self, train_step=self.train_step.computed_by(executor))
+
     def evaluation(self, data: Mapping[str, Batch] | None = None) -> Measure:
         """The function that measures a state: cost and metrics on each part of `data`.
 
@@ -281,8 +291,6 @@ def prepare(
     if parts.augment:  # called once here, so that they refuse examples that do not fit
         augmented(parts.augment, state.key, _first_example(prepared["train"]))
     train_step = _changed(step, _step_of(recipe, parts))
-    if executor is not None:
-        train_step = train_step.computed_by(executor)
     rotates, not_rotated = _rotates(recipe, parts, train_step, state, prepared["train"])
     job = Job(
         recipe,
@@ -298,6 +306,7 @@ def prepare(
         start,
     )
     job = _rotated(job, parts.optimizer) if rotates else job
+    job = job.computed_by(executor)
     if isinstance(data, DataSet):
         expect_test(job, data.test, classes=data.classes)
     return job

@@ -135,8 +135,7 @@ def train(
         job = prepare(job, known)
     elif known is not None:
         expect_same_data(job, known)
-    if executor is not None:
-        job = attrs.evolve(job, train_step=job.train_step.computed_by(executor))
+    job = job.computed_by(executor)
     last, taken, error = job.state, list(costs), None
     latest = following = watched or watching(job)
 

@@ -18,7 +18,7 @@ from pydnn.records import FloatArray, freeze
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
-__all__ = ["in_blocks", "share_out", "worker_threads"]
+__all__ = ["in_blocks", "share_out", "usable_cores", "worker_threads"]
 
 _BLOCK = 1 << 19  # bytes of one operand; with smaller blocks, calls cost more than cache saves
 # Bytes of one operand. On 2 MB, half a million parameters, a second thread gains nothing right
@@ -100,9 +100,14 @@ def worker_threads() -> int:
     """Return how many threads share elementwise work: as many as BLAS may use, at most 4."""
     limits = [os.environ.get(name, "") for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")]
     limit = next((int(value) for value in limits if value.isdecimal() and int(value)), None)
-    has_affinity = hasattr(os, "sched_getaffinity")
-    cores = (len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count()) or 1
+    cores = usable_cores()
     return min(limit or cores, cores, _MOST_THREADS)
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    return (len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count()) or 1
 
 
 @functools.cache

@@ -28,6 +28,7 @@ from pydnn.checks import BadInput
 from pydnn.numerics import Numerics, fast
 from pydnn.numerics.battery import arithmetic_fingerprint
 from pydnn.numerics.blas_threads import THREADS
+from pydnn.numerics.threads import usable_cores
 from pydnn.storage.files import RESTORE
 
 __all__ = [
@@ -125,15 +126,9 @@ def _machine() -> dict[str, str]:
         "architecture": platform.machine(),
         "byte order": sys.byteorder,
         "C library": " ".join(platform.libc_ver()).strip(),
-        "cores": str(_cores()),
+        "cores": str(usable_cores()),
     }
     return {name: plain(text) for name, text in facts.items() if text}
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _blas(built_with: Mapping[str, object]) -> dict[str, str]:

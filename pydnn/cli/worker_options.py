@@ -1,0 +1,94 @@
+"""Options for who does the work: this thread, several threads or processes, or a cluster."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pydnn.checks import BadInput, expect_count
+from pydnn.cli.run_options import option_group
+from pydnn.numerics.threads import usable_cores
+
+if TYPE_CHECKING:
+    from pydnn.workers import Executor
+
+__all__ = ["EXECUTORS", "add_worker_options", "check_worker_options", "executor_of"]
+
+EXECUTORS = ("serial", "threads", "processes")
+_MOST_WORKERS = 256
+
+
+def add_worker_options(parser: argparse.ArgumentParser, *, example: str) -> None:
+    """Add the group for who does the work. No result depends on it."""
+    option = option_group(parser, "who does the work", example).add_argument
+    option(
+        "--executor",
+        choices=EXECUTORS,
+        help="let this process, several threads of it, or several processes do the work; the "
+        "result has the same bits (default: this process, or processes with --workers)",
+    )
+    option(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="how many threads or processes (default: one for each core)",
+    )
+    option(
+        "--cluster",
+        metavar="ADDRESS",
+        help="let a cluster of Dask do the work: tcp://HOST:PORT of its scheduler, or local:N to "
+        "start one of N processes on this machine",
+    )
+
+
+def check_worker_options(args: argparse.Namespace) -> None:
+    """Refuse wrong options before the work starts.
+
+    Raises:
+        BadInput: If a number is wrong, or options contradict each other.
+    """
+    if args.workers is not None:
+        hint = "give the number of threads or processes"
+        expect_count("--workers", args.workers, most=_MOST_WORKERS, hint=hint)
+    if args.cluster is not None:
+        other = "executor" if args.executor is not None else "workers"
+        if getattr(args, other) is not None:
+            raise BadInput(
+                f"--cluster and --{other} contradict each other: give one of them; a cluster knows "
+                "how many workers it has."
+            )
+    if args.executor == "serial" and (args.workers or 1) > 1:
+        raise BadInput(
+            f"--executor serial has one worker, but --workers is {args.workers}: choose threads or "
+            "processes, or leave --workers out."
+        )
+
+
+@contextlib.contextmanager
+def executor_of(args: argparse.Namespace) -> Iterator[Executor | None]:
+    """The executor that the options name, until the context ends; None if they name none.
+
+    Raises:
+        BadInput: If the options are wrong, or the cluster does not answer.
+        MissingExtra: If a cluster is asked for and Dask is not installed.
+    """
+    check_worker_options(args)
+    name = args.executor or (args.workers and "processes")
+    if not name and args.cluster is None:
+        yield None
+        return
+    from pydnn import workers  # only those who ask for workers need it
+
+    count = args.workers or usable_cores()
+    with (
+        workers.dask(args.cluster)  # type: ignore[attr-defined,unused-ignore]
+        if args.cluster is not None
+        else workers.serial()
+        if name == "serial"
+        else workers.threads(count)
+        if name == "threads"
+        else workers.processes(count)
+    ) as executor:
+        yield executor
