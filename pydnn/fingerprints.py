@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pydnn.checks import BadInput
+from pydnn.float_order import places_of
 from pydnn.records import AnyArray, as_array
 
 __all__ = ["canonical", "checksum", "fingerprint", "same_bits", "ulps_apart"]
@@ -143,13 +144,5 @@ def ulps_apart(a: ArrayLike, b: ArrayLike) -> int | None:
     known = ~(np.isnan(x) | np.isnan(y))
     if not known.any():
         return None
-    x, y = _places(x[known]), _places(y[known])
+    x, y = places_of(x[known]), places_of(y[known])
     return int(np.max(np.maximum(x, y) - np.minimum(x, y)))
-
-
-def _places(x: AnyArray) -> AnyArray:
-    """Return the place of each entry in the order of all floats of its dtype."""
-    words = np.dtype(f"u{x.dtype.itemsize}")
-    bits = x.view(words)
-    sign = words.type(1 << (8 * x.dtype.itemsize - 1))
-    return np.where(bits & sign, ~bits, bits | sign)

@@ -14,10 +14,10 @@ from pydnn.cli.output import say, say_json
 from pydnn.cli.run_options import Commands, add_model_options, model_of, option_group
 from pydnn.data import columns_of, load_photo
 from pydnn.data.table_files import read_examples
-from pydnn.jobs.columns import Targets
 from pydnn.jobs.loading import rows_in
 from pydnn.jobs.model import Model
 from pydnn.jobs.scores import names_of, predicted
+from pydnn.jobs.targets import Targets
 from pydnn.recipes.recipe import DTYPES
 from pydnn.records import FloatArray
 from pydnn.storage.files import is_free, write_text

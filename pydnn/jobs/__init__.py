@@ -1,6 +1,7 @@
 """Jobs: from a recipe and its data to a trained model."""
 
-from pydnn.jobs.columns import Columns, fit_columns
+from pydnn.jobs.columns import Columns
+from pydnn.jobs.fitting_columns import fit_columns
 from pydnn.jobs.inputs import Inputs
 from pydnn.jobs.job import Job, prepare, run
 from pydnn.jobs.model import Model, load_model, model_of

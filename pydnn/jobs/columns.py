@@ -1,8 +1,8 @@
 """Converts the columns of a table to features and labels, and predictions back.
 
 Numbers are standardized, and missing ones are filled in; truth values become 0 and 1; texts become
-one feature per category. Targets become class numbers, or numbers of mean 0 and deviation 1, and
-predictions become the table's class names and units. All of it is fitted on the training part.
+one feature per category. `fitting_columns` fits all of it to the training part, and `targets`
+converts the columns to predict.
 """
 
 from __future__ import annotations
@@ -14,20 +14,16 @@ from typing import TYPE_CHECKING, ClassVar, TypeAlias
 import attrs
 import numpy as np
 
-from pydnn.checks import BadInput, printable
+from pydnn.checks import BadInput
 from pydnn.data.tables import BOOLEAN, NUMBER, TEXT, Column, Table, TableBatch
-from pydnn.jobs.standardization import fit_standardization
-from pydnn.losses import Loss, class_count
-from pydnn.metrics import classes_of, most_likely
-from pydnn.numerics import Numerics, fast
+from pydnn.jobs.targets import CLASSES, LABELS, NUMBERS, Targets, listed, names_of
 from pydnn.other_names import suggestion
-from pydnn.records import AnyArray, Batch, FloatArray, arrays, freeze
+from pydnn.records import Batch, FloatArray, freeze
 
 if TYPE_CHECKING:
     from pydnn.stages.graph import Graph, Value
 
 __all__ = [
-    "MOST_CATEGORIES",
     "BooleanColumn",
     "CategoryColumn",
     "Columns",
@@ -36,17 +32,9 @@ __all__ = [
     "NumberColumn",
     "Targets",
     "columns_of",
-    "fit_columns",
 ]
 
-MOST_CATEGORIES = 100  # with their own feature, in one column
-_FEWEST_EXAMPLES = 2  # of a category: nothing can be learned about one that occurs once
-_MOST_NAMED = 10  # classes or columns that a message lists
 _MOST_FEATURES = 1 << 24
-
-
-def _names(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(names)
 
 
 @attrs.frozen
@@ -154,7 +142,7 @@ class CategoryColumn:
 
     kind: ClassVar[str] = TEXT
     name: str
-    categories: tuple[str, ...] = attrs.field(converter=_names)
+    categories: tuple[str, ...] = attrs.field(converter=names_of)
     other: bool = False
     flagged: bool = False
 
@@ -252,156 +240,10 @@ def _filled(x: Value, fill: float) -> tuple[Value, Value]:
 
 
 Encoded: TypeAlias = NumberColumn | BooleanColumn | CategoryColumn
-_CLASSES, _LABELS, _NUMBERS = "classes", "labels", "numbers"
-
-
-def _is_named_number(name: str) -> bool:
-    """Whether a class of this name is a number, written as `Column.text` writes it."""
-    try:
-        return Column("").text(float(name)) == name
-    except ValueError:
-        return False
 
 
 def _parts(parts: Iterable[Encoded | DroppedColumn]) -> tuple[Encoded | DroppedColumn, ...]:
     return tuple(parts)
-
-
-@attrs.frozen(unsafe_hash=False, field_transformer=arrays)
-class Targets:
-    """Converts target columns to labels, and predictions back.
-
-    Attributes:
-        names: The names of the columns.
-        meaning: "classes" (of one column), "labels" (true or false), or "numbers".
-        classes: The names of the classes, from class 0 on, or of the labels.
-        mean: The numbers to subtract for training, shape (n, 1); empty without numbers.
-        deviation: The numbers to divide by for training, shape (n, 1); empty without numbers.
-    """
-
-    names: tuple[str, ...] = attrs.field(converter=_names)
-    meaning: str
-    classes: tuple[str, ...] = attrs.field(default=(), converter=_names)
-    mean: FloatArray = attrs.field(factory=lambda: np.zeros((0, 1)))
-    deviation: FloatArray = attrs.field(factory=lambda: np.ones((0, 1)))
-
-    @property
-    def words(self) -> str:
-        """The conversion, in words."""
-        if self.meaning == _NUMBERS:
-            pairs = zip(self.mean[:, 0], self.deviation[:, 0], strict=True)
-            return "; ".join(f"(y - {mean:.6g}) / {deviation:.6g}" for mean, deviation in pairs)
-        return f"{self.meaning} {listed(self.classes)}"
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """The names of the columns to read from a file as texts: "01" is not the class "1".
-
-        Classes of numbers and of truth values are named in one way, whatever a file's way is.
-        """
-        numbers = all(map(_is_named_number, self.classes))
-        truths = {Column("", BOOLEAN).text(value) for value in (0.0, 1.0)}
-        texts = self.meaning == _CLASSES and not numbers and not truths.issuperset(self.classes)
-        return self.names if texts else ()
-
-    def expect_outputs(self, loss: Loss, n_out: int) -> None:
-        """Refuse a network that does not have one output per class, label or number.
-
-        Raises:
-            BadInput: If it does not, with the number of outputs that it needs.
-        """
-        if self.meaning == _CLASSES:
-            what = f"target {self.names[0]!r} has {len(self.classes)} classes"
-            fits = class_count(loss.task(n_out), n_out) == len(self.classes)
-            needed = 1 if loss.task(1) == "two classes" else len(self.classes)
-        else:
-            what = f"there are {len(self.names)} targets"
-            fits, needed = n_out == len(self.names), len(self.names)
-        if not fits:
-            raise BadInput(
-                f"{what} ({listed(self.classes or self.names)}), but the network has {n_out} "
-                f"outputs: end it with dense({needed})."
-            )
-
-    def labels(self, target: Table) -> FloatArray:
-        """Convert target columns to labels Y (n_y, m): class numbers, or numbers in their units.
-
-        Raises:
-            BadInput: If a target is missing, of another kind, or of a class that the training
-                part does not have.
-        """
-        table = target.select(self.names)
-        rows = [
-            self._of_classes(*row) if self.meaning == _CLASSES else self._of_numbers(*row)
-            for row in zip(table.columns, table.values, strict=True)
-        ]
-        return freeze(np.stack(rows))
-
-    def __call__(self, target: Table) -> FloatArray:
-        """Convert target columns to the labels Y (n_y, m) for training; numbers are scaled.
-
-        Raises:
-            BadInput: If `labels` refuses the targets.
-        """
-        Y = self.labels(target)
-        return freeze((Y - self.mean) / self.deviation) if self.meaning == _NUMBERS else Y
-
-    def in_units(self, P: FloatArray) -> FloatArray:
-        """Convert the network's predictions P (n_y, m) to the units of the table."""
-        if self.meaning != _NUMBERS:
-            return P
-        scaled = P.astype(np.float64) * self.deviation + self.mean
-        return freeze(scaled)
-
-    def onnx(self, P: Value) -> Value:
-        """The same conversion of predictions (m, n_y) as `in_units`, in ONNX."""
-        if self.meaning != _NUMBERS:
-            return P
-        return P.cast("float64").op("Mul", self.deviation[:, 0]).op("Add", self.mean[:, 0])
-
-    def of_predictions(self, P: FloatArray) -> AnyArray:
-        """Convert predictions P (n_y, m) in the units of the table to an answer for each row.
-
-        Returns:
-            Class names (m,); or numbers, (m,) for one target and (m, n) for n targets; or True
-            and False for each label, (m, n).
-        """
-        if self.meaning == _CLASSES:
-            numbers = classes_of(P) if len(P) == 1 else most_likely(P)
-            return freeze(np.array(self.classes)[numbers[0].astype(np.int64)])
-        rows = classes_of(P).astype(bool).T if self.meaning == _LABELS else P.T
-        return freeze(rows[:, 0] if len(self.names) == 1 else rows)
-
-    def _of_classes(self, column: Column, values: FloatArray) -> FloatArray:
-        places = {name: place for place, name in enumerate(self.classes)}
-        distinct, which = np.unique(values, return_inverse=True)
-        numbers = np.full(distinct.size, -1.0)
-        for i, value in enumerate(distinct.tolist()):
-            name = "" if value != value else column.text(value)
-            if name not in places:
-                row = int(np.argmax(which == i)) + 1
-                problem = "is missing" if value != value else f"holds {name!r}"
-                raise BadInput(
-                    f"target {column.name!r} {problem} in row {row}, expected a class of "
-                    f"the training part, {listed(self.classes)}: correct the row or leave it out."
-                )
-            numbers[i] = places[name]
-        return numbers[which.reshape(-1)]
-
-    def _of_numbers(self, column: Column, values: FloatArray) -> FloatArray:
-        if column.kind not in (NUMBER, BOOLEAN) and not np.isnan(values).all():
-            raise BadInput(
-                f"target {column.name!r} holds {column.holds}, e.g. {column.levels[0]!r}, expected "
-                f"{'0 and 1' if self.meaning == _LABELS else 'numbers'}: for classes, choose loss "
-                '= "softmax_cross_entropy".'
-            )
-        if not np.isfinite(values).all():
-            row = int(np.argmin(np.isfinite(values)))
-            raise BadInput(
-                f"target {column.name!r} is {values[row]} in row {row + 1}, expected a finite "
-                "number: fill it in, or remove the row."
-            )
-        return values
 
 
 @attrs.frozen
@@ -416,14 +258,14 @@ class Columns:
     Example:
         >>> from pydnn.data import Table
         >>> table = Table.of({"size": [1.0, 3.0, None], "city": ["a", "b", "b"], "y": [0, 1, 1]})
-        >>> columns = fit_columns(table.examples("y"), loss=nn.softmax_cross_entropy())
+        >>> columns = nn.jobs.fit_columns(table.examples("y"), loss=nn.softmax_cross_entropy())
         >>> columns.features
         ('size', 'size missing', 'city=b', 'city other')
     """
 
     parts: tuple[Encoded | DroppedColumn, ...] = attrs.field(converter=_parts)
     targets: Targets
-    apart: tuple[str, ...] = attrs.field(default=(), converter=_names)
+    apart: tuple[str, ...] = attrs.field(default=(), converter=names_of)
 
     @property
     def encoded(self) -> tuple[Encoded, ...]:
@@ -515,148 +357,6 @@ def _expect_kind(part: Encoded, column: Column, values: FloatArray) -> None:
         )
 
 
-def listed(names: Sequence[str]) -> str:
-    """The first names, for a message.
-
-    Example:
-        >>> from pydnn.jobs.columns import listed
-        >>> listed(["red", "white"])
-        'red, white'
-    """
-    more = len(names) - _MOST_NAMED
-    shown = ", ".join(printable(name, most=60) for name in names[:_MOST_NAMED])
-    return f"{shown} and {more} more" if more > 0 else shown
-
-
-# Fitting
-
-
-def fit_columns(
-    train: TableBatch, *, loss: Loss, standardize: bool = True, numerics: Numerics = fast
-) -> Columns:
-    """Fit the conversion of each column to the training part.
-
-    Args:
-        train: The training part, without the rows held back for validation.
-        loss: The loss, which determines the meaning of the targets.
-        standardize: Whether to scale numbers to mean 0 and deviation 1.
-        numerics: The arithmetic of means and deviations.
-
-    Raises:
-        BadInput: If a column has no values, a target has only one value or does not fit the loss,
-            or a number cannot be standardized; the message names the column.
-    """
-    targets = _fit_targets(train.target, loss, numerics)
-    parts = [_fit(column, values) for column, values in zip(train.features, train.X, strict=True)]
-    if standardize:
-        parts = _standardized(parts, train, numerics)
-    columns = Columns(parts, targets, train.apart)
-    if not columns.features:
-        raise BadInput(
-            "no column is left to learn from, because each has only one value: give other columns."
-        )
-    return columns
-
-
-def _fit(column: Column, values: FloatArray) -> Encoded | DroppedColumn:
-    missing = np.isnan(values)
-    present = values[~missing]
-    if not present.size:
-        raise BadInput(
-            f"column {column.name!r} has no values, expected some: fill it in, or ignore it."
-        )
-    flagged = bool(missing.any())
-    if column.kind == TEXT:
-        return _fit_categories(column, present, flagged)
-    if not flagged and (present == present[0]).all():
-        return DroppedColumn(column.name, f"it is always {column.text(float(present[0]))}")
-    if column.kind == BOOLEAN:
-        return BooleanColumn(column.name, float(2 * present.sum() > present.size), flagged)
-    return NumberColumn(column.name, _median(present), flagged=flagged)
-
-
-def _fit_categories(
-    column: Column, present: FloatArray, flagged: bool
-) -> CategoryColumn | DroppedColumn:
-    counts = np.bincount(present.astype(np.int64), minlength=len(column.levels))
-    # The most frequent first; equally frequent ones in alphabetical order.
-    order = np.argsort(-counts, kind="stable")[:MOST_CATEGORIES]
-    kept = sorted(column.levels[i] for i in order if counts[i] >= _FEWEST_EXAMPLES)
-    other = int(counts.sum()) > sum(int(counts[i]) for i in order if counts[i] >= _FEWEST_EXAMPLES)
-    if len(kept) + other + flagged < 2:
-        one = f"it is always {kept[0]!r}" if kept else "every row has another text"
-        return DroppedColumn(column.name, one)
-    return CategoryColumn(column.name, kept, other, flagged)
-
-
-def _median(values: FloatArray) -> float:
-    ordered = np.sort(values)
-    middle = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
-    return float(middle[0] if middle[0] == middle[1] else middle[0] / 2 + middle[1] / 2)
-
-
-def _standardized(
-    parts: Sequence[Encoded | DroppedColumn], train: TableBatch, numerics: Numerics
-) -> list[Encoded | DroppedColumn]:
-    numbers = {place: part for place, part in enumerate(parts) if isinstance(part, NumberColumn)}
-    if not numbers:
-        return list(parts)
-    X = train.X[list(numbers)]
-    filled = np.where(np.isnan(X), [[part.fill] for part in numbers.values()], X)
-    names = [f"column {part.name!r}" for part in numbers.values()]
-    fitted = fit_standardization(filled, numerics=numerics, names=names)
-    scales = np.hstack([fitted.mean, fitted.deviation]).tolist()
-    for (place, part), (mean, deviation) in zip(list(numbers.items()), scales, strict=True):
-        numbers[place] = attrs.evolve(part, mean=mean, deviation=deviation)
-    return [numbers.get(place, part) for place, part in enumerate(parts)]
-
-
-def _fit_targets(target: Table, loss: Loss, numerics: Numerics) -> Targets:
-    task = loss.task(len(target.columns))
-    if task == "regression":
-        return _fit_numbers(target, loss, numerics)
-    if task == "several labels" and len(target.columns) > 1:
-        targets = Targets(target.names, _LABELS, target.names)
-        targets.labels(target)  # refuses values that are not numbers
-        return targets
-    if len(target.columns) > 1:
-        raise BadInput(
-            f"there are {len(target.columns)} targets ({listed(target.names)}), expected one for "
-            f"{loss.name}: name one column."
-        )
-    column = target.columns[0]
-    distinct = np.unique(target.values)
-    classes = [column.text(value) for value in distinct.tolist()]
-    if len(classes) < 2:
-        raise BadInput(
-            f"target {column.name!r} is {classes[0]!r} in every row, expected two classes or more: "
-            "give examples of another class."
-        )
-    if task == "two classes" and len(classes) > 2:
-        raise BadInput(
-            f"target {column.name!r} has {len(classes)} classes ({listed(classes)}), expected 2 "
-            f"for {loss.name}: use softmax_cross_entropy and dense({len(classes)})."
-        )
-    return Targets(target.names, _CLASSES, classes)
-
-
-def _fit_numbers(target: Table, loss: Loss, numerics: Numerics) -> Targets:
-    plain = np.zeros((len(target.columns), 1)), np.ones((len(target.columns), 1))
-    unscaled = Targets(target.names, _NUMBERS, (), *plain)
-    Y = unscaled.labels(target)
-    for column, values in zip(target.columns, Y, strict=True):
-        if (values == values[0]).all():
-            raise BadInput(
-                f"target {column.name!r} is {values[0]:g} in every row, expected different "
-                "numbers: choose another target, since this one leaves nothing to learn."
-            )
-    if not loss.takes_scaled:
-        return unscaled
-    names = [f"target {name!r}" for name in target.names]
-    fitted = fit_standardization(Y, numerics=numerics, names=names)
-    return Targets(target.names, _NUMBERS, (), fitted.mean, fitted.deviation)
-
-
 # As plain data, for files
 
 
@@ -716,11 +416,9 @@ def columns_of(
             raise damaged
     table = numbers(len(parts))
     read = [_read_part(plain, row.tolist()) for plain, row in zip(parts, table, strict=True)]
-    several = meaning == _LABELS and len(names) > 1 and names == classes
-    one = (
-        meaning == _CLASSES and len(names) == 1 and len(set(map(str, classes))) == len(classes) > 1
-    )
-    fits = meaning == _NUMBERS and not classes and len(names) == len(scales) > 0
+    several = meaning == LABELS and len(names) > 1 and names == classes
+    one = meaning == CLASSES and len(names) == 1 and len(set(map(str, classes))) == len(classes) > 1
+    fits = meaning == NUMBERS and not classes and len(names) == len(scales) > 0
     whole = (
         all(map(_is_text, [*names, *classes, *apart]))
         and (several or one or fits)

@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike
 from pydnn.batches import together
 from pydnn.checks import BadInput, expect_finite
 from pydnn.data.tables import Table, TableBatch
-from pydnn.jobs.columns import Columns, fit_columns
+from pydnn.jobs.columns import Columns
+from pydnn.jobs.fitting_columns import fit_columns
 from pydnn.jobs.rotation import Rotation, lift
 from pydnn.jobs.standardization import (
     Standardization,

@@ -15,13 +15,13 @@ from pydnn.jobs.columns import (
     CategoryColumn,
     DroppedColumn,
     NumberColumn,
-    Targets,
     columns_of,
     plain_of,
 )
 from pydnn.jobs.loading import examples_in
 from pydnn.jobs.rebuilding import rebuilding
 from pydnn.jobs.scores import score_on
+from pydnn.jobs.targets import Targets
 from pydnn.losses import mean_squared, poisson, sigmoid_cross_entropy, softmax_cross_entropy
 from pydnn.recipes import Recipe
 
