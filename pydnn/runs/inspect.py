@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 import numpy as np
 
 from pydnn.checks import AnyPath, BadInput, path_of
+from pydnn.jobs.job import Job
 from pydnn.parameters import Packed, Tree, Views
 from pydnn.records import AnyArray, FloatArray, keep_readonly
 from pydnn.runs.run import Run
@@ -22,6 +23,7 @@ __all__ = [
     "Summary",
     "Tensor",
     "look_into",
+    "look_into_steps",
     "read_tensors",
     "state_tensors",
     "summary_of",
@@ -109,16 +111,32 @@ def look_into(run: Run, step: int) -> tuple[Step, list[Tensor]]:
         BadInput: If there is no such step.
         NotRepeated: If the step has other bits than the recorded ones.
     """
-    state, batch = run.before(step)
+    return next(look_into_steps(run, [step]))
+
+
+def look_into_steps(run: Run, steps: Iterable[int]) -> Iterator[tuple[Step, list[Tensor]]]:
+    """Look into several steps of a run, one after the other, for which its job is made once.
+
+    Raises:
+        BadInput: If there is no such step.
+        NotRepeated: If a step has other bits than the recorded ones.
+    """
     tensors: list[Tensor] = []
-    job = run.job_through(lambda network: map_stages(lambda p, s: _watched(p, s, tensors), network))
-    tensors[:] = _given(Step(state, batch))  # forget what `prepare` has already computed
-    before = Step(state, batch)
-    for name, record in trace(job.train_step, state, batch):
-        tensors += _made(name, before, record)
-        before = record
-    run.expect_repeated(before)
-    return before, tensors
+
+    def watched(network: Stage) -> Stage:
+        return map_stages(lambda path, stage: _watched(path, stage, tensors), network)
+
+    job: Job | None = None
+    for step in steps:
+        state, batch = run.before(step)  # refuses a step that there is not, before any work
+        job = job or run.job_through(watched)
+        tensors[:] = _given(Step(state, batch))  # forget what was computed before
+        before = Step(state, batch)
+        for name, record in trace(job.train_step, state, batch):
+            tensors += _made(name, before, record)
+            before = record
+        run.expect_repeated(before)
+        yield before, list(tensors)
 
 
 def _watched(path: str, stage: Stage, tensors: list[Tensor]) -> Stage:

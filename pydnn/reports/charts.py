@@ -1,0 +1,454 @@
+"""Charts as SVG, written by hand: small, the same bytes for the same numbers, and without scripts.
+
+Colors, dashes and fonts come from the style sheet of the page, so charts follow its light and dark
+form. Each series has a dash of its own as well as a color, for gray paper and for color-blind
+readers. A table below each chart holds numbers to read and to listen to.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import attrs
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pydnn.records import FloatArray, freeze
+from pydnn.reports.markup import Markup, element, joined
+
+__all__ = [
+    "STYLES",
+    "Series",
+    "bar_chart",
+    "dot_chart",
+    "line_chart",
+    "number",
+    "scrolling",
+    "table",
+    "ticks",
+]
+
+STYLES = 8  # of series in the style sheet, after which they repeat
+_WIDTH, _HEIGHT = 480, 250  # of a chart, in units of its view box
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 10, 42  # around the axes
+_COLUMNS = 320  # of a curve: of all points in a column, the least and the greatest are drawn
+_MOST_DOTS = 600
+_DECADE = 10.0  # of numbers closer to each other than this, a linear axis shows more
+_LISTED = 9  # points of a series in the table below a chart
+
+
+def _floats(values: ArrayLike) -> FloatArray:
+    return freeze(np.array(values, np.float64))
+
+
+def _maybe_floats(values: ArrayLike | None) -> FloatArray | None:
+    return None if values is None else _floats(values)
+
+
+@attrs.frozen(eq=False)
+class Series:
+    """A curve: its name, and the numbers y at the places x, in order.
+
+    Attributes:
+        name: The name in the legend.
+        x: The places (n,).
+        y: The numbers (n,); those that are infinite or NaN leave a gap.
+        low: The lower edge of a band around the curve (n,); None for no band.
+        high: The upper edge.
+    """
+
+    name: str
+    x: FloatArray = attrs.field(converter=_floats)
+    y: FloatArray = attrs.field(converter=_floats)
+    low: FloatArray | None = attrs.field(default=None, converter=_maybe_floats)
+    high: FloatArray | None = attrs.field(default=None, converter=_maybe_floats)
+
+
+def number(value: float, digits: int = 4) -> str:
+    """A number as people read it: with a few significant digits, and "-" for a missing one.
+
+    Example:
+        >>> number(0.0123456), number(1234567.0), number(3.0), number(float("nan"))
+        ('0.01235', '1,234,567', '3', '-')
+    """
+    if math.isnan(value):
+        return "-"
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    size = abs(value)
+    if value == int(value) and size < 1e9:
+        return f"{int(value):,}"
+    if size >= 1e6 or size < 1e-4:
+        return f"{value:.{digits - 1}e}"
+    places = max(0, digits - 1 - math.floor(math.log10(size)))
+    return f"{value:,.{places}f}"
+
+
+def ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Round numbers from `low` to `high`, at most `most` of them.
+
+    Example:
+        >>> ticks(0.0, 0.7), ticks(0, 2499)
+        ([0.0, 0.2, 0.4, 0.6], [0.0, 500.0, 1000.0, 1500.0, 2000.0])
+    """
+    span = high - low
+    if not span > 0 or not math.isfinite(span):
+        return [low]
+    power = 10.0 ** math.floor(math.log10(span / most))
+    step = next(f * power for f in (1, 2, 2.5, 5, 10, 20) if span / (f * power) <= most - 1)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(n * step, 12) for n in range(first, last + 1)]
+
+
+@attrs.frozen
+class _Axis:
+    """A map of numbers to places in the view box, from `low` at `start` to `high` at `end`."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+
+    def __call__(self, values: ArrayLike) -> FloatArray:
+        low, high = self._scaled(self.low), self._scaled(self.high)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scaled = self._scaled(np.asarray(values, np.float64))
+        share = (scaled - low) / (high - low) if high > low else scaled * 0 + 0.5
+        places: FloatArray = self.start + share * (self.end - self.start)
+        return places
+
+    def _scaled(self, values: ArrayLike) -> FloatArray:
+        scaled: FloatArray = np.log10(values) if self.log else np.asarray(values, np.float64)
+        return scaled
+
+    @property
+    def ticks(self) -> list[float]:
+        if not self.log:
+            return ticks(self.low, self.high)
+        first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+        few = last - first <= 3  # powers of ten, between which there is room for more
+        steps = range(first, last + 1, max(1, (last - first) // 5))
+        values = [f * 10.0**power for power in steps for f in ((1, 2, 5) if few else (1,))]
+        return [value for value in values if self.low <= value <= self.high]
+
+
+def _axis(values: FloatArray, start: float, end: float, *, log: bool, zero: bool) -> _Axis:
+    finite = values[np.isfinite(values) & ((values > 0) if log else True)]
+    if not finite.size:
+        return _Axis(0.0, 1.0, start, end)
+    low, high = float(finite.min()), float(finite.max())
+    if log and high > _DECADE * low:
+        return _Axis(low, high, start, end, log=True)
+    if zero and low >= 0:
+        low = 0.0
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    return _Axis(low, high, start, end)
+
+
+def line_chart(
+    title: str,
+    series: Sequence[Series],
+    *,
+    x_label: str = "iteration",
+    y_label: str = "",
+    log: bool = False,
+    diagonal: bool = False,
+    dots: bool = False,
+) -> Markup:
+    """Curves over each other, with a legend and a table of some of their numbers.
+
+    Args:
+        title: What the chart shows.
+        series: The curves; those without a finite number are left out.
+        x_label: The name and unit of the horizontal axis.
+        y_label: The name and unit of the vertical axis.
+        log: Whether the vertical axis is logarithmic; numbers of 0 and below leave a gap then.
+        diagonal: Whether to draw the line where x and y are equal.
+        dots: Whether to draw the points, without lines between them.
+
+    Example:
+        >>> chart = line_chart("Cost", [Series("train", [0, 1, 2], [0.7, 0.5, 0.4])])
+        >>> chart[:31], chart.count('class="line')
+        ('<figure class="chart"><figcapti', 1)
+    """
+    drawn = [one for one in series if np.isfinite(one.y).any()]
+    if not drawn:
+        return _nothing(title)
+    all_x = np.concatenate([one.x for one in drawn])
+    bands = [edge for one in drawn for edge in (one.low, one.high) if edge is not None]
+    all_y = np.concatenate([*(one.y for one in drawn), *bands])
+    if diagonal:
+        all_x = all_y = np.concatenate([all_x, all_y])
+    x = _axis(all_x, _LEFT, _WIDTH - _RIGHT, log=False, zero=False)
+    y = _axis(all_y, _HEIGHT - _BOTTOM, _TOP, log=log, zero=not diagonal and not dots)
+    parts: list[Markup] = [*_grid(x, y, x_label, y_label)]
+    if diagonal:
+        ends = np.array([x.low, x.high])
+        parts.append(element("path", d=_path(x(ends), y(ends)), class_="reference"))
+    for i, one in enumerate(drawn):
+        parts += _curve(one, x, y, i % STYLES, dots)
+    facts = joined((_facts(one, x_label) for one in drawn), "; ")
+    return _figure(title, parts, [one.name for one in drawn], facts, _listed(drawn, x_label))
+
+
+def _curve(one: Series, x: _Axis, y: _Axis, style: int, dots: bool) -> Iterator[Markup]:
+    if one.low is not None and one.high is not None:
+        places, low = _thinned(x(one.x), y(one.low))
+        back, high = _thinned(x(one.x)[::-1], y(one.high)[::-1])
+        known = np.isfinite(low), np.isfinite(high)
+        outline = np.append(places[known[0]], back[known[1]])
+        edges = np.append(low[known[0]], high[known[1]])
+        if outline.size:
+            yield element("path", d=Markup(_path(outline, edges) + "Z"), class_=f"band s{style}")
+    if dots or len(one.x) == 1:
+        chosen = np.unique(np.linspace(0, len(one.x) - 1, min(len(one.x), _MOST_DOTS)).astype(int))
+        for across, up in zip(x(one.x[chosen]), y(one.y[chosen]), strict=True):
+            if math.isfinite(up):
+                yield element("circle", cx=_unit(across), cy=_unit(up), r="2", class_=f"s{style}")
+        return
+    yield element(
+        "path",
+        element("title", one.name),
+        d=_path(*_thinned(x(one.x), y(one.y))),
+        class_=f"line s{style}",
+    )
+
+
+def _thinned(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The points of a curve, or of each column of the chart those that are lowest and highest."""
+    n = len(x)
+    if n <= 4 * _COLUMNS:
+        return x, y
+    edges = np.linspace(0, n, _COLUMNS + 1).astype(np.int64)
+    low, high = np.where(np.isfinite(y), y, np.inf), np.where(np.isfinite(y), y, -np.inf)
+    kept = []
+    for start, stop in itertools.pairwise(edges.tolist()):
+        kept += sorted(
+            {start + int(low[start:stop].argmin()), start + int(high[start:stop].argmax())}
+        )
+    kept = [0, *(k for k in kept if 0 < k < n - 1), n - 1]
+    return x[kept], y[kept]
+
+
+def _path(x: FloatArray, y: FloatArray) -> Markup:
+    words, pen = [], "M"
+    for across, up in zip(x.tolist(), y.tolist(), strict=True):
+        if not math.isfinite(up) or not math.isfinite(across):
+            pen = "M"
+            continue
+        words.append(f"{pen}{_unit(across)} {_unit(up)}")
+        pen = "L"
+    return Markup("".join(words))
+
+
+def _unit(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def _grid(x: _Axis, y: _Axis, x_label: str, y_label: str) -> Iterator[Markup]:
+    bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
+    for value in y.ticks:
+        up = _unit(float(y(value)))
+        yield element("path", d=f"M{_LEFT} {up}H{right}", class_="grid")
+        yield element("text", _tick(value), x=_LEFT - 6, y=up, dy="0.32em", class_="end")
+    for value in x.ticks:
+        across = _unit(float(x(value)))
+        yield element("path", d=f"M{across} {bottom}v4", class_="tick")
+        yield element("text", _tick(value), x=across, y=bottom + 17, class_="middle")
+    yield element("path", d=f"M{_LEFT} {bottom}H{right}", class_="axis")
+    middle = (_LEFT + right) / 2
+    yield element("text", x_label, x=_unit(middle), y=_HEIGHT - 6, class_="middle label")
+    if y_label:
+        yield element(
+            "text",
+            y_label,
+            transform=f"translate(12 {(_TOP + bottom) // 2}) rotate(-90)",
+            class_="middle label",
+        )
+
+
+def _tick(value: float) -> str:
+    """A round number without zeros at its end."""
+    return f"{value:,.10g}" if 1e-4 <= abs(value) < 1e9 or not value else f"{value:.3g}"
+
+
+def _facts(one: Series, x_label: str) -> str:
+    """The ends and the extremes of a curve in words, for people who do not see it."""
+    known = np.flatnonzero(np.isfinite(one.y))
+    first, last = known[0], known[-1]
+    least, greatest = known[one.y[known].argmin()], known[one.y[known].argmax()]
+    return (
+        f"{one.name}: {number(one.y[first])} at {x_label} {number(one.x[first])}, "
+        f"{number(one.y[last])} at {number(one.x[last])}; lowest {number(one.y[least])} at "
+        f"{number(one.x[least])}, highest {number(one.y[greatest])} at {number(one.x[greatest])}"
+    )
+
+
+def _listed(drawn: Sequence[Series], x_label: str) -> Markup:
+    """A table of a few points of each curve."""
+    longest = max(drawn, key=lambda one: len(one.x))
+    chosen = np.unique(np.linspace(0, len(longest.x) - 1, _LISTED).astype(int))
+    rows = []
+    for place in longest.x[chosen].tolist():
+        row = [number(place)]
+        for one in drawn:
+            found = np.flatnonzero(one.x == place)
+            row.append(number(float(one.y[found[0]])) if found.size else "")
+        rows.append(row)
+    return table([x_label, *(one.name for one in drawn)], rows)
+
+
+def _figure(
+    title: str, parts: Sequence[Markup], names: Sequence[str], facts: str, listed: Markup
+) -> Markup:
+    drawing = element(
+        "svg", *parts, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", aria_label=f"{title}. {facts}"
+    )
+    legend = None
+    if len(names) > 1:
+        keys = (
+            element("li", _key(i % STYLES), element("span", name)) for i, name in enumerate(names)
+        )
+        legend = element("ul", *keys, class_="legend")
+    numbers = element("details", element("summary", "Numbers"), listed)
+    return element("figure", element("figcaption", title), drawing, legend, numbers, class_="chart")
+
+
+def _key(style: int) -> Markup:
+    line = element("path", d="M0 5H22", class_=f"line s{style}")
+    return element("svg", line, viewBox="0 0 22 10", class_="key", aria_hidden="true")
+
+
+def _nothing(title: str) -> Markup:
+    none = element("p", "There are no finite numbers to draw.", class_="note")
+    return element("figure", element("figcaption", title), none, class_="chart")
+
+
+def bar_chart(
+    title: str, counts: ArrayLike, edges: ArrayLike, *, x_label: str = "", y_label: str = "count"
+) -> Markup:
+    """A histogram: counts (k,) between the edges (k + 1,).
+
+    Example:
+        >>> bar_chart("Weights", [3, 1], [-1.0, 0.0, 1.0]).count("<rect")
+        2
+    """
+    heights, places = _floats(counts), _floats(edges)
+    if not heights.size or not np.isfinite(places).all():
+        return _nothing(title)
+    x = _axis(places, _LEFT, _WIDTH - _RIGHT, log=False, zero=False)
+    y = _axis(heights, _HEIGHT - _BOTTOM, _TOP, log=False, zero=True)
+    parts = [*_grid(x, y, x_label, y_label)]
+    bottom = float(y(y.low))
+    for left, right, height in zip(x(places[:-1]), x(places[1:]), heights, strict=True):
+        top = float(y(height))
+        if height > 0:
+            parts.append(
+                element(
+                    "rect",
+                    x=_unit(left),
+                    y=_unit(top),
+                    width=_unit(max(0.5, right - left - 1)),
+                    height=_unit(bottom - top),
+                    class_="s0",
+                )
+            )
+    facts = f"{number(float(heights.sum()))} numbers from {number(x.low)} to {number(x.high)}"
+    rows = [
+        [f"{number(a)} to {number(b)}", number(n)]
+        for a, b, n in zip(places[:-1], places[1:], heights, strict=True)
+    ]
+    return _figure(title, parts, [], facts, table([x_label or "from, to", y_label], rows))
+
+
+def dot_chart(
+    title: str, groups: Mapping[str, Sequence[float]], *, x_label: str, y_label: str
+) -> Markup:
+    """A dot for each number of each group, and a line at the mean of each group.
+
+    Example:
+        >>> groups = {"0.1": [0.8, 0.9], "0.3": [0.7]}
+        >>> chart = dot_chart("Rate", groups, x_label="rate", y_label="accuracy")
+        >>> chart.count("<circle"), chart.count('class="mean')
+        (3, 2)
+    """
+    finite = {name: [v for v in values if math.isfinite(v)] for name, values in groups.items()}
+    numbers = _floats([v for values in finite.values() for v in values])
+    if not numbers.size:
+        return _nothing(title)
+    y = _axis(numbers, _HEIGHT - _BOTTOM, _TOP, log=False, zero=False)
+    x = _Axis(-0.5, len(finite) - 0.5, _LEFT, _WIDTH - _RIGHT)
+    bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
+    parts = [
+        part
+        for part in _grid(attrs.evolve(x, low=0.0, high=0.0), y, x_label, y_label)
+        if 'class="tick"' not in part and f'y="{bottom + 17}"' not in part
+    ]
+    half = min(24.0, (right - _LEFT) / len(finite) / 3)
+    rows = []
+    for i, (name, values) in enumerate(finite.items()):
+        across = float(x(i))
+        parts.append(element("text", _short(name), x=_unit(across), y=bottom + 17, class_="middle"))
+        for value in values[:_MOST_DOTS]:
+            parts.append(
+                element("circle", cx=_unit(across), cy=_unit(float(y(value))), r="3", class_="s0")
+            )
+        if values:
+            mean = sum(values) / len(values)
+            up = _unit(float(y(mean)))
+            line = f"M{_unit(across - half)} {up}H{_unit(across + half)}"
+            parts.append(element("path", d=line, class_="mean s1"))
+            ends = f"{number(min(values))} to {number(max(values))}"
+            rows.append([name, number(mean), ends, str(len(values))])
+    facts = "; ".join(f"{name}: mean {mean} of {count}" for name, mean, _, count in rows)
+    listed = table([x_label, f"mean {y_label}", "range", "runs"], rows)
+    return _figure(title, parts, [], facts, listed)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 14 else name[:13] + "…"
+
+
+def table(
+    head: Sequence[object],
+    rows: Sequence[Sequence[object]],
+    *,
+    caption: str | None = None,
+    texts: int = 1,
+) -> Markup:
+    """A table whose first columns are texts and whose other columns are numbers, to the right.
+
+    Args:
+        head: The names of the columns.
+        rows: The cells.
+        caption: The title of the table.
+        texts: How many columns hold texts, from the left.
+
+    Example:
+        >>> table(["part", "accuracy"], [["test", "0.86"]]).count('class="number"')
+        2
+    """
+
+    def cells(tag: str, row: Sequence[object], **attributes: object) -> Iterator[Markup]:
+        for i, cell in enumerate(row):
+            yield element(tag, cell, class_="number" if i >= texts else None, **attributes)
+
+    body = [element("tr", *cells("td", row)) for row in rows]
+    inner = element(
+        "table",
+        element("thead", element("tr", *cells("th", head, scope="col"))),
+        element("tbody", *body),
+    )
+    # A region that can be scrolled must be reachable with the keyboard, and then it needs a name.
+    name = caption or " and ".join(str(cell) for cell in head[:2] if str(cell))
+    return scrolling(inner, name, caption)
+
+
+def scrolling(inner: Markup, name: str, caption: str | None = None) -> Markup:
+    """A wide table that scrolls alone, with its title above it, where the title has more room."""
+    region = element("div", inner, class_="wide", tabindex="0", role="region", aria_label=name)
+    return region if caption is None else joined([element("p", caption, class_="title"), region])

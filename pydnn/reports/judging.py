@@ -1,0 +1,255 @@
+"""How good a model's predictions are, as charts and tables: for classes and for numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import attrs
+import numpy as np
+
+from pydnn.data import DataSet
+from pydnn.data.tables import Table, TableBatch
+from pydnn.data.texts import Vocabulary
+from pydnn.jobs.model import Model
+from pydnn.jobs.scores import names_of, predicted
+from pydnn.metrics import classes_of, confusion_matrix, most_likely
+from pydnn.records import Batch, FloatArray
+from pydnn.reports.charts import STYLES, Series, bar_chart, line_chart, number, scrolling, table
+from pydnn.reports.markup import Markup, element
+from pydnn.reports.pictures import picture
+from pydnn.sequences import columns_with_labels
+
+__all__ = ["Judged", "judged", "judgment", "mistakes"]
+
+_MOST_JUDGED = 20_000  # examples
+_MOST_CLASSES = 20  # whose confusion people read
+_SHOWN = 12  # mistakes
+_BINS = 10  # of probabilities
+_CURVE = 200  # points of a curve
+
+
+@attrs.frozen(eq=False)
+class Judged:
+    """The predictions of a model for examples of one part of the data, with their labels.
+
+    Attributes:
+        part: The part, "test" or "train".
+        task: One of `losses.TASKS`.
+        batch: The raw examples.
+        P: The predictions (n_out, m): probabilities, or numbers.
+        Y: The labels, (1, m) or (n_out, m).
+        names: The names of the classes; None for numbers.
+        total: How many examples the part has, of which these are the first.
+    """
+
+    part: str
+    task: str
+    batch: Batch
+    P: FloatArray
+    Y: FloatArray
+    names: tuple[str, ...] | None
+    total: int
+
+    @property
+    def of_steps(self) -> bool:
+        """Whether each column is a step of a sequence instead of an example."""
+        return bool(self.P.shape[1] != self.batch.count)
+
+    @property
+    def of_true_class(self) -> FloatArray:
+        """The probability of the true class of each column (m,)."""
+        if self.task == "two classes":
+            given: FloatArray = np.where(self.Y[0] == 1, self.P[0], 1 - self.P[0])
+        else:
+            given = self.P[self.Y[0].astype(np.int64), np.arange(self.P.shape[1])]
+        return given
+
+    @property
+    def taken(self) -> FloatArray:
+        """The predicted class of each column (1, m)."""
+        return classes_of(self.P) if self.task == "two classes" else most_likely(self.P)
+
+
+def judged(model: Model, data: DataSet | Batch) -> Judged:
+    """The predictions for the test part, or for the training part if there is no test part.
+
+    Raises:
+        BadInput: If the data does not fit the model.
+    """
+    parts = {"train": data} if isinstance(data, Batch) else {"test": data.test, "train": data.train}
+    part, examples = next((p, e) for p, e in parts.items() if e.count)
+    batch = examples.take(slice(0, _MOST_JUDGED)) if examples.count > _MOST_JUDGED else examples
+    X: FloatArray | Table = batch.X
+    Y = batch.Y
+    if model.columns is not None and isinstance(batch, TableBatch):
+        X, Y = batch.table, model.columns.targets.labels(batch.target)
+    numbers = [f"example {i}" for i in range(batch.count)]
+    task, P = predicted(model, X, numbers, lengths=batch.lengths)
+    P, Y = columns_with_labels(P, Y, batch.lengths)
+    return Judged(part, task, batch, P, Y, names_of(model, task, len(P)), examples.count)
+
+
+def judgment(found: Judged) -> Iterator[Markup]:
+    """Tables and charts of the predictions."""
+    what = "steps of examples" if found.of_steps else "examples"
+    some = "" if found.batch.count == found.total else f"the first {found.batch.count:,} of "
+    yield element(
+        "p", f"Judged on {some}{found.total:,} examples of the {found.part} part.", class_="note"
+    )
+    if found.task in ("two classes", "many classes"):
+        assert found.names is not None
+        yield from _confusion(found, found.names)
+        charts = [_roc(found, found.names), _calibration(found, what)]
+        yield element("div", *charts, class_="charts")
+    elif found.task == "several labels":
+        assert found.names is not None
+        yield element("div", _roc(found, found.names), class_="charts")
+    else:
+        yield element("div", *_residuals(found), class_="charts")
+
+
+def _confusion(found: Judged, names: Sequence[str]) -> Iterator[Markup]:
+    counts = confusion_matrix(found.taken, found.Y, classes=len(names))
+    if len(names) > _MOST_CLASSES:
+        off = counts - np.diag(np.diag(counts))
+        order = np.argsort(-off, axis=None, kind="stable")[:_MOST_CLASSES]
+        pairs = [np.unravel_index(i, off.shape) for i in order]
+        rows = [[names[i], names[j], number(float(off[i, j]))] for i, j in pairs if off[i, j]]
+        yield table(
+            ["class", "taken for", "times"],
+            rows,
+            caption="The most frequent confusions",
+            texts=2,
+        )
+        return
+    totals = np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    rows_of_cells = []
+    for name, row, shares in zip(names, counts, counts / totals, strict=True):
+        cells = [
+            element("td", f"{n:,}", style=f"background: rgba(var(--cell), {0.45 * share:.2f})")
+            for n, share in zip(row.tolist(), shares.tolist(), strict=True)
+        ]
+        rows_of_cells.append(element("tr", element("th", name, scope="row"), *cells))
+    head = element("tr", element("td"), *(element("th", name, scope="col") for name in names))
+    caption = "Examples of each class (row) by the class that they were taken for (column)"
+    inner = element(
+        "table",
+        element("thead", head),
+        element("tbody", *rows_of_cells),
+        class_="confusion",
+    )
+    yield scrolling(inner, caption, caption)
+
+
+def _roc(found: Judged, names: Sequence[str]) -> Markup:
+    """The shares of false and true positives at every threshold, for each class or label."""
+    if found.task == "two classes":
+        rows = [(names[1], found.P[0], found.Y[0] == 1)]
+    elif found.task == "several labels":
+        rows = [(n, p, y == 1) for n, p, y in zip(names, found.P, found.Y, strict=True)]
+    else:
+        rows = [(n, found.P[k], found.Y[0] == k) for k, n in enumerate(names)]
+    curves = []
+    for name, probabilities, positive in rows[:STYLES]:
+        p, n = int(positive.sum()), int((~positive).sum())
+        if not p or not n:
+            continue
+        order = np.argsort(-probabilities, kind="stable")
+        ends = np.append(np.flatnonzero(np.diff(probabilities[order])), len(order) - 1)
+        true = np.append(0, np.cumsum(positive[order])[ends] / p)
+        false = np.append(0, np.cumsum(~positive[order])[ends] / n)
+        kept = np.unique(np.linspace(0, len(true) - 1, _CURVE).astype(np.int64))
+        curves.append(Series(name, false[kept], true[kept]))
+    more = "" if len(rows) <= STYLES else f", the first {STYLES} of {len(rows)} classes"
+    return line_chart(
+        f"ROC curve{more}",
+        curves,
+        x_label="share of other examples taken for it",
+        y_label="share of its examples found",
+        diagonal=True,
+    )
+
+
+def _calibration(found: Judged, what: str) -> Markup:
+    """How often predictions are right, by the probability that the model gave them."""
+    sure = found.P[0] if found.task == "two classes" else found.P.max(axis=0)
+    right = found.Y[0] == 1 if found.task == "two classes" else found.taken[0] == found.Y[0]
+    bins = np.minimum((sure * _BINS).astype(np.int64), _BINS - 1)
+    counts = np.bincount(bins, minlength=_BINS)
+    used = np.flatnonzero(counts)
+    shares = np.bincount(bins, weights=right, minlength=_BINS)[used] / counts[used]
+    means = np.bincount(bins, weights=sure, minlength=_BINS)[used] / counts[used]
+    return line_chart(
+        "Calibration",
+        [Series(f"share of {what}", means, shares)],
+        x_label="predicted probability, mean of a tenth",
+        y_label="share that is so",
+        diagonal=True,
+    )
+
+
+def _residuals(found: Judged) -> Iterator[Markup]:
+    for row, (P, Y) in enumerate(zip(found.P[:2], found.Y[:2], strict=True)):
+        of = f", output {row}" if len(found.P) > 1 else ""
+        order = np.argsort(Y, kind="stable")
+        yield line_chart(
+            f"Predicted and true{of}",
+            [Series("examples", Y[order], P[order])],
+            x_label="true",
+            y_label="predicted",
+            diagonal=True,
+            dots=True,
+        )
+        counts, edges = np.histogram(P - Y, bins=24)
+        yield bar_chart(f"Errors{of}", counts, edges, x_label="predicted minus true")
+
+
+def mistakes(
+    found: Judged, *, image_shape: tuple[int, ...] | None, vocabulary: Vocabulary | None
+) -> Iterator[Markup]:
+    """The examples that the predictions are most wrong about, as what they are."""
+    if found.of_steps or found.task == "several labels":
+        return
+    m = found.batch.count
+    if found.task == "regression":
+        far = np.abs(found.P - found.Y).max(axis=0)
+    else:
+        far = np.where(found.taken[0] == found.Y[0], -1.0, 1 - found.of_true_class)
+    worst = [i for i in np.argsort(-far, kind="stable")[: min(_SHOWN, m)].tolist() if far[i] > 0]
+    if not worst:
+        yield element("p", "No example is wrong.", class_="note")
+        return
+    shape = found.batch.shape
+    if image_shape is not None and isinstance(found.batch, Batch):
+        yield element(
+            "div",
+            *(
+                element(
+                    "figure",
+                    picture(found.batch.X[..., i].reshape(image_shape), f"example {i}"),
+                    element("figcaption", f"{i}: {_verdict(found, i)}"),
+                )
+                for i in worst
+            ),
+            class_="pictures",
+        )
+    elif isinstance(found.batch, TableBatch):
+        values = found.batch.table.take(np.array(worst))
+        cells = [values.texts(name) for name in values.names]
+        rows = [
+            [str(i), _verdict(found, i), *(c[k] or "" for c in cells)] for k, i in enumerate(worst)
+        ]
+        yield table(["row", "verdict", *values.names], rows, texts=2)
+    elif vocabulary is not None and len(shape) == 1:
+        rows = [[str(i), _verdict(found, i), vocabulary.text(found.batch.X[:, i])] for i in worst]
+        yield table(["example", "verdict", "text"], rows, texts=3)
+    else:
+        yield table(["example", "verdict"], [[str(i), _verdict(found, i)] for i in worst], texts=2)
+
+
+def _verdict(found: Judged, i: int) -> str:
+    if found.names is None:
+        p, y = (", ".join(number(v) for v in array[:, i].tolist()) for array in (found.P, found.Y))
+        return f"predicted {p}, true {y}"
+    taken, true = (found.names[int(array[0, i])] for array in (found.taken, found.Y))
+    return f"taken for {taken}, is {true} (given {number(float(found.of_true_class[i]), 2)})"

@@ -1,0 +1,321 @@
+"""The report of one run: what was trained on what, what came of it, and how it went."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+
+from pydnn.checks import BadInput
+from pydnn.data import DataSet
+from pydnn.descriptions.text import write_description
+from pydnn.jobs.job import Job, prepare
+from pydnn.jobs.model import Model, load_model, model_of
+from pydnn.recipes.layouts import layers_of
+from pydnn.recipes.toml import write_recipe
+from pydnn.records import AnyArray, Batch
+from pydnn.reports.charts import Series, line_chart, number, table
+from pydnn.reports.judging import Judged, judged, judgment, mistakes
+from pydnn.reports.markup import Markup, element
+from pydnn.reports.page import Section, page
+from pydnn.reports.words import capital, words_for
+from pydnn.runs.inspect import Tensor, look_into_steps, summary_of
+from pydnn.runs.run import Run
+from pydnn.storage.run_files import MODEL_FILE
+from pydnn.training.finite import ignoring_overflow
+
+__all__ = ["report_of_run"]
+
+_MOST_STEPS = 5  # that are computed again to look into them
+_MOST_LAYERS = 8  # whose histograms are drawn
+_BINS = 30
+_PARTS = ("train", "validation", "test")
+
+
+def report_of_run(run: Run) -> str:
+    """The report of a run, as the text of an HTML file.
+
+    What needs the data of the run is left out if the data is not there or has changed, with a note
+    that says so.
+
+    Args:
+        run: The run.
+
+    Raises:
+        BadInput: If the run has no step.
+    """
+    if not run.iterations:
+        raise BadInput(f"{run.path} has no step yet: train it first.")
+    notes: list[str] = []
+    known = _Known.of(run, notes)
+    found = _judged(known, notes)
+    shape = getattr(known.data, "image_shape", None)
+    vocabulary = known.model.vocabulary if known.model else None
+    wrong = mistakes(found, image_shape=shape, vocabulary=vocabulary) if found else ()
+    sections = [
+        Section("results", "Results", list(_results(run, known))),
+        Section("curves", "Curves", [element("div", *_curves(run), class_="charts")]),
+        Section("predictions", "Predictions", list(judgment(found) if found else ())),
+        Section("mistakes", "Most wrong", list(wrong)),
+        Section("network", "Network", list(_network(run, known))),
+        Section("recipe", "Recipe", [element("pre", element("code", write_recipe(run.recipe)))]),
+        Section("record", "Record", list(_record(run))),
+    ]
+    lead = [_sentence(run, known), *(element("span", note, class_="note") for note in notes)]
+    return page(f"Run {run.path.name}", lead, sections)
+
+
+@attrs.frozen(eq=False)
+class _Known:
+    """What the data of a run lets a report compute: the model and all examples; or nothing.
+
+    Attributes:
+        model: The model that the training kept; None if the data is not there.
+        job: The job, whose examples are not rotated.
+        data: The raw data.
+    """
+
+    model: Model | None = None
+    job: Job | None = None
+    data: DataSet | Batch | None = None
+
+    @staticmethod
+    def of(run: Run, notes: list[str]) -> _Known:
+        try:
+            data, model = run.data, None
+            rotated = run.folder.pins.rotated is not None
+            job = prepare(attrs.evolve(run.recipe, rotate=False), data) if rotated else run.job
+            with contextlib.suppress(BadInput):  # e.g. while the training goes on
+                model = load_model(run.path / MODEL_FILE, allow=run.allow)
+            if model is None:
+                model = model_of(run.job, run.state(run.iterations), run.costs, data)
+            return _Known(model, job, data)
+        except BadInput as error:
+            notes.append(f"Some parts are left out, because they need the data: {error}")
+            return _Known()
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """The examples of each part as network inputs."""
+        assert self.job is not None
+        parts: dict[str, Any] = dict(self.job.data)
+        test = self.data.test if isinstance(self.data, DataSet) else None
+        if test is not None and test.count:
+            parts["test"] = self.job.inputs.examples(test)
+        return {name: parts[name] for name in _PARTS if name in parts}
+
+
+def _sentence(run: Run, known: _Known) -> str:
+    recipe = run.recipe
+    pins = run.folder.pins
+    m = pins.data["train"]["X"].shape[-1]
+    _, layout = layers_of(recipe, pins.shape)
+    ends = [end for end in run.folder.ends if end.iteration == run.iterations]
+    why = ends[-1].why if ends else "not ended"
+    steps = f"{run.iterations:,} of {run.goal:,} steps"
+    kept = known.model.iteration if known.model else None
+    best = f" The state after step {kept:,} was kept." if kept not in (None, run.iterations) else ""
+    return (
+        f"A network of {layout.size:,} parameters, trained on {m:,} examples of {recipe.data} by "
+        f"{write_description(recipe.optimizer)} for {steps} ({why}).{best}"
+    )
+
+
+# Results
+
+
+def _results(run: Run, known: _Known) -> Iterator[Markup]:
+    if known.model is None or known.job is None:
+        last = {k: float(c.values[-1]) for (_, k), c in run.rows.columns.items() if len(c.values)}
+        rows = [["cost", number(float(run.costs[-1]))], *([k, number(v)] for k, v in last.items())]
+        yield table(["measured", "last value"], rows)
+        return
+    parts = known.parts
+    with ignoring_overflow():
+        # A model has what an evaluation reads of a state.
+        evaluate: Callable[[Any], Mapping[str, float]] = known.job.evaluation(parts)
+        values = evaluate(known.model)
+    names = list(dict.fromkeys(name.split(" ", 1)[1] for name in values))
+    rows = [
+        ["examples", *(f"{part.count:,}" for part in parts.values())],
+        *(
+            [words_for(name), *(_value(values, f"{part} {name}") for part in parts)]
+            for name in names
+        ),
+    ]
+    yield table(["", *parts], rows, caption="The model that was kept, on each part of the data")
+
+
+def _value(values: Mapping[str, float], name: str) -> str:
+    return number(values[name]) if name in values else ""
+
+
+# Curves
+
+
+def _curves(run: Run) -> Iterator[Markup]:
+    steps = np.arange(run.rows.start, run.rows.stop)
+    measured = {name: c for (kind, name), c in run.rows.columns.items() if kind == "measured"}
+    observed = {name: c for (kind, name), c in run.rows.columns.items() if kind == "observed"}
+    costs = [Series("each batch", steps, run.costs)]
+    costs += [
+        Series(name.removesuffix(" cost"), c.steps, c.values)
+        for name, c in measured.items()
+        if name.endswith(" cost")
+    ]
+    yield line_chart("Cost", costs, y_label="cost")
+    by_metric: dict[str, list[Series]] = {}
+    for name, column in measured.items():
+        part, _, metric = name.partition(" ")
+        if metric and metric != "cost":
+            one = Series(part, column.steps, column.values)
+            by_metric.setdefault(metric, []).append(one)
+    for metric, series in by_metric.items():
+        words = words_for(metric)
+        yield line_chart(capital(words), series, y_label=words)
+    norms = Series("gradient", steps, run.rows.always["gradient_norm"])
+    yield line_chart("Norm of the gradient", [norms], y_label="Euclidean norm", log=True)
+    for name, column in observed.items():
+        words = words_for(name)
+        one = Series(words, column.steps, column.values)
+        yield line_chart(capital(words), [one], y_label=words)
+
+
+# Predictions
+
+
+def _judged(known: _Known, notes: list[str]) -> Judged | None:
+    if known.model is None or known.data is None:
+        return None
+    try:
+        with ignoring_overflow():
+            return judged(known.model, known.data)
+    except BadInput as error:  # e.g. after a training that diverged
+        notes.append(f"The predictions are left out: {error}")
+        return None
+
+
+# The network
+
+
+def _network(run: Run, known: _Known) -> Iterator[Markup]:
+    shape = run.folder.pins.shape
+    layers, layout = layers_of(run.recipe, shape)
+    looked: dict[int, list[Tensor]] = {}
+    if known.model is not None:
+        steps = _steps_to_look_into(run)
+        looked = {record.info.iteration: t for record, t in look_into_steps(run, steps)}
+    norms = {step: _norms(tensors) for step, tensors in looked.items()}
+    first, last = (norms[step] for step in (min(norms), max(norms))) if norms else ({}, {})
+    rows = []
+    for layer in layers:
+        size = "x".join(map(str, layer.shape))
+        counted = f"{layer.parameters:,}" if layer.parameters else ""
+        ends = [number(n[layer.place]) if layer.place in n else "" for n in (first, last)]
+        rows.append([layer.place, layer.stage, layer.arrays, size, counted, *ends])
+    rows.append(["", "", "", "", f"{layout.size:,}", "", ""])
+    when = (f"step {min(norms):,}", f"step {max(norms):,}") if norms else ("first", "last")
+    yield table(
+        ["place", "stage", "arrays", "output", "parameters", *(f"norm, {w}" for w in when)],
+        rows,
+        texts=3,
+    )
+    if looked:
+        yield element("div", *_inside(looked), class_="charts")
+
+
+def _steps_to_look_into(run: Run) -> list[int]:
+    """Steps that begin with a stored state, evenly spaced, so that little is computed again."""
+    held = [s.iteration for s in run.folder.holding if s.iteration < run.iterations]
+    if not held:
+        return [0]
+    places = np.unique(np.linspace(0, len(held) - 1, _MOST_STEPS).astype(np.int64))
+    return [held[place] for place in places]
+
+
+def _norms(tensors: Sequence[Tensor]) -> dict[str, float]:
+    squares: dict[str, float] = {}
+    for t in tensors:
+        if t.part == "state" and not t.name.startswith(("running ", "optimizer")):
+            squares[t.layer] = squares.get(t.layer, 0.0) + summary_of(t).norm ** 2
+    return {layer: square**0.5 for layer, square in squares.items()}
+
+
+def _inside(looked: Mapping[int, Sequence[Tensor]]) -> Iterator[Markup]:
+    """Charts of what the looked-into steps have inside: dead units, weights and gradients."""
+    dead: dict[str, dict[int, float]] = {}
+    for step, tensors in looked.items():
+        for tensor in tensors:
+            share = summary_of(tensor).dead
+            if share is not None:
+                dead.setdefault(f"{tensor.layer} {tensor.stage}", {})[step] = share
+    ever = {name: shares for name, shares in dead.items() if any(shares.values())}
+    if ever and len(looked) > 1:
+        series = [
+            Series(n, list(s), list(s.values())) for n, s in list(ever.items())[:_MOST_LAYERS]
+        ]
+        yield line_chart("Share of units that are 0 for the whole batch", series, y_label="share")
+    some = [s for i, s in enumerate(looked) if i in (0, len(looked) // 2, len(looked) - 1)]
+    for what, part, prefix in (("Weights", "state", ""), ("Gradients", None, "d")):
+        places = dict.fromkeys(
+            (t.layer, t.name)
+            for t in next(iter(looked.values()))
+            if _is_of_weights(t, part, prefix)
+        )
+        for layer, name in list(places)[:_MOST_LAYERS]:
+            arrays = {
+                step: t.array
+                for step in some
+                for t in looked[step]
+                if (t.layer, t.name) == (layer, name) and _is_of_weights(t, part, prefix)
+            }
+            yield _histogram(f"{what} of {layer or 'the network'}, {name}", arrays)
+
+
+def _is_of_weights(tensor: Tensor, part: str | None, prefix: str) -> bool:
+    if part is None:
+        made = tensor.part not in ("state", "batch", "forward", "update", "gather")
+        return made and tensor.name.startswith(prefix) and tensor.name.endswith("W")
+    return tensor.part == part and tensor.name.endswith("W")
+
+
+def _histogram(title: str, arrays: Mapping[int, AnyArray]) -> Markup:
+    """The shares of numbers in equal intervals, one curve for each step."""
+    floats = {step: array.astype(np.float64) for step, array in arrays.items()}
+    flat = {step: array[np.isfinite(array)] for step, array in floats.items()}
+    low = min((float(a.min()) for a in flat.values() if a.size), default=0.0)
+    high = max((float(a.max()) for a in flat.values() if a.size), default=0.0)
+    if not low < high:
+        low, high = low - 0.5, high + 0.5
+    series = []
+    size = max((a.size for a in flat.values()), default=0)
+    bins = int(np.clip(size**0.5, 5, _BINS))
+    for step, numbers in flat.items():
+        counts, edges = np.histogram(numbers, bins=bins, range=(low, high))
+        share = counts / max(1, numbers.size)
+        series.append(Series(f"step {step:,}", (edges[:-1] + edges[1:]) / 2, share))
+    return line_chart(title, series, x_label="number", y_label="share of all")
+
+
+# The record
+
+
+def _record(run: Run) -> Iterator[Markup]:
+    pins = run.folder.pins
+    rows = [["fingerprint of the last state", run.fingerprint]]
+    for part, arrays in pins.data.items():
+        for name, pin in arrays.items():
+            size = " x ".join(map(str, pin.shape))
+            rows.append([f"SHA-256 of {part} {name}, {pin.dtype} {size}", pin.sha256])
+    rows += [[f"SHA-256 of {name}", digits] for name, digits in pins.functions.items()]
+    yield table(["recorded", "value"], rows, texts=2)
+    for i, environment in enumerate(run.environments):
+        facts = {**environment.versions, **environment.machine}
+        facts |= {f"BLAS {name}": str(value) for name, value in environment.blas.items()}
+        facts["CPU features"] = " ".join(environment.cpu)
+        facts |= environment.variables
+        caption = "Environment" if i == 0 else f"Environment {i + 1}, after a change"
+        yield table(["what", "was"], sorted(facts.items()), caption=caption, texts=2)

@@ -1,0 +1,99 @@
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pydnn.reports.charts import Series, bar_chart, dot_chart, line_chart, number, table, ticks
+
+
+def paths(chart, style="line"):
+    return re.findall(rf'<path d="([^"]*)" class="{style} s\d"', chart)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0"), (-2.0, "-2"), (0.5, "0.5000"), (123.456, "123.5"), (1e-7, "1.000e-07")],
+)
+def test_a_number_has_four_significant_digits(value, text):
+    assert number(value) == text
+
+
+def test_missing_and_infinite_numbers_have_words():
+    assert [number(v) for v in (np.nan, np.inf, -np.inf)] == ["-", "inf", "-inf"]
+
+
+@given(
+    low=st.floats(-1e6, 1e6, allow_nan=False),
+    span=st.floats(1e-3, 1e6, allow_nan=False),
+)
+def test_ticks_are_few_round_and_inside(low, span):
+    found = ticks(low, low + span)
+    assert 1 <= len(found) <= 6
+    assert all(low - 1e-6 * span <= t <= low + span + 1e-6 * span for t in found)
+    assert np.allclose(np.diff(found), np.diff(found)[:1])
+
+
+def test_a_curve_goes_from_the_left_to_the_right_edge():
+    chart = line_chart("Cost", [Series("train", [0, 10], [0.0, 2.0])])
+    [path] = [p for p in re.findall(r' d="([^"]*)" class="line s0"', chart)]
+    assert path == "M62 208L468 10"
+
+
+def test_a_curve_has_a_gap_where_numbers_are_missing():
+    chart = line_chart("Cost", [Series("a", range(4), [1.0, np.nan, 2.0, np.inf])])
+    [path] = re.findall(r' d="([^"]*)" class="line s0"', chart)
+    assert path.count("M") == 2
+
+
+def test_a_long_curve_keeps_its_extremes_and_stays_small():
+    y = np.zeros(100_000)
+    y[31_415], y[27_182] = 5.0, -3.0
+    chart = line_chart("Cost", [Series("a", np.arange(y.size), y)])
+    [path] = re.findall(r' d="([^"]*)" class="line s0"', chart)
+    heights = [float(p.split()[1]) for p in re.split("[ML]", path)[1:]]
+    assert min(heights) == 10
+    assert max(heights) == 208
+    assert len(path) < 10_000
+
+
+def test_the_words_of_a_chart_say_what_a_picture_shows():
+    chart = line_chart("Cost", [Series("train", [0, 1, 2], [0.5, 0.125, 0.25])])
+    assert "Cost. train: 0.5000 at iteration 0, 0.2500 at 2; lowest 0.1250 at 1" in chart
+
+
+def test_numbers_of_zero_and_below_are_left_out_of_a_logarithmic_axis():
+    chart = line_chart("Norm", [Series("a", range(4), [0.0, 1.0, 1000.0, -1.0])], log=True)
+    [path] = re.findall(r' d="([^"]*)" class="line s0"', chart)
+    assert path.count("L") == 1
+
+
+def test_a_chart_without_finite_numbers_says_so():
+    assert "no finite numbers" in line_chart("Cost", [Series("a", [0.0], [np.nan])])
+
+
+def test_a_band_surrounds_its_curve():
+    one = Series("mean", [0, 1], [1.0, 1.0], low=[0.5, 0.5], high=[1.5, 1.5])
+    assert line_chart("Cost", [one]).count('class="band s0"') == 1
+
+
+def test_a_histogram_has_a_bar_for_each_count_above_zero():
+    assert bar_chart("W", [1, 0, 3], [0, 1, 2, 3]).count("<rect") == 2
+
+
+def test_dots_show_each_run_and_the_mean():
+    chart = dot_chart("Rate", {"0.1": [1.0, 3.0], "0.2": []}, x_label="rate", y_label="cost")
+    assert chart.count("<circle") == 2
+    assert ">2<" in chart  # the mean, in the table
+
+
+def test_hostile_names_stay_text():
+    name = "<script>alert(1)</script>"
+    chart = line_chart(name, [Series(name, [0, 1], [0, 1]), Series("b", [0, 1], [0, 1])])
+    assert "<script" not in chart + table([name], [[name]], caption=name)
+
+
+def test_equal_numbers_give_equal_bytes():
+    one = [Series("a", np.arange(5), np.arange(5) / 3)]
+    assert line_chart("Cost", one) == line_chart("Cost", one)

@@ -1,0 +1,174 @@
+import re
+from functools import partial
+from html.parser import HTMLParser
+
+import attrs
+import numpy as np
+import pytest
+
+import pydnn as nn
+from pydnn.checks import BadInput
+from pydnn.jobs.job import prepare
+from pydnn.reports import report_of_run
+from pydnn.runs import Run
+
+
+class Page(HTMLParser):
+    """Collects the elements of a page, the addresses that it names, and its text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.addresses, self.texts, self.policy = [], [], [], ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        if ("http-equiv", "Content-Security-Policy") in attributes:
+            self.policy = dict(attributes)["content"]
+        self.addresses += [value for name, value in attributes if name in ("src", "href")]
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    @property
+    def text(self):
+        return " ".join(self.texts)
+
+
+@pytest.fixture(scope="module")
+def text(run):
+    return report_of_run(run)
+
+
+def test_a_report_runs_nothing_and_asks_nobody(text):
+    page = Page(text)
+    assert "script" not in page.tags
+    assert all(a.startswith(("#", "data:image/png;base64,")) for a in page.addresses)
+    assert "http:" not in text
+    assert "https:" not in text
+    assert page.policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def test_names_from_files_are_shown_as_text(text):
+    page = Page(text)
+    assert "b" not in page.tags
+    assert "<script>alert(1)</script>" in page.text
+    assert "<b>no</b>" in page.text
+
+
+def test_equal_runs_give_equal_bytes(run, text):
+    assert report_of_run(run) == text
+
+
+def test_the_first_sentence_says_what_was_trained_on_what(text):
+    assert "A network of 17 parameters, trained on 40 examples of" in text
+    assert "for 30 of 30 steps (finished)" in text
+
+
+def test_the_metrics_of_all_parts_stand_side_by_side(run, points, text):
+    batch = run.job.inputs.examples(points.test)
+    expected = run.job.evaluation({"test": batch})(run.state(30))
+    [row] = re.findall("<tr><td>cost</td>(.*?)</tr>", text)
+    shown = re.findall(">([^<]+)</td>", row)
+    assert len(shown) == 3
+    assert float(shown[2]) == pytest.approx(expected["test cost"], rel=1e-3)
+
+
+def test_every_section_is_there(text):
+    names = re.findall('<section aria-labelledby="([a-z]+)"', text)
+    assert names == [
+        "results", "curves", "predictions", "mistakes", "network", "recipe", "record"
+    ]  # fmt: skip
+
+
+def test_the_recipe_can_be_copied(run, text):
+    [code] = re.findall("<pre><code>(.*?)</code></pre>", text, flags=re.DOTALL)
+    assert nn.recipes.read_recipe(Page(code).text) == run.recipe
+
+
+def test_without_the_data_the_record_is_shown_and_a_note_says_what_is_missing(run):
+    text = report_of_run(Run.open(run.path))
+    assert "left out, because they need the data" in text
+    assert "Norm of the gradient" in text
+    assert "Calibration" not in text
+
+
+def test_a_run_without_a_step_is_refused(tmp_path, recipe, points):
+    job = prepare(recipe, points)
+    with nn.runs.create_run(tmp_path / "none", job, points):
+        pass
+    with pytest.raises(BadInput, match="has no step yet"):
+        report_of_run(Run.open(tmp_path / "none", data=points))
+
+
+def test_an_interrupted_run_is_reported_as_far_as_it_went(tmp_path, recipe, points, recorded):
+    job = prepare(recipe, points)
+    with nn.runs.create_run(tmp_path / "half", job, points) as recording:
+        stream = nn.runs.record(recording, nn.jobs.run(job))
+        for _ in range(12):
+            next(stream)
+        stream.close()
+    text = report_of_run(Run.open(tmp_path / "half", data=points))
+    assert re.search(r"for 1[12] of 30 steps", text)
+
+
+def test_numbers_are_judged_by_residuals_and_named_rows(tmp_path, recorded):
+    rng = nn.Key(2)
+    size = rng.at("size").uniform(60)
+    cities = np.where(rng.at("city").uniform(60) > 0.5, "Rome", "<i>Oslo</i>")
+    table = nn.Table.of({"size": size, "city": cities, "price": 3 * size})
+    recipe = nn.Recipe(
+        data="houses", network="dense(1)", loss="mean_squared", optimizer="adam", iterations=20,
+        target="price", standardize=True,
+    )  # fmt: skip
+    run = recorded(tmp_path / "houses", recipe, nn.data.table_data(table, "price"))
+    text = report_of_run(run)
+    assert "Predicted and true" in text
+    assert '<th scope="col" class="number">city</th>' in text or ">city</th>" in text
+    assert "<i>" not in text
+
+
+def test_pictures_are_shown_as_pictures(tmp_path, recorded):
+    rng = nn.Key(3)
+    shape = (6, 5, 3)
+    X = rng.at("X").uniform((6, 5, 3, 24))
+    Y = (X.mean(axis=(0, 1, 2)) > 0.5).astype(float)[np.newaxis]
+    data = nn.data.DataSet(nn.Batch(X, Y), nn.Batch(X[..., :0], Y[:, :0]), image_shape=shape)
+    recipe = nn.Recipe(
+        data="pictures", network="serial(conv(2, 3), relu, flatten, dense(1))",
+        loss="sigmoid_cross_entropy", optimizer="adam", iterations=3,
+    )  # fmt: skip
+    text = report_of_run(recorded(tmp_path / "pictures", recipe, data))
+    assert text.count("data:image/png;base64,") >= 1
+
+
+def test_sequences_are_shown_as_text(tmp_path, recorded):
+    (tmp_path / "names.txt").write_text("Ada\nBob\nEve\nIda\n")
+    data = nn.text(tmp_path / "names.txt", nn.data.lines(lower=True))
+    K = len(data.vocabulary.symbols)
+    recipe = nn.Recipe(
+        data="names", network=f"serial(embedding({K + 1}, 3), gru(4), dense({K}))",
+        loss="softmax_cross_entropy", optimizer="adam", iterations=3,
+    )  # fmt: skip
+    text = report_of_run(recorded(tmp_path / "names", recipe, data))
+    assert "Calibration" in text
+
+
+def test_a_training_that_diverged_is_reported(tmp_path, points, recipe):
+    wild = attrs.evolve(
+        recipe,
+        loss=nn.describe(nn.mean_squared()),
+        optimizer=nn.describe(nn.gradient_descent(learning_rate=1e60)),
+        validation=0.0,
+        evaluate_every=0,
+    )
+    job = prepare(wild, points)
+    with nn.runs.create_run(tmp_path / "wild", job, points) as recording:
+        ending = (nn.training.NotFinite,)
+        trained = nn.train(job, through=partial(nn.runs.record, recording), ending=ending)
+        recording.end(trained.why, state=trained.state)
+    assert trained.why == "not finite"
+    text = report_of_run(Run.open(tmp_path / "wild", data=points))
+    assert "(not finite)" in text
+    assert "Norm of the gradient" in text

@@ -1,0 +1,63 @@
+import attrs
+import pytest
+
+import pydnn as nn
+from pydnn.checks import BadInput
+from pydnn.reports import report_of_runs
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory, recipe, points, recorded):
+    folder = tmp_path_factory.mktemp("others")
+    sgd = nn.describe(nn.gradient_descent(learning_rate=0.1))
+    changes = {"again": {}, "seed 2": {"seed": 2}, "plain": {"optimizer": sgd}}
+    return [
+        recorded(folder / name, attrs.evolve(recipe, **change), points)
+        for name, change in changes.items()
+    ]
+
+
+def test_several_runs_show_what_differs_and_nothing_else(run, others):
+    text = report_of_runs([run, *others])
+    assert "<td>optimizer</td>" in text
+    assert "<td>seed</td>" in text
+    assert "<td>network</td>" not in text
+    assert "<script" not in text
+
+
+def test_runs_of_other_seeds_share_a_curve_with_a_band(run, others):
+    text = report_of_runs([run, *others])
+    assert "one and 2 more with other seeds" in text
+    assert 'class="band s0"' in text
+
+
+def test_equal_runs_are_compared_step_by_step(run, others):
+    again = others[0]
+    text = report_of_runs([run, again])
+    assert "all 30 common steps have the same bits" in text
+    assert "The recipes are equal." in text
+
+
+def test_the_first_step_that_differs_is_named(run, others, points, tmp_path, recipe):
+    def halved(*args, **options):
+        job = nn.jobs.prepare(*args, **options)
+        state = job.state
+        vector = state.parameters.vector * 0.5
+        state = attrs.evolve(state, parameters=state.parameters.with_vector(vector))
+        return attrs.evolve(job, state=state)
+
+    job = halved(recipe, points)
+    with nn.runs.create_run(tmp_path / "half", job, points) as recording:
+        for _ in nn.runs.record(recording, nn.jobs.run(job)):
+            pass
+    half = nn.runs.Run.open(tmp_path / "half", data=points, anyway=True)
+    assert "differ from step 0 on" in report_of_runs([run, half])
+
+
+def test_equal_bytes_for_equal_runs(run, others):
+    assert report_of_runs([run, *others]) == report_of_runs([run, *others])
+
+
+def test_one_run_is_not_several(run):
+    with pytest.raises(BadInput, match="expected two or more"):
+        report_of_runs([run])
