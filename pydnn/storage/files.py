@@ -154,8 +154,10 @@ def open_regular(
 
 
 @contextlib.contextmanager
-def unchanged(file: BufferedReader, path: Path) -> Iterator[None]:
+def unchanged(file: BufferedReader, path: Path) -> Iterator[Callable[[], None]]:
     """Refuse an open file that another program writes to while it is read.
+
+    The context gives a function that checks this earlier, before the end of the context.
 
     Args:
         file: From `open_regular`.
@@ -167,7 +169,7 @@ def unchanged(file: BufferedReader, path: Path) -> Iterator[None]:
     """
     before = _state_of(file)
 
-    def expect_unchanged(cause: BaseException | None) -> None:
+    def expect_unchanged(cause: BaseException | None = None) -> None:
         if _state_of(file) != before:
             raise BadInput(
                 f"{path} has changed while it was read, expected a finished file: read it again "
@@ -175,11 +177,11 @@ def unchanged(file: BufferedReader, path: Path) -> Iterator[None]:
             ) from cause
 
     try:
-        yield
+        yield expect_unchanged
     except BadInput as error:
         expect_unchanged(error)
         raise
-    expect_unchanged(None)
+    expect_unchanged()
 
 
 def _state_of(file: BufferedReader) -> tuple[int, int]:

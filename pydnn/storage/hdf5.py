@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pydnn.checks import BadInput, expect_known, expect_shape, first_line
-from pydnn.records import AnyDType, as_array
+from pydnn.records import AnyArray, AnyDType, as_array
 from pydnn.storage.checksums import expect_sealed, room_for_seal, seal
 from pydnn.storage.files import (
     LONGEST_TEXT,
@@ -37,6 +37,7 @@ __all__ = [
     "naming_damage",
     "open_hdf5",
     "read_array",
+    "read_blocks",
     "read_names",
     "read_text",
     "shapes_in",
@@ -331,6 +332,45 @@ def read_array(
         elif array.size:
             dataset.read_direct(array)
         return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def read_blocks(
+    file: h5py.File, name: str, *, most: int, readers: int = 1
+) -> tuple[tuple[int, ...], AnyDType, Iterator[AnyArray]]:
+    """The shape and the dtype of an array of numbers, and its rows in blocks of limited size.
+
+    Args:
+        file: A file from `open_hdf5`.
+        name: The name of the array; slashes lead through groups.
+        most: The bytes of a block; it has one row or more. A block has whole rows of chunks where
+            `most` allows it, because a chunk of which two blocks have a part is read twice.
+        readers: The number of threads that inflate chunks at the same time.
+
+    Raises:
+        BadInput: As `read_array` does; while the blocks are read, if a chunk is damaged.
+    """
+    where = f"{name} in {file.filename}"
+    with naming_damage(where):
+        dataset = dataset_in(file, name, where)
+        shape, dtype = dataset.shape, np.dtype(dataset.dtype.str)
+        if dtype.kind not in "biuf" or not shape:
+            raise BadInput(f"{where} holds {dtype}, expected rows of numbers: convert it.")
+        _expect_stored(where, dataset)
+    rows = max(1, most // max(1, math.prod(shape[1:]) * dtype.itemsize))
+    if dataset.chunks and rows > dataset.chunks[0]:
+        rows -= rows % dataset.chunks[0]
+
+    def blocks() -> Iterator[AnyArray]:
+        for first in range(0, shape[0], rows):
+            with naming_damage(where):
+                block = np.empty((min(rows, shape[0] - first), *shape[1:]), dataset.dtype)
+                if block.size and dataset.chunks:
+                    read_chunks(where, dataset, block, first=first, readers=readers)
+                elif block.size:
+                    dataset.read_direct(block, np.s_[first : first + len(block)])
+            yield block
+
+    return shape, dtype, blocks()
 
 
 def read_names(file: h5py.File, name: str, *, count: int | str = "count") -> list[str]:

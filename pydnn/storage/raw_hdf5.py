@@ -39,37 +39,69 @@ _DEFLATE, _SHUFFLE = 1, 2  # HDF5's numbers for its filters
 _PIPELINES: list[list[int]] = [[], [_DEFLATE], [_SHUFFLE], [_SHUFFLE, _DEFLATE]]
 
 
-def read_chunks(where: str, dataset: h5py.Dataset, array: AnyArray) -> None:
-    """Fill `array` with a chunked data set, and check that each chunk has its exact size.
+def read_chunks(
+    where: str, dataset: h5py.Dataset, array: AnyArray, *, first: int = 0, readers: int = 1
+) -> None:
+    """Fill `array` with rows of a chunked data set, and check that each chunk has its exact size.
 
     Args:
         where: The name of the data set and of its file, for messages.
         dataset: The data set, of at least one entry.
-        array: An array of the same shape and dtype.
+        array: An array of the same dtype, and of the same shape unless it has fewer rows.
+        first: The number of the row that comes first in `array`.
+        readers: The number of threads that inflate chunks at the same time.
 
     Raises:
         BadInput: If anything but one gzip (deflate), with or without shuffle, compresses it.
         Damage: If a chunk is missing, too large or too small.
     """
     filters = _filters(where, dataset)
+    limit = dataset.file.id.get_filesize()
+    height = dataset.chunks[0]
+    bands = range(first - first % height, first + len(array), height)
+    corners = itertools.product(
+        bands,
+        *(range(0, n, step) for n, step in zip(dataset.shape[1:], dataset.chunks[1:], strict=True)),
+    )
+
+    def read(corner: tuple[int, ...]) -> None:
+        block = _chunk(dataset, corner, filters, limit)
+        # Chunks at the edge of the array are stored in full size, and reach beyond it; those at
+        # the edge of the rows in question hold other rows, too.
+        start = corner[0] - first
+        block = block[max(0, -start) :]
+        place = (max(0, start), *corner[1:])
+        target = array[tuple(slice(at, at + n) for at, n in zip(place, block.shape, strict=True))]
+        target[...] = block[tuple(map(slice, target.shape))]
+
+    if readers == 1 or _DEFLATE not in filters:
+        for corner in corners:
+            read(corner)
+        return
+    from concurrent.futures import ThreadPoolExecutor  # here, since few files need it
+
+    with ThreadPoolExecutor(readers) as pool:  # zlib lets go of Python's lock while it inflates
+        while some := list(itertools.islice(corners, 4 * readers)):
+            list(pool.map(read, some))
+
+
+def _chunk(
+    dataset: h5py.Dataset, corner: tuple[int, ...], filters: list[int], limit: int
+) -> AnyArray:
+    """The chunk at a corner, in its full shape."""
     item = dataset.dtype.itemsize
     size = math.prod(dataset.chunks) * item
-    limit = dataset.file.id.get_filesize()
-    corners = (range(0, n, step) for n, step in zip(dataset.shape, dataset.chunks, strict=True))
-    for corner in itertools.product(*corners):
-        stored = dataset.id.get_chunk_info_by_coord(corner)
-        if stored.byte_offset is None or stored.size > limit:
-            raise Damage(f"the chunk at {corner} is not in the file")
-        skipped, raw = dataset.id.read_direct_chunk(corner)
-        for number, kind in reversed(list(enumerate(filters))):
-            if not skipped >> number & 1:
-                raw = _inflated(raw, size) if kind == _DEFLATE else _unshuffled(raw, item)
-        if len(raw) != size:
-            raise Damage(f"the chunk at {corner} does not hold the {size} bytes that it claims")
-        block = np.frombuffer(raw, dataset.dtype).reshape(dataset.chunks)
-        # Chunks at the edge of the array are stored in full size, and reach beyond it.
-        target = array[tuple(slice(at, at + n) for at, n in zip(corner, block.shape, strict=True))]
-        target[...] = block[tuple(map(slice, target.shape))]
+    stored = dataset.id.get_chunk_info_by_coord(corner)
+    if stored.byte_offset is None or stored.size > limit:
+        raise Damage(f"the chunk at {corner} is not in the file")
+    skipped, raw = dataset.id.read_direct_chunk(corner)
+    for number, kind in reversed(list(enumerate(filters))):
+        if not skipped >> number & 1:
+            raw = _inflated(raw, size) if kind == _DEFLATE else _unshuffled(raw, item)
+    if len(raw) != size:
+        raise Damage(f"the chunk at {corner} does not hold the {size} bytes that it claims")
+    block: AnyArray = np.frombuffer(raw, dataset.dtype).reshape(dataset.chunks)
+    return block
 
 
 def _filters(where: str, dataset: h5py.Dataset) -> list[int]:
