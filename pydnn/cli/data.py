@@ -1,15 +1,24 @@
-"""`pydnn data`: draw image sets, show them and describe them; describe texts."""
+"""`pydnn data`: draw image sets, show and describe them; describe texts; import large data."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 
 import attrs
 import numpy as np
 
-from pydnn.checks import MOST_SEED, expect_count, path_of
+from pydnn.checks import MOST_SEED, expect_count, install_command, path_of
 from pydnn.cli.output import complain, say, say_json
-from pydnn.cli.recipe_options import add_picture_options, add_text_option, text_examples
+from pydnn.cli.recipe_options import (
+    add_picture_options,
+    add_text_option,
+    test_part,
+    text_examples,
+)
 from pydnn.cli.run_options import Commands, option_group
 from pydnn.data import (
     DataSet,
@@ -17,28 +26,32 @@ from pydnn.data import (
     ImageSet,
     contact_sheet,
     drawn_cats,
+    import_data,
     save_catvnoncat,
     save_sheet,
     text,
 )
 from pydnn.data.sets import images_of
 from pydnn.data.texts import is_text
+from pydnn.free_memory import readable
 
 __all__ = ["add_to"]
 
 
 def add_to(commands: Commands) -> None:
-    """Add the command and its three subcommands to those of the parser."""
+    """Add the command and its four subcommands to those of the parser."""
     parser = commands.add_parser(
         "data",
-        help="draw, show and describe image sets, and describe texts",
-        description="Draw image sets, show them and describe them; describe texts.",
+        help="draw, show and describe image sets, describe texts, and import large data",
+        description="Draw image sets, show them and describe them; describe texts; copy data into "
+        "a file that may be larger than memory.",
         epilog="example: pydnn data draw cats/ --count 2000 --seed 7",
     )
     verbs = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_draw(verbs)
     _add_show(verbs)
     _add_info(verbs)
+    _add_import(verbs)
 
 
 def _add_draw(verbs: Commands) -> None:
@@ -88,6 +101,99 @@ def _add_info(verbs: Commands) -> None:
     add_text_option(images)
     info.add_argument("--json", action="store_true", help="print one JSON object instead")
     info.set_defaults(run=_info)
+
+
+def _add_import(verbs: Commands) -> None:
+    parser = verbs.add_parser(
+        "import",
+        help="copy data once into a file that may be larger than memory",
+        description="Copy a table, arrays or pictures into an HDF5 file of contiguous arrays, from "
+        "which a training reads only the examples that it needs. The copy gives the same results "
+        "as the source, and about 100 MB of it are in memory at a time. An interrupted import "
+        "leaves no file.",
+    )
+    files = option_group(parser, "what to copy, and where", "trips.csv trips.h5")
+    files.add_argument(
+        "source",
+        type=path_of,
+        metavar="SRC",
+        help="a CSV, TSV, Parquet, npz, npy or HDF5 file, or a folder of pictures",
+    )
+    files.add_argument("out", type=path_of, metavar="OUT.h5", help="the file to write")
+    arrays = option_group(
+        parser, "which arrays of an HDF5, npz or npy file", "big.h5 OUT.h5 --target labels"
+    )
+    arrays.add_argument(
+        "--inputs",
+        default="",
+        metavar="NAME",
+        help="the array of inputs, with one example per row (default: the only other one)",
+    )
+    arrays.add_argument(
+        "--target",
+        default="",
+        metavar="NAME",
+        help="the array of labels, or the npy file of labels for an npy file of inputs; tables "
+        "with named columns need none",
+    )
+    part = option_group(parser, "test part and pictures", "photos/ OUT.h5 --test 0.2")
+    part.add_argument(
+        "--test",
+        type=test_part,
+        default="",
+        metavar="FILE|SHARE",
+        help="for named arrays a second file like SRC, for pictures the share to hold back; of "
+        "tables, the training chooses the test part",
+    )
+    add_picture_options(part)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+    parser.set_defaults(run=_import)
+
+
+def _import(args: argparse.Namespace) -> int:
+    with _bar() as on_progress:
+        imported = import_data(
+            args.source,
+            args.out,
+            inputs=args.inputs,
+            target=args.target,
+            test=args.test,
+            image_size=args.image_size,
+            skip_unreadable=bool(args.skip_unreadable),
+            on_progress=on_progress,
+        )
+    for note in imported.notes:
+        complain(note)
+    size = args.out.stat().st_size
+    if args.json:
+        facts = {"file": str(imported.path), "rows": imported.rows, "bytes": size}
+        say_json({**facts, "what": imported.what})
+        return 0
+    say(f"{imported.rows} rows in {imported.path} ({readable(size)}): {imported.what}")
+    return 0
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[Callable[[str, int, int], object]]:
+    """A function that shows progress as a bar, on a terminal and where tqdm is installed."""
+    if not sys.stderr.isatty():
+        yield lambda what, done, total: None
+        return
+    if find_spec("tqdm") is None:
+        complain(f"for a progress bar, run {install_command('progress')}")
+        yield lambda what, done, total: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(unit="", unit_scale=True, leave=False) as bar:
+
+        def show(what: str, done: int, total: int) -> None:
+            if bar.desc != f"{what}: ":
+                bar.reset(total)
+                bar.set_description(what)
+            bar.update(done - bar.n)
+
+        yield show
 
 
 def _draw(args: argparse.Namespace) -> int:

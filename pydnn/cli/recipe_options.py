@@ -44,6 +44,7 @@ __all__ = [
     "names_of_parts",
     "recipe_for_data",
     "recipe_of",
+    "test_part",
     "text_examples",
     "typed",
 ]
@@ -156,7 +157,7 @@ def _add_table_options(group: Group) -> None:
     )
     option(
         "--test",
-        type=_test,
+        type=test_part,
         metavar="FILE|SHARE",
         help="the table's test part: another file, or the share of the rows (or of the pictures "
         "of a folder) to draw, e.g. 0.2",
@@ -174,7 +175,8 @@ def _add_table_options(group: Group) -> None:
     )
 
 
-def _test(text: str) -> str | float:
+def test_part(text: str) -> str | float:
+    """The share of the examples, or the name of a file, that --test gives."""
     try:
         return float(text)
     except ValueError:

@@ -10,6 +10,7 @@ from pydnn.data.image_sets import (
     save_catvnoncat,
     to_batch,
 )
+from pydnn.data.importing import Imported, import_data
 from pydnn.data.photos import load_photo
 from pydnn.data.sets import (
     DataSet,
@@ -33,6 +34,7 @@ __all__ = [
     "DataSet",
     "ImageFolder",
     "ImageSet",
+    "Imported",
     "Stored",
     "StoredArray",
     "StoredTable",
@@ -45,6 +47,7 @@ __all__ = [
     "contact_sheet",
     "draw_cats",
     "drawn_cats",
+    "import_data",
     "lasting_name",
     "lines",
     "load_catvnoncat",

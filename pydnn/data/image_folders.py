@@ -16,8 +16,9 @@ import contextlib
 import hashlib
 import json
 import os
+import tempfile
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import attrs
@@ -30,8 +31,11 @@ from pydnn.data.image_sets import ImageSet
 from pydnn.data.photos import load_photos
 from pydnn.fingerprints import fingerprint
 from pydnn.free_memory import free_memory, readable
-from pydnn.records import freeze
+from pydnn.records import IntArray, freeze
 from pydnn.storage.cache import cache_folder
+from pydnn.storage.checksums import NotSealed
+from pydnn.storage.contiguous import Blocks, write_contiguous
+from pydnn.storage.files import LONGEST_TEXT, writing
 from pydnn.storage.hdf5 import holds, open_hdf5, read_array, read_names, read_text, write_hdf5
 
 __all__ = [
@@ -41,12 +45,14 @@ __all__ = [
     "image_size_of",
     "load_image_folder",
     "load_images_file",
+    "store_image_folder",
 ]
 
 _MOST_SIDE = 4096  # pixels
 IMAGE_SIZE = (64, 64)  # a recipe that says nothing means this size, for ever
 _FORMAT = "pydnn images 1"
 _PARTS = ("train", "test")
+_MOST_SKIPPED = 1000  # that a file lists
 _NAMED = 5  # unreadable pictures that a message names
 # Names by which a file that lies outside of the classes is taken for a picture.
 _ENDINGS = {
@@ -166,17 +172,109 @@ def load_image_folder(
             raise BadInput(f"{path} changed while it was read: wait until that has ended.")
         notes += _keep(kept, images, digest)
     if images.skipped:
-        if not skip_unreadable:
-            raise BadInput(_refusal(path, len(listing.pictures), images.skipped))
-        count = len(images.skipped)
-        what = "picture" if count == 1 else "pictures"
-        notes.append(f"{count} {what} of {path} cannot be read and {_are(count)} left out")
-        train = images.train
-        left = np.bincount(train.labels, minlength=len(train.classes))
-        if not left.all():
-            name = train.classes[int(left.argmin())]
-            raise BadInput(f"no picture of the class {name} in {path} can be read: get some again.")
+        _expect_enough(listing, images.train.labels, images.skipped, skip_unreadable)
+        notes.append(_note(path, images.skipped))
     return attrs.evolve(images, notes=tuple(notes), kept=kept if kept.is_file() else None)
+
+
+def _expect_enough(
+    listing: _Listing, labels: NDArray[np.int64], skipped: Sequence[str], skip_unreadable: bool
+) -> None:
+    """Refuse unreadable pictures unless they may be left out and their classes have others."""
+    if not skip_unreadable or not len(labels):
+        raise BadInput(_refusal(listing.folder, len(listing.pictures), skipped))
+    left = np.bincount(labels, minlength=len(listing.classes))
+    if not left.all():
+        name = listing.classes[int(left.argmin())]
+        raise BadInput(
+            f"no picture of the class {name} in {listing.folder} can be read: get some again."
+        )
+
+
+def _note(folder: Path, skipped: Sequence[str]) -> str:
+    count = len(skipped)
+    what = "picture" if count == 1 else "pictures"
+    return f"{count} {what} of {folder} cannot be read and {_are(count)} left out"
+
+
+def store_image_folder(
+    folder: AnyPath,
+    path: AnyPath,
+    *,
+    image_size: Sequence[int] | None = None,
+    skip_unreadable: bool = False,
+    chosen: Callable[[IntArray, Sequence[str]], NDArray[np.bool_]] | None = None,
+    on_progress: Callable[[str, int, int], object] = lambda what, done, total: None,
+) -> tuple[int, tuple[int, int], tuple[str, ...]]:
+    """Decode a folder of pictures into a file that `load_images_file` reads.
+
+    A few pictures are in memory at a time. Until the file is complete, another one beside it takes
+    as much space again.
+
+    Args:
+        folder: See `load_image_folder`.
+        path: The file to write, which must not exist yet.
+        image_size: See `load_image_folder`.
+        skip_unreadable: See `load_image_folder`.
+        chosen: Says, from the labels of all pictures and the names of the classes, which of them
+            are for testing; None if the folder itself says so.
+        on_progress: Called with "reading" or "writing", the pictures that are done, and of all.
+
+    Returns:
+        The number of images, their height and width, and notes for the user.
+
+    Raises:
+        BadInput: As `load_image_folder` does; if `chosen` is given though the folder has a part for
+            testing; or if the file exists or cannot be written.
+        MissingExtra: If pillow is not installed.
+    """
+    source, path, size = path_of(folder), path_of(path), image_size_of(image_size)
+    listing = _list(source)
+    has_test = any(picture.part == "test" for picture in listing.pictures)
+    if chosen is not None and has_test:
+        raise BadInput(f"{source} has a part for testing already: leave test out.")
+    skipped: list[str] = []
+    parts: list[str] = []
+    labels: list[int] = []
+    with writing(path):
+        spool = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 - closed below
+    with spool:
+        total = len(listing.pictures)
+        for picture, photo in _photos(listing, listing.pictures, size, skipped):
+            with writing(path):
+                spool.write(photo.reshape(-1).data)
+            parts.append(picture.part)
+            labels.append(picture.label)
+            on_progress("reading", len(labels) + len(skipped), total)
+        if _list(source).digest(size) != listing.digest(size):
+            raise BadInput(f"{source} changed while it was read: wait until that has ended.")
+        of_test = np.array([part == "test" for part in parts], bool)
+        numbers = np.array(labels, np.int64)
+        if skipped:
+            _expect_enough(listing, numbers[~of_test], skipped, skip_unreadable)
+        if chosen is not None:
+            of_test = chosen(numbers, listing.classes)
+        written = 0
+
+        def images(which: NDArray[np.intp]) -> Iterator[NDArray[np.uint8]]:
+            nonlocal written
+            bytes_of_one = size[0] * size[1] * 3
+            for number in which:
+                spool.seek(number * bytes_of_one)
+                image = np.frombuffer(spool.read(bytes_of_one), np.uint8)
+                yield image.reshape(1, *size, 3)
+                written += 1
+                on_progress("writing", written, len(numbers))
+
+        names = np.array([name.encode() for name in listing.classes], np.bytes_)
+        arrays = {"classes": Blocks(names.shape, names.dtype, [names])}
+        for part, which in (("train", np.flatnonzero(~of_test)), ("test", np.flatnonzero(of_test))):
+            if len(which):
+                arrays[f"{part}_images"] = Blocks((len(which), *size, 3), np.uint8, images(which))
+                arrays[f"{part}_labels"] = Blocks((len(which),), np.int64, [numbers[which]])
+        about = {"format": _FORMAT, "skipped": json.dumps(skipped[:_MOST_SKIPPED])}
+        write_contiguous(path, arrays, texts=about, most=LONGEST_TEXT)
+    return len(numbers), size, (_note(source, skipped),) if skipped else ()
 
 
 def kept_at(folder: Path, size: tuple[int, int]) -> Path:
@@ -328,15 +426,23 @@ def _decoded_part(
     pictures = [picture for picture in listing.pictures if picture.part == part]
     images = np.empty((len(pictures), *size, 3), np.uint8)
     labels: list[int] = []
+    for picture, photo in _photos(listing, pictures, size, skipped):
+        images[len(labels)] = photo
+        labels.append(picture.label)
+    return freeze(images[: len(labels)]), freeze(np.array(labels, np.int64))
+
+
+def _photos(
+    listing: _Listing, pictures: Sequence[_Picture], size: tuple[int, int], skipped: list[str]
+) -> Iterator[tuple[_Picture, NDArray[np.uint8]]]:
+    """Pictures that can be read, decoded; what cannot be read is added to `skipped`."""
     photos = load_photos([picture.path for picture in pictures], size=size)
     for picture, photo in zip(pictures, photos, strict=True):
         if isinstance(photo, BadInput):
             name = printable(picture.path.relative_to(listing.folder).as_posix())
             skipped.append(_reason(name, str(photo).replace(printable(picture.path), name)))
         else:
-            images[len(labels)] = photo
-            labels.append(picture.label)
-    return freeze(images[: len(labels)]), freeze(np.array(labels, np.int64))
+            yield picture, photo
 
 
 def _reason(name: str, message: str) -> str:
@@ -382,13 +488,18 @@ def holds_images(path: Path) -> bool:
 
 
 def load_images_file(path: AnyPath) -> ImageFolder:
-    """Read the decoded images in a file of pydnn's cache, wherever it was copied to.
+    """Read decoded images, in a file of pydnn's cache or one that `store_image_folder` wrote.
 
     Raises:
         BadInput: If it is damaged.
     """
-    with open_hdf5(path_of(path), sealed=True) as file:
-        return _read(file)
+    path = path_of(path)
+    try:
+        with open_hdf5(path, sealed=True) as file:
+            return _read(file)
+    except NotSealed:  # it is an imported one, which may be too large to be read as a whole
+        with open_hdf5(path) as file:
+            return _read(file)
 
 
 def _read(file: h5py.File) -> ImageFolder:

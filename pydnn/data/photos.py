@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["load_photo", "load_photos"]
 
 _READERS = 4  # pictures that are decoded at the same time
+_WAITING = 16  # of which there are these many, with those that are decoded already
 
 _MOST_MEMORY = 300_000_000  # bytes for one picture, computed from its header before decoding
 # The formats that are accepted, with the bytes per pixel that their decoders need in addition to
@@ -72,7 +74,10 @@ def load_photos(
     Raises:
         MissingExtra: If pillow is not installed.
     """
-    from concurrent.futures import ThreadPoolExecutor  # here, since `import pydnn` does without
+    from concurrent.futures import (
+        Future,
+        ThreadPoolExecutor,
+    )  # here, since `import pydnn` does without
 
     import_extra("PIL.Image", extra="image", purpose="reading pictures").init()
 
@@ -86,7 +91,14 @@ def load_photos(
     readers = ThreadPoolExecutor(min(_READERS, os.cpu_count() or 1))
     with _quiet():
         try:
-            yield from readers.map(read, paths)
+            # Not all of them at once: photos wait in memory until somebody takes them.
+            waiting: deque[Future[NDArray[np.uint8] | BadInput]] = deque()
+            for path in paths:
+                waiting.append(readers.submit(read, path))
+                if len(waiting) > _WAITING:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
         finally:
             readers.shutdown(cancel_futures=True)
 

@@ -50,11 +50,12 @@ from pydnn.data.table_files import (
 from pydnn.data.tables import Table, TableBatch, columns_named
 from pydnn.data.texts import TextExamples, Vocabulary, is_text, lines, text_batches
 from pydnn.keys import Key
-from pydnn.records import AnyArray, Batch, FloatArray, freeze
+from pydnn.records import AnyArray, Batch, FloatArray, IntArray, freeze
 from pydnn.storage.hdf5 import holds, open_hdf5, read_array, read_names, write_hdf5
 
 __all__ = [
     "DataSet",
+    "images_for_testing",
     "images_of",
     "lasting_name",
     "load_data_set",
@@ -259,7 +260,7 @@ def load_data_set(
     if drawn and images.test is not None:
         raise BadInput(f"test is {drawn}, but {name} has a part for testing: leave test out.")
     if drawn:
-        _expect_two_images_of_each(images.train)
+        _expect_two_images_of_each(images.train.labels, images.train.classes)
         train, judged = split(train, _TEST_KEY, share=drawn)
     elif images.test is None:
         judged = Batch(train.X[:, :0], train.Y[:, :0])
@@ -332,14 +333,36 @@ def _holds_pictures(path: Path) -> bool:
     return path.is_file() and is_hdf5(path) and holds_images(path)
 
 
-def _expect_two_images_of_each(images: ImageSet) -> None:
-    counts = np.bincount(images.labels, minlength=len(images.classes))
+def _expect_two_images_of_each(labels: IntArray, classes: Sequence[str]) -> None:
+    counts = np.bincount(labels, minlength=len(classes))
     if counts.min() < 2:
-        name = images.classes[int(counts.argmin())]
+        name = classes[int(counts.argmin())]
         raise BadInput(
             f"the class {name} has one picture, expected two or more, of which one is for "
             "testing: add some."
         )
+
+
+def images_for_testing(
+    labels: IntArray, classes: Sequence[str], *, share: float
+) -> NDArray[np.bool_]:
+    """Which images `load_data_set` holds back for testing if `test` is a share.
+
+    Args:
+        labels: The numbers of their classes.
+        classes: The names of the classes.
+        share: The share of each class.
+
+    Raises:
+        BadInput: If the share is not between 0 and 1, or a class has one image.
+    """
+    _expect_two_images_of_each(labels, classes)
+    rows = np.arange(len(labels), dtype=np.float64)
+    numbers = Batch(rows[np.newaxis], labels[np.newaxis].astype(np.float64))
+    _, test = split(numbers, _TEST_KEY, share=share)
+    chosen = np.zeros(len(labels), bool)
+    chosen[test.X[0].astype(np.int64)] = True
+    return chosen
 
 
 def _table_at(path: Path, targets: tuple[str, ...]) -> Table:

@@ -5,8 +5,9 @@ What a file is, its first bytes say, whatever its name is.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,23 @@ from pydnn.storage.files import open_regular, unchanged
 from pydnn.storage.hdf5 import holds, open_hdf5, read_array, read_names, stored_bytes
 from pydnn.storage.npy import NPY_DAMAGE, NPY_MAGIC, Member, npy_array
 
-__all__ = ["holds_examples", "is_hdf5", "is_named_hdf5", "read_examples", "read_npz", "read_table"]
+__all__ = [
+    "HDF5",
+    "PARQUET",
+    "ZIP",
+    "dtype_of_values",
+    "holds_examples",
+    "is_hdf5",
+    "is_named_hdf5",
+    "opened_parquet",
+    "read_examples",
+    "read_npz",
+    "read_table",
+    "table_of_arrays",
+]
 
-_HDF5, _PARQUET, _ZIP = b"\x89HDF\r\n\x1a\n", b"PAR1", b"PK\3\4"
+# The first bytes of files of these kinds.
+HDF5, PARQUET, ZIP = b"\x89HDF\r\n\x1a\n", b"PAR1", b"PK\3\4"
 _ARRAYS = ("train_X", "train_Y", "test_X", "test_Y")  # what a file that `save_table` wrote holds
 # Numbers, truth values, texts and dates, as numpy.save writes their dtypes.
 _VALUES = re.compile(r"[<>|=]([fiubcmM][1-9]\d?|[US][1-9]\d{0,8})(\[\w{1,10}\])?")
@@ -72,12 +87,12 @@ def read_table(
         if head.startswith(NPY_MAGIC):
             size = file.seek(0, 2)
             file.seek(0)
-            return _of_arrays(path, {"X": _read_npy(Member(file, size), str(path))})
-        if head.startswith(_PARQUET):
+            return table_of_arrays(path, {"X": _read_npy(Member(file, size), str(path))})
+        if head.startswith(PARQUET):
             return _read_parquet(path, file)
-        if head.startswith(_ZIP):
-            return _of_arrays(path, read_npz(path))
-        if head.startswith(_HDF5):
+        if head.startswith(ZIP):
+            return table_of_arrays(path, read_npz(path))
+        if head.startswith(HDF5):
             return _read_hdf5(path)
         return read_csv(path, header=header, delimiter=delimiter, texts=texts)
 
@@ -92,7 +107,7 @@ def is_hdf5(path: Path) -> bool:
         return True  # which reading it then shows
     with open_regular(path, what="a table's file") as file:
         head = file.read(1 << 16)
-    return head.startswith(_HDF5) or may_be_sealed(head)
+    return head.startswith(HDF5) or may_be_sealed(head)
 
 
 def is_named_hdf5(path: Path) -> bool:
@@ -105,7 +120,12 @@ def is_named_hdf5(path: Path) -> bool:
         return bool(stored_bytes(file)) and not any(name in _ARRAYS for name in stored_bytes(file))
 
 
-def _of_arrays(path: Path, arrays: dict[str, AnyArray]) -> Table:
+def table_of_arrays(path: Path, arrays: Mapping[str, AnyArray]) -> Table:
+    """The table whose columns are in arrays of a file, by name; see `read_table`.
+
+    Raises:
+        BadInput: If they do not have the same number of rows, or values that are not plain.
+    """
     columns: dict[str, Any] = {}
     for name, array in arrays.items():
         if array.dtype.names:  # records
@@ -127,7 +147,7 @@ def _of_arrays(path: Path, arrays: dict[str, AnyArray]) -> Table:
 def _read_npy(member: Member, where: str) -> AnyArray:
     """The array of an npy file, which holds values of columns or records of them."""
     try:
-        array = npy_array(member, _dtype_of)
+        array = npy_array(member, dtype_of_values)
         if not array.size:  # of which there may be any number
             raise ValueError("it has no values")
         return array
@@ -137,7 +157,7 @@ def _read_npy(member: Member, where: str) -> AnyArray:
         ) from error
 
 
-def _dtype_of(descr: object) -> AnyDType | None:
+def dtype_of_values(descr: object) -> AnyDType | None:
     """The dtype of values or records of them, from what an npy file's header says it is."""
     match descr:
         case str() if "O" in descr:
@@ -152,7 +172,7 @@ def _dtype_of(descr: object) -> AnyDType | None:
 def _is_field(field: object) -> bool:
     match field:
         case (str(name), str(descr)):
-            return bool(name) and _dtype_of(descr) is not None
+            return bool(name) and dtype_of_values(descr) is not None
     return False
 
 
@@ -165,7 +185,7 @@ def holds_examples(path: Path) -> bool:
     from pydnn.interop.npz import opened_zip
 
     with open_regular(path, what="a table's file") as file:
-        if not file.read(4).startswith(_ZIP):
+        if not file.read(4).startswith(ZIP):
             return False
     with opened_zip(path, what="an npz file") as archive:
         return any(f"{name}.npy" in archive.namelist() for name in _ARRAYS)
@@ -210,7 +230,7 @@ def read_examples(path: Path) -> tuple[FloatArray, AnyArray | None]:
             file.seek(0)
             arrays = {"X": _read_npy(Member(file, size), str(path))}
         else:
-            arrays = read_npz(path) if head.startswith(_ZIP) else {}
+            arrays = read_npz(path) if head.startswith(ZIP) else {}
     if "X" not in arrays or not set(arrays) <= {"X", "lengths"} or not arrays["X"].ndim:
         raise BadInput(
             f"{path} has {', '.join(arrays) or 'no arrays'}, expected X with the examples along "
@@ -235,25 +255,37 @@ def _read_hdf5(path: Path) -> Table:
             else:
                 kind = np.bool_ if file[name].dtype == np.bool_ else np.number
                 arrays[name] = read_array(file, name, dtype=kind, shape=None)
-    return _of_arrays(path, arrays)
+    return table_of_arrays(path, arrays)
 
 
 def _read_parquet(path: Path, file: BufferedReader) -> Table:
-    parquet = import_extra("pyarrow.parquet", extra="parquet", purpose=f"the Parquet file {path}")
-    try:
-        opened = parquet.ParquetFile(file)
+    with opened_parquet(path, file) as opened:
         # A few bytes can claim any number of equal rows.
         needed = opened.metadata.num_rows * opened.metadata.num_columns * 8
         if (free := free_memory()) is not None and needed > free:
             raise BadInput(
                 f"{path} claims {opened.metadata.num_rows} rows, which take {readable(needed)}, "
-                f"but {readable(free)} are free: give fewer rows."
+                f"but {readable(free)} are free: give fewer rows, or import it with pydnn data "
+                "import."
             )
         frame = opened.read()
-    except BadInput:
+    return table_of(frame)
+
+
+@contextlib.contextmanager
+def opened_parquet(path: Path, file: BufferedReader) -> Iterator[Any]:
+    """The ParquetFile of pyarrow's for an open file; its errors become one line.
+
+    Raises:
+        BadInput: If it is damaged.
+        MissingExtra: If pyarrow is not installed.
+    """
+    parquet = import_extra("pyarrow.parquet", extra="parquet", purpose=f"the Parquet file {path}")
+    try:
+        yield parquet.ParquetFile(file)
+    except (BadInput, MemoryError):
         raise
     except Exception as error:  # pyarrow has errors of its own, for whose names it must be there
         raise BadInput(
             f"{path} is not a readable Parquet file ({first_line(error)}): write it again."
         ) from error
-    return table_of(frame)

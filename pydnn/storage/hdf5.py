@@ -32,6 +32,7 @@ from pydnn.storage.raw_hdf5 import read_chunks, varying_attribute, varying_texts
 __all__ = [
     "dataset_in",
     "encoded_texts",
+    "form_of",
     "hdf5_in",
     "holds",
     "naming_damage",
@@ -334,43 +335,49 @@ def read_array(
         return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def read_blocks(
-    file: h5py.File, name: str, *, most: int, readers: int = 1
-) -> tuple[tuple[int, ...], AnyDType, Iterator[AnyArray]]:
-    """The shape and the dtype of an array of numbers, and its rows in blocks of limited size.
+def form_of(file: h5py.File, name: str) -> tuple[tuple[int, ...], AnyDType, int]:
+    """The shape and the dtype of an array of numbers, and the rows of one of its chunks, or 1.
 
     Args:
         file: A file from `open_hdf5`.
         name: The name of the array; slashes lead through groups.
-        most: The bytes of a block; it has one row or more. A block has whole rows of chunks where
-            `most` allows it, because a chunk of which two blocks have a part is read twice.
-        readers: The number of threads that inflate chunks at the same time.
 
     Raises:
-        BadInput: As `read_array` does; while the blocks are read, if a chunk is damaged.
+        BadInput: As `read_array` does.
     """
     where = f"{name} in {file.filename}"
     with naming_damage(where):
         dataset = dataset_in(file, name, where)
-        shape, dtype = dataset.shape, np.dtype(dataset.dtype.str)
-        if dtype.kind not in "biuf" or not shape:
+        dtype = np.dtype(dataset.dtype.str)
+        if dtype.kind not in "biuf" or not dataset.ndim:
             raise BadInput(f"{where} holds {dtype}, expected rows of numbers: convert it.")
         _expect_stored(where, dataset)
-    rows = max(1, most // max(1, math.prod(shape[1:]) * dtype.itemsize))
-    if dataset.chunks and rows > dataset.chunks[0]:
-        rows -= rows % dataset.chunks[0]
+        return dataset.shape, dtype, dataset.chunks[0] if dataset.chunks else 1
 
-    def blocks() -> Iterator[AnyArray]:
-        for first in range(0, shape[0], rows):
-            with naming_damage(where):
-                block = np.empty((min(rows, shape[0] - first), *shape[1:]), dataset.dtype)
-                if block.size and dataset.chunks:
-                    read_chunks(where, dataset, block, first=first, readers=readers)
-                elif block.size:
-                    dataset.read_direct(block, np.s_[first : first + len(block)])
-            yield block
 
-    return shape, dtype, blocks()
+def read_blocks(file: h5py.File, name: str, *, rows: int, readers: int = 1) -> Iterator[AnyArray]:
+    """The rows of an array of numbers in blocks.
+
+    Args:
+        file: A file from `open_hdf5`.
+        name: The name of the array; slashes lead through groups.
+        rows: The number of rows of a block. A chunk of which two blocks have a part is read twice.
+        readers: The number of threads that inflate chunks at the same time.
+
+    Raises:
+        BadInput: As `read_array` does.
+    """
+    shape, _, _ = form_of(file, name)
+    where = f"{name} in {file.filename}"
+    dataset = dataset_in(file, name, where)
+    for first in range(0, shape[0], rows):
+        with naming_damage(where):
+            block = np.empty((min(rows, shape[0] - first), *shape[1:]), dataset.dtype)
+            if block.size and dataset.chunks:
+                read_chunks(where, dataset, block, first=first, readers=readers)
+            elif block.size:
+                dataset.read_direct(block, np.s_[first : first + len(block)])
+        yield block
 
 
 def read_names(file: h5py.File, name: str, *, count: int | str = "count") -> list[str]:

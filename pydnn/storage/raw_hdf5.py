@@ -100,8 +100,10 @@ def _chunk(
             raw = _inflated(raw, size) if kind == _DEFLATE else _unshuffled(raw, item)
     if len(raw) != size:
         raise Damage(f"the chunk at {corner} does not hold the {size} bytes that it claims")
-    block: AnyArray = np.frombuffer(raw, dataset.dtype).reshape(dataset.chunks)
-    return block
+    block: AnyArray = np.frombuffer(raw, dataset.dtype)
+    if block.dtype.kind == "b":
+        block = block.view(np.uint8) != 0  # a stranger's truth value may have any of 8 bits
+    return block.reshape(dataset.chunks)
 
 
 def _filters(where: str, dataset: h5py.Dataset) -> list[int]:
@@ -131,10 +133,9 @@ def expect_numpy_numbers(where: str, dataset: h5py.Dataset) -> None:
     Raises:
         BadInput: If NumPy does not have the format of its numbers.
     """
-    kind = dataset.id.get_type()
-    if isinstance(kind, h5py.h5t.TypeEnumID):
-        kind = kind.get_super()
-    if dataset.dtype.kind != "S" and kind != h5py.h5t.py_create(dataset.dtype):
+    kinds = dataset.id.get_type(), h5py.h5t.py_create(dataset.dtype)
+    ours, numpys = (k.get_super() if isinstance(k, h5py.h5t.TypeEnumID) else k for k in kinds)
+    if dataset.dtype.kind != "S" and ours != numpys:
         raise BadInput(
             f"{where} holds numbers in a format that NumPy does not have, expected "
             f"{dataset.dtype}: convert the numbers to that format."

@@ -1,0 +1,324 @@
+"""Imported data is the data of its source, to the bit, whatever it was read from."""
+
+import itertools
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pydnn import Batch, Key, Recipe, read_table
+from pydnn.checks import BadInput
+from pydnn.data import DataSet, csv_files, importing, load_data_set, save_table
+from pydnn.data.importing import import_data
+from pydnn.jobs import train
+from pydnn.storage.mapped import open_stored
+
+CELLS = st.sampled_from(
+    ["", "1", "-2.5", "0.1", "-0", "NA", "x", "Zoë", "true", "False", "2020-01-02"]
+)
+COLUMN = st.one_of(
+    st.lists(CELLS, min_size=9, max_size=9),
+    st.lists(st.sampled_from(["1", "2.25", "", "12345678901234567890"]), min_size=9, max_size=9),
+    st.lists(st.sampled_from(["true", "false", ""]), min_size=9, max_size=9),
+)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks of a few rows, so that small files have several."""
+    monkeypatch.setattr(csv_files, "_BLOCK", 32)
+    monkeypatch.setattr(csv_files, "_CELLS", 6)
+    monkeypatch.setattr(csv_files, "_ROWS", 1)
+    monkeypatch.setattr(importing, "_CELLS", 6)
+    monkeypatch.setattr(importing, "_MOST", 40)
+
+
+@given(columns=st.lists(COLUMN, min_size=1, max_size=3), quoted=st.booleans())
+@settings(max_examples=12)
+def test_an_imported_csv_file_is_the_table_of_its_source(tmp_path_factory, columns, quoted):
+    folder = tmp_path_factory.mktemp("csv")
+    names = ",".join(f"c{i}" for i in range(len(columns)))
+    quote = '"' if quoted else ""
+    lines = [
+        ",".join(f"{quote}{cell}{quote}" for cell in row) for row in zip(*columns, strict=True)
+    ]
+    (folder / "t.csv").write_text("\n".join([names, *lines, ""]))
+    source = said(lambda: read_table(folder / "t.csv"))
+    imported = said(lambda: import_data(folder / "t.csv", folder / "t.h5"))
+    if isinstance(source, str):
+        assert imported == source
+        assert not (folder / "t.h5").exists()
+        return
+    copy = read_table(folder / "t.h5")
+    assert copy == source
+    assert copy.fingerprint == source.fingerprint
+    assert imported.rows == source.rows
+
+
+def said(action):
+    try:
+        return action()
+    except BadInput as error:
+        return str(error)
+
+
+def test_kinds_that_show_late_are_those_of_the_whole_column(tmp_path, small_blocks):
+    rows = [f"{i}.5,{i},{'true' if i % 2 else 'false'}" for i in range(50)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,c", *rows, "x,,NA", "1,2,true"]))
+    import_data(tmp_path / "t.csv", tmp_path / "t.h5")
+    assert read_table(tmp_path / "t.h5") == read_table(tmp_path / "t.csv")
+    assert [c.kind for c in read_table(tmp_path / "t.h5").columns] == ["text", "number", "boolean"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["t.csv", "t.h5"]
+
+
+def test_numbers_of_a_csv_file_are_stored_in_the_smallest_dtype(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n0,255\n17,3\n")
+    import_data(tmp_path / "t.csv", tmp_path / "t.h5")
+    with h5py.File(tmp_path / "t.h5") as file:
+        assert file["values"].dtype == np.uint8
+
+
+def test_an_imported_parquet_file_is_the_table_of_its_source(tmp_path, small_blocks):
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    columns = {
+        "whole": [1, 2, None, 4, 2**53 + 1, 6],
+        "text": [None, None, None, None, "b", "a"],
+        "truth": [None, True, False, None, True, False],
+        "day": arrow.array([0, 1, 2, None, 4, 5], arrow.date32()),
+        "coded": arrow.array(["x", None, "y", "x", "x", "y"]).dictionary_encode(),
+    }
+    parquet.write_table(arrow.table(columns), tmp_path / "t.parquet", row_group_size=4)
+    import_data(tmp_path / "t.parquet", tmp_path / "t.h5")
+    source = read_table(tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.h5") == source
+    assert read_table(tmp_path / "t.h5").fingerprint == source.fingerprint
+
+
+def columns_of(count):
+    rows = np.arange(count)
+    return {
+        "x": rows % 7 / 4,
+        "wide": np.stack([rows, -rows], axis=1).astype(np.int16),
+        "new": rows % 3 == 0,
+        "city": np.array(["Rome", "Oslo", "Bern"])[rows % 3],
+    }
+
+
+@pytest.mark.parametrize("form", ["npz", "h5", "chunked.h5", "npy"])
+def test_an_imported_file_of_arrays_is_the_table_of_its_source(tmp_path, small_blocks, form):
+    path, columns = tmp_path / f"t.{form}", columns_of(20)
+    if form == "npz":
+        np.savez_compressed(path, **columns)
+    elif form == "npy":
+        np.save(path, np.asfortranarray(columns["wide"]))
+    else:
+        options = {"chunks": True, "compression": "gzip"} if form == "chunked.h5" else {}
+        with h5py.File(path, "w") as file:
+            for name, values in columns.items():
+                texts = {"data": [str(v) for v in values]} if name == "city" else {"data": values}
+                file.create_dataset(name, **texts, **({} if name == "city" else options))
+    import_data(path, tmp_path / "new.h5")
+    assert read_table(tmp_path / "new.h5") == read_table(path)
+
+
+def pixels(count, shape=(4, 3)):
+    return (Key(1).at("pixels").uniform((count, *shape)) * 255).astype(np.uint8)
+
+
+LAYOUTS = {
+    "chunks": {"chunks": (3, 2, 3)},
+    "gzip": {"chunks": (4, 4, 2), "compression": "gzip", "shuffle": True},
+    "one row": {"chunks": (1, 4, 3), "compression": "gzip"},
+    "all in one": {"chunks": (20, 4, 3)},
+    "contiguous": {},
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_foreign_arrays_become_contiguous_and_keep_their_dtype(tmp_path, small_blocks, layout):
+    X, Y = pixels(20), np.arange(20) % 3
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("train_X", data=X, **LAYOUTS[layout])
+        file.create_dataset("train_Y", data=Y.astype(">i4"), chunks=(7,))
+        file.create_dataset(
+            "test_X", data=X[:5], **(LAYOUTS[layout] if layout != "all in one" else {})
+        )
+        file["test_Y"], file["classes"], file["extra"] = Y[:5], ["a", "b", "ü"], [1.0]
+    counts = []
+    done = import_data(
+        tmp_path / "a.h5", tmp_path / "b.h5", on_progress=lambda *c: counts.append(c)
+    )
+    assert (done.rows, done.what) == (25, "examples of 4 x 3 numbers (uint8)")
+    stored = open_stored(tmp_path / "b.h5")
+    assert {name: array.dtype.str for name, array in stored.items()} == {
+        "train_X": "|u1", "train_Y": "<i4", "test_X": "|u1", "test_Y": "<i8"
+    }  # fmt: skip
+    np.testing.assert_array_equal(stored["train_X"].rows, X)
+    assert load_data_set(tmp_path / "b.h5") == load_data_set(tmp_path / "a.h5")
+    assert counts[-1][1] == counts[-1][2]
+    assert all(a[1] <= b[1] for a, b in itertools.pairwise(counts))
+
+
+@pytest.mark.parametrize("form", ["npz", "h5"])
+def test_arrays_of_any_name_become_inputs_and_labels(tmp_path, small_blocks, form):
+    for name in ("a", "b"):
+        arrays = {"images": pixels(9), "labels": np.arange(9) > 4}
+        if form == "npz":
+            np.savez(tmp_path / f"{name}.npz", **arrays)
+        else:
+            with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+                for key, value in arrays.items():
+                    file.create_dataset(f"deep/{key}", data=value, chunks=True)
+    label = "labels" if form == "npz" else "deep/labels"
+    test = tmp_path / f"b.{form}"
+    import_data(tmp_path / f"a.{form}", tmp_path / "new.h5", target=label, test=test)
+    data = load_data_set(tmp_path / "new.h5")
+    np.testing.assert_array_equal(data.train.X, np.moveaxis(pixels(9), 0, -1))
+    assert data.train.Y.tolist() == [[0, 0, 0, 0, 0, 1, 1, 1, 1]]
+    assert data.test == data.train
+
+
+def test_two_npy_files_become_inputs_and_labels(tmp_path, small_blocks):
+    np.save(tmp_path / "X.npy", np.asfortranarray(pixels(9)))
+    np.save(tmp_path / "Y.npy", np.arange(9.0))
+    import_data(tmp_path / "X.npy", tmp_path / "new.h5", target="Y.npy")
+    data = load_data_set(tmp_path / "new.h5")
+    np.testing.assert_array_equal(data.train.X, np.moveaxis(pixels(9), 0, -1))
+    assert data.train.Y.tolist() == [list(range(9))]
+
+
+def test_training_gives_the_same_bits_from_the_source_and_from_the_copy(tmp_path):
+    X = Key(2).normal((3, 40))
+    data = DataSet(Batch(X, X[:1] > 0), Batch(X[:, :5], X[:1, :5] > 0))
+    save_table(tmp_path / "a.h5", data)
+    import_data(tmp_path / "a.h5", tmp_path / "b.h5")
+    recipe = Recipe(
+        data="x", network="serial(dense(4), relu, dense(1))", loss="sigmoid_cross_entropy",
+        optimizer="adam", batches="mini_batches(8)", iterations=6, standardize=True,
+    )  # fmt: skip
+    vectors = [
+        train(recipe, load_data_set(tmp_path / name)).state.parameters.vector
+        for name in ("a.h5", "b.h5")
+    ]
+    assert vectors[0].tobytes() == vectors[1].tobytes()
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    for number in range(12):
+        folder = tmp_path / "pictures" / ("cat" if number % 2 else "dog")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels(12, (6, 8, 3))[number]).save(folder / f"{number:02}.png")
+    return tmp_path / "pictures"
+
+
+@pytest.mark.parametrize("test", ["", 0.3])
+def test_imported_pictures_are_those_of_the_folder(tmp_path, pictures, monkeypatch, test):
+    monkeypatch.setenv("PYDNN_CACHE", str(tmp_path / "cache"))
+    done = import_data(pictures, tmp_path / "new.h5", image_size=(4, 5), test=test)
+    assert (done.rows, done.what) == (12, "images of 4 x 5 pixels")
+    copy = load_data_set(tmp_path / "new.h5")
+    assert copy == load_data_set(pictures, image_size=(4, 5), test=test)
+    assert copy.test.X.shape[1] == (4 if test else 0)
+    stored = open_stored(tmp_path / "new.h5")
+    assert stored["train_images"].dtype == np.uint8
+
+
+def test_pictures_that_cannot_be_read_are_refused_or_left_out(tmp_path, pictures):
+    (pictures / "cat" / "bad.png").write_bytes(b"no picture")
+    with pytest.raises(BadInput, match=r"1 of 13 pictures in .* cannot be read .*cat/bad\.png"):
+        import_data(pictures, tmp_path / "new.h5")
+    done = import_data(pictures, tmp_path / "new.h5", skip_unreadable=True)
+    assert done.rows == 12
+    assert "1 picture of" in done.notes[0]
+    assert len(load_data_set(tmp_path / "new.h5").train.Y[0]) == 12
+
+
+REFUSED = {
+    "a stored table": ({"a": [1, 2]}, {}, "is in the form of an imported table already"),
+    "rows": ({"a": np.ones(3), "b": np.ones(4)}, {}, "b in .* has 4 rows, but a has 3"),
+    "nothing": ({}, {}, "has no arrays, expected columns of a table"),
+    "target": ({"a": np.ones((3, 1)), "b": np.ones(3)}, {"target": "c"}, "is no array .* 'c'"),
+    "inputs": (
+        {"a": np.ones((3, 1)), "b": np.ones(3), "c": np.ones(3)},
+        {"target": "b"},
+        "has a, c, expected one array of inputs beside b",
+    ),
+    "no target": ({"a": np.ones((3, 1))}, {"inputs": "a"}, "no target is named"),
+    "labels": (
+        {"a": np.ones((3, 1)), "b": np.ones(4)}, {"target": "b"},
+        "train_Y in .* has 4 rows, but the inputs have 3",
+    ),
+    "one axis": ({"a": np.ones(3), "b": np.ones(3)}, {"target": "b"}, "expected .*'m', 'n_x'"),
+    "not finite": (
+        {"a": np.array([[1.0], [np.nan]]), "b": np.ones(2)}, {"target": "b"},
+        "train_X in .* holds nan in row 1, expected finite",
+    ),
+    "complex": ({"a": np.ones((2, 1), "c16"), "b": np.ones(2)}, {"target": "b"}, "holds complex"),
+    "share": ({"a": np.ones((2, 1))}, {"test": 0.2}, "choose the test part when you train"),
+    "share of arrays": (
+        {"a": np.ones((2, 1)), "b": np.ones(2)}, {"target": "b", "test": 0.2}, "expected a second"
+    ),
+    "size": ({"a": np.ones((2, 1))}, {"image_size": (3, 3)}, "image_size is .*: leave it out"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_imported_is_refused_and_leaves_nothing(tmp_path, case):
+    arrays, options, message = REFUSED[case]
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        for name, values in arrays.items():
+            file[name] = values
+    if case == "a stored table":
+        import_data(path, tmp_path / "b.h5")
+        path = tmp_path / "b.h5"
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(BadInput, match=message) as refusal:
+        import_data(path, tmp_path / "new.h5", **options)
+    assert "\n" not in str(refusal.value)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_name_that_is_taken_and_a_missing_source_are_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("a\n1\n")
+    with pytest.raises(BadInput, match=r"t\.csv exists already"):
+        import_data(tmp_path / "t.csv", tmp_path / "t.csv")
+    with pytest.raises(BadInput, match=r"no\.csv does not exist, expected a file of data"):
+        import_data(tmp_path / "no.csv", tmp_path / "t.h5")
+    with pytest.raises(BadInput, match=r"t\.h5 cannot be written"):
+        import_data(tmp_path / "t.csv", tmp_path / "nowhere" / "t.h5")
+
+
+@pytest.mark.parametrize("form", ["csv", "h5", "npy"])
+def test_a_source_that_changes_meanwhile_is_refused_and_leaves_nothing(
+    tmp_path, form, small_blocks
+):
+    path = tmp_path / f"t.{form}"
+    if form == "csv":
+        path.write_text("a,b\n" + "1,2\n" * 40)
+    elif form == "npy":
+        np.save(path, np.ones((40, 2)))
+    else:
+        with h5py.File(path, "w") as file:
+            file["a"] = np.ones(40)
+
+    def change(*_):
+        with path.open("ab") as file:
+            file.write(b"3")
+
+    with pytest.raises(BadInput, match="has changed while it was read"):
+        import_data(path, tmp_path / "new.h5", on_progress=change)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_file_larger_than_its_disk_is_refused_before_it_is_written(tmp_path, monkeypatch):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["train_X"], file["train_Y"] = np.ones((4, 2)), np.ones(4)
+    monkeypatch.setattr(importing.shutil, "disk_usage", lambda path: type("", (), {"free": 9}))
+    with pytest.raises(BadInput, match=r"new\.h5 takes 96 B, but its disk has 9 B free"):
+        import_data(tmp_path / "a.h5", tmp_path / "new.h5")
