@@ -7,7 +7,7 @@ from pathlib import Path
 
 import attrs
 
-from pydnn.checks import BadInput, Json, expect_known, path_of
+from pydnn.checks import BadInput, Json, expect_count, expect_known, path_of
 from pydnn.cli.output import say, say_json, say_table
 from pydnn.cli.run_options import Commands, add_run_options, option_group
 from pydnn.runs import Run
@@ -49,6 +49,9 @@ def add_to(commands: Commands) -> None:
         "--layer", metavar="N", help="one stage of the network alone, by its place, e.g. 2 or 1/0"
     )
     option(
+        "--shard", type=int, metavar="N", help="one shard of the batch alone, by its number, from 0"
+    )
+    option(
         "--out",
         type=path_of,
         metavar="FILE",
@@ -61,15 +64,15 @@ def add_to(commands: Commands) -> None:
 def _run(args: argparse.Namespace) -> int:
     run = Run.open(args.folder, data=args.data, anyway=args.anyway, allow=args.allow)
     if args.csv:
-        for option in ("part", "layer", "json"):
-            if getattr(args, option):
+        for option in ("part", "layer", "shard", "json"):
+            if getattr(args, option) not in (None, False):
                 raise BadInput(
                     f"--csv prints numbers of all steps, but --{option} is about one step: "
                     f"leave out --csv or --{option}."
                 )
         return _write_csv(run, args.out)
     step, all_tensors = look_into(run, args.step)
-    tensors = _chosen(all_tensors, args.part, args.layer)
+    tensors = _chosen(all_tensors, args.part, args.layer, args.shard)
     if args.out is not None:
         write_tensors(args.out, tensors)
     rows = [(tensor, summary_of(tensor)) for tensor in tensors]
@@ -100,7 +103,18 @@ def _write_csv(run: Run, path: Path | None) -> int:
     return 0
 
 
-def _chosen(tensors: list[Tensor], part: str | None, layer: str | None) -> list[Tensor]:
+def _chosen(
+    tensors: list[Tensor], part: str | None, layer: str | None, shard: int | None
+) -> list[Tensor]:
+    if shard is not None:
+        last = max((t.shard for t in tensors if t.shard is not None), default=None)
+        if last is None:
+            raise BadInput(
+                f"--shard is {shard}, but the recipe of the run has no shards: leave it out."
+            )
+        hint = "shards are numbered from 0"
+        expect_count("--shard", shard, least=0, most=last, hint=hint)
+        tensors = [tensor for tensor in tensors if tensor.shard == shard]
     if part is not None:
         expect_known("part of the step", part, {tensor.part for tensor in tensors})
         tensors = [tensor for tensor in tensors if tensor.part == part]
@@ -121,7 +135,8 @@ def _as_json(run: Run, step: Step, rows: list[tuple[Tensor, Summary]]) -> dict[s
         "cost": step.info.cost,
         "gradient_norm": step.info.gradient_norm,
         "tensors": [
-            {"part": t.part, "layer": t.layer, "stage": t.stage, "name": t.name}
+            ({} if t.shard is None else {"shard": t.shard})
+            | {"part": t.part, "layer": t.layer, "stage": t.stage, "name": t.name}
             | attrs.asdict(summary)
             for t, summary in rows
         ],
@@ -136,7 +151,8 @@ def _print_table(rows: list[tuple[Tensor, Summary]]) -> None:
         shape = " x ".join(map(str, summary.shape)) or "number"
         numbers = [_number(n) for n in (summary.low, summary.high, summary.norm)]
         dead = "" if summary.dead is None else f"{summary.dead:.0%}"
-        table.append((tensor.part, tensor.layer, tensor.stage, tensor.name, shape, *numbers, dead))
+        part = tensor.part if tensor.shard is None else f"shard {tensor.shard}: {tensor.part}"
+        table.append((part, tensor.layer, tensor.stage, tensor.name, shape, *numbers, dead))
     say_table(table, align="<<<<<>>>>")
 
 

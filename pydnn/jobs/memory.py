@@ -29,6 +29,8 @@ def bytes_of(
 ) -> dict[str, int]:
     """The least bytes that a training step holds at the same time, by purpose.
 
+    Shards are computed one after the other, so only one has activations at a time.
+
     For columns of features, the activations are the outputs of the layers. A stage for images or
     sequences may keep more than its output for the backward pass, and make arrays as large as
     those in it, so a network with such stages is tried on two examples of zeros.
@@ -42,13 +44,16 @@ def bytes_of(
     """
     item = np.dtype(recipe.dtype).itemsize
     per_epoch: int = build(recipe.batches, family="batches").per_epoch(examples)
-    m = -(-examples // per_epoch)  # rounded up: the largest batch
+    m = -(-examples // per_epoch // recipe.shards)  # rounded up: the largest batch or shard
+    what = "batch" if recipe.shards == 1 else "shard"
+    # A tree adds the gradients of shards, with one sum at each of its levels.
+    gradients = 1 if recipe.shards == 1 else recipe.shards.bit_length() + 1
     numbers = math.ceil(_activations(recipe, layers, layout, shape))
     return {
         "parameters": layout.size * item,
-        "gradients": layout.size * item,
+        "gradients": gradients * layout.size * item,
         "state of the optimizer": _state_bytes(recipe, layout),
-        f"activations, batch of {m}": numbers * m * item,
+        f"activations, {what} of {m}": numbers * m * item,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
@@ -43,6 +44,8 @@ class Tensor:
         stage: The name of that stage, e.g. "dense"; empty if it belongs to no stage.
         name: Its own name, e.g. "A", "cache.Z" or "dW".
         array: Its numbers.
+        shard: The number of its shard, where batches are cut into shards; None if it belongs to
+            the whole step.
     """
 
     part: str
@@ -50,17 +53,19 @@ class Tensor:
     stage: str
     name: str
     array: AnyArray
+    shard: int | None = None
 
     @property
-    def place(self) -> tuple[str, str, str]:
-        """Its part, layer and name, which identify the same tensor in another run."""
-        return self.part, self.layer, self.name
+    def place(self) -> tuple[int | None, str, str, str]:
+        """Its shard, part, layer and name, which identify the same tensor in another run."""
+        return self.shard, self.part, self.layer, self.name
 
     def __str__(self) -> str:
         layer = f"layer {self.layer} ({self.stage}), " if self.stage else ""
         if not layer and self.layer:
             layer = f"layer {self.layer}, "
-        return f"{self.part}, {layer}{self.name}"
+        shard = "" if self.shard is None else f"shard {self.shard}, "
+        return f"{shard}{self.part}, {layer}{self.name}"
 
 
 @attrs.frozen
@@ -130,13 +135,18 @@ def look_into_steps(run: Run, steps: Iterable[int]) -> Iterator[tuple[Step, list
     for step in steps:
         state, batch = run.before(step)  # refuses a step that there is not, before any work
         job = job or run.job_through(watched)
-        tensors[:] = _given(Step(state, batch))  # forget what was computed before
-        before = Step(state, batch)
-        for name, record in trace(job.train_step, state, batch):
-            tensors += _made(name, before, record)
-            before = record
+        kept = list(_given(Step(state, batch)))
+        for shard in (*range(job.recipe.shards if job.recipe.shards > 1 else 0), None):
+            tensors.clear()  # of what was computed before
+            before = Step(state, batch)
+            for name, record in trace(job.train_step, state, batch, shard=shard):
+                if "shards" in record.filled_since(before):  # each shard has shown what is inside
+                    tensors.clear()
+                tensors += _made(name, before, record)
+                before = record
+            kept += [attrs.evolve(tensor, shard=shard) for tensor in tensors]
         run.expect_repeated(before)
-        yield before, list(tensors)
+        yield before, kept
 
 
 def _watched(path: str, stage: Stage, tensors: list[Tensor]) -> Stage:
@@ -223,7 +233,7 @@ def _made(part: str, before: Step, after: Step) -> Iterator[Tensor]:
                 yield from _packed(part, after.state.parameters.with_vector(value), "update of ")
             else:
                 yield Tensor(part, "", "", name, np.asarray(value))
-    if "grads" in made and "grads" in before.filled:  # e.g. penalties
+    if "grads" in made and ("grads" in before.filled or "shards" in made):  # e.g. penalties
         yield from _packed(part, after.grads, "gradient of ")
     if "statistics" in made:
         yield from _packed(part, after.statistics, "running ")
@@ -247,11 +257,12 @@ def write_tensors(path: AnyPath, tensors: Sequence[Tensor]) -> None:
     arrays: dict[str, AnyArray] = {}
     index = []
     for tensor in tensors:
-        name = "/".join(filter(None, (tensor.part, tensor.layer, tensor.name)))
+        shard = "" if tensor.shard is None else f"shard {tensor.shard}"
+        name = "/".join(filter(None, (shard, tensor.part, tensor.layer, tensor.name)))
         while name in arrays:  # a stage may be called more than once in a step
             name += "'"
         arrays[name] = tensor.array
-        index.append([name, tensor.part, tensor.layer, tensor.stage, tensor.name])
+        index.append([name, tensor.part, tensor.layer, tensor.stage, tensor.name, shard])
     text = np.frombuffer(json.dumps(index).encode(), np.uint8)
     write_hdf5(path_of(path), arrays={**arrays, _INDEX: text})
 
@@ -265,9 +276,10 @@ def read_tensors(path: AnyPath) -> list[Tensor]:
     with open_hdf5(path_of(path)) as file:
         text = read_array(file, _INDEX, dtype=np.uint8, shape=("n",)).tobytes()
         tensors = []
-        for path_inside, part, layer, stage, name in _index(path, text):
+        for path_inside, part, layer, stage, name, shard in _index(path, text):
             array = read_array(file, path_inside, dtype=np.number, shape=None)
-            tensors.append(Tensor(part, layer, stage, name, array))
+            number = int(shard.removeprefix("shard ")) if shard else None
+            tensors.append(Tensor(part, layer, stage, name, array, number))
         return tensors
 
 
@@ -279,9 +291,13 @@ def _index(path: AnyPath, text: bytes) -> list[list[str]]:
     match index:
         case [*entries] if all(
             isinstance(entry, list)
-            and len(entry) == 5
+            and len(entry) in (5, 6)
             and all(isinstance(word, str) for word in entry)
+            and _SHARD.fullmatch("".join(entry[5:]))
             for entry in entries
         ):
-            return list(entries)
+            return [[*entry, ""][:6] for entry in entries]
     raise BadInput(f"{_INDEX} in {path} does not name its arrays: write it again.")
+
+
+_SHARD = re.compile("(shard [0-9]{1,9})?")

@@ -135,6 +135,8 @@ def stacking_key(recipe: Recipe) -> Recipe:
 def why_not_stacked(jobs: Sequence[Job]) -> str:
     """Return why jobs whose recipes have one `stacking_key` cannot be stacked; "" if they can."""
     first = jobs[0]
+    if first.recipe.shards > 1:
+        return "its batches are cut into shards"
     if first.network.statistics is not None:
         return "its network gathers statistics"
     if reason := _several_axes(first):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
 import numpy as np
 
 from pydnn.descriptions.builders import build, describe
+from pydnn.descriptions.parts import DescribedPart
 from pydnn.descriptions.text import own_builders, read_description, write_description
 from pydnn.keys import Key
 from pydnn.numerics import ARITHMETICS
@@ -27,7 +28,7 @@ _EXAMPLES = ("X", "Y", "weights", "lengths")
 
 
 def results_by(
-    executor: Executor, sharding: Sharding, parts: tuple[Part, ...], *, changed: bool
+    executor: Executor, sharding: Sharding, parts: tuple[Part, ...]
 ) -> Callable[[TrainState, Batch, list[float]], list[ShardResult]]:
     """Return the function that lets an executor compute the results of all shards of a batch.
 
@@ -37,11 +38,10 @@ def results_by(
     Args:
         executor: The executor.
         sharding: The sharding of the step.
-        parts: The parts to apply to each shard.
-        changed: Whether these are other parts than `make_train_step` made. Workers in other
-            processes cannot have them.
+        parts: The parts to apply to each shard. Workers in other processes have only those that
+            `make_train_step` makes.
     """
-    spec, shards = _spec(sharding, parts, changed=changed), sharding.shards
+    spec, shards = _spec(sharding, parts), sharding.shards
     length = _run_length(shards, executor.workers)
 
     def results(state: TrainState, batch: Batch, shares: list[float]) -> list[ShardResult]:
@@ -88,7 +88,7 @@ def _run_length(shards: int, workers: int) -> int:
     return best
 
 
-def _spec(sharding: Sharding, parts: tuple[Part, ...], *, changed: bool) -> Spec:
+def _spec(sharding: Sharding, parts: tuple[Part, ...]) -> Spec:
     """What a worker prepares to compute shards with these parts."""
     live = _Worker(sharding.network, attrs.evolve(sharding, executor=None).part(parts))
     described = {
@@ -96,10 +96,9 @@ def _spec(sharding: Sharding, parts: tuple[Part, ...], *, changed: bool) -> Spec
         "loss": sharding.loss,
         "optimizer": sharding.optimizer,
     }
-    known = all(part.description is not None for part in (*described.values(), *sharding.augment))
     name = sharding.numerics.name
-    if changed or not known or ARITHMETICS.get(name) is not sharding.numerics:
-        return Spec(live=live)
+    if only_here := _only_here(sharding, parts, described):
+        return Spec(live=live, only_here=only_here)
     texts = {name: write_description(describe(part)) for name, part in described.items()}
     augment = [write_description(describe(part)) for part in sharding.augment]
     own = [builder for text in (*texts.values(), *augment) for builder in own_builders(text)]
@@ -109,6 +108,23 @@ def _spec(sharding: Sharding, parts: tuple[Part, ...], *, changed: bool) -> Spec
         portable=sharding.numerics.exact,
         live=live,
     )
+
+
+def _only_here(
+    sharding: Sharding, parts: tuple[Part, ...], described: Mapping[str, DescribedPart]
+) -> str:
+    """What workers in other processes would not have, in words; "" if they can have everything."""
+    for part in parts:
+        if part.function not in sharding.made:
+            return f"the part {part.name!r} inside gradients"
+    if len(parts) < len(sharding.made):
+        return "other parts inside gradients than it was made with"
+    for what, described_part in (*described.items(), *(("augment", p) for p in sharding.augment)):
+        if described_part.description is None:
+            return f"the {what} {described_part!r}, which has no description"
+    if ARITHMETICS.get(sharding.numerics.name) is not sharding.numerics:
+        return f"the arithmetic {sharding.numerics.name!r}, which pydnn does not know by that name"
+    return ""
 
 
 @attrs.frozen(eq=False)

@@ -185,6 +185,7 @@ class Sharding:
         augment: The random changes of the examples.
         numerics: The arithmetic.
         shards: The number of shards.
+        made: The functions of the parts that `make_train_step` put inside.
         executor: Who computes the shards; None for the thread that calls the step. No bit depends
             on it, and a pickled step has none.
     """
@@ -196,7 +197,7 @@ class Sharding:
     numerics: Numerics
     shards: int
     executor: Executor | None = attrs.field(default=None, repr=False)
-    _made: list[StepFunction] = attrs.field(init=False, factory=list, repr=False)
+    made: list[StepFunction] = attrs.field(init=False, factory=list, repr=False)
     _shapes: dict[Shape, Shape] = attrs.field(init=False, factory=dict, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -209,8 +210,8 @@ class Sharding:
         if self.network.statistics is not None:
             gives.append("statistics")
         expect_fit(parts, gives, of="a shard")
-        if not self._made:  # the parts that `make_train_step` made
-            self._made[:] = [p.function for p in parts]
+        if not self.made:  # the parts that `make_train_step` made
+            self.made[:] = [p.function for p in parts]
         results, layout_of = self._results_of(parts), gradients_layouts(self.network)
 
         def gradients(step: Step) -> Step:
@@ -240,7 +241,7 @@ class Sharding:
     def computed_by(self, executor: Executor | None) -> Sharding:
         """Return the same with another executor."""
         sharding = attrs.evolve(self, executor=executor)
-        sharding._made[:] = self._made
+        sharding.made[:] = self.made
         return sharding
 
     def _results_of(
@@ -250,8 +251,7 @@ class Sharding:
         if self.executor is not None:
             from pydnn.training.shard_tasks import results_by  # only few trainings need workers
 
-            changed = [p.function for p in parts] != self._made
-            return results_by(self.executor, self, parts, changed=changed)
+            return results_by(self.executor, self, parts)
         run = self.alone(composed(parts))
         return lambda state, batch, shares: (
             _result(run(self._started(state, batch, s, shares))) for s in range(self.shards)

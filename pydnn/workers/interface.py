@@ -41,6 +41,7 @@ class Spec:
         portable: Whether its arithmetic gives the same bits with every processor and NumPy.
         live: What the spec stands for, for workers in this process, which then prepare nothing. It
             never leaves the process. An empty spec with `live` cannot go to other processes.
+        only_here: What such a spec holds that other processes do not have, in words.
 
     Example:
         >>> spec = Spec(recipe='network = "dense(1)"', arrays={"X": np.zeros((2, 3))})
@@ -57,6 +58,7 @@ class Spec:
     allow: tuple[str, ...] = ()
     portable: bool = False
     live: Any = attrs.field(default=None, repr=False)
+    only_here: str = ""
 
     @property
     def texts(self) -> dict[str, Json]:
@@ -84,9 +86,11 @@ class Spec:
             BadInput: If it does.
         """
         if self.live is not None and not (self.recipe or self.facts):
+            what = self.only_here or "parts that have no descriptions"
             raise BadInput(
-                "the parts have no descriptions, which other processes would need: make them with "
-                "builders (see nn.described), or use the executor serial or threads."
+                f"the step has {what}, but workers in other processes know only what a recipe can "
+                "say: make it with a builder (see nn.described), or use the executor serial or "
+                "threads."
             )
 
 

@@ -153,7 +153,7 @@ def test_a_changed_part_inside_is_computed_in_this_process_and_refused_by_others
     )
     fingerprints = {state_fingerprint(nn.train(job).last) for job in (alone, shared)}
     assert len(fingerprints) == 1
-    with pytest.raises(nn.BadInput, match="no descriptions"):
+    with pytest.raises(nn.BadInput, match="the part 'halve' inside gradients"):
         nn.train(other)
 
 
