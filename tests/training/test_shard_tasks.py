@@ -28,7 +28,7 @@ POINTS = nn.Batch(
 STAGES = st.lists(
     st.sampled_from(
         [
-            "dense(5)",
+            "dense(6)",
             "relu()",
             "dropout(keep_prob=0.7)",
             "layer_norm()",
