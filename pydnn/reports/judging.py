@@ -13,6 +13,7 @@ from pydnn.data.texts import Vocabulary
 from pydnn.jobs.model import Model
 from pydnn.jobs.scores import names_of, predicted
 from pydnn.metrics import classes_of, confusion_matrix, most_likely
+from pydnn.probability_curves import calibration_curve, roc_curve
 from pydnn.records import Batch, FloatArray
 from pydnn.reports.charts import STYLES, Series, bar_chart, line_chart, number, scrolling, table
 from pydnn.reports.markup import Markup, element
@@ -24,7 +25,6 @@ __all__ = ["Judged", "judged", "judgment", "mistakes"]
 _MOST_JUDGED = 20_000  # examples
 _MOST_CLASSES = 20  # whose confusion people read
 _SHOWN = 12  # mistakes
-_BINS = 10  # of probabilities
 _CURVE = 200  # points of a curve
 
 
@@ -151,13 +151,9 @@ def _roc(found: Judged, names: Sequence[str]) -> Markup:
         rows = [(n, found.P[k], found.Y[0] == k) for k, n in enumerate(names)]
     curves = []
     for name, probabilities, positive in rows[:STYLES]:
-        p, n = int(positive.sum()), int((~positive).sum())
-        if not p or not n:
+        if positive.all() or not positive.any():
             continue
-        order = np.argsort(-probabilities, kind="stable")
-        ends = np.append(np.flatnonzero(np.diff(probabilities[order])), len(order) - 1)
-        true = np.append(0, np.cumsum(positive[order])[ends] / p)
-        false = np.append(0, np.cumsum(~positive[order])[ends] / n)
+        false, true = roc_curve(probabilities, positive)
         kept = np.unique(np.linspace(0, len(true) - 1, _CURVE).astype(np.int64))
         curves.append(Series(name, false[kept], true[kept]))
     more = "" if len(rows) <= STYLES else f", the first {STYLES} of {len(rows)} classes"
@@ -174,11 +170,7 @@ def _calibration(found: Judged, what: str) -> Markup:
     """How often predictions are right, by the probability that the model gave them."""
     sure = found.P[0] if found.task == "two classes" else found.P.max(axis=0)
     right = found.Y[0] == 1 if found.task == "two classes" else found.taken[0] == found.Y[0]
-    bins = np.minimum((sure * _BINS).astype(np.int64), _BINS - 1)
-    counts = np.bincount(bins, minlength=_BINS)
-    used = np.flatnonzero(counts)
-    shares = np.bincount(bins, weights=right, minlength=_BINS)[used] / counts[used]
-    means = np.bincount(bins, weights=sure, minlength=_BINS)[used] / counts[used]
+    means, shares, _ = calibration_curve(sure, right)
     return line_chart(
         "Calibration",
         [Series(f"share of {what}", means, shares)],

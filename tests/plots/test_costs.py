@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pydnn import BadInput
-from pydnn.plots import expect_plottable, plot_costs, plot_sweep, save_plot
+from pydnn.plots import expect_plottable, plot_costs, plot_curves, plot_sweep, save_plot
 
 pytest.importorskip("matplotlib")
 
@@ -121,3 +121,25 @@ def test_no_plot_needs_tex_whatever_the_settings_say(tmp_path, monkeypatch):
         for figure in (plot_costs([0.7, 0.5], title="alone"), swept):
             save_plot(figure, tmp_path / "costs.png")
         assert matplotlib.rcParams["text.usetex"]
+
+
+def test_several_runs_are_drawn_as_their_mean_with_a_band():
+    figure = plot_curves({"a": [[1.0, np.nan], [3.0, 4.0]], "b": [1.0, 2.0]}, title="x")
+    (axes,) = figure.axes
+    first, second = axes.lines
+    np.testing.assert_array_equal(first.get_ydata(), [2, 4])
+    assert first.get_linestyle() != second.get_linestyle()
+    assert len(axes.collections) == 1
+
+
+@pytest.mark.parametrize(
+    ("curves", "x", "words"),
+    [
+        ({}, None, "no finite numbers"),
+        ({"a": [np.nan]}, None, "no finite"),
+        ({"a": [1]}, [1, 2], "2"),
+    ],
+)
+def test_curves_that_cannot_be_drawn_are_refused(curves, x, words):
+    with pytest.raises(BadInput, match=words):
+        plot_curves(curves, title="x", x=x)

@@ -1,51 +1,29 @@
-"""Plots of trainings, drawn with matplotlib (extra `plot`)."""
+"""Plots of costs and of other numbers over the steps of trainings."""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import os
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from types import ModuleType
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pydnn.checks import (
-    AnyPath,
-    BadInput,
-    expect_known,
-    import_extra,
-    path_of,
-    printable,
-)
+from pydnn.checks import BadInput
+from pydnn.plots.figures import axes_of, shown, style_of, without_tex
 from pydnn.records import FloatArray
-from pydnn.storage.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["expect_plottable", "plot_costs", "plot_sweep", "save_plot"]
+__all__ = ["plot_costs", "plot_curves", "plot_sweep"]
 
 _FEW_SETTINGS = 4  # as many fit into a legend inside the axes
 _ENTRY_HEIGHT = 0.19  # inches
 _LONG_NAME = 40  # letters
 
 
-@contextlib.contextmanager
-def _without_tex() -> Iterator[None]:
-    """A context in which matplotlib does not use TeX, whatever its settings say.
-
-    A settings file in the current folder may come from a stranger, and TeX is a program that
-    executes the text that it typesets.
-    """
-    with _matplotlib("matplotlib").rc_context({"text.usetex": False}):
-        yield
-
-
-@_without_tex()
+@without_tex()
 def plot_costs(costs: Sequence[float] | FloatArray, *, title: str) -> Figure:
     """Plot the cost against the iteration.
 
@@ -71,37 +49,10 @@ def plot_costs(costs: Sequence[float] | FloatArray, *, title: str) -> Figure:
 
 def _of_costs(title: str, ylabel: str = "cost (nats per example)") -> tuple[Figure, Axes]:
     """An empty plot of cost against iteration."""
-    figure_of = _matplotlib("matplotlib.figure").Figure
-    figure: Figure = figure_of(figsize=(6.4, 4.0), dpi=150, layout="constrained")
-    axes = figure.subplots()
-    axes.set_xlabel("iterations")
-    axes.set_ylabel(_shown(ylabel))
-    axes.set_title(_shown(title))
-    axes.margins(x=0.01)
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+    return axes_of(title, x_label="iterations", y_label=ylabel)
 
 
-def _matplotlib(module: str) -> ModuleType:
-    """Import a module of matplotlib, ignoring MPLBACKEND, since no plot here needs a backend.
-
-    In a notebook, MPLBACKEND names a backend that may be missing in the environment of the
-    command `pydnn`, and then matplotlib refuses to be imported.
-    """
-    backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
-    try:
-        imported = import_extra(module, extra="plot", purpose="a plot")
-    finally:
-        if backend is not None:
-            os.environ["MPLBACKEND"] = backend
-    if backend is not None:  # for other plots of this process, as matplotlib would set it
-        with contextlib.suppress(Exception):
-            sys.modules["matplotlib"].rcParams["backend"] = backend
-    return imported
-
-
-@_without_tex()
+@without_tex()
 def plot_sweep(
     costs: Mapping[str, FloatArray], *, best: tuple[str, int] | None, title: str, ylabel: str
 ) -> Figure:
@@ -131,7 +82,7 @@ def plot_sweep(
         known = np.isfinite(rows)  # the mean is over runs that have not ended yet
         some = known.any(axis=0)
         mean = np.where(known, rows, 0)[:, some].sum(axis=0) / known[:, some].sum(axis=0)
-        label = f"mean of {len(rows)}" + (f", {_shown(name)}" if name else "")
+        label = f"mean of {len(rows)}" + (f", {shown(name)}" if name else "")
         axes.plot(np.flatnonzero(some), mean, color=color, linewidth=2.2, label=label, zorder=3)
     if best is not None:
         row = costs[best[0]][best[1]]
@@ -148,11 +99,6 @@ def plot_sweep(
     else:
         axes.legend(frameon=False, fontsize="small")
     return figure
-
-
-def _shown(text: str, most: int = 90) -> str:
-    """Text that is safe to draw, fits into the figure, and is not read as a formula."""
-    return printable(text, most=most).replace("$", r"\$")
 
 
 def _what_differs(names: Sequence[str]) -> list[str]:
@@ -185,36 +131,68 @@ def _top(costs: Mapping[str, FloatArray]) -> float | None:
     return 1.05 * highest if highest > 0 <= known.min() else None
 
 
-def expect_plottable(path: AnyPath) -> None:
-    """Refuse a file name that no plot could be saved to; for use before a long computation.
-
-    Raises:
-        BadInput: If the folder does not exist, or matplotlib does not know the file's extension.
-        MissingExtra: If matplotlib is not installed.
-    """
-    path = path_of(path)
-    backend = _matplotlib("matplotlib.backend_bases")
-    known = backend.FigureCanvasBase.get_supported_filetypes()
-    if not path.suffix:
-        raise BadInput(f"{path} has no extension, so its format is unknown: call it {path}.png.")
-    expect_known("picture format", path.suffix.removeprefix(".").lower(), known)
-    if not path.parent.is_dir():
-        raise BadInput(
-            f"{path.parent} is not a directory, so no plot can be saved there: create it."
-        )
-
-
-@_without_tex()
-def save_plot(figure: Figure, path: AnyPath) -> None:
-    """Write a figure in the format of the file's extension, replacing an existing file.
+@without_tex()
+def plot_curves(
+    curves: Mapping[str, FloatArray | Sequence[float]],
+    *,
+    title: str,
+    x: Sequence[float] | FloatArray | None = None,
+    x_label: str = "iterations",
+    y_label: str = "",
+    log: bool = False,
+) -> Figure:
+    """Plot several curves over each other, each with a band if it is the mean of several runs.
 
     Args:
-        figure: A figure of matplotlib.
-        path: The file, e.g. costs.png, costs.svg or costs.pdf.
+        curves: By name, the numbers of one run (n,), or of R runs (R, n), of which the mean is
+            drawn and a band from the lowest to the highest. NaN leaves a gap.
+        title: The title of the plot.
+        x: The places of the numbers (n,); by default 0, 1, and so on.
+        x_label: The label of the horizontal axis.
+        y_label: The label of the vertical axis, with its unit.
+        log: Whether the vertical axis is logarithmic.
+
+    Returns:
+        A matplotlib figure.
 
     Raises:
-        BadInput: If the file cannot be written.
+        BadInput: If there are no numbers, or the curves differ in length from `x`.
+        MissingExtra: If matplotlib is not installed.
+
+    Example:
+        >>> costs = {"adam": [[0.7, 0.4], [0.6, 0.3]], "plain": [0.7, 0.6]}
+        >>> figure = plot_curves(costs, title="Two optimizers", y_label="cost")
+        >>> [line.get_label() for line in figure.axes[0].lines]
+        ['adam, mean of 2', 'plain']
     """
-    path = path_of(path)
-    kind = path.suffix.removeprefix(".").lower()
-    write_atomically(path, lambda file: figure.savefig(file, format=kind), replace=True)
+    figure, axes = axes_of(title, x_label=x_label, y_label=y_label)
+    drawn = False
+    for number, (name, values) in enumerate(curves.items()):
+        rows = np.atleast_2d(np.asarray(values, np.float64))
+        places = np.arange(rows.shape[1]) if x is None else np.asarray(x, np.float64)
+        if places.shape != rows.shape[1:]:
+            raise BadInput(
+                f"curve {name!r} has {rows.shape[1]} numbers, but x has {places.size}: give one "
+                "place per number."
+            )
+        known = np.isfinite(rows)
+        some = known.any(axis=0)
+        drawn |= bool(some.any())
+        count = np.maximum(known.sum(axis=0), 1)
+        mean = np.where(some, np.where(known, rows, 0).sum(axis=0) / count, np.nan)
+        label = shown(name) + (f", mean of {len(rows)}" if len(rows) > 1 else "")
+        style = style_of(number)
+        axes.plot(places, mean, linewidth=1.4, label=label, **style)
+        if len(rows) > 1:
+            low = np.where(known, rows, np.inf).min(axis=0)
+            high = np.where(known, rows, -np.inf).max(axis=0)
+            axes.fill_between(
+                places, low, high, where=some, color=style["color"], alpha=0.2, linewidth=0
+            )
+    if not drawn:
+        raise BadInput("the curves have no finite numbers, expected some: train first.")
+    if log:
+        axes.set_yscale("log")
+    if len(curves) > 1:
+        axes.legend(frameon=False, fontsize="small")
+    return figure
