@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -42,9 +43,9 @@ def results_by(
             `make_train_step` makes.
     """
     spec, shards = _spec(sharding, parts), sharding.shards
-    length = _run_length(shards, executor.workers)
 
     def results(state: TrainState, batch: Batch, shares: list[float]) -> list[ShardResult]:
+        length = _run_length(shards, max(1, executor.workers))  # workers may join or be lost
         common: dict[str, Any] = {
             "parameters": state.parameters.vector,
             "statistics": state.statistics.vector,
@@ -70,6 +71,7 @@ def results_by(
     return results
 
 
+@functools.lru_cache(maxsize=64)
 def _run_length(shards: int, workers: int) -> int:
     """The number of shards in a task: the largest power of two that leaves no worker idle.
 

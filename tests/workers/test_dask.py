@@ -1,15 +1,29 @@
 """The executor on a cluster of Dask: what crosses the wire, and what the user learns."""
 
+import logging
+import os
+import random
+import signal
+import subprocess
 import sys
+import threading
+import time
+from pathlib import Path
 
 import attrs
 import numpy as np
 import pytest
+import toolz
+from small_runs import small_data
 
+import pydnn as nn
 from pydnn import BadInput
 from pydnn.checks import MissingExtra
+from pydnn.jobs.job import prepare, run
 from pydnn.numerics.blas_threads import blas_threads
-from pydnn.workers import Spec, Task, dask
+from pydnn.runs import record, resume_run
+from pydnn.runs.state_arrays import state_fingerprint
+from pydnn.workers import Spec, Task, dask, threads
 from pydnn.workers.encoding import decoded
 from pydnn.workers.joining import own_report
 from pydnn.workers.tasks import Kind
@@ -181,3 +195,157 @@ def test_workers_with_other_bits_compute_only_what_is_portable(client, monkeypat
             executor.map([Task("echo", SPEC)])
         portable = attrs.evolve(SPEC, portable=True)
         assert executor.map([Task("echo", portable, {"n": 1})]) == [{"n": 1}]
+
+
+RECIPE = nn.Recipe(
+    "points",
+    "serial(dense(5), dropout(keep_prob=0.8), tanh(), dense(1))",
+    "sigmoid_cross_entropy()",
+    "adam()",
+    iterations=40,
+    batches="mini_batches(20)",
+    shards=4,
+)
+POINTS = nn.Batch(
+    nn.Key(1).at("X").normal((6, 50)), (nn.Key(1).at("Y").uniform((1, 50)) > 0.5) * 1.0
+)
+
+
+@pytest.fixture(scope="module")
+def serially():
+    return state_fingerprint(nn.train(RECIPE, POINTS).last)
+
+
+@pytest.fixture
+def cluster():
+    """A cluster of processes on this machine, and a client of it."""
+    distributed = pytest.importorskip("distributed", reason="needs the extra dask")
+    options = {"dashboard_address": None, "threads_per_worker": 1, "host": "127.0.0.1"}
+    with (
+        distributed.LocalCluster(
+            n_workers=1, memory_limit=None, silence_logs=logging.CRITICAL, **options
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield cluster, client
+
+
+def wait_for(condition, seconds=60):
+    for _ in range(int(seconds / 0.01)):
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+@pytest.mark.slow
+def test_one_recipe_has_the_same_bits_on_1_2_and_3_workers_and_on_one_that_joins(cluster, serially):
+    cluster, client = cluster
+    with dask(client) as executor:
+        for workers in (1, 2, 3):
+            cluster.scale(workers)
+            assert wait_for(lambda workers=workers: executor.workers == workers)
+            trained = nn.train(RECIPE, POINTS, executor=executor)
+            assert state_fingerprint(trained.last) == serially
+        cluster.scale(1)
+        assert wait_for(lambda: executor.workers == 1)
+
+        def adding(stream):
+            for state, info in stream:
+                if state.iteration == 10:
+                    cluster.scale(2)
+                    assert wait_for(lambda: executor.workers == 2)
+                yield state, info
+
+        trained = nn.train(RECIPE, POINTS, executor=executor, through=adding)
+        assert state_fingerprint(trained.last) == serially
+        assert all(member.specs for member in executor._members.values())  # both had tasks
+
+
+@pytest.mark.slow
+def test_one_recipe_has_the_same_bits_with_workers_killed_at_random_moments(cluster, serially):
+    cluster, client = cluster
+    cluster.scale(2)
+    client.wait_for_workers(2, timeout=60)
+    pids = client.run(os.getpid)
+    killed = []
+
+    def kill():
+        pid = random.choice(list(client.run(os.getpid).values()))
+        os.kill(pid, signal.SIGKILL if os.name != "nt" else signal.SIGTERM)
+        killed.append(pid)
+
+    def killing(stream):
+        moments = sorted(random.sample(range(RECIPE.iterations), 5))
+        timers = []
+        for state, info in stream:
+            if moments and state.iteration > moments[0]:
+                moments.pop(0)
+                assert wait_for(lambda: executor.workers == 2)
+                timers.append(threading.Timer(random.uniform(0, 0.01), kill))
+                timers[-1].start()
+            yield state, info
+        for timer in timers:
+            timer.join()
+
+    with dask(client) as executor:
+        trained = nn.train(RECIPE, POINTS, executor=executor, through=killing)
+    assert state_fingerprint(trained.last) == serially
+    assert len(set(killed)) == 5
+    assert killed[0] in pids.values()
+
+
+KILLED = """
+import os, signal, sys
+import attrs
+from pydnn.jobs.job import prepare, run
+from pydnn.runs import create_run, record
+from pydnn.workers import dask
+from small_runs import small_data, small_recipe
+
+if __name__ == "__main__":  # every worker imports this file
+    folder, run_folder = map(__import__("pathlib").Path, sys.argv[1:])
+    recipe = small_recipe(folder, shards=2, network="serial(dense(4), relu(), dense(1))")
+    with dask("local:2") as executor:
+        job = prepare(recipe, small_data().train, executor=executor)
+        with create_run(run_folder, job, small_data()) as recording:
+            for state, info in record(recording, run(job), every=4):
+                if state.iteration == 7:
+                    pids = executor._client.run(os.getpid).values()
+                    print(*pids, flush=True)
+                    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
+def test_a_killed_client_leaves_no_worker_and_its_run_goes_on_with_another_executor(tmp_path):
+    pytest.importorskip("distributed", reason="needs the extra dask")
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    tests = Path(__file__).parents[1]
+    killed = subprocess.run(
+        [sys.executable, script, tmp_path, tmp_path / "run"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent)])},
+        capture_output=True,
+        text=True,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    pids = [int(pid) for pid in killed.stdout.split()]
+    assert len(pids) == 2
+    assert wait_for(lambda: not any(map(is_alive, pids)))
+    with threads(2) as executor, resume_run(tmp_path / "run") as resumption:
+        job = resumption.job
+        assert job.state.iteration == 4
+        job = attrs.evolve(job, train_step=job.train_step.computed_by(executor))
+        state, _ = toolz.last(record(resumption.recording, run(job), every=4))
+    alone = prepare(job.recipe, small_data().train)
+    assert state_fingerprint(state) == state_fingerprint(toolz.last(run(alone))[0])
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
