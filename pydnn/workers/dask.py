@@ -570,8 +570,9 @@ def _local_cluster(distributed: Any, count: int) -> LocalCluster:
                 threads_per_worker=1,
                 processes=True,
                 host="127.0.0.1",
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",  # for its web server; the default may be taken
                 worker_dashboard_address=None,
+                scheduler_kwargs={"dashboard": False},
                 memory_limit=None,  # Dask would end a worker whose arrays fill its share
                 preload=[__name__],
                 silence_logs=logging.CRITICAL,
