@@ -26,6 +26,7 @@ __all__ = [
     "MOST_SEED",
     "AnyPath",
     "BadInput",
+    "BadRow",
     "Json",
     "MissingExtra",
     "NameTaken",
@@ -175,6 +176,33 @@ class BadInput(ValueError):  # noqa: N818 - it names the user's input, not our f
     def __init__(self, message: str) -> None:
         """Keep the `message` in its printable form."""
         super().__init__(printable(message))
+
+
+class BadRow(BadInput):
+    """A row of a table is wrong; the message says which one, counted from 1 on.
+
+    Attributes:
+        what: What is wrong.
+        row: The number of the row, from 0 on, among those that were given.
+        advice: The rest of the message.
+
+    Example:
+        >>> error = BadRow("column 'x' holds inf", 2, ", expected a number: correct it.")
+        >>> print(error.after(100))
+        column 'x' holds inf in row 103, expected a number: correct it.
+    """
+
+    def __init__(self, what: str, row: int, advice: str) -> None:
+        """Put the message together."""
+        super().__init__(f"{what} in row {row + 1}{advice}")
+        self.what, self.row, self.advice = what, row, advice
+
+    def after(self, rows: int) -> BadRow:
+        """The error where these rows come after some other `rows`."""
+        return BadRow(self.what, self.row + rows, self.advice)
+
+    def __reduce__(self) -> tuple[type[BadRow], tuple[str, int, str]]:
+        return BadRow, (self.what, self.row, self.advice)
 
 
 class NameTaken(BadInput):

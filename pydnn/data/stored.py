@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from pydnn.checks import BadInput
+from pydnn.checks import BadInput, BadRow
 from pydnn.records import (
     AnyArray,
     AnyDType,
@@ -199,7 +199,11 @@ class Stored:
         """All examples in order, in batches of `block_size(shape)`; the last may be smaller."""
         size = block_size(self.shape)
         for start in range(0, self.count, size):
-            yield self.take(slice(start, start + size))
+            try:
+                block = self.take(slice(start, start + size))
+            except BadRow as error:
+                raise error.after(start) from error
+            yield block
 
     def only(self, which: Rows) -> Stored:
         """The examples of these numbers, in this order.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeAlias
 import attrs
 import numpy as np
 
-from pydnn.checks import BadInput
+from pydnn.checks import BadInput, BadRow
 from pydnn.data.tables import BOOLEAN, NUMBER, TEXT, Column, Table, TableBatch
 from pydnn.jobs.targets import CLASSES, LABELS, NUMBERS, Targets, listed, names_of
 from pydnn.other_names import suggestion
@@ -76,9 +76,10 @@ class NumberColumn:
             scaled = (filled - self.mean) / self.deviation
         if not np.isfinite(scaled).all():
             row = int(np.argmin(np.isfinite(scaled)))
-            raise BadInput(
-                f"column {self.name!r} holds {values[row]:g} in row {row + 1}, expected a finite "
-                f"number near the mean {self.mean:g}: correct it."
+            raise BadRow(
+                f"column {self.name!r} holds {values[row]:g}",
+                row,
+                f", expected a finite number near the mean {self.mean:g}: correct it.",
             )
         return np.stack([scaled, missing]) if self.flagged else scaled[np.newaxis]
 
@@ -351,9 +352,11 @@ def _expect_kind(part: Encoded, column: Column, values: FloatArray) -> None:
     if present.size:  # an empty column fits any kind
         row = int(present[0])
         expected = Column(part.name, part.kind).holds
-        raise BadInput(
-            f"column {part.name!r} holds {column.holds}, e.g. {column.text(float(values[row]))!r} "
-            f"in row {row + 1}, expected {expected} as in training: correct it."
+        example = column.text(float(values[row]))
+        raise BadRow(
+            f"column {part.name!r} holds {column.holds}, e.g. {example!r}",
+            row,
+            f", expected {expected} as in training: correct it.",
         )
 
 

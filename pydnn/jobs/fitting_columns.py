@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import attrs
 import numpy as np
 
-from pydnn.checks import BadInput
+from pydnn.checks import BadInput, BadRow
 from pydnn.data.stored_tables import StoredTableBatch
 from pydnn.data.tables import BOOLEAN, TEXT, Column, Table, TableBatch
 from pydnn.jobs.columns import (
@@ -244,8 +244,13 @@ def _distinct(train: TableBatch | StoredTableBatch) -> list[float]:
 
 def _labels(train: TableBatch | StoredTableBatch, targets: Targets) -> Iterator[FloatArray]:
     """The labels of all examples in order, block by block."""
+    rows = 0
     for Y in train.label_blocks():
-        yield targets.labels(Table(train.targets, Y))
+        try:
+            yield targets.labels(Table(train.targets, Y))
+        except BadRow as error:
+            raise error.after(rows) from error
+        rows += Y.shape[1]
 
 
 def _fit_numbers(train: TableBatch | StoredTableBatch, loss: Loss, numerics: Numerics) -> Targets:

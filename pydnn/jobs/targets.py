@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import attrs
 import numpy as np
 
-from pydnn.checks import BadInput, printable
+from pydnn.checks import BadInput, BadRow, printable
 from pydnn.data.tables import BOOLEAN, NUMBER, Column, Table
 from pydnn.losses import Loss, class_count
 from pydnn.metrics import classes_of, most_likely
@@ -169,11 +169,12 @@ class Targets:
         for i, value in enumerate(distinct.tolist()):
             name = "" if value != value else column.text(value)
             if name not in places:
-                row = int(np.argmax(which == i)) + 1
                 problem = "is missing" if value != value else f"holds {name!r}"
-                raise BadInput(
-                    f"target {column.name!r} {problem} in row {row}, expected a class of "
-                    f"the training part, {listed(self.classes)}: correct the row or leave it out."
+                raise BadRow(
+                    f"target {column.name!r} {problem}",
+                    int(np.argmax(which.reshape(-1) == i)),
+                    f", expected a class of the training part, {listed(self.classes)}: correct the "
+                    "row or leave it out.",
                 )
             numbers[i] = places[name]
         return numbers[which.reshape(-1)]
@@ -187,8 +188,9 @@ class Targets:
             )
         if not np.isfinite(values).all():
             row = int(np.argmin(np.isfinite(values)))
-            raise BadInput(
-                f"target {column.name!r} is {values[row]} in row {row + 1}, expected a finite "
-                "number: fill it in, or remove the row."
+            raise BadRow(
+                f"target {column.name!r} is {values[row]}",
+                row,
+                ", expected a finite number: fill it in, or remove the row.",
             )
         return values
