@@ -7,6 +7,7 @@ converts the columns to predict.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
@@ -68,20 +69,14 @@ class NumberColumn:
         plain = "as it is" if (self.mean, self.deviation) == (0.0, 1.0) else scaled
         return plain + (f"; missing: {self.fill:.6g} and a feature" if self.flagged else "")
 
+    @property
+    def width(self) -> int:
+        """The number of features."""
+        return 1 + self.flagged
+
     def __call__(self, column: Column, values: FloatArray) -> FloatArray:
         """Convert values (m,) to features (1 or 2, m)."""
-        missing = np.isnan(values)
-        filled = np.where(missing, self.fill, values)
-        with np.errstate(over="ignore", under="ignore"):
-            scaled = (filled - self.mean) / self.deviation
-        if not np.isfinite(scaled).all():
-            row = int(np.argmin(np.isfinite(scaled)))
-            raise BadRow(
-                f"column {self.name!r} holds {values[row]:g}",
-                row,
-                f", expected a finite number near the mean {self.mean:g}: correct it.",
-            )
-        return np.stack([scaled, missing]) if self.flagged else scaled[np.newaxis]
+        return np.concatenate(_scaled([self], values[np.newaxis]))[: self.width]
 
     def onnx(self, x: Value) -> list[Value]:
         """The same conversion of values (m,) in ONNX: blocks of features, (m, 1) each."""
@@ -101,6 +96,8 @@ class BooleanColumn:
     """
 
     kind: ClassVar[str] = BOOLEAN
+    mean: ClassVar[float] = 0.0
+    deviation: ClassVar[float] = 1.0
     name: str
     fill: float
     flagged: bool = False
@@ -115,11 +112,14 @@ class BooleanColumn:
         """The conversion, in words."""
         return "0 or 1" + (f"; missing: {self.fill:g} and a feature" if self.flagged else "")
 
+    @property
+    def width(self) -> int:
+        """The number of features."""
+        return 1 + self.flagged
+
     def __call__(self, column: Column, values: FloatArray) -> FloatArray:
         """Convert values (m,) to features (1 or 2, m)."""
-        missing = np.isnan(values)
-        filled = np.where(missing, self.fill, values)
-        return np.stack([filled, missing]) if self.flagged else filled[np.newaxis]
+        return np.concatenate(_scaled([self], values[np.newaxis]))[: self.width]
 
     def onnx(self, x: Value) -> list[Value]:
         """The same conversion of values (m,) in ONNX: blocks of features, (m, 1) each."""
@@ -162,14 +162,23 @@ class CategoryColumn:
         more = ", other" * self.other + ", missing" * self.flagged
         return f"one of {listed(self.categories)}{more}"
 
+    @property
+    def width(self) -> int:
+        """The number of features."""
+        return len(self.categories) + self.other + self.flagged
+
     def __call__(self, column: Column, values: FloatArray) -> FloatArray:
         """Convert values (m,), which are positions in `column.levels`, to features (n, m)."""
-        missing = np.isnan(values)
-        features = np.zeros((len(self.features), values.size))
+        missing, levels = np.isnan(values), column.levels
+        features = np.zeros((self.width, values.size))
         places = {category: place for place, category in enumerate(self.categories)}
         other = len(places) if self.other else -1
-        of_level = np.array([places.get(text, other) for text in column.levels] + [-1], np.int64)
-        place = of_level[np.where(missing, len(column.levels), values).astype(np.int64)]
+        which = np.where(missing, len(levels), values).astype(np.int64)
+        if len(levels) > values.size:  # few of which occur in a batch
+            used, which = np.unique(which, return_inverse=True)
+            levels = tuple(levels[level] for level in used if level < len(levels))
+        of_level = np.array([places.get(text, other) for text in levels] + [-1], np.int64)
+        place = of_level[which.reshape(-1)]
         if self.flagged:
             place[missing] = len(features) - 1
         example = np.flatnonzero(place >= 0)
@@ -225,6 +234,26 @@ class DroppedColumn:
     def words(self) -> str:
         """The conversion, in words."""
         return f"left out, because {self.why}"
+
+
+def _scaled(
+    parts: Sequence[NumberColumn | BooleanColumn], values: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """The features of some columns, and 1 where a value is missing, from their values (k, m)."""
+    numbers = np.array([[part.fill, part.mean, part.deviation] for part in parts])
+    fill, mean, deviation = numbers.T[..., np.newaxis]
+    missing = np.isnan(values)
+    with np.errstate(over="ignore", under="ignore"):
+        scaled = (np.where(missing, fill, values) - mean) / deviation
+    if not (finite := np.isfinite(scaled)).all():
+        place = int(np.argmin(finite.all(axis=1)))
+        row = int(np.argmin(finite[place]))
+        raise BadRow(
+            f"column {parts[place].name!r} holds {values[place, row]:g}",
+            row,
+            f", expected a finite number near the mean {parts[place].mean:g}: correct it.",
+        )
+    return scaled, missing.astype(np.float64)
 
 
 def _in_rows(values: Value) -> Value:
@@ -293,12 +322,27 @@ class Columns:
         """
         places = {column.name: place for place, column in enumerate(table.columns)}
         self._expect_columns(places)
-        blocks = []
-        for part in self.encoded:
-            column, values = table.columns[places[part.name]], table.values[places[part.name]]
-            _expect_kind(part, column, values)
-            blocks.append(part(column, values))
-        return freeze(np.concatenate(blocks))
+        encoded = self.encoded
+        of_part = [places[part.name] for part in encoded]
+        for part, place in zip(encoded, of_part, strict=True):
+            _expect_kind(part, table.columns[place], table.values[place])
+        starts = [0, *itertools.accumulate(part.width for part in encoded)]
+        X = np.empty((starts[-1], table.rows))
+        # All numbers at once, because a batch has few rows and a table may have many columns.
+        numbers, numbered, first = [], [], []
+        for part, place, start in zip(encoded, of_part, starts, strict=False):
+            if isinstance(part, CategoryColumn):
+                X[start : start + part.width] = part(table.columns[place], table.values[place])
+            else:
+                numbers.append(part)
+                numbered.append(place)
+                first.append(start)
+        if numbers:
+            scaled, missing = _scaled(numbers, table.values[numbered])
+            X[first] = scaled
+            flagged = [i for i, part in enumerate(numbers) if part.flagged]
+            X[[first[i] + 1 for i in flagged]] = missing[flagged]
+        return freeze(X)
 
     def onnx(self, graph: Graph) -> Value:
         """The same conversion in ONNX: one graph input per column, to features (m, n_x), float64.
