@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pydnn.checks import BadInput
 from pydnn.float_order import places_of
-from pydnn.records import AnyArray, as_array
+from pydnn.records import AnyArray, AnyDType, as_array
 
-__all__ = ["canonical", "checksum", "fingerprint", "same_bits", "ulps_apart"]
+__all__ = ["Fingerprint", "canonical", "checksum", "fingerprint", "same_bits", "ulps_apart"]
 
 
 def fingerprint(arrays: Mapping[str, ArrayLike], *, nan: bool = False) -> str:
@@ -35,20 +35,61 @@ def fingerprint(arrays: Mapping[str, ArrayLike], *, nan: bool = False) -> str:
         >>> fingerprint({"x": np.zeros(2)})[:8], fingerprint({"x": -np.zeros(2)})[:8]
         ('8aeea727', 'db2de5ae')
     """
-    digest = hashlib.sha256()
+    whole = Fingerprint(nan=nan)
     for name, values in arrays.items():
-        array = _little_endian(as_array(values))
+        array = as_array(values)
+        whole.begin(name, array.dtype, array.shape)
+        whole.add(array)
+    return whole.sha256
+
+
+class Fingerprint:
+    """The fingerprint of arrays that come in parts, such as the rows of one that stays in a file.
+
+    Args:
+        nan: Whether NaN is allowed.
+
+    Example:
+        >>> x = np.arange(6.0).reshape(3, 2)
+        >>> of_parts = Fingerprint()
+        >>> of_parts.begin("x", x.dtype, x.shape)
+        >>> for rows in (x[:1], x[1:]):
+        ...     of_parts.add(rows)
+        >>> of_parts.sha256 == fingerprint({"x": x})
+        True
+    """
+
+    def __init__(self, *, nan: bool = False) -> None:
+        """Nothing has been added yet."""
+        self._nan, self._digest, self._name = nan, hashlib.sha256(), ""
+
+    def begin(self, name: str, dtype: AnyDType, shape: Sequence[int]) -> None:
+        """Begin the next array, of which all entries follow in C order, in parts of any size."""
+        # With the length of each name, no two sets of arrays have the same text.
+        code = dtype.newbyteorder("<").str[1:]
+        head = f"{len(name)} {name} {code} {len(shape)} {tuple(shape)}\n"
+        self._digest.update(head.encode())
+        self._name = name
+
+    def add(self, part: AnyArray) -> None:
+        """Add the next entries of the array that was begun last.
+
+        Raises:
+            BadInput: If they hold a NaN although none is allowed.
+        """
+        array = _little_endian(part)
         if _has_nan(array):
-            if not nan:
+            if not self._nan:
                 raise BadInput(
-                    f"{name} holds nan, which has no fingerprint: look for where it began."
+                    f"{self._name} holds nan, which has no fingerprint: look for where it began."
                 )
             array = canonical(array)
-        # With the length of each name, no two sets of arrays have the same text.
-        head = f"{len(name)} {name} {array.dtype.str[1:]} {array.ndim} {array.shape}\n"
-        digest.update(head.encode())
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
+        self._digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+    @property
+    def sha256(self) -> str:
+        """The fingerprint of what has been added, as 64 hexadecimal digits."""
+        return self._digest.hexdigest()
 
 
 def canonical(array: AnyArray) -> AnyArray:

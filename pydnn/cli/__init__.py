@@ -34,7 +34,9 @@ from pydnn.cli import (
     train,
 )
 from pydnn.cli.output import ReaderGone, complain, flush_results, say, undisturbed, usable_streams
+from pydnn.cli.progress import progress_shown
 from pydnn.other_names import suggestion
+from pydnn.runs.data_files import hashing_shown
 from pydnn.storage.run_files import run_folder_of
 
 __all__ = ["main"]
@@ -63,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 if completion.ASKED_BY_THE_SHELL in os.environ:
                     completion.complete(parser)
                 args = parser.parse_args(argv)
-                status: int = args.run(args)
+                with progress_shown() as show, hashing_shown(show):
+                    status: int = args.run(args)
             finally:  # also after an error, so that a closed pipe raises here and not later
                 flush_results()
             return status

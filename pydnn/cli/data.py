@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import sys
-from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 
 import attrs
 import numpy as np
 
-from pydnn.checks import MOST_SEED, expect_count, install_command, path_of
+from pydnn.checks import MOST_SEED, expect_count, path_of
 from pydnn.cli.output import complain, say, say_json
+from pydnn.cli.progress import progress_shown
 from pydnn.cli.recipe_options import (
     add_picture_options,
     add_text_option,
@@ -151,7 +148,7 @@ def _add_import(verbs: Commands) -> None:
 
 
 def _import(args: argparse.Namespace) -> int:
-    with _bar() as on_progress:
+    with progress_shown() as on_progress:
         imported = import_data(
             args.source,
             args.out,
@@ -171,29 +168,6 @@ def _import(args: argparse.Namespace) -> int:
         return 0
     say(f"{imported.rows} rows in {imported.path} ({readable(size)}): {imported.what}")
     return 0
-
-
-@contextlib.contextmanager
-def _bar() -> Iterator[Callable[[str, int, int], object]]:
-    """A function that shows progress as a bar, on a terminal and where tqdm is installed."""
-    if not sys.stderr.isatty():
-        yield lambda what, done, total: None
-        return
-    if find_spec("tqdm") is None:
-        complain(f"for a progress bar, run {install_command('progress')}")
-        yield lambda what, done, total: None
-        return
-    from tqdm import tqdm
-
-    with tqdm(unit="", unit_scale=True, leave=False) as bar:
-
-        def show(what: str, done: int, total: int) -> None:
-            if bar.desc != f"{what}: ":
-                bar.reset(total)
-                bar.set_description(what)
-            bar.update(done - bar.n)
-
-        yield show
 
 
 def _draw(args: argparse.Namespace) -> int:

@@ -18,24 +18,29 @@ from pathlib import Path
 from typing import TypeGuard
 
 import attrs
+import numpy as np
 from numpy.typing import DTypeLike
 
 from pydnn.batches import examples_first
 from pydnn.checks import BadInput, expect_known, is_count, is_shape
-from pydnn.data import DataSet, TableBatch, lasting_name
+from pydnn.data import DataSet, Stored, TableBatch, lasting_name
+from pydnn.data.tables import TableExamples
 from pydnn.descriptions.parts import is_description
 from pydnn.descriptions.text import OWN_BUILDER
 from pydnn.fingerprints import fingerprint
 from pydnn.recipes.recipe import DTYPES, Recipe
 from pydnn.recipes.toml import RECORDED, RECORDED_FORMAT, own_builders_of, toml_of, write_recipe
-from pydnn.records import Batch, FloatArray
+from pydnn.records import Examples, FloatArray
+from pydnn.runs.data_files import DataFiles, sha256_of_blocks
 from pydnn.stages.base import Shape
 from pydnn.storage.files import RESTORE, open_regular
 
 __all__ = [
     "Pins",
     "data_differences",
+    "data_files",
     "function_differences",
+    "parts_of",
     "pins_of",
     "pins_text",
     "read_pins",
@@ -105,7 +110,7 @@ class Pins:
 
 def pins_of(
     recipe: Recipe,
-    data: DataSet | Batch,
+    data: DataSet | Examples,
     parts: Sequence[str],
     *,
     rotated: FloatArray | None = None,
@@ -135,7 +140,7 @@ def pins_of(
             )
         functions[name] = _sha256(_source(name))
     dtype = DTYPES[recipe.dtype]
-    pinned = {part: _pins_of(part, batch, dtype) for part, batch in _parts(data)}
+    pinned = {part: _pins_of(part, batch, dtype) for part, batch in parts_of(data).items()}
     basis = None if rotated is None else rotated_pin(rotated)
     place, classes = lasting_name(recipe.data), getattr(data, "classes", None)
     test = lasting_name(recipe.test) if recipe.test and isinstance(recipe.test, str) else ""
@@ -169,17 +174,18 @@ def rotated_pin(X: FloatArray) -> Pin:
     return _pin("rotated", X)
 
 
-def _parts(data: DataSet | Batch) -> list[tuple[str, Batch]]:
-    if isinstance(data, Batch):
-        return [("train", data)]
-    parts = [(part, getattr(data, part)) for part in _PARTS]
-    return [
-        (part, batch) for part, batch in parts if batch.X.shape[-1]
-    ]  # the test part may be empty
+def parts_of(data: DataSet | Examples) -> dict[str, Examples]:
+    """The parts of the data that have examples, "train" and perhaps "test"."""
+    if not isinstance(data, DataSet):
+        return {"train": data}
+    parts = {part: getattr(data, part) for part in _PARTS}
+    return {part: examples for part, examples in parts.items() if examples.count}
 
 
-def _pins_of(part: str, batch: Batch, dtype: DTypeLike) -> dict[str, Pin]:
-    """The pins of the arrays of a batch, in the recipe's `dtype`, which is used for training."""
+def _pins_of(part: str, batch: Examples, dtype: DTypeLike) -> dict[str, Pin]:
+    """The pins of the arrays of examples, in the recipe's `dtype`, which is used for training."""
+    if isinstance(batch, Stored):
+        return _pins_of_stored(part, batch, dtype)
     pins = {}
     for name in _ARRAYS:
         array = getattr(batch, name)
@@ -188,6 +194,18 @@ def _pins_of(part: str, batch: Batch, dtype: DTypeLike) -> dict[str, Pin]:
         elif array is not None:
             numbers = array if name == "lengths" else array.astype(dtype, copy=False)
             pins[name] = _pin(f"{part} {name}", numbers)
+    return pins
+
+
+def _pins_of_stored(part: str, stored: Stored, dtype: DTypeLike) -> dict[str, Pin]:
+    """The pins of examples that stay in files, which are those of the same ones in memory."""
+    hashes = sha256_of_blocks(part, stored, dtype)
+    one = stored.take(slice(0, 1))
+    name_of_dtype = one.X.dtype.name if isinstance(stored, TableExamples) else np.dtype(dtype).name
+    pins = {}
+    for name, sha256 in hashes.items():
+        shape = (*getattr(one, name).shape[:-1], stored.count)
+        pins[name] = Pin(shape, "int64" if name == "lengths" else name_of_dtype, sha256)
     return pins
 
 
@@ -203,14 +221,27 @@ def _pin(name: str, array: FloatArray) -> Pin:
     return Pin(array.shape, array.dtype.name, fingerprint({name: examples_first(array)}))
 
 
-def data_differences(pins: Pins, data: DataSet | Batch) -> list[str]:
+def data_files(pins: Pins, data: DataSet | Examples) -> DataFiles:
+    """The files that data of these pins stays in, to be watched during the training.
+
+    Raises:
+        BadInput: If one of them is missing.
+    """
+    hashes = {
+        part: {name: pin.sha256 for name, pin in arrays.items()}
+        for part, arrays in pins.data.items()
+    }
+    return DataFiles.of(parts_of(data), hashes, pins.data["train"]["X"].dtype)
+
+
+def data_differences(pins: Pins, data: DataSet | Examples) -> list[str]:
     """The differences between `data` and the recorded data, in words; empty if there are none.
 
     A test part that was not recorded, or that is missing now, does not count. The names of the
     classes count only if both have them.
     """
     dtype = pins.data["train"]["X"].dtype
-    now = {part: _pins_of(part, batch, dtype) for part, batch in _parts(data)}
+    now = {part: _pins_of(part, batch, dtype) for part, batch in parts_of(data).items()}
     differences = []
     for part, recorded in pins.data.items():
         for name in dict.fromkeys([*recorded, *now.get(part, recorded)]):

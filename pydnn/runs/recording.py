@@ -24,6 +24,7 @@ from pydnn.jobs.model import model_of
 from pydnn.jobs.training import expect_same_data
 from pydnn.recipes.toml import read_recipe, read_toml
 from pydnn.records import Batch, FloatArray
+from pydnn.runs.data_files import DataFiles
 from pydnn.runs.environment import current_environment, environment_text
 from pydnn.runs.folder import (
     ENVIRONMENT,
@@ -36,7 +37,7 @@ from pydnn.runs.folder import (
     end_text,
 )
 from pydnn.runs.history import Rows, joined, rows_of
-from pydnn.runs.provenance import Pins, pins_of, pins_text, read_pins, write_sources
+from pydnn.runs.provenance import Pins, data_files, pins_of, pins_text, read_pins, write_sources
 from pydnn.runs.pruning import thinned
 from pydnn.runs.segments import (
     Segment,
@@ -99,6 +100,8 @@ class Recording:
         resumed: Whether the run existed before this process.
         ended: Whether the end of the training is recorded.
         stream: The stream that `record` returned; it writes the last segment when it is closed.
+        files: The files that the data stays in; a segment is refused if one has changed since the
+            training began.
     """
 
     path: Path
@@ -119,6 +122,7 @@ class Recording:
     resumed: bool = False
     ended: bool = False
     stream: Generator[tuple[TrainState, StepInfo], None, None] | None = None
+    files: DataFiles | None = None
 
     @property
     def complete(self) -> bool:
@@ -136,9 +140,11 @@ class Recording:
 
         Raises:
             RunMoved: If the folder is no longer the one that this process has locked.
-            BadInput: If the segment cannot be written.
+            BadInput: If the segment cannot be written, or a file of the data has changed.
         """
         self.expect_in_place()
+        if self.files is not None:
+            self.files.expect_unchanged()
         # A library may have changed the processor's rounding mode since `prepare` checked it.
         self.job.numerics.expect_sound()
         rows = rows_of(seen, start=self.head.iteration)
@@ -316,6 +322,7 @@ def create_run(
             {0: first},
             [0] if stored else [],
             most,
+            files=data_files(pins, data),
         )
         with until_it_ends(recording):
             yield recording

@@ -16,6 +16,7 @@ from pydnn.records import Batch
 from pydnn.runs.environment import current_environment, environment_text
 from pydnn.runs.environment_changes import what_to_expect
 from pydnn.runs.folder import LOCK, Folder, expect_run_folder, read_folder
+from pydnn.runs.provenance import data_files
 from pydnn.runs.recording import MOST_BYTES, Recording, until_it_ends
 from pydnn.runs.repair import Repaired, no_model, repair
 from pydnn.runs.run import Run
@@ -156,6 +157,7 @@ def resume_run(
             repaired.restored,
             run.iterations,
             resumed=True,
+            files=data_files(run.folder.pins, run.data),
         )
         with until_it_ends(recording):
             yield Resumed(recording, run, job, watched)
