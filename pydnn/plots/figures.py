@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterator
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydnn.checks import (
     AnyPath,
@@ -87,7 +87,7 @@ def axes_of(
     return figure, axes
 
 
-def style_of(number: int) -> dict[str, object]:
+def style_of(number: int) -> dict[str, Any]:
     """Return the color and the dash of the curve of this number, as options of matplotlib."""
     return {
         "color": _COLORS[number % len(_COLORS)],

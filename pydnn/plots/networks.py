@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from pydnn.checks import BadInput, expect_count
 from pydnn.plots.figures import MAP, PLAIN, axes_of, matplotlib_module, shown, without_tex
@@ -113,7 +113,7 @@ def _pictures(pictures: Sequence[FloatArray], title: str, what: str) -> Figure:
         figsize=(columns * side, rows * side + 0.5), dpi=150, layout="constrained"
     )
     figure.suptitle(shown(title))
-    axes: NDArray[np.object_] = figure.subplots(rows, columns, squeeze=False)
+    axes: Any = figure.subplots(rows, columns, squeeze=False)
     for number, one in enumerate(axes.flat):
         one.set_axis_off()
         if number < len(pictures):
