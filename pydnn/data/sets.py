@@ -367,11 +367,11 @@ def images_for_testing(
 
 def _table_at(path: Path, targets: tuple[str, ...]) -> Table:
     """The table in a file, whose targets may be in another file."""
-    table = read_table(path)
+    table = read_table(path, mapped=False)
     if path.suffix == ".npy" and len(targets) == 1 and targets[0].endswith(".npy"):
         file = path_of(targets[0])
         beside = path.parent / file.name
-        labels = read_table(file if file.exists() else beside)
+        labels = read_table(file if file.exists() else beside, mapped=False)
         if labels.rows != table.rows or len(labels.columns) != 1:
             raise BadInput(
                 f"{targets[0]} has {labels.rows} rows and {len(labels.columns)} columns, expected "
@@ -433,7 +433,9 @@ def table_data(
     if isinstance(test, str | PathLike):
         path = path_of(test)
         try:
-            return DataSet(batch, _second(read_table(path, texts=table.texts_alone), batch))
+            return DataSet(
+                batch, _second(read_table(path, texts=table.texts_alone, mapped=False), batch)
+            )
         except BadInput as error:
             raise BadInput(f"test part: {error}") from error
     return DataSet(batch, _second(Table.of(test), batch))

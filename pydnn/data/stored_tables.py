@@ -43,7 +43,7 @@ from pydnn.records import AnyArray, AnyDType, FloatArray, block_size, freeze
 from pydnn.storage.contiguous import Blocks, write_contiguous
 from pydnn.storage.files import RESTORE, writing
 from pydnn.storage.hdf5 import open_hdf5, read_array, read_text
-from pydnn.storage.mapped import StoredArray, open_stored
+from pydnn.storage.mapped import open_stored
 
 __all__ = [
     "CodedBlock",
@@ -235,8 +235,13 @@ class StoredTable(NamedColumns):
     """
 
     columns: tuple[Column, ...]
-    values: StoredArray
+    values: StoredColumns
     known: tuple[Facts, ...]
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.values.array.path
 
     @property
     def rows(self) -> int:
@@ -252,6 +257,23 @@ class StoredTable(NamedColumns):
         """Where values of a column are missing or infinite, as the file says."""
         return self.known[place]
 
+    def _values_of(self, place: int) -> FloatArray:
+        [name] = self.names[place : place + 1]
+        return np.concatenate([block.values[0] for block in self.select([name]).blocks()])
+
+    def select(self, names: Iterable[str]) -> StoredTable:
+        """The columns of these names, in this order.
+
+        Raises:
+            BadInput: If there is no column of one of the names, with the nearest one.
+        """
+        places = self._places(names)
+        return StoredTable(
+            tuple(self.columns[place] for place in places),
+            attrs.evolve(self.values, places=[self.values.places[place] for place in places]),
+            tuple(self.known[place] for place in places),
+        )
+
     def __repr__(self) -> str:
         return self._repr("StoredTable")
 
@@ -264,7 +286,7 @@ class StoredTable(NamedColumns):
         which = rows if isinstance(rows, slice) else np.asarray(rows, np.int64)
         values = as_floats(self.values.take(which), np.float64)
         table = Table(self.columns, freeze(np.ascontiguousarray(values.T)))
-        expect_places(str(self.values.path), table.columns, table.values)
+        expect_places(str(self.path), table.columns, table.values)
         return table
 
     def blocks(self) -> Iterator[Table]:
@@ -295,10 +317,14 @@ class StoredTable(NamedColumns):
             BadInput: As `Table.examples` does.
         """
         chosen = self._chosen(target, ignore, weights)
+
+        def stored(places: Iterable[int]) -> StoredColumns:
+            return attrs.evolve(self.values, places=[self.values.places[i] for i in places])
+
         return StoredTableBatch(
-            StoredColumns(self.values, chosen.features),
-            StoredColumns(self.values, chosen.targets),
-            None if chosen.weights is None else StoredColumns(self.values, [chosen.weights]),
+            stored(chosen.features),
+            stored(chosen.targets),
+            None if chosen.weights is None else stored([chosen.weights]),
             features=tuple(self.columns[place] for place in chosen.features),
             targets=tuple(self.columns[place] for place in chosen.targets),
             apart=chosen.apart,
@@ -390,7 +416,7 @@ def open_stored_table(path: AnyPath) -> StoredTable:
     if not (np.isinf(facts[:, 2]) | (facts[:, 2] == 0)).all() or not _are_rows(facts, len(values)):
         raise BadInput(f"the facts about columns in {path} are damaged: {RESTORE}.")
     known = tuple(Facts(int(a), int(b), c, int(d)) for a, b, c, d in facts.tolist())
-    return StoredTable(columns, values, known)
+    return StoredTable(columns, StoredColumns(values, range(len(columns))), known)
 
 
 def _are_rows(facts: FloatArray, rows: int) -> bool:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import h5py
 import numpy as np
@@ -19,13 +19,14 @@ from pydnn.batches import examples_last
 from pydnn.checks import AnyPath, BadInput, first_line, import_extra, path_of
 from pydnn.data.csv_files import read_csv
 from pydnn.data.frames import numbered, table_of
-from pydnn.data.stored_tables import is_stored_table, open_stored_table
+from pydnn.data.stored_tables import StoredTable, is_stored_table, open_stored_table
 from pydnn.data.tables import Table
 from pydnn.free_memory import free_memory, readable
 from pydnn.records import AnyArray, AnyDType, FloatArray, readonly
 from pydnn.storage.checksums import may_be_sealed
 from pydnn.storage.files import open_regular, unchanged
 from pydnn.storage.hdf5 import holds, open_hdf5, read_array, read_names, stored_bytes
+from pydnn.storage.mapped import stays_in_file
 from pydnn.storage.npy import NPY_DAMAGE, NPY_MAGIC, Member, npy_array
 
 __all__ = [
@@ -50,13 +51,36 @@ _ARRAYS = ("train_X", "train_Y", "test_X", "test_Y")  # what a file that `save_t
 _VALUES = re.compile(r"[<>|=]([fiubcmM][1-9]\d?|[US][1-9]\d{0,8})(\[\w{1,10}\])?")
 
 
+@overload
 def read_table(
     path: AnyPath,
     *,
     header: bool | None = None,
     delimiter: str | None = None,
     texts: Collection[str] = (),
-) -> Table:
+    mapped: Literal[False],
+) -> Table: ...
+
+
+@overload
+def read_table(
+    path: AnyPath,
+    *,
+    header: bool | None = None,
+    delimiter: str | None = None,
+    texts: Collection[str] = (),
+    mapped: bool | None = None,
+) -> Table | StoredTable: ...
+
+
+def read_table(
+    path: AnyPath,
+    *,
+    header: bool | None = None,
+    delimiter: str | None = None,
+    texts: Collection[str] = (),
+    mapped: bool | None = None,
+) -> Table | StoredTable:
     r"""Read a table from a file, with one example per row.
 
     Args:
@@ -68,6 +92,8 @@ def read_table(
             its cells are numbers.
         delimiter: What separates the cells of a CSV file; None to find it in its first lines.
         texts: Names of columns of a CSV file that hold texts, though all may look like numbers.
+        mapped: Whether a table that `store_table` wrote stays in its file, as a `StoredTable`; None
+            if it would take more than a quarter of the free memory. Other tables come into memory.
 
     Raises:
         BadInput: If the file is missing, damaged, changes while it is read, or holds something
@@ -93,7 +119,7 @@ def read_table(
         if head.startswith(ZIP):
             return table_of_arrays(path, read_npz(path))
         if head.startswith(HDF5):
-            return _read_hdf5(path)
+            return _read_hdf5(path, mapped)
         return read_csv(path, header=header, delimiter=delimiter, texts=texts)
 
 
@@ -239,11 +265,12 @@ def read_examples(path: Path) -> tuple[FloatArray, AnyArray | None]:
     return examples_last(readonly(arrays["X"])), arrays.get("lengths")
 
 
-def _read_hdf5(path: Path) -> Table:
+def _read_hdf5(path: Path, mapped: bool | None) -> Table | StoredTable:
     arrays: dict[str, AnyArray] = {}
     with open_hdf5(path) as file:
         if is_stored_table(file):
-            return open_stored_table(path).in_memory()
+            stored = open_stored_table(path)
+            return stored if stays_in_file(stored.nbytes, mapped) else stored.in_memory()
         if holds(file, _ARRAYS[0]):
             raise BadInput(
                 f"{path} holds arrays of examples, expected named columns: leave out the target, "

@@ -108,6 +108,31 @@ class NamedColumns:
         """Where values of a column are missing or infinite."""
         raise NotImplementedError
 
+    def _values_of(self, place: int) -> FloatArray:
+        """All values (rows,) of a column."""
+        raise NotImplementedError
+
+    def __getitem__(self, name: str) -> AnyArray:
+        """The values of a column: float64 with NaN if missing, or objects with None if missing.
+
+        Raises:
+            BadInput: If there is no column of that name, with the nearest one.
+        """
+        [place] = self._places([name])
+        column, values = self.columns[place], self._values_of(place)
+        if column.kind == NUMBER:
+            return values
+        items: list[object] = list(self.texts(name))
+        if column.kind == BOOLEAN:
+            items = [None if v != v else bool(v) for v in values.tolist()]
+        return freeze(np.array(items, object))
+
+    def texts(self, name: str) -> list[str | None]:
+        """The values of a column as people write them; None for missing ones."""
+        [place] = self._places([name])
+        column = self.columns[place]
+        return [None if v != v else column.text(v) for v in self._values_of(place).tolist()]
+
     def __len__(self) -> int:
         return self.rows
 
@@ -289,27 +314,6 @@ class Table(NamedColumns):
         shown = [[text or "" for text in row] for row in cells]
         return html_table(f"{self.rows} rows", self.names, shown)
 
-    def __getitem__(self, name: str) -> AnyArray:
-        """The values of a column: float64 with NaN if missing, or objects with None if missing.
-
-        Raises:
-            BadInput: If there is no column of that name, with the nearest one.
-        """
-        [place] = self._places([name])
-        column, values = self.columns[place], as_array(self.values[place])
-        if column.kind == NUMBER:
-            return values
-        items: list[object] = list(self.texts(name))
-        if column.kind == BOOLEAN:
-            items = [None if v != v else bool(v) for v in values.tolist()]
-        return freeze(np.array(items, object))
-
-    def texts(self, name: str) -> list[str | None]:
-        """The values of a column as people write them; None for missing ones."""
-        [place] = self._places([name])
-        column = self.columns[place]
-        return [None if v != v else column.text(v) for v in self.values[place].tolist()]
-
     def select(self, names: Iterable[str]) -> Table:
         """The columns of these names, in this order.
 
@@ -326,6 +330,9 @@ class Table(NamedColumns):
     def facts(self, place: int) -> Facts:
         """Where values of a column are missing or infinite."""
         return Facts.of(self.values[place])
+
+    def _values_of(self, place: int) -> FloatArray:
+        return as_array(self.values[place])
 
     def examples(
         self,

@@ -203,7 +203,7 @@ def rows_in(path: AnyPath, columns: Columns) -> Table:
     Raises:
         BadInput: If the file cannot be read.
     """
-    return read_table(path, texts=columns.texts)
+    return read_table(path, texts=columns.texts, mapped=False)
 
 
 def examples_in(path: AnyPath, columns: Columns, *, weights: str = "") -> TableBatch:

@@ -21,13 +21,14 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from pydnn.checks import AnyPath, BadInput, expect_known, first_line, is_shape, path_of
+from pydnn.free_memory import free_memory
 from pydnn.records import AnyArray, AnyDType, freeze, keep_readonly
 from pydnn.storage.files import RESTORE, open_regular
 from pydnn.storage.hdf5 import dataset_in, hdf5_in, naming_damage, shapes_in
 from pydnn.storage.npy import NPY_DAMAGE, NPY_MAGIC, Member, dtype_of_numbers, npy_header
 from pydnn.storage.raw_hdf5 import expect_numpy_numbers
 
-__all__ = ["NotMappable", "StoredArray", "open_stored"]
+__all__ = ["NotMappable", "StoredArray", "open_stored", "stays_in_file"]
 
 _KINDS = "iuf"  # integers and floats, as for arrays of examples in memory
 _LARGEST = 8  # bytes of a number; the format of a longer float depends on the machine
@@ -157,6 +158,25 @@ def open_stored(path: AnyPath, names: Iterable[str] | None = None) -> dict[str, 
             if names is None:
                 names = [name for name in shapes_in(file) if _has_numbers(file, name)]
             return {name: _in_hdf5(path, file, name, size) for name in names}
+
+
+_SHARE = 4  # data that takes more than one part in so many of the free memory stays in its file
+
+
+def stays_in_file(nbytes: int, mapped: bool | None = None) -> bool:
+    """Whether data stays in its file and is mapped, instead of coming into memory.
+
+    Args:
+        nbytes: The bytes that the data would take in memory, as floats.
+        mapped: Whether the caller wants it mapped; None to map data that would take more than a
+            quarter of the free memory.
+
+    Example:
+        >>> stays_in_file(1000), stays_in_file(1000, mapped=True), stays_in_file(1 << 60)
+        (False, True, True)
+    """
+    free = free_memory()
+    return (free is not None and nbytes * _SHARE > free) if mapped is None else mapped
 
 
 def _in_npy(path: Path, raw: BufferedReader) -> StoredArray:

@@ -224,6 +224,31 @@ def mixed(tmp_path):
     return table, open_stored_table(tmp_path / "mixed.h5")
 
 
+def test_columns_come_from_the_file_as_they_are_in_memory(mixed):
+    table, stored = mixed
+    for name in table.names:
+        assert stored.texts(name) == table.texts(name)
+        np.testing.assert_array_equal(stored[name], table[name])
+    some = stored.select(["kind", "size"])
+    assert some.in_memory() == table.select(["kind", "size"])
+    assert some.select(["size"]).facts(0) == table.select(["size"]).facts(0)
+    assert some.examples("kind").in_memory() == table.select(["kind", "size"]).examples("kind")
+    with pytest.raises(BadInput, match="column"):
+        stored.select(["sise"])
+
+
+def test_a_small_table_comes_into_memory_and_a_large_one_stays(mixed, monkeypatch):
+    table, stored = mixed
+    assert read_table(stored.path) == table
+    assert read_table(stored.path, mapped=True).in_memory() == table
+    free = 4 * stored.nbytes
+    monkeypatch.setattr("pydnn.storage.mapped.free_memory", lambda: free)
+    assert read_table(stored.path) == table
+    free -= 1
+    assert read_table(stored.path).in_memory() == table
+    assert read_table(stored.path, mapped=False) == table
+
+
 def test_rows_come_from_the_file_as_they_are_in_memory(mixed, monkeypatch):
     table, stored = mixed
     assert (stored.names, stored.rows, len(stored)) == (table.names, 5, 5)
