@@ -305,6 +305,17 @@ JOBS = {
         standardize=True,
         evaluate_every=3,
     ),
+    "sharded": job(
+        "counts",
+        "dense(18), batch_norm(per_shard=True), relu, dropout(keep_prob=0.8), dense(1)",
+        "poisson",
+        "adam(learning_rate=0.01)",
+        penalties=["l2_penalty(0.3)"],
+        batches="mini_batches(48)",
+        standardize=True,
+        evaluate_every=3,
+        shards=5,
+    ),
 }
 
 

@@ -2,6 +2,8 @@
 
 import ast
 import contextlib
+import hashlib
+import json
 import math
 import sys
 from pathlib import Path
@@ -16,6 +18,8 @@ import pydnn
 from pydnn import Batch, Key, fast
 from pydnn.descriptions.builders import _BUILDERS
 from pydnn.jobs.job import prepare, run
+from pydnn.numerics.battery import arithmetic_fingerprint
+from pydnn.numerics.blas_threads import using_blas_threads
 
 GOLDEN = {
     "tutorial, float64": "51cbcad64152e68a 2ab5d32a970d1541",
@@ -66,6 +70,15 @@ GOLDEN = {
     "sequences, float32": "a2134207f1b6d03b 2770fc678ec707e2",
     "augmented, float64": "f167c461d86b011b 374352d49d94c3f6",
     "augmented, float32": "b6a819c099f437e1 ab646aa5372cff60",
+    "sharded, float64": "9064931b025d7ec0 4074794acb25c015",
+    "sharded, float32": "259700acf8bda2ed 32e4f6e5fa46a106",
+}
+# Of the job with shards in `fast`, by the SHA-256 of the arithmetic with one BLAS thread.
+FAST = {
+    "f11bd0fe5915f560": {
+        "float64": "e0a464dab00e0a28 f86acdfc5ebae903",
+        "float32": "a43e1e0d47f5729f 75f7debc1a019cec",
+    },
 }
 every_job = pytest.mark.parametrize("name", JOBS)
 in_both = pytest.mark.parametrize("dtype", DTYPES)
@@ -75,6 +88,23 @@ in_both = pytest.mark.parametrize("dtype", DTYPES)
 @in_both
 def test_a_job_gives_the_bits_of_all_other_machines(name, dtype):
     assert result(name, dtype) == GOLDEN[f"{name}, {dtype}"]
+
+
+@in_both
+def test_shards_give_in_fast_the_bits_of_every_machine_with_this_arithmetic(dtype):
+    with using_blas_threads(1):
+        arithmetic = json.dumps(arithmetic_fingerprint(fast), sort_keys=True)
+    name = hashlib.sha256(arithmetic.encode()).hexdigest()[:16]
+    if name not in FAST:
+        pytest.skip(f"no fingerprints are known for the arithmetic {name}")
+    task, recipe = JOBS["sharded"]
+    recipe = attrs.evolve(recipe, numerics="fast")
+    for threads in (1, 2):
+        with using_blas_threads(threads):
+            assert (
+                golden_jobs.result_of(recipe, golden_jobs.examples(task), dtype)
+                == (FAST[name][dtype])
+            )
 
 
 def test_the_jobs_use_every_builder():

@@ -11,7 +11,8 @@ from pydnn.checks import BadInput
 from pydnn.descriptions.builders import build, describe
 from pydnn.keys import Key
 from pydnn.losses import Loss
-from pydnn.records import FloatArray, freeze
+from pydnn.numerics import fast
+from pydnn.records import Batch, FloatArray, freeze
 from pydnn.stages.base import Context
 from pydnn.testing.examples import draw_loss
 from pydnn.testing.gradients import check_problem
@@ -48,9 +49,14 @@ def assert_loss(
       weights, and the same batch twice has the same cost;
     - *weights*: an example of weight 2 counts as two of weight 1, an example of weight 0 counts as
       none, and multiplying all weights by a number changes nothing;
+    - *shards*: the costs and dAL of parts of a batch add up to those of the whole, where a part
+      counts by its share in the weight of the batch, which `weight` of the loss says;
     - *zero*: the cost and dAL are 0 if the predictions are the labels;
     - *precision*: float32 stays float32;
     - *description*: a loss built from its description does the same.
+
+    A loss that declares `mixes_examples` is not a mean over examples, so these laws do not hold for
+    it: *mean over examples*, *weights*, *shards*.
 
     Args:
         loss: The loss to check.
@@ -73,8 +79,8 @@ def assert_loss(
     Example:
         >>> from pydnn.testing import assert_loss
         >>> print(assert_loss(nn.mean_squared()).laws)
-        ('cost', 'gradients', 'purity', 'mean over examples', 'weights', 'zero', 'precision',
-        'description')
+        ('cost', 'gradients', 'purity', 'mean over examples', 'weights', 'shards', 'zero',
+        'precision', 'description')
     """
     if not isinstance(loss, Loss):
         raise BadInput(f"got {loss!r}, expected a loss: call its builder, e.g. mean_squared().")
@@ -137,8 +143,10 @@ def _try_all(
         )
         for text in faults:
             fault(f"predict {text}")
-    _try_mean(trial, loss, AL, Y)
-    _try_weights(trial, loss, AL, Y)
+    if not loss.mixes_examples:
+        _try_mean(trial, loss, AL, Y)
+        _try_weights(trial, loss, AL, Y)
+        _try_shards(trial, loss, AL, Y, weights)
     if zero_at is not None:
         _try_zero(trial, loss, AL, Y, zero_at)
     with trial.law("precision") as fault:
@@ -221,6 +229,30 @@ def _try_weights(trial: Trial, loss: Loss, AL: FloatArray, Y: FloatArray) -> Non
                 f"with weights three times as large the cost is {threefold:.9g} instead of "
                 f"{cost:.9g}, or dAL differs"
             )
+
+
+def _try_shards(
+    trial: Trial, loss: Loss, AL: FloatArray, Y: FloatArray, weights: FloatArray
+) -> None:
+    with trial.law("shards") as fault:
+        cut = AL.shape[1] // 3
+        for own in (None, weights):
+            whole = Batch(AL, Y, own)
+            parts = [p for p in (whole.take(slice(cut)), whole.take(slice(cut, None))) if p.count]
+            of_batch, *of_parts = (loss.weight_of(p.X.shape, p, fast) for p in (whole, *parts))
+            cost, dAL = loss(AL, Y, own, _CONTEXT)
+            results = [
+                loss(p.X, p.Y, p.weights, _CONTEXT) if p.count else (0.0, p.X) for p in parts
+            ]
+            shares = [weight / of_batch for weight in of_parts]
+            total = sum(share * result[0] for share, result in zip(shares, results, strict=True))
+            how = "without weights" if own is None else "with weights"
+            hint = "say in the field weight by what its mean divides"
+            if _far(total, cost):
+                fault(f"{how} the costs of two parts add up to {total:.9g}, not {cost:.9g}: {hint}")
+            slopes = [share * result[1] for share, result in zip(shares, results, strict=True)]
+            if mismatch := _deviation(dAL, np.concatenate(slopes, axis=1)):
+                fault(f"{how} dAL of two parts{mismatch}, which the whole batch gives: {hint}")
 
 
 def _try_zero(

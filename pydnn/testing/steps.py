@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+import pickle
+from collections.abc import Iterator
+from typing import Any
 
 import attrs
 import numpy as np
@@ -15,11 +18,13 @@ from pydnn.optimizers.schedules import Schedule
 from pydnn.parameters import Slot
 from pydnn.records import Batch, FloatArray, freeze
 from pydnn.testing.gradients import check_problem
-from pydnn.testing.nested import difference, snapshot
+from pydnn.testing.nested import deviation, difference, snapshot
 from pydnn.testing.problems import Problem, expect_float64
 from pydnn.testing.purity import expect_runs, purity_faults
 from pydnn.testing.reports import Proof, Trial
-from pydnn.training import Step, TrainState, TrainStep, trace
+from pydnn.training import Part, Shard, Step, TrainState, TrainStep, trace
+from pydnn.training.pipeline import composed
+from pydnn.training.shards import Sharding, ShardResult, add_up
 
 __all__ = ["assert_schedule", "assert_train_step"]
 
@@ -35,6 +40,7 @@ def assert_train_step(
     rtol: float = 1e-7,
     entries: int = 48,
     key: Key = Key(0),  # noqa: B008 - frozen
+    adds_up: bool | None = None,
 ) -> Proof:
     """Check all laws of a training step.
 
@@ -44,7 +50,10 @@ def assert_train_step(
     - *parts*: running the step part by part gives the same bits;
     - *gradients*: the gradients after *backward*, or after *penalties* if there are any, agree
       with finite differences of the cost;
-    - *resume*: continuing from a saved state gives the same bits.
+    - *resume*: continuing from a saved state gives the same bits;
+    - *shards*, of a step with shards: each gives the same bits in any order and on any worker; with
+      a random network each draws numbers of its own; and their gradients add up to that of the
+      whole batch, to 1e-10.
 
     Args:
         train_step: The step to check.
@@ -53,6 +62,9 @@ def assert_train_step(
         rtol: The largest error of a gradient, relative to the largest gradient of its array.
         entries: The largest number of entries of an array that are compared one by one.
         key: The key to draw those entries from.
+        adds_up: Whether the gradients of shards must add up to that of the whole batch. By default
+            this is checked unless the network is random or mixes examples, or examples are
+            augmented.
 
     Returns:
         The proof: which laws hold, with the table of gradients.
@@ -128,7 +140,64 @@ def assert_train_step(
         mismatch = difference(snapshot(states[-1], "state"), snapshot(resumed, "state"))
         if mismatch:
             fault(f"resumed after two steps, {mismatch} straight through")
+    for part in train_step.parts:
+        if isinstance(part.inside, Sharding):
+            with trial.law("shards") as fault:
+                for text in _faults_of_shards(train_step, part, state, batch, adds_up):
+                    fault(text)
     return trial.proof()
+
+
+_TOLERANCE = 1e-10
+
+
+def _faults_of_shards(
+    train_step: TrainStep, part: Part, state: TrainState, batch: Batch, adds_up: bool | None
+) -> Iterator[str]:
+    sharding: Any = part.inside
+    count, network = sharding.shards, sharding.network
+    together = next(record for n, record in trace(train_step, state, batch) if n == part.name)
+    total = ShardResult.of(together)
+    # The statistics of a step are the mean of the shards', so only the other two are sums.
+    for how, own in (("in reverse order", train_step), ("by a copy", _copied(train_step))):
+        records = {s: own.of_shard(state, batch, s) for s in reversed(range(count))}
+        again = add_up(ShardResult.of(records[s]) for s in range(count))
+        for name in ("cost", "vector"):
+            values = (snapshot(getattr(r, name), name) for r in (again, total))
+            if mismatch := difference(*values):
+                yield f"computed {how}, {mismatch} in the step: a shard depends on another one"
+    if network.random:
+        first, second = (train_step.of_shard(state, _alike(batch, count), s).AL for s in (0, 1))
+        if first.tobytes() == second.tobytes():
+            yield (
+                "two shards with the same examples draw the same numbers: derive them from "
+                "step_context(key, iteration, shard=step.shard)"
+            )
+    if adds_up is None:
+        adds_up = not (network.random or network.mixes_examples or sharding.augment)
+    if adds_up:
+        run = sharding.alone(composed(part.parts))
+        whole = ShardResult.of(run(Step(state, batch, Shard(0, 1, 1.0))))
+        for name in ("cost", "vector"):
+            ours, theirs = (np.atleast_1d(getattr(r, name)) for r in (total, whole))
+            if mismatch := deviation(theirs, ours, tolerance=_TOLERANCE):
+                what = {"vector": "gradients"}.get(name, name)
+                yield f"the {what} of all shards{mismatch}, which the whole batch gives"
+
+
+def _copied(train_step: TrainStep) -> TrainStep:
+    """A copy of the step, as another process has it; the step itself if it cannot be pickled."""
+    try:
+        copied: TrainStep = pickle.loads(pickle.dumps(train_step))
+    except (BadInput, pickle.PicklingError, AttributeError, TypeError):
+        return train_step
+    return copied
+
+
+def _alike(batch: Batch, shards: int) -> Batch:
+    """A batch of which every shard has the same examples: the first ones of `batch`."""
+    which = np.tile(np.arange(batch.count // shards), shards)
+    return batch.take(which)
 
 
 def _problem_of_step(train_step: TrainStep, state: TrainState, batch: Batch, name: str) -> Problem:

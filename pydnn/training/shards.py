@@ -65,6 +65,12 @@ class ShardResult:
     vector: FloatArray
     statistics: FloatArray | None = None
 
+    @classmethod
+    def of(cls, record: Step) -> ShardResult:
+        """Return what a shard contributes, from its record after all parts inside *gradients*."""
+        statistics = record.statistics.vector if "statistics" in record.__dict__ else None
+        return cls(record.cost, record.grads.vector, statistics)
+
     def __add__(self, other: ShardResult) -> ShardResult:
         mine, its = self.statistics, other.statistics
         return ShardResult(
@@ -132,12 +138,7 @@ def gradient_of_shard(
             "shards: give step.parts[0]."
         )
     run = gradients.inside.alone(composed(gradients.parts))
-    return _result(run(Step(state, examples, shard)))
-
-
-def _result(record: Step) -> ShardResult:
-    statistics = record.statistics.vector if "statistics" in record.__dict__ else None
-    return ShardResult(record.cost, record.grads.vector, statistics)
+    return ShardResult.of(run(Step(state, examples, shard)))
 
 
 def examples_of_shard(batch: Batch, shard: int, shards: int) -> Batch:
@@ -254,7 +255,7 @@ class Sharding:
             return results_by(self.executor, self, parts)
         run = self.alone(composed(parts))
         return lambda state, batch, shares: (
-            _result(run(self._started(state, batch, s, shares))) for s in range(self.shards)
+            ShardResult.of(run(self._started(state, batch, s, shares))) for s in range(self.shards)
         )
 
     def alone(self, function: StepFunction) -> StepFunction:

@@ -10,11 +10,13 @@ from pydnn import (
     Batch,
     Key,
     dense,
+    dropout,
     gradient_descent,
     initial_state,
     make_train_step,
     relu,
     serial,
+    softmax_cross_entropy,
 )
 from pydnn.stages.dense import dense_backward_into
 from pydnn.testing import (
@@ -23,6 +25,7 @@ from pydnn.testing import (
     assert_stage,
     assert_train_step,
 )
+from pydnn.training import step_context
 
 SHAPES = {"largest_of_two": (4,), "affine": (3,)}
 LOOPS = {
@@ -339,3 +342,98 @@ def test_a_backward_into_that_writes_wrong_gradients_is_found(backward_into):
 def test_the_originals_keep_all_laws_for_all_shapes_and_seeds(name, seeds):
     for seed in seeds:
         prove(vars(originals), name, seed, examples=2 + seed % 6)
+
+
+# Parts of a step with shards, and losses that do not say by what their mean divides
+
+
+def own_key_forgotten(step, network):
+    """Draw from the key of the step instead of that of the shard."""
+
+    def forward(record):
+        state = record.state
+        context = step_context(state.key, state.iteration)
+        AL, cache = network.forward(state.parameters.tree, record.batch.X, context)
+        return attrs.evolve(record, AL=AL, cache=cache)
+
+    return step.replace("forward", forward)
+
+
+def share_forgotten(step, network):
+    """Count every shard the same, although the shards have different numbers of examples."""
+
+    def cost(record):
+        cost, dAL = originals.half_squared()(record.AL, record.batch.Y)
+        count = record.shard.count
+        return attrs.evolve(record, cost=cost / count, dAL=dAL / count)
+
+    return step.replace("cost", cost)
+
+
+def shard_before_remembered(step, network):
+    """Add a little of the gradient of the shard that was computed before."""
+    before = []
+
+    def remember(record):
+        vector = record.grads.vector
+        if record.shard.number == 0:
+            before.clear()
+        changed = vector + 1e-3 * before[-1] if before else vector
+        before.append(vector)
+        return attrs.evolve(record, grads=record.grads.with_vector(changed))
+
+    return step.insert_after("backward", remember)
+
+
+def last_example_left_out(step, network):
+    def shorten(record):
+        batch = record.batch
+        return attrs.evolve(record, batch=Batch(batch.X[:, :-1], batch.Y[:, :-1]))
+
+    return step.insert_before("forward", shorten)
+
+
+SHARD_FAULTS = {
+    own_key_forgotten: "- shards: two shards with the same examples draw the same numbers",
+    share_forgotten: r"- shards: the cost of all shards\[0\] is",
+    shard_before_remembered: "- shards: computed in reverse order, vector",
+    last_example_left_out: r"- shards: the (cost|gradients) of all shards",
+}
+
+
+def proved_with_shards(change):
+    random = change is own_key_forgotten
+    middle = dropout(keep_prob=0.5) if random else relu()
+    network, optimizer = serial(dense(3), middle, dense(1)), gradient_descent(learning_rate=0.1)
+    step = make_train_step(network, originals.half_squared(), optimizer, shards=3)
+    batch = Batch(Key(1).normal((2, 8)), Key(2).normal((1, 8)))
+    state = initial_state(network, optimizer, (2,), key=Key(3))
+    return assert_train_step(change(step, network), state, batch, entries=4)
+
+
+@pytest.mark.parametrize("fault", SHARD_FAULTS, ids=lambda fault: fault.__name__)
+def test_every_fault_of_shards_is_found_and_named(fault):
+    with pytest.raises(AssertionError, match=SHARD_FAULTS[fault]):
+        proved_with_shards(fault)
+
+
+def test_a_right_step_with_shards_obeys_their_law():
+    assert proved_with_shards(lambda step, network: step).laws[-1] == "shards"
+
+
+def test_a_loss_that_does_not_say_by_what_it_divides_is_found():
+    def function(AL, Y, weights, context):  # class 1 counts three times
+        own = (1 + 2 * Y[:1]) * (1 if weights is None else weights)
+        cost, dAL = softmax_cross_entropy()(AL, Y, own, context)
+        return cost, dAL
+
+    wrong = attrs.evolve(softmax_cross_entropy(), name="weighing", function=function)
+    with pytest.raises(AssertionError, match="- shards: without weights the costs of two parts"):
+        assert_loss(wrong, outputs=2, zero_at=None)
+
+    def weight(shape, Y, weights, context):
+        return ((1 + 2 * Y[:1]) * (1 if weights is None else weights)).sum()
+
+    assert_loss(attrs.evolve(wrong, weight=weight), outputs=2, zero_at=None)
+    laws = assert_loss(attrs.evolve(wrong, mixes_examples=True), outputs=2, zero_at=None).laws
+    assert "shards" not in laws
