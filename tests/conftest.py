@@ -12,10 +12,6 @@ import hypothesis
 import numpy as np
 import pytest
 
-from pydnn.cli import main
-from pydnn.data import image_sets
-from pydnn.runs import environment
-
 # No deadline, since a shared machine may be slow for a moment. `.ci/run` checks all properties
 # again with `-m "slow or hypothesis" --hypothesis-profile=thorough`.
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=100)
@@ -64,12 +60,30 @@ def private_cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="session", autouse=True)
+def shared_bytecode(tmp_path_factory):
+    """Compile pydnn once for all processes that tests start, where no bytecode may be written.
+
+    PYTHONDONTWRITEBYTECODE is set in many containers. Compiling takes half of a process's start.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if os.environ.get("PYTHONDONTWRITEBYTECODE"):
+            folder = tmp_path_factory.getbasetemp()
+            folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+            patch.delenv("PYTHONDONTWRITEBYTECODE")
+            patch.setenv("PYTHONPYCACHEPREFIX", str(folder / "bytecode"))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def saved_time():
     """Skip flushing files to disk, since no test cuts the power, and compute some results once.
 
     These are the drawn cats, and the arithmetic fingerprint and the versions of packages that each
     recorded run begins with.
     """
+    from pydnn.data import image_sets  # here, since the process that only waits does not need it
+    from pydnn.runs import environment
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         for module, name in (
@@ -107,6 +121,7 @@ def cats_directory():
 @pytest.fixture
 def command(capsys):
     """A function that runs `pydnn` in this process, and returns its exit status and its output."""
+    from pydnn.cli import main
 
     def run(*argv):
         try:

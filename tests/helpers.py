@@ -5,6 +5,7 @@ import sys
 import attrs
 import numpy as np
 from hypothesis import settings
+from hypothesis import strategies as st
 
 THOROUGH = settings.default.max_examples >= 100  # in the profile "thorough"
 
@@ -18,6 +19,15 @@ def example_count(count, *, quick=None):
     """
     thorough = settings.default.max_examples >= 100
     return settings(max_examples=count if thorough else quick or max(1, count // 4))
+
+
+def texts(**sizes):
+    """Return a strategy of any text, that of `st.text()`.
+
+    That one encodes each of a million letters at first, which takes more than a second in a new
+    checkout.
+    """
+    return st.text(st.characters(exclude_categories=["Cs"]), **sizes)
 
 
 def arrays_in(value):

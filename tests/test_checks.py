@@ -7,6 +7,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 import pytest
+from helpers import texts
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -242,7 +243,7 @@ def test_escapes_count_towards_the_length():
     assert len(printable("\x1b" * 30, most=100)) <= 100
 
 
-@given(st.text(), st.integers(0, 60))
+@given(texts(), st.integers(0, 60))
 def test_any_text_becomes_one_printable_line_of_bounded_length(text, most):
     shown = printable(text, most=most)
     assert shown.isprintable()

@@ -3,6 +3,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
+from helpers import texts
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +13,7 @@ from pydnn.keys import Key, _normal_quantile, _order_of
 BITS = [18332982602184924535, 1249765648965839948, 8703047534229634734]
 NORMALS = ["0x1.404ff67fb4719p+1", "-0x1.7e258f15f2d54p+0", "-0x1.21d87b92bdf5cp-4"]
 
-paths = st.lists(st.integers(0, 9) | st.text(max_size=3), max_size=3).map(tuple)
+paths = st.lists(st.integers(0, 9) | texts(max_size=3), max_size=3).map(tuple)
 
 
 def test_draws_are_the_same_on_every_machine():

@@ -1,5 +1,6 @@
 from html.parser import HTMLParser
 
+from helpers import texts
 from hypothesis import given
 from hypothesis import strategies as st
 from small_runs import recorded, small_recipe
@@ -32,7 +33,7 @@ class Cells(HTMLParser):
         self.cells[-1] += text
 
 
-@given(st.lists(st.text(), min_size=1, max_size=4))
+@given(st.lists(texts(), min_size=1, max_size=4))
 def test_no_text_of_a_table_is_taken_for_html(texts):
     page = Cells()
     page.feed(html_table("<script>alert(1)</script>", texts, [texts]))

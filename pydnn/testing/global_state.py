@@ -12,9 +12,15 @@ import numpy as np
 __all__ = ["restored_global_state"]
 
 
-def _set_environment(environment: Mapping[str, str]) -> None:
+def _environment() -> Mapping[str | bytes, str | bytes]:
+    # The mapping inside holds encoded bytes on POSIX. Copying it takes a microsecond, where
+    # decoding every variable took a third of the time of a small stage's laws.
+    return dict(getattr(os.environ, "_data", os.environ))
+
+
+def _set_environment(environment: Mapping[str | bytes, str | bytes]) -> None:
     os.environ.clear()
-    os.environ.update(environment)
+    os.environ.update({os.fsdecode(name): os.fsdecode(environment[name]) for name in environment})
 
 
 # What a pure function must not change: how to read it, and how to set it again.
@@ -28,7 +34,7 @@ _STATE: Mapping[str, tuple[Callable[[], object], Callable[..., object]]] = {
         np.get_printoptions,
         lambda printing: np.set_printoptions(**printing),
     ),
-    "the environment (os.environ)": (lambda: dict(os.environ), _set_environment),
+    "the environment (os.environ)": (_environment, _set_environment),
     "the working directory": (os.getcwd, os.chdir),
 }
 

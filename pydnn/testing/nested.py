@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeVar, cast
 
 import attrs
@@ -29,35 +30,51 @@ _Value = TypeVar("_Value")
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
-def leaves_of(value: object, path: str = "") -> Iterator[Leaf]:
-    """Yield the leaves of `value`, each with its path, such as "cache.norm.Z_norm".
+def leaves_of(value: object, path: str = "") -> list[Leaf]:
+    """Return the leaves of `value`, each with its path, such as "cache.norm.Z_norm".
 
     The variables that a function has closed over count as its leaves, since a cache may be a
     closure.
 
     Example:
         >>> from pydnn.testing.nested import leaves_of
-        >>> list(leaves_of({"a": (1, 2.5)}, "x"))
+        >>> leaves_of({"a": (1, 2.5)}, "x")
         [("x['a'][0]", 1), ("x['a'][1]", 2.5)]
     """
+    leaves: list[Leaf] = []
+    _collect(value, path, leaves)
+    return leaves
+
+
+def _collect(value: object, path: str, leaves: list[Leaf]) -> None:
+    # The laws look at every argument and result several times, so this is most of their own time:
+    # one list for all depths, and the most frequent kinds of values first.
     if isinstance(value, np.ndarray) or value is None:
-        yield path, value
-    elif isinstance(value, Mapping):
-        for name, item in value.items():
-            yield from leaves_of(item, f"{path}[{name!r}]")
+        leaves.append((path, value))
     elif isinstance(value, list | tuple):
         for i, item in enumerate(value):
-            yield from leaves_of(item, f"{path}[{i}]")
-    elif attrs.has(kind := type(value)):
-        for field in attrs.fields(kind):
-            yield from leaves_of(getattr(value, field.name), f"{path}.{field.name}")
+            _collect(item, f"{path}[{i}]", leaves)
+    elif names := _fields_of(type(value)):
+        for name in names:
+            _collect(getattr(value, name), f"{path}.{name}", leaves)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            _collect(item, f"{path}[{key!r}]", leaves)
     elif isinstance(value, types.FunctionType) and value.__closure__ and not path.count("()"):
-        names = zip(value.__code__.co_freevars, value.__closure__, strict=True)
-        for name, cell in names:
+        cells = zip(value.__code__.co_freevars, value.__closure__, strict=True)
+        for name, cell in cells:
             if not isinstance(cell.cell_contents, types.FunctionType):
-                yield from leaves_of(cell.cell_contents, f"{path}().{name}")
-    else:
-        yield path, value
+                _collect(cell.cell_contents, f"{path}().{name}", leaves)
+    elif not attrs.has(type(value)):
+        leaves.append((path, value))
+
+
+@functools.lru_cache(maxsize=1024)
+def _fields_of(kind: type) -> tuple[str, ...]:
+    """Return the names of the fields of a record that is not a mapping; none for others."""
+    if not attrs.has(kind) or issubclass(kind, Mapping):
+        return ()
+    return tuple(field.name for field in attrs.fields(kind))
 
 
 def snapshot(value: object, path: str = "") -> dict[str, object]:
@@ -153,8 +170,8 @@ def _map_arrays(change: Callable[[AnyArray], AnyArray], value: object) -> object
         return value.layout.packed(_protected_like(value.vector, value.vector.copy()))
     cls = type(value)
     if attrs.has(cls) and any(isinstance(a, np.ndarray) for _, a in leaves_of(value)):
-        names = [field.name for field in attrs.fields(cls)]
         # Past the class's converters, which would make every array read-only.
+        names = [field.name for field in attrs.fields(cls)]
         return maker_of(cls)(*(map_arrays(change, getattr(value, name)) for name in names))
     return value
 

@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
+from helpers import texts
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,11 +59,11 @@ def test_tables_can_be_copied_and_stay_read_only(way):
 COLUMNS = st.one_of(
     st.lists(st.none() | st.floats(allow_nan=False), min_size=3, max_size=3),
     st.lists(st.none() | st.booleans(), min_size=3, max_size=3),
-    st.lists(st.none() | st.text(max_size=3), min_size=3, max_size=3),
+    st.lists(st.none() | texts(max_size=3), min_size=3, max_size=3),
 )
 
 
-@given(st.dictionaries(st.text(max_size=3), COLUMNS, min_size=1, max_size=4))
+@given(st.dictionaries(texts(max_size=3), COLUMNS, min_size=1, max_size=4))
 def test_every_value_comes_out_as_it_went_in(columns):
     table = Table.of(columns)
     again = Table.of(

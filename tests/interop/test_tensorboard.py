@@ -4,6 +4,7 @@ import struct
 
 import numpy as np
 import pytest
+from helpers import texts
 from hypothesis import given
 from hypothesis import strategies as st
 from small_runs import recorded, small_data, small_recipe
@@ -158,7 +159,7 @@ def test_a_log_can_be_read_while_it_grows(tmp_path):
     log.close()
 
 
-@given(st.floats(), st.integers(0, 2**63 - 1), st.text(max_size=5))
+@given(st.floats(), st.integers(0, 2**63 - 1), texts(max_size=5))
 def test_any_number_step_and_name_is_written(value, step, name):
     message = event(0.0, step, {name: value})
     with np.errstate(over="ignore"):

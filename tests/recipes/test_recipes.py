@@ -6,6 +6,7 @@ import numpy as np
 import own_parts
 import pytest
 import toolz
+from helpers import texts
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,7 +70,7 @@ CLASSES = Batch(5 + Key(1).normal((4, 60)), Key(2).integers(3, (1, 60)))
 
 @given(
     st.lists(st.integers(1, 9), max_size=3), st.floats(1e-6, 10), st.integers(1, 99),
-    st.sampled_from(["float64", "float32"]), st.text(), st.floats(0, 0.99),
+    st.sampled_from(["float64", "float32"]), texts(), st.floats(0, 0.99),
 )  # fmt: skip
 def test_round_trip_through_a_file_is_exact(hidden, rate, number, dtype, name, share):
     recipe = tutorial_recipe(

@@ -99,14 +99,8 @@ def waited(condition, seconds=300):
 
 @posix
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc to look at")
-@pytest.mark.parametrize(
-    "how",
-    [
-        "SIGKILL",
-        pytest.param("SIGTERM", marks=pytest.mark.slow),
-        pytest.param("SIGHUP", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGHUP"])
 def test_workers_end_with_their_parent_however_that_ends(long_run, how):
     with subprocess.Popen(
         [sys.executable, "-c", SLOW, long_run],

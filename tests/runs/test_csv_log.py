@@ -2,6 +2,7 @@ import csv
 import itertools
 
 import pytest
+from helpers import texts
 from hypothesis import given
 from hypothesis import strategies as st
 from small_runs import recorded, saved_data, small_data, small_recipe
@@ -44,7 +45,7 @@ def test_the_file_can_be_read_while_it_grows(tmp_path):
     stream.close()
 
 
-NAMES = st.text(max_size=4)
+NAMES = texts(max_size=4)
 INFOS = st.builds(
     StepInfo,
     st.integers(0, 2**62),
