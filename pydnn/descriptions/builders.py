@@ -67,6 +67,7 @@ class Unread:
 # From (family, name) to the builder. Only `described` adds to it, when a module is imported, so a
 # file that names some other object, e.g. os:system, never gets it called.
 _BUILDERS: dict[tuple[str, str], Builder] = {}
+_FAMILIES: set[str] = set()
 _MODULES_OF_PYDNN = [
     "augmentation",
     "batches",
@@ -80,9 +81,14 @@ _MODULES_OF_PYDNN = [
 
 def _known() -> dict[tuple[str, str], Builder]:
     """Return all builders, after loading the modules of pydnn that have some."""
+    _load_modules()
+    return _BUILDERS
+
+
+@functools.cache
+def _load_modules() -> None:
     for module in _MODULES_OF_PYDNN:
         importlib.import_module(f"pydnn.{module}")
-    return _BUILDERS
 
 
 def described(
@@ -154,6 +160,7 @@ def described(
             return part
 
         vars(describing)["family"] = family  # for readers; the registry decides
+        _FAMILIES.add(family)
         made_by = Builder(name, family, signature, describing, tuple(drawn_by))
         if "<locals>" not in name:  # nobody can find a function inside another by its name
             _BUILDERS[family, name] = made_by
@@ -286,15 +293,17 @@ def find_builder(name: str, family: str | None = None) -> Builder:
         BadInput: If there is no such builder, with the nearest name; or if it makes parts of
             another `family`.
     """
-    fitting = [b for (f, n), b in _known().items() if n == name and family in (None, f)]
+    known = _known()
+    families = _FAMILIES if family is None else (family,)
+    fitting = [known[made, name] for made in families if (made, name) in known]
     if len(fitting) == 1:
         return fitting[0]
     makers = sorted(f for f, n in _BUILDERS if n == name)
     if fitting:
         raise BadInput(f"{name!r} is a {' and a '.join(makers)}: say which with family=….")
     if ":" not in name:
-        known = [n for f, n in _BUILDERS if family in (None, f) and ":" not in n]
-        expect_known(family or "builder", name, known)
+        names = [n for f, n in _BUILDERS if family in (None, f) and ":" not in n]
+        expect_known(family or "builder", name, names)
     if makers:
         raise BadInput(f"{name} makes a part of family {makers[0]!r}, expected {family!r}.")
     raise BadInput(

@@ -57,14 +57,18 @@ def to_ignoring(function: Callable[_Given, _Result]) -> Callable[_Given, _Result
     """
     if bare(function) is not function:
         return function
-    ignoring = ignoring_underflow(function)
 
     @functools.wraps(function)
     def called(*args: _Given.args, **keywords: _Given.kwargs) -> _Result:
         for value in (*args, *keywords.values()):
             if isinstance(value, np.ma.MaskedArray):
                 as_array(value)  # raises if entries are masked
-        return ignoring(*args, **keywords)
+        try:
+            return function(*args, **keywords)
+        except FloatingPointError:
+            pass
+        with np.errstate(under="ignore"):
+            return function(*args, **keywords)
 
     vars(called)[_BARE] = function
     return called

@@ -435,8 +435,11 @@ def _inside(file: h5py.File, name: str, where: str) -> h5py.HLObject:
     for part in name.split("/"):
         if not isinstance(current, h5py.Group):
             raise BadInput(f"{where} is not in a group, expected one: {RESTORE}.")
-        expect_known(f"data set in {file.filename}", part, current.keys())
-        if not isinstance(current.get(part, getlink=True), h5py.HardLink):
+        # "" and "." lead back to the group itself, and are the name of nothing in it.
+        link = current.get(part, getlink=True) if part.strip(".") else None
+        if link is None:
+            expect_known(f"data set in {file.filename}", part, current.keys())
+        if not isinstance(link, h5py.HardLink):
             raise BadInput(f"{where} is a link, expected the data itself: links are not followed.")
         current = current[part]
     return current
