@@ -6,19 +6,20 @@ import contextlib
 import os
 import random
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 __all__ = ["restored_global_state"]
 
 
-def _environment() -> Mapping[str | bytes, str | bytes]:
+def _environment() -> Mapping[Any, str | bytes]:
     # The mapping inside holds encoded bytes on POSIX. Copying it takes a microsecond, where
     # decoding every variable took a third of the time of a small stage's laws.
     return dict(getattr(os.environ, "_data", os.environ))
 
 
-def _set_environment(environment: Mapping[str | bytes, str | bytes]) -> None:
+def _set_environment(environment: Mapping[Any, str | bytes]) -> None:
     os.environ.clear()
     os.environ.update({os.fsdecode(name): os.fsdecode(environment[name]) for name in environment})
 

@@ -54,7 +54,7 @@ def _collect(value: object, path: str, leaves: list[Leaf]) -> None:
     elif isinstance(value, list | tuple):
         for i, item in enumerate(value):
             _collect(item, f"{path}[{i}]", leaves)
-    elif names := _fields_of(type(value)):
+    elif names := _fields_of(type(value)):  # type: ignore[arg-type] # mypy: a type has a hash
         for name in names:
             _collect(getattr(value, name), f"{path}.{name}", leaves)
     elif isinstance(value, Mapping):
