@@ -583,9 +583,9 @@ def test_every_field_of_a_recipe_has_its_option():
     fields = {field.name for field in attrs.fields(Recipe)}
     commands = cli._parser()._subparsers._group_actions[0].choices
     assert fields <= {option.dest for option in commands["train"]._actions}
-    # These need other data, a file of weights, or no validation, and are tested with those.
+    # These need other data, another network, or a file of weights, and are tested with those.
     others = {"image_size", "target", "test", "ignore", "example_weights", "start_from"}
-    others |= {"augment", "text", "fold"}
+    others |= {"augment", "text", "fold", "shards"}
     assert {field for _, field, _ in OPTIONS.values()} | others == fields
 
 
