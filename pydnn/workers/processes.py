@@ -29,7 +29,7 @@ from pydnn.workers.tasks import kind_of
 
 __all__ = ["Processes", "processes"]
 
-_MOST_LOSSES = 3  # a task that ends so many workers would end all of them
+_MOST_LOSSES = 5  # a task that ends so many workers would end all of them
 _MOST_WORKERS = 256
 _MOST_KEPT_SPECS = 4
 _WAKE_UP = 1.0 if os.name == "nt" else None  # seconds; Ctrl-C does not end a longer wait on Windows

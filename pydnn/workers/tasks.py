@@ -7,6 +7,7 @@ a worker call anything else.
 from __future__ import annotations
 
 import importlib
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -58,7 +59,8 @@ def kind_of(name: str) -> Kind:
     """
     expect_known("task", name, TASKS)
     module, _, place = TASKS[name].partition(":")
-    kind: Kind = getattr(importlib.import_module(module), place)
+    loaded = sys.modules.get(module) or importlib.import_module(module)  # the first is faster
+    kind: Kind = getattr(loaded, place)
     return kind
 
 
