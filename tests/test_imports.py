@@ -23,7 +23,7 @@ def test_no_file_is_read_by_what_may_run_code_in_it():
                 found.add(path.relative_to(PYDNN).as_posix())
         assert "allow_pickle=True" not in text, path
     # These read what the process that started them hands over, in a pipe or as an argument.
-    assert found == {"runs/diff.py", "runs/replay.py", "testing/same_bits.py"}
+    assert found == {"runs/diff.py", "testing/same_bits.py"}
 
 
 OUTSIDE = """

@@ -7,12 +7,13 @@ with `unverified=True`.
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import attrs
 import h5py
@@ -46,7 +47,7 @@ from pydnn.records import AnyArray, Batch, FloatArray, arrays, as_array, freeze
 from pydnn.sequences import expect_lengths
 from pydnn.stages.base import Context, Shape, Stage
 from pydnn.storage.checksums import NotSealed
-from pydnn.storage.hdf5 import open_hdf5, read_array, read_text, write_hdf5
+from pydnn.storage.hdf5 import hdf5_bytes, hdf5_in, open_hdf5, read_array, read_text, write_hdf5
 from pydnn.storage.run_files import MODEL_FILE, run_folder_of
 from pydnn.training import output_of
 
@@ -56,11 +57,12 @@ if TYPE_CHECKING:
     from pydnn.keys import Key
     from pydnn.training import TrainState
 
-__all__ = ["Model", "load_model", "model_of"]
+__all__ = ["Model", "load_model", "model_bytes", "model_in", "model_of"]
 
 _FORMAT, _OLD_FORMAT = "pydnn model 3", "pydnn model 2"
 _TABLE_FORMAT = "pydnn model 4"  # with columns, which readers of format 3 would pass over
 _AXES_FORMAT = "pydnn model 5"  # with the shape of examples of several axes instead of features
+_FORMATS = (_FORMAT, _TABLE_FORMAT, _AXES_FORMAT)
 _LONGEST_COLUMNS = 1 << 26  # bytes of text, of which a thousand columns may have some megabytes
 _MOST_FEATURES = 3 * 4096 * 4096  # without a limit, a damaged file could claim all memory
 _MOST_AXES = 7  # of an example
@@ -301,27 +303,7 @@ class Model:
                 cannot be written.
         """
         _expect_readable(self)
-        fitted, columns = self.inputs.standardization, self.columns
-        text, described = ("", {}) if columns is None else plain_of(columns)
-        write_hdf5(
-            path_of(path),
-            arrays={
-                "parameters": self.parameters.vector,
-                "statistics": self.statistics.vector,
-                "costs": self.costs,
-            }
-            | ({"mean": fitted.mean, "deviation": fitted.deviation} if fitted else {})
-            | described,
-            attributes={
-                "format": _format_of(self),
-                "recipe": write_recipe(self.recipe),
-                "inputs": _inputs_text(self),
-            }
-            | ({"columns": text} if columns else {}),
-            most=_LONGEST_COLUMNS,
-            sealed=True,
-            replace=replace,
-        )
+        write_hdf5(path_of(path), **_content(self), sealed=True, replace=replace)
 
     def to_onnx(self) -> bytes:
         """The model as the bytes of an ONNX file, for other programs and languages.
@@ -422,6 +404,53 @@ def model_of(
     )
 
 
+def _content(model: Model) -> dict[str, Any]:
+    """The arrays and texts of a model's file."""
+    fitted, columns = model.inputs.standardization, model.columns
+    text, described = ("", {}) if columns is None else plain_of(columns)
+    return {
+        "arrays": {
+            "parameters": model.parameters.vector,
+            "statistics": model.statistics.vector,
+            "costs": model.costs,
+        }
+        | ({"mean": fitted.mean, "deviation": fitted.deviation} if fitted else {})
+        | described,
+        "attributes": {
+            "format": _format_of(model),
+            "recipe": write_recipe(model.recipe),
+            "inputs": _inputs_text(model),
+        }
+        | ({"columns": text} if columns else {}),
+        "most": _LONGEST_COLUMNS,
+    }
+
+
+def model_bytes(model: Model) -> bytes:
+    """The content of the file that `Model.save` writes, for another process.
+
+    Raises:
+        BadInput: If `load_model` would refuse the file, see `Model.save`.
+    """
+    _expect_readable(model)
+    return b"".join(hdf5_bytes(**_content(model), sealed=True))
+
+
+def model_in(content: bytes | memoryview, *, where: str, allow: Iterable[str] = ()) -> Model:
+    """The model in the content of a file, see `load_model`.
+
+    Args:
+        content: What `model_bytes` returned.
+        where: Where the content comes from, for messages.
+        allow: Names of modules outside pydnn that may be imported.
+
+    Raises:
+        BadInput: If the content is damaged, inconsistent, or not a model.
+    """
+    with hdf5_in(io.BytesIO(content), Path(where), sealed=True) as file:
+        return _read(file, _FORMATS, allow)
+
+
 def _format_of(model: Model) -> str:
     if model.columns is not None:
         return _TABLE_FORMAT
@@ -514,7 +543,7 @@ def _loaded(path: Path, allow: Iterable[str], unverified: bool) -> Model:
     links = run_folder_of(path) == path  # a model in a run's folder may not be a symbolic link
     try:
         with open_hdf5(path, sealed=True, links=links) as file:
-            return _read(file, (_FORMAT, _TABLE_FORMAT, _AXES_FORMAT), allow)
+            return _read(file, _FORMATS, allow)
     except NotSealed as error:
         if not unverified:
             raise BadInput(

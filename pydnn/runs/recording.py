@@ -25,7 +25,7 @@ from pydnn.jobs.training import expect_same_data
 from pydnn.recipes.toml import read_recipe, read_toml
 from pydnn.records import Batch, FloatArray
 from pydnn.runs.data_files import DataFiles
-from pydnn.runs.environment import current_environment, environment_text
+from pydnn.runs.environment import Environment, current_environment, environment_text
 from pydnn.runs.folder import (
     ENVIRONMENT,
     FUNCTIONS,
@@ -244,7 +244,12 @@ def until_it_ends(recording: Recording) -> Iterator[Recording]:
 
 @contextlib.contextmanager
 def create_run(
-    path: AnyPath, job: Job, data: DataSet | Batch, *, most: int = MOST_BYTES
+    path: AnyPath,
+    job: Job,
+    data: DataSet | Batch,
+    *,
+    most: int = MOST_BYTES,
+    environment: Environment | None = None,
 ) -> Iterator[Recording]:
     """Make the folder of a new run, with the first segment in it.
 
@@ -259,6 +264,8 @@ def create_run(
         most: The bytes that all segments may have. If their states need more, some are dropped,
             and computed again when they are needed. Then the first state, which follows from the
             recipe, is not stored at all.
+        environment: The environment of this process, if it is known; by default it is measured,
+            which takes about a tenth of a second.
 
     Raises:
         BadInput: If something of that name exists, the folder cannot be written, the source of one
@@ -286,7 +293,7 @@ def create_run(
     if isinstance(data, DataSet):
         expect_test(job, data.test, classes=data.classes)
     text, pins = _recipe_text(job, data)
-    texts = Texts(text, environment_text(current_environment(job.numerics)))
+    texts = Texts(text, environment_text(environment or current_environment(job.numerics)))
     rows = rows_of([], start=0)
     goal = job.recipe.iterations
     first = following(

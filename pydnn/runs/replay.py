@@ -9,14 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import multiprocessing
-import os
-import pickle
-import signal
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
@@ -32,7 +26,10 @@ from pydnn.runs.segments import Segment
 from pydnn.runs.state_arrays import state_fingerprint
 from pydnn.training import NotFinite, TrainState
 
-__all__ = ["Verified", "sampled", "verify"]
+if TYPE_CHECKING:
+    from pydnn.workers import Executor
+
+__all__ = ["Verified", "sampled", "verified_in_turn", "verify"]
 
 
 @attrs.frozen
@@ -60,19 +57,26 @@ class Verified:
     unchecked: tuple[str, ...] = ()
 
 
-def verify(run: Run, numbers: Sequence[int] | None = None, *, jobs: int = 1) -> Iterator[Verified]:
+def verify(
+    run: Run,
+    numbers: Sequence[int] | None = None,
+    *,
+    jobs: int = 1,
+    executor: Executor | None = None,
+) -> Iterator[Verified]:
     """Compute segments of `run` again, each from the one before it, and yield the results in order.
 
     Args:
         run: The run.
         numbers: The numbers of the segments; by default all. Number 0 is compared with the initial
             state that follows from the recipe.
-        jobs: The number of processes that share the work, each with as many BLAS threads as this
-            one. A script that asks for several must guard its main part with
-            `if __name__ == "__main__":`.
+        jobs: The number of processes that share the work; short for an executor of processes.
+        executor: The workers that share the work, e.g. `nn.workers.processes(4)`. They find the
+            run and its data where this process finds them, and BLAS has as many threads there as
+            here.
 
     Raises:
-        BadInput: If there is no segment of that number.
+        BadInput: If there is no segment of that number, or a worker does not find the run.
     """
     chosen = range(len(run.segments)) if numbers is None else numbers
     for number in chosen:
@@ -82,9 +86,18 @@ def verify(run: Run, numbers: Sequence[int] | None = None, *, jobs: int = 1) -> 
             )
     expect_count("jobs", jobs, hint="give the number of processes")
     groups = _groups(run, list(chosen))
+    if executor is not None:
+        return _shared(run, groups, executor)
     if jobs == 1 or len(groups) < 2:
-        return _verified_in_turn(run, list(chosen))
-    return _shared(run, groups, min(jobs, len(groups)))
+        return verified_in_turn(run, list(chosen))
+    return _by_processes(run, groups, min(jobs, len(groups)))
+
+
+def _by_processes(run: Run, groups: list[list[int]], jobs: int) -> Iterator[Verified]:
+    from pydnn.workers import processes
+
+    with processes(jobs) as executor:
+        yield from _shared(run, groups, executor)
 
 
 def sampled(run: Run, count: int, key: Key) -> list[int]:
@@ -114,7 +127,8 @@ def _groups(run: Run, numbers: list[int]) -> list[list[int]]:
     return groups
 
 
-def _verified_in_turn(run: Run, numbers: list[int]) -> Iterator[Verified]:
+def verified_in_turn(run: Run, numbers: Sequence[int]) -> Iterator[Verified]:
+    """Compute segments of a run again, one after the other, in this thread."""
     before: tuple[int, TrainState] | None = None
     for number in numbers:
         segment = run.segments[number]
@@ -188,90 +202,18 @@ def _measured(job: Job, state: TrainState) -> set[str]:
         return set(job.evaluation()(state))
 
 
-# More than one process
+# More than one worker
 
 
-def _shared(run: Run, groups: list[list[int]], jobs: int) -> Iterator[Verified]:
-    # New processes instead of forks, because BLAS threads of this one may hold locks.
-    context = multiprocessing.get_context("spawn")
-    arguments = (pickle.dumps(run),)
-    pool: ProcessPoolExecutor | None = None
-    try:
-        with _importing_nothing_from_here():  # all processes are started here
-            pool = ProcessPoolExecutor(
-                jobs, mp_context=context, initializer=_open, initargs=arguments
-            )
-            reports = pool.map(_verified_here, groups)
-        for group, report in zip(groups, reports, strict=True):
-            yield from _expected_report(report, group)
-    except (BrokenProcessPool, OSError, EOFError) as error:
-        # Any of these three, because a pipe to a dying process breaks in several ways.
-        raise BadInput(
-            f"a process that verified {run.path} has died: use fewer of them, or free memory."
-        ) from error
-    finally:
-        if pool is not None:
-            pool.shutdown(cancel_futures=True)
+def _shared(run: Run, groups: list[list[int]], executor: Executor) -> Iterator[Verified]:
+    from pydnn.runs.segment_tasks import task_of, verified_in  # most replays have one worker
 
-
-@contextlib.contextmanager
-def _importing_nothing_from_here() -> Iterator[None]:
-    """Keep Pythons that are started in this context from importing from the current folder.
-
-    `multiprocessing` starts them with `python -c`, which would look in the current folder first. A
-    stranger may have put a `multiprocessing.py` there. After the start, they get the import path of
-    this process.
-    """
-    before = os.environ.get(_SAFE_PATH)
-    os.environ[_SAFE_PATH] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_SAFE_PATH]
-        else:
-            os.environ[_SAFE_PATH] = before
-
-
-_SAFE_PATH = "PYTHONSAFEPATH"
-
-
-def _expected_report(report: object, group: list[int]) -> list[Verified]:
-    """The report of a process about a group of segments.
-
-    Raises:
-        BadInput: If the report is about anything else.
-    """
-    match report:
-        case [*reports]:
-            verified = [one for one in reports if isinstance(one, Verified)]
-            if len(verified) == len(reports) and [one.number for one in verified] == group:
-                return verified
-    raise BadInput(
-        f"a process that verified segments {', '.join(map(str, group))} reported something else: "
-        "use --jobs 1."
-    )
-
-
-_opened: dict[str, Run] = {}
-
-
-def _open(pickled: bytes) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interruptions
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _opened["run"] = pickle.loads(pickled)
-
-
-def _end_with_parent() -> None:
-    """End this process as soon as its parent has ended, however the parent ended.
-
-    `join` waits for the parent's end through a pipe or a handle, depending on the system.
-    """
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _verified_here(group: list[int]) -> list[Verified]:
-    return list(_verified_in_turn(_opened["run"], group))
+    ready: dict[int, list[Verified]] = {}
+    following = 0
+    stream: Any = executor.each(task_of(run, group) for group in groups)
+    with contextlib.closing(stream):
+        for place, result in stream:
+            ready[place] = verified_in(result, groups[place])
+            while following in ready:
+                yield from ready.pop(following)
+                following += 1

@@ -13,7 +13,7 @@ from pydnn.descriptions.builders import modules
 from pydnn.jobs.job import Job, prepare, watch_of, watching
 from pydnn.jobs.rebuilding import Prepare
 from pydnn.records import Batch
-from pydnn.runs.environment import current_environment, environment_text
+from pydnn.runs.environment import Environment, current_environment, environment_text
 from pydnn.runs.environment_changes import what_to_expect
 from pydnn.runs.folder import LOCK, Folder, expect_run_folder, read_folder
 from pydnn.runs.provenance import data_files
@@ -58,6 +58,7 @@ def resume_run(
     anyway: bool = False,
     allow: Iterable[str] = (),
     most: int = MOST_BYTES,
+    environment: Environment | None = None,
 ) -> Iterator[Resumed]:
     """Go on with a run after its newest intact segment, to the same bits as without a break.
 
@@ -73,6 +74,7 @@ def resume_run(
             changed, so that the bits may differ from those of a run without a break.
         allow: The names of the modules outside pydnn that may be imported; see `Run.open`.
         most: The bytes that all segments may have; see `create_run`.
+        environment: The environment of this process, if it is known; see `create_run`.
 
     Raises:
         NotAllowed: If the recipe names a module that is not allowed.
@@ -116,7 +118,7 @@ def resume_run(
                 f"{path} has {whole.iterations} iterations already, expected at most {goal}: "
                 "ask for as many or more."
             )
-        here = current_environment(whole.numerics)
+        here = environment or current_environment(whole.numerics)
         expected = what_to_expect(whole.environments[-1], here) if whole.segments else None
         if expected and not anyway:
             raise BadInput(

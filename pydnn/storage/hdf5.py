@@ -33,6 +33,7 @@ __all__ = [
     "dataset_in",
     "encoded_texts",
     "form_of",
+    "hdf5_bytes",
     "hdf5_in",
     "holds",
     "naming_damage",
@@ -68,42 +69,61 @@ def write_hdf5(
 
     Args:
         path: The name of the file; its folder must exist.
-        arrays: The arrays by name. Slashes in a name make groups.
-        attributes: The texts by name, for `read_text`. No text has the name of an array.
+        arrays: The arrays by name; see `hdf5_bytes`.
+        attributes: The texts by name.
         most: The number of bytes that a text may have.
-        sealed: Whether to seal the file, so that `open_hdf5` notices any change; see `checksums`.
+        sealed: Whether to seal the file.
         replace: Whether the new file may replace an existing one.
 
     Raises:
         BadInput: As `write_atomically` does, or if a text is too long.
     """
-    short, long = encoded_texts(attributes or {}, most)
-    arrays = {**arrays, **long}
+    pieces = hdf5_bytes(arrays=arrays, attributes=attributes, most=most, sealed=sealed)
 
     def write(temporary: Path) -> None:
-        room = room_for_seal(arrays) if sealed else 0
-        # HDF5 writes into memory, and plain Python writes the bytes to the disk, because HDF5
-        # itself crashes when the disk is full. A BytesIO takes an eighth of the time of HDF5's own
-        # files in memory, which are copied once more. It is not closed, because closing fails
-        # while an exception still holds a view of it.
-        memory = io.BytesIO()
-        with h5py.File(memory, "w", userblock_size=room) as file:
-            for name, encoded in short.items():
-                file.attrs[name] = np.bytes_(encoded)
-            places = {}
-            for name, values in arrays.items():
-                array = as_array(values)
-                little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-                dataset = file.create_dataset(name, data=little, track_times=False)
-                if little.nbytes:
-                    places[name] = dataset.id.get_offset(), little.nbytes
-        content = memory.getbuffer()[room:]
+        # Plain Python writes the bytes to the disk, because HDF5 crashes when the disk is full.
         with temporary.open("wb") as plain:
-            if sealed:
-                plain.write(seal(content, places, room=room))
-            plain.write(content)
+            plain.writelines(pieces)
 
     write_atomically(path, write, replace=replace)
+
+
+def hdf5_bytes(
+    *,
+    arrays: Mapping[str, ArrayLike],
+    attributes: Mapping[str, str] | None = None,
+    most: int = LONGEST_TEXT,
+    sealed: bool = False,
+) -> list[bytes | memoryview]:
+    """An HDF5 file of contiguous little-endian arrays and texts, in pieces.
+
+    Args:
+        arrays: The arrays by name. Slashes in a name make groups.
+        attributes: The texts by name, for `read_text`. No text has the name of an array.
+        most: The number of bytes that a text may have.
+        sealed: Whether to seal the file, so that `open_hdf5` notices any change; see `checksums`.
+
+    Raises:
+        BadInput: If a text is too long.
+    """
+    short, long = encoded_texts(attributes or {}, most)
+    arrays = {**arrays, **long}
+    room = room_for_seal(arrays) if sealed else 0
+    # A BytesIO takes an eighth of the time of HDF5's own files in memory, which are copied once
+    # more. It is not closed, because closing fails while an exception still holds a view of it.
+    memory = io.BytesIO()
+    with h5py.File(memory, "w", userblock_size=room) as file:
+        for name, encoded in short.items():
+            file.attrs[name] = np.bytes_(encoded)
+        places = {}
+        for name, values in arrays.items():
+            array = as_array(values)
+            little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+            dataset = file.create_dataset(name, data=little, track_times=False)
+            if little.nbytes:
+                places[name] = dataset.id.get_offset(), little.nbytes
+    content = memory.getbuffer()[room:]
+    return [seal(content, places, room=room), content] if sealed else [content]
 
 
 def encoded_texts(

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
-import numpy as np
 import toolz
 
-from pydnn.batches import EpochBatches, examples_together
-from pydnn.data import DataSet
+from pydnn.batches import EpochBatches
+from pydnn.checks import AnyPath
+from pydnn.data import DataSet, lasting_name
 from pydnn.free_memory import free_memory
 from pydnn.jobs.class_weights import by_class_number
 from pydnn.jobs.job import Job, expect_test, prepare
-from pydnn.jobs.loading import examples_of
+from pydnn.jobs.loading import data_of, examples_of
 from pydnn.jobs.memory import bytes_of
-from pydnn.jobs.training import Trained
 from pydnn.recipes.layouts import layers_of
 from pydnn.recipes.recipe import Recipe
-from pydnn.recipes.toml import write_recipe
+from pydnn.recipes.toml import own_modules, write_recipe
 from pydnn.records import Batch
+from pydnn.sweeps.chunks import Chunk, jobs_of, outcomes_of, part_of, together_in_memory
 from pydnn.sweeps.plans import Variation, variations
 from pydnn.sweeps.results import Outcome, SweepResult
 from pydnn.sweeps.stacks import stacking_key, why_not_stacked
-from pydnn.sweeps.training import OnProgress, run_one_by_one, run_stacked
-from pydnn.training.finite import ignoring_overflow
+from pydnn.sweeps.training import OnProgress
+from pydnn.workers import Executor
+
+if TYPE_CHECKING:
+    from pydnn.sweeps.recording import Recorder
 
 __all__ = ["Sweep", "outcomes", "run_sweep", "sweep"]
 
@@ -35,24 +41,41 @@ __all__ = ["Sweep", "outcomes", "run_sweep", "sweep"]
 _MOST_NUMBERS = 1 << 16
 _FEWEST_RUNS = 4
 
+OnBegin: TypeAlias = Callable[[Sequence[int]], object]  # with the numbers of trainings that begin
+
 
 @attrs.frozen(unsafe_hash=False)
 class Sweep:
     """The plan of a sweep.
 
     Attributes:
-        runs: The trainings, one for each combination of seeds and values.
-        batch: The examples for training and validation, the same for all trainings.
-        test: Examples to evaluate every training on, used by none; None if there are none.
+        recipe: The recipe that all trainings have in common.
+        runs: The trainings, one for each combination of values, seeds and folds.
+        data: The data, the same for all trainings. No training uses its test part, on which each is
+            evaluated.
+        place: The name or the full path of the data, where all workers find it; "" to send it to
+            them.
         together: Whether trainings of one shape are stacked; it changes no bit.
         notes: Remarks that the user should see before training starts, one line each.
     """
 
+    recipe: Recipe
     runs: tuple[Variation, ...]
-    batch: Batch = attrs.field(repr=False)
-    test: Batch | None = attrs.field(default=None, repr=False)
+    data: DataSet | Batch = attrs.field(repr=False)
+    place: str = ""
     together: bool = True
     notes: tuple[str, ...] = ()
+
+    @property
+    def batch(self) -> Batch:
+        """The examples for training and validation."""
+        return part_of(self.data)
+
+    @property
+    def own_modules(self) -> tuple[str, ...]:
+        """The modules outside pydnn that the recipes name."""
+        recipes = {id(run.setting): run.recipe for run in self.runs}.values()  # one of each setting
+        return tuple(dict.fromkeys(name for recipe in recipes for name in own_modules(recipe)))
 
     @property
     def steps(self) -> int:
@@ -62,7 +85,7 @@ class Sweep:
 
 def sweep(
     recipe: Recipe,
-    batch: Batch | DataSet | object,
+    batch: Batch | DataSet | AnyPath | object = None,
     *,
     seeds: int | Sequence[int] = 1,
     over: Mapping[str, Sequence[object]] = {},
@@ -76,7 +99,8 @@ def sweep(
     Args:
         recipe: The recipe that all trainings have in common.
         batch: The examples for training and validation; or what has a test part too, a data set
-            or, for a recipe with a target, a `Table` or anything else that `Table.of` takes.
+            or, for a recipe with a target, a `Table` or anything else that `Table.of` takes; or
+            the name or path of a data set, by default the one that the recipe names.
         seeds: The seeds, or their number; they then begin with the seed of the recipe.
         over: Lists of values by name, e.g. {"optimizer.learning_rate": [0.1, 0.3]}; see `varied`.
         test: Examples to evaluate trained models on; None or no examples skip this.
@@ -100,22 +124,29 @@ def sweep(
         >>> [outcome.setting["iterations"] for outcome in run_sweep(plan).outcomes]
         [5, 5, 50, 50]
     """
-    data = examples_of(recipe, batch)
+    place = ""
+    if batch is None or isinstance(batch, str | os.PathLike):
+        data: DataSet | Batch = data_of(recipe, batch)
+        place = lasting_name(recipe.data if batch is None else str(batch))
+    else:
+        data = examples_of(recipe, batch)
     if isinstance(data, DataSet):
-        test, classes = data.test if test is None else test, classes or data.classes
-    batch = data.train if isinstance(data, DataSet) else data
+        data = attrs.evolve(data, test=data.test if test is None else test)
+        data = attrs.evolve(data, classes=tuple(classes)) if classes else data
+    elif test is not None or classes:
+        data = DataSet(data, data.take(slice(0)) if test is None else test, classes=classes)
+    classes = data.classes if isinstance(data, DataSet) else None
     runs = tuple(
         attrs.evolve(one, recipe=by_class_number(one.recipe, classes))
         for one in variations(recipe, seeds=seeds, over=over, folds=folds)
     )
     # All jobs share these examples, so their order in memory is changed once, here.
-    judges = test if test is not None and test.Y.size else None
-    plan = Sweep(runs, examples_together(batch), judges, together)
+    plan = Sweep(recipe, runs, together_in_memory(data), place, together)
     notes: list[str] = []
     for variation in runs[:: _runs_of_setting(runs)]:
         job = prepare(variation.recipe, plan.batch)  # refuses a setting that does not fit
-        nothing = Batch(batch.X[..., :0], batch.Y[..., :0])
-        expect_test(job, nothing if test is None else test, classes=classes)
+        if isinstance(data, DataSet):
+            expect_test(job, data.test, classes=classes)
         notes += job.notes
     return attrs.evolve(plan, notes=tuple(dict.fromkeys(notes)))
 
@@ -125,61 +156,161 @@ def _runs_of_setting(runs: Sequence[Variation]) -> int:
     return sum(variation.setting == runs[0].setting for variation in runs)
 
 
-@np.errstate(under="ignore")
-def run_sweep(plan: Sweep, *, on_progress: OnProgress = lambda steps: None) -> SweepResult:
+def run_sweep(
+    plan: Sweep,
+    *,
+    executor: Executor | None = None,
+    record: AnyPath | None = None,
+    on_progress: OnProgress = lambda steps: None,
+    on_begin: OnBegin = lambda numbers: None,
+) -> SweepResult:
     """Carry out a sweep, and return the outcomes of all its trainings.
 
     Args:
         plan: The plan that `sweep` returned.
+        executor: What does the trainings, e.g. `nn.workers.processes(4)`; None for this process
+            alone. It changes no bit.
+        record: A folder in which each training is recorded as a run; None to record nothing. If it
+            exists already, it is the folder of the same sweep, which then goes on: trainings that
+            are finished are not repeated, and others go on after their last recorded step.
         on_progress: Called with the number of steps done since the last call, e.g. to move a
-            progress bar.
+            progress bar. Trainings of other processes count when they end.
+        on_begin: Called with the numbers of trainings that begin together.
+
+    Raises:
+        BadInput: If the folder is not that of this sweep, is written by another process, or a
+            worker does not reach the data or the folder.
     """
-    by_number = dict(outcomes(plan, on_progress=on_progress))
+    stream = outcomes(
+        plan, executor=executor, record=record, on_progress=on_progress, on_begin=on_begin
+    )
+    by_number = dict(stream)
     return SweepResult(tuple(by_number[number] for number in range(len(plan.runs))))
 
 
 def outcomes(
-    plan: Sweep, *, on_progress: OnProgress = lambda steps: None
+    plan: Sweep,
+    *,
+    executor: Executor | None = None,
+    record: AnyPath | None = None,
+    on_progress: OnProgress = lambda steps: None,
+    on_begin: OnBegin = lambda numbers: None,
 ) -> Iterator[tuple[int, Outcome]]:
     """Carry out a sweep, and yield the number and the outcome of each training when it ends.
 
     Trainings whose recipes have the same `stacking_key` are stacked where possible; each gives bit
-    for bit what it gives alone. The others are trained one after the other.
+    for bit what it gives alone. The others are trained one after the other. Recorded trainings are
+    not stacked. The arguments are those of `run_sweep`.
+
+    Raises:
+        BadInput: See `run_sweep`.
     """
-    for group in _groups(plan):
-        for numbers in _chunks(plan, group):
-            jobs = _jobs(plan, numbers)
-            reason = _why_not_stacked(plan, jobs, len(group))
-            train_all = run_one_by_one if reason else run_stacked
-            for place, end in train_all(jobs, on_progress):
-                number = numbers[place]
-                yield number, _outcome(plan, plan.runs[number], end, reason)
+    with contextlib.ExitStack() as stack:
+        done = set()
+        allow = plan.own_modules
+        folder = None
+        if record is not None:
+            from pydnn.sweeps.recording import Recorder, open_sweep  # few sweeps are recorded
+
+            folder = stack.enter_context(open_sweep(record, plan.recipe, plan.data))
+            for number, variation in enumerate(plan.runs):
+                outcome = folder.finished(variation.recipe, allow)
+                if outcome is not None:
+                    done.add(number)
+                    on_progress(variation.recipe.iterations)
+                    yield number, _of_setting(plan, number, outcome)
+        workers, recorded = executor.workers if executor else 1, folder is not None
+        left = [number for number in range(len(plan.runs)) if number not in done]
+        chunks = _chunks(plan, left, workers=workers, recorded=recorded)
+        if executor is not None:
+            from pydnn.sweeps.tasks import outcomes_by  # few sweeps need it
+
+            stream = outcomes_by(executor, plan, chunks, folder, on_progress, on_begin)
+            stack.callback(stream.close)
+        else:
+            recorder = None if folder is None else Recorder(folder, plan.data, allow)
+            stream = _outcomes_here(plan, chunks, recorder, on_progress, on_begin)
+        for number, outcome in stream:
+            yield number, _of_setting(plan, number, outcome)
 
 
-def _groups(plan: Sweep) -> list[list[int]]:
-    """Return the numbers of the trainings, grouped by the `stacking_key` of their recipes.
+def _of_setting(plan: Sweep, number: int, outcome: Outcome) -> Outcome:
+    return attrs.evolve(outcome, setting=plan.runs[number].setting)
+
+
+def _outcomes_here(
+    plan: Sweep,
+    chunks: Iterable[Chunk],
+    recorder: Recorder | None,
+    on_progress: OnProgress,
+    on_begin: OnBegin,
+) -> Generator[tuple[int, Outcome], None, None]:
+    for chunk in chunks:
+        on_begin(chunk.numbers)
+        recipes = [plan.runs[number].recipe for number in chunk.numbers]
+        ends = outcomes_of(
+            plan.data,
+            recipes,
+            why_not=chunk.why_not_stacked,
+            recorder=recorder,
+            on_progress=on_progress,
+        )
+        for place, outcome in ends:
+            yield chunk.numbers[place], outcome
+
+
+def _groups(plan: Sweep, numbers: Iterable[int]) -> list[list[int]]:
+    """Return the numbers of trainings, grouped by the `stacking_key` of their recipes.
 
     If the folds are not all of one size, they form two groups.
     """
-    m = plan.batch.X.shape[-1]
+    m = plan.batch.count
 
     def key(number: int) -> tuple[str, int]:
         recipe = plan.runs[number].recipe
         which, folds = recipe.fold or (1, 1)
         return write_recipe(stacking_key(recipe)), len(range(which - 1, m, folds))
 
-    return list(toolz.groupby(key, range(len(plan.runs))).values())
+    return list(toolz.groupby(key, numbers).values())
 
 
-def _chunks(plan: Sweep, group: Sequence[int]) -> Iterator[Sequence[int]]:
-    """Yield the trainings of a group in chunks of about equal size, as large as is fastest."""
+def _chunks(
+    plan: Sweep, numbers: Iterable[int], *, workers: int = 1, recorded: bool = False
+) -> Iterator[Chunk]:
+    """Yield trainings in chunks that one worker does, as large as is fastest."""
+    if recorded or not plan.together:
+        why_not = "each is recorded as a run" if recorded else "as requested"
+        yield from (Chunk((number,), why_not) for number in numbers)
+        return
+    for group in _groups(plan, numbers):
+        most = _most_in_a_stack(plan, group)
+        why_not = ""
+        if len(group) == 1:
+            why_not = "no other training has its shapes"
+        elif most < _FEWEST_RUNS:
+            why_not = _TOO_LARGE
+        elif workers > 1:  # one chunk would be work for one worker alone
+            two = [plan.runs[number].recipe for number in group[:2]]
+            why_not = why_not_stacked(jobs_of(plan.data, two))
+        if why_not:
+            yield from (Chunk((number,), why_not) for number in group)
+            continue
+        count = max(-(-len(group) // most), min(workers, len(group) // _FEWEST_RUNS))
+        for part in toolz.partition_all(-(-len(group) // count), group):
+            yield Chunk(tuple(part), "" if len(part) > 1 else _TOO_LARGE)
+
+
+_TOO_LARGE = "its arrays are so large that stacking would be slower"
+
+
+def _most_in_a_stack(plan: Sweep, group: Sequence[int]) -> int:
+    """Return how many trainings of a group one stack should have at most; below 1 for none."""
+    if len(group) == 1:
+        return 1
     first = prepare(plan.runs[group[0]].recipe, plan.batch)
     free = free_memory()
     fitting = len(group) if free is None else free // _bytes_of_run(first)
-    most = min(_MOST_NUMBERS // _largest(first), fitting)
-    count = -(-len(group) // most) if most >= _FEWEST_RUNS and plan.together else len(group)
-    chunks: Iterator[Sequence[int]] = toolz.partition_all(-(-len(group) // count), group)
-    return chunks
+    return min(_MOST_NUMBERS // _largest(first), fitting)
 
 
 def _bytes_of_run(job: Job) -> int:
@@ -204,44 +335,3 @@ def _largest(job: Job) -> int:
     columns = int(m) if size is None else size
     # All trainings share a full batch, while other batches are gathered for each of them.
     return max(layout.size, columns * (widest if size is None else max(widest, features)))
-
-
-def _jobs(plan: Sweep, numbers: Sequence[int]) -> list[Job]:
-    """Return the jobs of these trainings; jobs with the same examples share the arrays."""
-    jobs: list[Job] = []
-    for number in numbers:
-        recipe = plan.runs[number].recipe
-        job = prepare(recipe, plan.batch)
-        first = (jobs or [job])[0].recipe
-        same = not recipe.holds_back or (recipe.seed, recipe.fold) == (first.seed, first.fold)
-        if jobs and same and job.inputs.rotation is None:  # each training has its own rotation
-            job = attrs.evolve(job, data=jobs[0].data)
-        jobs.append(job)
-    return jobs
-
-
-def _why_not_stacked(plan: Sweep, jobs: Sequence[Job], in_group: int) -> str:
-    if not plan.together:
-        return "as requested"
-    if in_group == 1:
-        return "no other training has its shapes"
-    if len(jobs) == 1:
-        return "its arrays are so large that stacking would be slower"
-    return why_not_stacked(jobs)
-
-
-def _outcome(plan: Sweep, variation: Variation, trained: Trained, why_not_stacked: str) -> Outcome:
-    """Return the outcome of a training, evaluated on every part of the data."""
-    job, state = trained.job, trained.state
-    data = dict(job.data)
-    if plan.test is not None:
-        data["test"] = job.inputs.examples(plan.test)
-    with ignoring_overflow():
-        # The last finite state of a training that diverged may overflow on other examples.
-        lost = trained.error is not None or not all(
-            np.isfinite(job.output(state, part.X, lengths=part.lengths)).all()
-            for part in data.values()
-        )
-        scores = {} if lost else job.evaluation(data)(state)
-    stopped = "" if trained.why == "finished" else str(trained.error or trained.why)
-    return Outcome(trained.model, variation.setting, scores, stopped, why_not_stacked)

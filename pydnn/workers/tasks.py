@@ -43,6 +43,8 @@ ECHO = Kind(prepare=lambda spec: None, run=lambda prepared, arguments: arguments
 # Each name stands for the `Kind` that lies in a module, which is imported when the name is used.
 TASKS: Mapping[str, str] = {
     "echo": "pydnn.workers.tasks:ECHO",  # its arguments, to measure a connection
+    "segment": "pydnn.runs.segment_tasks:SEGMENT",  # segments of a run, computed again
+    "train": "pydnn.sweeps.tasks:TRAIN",  # trainings of a sweep, alone or in a stack
     "shard": "pydnn.training.shard_tasks:SHARD",  # the gradient of one shard of a batch
 }
 

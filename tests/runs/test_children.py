@@ -12,10 +12,10 @@ import pytest
 from small_runs import flipping, recorded, small_recipe
 
 from pydnn import BadInput
-from pydnn.runs import Run, replay
+from pydnn.runs import Run
 from pydnn.runs.diff import _called, _elsewhere
 from pydnn.runs.inspect import read_tensors
-from pydnn.runs.replay import Verified, verify
+from pydnn.runs.replay import verify
 from pydnn.storage.hdf5 import write_hdf5
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs signals")
@@ -51,7 +51,6 @@ def test_workers_find_what_one_process_finds_and_import_nothing_from_here(tmp_pa
     run = Run.open(tmp_path / "run")
     assert list(verify(run, jobs=2)) == list(verify(run))
     assert not hostile.exists()
-    assert "PYTHONSAFEPATH" not in os.environ
 
 
 def test_the_child_of_a_comparison_imports_nothing_from_the_current_folder(run, hostile):
@@ -60,16 +59,10 @@ def test_the_child_of_a_comparison_imports_nothing_from_the_current_folder(run, 
     assert not hostile.exists()
 
 
-def test_a_variable_of_the_user_is_as_it_was_after_workers_were_started(monkeypatch):
-    monkeypatch.setenv("PYTHONSAFEPATH", "")
-    with replay._importing_nothing_from_here():
-        assert os.environ["PYTHONSAFEPATH"] == "1"
-    assert os.environ["PYTHONSAFEPATH"] == ""
-
-
 SLOW = """
 import sys, time
-from pydnn.runs import Run, replay
+from pydnn import BadInput
+from pydnn.runs import Run
 import pydnn.cli
 
 pydnn.cli.main(["replay", sys.argv[1], "--jobs", "2"])
@@ -106,40 +99,13 @@ def test_workers_end_with_their_parent_however_that_ends(long_run, how):
         [sys.executable, "-c", SLOW, long_run],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     ) as process:  # fmt: skip
-        assert waited(lambda: len(children_of(process.pid)) >= 3)  # the tracker is the third
+        assert waited(lambda: len(children_of(process.pid)) >= 2)
         workers = children_of(process.pid)
         time.sleep(0.3)
         process.send_signal(getattr(signal, how))
         process.wait()
         assert waited(lambda: not any(map(alive, workers)))
         process.stdout.read()  # it ends, because no process holds it any more
-
-
-@pytest.mark.parametrize(
-    "report",
-    [None, [], [1], "x", [Verified(2, 8, 4, "0", None)], [Verified(1, 4, 4, "0", None)] * 2],
-    ids=str,
-)
-def test_a_report_of_something_else_is_refused(report):
-    with pytest.raises(BadInput, match=r"verified segments 1 reported something else: use --jobs"):
-        replay._expected_report(report, [1])
-
-
-@pytest.mark.parametrize("error", [BrokenPipeError, OSError("handle is closed"), EOFError])
-def test_a_worker_that_dies_is_not_taken_for_a_reader_that_has_gone(run, monkeypatch, error):
-    class Dying:
-        def __init__(self, *args, **options):
-            pass
-
-        def map(self, function, groups):
-            raise error
-
-        def shutdown(self, **options):
-            pass
-
-    monkeypatch.setattr(replay, "ProcessPoolExecutor", Dying)
-    with pytest.raises(BadInput, match=r"a process that verified .* has died: use fewer of them"):
-        list(verify(Run.open(run), jobs=2))
 
 
 def test_a_child_that_cannot_rebuild_a_step_says_why_in_a_line(run, tmp_path):

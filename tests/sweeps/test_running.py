@@ -242,7 +242,8 @@ def test_a_stack_is_no_larger_than_memory_allows(monkeypatch, validation):
     group = list(range(12))
     for fitting, chunks in ((13, [12]), (5, [4, 4, 4]), (2, [1] * 12), (0, [1] * 12)):
         monkeypatch.setattr(running, "free_memory", lambda fitting=fitting: fitting * a_run)
-        assert [len(chunk) for chunk in running._chunks(plan, group)] == chunks
+        found = running._chunks(plan, group)
+        assert [len(chunk.numbers) for chunk in found] == chunks
     monkeypatch.setattr(running, "free_memory", lambda: 5 * a_run)
     for one, other in zip(run_sweep(plan).outcomes, stacked.outcomes, strict=True):
         assert one.model.parameters == other.model.parameters
