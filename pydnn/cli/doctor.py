@@ -1,22 +1,31 @@
-"""`pydnn doctor`: what can change the bits of results here, and whether a run can be replayed."""
+"""`pydnn doctor`: what changes bits here, whether a run can be replayed, when a cluster pays."""
 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import attrs
+import numpy as np
 
 from pydnn.checks import BadInput, Json, install_command
-from pydnn.cli.output import say, say_json, say_table
+from pydnn.cli.output import complain, say, say_json, say_table
+from pydnn.cli.recipe_options import recipe_at
 from pydnn.cli.run_options import Commands, add_allow_option, option_group
 from pydnn.descriptions.builders import NotAllowed
+from pydnn.jobs.job import Job, prepare
+from pydnn.jobs.loading import data_of
 from pydnn.numerics import Numerics
 from pydnn.runs import Run
 from pydnn.runs.environment import Environment, current_environment
 from pydnn.runs.environment_changes import environment_changes, what_to_expect
 from pydnn.runs.hazards import Hazard, hazards
 from pydnn.storage.run_files import RECIPE, run_folder_of
+
+if TYPE_CHECKING:
+    from pydnn.workers.probing import Speed
 
 __all__ = ["add_to"]
 
@@ -29,19 +38,30 @@ def add_to(commands: Commands) -> None:
     """Add the command to those of the parser."""
     parser = commands.add_parser(
         "doctor",
-        help="show what can change the bits of results on this machine, and whether a run can be "
-        "replayed here",
+        help="show what can change the bits of results on this machine, whether a run can be "
+        "replayed here, and when a cluster pays",
         description="Show what can change the bits of results in this process: versions, BLAS, "
         "CPU, a fingerprint of each operation, and hazards. With a run, show instead what has "
         "changed since it was recorded, and whether it can be replayed here. "
-        "Exit status: 1 if it cannot.",
+        "Exit status: 1 if it cannot. With --cluster, measure the workers of a cluster and the "
+        "connection to them, and say from which size of shards a recipe gains.",
     )
-    run = option_group(parser, "which run", "runs/0001 --data photos/")
+    run = option_group(parser, "which run or recipe", "runs/0001 --data photos/")
     run.add_argument(
-        "folder", nargs="?", type=run_folder_of, metavar="RUN", help="the folder of a recorded run"
+        "folder",
+        nargs="?",
+        type=run_folder_of,
+        metavar="RUN",
+        help="the folder of a recorded run; with --cluster also the file of a recipe",
     )
     run.add_argument(
         "--data", metavar="NAME", help="where the run's data is now (default: where it was)"
+    )
+    run.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="measure a cluster of Dask: tcp://HOST:PORT of its scheduler, or local:N for one of N "
+        "processes on this machine",
     )
     add_allow_option(run)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
@@ -49,6 +69,8 @@ def add_to(commands: Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    if args.cluster is not None:
+        return _measure(args)
     if args.folder is not None:
         return _examine(args)
     if args.data is not None:
@@ -126,6 +148,62 @@ def _examine(args: argparse.Namespace) -> int:
         return _refuse(args, reason)
     say(f"this run can be replayed here{_ON_ANY_MACHINE if run.numerics.exact else ''}")
     return 0
+
+
+def _measure(args: argparse.Namespace) -> int:
+    """Measure a cluster, and say from which size of shards the recipe gains."""
+    from pydnn import workers  # only those who ask for workers need it
+    from pydnn.workers.probing import cost_of_shards, measure_speed
+
+    job, numerics, dtype = None, "fast", "float64"
+    if args.folder is not None:
+        changes = {} if args.data is None else {"data": args.data}
+        recipe = recipe_at(args.folder, allow=args.allow, changes=changes)
+        job = prepare(attrs.evolve(recipe, shards=2), data_of(recipe))
+        numerics, dtype = recipe.numerics, recipe.dtype
+    with workers.dask(args.cluster, on_refused=complain) as executor:
+        speed = measure_speed(executor, numerics=numerics, dtype=dtype)
+        cost = None if job is None else cost_of_shards(job, executor)
+    gains = speed.least_shard(cost or speed.dense(np.dtype(dtype).itemsize))
+    if args.json:
+        shard = math.ceil(gains) if math.isfinite(gains) else None
+        say_json({**attrs.asdict(speed), "gains_from_shards_of": shard})
+        return 0
+    say_table(_speed_rows(speed, numerics, dtype), align="<<")
+    say(_verdict(speed, job, gains))
+    return 0
+
+
+def _speed_rows(speed: Speed, numerics: str, dtype: str) -> Iterator[tuple[str, str]]:
+    yield "workers", f"{speed.workers}, with the bits of this process"
+    yield "round trip", f"{1e3 * speed.round_trip:.1f} ms"
+    yield "connection", f"{speed.bytes_per_second / 1e9:.2f} GB/s"
+    operations = f"{speed.operations_per_second / 1e9:,.1f} GFLOP/s"
+    yield "each worker", f"{operations} in {dtype}, {numerics} arithmetic"
+    yield "", ""
+
+
+def _verdict(speed: Speed, job: Job | None, gains: float) -> str:
+    """From which size of shards the recipe gains, in one line."""
+    which = "networks of dense layers gain" if job is None else "this recipe gains"
+    if speed.workers == 1:
+        return f"{which} nothing: there is one worker, as fast as this process: start more"
+    if not math.isfinite(gains):
+        return (
+            f"{which} nothing on this cluster: to send an example takes longer than to compute its "
+            "gradient"
+        )
+    shard = math.ceil(gains)
+    batch = speed.workers * shard
+    line = (
+        f"{which} from shards of about {shard:,} examples on: with {speed.workers} workers, from "
+        f"batches of {batch:,}"
+    )
+    if job is None:
+        return line
+    data = job.data["train"]
+    own = -(-data.count // job.batching.per_epoch(data.count))
+    return f"{line}; its batches have {own:,}{'' if own >= batch else ', so it would lose'}"
 
 
 def _refuse(args: argparse.Namespace, reason: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ __all__ = [
     "add_recipe_options",
     "add_text_option",
     "names_of_parts",
+    "recipe_at",
     "recipe_for_data",
     "recipe_of",
     "test_part",
@@ -307,23 +309,38 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
         return _changed(base, changes)
     if args.layers is not None:
         changes["network"] = describe(tutorial_network(_units(args.layers)))
-    if str(args.recipe) in _SHIPPED and not args.recipe.exists():
-        return _changed(_SHIPPED[str(args.recipe)](), changes)
+    return recipe_at(args.recipe, allow=args.allow, changes=changes)
+
+
+def recipe_at(path: Path, *, allow: Sequence[str], changes: Mapping[str, Any]) -> Recipe:
+    """The recipe in a file, a run or a model, or of that name, with other entries.
+
+    Args:
+        path: The path, or the name of a recipe that pydnn has.
+        allow: The modules that may be imported for it.
+        changes: The entries to change.
+
+    Raises:
+        BadInput: If the file cannot be read, or an entry does not fit.
+    """
+    changes = dict(changes)
+    if str(path) in _SHIPPED and not path.exists():
+        return _changed(_SHIPPED[str(path)](), changes)
     hint = "give a recipe's file, a run or a model"
     known = (RECIPE_TEXT, MODEL, TEXT, UNKNOWN)  # UNKNOWN includes text in another encoding
-    with expecting(args.recipe, *known, expected="a recipe", hint=hint):
-        text = _text_of(args.recipe)
-        if not {"data", "test"} & set(changes) and (test := place_of_test(args.recipe)):
+    with expecting(path, *known, expected="a recipe", hint=hint):
+        text = _text_of(path)
+        if not {"data", "test"} & set(changes) and (test := place_of_test(path)):
             changes["test"] = test
-        if "data" not in changes and (place := place_of_data(args.recipe)):
+        if "data" not in changes and (place := place_of_data(path)):
             changes["data"] = place
-        kept = run_folder_of(args.recipe) / START
+        kept = run_folder_of(path) / START
         if "start_from" not in changes and kept.is_file():
             changes["start_from"] = str(kept)
         try:
-            return _changed(read_recipe(text, allow=args.allow), changes)
+            return _changed(read_recipe(text, allow=allow), changes)
         except BadInput as error:
-            raise type(error)(f"{args.recipe}: {error}") from error
+            raise type(error)(f"{path}: {error}") from error
 
 
 def _changes(args: argparse.Namespace) -> dict[str, Any]:

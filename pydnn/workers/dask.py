@@ -20,7 +20,7 @@ import sys
 import uuid
 import warnings
 from collections import OrderedDict
-from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import attrs
@@ -211,11 +211,17 @@ class Dask(Closing):
     """
 
     def __init__(
-        self, client: Client, cluster: LocalCluster | None, name: str, *, patience: float
+        self,
+        client: Client,
+        cluster: LocalCluster | None,
+        name: str,
+        *,
+        patience: float,
+        on_refused: Callable[[str], object],
     ) -> None:
         """Begin to use the workers that `client` reaches."""
         self._client, self._cluster = client, cluster
-        self._name, self._patience = name, patience
+        self._name, self._patience, self._on_refused = name, patience, on_refused
         self._address: str = client.scheduler.address
         self._loop: asyncio.AbstractEventLoop = client.loop.asyncio_loop
         self._members: dict[str, _Member] = {}
@@ -308,10 +314,10 @@ class Dask(Closing):
             future.cancel()
 
     def _tell(self) -> None:
-        """Warn of workers that were refused since the last call."""
+        """Report workers that were refused since the last call."""
         with contextlib.suppress(queue.Empty):
             while True:
-                warnings.warn(self._news.get_nowait(), stacklevel=3)
+                self._on_refused(self._news.get_nowait())
 
     # In the loop of the client.
 
@@ -498,7 +504,12 @@ async def _new_event() -> asyncio.Event:
     return asyncio.Event()
 
 
-def dask(cluster: Client | str, *, patience: float = _PATIENCE) -> Dask:
+def dask(
+    cluster: Client | str,
+    *,
+    patience: float = _PATIENCE,
+    on_refused: Callable[[str], object] = warnings.warn,
+) -> Dask:
     """An executor on a cluster of Dask.
 
     Args:
@@ -506,6 +517,8 @@ def dask(cluster: Client | str, *, patience: float = _PATIENCE) -> Dask:
             N processes on this machine, which no other machine can reach; or a
             `dask.distributed.Client`, which stays open when the executor closes.
         patience: The seconds without any worker after which a run ends.
+        on_refused: Is called with one line for each worker that would give other bits or that
+            cannot take part, after which the others do the work.
 
     Raises:
         MissingExtra: If Dask is not installed.
@@ -521,7 +534,7 @@ def dask(cluster: Client | str, *, patience: float = _PATIENCE) -> Dask:
         if local is not None:
             local.close(timeout=_LEAVES)
         raise
-    executor = Dask(client, local, name, patience=patience)
+    executor = Dask(client, local, name, patience=patience, on_refused=on_refused)
     try:
         executor.wait(max(1, count))
     except BaseException:

@@ -43,9 +43,11 @@ ECHO = Kind(prepare=lambda spec: None, run=lambda prepared, arguments: arguments
 # Each name stands for the `Kind` that lies in a module, which is imported when the name is used.
 TASKS: Mapping[str, str] = {
     "echo": "pydnn.workers.tasks:ECHO",  # its arguments, to measure a connection
+    "probe": "pydnn.workers.probing:PROBE",  # another task, with the seconds that it takes
+    "product": "pydnn.workers.probing:PRODUCT",  # a product of matrices, to measure a worker
     "segment": "pydnn.runs.segment_tasks:SEGMENT",  # segments of a run, computed again
-    "train": "pydnn.sweeps.tasks:TRAIN",  # trainings of a sweep, alone or in a stack
     "shard": "pydnn.training.shard_tasks:SHARD",  # the gradient of one shard of a batch
+    "train": "pydnn.sweeps.tasks:TRAIN",  # trainings of a sweep, alone or in a stack
 }
 
 

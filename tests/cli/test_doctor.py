@@ -11,6 +11,7 @@ from pydnn.checks import BadInput
 from pydnn.cli import doctor, main
 from pydnn.numerics.portable import platform_checks
 from pydnn.runs.environment import VARIABLES, current_environment
+from pydnn.workers import threads
 
 
 @pytest.fixture(autouse=True)
@@ -184,3 +185,37 @@ def test_doctor_gives_the_answer_of_replay(name, tmp_path, capsys, monkeypatch):
     out, err = capsys.readouterr()
     assert out == ""  # the check comes before any promise
     assert reason.removeprefix("this run cannot be replayed here: ") in err
+
+
+@pytest.fixture
+def two_threads(monkeypatch):
+    """Two threads where a cluster is asked for."""
+    monkeypatch.setattr("pydnn.workers.dask", lambda address, on_refused: threads(2))
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_the_report_on_a_cluster_ends_with_the_size_from_which_it_pays(command):
+    status, out = command("--cluster", "local:2")
+    shown = table_of(out)
+    assert status == 0
+    assert shown["workers"] == "2, with the bits of this process"
+    assert shown["each worker"].endswith("GFLOP/s in float64, fast arithmetic")
+    assert out.splitlines()[-1].startswith("networks of dense layers gain from shards of about ")
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_the_report_on_a_cluster_can_be_about_a_recipe(command, run_folder):
+    recipe = (run_folder / "recipe.toml").read_text().replace("batch_norm(), ", "")
+    (run_folder / "other.toml").write_text(recipe)
+    status, out = command("--cluster", "local:2", run_folder / "other.toml")
+    assert status == 0
+    assert out.splitlines()[-1].startswith("this recipe gains ")
+    status, out = command("--cluster", "local:2", run_folder / "other.toml", "--json")
+    assert json.loads(out)["workers"] == 2
+    with pytest.raises(BadInput, match="shards do not fit the network: batch_norm"):
+        command("--cluster", "local:2", run_folder)
+
+
+def test_one_worker_does_not_pay(command, monkeypatch):
+    monkeypatch.setattr("pydnn.workers.dask", lambda address, on_refused: threads(1))
+    assert "gain nothing: there is one worker" in command("--cluster", "tcp://a:1")[1]
