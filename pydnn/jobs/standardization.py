@@ -6,7 +6,9 @@ numbers of a step: each has one mean and one deviation for all places or steps.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol
 
 import attrs
 import numpy as np
@@ -15,10 +17,24 @@ from numpy.typing import ArrayLike
 from pydnn.checks import BadInput, expect_finite, expect_shape
 from pydnn.numerics import Numerics, fast
 from pydnn.numerics.underflow import ignoring_underflow
-from pydnn.records import FloatArray, IntArray, arrays, freeze, readonly
+from pydnn.records import (
+    AnyDType,
+    Batch,
+    Examples,
+    FloatArray,
+    IntArray,
+    arrays,
+    freeze,
+    readonly,
+)
 from pydnn.sequences import columns_of_steps
 
-__all__ = ["Standardization", "fit_standardization", "standardization_of_0_1_0"]
+__all__ = [
+    "Standardization",
+    "fit_standardization",
+    "fit_standardization_over",
+    "standardization_of_0_1_0",
+]
 
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
@@ -103,41 +119,171 @@ def fit_standardization(
     X = readonly(X)
     if X.ndim < 3:
         expect_shape("X", X, ("n_x", "m"), hint="put examples in columns")
-    if X.ndim == 2 and lengths is not None:
-        raise BadInput(
-            f"X has shape {X.shape} and lengths, so each step is one id, which has no mean: do not "
-            "standardize ids."
-        )
+    _expect_features(X.shape, lengths is not None)
     expect_common_precision("X", X)
     if X.size == 0:
         raise BadInput(f"X has shape {X.shape}, expected examples with features: give some data.")
     expect_finite("X", X)
-    if X.ndim > 2:
-        X = columns_of_steps(X, lengths)
-    least, most = X.min(axis=1, keepdims=True), X.max(axis=1, keepdims=True)
-    # Scaling by powers of 2 changes no bit of the result, and the squares of huge or tiny numbers
-    # stay in range.
-    powers = np.frexp(np.maximum(-least, most).astype(np.float64))[1]
-    scaled = np.ldexp(X.astype(np.float64), -powers)
-    total = X.shape[1] if weights is None else numerics.sum(weights.T, axis=0)
+    if X.ndim == 2:
+        return _fitted(_AtOnce(X, weights, numerics), X.dtype, names)
+    if X.size <= MOST_AT_ONCE:
+        return _fitted(_AtOnce(columns_of_steps(X, lengths), weights, numerics), X.dtype, names)
+    # Only X and the lengths of the examples are used, and they need no labels.
+    examples = Batch(X, np.zeros((1, X.shape[-1])), None, lengths)
+    return _fitted(_OfBlocks(examples, numerics), X.dtype, names)
 
-    def mean_of(values: FloatArray) -> FloatArray:
+
+MOST_AT_ONCE = 1 << 24  # numbers of images or sequences whose means are computed at once
+
+
+@ignoring_underflow
+def fit_standardization_over(examples: Examples, *, numerics: Numerics = fast) -> Standardization:
+    """Fit a standardization to finite examples in files, which stay there.
+
+    It has the bits of `fit_standardization` for the same examples in memory, if each of them is
+    contiguous.
+
+    Args:
+        examples: The examples.
+        numerics: The arithmetic of the means.
+
+    Raises:
+        BadInput: As `fit_standardization` does.
+
+    Example:
+        >>> stored = nn.data.Stored(np.array([[1.0], [3.0]]), np.zeros(2))
+        >>> fit_standardization_over(stored).mean
+        array([[2.]])
+    """
+    shape = (*examples.shape, examples.count)
+    _expect_features(shape, examples.has_lengths)
+    dtype = examples.take(slice(0, 1)).X.dtype
+    if len(shape) > 2 and math.prod(shape) <= MOST_AT_ONCE:
+        batch = examples.take(slice(None))
+        columns = columns_of_steps(batch.X, batch.lengths)
+        return _fitted(_AtOnce(columns, None, numerics), dtype)
+    source = _OfBlocks if len(shape) > 2 else _OfRows
+    return _fitted(source(examples, numerics), dtype)
+
+
+def _expect_features(shape: tuple[int, ...], has_lengths: bool) -> None:
+    if len(shape) == 2 and has_lengths:
+        raise BadInput(
+            f"X has shape {shape} and lengths, so each step is one id, which has no mean: do not "
+            "standardize ids."
+        )
+
+
+class _Columns(Protocol):
+    """Columns (n, N) of numbers, of which only some may be in memory at the same time."""
+
+    def ends(self) -> tuple[FloatArray, FloatArray]:
+        """The least and the largest number of each row, (n, 1)."""
+
+    def mean_of(self, function: Callable[[FloatArray], FloatArray]) -> FloatArray:
+        """The mean of each row (n, 1) of what a function makes of the columns."""
+
+
+@attrs.frozen
+class _AtOnce:
+    """Columns in memory."""
+
+    X: FloatArray
+    weights: FloatArray | None
+    numerics: Numerics
+
+    def ends(self) -> tuple[FloatArray, FloatArray]:
+        return _ends_of(self.X)
+
+    def mean_of(self, function: Callable[[FloatArray], FloatArray]) -> FloatArray:
+        values, weights, total_of = function(self.X), self.weights, self.numerics.sum
+        total = values.shape[1] if weights is None else total_of(weights.T, axis=0)
         counted = values if weights is None else values * weights
         # Transposed, because a sum along the last axis may go through BLAS, whose order of addition
         # depends on the machine.
-        mean: FloatArray = numerics.sum(counted.T, axis=0).T / total
+        mean: FloatArray = total_of(counted.T, axis=0).T / total
         return mean
 
-    mean = mean_of(scaled)
-    centred = scaled - mean
-    deviation = np.sqrt(mean_of(centred * centred))
+
+@attrs.frozen
+class _OfRows:
+    """Columns that are examples of features in files."""
+
+    examples: Examples
+    numerics: Numerics
+
+    def ends(self) -> tuple[FloatArray, FloatArray]:
+        return _ends_over(block.X for block in self.examples.blocks())
+
+    def mean_of(self, function: Callable[[FloatArray], FloatArray]) -> FloatArray:
+        m, sum_rows = self.examples.count, self.numerics.sum_rows
+
+        def rows(start: int, stop: int) -> FloatArray:
+            return np.ascontiguousarray(function(self.examples.take(slice(start, stop)).X).T)
+
+        if sum_rows is None:
+            return self.numerics.sum(rows(0, m), axis=0).T / m
+        return sum_rows(m, rows).T / m
+
+
+@attrs.frozen
+class _OfBlocks:
+    """Columns that are places of images or valid steps of sequences, of many examples.
+
+    Each block of examples has a sum, and the mean is made of the sums of all blocks.
+    """
+
+    examples: Examples
+    numerics: Numerics
+
+    def _blocks(self) -> Iterator[FloatArray]:
+        return (columns_of_steps(block.X, block.lengths) for block in self.examples.blocks())
+
+    def ends(self) -> tuple[FloatArray, FloatArray]:
+        return _ends_over(self._blocks())
+
+    def mean_of(self, function: Callable[[FloatArray], FloatArray]) -> FloatArray:
+        total_of, sums, total = self.numerics.sum, [], 0
+        for X in self._blocks():
+            sums.append(total_of(function(X).T, axis=0))
+            total += X.shape[1]
+        mean: FloatArray = total_of(np.concatenate(sums), axis=0).T / total
+        return mean
+
+
+def _ends_of(X: FloatArray) -> tuple[FloatArray, FloatArray]:
+    return X.min(axis=1, keepdims=True), X.max(axis=1, keepdims=True)
+
+
+def _ends_over(blocks: Iterable[FloatArray]) -> tuple[FloatArray, FloatArray]:
+    least, most = zip(*map(_ends_of, blocks), strict=True)
+    return _ends_of(np.hstack(least))[0], _ends_of(np.hstack(most))[1]
+
+
+def _fitted(columns: _Columns, dtype: AnyDType, names: Sequence[str] = ()) -> Standardization:
+    """The standardization of columns of a `dtype`, whose mean is computed in float64."""
+    least, most = columns.ends()
+    # Scaling by powers of 2 changes no bit of the result, and the squares of huge or tiny numbers
+    # stay in range.
+    powers = np.frexp(np.maximum(-least, most).astype(np.float64))[1]
+
+    def scaled(X: FloatArray) -> FloatArray:
+        return np.ldexp(X.astype(np.float64), -powers)
+
+    mean = columns.mean_of(scaled)
+
+    def squares(X: FloatArray) -> FloatArray:
+        centred = scaled(X) - mean
+        return centred * centred
+
+    deviation = np.sqrt(columns.mean_of(squares))
     # Decided by min and max, because the deviation of a constant may be a rounding error.
     constant = least == most
     narrow = deviation <= _LEAST_SPREAD * np.abs(mean)
     mean, deviation = np.ldexp(mean, powers), np.ldexp(deviation, powers)
     with np.errstate(over="ignore"):
         wide = np.isinf(most - least)
-    narrow |= deviation < np.finfo(X.dtype).tiny
+    narrow |= deviation < np.finfo(dtype).tiny
     if (wrong := (wide | narrow) & ~constant).any():
         feature = int(np.argmax(wrong))
         ends = " to ".join(f"{float(end[feature, 0])!r}" for end in (least, most))

@@ -32,6 +32,7 @@ __all__ = ["error_function", "fast"]
 _SMALL, _MANY = 10_000, 1_000_000
 _SHORT_SUM = 64  # terms of a product in a stack below which the stack is copied into one product
 _PANEL, _ROWS_OF_A_BLOCK = 32, 256  # LAPACK decomposes blocks of this size in one thread
+_NUMBERS_OF_ROWS = 1 << 20  # numbers of a matrix that are in memory while its rows are added
 _TINY, _FEW_COLUMNS = 4096, 128  # numbers and columns up to which a product with ones sums faster
 
 
@@ -104,6 +105,19 @@ def _sum(
         # less precise, since NumPy adds long rows pairwise.
         return a.dot(_ones(a.shape[1], a.dtype), out)
     total: FloatArray = np.add.reduce(a, axis=axis, keepdims=True, out=out)
+    return total
+
+
+def _sum_rows(count: int, rows: Callable[[int, int], FloatArray], /) -> FloatArray:
+    columns = rows(0, min(1, count)).shape[1]
+    if columns == 1:  # which NumPy adds pairwise
+        return _sum(rows(0, count), axis=0)
+    # NumPy adds one row after the other to the sum, so the sum of some rows is continued as a row.
+    size = max(1, _NUMBERS_OF_ROWS // columns)
+    total = np.add.reduce(rows(0, min(size, count)), axis=0, keepdims=True)
+    for start in range(size, count, size):
+        more = np.concatenate([total, rows(start, min(start + size, count))])
+        total = np.add.reduce(more, axis=0, keepdims=True)
     return total
 
 
@@ -261,6 +275,7 @@ fast = Numerics(
     matmul=_matmul,
     summed_matmul=_summed_matmul,
     sum=_sum,
+    sum_rows=_sum_rows,
     sum_groups=sum_groups,
     convolution=convolution,
     mean=_mean,

@@ -105,6 +105,12 @@ def _as_it_is(X: FloatArray) -> FloatArray:
     return X
 
 
+class SumOfRows(Protocol):
+    """The sum along the first axis of a matrix that is not in memory."""
+
+    def __call__(self, count: int, rows: Callable[[int, int], FloatArray], /) -> FloatArray: ...
+
+
 @attrs.frozen(eq=False, repr=False)
 class Numerics(Unchanging):
     """An arithmetic: functions that change none of their arguments.
@@ -142,6 +148,9 @@ class Numerics(Unchanging):
             result near 0 may have fewer correct digits than those of `logistic` and `tanh`. `out`
             may be Z. It has no fingerprint of its own either.
         convolution: The products of a kernel with the windows of images, and their gradients.
+        sum_rows: `(count, rows)`: `sum` along the first axis of a matrix (count, n) in C order, bit
+            for bit, of which `rows(start, stop)` makes some rows as a new array; so they need not
+            be in memory at the same time. None for all at once.
         exact: Whether results have the same bits on every machine.
         expect_sound: A function that raises BadInput in a process where bits would differ.
         prepare: A function that training calls once on its examples, and a recurrent stage on the
@@ -169,6 +178,7 @@ class Numerics(Unchanging):
     sum_groups: GroupedSum = attrs.field(kw_only=True)
     gates: Gates = attrs.field(kw_only=True)
     convolution: Convolution = attrs.field(kw_only=True)
+    sum_rows: SumOfRows | None = attrs.field(default=None, kw_only=True)
     exact: bool = attrs.field(default=False, kw_only=True)
     expect_sound: Callable[[], None] = attrs.field(default=_always_sound, kw_only=True)
     prepare: Callable[[FloatArray], FloatArray] = attrs.field(default=_as_it_is, kw_only=True)

@@ -35,7 +35,7 @@ from pydnn.numerics.portable.platform_checks import expect_sound
 from pydnn.numerics.portable.products import matmul_float64
 from pydnn.numerics.portable.qr import orthonormal
 from pydnn.numerics.portable.scalars import cosine, power
-from pydnn.numerics.portable.sums import mean, norm, tree_sum
+from pydnn.numerics.portable.sums import mean, norm, sum_rows, tree_sum
 from pydnn.numerics.stacked_products import in_columns, in_one_product
 from pydnn.records import FloatArray, scalar
 
@@ -100,6 +100,7 @@ portable = Numerics(
     matmul=_matmul,
     summed_matmul=_summed_matmul,
     sum=tree_sum,
+    sum_rows=sum_rows,
     sum_groups=exact_sum_groups,
     convolution=convolution_by(_matmul),
     mean=mean,

@@ -16,6 +16,7 @@ computed in float64.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy import add, multiply
@@ -23,8 +24,9 @@ from numpy import add, multiply
 from pydnn.numerics.portable.workspace import BLOCK, floats, of_each_thread
 from pydnn.records import FloatArray, scalar
 
-__all__ = ["Pairs", "add_up", "fold", "halves", "mean", "norm", "tree_sum"]
+__all__ = ["Pairs", "add_up", "fold", "halves", "mean", "norm", "sum_rows", "tree_sum"]
 
+_NUMBERS_OF_ROWS = 1 << 20  # numbers of a matrix that are in memory while its rows are added
 _PLAIN = 200  # the exponent in the specification of lengths
 
 Pairs = list[tuple[FloatArray, FloatArray]]
@@ -45,6 +47,28 @@ def tree_sum(
     lines = a if axis == 0 else a.T  # so that each addition adds whole lines
     total = fold(_halved(lines)) if len(lines) else np.zeros((1, lines.shape[1]), a.dtype)
     return add(total if axis == 0 else total.T, zero, out)
+
+
+def sum_rows(count: int, rows: Callable[[int, int], FloatArray], /) -> FloatArray:
+    """Return `tree_sum(rows(0, count), axis=0)`, where `rows` makes only some rows at a time."""
+    columns = rows(0, min(1, count)).shape[1]
+    sizes = [count]  # of the line before each round of additions
+    while sizes[-1] * columns > _NUMBERS_OF_ROWS and sizes[-1] > 1:
+        sizes.append((sizes[-1] + 1) // 2)
+
+    def after(rounds: int, start: int, stop: int) -> FloatArray:
+        """Some numbers of the line after some rounds."""
+        if not rounds:
+            return rows(start, stop)
+        n, c = sizes[rounds - 1 : rounds + 1]
+        head = after(rounds - 1, start, stop)
+        if start < n - c:
+            tail = after(rounds - 1, start + c, min(stop + c, n))
+            add(head[: len(tail)], tail, head[: len(tail)])
+        return head
+
+    line = after(len(sizes) - 1, 0, sizes[-1])
+    return tree_sum(line, axis=0)
 
 
 def _sum_over_axes(a: FloatArray, axes: tuple[int, ...], out: FloatArray | None) -> FloatArray:
