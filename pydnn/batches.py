@@ -10,6 +10,7 @@ import functools
 import itertools
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any, overload
 
 import attrs
 import numpy as np
@@ -19,7 +20,16 @@ from pydnn.checks import BadInput, expect_count, expect_real
 from pydnn.descriptions.builders import described
 from pydnn.descriptions.parts import DescribedPart
 from pydnn.keys import Key
-from pydnn.records import Batch, Examples, FloatArray, examples_first, examples_last, freeze
+from pydnn.records import (
+    AnyDType,
+    Batch,
+    Examples,
+    FloatArray,
+    IntArray,
+    examples_first,
+    examples_last,
+    freeze,
+)
 
 __all__ = [
     "Batching",
@@ -59,7 +69,7 @@ class WholeData:
 
     def __call__(self, data: Examples, key: Key, k: int) -> Batch:
         """The batch of iteration k, which is `data`."""
-        return data if isinstance(data, Batch) else data.take(slice(None))
+        return data.in_memory()
 
 
 @described("batches")
@@ -196,9 +206,8 @@ class _Orders:
             name = (key, epoch, m)
             if name not in self._of:
                 self._drop(1 if m > _MOST_KEPT else 8)
-                # Of few examples in 64 bits, as NumPy takes them fastest.
-                dtype = np.int64 if m <= _MOST_KEPT else np.uint32
-                self._of[name] = freeze(key.at("shuffle", epoch).permutation(m, dtype=dtype))
+                order = key.at("shuffle", epoch).permutation(m, dtype=_numbers_dtype(m))
+                self._of[name] = freeze(order)
             return self._of[name]
 
     def _drop(self, most: int) -> None:
@@ -284,13 +293,25 @@ def together(array: FloatArray, dtype: DTypeLike | None = None) -> FloatArray:
     return examples_last(np.ascontiguousarray(examples_first(array), dtype))
 
 
+@overload
 def split(
     data: Batch, key: Key, *, share: float = 0.2, stratified: bool = True
-) -> tuple[Batch, Batch]:
+) -> tuple[Batch, Batch]: ...
+
+
+@overload
+def split(
+    data: Examples, key: Key, *, share: float = 0.2, stratified: bool = True
+) -> tuple[Examples, Examples]: ...
+
+
+def split(
+    data: Examples, key: Key, *, share: float = 0.2, stratified: bool = True
+) -> tuple[Examples, Examples]:
     """Split examples at random into a training part and a validation part.
 
     Args:
-        data: All examples.
+        data: All examples; if they are in files, so are both parts.
         key: The key of the random choice.
         share: The share of the validation part, above 0 and below 1.
         stratified: Whether to split each class, that is each distinct label in Y, in this share,
@@ -311,33 +332,44 @@ def split(
     """
     hint = "give the share of the validation part, e.g. 0.2"
     share = expect_real("share", share, positive=True, below=1, hint=hint)
-    m = data.X.shape[-1]
+    m = data.count
     if m < 2:
         raise BadInput(f"there are {m} examples, expected two or more to split: give more data.")
-    groups = _classes(data.Y) if stratified else [np.arange(m)]
     chosen = np.zeros(m, bool)
-    for i, members in enumerate(groups):
+    for i, members in enumerate(_groups(data, stratified)):
         if len(members) < 2:
             raise BadInput(
-                f"label {_label(data.Y[..., members[0]])} has 1 example, expected two or more to "
+                f"label {_label(data, members)} has 1 example, expected two or more to "
                 "split: give more examples of it, leave it out, or set stratified to False."
             )
-        order = key.at("split", i).permutation(len(members))
+        order = key.at("split", i).permutation(len(members), dtype=members.dtype)
         count = min(max(1, round(share * len(members))), len(members) - 1)
         chosen[members[order[:count]]] = True
     return _parted(data, chosen)
 
 
+@overload
 def split_fold(
     data: Batch, key: Key, *, which: int, folds: int, stratified: bool = True
-) -> tuple[Batch, Batch]:
+) -> tuple[Batch, Batch]: ...
+
+
+@overload
+def split_fold(
+    data: Examples, key: Key, *, which: int, folds: int, stratified: bool = True
+) -> tuple[Examples, Examples]: ...
+
+
+def split_fold(
+    data: Examples, key: Key, *, which: int, folds: int, stratified: bool = True
+) -> tuple[Examples, Examples]:
     """Split examples into a training part and one fold, for cross-validation.
 
     The examples are put into a random order and dealt to the folds one by one, so the sizes of the
     folds differ by at most one. Every example is in exactly one of the `folds` folds of a key.
 
     Args:
-        data: All examples.
+        data: All examples; if they are in files, so are both parts.
         key: The key of the random order.
         which: The number of the fold, from 1 to `folds`.
         folds: The number of folds, at least 2.
@@ -359,39 +391,83 @@ def split_fold(
     """
     folds = expect_count("folds", folds, least=2, hint="give the number of folds")
     which = expect_count("which", which, most=folds, hint="give the number of a fold, from 1")
-    m = data.X.shape[-1]
+    m = data.count
     if m < folds:
         raise BadInput(
             f"there are {m} examples for {folds} folds, expected as many or more: use fewer folds."
         )
-    groups = _classes(data.Y) if stratified else [np.arange(m)]
-    for members in groups:
+    chosen, dealt = np.zeros(m, bool), 0  # dealt to all folds, one by one
+    for i, members in enumerate(_groups(data, stratified)):
         if len(members) < folds:
             raise BadInput(
-                f"label {_label(data.Y[..., members[0]])} has {len(members)} examples, expected "
+                f"label {_label(data, members)} has {len(members)} examples, expected "
                 f"{folds} or more, one for each fold: use fewer folds, or give more examples of it."
             )
-    orders = [key.at("fold", i).permutation(len(members)) for i, members in enumerate(groups)]
-    dealt = np.concatenate([group[order] for group, order in zip(groups, orders, strict=True)])
-    chosen = np.zeros(m, bool)
-    chosen[dealt[which - 1 :: folds]] = True
+        order = key.at("fold", i).permutation(len(members), dtype=members.dtype)
+        chosen[members[order[(which - 1 - dealt) % folds :: folds]]] = True
+        dealt += len(members)
     return _parted(data, chosen)
 
 
-def _parted(data: Batch, chosen: NDArray[np.bool_]) -> tuple[Batch, Batch]:
+def _parted(data: Examples, chosen: NDArray[np.bool_]) -> tuple[Examples, Examples]:
     """The examples that are not chosen, and those that are."""
-    train, held_back = (data.take(np.flatnonzero(which)) for which in (~chosen, chosen))
-    return train, held_back
+    return data.only(_places(~chosen)), data.only(_places(chosen))
 
 
 _SHOWN = 8  # numbers of a label that a message shows
 
 
-def _label(numbers: FloatArray) -> str:
+def _label(data: Examples, members: IntArray) -> str:
+    numbers = data.take(members[:1]).Y
     first = ", ".join(f"{y:g}" for y in numbers.ravel()[:_SHOWN])
     return first if numbers.size <= _SHOWN else f"{first}, …"
 
 
-def _classes(Y: FloatArray) -> list[NDArray[np.int64]]:
-    _, numbers = np.unique(Y.reshape(-1, Y.shape[-1]), axis=1, return_inverse=True)
-    return [np.flatnonzero(numbers.ravel() == i) for i in range(int(numbers.max()) + 1)]
+def _groups(data: Examples, stratified: bool) -> Iterator[IntArray]:
+    """The numbers of the examples of each class, or of all examples."""
+    if not stratified:
+        yield np.arange(data.count, dtype=_numbers_dtype(data.count))
+        return
+    classes = _classes(data)
+    for i in range(int(classes.max()) + 1):
+        yield _places(classes == i)
+
+
+def _classes(data: Examples) -> NDArray[Any]:
+    """The class of each example (m,): the place of its label among the sorted distinct ones."""
+    blocks = (_flat(Y) for Y in data.label_blocks())
+    distinct = next(blocks)
+    if data.count == distinct.shape[1]:
+        numbers: NDArray[Any] = np.unique(distinct, axis=1, return_inverse=True)[1]
+        return numbers.ravel()
+    for Y in blocks:
+        distinct = np.unique(np.hstack([distinct, Y]), axis=1)
+    count, start = distinct.shape[1], 0
+    classes: NDArray[Any] = np.empty(data.count, np.min_scalar_type(count))
+    for Y in map(_flat, data.label_blocks()):
+        _, numbers = np.unique(np.hstack([distinct, Y]), axis=1, return_inverse=True)
+        classes[start : start + Y.shape[1]] = numbers.ravel()[count:]
+        start += Y.shape[1]
+    return classes
+
+
+def _flat(Y: FloatArray) -> FloatArray:
+    return Y.reshape(-1, Y.shape[-1])
+
+
+def _places(mask: NDArray[np.bool_]) -> IntArray:
+    """The places (k,) where a mask (m,) is true, in little more memory than they take."""
+    if mask.size <= _MOST_KEPT:
+        return np.flatnonzero(mask)
+    places: NDArray[Any] = np.empty(np.count_nonzero(mask), _numbers_dtype(mask.size))
+    filled = 0
+    for start in range(0, mask.size, _MOST_KEPT):
+        some = np.flatnonzero(mask[start : start + _MOST_KEPT])
+        places[filled : filled + some.size] = some + start
+        filled += some.size
+    return places
+
+
+def _numbers_dtype(m: int) -> AnyDType:
+    """The dtype of numbers of m examples; those of many take half of the memory."""
+    return np.dtype(np.uint32 if _MOST_KEPT < m <= 1 << 32 else np.int64)

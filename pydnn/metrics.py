@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import attrs
 import numpy as np
@@ -36,6 +37,7 @@ __all__ = [
     "roc_auc",
     "score",
     "score_by_class",
+    "tally",
 ]
 
 
@@ -490,10 +492,14 @@ def score_by_class(
     P, Y = columns_with_labels(as_array(predictions), as_array(Y), lengths)
     P, Y = _numbers("predictions", P), _labels(task, Y)
     if task == "several labels":
-        hits, taken, positive = _counts(classes_of(P), Y, 2)
-    else:
-        chosen = classes_of(P) if task == "two classes" else most_likely(P)
-        hits, taken, positive = _by_class(chosen, Y, max(2, len(P)))
+        return _rows_of_classes(*_counts(classes_of(P), Y, 2))
+    chosen = classes_of(P) if task == "two classes" else most_likely(P)
+    return _rows_of_classes(*_by_class(chosen, Y, max(2, len(P))))
+
+
+def _rows_of_classes(
+    hits: NDArray[np.int64], taken: NDArray[np.int64], positive: NDArray[np.int64]
+) -> list[dict[str, float | int]]:
     columns = {
         "precision": _ratios(hits, taken),
         "recall": _ratios(hits, positive),
@@ -505,6 +511,205 @@ def score_by_class(
         | {"count": int(positive[i])}
         for i in range(len(hits))
     ]
+
+
+# Metrics of more examples than fit into memory
+
+
+class Tally(Protocol):
+    """What the metrics of a task need of some examples, as few numbers however many they are.
+
+    Metrics are those of `score`, with two differences where there is more than one part: sums are
+    added part by part, and probabilities that agree in their first 8 bits, from the nearer one of 0
+    and 1 on, count as equal for `roc_auc`.
+    """
+
+    @property
+    def count(self) -> int:
+        """The number of examples, or of valid steps if each step has a label."""
+
+    def plus(self, P: FloatArray, Y: FloatArray) -> Tally:
+        """The tally with further predictions (n_out, m) and their labels, as `score` takes them."""
+
+    def scores(self) -> dict[str, float]:
+        """All metrics of the task by name, as from `score`."""
+
+    def by_class(self) -> list[dict[str, float | int]]:
+        """The metrics of each class or label, as from `score_by_class`."""
+
+    def confusion(self) -> list[list[int]]:
+        """The `confusion_matrix`; empty for several labels and for regression."""
+
+
+def tally(task: str, *, numerics: Numerics = fast) -> Tally:
+    """An empty tally for the metrics of a task.
+
+    Args:
+        task: One of `losses.TASKS`.
+        numerics: The arithmetic.
+
+    Example:
+        >>> both = tally("two classes").plus(np.array([[0.9]]), np.array([[1.0]]))
+        >>> both.plus(np.array([[0.2, 0.7]]), np.array([[0.0, 0.0]])).scores()["precision"]
+        0.5
+    """
+    expect_known("task", task, METRICS)
+    if task == "regression":
+        return _NumberTally(numerics)
+    return _LabelTally(task, numerics)
+
+
+_EXPONENTS, _BITS = 32, 8  # of a probability, and of its distance to the nearer one of 0 and 1
+_BINS = _EXPONENTS << _BITS
+
+
+@attrs.frozen(eq=False)
+class _LabelTally:
+    task: str
+    numerics: Numerics
+    count: int = 0
+    right: int = 0
+    matrix: NDArray[np.int64] | None = None  # the confusion matrix, or the counts of labels
+    loss: float = 0.0  # the sum of -log(probability) over examples
+    bins: NDArray[np.int64] | None = None  # by row and label, the probabilities in each bin
+
+    @ignoring_underflow
+    def plus(self, P: FloatArray, Y: FloatArray) -> _LabelTally:
+        P, Y = _numbers("predictions", P), _labels(self.task, Y)
+        chosen = most_likely(P) if self.task == "many classes" else classes_of(P)
+        if self.task == "several labels":
+            matrix = np.stack(_counts(chosen, Y, 2))
+        else:
+            matrix = confusion_matrix(chosen, Y, classes=max(2, len(P)))
+        m = Y.shape[1]
+        bins = _binned(*_probabilities_and_labels(P, Y))
+        return _LabelTally(
+            self.task,
+            self.numerics,
+            self.count + m,
+            self.right + round(accuracy(chosen, Y) * m),
+            matrix if self.matrix is None else self.matrix + matrix,
+            self.loss + log_loss(P, Y, numerics=self.numerics) * m,
+            bins if self.bins is None else self.bins + bins,
+        )
+
+    def _counted(self) -> _Counts:
+        assert self.matrix is not None
+        if self.task == "several labels":
+            hits, taken, positive = self.matrix
+            return hits, taken, positive
+        return self.matrix.diagonal(), self.matrix.sum(axis=0), self.matrix.sum(axis=1)
+
+    def scores(self) -> dict[str, float]:
+        hits, taken, positive = self._counted()
+        if self.task == "two classes":
+            hits, taken, positive = (counts[1:] for counts in (hits, taken, positive))
+        occurs, numerics = taken + positive, self.numerics
+        scores = {
+            "accuracy": self.right / self.count,
+            "precision": _macro(hits, taken, occurs, numerics),
+            "recall": _macro(hits, positive, occurs, numerics),
+            "f1": _macro(2 * hits, occurs, occurs, numerics),
+        }
+        assert self.bins is not None
+        areas = [_area(*row) for row in self.bins if row.any(axis=1).all()]
+        if areas:
+            scores["roc_auc"] = _mean(numerics, np.array(areas))
+        return scores | {"log_loss": self.loss / self.count}
+
+    def by_class(self) -> list[dict[str, float | int]]:
+        return _rows_of_classes(*self._counted())
+
+    def confusion(self) -> list[list[int]]:
+        if self.task == "several labels" or self.matrix is None:
+            return []
+        counts: list[list[int]] = self.matrix.tolist()
+        return counts
+
+
+def _binned(P: FloatArray, labels: FloatArray) -> NDArray[np.int64]:
+    """The number of probabilities in each bin, by row and label, (n, 2, bins)."""
+    P = P.astype(np.float64)
+    low = np.minimum(P, 1 - P)  # exact: only near 1, where P has few bits, is 1 - P taken
+    # The first bits of a float of 64 bits are its exponent, which is at most that of 0.5, and the
+    # next ones the first bits of the number. So bins are in the order of the numbers.
+    least = np.float64(2.0 ** (-1 - _EXPONENTS)).view(np.int64)
+    bins = np.maximum(low.view(np.int64) - least, 0) >> (52 - _BITS)
+    bins = np.minimum(bins, _BINS - 1)
+    bins = np.where(P <= 0.5, bins, 2 * _BINS - 1 - bins)
+    bins += 2 * _BINS * (labels == 1)
+    counts = [np.bincount(row, minlength=4 * _BINS) for row in bins]
+    return np.array(counts).reshape(len(P), 2, 2 * _BINS)
+
+
+def _area(negative: NDArray[np.int64], positive: NDArray[np.int64]) -> float:
+    """The area under the ROC curve of numbers in bins, exactly rounded."""
+    below = np.cumsum(negative) - negative
+    # As Python's integers, since the number of pairs may need more than 64 bits.
+    rows: list[list[int]] = np.stack([positive, below, negative]).T.tolist()
+    twice = sum(p * (2 * b + n) for p, b, n in rows)
+    pairs = int(negative.sum()) * int(positive.sum())
+    return twice / (2 * pairs)
+
+
+@attrs.frozen(eq=False)
+class _NumberTally:
+    numerics: Numerics
+    count: int = 0
+    power: NDArray[np.int64] | None = None  # of 2, by which numbers of a row are scaled, (n, 1)
+    ends: tuple[FloatArray, FloatArray] | None = None  # the least and largest label, (n, 1)
+    mean: FloatArray | float = 0.0  # of the scaled labels, (n, 1)
+    squares: FloatArray | float = 0.0  # sums of squared deviations of scaled labels, (n, 1)
+    residual: FloatArray | float = 0.0  # sums of squared scaled errors, (n, 1)
+    error: float = 0.0  # the sum over examples of the mean |error|
+
+    @ignoring_underflow
+    def plus(self, P: FloatArray, Y: FloatArray) -> _NumberTally:
+        P, Y = _pair(P, Y)
+        error = mean_absolute_error(P, Y, numerics=self.numerics) * Y.shape[1]
+        P, Y = P.astype(np.float64), Y.astype(np.float64)
+        least, most = Y.min(axis=1, keepdims=True), Y.max(axis=1, keepdims=True)
+        power = self.power
+        if power is None:  # as for `r_squared`, by the first labels
+            power = -np.frexp(np.maximum(-least, most))[1].astype(np.int64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            P, scaled = np.ldexp(P, power), np.ldexp(Y, power)
+            m, count = Y.shape[1], self.count + Y.shape[1]
+            mean = self._sums(scaled) / m
+            shift = mean - self.mean
+            # Chan, Golub and LeVeque, Updating formulae and a pairwise algorithm, 1979.
+            squares = self._sums((scaled - mean) ** 2) + shift * shift * (self.count * m / count)
+            residual = self._sums((scaled - P) ** 2)
+            ends = least, most
+            if self.ends is not None:
+                ends = np.minimum(self.ends[0], least), np.maximum(self.ends[1], most)
+            return _NumberTally(
+                self.numerics,
+                count,
+                power,
+                ends,
+                self.mean + shift * (m / count),
+                self.squares + squares,
+                self.residual + residual,
+                self.error + error,
+            )
+
+    def _sums(self, numbers: FloatArray) -> FloatArray:
+        return self.numerics.sum(numbers.T, axis=0).T
+
+    def scores(self) -> dict[str, float]:
+        scores = {}
+        if self.ends is not None and (self.ends[0] != self.ends[1]).all():
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                ratio = np.asarray(self.residual) / np.asarray(self.squares)
+            scores["r_squared"] = _mean(self.numerics, 1 - ratio)
+        return scores | {"mean_absolute_error": self.error / self.count}
+
+    def by_class(self) -> list[dict[str, float | int]]:
+        raise BadInput("regression has no classes: use scores instead.")
+
+    def confusion(self) -> list[list[int]]:
+        return []
 
 
 def title(task: str, name: str) -> str:

@@ -351,8 +351,23 @@ class Examples(Protocol):
         Each example is contiguous in the arrays of the batch, if it is in these examples.
         """
 
+    def only(self, which: IntArray) -> Examples:
+        """The examples of these numbers, which stay where they are."""
+
+    def then(self, function: Callable[[Batch], Batch]) -> Examples:
+        """What a function makes of the examples; of those in files, batch by batch."""
+
     def blocks(self) -> Iterator[Batch]:
         """All examples in order, in batches of `block_size(shape)`; the last may be smaller."""
+
+    def label_blocks(self) -> Iterator[FloatArray]:
+        """The labels of all examples in order, in blocks, without reading X."""
+
+    def in_memory(self) -> Batch:
+        """All examples as one batch."""
+
+    def reshaped(self, *shape: int) -> Examples:
+        """The same examples with X of another shape, such as images (H, W, C)."""
 
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
@@ -442,6 +457,28 @@ class Batch:
             return
         for start in range(0, m, size):
             yield self.take(slice(start, start + size))
+
+    def only(self, which: IntArray) -> Self:
+        """The examples of these numbers."""
+        some = self.take(which)
+        assert isinstance(some, type(self))
+        return some
+
+    def in_memory(self) -> Batch:
+        """These examples, which are in memory."""
+        return self
+
+    def reshaped(self, *shape: int) -> Self:
+        """The same examples with X of another shape, such as images (H, W, C); a view."""
+        return attrs.evolve(self, X=self.X.reshape(*shape, self.count))
+
+    def then(self, function: Callable[[Batch], Batch]) -> Batch:
+        """What a function makes of these examples."""
+        return function(self)
+
+    def label_blocks(self) -> Iterator[FloatArray]:
+        """The labels of all examples: Y, in one block."""
+        yield self.Y
 
     def _expect_examples_in_columns(self) -> None:
         rows = self.X.shape[:1]

@@ -18,7 +18,15 @@ from pydnn import (
     recall,
     roc_auc,
 )
-from pydnn.metrics import classes_of, mean_absolute_error, most_likely, score, score_by_class
+from pydnn.metrics import (
+    METRICS,
+    classes_of,
+    mean_absolute_error,
+    most_likely,
+    score,
+    score_by_class,
+    tally,
+)
 
 # 3 true positives, 1 false positive, 2 false negatives, 4 true negatives.
 Y = np.array([[1.0, 1, 1, 1, 1, 0, 0, 0, 0, 0]])
@@ -355,3 +363,54 @@ def test_every_metric_has_a_direction():
     assert not metrics.higher_is_better("gradient_norm")
     with pytest.raises(BadInput, match="'validation luck' may be better when it is higher or"):
         metrics.higher_is_better("validation luck")
+
+
+# Tallies
+
+
+@pytest.mark.parametrize("task", METRICS)
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_tally_of_parts_has_the_metrics_of_all_examples(task, parts):
+    rng, m = np.random.default_rng(parts), 120
+    n = {"two classes": 1, "many classes": 4}.get(task, 3)
+    Z = rng.normal(size=(n, m)) * 3
+    P = 1 / (1 + np.exp(-Z))
+    Y = rng.integers(0, 2, (n, m)).astype(float)
+    if task == "many classes":
+        P, Y = np.exp(Z) / np.exp(Z).sum(axis=0), rng.integers(0, n, (1, m)).astype(float)
+    if task == "regression":
+        P, Y = Z, Z + rng.normal(size=(n, m)) + [[1e3], [0.0], [-1e-3]]
+    known, size = tally(task), -(-m // parts)
+    for start in range(0, m, size):
+        known = known.plus(P[:, start : start + size], Y[:, start : start + size])
+    expected, scores = score(task, P, Y), known.scores()
+    assert list(scores) == list(expected)
+    assert known.count == m
+    for name, value in expected.items():
+        exact = name in ("accuracy", "precision", "recall", "f1")
+        close = pytest.approx(value, abs=2e-3 if name == "roc_auc" else 0, rel=1e-12)
+        assert scores[name] == (value if exact else close)
+    if task == "regression":
+        with pytest.raises(BadInput, match="no classes"):
+            known.by_class()
+        assert known.confusion() == []
+        return
+    assert known.by_class() == score_by_class(task, P, Y)
+    if task == "many classes":
+        assert known.confusion() == confusion_matrix(most_likely(P), Y, classes=n).tolist()
+
+
+def test_a_tally_compares_probabilities_near_0_and_near_1_finely():
+    P = np.array([[1e-9, 2e-9, 0.25, 0.5, 0.75, 1 - 2e-9, 1 - 1e-9, 1.0]])
+    Y = np.array([[0.0, 1, 0, 1, 0, 1, 0, 1]])
+    assert (
+        tally("two classes").plus(P, Y).scores()["roc_auc"] == score("two classes", P, Y)["roc_auc"]
+    )
+
+
+def test_a_tally_leaves_out_what_equal_labels_do_not_define():
+    ones = np.ones((1, 3))
+    assert "roc_auc" not in tally("two classes").plus(ones / 2, ones).scores()
+    both = tally("regression").plus(ones / 2, ones)
+    assert list(both.scores()) == ["mean_absolute_error"]
+    assert "r_squared" in both.plus(ones / 2, 2 * ones).scores()

@@ -229,8 +229,8 @@ def _info(args: argparse.Namespace) -> int:
 def _info_of_text(args: argparse.Namespace, data: DataSet) -> int:
     vocabulary = data.vocabulary
     assert vocabulary is not None
-    steps, m = data.train.X.shape
-    lengths = data.train.lengths
+    batch = data.train.in_memory()
+    (steps, m), lengths = batch.X.shape, batch.lengths
     if args.json:
         shortest = steps if lengths is None else int(lengths.min())
         facts = {"examples": m, "fewest_steps": shortest, "most_steps": steps}

@@ -15,6 +15,7 @@ from pydnn.jobs.job import columns_for
 from pydnn.jobs.loading import data_of
 from pydnn.jobs.memory import bytes_of, expect_room
 from pydnn.recipes.layouts import Layer, layers_of
+from pydnn.records import Batch
 from pydnn.stages.base import Shape
 
 __all__ = ["add_to"]
@@ -43,11 +44,13 @@ def _run(args: argparse.Namespace) -> int:
             f"{recipe.data} is not the data that {args.recipe} was trained on: what its columns "
             "become is shown for the data as it is now"
         )
-    shape = data.X.shape[:-1] if columns is None else (len(columns.features),)
+    shape = data.shape if columns is None else (len(columns.features),)
     layers, layout = layers_of(recipe, shape)
-    m = data.X.shape[-1]
+    m = data.count
     needed = bytes_of(recipe, layers, layout, shape=shape, examples=m)
-    memory = needed | {f"data, {m} examples": data.X.nbytes + data.Y.nbytes}
+    memory = needed
+    if isinstance(data, Batch):
+        memory |= {f"data, {m} examples": data.X.nbytes + data.Y.nbytes}
     if args.json:
         rows = [attrs.asdict(layer) | {"outputs": layer.outputs} for layer in layers]
         result: dict[str, Json] = {"layers": rows, "parameters": layout.size, "bytes": memory}

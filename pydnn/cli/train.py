@@ -97,7 +97,7 @@ def _trained(args: argparse.Namespace, recipe: Recipe, executor: Executor | None
 
 def _opening(job: Job, data: DataSet) -> list[str]:
     kind = "examples" if data.image_shape is None else "images"
-    train, test = data.train.X.shape[-1], data.test.X.shape[-1] or "none"
+    train, test = data.train.count, data.test.count or "none"
     lines = [f"training on {train} {kind} of {job.recipe.data}, to be tested on {test}"]
     if job.inputs.rotation is not None:
         lines.append(f"in {job.inputs.rotation} (--no-rotate: in those)")

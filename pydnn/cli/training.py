@@ -276,7 +276,7 @@ def _report(say: Say, trained: Trained, scores: dict[str, Score], seconds: float
     if trained.iteration < len(costs):
         say(f"best {watch} after {trained.iteration} iterations, which is kept")
     validation = trained.job.data.get("validation")
-    held_back = "" if validation is None else f"the {validation.X.shape[-1]}"
+    held_back = "" if validation is None else f"the {validation.count}"
     for part, score in scores.items():
         say(score.line(part, held_back=held_back))
 

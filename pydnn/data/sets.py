@@ -40,6 +40,7 @@ from pydnn.data.image_sets import (
     load_catvnoncat,
     to_batch,
 )
+from pydnn.data.stored import Stored
 from pydnn.data.table_files import (
     holds_examples,
     is_hdf5,
@@ -50,7 +51,7 @@ from pydnn.data.table_files import (
 from pydnn.data.tables import Table, TableBatch, columns_named
 from pydnn.data.texts import TextExamples, Vocabulary, is_text, lines, text_batches
 from pydnn.keys import Key
-from pydnn.records import AnyArray, Batch, FloatArray, IntArray, freeze
+from pydnn.records import AnyArray, Batch, Examples, FloatArray, IntArray, freeze
 from pydnn.storage.hdf5 import holds, open_hdf5, read_array, read_names, write_hdf5
 
 __all__ = [
@@ -102,20 +103,25 @@ class DataSet:
         ((1, 3), (1, 1))
     """
 
-    train: Batch
-    test: Batch
+    train: Examples
+    test: Examples
     image_shape: tuple[int, int, int] | None = attrs.field(default=None, converter=_sizes)
     classes: tuple[str, ...] | None = attrs.field(default=None, converter=_tuple)
     notes: tuple[str, ...] = attrs.field(default=(), eq=False, repr=False)
     vocabulary: Vocabulary | None = None
 
     def __attrs_post_init__(self) -> None:
-        for name in ("X", "Y"):
-            ours, theirs = getattr(self.test, name), getattr(self.train, name)
+        shapes = {
+            "X": (self.test.shape, self.train.shape),
+            "Y": (self.test.label_shape, self.train.label_shape),
+        }
+        for name, (ours, theirs) in shapes.items():
             expected = _shape_like(theirs, self.train)
             hint = "give both parts the same features and labels"
-            expect_shape(f"test {name}", ours, expected, hint=hint)
-        shape, of_one = self.image_shape, self.train.X.shape[:-1]
+            # With as many examples as there are, but without memory for them.
+            array = np.broadcast_to(0.0, (*ours, self.test.count))
+            expect_shape(f"test {name}", array, expected, hint=hint)
+        shape, of_one = self.image_shape, self.train.shape
         if shape is not None and of_one not in (shape, (math.prod(shape),)):
             have = f"{of_one[0]} features" if len(of_one) == 1 else f"the shape {of_one}"
             raise BadInput(
@@ -140,17 +146,14 @@ class DataSet:
                 "the examples are not images, expected a data set with an image_shape: reshape X "
                 "yourself."
             )
-        train, test = (
-            attrs.evolve(batch, X=batch.X.reshape(*shape, batch.X.shape[-1]))
-            for batch in (self.train, self.test)
-        )
+        train, test = (examples.reshaped(*shape) for examples in (self.train, self.test))
         return attrs.evolve(self, train=train, test=test)
 
 
-def _shape_like(array: AnyArray, train: Batch) -> tuple[int | str, ...]:
+def _shape_like(of_one: tuple[int, ...], train: Examples) -> tuple[int | str, ...]:
     """The shape of the same array of another part; only sequences may have other lengths."""
-    steps = train.lengths is not None and len(array) == len(train.X)
-    return (*(["T"] if steps else array.shape[:1]), *array.shape[1:-1], "m")
+    steps = train.has_lengths and of_one[0] == train.shape[0]
+    return (*(["T"] if steps else of_one[:1]), *of_one[1:], "m")
 
 
 @np.errstate(under="ignore")
@@ -592,7 +595,8 @@ def _read_examples(file: _InHDF5 | _InNpz) -> DataSet:
     for name, ours, theirs in (("test_X", test.X, train.X), ("test_Y", test.Y, train.Y)):
         hint = f"give {name} the columns of the training table"
         what = "transposed" if theirs.ndim == 2 else "with its first axis last"
-        expect_shape(f"{name}, {what},", ours, _shape_like(theirs, train), hint=hint)
+        expected = _shape_like(theirs.shape[:-1], train)
+        expect_shape(f"{name}, {what},", ours, expected, hint=hint)
     shape, classes, vocabulary = None, None, None
     if file.holds("image_shape"):
         shape = file.numbers("image_shape", (3,)).tolist()
@@ -721,7 +725,10 @@ def _cast(data: DataSet, dtype: DTypeLike) -> DataSet:
             )
         return examples_last(freeze(rows))
 
-    def cast_part(part: str, batch: Batch) -> Batch:
+    def cast_part(part: str, batch: Examples) -> Examples:
+        if isinstance(batch, Stored):
+            return attrs.evolve(batch, dtype=dtype)
+        assert isinstance(batch, Batch)
         weights = None if batch.weights is None else cast(part, "weights")
         return Batch(cast(part, "X"), cast(part, "Y"), weights, batch.lengths)
 

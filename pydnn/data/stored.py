@@ -8,6 +8,7 @@ the same bits in the same memory order as one of the same data in memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Self
 
 import attrs
 import numpy as np
@@ -45,7 +46,8 @@ def as_floats(rows: AnyArray, dtype: DTypeLike) -> FloatArray:
     """
     if rows.dtype.kind != "f" and rows.dtype.itemsize > 4:
         rows = rows.astype(np.float64)
-    floats: FloatArray = rows.astype(dtype, order="C")
+    with np.errstate(over="ignore"):  # `jobs` refuses what is not finite, by its place
+        floats: FloatArray = rows.astype(dtype, order="C")
     return freeze(floats)
 
 
@@ -95,7 +97,16 @@ class StoredColumns:
         return self.array.take(which)[:, self.places]
 
 
-@attrs.frozen(eq=False)
+def _equal(ours: object, theirs: object) -> bool:
+    if isinstance(ours, np.ndarray) and isinstance(theirs, np.ndarray):
+        return np.array_equal(ours, theirs)
+    return type(ours) is type(theirs) and ours == theirs
+
+
+_by_value = attrs.cmp_using(eq=_equal)
+
+
+@attrs.frozen(unsafe_hash=False)
 class Stored:
     """Examples whose arrays are in files, or in memory where they are small.
 
@@ -125,12 +136,12 @@ class Stored:
         (3, (2,))
     """
 
-    X: StoredArray | StoredColumns | AnyArray
-    Y: StoredArray | StoredColumns | AnyArray
-    weights: StoredArray | StoredColumns | AnyArray | None = None
-    lengths: StoredArray | AnyArray | None = None
+    X: StoredArray | StoredColumns | AnyArray = attrs.field(eq=_by_value)
+    Y: StoredArray | StoredColumns | AnyArray = attrs.field(eq=_by_value)
+    weights: StoredArray | StoredColumns | AnyArray | None = attrs.field(default=None, eq=_by_value)
+    lengths: StoredArray | AnyArray | None = attrs.field(default=None, eq=_by_value)
     dtype: AnyDType = attrs.field(default=np.dtype(np.float64), converter=_dtype)
-    only_rows: Rows | None = attrs.field(default=None, repr=False)
+    only_rows: Rows | None = attrs.field(default=None, repr=False, eq=_by_value)
     through: tuple[Callable[[Batch], Batch], ...] = attrs.field(default=(), repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -205,7 +216,19 @@ class Stored:
                 raise error.after(start) from error
             yield block
 
-    def only(self, which: Rows) -> Stored:
+    def label_blocks(self) -> Iterator[FloatArray]:
+        """The labels of all examples in order, in blocks, before they pass any function."""
+        return (block.Y for block in self.without_X().blocks())
+
+    def without_X(self) -> Stored:  # noqa: N802 - X is what the array is called
+        """The same labels and weights with examples of no features, which take no memory.
+
+        They pass no function.
+        """
+        X = np.empty((self.X.shape[0], 0))
+        return Stored(X, self.Y, self.weights, None, self.dtype, self.only_rows)
+
+    def only(self, which: Rows) -> Self:
         """The examples of these numbers, in this order.
 
         Example:
@@ -217,9 +240,21 @@ class Stored:
         rows = which if self.only_rows is None else self.only_rows[which]
         return attrs.evolve(self, only_rows=_compact(rows, self.X.shape[0]))
 
-    def then(self, function: Callable[[Batch], Batch]) -> Stored:
+    def then(self, function: Callable[[Batch], Batch]) -> Self:
         """The same examples, whose batches pass one more function; see `through`."""
         return attrs.evolve(self, through=(*self.through, function))
+
+    def reshaped(self, *shape: int) -> Self:
+        """The same examples with X of another shape, such as images (H, W, C).
+
+        Raises:
+            BadInput: If it is a shape of another number of numbers.
+        """
+        X = self.X
+        if isinstance(X, StoredColumns):
+            raise BadInput(f"columns of a table are not reshaped, expected arrays for {shape}.")
+        rows = X.reshaped(*shape) if isinstance(X, StoredArray) else X.reshape(len(X), *shape)
+        return attrs.evolve(self, X=rows)
 
     def in_memory(self) -> Batch:
         """All examples as a batch in memory."""

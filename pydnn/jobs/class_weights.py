@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pydnn.checks import BadInput, expect_known
 from pydnn.recipes.recipe import ClassWeights, Recipe
-from pydnn.records import Batch, FloatArray, freeze
+from pydnn.records import Batch, Examples, FloatArray, freeze
 
 __all__ = ["by_class_number", "weigh_classes", "weights_of_classes"]
 
@@ -31,7 +31,7 @@ def by_class_number(recipe: Recipe, classes: Sequence[str] | None) -> Recipe:
     return attrs.evolve(recipe, class_weights=tuple(given.get(name, 1.0) for name in classes))
 
 
-def weights_of_classes(given: ClassWeights, batch: Batch, count: int) -> FloatArray:
+def weights_of_classes(given: ClassWeights, examples: Examples, count: int) -> FloatArray:
     """Compute the weight of each class (count,) from the `class_weights` of a recipe.
 
     "balanced" gives class k the weight w / (K * w_k), where w_k is the total weight of its
@@ -40,7 +40,7 @@ def weights_of_classes(given: ClassWeights, batch: Batch, count: int) -> FloatAr
 
     Args:
         given: "balanced", one number per class, or numbers by class number.
-        batch: The training part, with labels Y of class numbers (1, m) or one-hot columns.
+        examples: The training part, with labels Y of class numbers (1, m) or one-hot columns.
         count: The number of classes.
 
     Raises:
@@ -55,8 +55,10 @@ def weights_of_classes(given: ClassWeights, batch: Batch, count: int) -> FloatAr
         array([0.66666667, 2.        ])
     """
     if isinstance(given, str):
-        own = None if batch.weights is None else batch.weights[0].astype(np.float64)
-        totals = np.bincount(_classes(batch.Y), own, minlength=count)
+        totals = np.zeros(count)
+        for block in examples.blocks():
+            own = np.ones(1) if block.weights is None else block.weights[0].astype(np.float64)
+            np.add.at(totals, _classes(block.Y), own)  # example by example, as in one block
         occurring = totals > 0
         safe = np.where(occurring, totals, 1.0)
         return freeze(np.where(occurring, totals.sum() / (occurring.sum() * safe), 1.0))

@@ -6,7 +6,9 @@ equal examples always give the same bits, whatever memory order their arrays hav
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import attrs
 import numpy as np
@@ -14,7 +16,9 @@ from numpy.typing import ArrayLike
 
 from pydnn.batches import together
 from pydnn.checks import BadInput, expect_finite
-from pydnn.data.tables import Table, TableBatch
+from pydnn.data.stored import Stored
+from pydnn.data.stored_tables import StoredTableBatch
+from pydnn.data.tables import Table, TableBatch, TableExamples
 from pydnn.jobs.columns import Columns
 from pydnn.jobs.fitting_columns import fit_columns
 from pydnn.jobs.rotation import Rotation, lift
@@ -22,15 +26,23 @@ from pydnn.jobs.standardization import (
     Standardization,
     expect_common_precision,
     fit_standardization,
+    fit_standardization_over,
 )
 from pydnn.losses import Loss
 from pydnn.numerics import ARITHMETICS
 from pydnn.numerics.underflow import ignoring_underflow
 from pydnn.parameters import Packed
 from pydnn.recipes.recipe import DTYPES, Recipe
-from pydnn.records import Batch, FloatArray, IntArray, readonly
+from pydnn.records import Batch, Examples, FloatArray, block_size, readonly
 
-__all__ = ["Inputs", "expect_data", "fit_inputs", "fit_table_inputs"]
+__all__ = [
+    "Inputs",
+    "expect_data",
+    "expect_finite_from",
+    "expect_finite_in_files",
+    "fit_inputs",
+    "fit_table_inputs",
+]
 
 
 @attrs.frozen(unsafe_hash=False)
@@ -58,7 +70,6 @@ class Inputs:
     rotation: Rotation | None = attrs.field(default=None, repr=False)
     columns: Columns | None = attrs.field(default=None, repr=False)
 
-    @ignoring_underflow
     def __call__(self, X: ArrayLike | Table) -> FloatArray:
         """Convert raw examples X to network inputs of the same shape; X itself is not changed.
 
@@ -71,6 +82,10 @@ class Inputs:
             BadInput: If X has another number of features than the job's data, is complex, or
                 holds a number beyond the range of the dtype.
         """
+        return self._converted(X, kept=True)
+
+    @ignoring_underflow
+    def _converted(self, X: ArrayLike | Table, *, kept: bool) -> FloatArray:
         if self.columns is not None:
             X = self.columns(Table.of(X))
         if isinstance(X, Table):
@@ -80,12 +95,26 @@ class Inputs:
         X = readonly(X)
         if self.standardization is not None:
             X = self.standardization(X)
-        return self.in_basis(self._prepared(_in_dtype("X", X, self.dtype)))
+        X = _in_dtype("X", X, self.dtype)
+        return self.in_basis(self._prepared(X) if kept else X)
 
-    def examples(self, batch: Batch) -> Batch:
+    def of(self, examples: Examples) -> Examples:
+        """Network inputs of raw examples; those in files are converted batch by batch.
+
+        Raises:
+            BadInput: If examples in memory are refused, see `examples`.
+        """
+        return examples.then(partial(self.examples, kept=isinstance(examples, Batch)))
+
+    def examples(self, batch: Batch, *, kept: bool = True) -> Batch:
         """Convert a batch of raw examples, with its labels and weights in the network's dtype.
 
         The lengths of its sequences stay as they are.
+
+        Args:
+            batch: The examples.
+            kept: Whether the result is used for more than one step, so that the arithmetic may keep
+                what it computes from it.
 
         Raises:
             BadInput: If X is refused, or Y or the weights hold a number beyond the dtype's range.
@@ -96,10 +125,11 @@ class Inputs:
                     "the examples are arrays, but the job was prepared with a table: give "
                     "Table.of(…).examples(…)."
                 )
-            return attrs.evolve(self, columns=None).examples(self.columns.examples(batch))
+            plain = attrs.evolve(self, columns=None)
+            return plain.examples(self.columns.examples(batch), kept=kept)
         weights = batch.weights
         return Batch(
-            self(batch.X),
+            self._converted(batch.X, kept=kept),
             _in_dtype("Y", batch.Y, self.dtype),
             weights if weights is None else _in_dtype("weights", weights, self.dtype),
             batch.lengths,
@@ -133,18 +163,16 @@ class Inputs:
 
 def fit_inputs(
     recipe: Recipe,
-    X: FloatArray,
+    examples: Examples,
     *,
-    lengths: IntArray | None = None,
     standardizing: Callable[..., Standardization] = fit_standardization,
 ) -> Inputs:
     """Fit the conversion that `recipe` asks for, without a rotation, to training examples.
 
     Args:
         recipe: The recipe.
-        X: Raw training examples, along the last axis, without those held back for validation.
-        lengths: The number of valid steps of each sequence (m,); None if all steps are valid.
-        standardizing: The function that fits a standardization,
+        examples: Raw training examples, without those held back for validation.
+        standardizing: The function that fits a standardization to examples in memory,
             `(X, numerics=…) -> Standardization`, called if the recipe asks for one; with
             `lengths=…` for sequences of unequal length.
 
@@ -153,17 +181,24 @@ def fit_inputs(
 
     Example:
         >>> recipe = nn.Recipe("x", "dense(1)", "mean_squared()", "adam()", 3, standardize=True)
-        >>> fit_inputs(recipe, np.array([[1.0, 3.0]]))([[2.0, 3.0]])
+        >>> fit_inputs(recipe, nn.Batch([[1.0, 3.0]], [[0, 1]]))([[2.0, 3.0]])
         array([[0., 1.]])
     """
     fitted = None
-    if recipe.standardize:
-        options = {} if lengths is None else {"lengths": lengths}
-        fitted = standardizing(X, numerics=recipe.arithmetic, **options)
+    if (
+        recipe.standardize
+        and standardizing is fit_standardization
+        and not isinstance(examples, Batch)
+    ):
+        fitted = fit_standardization_over(examples, numerics=recipe.arithmetic)
+    elif recipe.standardize:
+        batch = examples.in_memory()
+        options = {} if batch.lengths is None else {"lengths": batch.lengths}
+        fitted = standardizing(batch.X, numerics=recipe.arithmetic, **options)
     return Inputs(recipe.dtype, recipe.numerics, fitted)
 
 
-def fit_table_inputs(recipe: Recipe, train: TableBatch, loss: Loss) -> Inputs:
+def fit_table_inputs(recipe: Recipe, train: TableBatch | StoredTableBatch, loss: Loss) -> Inputs:
     """The inputs of a job of the `recipe` whose training examples are rows of a table.
 
     Args:
@@ -195,16 +230,19 @@ def _in_dtype(name: str, array: FloatArray, dtype: str) -> FloatArray:
     return examples
 
 
-def expect_data(data: Batch) -> None:
-    """Refuse examples that cannot be trained on.
+def expect_data(data: Examples) -> None:
+    """Refuse examples that cannot be trained on; those in files are not read.
 
     Raises:
         BadInput: If an entry of X or Y is not finite, naming its place; or if there are no
             examples.
     """
+    shape = (*data.shape, data.count)
+    if not math.prod(shape):
+        raise BadInput(f"X has shape {shape}, expected examples with features: give some data.")
+    if not isinstance(data, Batch):
+        return
     X, Y = data.X, data.Y
-    if X.size == 0:
-        raise BadInput(f"X has shape {X.shape}, expected examples with features: give some data.")
     for name, array in (("X", X), ("Y", Y), ("weights", data.weights)):
         if array is not None:
             expect_common_precision(name, array)
@@ -212,3 +250,46 @@ def expect_data(data: Batch) -> None:
         return  # its columns are refused by name, and numbers may be missing
     expect_finite("X", X)
     expect_finite("Y", Y)
+
+
+def expect_finite_in_files(data: Stored, what: str) -> None:
+    """Refuse examples in files with an entry that is not finite in the dtype of their batches.
+
+    Files of integers are not read, because integers are always finite.
+
+    Args:
+        data: The examples.
+        what: "X", or "labels" for labels and weights, which are read much faster.
+
+    Raises:
+        BadInput: Naming the place of the entry; or if a weight is negative.
+    """
+    if isinstance(data, TableExamples):
+        return  # its columns are refused by name
+    if what == "labels":
+        data, names = data.without_X(), ["Y", "weights"]
+    elif np.dtype(data.X.dtype).kind == "f":
+        names = ["X"]
+    else:
+        return
+    size = block_size(data.shape)
+    for number, block in enumerate(data.blocks()):
+        expect_finite_from(number * size, block, names)
+
+
+def expect_finite_from(start: int, block: Batch, names: Iterable[str]) -> None:
+    """Refuse an array of a block that is not finite; `start` is the number of its first example."""
+    for name in names:
+        array = getattr(block, name)
+        if array is not None and not (finite := np.isfinite(array)).all():
+            *place, example = (int(i) for i in np.argwhere(~finite)[0])
+            raise BadInput(
+                f"{name} holds {array[(*place, example)]} at {tuple(place)} of example "
+                f"{start + example}, expected finite numbers: remove or replace it."
+            )
+    if "weights" in names and block.weights is not None and not (right := block.weights >= 0).all():
+        example = int(np.argmin(right))
+        raise BadInput(
+            f"the weight of example {start + example} is {block.weights[0, example]:g}, expected 0 "
+            "or more: leave an example out instead of giving it a negative weight."
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -17,19 +18,27 @@ from pydnn.checks import (
     BadInput,
     expect_finite,
     expect_known,
-    expect_shape,
     printable,
     shown,
 )
 from pydnn.data import DataSet
-from pydnn.data.tables import TableBatch
+from pydnn.data.stored import Stored
+from pydnn.data.stored_tables import StoredTableBatch
+from pydnn.data.tables import TableBatch, TableExamples
 from pydnn.data.texts import Vocabulary
 from pydnn.descriptions.builders import (
     build,
 )
+from pydnn.free_memory import free_memory, readable
 from pydnn.jobs.class_weights import by_class_number, weigh_classes, weights_of_classes
 from pydnn.jobs.columns import Columns, DroppedColumn, NumberColumn
-from pydnn.jobs.inputs import Inputs, expect_data, fit_inputs, fit_table_inputs
+from pydnn.jobs.inputs import (
+    Inputs,
+    expect_data,
+    expect_finite_in_files,
+    fit_inputs,
+    fit_table_inputs,
+)
 from pydnn.jobs.loading import examples_of
 from pydnn.jobs.memory import bytes_of, expect_room
 from pydnn.jobs.rotation import first_weights, fit_rotation, is_worthwhile, project, why_not_exact
@@ -44,7 +53,7 @@ from pydnn.penalties import Penalty
 from pydnn.recipes.layouts import layers_of, same_parameters
 from pydnn.recipes.recipe import DTYPES, Recipe
 from pydnn.recipes.toml import own_modules
-from pydnn.records import Batch, FloatArray, IntArray
+from pydnn.records import Batch, Examples, FloatArray, IntArray
 from pydnn.sequences import labels_of_steps
 from pydnn.stages import Stage
 from pydnn.stages.base import Context, Shape, expect_takes_lengths
@@ -63,6 +72,7 @@ from pydnn.training import (
     watch_finite,
 )
 from pydnn.training.finite import ignoring_overflow
+from pydnn.training.prefetch import prefetched
 from pydnn.training.stopping import Watch, Watched
 from pydnn.training.streams import Measure, Stream
 
@@ -81,14 +91,14 @@ class Job:
 
     Attributes:
         recipe: The recipe that the job was built from.
-        batch: The raw examples that the job was built for.
+        batch: The raw examples that the job was built for, in memory or in files.
         network: The network.
         loss: The loss.
         train_step: The training step.
         state: The state from which training starts.
         batching: How the training part is cut into batches.
         data: The examples for training and evaluation, as network inputs: "train", and
-            "validation" if the recipe holds some back.
+            "validation" if the recipe holds some back. Those in files stay there.
         inputs: The conversion from raw examples to network inputs.
         not_rotated: Why training is not rotated, if rotation would save time but a part of the
             step is not declared isotropic; else "".
@@ -99,13 +109,13 @@ class Job:
     """
 
     recipe: Recipe
-    batch: Batch = attrs.field(repr=False)
+    batch: Examples = attrs.field(repr=False)
     network: Stage
     loss: Loss
     train_step: TrainStep
     state: TrainState
     batching: Batching
-    data: Mapping[str, Batch] = attrs.field(repr=False)
+    data: Mapping[str, Examples] = attrs.field(repr=False)
     inputs: Inputs
     not_rotated: str = attrs.field(default="", repr=False)
     start: Weights | None = attrs.field(default=None, repr=False)
@@ -139,9 +149,10 @@ class Job:
     @property
     def batches(self) -> Iterator[Batch]:
         """The batches of all iterations after `state`, in order."""
-        start = self.state.iteration
-        batches = batches_of(self.batching, self.data["train"], self.state.key, start=start)
-        return itertools.islice(batches, max(0, self.recipe.iterations - start))
+        start, train = self.state.iteration, self.data["train"]
+        batches = batches_of(self.batching, train, self.state.key, start=start)
+        batches = itertools.islice(batches, max(0, self.recipe.iterations - start))
+        return batches if isinstance(train, Batch) else prefetched(batches)
 
     def computed_by(self, executor: Executor | None) -> Job:
         """The same job, whose shards `executor` computes; None for who computes them already.
@@ -153,7 +164,7 @@ class Job:
             return self
         return attrs.evolve(self, train_step=self.train_step.computed_by(executor))
 
-    def evaluation(self, data: Mapping[str, Batch] | None = None) -> Measure:
+    def evaluation(self, data: Mapping[str, Examples] | None = None) -> Measure:
         """The function that measures a state: cost and metrics on each part of `data`.
 
         Args:
@@ -210,7 +221,7 @@ def _prepared_on_any_worker(prepare: Callable[_Given, Job]) -> Callable[_Given, 
 @np.errstate(under="ignore")
 def prepare(
     recipe: Recipe,
-    data: Batch | DataSet | object,
+    data: Examples | DataSet | object,
     *,
     through: Callable[[Stage], Stage] = lambda network: network,
     step: Callable[[TrainStep], TrainStep] = lambda train_step: train_step,
@@ -224,8 +235,9 @@ def prepare(
         recipe: The recipe.
         data: The examples for training and validation, or a data set, whose test part is then
             checked too (see `expect_test`); for a recipe with a target also a `Table`, or anything
-            else that `Table.of` takes. Examples are standardized in their own dtype, so
-            float32 and float64 copies of the same data give different bits.
+            else that `Table.of` takes. Examples in files stay there, and give the same bits.
+            Examples are standardized in their own dtype, so float32 and float64 copies of the same
+            data give different bits.
         through: A function that takes the network and returns the one to train, e.g. with its
             stages observed.
         step: A function that takes the training step and returns the one to use, e.g. with
@@ -257,31 +269,42 @@ def prepare(
         ['backward', 'halve', 'update']
     """
     data = examples_of(recipe, data)
-    batch = data if isinstance(data, Batch) else data.train
+    batch = data.train if isinstance(data, DataSet) else data
     if isinstance(data, DataSet):
         recipe = by_class_number(recipe, data.classes)
     parts = _built(recipe, through)
     expect_data(batch)
     inputs, columns = None, None
-    if isinstance(batch, TableBatch):
+    if isinstance(batch, TableExamples):
         # What its columns become has to be known before the network can be laid out.
         examples, inputs = _table_examples(recipe, parts.loss, batch)
         columns = inputs.columns
         recipe = by_class_number(recipe, columns.targets.classes if columns else None)
-        prepared = {name: inputs.examples(part) for name, part in examples.items()}
+        prepared = {name: inputs.of(part) for name, part in examples.items()}
     first = prepared["train"] if inputs else batch
-    shape, m = first.X.shape[:-1], batch.X.shape[-1]
-    if first.lengths is not None:
+    shape, m = first.shape, batch.count
+    if first.has_lengths:
         expect_takes_lengths(parts.network)
-    expect_room(bytes_of(recipe, *layers_of(recipe, shape), shape=shape, examples=m))
+    needed = bytes_of(recipe, *layers_of(recipe, shape), shape=shape, examples=m)
+    if not isinstance(batch, Batch) and parts.batching.per_epoch(m) == 1:
+        # Raw examples, and network inputs, of which the whole batch is made in each step.
+        needed["all examples, in one batch"] = (
+            2 * math.prod(shape) * m * DTYPES[recipe.dtype](0).itemsize
+        )
+    expect_room(needed)
     state, start = _first_state(recipe, parts, shape, columns)
     vocabulary = getattr(data, "vocabulary", None)
+    if isinstance(batch, Stored):
+        expect_finite_in_files(batch, "labels")
     task = _task(recipe, parts, state, first, other_labels, columns, vocabulary)
     if inputs is None:
+        if isinstance(batch, Stored):
+            expect_finite_in_files(batch, "X")
         examples = _examples(recipe, task.has_classes, batch)
-        train = examples["train"]
-        inputs = fit_inputs(recipe, train.X, lengths=train.lengths, standardizing=standardizing)
-        prepared = {name: inputs.examples(part) for name, part in examples.items()}
+        inputs = fit_inputs(recipe, examples["train"], standardizing=standardizing)
+        if parts.batching.per_epoch(examples["train"].count) == 1:
+            examples["train"] = examples["train"].in_memory()
+        prepared = {name: inputs.of(part) for name, part in examples.items()}
     if recipe.class_weights:
         prepared = _weighed(recipe, task, prepared)
     _expect_weights(recipe, prepared)
@@ -292,6 +315,8 @@ def prepare(
         augmented(parts.augment, state.key, _first_example(prepared["train"]))
     train_step = _changed(step, _step_of(recipe, parts))
     rotates, not_rotated = _rotates(recipe, parts, train_step, state, prepared["train"])
+    if rotates:
+        prepared = _in_memory(prepared)
     job = Job(
         recipe,
         batch,
@@ -408,7 +433,7 @@ def _task(
     recipe: Recipe,
     parts: _Parts,
     state: TrainState,
-    batch: Batch,
+    examples: Examples,
     other_labels: FloatArray | None,
     columns: Columns | None,
     vocabulary: Vocabulary | None,
@@ -419,7 +444,7 @@ def _task(
         BadInput: If the network does not take the examples, or the loss their labels.
     """
     numerics = recipe.arithmetic
-    first = attrs.evolve(_first_example(batch), weights=None)
+    first = attrs.evolve(_first_example(examples), weights=None)
     with ignoring_overflow():
         X, Y = (array.astype(DTYPES[recipe.dtype]) for array in (first.X, first.Y))
         AL = output_of(parts.network, state, X, lengths=first.lengths, numerics=numerics)
@@ -432,16 +457,15 @@ def _task(
             )
         if columns is not None:
             columns.targets.expect_outputs(parts.loss, n_out)
-        if batch.lengths is not None and AL.ndim == 2 and parts.network.lengths == "kept":
+        if examples.has_lengths and AL.ndim == 2 and parts.network.lengths == "kept":
+            shape = (*examples.shape, examples.count)
             raise BadInput(
-                f"X has shape {batch.X.shape} and lengths, so each step is a number, but the "
+                f"X has shape {shape} and lengths, so each step is a number, but the "
                 "network mixes them like features: for ids begin it with embedding(…) or "
                 "one_hot(…), or leave lengths out."
             )
-        labels = _labels(AL.shape, batch)
-        if other_labels is not None:
-            labels = np.concatenate([labels, other_labels], axis=-1)
-        parts.loss.expect_labels(_with_rare_classes(labels, parts.loss, AL.shape), n_out)
+        others = [] if other_labels is None else [other_labels]
+        _expect_labels(parts.loss, AL.shape, examples, others)
         # Called once here, so that it refuses options that do not fit the outputs.
         parts.loss(AL, Y, None, Context(numerics=numerics, lengths=first.lengths))
     return _Task(parts.loss.task(n_out), n_out, AL.ndim > 2)
@@ -459,10 +483,66 @@ def _with_rare_classes(labels: FloatArray, loss: Loss, output: Shape) -> FloatAr
     return np.concatenate([labels, np.arange(n_out)[np.newaxis]], axis=-1)
 
 
-def _first_example(batch: Batch) -> Batch:
-    lengths = None if batch.lengths is None else batch.lengths[:1]
-    weights = None if batch.weights is None else batch.weights[..., :1]
-    return Batch(batch.X[..., :1], batch.Y[..., :1], weights, lengths)
+def _first_example(examples: Examples) -> Batch:
+    return examples.take(slice(0, 1))
+
+
+def _expect_labels(
+    loss: Loss, output: Shape, examples: Examples, others: Sequence[FloatArray]
+) -> None:
+    """Refuse labels that the loss does not take; those in files are checked block by block.
+
+    Args:
+        loss: The loss.
+        output: The shape of the network's output, with any number of examples.
+        examples: The examples.
+        others: Further labels in columns, since a loss may require examples of every class.
+    """
+    if not isinstance(examples, Batch):
+        others = [*others, _known_labels(loss, output, examples)]
+
+    def expect(labels: FloatArray) -> None:
+        labels = np.concatenate([labels, *others], axis=-1) if others else labels
+        loss.expect_labels(_with_rare_classes(labels, loss, output), output[-2])
+
+    try:
+        for labels in _label_blocks(output, examples):
+            expect(labels)
+    except BadInput:
+        # Again with all labels, for a message with the place of one among all examples.
+        expect(np.concatenate(list(_label_blocks(output, examples)), axis=-1))
+        raise
+
+
+def _label_blocks(output: Shape, examples: Examples) -> Iterator[FloatArray]:
+    """The labels of examples in columns, see `_labels`, in blocks if they are in files."""
+    if isinstance(examples, Batch):
+        yield _labels(output, examples)
+        return
+    if isinstance(examples, Stored) and not examples.through and len(output) == 2:
+        examples = examples.without_X()
+    for block in examples.blocks():
+        yield _labels(output, block)
+
+
+def _known_labels(loss: Loss, output: Shape, examples: Examples) -> FloatArray:
+    """Labels among which each class occurs that occurs among the examples: all, or a few in files.
+
+    Of a regression, and of classes too many to be classes, those of the first block.
+    """
+    blocks = _label_blocks(output, examples)
+    first = next(blocks)
+    if isinstance(examples, Batch) or loss.task(output[-2]) == "regression":
+        return first
+    distinct = np.unique(first, axis=1)
+    for labels in blocks:
+        if distinct.shape[1] > _MOST_DISTINCT:
+            return first
+        distinct = np.unique(np.hstack([distinct, labels]), axis=1)
+    return distinct
+
+
+_MOST_DISTINCT = 100_000  # labels, or rows of several labels
 
 
 def _labels(output: Shape, batch: Batch) -> FloatArray:
@@ -488,13 +568,14 @@ def _labels(output: Shape, batch: Batch) -> FloatArray:
     return labels_of_steps(Y, (*output[:-1], Y.shape[-1]), batch.lengths)
 
 
-def _examples(recipe: Recipe, stratified: bool, batch: Batch) -> dict[str, Batch]:
+def _examples(recipe: Recipe, stratified: bool, batch: Examples) -> dict[str, Examples]:
     """The raw training part and, if the recipe asks for one, the raw validation part."""
-    batch = examples_together(batch)
+    if isinstance(batch, Batch):  # files have each example together
+        batch = examples_together(batch)
     if not recipe.holds_back:
         return {"train": batch}
     which, folds = recipe.fold or (0, 0)
-    if stratified and isinstance(batch, TableBatch):
+    if stratified and isinstance(batch, TableExamples):
         one = f"one for each of {folds} folds" if folds else "one of them for the validation part"
         batch.expect_of_each_class(folds or 2, one)
     key = Key(recipe.seed).at("validation")
@@ -505,7 +586,7 @@ def _examples(recipe: Recipe, stratified: bool, batch: Batch) -> dict[str, Batch
     return {"train": train, "validation": held_back}
 
 
-def _weighed(recipe: Recipe, task: _Task, data: Mapping[str, Batch]) -> dict[str, Batch]:
+def _weighed(recipe: Recipe, task: _Task, data: Mapping[str, Examples]) -> dict[str, Examples]:
     """The parts of the data with the weights of classes, which the training part decides on."""
     if not task.has_classes:
         what = "each step has a label" if task.steps else f"the loss is for {task.name}"
@@ -516,29 +597,31 @@ def _weighed(recipe: Recipe, task: _Task, data: Mapping[str, Batch]) -> dict[str
     train = data["train"]
     count = class_count(task.name, task.n_out)
     assert count is not None
-    by_class = weights_of_classes(recipe.class_weights, train, count).astype(train.X.dtype)
-    return {name: weigh_classes(part, by_class) for name, part in data.items()}
+    by_class = weights_of_classes(recipe.class_weights, train, count).astype(recipe.dtype)
+    weigh = functools.partial(weigh_classes, by_class=by_class)
+    return {name: part.then(weigh) for name, part in data.items()}
 
 
 def _table_examples(
-    recipe: Recipe, loss: Loss, batch: TableBatch
-) -> tuple[dict[str, Batch], Inputs]:
+    recipe: Recipe, loss: Loss, batch: Examples
+) -> tuple[dict[str, Examples], Inputs]:
     """The parts of a table's examples, and what its columns become, as the training part says."""
-    task = _Task(loss.task(len(batch.Y)), len(batch.Y))
+    [n_y] = batch.label_shape
+    task = _Task(loss.task(n_y), n_y)
     examples = _examples(recipe, task.has_classes, batch)
     train = examples["train"]
-    assert isinstance(train, TableBatch)  # as each part of one is
+    assert isinstance(train, TableBatch | StoredTableBatch)  # as each part of one is
     return examples, fit_table_inputs(recipe, train, loss)
 
 
-def columns_for(recipe: Recipe, data: Batch | DataSet) -> Columns | None:
+def columns_for(recipe: Recipe, data: Examples | DataSet) -> Columns | None:
     """The conversion of a table's columns in a job of the recipe; None if the data is arrays.
 
     Raises:
         BadInput: If a column cannot be used, see `fit_columns`.
     """
-    batch = data if isinstance(data, Batch) else data.train
-    if not isinstance(batch, TableBatch):
+    batch = data.train if isinstance(data, DataSet) else data
+    if not isinstance(batch, TableExamples):
         return None
     loss: Loss = build(recipe.loss, family="loss")
     return _table_examples(recipe, loss, batch)[1].columns
@@ -571,20 +654,16 @@ def _changed(step: Callable[[TrainStep], TrainStep], train_step: TrainStep) -> T
 
 
 def _rotates(
-    recipe: Recipe, parts: _Parts, train_step: TrainStep, state: TrainState, train: Batch
+    recipe: Recipe, parts: _Parts, train_step: TrainStep, state: TrainState, train: Examples
 ) -> tuple[bool, str]:
     """Whether to rotate, and why not if rotation would save time but a part forbids it.
 
     Raises:
         BadInput: If the recipe demands rotation, but it would change the steps.
     """
+    X = train.X if isinstance(train, Batch) else _like_the_first(train)
     why_not = why_not_exact(
-        parts.network,
-        parts.optimizer,
-        parts.penalties,
-        state.parameters,
-        train.X,
-        recipe.arithmetic,
+        parts.network, parts.optimizer, parts.penalties, state.parameters, X, recipe.arithmetic
     )
     if why_not and recipe.rotate:
         raise BadInput(f"rotate is true, but {why_not}: leave it out.")
@@ -602,11 +681,36 @@ def _rotates(
     return False, f"training is not rotated, because {why_not}"
 
 
-def _worth_rotating(recipe: Recipe, parts: _Parts, state: TrainState, train: Batch) -> bool:
+def _like_the_first(examples: Examples) -> FloatArray:
+    """X as if all examples were the first one, without taking memory for them."""
+    first = _first_example(examples).X
+    return np.broadcast_to(first, (*first.shape[:-1], examples.count))
+
+
+def _in_memory(data: Mapping[str, Examples]) -> dict[str, Examples]:
+    """The parts in memory, for a rotation, which needs them all.
+
+    Raises:
+        BadInput: If they do not fit.
+    """
+    needed = sum(
+        2 * math.prod(part.shape) * part.count * _first_example(part).X.itemsize
+        for part in data.values()
+        if not isinstance(part, Batch)
+    )
+    if needed > (free_memory() or math.inf):
+        raise BadInput(
+            f"training is rotated to save time, for which all examples have to be in memory, in "
+            f"{readable(needed)}: set rotate to false, which gives other bits."
+        )
+    return {name: part.in_memory() for name, part in data.items()}
+
+
+def _worth_rotating(recipe: Recipe, parts: _Parts, state: TrainState, train: Examples) -> bool:
     """Whether the recipe demands rotation, or leaves it open and rotation saves time."""
     if recipe.rotate is not None:
         return recipe.rotate
-    m = train.X.shape[-1]
+    m = train.count
     per_step = m // parts.batching.per_epoch(m)
     slot = first_weights(parts.network, state.parameters.layout)
     return slot is not None and is_worthwhile(slot, m, iterations=recipe.iterations, batch=per_step)
@@ -614,12 +718,12 @@ def _worth_rotating(recipe: Recipe, parts: _Parts, state: TrainState, train: Bat
 
 def _rotated(job: Job, optimizer: GradientTransformation) -> Job:
     """The same job in the space spanned by its examples and first weights."""
-    state = job.state
-    rotation = fit_rotation(job.network, state.parameters, job.data["train"].X, job.numerics)
+    state, parts = job.state, {name: part.in_memory() for name, part in job.data.items()}
+    rotation = fit_rotation(job.network, state.parameters, parts["train"].X, job.numerics)
     inputs = attrs.evolve(job.inputs, rotation=rotation)
     data = {
         name: attrs.evolve(part, X=inputs.in_basis(part.X, fitted=name == "train"))
-        for name, part in job.data.items()
+        for name, part in parts.items()
     }
     parameters = project(rotation, state.parameters)
     return attrs.evolve(
@@ -636,11 +740,22 @@ def _rotated(job: Job, optimizer: GradientTransformation) -> Job:
 # Checks before training starts
 
 
-def _expect_weights(recipe: Recipe, data: Mapping[str, Batch]) -> None:
+def _expect_weights(recipe: Recipe, data: Mapping[str, Examples]) -> None:
     for name, part in data.items():
-        if part.weights is not None:
-            of = f"the {name} part" if recipe.holds_back else "all examples"
-            expect_weights(part.weights, part.X.shape[-1], of=of)
+        if part.has_weights:
+            expect_weights_of(part, of=f"the {name} part" if recipe.holds_back else "all examples")
+
+
+def expect_weights_of(examples: Examples, *, of: str) -> None:
+    """Refuse weights of examples of which none is above 0; those in memory are checked further.
+
+    In files, `expect_finite_in_files` has checked each of them.
+    """
+    if isinstance(examples, Batch):
+        assert examples.weights is not None
+        expect_weights(examples.weights, examples.count, of=of)
+    elif not any(block.weights is None or block.weights.any() for block in examples.blocks()):
+        expect_weights(np.zeros((1, 1)), 1, of=of)
 
 
 def _expect_watchable(
@@ -648,7 +763,7 @@ def _expect_watchable(
     optimizer: GradientTransformation,
     state: TrainState,
     task: str,
-    data: Mapping[str, Batch],
+    data: Mapping[str, Examples],
 ) -> None:
     """Refuse early stopping on a value that is unknown or would never be measured."""
     if not recipe.watch:
@@ -679,7 +794,7 @@ def _expect_schedule(recipe: Recipe, optimizer: GradientTransformation) -> None:
     schedule((recipe.iterations - 1) // optimizer.every, recipe.arithmetic)
 
 
-def expect_test(job: Job, test: Batch, *, classes: Sequence[str] | None = None) -> None:
+def expect_test(job: Job, test: Examples, *, classes: Sequence[str] | None = None) -> None:
     """Refuse, before training starts, test examples that the trained model could not be tested on.
 
     Args:
@@ -692,7 +807,7 @@ def expect_test(job: Job, test: Batch, *, classes: Sequence[str] | None = None) 
             after conversion to network inputs; if the loss does not take a label; or if there are
             more or fewer names than classes.
     """
-    if isinstance(job.batch, TableBatch):
+    if isinstance(job.batch, TableExamples):
         _expect_table_test(job, test)
         return
     output = _output_shape(job, job.data["train"])
@@ -703,46 +818,55 @@ def expect_test(job: Job, test: Batch, *, classes: Sequence[str] | None = None) 
             f"the data names {len(classes)} classes, but the network has outputs for {count}: "
             f"give it {len(classes)} outputs, or the data {count} names."
         )
-    shape = test.X.shape[:-1]
     # Sequences of the test part may have more steps than those in training, and so more labels.
-    other = shape != job.batch.X.shape[:-1]
-    other = other and same_parameters(job.recipe, job.batch.X.shape[:-1], shape)
-    for name, ours, theirs in (("X", test.X, job.batch.X), ("Y", test.Y, job.batch.Y)):
+    other = test.shape != job.batch.shape
+    other = other and same_parameters(job.recipe, job.batch.shape, test.shape)
+    shapes = {"X": (test.shape, job.batch.shape), "Y": (test.label_shape, job.batch.label_shape)}
+    for name, (ours, theirs) in shapes.items():
         hint = f"give the test part the rows that {name} has in training"
-        if not other:
-            expected = (*theirs.shape[:-1], test.X.shape[-1])
-            expect_shape(f"test {name}", ours, expected, hint=hint)
-        expect_finite(f"test {name}", ours)
-    if not test.Y.size:
+        if not other and ours != theirs:
+            m = test.count
+            raise BadInput(f"test {name} has shape {(*ours, m)}, expected {(*theirs, m)}: {hint}.")
+    if isinstance(test, Batch):
+        expect_finite("test X", test.X)
+        expect_finite("test Y", test.Y)
+    if not test.count:
         return
     try:
         of_test = output
         if other:
             of_test = _output_shape(job, job.inputs.examples(_first_example(test)))
+        if isinstance(test, Stored):
+            expect_finite_in_files(test, "labels")
+            expect_finite_in_files(test, "X")
         # With the training labels, because a loss may require examples of every class. The test
         # labels come first, so that the column number in a message is theirs.
-        labels = _labels(of_test, test), _labels(output, job.batch)
-        all_labels = np.concatenate(labels, axis=-1)
-        job.loss.expect_labels(_with_rare_classes(all_labels, job.loss, output), n_out)
-        if test.weights is not None:
-            expect_weights(test.weights, test.X.shape[-1], of="all test examples")
-        job.inputs.plain.examples(test)
+        _expect_labels(job.loss, of_test, test, [_known_labels(job.loss, output, job.batch)])
+        if test.has_weights:
+            expect_weights_of(test, of="all test examples")
+        for block in _blocks(test):
+            job.inputs.plain.examples(block, kept=False)
     except BadInput as error:
         raise BadInput(f"test part: {error}") from error
 
 
-def _output_shape(job: Job, examples: Batch) -> Shape:
+def _blocks(examples: Examples) -> Iterator[Batch]:
+    """Examples in memory at once, and those in files block by block."""
+    return iter([examples]) if isinstance(examples, Batch) else examples.blocks()
+
+
+def _output_shape(job: Job, examples: Examples) -> Shape:
     """The shape of the network's output for the first of some network inputs."""
     first = _first_example(examples)
     return job.output(job.state, first.X, lengths=first.lengths).shape
 
 
-def _expect_table_test(job: Job, test: Batch) -> None:
+def _expect_table_test(job: Job, test: Examples) -> None:
     try:
-        if test.X.shape[-1]:
-            examples = job.inputs.plain.examples(test)
-            if examples.weights is not None:
-                expect_weights(examples.weights, test.X.shape[-1], of="all test examples")
+        for block in _blocks(test) if test.count else ():
+            job.inputs.plain.examples(block, kept=False)
+        if test.count and test.has_weights:
+            expect_weights_of(test.then(job.inputs.plain.examples), of="all test examples")
     except BadInput as error:
         raise BadInput(f"test part: {error}") from error
 
@@ -763,11 +887,11 @@ def _column_notes(columns: Columns | None, standardized: bool) -> Iterator[str]:
             standardized = True  # once is enough
 
 
-def _share_note(share: float, data: Mapping[str, Batch]) -> str:
+def _share_note(share: float, data: Mapping[str, Examples]) -> str:
     """A note if far more than `share` is held back, because every class gives an example."""
     if not share:
         return ""
-    held, rest = (data[part].X.shape[-1] for part in ("validation", "train"))
+    held, rest = (data[part].count for part in ("validation", "train"))
     expected = share * (held + rest)
     if held < max(1.5 * expected, expected + 2):
         return ""
@@ -871,7 +995,9 @@ def watching(job: Job) -> Watched:
     return Watched(watch_of(job.recipe), job.state)
 
 
-def _expect_whole_batches(recipe: Recipe, parts: _Parts, train: Batch, state: TrainState) -> None:
+def _expect_whole_batches(
+    recipe: Recipe, parts: _Parts, train: Examples, state: TrainState
+) -> None:
     """Refuse batches that do not fit the data, or whose size does not fit the network.
 
     A network that mixes examples needs two or more in every batch, or in every shard of it. One
@@ -879,7 +1005,7 @@ def _expect_whole_batches(recipe: Recipe, parts: _Parts, train: Batch, state: Tr
     needs an example.
     """
     network, batching, shards = parts.network, parts.batching, recipe.shards
-    m = train.X.shape[-1]
+    m = train.count
     count = batching.per_epoch(m)
     statistics = network.statistics
     carries = statistics is not None and statistics.read_in_training

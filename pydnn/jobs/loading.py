@@ -19,12 +19,13 @@ from pydnn.data import (
     read_table,
     table_data,
 )
+from pydnn.data.stored import Stored
 from pydnn.descriptions.builders import build
 from pydnn.jobs.columns import Columns
 from pydnn.keys import Key
 from pydnn.recipes.layouts import stages_that_take, without_weights
 from pydnn.recipes.recipe import DTYPES, Recipe
-from pydnn.records import Batch
+from pydnn.records import Batch, Examples
 from pydnn.stages.base import Stage
 
 __all__ = ["data_of", "examples_in", "examples_of", "rows_in", "table_of"]
@@ -122,12 +123,11 @@ def _as_the_network_takes_it(recipe: Recipe, data: DataSet) -> DataSet:
 
     The network's own `init` decides, so a network that is used with columns still gets them.
     """
-    flat = data.train.X.ndim == 2
-    if data.image_shape is None or not flat:
+    if data.image_shape is None or len(data.train.shape) > 1:
         return data
     if recipe.augment:
         return data.unflattened()
-    all_stages, of_columns = stages_that_take(recipe, data.train.X.shape[:-1])
+    all_stages, of_columns = stages_that_take(recipe, data.train.shape)
     if of_columns == all_stages:
         return data
     # If it takes neither, training will refuse the form that it takes further. A network that takes
@@ -166,21 +166,21 @@ def table_of(recipe: Recipe, table: object) -> DataSet:
     )
 
 
-def examples_of(recipe: Recipe, data: object) -> DataSet | Batch:
+def examples_of(recipe: Recipe, data: object) -> DataSet | Examples:
     """The examples that a caller gives for a recipe.
 
     Args:
         recipe: The job.
-        data: A data set, whose images become what `data_of` says; a batch, which stays as it is;
-            what a batch is made of, such as (X, Y); or, if the recipe names a target, a table, see
-            `table_of`.
+        data: A data set, whose images become what `data_of` says; a batch or examples in files,
+            which stay as they are; what a batch is made of, such as (X, Y); or, if the recipe
+            names a target, a table, see `table_of`.
 
     Raises:
         BadInput: If it is something else, or a table that does not fit the recipe.
     """
     if isinstance(data, DataSet):
         return _as_the_network_takes_it(recipe, data)
-    if isinstance(data, Batch):
+    if isinstance(data, Batch | Stored):
         return data
     if recipe.target:
         return table_of(recipe, data)

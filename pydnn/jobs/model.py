@@ -30,7 +30,8 @@ from pydnn.checks import (
     path_of,
     shown,
 )
-from pydnn.data.tables import Table
+from pydnn.data.stored import Stored
+from pydnn.data.tables import Table, TableBatch
 from pydnn.data.texts import Vocabulary
 from pydnn.descriptions.builders import build
 from pydnn.jobs.columns import Columns, columns_of, plain_of
@@ -43,13 +44,24 @@ from pydnn.parameters import NO_PARAMS, Layout, Packed, pack
 from pydnn.recipes.layouts import layouts_of, same_parameters
 from pydnn.recipes.recipe import DTYPES, Recipe
 from pydnn.recipes.toml import read_recipe, write_recipe
-from pydnn.records import AnyArray, Batch, FloatArray, arrays, as_array, freeze
+from pydnn.records import (
+    AnyArray,
+    Batch,
+    Examples,
+    FloatArray,
+    IntArray,
+    arrays,
+    as_array,
+    freeze,
+    readonly,
+)
 from pydnn.sequences import expect_lengths
 from pydnn.stages.base import Context, Shape, Stage
 from pydnn.storage.checksums import NotSealed
 from pydnn.storage.hdf5 import hdf5_bytes, hdf5_in, open_hdf5, read_array, read_text, write_hdf5
 from pydnn.storage.run_files import MODEL_FILE, run_folder_of
 from pydnn.training import output_of
+from pydnn.training.evaluation import outputs_over
 
 if TYPE_CHECKING:
     from pydnn.data import DataSet
@@ -124,14 +136,17 @@ class Model:
         """The map of each column to features, if the model was trained on a table."""
         return self.inputs.columns
 
-    def predict(self, X: ArrayLike | Table, *, lengths: ArrayLike | None = None) -> AnyArray:
+    def predict(
+        self, X: ArrayLike | Table | Stored, *, lengths: ArrayLike | None = None
+    ) -> AnyArray:
         """Predict probabilities or numbers for raw examples, or names and values for rows.
 
         Args:
             X: Raw examples along the last axis: columns (n_x, m), images (H, W, C, m) or columns
                 of these, sequences (T, n, m) or (T, m). The model standardizes them itself if its
                 recipe says so. A model of a table takes rows instead: a `Table`, or anything that
-                `Table.of` takes, such as a data frame. Sequences may have another number of steps,
+                `Table.of` takes, such as a data frame. Examples in files are read block by block.
+                Sequences may have another number of steps,
                 and images another size, than in training if no parameter depends on it.
             lengths: The number of valid steps of each sequence (m,); None if all steps are valid.
 
@@ -149,7 +164,7 @@ class Model:
         return P if self.columns is None else self.columns.targets.of_predictions(P)
 
     def predict_proba(
-        self, X: ArrayLike | Table, *, lengths: ArrayLike | None = None
+        self, X: ArrayLike | Table | Stored, *, lengths: ArrayLike | None = None
     ) -> FloatArray:
         """Predict the probability of each class, in the order of `classes`.
 
@@ -177,8 +192,9 @@ class Model:
             P = freeze(np.concatenate([1 - P, P], axis=-2))
         return P if self.columns is None else P.T
 
-    @ignoring_underflow
-    def outputs(self, X: ArrayLike | Table, *, lengths: ArrayLike | None = None) -> FloatArray:
+    def outputs(
+        self, X: ArrayLike | Table | Stored, *, lengths: ArrayLike | None = None
+    ) -> FloatArray:
         """Predict probabilities or numbers for raw examples of any kind, in columns.
 
         Args:
@@ -194,13 +210,32 @@ class Model:
         Raises:
             BadInput: If X does not fit, see `predict`.
         """
-        valid = None
-        if self.columns is None and not isinstance(X, Table):
-            X = self._examples(as_array(X))
+        if isinstance(X, Stored):
+            return self._over(X)
+        if self.columns is not None or isinstance(X, Table):
             if lengths is not None:
-                valid = expect_lengths(lengths, X.shape[0], X.shape[-1])
-        elif lengths is not None:
-            raise BadInput("lengths are for sequences, but X is a table: leave them out.")
+                raise BadInput("lengths are for sequences, but X is a table: leave them out.")
+            return self._outputs(X, None)
+        array = self._examples(as_array(X))
+        valid = None
+        if lengths is not None:
+            valid = expect_lengths(lengths, array.shape[0], array.shape[-1])
+        if np.iscomplexobj(array):
+            return self._outputs(array, valid)  # which refuses it
+        return self._over(Batch(readonly(array), np.zeros((1, array.shape[-1])), None, valid))
+
+    def _over(self, examples: Examples) -> FloatArray:
+        """The outputs for examples; those for many are computed block by block."""
+
+        def outputs(block: Batch) -> FloatArray:
+            X = block.table if isinstance(block, TableBatch) else self._examples(block.X)
+            return self._outputs(X, block.lengths)
+
+        [part] = outputs_over(outputs, examples, together=True)
+        return part.AL
+
+    @ignoring_underflow
+    def _outputs(self, X: ArrayLike | Table, valid: IntArray | None) -> FloatArray:
         network: Stage = build(self.recipe.network, family="stage")
         loss: Loss = build(self.recipe.loss, family="loss")
         numerics = self.recipe.arithmetic
@@ -366,7 +401,7 @@ class Model:
 
 
 def model_of(
-    job: Job, state: TrainState, costs: ArrayLike, data: DataSet | Batch | None = None
+    job: Job, state: TrainState, costs: ArrayLike, data: DataSet | Examples | None = None
 ) -> Model:
     """Make a model from a state of a job.
 
@@ -394,7 +429,7 @@ def model_of(
         job.recipe,
         job.inputs.lift(state.parameters),
         np.asarray(costs, np.float64),
-        job.batch.X.shape[:-1] if columns is None else (len(columns.features),),
+        job.batch.shape if columns is None else (len(columns.features),),
         state.statistics,
         job.inputs.plain,
         getattr(data, "image_shape", None),

@@ -9,6 +9,7 @@ follows from the recipe, the data, and whether training is rotated, and these ca
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -22,7 +23,7 @@ from pydnn.jobs.job import Job, prepare
 from pydnn.jobs.loading import data_of
 from pydnn.recipes.recipe import Recipe
 from pydnn.recipes.toml import own_modules, read_recipe, write_recipe
-from pydnn.records import Batch
+from pydnn.records import Examples
 
 __all__ = ["Prepare", "expect_to_travel", "rebuild", "rebuilding"]
 
@@ -31,7 +32,7 @@ Prepare: TypeAlias = Callable[..., Job]  # a function such as `prepare`
 
 def rebuild(
     recipe: Recipe | str,
-    data: DataSet | Batch | AnyPath,
+    data: DataSet | Examples | AnyPath,
     *,
     rotated: bool,
     prepare: Prepare = prepare,
@@ -59,9 +60,9 @@ def rebuild(
     """
     if isinstance(recipe, str):
         recipe = read_recipe(recipe, allow=allow)
-    if not isinstance(data, DataSet | Batch):
+    if isinstance(data, str | os.PathLike):
         data = data_of(recipe, data)
-    batch = data if isinstance(data, Batch) else data.train
+    batch = data.train if isinstance(data, DataSet) else data
     then = attrs.evolve(recipe, rotate=rotated, watch="", patience=0)
     job = attrs.evolve(prepare(then, batch, **options), recipe=recipe)
     if parts and job.train_step.names != tuple(parts):
@@ -73,7 +74,7 @@ def rebuild(
 
 
 def rebuilding(
-    job: Job, data: DataSet | Batch | AnyPath | None = None, *, prepare: Prepare = prepare
+    job: Job, data: DataSet | Examples | AnyPath | None = None, *, prepare: Prepare = prepare
 ) -> Callable[[], Job]:
     """A call without arguments that rebuilds a job, and that can be pickled.
 

@@ -10,20 +10,24 @@ from numpy.typing import ArrayLike
 
 from pydnn.checks import BadInput, expect_finite, fixed
 from pydnn.data import DataSet
-from pydnn.data.tables import Table, TableBatch
+from pydnn.data.tables import Table, TableBatch, TableExamples
 from pydnn.descriptions.builders import build
+from pydnn.jobs.inputs import expect_finite_from
 from pydnn.jobs.model import Model
 from pydnn.losses import Loss, class_count
 from pydnn.metrics import (
+    Tally,
     classes_of,
     confusion_matrix,
     most_likely,
     score,
     score_by_class,
+    tally,
     title,
 )
-from pydnn.records import Batch, FloatArray
+from pydnn.records import Batch, Examples, FloatArray
 from pydnn.sequences import columns_with_labels
+from pydnn.training.evaluation import outputs_over
 from pydnn.training.finite import ignoring_overflow
 
 __all__ = ["Score", "expect_like_training", "names_of", "predicted", "score_on", "scores_of"]
@@ -147,12 +151,12 @@ def names_of(model: Model, task: str, n_out: int) -> tuple[str, ...] | None:
     return names
 
 
-def score_on(model: Model, batch: Batch, *, by_class: bool = False) -> Score:
+def score_on(model: Model, examples: Examples, *, by_class: bool = False) -> Score:
     """Score a model's predictions against the labels of raw examples.
 
     Args:
         model: The model.
-        batch: Raw examples with their labels.
+        examples: Raw examples with their labels; those in files are scored block by block.
         by_class: Whether to score each class too.
 
     Raises:
@@ -165,34 +169,56 @@ def score_on(model: Model, batch: Batch, *, by_class: bool = False) -> Score:
         >>> list(score_on(model, job.batch).metrics)
         ['r_squared', 'mean_absolute_error']
     """
-    m = batch.X.shape[-1]
-    names_of_examples = [f"example {number}" for number in range(m)]
-    X: FloatArray | Table = batch.X
-    if model.columns is not None and isinstance(batch, TableBatch):
-        X, Y = batch.table, model.columns.targets.labels(batch.target)
+    start, task = 0, ""
+
+    def predictions(block: Batch) -> FloatArray:
+        nonlocal start, task
+        X: FloatArray | Table = block.X
+        if model.columns is not None and isinstance(block, TableBatch):
+            X = block.table
+        elif block.count == examples.count:
+            expect_finite("X", block.X)
+        else:
+            expect_finite_from(start, block, ["X"])
+        names = [f"example {start + number}" for number in range(block.count)]
+        task, P = predicted(model, X, names, lengths=block.lengths)
+        start += block.count
+        return P
+
+    def labels(block: Batch) -> FloatArray:
+        if model.columns is not None and isinstance(block, TableBatch):
+            return model.columns.targets.labels(block.target)
+        return block.Y
+
+    numerics = model.recipe.arithmetic
+    counts: Tally | None = None
+    parts = outputs_over(predictions, examples, labels=labels)
+    for part in parts:
+        n_out = part.AL.shape[-2]
+        P, Y = columns_with_labels(part.AL, part.examples.Y, part.examples.lengths)
+        if not isinstance(parts, list):
+            counts = (counts or tally(task, numerics=numerics)).plus(P, Y)
+    if counts is None:
+        scores, m = score(task, P, Y, numerics=numerics), P.shape[-1]
     else:
-        Y = batch.Y
-        expect_finite("X", batch.X)
-    lengths = batch.lengths
-    task, P = predicted(model, X, names_of_examples, lengths=lengths)
-    P, Y = columns_with_labels(P, Y, lengths)
-    m = P.shape[-1]
-    scores = score(task, P, Y, numerics=model.recipe.arithmetic)
+        scores, m = counts.scores(), counts.count
     if not by_class:
         return Score(task, scores, m)
-    names = names_of(model, task, len(P))
+    names = names_of(model, task, n_out)
     if names is None:
         loss = next(iter(model.recipe.loss))
         raise BadInput(
             f"a model trained with {loss} predicts numbers, which have no classes: "
             "leave out --per-class."
         )
-    classes = dict(zip(names, score_by_class(task, P, Y), strict=True))
-    confusion: list[list[int]] = []
-    if task != "several labels":
-        taken = classes_of(P) if task == "two classes" else most_likely(P)
-        confusion = confusion_matrix(taken, Y, classes=len(names)).tolist()
-    return Score(task, scores, m, classes, confusion)
+    if counts is not None:
+        rows, confusion = counts.by_class(), counts.confusion()
+    else:
+        rows, confusion = score_by_class(task, P, Y), []
+        if task != "several labels":
+            taken = classes_of(P) if task == "two classes" else most_likely(P)
+            confusion = confusion_matrix(taken, Y, classes=len(names)).tolist()
+    return Score(task, scores, m, dict(zip(names, rows, strict=True)), confusion)
 
 
 def scores_of(model: Model, data: DataSet, *, by_class: bool = False) -> dict[str, Score]:
@@ -210,11 +236,11 @@ def scores_of(model: Model, data: DataSet, *, by_class: bool = False) -> dict[st
     expect_like_training(model, data)
     scores = {}
     for part in ("train", "test"):
-        batch: Batch = getattr(data, part)
-        if not batch.X.shape[-1]:
+        examples: Examples = getattr(data, part)
+        if not examples.count:
             continue
         try:
-            scores[part] = score_on(model, batch, by_class=by_class)
+            scores[part] = score_on(model, examples, by_class=by_class)
         except BadInput as error:
             raise BadInput(f"{part} part: {error}") from error
     return scores
@@ -226,14 +252,14 @@ def expect_like_training(model: Model, data: DataSet) -> None:
     Raises:
         BadInput: If the examples have another shape, or the classes other names or another order.
     """
-    if isinstance(data.train, TableBatch) != (model.columns is not None):
+    if isinstance(data.train, TableExamples) != (model.columns is not None):
         raise BadInput(
             "the model was trained on a table with named columns, and the data is arrays, or the "
             "other way round: give the data that it was made for."
         )
     if model.columns is not None:
         return  # which refuse what does not fit by its name
-    shape = data.train.X.shape[:-1]
+    shape = data.train.shape
     # A table may hold images without stating their shape; the number of features must still agree.
     images = data.image_shape, model.image_shape
     flat = len(model.shape) == 1

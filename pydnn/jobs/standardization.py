@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import attrs
 import numpy as np
@@ -18,7 +18,6 @@ from pydnn.checks import BadInput, expect_finite, expect_shape
 from pydnn.numerics import Numerics, fast
 from pydnn.numerics.underflow import ignoring_underflow
 from pydnn.records import (
-    AnyDType,
     Batch,
     Examples,
     FloatArray,
@@ -159,7 +158,7 @@ def fit_standardization_over(examples: Examples, *, numerics: Numerics = fast) -
     _expect_features(shape, examples.has_lengths)
     dtype = examples.take(slice(0, 1)).X.dtype
     if len(shape) > 2 and math.prod(shape) <= MOST_AT_ONCE:
-        batch = examples.take(slice(None))
+        batch = examples.in_memory()
         columns = columns_of_steps(batch.X, batch.lengths)
         return _fitted(_AtOnce(columns, None, numerics), dtype)
     source = _OfBlocks if len(shape) > 2 else _OfRows
@@ -260,7 +259,9 @@ def _ends_over(blocks: Iterable[FloatArray]) -> tuple[FloatArray, FloatArray]:
     return _ends_of(np.hstack(least))[0], _ends_of(np.hstack(most))[1]
 
 
-def _fitted(columns: _Columns, dtype: AnyDType, names: Sequence[str] = ()) -> Standardization:
+def _fitted(
+    columns: _Columns, dtype: np.dtype[np.floating[Any]], names: Sequence[str] = ()
+) -> Standardization:
     """The standardization of columns of a `dtype`, whose mean is computed in float64."""
     least, most = columns.ends()
     # Scaling by powers of 2 changes no bit of the result, and the squares of huge or tiny numbers

@@ -23,7 +23,7 @@ from pydnn.jobs.job import Job, expect_test, prepare, run, watching
 from pydnn.jobs.loading import data_of, examples_of
 from pydnn.jobs.model import Model, model_of
 from pydnn.recipes.recipe import Recipe
-from pydnn.records import Batch, FloatArray, arrays
+from pydnn.records import Examples, FloatArray, arrays
 from pydnn.training import NotFinite, TrainState
 from pydnn.training.finite import ignoring_overflow
 from pydnn.training.stopping import Watched
@@ -59,7 +59,7 @@ class Trained:
     last: TrainState
     costs: FloatArray
     error: BaseException | None = None
-    data: DataSet | Batch | None = None
+    data: DataSet | Examples | None = None
 
     def __repr__(self) -> str:
         cost = f", cost {fixed(self.costs[-1], 6)} in the last" if self.costs.size else ""
@@ -87,7 +87,7 @@ class Trained:
 @known_options
 def train(
     job: Job | Recipe,
-    data: DataSet | Batch | AnyPath | object = None,
+    data: DataSet | Examples | AnyPath | object = None,
     *,
     through: Callable[[Stream], Stream] = lambda stream: stream,
     costs: Iterable[float] = (),
@@ -159,13 +159,13 @@ def train(
     return Trained(job, kept or last, last, np.array(taken, np.float64), error, known)
 
 
-def expect_same_data(job: Job, data: DataSet | Batch) -> None:
+def expect_same_data(job: Job, data: DataSet | Examples) -> None:
     """Refuse data whose training part differs from the examples that the job was prepared with.
 
     Raises:
         BadInput: If it differs, or if the test part does not fit the job; see `expect_test`.
     """
-    batch = data if isinstance(data, Batch) else data.train
+    batch = data.train if isinstance(data, DataSet) else data
     if batch is not job.batch and batch != job.batch:
         raise BadInput("data is not what the job was prepared with: give the same examples.")
     if isinstance(data, DataSet):

@@ -93,7 +93,7 @@ def recipe_for(
     if isinstance(data, DataSet) and data.vocabulary is not None:
         if task is not None:
             raise BadInput(f"task is {task!r}, but a text has only one: leave it out.")
-        return _recipe_for_text(data.train, data.vocabulary, hidden, changes)
+        return _recipe_for_text(data.train.in_memory(), data.vocabulary, hidden, changes)
     examples = data.train if isinstance(data, DataSet) else data
     if not isinstance(examples, TableBatch):
         raise BadInput(

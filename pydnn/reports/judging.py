@@ -78,7 +78,8 @@ def judged(model: Model, data: DataSet | Batch) -> Judged:
     """
     parts = {"train": data} if isinstance(data, Batch) else {"test": data.test, "train": data.train}
     part, examples = next((p, e) for p, e in parts.items() if e.count)
-    batch = examples.take(slice(0, _MOST_JUDGED)) if examples.count > _MOST_JUDGED else examples
+    few = examples.count <= _MOST_JUDGED
+    batch = examples.in_memory() if few else examples.take(slice(0, _MOST_JUDGED))
     X: FloatArray | Table = batch.X
     Y = batch.Y
     if model.columns is not None and isinstance(batch, TableBatch):

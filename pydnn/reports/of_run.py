@@ -104,7 +104,7 @@ class _Known:
         parts: dict[str, Any] = dict(self.job.data)
         test = self.data.test if isinstance(self.data, DataSet) else None
         if test is not None and test.count:
-            parts["test"] = self.job.inputs.examples(test)
+            parts["test"] = self.job.inputs.of(test)
         return {name: parts[name] for name in _PARTS if name in parts}
 
 

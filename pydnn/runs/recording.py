@@ -346,7 +346,8 @@ def _recipe_text(job: Job, data: DataSet | Batch) -> tuple[str, Pins]:
         BadInput: If it cannot be read again, or `data` is not what the job was prepared with.
     """
     expect_same_data(job, data)
-    rotated = job.data["train"].X if job.inputs.rotation is not None else None
+    train = job.data["train"]
+    rotated = train.in_memory().X if job.inputs.rotation is not None else None
     columns = job.inputs.columns
     encoded = 0 if columns is None else len(columns.features)
     start = None if job.start is None else job.start.arrays

@@ -323,7 +323,12 @@ class Run:
                     f"{recipe.start_from} does not hold the weights that {self.path} started from: "
                     "restore the file from a backup."
                 )
-        if pins.rotated not in (None, rotated_pin(job.data["train"].X)) and not self.anyway:
+        train = job.data["train"]
+        if (
+            pins.rotated is not None
+            and pins.rotated != rotated_pin(train.in_memory().X)
+            and not self.anyway
+        ):
             expected = what_to_expect(self.environments[0], current_environment(self.numerics))
             if self.numerics.exact:
                 advice = "open it with the pydnn that recorded it"

@@ -13,7 +13,7 @@ from pydnn.data import DataSet
 from pydnn.jobs.job import Job, prepare
 from pydnn.jobs.training import Trained
 from pydnn.recipes.recipe import Recipe
-from pydnn.records import Batch
+from pydnn.records import Batch, Examples
 from pydnn.sweeps.results import Outcome
 from pydnn.sweeps.stacks import why_not_stacked
 from pydnn.sweeps.training import OnProgress, run_one_by_one, run_stacked
@@ -39,7 +39,7 @@ class Chunk:
     why_not_stacked: str = ""
 
 
-def together_in_memory(data: DataSet | Batch) -> DataSet | Batch:
+def together_in_memory(data: DataSet | Examples) -> DataSet | Examples:
     """The data whose training examples lie in the order that jobs want, so that all share them."""
     part = part_of(data)
     if not isinstance(part, Batch):  # examples in files
@@ -48,14 +48,14 @@ def together_in_memory(data: DataSet | Batch) -> DataSet | Batch:
     return attrs.evolve(data, train=part) if isinstance(data, DataSet) else part
 
 
-def part_of(data: DataSet | Batch) -> Batch:
+def part_of(data: DataSet | Examples) -> Examples:
     """The examples for training and validation."""
     return data.train if isinstance(data, DataSet) else data
 
 
 @np.errstate(under="ignore")
 def outcomes_of(
-    data: DataSet | Batch,
+    data: DataSet | Examples,
     recipes: Sequence[Recipe],
     *,
     why_not: str = "",
@@ -86,7 +86,7 @@ def outcomes_of(
         yield place, _outcome(data, attrs.evolve(trained, data=data), why_not)
 
 
-def jobs_of(data: DataSet | Batch, recipes: Sequence[Recipe]) -> list[Job]:
+def jobs_of(data: DataSet | Examples, recipes: Sequence[Recipe]) -> list[Job]:
     """The jobs of recipes; jobs with the same examples share the arrays."""
     jobs: list[Job] = []
     for recipe in recipes:
@@ -99,12 +99,12 @@ def jobs_of(data: DataSet | Batch, recipes: Sequence[Recipe]) -> list[Job]:
     return jobs
 
 
-def _outcome(data: DataSet | Batch, trained: Trained, why_not: str) -> Outcome:
+def _outcome(data: DataSet | Examples, trained: Trained, why_not: str) -> Outcome:
     """The outcome of a training, evaluated on every part of the data, without its setting."""
     job, state = trained.job, trained.state
     parts = dict(job.data)
     if isinstance(data, DataSet) and data.test.count:
-        parts["test"] = job.inputs.examples(data.test)
+        parts["test"] = job.inputs.of(data.test)
     with ignoring_overflow():
         # The last finite state of a training that diverged may overflow on other examples.
         lost = trained.error is not None or not all(

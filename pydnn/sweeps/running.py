@@ -22,7 +22,7 @@ from pydnn.jobs.memory import bytes_of
 from pydnn.recipes.layouts import layers_of
 from pydnn.recipes.recipe import Recipe
 from pydnn.recipes.toml import own_modules, write_recipe
-from pydnn.records import Batch
+from pydnn.records import Examples
 from pydnn.sweeps.chunks import Chunk, jobs_of, outcomes_of, part_of, together_in_memory
 from pydnn.sweeps.plans import Variation, variations
 from pydnn.sweeps.results import Outcome, SweepResult
@@ -61,13 +61,13 @@ class Sweep:
 
     recipe: Recipe
     runs: tuple[Variation, ...]
-    data: DataSet | Batch = attrs.field(repr=False)
+    data: DataSet | Examples = attrs.field(repr=False)
     place: str = ""
     together: bool = True
     notes: tuple[str, ...] = ()
 
     @property
-    def batch(self) -> Batch:
+    def batch(self) -> Examples:
         """The examples for training and validation."""
         return part_of(self.data)
 
@@ -85,11 +85,11 @@ class Sweep:
 
 def sweep(
     recipe: Recipe,
-    batch: Batch | DataSet | AnyPath | object = None,
+    batch: Examples | DataSet | AnyPath | object = None,
     *,
     seeds: int | Sequence[int] = 1,
     over: Mapping[str, Sequence[object]] = {},
-    test: Batch | None = None,
+    test: Examples | None = None,
     classes: Sequence[str] | None = None,
     together: bool = True,
     folds: int | None = None,
@@ -315,23 +315,24 @@ def _most_in_a_stack(plan: Sweep, group: Sequence[int]) -> int:
 
 def _bytes_of_run(job: Job) -> int:
     """Return how many bytes each training adds to a stack; the estimate is never too low."""
-    *shape, m = job.data["train"].X.shape
-    layers = layers_of(job.recipe, tuple(shape))
-    step = sum(bytes_of(job.recipe, *layers, shape=tuple(shape), examples=m).values())
+    train = job.data["train"]
+    layers = layers_of(job.recipe, train.shape)
+    step = sum(bytes_of(job.recipe, *layers, shape=train.shape, examples=train.count).values())
     if not job.recipe.holds_back and job.inputs.rotation is None:
         return step
     # Each seed holds back other examples, so each training has two copies, job and stack.
-    parts = [array for part in job.data.values() for array in (part.X, part.Y, part.weights)]
-    return step + 2 * sum(array.nbytes for array in parts if array is not None)
+    parts = [part for part in job.data.values() if isinstance(part, Batch)]
+    arrays = [array for part in parts for array in (part.X, part.Y, part.weights)]
+    return step + 2 * sum(array.nbytes for array in arrays if array is not None)
 
 
 def _largest(job: Job) -> int:
     """Return the size of a training's largest array: its parameters, or a layer's output."""
     layout = job.state.parameters.layout
-    *shape, m = job.data["train"].X.shape
-    features = math.prod(shape)
+    train = job.data["train"]
+    features = math.prod(train.shape)
     widest = max((slot.shape[0] for slot in layout.slots), default=1)
     size = job.batching.at.size if isinstance(job.batching.at, EpochBatches) else None
-    columns = int(m) if size is None else size
+    columns = train.count if size is None else size
     # All trainings share a full batch, while other batches are gathered for each of them.
     return max(layout.size, columns * (widest if size is None else max(widest, features)))

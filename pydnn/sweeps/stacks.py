@@ -151,7 +151,7 @@ def why_not_stacked(jobs: Sequence[Job]) -> str:
     if not isinstance(batching.at, WholeData | EpochBatches):
         name = next(iter(batching.description or ["a function"]))
         return f"batches by {name} may be of any kind"
-    if len({job.data["train"].X.shape for job in jobs}) > 1:
+    if len({(job.data["train"].shape, job.data["train"].count) for job in jobs}) > 1:
         return "trainings hold back different numbers of examples"
     with ignoring_overflow():
         same = _has_the_bits_of_each(stack_of(jobs))
@@ -161,11 +161,13 @@ def why_not_stacked(jobs: Sequence[Job]) -> str:
 def _several_axes(job: Job) -> str:
     """Return where a job has arrays of other axes than (features, m), which a stack cannot hold."""
     train = job.data["train"]
-    if train.X.ndim > 2 or train.Y.ndim > 2:
+    if not isinstance(train, Batch):
+        return "its examples stay in files"
+    if len(train.shape) > 1 or len(train.label_shape) > 1:
         return "its examples or labels have several axes"
-    if train.lengths is not None:
+    if train.has_lengths:
         return "its sequences have lengths"
-    for layer in layers_of(job.recipe, train.X.shape[:-1])[0]:
+    for layer in layers_of(job.recipe, train.shape)[0]:
         if len(layer.shape) > 1:
             return f"outputs of {layer.stage} in place {layer.place or 0} have several axes"
     return ""
@@ -180,7 +182,7 @@ def _has_the_bits_of_each(stack: Stack) -> bool:
     """
     first = stack.jobs[0]
     start = first.state.iteration
-    last = start - 1 + first.batching.per_epoch(first.data["train"].X.shape[1])
+    last = start - 1 + first.batching.per_epoch(first.data["train"].count)
     return _same_steps(stack, range(start, start + _TRIED)) and _same_steps(stack, [last])
 
 
@@ -276,7 +278,7 @@ def _mapped(function: Callable[[Sequence[FloatArray]], FloatArray], values: Sequ
 
 def _batches(jobs: Sequence[Job]) -> Callable[[int], Batch]:
     """Return the function from an iteration to the batch of a stack: the batches of its jobs."""
-    data = [job.data["train"] for job in jobs]
+    data = [job.data["train"].in_memory() for job in jobs]  # where they are already
     batching = jobs[0].batching
     shared = all(own is data[0] for own in data)
     X, Y = (_Columns([getattr(own, name) for own in data], shared) for name in ("X", "Y"))

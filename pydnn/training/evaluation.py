@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeGuard
 
 import attrs
@@ -11,9 +12,9 @@ import numpy as np
 
 from pydnn.checks import expect_count
 from pydnn.losses import Loss
-from pydnn.metrics import METRICS, Metric, score
+from pydnn.metrics import METRICS, Metric, score, tally
 from pydnn.numerics import Numerics, fast
-from pydnn.records import Batch
+from pydnn.records import Batch, Examples, FloatArray, freeze
 from pydnn.sequences import columns_with_labels
 from pydnn.stages.base import Context, Stage
 from pydnn.training.pipeline import StepInfo, TrainState
@@ -61,7 +62,7 @@ def _measured(stream: Stream, every: int, function: Measure) -> Stream:
 def evaluation(
     network: Stage,
     loss: Loss,
-    data: Mapping[str, Batch],
+    data: Mapping[str, Examples],
     *,
     metrics: Mapping[str, Metric] | None = None,
     numerics: Numerics = fast,
@@ -71,7 +72,8 @@ def evaluation(
     Args:
         network: The network to evaluate.
         loss: The loss, for the cost and the predictions.
-        data: Batches by name, e.g. {"validation": batch}, as network inputs.
+        data: Examples by name, e.g. {"validation": batch}, as network inputs. Those of more than
+            2**24 numbers go through the network block by block, in memory and in files alike.
         metrics: Functions of predictions and labels by name; by default the metrics of the loss's
             task, as in `score`. If each step of a sequence has a label, they get all valid steps
             of all examples as columns. If a prediction is infinite or NaN, all metrics are NaN.
@@ -92,23 +94,142 @@ def evaluation(
 
     def evaluate(state: TrainState) -> dict[str, float]:
         results = {}
-        for name, batch in data.items():
-            AL = output_of(network, state, batch.X, lengths=batch.lengths, numerics=numerics)
-            context = Context(numerics=numerics, lengths=batch.lengths)
-            results[f"{name} cost"] = loss(AL, batch.Y, batch.weights, context)[0]
-            task = loss.task(AL.shape[-2])
-            predictions, Y = columns_with_labels(loss.predict(AL, context), batch.Y, batch.lengths)
-            if not np.isfinite(predictions).all():
-                # Metrics refuse NaN, but training may continue from here, so do not raise.
-                scores = dict.fromkeys(METRICS[task] if metrics is None else metrics, math.nan)
-            elif metrics is None:
-                scores = score(task, predictions, Y, numerics=numerics)
-            else:
-                scores = {m: function(predictions, Y) for m, function in metrics.items()}
+        for name, examples in data.items():
+            cost, scores = _evaluated(network, loss, examples, state, metrics, numerics)
+            results[f"{name} cost"] = cost
             results |= {f"{name} {metric}": value for metric, value in scores.items()}
         return results
 
     return evaluate
+
+
+MOST_INPUTS, MOST_OUTPUTS = 1 << 24, 1 << 22  # numbers that are evaluated at once
+
+
+@attrs.frozen
+class Outputs:
+    """The outputs of a network for some examples, and these without the numbers of their X."""
+
+    AL: FloatArray
+    examples: Batch
+
+
+def outputs_over(
+    outputs: Callable[[Batch], FloatArray],
+    examples: Examples,
+    *,
+    labels: Callable[[Batch], FloatArray] = lambda batch: batch.Y,
+    together: bool = False,
+) -> list[Outputs] | Iterator[Outputs]:
+    """The outputs of a network for all examples: a list of one part, or parts one by one.
+
+    Few examples go through the network at once, and more of them in blocks, whose outputs are put
+    together again if they are few. The sizes decide, and not the memory of the machine, so that
+    equal examples have equal parts everywhere.
+
+    Args:
+        outputs: The network's outputs, or predictions, for a batch.
+        examples: The examples.
+        labels: The labels of a batch.
+        together: Whether there has to be one part, whatever its size.
+    """
+    if math.prod(examples.shape) * examples.count <= MOST_INPUTS:
+        return [_outputs(outputs, labels, examples.in_memory())]
+    parts: Iterator[Outputs] = (_outputs(outputs, labels, block) for block in examples.blocks())
+    first = next(parts)
+    parts = itertools.chain([first], parts)
+    of_each = (first.AL.size + first.examples.Y.size) / first.AL.shape[-1]
+    if of_each * examples.count > MOST_OUTPUTS and not together:
+        return parts
+    every = list(parts)
+    return [Outputs(_joined([p.AL for p in every]), _all_of([p.examples for p in every]))]
+
+
+def _outputs(
+    outputs: Callable[[Batch], FloatArray], labels: Callable[[Batch], FloatArray], batch: Batch
+) -> Outputs:
+    none = np.broadcast_to(np.zeros((), batch.X.dtype), (len(batch.X), batch.count))
+    return Outputs(outputs(batch), Batch(none, labels(batch), batch.weights, batch.lengths))
+
+
+def _all_of(parts: Sequence[Batch]) -> Batch:
+    weights = [p.weights for p in parts if p.weights is not None]
+    lengths = [p.lengths for p in parts if p.lengths is not None]
+    return Batch(
+        np.broadcast_to(parts[0].X[:, :1], (len(parts[0].X), sum(p.count for p in parts))),
+        _joined([p.Y for p in parts]),
+        _joined(weights) if weights else None,
+        np.concatenate(lengths) if lengths else None,
+    )
+
+
+def _joined(arrays: Sequence[FloatArray]) -> FloatArray:
+    return freeze(np.concatenate(arrays, axis=-1))
+
+
+def _evaluated(
+    network: Stage,
+    loss: Loss,
+    examples: Examples,
+    state: TrainState,
+    metrics: Mapping[str, Metric] | None,
+    numerics: Numerics,
+) -> tuple[float, dict[str, float]]:
+    """The cost and the metrics of a state on some examples."""
+
+    def outputs(batch: Batch) -> FloatArray:
+        return output_of(network, state, batch.X, lengths=batch.lengths, numerics=numerics)
+
+    def cost_of(part: Outputs) -> float:
+        context = Context(numerics=numerics, lengths=part.examples.lengths)
+        return loss(part.AL, part.examples.Y, part.examples.weights, context)[0]
+
+    def labeled(part: Outputs) -> tuple[FloatArray, FloatArray]:
+        lengths = part.examples.lengths
+        predictions = loss.predict(part.AL, Context(numerics=numerics, lengths=lengths))
+        return columns_with_labels(predictions, part.examples.Y, lengths)
+
+    parts = outputs_over(outputs, examples, together=metrics is not None or loss.mixes_examples)
+    if isinstance(parts, list):
+        [part] = parts
+        task, (P, Y) = loss.task(part.AL.shape[-2]), labeled(part)
+        if not np.isfinite(P).all():
+            # Metrics refuse NaN, but training may continue from here, so do not raise.
+            scores = dict.fromkeys(METRICS[task] if metrics is None else metrics, math.nan)
+        elif metrics is None:
+            scores = score(task, P, Y, numerics=numerics)
+        else:
+            scores = {name: function(P, Y) for name, function in metrics.items()}
+        return cost_of(part), scores
+    costs, sizes, known, finite = [], [], None, True
+    for part in parts:
+        P, Y = labeled(part)
+        task = loss.task(part.AL.shape[-2])
+        costs.append(cost_of(part))
+        sizes.append(loss.weight_of(part.AL.shape, part.examples, numerics))
+        finite = finite and bool(np.isfinite(P).all())
+        if finite:
+            known = (known or tally(task, numerics=numerics)).plus(P, Y)
+    scores = known.scores() if finite and known else dict.fromkeys(METRICS[task], math.nan)
+    return mean_of_parts(costs, sizes, numerics), scores
+
+
+def mean_of_parts(
+    means: Sequence[float], sizes: Sequence[float], numerics: Numerics = fast
+) -> float:
+    """The mean over all examples, from the means and the weights of parts of them.
+
+    Example:
+        >>> mean_of_parts([1.0, 4.0], [2.0, 1.0])
+        2.0
+    """
+    largest = max(sizes)  # since a sum of weights could overflow
+    if not largest > 0:
+        return 0.0
+    shares = np.array([[size / largest] for size in sizes])
+    weighted = np.array([[mean] for mean in means]) * shares
+    total = numerics.sum(np.hstack([weighted, shares]), axis=0)[0]
+    return float(total[0] / total[1])
 
 
 def value_of(info: StepInfo, name: str) -> float | None:

@@ -70,9 +70,9 @@ def test_lifted_parameters_are_those_before_rotation():
 
 
 def test_only_the_training_part_is_fitted():
-    inputs = fit_inputs(attrs.evolve(RECIPE, standardize=True), np.array([[0.0, 4.0]]))
+    inputs = fit_inputs(attrs.evolve(RECIPE, standardize=True), Batch([[0.0, 4.0]], [[0, 1]]))
     assert inputs.standardization == Standardization([[2.0]], [[2.0]])
-    assert fit_inputs(RECIPE, np.array([[0.0, 4.0]])).standardization is None
+    assert fit_inputs(RECIPE, Batch([[0.0, 4.0]], [[0, 1]])).standardization is None
 
 
 def test_a_number_beyond_the_dtype_is_refused_without_a_warning():

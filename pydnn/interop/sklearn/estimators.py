@@ -327,14 +327,14 @@ class _Network(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
             reason = "a warm start goes on with another training: fit a clone of it"
         elif prepared.sparse is not None:
             reason = "X is a sparse matrix, of which a run has no fingerprint: give X.toarray()"
-        elif job.batch.weights is not None and job.recipe.standardize:
+        elif job.batch.has_weights and job.recipe.standardize:
             reason = (
                 "examples have weights, by which features are standardized, which no replay would "
                 "know: standardize the features first, e.g. with StandardScaler"
             )
         if reason:
             raise BadInput(f"record is {shown(self.record)}, but {reason}.")
-        return stack.enter_context(create_run(self.record, job, job.batch))
+        return stack.enter_context(create_run(self.record, job, job.batch.in_memory()))
 
     def _measure(self, prepared: Prepared) -> Measure:
         batch, job = prepared.validation, prepared.job

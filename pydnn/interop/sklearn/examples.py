@@ -127,7 +127,7 @@ class Prepared:
     @property
     def per_epoch(self) -> int:
         """How many batches an epoch has."""
-        m = self.job.data["train"].X.shape[1] if self.sparse is None else self.sparse.count
+        m = self.job.data["train"].count if self.sparse is None else self.sparse.count
         return self.job.batching.per_epoch(m)
 
     def batches(self, key: Key, *, epoch: int) -> Iterator[Batch]:
@@ -168,7 +168,7 @@ def prepare_examples(
     standardizing = partial(_fit, train=train, fitted=fitted)
     if not examples.sparse:
         job = prepare(recipe, examples.batch, standardizing=standardizing, other_labels=labels)
-        validation = job.data.get("validation")
+        validation = job.data["validation"].in_memory() if "validation" in job.data else None
         if validation is None and held_back is not None:
             validation = job.inputs.examples(held_back.batch)
         return Prepared(job, validation)
