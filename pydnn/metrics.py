@@ -678,8 +678,8 @@ class _NumberTally:
             mean = self._sums(scaled) / m
             shift = mean - self.mean
             # Chan, Golub and LeVeque, Updating formulae and a pairwise algorithm, 1979.
-            squares = self._sums((scaled - mean) ** 2) + shift * shift * (self.count * m / count)
-            residual = self._sums((scaled - P) ** 2)
+            squares = self._squares(scaled - mean) + shift * shift * (self.count * m / count)
+            residual = self._squares(scaled - P)
             ends = least, most
             if self.ends is not None:
                 ends = np.minimum(self.ends[0], least), np.maximum(self.ends[1], most)
@@ -693,6 +693,9 @@ class _NumberTally:
                 self.residual + residual,
                 self.error + error,
             )
+
+    def _squares(self, differences: FloatArray) -> FloatArray:
+        return self._sums(differences * differences)
 
     def _sums(self, numbers: FloatArray) -> FloatArray:
         return self.numerics.sum(numbers.T, axis=0).T

@@ -14,7 +14,7 @@ from pydnn.jobs.model import Model
 from pydnn.jobs.scores import names_of, predicted
 from pydnn.metrics import classes_of, confusion_matrix, most_likely
 from pydnn.probability_curves import calibration_curve, roc_curve
-from pydnn.records import Batch, FloatArray
+from pydnn.records import Batch, Examples, FloatArray
 from pydnn.reports.charts import STYLES, Series, bar_chart, line_chart, number, scrolling, table
 from pydnn.reports.markup import Markup, element
 from pydnn.reports.pictures import picture
@@ -70,13 +70,16 @@ class Judged:
         return classes_of(self.P) if self.task == "two classes" else most_likely(self.P)
 
 
-def judged(model: Model, data: DataSet | Batch) -> Judged:
+def judged(model: Model, data: DataSet | Examples) -> Judged:
     """The predictions for the test part, or for the training part if there is no test part.
 
     Raises:
         BadInput: If the data does not fit the model.
     """
-    parts = {"train": data} if isinstance(data, Batch) else {"test": data.test, "train": data.train}
+    if isinstance(data, DataSet):
+        parts = {"test": data.test, "train": data.train}
+    else:
+        parts = {"train": data}
     part, examples = next((p, e) for p, e in parts.items() if e.count)
     few = examples.count <= _MOST_JUDGED
     batch = examples.in_memory() if few else examples.take(slice(0, _MOST_JUDGED))

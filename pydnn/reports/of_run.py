@@ -16,7 +16,7 @@ from pydnn.jobs.job import Job, prepare
 from pydnn.jobs.model import Model, load_model, model_of
 from pydnn.recipes.layouts import layers_of
 from pydnn.recipes.toml import write_recipe
-from pydnn.records import AnyArray, Batch
+from pydnn.records import AnyArray, Examples
 from pydnn.reports.charts import Series, line_chart, number, table
 from pydnn.reports.judging import Judged, judged, judgment, mistakes
 from pydnn.reports.markup import Markup, element
@@ -80,7 +80,7 @@ class _Known:
 
     model: Model | None = None
     job: Job | None = None
-    data: DataSet | Batch | None = None
+    data: DataSet | Examples | None = None
 
     @staticmethod
     def of(run: Run, notes: list[str]) -> _Known:

@@ -29,7 +29,7 @@ from pydnn.descriptions.text import write_description
 from pydnn.fingerprints import same_bits, ulps_apart
 from pydnn.recipes.recipe import Recipe
 from pydnn.recipes.toml import write_recipe
-from pydnn.records import AnyArray, Batch, FloatArray
+from pydnn.records import AnyArray, FloatArray
 from pydnn.runs.environment import current_environment
 from pydnn.runs.environment_changes import environment_changes, variables_to_repeat, what_to_expect
 from pydnn.runs.history import ALWAYS, Rows
@@ -177,7 +177,7 @@ def _entries(a: Run, b: Run, part: str, name: str) -> str:
 
 def _array(run: Run, part: str, name: str) -> AnyArray | None:
     data = run.data
-    batch = data if isinstance(data, Batch) else getattr(data, part)
+    batch = (getattr(data, part) if isinstance(data, DataSet) else data).in_memory()
     array: AnyArray | None = getattr(batch, name)
     return array
 

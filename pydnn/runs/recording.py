@@ -23,7 +23,7 @@ from pydnn.jobs.job import Job, expect_test, watching
 from pydnn.jobs.model import model_of
 from pydnn.jobs.training import expect_same_data
 from pydnn.recipes.toml import read_recipe, read_toml
-from pydnn.records import Batch, FloatArray
+from pydnn.records import Examples, FloatArray
 from pydnn.runs.data_files import DataFiles
 from pydnn.runs.environment import Environment, current_environment, environment_text
 from pydnn.runs.folder import (
@@ -109,7 +109,7 @@ class Recording:
     texts: Texts
     head: Segment
     job: Job
-    data: DataSet | Batch
+    data: DataSet | Examples
     lock: BinaryIO
     watched: Watched
     costs: dict[int, FloatArray]
@@ -246,7 +246,7 @@ def until_it_ends(recording: Recording) -> Iterator[Recording]:
 def create_run(
     path: AnyPath,
     job: Job,
-    data: DataSet | Batch,
+    data: DataSet | Examples,
     *,
     most: int = MOST_BYTES,
     environment: Environment | None = None,
@@ -339,7 +339,7 @@ def _bytes_of(state: TrainState) -> int:
     return sum(array.nbytes for array in arrays_of(state).values())
 
 
-def _recipe_text(job: Job, data: DataSet | Batch) -> tuple[str, Pins]:
+def _recipe_text(job: Job, data: DataSet | Examples) -> tuple[str, Pins]:
     """The text of the run's recipe.toml, checked by reading it again, and the provenance.
 
     Raises:

@@ -12,7 +12,7 @@ from pydnn.data import DataSet
 from pydnn.descriptions.builders import modules
 from pydnn.jobs.job import Job, prepare, watch_of, watching
 from pydnn.jobs.rebuilding import Prepare
-from pydnn.records import Batch
+from pydnn.records import Examples
 from pydnn.runs.environment import Environment, current_environment, environment_text
 from pydnn.runs.environment_changes import what_to_expect
 from pydnn.runs.folder import LOCK, Folder, expect_run_folder, read_folder
@@ -53,7 +53,7 @@ def resume_run(
     path: AnyPath,
     *,
     iterations: int | None = None,
-    data: DataSet | Batch | str | None = None,
+    data: DataSet | Examples | str | None = None,
     prepare: Prepare = prepare,
     anyway: bool = False,
     allow: Iterable[str] = (),

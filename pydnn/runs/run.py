@@ -22,7 +22,7 @@ from pydnn.jobs.standardization import standardization_of_0_1_0
 from pydnn.numerics import Numerics
 from pydnn.parameters import Packed
 from pydnn.recipes.recipe import Recipe
-from pydnn.records import Batch, FloatArray
+from pydnn.records import Batch, Examples, FloatArray
 from pydnn.runs.environment import Environment, current_environment
 from pydnn.runs.environment_changes import what_to_expect
 from pydnn.runs.folder import FUNCTIONS, START, Folder, read_folder
@@ -85,7 +85,7 @@ class Run:
     """
 
     folder: Folder
-    given: DataSet | Batch | str | None = None
+    given: DataSet | Examples | str | None = None
     prepare: Prepare = prepare
     anyway: bool = False
     allow: tuple[str, ...] = ()
@@ -95,7 +95,7 @@ class Run:
         cls,
         path: AnyPath,
         *,
-        data: DataSet | Batch | str | None = None,
+        data: DataSet | Examples | str | None = None,
         prepare: Prepare = prepare,
         anyway: bool = False,
         allow: Iterable[str] = (),
@@ -247,7 +247,7 @@ class Run:
         return self.job.inputs.lift(state.parameters) if rotated else state.parameters
 
     @functools.cached_property
-    def data(self) -> DataSet | Batch:
+    def data(self) -> DataSet | Examples:
         """The data that the run was recorded with.
 
         Raises:
@@ -270,8 +270,8 @@ class Run:
         return data_differences(self.folder.pins, self._loaded)
 
     @functools.cached_property
-    def _loaded(self) -> DataSet | Batch:
-        if isinstance(self.given, DataSet | Batch):
+    def _loaded(self) -> DataSet | Examples:
+        if not isinstance(self.given, str | None):
             return self.given
         place, test = self.folder.pins.place, self.folder.pins.test_place
         name = self.given or (place if Path(place).exists() else self.recipe.data)
@@ -456,7 +456,7 @@ class Run:
 
 def _opened(
     path: Path,
-    data: DataSet | Batch | str | None,
+    data: DataSet | Examples | str | None,
     prepare: Prepare,
     anyway: bool,
     allow: tuple[str, ...],

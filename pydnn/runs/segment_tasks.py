@@ -10,6 +10,7 @@ import numpy as np
 
 from pydnn.checks import BadInput
 from pydnn.data import DataSet, lasting_name
+from pydnn.data.stored import Stored
 from pydnn.jobs.job import prepare
 from pydnn.jobs.rebuilding import Prepare
 from pydnn.recipes.toml import own_modules
@@ -73,7 +74,7 @@ def _spec_of(run: Run) -> Spec:
         "prepare": _name_of(run.prepare),
     }
     arrays: dict[str, AnyArray] = {}
-    if isinstance(run.given, DataSet | Batch):
+    if isinstance(run.given, DataSet | Batch | Stored):
         facts["sent"], arrays = sent(run.given)
     elif run.given is not None:
         facts["place"] = lasting_name(str(run.given))

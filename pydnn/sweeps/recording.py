@@ -31,7 +31,7 @@ from pydnn.numerics import ARITHMETICS
 from pydnn.numerics.blas_threads import blas_threads
 from pydnn.recipes.recipe import Recipe, with_seed
 from pydnn.recipes.toml import RECORDED, read_toml, write_recipe
-from pydnn.records import Batch
+from pydnn.records import Examples
 from pydnn.runs.environment import Environment, current_environment
 from pydnn.runs.folder import LOCK
 from pydnn.runs.provenance import (
@@ -117,7 +117,7 @@ class Recorder:
     """
 
     folder: SweepFolder
-    data: DataSet | Batch
+    data: DataSet | Examples
     allow: tuple[str, ...] = ()
 
     def train(self, recipe: Recipe, on_progress: OnProgress) -> Trained:
@@ -178,7 +178,7 @@ class Recorder:
 
 
 @contextlib.contextmanager
-def open_sweep(path: AnyPath, recipe: Recipe, data: DataSet | Batch) -> Iterator[SweepFolder]:
+def open_sweep(path: AnyPath, recipe: Recipe, data: DataSet | Examples) -> Iterator[SweepFolder]:
     """Open the folder of a sweep for recording, or make it; a lock keeps other processes out.
 
     Args:
@@ -209,7 +209,7 @@ def open_sweep(path: AnyPath, recipe: Recipe, data: DataSet | Batch) -> Iterator
         yield SweepFolder(path.absolute(), _sha256(there))
 
 
-def _expect_same_sweep(path: Path, there: str, here: str, data: DataSet | Batch) -> None:
+def _expect_same_sweep(path: Path, there: str, here: str, data: DataSet | Examples) -> None:
     theirs, ours = read_toml(there), read_toml(here)
     # Each run has its own seed and fold, so a sweep may get more of them.
     for key in sorted({*theirs, *ours}.difference({"seed", "fold", "validation", RECORDED})):

@@ -22,7 +22,7 @@ from pydnn.jobs.memory import bytes_of
 from pydnn.recipes.layouts import layers_of
 from pydnn.recipes.recipe import Recipe
 from pydnn.recipes.toml import own_modules, write_recipe
-from pydnn.records import Examples
+from pydnn.records import Batch, Examples
 from pydnn.sweeps.chunks import Chunk, jobs_of, outcomes_of, part_of, together_in_memory
 from pydnn.sweeps.plans import Variation, variations
 from pydnn.sweeps.results import Outcome, SweepResult
@@ -126,7 +126,7 @@ def sweep(
     """
     place = ""
     if batch is None or isinstance(batch, str | os.PathLike):
-        data: DataSet | Batch = data_of(recipe, batch)
+        data: DataSet | Examples = data_of(recipe, batch)
         place = lasting_name(recipe.data if batch is None else str(batch))
     else:
         data = examples_of(recipe, batch)

@@ -19,7 +19,7 @@ from pydnn.data import DataSet, lasting_name
 from pydnn.jobs.loading import data_of
 from pydnn.jobs.model import model_bytes, model_in
 from pydnn.recipes.toml import read_recipe, read_toml, write_recipe
-from pydnn.records import AnyArray, Batch
+from pydnn.records import AnyArray, Examples
 from pydnn.runs.provenance import data_differences, pins_of, pins_text, read_pins
 from pydnn.sweeps.chunks import Chunk, outcomes_of, together_in_memory
 from pydnn.sweeps.recording import Recorder, SweepFolder
@@ -112,7 +112,7 @@ def _arguments(plan: Sweep, chunk: Chunk, folder: SweepFolder | None) -> dict[st
 class _Worker:
     """What a worker has prepared to train: the data, and the modules that recipes may name."""
 
-    data: DataSet | Batch
+    data: DataSet | Examples
     allow: tuple[str, ...]
 
 
