@@ -46,9 +46,13 @@ def _cores():
 
 
 def pytest_collection_finish():
-    """Exclude the modules and thousands of tests from garbage collection, which saves time."""
+    """Exclude the modules and thousands of tests from garbage collection, and collect less often.
+
+    Both save time.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -301,7 +301,7 @@ def test_an_old_model_that_is_damaged_ends_in_one_line_or_in_a_model(tmp_path):
     heap = whole.index(b"GCOL")
     draws = np.random.default_rng(2)
     refusals = []
-    for position in {*range(heap, heap + 40), *draws.integers(0, len(whole), 150).tolist()}:
+    for position in {*range(heap, heap + 40), *draws.integers(0, len(whole), 60).tolist()}:
         damaged = bytearray(whole)
         damaged[position] ^= 1 << int(draws.integers(8))
         path.write_bytes(damaged)

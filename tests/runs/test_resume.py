@@ -81,7 +81,7 @@ BATCHES = [full_batch(), mini_batches(7), mini_batches(16, keep_last=False),
            mini_batches(9, shuffle=False)]  # fmt: skip
 
 
-@example_count(30, quick=4)
+@example_count(30, quick=2)
 @given(
     st.sampled_from(range(len(NETWORKS))),
     st.sampled_from(range(len(OPTIMIZERS))),

@@ -109,7 +109,7 @@ def jobs_of(
         optimizer=describe(optimizer or gradient_descent(learning_rate=0.3)),
         penalties=[describe(penalty) for penalty in penalties],
         batches=describe(batches or mini_batches(16)),
-        **{"iterations": 9, **fields},
+        **{"iterations": 6, **fields},
     )
     batch = Batch(np.asfortranarray(X), np.asfortranarray(LABELS[labels]), weights)
     jobs = [prepare(attrs.evolve(recipe, seed=seed, **changes(seed)), batch) for seed in SEEDS]

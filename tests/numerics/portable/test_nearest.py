@@ -37,7 +37,7 @@ def operands(draw):
     )
 
 
-@example_count(1500, quick=150)
+@example_count(1500, quick=60)
 @given(operands())
 def test_every_entry_is_the_nearest_float32(pair):
     a, b = pair
