@@ -50,7 +50,7 @@ def rebuild(
         data: The data that the job was trained on, or the name of that data set.
         rotated: Whether the job was trained in a rotated basis.
         prepare: The function that built the job.
-        parts: The expected names of the parts of the job's step; none to skip this check.
+        parts: The expected titles of the parts of the job's step; none to skip this check.
         allow: Names of the modules outside pydnn that a text may name; see `read_recipe`.
         options: Further keyword arguments for `prepare`.
 
@@ -65,10 +65,10 @@ def rebuild(
     batch = data.train if isinstance(data, DataSet) else data
     then = attrs.evolve(recipe, rotate=rotated, watch="", patience=0)
     job = attrs.evolve(prepare(then, batch, **options), recipe=recipe)
-    if parts and job.train_step.names != tuple(parts):
+    if parts and job.train_step.titles != tuple(parts):
         raise BadInput(
             f"the step of the job was made of {', '.join(parts)}, but is now made of "
-            f"{', '.join(job.train_step.names)}: give prepare=…, the function that built the job."
+            f"{', '.join(job.train_step.titles)}: give prepare=…, the function that built the job."
         )
     return job
 
@@ -106,7 +106,7 @@ def rebuilding(
         job.batch if data is None else data,
         rotated=job.inputs.rotation is not None,
         prepare=prepare,
-        parts=job.train_step.names,
+        parts=job.train_step.titles,
         # The user's own code has imported these modules, so the other process may import them too.
         allow=own_modules(job.recipe),
     )

@@ -76,7 +76,7 @@ class Pins:
         data: The pins of the data's arrays, by part ("train", "test") and array ("X", "Y",
             "weights", "lengths").
         place: Where the data was: its name in the recipe or, if the name was a path, the full path.
-        parts: The names of the parts of the training step.
+        parts: The names of the parts of the training step, each with those of the parts inside it.
         functions: By `module:function`, the SHA-256 of the source of each module outside pydnn that
             the recipe names.
         rotated: The pin of the training examples in the basis that they were trained in, if it
@@ -122,7 +122,7 @@ def pins_of(
     Args:
         recipe: The recipe of the run.
         data: The data that it is trained on.
-        parts: The names of the parts of its training step.
+        parts: The titles of the parts of its training step.
         rotated: The training examples in the basis that they are trained in, if it differs from
             their own.
         encoded: The number of features that the columns of a table became; 0 for arrays.

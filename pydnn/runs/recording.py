@@ -352,7 +352,7 @@ def _recipe_text(job: Job, data: DataSet | Examples) -> tuple[str, Pins]:
     encoded = 0 if columns is None else len(columns.features)
     start = None if job.start is None else job.start.arrays
     pins = pins_of(
-        job.recipe, data, job.train_step.names, rotated=rotated, encoded=encoded, start=start
+        job.recipe, data, job.train_step.titles, rotated=rotated, encoded=encoded, start=start
     )
     text = pins_text(job.recipe, pins)
     try:

@@ -359,7 +359,7 @@ class Run:
             self._expect_parts(self.job)
 
     def _expect_parts(self, job: Job) -> None:
-        recorded, here = self.folder.pins.parts, job.train_step.names
+        recorded, here = self.folder.pins.parts, job.train_step.titles
         if recorded != here:
             raise BadInput(
                 f"the step of {self.path} was made of {', '.join(recorded)}, but here it is made "

@@ -480,7 +480,7 @@ class TrainStep(Unchanging):
         object.__setattr__(self, "_run", self._alone(composed(self.parts)))
 
     def __repr__(self) -> str:
-        return f"TrainStep({', '.join(p.title for p in self.parts)})"
+        return f"TrainStep({', '.join(self.titles)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return TrainStep, (self.parts,)
@@ -503,6 +503,11 @@ class TrainStep(Unchanging):
     def names(self) -> tuple[str, ...]:
         """The names of the parts, in order."""
         return tuple(p.name for p in self.parts)
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """The names of the parts, each with the names of the parts inside it, in order."""
+        return tuple(p.title for p in self.parts)
 
     @property
     def not_isotropic(self) -> tuple[str, ...]:
@@ -703,6 +708,10 @@ def expect_fit(parts: tuple[Part, ...], results: Iterable[str], *, of: str = "th
             maker = next((other.name for other in parts if field in other.gives), None)
             where = f"that {maker!r} gives later" if maker else "that no part gives"
             advice = f"put {maker!r} before {p.name!r}" if maker else "insert a part that gives it"
+            inner = [q for other in parts for q in other.parts if field in q.gives]
+            if maker is None and inner:
+                where = f"that {inner[0].name!r} gives for each shard alone"
+                advice = f"put {p.name!r} after {inner[0].name!r}, or read step.shards"
             raise BadInput(f"part {p.name!r} needs {field!r}, {where}: {advice}.")
     missing = sorted(set(results) - set().union(*(p.gives for p in parts)))
     if missing:

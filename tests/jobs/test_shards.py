@@ -13,7 +13,7 @@ from pydnn.jobs.job import prepare
 from pydnn.jobs.memory import bytes_of
 from pydnn.recipes import read_recipe, write_recipe
 from pydnn.recipes.layouts import layers_of
-from pydnn.runs import Run, look_into
+from pydnn.runs import Run, create_run, look_into
 from pydnn.runs.inspect import read_tensors, write_tensors
 from pydnn.runs.replay import verify
 from pydnn.sweeps.stacks import why_not_stacked
@@ -139,3 +139,19 @@ def test_a_sweep_says_why_trainings_with_shards_are_not_stacked(tmp_path):
     recipe = small_recipe(tmp_path, network="serial(dense(3), relu, dense(1))", shards=2)
     jobs = [prepare(attrs.evolve(recipe, seed=seed), small_data()) for seed in (1, 2)]
     assert why_not_stacked(jobs) == "its batches are cut into shards"
+
+
+def test_a_run_knows_the_parts_inside_its_step(tmp_path):
+    @nn.part(needs=["grads"], gives=["grads"])
+    def same(record):
+        return record
+
+    job = prepare(
+        small_recipe(tmp_path, network="dense(1)", shards=2),
+        small_data().train,
+        step=lambda step: step.insert_after("backward", same),
+    )
+    with create_run(tmp_path / "run", job, small_data()):
+        pass
+    with pytest.raises(nn.BadInput, match="cost, backward, same"):
+        Run.open(tmp_path / "run").expect_own_step()

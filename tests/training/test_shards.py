@@ -7,7 +7,7 @@ import pytest
 
 import pydnn as nn
 from pydnn.numerics.blas_threads import blas_threads, using_blas_threads
-from pydnn.training import Shard, trace
+from pydnn.training import Part, Shard, trace
 from pydnn.training.shards import ShardResult, add_up, examples_of_shard, gradient_of_shard
 from pydnn.workers import Spec, Task, serial
 from pydnn.workers.encoding import decoded, encoded
@@ -145,6 +145,12 @@ class TestStep:
             step.without("backward")
         with pytest.raises(nn.BadInput, match="two parts are called 'cost'"):
             step.insert_after("gradients", attrs.evolve(halve, name="cost"))
+
+    def test_says_where_a_field_of_a_shard_is(self):
+        step, *_ = parts_of(NETWORK, nn.mean_squared(), shards=4)
+        look = Part("look", lambda record: record, needs=frozenset(["dAL"]))
+        with pytest.raises(nn.BadInput, match="that 'cost' gives for each shard alone"):
+            step.insert_after("gradients", look)
 
     def test_trace_goes_through_one_shard(self):
         step, state, batch = parts_of(NETWORK, nn.mean_squared(), shards=4)
