@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -158,8 +157,9 @@ def _faults_of_shards(
     count, network = sharding.shards, sharding.network
     together = next(record for n, record in trace(train_step, state, batch) if n == part.name)
     total = ShardResult.of(together)
+    copied = TrainStep(tuple(_copied(p) if p is part else p for p in train_step.parts))
     # The statistics of a step are the mean of the shards', so only the other two are sums.
-    for how, own in (("in reverse order", train_step), ("by a copy", _copied(train_step))):
+    for how, own in (("in reverse order", train_step), ("by a copy", copied)):
         records = {s: own.of_shard(state, batch, s) for s in reversed(range(count))}
         again = add_up(ShardResult.of(records[s]) for s in range(count))
         for name in ("cost", "vector"):
@@ -185,13 +185,16 @@ def _faults_of_shards(
                 yield f"the {what} of all shards{mismatch}, which the whole batch gives"
 
 
-def _copied(train_step: TrainStep) -> TrainStep:
-    """A copy of the step, as another process has it; the step itself if it cannot be pickled."""
+def _copied(part: Part) -> Part:
+    """The part as another process makes it again; the part itself if it cannot be pickled."""
+    if part.inside is not None:
+        return part.inside.part(tuple(map(_copied, part.parts)))
     try:
-        copied: TrainStep = pickle.loads(pickle.dumps(train_step))
-    except (BadInput, pickle.PicklingError, AttributeError, TypeError):
-        return train_step
-    return copied
+        make, arguments, *_ = part.__reduce__()
+    except BadInput:
+        return part
+    made: Part = make(*arguments)
+    return made
 
 
 def _alike(batch: Batch, shards: int) -> Batch:
