@@ -16,7 +16,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -35,7 +34,7 @@ from pydnn.records import IntArray, freeze
 from pydnn.storage.cache import cache_folder
 from pydnn.storage.checksums import NotSealed
 from pydnn.storage.contiguous import Blocks, write_contiguous
-from pydnn.storage.files import LONGEST_TEXT, writing
+from pydnn.storage.files import LONGEST_TEXT, spool_beside, writing
 from pydnn.storage.hdf5 import holds, open_hdf5, read_array, read_names, read_text, write_hdf5
 
 __all__ = [
@@ -236,9 +235,7 @@ def store_image_folder(
     skipped: list[str] = []
     parts: list[str] = []
     labels: list[int] = []
-    with writing(path):
-        spool = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 - closed below
-    with spool:
+    with spool_beside(path) as spool:
         total = len(listing.pictures)
         for picture, photo in _photos(listing, listing.pictures, size, skipped):
             with writing(path):

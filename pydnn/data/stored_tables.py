@@ -14,10 +14,9 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 import attrs
 import h5py
@@ -41,7 +40,7 @@ from pydnn.data.tables import (
 )
 from pydnn.records import AnyArray, AnyDType, FloatArray, block_size, freeze
 from pydnn.storage.contiguous import Blocks, write_contiguous
-from pydnn.storage.files import RESTORE, writing
+from pydnn.storage.files import RESTORE, spool_beside, writing
 from pydnn.storage.hdf5 import open_hdf5, read_array, read_text
 from pydnn.storage.mapped import open_stored
 
@@ -135,8 +134,7 @@ def store_values(
     with writing(path):
         if not replace and os.path.lexists(path):
             raise FileExistsError  # before all blocks are read
-        spool = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 - closed below
-    with spool:
+    with spool_beside(path) as spool:
         spooled = _Spooled(path, spool)
         for block in blocks:
             spooled.add(block)
@@ -527,7 +525,7 @@ class _Coder:
 class _Spooled:
     """Rows in a temporary file, until it is known what their codes mean."""
 
-    def __init__(self, path: Path, spool: IO[bytes]) -> None:
+    def __init__(self, path: Path, spool: BinaryIO) -> None:
         self.rows = self._width = 0
         self._path, self._spool = path, spool
         self._numbers, self._codes = _Numbers(), _Numbers()

@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterator
 from io import BufferedReader
@@ -26,6 +27,7 @@ __all__ = [
     "make_folder",
     "open_regular",
     "read_small_text",
+    "spool_beside",
     "unchanged",
     "write_atomically",
     "write_text",
@@ -61,6 +63,22 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, replace: bo
             _flush_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def spool_beside(path: Path) -> Iterator[BinaryIO]:
+    """A temporary file without a name on the disk of the file `path`, for what becomes that file.
+
+    Raises:
+        BadInput: If the folder is missing or not writable.
+    """
+    with writing(path):
+        spool = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 - closed below
+    try:
+        yield spool
+    finally:
+        with contextlib.suppress(OSError):  # a full disk, of which another error says so
+            spool.close()
 
 
 @contextlib.contextmanager

@@ -72,7 +72,7 @@ def read_chunks(
         block = block[max(0, -start) :]
         place = (max(0, start), *corner[1:])
         target = array[tuple(slice(at, at + n) for at, n in zip(place, block.shape, strict=True))]
-        target[...] = block[tuple(map(slice, target.shape))]
+        _copy(block[tuple(map(slice, target.shape))], target)
 
     if readers == 1 or _DEFLATE not in filters:
         for corner in corners:
@@ -83,6 +83,24 @@ def read_chunks(
     with ThreadPoolExecutor(readers) as pool:  # zlib lets go of Python's lock while it inflates
         while some := list(itertools.islice(corners, 4 * readers)):
             list(pool.map(read, some))
+
+
+def _copy(block: AnyArray, target: AnyArray) -> None:
+    """Copy a part of a chunk to its place, several small numbers at once where their places allow.
+
+    NumPy copies the numbers of a row one by one, and the rows of h5py's own chunks are short.
+    """
+    length = block.shape[-1] * block.itemsize
+    for width in (8, 4, 2):
+        if width > block.itemsize and not any(
+            array.strides[-1] != array.itemsize
+            or any(stride % width for stride in array.strides[:-1])
+            or (array.__array_interface__["data"][0] | length) % width
+            for array in (block, target)
+        ):
+            block, target = (array.view(f"u{width}") for array in (block, target))
+            break
+    target[...] = block
 
 
 def _chunk(

@@ -1,6 +1,10 @@
 """Imported data is the data of its source, to the bit, whatever it was read from."""
 
 import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -8,6 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+
+try:
+    import resource
+except ImportError:  # on Windows
+    resource = None
 
 from pydnn import Batch, Key, Recipe, read_table
 from pydnn.checks import BadInput
@@ -322,3 +331,139 @@ def test_a_file_larger_than_its_disk_is_refused_before_it_is_written(tmp_path, m
     monkeypatch.setattr(importing.shutil, "disk_usage", lambda path: type("", (), {"free": 9}))
     with pytest.raises(BadInput, match=r"new\.h5 takes 96 B, but its disk has 9 B free"):
         import_data(tmp_path / "a.h5", tmp_path / "new.h5")
+
+
+@pytest.mark.skipif(resource is None, reason="needs a limit on the size of files")
+@pytest.mark.parametrize("form", ["csv", "h5", "pictures"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, form, small_blocks, pictures):
+    path = pictures if form == "pictures" else tmp_path / f"t.{form}"
+    if form == "csv":
+        path.write_text("a,b\n" + "0.1,2\n" * 500)
+    elif form == "h5":
+        with h5py.File(path, "w") as file:
+            file.create_dataset("train_X", data=np.ones((500, 2)), chunks=(50, 2))
+            file["train_Y"] = np.ones(500)
+    before, limits = sorted(tmp_path.rglob("*")), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
+    try:
+        with pytest.raises(BadInput, match=r"new\.h5 cannot be written \(File too large\)") as one:
+            import_data(path, tmp_path / "new.h5")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(one.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+# A fresh process that forks for each moment. The N-th fork kills itself at its N-th operation:
+# a block that was read or written, a flush, a new name; until one fork comes to its end.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from pydnn.data import csv_files, importing
+
+source, out = map(Path, sys.argv[1:])
+csv_files._BLOCK, csv_files._CELLS, csv_files._ROWS = 32, 6, 1
+importing._CELLS, importing._MOST = 6, 400
+count = at = 0
+
+def operation(perform, *args, **options):
+    global count
+    count += 1
+    if count == at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    result = perform(*args, **options)
+    count += 1
+    if count == at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+
+def watch(owner, name):
+    perform = getattr(owner, name)
+    setattr(owner, name, lambda *args, **options: operation(perform, *args, **options))
+
+for owner, name in ((os, "fsync"), (Path, "hardlink_to"), (Path, "unlink")):
+    watch(owner, name)
+before, complete = source.read_bytes(), None
+while True:
+    at += 1
+    if not (child := os.fork()):
+        try:
+            importing.import_data(source, out, on_progress=lambda *_: operation(lambda: None))
+            os._exit(0)
+        finally:
+            os._exit(1)  # whatever happens, no child goes on in this loop
+    status = os.waitpid(child, 0)[1]
+    assert source.read_bytes() == before, at
+    if os.WIFEXITED(status):
+        assert os.WEXITSTATUS(status) == 0, at
+        break
+    if out.exists():
+        complete = out.read_bytes()
+        os.remove(out)
+assert complete in (None, out.read_bytes()), "a partial file"
+print(at)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
+@pytest.mark.parametrize("form", ["csv", "h5"])
+def test_an_import_killed_at_any_moment_leaves_the_source_and_no_partial_file(tmp_path, form):
+    path = tmp_path / f"t.{form}"
+    if form == "csv":
+        path.write_text("a,b\n" + "".join(f"{i}.5,x{i % 3}\n" for i in range(12)) + "y,1\n")
+    else:
+        with h5py.File(path, "w") as file:
+            file.create_dataset("train_X", data=pixels(60), chunks=(7, 4, 3), compression="gzip")
+            file["train_Y"] = np.arange(60)
+    command = [sys.executable, "-c", KILLED, str(path), str(tmp_path / "new.h5")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 10  # moments
+    loaded = read_table if form == "csv" else load_data_set
+    assert loaded(tmp_path / "new.h5") == loaded(path)
+
+
+MEASURED = """
+import re, sys
+from pathlib import Path
+from pydnn.data import import_data
+
+def anonymous():
+    return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) << 10
+
+before, most = anonymous(), 0
+def measure(*_):
+    global most
+    most = max(most, anonymous())
+
+import_data(sys.argv[1], sys.argv[2], on_progress=measure)
+print(most - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not say it")
+@pytest.mark.parametrize("form", ["csv", "h5"])
+def test_less_than_50_megabytes_of_a_far_larger_file_are_in_memory(tmp_path, form):
+    path = tmp_path / f"t.{form}"
+    if form == "csv":
+        block = "".join(f"{i}.25,{i}.5,{i}.75,{i}\n" for i in range(1_000_000, 1_020_000))
+        with path.open("w") as file:
+            file.write("a,b,c,d\n")
+            for _ in range(130):
+                file.write(block)
+    else:
+        with h5py.File(path, "w") as file:
+            options = {"chunks": (512, 784), "compression": "gzip", "fillvalue": 0}
+            X = file.create_dataset("train_X", (200_000, 784), "u1", **options)
+            for first in range(0, len(X), 51_200):
+                X[first : first + 51_200] = 0
+            file["train_Y"] = np.zeros(len(X), np.uint8)
+    command = [sys.executable, "-c", MEASURED, str(path), str(tmp_path / "new.h5")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    largest = max(path.stat().st_size, (tmp_path / "new.h5").stat().st_size)
+    assert largest > 100_000_000
+    assert int(done.stdout) < 50_000_000
+    (tmp_path / "new.h5").unlink()
+    path.unlink()
