@@ -73,6 +73,7 @@ from pydnn.training import (
 )
 from pydnn.training.finite import ignoring_overflow
 from pydnn.training.prefetch import prefetched
+from pydnn.training.selected import Selected
 from pydnn.training.stopping import Watch, Watched
 from pydnn.training.streams import Measure, Stream
 
@@ -150,6 +151,9 @@ class Job:
     def batches(self) -> Iterator[Batch]:
         """The batches of all iterations after `state`, in order."""
         start, train = self.state.iteration, self.data["train"]
+        # Then the step gets the numbers of examples, and workers that have the data gather them.
+        if isinstance(train, Batch) and self.train_step.keeps(train.X.nbytes):
+            train = Selected.of(train)
         batches = batches_of(self.batching, train, self.state.key, start=start)
         batches = itertools.islice(batches, max(0, self.recipe.iterations - start))
         return batches if isinstance(train, Batch) else prefetched(batches)

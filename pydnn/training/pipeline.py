@@ -285,6 +285,9 @@ class Inside(Protocol):
     def alone(self, function: StepFunction, /) -> StepFunction:
         """Return the function as a shard is computed: with the same bits on every worker."""
 
+    def keeps(self, size: int, /) -> bool:
+        """Whether those who compute the shards should receive data of `size` bytes once."""
+
     def computed_by(self, executor: Executor | None, /) -> Inside:
         """Return the same with another executor."""
 
@@ -566,6 +569,14 @@ class TrainStep(Unchanging):
                 for p in self.parts
             )
         )
+
+    def keeps(self, size: int) -> bool:
+        """Whether the workers that compute shards should receive data of `size` bytes once.
+
+        They then gather the examples of their shards.
+        """
+        outer = self._sharded
+        return outer is not None and outer.inside is not None and outer.inside.keeps(size)
 
     def replace(self, name: str, function: StepFunction | Part) -> TrainStep:
         """The same step with the part called `name` replaced.

@@ -19,6 +19,7 @@ from pydnn.parameters import NO_PARAMS, Layout, pack
 from pydnn.records import AnyDType, Batch, maker_of
 from pydnn.stages.base import Shape, Stage
 from pydnn.training.pipeline import Part, Shard, TrainState
+from pydnn.training.selected import Selected
 from pydnn.training.shards import Sharding, ShardResult, add_up, examples_between, gradient_of_shard
 from pydnn.workers.interface import Arguments, Executor, Result, Spec, Task
 from pydnn.workers.tasks import Kind
@@ -42,9 +43,19 @@ def results_by(
         parts: The parts to apply to each shard. Workers in other processes have only those that
             `make_train_step` makes.
     """
-    spec, shards = _spec(sharding, parts), sharding.shards
+    without_data, shards = _spec(sharding, parts), sharding.shards
+    latest: list[tuple[Batch, Spec]] = []  # the data that the workers keep
+
+    def with_data(data: Batch) -> Spec:
+        if not latest or latest[0][0] is not data:
+            arrays = {name: getattr(data, name) for name in _EXAMPLES}
+            kept = {name: array for name, array in arrays.items() if array is not None}
+            latest[:] = [(data, attrs.evolve(without_data, arrays=kept, live=None))]
+        return latest[0][1]
 
     def results(state: TrainState, batch: Batch, shares: list[float]) -> list[ShardResult]:
+        selected = batch if isinstance(batch, Selected) and not without_data.only_here else None
+        spec = without_data if selected is None else with_data(selected.examples)
         length = _run_length(shards, max(1, executor.workers))  # workers may join or be lost
         common: dict[str, Any] = {
             "parameters": state.parameters.vector,
@@ -54,14 +65,13 @@ def results_by(
             "path": list(state.key.path),
             "shards": sharding.shards,
         }
-        m = batch.X.shape[-1]
+        m = batch.count
         starts = [shard * m // shards for shard in range(shards + 1)]
         tasks = []
         for first in range(0, shards, length):
             end = min(first + length, shards)
-            own = np.s_[..., starts[first] : starts[end]]
-            arrays = {name: getattr(batch, name) for name in _EXAMPLES}
-            examples = {name: None if a is None else a[own] for name, a in arrays.items()}
+            own = slice(starts[first], starts[end])
+            examples = _arrays(batch, own) if selected is None else _rows(selected, own)
             bounds = [start - starts[first] for start in starts[first : end + 1]]
             which: dict[str, Any] = {"first": first, "bounds": bounds, "shares": shares[first:end]}
             tasks.append(Task("shard", spec, {**common, **examples, **which}))
@@ -69,6 +79,20 @@ def results_by(
         return [ShardResult(v["cost"], v["vector"], v.get("statistics")) for v in values]
 
     return results
+
+
+def _arrays(batch: Batch, own: slice) -> dict[str, Any]:
+    """The arrays of some examples of a batch."""
+    arrays = {name: getattr(batch, name) for name in _EXAMPLES}
+    return {name: None if a is None else a[..., own] for name, a in arrays.items()}
+
+
+def _rows(batch: Selected, own: slice) -> dict[str, Any]:
+    """The numbers of these examples, for workers who have the data."""
+    if isinstance(batch.which, slice):
+        chosen = range(*batch.which.indices(batch.examples.count))[own]
+        return {"rows": [chosen.start, chosen.stop, chosen.step]}
+    return {"rows": batch.which[own]}
 
 
 @functools.lru_cache(maxsize=64)
@@ -135,6 +159,7 @@ class _Worker:
 
     network: Stage
     gradients: Part
+    data: Batch | None = attrs.field(default=None, repr=False)
     _layouts: dict[tuple[Shape, str], tuple[Layout, Layout]] = attrs.field(init=False, factory=dict)
 
     def layouts(self, shape_in: Shape, dtype: AnyDType) -> tuple[Layout, Layout]:
@@ -165,14 +190,19 @@ def _prepared(spec: Spec) -> _Worker:
         numerics=ARITHMETICS[facts["numerics"]],
         shards=facts["shards"],
     )
-    return _Worker(network, train_step.parts[0])
+    data = _batch(*(spec.arrays.get(name) for name in _EXAMPLES)) if spec.arrays else None
+    return _Worker(network, train_step.parts[0], data)
 
 
 @np.errstate(under="ignore")
 def _run(worker: _Worker, arguments: Arguments) -> Result:
     values: Any = arguments
     parameters = values["parameters"]
-    examples: Batch = _batch(*(values[name] for name in _EXAMPLES))
+    rows = values.get("rows")
+    if rows is None or worker.data is None:
+        examples: Batch = _batch(*(values[name] for name in _EXAMPLES))
+    else:
+        examples = worker.data.take(slice(*rows) if isinstance(rows, list) else rows)
     layouts = worker.layouts(examples.X.shape[:-1], parameters.dtype)
     state = TrainState(
         values["iteration"],

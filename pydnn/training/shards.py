@@ -33,6 +33,7 @@ from pydnn.training.pipeline import (
     composed,
     expect_fit,
 )
+from pydnn.training.selected import Selected
 
 if TYPE_CHECKING:
     from pydnn.workers.interface import Executor
@@ -239,6 +240,10 @@ class Sharding:
             inside=self,
         )
 
+    def keeps(self, size: int) -> bool:
+        """Return whether those who compute the shards should receive data of `size` bytes once."""
+        return self.executor is not None and self.executor.keeps(size)
+
     def computed_by(self, executor: Executor | None) -> Sharding:
         """Return the same with another executor."""
         sharding = attrs.evolve(self, executor=executor)
@@ -292,24 +297,25 @@ class Sharding:
         Raises:
             BadInput: If the batch has fewer examples than shards.
         """
-        m = batch.X.shape[-1]
+        m, shape_in = batch.count, batch.shape
+        if isinstance(batch, Selected):
+            batch = batch.without_inputs()  # so that nobody gathers X here
         if m < self.shards:
             raise BadInput(
                 f"a batch has {m} examples, expected one or more for each of {self.shards} shards: "
                 "choose fewer shards, larger batches, or keep_last=False."
             )
-        weights = self._weights(batch)
+        weights = self._weights(batch, shape_in)
         total = sum(weights)
         if batch.weights is not None and not _SMALLEST < total < sys.float_info.max:
             # The sum overflows or is too small to be exact. Only ratios matter, so rescale.
             most = batch.weights.max()
             if most > 0:
-                weights = self._weights(attrs.evolve(batch, weights=batch.weights / most))
+                weights = self._weights(attrs.evolve(batch, weights=batch.weights / most), shape_in)
                 total = sum(weights)
         return [weight / total if total else 0.0 for weight in weights]
 
-    def _weights(self, batch: Batch) -> list[float]:
-        shape_in = batch.X.shape[:-1]
+    def _weights(self, batch: Batch, shape_in: Shape) -> list[float]:
         if shape_in not in self._shapes:
             self._shapes[shape_in] = self.network.init(Key(0), shape_in)[1]
         shape_out = self._shapes[shape_in]

@@ -297,9 +297,7 @@ def _penalties(terms: Sequence[Penalty], numerics: Numerics) -> Part:
     def penalties(step: Step) -> Step:
         cost, vector = step.cost, step.grads.vector
         for term in terms:
-            share, gradient = bare(term.function)(
-                step.state.parameters, step.batch.X.shape[-1], numerics
-            )
+            share, gradient = bare(term.function)(step.state.parameters, step.batch.count, numerics)
             cost, vector = cost + share, vector + gradient
         return step.with_fields(cost=cost, grads=step.grads.with_vector(freeze(vector)))
 

@@ -28,6 +28,7 @@ import numpy as np
 
 from pydnn import __version__
 from pydnn.checks import BadInput, Json, expect_real, first_line, import_extra, printable, shown
+from pydnn.free_memory import free_memory
 from pydnn.numerics.blas_threads import blas_threads, using_blas_threads
 from pydnn.numerics.memory import empty
 from pydnn.workers.encoding import decoded, encoded
@@ -239,6 +240,14 @@ class Dask(Closing):
     def workers(self) -> int:
         """The number of workers that take part now. It changes as some are lost and others join."""
         return len(self._members)
+
+    def keeps(self, size: int) -> bool:
+        """Whether each worker should receive data of `size` bytes once, and gather from its copy.
+
+        The workers may share the memory of this machine, so all copies have to fit into half of it.
+        """
+        free = free_memory()
+        return free is None or 2 * size * max(1, self.workers) <= free
 
     def map(self, tasks: Sequence[Task]) -> list[Result]:
         """The results of all tasks, in their order."""

@@ -123,6 +123,12 @@ class Executor(Protocol):
     def workers(self) -> int:
         """The number of tasks that run at the same time."""
 
+    def keeps(self, size: int) -> bool:
+        """Whether the workers should receive data of `size` bytes once, and gather from it.
+
+        Otherwise each receives its part of every batch.
+        """
+
     def map(self, tasks: Sequence[Task]) -> list[Result]:
         """The results of all tasks, in their order.
 
@@ -152,6 +158,10 @@ class Executor(Protocol):
 
 class Closing:
     """A base of executors: leaving their context closes them."""
+
+    def keeps(self, size: int) -> bool:
+        """Whether the workers should receive data once; not if they are in this process."""
+        return False
 
     def close(self) -> None:
         """End the workers."""

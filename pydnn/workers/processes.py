@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pydnn.checks import BadInput, Json, expect_count
+from pydnn.free_memory import free_memory
 from pydnn.numerics.blas_threads import THREADS, blas_threads
 from pydnn.records import AnyArray
 from pydnn.workers.channels import Child
@@ -78,6 +79,15 @@ class Processes(Closing):
     def each(self, tasks: Iterable[Task]) -> Iterator[tuple[int, Result]]:
         """The number and result of each task as soon as it is finished, in whatever order."""
         return self._finished(zip(tasks, itertools.repeat({})), None)
+
+    def keeps(self, size: int) -> bool:
+        """Whether data of `size` bytes should be shared once, and not a part for every step.
+
+        Then the processes gather examples at the same time. That saves 3 of 7 ms for 256 examples
+        of 784 numbers, but takes the memory of the data a second time.
+        """
+        free = free_memory()
+        return free is None or 2 * size <= free
 
     def close(self) -> None:
         """End the processes."""

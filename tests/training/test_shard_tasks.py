@@ -1,6 +1,7 @@
 """Shards that an executor computes: the same bits as in the thread that trains."""
 
 import attrs
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -60,7 +61,7 @@ RECIPES = st.builds(
 @pytest.fixture(scope="module")
 def workers():
     with threads(2) as two, threads(3) as three:
-        yield [serial(), Sent(), two, three]
+        yield [serial(), Sent(), Sent(keeps_data=True), two, three]
 
 
 class Sent:
@@ -68,8 +69,10 @@ class Sent:
 
     workers = 2
 
-    def __init__(self):
+    def __init__(self, *, keeps_data=False):
+        self.keeps = lambda size: keeps_data
         self._inner = serial()
+        self.sent = []
         self._specs = {}
 
     def map(self, tasks):
@@ -77,6 +80,7 @@ class Sent:
         for task in tasks:
             task.spec.expect_sendable()
             spec = self._specs.setdefault(task.spec.digest, _sent_spec(task.spec))
+            self.sent.append(set(task.arguments))
             arguments = decoded(b"".join(encoded(task.arguments)))
             (result,) = self._inner.map([Task(task.name, spec, arguments)])
             results.append(decoded(b"".join(encoded(result))))
@@ -89,7 +93,7 @@ def _sent_spec(spec):
 
 
 @given(RECIPES)
-@settings(max_examples=6)
+@settings(max_examples=4)
 def test_no_bit_depends_on_who_computes_the_shards(workers, recipe):
     fingerprints = {
         state_fingerprint(nn.train(recipe, POINTS, executor=executor).last)
@@ -111,6 +115,9 @@ class Counting:
     counts: list
 
     workers = 2
+
+    def keeps(self, size):
+        return False
 
     def map(self, tasks):
         self.counts.append(len(tasks))
@@ -194,3 +201,27 @@ def test_shards_multiply_with_one_thread_of_blas_with_and_without_an_executor():
         after = blas_threads()
     assert set(seen) == {1}
     assert after == 2
+
+
+@pytest.mark.parametrize("batches", ["full_batch()", "mini_batches(9, shuffle=false)"])
+def test_workers_that_keep_the_data_receive_numbers_of_examples(batches):
+    recipe = attrs.evolve(RECIPE, batches=batches)
+    keeping, receiving = Sent(keeps_data=True), Sent()
+    alone, *others = (
+        nn.train(recipe, POINTS, executor=executor) for executor in (None, keeping, receiving)
+    )
+    assert {state_fingerprint(other.last) for other in others} == {state_fingerprint(alone.last)}
+    assert all("rows" in names and "X" not in names for names in keeping.sent)
+    assert all("X" in names for names in receiving.sent)
+
+
+def test_a_step_gathers_no_inputs_for_workers_that_keep_the_data(monkeypatch):
+    job = nn.jobs.prepare(
+        attrs.evolve(RECIPE, penalties=("l2_penalty(strength=0.1)",)),
+        POINTS,
+        executor=Sent(keeps_data=True),
+    )
+    batch = next(job.batches)
+    job.train_step(job.state, batch)
+    assert "X" not in batch._made
+    assert np.array_equal(batch.X, POINTS.X)
