@@ -49,6 +49,12 @@ def add_to(commands: Commands) -> None:
         "that it draws. Options replace entries of the recipe.",
     )
     add_recipe_options(parser)
+    parser.add_argument(
+        "--mapped",
+        action=argparse.BooleanOptionalAction,
+        help="leave the examples in their file, and read each batch from there (default: if they "
+        "would take more than a quarter of the free memory); it changes no bit",
+    )
     recorded = option_group(parser, "where it is recorded", "--run runs/first")
     option = recorded.add_argument
     option(
@@ -82,7 +88,7 @@ def _trained(args: argparse.Namespace, recipe: Recipe, executor: Executor | None
         _expect_free(args.folder, "--run")  # before the work
     if args.csv is not None:
         expect_new_log(args.csv)
-    data = data_of(recipe)
+    data = data_of(recipe, mapped=args.mapped)
     asked, recipe = recipe, recipe_for_data(args, recipe, data)
     job = prepare(recipe, data, executor=executor)
     for note in (*data.notes, *job.notes):

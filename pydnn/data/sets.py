@@ -40,7 +40,7 @@ from pydnn.data.image_sets import (
     load_catvnoncat,
     to_batch,
 )
-from pydnn.data.stored import Stored
+from pydnn.data.stored import Stored, StoredArray
 from pydnn.data.table_files import (
     holds_examples,
     is_hdf5,
@@ -50,9 +50,11 @@ from pydnn.data.table_files import (
 )
 from pydnn.data.tables import Table, TableBatch, columns_named
 from pydnn.data.texts import TextExamples, Vocabulary, is_text, lines, text_batches
+from pydnn.free_memory import free_memory, readable
 from pydnn.keys import Key
 from pydnn.records import AnyArray, Batch, Examples, FloatArray, IntArray, freeze
-from pydnn.storage.hdf5 import holds, open_hdf5, read_array, read_names, write_hdf5
+from pydnn.storage.hdf5 import holds, open_hdf5, read_array, read_names, shapes_in, write_hdf5
+from pydnn.storage.mapped import NotMappable, open_stored
 
 __all__ = [
     "DataSet",
@@ -118,8 +120,7 @@ class DataSet:
         for name, (ours, theirs) in shapes.items():
             expected = _shape_like(theirs, self.train)
             hint = "give both parts the same features and labels"
-            # With as many examples as there are, but without memory for them.
-            array = np.broadcast_to(0.0, (*ours, self.test.count))
+            array = _in_form((*ours, self.test.count))
             expect_shape(f"test {name}", array, expected, hint=hint)
         shape, of_one = self.image_shape, self.train.shape
         if shape is not None and of_one not in (shape, (math.prod(shape),)):
@@ -150,6 +151,11 @@ class DataSet:
         return attrs.evolve(self, train=train, test=test)
 
 
+def _in_form(shape: tuple[int, ...]) -> FloatArray:
+    """An array of a shape that takes no memory."""
+    return np.broadcast_to(0.0, shape)
+
+
 def _shape_like(of_one: tuple[int, ...], train: Examples) -> tuple[int | str, ...]:
     """The shape of the same array of another part; only sequences may have other lengths."""
     steps = train.has_lengths and of_one[0] == train.shape[0]
@@ -170,6 +176,7 @@ def load_data_set(
     flat: bool = True,
     text: TextExamples | None = None,
     vocabulary: Vocabulary | None = None,
+    mapped: bool | None = None,
 ) -> DataSet:
     """Load the data set called `name`.
 
@@ -194,6 +201,10 @@ def load_data_set(
             name of the file ends in .txt and there is no target.
         vocabulary: The symbols of a text, if they are known, e.g. `model.vocabulary`; by default
             those in the file.
+        mapped: Whether examples stay in their file and are read batch by batch; None if they would
+            take more than a quarter of the free memory. The file is HDF5 of uncompressed arrays
+            (see `load_table`), or a table in the stored form (see `store_table`). No bit of a
+            training depends on it.
 
     Raises:
         BadInput: If there is no such data set, it is damaged, or `dtype` cannot hold a number; or
@@ -242,6 +253,8 @@ def load_data_set(
                 f"{option} is {given!r}, but {name} is not a table with named columns: leave it "
                 "out."
             )
+    if mapped and not (path.is_file() and is_hdf5(path) and not holds_images(path)):
+        raise _not_in_its_file(name)
     if isinstance(name, str) and name in _FROM_SCIKIT_LEARN:
         return _cast(_from_scikit_learn(name), dtype)
     if path.is_file() and not is_hdf5(path):
@@ -251,7 +264,7 @@ def load_data_set(
     if path.is_file() and not holds_images(path):
         if is_named_hdf5(path):
             raise _no_target(path)
-        return _cast(load_table(path), dtype)
+        return _cast(load_table(path, mapped=mapped), dtype)
     if name != DRAWN and not path.exists():
         known = ", ".join(repr(n) for n in (DRAWN, *_FROM_SCIKIT_LEARN))
         raise BadInput(
@@ -501,7 +514,14 @@ def lasting_name(name: str) -> str:
     return name if by_name else str(path.resolve())
 
 
-def load_table(path: AnyPath) -> DataSet:
+def _not_in_its_file(name: AnyPath) -> BadInput:
+    return BadInput(
+        f"mapped is True, but {name} is not an HDF5 file of arrays, expected one: copy it once "
+        "with pydnn data import, or leave mapped out."
+    )
+
+
+def load_table(path: AnyPath, *, mapped: bool | None = None) -> DataSet:
     """Read a file of examples, HDF5 or npz, with one example per row.
 
     The file holds train_X (m, …) and train_Y (m,) or (m, …), of any numeric type: train_X is
@@ -512,9 +532,16 @@ def load_table(path: AnyPath) -> DataSet:
     test_lengths (m,); classes, the names of the classes from class 0 on; and image_shape (3,) if
     the examples are images.
 
+    Args:
+        path: The file.
+        mapped: Whether the examples stay in the file, as `Stored`, which needs HDF5 without chunks
+            or compression, as `save_table` writes it; None if they would take more than a quarter
+            of the free memory. Their numbers are then checked when they are used.
+
     Raises:
         BadInput: If the file is missing or damaged, an array does not fit the others, or a number
-            is not finite, naming its place.
+            is not finite, naming its place; or if the examples should stay in the file, or would
+            not fit into memory, and cannot stay there.
 
     Example:
         >>> save_table("a.h5", DataSet(nn.Batch([[1, 2]], [[0, 1]]), nn.Batch([[3]], [[0]])))
@@ -528,8 +555,35 @@ def load_table(path: AnyPath) -> DataSet:
     path = path_of(path)
     if is_hdf5(path):
         with open_hdf5(path) as file:
-            return _read_examples(_InHDF5(file))
+            return _read_examples(_InHDF5(file, _mapped_arrays(path, file, mapped)))
+    if mapped:
+        raise _not_in_its_file(path)
     return _read_examples(_InNpz(path, read_npz(path)))
+
+
+_PARTS = ("train", "test")
+_OF_EXAMPLES = ("X", "Y", "weights", "lengths")
+
+
+def _mapped_arrays(
+    path: Path, file: h5py.File, mapped: bool | None
+) -> Mapping[str, StoredArray] | None:
+    """The arrays of examples that stay in a file; None to read them into memory."""
+    if mapped is False:
+        return None
+    names = [f"{part}_{name}" for part in _PARTS for name in _OF_EXAMPLES]
+    shapes = {name: shape for name, shape in shapes_in(file).items() if name in names}
+    size = 8 * sum(math.prod(shape) for shape in shapes.values())
+    free = free_memory()
+    if not mapped and (free is None or size <= free // 4):
+        return None
+    try:
+        return open_stored(path, shapes)
+    except NotMappable as error:
+        if mapped or (free is not None and size > free):
+            need = f"{readable(size)} in memory" + (f", of {readable(free)} free" if free else "")
+            raise BadInput(f"examples would take {need}, but {error}") from error
+        return None
 
 
 _WHOLE = ("_lengths", "image_shape", "vocabulary_kind")  # arrays of whole numbers
@@ -537,9 +591,10 @@ _WHOLE = ("_lengths", "image_shape", "vocabulary_kind")  # arrays of whole numbe
 
 @attrs.frozen
 class _InHDF5:
-    """The arrays of an HDF5 file."""
+    """The arrays of an HDF5 file, and those of them that stay there."""
 
     file: h5py.File
+    stored: Mapping[str, StoredArray] | None = None
 
     @property
     def place(self) -> str:
@@ -547,6 +602,12 @@ class _InHDF5:
 
     def holds(self, name: str) -> bool:
         return holds(self.file, name)
+
+    def table(self, name: str) -> AnyArray | StoredArray:
+        if self.stored is None:
+            return self.numbers(name, None)
+        expect_known(f"array in {self.place}", name, self.stored)
+        return self.stored[name]
 
     def numbers(self, name: str, shape: Sequence[int | str] | None) -> AnyArray:
         dtype = np.integer if name.endswith(_WHOLE) else np.number
@@ -565,6 +626,9 @@ class _InNpz:
 
     def holds(self, name: str) -> bool:
         return name in self.arrays
+
+    def table(self, name: str) -> AnyArray:
+        return self.numbers(name, None)
 
     def numbers(self, name: str, shape: Sequence[int | str] | None) -> AnyArray:
         array = self._array(name, "iu" if name.endswith(_WHOLE) else "biuf")
@@ -591,12 +655,13 @@ def _read_examples(file: _InHDF5 | _InNpz) -> DataSet:
     if file.holds("test_X") or file.holds("test_Y"):
         test = _read_part(file, "test")
     else:
-        test = Batch(train.X[..., :0], train.Y[..., :0])
-    for name, ours, theirs in (("test_X", test.X, train.X), ("test_Y", test.Y, train.Y)):
-        hint = f"give {name} the columns of the training table"
-        what = "transposed" if theirs.ndim == 2 else "with its first axis last"
-        expected = _shape_like(theirs.shape[:-1], train)
-        expect_shape(f"{name}, {what},", ours, expected, hint=hint)
+        test = train.only(np.arange(0))
+    shapes = {"X": (test.shape, train.shape), "Y": (test.label_shape, train.label_shape)}
+    for name, (ours, theirs) in shapes.items():
+        hint = f"give test_{name} the columns of the training table"
+        what = "transposed" if len(theirs) == 1 else "with its first axis last"
+        array = _in_form((*ours, test.count))
+        expect_shape(f"test_{name}, {what},", array, _shape_like(theirs, train), hint=hint)
     shape, classes, vocabulary = None, None, None
     if file.holds("image_shape"):
         shape = file.numbers("image_shape", (3,)).tolist()
@@ -608,16 +673,18 @@ def _read_examples(file: _InHDF5 | _InNpz) -> DataSet:
     return DataSet(train, test, shape, classes, vocabulary=vocabulary)
 
 
-def _read_part(file: _InHDF5 | _InNpz, part: str) -> Batch:
-    X = file.numbers(f"{part}_X", None)
-    if X.ndim < 2:
+def _read_part(file: _InHDF5 | _InNpz, part: str) -> Examples:
+    X = file.table(f"{part}_X")
+    if len(X.shape) < 2:
         where = f"{part}_X in {file.place}"
-        expect_shape(where, X, ("m", "n_x"), hint="give one row per example")
-    Y = file.numbers(f"{part}_Y", None)
+        expect_shape(where, _in_form(X.shape), ("m", "n_x"), hint="give one row per example")
+    Y = file.table(f"{part}_Y")
     if Y.shape[:1] != X.shape[:1]:
-        shape = (len(X), "n_y") if Y.ndim == 2 else (len(X), *Y.shape[1:])
+        shape = (len(X), "n_y") if len(Y.shape) == 2 else (len(X), *Y.shape[1:])
         where = f"{part}_Y in {file.place}"
-        expect_shape(where, Y, shape, hint="give one row per example")
+        expect_shape(where, _in_form(Y.shape), shape, hint="give one row per example")
+    if isinstance(X, StoredArray) or isinstance(Y, StoredArray):
+        return _stored_part(file, part, X, Y)
     rows = {"X": X, "Y": Y[:, np.newaxis] if Y.ndim == 1 else Y}
     if file.holds(f"{part}_weights"):
         rows["weights"] = file.numbers(f"{part}_weights", (len(X),))[:, np.newaxis]
@@ -631,6 +698,23 @@ def _read_part(file: _InHDF5 | _InNpz, part: str) -> Batch:
         return Batch(arrays["X"], arrays["Y"], arrays.get("weights"), lengths)
     except BadInput as error:
         raise BadInput(f"the {part} part in {file.place}: {error}") from error
+
+
+def _stored_part(
+    file: _InHDF5 | _InNpz, part: str, X: AnyArray | StoredArray, Y: AnyArray | StoredArray
+) -> Stored:
+    more: dict[str, AnyArray | StoredArray] = {}
+    for name in ("weights", "lengths"):
+        if file.holds(f"{part}_{name}"):
+            array = more[name] = file.table(f"{part}_{name}")
+            where = f"{part}_{name} in {file.place}"
+            expect_shape(where, _in_form(array.shape), (len(X),), hint="give one per example")
+    if "lengths" in more and more["lengths"].dtype.kind not in "iu":
+        raise BadInput(
+            f"{part}_lengths in {file.place} holds {more['lengths'].dtype}, expected integers."
+        )
+    dtype = X.dtype.newbyteorder("=") if X.dtype.kind == "f" else np.dtype(np.float64)
+    return Stored(X, Y, more.get("weights"), more.get("lengths"), dtype)
 
 
 def save_table(path: AnyPath, data: DataSet) -> None:
@@ -652,8 +736,8 @@ def save_table(path: AnyPath, data: DataSet) -> None:
         array([[3.]])
     """
     tables: dict[str, ArrayLike] = {}
-    for part in ("train", "test"):
-        batch = getattr(data, part)
+    for part in _PARTS:
+        batch = getattr(data, part).in_memory()
         for name in ("X", "Y", "weights"):
             if (array := getattr(batch, name)) is not None:
                 rows = np.ascontiguousarray(examples_first(array))

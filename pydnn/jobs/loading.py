@@ -37,6 +37,7 @@ def data_of(
     *,
     image_size: Sequence[int] | None = None,
     vocabulary: Vocabulary | None = None,
+    mapped: bool | None = None,
 ) -> DataSet:
     """The data set of a recipe, loaded with the options that the recipe gives for its data.
 
@@ -49,6 +50,8 @@ def data_of(
         image_size: Height and width of the images that pictures in a folder become; by default
             those of the recipe.
         vocabulary: The symbols of a text, if they are known; by default those in the file.
+        mapped: Whether examples stay in their file; None if they would take more than a quarter of
+            the free memory. No bit depends on it.
 
     Raises:
         BadInput: If pydnn cannot find the data set, it is damaged, its images do not have the size
@@ -68,6 +71,7 @@ def data_of(
         weights=recipe.example_weights,
         text=text,
         vocabulary=vocabulary,
+        mapped=mapped,
     )
     if text is not None and text.streams:
         _expect_streams(recipe, text.streams)

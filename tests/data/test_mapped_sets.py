@@ -1,0 +1,136 @@
+"""Data sets whose examples stay in their file."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from pydnn import BadInput, Batch
+from pydnn.cli import main
+from pydnn.data import DataSet, Stored, load_data_set, load_table, save_table
+from pydnn.jobs.loading import data_of
+from pydnn.recipes.recipe import Recipe
+from pydnn.storage.hdf5 import write_hdf5
+
+
+def arrays(m=12, shape=(7,), seed=1, **more):
+    rng = np.random.default_rng(seed)
+    X = rng.integers(0, 256, (m, *shape)).astype("u1")
+    return {"X": X, "Y": rng.integers(0, 3, m), **more}
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(train, test=None, name="data.h5", **rest):
+        parts = {"train": train, **({} if test is None else {"test": test})}
+        every = {f"{part}_{n}": a for part, some in parts.items() for n, a in some.items()}
+        write_hdf5(tmp_path / name, arrays=every | rest)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("shape", [(7,), (4, 3, 2), (5, 2)])
+def test_mapped_data_is_that_in_memory(file, dtype, shape):
+    more = {"weights": np.arange(12) + 0.5}
+    if len(shape) == 2:
+        more["lengths"] = np.arange(12) % 5 + 1
+    train, test = arrays(shape=shape, **more), arrays(5, shape, 2)
+    path = file(train, test, classes=np.array([b"a", b"b", b"c"]))
+    ours = load_data_set(path, dtype=dtype, mapped=True)
+    theirs = load_data_set(path, dtype=dtype, mapped=False)
+    assert isinstance(ours.train, Stored)
+    assert isinstance(ours.test, Stored)
+    for part in ("train", "test"):
+        assert getattr(ours, part).in_memory() == getattr(theirs, part)
+        assert getattr(ours, part).in_memory().X.dtype == dtype
+    assert ours.classes == theirs.classes == ("a", "b", "c")
+    assert load_data_set(path, dtype=dtype).train == theirs.train  # it is small
+
+
+def test_data_without_a_test_part_has_an_empty_one(file):
+    data = load_table(file(arrays()), mapped=True)
+    assert (data.test.count, data.test.shape, data.test.label_shape) == (0, (7,), (1,))
+
+
+def test_data_is_mapped_if_it_would_take_more_than_a_quarter_of_the_free_memory(file, monkeypatch):
+    path = file(arrays())  # 12 times 8 numbers, of 8 bytes as floats
+    monkeypatch.setattr("pydnn.data.sets.free_memory", lambda: 4 * 768)
+    assert isinstance(load_data_set(path).train, Batch)
+    monkeypatch.setattr("pydnn.data.sets.free_memory", lambda: 4 * 768 - 4)
+    assert isinstance(load_data_set(path).train, Stored)
+    assert isinstance(load_data_set(path, mapped=False).train, Batch)
+    monkeypatch.setattr("pydnn.data.sets.free_memory", lambda: None)
+    assert isinstance(load_data_set(path).train, Batch)
+
+
+def test_files_that_cannot_be_mapped_are_read_if_they_fit_and_else_refused(tmp_path, monkeypatch):
+    path = tmp_path / "chunked.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("train_X", data=np.ones((12, 7)), chunks=(4, 7), compression="gzip")
+        file["train_Y"] = np.arange(12) % 2
+    advice = "train_X .* is compressed .*: copy it once with pydnn data import"
+    with pytest.raises(BadInput, match=advice):
+        load_data_set(path, mapped=True)
+    monkeypatch.setattr("pydnn.data.sets.free_memory", lambda: 1000)
+    assert isinstance(load_data_set(path).train, Batch)
+    monkeypatch.setattr("pydnn.data.sets.free_memory", lambda: 700)
+    with pytest.raises(BadInput, match=f"would take 768 B in memory, of 700 B free, but {advice}"):
+        load_data_set(path)
+
+
+def test_what_is_not_a_file_of_arrays_cannot_stay_in_it(tmp_path):
+    np.savez(tmp_path / "data.npz", train_X=np.ones((3, 2)), train_Y=np.ones(3))
+    for name in (tmp_path / "data.npz", "drawn-cats"):
+        with pytest.raises(BadInput, match=r"mapped is True, but .* is not an HDF5 file of arrays"):
+            load_data_set(name, mapped=True)
+
+
+def test_mapped_arrays_that_do_not_fit_are_refused_as_in_memory(file):
+    for changes, message in (
+        ({"Y": np.zeros(11)}, r"train_Y in .* has shape \(11,\), expected \(12,\)"),
+        ({"X": np.zeros(12)}, r"train_X in .* has shape \(12,\), expected \(m, n_x\)"),
+        ({"weights": np.zeros(3)}, r"train_weights in .* has shape \(3,\)"),
+        ({"lengths": np.ones(12)}, "train_lengths in .* holds float64, expected integers"),
+    ):
+        path = file(arrays() | changes, name=f"{next(iter(changes))}.h5")
+        with pytest.raises(BadInput, match=message):
+            load_table(path, mapped=True)
+    other = file(arrays(), arrays(5, (6,)), name="other.h5")
+    with pytest.raises(
+        BadInput, match=r"test_X, transposed, has shape \(6, 5\), expected \(7, m\)"
+    ):
+        load_table(other, mapped=True)
+
+
+def test_images_in_files_become_what_the_network_takes(file):
+    path = file(arrays(shape=(48,)), image_shape=np.array([4, 4, 3]))
+    images = Recipe(
+        str(path), "serial(conv(2, 3), flatten, dense(3))", "softmax_cross_entropy()", "adam()", 3
+    )
+    ours, theirs = (data_of(images, mapped=mapped) for mapped in (True, False))
+    assert ours.train.shape == (4, 4, 3)
+    assert ours.train.in_memory() == theirs.train
+
+
+def test_the_command_line_trains_on_a_file_as_on_memory(file, tmp_path, capsys):
+    path = file(arrays(40), arrays(10, seed=2))
+    results = []
+    for option in ("--mapped", "--no-mapped"):
+        arguments = ["train", "--data", str(path), "--network", "dense(3)", "--json"]
+        arguments += ["--loss", "softmax_cross_entropy", "--batches", "mini_batches(16)"]
+        arguments += ["--iterations", "3", "--standardize", "--run", str(tmp_path / option), option]
+        assert main(arguments) == 0
+        result = json.loads(capsys.readouterr().out)
+        recorded = (tmp_path / option / "recipe.toml").read_text()
+        results.append(({k: v for k, v in result.items() if k not in ("run", "seconds")}, recorded))
+    assert results[0] == results[1]
+
+
+def test_a_mapped_data_set_can_be_saved_again(file, tmp_path):
+    data = load_table(file(arrays(), arrays(3)), mapped=True)
+    save_table(tmp_path / "again.h5", data)
+    again = load_table(tmp_path / "again.h5")
+    assert again == DataSet(data.train.in_memory(), data.test.in_memory())
