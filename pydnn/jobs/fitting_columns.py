@@ -6,7 +6,7 @@ the same bits as for the same rows in memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import attrs
 import numpy as np
@@ -23,11 +23,15 @@ from pydnn.jobs.columns import (
     NumberColumn,
 )
 from pydnn.jobs.medians import medians
-from pydnn.jobs.standardization import fit_standardization
+from pydnn.jobs.standardization import (
+    Standardization,
+    fit_standardization,
+    fit_standardization_over,
+)
 from pydnn.jobs.targets import CLASSES, LABELS, NUMBERS, Targets, listed
 from pydnn.losses import Loss
 from pydnn.numerics import Numerics, fast
-from pydnn.records import Batch, FloatArray, IntArray
+from pydnn.records import Batch, Examples, FloatArray, IntArray
 
 __all__ = ["MOST_CATEGORIES", "fit_columns"]
 
@@ -170,9 +174,15 @@ def _standardized(
     numbers = {place: part for place, part in enumerate(parts) if isinstance(part, NumberColumn)}
     if not numbers:
         return parts
-    filled = _Filled(train, tuple(numbers), tuple(part.fill for part in numbers.values()))
+    places = list(numbers)
+    fills = np.array([[part.fill] for part in numbers.values()])
+
+    def filled(block: Batch) -> Batch:
+        X = block.X[places]
+        return Batch(np.where(np.isnan(X), fills, X), block.Y)
+
     names = [f"column {part.name!r}" for part in numbers.values()]
-    fitted = fit_standardization(filled.take(slice(None)).X, numerics=numerics, names=names)
+    fitted = _fitted(train.then(filled), numerics, names)
     scales = np.hstack([fitted.mean, fitted.deviation]).tolist()
     scaled = {
         place: attrs.evolve(part, mean=mean, deviation=deviation)
@@ -181,18 +191,10 @@ def _standardized(
     return [scaled.get(place, part) for place, part in enumerate(parts)]
 
 
-@attrs.frozen
-class _Filled:
-    """The numbers of some columns, with missing ones filled in."""
-
-    train: TableBatch | StoredTableBatch
-    places: tuple[int, ...]
-    fills: tuple[float, ...]
-
-    def take(self, which: slice) -> Batch:
-        X = self.train.take(which).X[list(self.places)]
-        filled = np.where(np.isnan(X), np.array(self.fills)[:, np.newaxis], X)
-        return Batch(filled, filled[:0])
+def _fitted(numbers: Examples, numerics: Numerics, names: Sequence[str]) -> Standardization:
+    if isinstance(numbers, Batch):
+        return fit_standardization(numbers.X, numerics=numerics, names=names)
+    return fit_standardization_over(numbers, numerics=numerics, names=names)
 
 
 # Targets
@@ -267,6 +269,11 @@ def _fit_numbers(train: TableBatch | StoredTableBatch, loss: Loss, numerics: Num
             )
     if not loss.takes_scaled:
         return unscaled
-    Y = np.hstack(list(_labels(train, unscaled)))
-    fitted = fit_standardization(Y, numerics=numerics, names=[f"target {name!r}" for name in names])
+
+    def labels(block: Batch) -> Batch:
+        assert isinstance(block, TableBatch)
+        Y = unscaled.labels(block.target)
+        return Batch(Y, Y)
+
+    fitted = _fitted(train.then(labels), numerics, [f"target {name!r}" for name in names])
     return Targets(names, NUMBERS, (), fitted.mean, fitted.deviation)

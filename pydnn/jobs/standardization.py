@@ -136,15 +136,17 @@ MOST_AT_ONCE = 1 << 24  # numbers of images or sequences whose means are compute
 
 
 @ignoring_underflow
-def fit_standardization_over(examples: Examples, *, numerics: Numerics = fast) -> Standardization:
+def fit_standardization_over(
+    examples: Examples, *, numerics: Numerics = fast, names: Sequence[str] = ()
+) -> Standardization:
     """Fit a standardization to finite examples in files, which stay there.
 
-    It has the bits of `fit_standardization` for the same examples in memory, if each of them is
-    contiguous.
+    It has the bits of `fit_standardization` for the same examples in the same memory order.
 
     Args:
-        examples: The examples.
+        examples: The examples; either each of them or each feature is contiguous in what they give.
         numerics: The arithmetic of the means.
+        names: Names of the features, for error messages; by default their numbers.
 
     Raises:
         BadInput: As `fit_standardization` does.
@@ -160,9 +162,9 @@ def fit_standardization_over(examples: Examples, *, numerics: Numerics = fast) -
     if len(shape) > 2 and math.prod(shape) <= MOST_AT_ONCE:
         batch = examples.in_memory()
         columns = columns_of_steps(batch.X, batch.lengths)
-        return _fitted(_AtOnce(columns, None, numerics), dtype)
+        return _fitted(_AtOnce(columns, None, numerics), dtype, names)
     source = _OfBlocks if len(shape) > 2 else _OfRows
-    return _fitted(source(examples, numerics), dtype)
+    return _fitted(source(examples, numerics), dtype, names)
 
 
 def _expect_features(shape: tuple[int, ...], has_lengths: bool) -> None:
@@ -218,7 +220,7 @@ class _OfRows:
         m, sum_rows = self.examples.count, self.numerics.sum_rows
 
         def rows(start: int, stop: int) -> FloatArray:
-            return np.ascontiguousarray(function(self.examples.take(slice(start, stop)).X).T)
+            return function(self.examples.take(slice(start, stop)).X).T
 
         if sum_rows is None:
             return self.numerics.sum(rows(0, m), axis=0).T / m

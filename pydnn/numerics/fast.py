@@ -32,6 +32,7 @@ __all__ = ["error_function", "fast"]
 _SMALL, _MANY = 10_000, 1_000_000
 _SHORT_SUM = 64  # terms of a product in a stack below which the stack is copied into one product
 _PANEL, _ROWS_OF_A_BLOCK = 32, 256  # LAPACK decomposes blocks of this size in one thread
+_UNROLLED = 128  # contiguous numbers that NumPy adds without halving them
 _NUMBERS_OF_ROWS = 1 << 20  # numbers of a matrix that are in memory while its rows are added
 _TINY, _FEW_COLUMNS = 4096, 128  # numbers and columns up to which a product with ones sums faster
 
@@ -109,9 +110,10 @@ def _sum(
 
 
 def _sum_rows(count: int, rows: Callable[[int, int], FloatArray], /) -> FloatArray:
-    columns = rows(0, min(1, count)).shape[1]
-    if columns == 1:  # which NumPy adds pairwise
-        return _sum(rows(0, count), axis=0)
+    some = rows(0, min(2, count))
+    columns, flags = some.shape[1], some.flags
+    if columns == 1 or not flags.c_contiguous:
+        return _sum_contiguous(0, count, rows, max(_UNROLLED, _NUMBERS_OF_ROWS // columns))
     # NumPy adds one row after the other to the sum, so the sum of some rows is continued as a row.
     size = max(1, _NUMBERS_OF_ROWS // columns)
     total = np.add.reduce(rows(0, min(size, count)), axis=0, keepdims=True)
@@ -119,6 +121,21 @@ def _sum_rows(count: int, rows: Callable[[int, int], FloatArray], /) -> FloatArr
         more = np.concatenate([total, rows(start, min(start + size, count))])
         total = np.add.reduce(more, axis=0, keepdims=True)
     return total
+
+
+def _sum_contiguous(
+    start: int, count: int, rows: Callable[[int, int], FloatArray], most: int
+) -> FloatArray:
+    """The sum of rows whose columns are contiguous, of which `most` are in memory at a time.
+
+    NumPy adds contiguous numbers in pairs of halves, whose lengths it rounds to multiples of 8,
+    down to 128 numbers. A half is such a sum itself, so it can be summed alone.
+    """
+    if count <= most:
+        return _sum(rows(start, start + count), axis=0)
+    half = count // 2 - count // 2 % 8
+    first = _sum_contiguous(start, half, rows, most)
+    return first + _sum_contiguous(start + half, count - half, rows, most)
 
 
 def _mean(a: FloatArray) -> float:

@@ -148,9 +148,10 @@ class Numerics(Unchanging):
             result near 0 may have fewer correct digits than those of `logistic` and `tanh`. `out`
             may be Z. It has no fingerprint of its own either.
         convolution: The products of a kernel with the windows of images, and their gradients.
-        sum_rows: `(count, rows)`: `sum` along the first axis of a matrix (count, n) in C order, bit
-            for bit, of which `rows(start, stop)` makes some rows as a new array; so they need not
-            be in memory at the same time. None for all at once.
+        sum_rows: `(count, rows)`: `sum` along the first axis of a matrix (count, n), bit for bit,
+            of which `rows(start, stop)` makes some rows as a new array in the memory order of the
+            matrix, C or Fortran; so they need not be in memory at the same time. None for all at
+            once.
         exact: Whether results have the same bits on every machine.
         expect_sound: A function that raises BadInput in a process where bits would differ.
         prepare: A function that training calls once on its examples, and a recurrent stage on the
