@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, Self, TypeAlias, TypeVar
 
 import attrs
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from pydnn.checks import BadInput, expect_shape
+from pydnn.checks import BadInput, BadRow, expect_shape
 from pydnn.sequences import expect_lengths
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "as_array",
     "block_size",
     "contiguous",
+    "each_block",
     "examples_first",
     "examples_last",
     "freeze",
@@ -43,6 +44,7 @@ AnyArray: TypeAlias = NDArray[np.generic]  # entries of any kind
 AnyDType: TypeAlias = np.dtype[np.generic]
 Fields: TypeAlias = "list[attrs.Attribute[Any]]"  # the fields of an attrs class
 _Scalar = TypeVar("_Scalar", bound=np.generic)
+_Result = TypeVar("_Result")
 _Record = TypeVar("_Record", bound=attrs.AttrsInstance)
 
 
@@ -313,6 +315,27 @@ def block_size(shape: tuple[int, ...]) -> int:
     """
     most = max(1, _NUMBERS_IN_A_BLOCK // max(1, math.prod(shape)))
     return 1 << (most.bit_length() - 1)
+
+
+def each_block(function: Callable[[Batch], _Result], blocks: Iterable[Batch]) -> Iterator[_Result]:
+    """What a function makes of each of consecutive blocks of examples.
+
+    Raises:
+        BadRow: As the function does, with the number of the row among those of all blocks.
+
+    Example:
+        >>> blocks = [nn.Batch([[1.0, 2.0]], [[0, 1]]), nn.Batch([[3.0]], [[1]])]
+        >>> list(each_block(lambda block: float(block.X.sum()), blocks))
+        [3.0, 3.0]
+    """
+    rows = 0
+    for block in blocks:
+        try:
+            result = function(block)
+        except BadRow as error:
+            raise error.after(rows) from error
+        yield result
+        rows += block.count
 
 
 class Examples(Protocol):

@@ -5,22 +5,27 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
-from pydnn.checks import BadInput, Json, path_of
+from pydnn.checks import BadInput, BadRow, Json, path_of
 from pydnn.cli.output import say, say_json
 from pydnn.cli.run_options import Commands, add_model_options, model_of, option_group
 from pydnn.data import columns_of, load_photo
+from pydnn.data.stored_tables import StoredTable
 from pydnn.data.table_files import read_examples
+from pydnn.data.tables import Table
 from pydnn.jobs.loading import rows_in
 from pydnn.jobs.model import Model
 from pydnn.jobs.scores import names_of, predicted
 from pydnn.jobs.targets import Targets
 from pydnn.recipes.recipe import DTYPES
 from pydnn.records import FloatArray
-from pydnn.storage.files import is_free, write_text
+from pydnn.storage.files import is_free, write_atomically
+from pydnn.training.evaluation import MOST_INPUTS
 
 __all__ = ["add_to"]
 
@@ -88,9 +93,7 @@ def _run(args: argparse.Namespace) -> int:
             "for each picture: use Model.predict in Python."
         )
     names = names_of(model, task, len(P))
-    if task == "two classes":  # the network returns the probability of class 1 alone
-        P = np.concatenate([1 - P, P])
-    answers = [_answer(task, names, column.tolist()) for column in P.T]
+    answers = [_answer(task, names, column.tolist()) for column in _of_each(task, P).T]
     if args.json:
         rows = [{"file": str(f), **a} for f, (a, _) in zip(args.files, answers, strict=True)]
         say_json({"predictions": rows})
@@ -138,39 +141,63 @@ def _predict_rows(args: argparse.Namespace, model: Model) -> int:
     if args.out and not is_free(args.out):
         raise BadInput(f"{args.out} exists already, expected a new file: give another --out.")
     table = rows_in(args.files[0], columns)
-    task, P = predicted(model, table, [f"row {number + 1}" for number in range(table.rows)])
+    parts = _predicted_rows(model, table)
+    task, P = next(parts)
     names = names_of(model, task, len(P))
     if args.proba and names is None:
         raise BadInput(
             f"{args.folder} predicts numbers, which have no probabilities: leave out --proba."
         )
-    all_P = np.concatenate([1 - P, P]) if task == "two classes" else P
+    every = itertools.chain([P], (P for _, P in parts))
     if args.json:
-        answers = [_answer(task, names, column.tolist())[0] for column in all_P.T]
-        rows = [{"row": number, **answer} for number, answer in enumerate(answers, 1)]
-        say_json({"predictions": rows})
+        columns_of_all = (column.tolist() for P in every for column in _of_each(task, P).T)
+        answers = (_answer(task, names, numbers)[0] for numbers in columns_of_all)
+        say_json({"predictions": [{"row": row, **a} for row, a in enumerate(answers, 1)]})
         return 0
-    lines = _csv(columns.targets, P, all_P if args.proba else None, names or ())
+    lines = _csv(columns.targets, task, every, names or (), proba=args.proba)
     if not args.out:
-        say(*lines)
+        for line in lines:
+            say(line)
         return 0
-    write_text(args.out, "".join(f"{line}\n" for line in lines))
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            file.writelines(f"{line}\n".encode() for line in lines)
+
+    write_atomically(args.out, write)
     say(f"{table.rows} predictions in {args.out}")
     return 0
 
 
+def _predicted_rows(model: Model, table: Table | StoredTable) -> Iterator[tuple[str, FloatArray]]:
+    """The task and the predictions for rows, block by block if they are many and in a file."""
+    few, start = table.rows * len(table.columns) <= MOST_INPUTS, 0
+    for block in [table] if few or isinstance(table, Table) else table.blocks():
+        names = [f"row {start + number + 1}" for number in range(block.rows)]
+        try:
+            yield predicted(model, block, names)
+        except BadRow as error:
+            raise error.after(start) from error
+        start += block.rows
+
+
+def _of_each(task: str, P: FloatArray) -> FloatArray:
+    """The probability of each class; of two classes the network returns that of class 1 alone."""
+    return np.concatenate([1 - P, P]) if task == "two classes" else P
+
+
 def _csv(
-    targets: Targets, P: FloatArray, probabilities: FloatArray | None, names: Sequence[str]
-) -> list[str]:
+    targets: Targets, task: str, every: Iterable[FloatArray], names: Sequence[str], *, proba: bool
+) -> Iterator[str]:
     """The predictions as records of a CSV file: a column of each target, and of each class."""
-    predictions = targets.of_predictions(P)
-    columns = [predictions] if predictions.ndim == 1 else list(predictions.T)
-    heading = list(targets.names)
-    if probabilities is not None:
-        columns += list(probabilities)
-        heading += [f"P({name})" for name in names]
-    rows = zip(*(map(_cell, column.tolist()) for column in columns), strict=True)
-    return [_record(heading), *map(_record, rows)]
+    yield _record([*targets.names, *(f"P({name})" for name in names if proba)])
+    for P in every:
+        predictions = targets.of_predictions(P)
+        columns = [predictions] if predictions.ndim == 1 else list(predictions.T)
+        if proba:
+            columns += list(_of_each(task, P))
+        rows = zip(*(map(_cell, column.tolist()) for column in columns), strict=True)
+        yield from map(_record, rows)
 
 
 def _record(cells: Iterable[object]) -> str:

@@ -41,6 +41,7 @@ from pydnn.data.image_sets import (
     to_batch,
 )
 from pydnn.data.stored import Stored, StoredArray
+from pydnn.data.stored_tables import StoredTable, StoredTableBatch
 from pydnn.data.table_files import (
     holds_examples,
     is_hdf5,
@@ -235,8 +236,8 @@ def load_data_set(
                 )
         return _text_data(path, text or lines(), test, vocabulary, dtype)
     if targets and a_file:
-        table = _table_at(path, targets)
-        return table_data(table, targets, test=test, ignore=ignore, weights=weights)
+        table = _table_at(path, targets, mapped)
+        return table_data(table, targets, test=test, ignore=ignore, weights=weights, mapped=mapped)
     options: dict[str, object] = {
         "target": ", ".join(targets),
         "test": test,
@@ -381,9 +382,11 @@ def images_for_testing(
     return chosen
 
 
-def _table_at(path: Path, targets: tuple[str, ...]) -> Table:
+def _table_at(path: Path, targets: tuple[str, ...], mapped: bool | None) -> Table | StoredTable:
     """The table in a file, whose targets may be in another file."""
-    table = read_table(path, mapped=False)
+    table = read_table(path, mapped=mapped)
+    if isinstance(table, StoredTable):
+        return table
     if path.suffix == ".npy" and len(targets) == 1 and targets[0].endswith(".npy"):
         file = path_of(targets[0])
         beside = path.parent / file.name
@@ -414,11 +417,13 @@ def table_data(
     test: object = "",
     ignore: Iterable[str] = (),
     weights: str = "",
+    mapped: bool | None = None,
 ) -> DataSet:
     """Make a data set of the rows of a table, for training and for testing.
 
     Args:
-        table: A `Table`, or anything that `Table.of` takes, such as a data frame.
+        table: A `Table`, a `StoredTable`, whose rows stay in its file, or anything that `Table.of`
+            takes, such as a data frame.
         target: The column, or columns, to predict.
         test: The test part: another table, its file, or the share of the rows to draw for it,
             between 0 and 1; "" for no test part. The draw depends only on the number of rows and
@@ -426,6 +431,7 @@ def table_data(
             classes, and the same share is drawn from each.
         ignore: Columns to leave out.
         weights: The column with the weight of each example; "" if all count the same.
+        mapped: Whether a test part in a file of its own stays there, see `read_table`.
 
     Raises:
         BadInput: If a column is missing or does not fit, naming it; or if a share is drawn from a
@@ -436,7 +442,7 @@ def table_data(
         >>> data.train.table["x"], data.test.target["y"]
         (array([3., 4., 5.]), array([2., 4.]))
     """
-    table = Table.of(table)
+    table = table if isinstance(table, StoredTable) else Table.of(table)
     ignored = columns_named(ignore)
     batch = table.examples(target, ignore=ignored, weights=weights)
     if isinstance(test, int | float) and not isinstance(test, bool):
@@ -449,23 +455,25 @@ def table_data(
     if isinstance(test, str | PathLike):
         path = path_of(test)
         try:
-            return DataSet(
-                batch, _second(read_table(path, texts=table.texts_alone, mapped=False), batch)
-            )
+            judged = read_table(path, texts=table.texts_alone, mapped=mapped)
+            return DataSet(batch, _second(judged, batch))
         except BadInput as error:
             raise BadInput(f"test part: {error}") from error
-    return DataSet(batch, _second(Table.of(test), batch))
+    judged = test if isinstance(test, StoredTable) else Table.of(test)
+    return DataSet(batch, _second(judged, batch))
 
 
 _TEST_KEY = Key(0).at("test")
 _NAMED = 10  # columns that a message names
 
 
-def _second(table: Table, first: TableBatch) -> TableBatch:
+def _second(
+    table: Table | StoredTable, first: TableBatch | StoredTableBatch
+) -> TableBatch | StoredTableBatch:
     """The examples of a second table, with the columns and the targets of the first."""
     names = [column.name for column in first.targets]
     ignored = [name for name in first.apart if name in table.names]
-    weights = first.apart[-1] if first.weights is not None else ""
+    weights = first.apart[-1] if first.has_weights else ""
     apart = [name for name in ignored if name != weights]
     return table.examples(names, ignore=apart, weights=weights).like(first)
 

@@ -297,6 +297,11 @@ class StoredTable(NamedColumns):
         """The whole table in memory."""
         return self.take(slice(None))
 
+    def without_targets(self) -> StoredTableBatch:
+        """The rows as examples that have no targets, of which a model predicts some."""
+        no_columns = attrs.evolve(self.values, places=())
+        return StoredTableBatch(self.values, no_columns, features=self.columns)
+
     def examples(
         self,
         target: str | Iterable[str],

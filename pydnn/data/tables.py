@@ -334,6 +334,10 @@ class Table(NamedColumns):
     def _values_of(self, place: int) -> FloatArray:
         return as_array(self.values[place])
 
+    def without_targets(self) -> TableBatch:
+        """The rows as examples that have no targets, of which a model predicts some."""
+        return TableBatch(self.values, self.values[:0], features=self.columns)
+
     def examples(
         self,
         target: str | Iterable[str],

@@ -20,6 +20,7 @@ from pydnn.data import (
     table_data,
 )
 from pydnn.data.stored import Stored
+from pydnn.data.stored_tables import StoredTable, StoredTableBatch
 from pydnn.descriptions.builders import build
 from pydnn.jobs.columns import Columns
 from pydnn.keys import Key
@@ -196,7 +197,7 @@ def examples_of(recipe: Recipe, data: object) -> DataSet | Examples:
     )
 
 
-def rows_in(path: AnyPath, columns: Columns) -> Table:
+def rows_in(path: AnyPath, columns: Columns) -> Table | StoredTable:
     """The rows of a table's file, for a model to predict.
 
     Args:
@@ -207,10 +208,12 @@ def rows_in(path: AnyPath, columns: Columns) -> Table:
     Raises:
         BadInput: If the file cannot be read.
     """
-    return read_table(path, texts=columns.texts, mapped=False)
+    return read_table(path, texts=columns.texts)
 
 
-def examples_in(path: AnyPath, columns: Columns, *, weights: str = "") -> TableBatch:
+def examples_in(
+    path: AnyPath, columns: Columns, *, weights: str = ""
+) -> TableBatch | StoredTableBatch:
     """The rows of a table's file with their targets, to evaluate a model on.
 
     Args:

@@ -31,6 +31,7 @@ from pydnn.checks import (
     shown,
 )
 from pydnn.data.stored import Stored
+from pydnn.data.stored_tables import StoredTable
 from pydnn.data.tables import Table, TableBatch
 from pydnn.data.texts import Vocabulary
 from pydnn.descriptions.builders import build
@@ -137,17 +138,17 @@ class Model:
         return self.inputs.columns
 
     def predict(
-        self, X: ArrayLike | Table | Stored, *, lengths: ArrayLike | None = None
+        self, X: ArrayLike | Table | StoredTable | Stored, *, lengths: ArrayLike | None = None
     ) -> AnyArray:
         """Predict probabilities or numbers for raw examples, or names and values for rows.
 
         Args:
             X: Raw examples along the last axis: columns (n_x, m), images (H, W, C, m) or columns
                 of these, sequences (T, n, m) or (T, m). The model standardizes them itself if its
-                recipe says so. A model of a table takes rows instead: a `Table`, or anything that
-                `Table.of` takes, such as a data frame. Examples in files are read block by block.
-                Sequences may have another number of steps,
-                and images another size, than in training if no parameter depends on it.
+                recipe says so. A model of a table takes rows instead: a `Table`, a `StoredTable`,
+                or anything that `Table.of` takes, such as a data frame. Examples in files are read
+                block by block. Sequences may have another number of steps, and images another size,
+                than in training if no parameter depends on it.
             lengths: The number of valid steps of each sequence (m,); None if all steps are valid.
 
         Returns:
@@ -164,7 +165,7 @@ class Model:
         return P if self.columns is None else self.columns.targets.of_predictions(P)
 
     def predict_proba(
-        self, X: ArrayLike | Table | Stored, *, lengths: ArrayLike | None = None
+        self, X: ArrayLike | Table | StoredTable | Stored, *, lengths: ArrayLike | None = None
     ) -> FloatArray:
         """Predict the probability of each class, in the order of `classes`.
 
@@ -193,7 +194,7 @@ class Model:
         return P if self.columns is None else P.T
 
     def outputs(
-        self, X: ArrayLike | Table | Stored, *, lengths: ArrayLike | None = None
+        self, X: ArrayLike | Table | StoredTable | Stored, *, lengths: ArrayLike | None = None
     ) -> FloatArray:
         """Predict probabilities or numbers for raw examples of any kind, in columns.
 
@@ -212,10 +213,11 @@ class Model:
         """
         if isinstance(X, Stored):
             return self._over(X)
-        if self.columns is not None or isinstance(X, Table):
+        if self.columns is not None or isinstance(X, Table | StoredTable):
             if lengths is not None:
                 raise BadInput("lengths are for sequences, but X is a table: leave them out.")
-            return self._outputs(X, None)
+            table = X if isinstance(X, StoredTable) else Table.of(X)
+            return self._over(table.without_targets())
         array = self._examples(as_array(X))
         valid = None
         if lengths is not None:

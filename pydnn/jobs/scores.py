@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from pydnn.checks import BadInput, expect_finite, fixed
 from pydnn.data import DataSet
+from pydnn.data.stored_tables import StoredTable
 from pydnn.data.tables import Table, TableBatch, TableExamples
 from pydnn.descriptions.builders import build
 from pydnn.jobs.inputs import expect_finite_from
@@ -103,7 +104,7 @@ class Score:
 
 def predicted(
     model: Model,
-    X: FloatArray | Table,
+    X: FloatArray | Table | StoredTable,
     names: Sequence[object],
     *,
     lengths: ArrayLike | None = None,

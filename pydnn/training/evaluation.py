@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TypeGuard
 
 import attrs
@@ -14,7 +15,7 @@ from pydnn.checks import expect_count
 from pydnn.losses import Loss
 from pydnn.metrics import METRICS, Metric, score, tally
 from pydnn.numerics import Numerics, fast
-from pydnn.records import Batch, Examples, FloatArray, freeze
+from pydnn.records import Batch, Examples, FloatArray, each_block, freeze
 from pydnn.sequences import columns_with_labels
 from pydnn.stages.base import Context, Stage
 from pydnn.training.pipeline import StepInfo, TrainState
@@ -135,7 +136,7 @@ def outputs_over(
     """
     if math.prod(examples.shape) * examples.count <= MOST_INPUTS:
         return [_outputs(outputs, labels, examples.in_memory())]
-    parts: Iterator[Outputs] = (_outputs(outputs, labels, block) for block in examples.blocks())
+    parts = each_block(partial(_outputs, outputs, labels), examples.blocks())
     first = next(parts)
     parts = itertools.chain([first], parts)
     of_each = (first.AL.size + first.examples.Y.size) / first.AL.shape[-1]
