@@ -7,6 +7,7 @@ bits of a training, and the number of workers does not.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -319,8 +320,10 @@ class Sharding:
         if shape_in not in self._shapes:
             self._shapes[shape_in] = self.network.init(Key(0), shape_in)[1]
         shape_out = self._shapes[shape_in]
-        parts = (examples_of_shard(batch, s, self.shards) for s in range(self.shards))
-        return [self.loss.weight_of((*shape_out, p.X.shape[-1]), p, self.numerics) for p in parts]
+        m = batch.count
+        bounds = [shard * m // self.shards for shard in range(self.shards + 1)]
+        parts = (batch.take(slice(*ends)) for ends in itertools.pairwise(bounds))
+        return [self.loss.weight_of((*shape_out, p.count), p, self.numerics) for p in parts]
 
 
 @attrs.frozen(eq=False)

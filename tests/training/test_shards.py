@@ -4,9 +4,12 @@ import pickle
 import attrs
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import pydnn as nn
 from pydnn.numerics.blas_threads import blas_threads, using_blas_threads
+from pydnn.testing import strategies
 from pydnn.training import Part, Shard, trace
 from pydnn.training.shards import ShardResult, add_up, examples_of_shard, gradient_of_shard
 from pydnn.workers import Spec, Task, serial
@@ -324,6 +327,25 @@ def test_sequences_agree_with_the_whole_batch(name, labels, lengths, weights):
     batch = nn.Batch(nn.Key(4).normal((T, 2, 13)), Y, weights, lengths)
     ours, whole, state = steps_of(network, loss, (T, 2), shards=5)
     agree(ours, whole, state, batch)
+
+
+@given(st.data())
+@settings(max_examples=8)
+def test_shards_add_up_for_any_network_batch_and_number_of_shards(data):
+    task = data.draw(st.sampled_from(nn.losses.TASKS))
+    n_out = {"two classes": 1, "many classes": 3, "several labels": 2}.get(task, 1)
+    network = data.draw(strategies.networks(n_out=n_out, random=False, statistics=False))
+    weighted = data.draw(st.booleans())
+    batch = data.draw(strategies.batches(task, m=data.draw(st.integers(2, 9)), weighted=weighted))
+    loss = data.draw(strategies.losses(task))
+    ours, whole, state = steps_of(
+        network, loss, (2,), shards=data.draw(st.integers(2, batch.count))
+    )
+    _, sum_of_shards = next(trace(ours, state, batch))
+    theirs = next(r for name, r in trace(whole, state, batch) if name == "backward")
+    assert sum_of_shards.cost == pytest.approx(theirs.cost, rel=1e-12, abs=1e-14)
+    scale = 1 + np.abs(theirs.grads.vector).max(initial=0.0)
+    assert np.abs(sum_of_shards.grads.vector - theirs.grads.vector).max(initial=0.0) < 1e-12 * scale
 
 
 def test_weights_of_steps_by_hand():
