@@ -45,14 +45,15 @@ class _Worker:
 
     def __init__(self) -> None:
         self._memory: dict[int, mmap.mmap] = {}
-        self._specs: collections.OrderedDict[str, Spec] = collections.OrderedDict()
+        # By digest, with the numbers of the segments that their arrays are in.
+        self._specs: collections.OrderedDict[str, tuple[Spec, set[int]]] = collections.OrderedDict()
         self._prepared = Prepared(_MOST_KEPT_SPECS)
 
     def answer(
         self, about: dict[str, Any], inline: Arguments, handles: list[int]
     ) -> list[bytes | memoryview]:
         for number in about["forget"]:
-            self._memory.pop(number, None)  # it lives as long as an array refers to it
+            self._forget(number)
         descriptors = iter(handles)
         for number, size, name, writeable in about["attach"]:
             handle = next(descriptors) if name is None else name
@@ -68,7 +69,7 @@ class _Worker:
         try:
             shared = {name: read(self._memory, place) for name, place in about["shared"].items()}
             arguments = {**about["arguments"], **inline, **shared}
-            task = Task(about["task"], self._specs[digest], arguments)
+            task = Task(about["task"], self._specs[digest][0], arguments)
             threads = about["threads"]
             with using_blas_threads(threads) if threads else contextlib.nullcontext():
                 result = self._prepared.run(task)
@@ -76,11 +77,21 @@ class _Worker:
         except (Exception, SystemExit) as error:
             return encoded({"": {"error": as_json(error)}})
 
-    def _spec(self, digest: str, *, arrays: dict[str, Any], allow: list[str], **texts: Any) -> Spec:
+    def _spec(
+        self, digest: str, *, arrays: dict[str, Any], allow: list[str], **texts: Any
+    ) -> tuple[Spec, set[int]]:
         placed = {name: read(self._memory, place) for name, place in arrays.items()}
         spec = Spec(**texts, allow=tuple(allow), arrays=placed)
         spec.__dict__["digest"] = digest  # hashing large arrays again would take long
-        return spec
+        return spec, {place[0] for place in arrays.values()}
+
+    def _forget(self, number: int) -> None:
+        """Let go of a segment, and of what was prepared from the arrays in it."""
+        self._memory.pop(number, None)  # the system frees it when no array refers to it
+        for digest, (_, segments) in list(self._specs.items()):
+            if number in segments:
+                del self._specs[digest]
+                self._prepared.forget(digest)
 
     def _message(self, result: Result, number: int | None) -> list[bytes | memoryview]:
         """The message of a result, whose large arrays go to shared memory if they fit."""

@@ -32,7 +32,6 @@ __all__ = ["Processes", "processes"]
 
 _MOST_LOSSES = 5  # a task that ends so many workers would end all of them
 _MOST_WORKERS = 256
-_MOST_KEPT_SPECS = 4
 _WAKE_UP = 1.0 if os.name == "nt" else None  # seconds; Ctrl-C does not end a longer wait on Windows
 
 
@@ -49,13 +48,14 @@ class Processes(Closing):
         self.workers = expect_count("workers", workers, most=_MOST_WORKERS, hint=hint)
         self._events: _Events = queue.SimpleQueue()
         self._crew: list[_Worker] = []
-        self._specs: collections.OrderedDict[str, tuple[Spec, Arena, Json]] = (
-            collections.OrderedDict()
+        # The arrays of a spec in shared memory, for as long as somebody refers to the spec.
+        self._specs: weakref.WeakKeyDictionary[Spec, tuple[Arena, Json]] = (
+            weakref.WeakKeyDictionary()
         )
         self._arena = Arena()
         self._busy = threading.Lock()
         # Also at the end of the program, and when nobody refers to the executor any more.
-        self._finish = weakref.finalize(self, _end_all, self._crew)
+        self._finish = weakref.finalize(self, _end_all, self._crew, os.getpid())
         self._start()
 
     def __repr__(self) -> str:
@@ -205,6 +205,7 @@ class Processes(Closing):
         """
         _, (task, references) = numbered
         spec = task.spec
+        spec.expect_sendable()
         worker.expect_same_bits(portable=spec.portable)
         shared, inline, plain = by_size(task.arguments)
         if len(references) < len(shared):
@@ -226,16 +227,12 @@ class Processes(Closing):
 
     def _placed(self, spec: Spec) -> tuple[Arena, Json]:
         """The arrays of a spec in shared memory, and what a message says about the spec."""
-        if spec.digest not in self._specs:
-            spec.expect_sendable()
+        if spec not in self._specs:
             arena = Arena()
             references = arena.write(list(spec.arrays.values()))
             texts = {**spec.texts, "arrays": dict(zip(spec.arrays, references, strict=True))}
-            self._specs[spec.digest] = spec, arena, texts
-            while len(self._specs) > _MOST_KEPT_SPECS:
-                self._specs.popitem(last=False)
-        self._specs.move_to_end(spec.digest)
-        return self._specs[spec.digest][1:]
+            self._specs[spec] = arena, texts
+        return self._specs[spec]
 
 
 def processes(workers: int) -> Processes:
@@ -345,9 +342,10 @@ _Event = tuple[_Worker, bytearray | None]  # None at the end of the worker
 _Events = queue.SimpleQueue[_Event]
 
 
-def _end_all(crew: list[_Worker]) -> None:
-    for worker in crew:
-        worker.end()
+def _end_all(crew: list[_Worker], owner: int) -> None:
+    if os.getpid() == owner:  # not in a forked process, which has a copy of the executor
+        for worker in crew:
+            worker.end()
 
 
 def _environment() -> dict[str, str]:

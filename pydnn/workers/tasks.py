@@ -95,6 +95,12 @@ class Prepared:
         with using_blas_threads(1):
             return kind.run(self._of(task, kind), task.arguments)
 
+    def forget(self, digest: str) -> None:
+        """Forget what was prepared from the spec of this digest."""
+        with self._lock:
+            for name in [name for name in self._kept if name[1] == digest]:
+                del self._kept[name]
+
     def _of(self, task: Task, kind: Kind) -> Any:
         spec = task.spec
         if spec.live is not None:

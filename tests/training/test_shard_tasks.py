@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pydnn as nn
+from pydnn.data.stored import Stored
 from pydnn.runs.state_arrays import state_fingerprint
+from pydnn.storage.mapped import open_stored
 from pydnn.training.shard_tasks import _run_length
 from pydnn.workers import Spec, Task, serial, threads
 from pydnn.workers.encoding import decoded, encoded
@@ -225,3 +227,19 @@ def test_a_step_gathers_no_inputs_for_workers_that_keep_the_data(monkeypatch):
     job.train_step(job.state, batch)
     assert "X" not in batch._made
     assert np.array_equal(batch.X, POINTS.X)
+
+
+def test_examples_in_files_give_the_bits_of_those_in_memory(tmp_path):
+    X = (nn.Key(1).uniform((40, 6)) * 255).astype(np.uint8)
+    Y = (X[:, 0] > 100).astype(np.uint8)
+    np.save(tmp_path / "X.npy", X)
+    np.save(tmp_path / "Y.npy", Y)
+    places = (open_stored(tmp_path / name)["X"] for name in ("X.npy", "Y.npy"))
+    recipe = attrs.evolve(RECIPE, batches="mini_batches(16)", standardize=True, iterations=5)
+    with threads(2) as executor:
+        fingerprints = {
+            state_fingerprint(nn.train(recipe, data, executor=who).last)
+            for data in (nn.Batch(X.T, Y[np.newaxis]), Stored(*places))
+            for who in (None, executor, Sent(), Sent(keeps_data=True))
+        }
+    assert len(fingerprints) == 1

@@ -12,10 +12,13 @@ import time
 from pathlib import Path
 
 import attrs
+import numpy as np
 import pytest
 
 import pydnn as nn
+from pydnn.data.stored import Stored
 from pydnn.runs.state_arrays import state_fingerprint
+from pydnn.storage.mapped import open_stored
 from pydnn.workers import Spec, Task, processes, serial
 
 pytestmark = [
@@ -64,9 +67,13 @@ def expected():
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_the_bits_are_those_of_one_thread(count, expected):
+def test_the_bits_are_those_of_one_thread(count, expected, tmp_path):
+    for name in ("X", "Y"):
+        np.save(tmp_path / f"{name}.npy", np.ascontiguousarray(getattr(POINTS, name).T))
+    stored = Stored(*(open_stored(tmp_path / f"{name}.npy")["X"] for name in ("X", "Y")))
     with processes(count) as executor:
-        assert state_fingerprint(nn.train(RECIPE, POINTS, executor=executor).last) == expected
+        for data in (POINTS, stored):
+            assert state_fingerprint(nn.train(RECIPE, data, executor=executor).last) == expected
 
 
 def test_workers_that_are_killed_at_random_moments_change_no_bit(expected):

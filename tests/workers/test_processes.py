@@ -50,6 +50,10 @@ def test_tasks_go_through_shared_memory_survive_a_killed_worker_and_end_with_the
             assert result["X"].tobytes("A") == (BIG.T + (0, 1, 2)[add]).tobytes("A")
             assert result["X"].flags.f_contiguous
             assert not result["X"].flags.writeable
+        with pytest.raises(BadInput, match="workers in other processes"):
+            executor.map([Task("echo", Spec(live=object()))])
+        executor.map([Task("echo", Spec(arrays={"X": BIG}))])
+        assert len(executor._specs) == 1  # SPEC alone, the other one is gone with its arrays
         with pytest.raises(BadInput, match="there is no task"):
             executor.map([Task("ecko", SPEC)])
         os.kill(first, signal.SIGKILL if os.name != "nt" else signal.SIGTERM)

@@ -42,6 +42,9 @@ def test_specs_are_prepared_once_and_the_oldest_is_forgotten(monkeypatch):
     assert made == ["a", "b", "c"]
     prepared.run(Task("echo", Spec(recipe="b")))
     assert made == ["a", "b", "c", "b"]
+    prepared.forget(Spec(recipe="b").digest)
+    prepared.run(Task("echo", Spec(recipe="b")))
+    assert made == ["a", "b", "c", "b", "b"]
 
 
 def test_what_lives_in_this_process_is_not_prepared():
