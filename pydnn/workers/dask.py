@@ -13,13 +13,11 @@ import concurrent.futures
 import contextlib
 import importlib
 import itertools
-import logging
 import queue
 import re
-import sys
 import uuid
 import warnings
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
@@ -27,17 +25,18 @@ import attrs
 import numpy as np
 
 from pydnn import __version__
-from pydnn.checks import BadInput, Json, expect_real, first_line, import_extra, printable, shown
+from pydnn.checks import BadInput, Json, expect_real, first_line, printable, shown
 from pydnn.free_memory import free_memory
 from pydnn.numerics.blas_threads import blas_threads, using_blas_threads
 from pydnn.numerics.memory import empty
+from pydnn.workers.dask_local import DaskHere, distributed_module, no_warnings
 from pydnn.workers.encoding import decoded, encoded
 from pydnn.workers.failures import TaskFailed, as_error, as_json
 from pydnn.workers.interface import Closing, Result, Spec, Task, Value
 from pydnn.workers.joining import Report, own_report, refusal
 from pydnn.workers.tasks import Prepared, kind_of
 
-__all__ = ["Dask", "Keeper", "dask", "dask_setup"]
+__all__ = ["Dask", "Keeper", "dask"]
 
 _T = TypeVar("_T")
 _Piece: TypeAlias = "bytes | memoryview"
@@ -45,7 +44,6 @@ _Piece: TypeAlias = "bytes | memoryview"
 # Classes of Dask, which has no complete types.
 Client: TypeAlias = Any
 Future: TypeAlias = Any
-LocalCluster: TypeAlias = Any
 
 _ANSWERS = 10.0  # seconds in which a scheduler has to answer
 _PATIENCE = 30.0  # seconds without any worker until a run ends
@@ -56,7 +54,6 @@ _MOST_SPECS = 4  # that a worker keeps, as many as `Prepared`
 _MOST_LOCAL = 256
 _ADDRESS = re.compile(r"(?:tcp|tls)://(?:[^\s/:\[\]]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 _LOCAL = re.compile(r"local:([0-9]{1,4})")
-_LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application")
 _EXPECTED = (
     "expected tcp://HOST:PORT or tls://HOST:PORT of a scheduler, local:N for N processes on this "
     "machine, or a dask.distributed.Client"
@@ -101,13 +98,6 @@ class Keeper:
             with using_blas_threads(threads) if threads else contextlib.nullcontext():
                 results.append(self._prepared.run(task))
         return encoded(_shared(results))
-
-
-def dask_setup(worker: object) -> None:
-    """Leave Ctrl-C to the client, in a worker that `local:N` starts. Dask calls this there."""
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 # Messages. An array that several tasks share is in them once.
@@ -214,7 +204,7 @@ class Dask(Closing):
     def __init__(
         self,
         client: Client,
-        cluster: LocalCluster | None,
+        cluster: DaskHere | None,
         name: str,
         *,
         patience: float,
@@ -297,11 +287,10 @@ class Dask(Closing):
         self._watching.cancel()
         with contextlib.suppress(Exception):
             asyncio.run_coroutine_threadsafe(self._leave(), self._loop).result(_LEAVES)
-        with contextlib.suppress(Exception), _no_warnings():
+        with contextlib.suppress(Exception), no_warnings():
             self._client.close(timeout=_LEAVES)
         if self._cluster is not None:
-            with contextlib.suppress(Exception), _no_warnings():
-                self._cluster.close(timeout=_LEAVES)
+            self._cluster.close()
 
     # In the user's thread.
 
@@ -332,6 +321,7 @@ class Dask(Closing):
 
     async def _map(self, tasks: Sequence[Task]) -> list[Result]:
         results: dict[int, Result] = {}
+        losses: Counter[int] = Counter()
         portable = all(task.spec.portable for task in tasks)
         while waiting := [number for number in range(len(tasks)) if number not in results]:
             members = (await self._fitting(portable))[: len(waiting)]
@@ -347,25 +337,25 @@ class Dask(Closing):
                     results |= zip(run, answer, strict=True)
                 elif not isinstance(answer, _Lost):
                     raise answer
+                else:
+                    losses.update(run)
+                    if losses[run[0]] >= _MOST_LOSSES:
+                        raise _too_many(tasks[run[0]], str(answer))
         return [results[number] for number in range(len(tasks))]
 
     async def _alone(self, task: Task) -> Result:
         """The result of one task, which has a worker for itself."""
-        lost: list[str] = []
-        while len(lost) < _MOST_LOSSES:
+        for _ in range(_MOST_LOSSES):
             member = await self._free(task.spec.portable)
             member.busy = True
             try:
                 return (await self._ask(member, [task]))[0]
-            except _Lost:
-                lost.append(member.address)
+            except _Lost as lost:
+                last = lost
             finally:
                 member.busy = False
                 self._changed.set()
-        raise BadInput(
-            f"{len(lost)} workers ended while they did the same task ({task.name}), the last one "
-            f"was {lost[-1]}: give workers more memory, or look at what they logged."
-        )
+        raise _too_many(task, str(last))
 
     async def _free(self, portable: bool) -> _Member:
         while True:
@@ -451,6 +441,8 @@ class Dask(Closing):
     async def _watch(self) -> None:
         """Let workers join, and see which ones are gone."""
         while True:
+            if self._cluster is not None:
+                self._cluster.renew(joined=bool(self._members))
             with contextlib.suppress(OSError, TimeoutError):  # it may answer the next time
                 there = await asyncio.wait_for(
                     self._client.scheduler.ncores(workers=None), _ANSWERS
@@ -509,6 +501,13 @@ class Dask(Closing):
             self._lose(member)
 
 
+def _too_many(task: Task, last: str) -> BadInput:
+    return BadInput(
+        f"{_MOST_LOSSES} workers ended while they did the same task ({task.name}), the last one "
+        f"was {last}: give workers more memory, or look at what they logged."
+    )
+
+
 async def _new_event() -> asyncio.Event:
     return asyncio.Event()
 
@@ -535,13 +534,13 @@ def dask(
     """
     patience = expect_real("patience", patience, positive=True, hint="give a number of seconds")
     name, count = _named(cluster)
-    distributed = _distributed()
-    local = _local_cluster(distributed, count) if count else None
+    distributed = distributed_module()
+    local = DaskHere(count) if count else None
     try:
-        client = _own_client(distributed, local or cluster, name)
+        client = _own_client(distributed, local.scheduler_address if local else cluster, name)
     except BaseException:
         if local is not None:
-            local.close(timeout=_LEAVES)
+            local.close()
         raise
     executor = Dask(client, local, name, patience=patience, on_refused=on_refused)
     try:
@@ -573,40 +572,6 @@ def _named(cluster: object) -> tuple[str, int]:
     return address, 0
 
 
-def _distributed() -> Any:
-    """The module of Dask, which writes no log if it is imported for pydnn alone."""
-    purpose = "a cluster of Dask"
-    if "distributed" in sys.modules:  # then its log belongs to whoever imported it
-        return import_extra("distributed", extra="dask", purpose=purpose)
-    config = import_extra("dask", extra="dask", purpose=purpose).config
-    silent = dict.fromkeys(_LOGGERS, "critical") | config.get("logging", {})
-    with config.set({"logging": silent}):
-        return import_extra("distributed", extra="dask", purpose=purpose)
-
-
-def _local_cluster(distributed: Any, count: int) -> LocalCluster:
-    try:
-        with _no_warnings():
-            cluster = distributed.LocalCluster(
-                n_workers=count,
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",  # for its web server; the default may be taken
-                worker_dashboard_address=None,
-                scheduler_kwargs={"dashboard": False},
-                memory_limit=None,  # Dask would end a worker whose arrays fill its share
-                preload=[__name__],
-                silence_logs=logging.CRITICAL,
-            )
-    except Exception as error:
-        raise BadInput(
-            f"local:{count} did not start ({first_line(error)}), expected {count} processes: in a "
-            'script, begin below the line  if __name__ == "__main__":'
-        ) from error
-    return cluster
-
-
 def _own_client(distributed: Any, cluster: Any, name: str) -> Client:
     """A client of pydnn, which carries messages straight to the workers."""
     options: dict[str, Any] = {}
@@ -616,7 +581,7 @@ def _own_client(distributed: Any, cluster: Any, name: str) -> Client:
     elif isinstance(cluster, str):
         _expect_scheduler(distributed, cluster, None)
     try:
-        with _no_warnings():  # of other versions, about which pydnn decides
+        with no_warnings():  # of other versions, about which pydnn decides
             client = distributed.Client(
                 cluster,
                 timeout=_ANSWERS,
@@ -664,10 +629,3 @@ def _silent(name: str, error: Exception) -> BadInput:
         f"no scheduler of Dask answers at {name} within {_ANSWERS:g} s ({reason}): start one, e.g. "
         "with: dask scheduler --host HOST"
     )
-
-
-@contextlib.contextmanager
-def _no_warnings() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

@@ -28,7 +28,7 @@ from pydnn.workers.joining import Report, refusal
 from pydnn.workers.memory import Arena, Reference, Segment, read
 from pydnn.workers.tasks import kind_of
 
-__all__ = ["Processes", "processes"]
+__all__ = ["Processes", "environment", "processes"]
 
 _MOST_LOSSES = 5  # a task that ends so many workers would end all of them
 _MOST_WORKERS = 256
@@ -269,7 +269,7 @@ class _Worker:
         self._wanted = 0  # bytes of the largest result so far
         self._results: list[Segment] = []
         self._attached: dict[int, weakref.ref[Segment]] = {}
-        self._child = Child("pydnn.workers.child:main", _environment())
+        self._child = Child("pydnn.workers.child:main", environment())
         threading.Thread(target=self._listen, args=[events], daemon=True).start()
 
     def send(
@@ -348,6 +348,7 @@ def _end_all(crew: list[_Worker], owner: int) -> None:
             worker.end()
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """The environment of a worker process, which is that of this process but for BLAS."""
     # One thread of BLAS: several workers share the cores.
     return {**os.environ, **dict.fromkeys(THREADS, "1")}

@@ -297,23 +297,21 @@ def test_one_recipe_has_the_same_bits_with_workers_killed_at_random_moments(clus
 
 KILLED = """
 import os, signal, sys
-import attrs
+from pathlib import Path
 from pydnn.jobs.job import prepare, run
 from pydnn.runs import create_run, record
 from pydnn.workers import dask
 from small_runs import small_data, small_recipe
 
-if __name__ == "__main__":  # every worker imports this file
-    folder, run_folder = map(__import__("pathlib").Path, sys.argv[1:])
-    recipe = small_recipe(folder, shards=2, network="serial(dense(4), relu(), dense(1))")
-    with dask("local:2") as executor:
-        job = prepare(recipe, small_data().train, executor=executor)
-        with create_run(run_folder, job, small_data()) as recording:
-            for state, info in record(recording, run(job), every=4):
-                if state.iteration == 7:
-                    pids = executor._client.run(os.getpid).values()
-                    print(*pids, flush=True)
-                    os.kill(os.getpid(), signal.SIGKILL)
+folder, run_folder = map(Path, sys.argv[1:])
+recipe = small_recipe(folder, shards=2, network="serial(dense(4), relu(), dense(1))")
+with dask("local:2") as executor:  # which imports this script nowhere else, so it needs no guard
+    job = prepare(recipe, small_data().train, executor=executor)
+    with create_run(run_folder, job, small_data()) as recording:
+        for state, info in record(recording, run(job), every=4):
+            if state.iteration == 7:
+                print(*executor._client.run(os.getpid).values(), flush=True)
+                os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
@@ -349,3 +347,20 @@ def is_alive(pid):
     except ProcessLookupError:
         return False
     return True
+
+
+QUIET = """
+from pydnn.workers import Spec, Task, dask
+executor = dask("local:2")
+print(executor.map([Task("echo", Spec(), {{"n": 1}})]))
+{}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["executor.close()", "executor = None"])
+def test_a_cluster_on_this_machine_ends_without_a_word(end):
+    pytest.importorskip("distributed", reason="needs the extra dask")
+    command = [sys.executable, "-X", "dev", "-W", "error", "-c", QUIET.format(end)]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "[{'n': 1}]\n", "")
