@@ -6,7 +6,7 @@ from pathlib import Path
 import attrs
 from fuzz.crafted import craft_folder, craft_hdf5, craft_picture, forge_history, strange_value
 from fuzz.damage import damaged_bytes, damaged_text
-from fuzz.world import MODELS, PICTURES, RECIPES, RUNS, TABLES, WEIGHTS, copied
+from fuzz.world import LARGE, MODELS, PICTURES, RECIPES, RUNS, TABLES, WEIGHTS, copied
 
 PHOTOS = "photos"
 
@@ -162,6 +162,33 @@ def _table(rng, world, here):
     return Case(f"{name}: {what}", argv, needs, argv[0] in ("replay", "inspect", "resume"))
 
 
+def _large(rng, world, here):
+    """A file to import or to map that is damaged, or crafted."""
+    name = rng.choice(LARGE)
+    lay(world, here, (name,))
+    path = here / name
+    if path.suffix == ".h5":
+        what = _change_hdf5(rng, path)
+    elif path.suffix == ".csv":
+        what = _change_text(rng, path)
+    else:
+        what = _change_bytes(rng, path)
+    target = ("--target", "y") if name in ("stored.h5", "table.csv") else ()
+    commands = [("data", "import", name, "new.h5")] * 2
+    if name == "X.npy":
+        target = ("--target", "column 1")
+        commands += [("data", "import", name, "new.h5", "--target", name)]
+    mapped = rng.choice(MAPPED if path.suffix == ".h5" else ((),))
+    commands += [
+        ("train", "--data", name, *target, *mapped, "--no-record", *_few_steps(rng)),
+        ("train", "--data", name, *target, *mapped, "--quiet", "--run", "new", *_few_steps(rng)),
+    ]
+    return Case(f"{name}: {what}", rng.choice(commands), (name,))
+
+
+MAPPED = ((), ("--mapped",), ("--no-mapped",))
+
+
 def _photos(rng, world, here):
     """A folder of photos of which one file is damaged, or crafted."""
     needs = (PHOTOS, RUNS[1])
@@ -243,6 +270,7 @@ _WEIGHTS = {
     _recipe: 30,
     _run: 30,
     _table: 12,
+    _large: 10,
     _photos: 8,
     _picture: 10,
     _command_line: 12,

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from pydnn import Batch, Key
 from pydnn.cli import main
-from pydnn.data import DataSet, ImageSet, save_catvnoncat, save_table
+from pydnn.data import DataSet, ImageSet, import_data, save_catvnoncat, save_table
 from pydnn.interop.exporting import weights_of
 from pydnn.jobs import load_model
 
@@ -19,6 +19,7 @@ TABLES = ("two.h5", "three.h5", "numbers.h5", "steps.h5")
 PICTURES = ("cat.png", "cat.jpg", "cat.gif", "cat.webp", "cat.bmp", "cat.tif", "deep.png", "p.png")
 RUNS = ("run-of-table", "run-of-photos", "run-of-steps")
 MODELS = ("model-of-table", "model-of-photos", "model-of-steps")
+LARGE = ("stored.h5", "chunked.h5", "mapped.h5", "table.csv", "X.npy")  # or so they could be
 WEIGHTS = ("weights.safetensors", "weights.npz", "weights.h5", "weights.keras")
 NORM = ("1/gamma", "1/beta", "statistics/1/mean", "statistics/1/variance")
 EVIL = "evilmod"  # a module on the import path that writes the file of its name when imported
@@ -101,6 +102,7 @@ def make_world(folder: Path) -> None:
     for name, text in RECIPES.items():
         (folder / f"{name}.toml").write_text(text)
     save_catvnoncat(folder / "photos", _images("train", 12), _images("test", 6))
+    _write_large(folder)
     _draw_pictures(folder)
     run = ("train", "--quiet", "--checkpoint-every", "4", "--iterations", "12", "--run")
     _succeed(*run, "run-of-table", "full.toml")
@@ -121,6 +123,18 @@ def make_world(folder: Path) -> None:
     (folder / "here").mkdir()
     for name in ("toolz", "multiprocessing", "json", "numpy"):
         (folder / "here" / f"{name}.py").write_text(f"open({str(folder / EVIL)!r}, 'w').close()\n")
+
+
+def _write_large(folder):
+    X = Key(4).normal((30, 4))
+    rows = [f"{a:.3f},{b:.0f},{'xyz'[n % 3]},{n % 2}" for n, (a, b, *_) in enumerate(X.tolist())]
+    (folder / "table.csv").write_text("\n".join(["a,b,text,y", *rows, ""]))
+    import_data(folder / "table.csv", folder / "stored.h5")
+    np.save(folder / "X.npy", X)
+    with h5py.File(folder / "chunked.h5", "w") as file:
+        file.create_dataset("train_X", data=X, chunks=(7, 3), compression="gzip", shuffle=True)
+        file.create_dataset("train_Y", data=np.arange(30) % 2, chunks=(11,))
+    import_data(folder / "chunked.h5", folder / "mapped.h5")
 
 
 def _export_weights(folder):
