@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
 from pydnn.checks import BadInput, expect_flag
 from pydnn.descriptions.builders import described
@@ -275,7 +276,7 @@ def global_max_pool() -> Stage[tuple[()], MaxPoolCache]:
         for place in here.reshape(-1, *left.shape):
             place &= left
             left ^= place
-        return freeze(np.multiply(dA, here, out=empty(X.shape, dA.dtype))), NO_PARAMS
+        return freeze(_chosen(dA, here, empty(X.shape, dA.dtype))), NO_PARAMS
 
     def onnx(params: tuple[()], A_prev: Value, statistics: Tree) -> Value:
         return _global_onnx("ReduceMax", A_prev)
@@ -285,7 +286,7 @@ def global_max_pool() -> Stage[tuple[()], MaxPoolCache]:
 
 def _pools(windows: Windows, shape_in: Shape) -> Axes:
     """Return the windows along each axis, and refuse windows that hold padding alone."""
-    axes = windows.over(shape_in)
+    axes = windows.over(shape_in, has_kernel=False)
     for i, axis in enumerate(axes):
         if max(axis.before, axis.after) >= axis.size:
             raise BadInput(
@@ -409,10 +410,21 @@ def _to_first_maximum(cache: MaxPoolCache, dA: FloatArray) -> FloatArray:
             still ^= here
             target = dA_prev[places]
             if overlapping:
-                target += dA[windows] * here
+                target += _chosen(dA[windows], here, empty(here.shape, dA.dtype))
             else:
-                np.multiply(dA[windows], here, out=target)
+                _chosen(dA[windows], here, target)
     return freeze(dA_prev)
+
+
+def _chosen(dA: FloatArray, here: NDArray[np.bool_], out: FloatArray) -> FloatArray:
+    """Fill `out` with the numbers of dA that are `here`, and 0 elsewhere.
+
+    It masks bits, which is as fast as a product with 0 and 1. A product would turn an infinite
+    gradient into NaN at all other places of its window.
+    """
+    words = np.dtype(f"i{dA.itemsize}")
+    np.bitwise_and(dA.view(words), np.negative(here.view(np.int8)), out=out.view(words))
+    return out
 
 
 def _spread(share: FloatArray, axes: Axes) -> FloatArray:
