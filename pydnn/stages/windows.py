@@ -34,6 +34,9 @@ Padding: TypeAlias = str | int | Sequence[int | Sequence[int]]
 Edges: TypeAlias = int | tuple[tuple[int, int], ...]  # checked: for all sides, or (before, after)
 
 MOST_NUMBERS = 1 << 48  # of a padded example: a file may claim any size
+# A padded example exists in memory, however few windows lie on it. It may have this many numbers,
+# or a few times those of the example itself or of one kernel if that is more.
+_MOST_PADDED, _TIMES = 1 << 24, 8
 
 
 @attrs.frozen
@@ -153,14 +156,19 @@ class Windows:
         fields = attrs.asdict(self, recurse=False).items()
         return [(name, value) for name, value in fields if isinstance(value, tuple)]
 
-    def over(self, shape_in: Shape) -> tuple[WindowedAxis, ...]:
+    def over(self, shape_in: Shape, *, has_kernel: bool = True) -> tuple[WindowedAxis, ...]:
         """Return the windows along each axis of places of examples of shape (T, C) or (H, W, C).
+
+        Args:
+            shape_in: The shape of an example.
+            has_kernel: Whether there is one weight or more for each place of a window.
 
         Raises:
             BadInput: If the examples are neither (T, C) nor (H, W, C), the options are for another
-                number of axes, or a window is larger than the padded example.
+                number of axes, a window is larger than the padded example, or padding takes far
+                more memory than the example and the kernel.
         """
-        return _over(self, tuple(map(int, shape_in)))
+        return _over(self, tuple(map(int, shape_in)), has_kernel)
 
     def transposed_over(
         self, shape_in: Shape, output_padding: int | tuple[int, ...] = 0
@@ -179,7 +187,7 @@ class Windows:
 
 
 @functools.lru_cache(maxsize=256)
-def _over(options: Windows, shape_in: Shape) -> tuple[WindowedAxis, ...]:
+def _over(options: Windows, shape_in: Shape, has_kernel: bool) -> tuple[WindowedAxis, ...]:
     _expect_axes(options._lists(), shape_in)
     places = shape_in[:-1]
     axes = tuple(_axis(options, i, length) for i, length in enumerate(places))
@@ -198,7 +206,24 @@ def _over(options: Windows, shape_in: Shape) -> tuple[WindowedAxis, ...]:
             f"examples of shape {shape_in} have {' x '.join(str(a.padded) for a in axes)} places "
             "with their padding, more than any machine holds: give less padding."
         )
+    _expect_little_padding(axes, shape_in, has_kernel)
     return axes
+
+
+def _expect_little_padding(
+    axes: tuple[WindowedAxis, ...], shape: Shape, has_kernel: bool = True
+) -> None:
+    """Refuse padding that takes far more memory than an example of this shape and one kernel."""
+    numbers = math.prod(axis.padded for axis in axes) * shape[-1]
+    own = math.prod(axis.length for axis in axes) * shape[-1]
+    kernel = math.prod(axis.size for axis in axes) * shape[-1] if has_kernel else 0
+    most = max(_MOST_PADDED, _TIMES * own, _TIMES * kernel)
+    if numbers > most:
+        places = " x ".join(str(axis.padded) for axis in axes)
+        raise BadInput(
+            f"examples of shape {shape} have {places} places with their padding, {shown(numbers)} "
+            f"numbers, expected at most {most}: give less padding."
+        )
 
 
 @functools.lru_cache(maxsize=256)
@@ -227,6 +252,8 @@ def _transposed_over(
                 f"axis {i}: give less."
             )
         axes.append(axis)
+    shape_out = (*(axis.length for axis in axes), shape_in[-1])
+    _expect_little_padding(tuple(axes), shape_out)
     return tuple(axes)
 
 

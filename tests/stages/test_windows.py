@@ -1,10 +1,20 @@
 """Check where windows lie, against lists written out place by place."""
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pydnn import BadInput
+from pydnn import (
+    BadInput,
+    Key,
+    average_pool,
+    conv,
+    depthwise_conv,
+    max_pool,
+    transposed_conv,
+)
+from pydnn.stages.base import EVALUATION
 from pydnn.stages.windows import WindowedAxis, Windows
 
 
@@ -92,3 +102,30 @@ REFUSED = {
 def test_refuses(call, message):
     with pytest.raises(BadInput, match=message):
         call()
+
+
+FAR = {"stride": 10**9, "padding": [(10**9, 10**9)]}
+HUGE = {
+    "conv": conv(1, 3, **FAR),
+    "conv, dilated": conv(1, 2, dilation=10**9, **FAR),
+    "depthwise_conv": depthwise_conv(3, **FAR),
+    "transposed_conv": transposed_conv(1, 2, dilation=2 * 10**9, padding=[(10**9, 10**9)]),
+    "max_pool": max_pool(10**9 + 1, **FAR),
+    "average_pool": average_pool(10**9 + 1, **FAR),
+}
+
+
+@pytest.mark.parametrize("stage", HUGE.values(), ids=HUGE)
+def test_huge_padding_is_refused_however_small_the_output(stage):
+    message = r"have \d{10} places with their padding, .* give less padding\.$"
+    with pytest.raises(BadInput, match=message):
+        stage.init(Key(0), (4, 3))
+    if stage.name in ("max_pool", "average_pool"):  # others need parameters, which `init` makes
+        with pytest.raises(BadInput, match=message):
+            stage.forward((), np.ones((4, 3, 2)), EVALUATION)
+
+
+def test_padding_of_a_few_times_a_large_example_is_taken():
+    assert along(1 << 24, 3, padding=1 << 24).count == 3 * (1 << 24) - 2
+    with pytest.raises(BadInput, match="expected at most 134217728"):
+        along(1 << 24, 3, padding=1 << 26)
