@@ -934,6 +934,12 @@ def _schedule_notes(optimizer: GradientTransformation, iterations: int) -> Itera
                 f"the schedule ends after {end} of {iterations} iterations, and the learning rate "
                 f"stays {schedule(schedule.steps):g} after that: give a schedule of {iterations}"
             )
+        elif end > iterations:
+            last = (iterations - 1) // optimizer.every
+            yield (
+                f"the schedule is for {end} iterations, and after {iterations} the learning rate "
+                f"is still {schedule(last):g}: give a schedule of {iterations}"
+            )
 
 
 def steps(job: Job) -> Stream:

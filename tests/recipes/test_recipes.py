@@ -535,6 +535,12 @@ ENDS_BEFORE = {
         30,
         "the schedule ends after 30 of 31 iterations",
     ),
+    "a training shorter than its schedule": (
+        gradient_descent(learning_rate=cosine_decay(0.1, steps=40)),
+        20,
+        40,
+        "the schedule is for 40 iterations, and after 20 the learning rate is still 0.053923",
+    ),
     "accumulation": (
         skip_not_finite(accumulate(gradient_descent(learning_rate=1), batches=8)),
         7,
