@@ -18,7 +18,7 @@ from typing import ParamSpec, TypeAlias, TypeGuard, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pydnn.other_names import suggestion
+from pydnn.other_names import nearest, suggestion
 
 __all__ = [
     "EXTRAS",
@@ -380,8 +380,15 @@ def expect_flag(name: str, value: object) -> bool:
     return flag
 
 
-def expect_known(what: str, name: str, known: Iterable[str]) -> None:
+def expect_known(what: str, name: str, known: Iterable[str], *, listed_by: str = "") -> None:
     """Refuse a `name` that is not among the `known` ones, and suggest the nearest of them.
+
+    Args:
+        what: What the name is of, for the message.
+        name: The name.
+        known: All names that exist.
+        listed_by: What shows all of them, if they are too many for one line; then the message has
+            the five nearest of more than 12.
 
     Example:
         >>> expect_known("optimizer", "adm", ["adam", "lion"])
@@ -390,8 +397,13 @@ def expect_known(what: str, name: str, known: Iterable[str]) -> None:
     """
     known = sorted(known)
     if name not in known:
+        few = nearest(name, known, count=5) if listed_by and len(known) > 12 else known
         advice = suggestion(name, known) or (
-            f"choose one of {', '.join(known)}." if known else "there is none at all."
+            "there is none at all."
+            if not known
+            else f"choose one of {', '.join(known)}."
+            if len(few) == len(known)
+            else f"the nearest are {', '.join(few)}, and {listed_by} lists all {len(known)}."
         )
         raise BadInput(f"there is no {what} {name!r}: {advice}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 
-__all__ = ["suggestion"]
+__all__ = ["nearest", "suggestion"]
 
 # From each name in pydnn to its names elsewhere; all in small letters with underscores.
 _ELSEWHERE = {
@@ -251,6 +251,16 @@ def suggestion(name: str, known: Iterable[str]) -> str:
         if name_here == near and form.startswith(starts) and form != near
     ]
     return f"did you mean {by_form[near]!r}?{''.join(notes)}"
+
+
+def nearest(name: str, known: Iterable[str], *, count: int) -> list[str]:
+    """Return the `count` of the `known` names that are the most like `name`.
+
+    Example:
+        >>> nearest("norm", ["adam", "batch_norm", "layer_norm", "relu"], count=2)
+        ['layer_norm', 'batch_norm']
+    """
+    return difflib.get_close_matches(_form(name[:200]), sorted(known), n=count, cutoff=0)
 
 
 def _form(name: str) -> str:

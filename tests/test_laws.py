@@ -116,17 +116,17 @@ STAGES = {
     "parallel": parallel(dense(2), serial(tanh(), dense(3)), identity()),
     "parallel, of images": parallel(tanh(), serial(sigmoid(), identity()), relu()),
     "rnn": rnn(3),
-    "rnn, last, learnt, reverse": rnn(2, output="last", initial="learnt", reverse=True),
+    "rnn, last, learned, reverse": rnn(2, output="last", initial="learned", reverse=True),
     "rnn, relu": rnn(2, activation="relu"),
     "gru": gru(2),
-    "gru, reset before, learnt": gru(2, reset="before", initial="learnt"),
+    "gru, reset before, learned": gru(2, reset="before", initial="learned"),
     "lstm": lstm(2),
     "bidirectional": bidirectional(gru(2)),
     "bidirectional, last, sum": bidirectional(lstm(2, output="last"), merge="sum"),
     "embedding": embedding(5, 2),
     "one hot": one_hot(4),
     "positions": positions(),
-    "positions, learnt": positions("learnt"),
+    "positions, learned": positions("learned"),
     "attention": attention(2),
     "attention, causal": attention(3, units=6, causal=True),
     "a network of ids": serial(
@@ -159,18 +159,18 @@ SHAPES = {  # of one example; (3,) for all other stages
     "embedding": (4,),
     "one hot": (3,),
     "positions": (4, 3),
-    "positions, learnt": (3, 2),
+    "positions, learned": (3, 2),
     "attention": (4, 6),
     "attention, causal": (3, 4),
     "a network of ids": (3,),
     "rnn": (4, 3),
     "rnn, relu": (3, 2),
     "gru": (3, 2),
-    "gru, reset before, learnt": (3, 3),
+    "gru, reset before, learned": (3, 3),
     "lstm": (4, 3),
     "bidirectional": (3, 2),
     "bidirectional, last, sum": (3, 2),
-    "rnn, last, learnt, reverse": (4, 3),
+    "rnn, last, learned, reverse": (4, 3),
 }
 # Stages whose output may share memory with their input
 SHARING = {
@@ -180,7 +180,7 @@ SHARING = {
     "reshape",
     "flatten",
     "positions",
-    "positions, learnt",
+    "positions, learned",
 }
 
 

@@ -28,7 +28,7 @@ from pydnn.checks import (
     shown,
 )
 from pydnn.descriptions.parts import Builder, DescribedPart, Description, is_description
-from pydnn.descriptions.renames import current_name, current_option
+from pydnn.descriptions.renames import current_name, current_option, current_value
 
 __all__ = [
     "NotAllowed",
@@ -268,7 +268,10 @@ def build(description: Description, *, family: str | None = None) -> Any:
     for option in today:
         if today.count(option) > 1:
             raise BadInput(f"{name} has {option} twice, under an old name too: give it once.")
-    arguments: dict[str, Any] = dict(zip(today, map(_rebuilt, options.values()), strict=True))
+    arguments: dict[str, Any] = {
+        option: current_value(name, option, _rebuilt(value))
+        for option, value in zip(today, options.values(), strict=True)
+    }
     for option in arguments:
         expect_known(f"option of {name}", option, builder.options)
     args = arguments.pop(builder.several, ()) if builder.several else ()
@@ -303,7 +306,7 @@ def find_builder(name: str, family: str | None = None) -> Builder:
         raise BadInput(f"{name!r} is a {' and a '.join(makers)}: say which with family=….")
     if ":" not in name:
         names = [n for f, n in _BUILDERS if family in (None, f) and ":" not in n]
-        expect_known(family or "builder", name, names)
+        expect_known(family or "builder", name, names, listed_by="`pydnn parts`")
     if makers:
         raise BadInput(f"{name} makes a part of family {makers[0]!r}, expected {family!r}.")
     raise BadInput(

@@ -23,7 +23,7 @@ from pydnn.descriptions.builders import (
     modules,
 )
 from pydnn.descriptions.parts import Description, written
-from pydnn.descriptions.renames import current_name, current_option
+from pydnn.descriptions.renames import current_name, current_option, current_value
 
 __all__ = [
     "DEEPEST",
@@ -185,7 +185,7 @@ class _Reader:
                 f"{name} got {shown(values[0])} without a name: "
                 f"name its options, which are {known}."
             )
-        return {name: options}
+        return {name: {o: current_value(name, o, value) for o, value in options.items()}}
 
     def _twice(self, option: str) -> BadInput:
         return BadInput(f"{_short(self.text)} gives {option} twice: give it once.")

@@ -17,8 +17,8 @@ from pydnn.stages.base import EVALUATION, Context, Stage
 from pydnn.stages.initializers import Initializer, orthogonal, xavier_uniform
 from pydnn.stages.recurrent import (
     Cell,
-    LearntGrads,
-    LearntParams,
+    LearnedGrads,
+    LearnedParams,
     Records,
     RecurrentCache,
     RecurrentGrads,
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GruGrads",
-    "GruLearntGrads",
-    "GruLearntParams",
+    "GruLearnedGrads",
+    "GruLearnedParams",
     "GruParams",
     "gru",
     "gru_backward",
@@ -73,14 +73,14 @@ class GruGrads(RecurrentGrads):
 
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
-class GruLearntParams(GruParams):
-    """As `GruParams`, and the learnt state before the first step, a_0 (units, 1)."""
+class GruLearnedParams(GruParams):
+    """As `GruParams`, and the learned state before the first step, a_0 (units, 1)."""
 
     a_0: FloatArray
 
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
-class GruLearntGrads(GruGrads):
+class GruLearnedGrads(GruGrads):
     """As `GruGrads`, and the gradient da_0 (units, 1)."""
 
     da_0: FloatArray
@@ -290,9 +290,9 @@ _CELLS = {
 }
 _RECORDS = {
     ("after", False): Records(GruParams, GruGrads),
-    ("after", True): Records(GruLearntParams, GruLearntGrads),
+    ("after", True): Records(GruLearnedParams, GruLearnedGrads),
     ("before", False): Records(RecurrentParams, RecurrentGrads),
-    ("before", True): Records(LearntParams, LearntGrads),
+    ("before", True): Records(LearnedParams, LearnedGrads),
 }
 
 
@@ -436,7 +436,7 @@ def gru(
         output: "all" for the state after each step, shape (T, units, m), or "last" for that after
             the last valid step, shape (units, m).
         reverse: Whether to go from the last valid step of each sequence to the first.
-        initial: The state before the first step: "zero", "learnt" as a parameter a_0, or "carried"
+        initial: The state before the first step: "zero", "learned" as a parameter a_0, or "carried"
             from the batch before.
         examples: The number of examples in every batch, for initial="carried" only.
         reset: Whether the gate r multiplies the product of W_a and the state ("after", with a bias
@@ -479,7 +479,7 @@ def gru(
             "GRU",
             X,
             [params.W_x, params.W_a, np.concatenate([params.b[:, 0], zeros, last])],
-            [params.a_0] if initial == "learnt" else [],
+            [params.a_0] if initial == "learned" else [],
             output=output,
             reverse=reverse,
             linear_before_reset=int(is_after),
@@ -493,6 +493,6 @@ def gru(
         initial=initial,
         examples=examples,
         draw=draw,
-        records=_RECORDS[reset, initial == "learnt"],
+        records=_RECORDS[reset, initial == "learned"],
         onnx=onnx,
     )

@@ -16,8 +16,8 @@ from pydnn.stages.base import EVALUATION, Context, Stage
 from pydnn.stages.initializers import Initializer, orthogonal, xavier_uniform
 from pydnn.stages.recurrent import (
     Cell,
-    LearntGrads,
-    LearntParams,
+    LearnedGrads,
+    LearnedParams,
     Records,
     RecurrentCache,
     RecurrentGrads,
@@ -49,15 +49,15 @@ class LstmState(State):
 
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
-class LstmLearntParams(LearntParams):
-    """As `RecurrentParams`, and the learnt state before the first step, a_0 and c_0 (units, 1)."""
+class LstmLearnedParams(LearnedParams):
+    """As `RecurrentParams`, and the learned state before the first step, a_0 and c_0 (units, 1)."""
 
     c_0: FloatArray
 
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
-class LstmLearntGrads(LearntGrads):
-    """Gradients of the parameters in `LstmLearntParams`; dc_0 is (units, 1)."""
+class LstmLearnedGrads(LearnedGrads):
+    """Gradients of the parameters in `LstmLearnedParams`; dc_0 is (units, 1)."""
 
     dc_0: FloatArray
 
@@ -237,7 +237,7 @@ def lstm_cell_backward(
 
 _RECORDS = {
     False: Records(RecurrentParams, RecurrentGrads),
-    True: Records(LstmLearntParams, LstmLearntGrads),
+    True: Records(LstmLearnedParams, LstmLearnedGrads),
 }
 
 
@@ -265,7 +265,7 @@ def lstm(
         output: "all" for a after each step, shape (T, units, m), or "last" for that after the last
             valid step, shape (units, m).
         reverse: Whether to go from the last valid step of each sequence to the first.
-        initial: The state before the first step: "zero", "learnt" as parameters a_0 and c_0, or
+        initial: The state before the first step: "zero", "learned" as parameters a_0 and c_0, or
             "carried" from the batch before.
         examples: The number of examples in every batch, for initial="carried" only.
         forget_bias: First bias of the gate f. With 1, the memory starts to fade slowly.
@@ -309,7 +309,7 @@ def lstm(
             "LSTM",
             X,
             [in_order(params.W_x), in_order(params.W_a), np.concatenate([b, np.zeros_like(b)])],
-            [params.a_0, params.c_0] if initial == "learnt" else [],
+            [params.a_0, params.c_0] if initial == "learned" else [],
             output=output,
             reverse=reverse,
         )
@@ -322,6 +322,6 @@ def lstm(
         initial=initial,
         examples=examples,
         draw=draw,
-        records=_RECORDS[initial == "learnt"],
+        records=_RECORDS[initial == "learned"],
         onnx=onnx,
     )

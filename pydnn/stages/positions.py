@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["PositionsCache", "PositionsGrads", "PositionsParams", "positions", "sinusoids"]
 
 _MOST_NUMBERS = 1 << 48  # 2 PiB of float64: a file may claim any size
-_KINDS = ("sinusoidal", "learnt")
+_KINDS = ("sinusoidal", "learned")
 _BITS = 110  # of the integers in which sines and cosines are computed
 
 
@@ -61,16 +61,16 @@ def positions(
 
     - "sinusoidal": feature 2 i of step t gets sin(t / 10000**(2 i / n)), and feature 2 i + 1 the
       cosine of the same. Nothing is learned, and sequences may have any number of steps.
-    - "learnt": the numbers are parameters P (T, n, 1), for sequences of up to the T steps that
+    - "learned": the numbers are parameters P (T, n, 1), for sequences of up to the T steps that
       `init` gets.
 
     Args:
-        kind: "sinusoidal" or "learnt".
-        initializer: How learnt positions are drawn.
+        kind: "sinusoidal" or "learned".
+        initializer: How learned positions are drawn.
 
     Raises:
         BadInput: If the kind is unknown. `init` raises it for examples that are not sequences,
-            `forward` for more steps than the learnt positions have.
+            `forward` for more steps than the learned positions have.
 
     References:
         Vaswani et al., Attention is all you need, 2017, section 3.5.
@@ -84,7 +84,7 @@ def positions(
                [ 0.9093, -0.4161]])
     """
     expect_known("kind of positions", kind, _KINDS)
-    return _sinusoidal() if kind == "sinusoidal" else _learnt(initializer)
+    return _sinusoidal() if kind == "sinusoidal" else _learned(initializer)
 
 
 def _expect_sequences(shape: Shape) -> None:
@@ -125,7 +125,7 @@ def _sinusoidal() -> Stage[tuple[()], PositionsCache]:
     return Stage("positions", init, forward, backward, lengths="kept", onnx=onnx)
 
 
-def _learnt(initializer: Initializer) -> Stage[PositionsParams, PositionsCache]:
+def _learned(initializer: Initializer) -> Stage[PositionsParams, PositionsCache]:
     def init(key: Key, shape_in: Shape) -> tuple[PositionsParams, Shape]:
         _expect_sequences(shape_in)
         P = initializer.draw(key.at("P"), (shape_in[0], shape_in[1]))
@@ -142,7 +142,7 @@ def _learnt(initializer: Initializer) -> Stage[PositionsParams, PositionsCache]:
         steps = len(A_prev)
         if steps > T:
             raise BadInput(
-                f"A_prev has {steps} steps, expected at most the {T} of the learnt positions: "
+                f"A_prev has {steps} steps, expected at most the {T} of the learned positions: "
                 "give shorter sequences, or take positions('sinusoidal')."
             )
         A = np.add(A_prev, params.P[:steps], order="C")

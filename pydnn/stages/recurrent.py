@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Cell",
-    "LearntParams",
+    "LearnedParams",
     "Records",
     "RecurrentCache",
     "RecurrentGrads",
@@ -103,14 +103,14 @@ class RecurrentGrads:
 
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
-class LearntParams(RecurrentParams):
-    """As `RecurrentParams`, and the learnt state before the first step, a_0 (units, 1)."""
+class LearnedParams(RecurrentParams):
+    """As `RecurrentParams`, and the learned state before the first step, a_0 (units, 1)."""
 
     a_0: FloatArray
 
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
-class LearntGrads(RecurrentGrads):
+class LearnedGrads(RecurrentGrads):
     """As `RecurrentGrads`, and the gradient da_0 (units, 1)."""
 
     da_0: FloatArray
@@ -472,10 +472,10 @@ def recurrent_stage(
         units: The number of units.
         output: "all" for the outputs of all steps, "last" for that of the last valid step.
         reverse: Whether to go from the last valid step to the first.
-        initial: The state before the first step: "zero", "learnt", or "carried" from the batch
+        initial: The state before the first step: "zero", "learned", or "carried" from the batch
             before in training.
         examples: The number of examples of a batch, for a carried state.
-        draw: `(key, n) -> arrays` by name, the first parameters without the learnt state.
+        draw: `(key, n) -> arrays` by name, the first parameters without the learned state.
         records: The classes of parameters and gradients.
         onnx: `(params, X) -> A`, the stage written with an operator of ONNX.
 
@@ -483,9 +483,9 @@ def recurrent_stage(
         BadInput: If an option is wrong, or the options do not fit each other.
     """
     expect_known("output", output, ("all", "last"))
-    expect_known("initial", initial, ("zero", "learnt", "carried"))
+    expect_known("initial", initial, ("zero", "learned", "carried"))
     reverse = expect_flag("reverse", reverse)
-    carried, learnt, last = initial == "carried", initial == "learnt", output == "last"
+    carried, learned, last = initial == "carried", initial == "learned", output == "last"
     if carried != (examples is not None):
         raise BadInput(
             f"initial is {initial!r} and examples is {examples}, expected a number with 'carried' "
@@ -516,13 +516,13 @@ def recurrent_stage(
                 "give fewer units."
             )
         arrays = draw(key, n)
-        if learnt:
+        if learned:
             arrays |= {f"{name}_0": np.broadcast_to(0.0, (units, 1)) for name in names}
         return records.params(**arrays), (units,) if last else (T, units)
 
     def forward(params: Any, X: FloatArray, context: Context) -> tuple[FloatArray, RecurrentCache]:
         before = None
-        if learnt:
+        if learned:
             shape = (units, X.shape[-1])
             before = cell.state(*[np.broadcast_to(getattr(params, f"{s}_0"), shape) for s in names])
         elif carried and context.training:
@@ -548,7 +548,7 @@ def recurrent_stage(
         dX, before, grads = backward_over_steps(
             cell, params, cache, dA_all, after, needs_dX=needs_dX
         )
-        if learnt:
+        if learned:
             for name in names:
                 grads[f"d{name}_0"] = cache.numerics.sum(getattr(before, name), axis=1)
         return dX, grads

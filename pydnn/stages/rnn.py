@@ -16,8 +16,8 @@ from pydnn.stages.base import EVALUATION, Context, Stage
 from pydnn.stages.initializers import Initializer, orthogonal, xavier_uniform
 from pydnn.stages.recurrent import (
     Cell,
-    LearntGrads,
-    LearntParams,
+    LearnedGrads,
+    LearnedParams,
     Records,
     RecurrentCache,
     RecurrentGrads,
@@ -194,7 +194,7 @@ def rnn_cell_backward(
 
 _RECORDS = {
     False: Records(RecurrentParams, RecurrentGrads),
-    True: Records(LearntParams, LearntGrads),
+    True: Records(LearnedParams, LearnedGrads),
 }
 
 
@@ -226,7 +226,7 @@ def rnn(
         output: "all" for the state after each step, shape (T, units, m), or "last" for that after
             the last valid step, shape (units, m).
         reverse: Whether to go from the last valid step of each sequence to the first.
-        initial: The state before the first step: "zero", "learnt" as a parameter a_0, or "carried"
+        initial: The state before the first step: "zero", "learned" as a parameter a_0, or "carried"
             from the batch before.
         examples: The number of examples in every batch, for initial="carried" only.
         activation: "tanh" or "relu".
@@ -278,7 +278,7 @@ def rnn(
             "RNN",
             X,
             [params.W_x, params.W_a, np.concatenate([b, np.zeros_like(b)])],
-            [params.a_0] if initial == "learnt" else [],
+            [params.a_0] if initial == "learned" else [],
             output=output,
             reverse=reverse,
             activations=(activation.capitalize(),),
@@ -292,6 +292,6 @@ def rnn(
         initial=initial,
         examples=examples,
         draw=draw,
-        records=_RECORDS[initial == "learnt"],
+        records=_RECORDS[initial == "learned"],
         onnx=onnx,
     )

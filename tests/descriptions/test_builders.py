@@ -86,6 +86,10 @@ def test_round_trip_of_any_network(network):
 
 REFUSED = {
     "unknown name": ({"dens": {}}, "there is no builder 'dens': did you mean 'dense'?"),
+    "nothing like it": (
+        {"zzq": {}},
+        "and `pydnn parts` lists all ",
+    ),
     "unknown option": ({"dense": {"unit": 1}}, "there is no option of dense 'unit': did you mean"),
     "missing option": (
         {"dense": {}},

@@ -1,6 +1,6 @@
 import pytest
 
-from pydnn import BadInput, build, dense, describe, serial
+from pydnn import BadInput, build, dense, describe, positions, rnn, serial
 from pydnn.descriptions import renames
 from pydnn.descriptions.builders import builders_of, find_builder
 from pydnn.descriptions.text import read_description
@@ -55,3 +55,16 @@ def test_each_rename_leads_from_an_unused_name_to_one_in_use():
     for (builder, old), new in renames.OPTIONS.items():
         assert old not in find_builder(builder).options
         assert new in find_builder(builder).options
+    for (builder, option), words in renames.WORDS.items():
+        assert option in find_builder(builder).options
+        for old, new in words.items():
+            build({builder: {option: new} | ({"units": 2} if option == "initial" else {})})
+            with pytest.raises(BadInput):
+                find_builder(builder).function(*[2] * (option == "initial"), **{option: old})
+
+
+def test_an_old_word_is_read_as_the_one_of_today():
+    today = rnn(2, initial="learned")
+    assert build({"rnn": {"units": 2, "initial": "learnt"}}) == today
+    assert read_description("rnn(2, initial='learnt')") == describe(today)
+    assert read_description("positions('learnt')") == describe(positions("learned"))

@@ -163,7 +163,7 @@ def test_a_small_transformer_learns_to_copy():
     words, half, m = 3, 2, 24
     network = serial(
         embedding(words, 8),
-        positions("learnt"),
+        positions("learned"),
         residual(layer_norm(), attention(2, causal=True)),
         residual(layer_norm(), dense(16), gelu(), dense(8)),
         dense(words),

@@ -273,7 +273,7 @@ REFUSED = {
         lambda: conv(10**12, 1).init(Key(1), IMAGES), "than any machine holds",
     ),
     "padding of 10**12": (
-        lambda: conv(1, 3, padding=10**12).init(Key(1), (5, 1)), "than any machine holds",
+        lambda: conv(1, 3, padding=10**12).init(Key(1), (5, 1)), "give less padding",
     ),
     "a bias of 1": (lambda: conv(1, 3, bias=1), "bias is 1, expected True or False"),
     "no multiplier": (lambda: depthwise_conv(3, multiplier=0), "multiplier is 0, expected"),

@@ -39,7 +39,7 @@ STAGES = {
     "embedding": (embedding(4, 3), (T,)),
     "one hot": (one_hot(4), (T,)),
     "positions": (positions(), (T, 4)),
-    "positions, learnt": (positions("learnt"), (T, 4)),
+    "positions, learned": (positions("learned"), (T, 4)),
     "attention": (attention(2), (T, 4)),
     "attention, causal": (attention(1, units=70, causal=True), (T, 4)),
     "transformer": (

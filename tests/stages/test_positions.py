@@ -38,54 +38,54 @@ def test_a_longer_table_begins_with_a_shorter_one():
     np.testing.assert_array_equal(sinusoids(200, 5)[:90], sinusoids(90, 5))
 
 
-def test_learnt_positions_match_worked_example():
+def test_learned_positions_match_worked_example():
     params = PositionsParams([[[1.0], [2.0], [3.0]], [[4.0], [5.0], [6.0]]])
-    A, cache = positions("learnt").forward(params, STEPS, EVALUATION)
+    A, cache = positions("learned").forward(params, STEPS, EVALUATION)
     np.testing.assert_array_equal(A, params.P)
     dA = np.arange(12.0).reshape(2, 3, 2)
-    dA_prev, grads = positions("learnt").backward(params, cache, dA)
+    dA_prev, grads = positions("learned").backward(params, cache, dA)
     np.testing.assert_array_equal(dA_prev, dA)
     np.testing.assert_array_equal(grads.dP[0, :, 0], [1, 5, 9])
 
 
-def test_shorter_sequences_use_the_first_learnt_positions():
+def test_shorter_sequences_use_the_first_learned_positions():
     params = PositionsParams(np.arange(6.0).reshape(3, 2, 1))
-    A, cache = positions("learnt").forward(params, np.ones((2, 2, 4)), EVALUATION)
+    A, cache = positions("learned").forward(params, np.ones((2, 2, 4)), EVALUATION)
     np.testing.assert_array_equal(A[:, :, 0], [[1, 2], [3, 4]])
-    _, grads = positions("learnt").backward(params, cache, np.ones((2, 2, 4)))
+    _, grads = positions("learned").backward(params, cache, np.ones((2, 2, 4)))
     np.testing.assert_array_equal(grads.dP[:, :, 0], [[4, 4], [4, 4], [0, 0]])
 
 
-@pytest.mark.parametrize("kind", ["sinusoidal", "learnt"])
+@pytest.mark.parametrize("kind", ["sinusoidal", "learned"])
 def test_positions_keep_all_laws(kind):
     assert_stage(positions(kind), shape_in=(4, 3), shares_input=True)
     assert_onnx(positions(kind), shape_in=(4, 3))
 
 
 REFUSED = {
-    "kind": (lambda: positions("learned"), "there is no kind of positions 'learned': did you mean"),
+    "kind": (lambda: positions("learnt"), "there is no kind of positions 'learnt': did you mean"),
     "columns": (lambda: positions().init(Key(0), (3,)), r"examples have shape \(3,\), expected"),
     "ids": (lambda: positions().forward((), np.ones((3, 2)), EVALUATION), "expected \\(T, n\\)"),
     "longer": (
-        lambda: positions("learnt").forward(
+        lambda: positions("learned").forward(
             PositionsParams(np.zeros((1, 3, 1))), STEPS, EVALUATION
         ),
-        "A_prev has 2 steps, expected at most the 1 of the learnt positions: give shorter",
+        "A_prev has 2 steps, expected at most the 1 of the learned positions: give shorter",
     ),
     "features": (
-        lambda: positions("learnt").forward(
+        lambda: positions("learned").forward(
             PositionsParams(np.zeros((2, 4, 1))), STEPS, EVALUATION
         ),
         r"A_prev has shape \(2, 3, 1\), expected \(T, 4, m\)",
     ),
     "precision": (
-        lambda: positions("learnt").forward(
+        lambda: positions("learned").forward(
             PositionsParams(np.zeros((2, 3, 1))), STEPS.astype(np.float32), Context()
         ),
         "A_prev is float32, but the parameters are float64",
     ),
     "sizes": (
-        lambda: positions("learnt").init(Key(0), (10**12, 10**6)),
+        lambda: positions("learned").init(Key(0), (10**12, 10**6)),
         "have .* numbers, more than any machine holds",
     ),
 }

@@ -174,9 +174,9 @@ OPTIONS = {
     "all": ({}, None),
     "last, unequal": ({"output": "last"}, UNEQUAL),
     "reverse, unequal": ({"reverse": True}, UNEQUAL),
-    "learnt, short": ({"initial": "learnt"}, SHORT),
-    "learnt, reverse, last, short": (
-        {"initial": "learnt", "reverse": True, "output": "last"}, SHORT,
+    "learned, short": ({"initial": "learned"}, SHORT),
+    "learned, reverse, last, short": (
+        {"initial": "learned", "reverse": True, "output": "last"}, SHORT,
     ),
 }  # fmt: skip
 each_option = pytest.mark.parametrize(("options", "lengths"), OPTIONS.values(), ids=OPTIONS)
@@ -191,7 +191,7 @@ def check(name, options, lengths, numerics, entries):
 
 @every_cell
 def test_all_gradients_are_right(name):
-    check(name, {"initial": "learnt", "reverse": True}, UNEQUAL, fast, 1)
+    check(name, {"initial": "learned", "reverse": True}, UNEQUAL, fast, 1)
 
 
 @pytest.mark.slow
@@ -206,7 +206,7 @@ def test_each_entry_of_all_gradients_is_right(name, options, lengths, numerics):
 @pytest.mark.parametrize(("shape", "units"), [((1, 1), 1), ((3, 2), 1)])
 def test_gradients_are_right_at_the_smallest_shapes(name, shape, units):
     builder, *_, own = CELLS[name]
-    stage = builder(units, initial="learnt", **own)
+    stage = builder(units, initial="learned", **own)
     check_gradients(stage, shape_in=shape, examples=1, entries=4)
 
 
@@ -335,7 +335,7 @@ def test_padding_never_leaks(name, output, reverse, lengths):
 @every_cell
 @in_both
 def test_lengths_of_whole_sequences_change_nothing(name, numerics):
-    stage, params, X, dA = drawn(name, (4, 2), 3, initial="learnt")
+    stage, params, X, dA = drawn(name, (4, 2), 3, initial="learned")
     results = []
     for lengths in (None, np.array([4, 4, 4])):
         A, cache = stage.forward(params, X, Context(numerics=numerics, lengths=lengths))
@@ -389,8 +389,8 @@ def test_a_carried_state_is_that_after_the_last_valid_step(name):
 
 
 @every_cell
-def test_a_learnt_state_starts_at_0_and_is_that_of_every_example(name):
-    stage, params, X, _ = drawn(name, (2, 2), 3, initial="learnt")
+def test_a_learned_state_starts_at_0_and_is_that_of_every_example(name):
+    stage, params, X, _ = drawn(name, (2, 2), 3, initial="learned")
     fresh, _ = stage.init(Key(1), (2, 2))
     assert not fresh.a_0.any()
     forward, own = CELLS[name][1], CELLS[name][-1]
@@ -445,7 +445,7 @@ def test_both_directions_stack_and_onnx_computes_the_same(options):
     assert_onnx(
         serial(
             bidirectional(lstm(2), **options),
-            bidirectional(gru(3, initial="learnt", output="last"), **options),
+            bidirectional(gru(3, initial="learned", output="last"), **options),
         ),
         shape_in=(3, 2),
     )
@@ -489,7 +489,7 @@ def test_onnx_computes_the_same(name, options):
 def test_onnx_computes_each_of_several_lengths_alone(name, reverse):
     onnx = pytest.importorskip("onnx", reason="needs the extra onnx")
     reference = pytest.importorskip("onnx.reference")
-    stage, params, X, _ = drawn(name, (4, 2), 5, initial="learnt", reverse=reverse)
+    stage, params, X, _ = drawn(name, (4, 2), 5, initial="learned", reverse=reverse)
     A, _ = stage.forward(params, X, Context(lengths=UNEQUAL))
     graph = Graph("float64")
     graph.output("A", onnx_of(stage, params, graph.input("X", (4, 2)), ()), (4, 3))
