@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
@@ -23,19 +24,29 @@ from pathlib import Path
 import attrs
 import h5py
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from pydnn.checks import AnyPath, BadInput, expect_count, path_of, printable, shown
+from pydnn.checks import (
+    AnyPath,
+    BadInput,
+    expect_count,
+    expect_shape,
+    path_of,
+    printable,
+    shown,
+)
 from pydnn.data.image_sets import ImageSet
 from pydnn.data.photos import load_photos
+from pydnn.data.stored import Stored
 from pydnn.fingerprints import fingerprint
 from pydnn.free_memory import free_memory, readable
-from pydnn.records import IntArray, freeze
+from pydnn.records import Batch, IntArray, freeze
 from pydnn.storage.cache import cache_folder
 from pydnn.storage.checksums import NotSealed
 from pydnn.storage.contiguous import Blocks, write_contiguous
 from pydnn.storage.files import LONGEST_TEXT, spool_beside, writing
 from pydnn.storage.hdf5 import holds, open_hdf5, read_array, read_names, read_text, write_hdf5
+from pydnn.storage.mapped import open_stored
 
 __all__ = [
     "IMAGE_SIZE",
@@ -44,6 +55,7 @@ __all__ = [
     "image_size_of",
     "load_image_folder",
     "load_images_file",
+    "map_images_file",
     "store_image_folder",
 ]
 
@@ -499,11 +511,64 @@ def load_images_file(path: AnyPath) -> ImageFolder:
             return _read(file)
 
 
-def _read(file: h5py.File) -> ImageFolder:
+@attrs.frozen
+class Pixels:
+    """The step from pixels, 0 to 255, to the numbers 0 to 1 that networks meet."""
+
+    def __call__(self, batch: Batch) -> Batch:
+        """The batch with X divided by 255."""
+        return attrs.evolve(batch, X=freeze(batch.X / batch.X.dtype.type(255)))
+
+
+def map_images_file(
+    path: AnyPath, *, dtype: DTypeLike
+) -> tuple[dict[str, Stored], tuple[int, int, int], tuple[str, ...]]:
+    """The images in a file, as examples that stay there; a batch of them is that of `to_batch`.
+
+    Args:
+        path: A file that `store_image_folder` wrote, or one of pydnn's cache.
+        dtype: The dtype in which they come into memory, float64 or float32.
+
+    Returns:
+        The parts "train" and perhaps "test"; the height, width and 3; and the names of the classes.
+
+    Raises:
+        BadInput: If it is damaged, or a label is the number of no class.
+    """
+    path = path_of(path)
+    with open_hdf5(path) as file:
+        _expect_format(file)
+        classes = tuple(read_names(file, "classes"))
+        parts = [part for part in _PARTS if holds(file, f"{part}_images")]
+    arrays = open_stored(path, [f"{p}_{name}" for p in parts for name in ("images", "labels")])
+    examples: dict[str, Stored] = {}
+    shape = arrays["train_images"].shape[1:]
+    for part in parts:
+        images, labels = arrays[f"{part}_images"], arrays[f"{part}_labels"]
+        hint = "get the file again"
+        expect_shape(f"{part}_images in {path}", images.rows, ("m", *shape[:2], 3), hint=hint)
+        expect_shape(f"{part}_labels in {path}", labels.rows, images.shape[:1], hint=hint)
+        kinds = images.dtype.str, labels.dtype.str, len(images) > 0
+        numbers = labels.rows
+        if kinds != ("|u1", "<i8", True) or numbers.min() < 0 or numbers.max() >= len(classes):
+            raise BadInput(
+                f"{part}_labels in {path} do not number {len(classes)} classes, or its images are "
+                "not pixels of 0 to 255: get the file again."
+            )
+        columns = images.reshaped(math.prod(shape))
+        examples[part] = Stored(columns, labels, dtype=dtype).then(Pixels())
+    return examples, (shape[0], shape[1], 3), classes
+
+
+def _expect_format(file: h5py.File) -> None:
     if (form := read_text(file, "format")) != _FORMAT:
         raise BadInput(
             f"{file.filename} has format {form!r}, expected {_FORMAT!r}: download or save it again."
         )
+
+
+def _read(file: h5py.File) -> ImageFolder:
+    _expect_format(file)
     classes = tuple(read_names(file, "classes"))
     sets: list[ImageSet | None] = []
     for part in _PARTS:

@@ -30,6 +30,7 @@ from pydnn.data.image_folders import (
     holds_images,
     load_image_folder,
     load_images_file,
+    map_images_file,
 )
 from pydnn.data.image_sets import (
     DRAWN,
@@ -254,7 +255,7 @@ def load_data_set(
                 f"{option} is {given!r}, but {name} is not a table with named columns: leave it "
                 "out."
             )
-    if mapped and not (path.is_file() and is_hdf5(path) and not holds_images(path)):
+    if mapped and not (path.is_file() and is_hdf5(path)):
         raise _not_in_its_file(name)
     if isinstance(name, str) and name in _FROM_SCIKIT_LEARN:
         return _cast(_from_scikit_learn(name), dtype)
@@ -272,6 +273,9 @@ def load_data_set(
             f"there is no data set {str(name)!r}, and no file or folder of that name: check the "
             f"path, or give {known}."
         )
+    if path.is_file() and _to_be_mapped(path, mapped):
+        data = _mapped_images(path, drawn, dtype)
+        return data if flat else data.unflattened()
     images = images_of(name, image_size=image_size, skip_unreadable=skip_unreadable)
     train = to_batch(images.train, dtype=dtype)
     if drawn and images.test is not None:
@@ -348,6 +352,31 @@ def _holds_pictures(path: Path) -> bool:
     if path.is_dir():
         return not holds_catvnoncat(path)
     return path.is_file() and is_hdf5(path) and holds_images(path)
+
+
+def _to_be_mapped(path: Path, mapped: bool | None) -> bool:
+    """Whether decoded images stay in their file, because that is asked for or they are many."""
+    if mapped is not None:
+        return mapped
+    with open_hdf5(path) as file:
+        names = [f"{part}_images" for part in _PARTS]
+        size = 8 * sum(math.prod(shape) for n, shape in shapes_in(file).items() if n in names)
+    free = free_memory()
+    return free is not None and size > free // 4
+
+
+def _mapped_images(path: Path, share: float, dtype: DTypeLike) -> DataSet:
+    """The images in a file, which stay there; a share of each class is for testing."""
+    parts, shape, classes = map_images_file(path, dtype=dtype)
+    train: Examples = parts["train"]
+    test: Examples | None = parts.get("test")
+    if share and test is not None:
+        raise BadInput(f"test is {share}, but {path} has a part for testing: leave test out.")
+    if share:
+        train, test = split(train, _TEST_KEY, share=share)
+    if test is None:
+        test = Batch(np.empty((math.prod(shape), 0), dtype), np.empty((1, 0), dtype))
+    return DataSet(train, test, shape, classes)
 
 
 def _expect_two_images_of_each(labels: IntArray, classes: Sequence[str]) -> None:

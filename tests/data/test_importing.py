@@ -7,6 +7,7 @@ import sys
 import zlib
 from pathlib import Path
 
+import attrs
 import h5py
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ except ImportError:  # on Windows
 
 from pydnn import Batch, Key, Recipe, read_table
 from pydnn.checks import BadInput
-from pydnn.data import DataSet, csv_files, importing, load_data_set, save_table
+from pydnn.data import DataSet, Stored, csv_files, importing, load_data_set, save_table
 from pydnn.data.importing import import_data
 from pydnn.jobs import train
 from pydnn.storage.mapped import open_stored
@@ -236,6 +237,48 @@ def test_imported_pictures_are_those_of_the_folder(tmp_path, pictures, monkeypat
     assert copy.test.X.shape[1] == (4 if test else 0)
     stored = open_stored(tmp_path / "new.h5")
     assert stored["train_images"].dtype == np.uint8
+    for dtype, flat in itertools.product(("float64", "float32"), (True, False)):
+        options = {"dtype": dtype, "flat": flat}
+        memory = load_data_set(tmp_path / "new.h5", **options)
+        mapped = load_data_set(tmp_path / "new.h5", mapped=True, **options)
+        assert isinstance(mapped.train, Stored)
+        assert (
+            attrs.evolve(
+                mapped, train=mapped.train.take(slice(None)), test=mapped.test.take(slice(None))
+            )
+            == memory
+        )
+        rows = np.array([5, 0, 3])
+        np.testing.assert_array_equal(mapped.train.take(rows).X, memory.train.take(rows).X)
+        assert mapped.train.take(rows).X.strides == memory.train.take(rows).X.strides
+
+
+def test_a_share_of_mapped_pictures_is_held_back_as_in_memory(tmp_path, pictures):
+    import_data(pictures, tmp_path / "new.h5", image_size=(4, 5))
+    memory, mapped = (load_data_set(tmp_path / "new.h5", test=0.3, mapped=m) for m in (False, True))
+    assert mapped.train.take(slice(None)) == memory.train
+    assert mapped.test.take(slice(None)) == memory.test
+
+
+FORGED = {
+    "labels": ("train_labels", lambda a: a + 5),
+    "pixels": ("train_images", lambda a: a.astype("f4")),
+    "gray": ("train_images", lambda a: a[..., 0]),
+    "fewer": ("train_labels", lambda a: a[1:]),
+}
+
+
+@pytest.mark.parametrize("case", FORGED)
+def test_forged_pictures_are_not_mapped(tmp_path, pictures, case):
+    import_data(pictures, tmp_path / "new.h5", image_size=(4, 5))
+    name, change = FORGED[case]
+    with h5py.File(tmp_path / "new.h5", "r+") as file:
+        values = file[name][()]
+        del file[name]
+        file[name] = change(values)
+    with pytest.raises(BadInput, match=r"do not number 2 classes|has shape") as refusal:
+        load_data_set(tmp_path / "new.h5", mapped=True)
+    assert "\n" not in str(refusal.value)
 
 
 def test_pictures_that_cannot_be_read_are_refused_or_left_out(tmp_path, pictures):
