@@ -34,6 +34,7 @@ from pydnn.records import (
 __all__ = [
     "Batching",
     "batches_of",
+    "distinct_labels",
     "examples_first",
     "examples_last",
     "examples_together",
@@ -440,15 +441,30 @@ def _classes(data: Examples) -> NDArray[Any]:
     if data.count == distinct.shape[1]:
         numbers: NDArray[Any] = np.unique(distinct, axis=1, return_inverse=True)[1]
         return numbers.ravel()
-    for Y in blocks:
-        distinct = np.unique(np.hstack([distinct, Y]), axis=1)
+    distinct = functools.reduce(distinct_labels, blocks, distinct_labels(distinct))
     count, start = distinct.shape[1], 0
     classes: NDArray[Any] = np.empty(data.count, np.min_scalar_type(count))
     for Y in map(_flat, data.label_blocks()):
-        _, numbers = np.unique(np.hstack([distinct, Y]), axis=1, return_inverse=True)
-        classes[start : start + Y.shape[1]] = numbers.ravel()[count:]
+        if len(Y) == 1:
+            numbers = np.searchsorted(distinct[0], Y[0])
+        else:
+            _, inverse = np.unique(np.hstack([distinct, Y]), axis=1, return_inverse=True)
+            numbers = inverse.ravel()[count:]
+        classes[start : start + Y.shape[1]] = numbers
         start += Y.shape[1]
     return classes
+
+
+def distinct_labels(*labels: FloatArray) -> FloatArray:
+    """The distinct columns of labels (n, m), sorted by their first number, then the second one...
+
+    Example:
+        >>> distinct_labels(np.array([[2.0, 0.0, 2.0]]), np.array([[1.0]]))
+        array([[0., 1., 2.]])
+    """
+    if len(labels[0]) == 1:  # which takes a tenth of the time
+        return np.unique(np.hstack([np.unique(Y) for Y in labels]))[np.newaxis]
+    return np.unique(np.hstack(labels), axis=1)
 
 
 def _flat(Y: FloatArray) -> FloatArray:

@@ -14,7 +14,14 @@ import attrs
 import numpy as np
 
 from pydnn.augmentation import Augmentation, augmented
-from pydnn.batches import Batching, batches_of, examples_together, split, split_fold
+from pydnn.batches import (
+    Batching,
+    batches_of,
+    distinct_labels,
+    examples_together,
+    split,
+    split_fold,
+)
 from pydnn.checks import (
     BadInput,
     expect_finite,
@@ -539,11 +546,11 @@ def _known_labels(loss: Loss, output: Shape, examples: Examples) -> FloatArray:
     first = next(blocks)
     if isinstance(examples, Batch) or loss.task(output[-2]) == "regression":
         return first
-    distinct = np.unique(first, axis=1)
+    distinct = distinct_labels(first)
     for labels in blocks:
         if distinct.shape[1] > _MOST_DISTINCT:
             return first
-        distinct = np.unique(np.hstack([distinct, labels]), axis=1)
+        distinct = distinct_labels(distinct, labels)
     return distinct
 
 

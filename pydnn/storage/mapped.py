@@ -31,6 +31,7 @@ from pydnn.storage.raw_hdf5 import expect_numpy_numbers
 __all__ = ["NotMappable", "StoredArray", "open_stored", "stays_in_file"]
 
 _KINDS = "iuf"  # integers and floats, as for arrays of examples in memory
+_NEAR = 8  # times as many rows as are taken, in which reading what follows is no waste
 _LARGEST = 8  # bytes of a number; the format of a longer float depends on the machine
 
 
@@ -87,6 +88,18 @@ class StoredArray:
     @functools.cached_property
     def rows(self) -> AnyArray:
         """The table as a read-only array, whose rows are read from the file when they are used."""
+        return self._mapped()
+
+    @functools.cached_property
+    def _scattered(self) -> AnyArray:
+        """The table in another map, for rows far from each other.
+
+        The system then reads only the pages of these rows. Otherwise it reads 128 KiB for each of
+        them, since most programs go on to what follows.
+        """
+        return self._mapped(getattr(mmap, "MADV_RANDOM", None))  # Windows has no such advice
+
+    def _mapped(self, advice: int | None = None) -> AnyArray:
         if not self.nbytes:  # no system maps nothing
             return freeze(np.empty(self.shape, self.dtype))
         with open_regular(self.path, what="a file of arrays") as file:
@@ -100,11 +113,16 @@ class StoredArray:
             skipped = self.offset % mmap.ALLOCATIONGRANULARITY
             length, start = skipped + self.nbytes, self.offset - skipped
             view = mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ, offset=start)
+            if advice is not None:
+                view.madvise(advice)
         return np.ndarray(self.shape, self.dtype, view, skipped)
 
     def take(self, which: slice | NDArray[np.integer[Any]]) -> AnyArray:
         """Some rows, by a slice or by their numbers."""
-        return self.rows[which] if isinstance(which, slice) else self.rows.take(which, axis=0)
+        if isinstance(which, slice):
+            return self.rows[which]
+        far = len(which) and int(which.max()) - int(which.min()) > _NEAR * len(which)
+        return (self._scattered if far else self.rows).take(which, axis=0)
 
     def reshaped(self, *shape: int) -> StoredArray:
         """The same table with rows of another shape, such as images (H, W, C) instead of columns.

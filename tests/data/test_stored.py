@@ -148,3 +148,11 @@ def test_what_is_gathered_cannot_be_written_to(tmp_path):
     for which in (slice(1, 3), np.array([2, 0])):
         assert not any(map(can_be_written_to, arrays_in(stored.take(which))))
     assert examples_first(stored.in_memory().X).flags.c_contiguous
+
+
+def test_rows_far_apart_are_those_of_the_file_in_any_order(tmp_path):
+    rows = numbers((3000, 5), "<f8")
+    array = in_file(tmp_path / "X", rows, 5)
+    for which in ([2999, 0, 1500], [7, 7, 2000], [1, 0], []):
+        chosen = np.array(which, np.int64)
+        assert array.take(chosen).tobytes() == rows[chosen].tobytes()
