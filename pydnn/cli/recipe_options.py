@@ -19,7 +19,8 @@ from pydnn.cli.run_options import (
     place_of_data,
     place_of_test,
 )
-from pydnn.data import DataSet, TableBatch, TextExamples
+from pydnn.data import DataSet, TextExamples
+from pydnn.data.tables import TableExamples
 from pydnn.descriptions.builders import build, builders_of, describe
 from pydnn.descriptions.parts import Description
 from pydnn.descriptions.text import own_builders, read_description
@@ -370,7 +371,7 @@ def recipe_for_data(args: argparse.Namespace, recipe: Recipe, data: DataSet) -> 
     Without a recipe, `recipes.recipe_for` chooses one for a table or a text; and the tutorial's
     network ends in one output for each class where the data has more than two.
     """
-    of_table = isinstance(data.train, TableBatch)
+    of_table = isinstance(data.train, TableExamples)
     automatic = args.recipe is None and (of_table or data.vocabulary is not None)
     if args.task is not None and not automatic:
         raise BadInput(

@@ -408,12 +408,25 @@ class TableExamples:
         """
         if len(self.targets) != 1 or self.targets[0].kind != NUMBER:
             return len(self.targets) == 1
-        distinct, rows = np.empty(0), 0
+        distinct = self.distinct_labels(most=_MOST_CLASSES)
+        if distinct.size > _MOST_CLASSES or (distinct != np.rint(distinct)).any():
+            return False
+        return distinct.size <= sum(Y.size for Y in self.label_blocks()) / 2
+
+    def distinct_labels(self, *, most: int) -> FloatArray:
+        """The different values of the targets, sorted; only some of them if there are over `most`.
+
+        Example:
+            >>> table = nn.data.Table.of({"x": [1, 2, 3], "y": [5, 4, 5]})
+            >>> table.examples("y").distinct_labels(most=20)
+            array([4., 5.])
+        """
+        distinct = np.empty(0)
         for Y in self.label_blocks():
-            distinct, rows = np.union1d(distinct, Y), rows + Y.size
-            if distinct.size > _MOST_CLASSES or (distinct != np.rint(distinct)).any():
-                return False
-        return distinct.size <= rows / 2
+            distinct = np.union1d(distinct, Y)
+            if distinct.size > most:
+                break
+        return distinct
 
     def expect_of_each_class(self, count: int, why: str) -> None:
         """Refuse a class with so few examples that a split cannot put them into all its parts.

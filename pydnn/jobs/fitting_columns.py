@@ -232,14 +232,12 @@ def _fit_targets(train: TableBatch | StoredTableBatch, loss: Loss, numerics: Num
 
 def _distinct(train: TableBatch | StoredTableBatch) -> list[float]:
     """The different values of the only target, in order."""
-    distinct = np.empty(0)
-    for Y in train.label_blocks():
-        distinct = np.union1d(distinct, Y)
-        if distinct.size > _MOST_CLASSES:
-            raise BadInput(
-                f"target {train.targets[0].name!r} has more than {_MOST_CLASSES} different values, "
-                "expected classes: choose a loss for numbers, such as mean_squared."
-            )
+    distinct = train.distinct_labels(most=_MOST_CLASSES)
+    if distinct.size > _MOST_CLASSES:
+        raise BadInput(
+            f"target {train.targets[0].name!r} has more than {_MOST_CLASSES} different values, "
+            "expected classes: choose a loss for numbers, such as mean_squared."
+        )
     values: list[float] = distinct.tolist()
     return values
 

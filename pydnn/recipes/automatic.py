@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import attrs
-import numpy as np
 
 from pydnn.checks import BadInput, expect_known
 from pydnn.data.sets import DataSet
-from pydnn.data.tables import BOOLEAN, TEXT, TableBatch
+from pydnn.data.stored_tables import StoredTableBatch
+from pydnn.data.tables import BOOLEAN, TEXT, TableBatch, TableExamples
 from pydnn.data.texts import Vocabulary
 from pydnn.descriptions.builders import build, describe
 from pydnn.losses import Loss, mean_squared, sigmoid_cross_entropy, softmax_cross_entropy
@@ -37,7 +37,7 @@ _VISITS = 200_000  # examples to learn from, counted each time, between 50 and 4
 
 
 def recipe_for(
-    data: DataSet | TableBatch,
+    data: DataSet | TableBatch | StoredTableBatch,
     /,
     *,
     task: str | None = None,
@@ -95,12 +95,12 @@ def recipe_for(
             raise BadInput(f"task is {task!r}, but a text has only one: leave it out.")
         return _recipe_for_text(data.train.in_memory(), data.vocabulary, hidden, changes)
     examples = data.train if isinstance(data, DataSet) else data
-    if not isinstance(examples, TableBatch):
+    if not isinstance(examples, TableBatch | StoredTableBatch):
         raise BadInput(
             "data is not a table, expected the examples of one: give table.examples(target), "
             "or write the recipe yourself."
         )
-    m = examples.X.shape[1]
+    m = examples.count
     validation = 0.2 if m < 1000 else 0.1
     learned = m - round(validation * m)
     # 16 steps an epoch are enough for Adam; batches below 16 and above 256 only cost time.
@@ -165,10 +165,11 @@ def _holds_back(changes: dict[str, Any]) -> bool:
     return changes.get("validation") != 0 or changes.get("fold") is not None
 
 
+_MOST_OUTPUTS = 1 << 20
 _FEWEST_LINES = 20  # of which some are held back
 
 
-def _loss_for(examples: TableBatch, task: str | None) -> Loss:
+def _loss_for(examples: TableExamples, task: str | None) -> Loss:
     targets = examples.targets
     if task is None:
         task = _task_of(examples)
@@ -190,26 +191,25 @@ def _loss_for(examples: TableBatch, task: str | None) -> Loss:
     return sigmoid_cross_entropy() if task == "labels" else mean_squared()
 
 
-def _task_of(examples: TableBatch) -> str:
+def _task_of(examples: TableExamples) -> str:
     targets = examples.targets
     if len(targets) > 1:
         return "labels" if {target.kind for target in targets} == {BOOLEAN} else "numbers"
     return "classes" if examples.is_of_classes else "numbers"
 
 
-def _outputs(examples: TableBatch, loss: Loss) -> int:
+def _outputs(examples: TableExamples, loss: Loss) -> int:
     if len(examples.targets) > 1 or loss.task(1) == "regression":
         return len(examples.targets)
     classes = _classes(examples)
     return 1 if classes == 2 and loss.task(1) == "two classes" else classes
 
 
-def _classes(examples: TableBatch) -> int:
-    classes = np.unique(examples.Y).size
-    if classes < 2:
-        target = examples.targets[0]
+def _classes(examples: TableExamples) -> int:
+    target, classes = examples.targets[0], examples.distinct_labels(most=_MOST_OUTPUTS)
+    if classes.size < 2:
         raise BadInput(
-            f"target {target.name!r} is {target.text(float(examples.Y[0, 0]))!r} in every row, "
+            f"target {target.name!r} is {target.text(float(classes[0]))!r} in every row, "
             "expected two or more classes: give examples of another class, too."
         )
-    return classes
+    return int(classes.size)

@@ -10,8 +10,9 @@ import numpy as np
 
 from pydnn.checks import BadInput, Json
 from pydnn.data import DataSet, TableBatch, Vocabulary
-from pydnn.data.stored import Stored, StoredArray
-from pydnn.data.tables import Column
+from pydnn.data.stored import Stored, StoredArray, StoredColumns
+from pydnn.data.stored_tables import StoredTableBatch
+from pydnn.data.tables import Column, TableExamples
 from pydnn.records import AnyArray, Batch, Examples
 
 __all__ = ["received", "sent"]
@@ -54,7 +55,7 @@ def sent(data: DataSet | Examples) -> tuple[dict[str, Json], dict[str, AnyArray]
         facts[part] = about = _about(examples)
         for name in _ARRAYS:
             array = getattr(examples, name)
-            if isinstance(array, StoredArray):
+            if isinstance(array, StoredArray | StoredColumns):
                 about[name] = _place_of(array)
             elif array is not None:
                 arrays[f"{part} {name}"] = array
@@ -65,29 +66,46 @@ def sent(data: DataSet | Examples) -> tuple[dict[str, Json], dict[str, AnyArray]
 
 def _about(examples: Examples) -> dict[str, Json]:
     """The kind of some examples, and everything of them that is not an array."""
-    if isinstance(examples, TableBatch):
-        columns = {
+    about: dict[str, Json] = {"kind": next(k for k, c in _KINDS.items() if type(examples) is c)}
+    if isinstance(examples, TableExamples):
+        about["columns"] = {
             name: [attrs.asdict(column) for column in getattr(examples, name)]
             for name in ("features", "targets")
         }
-        return {"kind": "table", "columns": columns, "apart": list(examples.apart)}
+        about["apart"] = list(examples.apart)
     if isinstance(examples, Stored):
         if examples.through:
             raise BadInput(
                 "the examples in files pass functions of this program, which other processes do "
                 "not have: give the name of the data instead of the examples."
             )
-        return {"kind": "stored", "dtype": examples.dtype.name}
-    return {"kind": "batch"}
+        about["dtype"] = examples.dtype.name
+    return about
 
 
-def _place_of(array: StoredArray) -> Json:
+_KINDS = {
+    "batch": Batch,
+    "table": TableBatch,
+    "stored": Stored,
+    "stored table": StoredTableBatch,
+}
+
+
+def _place_of(array: StoredArray | StoredColumns) -> Json:
+    if isinstance(array, StoredColumns):
+        return {"array": _place_of(array.array), "places": list(array.places)}
     return {
         "path": str(array.path.absolute()),
         "offset": array.offset,
         "shape": array.shape,
         "dtype": array.dtype.str,
     }
+
+
+def _array_at(place: dict[str, Any]) -> StoredArray | StoredColumns:
+    if "places" in place:
+        return StoredColumns(StoredArray(**place["array"]), place["places"])
+    return StoredArray(**place)
 
 
 def received(facts: Mapping[str, Json], arrays: Mapping[str, AnyArray]) -> DataSet | Batch | Stored:
@@ -113,16 +131,18 @@ def _examples(part: str, about: dict[str, Any], arrays: Mapping[str, AnyArray]) 
     values: dict[str, Any] = {
         name: arrays.get(f"{part} {name}", about.get(name)) for name in _ARRAYS
     }
-    if about["kind"] == "table":
-        columns: dict[str, Any] = {
+    more: dict[str, Any] = {}
+    if "columns" in about:
+        more = {
             name: tuple(Column(c["name"], c["kind"], tuple(c["levels"])) for c in listed)
             for name, listed in about["columns"].items()
         }
-        return TableBatch(**values, **columns, apart=tuple(about["apart"]))
-    if about["kind"] == "stored":
+        more["apart"] = tuple(about["apart"])
+    if "dtype" in about:
         for name, value in values.items():
             if isinstance(value, Mapping):
-                values[name] = StoredArray(**value)
-        only_rows: Any = arrays.get(f"{part} only_rows")
-        return Stored(**values, dtype=np.dtype(about["dtype"]), only_rows=only_rows)
-    return Batch(**values)
+                values[name] = _array_at(dict(value))
+        more["dtype"] = np.dtype(about["dtype"])
+        more["only_rows"] = arrays.get(f"{part} only_rows")
+    examples: Batch | Stored = _KINDS[about["kind"]](**values, **more)
+    return examples

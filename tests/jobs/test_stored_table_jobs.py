@@ -9,12 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pydnn import BadInput, Recipe, fast, portable
-from pydnn.data import Table, load_data_set, store_table, table_data
+from pydnn.checks import BadRow
+from pydnn.cli import main
+from pydnn.data import DataSet, Table, load_data_set, store_table, table_data
 from pydnn.data.stored_tables import open_stored_table
 from pydnn.jobs import fit_columns, train
 from pydnn.jobs.scores import scores_of
 from pydnn.losses import mean_squared, sigmoid_cross_entropy, softmax_cross_entropy
+from pydnn.recipes.automatic import recipe_for
 from pydnn.runs.provenance import data_differences, pins_of
+from pydnn.workers.sent_data import received, sent
 
 NUMBER = st.none() | st.sampled_from([-1.5, -0.0, 0.0, 0.1, 2.0, 3.0, 1e9])
 FEATURES = {
@@ -75,7 +79,7 @@ def result_of(function):
 
 
 @pytest.mark.parametrize("target", LOSSES)
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(table=tables(), numerics=st.sampled_from([fast, portable]), kept=st.integers(0, 2**40))
 def test_columns_are_fitted_to_the_same_bits(tmp_path_factory, target, table, numerics, kept):
     stored = in_a_file(tmp_path_factory.mktemp("table"), table)
@@ -181,3 +185,58 @@ def test_a_job_has_the_bits_of_memory(tmp_path, small_pieces, job):
     if job != "classes":
         return
     np.testing.assert_array_equal(ours.model.predict(kept), theirs.model.predict(rows))
+
+
+@pytest.mark.parametrize("target", ["kind", "price", "new", "floor"])
+def test_the_automatic_recipe_is_that_of_memory(tmp_path, target):
+    table = made_table()
+    stored = in_a_file(tmp_path, table)
+    assert recipe_for(stored.examples(target)) == recipe_for(table.examples(target))
+
+
+def test_another_process_finds_the_rows_in_the_file(tmp_path):
+    table = made_table()
+    examples = in_a_file(tmp_path, table).examples("kind", ignore="number", weights="weight")
+    some = examples.only(np.array([7, 3]))
+    facts, arrays = sent(DataSet(examples, some))
+    assert sum(array.nbytes for array in arrays.values()) < 100
+    data = received(facts, arrays)
+    assert data.train.in_memory() == examples.in_memory()
+    assert data.test.in_memory() == some.in_memory()
+
+
+def test_rows_in_a_file_are_predicted_block_by_block(tmp_path, small_pieces, monkeypatch, capsys):
+    table = made_table()
+    store_table(tmp_path / "rows.h5", [table])
+    train(RECIPE, table).model.save(tmp_path / "model.h5")
+    options = [str(tmp_path / "model.h5"), str(tmp_path / "rows.h5"), "--proba", "--unverified"]
+    printed = []
+    for free in (None, 0):
+        monkeypatch.setattr("pydnn.storage.mapped.free_memory", lambda free=free: free)
+        monkeypatch.setattr("pydnn.cli.predict.MOST_INPUTS", 10)
+        out = str(tmp_path / f"{free}.csv")
+        assert main(["predict", *options, "--out", out]) == 0
+        printed.append((tmp_path / f"{free}.csv").read_text())
+    assert printed[0].count("\n") == 121
+    lines = [[line.split(",") for line in text.splitlines()] for text in printed]
+    assert [line[0] for line in lines[0]] == [line[0] for line in lines[1]]
+    numbers = [np.array([line[1:] for line in every[1:]], float) for every in lines]
+    np.testing.assert_allclose(*numbers, rtol=1e-13)
+    capsys.readouterr()
+
+
+def test_a_wrong_row_is_named_by_its_number_in_the_file(tmp_path, small_pieces):
+    table = made_table()
+    model = train(RECIPE, table).model
+    values = table.values.copy()
+    values[table.names.index("size"), 77] = 1e308
+    wrong = in_a_file(tmp_path, Table(table.columns, values))
+    few = attrs.evolve(model.inputs.columns.parts[0], deviation=1e-5)
+    with pytest.raises(BadRow) as caught:
+        list(wrong.examples("kind").then(few_of(few)).blocks())
+    assert "in row 78, expected a finite number" in str(caught.value)
+
+
+def few_of(part):
+    """A function that converts the first column of a batch."""
+    return lambda batch: attrs.evolve(batch, X=part(batch.features[0], batch.X[0]), features=())
