@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from pydnn.checks import BadInput, expect_count
+from pydnn.cli.output import complain
 from pydnn.cli.run_options import option_group
 from pydnn.numerics.threads import usable_cores
 
@@ -82,13 +83,11 @@ def executor_of(args: argparse.Namespace) -> Iterator[Executor | None]:
     from pydnn import workers  # only those who ask for workers need it
 
     count = args.workers or usable_cores()
-    with (
-        workers.dask(args.cluster)  # type: ignore[attr-defined,unused-ignore]
-        if args.cluster is not None
-        else workers.serial()
-        if name == "serial"
-        else workers.threads(count)
-        if name == "threads"
-        else workers.processes(count)
-    ) as executor:
+    makers: dict[str, Callable[[], contextlib.AbstractContextManager[Executor]]] = {
+        "serial": workers.serial,
+        "threads": lambda: workers.threads(count),
+        "processes": lambda: workers.processes(count),
+        "cluster": lambda: workers.dask(args.cluster, on_refused=complain),
+    }
+    with makers["cluster" if args.cluster is not None else name]() as executor:
         yield executor
