@@ -121,7 +121,8 @@ def _examine(args: argparse.Namespace) -> int:
         if not (args.folder / RECIPE).is_file():
             raise
         return _refuse(args, str(error).rstrip("."))  # the run's files or functions have changed
-    here, known_hazards = current_environment(run.numerics), hazards(run.numerics)
+    here = run.environment_here
+    known_hazards = hazards(run.numerics)
     recorded = run.environments
     changes = environment_changes(recorded[-1], here)
     expected = next(filter(None, (what_to_expect(there, here) for there in recorded)), None)

@@ -15,7 +15,6 @@ from pydnn.cli.run_options import Commands, add_run_options, model_of, option_gr
 from pydnn.keys import Key
 from pydnn.runs import Run
 from pydnn.runs.diff import difference_from_run
-from pydnn.runs.environment import current_environment
 from pydnn.runs.environment_changes import what_to_expect
 from pydnn.runs.mismatches import Mismatch, bits_of
 from pydnn.runs.replay import Verified, sampled, verify
@@ -137,7 +136,7 @@ def _numbers(args: argparse.Namespace, run: Run) -> Sequence[int] | None:
 
 def _expected(run: Run) -> list[str]:
     """Why the bits may differ from the recorded ones, also printed before anything is computed."""
-    here = current_environment(run.numerics)
+    here = run.environment_here
     different = (what_to_expect(there, here) for there in run.environments)
     expected = [*run.changes, *filter(None, different)]
     for line in expected:

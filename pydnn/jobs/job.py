@@ -209,7 +209,7 @@ def _on_any_worker(
     recipe: Recipe, function: Callable[_Given, _Result]
 ) -> Callable[_Given, _Result]:
     """The function with the same bits on every worker, if the recipe cuts batches into shards."""
-    if recipe.shards == 1 or recipe.arithmetic.exact:
+    if not recipe.one_thread:
         return function
 
     def in_one_thread(*args: _Given.args, **options: _Given.kwargs) -> _Result:
@@ -916,7 +916,7 @@ def _share_note(share: float, data: Mapping[str, Examples]) -> str:
 
 def _thread_note(recipe: Recipe) -> str:
     """A note if the bits of shards depend on the number of BLAS threads of who computes them."""
-    if recipe.shards == 1 or recipe.arithmetic.exact or blas_threads() is not None:
+    if not recipe.one_thread or blas_threads() is not None:
         return ""
     if any(os.environ.get(name) == "1" for name in THREADS):
         return ""

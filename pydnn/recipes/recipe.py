@@ -277,6 +277,14 @@ class Recipe:
         return bool(self.validation) or self.fold is not None
 
     @property
+    def one_thread(self) -> bool:
+        """Whether BLAS computes with one thread, as on every worker that may compute shards.
+
+        In portable arithmetic no bit depends on the number of threads.
+        """
+        return self.shards > 1 and not self.arithmetic.exact
+
+    @property
     def is_of_text(self) -> bool:
         """Whether the data is the file of a text, of which sequences of symbols are made."""
         return self.text is not None or (not self.target and is_text(self.data))

@@ -30,7 +30,6 @@ from pydnn.fingerprints import same_bits, ulps_apart
 from pydnn.recipes.recipe import Recipe
 from pydnn.recipes.toml import write_recipe
 from pydnn.records import AnyArray, FloatArray
-from pydnn.runs.environment import current_environment
 from pydnn.runs.environment_changes import environment_changes, variables_to_repeat, what_to_expect
 from pydnn.runs.history import ALWAYS, Rows
 from pydnn.runs.inspect import Tensor, look_into, read_tensors, state_tensors, write_tensors
@@ -263,7 +262,8 @@ def _from_states(a: Run, b: Run, *, upto: int) -> Parting | None:
 
 def _tensors(run: Run, step: int) -> tuple[list[Tensor], str]:
     """All tensors of a step, computed like the run, and the reason if they cannot be computed."""
-    expected = what_to_expect(run.environment_of(step), current_environment(run.numerics))
+    here = run.environment_here
+    expected = what_to_expect(run.environment_of(step), here)
     try:
         if expected is None:
             return look_into(run, step)[1], ""

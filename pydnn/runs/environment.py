@@ -27,7 +27,7 @@ from pydnn import __version__
 from pydnn.checks import BadInput
 from pydnn.numerics import Numerics, fast
 from pydnn.numerics.battery import arithmetic_fingerprint
-from pydnn.numerics.blas_threads import THREADS
+from pydnn.numerics.blas_threads import THREADS, using_blas_threads
 from pydnn.numerics.threads import usable_cores
 from pydnn.storage.files import RESTORE
 
@@ -91,8 +91,16 @@ class Environment:
     arithmetic: Mapping[str, str] = attrs.field(converter=_copied)
 
 
-def current_environment(numerics: Numerics = fast) -> Environment:
-    """The environment of this process as it is now. This takes some milliseconds."""
+def current_environment(numerics: Numerics = fast, *, one_thread: bool = False) -> Environment:
+    """The environment of this process as it is now. This takes some milliseconds.
+
+    Args:
+        numerics: The arithmetic.
+        one_thread: Whether BLAS computes with one thread, as for recipes with shards.
+    """
+    if one_thread:
+        with using_blas_threads(1):
+            return current_environment(numerics)
     config = np.show_config(mode="dicts")
     simd = config.get("SIMD Extensions", {})
     return Environment(

@@ -293,7 +293,8 @@ def create_run(
     if isinstance(data, DataSet):
         expect_test(job, data.test, classes=data.classes)
     text, pins = _recipe_text(job, data)
-    texts = Texts(text, environment_text(environment or current_environment(job.numerics)))
+    here = environment or current_environment(job.numerics, one_thread=job.recipe.one_thread)
+    texts = Texts(text, environment_text(here))
     rows = rows_of([], start=0)
     goal = job.recipe.iterations
     first = following(

@@ -13,7 +13,7 @@ from pydnn.descriptions.builders import modules
 from pydnn.jobs.job import Job, prepare, watch_of, watching
 from pydnn.jobs.rebuilding import Prepare
 from pydnn.records import Examples
-from pydnn.runs.environment import Environment, current_environment, environment_text
+from pydnn.runs.environment import Environment, environment_text
 from pydnn.runs.environment_changes import what_to_expect
 from pydnn.runs.folder import LOCK, Folder, expect_run_folder, read_folder
 from pydnn.runs.provenance import data_files
@@ -118,7 +118,7 @@ def resume_run(
                 f"{path} has {whole.iterations} iterations already, expected at most {goal}: "
                 "ask for as many or more."
             )
-        here = environment or current_environment(whole.numerics)
+        here = environment or whole.environment_here
         expected = what_to_expect(whole.environments[-1], here) if whole.segments else None
         if expected and not anyway:
             raise BadInput(

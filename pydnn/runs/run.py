@@ -173,6 +173,11 @@ class Run:
         digests = dict.fromkeys(segment.environment for segment in self.segments)
         return tuple(self.folder.environments[digest] for digest in digests)
 
+    @property
+    def environment_here(self) -> Environment:
+        """The environment of this process, with which steps are computed again."""
+        return current_environment(self.numerics, one_thread=self.recipe.one_thread)
+
     def environment_of(self, step: int) -> Environment:
         """The environment that recorded a step; for any later step, the last environment."""
         later = (segment for segment in self.segments if segment.iteration > step)
@@ -329,7 +334,7 @@ class Run:
             and pins.rotated != rotated_pin(train.in_memory().X)
             and not self.anyway
         ):
-            expected = what_to_expect(self.environments[0], current_environment(self.numerics))
+            expected = what_to_expect(self.environments[0], self.environment_here)
             if self.numerics.exact:
                 advice = "open it with the pydnn that recorded it"
             else:
@@ -448,9 +453,7 @@ class Run:
             raise self._not_repeated(mismatch)
 
     def _not_repeated(self, mismatch: Mismatch) -> NotRepeated:
-        expected = what_to_expect(
-            self.environment_of(mismatch.step), current_environment(self.numerics)
-        )
+        expected = what_to_expect(self.environment_of(mismatch.step), self.environment_here)
         return NotRepeated(self.path, mismatch, expected or _NOTHING_EXPECTED)
 
 

@@ -129,14 +129,14 @@ class Recorder:
         path = self.folder.run_of(recipe)
         if is_free(path):
             job = prepare(recipe, part_of(self.data))
-            here = _environment(recipe.numerics, blas_threads())
+            here = _environment(recipe.numerics, blas_threads(), recipe.one_thread)
             with create_run(path, job, self.data, environment=here) as recording:
                 return self._trained(job, recording, on_progress)
         resuming = resume_run(
             path,
             data=self.data,
             allow=self.allow,
-            environment=_environment(recipe.numerics, blas_threads()),
+            environment=_environment(recipe.numerics, blas_threads(), recipe.one_thread),
         )
         with resuming as resumed:
             if not _is_same(resumed.run.recipe, recipe):
@@ -237,9 +237,9 @@ def _sha256(text: str) -> str:
 
 
 @functools.cache
-def _environment(numerics: str, threads: int | None) -> Environment:
+def _environment(numerics: str, threads: int | None, one_thread: bool) -> Environment:
     """The environment of this process, which may train many recipes with as many BLAS threads."""
-    return current_environment(ARITHMETICS[numerics])
+    return current_environment(ARITHMETICS[numerics], one_thread=one_thread)
 
 
 # Outcomes

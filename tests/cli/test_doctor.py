@@ -101,7 +101,7 @@ def other_arithmetic(monkeypatch):
     here.arithmetic["exp"] = "ab" * 32
     here.variables["NPY_DISABLE_CPU_FEATURES"] = "X86_V4"
     monkeypatch.setenv("NPY_DISABLE_CPU_FEATURES", "X86_V4")
-    monkeypatch.setattr(doctor, "current_environment", lambda numerics=None: here)
+    monkeypatch.setattr("pydnn.runs.run.current_environment", lambda numerics, **options: here)
 
 
 def test_a_run_cannot_be_replayed_with_other_arithmetic(command, run_folder, other_arithmetic):

@@ -11,6 +11,7 @@ import pydnn as nn
 from pydnn.cli import main
 from pydnn.jobs.job import prepare
 from pydnn.jobs.memory import bytes_of
+from pydnn.numerics.blas_threads import blas_threads, using_blas_threads
 from pydnn.recipes import read_recipe, write_recipe
 from pydnn.recipes.layouts import layers_of
 from pydnn.runs import Run, create_run, look_into
@@ -155,3 +156,16 @@ def test_a_run_knows_the_parts_inside_its_step(tmp_path):
         pass
     with pytest.raises(nn.BadInput, match="cost, backward, same"):
         Run.open(tmp_path / "run").expect_own_step()
+
+
+@pytest.mark.skipif(blas_threads() is None, reason="the threads of this BLAS cannot be changed")
+def test_a_run_can_be_resumed_with_another_number_of_blas_threads(tmp_path):
+    recipe = small_recipe(tmp_path, network=NETWORK, shards=3)
+    last = []
+    for name, first, then in (("a", 1, 2), ("b", 2, 1)):
+        with using_blas_threads(first):
+            recorded(tmp_path / name, recipe, steps=6)
+        with using_blas_threads(then):
+            last.append(resumed(tmp_path / name).parameters.vector.tobytes())
+            assert not any(one.mismatch for one in verify(Run.open(tmp_path / name)))
+    assert last[0] == last[1]

@@ -14,7 +14,8 @@ from small_runs import recorded, resumed, small_data, small_recipe
 from pydnn import BadInput
 from pydnn.cli import main
 from pydnn.jobs.job import prepare, run
-from pydnn.runs import Run, create_run, prune, record, resume
+from pydnn.runs import Run, create_run, prune, record
+from pydnn.runs import run as run_module
 from pydnn.runs.diff import difference
 from pydnn.runs.folder import read_folder
 from pydnn.runs.pruning import size_of, thinned
@@ -159,9 +160,9 @@ def test_the_state_before_a_change_of_the_machine_stays():
 def test_it_stays_however_long_the_run_goes_on(tmp_path, monkeypatch):
 
     recorded(tmp_path / "run", small_recipe(tmp_path), every=1, steps=3)
-    here = resume.current_environment()
+    here = run_module.current_environment()
     there = attrs.evolve(here, arithmetic={**here.arithmetic, "exp": "0" * 64})
-    monkeypatch.setattr(resume, "current_environment", lambda numerics: there)
+    monkeypatch.setattr(run_module, "current_environment", lambda numerics, **options: there)
     resumed(tmp_path / "run", every=1, anyway=True, most=1)
     held = [
         s.iteration for s in Run.open(tmp_path / "run", anyway=True).segments if s.holds_state()

@@ -248,12 +248,12 @@ def test_changed_data_is_refused(tmp_path):
 
 
 def test_another_machine_is_refused_or_with_anyway_recorded(tmp_path, monkeypatch):
-    from pydnn.runs import resume
+    from pydnn.runs import run as run_module
 
     recorded(tmp_path / "run", small_recipe(tmp_path), steps=5)
-    here = resume.current_environment()
+    here = run_module.current_environment()
     there = attrs.evolve(here, arithmetic={**here.arithmetic, "exp": "0" * 64})
-    monkeypatch.setattr(resume, "current_environment", lambda numerics: there)
+    monkeypatch.setattr(run_module, "current_environment", lambda numerics, **options: there)
     with pytest.raises(BadInput, match=r"computes exp differently.*resume it where it was rec"):
         resumed(tmp_path / "run")
     resumed(tmp_path / "run", anyway=True)

@@ -212,9 +212,12 @@ def test_the_environment_is_measured_once_for_all_trainings(monkeypatch):
     recorded_sweeps._environment.cache_clear()
     measured = []
     current = recorded_sweeps.current_environment
-    monkeypatch.setattr(
-        recorded_sweeps, "current_environment", lambda n: measured.append(n) or current(n)
-    )
+
+    def measure(numerics, **options):
+        measured.append(numerics)
+        return current(numerics, **options)
+
+    monkeypatch.setattr(recorded_sweeps, "current_environment", measure)
     run_sweep(sweep(RECIPE, DATA, seeds=3), record="swept")
     assert len(measured) == 1
 
