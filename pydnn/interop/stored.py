@@ -19,11 +19,13 @@ class Stored:
         name: Its name in the file.
         shape: Its shape.
         read: Reads its numbers; nothing larger than that shape is ever made.
+        layer: The layer that it belongs to; "" if its name says that.
     """
 
     name: str
     shape: tuple[int, ...]
     read: Callable[[], AnyArray]
+    layer: str = ""
 
 
 @attrs.frozen(eq=False)

@@ -26,6 +26,7 @@ from pydnn.checks import (
 from pydnn.descriptions.builders import build, describe
 from pydnn.interop.keras import WEIGHTS, open_keras_archive, open_keras_hdf5
 from pydnn.interop.npz import open_npz, opened_zip
+from pydnn.interop.recurrent_weights import with_our_gates
 from pydnn.interop.safetensors import is_safetensors, open_safetensors
 from pydnn.interop.stored import Source, Stored
 from pydnn.keys import Key
@@ -112,7 +113,8 @@ def load_weights(
 
     Layers and their arrays are matched by order and shape; nothing is skipped. PyTorch's weights
     (n_out, n_in) are taken as they are, and the kernels (n_in, n_out) of Keras, flax and
-    scikit-learn transposed.
+    scikit-learn transposed. The gates of PyTorch's RNN, GRU and LSTM are put in the order of `rnn`,
+    `gru` and `lstm`, and their two biases are added.
 
     Args:
         network: The network. It must have the layers of the other model, each with a bias.
@@ -148,7 +150,8 @@ def load_weights(
         expect_known("kind of weights", kind, KINDS)
     if dtype is not None:
         expect_known("dtype", dtype, DTYPES)
-    with _opened(source, allow) as arrays:
+    with _opened(source, allow) as opened:
+        arrays = with_our_gates(opened)
         layouts, pairs = _fitting(network, arrays, shape_in, kind)
         weights = attrs.evolve(_filled(layouts, pairs, dtype), features=arrays.features)
     if check is not None:
@@ -334,7 +337,7 @@ def _layers_of(source: Source) -> tuple[list[_Layer], bool]:
     for array in source.arrays:
         layer, leaf = _parts(array.name)
         if leaf not in _COUNTERS:
-            groups.setdefault(layer, []).append(array)
+            groups.setdefault(array.layer or layer, []).append(array)
     ordered = source.ordered
     if not ordered:
         groups = dict(sorted(groups.items(), key=lambda item: _natural(item[0])))
