@@ -6,12 +6,14 @@ import argparse
 import secrets
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 
 from pydnn.checks import BadInput, Json
 from pydnn.cli.output import complain, say, say_json
 from pydnn.cli.run_options import Commands, add_run_options, model_of, option_group
+from pydnn.cli.worker_options import add_worker_options, executor_of
 from pydnn.keys import Key
 from pydnn.runs import Run
 from pydnn.runs.diff import difference_from_run
@@ -19,6 +21,9 @@ from pydnn.runs.environment_changes import what_to_expect
 from pydnn.runs.mismatches import Mismatch, bits_of
 from pydnn.runs.replay import Verified, sampled, verify
 from pydnn.storage.run_files import MODEL_FILE
+
+if TYPE_CHECKING:
+    from pydnn.workers import Executor
 
 __all__ = ["add_to"]
 
@@ -42,13 +47,27 @@ def add_to(commands: Commands) -> None:
     )
     which.add_argument("--sample", type=int, metavar="N", help="only N segments, drawn at random")
     verified.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="verify in N processes (default: 1)"
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="verify in N processes (default: 1); short for --executor processes --workers N",
     )
+    add_worker_options(parser, example="runs/0001 --cluster tcp://scheduler:8786")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
+    if args.jobs != 1 and (args.executor or args.workers or args.cluster):
+        raise BadInput(
+            f"--jobs is {args.jobs}, but other options say who does the work, too: leave it out."
+        )
+    with executor_of(args) as executor:
+        return _replayed(args, executor)
+
+
+def _replayed(args: argparse.Namespace, executor: Executor | None) -> int:
     opened = Run.open(args.folder, data=args.data, anyway=args.anyway, allow=args.allow)
     # `_expected` prints what has changed since the run was recorded, and the replay goes on.
     run = attrs.evolve(opened, anyway=True)
@@ -57,7 +76,7 @@ def _run(args: argparse.Namespace) -> int:
     numbers = _numbers(args, run)
     run.numerics.expect_sound()  # before the line below promises the same bits everywhere
     expected = _expected(run)
-    verifying = verify(run, numbers, jobs=args.jobs)
+    verifying = verify(run, numbers, jobs=args.jobs, executor=executor)
     begin = time.perf_counter()
     if not args.json:
         say(f"replaying {_what(run, numbers)}")

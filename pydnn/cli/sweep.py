@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from importlib.util import find_spec
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +19,8 @@ from pydnn.cli.output import complain, say, say_json
 from pydnn.cli.recipe_options import add_recipe_options, recipe_for_data, recipe_of, typed
 from pydnn.cli.run_options import Commands, option_group
 from pydnn.cli.train import plain_folder
+from pydnn.cli.worker_options import add_worker_options, executor_of
+from pydnn.data import lasting_name
 from pydnn.descriptions.parts import is_description
 from pydnn.descriptions.text import read_values, write_description
 from pydnn.jobs.loading import data_of
@@ -31,7 +31,8 @@ from pydnn.storage.run_files import MODEL_FILE
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from pydnn.sweeps import Outcome, Spread, Sweep, SweepResult
+    from pydnn.sweeps import Outcome, Spread, Sweep, SweepResult, Variation
+    from pydnn.workers import Executor
 
 __all__ = ["add_to"]
 
@@ -90,9 +91,18 @@ def add_to(commands: Commands) -> None:
         metavar="DIR",
         help="a new folder for the best model, for evaluate and predict",
     )
+    recorded = option_group(parser, "where it is recorded", "--seeds 8 --record sweeps/first")
+    recorded.add_argument(
+        "--record",
+        type=path_of,
+        metavar="DIR",
+        help="record each training as a run in this folder, for replay, diff and evaluate; if it "
+        "has runs of this sweep already, the sweep goes on, and what is finished is not repeated",
+    )
     option = parser.add_argument
     option("--plot", type=path_of, metavar="FILE", help="save a plot of all costs, e.g. sweep.png")
     option("--json", action="store_true", help="print one JSON object with all results instead")
+    add_worker_options(parser, example="digits.toml --seeds 8 --executor processes --workers 4")
     parser.set_defaults(run=_run)
 
 
@@ -110,38 +120,59 @@ def _run(args: argparse.Namespace) -> int:
         recipe = attrs.evolve(recipe, penalties=({"l2_penalty": {"strength": 0.0}},))
     if args.plot:
         plots.expect_plottable(args.plot)
-    data = data_of(recipe)
-    recipe = recipe_for_data(args, recipe, data)
-    from pydnn.sweeps import run_sweep, sweep  # here, because no other command needs it
+    with executor_of(args) as executor:  # first, so that workers start while the data is read
+        data = data_of(recipe)
+        recipe = recipe_for_data(args, recipe, data)
+        from pydnn.sweeps import sweep  # here, because no other command needs it
 
-    plan = sweep(
-        recipe,
-        data.train,
-        seeds=_seeds(args.seeds),
-        over=over,
-        test=data.test,
-        classes=data.classes,
-        together=not args.one_by_one,
-        folds=args.folds,
-    )
-    for note in (*data.notes, *plan.notes):
-        complain(note)
-    best_folder = args.save_best and plain_folder(args.save_best, option="--save-best")
-    with best_folder or contextlib.nullcontext():
-        begin = time.perf_counter()
-        with _progress(plan) as on_progress:
-            result = run_sweep(plan, on_progress=on_progress)
-        seconds = time.perf_counter() - begin
-        best = result.best(args.best_by)
-        _report(args, result, best, seconds)
-        if args.plot:
-            plots.save_plot(_plot(result, best, recipe), args.plot)
-        if args.save_best:
-            model = result.outcomes[best].model
-            # A model of a table has the classes of its target, which the data does not name.
-            classes = model.classes or data.classes
-            model = attrs.evolve(model, image_shape=data.image_shape, classes=classes)
-            model.save(args.save_best / MODEL_FILE)
+        plan = sweep(
+            recipe,
+            data,
+            seeds=_seeds(args.seeds),
+            over=over,
+            together=not args.one_by_one,
+            folds=args.folds,
+        )
+        plan = attrs.evolve(plan, place=lasting_name(recipe.data))  # where workers find it, too
+        for note in (*data.notes, *plan.notes):
+            complain(note)
+        best_folder = args.save_best and plain_folder(args.save_best, option="--save-best")
+        with best_folder or contextlib.nullcontext():
+            return _swept(args, plan, executor)
+
+
+def _swept(args: argparse.Namespace, plan: Sweep, executor: Executor | None) -> int:
+    from pydnn.cli.live_table import live_table
+    from pydnn.sweeps import SweepResult, outcomes
+
+    begin = time.perf_counter()
+    try:
+        with live_table(plan, by=args.best_by, called=_called, setting=_setting_of) as table:
+            by_number = {}
+            stream = outcomes(
+                plan,
+                executor=executor,
+                record=args.record,
+                on_progress=table.on_progress,
+                on_begin=table.on_begin,
+            )
+            with contextlib.closing(stream):
+                for number, outcome in stream:
+                    by_number[number] = outcome
+                    table.on_end(number, outcome)
+    except KeyboardInterrupt:
+        if args.record is None:
+            raise
+        complain(f"interrupted; the same command goes on with the sweep in {args.record}")
+        return 130
+    result = SweepResult(tuple(by_number[number] for number in range(len(plan.runs))))
+    seconds = time.perf_counter() - begin
+    best = result.best(args.best_by)
+    _report(args, result, best, seconds, _folders(args, plan))
+    if args.plot:
+        plots.save_plot(_plot(result, best, plan.recipe), args.plot)
+    if args.save_best:
+        result.outcomes[best].model.save(args.save_best / MODEL_FILE)
     return 0
 
 
@@ -204,30 +235,31 @@ def _seeds(text: str) -> int | list[int]:
     return numbers[0] if "," not in text else numbers
 
 
-@contextlib.contextmanager
-def _progress(plan: Sweep) -> Iterator[Callable[[int], object]]:
-    """A progress bar if standard error is a terminal: a function that takes the steps done."""
-    if not sys.stderr.isatty() or find_spec("tqdm") is None:
-        yield lambda steps: None
-        return
-    from tqdm import tqdm
-
-    with tqdm(total=plan.steps, unit="it", leave=False) as bar:
-        yield bar.update
-
-
 # The answer
 
 
-def _report(args: argparse.Namespace, result: SweepResult, best: int, seconds: float) -> None:
+def _folders(args: argparse.Namespace, plan: Sweep) -> list[Path]:
+    """The folders of the recorded runs; empty if nothing is recorded."""
+    if args.record is None:
+        return []
+    from pydnn.sweeps.recording import folder_of
+
+    return [args.record / folder_of(variation.recipe) for variation in plan.runs]
+
+
+def _report(
+    args: argparse.Namespace, result: SweepResult, best: int, seconds: float, runs: list[Path]
+) -> None:
     by = args.best_by or result.selector
     model = args.save_best and args.save_best / MODEL_FILE
     if args.json:
-        say_json(_as_json(result, best, by, seconds, model))
+        say_json(_as_json(result, best, by, seconds, model, runs))
         return
     say(*_table(result))
     say()
     say(*_in_words(result, best, by, seconds))
+    if runs:
+        say(f"recorded in {args.record}, the best in {runs[best]}")
     if model:
         say(f"model {model}")
 
@@ -287,10 +319,14 @@ def _in_words(result: SweepResult, best: int, by: str, seconds: float) -> Iterat
             )
 
 
-def _called(outcome: Outcome) -> str:
-    recipe, setting = outcome.recipe, _setting(outcome.setting)
+def _called(training: Outcome | Variation) -> str:
+    recipe, setting = training.recipe, _setting_of(training)
     fold = ", fold {} of {}".format(*recipe.fold) if recipe.fold else ""
     return f"seed {recipe.seed}{fold}" + (f", {setting}" if setting else "")
+
+
+def _setting_of(training: Outcome | Variation) -> str:
+    return _setting(training.setting)
 
 
 def _setting(setting: Mapping[str, object]) -> str:
@@ -304,9 +340,9 @@ def _value(value: object) -> str:
 
 
 def _as_json(
-    result: SweepResult, best: int, by: str, seconds: float, model: Path | None
+    result: SweepResult, best: int, by: str, seconds: float, model: Path | None, runs: list[Path]
 ) -> dict[str, Json]:
-    runs: list[Json] = [
+    trainings: list[Json] = [
         {
             "seed": outcome.recipe.seed,
             **({"fold": list(outcome.recipe.fold)} if outcome.recipe.fold else {}),
@@ -317,8 +353,9 @@ def _as_json(
             "stopped": outcome.stopped,
             "together": not outcome.why_not_stacked,
             "costs": outcome.costs.tolist(),
+            **({"run": str(runs[number])} if runs else {}),
         }
-        for outcome in result.outcomes
+        for number, outcome in enumerate(result.outcomes)
     ]
     spreads: list[Json] = [
         {
@@ -331,7 +368,7 @@ def _as_json(
         for own in result.by_setting
     ]
     results: dict[str, Json] = {
-        "runs": runs,
+        "runs": trainings,
         "spread": spreads,
         "best": best,
         "best_by": by,

@@ -61,9 +61,16 @@ from pydnn.training import NotFinite, tee
 from pydnn.training.stopping import Watched
 from pydnn.training.streams import Stream
 
-__all__ = ["Recorder", "SweepFolder", "open_sweep"]
+__all__ = ["Recorder", "SweepFolder", "folder_of", "open_sweep"]
 
 SWEEP_FILE, OUTCOME = "sweep.toml", "outcome.json"
+
+
+def folder_of(recipe: Recipe) -> str:
+    """The name of the run of one training in the folder of its sweep."""
+    digits = _sha256(write_recipe(recipe))[:12]
+    fold = "-fold-{}-of-{}".format(*recipe.fold) if recipe.fold else ""
+    return f"seed-{recipe.seed}{fold}-{digits}"
 
 
 @attrs.frozen
@@ -80,9 +87,7 @@ class SweepFolder:
 
     def run_of(self, recipe: Recipe) -> Path:
         """The folder of the run of one training."""
-        digits = _sha256(write_recipe(recipe))[:12]
-        fold = "-fold-{}-of-{}".format(*recipe.fold) if recipe.fold else ""
-        return self.path / f"seed-{recipe.seed}{fold}-{digits}"
+        return self.path / folder_of(recipe)
 
     def expect_here(self) -> None:
         """Refuse a folder that is not the same as the one that the sweep has opened.

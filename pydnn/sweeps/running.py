@@ -195,7 +195,7 @@ def outcomes(
     record: AnyPath | None = None,
     on_progress: OnProgress = lambda steps: None,
     on_begin: OnBegin = lambda numbers: None,
-) -> Iterator[tuple[int, Outcome]]:
+) -> Generator[tuple[int, Outcome], None, None]:
     """Carry out a sweep, and yield the number and the outcome of each training when it ends.
 
     Trainings whose recipes have the same `stacking_key` are stacked where possible; each gives bit

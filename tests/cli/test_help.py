@@ -88,7 +88,7 @@ def test_the_options_of_a_recipe_are_in_the_same_groups_everywhere(command, name
         "when to stop": "--iterations N",
     }.items():
         assert f"\n  {option}" in groups[title]
-    assert ("where it is recorded" in groups) == (name == "train")
+    assert ("where it is recorded" in groups) == (name in ("train", "sweep"))
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,44 @@ def test_one_fold_can_be_trained_alone(command):
     assert swept["runs"][1]["scores"]["test accuracy"] == trained["test_accuracy"]
 
 
+def test_a_recorded_sweep_names_its_runs_and_goes_on(command, tmp_path):
+    argv = ["sweep", "recipe.toml", "--seeds", 2, "--record", "swept"]
+    status, out, err = command(*argv)
+    assert (status, err) == (0, "")
+    assert "2 one by one: each is recorded as a run" in out
+    best = re.search(r"^recorded in swept, the best in (swept/seed-[12]-\w{12})$", out, re.M)[1]
+    assert command("replay", best)[0] == 0
+    assert command("evaluate", best)[0] == 0
+    again = command(*argv)[1]
+    assert re.sub(r"in [\d.]+ s", "", again) == re.sub(r"in [\d.]+ s", "", out)
+    result = json.loads(command(*argv, "--json")[1])
+    assert best in [run["run"] for run in result["runs"]]
+    status, out, err = command(*argv, "--optimizer", "adam")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "swept holds a sweep of another recipe (optimizer is 'gradient_descent(" in err
+
+
+def test_an_interrupted_sweep_says_how_to_go_on(command, monkeypatch):
+    from pydnn.sweeps.recording import Recorder
+
+    def interrupted(self, recipe, outcome):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Recorder, "keep", interrupted)
+    status, out, err = command("sweep", "recipe.toml", "--record", "swept")
+    assert (status, out) == (130, "")
+    assert err == "pydnn: interrupted; the same command goes on with the sweep in swept\n"
+
+
+def test_workers_do_not_change_the_table(command):
+    argv = ["sweep", "recipe.toml", "--seeds", 3, "--json"]
+    alone = json.loads(command(*argv)[1])
+    for workers in (["--executor", "threads", "--workers", 2], ["--executor", "serial"]):
+        there = json.loads(command(*argv, *workers)[1])
+        for name in ("runs", "spread", "best"):
+            assert there[name] == alone[name]
+
+
 MISTAKES = {
     "no count": (["--seeds", "many"], "--seeds is 'many', expected a number of seeds"),
     "none": (["--seeds", "0"], "seeds is 0, expected an integer of at least 1"),
@@ -161,6 +199,8 @@ MISTAKES = {
     "one fold": (["--folds", "1"], "--folds is 1, expected an integer of at least 2"),
     "many folds": (["--folds", "60"], "examples, expected 60 or more, one for each fold"),
     "best fold": (["--folds", "3", "--save-best", "best"], "no training of a fold has all exam"),
+    "not a sweep": (["--record", "."], ". exists and has no sweep.toml, expected a new folder"),
+    "two kinds of workers": (["--cluster", "local:1", "--workers", "2"], "contradict each other"),
     "lost": (["--learning-rates", "1e300"], "every training diverged"),
 }
 

@@ -239,7 +239,7 @@ def test_a_sweep_that_is_killed_at_any_moment_gives_the_same_table(tmp_path, com
             "--executor", "processes", "--workers", "2", "--json"]  # fmt: skip
     whole = json.loads(command(*argv)[1])
     key = Key(7).at("moments")
-    for turn in range(6):
+    for turn in range(4):
         process = subprocess.Popen(
             [sys.executable, "-c", KILLED, *argv, "--record", "swept"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
