@@ -158,6 +158,11 @@ class CsvTable:
         """The number of bytes that are read in this pass, about."""
         return self._source.raw.tell()
 
+    def texts(self) -> dict[str, Collection[str]]:
+        """The different texts that have been read in this pass, by the name of their column."""
+        columns = zip(self.names, self._columns, strict=True)
+        return {name: column.places for name, column in columns if isinstance(column, _Texts)}
+
     def blocks(self) -> Iterator[tuple[FloatArray, list[int]]]:
         """All rows in order, in one pass through the file.
 

@@ -29,7 +29,12 @@ from pydnn.data.image_folders import store_image_folder
 from pydnn.data.image_sets import holds_catvnoncat
 from pydnn.data.row_files import RowFile, Rows, open_rows
 from pydnn.data.sets import images_for_testing
-from pydnn.data.stored_tables import CodedBlock, store_table, store_values
+from pydnn.data.stored_tables import (
+    CodedBlock,
+    expect_few_letters,
+    store_table,
+    store_values,
+)
 from pydnn.data.table_files import PARQUET, opened_parquet, table_of_arrays
 from pydnn.data.tables import Table
 from pydnn.free_memory import readable
@@ -43,6 +48,7 @@ Progress: TypeAlias = Callable[[str, int, int], object]
 
 _MOST = 1 << 24  # bytes of a block of rows
 _CELLS = 1 << 20  # of a block of a table
+_SOME = 1 << 14  # texts, which take little memory
 _NAMED = 10  # arrays that a message names
 _LARGEST = 8  # bytes of a number
 _PARTS = ("train", "test")
@@ -249,8 +255,11 @@ class _Counted:
 def _in_csv(
     table: CsvTable, size: int, counted: _Counted, on_progress: Progress
 ) -> Iterator[CodedBlock]:
+    known = _SOME  # texts of which the letters were counted
     for values, coded in table.blocks():
         counted.add(*values.shape)
+        if coded and sum(map(len, table.texts().values())) > 2 * known:
+            known = expect_few_letters(table.texts())
         yield CodedBlock(values, coded)
         on_progress("reading", min(table.place, size), size)
 

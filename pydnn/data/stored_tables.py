@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -141,9 +141,7 @@ def store_values(
         if not spooled.rows:
             raise BadInput(f"the table for {path} has no rows, expected one or more: give some.")
         columns, meanings = zip(*settled(), strict=True)
-        if sum(len(text) for column in columns for text in column.levels) > _MOST_TEXT:
-            longest = max(columns, key=lambda column: len(column.levels))
-            raise BadInput(_too_many_texts(longest.name, len(longest.levels)))
+        expect_few_letters({column.name: column.levels for column in columns})
         rows = spooled.settled(meanings, on_rows)
         write_contiguous(
             path,
@@ -153,6 +151,24 @@ def store_values(
             most=_MOST_TEXT,
             replace=replace,
         )
+
+
+def expect_few_letters(texts: Mapping[str, Collection[str]]) -> int:
+    """Refuse texts that take too much memory, since each process that reads them has them all.
+
+    Args:
+        texts: The different texts of each column, by its name.
+
+    Returns:
+        The number of texts.
+
+    Raises:
+        BadInput: Naming the column with the most texts.
+    """
+    if sum(len(text) for column in texts.values() for text in column) > _MOST_TEXT:
+        name = max(texts, key=lambda name: len(texts[name]))
+        raise BadInput(_too_many_texts(name, len(texts[name])))
+    return sum(map(len, texts.values()))
 
 
 def _too_many_texts(name: str, count: int) -> str:

@@ -22,7 +22,15 @@ except ImportError:  # on Windows
 
 from pydnn import Batch, Key, Recipe, read_table
 from pydnn.checks import BadInput
-from pydnn.data import DataSet, Stored, csv_files, importing, load_data_set, save_table
+from pydnn.data import (
+    DataSet,
+    Stored,
+    csv_files,
+    importing,
+    load_data_set,
+    save_table,
+    stored_tables,
+)
 from pydnn.data.importing import import_data
 from pydnn.jobs import train
 from pydnn.storage.mapped import open_stored
@@ -83,6 +91,18 @@ def test_kinds_that_show_late_are_those_of_the_whole_column(tmp_path, small_bloc
     assert read_table(tmp_path / "t.h5") == read_table(tmp_path / "t.csv")
     assert [c.kind for c in read_table(tmp_path / "t.h5").columns] == ["text", "number", "boolean"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["t.csv", "t.h5"]
+
+
+def test_texts_that_would_fill_the_memory_are_refused_while_they_are_read(
+    tmp_path, small_blocks, monkeypatch
+):
+    monkeypatch.setattr(stored_tables, "_MOST_TEXT", 100)
+    monkeypatch.setattr(importing, "_SOME", 1)
+    rows = "".join(f"customer {i},{i % 2}\n" for i in range(500))
+    (tmp_path / "t.csv").write_text("name,y\n" + rows)
+    with pytest.raises(BadInput, match=r"column 'name' has [12]\d different texts or more"):
+        import_data(tmp_path / "t.csv", tmp_path / "t.h5")
+    assert [p.name for p in tmp_path.iterdir()] == ["t.csv"]
 
 
 def test_numbers_of_a_csv_file_are_stored_in_the_smallest_dtype(tmp_path):
