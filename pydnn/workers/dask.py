@@ -81,7 +81,8 @@ class Keeper:
             with np.errstate(all="ignore"):  # the client looks for numbers that are not finite
                 return self._answer(decoded(_joined(pieces)))
         except (Exception, SystemExit) as error:
-            return encoded({"error": as_json(error)})
+            about_files = isinstance(error.__cause__ or error.__context__ or error, OSError)
+            return encoded({"error": as_json(error), "about files": about_files})
 
     def _answer(self, message: Mapping[str, Any]) -> list[_Piece]:
         for digest, spec in _specs_in(message):
@@ -414,7 +415,13 @@ class Dask(Closing):
             if "unknown" in answer:
                 member.specs.discard(str(answer["unknown"]))
             elif "error" in answer:
-                raise as_error(answer["error"])  # type: ignore[arg-type]
+                error = as_error(answer["error"])  # type: ignore[arg-type]
+                if answer["about files"]:
+                    raise BadInput(
+                        f"worker {member.address}: {first_line(error)}: put files where all "
+                        "workers have them under the same path, or read them into memory."
+                    ) from error
+                raise error
             else:
                 return list(_mappings_in(answer))
 

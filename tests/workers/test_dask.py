@@ -111,8 +111,9 @@ def test_errors_cross_as_plain_text(monkeypatch):
             raise error
 
         monkeypatch.setattr("pydnn.workers.tasks.ECHO", Kind(lambda spec: None, fail))
-        described = asked(keeper, [Task("echo", SPEC)])["error"]
-        assert described == {"class": type(error).__name__, "line": str(error)}
+        answer = asked(keeper, [Task("echo", SPEC)])
+        assert answer["error"] == {"class": type(error).__name__, "line": str(error)}
+        assert not answer["about files"]
 
 
 def test_a_keeper_uses_as_many_threads_of_blas_as_the_program(monkeypatch):
@@ -183,6 +184,22 @@ def test_tasks_go_to_the_workers_of_a_client_which_stays_open(client, monkeypatc
     with pytest.raises(BadInput, match="closed"):
         executor.map(tasks)
     assert client.submit(sum, [1, 2]).result() == 3
+
+
+def test_a_worker_that_does_not_see_a_file_is_named(client, monkeypatch, tmp_path):
+    missing = tmp_path / "there.npy"
+
+    def opened(spec):
+        try:
+            return missing.read_bytes()
+        except OSError as error:
+            raise BadInput(f"{missing.name} cannot be read.") from error
+
+    kind = Kind(opened, lambda prepared, arguments: {})
+    monkeypatch.setattr("pydnn.workers.tasks.ECHO", kind)
+    line = r"worker \S+: there\.npy cannot be read.*under the same path"
+    with dask(client) as executor, pytest.raises(BadInput, match=line):
+        executor.map([Task("echo", SPEC)])
 
 
 def test_workers_with_other_bits_compute_only_what_is_portable(client, monkeypatch):
