@@ -74,10 +74,21 @@ class Segment:
     @property
     def is_free(self) -> bool:
         """Whether no array of this process refers to the memory any more."""
-        return sys.getrefcount(self.memory) <= _ALONE
+        return _references(self) <= _ALONE
 
 
-_ALONE = 2  # the attribute, and the argument of the call that counts
+def _references(owner: Any) -> int:
+    return sys.getrefcount(owner.memory)
+
+
+class _Alone:
+    """Has memory to which nobody else refers."""
+
+    def __init__(self) -> None:
+        self.memory = mmap.mmap(-1, _PAGE)
+
+
+_ALONE = _references(_Alone())  # measured, because versions of Python count in different ways
 
 
 def _nameless() -> int:
