@@ -41,7 +41,7 @@ from pydnn.data.image_sets import (
     load_catvnoncat,
     to_batch,
 )
-from pydnn.data.stored import Stored, StoredArray
+from pydnn.data.stored import InFile, Stored
 from pydnn.data.stored_tables import StoredTable, StoredTableBatch
 from pydnn.data.table_files import (
     holds_examples,
@@ -55,6 +55,7 @@ from pydnn.data.texts import TextExamples, Vocabulary, is_text, lines, text_batc
 from pydnn.free_memory import free_memory, readable
 from pydnn.keys import Key
 from pydnn.records import AnyArray, Batch, Examples, FloatArray, IntArray, freeze
+from pydnn.storage.chunked import open_chunked
 from pydnn.storage.hdf5 import holds, open_hdf5, read_array, read_names, shapes_in, write_hdf5
 from pydnn.storage.mapped import NotMappable, open_stored
 
@@ -179,6 +180,7 @@ def load_data_set(
     text: TextExamples | None = None,
     vocabulary: Vocabulary | None = None,
     mapped: bool | None = None,
+    in_windows: bool = False,
 ) -> DataSet:
     """Load the data set called `name`.
 
@@ -207,6 +209,8 @@ def load_data_set(
             take more than a quarter of the free memory. The file is HDF5 of uncompressed arrays
             (see `load_table`), or a table in the stored form (see `store_table`). No bit of a
             training depends on it.
+        in_windows: Whether examples in chunks, plain or compressed, may stay in their file, too,
+            because batches come from few places of it, as by `mini_batches(64, window=65536)`.
 
     Raises:
         BadInput: If there is no such data set, it is damaged, or `dtype` cannot hold a number; or
@@ -266,7 +270,7 @@ def load_data_set(
     if path.is_file() and not holds_images(path):
         if is_named_hdf5(path):
             raise _no_target(path)
-        return _cast(load_table(path, mapped=mapped), dtype)
+        return _cast(load_table(path, mapped=mapped, in_windows=in_windows), dtype)
     if name != DRAWN and not path.exists():
         known = ", ".join(repr(n) for n in (DRAWN, *_FROM_SCIKIT_LEARN))
         raise BadInput(
@@ -558,7 +562,7 @@ def _not_in_its_file(name: AnyPath) -> BadInput:
     )
 
 
-def load_table(path: AnyPath, *, mapped: bool | None = None) -> DataSet:
+def load_table(path: AnyPath, *, mapped: bool | None = None, in_windows: bool = False) -> DataSet:
     """Read a file of examples, HDF5 or npz, with one example per row.
 
     The file holds train_X (m, …) and train_Y (m,) or (m, …), of any numeric type: train_X is
@@ -574,6 +578,7 @@ def load_table(path: AnyPath, *, mapped: bool | None = None) -> DataSet:
         mapped: Whether the examples stay in the file, as `Stored`, which needs HDF5 without chunks
             or compression, as `save_table` writes it; None if they would take more than a quarter
             of the free memory. Their numbers are then checked when they are used.
+        in_windows: Whether those in chunks or compressed may stay there, too; see `load_data_set`.
 
     Raises:
         BadInput: If the file is missing or damaged, an array does not fit the others, or a number
@@ -592,7 +597,7 @@ def load_table(path: AnyPath, *, mapped: bool | None = None) -> DataSet:
     path = path_of(path)
     if is_hdf5(path):
         with open_hdf5(path) as file:
-            return _read_examples(_InHDF5(file, _mapped_arrays(path, file, mapped)))
+            return _read_examples(_InHDF5(file, _mapped_arrays(path, file, mapped, in_windows)))
     if mapped:
         raise _not_in_its_file(path)
     return _read_examples(_InNpz(path, read_npz(path)))
@@ -603,8 +608,8 @@ _OF_EXAMPLES = ("X", "Y", "weights", "lengths")
 
 
 def _mapped_arrays(
-    path: Path, file: h5py.File, mapped: bool | None
-) -> Mapping[str, StoredArray] | None:
+    path: Path, file: h5py.File, mapped: bool | None, in_windows: bool
+) -> Mapping[str, InFile] | None:
     """The arrays of examples that stay in a file; None to read them into memory."""
     if mapped is False:
         return None
@@ -617,6 +622,8 @@ def _mapped_arrays(
     try:
         return open_stored(path, shapes)
     except NotMappable as error:
+        if in_windows:
+            return open_chunked(path, shapes)
         if mapped or (free is not None and size > free):
             need = f"{readable(size)} in memory" + (f", of {readable(free)} free" if free else "")
             raise BadInput(f"examples would take {need}, but {error}") from error
@@ -631,7 +638,7 @@ class _InHDF5:
     """The arrays of an HDF5 file, and those of them that stay there."""
 
     file: h5py.File
-    stored: Mapping[str, StoredArray] | None = None
+    stored: Mapping[str, InFile] | None = None
 
     @property
     def place(self) -> str:
@@ -640,7 +647,7 @@ class _InHDF5:
     def holds(self, name: str) -> bool:
         return holds(self.file, name)
 
-    def table(self, name: str) -> AnyArray | StoredArray:
+    def table(self, name: str) -> AnyArray | InFile:
         if self.stored is None:
             return self.numbers(name, None)
         expect_known(f"array in {self.place}", name, self.stored)
@@ -720,7 +727,7 @@ def _read_part(file: _InHDF5 | _InNpz, part: str) -> Examples:
         shape = (len(X), "n_y") if len(Y.shape) == 2 else (len(X), *Y.shape[1:])
         where = f"{part}_Y in {file.place}"
         expect_shape(where, _in_form(Y.shape), shape, hint="give one row per example")
-    if isinstance(X, StoredArray) or isinstance(Y, StoredArray):
+    if isinstance(X, InFile) or isinstance(Y, InFile):
         return _stored_part(file, part, X, Y)
     rows = {"X": X, "Y": Y[:, np.newaxis] if Y.ndim == 1 else Y}
     if file.holds(f"{part}_weights"):
@@ -738,9 +745,9 @@ def _read_part(file: _InHDF5 | _InNpz, part: str) -> Examples:
 
 
 def _stored_part(
-    file: _InHDF5 | _InNpz, part: str, X: AnyArray | StoredArray, Y: AnyArray | StoredArray
+    file: _InHDF5 | _InNpz, part: str, X: AnyArray | InFile, Y: AnyArray | InFile
 ) -> Stored:
-    more: dict[str, AnyArray | StoredArray] = {}
+    more: dict[str, AnyArray | InFile] = {}
     for name in ("weights", "lengths"):
         if file.holds(f"{part}_{name}"):
             array = more[name] = file.table(f"{part}_{name}")

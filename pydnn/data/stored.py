@@ -24,6 +24,7 @@ from pydnn.records import (
     examples_last,
     freeze,
 )
+from pydnn.storage.chunked import ChunkedArray
 from pydnn.storage.mapped import StoredArray
 
 __all__ = ["Rows", "Stored", "StoredArray", "StoredColumns", "as_floats"]
@@ -97,6 +98,9 @@ class StoredColumns:
         return self.array.take(which)[:, self.places]
 
 
+InFile = StoredArray | StoredColumns | ChunkedArray  # a table that stays in its file
+
+
 def _equal(ours: object, theirs: object) -> bool:
     if isinstance(ours, np.ndarray) and isinstance(theirs, np.ndarray):
         return np.array_equal(ours, theirs)
@@ -136,10 +140,10 @@ class Stored:
         (3, (2,))
     """
 
-    X: StoredArray | StoredColumns | AnyArray = attrs.field(eq=_by_value)
-    Y: StoredArray | StoredColumns | AnyArray = attrs.field(eq=_by_value)
-    weights: StoredArray | StoredColumns | AnyArray | None = attrs.field(default=None, eq=_by_value)
-    lengths: StoredArray | AnyArray | None = attrs.field(default=None, eq=_by_value)
+    X: InFile | AnyArray = attrs.field(eq=_by_value)
+    Y: InFile | AnyArray = attrs.field(eq=_by_value)
+    weights: InFile | AnyArray | None = attrs.field(default=None, eq=_by_value)
+    lengths: InFile | AnyArray | None = attrs.field(default=None, eq=_by_value)
     dtype: AnyDType = attrs.field(default=np.dtype(np.float64), converter=_dtype)
     only_rows: Rows | None = attrs.field(default=None, repr=False, eq=_by_value)
     through: tuple[Callable[[Batch], Batch], ...] = attrs.field(default=(), repr=False)
@@ -253,16 +257,17 @@ class Stored:
         X = self.X
         if isinstance(X, StoredColumns):
             raise BadInput(f"columns of a table are not reshaped, expected arrays for {shape}.")
-        rows = X.reshaped(*shape) if isinstance(X, StoredArray) else X.reshape(len(X), *shape)
-        return attrs.evolve(self, X=rows)
+        if isinstance(X, StoredArray | ChunkedArray):
+            return attrs.evolve(self, X=X.reshaped(*shape))
+        return attrs.evolve(self, X=X.reshape(len(X), *shape))
 
     def in_memory(self) -> Batch:
         """All examples as a batch in memory."""
         return self.take(slice(None))
 
 
-def _taken(array: StoredArray | StoredColumns | AnyArray, which: slice | Rows) -> AnyArray:
-    if isinstance(array, StoredArray | StoredColumns):
+def _taken(array: InFile | AnyArray, which: slice | Rows) -> AnyArray:
+    if isinstance(array, InFile):
         return array.take(which)
     return array[which] if isinstance(which, slice) else array.take(which, axis=0)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import attrs
 import numpy as np
 
-from pydnn.batches import Batching
+from pydnn.batches import Batching, EpochBatches
 from pydnn.checks import AnyPath, BadInput, shown
 from pydnn.data import (
     DataSet,
@@ -73,6 +73,7 @@ def data_of(
         text=text,
         vocabulary=vocabulary,
         mapped=mapped,
+        in_windows=_in_windows(recipe),
     )
     if text is not None and text.streams:
         _expect_streams(recipe, text.streams)
@@ -85,6 +86,11 @@ def data_of(
             "folder are resized: leave image_size out."
         )
     return _as_the_network_takes_it(recipe, data)
+
+
+def _in_windows(recipe: Recipe) -> bool:
+    at = build(recipe.batches, family="batches").at
+    return isinstance(at, EpochBatches) and at.window is not None
 
 
 def _text_of(recipe: Recipe) -> TextExamples | None:

@@ -23,6 +23,7 @@ from pydnn.data.stored import Stored, StoredArray, StoredColumns
 from pydnn.data.tables import TableExamples
 from pydnn.fingerprints import Fingerprint, fingerprint
 from pydnn.records import AnyArray, examples_first
+from pydnn.storage.chunked import ChunkedArray
 from pydnn.storage.remembered import FileState, key_of, recall, remember, state_of
 
 __all__ = ["DataFiles", "hashing_shown", "sha256_of_blocks"]
@@ -118,8 +119,12 @@ def paths_of(examples: object) -> list[Path]:
     """The files that examples stay in, each once."""
     if not isinstance(examples, Stored):
         return []
-    arrays = (_stored(getattr(examples, name)) for name in _ARRAYS)
+    arrays = (_in_file(getattr(examples, name)) for name in _ARRAYS)
     return list(dict.fromkeys(array.path for array in arrays if array is not None))
+
+
+def _in_file(array: object) -> StoredArray | ChunkedArray | None:
+    return array if isinstance(array, ChunkedArray) else _stored(array)
 
 
 def _stored(array: object) -> StoredArray | None:
@@ -134,6 +139,8 @@ def _description(part: str, examples: Stored, dtype: DTypeLike) -> Json | None:
     arrays: dict[str, Json] = {}
     for name in _arrays_of(examples):
         array = getattr(examples, name)
+        if isinstance(array, ChunkedArray):
+            return None
         stored = _stored(array)
         if stored is None:
             arrays[name] = fingerprint({name: array})

@@ -14,6 +14,7 @@ from pydnn.data.stored import Stored, StoredArray, StoredColumns
 from pydnn.data.stored_tables import StoredTableBatch
 from pydnn.data.tables import Column, TableExamples
 from pydnn.records import AnyArray, Batch, Examples
+from pydnn.storage.chunked import ChunkedArray
 
 __all__ = ["received", "sent"]
 
@@ -57,6 +58,11 @@ def sent(data: DataSet | Examples) -> tuple[dict[str, Json], dict[str, AnyArray]
             array = getattr(examples, name)
             if isinstance(array, StoredArray | StoredColumns):
                 about[name] = _place_of(array)
+            elif isinstance(array, ChunkedArray):
+                raise BadInput(
+                    f"{array.name} in {array.path} is read chunk by chunk, which is not sent: give "
+                    "the name of the data, or copy it once with pydnn data import."
+                )
             elif array is not None:
                 arrays[f"{part} {name}"] = array
         if isinstance(examples, Stored) and examples.only_rows is not None:

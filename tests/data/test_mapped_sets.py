@@ -10,7 +10,9 @@ from pydnn import BadInput, Batch
 from pydnn.cli import main
 from pydnn.data import DataSet, Stored, load_data_set, load_table, save_table
 from pydnn.jobs.loading import data_of
+from pydnn.jobs.training import train
 from pydnn.recipes.recipe import Recipe
+from pydnn.runs import create_run
 from pydnn.storage.hdf5 import write_hdf5
 
 
@@ -79,6 +81,29 @@ def test_files_that_cannot_be_mapped_are_read_if_they_fit_and_else_refused(tmp_p
     monkeypatch.setattr("pydnn.data.sets.free_memory", lambda: 700)
     with pytest.raises(BadInput, match=f"would take 768 B in memory, of 700 B free, but {advice}"):
         load_data_set(path)
+
+
+def test_a_compressed_file_is_trained_on_in_windows_as_in_memory(tmp_path):
+    path, every = tmp_path / "chunked.h5", arrays(100)
+    with h5py.File(path, "w") as file:
+        for name, array in every.items():
+            file.create_dataset(f"train_{name}", data=array, chunks=True, compression="gzip")
+    one = Recipe(
+        str(path), "dense(3)", "softmax_cross_entropy()", "adam()", 9, standardize=True,
+        batches="mini_batches(16, window=32)", validation=0.2, evaluate_every=3,
+    )  # fmt: skip
+    ours, theirs = (data_of(one, mapped=mapped) for mapped in (True, False))
+    assert isinstance(ours.train, Stored)
+    assert ours.train.in_memory() == theirs.train
+    results = [train(one, data) for data in (ours, theirs)]
+    assert results[0].costs.tolist() == results[1].costs.tolist()
+    assert results[0].model == results[1].model
+    texts = []
+    for i, result in enumerate(results):
+        with create_run(tmp_path / f"run {i}", result.job, result.data):
+            pass
+        texts.append((tmp_path / f"run {i}" / "recipe.toml").read_text())
+    assert texts[0] == texts[1]
 
 
 def test_what_is_not_a_file_of_arrays_cannot_stay_in_it(tmp_path):
