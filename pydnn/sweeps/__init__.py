@@ -5,7 +5,12 @@
     result.spread("train accuracy"), result.outcomes[result.best()]
 
 Trainings of one shape are stacked: one fold over stacked arrays does the work of many small ones.
-Each training gives bit for bit what it gives alone.
+Each training gives bit for bit what it gives alone, also with several workers:
+
+    with nn.workers.processes(4) as executor:
+        result = run_sweep(plan, executor=executor, record="sweeps/first")
+
+A recorded sweep that is started again goes on where it ended.
 """
 
 from pydnn.sweeps.plans import Variation, varied
