@@ -23,7 +23,7 @@ DEFAULTS = {
         "bias": True, "initializer": he_normal(),
     },
     "max_pool": {"stride": None, "padding": "valid"},
-    "batch_norm": {"decay": 0.9, "epsilon": 1e-5},
+    "batch_norm": {"decay": 0.9, "epsilon": 1e-5, "per_shard": False},
     "conv": {
         "stride": 1, "padding": "valid", "dilation": 1, "groups": 1, "bias": True,
         "initializer": he_normal(),

@@ -297,11 +297,13 @@ class _Worker:
 
     def expect_same_bits(self, *, portable: bool) -> None:
         """Refuse a worker that would give other bits."""
-        if portable not in self._refused:
+        why_not = self._refused.get(portable)
+        if why_not is None:
             assert self.report is not None
-            self._refused[portable] = refusal("a worker process", self.report, portable=portable)
-        if self._refused[portable]:
-            raise BadInput(self._refused[portable])
+            why_not = refusal("a worker process", self.report, portable=portable)
+            self._refused[portable] = why_not
+        if why_not:
+            raise BadInput(why_not)
 
     def result(self, about: Mapping[str, Json], inline: Mapping[str, Json | AnyArray]) -> Result:
         """The result in a message; large arrays are views of shared memory."""
