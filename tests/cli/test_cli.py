@@ -394,6 +394,7 @@ def test_a_terminal_shows_a_bar_with_the_cost_that_changes_no_bit(command, cats)
     assert Run.open("runs/0001").fingerprint == Run.open("runs/0002").fingerprint
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_gone_is_not_an_error(cats):
     argv = [sys.executable, "-m", "pydnn", "train", "--data", cats, *SMALL]
     child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

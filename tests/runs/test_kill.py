@@ -594,7 +594,8 @@ sys.exit(pydnn.cli.main())
 
 
 @posix
-@pytest.mark.parametrize("number", [2, pytest.param(0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 2])
 def test_the_disk_fills_at_a_segment(tmp_path, capsys, number):
     whole = whole_run(tmp_path, capsys, iterations=6, every=2)
     path = tmp_path / "home" / "run"
@@ -717,9 +718,8 @@ def read_only(folder):
 
 
 @posix
-@pytest.mark.parametrize(
-    "steps", [5, pytest.param(None, marks=pytest.mark.slow)], ids=["interrupted", "finished"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [5, None], ids=["interrupted", "finished"])
 def test_a_run_that_can_only_be_read(tmp_path, steps):
     home = tmp_path / "home"
     home.mkdir()

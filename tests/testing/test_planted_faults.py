@@ -298,10 +298,15 @@ def test_at_least_60_faults_are_planted():
     assert len(FOUND) >= 60
 
 
+# Every second one is a slow test.
 @pytest.mark.parametrize(
     ("name", "old", "new", "message"),
-    FOUND,
-    ids=[f"{name}-{new}"[:70] for name, _, new, _ in FOUND],
+    [
+        pytest.param(
+            *fault, marks=[pytest.mark.slow] * (number % 2), id=f"{fault[0]}-{fault[2]}"[:70]
+        )
+        for number, fault in enumerate(FOUND)
+    ],
 )
 def test_every_planted_fault_is_found_and_named(name, old, new, message):
     with pytest.raises(AssertionError, match=message):

@@ -53,6 +53,7 @@ def session(tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_marks_check_laws_and_the_report_is_written(session, tmp_path):
     out = session(MARKED, "--pydnn-report", "tables.txt")
     assert "test_right[dense] PASSED" in out

@@ -160,7 +160,7 @@ ZEROS = {
 
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("zeros", ZEROS)
-@pytest.mark.parametrize("shape", [(20, 209, 209), (60, 70, 300), (70, 80, 3), (9, 240, 4097)])
+@pytest.mark.parametrize("shape", [(20, 209, 209), (70, 80, 3), (9, 240, 4097)])
 def test_leaving_out_zeros_changes_no_bit(shape, zeros, order):
     m, k, n = shape
     a, b = drawn(1, (m, k)), ZEROS[zeros](drawn(2, (k, n)))
