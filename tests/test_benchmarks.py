@@ -5,6 +5,7 @@ import json
 import math
 
 import attrs
+import import_speed
 import numpy as np
 import peers
 import pytest
@@ -166,3 +167,12 @@ def test_recording_is_timed_against_the_same_job_in_memory(tmp_path, monkeypatch
     assert result["CPU"]["ratio_range"][0] > 1
     assert recording_cost.in_words("small", result | {"limit": 1.05}).count("limit 1.05") == 2
     assert [path.name for path in tmp_path.iterdir()] == ["data-1.h5"]  # no other files are left
+
+
+@pytest.mark.parametrize("name", ["CSV, integers", "HDF5, gzip"])
+def test_the_speed_of_imports_is_measured_beside_what_the_machine_gives(tmp_path, name):
+    kind, best = import_speed.measured(name, tmp_path, 300_000, 1)
+    assert kind in import_speed.GOALS
+    assert set(best) == {"import", "loadtxt" if kind == "csv" else "copy"}
+    assert all(wall > 0 for wall, _ in best.values())
+    assert not (tmp_path / "out.h5").exists()

@@ -48,7 +48,7 @@ def write_hdf5(path, size, shape, chunks, **options):
         for first in range(0, rows, 4096):
             count = min(4096, rows - first)
             X[first : first + count] = pixels[:count].reshape(count, *shape)
-        file.create_dataset("train_Y", data=np.arange(rows) % 10, chunks=(4096,))
+        file.create_dataset("train_Y", data=np.arange(rows) % 10, chunks=(min(rows, 4096),))
 
 
 CASES = {
