@@ -203,8 +203,11 @@ class _Orders:
         self._of: dict[tuple[Key, int, int], NDArray[np.int64]] = {}
 
     def __call__(self, key: Key, epoch: int, m: int) -> NDArray[np.int64]:
+        name = (key, epoch, m)
+        known = self._of.get(name)
+        if known is not None:  # the usual case, which takes no lock
+            return known
         with self._lock:
-            name = (key, epoch, m)
             if name not in self._of:
                 self._drop(1 if m > _MOST_KEPT else 8)
                 order = key.at("shuffle", epoch).permutation(m, dtype=_numbers_dtype(m))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from pydnn.records import Batch
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 __all__ = ["prefetched"]
 
@@ -26,6 +29,8 @@ def prefetched(batches: Iterator[Batch]) -> Generator[Batch, None, None]:
         >>> [batch.X.tolist() for batch in prefetched(iter([data, data.take(slice(1))]))]
         [[[1.0, 2.0]], [[1.0]]]
     """
+    from concurrent.futures import ThreadPoolExecutor  # here, since only files need it
+
     with ThreadPoolExecutor(1, "pydnn-next-batch") as pool:
 
         def made() -> Batch | None:
