@@ -131,6 +131,8 @@ def variables_to_repeat(environment: Environment) -> dict[str, str | None]:
     """
     variables = {name: environment.variables.get(name) for name in VARIABLES}
     threads = environment.blas.get("threads")
-    if threads is not None and all(variables[name] is None for name in THREADS_OF_OPENBLAS):
+    said = next((variables[name] for name in THREADS_OF_OPENBLAS if variables[name]), None)
+    # A worker has another number of threads than its variables say, see `workers.processes`.
+    if threads is not None and threads != said:
         variables |= {"OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
     return variables

@@ -311,6 +311,10 @@ REPEATED = {
         evolved(variables={"GOTO_NUM_THREADS": "2", "OPENBLAS_CORETYPE": "Zen"}),
         {"GOTO_NUM_THREADS": "2", "OPENBLAS_CORETYPE": "Zen"},
     ),
+    "a worker has other threads than its variables say": (
+        evolved(variables={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}),
+        {"OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"},
+    ),
     "threads are not known": (evolved(blas={"threads": None}), {}),
 }
 
