@@ -371,6 +371,11 @@ class StoredTableBatch(Stored, TableExamples):
         where = str(self.path)
         expect_places(where, self.features, batch.X)
         expect_places(where, self.targets, batch.Y)
+        whole = [batch.Y] if batch.weights is None else [batch.Y, batch.weights]
+        if np.isinf(batch.X).any() or not all(np.isfinite(values).all() for values in whole):
+            raise BadInput(  # since `examples` refuses a table whose facts tell of such values
+                f"{where} has infinite or missing values of which its facts say nothing: {RESTORE}."
+            )
         return TableBatch(
             batch.X,
             batch.Y,

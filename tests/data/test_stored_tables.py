@@ -205,6 +205,26 @@ def test_facts_that_cannot_be_are_refused(tmp_path, facts):
         read_table(tmp_path / "a.h5")
 
 
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"x": [1, 2], "y": [1, None]},
+        {"x": [1, 2], "y": ["a", None]},
+        {"x": [1, np.inf], "y": [1, 2]},
+        {"x": [1, 2], "y": [1, -np.inf]},
+        {"x": [1, 2], "y": [1, 2], "w": [1, None]},
+    ],
+)
+def test_facts_that_are_wrong_are_found_when_the_rows_are_read(tmp_path, columns):
+    store_table(tmp_path / "a.h5", [Table.of(columns)])
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file["facts"][:] = 0
+    weights = "w" if "w" in columns else ""
+    examples = open_stored_table(tmp_path / "a.h5").examples("y", weights=weights)
+    with pytest.raises(BadInput, match=r"a\.h5 has infinite or missing values"):
+        examples.take(slice(2))
+
+
 MIXED = {
     "size": [1.5, None, 3.0, 2.0, -0.0],
     "new": [True, False, None, True, True],
