@@ -32,7 +32,7 @@ def in_file(path, array):
     dtypes=st.sampled_from([("f8", "f8"), ("f4", "f4"), ("f8", "f4")]),
     weights=st.booleans(),
 )
-@settings(max_examples=25)
+@settings(max_examples=12)
 def test_hashes_of_blocks_are_those_of_the_data_in_memory(
     tmp_path_factory, X, stored, dtypes, weights
 ):

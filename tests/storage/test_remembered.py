@@ -7,6 +7,7 @@ import time
 import pytest
 
 from pydnn.checks import BadInput
+from pydnn.storage import remembered
 from pydnn.storage.remembered import FileState, key_of, recall, remember, state_of
 
 HASHES = {"X": "1" * 64, "Y": "a" * 64}
@@ -47,8 +48,6 @@ def test_a_file_that_was_just_written_is_not_remembered(path):
 
 
 def test_the_cache_is_used_where_the_folder_cannot_be_written(path, tmp_path, monkeypatch):
-    from pydnn.storage import remembered
-
     def refuse(place, write, **options):
         if place.parent == path.parent:
             raise BadInput("read-only")
@@ -64,8 +63,9 @@ def test_the_cache_is_used_where_the_folder_cannot_be_written(path, tmp_path, mo
     assert recall(path, "2" * 64) is None
 
 
-def test_only_the_newest_entries_are_kept(path):
-    keys = [f"{number:064x}" for number in range(103)]
+def test_only_the_newest_entries_are_kept(path, monkeypatch):
+    monkeypatch.setattr(remembered, "_MOST", 4)
+    keys = [f"{number:064x}" for number in range(7)]
     for key in keys:
         remember(path, key, HASHES)
     assert [key for key in keys if recall(path, key) is None] == keys[:3]
