@@ -97,3 +97,10 @@ def test_recipes_in_pydnn_have_names(tmp_path, monkeypatch):
     assert changed == attrs.evolve(cats_recipe(), data="photos", iterations=5)
     (tmp_path / "cats").write_text(write_recipe(RECIPE))  # a file of that name is the recipe
     assert recipe_from("cats").network == RECIPE.network
+
+
+def test_shards_are_an_option(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text(write_recipe(attrs.evolve(RECIPE, shards=3)))
+    assert [recipe_from(path).shards, recipe_from(path, "--shards", 4).shards] == [3, 4]
+    assert recipe_from().shards == 1
