@@ -110,6 +110,21 @@ def test_the_same_table_from_a_parquet_file_is_the_data_of_the_run(tmp_path, tra
     assert (status, err) == (0, "")
 
 
+def test_the_same_table_in_a_file_that_is_mapped_is_the_data_of_the_run(trained, command):
+    assert command("data", "import", "wine.csv", "wine.h5")[0] == 0
+    status, _, err = command("replay", trained, "--data", "wine.h5")
+    assert (status, err) == (0, "")
+    argv = ["train", "wine.toml", "--data", "wine.h5", "--mapped", "--quiet", "--run", "mapped"]
+    assert command(*argv)[0] == 0
+    for data in ("wine.csv", "wine.h5"):
+        status, out, _ = command("replay", "mapped", "--data", data)
+        assert (status, "are the recorded ones" in out) == (0, True)
+    outputs = [command("evaluate", name) for name in ("mapped", trained)]
+    assert outputs[0][1] == outputs[1][1]
+    predicted = [command("predict", "mapped", f"wine.{form}")[1] for form in ("csv", "h5")]
+    assert predicted[0] == predicted[1]
+
+
 def test_classes_of_a_table_are_weighted_by_name(tmp_path):
     recipe = read_recipe(RECIPE + "class_weights = {good = 3.0}\n")
     weights = prepare(recipe, load_data_set("wine.csv", target="quality", ignore=["bottle"]))
