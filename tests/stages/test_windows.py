@@ -79,6 +79,7 @@ REFUSED = {
         "padding is -1, expected an integer of at least 0",
     ),
     "another word": (lambda: Windows.of(3, padding="full"), "padding is 'full'.* give \"valid\""),
+    "padding of three axes": (lambda: Windows.of(3, padding=[1, 2, 3]), "padding has 3 entries"),
     "three sides": (lambda: Windows.of(3, padding=[(1, 2, 3)]), r"\(1, 2, 3\) for one axis"),
     "unequal lists": (lambda: Windows.of((3, 3), stride=[2]), "size has 2, stride has 1"),
     "a flat photo": (lambda: Windows.of(3).over((12288,)), r"e\.g\. reshape\(64, 64, 3\)"),
@@ -86,7 +87,10 @@ REFUSED = {
     "a flat sequence": (lambda: Windows.of(3).over((40,)), r"e\.g\. reshape\(40, 1\)"),
     "a film": (lambda: Windows.of(3).over((9, 9, 9, 3)), r"expected images \(H, W, C\)"),
     "no channels": (lambda: Windows.of((3, 3)).over((28, 28)), r"put reshape\(28, 28, 1\) before"),
-    "one axis for an image": (lambda: Windows.of([3]).over((8, 8, 1)), "size has 1 entries"),
+    "one axis for an image": (
+        lambda: Windows.of([3]).over((8, 8, 1)),
+        "size has 1 entries .* expected one for each of 2 axes: give one number for all axes",
+    ),
     "too large": (lambda: along(4, 3, dilation=2), "reaches over 5 places of axis 0.* have 4"),
     "too large, padded": (lambda: along(2, 6, padding=1), r"have 2 and 1 \+ 1 of padding"),
     "a huge size": (lambda: along(4, 10**12), "reaches over 1000000000000 places"),
@@ -127,5 +131,6 @@ def test_huge_padding_is_refused_however_small_the_output(stage):
 
 def test_padding_of_a_few_times_a_large_example_is_taken():
     assert along(1 << 24, 3, padding=1 << 24).count == 3 * (1 << 24) - 2
+    assert along(2, 3, padding=10**6).count == 2 * 10**6  # and of any small example
     with pytest.raises(BadInput, match="expected at most 134217728"):
         along(1 << 24, 3, padding=1 << 26)
