@@ -31,7 +31,7 @@ from pydnn.numerics.blas_threads import blas_threads, using_blas_threads
 from pydnn.numerics.memory import empty
 from pydnn.workers.dask_local import DaskHere, distributed_module, no_warnings
 from pydnn.workers.encoding import decoded, encoded
-from pydnn.workers.failures import TaskFailed, as_error, as_json
+from pydnn.workers.failures import as_error, as_json
 from pydnn.workers.interface import Closing, Result, Spec, Task, Value
 from pydnn.workers.joining import Report, own_report, refusal
 from pydnn.workers.tasks import Prepared, kind_of
@@ -45,7 +45,7 @@ _Piece: TypeAlias = "bytes | memoryview"
 Client: TypeAlias = Any
 Future: TypeAlias = Any
 
-_ANSWERS = 10.0  # seconds in which a scheduler has to answer
+_ANSWERS = 15.0  # seconds in which a scheduler has to answer
 _PATIENCE = 30.0  # seconds without any worker until a run ends
 _LOOKS = 0.5  # seconds between two looks at which workers there are
 _LEAVES = 3.0  # seconds in which connections have to close
@@ -441,8 +441,9 @@ class Dask(Closing):
         except (OSError, KeyError) as error:  # it is gone, or another process is at its address
             self._lose(member)
             raise _Lost(member.address) from error
-        if answer["status"] != "OK":
-            raise TaskFailed(f"worker {member.address}: {first_line(answer['exception'])}")
+        if answer["status"] != "OK":  # a keeper raises nothing, but its worker is about to end
+            self._lose(member)
+            raise _Lost(f"{member.address} ({first_line(answer['exception'])})")
         return decoded(_joined(answer["result"]))
 
     async def _watch(self) -> None:
@@ -537,7 +538,7 @@ def dask(
 
     Raises:
         MissingExtra: If Dask is not installed.
-        BadInput: If the scheduler does not answer within 10 seconds, or no worker can take part.
+        BadInput: If the scheduler does not answer within 15 seconds, or no worker can take part.
     """
     patience = expect_real("patience", patience, positive=True, hint="give a number of seconds")
     name, count = _named(cluster)
