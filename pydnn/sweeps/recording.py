@@ -55,13 +55,14 @@ from pydnn.storage.files import (
 )
 from pydnn.storage.run_files import MODEL_FILE
 from pydnn.sweeps.chunks import part_of
+from pydnn.sweeps.plans import Variation
 from pydnn.sweeps.results import Outcome
 from pydnn.sweeps.training import OnProgress
 from pydnn.training import NotFinite, tee
 from pydnn.training.stopping import Watched
 from pydnn.training.streams import Stream
 
-__all__ = ["Recorder", "SweepFolder", "folder_of", "open_sweep"]
+__all__ = ["Recorder", "SweepFolder", "expect_distinct", "folder_of", "open_sweep"]
 
 SWEEP_FILE, OUTCOME = "sweep.toml", "outcome.json"
 
@@ -71,6 +72,22 @@ def folder_of(recipe: Recipe) -> str:
     digits = _sha256(write_recipe(recipe))[:12]
     fold = "-fold-{}-of-{}".format(*recipe.fold) if recipe.fold else ""
     return f"seed-{recipe.seed}{fold}-{digits}"
+
+
+def expect_distinct(runs: Iterable[Variation]) -> None:
+    """Refuse trainings of one recipe, which two workers would record in one folder.
+
+    Raises:
+        BadInput: If two have the same recipe.
+    """
+    known: dict[str, Variation] = {}
+    for run in runs:
+        other = known.setdefault(folder_of(run.recipe), run)
+        if other is not run:
+            raise BadInput(
+                f"two trainings have the same recipe, one with {dict(other.setting)} and one with "
+                f"{dict(run.setting)}, expected different ones to record: leave one of them out."
+            )
 
 
 @attrs.frozen

@@ -210,8 +210,9 @@ def outcomes(
         allow = plan.own_modules
         folder = None
         if record is not None:
-            from pydnn.sweeps.recording import Recorder, open_sweep  # few sweeps are recorded
+            from pydnn.sweeps.recording import Recorder, expect_distinct, open_sweep  # seldom
 
+            expect_distinct(plan.runs)
             folder = stack.enter_context(open_sweep(record, plan.recipe, plan.data))
             for number, variation in enumerate(plan.runs):
                 outcome = folder.finished(variation.recipe, allow)

@@ -199,6 +199,15 @@ def test_the_run_of_another_recipe_under_the_name_of_ours_is_refused():
         run_sweep(plan, record="swept")
 
 
+def test_two_trainings_of_one_recipe_are_refused_before_the_folder_is_made():
+    plan = sweep(RECIPE, DATA, over={"iterations": [4, 6, 4]})
+    with pytest.raises(
+        BadInput, match=r"two trainings have the same recipe, one with .'iterations"
+    ):
+        run_sweep(plan, record="swept")
+    assert not Path("swept").exists()
+
+
 def test_what_a_killed_process_left_is_removed_when_the_sweep_goes_on():
     plan = sweep(RECIPE, DATA)
     list(outcomes(plan, record="swept"))
