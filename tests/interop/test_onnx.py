@@ -79,7 +79,8 @@ def test_every_stage_computes_the_same_as_onnx(name, dtype, run):
     # Numbers of all sizes that a network meets, and zeros of both signs.
     agrees((drawn.A_prev * [1, 1, 3, 10, 40, 0, -0.0]).astype(dtype))
     # Quarters, whose sums are exact: a norm of numbers that are nearly equal magnifies roundings.
-    quarters = st.integers(-40, 40).map(lambda n: n / 4)
+    # Small ones, because attention multiplies them by each other and then takes their exponentials.
+    quarters = st.integers(-12, 12).map(lambda n: n / 4)
     example_count(8)(given(arrays(dtype, (*shape, 3), elements=quarters))(agrees))()
 
 
