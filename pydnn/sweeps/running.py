@@ -28,10 +28,10 @@ from pydnn.sweeps.plans import Variation, variations
 from pydnn.sweeps.results import Outcome, SweepResult
 from pydnn.sweeps.stacks import stacking_key, why_not_stacked
 from pydnn.sweeps.training import OnProgress
-from pydnn.workers import Executor
 
 if TYPE_CHECKING:
     from pydnn.sweeps.recording import Recorder
+    from pydnn.workers import Executor
 
 __all__ = ["Sweep", "outcomes", "run_sweep", "sweep"]
 
