@@ -114,6 +114,8 @@ def import_data(
         MissingExtra: If the source needs a library that is not installed.
 
     Example:
+        >>> from pathlib import Path
+        >>> from pydnn.data.importing import import_data
         >>> _ = Path("houses.csv").write_text("size,city\n1.5,Rome\n,Oslo\n")
         >>> import_data("houses.csv", "houses.h5").what
         'a table of 2 columns'
