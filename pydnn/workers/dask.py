@@ -457,6 +457,8 @@ class Dask(Closing):
                 )
                 for address in [*self._refused.keys() - there.keys()]:
                     del self._refused[address]
+                for address in [*self._joining.keys() - there.keys()]:
+                    self._joining[address].cancel()  # nothing would ever answer it
                 for address in [*self._members.keys() - there.keys()]:
                     self._lose(self._members[address])
                 known = {*self._members, *self._joining, *self._refused}
