@@ -15,7 +15,7 @@ import attrs
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pydnn.records import FloatArray, freeze
+from pydnn.records import FloatArray, freeze, keep_readonly
 from pydnn.reports.markup import Markup, element, joined
 
 __all__ = [
@@ -47,6 +47,7 @@ def _maybe_floats(values: ArrayLike | None) -> FloatArray | None:
     return None if values is None else _floats(values)
 
 
+@keep_readonly
 @attrs.frozen(eq=False)
 class Series:
     """A curve: its name, and the numbers y at the places x, in order.

@@ -14,7 +14,7 @@ from pydnn.jobs.model import Model
 from pydnn.jobs.scores import names_of, predicted
 from pydnn.metrics import classes_of, confusion_matrix, most_likely
 from pydnn.probability_curves import calibration_curve, roc_curve
-from pydnn.records import Batch, Examples, FloatArray
+from pydnn.records import Batch, Examples, FloatArray, keep_readonly
 from pydnn.reports.charts import STYLES, Series, bar_chart, line_chart, number, scrolling, table
 from pydnn.reports.markup import Markup, element
 from pydnn.reports.pictures import picture
@@ -28,6 +28,7 @@ _SHOWN = 12  # mistakes
 _CURVE = 200  # points of a curve
 
 
+@keep_readonly
 @attrs.frozen(eq=False)
 class Judged:
     """The predictions of a model for examples of one part of the data, with their labels.

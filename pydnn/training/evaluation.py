@@ -15,7 +15,7 @@ from pydnn.checks import expect_count
 from pydnn.losses import Loss
 from pydnn.metrics import METRICS, Metric, score, tally
 from pydnn.numerics import Numerics, fast
-from pydnn.records import Batch, Examples, FloatArray, each_block, freeze
+from pydnn.records import Batch, Examples, FloatArray, each_block, freeze, keep_readonly
 from pydnn.sequences import columns_with_labels
 from pydnn.stages.base import Context, Stage
 from pydnn.training.pipeline import StepInfo, TrainState
@@ -107,6 +107,7 @@ def evaluation(
 MOST_INPUTS, MOST_OUTPUTS = 1 << 24, 1 << 22  # numbers that are evaluated at once
 
 
+@keep_readonly
 @attrs.frozen
 class Outputs:
     """The outputs of a network for some examples, and these without the numbers of their X."""
