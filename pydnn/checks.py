@@ -158,6 +158,8 @@ def path_of(path: AnyPath) -> Path:
     text = fspath(path) if isinstance(path, str | PathLike) else None
     if not isinstance(text, str):  # the path of a PathLike may be bytes
         raise BadInput(f"{path!r} is not a path: give a text such as 'runs/0001', or a Path.")
+    if text == "":  # which pathlib takes for the folder that we are in
+        raise BadInput("the path is empty: give the name of a file or folder, or '.' for this one.")
     if "\0" in text:
         raise BadInput(f"{text!r} is not a path, since it holds a zero byte: remove it.")
     try:
@@ -380,13 +382,16 @@ def expect_flag(name: str, value: object) -> bool:
     return flag
 
 
-def expect_known(what: str, name: str, known: Iterable[str], *, listed_by: str = "") -> None:
+def expect_known(
+    what: str, name: str, known: Iterable[str], *, place: object = "", listed_by: str = ""
+) -> None:
     """Refuse a `name` that is not among the `known` ones, and suggest the nearest of them.
 
     Args:
         what: What the name is of, for the message.
         name: The name.
         known: All names that exist.
+        place: The file or the like that has them, for the message.
         listed_by: What shows all of them, if they are too many for one line; then the message has
             the five nearest of more than 12.
 
@@ -405,7 +410,8 @@ def expect_known(what: str, name: str, known: Iterable[str], *, listed_by: str =
             if len(few) == len(known)
             else f"the nearest are {', '.join(few)}, and {listed_by} lists all {len(known)}."
         )
-        raise BadInput(f"there is no {what} {name!r}: {advice}")
+        where = f" in {place}" if place else ""
+        raise BadInput(f"there is no {what} {name!r}{where}: {advice}")
 
 
 def expect_options(function: str, options: Iterable[str], known: Iterable[str]) -> None:

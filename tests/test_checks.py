@@ -268,6 +268,11 @@ def test_a_path_may_be_text_or_any_path_and_begin_at_home(tmp_path, monkeypatch)
     assert path_of("a~/~b") == Path("a~/~b")
 
 
+def test_an_empty_path_is_not_taken_for_the_current_folder():
+    with pytest.raises(BadInput, match=r"^the path is empty: give the name of a file or folder"):
+        path_of("")
+
+
 @pytest.mark.parametrize("path", [3, None, b"a.h5", ["a"], np.zeros(2), "a\0b"])
 def test_what_is_not_a_path_is_refused(path):
     with pytest.raises(BadInput, match="is not a path"):

@@ -165,7 +165,9 @@ def _expected(run: Run) -> list[str]:
 
 def _what(run: Run, numbers: Sequence[int] | None) -> str:
     if numbers is None:
-        return f"{run.iterations} steps of {run.path}, in {len(run.segments) - 1} segments"
+        count = len(run.segments) - 1
+        pieces = "1 segment" if count == 1 else f"{count} segments"
+        return f"{run.iterations} steps of {run.path}, in {pieces}"
     return f"segments {', '.join(map(str, numbers))} of {run.path}"
 
 

@@ -20,7 +20,7 @@ def add_to(commands: Commands) -> None:
         "report",
         help="write a page about a run, or about several side by side",
         description="Write an HTML file about a recorded run: results, curves, mistakes, network, "
-        "recipe and environment. Of several runs, it shows what differs and what came of it. The "
+        "recipe and environment. Of several runs, it shows what differs and their results. The "
         "file holds everything, and needs no network and no script.",
     )
     runs = option_group(parser, "which runs", "runs/0001 runs/0002 --out both.html")

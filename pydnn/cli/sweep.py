@@ -109,10 +109,8 @@ def add_to(commands: Commands) -> None:
 def _run(args: argparse.Namespace) -> int:
     if args.folds is not None:
         _expect_folds(args)
-        args.validation, args.fold = (
-            0.0,
-            (1, args.folds),
-        )  # so that 'validation cost' can be watched
+        # A fold is held back, so that 'validation cost' can be watched.
+        args.validation, args.fold = 0.0, (1, args.folds)
     recipe = recipe_of(args)
     over = _over(args)
     _check_score(args.best_by)
@@ -182,6 +180,12 @@ def _swept(args: argparse.Namespace, plan: Sweep, executor: Executor | None) -> 
 def _expect_folds(args: argparse.Namespace) -> None:
     hint = "give the number of folds, e.g. 5"
     expect_count("--folds", args.folds, least=2, hint=hint)
+    for option, value in (("--validation", args.validation), ("--fold", args.fold)):
+        if value:
+            raise BadInput(
+                f"--folds and {option} contradict each other: each of the folds is held back once, "
+                f"so leave {option} out."
+            )
     if args.save_best:
         raise BadInput(
             "--save-best and --folds are both present, but no training of a fold has all examples: "

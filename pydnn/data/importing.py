@@ -142,7 +142,15 @@ def import_data(
             _expect_unused(source, options, but=("inputs", "target", "test"))
             return _named_arrays(file, path, inputs, target, test, on_progress)
         _expect_unused(source, options)
-        if "train_X" in file.arrays:
+        every = {*file.arrays, *file.links}
+        of_examples = any(f"{part}_{name}" in every for part in _PARTS for name in "XY")
+        for name in file.links:
+            if not of_examples or name in _known_names():  # else the copy would silently lack it
+                raise BadInput(
+                    f"{name} in {source} is a link, expected the data itself: links are not "
+                    "followed."
+                )
+        if of_examples:
             names = [name for name in file.arrays if name in _known_names()]
             found = {name: file.arrays[name] for name in names}
             return _examples(source, found, path, [file.expect_unchanged], on_progress)
@@ -251,7 +259,8 @@ class _Counted:
 
     def imported(self, path: Path) -> Imported:
         """What is written once all rows have passed by."""
-        return Imported(path, self.rows, f"a table of {self.columns} columns")
+        columns = "1 column" if self.columns == 1 else f"{self.columns} columns"
+        return Imported(path, self.rows, f"a table of {columns}")
 
 
 def _in_csv(

@@ -23,6 +23,7 @@ from pydnn.storage.hdf5 import (
     dataset_in,
     form_of,
     hdf5_in,
+    links_in,
     naming_damage,
     read_blocks,
     read_names,
@@ -67,6 +68,7 @@ class RowFile:
         path: The file.
         arrays: Its arrays of one axis or more, by name; the one of an npy file is called "X".
         expect_unchanged: Refuses the file if another program has written to it since it was opened.
+        links: The names of its entries that are links, which are not followed.
         is_npy: Whether it is an npy file.
         is_stored: Whether it is a table that `store_table` wrote.
     """
@@ -74,6 +76,7 @@ class RowFile:
     path: Path
     arrays: Mapping[str, Rows]
     expect_unchanged: Callable[[], None]
+    links: tuple[str, ...] = ()
     is_npy: bool = False
     is_stored: bool = False
 
@@ -83,7 +86,7 @@ class RowFile:
         Raises:
             BadInput: If there is none, with the nearest name.
         """
-        expect_known(f"array in {self.path}", name, self.arrays)
+        expect_known("array", name, self.arrays, place=self.path)
         return self.arrays[name]
 
 
@@ -106,7 +109,8 @@ def open_rows(path: Path) -> Iterator[RowFile | None]:
                 yield RowFile(path, arrays, check)
         elif head.startswith(HDF5) or may_be_sealed(head) or path.suffix in (".h5", ".hdf5"):
             with hdf5_in(file, path) as hdf5:
-                yield RowFile(path, _in_hdf5(hdf5), check, is_stored=is_stored_table(hdf5))
+                links = links_in(hdf5)
+                yield RowFile(path, _in_hdf5(hdf5), check, links, is_stored=is_stored_table(hdf5))
         else:
             yield None
 

@@ -648,9 +648,8 @@ class _InHDF5:
         return holds(self.file, name)
 
     def table(self, name: str) -> AnyArray | InFile:
-        if self.stored is None:
+        if self.stored is None or name not in self.stored:  # if it is missing or a link, refuse it
             return self.numbers(name, None)
-        expect_known(f"array in {self.place}", name, self.stored)
         return self.stored[name]
 
     def numbers(self, name: str, shape: Sequence[int | str] | None) -> AnyArray:
@@ -686,7 +685,7 @@ class _InNpz:
         return [str(text) for text in array]
 
     def _array(self, name: str, kinds: str) -> AnyArray:
-        expect_known(f"array in {self.place}", name, self.arrays)
+        expect_known("array", name, self.arrays, place=self.place)
         array = self.arrays[name]
         if array.dtype.kind not in kinds:
             what = {"U": "texts", "iu": "integers"}.get(kinds, "numbers")

@@ -1033,6 +1033,11 @@ def _expect_whole_batches(
     ends = [batching.at(train, state.key, k) for k in sorted({0, count - 1})]
     sizes = [batch.X.shape[-1] for batch in ends]
     if min(sizes) < shards:
+        if len(set(sizes)) == 1:
+            raise BadInput(
+                f"shards are {shards}, but each batch has only {sizes[0]} of {m} training "
+                "examples: choose fewer shards or larger batches."
+            )
         raise BadInput(
             f"shards are {shards}, but batches of {sizes[0]} leave a batch of {min(sizes)} of {m} "
             "training examples: choose fewer shards, another batch size, or keep_last=False."

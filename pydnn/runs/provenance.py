@@ -513,7 +513,7 @@ def _read_part(part: str, plain: object) -> dict[str, Pin]:
     if not isinstance(plain, dict):
         raise BadInput(f"{RECORDED}.{part} is not a table, expected one: {RESTORE}.")
     for name, value in plain.items():
-        expect_known(f"array in {RECORDED}.{part}", name, _ARRAYS)
+        expect_known("array", name, _ARRAYS, place=f"{RECORDED}.{part}")
         pins[name] = _read_pin(f"{part}.{name}", value)
     return pins
 

@@ -36,6 +36,7 @@ __all__ = [
     "hdf5_bytes",
     "hdf5_in",
     "holds",
+    "links_in",
     "naming_damage",
     "open_hdf5",
     "read_array",
@@ -226,6 +227,18 @@ def holds(file: h5py.File, name: str) -> bool:
     """
     with naming_damage(f"the list of names in {file.filename}"):
         return name in list(file)
+
+
+def links_in(file: h5py.File) -> tuple[str, ...]:
+    """The names at the top of the file that are links to other places, which may not exist.
+
+    Args:
+        file: A file from `open_hdf5`.
+    """
+    with naming_damage(f"the list of names in {file.filename}"):
+        linked = (file.get(name, getlink=True) for name in file)
+        names = zip(file, linked, strict=True)
+        return tuple(name for name, link in names if not isinstance(link, h5py.HardLink))
 
 
 def shapes_in(file: h5py.File, group: str = "") -> dict[str, tuple[int, ...]]:
@@ -458,7 +471,7 @@ def _inside(file: h5py.File, name: str, where: str) -> h5py.HLObject:
         # "" and "." lead back to the group itself, and are the name of nothing in it.
         link = current.get(part, getlink=True) if part.strip(".") else None
         if link is None:
-            expect_known(f"data set in {file.filename}", part, current.keys())
+            expect_known("array", part, current.keys(), place=file.filename)
         if not isinstance(link, h5py.HardLink):
             raise BadInput(f"{where} is a link, expected the data itself: links are not followed.")
         current = current[part]
@@ -485,7 +498,7 @@ def read_text(file: h5py.File, name: str, *, fixed: bool = True, most: int = LON
             if text.size > most:
                 raise BadInput(f"{where} is not a single short text: {RESTORE}.")
             return text.tobytes().decode()
-        expect_known(f"attribute in {file.filename}", name, attributes)
+        expect_known("attribute", name, attributes, place=file.filename)
         stored = file.attrs.get_id(name)
         if stored.shape != () or stored.get_storage_size() > most:
             raise BadInput(f"{where} is not a single short text: {RESTORE}.")

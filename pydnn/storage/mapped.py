@@ -169,7 +169,7 @@ def open_stored(path: AnyPath, names: Iterable[str] | None = None) -> dict[str, 
         if head == NPY_MAGIC:
             array = _in_npy(path, raw)
             for name in names or ():
-                expect_known(f"array in {path}", name, ["X"])
+                expect_known("array", name, ["X"], place=path)
             return {"X": array}
         with hdf5_in(raw, path) as file:
             size = raw.seek(0, 2)

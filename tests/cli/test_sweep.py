@@ -198,6 +198,8 @@ MISTAKES = {
     "taken": (["--save-best", "recipe.toml"], "recipe.toml exists already"),
     "one fold": (["--folds", "1"], "--folds is 1, expected an integer of at least 2"),
     "many folds": (["--folds", "60"], "examples, expected 60 or more, one for each fold"),
+    "fold of folds": (["--folds", "3", "--fold", "1,3"], "--folds and --fold contradict"),
+    "share of folds": (["--folds", "3", "--validation", "0.2"], "--folds and --validation contrad"),
     "best fold": (["--folds", "3", "--save-best", "best"], "no training of a fold has all exam"),
     "not a sweep": (["--record", "."], ". exists and has no sweep.toml, expected a new folder"),
     "two kinds of workers": (["--cluster", "local:1", "--workers", "2"], "contradict each other"),

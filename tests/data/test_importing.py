@@ -315,7 +315,7 @@ REFUSED = {
     "a stored table": ({"a": [1, 2]}, {}, "is in the form of an imported table already"),
     "rows": ({"a": np.ones(3), "b": np.ones(4)}, {}, "b in .* has 4 rows, but a has 3"),
     "nothing": ({}, {}, "has no arrays, expected columns of a table"),
-    "target": ({"a": np.ones((3, 1)), "b": np.ones(3)}, {"target": "c"}, "is no array .* 'c'"),
+    "target": ({"a": np.ones((3, 1)), "b": np.ones(3)}, {"target": "c"}, "is no array 'c' in "),
     "inputs": (
         {"a": np.ones((3, 1)), "b": np.ones(3), "c": np.ones(3)},
         {"target": "b"},
@@ -532,3 +532,38 @@ def test_less_than_50_megabytes_of_a_far_larger_file_are_in_memory(tmp_path, for
     assert int(done.stdout) < 50_000_000
     (tmp_path / "new.h5").unlink()
     path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        (h5py.SoftLink("/rows"), "train_X in .* is a link, expected the data itself"),
+        (h5py.ExternalLink("b.h5", "rows"), "train_X in .* is a link, expected the data itself"),
+        (None, "has train_Y without train_X, expected both"),
+    ],
+)
+def test_a_file_without_the_data_of_its_examples_is_not_imported_as_a_table(
+    tmp_path, entry, reason
+):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["train_Y"] = [0, 1]
+        if entry is None:
+            file["train_X/rows"] = np.zeros((2, 3))
+        else:
+            file["train_X"] = entry
+    with pytest.raises(BadInput, match=reason):
+        import_data(tmp_path / "a.h5", tmp_path / "new.h5")
+
+
+def test_a_table_is_not_imported_without_its_columns_that_are_links(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["size"], file["price"] = [1.0, 2.0], h5py.SoftLink("/size")
+    with pytest.raises(BadInput, match=r"price in .* is a link, expected the data itself"):
+        import_data(tmp_path / "a.h5", tmp_path / "new.h5")
+
+
+def test_a_link_beside_the_examples_does_not_matter(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["train_X"], file["train_Y"] = np.ones((2, 3)), [0, 1]
+        file["raw"] = h5py.ExternalLink("raw.h5", "/")
+    assert import_data(tmp_path / "a.h5", tmp_path / "new.h5").rows == 2

@@ -130,6 +130,18 @@ def test_mapped_arrays_that_do_not_fit_are_refused_as_in_memory(file):
         load_table(other, mapped=True)
 
 
+@pytest.mark.parametrize("mapped", [True, False])
+def test_links_and_missing_arrays_are_refused_alike_in_files_and_in_memory(tmp_path, mapped):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["train_X"], file["labels"] = np.zeros((2, 3)), [0, 1]
+    with pytest.raises(BadInput, match=r"^there is no array 'train_Y' in .*a\.h5: "):
+        load_table(tmp_path / "a.h5", mapped=mapped)
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file["train_Y"] = h5py.SoftLink("/labels")
+    with pytest.raises(BadInput, match=r"^train_Y in .*a\.h5 is a link, expected the data"):
+        load_table(tmp_path / "a.h5", mapped=mapped)
+
+
 def test_images_in_files_become_what_the_network_takes(file):
     path = file(arrays(shape=(48,)), image_shape=np.array([4, 4, 3]))
     images = Recipe(

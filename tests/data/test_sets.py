@@ -157,7 +157,7 @@ def of_names_in_latin(file):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (without, "there is no data set in .*table.h5 'test_Y'"),
+        (without, "there is no array 'test_Y' in .*table.h5"),
         (of_texts, "train_X in .*table.h5 holds object, expected numbers"),
         (of_other_columns, r"test_X, transposed, has shape \(5, 2\), expected \(3, m\)"),
         (of_one_weight, r"test_weights in .*table.h5 has shape \(1,\), expected \(2,\)"),

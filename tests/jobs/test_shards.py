@@ -58,6 +58,11 @@ class TestPrepare:
         ):
             prepare(small_recipe(tmp_path, network="dense(1)", **changes), small_data())
 
+    def test_refuses_more_shards_than_examples_in_all_batches(self, tmp_path):
+        message = self.refusal(tmp_path, network="dense(1)", batches="full_batch", shards=41)
+        assert "shards are 41, but each batch has only 40 of 40 training examples" in message
+        assert "keep_last" not in message
+
     def test_refuses_shards_of_one_example_where_a_stage_mixes_examples(self, tmp_path):
         message = self.refusal(tmp_path, shards=5)
         assert "5 shards of a batch of 8 examples leave 1 in a shard, but batch_norm" in message

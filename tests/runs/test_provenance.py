@@ -442,7 +442,7 @@ STRANGE = {
     "no Y": (GOOD | {"train": {"X": X}}, NO_TABLE),
     "a training part of a number": (GOOD | {"train": 3}, r"^recorded\.train is not a table"),
     "another array": (
-        GOOD | {"test": {"a\nb": X}}, r"^there is no array in recorded\.test 'a\\nb': choose",
+        GOOD | {"test": {"a\nb": X}}, r"^there is no array 'a\\nb' in recorded\.test: choose",
     ),
     "truth for a shape": (
         GOOD | {"test": {"X": X | {"shape": [True, 1]}}}, r"^recorded\.test\.X is .*True.*expected",

@@ -261,10 +261,10 @@ ARRAYS = {
     "a group": (nested("cost", 0), "cost in .* is not an array"),
     "deep groups": (nested("cost", 500), "cost in .* is not an array"),
     "a group in itself": (looped("cost"), "cost in .* is not an array"),
-    "no parameters": (without("parameters"), "no data set in .* 'parameters'"),
-    "no iteration": (without("iteration"), "no data set in .* 'iteration'"),
-    "no checksums": (without("checksum"), "no data set in .* 'checksum'"),
-    "no column": (without("column.0.values"), "no data set in .* 'column.0.values'"),
+    "no parameters": (without("parameters"), "no array 'parameters' in .*"),
+    "no iteration": (without("iteration"), "no array 'iteration' in .*"),
+    "no checksums": (without("checksum"), "no array 'checksum' in .*"),
+    "no column": (without("column.0.values"), "no array 'column.0.values' in .*"),
     "fewer parameters": (replaced("parameters", np.zeros(3)), r"parameters in .* has shape \(3,\)"),
     "more costs": (replaced("cost", np.zeros(5)), r"cost in .* has shape \(5,\), expected \(4,\)"),
     "values without steps": (
@@ -301,8 +301,8 @@ ARRAYS = {
 NO_ABOUT = "about in .* is not the header of a segment"
 DEEP = 20_000
 ABOUTS = {
-    "no about": (lambda file: file.attrs.__delitem__("about"), "no attribute in .* 'about'"),
-    "no format": (lambda file: file.attrs.__delitem__("format"), "no attribute in .* 'format'"),
+    "no about": (lambda file: file.attrs.__delitem__("about"), "no attribute 'about' in .*"),
+    "no format": (lambda file: file.attrs.__delitem__("format"), "no attribute 'format' in .*"),
     "another format": (
         lambda file: file.attrs.create("format", np.bytes_("pydnn segment 3")),
         "format in .* is 'pydnn segment 3', expected 'pydnn segment 2'",
@@ -358,7 +358,7 @@ ABOUTS = {
     "columns of two lines": (in_about(columns=[["observed", "a\nb"]]), NO_ABOUT),
     "columns that drive a terminal": (in_about(columns=[["observed", "\x1b[2J"]]), NO_ABOUT),
     "columns that are not there": (
-        in_about(columns=[["observed", f"{i}"] for i in range(99)]), "no data set in .* 'column.",
+        in_about(columns=[["observed", f"{i}"] for i in range(99)]), "no array 'column.",
     ),
     "a column twice": (
         in_about(columns=[["observed", "a"]] * 2), "rows in .* do not match their fingerprint",
@@ -529,6 +529,6 @@ def test_a_dropped_state_leaves_the_segment_its_fingerprint_and_its_rows(run, co
     assert list(after.rows().infos()) == list(run.infos)[4:8]
     assert after.texts() == run.segments[2].texts()
     assert copy.stat().st_size < size
-    assert "there is no data set" in refusal(copy, lambda: after.state(run.recipe, (5,)))
+    assert "there is no array" in refusal(copy, lambda: after.state(run.recipe, (5,)))
     drop_state(after)
     assert read_segment(copy) == before

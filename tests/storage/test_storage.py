@@ -54,7 +54,7 @@ def test_texts_are_read(good):
     with open_hdf5(good) as file:
         assert read_text(file, "note") == "hello"
         with pytest.raises(
-            BadInput, match=r"there is no attribute in .* 'not': did you mean 'note'"
+            BadInput, match=r"there is no attribute 'not' in .*: did you mean 'note'"
         ):
             read_text(file, "not")
 
@@ -100,7 +100,7 @@ def wrapped_claim(file):
 
 
 STRANGERS = {
-    "missing": (lambda f: f.create_dataset("b", data=[1.0]), "there is no data set in .* 'a'"),
+    "missing": (lambda f: f.create_dataset("b", data=[1.0]), "there is no array 'a'"),
     "soft link": (set_link(h5py.SoftLink("/b")), "a in .* is a link, expected the data itself"),
     "external link": (set_link(h5py.ExternalLink("b.h5", "/b")), "a in .* is a link"),
     "group": (lambda f: f.create_group("a"), "a in .* is not an array"),
@@ -260,13 +260,13 @@ NESTED = {
     "loop/a": "loop/a in .* is a link",
     "array/a": "array/a in .* is not in a group, expected one",
     "type/a": "type/a in .* is not in a group, expected one",
-    "group/b": "there is no data set in .* 'b'",
-    "grop/a": "there is no data set in .* 'grop': did you mean 'group'",
+    "group/b": "there is no array 'b'",
+    "grop/a": "there is no array 'grop' in .*: did you mean 'group'",
     "group": "group in .* is not an array",
-    "group//a": "there is no data set in .* ''",
-    "/group/a": "there is no data set in .* ''",
-    "group/../array": r"there is no data set in .* '\.\.'",
-    "": "there is no data set in .* ''",
+    "group//a": "there is no array ''",
+    "/group/a": "there is no array ''",
+    "group/../array": r"there is no array '\.\.'",
+    "": "there is no array ''",
 }
 
 
@@ -295,7 +295,7 @@ TEXTS = {
         lambda f: f.attrs.create("a", np.bytes_(b"\xff")),
         "attribute a in .* is damaged",
     ),
-    "missing": (lambda f: None, "there is no attribute in .* 'a'"),
+    "missing": (lambda f: None, "there is no attribute 'a'"),
     "a reference": (
         lambda f: f.attrs.create("a", f.ref, dtype=h5py.ref_dtype),
         "is not a text of fixed size",
