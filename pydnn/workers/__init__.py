@@ -4,7 +4,7 @@ with nn.workers.processes(4) as executor:
     trained = nn.train(recipe, data, executor=executor)
 """
 
-# All of these at once: a submodule imported later would replace the function of its name here.
+# Import all of them here: a submodule imported later would replace the function of the same name.
 from pydnn.workers.dask import dask
 from pydnn.workers.interface import Executor, Result, Spec, Task
 from pydnn.workers.processes import processes

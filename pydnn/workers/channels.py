@@ -126,7 +126,7 @@ class Child:
         command = [sys.executable, "-P", "-c", code, str(os.getpid())]
         self._watched = -1
         if os.name == "nt":
-            # In a group of its own, so that Ctrl-C at a terminal reaches this process alone.
+            # In its own group, so that Ctrl-C at a terminal reaches this process alone.
             flags: int = subprocess.CREATE_NEW_PROCESS_GROUP  # type: ignore[attr-defined]
             self.process = subprocess.Popen(
                 [*command, "-1"],

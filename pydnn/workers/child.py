@@ -45,7 +45,7 @@ class _Worker:
 
     def __init__(self) -> None:
         self._memory: dict[int, mmap.mmap] = {}
-        # By digest, with the numbers of the segments that their arrays are in.
+        # By digest: the spec, and the numbers of the segments that hold its arrays.
         self._specs: collections.OrderedDict[str, tuple[Spec, set[int]]] = collections.OrderedDict()
         self._prepared = Prepared(_MOST_KEPT_SPECS)
 
@@ -101,7 +101,7 @@ class _Worker:
         if number is not None and wanted <= len(self._memory[number]):
             places = written(self._memory[number], number, large.values())
             shared = dict(zip(large, places, strict=True))
-        else:  # the client makes room for the next one
+        else:  # "wanted" lets the client make a segment that is large enough for the next result
             inline |= large
         about: dict[str, Json] = {"result": plain, "shared": shared, "wanted": wanted}
         return encoded({"": about, **inline})

@@ -160,9 +160,9 @@ def _mappings_in(message: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _joined(pieces: Sequence[_Piece]) -> memoryview:
-    """The pieces of a message, one after the other, in memory as NumPy has it for arrays.
+    """The pieces of a message, one after the other, in memory that is aligned as for NumPy arrays.
 
-    NumPy computes products of arrays at odd addresses in another way, which gives other last bits.
+    NumPy multiplies arrays at unaligned addresses in another way, which gives other last bits.
     """
     sizes = [memoryview(piece).nbytes for piece in pieces]
     together = empty(-(-sum(sizes) // 8), np.dtype(np.float64)).view(np.uint8)[: sum(sizes)].data
@@ -221,7 +221,7 @@ class Dask(Closing):
         self._refused: dict[str, str] = {}
         self._news: queue.SimpleQueue[str] = queue.SimpleQueue()  # for the thread of the user
         self._closed = False
-        self._changed = self._wait_for(_new_event())  # is set when a worker joins or is free
+        self._changed = self._wait_for(_new_event())  # set when a worker joins or is free
         self._watching = self._soon(self._watch())
 
     def __repr__(self) -> str:
@@ -262,7 +262,7 @@ class Dask(Closing):
                     more = upcoming is not None
                     if upcoming is not None:
                         start(*upcoming)
-                self._tell()
+                self._report_refused()
                 with contextlib.suppress(queue.Empty):  # then there may be more workers now
                     number = finished.get(timeout=_LOOKS) if running else None
                     if number is not None:
@@ -272,16 +272,19 @@ class Dask(Closing):
                 future.cancel()
 
     def wait(self, workers: int = 1) -> None:
-        """Return as soon as there are so many workers.
+        """Wait until this many workers take part, or until `patience` seconds have passed.
+
+        Args:
+            workers: The number of workers.
 
         Raises:
-            BadInput: If there is no worker after the time that `dask` was given for this, or the
-                only ones compute other bits.
+            BadInput: If no worker takes part after `patience` seconds, or the only ones compute
+                other bits.
         """
         self._wait_for(self._settled(workers))
 
     def close(self) -> None:
-        """Take leave of the workers; those of `local:N` end."""
+        """Release the workers. The processes of `local:N` end."""
         if self._closed:
             return
         self._closed = True
@@ -304,15 +307,15 @@ class Dask(Closing):
     def _wait_for(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
         future = self._soon(coroutine)
         try:
-            # In short turns, because on Windows Ctrl-C does not interrupt a wait without end.
+            # In short turns, because on Windows Ctrl-C does not interrupt an endless wait.
             while not concurrent.futures.wait([future], timeout=_LOOKS).done:
                 pass
-            self._tell()
+            self._report_refused()
             return future.result()
         finally:
             future.cancel()
 
-    def _tell(self) -> None:
+    def _report_refused(self) -> None:
         """Report workers that were refused since the last call."""
         with contextlib.suppress(queue.Empty):
             while True:
@@ -366,16 +369,18 @@ class Dask(Closing):
             await self._change(None)
 
     async def _change(self, seconds: float | None) -> None:
-        """Wait until a worker has joined or is free, but no longer than some seconds."""
+        """Wait until a worker has joined or is free, but no longer than this many seconds."""
         self._changed.clear()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._changed.wait(), seconds)
 
     async def _fitting(self, portable: bool = True, workers: int = 1) -> list[_Member]:
-        """The members that compute the right bits, as soon as there are so many.
+        """The members that compute the right bits, once there are at least `workers` of them.
+
+        After `patience` seconds, fewer are enough.
 
         Raises:
-            BadInput: If there is none although workers are there, or there was none for too long.
+            BadInput: If all workers were refused, or there was none for `patience` seconds.
         """
         end = self._loop.time() + self._patience
         while True:
@@ -395,7 +400,7 @@ class Dask(Closing):
             await self._change(min(left, _LOOKS))
 
     async def _settled(self, workers: int) -> None:
-        """Wait until there are so many workers, and all those that are there now have joined."""
+        """Wait until this many workers take part, and all those that are there now have joined."""
         await self._fitting(workers=workers)
         if self._joining:
             await asyncio.wait([*self._joining.values()], timeout=_ANSWERS)
@@ -535,8 +540,8 @@ def dask(
             N processes on this machine, which no other machine can reach; or a
             `dask.distributed.Client`, which stays open when the executor closes.
         patience: The seconds without any worker after which a run ends.
-        on_refused: Is called with one line for each worker that would give other bits or that
-            cannot take part, after which the others do the work.
+        on_refused: Called with one line for each worker that would give other bits or cannot take
+            part. The other workers do its work.
 
     Raises:
         MissingExtra: If Dask is not installed.
@@ -583,7 +588,7 @@ def _named(cluster: object) -> tuple[str, int]:
 
 
 def _own_client(distributed: Any, cluster: Any, name: str) -> Client:
-    """A client of pydnn, which carries messages straight to the workers."""
+    """A Dask client for pydnn alone, which sends messages straight to the workers."""
     options: dict[str, Any] = {}
     if isinstance(cluster, distributed.Client):
         options = {"security": cluster.security, "loop": cluster.loop}
@@ -591,7 +596,7 @@ def _own_client(distributed: Any, cluster: Any, name: str) -> Client:
     elif isinstance(cluster, str):
         _expect_scheduler(distributed, cluster, None)
     try:
-        with no_warnings():  # of other versions, about which pydnn decides
+        with no_warnings():  # about other versions, which pydnn judges itself when workers join
             client = distributed.Client(
                 cluster,
                 timeout=_ANSWERS,
@@ -623,13 +628,13 @@ def _expect_scheduler(distributed: Any, address: str, security: Any) -> None:
 
     with concurrent.futures.ThreadPoolExecutor(1) as thread:  # a notebook has a loop in this one
         try:
-            found = thread.submit(asyncio.run, in_time()).result()["type"]
+            server = thread.submit(asyncio.run, in_time()).result()["type"]
         except Exception as error:
             raise _silent(address, error) from error
-    if found != "Scheduler":
+    if server != "Scheduler":
         raise BadInput(
-            f"{printable(found, most=40)} of Dask answers at {address}, expected a scheduler: give "
-            "the address that dask scheduler logs."
+            f"a {printable(server, most=40)} of Dask answers at {address}, expected a scheduler: "
+            "give the address that `dask scheduler` logs."
         )
 
 

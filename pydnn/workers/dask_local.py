@@ -1,8 +1,8 @@
 """A cluster of Dask on this machine alone: a scheduler in this process, and worker processes.
 
-The workers are started as those of `processes` and not by Dask: so they do not import the main
-script, which would need a guard; they end with this process, however it ends; and Ctrl-C reaches
-this process alone.
+pydnn starts the workers in the same way as those of `processes`, instead of letting Dask do it. So
+they do not import the main script, which would need a guard; they end with this process, however it
+ends; and Ctrl-C reaches this process alone.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class DaskHere:
         except Exception as error:
             raise BadInput(
                 f"local:{count} did not start ({first_line(error)}), expected a scheduler on "
-                f"{_HERE}: see what forbids that, or use the executor processes."
+                f"{_HERE}: allow connections to that address, or use the executor processes."
             ) from error
         self.scheduler_address: str = self._cluster.scheduler_address
         self._losses = 0
@@ -89,7 +89,7 @@ def _end_all(children: list[channels.Child]) -> None:
 
 
 def serve(client: channels.Client) -> None:
-    """Be a worker of Dask with one thread, as long as there is the scheduler of the client."""
+    """Run a Dask worker with one thread until the client's scheduler ends."""
     message, _ = client.channel.receive()
     address = decoded(message)["scheduler"]
     distributed = distributed_module()
@@ -105,7 +105,7 @@ def serve(client: channels.Client) -> None:
 
 
 def distributed_module() -> Any:
-    """The module of Dask, which writes no log if it is imported for pydnn alone.
+    """The module `distributed` of Dask, without its log unless the user imported it first.
 
     Raises:
         MissingExtra: If Dask is not installed.
@@ -121,7 +121,7 @@ def distributed_module() -> Any:
 
 @contextlib.contextmanager
 def no_warnings() -> Iterator[None]:
-    """A context without warnings, e.g. of Dask about other versions, about which pydnn decides."""
+    """A context without warnings, e.g. those of Dask about versions, which pydnn checks itself."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -1,4 +1,4 @@
-"""Errors of tasks as plain data, so that they can cross to the process that asked."""
+"""Errors of tasks as plain data, so that workers can send them to the process that asked."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OURS = {cls.__name__: cls for cls in (BadInput, MissingExtra, NameTaken, Unknow
 
 
 def as_json(error: BaseException) -> Json:
-    """The class and the line of an error, and what else it says.
+    """The class and the message of an error as JSON, and the fields that only its class has.
 
     Example:
         >>> as_json(nn.BadInput("size is 0."))
@@ -40,7 +40,7 @@ def as_json(error: BaseException) -> Json:
 
 
 def as_error(described: Json) -> Exception:
-    """The error that `as_json` described; of a class of pydnn, or `TaskFailed`.
+    """The error that `as_json` described: of the same class if pydnn has it, else `TaskFailed`.
 
     A `NotFinite` comes without its state, which the process that asked has.
 

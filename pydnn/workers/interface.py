@@ -30,7 +30,7 @@ Result: TypeAlias = Mapping[str, Value]
 class Spec:
     """What a worker prepares once for many tasks: a recipe with its data, or parts of a step.
 
-    Only text, numbers and arrays are in it, so that it can go to another process or machine.
+    It consists of text, numbers and arrays, so that it can be sent to another process or machine.
 
     Attributes:
         recipe: The text of a recipe file; "" if `facts` describe the parts.
@@ -39,8 +39,8 @@ class Spec:
         arrays: The arrays that every worker receives once, e.g. those of the data in memory.
         allow: The user's own modules that a worker may import for the recipe.
         portable: Whether its arithmetic gives the same bits with every processor and NumPy.
-        live: What the spec stands for, for workers in this process, which then prepare nothing. It
-            never leaves the process. An empty spec with `live` cannot go to other processes.
+        live: What workers in this process use instead of preparing anything. It never leaves the
+            process. A spec with `live` and neither a recipe nor facts cannot be sent.
         only_here: What such a spec holds that other processes do not have, in words.
 
     Example:
@@ -157,7 +157,7 @@ class Executor(Protocol):
 
 
 class Closing:
-    """A base of executors: leaving their context closes them."""
+    """A base class of executors: leaving their context closes them."""
 
     def keeps(self, size: int) -> bool:
         """Whether the workers should receive data once; not if they are in this process."""
@@ -173,13 +173,13 @@ class Closing:
         self.close()
 
 
-INLINE = 1 << 12  # bytes of an array; smaller ones are quicker within a message
+INLINE = 1 << 12  # bytes; smaller arrays travel faster inside a message than in shared memory
 
 
 def by_size(
     values: Arguments,
 ) -> tuple[dict[str, AnyArray], dict[str, AnyArray], dict[str, Json]]:
-    """Large arrays, small arrays, and everything else."""
+    """Split values by name into large arrays, small arrays, and everything else."""
     large: dict[str, AnyArray] = {}
     small: dict[str, AnyArray] = {}
     plain: dict[str, Json] = {}

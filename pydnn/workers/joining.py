@@ -47,7 +47,7 @@ class Report:
 
 @functools.cache
 def own_report() -> Report:
-    """The report of this process. It takes a tenth of a second once.
+    """The report of this process. The first call takes a tenth of a second.
 
     Example:
         >>> own_report().versions["pydnn"] == nn.__version__

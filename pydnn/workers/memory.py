@@ -1,4 +1,4 @@
-"""Memory that several processes share, for arrays that need not be copied through a pipe.
+"""Memory that several processes share, so that arrays need not be copied through a pipe.
 
 The system frees it with the last process that uses it, however that process ends. It has no name
 in any folder, so a killed process leaves nothing behind. That is why this is not
@@ -34,7 +34,7 @@ _numbers = itertools.count()
 
 
 class Segment:
-    """A piece of shared memory that this process has made.
+    """A piece of shared memory that this process made.
 
     Attributes:
         number: Its number among those of this process.
@@ -88,13 +88,13 @@ class _Alone:
         self.memory = mmap.mmap(-1, _PAGE)
 
 
-_ALONE = _references(_Alone())  # measured, because versions of Python count in different ways
+_ALONE = _references(_Alone())  # measured, because versions of Python count differently
 
 
 def _nameless() -> int:
     if hasattr(os, "memfd_create"):
-        return os.memfd_create("pydnn")  # only this process, and those that it sends it to, have it
-    with tempfile.TemporaryFile() as file:  # it has lost its name already
+        return os.memfd_create("pydnn")  # the name is only a label in the lists of the system
+    with tempfile.TemporaryFile() as file:  # which has no name in its folder any more
         return os.dup(file.fileno())
 
 

@@ -1,4 +1,4 @@
-"""How fast workers and the connection to them are, and from which size of a shard they pay."""
+"""How fast workers and the connection to them are, and from which size of shard they pay off."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def _probe(prepared: tuple[Spec, Prepared], arguments: Arguments) -> Result:
     return {**result, "seconds": min(_timed(lambda: inner.run(task))[0] for _ in range(_TIMES))}
 
 
-# How long a worker takes for another task, with the result of that. It reads a clock, unlike all
-# other tasks.
+# Runs another task, and adds to its result the seconds that it takes. Unlike all other tasks, it
+# reads a clock.
 PROBE = Kind(lambda spec: (spec, Prepared()), _probe)
 
 
@@ -82,7 +82,7 @@ class Speed:
     operations_per_second: float
 
     def least_shard(self, cost: Cost) -> float:
-        """The examples in a shard above which a step is faster with all workers than in one thread.
+        """The size of a shard above which a step is faster with all workers than in one thread.
 
         With W workers that compute a shard of m examples each, a step takes m times the seconds of
         an example, plus the time in which parameters, gradients and examples of all shards cross

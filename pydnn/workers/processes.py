@@ -81,9 +81,9 @@ class Processes(Closing):
         return self._finished(zip(tasks, itertools.repeat({})), None)
 
     def keeps(self, size: int) -> bool:
-        """Whether data of `size` bytes should be shared once, and not a part for every step.
+        """Whether to share data of `size` bytes once, instead of a part of it for every step.
 
-        Then the processes gather examples at the same time. That saves 3 of 7 ms for 256 examples
+        Then the processes gather their examples in parallel. That saves 3 of 7 ms for 256 examples
         of 784 numbers, but takes the memory of the data a second time.
         """
         free = free_memory()
@@ -109,8 +109,8 @@ class Processes(Closing):
     ) -> Iterator[tuple[int, Result]]:
         """The number and result of each task as soon as it is finished.
 
-        The errors of tasks are collected in `errors`, after which no further task begins; the first
-        one is raised instead if it is None.
+        Errors of tasks are collected in `errors`, and after the first one no further task begins.
+        If `errors` is None, the first error is raised instead.
         """
         if not self._busy.acquire(blocking=False):
             raise BadInput(
@@ -238,8 +238,8 @@ class Processes(Closing):
 def processes(workers: int) -> Processes:
     """An executor of worker processes on this machine; closing it ends them.
 
-    They start at once, and take as long as `import pydnn` before they do the first task. Each
-    computes shards with one thread of BLAS.
+    They start at once, and are ready after about the time of `import pydnn`. Each of them computes
+    shards with one BLAS thread.
 
     Args:
         workers: The number of processes, e.g. the number of cores.
@@ -291,7 +291,7 @@ class _Worker:
         ]
         handles = [s.handle for s in new if isinstance(s.handle, int)]
         self._attached |= {segment.number: weakref.ref(segment) for segment in new}
-        # If the worker is lost, the thread that listens to it says so.
+        # If the worker is lost, the thread that listens to it reports that.
         with contextlib.suppress(OSError):
             self._child.channel.send(encoded({"": about, **inline}), handles)
 
@@ -351,6 +351,6 @@ def _end_all(crew: list[_Worker], owner: int) -> None:
 
 
 def environment() -> dict[str, str]:
-    """The environment of a worker process, which is that of this process but for BLAS."""
-    # One thread of BLAS: several workers share the cores.
+    """The environment of a worker process: that of this process, with one BLAS thread."""
+    # Several workers share the cores, so more threads would only wait for each other.
     return {**os.environ, **dict.fromkeys(THREADS, "1")}

@@ -31,7 +31,8 @@ def sent(data: DataSet | Examples) -> tuple[dict[str, Json], dict[str, AnyArray]
         data: A data set, or examples, which become the training part.
 
     Raises:
-        BadInput: If examples in files pass functions, which cannot be sent.
+        BadInput: If examples in files go through functions, which cannot be sent, or are read chunk
+            by chunk.
 
     Example:
         >>> facts, arrays = sent(nn.Batch([[0.0, 1.0]], [[1.0, 3.0]]))
@@ -60,8 +61,9 @@ def sent(data: DataSet | Examples) -> tuple[dict[str, Json], dict[str, AnyArray]
                 about[name] = _place_of(array)
             elif isinstance(array, ChunkedArray):
                 raise BadInput(
-                    f"{array.name} in {array.path} is read chunk by chunk, which is not sent: give "
-                    "the name of the data, or copy it once with pydnn data import."
+                    f"{array.name} in {array.path} is stored in chunks, expected one block that "
+                    "other processes can map: copy it once with pydnn data import, or give the "
+                    "name of the data."
                 )
             elif array is not None:
                 arrays[f"{part} {name}"] = array
@@ -82,8 +84,8 @@ def _about(examples: Examples) -> dict[str, Json]:
     if isinstance(examples, Stored):
         if examples.through:
             raise BadInput(
-                "the examples in files pass functions of this program, which other processes do "
-                "not have: give the name of the data instead of the examples."
+                "the examples in files go through functions of this program, which other processes "
+                "do not have: give the name of the data instead of the examples."
             )
         about["dtype"] = examples.dtype.name
     return about

@@ -1,4 +1,4 @@
-"""The executor without other workers: it runs one task after the other, here."""
+"""The executor without other workers: it runs one task after the other in this thread."""
 
 from __future__ import annotations
 

@@ -27,10 +27,10 @@ class Kind:
     """The two pure functions behind the name of a task.
 
     Attributes:
-        prepare: What to make of a spec, once for each worker.
-        run: The result, from what was prepared and the arguments of one task.
-        one_thread: Whether BLAS uses one thread for it, whatever the program uses; otherwise as
-            many as the program does.
+        prepare: Returns what a worker needs for a spec. Each worker calls it once.
+        run: Returns the result, from what was prepared and the arguments of one task.
+        one_thread: Whether BLAS uses one thread for it. If not, BLAS uses as many threads as in the
+            program that asks.
     """
 
     prepare: Callable[[Spec], Any]
@@ -40,7 +40,7 @@ class Kind:
 
 ECHO = Kind(prepare=lambda spec: None, run=lambda prepared, arguments: arguments)
 
-# Each name stands for the `Kind` that lies in a module, which is imported when the name is used.
+# Each name stands for a `Kind` in a module, which is imported when the name is used.
 TASKS: Mapping[str, str] = {
     "echo": "pydnn.workers.tasks:ECHO",  # its arguments, to measure a connection
     "probe": "pydnn.workers.probing:PROBE",  # another task, with the seconds that it takes
@@ -63,7 +63,7 @@ def kind_of(name: str) -> Kind:
     """
     expect_known("task", name, TASKS)
     module, _, place = TASKS[name].partition(":")
-    loaded = sys.modules.get(module) or importlib.import_module(module)  # the first is faster
+    loaded = sys.modules.get(module) or importlib.import_module(module)  # the look-up is faster
     kind: Kind = getattr(loaded, place)
     return kind
 
@@ -106,7 +106,7 @@ class Prepared:
         if spec.live is not None:
             return spec.live
         name = task.name, spec.digest
-        with self._lock:  # threads that need the same wait for the first of them
+        with self._lock:  # threads with the same spec wait until the first one has prepared it
             if name in self._kept:
                 self._kept.move_to_end(name)
                 return self._kept[name]

@@ -63,7 +63,7 @@ class Threads(Closing):
         ]
         try:
             take_turns()
-        finally:  # also after Ctrl-C, none may go on when the caller does
+        finally:  # also after Ctrl-C, no thread may still run when the caller goes on
             stopped.set()
             wait(others)
         if errors:
@@ -110,10 +110,10 @@ class Threads(Closing):
                 self._running.discard(own)
 
     def _stop(self) -> None:
-        """End the tasks that are running, whose results nobody waits for."""
+        """End the running tasks, because nobody waits for their results any more."""
         with self._lock:
             for thread in self._running:
-                # Python raises it in the thread before its next instruction.
+                # Python raises SystemExit in the thread before its next instruction.
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(
                     ctypes.c_ulong(thread), ctypes.py_object(SystemExit)
                 )

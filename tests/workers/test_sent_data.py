@@ -65,6 +65,6 @@ def test_examples_in_files_stay_there(tmp_path, monkeypatch):
         np.arange(60, dtype=np.float32).reshape(5, 12)[[4, 1]].T, np.array([[4, 1]], np.float32)
     )
     with pytest.raises(
-        BadInput, match=r"pass functions of this program.*give the name of the data"
+        BadInput, match=r"go through functions of this program.*give the name of the data"
     ):
         sent(stored.then(lambda batch: batch))
