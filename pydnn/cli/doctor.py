@@ -1,4 +1,4 @@
-"""`pydnn doctor`: what changes bits here, whether a run can be replayed, when a cluster pays."""
+"""`pydnn doctor`: what changes bits here, whether a run can be replayed, when workers pay off."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser(
         "doctor",
         help="show what can change the bits of results on this machine, whether a run can be "
-        "replayed here, and when a cluster pays",
+        "replayed here, and when a cluster pays off",
         description="Show what can change the bits of results in this process: versions, BLAS, "
         "CPU, a fingerprint of each operation, and hazards. With a run, show instead what has "
         "changed since it was recorded, and whether it can be replayed here. "
@@ -60,8 +60,8 @@ def add_to(commands: Commands) -> None:
     run.add_argument(
         "--cluster",
         metavar="ADDRESS",
-        help="measure a cluster of Dask: tcp://HOST:PORT of its scheduler, or local:N for one of N "
-        "processes on this machine",
+        help="measure a Dask cluster: tcp://HOST:PORT of its scheduler, or local:N for a cluster "
+        "of N processes on this machine",
     )
     add_allow_option(run)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
@@ -188,10 +188,10 @@ def _verdict(speed: Speed, job: Job | None, gains: float) -> str:
     """From which size of shards the recipe gains, in one line."""
     which = "networks of dense layers gain" if job is None else "this recipe gains"
     if speed.workers == 1:
-        return f"{which} nothing: there is one worker, as fast as this process: start more"
+        return f"{which} nothing: there is only one worker, as fast as this process; start more"
     if not math.isfinite(gains):
         return (
-            f"{which} nothing on this cluster: to send an example takes longer than to compute its "
+            f"{which} nothing on this cluster: sending an example takes longer than computing its "
             "gradient"
         )
     shard = math.ceil(gains)

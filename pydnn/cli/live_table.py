@@ -17,9 +17,9 @@ from pydnn.sweeps import Outcome, Sweep, Variation
 
 __all__ = ["LiveTable", "live_table"]
 
-_MOST_ROWS = 8  # of trainings that run
-_PAUSE = 0.25  # seconds between two changes of what is shown
-_SECOND = 1.0  # after which the seconds of what runs are shown again
+_MOST_ROWS = 8  # of running trainings
+_PAUSE = 0.25  # seconds between two updates of the terminal
+_SECOND = 1.0  # after which the elapsed seconds are updated
 _CHOOSING = ("validation cost", "train cost")  # the scores that choose the best by default
 
 Called = Callable[[Variation], str]
@@ -46,17 +46,17 @@ def live_table(plan: Sweep, *, by: str, called: Called, setting: Called) -> Iter
 
 
 class LiveTable:
-    """Keeps what is known of a sweep so far, and shows it.
+    """Keeps the progress and the best score of a sweep, and shows them.
 
-    A thread of its own writes to the terminal a few times a second, however fast trainings begin
-    and end. So the sweep never waits for the terminal.
+    A separate thread writes to the terminal a few times a second, however fast trainings begin and
+    end. So the sweep never waits for the terminal.
     """
 
     def __init__(self, plan: Sweep, by: str, called: Called, setting: Called) -> None:
         """Begin with nothing done, and show nothing yet."""
         self._plan, self._by, self._called, self._setting = plan, by, called, setting
         self._done = self._lost = 0
-        # The trainings that have begun together and when, by each number that is still running.
+        # For each running training: the trainings that began together with it, and when.
         self._running: dict[int, tuple[Sequence[int], float]] = {}
         # The sum of scores and their count: of the best training or, with folds, of each setting.
         self._scores: dict[str, tuple[float, int]] = {}
@@ -66,7 +66,7 @@ class LiveTable:
         self._thread: threading.Thread | None = None
 
     def show(self) -> None:
-        """Begin to show it."""
+        """Start to show the table."""
         from tqdm import tqdm
 
         rows = max(1, min(_MOST_ROWS, shutil.get_terminal_size().lines - 5))
@@ -79,18 +79,18 @@ class LiveTable:
         self._thread.start()
 
     def on_progress(self, steps: int) -> None:
-        """Take note of steps."""
+        """Count finished steps."""
         if self._bar is not None:
             self._bar.update(steps)
 
     def on_begin(self, numbers: Sequence[int]) -> None:
-        """Take note of trainings that begin together."""
+        """Note that trainings begin together."""
         begun = numbers, time.monotonic()
         self._running.update(dict.fromkeys(numbers, begun))
         self._changed.set()
 
     def on_end(self, number: int, outcome: Outcome) -> None:
-        """Take note of the outcome of a training."""
+        """Note the outcome of a training."""
         self._running.pop(number, None)
         self._done += 1
         self._lost += not outcome.scores
@@ -114,7 +114,7 @@ class LiveTable:
         return self._signed(total / count)
 
     def close(self) -> None:
-        """Show nothing any more."""
+        """Remove the table from the terminal."""
         self._closing.set()
         self._changed.set()
         if self._thread is not None:
@@ -125,7 +125,7 @@ class LiveTable:
 
     @property
     def lines(self) -> list[str]:
-        """What is known, in lines of any length."""
+        """The lines of the table, of any length."""
         lost = f", {self._lost} diverged" if self._lost else ""
         return [
             f"{self._done} of {len(self._plan.runs)} trainings done{lost}",

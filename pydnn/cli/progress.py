@@ -16,9 +16,9 @@ __all__ = ["progress_shown"]
 
 @contextlib.contextmanager
 def progress_shown() -> Iterator[Callable[[str, int, int], object]]:
-    """A function that shows what is done, how much of it, and how much in all.
+    """A context with a function `(what, done, total)` that shows progress.
 
-    It shows a bar on a terminal, if tqdm is installed, and nothing elsewhere.
+    On a terminal it shows a bar if tqdm is installed; elsewhere it shows nothing.
     """
     if not sys.stderr.isatty():
         yield lambda what, done, total: None

@@ -61,7 +61,8 @@ def add_to(commands: Commands) -> None:
 def _run(args: argparse.Namespace) -> int:
     if args.jobs != 1 and (args.executor or args.workers or args.cluster):
         raise BadInput(
-            f"--jobs is {args.jobs}, but other options say who does the work, too: leave it out."
+            f"--jobs is {args.jobs}, but --executor, --workers or --cluster is present too, "
+            "expected one of them: leave --jobs out."
         )
     with executor_of(args) as executor:
         return _replayed(args, executor)

@@ -96,8 +96,8 @@ def add_to(commands: Commands) -> None:
         "--record",
         type=path_of,
         metavar="DIR",
-        help="record each training as a run in this folder, for replay, diff and evaluate; if it "
-        "has runs of this sweep already, the sweep goes on, and what is finished is not repeated",
+        help="record each training as a run in this folder, for replay, diff and evaluate; if the "
+        "folder already has runs of this sweep, the sweep goes on without repeating finished ones",
     )
     option = parser.add_argument
     option("--plot", type=path_of, metavar="FILE", help="save a plot of all costs, e.g. sweep.png")

@@ -52,8 +52,8 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--mapped",
         action=argparse.BooleanOptionalAction,
-        help="leave the examples in their file, and read each batch from there (default: if they "
-        "would take more than a quarter of the free memory); it changes no bit",
+        help="leave the examples in their file and read each batch from there; this changes no bit "
+        "(default: only if they would take more than a quarter of the free memory)",
     )
     recorded = option_group(parser, "where it is recorded", "--run runs/first")
     option = recorded.add_argument

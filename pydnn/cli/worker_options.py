@@ -27,7 +27,7 @@ def add_worker_options(parser: argparse.ArgumentParser, *, example: str) -> None
     option(
         "--executor",
         choices=EXECUTORS,
-        help="let this process, several threads of it, or several processes do the work; the "
+        help="do the work in this process, in several of its threads, or in several processes; the "
         "result has the same bits (default: this process, or processes with --workers)",
     )
     option(
@@ -39,8 +39,8 @@ def add_worker_options(parser: argparse.ArgumentParser, *, example: str) -> None
     option(
         "--cluster",
         metavar="ADDRESS",
-        help="let a cluster of Dask do the work: tcp://HOST:PORT of its scheduler, or local:N to "
-        "start one of N processes on this machine",
+        help="do the work on a Dask cluster: tcp://HOST:PORT of its scheduler, or local:N to start "
+        "a cluster of N processes on this machine",
     )
 
 
@@ -57,8 +57,8 @@ def check_worker_options(args: argparse.Namespace) -> None:
         other = "executor" if args.executor is not None else "workers"
         if getattr(args, other) is not None:
             raise BadInput(
-                f"--cluster and --{other} contradict each other: give one of them; a cluster knows "
-                "how many workers it has."
+                f"--cluster and --{other} are both present, expected one of them: leave --{other} "
+                "out, because a cluster knows how many workers it has."
             )
     if args.executor == "serial" and (args.workers or 1) > 1:
         raise BadInput(

@@ -1,11 +1,11 @@
-"""Copies data of any kind, once, into an HDF5 file that can be mapped into memory.
+"""Copies data from any format, once, into an HDF5 file that can be mapped into memory.
 
     import_data("trips.csv", "trips.h5")
     data = load_data_set("trips.h5", target="price")
 
-The source is read from its beginning to its end, and about 100 MB of it are in memory at a time,
-or one chunk of a chunked file or one row if that is more. A table is written twice: to a temporary
-file until its last row is read, and then to the final one.
+The source is read from beginning to end, with about 100 MB of it in memory at a time, or one chunk
+or one row if that is more. A table is written twice: first to a temporary file, because the dtype
+that fits all values is known only after the last row, and then to the final file.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Progress: TypeAlias = Callable[[str, int, int], object]
 
 _MOST = 1 << 24  # bytes of a block of rows
 _CELLS = 1 << 20  # of a block of a table
-_SOME = 1 << 14  # texts, which take little memory
+_SOME = 1 << 14  # texts before their letters are counted for the first time
 _NAMED = 10  # arrays that a message names
 _LARGEST = 8  # bytes of a number
 _PARTS = ("train", "test")
@@ -62,7 +62,7 @@ class Imported:
 
     Attributes:
         path: The file.
-        rows: The number of rows or examples, those of a test part among them.
+        rows: The number of rows or examples, including those of a test part.
         what: What the file holds, in a few words, e.g. "a table of 21 columns".
         notes: Notes for the user on how the source was read, one line each.
     """
@@ -109,8 +109,8 @@ def import_data(
             much in all.
 
     Raises:
-        BadInput: If the source is missing or damaged, changes while it is read, or is in the right
-            form already; or if the file exists or cannot be written.
+        BadInput: If the source is missing or damaged, changes while it is read, or is an imported
+            table already; or if the file exists or cannot be written.
         MissingExtra: If the source needs a library that is not installed.
 
     Example:
@@ -136,7 +136,7 @@ def import_data(
             return _named_columns(source, path, on_progress)
         if file.is_stored:
             raise BadInput(
-                f"{source} is in the form of an imported table already: use it as it is."
+                f"{source} is an imported table already, expected another format: use it as it is."
             )
         if target or inputs:
             _expect_unused(source, options, but=("inputs", "target", "test"))
@@ -152,8 +152,8 @@ def import_data(
                 )
         if of_examples:
             names = [name for name in file.arrays if name in _known_names()]
-            found = {name: file.arrays[name] for name in names}
-            return _examples(source, found, path, [file.expect_unchanged], on_progress)
+            arrays = {name: file.arrays[name] for name in names}
+            return _examples(source, arrays, path, [file.expect_unchanged], on_progress)
         return _columns(file, path, on_progress)
 
 
@@ -173,7 +173,7 @@ def _expect_room(path: Path, size: int) -> None:
     try:
         free = shutil.disk_usage(path.parent).free
     except OSError:
-        return  # the folder is missing, of which the writer says so
+        return  # the folder is missing, which the writer refuses
     if size > free:
         raise BadInput(
             f"{path} takes {readable(size)}, but its disk has {readable(free)} free: choose a "
@@ -241,7 +241,7 @@ def _named_columns(source: Path, path: Path, on_progress: Progress) -> Imported:
 
 
 class _Counted:
-    """The rows and columns of a table that pass by."""
+    """Counts the rows and columns of a table while they are read."""
 
     def __init__(self) -> None:
         self.rows = self.columns = 0
@@ -266,7 +266,7 @@ class _Counted:
 def _in_csv(
     table: CsvTable, size: int, counted: _Counted, on_progress: Progress
 ) -> Iterator[CodedBlock]:
-    known = _SOME  # texts of which the letters were counted
+    known = _SOME
     for values, coded in table.blocks():
         counted.add(*values.shape)
         if coded and sum(map(len, table.texts().values())) > 2 * known:
@@ -368,7 +368,7 @@ def _rows_at(path: Path, stack: contextlib.ExitStack) -> RowFile:
 
 
 def _beside(path: Path, target: str) -> Path:
-    """The file of labels, which may be named from its neighbor's folder."""
+    """The file of labels, whose name may be relative to the folder of the inputs."""
     named = path_of(target)
     return named if named.exists() else path.parent / named.name
 

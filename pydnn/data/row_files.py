@@ -43,10 +43,10 @@ class Rows:
 
     Attributes:
         shape: The shape of the whole array.
-        dtype: The dtype of its numbers; that of texts and dates may be another in a block.
-        blocks: `(rows) -> blocks`, its rows in order, in blocks of this many, and the last of what
-            is left.
-        multiple: The number of rows of which a block had best be a multiple.
+        dtype: The dtype of its numbers; blocks of texts and dates may have another dtype.
+        blocks: `(rows) -> blocks`, all rows in order, in blocks of this many; the last may be
+            smaller.
+        multiple: The rows of a chunk; blocks of a multiple of it are read fastest.
     """
 
     shape: tuple[int, ...]
@@ -95,7 +95,7 @@ def open_rows(path: Path) -> Iterator[RowFile | None]:
     """Open the arrays of a file for reading in blocks of rows; None if it is of another kind.
 
     Raises:
-        BadInput: If it is missing or damaged; or in the end, if it has changed meanwhile.
+        BadInput: If it is missing or damaged; or at the end, if it has changed meanwhile.
     """
     with open_regular(path, what="a file of data") as file, unchanged(file, path) as check:
         head = file.read(1 << 16)

@@ -114,7 +114,7 @@ _by_value = attrs.cmp_using(eq=_equal)
 class Stored:
     """Examples whose arrays are in files, or in memory where they are small.
 
-    It has what `Batch` has for making batches, see `records.Examples`, and no X and Y.
+    Like `Batch`, it fulfills `records.Examples`, but its X and Y are not arrays in memory.
 
     Attributes:
         X: The examples, with one along each row.
@@ -123,8 +123,8 @@ class Stored:
         lengths: The numbers of valid steps of sequences (m,); None where all steps are valid.
         dtype: The dtype in which examples come into memory, float64 or float32.
         only_rows: The numbers of the rows that are used, in order; None for all rows.
-        through: Functions from batch to batch, which each batch passes in turn. They are pure, and
-            treat each example alone.
+        through: Pure functions from batch to batch, applied to each batch in turn. They treat each
+            example alone.
 
     Raises:
         BadInput: If X has fewer than two axes, or there is not one label, weight and length for
@@ -200,7 +200,7 @@ class Stored:
         return batch
 
     def _gathered(self, rows: slice | Rows) -> Batch:
-        """Some rows of the arrays as a batch, before it passes any function."""
+        """Some rows of the arrays as a batch, before any function is applied."""
         X, Y = (self._columns(_taken(array, rows)) for array in (self.X, self.Y))
         weights = None if self.weights is None else self._columns(_taken(self.weights, rows))
         lengths = None if self.lengths is None else _taken(self.lengths, rows).astype(np.int64)
@@ -221,13 +221,13 @@ class Stored:
             yield block
 
     def label_blocks(self) -> Iterator[FloatArray]:
-        """The labels of all examples in order, in blocks, before they pass any function."""
+        """The labels of all examples in order, in blocks, before any function is applied."""
         return (block.Y for block in self.without_X().blocks())
 
     def without_X(self) -> Stored:  # noqa: N802 - X is what the array is called
         """The same labels and weights with examples of no features, which take no memory.
 
-        They pass no function.
+        No function is applied to them.
         """
         X = np.empty((self.X.shape[0], 0))
         return Stored(X, self.Y, self.weights, None, self.dtype, self.only_rows)
@@ -245,18 +245,21 @@ class Stored:
         return attrs.evolve(self, only_rows=_compact(rows, self.X.shape[0]))
 
     def then(self, function: Callable[[Batch], Batch]) -> Self:
-        """The same examples, whose batches pass one more function; see `through`."""
+        """The same examples with one more function applied to each batch; see `through`."""
         return attrs.evolve(self, through=(*self.through, function))
 
     def reshaped(self, *shape: int) -> Self:
         """The same examples with X of another shape, such as images (H, W, C).
 
         Raises:
-            BadInput: If it is a shape of another number of numbers.
+            BadInput: If rows of that shape have another count of numbers.
         """
         X = self.X
         if isinstance(X, StoredColumns):
-            raise BadInput(f"columns of a table are not reshaped, expected arrays for {shape}.")
+            raise BadInput(
+                f"examples are columns of a table, expected an array to reshape to {shape}: leave "
+                "the reshape out."
+            )
         if isinstance(X, StoredArray | ChunkedArray):
             return attrs.evolve(self, X=X.reshaped(*shape))
         return attrs.evolve(self, X=X.reshape(len(X), *shape))
@@ -273,7 +276,7 @@ def _taken(array: InFile | AnyArray, which: slice | Rows) -> AnyArray:
 
 
 def _compact(rows: Rows, m: int) -> Rows:
-    """Numbers of m rows in 32 bits if they fit, which is half of the memory."""
+    """Numbers of rows, of m in all, in 32 bits if they fit, which halves the memory."""
     if m > 1 << 32 or rows.dtype == np.uint32:
         return rows
     return freeze(rows.astype(np.uint32))

@@ -67,7 +67,7 @@ def store_table(
     replace: bool = False,
     on_rows: Callable[[int, int], object] = lambda written, rows: None,
 ) -> None:
-    """Write a table to a new file in the stored form, of which a part is in memory at a time.
+    """Write a table to a new file in the stored form, with only a part of it in memory at a time.
 
     The file is the same however the rows are cut into blocks. Until it is complete, another file
     beside it takes as much space again.
@@ -173,8 +173,8 @@ def expect_few_letters(texts: Mapping[str, Collection[str]]) -> int:
 
 def _too_many_texts(name: str, count: int) -> str:
     return (
-        f"column {name!r} has {count} different texts or more, expected at most {_MOST_TEXT} "
-        "letters in those of all columns: leave it out."
+        f"column {name!r} has at least {count} different texts, expected at most {_MOST_TEXT} "
+        "letters in the texts of all columns: leave it out."
     )
 
 
@@ -354,7 +354,7 @@ class StoredTable(NamedColumns):
 class StoredTableBatch(Stored, TableExamples):
     """Raw examples of a table in a file, like `TableBatch` for one in memory.
 
-    Before it passes any function, a batch of them is a `TableBatch`.
+    A batch of them is a `TableBatch` before the functions in `through` are applied.
 
     Attributes:
         features: The column of each row of X.
@@ -373,8 +373,8 @@ class StoredTableBatch(Stored, TableExamples):
         expect_places(where, self.targets, batch.Y)
         whole = [batch.Y] if batch.weights is None else [batch.Y, batch.weights]
         if np.isinf(batch.X).any() or not all(np.isfinite(values).all() for values in whole):
-            raise BadInput(  # since `examples` refuses a table whose facts tell of such values
-                f"{where} has infinite or missing values of which its facts say nothing: {RESTORE}."
+            raise BadInput(  # since `examples` refuses a table whose facts list such values
+                f"{where} has infinite or missing values that its facts do not list: {RESTORE}."
             )
         return TableBatch(
             batch.X,
@@ -425,7 +425,8 @@ def open_stored_table(path: AnyPath) -> StoredTable:
     with open_hdf5(path) as file:
         if not is_stored_table(file):
             raise BadInput(
-                f"{path} is not a table in the stored form, expected one: write it by store_table."
+                f"{path} is not a table in the stored form, expected one: write it with "
+                "nn.data.store_table or pydnn data import."
             )
         columns = columns_in(file)
         facts = read_array(
@@ -470,14 +471,14 @@ def expect_places(where: str, columns: Sequence[Column], values: FloatArray) -> 
 
 
 class _Coder:
-    """Turns tables to blocks of codes: texts are numbered in the order of their occurrence."""
+    """Turns tables into blocks of codes: texts are numbered in the order of their occurrence."""
 
     def __init__(self) -> None:
         self._rows = 0
         self._columns: list[Column] = []
         self._empty: list[bool] = []  # whether a column has had no value yet
         self._codes: list[dict[str, int]] = []
-        self._size = 0  # bytes of all texts, about
+        self._size = 0  # letters of all texts
 
     def coded(self, block: Table) -> CodedBlock:
         """The next rows.
@@ -490,7 +491,6 @@ class _Coder:
             self._columns = [attrs.evolve(column, levels=()) for column in block.columns]
             self._empty = [True] * len(self._columns)
             self._codes = [{} for _ in self._columns]
-            self._facts = [Facts() for _ in self._columns]
         names = tuple(column.name for column in self._columns)
         if block.names != names:
             raise BadInput(
@@ -560,7 +560,7 @@ class _Spooled:
 
     def add(self, block: CodedBlock) -> None:
         """Take the next rows."""
-        # Canonical: no arithmetic promises the bits of a NaN.
+        # One canonical NaN, because no arithmetic promises the bits of a NaN.
         values, missing = block.values, np.isnan(block.values)
         if missing.any():
             values = np.where(missing, np.nan, values)

@@ -1,7 +1,7 @@
-"""Medians of numbers that need not be in memory at the same time, exact to the bit.
+"""Exact medians of numbers that need not be in memory at the same time.
 
-Each pass over the numbers counts how many lie in each of some ranges, and the next one looks into
-the range with the median alone. Once the numbers in these ranges are few, they are sorted.
+Each pass over the numbers counts how many lie in each of some ranges, and the next pass looks only
+into the range that holds the median. Once few numbers are left in these ranges, they are sorted.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class _Search:
         return (self.lo < self.hi)[:, 0]
 
     def start_near(self, sample: FloatArray) -> None:
-        """Guess `lo` and `hi` from some of the numbers; the first pass finds out if it is wrong."""
+        """Guess `lo` and `hi` from a sample; the first pass corrects a wrong guess."""
         for column, numbers in enumerate(sample):
             present = np.sort(numbers[~np.isnan(numbers)]) + 0.0  # without the sign of zero
             # The middle of n numbers is that of all within 2 sqrt(n), 4 deviations, of the rank.
@@ -111,7 +111,7 @@ class _Search:
                 i = int(np.searchsorted(up_to, rank, "right"))
                 start, size = int(lo[column, 0]), 1 << int(shift[column])
                 end = min(int(hi[column, 0]), start + (i + 1) * size - 1)
-                end -= end == _MINUS_ZERO  # where no number is, but which is equal to 0.0
+                end -= end == _MINUS_ZERO  # -0.0 equals 0.0, so it must not end the range below it
                 ends = [start + i * size, end]
                 self.lo[column], self.hi[column] = floats_at(np.array(ends, np.uint64))
                 self.below[column] = below[column] + up_to[i] - of_column[i]

@@ -37,7 +37,7 @@ _shown: ContextVar[OnProgress | None] = ContextVar("shown", default=None)
 
 @contextlib.contextmanager
 def hashing_shown(on_progress: OnProgress) -> Iterator[None]:
-    """A context in which hashing calls a function with "hashing" and the examples done and in all.
+    """A context in which hashing calls `on_progress("hashing", examples done, examples in all)`.
 
     Example:
         >>> with hashing_shown(print):
@@ -116,7 +116,7 @@ def _arrays_of(examples: Stored) -> list[str]:
 
 
 def paths_of(examples: object) -> list[Path]:
-    """The files that examples stay in, each once."""
+    """The files of examples that stay in files, each once."""
     if not isinstance(examples, Stored):
         return []
     arrays = (_in_file(getattr(examples, name)) for name in _ARRAYS)
@@ -234,7 +234,7 @@ class DataFiles:
 
 
 def _reopened(examples: Stored) -> Stored:
-    """The same examples, whose files are mapped anew: the old map may be of another file."""
+    """The same examples with new maps, because the old maps may show a file that was replaced."""
 
     def again(array: object) -> object:
         if isinstance(array, StoredColumns):

@@ -1,8 +1,8 @@
 """Arrays that stay in their file in chunks, plain or compressed, and are read in blocks of rows.
 
-A row cannot be read without the rest of its chunk. So the latest blocks are kept in memory: reading
-is fast where rows come from few places, as batches with a window do, and slow where they come from
-anywhere.
+A row cannot be read without the rest of its chunk. So the latest blocks are kept in memory. Reading
+is fast if rows come from few places, as in batches with a window, and slow if they come from
+anywhere in the file.
 """
 
 from __future__ import annotations
@@ -95,11 +95,12 @@ class ChunkedArray:
         """The same table with rows of another shape, such as images (H, W, C) instead of columns.
 
         Raises:
-            BadInput: If it is a shape of another number of numbers.
+            BadInput: If rows of that shape have another count of numbers.
         """
         if math.prod(shape) != math.prod(self.shape[1:]):
             raise BadInput(
-                f"rows have shape {self.shape[1:]}, expected one of as many numbers, not {shape}."
+                f"rows have shape {self.shape[1:]}, expected the same count of numbers as in "
+                f"{shape}: give a shape with {math.prod(self.shape[1:])} numbers."
             )
         return attrs.evolve(self, shape=(len(self), *shape))
 

@@ -108,7 +108,7 @@ def _reserve(file: h5py.File, name: str, array: Blocks) -> int:
     dtype = h5py.h5t.py_create(array.dtype.newbyteorder("<"))
     space = h5py.h5s.create_simple(array.shape)
     dataset = h5py.h5d.create(file.id, name.encode(), dtype, space, layout)
-    return dataset.get_offset() or 0  # which an array without numbers has none of
+    return dataset.get_offset() or 0  # an empty array has no offset
 
 
 def _write_rows(plain: BinaryIO, name: str, array: Blocks) -> None:
@@ -117,5 +117,5 @@ def _write_rows(plain: BinaryIO, name: str, array: Blocks) -> None:
         little = np.ascontiguousarray(block, array.dtype.newbyteorder("<"))
         plain.write(little.reshape(-1).view(np.uint8).data)
         rows += len(little)
-    if rows != array.shape[0]:  # whatever the caller promised, no file may claim other rows
+    if rows != array.shape[0]:  # or the header would claim rows that are not in the file
         raise ValueError(f"{name} has {rows} rows, expected {array.shape[0]}")

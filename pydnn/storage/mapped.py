@@ -1,4 +1,4 @@
-"""Arrays that stay in their file and are mapped into memory, after checks of where they lie there.
+"""Arrays that stay in their file and are mapped into memory, once their place is checked.
 
 A map shows the bytes of a file as they are. So an array can be mapped only if its numbers lie in
 one block, uncompressed, in a format that NumPy has. The file is data from a stranger: its header
@@ -31,12 +31,14 @@ from pydnn.storage.raw_hdf5 import expect_numpy_numbers
 __all__ = ["NotMappable", "StoredArray", "open_stored", "stays_in_file"]
 
 _KINDS = "iuf"  # integers and floats, as for arrays of examples in memory
-_NEAR = 8  # times as many rows as are taken, in which reading what follows is no waste
+# If the rows to take lie within this many times their number, most of what the system reads ahead
+# is used.
+_NEAR = 8
 _LARGEST = 8  # bytes of a number; the format of a longer float depends on the machine
 
 
 class NotMappable(BadInput):
-    """The error about a sound array that is stored in a form that cannot be mapped."""
+    """Raised for an undamaged array that is stored in a form that cannot be mapped."""
 
 
 def _shape_of(shape: Iterable[int]) -> tuple[int, ...]:
@@ -100,14 +102,14 @@ class StoredArray:
         return self._mapped(getattr(mmap, "MADV_RANDOM", None))  # Windows has no such advice
 
     def _mapped(self, advice: int | None = None) -> AnyArray:
-        if not self.nbytes:  # no system maps nothing
+        if not self.nbytes:  # no system can map zero bytes
             return freeze(np.empty(self.shape, self.dtype))
         with open_regular(self.path, what="a file of arrays") as file:
             size, needed = file.seek(0, 2), self.offset + self.nbytes
             if size < needed:
                 raise BadInput(
-                    f"{self.path} has {size} bytes, expected {needed} or more: it has changed "
-                    "since it was opened, so restore it."
+                    f"{self.path} has {size} bytes, expected {needed} or more: restore it, since "
+                    "it has changed after it was opened."
                 )
             # A map begins at a multiple of a number that depends on the system.
             skipped = self.offset % mmap.ALLOCATIONGRANULARITY
@@ -133,7 +135,8 @@ class StoredArray:
         """
         if math.prod(shape) != math.prod(self.shape[1:]):
             raise BadInput(
-                f"rows have shape {self.shape[1:]}, expected one of as many numbers, not {shape}."
+                f"rows have shape {self.shape[1:]}, expected the same count of numbers as in "
+                f"{shape}: give a shape with {math.prod(self.shape[1:])} numbers."
             )
         return attrs.evolve(self, shape=(len(self), *shape))
 
@@ -150,7 +153,7 @@ def open_stored(path: AnyPath, names: Iterable[str] | None = None) -> dict[str, 
         The arrays by name. Numbers may be in the byte order of another machine.
 
     Raises:
-        NotMappable: If an array is sound, but in chunks, compressed, in other files, in Fortran
+        NotMappable: If an array is undamaged, but in chunks, compressed, in other files, in Fortran
             order, or not of integers or floats of at most 8 bytes.
         BadInput: If the file is missing or damaged, lacks one of the names, or an array is a link
             or claims another place or size than it has.
@@ -178,7 +181,7 @@ def open_stored(path: AnyPath, names: Iterable[str] | None = None) -> dict[str, 
             return {name: _in_hdf5(path, file, name, size) for name in names}
 
 
-_SHARE = 4  # data that takes more than one part in so many of the free memory stays in its file
+_SHARE = 4  # data stays in its file if it would take more than 1 / _SHARE of the free memory
 
 
 def stays_in_file(nbytes: int, mapped: bool | None = None) -> bool:

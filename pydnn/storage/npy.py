@@ -31,11 +31,11 @@ class Member:
 
     Args:
         file: The open file.
-        left: How many bytes it says it has, beyond which nothing is read.
+        left: The number of bytes that the file claims to have; nothing is read beyond them.
     """
 
     def __init__(self, file: IO[bytes], left: int) -> None:
-        """Nothing is read yet."""
+        """Begin at the present position of the file."""
         self._file, self.left = file, left
 
     def read(self, count: int = -1) -> bytes:
@@ -95,7 +95,7 @@ def npy_header(
         ) and is_shape(shape):
             pass
         case _:
-            raise ValueError(f"its header is {shown(header)}, which is not that of such an array")
+            raise ValueError(f"its header is {shown(header)}, not that of such an array")
     if math.prod(shape) * dtype.itemsize != member.left:
         raise ValueError(f"it claims the shape {shape}, but {member.left} bytes are there")
     return tuple(shape), fortran, dtype

@@ -1,8 +1,8 @@
 """Hashes of large files, remembered beside them as long as the files stay as they are.
 
 The hashes of `big.h5` are in `big.h5.pydnn-hashes.json` or, if its folder cannot be written, in
-pydnn's cache. Each is found by a key that covers the sizes, the times and the identities of all
-files behind it. So what a stranger, or an older state of the file, has left there is never found.
+pydnn's cache. The key of each covers the sizes, times and identities of all files that it was
+computed from. So hashes of an older state of the file, or of another file, are never used.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SETTLED = 2_000_000_000  # nanoseconds: the coarsest clock of a file system tha
 
 @attrs.frozen
 class FileState:
-    """What changes when somebody writes to a file, or puts another in its place.
+    """What changes when somebody writes to a file or replaces it.
 
     Attributes:
         size: The number of its bytes.
@@ -80,15 +80,15 @@ def recall(path: Path, key: str) -> dict[str, str] | None:
         key: The key, from `key_of`.
     """
     for place in _places(path):
-        if (found := _read(place).get(key)) is not None:
-            return found
+        if (hashes := _read(place).get(key)) is not None:
+            return hashes
     return None
 
 
 def remember(
     path: Path, key: str, hashes: Mapping[str, str], *, states: Iterable[FileState] = ()
 ) -> None:
-    """Write down the named hashes of a file, where possible; they are only saved work.
+    """Write down the named hashes of a file if possible; if not, they are computed again later.
 
     Args:
         path: The file.

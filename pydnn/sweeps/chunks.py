@@ -40,7 +40,7 @@ class Chunk:
 
 
 def together_in_memory(data: DataSet | Examples) -> DataSet | Examples:
-    """The data whose training examples lie in the order that jobs want, so that all share them."""
+    """The data with training examples in the memory order that jobs use, so that all share them."""
     part = part_of(data)
     if not isinstance(part, Batch):  # examples in files
         return data

@@ -5,9 +5,9 @@
     seed-1-0123456789ab/           the run of one training, see `pydnn.runs`
     seed-1-0123456789ab/outcome.json    its scores, once it is finished
 
-Whoever trains records, so that a training that is interrupted goes on after its last segment. The
-name of a run follows from its recipe. So a sweep that is started again finds the runs that it has
-made, and a sweep with more seeds or values adds to them.
+The process that trains also records, so an interrupted training goes on after its last segment. The
+name of a run follows from its recipe. So a sweep that is started again recognizes its own runs, and
+a sweep with more seeds or values adds to them.
 """
 
 from __future__ import annotations
@@ -107,17 +107,17 @@ class SweepFolder:
         return self.path / folder_of(recipe)
 
     def expect_here(self) -> None:
-        """Refuse a folder that is not the same as the one that the sweep has opened.
+        """Check that a worker sees the same folder as the sweep.
 
         Raises:
-            BadInput: If it is not.
+            BadInput: If it does not.
         """
         with contextlib.suppress(BadInput):
             if _sha256(read_small_text(self.path / SWEEP_FILE, links=False)) == self.digest:
                 return
         raise BadInput(
-            f"a worker does not find the sweep in {self.path}: record it in a folder that all "
-            "workers share."
+            f"a worker does not see the folder of the sweep at {self.path}, expected the same "
+            "folder everywhere: record in a folder that all workers share."
         )
 
     def finished(self, recipe: Recipe, allow: Iterable[str]) -> Outcome | None:
@@ -224,7 +224,7 @@ def open_sweep(path: AnyPath, recipe: Recipe, data: DataSet | Examples) -> Itera
     with exclusive(path / LOCK):
         there = read_small_text(path / SWEEP_FILE, links=False)
         _expect_same_sweep(path, there, text, data)
-        for left in path.glob(".*.part"):  # of a process that was killed
+        for left in path.glob(".*.part"):  # left by a process that was killed
             shutil.rmtree(left, ignore_errors=True)
             with contextlib.suppress(OSError):
                 left.unlink(missing_ok=True)

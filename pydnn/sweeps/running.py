@@ -53,7 +53,7 @@ class Sweep:
         runs: The trainings, one for each combination of values, seeds and folds.
         data: The data, the same for all trainings. No training uses its test part, on which each is
             evaluated.
-        place: The name or the full path of the data, where all workers find it; "" to send it to
+        place: The name or the full path from which all workers load the data; "" to send it to
             them.
         together: Whether trainings of one shape are stacked; it changes no bit.
         notes: Remarks that the user should see before training starts, one line each.
@@ -106,7 +106,7 @@ def sweep(
         test: Examples to evaluate trained models on; None or no examples skip this.
         classes: The names of the classes, as many as the networks distinguish; None without names.
         together: Whether to stack trainings of one shape, which is faster and changes no bit.
-        folds: The number k of folds for cross-validation; None for none. Each setting is then
+        folds: The number k of folds for cross-validation; None for no folds. Each setting is
             trained k times, and each time another k-th of the examples is held back, instead of the
             share that the recipe holds back; see `split_fold`. The scores on them have names such
             as "validation cost". Each seed has its own folds, the same for all settings.
@@ -179,7 +179,7 @@ def run_sweep(
 
     Raises:
         BadInput: If the folder is not that of this sweep, is written by another process, or a
-            worker does not reach the data or the folder.
+            worker cannot load the data or does not see the folder.
     """
     stream = outcomes(
         plan, executor=executor, record=record, on_progress=on_progress, on_begin=on_begin

@@ -1,7 +1,7 @@
 """Trainings of a sweep as tasks of an executor.
 
-Recipes go to the workers as texts, and models come back as the bytes of their files. The data goes
-to each worker once, or only its name, if the workers find it themselves.
+Recipes go to the workers as texts, and models come back as the bytes of their files. Each worker
+receives the data once, or only its name if the workers can load it themselves.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def outcomes_by(
             yield Task("train", spec, _arguments(plan, chunk, folder))
 
     stream: Any = executor.each(tasks())
-    with contextlib.closing(stream):  # a worker may be in the middle of a task that nobody awaits
+    with contextlib.closing(stream):  # if the caller stops early, so do the workers
         for which, result in stream:
             chunk = begun[which]
             for place, number in enumerate(chunk.numbers):
@@ -127,8 +127,8 @@ def _prepared(spec: Spec) -> _Worker:
         raise BadInput(f"a worker cannot load the data: {error}") from error
     if different := data_differences(read_pins(read_toml(spec.recipe)), data):
         raise BadInput(
-            f"a worker finds other data in {spec.place} ({different[0]}): give a place where all "
-            "workers find the same."
+            f"a worker has other data at {spec.place} ({different[0]}), expected the same data "
+            "everywhere: give a path that leads all workers to the same data."
         )
     return _Worker(together_in_memory(data), spec.allow)
 

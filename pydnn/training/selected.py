@@ -1,4 +1,4 @@
-"""Batches by the numbers of their examples, for workers who have the examples already."""
+"""Batches by the numbers of their examples, for workers that already have the examples."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ __all__ = ["Selected"]
 class Selected(Batch):
     """Some examples of a batch, by their numbers, as a batch whose arrays are made on demand.
 
-    A worker that has all examples needs only the numbers of those of its shards. Then nobody
-    gathers them here, and only numbers go to the worker.
+    A worker that has all examples needs only the numbers of those in its shards. So this process
+    does not gather the examples, and sends only their numbers.
 
     Attributes:
         examples: The examples to choose from.
@@ -39,7 +39,7 @@ class Selected(Batch):
 
     @classmethod
     def of(cls, examples: Batch, which: slice | IntArray = slice(None)) -> Batch:
-        """Some of the examples; by default all of them, to take some later."""
+        """Select some of the examples; by default all of them, so that `take` can choose later."""
         selected: Selected = object.__new__(cls)
         for name, value in (("examples", examples), ("which", which), ("_made", {})):
             object.__setattr__(selected, name, value)
@@ -84,7 +84,7 @@ class Selected(Batch):
         return Selected.of(self.examples, np.arange(self.examples.count)[self.which][which])
 
     def without_inputs(self) -> Batch:
-        """The labels, weights and lengths, with X of no numbers."""
+        """The same batch with an X of shape (0, m), so that nothing gathers X."""
         X = np.empty((0, self.count), self.examples.X.dtype)
         batch: Batch = _batch(X, self.Y, self.weights, self.lengths)
         return batch

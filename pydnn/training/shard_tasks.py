@@ -88,7 +88,7 @@ def _arrays(batch: Batch, own: slice) -> dict[str, Any]:
 
 
 def _rows(batch: Selected, own: slice) -> dict[str, Any]:
-    """The numbers of these examples, for workers who have the data."""
+    """The numbers of these examples, for workers that have the data."""
     if isinstance(batch.which, slice):
         chosen = range(*batch.which.indices(batch.examples.count))[own]
         return {"rows": [chosen.start, chosen.stop, chosen.step]}

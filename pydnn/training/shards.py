@@ -146,8 +146,8 @@ def gradient_of_shard(
 def examples_of_shard(batch: Batch, shard: int, shards: int) -> Batch:
     """Return the examples of one shard: those from shard m // shards to (shard + 1) m // shards.
 
-    Each example is contiguous in memory, as a worker has it that received only these examples:
-    another memory order would give other last bits.
+    Each example is contiguous in memory, as it is for a worker that received only these examples.
+    Another memory order would give other last bits.
 
     Args:
         batch: The whole batch, of m examples.
@@ -189,8 +189,8 @@ class Sharding:
         numerics: The arithmetic.
         shards: The number of shards.
         made: The functions of the parts that `make_train_step` put inside.
-        executor: Who computes the shards; None for the thread that calls the step. No bit depends
-            on it, and a pickled step has none.
+        executor: What computes the shards; None for the thread that calls the step. No bit depends
+            on it, and a pickled step has no executor.
     """
 
     network: Stage
@@ -300,7 +300,7 @@ class Sharding:
         """
         m, shape_in = batch.count, batch.shape
         if isinstance(batch, Selected):
-            batch = batch.without_inputs()  # so that nobody gathers X here
+            batch = batch.without_inputs()  # the shares need labels and weights, but not X
         if m < self.shards:
             raise BadInput(
                 f"a batch has {m} examples, expected one or more for each of {self.shards} shards: "
@@ -380,7 +380,7 @@ def expect_shardable(network: Stage, loss: Loss) -> None:
 
 
 def _innermost(stage: Stage) -> Iterable[Stage]:
-    """The stages of a network that are no combinators of others that behave like them."""
+    """The stages of a network, without combinators that only behave like the stages in them."""
     inner = [s for part in stage.parts for s in _innermost(part)]
     mixes = stage.mixes_examples and not any(s.mixes_examples for s in inner)
     yield from ([*inner, stage] if mixes or not inner else inner)

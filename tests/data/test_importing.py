@@ -100,7 +100,7 @@ def test_texts_that_would_fill_the_memory_are_refused_while_they_are_read(
     monkeypatch.setattr(importing, "_SOME", 1)
     rows = "".join(f"customer {i},{i % 2}\n" for i in range(500))
     (tmp_path / "t.csv").write_text("name,y\n" + rows)
-    with pytest.raises(BadInput, match=r"column 'name' has [12]\d different texts or more"):
+    with pytest.raises(BadInput, match=r"column 'name' has at least [12]\d different texts"):
         import_data(tmp_path / "t.csv", tmp_path / "t.h5")
     assert [p.name for p in tmp_path.iterdir()] == ["t.csv"]
 
@@ -312,7 +312,7 @@ def test_pictures_that_cannot_be_read_are_refused_or_left_out(tmp_path, pictures
 
 
 REFUSED = {
-    "a stored table": ({"a": [1, 2]}, {}, "is in the form of an imported table already"),
+    "a stored table": ({"a": [1, 2]}, {}, "is an imported table already"),
     "rows": ({"a": np.ones(3), "b": np.ones(4)}, {}, "b in .* has 4 rows, but a has 3"),
     "nothing": ({}, {}, "has no arrays, expected columns of a table"),
     "target": ({"a": np.ones((3, 1)), "b": np.ones(3)}, {"target": "c"}, "is no array 'c' in "),

@@ -105,7 +105,7 @@ def test_an_existing_file_is_refused_before_any_block_is_read(tmp_path):
 
 def test_too_many_texts_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("pydnn.data.stored_tables._MOST_TEXT", 10)
-    with pytest.raises(BadInput, match="column 'id' has 2 different texts or more"):
+    with pytest.raises(BadInput, match="column 'id' has at least 2 different texts"):
         store_table(tmp_path / "a.h5", [Table.of({"id": ["sixsix", "seven!!"]})])
 
 

@@ -143,7 +143,7 @@ def test_a_worker_that_does_not_see_the_folder_is_an_error_in_one_line(monkeypat
         return started(tasks)
 
     monkeypatch.setattr(executor, "each", elsewhere)
-    with pytest.raises(BadInput, match=r"a worker does not find the sweep in .*swept: record it"):
+    with pytest.raises(BadInput, match=r"a worker does not see the folder of the sweep at .*swept"):
         run_sweep(plan, executor=executor, record="swept")
 
 

@@ -121,7 +121,7 @@ def test_data_with_a_name_is_loaded_by_the_workers_and_compared(tmp_path, monkey
     with pytest.raises(BadInput, match=r"a worker cannot load the data: .*points\.h5.*no file"):
         run_sweep(plan, executor=Sending())
     save_table("points.h5", changed)
-    with pytest.raises(BadInput, match=r"a worker finds other data in .*points\.h5 \(train X diff"):
+    with pytest.raises(BadInput, match=r"a worker has other data at .*points\.h5 \(train X diff"):
         run_sweep(plan, executor=Sending())
 
 
