@@ -40,6 +40,7 @@ __all__ = [
     "expect_options",
     "expect_real",
     "expect_same_dtype",
+    "expect_same_size",
     "expect_shape",
     "first_line",
     "fixed",
@@ -252,6 +253,24 @@ def expect_same_dtype(
         raise BadInput(
             f"{name} is {array.dtype}, but the parameters are {expected}: "
             f"convert it with {name}.astype(np.{expected})."
+        )
+
+
+def expect_same_size(shape: Sequence[int], old: Sequence[int]) -> None:
+    """Refuse a new shape that holds another count of numbers than the old one.
+
+    Raises:
+        BadInput: If the counts differ.
+
+    Example:
+        >>> expect_same_size((2, 2), (5,))
+        Traceback (most recent call last):
+        pydnn.checks.BadInput: shape (2, 2) has 4 numbers, expected 5 as in shape (5,): give ...
+    """
+    if (new := math.prod(shape)) != (count := math.prod(old)):
+        raise BadInput(
+            f"shape {tuple(shape)} has {new} numbers, expected {count} as in shape {tuple(old)}: "
+            "give a shape of as many numbers."
         )
 
 

@@ -26,6 +26,8 @@ __all__ = [
     "Unchanging",
     "arrays",
     "as_array",
+    "as_dtype",
+    "as_tuple",
     "block_size",
     "contiguous",
     "each_block",
@@ -46,6 +48,16 @@ Fields: TypeAlias = "list[attrs.Attribute[Any]]"  # the fields of an attrs class
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 _Result = TypeVar("_Result")
 _Record = TypeVar("_Record", bound=attrs.AttrsInstance)
+
+
+def as_dtype(dtype: DTypeLike) -> AnyDType:
+    """A dtype from anything that NumPy takes as one, for the fields of records."""
+    return np.dtype(dtype)
+
+
+def as_tuple(numbers: Iterable[int]) -> tuple[int, ...]:
+    """Integers as a tuple, e.g. those of a shape, for the fields of records."""
+    return tuple(numbers)
 
 
 def readonly(x: ArrayLike) -> FloatArray:

@@ -7,19 +7,21 @@ the same bits in the same memory order as one of the same data in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Self
 
 import attrs
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from pydnn.checks import BadInput, BadRow
+from pydnn.checks import BadInput, BadRow, expect_same_size
 from pydnn.records import (
     AnyArray,
     AnyDType,
     Batch,
     FloatArray,
+    as_dtype,
+    as_tuple,
     block_size,
     examples_last,
     freeze,
@@ -30,10 +32,6 @@ from pydnn.storage.mapped import StoredArray
 __all__ = ["Rows", "Stored", "StoredArray", "StoredColumns", "as_floats"]
 
 Rows = NDArray[np.uint32] | NDArray[np.int64]  # numbers of rows
-
-
-def _dtype(dtype: DTypeLike) -> AnyDType:
-    return np.dtype(dtype)
 
 
 def as_floats(rows: AnyArray, dtype: DTypeLike) -> FloatArray:
@@ -50,10 +48,6 @@ def as_floats(rows: AnyArray, dtype: DTypeLike) -> FloatArray:
     with np.errstate(over="ignore"):  # `jobs` refuses what is not finite, by its place
         floats: FloatArray = rows.astype(dtype, order="C")
     return freeze(floats)
-
-
-def _places(places: Iterable[int]) -> tuple[int, ...]:
-    return tuple(places)
 
 
 @attrs.frozen
@@ -73,7 +67,7 @@ class StoredColumns:
     """
 
     array: StoredArray
-    places: tuple[int, ...] = attrs.field(converter=_places)
+    places: tuple[int, ...] = attrs.field(converter=as_tuple)
 
     def __len__(self) -> int:
         return len(self.array)
@@ -144,7 +138,7 @@ class Stored:
     Y: InFile | AnyArray = attrs.field(eq=_by_value)
     weights: InFile | AnyArray | None = attrs.field(default=None, eq=_by_value)
     lengths: InFile | AnyArray | None = attrs.field(default=None, eq=_by_value)
-    dtype: AnyDType = attrs.field(default=np.dtype(np.float64), converter=_dtype)
+    dtype: AnyDType = attrs.field(default=np.dtype(np.float64), converter=as_dtype)
     only_rows: Rows | None = attrs.field(default=None, repr=False, eq=_by_value)
     through: tuple[Callable[[Batch], Batch], ...] = attrs.field(default=(), repr=False)
 
@@ -262,6 +256,7 @@ class Stored:
             )
         if isinstance(X, StoredArray | ChunkedArray):
             return attrs.evolve(self, X=X.reshaped(*shape))
+        expect_same_size(shape, X.shape[1:])
         return attrs.evolve(self, X=X.reshape(len(X), *shape))
 
     def in_memory(self) -> Batch:

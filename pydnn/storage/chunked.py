@@ -17,10 +17,10 @@ from typing import Any
 
 import attrs
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
-from pydnn.checks import AnyPath, BadInput, path_of
-from pydnn.records import AnyArray, AnyDType, freeze, keep_readonly
+from pydnn.checks import AnyPath, BadInput, expect_same_size, path_of
+from pydnn.records import AnyArray, AnyDType, as_dtype, as_tuple, freeze, keep_readonly
 from pydnn.storage.files import RESTORE
 from pydnn.storage.hdf5 import dataset_in, form_of, naming_damage, open_hdf5
 from pydnn.storage.raw_hdf5 import read_chunks
@@ -30,14 +30,6 @@ __all__ = ["ChunkedArray", "open_chunked"]
 _BYTES_OF_A_BLOCK = 1 << 21
 _BYTES_KEPT = 1 << 28
 _READERS = 2  # threads that inflate chunks
-
-
-def _shape_of(shape: Iterable[int]) -> tuple[int, ...]:
-    return tuple(shape)
-
-
-def _dtype_of(dtype: DTypeLike) -> AnyDType:
-    return np.dtype(dtype)
 
 
 @keep_readonly
@@ -65,8 +57,8 @@ class ChunkedArray:
 
     path: Path = attrs.field(converter=path_of)
     name: str
-    shape: tuple[int, ...] = attrs.field(converter=_shape_of)
-    dtype: AnyDType = attrs.field(converter=_dtype_of)
+    shape: tuple[int, ...] = attrs.field(converter=as_tuple)
+    dtype: AnyDType = attrs.field(converter=as_dtype)
     height: int
 
     def __len__(self) -> int:
@@ -97,11 +89,7 @@ class ChunkedArray:
         Raises:
             BadInput: If rows of that shape have another count of numbers.
         """
-        if math.prod(shape) != math.prod(self.shape[1:]):
-            raise BadInput(
-                f"rows have shape {self.shape[1:]}, expected the same count of numbers as in "
-                f"{shape}: give a shape with {math.prod(self.shape[1:])} numbers."
-            )
+        expect_same_size(shape, self.shape[1:])
         return attrs.evolve(self, shape=(len(self), *shape))
 
     @property

@@ -13,19 +13,14 @@ from typing import BinaryIO
 import attrs
 import h5py
 import numpy as np
-from numpy.typing import DTypeLike
 
-from pydnn.records import AnyArray, AnyDType
+from pydnn.records import AnyArray, AnyDType, as_dtype
 from pydnn.storage.files import write_atomically
 from pydnn.storage.hdf5 import encoded_texts
 
 __all__ = ["Blocks", "write_contiguous"]
 
 _ALIGNED = 64  # bytes: rows of mapped arrays begin on a cache line
-
-
-def _dtype(dtype: DTypeLike) -> AnyDType:
-    return np.dtype(dtype)
 
 
 @attrs.frozen(eq=False)
@@ -40,7 +35,7 @@ class Blocks:
     """
 
     shape: tuple[int, ...]
-    dtype: AnyDType = attrs.field(converter=_dtype)
+    dtype: AnyDType = attrs.field(converter=as_dtype)
     blocks: Iterable[AnyArray]
 
 

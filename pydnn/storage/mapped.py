@@ -18,11 +18,19 @@ from typing import Any
 import attrs
 import h5py
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
-from pydnn.checks import AnyPath, BadInput, expect_known, first_line, is_shape, path_of
+from pydnn.checks import (
+    AnyPath,
+    BadInput,
+    expect_known,
+    expect_same_size,
+    first_line,
+    is_shape,
+    path_of,
+)
 from pydnn.free_memory import free_memory
-from pydnn.records import AnyArray, AnyDType, freeze, keep_readonly
+from pydnn.records import AnyArray, AnyDType, as_dtype, as_tuple, freeze, keep_readonly
 from pydnn.storage.files import RESTORE, open_regular
 from pydnn.storage.hdf5 import dataset_in, hdf5_in, naming_damage, shapes_in
 from pydnn.storage.npy import NPY_DAMAGE, NPY_MAGIC, Member, dtype_of_numbers, npy_header
@@ -39,14 +47,6 @@ _LARGEST = 8  # bytes of a number; the format of a longer float depends on the m
 
 class NotMappable(BadInput):
     """Raised for an undamaged array that is stored in a form that cannot be mapped."""
-
-
-def _shape_of(shape: Iterable[int]) -> tuple[int, ...]:
-    return tuple(shape)
-
-
-def _dtype_of(dtype: DTypeLike) -> AnyDType:
-    return np.dtype(dtype)
 
 
 @keep_readonly
@@ -76,8 +76,8 @@ class StoredArray:
 
     path: Path = attrs.field(converter=path_of)
     offset: int
-    shape: tuple[int, ...] = attrs.field(converter=_shape_of)
-    dtype: AnyDType = attrs.field(converter=_dtype_of)
+    shape: tuple[int, ...] = attrs.field(converter=as_tuple)
+    dtype: AnyDType = attrs.field(converter=as_dtype)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -133,11 +133,7 @@ class StoredArray:
             >>> StoredArray("images.bin", 0, (5, 12), np.uint8).reshaped(2, 2, 3).shape
             (5, 2, 2, 3)
         """
-        if math.prod(shape) != math.prod(self.shape[1:]):
-            raise BadInput(
-                f"rows have shape {self.shape[1:]}, expected the same count of numbers as in "
-                f"{shape}: give a shape with {math.prod(self.shape[1:])} numbers."
-            )
+        expect_same_size(shape, self.shape[1:])
         return attrs.evolve(self, shape=(len(self), *shape))
 
 

@@ -132,7 +132,7 @@ def test_rows_must_fit_each_other():
         Stored(X, np.zeros(4), np.zeros(5))
     with pytest.raises(BadInput, match=r"X has shape \(4,\), expected \(m, n_x\)"):
         Stored(X[:, 0], np.zeros(4))
-    with pytest.raises(BadInput, match="same count of numbers"):
+    with pytest.raises(BadInput, match="has 8 numbers, expected 12"):
         StoredArray("x", 0, (2, 12), "u1").reshaped(2, 2, 2)
 
 
