@@ -20,7 +20,7 @@ def places_of(x: AnyArray) -> NDArray[np.unsignedinteger[Any]]:
     -0.0 has the place before 0.0. The places of NaN mean nothing.
 
     Example:
-        >>> int(places_of(np.array([1.0])) - places_of(np.array([1 - 2**-53])))
+        >>> int(places_of(np.array(1.0)) - places_of(np.array(1 - 2**-53)))
         1
     """
     size = x.dtype.itemsize
