@@ -57,7 +57,7 @@ def check_worker_options(args: argparse.Namespace) -> None:
         other = "executor" if args.executor is not None else "workers"
         if getattr(args, other) is not None:
             raise BadInput(
-                f"--cluster and --{other} are both present, expected one of them: leave --{other} "
+                f"--cluster and --{other} contradict each other, expected one: leave --{other} "
                 "out, because a cluster knows how many workers it has."
             )
     if args.executor == "serial" and (args.workers or 1) > 1:

@@ -202,7 +202,7 @@ MISTAKES = {
     "share of folds": (["--folds", "3", "--validation", "0.2"], "--folds and --validation contrad"),
     "best fold": (["--folds", "3", "--save-best", "best"], "no training of a fold has all exam"),
     "not a sweep": (["--record", "."], ". exists and has no sweep.toml, expected a new folder"),
-    "two kinds of workers": (["--cluster", "local:1", "--workers", "2"], "workers are both"),
+    "two kinds of workers": (["--cluster", "local:1", "--workers", "2"], "contradict each other"),
     "lost": (["--learning-rates", "1e300"], "every training diverged"),
 }
 
