@@ -188,7 +188,7 @@ def _verdict(speed: Speed, job: Job | None, gains: float) -> str:
     """From which size of shards the recipe gains, in one line."""
     which = "networks of dense layers gain" if job is None else "this recipe gains"
     if speed.workers == 1:
-        return f"{which} nothing: there is only one worker, as fast as this process; start more"
+        return f"{which} nothing: there is one worker, as fast as this process; start more"
     if not math.isfinite(gains):
         return (
             f"{which} nothing on this cluster: sending an example takes longer than computing its "
