@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, cast
 
 import attrs
+import numpy as np
 
 from pydnn.checks import BadInput
 from pydnn.descriptions.parts import DescribedPart
@@ -40,6 +41,7 @@ __all__ = [
     "Stage",
     "Statistics",
     "Trees",
+    "backward_from",
     "combined_statistics",
     "elementwise",
     "expect_stages",
@@ -461,6 +463,20 @@ def into(stage: Stage[Params, Cache]) -> BackwardInto[Params, Cache]:
         return dA_prev
 
     return backward_into
+
+
+def backward_from(
+    backward_into: BackwardInto[Params, Cache], gradients: type
+) -> Callable[[Params, Cache, FloatArray], tuple[FloatArray, Any]]:
+    """Return the `backward` of a stage from its `backward_into` and the class of its gradients."""
+
+    def backward(params: Params, cache: Cache, dA: FloatArray) -> tuple[FloatArray, Any]:
+        out = tuple(np.empty(part.shape, part.dtype) for part in leaves(cast(Tree, params)))
+        dA_prev = backward_into(params, cache, dA, out, True)
+        assert dA_prev is not None
+        return dA_prev, gradients(*map(freeze, out))
+
+    return backward
 
 
 def onnx_of(stage: Stage, params: Tree, A_prev: Value, statistics: Tree) -> Value:

@@ -15,9 +15,9 @@ from pydnn.descriptions.builders import described
 from pydnn.keys import Key
 from pydnn.numerics import Numerics
 from pydnn.numerics.geometry import Geometry
-from pydnn.parameters import Tree, Views, kernel_of, leaves, matrix_of
+from pydnn.parameters import Tree, Views, kernel_of, matrix_of
 from pydnn.records import WEIGHTS, FloatArray, arrays, freeze, maker_of, readonly
-from pydnn.stages.base import Context, Shape, Stage
+from pydnn.stages.base import Context, Shape, Stage, backward_from
 from pydnn.stages.initializers import Initializer, he_normal
 from pydnn.stages.windows import Padding, PerAxis, WindowedAxis, Windows, expect_places
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pydnn.stages.graph import Value
 
 __all__ = [
-    "MOST_NUMBERS",
     "ConvCache",
     "ConvGrads",
     "ConvParams",
@@ -33,16 +32,19 @@ __all__ = [
     "KernelParams",
     "as_image",
     "conv",
+    "convolution_onnx",
     "depthwise_conv",
     "draw_kernel",
     "expect_channels",
+    "expect_groups",
+    "expect_room",
     "geometry_along",
     "geometry_of",
     "unlike_image",
 ]
 
 _MOST_WEIGHTS = 1 << 48  # 2 PiB of float64: a file may claim any size
-MOST_NUMBERS = 1 << 36  # of one example: 512 GiB of float64
+_MOST_NUMBERS = 1 << 36  # of one example: 512 GiB of float64
 
 
 @attrs.frozen(unsafe_hash=False, field_transformer=arrays)
@@ -177,18 +179,10 @@ def conv(
     """
     filters = expect_count("filters", filters, hint="give one kernel or more")
     groups = expect_count("groups", groups, hint="give the number of groups of channels")
-    if filters % groups:
-        raise BadInput(
-            f"groups of conv is {groups}, expected a divisor of {filters} filters: give another "
-            "number of groups or of filters."
-        )
+    expect_groups("conv", groups, filters, "filters")
 
     def shape_of(channels: int) -> tuple[int, int, int]:
-        if channels % groups:
-            raise BadInput(
-                f"groups of conv is {groups}, expected a divisor of {channels} channels: give "
-                "another number of groups."
-            )
+        expect_groups("conv", groups, channels, "channels")
         return groups, channels // groups, filters
 
     windows = Windows.of(size, stride=stride, padding=padding, dilation=dilation)
@@ -273,11 +267,7 @@ def _stage(
         groups, C, F = kernel_for(shape_in[-1])
         axes = windows.over(shape_in)
         shape_out = (*[axis.count for axis in axes], F)
-        if math.prod(shape_out) > MOST_NUMBERS:
-            raise BadInput(
-                f"{name} gives examples of shape {shape_out}, more numbers than any machine holds: "
-                "give fewer filters, or less padding."
-            )
+        expect_room(name, shape_out, hint="give fewer filters, or less padding")
         W = draw_kernel(initializer, key.at("W"), (*[axis.size for axis in axes], C, F), groups)
         # A broadcast 0 takes no memory, however many filters a file may claim.
         params = ConvParams(W, np.broadcast_to(0.0, (F, 1))) if bias else KernelParams(W)
@@ -297,12 +287,6 @@ def _stage(
         Z = numerics.convolution.product(image, kernel, geometry, bias=b)
         return unlike_image(freeze(Z), A_prev.ndim), _cache(image, geometry, numerics)
 
-    def backward(params: Any, cache: ConvCache, dZ: FloatArray) -> tuple[FloatArray, Any]:
-        out = tuple(np.empty(part.shape, part.dtype) for part in leaves(params))
-        dA_prev = backward_into(params, cache, dZ, out, True)
-        assert dA_prev is not None
-        return dA_prev, (ConvGrads if bias else KernelGrads)(*map(freeze, out))
-
     def backward_into(
         params: Any, cache: ConvCache, dZ: FloatArray, out: Views, needs_dA_prev: bool
     ) -> FloatArray | None:
@@ -318,29 +302,48 @@ def _stage(
         return unlike_image(dA_prev, dZ.ndim)
 
     def onnx(params: Any, A_prev: Value, statistics: Tree) -> Value:
-        axes = params.W.ndim - 2
-        rows = windows.over(A_prev.shape)
-        first = A_prev.op("Transpose", perm=(0, axes + 1, *range(1, axes + 1)))
-        Z = first.op(
-            "Conv",
-            params.W.transpose(axes + 1, axes, *range(axes)),
-            *([params.b[:, 0]] if bias else []),
-            pads=(*[row.before for row in rows], *[row.after for row in rows]),
-            strides=tuple(row.stride for row in rows),
-            dilations=tuple(row.dilation for row in rows),
-            group=groups_of(params.W),
-        )
-        return Z.op("Transpose", perm=(0, *range(2, axes + 2), 1))
+        axes = windows.over(A_prev.shape)
+        return convolution_onnx("Conv", params, A_prev, axes, group=groups_of(params.W))
 
+    gradients = ConvGrads if bias else KernelGrads
     return Stage(
         name,
         init,
         forward,
-        backward,
+        backward_from(backward_into, gradients),
         backward_into=backward_into,
-        gradients=ConvGrads if bias else KernelGrads,
+        gradients=gradients,
         onnx=onnx,
     )
+
+
+def convolution_onnx(
+    operator: str,
+    params: Any,
+    A_prev: Value,
+    axes: tuple[WindowedAxis, ...],
+    **attributes: Any,
+) -> Value:
+    """Write a convolution as an operator of ONNX, which takes channels before places.
+
+    Args:
+        operator: The name of the operator.
+        params: The parameters.
+        A_prev: The input, with examples along the first axis.
+        axes: The windows along each axis.
+        **attributes: Further attributes of the operator.
+    """
+    n, has_bias = len(axes), not isinstance(params, KernelParams)
+    Z = A_prev.op("Transpose", perm=(0, n + 1, *range(1, n + 1))).op(
+        operator,
+        params.W.transpose(n + 1, n, *range(n)),
+        *([params.b[:, 0]] if has_bias else []),
+        pads=(*[axis.before for axis in axes], *[axis.after for axis in axes]),
+        strides=tuple(axis.stride for axis in axes),
+        dilations=tuple(axis.dilation for axis in axes),
+        **attributes,
+    )
+    return Z.op("Transpose", perm=(0, *range(2, n + 2), 1))
 
 
 @functools.lru_cache(maxsize=256)
@@ -396,6 +399,24 @@ def draw_kernel(
     window = math.prod(size)
     fans = fans or (window * C, window * F // groups)
     return kernel_of(initializer.matrix(key, matrix_of(shape), fans=fans), shape)
+
+
+def expect_groups(name: str, groups: int, count: int, what: str) -> None:
+    """Raise BadInput unless a number of filters or channels has equal groups."""
+    if count % groups:
+        raise BadInput(
+            f"groups of {name} is {groups}, expected a divisor of {count} {what}: give another "
+            "number of groups."
+        )
+
+
+def expect_room(name: str, shape_out: Shape, *, hint: str) -> None:
+    """Raise BadInput if examples that a stage gives have more numbers than any machine holds."""
+    if math.prod(shape_out) > _MOST_NUMBERS:
+        raise BadInput(
+            f"{name} gives examples of shape {shape_out}, more numbers than any machine holds: "
+            f"{hint}."
+        )
 
 
 def expect_channels(name: str, A_prev: FloatArray, W: FloatArray, channels: int) -> None:

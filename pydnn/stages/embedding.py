@@ -20,7 +20,7 @@ from pydnn.numerics import Numerics
 from pydnn.parameters import NO_PARAMS, Tree
 from pydnn.records import WEIGHTS, FloatArray, IntArray, arrays, freeze, keep_readonly
 from pydnn.sequences import valid_steps
-from pydnn.stages.base import Context, Shape, Stage
+from pydnn.stages.base import Context, Shape, Stage, backward_from
 from pydnn.stages.initializers import Initializer, normal
 
 if TYPE_CHECKING:
@@ -124,12 +124,6 @@ def embedding(
             np.copyto(A, 0, where=~cache.valid)
         return freeze(A), cache
 
-    def backward(
-        params: EmbeddingParams, cache: EmbeddingCache, dA: FloatArray
-    ) -> tuple[FloatArray, EmbeddingGrads]:
-        dW = cache.numerics.sum_groups(_without_padding(cache, dA), cache.ids, words)
-        return _no_gradient(cache, dA), EmbeddingGrads(freeze(dW))
-
     def backward_into(
         params: EmbeddingParams,
         cache: EmbeddingCache,
@@ -149,7 +143,7 @@ def embedding(
         "embedding",
         init,
         forward,
-        backward,
+        backward_from(backward_into, EmbeddingGrads),
         backward_into=backward_into,
         gradients=EmbeddingGrads,
         lengths="kept",

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import numpy as np
 
-from pydnn.checks import BadInput, expect_count, expect_known, expect_shape
+from pydnn.checks import BadInput, expect_known, expect_shape
 from pydnn.descriptions.builders import described
-from pydnn.keys import Key
 from pydnn.numerics import Numerics
 from pydnn.records import FloatArray, arrays, scalar
 from pydnn.stages.base import EVALUATION, Context, Stage
 from pydnn.stages.initializers import Initializer, orthogonal, xavier_uniform
 from pydnn.stages.recurrent import (
     Cell,
-    LearnedGrads,
-    LearnedParams,
+    Operator,
     Records,
     RecurrentCache,
     RecurrentGrads,
@@ -26,17 +24,12 @@ from pydnn.stages.recurrent import (
     State,
     Weights,
     backward_over_steps,
-    drawn_blocks,
+    blocks,
     forward_over_steps,
     joined,
-    own,
-    recurrent_onnx,
     recurrent_stage,
     split,
 )
-
-if TYPE_CHECKING:
-    from pydnn.stages.graph import Value
 
 __all__ = [
     "GruGrads",
@@ -110,7 +103,7 @@ def _forward_after(
     numerics: Numerics,
 ) -> None:
     (gates,), (units, n) = kept, (len(a), weights[1].shape[1] - 1)
-    h, z, r, product = (gates[k * units : (k + 1) * units] for k in range(4))
+    h, z, r, product = blocks(gates, units)
     z_and_r = gates[units : 3 * units]
     numerics.matmul(weights[0], operand, out=z_and_r)
     numerics.gates(z_and_r, 2 * units, out=z_and_r)
@@ -140,8 +133,8 @@ def _backward_after(
     numerics: Numerics,
 ) -> None:
     (gates,), units = kept, len(a)
-    h, z, r, product = (gates[k * units : (k + 1) * units] for k in range(4))
-    dh, _, dr, dproduct = (dZ[k * units : (k + 1) * units] for k in range(4))
+    h, z, r, product = blocks(gates, units)
+    dh, _, dr, dproduct = blocks(dZ, units)
     _through_gates(gates[units : 3 * units], h, z, operand, da, dh, dZ[units : 3 * units])
     np.multiply(dr, product, dr)
     np.multiply(dr, dh, dr)
@@ -206,7 +199,7 @@ def _forward_before(
     numerics: Numerics,
 ) -> None:
     (gates, reset), units = kept, len(a)
-    h, z, r = (gates[k * units : (k + 1) * units] for k in range(3))
+    h, z, r = blocks(gates, units)
     z_and_r = gates[units:]
     numerics.matmul(weights[0], operand, out=z_and_r)
     numerics.gates(z_and_r, 2 * units, out=z_and_r)
@@ -228,8 +221,8 @@ def _backward_before(
     numerics: Numerics,
 ) -> None:
     (gates, _), units = kept, len(a)
-    h, z, r = (gates[k * units : (k + 1) * units] for k in range(3))
-    dh, _, dr = (dZ[k * units : (k + 1) * units] for k in range(3))
+    h, z, r = blocks(gates, units)
+    dh, _, dr = blocks(dZ, units)
     _through_gates(gates[units:], h, z, operand, da, dh, dZ[units:])
     dreset = numerics.matmul(weights[2], dh)
     np.multiply(dr, operand[-units:], dr)
@@ -266,33 +259,27 @@ _CELLS = {
     "after": Cell(
         "gru",
         gates=3,
-        state=State,
-        kept=lambda n, units: (4 * units,),
         rows=4,
-        weights=_weights_after,
-        weights_back=_weights_back_after,
+        kept=lambda n, units: (4 * units,),
         forward=_forward_after,
         backward=_backward_after,
+        weights=_weights_after,
+        weights_back=_weights_back_after,
         gradients=_gradients_after,
+        records=Records(GruParams, GruGrads),
+        learned=Records(GruLearnedParams, GruLearnedGrads),
     ),
     "before": Cell(
         "gru",
         gates=3,
-        state=State,
-        kept=lambda n, units: (3 * units, n + 1 + units),
         rows=3,
-        weights=_weights_before,
-        weights_back=_weights_back_before,
+        kept=lambda n, units: (3 * units, n + 1 + units),
         forward=_forward_before,
         backward=_backward_before,
+        weights=_weights_before,
+        weights_back=_weights_back_before,
         gradients=_gradients_before,
     ),
-}
-_RECORDS = {
-    ("after", False): Records(GruParams, GruGrads),
-    ("after", True): Records(GruLearnedParams, GruLearnedGrads),
-    ("before", False): Records(RecurrentParams, RecurrentGrads),
-    ("before", True): Records(LearnedParams, LearnedGrads),
 }
 
 
@@ -342,7 +329,7 @@ def gru_forward(
     """
     cell = _cell(reset)
     if isinstance(params, GruParams) != (reset == "after"):
-        expected = _RECORDS[reset, False].params.__name__
+        expected = cell.records.params.__name__
         raise BadInput(
             f"parameters are {type(params).__name__}, expected {expected} for reset {reset!r}: "
             "give b_a for reset 'after' alone."
@@ -378,9 +365,7 @@ def gru_backward(
         >>> before.a, grads.db.ravel()  # through z, and through (1 - z) h
         (array([[0.5]]), array([0. , 0. , 0.5]))
     """
-    dX, before, grads = backward_over_steps(_cell(reset), params, cache, dA, after)
-    assert dX is not None
-    return dX, before, _RECORDS[reset, False].grads(**own(grads))
+    return backward_over_steps(_cell(reset), params, cache, dA, after)
 
 
 def gru_cell_forward(
@@ -461,38 +446,23 @@ def gru(
         >>> params.W_x.shape, A.shape
         ((9, 2), (3, 4))
     """
-    units = expect_count("units", units, hint="give the layer one unit or more")
-    cell, is_after = _cell(reset), reset == "after"
+    is_after = reset == "after"
 
-    def draw(key: Key, n: int) -> dict[str, FloatArray]:
-        drawn = {
-            "W_x": drawn_blocks(initializer, key.at("W_x"), 3, (units, n)),
-            "W_a": drawn_blocks(recurrent_initializer, key.at("W_a"), 3, (units, units)),
-            "b": np.broadcast_to(0.0, (3 * units, 1)),
-        }
-        return drawn | ({"b_a": np.broadcast_to(0.0, (units, 1))} if is_after else {})
-
-    def onnx(params: Any, X: Value) -> Value:
-        zeros = np.zeros_like(params.b[units:, 0])
-        last = params.b_a[:, 0] if is_after else np.zeros_like(params.b[:units, 0])
-        return recurrent_onnx(
-            "GRU",
-            X,
-            [params.W_x, params.W_a, np.concatenate([params.b[:, 0], zeros, last])],
-            [params.a_0] if initial == "learned" else [],
-            output=output,
-            reverse=reverse,
-            linear_before_reset=int(is_after),
-        )
+    def onnx(params: Any) -> Operator:
+        b, units = params.b[:, 0], params.W_a.shape[1]
+        b_a = params.b_a[:, 0] if is_after else np.zeros_like(b[:units])
+        b = np.concatenate([b, np.zeros_like(b[units:]), b_a])
+        return "GRU", [params.W_x, params.W_a, b], {"linear_before_reset": int(is_after)}
 
     return recurrent_stage(
-        cell,
+        _cell(reset),
         units,
         output=output,
         reverse=reverse,
         initial=initial,
         examples=examples,
-        draw=draw,
-        records=_RECORDS[reset, initial == "learned"],
+        initializer=initializer,
+        recurrent_initializer=recurrent_initializer,
+        biases={"b": [0.0] * 3} | ({"b_a": [0.0]} if is_after else {}),
         onnx=onnx,
     )

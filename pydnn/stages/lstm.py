@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import numpy as np
 
-from pydnn.checks import expect_count, expect_real
+from pydnn.checks import expect_real
 from pydnn.descriptions.builders import described
-from pydnn.keys import Key
 from pydnn.numerics import Numerics
 from pydnn.records import FloatArray, arrays, scalar
 from pydnn.stages.base import EVALUATION, Context, Stage
@@ -18,6 +17,7 @@ from pydnn.stages.recurrent import (
     Cell,
     LearnedGrads,
     LearnedParams,
+    Operator,
     Records,
     RecurrentCache,
     RecurrentGrads,
@@ -25,17 +25,10 @@ from pydnn.stages.recurrent import (
     State,
     Weights,
     backward_over_steps,
-    drawn_blocks,
+    blocks,
     forward_over_steps,
-    joined,
-    own,
-    recurrent_onnx,
     recurrent_stage,
-    split,
 )
-
-if TYPE_CHECKING:
-    from pydnn.stages.graph import Value
 
 __all__ = ["LstmState", "lstm", "lstm_backward", "lstm_cell_backward", "lstm_cell_forward",
            "lstm_forward"]  # fmt: skip
@@ -74,7 +67,7 @@ def _forward(
     c, units = state[1], len(a)
     numerics.matmul(weights[0], operand, out=gates)
     numerics.gates(gates, 3 * units, out=gates)
-    i, f, o, g = (gates[k * units : (k + 1) * units] for k in range(4))
+    i, f, o, g = blocks(gates, units)
     c_before[...] = c
     np.multiply(f, c_before, tanh_c)
     np.multiply(i, g, a)
@@ -96,8 +89,8 @@ def _backward(
 ) -> None:
     gates, c_before, tanh_c = kept
     dc, units, one = dstate[1], len(a), scalar(1, a.dtype)
-    i, f, o, g = (gates[k * units : (k + 1) * units] for k in range(4))
-    di, df, do, dg = (dZ[k * units : (k + 1) * units] for k in range(4))
+    i, f, o, g = blocks(gates, units)
+    di, df, do, dg = blocks(dZ, units)
     sigmoids, slopes = gates[: 3 * units], dZ[: 3 * units]
     np.subtract(one, sigmoids, slopes)
     np.multiply(slopes, sigmoids, slopes)
@@ -125,14 +118,12 @@ def _backward(
 _CELL = Cell(
     "lstm",
     gates=4,
-    state=LstmState,
-    kept=lambda n, units: (4 * units, units, units),
     rows=4,
-    weights=lambda params: (joined(params),),
-    weights_back=lambda params: (params.W_x.T, params.W_a.T),
+    kept=lambda n, units: (4 * units, units, units),
     forward=_forward,
     backward=_backward,
-    gradients=lambda product, n, units: split(product(np.s_[:], np.s_[:]), n),
+    state=LstmState,
+    learned=Records(LstmLearnedParams, LstmLearnedGrads),
 )
 
 
@@ -202,9 +193,7 @@ def lstm_backward(
         >>> grads.db.ravel()  # i, f and o do not matter, since g and c are 0
         array([0.  , 0.  , 0.  , 0.25])
     """
-    dX, before, grads = backward_over_steps(_CELL, params, cache, dA, after)
-    assert dX is not None
-    return dX, before, RecurrentGrads(**own(grads))
+    return backward_over_steps(_CELL, params, cache, dA, after)
 
 
 def lstm_cell_forward(
@@ -233,12 +222,6 @@ def lstm_cell_backward(
     """Compute dx (n, m), and the gradients of the state before a step and of the parameters."""
     dX, before, grads = lstm_backward(params, cache, None, after)
     return dX[0], before, grads
-
-
-_RECORDS = {
-    False: Records(RecurrentParams, RecurrentGrads),
-    True: Records(LstmLearnedParams, LstmLearnedGrads),
-}
 
 
 @described("stage", drawn_by=["initializer", "recurrent_initializer"])
@@ -288,31 +271,17 @@ def lstm(
         >>> params.W_x.shape, A.shape
         ((12, 2), (3, 4))
     """
-    units = expect_count("units", units, hint="give the layer one unit or more")
     hint = "give the first bias of the forget gate, e.g. 1.0"
     forget_bias = expect_real("forget_bias", forget_bias, hint=hint)
 
-    def draw(key: Key, n: int) -> dict[str, FloatArray]:
-        b = np.broadcast_to(np.array([0.0, forget_bias, 0.0, 0.0])[:, np.newaxis], (4, units))
-        return {
-            "W_x": drawn_blocks(initializer, key.at("W_x"), 4, (units, n)),
-            "W_a": drawn_blocks(recurrent_initializer, key.at("W_a"), 4, (units, units)),
-            "b": b.reshape(-1, 1),
-        }
-
-    def onnx(params: Any, X: Value) -> Value:
-        def in_order(rows: FloatArray) -> FloatArray:  # i, o, f, g
-            return np.concatenate([rows[k * units : (k + 1) * units] for k in (0, 2, 1, 3)])
+    def onnx(params: Any) -> Operator:
+        def in_order(rows: FloatArray) -> FloatArray:
+            i, f, o, g = blocks(rows, len(rows) // 4)
+            return np.concatenate([i, o, f, g])
 
         b = in_order(params.b)[:, 0]
-        return recurrent_onnx(
-            "LSTM",
-            X,
-            [in_order(params.W_x), in_order(params.W_a), np.concatenate([b, np.zeros_like(b)])],
-            [params.a_0, params.c_0] if initial == "learned" else [],
-            output=output,
-            reverse=reverse,
-        )
+        b = np.concatenate([b, np.zeros_like(b)])
+        return "LSTM", [in_order(params.W_x), in_order(params.W_a), b], {}
 
     return recurrent_stage(
         _CELL,
@@ -321,7 +290,8 @@ def lstm(
         reverse=reverse,
         initial=initial,
         examples=examples,
-        draw=draw,
-        records=_RECORDS[initial == "learned"],
+        initializer=initializer,
+        recurrent_initializer=recurrent_initializer,
+        biases={"b": [0.0, forget_bias, 0.0, 0.0]},
         onnx=onnx,
     )

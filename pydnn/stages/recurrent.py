@@ -20,8 +20,8 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 import numpy as np
@@ -38,10 +38,10 @@ from pydnn.checks import (
 from pydnn.keys import Key
 from pydnn.numerics import Numerics
 from pydnn.numerics.memory import empty
-from pydnn.parameters import Views
+from pydnn.parameters import Tree, Views
 from pydnn.records import WEIGHTS, AnyDType, FloatArray, arrays, freeze, keep_readonly
 from pydnn.sequences import expect_lengths
-from pydnn.stages.base import Context, Shape, Stage, Statistics
+from pydnn.stages.base import Context, Shape, Stage, Statistics, backward_from
 from pydnn.stages.initializers import Initializer
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Cell",
     "LearnedParams",
+    "Operator",
     "Records",
     "RecurrentCache",
     "RecurrentGrads",
@@ -57,11 +58,9 @@ __all__ = [
     "State",
     "Steps",
     "backward_over_steps",
-    "drawn_blocks",
+    "blocks",
     "forward_over_steps",
     "joined",
-    "own",
-    "recurrent_onnx",
     "recurrent_stage",
     "split",
 ]
@@ -255,52 +254,22 @@ class RecurrentCache:
     numerics: Numerics
 
 
-Weights = tuple[FloatArray, ...]  # the operands of a cell's products, which it prepares once
-
-
-@attrs.frozen(eq=False)
-class Cell:
-    """What one step of a recurrent stage computes.
-
-    Functions get arrays of one step, with one column per valid example. `state` holds the arrays of
-    the state, which they replace; the first of them is a.
-
-    Attributes:
-        name: The name of the stage.
-        gates: The number of blocks of `units` rows in W_x.
-        state: The record of the state.
-        kept: `(n, units) -> rows`, the rows of each array that a step keeps for the backward pass.
-        rows: The number of blocks of `units` rows of pre-activations; those of W_x come first.
-        weights: `(params) -> weights`, the left operands of the products of all steps.
-        weights_back: The same for the backward pass. The first one takes the first rows of dZ to
-            dx.
-        forward: `(weights, inputs, kept, state, a, numerics)`: fill `kept`, the new state and `a`
-            from the operand [x; 1; a] and the state.
-        backward: `(weights, inputs, kept, a, da, dstate, dZ, numerics)`: from the gradient `da` of
-            the output of the step, which it may overwrite, fill the gradients dZ of the
-            pre-activations, and turn `dstate` after the step into that before it.
-        gradients: `(product, n, units) -> gradients` by name, where `product(rows of dZ, rows of an
-            operand, number of the operand)` sums over all steps and examples. They may be views.
-    """
-
-    name: str
-    gates: int
-    state: type
-    kept: Callable[[int, int], tuple[int, ...]]
-    rows: int
-    weights: Callable[[Any], Weights]
-    weights_back: Callable[[Any], Weights]
-    forward: Callable[..., None]
-    backward: Callable[..., None]
-    gradients: Callable[[Callable[..., FloatArray], int, int], dict[str, FloatArray]]
-
-
 @attrs.frozen
 class Records:
     """The classes of the parameters and of the gradients of a stage."""
 
     params: type
     grads: type
+
+
+Weights = tuple[FloatArray, ...]  # the operands of a cell's products, which it prepares once
+# The name of an operator of ONNX, its W, R and B of one direction, and its further attributes
+Operator: TypeAlias = "tuple[str, list[FloatArray], dict[str, Attribute]]"
+
+
+def blocks(rows: FloatArray, units: int) -> list[FloatArray]:
+    """Return the blocks of `units` rows that lie one below the other, e.g. one of each gate."""
+    return [rows[k : k + units] for k in range(0, len(rows), units)]
 
 
 def joined(params: RecurrentParams) -> FloatArray:
@@ -315,9 +284,49 @@ def split(dW: FloatArray, n: int) -> dict[str, FloatArray]:
     return {"dW_x": dW[:, :n], "dW_a": dW[:, n + 1 :], "db": dW[:, n : n + 1]}
 
 
-def own(gradients: dict[str, FloatArray]) -> dict[str, FloatArray]:
-    """Return the gradients as read-only arrays of their own."""
-    return {name: freeze(array.copy()) for name, array in gradients.items()}
+@attrs.frozen(eq=False)
+class Cell:
+    """What one step of a recurrent stage computes, and the classes of its arrays.
+
+    By default, a step has one product: that of the weights [W_x, b, W_a] and its operand.
+
+    Functions get arrays of one step, with one column per valid example. `state` holds the arrays of
+    the state, which they replace; the first of them is a.
+
+    Attributes:
+        name: The name of the stage.
+        gates: The number of blocks of `units` rows in W_x.
+        rows: The number of blocks of `units` rows of pre-activations; those of W_x come first.
+        kept: `(n, units) -> rows`, the rows of each array that a step keeps for the backward pass.
+        forward: `(weights, inputs, kept, state, a, numerics)`: fill `kept`, the new state and `a`
+            from the operand [x; 1; a] and the state.
+        backward: `(weights_back, inputs, kept, a, da, dstate, dZ, numerics)`: from the gradient
+            `da` of the output of the step, which it may overwrite, fill the gradients dZ of the
+            pre-activations, and turn `dstate` after the step into that before it.
+        weights: `(params) -> weights`, the left operands of the products of all steps.
+        weights_back: The same for the backward pass. The first one takes the first rows of dZ to
+            dx; by default, the second one takes dZ to the state.
+        gradients: `(product, n, units) -> gradients` by name, where `product(rows of dZ, rows of an
+            operand, number of the operand)` sums over all steps and examples. They may be views.
+        state: The class of the state.
+        records: The classes of the parameters and of the gradients.
+        learned: The same with a learned state before the first step.
+    """
+
+    name: str
+    gates: int
+    rows: int
+    kept: Callable[[int, int], tuple[int, ...]]
+    forward: Callable[..., None]
+    backward: Callable[..., None]
+    weights: Callable[[Any], Weights] = lambda params: (joined(params),)
+    weights_back: Callable[[Any], Weights] = lambda params: (params.W_x.T, params.W_a.T)
+    gradients: Callable[[Callable[..., FloatArray], int, int], dict[str, FloatArray]] = (
+        lambda product, n, units: split(product(np.s_[:], np.s_[:]), n)
+    )
+    state: type = State
+    records: Records = Records(RecurrentParams, RecurrentGrads)
+    learned: Records = Records(LearnedParams, LearnedGrads)
 
 
 def forward_over_steps(
@@ -400,9 +409,7 @@ def backward_over_steps(
     cache: RecurrentCache,
     dA: FloatArray | None,
     after: Any | None = None,
-    *,
-    needs_dX: bool = True,
-) -> tuple[FloatArray | None, Any, dict[str, FloatArray]]:
+) -> tuple[FloatArray, Any, Any]:
     """Compute the gradients of the inputs, the state before the first step, and the parameters.
 
     Args:
@@ -411,12 +418,27 @@ def backward_over_steps(
         cache: The cache of the forward pass.
         dA: The gradient of all outputs, (T, units, m), of which padding is ignored; None for 0.
         after: The gradient of the state after the last valid steps, in a record; None for 0.
-        needs_dX: Whether to compute dX.
 
     Returns:
-        dX (T, n, m), or None; the gradient of the state before the first step, in a record of the
-        cell; and the gradients of the parameters by name, which may be views.
+        dX (T, n, m); the gradient of the state before the first step; and those of the parameters.
+        Both are in records of the cell.
     """
+    dX, before, grads = _pulled_back(cell, params, cache, dA, after, needs_dX=True)
+    assert dX is not None
+    own = {name: freeze(array.copy()) for name, array in grads.items()}
+    return dX, before, cell.records.grads(**own)
+
+
+def _pulled_back(
+    cell: Cell,
+    params: RecurrentParams,
+    cache: RecurrentCache,
+    dA: FloatArray | None,
+    after: Any | None,
+    *,
+    needs_dX: bool,
+) -> tuple[FloatArray | None, Any, dict[str, FloatArray]]:
+    """Do the same as `backward_over_steps`, with gradients by name, which may be views."""
     steps, numerics, dtype = cache.steps, cache.numerics, params.W_x.dtype
     units, n, m = params.W_a.shape[1], params.W_x.shape[1], steps.m
     if dA is not None:
@@ -461,27 +483,30 @@ def recurrent_stage(
     reverse: bool,
     initial: str,
     examples: int | None,
-    draw: Callable[[Key, int], dict[str, FloatArray]],
-    records: Records,
-    onnx: Callable[[Any, Value], Value],
+    initializer: Initializer,
+    recurrent_initializer: Initializer,
+    biases: Mapping[str, Sequence[float]],
+    onnx: Callable[[Any], Operator],
 ) -> Stage[Any, RecurrentCache]:
     """Make the stage that applies a cell to each step.
 
     Args:
         cell: The cell.
-        units: The number of units.
+        units: The number of units, 1 or more.
         output: "all" for the outputs of all steps, "last" for that of the last valid step.
         reverse: Whether to go from the last valid step to the first.
         initial: The state before the first step: "zero", "learned", or "carried" from the batch
             before in training.
         examples: The number of examples of a batch, for a carried state.
-        draw: `(key, n) -> arrays` by name, the first parameters without the learned state.
-        records: The classes of parameters and gradients.
-        onnx: `(params, X) -> A`, the stage written with an operator of ONNX.
+        initializer: How the weights (units, n) of the input are drawn, for each gate.
+        recurrent_initializer: How the weights (units, units) of a are drawn, for each gate.
+        biases: The first biases by name, one number for each block of `units` rows.
+        onnx: `(params) -> operator`, the stage as an operator of ONNX.
 
     Raises:
         BadInput: If an option is wrong, or the options do not fit each other.
     """
+    units = expect_count("units", units, hint="give the layer one unit or more")
     expect_known("output", output, ("all", "last"))
     expect_known("initial", initial, ("zero", "learned", "carried"))
     reverse = expect_flag("reverse", reverse)
@@ -500,6 +525,7 @@ def recurrent_stage(
                 "since a pass from the last step to the first cannot go on from the batch before."
             )
     names = [field.name for field in attrs.fields(cell.state)]
+    records = cell.learned if learned else cell.records
 
     def init(key: Key, shape_in: Shape) -> tuple[Any, Shape]:
         if len(shape_in) != 2:
@@ -515,9 +541,13 @@ def recurrent_stage(
                 f"{units} units of {n} inputs have {count} weights, more than any machine holds: "
                 "give fewer units."
             )
-        arrays = draw(key, n)
+        arrays = {
+            "W_x": _drawn_blocks(initializer, key.at("W_x"), cell.gates, (units, n)),
+            "W_a": _drawn_blocks(recurrent_initializer, key.at("W_a"), cell.gates, (units, units)),
+        }
+        arrays |= {name: _repeated(numbers, units) for name, numbers in biases.items()}
         if learned:
-            arrays |= {f"{name}_0": np.broadcast_to(0.0, (units, 1)) for name in names}
+            arrays |= {f"{name}_0": _repeated([0.0], units) for name in names}
         return records.params(**arrays), (units,) if last else (T, units)
 
     def forward(params: Any, X: FloatArray, context: Context) -> tuple[FloatArray, RecurrentCache]:
@@ -536,32 +566,19 @@ def recurrent_stage(
         A, cache = forward_over_steps(cell, params, X, before, context, reverse=reverse)
         return (cache.after.a if last else A), cache
 
-    def pulled_back(
-        params: Any, cache: RecurrentCache, dA: FloatArray, needs_dX: bool
-    ) -> tuple[FloatArray | None, dict[str, FloatArray]]:
+    def backward_into(
+        params: Any, cache: RecurrentCache, dA: FloatArray, out: Views, needs_dA_prev: bool
+    ) -> FloatArray | None:
         after = None
         if last:
             zeros = [np.broadcast_to(dA.dtype.type(0), dA.shape) for _ in names[1:]]
             after, dA_all = cell.state(dA, *zeros), None
         else:
             dA_all = dA
-        dX, before, grads = backward_over_steps(
-            cell, params, cache, dA_all, after, needs_dX=needs_dX
-        )
+        dX, before, grads = _pulled_back(cell, params, cache, dA_all, after, needs_dX=needs_dA_prev)
         if learned:
             for name in names:
                 grads[f"d{name}_0"] = cache.numerics.sum(getattr(before, name), axis=1)
-        return dX, grads
-
-    def backward(params: Any, cache: RecurrentCache, dA: FloatArray) -> tuple[FloatArray, Any]:
-        dX, grads = pulled_back(params, cache, dA, True)
-        assert dX is not None
-        return dX, records.grads(**own(grads))
-
-    def backward_into(
-        params: Any, cache: RecurrentCache, dA: FloatArray, out: Views, needs_dA_prev: bool
-    ) -> FloatArray | None:
-        dX, grads = pulled_back(params, cache, dA, needs_dA_prev)
         for field, target in zip(attrs.fields(records.grads), out, strict=True):
             target[...] = grads[field.name]
         return dX
@@ -570,6 +587,10 @@ def recurrent_stage(
         zero = np.broadcast_to(params.W_x.dtype.type(0), (units, examples or 0))
         return cell.state(*[zero] * len(names))
 
+    def as_operator(params: Any, X: Value, statistics: Tree) -> Value:
+        states = [getattr(params, f"{name}_0") for name in names if learned]
+        return _onnx(onnx(params), X, states, last=last, reverse=reverse)
+
     statistics: Statistics[Any, RecurrentCache] = Statistics(
         zeros_before, lambda before, cache: cache.after, read_in_training=True
     )
@@ -577,36 +598,28 @@ def recurrent_stage(
         cell.name,
         init,
         forward,
-        backward,
+        backward_from(backward_into, records.grads),
         backward_into=backward_into,
         statistics=statistics if carried else None,
         lengths="ended" if last else "kept",
         gradients=records.grads,
-        onnx=lambda params, X, statistics: onnx(params, X),
+        onnx=as_operator,
     )
 
 
-def recurrent_onnx(
-    operator: str,
-    X: Value,
-    arrays: Sequence[FloatArray],
-    before: Sequence[FloatArray],
-    *,
-    output: str,
-    reverse: bool,
-    **attributes: Attribute,
+def _onnx(
+    operator: Operator, X: Value, before: Sequence[FloatArray], *, last: bool, reverse: bool
 ) -> Value:
     """Write a recurrent stage as an operator of ONNX, which takes time first, then examples.
 
     Args:
-        operator: The name of the operator.
+        operator: The operator.
         X: The sequences, (m, T, n).
-        arrays: The operator's W, R and B of one direction.
         before: The arrays (units, 1) of the state before the first step; none for 0.
-        output: "all" or "last".
+        last: Whether the output is that of the last step alone.
         reverse: Whether to go from the last step to the first.
-        **attributes: Further attributes of the operator.
     """
+    name, arrays, attributes = operator
     steps = X.op("Transpose", perm=(1, 0, 2))
     units = arrays[1].shape[1]
     states = []
@@ -615,23 +628,23 @@ def recurrent_onnx(
         shape = one.op("Concat", X.op("Shape", dtype=np.int64, start=0, end=1), count, axis=0)
         states = [X.constant(state.T[np.newaxis]).op("Expand", shape) for state in before]
     A = steps.op(
-        operator,
+        name,
         *[array[np.newaxis] for array in arrays],
         None,
         *states,
-        outputs=1 if output == "all" else 2,
-        output=0 if output == "all" else 1,
+        outputs=2 if last else 1,
+        output=1 if last else 0,
         hidden_size=units,
         dtype=None,
         direction="reverse" if reverse else "forward",
         **attributes,
     )
-    if output == "last":
+    if last:
         return A.op("Squeeze", np.array([0]))
     return A.op("Squeeze", np.array([1])).op("Transpose", perm=(1, 0, 2))
 
 
-def drawn_blocks(
+def _drawn_blocks(
     initializer: Initializer, key: Key, gates: int, shape: tuple[int, int]
 ) -> FloatArray:
     """Draw the weights of each gate, and return them one below the other."""
@@ -640,3 +653,10 @@ def drawn_blocks(
         # Equal numbers that take no memory, however many units a file may claim.
         return np.broadcast_to(blocks[0][:1, :1], (gates * shape[0], shape[1]))
     return np.concatenate(blocks)
+
+
+def _repeated(numbers: Sequence[float], units: int) -> FloatArray:
+    """Return a column with `units` rows of each number."""
+    if not any(numbers):
+        return np.broadcast_to(0.0, (len(numbers) * units, 1))  # takes no memory, too
+    return np.repeat(numbers, units).reshape(-1, 1)

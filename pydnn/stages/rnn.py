@@ -3,39 +3,28 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from pydnn.checks import expect_count, expect_known
+from pydnn.checks import expect_known
 from pydnn.descriptions.builders import described
-from pydnn.keys import Key
 from pydnn.numerics import Numerics
 from pydnn.records import FloatArray, scalar
 from pydnn.stages.base import EVALUATION, Context, Stage
 from pydnn.stages.initializers import Initializer, orthogonal, xavier_uniform
 from pydnn.stages.recurrent import (
     Cell,
-    LearnedGrads,
-    LearnedParams,
-    Records,
+    Operator,
     RecurrentCache,
     RecurrentGrads,
     RecurrentParams,
     State,
     Weights,
     backward_over_steps,
-    drawn_blocks,
     forward_over_steps,
-    joined,
-    own,
-    recurrent_onnx,
     recurrent_stage,
-    split,
 )
-
-if TYPE_CHECKING:
-    from pydnn.stages.graph import Value
 
 __all__ = ["rnn", "rnn_backward", "rnn_cell_backward", "rnn_cell_forward", "rnn_forward"]
 
@@ -77,16 +66,7 @@ def _cell(activation: str) -> Cell:
         dstate[0][...] = numerics.matmul(weights[1], dZ)
 
     return Cell(
-        "rnn",
-        gates=1,
-        state=State,
-        kept=lambda n, units: (),
-        rows=1,
-        weights=lambda params: (joined(params),),
-        weights_back=lambda params: (params.W_x.T, params.W_a.T),
-        forward=forward,
-        backward=backward,
-        gradients=lambda product, n, units: split(product(np.s_[:], np.s_[:]), n),
+        "rnn", gates=1, rows=1, kept=lambda n, units: (), forward=forward, backward=backward
     )
 
 
@@ -157,9 +137,7 @@ def rnn_backward(
         >>> dX, before.a, grads.db
         (array([[[2.]]]), array([[1.]]), array([[1.]]))
     """
-    dX, before, grads = backward_over_steps(_cell(activation), params, cache, dA, after)
-    assert dX is not None
-    return dX, before, RecurrentGrads(**own(grads))
+    return backward_over_steps(_cell(activation), params, cache, dA, after)
 
 
 def rnn_cell_forward(
@@ -190,12 +168,6 @@ def rnn_cell_backward(
     """Compute dx (n, m), and the gradients of the state before a step and of the parameters."""
     dX, before, grads = rnn_backward(params, cache, None, after, activation=activation)
     return dX[0], before, grads
-
-
-_RECORDS = {
-    False: Records(RecurrentParams, RecurrentGrads),
-    True: Records(LearnedParams, LearnedGrads),
-}
 
 
 @described("stage", drawn_by=["initializer", "recurrent_initializer"])
@@ -262,36 +234,21 @@ def rnn(
         >>> np.array_equal(np.concatenate(outputs), whole)
         True
     """
-    units = expect_count("units", units, hint="give the layer one unit or more")
-    cell = _cell(activation)
 
-    def draw(key: Key, n: int) -> dict[str, FloatArray]:
-        return {
-            "W_x": drawn_blocks(initializer, key.at("W_x"), 1, (units, n)),
-            "W_a": drawn_blocks(recurrent_initializer, key.at("W_a"), 1, (units, units)),
-            "b": np.broadcast_to(0.0, (units, 1)),
-        }
-
-    def onnx(params: Any, X: Value) -> Value:
+    def onnx(params: Any) -> Operator:
         b = params.b[:, 0]
-        return recurrent_onnx(
-            "RNN",
-            X,
-            [params.W_x, params.W_a, np.concatenate([b, np.zeros_like(b)])],
-            [params.a_0] if initial == "learned" else [],
-            output=output,
-            reverse=reverse,
-            activations=(activation.capitalize(),),
-        )
+        arrays = [params.W_x, params.W_a, np.concatenate([b, np.zeros_like(b)])]
+        return "RNN", arrays, {"activations": (activation.capitalize(),)}
 
     return recurrent_stage(
-        cell,
+        _cell(activation),
         units,
         output=output,
         reverse=reverse,
         initial=initial,
         examples=examples,
-        draw=draw,
-        records=_RECORDS[initial == "learned"],
+        initializer=initializer,
+        recurrent_initializer=recurrent_initializer,
+        biases={"b": [0.0]},
         onnx=onnx,
     )

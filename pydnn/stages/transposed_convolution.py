@@ -13,19 +13,21 @@ from pydnn.checks import BadInput, expect_count, expect_flag, expect_shape
 from pydnn.descriptions.builders import described
 from pydnn.keys import Key
 from pydnn.numerics.geometry import Geometry
-from pydnn.parameters import Tree, Views, leaves
+from pydnn.parameters import Tree, Views
 from pydnn.records import WEIGHTS, FloatArray, arrays, contiguous, freeze, maker_of
-from pydnn.stages.base import Context, Shape, Stage
+from pydnn.stages.base import Context, Shape, Stage, backward_from
 from pydnn.stages.convolution import (
-    MOST_NUMBERS,
     ConvCache,
     ConvGrads,
     KernelGrads,
     KernelParams,
     as_image,
+    convolution_onnx,
     draw_kernel,
     expect_channels,
+    expect_groups,
     expect_kernel,
+    expect_room,
     geometry_along,
     unlike_image,
 )
@@ -131,7 +133,7 @@ def transposed_conv(
             f"output_padding is {extra} and padding is 'same', which gives stride n places of "
             "output: leave out one of them."
         )
-    _expect_divisor(groups, filters, "filters")
+    expect_groups("transposed_conv", groups, filters, "filters")
 
     @functools.lru_cache(maxsize=256)
     def placed(shape_in: Shape) -> tuple[tuple[WindowedAxis, ...], Geometry]:
@@ -141,13 +143,10 @@ def transposed_conv(
     def init(key: Key, shape_in: Shape) -> tuple[Any, Shape]:
         axes = windows.transposed_over(shape_in, extra)
         C = shape_in[-1]
-        _expect_divisor(groups, C, "channels")
+        expect_groups("transposed_conv", groups, C, "channels")
         shape_out = (*[axis.length for axis in axes], filters)
-        if math.prod(shape_out) > MOST_NUMBERS:
-            raise BadInput(
-                f"transposed_conv gives examples of shape {shape_out}, more numbers than any "
-                "machine holds: give fewer filters, or a smaller size or stride."
-            )
+        hint = "give fewer filters, or a smaller size or stride"
+        expect_room("transposed_conv", shape_out, hint=hint)
         shape = (*[axis.size for axis in axes], filters // groups, C)
         window, strides = (math.prod(getattr(a, n) for a in axes) for n in ("size", "stride"))
         fans = (max(1, window * C // (groups * strides)), window * filters // groups)
@@ -172,12 +171,6 @@ def transposed_conv(
             Z += params.b
         return unlike_image(freeze(Z), A_prev.ndim), _cache(image, geometry, numerics)
 
-    def backward(params: Any, cache: ConvCache, dZ: FloatArray) -> tuple[FloatArray, Any]:
-        out = tuple(np.empty_like(part) for part in leaves(params))
-        dA_prev = backward_into(params, cache, dZ, out, True)
-        assert dA_prev is not None
-        return dA_prev, (ConvGrads if bias else KernelGrads)(*map(freeze, out))
-
     def backward_into(
         params: Any, cache: ConvCache, dZ: FloatArray, out: Views, needs_dA_prev: bool
     ) -> FloatArray | None:
@@ -195,35 +188,20 @@ def transposed_conv(
 
     def onnx(params: Any, A_prev: Value, statistics: Tree) -> Value:
         axes, _ = placed(A_prev.shape)
-        n = len(axes)
         ends = [axis.length + axis.before + axis.after for axis in axes]
         reach = [(axis.count - 1) * axis.stride + axis.extent for axis in axes]
-        Z = A_prev.op("Transpose", perm=(0, n + 1, *range(1, n + 1))).op(
-            "ConvTranspose",
-            params.W.transpose(n + 1, n, *range(n)),
-            *([params.b[:, 0]] if bias else []),
-            pads=(*[axis.before for axis in axes], *[axis.after for axis in axes]),
-            output_padding=tuple(end - to for end, to in zip(ends, reach, strict=True)),
-            strides=tuple(axis.stride for axis in axes),
-            dilations=tuple(axis.dilation for axis in axes),
-            group=groups,
+        added = tuple(end - to for end, to in zip(ends, reach, strict=True))
+        return convolution_onnx(
+            "ConvTranspose", params, A_prev, axes, output_padding=added, group=groups
         )
-        return Z.op("Transpose", perm=(0, *range(2, n + 2), 1))
 
+    gradients = ConvGrads if bias else KernelGrads
     return Stage(
         "transposed_conv",
         init,
         forward,
-        backward,
+        backward_from(backward_into, gradients),
         backward_into=backward_into,
-        gradients=ConvGrads if bias else KernelGrads,
+        gradients=gradients,
         onnx=onnx,
     )
-
-
-def _expect_divisor(groups: int, count: int, what: str) -> None:
-    if count % groups:
-        raise BadInput(
-            f"groups of transposed_conv is {groups}, expected a divisor of {count} {what}: give "
-            "another number of groups."
-        )
