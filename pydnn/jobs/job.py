@@ -58,7 +58,7 @@ from pydnn.numerics import Numerics
 from pydnn.numerics.blas_threads import THREADS, blas_threads, using_blas_threads
 from pydnn.optimizers.base import GradientTransformation
 from pydnn.penalties import Penalty
-from pydnn.recipes.layouts import layers_of, same_parameters
+from pydnn.recipes.layouts import layers_of, layouts_of, same_parameters
 from pydnn.recipes.recipe import DTYPES, Recipe
 from pydnn.recipes.toml import own_modules
 from pydnn.records import Batch, Examples, FloatArray, IntArray, each_block
@@ -149,6 +149,7 @@ class Job:
         notes = [
             self.not_rotated,
             *_column_notes(self.inputs.columns, self.recipe.standardize),
+            _sequence_note(self.recipe, self.batch),
             _share_note(self.recipe.validation, self.data),
             *_schedule_notes(optimizer, self.recipe.iterations),
             _thread_note(self.recipe),
@@ -898,6 +899,25 @@ def _column_notes(columns: Columns | None, standardized: bool) -> Iterator[str]:
                 f"{part.fill:g}: add standardize = true, for small numbers train better"
             )
             standardized = True  # once is enough
+
+
+def _sequence_note(recipe: Recipe, examples: Examples) -> str:
+    """A note if the network takes examples (H, W) as sequences, but would take gray images, too."""
+    shape = examples.shape
+    # Sequences of numbers usually have many more steps than numbers at each step.
+    if len(shape) != 2 or examples.has_lengths or 1 in shape or max(shape) > 2 * min(shape):
+        return ""
+    try:
+        steps, pixels = (layouts_of(recipe, each)[0].slots for each in (shape, (*shape, 1)))
+    except BadInput:
+        return ""
+    if steps == pixels:  # the network does the same with both
+        return ""
+    H, W = shape
+    return (
+        f"examples of shape {shape} are sequences of {H} steps with {W} numbers each: if they are "
+        f"gray images, put reshape({H}, {W}, 1) first in the network"
+    )
 
 
 def _share_note(share: float, data: Mapping[str, Examples]) -> str:

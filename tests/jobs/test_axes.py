@@ -470,3 +470,29 @@ def test_files_of_columns_have_their_old_format(tmp_path):
         nn.train(recipe, data).model.save(tmp_path / f"{number}.h5")
         with open_hdf5(tmp_path / f"{number}.h5", sealed=True) as file:
             assert read_text(file, "format") == f"pydnn model {number}"
+
+
+@pytest.mark.parametrize(
+    ("network", "shape", "lengths", "noted"),
+    [
+        ("serial(conv(2, 3), flatten(), dense(1))", (6, 5), None, True),
+        ("serial(max_pool(2), flatten(), dense(1))", (6, 5), None, True),
+        ("serial(reshape(6, 5, 1), conv(2, 3), flatten(), dense(1))", (6, 5), None, False),
+        ("serial(conv(2, 3), flatten(), dense(1))", (20, 5), None, False),  # few numbers each
+        ("serial(conv(2, 3), flatten(), dense(1))", (6, 5, 1), None, False),
+        ("serial(conv(2, 3), gru(2, output='last'), dense(1))", (6, 5), None, False),
+        ("serial(gru(2, output='last'), dense(1))", (6, 5), [6, 4, 2], False),
+        ("serial(dense(2), flatten(), dense(1))", (6, 5), None, False),
+        ("serial(flatten(), dense(1))", (6, 5), None, False),
+    ],
+)
+def test_a_note_says_that_examples_with_two_axes_are_sequences_if_they_could_be_gray_images(
+    network, shape, lengths, noted
+):
+    X, Y = np.linspace(-1.0, 1.0, 3 * math.prod(shape)).reshape(*shape, 3), [[0.0, 1.0, 0.0]]
+    recipe = Recipe("x", network, "sigmoid_cross_entropy()", "adam()", iterations=1)
+    notes = prepare(recipe, Batch(X, Y, lengths=lengths)).notes
+    advice = (
+        "sequences of 6 steps with 5 numbers each: if they are gray images, put reshape(6, 5, 1)"
+    )
+    assert [advice in note for note in notes] == [True] * noted
