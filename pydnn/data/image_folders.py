@@ -18,8 +18,9 @@ import json
 import math
 import os
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import attrs
 import h5py
@@ -29,6 +30,7 @@ from numpy.typing import DTypeLike, NDArray
 from pydnn.checks import (
     AnyPath,
     BadInput,
+    Json,
     expect_count,
     expect_shape,
     path_of,
@@ -40,7 +42,7 @@ from pydnn.data.photos import load_photos
 from pydnn.data.stored import Stored
 from pydnn.fingerprints import fingerprint
 from pydnn.free_memory import free_memory, readable
-from pydnn.records import Batch, IntArray, freeze
+from pydnn.records import AnyArray, Batch, IntArray, freeze
 from pydnn.storage.cache import cache_folder
 from pydnn.storage.checksums import NotSealed
 from pydnn.storage.contiguous import Blocks, write_contiguous
@@ -515,9 +517,25 @@ def load_images_file(path: AnyPath) -> ImageFolder:
 class Pixels:
     """The step from pixels, 0 to 255, to the numbers 0 to 1 that networks meet."""
 
+    name: ClassVar[str] = "pixels"
+
     def __call__(self, batch: Batch) -> Batch:
         """The batch with X divided by 255."""
         return attrs.evolve(batch, X=freeze(batch.X / batch.X.dtype.type(255)))
+
+    def of_labels(self, batch: Batch) -> Batch:
+        """The batch itself, whose labels stay as they are."""
+        return batch
+
+    @property
+    def plain(self) -> tuple[Json, dict[str, AnyArray]]:
+        """Nothing, since all are equal."""
+        return None, {}
+
+    @classmethod
+    def of_plain(cls, facts: Any, arrays: Mapping[str, AnyArray]) -> Self:
+        """The conversion."""
+        return cls()
 
 
 def map_images_file(

@@ -8,13 +8,14 @@ the same bits in the same memory order as one of the same data in memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Self
+from typing import Any, Self
 
 import attrs
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from pydnn.checks import BadInput, BadRow, expect_same_size
+from pydnn.data.conversions import plain_conversion
 from pydnn.records import (
     AnyArray,
     AnyDType,
@@ -225,6 +226,23 @@ class Stored:
         """
         X = np.empty((self.X.shape[0], 0))
         return Stored(X, self.Y, self.weights, None, self.dtype, self.only_rows)
+
+    def labels_alone(self) -> Self:
+        """The same examples with an X of no numbers, whose labels and weights pass all functions.
+
+        Raises:
+            BadInput: If one of them is not a `Conversion`, which may need X.
+        """
+        through = []
+        for function in self.through:
+            if plain_conversion(function) is None:
+                raise BadInput("a function may need X for labels, expected a Conversion.")
+            through.append(function.of_labels)  # type: ignore[attr-defined]
+        return attrs.evolve(self, **self._no_features(), through=tuple(through))
+
+    def _no_features(self) -> dict[str, Any]:
+        # Lengths are at most as many as X has steps.
+        return {"X": np.empty((self.X.shape[0], *self.X.shape[1:2], 0))}
 
     def only(self, which: Rows) -> Self:
         """The examples of these numbers, in this order.

@@ -388,14 +388,17 @@ class StoredTableBatch(Stored, TableExamples):
     @property
     def path(self) -> Path:
         """The file of the table."""
-        assert isinstance(self.X, StoredColumns)
-        return self.X.array.path
+        assert isinstance(self.Y, StoredColumns)
+        return self.Y.array.path
 
     def label_blocks(self) -> Iterator[FloatArray]:
         """The targets (targets, rows) of all examples in order, block by block."""
         labels = attrs.evolve(self, X=self.Y, features=self.targets, weights=None, through=())
         for block in labels.blocks():
             yield block.Y
+
+    def _no_features(self) -> dict[str, Any]:
+        return {"X": np.empty((self.X.shape[0], 0)), "features": ()}
 
     def first(self, count: int) -> StoredTableBatch:
         """The first `count` examples."""

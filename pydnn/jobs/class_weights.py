@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from pydnn.checks import BadInput, expect_known
+from pydnn.checks import BadInput, Json, expect_known
 from pydnn.recipes.recipe import ClassWeights, Recipe
-from pydnn.records import Batch, Examples, FloatArray, freeze
+from pydnn.records import AnyArray, Batch, Examples, FloatArray, arrays, freeze
 
-__all__ = ["by_class_number", "weigh_classes", "weights_of_classes"]
+__all__ = ["WeighClasses", "by_class_number", "weigh_classes", "weights_of_classes"]
 
 
 def by_class_number(recipe: Recipe, classes: Sequence[str] | None) -> Recipe:
@@ -89,6 +90,40 @@ def weigh_classes(batch: Batch, by_class: FloatArray) -> Batch:
     if batch.weights is not None:
         weights = batch.weights * weights
     return attrs.evolve(batch, weights=freeze(weights))
+
+
+@attrs.frozen(unsafe_hash=False, field_transformer=arrays)
+class WeighClasses:
+    """The function `weigh_classes` for one array of weights, as a `Conversion`.
+
+    Attributes:
+        by_class: The weight of each class, shape (K,).
+
+    Example:
+        >>> WeighClasses(np.array([1.0, 3.0]))(nn.Batch([[1, 2]], [[0, 1]])).weights
+        array([[1., 3.]])
+    """
+
+    name: ClassVar[str] = "class weights"
+    by_class: FloatArray
+
+    def __call__(self, batch: Batch) -> Batch:
+        """The batch with the weights of classes."""
+        return weigh_classes(batch, self.by_class)
+
+    def of_labels(self, batch: Batch) -> Batch:
+        """The same, since X plays no part in it."""
+        return weigh_classes(batch, self.by_class)
+
+    @property
+    def plain(self) -> tuple[Json, dict[str, AnyArray]]:
+        """The weights."""
+        return None, {"by_class": self.by_class}
+
+    @classmethod
+    def of_plain(cls, facts: Any, arrays: Mapping[str, Any]) -> Self:
+        """The conversion with these weights."""
+        return cls(arrays["by_class"])
 
 
 def _classes(Y: FloatArray) -> NDArray[np.int64]:

@@ -7,19 +7,19 @@ equal examples always give the same bits, whatever memory order their arrays hav
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, Self
 
 import attrs
 import numpy as np
 from numpy.typing import ArrayLike
 
 from pydnn.batches import together
-from pydnn.checks import BadInput, expect_finite
+from pydnn.checks import BadInput, Json, expect_finite
 from pydnn.data.stored import Stored
 from pydnn.data.stored_tables import StoredTableBatch
 from pydnn.data.tables import Table, TableBatch, TableExamples
-from pydnn.jobs.columns import Columns
+from pydnn.jobs.columns import Columns, columns_of, plain_of
 from pydnn.jobs.fitting_columns import fit_columns
 from pydnn.jobs.rotation import Rotation, lift
 from pydnn.jobs.standardization import (
@@ -33,10 +33,11 @@ from pydnn.numerics import ARITHMETICS
 from pydnn.numerics.underflow import ignoring_underflow
 from pydnn.parameters import Packed
 from pydnn.recipes.recipe import DTYPES, Recipe
-from pydnn.records import Batch, Examples, FloatArray, block_size, readonly
+from pydnn.records import AnyArray, Batch, Examples, FloatArray, block_size, readonly
 
 __all__ = [
     "Inputs",
+    "InputsOfFiles",
     "expect_data",
     "expect_finite_from",
     "expect_finite_in_files",
@@ -104,7 +105,9 @@ class Inputs:
         Raises:
             BadInput: If examples in memory are refused, see `examples`.
         """
-        return examples.then(partial(self.examples, kept=isinstance(examples, Batch)))
+        if isinstance(examples, Batch):
+            return self.examples(examples)
+        return examples.then(InputsOfFiles(self))
 
     def examples(self, batch: Batch, *, kept: bool = True) -> Batch:
         """Convert a batch of raw examples, with its labels and weights in the network's dtype.
@@ -159,6 +162,61 @@ class Inputs:
 
     def _prepared(self, X: FloatArray) -> FloatArray:
         return ARITHMETICS[self.numerics].prepare(X)
+
+
+@attrs.frozen(eq=False)
+class InputsOfFiles:
+    """What `Inputs.of` makes of each batch of examples in files, as a `Conversion`.
+
+    Attributes:
+        inputs: The conversion of all examples.
+    """
+
+    name: ClassVar[str] = "inputs"
+    inputs: Inputs
+
+    def __call__(self, batch: Batch) -> Batch:
+        """The batch as network inputs."""
+        return self.inputs.examples(batch, kept=False)
+
+    def of_labels(self, batch: Batch) -> Batch:
+        """Labels and weights alone, in the network's dtype."""
+        Y, weights, columns = batch.Y, batch.weights, self.inputs.columns
+        if columns is not None:
+            assert isinstance(batch, TableBatch)
+            Y = columns.targets(batch.target)
+        dtype = self.inputs.dtype
+        if weights is not None:
+            weights = _in_dtype("weights", weights, dtype)
+        return Batch(batch.X, _in_dtype("Y", Y, dtype), weights, batch.lengths)
+
+    @property
+    def plain(self) -> tuple[Json, dict[str, AnyArray]]:
+        """The fitted numbers, and the rest as text; a rotation stays in this process."""
+        inputs, text = self.inputs, ""
+        if inputs.rotation is not None:
+            raise BadInput("a rotation is not sent, expected inputs without one: set rotate=False.")
+        arrays: dict[str, AnyArray] = {}
+        if inputs.standardization is not None:
+            fitted = inputs.standardization
+            arrays |= {"mean": fitted.mean, "deviation": fitted.deviation}
+        if inputs.columns is not None:
+            text, numbers = plain_of(inputs.columns)
+            arrays |= numbers
+        return [inputs.dtype, inputs.numerics, text], arrays
+
+    @classmethod
+    def of_plain(cls, facts: Any, arrays: Mapping[str, AnyArray]) -> Self:
+        """The conversion that had this `plain`."""
+        dtype, numerics, text = facts
+        values: Any = arrays
+        fitted = columns = None
+        if "mean" in arrays:
+            fitted = Standardization(values["mean"], values["deviation"])
+        if text:
+            numbers = values["column_numbers"]
+            columns = columns_of("a message", text, lambda n: numbers, values["target_scales"])
+        return cls(Inputs(dtype, numerics, fitted, columns=columns))
 
 
 def fit_inputs(

@@ -38,7 +38,7 @@ from pydnn.descriptions.builders import (
     build,
 )
 from pydnn.free_memory import free_memory, readable
-from pydnn.jobs.class_weights import by_class_number, weigh_classes, weights_of_classes
+from pydnn.jobs.class_weights import WeighClasses, by_class_number, weights_of_classes
 from pydnn.jobs.columns import Columns, DroppedColumn, NumberColumn
 from pydnn.jobs.inputs import (
     Inputs,
@@ -161,9 +161,8 @@ class Job:
         """The batches of all iterations after `state`, in order."""
         start, train = self.state.iteration, self.data["train"]
         # Then the step gets the numbers of examples, and workers that have the data gather them.
-        if isinstance(train, Batch) and self.train_step.keeps(train.X.nbytes):
-            train = Selected.of(train)
-        batches = batches_of(self.batching, train, self.state.key, start=start)
+        examples = Selected.of(train) if self.train_step.keeps(train) else train
+        batches = batches_of(self.batching, examples, self.state.key, start=start)
         batches = itertools.islice(batches, max(0, self.recipe.iterations - start))
         return batches if isinstance(train, Batch) else prefetched(batches)
 
@@ -611,8 +610,7 @@ def _weighed(recipe: Recipe, task: _Task, data: Mapping[str, Examples]) -> dict[
     count = class_count(task.name, task.n_out)
     assert count is not None
     by_class = weights_of_classes(recipe.class_weights, train, count).astype(recipe.dtype)
-    weigh = functools.partial(weigh_classes, by_class=by_class)
-    return {name: part.then(weigh) for name, part in data.items()}
+    return {name: part.then(WeighClasses(by_class)) for name, part in data.items()}
 
 
 def _table_examples(

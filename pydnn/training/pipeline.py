@@ -19,7 +19,15 @@ from pydnn.checks import BadInput, expect_known
 from pydnn.keys import Key
 from pydnn.numerics.underflow import ignoring_underflow
 from pydnn.parameters import NO_PARAMS, Packed, pack
-from pydnn.records import AnyDType, Batch, FloatArray, Unchanging, keep_readonly, readonly
+from pydnn.records import (
+    AnyDType,
+    Batch,
+    Examples,
+    FloatArray,
+    Unchanging,
+    keep_readonly,
+    readonly,
+)
 from pydnn.tables import html_table
 
 if TYPE_CHECKING:
@@ -285,8 +293,8 @@ class Inside(Protocol):
     def alone(self, function: StepFunction, /) -> StepFunction:
         """Return the function as a shard is computed: with the same bits on every worker."""
 
-    def keeps(self, size: int, /) -> bool:
-        """Whether those who compute the shards should receive data of `size` bytes once."""
+    def keeps(self, examples: Examples, /) -> bool:
+        """Whether those who compute the shards should receive all examples once."""
 
     def computed_by(self, executor: Executor | None, /) -> Inside:
         """Return the same with another executor."""
@@ -570,13 +578,13 @@ class TrainStep(Unchanging):
             )
         )
 
-    def keeps(self, size: int) -> bool:
-        """Whether the workers that compute shards should receive data of `size` bytes once.
+    def keeps(self, examples: Examples) -> bool:
+        """Whether the workers that compute shards should receive all examples once.
 
-        They then gather the examples of their shards.
+        They then gather those of their shards. Of examples in files they receive the place.
         """
         outer = self._sharded
-        return outer is not None and outer.inside is not None and outer.inside.keeps(size)
+        return outer is not None and outer.inside is not None and outer.inside.keeps(examples)
 
     def replace(self, name: str, function: StepFunction | Part) -> TrainStep:
         """The same step with the part called `name` replaced.

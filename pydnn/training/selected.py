@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 
-from pydnn.records import Batch, FloatArray, IntArray, maker_of
+from pydnn.data.stored import Stored
+from pydnn.records import Batch, Examples, FloatArray, IntArray, maker_of
 
 __all__ = ["Selected"]
 
 
 class Selected(Batch):
-    """Some examples of a batch, by their numbers, as a batch whose arrays are made on demand.
+    """Some examples, by their numbers, as a batch whose arrays are made on demand.
 
-    A worker that has all examples needs only the numbers of those in its shards. So this process
-    does not gather the examples, and sends only their numbers.
+    A worker that has all examples, or sees their file, needs only the numbers of those in its
+    shards. So this process does not gather the examples, and sends only their numbers. Of examples
+    in files, it gathers the labels and weights, because the weight of a batch may depend on them.
 
     Attributes:
         examples: The examples to choose from.
@@ -28,8 +31,8 @@ class Selected(Batch):
         (2, array([[7., 5.]]))
     """
 
-    __slots__ = ("_made", "examples", "which")
-    examples: Batch
+    __slots__ = ("_made", "_source", "which")
+    _source: _Source
     which: slice | IntArray
     _made: dict[str, Any]  # the arrays that somebody asked for
 
@@ -38,17 +41,38 @@ class Selected(Batch):
         return Batch(*args, **fields)
 
     @classmethod
-    def of(cls, examples: Batch, which: slice | IntArray = slice(None)) -> Batch:
+    def of(cls, examples: Examples, which: slice | IntArray = slice(None)) -> Batch:
         """Select some of the examples; by default all of them, so that `take` can choose later."""
-        selected: Selected = object.__new__(cls)
-        for name, value in (("examples", examples), ("which", which), ("_made", {})):
-            object.__setattr__(selected, name, value)
-        return selected
+        return _selected(_Source(examples), which)
+
+    @property
+    def examples(self) -> Examples:
+        """The examples to choose from."""
+        return self._source.examples
+
+    @property
+    def refused(self) -> str:
+        """Why workers do not gather examples themselves, in a line; "" as long as they do."""
+        return self._source.refused
+
+    def refuse(self, why: str) -> None:
+        """Gather these and all later examples here, and warn about it.
+
+        Args:
+            why: The line of a worker that cannot gather them.
+        """
+        self._source.refused = why
+        warnings.warn(f"examples are sent with every step: {why}", stacklevel=2)
 
     def _array(self, name: str) -> Any:
         if name not in self._made:
-            alone = _batch(*(getattr(self.examples, n) if n == name else None for n in _ARRAYS))
-            self._made[name] = getattr(alone.take(self.which), name)
+            examples = self.examples
+            if isinstance(examples, Batch):
+                arrays = (getattr(examples, n) if n == name else None for n in _ARRAYS)
+                self._made[name] = getattr(_batch(*arrays).take(self.which), name)
+            else:
+                parts = examples if name == "X" else self._source.labels
+                self._made.update(_arrays(parts.take(self.which), but="" if name == "X" else "X"))
         return self._made[name]
 
     X: FloatArray = property(lambda self: self._array("X"))  # type: ignore[assignment]
@@ -70,22 +94,30 @@ class Selected(Batch):
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one example of X, without m."""
-        return self.examples.shape
+        return self._source.shape
 
     @property
     def label_shape(self) -> tuple[int, ...]:
         """The shape of one label in Y, without m."""
-        return self.examples.label_shape
+        return self._source.label_shape
 
     def take(self, which: slice | IntArray) -> Batch:
         """Some examples, by a slice or by their numbers."""
-        if isinstance(self.which, slice) and self.which == slice(None):
-            return Selected.of(self.examples, which)
-        return Selected.of(self.examples, np.arange(self.examples.count)[self.which][which])
+        if not (isinstance(self.which, slice) and self.which == slice(None)):
+            rows = self.which
+            if isinstance(rows, slice):
+                rows = np.arange(*rows.indices(self.examples.count))
+            which = rows[which]
+        if self.refused:
+            return self.examples.take(which)
+        some = _selected(self._source, which)
+        if not isinstance(self.examples, Batch):
+            some._array("Y")  # now, since another thread may prepare the next batch
+        return some
 
     def without_inputs(self) -> Batch:
         """The same batch with an X of shape (0, m), so that nothing gathers X."""
-        X = np.empty((0, self.count), self.examples.X.dtype)
+        X = np.empty((0, self.count))
         batch: Batch = _batch(X, self.Y, self.weights, self.lengths)
         return batch
 
@@ -96,5 +128,28 @@ class Selected(Batch):
         return Batch, (self.X, self.Y, self.weights, self.lengths)
 
 
+class _Source:
+    """All examples, what is known of them, and whether workers gather them."""
+
+    def __init__(self, examples: Examples) -> None:
+        self.examples = examples
+        self.shape, self.label_shape = examples.shape, examples.label_shape
+        self.labels = examples.labels_alone() if isinstance(examples, Stored) else examples
+        self.refused = ""
+
+
+def _selected(source: _Source, which: slice | IntArray) -> Selected:
+    selected: Selected = object.__new__(Selected)
+    for name, value in (("_source", source), ("which", which), ("_made", {})):
+        object.__setattr__(selected, name, value)
+    return selected
+
+
 _ARRAYS = ("X", "Y", "weights", "lengths")
+
+
+def _arrays(batch: Batch, but: str) -> dict[str, Any]:
+    return {name: getattr(batch, name) for name in _ARRAYS if name != but}
+
+
 _batch = maker_of(Batch)  # without checks, for a batch with one of its arrays

@@ -5,26 +5,31 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import attrs
 import numpy as np
 
+from pydnn.checks import BadInput
 from pydnn.descriptions.builders import build, describe
 from pydnn.descriptions.parts import DescribedPart
 from pydnn.descriptions.text import own_builders, read_description, write_description
 from pydnn.keys import Key
 from pydnn.numerics import ARITHMETICS
 from pydnn.parameters import NO_PARAMS, Layout, pack
-from pydnn.records import AnyDType, Batch, maker_of
+from pydnn.records import AnyDType, Batch, Examples, maker_of
 from pydnn.stages.base import Shape, Stage
+from pydnn.storage.remembered import FileState, state_of
 from pydnn.training.pipeline import Part, Shard, TrainState
 from pydnn.training.selected import Selected
 from pydnn.training.shards import Sharding, ShardResult, add_up, examples_between, gradient_of_shard
+from pydnn.workers.failures import NoData
 from pydnn.workers.interface import Arguments, Executor, Result, Spec, Task
+from pydnn.workers.sent_data import paths_in, received, sent
 from pydnn.workers.tasks import Kind
 
-__all__ = ["SHARD", "results_by"]
+__all__ = ["SHARD", "bytes_once", "results_by"]
 
 _EXAMPLES = ("X", "Y", "weights", "lengths")
 
@@ -44,17 +49,28 @@ def results_by(
             `make_train_step` makes.
     """
     without_data, shards = _spec(sharding, parts), sharding.shards
-    latest: list[tuple[Batch, Spec]] = []  # the data that the workers keep
+    latest: list[tuple[Examples, Spec]] = []  # the data that the workers keep
 
-    def with_data(data: Batch) -> Spec:
+    def with_data(data: Examples) -> Spec:
         if not latest or latest[0][0] is not data:
-            arrays = {name: getattr(data, name) for name in _EXAMPLES}
-            kept = {name: array for name, array in arrays.items() if array is not None}
-            latest[:] = [(data, attrs.evolve(without_data, arrays=kept, live=None))]
+            facts, arrays = sent(data)
+            facts = {**without_data.facts, "data": facts}
+            spec = attrs.evolve(without_data, facts=facts, arrays=arrays, live=None)
+            latest[:] = [(data, spec)]
         return latest[0][1]
 
     def results(state: TrainState, batch: Batch, shares: list[float]) -> list[ShardResult]:
-        selected = batch if isinstance(batch, Selected) and not without_data.only_here else None
+        if isinstance(batch, Selected) and not (without_data.only_here or batch.refused):
+            try:
+                return computed(state, batch, shares, batch)
+            except NoData as error:
+                latest.clear()
+                batch.refuse(str(error))
+        return computed(state, batch, shares, None)
+
+    def computed(
+        state: TrainState, batch: Batch, shares: list[float], selected: Selected | None
+    ) -> list[ShardResult]:
         spec = without_data if selected is None else with_data(selected.examples)
         length = _run_length(shards, max(1, executor.workers))  # workers may join or be lost
         common: dict[str, Any] = {
@@ -79,6 +95,17 @@ def results_by(
         return [ShardResult(v["cost"], v["vector"], v.get("statistics")) for v in values]
 
     return results
+
+
+def bytes_once(examples: Examples) -> int | None:
+    """The number of bytes to send once to workers that keep the data; None if it cannot be sent.
+
+    Of data in files, these are the numbers of its rows and whatever else is in memory.
+    """
+    try:
+        return sum(array.nbytes for array in sent(examples)[1].values())
+    except BadInput:  # examples of the user's own class or functions, or compressed ones
+        return None
 
 
 def _arrays(batch: Batch, own: slice) -> dict[str, Any]:
@@ -159,7 +186,8 @@ class _Worker:
 
     network: Stage
     gradients: Part
-    data: Batch | None = attrs.field(default=None, repr=False)
+    data: Examples | None = attrs.field(default=None, repr=False)
+    files: Mapping[Path, FileState] = attrs.field(factory=dict)  # as they were when data was opened
     _layouts: dict[tuple[Shape, str], tuple[Layout, Layout]] = attrs.field(init=False, factory=dict)
 
     def layouts(self, shape_in: Shape, dtype: AnyDType) -> tuple[Layout, Layout]:
@@ -190,8 +218,11 @@ def _prepared(spec: Spec) -> _Worker:
         numerics=ARITHMETICS[facts["numerics"]],
         shards=facts["shards"],
     )
-    data = _batch(*(spec.arrays.get(name) for name in _EXAMPLES)) if spec.arrays else None
-    return _Worker(network, train_step.parts[0], data)
+    if "data" not in facts:
+        return _Worker(network, train_step.parts[0])
+    files = {path: state_of(path) for path in map(Path, paths_in(facts["data"])) if path.is_file()}
+    data: Any = received(facts["data"], spec.arrays)
+    return _Worker(network, train_step.parts[0], data, files)
 
 
 @np.errstate(under="ignore")
@@ -203,6 +234,9 @@ def _run(worker: _Worker, arguments: Arguments) -> Result:
         examples: Batch = _batch(*(values[name] for name in _EXAMPLES))
     else:
         examples = worker.data.take(slice(*rows) if isinstance(rows, list) else rows)
+        for path, opened in worker.files.items():  # after the rows were read
+            if not path.is_file() or state_of(path) != opened:
+                raise NoData(f"{path} has changed since this worker opened it: restore it.")
     layouts = worker.layouts(examples.X.shape[:-1], parameters.dtype)
     state = TrainState(
         values["iteration"],

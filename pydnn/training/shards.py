@@ -23,7 +23,7 @@ from pydnn.numerics import Numerics
 from pydnn.numerics.blas_threads import using_blas_threads
 from pydnn.numerics.underflow import ignoring_underflow
 from pydnn.optimizers.base import GradientTransformation
-from pydnn.records import Batch, FloatArray, arrays, freeze, maker_of
+from pydnn.records import Batch, Examples, FloatArray, arrays, freeze, maker_of
 from pydnn.stages.base import Shape, Stage, gradients_layouts
 from pydnn.training.pipeline import (
     Part,
@@ -241,9 +241,14 @@ class Sharding:
             inside=self,
         )
 
-    def keeps(self, size: int) -> bool:
-        """Return whether those who compute the shards should receive data of `size` bytes once."""
-        return self.executor is not None and self.executor.keeps(size)
+    def keeps(self, examples: Examples) -> bool:
+        """Return whether those who compute the shards should receive all examples once."""
+        if self.executor is None or not self.executor.keeps(0):
+            return False
+        from pydnn.training.shard_tasks import bytes_once  # only few trainings need workers
+
+        size = bytes_once(examples)
+        return size is not None and self.executor.keeps(size)
 
     def computed_by(self, executor: Executor | None) -> Sharding:
         """Return the same with another executor."""

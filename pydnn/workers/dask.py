@@ -31,7 +31,7 @@ from pydnn.numerics.blas_threads import blas_threads, using_blas_threads
 from pydnn.numerics.memory import empty
 from pydnn.workers.dask_local import DaskHere, distributed_module, no_warnings
 from pydnn.workers.encoding import decoded, encoded
-from pydnn.workers.failures import as_error, as_json
+from pydnn.workers.failures import NoData, as_error, as_json
 from pydnn.workers.interface import Closing, Result, Spec, Task, Value
 from pydnn.workers.joining import Report, own_report, refusal
 from pydnn.workers.tasks import Prepared, kind_of
@@ -421,6 +421,8 @@ class Dask(Closing):
                 member.specs.discard(str(answer["unknown"]))
             elif "error" in answer:
                 error = as_error(answer["error"])  # type: ignore[arg-type]
+                if isinstance(error, NoData):
+                    raise NoData(f"worker {member.address}: {first_line(error)}")
                 if answer["about files"]:
                     raise BadInput(
                         f"worker {member.address}: {first_line(error)}: put files where all "

@@ -12,14 +12,18 @@ from pydnn.checks import (
     printable,
 )
 
-__all__ = ["TaskFailed", "as_error", "as_json"]
+__all__ = ["NoData", "TaskFailed", "as_error", "as_json"]
+
+
+class NoData(BadInput):
+    """The data of a task is not where it was sent to look for it, or it is other data there."""
 
 
 class TaskFailed(RuntimeError):  # noqa: N818
     """A task failed in a worker with an error that pydnn does not know, e.g. of the user's code."""
 
 
-_OURS = {cls.__name__: cls for cls in (BadInput, MissingExtra, NameTaken, UnknownOption)}
+_OURS = {cls.__name__: cls for cls in (BadInput, MissingExtra, NameTaken, NoData, UnknownOption)}
 
 
 def as_json(error: BaseException) -> Json:

@@ -1,5 +1,7 @@
 """Shards that an executor computes: the same bits as in the thread that trains."""
 
+import os
+
 import attrs
 import numpy as np
 import pytest
@@ -7,11 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pydnn as nn
-from pydnn.data.stored import Stored
+from pydnn.data import Table, read_table
+from pydnn.data.image_folders import Pixels
+from pydnn.data.stored import Stored, StoredArray
+from pydnn.data.stored_tables import store_table
 from pydnn.runs.state_arrays import state_fingerprint
 from pydnn.storage.mapped import open_stored
 from pydnn.training.shard_tasks import _run_length
-from pydnn.workers import Spec, Task, serial, threads
+from pydnn.training.streams import scan
+from pydnn.workers import Spec, Task, processes, serial, threads
 from pydnn.workers.encoding import decoded, encoded
 
 
@@ -229,6 +235,66 @@ def test_a_step_gathers_no_inputs_for_workers_that_keep_the_data(monkeypatch):
     assert np.array_equal(batch.X, POINTS.X)
 
 
+# Examples in files: workers map the files themselves
+
+
+def in_files(folder, m=60, *, weights=False):
+    """Examples in two files."""
+    X = (nn.Key(1).uniform((m, 6)) * 255).astype(np.uint8)
+    np.save(folder / "X.npy", X)
+    np.save(folder / "Y.npy", (X[:, 0] > 100).astype(np.uint8))
+    places = (open_stored(folder / name)["X"] for name in ("X.npy", "Y.npy"))
+    return Stored(*places, X[:, 1] / 7.0 if weights else None)
+
+
+def table_in_a_file(folder, m=60):
+    """An imported table of numbers, texts and truth values, of which some are missing."""
+    numbers = nn.Key(1).at("x").normal((m,))
+    columns = {
+        "x": [None if i % 7 == 3 else float(x) for i, x in enumerate(numbers)],
+        "city": [("Rome", "Oslo", "Bern", None)[i * i % 4] for i in range(m)],
+        "old": [i % 3 == 0 for i in range(m)],
+        "weight": [1.0 + i % 4 for i in range(m)],
+        "y": ["yes" if x > 0 else "no" for x in numbers],
+    }
+    store_table(folder / "table.h5", [Table.of(columns)])
+    return read_table(folder / "table.h5", mapped=True).examples("y", weights="weight")
+
+
+def sequences_in_a_file(folder):
+    np.save(folder / "X.npy", (nn.Key(1).uniform((60, 5, 2)) * 255).astype(np.uint8))
+    lengths = np.arange(60) % 5 + 1
+    return Stored(open_stored(folder / "X.npy")["X"], lengths % 2, lengths=lengths)
+
+
+IN_FILES = attrs.evolve(RECIPE, batches="mini_batches(16)", standardize=True, iterations=4)
+CASES = {
+    "arrays": (in_files, {}),
+    "weights": (lambda folder: in_files(folder, weights=True), {"validation": 0.2}),
+    "classes": (in_files, {"class_weights": "balanced", "dtype": "float32"}),
+    "pixels": (lambda folder: in_files(folder).then(Pixels()), {"fold": (1, 3)}),
+    "in order": (in_files, {"batches": "mini_batches(16, shuffle=False)"}),
+    "a table": (table_in_a_file, {"validation": 0.2, "class_weights": "balanced"}),
+    "a table at once": (table_in_a_file, {"batches": "full_batch()"}),
+    "sequences": (
+        sequences_in_a_file,
+        {"network": "serial(gru(3, output='last'), dense(1))", "class_weights": (1.0, 3.0)},
+    ),
+}
+
+
+@pytest.mark.parametrize(("made", "changes"), CASES.values(), ids=CASES)
+def test_workers_map_files_themselves_and_receive_numbers_of_examples(made, changes, tmp_path):
+    recipe, data = attrs.evolve(IN_FILES, **changes), made(tmp_path)
+    keeping = Sent(keeps_data=True)
+    fingerprints = {
+        state_fingerprint(nn.train(recipe, data, executor=who).last)
+        for who in (None, Sent(), keeping)
+    }
+    assert len(fingerprints) == 1
+    assert all("rows" in names and "X" not in names for names in keeping.sent)
+
+
 def test_examples_in_files_give_the_bits_of_those_in_memory(tmp_path):
     X = (nn.Key(1).uniform((40, 6)) * 255).astype(np.uint8)
     Y = (X[:, 0] > 100).astype(np.uint8)
@@ -243,3 +309,130 @@ def test_examples_in_files_give_the_bits_of_those_in_memory(tmp_path):
             for who in (None, executor, Sent(), Sent(keeps_data=True))
         }
     assert len(fingerprints) == 1
+
+
+def test_no_inputs_are_gathered_here_when_workers_map_the_file(tmp_path):
+    job = nn.jobs.prepare(IN_FILES, in_files(tmp_path), executor=Sent(keeps_data=True))
+    batch = next(job.batches)
+    job.train_step(job.state, batch)
+    assert set(batch._made) == {"Y", "weights", "lengths"}
+    expected = job.batching.at(job.data["train"], job.state.key, 0)
+    assert np.array_equal(batch.X, expected.X)
+    part = batch.take(slice(2, 5))
+    assert (part.count, part.shape, part.label_shape) == (3, (6,), (1,))
+    assert np.array_equal(part.X, expected.X[:, 2:5])
+    assert np.array_equal(batch.take(np.array([3, 0])).Y, expected.Y[:, [3, 0]])
+
+
+class Elsewhere(Sent):
+    """Workers at which the data is in another place."""
+
+    def __init__(self, path):
+        super().__init__(keeps_data=True)
+        self.path = path
+
+    def map(self, tasks):
+        there = str(self.path)
+        for task in tasks:
+            if "data" in task.spec.facts:
+                task.spec.facts["data"]["train"]["X"]["path"] = there
+                task.spec.__dict__.pop("digest", None)
+        return super().map(tasks)
+
+
+@pytest.mark.parametrize("other", ["missing", "shorter", "other numbers"])
+def test_a_worker_without_the_file_is_named_and_receives_examples(other, tmp_path):
+    data, there = in_files(tmp_path), tmp_path / "there.npy"
+    if other == "shorter":
+        there.write_bytes((tmp_path / "X.npy").read_bytes()[:-1])
+    if other == "other numbers":
+        np.save(there, 1 ^ np.load(tmp_path / "X.npy"))
+    executor = Elsewhere(there)
+    with pytest.warns(
+        UserWarning, match=r"examples are sent with every step: .*there\.npy"
+    ) as warned:
+        trained = nn.train(IN_FILES, data, executor=executor)
+    assert len(warned) == 1
+    assert "\n" not in str(warned[0].message)
+    assert state_fingerprint(trained.last) == state_fingerprint(nn.train(IN_FILES, data).last)
+    assert all("X" in names for names in executor.sent[1:])
+
+
+def test_a_file_that_changes_at_a_worker_is_named_and_no_longer_read_there(tmp_path):
+    data = in_files(tmp_path)
+    steps, executor = [], Sent(keeps_data=True)
+
+    def through(stream):
+        for pair in stream:
+            steps.append(pair)
+            if len(steps) == 2:
+                os.utime(tmp_path / "X.npy", ns=(5, 5))
+            yield pair
+
+    with pytest.warns(UserWarning, match=r"every step: .*X\.npy has changed since"):
+        trained = nn.train(IN_FILES, data, executor=executor, through=through)
+    assert state_fingerprint(trained.last) == state_fingerprint(nn.train(IN_FILES, data).last)
+    assert {"rows" in names for names in executor.sent} == {True, False}
+
+
+def test_functions_that_workers_do_not_have_let_examples_be_sent(tmp_path):
+    data = in_files(tmp_path).then(lambda batch: attrs.evolve(batch, X=batch.X / 2))
+    executor = Sent(keeps_data=True)
+    trained = nn.train(IN_FILES, data, executor=executor)
+    assert state_fingerprint(trained.last) == state_fingerprint(nn.train(IN_FILES, data).last)
+    assert all("X" in names for names in executor.sent)
+
+
+def test_a_process_maps_a_file_itself(tmp_path):
+    recipe, data = attrs.evolve(IN_FILES, batches="mini_batches(200)"), in_files(tmp_path, 400)
+    with processes(1) as executor:
+        trained = nn.train(recipe, data, executor=executor)
+        assert executor._arena.segment is None  # which examples would need
+    assert state_fingerprint(trained.last) == state_fingerprint(nn.train(recipe, data).last)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("made", [lambda folder: in_files(folder, 30_000), table_in_a_file])
+def test_processes_map_files_and_this_one_gathers_no_inputs(made, tmp_path, monkeypatch):
+    data = made(tmp_path)
+    recipe = attrs.evolve(IN_FILES, iterations=20, validation=0.1)
+    alone = state_fingerprint(nn.train(recipe, data).last)
+    job = nn.jobs.prepare(recipe, data)
+    gathered = []
+    take = StoredArray.take
+
+    def counted(array, which):
+        rows = take(array, which)
+        gathered.append((array.path.name, rows.size))
+        return rows
+
+    monkeypatch.setattr(StoredArray, "take", counted)
+    with processes(2) as executor:
+        job = job.computed_by(executor)
+        *_, (last, _) = scan(job.train_step, job.state, job.batches)
+    assert state_fingerprint(last) == alone
+    assert sum(size for name, size in gathered if name == "X.npy") <= 12  # two, for shapes
+
+
+@pytest.mark.slow
+def test_this_process_holds_no_examples_of_a_large_file(tmp_path):
+    import tracemalloc
+
+    with (tmp_path / "X.bin").open("wb") as file:
+        file.truncate(2048 * 20_000)  # sparse
+    X = StoredArray(tmp_path / "X.bin", 0, (2048, 20_000), np.uint8)
+    data = Stored(X, np.arange(2048) % 2)
+    recipe = attrs.evolve(
+        RECIPE, network="serial(dense(1))", batches="mini_batches(1024)", iterations=4
+    )
+    job = nn.jobs.prepare(recipe, data)
+    with processes(2) as executor:
+        job = job.computed_by(executor)
+        tracemalloc.start()
+        try:
+            for _ in scan(job.train_step, job.state, job.batches):
+                pass
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak < 40_000_000  # a batch has 164 MB

@@ -19,10 +19,13 @@ from small_runs import small_data
 import pydnn as nn
 from pydnn import BadInput
 from pydnn.checks import MissingExtra
+from pydnn.data.stored import Stored
 from pydnn.jobs.job import prepare, run
 from pydnn.numerics.blas_threads import blas_threads
 from pydnn.runs import record, resume_run
 from pydnn.runs.state_arrays import state_fingerprint
+from pydnn.storage.mapped import open_stored
+from pydnn.training.selected import Selected
 from pydnn.workers import Spec, Task, dask, threads
 from pydnn.workers.encoding import decoded
 from pydnn.workers.joining import own_report
@@ -202,6 +205,28 @@ def test_a_worker_that_does_not_see_a_file_is_named(client, monkeypatch, tmp_pat
         executor.map([Task("echo", SPEC)])
 
 
+def mapped(folder, m=200):
+    """Examples in a file."""
+    np.save(folder / "X.npy", (nn.Key(1).uniform((m, 6)) * 255).astype(np.uint8))
+    return Stored(open_stored(folder / "X.npy")["X"], np.arange(m) % 2)
+
+
+def test_a_worker_without_mapped_data_is_named_and_receives_examples(client, tmp_path):
+    data, recipe = mapped(tmp_path), attrs.evolve(RECIPE, iterations=3)
+    alone = state_fingerprint(nn.train(recipe, data).last)
+    with dask(client) as executor:
+        assert state_fingerprint(nn.train(recipe, data, executor=executor).last) == alone
+        job = nn.jobs.prepare(recipe, data, executor=executor)
+        batch = job.batching.at(Selected.of(job.data["train"]), job.state.key, 0)
+        before = job.train_step(job.state, batch)
+        os.utime(tmp_path / "X.npy", ns=(5, 5))
+        line = r"every step: worker \S+: \S+X\.npy has changed"
+        with pytest.warns(UserWarning, match=line) as warned:
+            after = job.train_step(job.state, batch)
+    assert len(warned) == 1
+    assert state_fingerprint(before[0]) == state_fingerprint(after[0])
+
+
 def test_workers_with_other_bits_compute_only_what_is_portable(client, monkeypatch):
     other = attrs.evolve(own_report(), versions=own_report().versions | {"numpy": "1.0"})
     monkeypatch.setattr(module, "own_report", lambda: other)
@@ -277,6 +302,16 @@ def test_one_recipe_has_the_same_bits_on_1_2_and_3_workers_and_on_one_that_joins
         trained = nn.train(RECIPE, POINTS, executor=executor, through=adding)
         assert state_fingerprint(trained.last) == serially
         assert all(member.specs for member in executor._members.values())  # both had tasks
+
+
+@pytest.mark.slow
+def test_workers_of_a_cluster_map_files_themselves(tmp_path):
+    pytest.importorskip("distributed", reason="needs the extra dask")
+    data = mapped(tmp_path, 5_000)
+    recipe = attrs.evolve(RECIPE, batches="mini_batches(400)", standardize=True, iterations=20)
+    alone = state_fingerprint(nn.train(recipe, data).last)
+    with dask("local:2") as executor:
+        assert state_fingerprint(nn.train(recipe, data, executor=executor).last) == alone
 
 
 @pytest.mark.slow

@@ -4,10 +4,13 @@ import pytest
 
 from pydnn import BadInput, Batch, Key
 from pydnn.data import DataSet, Table, Vocabulary
+from pydnn.data.image_folders import Pixels
 from pydnn.data.stored import Stored
+from pydnn.jobs.class_weights import WeighClasses
 from pydnn.storage.mapped import StoredArray
 from pydnn.workers.encoding import decoded, encoded, memory_order
-from pydnn.workers.sent_data import received, sent
+from pydnn.workers.failures import NoData
+from pydnn.workers.sent_data import paths_in, received, sent
 
 X = Key(1).normal((12, 5))
 BATCH = Batch(X, X[:1])
@@ -68,3 +71,28 @@ def test_examples_in_files_stay_there(tmp_path, monkeypatch):
         BadInput, match=r"go through functions of this program.*give the name of the data"
     ):
         sent(stored.then(lambda batch: batch))
+
+
+def test_known_functions_of_examples_in_files_cross_and_a_file_elsewhere_is_refused(tmp_path):
+    np.arange(60, dtype=np.uint8).tofile(tmp_path / "x.bin")
+    array = StoredArray(tmp_path / "x.bin", 0, (5, 12), np.uint8)
+    stored = Stored(array, np.arange(5) % 2).then(Pixels()).then(WeighClasses([1.0, 3.0]))
+    there = over_the_wire(stored)
+    assert there.in_memory() == stored.in_memory()
+    facts, arrays = sent(stored)
+    assert paths_in(facts) == [str(tmp_path / "x.bin")]
+    other = tmp_path / "other.bin"
+    facts["train"]["X"]["path"] = str(other)  # as if it were this file at the worker
+    with pytest.raises(NoData, match=r"other\.bin does not exist here"):
+        received(facts, arrays)
+    np.ones(60, np.uint8).tofile(other)
+    with pytest.raises(NoData, match=r"other\.bin has another content here"):
+        received(facts, arrays)
+
+
+def test_examples_of_an_unknown_class_are_refused():
+    class Mine(Batch):
+        pass
+
+    with pytest.raises(BadInput, match="examples of the class Mine are not sent"):
+        sent(Mine(X, X[:1]))
