@@ -10,6 +10,7 @@ from pydnn.checks import BadInput, Json
 from pydnn.cli.output import complain, say, say_json, say_table
 from pydnn.cli.run_options import (
     Commands,
+    add_mapped_option,
     add_model_options,
     model_of,
     option_group,
@@ -51,6 +52,7 @@ def add_to(commands: Commands) -> None:
         action="store_true",
         help="also print precision, recall, f1 and the number of examples of each class",
     )
+    add_mapped_option(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     parser.set_defaults(run=_run)
 
@@ -65,14 +67,18 @@ def _run(args: argparse.Namespace) -> int:
         if args.skip_unreadable:
             recipe = attrs.evolve(recipe, skip_unreadable=True)
         if model.columns is not None and args.data is not None:
-            batch = examples_in(name, model.columns, weights=recipe.example_weights)
+            batch = examples_in(
+                name, model.columns, weights=recipe.example_weights, mapped=args.mapped
+            )
             data = DataSet(batch.first(0), batch)  # the whole file is one part
         else:
             if args.data is None and (test := place_of_test(args.folder)):
                 recipe = attrs.evolve(recipe, test=test)
             if args.data is not None and not isinstance(recipe.test, str):
                 recipe = attrs.evolve(recipe, test="")  # all of other data is judged
-            data = data_of(recipe, name, image_size=size, vocabulary=model.vocabulary)
+            data = data_of(
+                recipe, name, image_size=size, vocabulary=model.vocabulary, mapped=args.mapped
+            )
     except BadInput as error:
         if args.data is not None:
             raise

@@ -6,24 +6,33 @@ import argparse
 import csv
 import io
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import attrs
 import numpy as np
 
 from pydnn.checks import BadInput, BadRow, Json, path_of
 from pydnn.cli.output import say, say_json
-from pydnn.cli.run_options import Commands, add_model_options, model_of, option_group
+from pydnn.cli.run_options import (
+    Commands,
+    add_mapped_option,
+    add_model_options,
+    model_of,
+    option_group,
+)
 from pydnn.data import columns_of, load_photo
 from pydnn.data.stored_tables import StoredTable
-from pydnn.data.table_files import read_examples
+from pydnn.data.table_files import holds_examples, is_hdf5, read_examples
 from pydnn.data.tables import Table
-from pydnn.jobs.loading import rows_in
+from pydnn.jobs.inputs import expect_finite_from
+from pydnn.jobs.loading import data_of, rows_in
 from pydnn.jobs.model import Model
-from pydnn.jobs.scores import names_of, predicted
+from pydnn.jobs.scores import expect_like_training, names_of, predicted
 from pydnn.jobs.targets import Targets
 from pydnn.recipes.recipe import DTYPES
-from pydnn.records import FloatArray
+from pydnn.records import Batch, Examples, FloatArray
 from pydnn.storage.files import is_free, write_atomically
 from pydnn.training.evaluation import MOST_INPUTS
 
@@ -46,8 +55,9 @@ def add_to(commands: Commands) -> None:
         nargs="+",
         metavar="FILE",
         help="the file of a picture; or of a table (CSV, TSV, Parquet, npz, npy or HDF5), if the "
-        "model was trained on one; or of other examples, an npy or npz file of X with the examples "
-        "along its first axis, and for sequences lengths",
+        "model was trained on one; or of other examples: an npy or npz file of X with the examples "
+        "along its first axis, and for sequences lengths, or a data set that training takes too, "
+        "HDF5 or npz, of which pydnn predicts the test part, or all examples if it has none",
     )
     table = option_group(parser, "rows of a table", "runs/0001 new.csv --out predictions.csv")
     table.add_argument(
@@ -56,6 +66,7 @@ def add_to(commands: Commands) -> None:
     table.add_argument(
         "--proba", action="store_true", help="also write the probability of each class"
     )
+    add_mapped_option(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     parser.set_defaults(run=_run)
 
@@ -77,21 +88,26 @@ def _run(args: argparse.Namespace) -> int:
             f"{args.folder} was trained on a text, expected a model of images or tables: see "
             "pydnn sample, which lets it write one, or pydnn evaluate."
         )
+    files = [
+        path for path in args.files if path.suffix.lower() in (".npy", ".npz") or _is_set(path)
+    ]
+    if files and (model.image_shape is None or _is_set(files[0])):
+        if len(args.files) > 1:
+            raise BadInput(
+                f"there are {len(args.files)} files, expected one of examples: predict one after "
+                "the other."
+            )
+        return _predict_examples(args, model, _examples_in(files[0], model, args.mapped))
     if model.image_shape is None:
-        if all(path.suffix.lower() in (".npy", ".npz") for path in args.files):
-            return _predict_examples(args, model)
         raise BadInput(
-            f"{args.folder} was not trained on images or on a table, expected an npy or npz file "
-            "of examples: give one, or the folder of another run."
+            f"{args.folder} was not trained on images or on a table, expected an npy, npz or HDF5 "
+            "file of examples: give one, or the folder of another run."
         )
     photos = np.stack([load_photo(path, size=model.image_shape[:2]) for path in args.files])
     X = columns_of(photos, dtype=DTYPES[model.recipe.dtype])
     task, P = predicted(model, X, args.files)
     if P.ndim > 2:
-        raise BadInput(
-            f"{args.folder} predicts something for each place of a picture, expected one answer "
-            "for each picture: use Model.predict in Python."
-        )
+        raise _for_each_place(args.folder)
     names = names_of(model, task, len(P))
     answers = [_answer(task, names, column.tolist()) for column in _of_each(task, P).T]
     if args.json:
@@ -103,32 +119,63 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _predict_examples(args: argparse.Namespace, model: Model) -> int:
-    """Print the prediction for each example in a file of arrays, or for each step of it."""
-    if len(args.files) > 1:
-        raise BadInput(
-            f"there are {len(args.files)} files, expected one of examples: predict one after the "
-            "other."
-        )
-    X, lengths = read_examples(args.files[0])
-    names_of_examples = [f"example {number}" for number in range(X.shape[-1])]
-    task, P = predicted(model, X, names_of_examples, lengths=lengths)
-    names = names_of(model, task, P.shape[-2])
-    if task == "two classes":
-        P = np.concatenate([1 - P, P], axis=-2)
+def _for_each_place(folder: Path) -> BadInput:
+    return BadInput(
+        f"{folder} predicts something for each place of a picture, expected one answer for each "
+        "picture: use Model.predict in Python."
+    )
+
+
+def _is_set(path: Path) -> bool:
+    """Whether a file holds examples with labels, as a training takes them."""
+    return path.is_file() and (is_hdf5(path) or holds_examples(path))
+
+
+def _examples_in(path: Path, model: Model, mapped: bool | None) -> Examples:
+    """The examples of a file; of a data set, the test part, or all if it has none."""
+    if not _is_set(path):
+        X, lengths = read_examples(path)
+        return Batch(X, np.zeros((1, X.shape[-1])), None, lengths)
+    recipe = attrs.evolve(model.recipe, test="")  # which no share is drawn for
+    size = model.image_shape and model.image_shape[:2]
+    data = data_of(recipe, path, image_size=size, mapped=mapped)
+    expect_like_training(model, data)
+    return data.test if data.test.count else data.train
+
+
+def _predict_examples(args: argparse.Namespace, model: Model, examples: Examples) -> int:
+    """Print the prediction for each example, or for each step of it."""
     rows: list[Json] = []
-    for number in range(X.shape[-1]):
-        steps = P[..., number].reshape(-1, P.shape[-2])
-        if lengths is not None and P.ndim > 2:
-            steps = steps[: int(lengths[number])]
-        answers = [_answer(task, names, step.tolist()) for step in steps]
+    for answers, each_step in _answers(args.folder, model, examples):
+        number = len(rows)
         if not args.json:
             say(f"example {number}: {'; '.join(words for _, words in answers)}")
-        inside = answers[0][0] if P.ndim == 2 else {"steps": [answer for answer, _ in answers]}
+        inside = {"steps": [answer for answer, _ in answers]} if each_step else answers[0][0]
         rows.append({"example": number, **inside})
     if args.json:
         say_json({"predictions": rows})
     return 0
+
+
+def _answers(
+    folder: Path, model: Model, examples: Examples
+) -> Iterator[tuple[list[tuple[dict[str, Json], str]], bool]]:
+    """The answers for each example, and whether there is one for each of its steps."""
+    few, start = math.prod(examples.shape) * examples.count <= MOST_INPUTS, 0
+    for block in [examples.in_memory()] if few else examples.blocks():
+        expect_finite_from(start, block, ["X"])
+        names_of_examples = [f"example {start + number}" for number in range(block.count)]
+        task, P = predicted(model, block.X, names_of_examples, lengths=block.lengths)
+        if P.ndim > 3:
+            raise _for_each_place(folder)
+        names = names_of(model, task, P.shape[-2])
+        P = np.concatenate([1 - P, P], axis=-2) if task == "two classes" else P
+        for number in range(block.count):
+            steps = P[..., number].reshape(-1, P.shape[-2])
+            if block.lengths is not None and P.ndim > 2:
+                steps = steps[: int(block.lengths[number])]
+            yield [_answer(task, names, step.tolist()) for step in steps], P.ndim > 2
+        start += block.count
 
 
 def _predict_rows(args: argparse.Namespace, model: Model) -> int:
@@ -140,7 +187,7 @@ def _predict_rows(args: argparse.Namespace, model: Model) -> int:
         )
     if args.out and not is_free(args.out):
         raise BadInput(f"{args.out} exists already, expected a new file: give another --out.")
-    table = rows_in(args.files[0], columns)
+    table = rows_in(args.files[0], columns, mapped=args.mapped)
     parts = _predicted_rows(model, table)
     task, P = next(parts)
     names = names_of(model, task, len(P))

@@ -12,7 +12,13 @@ import attrs
 
 from pydnn.checks import BadInput, Json
 from pydnn.cli.output import complain, say, say_json
-from pydnn.cli.run_options import Commands, add_run_options, model_of, option_group
+from pydnn.cli.run_options import (
+    Commands,
+    add_mapped_option,
+    add_run_options,
+    model_of,
+    option_group,
+)
 from pydnn.cli.worker_options import add_worker_options, executor_of
 from pydnn.keys import Key
 from pydnn.runs import Run
@@ -53,6 +59,7 @@ def add_to(commands: Commands) -> None:
         metavar="N",
         help="verify in N processes (default: 1); short for --executor processes --workers N",
     )
+    add_mapped_option(parser)
     add_worker_options(parser, example="runs/0001 --cluster tcp://scheduler:8786")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     parser.set_defaults(run=_run)
@@ -69,7 +76,9 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _replayed(args: argparse.Namespace, executor: Executor | None) -> int:
-    opened = Run.open(args.folder, data=args.data, anyway=args.anyway, allow=args.allow)
+    opened = Run.open(
+        args.folder, data=args.data, anyway=args.anyway, allow=args.allow, mapped=args.mapped
+    )
     # `_expected` prints what has changed since the run was recorded, and the replay goes on.
     run = attrs.evolve(opened, anyway=True)
     if not args.anyway:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pydnn.cli.output import complain
-from pydnn.cli.run_options import Commands, add_run_options, option_group
+from pydnn.cli.run_options import Commands, add_mapped_option, add_run_options, option_group
 from pydnn.cli.training import (
     add_output_options,
     add_recording_options,
@@ -39,6 +39,7 @@ def add_to(commands: Commands) -> None:
         help="steps of the whole training, including those already taken (default: as before)",
     )
     add_recording_options(option_group(parser, "how it is recorded", "runs/0001 --run-size 500"))
+    add_mapped_option(parser)
     add_worker_options(parser, example="runs/0001 --executor processes --workers 4")
     add_output_options(parser)
     parser.set_defaults(run=_run)
@@ -53,6 +54,7 @@ def _run(args: argparse.Namespace) -> int:
         anyway=args.anyway,
         allow=args.allow,
         most=int(args.run_size * 1e6),
+        mapped=args.mapped,
     )
     with executor_of(args) as executor, resuming as resumed:
         for fault in resumed.recording.set_aside:

@@ -80,6 +80,16 @@ def add_allow_option(group: Group) -> None:
     )
 
 
+def add_mapped_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that chooses where examples stay."""
+    parser.add_argument(
+        "--mapped",
+        action=argparse.BooleanOptionalAction,
+        help="leave the examples in their file and read each batch from there; this changes no bit "
+        "(default: only if they would take more than a quarter of the free memory)",
+    )
+
+
 def add_model_options(parser: argparse.ArgumentParser, *, example: str) -> None:
     """Add the group for the file of a trained model, and how to read it."""
     model = option_group(parser, "which model", example)

@@ -17,7 +17,7 @@ from pydnn import plots
 from pydnn.checks import BadInput, Json, expect_count, expect_known, fixed, path_of
 from pydnn.cli.output import complain, say, say_json
 from pydnn.cli.recipe_options import add_recipe_options, recipe_for_data, recipe_of, typed
-from pydnn.cli.run_options import Commands, option_group
+from pydnn.cli.run_options import Commands, add_mapped_option, option_group
 from pydnn.cli.train import plain_folder
 from pydnn.cli.worker_options import add_worker_options, executor_of
 from pydnn.data import lasting_name
@@ -102,6 +102,7 @@ def add_to(commands: Commands) -> None:
     option = parser.add_argument
     option("--plot", type=path_of, metavar="FILE", help="save a plot of all costs, e.g. sweep.png")
     option("--json", action="store_true", help="print one JSON object with all results instead")
+    add_mapped_option(parser)
     add_worker_options(parser, example="digits.toml --seeds 8 --executor processes --workers 4")
     parser.set_defaults(run=_run)
 
@@ -119,7 +120,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.plot:
         plots.expect_plottable(args.plot)
     with executor_of(args) as executor:  # first, so that workers start while the data is read
-        data = data_of(recipe)
+        data = data_of(recipe, mapped=args.mapped)
         recipe = recipe_for_data(args, recipe, data)
         from pydnn.sweeps import sweep  # here, because no other command needs it
 

@@ -15,7 +15,7 @@ import numpy as np
 from pydnn.checks import BadInput, NameTaken, path_of
 from pydnn.cli.output import complain
 from pydnn.cli.recipe_options import add_recipe_options, recipe_for_data, recipe_of
-from pydnn.cli.run_options import Commands, option_group
+from pydnn.cli.run_options import Commands, add_mapped_option, option_group
 from pydnn.cli.training import (
     add_output_options,
     add_recording_options,
@@ -49,12 +49,7 @@ def add_to(commands: Commands) -> None:
         "that it draws. Options replace entries of the recipe.",
     )
     add_recipe_options(parser)
-    parser.add_argument(
-        "--mapped",
-        action=argparse.BooleanOptionalAction,
-        help="leave the examples in their file and read each batch from there; this changes no bit "
-        "(default: only if they would take more than a quarter of the free memory)",
-    )
+    add_mapped_option(parser)
     recorded = option_group(parser, "where it is recorded", "--run runs/first")
     option = recorded.add_argument
     option(

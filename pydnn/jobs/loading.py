@@ -203,22 +203,23 @@ def examples_of(recipe: Recipe, data: object) -> DataSet | Examples:
     )
 
 
-def rows_in(path: AnyPath, columns: Columns) -> Table | StoredTable:
+def rows_in(path: AnyPath, columns: Columns, *, mapped: bool | None = None) -> Table | StoredTable:
     """The rows of a table's file, for a model to predict.
 
     Args:
         path: The file, see `read_table`.
         columns: The model's conversion of each column. Columns of texts are read as texts, even if
             all their values in this file look like numbers.
+        mapped: Whether the rows stay in their file, see `data_of`.
 
     Raises:
         BadInput: If the file cannot be read.
     """
-    return read_table(path, texts=columns.texts)
+    return read_table(path, texts=columns.texts, mapped=mapped)
 
 
 def examples_in(
-    path: AnyPath, columns: Columns, *, weights: str = ""
+    path: AnyPath, columns: Columns, *, weights: str = "", mapped: bool | None = None
 ) -> TableBatch | StoredTableBatch:
     """The rows of a table's file with their targets, to evaluate a model on.
 
@@ -226,11 +227,12 @@ def examples_in(
         path: The file, see `read_table`.
         columns: The model's conversion of each column.
         weights: The column that says how much each example counts; the file may lack it.
+        mapped: Whether the rows stay in their file, see `data_of`.
 
     Raises:
         BadInput: If the file cannot be read, or a target is not in it.
     """
-    table = rows_in(path, columns)
+    table = rows_in(path, columns, mapped=mapped)
     apart = [name for name in columns.apart if name in table.names and name != weights]
     return table.examples(
         columns.targets.names, ignore=apart, weights=weights if weights in table.names else ""

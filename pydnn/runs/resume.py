@@ -59,6 +59,7 @@ def resume_run(
     allow: Iterable[str] = (),
     most: int = MOST_BYTES,
     environment: Environment | None = None,
+    mapped: bool | None = None,
 ) -> Iterator[Resumed]:
     """Go on with a run after its newest intact segment, to the same bits as without a break.
 
@@ -75,6 +76,7 @@ def resume_run(
         allow: The names of the modules outside pydnn that may be imported; see `Run.open`.
         most: The bytes that all segments may have; see `create_run`.
         environment: The environment of this process, if it is known; see `create_run`.
+        mapped: Whether data that is loaded by name stays in its file; see `Run.open`.
 
     Raises:
         NotAllowed: If the recipe names a module that is not allowed.
@@ -108,7 +110,7 @@ def resume_run(
             raise BadInput(f"{lost.message.rstrip('.')}; no intact segment is left.")
 
         def opened(folder: Folder) -> Run:
-            return Run(folder, data, prepare, anyway, modules(allow))
+            return Run(folder, data, prepare, anyway, modules(allow), mapped)
 
         # With the segments after a gap, too: they say how far the training had come.
         whole = opened(folder.whole)

@@ -66,6 +66,8 @@ class Run:
         prepare: The function that makes its job.
         anyway: Whether to continue even if something has changed since the recording.
         allow: The names of the modules outside pydnn that its recipe may name.
+        mapped: Whether data that is loaded by name stays in its file; None if it would take more
+            than a quarter of the free memory.
 
     Example:
         >>> points = nn.Batch([[0.0, 1.0, 2.0]], [[1.0, 3.0, 5.0]])
@@ -89,6 +91,7 @@ class Run:
     prepare: Prepare = prepare
     anyway: bool = False
     allow: tuple[str, ...] = ()
+    mapped: bool | None = None
 
     @classmethod
     def open(
@@ -99,6 +102,7 @@ class Run:
         prepare: Prepare = prepare,
         anyway: bool = False,
         allow: Iterable[str] = (),
+        mapped: bool | None = None,
     ) -> Run:
         """Open the run in the folder `path`, after verifying all its files.
 
@@ -113,6 +117,8 @@ class Run:
                 or steps have other bits than the recorded ones.
             allow: The names of the modules outside pydnn that may be imported for the recipe, each
                 with all modules below it, e.g. ["my_package"].
+            mapped: Whether data that is loaded by name stays in its file; None if it would take
+                more than a quarter of the free memory. No bit depends on it.
 
         Raises:
             NotAllowed: If the recipe names a module that is not allowed.
@@ -121,12 +127,13 @@ class Run:
         folder = read_folder(run_folder_of(path), anyway=anyway, allow=allow)
         if folder.problem is not None:
             raise BadInput(folder.problem.message)
-        return cls(folder, data, prepare, anyway, modules(allow))
+        return cls(folder, data, prepare, anyway, modules(allow), mapped)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle the arguments of `open`: another process reads the folder itself."""
         expect_to_travel(self.prepare)
-        return _opened, (self.path, self.given, self.prepare, self.anyway, self.allow)
+        state = (self.path, self.given, self.prepare, self.anyway, self.allow, self.mapped)
+        return _opened, state
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}: {self.iterations} of {self.goal} steps)"
@@ -284,7 +291,7 @@ class Run:
         if test and Path(test).exists():
             recipe = attrs.evolve(recipe, test=test)
         try:
-            return data_of(recipe, name)
+            return data_of(recipe, name, mapped=self.mapped)
         except BadInput as error:
             if self.given is not None:
                 raise
@@ -463,8 +470,9 @@ def _opened(
     prepare: Prepare,
     anyway: bool,
     allow: tuple[str, ...],
+    mapped: bool | None,
 ) -> Run:
-    return Run.open(path, data=data, prepare=prepare, anyway=anyway, allow=allow)
+    return Run.open(path, data=data, prepare=prepare, anyway=anyway, allow=allow, mapped=mapped)
 
 
 _NOTHING_EXPECTED = "this machine computes like that one, so a record or the code has changed"

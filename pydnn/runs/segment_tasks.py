@@ -73,6 +73,8 @@ def _spec_of(run: Run) -> Spec:
         "anyway": run.anyway,
         "prepare": _name_of(run.prepare),
     }
+    if run.mapped is not None:
+        facts["mapped"] = run.mapped
     arrays: dict[str, AnyArray] = {}
     if isinstance(run.given, DataSet | Batch | Stored):
         facts["sent"], arrays = sent(run.given)
@@ -107,6 +109,7 @@ def _prepared(spec: Spec) -> Run:
             prepare=_function_of(facts["prepare"]),
             anyway=facts["anyway"],
             allow=spec.allow,
+            mapped=facts.get("mapped"),
         )
     except BadInput as error:
         raise BadInput(f"a worker cannot open the run: {error}") from error

@@ -64,7 +64,7 @@ def seal(image: bytes | memoryview, places: Places, *, room: int) -> bytes:
 def may_be_sealed(head: bytes) -> bool:
     """Whether a file that begins with `head` has a seal, or had one before it was damaged."""
     text = b'{"bytes": '
-    return (
+    return bool(head) and (
         set(head[:_DIGITS]) <= set(b"0123456789abcdef")
         or head[_TEXT:].startswith(text)
         or any(head[1 << n :].startswith(_HDF5) for n in range(9, _MOST_ROOM.bit_length()))

@@ -2,11 +2,13 @@
 
 import json
 
+import h5py
 import numpy as np
 import pytest
 
 from pydnn import Batch, Key
-from pydnn.data import DataSet, save_table
+from pydnn.cli import predict
+from pydnn.data import DataSet, save_table, stored
 from pydnn.jobs.model import load_model
 
 STEPS = """
@@ -94,3 +96,65 @@ def test_files_of_other_examples_are_refused_in_one_line(folder, command):
     ):
         status, _, err = command("predict", "run", name)
         assert (status, message in err, err.count("\n")) == (2, True, 1), err
+
+
+@pytest.mark.parametrize("name", ["sequences.h5", "sequences.npz"])
+def test_the_test_part_of_a_data_set_is_predicted(folder, command, monkeypatch, name):
+    command("train", "steps.toml", "--run", "run", "--no-record")
+    with h5py.File("sequences.h5") as file:
+        np.savez("sequences.npz", **{key: file[key][()] for key in file})
+    test = sequences(7, 2)
+    P = load_model("run").predict_proba(test.X, lengths=test.lengths)
+    outs = [command("predict", "run", name, "--json")[1]]
+    if name.endswith("h5"):
+        outs += [command("predict", "run", name, "--json", f"--{m}mapped")[1] for m in ("", "no-")]
+        monkeypatch.setattr(predict, "MOST_INPUTS", 1)
+        monkeypatch.setattr(stored, "block_size", lambda shape: 3)
+        outs.append(command("predict", "run", name, "--json", "--mapped")[1])
+    for out in outs:
+        answers = json.loads(out)["predictions"]
+        assert [answer["example"] for answer in answers] == list(range(7))
+        assert [answer["probability"] for answer in answers] == pytest.approx(P.max(axis=0))
+
+
+def test_all_examples_of_a_data_set_without_a_test_part_are_predicted(folder, command):
+    command("train", "each.toml", "--run", "run", "--no-record")
+    whole = sequences(4, 5, each=True)
+    save_table("new.h5", DataSet(whole, whole.take(slice(0))))
+    answers = json.loads(command("predict", "run", "new.h5", "--mapped", "--json")[1])
+    assert [len(answer["steps"]) for answer in answers["predictions"]] == [1, 2, 3, 4]
+
+
+def test_a_data_set_of_other_examples_is_not_predicted(folder, command):
+    command("train", "steps.toml", "--run", "run", "--no-record")
+    points = Batch([[1.0, 2.0]], [[0, 1]])
+    save_table("points.h5", DataSet(points, points))
+    (folder / "damaged.h5").write_bytes(b"\x89HDF\r\n\x1a\n123")
+    for names, message in (
+        (["points.h5"], "examples have 1 features, but the model takes shape (5, 2)"),
+        (["points.h5", "points.h5"], "there are 2 files, expected one of examples"),
+        (["damaged.h5"], "damaged.h5 is not a readable HDF5 file"),
+    ):
+        status, _, err = command("predict", "run", *names)
+        assert (status, message in err, err.count("\n")) == (2, True, 1), err
+
+
+def test_each_command_that_loads_data_can_leave_it_in_its_file(folder, command):
+    assert command("train", "steps.toml", "--run", "run", "--mapped")[0] == 0
+    with h5py.File("sequences.h5") as file, h5py.File("chunks.h5", "w") as chunks:
+        for name in file:
+            chunks.create_dataset(name, data=file[name][()], compression="gzip")
+    for argv in (
+        ["evaluate", "run"],
+        ["replay", "run"],
+        ["resume", "run", "--iterations", "5"],
+        ["sweep", "steps.toml", "--seeds", "1"],
+        ["predict", "run", "sequences.h5"],
+    ):
+        status, _, err = command(*argv, "--mapped")
+        assert status == 0, err
+        other = ["chunks.h5"] if argv[0] == "predict" else ["--data", "chunks.h5"]
+        argv = argv[:2] if argv[0] != "sweep" else argv
+        status, _, err = command(*argv, *other, "--mapped")
+        assert (status, "compressed" in err) == (2, True), err
+        assert command(*argv, *other, "--no-mapped")[0] == 0
