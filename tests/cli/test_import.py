@@ -52,3 +52,14 @@ def test_progress_goes_to_a_terminal_only(command, here, monkeypatch):
     assert command("data", "import", "t.csv", "a.h5")[2] == ""
     monkeypatch.setattr(type(sys.stderr), "isatty", lambda self: True, raising=False)
     assert "writing: " in command("data", "import", "t.csv", "b.h5")[2]
+
+
+def test_an_empty_file_is_not_called_a_damaged_file_of_another_kind(command, here):
+    (here / "empty.csv").write_text("")
+    for argv in (
+        ["data", "import", "empty.csv", "t.h5"],
+        ["train", "--data", "empty.csv", "--target", "price"],
+    ):
+        status, _, err = command(*argv)
+        assert (status, err.count("\n")) == (2, 1)
+        assert "empty.csv is empty, expected a table" in err
