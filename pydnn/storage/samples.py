@@ -23,7 +23,7 @@ __all__ = ["Sample", "expect_same", "sample_of"]
 
 _BLOCKS = 64
 _BLOCK = 1 << 16  # bytes
-_SECOND = 1_000_000_000  # nanoseconds; some network file systems tell no shorter times
+_SECOND = 1_000_000_000  # nanoseconds; some network file systems keep no shorter times
 
 
 @attrs.frozen

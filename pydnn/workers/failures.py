@@ -16,7 +16,7 @@ __all__ = ["NoData", "TaskFailed", "as_error", "as_json"]
 
 
 class NoData(BadInput):
-    """The data of a task is not where it was sent to look for it, or it is other data there."""
+    """The data of a task is not at the place that the task names, or is other data there."""
 
 
 class TaskFailed(RuntimeError):  # noqa: N818

@@ -60,7 +60,7 @@ def test_labels_do_not_need_x(conversion, batch):
     assert whole.weights is None or labels.weights.tobytes() == whole.weights.tobytes()
 
 
-def test_other_functions_are_no_conversions_whatever_they_call_themselves():
+def test_other_functions_are_not_conversions_whatever_their_name():
     @attrs.frozen
     class Mine:
         name = "pixels"

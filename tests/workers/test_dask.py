@@ -26,7 +26,7 @@ from pydnn.runs import record, resume_run
 from pydnn.runs.state_arrays import state_fingerprint
 from pydnn.storage.mapped import open_stored
 from pydnn.training.selected import Selected
-from pydnn.workers import Spec, Task, dask, threads
+from pydnn.workers import Spec, Task, dask, sent_data, threads
 from pydnn.workers.encoding import decoded
 from pydnn.workers.joining import own_report
 from pydnn.workers.tasks import Kind
@@ -211,7 +211,25 @@ def mapped(folder, m=200):
     return Stored(open_stored(folder / "X.npy")["X"], np.arange(m) % 2)
 
 
-def test_a_worker_without_mapped_data_is_named_and_receives_examples(client, tmp_path):
+def test_a_worker_that_does_not_see_mapped_data_is_named_and_receives_examples(
+    client, monkeypatch, tmp_path
+):
+    data, recipe = mapped(tmp_path), attrs.evolve(RECIPE, iterations=3)
+    alone = state_fingerprint(nn.train(recipe, data).last)
+    placed = sent_data._place_of
+
+    def elsewhere(array):
+        return placed(array) | {"path": str(tmp_path / "elsewhere.npy")}
+
+    monkeypatch.setattr(sent_data, "_place_of", elsewhere)
+    line = r"every step: worker \S+: \S+elsewhere\.npy does not exist here"
+    with dask(client) as executor, pytest.warns(UserWarning, match=line) as warned:
+        trained = nn.train(recipe, data, executor=executor)
+    assert len(warned) == 1
+    assert state_fingerprint(trained.last) == alone
+
+
+def test_a_worker_whose_mapped_file_changes_is_named_and_receives_examples(client, tmp_path):
     data, recipe = mapped(tmp_path), attrs.evolve(RECIPE, iterations=3)
     alone = state_fingerprint(nn.train(recipe, data).last)
     with dask(client) as executor:
