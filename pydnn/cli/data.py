@@ -116,7 +116,9 @@ def _add_import(verbs: Commands) -> None:
         metavar="SRC",
         help="a CSV, TSV, Parquet, npz, npy or HDF5 file, or a folder of pictures",
     )
-    files.add_argument("out", type=path_of, metavar="OUT.h5", help="the file to write")
+    files.add_argument(
+        "out", type=path_of, metavar="OUT.h5", help="the file to write, .h5 or .hdf5"
+    )
     arrays = option_group(
         parser, "which arrays of an HDF5, npz or npy file", "big.h5 OUT.h5 --target labels"
     )

@@ -22,7 +22,14 @@ from typing import TypeAlias
 import attrs
 import numpy as np
 
-from pydnn.checks import AnyPath, BadInput, import_extra, path_of
+from pydnn.checks import (
+    AnyPath,
+    BadInput,
+    expect_known,
+    expect_shape,
+    import_extra,
+    path_of,
+)
 from pydnn.data.csv_files import CsvTable, HoldsTexts, open_csv
 from pydnn.data.frames import table_of
 from pydnn.data.image_folders import store_image_folder
@@ -96,7 +103,7 @@ def import_data(
     Args:
         source: A CSV or TSV file, a Parquet file (extra `parquet`), an npz or npy file, an HDF5
             file of any layout, or a folder of pictures (extra `image`).
-        path: The file to write, which must not exist yet.
+        path: The file to write, which must not exist yet; its name ends in .h5 or .hdf5.
         inputs: The name of the array of inputs in an HDF5 or npz file that does not call it
             train_X. It has one example per row.
         target: The name of the array of labels in such a file; for an npy file of inputs, the npy
@@ -109,8 +116,9 @@ def import_data(
             much in all.
 
     Raises:
-        BadInput: If the source is missing or damaged, changes while it is read, or is an imported
-            table already; or if the file exists or cannot be written.
+        BadInput: If the source is missing or damaged, changes while it is read, is an imported
+            table already, or holds arrays that no training takes; or if the file exists, has a name
+            of another kind, or cannot be written.
         MissingExtra: If the source needs a library that is not installed.
 
     Example:
@@ -125,6 +133,10 @@ def import_data(
     source, path = path_of(source), path_of(path)
     if path.exists():
         raise BadInput(f"{path} exists already, expected a new name: choose another.")
+    if path.suffix.lower() not in (".h5", ".hdf5"):
+        raise BadInput(
+            f"{path} is to be an HDF5 file, expected a name that ends in .h5 or .hdf5: give one."
+        )
     options: dict[str, object] = {"inputs": inputs, "target": target, "test": test}
     options |= {"image_size": image_size, "skip_unreadable": skip_unreadable}
     if source.is_dir():
@@ -414,14 +426,24 @@ def _examples(
         rows = max(1, _MOST // array.row_bytes)
         if rows > array.multiple:
             rows -= rows % array.multiple
-        first = 0
+        first, weight = 0, 0.0
         for block in array.blocks(rows):
             if block.dtype.kind == "f":
                 _expect_finite(source, name, block, first)
+            if name.endswith("_weights"):
+                _expect_within(source, name, block, first, 0, math.inf)
+                weight += float(block.sum(dtype=np.float64))
+            elif name.endswith("_lengths"):
+                steps = arrays[name.replace("lengths", "X")].shape[1]
+                _expect_within(source, name, block, first, 1, steps)
             yield block
             first += len(block)
             written += len(block) * math.prod(array.shape[1:]) * dtypes[name].itemsize
             on_progress("writing", written, total)
+        if name.endswith("_weights") and first and not weight:
+            raise BadInput(
+                f"{name} in {source} sums to 0, expected a number above 0: give some a weight."
+            )
         if name == large[-1]:
             for check in checks:
                 check()
@@ -455,6 +477,7 @@ def _expect_fitting(source: Path, name: str, array: Rows, arrays: Mapping[str, R
     if f"{part}_X" not in arrays or f"{part}_Y" not in arrays:
         missing = "X" if f"{part}_X" not in arrays else "Y"
         raise BadInput(f"{source} has {name} without {part}_{missing}, expected both: add it.")
+    expect_known("array", "train_X", arrays, place=source)
     if what == "X" and len(array.shape) < 2:
         raise BadInput(
             f"{name} in {source} has shape {array.shape}, expected ('m', 'n_x'): give one row per "
@@ -465,6 +488,22 @@ def _expect_fitting(source: Path, name: str, array: Rows, arrays: Mapping[str, R
             f"{name} in {source} has {array.shape[0]} rows, but the inputs have {rows}: give one "
             "row per example."
         )
+    if name == "train_X" and not math.prod(array.shape):
+        raise BadInput(
+            f"{name} in {source} has shape {array.shape}, expected examples with features: give "
+            "some data."
+        )
+    expected: tuple[int | str, ...] = ("m",)
+    if what in "XY":
+        like = arrays[f"train_{what}"].shape
+        expected = (*expected, *like[1:])
+        if "train_lengths" in arrays and like[1:2] == arrays["train_X"].shape[1:2]:
+            expected = ("m", "T", *like[2:])  # other steps than in training
+    shape = array.shape
+    if what == "Y" and math.prod(shape[1:]) == math.prod(like[1:]) == 1:
+        return  # one number each, with an axis of its own or without
+    hint = "give what the training part has" if what in "XY" else "give one per example"
+    expect_shape(f"{name} in {source}", np.broadcast_to(0.0, shape), expected, hint=hint)
 
 
 def _dtype_of(source: Path, name: str, array: Rows) -> AnyDType:
@@ -478,6 +517,20 @@ def _dtype_of(source: Path, name: str, array: Rows) -> AnyDType:
             "bytes: convert it."
         )
     return np.dtype(np.uint8) if dtype.kind == "b" else dtype.newbyteorder("<")
+
+
+def _expect_within(
+    source: Path, name: str, block: AnyArray, first: int, least: int, most: float
+) -> None:
+    """Refuse weights or lengths of which one is too small or too large."""
+    right = np.greater_equal(block, least) & np.less_equal(block, most)
+    if not right.all():
+        row = int(np.argmin(right))
+        expected = f"{least} or more" if most == math.inf else f"{least} to {most}"
+        raise BadInput(
+            f"{name} in {source} holds {block[row]} in row {first + row}, expected {expected}: "
+            "correct it, or leave the example out."
+        )
 
 
 def _expect_finite(source: Path, name: str, block: AnyArray, first: int) -> None:

@@ -326,6 +326,39 @@ REFUSED = {
         {"a": np.ones((3, 1)), "b": np.ones(4)}, {"target": "b"},
         "train_Y in .* has 4 rows, but the inputs have 3",
     ),
+    "no features": (
+        {"train_X": np.ones((3, 0)), "train_Y": np.ones(3)}, {}, r"\(3, 0\), expected examples with"
+    ),
+    "no rows": (
+        {"train_X": np.ones((0, 3)), "train_Y": np.ones(0)}, {}, r"\(0, 3\), expected examples with"
+    ),
+    "no training part": (
+        {"test_X": np.ones((3, 1)), "test_Y": np.ones(3)}, {}, "no array 'train_X' in"
+    ),
+    "negative weight": (
+        {"train_X": np.ones((3, 1)), "train_Y": np.ones(3), "train_weights": [1, 2, -1]}, {},
+        "train_weights in .* holds -1 in row 2, expected 0 or more",
+    ),
+    "no weight": (
+        {"train_X": np.ones((3, 1)), "train_Y": np.ones(3), "train_weights": np.zeros(3)}, {},
+        "train_weights in .* sums to 0, expected a number above 0",
+    ),
+    "two weights each": (
+        {"train_X": np.ones((3, 1)), "train_Y": np.ones(3), "train_weights": np.ones((3, 2))}, {},
+        r"train_weights in .* has shape \(3, 2\), expected \(m,\)",
+    ),
+    "length": (
+        {"train_X": np.ones((3, 4)), "train_Y": np.ones(3), "train_lengths": [1, 4, 5]}, {},
+        "train_lengths in .* holds 5 in row 2, expected 1 to 4",
+    ),
+    "test features": (
+        {"train_X": np.ones((3, 2)), "train_Y": np.ones(3), "test_X": np.ones((2, 3)),
+         "test_Y": np.ones(2)}, {}, r"test_X in .* has shape \(2, 3\), expected \(m, 2\)",
+    ),
+    "test labels": (
+        {"train_X": np.ones((3, 2)), "train_Y": np.ones(3), "test_X": np.ones((2, 2)),
+         "test_Y": np.ones((2, 2))}, {}, r"test_Y in .* has shape \(2, 2\), expected \(m,\)",
+    ),
     "one axis": ({"a": np.ones(3), "b": np.ones(3)}, {"target": "b"}, "expected .*'m', 'n_x'"),
     "not finite": (
         {"a": np.array([[1.0], [np.nan]]), "b": np.ones(2)}, {"target": "b"},
@@ -355,6 +388,23 @@ def test_what_cannot_be_imported_is_refused_and_leaves_nothing(tmp_path, case):
         import_data(path, tmp_path / "new.h5", **options)
     assert "\n" not in str(refusal.value)
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_test_sequences_of_other_lengths_are_imported(tmp_path):
+    def sequences(steps, m):
+        return Batch(np.ones((steps, 2, m)), np.ones((steps, m)), None, np.ones(m, int))
+
+    save_table(tmp_path / "a.h5", DataSet(sequences(3, 4), sequences(5, 2)))
+    import_data(tmp_path / "a.h5", tmp_path / "b.h5")
+    assert load_data_set(tmp_path / "b.h5") == load_data_set(tmp_path / "a.h5")
+
+
+def test_a_name_of_another_kind_of_file_is_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n")
+    for name in ("out.txt", "out", "out.csv"):
+        with pytest.raises(BadInput, match=f"{name} is .*expected a name that ends in .h5"):
+            import_data(tmp_path / "a.csv", tmp_path / name)
+    assert import_data(tmp_path / "a.csv", tmp_path / "out.HDF5").rows == 1
 
 
 def test_a_name_that_is_taken_and_a_missing_source_are_refused(tmp_path):
