@@ -624,8 +624,10 @@ def _mapped_arrays(
     except NotMappable as error:
         if in_windows:
             return open_chunked(path, shapes)
-        if mapped or (free is not None and size > free):
-            need = f"{readable(size)} in memory" + (f", of {readable(free)} free" if free else "")
+        if mapped:
+            raise
+        if free is not None and size > free:
+            need = f"{readable(size)} in memory, of {readable(free)} free"
             raise BadInput(f"examples would take {need}, but {error}") from error
         return None
 

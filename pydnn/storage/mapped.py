@@ -32,7 +32,7 @@ from pydnn.checks import (
 from pydnn.free_memory import free_memory
 from pydnn.records import AnyArray, AnyDType, as_dtype, as_tuple, freeze, keep_readonly
 from pydnn.storage.files import RESTORE, open_regular
-from pydnn.storage.hdf5 import dataset_in, hdf5_in, naming_damage, shapes_in
+from pydnn.storage.hdf5 import dataset_in, form_of, hdf5_in, naming_damage, shapes_in
 from pydnn.storage.npy import NPY_DAMAGE, NPY_MAGIC, Member, dtype_of_numbers, npy_header
 from pydnn.storage.raw_hdf5 import expect_numpy_numbers
 
@@ -224,6 +224,9 @@ def _has_numbers(file: h5py.File, name: str) -> bool:
         return dataset.ndim > 0 and dataset.dtype.kind in _KINDS
 
 
+_ELSEWHERE = "is kept in other files"
+
+
 def _in_hdf5(path: Path, file: h5py.File, name: str, size: int) -> StoredArray:
     with naming_damage(where := f"{name} in {path}"):
         dataset = dataset_in(file, name, where)
@@ -232,7 +235,7 @@ def _in_hdf5(path: Path, file: h5py.File, name: str, size: int) -> StoredArray:
         plan = dataset.id.get_create_plist()
         form = None
         if dataset.is_virtual or dataset.external:
-            form = "is kept in other files"
+            form = _ELSEWHERE
         elif plan.get_nfilters():
             form = "is compressed or checked in chunks"
         elif plan.get_layout() == h5py.h5d.CHUNKED:
@@ -240,7 +243,11 @@ def _in_hdf5(path: Path, file: h5py.File, name: str, size: int) -> StoredArray:
         elif plan.get_layout() != h5py.h5d.CONTIGUOUS:
             form = "is stored in the file's header"
         if form is not None:
-            raise NotMappable(f"{where} {form}, expected one block: {_advice(path)}.")
+            advice = "copy all of it into one file, e.g. with h5py"
+            if form != _ELSEWHERE:
+                form_of(file, name)  # refuses what an import would refuse, such as a false size
+                advice = _advice(path)
+            raise NotMappable(f"{where} {form}, expected one block: {advice}.")
         expect_numpy_numbers(where, dataset)
         array = StoredArray(path, dataset.id.get_offset() or 0, shape, dtype)
         stored = dataset.id.get_storage_size() if array.offset else 0
@@ -254,8 +261,11 @@ def _in_hdf5(path: Path, file: h5py.File, name: str, size: int) -> StoredArray:
 
 def _expect_numbers(path: Path, where: str, dtype: AnyDType, axes: int) -> None:
     if dtype.kind not in _KINDS or dtype.itemsize > _LARGEST or not axes:
-        what = dtype if axes else f"a single {dtype}"
-        raise NotMappable(
-            f"{where} holds {what}, expected integers or floats of at most {_LARGEST} bytes with "
-            f"one example per row: {_advice(path)}."
-        )
+        what, expected, advice = dtype, "numbers", "convert it"
+        if not axes:
+            what, expected, advice = f"a single {dtype}", "one example per row", "save rows"
+        elif dtype.kind == "b":
+            expected, advice = "integers or floats", _advice(path)
+        elif dtype.kind == "f":
+            expected = f"floats of at most {_LARGEST} bytes"
+        raise NotMappable(f"{where} holds {what}, expected {expected}: {advice}.")

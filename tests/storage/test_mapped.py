@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pydnn import BadInput
+from pydnn.data import import_data
 from pydnn.storage.hdf5 import write_hdf5
 from pydnn.storage.mapped import NotMappable, StoredArray, open_stored
 
@@ -96,7 +97,7 @@ REFUSED = {
     ),
     "header": (compact, "stored in the file's header"),
     "truth values": (lambda f: f.create_dataset("a", data=[True]), "holds bool, expected integers"),
-    "complex": (lambda f: f.create_dataset("a", data=[1j]), "holds complex128, expected"),
+    "complex": (lambda f: f.create_dataset("a", data=[1j]), "holds complex128, expected numbers"),
     "texts": (lambda f: f.create_dataset("a", data=["x"]), "holds object, expected"),
     "records": (lambda f: f.create_dataset("a", (3,), "f8,i4"), "holds .*, expected"),
     "a number": (lambda f: f.create_dataset("a", data=1.0), "holds a single float64, expected"),
@@ -109,8 +110,15 @@ def test_sound_arrays_that_cannot_be_mapped_are_refused_with_what_to_do(tmp_path
         fill(file)
     with pytest.raises(NotMappable, match=f"a in .* {message}") as refusal:
         open_stored(tmp_path / "a.h5", ["a"])
-    assert "pydnn data import" in str(refusal.value)
+    copied = {"chunks", "gzip", "checksums", "header", "truth values"}  # what an import takes
+    imported = message in [REFUSED[name][1] for name in copied]
+    assert ("pydnn data import" in str(refusal.value)) is imported
     assert "\n" not in str(refusal.value)
+    if not imported:
+        with h5py.File(tmp_path / "a.h5", "a") as file:
+            file["labels"] = np.zeros(9)
+        with pytest.raises(BadInput):
+            import_data(tmp_path / "a.h5", tmp_path / "b.h5", inputs="a", target="labels")
 
 
 STRANGE = {
@@ -120,6 +128,9 @@ STRANGE = {
     "no shape": (lambda f: f.create_dataset("a", data=h5py.Empty("f8")), "is empty"),
     "never written": (
         lambda f: f.create_dataset("a", (1 << 40,), "f8"), "claims the shape .* has 0 bytes of it"
+    ),
+    "a false size in chunks": (
+        lambda f: f.create_dataset("a", (1 << 47, 1), "f8", chunks=(1 << 20, 1)), "claims|has "
     ),
     "a format of its own": (odd_format, "in a format that NumPy does not have"),
 }  # fmt: skip
