@@ -49,6 +49,7 @@ __all__ = [
     "is_count",
     "is_shape",
     "known_options",
+    "not_finite",
     "path_of",
     "plain_number",
     "printable",
@@ -285,10 +286,13 @@ def expect_finite(name: str, array: NDArray[np.generic]) -> None:
     finite = np.isfinite(array)
     if not finite.all():
         index = tuple(int(i) for i in np.argwhere(~finite)[0])
-        where = f"in row {index[0]}, column {index[1]}" if len(index) == 2 else f"at index {index}"
-        raise BadInput(
-            f"{name} holds {array[index]} {where}, expected finite numbers: remove or replace it."
-        )
+        raise not_finite(name, array[index], index)
+
+
+def not_finite(name: str, value: object, index: tuple[int, ...]) -> BadInput:
+    """The refusal of an entry of an array that is NaN or infinite, by its place."""
+    where = f"in row {index[0]}, column {index[1]}" if len(index) == 2 else f"at index {index}"
+    return BadInput(f"{name} holds {value} {where}, expected finite numbers: remove or replace it.")
 
 
 def plain_number(value: object) -> object:

@@ -165,7 +165,7 @@ def _answers(
     """The answers for each example, and whether there is one for each of its steps."""
     few, start = math.prod(examples.shape) * examples.count <= MOST_INPUTS, 0
     for block in [examples.in_memory()] if few else examples.blocks():
-        expect_finite_from(start, block, ["X"])
+        expect_finite_from(start, block, ["X"], examples)
         names_of_examples = [f"example {start + number}" for number in range(block.count)]
         task, P = predicted(model, block.X, names_of_examples, lengths=block.lengths)
         if P.ndim > 3:

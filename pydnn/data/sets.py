@@ -734,7 +734,7 @@ def _read_part(file: _InHDF5 | _InNpz, part: str) -> Examples:
     if file.holds(f"{part}_weights"):
         rows["weights"] = file.numbers(f"{part}_weights", (len(X),))[:, np.newaxis]
     for name, table in rows.items():
-        expect_finite(f"{part}_{name}", table)
+        expect_finite(f"{part}_{name} in {file.place}", table)
     arrays = {name: _columns(table) for name, table in rows.items()}
     lengths = None
     if file.holds(f"{part}_lengths"):

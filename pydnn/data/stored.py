@@ -181,6 +181,12 @@ class Stored:
         """Whether the examples are sequences with lengths."""
         return self.lengths is not None
 
+    def file_of(self, name: str) -> str:
+        """Words for the file that an array is in, " in FILE"; "" if it is in memory."""
+        array = getattr(self, name)
+        array = array.array if isinstance(array, StoredColumns) else array
+        return f" in {array.path}" if isinstance(array, StoredArray | ChunkedArray) else ""
+
     def take(self, which: slice | Rows) -> Batch:
         """Some examples as a batch in memory, by a slice or by their numbers.
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pydnn.batches import together
-from pydnn.checks import BadInput, Json, expect_finite
+from pydnn.checks import BadInput, Json, expect_finite, not_finite
 from pydnn.data.stored import Stored
 from pydnn.data.stored_tables import StoredTableBatch
 from pydnn.data.tables import Table, TableBatch, TableExamples
@@ -332,19 +332,30 @@ def expect_finite_in_files(data: Stored, what: str) -> None:
         return
     size = block_size(data.shape)
     for number, block in enumerate(data.blocks()):
-        expect_finite_from(number * size, block, names)
+        expect_finite_from(number * size, block, names, data)
 
 
-def expect_finite_from(start: int, block: Batch, names: Iterable[str]) -> None:
-    """Refuse an array of a block that is not finite; `start` is the number of its first example."""
+def expect_finite_from(
+    start: int, block: Batch, names: Iterable[str], examples: Examples | None = None
+) -> None:
+    """Refuse an array of a block that is not finite.
+
+    Args:
+        start: The number of its first example.
+        block: The block.
+        names: The names of its arrays that are looked at.
+        examples: The examples, if they are `Stored`, of which the block is a part: the refusal
+            then names the row, as in a file, and the file.
+    """
     for name in names:
         array = getattr(block, name)
         if array is not None and not (finite := np.isfinite(array)).all():
             *place, example = (int(i) for i in np.argwhere(~finite)[0])
-            raise BadInput(
-                f"{name} holds {array[(*place, example)]} at {tuple(place)} of example "
-                f"{start + example}, expected finite numbers: remove or replace it."
-            )
+            value, number = array[(*place, example)], start + example
+            if not isinstance(examples, Stored):
+                raise not_finite(name, value, (*place, number))
+            row = number if examples.only_rows is None else int(examples.only_rows[number])
+            raise not_finite(f"{name}{examples.file_of(name)}", value, (row, *place))
     if "weights" in names and block.weights is not None and not (right := block.weights >= 0).all():
         example = int(np.argmin(right))
         raise BadInput(

@@ -180,7 +180,7 @@ def score_on(model: Model, examples: Examples, *, by_class: bool = False) -> Sco
         elif block.count == examples.count:
             expect_finite("X", block.X)
         else:
-            expect_finite_from(start, block, ["X"])
+            expect_finite_from(start, block, ["X"], examples)
         names = [f"example {start + number}" for number in range(block.count)]
         task, P = predicted(model, X, names, lengths=block.lengths)
         start += block.count

@@ -172,3 +172,19 @@ def test_a_mapped_data_set_can_be_saved_again(file, tmp_path):
     save_table(tmp_path / "again.h5", data)
     again = load_table(tmp_path / "again.h5")
     assert again == DataSet(data.train.in_memory(), data.test.in_memory())
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+@pytest.mark.parametrize("name", ["X", "Y"])
+def test_a_number_that_is_missing_is_refused_in_one_form_with_its_file(tmp_path, name, mapped):
+    arrays = {"train_X": np.ones((9, 2)), "train_Y": np.ones((9, 2))}
+    arrays[f"train_{name}"][5, 1] = np.nan
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for key, array in arrays.items():
+            file[key] = array
+    one = Recipe(
+        "a", "dense(2)", "mean_squared()", "adam()", 2, validation=0.5, batches="mini_batches(2)"
+    )
+    message = rf"{name} in .*a\.h5 holds nan in row 5, column 1, expected finite numbers"
+    with pytest.raises(BadInput, match=message):
+        train(one, load_data_set(tmp_path / "a.h5", mapped=mapped))

@@ -74,7 +74,7 @@ def test_a_number_that_is_not_finite_is_located_by_its_row_in_the_table(table, n
         del file[name]
         file[name] = rows if name == "test_X" else rows[:, 0] if rows.shape[1] == 1 else rows
         column = rows.shape[1] - 1
-    with pytest.raises(BadInput, match=f"^{name} holds nan in row 1, column {column}, expected"):
+    with pytest.raises(BadInput, match=f"^{name} in .* holds nan in row 1, column {column}, "):
         load_table(table)
 
 
@@ -287,7 +287,7 @@ def test_arrays_have_their_examples_first_in_files(tmp_path, kind):
         ({"train_Y": np.zeros(3)}, r"train_Y in .* has shape \(3,\), expected \(2,\)"),
         ({"train_Y": np.array(["a", "b"])}, r"train_Y in .* holds <U1, expected numbers"),
         ({"train_X": np.zeros(2)}, r"train_X in .* has shape \(2,\), expected \(m, n_x\)"),
-        ({"train_X": np.full((2, 4, 3), np.nan)}, r"^train_X holds nan at index \(0, 0, 0\)"),
+        ({"train_X": np.full((2, 4, 3), np.nan)}, r"^train_X in .* holds nan at index \(0, 0, 0\)"),
         ({"classes": np.zeros(2)}, r"classes in .* holds float64, expected texts"),
         (
             {"test_X": np.zeros((1, 4, 2)), "test_Y": np.zeros(1)},

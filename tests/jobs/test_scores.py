@@ -64,9 +64,18 @@ def set_nan(name, *index):
 
 
 DAMAGE = {
-    "nan in test_X": (lambda: set_nan("test_X", 3, 1), "test_X holds nan in row 3, column 1"),
-    "nan in test_Y": (lambda: set_nan("test_Y", 4, 0), "test_Y holds nan in row 4, column 0"),
-    "nan in train_X": (lambda: set_nan("train_X", 2, 0), "train_X holds nan in row 2, column 0"),
+    "nan in test_X": (
+        lambda: set_nan("test_X", 3, 1),
+        "test_X in t.h5 holds nan in row 3, column 1",
+    ),
+    "nan in test_Y": (
+        lambda: set_nan("test_Y", 4, 0),
+        "test_Y in t.h5 holds nan in row 4, column 0",
+    ),
+    "nan in train_X": (
+        lambda: set_nan("train_X", 2, 0),
+        "train_X in t.h5 holds nan in row 2, column 0",
+    ),
     "a class of the test part alone": (lambda: put("test_Y", [0, 1, 2, 3, 1]), "label 3"),
     "a negative label": (lambda: put("test_Y", [0, -1, 2, 0, 1]), "label -1"),
     "half a label": (lambda: put("test_Y", [0, 0.5, 2, 0, 1]), "label 0.5"),
@@ -104,7 +113,7 @@ def test_evaluate_locates_what_is_not_finite(command, work, name):
     for options in ((), ("--json",)):
         status, out, err = command("evaluate", "runs/0001", *options)
         assert (status, out) == (2, "")
-        assert f"{name} holds nan in row 1, column 0" in err
+        assert f"{name} in {Path('t.h5').resolve()} holds nan in row 1, column 0" in err
 
 
 @pytest.mark.parametrize("rows", [0, None])
