@@ -51,7 +51,7 @@ def add_to(commands: Commands) -> None:
         "folder",
         nargs="?",
         type=run_folder_of,
-        metavar="RUN",
+        metavar="RUN|RECIPE",
         help="the folder of a recorded run; with --cluster also the file of a recipe",
     )
     run.add_argument(

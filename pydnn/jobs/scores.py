@@ -78,12 +78,12 @@ class Score:
 
     @property
     def confusion_table(self) -> list[tuple[str, ...]]:
-        """How many examples of each class (row) were taken for each class (column), in words."""
+        """How many examples of each class (row) the model predicts as each (column), in words."""
         if not self.confusion:
             return []
         rows = zip(self.classes, self.confusion, strict=True)
         return [
-            ("class \\ taken for", *self.classes),
+            ("class \\ predicted as", *self.classes),
             *((name, *map(str, row)) for name, row in rows),
         ]
 

@@ -27,7 +27,7 @@ _MARKERS = "osD^v<>"
 def plot_confusion(
     counts: ArrayLike, names: Sequence[str] | None = None, *, title: str = "Confusion"
 ) -> Figure:
-    """Plot a confusion matrix: how many examples of each class (row) were taken for each (column).
+    """Plot a confusion matrix: how many examples of a class (row) are predicted as each (column).
 
     Args:
         counts: The counts (K, K), e.g. from `nn.metrics.confusion_matrix`.
@@ -51,7 +51,7 @@ def plot_confusion(
     expect_shape("counts", table, (K, K), hint="give one row and one column per class")
     labels = [shown(name, 30) for name in (names or map(str, range(K)))]
     side = min(4.0 + 0.35 * K, 12.0)
-    figure, axes = axes_of(title, x_label="taken for", y_label="class", size=(side, side))
+    figure, axes = axes_of(title, x_label="predicted as", y_label="class", size=(side, side))
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     axes.grid(visible=False)
     axes.imshow(shares, cmap=MAP, vmin=0, vmax=1)
@@ -68,7 +68,7 @@ def plot_confusion(
 def plot_roc(
     curves: Mapping[str, tuple[ArrayLike, ArrayLike]], *, title: str = "ROC curve"
 ) -> Figure:
-    """Plot ROC curves: the share of true positives against that of false ones.
+    """Plot ROC curves: the true positive rate against the false positive rate.
 
     Args:
         curves: By name, the scores (m,) and whether each example is positive (m,).
@@ -90,8 +90,8 @@ def plot_roc(
         raise BadInput("there are no curves, expected one or more: give scores and labels.")
     figure, axes = axes_of(
         title,
-        x_label="share of false positives",
-        y_label="share of true positives",
+        x_label="false positive rate",
+        y_label="true positive rate",
         size=(4.6, 4.6),
     )
     axes.plot([0, 1], [0, 1], color="gray", linewidth=0.8, linestyle=(0, (1, 2)))

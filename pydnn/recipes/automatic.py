@@ -125,7 +125,7 @@ def recipe_for(
     }
     if not _holds_back(changes) and "watch" not in changes:
         entries |= {"watch": "", "patience": 0}  # since there is nothing to watch
-    recipe = Recipe(**entries | changes)
+    recipe = _measured(Recipe(**entries | changes), changes)
     if "loss" in changes:
         loss = build(recipe.loss, family="loss")
     else:
@@ -155,10 +155,14 @@ def _recipe_for_text(
         # Windows of a text may belong to streams, which a validation part would tear apart.
         watched = {"evaluate_every": 100, "watch": "validation cost", "patience": 300}
         entries |= {"validation": 0.1, **watched}
-    recipe = Recipe(**entries | changes)
-    if recipe.watch and recipe.iterations < recipe.evaluate_every and "watch" not in changes:
-        recipe = attrs.evolve(recipe, watch="", patience=0)  # nothing would be measured
-    return recipe
+    return _measured(Recipe(**entries | changes), changes)
+
+
+def _measured(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
+    """The recipe with measurements as often as its iterations allow, at least one at the end."""
+    if "evaluate_every" in changes or recipe.evaluate_every <= recipe.iterations:
+        return recipe
+    return attrs.evolve(recipe, evaluate_every=recipe.iterations)
 
 
 def _holds_back(changes: dict[str, Any]) -> bool:

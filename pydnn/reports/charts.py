@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import attrs
 import numpy as np
@@ -22,7 +22,6 @@ __all__ = [
     "STYLES",
     "Series",
     "bar_chart",
-    "dot_chart",
     "line_chart",
     "number",
     "scrolling",
@@ -364,54 +363,6 @@ def bar_chart(
         for a, b, n in zip(places[:-1], places[1:], heights, strict=True)
     ]
     return _figure(title, parts, [], facts, table([x_label or "from, to", y_label], rows))
-
-
-def dot_chart(
-    title: str, groups: Mapping[str, Sequence[float]], *, x_label: str, y_label: str
-) -> Markup:
-    """A dot for each number of each group, and a line at the mean of each group.
-
-    Example:
-        >>> groups = {"0.1": [0.8, 0.9], "0.3": [0.7]}
-        >>> chart = dot_chart("Rate", groups, x_label="rate", y_label="accuracy")
-        >>> chart.count("<circle"), chart.count('class="mean')
-        (3, 2)
-    """
-    finite = {name: [v for v in values if math.isfinite(v)] for name, values in groups.items()}
-    numbers = _floats([v for values in finite.values() for v in values])
-    if not numbers.size:
-        return _nothing(title)
-    y = _axis(numbers, _HEIGHT - _BOTTOM, _TOP, log=False, zero=False)
-    x = _Axis(-0.5, len(finite) - 0.5, _LEFT, _WIDTH - _RIGHT)
-    bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
-    parts = [
-        part
-        for part in _grid(attrs.evolve(x, low=0.0, high=0.0), y, x_label, y_label)
-        if 'class="tick"' not in part and f'y="{bottom + 17}"' not in part
-    ]
-    half = min(24.0, (right - _LEFT) / len(finite) / 3)
-    rows = []
-    for i, (name, values) in enumerate(finite.items()):
-        across = float(x(i))
-        parts.append(element("text", _short(name), x=_unit(across), y=bottom + 17, class_="middle"))
-        for value in values[:_MOST_DOTS]:
-            parts.append(
-                element("circle", cx=_unit(across), cy=_unit(float(y(value))), r="3", class_="s0")
-            )
-        if values:
-            mean = sum(values) / len(values)
-            up = _unit(float(y(mean)))
-            line = f"M{_unit(across - half)} {up}H{_unit(across + half)}"
-            parts.append(element("path", d=line, class_="mean s1"))
-            ends = f"{number(min(values))} to {number(max(values))}"
-            rows.append([name, number(mean), ends, str(len(values))])
-    facts = "; ".join(f"{name}: mean {mean} of {count}" for name, mean, _, count in rows)
-    listed = table([x_label, f"mean {y_label}", "range", "runs"], rows)
-    return _figure(title, parts, [], facts, listed)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 14 else name[:13] + "…"
 
 
 def table(

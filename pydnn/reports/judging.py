@@ -66,7 +66,7 @@ class Judged:
         return given
 
     @property
-    def taken(self) -> FloatArray:
+    def predicted_class(self) -> FloatArray:
         """The predicted class of each column (1, m)."""
         return classes_of(self.P) if self.task == "two classes" else most_likely(self.P)
 
@@ -94,34 +94,40 @@ def judged(model: Model, data: DataSet | Examples) -> Judged:
     return Judged(part, task, batch, P, Y, names_of(model, task, len(P)), examples.count)
 
 
-def judgment(found: Judged) -> Iterator[Markup]:
+def judgment(predictions: Judged) -> Iterator[Markup]:
     """Tables and charts of the predictions."""
-    what = "steps of examples" if found.of_steps else "examples"
-    some = "" if found.batch.count == found.total else f"the first {found.batch.count:,} of "
-    yield element(
-        "p", f"Judged on {some}{found.total:,} examples of the {found.part} part.", class_="note"
+    what = "steps of examples" if predictions.of_steps else "examples"
+    some = (
+        ""
+        if predictions.batch.count == predictions.total
+        else f"the first {predictions.batch.count:,} of "
     )
-    if found.task in ("two classes", "many classes"):
-        assert found.names is not None
-        yield from _confusion(found, found.names)
-        charts = [_roc(found, found.names), _calibration(found, what)]
+    yield element(
+        "p",
+        f"Judged on {some}{predictions.total:,} examples of the {predictions.part} part.",
+        class_="note",
+    )
+    if predictions.task in ("two classes", "many classes"):
+        assert predictions.names is not None
+        yield from _confusion(predictions, predictions.names)
+        charts = [_roc(predictions, predictions.names), _calibration(predictions, what)]
         yield element("div", *charts, class_="charts")
-    elif found.task == "several labels":
-        assert found.names is not None
-        yield element("div", _roc(found, found.names), class_="charts")
+    elif predictions.task == "several labels":
+        assert predictions.names is not None
+        yield element("div", _roc(predictions, predictions.names), class_="charts")
     else:
-        yield element("div", *_residuals(found), class_="charts")
+        yield element("div", *_residuals(predictions), class_="charts")
 
 
-def _confusion(found: Judged, names: Sequence[str]) -> Iterator[Markup]:
-    counts = confusion_matrix(found.taken, found.Y, classes=len(names))
+def _confusion(predictions: Judged, names: Sequence[str]) -> Iterator[Markup]:
+    counts = confusion_matrix(predictions.predicted_class, predictions.Y, classes=len(names))
     if len(names) > _MOST_CLASSES:
         off = counts - np.diag(np.diag(counts))
         order = np.argsort(-off, axis=None, kind="stable")[:_MOST_CLASSES]
         pairs = [np.unravel_index(i, off.shape) for i in order]
         rows = [[names[i], names[j], number(float(off[i, j]))] for i, j in pairs if off[i, j]]
         yield table(
-            ["class", "taken for", "times"],
+            ["class", "predicted as", "times"],
             rows,
             caption="The most frequent confusions",
             texts=2,
@@ -136,7 +142,7 @@ def _confusion(found: Judged, names: Sequence[str]) -> Iterator[Markup]:
         ]
         rows_of_cells.append(element("tr", element("th", name, scope="row"), *cells))
     head = element("tr", element("td"), *(element("th", name, scope="col") for name in names))
-    caption = "Examples of each class (row) by the class that they were taken for (column)"
+    caption = "Examples of each class (row) by the class that the model predicts (column)"
     inner = element(
         "table",
         element("thead", head),
@@ -146,14 +152,14 @@ def _confusion(found: Judged, names: Sequence[str]) -> Iterator[Markup]:
     yield scrolling(inner, caption, caption)
 
 
-def _roc(found: Judged, names: Sequence[str]) -> Markup:
+def _roc(predictions: Judged, names: Sequence[str]) -> Markup:
     """The shares of false and true positives at every threshold, for each class or label."""
-    if found.task == "two classes":
-        rows = [(names[1], found.P[0], found.Y[0] == 1)]
-    elif found.task == "several labels":
-        rows = [(n, p, y == 1) for n, p, y in zip(names, found.P, found.Y, strict=True)]
+    if predictions.task == "two classes":
+        rows = [(names[1], predictions.P[0], predictions.Y[0] == 1)]
+    elif predictions.task == "several labels":
+        rows = [(n, p, y == 1) for n, p, y in zip(names, predictions.P, predictions.Y, strict=True)]
     else:
-        rows = [(n, found.P[k], found.Y[0] == k) for k, n in enumerate(names)]
+        rows = [(n, predictions.P[k], predictions.Y[0] == k) for k, n in enumerate(names)]
     curves = []
     for name, probabilities, positive in rows[:STYLES]:
         if positive.all() or not positive.any():
@@ -165,16 +171,20 @@ def _roc(found: Judged, names: Sequence[str]) -> Markup:
     return line_chart(
         f"ROC curve{more}",
         curves,
-        x_label="share of other examples taken for it",
-        y_label="share of its examples found",
+        x_label="false positive rate",
+        y_label="true positive rate",
         diagonal=True,
     )
 
 
-def _calibration(found: Judged, what: str) -> Markup:
+def _calibration(predictions: Judged, what: str) -> Markup:
     """How often predictions are right, by the probability that the model gave them."""
-    sure = found.P[0] if found.task == "two classes" else found.P.max(axis=0)
-    right = found.Y[0] == 1 if found.task == "two classes" else found.taken[0] == found.Y[0]
+    sure = predictions.P[0] if predictions.task == "two classes" else predictions.P.max(axis=0)
+    right = (
+        predictions.Y[0] == 1
+        if predictions.task == "two classes"
+        else predictions.predicted_class[0] == predictions.Y[0]
+    )
     means, shares, _ = calibration_curve(sure, right)
     return line_chart(
         "Calibration",
@@ -185,9 +195,9 @@ def _calibration(found: Judged, what: str) -> Markup:
     )
 
 
-def _residuals(found: Judged) -> Iterator[Markup]:
-    for row, (P, Y) in enumerate(zip(found.P[:2], found.Y[:2], strict=True)):
-        of = f", output {row}" if len(found.P) > 1 else ""
+def _residuals(predictions: Judged) -> Iterator[Markup]:
+    for row, (P, Y) in enumerate(zip(predictions.P[:2], predictions.Y[:2], strict=True)):
+        of = f", output {row}" if len(predictions.P) > 1 else ""
         order = np.argsort(Y, kind="stable")
         yield line_chart(
             f"Predicted and true{of}",
@@ -202,51 +212,66 @@ def _residuals(found: Judged) -> Iterator[Markup]:
 
 
 def mistakes(
-    found: Judged, *, image_shape: tuple[int, ...] | None, vocabulary: Vocabulary | None
+    predictions: Judged, *, image_shape: tuple[int, ...] | None, vocabulary: Vocabulary | None
 ) -> Iterator[Markup]:
     """The examples that the predictions are most wrong about, as what they are."""
-    if found.of_steps or found.task == "several labels":
+    if predictions.of_steps or predictions.task == "several labels":
         return
-    m = found.batch.count
-    if found.task == "regression":
-        far = np.abs(found.P - found.Y).max(axis=0)
+    m = predictions.batch.count
+    if predictions.task == "regression":
+        far = np.abs(predictions.P - predictions.Y).max(axis=0)
     else:
-        far = np.where(found.taken[0] == found.Y[0], -1.0, 1 - found.of_true_class)
+        far = np.where(
+            predictions.predicted_class[0] == predictions.Y[0], -1.0, 1 - predictions.of_true_class
+        )
     worst = [i for i in np.argsort(-far, kind="stable")[: min(_SHOWN, m)].tolist() if far[i] > 0]
     if not worst:
         yield element("p", "No example is wrong.", class_="note")
         return
-    shape = found.batch.shape
-    if image_shape is not None and isinstance(found.batch, Batch):
+    shape = predictions.batch.shape
+    if image_shape is not None and isinstance(predictions.batch, Batch):
         yield element(
             "div",
             *(
                 element(
                     "figure",
-                    picture(found.batch.X[..., i].reshape(image_shape), f"example {i}"),
-                    element("figcaption", f"{i}: {_verdict(found, i)}"),
+                    picture(predictions.batch.X[..., i].reshape(image_shape), f"example {i}"),
+                    element("figcaption", f"{i}: {_verdict(predictions, i)}"),
                 )
                 for i in worst
             ),
             class_="pictures",
         )
-    elif isinstance(found.batch, TableBatch):
-        values = found.batch.table.take(np.array(worst))
+    elif isinstance(predictions.batch, TableBatch):
+        values = predictions.batch.table.take(np.array(worst))
         cells = [values.texts(name) for name in values.names]
         rows = [
-            [str(i), _verdict(found, i), *(c[k] or "" for c in cells)] for k, i in enumerate(worst)
+            [str(i), _verdict(predictions, i), *(c[k] or "" for c in cells)]
+            for k, i in enumerate(worst)
         ]
         yield table(["row", "verdict", *values.names], rows, texts=2)
     elif vocabulary is not None and len(shape) == 1:
-        rows = [[str(i), _verdict(found, i), vocabulary.text(found.batch.X[:, i])] for i in worst]
+        rows = [
+            [str(i), _verdict(predictions, i), vocabulary.text(predictions.batch.X[:, i])]
+            for i in worst
+        ]
         yield table(["example", "verdict", "text"], rows, texts=3)
     else:
-        yield table(["example", "verdict"], [[str(i), _verdict(found, i)] for i in worst], texts=2)
+        yield table(
+            ["example", "verdict"], [[str(i), _verdict(predictions, i)] for i in worst], texts=2
+        )
 
 
-def _verdict(found: Judged, i: int) -> str:
-    if found.names is None:
-        p, y = (", ".join(number(v) for v in array[:, i].tolist()) for array in (found.P, found.Y))
+def _verdict(predictions: Judged, i: int) -> str:
+    if predictions.names is None:
+        p, y = (
+            ", ".join(number(v) for v in array[:, i].tolist())
+            for array in (predictions.P, predictions.Y)
+        )
         return f"predicted {p}, true {y}"
-    taken, true = (found.names[int(array[0, i])] for array in (found.taken, found.Y))
-    return f"taken for {taken}, is {true} (given {number(float(found.of_true_class[i]), 2)})"
+    predicted_name, true = (
+        predictions.names[int(array[0, i])]
+        for array in (predictions.predicted_class, predictions.Y)
+    )
+    probability = number(float(predictions.of_true_class[i]), 2)
+    return f"predicted as {predicted_name}, is {true} (probability {probability})"

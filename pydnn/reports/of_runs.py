@@ -46,7 +46,7 @@ def report_of_runs(runs: Sequence[Run]) -> str:
     groups = _groups(runs, names)
     sections = [
         Section("differences", "What differs", list(_differences(runs, names))),
-        Section("results", "What came of it", [_results(runs, names)]),
+        Section("results", "Results", [_results(runs, names)]),
         Section("curves", "Curves", [element("div", *_curves(runs, groups), class_="charts")]),
         Section("repeated", "Runs that should be equal", list(_repeated(runs, names))),
         Section("recipes", "Recipes", list(_recipes(runs, names))),

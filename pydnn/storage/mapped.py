@@ -261,7 +261,7 @@ def _in_hdf5(path: Path, file: h5py.File, name: str, size: int) -> StoredArray:
 
 def _expect_numbers(path: Path, where: str, dtype: AnyDType, axes: int) -> None:
     if dtype.kind not in _KINDS or dtype.itemsize > _LARGEST or not axes:
-        what, expected, advice = dtype, "numbers", "convert it"
+        what, expected, advice = str(dtype), "numbers", "convert it"
         if not axes:
             what, expected, advice = f"a single {dtype}", "one example per row", "save rows"
         elif dtype.kind == "b":

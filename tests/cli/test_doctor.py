@@ -219,3 +219,9 @@ def test_the_report_on_a_cluster_can_be_about_a_recipe(command, run_folder):
 def test_one_worker_does_not_pay(command, monkeypatch):
     monkeypatch.setattr("pydnn.workers.dask", lambda address, on_refused: threads(1))
     assert "gain nothing: there is one worker" in command("--cluster", "tcp://a:1")[1]
+
+
+def test_the_usage_names_runs_and_recipes(capsys):
+    with pytest.raises(SystemExit):
+        main(["doctor", "--help"])
+    assert "[RUN|RECIPE]" in capsys.readouterr().out

@@ -155,7 +155,7 @@ def test_evaluate_prints_each_class_and_the_confusion_matrix(trained, command):
     lines = out.splitlines()
     assert lines[0].startswith("test accuracy")
     assert [line.split()[0] for line in lines[2:4]] == ["bad", "good"]
-    assert lines[5].split() == ["class", "\\", "taken", "for", "bad", "good"]
+    assert lines[5].split() == ["class", "\\", "predicted", "as", "bad", "good"]
     plain = json.loads(command("evaluate", trained, "--data", "new.csv", "--json")[1])
     assert np.sum(plain["test"]["confusion"]) == 20
     assert [row["class"] for row in plain["test"]["classes"]] == ["bad", "good"]

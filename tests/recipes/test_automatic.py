@@ -113,6 +113,17 @@ def test_without_a_validation_part_nothing_is_watched():
     assert (recipe.watch, recipe.patience, recipe.validation) == ("", 0, 0.0)
 
 
+@pytest.mark.parametrize("iterations", [1, 2])
+def test_a_short_training_is_measured_at_its_end(iterations):
+    batch = examples(y=COIN)
+    recipe = recipe_for(batch, iterations=iterations)
+    assert (recipe.evaluate_every, recipe.watch) == (iterations, "validation cost")
+    *_, (_, last) = run(prepare(recipe, batch))
+    assert "validation cost" in last.measured
+    asked = recipe_for(batch, iterations=iterations, evaluate_every=5, watch="", patience=0)
+    assert asked.evaluate_every == 5
+
+
 def test_entries_can_be_replaced():
     recipe = recipe_for(examples(y=COIN), seed=7, optimizer=nn.adam(), data="coins.csv")
     assert (recipe.seed, recipe.data) == (7, "coins.csv")
@@ -182,7 +193,7 @@ def test_a_text_gets_a_recurrent_network_with_an_output_for_each_symbol(tmp_path
     assert (recipe.validation, recipe.watch, recipe.iterations) == (0.1, "validation cost", 1000)
     assert recipe.batches == {"mini_batches": {"size": 12}}
     short = recipe_for(data, hidden=[3], iterations=4)
-    assert (short.watch, short.patience) == ("", 0)
+    assert (short.watch, short.evaluate_every) == ("validation cost", 4)
     assert nn.train(short, data).model.sample(1, most=3)
     windows = recipe_for(nn.text(path, nn.data.windows(4, streams=2)))
     assert (windows.validation, windows.watch, windows.evaluate_every) == (0, "", 0)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pydnn.reports.charts import Series, bar_chart, dot_chart, line_chart, number, table, ticks
+from pydnn.reports.charts import Series, bar_chart, line_chart, number, table, ticks
 
 
 def paths(chart, style="line"):
@@ -80,12 +80,6 @@ def test_a_band_surrounds_its_curve():
 
 def test_a_histogram_has_a_bar_for_each_count_above_zero():
     assert bar_chart("W", [1, 0, 3], [0, 1, 2, 3]).count("<rect") == 2
-
-
-def test_dots_show_each_run_and_the_mean():
-    chart = dot_chart("Rate", {"0.1": [1.0, 3.0], "0.2": []}, x_label="rate", y_label="cost")
-    assert chart.count("<circle") == 2
-    assert ">2<" in chart  # the mean, in the table
 
 
 def test_hostile_names_stay_text():

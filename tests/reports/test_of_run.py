@@ -50,6 +50,13 @@ def test_a_report_runs_nothing_and_asks_nobody(text):
     assert page.policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
+def test_predictions_are_described_in_the_usual_words(text):
+    text = Page(text).text
+    words = ("true positive rate", "false positive rate", "predicted as", "(probability 0.")
+    assert [word for word in words if word not in text] == []
+    assert "taken for" not in text
+
+
 def test_names_from_files_are_shown_as_text(text):
     page = Page(text)
     assert "b" not in page.tags
