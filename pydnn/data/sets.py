@@ -19,6 +19,7 @@ from pydnn.checks import (
     BadInput,
     expect_count,
     expect_finite,
+    expect_flag,
     expect_known,
     expect_real,
     expect_shape,
@@ -223,6 +224,8 @@ def load_data_set(
         array([[1., 2.]], dtype=float32)
     """
     path = path_of(name)
+    if mapped is not None:
+        mapped = expect_flag("mapped", mapped)
     targets = columns_named(target)
     by_name = isinstance(name, str) and (name in _FROM_SCIKIT_LEARN or name == DRAWN)
     a_file = path.is_file() and not by_name
@@ -595,6 +598,8 @@ def load_table(path: AnyPath, *, mapped: bool | None = None, in_windows: bool = 
         Batch(X=float64 (20, 3, 6), Y=float64 (1, 6), weights=None, lengths=int64 (6,))
     """
     path = path_of(path)
+    if mapped is not None:
+        mapped = expect_flag("mapped", mapped)
     if is_hdf5(path):
         with open_hdf5(path) as file:
             return _read_examples(_InHDF5(file, _mapped_arrays(path, file, mapped, in_windows)))

@@ -14,7 +14,7 @@ import attrs
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from pydnn.checks import BadInput, BadRow, expect_same_size
+from pydnn.checks import BadInput, BadRow, expect_same_size, shown
 from pydnn.data.conversions import plain_conversion
 from pydnn.records import (
     AnyArray,
@@ -30,7 +30,7 @@ from pydnn.records import (
 from pydnn.storage.chunked import ChunkedArray
 from pydnn.storage.mapped import StoredArray
 
-__all__ = ["Rows", "Stored", "StoredArray", "StoredColumns", "as_floats"]
+__all__ = ["Rows", "Stored", "StoredArray", "StoredColumns", "as_floats", "numbers_of_rows"]
 
 Rows = NDArray[np.uint32] | NDArray[np.int64]  # numbers of rows
 
@@ -91,6 +91,34 @@ class StoredColumns:
     def take(self, which: slice | Rows) -> AnyArray:
         """Some rows of the columns, by a slice or by their numbers."""
         return self.array.take(which)[:, self.places]
+
+
+def numbers_of_rows(which: object, count: int) -> NDArray[np.int64]:
+    """The numbers of some of `count` rows.
+
+    Raises:
+        BadInput: If they are not whole numbers from 0 to `count` - 1, in one axis.
+
+    Example:
+        >>> numbers_of_rows([2, 0], 3)
+        array([2, 0])
+    """
+    try:
+        numbers = np.asarray(which)
+    except ValueError:  # lists of several lengths
+        numbers = np.empty(())
+    if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
+        what = f"{numbers.dtype} {numbers.shape}" if numbers.ndim else shown(which)[:60]
+        raise BadInput(
+            f"rows are {what}, expected a slice or a list of whole numbers: give the "
+            "numbers of the rows, from 0 on."
+        )
+    if not (inside := (numbers >= 0) & (numbers < count)).all():
+        raise BadInput(
+            f"rows hold {numbers[np.argmin(inside)]}, expected numbers from 0 to {count - 1}: "
+            "leave it out."
+        )
+    return numbers.astype(np.int64)
 
 
 InFile = StoredArray | StoredColumns | ChunkedArray  # a table that stays in its file
@@ -191,11 +219,16 @@ class Stored:
         """Some examples as a batch in memory, by a slice or by their numbers.
 
         Raises:
-            BadInput: If the file has changed so that it no longer holds them.
+            BadInput: If there are no such examples, or the file has changed so that it no longer
+                holds them.
         """
-        if self.only_rows is not None:
-            which = self.only_rows[which]
-        batch = self._gathered(which)
+        if not isinstance(which, slice) and not _are_numbers(which):
+            which = numbers_of_rows(which, self.count)
+        try:
+            batch = self._gathered(which if self.only_rows is None else self.only_rows[which])
+        except IndexError:  # so that batches, whose numbers are right, are not searched for it
+            numbers_of_rows(which, self.count)
+            raise
         for function in self.through:
             batch = function(batch)
         return batch
@@ -253,12 +286,16 @@ class Stored:
     def only(self, which: Rows) -> Self:
         """The examples of these numbers, in this order.
 
+        Raises:
+            BadInput: If there are no such examples.
+
         Example:
             >>> np.arange(6, dtype=np.uint8).tofile("six.bin")
             >>> stored = Stored(StoredArray("six.bin", 0, (3, 2), np.uint8), np.array([0, 1, 1]))
             >>> stored.only(np.array([2])).in_memory()
             Batch(X=float64 (2, 1), Y=float64 (1, 1), weights=None, lengths=None)
         """
+        which = numbers_of_rows(which, self.count)
         rows = which if self.only_rows is None else self.only_rows[which]
         return attrs.evolve(self, only_rows=_compact(rows, self.X.shape[0]))
 
@@ -286,6 +323,10 @@ class Stored:
     def in_memory(self) -> Batch:
         """All examples as a batch in memory."""
         return self.take(slice(None))
+
+
+def _are_numbers(which: object) -> bool:
+    return isinstance(which, np.ndarray) and which.dtype.kind in "iu" and which.ndim == 1
 
 
 def _taken(array: InFile | AnyArray, which: slice | Rows) -> AnyArray:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydnn.checks import AnyPath, BadInput, path_of, printable
-from pydnn.data.stored import Rows, Stored, StoredColumns, as_floats
+from pydnn.data.stored import Rows, Stored, StoredColumns, as_floats, numbers_of_rows
 from pydnn.data.tables import (
     BOOLEAN,
     DATE,
@@ -295,9 +295,9 @@ class StoredTable(NamedColumns):
         """Some rows as a table in memory, by a slice or by their numbers from 0 on.
 
         Raises:
-            BadInput: If `store_table` could not have written them.
+            BadInput: If there are no such rows, or `store_table` could not have written them.
         """
-        which = rows if isinstance(rows, slice) else np.asarray(rows, np.int64)
+        which = rows if isinstance(rows, slice) else numbers_of_rows(rows, self.rows)
         values = as_floats(self.values.take(which), np.float64)
         table = Table(self.columns, freeze(np.ascontiguousarray(values.T)))
         expect_places(str(self.path), table.columns, table.values)

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from pydnn.batches import examples_last
-from pydnn.checks import AnyPath, BadInput, first_line, import_extra, path_of
+from pydnn.checks import AnyPath, BadInput, expect_flag, first_line, import_extra, path_of
 from pydnn.data.csv_files import read_csv
 from pydnn.data.frames import numbered, table_of
 from pydnn.data.stored_tables import StoredTable, is_stored_table, open_stored_table
@@ -107,6 +107,8 @@ def read_table(
         <Table: 2 rows; size (numbers), city (texts)>
     """
     path = path_of(path)
+    if mapped is not None:
+        mapped = expect_flag("mapped", mapped)
     with open_regular(path, what="a table's file") as file, unchanged(file, path):
         head = file.read(8)
         file.seek(0)

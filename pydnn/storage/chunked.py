@@ -76,6 +76,8 @@ class ChunkedArray:
             BadInput: If the file is missing or damaged, or has changed.
         """
         numbers = np.arange(*which.indices(len(self))) if isinstance(which, slice) else which
+        if len(numbers) and not 0 <= numbers.min() <= numbers.max() < len(self):
+            raise IndexError(f"numbers of rows are outside of the {len(self)} rows")
         rows = np.empty((len(numbers), *self.shape[1:]), self.dtype)
         blocks, places = np.divmod(numbers, self._rows_of_a_block)
         for block in np.unique(blocks):

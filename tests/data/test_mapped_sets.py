@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from pydnn import BadInput, Batch
+from pydnn import BadInput, Batch, read_table
 from pydnn.cli import main
 from pydnn.data import DataSet, Stored, load_data_set, load_table, save_table
 from pydnn.jobs.loading import data_of
@@ -188,3 +188,11 @@ def test_a_number_that_is_missing_is_refused_in_one_form_with_its_file(tmp_path,
     message = rf"{name} in .*a\.h5 holds nan in row 5, column 1, expected finite numbers"
     with pytest.raises(BadInput, match=message):
         train(one, load_data_set(tmp_path / "a.h5", mapped=mapped))
+
+
+@pytest.mark.parametrize("mapped", [3, "yes", 1])
+def test_whether_data_is_mapped_is_true_or_false(file, mapped):
+    path = file(arrays())
+    for function in (load_data_set, load_table, read_table):
+        with pytest.raises(BadInput, match=r"mapped is .*, expected True or False"):
+            function(path, mapped=mapped)

@@ -1,14 +1,18 @@
 import pickle
 
+import h5py
 import numpy as np
 import pytest
 from helpers import arrays_in, can_be_written_to
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pydnn import BadInput, Batch
+from pydnn import BadInput, Batch, read_table
+from pydnn.data import Table
 from pydnn.data.stored import Stored, StoredArray, as_floats
+from pydnn.data.stored_tables import store_table
 from pydnn.records import block_size, examples_first, examples_last
+from pydnn.storage.chunked import open_chunked
 
 SHAPES = [(7,), (4, 3, 2), (5, 2)]
 DTYPES = ["u1", "<i4", "<f4", "<f8", ">f8", ">i2", "<i8"]
@@ -156,3 +160,36 @@ def test_rows_far_apart_are_those_of_the_file_in_any_order(tmp_path):
     for which in ([2999, 0, 1500], [7, 7, 2000], [1, 0], []):
         chosen = np.array(which, np.int64)
         assert array.take(chosen).tobytes() == rows[chosen].tobytes()
+
+
+BAD_ROWS = [[3, 400], np.array([500]), np.array([0.5]), np.array([[1]]), [-9], 3, "x", None]
+BAD_ROWS += [np.array([True, False]), [[1], [2, 3]]]
+
+
+@pytest.mark.parametrize("bad", BAD_ROWS, ids=repr)
+@pytest.mark.parametrize("form", ["mapped", "in memory", "chunked", "some", "table"])
+def test_rows_that_do_not_exist_are_refused_in_one_line(tmp_path, form, bad):
+    X = numbers((6, 2), "<f8")
+    stored = Stored(in_file(tmp_path / "X", X), np.arange(6.0))
+    if form == "in memory":
+        stored = Stored(X, np.arange(6.0))
+    elif form == "chunked":
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file.create_dataset("X", data=X, chunks=(2, 2))
+        stored = Stored(open_chunked(tmp_path / "a.h5", ["X"])["X"], np.arange(6.0))
+    elif form == "some":
+        stored = stored.only([5, 0, 3])
+    elif form == "table":
+        store_table(tmp_path / "a.h5", [Table.of({"x": [1, 2, 3]})])
+        stored = read_table(tmp_path / "a.h5", mapped=True)
+    for function in (stored.take, getattr(stored, "only", stored.take)):
+        with pytest.raises(BadInput, match=r"^rows (are|hold) .*, expected") as refusal:
+            function(bad)
+        assert "\n" not in str(refusal.value)
+
+
+def test_rows_can_be_named_by_lists(tmp_path):
+    stored = Stored(in_file(tmp_path / "X", numbers((6, 2), "<f8")), np.arange(6.0))
+    for rows in ([1, 2], [], (4, 4), np.array([3], np.uint64)):
+        expected = stored.take(np.array(rows, np.int64))
+        assert stored.take(rows) == stored.only(rows).in_memory() == expected

@@ -132,7 +132,7 @@ GOOD = [["x", "number"], ["c", "text", "a", "b"], ["t", "boolean"]]
         (GOOD, [[1, -1, 1]], "'c' in .* holds -1"),
         (GOOD, [[1, np.inf, 1]], "'c' in .* holds inf"),
         (GOOD, [[1, 1, 2]], "'t' in .* holds 2, expected a whole number from 0 to 1"),
-        (GOOD, [[b"a", b"b", b"c"]], "values in .* holds .*, expected integers or floats"),
+        (GOOD, [[b"a", b"b", b"c"]], "values in .* holds .*, expected numbers"),
     ],
 )
 def test_what_store_table_cannot_have_written_is_refused(tmp_path, columns, values, message):
