@@ -28,6 +28,7 @@ from pydnn.checks import (
     expect_known,
     expect_shape,
     import_extra,
+    not_finite,
     path_of,
 )
 from pydnn.data.csv_files import CsvTable, HoldsTexts, open_csv
@@ -534,10 +535,7 @@ def _expect_within(
 
 
 def _expect_finite(source: Path, name: str, block: AnyArray, first: int) -> None:
-    finite = np.isfinite(block)
-    if not finite.all():
+    rows = block[:, np.newaxis] if block.ndim == 1 else block  # named as the copy would be
+    if not (finite := np.isfinite(rows)).all():
         row, *place = (int(i) for i in np.argwhere(~finite)[0])
-        raise BadInput(
-            f"{name} in {source} holds {block[row, *place]} in row {first + row}, expected finite "
-            "numbers: remove or replace it."
-        )
+        raise not_finite(f"{name} in {source}", rows[row, *place], (first + row, *place))

@@ -158,3 +158,20 @@ def test_each_command_that_loads_data_can_leave_it_in_its_file(folder, command):
         status, _, err = command(*argv, *other, "--mapped")
         assert (status, "compressed" in err) == (2, True), err
         assert command(*argv, *other, "--no-mapped")[0] == 0
+
+
+@pytest.mark.parametrize("network", ["dense(1)", "serial(conv(2, size=1), flatten(), dense(1))"])
+def test_the_images_of_a_data_set_are_predicted(folder, command, network):
+    def images(m):
+        return Batch(Key(m).uniform((12, m)), np.arange(m)[np.newaxis] % 2)
+
+    save_table("images.h5", DataSet(images(8), images(3), (2, 2, 3)))
+    text = STEPS.replace("serial(gru(3, output='last'), dense(1))", network)
+    (folder / "images.toml").write_text(text.replace("sequences", "images"))
+    status, _, err = command("train", "images.toml", "--run", "run", "--no-record")
+    assert status == 0, err
+    P = load_model("run").predict_proba(images(3).X)
+    for mapped in ("--mapped", "--no-mapped"):
+        answers = json.loads(command("predict", "run", "images.h5", mapped, "--json")[1])
+        probabilities = [answer["probability"] for answer in answers["predictions"]]
+        assert probabilities == P.max(axis=0).tolist()

@@ -362,7 +362,7 @@ REFUSED = {
     "one axis": ({"a": np.ones(3), "b": np.ones(3)}, {"target": "b"}, "expected .*'m', 'n_x'"),
     "not finite": (
         {"a": np.array([[1.0], [np.nan]]), "b": np.ones(2)}, {"target": "b"},
-        "train_X in .* holds nan in row 1, expected finite",
+        "train_X in .* holds nan in row 1, column 0, expected finite",
     ),
     "complex": ({"a": np.ones((2, 1), "c16"), "b": np.ones(2)}, {"target": "b"}, "holds complex"),
     "share": ({"a": np.ones((2, 1))}, {"test": 0.2}, "choose the test part when you train"),
