@@ -259,10 +259,10 @@ MISTAKES = {
     "draw too many": (["data", "draw", "out", "--count", "1" + "0" * 30], "expected at most 92233"),
     "show nowhere": (["data", "show", "cats", "--png", "no/such.png"], "no/such.png cannot be"),
     "show over a file": (["data", "show", "cats", "--png", "file"], "file does not end in .png"),
-    "show without a name": (["data", "show", "cats", "--png", ""], "does not end in .png"),
+    "show without a name": (["data", "show", "cats", "--png", ""], "the path is empty"),
     "predict nothing": (["predict", "no-such", "--", "--"], "no file is named"),
     "unknown user": (["evaluate", "~no-such-user/x"], "RUN: ~no-such-user/x cannot be found"),
-    "unknown user's run": (["doctor", "~no-such-user/x"], "RUN: ~no-such-user/x cannot be found"),
+    "unknown user's run": (["doctor", "~no-such-user/x"], "~no-such-user/x cannot be found"),
 }
 
 
@@ -286,7 +286,7 @@ def test_mistakes_get_one_line_and_status_2(command, cats, tmp_path, argv, messa
     ("damage", "message"),
     [
         (damaged, "is not a readable HDF5 file"),
-        (without, "there is no data set"),
+        (without, "there is no array"),
         (labelled_2, "label of image 3 is 2, expected 0 or 1"),
         (resized, "images in cats differ in size"),
     ],

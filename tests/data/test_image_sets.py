@@ -128,7 +128,7 @@ def put(path, name, value):
 DAMAGE = {
     "no file": (lambda path: path.unlink(), "train_catvnoncat.h5 does not exist"),
     "truncated": (lambda path: path.write_bytes(path.read_bytes()[:1000]), "not a readable HDF5"),
-    "no data set": (lambda path: remove(path, "train_set_y"), "there is no data set .*train_set_y"),
+    "no data set": (lambda path: remove(path, "train_set_y"), "there is no array 'train_set_y'"),
     "labels": (
         lambda path: put(path, "train_set_y", np.array([0, 1, 2])),
         "train_catvnoncat.h5: label of image 2 is 2, expected 0 or 1",

@@ -40,7 +40,8 @@ def draw_cats(key: Key, count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64
     `draw_cats(key, 100)`.
 
     Returns:
-        Images, uint8, shape (count, 64, 64, 3), and labels, int64, shape (count,): 1 for a cat.
+        Images, uint8, shape (count, 64, 64, 3), and labels, int64, shape (count,), which are 1 for
+        cats.
 
     Raises:
         BadInput: If `count` is not an integer of at least 1, or the pictures need more memory
