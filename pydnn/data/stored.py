@@ -93,7 +93,7 @@ class StoredColumns:
         return self.array.take(which)[:, self.places]
 
 
-def numbers_of_rows(which: object, count: int) -> NDArray[np.int64]:
+def numbers_of_rows(which: object, count: int) -> Rows:
     """The numbers of some of `count` rows.
 
     Raises:
@@ -118,7 +118,8 @@ def numbers_of_rows(which: object, count: int) -> NDArray[np.int64]:
             f"rows hold {numbers[np.argmin(inside)]}, expected numbers from 0 to {count - 1}: "
             "leave it out."
         )
-    return numbers.astype(np.int64)
+    # Those of 32 bits stay so, because there may be as many as rows.
+    return numbers if numbers.dtype == np.uint32 else numbers.astype(np.int64, copy=False)
 
 
 InFile = StoredArray | StoredColumns | ChunkedArray  # a table that stays in its file

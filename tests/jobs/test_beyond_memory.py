@@ -85,7 +85,7 @@ def test_20_gb_are_trained_on_in_a_process_of_less_than_400_mb(tmp_path):
         path.unlink(missing_ok=True)
     assert not ended.returncode, ended.stderr
     result = json.loads(ended.stdout)
-    assert result["highest"] < MOST
+    assert result["highest"] < MOST, result["highest"]
     assert sum(result["counts"].values()) == M
     assert result["counts"]["validation"] == pytest.approx(0.004 * M, abs=10)
     assert all(np.isfinite(result["costs"]))
