@@ -6,10 +6,9 @@ import argparse
 
 from pydnn.checks import BadInput, path_of
 from pydnn.cli.output import say, say_json
-from pydnn.cli.run_options import Commands, add_allow_option, option_group
+from pydnn.cli.run_options import Commands, add_run_options, option_group
 from pydnn.runs import Run
 from pydnn.storage.files import write_atomically
-from pydnn.storage.run_files import run_folder_of
 
 __all__ = ["add_to"]
 
@@ -23,23 +22,7 @@ def add_to(commands: Commands) -> None:
         "recipe and environment. Of several runs, it shows what differs and their results. The "
         "file holds everything, and needs no network and no script.",
     )
-    runs = option_group(parser, "which runs", "runs/0001 runs/0002 --out both.html")
-    runs.add_argument(
-        "folders",
-        nargs="+",
-        type=run_folder_of,
-        metavar="RUN",
-        help="the folder of a recorded run; can be repeated",
-    )
-    runs.add_argument(
-        "--data", metavar="NAME", help="where the data of the runs is now (default: where it was)"
-    )
-    runs.add_argument(
-        "--anyway",
-        action="store_true",
-        help="continue even if the data, your own functions or the machine have changed",
-    )
-    add_allow_option(runs)
+    add_run_options(parser, example="runs/0001 runs/0002 --out both.html", several=True)
     file = option_group(parser, "which file", "runs/0001 --out report.html --replace")
     file.add_argument(
         "--out",

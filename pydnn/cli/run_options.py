@@ -51,15 +51,25 @@ def complete_with(option: argparse.Action, names: Callable[[], Iterable[str]]) -
     option.completer = lambda **_: names()  # type: ignore[attr-defined]  # argcomplete reads it
 
 
-def add_run_options(parser: argparse.ArgumentParser, *, example: str) -> None:
-    """Add the group for the run's folder, the place of its data, and what to do about changes."""
-    run = option_group(parser, "which run", example)
-    run.add_argument(
-        "folder", type=run_folder_of, metavar="RUN", help="the folder of a recorded run"
-    )
-    run.add_argument(
-        "--data", metavar="NAME", help="where the run's data is now (default: where it was)"
-    )
+def add_run_options(
+    parser: argparse.ArgumentParser, *, example: str, several: bool = False
+) -> None:
+    """Add the group for the run's folder, the place of its data, and what to do about changes.
+
+    Args:
+        parser: The command's parser.
+        example: The arguments of a command line that uses the group.
+        several: Whether the command takes several runs, which are then `folders`.
+    """
+    run = option_group(parser, "which runs" if several else "which run", example)
+    what = "the folder of a recorded run"
+    if several:
+        what += "; can be repeated"
+        run.add_argument("folders", nargs="+", type=run_folder_of, metavar="RUN", help=what)
+    else:
+        run.add_argument("folder", type=run_folder_of, metavar="RUN", help=what)
+    whose = "the data of the runs" if several else "the run's data"
+    run.add_argument("--data", metavar="NAME", help=f"where {whose} is now (default: where it was)")
     run.add_argument(
         "--anyway",
         action="store_true",

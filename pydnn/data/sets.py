@@ -58,7 +58,7 @@ from pydnn.keys import Key
 from pydnn.records import AnyArray, Batch, Examples, FloatArray, IntArray, freeze
 from pydnn.storage.chunked import open_chunked
 from pydnn.storage.hdf5 import holds, open_hdf5, read_array, read_names, shapes_in, write_hdf5
-from pydnn.storage.mapped import NotMappable, open_stored
+from pydnn.storage.mapped import NotMappable, open_stored, stays_in_file
 
 __all__ = [
     "DataSet",
@@ -368,8 +368,7 @@ def _to_be_mapped(path: Path, mapped: bool | None) -> bool:
     with open_hdf5(path) as file:
         names = [f"{part}_images" for part in _PARTS]
         size = 8 * sum(math.prod(shape) for n, shape in shapes_in(file).items() if n in names)
-    free = free_memory()
-    return free is not None and size > free // 4
+    return stays_in_file(size)
 
 
 def _mapped_images(path: Path, share: float, dtype: DTypeLike) -> DataSet:
@@ -616,13 +615,10 @@ def _mapped_arrays(
     path: Path, file: h5py.File, mapped: bool | None, in_windows: bool
 ) -> Mapping[str, InFile] | None:
     """The arrays of examples that stay in a file; None to read them into memory."""
-    if mapped is False:
-        return None
     names = [f"{part}_{name}" for part in _PARTS for name in _OF_EXAMPLES]
     shapes = {name: shape for name, shape in shapes_in(file).items() if name in names}
     size = 8 * sum(math.prod(shape) for shape in shapes.values())
-    free = free_memory()
-    if not mapped and (free is None or size <= free // 4):
+    if not stays_in_file(size, mapped):
         return None
     try:
         return open_stored(path, shapes)
@@ -631,6 +627,7 @@ def _mapped_arrays(
             return open_chunked(path, shapes)
         if mapped:
             raise
+        free = free_memory()
         if free is not None and size > free:
             need = f"{readable(size)} in memory, of {readable(free)} free"
             raise BadInput(f"examples would take {need}, but {error}") from error

@@ -10,6 +10,7 @@ data, with the same fingerprint.
 
 from __future__ import annotations
 
+import abc
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -78,7 +79,7 @@ class Column:
         return self.levels[int(value)]
 
 
-class NamedColumns:
+class NamedColumns(abc.ABC):
     """What tables in memory and in files have in common: columns with names.
 
     Attributes:
@@ -95,22 +96,22 @@ class NamedColumns:
         return tuple(column.name for column in self.columns)
 
     @property
+    @abc.abstractmethod
     def rows(self) -> int:
         """The number of rows."""
-        raise NotImplementedError
 
     @property
     def texts_alone(self) -> tuple[str, ...]:
         """The names of the columns of texts, which must stay texts when more rows are read."""
         return tuple(column.name for column in self.columns if column.kind == TEXT)
 
+    @abc.abstractmethod
     def facts(self, place: int) -> Facts:
         """Where values of a column are missing or infinite."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _values_of(self, place: int) -> FloatArray:
         """All values (rows,) of a column."""
-        raise NotImplementedError
 
     def __getitem__(self, name: str) -> AnyArray:
         """The values of a column: float64 with NaN if missing, or objects with None if missing.
@@ -375,7 +376,7 @@ def columns_named(names: str | Iterable[str]) -> tuple[str, ...]:
     return ((names,) if names else ()) if isinstance(names, str) else tuple(names)
 
 
-class TableExamples:
+class TableExamples(abc.ABC):
     """What raw examples of a table have in common, in memory (`TableBatch`) and in files.
 
     Attributes:
@@ -390,9 +391,9 @@ class TableExamples:
     targets: tuple[Column, ...]
     apart: tuple[str, ...]
 
+    @abc.abstractmethod
     def label_blocks(self) -> Iterator[FloatArray]:
         """The targets (targets, rows) of all examples in order, block by block."""
-        raise NotImplementedError
 
     @property
     def described(self) -> dict[str, AnyArray]:

@@ -27,8 +27,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["MAP", "PLAIN", "axes_of", "expect_plottable", "matplotlib_module", "save_plot", "shown"]
-__all__ += ["style_of", "without_tex"]
+__all__ = [
+    "MAP",
+    "PLAIN",
+    "axes_of",
+    "expect_plottable",
+    "matplotlib_module",
+    "save_plot",
+    "shown",
+    "style_of",
+    "without_tex",
+]
 
 # The colors of Okabe and Ito that are dark enough for lines on white.
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#555555")

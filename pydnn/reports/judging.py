@@ -14,11 +14,11 @@ from pydnn.jobs.model import Model
 from pydnn.jobs.scores import names_of, predicted
 from pydnn.metrics import classes_of, confusion_matrix, most_likely
 from pydnn.probability_curves import calibration_curve, roc_curve
-from pydnn.records import Batch, Examples, FloatArray, keep_readonly
+from pydnn.records import Batch, Examples, FloatArray, IntArray, keep_readonly
 from pydnn.reports.charts import STYLES, Series, bar_chart, line_chart, number, scrolling, table
 from pydnn.reports.markup import Markup, element
 from pydnn.reports.pictures import picture
-from pydnn.sequences import columns_with_labels
+from pydnn.sequences import columns_with_labels, labels_of_steps
 
 __all__ = ["Judged", "judged", "judgment", "mistakes"]
 
@@ -41,6 +41,7 @@ class Judged:
         Y: The labels, (1, m) or (n_out, m).
         names: The names of the classes; None for numbers.
         total: How many examples the part has, of which these are the first.
+        example_of: The example of each column (m,) if each is a step of a sequence; else None.
     """
 
     part: str
@@ -50,11 +51,7 @@ class Judged:
     Y: FloatArray
     names: tuple[str, ...] | None
     total: int
-
-    @property
-    def of_steps(self) -> bool:
-        """Whether each column is a step of a sequence instead of an example."""
-        return bool(self.P.shape[1] != self.batch.count)
+    example_of: IntArray | None = None
 
     @property
     def of_true_class(self) -> FloatArray:
@@ -90,13 +87,18 @@ def judged(model: Model, data: DataSet | Examples) -> Judged:
         X, Y = batch.table, model.columns.targets.labels(batch.target)
     numbers = [f"example {i}" for i in range(batch.count)]
     task, P = predicted(model, X, numbers, lengths=batch.lengths)
+    example_of: IntArray | None = None
+    if P.ndim > 2:
+        each = np.broadcast_to(np.arange(batch.count), (*P.shape[:-2], batch.count))
+        example_of = labels_of_steps(each, P.shape, batch.lengths)[0]
     P, Y = columns_with_labels(P, Y, batch.lengths)
-    return Judged(part, task, batch, P, Y, names_of(model, task, len(P)), examples.count)
+    names = names_of(model, task, len(P))
+    return Judged(part, task, batch, P, Y, names, examples.count, example_of)
 
 
 def judgment(predictions: Judged) -> Iterator[Markup]:
     """Tables and charts of the predictions."""
-    what = "steps of examples" if predictions.of_steps else "examples"
+    what = "examples" if predictions.example_of is None else "steps of examples"
     some = (
         ""
         if predictions.batch.count == predictions.total
@@ -215,7 +217,11 @@ def mistakes(
     predictions: Judged, *, image_shape: tuple[int, ...] | None, vocabulary: Vocabulary | None
 ) -> Iterator[Markup]:
     """The examples that the predictions are most wrong about, as what they are."""
-    if predictions.of_steps or predictions.task == "several labels":
+    if predictions.example_of is not None:
+        if predictions.names is not None and vocabulary is not None:
+            yield _least_probable(predictions, predictions.example_of, vocabulary)
+        return
+    if predictions.task == "several labels":
         return
     m = predictions.batch.count
     if predictions.task == "regression":
@@ -228,7 +234,6 @@ def mistakes(
     if not worst:
         yield element("p", "No example is wrong.", class_="note")
         return
-    shape = predictions.batch.shape
     if image_shape is not None and isinstance(predictions.batch, Batch):
         yield element(
             "div",
@@ -250,16 +255,23 @@ def mistakes(
             for k, i in enumerate(worst)
         ]
         yield table(["row", "verdict", *values.names], rows, texts=2)
-    elif vocabulary is not None and len(shape) == 1:
-        rows = [
-            [str(i), _verdict(predictions, i), vocabulary.text(predictions.batch.X[:, i])]
-            for i in worst
-        ]
-        yield table(["example", "verdict", "text"], rows, texts=3)
     else:
         yield table(
             ["example", "verdict"], [[str(i), _verdict(predictions, i)] for i in worst], texts=2
         )
+
+
+def _least_probable(predictions: Judged, example_of: IntArray, vocabulary: Vocabulary) -> Markup:
+    """The texts whose symbols the model gave the lowest probabilities, on average."""
+    batch = predictions.batch
+    sums = np.bincount(example_of, weights=predictions.of_true_class, minlength=batch.count)
+    means = sums / np.bincount(example_of, minlength=batch.count)
+    rows = []
+    for i in np.argsort(means, kind="stable")[:_SHOWN].tolist():
+        steps = None if batch.lengths is None else int(batch.lengths[i])
+        text = vocabulary.text(batch.X[:steps, i])
+        rows.append([str(i), text, number(float(means[i]), 2)])
+    return table(["example", "text", "mean probability of its symbols"], rows, texts=2)
 
 
 def _verdict(predictions: Judged, i: int) -> str:

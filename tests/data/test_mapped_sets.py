@@ -59,12 +59,12 @@ def test_data_without_a_test_part_has_an_empty_one(file):
 
 def test_data_is_mapped_if_it_would_take_more_than_a_quarter_of_the_free_memory(file, monkeypatch):
     path = file(arrays())  # 12 times 8 numbers, of 8 bytes as floats
-    monkeypatch.setattr("pydnn.data.sets.free_memory", lambda: 4 * 768)
+    monkeypatch.setattr("pydnn.storage.mapped.free_memory", lambda: 4 * 768)
     assert isinstance(load_data_set(path).train, Batch)
-    monkeypatch.setattr("pydnn.data.sets.free_memory", lambda: 4 * 768 - 4)
+    monkeypatch.setattr("pydnn.storage.mapped.free_memory", lambda: 4 * 768 - 4)
     assert isinstance(load_data_set(path).train, Stored)
     assert isinstance(load_data_set(path, mapped=False).train, Batch)
-    monkeypatch.setattr("pydnn.data.sets.free_memory", lambda: None)
+    monkeypatch.setattr("pydnn.storage.mapped.free_memory", lambda: None)
     assert isinstance(load_data_set(path).train, Batch)
 
 
@@ -77,7 +77,7 @@ def test_files_that_cannot_be_mapped_are_read_if_they_fit_and_else_refused(tmp_p
     with pytest.raises(BadInput, match=advice) as refusal:
         load_data_set(path, mapped=True)
     assert "memory" not in str(refusal.value)
-    monkeypatch.setattr("pydnn.data.sets.free_memory", lambda: 1000)
+    monkeypatch.setattr("pydnn.storage.mapped.free_memory", lambda: 1000)
     assert isinstance(load_data_set(path).train, Batch)
     monkeypatch.setattr("pydnn.data.sets.free_memory", lambda: 700)
     with pytest.raises(BadInput, match=f"would take 768 B in memory, of 700 B free, but {advice}"):
