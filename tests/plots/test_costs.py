@@ -143,3 +143,9 @@ def test_several_runs_are_drawn_as_their_mean_with_a_band():
 def test_curves_that_cannot_be_drawn_are_refused(curves, x, words):
     with pytest.raises(BadInput, match=words):
         plot_curves(curves, title="x", x=x)
+
+
+def test_a_band_goes_from_the_lowest_to_the_highest_run():
+    [band] = plot_curves({"a": [[1.0, 2.0], [3.0, 4.0]]}, title="x").axes[0].collections
+    edges = band.get_paths()[0].vertices
+    assert {tuple(point) for point in edges} == {(0, 1), (0, 3), (1, 2), (1, 4)}

@@ -91,3 +91,14 @@ def test_hostile_names_stay_text():
 def test_equal_numbers_give_equal_bytes():
     one = [Series("a", np.arange(5), np.arange(5) / 3)]
     assert line_chart("Cost", one) == line_chart("Cost", one)
+
+
+def test_an_axis_of_positive_numbers_begins_at_zero():
+    chart = line_chart("Accuracy", [Series("a", [0, 1], [0.5, 1.0])])
+    [path] = re.findall(r' d="([^"]*)" class="line s0"', chart)
+    assert path == "M62 109L468 10"
+
+
+def test_each_curve_has_a_style_of_its_own_and_the_legend_shows_it():
+    chart = line_chart("Cost", [Series("a", [0, 1], [1, 2]), Series("b", [0, 1], [2, 1])])
+    assert chart.count('class="line s0"') == chart.count('class="line s1"') == 2

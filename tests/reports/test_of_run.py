@@ -189,3 +189,20 @@ def test_a_training_that_diverged_is_reported(tmp_path, points, recipe):
     text = report_of_run(Run.open(tmp_path / "wild", data=points))
     assert "(not finite)" in text
     assert "Norm of the gradient" in text
+
+
+def test_a_rotated_training_is_judged_on_the_examples_as_they_are(tmp_path, recorded, recipe):
+    X = nn.Key(5).normal((30, 12))
+    Y = (X[:1] > 0).astype(float)
+    data = nn.data.DataSet(nn.Batch(X, Y), nn.Batch(X, Y))
+    network = nn.describe(nn.serial(nn.dense(4), nn.relu(), nn.dense(1)))
+    rotated = attrs.evolve(
+        recipe, network=network, optimizer=nn.describe(nn.gradient_descent(learning_rate=0.1)),
+        rotate=True, validation=0.0,
+    )  # fmt: skip
+    run = recorded(tmp_path / "rotated", rotated, data)
+    assert run.job.inputs.rotation is not None
+    text = report_of_run(run)
+    [row] = re.findall("<tr><td>cost</td>(.*?)</tr>", text)
+    train, test = re.findall(">([^<]+)</td>", row)
+    assert train == test

@@ -1,4 +1,5 @@
 import attrs
+import numpy as np
 import pytest
 
 import pydnn as nn
@@ -61,3 +62,12 @@ def test_equal_bytes_for_equal_runs(run, others):
 def test_one_run_is_not_several(run):
     with pytest.raises(BadInput, match="expected two or more"):
         report_of_runs([run])
+
+
+def test_a_band_goes_from_the_lowest_to_the_highest_run():
+    from pydnn.reports.of_runs import _mean
+
+    steps = np.arange(3)
+    one = _mean("a", [(steps, np.array([1.0, 2.0, 3.0])), (steps[1:], np.array([4.0, 9.0]))])
+    assert one.x.tolist() == [1, 2]
+    assert [one.low.tolist(), one.y.tolist(), one.high.tolist()] == [[2, 3], [3, 6], [4, 9]]
