@@ -206,3 +206,11 @@ def test_a_rotated_training_is_judged_on_the_examples_as_they_are(tmp_path, reco
     [row] = re.findall("<tr><td>cost</td>(.*?)</tr>", text)
     train, test = re.findall(">([^<]+)</td>", row)
     assert train == test
+
+
+def test_the_norms_of_layers_are_those_of_all_their_parameters(run, text):
+    state = run.state(0)
+    [row] = re.findall("<tr><td>0</td><td>dense</td>(.*?)</tr>", text)
+    shown = float(re.findall(">([^<]*)</td>", row)[3])
+    W, b = state.parameters["0/W"], state.parameters["0/b"]
+    assert shown == pytest.approx(float(np.sqrt((W**2).sum() + (b**2).sum())), rel=1e-3)

@@ -20,7 +20,14 @@ from pydnn import (
 )
 from pydnn.jobs.job import prepare, run
 from pydnn.runs import NotRepeated, Run
-from pydnn.runs.inspect import Tensor, look_into, read_tensors, summary_of, write_tensors
+from pydnn.runs.inspect import (
+    Tensor,
+    look_into,
+    look_into_steps,
+    read_tensors,
+    summary_of,
+    write_tensors,
+)
 
 DEEP = serial(
     residual(dense(5), batch_norm(), relu()),
@@ -151,3 +158,14 @@ def test_a_stage_that_is_called_twice_is_kept_twice(tmp_path):
     write_tensors(tmp_path / "step.h5", [tensor, other])
     assert [t.array.tolist() for t in read_tensors(tmp_path / "step.h5")] == [[1, 1], [0, 0]]
     assert toolz.first(read_tensors(tmp_path / "step.h5")).name == "A"
+
+
+def test_several_steps_show_what_each_shows_alone(tmp_path):
+    recorded(tmp_path / "run", small_recipe(tmp_path))
+    run = Run.open(tmp_path / "run")
+    for step, (record, tensors) in zip((0, 5), look_into_steps(run, (0, 5)), strict=True):
+        alone, expected = look_into(run, step)
+        assert record.info == alone.info
+        assert [t.place for t in tensors] == [t.place for t in expected]
+        for ours, theirs in zip(tensors, expected, strict=True):
+            np.testing.assert_array_equal(ours.array, theirs.array)
