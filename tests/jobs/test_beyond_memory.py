@@ -8,25 +8,14 @@ import sys
 import h5py
 import numpy as np
 import pytest
+from anonymous_memory import MOST, WATCHING
 
 from pydnn.keys import Key
 
 M, FEATURES = 25_500_000, 784
-MOST = 400_000_000  # bytes of memory that belong to the process alone
-TRAIN = """
-import json, sys, threading, time
-
-def anonymous():
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) << 10 for line in status if line.startswith("RssAnon"))
-
-highest, done = 0, threading.Event()
-def watch():
-    global highest
-    while not done.wait(0.005):
-        highest = max(highest, anonymous())
-
-threading.Thread(target=watch, daemon=True).start()
+TRAIN = (
+    WATCHING
+    + """
 import numpy as np
 import pydnn as nn
 from pydnn.data import Stored
@@ -41,7 +30,7 @@ recipe = nn.Recipe(
 data = data_of(recipe)
 assert isinstance(data.train, Stored)
 job = prepare(recipe, data)
-times, batches = [], list(job.batching.at(job.data["train"], job.state.key, k) for k in (0, 7))
+batches = list(job.batching.at(job.data["train"], job.state.key, k) for k in (0, 7))
 costs = []
 for state, info in run(job):
     costs.append(info.cost)
@@ -53,6 +42,7 @@ print(json.dumps({
     "counts": {name: part.count for name, part in job.data.items()},
 }))
 """
+)
 
 
 def sparse_file(path):

@@ -7,25 +7,14 @@ import sys
 
 import numpy as np
 import pytest
+from anonymous_memory import MOST, WATCHING
 
 from pydnn.storage.contiguous import Blocks, write_contiguous
 
 M, COLUMNS = 5_000_000, 24
-MOST = 400_000_000  # bytes of memory that belong to the process alone
-TRAIN = """
-import json, sys, threading
-
-def anonymous():
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) << 10 for line in status if line.startswith("RssAnon"))
-
-highest, done = 0, threading.Event()
-def watch():
-    global highest
-    while not done.wait(0.005):
-        highest = max(highest, anonymous())
-
-threading.Thread(target=watch, daemon=True).start()
+TRAIN = (
+    WATCHING
+    + """
 import pydnn as nn
 from pydnn.data import StoredTableBatch
 from pydnn.jobs.loading import data_of
@@ -45,6 +34,7 @@ print(json.dumps({
     "parts": {name: part.count for name, part in trained.job.data.items()},
 }))
 """
+)
 
 
 def written(path):
