@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EXECUTORS", "add_worker_options", "check_worker_options", "executor_of"]
 
-EXECUTORS = ("serial", "threads", "processes")
-_MOST_WORKERS = 256
+_MOST_WORKERS = {"serial": 1, "threads": 256, "processes": 256}
+EXECUTORS = tuple(_MOST_WORKERS)
 
 
 def add_worker_options(parser: argparse.ArgumentParser, *, example: str) -> None:
@@ -51,8 +51,14 @@ def check_worker_options(args: argparse.Namespace) -> None:
         BadInput: If a number is wrong, or options contradict each other.
     """
     if args.workers is not None:
+        most = _MOST_WORKERS[args.executor or "processes"]
+        if most == 1 < args.workers:
+            raise BadInput(
+                f"--executor {args.executor} has one worker, but --workers is {args.workers}: "
+                "choose threads or processes, or leave --workers out."
+            )
         hint = "give the number of threads or processes"
-        expect_count("--workers", args.workers, most=_MOST_WORKERS, hint=hint)
+        expect_count("--workers", args.workers, most=most, hint=hint)
     if args.cluster is not None:
         other = "executor" if args.executor is not None else "workers"
         if getattr(args, other) is not None:
@@ -60,11 +66,6 @@ def check_worker_options(args: argparse.Namespace) -> None:
                 f"--cluster and --{other} contradict each other, expected one: leave --{other} "
                 "out, because a cluster knows how many workers it has."
             )
-    if args.executor == "serial" and (args.workers or 1) > 1:
-        raise BadInput(
-            f"--executor serial has one worker, but --workers is {args.workers}: choose threads or "
-            "processes, or leave --workers out."
-        )
 
 
 @contextlib.contextmanager

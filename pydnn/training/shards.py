@@ -21,6 +21,7 @@ from pydnn.keys import Key
 from pydnn.losses import Loss
 from pydnn.numerics import Numerics
 from pydnn.numerics.blas_threads import using_blas_threads
+from pydnn.numerics.python_floats import sum_in_order
 from pydnn.numerics.underflow import ignoring_underflow
 from pydnn.optimizers.base import GradientTransformation
 from pydnn.records import Batch, Examples, FloatArray, arrays, freeze, maker_of
@@ -312,13 +313,13 @@ class Sharding:
                 "choose fewer shards, larger batches, or keep_last=False."
             )
         weights = self._weights(batch, shape_in)
-        total = sum(weights)
+        total = sum_in_order(weights)
         if batch.weights is not None and not _SMALLEST < total < sys.float_info.max:
             # The sum overflows or is too small to be exact. Only ratios matter, so rescale.
             most = batch.weights.max()
             if most > 0:
                 weights = self._weights(attrs.evolve(batch, weights=batch.weights / most), shape_in)
-                total = sum(weights)
+                total = sum_in_order(weights)
         return [weight / total if total else 0.0 for weight in weights]
 
     def _weights(self, batch: Batch, shape_in: Shape) -> list[float]:

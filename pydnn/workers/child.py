@@ -29,7 +29,7 @@ def main(client: Client) -> None:
     """Answer the tasks of a client until it closes the channel."""
     np.seterr(all="ignore")  # the client looks for numbers that are not finite
     worker = _Worker()
-    client.channel.send(encoded({"": {"joined": attrs.asdict(own_report())}}))
+    client.channel.send(encoded({"": {"report": attrs.asdict(own_report())}}))
     while True:
         try:
             message, handles = client.channel.receive()

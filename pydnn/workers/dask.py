@@ -70,7 +70,7 @@ class Keeper:
 
     def join(self) -> list[_Piece]:
         """The message that says which bits this worker computes."""
-        return encoded({"joined": attrs.asdict(own_report())})
+        return encoded({"report": attrs.asdict(own_report())})
 
     def work(self, *pieces: _Piece) -> list[_Piece]:
         """The message of the results of the tasks in a message, or of why one of them failed.
@@ -486,7 +486,7 @@ class Dask(Closing):
             )
             await keeper
             member = _Member(address, keeper)
-            report = Report.of((await self._call(member, "join", []))["joined"])  # type: ignore[arg-type]
+            report = Report.of((await self._call(member, "join", []))["report"])  # type: ignore[arg-type]
             member.refusals = {
                 portable: refusal(f"worker {address}", report, portable=portable)
                 for portable in (False, True)

@@ -150,8 +150,8 @@ class Processes(Closing):
                 reply = decoded(message)
                 about = reply.pop("")
                 assert isinstance(about, Mapping)
-                if "joined" in about:
-                    worker.report = Report.of(about["joined"])
+                if "report" in about:
+                    worker.report = Report.of(about["report"])
                 elif task is None:
                     continue
                 elif "unknown" in about:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import attrs
 
+from pydnn.numerics.python_floats import sum_in_order
 from pydnn.records import Batch
 from pydnn.training import TrainState, TrainStep, scan
 from pydnn.training.finite import ignoring_overflow
@@ -132,7 +133,8 @@ def train_epochs(
                 costs.append(info.cost)
             measured = measure(state)
         # A mean over examples, of which the last batch may have fewer.
-        loss = sum(cost * size for cost, size in zip(costs, sizes, strict=True)) / sum(sizes)
+        weighted = sum_in_order(cost * size for cost, size in zip(costs, sizes, strict=True))
+        loss = weighted / sum(sizes)
         value = -measured["score"] if stopping.by_score else loss
         reached = reached.after(state, value, stopping)
         yield reached, Epoch(tuple(costs), loss, sum(sizes), measured)
