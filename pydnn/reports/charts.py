@@ -21,6 +21,7 @@ from pydnn.reports.markup import Markup, element, joined
 __all__ = [
     "STYLES",
     "Series",
+    "aligned",
     "bar_chart",
     "line_chart",
     "number",
@@ -34,6 +35,7 @@ _WIDTH, _HEIGHT = 480, 250  # of a chart, in units of its view box
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 10, 42  # around the axes
 _COLUMNS = 320  # of a curve: of all points in a column, the least and the greatest are drawn
 _MOST_DOTS = 600
+_NEAR_ZERO = 0.5  # of the largest number: an axis whose numbers are all above that leaves out 0
 _DECADE = 10.0  # of numbers closer to each other than this, a linear axis shows more
 _LISTED = 9  # points of a series in the table below a chart
 
@@ -86,6 +88,25 @@ def number(value: float, digits: int = 4) -> str:
     return f"{value:,.{places}f}"
 
 
+def aligned(values: Sequence[float], digits: int = 4) -> list[str]:
+    """Numbers with equally many decimals, so that their points stand below each other.
+
+    There are as many as the largest number needs for `digits` digits. Counts, and numbers that need
+    exponents, are written as `number` writes them.
+
+    Example:
+        >>> aligned([0.14841, 0.034629, 1.0, float("nan")]), aligned([250.0, 1200.0])
+        (['0.1484', '0.0346', '1.0000', '-'], ['250', '1,200'])
+    """
+    finite = [abs(value) for value in values if math.isfinite(value)]
+    largest = max(finite, default=0.0)
+    counts = largest > 1 and all(value == int(value) for value in finite)  # no shares, 0 to 1
+    if counts or not 1e-4 <= largest < 1e6:
+        return [number(value, digits) for value in values]
+    places = max(0, digits - math.ceil(math.log10(largest)))
+    return [f"{value:,.{places}f}" if math.isfinite(value) else number(value) for value in values]
+
+
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
     """Round numbers from `low` to `high`, at most `most` of them.
 
@@ -135,17 +156,33 @@ class _Axis:
         return [value for value in values if self.low <= value <= self.high]
 
 
-def _axis(values: FloatArray, start: float, end: float, *, log: bool, zero: bool) -> _Axis:
+def _axis(
+    values: FloatArray, start: float, end: float, *, log: bool = False, zero: bool, round_: bool
+) -> _Axis:
+    """The axis of some numbers.
+
+    Args:
+        values: All numbers on it.
+        start: Its first place in the view box.
+        end: Its last place.
+        log: Whether it is logarithmic, if the numbers are far from each other.
+        zero: Whether it begins at 0, unless all numbers are far above.
+        round_: Whether it ends at ticks.
+    """
     finite = values[np.isfinite(values) & ((values > 0) if log else True)]
     if not finite.size:
         return _Axis(0.0, 1.0, start, end)
     low, high = float(finite.min()), float(finite.max())
     if log and high > _DECADE * low:
         return _Axis(low, high, start, end, log=True)
-    if zero and low >= 0:
+    if zero and low >= 0 and (low == high or low <= _NEAR_ZERO * high):
         low = 0.0
     if low == high:
         low, high = low - 0.5, high + 0.5
+    marks = ticks(low, high)
+    if round_ and len(marks) > 1:
+        step = marks[1] - marks[0]
+        low, high = step * math.floor(low / step + 1e-9), step * math.ceil(high / step - 1e-9)
     return _Axis(low, high, start, end)
 
 
@@ -183,8 +220,8 @@ def line_chart(
     all_y = np.concatenate([*(one.y for one in drawn), *bands])
     if diagonal:
         all_x = all_y = np.concatenate([all_x, all_y])
-    x = _axis(all_x, _LEFT, _WIDTH - _RIGHT, log=False, zero=False)
-    y = _axis(all_y, _HEIGHT - _BOTTOM, _TOP, log=log, zero=not diagonal and not dots)
+    x = _axis(all_x, _LEFT, _WIDTH - _RIGHT, zero=not dots, round_=diagonal)
+    y = _axis(all_y, _HEIGHT - _BOTTOM, _TOP, log=log, zero=not dots, round_=True)
     parts: list[Markup] = [*_grid(x, y, x_label, y_label)]
     if diagonal:
         ends = np.array([x.low, x.high])
@@ -340,8 +377,8 @@ def bar_chart(
     heights, places = _floats(counts), _floats(edges)
     if not heights.size or not np.isfinite(places).all():
         return _nothing(title)
-    x = _axis(places, _LEFT, _WIDTH - _RIGHT, log=False, zero=False)
-    y = _axis(heights, _HEIGHT - _BOTTOM, _TOP, log=False, zero=True)
+    x = _axis(places, _LEFT, _WIDTH - _RIGHT, zero=False, round_=False)
+    y = _axis(heights, _HEIGHT - _BOTTOM, _TOP, zero=True, round_=True)
     parts = [*_grid(x, y, x_label, y_label)]
     bottom = float(y(y.low))
     for left, right, height in zip(x(places[:-1]), x(places[1:]), heights, strict=True):

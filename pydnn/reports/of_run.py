@@ -17,7 +17,7 @@ from pydnn.jobs.model import Model, load_model, model_of
 from pydnn.recipes.layouts import layers_of
 from pydnn.recipes.toml import write_recipe
 from pydnn.records import AnyArray, Examples
-from pydnn.reports.charts import Series, line_chart, number, table
+from pydnn.reports.charts import Series, aligned, line_chart, number, table
 from pydnn.reports.judging import Judged, judged, judgment, mistakes
 from pydnn.reports.markup import Markup, element
 from pydnn.reports.page import Section, page
@@ -130,7 +130,8 @@ def _sentence(run: Run, known: _Known) -> str:
 def _results(run: Run, known: _Known) -> Iterator[Markup]:
     if known.model is None or known.job is None:
         last = {k: float(c.values[-1]) for (_, k), c in run.rows.columns.items() if len(c.values)}
-        rows = [["cost", number(float(run.costs[-1]))], *([k, number(v)] for k, v in last.items())]
+        rows = [["cost", number(float(run.costs[-1]))]]
+        rows += [[words_for(k), number(v)] for k, v in last.items()]
         yield table(["measured", "last value"], rows)
         return
     parts = known.parts
@@ -142,15 +143,11 @@ def _results(run: Run, known: _Known) -> Iterator[Markup]:
     rows = [
         ["examples", *(f"{part.count:,}" for part in parts.values())],
         *(
-            [words_for(name), *(_value(values, f"{part} {name}") for part in parts)]
+            [words_for(name), *aligned([values.get(f"{part} {name}", np.nan) for part in parts])]
             for name in names
         ),
     ]
     yield table(["", *parts], rows, caption="The model that was kept, on each part of the data")
-
-
-def _value(values: Mapping[str, float], name: str) -> str:
-    return number(values[name]) if name in values else ""
 
 
 # Curves
@@ -272,7 +269,8 @@ def _inside(looked: Mapping[int, Sequence[Tensor]]) -> Iterator[Markup]:
                 for t in looked[step]
                 if (t.layer, t.name) == (layer, name) and _is_of_weights(t, part, prefix)
             }
-            yield _histogram(f"{what} of {layer or 'the network'}, {name}", arrays)
+            whose = f"stage {layer}" if layer else "the network"
+            yield _histogram(f"{what} {name} of {whose}", arrays)
 
 
 def _is_of_weights(tensor: Tensor, part: str | None, prefix: str) -> bool:

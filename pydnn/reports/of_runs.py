@@ -14,7 +14,7 @@ from pydnn.descriptions.text import write_description
 from pydnn.recipes.recipe import Recipe
 from pydnn.recipes.toml import write_recipe
 from pydnn.records import AnyArray, FloatArray
-from pydnn.reports.charts import Series, line_chart, number, table
+from pydnn.reports.charts import Series, aligned, line_chart, table
 from pydnn.reports.markup import Markup, element
 from pydnn.reports.page import Section, page
 from pydnn.reports.words import capital, words_for
@@ -103,11 +103,12 @@ def _results(runs: Sequence[Run], names: Sequence[str]) -> Markup:
     known = list(dict.fromkeys(name for values in last for name in values))
     if len(runs) < len(known):  # the longer side of a table goes down the page
         steps = ["steps", *(f"{run.iterations:,}" for run in runs)]
-        values_of = ([words_for(k), *(number(v.get(k, np.nan)) for v in last)] for k in known)
+        values_of = ([words_for(k), *aligned([v.get(k, np.nan) for v in last])] for k in known)
         return table(["", *names], [steps, *values_of])
+    columns = [aligned([values.get(k, np.nan) for values in last]) for k in known]
     rows = [
-        [name, f"{run.iterations:,}", *(number(values.get(k, np.nan)) for k in known)]
-        for name, run, values in zip(names, runs, last, strict=True)
+        [name, f"{run.iterations:,}", *(column[i] for column in columns)]
+        for i, (name, run) in enumerate(zip(names, runs, strict=True))
     ]
     return table(["run", "steps", *map(words_for, known)], rows)
 

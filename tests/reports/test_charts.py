@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pydnn.reports.charts import Series, bar_chart, line_chart, number, table, ticks
+from pydnn.reports.charts import Series, aligned, bar_chart, line_chart, number, table, ticks
 
 
 def paths(chart, style="line"):
@@ -49,7 +49,7 @@ def test_a_curve_has_a_gap_where_numbers_are_missing():
 
 def test_a_long_curve_keeps_its_extremes_and_stays_small():
     y = np.zeros(100_000)
-    y[31_415], y[27_182] = 5.0, -3.0
+    y[31_415], y[27_182] = 6.0, -4.0
     chart = line_chart("Cost", [Series("a", np.arange(y.size), y)])
     [path] = re.findall(r' d="([^"]*)" class="line s0"', chart)
     heights = [float(p.split()[1]) for p in re.split("[ML]", path)[1:]]
@@ -102,3 +102,43 @@ def test_an_axis_of_positive_numbers_begins_at_zero():
 def test_each_curve_has_a_style_of_its_own_and_the_legend_shows_it():
     chart = line_chart("Cost", [Series("a", [0, 1], [1, 2]), Series("b", [0, 1], [2, 1])])
     assert chart.count('class="line s0"') == chart.count('class="line s1"') == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ([0.14841, 0.034629, 1.0], ["0.1484", "0.0346", "1.0000"]),
+        ([0.0, 1.0], ["0.0000", "1.0000"]),
+        ([123.456, 3.14159], ["123.5", "3.1"]),
+        ([2.0, 40.0], ["2", "40"]),
+        ([1e-9, 2e-9], ["1.000e-09", "2.000e-09"]),
+        ([np.nan, np.inf, 0.5], ["-", "inf", "0.5000"]),
+        ([], []),
+    ],
+)
+def test_numbers_that_stand_below_each_other_have_equally_many_decimals(values, texts):
+    assert aligned(values) == texts
+
+
+def heights(chart):
+    """The lowest and the highest tick of the vertical axis."""
+    ticks = re.findall(r'class="end">([^<]*)<', chart)
+    return float(ticks[0]), float(ticks[-1])
+
+
+@pytest.mark.parametrize(
+    ("y", "ends"),
+    [
+        ([0.1, 0.95], (0, 1)),
+        ([0.81, 0.94], (0.8, 0.95)),  # far from 0, which would hide the differences
+        ([0.0075, 0.0075], (0, 0.008)),
+        ([-3.0, 5.0], (-4, 6)),
+    ],
+)
+def test_an_axis_ends_at_round_numbers_around_the_curve(y, ends):
+    assert heights(line_chart("x", [Series("a", [0, 1], y)])) == ends
+
+
+def test_steps_begin_at_zero():
+    chart = line_chart("x", [Series("a", [20, 40, 100], [1.0, 2.0, 3.0])])
+    assert ">0</text>" in chart
