@@ -32,8 +32,7 @@ from pydnn.jobs.model import Model
 from pydnn.jobs.scores import expect_like_training, names_of, predicted
 from pydnn.jobs.targets import Targets
 from pydnn.recipes.recipe import DTYPES
-from pydnn.records import Batch, Examples, FloatArray
-from pydnn.sequences import expect_lengths
+from pydnn.records import Examples, FloatArray
 from pydnn.storage.files import is_free, write_atomically
 from pydnn.training.evaluation import MOST_INPUTS
 
@@ -135,9 +134,7 @@ def _is_set(path: Path) -> bool:
 def _examples_in(path: Path, model: Model, mapped: bool | None) -> Examples:
     """The examples of a file; of a data set, the test part, or all if it has none."""
     if not _is_set(path):
-        X, lengths = read_examples(path)
-        valid = None if lengths is None else expect_lengths(lengths, X.shape[0], X.shape[-1])
-        return Batch(X, np.zeros((1, X.shape[-1])), None, valid)
+        return read_examples(path, mapped=mapped)
     recipe = attrs.evolve(model.recipe, test="")  # which no share is drawn for
     size = model.image_shape and model.image_shape[:2]
     data = data_of(recipe, path, image_size=size, mapped=mapped)

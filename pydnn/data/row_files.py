@@ -14,7 +14,7 @@ import numpy as np
 
 from pydnn.checks import BadInput, expect_known, first_line
 from pydnn.data.stored_tables import is_stored_table
-from pydnn.data.table_files import HDF5, ZIP, dtype_of_values
+from pydnn.data.table_files import HDF5, ZIP
 from pydnn.free_memory import free_memory, readable
 from pydnn.records import AnyArray, AnyDType
 from pydnn.storage.checksums import may_be_sealed
@@ -29,7 +29,14 @@ from pydnn.storage.hdf5 import (
     read_names,
     shapes_in,
 )
-from pydnn.storage.npy import NPY_DAMAGE, NPY_MAGIC, Member, npy_array, npy_header
+from pydnn.storage.npy import (
+    NPY_DAMAGE,
+    NPY_MAGIC,
+    Member,
+    dtype_of_values,
+    npy_array,
+    npy_header,
+)
 
 __all__ = ["RowFile", "Rows", "open_rows"]
 

@@ -45,9 +45,12 @@ from pydnn.data.image_sets import (
 from pydnn.data.stored import InFile, Stored
 from pydnn.data.stored_tables import StoredTable, StoredTableBatch
 from pydnn.data.table_files import (
+    OF_ALL,
+    examples_beside,
     holds_examples,
     is_hdf5,
     is_named_hdf5,
+    read_npy,
     read_npz,
     read_table,
 )
@@ -208,7 +211,7 @@ def load_data_set(
             those in the file.
         mapped: Whether examples stay in their file and are read batch by batch; None if they would
             take more than a quarter of the free memory. The file is HDF5 of uncompressed arrays
-            (see `load_table`), or a table in the stored form (see `store_table`). No bit of a
+            (see `load_table`), npy, or a table in the stored form (see `store_table`). No bit of a
             training depends on it.
         in_windows: Whether examples in chunks, plain or compressed, may stay in their file, too,
             because batches come from few places of it, as by `mini_batches(64, window=65536)`.
@@ -262,13 +265,13 @@ def load_data_set(
                 f"{option} is {given!r}, but {name} is not a table with named columns: leave it "
                 "out."
             )
-    if mapped and not (path.is_file() and is_hdf5(path)):
+    if mapped and not (path.is_file() and (is_hdf5(path) or examples_beside(path))):
         raise _not_in_its_file(name)
     if isinstance(name, str) and name in _FROM_SCIKIT_LEARN:
         return _cast(_from_scikit_learn(name), dtype)
     if path.is_file() and not is_hdf5(path):
         if holds_examples(path):
-            return _cast(load_table(path), dtype)
+            return _cast(load_table(path, mapped=mapped), dtype)
         raise _no_target(path)
     if path.is_file() and not holds_images(path):
         if is_named_hdf5(path):
@@ -420,20 +423,28 @@ def images_for_testing(
 def _table_at(path: Path, targets: tuple[str, ...], mapped: bool | None) -> Table | StoredTable:
     """The table in a file, whose targets may be in another file."""
     table = read_table(path, mapped=mapped)
-    if isinstance(table, StoredTable):
+    if path.suffix != ".npy" or len(targets) != 1 or not targets[0].endswith(".npy"):
         return table
-    if path.suffix == ".npy" and len(targets) == 1 and targets[0].endswith(".npy"):
-        file = path_of(targets[0])
-        beside = path.parent / file.name
-        labels = read_table(file if file.exists() else beside, mapped=False)
-        if labels.rows != table.rows or len(labels.columns) != 1:
-            raise BadInput(
-                f"{targets[0]} has {labels.rows} rows and {len(labels.columns)} columns, expected "
-                f"one target for each of the {table.rows} rows of {path}: give another file."
-            )
-        target = attrs.evolve(labels.columns[0], name=targets[0])
-        return Table((*table.columns, target), freeze(np.vstack([table.values, labels.values])))
-    return table
+    file = path_of(targets[0])
+    file = file if file.exists() else path.parent / file.name
+    try:
+        labels = read_table(file, mapped=isinstance(table, StoredTable))
+    except NotMappable:
+        if mapped:
+            raise
+        table, labels = read_table(path, mapped=False), read_table(file, mapped=False)
+    if labels.rows != table.rows or len(labels.columns) != 1:
+        raise BadInput(
+            f"{targets[0]} has {labels.rows} rows and {len(labels.columns)} columns, expected "
+            f"one target for each of the {table.rows} rows of {path}: give another file."
+        )
+    labels = attrs.evolve(labels, columns=(attrs.evolve(labels.columns[0], name=targets[0]),))
+    if isinstance(table, StoredTable):
+        assert isinstance(labels, StoredTable)
+        return table.beside(labels)
+    assert isinstance(labels, Table)
+    columns = (*table.columns, *labels.columns)
+    return Table(columns, freeze(np.vstack([table.values, labels.values])))
 
 
 def _no_target(path: Path) -> BadInput:
@@ -565,7 +576,7 @@ def _not_in_its_file(name: AnyPath) -> BadInput:
 
 
 def load_table(path: AnyPath, *, mapped: bool | None = None, in_windows: bool = False) -> DataSet:
-    """Read a file of examples, HDF5 or npz, with one example per row.
+    """Read examples from an HDF5 file, an npz file or several npy files, with one per row.
 
     The file holds train_X (m, …) and train_Y (m,) or (m, …), of any numeric type: train_X is
     (m, n_x) for features, (m, T) for sequences of ids, (m, T, n) for sequences of features, and
@@ -573,13 +584,14 @@ def load_table(path: AnyPath, *, mapped: bool | None = None, in_windows: bool = 
     first axis becomes the last one. The file may also hold test_X and test_Y; weights of examples,
     train_weights and test_weights (m,); the numbers of valid steps of sequences, train_lengths and
     test_lengths (m,); classes, the names of the classes from class 0 on; and image_shape (3,) if
-    the examples are images.
+    the examples are images. Or each array is in an npy file of its own: train_X.npy, train_Y.npy
+    and so on in one folder, or X.npy and Y.npy without a test part.
 
     Args:
-        path: The file.
+        path: The file; of several npy files the one of train_X or X.
         mapped: Whether the examples stay in the file, as `Stored`, which needs HDF5 without chunks
-            or compression, as `save_table` writes it; None if they would take more than a quarter
-            of the free memory. Their numbers are then checked when they are used.
+            or compression, as `save_table` writes it, or npy files; None if they would take more
+            than a quarter of the free memory. Their numbers are then checked when they are used.
         in_windows: Whether those in chunks or compressed may stay there, too; see `load_data_set`.
 
     Raises:
@@ -602,9 +614,11 @@ def load_table(path: AnyPath, *, mapped: bool | None = None, in_windows: bool = 
     if is_hdf5(path):
         with open_hdf5(path) as file:
             return _read_examples(_InHDF5(file, _mapped_arrays(path, file, mapped, in_windows)))
+    if files := examples_beside(path):
+        return _read_examples(_InNumPy(path.parent, _arrays_in_npy(files, mapped)))
     if mapped:
         raise _not_in_its_file(path)
-    return _read_examples(_InNpz(path, read_npz(path)))
+    return _read_examples(_InNumPy(path, read_npz(path)))
 
 
 _PARTS = ("train", "test")
@@ -632,6 +646,25 @@ def _mapped_arrays(
             need = f"{readable(size)} in memory, of {readable(free)} free"
             raise BadInput(f"examples would take {need}, but {error}") from error
         return None
+
+
+def _arrays_in_npy(
+    files: Mapping[str, Path], mapped: bool | None
+) -> Mapping[str, AnyArray | InFile]:
+    """The arrays in npy files; those of examples stay there if all of them do."""
+    of_examples = [name for name in files if name not in OF_ALL]
+    stored: dict[str, InFile] = {}
+    try:
+        if mapped is not False:
+            stored = {name: open_stored(files[name])["X"] for name in of_examples}
+        if not stays_in_file(8 * sum(math.prod(array.shape) for array in stored.values()), mapped):
+            stored = {}
+    except NotMappable:
+        if mapped:
+            raise
+        stored = {}
+    read = {name: read_npy(file) for name, file in files.items() if name not in stored}
+    return {**read, **stored}
 
 
 _WHOLE = ("_lengths", "image_shape", "vocabulary_kind")  # arrays of whole numbers
@@ -665,17 +698,18 @@ class _InHDF5:
 
 
 @attrs.frozen
-class _InNpz:
-    """The arrays of an npz file, which are read already."""
+class _InNumPy:
+    """The arrays of an npz file or of npy files, which are read already or stay there."""
 
     place: Path
-    arrays: Mapping[str, AnyArray]
+    arrays: Mapping[str, AnyArray | InFile]
 
     def holds(self, name: str) -> bool:
         return name in self.arrays
 
-    def table(self, name: str) -> AnyArray:
-        return self.numbers(name, None)
+    def table(self, name: str) -> AnyArray | InFile:
+        array = self.arrays.get(name)
+        return array if isinstance(array, InFile) else self.numbers(name, None)
 
     def numbers(self, name: str, shape: Sequence[int | str] | None) -> AnyArray:
         array = self._array(name, "iu" if name.endswith(_WHOLE) else "biuf")
@@ -691,13 +725,14 @@ class _InNpz:
     def _array(self, name: str, kinds: str) -> AnyArray:
         expect_known("array", name, self.arrays, place=self.place)
         array = self.arrays[name]
+        assert not isinstance(array, InFile)
         if array.dtype.kind not in kinds:
             what = {"U": "texts", "iu": "integers"}.get(kinds, "numbers")
             raise BadInput(f"{name} in {self.place} holds {array.dtype}, expected {what}.")
         return array
 
 
-def _read_examples(file: _InHDF5 | _InNpz) -> DataSet:
+def _read_examples(file: _InHDF5 | _InNumPy) -> DataSet:
     train = _read_part(file, "train")
     if file.holds("test_X") or file.holds("test_Y"):
         test = _read_part(file, "test")
@@ -720,7 +755,7 @@ def _read_examples(file: _InHDF5 | _InNpz) -> DataSet:
     return DataSet(train, test, shape, classes, vocabulary=vocabulary)
 
 
-def _read_part(file: _InHDF5 | _InNpz, part: str) -> Examples:
+def _read_part(file: _InHDF5 | _InNumPy, part: str) -> Examples:
     X = file.table(f"{part}_X")
     if len(X.shape) < 2:
         where = f"{part}_X in {file.place}"
@@ -748,7 +783,7 @@ def _read_part(file: _InHDF5 | _InNpz, part: str) -> Examples:
 
 
 def _stored_part(
-    file: _InHDF5 | _InNpz, part: str, X: AnyArray | InFile, Y: AnyArray | InFile
+    file: _InHDF5 | _InNumPy, part: str, X: AnyArray | InFile, Y: AnyArray | InFile
 ) -> Stored:
     more: dict[str, AnyArray | InFile] = {}
     for name in ("weights", "lengths"):

@@ -7,7 +7,8 @@ the same bits in the same memory order as one of the same data in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, Self
 
 import attrs
@@ -88,9 +89,18 @@ class StoredColumns:
         """The number of bytes of the columns."""
         return len(self) * len(self.places) * self.dtype.itemsize
 
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.array.path
+
     def take(self, which: slice | Rows) -> AnyArray:
         """Some rows of the columns, by a slice or by their numbers."""
         return self.array.take(which)[:, self.places]
+
+    def select(self, numbers: Iterable[int]) -> StoredColumns:
+        """Those of the columns that have these numbers, in this order."""
+        return StoredColumns(self.array, [self.places[number] for number in numbers])
 
 
 def numbers_of_rows(which: object, count: int) -> Rows:

@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -42,7 +43,7 @@ from pydnn.records import AnyArray, AnyDType, FloatArray, block_size, freeze
 from pydnn.storage.contiguous import Blocks, write_contiguous
 from pydnn.storage.files import RESTORE, spool_beside, writing
 from pydnn.storage.hdf5 import open_hdf5, read_array, read_text
-from pydnn.storage.mapped import open_stored
+from pydnn.storage.mapped import StoredArray, open_stored
 
 __all__ = [
     "CodedBlock",
@@ -227,16 +228,42 @@ def _column_of(plain: object) -> Column | None:
     return None
 
 
+@attrs.frozen
+class _SideBySide:
+    """The columns of several arrays with the same number of rows."""
+
+    parts: tuple[StoredColumns, ...]
+
+    def __len__(self) -> int:
+        return len(self.parts[0])
+
+    @property
+    def path(self) -> Path:
+        """The file of the first array."""
+        return self.parts[0].path
+
+    def take(self, which: slice | Rows) -> AnyArray:
+        """Some rows of the columns as float64, by a slice or by their numbers."""
+        return np.hstack([as_floats(part.take(which), np.float64) for part in self.parts])
+
+    def select(self, numbers: Iterable[int]) -> StoredColumns | _SideBySide:
+        """Those of the columns that have these numbers, in this order."""
+        places = [(part, place) for part in self.parts for place in range(len(part.places))]
+        runs = itertools.groupby((places[number] for number in numbers), key=itemgetter(0))
+        chosen = [part.select(place for _, place in run) for part, run in runs]
+        return chosen[0] if len(chosen) == 1 else _SideBySide(tuple(chosen))
+
+
 @attrs.frozen(eq=False, repr=False)
 class StoredTable(NamedColumns):
-    """A table in a file that `store_table` wrote, whose rows come into memory when they are used.
+    """A table of `store_table`, or of npy files, whose rows come into memory when they are used.
 
-    It pickles as its fields, and each process opens the file for itself.
+    It pickles as its fields, and each process opens the files for itself.
 
     Attributes:
         columns: The name and kind of each column.
-        values: The values in the file, shape (rows, columns).
-        known: Where values of each column are missing or infinite, as the file says.
+        values: The values in the file or the files, shape (rows, columns).
+        known: Where values of each column are missing or infinite.
 
     Example:
         >>> from pydnn.data import Table
@@ -249,13 +276,13 @@ class StoredTable(NamedColumns):
     """
 
     columns: tuple[Column, ...]
-    values: StoredColumns
+    values: StoredColumns | _SideBySide
     known: tuple[Facts, ...]
 
     @property
     def path(self) -> Path:
-        """The file."""
-        return self.values.array.path
+        """The file, or the first one."""
+        return self.values.path
 
     @property
     def rows(self) -> int:
@@ -268,7 +295,7 @@ class StoredTable(NamedColumns):
         return self.rows * len(self.columns) * np.dtype(np.float64).itemsize
 
     def facts(self, place: int) -> Facts:
-        """Where values of a column are missing or infinite, as the file says."""
+        """Where values of a column are missing or infinite."""
         return self.known[place]
 
     def _values_of(self, place: int) -> FloatArray:
@@ -284,9 +311,25 @@ class StoredTable(NamedColumns):
         places = self._places(names)
         return StoredTable(
             tuple(self.columns[place] for place in places),
-            attrs.evolve(self.values, places=[self.values.places[place] for place in places]),
+            self.values.select(places),
             tuple(self.known[place] for place in places),
         )
+
+    def beside(self, other: StoredTable) -> StoredTable:
+        """The columns of this table and those of another one with the same number of rows."""
+        values = _SideBySide(
+            tuple(table._columns(range(len(table.columns))) for table in (self, other))
+        )
+        return StoredTable(self.columns + other.columns, values, self.known + other.known)
+
+    def _columns(self, places: Sequence[int]) -> StoredColumns:
+        columns = self.values.select(places)
+        if isinstance(columns, _SideBySide):
+            raise BadInput(
+                f"columns are in {columns.parts[0].path} and {columns.parts[1].path}, expected "
+                "one file of columns to learn from and one of targets: name that as target."
+            )
+        return columns
 
     def __repr__(self) -> str:
         return self._repr("StoredTable")
@@ -315,8 +358,8 @@ class StoredTable(NamedColumns):
 
     def without_targets(self) -> StoredTableBatch:
         """The rows as examples that have no targets, of which a model predicts some."""
-        no_columns = attrs.evolve(self.values, places=())
-        return StoredTableBatch(self.values, no_columns, features=self.columns)
+        features = self._columns(range(len(self.columns)))
+        return StoredTableBatch(features, features.select(()), features=self.columns)
 
     def examples(
         self,
@@ -336,14 +379,10 @@ class StoredTable(NamedColumns):
             BadInput: As `Table.examples` does.
         """
         chosen = self._chosen(target, ignore, weights)
-
-        def stored(places: Iterable[int]) -> StoredColumns:
-            return attrs.evolve(self.values, places=[self.values.places[i] for i in places])
-
         return StoredTableBatch(
-            stored(chosen.features),
-            stored(chosen.targets),
-            None if chosen.weights is None else stored([chosen.weights]),
+            self._columns(chosen.features),
+            self._columns(chosen.targets),
+            None if chosen.weights is None else self._columns([chosen.weights]),
             features=tuple(self.columns[place] for place in chosen.features),
             targets=tuple(self.columns[place] for place in chosen.targets),
             apart=chosen.apart,
@@ -389,7 +428,7 @@ class StoredTableBatch(Stored, TableExamples):
     def path(self) -> Path:
         """The file of the table."""
         assert isinstance(self.Y, StoredColumns)
-        return self.Y.array.path
+        return self.Y.path
 
     def label_blocks(self) -> Iterator[FloatArray]:
         """The targets (targets, rows) of all examples in order, block by block."""
@@ -414,8 +453,9 @@ class StoredTableBatch(Stored, TableExamples):
         """
         order = self._order_of(other)
         assert isinstance(self.X, StoredColumns)
-        X = attrs.evolve(self.X, places=[self.X.places[place] for place in order])
-        return attrs.evolve(self, X=X, features=tuple(self.features[place] for place in order))
+        return attrs.evolve(
+            self, X=self.X.select(order), features=tuple(self.features[place] for place in order)
+        )
 
 
 def open_stored_table(path: AnyPath) -> StoredTable:
@@ -445,6 +485,24 @@ def open_stored_table(path: AnyPath) -> StoredTable:
         raise BadInput(f"the facts about columns in {path} are damaged: {RESTORE}.")
     known = tuple(Facts(int(a), int(b), c, int(d)) for a, b, c, d in facts.tolist())
     return StoredTable(columns, StoredColumns(values, range(len(columns))), known)
+
+
+def table_of_array(array: StoredArray, names: Sequence[str]) -> StoredTable:
+    """The table of numbers in a stored array (rows, columns), of which floats are read once."""
+    known = [Facts()] * len(names)
+    if array.dtype.kind == "f":
+        size = block_size(array.shape[1:])
+        for start in range(0, len(array), size):
+            known = _with_rows(known, start, array.take(slice(start, start + size)))
+    columns = tuple(Column(name) for name in names)
+    return StoredTable(columns, StoredColumns(array, range(len(names))), tuple(known))
+
+
+def _with_rows(known: list[Facts], before: int, rows: AnyArray) -> list[Facts]:
+    """The facts about columns after more rows (rows, columns), where `before` came earlier."""
+    if np.isfinite(rows).all():
+        return known
+    return [a.then(b, before) for a, b in zip(known, map(Facts.of, rows.T), strict=True)]
 
 
 def _are_rows(facts: FloatArray, rows: int) -> bool:
@@ -605,9 +663,7 @@ class _Spooled:
                 for place, codes in meanings.items():
                     values[:, place] = _coded(values[:, place], codes)
                 rows = values
-            if not np.isfinite(rows).all():
-                more = map(Facts.of, rows.T)
-                self._facts = [a.then(b, written) for a, b in zip(self._facts, more, strict=True)]
+            self._facts = _with_rows(self._facts, written, rows)
             yield rows.astype(dtype, copy=False)
             written += count
             on_rows(written, self.rows)

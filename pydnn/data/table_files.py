@@ -6,7 +6,7 @@ What a file is, its first bytes say, whatever its name is.
 from __future__ import annotations
 
 import contextlib
-import re
+import math
 from collections.abc import Collection, Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
@@ -19,26 +19,42 @@ from pydnn.batches import examples_last
 from pydnn.checks import AnyPath, BadInput, expect_flag, first_line, import_extra, path_of
 from pydnn.data.csv_files import read_csv
 from pydnn.data.frames import numbered, table_of
-from pydnn.data.stored_tables import StoredTable, is_stored_table, open_stored_table
+from pydnn.data.stored import Stored
+from pydnn.data.stored_tables import (
+    StoredTable,
+    is_stored_table,
+    open_stored_table,
+    table_of_array,
+)
 from pydnn.data.tables import Table
 from pydnn.free_memory import free_memory, readable
-from pydnn.records import AnyArray, AnyDType, FloatArray, readonly
+from pydnn.records import AnyArray, Batch, readonly
+from pydnn.sequences import expect_lengths
 from pydnn.storage.checksums import may_be_sealed
 from pydnn.storage.files import open_regular, unchanged
 from pydnn.storage.hdf5 import holds, open_hdf5, read_array, read_names, stored_bytes
-from pydnn.storage.mapped import stays_in_file
-from pydnn.storage.npy import NPY_DAMAGE, NPY_MAGIC, Member, npy_array
+from pydnn.storage.mapped import NotMappable, StoredArray, open_stored, stays_in_file
+from pydnn.storage.npy import (
+    NPY_DAMAGE,
+    NPY_MAGIC,
+    Member,
+    dtype_of_values,
+    npy_array,
+    npy_header,
+)
 
 __all__ = [
     "HDF5",
+    "OF_ALL",
     "PARQUET",
     "ZIP",
-    "dtype_of_values",
+    "examples_beside",
     "holds_examples",
     "is_hdf5",
     "is_named_hdf5",
     "opened_parquet",
     "read_examples",
+    "read_npy",
     "read_npz",
     "read_table",
     "table_of_arrays",
@@ -47,8 +63,8 @@ __all__ = [
 # The first bytes of files of these kinds.
 HDF5, PARQUET, ZIP = b"\x89HDF\r\n\x1a\n", b"PAR1", b"PK\3\4"
 _ARRAYS = ("train_X", "train_Y", "test_X", "test_Y")  # what a file that `save_table` wrote holds
-# Numbers, truth values, texts and dates, as numpy.save writes their dtypes.
-_VALUES = re.compile(r"[<>|=]([fiubcmM][1-9]\d?|[US][1-9]\d{0,8})(\[\w{1,10}\])?")
+_OF_EXAMPLES = ("X", "Y", "weights", "lengths")
+OF_ALL = ("classes", "image_shape")  # arrays that say something about all examples
 
 
 @overload
@@ -92,8 +108,9 @@ def read_table(
             its cells are numbers.
         delimiter: What separates the cells of a CSV file; None to find it in its first lines.
         texts: Names of columns of a CSV file that hold texts, though all may look like numbers.
-        mapped: Whether a table that `store_table` wrote stays in its file, as a `StoredTable`; None
-            if it would take more than a quarter of the free memory. Other tables come into memory.
+        mapped: Whether a table that `store_table` wrote, or the rows of numbers of an npy file,
+            stay in their file, as a `StoredTable`; None if they would take more than a quarter of
+            the free memory. Other tables come into memory.
 
     Raises:
         BadInput: If the file is missing, damaged, changes while it is read, or holds something
@@ -113,9 +130,7 @@ def read_table(
         head = file.read(8)
         file.seek(0)
         if head.startswith(NPY_MAGIC):
-            size = file.seek(0, 2)
-            file.seek(0)
-            return table_of_arrays(path, {"X": _read_npy(Member(file, size), str(path))})
+            return _table_in_npy(path, mapped)
         if head.startswith(PARQUET):
             return _read_parquet(path, file)
         if head.startswith(ZIP):
@@ -148,6 +163,42 @@ def is_named_hdf5(path: Path) -> bool:
         return bool(stored_bytes(file)) and not any(name in _ARRAYS for name in stored_bytes(file))
 
 
+def _table_in_npy(path: Path, mapped: bool | None) -> Table | StoredTable:
+    """The table in an npy file, whose rows stay there if they are many or `mapped`."""
+    array = _array_in_npy(path, mapped)
+    if isinstance(array, StoredArray) and len(array.shape) <= 2:
+        names = _names_of("X", array.shape)
+        return table_of_array(array.reshaped(len(names)), names)
+    return table_of_arrays(path, {"X": array.rows if isinstance(array, StoredArray) else array})
+
+
+def _array_in_npy(path: Path, mapped: bool | None) -> StoredArray | AnyArray:
+    """The array in an npy file, which stays there if it is large, or if `mapped`.
+
+    Raises:
+        NotMappable: If it should stay there, but cannot.
+        BadInput: As `read_npy` does.
+    """
+    with _opened_npy(path) as member, _readable(str(path)):
+        shape, _, _ = npy_header(member, dtype_of_values)
+    if stays_in_file(8 * math.prod(shape), mapped):
+        try:
+            return open_stored(path)["X"]
+        except NotMappable:
+            if mapped:
+                raise
+    return read_npy(path)
+
+
+def _names_of(name: str, shape: tuple[int, ...]) -> list[str]:
+    """The names of the columns of an array in a file."""
+    if len(shape) != 2:
+        return [name]
+    if name in ("X", "x"):
+        return numbered(shape[1])
+    return [f"{name} {number}" for number in range(1, shape[1] + 1)]
+
+
 def table_of_arrays(path: Path, arrays: Mapping[str, AnyArray]) -> Table:
     """The table whose columns are in arrays of a file, by name; see `read_table`.
 
@@ -160,10 +211,7 @@ def table_of_arrays(path: Path, arrays: Mapping[str, AnyArray]) -> Table:
             records: Any = array
             columns |= {field: records[field] for field in array.dtype.names}
         elif array.ndim == 2:
-            names = numbered(array.shape[1])
-            if name not in ("X", "x"):
-                names = [f"{name} {number}" for number in range(1, array.shape[1] + 1)]
-            columns |= dict(zip(names, array.T, strict=True))
+            columns |= dict(zip(_names_of(name, array.shape), array.T, strict=True))
         else:
             columns[name] = array
     try:
@@ -174,42 +222,32 @@ def table_of_arrays(path: Path, arrays: Mapping[str, AnyArray]) -> Table:
 
 def _read_npy(member: Member, where: str) -> AnyArray:
     """The array of an npy file, which holds values of columns or records of them."""
-    try:
+    with _readable(where):
         array = npy_array(member, dtype_of_values)
         if not array.size:  # of which there may be any number
             raise ValueError("it has no values")
         return array
+
+
+@contextlib.contextmanager
+def _readable(where: str) -> Iterator[None]:
+    """A context in which damage to an npy file becomes one line."""
+    try:
+        yield
     except NPY_DAMAGE as error:
         raise BadInput(
             f"{where} is not a readable array ({first_line(error)}): save it again with numpy.save."
         ) from error
 
 
-def dtype_of_values(descr: object) -> AnyDType | None:
-    """The dtype of values or records of them, from what an npy file's header says it is."""
-    match descr:
-        case str() if "O" in descr:
-            raise ValueError("it holds Python objects, which are not read")
-        case str() if _VALUES.fullmatch(descr):
-            return np.dtype(descr)
-        case [*fields] if fields and all(map(_is_field, fields)):
-            return np.dtype(fields)
-    return None
-
-
-def _is_field(field: object) -> bool:
-    match field:
-        case (str(name), str(descr)):
-            return bool(name) and dtype_of_values(descr) is not None
-    return False
-
-
 def holds_examples(path: Path) -> bool:
-    """Whether a file is an npz file of arrays of examples, such as train_X, and not of columns.
+    """Whether a file is one of arrays of examples, such as train_X, in npz or npy, not of columns.
 
     Raises:
         BadInput: If it cannot be read.
     """
+    if examples_beside(path):
+        return True
     from pydnn.interop.npz import opened_zip
 
     with open_regular(path, what="a table's file") as file:
@@ -217,6 +255,44 @@ def holds_examples(path: Path) -> bool:
             return False
     with opened_zip(path, what="an npz file") as archive:
         return any(f"{name}.npy" in archive.namelist() for name in _ARRAYS)
+
+
+def examples_beside(path: Path) -> dict[str, Path]:
+    """The npy files of one data set, by the names that their arrays have in an npz file.
+
+    Args:
+        path: The file train_X.npy, or X.npy, whose arrays have no prefix.
+
+    Returns:
+        The files that exist in its folder; none if it is another file, or Y is missing.
+    """
+    if path.name not in ("train_X.npy", "X.npy"):
+        return {}
+    prefix = path.name.removesuffix("X.npy")
+    names = {f"train_{name}": f"{prefix}{name}" for name in _OF_EXAMPLES}
+    if prefix:
+        names |= {name: name for name in (*(f"test_{n}" for n in _OF_EXAMPLES), *OF_ALL)}
+    files = {name: path.with_name(f"{file}.npy") for name, file in names.items()}
+    there = {name: file for name, file in files.items() if file.is_file()}
+    return there if {"train_X", "train_Y"} <= set(there) else {}
+
+
+def read_npy(path: Path) -> AnyArray:
+    """The array of an npy file.
+
+    Raises:
+        BadInput: If it is damaged, or has no values, or values that are not plain.
+    """
+    with _opened_npy(path) as member:
+        return _read_npy(member, str(path))
+
+
+@contextlib.contextmanager
+def _opened_npy(path: Path) -> Iterator[Member]:
+    with open_regular(path, what="an npy file") as file, unchanged(file, path):
+        size = file.seek(0, 2)
+        file.seek(0)
+        yield Member(file, size)
 
 
 def read_npz(path: Path) -> dict[str, AnyArray]:
@@ -242,29 +318,39 @@ def read_npz(path: Path) -> dict[str, AnyArray]:
     return arrays
 
 
-def read_examples(path: Path) -> tuple[FloatArray, AnyArray | None]:
-    """Examples without labels, X (..., m), and the lengths (m,) of sequences, or None.
+def read_examples(path: Path, *, mapped: bool | None = None) -> Batch | Stored:
+    """Examples without labels, for which Y holds zeros.
 
     The file has the examples along the first axis, in an npy file of X alone, or an npz file of X
     and perhaps lengths.
 
+    Args:
+        path: The file.
+        mapped: Whether the examples of an npy file stay there; None if they would take more than a
+            quarter of the free memory.
+
     Raises:
         BadInput: If it is another kind of file, is damaged, or holds something else.
     """
+    arrays: dict[str, Any] = {}
     with open_regular(path, what="a file of examples") as file:
         head = file.read(8)
-        if head.startswith(NPY_MAGIC):
-            size = file.seek(0, 2)
-            file.seek(0)
-            arrays = {"X": _read_npy(Member(file, size), str(path))}
-        else:
-            arrays = read_npz(path) if head.startswith(ZIP) else {}
-    if "X" not in arrays or not set(arrays) <= {"X", "lengths"} or not arrays["X"].ndim:
+    if head.startswith(NPY_MAGIC):
+        arrays = {"X": _array_in_npy(path, mapped)}
+    elif head.startswith(ZIP):
+        arrays = dict(read_npz(path))
+    X, lengths = arrays.get("X"), arrays.get("lengths")
+    if X is None or not set(arrays) <= {"X", "lengths"} or not X.shape:
         raise BadInput(
             f"{path} has {', '.join(arrays) or 'no arrays'}, expected X with the examples along "
             "its first axis, and perhaps lengths: save them by numpy.save or numpy.savez."
         )
-    return examples_last(readonly(arrays["X"])), arrays.get("lengths")
+    if isinstance(X, StoredArray):
+        dtype = X.dtype.newbyteorder("=") if X.dtype.kind == "f" else np.float64
+        return Stored(X, np.zeros(len(X)), dtype=dtype)
+    X = examples_last(readonly(X))
+    valid = None if lengths is None else expect_lengths(lengths, X.shape[0], X.shape[-1])
+    return Batch(X, np.zeros((1, X.shape[-1])), None, valid)
 
 
 def _read_hdf5(path: Path, mapped: bool | None) -> Table | StoredTable:

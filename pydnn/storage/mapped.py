@@ -33,7 +33,7 @@ from pydnn.free_memory import free_memory
 from pydnn.records import AnyArray, AnyDType, as_dtype, as_tuple, freeze, keep_readonly
 from pydnn.storage.files import RESTORE, open_regular
 from pydnn.storage.hdf5 import dataset_in, form_of, hdf5_in, naming_damage, shapes_in
-from pydnn.storage.npy import NPY_DAMAGE, NPY_MAGIC, Member, dtype_of_numbers, npy_header
+from pydnn.storage.npy import NPY_DAMAGE, NPY_MAGIC, Member, dtype_of_values, npy_header
 from pydnn.storage.raw_hdf5 import expect_numpy_numbers
 
 __all__ = ["NotMappable", "StoredArray", "open_stored", "stays_in_file"]
@@ -200,7 +200,7 @@ def _in_npy(path: Path, raw: BufferedReader) -> StoredArray:
     size = raw.seek(0, 2)
     raw.seek(0)
     try:
-        shape, fortran, dtype = npy_header(Member(raw, size), dtype_of_numbers)
+        shape, fortran, dtype = npy_header(Member(raw, size), dtype_of_values)
     except NPY_DAMAGE as error:
         raise BadInput(
             f"{path} is not a readable array of numbers ({first_line(error)}): save it again with "

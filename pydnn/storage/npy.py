@@ -14,7 +14,15 @@ import numpy as np
 from pydnn.checks import is_shape, shown
 from pydnn.records import AnyArray, AnyDType
 
-__all__ = ["NPY_DAMAGE", "NPY_MAGIC", "Member", "dtype_of_numbers", "npy_array", "npy_header"]
+__all__ = [
+    "NPY_DAMAGE",
+    "NPY_MAGIC",
+    "Member",
+    "dtype_of_numbers",
+    "dtype_of_values",
+    "npy_array",
+    "npy_header",
+]
 
 NPY_MAGIC = b"\x93NUMPY"
 # What NumPy and Python's own parser raise for a damaged file depends on which part of it is hit.
@@ -24,6 +32,8 @@ NPY_DAMAGE = (
 )  # fmt: skip
 _MOST_NPY_HEADER = 10_000  # bytes
 _NUMBERS = re.compile(r"[<>|=][fiub](1|2|4|8)")
+# Numbers, truth values, texts and dates, as numpy.save writes their dtypes.
+_VALUES = re.compile(r"[<>|=]([fiubcmM][1-9]\d?|[US][1-9]\d{0,8})(\[\w{1,10}\])?")
 
 
 class Member:
@@ -49,6 +59,25 @@ class Member:
 def dtype_of_numbers(descr: object) -> AnyDType | None:
     """The dtype of numbers or truth values that an npy header names; None for any other."""
     return np.dtype(descr) if isinstance(descr, str) and _NUMBERS.fullmatch(descr) else None
+
+
+def dtype_of_values(descr: object) -> AnyDType | None:
+    """The dtype of values or records of them, from what an npy file's header says it is."""
+    match descr:
+        case str() if "O" in descr:
+            raise ValueError("it holds Python objects, which are not read")
+        case str() if _VALUES.fullmatch(descr):
+            return np.dtype(descr)
+        case [*fields] if fields and all(map(_is_field, fields)):
+            return np.dtype(fields)
+    return None
+
+
+def _is_field(field: object) -> bool:
+    match field:
+        case (str(name), str(descr)):
+            return bool(name) and dtype_of_values(descr) is not None
+    return False
 
 
 def npy_array(member: Member, dtype_of: Callable[[object], AnyDType | None]) -> AnyArray:

@@ -196,3 +196,77 @@ def test_whether_data_is_mapped_is_true_or_false(file, mapped):
     for function in (load_data_set, load_table, read_table):
         with pytest.raises(BadInput, match=r"mapped is .*, expected True or False"):
             function(path, mapped=mapped)
+
+
+def save_npy(folder, prefix="train_", **named):
+    for name, array in named.items():
+        np.save(folder / f"{prefix}{name}.npy", array)
+    return folder / f"{prefix}X.npy"
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("shape", [(7,), (4, 3, 2), (5, 2)])
+def test_npy_files_beside_each_other_are_the_data_of_an_npz_file(tmp_path, dtype, shape):
+    more = {"weights": np.arange(12) + 0.5}
+    if len(shape) == 2:
+        more["lengths"] = np.arange(12) % 5 + 1
+    train, test = arrays(shape=shape, **more), arrays(5, shape, 2)
+    path = save_npy(tmp_path, **train)
+    save_npy(tmp_path, "test_", **test)
+    np.save(tmp_path / "classes.npy", ["a", "b", "c"])
+    parts = {"train": train, "test": test}
+    named = {
+        f"{part}_{name}": array for part, some in parts.items() for name, array in some.items()
+    }
+    np.savez(tmp_path / "data.npz", classes=["a", "b", "c"], **named)
+    expected = load_data_set(tmp_path / "data.npz", dtype=dtype)
+    in_memory, mapped = (load_data_set(path, dtype=dtype, mapped=m) for m in (None, True))
+    assert in_memory == expected
+    assert isinstance(mapped.train, Stored)
+    assert mapped.train.X.dtype == np.uint8
+    for part in ("train", "test"):
+        assert getattr(mapped, part).in_memory() == getattr(expected, part)
+    assert mapped.classes == ("a", "b", "c")
+
+
+def test_x_and_y_in_npy_files_are_data_without_a_test_part(tmp_path, monkeypatch):
+    path = save_npy(tmp_path, "", **arrays())
+    save_npy(tmp_path, "test_", **arrays())  # of another data set
+    data = load_data_set(path)
+    assert (data.train.count, data.test.count) == (12, 0)
+    monkeypatch.setattr("pydnn.storage.mapped.free_memory", lambda: 100)
+    assert load_data_set(path).train.in_memory() == data.train
+    assert isinstance(load_data_set(path).train, Stored)
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (np.array([[{}]]), "holds Python objects"),
+        (np.asfortranarray(np.ones((12, 3))), "in Fortran order, expected one example after the"),
+        (np.ones((12, 3), bool), "holds bool, expected integers or floats: copy it once"),
+        (np.full((12, 3), "1"), "holds <U1, expected numbers"),
+        (np.ones((11, 3)), "has shape (12,), expected (11,)"),
+    ],
+)
+def test_npy_files_that_cannot_be_mapped_are_refused(tmp_path, X, message):
+    path = save_npy(tmp_path, X=X, Y=np.arange(12))
+    with pytest.raises(BadInput) as refused:
+        load_data_set(path, mapped=True)
+    assert message in str(refused.value)
+
+
+def test_npy_files_train_and_predict_alike_in_their_files_and_in_memory(tmp_path, capsys):
+    path = save_npy(tmp_path, **arrays(40))
+    alone = save_npy(tmp_path, "new", X=arrays(3)["X"])
+    out = []
+    for option in ("--mapped", "--no-mapped"):
+        run = str(tmp_path / option)
+        arguments = ["train", "--data", str(path), "--network", "dense(3)", "--json", "--run", run]
+        arguments += ["--loss", "softmax_cross_entropy", "--batches", "mini_batches(16)"]
+        assert main([*arguments, "--iterations", "3", option]) == 0
+        assert main(["evaluate", run, "--data", str(path), option]) == 0
+        assert main(["predict", run, str(alone), "--json", option]) == 0
+        lines = capsys.readouterr().out.replace(run, "").splitlines()
+        out.append([line for line in lines if "seconds" not in line])
+    assert out[0] == out[1]

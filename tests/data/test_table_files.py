@@ -8,11 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pydnn import BadInput
+from pydnn import BadInput, Recipe, train
 from pydnn.checks import MissingExtra
 from pydnn.data import Table, load_data_set, read_table, save_table, table_data
 from pydnn.data import table_files as module
 from pydnn.data.csv_files import read_csv
+from pydnn.data.stored_tables import StoredTable, StoredTableBatch
+from pydnn.data.tables import TableBatch
+from pydnn.runs.provenance import pins_of
 
 NAN = float("nan")
 ROWS = {
@@ -209,6 +212,51 @@ def test_rows_and_targets_may_lie_in_two_npy_files(tmp_path, monkeypatch):
     np.save(tmp_path / "z.npy", [1, 0])
     with pytest.raises(BadInput, match=r"z\.npy has 2 rows and 1 columns, expected one target for"):
         load_data_set(tmp_path / "X.npy", target="z.npy")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", ">i2", "uint8", "int64"])
+@pytest.mark.parametrize("shape", [(9,), (9, 3)])
+def test_rows_of_npy_files_stay_there_with_the_values_of_memory(tmp_path, dtype, shape):
+    X = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+    if X.dtype.kind == "f":
+        X[4], X[6], X[7] = np.nan, -0.0, np.inf
+    np.save(tmp_path / "X.npy", X)
+    stored, table = (read_table(tmp_path / "X.npy", mapped=m) for m in (True, False))
+    assert isinstance(stored, StoredTable)
+    assert stored.in_memory() == table
+    assert [stored.facts(i) for i in range(len(table.columns))] == [
+        table.facts(i) for i in range(len(table.columns))
+    ]
+
+
+def test_rows_and_targets_stay_in_two_npy_files(tmp_path, monkeypatch):
+    rng = np.random.default_rng(3)
+    X, y = rng.normal(size=(30, 4)).astype("f4"), rng.integers(0, 2, 30)
+    X[3, 1] = np.nan
+    np.save(tmp_path / "X.npy", X)
+    np.save(tmp_path / "y.npy", y)
+    options = {"target": "y.npy", "test": 0.2, "weights": "column 1", "ignore": ["column 3"]}
+    X[:, 0] = abs(X[:, 0])
+    np.save(tmp_path / "X.npy", X)
+    in_memory = load_data_set(tmp_path / "X.npy", mapped=False, **options)
+    for mapped in (True, None):
+        data = load_data_set(tmp_path / "X.npy", mapped=mapped, **options)
+        assert isinstance(data.train, StoredTableBatch)
+        assert data.train.in_memory() == in_memory.train
+        assert data.test.in_memory() == in_memory.test
+        monkeypatch.setattr("pydnn.storage.mapped.free_memory", lambda: 100)
+    np.save(tmp_path / "y.npy", y > 0)  # truth values cannot be mapped
+    assert isinstance(load_data_set(tmp_path / "X.npy", target="y.npy").train, TableBatch)
+    with pytest.raises(BadInput, match=r"y\.npy holds bool, expected integers or floats"):
+        load_data_set(tmp_path / "X.npy", target="y.npy", mapped=True)
+    np.save(tmp_path / "y.npy", y)
+    recipe = Recipe("X.npy", "dense(2)", "softmax_cross_entropy()", "adam()", 3, target="y.npy")
+    results = []
+    for mapped in (True, False):
+        data = load_data_set(tmp_path / "X.npy", mapped=mapped, target="y.npy")
+        trained = train(recipe, data)
+        results.append((trained.costs.tobytes(), pins_of(recipe, data, [])))
+    assert results[0] == results[1]
 
 
 REFUSED = {
