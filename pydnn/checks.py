@@ -483,6 +483,7 @@ EXTRAS = {
     "onnx": ("onnx>=1.16", "onnxruntime>=1.17"),
     "doctor": ("threadpoolctl>=3.5",),
     "completion": ("argcomplete>=3.5",),
+    "compiled": ("numba>=0.61",),
     "dask": ("distributed>=2024.8",),
     "testing": ("hypothesis>=6.100", "pytest>=8.2"),
     "bench": ("autograd>=1.7", "jax>=0.4.30", "optax>=0.2.3", "torch>=2.4"),

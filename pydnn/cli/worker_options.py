@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pydnn.checks import BadInput, expect_count
 from pydnn.cli.output import complain
 from pydnn.cli.run_options import option_group
+from pydnn.engines import ENGINES, VARIABLE, chosen_engine, notes_to, using_engine
 from pydnn.numerics.threads import usable_cores
 
 if TYPE_CHECKING:
@@ -42,6 +43,13 @@ def add_worker_options(parser: argparse.ArgumentParser, *, example: str) -> None
         help="do the work on a Dask cluster: tcp://HOST:PORT of its scheduler, or local:N to start "
         "a cluster of N processes on this machine",
     )
+    option(
+        "--engine",
+        choices=ENGINES,
+        help="do elementwise work with NumPy, or with loops that numba compiles for this "
+        "processor, to the same bits; auto compiles for long trainings if numba is installed "
+        f"(default: {VARIABLE} if it is set, else auto)",
+    )
 
 
 def check_worker_options(args: argparse.Namespace) -> None:
@@ -72,11 +80,21 @@ def check_worker_options(args: argparse.Namespace) -> None:
 def executor_of(args: argparse.Namespace) -> Iterator[Executor | None]:
     """The executor that the options name, until the context ends; None if they name none.
 
+    The engine that the options name is in use until then, too.
+
     Raises:
         BadInput: If the options are wrong, or the cluster does not answer.
-        MissingExtra: If a cluster is asked for and Dask is not installed.
+        MissingExtra: If a cluster is asked for and Dask is not installed, or the compiled engine
+            is asked for and numba is not installed.
     """
     check_worker_options(args)
+    engine = using_engine(args.engine or chosen_engine())
+    with notes_to(complain), engine, _executor_of(args) as executor:
+        yield executor
+
+
+@contextlib.contextmanager
+def _executor_of(args: argparse.Namespace) -> Iterator[Executor | None]:
     name = args.executor or (args.workers and "processes")
     if not name and args.cluster is None:
         yield None

@@ -166,6 +166,12 @@ class Job:
         batches = itertools.islice(batches, max(0, self.recipe.iterations - start))
         return batches if isinstance(train, Batch) else prefetched(batches)
 
+    @property
+    def work(self) -> float:
+        """The number of parameters times the number of updates that are left; see `engine_for`."""
+        updates = max(0, self.recipe.iterations - self.state.iteration)
+        return float(self.state.parameters.vector.size) * updates
+
     def computed_by(self, executor: Executor | None) -> Job:
         """The same job, whose shards `executor` computes; None for who computes them already.
 

@@ -25,6 +25,7 @@ import numpy as np
 
 from pydnn import __version__
 from pydnn.checks import BadInput
+from pydnn.engines import engine_in_use
 from pydnn.numerics import Numerics, fast
 from pydnn.numerics.battery import arithmetic_fingerprint
 from pydnn.numerics.blas_threads import THREADS, using_blas_threads
@@ -80,6 +81,8 @@ class Environment:
         variables: The environment variables among `VARIABLES` that are set.
         numerics: The name of the arithmetic.
         arithmetic: For each operation, the SHA-256 of its results on a fixed battery of numbers.
+        engine: The engine that did the work, "numpy" or "compiled". No bit depends on it, so two
+            environments that differ only here are equal.
     """
 
     versions: Mapping[str, str] = attrs.field(converter=_copied)
@@ -89,18 +92,22 @@ class Environment:
     variables: Mapping[str, str] = attrs.field(converter=_copied)
     numerics: str
     arithmetic: Mapping[str, str] = attrs.field(converter=_copied)
+    engine: str = attrs.field(default="numpy", eq=False)
 
 
-def current_environment(numerics: Numerics = fast, *, one_thread: bool = False) -> Environment:
+def current_environment(
+    numerics: Numerics = fast, *, one_thread: bool = False, engine: str | None = None
+) -> Environment:
     """The environment of this process as it is now. This takes some milliseconds.
 
     Args:
         numerics: The arithmetic.
         one_thread: Whether BLAS computes with one thread, as for recipes with shards.
+        engine: The engine that will do the work; by default the one in use.
     """
     if one_thread:
         with using_blas_threads(1):
-            return current_environment(numerics)
+            return current_environment(numerics, engine=engine)
     config = np.show_config(mode="dicts")
     simd = config.get("SIMD Extensions", {})
     return Environment(
@@ -111,6 +118,7 @@ def current_environment(numerics: Numerics = fast, *, one_thread: bool = False) 
         variables={name: plain(os.environ[name]) for name in VARIABLES if name in os.environ},
         numerics=numerics.name,
         arithmetic=arithmetic_fingerprint(numerics),
+        engine=engine or engine_in_use(),
     )
 
 
@@ -207,6 +215,7 @@ def read_environment(text: str, where: str) -> Environment:
         raise BadInput(f"{where} is damaged ({error}): {RESTORE}.") from error
     if not isinstance(plain, dict):
         raise _misfit(where, "it", plain, "an object of JSON")
+    plain.setdefault("engine", "numpy")  # the only one that older versions had
     for name in (*_FIELDS, *plain):
         if name not in plain:
             raise BadInput(f"{where} has no {name}, expected one: {RESTORE}.")
@@ -216,6 +225,7 @@ def read_environment(text: str, where: str) -> Environment:
         **{name: _texts(where, name, plain[name]) for name in _FIELDS if name in _MAPPINGS},
         cpu=_names(where, "cpu", plain["cpu"]),
         numerics=_text(where, "numerics", plain["numerics"]),
+        engine=_text(where, "engine", plain["engine"], most=_LONGEST_NAME),
     )
     # `diff` may set these variables for a child process. Other variables could do anything there.
     for name in environment.variables:

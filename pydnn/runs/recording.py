@@ -18,6 +18,7 @@ import numpy as np
 
 from pydnn.checks import AnyPath, BadInput, expect_count, path_of
 from pydnn.data import DataSet
+from pydnn.engines import engine_for
 from pydnn.fingerprints import checksum
 from pydnn.jobs.job import Job, expect_test, watching
 from pydnn.jobs.model import model_of
@@ -293,7 +294,9 @@ def create_run(
     if isinstance(data, DataSet):
         expect_test(job, data.test, classes=data.classes)
     text, pins = _recipe_text(job, data)
-    here = environment or current_environment(job.numerics, one_thread=job.recipe.one_thread)
+    here = environment or current_environment(
+        job.numerics, one_thread=job.recipe.one_thread, engine=engine_for(job.work)
+    )
     texts = Texts(text, environment_text(here))
     rows = rows_of([], start=0)
     goal = job.recipe.iterations

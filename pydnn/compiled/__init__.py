@@ -1,0 +1,4 @@
+"""The compiled engine: the same functions as loops, compiled by numba to the same bits.
+
+Nothing outside this package imports it, except `pydnn.engines` once a user chooses it.
+"""
