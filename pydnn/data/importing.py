@@ -46,6 +46,7 @@ from pydnn.data.stored_tables import (
 from pydnn.data.table_files import PARQUET, opened_parquet, table_of_arrays
 from pydnn.data.tables import Table
 from pydnn.free_memory import readable
+from pydnn.prefetch import prefetched
 from pydnn.records import AnyArray, AnyDType
 from pydnn.storage.contiguous import Blocks, write_contiguous
 from pydnn.storage.files import open_regular, unchanged
@@ -428,7 +429,7 @@ def _examples(
         if rows > array.multiple:
             rows -= rows % array.multiple
         first, weight = 0, 0.0
-        for block in array.blocks(rows):
+        for block in prefetched(array.blocks(rows)):  # read while the last one is written
             if block.dtype.kind == "f":
                 _expect_finite(source, name, block, first)
             if name.endswith("_weights"):

@@ -58,6 +58,7 @@ from pydnn.numerics import Numerics
 from pydnn.numerics.blas_threads import THREADS, blas_threads, using_blas_threads
 from pydnn.optimizers.base import GradientTransformation
 from pydnn.penalties import Penalty
+from pydnn.prefetch import prefetched
 from pydnn.recipes.layouts import layers_of, layouts_of, same_parameters
 from pydnn.recipes.recipe import DTYPES, Recipe
 from pydnn.recipes.toml import own_modules
@@ -80,7 +81,6 @@ from pydnn.training import (
     watch_finite,
 )
 from pydnn.training.finite import ignoring_overflow
-from pydnn.training.prefetch import prefetched
 from pydnn.training.selected import Selected
 from pydnn.training.stopping import Watch, Watched
 from pydnn.training.streams import Measure, Stream

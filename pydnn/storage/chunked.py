@@ -129,7 +129,7 @@ class ChunkedArray:
             block = np.empty((count, *shape[1:]), dtype)
             with naming_damage(where):
                 if dataset.chunks:
-                    read_chunks(where, dataset, block, first=first, readers=_READERS)
+                    read_chunks(where, dataset, block, raw=file.raw, first=first, readers=_READERS)
                 else:
                     dataset.read_direct(block, np.s_[first : first + count])
         return freeze(block.reshape(count, *self.shape[1:]))

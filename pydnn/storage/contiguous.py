@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from pydnn.records import AnyArray, AnyDType, as_dtype
-from pydnn.storage.files import write_atomically
+from pydnn.storage.files import EarlyFlush, write_atomically
 from pydnn.storage.hdf5 import encoded_texts
 
 __all__ = ["Blocks", "write_contiguous"]
@@ -86,9 +86,10 @@ def write_contiguous(
                     file.create_dataset(name, data=bytes_of_text, track_times=False)
                 for name, array in arrays.items():
                     places[name] = _reserve(file, name, array)
-            for name, array in arrays.items():
-                plain.seek(places[name])
-                _write_rows(plain, name, array)
+            with EarlyFlush(plain) as flush:
+                for name, array in arrays.items():
+                    plain.seek(places[name])
+                    _write_rows(plain, name, array, flush)
 
     write_atomically(path, write, replace=replace)
 
@@ -106,11 +107,11 @@ def _reserve(file: h5py.File, name: str, array: Blocks) -> int:
     return dataset.get_offset() or 0  # an empty array has no offset
 
 
-def _write_rows(plain: BinaryIO, name: str, array: Blocks) -> None:
+def _write_rows(plain: BinaryIO, name: str, array: Blocks, flush: EarlyFlush) -> None:
     rows = 0
     for block in array.blocks:
         little = np.ascontiguousarray(block, array.dtype.newbyteorder("<"))
-        plain.write(little.reshape(-1).view(np.uint8).data)
+        flush.wrote(plain.write(little.reshape(-1).view(np.uint8).data))
         rows += len(little)
     if rows != array.shape[0]:  # or the header would claim rows that are not in the file
         raise ValueError(f"{name} has {rows} rows, expected {array.shape[0]}")

@@ -16,12 +16,16 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from pydnn.checks import BadInput, NameTaken, first_line
 
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
 __all__ = [
     "RESTORE",
+    "EarlyFlush",
     "exclusive",
     "is_free",
     "make_folder",
@@ -36,6 +40,7 @@ __all__ = [
 
 MOST_COMPRESSION = 1100  # deflate shrinks data by at most about 1030 times
 LONGEST_TEXT = 1 << 20  # bytes
+_FLUSHED = 1 << 24  # bytes that are flushed together while a file is written
 RESTORE = "restore the file from a backup"  # what messages advise about a damaged file
 
 
@@ -79,6 +84,57 @@ def spool_beside(path: Path) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(OSError):  # a full disk, of which another error says so
             spool.close()
+
+
+# Without the times of the file, which its last flush writes.
+_flush_now: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
+
+
+class EarlyFlush:
+    """Brings a file to the disk while it is written, so that little is left to wait for at its end.
+
+    Example:
+        >>> with open("numbers.bin", "wb") as file, EarlyFlush(file) as flush:
+        ...     for _ in range(3):
+        ...         flush.wrote(file.write(bytes(10)))
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        """Watch an open file."""
+        self._file, self._bytes = file, 0
+        self._latest: Future[None] | None = None
+        self._pool: ThreadPoolExecutor | None = None
+
+    def wrote(self, count: int) -> None:
+        """Count some more bytes, and let a thread flush them once there are many.
+
+        Raises:
+            OSError: If those before did not reach the disk.
+        """
+        from concurrent.futures import ThreadPoolExecutor  # here, since only large files need it
+
+        self._bytes += count
+        if self._bytes < _FLUSHED or not (self._latest is None or self._latest.done()):
+            return
+        self._wait()
+        self._file.flush()
+        self._bytes = 0
+        self._pool = self._pool or ThreadPoolExecutor(1, "pydnn-flush")
+        self._latest = self._pool.submit(_flush_now, self._file.fileno())
+
+    def _wait(self) -> None:
+        # Also for its error: the system reports a failure once, to whoever flushes first.
+        if self._latest is not None:
+            self._latest.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *ended: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+        if ended[0] is None:
+            self._wait()
 
 
 @contextlib.contextmanager

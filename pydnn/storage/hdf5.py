@@ -362,7 +362,7 @@ def read_array(
         _expect_stored(where, dataset)
         array = np.empty(dataset.shape, dataset.dtype)
         if array.size and dataset.chunks:
-            read_chunks(where, dataset, array)
+            read_chunks(where, dataset, array, raw=file.raw)
         elif array.size:
             dataset.read_direct(array)
         return array.astype(array.dtype.newbyteorder("="), copy=False)
@@ -407,7 +407,7 @@ def read_blocks(file: h5py.File, name: str, *, rows: int, readers: int = 1) -> I
         with naming_damage(where):
             block = np.empty((min(rows, shape[0] - first), *shape[1:]), dataset.dtype)
             if block.size and dataset.chunks:
-                read_chunks(where, dataset, block, first=first, readers=readers)
+                read_chunks(where, dataset, block, raw=file.raw, first=first, readers=readers)
             elif block.size:
                 dataset.read_direct(block, np.s_[first : first + len(block)])
         yield block

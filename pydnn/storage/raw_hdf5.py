@@ -8,11 +8,13 @@ here know the right size of each piece before they read it, and refuse any other
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
+import os
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeAlias
 
 import h5py
 import numpy as np
@@ -35,12 +37,20 @@ class Damage(ValueError):  # noqa: N818 - it names the file's state, not our fai
 
 # Chunks
 
+_Content: TypeAlias = "bytes | memoryview"
 _DEFLATE, _SHUFFLE = 1, 2  # HDF5's numbers for its filters
+_SHORT, _TALL = 16, 512  # numbers of a chunk's row, and rows of a chunk
 _PIPELINES: list[list[int]] = [[], [_DEFLATE], [_SHUFFLE], [_SHUFFLE, _DEFLATE]]
 
 
 def read_chunks(
-    where: str, dataset: h5py.Dataset, array: AnyArray, *, first: int = 0, readers: int = 1
+    where: str,
+    dataset: h5py.Dataset,
+    array: AnyArray,
+    *,
+    raw: BinaryIO,
+    first: int = 0,
+    readers: int = 1,
 ) -> None:
     """Fill `array` with rows of a chunked data set, and check that each chunk has its exact size.
 
@@ -48,41 +58,54 @@ def read_chunks(
         where: The name of the data set and of its file, for messages.
         dataset: The data set, of at least one entry.
         array: An array of the same dtype, and of the same shape unless it has fewer rows.
+        raw: The open file.
         first: The number of the row that comes first in `array`.
-        readers: The number of threads that inflate chunks at the same time.
+        readers: The number of threads that read chunks at the same time.
 
     Raises:
         BadInput: If anything but one gzip (deflate), with or without shuffle, compresses it.
         Damage: If a chunk is missing, too large or too small.
     """
     filters = _filters(where, dataset)
-    limit = dataset.file.id.get_filesize()
-    height = dataset.chunks[0]
+    chunks = _Chunks(dataset, filters, raw)
+    height = chunks.shape[0]
     bands = range(first - first % height, first + len(array), height)
-    corners = itertools.product(
-        bands,
-        *(range(0, n, step) for n, step in zip(dataset.shape[1:], dataset.chunks[1:], strict=True)),
-    )
+    steps = zip(dataset.shape[1:], chunks.shape[1:], strict=True)
+    corners = itertools.product(bands, *(range(0, n, step) for n, step in steps))
 
-    def read(corner: tuple[int, ...]) -> None:
-        block = _chunk(dataset, corner, filters, limit)
+    def read(corner: tuple[int, ...], place: _Place) -> None:
         # Chunks at the edge of the array are stored in full size, and reach beyond it; those at
         # the edge of the rows in question hold other rows, too.
         start = corner[0] - first
-        block = block[max(0, -start) :]
-        place = (max(0, start), *corner[1:])
-        target = array[tuple(slice(at, at + n) for at, n in zip(place, block.shape, strict=True))]
+        above = max(0, -start)
+        at = (start + above, *corner[1:])
+        shape = (height - above, *chunks.shape[1:])
+        target = array[tuple(slice(a, a + n) for a, n in zip(at, shape, strict=True))]
+        if target.shape == chunks.shape and target.flags.c_contiguous and chunks.plain(place):
+            chunks.fill(target.reshape(-1).view(np.uint8).data, place.offset)
+            return
+        block = chunks.read(corner, place)[above:]
         _copy(block[tuple(map(slice, target.shape))], target)
 
-    if readers == 1 or _DEFLATE not in filters:
+    if readers == 1:
         for corner in corners:
-            read(corner)
+            read(corner, chunks.place(corner))
         return
     from concurrent.futures import ThreadPoolExecutor  # here, since few files need it
 
-    with ThreadPoolExecutor(readers) as pool:  # zlib lets go of Python's lock while it inflates
-        while some := list(itertools.islice(corners, 4 * readers)):
-            list(pool.map(read, some))
+    # HDF5 looks up the places on this thread; the others do without its lock, and without Python's
+    # while they read, inflate and copy.
+    found = iter([(corner, chunks.place(corner)) for corner in corners])
+
+    def take_turns() -> None:
+        for corner, place in found:
+            read(corner, place)
+
+    with ThreadPoolExecutor(readers - 1) as pool:
+        others = [pool.submit(take_turns) for _ in range(readers - 1)]
+        take_turns()
+        for other in others:
+            other.result()
 
 
 def _copy(block: AnyArray, target: AnyArray) -> None:
@@ -100,28 +123,87 @@ def _copy(block: AnyArray, target: AnyArray) -> None:
         ):
             block, target = (array.view(f"u{width}") for array in (block, target))
             break
-    target[...] = block
+    if math.prod(block.shape[1:]) > _SHORT or len(block) < _TALL:
+        target[...] = block
+        return
+    # NumPy's inner loop would run along the short rows, which takes twice as long.
+    for place in np.ndindex(block.shape[1:]):
+        target[(slice(None), *place)] = block[(slice(None), *place)]
 
 
-def _chunk(
-    dataset: h5py.Dataset, corner: tuple[int, ...], filters: list[int], limit: int
-) -> AnyArray:
-    """The chunk at a corner, in its full shape."""
-    item = dataset.dtype.itemsize
-    size = math.prod(dataset.chunks) * item
-    stored = dataset.id.get_chunk_info_by_coord(corner)
-    if stored.byte_offset is None or stored.size > limit:
-        raise Damage(f"the chunk at {corner} is not in the file")
-    skipped, raw = dataset.id.read_direct_chunk(corner)
-    for number, kind in reversed(list(enumerate(filters))):
-        if not skipped >> number & 1:
-            raw = _inflated(raw, size) if kind == _DEFLATE else _unshuffled(raw, item)
-    if len(raw) != size:
-        raise Damage(f"the chunk at {corner} does not hold the {size} bytes that it claims")
-    block: AnyArray = np.frombuffer(raw, dataset.dtype)
-    if block.dtype.kind == "b":
-        block = block.view(np.uint8) != 0  # a stranger's truth value may have any of 8 bits
-    return block.reshape(dataset.chunks)
+class _Place(NamedTuple):
+    """Where the bytes of a chunk are in the file, and which filters were skipped for it."""
+
+    offset: int
+    size: int
+    skipped: int
+
+
+class _Chunks:
+    """The chunks of a data set, read without HDF5's lock where the file allows.
+
+    Attributes:
+        shape: The shape of each.
+    """
+
+    def __init__(self, dataset: h5py.Dataset, filters: list[int], raw: BinaryIO) -> None:
+        self.shape: tuple[int, ...] = dataset.chunks
+        self._id, self._filters, self._dtype = dataset.id, filters, dataset.dtype
+        self._size = math.prod(self.shape) * self._dtype.itemsize
+        self._limit = dataset.file.id.get_filesize()
+        self._handle: int | None = None
+        # Versions of HDF5 disagree on whether places count from a user block's end.
+        if hasattr(os, "preadv") and not dataset.file.userblock_size:
+            with contextlib.suppress(OSError):  # raised for bytes in memory
+                self._handle = raw.fileno()
+
+    def place(self, corner: tuple[int, ...]) -> _Place:
+        stored = self._id.get_chunk_info_by_coord(corner)
+        if stored.byte_offset is None or stored.size > self._limit:
+            raise Damage(f"the chunk at {corner} is not in the file")
+        return _Place(stored.byte_offset, stored.size, stored.filter_mask)
+
+    def plain(self, place: _Place) -> bool:
+        """Whether the numbers of a chunk are in the file as in memory, so that `fill` reads them.
+
+        A stranger's truth value may have any of 8 bits.
+        """
+        unfiltered = place.skipped == (1 << len(self._filters)) - 1
+        fits = place.size == self._size and self._dtype.kind != "b"
+        return unfiltered and fits and self._handle is not None
+
+    def fill(self, view: memoryview, offset: int) -> None:
+        """Fill memory with the bytes at an offset."""
+        assert self._handle is not None
+        at = 0
+        while at < len(view):
+            count = os.preadv(self._handle, [view[at:]], offset + at)
+            if not count:
+                raise Damage("the file ends too early")
+            at += count
+
+    def read(self, corner: tuple[int, ...], place: _Place) -> AnyArray:
+        """The chunk at a corner, in its full shape."""
+        content: _Content
+        if self._handle is None:
+            skipped, content = self._id.read_direct_chunk(corner)
+        else:
+            skipped, content = place.skipped, np.empty(place.size, np.uint8).data
+            self.fill(content, place.offset)
+        for number, kind in reversed(list(enumerate(self._filters))):
+            if not skipped >> number & 1:
+                if kind == _DEFLATE:
+                    content = _inflated(content, self._size)
+                else:
+                    content = _unshuffled(content, self._dtype.itemsize)
+        if len(content) != self._size:
+            raise Damage(
+                f"the chunk at {corner} does not hold the {self._size} bytes that it claims"
+            )
+        block: AnyArray = np.frombuffer(content, self._dtype)
+        if block.dtype.kind == "b":
+            block = block.view(np.uint8) != 0  # a stranger's truth value may have any of 8 bits
+        return block.reshape(self.shape)
 
 
 def _filters(where: str, dataset: h5py.Dataset) -> list[int]:
@@ -160,11 +242,11 @@ def expect_numpy_numbers(where: str, dataset: h5py.Dataset) -> None:
         )
 
 
-def _inflated(raw: bytes, size: int) -> bytes:
+def _inflated(content: _Content, size: int) -> bytes:
     """The content of a deflated chunk; it never takes memory for more than `size` + 1 bytes."""
     stream = zlib.decompressobj()
     try:
-        inflated = stream.decompress(raw, size + 1)
+        inflated = stream.decompress(content, size + 1)
     except zlib.error as error:
         raise Damage(f"a chunk cannot be inflated ({error})") from error
     if not stream.eof or stream.unused_data:
@@ -172,11 +254,14 @@ def _inflated(raw: bytes, size: int) -> bytes:
     return inflated
 
 
-def _unshuffled(raw: bytes, item: int) -> bytes:
-    whole = np.frombuffer(raw, np.uint8)
+def _unshuffled(content: _Content, item: int) -> _Content:
+    whole = np.frombuffer(content, np.uint8)
     if whole.size % item:
         raise Damage("a chunk ends in the middle of a number")
-    return whole.reshape(item, -1).T.tobytes()
+    numbers = np.empty((whole.size // item, item), np.uint8)
+    for place, some in enumerate(whole.reshape(item, -1)):  # faster than a transposed copy
+        numbers[:, place] = some
+    return numbers.reshape(-1).data
 
 
 # Texts of varying size

@@ -1,10 +1,15 @@
 """Checks that arrays written block by block are whole, contiguous and aligned, or not there."""
 
+import errno
+import os
+import threading
+
 import h5py
 import numpy as np
 import pytest
 
 from pydnn.checks import BadInput
+from pydnn.storage import files
 from pydnn.storage.contiguous import Blocks, write_contiguous
 from pydnn.storage.hdf5 import open_hdf5, read_array, read_text
 
@@ -47,3 +52,31 @@ def test_a_text_that_is_too_long_leaves_no_file(tmp_path):
     with pytest.raises(BadInput, match="note has 4 bytes, expected at most 3"):
         write_contiguous(tmp_path / "a.h5", {}, texts={"note": "long"}, most=3)
     assert not list(tmp_path.iterdir())
+
+
+def large(count, size=1 << 20):
+    return {"X": Blocks((count, size), "u1", (np.full((1, size), n, "u1") for n in range(count)))}
+
+
+def test_large_arrays_go_to_the_disk_while_they_are_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_FLUSHED", 3 << 20)
+    flushed, flush = [], files._flush_now
+    monkeypatch.setattr(files, "_flush_now", lambda h: (flushed.append(os.fstat(h)), flush(h)))
+    write_contiguous(tmp_path / "a.h5", large(9), most=10)
+    assert flushed
+    with open_hdf5(tmp_path / "a.h5") as file:
+        X = read_array(file, "X", dtype=np.uint8, shape=None)
+    assert (np.arange(9)[:, None] == X).all()
+    assert not [t for t in threading.enumerate() if t.name.startswith("pydnn-flush")]
+
+
+def test_a_disk_that_fails_while_an_array_is_written_leaves_no_file(tmp_path, monkeypatch):
+    def fail(handle):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(files, "_FLUSHED", 3 << 20)
+    monkeypatch.setattr(files, "_flush_now", fail)
+    with pytest.raises(BadInput, match=os.strerror(errno.EIO)):
+        write_contiguous(tmp_path / "a.h5", large(9), most=10)
+    assert not list(tmp_path.iterdir())
+    assert not [t for t in threading.enumerate() if t.name.startswith("pydnn-flush")]

@@ -1,3 +1,5 @@
+import io
+import os
 import zlib
 
 import h5py
@@ -8,7 +10,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pydnn import BadInput
-from pydnn.storage.hdf5 import open_hdf5, read_array, read_names, read_text
+from pydnn.storage.hdf5 import (
+    hdf5_in,
+    open_hdf5,
+    read_array,
+    read_blocks,
+    read_names,
+    read_text,
+)
 
 
 def read(path, name="a", dtype=np.number):
@@ -94,6 +103,35 @@ def test_a_chunk_holds_what_it_claims(tmp_path, contents, options, message):
 def test_a_chunk_whose_filter_was_left_out_is_read(tmp_path):
     path = deflated(tmp_path / "a.h5", {(0,): np.arange(200.0).tobytes()}, mask=1)
     assert read(path).tolist() == list(range(200))
+
+
+@pytest.mark.parametrize("options", [{}, COMPRESSED[-1], {"userblock": True}, {"in_memory": True}])
+@pytest.mark.parametrize("chunks", [(600, 4, 2), (256, 8, 6)])
+def test_tall_chunks_are_read_by_any_number_of_threads(tmp_path, chunks, options):
+    options = dict(options)
+    path = tmp_path / "a.h5"
+    block = {"userblock_size": 512} if options.pop("userblock", False) else {}
+    in_memory = options.pop("in_memory", False)
+    array = np.arange(1300 * 48, dtype="<u2").reshape(1300, 8, 6)
+    with h5py.File(path, "w", **block) as file:
+        file.create_dataset("a", data=array, chunks=chunks, **options)
+    opened = hdf5_in(io.BytesIO(path.read_bytes()), path) if in_memory else open_hdf5(path)
+    with opened as file:
+        for readers in (1, 2, 3):
+            blocks = list(read_blocks(file, "a", rows=512, readers=readers))
+            np.testing.assert_array_equal(np.concatenate(blocks), array)
+
+
+@pytest.mark.parametrize("readers", [1, 2])
+@pytest.mark.parametrize("options", COMPRESSED)
+def test_a_file_that_ends_before_its_chunks_do_is_refused(tmp_path, options, readers):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("a", data=np.arange(4000.0), chunks=(500,), **options)
+    with open_hdf5(path) as file:
+        os.truncate(path, path.stat().st_size - 100)  # the end is in the last chunk
+        with pytest.raises(BadInput, match=r"a in .* is damaged .*the file ends too early"):
+            list(read_blocks(file, "a", rows=4000, readers=readers))
 
 
 OTHER_FILTERS = {

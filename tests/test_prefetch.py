@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from pydnn import BadInput, Batch
-from pydnn.training.prefetch import prefetched
+from pydnn.prefetch import prefetched
 
 DATA = Batch([[0.0, 1.0, 2.0]], [[0.0, 1.0, 1.0]])
 
 
 def threads():
-    return [t for t in threading.enumerate() if t.name.startswith("pydnn-next-batch")]
+    return [t for t in threading.enumerate() if t.name.startswith("pydnn-next")]
 
 
 def test_batches_come_in_order_and_are_made_on_one_thread():
