@@ -34,6 +34,7 @@ from pydnn.data.stored import Stored
 from pydnn.data.stored_tables import StoredTableBatch
 from pydnn.data.tables import TableBatch, TableExamples
 from pydnn.data.texts import Vocabulary
+from pydnn.data.watching import WatchedFiles
 from pydnn.descriptions.builders import (
     build,
 )
@@ -112,6 +113,7 @@ class Job:
         not_rotated: Why training is not rotated, if rotation would save time but a part of the
             step is not declared isotropic; else "".
         start: The weights that `start_from` of the recipe names; None for drawn weights.
+        files: The files that the examples stay in, which must not change during the training.
 
     Raises:
         BadInput: If there is a rotation and a part of the step is not declared isotropic.
@@ -128,6 +130,7 @@ class Job:
     inputs: Inputs
     not_rotated: str = attrs.field(default="", repr=False)
     start: Weights | None = attrs.field(default=None, repr=False)
+    files: WatchedFiles = attrs.field(factory=lambda: WatchedFiles({}), repr=False)
 
     def __attrs_post_init__(self) -> None:
         if self.inputs.rotation is not None and self.train_step.not_isotropic:
@@ -347,6 +350,7 @@ def prepare(
         inputs,
         not_rotated,
         start,
+        WatchedFiles.of([data.train, data.test] if isinstance(data, DataSet) else [data]),
     )
     job = _rotated(job, parts.optimizer) if rotates else job
     job = job.computed_by(executor)
@@ -976,9 +980,25 @@ def _schedule_notes(optimizer: GradientTransformation, iterations: int) -> Itera
 def steps(job: Job) -> Stream:
     """The stream of a job's steps, evaluated as its recipe says, without early stopping."""
     stream = scan(job.train_step, job.state, job.batches)
-    if not job.recipe.evaluate_every:
+    every = job.recipe.evaluate_every
+    if every:
+        stream = measure(stream, every=every, function=job.evaluation())
+    if not job.files.states:
         return stream
-    return measure(stream, every=job.recipe.evaluate_every, function=job.evaluation())
+    epoch = job.batching.per_epoch(job.data["train"].count)
+    return _of_unchanged_files(stream, job.files, every=min(epoch, every or epoch, _MOST_UNCHECKED))
+
+
+_MOST_UNCHECKED = 1000  # steps between two looks at the files of the data
+
+
+def _of_unchanged_files(stream: Stream, files: WatchedFiles, *, every: int) -> Stream:
+    """The same stream, which ends with an error once a file has changed."""
+    for state, info in stream:
+        if state.iteration % every == 0:
+            files.expect_unchanged()
+        yield state, info
+    files.expect_unchanged()
 
 
 def run(

@@ -113,7 +113,8 @@ def train(
             `nn.workers.processes(4)`; by default this thread. No bit depends on it.
 
     Raises:
-        BadInput: If the recipe does not fit the data or its test part; see `prepare`.
+        BadInput: If the recipe does not fit the data or its test part, see `prepare`; or if a file
+            that the data stays in changes meanwhile.
         NotFinite: If a number becomes infinite or NaN; the exception holds the last good state.
 
     Example:
@@ -154,6 +155,7 @@ def train(
                 if following.watch is not None:
                     # `through` may hold steps back, and then early stopping is ahead of this loop.
                     following = latest if latest.last is last else following.after(last, info)
+            job.files.expect_unchanged()  # early stopping may have ended the stream
     except ending as ended:
         error = ended
     kept = None if following.watch is None else following.kept

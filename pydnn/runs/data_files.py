@@ -21,10 +21,11 @@ from numpy.typing import DTypeLike
 from pydnn.checks import BadInput, Json
 from pydnn.data.stored import Stored, StoredArray, StoredColumns
 from pydnn.data.tables import TableExamples
+from pydnn.data.watching import WatchedFiles, paths_of
 from pydnn.fingerprints import Fingerprint, fingerprint
 from pydnn.records import AnyArray, examples_first
 from pydnn.storage.chunked import ChunkedArray
-from pydnn.storage.remembered import FileState, key_of, recall, remember, state_of
+from pydnn.storage.remembered import key_of, recall, remember, state_of
 
 __all__ = ["DataFiles", "hashing_shown", "sha256_of_blocks"]
 
@@ -115,18 +116,6 @@ def _arrays_of(examples: Stored) -> list[str]:
     return [name for name in _ARRAYS if getattr(examples, name) is not None]
 
 
-def paths_of(examples: object) -> list[Path]:
-    """The files of examples that stay in files, each once."""
-    if not isinstance(examples, Stored):
-        return []
-    arrays = (_in_file(getattr(examples, name)) for name in _ARRAYS)
-    return list(dict.fromkeys(array.path for array in arrays if array is not None))
-
-
-def _in_file(array: object) -> StoredArray | ChunkedArray | None:
-    return array if isinstance(array, ChunkedArray) else _stored(array)
-
-
 def _stored(array: object) -> StoredArray | None:
     if isinstance(array, StoredColumns):
         return array.array
@@ -169,8 +158,11 @@ def _description(part: str, examples: Stored, dtype: DTypeLike) -> Json | None:
 
 
 @attrs.define(eq=False)
-class DataFiles:
-    """The files that the data of a training stays in, as they were when it began.
+class DataFiles(WatchedFiles):
+    """The files that the data of a recorded training stays in, whose hashes are known.
+
+    A file with another time or identity is hashed again, because somebody may have written the same
+    bytes.
 
     Attributes:
         parts: The parts of the data.
@@ -183,11 +175,9 @@ class DataFiles:
     parts: Mapping[str, object]
     hashes: Mapping[str, Mapping[str, str]]
     dtype: str
-    states: dict[Path, FileState]
-    changed: BadInput | None = None
 
     @staticmethod
-    def of(
+    def with_hashes(
         parts: Mapping[str, object], hashes: Mapping[str, Mapping[str, str]], dtype: str
     ) -> DataFiles:
         """The files of data whose fingerprints are known.
@@ -196,33 +186,11 @@ class DataFiles:
             BadInput: If one of them is missing.
         """
         paths = [path for examples in parts.values() for path in paths_of(examples)]
-        return DataFiles(parts, hashes, dtype, {path: state_of(path) for path in paths})
+        return DataFiles({path: state_of(path) for path in paths}, parts, hashes, dtype)
 
-    def expect_unchanged(self) -> None:
-        """Refuse a file with other data than when the training began.
-
-        That takes no time as long as the file has the same size, time and identity. If not, its
-        data is hashed again, because somebody may have written the same bytes.
-
-        Raises:
-            BadInput: Naming the file.
-        """
-        if self.changed is not None:
-            raise self.changed
-        for path, state in list(self.states.items()):
-            try:
-                now = state_of(path)
-                if now == state or self._has_same_data(path):
-                    self.states[path] = now
-                    continue
-                reason = "changed"
-            except BadInput as error:
-                reason = f"changed ({str(error).rstrip('.')})"
-            self.changed = BadInput(
-                f"{path} {reason} during the training: restore the file and go on from the newest "
-                "state before that, or train again."
-            )
-            raise self.changed
+    @property
+    def _advice(self) -> str:
+        return "restore the file and go on from the newest state before that, or train again"
 
     def _has_same_data(self, path: Path) -> bool:
         for part, examples in self.parts.items():

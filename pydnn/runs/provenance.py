@@ -231,7 +231,7 @@ def data_files(pins: Pins, data: DataSet | Examples) -> DataFiles:
         part: {name: pin.sha256 for name, pin in arrays.items()}
         for part, arrays in pins.data.items()
     }
-    return DataFiles.of(parts_of(data), hashes, pins.data["train"]["X"].dtype)
+    return DataFiles.with_hashes(parts_of(data), hashes, pins.data["train"]["X"].dtype)
 
 
 def data_differences(pins: Pins, data: DataSet | Examples) -> list[str]:

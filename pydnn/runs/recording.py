@@ -125,6 +125,10 @@ class Recording:
     stream: Generator[tuple[TrainState, StepInfo], None, None] | None = None
     files: DataFiles | None = None
 
+    def __attrs_post_init__(self) -> None:
+        if self.files is not None:
+            self.job.files.leave_to(self.files)
+
     @property
     def complete(self) -> bool:
         """Whether this process has taken at least one step, and all its steps are in segments."""

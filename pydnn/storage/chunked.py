@@ -24,6 +24,7 @@ from pydnn.records import AnyArray, AnyDType, as_dtype, as_tuple, freeze, keep_r
 from pydnn.storage.files import RESTORE
 from pydnn.storage.hdf5 import dataset_in, form_of, naming_damage, open_hdf5
 from pydnn.storage.raw_hdf5 import read_chunks
+from pydnn.storage.remembered import FileState, state_of
 
 __all__ = ["ChunkedArray", "open_chunked"]
 
@@ -45,6 +46,7 @@ class ChunkedArray:
         shape: The shape of the table, with the examples along the first axis.
         dtype: The dtype of the numbers in the file.
         height: The number of rows of a chunk.
+        opened: The state of the file when it was opened, if that is known.
 
     Example:
         >>> import h5py
@@ -60,6 +62,7 @@ class ChunkedArray:
     shape: tuple[int, ...] = attrs.field(converter=as_tuple)
     dtype: AnyDType = attrs.field(converter=as_dtype)
     height: int
+    opened: FileState | None = attrs.field(default=None, eq=False, repr=False)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -147,5 +150,6 @@ def open_chunked(path: AnyPath, names: Iterable[str]) -> dict[str, ChunkedArray]
             compressed in another way than once with gzip.
     """
     path = path_of(path)
+    opened = state_of(path)
     with open_hdf5(path) as file:
-        return {name: ChunkedArray(path, name, *form_of(file, name)) for name in names}
+        return {name: ChunkedArray(path, name, *form_of(file, name), opened) for name in names}

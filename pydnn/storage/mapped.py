@@ -35,6 +35,7 @@ from pydnn.storage.files import RESTORE, open_regular
 from pydnn.storage.hdf5 import dataset_in, form_of, hdf5_in, naming_damage, shapes_in
 from pydnn.storage.npy import NPY_DAMAGE, NPY_MAGIC, Member, dtype_of_values, npy_header
 from pydnn.storage.raw_hdf5 import expect_numpy_numbers
+from pydnn.storage.remembered import FileState, state_of
 
 __all__ = ["NotMappable", "StoredArray", "open_stored", "stays_in_file"]
 
@@ -62,6 +63,7 @@ class StoredArray:
         offset: The number of bytes in the file before the table.
         shape: The shape of the table, with the examples along the first axis.
         dtype: The dtype of the numbers in the file, of either byte order.
+        opened: The state of the file when it was opened, if that is known.
 
     Raises:
         BadInput: When it is first used, if the file is missing, or shorter than it was.
@@ -78,6 +80,7 @@ class StoredArray:
     offset: int
     shape: tuple[int, ...] = attrs.field(converter=as_tuple)
     dtype: AnyDType = attrs.field(converter=as_dtype)
+    opened: FileState | None = attrs.field(default=None, eq=False, repr=False)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -163,10 +166,11 @@ def open_stored(path: AnyPath, names: Iterable[str] | None = None) -> dict[str, 
     """
     path = path_of(path)
     with open_regular(path, what="an HDF5 or npy file") as raw:
+        opened = state_of(path)
         head = raw.read(len(NPY_MAGIC))
         raw.seek(0)
         if head == NPY_MAGIC:
-            array = _in_npy(path, raw)
+            array = _in_npy(path, raw, opened)
             for name in names or ():
                 expect_known("array", name, ["X"], place=path)
             return {"X": array}
@@ -174,7 +178,7 @@ def open_stored(path: AnyPath, names: Iterable[str] | None = None) -> dict[str, 
             size = raw.seek(0, 2)
             if names is None:
                 names = [name for name in shapes_in(file) if _has_numbers(file, name)]
-            return {name: _in_hdf5(path, file, name, size) for name in names}
+            return {name: _in_hdf5(path, file, name, size, opened) for name in names}
 
 
 _SHARE = 4  # data stays in its file if it would take more than 1 / _SHARE of the free memory
@@ -196,7 +200,7 @@ def stays_in_file(nbytes: int, mapped: bool | None = None) -> bool:
     return (free is not None and nbytes * _SHARE > free) if mapped is None else mapped
 
 
-def _in_npy(path: Path, raw: BufferedReader) -> StoredArray:
+def _in_npy(path: Path, raw: BufferedReader, opened: FileState) -> StoredArray:
     size = raw.seek(0, 2)
     raw.seek(0)
     try:
@@ -211,7 +215,7 @@ def _in_npy(path: Path, raw: BufferedReader) -> StoredArray:
         raise NotMappable(
             f"{path} is in Fortran order, expected one example after the other: {_advice(path)}."
         )
-    return StoredArray(path, raw.tell(), shape, dtype)
+    return StoredArray(path, raw.tell(), shape, dtype, opened)
 
 
 def _advice(path: Path) -> str:
@@ -227,7 +231,7 @@ def _has_numbers(file: h5py.File, name: str) -> bool:
 _ELSEWHERE = "is kept in other files"
 
 
-def _in_hdf5(path: Path, file: h5py.File, name: str, size: int) -> StoredArray:
+def _in_hdf5(path: Path, file: h5py.File, name: str, size: int, opened: FileState) -> StoredArray:
     with naming_damage(where := f"{name} in {path}"):
         dataset = dataset_in(file, name, where)
         shape, dtype = dataset.shape, np.dtype(dataset.dtype.str)  # without h5py's metadata
@@ -249,7 +253,7 @@ def _in_hdf5(path: Path, file: h5py.File, name: str, size: int) -> StoredArray:
                 advice = _advice(path)
             raise NotMappable(f"{where} {form}, expected one block: {advice}.")
         expect_numpy_numbers(where, dataset)
-        array = StoredArray(path, dataset.id.get_offset() or 0, shape, dtype)
+        array = StoredArray(path, dataset.id.get_offset() or 0, shape, dtype, opened)
         stored = dataset.id.get_storage_size() if array.offset else 0
     if not is_shape(shape) or array.nbytes != stored or array.offset + array.nbytes > size:
         raise BadInput(

@@ -38,6 +38,7 @@ def run_stacked(jobs: Sequence[Job], on_progress: OnProgress) -> Ended:
     live = [(place, _Follow(job)) for place, job in enumerate(jobs)]  # in the order of the stack
     while live:
         state, ends = _until_one_ends(stack, [follow for _, follow in live], on_progress)
+        jobs[0].files.expect_unchanged()
         for row, end in ends.items():
             place, _ = live[row]
             on_progress(jobs[place].recipe.iterations - len(end.costs))

@@ -99,7 +99,7 @@ def doubled(batch):
 
 def watched(examples):
     hashes = {"train": sha256_of_blocks("train", examples, "f8")}
-    return DataFiles.of({"train": examples}, hashes, "float64")
+    return DataFiles.with_hashes({"train": examples}, hashes, "float64")
 
 
 def test_a_file_with_another_time_and_the_same_bytes_is_hashed_again_once(examples, tmp_path):
@@ -146,6 +146,6 @@ def test_a_file_that_changes_while_it_is_hashed_is_refused(examples, tmp_path):
 
 
 def test_data_in_memory_has_no_files():
-    files = DataFiles.of({"train": Batch([[1.0]], [[1.0]])}, {}, "float64")
+    files = DataFiles.with_hashes({"train": Batch([[1.0]], [[1.0]])}, {}, "float64")
     assert not files.states
     files.expect_unchanged()
