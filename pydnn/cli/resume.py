@@ -77,4 +77,5 @@ def _run(args: argparse.Namespace) -> int:
             recording=resumed.recording,
             costs=run.costs,
             watched=resumed.watched,
+            before=run.rows,
         )

@@ -8,10 +8,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+
+import attrs
 
 from pydnn import plots
 from pydnn.checks import BadInput, Json, expect_count, expect_real, fixed, install_command, path_of
@@ -24,6 +26,7 @@ from pydnn.jobs.scores import Score, scores_of
 from pydnn.jobs.training import Trained, train
 from pydnn.records import FloatArray
 from pydnn.runs import Recording, record
+from pydnn.runs.history import Rows
 from pydnn.runs.logs import logs_of
 from pydnn.runs.pruning import size_of
 from pydnn.runs.recording import MOST_BYTES, RunMoved
@@ -111,6 +114,7 @@ def train_job(
     recording: Recording | None,
     costs: FloatArray,
     watched: Watched | None = None,
+    before: Rows | None = None,
 ) -> int:
     """Train a job, save the model, print its scores, and return the exit status.
 
@@ -122,10 +126,12 @@ def train_job(
         recording: The recording that each step goes to; None to record nothing.
         costs: The costs of earlier steps; empty for a new training.
         watched: What early stopping has watched in those steps.
+        before: The numbers of those steps.
     """
     say = say_of(args)
     begin = time.perf_counter()
-    trained = _train(args, job, data, folder, say, recording, costs, watched)
+    measured = _Measured() if before is None else _Measured.of(before)
+    trained = _train(args, job, data, folder, say, recording, costs, watched, measured)
     seconds = time.perf_counter() - begin
     path = folder / MODEL_FILE
     try:
@@ -140,7 +146,8 @@ def train_job(
             raise
         return _report_stop(trained.error, folder)  # the first error, which caused this one
     if args.plot and len(trained.costs):
-        figure = plots.plot_costs(trained.costs, title=_title(job.recipe.optimizer))
+        title = _title(job.recipe.optimizer)
+        figure = plots.plot_costs(trained.costs, title=title, measured=measured.costs)
         plots.save_plot(figure, args.plot)
     if trained.error:
         return _report_stop(trained.error, path)
@@ -167,6 +174,7 @@ def _train(
     recording: Recording | None,
     costs: FloatArray,
     watched: Watched | None,
+    measured: _Measured,
 ) -> Trained:
     """Train the job; an interruption or an error ends it early, and the result says so."""
     bar: Callable[[Stream], Stream] = lambda stream: stream  # noqa: E731
@@ -181,7 +189,8 @@ def _train(
         else:
             for log in logs_of(**logs, name=folder.resolve().name):
                 stream = logged(stream, log)
-        return _reported(stream, say, interrupted, evaluated=bool(job.recipe.evaluate_every))
+        evaluated = bool(job.recipe.evaluate_every)
+        return _reported(stream, say, interrupted, measured, evaluated=evaluated)
 
     with _noting_interrupts() as interrupted:
         trained = train(
@@ -197,11 +206,42 @@ def _train(
     return trained
 
 
-def _reported(stream: Stream, say: Say, interrupted: list[int], *, evaluated: bool) -> Stream:
-    """The same stream; each step is printed after it has been handed on."""
+@attrs.frozen(eq=False)
+class _Measured:
+    """The costs of whole parts of the data that a training measures now and then.
+
+    Attributes:
+        costs: By part of the data, the iterations, and the cost of the state after each.
+    """
+
+    costs: dict[str, tuple[list[int], list[float]]] = attrs.field(factory=dict)
+
+    @staticmethod
+    def of(rows: Rows) -> _Measured:
+        measured = _Measured()
+        for (kind, name), column in rows.columns.items():
+            if kind == "measured":
+                for step, value in zip(column.steps.tolist(), column.values.tolist(), strict=True):
+                    measured.note(step, {name: value})
+        return measured
+
+    def note(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            part, _, what = name.partition(" ")
+            if what == "cost":
+                iterations, costs = self.costs.setdefault(part, ([], []))
+                iterations.append(step + 1)
+                costs.append(value)
+
+
+def _reported(
+    stream: Stream, say: Say, interrupted: list[int], measured: _Measured, *, evaluated: bool
+) -> Stream:
+    """The same stream; each step is printed, and what it measured noted, after it was handed on."""
     with contextlib.closing(stream):  # type: ignore[type-var]  # it is a generator
         for pair in stream:
             yield pair
+            measured.note(pair[1].iteration, pair[1].measured)
             _report_step(pair[1], say, evaluated=evaluated)
             if interrupted:
                 raise KeyboardInterrupt

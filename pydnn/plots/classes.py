@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pydnn.checks import BadInput, expect_shape
-from pydnn.plots.figures import MAP, PLAIN, axes_of, shown, style_of, without_tex
+from pydnn.plots.figures import PLAIN, SHARES, axes_of, shown, style_of, without_tex
 from pydnn.probability_curves import calibration_curve, roc_curve
 from pydnn.records import FloatArray, readonly
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["plot_calibration", "plot_confusion", "plot_decisions", "plot_roc"]
 
 _MOST_NUMBERS = 15  # classes for which each cell shows its number
+_LINE = 45  # letters of all names of classes that fit below each other's columns
 _PLACES = 200  # of a decision boundary, along each axis
 _MARKERS = "osD^v<>"
 
@@ -54,12 +55,13 @@ def plot_confusion(
     figure, axes = axes_of(title, x_label="predicted as", y_label="class", size=(side, side))
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     axes.grid(visible=False)
-    axes.imshow(shares, cmap=MAP, vmin=0, vmax=1)
-    axes.set_xticks(range(K), labels, rotation=0 if K < 5 else 90)
+    axes.imshow(shares, cmap=SHARES, vmin=0, vmax=1)
+    long = K * max(map(len, labels), default=0) > _LINE
+    axes.set_xticks(range(K), labels, rotation=90 if long else 0)
     axes.set_yticks(range(K), labels)
     if K <= _MOST_NUMBERS:
         for (i, j), count in np.ndenumerate(table):
-            color = "black" if shares[i, j] > 0.5 else "white"
+            color = "white" if shares[i, j] > 0.6 else "black"
             axes.text(j, i, f"{count:,}", ha="center", va="center", color=color)
     return figure
 
@@ -118,7 +120,7 @@ def plot_calibration(
         title: The title of the plot.
 
     Returns:
-        A matplotlib figure, with the number of predictions in each interval below.
+        A matplotlib figure, with the number of predictions in each interval at its point.
 
     Raises:
         BadInput: If `calibration_curve` refuses the numbers.
@@ -137,10 +139,11 @@ def plot_calibration(
     axes.plot(means, shares, color=PLAIN, marker="o", markersize=4, linewidth=1.2)
     for mean, share, count in zip(means, shares, counts, strict=True):
         axes.annotate(
-            f"{count:,}", (mean, share), (0, 6), textcoords="offset points", ha="center", fontsize=7
+            f"{count:,}", (mean, share), (5, -3), textcoords="offset points", va="top", fontsize=7
         )
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1.05)
+    axes.set_aspect("equal")
+    axes.set_xlim(0, 1.05)
+    axes.set_ylim(-0.05, 1.05)
     return figure
 
 
@@ -186,19 +189,22 @@ def plot_decisions(
     across, up = (np.linspace(start, stop, _PLACES) for start, stop in ends)
     plane = np.stack([axis.ravel() for axis in np.meshgrid(across, up)])
     P = np.asarray(predict(plane), np.float64)
-    K = max(2, len(P))
-    classes = (P[0] > 0.5) if len(P) == 1 else P.argmax(axis=0)
+    if len(P) == 1:
+        P = np.concatenate([1 - P, P])
+    K = len(P)
     colors = [str(style_of(k)["color"]) for k in range(K)]
-    edges = np.arange(K + 1) - 0.5
-    areas = classes.reshape(_PLACES, _PLACES).astype(np.float64)
     axes.grid(visible=False)
-    axes.contourf(across, up, areas, levels=edges, colors=colors, alpha=0.2)
-    if areas.min() < areas.max():
-        axes.contour(across, up, areas, levels=edges[1:-1], colors="black", linewidths=0.7)
+    for k in range(K):
+        # How far a class is above all others: the boundary is where this is 0.
+        lead = (P[k] - np.delete(P, k, axis=0).max(axis=0)).reshape(_PLACES, _PLACES)
+        if lead.max() > 0:
+            axes.contourf(across, up, lead, levels=[0, np.inf], colors=[colors[k]], alpha=0.2)
+        if lead.min() < 0 < lead.max():
+            axes.contour(across, up, lead, levels=[0], colors="black", linewidths=0.7)
     for k in range(K):
         own = Y[0] == k
         label = shown(names[k], 30) if names else str(k)
         marker = _MARKERS[k % len(_MARKERS)]
         axes.scatter(X[0, own], X[1, own], s=14, c=colors[k], marker=marker, label=label)
-    axes.legend(frameon=False, fontsize="small")
+    axes.legend(edgecolor="none", fontsize="small")  # on a ground, since examples may lie below it
     return figure

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pydnn.checks import BadInput
 from pydnn.plots.figures import axes_of, shown, style_of, without_tex
@@ -18,18 +19,26 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_costs", "plot_curves", "plot_sweep"]
 
+_FEW_POINTS = 30  # are marked, so that a single one shows
 _FEW_SETTINGS = 4  # as many fit into a legend inside the axes
 _ENTRY_HEIGHT = 0.19  # inches
 _LONG_NAME = 40  # letters
 
 
 @without_tex()
-def plot_costs(costs: Sequence[float] | FloatArray, *, title: str) -> Figure:
-    """Plot the cost against the iteration.
+def plot_costs(
+    costs: Sequence[float] | FloatArray,
+    *,
+    title: str,
+    measured: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
+) -> Figure:
+    """Plot the cost against the iteration, and costs that were measured now and then.
 
     Args:
         costs: The cost at each iteration, from iteration 0, e.g. `nn.train(…).costs`.
         title: The title of the plot, e.g. "Learning rate = 0.0075".
+        measured: By name, the iterations (n,) at which a cost of whole parts of the data was
+            measured, and these costs (n,).
 
     Returns:
         A matplotlib figure.
@@ -37,11 +46,25 @@ def plot_costs(costs: Sequence[float] | FloatArray, *, title: str) -> Figure:
     Raises:
         BadInput: If there are no costs.
         MissingExtra: If matplotlib is not installed.
+
+    Example:
+        >>> measured = {"validation": ([3], [0.6])}
+        >>> figure = plot_costs([0.7, 0.5, 0.4], title="cats", measured=measured)
+        >>> [line.get_label() for line in figure.axes[0].lines]
+        ['each batch', 'validation']
     """
     if not len(costs):
         raise BadInput("there are no costs, expected one per iteration: train first.")
     figure, axes = _of_costs(title)
-    axes.plot(range(len(costs)), costs, linewidth=1.2)
+    axes.plot(range(len(costs)), costs, linewidth=1.2, label="each batch", **style_of(0))
+    for number, (name, (at, values)) in enumerate((measured or {}).items(), start=1):
+        few = "o" if np.size(at) < _FEW_POINTS else None
+        style = style_of(number)
+        axes.plot(
+            at, values, linewidth=1.4, marker=few, markersize=3, label=shown(name, 40), **style
+        )
+    if measured:
+        axes.legend(frameon=False, fontsize="small")
     if min(costs) >= 0:
         axes.set_ylim(bottom=0)
     return figure
@@ -77,13 +100,15 @@ def plot_sweep(
     figure, axes = _of_costs(title, ylabel)
     names = _what_differs(list(costs))
     for number, (name, rows) in enumerate(zip(names, costs.values(), strict=True)):
-        color = f"C{number % 10}"
-        axes.plot(rows.T, color=color, linewidth=0.5, alpha=max(0.15, 0.6 / len(rows) ** 0.5))
+        style = style_of(number)
+        axes.plot(
+            rows.T, color=style["color"], linewidth=0.5, alpha=max(0.15, 0.6 / len(rows) ** 0.5)
+        )
         known = np.isfinite(rows)  # the mean is over runs that have not ended yet
         some = known.any(axis=0)
         mean = np.where(known, rows, 0)[:, some].sum(axis=0) / known[:, some].sum(axis=0)
         label = f"mean of {len(rows)}" + (f", {shown(name)}" if name else "")
-        axes.plot(np.flatnonzero(some), mean, color=color, linewidth=2.2, label=label, zorder=3)
+        axes.plot(np.flatnonzero(some), mean, linewidth=2.2, label=label, zorder=3, **style)
     if best is not None:
         row = costs[best[0]][best[1]]
         last = int(np.flatnonzero(np.isfinite(row))[-1])

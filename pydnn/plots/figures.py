@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MAP",
     "PLAIN",
+    "SHARES",
     "axes_of",
     "expect_plottable",
     "matplotlib_module",
@@ -43,7 +44,8 @@ __all__ = [
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#555555")
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)), (0, (8, 3)))
 PLAIN = _COLORS[0]
-MAP = "cividis"  # a map of numbers to colors whose lightness only grows
+MAP = "cividis"  # a map of numbers to colors whose lightness only grows, with gray in its middle
+SHARES = "Blues"  # the same for shares, with white for 0
 
 
 @contextlib.contextmanager

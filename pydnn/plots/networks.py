@@ -33,9 +33,8 @@ def plot_weights(
         title: The title of the plot.
 
     Returns:
-        A matplotlib figure with a picture for each of the first 64 units or filters. Weights of
-        three channels are colors, in which gray is 0; others are drawn from their least to their
-        greatest number.
+        A matplotlib figure with a picture for each of the first 64 units or filters, in which gray
+        is 0. Weights of three channels are colors; of other channels, the mean is drawn.
 
     Raises:
         BadInput: If the weights have another number of axes, or do not fit `image_shape`.
@@ -57,7 +56,10 @@ def plot_weights(
             "(k_H, k_W, C, F), or weights (n_out, n_in) of images of n_in numbers: give "
             "image_shape=(H, W, C)."
         )
-    return _pictures([_of_kernel(kernel) for kernel in kernels[:_MOST_PICTURES]], title, "unit")
+    what = "filter" if W.ndim == 4 else "unit"
+    return _pictures(
+        [_of_kernel(kernel) for kernel in kernels[:_MOST_PICTURES]], title, what, zero_is_gray=True
+    )
 
 
 def _of_kernel(kernel: FloatArray) -> FloatArray:
@@ -104,7 +106,9 @@ def plot_activations(A: ArrayLike, *, example: int = 0, title: str = "Activation
     return _pictures(list(channels[:_MOST_PICTURES]), title, "channel")
 
 
-def _pictures(pictures: Sequence[FloatArray], title: str, what: str) -> Figure:
+def _pictures(
+    pictures: Sequence[FloatArray], title: str, what: str, *, zero_is_gray: bool = False
+) -> Figure:
     columns = int(np.ceil(np.sqrt(len(pictures))))
     rows = -(-len(pictures) // columns)
     side = max(_LEAST_SIDE, 6.0 / columns)
@@ -117,7 +121,8 @@ def _pictures(pictures: Sequence[FloatArray], title: str, what: str) -> Figure:
     for number, one in enumerate(axes.flat):
         one.set_axis_off()
         if number < len(pictures):
-            one.imshow(pictures[number], cmap=MAP)
+            most = float(np.abs(pictures[number]).max()) if zero_is_gray else None
+            one.imshow(pictures[number], cmap=MAP, vmin=None if most is None else -most, vmax=most)
             one.set_title(f"{what} {number}", fontsize=6)
     return figure
 

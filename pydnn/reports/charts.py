@@ -179,9 +179,9 @@ def _axis(
         low = 0.0
     if low == high:
         low, high = low - 0.5, high + 0.5
-    marks = ticks(low, high)
-    if round_ and len(marks) > 1:
-        step = marks[1] - marks[0]
+    for _ in range(2 if round_ else 0):  # the ends that are rounded may ask for longer steps
+        marks = ticks(low, high)
+        step = marks[1] - marks[0] if len(marks) > 1 else high - low
         low, high = step * math.floor(low / step + 1e-9), step * math.ceil(high / step - 1e-9)
     return _Axis(low, high, start, end)
 

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 import pytest
 
-from pydnn import BadInput, Batch, Key, cli
+from pydnn import BadInput, Batch, Key, cli, plots
 from pydnn.data import DataSet, ImageSet, drawn_cats, load_images, save_catvnoncat, save_table
 from pydnn.jobs.job import run
 from pydnn.jobs.model import load_model
@@ -118,6 +118,24 @@ def test_the_cost_curve_is_plotted(command, cats, tmp_path):
     pytest.importorskip("matplotlib")
     assert command("train", "--data", cats, *SMALL, "--plot", "costs.png")[0] == 0
     assert (tmp_path / "costs.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_costs_that_are_measured_are_plotted_too_also_those_before_an_interruption(
+    command, cats, monkeypatch
+):
+    pytest.importorskip("matplotlib")
+    figures = []
+    monkeypatch.setattr(plots, "save_plot", lambda figure, path: figures.append(figure))
+    options = ("--validation", 0.25, "--evaluate-every", 1, "--plot", "costs.png")
+    assert command("train", "--data", cats, *SMALL, *options)[0] == 0
+    assert command("resume", "runs/0001", "--iterations", 4, "--plot", "costs.png")[0] == 0
+    for figure, steps in zip(figures, (3, 4), strict=True):
+        batch, train, validation = figure.axes[0].lines
+        assert [line.get_label() for line in (train, validation)] == ["train", "validation"]
+        assert batch.get_xdata().tolist() == list(range(steps))
+        assert list(train.get_xdata()) == list(validation.get_xdata()) == [*range(1, steps + 1)]
+        # The cost of a step of all examples is that of the state before it.
+        np.testing.assert_allclose(batch.get_ydata()[1:], train.get_ydata()[:-1])
 
 
 def test_a_user_s_own_pictures_are_classified(command, cats, tmp_path):

@@ -30,7 +30,7 @@ def test_calibration_has_the_number_of_predictions_at_each_point():
     assert [text.get_text() for text in axes.texts] == ["1", "2"]
 
 
-def test_decisions_of_three_classes_have_two_boundaries(tmp_path):
+def test_decisions_of_three_classes_are_areas_that_touch_without_others_between(tmp_path):
     X = np.array([[-1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
 
     def nearest(points):
@@ -38,8 +38,21 @@ def test_decisions_of_three_classes_have_two_boundaries(tmp_path):
 
     figure = plot_decisions(nearest, X, [[0, 1, 2]], names=["a", "b", "c"])
     save_plot(figure, tmp_path / "plane.png")
-    areas = figure.axes[0].collections[0]
-    assert len(areas.levels) == 4
+    collections = figure.axes[0].collections
+    areas, boundaries = collections[0:6:2], collections[1:6:2]
+    assert [len(lines.levels) for lines in boundaries] == [1, 1, 1]
+    for k, area in enumerate(areas):
+        [path] = area.get_paths()
+        others = np.delete(np.arange(3), k)
+        assert path.contains_points(X.T)[k]
+        assert not path.contains_points(X.T)[others].any()
+    # Halfway between the classes 0 and 2 lies no area of class 1.
+    assert not areas[1].get_paths()[0].contains_point((0, -0.02))
+
+
+def test_a_model_that_predicts_one_class_everywhere_has_no_boundary():
+    figure = plot_decisions(lambda X: np.ones((1, X.shape[1])), [[0.0, 1.0], [0.0, 1.0]], [[0, 1]])
+    assert len(figure.axes[0].collections) == 3  # an area, and the examples of two classes
 
 
 @pytest.mark.parametrize(

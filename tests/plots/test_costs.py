@@ -22,6 +22,23 @@ def test_the_plot_shows_every_cost_with_the_learning_rate_as_its_title():
     assert axes.get_ylabel().startswith("cost")
 
 
+def test_measured_costs_have_curves_of_their_own_with_a_legend():
+    measured = {"train": ([2, 4], [0.5, 0.3]), "$x$": ([4], [0.6])}
+    (axes,) = plot_costs([0.7, 0.6, 0.5, 0.4], title="x", measured=measured).axes
+    _, train, other = axes.lines
+    np.testing.assert_array_equal(train.get_xydata(), [[2, 0.5], [4, 0.3]])
+    assert other.get_marker() == "o"  # without which a single point would not show
+    texts = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert texts == ["each batch", "train", r"\$x\$"]
+
+
+def test_the_settings_of_a_sweep_differ_on_gray_paper():
+    rows = np.ones((2, 3))
+    (axes,) = plot_sweep({"a": rows, "b": rows}, best=None, title="x", ylabel="y").axes
+    styles = {line.get_linestyle() for line in axes.lines if line.get_linewidth() > 2}
+    assert len(styles) == 2
+
+
 def test_the_plot_of_a_sweep_shows_every_run_the_means_and_the_best():
     nan = np.nan
     costs = {

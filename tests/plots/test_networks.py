@@ -54,3 +54,8 @@ def test_a_schedule_is_called_for_each_step():
 def test_what_cannot_be_drawn_is_refused(call, words):
     with pytest.raises(BadInput, match=words):
         call()
+
+
+def test_weights_of_zero_are_in_the_middle_of_the_map():
+    [axes] = plot_weights([[1.0, 0.0, -0.5, 0.25]], image_shape=(2, 2)).axes
+    assert axes.images[0].get_clim() == (-1, 1)
