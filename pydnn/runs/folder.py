@@ -7,11 +7,12 @@
     segments/0000000500.h5        the state after 500 steps, and the rows since the last segment
     end-0000000500.json           the reason why the training ended there
     model.h5                      the trained model
+    live-0000000500.jsonl         rows since that segment, while the training goes on
     lock                          held by the process that writes here
     set-aside/                    files that were damaged when the run was resumed
 
 Each file is written once: under a temporary name, then renamed. Only a segment can be written
-again, without its state. A damaged or missing file can be restored from the others: each segment
+again, without its state, and the live rows, which are no part of the record, grow (see `live`). A damaged or missing file can be restored from the others: each segment
 holds the texts of the recipe and of its environment, and each segment can be computed from the one
 before it, the first from the recipe.
 """

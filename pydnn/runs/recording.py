@@ -38,6 +38,7 @@ from pydnn.runs.folder import (
     end_text,
 )
 from pydnn.runs.history import Rows, joined, rows_of
+from pydnn.runs.live import LiveWriter
 from pydnn.runs.provenance import Pins, data_files, pins_of, pins_text, read_pins, write_sources
 from pydnn.runs.pruning import thinned
 from pydnn.runs.segments import (
@@ -177,15 +178,20 @@ class Recording:
             staying=before_changes(self.segments.values()),
         )
 
+    def is_in_place(self) -> bool:
+        """Whether the folder of this name is still the one that this process has locked."""
+        with contextlib.suppress(OSError):
+            return os.path.samestat(os.fstat(self.lock.fileno()), (self.path / LOCK).lstat())
+        return False
+
     def expect_in_place(self) -> None:
         """Refuse to write if another folder may have taken the name of this run.
 
         Raises:
             RunMoved: If the folder is no longer the one that this process has locked.
         """
-        with contextlib.suppress(OSError):
-            if os.path.samestat(os.fstat(self.lock.fileno()), (self.path / LOCK).lstat()):
-                return
+        if self.is_in_place():
+            return
         self.ended = True
         raise RunMoved(
             f"{self.path} was renamed or removed during the training, so nothing more is written "
@@ -400,7 +406,8 @@ def record(
 ) -> Generator[tuple[TrainState, StepInfo], None, None]:
     """Record every step of `stream` in `run`, and hand the pairs on.
 
-    A segment is written after every `every` steps, after a minute without one, and when the stream
+    A few times a second, rows are published for readers in other processes; see `runs.live`. A
+    segment is written after every `every` steps, after a minute without one, and when the stream
     ends, in whatever way. By default there are about 20 segments, or fewer, so that writing takes
     at most 2 % of the time and happens at most four times a second. Put this function last, after
     the ones that may end the stream.
@@ -456,6 +463,7 @@ def _recorded(
     taken: list[tuple[StepInfo, int]] = []
     begun = written = clock()
     spent, cost = 0.0, _bytes_of(run.job.state) / _BYTES_A_SECOND
+    live = LiveWriter(run.path, now=begun, in_place=run.is_in_place)
     try:
         for state, info in stream:
             expected = run.head.iteration + len(taken)
@@ -471,13 +479,17 @@ def _recorded(
                 due = affordable and now - written >= _LEAST_SECONDS
             if due:
                 run.write(state, taken)
+                live.segment_written()
                 taken, written = [], clock()
                 cost = written - now
                 spent += cost
+            elif now >= live.due:
+                live.publish(taken, after=run.head.iteration, now=now)
             yield state, info
         if taken:
             run.write(state, taken)  # inside the try, so that an interruption is handled below
     finally:
+        live.close()
         # An interruption can come between any two instructions. Then `taken` may hold one step more
         # than `watched`, or a segment may be written that is not yet the head. `watched` holds both
         # the last state and the state to keep, so one assignment changes them together.
@@ -490,6 +502,8 @@ def _recorded(
                 run.take(segment, segment.rows())
             else:
                 run.write(last, taken[: last.iteration - run.head.iteration])
+        if last and last.iteration == run.head.iteration:
+            live.segment_written()
 
 
 def _expect_same_training(run: Recording, state: TrainState) -> None:

@@ -16,6 +16,7 @@ from pydnn.records import Examples
 from pydnn.runs.environment import Environment, environment_text
 from pydnn.runs.environment_changes import what_to_expect
 from pydnn.runs.folder import LOCK, Folder, expect_run_folder, read_folder
+from pydnn.runs.live import remove_live
 from pydnn.runs.provenance import data_files
 from pydnn.runs.recording import MOST_BYTES, Recording, until_it_ends
 from pydnn.runs.repair import Repaired, no_model, repair
@@ -143,6 +144,7 @@ def resume_run(
         job = attrs.evolve(job, recipe=attrs.evolve(job.recipe, iterations=goal), state=state)
         if sha256_of(text) not in run.folder.environments:
             write_text(path / f"environment-{sha256_of(text)[:12]}.json", text)
+        remove_live(path)  # of steps that no segment holds, so they will be taken again
         watched = _watched(run)
         recording = Recording(
             path,
