@@ -12,9 +12,10 @@
     set-aside/                    files that were damaged when the run was resumed
 
 Each file is written once: under a temporary name, then renamed. Only a segment can be written
-again, without its state, and the live rows, which are no part of the record, grow (see `live`). A damaged or missing file can be restored from the others: each segment
-holds the texts of the recipe and of its environment, and each segment can be computed from the one
-before it, the first from the recipe.
+again, without its state, and the live rows, which are no part of the record, grow (see `live`). A
+damaged or missing file can be restored from the others: each segment holds the texts of the recipe
+and of its environment, and each segment can be computed from the one before it, the first from the
+recipe.
 """
 
 from __future__ import annotations

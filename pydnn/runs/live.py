@@ -25,7 +25,7 @@ from pathlib import Path
 
 import attrs
 
-from pydnn.checks import BadInput, is_count
+from pydnn.checks import is_count
 from pydnn.storage.files import open_regular
 from pydnn.training import StepInfo, values_of
 
