@@ -50,6 +50,7 @@ from pydnn.data.table_files import (
     holds_examples,
     is_hdf5,
     is_named_hdf5,
+    not_in_its_file,
     read_npy,
     read_npz,
     read_table,
@@ -245,6 +246,8 @@ def load_data_set(
                     f"{option} is {named!r}, but {name} is read as a text, which has no columns: "
                     "leave it out."
                 )
+        if mapped:
+            raise not_in_its_file(name)
         return _text_data(path, text or lines(), test, vocabulary, dtype)
     if targets and a_file:
         table = _table_at(path, targets, mapped)
@@ -266,7 +269,7 @@ def load_data_set(
                 "out."
             )
     if mapped and not (path.is_file() and (is_hdf5(path) or examples_beside(path))):
-        raise _not_in_its_file(name)
+        raise not_in_its_file(name)
     if isinstance(name, str) and name in _FROM_SCIKIT_LEARN:
         return _cast(_from_scikit_learn(name), dtype)
     if path.is_file() and not is_hdf5(path):
@@ -568,13 +571,6 @@ def lasting_name(name: str) -> str:
     return name if by_name else str(path.resolve())
 
 
-def _not_in_its_file(name: AnyPath) -> BadInput:
-    return BadInput(
-        f"mapped is True, but {name} is not an HDF5 file of arrays, expected one: copy it once "
-        "with pydnn data import, or leave mapped out."
-    )
-
-
 def load_table(path: AnyPath, *, mapped: bool | None = None, in_windows: bool = False) -> DataSet:
     """Read examples from an HDF5 file, an npz file or several npy files, with one per row.
 
@@ -617,7 +613,7 @@ def load_table(path: AnyPath, *, mapped: bool | None = None, in_windows: bool = 
     if files := examples_beside(path):
         return _read_examples(_InNumPy(path.parent, _arrays_in_npy(files, mapped)))
     if mapped:
-        raise _not_in_its_file(path)
+        raise not_in_its_file(path)
     return _read_examples(_InNumPy(path, read_npz(path)))
 
 

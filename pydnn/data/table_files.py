@@ -52,6 +52,7 @@ __all__ = [
     "holds_examples",
     "is_hdf5",
     "is_named_hdf5",
+    "not_in_its_file",
     "opened_parquet",
     "read_examples",
     "read_npy",
@@ -114,7 +115,7 @@ def read_table(
 
     Raises:
         BadInput: If the file is missing, damaged, changes while it is read, or holds something
-            else than a table, naming the line or the column.
+            else than a table, naming the line or the column; or if it cannot stay in its file.
         MissingExtra: If it is a Parquet file, and pyarrow is not installed.
 
     Example:
@@ -131,13 +132,23 @@ def read_table(
         file.seek(0)
         if head.startswith(NPY_MAGIC):
             return _table_in_npy(path, mapped)
+        if head.startswith(HDF5):
+            return _read_hdf5(path, mapped)
+        if mapped:
+            raise not_in_its_file(path)
         if head.startswith(PARQUET):
             return _read_parquet(path, file)
         if head.startswith(ZIP):
             return table_of_arrays(path, read_npz(path))
-        if head.startswith(HDF5):
-            return _read_hdf5(path, mapped)
         return read_csv(path, header=header, delimiter=delimiter, texts=texts)
+
+
+def not_in_its_file(name: AnyPath) -> BadInput:
+    """The error about data that should stay in its file, but is in a form that cannot."""
+    return BadInput(
+        f"mapped is True, but {name} is not an HDF5 file of arrays or a table in the stored form, "
+        "expected one: copy it once with pydnn data import, or leave mapped out."
+    )
 
 
 def is_hdf5(path: Path) -> bool:
@@ -337,6 +348,8 @@ def read_examples(path: Path, *, mapped: bool | None = None) -> Batch | Stored:
         head = file.read(8)
     if head.startswith(NPY_MAGIC):
         arrays = {"X": _array_in_npy(path, mapped)}
+    elif mapped:
+        raise not_in_its_file(path)
     elif head.startswith(ZIP):
         arrays = dict(read_npz(path))
     X, lengths = arrays.get("X"), arrays.get("lengths")
@@ -364,6 +377,8 @@ def _read_hdf5(path: Path, mapped: bool | None) -> Table | StoredTable:
                 f"{path} holds arrays of examples, expected named columns: leave out the target, "
                 "which such a file has already."
             )
+        if mapped:
+            raise not_in_its_file(path)
         for name in stored_bytes(file):
             if h5py.check_string_dtype(file[name].dtype):
                 arrays[name] = np.array(read_names(file, name), object)

@@ -114,6 +114,35 @@ def test_what_is_not_a_file_of_arrays_cannot_stay_in_it(tmp_path):
             load_data_set(name, mapped=True)
 
 
+@pytest.mark.parametrize("form", ["t.csv", "t.parquet", "t.npz", "t.h5"])
+def test_tables_in_other_forms_cannot_stay_in_their_files(tmp_path, capsys, form):
+    path = tmp_path / form
+    columns = {"a": np.arange(4.0), "b": np.arange(4.0)}
+    if form == "t.csv":
+        path.write_text("a,b\n1,2\n3,4\n")
+    elif form == "t.npz":
+        np.savez(path, **columns)
+    elif form == "t.h5":
+        write_hdf5(path, arrays=columns)
+    else:
+        pytest.importorskip("pyarrow.parquet").write_table(
+            pytest.importorskip("pyarrow").table(columns), path
+        )
+    arguments = ["train", "--data", str(path), "--target", "b", "--mapped"]
+    assert main([*arguments, "--run", str(tmp_path / "run")]) == 2
+    err = capsys.readouterr().err
+    assert f"{path} is not an HDF5 file of arrays or a table in the stored form" in err
+    assert "pydnn data import" in err
+    assert err.count("\n") == 1
+    assert read_table(path).rows == read_table(path, mapped=False).rows
+
+
+def test_texts_cannot_stay_in_their_files(tmp_path):
+    (tmp_path / "names.txt").write_text("Ada\nBob\n")
+    with pytest.raises(BadInput, match=r"mapped is True, but .*names\.txt is not"):
+        load_data_set(tmp_path / "names.txt", mapped=True)
+
+
 def test_mapped_arrays_that_do_not_fit_are_refused_as_in_memory(file):
     for changes, message in (
         ({"Y": np.zeros(11)}, r"train_Y in .* has shape \(11,\), expected \(12,\)"),
