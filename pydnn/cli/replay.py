@@ -6,6 +6,8 @@ import argparse
 import secrets
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
@@ -26,6 +28,7 @@ from pydnn.runs.diff import difference_from_run
 from pydnn.runs.environment_changes import what_to_expect
 from pydnn.runs.mismatches import Mismatch, bits_of
 from pydnn.runs.replay import Verified, sampled, verify
+from pydnn.runs.verified import note_verified
 from pydnn.storage.run_files import MODEL_FILE
 
 if TYPE_CHECKING:
@@ -40,8 +43,8 @@ def add_to(commands: Commands) -> None:
         "replay",
         help="repeat a run and compare every step, bit for bit",
         description="Repeat a run from its recipe, and compare the cost, gradient norm and "
-        "parameters of every step with the recorded ones, bit for bit. Exit status: 0 if all are "
-        "the same, 1 if not.",
+        "parameters of every step with the recorded ones, bit for bit. A note of it stays in the "
+        "run's folder, for pydnn report. Exit status: 0 if all are the same, 1 if not.",
     )
     add_run_options(parser, example="runs/0001")
     verified = option_group(parser, "how much to verify", "runs/0001 --sample 5 --jobs 2")
@@ -100,8 +103,10 @@ def _replayed(args: argparse.Namespace, executor: Executor | None) -> int:
     mismatch = done[-1].mismatch
     foreign = None if mismatch else _foreign_model(args, run)
     seconds = time.perf_counter() - begin
+    noted = _noted(run, done, foreign, by=_workers(args, executor))
     if args.json:
-        say_json({**_as_json(run, done, mismatch, expected, seconds), "foreign_model": foreign})
+        results = _as_json(run, done, mismatch, expected, seconds)
+        say_json({**results, "foreign_model": foreign, "noted": noted and str(noted)})
     elif mismatch:
         say(*filter(None, (mismatch, done[-1].measured)))
         if run.numerics.exact:  # this process computes soundly, as `expect_sound` has checked
@@ -114,6 +119,26 @@ def _replayed(args: argparse.Namespace, executor: Executor | None) -> int:
         if foreign:
             say(foreign)
     return 1 if mismatch or foreign else 0
+
+
+def _noted(run: Run, done: list[Verified], foreign: str | None, *, by: str) -> Path | None:
+    """The file of the note in the run's folder; None if it cannot be written, which is no harm."""
+    try:
+        now = datetime.now(UTC)
+        return note_verified(run, done, when=now, by=by, difference=foreign or "")
+    except BadInput as error:
+        complain(f"the run gets no note of this replay: {error}")
+        return None
+
+
+def _workers(args: argparse.Namespace, executor: Executor | None) -> str:
+    """Who computes, in words."""
+    count = args.jobs if executor is None else executor.workers
+    if args.cluster is not None:
+        return f"a Dask cluster of {count} worker{'' if count == 1 else 's'}"
+    kind = args.executor or ("serial" if executor is None and count == 1 else "processes")
+    one = {"serial": "this process", "threads": "1 thread", "processes": "1 process"}
+    return one[kind] if count == 1 else f"{count} {kind}"
 
 
 def _foreign_model(args: argparse.Namespace, run: Run) -> str | None:

@@ -7,6 +7,7 @@ from pydnn.runs.recording import Recording, create_run, record
 from pydnn.runs.replay import Verified, verify
 from pydnn.runs.resume import Resumed, resume_run
 from pydnn.runs.run import NotRepeated, Run
+from pydnn.runs.verified import Verification, note_verified, verifications_of
 
 __all__ = [
     "Difference",
@@ -15,12 +16,15 @@ __all__ = [
     "Recording",
     "Resumed",
     "Run",
+    "Verification",
     "Verified",
     "create_run",
     "difference",
     "look_into",
+    "note_verified",
     "prune",
     "record",
     "resume_run",
+    "verifications_of",
     "verify",
 ]

@@ -6,6 +6,7 @@
     start.safetensors             the weights that training started from, if they were not drawn
     segments/0000000500.h5        the state after 500 steps, and the rows since the last segment
     end-0000000500.json           the reason why the training ended there
+    verified-0001.json            what a replay of the run has verified, see `runs.verified`
     model.h5                      the trained model
     live-0000000500.jsonl         rows since that segment, while the training goes on
     lock                          held by the process that writes here

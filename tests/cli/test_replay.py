@@ -193,3 +193,27 @@ def test_a_link_to_an_equal_recipe_is_refused_by_name(run, tmp_path, monkeypatch
     (run / "recipe.toml").symlink_to(tmp_path / "outside.toml")
     assert main([*argv, str(run)]) == 2
     assert f"{run / 'recipe.toml'} is a symbolic link" in capsys.readouterr().err
+
+
+def test_a_replay_leaves_a_note_in_the_run(run, command):
+    status, out, _ = command("replay", run, "--json")
+    noted = Path(json.loads(out)["noted"])
+    assert (status, noted) == (0, run / "verified-0001.json")
+    plain = json.loads(noted.read_text())
+    assert (plain["by"], plain["steps"], plain["difference"]) == ("this process", 12, "")
+    (run / "model.h5").write_bytes(b"another")
+    assert command("replay", run, "--segments", "0")[0] == 1
+    plain = json.loads((run / "verified-0002.json").read_text())
+    assert "model.h5" in plain["difference"]
+    assert plain["ranges"] == []
+
+
+def test_a_run_that_takes_no_note_is_replayed_all_the_same(run, command, monkeypatch):
+    def full(path, text):
+        raise BadInput(f"{path} cannot be written (full): choose another place.")
+
+    monkeypatch.setattr("pydnn.runs.verified.write_text", full)
+    status, out, err = command("replay", run)
+    assert status == 0
+    assert "all bits of 12 steps" in out
+    assert "gets no note of this replay" in err
