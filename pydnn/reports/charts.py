@@ -186,13 +186,18 @@ def _axis(
     return _Axis(low, high, start, end)
 
 
+def _falls_far(values: FloatArray) -> bool:
+    finite = values[np.isfinite(values)]
+    return bool(finite.size and (finite > 0).all() and np.median(finite) < finite.max() / 100)
+
+
 def line_chart(
     title: str,
     series: Sequence[Series],
     *,
     x_label: str = "iteration",
     y_label: str = "",
-    log: bool = False,
+    log: bool | None = False,
     diagonal: bool = False,
     dots: bool = False,
 ) -> Markup:
@@ -204,6 +209,8 @@ def line_chart(
         x_label: The name and unit of the horizontal axis.
         y_label: The name and unit of the vertical axis.
         log: Whether the vertical axis is logarithmic; numbers of 0 and below leave a gap then.
+            None for one if all numbers are above 0 and most of them are below a hundredth of the
+            greatest, so that a linear axis would show them as 0.
         diagonal: Whether to draw the line where x and y are equal.
         dots: Whether to draw the points, without lines between them.
 
@@ -220,6 +227,7 @@ def line_chart(
     all_y = np.concatenate([*(one.y for one in drawn), *bands])
     if diagonal:
         all_x = all_y = np.concatenate([all_x, all_y])
+    log = _falls_far(all_y) if log is None else log
     x = _axis(all_x, _LEFT, _WIDTH - _RIGHT, zero=not dots, round_=diagonal)
     y = _axis(all_y, _HEIGHT - _BOTTOM, _TOP, log=log, zero=not dots, round_=True)
     parts: list[Markup] = [*_grid(x, y, x_label, y_label)]

@@ -18,9 +18,11 @@ from pydnn.recipes.layouts import layers_of
 from pydnn.recipes.toml import write_recipe
 from pydnn.records import AnyArray, Examples
 from pydnn.reports.charts import Series, aligned, line_chart, number, table
+from pydnn.reports.ending import Ending, ending_of, how_it_ended
 from pydnn.reports.judging import Judged, judged, judgment, mistakes
 from pydnn.reports.markup import Markup, element
 from pydnn.reports.page import Section, page
+from pydnn.reports.record import recorded, what_is_verified
 from pydnn.reports.words import capital, words_for
 from pydnn.runs.inspect import Tensor, look_into_steps, summary_of
 from pydnn.runs.run import Run
@@ -47,24 +49,30 @@ def report_of_run(run: Run) -> str:
     Raises:
         BadInput: If the run has no step.
     """
-    if not run.iterations:
-        raise BadInput(f"{run.path} has no step yet: train it first.")
     notes: list[str] = []
     known = _Known.of(run, notes)
+    ending = ending_of(run, notes, data=known.data is not None)
+    if not (run.iterations or ending.diverged):
+        raise BadInput(f"{run.path} has no step yet: train it first.")
     found = _judged(known, notes)
     shape = getattr(known.data, "image_shape", None)
     vocabulary = known.model.vocabulary if known.model else None
     wrong = mistakes(found, image_shape=shape, vocabulary=vocabulary) if found else ()
     sections = [
+        Section("ending", "How it ended", list(how_it_ended(run, ending))),
         Section("results", "Results", list(_results(run, known))),
-        Section("curves", "Curves", [element("div", *_curves(run), class_="charts")]),
+        Section("curves", "Curves", list(_curves(run))),
         Section("predictions", "Predictions", list(judgment(found) if found else ())),
         Section("mistakes", "Most wrong", list(wrong)),
         Section("network", "Network", list(_network(run, known))),
         Section("recipe", "Recipe", [element("pre", element("code", write_recipe(run.recipe)))]),
-        Section("record", "Record", list(_record(run))),
+        Section("verified", "What has been verified", list(what_is_verified(run))),
+        Section("record", "Record", list(recorded(run))),
     ]
-    lead = [_sentence(run, known), *(element("span", note, class_="note") for note in notes)]
+    lead = [
+        _sentence(run, known, ending),
+        *(element("span", note, class_="note") for note in notes),
+    ]
     return page(f"Run {run.path.name}", lead, sections)
 
 
@@ -108,13 +116,12 @@ class _Known:
         return {name: parts[name] for name in _PARTS if name in parts}
 
 
-def _sentence(run: Run, known: _Known) -> str:
+def _sentence(run: Run, known: _Known, ending: Ending) -> str:
     recipe = run.recipe
     pins = run.folder.pins
     m = pins.data["train"]["X"].shape[-1]
     _, layout = layers_of(recipe, pins.shape)
-    ends = [end for end in run.folder.ends if end.iteration == run.iterations]
-    why = ends[-1].why if ends else "not ended"
+    why = "diverged" if ending.diverged else ending.why or "not ended"
     steps = f"{run.iterations:,} of {run.goal:,} steps"
     kept = known.model.iteration if known.model else None
     best = f" The state after step {kept:,} was kept." if kept not in (None, run.iterations) else ""
@@ -130,9 +137,10 @@ def _sentence(run: Run, known: _Known) -> str:
 def _results(run: Run, known: _Known) -> Iterator[Markup]:
     if known.model is None or known.job is None:
         last = {k: float(c.values[-1]) for (_, k), c in run.rows.columns.items() if len(c.values)}
-        rows = [["cost", number(float(run.costs[-1]))]]
-        rows += [[words_for(k), number(v)] for k, v in last.items()]
-        yield table(["measured", "last value"], rows)
+        rows = [["cost", number(float(cost))] for cost in run.costs[-1:]]
+        rows += [[words_for(name), number(value)] for name, value in last.items()]
+        if rows:
+            yield table(["measured", "last value"], rows)
         return
     parts = known.parts
     with ignoring_overflow():
@@ -154,6 +162,11 @@ def _results(run: Run, known: _Known) -> Iterator[Markup]:
 
 
 def _curves(run: Run) -> Iterator[Markup]:
+    if run.iterations:
+        yield element("div", *_charts(run), class_="charts")
+
+
+def _charts(run: Run) -> Iterator[Markup]:
     steps = np.arange(run.rows.start, run.rows.stop)
     measured = {name: c for (kind, name), c in run.rows.columns.items() if kind == "measured"}
     observed = {name: c for (kind, name), c in run.rows.columns.items() if kind == "observed"}
@@ -163,7 +176,7 @@ def _curves(run: Run) -> Iterator[Markup]:
         for name, c in measured.items()
         if name.endswith(" cost")
     ]
-    yield line_chart("Cost", costs, y_label="cost")
+    yield line_chart("Cost", costs, y_label="cost", log=None)
     by_metric: dict[str, list[Series]] = {}
     for name, column in measured.items():
         part, _, metric = name.partition(" ")
@@ -172,13 +185,13 @@ def _curves(run: Run) -> Iterator[Markup]:
             by_metric.setdefault(metric, []).append(one)
     for metric, series in by_metric.items():
         words = words_for(metric)
-        yield line_chart(capital(words), series, y_label=words)
+        yield line_chart(capital(words), series, y_label=words, log=None)
     norms = Series("gradient", steps, run.rows.always["gradient_norm"])
     yield line_chart("Norm of the gradient", [norms], y_label="Euclidean norm", log=True)
     for name, column in observed.items():
         words = words_for(name)
         one = Series(words, column.steps, column.values)
-        yield line_chart(capital(words), [one], y_label=words)
+        yield line_chart(capital(words), [one], y_label=words, log=None)
 
 
 # Predictions
@@ -202,7 +215,7 @@ def _network(run: Run, known: _Known) -> Iterator[Markup]:
     shape = run.folder.pins.shape
     layers, layout = layers_of(run.recipe, shape)
     looked: dict[int, list[Tensor]] = {}
-    if known.model is not None:
+    if known.model is not None and run.iterations:
         steps = _steps_to_look_into(run)
         looked = {record.info.iteration: t for record, t in look_into_steps(run, steps)}
     norms = {step: _norms(tensors) for step, tensors in looked.items()}
@@ -296,24 +309,3 @@ def _histogram(title: str, arrays: Mapping[int, AnyArray]) -> Markup:
         share = counts / max(1, numbers.size)
         series.append(Series(f"step {step:,}", (edges[:-1] + edges[1:]) / 2, share))
     return line_chart(title, series, x_label="number", y_label="share of all")
-
-
-# The record
-
-
-def _record(run: Run) -> Iterator[Markup]:
-    pins = run.folder.pins
-    rows = [["fingerprint of the last state", run.fingerprint]]
-    for part, arrays in pins.data.items():
-        for name, pin in arrays.items():
-            size = " x ".join(map(str, pin.shape))
-            rows.append([f"SHA-256 of {part} {name}, {pin.dtype} {size}", pin.sha256])
-    rows += [[f"SHA-256 of {name}", digits] for name, digits in pins.functions.items()]
-    yield table(["recorded", "value"], rows, texts=2)
-    for i, environment in enumerate(run.environments):
-        facts = {**environment.versions, **environment.machine}
-        facts |= {f"BLAS {name}": str(value) for name, value in environment.blas.items()}
-        facts["CPU features"] = " ".join(environment.cpu)
-        facts |= environment.variables
-        caption = "Environment" if i == 0 else f"Environment {i + 1}, after a change"
-        yield table(["what", "was"], sorted(facts.items()), caption=caption, texts=2)

@@ -12,18 +12,20 @@ import numpy as np
 from pydnn.checks import AnyPath, BadInput, path_of
 from pydnn.jobs.job import Job
 from pydnn.parameters import Packed, Tree, Views
-from pydnn.records import AnyArray, FloatArray, keep_readonly
+from pydnn.records import AnyArray, Batch, FloatArray, keep_readonly
 from pydnn.runs.run import Run
 from pydnn.runs.state_arrays import arrays_of
 from pydnn.stages import Stage, map_stages
 from pydnn.stages.base import Context, into
 from pydnn.storage.hdf5 import open_hdf5, read_array, write_hdf5
-from pydnn.training import Step, TrainState, trace
+from pydnn.training import NotFinite, Step, TrainState, trace
+from pydnn.training.finite import ignoring_overflow
 
 __all__ = [
     "Summary",
     "Tensor",
     "look_into",
+    "look_into_failure",
     "look_into_steps",
     "read_tensors",
     "state_tensors",
@@ -126,27 +128,67 @@ def look_into_steps(run: Run, steps: Iterable[int]) -> Iterator[tuple[Step, list
         BadInput: If there is no such step.
         NotRepeated: If a step has other bits than the recorded ones.
     """
-    tensors: list[Tensor] = []
-
-    def watched(network: Stage) -> Stage:
-        return map_stages(lambda path, stage: _watched(path, stage, tensors), network)
-
-    job: Job | None = None
+    inside: _Inside | None = None
     for step in steps:
         state, batch = run.before(step)  # refuses a step that there is not, before any work
-        job = job or run.job_through(watched)
-        kept = list(_given(Step(state, batch)))
+        inside = inside or _Inside.of(run)
+        kept: list[Tensor] = []
+        record = inside.look(state, batch, kept)
+        run.expect_repeated(record)
+        yield record, kept
+
+
+def look_into_failure(run: Run) -> tuple[NotFinite, list[Tensor]] | None:
+    """Compute the step after the last recorded one, in which a number was not finite.
+
+    Returns:
+        The error that ended the training, and all arrays of the step up to there, in the order of
+        computation; None if the step has only finite numbers here.
+    """
+    state = run.state(run.iterations)
+    inside = _Inside.of(run)
+    job, kept = inside.job, []
+    batch = job.batching.at(job.data["train"], state.key, state.iteration)
+    try:
+        with ignoring_overflow():
+            inside.look(state, batch, kept)
+    except NotFinite as error:
+        return error, kept
+    return None
+
+
+@attrs.frozen(eq=False)
+class _Inside:
+    """The job of a run, whose stages append all that they compute to `tensors`."""
+
+    job: Job
+    tensors: list[Tensor]
+
+    @staticmethod
+    def of(run: Run) -> _Inside:
+        tensors: list[Tensor] = []
+
+        def watched(network: Stage) -> Stage:
+            return map_stages(lambda path, stage: _watched(path, stage, tensors), network)
+
+        return _Inside(run.job_through(watched), tensors)
+
+    def look(self, state: TrainState, batch: Batch, kept: list[Tensor]) -> Step:
+        """Take a step; its arrays are in `kept` as far as it came, whether it fails or not."""
+        job, tensors = self.job, self.tensors
+        kept += _given(Step(state, batch))
         for shard in (*range(job.recipe.shards if job.recipe.shards > 1 else 0), None):
             tensors.clear()  # of what was computed before
             before = Step(state, batch)
-            for name, record in trace(job.train_step, state, batch, shard=shard):
-                if "shards" in record.filled_since(before):  # each shard has shown what is inside
-                    tensors.clear()
-                tensors += _made(name, before, record)
-                before = record
-            kept += [attrs.evolve(tensor, shard=shard) for tensor in tensors]
-        run.expect_repeated(before)
-        yield before, kept
+            try:
+                for name, record in trace(job.train_step, state, batch, shard=shard):
+                    if "shards" in record.filled_since(before):  # each shard has shown its own
+                        tensors.clear()
+                    tensors += _made(name, before, record)
+                    before = record
+            finally:
+                kept += [attrs.evolve(tensor, shard=shard) for tensor in tensors]
+        return before
 
 
 def _watched(path: str, stage: Stage, tensors: list[Tensor]) -> Stage:

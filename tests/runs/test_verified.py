@@ -119,9 +119,7 @@ def changed(path, change):
         ({"more": 1}, "is not that of its text"),
     ],
 )
-def test_a_note_that_says_something_else_is_refused_and_the_others_stay(
-    run, done, change, message
-):
+def test_a_note_that_says_something_else_is_refused_and_the_others_stay(run, done, change, message):
     changed(note_verified(run, done, when=NOON), change)
     note_verified(run, done, when=NOON)
     known, [wrong] = verifications_of(run)
