@@ -106,7 +106,7 @@ def _replayed(args: argparse.Namespace, executor: Executor | None) -> int:
     noted = _noted(run, done, foreign, by=_workers(args, executor))
     if args.json:
         results = _as_json(run, done, mismatch, expected, seconds)
-        say_json({**results, "foreign_model": foreign, "noted": noted and str(noted)})
+        say_json({**results, "foreign_model": foreign, "noted": str(noted) if noted else None})
     elif mismatch:
         say(*filter(None, (mismatch, done[-1].measured)))
         if run.numerics.exact:  # this process computes soundly, as `expect_sound` has checked

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from pydnn.records import FloatArray, freeze, keep_readonly
 from pydnn.reports.markup import Markup, element, joined
@@ -23,6 +23,7 @@ __all__ = [
     "Series",
     "aligned",
     "bar_chart",
+    "histogram",
     "line_chart",
     "number",
     "scrolling",
@@ -37,6 +38,7 @@ _COLUMNS = 320  # of a curve: of all points in a column, the least and the great
 _MOST_DOTS = 600
 _NEAR_ZERO = 0.5  # of the largest number: an axis whose numbers are all above that leaves out 0
 _DECADE = 10.0  # of numbers closer to each other than this, a linear axis shows more
+_GREATEST = float(np.finfo(np.float64).max)
 _LISTED = 9  # points of a series in the table below a chart
 
 
@@ -137,7 +139,9 @@ class _Axis:
         low, high = self._scaled(self.low), self._scaled(self.high)
         with np.errstate(divide="ignore", invalid="ignore"):
             scaled = self._scaled(np.asarray(values, np.float64))
-        share = (scaled - low) / (high - low) if high > low else scaled * 0 + 0.5
+        # In halves, because the difference of two numbers near the greatest overflows.
+        span = high / 2 - low / 2
+        share = (scaled / 2 - low / 2) / span if span > 0 else scaled * 0 + 0.5
         places: FloatArray = self.start + share * (self.end - self.start)
         return places
 
@@ -371,6 +375,37 @@ def _key(style: int) -> Markup:
 def _nothing(title: str) -> Markup:
     none = element("p", "There are no finite numbers to draw.", class_="note")
     return element("figure", element("figcaption", title), none, class_="chart")
+
+
+def histogram(arrays: Sequence[ArrayLike], bins: int) -> tuple[list[NDArray[np.int64]], FloatArray]:
+    """The counts of numbers in intervals of equal width, which several arrays have in common.
+
+    Unlike that of NumPy, it leaves out what is not finite, and takes numbers of any size and range.
+
+    Args:
+        arrays: The numbers, of any shapes.
+        bins: The number of intervals.
+
+    Returns:
+        The counts of each array (bins,), and the edges of the intervals (bins + 1,).
+
+    Example:
+        >>> [counts], edges = histogram([[-1e308, np.inf, 1e308]], 2)
+        >>> counts.tolist(), edges.tolist()
+        ([1, 1], [-1e+308, 0.0, 1e+308])
+    """
+    flat = [np.asarray(array, np.float64).ravel() for array in arrays]
+    finite = [array[np.isfinite(array)] for array in flat]
+    scale = max((float(np.abs(array).max(initial=0.0)) for array in finite), default=0.0) or 1.0
+    scaled = [array / scale for array in finite]  # from -1 to 1, so that no span overflows
+    low = min((float(array.min()) for array in scaled if array.size), default=0.0)
+    high = max((float(array.max()) for array in scaled if array.size), default=0.0)
+    if not high - low > 1e-12:
+        low, high = low - 0.5, high + 0.5
+    edges = np.linspace(low, high, bins + 1)
+    counts = [np.histogram(array, bins=edges)[0] for array in scaled]
+    with np.errstate(over="ignore"):
+        return counts, np.clip(edges * scale, -_GREATEST, _GREATEST)
 
 
 def bar_chart(

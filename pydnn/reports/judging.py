@@ -15,7 +15,16 @@ from pydnn.jobs.scores import names_of, predicted
 from pydnn.metrics import classes_of, confusion_matrix, most_likely
 from pydnn.probability_curves import calibration_curve, roc_curve
 from pydnn.records import Batch, Examples, FloatArray, IntArray, keep_readonly
-from pydnn.reports.charts import STYLES, Series, bar_chart, line_chart, number, scrolling, table
+from pydnn.reports.charts import (
+    STYLES,
+    Series,
+    bar_chart,
+    histogram,
+    line_chart,
+    number,
+    scrolling,
+    table,
+)
 from pydnn.reports.markup import Markup, element
 from pydnn.reports.pictures import picture
 from pydnn.sequences import columns_with_labels, labels_of_steps
@@ -209,7 +218,8 @@ def _residuals(predictions: Judged) -> Iterator[Markup]:
             diagonal=True,
             dots=True,
         )
-        counts, edges = np.histogram(P - Y, bins=24)
+        with np.errstate(over="ignore", invalid="ignore"):  # of a model that diverged
+            [counts], edges = histogram([P - Y], 24)
         yield bar_chart(f"Errors{of}", counts, edges, x_label="predicted minus true")
 
 

@@ -17,7 +17,7 @@ from pydnn.jobs.model import Model, load_model, model_of
 from pydnn.recipes.layouts import layers_of
 from pydnn.recipes.toml import write_recipe
 from pydnn.records import AnyArray, Examples
-from pydnn.reports.charts import Series, aligned, line_chart, number, table
+from pydnn.reports.charts import Series, aligned, histogram, line_chart, number, table
 from pydnn.reports.ending import Ending, ending_of, how_it_ended
 from pydnn.reports.judging import Judged, judged, judgment, mistakes
 from pydnn.reports.markup import Markup, element
@@ -295,17 +295,12 @@ def _is_of_weights(tensor: Tensor, part: str | None, prefix: str) -> bool:
 
 def _histogram(title: str, arrays: Mapping[int, AnyArray]) -> Markup:
     """The shares of numbers in equal intervals, one curve for each step."""
-    floats = {step: array.astype(np.float64) for step, array in arrays.items()}
-    flat = {step: array[np.isfinite(array)] for step, array in floats.items()}
-    low = min((float(a.min()) for a in flat.values() if a.size), default=0.0)
-    high = max((float(a.max()) for a in flat.values() if a.size), default=0.0)
-    if not low < high:
-        low, high = low - 0.5, high + 0.5
-    series = []
-    size = max((a.size for a in flat.values()), default=0)
+    size = max((array.size for array in arrays.values()), default=0)
     bins = int(np.clip(size**0.5, 5, _BINS))
-    for step, numbers in flat.items():
-        counts, edges = np.histogram(numbers, bins=bins, range=(low, high))
-        share = counts / max(1, numbers.size)
-        series.append(Series(f"step {step:,}", (edges[:-1] + edges[1:]) / 2, share))
+    counts, edges = histogram(list(arrays.values()), bins)
+    middles = edges[:-1] / 2 + edges[1:] / 2
+    series = [
+        Series(f"step {step:,}", middles, count / max(1, count.sum()))
+        for step, count in zip(arrays, counts, strict=True)
+    ]
     return line_chart(title, series, x_label="number", y_label="share of all")

@@ -147,7 +147,8 @@ def look_into_failure(run: Run) -> tuple[NotFinite, list[Tensor]] | None:
     """
     state = run.state(run.iterations)
     inside = _Inside.of(run)
-    job, kept = inside.job, []
+    job = inside.job
+    kept: list[Tensor] = []
     batch = job.batching.at(job.data["train"], state.key, state.iteration)
     try:
         with ignoring_overflow():

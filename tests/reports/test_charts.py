@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pydnn.reports.charts import Series, aligned, bar_chart, line_chart, number, table, ticks
+from pydnn.reports.charts import (
+    Series,
+    aligned,
+    bar_chart,
+    histogram,
+    line_chart,
+    number,
+    table,
+    ticks,
+)
 
 
 def paths(chart, style="line"):
@@ -142,3 +151,34 @@ def test_an_axis_ends_at_round_numbers_around_the_curve(y, ends):
 def test_steps_begin_at_zero():
     chart = line_chart("x", [Series("a", [20, 40, 100], [1.0, 2.0, 3.0])])
     assert ">0</text>" in chart
+
+
+def test_a_curve_that_falls_far_gets_a_logarithmic_axis():
+    far, near = ([Series("a", range(4), [1.0, last, last, last])] for last in (1e-3, 0.5))
+    heights = [paths(line_chart("Cost", one, log=None)) for one in (far, near)]
+    assert heights[0] == paths(line_chart("Cost", far, log=True))
+    assert heights[1] == paths(line_chart("Cost", near, log=False))
+
+
+@given(
+    values=st.lists(st.floats(width=64), max_size=20),
+    bins=st.integers(1, 30),
+)
+def test_a_histogram_counts_all_finite_numbers_whatever_their_size(values, bins):
+    (counts, none), edges = histogram([values, []], bins)
+    assert counts.sum() == np.isfinite(values).sum()
+    assert none.sum() == 0
+    assert edges.shape == (bins + 1,)
+    assert np.isfinite(edges).all()
+
+
+def test_a_histogram_has_equal_intervals_over_all_arrays():
+    counts, edges = histogram([[0.0, 1.0], [4.0, np.inf]], 4)
+    assert edges.tolist() == [0, 1, 2, 3, 4]
+    assert [c.tolist() for c in counts] == [[1, 1, 0, 0], [0, 0, 0, 1]]
+
+
+def test_a_chart_of_the_largest_numbers_is_drawn():
+    chart = line_chart("Cost", [Series("a", [0, 1, 2], [-1.7e308, 0.0, 1.7e308])], dots=False)
+    [path] = re.findall(r' d="([^"]*)" class="line s0"', chart)
+    assert path == "M62 208L265 109L468 10"
