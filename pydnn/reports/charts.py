@@ -38,6 +38,7 @@ _COLUMNS = 320  # of a curve: of all points in a column, the least and the great
 _MOST_DOTS = 600
 _NEAR_ZERO = 0.5  # of the largest number: an axis whose numbers are all above that leaves out 0
 _DECADE = 10.0  # of numbers closer to each other than this, a linear axis shows more
+_LEAST_SPAN = 1e-300  # of an axis with ticks
 _GREATEST = float(np.finfo(np.float64).max)
 _LISTED = 9  # points of a series in the table below a chart
 
@@ -117,7 +118,7 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
         ([0.0, 0.2, 0.4, 0.6], [0.0, 500.0, 1000.0, 1500.0, 2000.0])
     """
     span = high - low
-    if not span > 0 or not math.isfinite(span):
+    if not _LEAST_SPAN < span < math.inf:
         return [low]
     power = 10.0 ** math.floor(math.log10(span / most))
     step = next(f * power for f in (1, 2, 2.5, 5, 10, 20) if span / (f * power) <= most - 1)
@@ -182,11 +183,14 @@ def _axis(
     if zero and low >= 0 and (low == high or low <= _NEAR_ZERO * high):
         low = 0.0
     if low == high:
-        low, high = low - 0.5, high + 0.5
+        half = max(0.5, abs(low) * 1e-3)
+        low, high = max(low - half, -_GREATEST), min(high + half, _GREATEST)
+    round_ = round_ and _LEAST_SPAN < high - low < _GREATEST / 10
     for _ in range(2 if round_ else 0):  # the ends that are rounded may ask for longer steps
         marks = ticks(low, high)
         step = marks[1] - marks[0] if len(marks) > 1 else high - low
-        low, high = step * math.floor(low / step + 1e-9), step * math.ceil(high / step - 1e-9)
+        low = max(step * math.floor(low / step + 1e-9), -_GREATEST)
+        high = min(step * math.ceil(high / step - 1e-9), _GREATEST)
     return _Axis(low, high, start, end)
 
 

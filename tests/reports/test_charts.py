@@ -182,3 +182,10 @@ def test_a_chart_of_the_largest_numbers_is_drawn():
     chart = line_chart("Cost", [Series("a", [0, 1, 2], [-1.7e308, 0.0, 1.7e308])], dots=False)
     [path] = re.findall(r' d="([^"]*)" class="line s0"', chart)
     assert path == "M62 208L265 109L468 10"
+
+
+@pytest.mark.parametrize("value", [0.0, 1e20, -1e20, 1.7e308, -1.7976931348623157e308, 5e-324])
+def test_a_curve_of_one_number_is_drawn_whatever_its_size(value):
+    chart = line_chart("Cost", [Series("a", [0, 1], [value, value])])
+    [path] = re.findall(r' d="([^"]*)" class="line s0"', chart)
+    assert path.count("L") == 1
