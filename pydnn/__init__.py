@@ -16,6 +16,11 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+from pydnn.processors import limit_openblas
+
+if "numpy" not in sys.modules:  # OpenBLAS reads its variables when NumPy is loaded
+    limit_openblas()
+
 if TYPE_CHECKING:
     from pydnn import (  # noqa: F401 - for type checkers alone
         augmentation,
@@ -151,7 +156,6 @@ if TYPE_CHECKING:
         TrainState,
         TrainStep,
         best,
-        evaluation,
         initial_state,
         make_train_step,
         measure,
@@ -163,6 +167,7 @@ if TYPE_CHECKING:
         stop_early,
         watch_finite,
     )
+    from pydnn.training.evaluation import evaluation
 
 __version__ = "0.2.0.dev0"
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
+
+from pydnn.processors import groups_of
 
 __all__ = ["free_memory", "readable"]
 
@@ -73,29 +76,12 @@ def _left_in_group(root: Path = Path("/sys/fs/cgroup"), groups: str | None = Non
         root: The directory where the system shows its control groups.
         groups: The list of this process's groups; None reads it from the system.
     """
-    try:
-        lines = (groups or Path("/proc/self/cgroup").read_text()).splitlines()
-    except OSError:
-        return None
     left = []
-    for line in lines:
-        number, _, rest = line.partition(":")
-        kinds, _, path = rest.partition(":")
-        if number == "0" and not kinds:
-            top, limit, usage = root, "memory.max", "memory.current"
-        elif "memory" in kinds.split(","):
-            top, limit, usage = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
-        else:
-            continue
-        folder = top / path.lstrip("/")
-        for group in (folder, *folder.parents):
-            try:
-                used = int((group / usage).read_text()) - _cached(group)
-                left.append(max(0, int((group / limit).read_text()) - used))
-            except (OSError, ValueError):  # no such file, or "max"
-                pass
-            if group == top:
-                break
+    for group, unified in groups_of("memory", root, groups):
+        limit, usage = ("max", "current") if unified else ("limit_in_bytes", "usage_in_bytes")
+        with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+            used = int((group / f"memory.{usage}").read_text()) - _cached(group)
+            left.append(max(0, int((group / f"memory.{limit}").read_text()) - used))
     return min(left, default=None)
 
 

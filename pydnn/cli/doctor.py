@@ -31,7 +31,7 @@ __all__ = ["add_to"]
 
 _DIGITS = 16
 _ON_ANY_MACHINE = ", and on any machine: its arithmetic is portable"
-_TO_LEARN_MORE = f"{install_command('doctor')} shows the BLAS's kernel and threads"
+_TO_LEARN_MORE = f"{install_command('doctor')} shows the BLAS's kernel"
 
 
 def add_to(commands: Commands) -> None:
@@ -97,7 +97,9 @@ def _environment_rows(here: Environment) -> Iterator[tuple[str, str]]:
     details = {
         f"BLAS {name}": here.blas[name] for name in ("kernel", "threads") if name in here.blas
     }
-    yield from details.items() if details else [("", _TO_LEARN_MORE)]
+    yield from details.items()
+    if "kernel" not in here.blas:
+        yield "", _TO_LEARN_MORE
     yield "CPU features", " ".join(here.cpu) or "none"
     yield from here.variables.items()
     yield "", ""

@@ -11,7 +11,7 @@ from pydnn.checks import BadInput, expect_count
 from pydnn.cli.output import complain
 from pydnn.cli.run_options import option_group
 from pydnn.engines import ENGINES, VARIABLE, chosen_engine, notes_to, using_engine
-from pydnn.numerics.threads import usable_cores
+from pydnn.processors import usable_cores
 
 if TYPE_CHECKING:
     from pydnn.workers import Executor

@@ -17,10 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["THREADS", "THREADS_OF_OPENBLAS", "blas_threads", "using_blas_threads"]
+from pydnn.processors import THREADS_OF_OPENBLAS
+
+__all__ = ["THREADS", "blas_threads", "using_blas_threads"]
 
 # The environment variables that set the number when a program starts.
-THREADS_OF_OPENBLAS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
 THREADS = (
     *THREADS_OF_OPENBLAS,
     "OPENBLAS_DEFAULT_NUM_THREADS",

@@ -13,12 +13,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pydnn.numerics.memory import empty
+from pydnn.processors import usable_cores
 from pydnn.records import FloatArray, freeze
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
-__all__ = ["in_blocks", "share_out", "usable_cores", "worker_threads"]
+__all__ = ["in_blocks", "share_out", "worker_threads"]
 
 _BLOCK = 1 << 19  # bytes of one operand; with smaller blocks, calls cost more than cache saves
 # Bytes of one operand. On 2 MB, half a million parameters, a second thread gains nothing right
@@ -102,12 +103,6 @@ def worker_threads() -> int:
     limit = next((int(value) for value in limits if value.isdecimal() and int(value)), None)
     cores = usable_cores()
     return min(limit or cores, cores, _MOST_THREADS)
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    has_affinity = hasattr(os, "sched_getaffinity")
-    return (len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count()) or 1
 
 
 @functools.cache

@@ -7,6 +7,7 @@ compute the recorded bits here and which do not.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import json
@@ -16,7 +17,7 @@ import re
 import reprlib
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import attrs
@@ -26,10 +27,10 @@ import numpy as np
 from pydnn import __version__
 from pydnn.checks import BadInput
 from pydnn.engines import engine_in_use
-from pydnn.numerics import Numerics, fast
+from pydnn.numerics import ARITHMETICS, Numerics, fast
 from pydnn.numerics.battery import arithmetic_fingerprint
-from pydnn.numerics.blas_threads import THREADS, using_blas_threads
-from pydnn.numerics.threads import usable_cores
+from pydnn.numerics.blas_threads import THREADS, blas_threads, using_blas_threads
+from pydnn.processors import usable_cores
 from pydnn.storage.files import RESTORE
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "UNKNOWN",
     "VARIABLES",
     "Environment",
+    "as_recorded",
     "current_environment",
     "environment_text",
     "read_environment",
@@ -76,7 +78,8 @@ class Environment:
         versions: The versions of Python, pydnn and its dependencies, by name.
         machine: "system", "architecture", "byte order", "C library" if it is known, and "cores",
             the number of cores that the process may use.
-        blas: "name" and "version" of NumPy's BLAS; with threadpoolctl, also "kernel" and "threads".
+        blas: "name" and "version" of NumPy's BLAS; "threads" if their number is
+            known; with threadpoolctl, also "kernel".
         cpu: The SIMD extensions that NumPy was built for, then those that it detected here.
         variables: The environment variables among `VARIABLES` that are set.
         numerics: The name of the arithmetic.
@@ -122,6 +125,25 @@ def current_environment(
     )
 
 
+_DIGITS_OF_THREADS = 4  # in an environment, which may come from a stranger
+
+
+@contextlib.contextmanager
+def as_recorded(environment: Environment) -> Iterator[None]:
+    """A context in which BLAS has as many threads as in `environment`, if its bits depend on them.
+
+    The number belongs to the whole process, see `using_blas_threads`. Nothing changes if the number
+    is unknown or the arithmetic is exact.
+    """
+    numerics, threads = ARITHMETICS.get(environment.numerics), environment.blas.get("threads", "")
+    known = threads.isdecimal() and len(threads) <= _DIGITS_OF_THREADS and int(threads) > 0
+    if numerics is None or numerics.exact or not known:
+        yield
+        return
+    with using_blas_threads(int(threads)):
+        yield
+
+
 def _versions() -> dict[str, str]:
     versions = {
         "python": platform.python_version(),
@@ -153,7 +175,7 @@ def _blas(built_with: Mapping[str, object]) -> dict[str, str]:
         "name": built_with.get("name"),
         "version": built_with.get("version"),
         "kernel": loaded.get("architecture"),
-        "threads": loaded.get("num_threads"),
+        "threads": loaded.get("num_threads", blas_threads()),
     }
     return {name: plain(str(value)) for name, value in facts.items() if value is not None}
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from pydnn.numerics import ARITHMETICS
 from pydnn.numerics.battery import operations
-from pydnn.numerics.blas_threads import THREADS, THREADS_OF_OPENBLAS
+from pydnn.numerics.blas_threads import THREADS
+from pydnn.processors import THREADS_OF_OPENBLAS
 from pydnn.runs.environment import NOT_SET, UNKNOWN, VARIABLES, Environment, cut
 
 __all__ = ["arithmetic_differences", "environment_changes", "variables_to_repeat", "what_to_expect"]

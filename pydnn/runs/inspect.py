@@ -133,7 +133,8 @@ def look_into_steps(run: Run, steps: Iterable[int]) -> Iterator[tuple[Step, list
         state, batch = run.before(step)  # refuses a step that there is not, before any work
         inside = inside or _Inside.of(run)
         kept: list[Tensor] = []
-        record = inside.look(state, batch, kept)
+        with run.as_recorded(step):
+            record = inside.look(state, batch, kept)
         run.expect_repeated(record)
         yield record, kept
 
@@ -151,7 +152,7 @@ def look_into_failure(run: Run) -> tuple[NotFinite, list[Tensor]] | None:
     kept: list[Tensor] = []
     batch = job.batching.at(job.data["train"], state.key, state.iteration)
     try:
-        with ignoring_overflow():
+        with ignoring_overflow(), run.as_recorded():
             inside.look(state, batch, kept)
     except NotFinite as error:
         return error, kept

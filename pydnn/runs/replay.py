@@ -181,8 +181,9 @@ def _computed(
     stream = steps(attrs.evolve(run.job, state=state))
     failed = []
     try:
-        for state, info in itertools.islice(stream, segment.iteration - segment.start):
-            taken.append((info, checksum(state.parameters.vector)))
+        with run.as_recorded(segment.start):
+            for state, info in itertools.islice(stream, segment.iteration - segment.start):
+                taken.append((info, checksum(state.parameters.vector)))
     except NotFinite as error:
         failed.append(Mismatch(error.iteration, f"finiteness, in {error.where},", None, None))
     here = rows_of(taken, start=segment.start)

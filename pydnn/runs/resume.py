@@ -12,6 +12,7 @@ from pydnn.data import DataSet
 from pydnn.descriptions.builders import modules
 from pydnn.jobs.job import Job, prepare, watch_of, watching
 from pydnn.jobs.rebuilding import Prepare
+from pydnn.numerics.blas_threads import blas_threads
 from pydnn.records import Examples
 from pydnn.runs.environment import Environment, environment_text
 from pydnn.runs.environment_changes import what_to_expect
@@ -64,6 +65,9 @@ def resume_run(
 ) -> Iterator[Resumed]:
     """Go on with a run after its newest intact segment, to the same bits as without a break.
 
+    In the context, BLAS has as many threads as it had for the newest segment, since the bits of
+    `fast` arithmetic depend on their number.
+
     Damaged and half-written files move to the folder `set-aside` of the run, and are restored from
     the other files. A segment that cannot be restored is computed again, with all after it.
 
@@ -105,7 +109,7 @@ def resume_run(
         hint = "give the number of steps of the whole training"
         expect_count("iterations", iterations, hint=hint)
     expect_run_folder(path)  # before the lock makes a file there
-    with exclusive(path / LOCK) as lock:
+    with exclusive(path / LOCK) as lock, contextlib.ExitStack() as until_the_end:
         folder = read_folder(path, anyway=anyway, allow=allow)
         if lost := folder.lost_all_segments:
             raise BadInput(f"{lost.message.rstrip('.')}; no intact segment is left.")
@@ -121,7 +125,9 @@ def resume_run(
                 f"{path} has {whole.iterations} iterations already, expected at most {goal}: "
                 "ask for as many or more."
             )
-        here = environment or whole.environment_here
+        until_the_end.enter_context(whole.as_recorded())
+        as_many = environment and environment.blas.get("threads") == str(blas_threads())
+        here = environment if environment and as_many else whole.environment_here
         expected = what_to_expect(whole.environments[-1], here) if whole.segments else None
         if expected and not anyway:
             raise BadInput(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,7 +24,7 @@ from pydnn.numerics import Numerics
 from pydnn.parameters import Packed
 from pydnn.recipes.recipe import Recipe
 from pydnn.records import Batch, Examples, FloatArray
-from pydnn.runs.environment import Environment, current_environment
+from pydnn.runs.environment import Environment, as_recorded, current_environment
 from pydnn.runs.environment_changes import what_to_expect
 from pydnn.runs.folder import FUNCTIONS, START, Folder, read_folder
 from pydnn.runs.history import History, Rows, history_of, joined, rows_of
@@ -183,7 +184,18 @@ class Run:
     @property
     def environment_here(self) -> Environment:
         """The environment of this process, with which steps are computed again."""
-        return current_environment(self.numerics, one_thread=self.recipe.one_thread)
+        with self.as_recorded():
+            return current_environment(self.numerics, one_thread=self.recipe.one_thread)
+
+    def as_recorded(self, step: int | None = None) -> contextlib.AbstractContextManager[None]:
+        """A context in which BLAS has as many threads as when a step was recorded.
+
+        Args:
+            step: The number of the step; None for the last one.
+        """
+        if not self.segments:
+            return contextlib.nullcontext()
+        return as_recorded(self.environment_of(self.iterations if step is None else step))
 
     def environment_of(self, step: int) -> Environment:
         """The environment that recorded a step; for any later step, the last environment."""
@@ -321,13 +333,14 @@ class Run:
         options: dict[str, object] = {"through": through}
         if recipe.standardize and pins.format == 1:
             options["standardizing"] = standardization_of_0_1_0
-        job = rebuild(
-            recipe,
-            self.data,
-            rotated=pins.rotated is not None,
-            prepare=self.prepare,
-            options=options,
-        )
+        with self.as_recorded(0):  # the first weights and a rotation may come from products
+            job = rebuild(
+                recipe,
+                self.data,
+                rotated=pins.rotated is not None,
+                prepare=self.prepare,
+                options=options,
+            )
         if (start := job.start) is not None:
             job = attrs.evolve(job, recipe=attrs.evolve(recipe, start_from=self.recipe.start_from))
             if start_pin(start.arrays) != pins.start and not self.anyway:
@@ -400,8 +413,9 @@ class Run:
         start, taken = state.iteration, []
         # `scan` instead of `steps`, to leave out the evaluations, which no step depends on.
         stream = scan(job.train_step, state, job.batches)
-        for state, info in itertools.islice(stream, iteration - start):
-            taken.append((info, checksum(state.parameters.vector)))
+        with self.as_recorded(start):
+            for state, info in itertools.islice(stream, iteration - start):
+                taken.append((info, checksum(state.parameters.vector)))
         self._expect_rows(rows_of(taken, start=start))
         self._expect_state(state)
         return state
@@ -429,7 +443,8 @@ class Run:
             NotRepeated: If the step has other bits than the recorded ones.
         """
         state, batch = self.before(step)
-        record: Step = toolz.last(trace(self.job.train_step, state, batch))[1]
+        with self.as_recorded(step):
+            record: Step = toolz.last(trace(self.job.train_step, state, batch))[1]
         self.expect_repeated(record)
         return record
 

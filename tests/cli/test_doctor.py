@@ -57,11 +57,11 @@ def test_the_report_shows_what_bits_depend_on(command):
     assert "hazard" not in shown
 
 
-def test_the_report_says_how_to_learn_of_kernel_and_threads(command, monkeypatch):
+def test_the_report_says_how_to_learn_of_the_kernel(command, monkeypatch):
     monkeypatch.setitem(sys.modules, "threadpoolctl", None)
     _, out = command()
-    assert "pip install 'threadpoolctl>=3.5' shows the BLAS's kernel and threads" in out
-    assert "BLAS threads" not in table_of(out)
+    assert "pip install 'threadpoolctl>=3.5' shows the BLAS's kernel" in out
+    assert "BLAS kernel" not in table_of(out)
 
 
 def test_the_report_names_hazards(command, monkeypatch):

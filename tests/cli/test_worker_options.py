@@ -10,7 +10,7 @@ import pytest
 import pydnn as nn
 from pydnn.cli import main
 from pydnn.cli.worker_options import add_worker_options, executor_of
-from pydnn.numerics.threads import usable_cores
+from pydnn.processors import usable_cores
 
 TRAIN = ["--network", "serial(dense(3), relu(), dense(1))", "--loss", "sigmoid_cross_entropy()"]
 
