@@ -133,7 +133,9 @@ def test_all_that_can_be_named_is_shown_by_dir():
 
 LAZY = """
 import sys, pydnn as nn
-assert not [name for name in sys.modules if name.startswith("pydnn.")]
+loaded = [name for name in sys.modules if name.startswith("pydnn.")]
+assert loaded == ["pydnn.processors"]  # which must come before NumPy
+assert "numpy" not in sys.modules
 assert nn.build({"adam": {}}) == nn.adam()  # known although nothing has imported it
 assert "pydnn.runs" not in sys.modules
 assert nn.Run.__module__ == "pydnn.runs.run"
