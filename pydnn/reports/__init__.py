@@ -8,5 +8,6 @@ still there, from the model and a few steps that are computed again.
 
 from pydnn.reports.of_run import report_of_run
 from pydnn.reports.of_runs import report_of_runs
+from pydnn.reports.of_sweep import report_of_sweep
 
-__all__ = ["report_of_run", "report_of_runs"]
+__all__ = ["report_of_run", "report_of_runs", "report_of_sweep"]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+import string
+from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 import numpy as np
@@ -23,6 +24,7 @@ __all__ = [
     "Series",
     "aligned",
     "bar_chart",
+    "group_chart",
     "histogram",
     "line_chart",
     "number",
@@ -39,6 +41,10 @@ _MOST_DOTS = 600
 _NEAR_ZERO = 0.5  # of the largest number: an axis whose numbers are all above that leaves out 0
 _DECADE = 10.0  # of numbers closer to each other than this, a linear axis shows more
 _LEAST_SPAN = 1e-300  # of an axis with ticks
+_LETTER = 7  # units of the view box that a letter takes
+_MOST_MARKS = 14  # below an axis of many groups
+_DOTS_OF_A_GROUP = 60
+_GOLDEN = (5**0.5 - 1) / 2
 _GREATEST = float(np.finfo(np.float64).max)
 _LISTED = 9  # points of a series in the table below a chart
 
@@ -94,8 +100,8 @@ def number(value: float, digits: int = 4) -> str:
 def aligned(values: Sequence[float], digits: int = 4) -> list[str]:
     """Numbers with equally many decimals, so that their points stand below each other.
 
-    There are as many as the largest number needs for `digits` digits. Counts, and numbers that need
-    exponents, are written as `number` writes them.
+    There are as many as the largest number needs for `digits` digits. Counts, numbers that need
+    exponents, and numbers that would lose all their digits are written as `number` writes them.
 
     Example:
         >>> aligned([0.14841, 0.034629, 1.0, float("nan")]), aligned([250.0, 1200.0])
@@ -103,8 +109,9 @@ def aligned(values: Sequence[float], digits: int = 4) -> list[str]:
     """
     finite = [abs(value) for value in values if math.isfinite(value)]
     largest = max(finite, default=0.0)
+    smallest = min(filter(None, finite), default=largest)
     counts = largest > 1 and all(value == int(value) for value in finite)  # no shares, 0 to 1
-    if counts or not 1e-4 <= largest < 1e6:
+    if counts or not 1e-4 <= largest < 1e6 or smallest < largest * 10.0 ** (1 - digits):
         return [number(value, digits) for value in values]
     places = max(0, digits - math.ceil(math.log10(largest)))
     return [f"{value:,.{places}f}" if math.isfinite(value) else number(value) for value in values]
@@ -302,16 +309,15 @@ def _unit(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
-def _grid(x: _Axis, y: _Axis, x_label: str, y_label: str) -> Iterator[Markup]:
+def _grid(x: _Axis | None, y: _Axis, x_label: str, y_label: str) -> Iterator[Markup]:
     bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
     for value in y.ticks:
         up = _unit(float(y(value)))
         yield element("path", d=f"M{_LEFT} {up}H{right}", class_="grid")
         yield element("text", _tick(value), x=_LEFT - 6, y=up, dy="0.32em", class_="end")
-    for value in x.ticks:
-        across = _unit(float(x(value)))
-        yield element("path", d=f"M{across} {bottom}v4", class_="tick")
-        yield element("text", _tick(value), x=across, y=bottom + 17, class_="middle")
+    if x is not None:
+        for value in x.ticks:
+            yield from _mark(_tick(value), float(x(value)))
     yield element("path", d=f"M{_LEFT} {bottom}H{right}", class_="axis")
     middle = (_LEFT + right) / 2
     yield element("text", x_label, x=_unit(middle), y=_HEIGHT - 6, class_="middle label")
@@ -322,6 +328,13 @@ def _grid(x: _Axis, y: _Axis, x_label: str, y_label: str) -> Iterator[Markup]:
             transform=f"translate(12 {(_TOP + bottom) // 2}) rotate(-90)",
             class_="middle label",
         )
+
+
+def _mark(text: str, place: float) -> Iterator[Markup]:
+    """A text below the horizontal axis."""
+    across, bottom = _unit(place), _HEIGHT - _BOTTOM
+    yield element("path", d=f"M{across} {bottom}v4", class_="tick")
+    yield element("text", text, x=across, y=bottom + 17, class_="middle")
 
 
 def _tick(value: float) -> str:
@@ -356,12 +369,16 @@ def _listed(drawn: Sequence[Series], x_label: str) -> Markup:
 
 
 def _figure(
-    title: str, parts: Sequence[Markup], names: Sequence[str], facts: str, listed: Markup
+    title: str,
+    parts: Sequence[Markup],
+    names: Sequence[str],
+    facts: str,
+    listed: Markup,
+    legend: Markup | None = None,
 ) -> Markup:
     drawing = element(
         "svg", *parts, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", aria_label=f"{title}. {facts}"
     )
-    legend = None
     if len(names) > 1:
         keys = (
             element("li", _key(i % STYLES), element("span", name)) for i, name in enumerate(names)
@@ -379,6 +396,75 @@ def _key(style: int) -> Markup:
 def _nothing(title: str) -> Markup:
     none = element("p", "There are no finite numbers to draw.", class_="note")
     return element("figure", element("figcaption", title), none, class_="chart")
+
+
+def group_chart(
+    title: str,
+    groups: Mapping[str, Sequence[float]],
+    *,
+    x_label: str = "",
+    y_label: str = "",
+) -> Markup:
+    """Numbers of several groups side by side: a dot for each, and a line through their medians.
+
+    If the names of the groups are too long to stand below them, letters stand for them.
+
+    Args:
+        title: What the chart shows.
+        groups: The numbers of each group, by its name, in order.
+        x_label: What the groups are.
+        y_label: The name and unit of the numbers.
+
+    Example:
+        >>> chart = group_chart("Cost", {"0.1": [0.5, 0.7], "0.3": [0.4]}, x_label="rate")
+        >>> chart.count("<circle"), chart.count('class="line')
+        (3, 1)
+    """
+    finite = {name: [v for v in values if math.isfinite(v)] for name, values in groups.items()}
+    numbers = _floats([value for values in finite.values() for value in values])
+    if not numbers.size:
+        return _nothing(title)
+    log = _falls_far(numbers)
+    y = _axis(numbers, _HEIGHT - _BOTTOM, _TOP, log=log, zero=False, round_=True)
+    wide = (_WIDTH - _RIGHT - _LEFT) / len(groups)
+    middles = [_LEFT + wide * (i + 0.5) for i in range(len(groups))]
+    fits = max(map(len, groups)) * _LETTER < wide
+    marks = list(groups) if fits else list(itertools.islice(_letters(), len(groups)))
+    every = -(-len(groups) // _MOST_MARKS)
+    medians = [float(np.median(values)) if values else math.nan for values in finite.values()]
+    parts = [*_grid(None, y, x_label, y_label)]
+    for mark, middle in list(zip(marks, middles, strict=True))[::every]:
+        parts += _mark(mark, middle)
+    parts.append(element("path", d=_path(_floats(middles), y(medians)), class_="line s0"))
+    for values, middle in zip(finite.values(), middles, strict=True):
+        parts += _dots_beside(values, y, middle, wide)
+    keys = [element("li", f"{mark} = {name}") for mark, name in zip(marks, groups, strict=True)]
+    facts = [f"{n}: median {number(m)}" for n, m in zip(groups, medians, strict=True)]
+    rows = [
+        [name, str(len(groups[name])), *aligned([median, min(values), max(values)])]
+        for median, (name, values) in zip(medians, finite.items(), strict=True)
+        if values
+    ]
+    listed = table([x_label or "group", "count", "median", "lowest", "highest"], rows)
+    legend = None if fits else element("ul", *keys, class_="legend")
+    return _figure(title, parts, [], "; ".join(facts), listed, legend)
+
+
+def _dots_beside(values: Sequence[float], y: _Axis, middle: float, wide: float) -> Iterator[Markup]:
+    """The dots of a group, beside each other, because equal numbers would hide each other."""
+    some = values[:: -(-len(values) // _DOTS_OF_A_GROUP) or 1]
+    room = min(wide / 2, 40) if len(some) > 1 else 0.0
+    for i, up in enumerate(y(some).tolist()):
+        if math.isfinite(up):
+            # The golden ratio scatters them evenly, so that their order is not taken for a slope.
+            across = _unit(middle + room * ((i * _GOLDEN + 0.5) % 1 - 0.5))
+            yield element("circle", cx=across, cy=_unit(up), r="2.5", class_="s1")
+
+
+def _letters() -> Iterator[str]:
+    """Names of groups: A, B, …, Z, AA, AB and so on."""
+    for count in itertools.count(1):
+        yield from map("".join, itertools.product(string.ascii_uppercase, repeat=count))
 
 
 def histogram(arrays: Sequence[ArrayLike], bins: int) -> tuple[list[NDArray[np.int64]], FloatArray]:

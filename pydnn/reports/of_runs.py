@@ -9,15 +9,13 @@ import attrs
 import numpy as np
 
 from pydnn.checks import BadInput
-from pydnn.descriptions.parts import is_description
-from pydnn.descriptions.text import write_description
 from pydnn.recipes.recipe import Recipe
 from pydnn.recipes.toml import write_recipe
 from pydnn.records import AnyArray, FloatArray
 from pydnn.reports.charts import Series, aligned, line_chart, table
 from pydnn.reports.markup import Markup, element
 from pydnn.reports.page import Section, page
-from pydnn.reports.words import capital, words_for
+from pydnn.reports.words import capital, value_in_words, words_for
 from pydnn.runs.run import Run
 
 __all__ = ["report_of_runs"]
@@ -66,7 +64,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
 def _differences(runs: Sequence[Run], names: Sequence[str]) -> Iterator[Markup]:
     rows = []
     for field in attrs.fields(Recipe):
-        values = [_shown(getattr(run.recipe, field.name)) for run in runs]
+        values = [value_in_words(getattr(run.recipe, field.name)) for run in runs]
         if len(set(values)) > 1:
             rows.append([field.name.replace("_", " "), *values])
     if rows:
@@ -76,16 +74,6 @@ def _differences(runs: Sequence[Run], names: Sequence[str]) -> Iterator[Markup]:
     data = {tuple(sorted(a.sha256 for a in r.folder.pins.data["train"].values())) for r in runs}
     if len(data) > 1:
         yield element("p", "The runs were not all trained on the same examples.")
-
-
-def _shown(value: object) -> str:
-    if is_description(value):
-        return write_description(value)
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_shown, value)) or "none"
-    if value is None or value == "":
-        return "none"
-    return str(value)
 
 
 def _last(run: Run) -> dict[str, float]:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["capital", "words_for"]
+from pydnn.checks import printable
+from pydnn.descriptions.builders import Unread
+from pydnn.descriptions.parts import is_description
+from pydnn.descriptions.text import write_description
+
+__all__ = ["capital", "short", "value_in_words", "words_for"]
 
 _WORDS = {"f1": "F1", "roc_auc": "area under the ROC curve", "r_squared": "R squared"}
 
@@ -25,3 +30,31 @@ def capital(words: str) -> str:
         'Area under the ROC curve'
     """
     return words[:1].upper() + words[1:]
+
+
+def short(text: object, most: int = 60) -> str:
+    r"""A name on one line, for a heading, a legend or a cell; a longer one loses its middle.
+
+    Example:
+        >>> short("a\nb"), short("x" * 100, most=20)
+        ('a\\nb', 'xxxxxxxxxxxxx ... xxxxxx')
+    """
+    shown = printable(text, most=10 * most)
+    if len(shown) <= most:
+        return shown
+    end = max(0, most - 5) // 3
+    return f"{shown[: max(0, most - 5) - end]} ... {shown[len(shown) - end :]}"
+
+
+def value_in_words(value: object) -> str:
+    """A value of a recipe on one line, as people write it.
+
+    Example:
+        >>> value_in_words({"adam": {"learning_rate": 0.1}}), value_in_words(("a", 2))
+        ('adam(learning_rate=0.1)', 'a, 2')
+    """
+    if isinstance(value, Unread) or is_description(value):
+        return " ".join(write_description(value).split())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(value_in_words, value)) or "none"
+    return "none" if value is None or value == "" else str(value)

@@ -62,7 +62,16 @@ from pydnn.training import NotFinite, tee
 from pydnn.training.stopping import Watched
 from pydnn.training.streams import Stream
 
-__all__ = ["Recorder", "SweepFolder", "expect_distinct", "folder_of", "open_sweep"]
+__all__ = [
+    "OUTCOME",
+    "SWEEP_FILE",
+    "Recorder",
+    "SweepFolder",
+    "expect_distinct",
+    "folder_of",
+    "open_sweep",
+    "read_outcome",
+]
 
 SWEEP_FILE, OUTCOME = "sweep.toml", "outcome.json"
 
@@ -123,7 +132,7 @@ class SweepFolder:
     def finished(self, recipe: Recipe, allow: Iterable[str]) -> Outcome | None:
         """The outcome of a training that is finished, without its setting; None if it is not."""
         try:
-            return _read_outcome(self.run_of(recipe), recipe, allow)
+            return read_outcome(self.run_of(recipe), recipe, allow)
         except BadInput:  # whatever is missing or damaged, training goes on from there
             return None
 
@@ -271,7 +280,12 @@ def _outcome_text(plain: Mapping[str, object]) -> str:
     return json.dumps({**plain, "sha256": _sha256(json.dumps(plain))}) + "\n"
 
 
-def _read_outcome(path: Path, recipe: Recipe, allow: Iterable[str]) -> Outcome:
+def read_outcome(path: Path, recipe: Recipe, allow: Iterable[str]) -> Outcome:
+    """The outcome of the training of a recipe in the folder of its run, without its setting.
+
+    Raises:
+        BadInput: If it is missing or damaged, or is not that of the model beside it.
+    """
     file = path / OUTCOME
     text = read_small_text(file, links=False)
     try:

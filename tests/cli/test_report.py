@@ -44,3 +44,33 @@ def test_report_keeps_an_existing_file(folder, tmp_path, capsys):
 def test_report_refuses_what_is_not_a_run(tmp_path, capsys):
     assert main(["report", str(tmp_path / "none"), "--out", str(tmp_path / "x.html")]) == 2
     assert "does not exist" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def swept(folder):
+    recipe = nn.Recipe(
+        str(folder.parent / "line.h5"), "dense(1)", "mean_squared()", "adam()", iterations=5
+    )
+    plan = nn.sweeps.sweep(recipe, over={"optimizer.learning_rate": [0.1, 0.2]})
+    nn.sweeps.run_sweep(plan, record=folder.parent / "swept")
+    return folder.parent / "swept"
+
+
+def test_report_of_a_sweep(swept, tmp_path, capsys):
+    out = tmp_path / "page.html"
+    score = ["--best-by", "test r_squared"]
+    assert main(["report", str(swept), "--out", str(out), *score]) == 0
+    text = out.read_text(encoding="utf-8")
+    assert "Which options matter" in text
+    assert "The best test R squared is" in text
+
+
+def test_a_sweep_is_reported_alone(swept, folder, tmp_path, capsys):
+    assert main(["report", str(folder), str(swept), "--out", str(tmp_path / "x.html")]) == 2
+    assert "is a sweep, expected it alone" in capsys.readouterr().err
+
+
+def test_the_best_of_one_run_is_refused(folder, tmp_path, capsys):
+    options = ["--out", str(tmp_path / "x.html"), "--best-by", "train cost"]
+    assert main(["report", str(folder), *options]) == 2
+    assert "is not a sweep: leave it out" in capsys.readouterr().err
