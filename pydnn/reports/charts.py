@@ -36,6 +36,7 @@ __all__ = [
 STYLES = 8  # of series in the style sheet, after which they repeat
 _WIDTH, _HEIGHT = 480, 250  # of a chart, in units of its view box
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 10, 42  # around the axes
+_ABOVE = 14  # for the name of the vertical axis, which is easier to read there than turned around
 _COLUMNS = 320  # of a curve: of all points in a column, the least and the greatest are drawn
 _MOST_DOTS = 600
 _NEAR_ZERO = 0.5  # of the largest number: an axis whose numbers are all above that leaves out 0
@@ -189,7 +190,9 @@ def _axis(
         return _Axis(low, high, start, end, log=True)
     if zero and low >= 0 and (low == high or low <= _NEAR_ZERO * high):
         low = 0.0
-    if low == high:
+    if low == high == 0 and zero:
+        high = 1.0
+    elif low == high:
         half = max(0.5, abs(low) * 1e-3)
         low, high = max(low - half, -_GREATEST), min(high + half, _GREATEST)
     round_ = round_ and _LEAST_SPAN < high - low < _GREATEST / 10
@@ -245,7 +248,8 @@ def line_chart(
     log = _falls_far(all_y) if log is None else log
     x = _axis(all_x, _LEFT, _WIDTH - _RIGHT, zero=not dots, round_=diagonal)
     y = _axis(all_y, _HEIGHT - _BOTTOM, _TOP, log=log, zero=not dots, round_=True)
-    parts: list[Markup] = [*_grid(x, y, x_label, y_label)]
+    repeated = y_label.lower() == title.lower()
+    parts: list[Markup] = [*_grid(x, y, x_label, "" if repeated else y_label)]
     if diagonal:
         ends = np.array([x.low, x.high])
         parts.append(element("path", d=_path(x(ends), y(ends)), class_="reference"))
@@ -319,15 +323,9 @@ def _grid(x: _Axis | None, y: _Axis, x_label: str, y_label: str) -> Iterator[Mar
         for value in x.ticks:
             yield from _mark(_tick(value), float(x(value)))
     yield element("path", d=f"M{_LEFT} {bottom}H{right}", class_="axis")
-    middle = (_LEFT + right) / 2
-    yield element("text", x_label, x=_unit(middle), y=_HEIGHT - 6, class_="middle label")
+    yield element("text", x_label, x=right, y=_HEIGHT - 6, class_="end label")
     if y_label:
-        yield element(
-            "text",
-            y_label,
-            transform=f"translate(12 {(_TOP + bottom) // 2}) rotate(-90)",
-            class_="middle label",
-        )
+        yield element("text", y_label, x=0, y=-3, class_="label")
 
 
 def _mark(text: str, place: float) -> Iterator[Markup]:
@@ -377,7 +375,11 @@ def _figure(
     legend: Markup | None = None,
 ) -> Markup:
     drawing = element(
-        "svg", *parts, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", aria_label=f"{title}. {facts}"
+        "svg",
+        *parts,
+        viewBox=f"0 {-_ABOVE} {_WIDTH} {_HEIGHT + _ABOVE}",
+        role="img",
+        aria_label=f"{title}. {facts}",
     )
     if len(names) > 1:
         keys = (

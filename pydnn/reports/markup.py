@@ -15,6 +15,8 @@ from pydnn.checks import BadInput, printable
 __all__ = ["Markup", "element", "joined"]
 
 _MOST = 2_000  # characters of one text
+_BESIDE_OTHERS = 400  # of a text that would push others away, as in a cell, a legend or a heading
+_ALONE = frozenset({"p", "code"})
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 _VOID = frozenset({"meta", "br", "img", "col", "hr"})  # which have no end tag in HTML
 
@@ -31,7 +33,8 @@ def element(tag: str, *children: object, **attributes: object) -> Markup:
     Args:
         tag: The name of the element, e.g. "td".
         children: `Markup` stays as it is; anything else becomes text, is escaped, and loses its
-            middle if it is longer than 2,000 characters. None is left out.
+            middle if it is longer than 2,000 characters, or 400 outside of paragraphs and
+            code. None is left out.
         attributes: The attributes by name, with "_" for "-" and a last "_" left out, e.g. `class_`.
             None and False are left out; True is an attribute without a value.
 
@@ -50,7 +53,8 @@ def element(tag: str, *children: object, **attributes: object) -> Markup:
         parts.append(f" {name}" if value is True else f' {name}="{_escaped(value)}"')
     parts.append(">")
     if tag not in _VOID:
-        parts += [_escaped(child) for child in children if child is not None]
+        most = _MOST if tag in _ALONE else _BESIDE_OTHERS
+        parts += [_escaped(child, most) for child in children if child is not None]
         parts.append(f"</{tag}>")
     return Markup("".join(parts))
 
@@ -65,11 +69,11 @@ def joined(parts: Iterable[object], between: str = "") -> Markup:
     return Markup(_escaped(between).join(_escaped(part) for part in parts))
 
 
-def _escaped(part: object) -> str:
+def _escaped(part: object, most: int = _MOST) -> str:
     if isinstance(part, Markup):
         return part
     lines = str(part).split("\n") if "\n" in str(part) else [part]
-    return html.escape("\n".join(printable(line, most=_MOST) for line in lines))
+    return html.escape("\n".join(printable(line, most=most) for line in lines))
 
 
 def _named(name: str) -> str:

@@ -219,20 +219,17 @@ def _network(run: Run, known: _Known) -> Iterator[Markup]:
         steps = _steps_to_look_into(run)
         looked = {record.info.iteration: t for record, t in look_into_steps(run, steps)}
     norms = {step: _norms(tensors) for step, tensors in looked.items()}
-    first, last = (norms[step] for step in (min(norms), max(norms))) if norms else ({}, {})
+    ends = sorted({min(norms), max(norms)}) if norms else []
     rows = []
     for layer in layers:
         size = "x".join(map(str, layer.shape))
         counted = f"{layer.parameters:,}" if layer.parameters else ""
-        ends = [number(n[layer.place]) if layer.place in n else "" for n in (first, last)]
-        rows.append([layer.place, layer.stage, layer.arrays, size, counted, *ends])
-    rows.append(["", "", "", "", f"{layout.size:,}", "", ""])
-    when = (f"step {min(norms):,}", f"step {max(norms):,}") if norms else ("first", "last")
-    yield table(
-        ["place", "stage", "arrays", "output", "parameters", *(f"norm, {w}" for w in when)],
-        rows,
-        texts=3,
-    )
+        of_ends = [norms[step].get(layer.place) for step in ends]
+        shown = ["" if norm is None else number(norm) for norm in of_ends]
+        rows.append([layer.place, layer.stage, layer.arrays, size, counted, *shown])
+    rows.append(["", "", "", "", f"{layout.size:,}", *("" for _ in ends)])
+    names = [f"norm, step {step:,}" for step in ends]
+    yield table(["place", "stage", "arrays", "output", "parameters", *names], rows, texts=3)
     if looked:
         yield element("div", *_inside(looked), class_="charts")
 

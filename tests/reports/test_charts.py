@@ -189,3 +189,9 @@ def test_a_curve_of_one_number_is_drawn_whatever_its_size(value):
     chart = line_chart("Cost", [Series("a", [0, 1], [value, value])])
     [path] = re.findall(r' d="([^"]*)" class="line s0"', chart)
     assert path.count("L") == 1
+
+
+def test_a_single_step_stands_at_the_beginning():
+    chart = line_chart("x", [Series("a", [0], [1.0])])
+    assert re.findall(r'class="middle">([^<]*)<', chart)[0] == "0"
+    assert 'cx="62"' in chart
