@@ -33,11 +33,11 @@ def needed():
     """The browser, its driver and the text of axe-core; skips the test if one is not installed."""
     selenium = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
     paths = [shutil.which(name) for name in ("chromium", "chromedriver")]
-    if None in paths:
+    if not all(paths):
         pytest.skip("there is no Chromium, or no driver for it: install chromium-driver")
-    axe = find_spec("axe_playwright_python")  # which carries axe-core
+    axe = find_spec("axe_core_python")
     if axe is None:
-        pytest.skip("axe-playwright-python, which has axe-core, is not installed")
+        pytest.skip("axe-core-python, which carries axe-core, is not installed")
     script = Path(axe.origin).with_name("axe.min.js").read_text(encoding="utf-8")
     return selenium, paths, script
 
