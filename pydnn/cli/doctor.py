@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
 import numpy as np
 
 from pydnn.checks import BadInput, Json, install_command
+from pydnn.cli.blas_speed import advice, seconds_of_a_product
 from pydnn.cli.output import complain, say, say_json, say_table
 from pydnn.cli.recipe_options import recipe_at
 from pydnn.cli.run_options import Commands, add_allow_option, option_group
@@ -78,10 +79,13 @@ def _run(args: argparse.Namespace) -> int:
             "--data is there without a run, expected both: give pydnn doctor RUN --data."
         )
     here, known_hazards = current_environment(), hazards()
+    seconds = seconds_of_a_product()
     if args.json:
-        say_json(_as_json(here, known_hazards))
+        by_threads: dict[str, Json] = {str(threads): s for threads, s in seconds.items()}
+        say_json({**_as_json(here, known_hazards), "seconds_of_a_product": by_threads})
     else:
-        say_table([*_environment_rows(here), *_hazard_rows(known_hazards)], align="<<")
+        rows = [*_environment_rows(here), *_hazard_rows(known_hazards), *_product_rows(seconds)]
+        say_table(rows, align="<<")
     return 0
 
 
@@ -112,6 +116,18 @@ def _hazard_rows(hazards: Iterable[Hazard]) -> Iterator[tuple[str, str]]:
     for hazard in hazards:
         weight = "hazard" if hazard.breaks else "note"
         yield weight, f"{hazard.what}: {hazard.found}; {hazard.advice}"
+
+
+def _product_rows(seconds: Mapping[int, float]) -> Iterator[tuple[str, str]]:
+    """The rows that say how long a product takes by the number of BLAS's threads."""
+    if seconds:
+        times = ", ".join(
+            f"{1e3 * s:.2g} ms with {threads} thread{'' if threads == 1 else 's'}"
+            for threads, s in seconds.items()
+        )
+        yield "BLAS speed", f"a product of 512 x 784 and 784 x 128 numbers takes {times}"
+    if found := advice(seconds):
+        yield "advice", found
 
 
 def _examine(args: argparse.Namespace) -> int:

@@ -74,7 +74,7 @@ def test_the_report_names_hazards(command, monkeypatch):
 def test_the_report_for_programs(command):
     status, out = command("--json")
     shown = json.loads(out)
-    assert (status, sorted(shown)) == (0, ["environment", "hazards"])
+    assert (status, sorted(shown)) == (0, ["environment", "hazards", "seconds_of_a_product"])
     assert shown["environment"]["arithmetic"] == current_environment().arithmetic
     assert [hazard["breaks"] for hazard in shown["hazards"]] == [False]
 
@@ -225,3 +225,12 @@ def test_the_usage_names_runs_and_recipes(capsys):
     with pytest.raises(SystemExit):
         main(["doctor", "--help"])
     assert "[RUN|RECIPE]" in capsys.readouterr().out
+
+
+def test_the_report_says_how_fast_products_are_and_when_fewer_threads_help(command, monkeypatch):
+    monkeypatch.setattr(doctor, "seconds_of_a_product", lambda: {1: 0.00124, 2: 0.0365})
+    shown = table_of(command()[1])
+    assert shown["BLAS speed"].endswith("takes 1.2 ms with 1 thread, 36 ms with 2 threads")
+    assert shown["advice"].startswith("one thread is 29.4 times as fast as 2, because other")
+    monkeypatch.setattr(doctor, "seconds_of_a_product", lambda: {1: 0.00124, 2: 0.0007})
+    assert "advice" not in table_of(command()[1])
