@@ -4,8 +4,8 @@ An arithmetic says which bits a computation gives; an engine only says how they 
 engine is no part of a recipe, and runs recorded with one can be resumed and replayed with another.
 
 This module is the one place through which the rest of the package knows `pydnn.compiled`. Where a
-compiled form can exist, the code asks whether `forms` is None, which it is while NumPy does all the
-work. The engine belongs to the process: all threads use the same one.
+compiled form can exist, the code asks whether `in_use.forms` is None, which it is while NumPy does
+all the work. The engine belongs to the process: all threads use the same one.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ __all__ = [
     "engine_for",
     "engine_in_use",
     "give_up",
+    "in_use",
     "is_compilable",
     "note",
     "notes_to",
@@ -43,7 +44,20 @@ VARIABLE = "PYDNN_ENGINE"
 # takes up to 3 seconds. A compiled update of a number takes about a nanosecond less.
 WORTH_COMPILING = 4e9
 
-forms: ModuleType | None = None  # `pydnn.compiled` while it does the work, else None
+
+class _InUse:
+    """The engine that works at this moment.
+
+    Attributes:
+        forms: The package `pydnn.compiled` while it does the work; None while NumPy does.
+    """
+
+    __slots__ = ("forms",)
+    forms: ModuleType | None
+
+
+in_use = _InUse()
+in_use.forms = None
 _chosen: str | None = None  # None: what the environment variable says
 
 _Function = TypeVar("_Function", bound=Callable[..., object])
@@ -84,7 +98,7 @@ def engine_in_use() -> str:
         ...     engine_in_use()
         'numpy'
     """
-    return "numpy" if forms is None else "compiled"
+    return "numpy" if in_use.forms is None else "compiled"
 
 
 def chosen_engine() -> str:
@@ -159,20 +173,18 @@ def settle() -> None:
     Raises:
         MissingExtra: If numba is not installed or cannot be imported.
     """
-    global forms
-    if forms is None and _chosen is None and chosen_engine() == "compiled":
-        forms = _load()
+    if in_use.forms is None and _chosen is None and chosen_engine() == "compiled":
+        in_use.forms = _load()
 
 
 @contextlib.contextmanager
 def _working(name: str) -> Iterator[None]:
-    global forms
-    before = forms
-    forms = _load() if name == "compiled" else None
+    before = in_use.forms
+    in_use.forms = _load() if name == "compiled" else None
     try:
         yield
     finally:
-        forms = before
+        in_use.forms = before
 
 
 def _load() -> ModuleType:
@@ -190,9 +202,8 @@ def _can_load() -> bool:
 
 def give_up(error: BaseException) -> None:
     """Let NumPy do the work from now on, after the compiled engine failed, and say so once."""
-    global forms
-    if forms is not None:
-        forms = None
+    if in_use.forms is not None:
+        in_use.forms = None
         note(
             f"the compiled engine failed ({type(error).__name__}: {first_line(error)}), so NumPy "
             "does the work, to the same bits"

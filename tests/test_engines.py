@@ -70,7 +70,7 @@ def test_without_numba_auto_stays_with_numpy_and_an_explicit_choice_is_refused(
     monkeypatch.setenv("PYDNN_ENGINE", "compiled")
     with pytest.raises(MissingExtra, match=message):
         train(LINE, POINTS)
-    assert (engine_in_use(), engines.forms) == ("numpy", None)
+    assert (engine_in_use(), engines.in_use.forms) == ("numpy", None)
 
 
 def test_the_command_line_refuses_what_is_not_installed(no_numba, tmp_path, capsys, monkeypatch):

@@ -2,3 +2,7 @@
 
 Nothing outside this package imports it, except `pydnn.engines` once a user chooses it.
 """
+
+from pydnn.compiled import passes
+
+__all__ = ["passes"]

@@ -24,7 +24,8 @@ import numpy as np
 from llvmlite.binding import get_host_cpu_features, get_host_cpu_name
 from numba.core import caching
 
-from pydnn import __version__, engines
+from pydnn import __version__
+from pydnn.engines import note
 from pydnn.storage.cache import cache_folder
 
 __all__ = ["kernel", "kernel_folder", "kernel_from_text"]
@@ -161,7 +162,7 @@ def _everything_kernels_depend_on() -> list[str]:
 
 @functools.cache
 def _complain_once(reason: str) -> None:
-    engines.note(f"compiled kernels are not kept for the next process: {reason}")
+    note(f"compiled kernels are not kept for the next process: {reason}")
 
 
 class _Locator(caching._CacheLocator):  # type: ignore[misc]

@@ -14,29 +14,29 @@ from typing import TYPE_CHECKING
 
 from pydnn.numerics.memory import empty
 from pydnn.processors import usable_cores
-from pydnn.records import FloatArray, freeze
+from pydnn.records import AnyArray, FloatArray, freeze
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
-__all__ = ["in_blocks", "share_out", "worker_threads"]
+__all__ = ["WORTH_A_THREAD", "in_blocks", "share_out", "shared_out", "worker_threads"]
 
 _BLOCK = 1 << 19  # bytes of one operand; with smaller blocks, calls cost more than cache saves
 # Bytes of one operand. On 2 MB, half a million parameters, a second thread gains nothing right
 # after a product: the threads of BLAS still wait for the next product, and occupy its core.
-_WORTH_A_THREAD = 1 << 24
+WORTH_A_THREAD = 1 << 24
 _MOST_THREADS = 4  # more do not read memory faster
 
 _Kernel = Callable[..., None]
 
 
-def in_blocks(kernel: _Kernel, *operands: FloatArray, results: int = 1) -> tuple[FloatArray, ...]:
+def in_blocks(kernel: _Kernel, *operands: AnyArray, results: int = 1) -> tuple[FloatArray, ...]:
     """Return new read-only vectors that `kernel` fills, block by block.
 
     Args:
         kernel: A function `(*operands, *results)` that gets the same block of every vector, and
             fills those of the results number by number. It must keep no reference to a block.
-        operands: Vectors (size,) of one size and dtype.
+        operands: Vectors (size,) of one size. The results have the dtype of the first one.
         results: The number of vectors to fill.
 
     Example:
@@ -49,13 +49,13 @@ def in_blocks(kernel: _Kernel, *operands: FloatArray, results: int = 1) -> tuple
     if first.nbytes <= _BLOCK:
         kernel(*operands, *made)
     else:
-        _shared_out(functools.partial(_over, kernel, (*operands, *made)), first)
+        shared_out(functools.partial(_over, kernel, (*operands, *made)), first)
     return tuple([freeze(vector) for vector in made])
 
 
-def _shared_out(work: Callable[[int, int], None], first: FloatArray) -> None:
+def shared_out(work: Callable[[int, int], None], first: AnyArray) -> None:
     """Call `work(start, stop)` for consecutive parts of a vector, one part on each thread."""
-    threads = worker_threads() if first.nbytes >= _WORTH_A_THREAD else 1
+    threads = worker_threads() if first.nbytes >= WORTH_A_THREAD else 1
     bounds = [first.size * part // threads for part in range(threads + 1)]
     share_out(lambda part: work(bounds[part], bounds[part + 1]), threads)
 
@@ -89,7 +89,7 @@ def share_out(work: Callable[[int], None], tasks: int, threads: int | None = Non
         raise failed[0]
 
 
-def _over(kernel: _Kernel, vectors: tuple[FloatArray, ...], start: int, stop: int) -> None:
+def _over(kernel: _Kernel, vectors: tuple[AnyArray, ...], start: int, stop: int) -> None:
     length = _BLOCK // vectors[0].itemsize
     for begin in range(start, stop, length):
         end = min(begin + length, stop)

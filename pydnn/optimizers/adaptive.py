@@ -13,6 +13,7 @@ import numpy as np
 
 from pydnn.checks import expect_epsilon, expect_real
 from pydnn.descriptions.builders import described
+from pydnn.engines import compilable
 from pydnn.numerics import Numerics
 from pydnn.optimizers.base import (
     GradientTransformation,
@@ -26,9 +27,7 @@ from pydnn.optimizers.base import (
 )
 from pydnn.optimizers.decay import decay_weights
 from pydnn.optimizers.fused import PendingUpdate
-from pydnn.parameters import Packed
-from pydnn.records import AnyDType, FloatArray, arrays, freeze, scalar
-from pydnn.stages.base import EVALUATION, Context
+from pydnn.records import AnyDType, FloatArray, arrays
 
 __all__ = [
     "adagrad",
@@ -72,15 +71,30 @@ def scale_by_adagrad(*, epsilon: float = 1e-10) -> GradientTransformation:
     """
     epsilon = expect_epsilon(epsilon)
 
-    def update(
-        grads: FloatArray, state: SquareState, params: Packed, context: Context = EVALUATION
-    ) -> tuple[FloatArray, SquareState]:
-        square = state.square + grads * grads
-        return _over_root(grads, square, epsilon), SquareState(freeze(square))
+    def begin(
+        state: SquareState, dtype: AnyDType, numerics: Numerics
+    ) -> PendingUpdate[SquareState]:
+        return PendingUpdate(
+            _adagrad_kernel, (state.square,), SquareState, numbers=(epsilon,), merges=False
+        )
 
-    return GradientTransformation(
-        lambda params: SquareState(zeros_like(params.vector)), update, elementwise=True
-    )
+    return number_by_number(lambda params: SquareState(zeros_like(params.vector)), begin)
+
+
+@compilable
+def _adagrad_kernel(
+    factor: FloatArray,
+    epsilon: FloatArray,
+    g: FloatArray,
+    p: FloatArray,
+    v: FloatArray,
+    u: FloatArray,
+    square: FloatArray,
+) -> None:
+    np.multiply(g, g, square)
+    square += v
+    _over_root(g, square, epsilon, u)
+    u *= factor
 
 
 @described("optimizer")
@@ -129,16 +143,34 @@ def scale_by_rms(*, decay: float = 0.9, epsilon: float = 1e-8) -> GradientTransf
         (array([ 2., -2.]), array([2.25, 4.  ]))
     """
     decay, epsilon = expect_decay_rate("decay", decay), expect_epsilon(epsilon)
+    numbers = (decay, 1 - decay, epsilon)
 
-    def update(
-        grads: FloatArray, state: SquareState, params: Packed, context: Context = EVALUATION
-    ) -> tuple[FloatArray, SquareState]:
-        square = moving_average(state.square, grads * grads, decay)
-        return _over_root(grads, square, epsilon), SquareState(freeze(square))
+    def begin(
+        state: SquareState, dtype: AnyDType, numerics: Numerics
+    ) -> PendingUpdate[SquareState]:
+        return PendingUpdate(
+            _rms_kernel, (state.square,), SquareState, numbers=numbers, merges=False
+        )
 
-    return GradientTransformation(
-        lambda params: SquareState(zeros_like(params.vector)), update, elementwise=True
-    )
+    return number_by_number(lambda params: SquareState(zeros_like(params.vector)), begin)
+
+
+@compilable
+def _rms_kernel(
+    factor: FloatArray,
+    decay: FloatArray,
+    share: FloatArray,
+    epsilon: FloatArray,
+    g: FloatArray,
+    p: FloatArray,
+    v: FloatArray,
+    u: FloatArray,
+    square: FloatArray,
+) -> None:
+    np.multiply(g, g, u)
+    moving_average(v, decay, u, share, square, u)
+    _over_root(g, square, epsilon, u)
+    u *= factor
 
 
 @described("optimizer")
@@ -219,37 +251,41 @@ def scale_by_adam(
         # share combine into two, `own` and `shift`: three multiplications less per parameter.
         root = math.sqrt((1 - beta2) / (1 - power(beta2, t)))
         own = (1 - beta1) / (1 - power(beta1, t)) / root
-        shift = scalar(epsilon / root, dtype)
-        b1, b2 = scalar(beta1, dtype), scalar(beta2, dtype)
-
-        def kernel(
-            factor: FloatArray,
-            g: FloatArray,
-            p: FloatArray,
-            m: FloatArray,
-            v: FloatArray,
-            u: FloatArray,
-            gradients: FloatArray,
-            squares: FloatArray,
-        ) -> None:
-            # `u` is work memory until its last line, so the kernel allocates nothing.
-            np.multiply(m, b1, gradients)
-            gradients += g
-            np.multiply(v, b2, squares)
-            squares += np.multiply(g, g, u)
-            np.sqrt(squares, u)
-            u += shift
-            np.divide(gradients, u, u)
-            u *= factor
 
         def after(gradients: FloatArray, squares: FloatArray) -> AdamState:
             return AdamState(t, gradients, squares)
 
-        return PendingUpdate(kernel, (state.gradients, state.squares), after, own)
+        before, numbers = (state.gradients, state.squares), (beta1, beta2, epsilon / root)
+        return PendingUpdate(_adam_kernel, before, after, own, numbers)
 
     return number_by_number(
         lambda params: AdamState(0, zeros_like(params.vector), zeros_like(params.vector)), begin
     )
+
+
+@compilable
+def _adam_kernel(
+    factor: FloatArray,
+    b1: FloatArray,
+    b2: FloatArray,
+    shift: FloatArray,
+    g: FloatArray,
+    p: FloatArray,
+    m: FloatArray,
+    v: FloatArray,
+    u: FloatArray,
+    gradients: FloatArray,
+    squares: FloatArray,
+) -> None:
+    # `u` is work memory until its last line, so the kernel allocates nothing.
+    np.multiply(m, b1, gradients)
+    gradients += g
+    np.multiply(v, b2, squares)
+    squares += np.multiply(g, g, u)
+    np.sqrt(squares, u)
+    u += shift
+    np.divide(gradients, u, u)
+    u *= factor
 
 
 @described("optimizer")
@@ -368,25 +404,55 @@ def scale_by_amsgrad(
         (array([1., 1.]), array([0.0157, 0.0157]))
     """
     beta1, beta2, epsilon = _expect_adam(beta1, beta2, epsilon)
+    shares = (beta1, 1 - beta1, beta2, 1 - beta2, epsilon)
 
-    def update(
-        grads: FloatArray, state: AmsgradState, params: Packed, context: Context = EVALUATION
-    ) -> tuple[FloatArray, AmsgradState]:
-        t = state.count + 1
-        mean = moving_average(state.mean, grads, beta1)
-        square = moving_average(state.square, grads * grads, beta2)
-        largest = np.maximum(state.largest, square)  # before the bias correction, as in PyTorch
-        power = context.numerics.power
-        updates = _over_root(mean / (1 - power(beta1, t)), largest / (1 - power(beta2, t)), epsilon)
-        return updates, AmsgradState(t, freeze(mean), freeze(square), freeze(largest))
+    def begin(
+        state: AmsgradState, dtype: AnyDType, numerics: Numerics
+    ) -> PendingUpdate[AmsgradState]:
+        t, power = state.count + 1, numerics.power
 
-    return GradientTransformation(
+        def after(mean: FloatArray, square: FloatArray, largest: FloatArray) -> AmsgradState:
+            return AmsgradState(t, mean, square, largest)
+
+        before = (state.mean, state.square, state.largest)
+        numbers = (*shares, 1 - power(beta1, t), 1 - power(beta2, t))
+        return PendingUpdate(_amsgrad_kernel, before, after, numbers=numbers, merges=False)
+
+    return number_by_number(
         lambda params: AmsgradState(
             0, zeros_like(params.vector), zeros_like(params.vector), zeros_like(params.vector)
         ),
-        update,
-        elementwise=True,
+        begin,
     )
+
+
+@compilable
+def _amsgrad_kernel(
+    factor: FloatArray,
+    b1: FloatArray,
+    share1: FloatArray,
+    b2: FloatArray,
+    share2: FloatArray,
+    epsilon: FloatArray,
+    correction1: FloatArray,
+    correction2: FloatArray,
+    g: FloatArray,
+    p: FloatArray,
+    m: FloatArray,
+    v: FloatArray,
+    most: FloatArray,
+    u: FloatArray,
+    mean: FloatArray,
+    square: FloatArray,
+    largest: FloatArray,
+) -> None:
+    moving_average(m, b1, g, share1, mean, u)
+    np.multiply(g, g, u)
+    moving_average(v, b2, u, share2, square, u)
+    np.maximum(most, square, out=largest)  # before the bias correction, as in PyTorch
+    np.divide(largest, correction2, u)
+    _over_root(mean / correction1, u, epsilon, u)
+    u *= factor
 
 
 @described("optimizer")
@@ -474,25 +540,57 @@ def scale_by_nadam(
     def momentum_at(t: int, numerics: Numerics) -> float:
         return beta1 * (1 - 0.5 * numerics.power(0.96, t * psi))
 
-    def update(
-        grads: FloatArray, state: NadamState, params: Packed, context: Context = EVALUATION
-    ) -> tuple[FloatArray, NadamState]:
-        t, numerics = state.count + 1, context.numerics
+    shares = (beta1, 1 - beta1, beta2, 1 - beta2, epsilon)
+
+    def begin(state: NadamState, dtype: AnyDType, numerics: Numerics) -> PendingUpdate[NadamState]:
+        t = state.count + 1
         now, ahead = momentum_at(t, numerics), momentum_at(t + 1, numerics)
         product = state.product * now
-        mean = moving_average(state.mean, grads, beta1)
-        square = moving_average(state.square, grads * grads, beta2)
         # The paper's bias corrections: 1 - the product of all momentum factors, up to the next one
         # for the mean, and up to this one for the gradient.
-        combined = mean * (ahead / (1 - product * ahead)) + grads * ((1 - now) / (1 - product))
-        updates = _over_root(combined, square / (1 - numerics.power(beta2, t)), epsilon)
-        return updates, NadamState(t, freeze(mean), freeze(square), product)
+        of_mean, of_gradient = ahead / (1 - product * ahead), (1 - now) / (1 - product)
 
-    return GradientTransformation(
+        def after(mean: FloatArray, square: FloatArray) -> NadamState:
+            return NadamState(t, mean, square, product)
+
+        numbers = (*shares, of_mean, of_gradient, 1 - numerics.power(beta2, t))
+        return PendingUpdate(
+            _nadam_kernel, (state.mean, state.square), after, numbers=numbers, merges=False
+        )
+
+    return number_by_number(
         lambda params: NadamState(0, zeros_like(params.vector), zeros_like(params.vector), 1.0),
-        update,
-        elementwise=True,
+        begin,
     )
+
+
+@compilable
+def _nadam_kernel(
+    factor: FloatArray,
+    b1: FloatArray,
+    share1: FloatArray,
+    b2: FloatArray,
+    share2: FloatArray,
+    epsilon: FloatArray,
+    of_mean: FloatArray,
+    of_gradient: FloatArray,
+    correction: FloatArray,
+    g: FloatArray,
+    p: FloatArray,
+    m: FloatArray,
+    v: FloatArray,
+    u: FloatArray,
+    mean: FloatArray,
+    square: FloatArray,
+) -> None:
+    moving_average(m, b1, g, share1, mean, u)
+    np.multiply(g, g, u)
+    moving_average(v, b2, u, share2, square, u)
+    combined = mean * of_mean
+    combined += np.multiply(g, of_gradient, u)
+    np.divide(square, correction, u)
+    _over_root(combined, u, epsilon, u)
+    u *= factor
 
 
 @described("optimizer")
@@ -533,11 +631,13 @@ def nadam(
     )
 
 
-def _over_root(dividend: FloatArray, square: FloatArray, epsilon: float) -> FloatArray:
-    """Return dividend / (sqrt(square) + epsilon)."""
-    root = np.sqrt(square)
-    root += root.dtype.type(epsilon)
-    return freeze(np.divide(dividend, root, out=root))
+def _over_root(
+    dividend: FloatArray, square: FloatArray, epsilon: FloatArray, out: FloatArray
+) -> None:
+    """Fill `out`, which may be `square`, with dividend / (sqrt(square) + epsilon)."""
+    np.sqrt(square, out)
+    out += epsilon
+    np.divide(dividend, out, out)
 
 
 def _expect_adam(beta1: float, beta2: float, epsilon: float) -> tuple[float, float, float]:

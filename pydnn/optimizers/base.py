@@ -14,10 +14,10 @@ from pydnn.descriptions.builders import described
 from pydnn.descriptions.parts import DescribedPart
 from pydnn.numerics import Numerics, in_blocks, portable
 from pydnn.numerics.underflow import bare, belongs, ignoring_in
-from pydnn.optimizers.fused import Begin, PendingUpdate, State, States, fuse, multiply
+from pydnn.optimizers.fused import Begin, PendingUpdate, State, States, carried_out, fuse, multiply
 from pydnn.optimizers.schedules import Schedule
 from pydnn.parameters import Packed
-from pydnn.records import AnyDType, FloatArray, freeze, scalar
+from pydnn.records import AnyDType, FloatArray, freeze
 from pydnn.stages.base import EVALUATION, Context
 
 Rate = float | Schedule  # a learning rate: a number, or a schedule of numbers
@@ -133,9 +133,7 @@ def number_by_number(
         grads: FloatArray, state: State, params: Packed, context: Context = EVALUATION
     ) -> tuple[FloatArray, State]:
         pending = begin(state, grads.dtype, context.numerics)
-        kernel = functools.partial(pending.kernel, scalar(pending.factor, grads.dtype))
-        operands = (grads, params.vector, *pending.before)
-        updates, *after = in_blocks(kernel, *operands, results=1 + len(pending.before))
+        updates, *after = carried_out(pending, grads, params)
         return updates, pending.state(*after)
 
     # A new object for each transformation, since it carries a mark that it belongs to `update`.
@@ -166,15 +164,7 @@ def updated(
         updates, state = bare(optimizer.update)(grads, state, params, context)
         return updates, in_blocks(np.add, params.vector, updates)[0], state
     pending = optimizer.begin(state, grads.dtype, context.numerics)
-    kernel, before = pending.kernel, pending.before
-    # The vectors are g, p, *before, u, *after, and the new parameters: u has index 2 + len(before).
-    factor, u = scalar(pending.factor, grads.dtype), 2 + len(before)
-
-    def step(*vectors: FloatArray) -> None:
-        kernel(factor, *vectors[:-1])
-        np.add(vectors[1], vectors[u], vectors[-1])
-
-    results = in_blocks(step, grads, params.vector, *before, results=2 + len(before))
+    results = carried_out(pending, grads, params, move=True)
     return results[0], results[-1], pending.state(*results[1:-1])
 
 
@@ -336,11 +326,17 @@ def zeros_like(vector: FloatArray) -> FloatArray:
     return freeze(np.zeros_like(vector))
 
 
-def moving_average(mean: FloatArray, new: FloatArray, decay: float) -> FloatArray:
-    """Return decay * mean + (1 - decay) * new, in an array that its caller may still fill."""
-    average = mean * mean.dtype.type(decay)
-    average += new * mean.dtype.type(1 - decay)
-    return average
+def moving_average(
+    mean: FloatArray,
+    decay: FloatArray,
+    new: FloatArray,
+    share: FloatArray,
+    out: FloatArray,
+    room: FloatArray,
+) -> None:
+    """Fill `out` with decay * mean + share * new; `room` is work memory, and may be `new`."""
+    np.multiply(mean, decay, out)
+    out += np.multiply(new, share, room)
 
 
 def expect_decay_rate(name: str, value: float) -> float:

@@ -7,7 +7,9 @@ import numpy as np
 
 from pydnn.checks import BadInput, expect_real
 from pydnn.descriptions.builders import described
-from pydnn.optimizers.base import GradientTransformation, stateless
+from pydnn.engines import compilable
+from pydnn.optimizers.base import GradientTransformation, number_by_number
+from pydnn.optimizers.fused import PendingUpdate
 from pydnn.parameters import Packed
 from pydnn.records import FloatArray, freeze
 from pydnn.stages.base import EVALUATION, Context
@@ -30,7 +32,21 @@ def clip_by_value(limit: float) -> GradientTransformation:
         array([ 1. , -0.5])
     """
     limit = expect_real("limit", limit, positive=True, hint="give the largest magnitude")
-    return stateless(lambda grads, params, context: np.clip(grads, -limit, limit), elementwise=True)
+    pending = PendingUpdate(_clip_kernel, (), lambda: (), numbers=(-limit, limit), merges=False)
+    return number_by_number(lambda params: (), lambda *_: pending)
+
+
+@compilable
+def _clip_kernel(
+    factor: FloatArray,
+    low: FloatArray,
+    high: FloatArray,
+    g: FloatArray,
+    p: FloatArray,
+    u: FloatArray,
+) -> None:
+    np.clip(g, low, high, u)
+    u *= factor
 
 
 @attrs.frozen

@@ -8,8 +8,10 @@ import numpy as np
 
 from pydnn.checks import expect_real
 from pydnn.descriptions.builders import described
+from pydnn.engines import compilable
 from pydnn.optimizers.base import GradientTransformation
 from pydnn.optimizers.layers import on_named_arrays
+from pydnn.records import FloatArray
 
 __all__ = ["decay_l1", "decay_weights"]
 
@@ -42,9 +44,13 @@ def decay_weights(rate: float, *, only: Sequence[str] = ("W",)) -> GradientTrans
         array([-0.005, -0.   ])
     """
     rate = expect_real("rate", rate, least=0, hint="give e.g. 0.01")
-    return on_named_arrays(
-        only, lambda grads, params: grads + params * grads.dtype.type(rate), isotropic=True
-    )
+    return on_named_arrays(only, _decay_kernel, rate, isotropic=True)
+
+
+@compilable
+def _decay_kernel(rate: FloatArray, g: FloatArray, p: FloatArray, u: FloatArray) -> None:
+    np.multiply(p, rate, u)
+    u += g
 
 
 @described("optimizer")
@@ -67,6 +73,11 @@ def decay_l1(rate: float, *, only: Sequence[str] = ("W",)) -> GradientTransforma
         array([0.01, 0.  ])
     """
     rate = expect_real("rate", rate, least=0, hint="give e.g. 0.001")
-    return on_named_arrays(
-        only, lambda grads, params: grads + np.sign(params) * grads.dtype.type(rate)
-    )
+    return on_named_arrays(only, _decay_l1_kernel, rate)
+
+
+@compilable
+def _decay_l1_kernel(rate: FloatArray, g: FloatArray, p: FloatArray, u: FloatArray) -> None:
+    np.sign(p, u)
+    u *= rate
+    u += g

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from pydnn.checks import expect_real
 from pydnn.descriptions.builders import described
-from pydnn.optimizers.base import GradientTransformation, stateless
-from pydnn.parameters import Packed, expect_names
-from pydnn.records import FloatArray
-from pydnn.stages.base import Context
+from pydnn.engines import compilable
+from pydnn.optimizers.base import GradientTransformation, number_by_number
+from pydnn.optimizers.fused import PendingUpdate
+from pydnn.parameters import Layout, expect_names
+from pydnn.records import AnyArray, FloatArray, freeze
 
 __all__ = ["freeze_layers", "scale_layers"]
 
@@ -32,7 +36,12 @@ def freeze_layers(*names: str) -> GradientTransformation:
         >>> updates
         array([0., 0., 1., 1.])
     """
-    return on_named_arrays(names, lambda grads, params: 0, isotropic=True)
+    return on_named_arrays(names, _zero_kernel, 0.0, isotropic=True)
+
+
+@compilable
+def _zero_kernel(zero: FloatArray, g: FloatArray, p: FloatArray, u: FloatArray) -> None:
+    np.copyto(u, zero)
 
 
 @described("optimizer")
@@ -55,23 +64,57 @@ def scale_layers(*names: str, factor: float) -> GradientTransformation:
         array([0.1, 0.1, 1. , 1. ])
     """
     factor = expect_real("factor", factor, least=0, hint="give a number, e.g. 0.1")
-    return on_named_arrays(
-        names, lambda grads, params: grads * grads.dtype.type(factor), isotropic=True
-    )
+    return on_named_arrays(names, _scale_kernel, factor, isotropic=True)
+
+
+@compilable
+def _scale_kernel(factor: FloatArray, g: FloatArray, p: FloatArray, u: FloatArray) -> None:
+    np.multiply(g, factor, u)
 
 
 def on_named_arrays(
-    names: Sequence[str],
-    function: Callable[[FloatArray, FloatArray], FloatArray | int],
-    **options: Any,
+    names: Sequence[str], kernel: Callable[..., None], number: float, **options: Any
 ) -> GradientTransformation:
-    """Apply the elementwise `function(grads, params) -> updates` to the selected arrays only."""
+    """Update the selected arrays only.
+
+    Args:
+        names: The names, as `Layout.selected` takes them.
+        kernel: A compilable `(number, g, p, u)` that fills blocks of the updates u from blocks of
+            the gradients g and the parameters p.
+        number: Its number.
+        **options: Further fields of `GradientTransformation`.
+    """
     names = tuple(expect_names(names))
 
-    def apply(grads: FloatArray, params: Packed, context: Context) -> FloatArray:
-        updates = grads.copy()
-        for stretch in params.layout.selected(names):
-            updates[stretch] = function(grads[stretch], params.vector[stretch])
-        return updates
+    @functools.lru_cache(maxsize=4)
+    def others(layout: Layout) -> AnyArray:
+        """Return which numbers are in none of the selected arrays."""
+        outside = np.ones(layout.size, np.bool_)
+        for stretch in layout.selected(names):
+            outside[stretch] = False
+        return freeze(outside)
 
-    return stateless(apply, elementwise=True, **options)
+    pending = PendingUpdate(
+        _only(kernel), (), lambda: (), numbers=(number,), read=(others,), merges=False
+    )
+    return number_by_number(lambda params: (), lambda *_: pending, **options)
+
+
+@functools.cache
+def _only(kernel: Callable[..., None]) -> Callable[..., None]:
+    """Return the kernel that leaves the numbers at `others` as they are."""
+
+    @compilable
+    def only(
+        factor: FloatArray,
+        number: FloatArray,
+        g: FloatArray,
+        p: FloatArray,
+        others: AnyArray,
+        u: FloatArray,
+    ) -> None:
+        kernel(number, g, p, u)
+        np.copyto(u, g, where=others)
+        u *= factor
+
+    return only

@@ -8,6 +8,7 @@ import attrs
 import numpy as np
 
 from pydnn.descriptions.builders import described
+from pydnn.engines import compilable
 from pydnn.numerics import Numerics
 from pydnn.optimizers.base import (
     GradientTransformation,
@@ -21,9 +22,7 @@ from pydnn.optimizers.base import (
 )
 from pydnn.optimizers.decay import decay_weights
 from pydnn.optimizers.fused import PendingUpdate
-from pydnn.parameters import Packed
-from pydnn.records import AnyDType, FloatArray, arrays, freeze, scalar
-from pydnn.stages.base import EVALUATION, Context
+from pydnn.records import AnyDType, FloatArray, arrays
 
 __all__ = ["gradient_descent", "heavy_ball", "lion", "momentum", "nesterov", "sign_of_momentum"]
 
@@ -90,30 +89,31 @@ def heavy_ball(
     decay = expect_decay_rate("decay", decay)
     share = 1 - decay if averaged else 1.0
 
+    @compilable
+    def kernel(
+        factor: FloatArray,
+        decay: FloatArray,
+        share_: FloatArray,
+        g: FloatArray,
+        p: FloatArray,
+        v: FloatArray,
+        u: FloatArray,
+        after: FloatArray,
+    ) -> None:
+        gained = g if share == 1 else g * share_  # a product with 1 would only cost time
+        np.multiply(v, decay, after)
+        after += gained
+        if nesterov:
+            np.multiply(after, decay, u)
+            u += gained
+            u *= factor
+        else:
+            np.multiply(after, factor, u)
+
     def begin(
         state: VelocityState, dtype: AnyDType, numerics: Numerics
     ) -> PendingUpdate[VelocityState]:
-        d, s = scalar(decay, dtype), scalar(share, dtype)
-
-        def kernel(
-            factor: FloatArray,
-            g: FloatArray,
-            p: FloatArray,
-            v: FloatArray,
-            u: FloatArray,
-            after: FloatArray,
-        ) -> None:
-            gained = g if share == 1 else g * s  # a product with 1 would only cost time
-            np.multiply(v, d, after)
-            after += gained
-            if nesterov:
-                np.multiply(after, d, u)
-                u += gained
-                u *= factor
-            else:
-                np.multiply(after, factor, u)
-
-        return PendingUpdate(kernel, (state.velocity,), VelocityState)
+        return PendingUpdate(kernel, (state.velocity,), VelocityState, numbers=(decay, share))
 
     return number_by_number(
         lambda params: VelocityState(zeros_like(params.vector)), begin, isotropic=True
@@ -203,16 +203,35 @@ def sign_of_momentum(*, beta1: float = 0.9, beta2: float = 0.99) -> GradientTran
         array([ 1., -1.])
     """
     beta1, beta2 = expect_decay_rate("beta1", beta1), expect_decay_rate("beta2", beta2)
+    numbers = (beta1, 1 - beta1, beta2, 1 - beta2)
 
-    def update(
-        grads: FloatArray, state: VelocityState, params: Packed, context: Context = EVALUATION
-    ) -> tuple[FloatArray, VelocityState]:
-        updates = np.sign(moving_average(state.velocity, grads, beta1))
-        return freeze(updates), VelocityState(freeze(moving_average(state.velocity, grads, beta2)))
+    def begin(
+        state: VelocityState, dtype: AnyDType, numerics: Numerics
+    ) -> PendingUpdate[VelocityState]:
+        return PendingUpdate(
+            _sign_kernel, (state.velocity,), VelocityState, numbers=numbers, merges=False
+        )
 
-    return GradientTransformation(
-        lambda params: VelocityState(zeros_like(params.vector)), update, elementwise=True
-    )
+    return number_by_number(lambda params: VelocityState(zeros_like(params.vector)), begin)
+
+
+@compilable
+def _sign_kernel(
+    factor: FloatArray,
+    b1: FloatArray,
+    share1: FloatArray,
+    b2: FloatArray,
+    share2: FloatArray,
+    g: FloatArray,
+    p: FloatArray,
+    v: FloatArray,
+    u: FloatArray,
+    after: FloatArray,
+) -> None:
+    moving_average(v, b1, g, share1, u, after)
+    np.sign(u, u)
+    u *= factor
+    moving_average(v, b2, g, share2, after, np.empty_like(g))
 
 
 @described("optimizer")

@@ -9,10 +9,13 @@ import numpy as np
 
 from pydnn.checks import BadInput, expect_count, expect_known, expect_real
 from pydnn.descriptions.builders import described
+from pydnn.engines import compilable
+from pydnn.numerics import Numerics
 from pydnn.numerics.underflow import bare
-from pydnn.optimizers.base import GradientTransformation, zeros_like
+from pydnn.optimizers.base import GradientTransformation, number_by_number, zeros_like
+from pydnn.optimizers.fused import PendingUpdate
 from pydnn.parameters import Packed
-from pydnn.records import FloatArray, arrays, freeze, keep_readonly
+from pydnn.records import AnyDType, FloatArray, arrays, freeze, keep_readonly
 from pydnn.stages.base import EVALUATION, Context
 
 __all__ = ["accumulate", "average_parameters", "averaged", "look", "skip_not_finite"]
@@ -226,17 +229,39 @@ def average_parameters(*, decay: float | None = None) -> GradientTransformation:
         hint = "give the share of the average that an update keeps, e.g. 0.99"
         decay = expect_real("decay", decay, least=0, below=1, hint=hint)
 
-    def update(
-        grads: FloatArray, state: AverageState, params: Packed, context: Context = EVALUATION
-    ) -> tuple[FloatArray, AverageState]:
+    def begin(
+        state: AverageState, dtype: AnyDType, numerics: Numerics
+    ) -> PendingUpdate[AverageState]:
         # With this share the average stays the plain mean of all vectors so far.
         keep = state.count / (state.count + 1) if decay is None else decay
-        average = keep * state.average + (1 - keep) * (params.vector + grads)
-        return grads, AverageState(state.count + 1, freeze(average))
 
-    return GradientTransformation(
-        lambda params: AverageState(0, params.vector), update, isotropic=True, elementwise=True
-    )
+        def after(average: FloatArray) -> AverageState:
+            return AverageState(state.count + 1, average)
+
+        numbers = (keep, 1 - keep)
+        return PendingUpdate(
+            _average_kernel, (state.average,), after, numbers=numbers, merges=False
+        )
+
+    return number_by_number(lambda params: AverageState(0, params.vector), begin, isotropic=True)
+
+
+@compilable
+def _average_kernel(
+    factor: FloatArray,
+    keep: FloatArray,
+    share: FloatArray,
+    g: FloatArray,
+    p: FloatArray,
+    before: FloatArray,
+    u: FloatArray,
+    average: FloatArray,
+) -> None:
+    np.add(p, g, u)
+    u *= share
+    np.multiply(before, keep, average)
+    average += u
+    np.multiply(g, factor, u)
 
 
 def averaged(optimizer_state: object, parameters: Packed) -> Packed:

@@ -20,9 +20,10 @@ from pydnn.descriptions.builders import build, find_builder
 from pydnn.descriptions.parts import Description, is_description
 from pydnn.keys import Key
 from pydnn.losses import Loss, MeanOf
-from pydnn.numerics import Numerics, in_blocks
+from pydnn.numerics import Numerics
 from pydnn.numerics.underflow import bare
 from pydnn.optimizers.base import GradientTransformation
+from pydnn.optimizers.fused import carried_out
 from pydnn.optimizers.schedules import Schedule
 from pydnn.parameters import NO_PARAMS, Layout, Packed, Tree
 from pydnn.penalties import Penalty, SumOf
@@ -307,12 +308,7 @@ def stacked_optimizer(
             updates, state = inner.update(grads, state, params, context)
             return freeze(updates * by_entry(1.0)), state
         work = inner.begin(state, grads.dtype, context.numerics)
-
-        def kernel(g: FloatArray, p: FloatArray, factor: FloatArray, *others: FloatArray) -> None:
-            work.kernel(factor, g, p, *others)
-
-        operands = (grads, params.vector, by_entry(work.factor), *work.before)
-        updates, *after = in_blocks(kernel, *operands, results=1 + len(work.before))
+        updates, *after = carried_out(work, grads, params, factors=by_entry(work.factor))
         return updates, work.state(*after)
 
     return attrs.evolve(

@@ -9,9 +9,9 @@ import attrs
 import numpy as np
 from numpy.typing import DTypeLike
 
-from pydnn import engines
 from pydnn.augmentation import Augmentation, augmented
 from pydnn.checks import BadInput, expect_count, expect_shape
+from pydnn.engines import settle
 from pydnn.keys import Key
 from pydnn.losses import Loss
 from pydnn.numerics import Numerics, empty, fast
@@ -191,7 +191,7 @@ def make_train_step(
     sharded = shards > 1
     if sharded:
         expect_shardable(network, loss)
-    engines.settle()
+    settle()
     # `TrainStep` ignores underflow for the whole step, so the functions inside need not, and are
     # called without the wrapper that does.
     keyless = Context(training=True, numerics=numerics)

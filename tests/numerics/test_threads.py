@@ -16,7 +16,7 @@ from pydnn.numerics import threads as module
 @pytest.fixture(params=[1, 2, 3, 4])
 def threads(request, monkeypatch):
     monkeypatch.setattr(module, "worker_threads", lambda: request.param)
-    monkeypatch.setattr(module, "_WORTH_A_THREAD", 1)
+    monkeypatch.setattr(module, "WORTH_A_THREAD", 1)
     return request.param
 
 
@@ -36,7 +36,7 @@ def test_neither_blocks_nor_threads_change_any_bit(size, dtype):
         for block in (64, 1000, 1 << 20):
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(module, "worker_threads", lambda count=count: count)
-                patch.setattr(module, "_WORTH_A_THREAD", 1)
+                patch.setattr(module, "WORTH_A_THREAD", 1)
                 patch.setattr(module, "_BLOCK", block)
                 made = in_blocks(hypotenuse, a, b, results=2)
             assert [x.tobytes() for x in made] == [x.tobytes() for x in expected]
@@ -72,7 +72,7 @@ def test_sixteen_mebibytes_get_a_second_thread(size, expected, monkeypatch):
 
 def test_four_threads_are_at_work_at_once(monkeypatch):
     monkeypatch.setattr(module, "worker_threads", lambda: 4)
-    monkeypatch.setattr(module, "_WORTH_A_THREAD", 1)
+    monkeypatch.setattr(module, "WORTH_A_THREAD", 1)
     monkeypatch.setattr(module, "_BLOCK", 800)
     meeting = threading.Barrier(4, timeout=20)
     in_blocks(lambda a, made: meeting.wait(), np.zeros(400))
@@ -116,7 +116,7 @@ def test_several_threads_may_call_at_once(threads, monkeypatch):
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_process_has_threads_of_its_own(monkeypatch):
     monkeypatch.setattr(module, "worker_threads", lambda: 2)
-    monkeypatch.setattr(module, "_WORTH_A_THREAD", 1)
+    monkeypatch.setattr(module, "WORTH_A_THREAD", 1)
     monkeypatch.setattr(module, "_BLOCK", 800)
     vector = np.arange(1000.0)
     in_blocks(np.negative, vector)

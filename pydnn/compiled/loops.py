@@ -1,0 +1,123 @@
+"""One loop over the numbers of vectors, made of a function of NumPy arrays."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+
+from pydnn.compiled.kernels import kernel_from_text
+from pydnn.compiled.tracing import Program, Symbol
+from pydnn.engines import give_up
+from pydnn.numerics import threads
+from pydnn.numerics.memory import empty
+from pydnn.records import AnyArray, AnyDType, FloatArray
+
+__all__ = ["Loop", "fill", "loop_of", "run"]
+
+
+@attrs.frozen
+class Loop:
+    """A loop that computes vectors from numbers and vectors, number by number.
+
+    Attributes:
+        text: Its source, which is the same for the same function and dtype.
+        constants: The numbers that the function brought itself; they follow the other numbers.
+    """
+
+    text: str
+    constants: tuple[float, ...]
+
+    @functools.cached_property
+    def compiled(self) -> Callable[..., Any]:
+        """The loop `(*numbers, *constants, *operands, *results)`, compiled on its first call."""
+        return kernel_from_text(self.text)
+
+
+def loop_of(
+    function: Callable[..., Any],
+    dtype: AnyDType,
+    *,
+    numbers: Sequence[str],
+    operands: Sequence[str],
+    results: Sequence[str],
+    truths: Sequence[bool] = (),
+) -> Loop | None:
+    """Make a loop of a function that fills arrays.
+
+    Args:
+        function: The function `(*numbers, *operands, *results)`.
+        dtype: The dtype of all arrays.
+        numbers: The names of its numbers.
+        operands: The names of the vectors that it reads.
+        results: The names of the vectors that it fills.
+        truths: For each operand, whether it holds truth values; by default none does.
+
+    Returns:
+        The loop; None if the function does anything that has no compiled form.
+    """
+    program = Program(dtype)
+    of_truths = [name for name, is_truth in zip(operands, truths, strict=False) if is_truth]
+    given = [
+        Symbol(program, name, boolean=name in of_truths, writable=False)
+        for name in (*numbers, *operands)
+    ]
+    places = [Symbol(program, None) for _ in results]
+    try:
+        function(*given, *places)
+        values = [program.text_of(place)[0] for place in places]
+    except Exception:  # `Untraceable`, or what the function itself raises for symbols
+        return None
+    type_, constants = program.type, [f"c{i}" for i in range(len(program.constants))]
+    used = set("\n".join(program.lines).replace("(", " ").replace(")", " ").split()) | set(values)
+    arrays = [f"{name}_" for name in (*operands, *results)]
+    lines = [
+        f"def loop({', '.join([*numbers, *constants, *arrays])}):",
+        *(f"    {name} = {type_}({name})" for name in (*numbers, *constants)),
+        f"    for i in range({arrays[-1]}.size):",
+        *(f"        {name} = {name}_[i]" for name in operands if name in used),
+        *(f"        {line}" for line in program.lines),
+        *(f"        {name}_[i] = {value}" for name, value in zip(results, values, strict=True)),
+    ]
+    return Loop("\n".join(lines) + "\n", tuple(program.constants))
+
+
+def run(
+    loop: Loop, numbers: Sequence[float], operands: Sequence[AnyArray], results: int
+) -> list[FloatArray] | None:
+    """Return new vectors that the loop fills; None if it cannot be compiled, which is said once.
+
+    Args:
+        loop: The loop.
+        numbers: Its numbers.
+        operands: The vectors (size,) that it reads, in C order.
+        results: The number of vectors that it fills.
+    """
+    first = operands[0]
+    made = [empty(first.shape, first.dtype) for _ in range(results)]
+    try:
+        fill(loop, numbers, operands, made)
+    except Exception as error:  # numba may raise anything; the loop itself cannot fail
+        give_up(error)
+        return None
+    return made
+
+
+def fill(
+    loop: Loop,
+    numbers: Sequence[float],
+    operands: Sequence[AnyArray],
+    results: Sequence[FloatArray],
+) -> None:
+    """Fill the vectors `results`, which share no memory with the operands."""
+    compiled, values, vectors = loop.compiled, (*numbers, *loop.constants), (*operands, *results)
+    if vectors[-1].nbytes < threads.WORTH_A_THREAD:
+        compiled(*values, *vectors)
+        return
+
+    def part(start: int, stop: int) -> None:
+        compiled(*values, *[vector[start:stop] for vector in vectors])
+
+    threads.shared_out(part, vectors[-1])
