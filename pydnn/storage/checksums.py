@@ -11,13 +11,20 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import BinaryIO, NamedTuple
 
 from pydnn.checks import BadInput
 from pydnn.storage.files import RESTORE
 
-__all__ = ["NotSealed", "expect_sealed", "may_be_sealed", "room_for_seal", "seal"]
+__all__ = [
+    "NotSealed",
+    "expect_sealed",
+    "may_be_sealed",
+    "room_for_seal",
+    "seal",
+    "sealed_bytes",
+]
 
 _DIGITS = 64
 _TEXT = _DIGITS + 10  # where the text begins: after a space, 8 digits of its CRC-32, and a space
@@ -92,6 +99,31 @@ def expect_sealed(file: BinaryIO, path: str) -> None:
     intact = record is not None and record.size == size
     if not intact or file.seek(0) or file.read(_DIGITS) != _digest(file):
         raise BadInput(f"{_changed(file, record, size)} in {path} is damaged: {RESTORE}.")
+
+
+def sealed_bytes(file: BinaryIO) -> Callable[[str], bytes | None]:
+    """A function that reads the bytes of one array where the seal says that they are.
+
+    It takes microseconds, where HDF5 needs a millisecond. It returns None if the seal lists no such
+    array, or the bytes do not have the CRC-32 in the seal; then HDF5 can say what is wrong. What a
+    stranger's seal lists need not be what HDF5 would read.
+
+    Args:
+        file: The file, open for reading.
+    """
+    size = file.seek(0, 2)
+    record = _record(file, size)
+    arrays = {} if record is None else {name: place for name, *place in record.arrays}
+
+    def read(name: str) -> bytes | None:
+        start, count, crc = arrays.get(name, (0, -1, 0))
+        if not (0 <= start <= size and 0 <= count <= size - start):
+            return None
+        file.seek(start)
+        content = file.read(count)
+        return content if zlib.crc32(content) == crc else None
+
+    return read
 
 
 def _digest(file: BinaryIO) -> bytes:
