@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from pydnn.checks import BadInput, path_of, printable
 from pydnn.cli import (
+    board,
     completion,
     data,
     diff,
@@ -148,6 +149,7 @@ _COMMANDS = (
     inspect,
     diff,
     report,
+    board,
     prune,
     doctor,
     summary,
