@@ -3,6 +3,6 @@
 Nothing outside this package imports it, except `pydnn.engines` once a user chooses it.
 """
 
-from pydnn.compiled import passes
+from pydnn.compiled import passes, portable
 
-__all__ = ["passes"]
+__all__ = ["passes", "portable"]

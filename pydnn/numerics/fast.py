@@ -25,7 +25,7 @@ from pydnn.numerics.small_products import (
 from pydnn.numerics.stacked_products import in_one_product
 from pydnn.records import AnyDType, FloatArray, freeze, scalar
 
-__all__ = ["error_function", "fast"]
+__all__ = ["ERFC_MIDDLE", "ERF_IS_ONE", "ERF_SMALL", "error_function", "fast"]
 
 # Numbers of an operand. Below the first, the overhead of a call matters; from the second on, the
 # time to read the operand from memory does.
@@ -205,13 +205,13 @@ def _gates(Z: FloatArray, sigmoids: int, /, *, out: FloatArray | None = None) ->
 
 
 # Cody's rational approximations of erf near 0 and of erfc further out; constant terms come first.
-_ERF_SMALL = (
+ERF_SMALL = (
     (3.20937758913846947e03, 3.77485237685302021e02, 1.13864154151050156e02,
      3.16112374387056560e00, 1.85777706184603153e-1),
     (2.84423683343917062e03, 1.28261652607737228e03, 2.44024637934444173e02,
      2.36012909523441209e01, 1.0),
 )  # fmt: skip
-_ERFC_MIDDLE = (
+ERFC_MIDDLE = (
     (1.23033935479799725e03, 2.05107837782607147e03, 1.71204761263407058e03,
      8.81952221241769090e02, 2.98635138197400131e02, 6.61191906371416295e01,
      8.88314979438837594e00, 5.64188496988670089e-1, 2.15311535474403846e-8),
@@ -219,7 +219,7 @@ _ERFC_MIDDLE = (
      3.29079923573345963e03, 1.62138957456669019e03, 5.37181101862009858e02,
      1.17693950891312499e02, 1.57449261107098347e01, 1.0),
 )  # fmt: skip
-_ERF_IS_ONE = 6.0  # from 5.93 on, in float64
+ERF_IS_ONE = 6.0  # from 5.93 on, in float64
 
 
 def error_function(x: FloatArray, exp: Callable[[FloatArray], FloatArray] = np.exp) -> FloatArray:
@@ -232,12 +232,12 @@ def error_function(x: FloatArray, exp: Callable[[FloatArray], FloatArray] = np.e
     References:
         Cody, Rational Chebyshev approximations for the error function, 1969.
     """
-    a = np.minimum(np.abs(x), _ERF_IS_ONE)
+    a = np.minimum(np.abs(x), ERF_IS_ONE)
     small = a <= 0.46875
     near = np.where(small, a, 0)
     far = np.where(small, 1, a)
-    inner = near * ratio(_ERF_SMALL, near * near)
-    outer = 1 - exp(-far * far) * ratio(_ERFC_MIDDLE, far)
+    inner = near * ratio(ERF_SMALL, near * near)
+    outer = 1 - exp(-far * far) * ratio(ERFC_MIDDLE, far)
     y: FloatArray = np.copysign(np.where(small, inner, outer), x)
     return y
 

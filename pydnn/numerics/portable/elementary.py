@@ -40,10 +40,24 @@ from collections.abc import Callable
 import numpy as np
 from numpy import add, copysign, divide, left_shift, multiply, right_shift, subtract
 
+from pydnn.engines import in_use
 from pydnn.numerics.portable.workspace import BLOCK, floats, several
 from pydnn.records import FloatArray, freeze, scalar
 
-__all__ = ["exp", "expm1", "log", "log1p", "logistic", "tanh"]
+__all__ = [
+    "LN2_HI",
+    "LN2_LO",
+    "LOG2_E",
+    "ROOT_HALF",
+    "L",
+    "P",
+    "exp",
+    "expm1",
+    "log",
+    "log1p",
+    "logistic",
+    "tanh",
+]
 
 
 def _numbers(*values: float) -> tuple[FloatArray, ...]:
@@ -51,18 +65,18 @@ def _numbers(*values: float) -> tuple[FloatArray, ...]:
     return tuple(scalar(value, np.float64) for value in values)
 
 
-_LOG2_E, _LN2_HI, _LN2_LO = _numbers(
+LOG2_E, LN2_HI, LN2_LO = _numbers(
     1.4426950408889634, 6.93147180369123816490e-01, 1.90821492927058770002e-10
 )
 _HALF, _ONE, _TWO = _numbers(0.5, 1.0, 2.0)
-_P = _numbers(
+P = _numbers(
     1.66666666666666019037e-01,
     -2.77777777770155933842e-03,
     6.61375632143793436117e-05,
     -1.65339022054652515390e-06,
     4.13813679705723846039e-08,
 )
-_L = _numbers(
+L = _numbers(
     6.666666666666735130e-01,
     3.999999999940941908e-01,
     2.857142874366239149e-01,
@@ -75,7 +89,7 @@ _L = _numbers(
     1.5 * 2.0**52
 )  # adding it to a number rounds that to an integer, in the last bits of the sum
 _NORMAL, _LARGEST = 2.0**-1022, sys.float_info.max
-_ROOT_HALF, _MANTISSA, _BIAS, _BITS_OF_ONE = (
+ROOT_HALF, _MANTISSA, _BIAS, _BITS_OF_ONE = (
     freeze(np.array(value, np.int64)) for value in (0x3FE6A09E667F3BCD, 52, 1023, 1023 << 52)
 )  # the first are the bits of sqrt(1/2)
 
@@ -85,12 +99,16 @@ _Core = Callable[[FloatArray, FloatArray], None]
 
 def _elementwise(core: _Core) -> Callable[[FloatArray], FloatArray]:
     """Return a function of arrays of any shape, from a `core` for up to `BLOCK` numbers."""
+    name = core.__name__.removeprefix("_")
 
     def function(x: FloatArray, /) -> FloatArray:
         if not (x.flags.c_contiguous or x.flags.f_contiguous):
             x = np.ascontiguousarray(x)
         y = np.empty_like(x)
         inputs, outputs = x.ravel("K"), y.ravel("K")  # views, in the order of memory
+        forms = in_use.forms
+        if forms is not None and forms.portable.of_each(name, inputs, outputs):
+            return y
         for start in range(0, x.size, BLOCK):
             block = slice(start, start + BLOCK)
             source, target = inputs[block], outputs[block]
@@ -103,7 +121,6 @@ def _elementwise(core: _Core) -> Callable[[FloatArray], FloatArray]:
                 np.copyto(target, result, casting="same_kind")
         return y
 
-    name = core.__name__.removeprefix("_")
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"Return {name} of each number of `x`, with the same bits on every machine."
     return function
@@ -112,15 +129,15 @@ def _elementwise(core: _Core) -> Callable[[FloatArray], FloatArray]:
 def _reduced(x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
     """Return n, hi, lo, r and c of the specification; n is in the lowest bits of its floats."""
     n, hi, lo, r, c, t = several("nhlrct", x.size)
-    multiply(x, _LOG2_E, n)
+    multiply(x, LOG2_E, n)
     add(n, _TO_INTEGER, n)
     subtract(n, _TO_INTEGER, t)
-    multiply(t, _LN2_HI, hi)
+    multiply(t, LN2_HI, hi)
     subtract(x, hi, hi)
-    multiply(t, _LN2_LO, lo)
+    multiply(t, LN2_LO, lo)
     subtract(hi, lo, r)
     multiply(r, r, t)
-    _times_polynomial(t, _P, out=c)
+    _times_polynomial(t, P, out=c)
     subtract(r, c, c)
     return n, hi, lo, r, c
 
@@ -266,7 +283,7 @@ def _log_of_normal(x: FloatArray, less: float | FloatArray, y: FloatArray) -> No
     """Fill y with the logarithm of x / 2**less, for positive normal numbers x."""
     k, f, h, s, z, q = several("kfhszq", x.size)
     bits, mantissas = k.view(np.int64), f.view(np.int64)
-    subtract(x.view(np.int64), _ROOT_HALF, bits)
+    subtract(x.view(np.int64), ROOT_HALF, bits)
     right_shift(bits, _MANTISSA, bits)
     left_shift(bits, _MANTISSA, mantissas)
     subtract(x.view(np.int64), mantissas, mantissas)
@@ -275,16 +292,16 @@ def _log_of_normal(x: FloatArray, less: float | FloatArray, y: FloatArray) -> No
     add(f, _TWO, s)
     divide(f, s, s)
     multiply(s, s, z)
-    _times_polynomial(z, _L, out=q)
+    _times_polynomial(z, L, out=q)
     multiply(f, _HALF, h)
     multiply(h, f, h)
     add(h, q, q)
     multiply(s, q, q)
-    multiply(k, _LN2_LO, s)
+    multiply(k, LN2_LO, s)
     add(q, s, q)
     subtract(h, q, h)
     subtract(h, f, h)
-    multiply(k, _LN2_HI, k)
+    multiply(k, LN2_HI, k)
     subtract(k, h, y)
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from numpy import einsum, vecdot  # for bounds, whose bits do not matter
 from numpy.typing import NDArray
 
+from pydnn.engines import in_use
 from pydnn.numerics.portable.cache import kept
 from pydnn.numerics.portable.products import blas
 from pydnn.numerics.portable.sums import fold
@@ -52,6 +53,9 @@ class _Operand(NamedTuple):
 
 def matmul_float32(a: FloatArray, b: FloatArray, out: FloatArray) -> None:
     """Fill `out` (m, n) with the product of a (m, k) and b (k, n)."""
+    forms = in_use.forms
+    if forms is not None and forms.portable.small_product(a, b, out):
+        return
     right = kept("widened", b, lambda into: _widened(b.T, into))
     left = _widened(a, "left")
     m, n, k = len(left.lines), len(right.lines), left.lines.shape[1]
@@ -60,21 +64,38 @@ def matmul_float32(a: FloatArray, b: FloatArray, out: FloatArray) -> None:
         return
     product = floats("product", m, n)
     additions = _multiply(left.lines, right.lines.T, product)
-    # Eight more ulps than the proof needs, since the bound is rounded itself.
-    left_bound = left.lengths * ((additions + 8) * _ULP)
-    step = max(1, _PLACES // max(1, n))
-    doubtful = []
-    for start in range(0, m, step):
-        rows = slice(start, start + step)
-        places = _settle(product[rows], left_bound[rows], right.lengths, out[rows])
-        if places.size:
-            doubtful.append(places + start * n)
+    doubtful: list[NDArray[np.int64]] = []
+    if forms is None or not forms.portable.settled(
+        product, additions, left[:2], right[:2], doubtful, out
+    ):
+        doubtful = _settled(product, additions, left.lengths, right.lengths, out)
     if doubtful:
         _settle_doubtful(np.concatenate(doubtful), left.lines, right.lines, product, out)
     if left.bad is not None:
         out[left.bad] = np.nan
     if right.bad is not None:
         out[:, right.bad] = np.nan
+
+
+def _settled(
+    product: FloatArray,
+    additions: int,
+    left_lengths: FloatArray,
+    right_lengths: FloatArray,
+    out: FloatArray,
+) -> list[NDArray[np.int64]]:
+    """Fill `out` with rounded entries, and return the places of those that are in doubt."""
+    m, n = out.shape
+    # Eight more ulps than the proof needs, since the bound is rounded itself.
+    left_bound = left_lengths * ((additions + 8) * _ULP)
+    step = max(1, _PLACES // max(1, n))
+    doubtful = []
+    for start in range(0, m, step):
+        rows = slice(start, start + step)
+        places = _settle(product[rows], left_bound[rows], right_lengths, out[rows])
+        if places.size:
+            doubtful.append(places + start * n)
+    return doubtful
 
 
 def _multiply(left: FloatArray, right: FloatArray, product: FloatArray) -> int:
@@ -101,8 +122,10 @@ def _widened(lines: FloatArray, into: str | None) -> _Operand:
     shape = lines.shape[::-1] if turned else lines.shape
     space = np.empty(shape) if into is None else floats(f"{into} widened", *shape)
     wide = space.T if turned else space
-    wide[...] = lines
-    lengths = _lengths(wide)
+    forms, lengths = in_use.forms, np.empty(len(lines))
+    if forms is None or not forms.portable.widened(lines, wide, lengths):
+        wide[...] = lines
+        lengths[:] = _lengths(wide)
     if math.isfinite(lengths.max(initial=0.0)):
         return _Operand(wide, lengths, None)
     bad = ~np.isfinite(lengths)

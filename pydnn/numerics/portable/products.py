@@ -29,6 +29,7 @@ import numpy as np
 from numpy import add, multiply
 from numpy import matmul as blas  # use it only where its sums are exact, or bounded as in `nearest`
 
+from pydnn.engines import in_use
 from pydnn.numerics.portable.cache import kept
 from pydnn.numerics.portable.slices import BAND, Bands, Slices, cut
 from pydnn.numerics.portable.sums import Pairs, add_up, halves
@@ -84,6 +85,9 @@ def _by_tree(a: FloatArray, b: FloatArray, out: FloatArray) -> None:
     if not k:
         out[...] = 0.0
         return
+    forms = in_use.forms
+    if forms is not None and forms.portable.by_tree(a, b, out):
+        return
     if m * k * n > _TERMS:
         # Blocks with wide rows, which are faster than many narrow ones.
         rows = max(1, min(m, _TERMS // (k * min(n, _WIDE))))
@@ -107,14 +111,17 @@ def _terms(k: int, m: int, n: int) -> tuple[FloatArray, FloatArray, Pairs]:
 
 def _by_slices(left: Slices, right: Slices, out: FloatArray) -> None:
     (s, m, k), n = left.parts.shape, right.parts.shape[1]
+    forms = in_use.forms
     step = max(_FEWEST_COLUMNS, _PLACES // (s * m) // BAND * BAND)
     for start in range(0, n, step):
         stop = min(start + step, n)
         calls, pairs, total = _sums(s, m, k, right.bands, start, stop)
         for rows, j, columns, terms, into in calls:
             blas(rows, right.parts[j, columns, terms].T, into)
-        add_up(pairs)
-        add(total, ZERO, out[:, start:stop])
+        some, products = out[:, start:stop], _products_of(s, m, stop - start)
+        if forms is None or not forms.portable.add_slices(products, s, some):
+            add_up(pairs)
+            add(total, ZERO, some)
     if left.exponents is not None or right.exponents is not None:
         _scale(left, right, out)
 
@@ -134,7 +141,7 @@ def _sums(
         of the sum.
     """
     n = stop - start
-    parts = floats("scratch", s * (s + 1) // 2, m, n)
+    parts = _products_of(s, m, n)
     products = np.split(parts, [s * j - j * (j - 1) // 2 for j in range(1, s)])
     stack = floats(_LEFT, s, m, k).reshape(s * m, k)
     calls = [
@@ -158,6 +165,11 @@ def _sums(
     ]
     pairs += [(levels[-1], level) for level in levels[-2::-1]]
     return calls, pairs, levels[-1]
+
+
+def _products_of(s: int, m: int, n: int) -> FloatArray:
+    """Return the work array for all products of slices, those with one right slice together."""
+    return floats("scratch", s * (s + 1) // 2, m, n)
 
 
 def _pieces(

@@ -22,6 +22,7 @@ import numpy as np
 from numpy import add, multiply, subtract
 from numpy.typing import NDArray
 
+from pydnn.engines import in_use
 from pydnn.numerics.portable.workspace import floats
 from pydnn.records import FloatArray, freeze, scalar
 
@@ -125,6 +126,9 @@ def _bands(lines: FloatArray) -> Bands:
 
 
 def _cut_block(lines: FloatArray, parts: FloatArray, shifts: FloatArray, finer: FloatArray) -> None:
+    forms = in_use.forms
+    if forms is not None and forms.portable.cut_block(lines, parts, shifts, float(finer)):
+        return
     # Short lines get a shift for each number, so that NumPy loops over many numbers at once.
     shape = lines.shape if lines.shape[1] < _SHORT else shifts.shape
     shift = floats("scratch", *shape)
@@ -143,10 +147,12 @@ def _cut_block(lines: FloatArray, parts: FloatArray, shifts: FloatArray, finer: 
 
 def _largest(lines: FloatArray) -> FloatArray:
     """Return the largest magnitude of each line, in a new array."""
+    forms, largest = in_use.forms, np.empty(len(lines))
+    if forms is not None and forms.portable.find_largest(lines, largest):
+        return largest
     flat = lines if lines.flags.c_contiguous else lines.T
     magnitudes = np.abs(flat, out=floats("scratch", *flat.shape))
-    largest: FloatArray = np.maximum.reduce(magnitudes, axis=1 if flat is lines else 0)
-    return largest
+    return np.maximum.reduce(magnitudes, axis=1 if flat is lines else 0, out=largest)
 
 
 def _plain(largest: FloatArray) -> bool:

@@ -21,6 +21,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy import add, multiply
 
+from pydnn.engines import in_use
 from pydnn.numerics.portable.workspace import BLOCK, floats, of_each_thread
 from pydnn.records import FloatArray, scalar
 
@@ -38,6 +39,12 @@ def tree_sum(
     """Return sums along one axis of an array or several, which keep size 1."""
     if a.ndim != 2 or isinstance(axis, tuple):
         return _sum_over_axes(a, (axis,) if isinstance(axis, int) else axis, out)
+    forms = in_use.forms
+    if forms is not None:
+        sums = np.empty((1, a.shape[1]) if axis == 0 else (len(a), 1), a.dtype)
+        sums = sums if out is None else out
+        if forms.portable.tree_sum(a, axis, sums):
+            return sums
     zero = scalar(0.0, a.dtype)
     if 0 < a.size <= BLOCK:
         work, total, pairs = _tree_of(a.shape, axis, a.dtype.char)
@@ -152,6 +159,9 @@ def norm(vector: FloatArray) -> float:
 
 def _total(numbers: FloatArray, *, squared: bool = False) -> float:
     """Return the sum of a vector, or of its squares, in float64."""
+    forms, total = in_use.forms, np.empty(())
+    if forms is not None and forms.portable.total_of(numbers, squared, total):
+        return float(total)
     n = numbers.size
     if n <= BLOCK:
         work, _, pairs = _tree_of((n, 1), 0, "d")

@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+from helpers import example_count
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("numba", reason="the compiled engine needs numba")
+
+from compiled.portable.both_engines import assert_same_bits, matrices, numbers
+
+from pydnn import portable
+from pydnn.compiled.portable import sums
+
+DTYPES = [pytest.param(np.float32, marks=pytest.mark.slow), np.float64]
+
+
+@pytest.fixture(autouse=True)
+def even_the_smallest_sums_are_compiled(monkeypatch):
+    monkeypatch.setattr(sums, "_WORTH_A_CALL", 1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@example_count(1000, quick=60)
+@given(data=st.data())
+def test_every_bit_is_that_of_numpys_form(dtype, data):
+    shape = data.draw(st.tuples(st.integers(1, 20), st.integers(1, 20)))
+    a = data.draw(matrices(dtype, shape, numbers(dtype)))
+    for axis in (0, 1, (0, 1)):
+        assert_same_bits(lambda axis=axis: portable.sum(a, axis=axis))
+    assert_same_bits(lambda: portable.mean(a))
+    assert_same_bits(lambda: portable.norm(a.ravel("K")))
+
+
+@pytest.mark.parametrize("n", [8192, 8193, 20_001])
+def test_long_lines_have_the_same_bits(n):
+    line = np.cos(np.arange(n)) * np.exp(np.arange(n) % 37)
+    assert_same_bits(lambda: portable.norm(line))
+    assert_same_bits(lambda: portable.sum(line[np.newaxis], axis=1))
+    assert_same_bits(lambda: portable.sum(np.ones((3, 4), np.float16), axis=1))  # left to NumPy
+
+
+def test_a_result_goes_where_the_caller_wants_it():
+    a, out = np.arange(200.0).reshape(8, 25), np.zeros((8, 1))
+    assert_same_bits(lambda: portable.sum(a, axis=1, out=out) + out)
+    assert_same_bits(lambda: portable.sum(a, axis=1, out=np.zeros((8, 2))[:, :1]))
