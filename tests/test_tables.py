@@ -1,11 +1,25 @@
+import re
 from html.parser import HTMLParser
 
+import attrs
+import numpy as np
 from helpers import texts
 from hypothesis import given
 from hypothesis import strategies as st
 from small_runs import recorded, small_recipe
 
-from pydnn import dense, dropout, make_train_step, mean_squared, relu, residual, serial
+from pydnn import (
+    Batch,
+    Recipe,
+    dense,
+    dropout,
+    make_train_step,
+    mean_squared,
+    relu,
+    residual,
+    serial,
+    train,
+)
 from pydnn.optimizers import gradient_descent
 from pydnn.runs import Run
 from pydnn.stages import Stage
@@ -96,3 +110,35 @@ def test_a_run_is_a_table_of_what_it_trained(tmp_path):
     assert float(rows["last cost"]) == float(f"{run.costs[-1]:.9g}")
     assert rows["loss"] == "sigmoid_cross_entropy()"
     assert rows["network"].startswith("serial(")
+
+
+def curves_of(value):
+    """The points of each curve that a notebook draws."""
+    paths = re.findall(r'<path d="([^"]*)"', value._repr_html_())
+    return [len(re.split("[ML]", path)) - 1 for path in paths]
+
+
+def test_a_run_has_a_curve_of_its_costs_and_of_those_that_it_measured(tmp_path):
+    recipe = small_recipe(tmp_path, validation=0.2, evaluate_every=4)
+    recorded(tmp_path / "run", recipe)
+    run = Run.open(tmp_path / "run")
+    assert curves_of(run) == [12, 3, 3]
+    rows = dict(zip(*[iter(cells_of(run)[1:])] * 2, strict=True))
+    last = run.rows.columns["measured", "validation cost"].values[-1]
+    assert float(rows["last validation cost"]) == float(f"{last:.9g}")
+
+
+def test_a_training_and_its_model_show_how_it_went():
+    recipe = Recipe("<b>line</b>", "dense(1)", "mean_squared", "adam", iterations=7)
+    trained = train(recipe, Batch([[0.0, 1.0, 2.0]], [[1.0, 3.0, 5.0]]))
+    assert curves_of(trained) == curves_of(trained.model) == [7]
+    assert {"7 of 7, finished", "<b>line</b>"} <= set(cells_of(trained))
+    assert {"parameters", "2"} <= set(cells_of(trained.model))
+
+
+def test_a_model_without_costs_has_no_curve():
+    recipe = Recipe("a line", "dense(1)", "mean_squared", "adam", iterations=1)
+    model = train(recipe, Batch([[0.0, 1.0, 2.0]], [[1.0, 3.0, 5.0]])).model
+    model = attrs.evolve(model, costs=np.zeros(0))
+    assert curves_of(model) == []
+    assert "last cost" not in cells_of(model)

@@ -79,6 +79,7 @@ _FORMATS = (_FORMAT, _TABLE_FORMAT, _AXES_FORMAT)
 _LONGEST_COLUMNS = 1 << 26  # bytes of text, of which a thousand columns may have some megabytes
 _MOST_FEATURES = 3 * 4096 * 4096  # without a limit, a damaged file could claim all memory
 _MOST_AXES = 7  # of an example
+_SHOWN_CLASSES = 10  # in a notebook
 
 
 def _shape(shape: int | Iterable[int]) -> Shape:
@@ -126,6 +127,19 @@ class Model:
     classes: tuple[str, ...] | None = None
     iteration: int | None = None
     vocabulary: Vocabulary | None = None
+
+    def _repr_html_(self) -> str:
+        from pydnn.reports.in_notebooks import html_of_training  # here, since few processes need it
+
+        rows = [
+            ["parameters", f"{self.parameters.layout.size:,}"],
+            ["examples", f"of shape {self.shape}"],
+        ]
+        if self.classes is not None:
+            more = len(self.classes) - _SHOWN_CLASSES
+            names = ", ".join(self.classes[:_SHOWN_CLASSES])
+            rows.append(["classes", f"{names} and {more} more" if more > 0 else names])
+        return html_of_training("model", rows, self.recipe, self.costs)
 
     @property
     def features(self) -> int:

@@ -67,6 +67,14 @@ class Trained:
         kept = "" if self.state is self.last else f"; the state after {self.iteration} is kept"
         return f"<Trained: {self.why} after {len(self.costs)} steps{cost}{kept}>"
 
+    def _repr_html_(self) -> str:
+        from pydnn.reports.in_notebooks import html_of_training  # here, since few processes need it
+
+        rows = [["steps", f"{len(self.costs):,} of {self.job.recipe.iterations:,}, {self.why}"]]
+        if self.state is not self.last:
+            rows.append(["kept", f"the state after step {self.iteration:,}"])
+        return html_of_training("trained", rows, self.job.recipe, self.costs)
+
     @property
     def iteration(self) -> int:
         """The number of steps that led to `state`."""

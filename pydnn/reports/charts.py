@@ -29,6 +29,7 @@ __all__ = [
     "line_chart",
     "number",
     "scrolling",
+    "small_chart",
     "table",
     "ticks",
 ]
@@ -38,6 +39,7 @@ _WIDTH, _HEIGHT = 480, 250  # of a chart, in units of its view box
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 10, 42  # around the axes
 _ABOVE = 14  # for the name of the vertical axis, which is easier to read there than turned around
 _COLUMNS = 320  # of a curve: of all points in a column, the least and the greatest are drawn
+_SMALL_WIDTH, _SMALL_HEIGHT = 320, 60  # pixels of a curve in a notebook
 _MOST_DOTS = 600
 _NEAR_ZERO = 0.5  # of the largest number: an axis whose numbers are all above that leaves out 0
 _DECADE = 10.0  # of numbers closer to each other than this, a linear axis shows more
@@ -388,6 +390,52 @@ def _figure(
         legend = element("ul", *keys, class_="legend")
     numbers = element("details", element("summary", "Numbers"), listed)
     return element("figure", element("figcaption", title), drawing, legend, numbers, class_="chart")
+
+
+def small_chart(title: str, series: Sequence[Series]) -> Markup:
+    """Curves without axes, for a page that lacks the style sheet, such as a notebook.
+
+    They have the color of the text around them, and each a dash of its own.
+
+    Args:
+        title: What the curves show, for people who do not see them.
+        series: The curves; those without a finite number are left out.
+
+    Example:
+        >>> small_chart("Cost", [Series("train", [0, 1], [0.7, 0.5])]).count("<path")
+        1
+    """
+    drawn = [one for one in series if np.isfinite(one.y).any()]
+    if not drawn:
+        return Markup("")
+    x = _axis(
+        np.concatenate([one.x for one in drawn]), 2, _SMALL_WIDTH - 2, zero=False, round_=False
+    )
+    y = _axis(
+        np.concatenate([one.y for one in drawn]), _SMALL_HEIGHT - 2, 2, zero=True, round_=False
+    )
+    paths = (
+        element(
+            "path",
+            d=_path(*_thinned(x(one.x), y(one.y))),
+            fill="none",
+            stroke="currentColor",
+            stroke_width=1.2,
+            stroke_linecap="round",  # so that a single number is a dot
+            stroke_dasharray=f"{2 * number + 1} 2" if number else None,
+        )
+        for number, one in enumerate(drawn)
+    )
+    facts = joined((_facts(one, "iteration") for one in drawn), "; ")
+    return element(
+        "svg",
+        *paths,
+        viewBox=f"0 0 {_SMALL_WIDTH} {_SMALL_HEIGHT}",
+        width=_SMALL_WIDTH,
+        height=_SMALL_HEIGHT,
+        role="img",
+        aria_label=f"{title}. {facts}",
+    )
 
 
 def _key(style: int) -> Markup:

@@ -14,7 +14,6 @@ import toolz
 from pydnn.checks import AnyPath, BadInput, expect_count
 from pydnn.data import DataSet
 from pydnn.descriptions.builders import modules
-from pydnn.descriptions.text import write_description
 from pydnn.fingerprints import checksum
 from pydnn.jobs.job import Job, prepare, watch_of
 from pydnn.jobs.loading import data_of
@@ -39,7 +38,6 @@ from pydnn.runs.provenance import (
 from pydnn.runs.segments import Segment
 from pydnn.stages import Stage
 from pydnn.storage.run_files import run_folder_of
-from pydnn.tables import html_table
 from pydnn.training import Step, StepInfo, TrainState, scan, trace
 
 __all__ = ["NotRepeated", "Prepare", "Run"]
@@ -140,19 +138,15 @@ class Run:
         return f"Run({str(self.path)!r}: {self.iterations} of {self.goal} steps)"
 
     def _repr_html_(self) -> str:
-        recipe = self.recipe
-        # From the newest segment alone, because reading all of them may take long.
-        costs = [float(cost) for s in self.segments[-1:] for cost in s.rows().always["cost"]]
-        rows = [
-            ["steps", f"{self.iterations} of {self.goal}"],
-            ["last cost", f"{costs[-1]:.9g}" if costs else "none"],
-            ["data", recipe.data],
-            ["network", write_description(recipe.network)],
-            ["loss", write_description(recipe.loss)],
-            ["optimizer", write_description(recipe.optimizer)],
-            ["arithmetic", f"{recipe.numerics}, {recipe.dtype}, seed {recipe.seed}"],
-        ]
-        return html_table(f"run {self.path}", [], rows)
+        from pydnn.reports.in_notebooks import html_of_training  # here, since few processes need it
+
+        measured = {
+            name.removesuffix(" cost"): (column.steps + 1, column.values)
+            for (kind, name), column in self.rows.columns.items()
+            if kind == "measured" and name.endswith(" cost")
+        }
+        steps = [["steps", f"{self.iterations:,} of {self.goal:,}"]]
+        return html_of_training(f"run {self.path}", steps, self.recipe, self.costs, measured)
 
     @property
     def path(self) -> Path:
