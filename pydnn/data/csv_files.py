@@ -16,7 +16,7 @@ import itertools
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -27,6 +27,7 @@ from pydnn.checks import BadInput
 from pydnn.data.cells import cut
 from pydnn.data.frames import numbered
 from pydnn.data.tables import BOOLEAN, DATE, TEXT, Column, Table
+from pydnn.free_memory import readable
 from pydnn.records import FloatArray, freeze
 from pydnn.storage.files import open_regular, unchanged
 
@@ -43,6 +44,8 @@ _CELLS = 1 << 16  # of a piece: enough to be fast, and a few megabytes
 _ROWS, _WIDTH = 32, 16  # the fewest rows of a piece, and the usual characters of a cell
 _SNIFFED = 20  # records that a delimiter must cut alike
 _BLOCK = 1 << 18  # bytes or characters that are read at once
+_LONGEST = 1 << 24  # bytes of a line, or characters of a record, which is in memory as a whole
+_MOST_COLUMNS = 1 << 20
 
 _DAY = r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})"
 _TIME = r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?(\s?[AaPp][Mm])?"
@@ -69,8 +72,9 @@ def read_csv(
 
     Raises:
         BadInput: If the file cannot be read, changes while it is read, is empty, or is not UTF-8;
-            if a line has more or fewer cells than the first; if a column has no name, or two have
-            one; or if numbers are written with commas or separated thousands.
+            if a line is longer than 16 MiB, or has more or fewer cells than the first; if there are
+            more than 1,048,576 columns, a column has no name, or two have one; or if numbers are
+            written with commas or separated thousands.
     """
     with open_csv(path, header=header, delimiter=delimiter, texts=texts) as table:
         while True:
@@ -137,6 +141,11 @@ class CsvTable:
                 f"{source.path} has only blank lines, expected a table: download or save it again."
             )
         line, names = first[0]
+        if len(names) > _MOST_COLUMNS:
+            raise BadInput(
+                f"line {line} of {source.path} has {len(names)} cells, expected a table of at most "
+                f"{_MOST_COLUMNS} columns: leave some out."
+            )
         headed = _is_header(*(record for _, record in first)) if header is None else header
         if headed:
             _expect_names(source.path, line, names)
@@ -294,13 +303,14 @@ class _Source:
     def records(self) -> Iterator[tuple[int, list[str]]]:
         """Each record that is not blank, with the number of the line in which it begins."""
         self.text.seek(0)
-        reader = csv.reader(self.text, delimiter=self.delimiter, strict=True)
+        lines = _Lines(self)
+        reader = csv.reader(lines, delimiter=self.delimiter, strict=True)
         line = 1
         try:
             for record in reader:
                 if record:
                     yield line, record
-                line = reader.line_num + 1
+                lines.room, line = _LONGEST, reader.line_num + 1
         except csv.Error as error:
             raise self.refused(line, error) from error
 
@@ -321,8 +331,9 @@ class _Source:
         return self._cut_at_delimiters(columns, skipped, numbers, plain)
 
     def _cut_at_quotes(self, columns: int, skipped: int) -> Iterator[Piece]:
-        reader = csv.reader(self.text, delimiter=self.delimiter, strict=True)
-        records = itertools.islice(filter(None, reader), skipped, None)
+        lines = _Lines(self)
+        reader = csv.reader(lines, delimiter=self.delimiter, strict=True)
+        records = itertools.islice(filter(None, lines.each(reader)), skipped, None)
         rows = max(_ROWS, _CELLS // columns)
         try:
             while piece := list(itertools.islice(records, rows)):
@@ -425,6 +436,42 @@ class _Source:
         )
 
 
+class _Lines:
+    """The lines of a file, of which one record must not take too many.
+
+    Attributes:
+        room: The characters that the present record may still have.
+    """
+
+    def __init__(self, source: _Source) -> None:
+        """Begin at the present place of the text."""
+        self.room, self._source = _LONGEST, source
+
+    def __iter__(self) -> Iterator[str]:
+        # Without quotes, each line is a record, of which `_look` knows that it is not too long.
+        return self._bounded() if self._source.quoted else iter(self._source.text)
+
+    def _bounded(self) -> Iterator[str]:
+        for number, line in enumerate(self._source.text, 1):
+            self.room -= len(line)
+            if self.room < 0:
+                raise _too_long(self._source.path, f"the record around line {number}")
+            yield line
+
+    def each(self, records: Iterable[list[str]]) -> Iterator[list[str]]:
+        """Each of the records, after which the next one may take as many lines."""
+        for record in records:
+            self.room = _LONGEST
+            yield record
+
+
+def _too_long(path: Path, what: str) -> BadInput:
+    return BadInput(
+        f"{what} of {path} is longer than {readable(_LONGEST)}, expected a table of one line for "
+        "each row: check what the file is."
+    )
+
+
 @attrs.frozen
 class _Look:
     """The result of a first look at the bytes of a file.
@@ -441,13 +488,17 @@ class _Look:
 
 def _look(path: Path, file: io.BufferedReader) -> _Look:
     """Look at all bytes of a file, which is refused if it is not text."""
-    plain, quoted, first, size = True, False, b"", 0
+    plain, quoted, first, size, line = True, False, b"", 0, 0
     while block := file.read(_BLOCK):
         cells = block if first else block[block.find(b"\n") + 1 :]  # names may have underscores
         first = first or block[:4]
         plain = plain and block.isascii() and b"_" not in cells
         quoted = quoted or b'"' in block
         size += len(block)
+        end = max(block.rfind(b"\n"), block.rfind(b"\r"))
+        line = line + len(block) if end < 0 else len(block) - 1 - end  # bytes of the present one
+        if line > _LONGEST:
+            raise _too_long(path, f"line {_line_at(file, size - line)}")
         if b"\0" in block:
             what = "UTF-16" if first[:2] in (b"\xff\xfe", b"\xfe\xff") else "not text"
             raise BadInput(f"{path} is {what}, expected UTF-8: save the table as CSV in UTF-8.")
@@ -455,6 +506,17 @@ def _look(path: Path, file: io.BufferedReader) -> _Look:
         raise BadInput(f"{path} is empty, expected a table: get the file again.")
     file.seek(0)
     return _Look(plain, quoted)
+
+
+def _line_at(file: io.BufferedReader, place: int) -> int:
+    """The number of the line that begins at a place in a file."""
+    file.seek(0)
+    breaks = np.zeros(2, np.int64)  # either kind, or both for each line
+    while place:
+        block = file.read(min(_BLOCK, place))
+        breaks += block.count(b"\n"), block.count(b"\r")
+        place -= len(block)
+    return 1 + int(breaks.max())
 
 
 def _delimiter(source: _Source) -> str:
@@ -479,22 +541,25 @@ def _is_header(first: Sequence[str], second: Sequence[str] = ()) -> bool:
 
     That is so if none of its cells is a number, or if a text of it stands over a number.
     """
-    # A decimal comma is refused later, as in the rows below.
-    numbers = [_is_number(cell) or bool(_DECIMAL_COMMA.fullmatch(cell)) for cell in first]
-    if not any(numbers):
+    # A decimal comma is refused later, as in the rows below. Each text is looked at once, since a
+    # stranger's file may have millions of equal ones.
+    numbers = {cell for cell in {*first} if _is_number(cell) or _DECIMAL_COMMA.fullmatch(cell)}
+    if not numbers:
         return True
     return any(
-        not number and cell not in MISSING and _is_number(below)
-        for number, cell, below in zip(numbers, first, second, strict=False)
+        cell not in numbers and cell not in MISSING and _is_number(below)
+        for cell, below in zip(first, second, strict=False)
     )
 
 
 def _is_number(cell: str) -> bool:
+    if cell in MISSING:
+        return False
     try:
         float(cell)
     except ValueError:
         return False
-    return "_" not in cell and cell.isascii() and cell not in MISSING
+    return "_" not in cell and cell.isascii()
 
 
 def _expect_names(path: Path, line: int, names: Sequence[str]) -> None:

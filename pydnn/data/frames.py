@@ -95,7 +95,10 @@ def _of_arrow(column: Any) -> object:
 
     Of a dictionary with missing values, pyarrow's own array has the last entry for each of them.
     """
-    return column.to_pylist() if str(column.type).startswith("dictionary") else column
+    kind = str(column.type)
+    if kind == "null":
+        return np.full(len(column), np.nan)
+    return column.cast(column.type.value_type) if kind.startswith("dictionary") else column
 
 
 def _name(name: object) -> str:
@@ -130,7 +133,7 @@ def column_of(name: str, values: Any) -> tuple[Column, FloatArray]:
     if kind == "b":
         return Column(name, BOOLEAN), array.astype(np.float64)
     if kind == "M":
-        return _of_texts(name, [None if np.isnat(t) else str(t) for t in array], DATE)
+        return _of_times(name, array)
     if kind in "UT":
         return _of_texts(name, array.tolist(), TEXT)
     if kind == "S":
@@ -144,15 +147,22 @@ def column_of(name: str, values: Any) -> tuple[Column, FloatArray]:
 
 
 def _of_objects(name: str, array: AnyArray) -> tuple[Column, FloatArray]:
-    items = [None if _is_missing(item) else item for item in array.tolist()]
-    kinds = {_kind_of(name, item) for item in items if item is not None}
+    items = array.tolist()
+    examples = dict(zip(map(type, items), items, strict=True))  # kinds follow from types
+    if any(map(_may_be_missing, examples)):
+        items = [None if _is_missing(item) else item for item in items]
+        examples = dict(zip(map(type, items), items, strict=True))
+    examples.pop(type(None), None)
+    if not examples:
+        return Column(name), np.full(len(items), np.nan)
+    kinds = {_kind_of(name, item) for item in examples.values()}
     if len(kinds) > 1:
         a, b = sorted(kinds)[:2]
         raise BadInput(
             f"column {name!r} holds values of several kinds ({a} and {b}), expected one: convert "
             "them, e.g. all to texts."
         )
-    kind = kinds.pop() if kinds else NUMBER
+    kind = kinds.pop()
     if kind in (TEXT, DATE):
         return _of_texts(name, [None if item is None else str(item) for item in items], kind)
     try:
@@ -183,6 +193,17 @@ def _is_missing(item: object) -> bool:
     if item is None or type(item).__name__ in _MISSING:
         return True
     return isinstance(item, float | np.floating) and item != item
+
+
+def _may_be_missing(kind: type) -> bool:
+    """Whether an object of a type, other than None, may stand for a missing value."""
+    return kind.__name__ in _MISSING or issubclass(kind, float | np.floating)
+
+
+def _of_times(name: str, array: AnyArray) -> tuple[Column, FloatArray]:
+    different, places = np.unique(array, return_inverse=True)  # texts are made of these alone
+    levels, codes = coded(None if np.isnat(time) else str(time) for time in different)
+    return Column(name, DATE, levels), codes[places]
 
 
 def _of_texts(name: str, texts: Iterable[str | None], kind: str) -> tuple[Column, FloatArray]:

@@ -57,6 +57,7 @@ Progress: TypeAlias = Callable[[str, int, int], object]
 
 _MOST = 1 << 24  # bytes of a block of rows
 _CELLS = 1 << 20  # of a block of a table
+_TEXT = 1 << 5  # cells that take as much memory as a text that an HDF5 file holds
 _SOME = 1 << 14  # texts before their letters are counted for the first time
 _NAMED = 10  # arrays that a message names
 _LARGEST = 8  # bytes of a number
@@ -318,7 +319,7 @@ def _columns(file: RowFile, path: Path, on_progress: Progress) -> Imported:
                 f"{name} in {file.path} has {length} rows, but {first} has {lengths[first]}: give "
                 "one row per example, or name two arrays with --inputs and --target."
             )
-    width = sum(math.prod(rows.shape[1:]) for rows in arrays.values())
+    width = sum(_cells_of(rows) for rows in arrays.values())
     rows = max(1, _CELLS // max(1, width))
 
     def tables() -> Iterator[Table]:
@@ -337,6 +338,12 @@ def _columns(file: RowFile, path: Path, on_progress: Progress) -> Imported:
         on_rows=lambda written, rows: on_progress("writing", written, rows),
     )
     return counted.imported(path)
+
+
+def _cells_of(rows: Rows) -> int:
+    """The numbers that take as much memory as a row."""
+    size = _TEXT if rows.dtype == np.object_ else max(1, rows.dtype.itemsize // 8)
+    return math.prod(rows.shape[1:]) * size
 
 
 # Arrays of examples

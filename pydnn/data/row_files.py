@@ -24,9 +24,9 @@ from pydnn.storage.hdf5 import (
     form_of,
     hdf5_in,
     links_in,
+    name_blocks,
     naming_damage,
     read_blocks,
-    read_names,
     shapes_in,
 )
 from pydnn.storage.npy import (
@@ -154,8 +154,7 @@ def _numbers(file: h5py.File, name: str, shape: tuple[int, ...], dtype: AnyDType
 
 def _names(file: h5py.File, name: str) -> Callable[[int], Iterator[AnyArray]]:
     def blocks(rows: int) -> Iterator[AnyArray]:
-        names = np.array(read_names(file, name), object)
-        yield from (names[first : first + rows] for first in range(0, len(names), rows))
+        yield from (np.array(names, object) for names in name_blocks(file, name, rows=rows))
 
     return blocks
 

@@ -37,6 +37,7 @@ __all__ = [
     "hdf5_in",
     "holds",
     "links_in",
+    "name_blocks",
     "naming_damage",
     "open_hdf5",
     "read_array",
@@ -53,6 +54,7 @@ _DAMAGE = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 _LONGEST_NAME = 1 << 10
+_NAMES = 1 << 16  # that are read at a time
 _MOST_GROUPS = 10_000
 _LONGEST_FIXED = 60_000  # bytes: HDF5 has less than 64 KiB for an attribute with its header
 
@@ -400,9 +402,14 @@ def read_blocks(file: h5py.File, name: str, *, rows: int, readers: int = 1) -> I
     Raises:
         BadInput: As `read_array` does.
     """
-    shape, _, _ = form_of(file, name)
+    form_of(file, name)  # refuses what is not numbers
+    return _blocks(file, name, rows, readers)
+
+
+def _blocks(file: h5py.File, name: str, rows: int, readers: int = 1) -> Iterator[AnyArray]:
     where = f"{name} in {file.filename}"
     dataset = dataset_in(file, name, where)
+    shape = dataset.shape
     for first in range(0, shape[0], rows):
         with naming_damage(where):
             block = np.empty((min(rows, shape[0] - first), *shape[1:]), dataset.dtype)
@@ -424,23 +431,44 @@ def read_names(file: h5py.File, name: str, *, count: int | str = "count") -> lis
     Raises:
         BadInput: As `read_array` does, or if a name is longer than a kibibyte or not UTF-8.
     """
+    _expect_names(file, name, count)
+    return [text for block in name_blocks(file, name, rows=_NAMES) for text in block]
+
+
+def _expect_names(file: h5py.File, name: str, count: int | str = "count") -> None:
+    """Refuse what is not a list of names, of which `count` are expected; see `read_names`."""
     where = f"{name} in {file.filename}"
     with naming_damage(where):
         dataset = dataset_in(file, name, where)
         if not h5py.check_string_dtype(dataset.dtype):
             raise BadInput(f"{where} holds {dataset.dtype}, expected names: write them as texts.")
         expect_shape(where, dataset, (count,), hint="give one name per class")
-        if dataset.dtype.kind == "S":
-            names = read_array(file, name, dtype=np.bytes_, shape=(count,)).tolist()
-        else:
-            _expect_stored(where, dataset)
-            names = varying_texts(file.raw, dataset, most=_LONGEST_NAME)
-    try:
-        return [text.rstrip(b"\0").decode() for text in names]
-    except UnicodeDecodeError as error:
-        raise BadInput(
-            f"{where} hold {error.object!r}, expected UTF-8: write them again."
-        ) from error
+        _expect_stored(where, dataset)
+
+
+def name_blocks(file: h5py.File, name: str, *, rows: int) -> Iterator[list[str]]:
+    """A list of names in blocks of `rows`; see `read_names`.
+
+    Raises:
+        BadInput: As `read_names` does.
+    """
+    _expect_names(file, name)
+    where = f"{name} in {file.filename}"
+    dataset = dataset_in(file, name, where)
+    blocks: Iterator[list[bytes]]
+    if dataset.dtype.kind == "S":
+        blocks = (block.tolist() for block in _blocks(file, name, rows))
+    else:
+        blocks = varying_texts(file.raw, dataset, most=_LONGEST_NAME, rows=rows)
+    with naming_damage(where):
+        for block in blocks:
+            try:
+                names = [text.rstrip(b"\0").decode() for text in block]
+            except UnicodeDecodeError as error:
+                raise BadInput(
+                    f"{where} hold {error.object!r}, expected UTF-8: write them again."
+                ) from error
+            yield names
 
 
 def dataset_in(file: h5py.File, name: str, where: str) -> h5py.Dataset:

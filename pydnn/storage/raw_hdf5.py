@@ -13,7 +13,7 @@ import itertools
 import math
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO, NamedTuple, TypeAlias
 
 import h5py
@@ -274,6 +274,7 @@ def _unshuffled(content: _Content, item: int) -> _Content:
 
 _REFERENCE = 16
 _MOST_HEAP = 1 << 24  # bytes of one heap; HDF5's have 4096 unless a text is longer
+_MOST_KEPT = 1 << 22  # bytes of the heaps that are in memory at the same time
 
 
 class _File(NamedTuple):
@@ -294,13 +295,16 @@ def _number(raw: bytes, at: int, size: int) -> int:
     return int.from_bytes(raw[at : at + size], "little")
 
 
-def varying_texts(raw: BinaryIO, dataset: h5py.Dataset, *, most: int) -> list[bytes]:
-    """The texts of varying size in a one-dimensional data set.
+def varying_texts(
+    raw: BinaryIO, dataset: h5py.Dataset, *, most: int, rows: int
+) -> Iterator[list[bytes]]:
+    """The texts of varying size in a one-dimensional data set, in blocks.
 
     Args:
         raw: The open file.
         dataset: The data set.
         most: The largest number of bytes that a text may have.
+        rows: The number of texts of a block.
 
     Raises:
         Damage: If a text is longer, or its bytes contradict its header.
@@ -309,7 +313,14 @@ def varying_texts(raw: BinaryIO, dataset: h5py.Dataset, *, most: int) -> list[by
     if offset is None or dataset.id.get_storage_size() != dataset.size * _REFERENCE:
         raise Damage("its texts are not in one block")
     file = _File(raw, _superblock(raw, dataset.file.userblock_size)[0])
-    return list(_texts(file, _File(raw, 0).read(offset, dataset.size * _REFERENCE), most))
+    sizes = [min(rows, dataset.size - first) for first in range(0, dataset.size, rows)]
+    references = (
+        _File(raw, 0).read(offset + number * rows * _REFERENCE, size * _REFERENCE)
+        for number, size in enumerate(sizes)
+    )
+    texts = _texts(file, references, most)
+    for size in sizes:
+        yield list(itertools.islice(texts, size))
 
 
 def varying_attribute(
@@ -344,7 +355,7 @@ def varying_attribute(
             varying = parts[1][:1] == b"\x19" and parts[1][1:2] in (b"\x01", b"\x11")
             if not varying or len(references) < count * _REFERENCE:
                 raise Damage("it is not a text of varying size")
-            return list(_texts(file, references, most))
+            return list(_texts(file, [references], most))
     raise Damage("it is not in the file as h5py writes it")
 
 
@@ -383,28 +394,56 @@ def _messages(file: _File, address: int, *, kind: int) -> Iterator[bytes]:
             at += 8 + length
 
 
-def _texts(file: _File, references: bytes, most: int) -> Iterator[bytes]:
-    """The text of each reference. Each heap is read once, however many texts lie in it."""
-    heaps: dict[int, dict[int, bytes]] = {}
-    room = file.raw.seek(0, 2)
-    for start in range(0, len(references), _REFERENCE):
-        length, address, index = (
-            _number(references, start + at, size) for at, size in ((0, 4), (4, 8), (12, 4))
-        )
-        if length == 0:
-            yield b""
-            continue
-        if length > most:
-            raise Damage(f"a text claims {length} bytes, expected at most {most}")
-        if address not in heaps:
-            heaps[address], size = _heap(file, address)
-            room -= size
-            if room < 0:
-                raise Damage("the heaps of its texts overlap")
-        text = heaps[address].get(index)
-        if text is None or len(text) != length:
-            raise Damage(f"a text of {length} bytes is not in its heap")
-        yield text
+def _texts(file: _File, references: Iterable[bytes], most: int) -> Iterator[bytes]:
+    """The text of each reference, of which each block holds some."""
+    heaps = _Heaps(file)
+    for block in references:
+        for start in range(0, len(block), _REFERENCE):
+            length, address, index = (
+                _number(block, start + at, size) for at, size in ((0, 4), (4, 8), (12, 4))
+            )
+            if length == 0:
+                yield b""
+                continue
+            if length > most:
+                raise Damage(f"a text claims {length} bytes, expected at most {most}")
+            text = heaps.at(address).get(index)
+            if text is None or len(text) != length:
+                raise Damage(f"a text of {length} bytes is not in its heap")
+            yield text
+
+
+class _Heaps:
+    """The heaps of a file, of which the newest stay in memory.
+
+    A heap is read again if an older text lies in it. A stranger's file may ask for that with each
+    text; so once as many bytes have been read again as the file has, all heaps stay.
+    """
+
+    def __init__(self, file: _File) -> None:
+        self._file = file
+        self._kept: dict[int, tuple[dict[int, bytes], int]] = {}  # with the size of each
+        self._size = 0  # of those
+        self._known: set[int] = set()  # the addresses of all that were read
+        self._new = self._again = file.raw.seek(0, 2)  # bytes that may still be read
+
+    def at(self, address: int) -> dict[int, bytes]:
+        """The objects in the heap at an address, by number."""
+        if address in self._kept:
+            return self._kept[address][0]
+        objects, size = _heap(self._file, address)
+        if address in self._known:
+            self._again -= size
+        else:
+            self._new -= size
+            self._known.add(address)
+        if self._new < 0:
+            raise Damage("the heaps of its texts overlap")
+        while self._kept and self._size + size > _MOST_KEPT and self._again > 0:
+            self._size -= self._kept.pop(next(iter(self._kept)))[1]
+        self._kept[address] = objects, size
+        self._size += size
+        return objects
 
 
 def _heap(file: _File, address: int) -> tuple[dict[int, bytes], int]:

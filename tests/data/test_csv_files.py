@@ -2,6 +2,7 @@ import contextlib
 import csv
 import io
 import os
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -338,3 +339,51 @@ def test_a_large_file_is_read_to_the_same_bits_as_pandas(tmp_path):
     table = read_csv(path, header=True)
     for place in range(20):
         assert table.values[place].tobytes() == frame.iloc[:, place].to_numpy().tobytes()
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r", "\r\n"])
+@pytest.mark.parametrize("block", [8, 64, 1000])
+def test_a_line_that_is_too_long_is_refused_by_its_number(tmp_path, monkeypatch, ending, block):
+    monkeypatch.setattr(csv_files, "_LONGEST", 100)
+    monkeypatch.setattr(csv_files, "_BLOCK", block)
+    lines = ["a,b", "1,2", *["3,4"] * 30]
+    assert table_of(tmp_path, ending.join(lines)).rows == 31
+    lines[7] = "5," + "6" * 3000
+    with pytest.raises(BadInput, match=r"line 8 of .*t\.csv is longer than"):
+        table_of(tmp_path, ending.join(lines))
+
+
+def test_a_file_of_one_endless_line_is_refused_in_little_memory(tmp_path):
+    with (tmp_path / "t.csv").open("wb") as file:
+        for _ in range(40):
+            file.write(b"1," * (1 << 19))
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadInput, match=r"line 1 of .*is longer than 16\.0 MiB, expected"):
+            read_csv(tmp_path / "t.csv")
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_record_of_too_many_lines_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(csv_files, "_LONGEST", 100)
+    rows = '"a","b"\n' + '"x\ny","z"\n' * 30
+    assert table_of(tmp_path, rows).rows == 30
+    for text in (rows + '"' + "x\n" * 60 + '",1\n', '"' + "a\n" * 60 + '","b"\n1,2\n'):
+        with pytest.raises(BadInput, match=r"the record around line \d+ of .* is longer than"):
+            table_of(tmp_path, text)
+
+
+def test_millions_of_empty_names_are_refused_without_a_look_at_each(tmp_path, monkeypatch):
+    looked = []
+    is_number = csv_files._is_number
+    monkeypatch.setattr(
+        csv_files, "_is_number", lambda cell: looked.append(cell) or is_number(cell)
+    )
+    with pytest.raises(BadInput, match="column 1 has no name in line 1"):
+        table_of(tmp_path, "," * 10_000 + "\n" + "1," * 10_000 + "1\n")
+    assert len(looked) < 10
+    monkeypatch.setattr(csv_files, "_MOST_COLUMNS", 3)
+    with pytest.raises(BadInput, match=r"line 1 of .* has 4 cells, expected a table of at most 3"):
+        table_of(tmp_path, "1,2,3,4\n")

@@ -124,6 +124,36 @@ def test_frames_of_every_library_are_the_same_table(library):
     assert Table.of(frame).fingerprint == Table.of(MIXED).fingerprint
 
 
+@given(st.lists(st.none() | st.integers(-(2**40), 2**40), max_size=20), st.sampled_from("smun"))
+def test_times_are_the_texts_of_each(numbers, unit):
+    unit = {"s": "s", "m": "ms", "u": "us", "n": "ns"}[unit]
+    array = np.array([np.datetime64("NaT") if n is None else n for n in numbers], f"M8[{unit}]")
+    table = Table.of({"t": array})
+    assert table["t"].tolist() == [None if np.isnat(t) else str(t) for t in array]
+    assert table.columns[0].kind == "date"
+    assert list(table.columns[0].levels) == sorted({str(t) for t in array if not np.isnat(t)})
+
+
+@pytest.mark.parametrize("kind", ["null", "string", "bool_", "int64", "float32"])
+def test_columns_of_pyarrow_without_values_are_missing_numbers(kind):
+    pa = pytest.importorskip("pyarrow")
+    table = Table.of(pa.table({"a": pa.nulls(3, getattr(pa, kind)()), "b": [1, 2, 3]}))
+    assert table.columns == (Column("a"), Column("b"))
+    assert np.isnan(table["a"]).all()
+
+
+@pytest.mark.parametrize(
+    "values", [["x", None, "y"], [1, None, 2], [True, None, False], [1.5, None, 2.5]]
+)
+def test_a_dictionary_of_pyarrow_is_the_column_that_it_encodes(values):
+    pa = pytest.importorskip("pyarrow")
+    plain = pa.array(values)
+    different = pa.array([value for value in values if value is not None])
+    places = pa.array([None if v is None else different.to_pylist().index(v) for v in values])
+    encoded = pa.DictionaryArray.from_arrays(places, different)
+    assert Table.of(pa.table({"a": encoded})) == Table.of(pa.table({"a": plain}))
+
+
 def test_columns_of_pyarrow_of_every_type_are_read():
     pyarrow = pytest.importorskip("pyarrow")
     columns = {

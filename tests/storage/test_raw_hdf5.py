@@ -1,4 +1,5 @@
 import io
+import itertools
 import os
 import zlib
 
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pydnn import BadInput
+from pydnn.storage import raw_hdf5
 from pydnn.storage.hdf5 import (
     hdf5_in,
+    name_blocks,
     open_hdf5,
     read_array,
     read_blocks,
@@ -265,3 +268,34 @@ def test_heaps_that_lie_in_one_another_are_refused(tmp_path):
     first = heap(4 * MIB, (1, b"ab"))
     path = pointing(path, range(0, 40_000, 40), first * 1000 + bytes(5 * MIB))
     assert "the heaps of its texts overlap" in refusal(path, names)
+
+
+def test_texts_are_read_in_blocks_with_few_heaps_in_memory(tmp_path, monkeypatch):
+    heaps = [heap(4096, (1, f"{number:02}".encode())).ljust(4096, b"\0") for number in range(30)]
+    path = pointing(
+        tmp_path / "a.h5", [4096 * (n // 2) for n in range(60)], b"".join(map(bytes, heaps))
+    )
+    texts = [f"{n // 2:02}" for n in range(60)]
+    with h5py.File(tmp_path / "fixed.h5", "w") as file:
+        file["names"] = np.array(texts, "S2")
+    sizes = []
+    heap_at = raw_hdf5._heap
+    monkeypatch.setattr(raw_hdf5, "_MOST_KEPT", 5000)
+    monkeypatch.setattr(raw_hdf5, "_heap", lambda *a: sizes.append(4096) or heap_at(*a))
+    for one in (path, tmp_path / "fixed.h5"):
+        with open_hdf5(one) as file:
+            blocks = list(name_blocks(file, "names", rows=7))
+            assert [len(block) for block in blocks] == [7] * 8 + [4]
+            assert list(itertools.chain(*blocks)) == texts
+    assert len(sizes) == 30
+
+
+def test_heaps_are_read_again_at_most_as_often_as_the_file_is_long(tmp_path, monkeypatch):
+    monkeypatch.setattr(raw_hdf5, "_MOST_KEPT", 0)
+    heaps = heap(4096, (1, b"ab")).ljust(4096, b"\0") * 2
+    path = pointing(tmp_path / "a.h5", [0, 4096] * 500, heaps)
+    reads = []
+    heap_at = raw_hdf5._heap
+    monkeypatch.setattr(raw_hdf5, "_heap", lambda *a: reads.append(a[1]) or heap_at(*a))
+    assert set(names(path)) == {"ab"}
+    assert len(reads) <= 4 + path.stat().st_size // 4096
