@@ -27,6 +27,7 @@ __all__ = [
     "compilable",
     "engine_for",
     "engine_in_use",
+    "expression_of",
     "give_up",
     "in_use",
     "is_compilable",
@@ -63,7 +64,7 @@ _chosen: str | None = None  # None: what the environment variable says
 _Function = TypeVar("_Function", bound=Callable[..., object])
 
 
-def compilable(function: _Function) -> _Function:
+def compilable(function: _Function, *, means: Callable[..., object] | None = None) -> _Function:
     """Declare that a function of arrays may be compiled into one loop over their numbers.
 
     It must be an expression of NumPy's functions that IEEE 754 rounds exactly (`+ - * /`, `sqrt`,
@@ -73,18 +74,28 @@ def compilable(function: _Function) -> _Function:
     operations in the same order, so every bit is equal. A function that does anything else, such as
     asking for the size of an array, stays with NumPy.
 
+    Args:
+        function: The function.
+        means: The expression that `function` computes for arrays of 64 KiB and more, where it takes
+            other ways to be fast with NumPy; by default `function` is the expression itself.
+
     Example:
         >>> @compilable
         ... def slope(dA, A):
         ...     return dA * (1 - A * A)
     """
-    vars(function)[_COMPILABLE] = True
+    vars(function)[_COMPILABLE] = means or function
     return function
+
+
+def expression_of(function: Callable[..., object]) -> Callable[..., object] | None:
+    """Return the expression to compile for a function; None if it is not `compilable`."""
+    return getattr(function, _COMPILABLE, None)
 
 
 def is_compilable(function: Callable[..., object]) -> bool:
     """Return whether a function is declared to be `compilable`."""
-    return getattr(function, _COMPILABLE, False)
+    return hasattr(function, _COMPILABLE)
 
 
 _COMPILABLE = "_pydnn_compilable"

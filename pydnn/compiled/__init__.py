@@ -3,6 +3,6 @@
 Nothing outside this package imports it, except `pydnn.engines` once a user chooses it.
 """
 
-from pydnn.compiled import passes, portable
+from pydnn.compiled import layers, passes, portable
 
-__all__ = ["passes", "portable"]
+__all__ = ["layers", "passes", "portable"]

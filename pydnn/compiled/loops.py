@@ -15,7 +15,7 @@ from pydnn.numerics import threads
 from pydnn.numerics.memory import empty
 from pydnn.records import AnyArray, AnyDType, FloatArray
 
-__all__ = ["Loop", "fill", "loop_of", "run"]
+__all__ = ["Loop", "fill", "loop_of", "run", "to_read"]
 
 
 @attrs.frozen
@@ -105,6 +105,15 @@ def run(
     return made
 
 
+def to_read(array: AnyArray) -> AnyArray:
+    """Return the array, or a read-only view if it can be written to."""
+    if not array.flags.writeable:
+        return array
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 def fill(
     loop: Loop,
     numbers: Sequence[float],
@@ -112,7 +121,9 @@ def fill(
     results: Sequence[FloatArray],
 ) -> None:
     """Fill the vectors `results`, which share no memory with the operands."""
-    compiled, values, vectors = loop.compiled, (*numbers, *loop.constants), (*operands, *results)
+    compiled, values = loop.compiled, (*numbers, *loop.constants)
+    # Read-only, since numba would compile the loop once more for arrays that can be written to.
+    vectors = (*map(to_read, operands), *results)
     if vectors[-1].nbytes < threads.WORTH_A_THREAD:
         compiled(*values, *vectors)
         return

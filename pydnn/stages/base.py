@@ -10,6 +10,7 @@ import numpy as np
 
 from pydnn.checks import BadInput
 from pydnn.descriptions.parts import DescribedPart
+from pydnn.engines import in_use
 from pydnn.keys import Key
 from pydnn.numerics import Numerics, fast
 from pydnn.numerics.underflow import bare, belongs, ignoring_in
@@ -284,17 +285,28 @@ def elementwise(
         params: tuple[()], Z: FloatArray, context: Context
     ) -> tuple[FloatArray, ElementwiseCache]:
         numerics = context.numerics
-        A = _own(forward(Z, numerics), Z)
+        made = None
+        if in_use.forms is not None:
+            made = in_use.forms.layers.activated(forward, (Z,), numerics)
+        A = _own(forward(Z, numerics), Z) if made is None else made
         return A, _cache(readonly(Z), A, numerics)
 
     def stage_backward(
         params: tuple[()], cache: ElementwiseCache, dA: FloatArray
     ) -> tuple[FloatArray, tuple[()]]:
-        return _own(backward(dA, cache.Z, cache.A, cache.numerics), dA), NO_PARAMS
+        return pulled_back(cache, dA), NO_PARAMS
 
     def stage_backward_into(
         params: tuple[()], cache: ElementwiseCache, dA: FloatArray, out: Views, needs_dA_prev: bool
     ) -> FloatArray:
+        return pulled_back(cache, dA)
+
+    def pulled_back(cache: ElementwiseCache, dA: FloatArray) -> FloatArray:
+        if in_use.forms is not None:
+            operands = (dA, cache.Z, cache.A)
+            made = in_use.forms.layers.activated(backward, operands, cache.numerics)
+            if made is not None:
+                return made  # type: ignore[no-any-return]
         return _own(backward(dA, cache.Z, cache.A, cache.numerics), dA)
 
     def onnx(params: tuple[()], Z: Value, statistics: Tree) -> Value:
