@@ -11,7 +11,7 @@ import attrs
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from pydnn.checks import BadInput, BadRow, expect_shape
+from pydnn.checks import BadInput, BadRow, expect_shape, shown
 from pydnn.sequences import expect_lengths
 
 __all__ = [
@@ -23,7 +23,9 @@ __all__ = [
     "Fields",
     "FloatArray",
     "IntArray",
+    "RowNumbers",
     "Unchanging",
+    "are_numbers",
     "arrays",
     "as_array",
     "as_dtype",
@@ -36,6 +38,7 @@ __all__ = [
     "freeze",
     "keep_readonly",
     "maker_of",
+    "numbers_of_rows",
     "readonly",
     "scalar",
 ]
@@ -44,6 +47,7 @@ FloatArray: TypeAlias = NDArray[np.floating[Any]]
 IntArray: TypeAlias = NDArray[np.int64]
 AnyArray: TypeAlias = NDArray[np.generic]  # entries of any kind
 AnyDType: TypeAlias = np.dtype[np.generic]
+RowNumbers: TypeAlias = NDArray[np.uint32] | NDArray[np.int64]
 Fields: TypeAlias = "list[attrs.Attribute[Any]]"  # the fields of an attrs class
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 _Result = TypeVar("_Result")
@@ -475,12 +479,22 @@ class Batch:
     def take(self, which: slice | IntArray) -> Batch:
         """Some examples, by a slice or by their numbers.
 
+        Raises:
+            BadInput: If there are no such examples.
+
         Example:
             >>> nn.Batch([[5.0, 6.0, 7.0]], [[0, 1, 1]]).take(np.array([2, 0])).X
             array([[7., 5.]])
         """
+        rows: slice | RowNumbers = which
+        if not isinstance(which, slice) and not are_numbers(which):
+            rows = numbers_of_rows(which, self.count)
         arrays = (self.X, self.Y, self.weights, self.lengths)
-        X, Y, weights, lengths = (None if a is None else _taken(a, which) for a in arrays)
+        try:
+            X, Y, weights, lengths = (None if a is None else _taken(a, rows) for a in arrays)
+        except IndexError:  # so that batches, whose numbers are right, are not searched for it
+            numbers_of_rows(rows, self.count)
+            raise
         batch: Batch = _batch(X, Y, weights, lengths)
         return batch
 
@@ -531,7 +545,41 @@ class Batch:
 _batch = maker_of(Batch)  # without checks, because examples of a batch form a batch
 
 
-def _taken(array: NDArray[_Scalar], which: slice | IntArray) -> NDArray[_Scalar]:
+def numbers_of_rows(which: object, count: int) -> RowNumbers:
+    """The numbers of some of `count` rows.
+
+    Raises:
+        BadInput: If they are not whole numbers from 0 to `count` - 1, in one axis.
+
+    Example:
+        >>> numbers_of_rows([2, 0], 3)
+        array([2, 0])
+    """
+    try:
+        numbers = np.asarray(which)
+    except ValueError:  # lists of several lengths
+        numbers = np.empty(())
+    if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
+        what = f"{numbers.dtype} {numbers.shape}" if numbers.ndim else shown(which)[:60]
+        raise BadInput(
+            f"rows are {what}, expected a slice or a list of whole numbers: give the "
+            "numbers of the rows, from 0 on."
+        )
+    if not (inside := (numbers >= 0) & (numbers < count)).all():
+        raise BadInput(
+            f"rows hold {numbers[np.argmin(inside)]}, expected numbers from 0 to {count - 1}: "
+            "leave it out."
+        )
+    # Those of 32 bits stay so, because there may be as many as rows.
+    return numbers if numbers.dtype == np.uint32 else numbers.astype(np.int64, copy=False)
+
+
+def are_numbers(which: object) -> bool:
+    """Whether `which` is an array of whole numbers of one axis, of which no copy is needed."""
+    return isinstance(which, np.ndarray) and which.dtype.kind in "iu" and which.ndim == 1
+
+
+def _taken(array: NDArray[_Scalar], which: slice | RowNumbers) -> NDArray[_Scalar]:
     if isinstance(which, slice):
         return array[..., which]
     # Each example is contiguous in this memory order, so rows of examples copy faster.

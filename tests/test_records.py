@@ -215,3 +215,27 @@ def test_every_record_of_the_package_that_holds_arrays_keeps_them_read_only():
                 if holds and cls.__reduce__ is object.__reduce__:
                     missing.append(cls.__name__)
     assert set(missing) <= exempt
+
+
+WRONG_ROWS = {
+    "beyond the end": (np.array([0, 3]), "rows hold 3, expected numbers from 0 to 2"),
+    "a list": ([0, 5], "rows hold 5, expected numbers from 0 to 2"),
+    "before the start": (np.array([-9]), "rows hold -9, expected numbers from 0 to 2"),
+    "fractions": (np.array([0.5]), "rows are float64 (1,), expected a slice or a list of whole"),
+    "truth values": (np.array([True, False, True]), "rows are bool (3,), expected a slice"),
+    "two axes": (np.array([[0, 1]]), "rows are int64 (1, 2), expected a slice"),
+    "one number": (1, "rows are 1, expected a slice"),
+    "several lengths": ([[0], [1, 2]], "rows are [[0], [1, 2]], expected a slice"),
+}
+
+
+@pytest.mark.parametrize(("rows", "message"), WRONG_ROWS.values(), ids=WRONG_ROWS)
+@pytest.mark.parametrize("order", ["examples first", "examples last"])
+def test_rows_that_are_not_in_a_batch_are_refused(rows, message, order):
+    X = np.ones((2, 3)) if order == "examples last" else np.ones((3, 2)).T
+    batch = Batch(X, np.ones((1, 3)), np.ones((1, 3)))
+    for take in (batch.take, batch.only):
+        with pytest.raises(BadInput) as refused:
+            take(rows)
+        assert message in str(refused.value)
+    assert batch.take([2, 0]).count == batch.take(np.array([2, 0], np.uint32)).count == 2

@@ -13,27 +13,28 @@ from typing import Any, Self
 
 import attrs
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
-from pydnn.checks import BadInput, BadRow, expect_same_size, shown
+from pydnn.checks import BadInput, BadRow, expect_same_size
 from pydnn.data.conversions import plain_conversion
 from pydnn.records import (
     AnyArray,
     AnyDType,
     Batch,
     FloatArray,
+    RowNumbers,
+    are_numbers,
     as_dtype,
     as_tuple,
     block_size,
     examples_last,
     freeze,
+    numbers_of_rows,
 )
 from pydnn.storage.chunked import ChunkedArray
 from pydnn.storage.mapped import StoredArray
 
-__all__ = ["Rows", "Stored", "StoredArray", "StoredColumns", "as_floats", "numbers_of_rows"]
-
-Rows = NDArray[np.uint32] | NDArray[np.int64]  # numbers of rows
+__all__ = ["RowNumbers", "Stored", "StoredArray", "StoredColumns", "as_floats"]
 
 
 def as_floats(rows: AnyArray, dtype: DTypeLike) -> FloatArray:
@@ -94,42 +95,13 @@ class StoredColumns:
         """The file."""
         return self.array.path
 
-    def take(self, which: slice | Rows) -> AnyArray:
+    def take(self, which: slice | RowNumbers) -> AnyArray:
         """Some rows of the columns, by a slice or by their numbers."""
         return self.array.take(which)[:, self.places]
 
     def select(self, numbers: Iterable[int]) -> StoredColumns:
         """Those of the columns that have these numbers, in this order."""
         return StoredColumns(self.array, [self.places[number] for number in numbers])
-
-
-def numbers_of_rows(which: object, count: int) -> Rows:
-    """The numbers of some of `count` rows.
-
-    Raises:
-        BadInput: If they are not whole numbers from 0 to `count` - 1, in one axis.
-
-    Example:
-        >>> numbers_of_rows([2, 0], 3)
-        array([2, 0])
-    """
-    try:
-        numbers = np.asarray(which)
-    except ValueError:  # lists of several lengths
-        numbers = np.empty(())
-    if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
-        what = f"{numbers.dtype} {numbers.shape}" if numbers.ndim else shown(which)[:60]
-        raise BadInput(
-            f"rows are {what}, expected a slice or a list of whole numbers: give the "
-            "numbers of the rows, from 0 on."
-        )
-    if not (inside := (numbers >= 0) & (numbers < count)).all():
-        raise BadInput(
-            f"rows hold {numbers[np.argmin(inside)]}, expected numbers from 0 to {count - 1}: "
-            "leave it out."
-        )
-    # Those of 32 bits stay so, because there may be as many as rows.
-    return numbers if numbers.dtype == np.uint32 else numbers.astype(np.int64, copy=False)
 
 
 InFile = StoredArray | StoredColumns | ChunkedArray  # a table that stays in its file
@@ -179,7 +151,7 @@ class Stored:
     weights: InFile | AnyArray | None = attrs.field(default=None, eq=_by_value)
     lengths: InFile | AnyArray | None = attrs.field(default=None, eq=_by_value)
     dtype: AnyDType = attrs.field(default=np.dtype(np.float64), converter=as_dtype)
-    only_rows: Rows | None = attrs.field(default=None, repr=False, eq=_by_value)
+    only_rows: RowNumbers | None = attrs.field(default=None, repr=False, eq=_by_value)
     through: tuple[Callable[[Batch], Batch], ...] = attrs.field(default=(), repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -226,14 +198,14 @@ class Stored:
         array = array.array if isinstance(array, StoredColumns) else array
         return f" in {array.path}" if isinstance(array, StoredArray | ChunkedArray) else ""
 
-    def take(self, which: slice | Rows) -> Batch:
+    def take(self, which: slice | RowNumbers) -> Batch:
         """Some examples as a batch in memory, by a slice or by their numbers.
 
         Raises:
             BadInput: If there are no such examples, or the file has changed so that it no longer
                 holds them.
         """
-        if not isinstance(which, slice) and not _are_numbers(which):
+        if not isinstance(which, slice) and not are_numbers(which):
             which = numbers_of_rows(which, self.count)
         try:
             batch = self._gathered(which if self.only_rows is None else self.only_rows[which])
@@ -244,7 +216,7 @@ class Stored:
             batch = function(batch)
         return batch
 
-    def _gathered(self, rows: slice | Rows) -> Batch:
+    def _gathered(self, rows: slice | RowNumbers) -> Batch:
         """Some rows of the arrays as a batch, before any function is applied."""
         X, Y = (self._columns(_taken(array, rows)) for array in (self.X, self.Y))
         weights = None if self.weights is None else self._columns(_taken(self.weights, rows))
@@ -294,7 +266,7 @@ class Stored:
         # Lengths are at most as many as X has steps.
         return {"X": np.empty((self.X.shape[0], *self.X.shape[1:2], 0))}
 
-    def only(self, which: Rows) -> Self:
+    def only(self, which: RowNumbers) -> Self:
         """The examples of these numbers, in this order.
 
         Raises:
@@ -336,17 +308,13 @@ class Stored:
         return self.take(slice(None))
 
 
-def _are_numbers(which: object) -> bool:
-    return isinstance(which, np.ndarray) and which.dtype.kind in "iu" and which.ndim == 1
-
-
-def _taken(array: InFile | AnyArray, which: slice | Rows) -> AnyArray:
+def _taken(array: InFile | AnyArray, which: slice | RowNumbers) -> AnyArray:
     if isinstance(array, InFile):
         return array.take(which)
     return array[which] if isinstance(which, slice) else array.take(which, axis=0)
 
 
-def _compact(rows: Rows, m: int) -> Rows:
+def _compact(rows: RowNumbers, m: int) -> RowNumbers:
     """Numbers of rows, of m in all, in 32 bits if they fit, which halves the memory."""
     if m > 1 << 32 or rows.dtype == np.uint32:
         return rows

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydnn.checks import AnyPath, BadInput, path_of, printable
-from pydnn.data.stored import Rows, Stored, StoredColumns, as_floats, numbers_of_rows
+from pydnn.data.stored import Stored, StoredColumns, as_floats
 from pydnn.data.tables import (
     BOOLEAN,
     DATE,
@@ -38,8 +38,18 @@ from pydnn.data.tables import (
     Table,
     TableBatch,
     TableExamples,
+    described,
 )
-from pydnn.records import AnyArray, AnyDType, FloatArray, block_size, freeze
+from pydnn.fingerprints import Fingerprint
+from pydnn.records import (
+    AnyArray,
+    AnyDType,
+    FloatArray,
+    RowNumbers,
+    block_size,
+    freeze,
+    numbers_of_rows,
+)
 from pydnn.storage.contiguous import Blocks, write_contiguous
 from pydnn.storage.files import RESTORE, spool_beside, writing
 from pydnn.storage.hdf5 import open_hdf5, read_array, read_text
@@ -58,6 +68,7 @@ __all__ = [
 FORMAT = "pydnn table 1"
 _ANY_FORMAT = "pydnn table "
 _MOST_TEXT = 1 << 24  # bytes of all names and levels, which each process has in memory
+_MOST_HASHED = 1 << 28  # bytes of columns that are in memory at a time for a fingerprint
 _CODED = (TEXT, DATE)  # kinds whose values are positions in the levels of their column
 
 
@@ -242,7 +253,7 @@ class _SideBySide:
         """The file of the first array."""
         return self.parts[0].path
 
-    def take(self, which: slice | Rows) -> AnyArray:
+    def take(self, which: slice | RowNumbers) -> AnyArray:
         """Some rows of the columns as float64, by a slice or by their numbers."""
         return np.hstack([as_floats(part.take(which), np.float64) for part in self.parts])
 
@@ -293,6 +304,25 @@ class StoredTable(NamedColumns):
     def nbytes(self) -> int:
         """The number of bytes of its values as a `Table` in memory."""
         return self.rows * len(self.columns) * np.dtype(np.float64).itemsize
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of names and values, which is that of the same table in memory.
+
+        It covers the values column by column, while the file holds them row by row; so a table of
+        more than 256 MiB is read more than once.
+        """
+        digest = Fingerprint(nan=True)
+        for name, array in described(self.columns).items():
+            digest.begin(name, array.dtype, array.shape)
+            digest.add(array)
+        digest.begin("values", np.dtype(np.float64), (len(self.columns), self.rows))
+        together = max(1, _MOST_HASHED // max(1, 8 * self.rows))
+        for start in range(0, len(self.columns), together):
+            part = self.select(self.names[start : start + together])
+            for block in part.blocks() if together == 1 else [part.in_memory()]:
+                digest.add(block.values)
+        return digest.sha256
 
     def facts(self, place: int) -> Facts:
         """Where values of a column are missing or infinite."""
@@ -405,7 +435,7 @@ class StoredTableBatch(Stored, TableExamples):
     targets: tuple[Column, ...] = attrs.field(default=(), kw_only=True)
     apart: tuple[str, ...] = attrs.field(default=(), kw_only=True)
 
-    def _gathered(self, rows: slice | Rows) -> TableBatch:
+    def _gathered(self, rows: slice | RowNumbers) -> TableBatch:
         batch = super()._gathered(rows)
         where = str(self.path)
         expect_places(where, self.features, batch.X)
@@ -610,7 +640,7 @@ class _Coder:
 
 
 class _Spooled:
-    """Rows in a temporary file, until it is known what their codes mean."""
+    """RowNumbers in a temporary file, until it is known what their codes mean."""
 
     def __init__(self, path: Path, spool: BinaryIO) -> None:
         self.rows = self._width = 0

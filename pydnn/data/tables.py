@@ -21,7 +21,16 @@ from numpy.typing import NDArray
 
 from pydnn.checks import BadInput, expect_known, expect_shape
 from pydnn.fingerprints import fingerprint
-from pydnn.records import AnyArray, Batch, FloatArray, IntArray, arrays, as_array, freeze
+from pydnn.records import (
+    AnyArray,
+    Batch,
+    FloatArray,
+    IntArray,
+    arrays,
+    as_array,
+    freeze,
+    numbers_of_rows,
+)
 from pydnn.tables import html_table
 
 __all__ = [
@@ -325,8 +334,16 @@ class Table(NamedColumns):
         return Table([self.columns[place] for place in places], freeze(self.values[places]))
 
     def take(self, rows: slice | NDArray[np.generic] | Sequence[int]) -> Table:
-        """Select rows by their numbers from 0 on, or by a truth value for each row."""
-        return Table(self.columns, freeze(self.values[:, rows]))
+        """Select rows by their numbers from 0 on, or by a truth value for each row.
+
+        Raises:
+            BadInput: If there are no such rows.
+        """
+        try:
+            return Table(self.columns, freeze(self.values[:, rows]))
+        except (IndexError, ValueError):  # the latter for lists of several lengths
+            numbers_of_rows(rows, self.rows)
+            raise
 
     def facts(self, place: int) -> Facts:
         """Where values of a column are missing or infinite."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pydnn.checks import BadInput
 from pydnn.data import Table, read_table, store_table
+from pydnn.data import stored_tables as module
 from pydnn.data.stored_tables import open_stored_table
 from pydnn.storage.hdf5 import write_hdf5
 
@@ -363,3 +364,16 @@ def test_an_hdf5_file_with_another_format_still_has_columns(tmp_path):
         file.attrs["format"] = "mine"
         file["x"] = [1.0, 2.0]
     assert read_table(tmp_path / "a.h5").names == ("x",)
+
+
+@pytest.mark.parametrize("most", [1, 100, 1 << 28])
+def test_the_fingerprint_is_that_of_the_table_in_memory(tmp_path, monkeypatch, most):
+    monkeypatch.setattr(module, "_MOST_HASHED", most)
+    monkeypatch.setattr(module, "block_size", lambda shape: 2)
+    table = Table.of(
+        {"a": [1.5, None, -0.0, 4.0, 9.0], "b": ["x", "y", None, "x", "x"], "c": [1, 2, 3, 4, 5]}
+    )
+    store_table(tmp_path / "t.h5", [table])
+    stored = open_stored_table(tmp_path / "t.h5")
+    assert stored.fingerprint == table.fingerprint
+    assert stored.select(["c", "a"]).fingerprint == table.select(["c", "a"]).fingerprint

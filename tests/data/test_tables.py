@@ -281,3 +281,20 @@ def test_a_second_table_gets_the_order_of_the_first():
         Table.of({k: v for k, v in MIXED.items() if k != "new"}).examples("price").like(first)
     with pytest.raises(BadInput, match=r"column 'more' is not in the training table"):
         Table.of(MIXED | {"more": [1, 2, 3]}).examples("price").like(first)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([0, 7], "rows hold 7, expected numbers from 0 to 2"),
+        ([0.5], "rows are float64 (1,), expected a slice or a list of whole numbers"),
+        ([True, False], "rows are bool (2,), expected a slice"),
+        ([[0], [1, 2]], "rows are [[0], [1, 2]], expected a slice"),
+    ],
+)
+def test_rows_that_are_not_in_a_table_are_refused(rows, message):
+    table = Table.of({"a": [1, 2, 3]})
+    with pytest.raises(BadInput) as refused:
+        table.take(rows)
+    assert message in str(refused.value)
+    assert table.take([True, False, True]) == table.take([0, 2])
