@@ -33,7 +33,8 @@ __all__ = [
 ]
 
 _MOST_OF_A_LINE = 10_000  # characters
-_MOST_OF_A_CELL = 500
+_MOST_OF_A_CELL = 80  # which all cells of its column get; in the last column a line may be longer
+_MOST_OF_A_LAST_CELL = 500
 
 
 class ReaderGone(BrokenPipeError):  # noqa: N818
@@ -61,7 +62,12 @@ def say_table(rows: Iterable[Sequence[object]], *, align: str) -> None:
     Raises:
         ReaderGone: If nobody reads the results any more.
     """
-    table = [[printable(cell, most=_MOST_OF_A_CELL) for cell in row] for row in rows]
+    mosts = [_MOST_OF_A_CELL] * (len(align) - 1) + [_MOST_OF_A_LAST_CELL]
+    if align.endswith(">"):
+        mosts[-1] = _MOST_OF_A_CELL
+    table = [
+        [printable(cell, most=most) for cell, most in zip(row, mosts, strict=True)] for row in rows
+    ]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
         cells = (f"{c:{a}{w}}" for c, a, w in zip(row, align, widths, strict=True))

@@ -14,7 +14,7 @@ import attrs
 import toolz
 
 from pydnn import plots
-from pydnn.checks import BadInput, Json, expect_count, expect_known, fixed, path_of
+from pydnn.checks import BadInput, Json, expect_count, expect_known, fixed, path_of, printable
 from pydnn.cli.output import complain, say, say_json
 from pydnn.cli.recipe_options import add_recipe_options, recipe_for_data, recipe_of, typed
 from pydnn.cli.run_options import Commands, add_mapped_option, option_group
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_to"]
 
+_MOST_OF_A_SETTING = 100  # characters, to which all lines of the table are filled up
 _RATE, _STRENGTH = "optimizer.learning_rate", "penalties.strength"
 
 
@@ -282,7 +283,10 @@ def _spreads(result: SweepResult) -> dict[str, Spread]:
 
 def _table(result: SweepResult) -> Iterator[str]:
     """One line for each score of each setting, under a heading."""
-    settings = [(_setting(own.outcomes[0].setting), own) for own in result.by_setting]
+    settings = [
+        (printable(_setting(own.outcomes[0].setting), most=_MOST_OF_A_SETTING), own)
+        for own in result.by_setting
+    ]
     wide = max([len(name) for name, _ in settings])
     gap = wide + 2 if wide else 0
     yield (" " * gap + f"{'':20}{'mean':>12}{'deviation':>12}{'min':>12}{'max':>12}{'count':>7}")

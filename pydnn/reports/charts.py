@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pydnn.records import FloatArray, freeze, keep_readonly
 from pydnn.reports.markup import Markup, element, joined
+from pydnn.reports.words import short
 
 __all__ = [
     "STYLES",
@@ -66,14 +67,14 @@ class Series:
     """A curve: its name, and the numbers y at the places x, in order.
 
     Attributes:
-        name: The name in the legend.
+        name: The name in the legend; a long one loses its middle.
         x: The places (n,).
         y: The numbers (n,); those that are infinite or NaN leave a gap.
         low: The lower edge of a band around the curve (n,); None for no band.
         high: The upper edge.
     """
 
-    name: str
+    name: str = attrs.field(converter=short)
     x: FloatArray = attrs.field(converter=_floats)
     y: FloatArray = attrs.field(converter=_floats)
     low: FloatArray | None = attrs.field(default=None, converter=_maybe_floats)
@@ -616,7 +617,7 @@ def table(
         element("tbody", *body),
     )
     # A region that can be scrolled must be reachable with the keyboard, and then it needs a name.
-    name = caption or " and ".join(str(cell) for cell in head[:2] if str(cell))
+    name = caption or " and ".join(short(cell) for cell in head[:2] if str(cell))
     return scrolling(inner, name, caption)
 
 

@@ -27,6 +27,7 @@ from pydnn.reports.charts import (
 )
 from pydnn.reports.markup import Markup, element
 from pydnn.reports.pictures import picture
+from pydnn.reports.words import short
 from pydnn.sequences import columns_with_labels, labels_of_steps
 
 __all__ = ["Judged", "judged", "judgment", "mistakes"]
@@ -34,6 +35,8 @@ __all__ = ["Judged", "judged", "judgment", "mistakes"]
 _MOST_JUDGED = 20_000  # examples
 _MOST_CLASSES = 20  # whose confusion people read
 _SHOWN = 12  # mistakes
+_LONGEST_NAME = 40  # characters of a class
+_LONGEST_CELL = 120  # characters of a table's value
 _CURVE = 200  # points of a curve
 
 
@@ -102,6 +105,7 @@ def judged(model: Model, data: DataSet | Examples) -> Judged:
         example_of = labels_of_steps(each, P.shape, batch.lengths)[0]
     P, Y = columns_with_labels(P, Y, batch.lengths)
     names = names_of(model, task, len(P))
+    names = names and tuple(short(name, _LONGEST_NAME) for name in names)
     return Judged(part, task, batch, P, Y, names, examples.count, example_of)
 
 
@@ -261,7 +265,7 @@ def mistakes(
         values = predictions.batch.table.take(np.array(worst))
         cells = [values.texts(name) for name in values.names]
         rows = [
-            [str(i), _verdict(predictions, i), *(c[k] or "" for c in cells)]
+            [str(i), _verdict(predictions, i), *(short(c[k] or "", _LONGEST_CELL) for c in cells)]
             for k, i in enumerate(worst)
         ]
         yield table(["row", "verdict", *values.names], rows, texts=2)

@@ -10,13 +10,20 @@ import html
 import re
 from collections.abc import Iterable
 
-from pydnn.checks import BadInput, printable
+from pydnn.checks import BadInput
+from pydnn.reports.words import short
 
 __all__ = ["Markup", "element", "joined"]
 
-_MOST = 2_000  # characters of one text
-_BESIDE_OTHERS = 400  # of a text that would push others away, as in a cell, a legend or a heading
-_ALONE = frozenset({"p", "code"})
+# Characters of one text in an element. A name of a stranger may be long, and a heading, a legend or
+# the head of a column must stay readable. Code is for copying, so it stays as it is.
+_MOST = 2_000
+_MOST_OF = {
+    **dict.fromkeys(("th", "text", "summary"), 60),
+    **dict.fromkeys(("h1", "title", "figcaption", "li", "span"), 120),
+    "td": 400,
+    **dict.fromkeys(("code", "pre"), 1 << 20),
+}
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 _VOID = frozenset({"meta", "br", "img", "col", "hr"})  # which have no end tag in HTML
 
@@ -33,8 +40,8 @@ def element(tag: str, *children: object, **attributes: object) -> Markup:
     Args:
         tag: The name of the element, e.g. "td".
         children: `Markup` stays as it is; anything else becomes text, is escaped, and loses its
-            middle if it is longer than 2,000 characters, or 400 outside of paragraphs and
-            code. None is left out.
+            middle if it is long: a heading after 120 characters, a cell of a table after 400, a
+            paragraph after 2,000, code never. None is left out.
         attributes: The attributes by name, with "_" for "-" and a last "_" left out, e.g. `class_`.
             None and False are left out; True is an attribute without a value.
 
@@ -53,7 +60,7 @@ def element(tag: str, *children: object, **attributes: object) -> Markup:
         parts.append(f" {name}" if value is True else f' {name}="{_escaped(value)}"')
     parts.append(">")
     if tag not in _VOID:
-        most = _MOST if tag in _ALONE else _BESIDE_OTHERS
+        most = _MOST_OF.get(tag, _MOST)
         parts += [_escaped(child, most) for child in children if child is not None]
         parts.append(f"</{tag}>")
     return Markup("".join(parts))
@@ -72,8 +79,9 @@ def joined(parts: Iterable[object], between: str = "") -> Markup:
 def _escaped(part: object, most: int = _MOST) -> str:
     if isinstance(part, Markup):
         return part
-    lines = str(part).split("\n") if "\n" in str(part) else [part]
-    return html.escape("\n".join(printable(line, most=most) for line in lines))
+    text = str(part)
+    lines = text.split("\n") if most > _MOST else [text]  # of code
+    return html.escape("\n".join(short(line, most) for line in lines))
 
 
 def _named(name: str) -> str:

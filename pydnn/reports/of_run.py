@@ -11,7 +11,6 @@ import numpy as np
 
 from pydnn.checks import BadInput
 from pydnn.data import DataSet
-from pydnn.descriptions.text import write_description
 from pydnn.jobs.job import Job, prepare
 from pydnn.jobs.model import Model, load_model, model_of
 from pydnn.recipes.layouts import layers_of
@@ -23,7 +22,7 @@ from pydnn.reports.judging import Judged, judged, judgment, mistakes
 from pydnn.reports.markup import Markup, element
 from pydnn.reports.page import Section, page
 from pydnn.reports.record import recorded, what_is_verified
-from pydnn.reports.words import capital, words_for
+from pydnn.reports.words import capital, short, value_in_words, words_for
 from pydnn.runs.inspect import Tensor, look_into_steps, summary_of
 from pydnn.runs.run import Run
 from pydnn.storage.run_files import MODEL_FILE
@@ -73,7 +72,7 @@ def report_of_run(run: Run) -> str:
         _sentence(run, known, ending),
         *(element("span", note, class_="note") for note in notes),
     ]
-    return page(f"Run {run.path.name}", lead, sections)
+    return page(f"Run {short(run.path.name)}", lead, sections)
 
 
 @attrs.frozen(eq=False)
@@ -125,9 +124,10 @@ def _sentence(run: Run, known: _Known, ending: Ending) -> str:
     steps = f"{run.iterations:,} of {run.goal:,} steps"
     kept = known.model.iteration if known.model else None
     best = f" The state after step {kept:,} was kept." if kept not in (None, run.iterations) else ""
+    optimizer = short(value_in_words(recipe.optimizer), 199)
     return (
-        f"A network of {layout.size:,} parameters, trained on {m:,} examples of {recipe.data} by "
-        f"{write_description(recipe.optimizer)} for {steps} ({why}).{best}"
+        f"A network of {layout.size:,} parameters, trained on {m:,} examples of "
+        f"{short(recipe.data, 120)} by {optimizer} for {steps} ({why}).{best}"
     )
 
 

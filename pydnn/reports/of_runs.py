@@ -15,7 +15,7 @@ from pydnn.records import AnyArray, FloatArray
 from pydnn.reports.charts import Series, aligned, line_chart, table
 from pydnn.reports.markup import Markup, element
 from pydnn.reports.page import Section, page
-from pydnn.reports.words import capital, value_in_words, words_for
+from pydnn.reports.words import capital, short, value_in_words, words_for
 from pydnn.runs.run import Run
 
 __all__ = ["report_of_runs"]
@@ -49,8 +49,9 @@ def report_of_runs(runs: Sequence[Run]) -> str:
         Section("repeated", "Runs that should be equal", list(_repeated(runs, names))),
         Section("recipes", "Recipes", list(_recipes(runs, names))),
     ]
-    what = ", ".join(dict.fromkeys(run.recipe.data for run in runs))
-    return page(f"{len(runs)} runs", [f"{', '.join(names)}: trained on {what}."], sections)
+    what = ", ".join(short(data, 120) for data in dict.fromkeys(run.recipe.data for run in runs))
+    listed = ", ".join(map(short, names))
+    return page(f"{len(runs)} runs", [f"{listed}: trained on {what}."], sections)
 
 
 def _names(runs: Sequence[Run]) -> list[str]:

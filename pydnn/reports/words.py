@@ -7,6 +7,8 @@ from pydnn.descriptions.builders import Unread
 from pydnn.descriptions.parts import is_description
 from pydnn.descriptions.text import write_description
 
+_ROOM = 200  # characters, from which on a note about the length may take some of them
+
 __all__ = ["capital", "short", "value_in_words", "words_for"]
 
 _WORDS = {"f1": "F1", "roc_auc": "area under the ROC curve", "r_squared": "R squared"}
@@ -33,15 +35,19 @@ def capital(words: str) -> str:
 
 
 def short(text: object, most: int = 60) -> str:
-    r"""A name on one line, for a heading, a legend or a cell; a longer one loses its middle.
+    r"""A text on one line, for a heading, a legend or a cell; a longer one loses its middle.
+
+    If there is room for it, a note says how long the text is.
 
     Example:
         >>> short("a\nb"), short("x" * 100, most=20)
         ('a\\nb', 'xxxxxxxxxxxxx ... xxxxxx')
     """
-    shown = printable(text, most=10 * most)
+    shown = printable(text, most=max(most, 1000))
     if len(shown) <= most:
         return shown
+    if most >= _ROOM:
+        return printable(text, most=most)
     end = max(0, most - 5) // 3
     return f"{shown[: max(0, most - 5) - end]} ... {shown[len(shown) - end :]}"
 

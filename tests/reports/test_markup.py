@@ -64,6 +64,12 @@ def test_hostile_text_is_shown_as_it_is(text):
 def test_long_text_loses_its_middle():
     assert 2_000 <= len(element("p", "a" * 10_000)) < 2_100
     assert 400 <= len(element("td", "a" * 10_000)) < 500  # where others stand beside it
+    assert 60 <= len(element("th", "a" * 10_000)) < 80
+    assert 120 <= len(element("h1", "a" * 10_000)) < 130
+
+
+def test_code_can_be_copied_whatever_its_length():
+    assert element("code", "a" * 10_000) == f"<code>{'a' * 10_000}</code>"
 
 
 def test_lines_stay_lines():
