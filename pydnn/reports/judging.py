@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 
 import attrs
@@ -265,7 +266,7 @@ def mistakes(
         values = predictions.batch.table.take(np.array(worst))
         cells = [values.texts(name) for name in values.names]
         rows = [
-            [str(i), _verdict(predictions, i), *(short(c[k] or "", _LONGEST_CELL) for c in cells)]
+            [str(i), _verdict(predictions, i), *(_cell(c[k] or "") for c in cells)]
             for k, i in enumerate(worst)
         ]
         yield table(["row", "verdict", *values.names], rows, texts=2)
@@ -273,6 +274,14 @@ def mistakes(
         yield table(
             ["example", "verdict"], [[str(i), _verdict(predictions, i)] for i in worst], texts=2
         )
+
+
+def _cell(text: str) -> str:
+    """A value of a table: a number with decimals is rounded, another text loses its middle."""
+    if "." in text or "e" in text:
+        with contextlib.suppress(ValueError):
+            return number(float(text), 6)
+    return short(text, _LONGEST_CELL)
 
 
 def _least_probable(predictions: Judged, example_of: IntArray, vocabulary: Vocabulary) -> Markup:

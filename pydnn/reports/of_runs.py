@@ -13,8 +13,10 @@ from pydnn.recipes.recipe import Recipe
 from pydnn.recipes.toml import write_recipe
 from pydnn.records import AnyArray, FloatArray
 from pydnn.reports.charts import Series, aligned, line_chart, table
+from pydnn.reports.ending import short_ending
 from pydnn.reports.markup import Markup, element
 from pydnn.reports.page import Section, page
+from pydnn.reports.record import share_verified
 from pydnn.reports.words import capital, short, value_in_words, words_for
 from pydnn.runs.run import Run
 
@@ -90,16 +92,28 @@ def _last(run: Run) -> dict[str, float]:
 def _results(runs: Sequence[Run], names: Sequence[str]) -> Markup:
     last = [_last(run) for run in runs]
     known = list(dict.fromkeys(name for values in last for name in values))
+    ended = [short_ending(run) for run in runs]
+    verified = [share_verified(run) for run in runs]
     if len(runs) < len(known):  # the longer side of a table goes down the page
-        steps = ["steps", *(f"{run.iterations:,}" for run in runs)]
+        first = [
+            ["ended", *ended],
+            ["steps", *(f"{run.iterations:,}" for run in runs)],
+            ["steps that were replayed", *verified],
+        ]
         values_of = ([words_for(k), *aligned([v.get(k, np.nan) for v in last])] for k in known)
-        return table(["", *names], [steps, *values_of])
+        return table(["", *names], [*first, *values_of])
     columns = [aligned([values.get(k, np.nan) for values in last]) for k in known]
     rows = [
-        [name, f"{run.iterations:,}", *(column[i] for column in columns)]
+        [
+            name,
+            ended[i],
+            f"{run.iterations:,}",
+            verified[i],
+            *(column[i] for column in columns),
+        ]
         for i, (name, run) in enumerate(zip(names, runs, strict=True))
     ]
-    return table(["run", "steps", *map(words_for, known)], rows)
+    return table(["run", "ended", "steps", "replayed", *map(words_for, known)], rows, texts=2)
 
 
 def _groups(runs: Sequence[Run], names: Sequence[str]) -> dict[str, list[int]]:

@@ -11,7 +11,7 @@ from pydnn.runs.environment_changes import arithmetic_differences
 from pydnn.runs.run import Run
 from pydnn.runs.verified import Verification, verifications_of
 
-__all__ = ["recorded", "what_is_verified"]
+__all__ = ["recorded", "share_verified", "what_is_verified"]
 
 _MOST_SHOWN = 10  # replays
 _MOST_RANGES = 5
@@ -37,6 +37,25 @@ def what_is_verified(run: Run) -> Iterator[Markup]:
         ["the last state", run.fingerprint],
     ]
     yield table(["fingerprint of", "SHA-256"], rows, texts=2)
+
+
+def share_verified(run: Run) -> str:
+    """How many steps of a run replays have repeated bit for bit, in a word or two.
+
+    Example:
+        >>> recipe = nn.Recipe("a line", "dense(1)", "mean_squared()", "adam()", iterations=5)
+        >>> data = nn.Batch([[0.0, 1.0, 2.0]], [[1.0, 3.0, 5.0]])
+        >>> job = nn.jobs.prepare(recipe, data)
+        >>> with nn.runs.create_run("replayed", job, data) as recording:
+        ...     for state, info in nn.runs.record(recording, nn.jobs.run(job)):
+        ...         pass
+        >>> share_verified(nn.Run.open("replayed", data=data))
+        'none'
+    """
+    notes, _ = verifications_of(run)
+    steps = _covered(notes)
+    share = "all" if steps and steps >= run.iterations else f"{steps:,}" if steps else "none"
+    return share if all(note.same for note in notes) else f"{share}; one differed"
 
 
 def _summary(run: Run, notes: Sequence[Verification]) -> str:

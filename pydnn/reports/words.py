@@ -41,7 +41,7 @@ def short(text: object, most: int = 60) -> str:
 
     Example:
         >>> short("a\nb"), short("x" * 100, most=20)
-        ('a\\nb', 'xxxxxxxxxxxxx ... xxxxxx')
+        ('a\\nb', 'xxxxxxxxxx ... xxxxx')
     """
     shown = printable(text, most=max(most, 1000))
     if len(shown) <= most:
