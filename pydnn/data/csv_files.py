@@ -3,12 +3,12 @@
 Every number is the float64 that is nearest to the written one, as Python's `float` gives it. The
 file is read in pieces, and a piece of a column is read as numbers; a column in which that fails is
 read again as texts from the beginning, so that no text is ever made of a number. In a file without
-quotes, `pydnn.data.cells` reads short numbers and finds equal texts; `float`, NumPy's `loadtxt` and
-`str` read the rest.
+quotes, `pydnn.data.cells` reads numbers and finds equal texts; `float` and `str` read the rest.
 """
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import io
@@ -40,10 +40,10 @@ MISSING = frozenset(
 )
 _TRUTHS = {"true": 1.0, "True": 1.0, "TRUE": 1.0, "false": 0.0, "False": 0.0, "FALSE": 0.0}
 _DELIMITERS = "\t;,|"  # in this order, since numbers may hold commas
-_CELLS = 1 << 16  # of a piece: enough to be fast, and a few megabytes
+_CELLS = 1 << 15  # of a piece: enough to be fast, and they stay in the cache
 _ROWS, _WIDTH = 32, 16  # the fewest rows of a piece, and the usual characters of a cell
 _SNIFFED = 20  # records that a delimiter must cut alike
-_BLOCK = 1 << 18  # bytes or characters that are read at once
+_BLOCK = 1 << 18  # bytes that are read at once
 _LONGEST = 1 << 24  # bytes of a line, or characters of a record, which is in memory as a whole
 _MOST_COLUMNS = 1 << 20
 
@@ -84,7 +84,8 @@ def read_csv(
             except HoldsTexts:
                 continue  # with those columns as texts
         columns, meanings = zip(*table.settled(), strict=True)
-    values = np.concatenate(blocks, axis=1)
+    values = np.empty((len(columns), sum(block.shape[1] for block in blocks)))  # column by column
+    np.concatenate(blocks, axis=1, out=values)
     for row, codes in zip(values, meanings, strict=True):
         if codes is not None:
             row[:] = codes[row.astype(np.int64)]
@@ -107,7 +108,7 @@ def open_csv(
     with open_regular(path, what="a table's file") as file, unchanged(file, path):
         look = _look(path, file)
         text = io.TextIOWrapper(file, "utf-8-sig", newline="")
-        source = _Source(path, file, text, delimiter or "", look.quoted)
+        source = _Source(path, file, text, delimiter or "", look.quoted, look.bare_returns)
         try:
             source = attrs.evolve(source, delimiter=delimiter or _delimiter(source))
             yield CsvTable(source, header, frozenset(texts), look.plain)
@@ -192,9 +193,7 @@ class CsvTable:
         numbers = [p for p, column in enumerate(columns) if isinstance(column, _Numbers)]
         coded = sorted(self._as_texts)
         turned: set[int] = set()
-        pieces = self._source.pieces(
-            len(columns), skipped=self._skipped, numbers=numbers, plain=self._plain
-        )
+        pieces = self._source.pieces(len(columns), skipped=self._skipped, numbers=numbers)
         for number, piece in enumerate(pieces):
             values = piece.values(columns, turned)
             if turned and not number:
@@ -299,6 +298,7 @@ class _Source:
     text: io.TextIOWrapper
     delimiter: str
     quoted: bool
+    bare_returns: bool
 
     def records(self) -> Iterator[tuple[int, list[str]]]:
         """Each record that is not blank, with the number of the line in which it begins."""
@@ -314,21 +314,18 @@ class _Source:
         except csv.Error as error:
             raise self.refused(line, error) from error
 
-    def pieces(
-        self, columns: int, *, skipped: int, numbers: Sequence[int], plain: bool
-    ) -> Iterator[Piece]:
+    def pieces(self, columns: int, *, skipped: int, numbers: Sequence[int]) -> Iterator[Piece]:
         """The cells of each column, in pieces of some records.
 
         Args:
             columns: How many there are.
             skipped: The number of records at the beginning that are left out.
             numbers: The places of the columns that may be numbers.
-            plain: Whether only numbers look like numbers to Python.
         """
         self.text.seek(0)
         if self.quoted:
             return self._cut_at_quotes(columns, skipped)
-        return self._cut_at_delimiters(columns, skipped, numbers, plain)
+        return self._cut_at_delimiters(columns, skipped, numbers)
 
     def _cut_at_quotes(self, columns: int, skipped: int) -> Iterator[Piece]:
         lines = _Lines(self)
@@ -346,28 +343,25 @@ class _Source:
             raise self.refused(reader.line_num, error) from error
 
     def _cut_at_delimiters(
-        self, columns: int, skipped: int, numbers: Sequence[int], plain: bool
+        self, columns: int, skipped: int, numbers: Sequence[int]
     ) -> Iterator[Piece]:
         """The same of a file without quotes, most cells of which are read many at once."""
-        size = max(_BLOCK, _ROWS * _WIDTH * columns)
-        short = list(numbers)  # the columns in which most numbers are short
-        while piece := self.text.read(size):
-            piece += self.text.readline()
-            if "\r" in piece:
-                piece = piece.replace("\r\n", "\n").replace("\r", "\n")
-            piece = piece.strip("\n")
-            while "\n\n" in piece:
-                piece = piece.replace("\n\n", "\n")
-            while skipped and piece:
-                piece, skipped = piece.partition("\n")[2], skipped - 1
-            if not piece:
-                continue
-            cells = cut(piece, self.delimiter, columns)
+        likely = list(numbers)  # the columns in which most cells were numbers up to now
+        for piece in self._lines(self._piece_size(columns)):
+            # Only a line of a single column looks like a record if it is blank.
+            cells = None if skipped or columns == 1 else cut(piece, self.delimiter, columns)
+            if cells is None:
+                piece = _without_blank_lines(piece)
+                while skipped and piece:
+                    piece, skipped = piece.partition(b"\n")[2], skipped - 1
+                if not piece:
+                    continue
+                cells = cut(piece, self.delimiter, columns)
             if cells is None:
                 raise self.ragged(columns)
-            values, right = cells.decimals(short)
+            values, right = cells.decimals(likely)
             are_right: NDArray[np.bool_] = np.all(right, axis=1)
-            whole = [short[row] for row in np.flatnonzero(are_right)]
+            whole = [likely[row] for row in np.flatnonzero(are_right)]
             if len(whole) == columns:
                 yield Piece(values, whole, {})
                 continue
@@ -375,47 +369,36 @@ class _Source:
             for row in np.flatnonzero(~are_right):
                 others = np.flatnonzero(~right[row])
                 if 2 * len(others) < right.shape[1]:
-                    place = short[row]
+                    place = likely[row]
                     parts[place] = Stretch(cells.texts(place, others), others, values[row])
-            numbers_read = values[are_right]
-            short = sorted([*whole, *parts])
-            rest = [place for place in numbers if place not in parts and place not in whole]
-            if plain and rest:
-                try:
-                    read = self._numbers(piece, rest, gaps=cells.has_empty)
-                    whole, numbers_read = [*whole, *rest], np.concatenate([numbers_read, read])
-                except ValueError:
-                    plain = False  # some are texts, or missing in words
-            for place in set(range(columns)).difference(parts, whole):
+            likely = sorted([*whole, *parts])
+            for place in set(range(columns)).difference(likely):
                 own, places = cells.different(place)
                 parts[place] = Stretch(cells.texts(place, own), places)
-            if parts:
-                yield Piece(numbers_read, whole, parts)
-            else:
-                yield Piece(numbers_read[np.argsort(whole)], range(columns), {})
+            yield Piece(values[are_right], whole, parts)
 
-    def _numbers(self, piece: str, places: Sequence[int], *, gaps: bool) -> FloatArray:
-        """The numbers in some columns of lines, (columns, lines), in half of the time of `float`.
+    def _piece_size(self, columns: int) -> int:
+        """The bytes of a piece whose cells are enough to be fast and stay in the cache."""
+        start = self.raw.read(_BLOCK)
+        cells = start.count(self.delimiter.encode()) + start.count(b"\n")
+        return max(_ROWS * _WIDTH * columns, min(_BLOCK, len(start) * _CELLS // max(1, cells)))
 
-        Args:
-            piece: The lines.
-            places: The places of the columns.
-            gaps: Whether there are empty cells.
-
-        Raises:
-            ValueError: If something there is not a number.
-        """
-        d = self.delimiter
-        if gaps:
-            for _ in range(2):  # since those of three delimiters overlap
-                piece = piece.replace(d + d, f"{d}nan{d}")
-            piece = f"\n{piece}\n".replace(f"\n{d}", f"\nnan{d}").replace(f"{d}\n", f"{d}nan\n")
-            piece = piece[1:-1]
-        lines = piece.split("\n")
-        table = np.loadtxt(lines, delimiter=d, comments=None, ndmin=2, usecols=places)
-        if len(table) != len(lines):
-            raise ValueError("a line is not a record")
-        return np.ascontiguousarray(table.T)
+    def _lines(self, size: int) -> Iterator[bytes]:
+        """Whole lines of a file without quotes, with line feeds, about `size` bytes at once."""
+        if self.bare_returns:
+            self.text.seek(0)
+            while text := self.text.read(size):
+                text += self.text.readline()
+                yield text.replace("\r\n", "\n").replace("\r", "\n").encode()
+            return
+        self.raw.seek(0)
+        if self.raw.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+            self.raw.seek(0)
+        while piece := self.raw.read(size):
+            piece += self.raw.readline()
+            if not piece.isascii():
+                piece.decode()  # refuses whatever is not UTF-8
+            yield piece.replace(b"\r\n", b"\n") if b"\r" in piece else piece
 
     def ragged(self, columns: int) -> BadInput:
         """The error about the first record with a different number of cells."""
@@ -480,32 +463,45 @@ class _Look:
         plain: Whether `float` needs no second look. It takes digits of every script, and
             underscores between them.
         quoted: Whether there are quotes, which may hold delimiters and line breaks.
+        bare_returns: Whether lines may end with a carriage return and no line feed.
     """
 
     plain: bool
     quoted: bool
+    bare_returns: bool
+
+
+def _without_blank_lines(lines: bytes) -> bytes:
+    lines = lines.strip(b"\n")
+    while b"\n\n" in lines:
+        lines = lines.replace(b"\n\n", b"\n")
+    return lines
 
 
 def _look(path: Path, file: io.BufferedReader) -> _Look:
     """Look at all bytes of a file, which is refused if it is not text."""
-    plain, quoted, first, size, line = True, False, b"", 0, 0
+    plain, quoted, bare, first, carried, size, line = True, False, False, b"", b"", 0, 0
     while block := file.read(_BLOCK):
+        size += len(block)
         cells = block if first else block[block.find(b"\n") + 1 :]  # names may have underscores
         first = first or block[:4]
         plain = plain and block.isascii() and b"_" not in cells
         quoted = quoted or b'"' in block
-        size += len(block)
         end = max(block.rfind(b"\n"), block.rfind(b"\r"))
         line = line + len(block) if end < 0 else len(block) - 1 - end  # bytes of the present one
         if line > _LONGEST:
             raise _too_long(path, f"line {_line_at(file, size - line)}")
+        if b"\r" in block or carried:
+            block = carried + block
+            carried = block[-1:] if block.endswith(b"\r") else b""  # a line feed may follow
+            bare = bare or b"\r" in block[: len(block) - len(carried)].replace(b"\r\n", b"")
         if b"\0" in block:
             what = "UTF-16" if first[:2] in (b"\xff\xfe", b"\xfe\xff") else "not text"
             raise BadInput(f"{path} is {what}, expected UTF-8: save the table as CSV in UTF-8.")
     if not size:
         raise BadInput(f"{path} is empty, expected a table: get the file again.")
     file.seek(0)
-    return _Look(plain, quoted)
+    return _Look(plain, quoted, bare or bool(carried))
 
 
 def _line_at(file: io.BufferedReader, place: int) -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
@@ -69,6 +70,8 @@ FORMAT = "pydnn table 1"
 _ANY_FORMAT = "pydnn table "
 _MOST_TEXT = 1 << 24  # bytes of all names and levels, which each process has in memory
 _MOST_HASHED = 1 << 28  # bytes of columns that are in memory at a time for a fingerprint
+_SINGLE = 1 << 24  # up to here, float32 holds every integer
+_NO_ZERO = np.array(-0.0).view(np.int64)
 _CODED = (TEXT, DATE)  # kinds whose values are positions in the levels of their column
 
 
@@ -652,9 +655,9 @@ class _Spooled:
     def add(self, block: CodedBlock) -> None:
         """Take the next rows."""
         # One canonical NaN, because no arithmetic promises the bits of a NaN.
-        values, missing = block.values, np.isnan(block.values)
-        if missing.any():
-            values = np.where(missing, np.nan, values)
+        values = block.values
+        if values.size and np.isnan(values.min()):
+            values = np.where(np.isnan(values), np.nan, values)
             self._numbers.widen(np.array([np.nan]))
         self._numbers.widen(np.delete(values, block.coded, axis=0) if block.coded else values)
         self._codes.widen(values[list(block.coded)])
@@ -723,10 +726,14 @@ class _Numbers:
 
     def widen(self, values: FloatArray) -> None:
         """Take more numbers."""
+        if not values.size:
+            return
         if self._whole:
-            self._whole = _are_whole(values)
-            self._least = min(self._least, float(values.min(initial=0)))
-            self._most = max(self._most, float(values.max(initial=0)))
+            least, most = float(values.min()), float(values.max())
+            self._whole = -math.inf < least <= most < math.inf and _are_whole(values)
+            self._least, self._most = min(self._least, least), max(self._most, most)
+            if self._whole and -_SINGLE <= least <= most <= _SINGLE:
+                return
         self._single = self._single and _are_single(values)
 
     def together_with(self, other: _Numbers) -> _Numbers:
@@ -748,10 +755,8 @@ class _Numbers:
 
 
 def _are_whole(values: FloatArray) -> bool:
-    """Whether all numbers are integers; -0.0 is not, because integers have no sign of zero."""
-    if not (np.isfinite(values) & (values == np.rint(values))).all():
-        return False
-    return not (np.signbit(values) & (values == 0)).any()
+    """Whether all finite numbers are integers; -0.0 is not, as integers have no sign of zero."""
+    return bool((values == np.rint(values)).all() and (values.view(np.int64) != _NO_ZERO).all())
 
 
 def _are_single(values: FloatArray) -> bool:

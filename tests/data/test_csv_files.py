@@ -222,6 +222,24 @@ def test_kinds_that_show_late_are_those_of_the_whole_column(tmp_path, monkeypatc
         np.testing.assert_array_equal(table["b"], numbers)
 
 
+BREAK = st.sampled_from(["\n", "\r\n", "\r", "\n\n", "\r\n\r\n", "\r\r"])
+
+
+@given(breaks=st.lists(BREAK, min_size=8, max_size=8), block=st.integers(1, 9), bom=st.booleans())
+def test_any_line_breaks_are_the_same(tmp_path_factory, breaks, block, bom):
+    path = tmp_path_factory.mktemp("breaks") / "t.csv"
+    lines = ["a,n\u00e9", "1,2", "-3.5,4e3", "5,6", ",7", "8,9"]
+    text = breaks[6] * bom + "".join(map("".join, zip(lines, breaks, strict=False)))
+    path.write_bytes(b"\xef\xbb\xbf" * bom + text.encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv_files, "_BLOCK", block)
+        patch.setattr(csv_files, "_CELLS", block)
+        patch.setattr(csv_files, "_WIDTH", 0)
+        table = read_csv(path)
+    assert table.names == ("a", "n\u00e9")
+    np.testing.assert_array_equal(table.values, [[1, -3.5, 5, NAN, 8], [2, 4000, 6, 7, 9]])
+
+
 # What pandas makes of the same file
 
 CELL_TEXT = st.text(
