@@ -12,35 +12,25 @@ from typing import Any
 import numpy as np
 
 from pydnn.checks import BadInput
-from pydnn.data.tables import BOOLEAN, DATE, NUMBER, TEXT, Column, Table, TableBatch
-from pydnn.records import AnyArray, FloatArray, as_array, freeze
+from pydnn.data.column_kinds import BOOLEAN, DATE, NUMBER, TEXT, Column
+from pydnn.records import AnyArray, FloatArray, as_array
 
-__all__ = ["coded", "column_of", "numbered", "table_of"]
+__all__ = ["coded", "column_of", "numbered", "values_of"]
 
 _MISSING = ("NAType", "NaTType")  # pandas' types of missing values, which compare to nothing
 
 
-def table_of(data: object) -> Table:
-    """The table in tabular data of any known kind, such as a data frame.
-
-    Args:
-        data: A `Table`; a frame of pandas, polars or pyarrow; a mapping from names to columns; a
-            list of mappings, one for each row; a pair (X, y) of an array or a frame and its
-            targets, which are then called "y"; or an array (rows, columns), whose columns are
-            then called "column 1", "column 2" and so on.
+def values_of(data: object) -> tuple[list[Column], FloatArray]:
+    """The columns and the values (columns, rows) of tabular data; see `Table.of`.
 
     Raises:
-        BadInput: If it is nothing of that kind; or, naming the column, if one holds values that
-            are not numbers, truth values, texts or dates, or has another length.
+        BadInput: As `Table.of` does.
 
     Example:
-        >>> table_of([{"size": 1.5, "new": True}, {"size": None, "new": False}])
-        <Table: 2 rows; size (numbers), new (truth values)>
+        >>> values_of([{"size": 1.5, "new": True}, {"size": None, "new": False}])[1]
+        array([[1.5, nan],
+               [1. , 0. ]])
     """
-    if isinstance(data, Table):
-        return data
-    if isinstance(data, TableBatch):
-        return data.table
     columns = _columns_of(data)
     if columns is None:
         raise BadInput(
@@ -57,7 +47,7 @@ def table_of(data: object) -> Table:
                 f"column {column.name!r} has {len(values)} values, but {made[0][0].name!r} has "
                 f"{lengths[0]}: give one value per row."
             )
-    return Table([column for column, _ in made], freeze(np.array([v for _, v in made])))
+    return [column for column, _ in made], np.array([values for _, values in made])
 
 
 def numbered(count: int) -> list[str]:
@@ -70,8 +60,7 @@ def _columns_of(data: Any) -> Sequence[tuple[str, object]] | None:
     if isinstance(data, Mapping):
         return [(_name(name), values) for name, values in data.items()]
     if isinstance(data, tuple) and [np.ndim(part) for part in data] == [2, 1]:  # X and y
-        rows = table_of(data[0])
-        return [*((c.name, rows[c.name]) for c in rows.columns), ("y", data[1])]
+        return [*(_columns_of(data[0]) or ()), ("y", data[1])]
     if isinstance(data, np.ndarray) and data.dtype.names:  # records
         return [(name, data[name]) for name in data.dtype.names]
     if hasattr(data, "column_names") and hasattr(data, "column"):  # pyarrow

@@ -32,7 +32,6 @@ from pydnn.checks import (
     path_of,
 )
 from pydnn.data.csv_files import CsvTable, HoldsTexts, open_csv
-from pydnn.data.frames import table_of
 from pydnn.data.image_folders import store_image_folder
 from pydnn.data.image_sets import holds_catvnoncat
 from pydnn.data.row_files import RowFile, Rows, open_rows
@@ -298,7 +297,7 @@ def _in_parquet(
         total, read = parquet.metadata.num_rows, 0
         rows = max(1, _CELLS // max(1, parquet.metadata.num_columns))
         for batch in parquet.iter_batches(batch_size=rows):
-            yield table_of(arrow.Table.from_batches([batch]))
+            yield Table.of(arrow.Table.from_batches([batch]))
             read += len(batch)
             on_progress("reading", read, total)
         check()

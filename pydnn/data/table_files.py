@@ -18,7 +18,7 @@ import numpy as np
 from pydnn.batches import examples_last
 from pydnn.checks import AnyPath, BadInput, expect_flag, first_line, import_extra, path_of
 from pydnn.data.csv_files import read_csv
-from pydnn.data.frames import numbered, table_of
+from pydnn.data.frames import numbered
 from pydnn.data.stored import Stored
 from pydnn.data.stored_tables import (
     StoredTable,
@@ -226,7 +226,7 @@ def table_of_arrays(path: Path, arrays: Mapping[str, AnyArray]) -> Table:
         else:
             columns[name] = array
     try:
-        return table_of(columns)
+        return Table.of(columns)
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from error
 
@@ -399,7 +399,7 @@ def _read_parquet(path: Path, file: BufferedReader) -> Table:
                 "import."
             )
         frame = opened.read()
-    return table_of(frame)
+    return Table.of(frame)
 
 
 @contextlib.contextmanager

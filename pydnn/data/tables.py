@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydnn.checks import BadInput, expect_known, expect_shape
+from pydnn.data.column_kinds import BOOLEAN, DATE, KINDS, NUMBER, TEXT, Column
+from pydnn.data.frames import values_of
 from pydnn.fingerprints import fingerprint
 from pydnn.records import (
     AnyArray,
@@ -36,6 +38,7 @@ from pydnn.tables import html_table
 __all__ = [
     "BOOLEAN",
     "DATE",
+    "KINDS",
     "NUMBER",
     "TEXT",
     "Chosen",
@@ -48,44 +51,8 @@ __all__ = [
     "columns_named",
 ]
 
-NUMBER, BOOLEAN, TEXT, DATE = "number", "boolean", "text", "date"
-KINDS = (NUMBER, BOOLEAN, TEXT, DATE)
-_PLURALS = {NUMBER: "numbers", BOOLEAN: "truth values", TEXT: "texts", DATE: "dates"}
 _SHOWN_ROWS = 10
 _MOST_CLASSES = 20  # of whole numbers; more of them are taken for a quantity
-
-
-@attrs.frozen
-class Column:
-    """The name and kind of a column of a table.
-
-    Attributes:
-        name: The name of the column.
-        kind: "number", "boolean", "text" or "date".
-        levels: The distinct texts of a column of texts or dates, sorted; the column's values are
-            positions in this tuple.
-    """
-
-    name: str
-    kind: str = NUMBER
-    levels: tuple[str, ...] = ()
-
-    @property
-    def holds(self) -> str:
-        """The contents in a word for messages: "numbers", "truth values", "texts" or "dates"."""
-        return _PLURALS[self.kind]
-
-    def text(self, value: float) -> str:
-        """The text of a value that is not missing, as people write it and as classes are named.
-
-        >>> Column("quality").text(3.0), Column("kind", "text", ("red", "white")).text(1.0)
-        ('3', 'white')
-        """
-        if self.kind == BOOLEAN:
-            return "true" if value else "false"
-        if self.kind == NUMBER:
-            return repr(int(value) if value.is_integer() and abs(value) < 2**53 else value)
-        return self.levels[int(value)]
 
 
 class NamedColumns(abc.ABC):
@@ -295,10 +262,29 @@ class Table(NamedColumns):
 
     @staticmethod
     def of(data: object) -> Table:
-        """Make a table from a data frame, a mapping, rows or an array; see `table_of`."""
-        from pydnn.data.frames import table_of  # here, because that module makes tables
+        """Make a table from tabular data of any known kind, such as a data frame.
 
-        return table_of(data)
+        Args:
+            data: A `Table`; a frame of pandas, polars or pyarrow; a mapping from names to columns;
+                a list of mappings, one for each row; a pair (X, y) of an array or a frame and its
+                targets, which are then called "y"; or an array (rows, columns), whose columns are
+                then called "column 1", "column 2" and so on.
+
+        Raises:
+            BadInput: If it is nothing of that kind; or, naming the column, if one holds values
+                that are not numbers, truth values, texts or dates, or has another length.
+
+        Example:
+            >>> from pydnn.data import Table
+            >>> Table.of([{"size": 1.5, "new": True}, {"size": None, "new": False}])
+            <Table: 2 rows; size (numbers), new (truth values)>
+        """
+        if isinstance(data, Table):
+            return data
+        if isinstance(data, TableBatch):
+            return data.table
+        columns, values = values_of(data)
+        return Table(columns, freeze(values))
 
     @property
     def rows(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import attrs
 
@@ -186,20 +186,3 @@ class Numerics(Unchanging):
 
     def __repr__(self) -> str:
         return f"Numerics({self.name!r})"
-
-    def __reduce__(self) -> tuple[object, ...]:
-        from pydnn.numerics import ARITHMETICS  # here, since that module imports this one
-
-        if ARITHMETICS.get(self.name) is self:
-            return _by_name, (self.name,)
-        return _remade, (attrs.asdict(self, recurse=False),)
-
-
-def _by_name(name: str) -> Numerics:
-    from pydnn.numerics import ARITHMETICS
-
-    return ARITHMETICS[name]
-
-
-def _remade(fields: dict[str, Any]) -> Numerics:
-    return Numerics(**fields)

@@ -24,6 +24,7 @@ from pydnn.storage.remembered import FileState, state_of
 from pydnn.training.pipeline import Part, Shard, TrainState
 from pydnn.training.selected import Selected
 from pydnn.training.shards import Sharding, ShardResult, add_up, examples_between, gradient_of_shard
+from pydnn.training.step import make_train_step
 from pydnn.workers.failures import NoData
 from pydnn.workers.interface import Arguments, Executor, Result, Spec, Task
 from pydnn.workers.sent_data import paths_in, received, sent
@@ -202,8 +203,6 @@ class _Worker:
 
 
 def _prepared(spec: Spec) -> _Worker:
-    from pydnn.training.step import make_train_step  # which imports this module's parts
-
     facts: Any = spec.facts
 
     def built(family: str, text: str) -> Any:
