@@ -121,8 +121,14 @@ def aligned(values: Sequence[float], digits: int = 4) -> list[str]:
     return [f"{value:,.{places}f}" if math.isfinite(value) else number(value) for value in values]
 
 
-def ticks(low: float, high: float, most: int = 6) -> list[float]:
+def ticks(low: float, high: float, most: int = 6, *, whole: bool = False) -> list[float]:
     """Round numbers from `low` to `high`, at most `most` of them.
+
+    Args:
+        low: The least number.
+        high: The greatest number.
+        most: How many there may be.
+        whole: Whether they are whole numbers, such as those of steps.
 
     Example:
         >>> ticks(0.0, 0.7), ticks(0, 2499)
@@ -132,9 +138,10 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     if not _LEAST_SPAN < span < math.inf:
         return [low]
     power = 10.0 ** math.floor(math.log10(span / most))
-    step = next(f * power for f in (1, 2, 2.5, 5, 10, 20) if span / (f * power) <= most - 1)
+    steps = [f * power for f in (1, 2, 2.5, 5, 10, 20, 50, 100)]
+    step = next(s for s in steps if span / s <= most - 1 + 1e-9 and (s == round(s) or not whole))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(n * step, 12) for n in range(first, last + 1)]
+    return [float(f"{n * step:.12g}") for n in range(first, last + 1)]
 
 
 @attrs.frozen
@@ -146,6 +153,7 @@ class _Axis:
     start: float
     end: float
     log: bool = False
+    whole: bool = False
 
     def __call__(self, values: ArrayLike) -> FloatArray:
         low, high = self._scaled(self.low), self._scaled(self.high)
@@ -164,7 +172,7 @@ class _Axis:
     @property
     def ticks(self) -> list[float]:
         if not self.log:
-            return ticks(self.low, self.high)
+            return ticks(self.low, self.high, whole=self.whole)
         first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
         few = last - first <= 3  # powers of ten, between which there is room for more
         steps = range(first, last + 1, max(1, (last - first) // 5))
@@ -173,7 +181,14 @@ class _Axis:
 
 
 def _axis(
-    values: FloatArray, start: float, end: float, *, log: bool = False, zero: bool, round_: bool
+    values: FloatArray,
+    start: float,
+    end: float,
+    *,
+    log: bool = False,
+    zero: bool,
+    round_: bool,
+    whole: bool = False,
 ) -> _Axis:
     """The axis of some numbers.
 
@@ -184,6 +199,7 @@ def _axis(
         log: Whether it is logarithmic, if the numbers are far from each other.
         zero: Whether it begins at 0, unless all numbers are far above.
         round_: Whether it ends at ticks.
+        whole: Whether its ticks are whole numbers.
     """
     finite = values[np.isfinite(values) & ((values > 0) if log else True)]
     if not finite.size:
@@ -204,7 +220,7 @@ def _axis(
         step = marks[1] - marks[0] if len(marks) > 1 else high - low
         low = max(step * math.floor(low / step + 1e-9), -_GREATEST)
         high = min(step * math.ceil(high / step - 1e-9), _GREATEST)
-    return _Axis(low, high, start, end)
+    return _Axis(low, high, start, end, whole=whole)
 
 
 def _falls_far(values: FloatArray) -> bool:
@@ -249,7 +265,8 @@ def line_chart(
     if diagonal:
         all_x = all_y = np.concatenate([all_x, all_y])
     log = _falls_far(all_y) if log is None else log
-    x = _axis(all_x, _LEFT, _WIDTH - _RIGHT, zero=not dots, round_=diagonal)
+    whole = bool((all_x == np.rint(all_x)).all())
+    x = _axis(all_x, _LEFT, _WIDTH - _RIGHT, zero=not dots, round_=diagonal, whole=whole)
     y = _axis(all_y, _HEIGHT - _BOTTOM, _TOP, log=log, zero=not dots, round_=True)
     repeated = y_label.lower() == title.lower()
     parts: list[Markup] = [*_grid(x, y, x_label, "" if repeated else y_label)]

@@ -8,7 +8,8 @@ import pytest
 
 import pydnn as nn
 from pydnn.cli import main
-from pydnn.reports import report_of_run, report_of_runs
+from pydnn.reports import report_of_run, report_of_runs, report_of_sweep
+from pydnn.sweeps import run_sweep, sweep
 
 pytestmark = pytest.mark.slow
 
@@ -82,7 +83,7 @@ def interrupted(folder):
 
 
 def test_the_report_of_a_run_is_sound(small, expect_sound, browser):
-    expect_sound(small)
+    expect_sound(small, all_colors=True)
     pictures = browser.run("return [...document.images].map(i => [i.naturalWidth, i.alt])")
     assert all(width == SIDE and text for width, text in pictures)
     shapes = browser.run(
@@ -91,7 +92,16 @@ def test_the_report_of_a_run_is_sound(small, expect_sound, browser):
     np.testing.assert_allclose(shapes, 1, rtol=0.02)
 
 
-@pytest.mark.parametrize("make", [three, diverged, interrupted], ids=lambda make: make.__name__)
+def swept(folder):
+    over = {"optimizer.learning_rate": [0.05, 0.001, 1e300], "network.0.units": [2, 6]}
+    recipe = attrs.evolve(RECIPE, iterations=15)
+    run_sweep(sweep(recipe, pictures(), seeds=2, over=over), record=folder / "sweep")
+    return report_of_sweep(folder / "sweep")
+
+
+@pytest.mark.parametrize(
+    "make", [three, swept, diverged, interrupted], ids=lambda make: make.__name__
+)
 def test_reports_of_other_runs_are_sound(make, folder, expect_sound):
     expect_sound(written(folder / f"{make.__name__}.html", make(folder)))
 

@@ -195,3 +195,18 @@ def test_a_single_step_stands_at_the_beginning():
     chart = line_chart("x", [Series("a", [0], [1.0])])
     assert re.findall(r'class="middle">([^<]*)<', chart)[0] == "0"
     assert 'cx="62"' in chart
+
+
+def test_ticks_of_steps_are_whole_numbers():
+    assert ticks(0, 11) == [0, 2.5, 5, 7.5, 10]
+    assert ticks(0, 11, whole=True) == [0, 5, 10]
+    chart = line_chart("x", [Series("a", [0, 11], [1.0, 2.0])])
+    assert re.findall(r'class="middle">([^<]*)<', chart) == ["0", "5", "10"]
+
+
+def test_both_ends_of_an_axis_have_ticks_where_rounding_asks_for_longer_steps():
+    assert heights(line_chart("x", [Series("a", [0, 1], [0.3636, 0.5789])])) == (0.35, 0.6)
+
+
+def test_ticks_of_small_numbers_differ():
+    assert ticks(0, 1e-14) == [0, 2e-15, 4e-15, 6e-15, 8e-15, 1e-14]
