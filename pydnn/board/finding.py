@@ -56,8 +56,7 @@ def _runs_in(root: Path) -> Iterator[Found]:
         if RECIPE in names or SEGMENTS in names:
             yield Found(name or path.name, path, sweep)
             continue
-        if SWEEP_FILE in names:
-            sweep = name or path.name
+        sweep = (name or path.name) if SWEEP_FILE in names else ""  # of the folders in this one
         if depth < _DEEPEST:
             left += [
                 (

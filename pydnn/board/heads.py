@@ -170,10 +170,25 @@ class Catalog:
         """
         for found in find_runs(self.root):
             if found.name == name:
-                if found.path.resolve() != self.root / found.path.relative_to(self.root):
-                    break  # somebody has put a link there since
-                return found
+                return attrs.evolve(found, path=self._inside(found.path))
         raise BadInput(f"there is no run {name} below {self.root}: go back to the list.")
+
+    def sweep(self, name: str) -> Path:
+        """The folder of the sweep of a name.
+
+        Raises:
+            BadInput: If there is no sweep of that name with a run below the folder.
+        """
+        for found in find_runs(self.root):
+            if found.sweep == name and name:
+                return self._inside(found.path.parent)
+        raise BadInput(f"there is no sweep {name} below {self.root}: go back to the list.")
+
+    def _inside(self, path: Path) -> Path:
+        """A path that was found, unless somebody has put a link there since."""
+        if path.resolve() != path:
+            raise BadInput(f"{path} leads to another place, which is not shown: move it there.")
+        return path
 
     def head(self, name: str) -> Head:
         """What a list shows of the run of a name.

@@ -66,6 +66,7 @@ class _View:
 def list_page(catalog: Catalog, query: Mapping[str, Sequence[str]]) -> str:
     """The list of all runs below the folder, with the curves of those that are training."""
     view = _View.of(query)
+    begun = time.monotonic()
     listing = catalog.listing()
     shown = ordered(
         chosen(listing.heads, view.text, sweep=view.sweep),
@@ -90,7 +91,9 @@ def list_page(catalog: Catalog, query: Mapping[str, Sequence[str]]) -> str:
         content.append(live("runs", element("p", none, class_="note")))
     busy = listing.training or listing.unread
     title = f"Runs in {catalog.root.name or catalog.root}"
-    return frame(title, *content, wait=_SOON if busy else _LATER, here="/")
+    # A list of very many runs takes at most a fifth of the time of a processor's core.
+    wait = max(_SOON if busy else _LATER, int(5000 * (time.monotonic() - begun)))
+    return frame(title, *content, wait=wait, here="/")
 
 
 def _summary(catalog: Catalog, listing: Listing, shown: Sequence[Head], view: _View) -> str:
@@ -155,7 +158,8 @@ def _sweeps(listing: Listing, view: _View) -> Iterator[Markup]:
             element(
                 "li",
                 element("a", name, href=to, aria_current=current),
-                element("span", f" {ended:,} of {len(heads):,} runs ended", class_="note"),
+                element("span", f" {ended:,} of {len(heads):,} runs ended, ", class_="note"),
+                element("a", f"report of {name}", href=link("/report", ("sweep", name))),
             )
         )
     yield element("h2", "Sweeps")
@@ -254,12 +258,16 @@ def _sorting(view: _View, name: str, words: str, is_number: bool) -> Markup:
 
 def _measured_columns(heads: Sequence[Head], view: _View) -> list[str]:
     """The measured numbers to show: those on validation data first, and the one that sorts."""
-    names = dict.fromkeys(name for head in heads for name in head.values if _is_measured(name))
-    parts = ("validation", "test", "train")
-    ranked = sorted(names, key=lambda name: parts.index(name.partition(" ")[0]))
-    shown = ranked[:_MOST_MEASURED]
+    shown = _metrics_of(name for head in heads for name in head.values)[:_MOST_MEASURED]
     others = {name for head in heads for name in head.values} - {"cost", *shown}
     return [*shown, *([view.by] if view.by in others else [])]
+
+
+def _metrics_of(names: Iterable[str]) -> list[str]:
+    """The measured numbers among some names, each once, those on held-back data first."""
+    parts = ("validation", "test", "train")
+    measured = dict.fromkeys(filter(_is_measured, names))
+    return sorted(measured, key=lambda name: parts.index(name.partition(" ")[0]))
 
 
 def _is_measured(name: str) -> bool:
@@ -440,12 +448,12 @@ def compare_page(catalog: Catalog, names: Sequence[str]) -> str:
     varied = _varied(heads)
     title = f"{len(names)} runs side by side" if len(names) > 1 else f"Run {names[0]}"
     report = link("/report", *(("run", name) for name in names))
-    metrics = dict.fromkeys(name for head in heads for name in head.values if _is_measured(name))
+    metrics = _metrics_of(name for head in heads for name in head.values)
     curves = {head.name: catalog.curves(head.name) for head in heads}
     content = [
         element("h1", title),
         element("div", element("a", "Report", href=report), class_="actions"),
-        live("differences", *_differences(heads, varied, list(metrics), now)),
+        live("differences", *_differences(heads, varied, metrics, now)),
         live("curves", *_side_by_side(curves), class_="charts"),
     ]
     busy = any(head.training(now) for head in heads)
@@ -458,31 +466,23 @@ def _differences(
     body = [_named_row("state", [head.problem or _state(head, now) for head in heads])]
     body += [_named_row(k.replace("_", " "), [h.recipe.get(k, "default") for h in heads])
              for k in varied]  # fmt: skip
-    body.append(_named_row("steps", [f"{head.steps:,}" for head in heads], class_="number"))
-    body += [_named_row(words_for(name), [_number(head, name) for head in heads], class_="number")
+    body.append(_named_row("steps", [f"{head.steps:,}" for head in heads]))
+    body += [_named_row(words_for(name), [_number(head, name) for head in heads])
              for name in ("cost", *metrics)]  # fmt: skip
     links = (element("a", head.name, href=run_link(head.name)) for head in heads)
     first = element("tr", element("td"), *(element("th", one, scope="col") for one in links))
-    inner = element("table", element("thead", first), element("tbody", *body))
+    inner = element("table", element("thead", first), element("tbody", *body), class_="compared")
     yield scrolling(inner, "What differs")
 
 
-def _named_row(name: str, cells: Iterable[object], class_: str | None = None) -> Markup:
-    return element(
-        "tr",
-        element("th", name, scope="row"),
-        *(element("td", cell, class_=class_) for cell in cells),
-    )
+def _named_row(name: str, cells: Iterable[object]) -> Markup:
+    return element("tr", element("th", name, scope="row"), *(element("td", cell) for cell in cells))
 
 
 def _side_by_side(curves: Mapping[str, Curves], *, few: bool = False) -> Iterator[Markup]:
     """One chart for each number, with a curve for each run."""
-    names = dict.fromkeys(name for one in curves.values() for name in one.columns)
-    shown = [name for name in names if name == "cost" or _is_measured(name)]
-    if few:
-        validation = [name for name in shown if name.startswith("validation ")]
-        shown = ["cost", *validation[:2]]
-    for name in shown:
+    metrics = _metrics_of(name for one in curves.values() for name in one.columns)
+    for name in ("cost", *metrics[: 2 if few else None]):
         series = [
             Series(run, *one.columns[name]) for run, one in curves.items() if name in one.columns
         ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
@@ -142,14 +143,19 @@ class Board:
             return step_page(self._open(name), name, int(text))
 
     def _report(self, query: Query) -> str:
-        from pydnn.reports import report_of_run, report_of_runs  # here, since few requests need it
+        from pydnn import reports  # here, since few requests need them
 
+        if "sweep" in query:
+            sweep = self.catalog.sweep(_one(query, "sweep"))
+            with self._computing:
+                return reports.report_of_sweep(sweep, allow=self.allow)
         names = list(dict.fromkeys(query.get("run", [])))
         if not names:
             raise BadInput("no run is selected, expected one or more: go back and select runs.")
         with self._computing:
             runs = [self._open(name) for name in names]
-            return report_of_run(runs[0]) if len(runs) == 1 else report_of_runs(runs)
+            one = len(runs) == 1
+            return reports.report_of_run(runs[0]) if one else reports.report_of_runs(runs)
 
 
 def _one(query: Query, name: str) -> str:
@@ -167,7 +173,7 @@ def _page(text: str, status: HTTPStatus = HTTPStatus.OK) -> Answer:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True  # a connection that waits must not keep the process
-    allow_reuse_address = False  # on Windows it would let two servers have one port
+    allow_reuse_address = os.name == "posix"  # on Windows it would let two servers have one port
     board: Board
 
     def __init__(self, *args: Any, **options: Any) -> None:

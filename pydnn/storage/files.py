@@ -13,6 +13,7 @@ import stat
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator
 from io import BufferedReader
 from pathlib import Path
@@ -41,6 +42,8 @@ __all__ = [
 MOST_COMPRESSION = 1100  # deflate shrinks data by at most about 1030 times
 LONGEST_TEXT = 1 << 20  # bytes
 _FLUSHED = 1 << 24  # bytes that are flushed together while a file is written
+# Seconds after which another attempt to replace a file is made; no other system needs any.
+_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if os.name == "nt" else ()
 RESTORE = "restore the file from a backup"  # what messages advise about a damaged file
 
 
@@ -62,12 +65,26 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, replace: bo
             write(temporary)
             _flush_to_disk(temporary)
             if replace:
-                temporary.replace(path)
+                _replace(temporary, path)
             else:
                 _give_new_name(temporary, path)
             _flush_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Give the file `temporary` the name of the file `path`, which it replaces.
+
+    Windows refuses this while somebody reads the old file, e.g. a board that shows a run.
+    """
+    for pause in _PAUSES:
+        try:
+            temporary.replace(path)
+            return
+        except PermissionError:
+            time.sleep(pause)
+    temporary.replace(path)
 
 
 @contextlib.contextmanager

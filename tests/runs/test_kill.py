@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,8 @@ import attrs
 import pytest
 from small_runs import recorded, small_recipe
 
-from pydnn import Key
+from pydnn import BadInput, Key
+from pydnn.board import Board
 from pydnn.cli import main
 from pydnn.fingerprints import fingerprint
 from pydnn.jobs.model import load_model
@@ -394,6 +396,52 @@ def test_killed_at_30_drawn_moments(tmp_path, capsys):
         if number >= 29 and in_the_middle >= 20:
             break
         assert number < 90
+
+
+class Reader(threading.Thread):
+    """Asks a board for the list, a run and its curves again and again while processes write."""
+
+    def __init__(self, folder):
+        super().__init__(daemon=True)
+        self.board, self.name_of_run, self.curves, self.answers = Board(folder), "", {}, []
+        self.ended = threading.Event()
+
+    def run(self):
+        while not self.ended.is_set():
+            name = self.name_of_run
+            self.answers.append((name, self.board.answer("/").status))
+            self.answers.append((name, self.board.answer(f"/run?run={name}").status))
+            with contextlib.suppress(BadInput):  # there is no such run yet
+                steps, costs = self.board.catalog.curves(name).columns.get("cost", ((), ()))
+                known = self.curves.setdefault(name, {})
+                known |= dict(zip(map(int, steps), costs, strict=True))
+
+
+@posix
+@pytest.mark.slow
+def test_killed_while_somebody_reads(tmp_path, capsys):
+    whole = whole_run(tmp_path, capsys, iterations=600, every=150)
+    reader = Reader(tmp_path)
+    reader.start()
+    try:
+        for number in range(4):
+            reader.name_of_run = f"run-{number}"
+            path = tmp_path / reader.name_of_run
+            with training(*whole.argv(path)[1:]) as process:
+                wait_until(partial(has_more_than, number % 4, path), process)
+                time.sleep(drawn("delay while somebody reads", number) * 0.05)
+                process.kill()
+                process.communicate()
+            expect_recovered(capsys, path, whole)
+    finally:
+        reader.ended.set()
+        reader.join()
+    assert {status for _, status in reader.answers} <= {200, 400}
+    assert sum(map(len, reader.curves.values())) > 300
+    for costs in reader.curves.values():
+        # Whatever a reader saw is what an undisturbed training computes, bit for bit.
+        assert costs == {step: whole.costs[step] for step in costs}
+    assert not list(tmp_path.rglob("live-*"))
 
 
 def what_is_left(folder):

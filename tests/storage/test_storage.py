@@ -896,3 +896,25 @@ def test_a_lock_that_cannot_be_made_says_why(tmp_path, monkeypatch):
 def test_a_folder_is_not_a_name_for_a_new_file(path):
     with pytest.raises(BadInput, match="is a folder, expected the name of a file in it"):
         write_text(Path(path), "hello")
+
+
+def test_a_file_that_somebody_reads_is_replaced_a_moment_later(tmp_path, monkeypatch):
+    path, plain, attempts = tmp_path / "file", Path.replace, []
+
+    def busy(temporary, target):  # as on Windows
+        attempts.append(target)
+        if len(attempts) < 3:
+            raise PermissionError(errno.EACCES, "in use")
+        return plain(temporary, target)
+
+    path.write_text("old")
+    monkeypatch.setattr("pydnn.storage.files._PAUSES", (0.0,) * 2)
+    monkeypatch.setattr(Path, "replace", busy)
+    write_atomically(path, lambda new: new.write_text("new"), replace=True)
+    assert (path.read_text(), attempts) == ("new", [path] * 3)
+    attempts.clear()
+    monkeypatch.setattr("pydnn.storage.files._PAUSES", (0.0,))
+    with pytest.raises(BadInput, match="cannot be written"):
+        write_atomically(path, lambda new: new.write_text("newer"), replace=True)
+    assert path.read_text() == "new"
+    assert os.listdir(tmp_path) == ["file"]
