@@ -13,7 +13,7 @@ from pydnn.jobs.job import watch_of
 from pydnn.reports.charts import number, table
 from pydnn.reports.markup import Markup, element
 from pydnn.reports.words import words_for
-from pydnn.runs.inspect import Tensor, look_into_failure
+from pydnn.runs.inspect import Tensor, look_into_next
 from pydnn.runs.run import Run
 from pydnn.training import NotFinite
 
@@ -79,12 +79,12 @@ def ending_of(run: Run, notes: list[str], *, data: bool) -> Ending:
     why = why_ended(run)
     if data and (why == DIVERGED or (not why and not run.iterations)):
         try:
-            failure = look_into_failure(run)
-        except BadInput as error:
-            notes.append(f"The step that was not finite is left out: {error}")
+            tensors, error = look_into_next(run)
+        except BadInput as failed:
+            notes.append(f"The step that was not finite is left out: {failed}")
             return Ending(why)
-        if failure is not None:
-            return Ending(why, *failure)
+        if error is not None:
+            return Ending(why, error, tensors)
         if why == DIVERGED:
             notes.append(
                 "The record says that the training diverged, but here the next step has only "

@@ -280,7 +280,7 @@ def _cell(text: str) -> str:
     """A value of a table: a number with decimals is rounded, another text loses its middle."""
     if "." in text or "e" in text:
         with contextlib.suppress(ValueError):
-            return number(float(text), 6)
+            return f"{float(text):.6g}"
     return short(text, _LONGEST_CELL)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,14 +24,16 @@ from pydnn.reports.markup import Markup, element
 from pydnn.reports.page import Section, page
 from pydnn.reports.record import recorded, what_is_verified
 from pydnn.reports.words import capital, short, value_in_words, words_for
-from pydnn.runs.inspect import Tensor, look_into_steps, summary_of
-from pydnn.runs.run import Run
+from pydnn.runs.inspect import Tensor, look_into_next, look_into_steps, summary_of
+from pydnn.runs.run import NotRepeated, Run
 from pydnn.storage.run_files import MODEL_FILE
 from pydnn.training.finite import ignoring_overflow
 
 __all__ = ["report_of_run"]
 
-_MOST_STEPS = 5  # that are computed again to look into them
+_MOST_STEPS = 6  # that are computed again to look into them
+_MOST_SIZE = 2 * 10**9  # multiplications to get there, which take about a second
+_LEAST_SIZE = 10**6  # multiplications in the time that a step takes at least
 _MOST_LAYERS = 8  # whose histograms are drawn
 _BINS = 30
 _PARTS = ("train", "validation", "test")
@@ -63,7 +66,7 @@ def report_of_run(run: Run) -> str:
         Section("curves", "Curves", list(_curves(run))),
         Section("predictions", "Predictions", list(judgment(found) if found else ())),
         Section("mistakes", "Most wrong", list(wrong)),
-        Section("network", "Network", list(_network(run, known))),
+        Section("network", "Network", list(_network(run, known, notes))),
         Section("recipe", "Recipe", [element("pre", element("code", write_recipe(run.recipe)))]),
         Section("verified", "What has been verified", list(what_is_verified(run))),
         Section("record", "Record", list(recorded(run))),
@@ -211,13 +214,13 @@ def _judged(known: _Known, notes: list[str]) -> Judged | None:
 # The network
 
 
-def _network(run: Run, known: _Known) -> Iterator[Markup]:
+def _network(run: Run, known: _Known, notes: list[str]) -> Iterator[Markup]:
     shape = run.folder.pins.shape
     layers, layout = layers_of(run.recipe, shape)
     looked: dict[int, list[Tensor]] = {}
-    if known.model is not None and run.iterations:
-        steps = _steps_to_look_into(run)
-        looked = {record.info.iteration: t for record, t in look_into_steps(run, steps)}
+    if known.model is not None and known.job is not None:
+        steps = _steps_to_look_into(run, layout.size * known.job.batch.count)
+        looked = _looked_into(run, steps, notes)
     norms = {step: _norms(tensors) for step, tensors in looked.items()}
     ends = sorted({min(norms), max(norms)}) if norms else []
     rows = []
@@ -228,27 +231,52 @@ def _network(run: Run, known: _Known) -> Iterator[Markup]:
         shown = ["" if norm is None else number(norm) for norm in of_ends]
         rows.append([layer.place, layer.stage, layer.arrays, size, counted, *shown])
     rows.append(["", "", "", "", f"{layout.size:,}", *("" for _ in ends)])
-    names = [f"norm, step {step:,}" for step in ends]
+    names = [f"norm after {step:,} steps" for step in ends]
     yield table(["place", "stage", "arrays", "output", "parameters", *names], rows, texts=3)
     if looked:
         yield element("div", *_inside(looked), class_="charts")
 
 
-def _steps_to_look_into(run: Run) -> list[int]:
-    """Steps that begin with a stored state, evenly spaced, so that little is computed again."""
+def _looked_into(run: Run, steps: Sequence[int], notes: list[str]) -> dict[int, list[Tensor]]:
+    """The arrays of some steps, and of the step after the last one, which shows its parameters.
+
+    If this machine computes other bits than the recorded ones, a note says so: the report of a run
+    is read on other machines, too.
+    """
+    try:
+        looked = {record.info.iteration: t for record, t in look_into_steps(run, steps)}
+    except NotRepeated as error:
+        notes.append(f"Steps of the network are shown as this machine computes them: {error}")
+        run = attrs.evolve(run, given=run.data, anyway=True)
+        looked = {record.info.iteration: t for record, t in look_into_steps(run, steps)}
+    tensors, error_after = look_into_next(run)
+    if error_after is not None:  # of what comes after the parameters, some is not finite
+        tensors = [tensor for tensor in tensors if tensor.part == "state"]
+    return {**looked, run.iterations: tensors}
+
+
+def _steps_to_look_into(run: Run, size: int) -> list[int]:
+    """Steps that are evenly spaced, or if these would take long, those that have a stored state.
+
+    Args:
+        run: The run.
+        size: The number of multiplications that a step takes, about.
+    """
+    even = np.unique(np.linspace(0, run.iterations, _MOST_STEPS).astype(np.int64))[:-1].tolist()
     held = [s.iteration for s in run.folder.holding if s.iteration < run.iterations]
-    if not held:
-        return [0]
-    places = np.unique(np.linspace(0, len(held) - 1, _MOST_STEPS).astype(np.int64))
-    return [held[place] for place in places]
+    nearest = [max((h for h in held if h <= step), default=0) for step in even]
+    away = sum(step - near for step, near in zip(even, nearest, strict=True))
+    if away * max(size, _LEAST_SIZE) <= _MOST_SIZE:
+        return even
+    return sorted({0, *nearest} & {0, *held})
 
 
 def _norms(tensors: Sequence[Tensor]) -> dict[str, float]:
-    squares: dict[str, float] = {}
+    norms: dict[str, float] = {}
     for t in tensors:
         if t.part == "state" and not t.name.startswith(("running ", "optimizer")):
-            squares[t.layer] = squares.get(t.layer, 0.0) + summary_of(t).norm ** 2
-    return {layer: square**0.5 for layer, square in squares.items()}
+            norms[t.layer] = math.hypot(norms.get(t.layer, 0.0), summary_of(t).norm)
+    return norms
 
 
 def _inside(looked: Mapping[int, Sequence[Tensor]]) -> Iterator[Markup]:
@@ -266,12 +294,9 @@ def _inside(looked: Mapping[int, Sequence[Tensor]]) -> Iterator[Markup]:
         ]
         yield line_chart("Share of units that are 0 for the whole batch", series, y_label="share")
     some = [s for i, s in enumerate(looked) if i in (0, len(looked) // 2, len(looked) - 1)]
+    first = looked[min(looked)]
     for what, part, prefix in (("Weights", "state", ""), ("Gradients", None, "d")):
-        places = dict.fromkeys(
-            (t.layer, t.name)
-            for t in next(iter(looked.values()))
-            if _is_of_weights(t, part, prefix)
-        )
+        places = dict.fromkeys((t.layer, t.name) for t in first if _is_of_weights(t, part, prefix))
         for layer, name in list(places)[:_MOST_LAYERS]:
             arrays = {
                 step: t.array
@@ -297,7 +322,7 @@ def _histogram(title: str, arrays: Mapping[int, AnyArray]) -> Markup:
     counts, edges = histogram(list(arrays.values()), bins)
     middles = edges[:-1] / 2 + edges[1:] / 2
     series = [
-        Series(f"step {step:,}", middles, count / max(1, count.sum()))
+        Series(f"after {step:,} steps", middles, count / max(1, count.sum()))
         for step, count in zip(arrays, counts, strict=True)
     ]
     return line_chart(title, series, x_label="number", y_label="share of all")

@@ -25,7 +25,7 @@ __all__ = [
     "Summary",
     "Tensor",
     "look_into",
-    "look_into_failure",
+    "look_into_next",
     "look_into_steps",
     "read_tensors",
     "state_tensors",
@@ -139,12 +139,12 @@ def look_into_steps(run: Run, steps: Iterable[int]) -> Iterator[tuple[Step, list
         yield record, kept
 
 
-def look_into_failure(run: Run) -> tuple[NotFinite, list[Tensor]] | None:
-    """Compute the step after the last recorded one, in which a number was not finite.
+def look_into_next(run: Run) -> tuple[list[Tensor], NotFinite | None]:
+    """Compute the step that would follow the last recorded one.
 
     Returns:
-        The error that ended the training, and all arrays of the step up to there, in the order of
-        computation; None if the step has only finite numbers here.
+        All its arrays in the order of computation, and the error if a number in it is not finite;
+        the arrays then end there. If the training diverged, that is the step which ended it.
     """
     state = run.state(run.iterations)
     inside = _Inside.of(run)
@@ -152,11 +152,11 @@ def look_into_failure(run: Run) -> tuple[NotFinite, list[Tensor]] | None:
     kept: list[Tensor] = []
     batch = job.batching.at(job.data["train"], state.key, state.iteration)
     try:
-        with ignoring_overflow(), run.as_recorded():
+        with ignoring_overflow():
             inside.look(state, batch, kept)
     except NotFinite as error:
-        return error, kept
-    return None
+        return kept, error
+    return kept, None
 
 
 @attrs.frozen(eq=False)

@@ -9,7 +9,7 @@ from pydnn.checks import BadInput
 from pydnn.reports import report_of_run
 from pydnn.reports.ending import ending_of, how_it_ended
 from pydnn.runs import Run, create_run, record
-from pydnn.runs.inspect import look_into_failure
+from pydnn.runs.inspect import look_into_next
 from pydnn.training.finite import ignoring_overflow
 
 
@@ -56,7 +56,7 @@ def said(run):
 
 def test_a_diverged_run_names_the_step_and_its_first_numbers_that_are_not_finite(trained, wild):
     run = trained(wild)
-    error, tensors = look_into_failure(run)
+    tensors, error = look_into_next(run)
     assert error.iteration == run.iterations
     bad = [tensor for tensor in tensors if not np.isfinite(tensor.array).all()]
     text = said(run)

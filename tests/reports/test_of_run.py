@@ -214,3 +214,36 @@ def test_the_norms_of_layers_are_those_of_all_their_parameters(run, text):
     shown = float(re.findall(">([^<]*)</td>", row)[3])
     W, b = state.parameters["0/W"], state.parameters["0/b"]
     assert shown == pytest.approx(float(np.sqrt((W**2).sum() + (b**2).sum())), rel=1e-3)
+
+
+def test_weights_are_shown_at_steps_from_the_first_to_the_last(text):
+    assert "norm after 0 steps" in text
+    assert "norm after 30 steps" in text
+    labels = re.findall(r"<span>after (\d+) steps</span>", text)
+    assert labels[:3] == ["0", "18", "30"]
+
+
+def test_dead_units_are_shown_over_time(tmp_path, points, recipe, recorded):
+    run = recorded(
+        tmp_path / "dead",
+        attrs.evolve(recipe, optimizer="gradient_descent(learning_rate=30.0)"),
+        points,
+    )
+    text = report_of_run(run)
+    assert "Share of units that are 0 for the whole batch" in text
+
+
+def test_a_run_whose_bits_are_not_repeated_here_is_reported_with_a_note(tmp_path, points, recipe):
+    def nudged(record):
+        parameters = record.after.parameters
+        vector = parameters.with_vector(parameters.vector * (1 + 1e-12))
+        return record.with_fields(after=attrs.evolve(record.after, parameters=vector))
+
+    job = prepare(recipe, points)
+    with nn.runs.create_run(tmp_path / "elsewhere", job, points) as recording:
+        step = job.train_step.insert_after("update", nudged)
+        for _ in nn.runs.record(recording, nn.jobs.run(attrs.evolve(job, train_step=step))):
+            pass
+    text = report_of_run(Run.open(tmp_path / "elsewhere", data=points))
+    assert "Steps of the network are shown as this machine computes them:" in text
+    assert "Weights W of stage 0" in text
