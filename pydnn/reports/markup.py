@@ -20,8 +20,9 @@ __all__ = ["Markup", "element", "joined"]
 _MOST = 2_000
 _MOST_OF = {
     **dict.fromkeys(("th", "text", "summary"), 60),
-    **dict.fromkeys(("h1", "title", "figcaption", "li", "span"), 120),
+    **dict.fromkeys(("h1", "title", "figcaption", "li"), 120),
     "td": 400,
+    "span": 400,
     **dict.fromkeys(("code", "pre"), 1 << 20),
 }
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")

@@ -547,11 +547,11 @@ def _failed(known: _Sweep) -> Iterator[Markup]:
             texts=2,
         )
     some = places[:_MOST_FAILED]
-    of_each = [
+    of_each: list[list[object]] = [
         [
             _name(known.runs[place]),
             *known.cells(place),
-            short(known.runs[place].failure, 300),
+            element("span", _reason(known.runs[place]), class_="reason"),
             str(known.runs[place].recipe.seed),
             f"{known.runs[place].steps:,}",
         ]
@@ -564,6 +564,11 @@ def _failed(known: _Sweep) -> Iterator[Markup]:
         texts=2 + len(known.heads),
         caption=f"Each with its reason{more}",
     )
+
+
+def _reason(run: SweptRun) -> str:
+    """Why a training failed, without the advice, which is the same for all."""
+    return short(run.failure.rpartition(": ")[0] or run.failure, 199)
 
 
 def _all(known: _Sweep) -> Iterator[Markup]:

@@ -131,7 +131,7 @@ def _read(folder: Path, recipe: Recipe, allow: tuple[str, ...]) -> SweptRun:
         {},
         run.iterations,
         *_thinned(run.costs),
-        f"not finished: step {run.iterations:,} of {run.goal:,} ({said})",
+        f"not finished, after step {run.iterations:,} of {run.goal:,} ({said})",
         finished=False,
     )
 

@@ -1,3 +1,7 @@
+import re
+import shutil
+from datetime import UTC, datetime
+
 import attrs
 import numpy as np
 import pytest
@@ -5,6 +9,7 @@ import pytest
 import pydnn as nn
 from pydnn.checks import BadInput
 from pydnn.reports import report_of_runs
+from pydnn.runs import note_verified, verify
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +76,19 @@ def test_a_band_goes_from_the_lowest_to_the_highest_run():
     one = _mean("a", [(steps, np.array([1.0, 2.0, 3.0])), (steps[1:], np.array([4.0, 9.0]))])
     assert one.x.tolist() == [1, 2]
     assert [one.low.tolist(), one.y.tolist(), one.high.tolist()] == [[2, 3], [3, 6], [4, 9]]
+
+
+def test_it_is_said_how_runs_ended_and_what_was_replayed(run, others, tmp_path, points):
+    text = re.sub("<[^>]*>", " ", report_of_runs([run, *others]))
+    assert re.search(r"ended +finished +finished +finished +finished", text)
+    copy = tmp_path / "copy"
+    shutil.copytree(run.path, copy)
+    copied = nn.Run.open(copy, data=points)
+    note_verified(copied, list(verify(copied)), when=datetime(2026, 11, 29, tzinfo=UTC))
+    text = re.sub("<[^>]*>", " ", report_of_runs([run, copied]))
+    assert re.search(r"steps that were replayed +none +all", text)
+    note_verified(
+        copied, list(verify(copied)), when=datetime(2026, 11, 30, tzinfo=UTC), difference="model.h5"
+    )
+    text = re.sub("<[^>]*>", " ", report_of_runs([run, copied]))
+    assert "all; one differed" in text

@@ -205,3 +205,7 @@ def test_the_runs_of_a_result_have_its_numbers(result):
     runs = swept_runs(result)
     assert [run.name for run in runs][:2] == ["training 0", "training 1"]
     assert runs[0].scores == result.outcomes[0].scores
+
+
+def test_the_reason_comes_without_the_advice_that_all_share(text):
+    assert "try a smaller learning rate" not in text.split('id="failed"')[1].split("<details")[0]

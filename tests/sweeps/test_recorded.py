@@ -60,7 +60,7 @@ def test_a_training_without_an_outcome_says_how_far_it_is(copy):
     run = by_name(read_sweep(copy)[1])[folder]
     assert not run.finished
     assert run.scores == {}
-    assert run.failure == "not finished: step 6 of 6 (finished)"
+    assert run.failure == "not finished, after step 6 of 6 (finished)"
     assert len(run.costs) == 6
 
 
