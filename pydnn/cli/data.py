@@ -119,6 +119,12 @@ def _add_import(verbs: Commands) -> None:
     files.add_argument(
         "out", type=path_of, metavar="OUT.h5", help="the file to write, .h5 or .hdf5"
     )
+    files.add_argument(
+        "--header",
+        action=argparse.BooleanOptionalAction,
+        help="whether the first line of a CSV file names the columns (default: unless its cells "
+        "are numbers)",
+    )
     arrays = option_group(
         parser, "which arrays of an HDF5, npz or npy file", "big.h5 OUT.h5 --target labels"
     )
@@ -159,6 +165,7 @@ def _import(args: argparse.Namespace) -> int:
             test=args.test,
             image_size=args.image_size,
             skip_unreadable=bool(args.skip_unreadable),
+            header=args.header,
             on_progress=on_progress,
         )
     for note in imported.notes:

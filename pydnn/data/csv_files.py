@@ -60,6 +60,8 @@ def read_csv(
     header: bool | None = None,
     delimiter: str | None = None,
     texts: Collection[str] = (),
+    known: Collection[str] = (),
+    ignored: Collection[str] = (),
 ) -> Table:
     """Read a table from a file of delimited text in UTF-8.
 
@@ -69,6 +71,9 @@ def read_csv(
             numbers. Without names, columns are called "column 1" and so on.
         delimiter: What separates the cells of a line; None to find it in the first lines.
         texts: Names of columns that hold texts, even if all of them could be read as numbers.
+        known: Names of columns that the table is expected to have. A first line with all of them
+            names the columns, even if all its cells are numbers.
+        ignored: Names of columns that nobody uses, so they may hold numbers with commas.
 
     Raises:
         BadInput: If the file cannot be read, changes while it is read, is empty, or is not UTF-8;
@@ -76,7 +81,9 @@ def read_csv(
             more than 1,048,576 columns, a column has no name, or two have one; or if numbers are
             written with commas or separated thousands.
     """
-    with open_csv(path, header=header, delimiter=delimiter, texts=texts) as table:
+    with open_csv(
+        path, header=header, delimiter=delimiter, texts=texts, known=known, ignored=ignored
+    ) as table:
         while True:
             try:
                 blocks = [values for values, _ in table.blocks()]
@@ -99,6 +106,8 @@ def open_csv(
     header: bool | None = None,
     delimiter: str | None = None,
     texts: Collection[str] = (),
+    known: Collection[str] = (),
+    ignored: Collection[str] = (),
 ) -> Iterator[CsvTable]:
     """Open a table for reading its rows block by block; see `read_csv`.
 
@@ -111,7 +120,9 @@ def open_csv(
         source = _Source(path, file, text, delimiter or "", look.quoted, look.bare_returns)
         try:
             source = attrs.evolve(source, delimiter=delimiter or _delimiter(source))
-            yield CsvTable(source, header, frozenset(texts), look.plain)
+            yield CsvTable(
+                source, header, frozenset(texts), look.plain, frozenset(known), frozenset(ignored)
+            )
         except UnicodeDecodeError as error:
             raise BadInput(
                 f"{path} is not UTF-8 (byte {error.object[error.start]:#x}), expected it: save the "
@@ -130,10 +141,17 @@ class CsvTable:
 
     Attributes:
         names: The names of its columns.
+        headed: Whether they are those of its first line.
     """
 
     def __init__(
-        self, source: _Source, header: bool | None, forced: frozenset[str], plain: bool
+        self,
+        source: _Source,
+        header: bool | None,
+        forced: frozenset[str],
+        plain: bool,
+        known: frozenset[str],
+        ignored: frozenset[str],
     ) -> None:
         """Read the first line, and decide whether it names the columns."""
         first = list(itertools.islice(source.records(), 2))
@@ -147,7 +165,10 @@ class CsvTable:
                 f"line {line} of {source.path} has {len(names)} cells, expected a table of at most "
                 f"{_MOST_COLUMNS} columns: leave some out."
             )
-        headed = _is_header(*(record for _, record in first)) if header is None else header
+        headed = header
+        if headed is None:
+            has_known = bool(known) and known <= {*names}
+            headed = has_known or _is_header(*(record for _, record in first))
         if headed:
             _expect_names(source.path, line, names)
         else:
@@ -158,7 +179,7 @@ class CsvTable:
                 f"{source.path} has only names of columns, expected rows below them: download or "
                 "save it again."
             )
-        self.names = tuple(names)
+        self.names, self.headed, self._ignored = tuple(names), headed, ignored
         self._source, self._skipped, self._forced, self._plain = source, int(headed), forced, plain
         self._as_texts = {place for place, name in enumerate(names) if name in forced}
         self._columns: list[_Numbers | _Texts] = []
@@ -216,7 +237,7 @@ class CsvTable:
                 settled.append((Column(name), None))
                 continue
             forced = name in self._forced
-            if strange := None if forced else column.with_commas():
+            if strange := None if forced or name in self._ignored else column.with_commas():
                 what, example, hint = strange
                 row = self._row_of(place, example)
                 raise BadInput(

@@ -140,7 +140,9 @@ def _of_objects(name: str, array: AnyArray) -> tuple[Column, FloatArray]:
     examples = dict(zip(map(type, items), items, strict=True))  # kinds follow from types
     if any(map(_may_be_missing, examples)):
         items = [None if _is_missing(item) else item for item in items]
-        examples = dict(zip(map(type, items), items, strict=True))
+    if any(issubclass(kind, str) for kind in examples):
+        items = [(item or None) if isinstance(item, str) else item for item in items]
+    examples = dict(zip(map(type, items), items, strict=True))
     examples.pop(type(None), None)
     if not examples:
         return Column(name), np.full(len(items), np.nan)
@@ -197,19 +199,21 @@ def _of_times(name: str, array: AnyArray) -> tuple[Column, FloatArray]:
 
 def _of_texts(name: str, texts: Iterable[str | None], kind: str) -> tuple[Column, FloatArray]:
     levels, codes = coded(texts)
-    return Column(name, kind, levels), codes
+    return Column(name, kind if levels else NUMBER, levels), codes
 
 
 def coded(texts: Iterable[str | None]) -> tuple[tuple[str, ...], FloatArray]:
-    """Different texts, sorted, and the place of each text among them; NaN for None.
+    """Different texts, sorted, and the place of each text among them; NaN for None and "".
+
+    A CSV file cannot tell an empty text from a missing one, so no form of a table does.
 
     >>> coded(["b", None, "a", "b"])
     (('a', 'b'), array([ 1., nan,  0.,  1.]))
     """
     texts = list(texts)
-    levels = sorted({text for text in texts if text is not None})
+    levels = sorted({text for text in texts if text})
     places: dict[str | None, float] = {text: float(i) for i, text in enumerate(levels)}
-    places[None] = np.nan
+    places[None] = places[""] = np.nan
     return tuple(levels), np.array([places[text] for text in texts], np.float64)
 
 

@@ -42,7 +42,7 @@ from pydnn.data.stored_tables import (
     store_table,
     store_values,
 )
-from pydnn.data.table_files import PARQUET, opened_parquet, table_of_arrays
+from pydnn.data.table_files import PARQUET, opened_parquet, table_of_arrays, without_header
 from pydnn.data.tables import Table
 from pydnn.free_memory import readable
 from pydnn.prefetch import prefetched
@@ -95,6 +95,7 @@ def import_data(
     test: AnyPath | float = "",
     image_size: Sequence[int] | None = None,
     skip_unreadable: bool = False,
+    header: bool | None = None,
     on_progress: Progress = _no_progress,
 ) -> Imported:
     r"""Copy data into a new HDF5 file of contiguous arrays, which can be larger than memory.
@@ -114,6 +115,8 @@ def import_data(
             draws it; or, where `target` names an array, a second file like `source`.
         image_size: The height and width to resize the pictures of a folder to.
         skip_unreadable: Whether to leave out the pictures of a folder that cannot be read.
+        header: Whether the first line of a CSV file names the columns; None to decide by whether
+            its cells are numbers.
         on_progress: Called with what is done ("reading" or "writing"), how much of it, and how
             much in all.
 
@@ -140,14 +143,14 @@ def import_data(
             f"{path} is to be an HDF5 file, expected a name that ends in .h5 or .hdf5: give one."
         )
     options: dict[str, object] = {"inputs": inputs, "target": target, "test": test}
-    options |= {"image_size": image_size, "skip_unreadable": skip_unreadable}
+    options |= {"image_size": image_size, "skip_unreadable": skip_unreadable, "header": header}
     if source.is_dir():
         _expect_unused(source, options, but=("test", "image_size", "skip_unreadable"))
         return _pictures(source, path, image_size, skip_unreadable, test, on_progress)
     with open_rows(source) as file:
         if file is None:  # a file that is read from its beginning to its end
-            _expect_unused(source, options)
-            return _named_columns(source, path, on_progress)
+            _expect_unused(source, options, but=("header",))
+            return _named_columns(source, path, header, on_progress)
         if file.is_stored:
             raise BadInput(
                 f"{source} is an imported table already, expected another format: use it as it is."
@@ -230,7 +233,9 @@ def _pictures(
 # Tables with named columns
 
 
-def _named_columns(source: Path, path: Path, on_progress: Progress) -> Imported:
+def _named_columns(
+    source: Path, path: Path, header: bool | None, on_progress: Progress
+) -> Imported:
     """Import a table from a file that is read from its beginning to its end."""
 
     def on_rows(written: int, rows: int) -> None:
@@ -242,14 +247,17 @@ def _named_columns(source: Path, path: Path, on_progress: Progress) -> Imported:
             blocks = counted.tables(_in_parquet(source, file, check, on_progress))
             store_table(path, blocks, on_rows=on_rows)
             return counted.imported(path)
-    with open_csv(source) as table:
+    with open_csv(source, header=header) as table:
+        notes = [without_header(source, "import it with --header (header=True)")]
+        if table.headed or header is not None:
+            notes = []
         size = source.stat().st_size
         while True:
             counted = _Counted()
             try:
                 blocks_of_csv = _in_csv(table, size, counted, on_progress)
                 store_values(path, blocks_of_csv, table.settled, on_rows=on_rows)
-                return counted.imported(path)
+                return attrs.evolve(counted.imported(path), notes=tuple(notes))
             except HoldsTexts:
                 continue  # from the beginning, with other columns as texts
 

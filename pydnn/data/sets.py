@@ -47,6 +47,7 @@ from pydnn.data.stored_tables import StoredTable, StoredTableBatch
 from pydnn.data.table_files import (
     OF_ALL,
     examples_beside,
+    has_no_header,
     holds_examples,
     is_hdf5,
     is_named_hdf5,
@@ -54,6 +55,7 @@ from pydnn.data.table_files import (
     read_npy,
     read_npz,
     read_table,
+    without_header,
 )
 from pydnn.data.tables import Table, TableBatch, columns_named
 from pydnn.data.texts import TextExamples, Vocabulary, is_text, lines, text_batches
@@ -250,8 +252,14 @@ def load_data_set(
             raise not_in_its_file(name)
         return _text_data(path, text or lines(), test, vocabulary, dtype)
     if targets and a_file:
-        table = _table_at(path, targets, mapped)
-        return table_data(table, targets, test=test, ignore=ignore, weights=weights, mapped=mapped)
+        ignore = columns_named(ignore)
+        named = (*targets, *ignore, *([weights] if weights else []))
+        table = _table_at(path, targets, mapped, known=named, ignored=ignore)
+        data = table_data(table, targets, test=test, ignore=ignore, weights=weights, mapped=mapped)
+        if has_no_header(path, table):
+            note = without_header(path, "name the target as it does")
+            return attrs.evolve(data, notes=(note,))
+        return data
     options: dict[str, object] = {
         "target": ", ".join(targets),
         "test": test,
@@ -423,9 +431,16 @@ def images_for_testing(
     return chosen
 
 
-def _table_at(path: Path, targets: tuple[str, ...], mapped: bool | None) -> Table | StoredTable:
+def _table_at(
+    path: Path,
+    targets: tuple[str, ...],
+    mapped: bool | None,
+    *,
+    known: Sequence[str],
+    ignored: Sequence[str],
+) -> Table | StoredTable:
     """The table in a file, whose targets may be in another file."""
-    table = read_table(path, mapped=mapped)
+    table = read_table(path, known=known, ignored=ignored, mapped=mapped)
     if path.suffix != ".npy" or len(targets) != 1 or not targets[0].endswith(".npy"):
         return table
     file = path_of(targets[0])
@@ -504,7 +519,13 @@ def table_data(
     if isinstance(test, str | PathLike):
         path = path_of(test)
         try:
-            judged = read_table(path, texts=table.texts_alone, mapped=mapped)
+            judged = read_table(
+                path,
+                texts=table.texts_alone,
+                known=[column.name for column in batch.features],
+                ignored=ignored,
+                mapped=mapped,
+            )
             return DataSet(batch, _second(judged, batch))
         except BadInput as error:
             raise BadInput(f"test part: {error}") from error

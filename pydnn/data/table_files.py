@@ -49,6 +49,7 @@ __all__ = [
     "PARQUET",
     "ZIP",
     "examples_beside",
+    "has_no_header",
     "holds_examples",
     "is_hdf5",
     "is_named_hdf5",
@@ -59,6 +60,7 @@ __all__ = [
     "read_npz",
     "read_table",
     "table_of_arrays",
+    "without_header",
 ]
 
 # The first bytes of files of these kinds.
@@ -75,6 +77,8 @@ def read_table(
     header: bool | None = None,
     delimiter: str | None = None,
     texts: Collection[str] = (),
+    known: Collection[str] = (),
+    ignored: Collection[str] = (),
     mapped: Literal[False],
 ) -> Table: ...
 
@@ -86,6 +90,8 @@ def read_table(
     header: bool | None = None,
     delimiter: str | None = None,
     texts: Collection[str] = (),
+    known: Collection[str] = (),
+    ignored: Collection[str] = (),
     mapped: bool | None = None,
 ) -> Table | StoredTable: ...
 
@@ -96,6 +102,8 @@ def read_table(
     header: bool | None = None,
     delimiter: str | None = None,
     texts: Collection[str] = (),
+    known: Collection[str] = (),
+    ignored: Collection[str] = (),
     mapped: bool | None = None,
 ) -> Table | StoredTable:
     r"""Read a table from a file, with one example per row.
@@ -109,6 +117,10 @@ def read_table(
             its cells are numbers.
         delimiter: What separates the cells of a CSV file; None to find it in its first lines.
         texts: Names of columns of a CSV file that hold texts, though all may look like numbers.
+        known: Names of columns that the table is expected to have. A first line of a CSV file with
+            all of them names the columns, even if all its cells are numbers.
+        ignored: Names of columns of a CSV file that nobody uses, so they may hold numbers with
+            commas.
         mapped: Whether a table that `store_table` wrote, or the rows of numbers of an npy file,
             stay in their file, as a `StoredTable`; None if they would take more than a quarter of
             the free memory. Other tables come into memory.
@@ -140,7 +152,9 @@ def read_table(
             return _read_parquet(path, file)
         if head.startswith(ZIP):
             return table_of_arrays(path, read_npz(path))
-        return read_csv(path, header=header, delimiter=delimiter, texts=texts)
+        return read_csv(
+            path, header=header, delimiter=delimiter, texts=texts, known=known, ignored=ignored
+        )
 
 
 def not_in_its_file(name: AnyPath) -> BadInput:
@@ -148,6 +162,22 @@ def not_in_its_file(name: AnyPath) -> BadInput:
     return BadInput(
         f"mapped is True, but {name} is not an HDF5 file of arrays or a table in the stored form, "
         "expected one: copy it once with pydnn data import, or leave mapped out."
+    )
+
+
+def has_no_header(path: Path, table: Table | StoredTable) -> bool:
+    """Whether a table was read from a text file whose first line is a row."""
+    with open_regular(path, what="a table's file") as file:
+        head = file.read(8)
+    of_text = not head.startswith((NPY_MAGIC, HDF5, PARQUET, ZIP))
+    return of_text and table.names == tuple(numbered(len(table.names)))
+
+
+def without_header(path: Path, advice: str) -> str:
+    """The note about a text file of which nobody said whether its first line names the columns."""
+    return (
+        f"the first line of {path} holds numbers and is a row, so the columns are called column 1 "
+        f"and so on: if it names them, {advice}"
     )
 
 

@@ -239,7 +239,8 @@ class Table(NamedColumns):
     Attributes:
         columns: The name and kind of each column.
         values: The values, float64, shape (columns, rows). Truth values are 0 and 1, texts are
-            positions in the `levels` of their column, and a missing value of any kind is NaN.
+            positions in the `levels` of their column, and a missing value of any kind is NaN. An
+            empty text is a missing value.
 
     Raises:
         BadInput: If two columns have the same name, or the values do not fit the columns.

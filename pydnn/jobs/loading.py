@@ -215,7 +215,13 @@ def rows_in(path: AnyPath, columns: Columns, *, mapped: bool | None = None) -> T
     Raises:
         BadInput: If the file cannot be read.
     """
-    return read_table(path, texts=columns.texts, mapped=mapped)
+    return read_table(
+        path,
+        texts=columns.texts,
+        known=[part.name for part in columns.parts],
+        ignored=columns.apart,
+        mapped=mapped,
+    )
 
 
 def examples_in(

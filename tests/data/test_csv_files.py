@@ -94,6 +94,21 @@ def test_a_header_can_be_claimed_or_denied(tmp_path):
     assert table_of(tmp_path, "a\tb;c\n1\t2;3\n", name="t.tsv").names == ("a", "b;c")
 
 
+def test_a_first_line_with_all_known_names_is_a_header_of_numbers(tmp_path):
+    text = "2019,2020\n1,2\n3,4\n"
+    assert table_of(tmp_path, text, known=["2020"]) == Table.of({"2019": [1, 3], "2020": [2, 4]})
+    assert table_of(tmp_path, text, known=["2020", "2021"]).rows == 3
+    assert table_of(tmp_path, text, known=["2020"], header=False).rows == 3
+
+
+def test_an_ignored_column_may_hold_numbers_with_commas(tmp_path):
+    text = "a;price\n1;1,234\n2;2,345\n"
+    table = table_of(tmp_path, text, ignored=["price"])
+    assert table["price"].tolist() == ["1,234", "2,345"]
+    with pytest.raises(BadInput, match=r"'price' of .* holds numbers with separated thousands"):
+        table_of(tmp_path, text, ignored=["a"])
+
+
 def test_a_column_is_read_as_texts_if_its_reader_says_so(tmp_path):
     text = "code,n,truth\n01,1,true\n1,2,false\n"
     assert table_of(tmp_path, text)["code"].tolist() == [1, 1]

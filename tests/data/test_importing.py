@@ -22,6 +22,7 @@ except ImportError:  # on Windows
 
 from pydnn import Batch, Key, Recipe, read_table
 from pydnn.checks import BadInput
+from pydnn.cli import main
 from pydnn.data import (
     DataSet,
     Stored,
@@ -617,3 +618,17 @@ def test_a_link_beside_the_examples_does_not_matter(tmp_path):
         file["train_X"], file["train_Y"] = np.ones((2, 3)), [0, 1]
         file["raw"] = h5py.ExternalLink("raw.h5", "/")
     assert import_data(tmp_path / "a.h5", tmp_path / "new.h5").rows == 2
+
+
+def test_a_first_line_of_numbers_can_be_a_header(tmp_path, capsys):
+    source, out = tmp_path / "t.csv", str(tmp_path / "t.h5")
+    source.write_text("2019,2020\n1,2\n3,4\n")
+    assert main(["data", "import", str(source), out]) == 0
+    said = capsys.readouterr()
+    assert "holds numbers and is a row" in said.err
+    assert "import it with --header" in said.err
+    assert read_table(out).rows == 3
+    out = str(tmp_path / "named.h5")
+    assert main(["data", "import", str(source), out, "--header"]) == 0
+    assert capsys.readouterr().err == ""
+    assert read_table(out).names == ("2019", "2020")

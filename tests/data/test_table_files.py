@@ -259,6 +259,30 @@ def test_rows_and_targets_stay_in_two_npy_files(tmp_path, monkeypatch):
     assert results[0] == results[1]
 
 
+def test_the_names_of_a_recipe_say_that_a_line_of_numbers_is_a_header(tmp_path):
+    path = tmp_path / "years.csv"
+    path.write_text("2019,2020,2021\n1,2,3\n4,5,9\n7,8,9\n")
+    data = load_data_set(path, target="2021", ignore=["2019"], test=path)
+    assert (data.train.count, data.test.count, data.notes) == (3, 3, ())
+    assert data.test.table.names == ("2020",)
+    data = load_data_set(path, target="column 3")
+    assert data.train.count == 4
+    assert len(data.notes) == 1
+    assert "years.csv holds numbers and is a row, so the columns are called" in data.notes[0]
+    np.save(tmp_path / "rows.npy", np.arange(6.0).reshape(3, 2))
+    assert load_data_set(tmp_path / "rows.npy", target="column 2").notes == ()
+
+
+def test_ignored_columns_may_hold_numbers_with_commas(tmp_path):
+    path, test = tmp_path / "t.csv", tmp_path / "test.csv"
+    path.write_text('a,y,sold\n1,2,"1,234"\n3,4,"2,345"\n')
+    test.write_text('sold,a,y\n"5,678",3,4\n')
+    data = load_data_set(path, target="y", ignore=["sold"], test=test)
+    assert data.train.table.names == data.test.table.names == ("a",)
+    with pytest.raises(BadInput, match=r"'sold' of .* holds numbers with separated thousands"):
+        load_data_set(path, target="y")
+
+
 REFUSED = {
     "absent target": ({"target": "kinds"}, r"no column 'kinds': did you mean 'kind'\?"),
     "no target": ({}, r"is a table with the columns size, rooms, new, city, kind, expected one"),

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pydnn import BadInput
-from pydnn.data import Column, Table, TableBatch
+from pydnn.data import Column, Table, TableBatch, read_table
+from pydnn.storage.hdf5 import write_hdf5
 
 NAN = float("nan")
 MIXED = {
@@ -73,7 +74,33 @@ def test_every_value_comes_out_as_it_went_in(columns):
     assert again.fingerprint == table.fingerprint
     for name, values in columns.items():
         kept = [None if value != value else value for value in table[name].tolist()]
-        assert kept == values
+        assert kept == [None if value == "" else value for value in values]
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow", "numpy", "npz", "h5", "csv"])
+def test_an_empty_text_is_a_missing_value_in_each_form_of_a_table(tmp_path, library):
+    columns = {"t": ["a", "", "b"], "e": ["", "", ""], "n": [1.0, 2.0, 3.0]}
+    expected = Table.of({"t": ["a", None, "b"], "e": [None, None, None], "n": [1.0, 2.0, 3.0]})
+    arrays = {name: np.array(values) for name, values in columns.items()}
+    if library in ("pandas", "polars"):
+        data = pytest.importorskip(library).DataFrame(columns)
+    elif library == "pyarrow":
+        data = pytest.importorskip("pyarrow").table(columns)
+    elif library == "numpy":
+        data = arrays
+    else:
+        data = tmp_path / f"t.{library}"
+        if library == "npz":
+            np.savez(data, **arrays)
+        elif library == "h5":
+            encoded = {name: arrays[name].astype("S1") for name in ("t", "e")}
+            write_hdf5(data, arrays=arrays | encoded)
+        else:
+            data.write_text('t,e,n\na,"",1\n"",,2\nb,"",3\n')
+        data = read_table(data)
+    table = Table.of(data).select(["t", "e", "n"])
+    assert table == expected
+    assert table.columns[1] == Column("e")
 
 
 def test_one_changed_value_or_name_changes_the_fingerprint():

@@ -156,7 +156,7 @@ def tables(draw):
         "k": list(map(float, range(m))),
         "y": [float(i % 3) for i in range(m)],
     }
-    kept = {name for name, values in columns.items() if any(v is not None for v in values)}
+    kept = {name for name, values in columns.items() if any(v not in (None, "") for v in values)}
     return Table.of({name: values for name, values in columns.items() if name in kept})
 
 
