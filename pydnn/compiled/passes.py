@@ -16,17 +16,24 @@ __all__ = ["carried_out"]
 
 
 def carried_out(
-    pending: PendingUpdate, vectors: Sequence[AnyArray], results: int, move: bool, by_number: bool
+    pending: PendingUpdate,
+    vectors: Sequence[AnyArray],
+    results: int,
+    move: bool,
+    factors: FloatArray | None,
 ) -> tuple[FloatArray, ...] | None:
     """Do the same as `pydnn.optimizers.fused.carried_out`; None if there is no compiled form.
 
     Args:
         pending: The update, whose kernel is compilable.
-        vectors: All vectors to read; with `by_number`, the factors come first.
+        vectors: All vectors to read.
         results: The number of vectors to fill.
         move: Whether the last of them gets the sums of parameters and updates.
-        by_number: Whether each number has a factor of its own.
+        factors: A factor for each number, instead of the factor of `pending`.
     """
+    by_number = factors is not None
+    if factors is not None:
+        vectors = (factors, *vectors)
     truths = tuple(vector.dtype == np.bool_ for vector in vectors)
     dtype, count = vectors[0].dtype, len(pending.numbers)
     loop = _loop(pending.kernel, dtype, count, truths, results, move, by_number)

@@ -30,7 +30,7 @@ else:
 __all__ = ["Begin", "PendingUpdate", "State", "States", "carried_out", "fuse", "multiply"]
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, slots=False)  # instances are created faster without slots
 class PendingUpdate(Generic[State]):
     """An elementwise update that can run on any block of the vectors.
 
@@ -88,30 +88,34 @@ def carried_out(
         factors: A factor for each number (size,), instead of the factor of `pending`; not together
             with `move`.
     """
+    # Few lines for most updates, since their time counts for small networks.
     kernel, before, dtype = pending.kernel, pending.before, grads.dtype
-    vectors: tuple[AnyArray, ...]
-    vectors = (grads, params.vector, *[read(params.layout) for read in pending.read], *before)
-    if factors is not None:
-        vectors = (factors, *vectors)
+    vectors: tuple[AnyArray, ...] = (grads, params.vector, *before)
+    if pending.read:
+        read = [read(params.layout) for read in pending.read]
+        vectors = (grads, params.vector, *read, *before)
     results = 1 + len(before) + move
     if in_use.forms is not None and is_compilable(kernel):
-        made = in_use.forms.passes.carried_out(pending, vectors, results, move, factors is not None)
+        made = in_use.forms.passes.carried_out(pending, vectors, results, move, factors)
         if made is not None:
             return made  # type: ignore[no-any-return]
-    numbers = [scalar(number, dtype) for number in pending.numbers]
+    numbers = [scalar(number, dtype) for number in pending.numbers] if pending.numbers else ()
     if factors is not None:
         return in_blocks(
-            lambda factor, *blocks: kernel(factor, *numbers, *blocks), *vectors, results=results
+            lambda factor, *blocks: kernel(factor, *numbers, *blocks),
+            factors,
+            *vectors,
+            results=results,
         )
     factor, u = scalar(pending.factor, dtype), len(vectors)
-    if not move:
-        return in_blocks(functools.partial(kernel, factor, *numbers), *vectors, results=results)
 
     def step(*blocks: FloatArray) -> None:
         kernel(factor, *numbers, *blocks[:-1])
         np.add(blocks[1], blocks[u], blocks[-1])
 
-    return in_blocks(step, *vectors, results=results)
+    return in_blocks(
+        step if move else functools.partial(kernel, factor, *numbers), *vectors, results=results
+    )
 
 
 def fuse(begins: Sequence[Begin]) -> Begin[States]:
@@ -145,16 +149,16 @@ def fuse(begins: Sequence[Begin]) -> Begin[States]:
 
         last, factor = steps[-1]
         if len(steps) == 1:  # as in most chains; parts that only multiply have no state
-            rest = last.numbers, last.read, merges
-            return PendingUpdate(last.kernel, before, state, factor, *rest)
-        numbers: tuple[float, ...] = ()
-        read: tuple[Callable[[Layout], AnyArray], ...] = ()
-        parts = []
+            kernel, numbers, read = last.kernel, last.numbers, last.read
+            return PendingUpdate(kernel, before, state, factor, numbers, read, merges)
+        numbers, read, parts = (), (), []
         for update, own in steps:
             parts.append((update.kernel, len(update.numbers), len(update.read), len(update.before)))
-            numbers += update.numbers if update is last else (own, *update.numbers)
+            numbers += (own, *update.numbers)
             read += update.read
         kernel = _in_sequence(tuple(parts))
+        own_of_last = len(numbers) - 1 - len(last.numbers)
+        numbers = numbers[:own_of_last] + numbers[own_of_last + 1 :]
         return PendingUpdate(kernel, before, state, factor, numbers, read, merges)
 
     return begin

@@ -285,29 +285,31 @@ def elementwise(
         params: tuple[()], Z: FloatArray, context: Context
     ) -> tuple[FloatArray, ElementwiseCache]:
         numerics = context.numerics
-        made = None
-        if in_use.forms is not None:
-            made = in_use.forms.layers.activated(forward, (Z,), numerics)
-        A = _own(forward(Z, numerics), Z) if made is None else made
+        if in_use.forms is None:
+            A = _own(forward(Z, numerics), Z)
+        else:
+            A = computed(forward, Z, numerics=numerics)
         return A, _cache(readonly(Z), A, numerics)
 
     def stage_backward(
         params: tuple[()], cache: ElementwiseCache, dA: FloatArray
     ) -> tuple[FloatArray, tuple[()]]:
-        return pulled_back(cache, dA), NO_PARAMS
+        return stage_backward_into(params, cache, dA, (), True), NO_PARAMS
 
     def stage_backward_into(
         params: tuple[()], cache: ElementwiseCache, dA: FloatArray, out: Views, needs_dA_prev: bool
     ) -> FloatArray:
-        return pulled_back(cache, dA)
+        if in_use.forms is None:
+            return _own(backward(dA, cache.Z, cache.A, cache.numerics), dA)
+        return computed(backward, dA, cache.Z, cache.A, numerics=cache.numerics)
 
-    def pulled_back(cache: ElementwiseCache, dA: FloatArray) -> FloatArray:
+    def computed(
+        function: Callable[..., FloatArray], *operands: FloatArray, numerics: Numerics
+    ) -> FloatArray:
+        made: FloatArray | None = None
         if in_use.forms is not None:
-            operands = (dA, cache.Z, cache.A)
-            made = in_use.forms.layers.activated(backward, operands, cache.numerics)
-            if made is not None:
-                return made  # type: ignore[no-any-return]
-        return _own(backward(dA, cache.Z, cache.A, cache.numerics), dA)
+            made = in_use.forms.layers.activated(function, operands, numerics)
+        return _own(function(*operands, numerics), operands[0]) if made is None else made
 
     def onnx(params: tuple[()], Z: Value, statistics: Tree) -> Value:
         # A `Value` instead of an array records the operators that `forward` applies to it.

@@ -27,6 +27,7 @@ from pydnn.optimizers.fused import PendingUpdate
 from pydnn.optimizers.momentum import heavy_ball
 from pydnn.parameters import pack
 
+TWICE = decay_l1(0.01)
 OPTIMIZERS = {
     "gradient_descent": nn.gradient_descent(learning_rate=0.1),
     "momentum": nn.momentum(learning_rate=0.1),
@@ -50,6 +51,7 @@ OPTIMIZERS = {
         freeze_layers("b"),
         average_parameters(decay=0.9),
     ),
+    "the same part twice": chain(TWICE, scale_by_rms(), TWICE, descend(0.1), TWICE),
     "factors that are not merged": chain(scale_by_rms(), scale(0.3), descend(0.1)),
     "a part that is not elementwise": chain(nn.clip_by_global_norm(1.0), nn.adam()),
 }

@@ -1,0 +1,155 @@
+"""Compare the compiled engine with NumPy: single passes, and whole steps, in turns in one process.
+
+    env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE python tests/benchmarks/engines.py [--json]
+
+Each row is the same function on the same arrays; both engines give the same bits, which is checked
+first. Compiling is not part of the times; `--cold` says how long it takes with an empty cache.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+from environment import environment
+from side_by_side import arguments
+
+import pydnn as nn
+from pydnn.engines import using_engine
+from pydnn.optimizers import updated
+
+SIZES = (784, 512, 256, 10)  # P2 of the suite
+BATCH = 128
+OPTIMIZERS = {
+    "momentum": nn.momentum(learning_rate=0.01),
+    "adam": nn.adam(),
+    "adamw": nn.adamw(),
+    "amsgrad": nn.amsgrad(),
+    "nadam": nn.nadam(),
+    "rmsprop": nn.rmsprop(),
+    "lion": nn.lion(weight_decay=0.01),
+}
+ACTIVATIONS = {"relu": nn.relu(), "leaky_relu": nn.leaky_relu(), "tanh": nn.stages.tanh()}
+
+
+def main():
+    parser = arguments(__doc__, blocks=15, steps=20)
+    parser.add_argument("--cold", action="store_true", help="time the first step, cold and warm")
+    parser.add_argument(
+        "--busy",
+        action="store_true",
+        help="count the time of the processor instead of that of the clock; for one thread "
+        "(OPENBLAS_NUM_THREADS=1) on a machine where others work",
+    )
+    args = parser.parse_args()
+    works = dict(all_works())
+    rows = {name: compared(work, args) for name, work in works.items()}
+    result = {"microseconds": rows, "environment": environment()}
+    if args.cold:
+        result["first step, s"] = first_steps()
+    print(json.dumps(result) if args.json else in_words(result))
+
+
+def network():
+    inner = [part for size in SIZES[1:-1] for part in (nn.dense(size), nn.relu())]
+    return nn.serial(*inner, nn.dense(SIZES[-1]))
+
+
+def all_works():
+    """Yield the name of each work, and a function without arguments that does it once."""
+    key = nn.Key(1)
+    for name, optimizer in OPTIMIZERS.items():
+        state = nn.initial_state(network(), optimizer, SIZES[:1], key=key, dtype=np.float32)
+        grads = key.at("g").normal(state.parameters.vector.shape).astype(np.float32)
+        grads.flags.writeable = False
+        yield f"update by {name}", update(optimizer, grads, state)
+    Z, dA = (key.at(n).normal((SIZES[1], BATCH)).astype(np.float32) for n in ("Z", "dA"))
+    for name, stage in ACTIVATIONS.items():
+        cache = stage.forward((), Z, nn.Context())[1]
+        yield f"{name} forward", lambda stage=stage: stage.forward((), Z, nn.Context())[0]
+        yield (
+            f"{name} backward",
+            lambda stage=stage, cache=cache: stage.backward((), cache, dA)[0],
+        )
+    yield "step of P2", step_of_p2(key)
+
+
+def update(optimizer, grads, state):
+    return lambda: updated(optimizer, grads, state.optimizer_state, state.parameters)[1]
+
+
+def step_of_p2(key):
+    optimizer = nn.adam()
+    train_step = nn.make_train_step(network(), nn.softmax_cross_entropy(), optimizer)
+    state = nn.initial_state(network(), optimizer, SIZES[:1], key=key, dtype=np.float32)
+    X = key.at("X").normal((SIZES[0], BATCH)).astype(np.float32)
+    labels = np.arange(BATCH) % SIZES[-1]
+    batch = nn.Batch(X, np.eye(SIZES[-1], dtype=np.float32)[labels].T)
+    return lambda: train_step(state, batch)[0].parameters.vector
+
+
+def compared(work, args):
+    """Return the median microseconds of each engine, and the median of the ratios of turns."""
+    results, times = {}, {"numpy": [], "compiled": []}
+    now = time.process_time if args.busy else time.perf_counter
+    for engine in times:
+        with using_engine(engine):
+            results[engine] = work().tobytes()
+    if len(set(results.values())) != 1:
+        raise SystemExit("the engines give different bits")
+    for _ in range(args.blocks):
+        for engine, taken in times.items():
+            with using_engine(engine):
+                begin = now()
+                for _ in range(args.steps):
+                    work()
+                taken.append((now() - begin) / args.steps * 1e6)
+    ratios = [b / a for a, b in zip(*times.values(), strict=True)]
+    medians = {engine: statistics.median(taken) for engine, taken in times.items()}
+    return {**medians, "ratio": statistics.median(ratios)}
+
+
+FIRST = """
+import sys, time
+sys.path.insert(0, {folder!r})
+import engines
+from pydnn.engines import using_engine
+from pydnn import Key
+work = engines.step_of_p2(Key(1))
+with using_engine("numpy"):
+    work()
+begin, used = time.perf_counter(), time.process_time()
+with using_engine("compiled"):
+    work()
+print(time.perf_counter() - begin, time.process_time() - used)
+"""
+
+
+def first_steps():
+    """Return the seconds of the first compiled step, by clock and processor, cold and warm."""
+    program = FIRST.format(folder=os.path.dirname(os.path.abspath(__file__)))
+    command = [sys.executable, "-c", program]
+    with tempfile.TemporaryDirectory() as folder:
+        variables = {**os.environ, "PYDNN_CACHE": folder}
+        return {
+            name: list(map(float, subprocess.check_output(command, env=variables).split()))
+            for name in ("cold", "warm")
+        }
+
+
+def in_words(result):
+    rows = [f"{'':22} {'numpy':>9} {'compiled':>9} {'ratio':>6}"]
+    for name, row in result["microseconds"].items():
+        rows.append(f"{name:22} {row['numpy']:9.1f} {row['compiled']:9.1f} {row['ratio']:6.2f}")
+    for name, seconds in result.get("first step, s", {}).items():
+        clock, processor = seconds
+        rows.append(f"first step, {name} cache: {clock:.2f} s, {processor:.2f} s of the processor")
+    return "\n".join([*rows, result["environment"]])
+
+
+if __name__ == "__main__":
+    main()
