@@ -448,9 +448,15 @@ def what_is_left(folder):
     """All folders and files below `folder` with their bytes, independent of process numbers."""
     return frozenset(
         (re.sub(r"\.\d+-(\d+)\.part$", r".\1.part", path.relative_to(folder).as_posix()),
-         path.read_bytes() if path.is_file() else None)
+         _content_of(path) if path.is_file() else None)
         for path in folder.rglob("*")
     )  # fmt: skip
+
+
+def _content_of(path):
+    """The bytes of a file, but none of live rows: they hold times, and nothing that goes on with a
+    run reads them."""
+    return b"" if path.name.startswith("live-") else path.read_bytes()
 
 
 def expect_each_recovered(
