@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from urllib.parse import parse_qs, quote
+from urllib.parse import parse_qsl, quote, unquote
 
 from pydnn.checks import BadInput
 from pydnn.reports.markup import Markup, element
 
-__all__ = ["ago", "duration", "frame", "link", "live", "query_of", "run_link"]
+__all__ = ["ago", "duration", "field", "frame", "link", "live", "query_of", "run_link"]
 
 _MOST_FIELDS = 1000
+_QUOTED = "quoted-"  # begins the name of a field whose value is in quoted form
+# Names of files need not be text: bytes that are not UTF-8, or halves of pairs on Windows.
+_ERRORS = "surrogatepass" if sys.platform == "win32" else "surrogateescape"
 
 
 def link(path: str, *pairs: tuple[str, str], fragment: str = "") -> str:
@@ -36,8 +38,7 @@ def run_link(name: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    # Names of files may be bytes that are not UTF-8.
-    return quote(text.encode("utf-8", "surrogatepass" if os.name == "nt" else "surrogateescape"))
+    return quote(text.encode("utf-8", _ERRORS))
 
 
 def query_of(text: str) -> dict[str, list[str]]:
@@ -50,11 +51,28 @@ def query_of(text: str) -> dict[str, list[str]]:
         >>> query_of("run=a%20b&run=c%26d&q=")
         {'run': ['a b', 'c&d'], 'q': ['']}
     """
-    errors = "surrogatepass" if sys.platform == "win32" else "surrogateescape"
     try:
-        return parse_qs(text, keep_blank_values=True, errors=errors, max_num_fields=_MOST_FIELDS)
+        fields = parse_qsl(
+            text, keep_blank_values=True, errors=_ERRORS, max_num_fields=_MOST_FIELDS
+        )
     except ValueError as error:
         raise BadInput(f"the address is not understood ({error}): go back to the list.") from error
+    query: dict[str, list[str]] = {}
+    for name, value in fields:
+        if name.startswith(_QUOTED):
+            name, value = name.removeprefix(_QUOTED), unquote(value, errors=_ERRORS)
+        query.setdefault(name, []).append(value)
+    return query
+
+
+def field(name: str, value: str, kind: str = "hidden", **attributes: object) -> Markup:
+    r"""A field of a form with exactly this value, although markup never holds control characters.
+
+    Example:
+        >>> field("run", "a\x1bb")
+        '<input type="hidden" name="quoted-run" value="a%1Bb">'
+    """
+    return element("input", type=kind, name=_QUOTED + name, value=_quoted(value), **attributes)
 
 
 def frame(title: str, *content: Markup, wait: int = 0, here: str = "") -> str:

@@ -20,7 +20,8 @@ import numpy as np
 from pydnn.board.finding import Found, find_runs
 from pydnn.board.memory import Memory
 from pydnn.checks import BadInput, first_line
-from pydnn.recipes.toml import RECORDED, read_toml, toml_of
+from pydnn.recipes.recipe import Recipe
+from pydnn.recipes.toml import read_toml, toml_of
 from pydnn.records import FloatArray
 from pydnn.runs.folder import SEGMENTS, expect_run_folder
 from pydnn.runs.history import Rows
@@ -31,6 +32,7 @@ from pydnn.storage.run_files import RECIPE
 
 __all__ = ["Catalog", "Curves", "Head", "Listing"]
 
+_KEYS = frozenset(field.name for field in attrs.fields(Recipe))
 _SEGMENT = re.compile(r"[0-9]{10,16}\.h5")
 _END = re.compile(r"end-[0-9]{10,16}\.json")
 _VERIFIED = 1 << 25  # bytes: of a larger segment, only what is read is verified
@@ -223,7 +225,7 @@ class Catalog:
         recipe = {
             name: value if isinstance(value, str | int | float) else toml_of(value)
             for name, value in plain.items()
-            if name not in ("format", RECORDED)
+            if name in _KEYS
         }
         goal = plain.get("iterations")
         head = Head(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import attrs
 
 from pydnn.board.choosing import chosen, ordered
-from pydnn.board.frame import ago, duration, frame, link, live, run_link
+from pydnn.board.frame import ago, duration, field, frame, link, live, run_link
 from pydnn.board.heads import Catalog, Curves, Head, Listing
 from pydnn.checks import BadInput
 from pydnn.recipes.toml import write_recipe
@@ -23,6 +24,8 @@ __all__ = ["compare_page", "list_page", "problem_page", "run_page", "step_page"]
 
 _PER_PAGE = 500
 _MOST_COMPARED = 20
+_MOST_CHARTS = 40
+_MOST_ROWS = 200  # of numbers
 _MOST_DRAWN = 8  # of the runs that are training, in one chart
 _MOST_VARIED = 5  # columns of the list for what differs between the recipes
 _MOST_MEASURED = 3  # columns of the list for what was measured
@@ -134,8 +137,7 @@ def _filter_form(view: _View) -> Markup:
         element("label", "Show runs with ", for_="filter"),
         element("input", id="filter", name="q", type="search", value=view.text, placeholder=hint,
                 autocomplete="off", spellcheck="false"),
-        *(element("input", type="hidden", name=name, value=value)
-          for name, value in hidden.items() if value),
+        *(field(name, value) for name, value in hidden.items() if value),
         element("button", "Show"),
         help_text,
         action="/", method="get", role="search", class_="filter",
@@ -285,9 +287,7 @@ def _varied(heads: Sequence[Head]) -> list[str]:
 
 def _row(head: Head, now: float, measured: Sequence[str], varied: Sequence[str]) -> Markup:
     name = element("a", head.name, href=run_link(head.name))
-    select = element(
-        "input", type="checkbox", name="run", value=head.name, aria_label=f"Select {head.name}"
-    )  # fmt: skip
+    select = field("run", head.name, "checkbox", aria_label=f"Select {head.name}")
     cells = [element("td", select), element("th", name, scope="row")]
     if head.problem:
         width = 4 + len(measured) + len(varied)
@@ -353,8 +353,10 @@ def run_page(catalog: Catalog, name: str, query: Mapping[str, Sequence[str]]) ->
     if head.recipe:
         rows = [[key.replace("_", " "), value] for key, value in head.recipe.items()]
         content += [element("h2", "Recipe"), table(["key", "value"], rows, texts=2)]
-    wait = _SOON if head.training(now) else _LATER
-    return frame(f"Run {name}", *content, wait=wait)
+    if not head.training(now):
+        return frame(f"Run {name}", *content, wait=_LATER)
+    share = head.steps / max(head.goal, head.steps, 1)
+    return frame(f"{share:.0%} of run {name}", *content, wait=_SOON)
 
 
 def _state_of_run(head: Head, now: float) -> Iterator[Markup]:
@@ -379,7 +381,7 @@ def _actions(head: Head, logarithmic: bool) -> Markup:
     last = max(0, head.recorded - 1)
     form = element(
         "form",
-        element("input", type="hidden", name="run", value=head.name),
+        field("run", head.name),
         element("label", "Look into step ", for_="step"),
         element("input", id="step", name="step", type="number", min=0, max=last, value=last),
         element("button", "Show"),
@@ -400,7 +402,7 @@ def _curves(curves: Curves, logarithmic: bool) -> Iterator[Markup]:
     for name, (steps, values) in curves.columns.items():
         if name != "cost" and not _is_measured(name):
             by_metric[name] = [Series(words_for(name), steps, values)]
-    for metric, series in by_metric.items():
+    for metric, series in itertools.islice(by_metric.items(), _MOST_CHARTS):
         words = words_for(metric)
         log = logarithmic or metric == "gradient_norm"
         yield line_chart(capital(words), series, y_label=words, log=log)
@@ -411,7 +413,7 @@ def _last_numbers(head: Head) -> Iterator[Markup]:
         return
     metrics: dict[str, dict[str, float]] = {}
     others = {}
-    for name, value in head.values.items():
+    for name, value in itertools.islice(head.values.items(), _MOST_ROWS):
         part, _, metric = name.partition(" ")
         if _is_measured(name):
             metrics.setdefault(metric, {})[part] = value
@@ -468,7 +470,7 @@ def _differences(
              for k in varied]  # fmt: skip
     body.append(_named_row("steps", [f"{head.steps:,}" for head in heads]))
     body += [_named_row(words_for(name), [_number(head, name) for head in heads])
-             for name in ("cost", *metrics)]  # fmt: skip
+             for name in ("cost", *metrics[:_MOST_ROWS])]  # fmt: skip
     links = (element("a", head.name, href=run_link(head.name)) for head in heads)
     first = element("tr", element("td"), *(element("th", one, scope="col") for one in links))
     inner = element("table", element("thead", first), element("tbody", *body), class_="compared")
@@ -482,7 +484,7 @@ def _named_row(name: str, cells: Iterable[object]) -> Markup:
 def _side_by_side(curves: Mapping[str, Curves], *, few: bool = False) -> Iterator[Markup]:
     """One chart for each number, with a curve for each run."""
     metrics = _metrics_of(name for one in curves.values() for name in one.columns)
-    for name in ("cost", *metrics[: 2 if few else None]):
+    for name in ("cost", *metrics[: 2 if few else _MOST_CHARTS]):
         series = [
             Series(run, *one.columns[name]) for run, one in curves.items() if name in one.columns
         ]

@@ -196,6 +196,8 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def do_GET(self) -> None:
+        if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
+            self.close_connection = True  # nobody reads the body, which must not be a request
         refusal = self._refusal()
         if refusal is None:
             self._send(self.server.board.answer(self.path))

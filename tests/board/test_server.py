@@ -1,5 +1,7 @@
+import json
 import os
 import re
+import shutil
 import socket
 import time
 import urllib.request
@@ -13,6 +15,7 @@ from small_runs import recorded, small_recipe
 from pydnn.board import Board, make_server
 from pydnn.checks import BadInput
 from pydnn.cli import main
+from pydnn.recipes.toml import toml_of
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs symbolic links")
 
@@ -70,6 +73,39 @@ def test_links_of_a_page_lead_to_pages(client):
         assert reply.status == 200, (target, reply.text)
         left += Parser(reply.text).links
     assert f"/run?run={quote(HOSTILE)}" in seen
+
+
+def test_forms_name_runs_exactly(client):
+    """Markup holds no control characters, but names of folders may."""
+    values = re.findall(r'name="quoted-run" value="([^"]*)"', client.ask("/").text)
+    assert len(values) == 4
+    query = "&".join(f"quoted-run={quote(value)}" for value in values)
+    assert "4 runs side by side" in client.ask(f"/compare?{query}").text
+    assert "Step 2 of" in client.ask(f"/step?quoted-run={quote(quote(HOSTILE))}&step=2").text
+
+
+def test_texts_of_a_recipe_and_names_of_numbers_stay_texts(runs, tmp_path):
+    shutil.copytree(runs / "0001", tmp_path / "run")
+    bad = "<img src=x onerror=alert(1)>\"'\x1b[2J" * 500
+    plain = {"data": bad, "iterations": 12, "network": [bad], "seed": bad, bad: 1}
+    text = "".join(f"{toml_of(name) if name == bad else name} = {toml_of(value)}\n"
+                   for name, value in plain.items())  # fmt: skip
+    (tmp_path / "run" / "recipe.toml").write_text(text)
+    (tmp_path / "run" / "live-0000000012.jsonl").write_text(
+        json.dumps([12, 0.5, {bad: 1.0, f"validation {bad}": 1.0, "cost": 1e308}]) + "\n"
+        + json.dumps([13, 0.5, {f"train {i}": 1.0 for i in range(900)}]) + "\n"
+    )  # fmt: skip
+    with served(tmp_path) as client:
+        for target in ("/", "/run?run=run", "/compare?run=run", "/?q=img&sort=data"):
+            reply = client.ask(target)
+            assert reply.status == 200
+            assert "&lt;img" in reply.text or target == "/"
+            parsed = Parser(reply.text)
+            assert "img" not in parsed.tags
+            assert not parsed.handlers
+            assert "\x1b" not in reply.text
+            assert parsed.tags.count("figure") <= 41
+            assert len(reply.text) < 1_000_000
 
 
 def test_headers_let_a_page_do_nothing_else(client):
