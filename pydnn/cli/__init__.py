@@ -36,8 +36,8 @@ from pydnn.cli import (
 )
 from pydnn.cli.output import ReaderGone, complain, flush_results, say, undisturbed, usable_streams
 from pydnn.cli.progress import progress_shown
+from pydnn.long_work import work_shown
 from pydnn.other_names import suggestion
-from pydnn.runs.data_files import hashing_shown
 from pydnn.storage.run_files import run_folder_of
 
 __all__ = ["main"]
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 if completion.ASKED_BY_THE_SHELL in os.environ:
                     completion.complete(parser)
                 args = parser.parse_args(argv)
-                with progress_shown() as show, hashing_shown(show):
+                with progress_shown() as show, work_shown(show):
                     status: int = args.run(args)
             finally:  # also after an error, so that a closed pipe raises here and not later
                 flush_results()

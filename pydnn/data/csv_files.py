@@ -28,6 +28,7 @@ from pydnn.data.cells import cut
 from pydnn.data.frames import numbered
 from pydnn.data.tables import BOOLEAN, DATE, TEXT, Column, Table
 from pydnn.free_memory import readable
+from pydnn.long_work import report_work
 from pydnn.records import FloatArray, freeze
 from pydnn.storage.files import open_regular, unchanged
 
@@ -46,6 +47,7 @@ _SNIFFED = 20  # records that a delimiter must cut alike
 _BLOCK = 1 << 18  # bytes that are read at once
 _LONGEST = 1 << 24  # bytes of a line, or characters of a record, which is in memory as a whole
 _MOST_COLUMNS = 1 << 20
+_LARGE = 1 << 26  # bytes of a file that takes so long to read that progress is worth showing
 
 _DAY = r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})"
 _TIME = r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?(\s?[AaPp][Mm])?"
@@ -84,9 +86,14 @@ def read_csv(
     with open_csv(
         path, header=header, delimiter=delimiter, texts=texts, known=known, ignored=ignored
     ) as table:
+        size = path.stat().st_size
         while True:
             try:
-                blocks = [values for values, _ in table.blocks()]
+                blocks = []
+                for values, _ in table.blocks():
+                    blocks.append(values)
+                    if size > _LARGE:
+                        report_work("reading", min(table.place, size), size)
                 break
             except HoldsTexts:
                 continue  # with those columns as texts

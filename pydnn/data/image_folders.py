@@ -42,6 +42,7 @@ from pydnn.data.photos import load_photos
 from pydnn.data.stored import Stored
 from pydnn.fingerprints import fingerprint
 from pydnn.free_memory import free_memory, readable
+from pydnn.long_work import report_work
 from pydnn.records import AnyArray, Batch, IntArray, freeze
 from pydnn.storage.cache import cache_folder
 from pydnn.storage.checksums import NotSealed
@@ -67,6 +68,7 @@ _FORMAT = "pydnn images 1"
 _PARTS = ("train", "test")
 _MOST_SKIPPED = 1000  # that a file lists
 _NAMED = 5  # unreadable pictures that a message names
+_MANY = 200  # pictures that take so long to decode that progress is worth showing
 # Names by which a file that lies outside of the classes is taken for a picture.
 _ENDINGS = {
     ".avif", ".bmp", ".dib", ".gif", ".ico", ".jfif", ".jp2", ".jpeg", ".jpg", ".pcx", ".pgm",
@@ -251,12 +253,15 @@ def store_image_folder(
     labels: list[int] = []
     with spool_beside(path) as spool:
         total = len(listing.pictures)
-        for picture, photo in _photos(listing, listing.pictures, size, skipped):
+
+        def report(done: int) -> None:
+            on_progress("reading", done, total)
+
+        for picture, photo in _photos(listing, listing.pictures, size, skipped, report):
             with writing(path):
                 spool.write(photo.reshape(-1).data)
             parts.append(picture.part)
             labels.append(picture.label)
-            on_progress("reading", len(labels) + len(skipped), total)
         if _list(source).digest(size) != listing.digest(size):
             raise BadInput(f"{source} changed while it was read: wait until that has ended.")
         of_test = np.array([part == "test" for part in parts], bool)
@@ -437,23 +442,39 @@ def _decoded_part(
     pictures = [picture for picture in listing.pictures if picture.part == part]
     images = np.empty((len(pictures), *size, 3), np.uint8)
     labels: list[int] = []
-    for picture, photo in _photos(listing, pictures, size, skipped):
+    total = len(listing.pictures)
+    before = total - len(pictures) if part == _PARTS[-1] else 0
+
+    def report(done: int) -> None:
+        if total >= _MANY:
+            report_work("decoding", before + done, total)
+
+    for picture, photo in _photos(listing, pictures, size, skipped, report):
         images[len(labels)] = photo
         labels.append(picture.label)
     return freeze(images[: len(labels)]), freeze(np.array(labels, np.int64))
 
 
 def _photos(
-    listing: _Listing, pictures: Sequence[_Picture], size: tuple[int, int], skipped: list[str]
+    listing: _Listing,
+    pictures: Sequence[_Picture],
+    size: tuple[int, int],
+    skipped: list[str],
+    report: Callable[[int], object],
 ) -> Iterator[tuple[_Picture, NDArray[np.uint8]]]:
-    """Pictures that can be read, decoded; what cannot be read is added to `skipped`."""
+    """Pictures that can be read, decoded; what cannot be read is added to `skipped`.
+
+    `report` is called with the number of pictures before each, and of all in the end.
+    """
     photos = load_photos([picture.path for picture in pictures], size=size)
-    for picture, photo in zip(pictures, photos, strict=True):
+    for done, (picture, photo) in enumerate(zip(pictures, photos, strict=True)):
+        report(done)
         if isinstance(photo, BadInput):
             name = printable(picture.path.relative_to(listing.folder).as_posix())
             skipped.append(_reason(name, str(photo).replace(printable(picture.path), name)))
         else:
             yield picture, photo
+    report(len(pictures))
 
 
 def _reason(name: str, message: str) -> str:

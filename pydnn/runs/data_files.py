@@ -6,13 +6,11 @@ beside the file, because a file that is larger than memory takes minutes to hash
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import pickle
-from collections.abc import Callable, Iterator, Mapping
-from contextvars import ContextVar
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import attrs
 import numpy as np
@@ -23,32 +21,15 @@ from pydnn.data.stored import Stored, StoredArray, StoredColumns
 from pydnn.data.tables import TableExamples
 from pydnn.data.watching import WatchedFiles, paths_of
 from pydnn.fingerprints import Fingerprint, fingerprint
+from pydnn.long_work import report_work
 from pydnn.records import AnyArray, examples_first
 from pydnn.storage.chunked import ChunkedArray
 from pydnn.storage.remembered import key_of, recall, remember, state_of
 
-__all__ = ["DataFiles", "hashing_shown", "sha256_of_blocks"]
-
-OnProgress: TypeAlias = Callable[[str, int, int], object]
+__all__ = ["DataFiles", "sha256_of_blocks"]
 
 _ARRAYS = ("X", "Y", "weights", "lengths")
 _LEAST = 1 << 26  # bytes from which hashes are remembered: fewer take less than a second
-_shown: ContextVar[OnProgress | None] = ContextVar("shown", default=None)
-
-
-@contextlib.contextmanager
-def hashing_shown(on_progress: OnProgress) -> Iterator[None]:
-    """A context in which hashing calls `on_progress("hashing", examples done, examples in all)`.
-
-    Example:
-        >>> with hashing_shown(print):
-        ...     pass  # create_run, Run.open, resume_run
-    """
-    token = _shown.set(on_progress)
-    try:
-        yield
-    finally:
-        _shown.reset(token)
 
 
 def sha256_of_blocks(part: str, examples: Stored, dtype: DTypeLike) -> dict[str, str]:
@@ -85,7 +66,7 @@ def sha256_of_blocks(part: str, examples: Stored, dtype: DTypeLike) -> dict[str,
 
 
 def _hashed(part: str, examples: Stored, dtype: np.dtype[np.generic]) -> dict[str, str]:
-    count, shown = examples.count, _shown.get()
+    count = examples.count
     table = isinstance(examples, TableExamples)
     digests: dict[str, Fingerprint] = {}
     done = 0
@@ -107,8 +88,7 @@ def _hashed(part: str, examples: Stored, dtype: np.dtype[np.generic]) -> dict[st
                 digests[name].begin(f"{part} {name}", rows.dtype, shape)
             digests[name].add(rows)
         done += block.count
-        if shown is not None:
-            shown("hashing", done, count)
+        report_work("hashing", done, count)
     return {name: digest.sha256 for name, digest in digests.items()}
 
 

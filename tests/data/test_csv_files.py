@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pydnn import BadInput
 from pydnn.data import Table, csv_files, read_table
 from pydnn.data.csv_files import MISSING, read_csv
+from pydnn.long_work import work_shown
 
 NAN = float("nan")
 
@@ -420,3 +421,14 @@ def test_millions_of_empty_names_are_refused_without_a_look_at_each(tmp_path, mo
     monkeypatch.setattr(csv_files, "_MOST_COLUMNS", 3)
     with pytest.raises(BadInput, match=r"line 1 of .* has 4 cells, expected a table of at most 3"):
         table_of(tmp_path, "1,2,3,4\n")
+
+
+def test_reading_a_large_file_shows_progress(tmp_path, monkeypatch):
+    monkeypatch.setattr(csv_files, "_LARGE", 1 << 18)
+    text = "a,b\n" + "1,2\n" * 200_000
+    steps = []
+    with work_shown(lambda *step: steps.append(step)):
+        table_of(tmp_path, text)
+    assert steps == sorted(steps)
+    assert steps[-1] == ("reading", len(text), len(text))
+    assert len(steps) > 1

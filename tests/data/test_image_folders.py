@@ -23,6 +23,7 @@ from pydnn.data.image_folders import holds_images, kept_at
 from pydnn.data.photos import load_photos
 from pydnn.data.sets import images_of
 from pydnn.jobs.loading import data_of
+from pydnn.long_work import work_shown
 
 Image = pytest.importorskip("PIL.Image")
 ImageOps = pytest.importorskip("PIL.ImageOps")
@@ -524,3 +525,19 @@ def test_processes_that_decode_a_folder_at_the_same_time_all_get_it(tmp_path):
     assert [process.returncode for process in running] == [0] * 4
     assert printed == {load_image_folder(folder, image_size=(8, 8)).fingerprint + "\n"}
     assert len(list(kept_at(folder, (8, 8)).parent.glob("*.part"))) == 0
+
+
+def test_decoding_many_pictures_shows_progress(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_folders, "_MANY", 8)
+    folder = folder_of(tmp_path / "photos", parts=["train", "test"])
+    (folder / "train" / "red" / "2.png").write_bytes(b"no picture")
+    steps = []
+    with work_shown(lambda *step: steps.append(step)):
+        load_image_folder(folder, image_size=(4, 5), skip_unreadable=True)
+        total = steps[-1][-1]
+        assert sorted(set(steps)) == [("decoding", done, total) for done in range(total + 1)]
+        assert steps == sorted(steps)
+        steps.clear()
+        load_image_folder(folder, image_size=(4, 5), skip_unreadable=True)  # decoded already
+        load_image_folder(folder_of(tmp_path / "few"), image_size=(4, 5))
+    assert steps == []

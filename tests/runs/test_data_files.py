@@ -12,8 +12,9 @@ from pydnn import Batch, Table
 from pydnn.checks import BadInput
 from pydnn.data import Stored, read_table, store_table
 from pydnn.data.stored_tables import open_stored_table
+from pydnn.long_work import work_shown
 from pydnn.runs import data_files
-from pydnn.runs.data_files import DataFiles, hashing_shown, sha256_of_blocks
+from pydnn.runs.data_files import DataFiles, sha256_of_blocks
 from pydnn.runs.provenance import _pins_of
 from pydnn.storage.mapped import open_stored
 
@@ -78,7 +79,7 @@ def examples(tmp_path, monkeypatch):
 
 def test_hashes_are_computed_once_and_shown_while_they_are(examples):
     shown = []
-    with hashing_shown(lambda *progress: shown.append(progress)):
+    with work_shown(lambda *progress: shown.append(progress)):
         first = sha256_of_blocks("train", examples, "f8")
         assert shown == [("hashing", 10, 10)]
         assert sha256_of_blocks("train", examples, "f8") == first
@@ -104,7 +105,7 @@ def watched(examples):
 
 def test_a_file_with_another_time_and_the_same_bytes_is_hashed_again_once(examples, tmp_path):
     files, shown = watched(examples), []
-    with hashing_shown(lambda *progress: shown.append(progress)):
+    with work_shown(lambda *progress: shown.append(progress)):
         files.expect_unchanged()
         assert shown == []
         os.utime(tmp_path / "X.npy", (2, 2))
@@ -139,7 +140,7 @@ def test_a_file_that_changes_while_it_is_hashed_is_refused(examples, tmp_path):
         os.utime(tmp_path / "X.npy", (4, 4))
 
     with (
-        hashing_shown(change),
+        work_shown(change),
         pytest.raises(BadInput, match=r"X\.npy has changed while it was hashed"),
     ):
         sha256_of_blocks("train", examples, "f8")
