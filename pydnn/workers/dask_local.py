@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import logging
 import sys
 import warnings
@@ -93,6 +94,8 @@ def serve(client: channels.Client) -> None:
     message, _ = client.channel.receive()
     address = decoded(message)["scheduler"]
     distributed = distributed_module()
+    # Dask would interrupt the computation a hundred times a second to note where it is.
+    importlib.import_module("dask").config.set({"distributed.worker.profile.enabled": False})
 
     async def work() -> None:
         options = {"host": _HERE, "nthreads": 1, "dashboard": False}

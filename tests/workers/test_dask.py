@@ -42,7 +42,8 @@ def received(pieces):
 
 
 def asked(keeper, tasks, specs=()):
-    answer = decoded(module._joined(received(keeper.work(*received(send(tasks, specs))))))
+    result = keeper.work(*received(send(tasks, specs)))
+    answer = decoded(module._joined(received([result] if isinstance(result, bytes) else result)))
     return module._mappings_in(answer) if "mappings" in answer else answer
 
 
@@ -187,6 +188,33 @@ def test_tasks_go_to_the_workers_of_a_client_which_stays_open(client, monkeypatc
     with pytest.raises(BadInput, match="closed"):
         executor.map(tasks)
     assert client.submit(sum, [1, 2]).result() == 3
+
+
+def test_only_tasks_like_quick_ones_keep_a_worker_from_listening(client, monkeypatch):
+    threads_of = Kind(
+        lambda spec: None, lambda _, n: {**n, "thread": threading.current_thread().name}
+    )
+    monkeypatch.setattr("pydnn.workers.tasks.ECHO", threads_of)
+    tasks = [Task("echo", SPEC, {"X": np.zeros(20_000)}), Task("echo", SPEC, {"X": X})]
+    names = []
+    with dask(client) as executor:
+        for seconds in (1e9, 0.0, 0.0):
+            monkeypatch.setattr(module, "_QUICK", seconds)
+            names.append({result["thread"] for result in executor.map(tasks)})
+            assert [*executor.map(tasks[:1])[0]] == ["X", "thread"]
+        monkeypatch.setattr(module, "_QUICK", 1e9)
+        executor.map(tasks)
+        names.append({result["thread"] for _, result in executor.each(tasks)})
+    apart = [all("Actor" in name for name in some) for some in names]
+    assert apart == [True, False, True, True]
+
+
+def test_short_messages_cross_as_one_piece():
+    for size, count in ((10, 1), (30_000, 3)):
+        tasks = [Task("echo", SPEC, {"a": np.ones(size), "b": np.zeros(1)})]
+        packed = module._packed(send(tasks))
+        assert isinstance(packed, bytes) == (count == 1)
+        assert b"".join([packed] if count == 1 else packed) == b"".join(send(tasks))
 
 
 def test_a_worker_that_does_not_see_a_file_is_named(client, monkeypatch, tmp_path):
