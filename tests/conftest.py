@@ -1,5 +1,9 @@
+import contextlib
 import functools
 import gc
+import hashlib
+import importlib.util
+import marshal
 import os
 from pathlib import Path
 
@@ -45,6 +49,54 @@ def _cores():
     return os.cpu_count() or 1
 
 
+def pytest_configure(config):
+    """Keep the code of test files, with its rewritten asserts, in pytest's own cache folder.
+
+    Rewriting takes two thirds of the time before the first test. pytest keeps its results only
+    where Python may write bytecode, which PYTHONDONTWRITEBYTECODE forbids in many containers.
+    """
+    from _pytest.assertion import rewrite
+
+    original = getattr(rewrite, "_rewrite_test", None)
+    if original is None or getattr(config, "cache", None) is None:
+        return  # another version of pytest, or `-p no:cacheprovider`
+    folder = config.cache.mkdir("rewritten")
+
+    def rewritten(path, config):
+        text = repr((importlib.util.MAGIC_NUMBER, pytest.__version__, str(path))).encode()
+        source = path.read_bytes()
+        kept = folder / f"{path.stem}-{hashlib.sha256(text).hexdigest()[:16]}"
+        wanted = hashlib.sha256(text + source).digest()
+        try:
+            digest, first, code = marshal.loads(kept.read_bytes())
+            if digest == wanted:
+                return first, code
+        except (OSError, ValueError, EOFError, TypeError):
+            pass  # not there yet, or damaged
+        first, code = original(path, config)
+        if isinstance(first, bytes):  # the hash of the source; in older versions a stat_result
+            temporary = kept.with_suffix(f".{os.getpid()}")
+            temporary.write_bytes(marshal.dumps((wanted, first, code)))
+            temporary.replace(kept)
+        return first, code
+
+    rewrite._rewrite_test = rewritten
+    config.add_cleanup(lambda: setattr(rewrite, "_rewrite_test", original))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session):
+    """Rewrite a share of the test files first, so that each is rewritten by one worker alone."""
+    worker = getattr(session.config, "workerinput", None)
+    if worker is None or session.config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return  # this process is alone, or test files were named
+    from _pytest.assertion import rewrite
+
+    files = sorted(Path(__file__).parent.rglob("test_*.py"))
+    for path in files[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]:
+        rewrite._rewrite_test(path, session.config)
+
+
 def pytest_collection_finish():
     """Exclude the modules and thousands of tests from garbage collection, and collect less often.
 
@@ -52,7 +104,7 @@ def pytest_collection_finish():
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000)
+    gc.set_threshold(50_000)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -82,11 +134,15 @@ def shared_bytecode(tmp_path_factory):
 def saved_time():
     """Skip flushing files to disk, since no test cuts the power, and compute some results once.
 
-    These are the drawn cats, and the arithmetic fingerprint and the versions of packages that each
-    recorded run begins with.
+    These are the drawn cats, and what each recorded run begins with: the arithmetic fingerprint,
+    the versions of packages, and the BLAS in use.
     """
     from pydnn.data import image_sets  # here, since the process that only waits does not need it
     from pydnn.runs import environment
+
+    threadpoolctl = None
+    with contextlib.suppress(ImportError):
+        import threadpoolctl
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
@@ -94,8 +150,10 @@ def saved_time():
             (image_sets, "draw_cats"),
             (environment, "arithmetic_fingerprint"),
             (environment, "_versions"),
+            (threadpoolctl, "threadpool_info"),
         ):
-            patch.setattr(module, name, functools.cache(getattr(module, name)))
+            if module is not None:
+                patch.setattr(module, name, functools.cache(getattr(module, name)))
         yield
 
 

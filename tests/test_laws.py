@@ -208,7 +208,7 @@ def test_stages(name, examples):
         shape_in=SHAPES.get(name, (3,)),
         examples=examples,
         shares_input=name in SHARING,
-        entries=16,  # one by one, and lines through all of them
+        entries=6,  # one by one, and lines through all of them
     )
 
 
