@@ -1,5 +1,7 @@
 """The choice of an engine. What the compiled engine computes is tested in tests/compiled."""
 
+import argparse
+import os
 import sys
 
 import attrs
@@ -9,6 +11,7 @@ import pytest
 from pydnn import Batch, Recipe, engines, train
 from pydnn.checks import BadInput, MissingExtra
 from pydnn.cli import main
+from pydnn.cli.worker_options import executor_of
 from pydnn.engines import chosen_engine, engine_for, engine_in_use, using_engine, working
 from pydnn.runs.environment import current_environment, environment_text, read_environment
 from pydnn.runs.environment_changes import environment_changes
@@ -105,3 +108,11 @@ def test_marked_functions_are_unchanged():
     assert engines.is_compilable(square)
     assert not engines.is_compilable(np.square)
     assert square(3) == 9
+
+
+def test_processes_that_a_command_starts_use_its_engine(monkeypatch):
+    monkeypatch.setenv("PYDNN_ENGINE", "auto")
+    args = argparse.Namespace(engine="numpy", executor=None, workers=None, cluster=None)
+    with executor_of(args):
+        assert (chosen_engine(), os.environ["PYDNN_ENGINE"]) == ("numpy", "numpy")
+    assert os.environ["PYDNN_ENGINE"] == "auto"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -89,8 +90,28 @@ def executor_of(args: argparse.Namespace) -> Iterator[Executor | None]:
     """
     check_worker_options(args)
     engine = using_engine(args.engine or chosen_engine())
-    with notes_to(complain), engine, _executor_of(args) as executor:
+    with (
+        notes_to(complain),
+        engine,
+        _known_to_processes(args.engine),
+        _executor_of(args) as executor,
+    ):
         yield executor
+
+
+@contextlib.contextmanager
+def _known_to_processes(engine: str | None) -> Iterator[None]:
+    """Let processes that start inside the context use an engine, too."""
+    before = os.environ.get(VARIABLE)
+    if engine is not None:
+        os.environ[VARIABLE] = engine
+    try:
+        yield
+    finally:
+        if engine is not None:
+            os.environ.pop(VARIABLE)
+            if before is not None:
+                os.environ[VARIABLE] = before
 
 
 @contextlib.contextmanager

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from pydnn.compiled.loops import Loop, loop_of, run
+from pydnn.engines import is_compilable
 from pydnn.optimizers.fused import PendingUpdate
 from pydnn.records import AnyArray, AnyDType, FloatArray, freeze
 
-__all__ = ["carried_out"]
+__all__ = ["carried_out", "loop_of_update"]
 
 
 def carried_out(
@@ -42,6 +43,20 @@ def carried_out(
     numbers = pending.numbers if by_number else (pending.factor, *pending.numbers)
     made = run(loop, numbers, vectors, results)
     return None if made is None else tuple([freeze(vector) for vector in made])
+
+
+def loop_of_update(pending: PendingUpdate, dtype: AnyDType) -> Loop | None:
+    """Return the loop of an update that also moves the parameters, e.g. to print its text.
+
+    Args:
+        pending: The update.
+        dtype: The dtype of the vectors.
+    """
+    if not is_compilable(pending.kernel):
+        return None
+    truths = (False, False, *[True] * len(pending.read), *[False] * len(pending.before))
+    results = 2 + len(pending.before)
+    return _loop(pending.kernel, dtype, len(pending.numbers), truths, results, True, False)
 
 
 @functools.lru_cache(maxsize=256)
