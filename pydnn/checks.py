@@ -5,6 +5,7 @@ A message says on one line what is wrong, what was expected and what to do.
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib
 import inspect
@@ -165,9 +166,16 @@ def path_of(path: AnyPath) -> Path:
     if "\0" in text:
         raise BadInput(f"{text!r} is not a path, since it holds a zero byte: remove it.")
     try:
-        return Path(text).expanduser()
+        path = Path(text).expanduser()
+        path.lstat()  # only to learn whether anything can have that name
     except RuntimeError as error:
         raise BadInput(f"{text} cannot be found ({error}): write the whole path.") from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise BadInput(
+                f"{text} is not a path, since no file can have so long a name: shorten it."
+            ) from error
+    return path
 
 
 class BadInput(ValueError):  # noqa: N818 - it names the user's input, not our failure

@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 
 from pydnn.checks import BadInput, Json, expect_count, expect_known, path_of
-from pydnn.cli.output import say, say_json, say_table
+from pydnn.cli.output import MOST_OF_DATA, say, say_json, say_table
 from pydnn.cli.run_options import Commands, add_run_options, option_group
 from pydnn.runs import Run
 from pydnn.runs.csv_log import csv_lines
@@ -96,7 +96,7 @@ def _write_csv(run: Run, path: Path | None) -> int:
     lines = csv_lines(list(run.infos))
     if path is None:
         for line in lines:
-            say(line)
+            say(line, most=MOST_OF_DATA)
         return 0
     write_text(path, "".join(f"{line}\n" for line in lines))
     say(f"{run.iterations} steps in {path}")

@@ -22,6 +22,7 @@ from typing import TextIO
 from pydnn.checks import Json, printable
 
 __all__ = [
+    "MOST_OF_DATA",
     "ReaderGone",
     "complain",
     "flush_results",
@@ -32,7 +33,8 @@ __all__ = [
     "usable_streams",
 ]
 
-_MOST_OF_A_LINE = 10_000  # characters
+_MOST_OF_A_LINE = 1_000  # characters
+MOST_OF_DATA = 10_000  # characters of a line that programs or people take away
 _MOST_OF_A_CELL = 80  # which all cells of its column get; in the last column a line may be longer
 _MOST_OF_A_LAST_CELL = 500
 
@@ -41,15 +43,19 @@ class ReaderGone(BrokenPipeError):  # noqa: N818
     """Nobody reads the results any more, as after `pydnn train | head`."""
 
 
-def say(*lines: object) -> None:
+def say(*lines: object, most: int = _MOST_OF_A_LINE) -> None:
     """Print each of `lines` as one line, whatever it holds; print an empty line if there are none.
+
+    Args:
+        lines: What to print.
+        most: The largest number of characters of a line; a longer one loses its middle.
 
     Raises:
         ReaderGone: If nobody reads the results any more.
     """
     with _noticing_that_the_reader_is_gone():
         for line in lines or ("",):
-            print(printable(line, most=_MOST_OF_A_LINE))
+            print(printable(line, most=most))
 
 
 def say_table(rows: Iterable[Sequence[object]], *, align: str) -> None:
@@ -71,7 +77,7 @@ def say_table(rows: Iterable[Sequence[object]], *, align: str) -> None:
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
         cells = (f"{c:{a}{w}}" for c, a, w in zip(row, align, widths, strict=True))
-        say("  ".join(cells).rstrip())
+        say("  ".join(cells).rstrip(), most=MOST_OF_DATA)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import attrs
 import numpy as np
 
 from pydnn.checks import BadInput, BadRow, Json, path_of
-from pydnn.cli.output import say, say_json
+from pydnn.cli.output import MOST_OF_DATA, say, say_json
 from pydnn.cli.run_options import (
     Commands,
     add_mapped_option,
@@ -203,7 +203,7 @@ def _predict_rows(args: argparse.Namespace, model: Model) -> int:
     lines = _csv(columns.targets, task, every, names or (), proba=args.proba)
     if not args.out:
         for line in lines:
-            say(line)
+            say(line, most=MOST_OF_DATA)
         return 0
 
     def write(temporary: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -143,13 +144,13 @@ def model_of(folder: Path, *, allow: Sequence[str], unverified: bool = False) ->
 def place_of_data(folder: Path) -> str | None:
     """Where the data of the run in `folder` was when it was recorded, if it is still there."""
     pins = _pins_of(folder)
-    return pins.place if pins is not None and Path(pins.place).exists() else None
+    return pins.place if pins is not None and os.path.exists(pins.place) else None
 
 
 def place_of_test(folder: Path) -> str | None:
     """The same of the file of the test part, if it has one of its own."""
     pins = _pins_of(folder)
-    there = pins is not None and pins.test_place and Path(pins.test_place).exists()
+    there = pins is not None and pins.test_place and os.path.exists(pins.test_place)
     return pins.test_place if pins is not None and there else None
 
 

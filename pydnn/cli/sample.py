@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pydnn.checks import BadInput
-from pydnn.cli.output import say, say_json
+from pydnn.cli.output import MOST_OF_DATA, say, say_json
 from pydnn.cli.run_options import Commands, add_model_options, model_of, option_group
 from pydnn.keys import Key
 
@@ -74,5 +74,5 @@ def _run(args: argparse.Namespace) -> int:
     for number, text in enumerate(texts):
         if number and not model.vocabulary.lines:
             say()  # between texts of several lines
-        say(*text.split("\n"))
+        say(*text.split("\n"), most=MOST_OF_DATA)
     return 0

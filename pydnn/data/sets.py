@@ -587,9 +587,13 @@ def images_of(
 
 def lasting_name(name: str) -> str:
     """The name that finds the data set from any folder: a path becomes absolute."""
-    path = path_of(name)
-    by_name = name in _FROM_SCIKIT_LEARN or name == DRAWN or not path.exists()
-    return name if by_name else str(path.resolve())
+    if name in _FROM_SCIKIT_LEARN or name == DRAWN:
+        return name
+    try:
+        path = path_of(name)
+    except BadInput:  # a name of data in memory may be anything
+        return name
+    return str(path.resolve()) if path.exists() else name
 
 
 def load_table(path: AnyPath, *, mapped: bool | None = None, in_windows: bool = False) -> DataSet:

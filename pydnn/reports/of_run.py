@@ -262,7 +262,8 @@ def _steps_to_look_into(run: Run, size: int) -> list[int]:
         run: The run.
         size: The number of multiplications that a step takes, about.
     """
-    even = np.unique(np.linspace(0, run.iterations, _MOST_STEPS).astype(np.int64))[:-1].tolist()
+    even: list[int] = np.unique(np.linspace(0, run.iterations, _MOST_STEPS).astype(int)).tolist()
+    del even[-1]  # the state after the last step is shown anyway
     held = [s.iteration for s in run.folder.holding if s.iteration < run.iterations]
     nearest = [max((h for h in held if h <= step), default=0) for step in even]
     away = sum(step - near for step, near in zip(even, nearest, strict=True))

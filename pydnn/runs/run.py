@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -291,10 +292,11 @@ class Run:
     def _loaded(self) -> DataSet | Examples:
         if not isinstance(self.given, str | None):
             return self.given
+        # `Path.exists` raises for names that no file can have, and these come from a file.
         place, test = self.folder.pins.place, self.folder.pins.test_place
-        name = self.given or (place if Path(place).exists() else self.recipe.data)
+        name = self.given or (place if os.path.exists(place) else self.recipe.data)
         recipe = self.recipe
-        if test and Path(test).exists():
+        if test and os.path.exists(test):
             recipe = attrs.evolve(recipe, test=test)
         try:
             return data_of(recipe, name, mapped=self.mapped)

@@ -155,3 +155,37 @@ def test_a_page_of_a_sweep_shows_names_as_text(inside, tmp_path):
     assert main(["sweep", *RECIPE, *options]) == 0
     assert main(["report", str(swept), "--out", str(tmp_path / "page.html")]) == 0
     page_of(tmp_path / "page.html")
+
+
+@pytest.fixture(scope="module")
+def named_oddly(folder):
+    """A run whose data set has a name of 10,000 characters, and a file with that data."""
+    X = nn.Key(2).normal((3, 30))
+    data = nn.data.DataSet(nn.Batch(X, X[:1] > 0), nn.Batch(X, X[:1] > 0), classes=(EVIL, LONG))
+    nn.data.save_table(folder / "odd.h5", data)
+    recipe = nn.Recipe(LONG, "dense(1)", "sigmoid_cross_entropy()", "adam()", iterations=4)
+    job = nn.jobs.prepare(recipe, data)
+    with nn.runs.create_run(folder / "odd", job, data) as recording:
+        for _ in nn.runs.record(recording, nn.jobs.run(job)):
+            pass
+    return "odd"
+
+
+@pytest.mark.parametrize("data", [[], ["--data", "odd.h5"]], ids=["lost", "given"])
+@pytest.mark.parametrize("command", ["replay", "doctor", "evaluate", "summary", "report"])
+def test_a_data_set_whose_name_no_file_can_have(
+    inside, named_oddly, command, data, tmp_path, capsys
+):
+    out = ["--out", str(tmp_path / "page.html")] if command == "report" else []
+    status = main([command, named_oddly, *data, *out])
+    out, err = capsys.readouterr()
+    assert status == (0 if data or command == "report" else 1 if command == "doctor" else 2)
+    assert obeyed(out + err) == set()
+    assert max(map(len, (out + err).splitlines())) <= 1010
+
+
+def test_a_run_is_opened_from_python_whatever_its_data_is_called(inside, named_oddly):
+    with pytest.raises(nn.BadInput, match="so long a name"):
+        _ = nn.Run.open(named_oddly).data
+    with pytest.raises(nn.BadInput, match="so long a name"):
+        nn.Run.open("x" * 10_000)
