@@ -1,8 +1,12 @@
 """How Sphinx builds these pages: without a network, and with every link checked."""
 
+import contextlib
 import importlib
+import io
 import re
+import shlex
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +21,7 @@ from sphinx.util.docutils import SphinxDirective
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the checkout that the pages describe
 
 import pydnn
+from pydnn.cli import main
 
 project = "pydnn"
 author = "the authors of pydnn"
@@ -137,11 +142,32 @@ def expect_no_other_host(app: Sphinx, error: Exception | None) -> None:
                 raise ExtensionError(f"{page} loads something from elsewhere: {request[0]}")
 
 
+# The commands of the guide's page of reports that make the report that it shows.
+OF_REPORT = re.compile(r"^\$ pydnn (.*cats.*)$", re.M)
+
+
+def write_report(app: Sphinx, error: Exception | None) -> None:
+    """Train the cats and write their report, as the page says, and put it where the page looks."""
+    if error is not None or app.builder.format != "html":
+        return
+    page = Path(app.srcdir, "guide", "reports.md").read_text(encoding="utf-8")
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        for command in OF_REPORT.findall(page):
+            printed = io.StringIO()
+            with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+                status = main(shlex.split(command))
+            if status:
+                raise ExtensionError(f"pydnn {command} ends with {status}: {printed.getvalue()}")
+        report = Path("cats.html").read_bytes()
+    Path(app.outdir, "_static", "cats.html").write_bytes(report)
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     for field in PyObject.doc_field_types:
         if field.name == "variable":
             field.label = "Attributes"  # instead of "Variables"
+    app.connect("build-finished", write_report, priority=400)  # before what looks at all files
     app.connect("build-finished", expect_no_other_host)
     app.connect("autodoc-skip-member", is_of_another_library)
     app.connect("autodoc-process-docstring", to_rest, priority=400)  # before napoleon

@@ -169,7 +169,7 @@ END = "-- end of block --"
 OTHER_WORDS = {"at", "beta1", "beta2", "epsilon", "update", "pydnn", "only"}  # such as arguments
 NUMPYS_OWN = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
 # Pages that take more than two seconds.
-SLOW = {"export", "images", "recorded_runs", "recipes", "scikit_learn", "sweeps"}
+SLOW = {"export", "images", "recorded_runs", "recipes", "reports", "scikit_learn", "sweeps"}
 
 
 def blocks_of(page):
@@ -262,7 +262,7 @@ def printed_alone(folder):
     ids=lambda page: page.stem,
 )
 def test_the_guide_shows_what_happens(page, tmp_path, capsys, monkeypatch):
-    for package in ("sklearn", "PIL", "onnxruntime"):
+    for package in ("sklearn", "PIL", "matplotlib", "onnxruntime"):
         if package in page.read_text():
             pytest.importorskip(package)
     program, blocks = program_of(page)
