@@ -268,15 +268,16 @@ def line_chart(
     whole = bool((all_x == np.rint(all_x)).all())
     x = _axis(all_x, _LEFT, _WIDTH - _RIGHT, zero=not dots, round_=diagonal, whole=whole)
     y = _axis(all_y, _HEIGHT - _BOTTOM, _TOP, log=log, zero=not dots, round_=True)
-    repeated = y_label.lower() == title.lower()
-    parts: list[Markup] = [*_grid(x, y, x_label, "" if repeated else y_label)]
+    y_label = "" if y_label.lower() == title.lower() else y_label
+    parts: list[Markup] = [*_grid(x, y, x_label, y_label)]
     if diagonal:
         ends = np.array([x.low, x.high])
         parts.append(element("path", d=_path(x(ends), y(ends)), class_="reference"))
     for i, one in enumerate(drawn):
         parts += _curve(one, x, y, i % STYLES, dots)
     facts = joined((_facts(one, x_label) for one in drawn), "; ")
-    return _figure(title, parts, [one.name for one in drawn], facts, _listed(drawn, x_label))
+    names, listed = [one.name for one in drawn], _listed(drawn, x_label)
+    return _figure(title, parts, names, facts, listed, above=_ABOVE if y_label else 0)
 
 
 def _curve(one: Series, x: _Axis, y: _Axis, style: int, dots: bool) -> Iterator[Markup]:
@@ -393,11 +394,13 @@ def _figure(
     facts: str,
     listed: Markup,
     legend: Markup | None = None,
+    *,
+    above: int = _ABOVE,
 ) -> Markup:
     drawing = element(
         "svg",
         *parts,
-        viewBox=f"0 {-_ABOVE} {_WIDTH} {_HEIGHT + _ABOVE}",
+        viewBox=f"0 {-above} {_WIDTH} {_HEIGHT + above}",
         role="img",
         aria_label=f"{title}. {facts}",
     )

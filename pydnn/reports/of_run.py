@@ -122,6 +122,8 @@ def _sentence(run: Run, known: _Known, ending: Ending) -> str:
     recipe = run.recipe
     pins = run.folder.pins
     m = pins.data["train"]["X"].shape[-1]
+    used = known.job.data["train"].count if known.job else m  # others are held back
+    examples = f"{m:,}" if used == m else f"{used:,} of {m:,}"
     _, layout = layers_of(recipe, pins.shape)
     why = "diverged" if ending.diverged else ending.why or "not ended"
     steps = f"{run.iterations:,} of {run.goal:,} steps"
@@ -129,7 +131,7 @@ def _sentence(run: Run, known: _Known, ending: Ending) -> str:
     best = f" The state after step {kept:,} was kept." if kept not in (None, run.iterations) else ""
     optimizer = short(value_in_words(recipe.optimizer), 199)
     return (
-        f"A network of {layout.size:,} parameters, trained on {m:,} examples of "
+        f"A network of {layout.size:,} parameters, trained on {examples} examples of "
         f"{short(recipe.data, 120)} by {optimizer} for {steps} ({why}).{best}"
     )
 

@@ -236,5 +236,6 @@ def test_names_that_want_to_do_harm_are_text(hostile, expect_sound, browser):
     )
     assert browser.run(harmful) == 0
     text = browser.text()
-    assert f"<img src=x onerror={MARK}>" in text
+    assert "<script>document" in text
+    assert "<img src=x" in text
     assert not any(character in text for character in "\x1b\x07\u202e")
