@@ -30,6 +30,7 @@ from pydnn.checks import (
 )
 from pydnn.descriptions.builders import described
 from pydnn.descriptions.parts import DescribedPart
+from pydnn.engines import compilable
 from pydnn.numerics import Numerics
 from pydnn.numerics.underflow import bare, belongs, ignoring_in
 from pydnn.records import Batch, FloatArray, IntArray, freeze, scalar
@@ -337,6 +338,7 @@ def sigmoid_cross_entropy(
 
     is_weighted = bool((positive != 1).any())
 
+    @compilable
     def entries(Z: FloatArray, Y: FloatArray, numerics: Numerics) -> tuple[FloatArray, FloatArray]:
         if Y.shape != Z.shape:
             expect_shape("Y", Y, Z.shape, hint="give one label per output and example")
@@ -497,6 +499,7 @@ def mean_squared() -> Loss:
         (4.5, array([[ 0., -3.]]))
     """
 
+    @compilable
     def entries(AL: FloatArray, Y: FloatArray, _: Numerics) -> tuple[FloatArray, FloatArray]:
         D = _difference(AL, Y)
         return D * D, 2 * D
@@ -515,6 +518,7 @@ def mean_absolute() -> Loss:
         (1.5, array([[ 0. , -0.5]]))
     """
 
+    @compilable
     def entries(AL: FloatArray, Y: FloatArray, _: Numerics) -> tuple[FloatArray, FloatArray]:
         D = _difference(AL, Y)
         return np.abs(D), np.sign(D)
@@ -544,6 +548,7 @@ def huber(*, delta: float = 1.0) -> Loss:
     hint = "give the difference beyond which the loss is linear"
     delta = expect_real("delta", delta, positive=True, hint=hint)
 
+    @compilable
     def entries(AL: FloatArray, Y: FloatArray, _: Numerics) -> tuple[FloatArray, FloatArray]:
         D = _difference(AL, Y)
         # D**2 / 2 inside and delta (|D| - delta / 2) outside, without a branch.
@@ -567,6 +572,7 @@ def poisson() -> Loss:
         (1.0, array([[-2.]]))
     """
 
+    @compilable
     def entries(Z: FloatArray, Y: FloatArray, numerics: Numerics) -> tuple[FloatArray, FloatArray]:
         rate = numerics.exp(Z)
         if Y.shape != Z.shape:

@@ -6,12 +6,12 @@ import argparse
 
 import attrs
 
-from pydnn.checks import BadInput, Json
+from pydnn.checks import BadInput, Json, import_extra
 from pydnn.cli.output import complain, say, say_json, say_table
 from pydnn.cli.recipe_options import add_recipe_options, recipe_for_data, recipe_of
 from pydnn.cli.run_options import Commands, unlike_recorded
 from pydnn.free_memory import readable
-from pydnn.jobs.job import columns_for
+from pydnn.jobs.job import columns_for, prepare
 from pydnn.jobs.loading import data_of
 from pydnn.jobs.memory import bytes_of, expect_room
 from pydnn.recipes.layouts import Layer, layers_of
@@ -30,7 +30,14 @@ def add_to(commands: Commands) -> None:
         "memory that a training step takes. Nothing is trained.",
     )
     add_recipe_options(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON object instead")
+    form.add_argument(
+        "--generated",
+        action="store_true",
+        help="print instead the text that the compiled engine makes of the whole training step of "
+        "a small network in portable arithmetic",
+    )
     parser.set_defaults(run=_run)
 
 
@@ -38,6 +45,14 @@ def _run(args: argparse.Namespace) -> int:
     recipe = recipe_of(args)
     whole = data_of(recipe)
     recipe, data = recipe_for_data(args, recipe, whole), whole.train
+    if args.generated:
+        import_extra("numba", extra="compiled", purpose="the compiled engine")
+        from pydnn.compiled.steps import generated_text  # here, since it imports numba
+
+        job = prepare(recipe, whole)
+        for line in generated_text(job.train_step, job.state).splitlines():
+            say(line)
+        return 0
     columns = columns_for(recipe, data)
     if columns is not None and args.recipe and unlike_recorded(args.recipe, whole):
         complain(

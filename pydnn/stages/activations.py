@@ -44,7 +44,12 @@ def identity() -> Activation:
         >>> nn.stages.map_stages(remove_relu, network)
         serial(dense(4), identity())
     """
-    return elementwise("identity", lambda Z, _: Z.view(), lambda dA, Z, A, _: dA.view())
+    return elementwise("identity", _view, _view)
+
+
+@functools.partial(compilable, means=lambda array, *_: array)
+def _view(array: FloatArray, *_: object) -> FloatArray:
+    return array.view()
 
 
 @described("stage")
@@ -150,6 +155,7 @@ def selu() -> Activation:
 
 
 def _scaled_elu(name: str, scale: float, alpha: float) -> Activation:
+    @compilable
     def forward(Z: FloatArray, numerics: Numerics) -> FloatArray:
         # Without the minimum, expm1 would overflow at large Z, whose values are not used.
         below = (scale * alpha) * numerics.expm1(np.minimum(Z, 0))
@@ -198,9 +204,11 @@ def _gelu_exact() -> Activation:
         """Return the probability that a standard normal number is at most Z."""
         return 0.5 * (1 + numerics.erf(Z * math.sqrt(0.5)))
 
+    @compilable
     def forward(Z: FloatArray, numerics: Numerics) -> FloatArray:
         return Z * below(Z, numerics)
 
+    @compilable
     def backward(dA: FloatArray, Z: FloatArray, A: FloatArray, numerics: Numerics) -> FloatArray:
         near = np.clip(Z, -_FAR, _FAR)
         density = numerics.exp(-0.5 * near * near) * (1 / math.sqrt(2 * math.pi))
@@ -212,10 +220,12 @@ def _gelu_exact() -> Activation:
 def _gelu_tanh() -> Activation:
     a, b = math.sqrt(2 / math.pi), 0.044715
 
+    @compilable
     def forward(Z: FloatArray, numerics: Numerics) -> FloatArray:
         near = np.clip(Z, -_FAR, _FAR)
         return 0.5 * Z * (1 + numerics.tanh(a * (near + b * near * near * near)))
 
+    @compilable
     def backward(dA: FloatArray, Z: FloatArray, A: FloatArray, numerics: Numerics) -> FloatArray:
         near = np.clip(Z, -_FAR, _FAR)
         t = numerics.tanh(a * (near + b * near * near * near))
@@ -237,11 +247,12 @@ def silu() -> Activation:
         array([[-0.2689,  0.    ,  0.7311]])
     """
 
+    @compilable
     def backward(dA: FloatArray, Z: FloatArray, A: FloatArray, numerics: Numerics) -> FloatArray:
         s = numerics.logistic(Z)  # the slope of Z s is s + Z s (1 - s), and A = Z s
         return dA * (s + A * (1 - s))
 
-    return elementwise("silu", lambda Z, numerics: Z * numerics.logistic(Z), backward)
+    return elementwise("silu", compilable(lambda Z, numerics: Z * numerics.logistic(Z)), backward)
 
 
 @described("stage")
@@ -258,11 +269,13 @@ def softplus() -> Activation:
         array([[0.000e+00, 6.931e-01, 1.000e+03]])
     """
 
+    @compilable
     def forward(Z: FloatArray, numerics: Numerics) -> FloatArray:
         # log(1 + exp(Z)) = max(Z, 0) + log(1 + exp(-|Z|)), where exp cannot overflow.
         return np.maximum(Z, 0) + numerics.log1p(numerics.exp(-np.abs(Z)))
 
-    return elementwise("softplus", forward, lambda dA, Z, A, numerics: dA * numerics.logistic(Z))
+    backward = compilable(lambda dA, Z, A, numerics: dA * numerics.logistic(Z))
+    return elementwise("softplus", forward, backward)
 
 
 @described("stage")
@@ -276,7 +289,7 @@ def tanh() -> Activation:
     """
     return elementwise(
         "tanh",
-        lambda Z, numerics: numerics.tanh(Z),
+        compilable(lambda Z, numerics: numerics.tanh(Z)),
         compilable(lambda dA, Z, A, _: dA * (1 - A * A)),
     )
 
@@ -295,6 +308,6 @@ def sigmoid() -> Activation:
     """
     return elementwise(
         "sigmoid",
-        lambda Z, numerics: numerics.logistic(Z),
+        compilable(lambda Z, numerics: numerics.logistic(Z)),
         compilable(lambda dA, Z, A, _: dA * A * (1 - A)),
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from pydnn.checks import BadInput
 from pydnn.descriptions.parts import DescribedPart
-from pydnn.engines import in_use
+from pydnn.engines import compilable, expression_of, in_use
 from pydnn.keys import Key
 from pydnn.numerics import Numerics, fast
 from pydnn.numerics.underflow import bare, belongs, ignoring_in
@@ -310,6 +310,12 @@ def elementwise(
         if in_use.forms is not None:
             made = in_use.forms.layers.activated(function, operands, numerics)
         return _own(function(*operands, numerics), operands[0]) if made is None else made
+
+    means = expression_of(forward), expression_of(backward)
+    if means[0] is not None and means[1] is not None:
+        # A compiled step needs the expressions, and asks the functions of the stage for them.
+        compilable(stage_forward, means=means[0])
+        compilable(stage_backward, means=means[1])
 
     def onnx(params: tuple[()], Z: Value, statistics: Tree) -> Value:
         # A `Value` instead of an array records the operators that `forward` applies to it.

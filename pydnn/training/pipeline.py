@@ -16,6 +16,7 @@ import numpy as np
 import toolz
 
 from pydnn.checks import BadInput, expect_known
+from pydnn.engines import in_use
 from pydnn.keys import Key
 from pydnn.numerics.underflow import ignoring_underflow
 from pydnn.parameters import NO_PARAMS, Packed, pack
@@ -397,6 +398,15 @@ def made_again_by(maker: Callable[..., Any], *args: Any, **options: Any) -> Call
     return remember
 
 
+def made_by(part: Part) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None:
+    """The call `(maker, args, options)` that made a part's function; None if that is unknown."""
+    code, *maker = getattr(part.function, _MAKER, (None,))
+    if code is None or code is not getattr(part.function, "__code__", None):
+        return None
+    called, args, options = maker
+    return called, args, options
+
+
 def _named(module: str, name: str) -> Any:
     return operator.attrgetter(name)(importlib.import_module(module))
 
@@ -505,6 +515,10 @@ class TrainStep(Unchanging):
     @ignoring_underflow
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
         """Take one step; neither argument changes."""
+        if in_use.forms is not None:
+            whole = in_use.forms.steps.whole_step(self, state, batch)
+            if whole is not None:
+                return whole.after, whole.info
         start: Step = _new(Step)
         _set(start, "__dict__", {"state": state, "batch": batch})
         step = self._run(start)

@@ -639,6 +639,20 @@ def test_a_summary_counts_every_layers_parameters(command, recipe):
     assert report["bytes"]["activations, batch of 20"] == (6 + 6 + 6 + 3) * 20 * 8
 
 
+def test_a_summary_prints_the_text_of_a_compiled_step(command, recipe):
+    pytest.importorskip("numba", reason="the compiled engine needs numba")
+    argv = ["summary", recipe, "--network", "dense(1)", "--loss", "mean_squared", "--generated"]
+    argv += ["--watch", "validation cost", "--no-higher-is-better"]
+    status, out, err = command(*argv, "--numerics", "portable")
+    assert not err
+    assert (status, out.splitlines()[0]) == (
+        0, "def loop(factor, n0, n1, n2, X, Y, parameters, x0, x1, grads, u, y0, y1, moved):"
+    )  # fmt: skip
+    assert command(*argv, "--numerics", "portable")[1] == out
+    status, _, err = command(*argv)
+    assert (status, "because it has 'fast' arithmetic" in err) == (2, True)
+
+
 @pytest.mark.parametrize("units", [10**8, 10**10])
 def test_a_summary_of_a_claimed_size_takes_no_memory_of_that_size(command, recipe, units):
     network = f"serial(dense({units}), batch_norm, relu, dense(3))"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec
+from typing import Any, ParamSpec
+
+from numpy.typing import NDArray
 
 from pydnn.engines import give_up
 from pydnn.records import FloatArray
@@ -33,7 +35,7 @@ def is_plain(array: FloatArray) -> bool:
     return array.dtype.char in "df" and array.dtype.isnative
 
 
-def unwritten(array: FloatArray) -> FloatArray:
+def unwritten(array: NDArray[Any]) -> NDArray[Any]:
     """Return a read-only view: numba compiles once for arrays that may be written to, and again."""
     view = array.view()
     view.flags.writeable = False

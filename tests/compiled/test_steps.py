@@ -1,0 +1,145 @@
+import itertools
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba", reason="the compiled engine needs numba")
+
+import pydnn as nn
+from pydnn import engines
+from pydnn.compiled import steps
+from pydnn.compiled.steps import generated_text
+from pydnn.training.finite import NotFinite
+
+LOGITS, NUMBERS = nn.sigmoid_cross_entropy, nn.mean_squared
+slow = pytest.mark.slow  # since compiling a step takes seconds
+
+
+def step_and_state(stages, loss, optimizer, dtype=np.float64, *, numerics=nn.portable, units=5):
+    layers = itertools.chain(*((nn.dense(units), stage) for stage in stages))
+    network = nn.serial(*layers, nn.serial(nn.dense(2)))
+    step = nn.make_train_step(network, loss, optimizer, numerics=numerics)
+    step = step.insert_after("update", nn.watch_finite(network, numerics=numerics))
+    return step, nn.initial_state(network, optimizer, (3,), key=nn.Key(1), dtype=dtype)
+
+
+def batches(dtype, *, labels=lambda Y: (Y > 0).astype(Y.dtype), count=7):
+    for i in range(count):
+        X, Y = (nn.Key(i).at(n).normal((k, 6 + i)).astype(dtype) for n, k in (("X", 3), ("Y", 2)))
+        yield nn.Batch(np.asarray(X, order="CF"[i % 2]), labels(Y))
+
+
+def taken(step, state, examples):
+    """Every state and info of a training, as bytes and numbers."""
+    for batch in examples:
+        state, info = step(state, batch)
+        yield state.parameters.vector.tobytes(), info
+        yield [vector.tobytes() for vector in nn.parameters.leaves((state.optimizer_state,))]
+
+
+CASES = {
+    "float32": (
+        [nn.relu(), nn.leaky_relu(slope=0.3), nn.stages.tanh()],
+        LOGITS(label_smoothing=0.1),
+        nn.momentum(learning_rate=0.1),
+        np.float32,
+    ),
+    "float64": (
+        [nn.elu(), nn.selu(), nn.softplus(), nn.sigmoid()],
+        nn.mean_squared(),
+        nn.adam(learning_rate=nn.step_decay(0.1, factor=0.5, every=3)),
+        np.float64,
+    ),
+    "other activations": (
+        [nn.gelu(), nn.gelu(approximate=True), nn.silu(), nn.stages.identity()],
+        nn.huber(delta=0.5),
+        nn.adamw(learning_rate=0.01, weight_decay=0.1),
+        np.float32,
+    ),
+    "other losses": ([nn.relu()], nn.poisson(), nn.gradient_descent(learning_rate=0.1), np.float64),
+}
+
+
+@slow
+@pytest.mark.parametrize("name", CASES)
+def test_every_step_has_the_bits_of_the_numpy_path(name):
+    step, state = step_and_state(*CASES[name])
+    dtype = CASES[name][-1]
+    expected = list(taken(step, state, batches(dtype)))
+    with engines.using_engine("compiled"):
+        assert steps.whole_step(step, state, next(batches(dtype))) is not None
+        assert list(taken(step, state, batches(dtype))) == expected
+        assert engines.engine_in_use() == "compiled"
+
+
+@slow
+def test_infinities_are_left_to_the_numpy_path_which_says_where_they_are():
+    step, state = step_and_state(*CASES["other losses"])
+    with engines.using_engine("compiled"):
+        for number in (np.inf, np.nan, 1e308):
+            batch = nn.Batch(np.full((3, 4), number), np.ones((2, 4)))
+            assert steps.whole_step(step, state, batch) is None
+            with pytest.raises(NotFinite, match="in forward, stage 0"), np.errstate(all="ignore"):
+                step(state, batch)
+        weighted = nn.Batch(np.ones((3, 4)), np.ones((2, 4)), weights=np.ones((1, 4)))
+        assert steps.whole_step(step, state, weighted) is None
+        many = nn.Batch(np.ones((3, 2000)), np.ones((2, 2000)))  # left to BLAS
+        assert steps.whole_step(step, state, many) is None
+
+
+def test_the_text_is_the_same_for_the_same_description_and_numbers_are_no_part_of_it():
+    texts = {
+        generated_text(*step_and_state([nn.leaky_relu(slope=s)], NUMBERS(), nn.adam(beta1=b)))
+        for s, b in ((0.1, 0.9), (0.1, 0.9), (0.2, 0.8))
+    }
+    (text,) = texts
+    assert text.startswith("def loop(factor, n0, n1, n2, c0, c1, X, Y, parameters, x0, x1, grads, ")
+    assert text.count("if product(") == 5  # W X twice, dZ X^T twice, W^T dZ for the second layer
+
+
+class Other:
+    """Steps that have no compiled form, and what the message says of each."""
+
+    def arithmetic():
+        return step_and_state([nn.relu()], LOGITS(), nn.adam(), numerics=nn.fast)
+
+    def random():
+        return step_and_state([nn.dropout(keep_prob=0.5)], LOGITS(), nn.adam())
+
+    def statistics():
+        return step_and_state([nn.batch_norm()], LOGITS(), nn.adam())
+
+    def optimizer():
+        return step_and_state([nn.relu()], LOGITS(), nn.optimizers.chain(
+            nn.clip_by_global_norm(1.0), nn.optimizers.descend(0.1)))  # fmt: skip
+
+    def loss():
+        return step_and_state([nn.relu()], nn.softmax_cross_entropy(), nn.adam())
+
+    def size():
+        return step_and_state([nn.relu()], LOGITS(), nn.adam(), units=1000)
+
+    def part():
+        step, state = step_and_state([nn.relu()], LOGITS(), nn.adam())
+        return step.insert_after("backward", lambda step: step), state
+
+    def activation():
+        own = nn.elementwise("own", lambda Z, _: Z * Z, lambda dA, Z, A, _: dA * 2 * Z)
+        return step_and_state([own], LOGITS(), nn.adam())
+
+
+@pytest.mark.parametrize("name", [name for name in vars(Other) if not name.startswith("_")])
+def test_other_steps_are_taken_part_by_part_and_the_reason_is_named(name):
+    words = {
+        "arithmetic": "'fast' arithmetic",
+        "random": "draws random numbers",
+        "statistics": "other parts than forward, cost, backward and update",
+        "optimizer": "not number by number",
+        "part": "the part '<lambda>', which is not pydnn's own",
+        "size": "parameters, more than 4096",
+    }
+    step, state = vars(Other)[name]()
+    with pytest.raises(nn.BadInput, match=words.get(name, "not compiled as a whole")):
+        generated_text(step, state)
+    with engines.using_engine("compiled"):
+        assert steps.whole_step(step, state, nn.Batch(np.ones((3, 2)), np.ones((2, 2)))) is None
