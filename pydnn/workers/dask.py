@@ -75,7 +75,7 @@ class Keeper:
         """The message that says which bits this worker computes."""
         return encoded({"report": attrs.asdict(own_report())})
 
-    def work(self, *pieces: _Piece) -> list[_Piece]:
+    def work(self, *pieces: _Piece) -> _Sent:
         """The message of the results of the tasks in a message, or of why one of them failed.
 
         No exception leaves it, because Dask would pickle it.
