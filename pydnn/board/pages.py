@@ -8,12 +8,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import attrs
+import numpy as np
 
 from pydnn.board.choosing import chosen, ordered
 from pydnn.board.frame import ago, duration, field, frame, link, live, run_link
 from pydnn.board.heads import Catalog, Curves, Head, Listing
 from pydnn.checks import BadInput
 from pydnn.recipes.toml import write_recipe
+from pydnn.records import FloatArray
 from pydnn.reports.charts import Series, line_chart, number, scrolling, table
 from pydnn.reports.markup import Markup, element, joined
 from pydnn.reports.words import capital, words_for
@@ -29,6 +31,7 @@ _MOST_ROWS = 200  # of numbers
 _MOST_DRAWN = 8  # of the runs that are training, in one chart
 _MOST_VARIED = 5  # columns of the list for what differs between the recipes
 _MOST_MEASURED = 3  # columns of the list for what was measured
+_MOST_POINTS, _STRETCHES = 400, 150  # of a curve, and of one that has more
 _PARTS = ("train", "validation", "test")
 _SOON, _LATER = 1000, 5000  # milliseconds until a page is asked for again
 
@@ -349,6 +352,9 @@ def run_page(catalog: Catalog, name: str, query: Mapping[str, Sequence[str]]) ->
     if curves.problem and curves.problem != head.problem:
         content.append(element("p", curves.problem, class_="problem"))
     content.append(live("curves", *_curves(curves, logarithmic), class_="charts"))
+    if head.steps > _MOST_POINTS:
+        note = "A long curve shows means, in a band from the lowest value to the highest."
+        content.append(element("p", note, class_="note"))
     content.append(live("numbers", *_last_numbers(head)))
     if head.recipe:
         rows = [[key.replace("_", " "), value] for key, value in head.recipe.items()]
@@ -394,18 +400,45 @@ def _curves(curves: Curves, logarithmic: bool) -> Iterator[Markup]:
     """The charts of one run, one for each number, with the parts of the data in one chart."""
     by_metric: dict[str, list[Series]] = {}
     if "cost" in curves.columns:
-        by_metric["cost"] = [Series("each batch", *curves.columns["cost"])]
+        by_metric["cost"] = [_smooth("each batch", *curves.columns["cost"], band=True)]
     for name, (steps, values) in curves.columns.items():
         part, _, metric = name.partition(" ")
         if _is_measured(name):
             by_metric.setdefault(metric, []).append(Series(part, steps, values))
     for name, (steps, values) in curves.columns.items():
         if name != "cost" and not _is_measured(name):
-            by_metric[name] = [Series(words_for(name), steps, values)]
+            by_metric[name] = [_smooth(words_for(name), steps, values, band=True)]
     for metric, series in itertools.islice(by_metric.items(), _MOST_CHARTS):
         words = words_for(metric)
         log = logarithmic or metric == "gradient_norm"
         yield line_chart(capital(words), series, y_label=words, log=log)
+
+
+def _smooth(name: str, steps: FloatArray, values: FloatArray, *, band: bool = False) -> Series:
+    """A curve of the mean of each of some equal stretches of steps, if it has more points.
+
+    Of batches and of fast steps that are training, a curve would be noise or would have gaps.
+
+    Args:
+        name: The name of the curve.
+        steps: The steps (n,), in order.
+        values: The values (n,).
+        band: Whether to draw a band from the lowest to the highest value of each stretch.
+    """
+    if len(steps) <= _MOST_POINTS:
+        return Series(name, steps, values)
+    edges = np.linspace(steps[0], steps[-1], _STRETCHES, endpoint=False)
+    starts = np.unique(np.searchsorted(steps, edges))
+    counts = np.diff(np.append(starts, len(steps)))
+    with np.errstate(invalid="ignore", over="ignore"):  # of a training that diverged
+        means = np.add.reduceat(values, starts) / counts
+    low, high = np.fmin.reduceat(values, starts), np.fmax.reduceat(values, starts)
+    means = np.clip(means, low, high)  # the mean of equal numbers may have other last bits
+    middles = np.add.reduceat(steps, starts) / counts
+    if not band:
+        return Series(name, middles, means)
+    length = round(float(steps[-1] - steps[0]) / _STRETCHES)
+    return Series(f"{name}, mean of {length:,} steps", middles, means, low, high)
 
 
 def _last_numbers(head: Head) -> Iterator[Markup]:
@@ -486,7 +519,7 @@ def _side_by_side(curves: Mapping[str, Curves], *, few: bool = False) -> Iterato
     metrics = _metrics_of(name for one in curves.values() for name in one.columns)
     for name in ("cost", *metrics[: 2 if few else _MOST_CHARTS]):
         series = [
-            Series(run, *one.columns[name]) for run, one in curves.items() if name in one.columns
+            _smooth(run, *one.columns[name]) for run, one in curves.items() if name in one.columns
         ]
         words = words_for(name)
         yield line_chart(capital(words), series, y_label=words)

@@ -50,6 +50,7 @@ _MOST_MARKS = 14  # below an axis of many groups
 _DOTS_OF_A_GROUP = 60
 _GOLDEN = (5**0.5 - 1) / 2
 _GREATEST = float(np.finfo(np.float64).max)
+_EQUAL = 1e-9  # numbers that are closer than this in proportion would have equal ticks
 _LISTED = 9  # points of a series in the table below a chart
 
 
@@ -211,7 +212,7 @@ def _axis(
         low = 0.0
     if low == high == 0 and zero:
         high = 1.0
-    elif low == high:
+    elif high - low <= _EQUAL * max(abs(low), abs(high)):
         half = max(0.5, abs(low) * 1e-3)
         low, high = max(low - half, -_GREATEST), min(high + half, _GREATEST)
     round_ = round_ and _LEAST_SPAN < high - low < _GREATEST / 10

@@ -2,7 +2,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 import time
 import urllib.request
 from html.parser import HTMLParser
@@ -292,6 +295,26 @@ def test_the_command_prints_its_address_and_ends_with_an_interruption(runs, caps
     [address] = opened
     assert re.fullmatch(r"http://127\.0\.0\.1:[0-9]+/", address)
     assert address in out
+
+
+@posix
+@pytest.mark.slow
+def test_a_process_of_its_own_ends_cleanly_with_ctrl_c(runs):
+    script = (
+        "import signal; from pydnn.cli import main; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); raise SystemExit(main())"
+    )
+    argv = [sys.executable, "-c", script, "board", str(runs), "--port", "0"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as one:
+        try:
+            address = re.search(r"http://\S+", one.stdout.readline())[0]
+            with urllib.request.urlopen(address, timeout=60) as reply:
+                assert b"0001" in reply.read()
+            one.send_signal(signal.SIGINT)
+            out, err = one.communicate(timeout=60)
+        finally:
+            one.kill()
+    assert (one.returncode, out, err) == (0, "ended\n", "")
 
 
 def test_a_large_page_is_compressed_if_the_browser_takes_it(client):

@@ -210,3 +210,9 @@ def test_both_ends_of_an_axis_have_ticks_where_rounding_asks_for_longer_steps():
 
 def test_ticks_of_small_numbers_differ():
     assert ticks(0, 1e-14) == [0, 2e-15, 4e-15, 6e-15, 8e-15, 1e-14]
+
+
+@pytest.mark.parametrize("value", [0.01, -3.0, 1e15, 1e-300])
+def test_a_curve_that_is_constant_but_for_its_last_bits(value):
+    chart = line_chart("a", [Series("a", [0, 1, 2], [value, np.nextafter(value, 1e308), value])])
+    assert chart.count('class="line') == 1
