@@ -11,6 +11,8 @@ from pydnn.processors import groups_of
 
 __all__ = ["free_memory", "readable"]
 
+_NO_LIMIT = 2**62  # version 1 of control groups writes the largest integer, rounded to a page
+
 
 def readable(size: int) -> str:
     """Return a number of bytes as text in a convenient unit.
@@ -80,8 +82,10 @@ def _left_in_group(root: Path = Path("/sys/fs/cgroup"), groups: str | None = Non
     for group, unified in groups_of("memory", root, groups):
         limit, usage = ("max", "current") if unified else ("limit_in_bytes", "usage_in_bytes")
         with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
-            used = int((group / f"memory.{usage}").read_text()) - _cached(group)
-            left.append(max(0, int((group / f"memory.{limit}").read_text()) - used))
+            most = int((group / f"memory.{limit}").read_text())
+            if most < _NO_LIMIT:  # counting what a group uses takes most of the time
+                used = int((group / f"memory.{usage}").read_text()) - _cached(group)
+                left.append(max(0, most - used))
     return min(left, default=None)
 
 

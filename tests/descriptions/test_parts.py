@@ -181,6 +181,7 @@ def output_of_ones(network):
     return network.forward(params, np.ones((4, 2)), EVALUATION)[0]
 
 
+@pytest.mark.slow  # since the process imports all of pydnn; tests of pickles are above
 def test_a_spawned_process_computes_with_a_part_of_this_one():
     network = serial(dense(20, initializer=zeros()), tanh(), dense(1))
     with multiprocessing.get_context("spawn").Pool(1) as pool:

@@ -137,6 +137,16 @@ def test_the_least_limit_of_the_control_groups_around_a_process_counts(tmp_path)
     assert _left_in_group(tmp_path, "nonsense\n") is None
 
 
+def test_a_group_of_version_1_has_no_limit_or_a_limit(tmp_path):
+    group = tmp_path / "memory" / "a"
+    group.mkdir(parents=True)
+    (group / "memory.usage_in_bytes").write_text("400\n")
+    (group / "memory.limit_in_bytes").write_text("9223372036854771712\n")
+    assert _left_in_group(tmp_path, "4:memory:/a\n") is None
+    (group / "memory.limit_in_bytes").write_text("1000\n")
+    assert _left_in_group(tmp_path, "4:memory:/a\n") == 600
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
 def test_a_limit_on_the_address_space_counts():
     code = (

@@ -46,6 +46,7 @@ def hostile(tmp_path, monkeypatch):
     return tmp_path / "ran"
 
 
+@pytest.mark.slow  # since it starts two workers; see `test_segment_tasks` for what they find
 def test_workers_find_what_one_process_finds_and_import_nothing_from_here(tmp_path, hostile):
     recorded(tmp_path / "run", small_recipe(tmp_path), change=flipping(9), every=3)
     run = Run.open(tmp_path / "run")

@@ -53,6 +53,7 @@ def test_refusals():
         same_bits(double, lambda x: x)
 
 
+@pytest.mark.slow  # since it starts three processes
 def test_functions_of_a_script_are_found(tmp_path):
     (tmp_path / "script.py").write_text(
         "from pydnn.testing import same_bits\n"

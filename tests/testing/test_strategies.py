@@ -67,11 +67,15 @@ def test_gradients_have_the_layout_of_parameters(data):
     assert data.draw(strategies.gradients(params)).shape == params.vector.shape
 
 
-def test_failing_examples_shrink_to_simple_ones():
+@pytest.mark.slow  # since it finds the simplest of hundreds of networks
+def test_failing_networks_shrink_to_simple_ones():
     network = find(strategies.networks(), lambda n: len(n.parts) >= 2)
     assert describe(network) == {"serial": {"stages": [
         {"dense": {"units": 1}}, {"dense": {"units": 1}},
     ]}}  # fmt: skip
+
+
+def test_failing_batches_shrink_to_simple_ones():
     batch = find(strategies.batches(), lambda b: b.X.size > 0)
     np.testing.assert_array_equal(batch.X, [[0], [0]])
 
