@@ -102,6 +102,8 @@ class Loss(DescribedPart):
         weight: `(shape, Y, weights, context) -> weight`: the weight of a batch, by which the mean
             over its examples divides, for outputs of `shape`. None for `weight_of_examples`, or for
             the method `weight` of `function` if that has one, as `MeanOf` does.
+        takes_logits: Whether the outputs are any numbers that `predict` turns into probabilities,
+            so that a network should not end with a stage that bounds them.
         takes_scaled: Whether labels may be shifted and scaled for training, and predictions
             scaled back, because this changes nothing but the unit of the cost.
 
@@ -121,6 +123,7 @@ class Loss(DescribedPart):
     task: Callable[[int], str]
     mixes_examples: bool = attrs.field(default=False, kw_only=True)
     weight: Weight | None = attrs.field(default=None, kw_only=True)
+    takes_logits: bool = attrs.field(default=False, kw_only=True)
     takes_scaled: bool = attrs.field(default=False, kw_only=True)
     onnx: Callable[[Value], Value] | None = attrs.field(default=None, kw_only=True)
 
@@ -369,6 +372,7 @@ def sigmoid_cross_entropy(
         _expect_binary,
         lambda n_out: "two classes" if n_out == 1 else "several labels",
         onnx=lambda Z: Z.op("Sigmoid"),
+        takes_logits=True,
     )
 
 
@@ -454,6 +458,7 @@ def softmax_cross_entropy(
         _expect_classes,
         lambda n_out: "many classes",
         onnx=lambda Z: Z.op("Softmax", axis=-1),
+        takes_logits=True,
     )
 
 

@@ -158,6 +158,7 @@ class Job:
             *_column_notes(self.inputs.columns, self.recipe.standardize),
             _sequence_note(self.recipe, self.batch),
             _share_note(self.recipe.validation, self.data),
+            _logits_note(self.network, self.loss),
             *_schedule_notes(optimizer, self.recipe.iterations),
             _thread_note(self.recipe),
         ]
@@ -944,6 +945,21 @@ def _share_note(share: float, data: Mapping[str, Examples]) -> str:
     return (
         f"the validation part has {held} of {held + rest} examples, more than the share of "
         f"{share:g}, because every class gives at least one: give more examples per class"
+    )
+
+
+def _logits_note(network: Stage, loss: Loss) -> str:
+    """A note if a network ends with a stage that bounds the logits which its loss takes."""
+    last = network
+    while last.in_sequence and last.parts:
+        last = last.parts[-1]
+    if not loss.takes_logits or last.output_range is None:
+        return ""
+    low, high = last.output_range
+    outputs = f"from {low:g} on" if math.isinf(high) else f"from {low:g} to {high:g}"
+    return (
+        f"the network ends with {last}, which gives numbers {outputs}, but {loss.name} takes any "
+        "numbers and makes probabilities of them: leave that stage out"
     )
 
 

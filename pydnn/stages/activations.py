@@ -67,7 +67,7 @@ def relu() -> Activation:
         >>> dZ
         array([[0., 0., 1.]])
     """
-    return elementwise("relu", _relu_forward, _relu_backward)
+    return elementwise("relu", _relu_forward, _relu_backward, output_range=(0, math.inf))
 
 
 @compilable
@@ -275,7 +275,7 @@ def softplus() -> Activation:
         return np.maximum(Z, 0) + numerics.log1p(numerics.exp(-np.abs(Z)))
 
     backward = compilable(lambda dA, Z, A, numerics: dA * numerics.logistic(Z))
-    return elementwise("softplus", forward, backward)
+    return elementwise("softplus", forward, backward, output_range=(0, math.inf))
 
 
 @described("stage")
@@ -291,6 +291,7 @@ def tanh() -> Activation:
         "tanh",
         compilable(lambda Z, numerics: numerics.tanh(Z)),
         compilable(lambda dA, Z, A, _: dA * (1 - A * A)),
+        output_range=(-1, 1),
     )
 
 
@@ -310,4 +311,5 @@ def sigmoid() -> Activation:
         "sigmoid",
         compilable(lambda Z, numerics: numerics.logistic(Z)),
         compilable(lambda dA, Z, A, _: dA * A * (1 - A)),
+        output_range=(0, 1),
     )

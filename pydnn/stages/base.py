@@ -172,6 +172,8 @@ class Stage(DescribedPart, Generic[Params, Cache]):
             where batches are cut into shards.
         elementwise: Whether each output number depends only on the input number at the same
             place, so that the stage takes arrays of any shape. Such a stage has no parameters.
+        output_range: The least and the largest number that the output may hold, infinity for no
+            bound; None for any numbers.
         affine: Whether the output is W A_prev + b, with `DenseParams` as parameters.
         in_sequence: Whether each inner stage takes the output of the one before it, and the first
             one takes the input of the combinator.
@@ -211,6 +213,7 @@ class Stage(DescribedPart, Generic[Params, Cache]):
     mixes_examples: bool = attrs.field(default=False, kw_only=True)
     per_shard: bool = attrs.field(default=False, kw_only=True)
     elementwise: bool = attrs.field(default=False, kw_only=True)
+    output_range: tuple[float, float] | None = attrs.field(default=None, kw_only=True)
     affine: bool = attrs.field(default=False, kw_only=True)
     in_sequence: bool = attrs.field(default=False, kw_only=True)
     statistics: Statistics[Params, Cache] | None = attrs.field(default=None, kw_only=True)
@@ -265,6 +268,8 @@ def elementwise(
     name: str,
     forward: Callable[[FloatArray, Numerics], FloatArray],
     backward: Callable[[FloatArray, FloatArray, FloatArray, Numerics], FloatArray],
+    *,
+    output_range: tuple[float, float] | None = None,
 ) -> Stage[tuple[()], ElementwiseCache]:
     """Make a stage without parameters that maps each number independently, as activations do.
 
@@ -272,6 +277,8 @@ def elementwise(
         name: The stage's name in messages.
         forward: `(Z, numerics) -> A`, of Z's shape.
         backward: `(dA, Z, A, numerics) -> dZ`, which is dA times the slope of A at Z.
+        output_range: The least and the largest number that A may hold, if there are such; see
+            `Stage`.
 
     Example:
         >>> square = nn.elementwise("square", lambda Z, _: Z * Z, lambda dA, Z, A, _: dA * 2 * Z)
@@ -328,6 +335,7 @@ def elementwise(
         stage_backward,
         backward_into=stage_backward_into,
         elementwise=True,
+        output_range=output_range,
         lengths="kept",
         onnx=onnx,
     )
