@@ -166,8 +166,8 @@ def path_of(path: AnyPath) -> Path:
     if "\0" in text:
         raise BadInput(f"{text!r} is not a path, since it holds a zero byte: remove it.")
     try:
-        path = Path(text).expanduser()
-        path.lstat()  # only to learn whether anything can have that name
+        named = Path(text).expanduser()
+        named.lstat()  # only to learn whether anything can have that name
     except RuntimeError as error:
         raise BadInput(f"{text} cannot be found ({error}): write the whole path.") from error
     except OSError as error:
@@ -175,7 +175,7 @@ def path_of(path: AnyPath) -> Path:
             raise BadInput(
                 f"{text} is not a path, since no file can have so long a name: shorten it."
             ) from error
-    return path
+    return named
 
 
 class BadInput(ValueError):  # noqa: N818 - it names the user's input, not our failure

@@ -29,7 +29,7 @@ from pydnn.runs.run import NotRepeated, Run
 from pydnn.storage.run_files import MODEL_FILE
 from pydnn.training.finite import ignoring_overflow
 
-__all__ = ["report_of_run"]
+__all__ = ["Known", "report_of_run"]
 
 _MOST_STEPS = 6  # that are computed again to look into them
 _MOST_SIZE = 2 * 10**9  # multiplications to get there, which take about a second
@@ -52,7 +52,7 @@ def report_of_run(run: Run) -> str:
         BadInput: If the run has no step.
     """
     notes: list[str] = []
-    known = _Known.of(run, notes)
+    known = Known.of(run, notes)
     ending = ending_of(run, notes, data=known.data is not None)
     if not (run.iterations or ending.diverged):
         raise BadInput(f"{run.path} has no step yet: train it first.")
@@ -79,7 +79,7 @@ def report_of_run(run: Run) -> str:
 
 
 @attrs.frozen(eq=False)
-class _Known:
+class Known:
     """What the data of a run lets a report compute: the model and all examples; or nothing.
 
     Attributes:
@@ -93,7 +93,8 @@ class _Known:
     data: DataSet | Examples | None = None
 
     @staticmethod
-    def of(run: Run, notes: list[str]) -> _Known:
+    def of(run: Run, notes: list[str]) -> Known:
+        """What is known of a run; if its data is not there, a note says so."""
         try:
             data, model = run.data, None
             rotated = run.folder.pins.rotated is not None
@@ -102,10 +103,10 @@ class _Known:
                 model = load_model(run.path / MODEL_FILE, allow=run.allow)
             if model is None:
                 model = model_of(run.job, run.state(run.iterations), run.costs, data)
-            return _Known(model, job, data)
+            return Known(model, job, data)
         except BadInput as error:
             notes.append(f"Some parts are left out, because they need the data: {error}")
-            return _Known()
+            return Known()
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -117,8 +118,16 @@ class _Known:
             parts["test"] = self.job.inputs.of(test)
         return {name: parts[name] for name in _PARTS if name in parts}
 
+    def measured(self, parts: Mapping[str, Any]) -> Mapping[str, float]:
+        """The cost and the metrics of the model on these parts."""
+        assert self.job is not None
+        # A model has what an evaluation reads of a state.
+        evaluate: Callable[[Any], Mapping[str, float]] = self.job.evaluation(parts)
+        with ignoring_overflow():
+            return evaluate(self.model)
 
-def _sentence(run: Run, known: _Known, ending: Ending) -> str:
+
+def _sentence(run: Run, known: Known, ending: Ending) -> str:
     recipe = run.recipe
     pins = run.folder.pins
     m = pins.data["train"]["X"].shape[-1]
@@ -139,7 +148,7 @@ def _sentence(run: Run, known: _Known, ending: Ending) -> str:
 # Results
 
 
-def _results(run: Run, known: _Known) -> Iterator[Markup]:
+def _results(run: Run, known: Known) -> Iterator[Markup]:
     if known.model is None or known.job is None:
         last = {k: float(c.values[-1]) for (_, k), c in run.rows.columns.items() if len(c.values)}
         rows = [["cost", number(float(cost))] for cost in run.costs[-1:]]
@@ -148,10 +157,7 @@ def _results(run: Run, known: _Known) -> Iterator[Markup]:
             yield table(["measured", "last value"], rows)
         return
     parts = known.parts
-    with ignoring_overflow():
-        # A model has what an evaluation reads of a state.
-        evaluate: Callable[[Any], Mapping[str, float]] = known.job.evaluation(parts)
-        values = evaluate(known.model)
+    values = known.measured(parts)
     names = list(dict.fromkeys(name.split(" ", 1)[1] for name in values))
     rows = [
         ["examples", *(f"{part.count:,}" for part in parts.values())],
@@ -202,7 +208,7 @@ def _charts(run: Run) -> Iterator[Markup]:
 # Predictions
 
 
-def _judged(known: _Known, notes: list[str]) -> Judged | None:
+def _judged(known: Known, notes: list[str]) -> Judged | None:
     if known.model is None or known.data is None:
         return None
     try:
@@ -216,13 +222,14 @@ def _judged(known: _Known, notes: list[str]) -> Judged | None:
 # The network
 
 
-def _network(run: Run, known: _Known, notes: list[str]) -> Iterator[Markup]:
+def _network(run: Run, known: Known, notes: list[str]) -> Iterator[Markup]:
     shape = run.folder.pins.shape
     layers, layout = layers_of(run.recipe, shape)
     looked: dict[int, list[Tensor]] = {}
     if known.model is not None and known.job is not None:
         steps = _steps_to_look_into(run, layout.size * known.job.batch.count)
-        looked = _looked_into(run, steps, notes)
+        with ignoring_overflow():  # in the last steps of a training that diverged
+            looked = _looked_into(run, steps, notes)
     norms = {step: _norms(tensors) for step, tensors in looked.items()}
     ends = sorted({min(norms), max(norms)}) if norms else []
     rows = []

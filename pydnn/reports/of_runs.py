@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 import numpy as np
@@ -15,6 +15,7 @@ from pydnn.records import AnyArray, FloatArray
 from pydnn.reports.charts import Series, aligned, line_chart, table
 from pydnn.reports.ending import short_ending
 from pydnn.reports.markup import Markup, element
+from pydnn.reports.of_run import Known
 from pydnn.reports.page import Section, page
 from pydnn.reports.record import share_verified
 from pydnn.reports.words import capital, short, value_in_words, words_for
@@ -80,13 +81,21 @@ def _differences(runs: Sequence[Run], names: Sequence[str]) -> Iterator[Markup]:
 
 
 def _last(run: Run) -> dict[str, float]:
-    """The last cost and the last measured values of a run."""
+    """The last cost and the last measured values of a run, and what its model gets on test data."""
     measured = {
         name: float(column.values[-1])
         for (kind, name), column in run.rows.columns.items()
         if kind == "measured" and len(column.values)
     }
-    return {"cost of the last batch": float(run.costs[-1]), **measured}
+    return {"cost of the last batch": float(run.costs[-1]), **measured, **_tested(run)}
+
+
+def _tested(run: Run) -> Mapping[str, float]:
+    """The cost and the metrics of the model that a run kept, on its test part, if that is there."""
+    known = Known.of(run, [])
+    if known.model is None or "test" not in (parts := known.parts):
+        return {}
+    return known.measured({"test": parts["test"]})
 
 
 def _results(runs: Sequence[Run], names: Sequence[str]) -> Markup:

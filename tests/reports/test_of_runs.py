@@ -92,3 +92,16 @@ def test_it_is_said_how_runs_ended_and_what_was_replayed(run, others, tmp_path, 
     )
     text = re.sub("<[^>]*>", " ", report_of_runs([run, copied]))
     assert "all; one differed" in text
+
+
+def test_the_models_are_compared_on_the_test_part(run, others, points):
+    text = report_of_runs([run, others[0]])
+    batch = run.job.inputs.examples(points.test)
+    expected = run.job.evaluation({"test": batch})(run.state(30))["test cost"]
+    assert re.search(rf"<td>test cost</td><td class=.number.>{expected:.4f}"[:-1], text)
+
+
+def test_without_the_data_several_runs_are_compared_by_their_records(run, others):
+    text = report_of_runs([nn.Run.open(one.path) for one in (run, others[0])])
+    assert "validation cost" in text
+    assert "<td>test cost</td>" not in text
