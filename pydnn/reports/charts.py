@@ -269,7 +269,7 @@ def line_chart(
     whole = bool((all_x == np.rint(all_x)).all())
     x = _axis(all_x, _LEFT, _WIDTH - _RIGHT, zero=not dots, round_=diagonal, whole=whole)
     y = _axis(all_y, _HEIGHT - _BOTTOM, _TOP, log=log, zero=not dots, round_=True)
-    y_label = "" if y_label.lower() == title.lower() else y_label
+    y_label = "" if title.lower().startswith(y_label.lower()) else y_label
     parts: list[Markup] = [*_grid(x, y, x_label, y_label)]
     if diagonal:
         ends = np.array([x.low, x.high])

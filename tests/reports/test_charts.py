@@ -216,3 +216,10 @@ def test_ticks_of_small_numbers_differ():
 def test_a_curve_that_is_constant_but_for_its_last_bits(value):
     chart = line_chart("a", [Series("a", [0, 1, 2], [value, np.nextafter(value, 1e308), value])])
     assert chart.count('class="line') == 1
+
+
+@pytest.mark.parametrize(("label", "shown"), [("accuracy", 0), ("share of all", 1)])
+def test_the_vertical_axis_is_named_where_the_title_does_not_begin_with_its_name(label, shown):
+    chart = line_chart("Accuracy of each run", [Series("a", [0, 1], [0.0, 1.0])], y_label=label)
+    assert chart.count('y="-3"') == shown
+    assert f'viewBox="0 {-14 * shown} 480 {250 + 14 * shown}"' in chart
