@@ -7,9 +7,9 @@ computed number by number as loops, traced from the functions of the stages, the
 optimizer. Every operation is that of the NumPy path, so all bits are equal.
 
 It is for `portable` arithmetic, dense stages with elementwise ones between them, losses of single
-numbers, and elementwise optimizers. Any other step, and any whose arrays are large, is taken part
-by part as before, and so is one that meets an infinity, a NaN, or a product that has to be rounded
-without any error: the text returns False, and its results are not used.
+numbers and of classes, and elementwise optimizers. Any other step, and any whose arrays are large,
+is taken part by part as before, and so is one that meets an infinity, a NaN, or a product that has
+to be rounded without any error: the text returns False, and its results are not used.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pydnn.checks import BadInput
 from pydnn.compiled.kernels import kernel, kernel_from_text
 from pydnn.compiled.portable import elementary
 from pydnn.compiled.portable.forms import unwritten
+from pydnn.compiled.portable.losses import cross_entropy_of_classes
 from pydnn.compiled.portable.nearest import nearest_product
 from pydnn.compiled.portable.products import product_by_tree
 from pydnn.compiled.portable.sums import sum_of_all, sum_of_squares, sum_rows
@@ -135,12 +136,14 @@ class _Plan:
         constants: The numbers that the traced functions brought themselves.
         pairs: The numbers of inputs and outputs of each dense stage.
         results: The number of vectors that the update fills.
+        labels: The number of rows of the labels.
     """
 
     text: str
     constants: tuple[float, ...]
     pairs: tuple[tuple[int, int], ...]
     results: int
+    labels: int
 
     def takes(self, m: int, dtype: AnyDType) -> bool:
         """Whether the products with m examples are those for which the kernels are faster."""
@@ -202,7 +205,7 @@ def text_of_step(
             text.loop("x.size", {"Z": "x"}, lambda Z, f=forward: [f(Z, _Arithmetic())], ["y"])
     if not places or next(slots, None) is not None:
         raise Untraceable("a network without dense stages, or with other parameters")
-    _add_cost(text, loss, f"A{len(stages)}")
+    labels = _add_cost(text, loss, f"A{len(stages)}", pairs[-1][1])
     first = min(places)
     for number in range(len(stages) - 1, first - 1, -1):
         dZ, dA = f"dA{number + 1}", f"dA{number}"
@@ -244,28 +247,61 @@ def text_of_step(
         *(f"    {name} = {kind}({name})" for name in scalars),
     ]
     lines = "\n".join([*head, *text.lines]) + "\n"
-    return _Plan(lines, tuple(text.program.constants), tuple(pairs), len(results))
+    return _Plan(lines, tuple(text.program.constants), tuple(pairs), len(results), labels)
 
 
-def _add_cost(text: _Text, loss: Loss, Z: str) -> None:
+def _add_cost(text: _Text, loss: Loss, Z: str, n_out: int) -> int:
+    """Add the cost and its gradient, and return the number of rows of the labels."""
     mean = bare(loss.function)
     if not isinstance(mean, MeanOf) or mean.weigh is not None:
         raise Untraceable("a cost that is not a plain mean")
-    entries, last = _expression(mean.entries), Z.removeprefix("A")
-    text.add(
-        f"losses, dA{last} = empty_like({Z}), empty_like({Z})",
-        f"count = {text.program.type}({Z}.size)",
-        f"x, y, z, w = {Z}.reshape(-1), Y.reshape(-1), losses.reshape(-1), dA{last}.reshape(-1)",
-    )
-    text.loop(
-        "x.size",
-        {"AL": "x", "Y_": "y"},
-        lambda AL, Y: entries(AL, Y, _Arithmetic()),
-        ["z", "w"],
-        kind=_Labeled,
-        then=["", " / count"],
-    )
+    entries, dZ, kind = _expression(mean.entries), f"d{Z}", text.program.type
+    if _is_of_classes(entries) and n_out > 1:
+        text.add(
+            f"z, {dZ} = empty(m, {kind}), empty_like({Z})",
+            f"if not cross_entropy_of_classes({Z}, Y, z, {dZ}):",
+            "    return False, 0.0, 0.0",
+            f"count, w = {kind}(m), {dZ}.reshape(-1)",
+            "for i in range(w.size):",
+            "    w[i] = w[i] / count",
+        )
+        rows = 1
+    else:
+        text.add(
+            f"losses, {dZ} = empty_like({Z}), empty_like({Z})",
+            f"count = {kind}({Z}.size)",
+            f"x, y, z, w = {Z}.reshape(-1), Y.reshape(-1), losses.reshape(-1), {dZ}.reshape(-1)",
+        )
+        text.loop(
+            "x.size",
+            {"AL": "x", "Y_": "y"},
+            lambda AL, Y: entries(AL, Y, _Arithmetic()),
+            ["z", "w"],
+            kind=_Labeled,
+            then=["", " / count"],
+        )
+        rows = n_out
     text.add("cost = sum_of_all(z) / float64(z.size)")
+    return rows
+
+
+def _is_of_classes(entries: Callable[..., Any]) -> bool:
+    """Whether the losses are the cross-entropy of classes, which has a kernel of its own."""
+
+    class AskedError(Exception):
+        pass
+
+    class Arithmetic:
+        def cross_entropy_of_classes(self, *_: object) -> None:
+            raise AskedError
+
+    try:
+        entries(None, None, Arithmetic())
+    except AskedError:
+        return True
+    except Exception:  # whatever another loss raises for None
+        pass
+    return False
 
 
 def _add_update(text: _Text, pending: PendingUpdate, truths: Sequence[bool]) -> list[str]:
@@ -332,6 +368,7 @@ def _product(
 
 _NAMES: dict[str, Any] = {
     **{name: getattr(elementary, name) for name in _FUNCTIONS},
+    "cross_entropy_of_classes": cross_entropy_of_classes,
     "empty": np.empty,
     "empty_like": np.empty_like,
     "int64": np.int64,
@@ -424,8 +461,8 @@ def whole_step(step: TrainStep, state: TrainState, batch: Batch) -> Step | None:
     if planned is None or X.ndim != 2 or X.dtype is not dtype or Y.dtype is not dtype:
         return None
     _, plan, function = planned
-    (n_in, _), (_, n_out), m = plan.pairs[0], plan.pairs[-1], X.shape[1]
-    if len(X) != n_in or Y.shape != (n_out, m) or not m or not plan.takes(m, dtype):
+    (n_in, _), m = plan.pairs[0], X.shape[1]
+    if len(X) != n_in or Y.shape != (plan.labels, m) or not m or not plan.takes(m, dtype):
         return None
     grads = np.empty(before.size, dtype)
     results = [np.empty(before.size, dtype) for _ in range(plan.results)]

@@ -1,0 +1,47 @@
+"""The cross-entropy of classes, as `pydnn.losses.softmax_cross_entropy` computes it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pydnn.compiled.kernels import kernel
+from pydnn.compiled.portable.elementary import exp, log
+from pydnn.compiled.portable.sums import sum_columns
+from pydnn.records import FloatArray
+
+__all__ = ["cross_entropy_of_classes"]
+
+
+@kernel
+def cross_entropy_of_classes(
+    Z: FloatArray, Y: FloatArray, losses: FloatArray, slopes: FloatArray
+) -> bool:
+    """Fill the losses of examples and their slopes, and return whether all labels are classes.
+
+    Args:
+        Z: Logits (K, m).
+        Y: The number of the class of each example (1, m).
+        losses: The losses (m,).
+        slopes: The gradient (K, m) of their sum.
+    """
+    (K, m), number = Z.shape, Z.dtype.type
+    largest, total = Z[0].copy(), np.empty(m, Z.dtype)
+    for k in range(1, K):
+        for j in range(m):
+            largest[j] = Z[k, j] if Z[k, j] > largest[j] else largest[j]
+    powers = np.empty_like(Z)
+    for k in range(K):
+        for j in range(m):
+            powers[k, j] = number(exp(np.float64(Z[k, j] - largest[j])))
+    sum_columns(powers, total)
+    for k in range(K):
+        for j in range(m):
+            slopes[k, j] = powers[k, j] / total[j]
+    for j in range(m):
+        label = Y[0, j]
+        if not (0 <= label < K) or label != np.floor(label):
+            return False
+        k = int(label)
+        slopes[k, j] = slopes[k, j] - number(1.0)
+        losses[j] = -((Z[k, j] - largest[j]) - number(log(np.float64(total[j]))))
+    return True
