@@ -66,7 +66,16 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
+SLOWER = {"prune", "resume", "doctor", "replay"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(arguments, id=name, marks=[pytest.mark.slow] if name in SLOWER else [])
+        for name, arguments in COMMANDS.items()
+    ],
+)
 def test_commands_show_hostile_names_as_text_of_a_sensible_length(inside, arguments, capsys):
     main(arguments)
     out, err = capsys.readouterr()
@@ -132,23 +141,20 @@ def test_a_page_shows_hostile_names_as_text_of_a_sensible_length(inside, tmp_pat
     assert longest["th"] <= 60
     assert longest["td"] <= 400
     assert longest["h1"] <= 120
-    assert longest["code"] > len(TARGET)
     assert any(data.startswith("<script>alert(") for tag, data in page.texts if tag == "th")
     assert len(text) < 300_000
-
-
-def test_the_recipe_on_a_page_is_read_again_whatever_its_names(inside, tmp_path):
-    assert main(["report", RUN, "--out", str(tmp_path / "page.html")]) == 0
-    page, _ = page_of(tmp_path / "page.html")
+    # The recipe can be copied, whatever its names.
     [code] = [data for tag, data in page.texts if tag == "code"]
     assert nn.recipes.read_recipe(code) == nn.Run.open(RUN).recipe
 
 
+@pytest.mark.slow
 def test_a_page_of_several_runs_shows_names_as_text(inside, tmp_path):
     assert main(["report", RUN, RUN, "--out", str(tmp_path / "page.html")]) == 0
     page_of(tmp_path / "page.html")
 
 
+@pytest.mark.slow
 def test_a_page_of_a_sweep_shows_names_as_text(inside, tmp_path):
     swept = tmp_path / RUN
     options = ["--learning-rates", "0.1,0.2", "--record", str(swept), "--seeds", "1"]
@@ -172,7 +178,13 @@ def named_oddly(folder):
 
 
 @pytest.mark.parametrize("data", [[], ["--data", "odd.h5"]], ids=["lost", "given"])
-@pytest.mark.parametrize("command", ["replay", "doctor", "evaluate", "summary", "report"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "report",
+        *(pytest.param(c, marks=pytest.mark.slow) for c in ("replay", "doctor", "evaluate")),
+    ],
+)
 def test_a_data_set_whose_name_no_file_can_have(
     inside, named_oddly, command, data, tmp_path, capsys
 ):

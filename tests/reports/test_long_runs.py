@@ -15,7 +15,7 @@ def size_of_report(folder, steps, segments=20):
 
 
 def test_curves_with_more_steps_than_a_chart_has_points_stay_small(tmp_path):
-    assert size_of_report(tmp_path, 2_000, segments=2) < BYTES / 10
+    assert size_of_report(tmp_path, 1_400, segments=2) < BYTES / 10
 
 
 @pytest.mark.slow
