@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pydnn.checks import (
+    AnyPath,
     BadInput,
+    expect_count,
     expect_finite,
     expect_known,
     expect_shape,
@@ -27,15 +29,15 @@ from pydnn.descriptions.builders import build, describe
 from pydnn.interop.keras import WEIGHTS, open_keras_archive, open_keras_hdf5
 from pydnn.interop.npz import open_npz, opened_zip
 from pydnn.interop.recurrent_weights import with_our_gates
-from pydnn.interop.safetensors import is_safetensors, open_safetensors
+from pydnn.interop.safetensors import is_safetensors, open_safetensors, safetensors_bytes
 from pydnn.interop.stored import Source, Stored
 from pydnn.keys import Key
-from pydnn.parameters import NO_PARAMS, Layout, Packed, layout_of
+from pydnn.parameters import NO_PARAMS, Layout, Packed, layout_of, pack
 from pydnn.recipes.layouts import without_weights
 from pydnn.recipes.recipe import DTYPES
 from pydnn.records import FloatArray, as_array, freeze
 from pydnn.stages.base import Shape, Stage
-from pydnn.storage.files import open_regular
+from pydnn.storage.files import open_regular, write_atomically
 from pydnn.storage.run_files import MODEL_FILE
 from pydnn.tables import text_table
 from pydnn.training import output_of
@@ -77,6 +79,19 @@ class Weights:
         """The table as text."""
         return text_table(["source", "shape", "parameter", "shape"], self.table)
 
+    def save(self, path: AnyPath) -> None:
+        """Write the arrays to a new safetensors file, which `start_from` of a recipe takes.
+
+        Raises:
+            BadInput: If the file exists or cannot be written, or its name does not end in
+                .safetensors.
+        """
+        path = path_of(path)
+        if path.suffix.lower() != ".safetensors":
+            raise BadInput(f"{path} is to be a file of weights, expected a .safetensors name.")
+        content = safetensors_bytes(self.arrays, about="")
+        write_atomically(path, lambda temporary: temporary.write_bytes(content))
+
 
 @attrs.frozen
 class Kind:
@@ -105,6 +120,8 @@ def load_weights(
     shape_in: Shape | None = None,
     kind: str | None = None,
     dtype: str | None = None,
+    new_layers: int = 0,
+    key: Key = Key(1),  # noqa: B008 - it is a value
     check: tuple[ArrayLike, ArrayLike] | None = None,
     allow: Iterable[str] = (),
     on_table: Callable[[str], object] | None = print,
@@ -124,6 +141,10 @@ def load_weights(
         shape_in: The shape of one example; by default, what the first arrays ask for.
         kind: "pytorch" or "keras", how the arrays are laid out, if their names do not say it.
         dtype: "float64" or "float32"; by default, float64 if an array has it.
+        new_layers: The number of layers with parameters at the end of the network that get drawn
+            weights instead of those of as many layers at the end of the source, for fine-tuning
+            on another task.
+        key: The randomness of these weights.
         check: Examples X (n_x, m), and what the other model gives for them (n_y, m), before any
             softmax or sigmoid of the loss: the network must give the same.
         allow: Names of the modules outside pydnn that a model of pydnn may name, see `load_model`.
@@ -143,6 +164,11 @@ def load_weights(
         >>> print(nn.output_of(nn.serial(nn.dense(2)), weights, np.ones((3, 1))))
         [[3.]
          [3.]]
+        >>> three = nn.serial(nn.dense(2), nn.dense(3))
+        >>> more = {**state_dict, "1.weight": np.ones((7, 2)), "1.bias": np.zeros(7)}
+        >>> start = load_weights(three, more, new_layers=1, on_table=None)
+        >>> start.parameters["0/W"].tolist(), start.parameters["1/W"].shape
+        ([[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]], (3, 2))
     """
     if not isinstance(network, Stage):
         raise BadInput(f"network is {shown(network)}, expected a stage: give e.g. nn.serial(...).")
@@ -150,10 +176,15 @@ def load_weights(
         expect_known("kind of weights", kind, KINDS)
     if dtype is not None:
         expect_known("dtype", dtype, DTYPES)
+    hint = "give the number of layers at the end of the network to draw"
+    new = expect_count("new_layers", new_layers, least=0, hint=hint)
     with _opened(source, allow) as opened:
         arrays = with_our_gates(opened)
-        layouts, pairs = _fitting(network, arrays, shape_in, kind)
+        arrays = _without_last(arrays, new) if new else arrays
+        shape, layouts, pairs = _fitting(network, arrays, shape_in, kind, new)
         weights = attrs.evolve(_filled(layouts, pairs, dtype), features=arrays.features)
+    if new:
+        weights = _with_drawn(weights, network, key, shape, new)
     if check is not None:
         _expect_outputs(network, weights, *check)
     if on_table is not None:
@@ -306,6 +337,7 @@ _ROLES = tuple(
         "running_var moving_variance variance var",
     )
 )
+_STATISTICS = "statistics/"
 _COUNTERS = {"num_batches_tracked"}  # which pydnn does without
 _PARENTS = ("params/", "batch_stats/")  # of flax
 _NUMBERED = re.compile(r"([A-Za-z_]*?)_?\[?(\d+)\]?")
@@ -369,10 +401,63 @@ def _targets(layouts: _Layouts) -> list[list[_Target]]:
 # Which array goes where
 
 
+def _without_last(source: Source, count: int) -> Source:
+    """The source without its last layers."""
+    layers, ordered = _layers_of(source)
+    names = [_path(layer.name) for layer in layers if not layer.name.startswith("inputs")]
+    names = list(dict.fromkeys(names))
+    if not ordered:
+        raise BadInput(
+            "the source does not say which of its layers come last, expected an order for "
+            "new_layers: give a mapping from names to arrays in the order of the layers."
+        )
+    if count >= len(names):
+        raise BadInput(
+            f"new_layers is {count}, but the source has {len(names)} layers, expected fewer: leave "
+            "it out, or train from drawn weights."
+        )
+    dropped = set(names[-count:])
+    kept = [a for a in source.arrays if _path(a.layer or _parts(a.name)[0]) not in dropped]
+    return attrs.evolve(source, arrays=kept)
+
+
+def _path(layer: str) -> str:
+    """The path of a layer, whose parameters and statistics pydnn names apart."""
+    return layer.removeprefix(_STATISTICS)
+
+
+def _with_drawn(weights: Weights, network: Stage, key: Key, shape: Shape, count: int) -> Weights:
+    """The weights with drawn ones in the last layers of the network."""
+    params, _ = network.init(key, shape)
+    gathered = network.statistics.init(params) if network.statistics else NO_PARAMS
+    new = {target.name for stage in _targets(_layouts_of(weights))[-count:] for target in stage}
+
+    def filled(loaded: Packed, tree: Any, prefix: str) -> Packed:
+        drawn = pack(tree, dtype=loaded.vector.dtype)
+        vector = np.array(loaded.vector)
+        for slot in loaded.layout.slots:
+            if prefix + slot.name in new:
+                place = slice(slot.start, slot.start + math.prod(slot.shape))
+                vector[place] = drawn.vector[place]
+        return loaded.with_vector(freeze(vector))
+
+    return attrs.evolve(
+        weights,
+        parameters=filled(weights.parameters, params, ""),
+        statistics=filled(weights.statistics, gathered, _STATISTICS),
+    )
+
+
+def _layouts_of(weights: Weights) -> _Layouts:
+    return weights.parameters.layout, weights.statistics.layout
+
+
 def _fitting(
-    network: Stage, source: Source, shape_in: Shape | None, kind: str | None
-) -> tuple[_Layouts, list[_Pair]]:
-    """The layouts of the network's parameters, and the array for each of them.
+    network: Stage, source: Source, shape_in: Shape | None, kind: str | None, new: int = 0
+) -> tuple[Shape, _Layouts, list[_Pair]]:
+    """The shape of an example, the layouts of the parameters, and the array for each of them.
+
+    The last `new` layers get none.
 
     Raises:
         BadInput: If there is no way, with the reason; or more than one.
@@ -387,7 +472,7 @@ def _fitting(
             matched: list[_Pair] = []
             try:
                 layouts = _laid_out(network, shape)
-                for pair in _matches(layouts, source, KINDS[name]):
+                for pair in _matches(layouts, source, KINDS[name], new):
                     matched.append(pair)
                 ways.append((name, shape, layouts, matched))
             except BadInput as error:
@@ -405,7 +490,7 @@ def _fitting(
                 f"the weights fit the layouts of {first[0]} and of {name}, which differ by a "
                 f"transpose: give kind={first[0]!r} or kind={name!r}."
             )
-    return first[2], first[3]
+    return first[1:]
 
 
 def _differ(one: _Pair, other: _Pair) -> bool:
@@ -440,9 +525,15 @@ def _laid_out(network: Stage, shape_in: Shape) -> _Layouts:
     return layout_of(params), layout_of(gathered)
 
 
-def _matches(layouts: _Layouts, source: Source, kind: Kind) -> Iterator[_Pair]:
+def _matches(layouts: _Layouts, source: Source, kind: Kind, new: int) -> Iterator[_Pair]:
     """Each array of the source with its place, in the order of the network."""
     stages = _targets(layouts)
+    if new >= len(stages):
+        raise BadInput(
+            f"new_layers is {new}, but the network has {len(stages)} layers with parameters, "
+            "expected fewer: leave it out, or train from drawn weights."
+        )
+    stages = stages[: len(stages) - new]
     by_name = {array.name: array for array in source.arrays}
     wanted = [target for stage in stages for target in stage]
     if all(target.name in by_name for target in wanted):
@@ -541,7 +632,7 @@ def _filled(layouts: _Layouts, pairs: Sequence[_Pair], dtype: str | None) -> Wei
     read = [(target, _turned(array, target, kind)) for array, target, kind in pairs]
     if dtype is None:
         dtype = "float64" if any(values.dtype == np.float64 for _, values in read) else "float32"
-    vectors = [np.empty(layout.size, DTYPES[dtype]) for layout in layouts]
+    vectors = [np.zeros(layout.size, DTYPES[dtype]) for layout in layouts]
     for target, values in read:
         with np.errstate(over="ignore"):
             vector = values.ravel().astype(DTYPES[dtype])

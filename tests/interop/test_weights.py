@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import pydnn as nn
-from pydnn import BadInput, Batch, Key
+from pydnn import BadInput, Batch, Key, Recipe
 from pydnn.interop import load_weights
 from pydnn.interop.exporting import weights_of
 from pydnn.interop.npz import npz_bytes
@@ -475,3 +475,82 @@ def test_nothing_is_read_of_a_network_that_does_not_fit():
 def test_a_source_may_be_any_record_of_parameters_and_statistics(model):
     state = types.SimpleNamespace(parameters=model.parameters, statistics=model.statistics)
     assert loaded(state).parameters == model.parameters
+
+
+def network_of(classes):
+    return nn.serial(nn.dense(4), nn.batch_norm(), nn.relu(), nn.dense(classes))
+
+
+@pytest.fixture
+def trained(tmp_path):
+    data = Batch(np.random.default_rng(0).normal(size=(3, 20)), np.arange(20)[np.newaxis] % 2)
+    network = "serial(dense(4), batch_norm(), relu(), dense(2))"
+    recipe = Recipe("points", network, "softmax_cross_entropy()", "adam()", iterations=4)
+    model = nn.train(recipe, data).model
+    model.save(tmp_path / "old.h5")
+    return model
+
+
+@pytest.mark.parametrize("form", ["model", "file", "arrays"])
+def test_the_last_layers_can_be_drawn_for_another_task(trained, tmp_path, form):
+    arrays = {slot.name: trained.parameters[slot.name] for slot in trained.parameters.layout.slots}
+    gathered = trained.statistics
+    arrays |= {f"statistics/{slot.name}": gathered[slot.name] for slot in gathered.layout.slots}
+    source = {"model": trained, "file": tmp_path / "old.h5", "arrays": arrays}[form]
+    options = {"on_table": None, "shape_in": (3,)}
+    key = nn.Key(5)
+    start = load_weights(network_of(7), source, new_layers=1, key=key, **options)
+    drawn, _ = network_of(7).init(key, (3,))
+    assert start.parameters["3/W"].shape == (7, 4)
+    np.testing.assert_array_equal(start.parameters["3/W"], drawn[3].W)
+    for name in ("0/W", "0/b", "1/gamma", "1/beta"):
+        if name in arrays:
+            np.testing.assert_array_equal(start.parameters[name], arrays[name])
+    for slot in gathered.layout.slots:
+        np.testing.assert_array_equal(start.statistics[slot.name], gathered[slot.name])
+    start.save(tmp_path / "start.safetensors")
+    again = load_weights(network_of(7), tmp_path / "start.safetensors", **options)
+    assert again.parameters.vector.tobytes() == start.parameters.vector.tobytes()
+    both = load_weights(network_of(7), source, new_layers=2, key=key, **options)
+    assert both.parameters["0/W"].tolist() == arrays["0/W"].tolist()
+    for slot in both.statistics.layout.slots:  # of a batch normalization that is new
+        assert (both.statistics[slot.name] != gathered[slot.name]).any()
+
+
+def test_training_starts_from_weights_with_a_new_last_layer(trained, tmp_path):
+    start = load_weights(network_of(3), trained, new_layers=1, shape_in=(3,), on_table=None)
+    start.save(tmp_path / "start.safetensors")
+    data = Batch(np.random.default_rng(1).normal(size=(3, 21)), np.arange(21)[np.newaxis] % 3)
+    network = "serial(dense(4), batch_norm(), relu(), dense(3))"
+    path = str(tmp_path / "start.safetensors")
+    recipe = Recipe(
+        "points", network, "softmax_cross_entropy()", "adam()", iterations=4, start_from=path
+    )
+    assert nn.jobs.prepare(recipe, data).state.parameters == start.parameters
+
+
+@pytest.mark.parametrize(
+    ("network", "new", "message"),
+    [
+        (network_of(2), 3, "new_layers is 3, but the source has 3 layers, expected fewer"),
+        (network_of(2), -1, "new_layers is -1"),
+        (network_of(3), 0, "but 3/W of the network has"),
+        (nn.serial(nn.dense(5)), 1, "new_layers is 1, but the network has 1 layers"),
+    ],
+)
+def test_new_layers_that_do_not_fit_are_refused(trained, network, new, message):
+    with pytest.raises(BadInput) as refused:
+        load_weights(network, trained, new_layers=new, shape_in=(3,), on_table=None)
+    assert message in str(refused.value)
+
+
+def test_layers_without_an_order_have_no_last_one():
+    arrays = {"params": {n: {"kernel": np.ones((2, 2)), "bias": np.ones(2)} for n in ("b", "a")}}
+    with pytest.raises(BadInput, match="the source does not say which of its layers come last"):
+        load_weights(nn.serial(nn.dense(2), nn.dense(2)), arrays, new_layers=1, on_table=None)
+
+
+def test_weights_are_saved_under_a_name_that_says_what_they_are(trained, tmp_path):
+    start = load_weights(network_of(2), trained, shape_in=(3,), on_table=None)
+    with pytest.raises(BadInput, match=r"expected a \.safetensors name"):
+        start.save(tmp_path / "start.h5")
