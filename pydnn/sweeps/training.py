@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import numpy as np
 
+from pydnn.engines import working
 from pydnn.jobs.job import Job, watching
 from pydnn.jobs.training import Trained, train
 from pydnn.sweeps.stacked_layout import rows_of
@@ -110,7 +111,8 @@ def _until_one_ends(
 ) -> tuple[TrainState, dict[int, Trained]]:
     """Fold the step of the stack until a training ends; return the state and the ends by row."""
     before = stack.state
-    with ignoring_overflow():
+    updates = stack.jobs[0].recipe.iterations - before.iteration
+    with working(float(before.parameters.vector.size) * updates), ignoring_overflow():
         for after, info in scan(stack.train_step, stack.state, stack.batches):
             ends = {
                 row: follows[row].end(stack, row, before, _lost(stack, row, before))

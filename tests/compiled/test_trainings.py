@@ -69,3 +69,24 @@ def test_a_run_recorded_with_one_engine_replays_with_the_other(tmp_path, capsys,
     assert main(["resume", "run", "--iterations", "6", "--engine", "numpy", "--quiet"]) == 0
     assert main(["replay", "run", "--engine", "compiled"]) == 0
     assert "differ" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adam()", "adamw()", "lion()", "nadam()"])
+def test_trainings_in_a_stack_have_the_same_bits(optimizer, monkeypatch):
+    from pydnn.compiled import passes
+    from pydnn.sweeps import run_sweep, sweep
+
+    loops, run = [], passes.run
+    monkeypatch.setattr(passes, "run", lambda loop, *rest: loops.append(loop) or run(loop, *rest))
+    batch = nn.Batch(nn.Key(1).normal((4, 30)), np.arange(30).reshape(1, 30) % 2)
+    network = "serial(dense(3), relu(), dense(1))"
+    recipe = nn.Recipe("points", network, "sigmoid_cross_entropy()", optimizer, iterations=5)
+    rates = {"optimizer.learning_rate": [0.1, 0.01, 0.001]}
+    found = set()
+    for engine in ("numpy", "compiled"):
+        with using_engine(engine):
+            for outcome in run_sweep(sweep(recipe, batch, over=rates)).outcomes:
+                found.add(fingerprint({"all": outcome.model.parameters.vector}))
+    assert len(found) == 3
+    assert any("factor_" in loop.text for loop in loops)  # those of a stack
