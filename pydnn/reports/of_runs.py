@@ -20,6 +20,7 @@ from pydnn.reports.page import Section, page
 from pydnn.reports.record import share_verified
 from pydnn.reports.words import capital, short, value_in_words, words_for
 from pydnn.runs.run import Run
+from pydnn.training.finite import ignoring_overflow
 
 __all__ = ["report_of_runs"]
 
@@ -135,7 +136,9 @@ def _groups(runs: Sequence[Run], names: Sequence[str]) -> dict[str, list[int]]:
     for places in by_recipe.values():
         name = names[places[0]]
         if len(places) > 1:
-            name = f"{name} and {len(places) - 1} more with other seeds"
+            seeds = len({runs[place].recipe.seed for place in places})
+            of = "with other seeds" if seeds > 1 else "of the same recipe"
+            name = f"{name} and {len(places) - 1} more {of}"
         groups[name] = places
     return groups
 
@@ -150,6 +153,7 @@ def _curves(runs: Sequence[Run], groups: dict[str, list[int]]) -> Iterator[Marku
             for name, places in groups.items()
         ],
         y_label="cost",
+        log=None,
     )
     measured = dict.fromkeys(
         name for run in runs for (kind, name) in run.rows.columns if kind == "measured"
@@ -165,7 +169,7 @@ def _curves(runs: Sequence[Run], groups: dict[str, list[int]]) -> Iterator[Marku
             if columns:
                 series.append(_mean(group, [(c.steps, c.values) for c in columns]))
         words = words_for(name)
-        yield line_chart(capital(words), series, y_label=words)
+        yield line_chart(capital(words), series, y_label=words, log=None)
 
 
 def _of(runs: Sequence[Run], places: Sequence[int]) -> list[Run]:
@@ -181,7 +185,8 @@ def _mean(name: str, curves: Sequence[tuple[AnyArray, FloatArray]]) -> Series:
     for others, _ in curves[1:]:
         steps = np.intersect1d(steps, others)
     rows = np.stack([values[np.searchsorted(at, steps)] for at, values in curves])
-    return Series(name, steps, rows.mean(axis=0), rows.min(axis=0), rows.max(axis=0))
+    with ignoring_overflow():  # before a training diverged
+        return Series(name, steps, rows.mean(axis=0), rows.min(axis=0), rows.max(axis=0))
 
 
 def _repeated(runs: Sequence[Run], names: Sequence[str]) -> Iterator[Markup]:

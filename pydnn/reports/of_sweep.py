@@ -21,6 +21,7 @@ from pydnn.reports.page import Section, page
 from pydnn.reports.words import short, value_in_words, words_for
 from pydnn.sweeps.recorded import SweptRun, read_sweep, swept_runs
 from pydnn.sweeps.results import Spread, SweepResult, spread_of
+from pydnn.training.finite import ignoring_overflow
 
 __all__ = ["report_of_sweep"]
 
@@ -523,7 +524,8 @@ def _mean(name: str, runs: Sequence[SweptRun]) -> Series:
     rows = np.stack([run.costs[np.searchsorted(run.at, steps)] for run in runs])
     if len(runs) == 1:
         return Series(name, steps, rows[0])
-    return Series(name, steps, rows.mean(axis=0), rows.min(axis=0), rows.max(axis=0))
+    with ignoring_overflow():  # before a training diverged
+        return Series(name, steps, rows.mean(axis=0), rows.min(axis=0), rows.max(axis=0))
 
 
 def _failed(known: _Sweep) -> Iterator[Markup]:

@@ -105,3 +105,14 @@ def test_without_the_data_several_runs_are_compared_by_their_records(run, others
     text = report_of_runs([nn.Run.open(one.path) for one in (run, others[0])])
     assert "validation cost" in text
     assert "<td>test cost</td>" not in text
+
+
+def test_runs_of_one_recipe_and_seed_share_a_curve_that_says_so(run, others):
+    assert "one and 1 more of the same recipe" in report_of_runs([run, others[0]])
+
+
+def test_a_mean_of_the_largest_numbers_is_drawn():
+    from pydnn.reports.of_runs import _mean
+
+    steps, huge = np.arange(2), np.full(2, 1.7e308)
+    assert _mean("a", [(steps, huge), (steps, huge)]).high.tolist() == huge.tolist()
