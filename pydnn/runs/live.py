@@ -32,7 +32,7 @@ from pydnn.training import StepInfo, values_of
 __all__ = ["LiveRow", "LiveWriter", "live_files", "read_live", "remove_live"]
 
 _SECONDS = 0.5  # between two writes
-_LINES = 10  # of one write, and as many with measurements
+_LINES = 6  # of one write, and as many with measurements
 _MOST_BYTES = 1 << 26  # of a file; one of another size is not ours
 _MOST_NAMES = 1000  # of numbers in a row
 _LIVE = re.compile(r"live-[0-9]{10,16}\.jsonl")
