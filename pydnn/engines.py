@@ -16,7 +16,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydnn.checks import MissingExtra, expect_known, first_line, import_extra
 
@@ -31,6 +31,8 @@ __all__ = [
     "give_up",
     "in_use",
     "is_compilable",
+    "mask_of",
+    "multiplies_by",
     "note",
     "notes_to",
     "settle",
@@ -91,6 +93,31 @@ def compilable(function: _Function, *, means: Callable[..., object] | None = Non
 def expression_of(function: Callable[..., object]) -> Callable[..., object] | None:
     """Return the expression to compile for a function; None if it is not `compilable`."""
     return getattr(function, _COMPILABLE, None)
+
+
+def multiplies_by(mask: Callable[..., object]) -> Callable[[_Function], _Function]:
+    """Declare that a stage multiplies by a random mask in training: its forward and its backward.
+
+    Args:
+        mask: `(shape, dtype, key) -> mask`, for inputs of this shape and dtype.
+    """
+
+    def declare(function: _Function) -> _Function:
+        vars(function)[_MASK] = mask
+        return function
+
+    return declare
+
+
+def mask_of(
+    forward: Callable[..., object], backward: Callable[..., object]
+) -> Callable[..., Any] | None:
+    """Return the function that draws the mask of a stage; None if both do not share one."""
+    mask = getattr(forward, _MASK, None)
+    return mask if mask is getattr(backward, _MASK, None) else None
+
+
+_MASK = "_pydnn_mask"
 
 
 def is_compilable(function: Callable[..., object]) -> bool:

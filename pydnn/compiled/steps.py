@@ -6,10 +6,11 @@ one function: products and sums by the kernels of `pydnn.compiled.portable`, and
 computed number by number as loops, traced from the functions of the stages, the loss and the
 optimizer. Every operation is that of the NumPy path, so all bits are equal.
 
-It is for `portable` arithmetic, dense stages with elementwise ones between them, losses of single
-numbers and of classes, and elementwise optimizers. Any other step, and any whose arrays are large,
-is taken part by part as before, and so is one that meets an infinity, a NaN, or a product that has
-to be rounded without any error: the text returns False, and its results are not used.
+It is for `portable` arithmetic, dense stages with elementwise ones and dropout between them, losses
+of single numbers and of classes, and elementwise optimizers. Any other step, and any whose arrays
+are large, is taken part by part as before, and so is one that meets an infinity, a NaN, or a
+product that has to be rounded without any error: the text returns False, and its results are not
+used.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from pydnn.compiled.portable.nearest import nearest_product
 from pydnn.compiled.portable.products import product_by_tree
 from pydnn.compiled.portable.sums import sum_of_all, sum_of_squares, sum_rows
 from pydnn.compiled.tracing import Program, Symbol, Untraceable
-from pydnn.engines import expression_of, give_up
+from pydnn.engines import expression_of, give_up, mask_of
 from pydnn.losses import Loss, MeanOf
 from pydnn.numerics import portable
 from pydnn.numerics.portable.products import FEW
@@ -128,6 +129,23 @@ class _Text:
 
 
 @attrs.frozen
+class _Mask:
+    """A mask that a stage draws in each step.
+
+    Attributes:
+        number: The number of the stage.
+        path: Its place in the network, as in the keys of the NumPy path.
+        rows: The number of its inputs; 0 for those of the network.
+        draw: `(shape, dtype, key) -> mask`.
+    """
+
+    number: int
+    path: tuple[int, ...]
+    rows: int
+    draw: Callable[..., FloatArray]
+
+
+@attrs.frozen
 class _Plan:
     """The text of a step, and what is needed to call it.
 
@@ -137,6 +155,7 @@ class _Plan:
         pairs: The numbers of inputs and outputs of each dense stage.
         results: The number of vectors that the update fills.
         labels: The number of rows of the labels.
+        masks: The masks of stages that multiply by one.
     """
 
     text: str
@@ -144,6 +163,7 @@ class _Plan:
     pairs: tuple[tuple[int, int], ...]
     results: int
     labels: int
+    masks: tuple[_Mask, ...]
 
     def takes(self, m: int, dtype: AnyDType) -> bool:
         """Whether the products with m examples are those for which the kernels are faster."""
@@ -174,7 +194,8 @@ def text_of_step(
     Raises:
         Untraceable: If the step has a part that has no compiled form.
     """
-    text, stages, pairs = _Text(dtype), list(_in_order(network)), []
+    text, pairs, masks = _Text(dtype), [], []
+    paths, stages = zip(*_in_order(network), strict=True)
     kind = text.program.type
     slots = iter(layout.slots)
     places: dict[int, tuple[Slot, Slot]] = {}
@@ -199,9 +220,15 @@ def text_of_step(
                 "    for i in range(m):",
                 "        row[i] = row[i] + bias",
             )
+            continue
+        text.add(f"{Z} = empty_like({A})", f"x, y = {A}.reshape(-1), {Z}.reshape(-1)")
+        draw = _mask_of(stage)
+        if draw is not None:
+            masks.append(_Mask(number, paths[number], pairs[-1][1] if pairs else 0, draw))
+            text.add(f"z = D{number}.reshape(-1)")
+            text.loop("x.size", {"A": "x", "D": "z"}, lambda A, D: [A * D], ["y"])
         else:
             forward = _expression(stage.forward)
-            text.add(f"{Z} = empty_like({A})", f"x, y = {A}.reshape(-1), {Z}.reshape(-1)")
             text.loop("x.size", {"Z": "x"}, lambda Z, f=forward: [f(Z, _Arithmetic())], ["y"])
     if not places or next(slots, None) is not None:
         raise Untraceable("a network without dense stages, or with other parameters")
@@ -209,6 +236,13 @@ def text_of_step(
     first = min(places)
     for number in range(len(stages) - 1, first - 1, -1):
         dZ, dA = f"dA{number + 1}", f"dA{number}"
+        if _mask_of(stages[number]) is not None:
+            text.add(
+                f"{dA} = empty_like({dZ})",
+                f"x, y, z = {dZ}.reshape(-1), {dA}.reshape(-1), D{number}.reshape(-1)",
+            )
+            text.loop("x.size", {"dA": "x", "D": "z"}, lambda dA, D: [dA * D], ["y"])
+            continue
         if number not in places:
             backward = _expression(stages[number].backward)
             text.add(
@@ -241,13 +275,15 @@ def text_of_step(
     constants = [f"c{i}" for i in range(len(text.program.constants))]
     scalars = ["factor", *numbers, *constants]
     read = [f"x{i}" for i in range(len(truths))]
-    arrays = ["X", "Y", "parameters", *read, "grads", *results]
+    arrays = ["X", "Y", *(f"D{mask.number}" for mask in masks), "parameters", *read]
+    arrays += ["grads", *results]
     head = [
         f"def loop({', '.join([*scalars, *arrays])}):",
         *(f"    {name} = {kind}({name})" for name in scalars),
     ]
     lines = "\n".join([*head, *text.lines]) + "\n"
-    return _Plan(lines, tuple(text.program.constants), tuple(pairs), len(results), labels)
+    constants_ = tuple(text.program.constants)
+    return _Plan(lines, constants_, tuple(pairs), len(results), labels, tuple(masks))
 
 
 def _add_cost(text: _Text, loss: Loss, Z: str, n_out: int) -> int:
@@ -323,19 +359,23 @@ def _add_update(text: _Text, pending: PendingUpdate, truths: Sequence[bool]) -> 
     return results
 
 
-def _in_order(network: Stage) -> Iterator[Stage]:
-    """Yield the stages of a network in sequence, those of inner sequences, too."""
+def _in_order(network: Stage, *path: int) -> Iterator[tuple[tuple[int, ...], Stage]]:
+    """Yield the places and stages of a network in sequence, those of inner sequences, too."""
     if not network.in_sequence:
-        yield network
+        yield path, network
         return
-    for part in network.parts:
-        yield from _in_order(part)
+    for number, part in enumerate(network.parts):
+        yield from _in_order(part, *path, number)
 
 
 def _is_dense(stage: Stage) -> bool:
     into = stage.backward_into
     mine = bare(stage.forward), into and bare(into)
     return mine == (dense_forward, dense_backward_into)
+
+
+def _mask_of(stage: Stage) -> Callable[..., Any] | None:
+    return mask_of(bare(stage.forward), bare(stage.backward))
 
 
 def _expression(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -467,7 +507,12 @@ def whole_step(step: TrainStep, state: TrainState, batch: Batch) -> Step | None:
     grads = np.empty(before.size, dtype)
     results = [np.empty(before.size, dtype) for _ in range(plan.results)]
     examples = np.ascontiguousarray(X), np.ascontiguousarray(Y)
-    read = map(unwritten, (*examples, before, *vectors))
+    masks = []
+    if plan.masks:
+        key = state.key.at("step", state.iteration)
+        for mask in plan.masks:
+            masks.append(mask.draw((mask.rows or len(X), m), dtype, key.at(*mask.path)))
+    read = map(unwritten, (*examples, *masks, before, *vectors))
     try:
         done, cost, square = function(
             pending.factor, *pending.numbers, *plan.constants, *read, grads, *results
@@ -558,7 +603,6 @@ def _whole_of(step: TrainStep) -> _Whole:
         f"{options['numerics'].name!r} arithmetic": options["numerics"] is not portable,
         "penalties": options["penalties"],
         "augmentation": options["augment"],
-        "a network that draws random numbers": network.random,
         "a network that keeps statistics": network.statistics is not None,
         "an optimizer whose update is not number by number": optimizer.begin is None,
     }

@@ -6,9 +6,11 @@ import attrs
 
 from pydnn.checks import BadInput, expect_flag, expect_real
 from pydnn.descriptions.builders import described
+from pydnn.engines import multiplies_by
+from pydnn.keys import Key
 from pydnn.parameters import NO_PARAMS
-from pydnn.records import FloatArray, arrays, freeze, readonly
-from pydnn.stages.base import Context, Stage, init_nothing
+from pydnn.records import AnyDType, FloatArray, arrays, freeze, readonly, scalar
+from pydnn.stages.base import Context, Shape, Stage, init_nothing
 
 __all__ = ["DropoutCache", "dropout"]
 
@@ -58,6 +60,12 @@ def dropout(*, keep_prob: float, per_channel: bool = False) -> Stage[tuple[()], 
     keep_prob = expect_real("keep_prob", keep_prob, positive=True, most=1, hint=hint)
     per_channel = expect_flag("per_channel", per_channel)
 
+    def mask(shape: Shape, dtype: AnyDType, key: Key) -> FloatArray:
+        # Dividing here keeps the mean of each number, so nothing has to be scaled in evaluation.
+        kept = key.uniform(shape[-2:] if per_channel else shape) < keep_prob
+        return freeze(kept / scalar(keep_prob, dtype))
+
+    @multiplies_by(mask)
     def forward(
         params: tuple[()], A_prev: FloatArray, context: Context
     ) -> tuple[FloatArray, DropoutCache]:
@@ -65,12 +73,10 @@ def dropout(*, keep_prob: float, per_channel: bool = False) -> Stage[tuple[()], 
             return readonly(A_prev), DropoutCache()
         if context.key is None:
             raise BadInput("dropout has no key in training: give Context(training=True, key=…).")
-        # Dividing here keeps the mean of each number, so nothing has to be scaled in evaluation.
-        shape = A_prev.shape[-2:] if per_channel else A_prev.shape
-        kept = context.key.uniform(shape) < keep_prob
-        D = freeze(kept / A_prev.dtype.type(keep_prob))
+        D = mask(A_prev.shape, A_prev.dtype, context.key)
         return freeze(A_prev * D), DropoutCache(D)
 
+    @multiplies_by(mask)
     def backward(
         params: tuple[()], cache: DropoutCache, dA: FloatArray
     ) -> tuple[FloatArray, tuple[()]]:

@@ -1,5 +1,6 @@
 import itertools
 
+import attrs
 import numpy as np
 import pytest
 
@@ -57,7 +58,12 @@ CASES = {
         nn.adamw(learning_rate=0.01, weight_decay=0.1),
         np.float32,
     ),
-    "classes": ([nn.relu()], nn.softmax_cross_entropy(), nn.adam(), np.float32),
+    "classes": (
+        [nn.dropout(keep_prob=0.7), nn.serial(nn.relu(), nn.dropout(keep_prob=0.8))],
+        nn.softmax_cross_entropy(),
+        nn.adam(),
+        np.float32,
+    ),
     "other losses": ([nn.relu()], nn.poisson(), nn.gradient_descent(learning_rate=0.1), np.float64),
 }
 
@@ -105,9 +111,6 @@ class Other:
     def arithmetic():
         return step_and_state([nn.relu()], LOGITS(), nn.adam(), numerics=nn.fast)
 
-    def random():
-        return step_and_state([nn.dropout(keep_prob=0.5)], LOGITS(), nn.adam())
-
     def statistics():
         return step_and_state([nn.batch_norm()], LOGITS(), nn.adam())
 
@@ -126,6 +129,11 @@ class Other:
         step, state = step_and_state([nn.relu()], LOGITS(), nn.adam())
         return step.insert_after("backward", lambda step: step), state
 
+    def evolved():
+        stage = nn.dropout(keep_prob=0.5)
+        stage = attrs.evolve(stage, backward=lambda params, cache, dA: (dA, ()))
+        return step_and_state([stage], LOGITS(), nn.adam())
+
     def activation():
         own = nn.elementwise("own", lambda Z, _: Z * Z, lambda dA, Z, A, _: dA * 2 * Z)
         return step_and_state([own], LOGITS(), nn.adam())
@@ -135,7 +143,6 @@ class Other:
 def test_other_steps_are_taken_part_by_part_and_the_reason_is_named(name):
     words = {
         "arithmetic": "'fast' arithmetic",
-        "random": "draws random numbers",
         "statistics": "other parts than forward, cost, backward and update",
         "optimizer": "not number by number",
         "part": "the part '<lambda>', which is not pydnn's own",
