@@ -97,14 +97,15 @@ class Cells:
             self.text, starts + (negative | (signs == _PLUS)), of(self.points), stops,
             of(self.inside), None if self.exponents is None else of(self.exponents),
         )  # fmt: skip
-        longer = cells.longer
+        longer = cells.longer(has_points=self.has_points)
         if 2 * len(longer) < len(stops):
             numbers, right = cells.short(has_points=self.has_points)
             if longer.size:
                 numbers[longer], right[longer] = cells.only(longer).long()
         else:
             numbers, right = cells.long()
-        numbers.view(np.uint64)[...] ^= negative.astype(np.uint64) << np.uint64(63)
+        if negative.any():
+            numbers.view(np.uint64)[...] ^= negative.astype(np.uint64) << np.uint64(63)
         empty = starts == stops
         if empty.any():
             numbers[empty], right[empty] = np.nan, True
@@ -170,10 +171,9 @@ class _Numbers:
             None if self.exponents is None else self.exponents[which],
         )
 
-    @property
-    def longer(self) -> Integers:
+    def longer(self, *, has_points: bool) -> Integers:
         """Those that `short` does not read."""
-        longer = self.stops - self.begins - self.inside > _EIGHT
+        longer = self._counts(has_points) > _EIGHT
         if self.exponents is not None:
             longer |= self.exponents != self.stops
         return np.flatnonzero(longer)
@@ -181,7 +181,7 @@ class _Numbers:
     def short(self, *, has_points: bool) -> tuple[FloatArray, Truths]:
         """The numbers of at most eight digits, without exponents, and which are right."""
         words = self._words(self.stops)
-        counts = self.stops - self.begins - self.inside
+        counts = self._counts(has_points)
         right = counts > 0
         if not has_points:
             return _joined(words, counts, right).view(np.int64).astype(np.float64), right
@@ -201,6 +201,13 @@ class _Numbers:
         numbers = _joined(words, counts, right).view(np.int64).astype(np.float64)
         numbers /= _TENS.take(behind, mode="clip")
         return numbers, right
+
+    def _counts(self, has_points: bool) -> Integers:
+        """The numbers of digits, if there is no exponent."""
+        counts = self.stops - self.begins
+        if has_points:
+            counts -= self.inside
+        return counts
 
     def long(self) -> tuple[FloatArray, Truths]:
         """All numbers, and which are right."""
@@ -273,14 +280,20 @@ def _joined(words: Words, counts: Integers, right: Truths) -> Words:
     others = np.uint64(64) - (counts * 8).view(np.uint64)
     words >>= others  # the bytes before the digits
     words <<= others
-    right &= ((words + _TO_HIGH) | words) & _HIGH == 0  # each byte is at most 9
+    spare = words + _TO_HIGH  # one for all operations, so that both stay in the cache
+    spare |= words
+    spare &= _HIGH
+    right &= spare == 0  # each byte is at most 9
     # Neighbors are joined: digits to pairs, and four pairs at once to the integer.
-    words = words * np.uint64(10) + (words >> np.uint64(8))
-    last = (words >> np.uint64(16)) & _PAIRS
+    np.right_shift(words, np.uint64(8), out=spare)
+    words *= np.uint64(10)
+    words += spare
+    np.right_shift(words, np.uint64(16), out=spare)
+    spare &= _PAIRS
     words &= _PAIRS
     words *= _FIRST_PAIRS
-    last *= _LAST_PAIRS
-    words += last
+    spare *= _LAST_PAIRS
+    words += spare
     words >>= np.uint64(32)
     return words
 
@@ -378,11 +391,16 @@ def cut(text: bytes, delimiter: str, columns: int) -> Cells | None:
     if letters.any():
         exponents = marks.take(ends - (letters.take(ends - 1) & (inside > 0)))
         exponents = exponents.reshape(-1, columns)
+    if len(marks) == len(which):  # without points, marks need not be looked up
+        starts, points, stops = marks[:-1] + 1, marks[1:], marks[1:]
+    else:
+        starts, points = marks.take(befores) + 1, marks.take(befores + 1)
+        stops = marks.take(ends)
     return Cells(
         text,
-        starts=(marks.take(befores) + 1).reshape(-1, columns),
-        points=marks.take(befores + 1).reshape(-1, columns),
-        stops=marks.take(ends).reshape(-1, columns),
+        starts=starts.reshape(-1, columns),
+        points=points.reshape(-1, columns),
+        stops=stops.reshape(-1, columns),
         inside=inside.reshape(-1, columns),
         exponents=exponents,
         has_points=len(marks) > len(which),
