@@ -91,6 +91,7 @@ def note_verified(
         BadInput: If nothing was verified, or the file cannot be written.
 
     Example:
+        >>> from datetime import UTC, datetime
         >>> recipe = nn.Recipe("a line", "dense(1)", "mean_squared()", "adam()", iterations=5)
         >>> data = nn.Batch([[0.0, 1.0, 2.0]], [[1.0, 3.0, 5.0]])
         >>> job = nn.jobs.prepare(recipe, data)
