@@ -61,8 +61,8 @@ def loop_of(
     program = Program(dtype)
     of_truths = [name for name, is_truth in zip(operands, truths, strict=False) if is_truth]
     given = [
-        Symbol(program, name, boolean=name in of_truths, writable=False)
-        for name in (*numbers, *operands)
+        *(Symbol(program, name, writable=False, single=True) for name in numbers),
+        *(Symbol(program, name, boolean=name in of_truths, writable=False) for name in operands),
     ]
     places = [Symbol(program, None) for _ in results]
     try:

@@ -344,12 +344,15 @@ def _add_update(text: _Text, pending: PendingUpdate, truths: Sequence[bool]) -> 
     """Add the update, and return the names of the vectors that it fills."""
     kernel_, program = _expression(pending.kernel), text.program
     names = [f"x{i}" for i in range(len(truths))]
-    numbers = [Symbol(program, f"n{i}", writable=False) for i in range(len(pending.numbers))]
+    count = len(pending.numbers)
+    numbers = [Symbol(program, f"n{i}", writable=False, single=True) for i in range(count)]
     results = ["u", *(f"y{i}" for i in range(len(pending.before))), "moved"]
 
     def function(*vectors: Symbol) -> list[Symbol]:
         made = [Symbol(program, None) for _ in results]
-        kernel_(Symbol(program, "factor", writable=False), *numbers, *vectors, *made[:-1])
+        kernel_(
+            Symbol(program, "factor", writable=False, single=True), *numbers, *vectors, *made[:-1]
+        )
         made[-1].fill(vectors[1] + made[0])
         return made
 

@@ -3,11 +3,12 @@
 The function is called once with symbols instead of arrays. Each operation adds a line with the same
 operation on numbers, so the loop has the operations of the function, in its order, and gives the
 same bits. An operation that is not listed here makes the function untraceable, and NumPy executes
-it as before.
+it as before. So does one of which NumPy gives other bits on this processor; see `same_as_numpy`.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -16,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from pydnn.records import AnyDType
+from pydnn.records import AnyArray, AnyDType
 
-__all__ = ["Program", "Symbol", "Untraceable"]
+__all__ = ["Program", "Symbol", "Untraceable", "same_as_numpy"]
 
 
 class Untraceable(Exception):  # noqa: N818
@@ -74,32 +75,42 @@ class Program:
         self.constants.append(number)
         return f"c{len(self.constants) - 1}", False
 
-    def apply(self, ufunc: np.ufunc, operands: Sequence[object]) -> Symbol:
+    def number_of(self, operand: object) -> str:
+        """Return the text of an operand, where NumPy would convert a truth value to a number."""
+        text, is_boolean = self.text_of(operand)
+        if not is_boolean:
+            return text
+        return str(self.assigned(f"{self.type}(1.0) if {text} else {self.type}(0.0)").name)
+
+    def apply(self, function: Callable[..., Any], operands: Sequence[object]) -> Symbol:
         """Add the line of an operation of NumPy, and return the symbol of its result."""
-        if ufunc not in _OPERATIONS:
-            raise Untraceable(f"np.{ufunc.__name__}")
-        expression, takes_booleans, boolean = _OPERATIONS[ufunc]
-        texts = []
-        for operand in operands:
-            text, is_boolean = self.text_of(operand)
-            if is_boolean and not takes_booleans:  # NumPy converts it, too
-                text = self.assigned(f"{self.type}(1.0) if {text} else {self.type}(0.0)").name or ""
-            elif takes_booleans and not is_boolean:
-                raise Untraceable(f"np.{ufunc.__name__} of numbers")
-            texts.append(text)
+        if function not in _OPERATIONS:
+            raise Untraceable(f"np.{function.__name__}")
+        if not same_as_numpy(function, self.dtype):
+            raise Untraceable(f"np.{function.__name__}, which has other bits on this processor")
+        expression, takes_booleans, boolean = _OPERATIONS[function]
+        if function is np.clip and any(
+            isinstance(limit, Symbol) and not limit.single for limit in operands[1:]
+        ):
+            raise Untraceable("np.clip with vectors as limits, which treats zeros in another way")
+        if takes_booleans:
+            texts, are_booleans = zip(*map(self.text_of, operands), strict=True)
+            if not all(are_booleans):
+                raise Untraceable(f"np.{function.__name__} of numbers")
+        else:
+            # Of truth values alone, NumPy's results have other dtypes, as their sum is one itself.
+            if not any(isinstance(each, Symbol) and not each.boolean for each in operands):
+                raise Untraceable(f"np.{function.__name__} of truth values")
+            texts = tuple(map(self.number_of, operands))
         return self.assigned(expression(self.type, *texts), boolean=boolean)
 
     def chosen(self, condition: object, a: object, b: object) -> Symbol:
         """Add the line of `np.where`."""
         (test, is_boolean), (first, one), (second, other) = map(self.text_of, (condition, a, b))
-        if not is_boolean or one or other:
+        # Of two Python numbers, `np.where` makes an array of int64 or float64.
+        if not is_boolean or one or other or not (isinstance(a, Symbol) or isinstance(b, Symbol)):
             raise Untraceable("np.where of such operands")
         return self.assigned(f"{first} if {test} else {second}")
-
-    def clipped(self, a: object, low: object, high: object) -> Symbol:
-        """Add the line of `np.clip` with two numbers as its limits."""
-        (x, _), (least, _), (most, _) = map(self.text_of, (a, low, high))
-        return self.assigned(f"{least} if {x} < {least} else ({most} if {x} > {most} else {x})")
 
 
 class Symbol(NDArrayOperatorsMixin):
@@ -109,17 +120,25 @@ class Symbol(NDArrayOperatorsMixin):
         name: The variable that holds its number; None for memory that is still empty.
         boolean: Whether it holds truth values, as the result of a comparison does.
         writable: Whether the function may fill it.
+        single: Whether it stands for one number.
     """
 
     # Neither its size nor its shape: a function that asks for them is untraceable.
 
     def __init__(  # noqa: D107
-        self, program: Program, name: str | None, *, boolean: bool = False, writable: bool = True
+        self,
+        program: Program,
+        name: str | None,
+        *,
+        boolean: bool = False,
+        writable: bool = True,
+        single: bool = False,
     ) -> None:
         self.program = program
         self.name = name
         self.boolean = boolean
         self.writable = writable
+        self.single = single
 
     @property
     def dtype(self) -> AnyDType:
@@ -154,13 +173,13 @@ class Symbol(NDArrayOperatorsMixin):
         if function is np.where and len(args) == 3:
             return self.program.chosen(*args)
         if function is np.clip and len(args) in (3, 4) and not options:
-            clipped = self.program.clipped(*args[:3])
+            clipped = self.program.apply(np.clip, args[:3])
             return args[3].fill(clipped) if len(args) == 4 else clipped
         if function is np.copyto and len(args) == 2 and set(options) <= {"where"}:
             place, value = args
             if options:
                 value = self.program.chosen(options["where"], value, place)
-            place.fill(self.program.assigned(self.program.text_of(value)[0]))
+            place.fill(self.program.assigned(self.program.number_of(value)))
             return None
         raise Untraceable(f"np.{function.__name__}")
 
@@ -182,8 +201,8 @@ def _infix(operator: str) -> _Expression:
     return lambda type, x, y: f"{x} {operator} {y}"
 
 
-# Of two equal numbers, as -0.0 and 0.0, these give the second one. NumPy's do so where processors
-# have vectors of x86; `Program` of another processor is never asked, see `same_as_numpy`.
+# Of two equal numbers, as -0.0 and 0.0, these give the second one. So do NumPy's on x86, but not on
+# all processors.
 def _extreme(sign: str) -> _Expression:
     return lambda type, x, y: f"{x} if {x} {sign} {y} or {x} != {x} else {y}"
 
@@ -194,8 +213,13 @@ def _sign(type: str, x: str) -> str:
     return f"{type}(1.0) if {x} > {zero} else {otherwise}"
 
 
-# ufunc: (expression, whether it takes truth values, whether it gives them)
-_OPERATIONS: dict[np.ufunc, tuple[_Expression, bool, bool]] = {
+def _clip(type: str, x: str, low: str, high: str) -> str:
+    raised = f"({low} if {x} < {low} or {low} != {low} else {x})"
+    return f"{high} if {raised} > {high} or {high} != {high} else {raised}"
+
+
+# function: (expression, whether it takes truth values, whether it gives them)
+_OPERATIONS: dict[Callable[..., Any], tuple[_Expression, bool, bool]] = {
     np.add: (_infix("+"), False, False),
     np.subtract: (_infix("-"), False, False),
     np.multiply: (_infix("*"), False, False),
@@ -208,6 +232,7 @@ _OPERATIONS: dict[np.ufunc, tuple[_Expression, bool, bool]] = {
     np.sign: (_sign, False, False),
     np.maximum: (_extreme(">"), False, False),
     np.minimum: (_extreme("<"), False, False),
+    np.clip: (_clip, False, False),
     np.greater: (_infix(">"), False, True),
     np.greater_equal: (_infix(">="), False, True),
     np.less: (_infix("<"), False, True),
@@ -219,3 +244,45 @@ _OPERATIONS: dict[np.ufunc, tuple[_Expression, bool, bool]] = {
     np.logical_or: (_infix("or"), True, True),
     np.logical_not: (lambda type, x: f"not {x}", True, True),
 }
+
+
+@functools.cache
+def same_as_numpy(function: Callable[..., Any], dtype: AnyDType) -> bool:
+    """Return whether an operation of NumPy gives the bits that its text says, on this processor.
+
+    IEEE 754 leaves open which zero is the maximum of -0.0 and 0.0, and some processors take
+    subnormal numbers for 0 in vectors. So the text is computed by Python for all combinations of
+    special numbers, and compared with NumPy's results for arrays in several forms. NaN may have
+    any bits. This takes a millisecond, once in a process.
+
+    Args:
+        function: The operation, one of those with a compiled form.
+        dtype: The dtype of its operands.
+    """
+    expression, takes_booleans, _ = _OPERATIONS[function]
+    if takes_booleans:
+        return True
+    names = ["x", "y", "z"][: getattr(function, "nin", 3)]
+    known: dict[str, Any] = {dtype.name: dtype.type, "abs": np.abs, "sqrt": np.sqrt}
+    of_numbers = eval(f"lambda {', '.join(names)}: {expression(dtype.name, *names)}", known)
+    subnormal, tiny = np.finfo(dtype).smallest_subnormal, np.finfo(dtype).tiny
+    few = [0.0, -0.0, np.nan, np.inf, -np.inf, 1.0, -1.0]
+    specials = np.array(few if len(names) > 2 else [*few, 1.1, subnormal, -tiny], dtype)
+    table = np.array(list(itertools.product(specials, repeat=len(names))))
+    grid = table.T.copy()
+    with np.errstate(all="ignore"):
+        expected = np.array([of_numbers(*row) for row in table])
+        made = []
+        if function is not np.clip:
+            made += [function(*grid), function(*np.repeat(grid, 2, axis=1)[:, ::2])]
+        if len(names) > 1:  # numbers as the last operands
+            others = itertools.product(specials, repeat=len(names) - 1)
+            made.append(np.array([function(specials, *other) for other in others]).T.ravel())
+    return all(_without_nan(result) == _without_nan(expected) for result in made)
+
+
+def _without_nan(numbers: AnyArray) -> tuple[AnyDType, bytes]:
+    """Return the dtype and the bits, which are equal for all NaN."""
+    return numbers.dtype, np.where(np.isnan(numbers), np.nan, numbers).astype(
+        numbers.dtype
+    ).tobytes()
