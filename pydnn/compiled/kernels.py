@@ -7,6 +7,7 @@ every process compiles its kernels again.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -22,13 +23,12 @@ import llvmlite
 import numba
 import numpy as np
 from llvmlite.binding import get_host_cpu_features, get_host_cpu_name
-from numba.core import caching
 
 from pydnn import __version__
 from pydnn.engines import note
 from pydnn.storage.cache import cache_folder
 
-__all__ = ["kernel", "kernel_folder", "kernel_from_text"]
+__all__ = ["complain_once", "kernel", "kernel_folder", "kernel_from_text", "say_compiling"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -54,9 +54,11 @@ def kernel(function: _Function) -> _Function:
         # The same as njit(cache=True), but in our folder. If a version of numba has other names for
         # these things, kernels are compiled again in every process.
         try:
-            compiled._cache = _Cache(compiled.py_func)
+            from pydnn.compiled.keeping import Kept
+
+            compiled._cache = Kept(compiled.py_func)
         except Exception as error:
-            _complain_once(f"numba {numba.__version__} does not let pydnn keep kernels ({error})")
+            complain_once(f"numba {numba.__version__} does not let pydnn keep kernels ({error})")
     result: _Function = compiled
     return result
 
@@ -101,12 +103,13 @@ def _from_text(text: str, names: tuple[tuple[str, Any], ...]) -> Callable[..., A
 
 def _write(path: Path, text: str) -> None:
     """Write the source of a kernel, which is only there to be read by people and debuggers."""
+    temporary = path.with_suffix(f".{os.getpid()}")
     try:
-        temporary = path.with_suffix(f".{os.getpid()}")
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     except OSError:  # e.g. a full disk; numba then says the same of the kernel
-        pass
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 @functools.cache
@@ -120,12 +123,13 @@ def kernel_folder() -> Path | None:
     digest = hashlib.sha256("\n".join(_everything_kernels_depend_on()).encode()).hexdigest()
     folder = top / digest[:24]
     try:
-        top.mkdir(parents=True, exist_ok=True, mode=0o700)
-        folder.mkdir(exist_ok=True, mode=0o700)
+        # Not with `parents` alone, which would let the group write to them if the umask does.
+        top.parent.parent.mkdir(parents=True, exist_ok=True)
         for path in (top.parent, top, folder):
+            path.mkdir(exist_ok=True, mode=0o700)
             _expect_ours(path)
     except OSError as error:
-        _complain_once(f"{top} cannot keep them ({error.strerror or error})")
+        complain_once(f"{top} cannot keep them ({error.strerror or error})")
         return None
     return folder
 
@@ -161,57 +165,9 @@ def _everything_kernels_depend_on() -> list[str]:
 
 
 @functools.cache
-def _complain_once(reason: str) -> None:
+def complain_once(reason: str) -> None:
+    """Tell the user, once for each reason, that kernels are not kept."""
     note(f"compiled kernels are not kept for the next process: {reason}")
-
-
-class _Locator(caching._CacheLocator):  # type: ignore[misc]
-    """Says where numba keeps a kernel: in our folder, under the name and the line of its source."""
-
-    def __init__(self, line: int) -> None:
-        self._line = line
-
-    @classmethod
-    def from_function(cls, py_func: Any, py_file: str) -> _Locator:
-        return cls(py_func.__code__.co_firstlineno)
-
-    def get_cache_path(self) -> str:
-        return str(kernel_folder())
-
-    def ensure_cache_path(self) -> None:
-        pass  # it exists, or no kernel would be kept
-
-    def get_source_stamp(self) -> str:
-        return ""  # the name of the folder depends on all sources
-
-    def get_disambiguator(self) -> str:
-        return str(self._line)
-
-
-class _Kept(caching.CompileResultCacheImpl):  # type: ignore[misc]
-    _locator_classes = [_Locator]  # noqa: RUF012
-
-
-class _Cache(caching.Cache):  # type: ignore[misc]
-    """What numba asks for a compiled kernel; it says so if one has to be compiled."""
-
-    _impl_class = _Kept
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        found = None
-        try:
-            found = super().load_overload(sig, target_context)
-        except Exception:  # the file is damaged, e.g. cut off: it is written again
-            found = None
-        if found is None:
-            say_compiling()
-        return found
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        try:
-            super().save_overload(sig, data)
-        except OSError as error:  # e.g. a full disk
-            _complain_once(str(error.strerror or error))
 
 
 @functools.cache

@@ -1,3 +1,4 @@
+import importlib.abc
 import os
 import sys
 
@@ -20,10 +21,10 @@ def loop(a, out):
 def folder(tmp_path, monkeypatch):
     """A cache of its own, which the module asks for anew."""
     monkeypatch.setenv("PYDNN_CACHE", str(tmp_path / "cache"))
-    for remembered in (kernels.kernel_folder, kernels._from_text, kernels._complain_once):
+    for remembered in (kernels.kernel_folder, kernels._from_text, kernels.complain_once):
         remembered.cache_clear()
     yield tmp_path / "cache" / "compiled"
-    for remembered in (kernels.kernel_folder, kernels._from_text, kernels._complain_once):
+    for remembered in (kernels.kernel_folder, kernels._from_text, kernels.complain_once):
         remembered.cache_clear()
 
 
@@ -82,3 +83,67 @@ def test_the_folder_depends_on_versions_processor_and_sources(folder, monkeypatc
         monkeypatch.setattr(kernels, name, value)
         kernels.kernel_folder.cache_clear()
         assert kernels.kernel_folder() != before
+
+
+def test_damaged_indexes_are_written_again(folder):
+    assert doubled_by(kernels.kernel_from_text(DOUBLED)) == [2.0, -0.0, np.inf]
+    (index,) = folder.glob("*/*.nbi")
+    for damage in (b"", index.read_bytes()[:-9], b"not a pickle"):
+        index.write_bytes(damage)
+        kernels._from_text.cache_clear()
+        assert doubled_by(kernels.kernel_from_text(DOUBLED)) == [2.0, -0.0, np.inf]
+        kernels._from_text.cache_clear()
+        again = kernels.kernel_from_text(DOUBLED)
+        assert doubled_by(again) == [2.0, -0.0, np.inf]
+        assert sum(again.stats.cache_hits.values()) == 1
+
+
+def test_processes_that_compile_for_different_types_do_not_share_a_file(folder):
+    compiled = kernels.kernel_from_text(DOUBLED)
+    for dtype in (np.float32, np.float64):
+        compiled(np.ones(3, dtype), np.empty(3, dtype))
+    assert len(list(folder.glob("*/*.nbi"))) == len(list(folder.glob("*/*.1.nbc"))) == 2
+
+
+def test_a_full_disk_costs_only_the_files(folder, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("numba.core.caching.IndexDataCacheFile._save_data", full)
+    monkeypatch.setattr(kernels.Path, "replace", full)
+    with pytest.warns(RuntimeWarning, match="not kept for the next process: No space left"):
+        assert doubled_by(kernels.kernel_from_text(DOUBLED)) == [2.0, -0.0, np.inf]
+    assert not [path for path in folder.glob("*/*") if path.suffix not in (".nbi", ".nbc")]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such rights")
+def test_folders_are_closed_to_the_group_whatever_the_umask_is(folder):
+    before = os.umask(0o002)
+    try:
+        assert kernels.kernel_folder() is not None
+    finally:
+        os.umask(before)
+    assert folder.parent.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("error", [ImportError, AttributeError])
+def test_a_numba_that_keeps_kernels_in_another_way_only_compiles_them_again(
+    folder, error, monkeypatch
+):
+    class Other(importlib.abc.MetaPathFinder):
+        def find_spec(self, name, path=None, target=None):
+            if name == "pydnn.compiled.keeping":
+                raise error("no attribute _CacheLocator")
+
+    monkeypatch.delitem(sys.modules, "pydnn.compiled.keeping", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Other(), *sys.meta_path])
+    with pytest.warns(RuntimeWarning, match="does not let pydnn keep kernels"):
+        assert doubled_by(kernels.kernel_from_text(DOUBLED)) == [2.0, -0.0, np.inf]
+    assert not list(folder.rglob("*.nbi"))
+
+
+def test_a_numba_whose_methods_differ_only_compiles_kernels_again(folder, monkeypatch):
+    monkeypatch.delattr("numba.core.caching.IndexDataCacheFile.load")
+    monkeypatch.delattr("numba.core.caching.IndexDataCacheFile.save")
+    with pytest.warns(RuntimeWarning, match="compiled kernels are not kept"):
+        assert doubled_by(kernels.kernel_from_text(DOUBLED)) == [2.0, -0.0, np.inf]
