@@ -44,7 +44,12 @@ def training(runs):
     recipe = small_recipe(runs.parent, validation=0.25, evaluate_every=50, iterations=10_000_000)
     path = runs.parent / "long.toml"
     path.write_text(write_recipe(attrs.evolve(recipe, data=saved_data(runs.parent))))
-    argv = [sys.executable, "-m", "pydnn", "train", path, "--run", runs / LIVE, "--quiet"]
+    # A job that a shell runs in the background ignores interruptions, and so do its children.
+    program = (
+        "import signal; from pydnn.cli import main; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); raise SystemExit(main())"
+    )
+    argv = [sys.executable, "-c", program, "train", path, "--run", runs / LIVE, "--quiet"]
     process = subprocess.Popen([str(word) for word in argv])
     try:
         yield process
@@ -159,6 +164,6 @@ def test_a_training_that_ends_is_no_longer_shown_as_training(board, browser, tra
     bars = "return document.querySelectorAll('#training progress').length"
     until(lambda: browser.run(bars) == 1)
     training.send_signal(signal.SIGINT)
-    training.wait()
+    training.wait(timeout=_PATIENCE)
     until(lambda: browser.run(bars) == 0)
     assert "interrupted" in browser.text()
