@@ -1,3 +1,4 @@
+import collections
 import contextlib
 import functools
 import gc
@@ -95,6 +96,20 @@ def pytest_collection(session):
     files = sorted(Path(__file__).parent.rglob("test_*.py"))
     for path in files[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]:
         rewrite._rewrite_test(path, session.config)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark most cases of tests that are `sampled` as slow, before slow tests are left out."""
+    cases = collections.Counter()
+    for item in items:
+        mark = item.get_closest_marker("sampled")
+        if mark is not None:
+            (every,) = mark.args
+            name = item.nodeid.partition("[")[0]
+            if cases[name] % every:
+                item.add_marker(pytest.mark.slow)
+            cases[name] += 1
 
 
 def pytest_collection_finish():

@@ -120,6 +120,7 @@ def test_the_articles_functions_train_as_pydnns_do(numpys_global_stream, capsys)
     )
 
 
+@pytest.mark.slow
 def test_photos_of_ones_own_become_data_and_the_commands_run_on_them(
     tmp_path, monkeypatch, numpys_global_stream
 ):

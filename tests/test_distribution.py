@@ -44,6 +44,7 @@ def built(tmp_path_factory):
     ]
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_package_alone(built):
     with zipfile.ZipFile(built[0]) as archive:
         names = archive.namelist()

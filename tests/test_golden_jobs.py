@@ -277,6 +277,7 @@ def test_memory_order_and_alignment_of_the_data_change_no_bit():
         )
 
 
+@pytest.mark.slow
 def test_training_with_many_threads_gives_the_same_bits():
     from concurrent.futures import ThreadPoolExecutor
 

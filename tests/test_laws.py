@@ -199,6 +199,7 @@ def test_every_stage_is_in_the_table():
 GATHERING = [name for name, stage in STAGES.items() if stage.statistics]  # from few examples, too
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("name", "examples"), [*((name, 5) for name in STAGES), *((name, 2) for name in GATHERING)]
 )
@@ -219,6 +220,7 @@ TAKE_LENGTHS = [
 ]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", TAKE_LENGTHS)
 def test_stages_of_sequences_of_unequal_length(name):
     shape = SHAPES[name]

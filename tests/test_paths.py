@@ -131,6 +131,7 @@ def test_tensors_are_written_and_read(home, form):
     assert read_tensors(form(path)) == []
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["run", "run/model.h5", "~/run", "~/run/model.h5"])
 @pytest.mark.parametrize(
     "argv",

@@ -118,6 +118,7 @@ def test_no_command_imports_what_a_file_names_before_it_is_allowed(files, comman
             assert "strangers_code.inner" not in sys.modules
 
 
+@pytest.mark.slow
 def test_every_command_works_with_what_the_user_allows(files, command, stranger):
     for name, argv in READERS.items():
         if name in ("predict", "replay in processes"):  # one needs pictures, one starts processes

@@ -385,6 +385,7 @@ def test_an_interrupt_keeps_what_was_trained_before(cats, tmp_path):
     assert len(load_model_of("runs/0001").costs) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="there are no terminals here")
 def test_a_terminal_shows_a_bar_with_the_cost_that_changes_no_bit(command, cats):
     pytest.importorskip("tqdm")
@@ -422,6 +423,7 @@ def test_a_reader_that_has_gone_is_not_an_error(cats):
     assert child.wait(timeout=300) == 1
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_while_training_loses_nothing(cats, tmp_path):
     argv = [sys.executable, "-u", "-m", "pydnn", "train", "--data", cats, "--iterations", "100000"]
     child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -486,6 +488,7 @@ def test_a_recipe_is_trained_evaluated_and_described(command, recipe):
     assert "runs/0001 was not trained on images" in err
 
 
+@pytest.mark.slow
 def test_the_best_state_is_kept_and_said_to_be(command, recipe):
     status, out, _ = command("train", recipe, "--iterations", 400, "--json")
     result = json.loads(out)
@@ -584,6 +587,7 @@ def test_a_network_of_ones_own_draws_its_own_weights(command, cats):
     assert load_model_of("runs/0002").recipe.weights == {"tutorial": {"seed": 3}}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("option", OPTIONS)
 def test_everything_in_a_recipe_is_an_option_too(command, recipe, tmp_path, option):
     (tmp_path / "copy.h5").write_bytes((tmp_path / "table.h5").read_bytes())

@@ -139,6 +139,7 @@ def test_a_data_set_of_other_examples_is_not_predicted(folder, command):
         assert (status, message in err, err.count("\n")) == (2, True, 1), err
 
 
+@pytest.mark.slow
 def test_each_command_that_loads_data_can_leave_it_in_its_file(folder, command):
     assert command("train", "steps.toml", "--run", "run", "--mapped")[0] == 0
     with h5py.File("sequences.h5") as file, h5py.File("chunks.h5", "w") as chunks:

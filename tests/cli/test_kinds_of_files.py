@@ -73,6 +73,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("file", KINDS)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_file_of_another_kind_is_named(folder, command, monkeypatch, name, file):

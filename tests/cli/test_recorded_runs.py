@@ -196,6 +196,7 @@ def test_replay_prints_what_to_expect_and_the_first_difference(command, results)
     assert command("doctor", "run")[0] == 1
 
 
+@pytest.mark.slow
 def test_replay_on_another_machine_is_expected_not_to_match(command, tmp_path, trained):
     shutil.copytree(trained, "run")
     environment = os.environ | {"NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL"}
@@ -339,6 +340,7 @@ def afresh(command, tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_a_user_s_own_functions_are_found_again_or_refused(tmp_path, afresh):
     (tmp_path / "my_stages.py").write_text(MODULE.format(scale=0.1))
     network = "serial(dense(4), my_stages:cube(), dense(1))"
@@ -438,6 +440,7 @@ def test_data_of_any_name_can_be_found_again(tmp_path, results, name):
     assert results("replay", "run")[1]["same"]
 
 
+@pytest.mark.slow
 def test_data_whose_name_is_not_a_text_is_refused_at_once(tmp_path):
     folder = os.fsdecode(os.fsencode(tmp_path) + b"/x\xff")
     os.mkdir(folder)
@@ -495,6 +498,7 @@ def test_layers_of_a_part_without_layers_are_refused(command, trained):
     )
 
 
+@pytest.mark.slow
 def test_a_change_of_basis_is_reported_in_one_line_and_can_be_refused(command, results):
     X = Key(1).normal((400, 20))
     data = Batch(X, [[0, 1] * 10])

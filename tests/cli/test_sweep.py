@@ -117,6 +117,7 @@ def test_trainings_that_diverge_are_reported_and_left_out(command):
     assert "best by train cost 0." in out
 
 
+@pytest.mark.slow
 def test_all_curves_are_drawn(command, tmp_path):
     pytest.importorskip("matplotlib")
     argv = ["sweep", "recipe.toml", "--seeds", 3, "--vary", "optimizer=adam,lion"]

@@ -110,6 +110,7 @@ def test_the_same_table_from_a_parquet_file_is_the_data_of_the_run(tmp_path, tra
     assert (status, err) == (0, "")
 
 
+@pytest.mark.slow
 def test_the_same_table_in_a_file_that_is_mapped_is_the_data_of_the_run(trained, command):
     assert command("data", "import", "wine.csv", "wine.h5")[0] == 0
     status, _, err = command("replay", trained, "--data", "wine.h5")

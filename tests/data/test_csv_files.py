@@ -214,6 +214,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch, 
         read_csv(path)
 
 
+@pytest.mark.slow
 def test_ten_thousand_columns_are_read(tmp_path):
     names = ",".join(f"c{i}" for i in range(10_000))
     rows = "\n".join(",".join(str(i + j) for i in range(10_000)) for j in range(3))

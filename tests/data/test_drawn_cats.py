@@ -30,6 +30,7 @@ def drawings():
     return frozen(images), frozen(labels)
 
 
+@pytest.mark.slow
 def test_a_drawing_depends_on_its_key_and_number_alone(drawings):
     images, labels = drawings
     fewer, their_labels = draw_cats(Key(11), 270)

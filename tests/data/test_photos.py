@@ -105,6 +105,7 @@ def test_a_picture_that_looks_like_an_attack_is_refused(tmp_path, monkeypatch):
 # Large pictures
 
 
+@pytest.mark.slow
 def test_a_large_jpeg_is_decoded_at_a_smaller_size(tmp_path):
     """12000 x 9000 pixels, for which pillow warns, and which would take 860 MB."""
     large = Image.new("L", (12000, 9000), 200)

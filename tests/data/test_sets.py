@@ -311,6 +311,7 @@ def test_an_npz_file_without_examples_is_a_table(tmp_path):
         load_data_set(tmp_path / "half.npz")
 
 
+@pytest.mark.slow
 def test_images_are_columns_or_have_all_their_axes():
     flat = load_data_set("drawn-cats")
     images = load_data_set("drawn-cats", flat=False)

@@ -25,6 +25,7 @@ COLUMNS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(columns=st.lists(COLUMNS, min_size=1, max_size=4), cuts=st.sets(st.integers(1, 6)))
 def test_the_stored_table_is_the_table_however_it_is_cut(tmp_path_factory, columns, cuts):
     table = Table.of({f"c{i}": values for i, values in enumerate(columns)})

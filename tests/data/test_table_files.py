@@ -343,6 +343,7 @@ def tables(draw):
     return {kind: draw(st.lists(kinds[kind], min_size=m, max_size=m)) for kind in kept}
 
 
+@pytest.mark.slow
 @given(columns=tables())
 def test_files_that_pandas_writes_are_the_table_that_it_holds(tmp_path_factory, columns):
     pandas = pytest.importorskip("pandas")

@@ -48,6 +48,7 @@ def written(stage, params, statistics, shape, dtype, **options):
     return onnx_file(graph, producer_version="", metadata={})
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", STAGES)
 @pytest.mark.parametrize("run", RUNNERS)
@@ -198,6 +199,7 @@ def test_all_losses_are_in_the_table():
                      if ":" not in b.name}  # fmt: skip
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("run", RUNNERS)
@@ -471,6 +473,7 @@ ROW = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", TARGETS)
 @pytest.mark.parametrize("run", RUNNERS)

@@ -128,6 +128,7 @@ def test_a_log_goes_on_when_the_run_is_resumed(tmp_path, lost):
     assert files == [f"events.out.tfevents.{n:010}.{owner}" for n in (0, second)]
 
 
+@pytest.mark.slow
 def test_a_log_that_begins_with_a_resume_has_all_recorded_steps(tmp_path):
     recorded(tmp_path / "run", small_recipe(tmp_path), steps=6)
     for steps in (2, 0, None):

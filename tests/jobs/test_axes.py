@@ -359,6 +359,7 @@ def recipe_and_data(request):
     return RUNS[request.param]
 
 
+@pytest.mark.slow
 def test_a_run_is_recorded_resumed_and_repeated(tmp_path, recipe_and_data):
     recipe, data = recipe_and_data
     recipe = attrs.evolve(recipe, evaluate_every=2)

@@ -295,6 +295,7 @@ def test_a_model_without_a_checksum_is_refused_unless_unverified_is_set(name):
         assert old.recipe == read_recipe(file.attrs["recipe"])
 
 
+@pytest.mark.slow
 def test_an_old_model_that_is_damaged_ends_in_one_line_or_in_a_model(tmp_path):
     path = tmp_path / "model.h5"
     whole = (OLD / "stopped" / "model.h5").read_bytes()

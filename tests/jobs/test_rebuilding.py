@@ -68,6 +68,7 @@ def test_a_job_is_rebuilt_to_the_same_bits(recipe):
     assert bits_of(again) == bits_of(lambda: job)
 
 
+@pytest.mark.slow
 def test_another_process_rebuilds_a_job_from_its_recipe_and_the_name_of_its_data(tmp_path):
     save_table(tmp_path / "points.h5", DataSet(BATCH, BATCH))
     job = prepare(attrs.evolve(RECIPE, data=str(tmp_path / "points.h5")), BATCH)

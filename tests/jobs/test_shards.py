@@ -128,6 +128,7 @@ class TestInspect:
         again = read_tensors(tmp_path / "tensors.h5")
         assert [tensor.place for tensor in again] == [tensor.place for tensor in tensors]
 
+    @pytest.mark.slow
     def test_on_the_command_line(self, capsys, run, tmp_path):
         command = ["inspect", str(run.path), "--step", "5", "--part", "forward"]
         assert main([*command, "--shard", "1"]) == 0
@@ -163,6 +164,7 @@ def test_a_run_knows_the_parts_inside_its_step(tmp_path):
         Run.open(tmp_path / "run").expect_own_step()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(blas_threads() is None, reason="the threads of this BLAS cannot be changed")
 def test_a_run_can_be_resumed_with_another_number_of_blas_threads(tmp_path):
     recipe = small_recipe(tmp_path, network=NETWORK, shards=3)

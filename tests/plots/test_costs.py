@@ -90,6 +90,7 @@ def test_refusals(call, message):
         call()
 
 
+@pytest.mark.slow
 def test_a_legend_of_nine_networks_keeps_the_size_of_the_plot_and_shows_what_differs():
     names = [f"network=serial(dense(64), relu, dense({n}), relu, dense(10))" for n in range(1, 10)]
     rows = np.ones((1, 5))
@@ -128,6 +129,7 @@ def test_a_notebooks_backend_is_not_needed(tmp_path):
     assert (tmp_path / "c.png").is_file()
 
 
+@pytest.mark.slow
 def test_no_plot_needs_tex_whatever_the_settings_say(tmp_path, monkeypatch):
     import matplotlib
 

@@ -26,6 +26,7 @@ def test_kernels_of_many_channels_are_drawn_as_their_mean():
     np.testing.assert_array_equal(drawn[1], kernels[..., 1].mean(axis=2))
 
 
+@pytest.mark.slow
 def test_no_more_than_64_pictures_are_drawn():
     assert len(images(plot_weights(np.zeros((100, 4)), image_shape=(2, 2)))) == 64
 

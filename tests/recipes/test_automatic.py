@@ -130,6 +130,7 @@ def test_entries_can_be_replaced():
     assert write_description(recipe.optimizer).startswith("adam(")
 
 
+@pytest.mark.slow
 @given(m=st.integers(4, 300), target=st.sampled_from(["two", "three", "number"]))
 def test_a_job_can_start_from_the_recipe_of_any_table(m, target):
     values = np.arange(m)

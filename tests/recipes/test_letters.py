@@ -61,6 +61,7 @@ def expect_published(losses):
     np.testing.assert_allclose(losses[-1], PUBLISHED[-1], rtol=0, atol=5e-6)
 
 
+@pytest.mark.slow
 def test_a_carried_state_is_recorded_resumed_and_replayed(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("names.txt").write_text("\n".join(SOME) + "\n")

@@ -54,6 +54,7 @@ def test_workers_find_what_one_process_finds_and_import_nothing_from_here(tmp_pa
     assert not hostile.exists()
 
 
+@pytest.mark.slow
 def test_the_child_of_a_comparison_imports_nothing_from_the_current_folder(run, hostile):
     tensors = _elsewhere(Run.open(run), 3)
     assert {"forward", "backward"} <= {tensor.part for tensor in tensors}
@@ -109,6 +110,7 @@ def test_workers_end_with_their_parent_however_that_ends(long_run, how):
         process.stdout.read()  # it ends, because no process holds it any more
 
 
+@pytest.mark.slow
 def test_a_child_that_cannot_rebuild_a_step_says_why_in_a_line(run, tmp_path):
     opened = Run.open(shutil.copytree(run, tmp_path / "run"))
     shutil.rmtree(tmp_path / "run")

@@ -111,6 +111,7 @@ def test_one_bit_of_one_weight_at_a_step_is_found(tmp_path, step):
     assert f"step {step} of {tmp_path / 'b'} does not follow from its recipe" in parting.notes[0]
 
 
+@pytest.mark.slow
 def test_one_bit_is_found_at_its_step_where_no_segment_ends_there(tmp_path):
     parting = compared(tmp_path, change=flipping(5)).parting
     assert parting.step == 5
@@ -119,6 +120,7 @@ def test_one_bit_is_found_at_its_step_where_no_segment_ends_there(tmp_path):
     assert parting.apart.tensor == "update, layer 0, W"
 
 
+@pytest.mark.slow
 def test_steps_up_and_down_that_cancel_in_a_sum_are_found_at_their_step(tmp_path):
     def both(train_step):
         def nudge(record):
@@ -151,6 +153,7 @@ def test_a_stage_replaced_by_a_mathematically_equal_one_is_found(tmp_path):
     assert apart.ulps < 100
 
 
+@pytest.mark.slow
 def test_another_optimizer_and_another_shape_are_found(tmp_path):
     result = compared(tmp_path, optimizer=describe(gradient_descent(learning_rate=0.01)))
     assert result.parting.step == 0

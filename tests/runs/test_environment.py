@@ -389,6 +389,7 @@ shown = st.text(st.characters(exclude_categories=["C", "Z"]), max_size=20)
 texts = st.dictionaries(shown, shown, max_size=4)
 
 
+@pytest.mark.slow
 @given(
     st.builds(
         Environment,

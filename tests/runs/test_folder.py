@@ -320,6 +320,7 @@ TEXTS = {
 CHANGES = {f"segments: {name}": case for name, case in SEGMENTS.items()} | TEXTS
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.skipif(os.name != "posix", reason="links, pipes and names are made")
 @pytest.mark.parametrize(("change", "message"), CHANGES.values(), ids=CHANGES)
 def test_a_changed_folder_is_refused_in_one_line(run, made, change, message):

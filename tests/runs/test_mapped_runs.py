@@ -39,6 +39,7 @@ def recipe(tmp_path):
     return small_recipe(tmp_path, standardize=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("one", "other"), [("memory", "files"), ("files", "memory")])
 def test_a_run_from_one_form_is_verified_and_resumed_from_the_other(
     tmp_path, forms, recipe, one, other

@@ -81,6 +81,7 @@ def test_it_is_opened_and_all_its_bits_come_out_again(name):
     assert [verified.mismatch for verified in verify(opened)] == [None] * len(iterations)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("step", [0, 7])
 def test_any_step_of_it_is_looked_into(name, step):
     opened = Run.open(KEPT / name, data=data_of(name))
@@ -143,6 +144,7 @@ def test_its_model_still_answers_where_it_is_trusted_without_a_checksum(name, ca
     assert json.loads(capsys.readouterr().out)["test"]["accuracy"] == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["stopped", "rotated"])
 def test_resume_writes_its_model_again_with_a_checksum(name, copied, capsys):
     folder, data = copied / name, str(copied / RUNS[name][0])

@@ -34,6 +34,7 @@ def stored(path):
     return [s.iteration for s in Run.open(path).segments if s.holds_state()]
 
 
+@pytest.mark.slow
 def test_the_first_and_the_newest_state_stay_and_all_fingerprints(made):
     before = Run.open(made)
     states = [state_fingerprint(state) for state in before.states()]
@@ -79,6 +80,7 @@ def test_a_dry_run_changes_nothing(made):
     assert prune(made).dropped == pruned.dropped
 
 
+@pytest.mark.slow
 def test_it_is_resumed_and_compared_as_before(made, tmp_path):
     recorded(tmp_path / "whole", small_recipe(tmp_path, iterations=18), every=2)
     prune(made)
@@ -87,6 +89,7 @@ def test_it_is_resumed_and_compared_as_before(made, tmp_path):
     assert difference(Run.open(made), Run.open(tmp_path / "whole")).parting is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["0000000000.h5", "0000000006.h5", "0000000012.h5"])
 def test_it_outlives_the_loss_of_any_segment(made, name):
     whole = Run.open(made).fingerprint
@@ -109,6 +112,7 @@ def test_a_number_of_segments_that_is_none_is_refused(made, every, message):
         prune(made, every=every)
 
 
+@pytest.mark.slow
 def test_the_command_line_says_how_much_it_frees(made, capsys):
     assert main(["prune", str(made), "--dry-run"]) == 0
     assert capsys.readouterr().out.startswith("would drop 5 of 7 states of")
@@ -123,6 +127,7 @@ def test_the_command_line_says_how_much_it_frees(made, capsys):
 # While a run is recorded
 
 
+@pytest.mark.slow
 def test_a_run_stays_below_its_bytes_and_ends_as_any_other(tmp_path):
     recipe, data = small_recipe(tmp_path, iterations=20), small_data()
     job = prepare(recipe, data.train)
@@ -157,6 +162,7 @@ def test_the_state_before_a_change_of_the_machine_stays():
     assert held == [1, 3]
 
 
+@pytest.mark.slow
 def test_it_stays_however_long_the_run_goes_on(tmp_path, monkeypatch):
 
     recorded(tmp_path / "run", small_recipe(tmp_path), every=1, steps=3)

@@ -128,6 +128,7 @@ def test_a_recipe_that_somebody_edited_is_replaced_by_the_one_that_was_trained(r
     assert (run / "recipe.toml").read_text() == text
 
 
+@pytest.mark.slow
 def test_a_segment_of_another_run_is_not_accepted(run, whole, tmp_path):
     recorded(tmp_path / "other", small_recipe(whole.parent, seed=4), every=4)
     for name in SEGMENTS:
@@ -224,6 +225,7 @@ def test_a_lock_that_is_not_a_regular_file_is_refused_at_once(run, tmp_path):
     assert resumed(run).iteration == 12
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.skipif(os.name != "posix", reason="links are made")
 @pytest.mark.parametrize("name", FILES)
 def test_a_link_in_the_place_of_a_file_is_moved_and_never_followed(run, tmp_path, name):

@@ -102,6 +102,7 @@ def test_a_step_that_is_not_finite_here_is_a_difference(tmp_path):
         assert mismatches(run, [1])[0].step == 0
 
 
+@pytest.mark.slow
 def test_a_forged_measurement_is_not_among_all_bits(tmp_path, capsys):
     from resealing import forged_column
 

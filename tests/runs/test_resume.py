@@ -131,6 +131,7 @@ def small_data_in(dtype):
     return attrs.evolve(data, **parts)
 
 
+@pytest.mark.slow
 def test_resuming_twice_in_a_row_and_past_the_end(tmp_path):
     whole = recorded(tmp_path / "whole", small_recipe(tmp_path, iterations=23))
     recorded(tmp_path / "cut", small_recipe(tmp_path, iterations=9), steps=5)

@@ -46,6 +46,7 @@ def recipe(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_what_was_chosen_is_recorded_and_not_chosen_again(tmp_path, recipe):
     recorded(tmp_path / "run", recipe, DATA, every=150, steps=300)
     run = Run.open(tmp_path / "run")
@@ -75,6 +76,7 @@ def test_a_replay_computes_every_step_again(tmp_path, recipe):
     assert {str(t): t.array.shape for t in tensors}["state, layer 0, W"] == (3, 11)
 
 
+@pytest.mark.slow
 def test_parameters_are_for_examples_as_they_are(tmp_path, recipe):
     recorded(tmp_path / "run", recipe, DATA, every=150)
     recorded(tmp_path / "plain", attrs.evolve(recipe, rotate=False), DATA, every=150)
@@ -86,6 +88,7 @@ def test_parameters_are_for_examples_as_they_are(tmp_path, recipe):
     np.testing.assert_allclose(rotated.costs, plain.costs, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_two_bases_are_a_difference(tmp_path, recipe):
     recorded(tmp_path / "run", recipe, DATA, every=150)
     recorded(tmp_path / "plain", attrs.evolve(recipe, rotate=False), DATA, every=150)

@@ -14,6 +14,7 @@ from pydnn.runs.segment_tasks import task_of, verified_in
 from pydnn.workers import threads
 
 
+@pytest.mark.slow
 def test_workers_find_every_difference_that_one_process_finds(tmp_path):
     recorded(tmp_path / "run", small_recipe(tmp_path), change=flipping(6, bit=30))
     run = Run.open(tmp_path / "run")
@@ -27,6 +28,7 @@ def test_workers_find_every_difference_that_one_process_finds(tmp_path):
         assert list(verify(run, executor=executor)) == alone
 
 
+@pytest.mark.slow
 def test_data_that_is_not_where_it_was_goes_along(tmp_path):
     recorded(tmp_path / "run", small_recipe(tmp_path))
     (tmp_path / "data-1.h5").rename(tmp_path / "moved.h5")
@@ -72,6 +74,7 @@ def test_a_report_about_other_segments_is_refused(tmp_path):
         verified_in(result, [2, 3])
 
 
+@pytest.mark.slow
 def test_measurements_that_cannot_be_made_are_named(tmp_path):
     from resealing import forged_column
 

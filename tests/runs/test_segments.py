@@ -103,6 +103,7 @@ def test_any_changed_byte_is_noticed_before_anything_is_read(copy, stride):
     read_segment(copy)
 
 
+@pytest.mark.slow
 def test_a_segment_of_another_length_is_refused_wherever_it_ends(copy):
     whole = copy.read_bytes()
     tracemalloc.start()
@@ -368,6 +369,7 @@ ABOUTS = {
 STRANGE = ARRAYS | {f"about: {name}": case for name, case in ABOUTS.items()}
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("change", "message"), STRANGE.values(), ids=STRANGE)
 def test_a_forged_segment_is_refused_in_one_line(run, copy, change, message):
     resealed(copy, change)

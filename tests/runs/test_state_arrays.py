@@ -121,6 +121,7 @@ def typed(value):
     return type(value), value.hex() if isinstance(value, float) else value
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("count", [0, 3])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)

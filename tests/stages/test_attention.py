@@ -158,6 +158,7 @@ def test_attention_of_one_step_keeps_all_laws():
     assert_onnx(attention(1), shape_in=(1, 2))
 
 
+@pytest.mark.slow
 def test_a_small_transformer_learns_to_copy():
     # The second half of each sequence repeats the first, which only attention can look up.
     words, half, m = 3, 2, 24

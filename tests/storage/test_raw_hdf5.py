@@ -200,6 +200,7 @@ def test_texts_are_read_as_h5py_writes_them(tmp_path_factory, note, others, bloc
         assert attribute(path) == note
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", [attribute, names])
 def test_a_changed_byte_ends_in_one_line_or_in_a_short_text(tmp_path, reader):
     """HDF5 itself crashes on some of these bytes, and loops forever on others."""

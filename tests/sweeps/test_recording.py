@@ -106,6 +106,7 @@ def test_a_sweep_goes_on_with_what_is_interrupted_and_takes_more_seeds():
     assert begun == [(2,)]
 
 
+@pytest.mark.slow
 def test_workers_record_where_they_train_and_a_lost_outcome_is_made_again():
     plan = sweep(attrs.evolve(RECIPE, validation=0.2, evaluate_every=2, watch="validation cost",
                               patience=2), folds=2)  # fmt: skip

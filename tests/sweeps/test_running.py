@@ -86,6 +86,7 @@ def test_declared_parts_of_users_are_stacked(rotate):
         assert ours.why_not_stacked == ""
 
 
+@pytest.mark.slow
 def test_each_shape_has_a_stack_of_its_own():
     found = both(
         attrs.evolve(RECIPE, penalties=[describe(l2_penalty(0.1))]),
@@ -101,6 +102,7 @@ def test_each_shape_has_a_stack_of_its_own():
     assert {o.model.parameters.vector.dtype.name for o in found} == {"float32", "float64"}
 
 
+@pytest.mark.slow
 def test_early_stopping_is_that_of_each_training_alone():
     recipe = attrs.evolve(
         RECIPE,
@@ -126,6 +128,7 @@ def test_early_stopping_is_that_of_each_training_alone():
         assert outcome.model.iteration == outcome.costs.argmin()
 
 
+@pytest.mark.slow
 def test_the_direction_of_a_metric_is_known_in_every_training():
     recipe = attrs.evolve(
         RECIPE, validation=0.3, evaluate_every=2, watch="validation accuracy", patience=20,
@@ -153,6 +156,7 @@ def test_trainings_that_diverge_end_and_others_go_on():
     assert {bool(outcome.scores) for outcome in found} == {True, False}
 
 
+@pytest.mark.slow
 def test_trainings_that_are_not_stacked_say_why():
     normed = describe(serial(dense(5), batch_norm(), relu(), dense(1)))
     found = both(attrs.evolve(RECIPE, network=normed), seeds=4)
@@ -187,6 +191,7 @@ def test_a_setting_that_does_not_fit_is_refused_before_training():
         sweep(RECIPE, DATA, over={"optimizer.learning_rate": [0.1, -1]})
 
 
+@pytest.mark.slow
 def test_rotated_trainings_are_stacked_and_lifted():
     wide = Key(3).normal((90, 12))
     batch, test = Batch(wide, [[0, 1] * 6]), Batch(wide[:, :4] + 0.1, [[0, 1] * 2])
@@ -231,6 +236,7 @@ def test_batches_without_weight_and_long_gradients_are_those_of_each_training():
             assert "stopped being finite at iteration 0" in outcome.stopped
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("validation", [0.0, 0.25])
 def test_a_stack_is_no_larger_than_memory_allows(monkeypatch, validation):
     plan = sweep(attrs.evolve(RECIPE, validation=validation), DATA, seeds=12)
@@ -269,6 +275,7 @@ def test_a_table_and_a_data_set_are_swept_as_their_examples_are():
 # Cross-validation
 
 
+@pytest.mark.slow
 def test_folds_are_held_back_in_turn_and_stacked_where_they_are_of_one_size():
     found = both(RECIPE, seeds=2, folds=4, over={"optimizer.learning_rate": [0.1, 0.02]})
     assert len(found) == 16

@@ -187,12 +187,14 @@ OPTIMIZERS = [
 ]  # fmt: skip
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 def test_networks(network, dtype):
     assert_each_has_its_own_bits(jobs_of(network=network, dtype=dtype, iterations=6))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(("loss", "units", "labels"), LOSSES.values(), ids=LOSSES)
 def test_losses(loss, units, labels, dtype):
@@ -201,12 +203,14 @@ def test_losses(loss, units, labels, dtype):
     assert_each_has_its_own_bits(jobs_of(network=network, iterations=6, **options))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: str(o.description)[:40])
 def test_optimizers(optimizer, dtype):
     assert_each_has_its_own_bits(jobs_of(optimizer=optimizer, dtype=dtype))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(
     "optimizer", [o for o in OPTIMIZERS if "chain" not in str(o.description)][2:-1],

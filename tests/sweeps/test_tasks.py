@@ -65,6 +65,7 @@ def without_reason(result):
     return [attrs.evolve(outcome, why_not_stacked="") for outcome in result.outcomes]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("recipe", "data", "options"), PLANS.values(), ids=PLANS)
 def test_every_bit_is_that_of_the_sweep_alone(recipe, data, options):
     plan = sweep(recipe, data, **options)
@@ -77,6 +78,7 @@ def test_every_bit_is_that_of_the_sweep_alone(recipe, data, options):
         assert ours.setting == theirs.setting
 
 
+@pytest.mark.slow
 def test_work_is_divided_among_the_workers():
     plan = sweep(RECIPE, DATA, seeds=16)
     for workers, sizes in ((1, [16]), (2, [8, 8]), (3, [6, 6, 4]), (16, [4] * 4)):

@@ -219,6 +219,7 @@ def test_it(x): ran()
 }
 
 
+@pytest.mark.slow
 def test_laws_are_checked_before_the_body_however_the_mark_was_set(pytester):
     modules = {f"test_way_{i}": PARTS + text for i, text in enumerate(WAYS.values())}
     pytester.makepyfile(**modules)

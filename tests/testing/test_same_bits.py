@@ -24,6 +24,7 @@ def raising(x):
     raise KeyError(x)
 
 
+@pytest.mark.slow
 def test_exact_arithmetic_has_the_same_bits_everywhere():
     chosen = ["no CPU dispatch", "strides"]
     report = same_bits(double, np.array([[1.0, 2.5]]), environments=chosen)
@@ -40,6 +41,7 @@ def test_the_report_names_the_environment_that_differs():
     assert mismatch.startswith("result differs in 2 of 4 numbers, first in number 1: 0x0.0p+0")
 
 
+@pytest.mark.slow
 def test_refusals():
     for function, message in (
         (lambda x: x, "cannot be imported by a child process, expected a function"),

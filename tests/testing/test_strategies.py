@@ -9,6 +9,7 @@ from pydnn.parameters import pack
 from pydnn.testing import assert_stage, strategies
 
 
+@pytest.mark.slow
 @example_count(20)
 @given(strategies.networks(depth=2), st.integers(2, 4))
 def test_networks_keep_the_laws_of_stages(network, examples):

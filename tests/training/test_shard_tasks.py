@@ -386,6 +386,7 @@ def test_functions_that_workers_do_not_have_let_examples_be_sent(tmp_path):
     assert all("X" in names for names in executor.sent)
 
 
+@pytest.mark.slow
 def test_a_process_maps_a_file_itself(tmp_path):
     recipe, data = attrs.evolve(IN_FILES, batches="mini_batches(200)"), in_files(tmp_path, 400)
     with processes(1) as executor:

@@ -167,6 +167,7 @@ def last_bits(job):
     return toolz.last(run(job))[0].parameters.vector.tobytes()
 
 
+@pytest.mark.slow
 def test_a_spawned_process_trains_a_job_of_this_one():
     job = job_of()
     with multiprocessing.get_context("spawn").Pool(1) as pool:

@@ -44,6 +44,7 @@ def test_a_segment_is_free_when_no_array_refers_to_it():
     assert segment.is_free
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has names instead of file descriptors")
 def test_another_mapping_sees_the_same_bytes_and_outlives_the_first():
     segment = Segment(100)

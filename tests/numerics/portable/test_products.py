@@ -158,6 +158,7 @@ ZEROS = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("zeros", ZEROS)
 @pytest.mark.parametrize("shape", [(20, 209, 209), (70, 80, 3), (9, 240, 4097)])
