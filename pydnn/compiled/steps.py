@@ -51,6 +51,9 @@ __all__ = ["generated_text", "text_of_step", "whole_step"]
 
 _MOST_MULTIPLICATIONS = 1 << 16  # of one product; BLAS is faster for more
 _NUMBERS = 4096  # parameters; with more, a step is mostly arithmetic
+_IMPLEMENTED = (
+    portable  # the arithmetic whose functions this package has, and no changed copy of it
+)
 
 
 # The text
@@ -603,7 +606,7 @@ def _whole_of(step: TrainStep) -> _Whole:
         raise Untraceable("parts that were not made together")
     _, (network, loss, optimizer), options = made[0]
     reasons = {
-        f"{options['numerics'].name!r} arithmetic": options["numerics"] is not portable,
+        f"{options['numerics'].name!r} arithmetic": options["numerics"] is not _IMPLEMENTED,
         "penalties": options["penalties"],
         "augmentation": options["augment"],
         "a network that keeps statistics": network.statistics is not None,
