@@ -205,9 +205,8 @@ class Catalog:
         def read() -> Head:
             try:
                 return self._read_head(found, files)
-            except (BadInput, OSError, RecursionError) as error:
-                reason = str(error) if isinstance(error, BadInput) else first_line(error)
-                return Head(found, problem=reason, changed=files.changed)
+            except Exception as error:  # a file of a stranger must not end the list of all runs
+                return Head(found, problem=_reason(error), changed=files.changed)
 
         head = self._heads.get(files.stamp, read)
         live = tuple(self._live_rows(files, after=head.recorded))
@@ -284,8 +283,8 @@ class Catalog:
                 if rows.start != (parts[-1].stop if parts else 0):
                     raise BadInput(f"{found.path} lacks the segment before {file}: restore it.")
                 parts.append(rows)
-        except (BadInput, OSError) as error:
-            problem = str(error) if isinstance(error, BadInput) else first_line(error)
+        except Exception as error:
+            problem = _reason(error)
         recorded = parts[-1].stop if parts else 0
         live = self._live_rows(files, after=recorded)
         return Curves(_columns(parts, live), problem)
@@ -315,6 +314,15 @@ def _files_of(path: Path) -> _Files:
     live = [(file, _stamp(file)) for file in live_files(path)[-1:]]
     changed = max(stamp[0] for stamp in (*stamps, *(stamp for _, stamp in live))) / 1e9
     return _Files(tuple(segments), tuple(ends), live[0] if live else None, (path, *stamps), changed)
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a file, on one line."""
+    if isinstance(error, BadInput):
+        return str(error)
+    if isinstance(error, OSError):
+        return first_line(error)
+    return f"its files cannot be read ({type(error).__name__}: {first_line(error)})"
 
 
 def _names_in(path: Path) -> list[str]:

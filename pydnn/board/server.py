@@ -17,7 +17,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import attrs
 
@@ -114,7 +114,7 @@ class Board:
             target: The address without the host, e.g. "/run?run=0001".
         """
         try:
-            parts = urlsplit(target)
+            parts = _parts(target)
             if parts.path in _FILES:
                 kind, files = _FILES[parts.path]
                 return Answer(HTTPStatus.OK, kind, b"".join(file.read_bytes() for file in files))
@@ -156,6 +156,13 @@ class Board:
             runs = [self._open(name) for name in names]
             one = len(runs) == 1
             return reports.report_of_run(runs[0]) if one else reports.report_of_runs(runs)
+
+
+def _parts(target: str) -> SplitResult:
+    try:
+        return urlsplit(target)
+    except ValueError as error:  # e.g. of the host in http://[/
+        raise BadInput(f"the address is not understood ({error}): go back to the list.") from error
 
 
 def _one(query: Query, name: str) -> str:
@@ -216,7 +223,7 @@ class _Handler(BaseHTTPRequestHandler):
             return f"the request names another host, expected {_HOST}:{port}: open that address."
         # Browsers say where a request comes from. A link on another page may lead to the list.
         site = self.headers.get("Sec-Fetch-Site", "none")
-        if site not in ("none", "same-origin") and urlsplit(self.path).path != "/":
+        if site not in ("none", "same-origin") and self.path.partition("?")[0] != "/":
             return "the request comes from another page: open the list and go from there."
         return None
 

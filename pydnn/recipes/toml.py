@@ -68,8 +68,8 @@ def toml_of(value: object) -> str:
     """The TOML text of a number, a text, True or False, or a list or mapping of these.
 
     Example:
-        >>> toml_of([1.0, True, "a"])
-        '[1.0, true, "a"]'
+        >>> toml_of([1.0, True, "a", float("inf")])
+        '[1.0, true, "a", inf]'
     """
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -83,7 +83,7 @@ def toml_of(value: object) -> str:
         if "\n" not in value:
             return quoted
         return '"""\n' + quoted[1:-1].replace("\\n", "\n") + '"""'
-    if isinstance(value, float) and value == int(value) and abs(value) < 1e15:
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return f"{value:.1f}"
     return repr(value)
 

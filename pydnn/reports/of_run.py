@@ -137,7 +137,9 @@ def _sentence(run: Run, known: Known, ending: Ending) -> str:
     why = "diverged" if ending.diverged else ending.why or "not ended"
     steps = f"{run.iterations:,} of {run.goal:,} steps"
     kept = known.model.iteration if known.model else None
-    best = f" The state after step {kept:,} was kept." if kept not in (None, run.iterations) else ""
+    best = (
+        f" The state after {kept:,} steps was kept." if kept not in (None, run.iterations) else ""
+    )
     optimizer = short(value_in_words(recipe.optimizer), 199)
     return (
         f"A network of {layout.size:,} parameters, trained on {examples} examples of "

@@ -114,7 +114,10 @@ class _Sweep:
                 higher = higher_is_better(by)
             except BadInput:  # a measurement of the user's own
                 higher = False
-        same = [with_seed(attrs.evolve(run.recipe, fold=None), 1) for run in runs]
+        # One fold for all: without any, early stopping would have no validation part to watch.
+        same = [
+            with_seed(attrs.evolve(run.recipe, fold=run.recipe.fold and (1, 2)), 1) for run in runs
+        ]
         values = dict(_varied(same))
         words = {name: [_in_words(v) for v in of_one] for name, of_one in values.items()}
         order = {name: _ordered(words[name], values[name]) for name in words}

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +34,7 @@ _SECONDS = 0.5  # between two writes
 _LINES = 6  # of one write, and as many with measurements
 _MOST_BYTES = 1 << 26  # of a file; one of another size is not ours
 _MOST_NAMES = 1000  # of numbers in a row
+_MOST_SECONDS = 1e12  # of a row, which also bounds whole numbers that no float holds
 _LIVE = re.compile(r"live-[0-9]{10,16}\.jsonl")
 
 
@@ -188,7 +188,7 @@ def _read_line(line: bytes) -> LiveRow | None:
     match plain:
         case [step, int() | float() as seconds, dict(values)] if (
             is_count(step, least=0)
-            and math.isfinite(seconds)
+            and abs(seconds) < _MOST_SECONDS
             and len(values) <= _MOST_NAMES
             and all(type(value) is float for value in values.values())
         ):

@@ -14,6 +14,7 @@ from pydnn.board.heads import Catalog, Head
 from pydnn.checks import BadInput
 from pydnn.runs import Run
 from pydnn.runs.live import LiveRow
+from pydnn.runs.segments import read_segment
 
 
 def test_a_head_has_what_the_run_has(runs):
@@ -86,6 +87,30 @@ def test_hostile_files_become_one_line(runs, tmp_path, file, content, words):
     assert head.problem
     assert words in head.problem
     assert "\n" not in head.problem
+
+
+@pytest.mark.parametrize("text", ["network = [inf, -inf, nan]", "optimizer = {a = {b = nan}}"])
+def test_a_recipe_may_hold_any_number(runs, tmp_path, text):
+    shutil.copytree(runs / "0001", tmp_path / "run")
+    (tmp_path / "run" / "recipe.toml").write_text(text)
+    [head] = Catalog(tmp_path).listing().heads
+    assert not head.problem
+    assert "nan" in str(head.recipe)
+
+
+def test_an_unforeseen_error_is_a_problem_of_one_run(runs, monkeypatch):
+    def fails(path, **options):
+        if "0001" in path.parts:
+            raise OverflowError("too\nlarge")
+        return read_segment(path, **options)
+
+    monkeypatch.setattr("pydnn.board.heads.read_segment", fails)
+    catalog = Catalog(runs)
+    problems = {head.name: head.problem for head in catalog.listing().heads}
+    assert problems["0001"].startswith("its files cannot be read (OverflowError: too")
+    assert "\n" not in problems["0001"]
+    assert not problems["more/0002"]
+    assert catalog.curves("0001").problem == problems["0001"]
 
 
 @pytest.mark.parametrize(

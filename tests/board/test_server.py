@@ -206,6 +206,12 @@ def test_links_are_not_followed(runs, tmp_path):
         assert client.ask("/report?run=inside").status == 400
 
 
+def test_a_malformed_host_in_the_address_gets_one_line(runs):
+    answer = Board(runs).answer("http://[/")
+    assert answer.status == 400
+    assert b"the address is not understood" in answer.content
+
+
 def test_bad_queries_get_one_line(client):
     for target, words in {
         "/run": "has 0 values of run",

@@ -109,7 +109,8 @@ def test_another_score_can_decide(result):
 
 def test_folds_have_columns_and_the_best_setting_has_the_best_mean(data):
     over = {"optimizer.learning_rate": [0.5, 0.001]}
-    result = run_sweep(sweep(RECIPE, data, folds=3, over=over))
+    early = {"watch": "validation cost", "patience": 100, "evaluate_every": 4}
+    result = run_sweep(sweep(attrs.evolve(RECIPE, **early), data, folds=3, over=over))
     text = report_of_sweep(result)
     words = shown(text)
     own = result.by_setting[result.best_setting()]

@@ -127,7 +127,8 @@ def test_a_reader_takes_whole_lines_alone(tmp_path_factory, costs, data):
     "line",
     [b"", b"{}", b"[0, 1.0]", b"[true, 1.0, {}]", b"[-1, 1.0, {}]", b"[1.0, 1.0, {}]",
      b"[1, NaN, {}]", b"[1, 1.0, []]", b'[1, 1.0, {"cost": "x"}]', b'[1, 1.0, {"cost": 1}]',
-     b"[" * 100_000, b"\xff\xfe", b"[1, 1" + b"0" * 5000 + b", {}]", b'[3, 1.0, {"cost": 1.0}]'],
+     b"[" * 100_000, b"\xff\xfe", b"[4, 1" + b"0" * 400 + b", {}]",
+     b"[1, 1" + b"0" * 5000 + b", {}]", b'[3, 1.0, {"cost": 1.0}]'],
 )  # fmt: skip
 def test_reading_ends_before_a_line_that_is_not_a_row(tmp_path, line):
     path = tmp_path / "live-0000000003.jsonl"
