@@ -11,12 +11,15 @@ all the work. The engine belongs to the process: all threads use the same one.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import os
 import warnings
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, TypeVar
+
+import attrs
 
 from pydnn.checks import MissingExtra, expect_known, first_line, import_extra
 
@@ -35,6 +38,8 @@ __all__ = [
     "multiplies_by",
     "note",
     "notes_to",
+    "parts_in_turn",
+    "runs_in_turn",
     "settle",
     "using_engine",
     "working",
@@ -61,7 +66,25 @@ class _InUse:
 
 in_use = _InUse()
 in_use.forms = None
-_chosen: str | None = None  # None: what the environment variable says
+
+
+@attrs.frozen(eq=False)
+class _Choice:
+    """What a block chooses.
+
+    Attributes:
+        name: The engine that the user chose; None if the block is that of a job.
+        forms: The package `pydnn.compiled`; None for NumPy.
+    """
+
+    name: str | None
+    forms: ModuleType | None
+
+
+# Blocks of several threads need not end in the order of their beginnings. The latest one counts.
+_choices: list[_Choice] = []
+_settled: ModuleType | None = None  # the forms outside of all blocks
+_failed = False  # whether the compiled engine failed in this process
 
 _Function = TypeVar("_Function", bound=Callable[..., object])
 
@@ -86,13 +109,12 @@ def compilable(function: _Function, *, means: Callable[..., object] | None = Non
         ... def slope(dA, A):
         ...     return dA * (1 - A * A)
     """
-    vars(function)[_COMPILABLE] = means or function
-    return function
+    return _mark(_COMPILABLE, means or function, function)
 
 
 def expression_of(function: Callable[..., object]) -> Callable[..., object] | None:
     """Return the expression to compile for a function; None if it is not `compilable`."""
-    return getattr(function, _COMPILABLE, None)
+    return _marked(function, _COMPILABLE)
 
 
 def multiplies_by(mask: Callable[..., object]) -> Callable[[_Function], _Function]:
@@ -101,31 +123,53 @@ def multiplies_by(mask: Callable[..., object]) -> Callable[[_Function], _Functio
     Args:
         mask: `(shape, dtype, key) -> mask`, for inputs of this shape and dtype.
     """
-
-    def declare(function: _Function) -> _Function:
-        vars(function)[_MASK] = mask
-        return function
-
-    return declare
+    return functools.partial(_mark, _MASK, mask)
 
 
 def mask_of(
     forward: Callable[..., object], backward: Callable[..., object]
 ) -> Callable[..., Any] | None:
     """Return the function that draws the mask of a stage; None if both do not share one."""
-    mask = getattr(forward, _MASK, None)
-    return mask if mask is getattr(backward, _MASK, None) else None
+    mask: Callable[..., Any] | None = _shared(_MASK, forward, backward)
+    return mask
 
 
-_MASK = "_pydnn_mask"
+def runs_in_turn(parts: tuple[Any, ...]) -> Callable[[_Function], _Function]:
+    """Declare that a stage only runs its parts in turn: its forward and its backward."""
+    return functools.partial(_mark, _PARTS, parts)
+
+
+def parts_in_turn(
+    forward: Callable[..., object], backward: Callable[..., object]
+) -> tuple[Any, ...] | None:
+    """Return the parts that both functions of a stage only run in turn; None if they do more."""
+    parts: tuple[Any, ...] | None = _shared(_PARTS, forward, backward)
+    return parts
+
+
+_COMPILABLE, _MASK, _PARTS = "_pydnn_compilable", "_pydnn_mask", "_pydnn_parts"
+
+
+def _mark(mark: str, value: object, function: _Function) -> _Function:
+    # With the function itself, since `functools.wraps` copies marks to functions that may do
+    # something else.
+    vars(function)[mark] = function, value
+    return function
+
+
+def _shared(mark: str, function: Callable[..., object], other: Callable[..., object]) -> Any:
+    value = _marked(function, mark)
+    return value if value is _marked(other, mark) else None
+
+
+def _marked(function: Callable[..., object], mark: str) -> Callable[..., Any] | None:
+    owner, value = getattr(function, mark, (None, None))
+    return value if owner is function else None
 
 
 def is_compilable(function: Callable[..., object]) -> bool:
     """Return whether a function is declared to be `compilable`."""
-    return hasattr(function, _COMPILABLE)
-
-
-_COMPILABLE = "_pydnn_compilable"
+    return _marked(function, _COMPILABLE) is not None
 
 
 def engine_in_use() -> str:
@@ -145,8 +189,11 @@ def chosen_engine() -> str:
     Raises:
         BadInput: If the environment variable PYDNN_ENGINE names no engine.
     """
-    chosen = _chosen or os.environ.get(VARIABLE) or "auto"
-    expect_known(f"engine in {VARIABLE}" if _chosen is None else "engine", chosen, ENGINES)
+    for choice in reversed(_choices):
+        if choice.name is not None:
+            return choice.name
+    chosen = os.environ.get(VARIABLE) or "auto"
+    expect_known(f"engine in {VARIABLE}", chosen, ENGINES)
     return chosen
 
 
@@ -165,14 +212,9 @@ def using_engine(name: str) -> Iterator[None]:
         >>> with using_engine("numpy"):
         ...     pass  # nn.train(recipe, data)
     """
-    global _chosen
     expect_known("engine", name, ENGINES)
-    before, _chosen = _chosen, name
-    try:
-        with _working(name if name != "auto" else "numpy"):
-            yield
-    finally:
-        _chosen = before
+    with _working(name, chosen=name):
+        yield
 
 
 def engine_for(work: float) -> str:
@@ -211,37 +253,57 @@ def settle() -> None:
     Raises:
         MissingExtra: If numba is not installed or cannot be imported.
     """
-    if in_use.forms is None and _chosen is None and chosen_engine() == "compiled":
-        in_use.forms = _load()
+    global _settled
+    if in_use.forms is None and not _choices and not _failed and chosen_engine() == "compiled":
+        _settled = _load()
+        _renew()
 
 
 @contextlib.contextmanager
-def _working(name: str) -> Iterator[None]:
-    before = in_use.forms
-    in_use.forms = _load() if name == "compiled" else None
+def _working(name: str, *, chosen: str | None = None) -> Iterator[None]:
+    choice = _Choice(chosen, _load() if name == "compiled" else None)
+    _choices.append(choice)
+    _renew()
     try:
         yield
     finally:
-        in_use.forms = before
+        _choices.remove(choice)
+        _renew()
+
+
+def _renew() -> None:
+    forms = _choices[-1].forms if _choices else _settled
+    in_use.forms = None if _failed else forms
 
 
 def _load() -> ModuleType:
-    import_extra("numba", extra="compiled", purpose="the compiled engine")
-    return importlib.import_module("pydnn.compiled")
+    numba = import_extra("numba", extra="compiled", purpose="the compiled engine")
+    try:
+        return importlib.import_module("pydnn.compiled")
+    except Exception as error:  # this numba lacks something, or is damaged
+        raise MissingExtra(
+            f"the compiled engine cannot use numba {getattr(numba, '__version__', '?')} "
+            f"({type(error).__name__}: {first_line(error)}): install another version, or choose "
+            "the engine numpy."
+        ) from error
 
 
 def _can_load() -> bool:
     try:
         _load()
-    except MissingExtra:
+    except MissingExtra as error:
+        if not isinstance(error.__cause__, ModuleNotFoundError):
+            _note_once(f"NumPy does the work, to the same bits, because {error}")
         return False
     return True
 
 
 def give_up(error: BaseException) -> None:
-    """Let NumPy do the work from now on, after the compiled engine failed, and say so once."""
-    if in_use.forms is not None:
-        in_use.forms = None
+    """Let NumPy do all work of this process, after the compiled engine failed, and say so once."""
+    global _failed
+    if not _failed:
+        _failed = True
+        _renew()
         note(
             f"the compiled engine failed ({type(error).__name__}: {first_line(error)}), so NumPy "
             "does the work, to the same bits"
@@ -254,6 +316,9 @@ def note(text: str) -> None:
         warnings.warn(text, RuntimeWarning, stacklevel=3)
     else:
         _show(text)
+
+
+_note_once = functools.cache(note)
 
 
 _show: Callable[[str], None] | None = None

@@ -1,6 +1,7 @@
 """The choice of an engine. What the compiled engine computes is tested in tests/compiled."""
 
 import argparse
+import functools
 import os
 import sys
 
@@ -82,15 +83,73 @@ def test_the_command_line_refuses_what_is_not_installed(no_numba, tmp_path, caps
     assert "pip install 'numba>=0.61'" in capsys.readouterr().err
 
 
-def test_an_engine_that_fails_leaves_the_work_to_numpy_and_says_so_once(no_variable):
+def test_an_engine_that_fails_leaves_the_work_to_numpy_and_says_so_once(no_variable, monkeypatch):
     pytest.importorskip("numba")
+    monkeypatch.setattr(engines, "_failed", False)
     notes = []
     with using_engine("compiled"), engines.notes_to(notes.append):
         engines.give_up(ValueError("no such instruction\nand more"))
         engines.give_up(ValueError("again"))
         assert engine_in_use() == "numpy"
+        with using_engine("compiled"):  # and that is what it does from now on
+            assert engine_in_use() == "numpy"
     (note,) = notes
     assert "(ValueError: no such instruction), so NumPy does the work" in note
+
+
+def test_blocks_of_several_threads_may_end_in_any_order(no_variable):
+    pytest.importorskip("numba")
+    first, second = using_engine("compiled"), working(LITTLE)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert (engine_in_use(), chosen_engine()) == ("compiled", "auto")  # that of the other thread
+    second.__exit__(None, None, None)
+    assert (engine_in_use(), chosen_engine()) == ("numpy", "auto")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("raise RuntimeError('no LLVM here')", "cannot be imported (RuntimeError: no LLVM here)"),
+        ("__version__ = '0.1'", "cannot use numba 0.1 ("),
+    ],
+    ids=["broken", "another version"],
+)
+def test_a_numba_that_cannot_be_used_is_named_in_one_line(
+    text, reason, no_variable, tmp_path, monkeypatch
+):
+    (tmp_path / "numba.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [*sys.modules]:
+        if name.partition(".")[0] == "numba" or name.startswith("pydnn.compiled"):
+            monkeypatch.delitem(sys.modules, name)
+    notes = []
+    with engines.notes_to(notes.append):
+        assert (engine_for(MUCH), engine_for(MUCH), engine_for(LITTLE)) == ("numpy",) * 3
+    (note,) = notes
+    assert reason in note
+    assert "NumPy does the work, to the same bits" in note
+    with pytest.raises(MissingExtra, match="the compiled engine "), using_engine("compiled"):
+        pass
+
+
+def test_functions_that_wrap_a_marked_one_are_not_marked():
+    mask = engines.multiplies_by(max)
+
+    @mask
+    @engines.compilable
+    def square(a):
+        return a * a
+
+    @functools.wraps(square)
+    def other(a):
+        return square(a) + 1
+
+    assert engines.expression_of(square) is square
+    assert engines.mask_of(square, square) is max
+    assert not engines.is_compilable(other)
+    assert engines.mask_of(other, other) is None
 
 
 def test_an_environment_names_the_engine_but_does_not_differ_by_it():

@@ -50,6 +50,7 @@ class Kept(caching.Cache):  # type: ignore[misc]
     _impl_class = _Results
 
     def __init__(self, py_func: Any) -> None:  # noqa: D107
+        self._cache_file: Any
         super().__init__(py_func)
         if self._cache_path != str(kernel_folder()):  # a setting of numba names another class
             raise OSError("NUMBA_CACHE_LOCATOR_CLASSES names another folder: unset it")

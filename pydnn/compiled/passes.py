@@ -35,9 +35,8 @@ def carried_out(
     by_number = factors is not None
     if factors is not None:
         vectors = (factors, *vectors)
-    truths = tuple(vector.dtype == np.bool_ for vector in vectors)
-    dtype, count = vectors[0].dtype, len(pending.numbers)
-    loop = _loop(pending.kernel, dtype, count, truths, results, move, by_number)
+    dtypes, count = tuple([vector.dtype for vector in vectors]), len(pending.numbers)
+    loop = _loop(pending.kernel, dtypes, count, results, move, by_number)
     if loop is None:
         return None
     numbers = pending.numbers if by_number else (pending.factor, *pending.numbers)
@@ -54,23 +53,27 @@ def loop_of_update(pending: PendingUpdate, dtype: AnyDType) -> Loop | None:
     """
     if not is_compilable(pending.kernel):
         return None
-    truths = (False, False, *[True] * len(pending.read), *[False] * len(pending.before))
+    truths = [np.dtype(np.bool_)] * len(pending.read)
+    dtypes = (dtype, dtype, *truths, *[dtype] * len(pending.before))
     results = 2 + len(pending.before)
-    return _loop(pending.kernel, dtype, len(pending.numbers), truths, results, True, False)
+    return _loop(pending.kernel, dtypes, len(pending.numbers), results, True, False)
 
 
 @functools.lru_cache(maxsize=256)
 def _loop(
     kernel: Callable[..., None],
-    dtype: AnyDType,
+    dtypes: tuple[AnyDType, ...],
     count: int,
-    truths: tuple[bool, ...],
     results: int,
     move: bool,
     by_number: bool,
 ) -> Loop | None:
+    dtype = dtypes[0]
+    truths = tuple(each == np.bool_ for each in dtypes)
+    if any(each != dtype for each, is_truth in zip(dtypes, truths, strict=True) if not is_truth):
+        return None  # NumPy rounds each result to the dtype of its own array
     numbers = [f"n{i}" for i in range(count)]
-    operands = ["g", "p", *(f"x{i}" for i in range(len(truths) - 2 - by_number))]
+    operands = ["g", "p", *(f"x{i}" for i in range(len(dtypes) - 2 - by_number))]
     (operands if by_number else numbers).insert(0, "factor")
     made = ["u", *(f"y{i}" for i in range(results - 1 - move)), *["moved"] * move]
 

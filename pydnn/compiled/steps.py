@@ -32,7 +32,7 @@ from pydnn.compiled.portable.nearest import nearest_product
 from pydnn.compiled.portable.products import product_by_tree
 from pydnn.compiled.portable.sums import sum_of_all, sum_of_squares, sum_rows
 from pydnn.compiled.tracing import Program, Symbol, Untraceable
-from pydnn.engines import expression_of, give_up, mask_of
+from pydnn.engines import expression_of, give_up, mask_of, parts_in_turn
 from pydnn.losses import Loss, MeanOf
 from pydnn.numerics import portable
 from pydnn.numerics.portable.products import FEW
@@ -247,7 +247,8 @@ def text_of_step(
             text.loop("x.size", {"dA": "x", "D": "z"}, lambda dA, D: [dA * D], ["y"])
             continue
         if number not in places:
-            backward = _expression(stages[number].backward)
+            stage = stages[number]
+            backward = _expression(stage.backward_into or stage.backward)
             text.add(
                 f"{dA} = empty_like({dZ})",
                 f"x, y, z, w = {dZ}.reshape(-1), A{number}.reshape(-1), A{number + 1}.reshape(-1), "
@@ -367,7 +368,8 @@ def _add_update(text: _Text, pending: PendingUpdate, truths: Sequence[bool]) -> 
 
 def _in_order(network: Stage, *path: int) -> Iterator[tuple[tuple[int, ...], Stage]]:
     """Yield the places and stages of a network in sequence, those of inner sequences, too."""
-    if not network.in_sequence:
+    backward = network.backward_into or network.backward
+    if parts_in_turn(bare(network.forward), bare(backward)) is not network.parts:
         yield path, network
         return
     for number, part in enumerate(network.parts):
@@ -381,6 +383,8 @@ def _is_dense(stage: Stage) -> bool:
 
 
 def _mask_of(stage: Stage) -> Callable[..., Any] | None:
+    if stage.backward_into is not None:
+        return None
     return mask_of(bare(stage.forward), bare(stage.backward))
 
 
@@ -469,6 +473,8 @@ class _Whole:
     ) -> _Plan:
         """Write the text of the step; raise `Untraceable` if there is none."""
         dtype = parameters.vector.dtype
+        if any(vector.dtype not in (dtype, np.bool_) for vector in vectors):
+            raise Untraceable("an optimizer with vectors of another dtype")
         if parameters.vector.size > _NUMBERS:
             raise Untraceable(f"{parameters.vector.size} parameters, more than {_NUMBERS}")
         truths = [vector.dtype == np.bool_ for vector in vectors]

@@ -265,9 +265,11 @@ def same_as_numpy(function: Callable[..., Any], dtype: AnyDType) -> bool:
     names = ["x", "y", "z"][: getattr(function, "nin", 3)]
     known: dict[str, Any] = {dtype.name: dtype.type, "abs": np.abs, "sqrt": np.sqrt}
     of_numbers = eval(f"lambda {', '.join(names)}: {expression(dtype.name, *names)}", known)
-    subnormal, tiny = np.finfo(dtype).smallest_subnormal, np.finfo(dtype).tiny
+    limits: Any = np.finfo(dtype.name)
     few = [0.0, -0.0, np.nan, np.inf, -np.inf, 1.0, -1.0]
-    specials = np.array(few if len(names) > 2 else [*few, 1.1, subnormal, -tiny], dtype)
+    specials = np.array(
+        few if len(names) > 2 else [*few, 1.1, limits.smallest_subnormal, -limits.tiny], dtype
+    )
     table = np.array(list(itertools.product(specials, repeat=len(names))))
     grid = table.T.copy()
     with np.errstate(all="ignore"):

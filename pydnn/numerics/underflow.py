@@ -18,7 +18,7 @@ from pydnn.records import Fields, as_array
 __all__ = ["bare", "belongs", "ignoring_in", "ignoring_underflow", "to_ignoring"]
 
 _BESIDE = "_pydnn_beside"  # attribute of a faster form: the function that it belongs to
-_BARE = "_pydnn_bare"  # attribute of a function made here: the function inside
+_BARE = "_pydnn_bare"  # attribute of a function made here: that function, and the one inside
 _Function = TypeVar("_Function", bound=Callable[..., object])
 _Given = ParamSpec("_Given")
 _Result = TypeVar("_Result")
@@ -45,7 +45,7 @@ def ignoring_underflow(function: Callable[_Given, _Result]) -> Callable[_Given, 
         with np.errstate(under="ignore"):
             return function(*args, **keywords)
 
-    vars(ignoring)[_BARE] = function
+    vars(ignoring)[_BARE] = ignoring, function
     return ignoring
 
 
@@ -70,7 +70,7 @@ def to_ignoring(function: Callable[_Given, _Result]) -> Callable[_Given, _Result
         with np.errstate(under="ignore"):
             return function(*args, **keywords)
 
-    vars(called)[_BARE] = function
+    vars(called)[_BARE] = called, function
     return called
 
 
@@ -90,7 +90,9 @@ def ignoring_in(*names: str) -> Callable[[type, Fields], Fields]:
 
 def bare(function: _Function) -> _Function:
     """Return the function inside one made by `ignoring_underflow`; any other one unchanged."""
-    return getattr(function, _BARE, function)
+    # `functools.wraps` copies the mark to functions that may do something else.
+    owner, inside = getattr(function, _BARE, (None, function))
+    return inside if owner is function else function
 
 
 def belongs(faster: Callable[..., object], function: Callable[..., object]) -> bool:

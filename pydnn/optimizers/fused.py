@@ -95,8 +95,9 @@ def carried_out(
         read = [read(params.layout) for read in pending.read]
         vectors = (grads, params.vector, *read, *before)
     results = 1 + len(before) + move
-    if in_use.forms is not None and is_compilable(kernel):
-        made = in_use.forms.passes.carried_out(pending, vectors, results, move, factors)
+    forms = in_use.forms  # another thread may change it
+    if forms is not None and is_compilable(kernel):
+        made = forms.passes.carried_out(pending, vectors, results, move, factors)
         if made is not None:
             return made  # type: ignore[no-any-return]
     numbers = [scalar(number, dtype) for number in pending.numbers] if pending.numbers else ()

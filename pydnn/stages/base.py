@@ -314,15 +314,16 @@ def elementwise(
         function: Callable[..., FloatArray], *operands: FloatArray, numerics: Numerics
     ) -> FloatArray:
         made: FloatArray | None = None
-        if in_use.forms is not None:
-            made = in_use.forms.layers.activated(function, operands, numerics)
+        forms = in_use.forms  # another thread may change it
+        if forms is not None:
+            made = forms.layers.activated(function, operands, numerics)
         return _own(function(*operands, numerics), operands[0]) if made is None else made
 
     means = expression_of(forward), expression_of(backward)
     if means[0] is not None and means[1] is not None:
         # A compiled step needs the expressions, and asks the functions of the stage for them.
         compilable(stage_forward, means=means[0])
-        compilable(stage_backward, means=means[1])
+        compilable(stage_backward_into, means=means[1])
 
     def onnx(params: tuple[()], Z: Value, statistics: Tree) -> Value:
         # A `Value` instead of an array records the operators that `forward` applies to it.

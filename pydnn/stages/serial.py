@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydnn.checks import BadInput
 from pydnn.descriptions.builders import described
+from pydnn.engines import runs_in_turn
 from pydnn.keys import Key
 from pydnn.numerics.underflow import bare
 from pydnn.parameters import NO_PARAMS, Tree, Views
@@ -71,6 +72,7 @@ def serial(*stages: Stage) -> Stage[Trees, Caches]:
     last_with_steps = next((i for i, s in enumerate(stages) if s.lengths == "ended"), len(stages))
     refuses = any(stage.lengths == "refused" for stage in stages[:last_with_steps])
 
+    @runs_in_turn(stages)
     def forward(params: Trees, A: FloatArray, context: Context) -> tuple[FloatArray, Caches]:
         if context.lengths is not None:
             expect_takes_lengths(network)
@@ -91,6 +93,7 @@ def serial(*stages: Stage) -> Stage[Trees, Caches]:
             dA, grads[i] = backwards[i](params[i], caches[i], dA)
         return dA, tuple(grads)
 
+    @runs_in_turn(stages)
     def backward_into(
         params: Trees, caches: Caches, dA: FloatArray, out: Views, needs_dA_prev: bool
     ) -> FloatArray | None:

@@ -515,8 +515,9 @@ class TrainStep(Unchanging):
     @ignoring_underflow
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
         """Take one step; neither argument changes."""
-        if in_use.forms is not None:
-            whole = in_use.forms.steps.whole_step(self, state, batch)
+        forms = in_use.forms  # another thread may change it
+        if forms is not None:
+            whole = forms.steps.whole_step(self, state, batch)
             if whole is not None:
                 return whole.after, whole.info
         start: Step = _new(Step)

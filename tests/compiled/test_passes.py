@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pydnn as nn
+from pydnn import engines
 from pydnn.compiled import passes
 from pydnn.engines import compilable, using_engine
 from pydnn.numerics import fast, threads
@@ -136,7 +137,7 @@ def test_every_elementwise_optimizer_gives_the_bits_of_numpy(name, dtype, loops_
 
 def adam_loop():
     pending = PENDING[0]
-    return passes._loop(pending.kernel, np.dtype(np.float32), 3, (False,) * 4, 4, True, False)
+    return passes._loop(pending.kernel, (np.dtype(np.float32),) * 4, 3, 4, True, False)
 
 
 PENDING = [
@@ -219,6 +220,7 @@ def test_threads_share_large_vectors_and_change_no_bit(monkeypatch, loops_made):
 
 
 def test_a_loop_that_cannot_be_compiled_leaves_the_work_to_numpy(monkeypatch):
+    monkeypatch.setattr(engines, "_failed", False)
     params = pack(nn.dense(1).init(nn.Key(0), (1,))[0])
     optimizer = nn.nadam()
     expected = three_updates(optimizer, params, np.ones(2))

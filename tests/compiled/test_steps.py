@@ -1,3 +1,4 @@
+import functools
 import itertools
 
 import attrs
@@ -10,6 +11,7 @@ import pydnn as nn
 from pydnn import engines
 from pydnn.compiled import steps
 from pydnn.compiled.steps import generated_text
+from pydnn.optimizers.fused import PendingUpdate
 from pydnn.training.finite import NotFinite
 
 LOGITS, NUMBERS = nn.sigmoid_cross_entropy, nn.mean_squared
@@ -105,6 +107,17 @@ def test_the_text_is_the_same_for_the_same_description_and_numbers_are_no_part_o
     assert text.count("if product(") == 5  # W X twice, dZ X^T twice, W^T dZ for the second layer
 
 
+def doubled(stage):
+    """The stage with twice its outputs, by a function that has the attributes of its `forward`."""
+
+    @functools.wraps(stage.forward)
+    def forward(params, A, context):
+        A, cache = stage.forward(params, A, context)
+        return 2 * A, cache
+
+    return attrs.evolve(stage, forward=forward)
+
+
 class Other:
     """Steps that have no compiled form, and what the message says of each."""
 
@@ -129,10 +142,41 @@ class Other:
         step, state = step_and_state([nn.relu()], LOGITS(), nn.adam())
         return step.insert_after("backward", lambda step: step), state
 
-    def evolved():
+    def evolved_backward():
         stage = nn.dropout(keep_prob=0.5)
         stage = attrs.evolve(stage, backward=lambda params, cache, dA: (dA, ()))
         return step_and_state([stage], LOGITS(), nn.adam())
+
+    def wrapped_stage():
+        return step_and_state([doubled(nn.relu())], LOGITS(), nn.adam())
+
+    def wrapped_dropout():
+        return step_and_state([doubled(nn.dropout(keep_prob=0.5))], LOGITS(), nn.adam())
+
+    def wrapped_network():
+        return step_and_state([doubled(nn.serial(nn.relu(), nn.dense(2)))], LOGITS(), nn.adam())
+
+    def other_backward_into():
+        stage = nn.relu()
+
+        @functools.wraps(stage.backward_into)
+        def halved(*arguments):
+            return stage.backward_into(*arguments) / 2
+
+        stage_ = attrs.evolve(stage, backward_into=halved)
+        return step_and_state([stage_], LOGITS(), nn.adam())
+
+    def vectors_of_another_dtype():
+        @engines.compilable
+        def kernel(factor, g, p, v, u, w):
+            np.add(g, v, w)
+            np.multiply(g, factor, u)
+
+        own = nn.optimizers.number_by_number(
+            lambda params: np.zeros(params.vector.size, np.float32),
+            lambda state, *_: PendingUpdate(kernel, (state,), lambda w: w, -0.1),
+        )
+        return step_and_state([nn.relu()], LOGITS(), own)
 
     def activation():
         own = nn.elementwise("own", lambda Z, _: Z * Z, lambda dA, Z, A, _: dA * 2 * Z)

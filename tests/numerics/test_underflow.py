@@ -1,5 +1,7 @@
 """Underflow is never an error, whatever the error state of NumPy is."""
 
+import functools
+
 import attrs
 import numpy as np
 import pytest
@@ -251,3 +253,16 @@ def test_a_function_is_wrapped_once_and_can_be_unwrapped():
     assert bare(once) is half
     assert bare(half) is half
     assert once.__name__ == "half"
+
+
+def test_a_function_that_wraps_one_of_a_record_is_not_taken_for_it():
+    stage = pydnn.relu()
+
+    @functools.wraps(stage.forward)
+    def forward(params, Z, context):
+        A, cache = stage.forward(params, Z, context)
+        return 2 * A, cache
+
+    changed = attrs.evolve(stage, forward=forward)
+    A, _ = pydnn.serial(changed).forward(((),), np.ones((1, 1)), pydnn.Context())
+    assert A.item() == 2
