@@ -154,7 +154,10 @@ def norm(vector: FloatArray) -> float:
     # Magnitudes inside the range may get here, too: scaling gives the same bits for them.
     exponent = math.frexp(largest)[1]
     scaled = np.ldexp(vector.astype(np.float64), -exponent)
-    return math.ldexp(math.sqrt(_total(scaled, squared=True)), exponent)
+    try:
+        return math.ldexp(math.sqrt(_total(scaled, squared=True)), exponent)
+    except OverflowError:  # longer than the largest float64
+        return math.inf
 
 
 def _total(numbers: FloatArray, *, squared: bool = False) -> float:

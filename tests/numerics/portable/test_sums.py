@@ -86,3 +86,8 @@ def test_lengths_of_empty_zero_and_not_finite_vectors():
     assert portable.norm(np.array([1.0, -np.inf])) == np.inf
     assert math.isnan(portable.norm(np.array([np.nan, 1.0])))
     assert math.isnan(portable.norm(np.array([np.nan, np.inf])))
+
+
+def test_the_length_of_a_vector_may_exceed_the_largest_number():
+    assert portable.norm(np.full(48, 2.6e307)) == np.inf
+    assert portable.norm(np.full(4, 2.0**1022)) == 2.0**1023
