@@ -50,7 +50,7 @@ def letters_recipe(
     range from -5 to 5.
 
     Args:
-        data: The path of a text with one name in each line.
+        data: The path of a text with one name in each line, whose letters are made lower-case.
         letters: The number of different symbols in the text, with the end of a line.
         units: The number of units of the recurrent layer.
         learning_rate: The learning rate of gradient descent.
@@ -64,6 +64,7 @@ def letters_recipe(
     """
     return Recipe(
         data=data,
+        text="lines(lower=True)",
         network=letters_network(letters, units=units),
         loss=softmax_cross_entropy(steps="sum"),
         optimizer=chain(clip_by_value(5.0), gradient_descent(learning_rate=learning_rate)),
