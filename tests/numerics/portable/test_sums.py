@@ -84,6 +84,7 @@ def test_lengths_are_right_over_the_whole_range(v):
 def test_lengths_of_empty_zero_and_not_finite_vectors():
     assert portable.norm(np.zeros(3)) == portable.norm(np.empty(0)) == 0
     assert portable.norm(np.array([1.0, -np.inf])) == np.inf
+    assert portable.norm(np.full(10, 5.7e307)) == np.inf  # 5.7e307 * sqrt(10) is beyond the range
     assert math.isnan(portable.norm(np.array([np.nan, 1.0])))
     assert math.isnan(portable.norm(np.array([np.nan, np.inf])))
 
