@@ -39,6 +39,7 @@ _SHOWN = 12  # mistakes
 _LONGEST_NAME = 40  # characters of a class
 _LONGEST_CELL = 120  # characters of a table's value
 _CURVE = 200  # points of a curve
+_BLANK = {"\n": "(end of line)", " ": "(space)"}  # symbols that nobody would see
 
 
 @keep_readonly
@@ -106,6 +107,9 @@ def judged(model: Model, data: DataSet | Examples) -> Judged:
         example_of = labels_of_steps(each, P.shape, batch.lengths)[0]
     P, Y = columns_with_labels(P, Y, batch.lengths)
     names = names_of(model, task, len(P))
+    symbols = model.vocabulary.symbols if model.vocabulary else ()
+    if example_of is not None and not model.classes and len(symbols) == len(names or ()):
+        names = tuple(_BLANK.get(symbol, symbol) for symbol in symbols)
     names = names and tuple(short(name, _LONGEST_NAME) for name in names)
     return Judged(part, task, batch, P, Y, names, examples.count, example_of)
 

@@ -169,6 +169,15 @@ def _results(run: Run, known: Known) -> Iterator[Markup]:
         ),
     ]
     yield table(["", *parts], rows, caption="The model that was kept, on each part of the data")
+    targets = known.model.columns and known.model.columns.targets
+    if targets and targets.mean.size:
+        yield element(
+            "p",
+            "Costs and errors, here and in the curves, are those of the targets as they are scaled "
+            f"for training: {short(targets.words, 199)}. Predictions below are in the units of the "
+            "data.",
+            class_="note",
+        )
 
 
 # Curves

@@ -133,6 +133,8 @@ def test_numbers_are_judged_by_residuals_and_named_rows(tmp_path, recorded):
     text = report_of_run(run)
     assert "Predicted and true" in text
     assert ">city</th>" in text
+    mean, deviation = 3 * size.mean(), 3 * size.std()
+    assert f"as they are scaled for training: (y - {mean:.6g}) / {deviation:.6g}." in text
     assert "<i>" not in text
 
 
@@ -161,6 +163,8 @@ def test_texts_are_shown_from_the_least_probable_one_on(tmp_path, recorded):
     run = recorded(tmp_path / "names", recipe, data)
     text = report_of_run(run)
     assert "Calibration" in text
+    assert "(end of line)" in text
+    assert "<title>b</title>" in text  # the curve of a symbol, not of its number
     rows = re.findall(r"<tr><td>(\d)</td><td>(\w+)</td><td class=.number.>([\d.]+)</td></tr>", text)
     assert sorted(name for _, name, _ in rows) == ["ada", "bob", "eve", "ida"]
     P = run.job.loss.predict(run.job.output(run.state(3), data.train.X, lengths=data.train.lengths))
