@@ -26,7 +26,24 @@ _MOST_OF = {
     **dict.fromkeys(("code", "pre"), 1 << 20),
 }
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
-_VOID = frozenset({"meta", "br", "img", "col", "hr"})  # which have no end tag in HTML
+# The elements that have no end tag in HTML.
+_VOID = frozenset(
+    [
+        "area",
+        "base",
+        "br",
+        "col",
+        "embed",
+        "hr",
+        "img",
+        "input",
+        "link",
+        "meta",
+        "source",
+        "track",
+        "wbr",
+    ]
+)
 
 
 class Markup(str):

@@ -80,3 +80,8 @@ def test_lines_stay_lines():
 def test_names_that_are_not_names_are_refused(tag):
     with pytest.raises(BadInput, match="name of an element"):
         element(tag)
+
+
+@pytest.mark.parametrize("tag", ["br", "col", "hr", "img", "input", "link", "meta"])
+def test_void_elements_have_no_end_tag(tag):
+    assert element(tag, id="a") == f'<{tag} id="a">'
