@@ -22,7 +22,7 @@ from pydnn.board.memory import Memory
 from pydnn.checks import BadInput, first_line
 from pydnn.recipes.recipe import Recipe
 from pydnn.recipes.toml import read_toml, toml_of
-from pydnn.records import FloatArray
+from pydnn.records import FloatArray, keep_readonly
 from pydnn.runs.folder import SEGMENTS, expect_run_folder
 from pydnn.runs.history import Rows
 from pydnn.runs.live import LiveRow, live_files, read_live
@@ -125,6 +125,7 @@ class Listing:
         return [head for head in self.heads if head.training(self.now)]
 
 
+@keep_readonly
 @attrs.frozen(eq=False)
 class Curves:
     """The numbers of a run over its steps.

@@ -175,7 +175,7 @@ def _blas(built_with: Mapping[str, object]) -> dict[str, str]:
         "name": built_with.get("name"),
         "version": built_with.get("version"),
         "kernel": loaded.get("architecture"),
-        "threads": loaded.get("num_threads", blas_threads()),
+        "threads": blas_threads() or loaded.get("num_threads"),
     }
     return {name: plain(str(value)) for name, value in facts.items() if value is not None}
 

@@ -12,7 +12,7 @@ import numpy as np
 from pydnn.checks import AnyPath, BadInput, path_of
 from pydnn.recipes.recipe import Recipe
 from pydnn.recipes.toml import read_recipe
-from pydnn.records import FloatArray, freeze
+from pydnn.records import FloatArray, freeze, keep_readonly
 from pydnn.runs.folder import read_folder
 from pydnn.runs.run import Run
 from pydnn.storage.files import read_small_text
@@ -26,6 +26,7 @@ _NAME = re.compile(r"seed-[0-9]+(-fold-[0-9]+-of-[0-9]+)?-[0-9a-f]{12}")
 _MOST_COSTS = 400  # of a training that stay in memory
 
 
+@keep_readonly
 @attrs.frozen(eq=False)
 class SweptRun:
     """What came of one training of a sweep.
