@@ -16,10 +16,10 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from pydnn.processors import limit_openblas
+from pydnn.processors import set_up_openblas
 
 if "numpy" not in sys.modules:  # OpenBLAS reads its variables when NumPy is loaded
-    limit_openblas()
+    set_up_openblas()
 
 if TYPE_CHECKING:
     from pydnn import (  # noqa: F401 - for type checkers alone

@@ -11,11 +11,12 @@ import os
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
-__all__ = ["THREADS_OF_OPENBLAS", "groups_of", "limit_openblas", "usable_cores"]
+__all__ = ["THREADS_OF_OPENBLAS", "groups_of", "set_up_openblas", "usable_cores"]
 
 # The environment variables that set the number of OpenBLAS's threads when a program starts.
 THREADS_OF_OPENBLAS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
 
+_PATIENCE = "12"  # of a thread of OpenBLAS: 2**12 cycles, a microsecond or two
 _GROUPS = Path("/sys/fs/cgroup")
 
 
@@ -80,16 +81,22 @@ def _quotas(root: Path = _GROUPS, groups: str | None = None) -> Iterator[float]:
                 yield int(quota) / int(period)
 
 
-def limit_openblas(variables: MutableMapping[str, str] = os.environ) -> None:
-    """Give OpenBLAS as many threads as cores, if a container has fewer than the machine.
+def set_up_openblas(variables: MutableMapping[str, str] = os.environ) -> None:
+    """Give OpenBLAS as many threads as there are cores, and let them sleep soon after a product.
 
-    OpenBLAS counts the cores of the affinity, but does not know of other limits: in a container
-    with 2 cores on a machine with 64 it would start 64 threads, which wait for each other.
+    OpenBLAS counts the cores of the affinity, but does not know of the limits of a container: with
+    2 cores on a machine with 64 it would start 64 threads, which wait for each other.
+
+    After a product, a thread looks for the next one for some 25 ms before it sleeps. While other
+    processes use the cores, it takes their time from the threads that work. A step of a network
+    784-512-256-10 took 61 ms beside two busy processes, and takes 24 ms if threads look for a
+    microsecond. Alone it takes 7 ms either way. Neither changes a bit.
 
     Args:
-        variables: The environment variables, which OpenBLAS reads when it is loaded. A number that
-            the user has set stays.
+        variables: The environment variables, which OpenBLAS reads when it is loaded. What the user
+            has set stays.
     """
+    variables.setdefault("OPENBLAS_THREAD_TIMEOUT", _PATIENCE)
     if any(variables.get(name) for name in THREADS_OF_OPENBLAS):
         return
     cores = usable_cores()
