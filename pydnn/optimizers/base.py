@@ -96,19 +96,6 @@ class GradientTransformation(DescribedPart, Generic[State]):
         return self.learning_rate if isinstance(self.learning_rate, Schedule) else None
 
 
-def stateless(
-    function: Callable[[FloatArray, Packed, Context], FloatArray], **options: Any
-) -> GradientTransformation[tuple[()]]:
-    """Make a transformation without state of `function(grads, params, context) -> updates`."""
-
-    def update(
-        grads: FloatArray, state: tuple[()], params: Packed, context: Context = EVALUATION
-    ) -> tuple[FloatArray, tuple[()]]:
-        return freeze(function(grads, params, context)), state
-
-    return GradientTransformation(lambda params: (), update, **options)
-
-
 def number_by_number(
     init: Callable[[Packed], State], begin: Begin[State], **options: Any
 ) -> GradientTransformation[State]:

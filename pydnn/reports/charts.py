@@ -16,9 +16,10 @@ import attrs
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pydnn.records import FloatArray, freeze, keep_readonly
+from pydnn.records import AnyArray, FloatArray, freeze, keep_readonly
 from pydnn.reports.markup import Markup, element, joined
 from pydnn.reports.words import short
+from pydnn.training.finite import ignoring_overflow
 
 __all__ = [
     "STYLES",
@@ -28,6 +29,7 @@ __all__ = [
     "group_chart",
     "histogram",
     "line_chart",
+    "mean_series",
     "number",
     "scrolling",
     "small_chart",
@@ -227,6 +229,24 @@ def _axis(
 def _falls_far(values: FloatArray) -> bool:
     finite = values[np.isfinite(values)]
     return bool(finite.size and (finite > 0).all() and np.median(finite) < finite.max() / 100)
+
+
+def mean_series(name: str, curves: Sequence[tuple[AnyArray, FloatArray]]) -> Series:
+    """The mean of curves at the steps that all of them have, with a band over all of them.
+
+    Args:
+        name: The name of the series.
+        curves: The steps and the values of each curve, one or more.
+    """
+    if len(curves) == 1:
+        [(at, values)] = curves
+        return Series(name, at, values)
+    steps = curves[0][0]
+    for others, _ in curves[1:]:
+        steps = np.intersect1d(steps, others)
+    rows = np.stack([values[np.searchsorted(at, steps)] for at, values in curves])
+    with ignoring_overflow():  # before a training diverged
+        return Series(name, steps, rows.mean(axis=0), rows.min(axis=0), rows.max(axis=0))
 
 
 def line_chart(

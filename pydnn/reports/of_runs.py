@@ -11,8 +11,7 @@ import numpy as np
 from pydnn.checks import BadInput
 from pydnn.recipes.recipe import Recipe
 from pydnn.recipes.toml import write_recipe
-from pydnn.records import AnyArray, FloatArray
-from pydnn.reports.charts import Series, aligned, line_chart, table
+from pydnn.reports.charts import aligned, line_chart, mean_series, table
 from pydnn.reports.ending import short_ending
 from pydnn.reports.markup import Markup, element
 from pydnn.reports.of_run import Known
@@ -20,7 +19,6 @@ from pydnn.reports.page import Section, page
 from pydnn.reports.record import share_verified
 from pydnn.reports.words import capital, short, value_in_words, words_for
 from pydnn.runs.run import Run
-from pydnn.training.finite import ignoring_overflow
 
 __all__ = ["report_of_runs"]
 
@@ -147,7 +145,7 @@ def _curves(runs: Sequence[Run], groups: dict[str, list[int]]) -> Iterator[Marku
     yield line_chart(
         "Cost of each batch",
         [
-            _mean(
+            mean_series(
                 name, [(np.arange(r.rows.start, r.rows.stop), r.costs) for r in _of(runs, places)]
             )
             for name, places in groups.items()
@@ -167,26 +165,13 @@ def _curves(runs: Sequence[Run], groups: dict[str, list[int]]) -> Iterator[Marku
                 if ("measured", name) in run.rows.columns
             ]
             if columns:
-                series.append(_mean(group, [(c.steps, c.values) for c in columns]))
+                series.append(mean_series(group, [(c.steps, c.values) for c in columns]))
         words = words_for(name)
         yield line_chart(capital(words), series, y_label=words, log=None)
 
 
 def _of(runs: Sequence[Run], places: Sequence[int]) -> list[Run]:
     return [runs[place] for place in places]
-
-
-def _mean(name: str, curves: Sequence[tuple[AnyArray, FloatArray]]) -> Series:
-    """The mean of curves at the steps that all of them have, with a band over all of them."""
-    if len(curves) == 1:
-        [(at, values)] = curves
-        return Series(name, at, values)
-    steps = curves[0][0]
-    for others, _ in curves[1:]:
-        steps = np.intersect1d(steps, others)
-    rows = np.stack([values[np.searchsorted(at, steps)] for at, values in curves])
-    with ignoring_overflow():  # before a training diverged
-        return Series(name, steps, rows.mean(axis=0), rows.min(axis=0), rows.max(axis=0))
 
 
 def _repeated(runs: Sequence[Run], names: Sequence[str]) -> Iterator[Markup]:

@@ -14,14 +14,21 @@ from pydnn.descriptions.parts import is_description
 from pydnn.metrics import higher_is_better
 from pydnn.recipes.recipe import Recipe, with_seed
 from pydnn.recipes.toml import write_recipe
-from pydnn.records import FloatArray
-from pydnn.reports.charts import STYLES, Series, aligned, group_chart, line_chart, number, table
+from pydnn.reports.charts import (
+    STYLES,
+    Series,
+    aligned,
+    group_chart,
+    line_chart,
+    mean_series,
+    number,
+    table,
+)
 from pydnn.reports.markup import Markup, element
 from pydnn.reports.page import Section, page
 from pydnn.reports.words import short, value_in_words, words_for
 from pydnn.sweeps.recorded import SweptRun, read_sweep, swept_runs
 from pydnn.sweeps.results import Spread, SweepResult, spread_of
-from pydnn.training.finite import ignoring_overflow
 
 __all__ = ["report_of_sweep"]
 
@@ -507,7 +514,7 @@ def _curves(known: _Sweep) -> Iterator[Markup]:
             name = _of_setting(known, setting) or "the recipe as it is"
             name = _new_name(names, short(name))
             names[name] = None
-            series.append(_mean(name, runs))
+            series.append(mean_series(name, [(run.at, run.costs) for run in runs]))
     if not series:
         return
     settings = len(known.settings)
@@ -517,18 +524,6 @@ def _curves(known: _Sweep) -> Iterator[Markup]:
     if any(one.low is not None for one in series):
         band = "The band goes from the lowest to the highest of the seeds and folds of a setting."
         yield element("p", band, class_="note")
-
-
-def _mean(name: str, runs: Sequence[SweptRun]) -> Series:
-    """The mean of curves at the steps that all of them have, with a band over all of them."""
-    steps: FloatArray = runs[0].at
-    for run in runs[1:]:
-        steps = np.intersect1d(steps, run.at)
-    rows = np.stack([run.costs[np.searchsorted(run.at, steps)] for run in runs])
-    if len(runs) == 1:
-        return Series(name, steps, rows[0])
-    with ignoring_overflow():  # before a training diverged
-        return Series(name, steps, rows.mean(axis=0), rows.min(axis=0), rows.max(axis=0))
 
 
 def _failed(known: _Sweep) -> Iterator[Markup]:

@@ -11,6 +11,7 @@ from pydnn.reports.charts import (
     bar_chart,
     histogram,
     line_chart,
+    mean_series,
     number,
     table,
     ticks,
@@ -223,3 +224,17 @@ def test_the_vertical_axis_is_named_where_the_title_does_not_begin_with_its_name
     chart = line_chart("Accuracy of each run", [Series("a", [0, 1], [0.0, 1.0])], y_label=label)
     assert chart.count('y="-3"') == shown
     assert f'viewBox="0 {-14 * shown} 480 {250 + 14 * shown}"' in chart
+
+
+def test_a_mean_has_the_steps_of_all_curves_and_a_band_from_the_lowest_to_the_highest():
+    steps = np.arange(3)
+    first, second = (steps, np.array([1.0, 2.0, 3.0])), (steps[1:], np.array([4.0, 9.0]))
+    one = mean_series("a", [first, second])
+    assert one.x.tolist() == [1, 2]
+    assert [one.low.tolist(), one.y.tolist(), one.high.tolist()] == [[2, 3], [3, 6], [4, 9]]
+    assert mean_series("a", [first]).low is None
+
+
+def test_a_mean_of_the_largest_numbers_is_drawn():
+    steps, huge = np.arange(2), np.full(2, 1.7e308)
+    assert mean_series("a", [(steps, huge), (steps, huge)]).high.tolist() == huge.tolist()

@@ -3,7 +3,6 @@ import shutil
 from datetime import UTC, datetime
 
 import attrs
-import numpy as np
 import pytest
 
 import pydnn as nn
@@ -69,15 +68,6 @@ def test_one_run_is_not_several(run):
         report_of_runs([run])
 
 
-def test_a_band_goes_from_the_lowest_to_the_highest_run():
-    from pydnn.reports.of_runs import _mean
-
-    steps = np.arange(3)
-    one = _mean("a", [(steps, np.array([1.0, 2.0, 3.0])), (steps[1:], np.array([4.0, 9.0]))])
-    assert one.x.tolist() == [1, 2]
-    assert [one.low.tolist(), one.y.tolist(), one.high.tolist()] == [[2, 3], [3, 6], [4, 9]]
-
-
 def test_it_is_said_how_runs_ended_and_what_was_replayed(run, others, tmp_path, points):
     text = re.sub("<[^>]*>", " ", report_of_runs([run, *others]))
     assert re.search(r"ended +finished +finished +finished +finished", text)
@@ -109,10 +99,3 @@ def test_without_the_data_several_runs_are_compared_by_their_records(run, others
 
 def test_runs_of_one_recipe_and_seed_share_a_curve_that_says_so(run, others):
     assert "one and 1 more of the same recipe" in report_of_runs([run, others[0]])
-
-
-def test_a_mean_of_the_largest_numbers_is_drawn():
-    from pydnn.reports.of_runs import _mean
-
-    steps, huge = np.arange(2), np.full(2, 1.7e308)
-    assert _mean("a", [(steps, huge), (steps, huge)]).high.tolist() == huge.tolist()
