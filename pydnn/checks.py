@@ -170,6 +170,11 @@ def path_of(path: AnyPath) -> Path:
         named.lstat()  # only to learn whether anything can have that name
     except RuntimeError as error:
         raise BadInput(f"{text} cannot be found ({error}): write the whole path.") from error
+    except UnicodeEncodeError as error:  # half of a surrogate pair
+        raise BadInput(
+            f"{text!r} is not a path, since file names cannot hold the character "
+            f"{error.object[error.start]!r}: remove it."
+        ) from error
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise BadInput(

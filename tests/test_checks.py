@@ -273,7 +273,7 @@ def test_an_empty_path_is_not_taken_for_the_current_folder():
         path_of("")
 
 
-@pytest.mark.parametrize("path", [3, None, b"a.h5", ["a"], np.zeros(2), "a\0b"])
+@pytest.mark.parametrize("path", [3, None, b"a.h5", ["a"], np.zeros(2), "a\0b", "a\ud800"])
 def test_what_is_not_a_path_is_refused(path):
     with pytest.raises(BadInput, match="is not a path"):
         path_of(path)

@@ -1,4 +1,5 @@
 import math
+import re
 import struct
 from decimal import Decimal
 
@@ -109,6 +110,9 @@ CELL = st.one_of(
 )
 
 
+DECIMAL = re.compile(r"[+-]?([0-9]+\.?|[0-9]*\.[0-9]+)")
+
+
 @given(rows=st.lists(st.tuples(CELL, CELL), min_size=1, max_size=20))
 def test_right_numbers_are_those_of_float(rows):
     made = cut("\n".join(f"{a},{b}" for a, b in rows), ",", 2)
@@ -118,8 +122,7 @@ def test_right_numbers_are_those_of_float(rows):
             if right[column, row]:
                 assert bits(numbers[column, row]) == bits(float(text or "nan")), text
             else:
-                digits = text.lstrip("+-").replace(".", "", 1)
-                assert not (digits.isascii() and digits.isdigit() and len(text) < 17), text
+                assert len(text) > 15 or not DECIMAL.fullmatch(text), text
 
 
 WORD = st.one_of(st.sampled_from(["red", "green", "né", ""]), st.text("ab", max_size=20))
