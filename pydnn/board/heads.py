@@ -131,7 +131,7 @@ class Curves:
     """The numbers of a run over its steps.
 
     Attributes:
-        columns: The steps and the values by the name of the number.
+        columns: The iterations and the values by the name of the number, as `Rows.curves` has them.
         problem: What is wrong, on one line; "" if nothing is.
     """
 
@@ -366,15 +366,15 @@ def _columns(
         at = np.arange(rows.start, rows.stop, dtype=np.float64)
         for name in ("cost", "gradient_norm"):
             pieces.setdefault(name, []).append((at, rows.always[name]))
-        for (_, name), column in rows.columns.items():
-            pieces.setdefault(name, []).append((column.steps.astype(np.float64), column.values))
+        for (_, name), (steps, values) in rows.curves.items():
+            pieces.setdefault(name, []).append((steps.astype(np.float64), values))
     newest: dict[str, list[tuple[int, float]]] = {}
     for row in live:
         for name, value in row.values.items():
-            newest.setdefault(name, []).append((row.step, value))
+            newest.setdefault(name, []).append((row.step + (name in row.measured), value))
     for name, pairs in newest.items():
-        steps, values = np.array(pairs, np.float64).T
-        pieces.setdefault(name, []).append((steps, values))
+        iterations, numbers = np.array(pairs, np.float64).T
+        pieces.setdefault(name, []).append((iterations, numbers))
     return {
         name: (np.concatenate([a for a, _ in of_one]), np.concatenate([b for _, b in of_one]))
         for name, of_one in pieces.items()

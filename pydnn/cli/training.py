@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -219,18 +219,18 @@ class _Measured:
     @staticmethod
     def of(rows: Rows) -> _Measured:
         measured = _Measured()
-        for (kind, name), column in rows.columns.items():
-            if kind == "measured":
-                for step, value in zip(column.steps.tolist(), column.values.tolist(), strict=True):
-                    measured.note(step, {name: value})
+        for (kind, name), (iterations, costs) in rows.curves.items():
+            part, _, what = name.partition(" ")
+            if kind == "measured" and what == "cost":
+                measured.costs[part] = iterations.tolist(), costs.tolist()
         return measured
 
-    def note(self, step: int, values: Mapping[str, float]) -> None:
-        for name, value in values.items():
+    def note(self, info: StepInfo) -> None:
+        for name, value in info.measured.items():
             part, _, what = name.partition(" ")
             if what == "cost":
                 iterations, costs = self.costs.setdefault(part, ([], []))
-                iterations.append(step + 1)
+                iterations.append(info.iteration + 1)
                 costs.append(value)
 
 
@@ -241,7 +241,7 @@ def _reported(
     with contextlib.closing(stream):  # type: ignore[type-var]  # it is a generator
         for pair in stream:
             yield pair
-            measured.note(pair[1].iteration, pair[1].measured)
+            measured.note(pair[1])
             _report_step(pair[1], say, evaluated=evaluated)
             if interrupted:
                 raise KeyboardInterrupt

@@ -395,11 +395,12 @@ def _facts(one: Series, x_label: str) -> str:
 
 
 def _listed(drawn: Sequence[Series], x_label: str) -> Markup:
-    """A table of a few points of each curve."""
-    longest = max(drawn, key=lambda one: len(one.x))
-    chosen = np.unique(np.linspace(0, len(longest.x) - 1, _LISTED).astype(int))
+    """A table of a few points of each curve, at places that most curves have, and the ends."""
+    places, counts = np.unique(np.concatenate([one.x for one in drawn]), return_counts=True)
+    shared = places[counts == counts.max()]
+    chosen = np.unique(np.linspace(0, len(shared) - 1, _LISTED).astype(int))
     rows = []
-    for place in longest.x[chosen].tolist():
+    for place in sorted({*shared[chosen].tolist(), *places[[0, -1]].tolist()}):
         row = [number(place)]
         for one in drawn:
             found = np.flatnonzero(one.x == place)

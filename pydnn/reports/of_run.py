@@ -190,30 +190,28 @@ def _curves(run: Run) -> Iterator[Markup]:
 
 def _charts(run: Run) -> Iterator[Markup]:
     steps = np.arange(run.rows.start, run.rows.stop)
-    measured = {name: c for (kind, name), c in run.rows.columns.items() if kind == "measured"}
-    observed = {name: c for (kind, name), c in run.rows.columns.items() if kind == "observed"}
+    measured = {name: c for (kind, name), c in run.rows.curves.items() if kind == "measured"}
+    observed = {name: c for (kind, name), c in run.rows.curves.items() if kind == "observed"}
     costs = [Series("each batch", steps, run.costs)]
     costs += [
-        Series(name.removesuffix(" cost"), c.steps, c.values)
-        for name, c in measured.items()
+        Series(name.removesuffix(" cost"), *curve)
+        for name, curve in measured.items()
         if name.endswith(" cost")
     ]
     yield line_chart("Cost", costs, y_label="cost", log=None)
     by_metric: dict[str, list[Series]] = {}
-    for name, column in measured.items():
+    for name, curve in measured.items():
         part, _, metric = name.partition(" ")
         if metric and metric != "cost":
-            one = Series(part, column.steps, column.values)
-            by_metric.setdefault(metric, []).append(one)
+            by_metric.setdefault(metric, []).append(Series(part, *curve))
     for metric, series in by_metric.items():
         words = words_for(metric)
         yield line_chart(capital(words), series, y_label=words, log=None)
     norms = Series("gradient", steps, run.rows.always["gradient_norm"])
     yield line_chart("Norm of the gradient", [norms], y_label="Euclidean norm", log=True)
-    for name, column in observed.items():
+    for name, curve in observed.items():
         words = words_for(name)
-        one = Series(words, column.steps, column.values)
-        yield line_chart(capital(words), [one], y_label=words, log=None)
+        yield line_chart(capital(words), [Series(words, *curve)], y_label=words, log=None)
 
 
 # Predictions

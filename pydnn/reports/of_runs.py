@@ -159,13 +159,9 @@ def _curves(runs: Sequence[Run], groups: dict[str, list[int]]) -> Iterator[Marku
     for name in measured:
         series = []
         for group, places in groups.items():
-            columns = [
-                run.rows.columns["measured", name]
-                for run in _of(runs, places)
-                if ("measured", name) in run.rows.columns
-            ]
-            if columns:
-                series.append(mean_series(group, [(c.steps, c.values) for c in columns]))
+            every = (run.rows.curves.get(("measured", name)) for run in _of(runs, places))
+            if curves := [curve for curve in every if curve is not None]:
+                series.append(mean_series(group, curves))
         words = words_for(name)
         yield line_chart(capital(words), series, y_label=words, log=None)
 

@@ -76,6 +76,18 @@ class Rows:
         """The number of the last step, plus 1."""
         return self.start + len(self)
 
+    @property
+    def curves(self) -> dict[tuple[str, str], tuple[NDArray[np.int64], NDArray[np.float64]]]:
+        """The other columns as curves: iterations (k,) and values (k,), by kind and name.
+
+        The iteration is that of the state which a value describes. A step observes the state before
+        it, and a measurement is of the state after it: that of step 19 is of iteration 20.
+        """
+        return {
+            (kind, name): (column.steps + (kind == "measured"), column.values)
+            for (kind, name), column in self.columns.items()
+        }
+
     def infos(self) -> Iterator[StepInfo]:
         """The info of each step, as the training yielded it."""
         values_of: dict[str, list[dict[str, float]]] = {
@@ -218,7 +230,9 @@ class History(Mapping[str, NDArray[Any]]):
 
     It maps names to arrays with one number per step: "step" (int64); "cost" and "gradient_norm"
     (float64); the values that the optimizer observes, e.g. "learning_rate"; and the measurements,
-    e.g. "validation cost". A step without a number has NaN.
+    e.g. "validation cost". A step without a number has NaN. The cost of step i is that of the state
+    before it, of iteration i; a measurement in the row of step i is of the state after it, of
+    iteration i + 1, where pictures show it.
 
     Attributes:
         columns: The arrays by name.

@@ -3,9 +3,10 @@
 A segment is written about 20 times in a whole training. In between, the recording process publishes
 rows in a file of the run's folder, a few times a second: `live-0000000500.jsonl` holds rows of the
 steps after the segment of iteration 500. Each line is a JSON list of the number of the step, the
-seconds since this process began to record, and the numbers of the step by name:
+seconds since this process began to record, the numbers of the step by name, and the names of those
+that were measured after it:
 
-    [512, 3.25, {"cost": 0.41, "gradient_norm": 1.5, "validation accuracy": 0.86}]
+    [512, 3.25, {"cost": 0.41, "gradient_norm": 1.5, "test cost": 0.5}, ["test cost"]]
 
 The file only grows, by whole lines, and has a new name after the next segment. So a reader needs no
 lock: it takes the lines that end, and ignores a last one that does not. If steps are fast, some
@@ -46,11 +47,13 @@ class LiveRow:
         step: The number of the step.
         seconds: The time since the recording process began to record.
         values: The numbers by name; see `values_of`.
+        measured: The names of those that describe the state after the step.
     """
 
     step: int
     seconds: float
     values: Mapping[str, float]
+    measured: tuple[str, ...] = ()
 
 
 class LiveWriter:
@@ -137,7 +140,7 @@ def _chosen(infos: Sequence[StepInfo]) -> Sequence[StepInfo]:
 
 
 def _line(info: StepInfo, seconds: float) -> str:
-    return json.dumps([info.iteration, seconds, values_of(info)]) + "\n"
+    return json.dumps([info.iteration, seconds, values_of(info), list(info.measured)]) + "\n"
 
 
 def live_files(run: Path) -> list[Path]:
@@ -186,11 +189,13 @@ def _read_line(line: bytes) -> LiveRow | None:
     except (ValueError, RecursionError):
         return None
     match plain:
-        case [step, int() | float() as seconds, dict(values)] if (
+        case [step, int() | float() as seconds, dict(values), list(measured)] if (
             is_count(step, least=0)
             and abs(seconds) < _MOST_SECONDS
             and len(values) <= _MOST_NAMES
             and all(type(value) is float for value in values.values())
+            and len(measured) <= _MOST_NAMES
+            and all(type(name) is str for name in measured)
         ):
-            return LiveRow(step, float(seconds), values)
+            return LiveRow(step, float(seconds), values, tuple(measured))
     return None

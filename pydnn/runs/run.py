@@ -142,8 +142,8 @@ class Run:
         from pydnn.reports.in_notebooks import html_of_training  # here, since few processes need it
 
         measured = {
-            name.removesuffix(" cost"): (column.steps + 1, column.values)
-            for (kind, name), column in self.rows.columns.items()
+            name.removesuffix(" cost"): curve
+            for (kind, name), curve in self.rows.curves.items()
             if kind == "measured" and name.endswith(" cost")
         }
         steps = [["steps", f"{self.iterations:,} of {self.goal:,}"]]

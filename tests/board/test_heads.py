@@ -34,9 +34,10 @@ def test_curves_are_those_of_the_run(runs):
     curves = Catalog(runs).curves("0001")
     history = Run.open(runs / "0001").history
     assert set(curves.columns) == set(history) - {"step"}
-    for name, (steps, values) in curves.columns.items():
+    for name, (iterations, values) in curves.columns.items():
         known = ~np.isnan(history[name])
-        assert steps.tolist() == history["step"][known].tolist(), name
+        after = name.startswith(("train ", "validation "))  # is measured after its step
+        assert iterations.tolist() == (history["step"][known] + after).tolist(), name
         assert values.tolist() == history[name][known].tolist(), name
 
 
@@ -46,8 +47,8 @@ def test_live_rows_continue_the_curves_and_the_head(tmp_path):
     catalog = Catalog(path.parent)
     assert catalog.head("run").why == "stopped early"
     (path / "live-0000000004.jsonl").write_text(
-        '[3, 0.5, {"cost": 9.0}]\n[4, 1.0, {"cost": 0.5}]\n'
-        '[9, 6.0, {"cost": 0.25, "validation cost": 1.0}]\n'
+        '[3, 0.5, {"cost": 9.0}, []]\n[4, 1.0, {"cost": 0.5}, []]\n'
+        '[9, 6.0, {"cost": 0.25, "validation cost": 1.0}, ["validation cost"]]\n'
     )
     head = catalog.head("run")
     assert (head.recorded, head.steps, head.why) == (4, 10, "")  # a resume goes on after the end
@@ -55,7 +56,7 @@ def test_live_rows_continue_the_curves_and_the_head(tmp_path):
     assert head.training(time.time())
     curves = catalog.curves("run")
     assert curves.columns["cost"][0].tolist() == [0, 1, 2, 3, 4, 9]
-    assert curves.columns["validation cost"][1].tolist() == [1.0]
+    assert [part.tolist() for part in curves.columns["validation cost"]] == [[10], [1.0]]
     resumed(path)
     head = catalog.head("run")
     assert (head.steps, head.why, head.live) == (12, "finished", ())

@@ -95,8 +95,8 @@ def test_texts_of_a_recipe_and_names_of_numbers_stay_texts(runs, tmp_path):
                    for name, value in plain.items())  # fmt: skip
     (tmp_path / "run" / "recipe.toml").write_text(text)
     (tmp_path / "run" / "live-0000000012.jsonl").write_text(
-        json.dumps([12, 0.5, {bad: 1.0, f"validation {bad}": 1.0, "cost": 1e308}]) + "\n"
-        + json.dumps([13, 0.5, {f"train {i}": 1.0 for i in range(900)}]) + "\n"
+        json.dumps([12, 0.5, {bad: 1.0, f"validation {bad}": 1.0, "cost": 1e308}, []]) + "\n"
+        + json.dumps([13, 0.5, {f"train {i}": 1.0 for i in range(900)}, [bad] * 900]) + "\n"
     )  # fmt: skip
     with served(tmp_path) as client:
         for target in ("/", "/run?run=run", "/compare?run=run", "/?q=img&sort=data"):
@@ -344,13 +344,13 @@ def test_rows_of_a_run_appear_while_it_trains(tmp_path):
     live = folder / "run" / "live-0000000004.jsonl"
     with served(folder) as client:
         assert "4 of 12" in client.ask("/").text
-        live.write_text('[4, 1.0, {"cost": 0.625}]\n[5, 1.0, {"co')
+        live.write_text('[4, 1.0, {"cost": 0.625}, []]\n[5, 1.0, {"co')
         text = client.ask("/").text
         assert "5 of 12 steps" in text
         assert "Training now" in text
         assert "0.6250" in text
         with live.open("a") as file:
-            file.write('st": 0.375}]\n')
+            file.write('st": 0.375}, []]\n')
         assert "6 of 12 steps" in client.ask("/run?run=run").text
         long_ago = time.time() - 3600
         for path in folder.rglob("*"):

@@ -82,6 +82,15 @@ def test_the_metrics_of_all_parts_stand_side_by_side(run, points, text):
     assert float(shown[2]) == pytest.approx(expected["test cost"], rel=1e-3)
 
 
+def test_what_is_measured_stands_at_the_iteration_of_its_state(tmp_path, recipe, points, recorded):
+    whole = attrs.evolve(recipe, validation=0.0, evaluate_every=5)  # of all examples in each step
+    text = report_of_run(recorded(tmp_path / "whole", whole, points))
+    rows = re.findall(r"<tr><td>(\d+)</td><td[^>]*>([^<]*)</td><td[^>]*>([^<]*)</td></tr>", text)
+    of_both = {at: (batch, train) for at, batch, train in rows if batch and train}
+    assert sorted(map(int, of_both)) == [5, 10, 15, 20, 25]
+    assert all(batch == train for batch, train in of_both.values())
+
+
 def test_every_section_is_there(text):
     names = re.findall('<section aria-labelledby="([a-z]+)"', text)
     assert names == [

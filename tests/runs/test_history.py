@@ -239,3 +239,13 @@ def test_a_data_frame_without_pandas_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(MissingExtra, match="run pip install pandas"):
         history_of(rows_of(SEEN, start=4)).to_pandas()
+
+
+def test_curves_stand_at_the_iteration_of_the_state_that_a_number_describes():
+    info = StepInfo(19, 0.5, 2.0, {"learning_rate": 0.1}, {"test cost": 0.4})
+    curves = rows_of([(info, 0)], start=19).curves
+    plain = {name: (at.tolist(), values.tolist()) for name, (at, values) in curves.items()}
+    assert plain == {
+        ("observed", "learning_rate"): ([19], [0.1]),
+        ("measured", "test cost"): ([20], [0.4]),
+    }

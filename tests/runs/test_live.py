@@ -40,8 +40,13 @@ def test_rows_of_two_writes_by_hand(tmp_path):
     [path] = live_files(tmp_path)
     assert path.name == "live-0000000500.jsonl"
     first, _, third = path.read_text().splitlines()
-    assert json.loads(first) == [500, 1.25, {"cost": 1 / 501, "gradient_norm": 2.0, "rate": 0.1}]
-    assert third == '[502, 2.0, {"cost": NaN, "gradient_norm": 3.0, "test f1": 1.0}]'
+    assert json.loads(first) == [
+        500,
+        1.25,
+        {"cost": 1 / 501, "gradient_norm": 2.0, "rate": 0.1},
+        [],
+    ]
+    assert third == '[502, 2.0, {"cost": NaN, "gradient_norm": 3.0, "test f1": 1.0}, ["test f1"]]'
     assert [row.step for row in read_live(path)] == [500, 501, 502]
     live.segment_written()
     assert live_files(tmp_path) == []
@@ -104,7 +109,7 @@ def test_a_reader_changes_no_bit_and_disturbs_no_run(tmp_path):
 def test_rows_of_a_killed_process_do_not_count_and_end_with_a_resume(tmp_path):
     recorded(tmp_path / "run", small_recipe(tmp_path), steps=8)
     left = tmp_path / "run" / "live-0000000008.jsonl"
-    left.write_text('[8, 1.0, {"cost": 5.0}]\n[9, 1.0, {"co')
+    left.write_text('[8, 1.0, {"cost": 5.0}, []]\n[9, 1.0, {"co')
     assert read_live(left) == [LiveRow(8, 1.0, {"cost": 5.0})]
     run = Run.open(tmp_path / "run")
     assert (run.iterations, run.folder.faults, run.folder.left_behind) == (8, (), ())
@@ -117,7 +122,9 @@ def test_rows_of_a_killed_process_do_not_count_and_end_with_a_resume(tmp_path):
 def test_a_reader_takes_whole_lines_alone(tmp_path_factory, costs, data):
     path = tmp_path_factory.mktemp("live") / "live-0000000000.jsonl"
     rows = [LiveRow(i, 0.5, {"cost": cost}) for i, cost in enumerate(costs)]
-    text = "".join(json.dumps([row.step, row.seconds, row.values]) + "\n" for row in rows).encode()
+    text = "".join(
+        json.dumps([row.step, row.seconds, row.values, []]) + "\n" for row in rows
+    ).encode()
     cut = data.draw(st.integers(0, len(text)))
     path.write_bytes(text[:cut])
     assert read_live(path) == rows[: text[:cut].count(b"\n")]
@@ -125,15 +132,17 @@ def test_a_reader_takes_whole_lines_alone(tmp_path_factory, costs, data):
 
 @pytest.mark.parametrize(
     "line",
-    [b"", b"{}", b"[0, 1.0]", b"[true, 1.0, {}]", b"[-1, 1.0, {}]", b"[1.0, 1.0, {}]",
-     b"[1, NaN, {}]", b"[1, 1.0, []]", b'[1, 1.0, {"cost": "x"}]', b'[1, 1.0, {"cost": 1}]',
-     b"[" * 100_000, b"\xff\xfe", b"[4, 1" + b"0" * 400 + b", {}]",
-     b"[1, 1" + b"0" * 5000 + b", {}]", b'[3, 1.0, {"cost": 1.0}]'],
+    [b"", b"{}", b"[0, 1.0]", b"[true, 1.0, {}, []]", b"[-1, 1.0, {}, []]",
+     b"[1.0, 1.0, {}, []]", b"[4, NaN, {}, []]", b"[4, 1.0, [], []]",
+     b'[4, 1.0, {"cost": "x"}, []]', b'[4, 1.0, {"cost": 1}, []]', b"[4, 1.0, {}, {}]",
+     b"[4, 1.0, {}, [1]]", b"[4, 1.0, {}]", b"[" * 100_000, b"\xff\xfe",
+     b"[4, 1" + b"0" * 400 + b", {}, []]", b"[1, 1" + b"0" * 5000 + b", {}, []]",
+     b'[3, 1.0, {"cost": 1.0}, []]'],
 )  # fmt: skip
 def test_reading_ends_before_a_line_that_is_not_a_row(tmp_path, line):
     path = tmp_path / "live-0000000003.jsonl"
-    good = b'[3, 1.0, {"cost": 1.0}]\n'
-    path.write_bytes(good + line + b"\n" + b'[4, 1.0, {"cost": 1.0}]\n')
+    good = b'[3, 1.0, {"cost": 1.0}, []]\n'
+    path.write_bytes(good + line + b"\n" + b'[5, 1.0, {"cost": 1.0}, []]\n')
     assert [row.step for row in read_live(path)] == [3]
 
 
