@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import os
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,8 +33,10 @@ from pydnn.runs.run import Run
 __all__ = ["Board", "make_server"]
 
 _HOST = "127.0.0.1"
-_IDLE = 30.0  # seconds that a connection may wait for the next request
-_MOST_CONNECTIONS = 64
+_IDLE = 30.0  # seconds that a connection may wait for the next request, or take an answer
+_HEAD = 5.0  # seconds from the first byte of a request to the end of its head
+_MOST_WAITING = 64  # connections without a whole request; of more, the oldest ones are closed
+_MOST_ANSWERED = 64  # requests at the same time
 _OF_PAGES = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -184,30 +189,87 @@ class _Server(ThreadingHTTPServer):
     board: Board
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        self._room = threading.BoundedSemaphore(_MOST_CONNECTIONS)
+        self.room = threading.BoundedSemaphore(_MOST_ANSWERED)
+        self._waiting: dict[socket.socket, None] = {}  # in the order in which they began to wait
+        self._lock = threading.Lock()
         super().__init__(*args, **options)
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        with self._room:
-            super().process_request_thread(request, client_address)
+    @contextlib.contextmanager
+    def waiting(self, connection: socket.socket) -> Iterator[None]:
+        """Let a connection wait for a request, or be closed if too many connections do."""
+        with self._lock:
+            self._waiting[connection] = None
+            if len(self._waiting) > _MOST_WAITING:
+                oldest = next(iter(self._waiting))
+                del self._waiting[oldest]
+                with contextlib.suppress(OSError):  # the client has gone already
+                    oldest.shutdown(socket.SHUT_RDWR)  # wakes its thread, which closes it
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting.pop(connection, None)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Ignore what happens to one connection, e.g. a browser that goes away."""
+
+
+class _Incoming(io.RawIOBase):
+    """The bytes of a connection; whoever reads them waits until a deadline, not for each byte."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self.until = 0.0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self.until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left)
+        return self._connection.recv_into(buffer)
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "pydnn-board"
     sys_version = ""
-    timeout = _IDLE
     server: _Server
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        self._incoming = _Incoming(self.connection)
+        self.rfile = io.BufferedReader(self._incoming)
+
+    def handle_one_request(self) -> None:
+        with contextlib.ExitStack() as self._wait:
+            self._wait.enter_context(self.server.waiting(self.connection))
+            self._incoming.until = time.monotonic() + _IDLE
+            try:
+                self.rfile.peek(1)
+            except TimeoutError:
+                self.close_connection = True
+                return
+            self._incoming.until = time.monotonic() + _HEAD
+            super().handle_one_request()
+
+    def parse_request(self) -> bool:
+        whole = super().parse_request()
+        self._wait.close()
+        self.connection.settimeout(_IDLE)
+        return whole
 
     def do_GET(self) -> None:
         if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
             self.close_connection = True  # nobody reads the body, which must not be a request
         refusal = self._refusal()
         if refusal is None:
-            self._send(self.server.board.answer(self.path))
+            with self.server.room:
+                answer = self.server.board.answer(self.path)
+            self._send(answer)
         else:
             self._send(_page(problem_page(refusal), HTTPStatus.FORBIDDEN))
 

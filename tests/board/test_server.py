@@ -1,3 +1,5 @@
+import contextlib
+import http.client
 import json
 import os
 import re
@@ -335,6 +337,40 @@ def test_a_large_page_is_compressed_if_the_browser_takes_it(client):
     with urllib.request.urlopen(request, timeout=60) as reply:
         assert reply.headers["Content-Encoding"] == "gzip"
         assert reply.read(2) == b"\x1f\x8b"
+
+
+def test_a_request_must_come_whole_in_time(runs, monkeypatch):
+    monkeypatch.setattr("pydnn.board.server._HEAD", 0.1)
+    with served(runs) as client, socket.create_connection(("127.0.0.1", client.port)) as slow:
+        slow.settimeout(0.02)
+        slow.sendall(b"GET / HTTP/1.1\r\nX: ")
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            try:
+                slow.sendall(b"x")  # each byte comes soon after the one before
+                assert slow.recv(1) == b""
+                return
+            except TimeoutError:
+                pass
+            except OSError:  # sent to a connection that is closed
+                return
+    pytest.fail("a client that trickles keeps its connection")
+
+
+def test_connections_that_wait_keep_nobody_out(runs, monkeypatch):
+    monkeypatch.setattr("pydnn.board.server._MOST_WAITING", 3)
+    with served(runs) as client, contextlib.ExitStack() as stack:
+        address = ("127.0.0.1", client.port)
+        kept = stack.enter_context(
+            contextlib.closing(http.client.HTTPConnection(*address, timeout=60))
+        )
+        idle = [stack.enter_context(socket.create_connection(address, 60)) for _ in range(3)]
+        idle[1].sendall(b"GET / HTTP/1.1\r\n")
+        for _ in range(2):
+            kept.request("GET", "/board.css")
+            reply = kept.getresponse()
+            assert (reply.status, reply.read()[:1]) == (200, b":")
+        assert idle[0].recv(1) == b""  # the one that has waited longest was closed
 
 
 def test_rows_of_a_run_appear_while_it_trains(tmp_path):
