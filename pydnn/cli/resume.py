@@ -15,7 +15,7 @@ from pydnn.cli.training import (
 )
 from pydnn.cli.worker_options import add_worker_options, executor_of
 from pydnn.data import DataSet
-from pydnn.jobs.job import expect_test
+from pydnn.jobs.expectations import expect_test
 from pydnn.runs import resume_run
 
 __all__ = ["add_to"]

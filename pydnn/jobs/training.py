@@ -20,7 +20,8 @@ import numpy as np
 from pydnn.checks import AnyPath, BadInput, fixed, known_options, shown
 from pydnn.data import DataSet
 from pydnn.engines import working
-from pydnn.jobs.job import Job, expect_test, prepare, run, watching
+from pydnn.jobs.expectations import expect_test
+from pydnn.jobs.job import Job, prepare, run, watching
 from pydnn.jobs.loading import data_of, examples_of
 from pydnn.jobs.model import Model, model_of
 from pydnn.recipes.recipe import Recipe

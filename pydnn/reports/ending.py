@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 
 from pydnn.checks import BadInput
-from pydnn.jobs.job import watch_of
+from pydnn.jobs.parts import watch_of
 from pydnn.reports.charts import number, table
 from pydnn.reports.markup import Markup, element
 from pydnn.reports.words import words_for

@@ -20,7 +20,8 @@ from pydnn.checks import AnyPath, BadInput, expect_count, path_of
 from pydnn.data import DataSet
 from pydnn.engines import engine_for
 from pydnn.fingerprints import checksum
-from pydnn.jobs.job import Job, expect_test, watching
+from pydnn.jobs.expectations import expect_test
+from pydnn.jobs.job import Job, watching
 from pydnn.jobs.model import model_of
 from pydnn.jobs.training import expect_same_data
 from pydnn.recipes.toml import read_recipe, read_toml

@@ -10,7 +10,8 @@ import attrs
 from pydnn.checks import AnyPath, BadInput, expect_count
 from pydnn.data import DataSet
 from pydnn.descriptions.builders import modules
-from pydnn.jobs.job import Job, prepare, watch_of, watching
+from pydnn.jobs.job import Job, prepare, watching
+from pydnn.jobs.parts import watch_of
 from pydnn.jobs.rebuilding import Prepare
 from pydnn.numerics.blas_threads import blas_threads
 from pydnn.records import Examples

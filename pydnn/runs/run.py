@@ -16,8 +16,9 @@ from pydnn.checks import AnyPath, BadInput, expect_count
 from pydnn.data import DataSet
 from pydnn.descriptions.builders import modules
 from pydnn.fingerprints import checksum
-from pydnn.jobs.job import Job, prepare, watch_of
+from pydnn.jobs.job import Job, prepare
 from pydnn.jobs.loading import data_of
+from pydnn.jobs.parts import watch_of
 from pydnn.jobs.rebuilding import Prepare, expect_to_travel, rebuild
 from pydnn.jobs.standardization import standardization_of_0_1_0
 from pydnn.numerics import Numerics

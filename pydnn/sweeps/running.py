@@ -16,7 +16,8 @@ from pydnn.checks import AnyPath
 from pydnn.data import DataSet, lasting_name
 from pydnn.free_memory import free_memory
 from pydnn.jobs.class_weights import by_class_number
-from pydnn.jobs.job import Job, expect_test, prepare
+from pydnn.jobs.expectations import expect_test
+from pydnn.jobs.job import Job, prepare
 from pydnn.jobs.loading import data_of, examples_of
 from pydnn.jobs.memory import bytes_of
 from pydnn.recipes.layouts import layers_of

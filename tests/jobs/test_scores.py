@@ -20,7 +20,8 @@ from pydnn import (
     serial,
 )
 from pydnn.data import DataSet, ImageSet, save_catvnoncat, save_table
-from pydnn.jobs.job import expect_test, prepare
+from pydnn.jobs.expectations import expect_test
+from pydnn.jobs.job import prepare
 from pydnn.jobs.model import Model, load_model
 from pydnn.jobs.scores import names_of, score_on, scores_of
 from pydnn.recipes.recipe import Recipe

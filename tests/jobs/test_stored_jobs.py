@@ -159,7 +159,7 @@ def test_a_full_batch_that_does_not_fit_is_refused_before_any_work(monkeypatch):
         BadInput, match=r"at least .*all examples, in one batch .* has 9.8 KiB free"
     ):
         prepare(recipe(batches=nn.full_batch(), validation=0.0), stored())
-    monkeypatch.setattr("pydnn.jobs.job.free_memory", lambda: 10_000)
+    monkeypatch.setattr("pydnn.jobs.rotating.free_memory", lambda: 10_000)
     monkeypatch.setattr("pydnn.jobs.memory.free_memory", lambda: 1_000_000)
     wide = Stored(np.zeros((20, 400), "u1"), np.arange(20) % 2)
     plain = nn.gradient_descent(learning_rate=0.1)
