@@ -14,8 +14,9 @@ import contextlib
 import functools
 import importlib
 import os
+import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -26,9 +27,11 @@ from pydnn.checks import MissingExtra, expect_known, first_line, import_extra
 __all__ = [
     "ENGINES",
     "VARIABLE",
+    "at_work",
     "chosen_engine",
     "compilable",
     "engine_for",
+    "engine_for_workers",
     "engine_in_use",
     "expression_of",
     "give_up",
@@ -37,9 +40,11 @@ __all__ = [
     "mask_of",
     "multiplies_by",
     "note",
+    "note_once",
     "notes_to",
     "parts_in_turn",
     "runs_in_turn",
+    "say_compiling",
     "settle",
     "using_engine",
     "working",
@@ -86,6 +91,7 @@ _choices: list[_Choice] = []
 _settled: ModuleType | None = None  # the forms outside of all blocks
 _failed = False  # whether the compiled engine failed in this process
 
+_T = TypeVar("_T")
 _Function = TypeVar("_Function", bound=Callable[..., object])
 
 
@@ -202,11 +208,11 @@ def using_engine(name: str) -> Iterator[None]:
     """Choose an engine for the block: "numpy", "compiled", or "auto".
 
     "auto" lets each job use the compiled engine if numba is installed, and if the job is long
-    enough to pay for compiling. No bit of any result depends on the choice.
+    enough to pay for compiling. No bit of any result depends on the choice. Where numba is missing
+    or broken, NumPy does the work of "compiled", too, and one warning says so.
 
     Raises:
         BadInput: If there is no such engine.
-        MissingExtra: If `name` is "compiled", and numba is not installed or cannot be imported.
 
     Example:
         >>> with using_engine("numpy"):
@@ -223,21 +229,29 @@ def engine_for(work: float) -> str:
     Args:
         work: The number of parameters times the number of updates.
 
-    Raises:
-        MissingExtra: If the user chose "compiled", and numba is not installed or cannot be
-            imported.
-
     Example:
         >>> with using_engine("numpy"):
         ...     engine_for(1e12)
         'numpy'
     """
     chosen = chosen_engine()
-    if chosen == "compiled":
-        _load()
-    elif chosen == "auto":
-        return "compiled" if work >= WORTH_COMPILING and _can_load() else "numpy"
-    return chosen
+    if chosen == "auto":
+        # What is in use already has been loaded, and perhaps compiled, for a job around this one.
+        worth = in_use.forms is not None or work >= WORTH_COMPILING
+        return _usable("compiled", quietly=True) if worth else "numpy"
+    return _usable(chosen)
+
+
+def engine_for_workers() -> str:
+    """Return the engine with which other processes should do what this one asks for now.
+
+    That is the engine of the job at work; outside of jobs it is what the user chose.
+    """
+    if in_use.forms is not None:
+        return "compiled"
+    if _choices and _choices[-1].name is None:
+        return "numpy"
+    return _usable(chosen_engine())
 
 
 @contextlib.contextmanager
@@ -247,21 +261,33 @@ def working(work: float) -> Iterator[None]:
         yield
 
 
-def settle() -> None:
-    """Begin to use the compiled engine if PYDNN_ENGINE asks for it; called where a step is made.
+def at_work(work: float, stream: Iterable[_T]) -> Iterator[_T]:
+    """Return the same stream, computed by the engine for a job of this much `work`.
 
-    Raises:
-        MissingExtra: If numba is not installed or cannot be imported.
+    Args:
+        work: The number of parameters times the number of updates, see `engine_for`.
+        stream: What computes a value when it is asked for the next one.
+
+    Example:
+        >>> with using_engine("numpy"):
+        ...     list(at_work(1e12, (engine_in_use() for _ in range(2))))
+        ['numpy', 'numpy']
     """
+    with working(work):
+        yield from stream
+
+
+def settle() -> None:
+    """Begin to use the compiled engine if PYDNN_ENGINE asks for it; called where a step is made."""
     global _settled
-    if in_use.forms is None and not _choices and not _failed and chosen_engine() == "compiled":
+    if in_use.forms is None and not _choices and _usable(chosen_engine()) == "compiled":
         _settled = _load()
         _renew()
 
 
 @contextlib.contextmanager
 def _working(name: str, *, chosen: str | None = None) -> Iterator[None]:
-    choice = _Choice(chosen, _load() if name == "compiled" else None)
+    choice = _Choice(chosen, _load() if _usable(name) == "compiled" else None)
     _choices.append(choice)
     _renew()
     try:
@@ -288,14 +314,24 @@ def _load() -> ModuleType:
         ) from error
 
 
-def _can_load() -> bool:
+def _usable(engine: str, *, quietly: bool = False) -> str:
+    """Return `engine`, or "numpy" where the compiled one cannot be used, which is said once.
+
+    Args:
+        engine: The engine.
+        quietly: Whether to say nothing if numba is only not installed.
+    """
+    if engine != "compiled":
+        return engine
+    if _failed:
+        return "numpy"
     try:
         _load()
     except MissingExtra as error:
-        if not isinstance(error.__cause__, ModuleNotFoundError):
-            _note_once(f"NumPy does the work, to the same bits, because {error}")
-        return False
-    return True
+        if not (quietly and isinstance(error.__cause__, ModuleNotFoundError)):
+            note_once(f"NumPy does the work, to the same bits, because {error}")
+        return "numpy"
+    return "compiled"
 
 
 def give_up(error: BaseException) -> None:
@@ -318,18 +354,35 @@ def note(text: str) -> None:
         _show(text)
 
 
-_note_once = functools.cache(note)
+@functools.cache
+def note_once(text: str) -> None:
+    """Tell the user one line about the engine, once in this process."""
+    note(text)
+
+
+@functools.cache
+def say_compiling() -> None:
+    """Tell a person at a terminal, once, why the first step takes a moment."""
+    if _people and sys.stderr is not None and sys.stderr.isatty():
+        print("pydnn: compiling for this processor, once …", file=sys.stderr, flush=True)
 
 
 _show: Callable[[str], None] | None = None
+_people = True
 
 
 @contextlib.contextmanager
-def notes_to(show: Callable[[str], None]) -> Iterator[None]:
-    """Let `show` receive notes about the engine inside the block, instead of warnings."""
-    global _show
-    before, _show = _show, show
+def notes_to(show: Callable[[str], None], *, people: bool = True) -> Iterator[None]:
+    """Let `show` receive notes about the engine inside the block, instead of warnings.
+
+    Args:
+        show: The function of a line.
+        people: Whether a person may read what this process prints, unlike that of a worker.
+    """
+    global _show, _people
+    before = _show, _people
+    _show, _people = show, people
     try:
         yield
     finally:
-        _show = before
+        _show, _people = before

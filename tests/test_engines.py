@@ -2,24 +2,47 @@
 
 import argparse
 import functools
-import os
 import sys
 
 import attrs
 import numpy as np
 import pytest
+from sending import Sending
+from small_runs import recorded, saved_data, small_recipe
 
 from pydnn import Batch, Recipe, engines, train
-from pydnn.checks import BadInput, MissingExtra
+from pydnn.checks import BadInput
 from pydnn.cli import main
 from pydnn.cli.worker_options import executor_of
-from pydnn.engines import chosen_engine, engine_for, engine_in_use, using_engine, working
+from pydnn.engines import (
+    chosen_engine,
+    engine_for,
+    engine_for_workers,
+    engine_in_use,
+    using_engine,
+    working,
+)
+from pydnn.jobs.job import run as run_job
+from pydnn.runs import Run, record, resume_run
 from pydnn.runs.environment import current_environment, environment_text, read_environment
 from pydnn.runs.environment_changes import environment_changes
+from pydnn.runs.replay import verify
+from pydnn.sweeps import run_sweep, sweep
+from pydnn.workers.child import _Worker
+from pydnn.workers.dask import Keeper, _message_of
+from pydnn.workers.encoding import decoded
+from pydnn.workers.interface import Spec, Task
+from pydnn.workers.tasks import TASKS, Kind
 
 MUCH, LITTLE = 1e15, 1e3
 LINE = Recipe("a line", "dense(1)", "mean_squared()", "adam()", iterations=3)
 POINTS = Batch([[0.0, 1.0, 2.0]], [[1.0, 3.0, 5.0]])
+
+
+@pytest.fixture(autouse=True)
+def nothing_said():
+    """As if the process had just begun."""
+    engines.note_once.cache_clear()
 
 
 @pytest.fixture
@@ -30,6 +53,21 @@ def no_variable(monkeypatch):
 @pytest.fixture
 def no_numba(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
+
+
+class Idle:
+    """A compiled engine that has no compiled form of anything, so tests need not compile."""
+
+    def __getattr__(self, name):
+        return self
+
+    def __call__(self, *args, **options):
+        return None
+
+
+@pytest.fixture
+def idle(no_variable, monkeypatch):
+    monkeypatch.setattr(engines, "_load", Idle)
 
 
 def test_numpy_does_the_work_unless_somebody_chooses_otherwise(no_variable):
@@ -64,23 +102,37 @@ def test_auto_compiles_long_jobs_only(no_variable):
     assert engine_in_use() == "numpy"
 
 
-def test_without_numba_auto_stays_with_numpy_and_an_explicit_choice_is_refused(
+def test_without_numba_numpy_does_the_work_and_one_warning_answers_an_explicit_choice(
     no_variable, no_numba, monkeypatch
 ):
-    assert engine_for(MUCH) == "numpy"
-    message = "the compiled engine needs numba, which is not installed: run pip install 'numba>=0"
-    with pytest.raises(MissingExtra, match=message), using_engine("compiled"):
-        pass
+    assert engine_for(MUCH) == "numpy"  # without a word
+    expected = train(LINE, POINTS)
+    message = "NumPy does the work, .* needs numba, which is not installed: run pip install 'numba>"
+    with pytest.warns(RuntimeWarning, match=message) as warned, using_engine("compiled"):
+        assert (engine_in_use(), engine_for(LITTLE), engine_for_workers()) == ("numpy",) * 3
+    assert len(warned) == 1
     monkeypatch.setenv("PYDNN_ENGINE", "compiled")
-    with pytest.raises(MissingExtra, match=message):
+    notes = []
+    with engines.notes_to(notes.append):
+        engines.note_once.cache_clear()  # as in another process
+        trained = train(LINE, POINTS)
         train(LINE, POINTS)
+    assert len(notes) == 1
+    assert trained.last.parameters.vector.tobytes() == expected.last.parameters.vector.tobytes()
     assert (engine_in_use(), engines.in_use.forms) == ("numpy", None)
 
 
-def test_the_command_line_refuses_what_is_not_installed(no_numba, tmp_path, capsys, monkeypatch):
+def test_the_command_line_says_in_one_line_what_is_not_installed(
+    no_numba, tmp_path, capsys, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
-    assert main(["train", "--engine", "compiled"]) == 2
-    assert "pip install 'numba>=0.61'" in capsys.readouterr().err
+    options = ["--data", saved_data(tmp_path), "--iterations", "2", "--quiet"]
+    assert main(["train", *options, "--run", "run", "--engine", "compiled"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("pydnn: NumPy does the work, to the same bits, because the compiled")
+    assert "pip install 'numba>=0.61'" in line
+    (environment,) = Run.open("run").environments
+    assert environment.engine == "numpy"
 
 
 def test_an_engine_that_fails_leaves_the_work_to_numpy_and_says_so_once(no_variable, monkeypatch):
@@ -130,8 +182,9 @@ def test_a_numba_that_cannot_be_used_is_named_in_one_line(
     (note,) = notes
     assert reason in note
     assert "NumPy does the work, to the same bits" in note
-    with pytest.raises(MissingExtra, match="the compiled engine "), using_engine("compiled"):
-        pass
+    with engines.notes_to(notes.append), using_engine("compiled"):
+        assert engine_in_use() == "numpy"
+    assert notes == [note]
 
 
 def test_functions_that_wrap_a_marked_one_are_not_marked():
@@ -153,7 +206,7 @@ def test_functions_that_wrap_a_marked_one_are_not_marked():
 
 
 def test_an_environment_names_the_engine_but_does_not_differ_by_it():
-    here = current_environment(engine="numpy")
+    here = current_environment()
     other = attrs.evolve(here, engine="compiled")
     assert other == here
     assert environment_changes(here, other) == []
@@ -169,9 +222,79 @@ def test_marked_functions_are_unchanged():
     assert square(3) == 9
 
 
-def test_processes_that_a_command_starts_use_its_engine(monkeypatch):
+def test_the_engine_of_a_command_ends_with_it(monkeypatch):
     monkeypatch.setenv("PYDNN_ENGINE", "auto")
     args = argparse.Namespace(engine="numpy", executor=None, workers=None, cluster=None)
     with executor_of(args):
-        assert (chosen_engine(), os.environ["PYDNN_ENGINE"]) == ("numpy", "numpy")
-    assert os.environ["PYDNN_ENGINE"] == "auto"
+        assert (chosen_engine(), engine_for_workers()) == ("numpy", "numpy")
+    assert chosen_engine() == "auto"
+
+
+ENGINE = Kind(prepare=lambda spec: None, run=lambda *_: {"engine": engine_in_use()})
+
+
+def answer(engine, worker):
+    spec = Spec()
+    about = {"task": "engine", "engine": engine, "threads": None, "arguments": {}, "shared": {}}
+    about |= {"forget": [], "attach": [], "spec": spec.digest, "with": {**spec.texts, "arrays": {}}}
+    return decoded(b"".join(worker.answer(about, {}, [])))[""]
+
+
+def test_a_worker_uses_the_engine_of_the_job_that_asks_it(idle, monkeypatch):
+    assert Task("echo", Spec()).engine == "auto"  # then the worker decides, job by job
+    for choice, work, engine in [
+        ("auto", MUCH, "compiled"),
+        ("auto", LITTLE, "numpy"),
+        ("numpy", MUCH, "numpy"),
+        ("compiled", LITTLE, "compiled"),
+    ]:
+        with using_engine(choice), working(work):
+            task = Task("engine", Spec())
+        assert task.engine == engine
+        monkeypatch.setitem(TASKS, "engine", "test_engines:ENGINE")
+        assert answer(task.engine, _Worker())["result"] == {"engine": engine}
+        keeper = Keeper()
+        reply = decoded(keeper.work(*_message_of([task], [task.spec])))
+        assert reply["mappings"] == [[["engine", None, engine]]]
+
+
+def test_what_a_worker_says_about_its_engine_reaches_the_program_once(no_numba, monkeypatch):
+    monkeypatch.setitem(TASKS, "engine", "test_engines:ENGINE")
+    worker = _Worker()
+    with engines.notes_to(worker.notes.append, people=False):
+        first, second = answer("compiled", worker), answer("compiled", worker)
+    assert first["result"] == {"engine": "numpy"}
+    assert "which is not installed" in first["notes"][0]
+    assert "notes" not in second
+
+
+def test_a_job_inside_another_one_uses_its_engine(idle):
+    with working(MUCH):
+        assert engine_for(LITTLE) == "compiled"  # it has been loaded, and perhaps compiled
+    assert engine_for(LITTLE) == "numpy"
+
+
+def test_replays_and_sweeps_choose_by_all_their_work(idle, tmp_path, monkeypatch):
+    recorded(tmp_path / "run", small_recipe(tmp_path))
+    run, executor = Run.open(tmp_path / "run"), Sending()
+    parameters = run.job.state.parameters.vector.size
+    monkeypatch.setattr(engines, "WORTH_COMPILING", parameters * run.iterations)
+    list(verify(run, executor=executor))
+    list(verify(run, [1, 2], executor=executor))
+    assert [task.engine for task in executor.tasks] == [*["compiled"] * 4, *["numpy"] * 2]
+    assert engine_in_use() == "numpy"
+    for seeds in (2, 3):
+        plan, executor = sweep(LINE, POINTS, seeds=seeds, together=False), Sending()
+        monkeypatch.setattr(engines, "WORTH_COMPILING", 3 * 3 * 2)  # trainings, updates, parameters
+        run_sweep(plan, executor=executor)
+        assert {task.engine for task in executor.tasks} == {"numpy" if seeds < 3 else "compiled"}
+
+
+def test_the_engine_of_each_part_of_a_run_is_recorded(idle, tmp_path):
+    recorded(tmp_path / "run", small_recipe(tmp_path))
+    with using_engine("compiled"), resume_run(tmp_path / "run", iterations=30) as resumed:
+        for _ in record(resumed.recording, run_job(resumed.job)):
+            assert engine_in_use() == "compiled"
+    run = Run.open(tmp_path / "run")
+    assert [environment.engine for environment in run.environments] == ["numpy", "compiled"]
+    assert {one.mismatch for one in verify(run)} == {None}

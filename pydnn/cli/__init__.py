@@ -36,6 +36,7 @@ from pydnn.cli import (
 )
 from pydnn.cli.output import ReaderGone, complain, flush_results, say, undisturbed, usable_streams
 from pydnn.cli.progress import progress_shown
+from pydnn.engines import notes_to
 from pydnn.long_work import work_shown
 from pydnn.other_names import suggestion
 from pydnn.storage.run_files import run_folder_of
@@ -66,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 if completion.ASKED_BY_THE_SHELL in os.environ:
                     completion.complete(parser)
                 args = parser.parse_args(argv)
-                with progress_shown() as show, work_shown(show):
+                with progress_shown() as show, work_shown(show), notes_to(complain):
                     status: int = args.run(args)
             finally:  # also after an error, so that a closed pipe raises here and not later
                 flush_results()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from pydnn.checks import BadInput, expect_count
 from pydnn.cli.output import complain
 from pydnn.cli.run_options import option_group
-from pydnn.engines import ENGINES, VARIABLE, chosen_engine, notes_to, using_engine
+from pydnn.engines import ENGINES, VARIABLE, chosen_engine, using_engine
 from pydnn.processors import usable_cores
 
 if TYPE_CHECKING:
@@ -48,8 +47,8 @@ def add_worker_options(parser: argparse.ArgumentParser, *, example: str) -> None
         "--engine",
         choices=ENGINES,
         help="do elementwise work with NumPy, or with loops that numba compiles for this "
-        "processor, to the same bits; auto compiles for long trainings if numba is installed "
-        f"(default: {VARIABLE} if it is set, else auto)",
+        "processor, to the same bits; auto compiles for long trainings; where numba is missing, "
+        f"NumPy does all the work (default: {VARIABLE} if it is set, else auto)",
     )
 
 
@@ -81,37 +80,15 @@ def check_worker_options(args: argparse.Namespace) -> None:
 def executor_of(args: argparse.Namespace) -> Iterator[Executor | None]:
     """The executor that the options name, until the context ends; None if they name none.
 
-    The engine that the options name is in use until then, too.
+    The engine that the options name is chosen until then, too.
 
     Raises:
         BadInput: If the options are wrong, or the cluster does not answer.
-        MissingExtra: If a cluster is asked for and Dask is not installed, or the compiled engine
-            is asked for and numba is not installed.
+        MissingExtra: If a cluster is asked for and Dask is not installed.
     """
     check_worker_options(args)
-    engine = using_engine(args.engine or chosen_engine())
-    with (
-        notes_to(complain),
-        engine,
-        _known_to_processes(args.engine),
-        _executor_of(args) as executor,
-    ):
+    with using_engine(args.engine or chosen_engine()), _executor_of(args) as executor:
         yield executor
-
-
-@contextlib.contextmanager
-def _known_to_processes(engine: str | None) -> Iterator[None]:
-    """Let processes that start inside the context use an engine, too."""
-    before = os.environ.get(VARIABLE)
-    if engine is not None:
-        os.environ[VARIABLE] = engine
-    try:
-        yield
-    finally:
-        if engine is not None:
-            os.environ.pop(VARIABLE)
-            if before is not None:
-                os.environ[VARIABLE] = before
 
 
 @contextlib.contextmanager

@@ -12,7 +12,8 @@ from typing import Any
 
 from numba.core import caching
 
-from pydnn.compiled.kernels import complain_once, kernel_folder, say_compiling
+from pydnn.compiled.kernels import complain_once, kernel_folder
+from pydnn.engines import say_compiling
 
 __all__ = ["Kept"]
 

@@ -28,7 +28,7 @@ from pydnn import __version__
 from pydnn.engines import note
 from pydnn.storage.cache import cache_folder
 
-__all__ = ["complain_once", "kernel", "kernel_folder", "kernel_from_text", "say_compiling"]
+__all__ = ["complain_once", "kernel", "kernel_folder", "kernel_from_text"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -168,10 +168,3 @@ def _everything_kernels_depend_on() -> list[str]:
 def complain_once(reason: str) -> None:
     """Tell the user, once for each reason, that kernels are not kept."""
     note(f"compiled kernels are not kept for the next process: {reason}")
-
-
-@functools.cache
-def say_compiling() -> None:
-    """Tell a person at a terminal, once, why the first step takes a moment."""
-    if sys.stderr is not None and sys.stderr.isatty():
-        print("pydnn: compiling for this processor, once …", file=sys.stderr, flush=True)

@@ -31,6 +31,7 @@ from pydnn.data.watching import WatchedFiles
 from pydnn.descriptions.builders import (
     build,
 )
+from pydnn.engines import at_work
 from pydnn.jobs.class_weights import WeighClasses, by_class_number, weights_of_classes
 from pydnn.jobs.columns import Columns
 from pydnn.jobs.expectations import (
@@ -81,7 +82,7 @@ if TYPE_CHECKING:
     from pydnn.interop.weights import Weights
     from pydnn.workers.interface import Executor
 
-__all__ = ["Job", "columns_for", "prepare", "run", "steps", "watching"]
+__all__ = ["Job", "columns_for", "prepare", "run", "steps", "watching", "work_of"]
 
 # What compiling saves in a step of exact arithmetic, however small the network is: 0.2 milliseconds
 # of calls, as much as in an update of this many parameters.
@@ -152,15 +153,13 @@ class Job:
         # Then the step gets the numbers of examples, and workers that have the data gather them.
         examples = Selected.of(train) if self.train_step.keeps(train) else train
         batches = batches_of(self.batching, examples, self.state.key, start=start)
-        batches = itertools.islice(batches, max(0, self.recipe.iterations - start))
+        batches = itertools.islice(batches, _left(self))
         return batches if isinstance(train, Batch) else prefetched(batches)
 
     @property
     def work(self) -> float:
-        """The work of the updates that are left, in numbers of parameters; see `engine_for`."""
-        updates = max(0, self.recipe.iterations - self.state.iteration)
-        more = _OF_AN_EXACT_STEP if self.numerics.exact else 0.0
-        return updates * (self.state.parameters.vector.size + more)
+        """The work of the updates that are left, in numbers of parameters; see `work_of`."""
+        return work_of(_left(self), self.state, self.numerics)
 
     def computed_by(self, executor: Executor | None) -> Job:
         """The same job, whose shards `executor` computes; None for who computes them already.
@@ -411,9 +410,30 @@ def _changed(step: Callable[[TrainStep], TrainStep], train_step: TrainStep) -> T
     return changed
 
 
-def steps(job: Job) -> Stream:
-    """The stream of a job's steps, evaluated as its recipe says, without early stopping."""
-    stream = scan(job.train_step, job.state, job.batches)
+def _left(job: Job) -> int:
+    """The number of updates that are left."""
+    return max(0, job.recipe.iterations - job.state.iteration)
+
+
+def work_of(updates: int, state: TrainState, numerics: Numerics) -> float:
+    """The work of so many updates, in numbers of parameters; see `pydnn.engines.engine_for`."""
+    more = _OF_AN_EXACT_STEP if numerics.exact else 0.0
+    return updates * (state.parameters.vector.size + more)
+
+
+def steps(job: Job, count: int | None = None) -> Stream:
+    """The stream of a job's steps, evaluated as its recipe says, without early stopping.
+
+    While it lasts, the engine for this much work does all the work of the process.
+
+    Args:
+        job: The job.
+        count: How many steps to take, at most those that are left; by default all of them.
+    """
+    count = _left(job) if count is None else count
+    batches = itertools.islice(job.batches, count)
+    work = work_of(count, job.state, job.numerics)
+    stream = at_work(work, scan(job.train_step, job.state, batches))
     every = job.recipe.evaluate_every
     if every:
         stream = measure(stream, every=every, function=job.evaluation())

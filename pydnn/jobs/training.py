@@ -19,7 +19,6 @@ import numpy as np
 
 from pydnn.checks import AnyPath, BadInput, fixed, known_options, shown
 from pydnn.data import DataSet
-from pydnn.engines import working
 from pydnn.jobs.expectations import expect_test
 from pydnn.jobs.job import Job, prepare, run, watching
 from pydnn.jobs.loading import data_of, examples_of
@@ -156,7 +155,7 @@ def train(
 
     stream = through(run(job, watched=watched, on_watched=note))
     try:
-        with working(job.work), ignoring_overflow(), contextlib.ExitStack() as stack:
+        with ignoring_overflow(), contextlib.ExitStack() as stack:
             # Closing the stream lets a recorder finish its files before anything else happens.
             stack.callback(getattr(stream, "close", lambda: None))
             for last, info in stream:

@@ -98,19 +98,16 @@ class Environment:
     engine: str = attrs.field(default="numpy", eq=False)
 
 
-def current_environment(
-    numerics: Numerics = fast, *, one_thread: bool = False, engine: str | None = None
-) -> Environment:
+def current_environment(numerics: Numerics = fast, *, one_thread: bool = False) -> Environment:
     """The environment of this process as it is now. This takes some milliseconds.
 
     Args:
         numerics: The arithmetic.
         one_thread: Whether BLAS computes with one thread, as for recipes with shards.
-        engine: The engine that will do the work; by default the one in use.
     """
     if one_thread:
         with using_blas_threads(1):
-            return current_environment(numerics, engine=engine)
+            return current_environment(numerics)
     config = np.show_config(mode="dicts")
     simd = config.get("SIMD Extensions", {})
     return Environment(
@@ -121,7 +118,7 @@ def current_environment(
         variables={name: plain(os.environ[name]) for name in VARIABLES if name in os.environ},
         numerics=numerics.name,
         arithmetic=arithmetic_fingerprint(numerics),
-        engine=engine or engine_in_use(),
+        engine=engine_in_use(),
     )
 
 

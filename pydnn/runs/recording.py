@@ -305,9 +305,8 @@ def create_run(
     if isinstance(data, DataSet):
         expect_test(job, data.test, classes=data.classes)
     text, pins = _recipe_text(job, data)
-    here = environment or current_environment(
-        job.numerics, one_thread=job.recipe.one_thread, engine=engine_for(job.work)
-    )
+    here = environment or current_environment(job.numerics, one_thread=job.recipe.one_thread)
+    here = attrs.evolve(here, engine=engine_for(job.work))
     texts = Texts(text, environment_text(here))
     rows = rows_of([], start=0)
     goal = job.recipe.iterations

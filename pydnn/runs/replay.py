@@ -8,7 +8,6 @@ the whole run follows from the recipe.
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,9 @@ import attrs
 import numpy as np
 
 from pydnn.checks import BadInput, expect_count
+from pydnn.engines import at_work
 from pydnn.fingerprints import checksum
-from pydnn.jobs.job import Job, steps
+from pydnn.jobs.job import Job, steps, work_of
 from pydnn.keys import Key
 from pydnn.runs.history import rows_of
 from pydnn.runs.mismatches import Mismatch, fingerprint_mismatch, mismatches, state_mismatch
@@ -87,10 +87,25 @@ def verify(
     expect_count("jobs", jobs, hint="give the number of processes")
     groups = _groups(run, list(chosen))
     if executor is not None:
-        return _shared(run, groups, executor)
+        return _at_work(run, chosen, executor.workers, _shared(run, groups, executor))
     if jobs == 1 or len(groups) < 2:
-        return verified_in_turn(run, list(chosen))
-    return _by_processes(run, groups, min(jobs, len(groups)))
+        return _at_work(run, chosen, 1, verified_in_turn(run, list(chosen)))
+    jobs = min(jobs, len(groups))
+    return _at_work(run, chosen, jobs, _by_processes(run, groups, jobs))
+
+
+def _at_work(
+    run: Run, numbers: Sequence[int], workers: int, verifying: Iterator[Verified]
+) -> Iterator[Verified]:
+    """The same results, computed by the engine for all segments that one worker computes."""
+    work = 0.0  # as for one segment after the other
+    with contextlib.suppress(BadInput):  # whoever computes from a damaged state says so
+        stored = next(filter(None, (run.stored(run.segments[number]) for number in numbers)), None)
+        if stored is not None:
+            segments = [run.segments[number] for number in numbers]
+            updates = sum(segment.iteration - segment.start for segment in segments)
+            work = work_of(updates, stored, run.numerics) / max(1, workers)
+    yield from at_work(work, verifying)
 
 
 def _by_processes(run: Run, groups: list[list[int]], jobs: int) -> Iterator[Verified]:
@@ -178,11 +193,11 @@ def _computed(
 ) -> tuple[TrainState, list[Mismatch], tuple[str, ...]]:
     """The state after a segment, the numbers that differ, and the measurements not made here."""
     taken = []
-    stream = steps(attrs.evolve(run.job, state=state))
+    stream = steps(attrs.evolve(run.job, state=state), segment.iteration - segment.start)
     failed = []
     try:
         with run.as_recorded(segment.start):
-            for state, info in itertools.islice(stream, segment.iteration - segment.start):
+            for state, info in stream:
                 taken.append((info, checksum(state.parameters.vector)))
     except NotFinite as error:
         failed.append(Mismatch(error.iteration, f"finiteness, in {error.where},", None, None))

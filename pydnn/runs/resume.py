@@ -10,7 +10,8 @@ import attrs
 from pydnn.checks import AnyPath, BadInput, expect_count
 from pydnn.data import DataSet
 from pydnn.descriptions.builders import modules
-from pydnn.jobs.job import Job, prepare, watching
+from pydnn.engines import engine_for
+from pydnn.jobs.job import Job, prepare, watching, work_of
 from pydnn.jobs.parts import watch_of
 from pydnn.jobs.rebuilding import Prepare
 from pydnn.numerics.blas_threads import blas_threads
@@ -135,11 +136,12 @@ def resume_run(
                 f"{expected}: resume it where it was recorded, with the pydnn that recorded it, or "
                 "with --anyway (anyway=True), which leads to other bits."
             )
-        text = environment_text(here)
         run, repaired = opened(folder), Repaired((), ())
         # The state first: it refuses a recipe that it does not fit, before the job takes memory.
         state = run.state(run.iterations) if run.segments else run.job.state
         job = run.job  # refuses other data before any file is moved
+        engine = engine_for(work_of(goal - state.iteration, state, job.numerics))
+        text = environment_text(attrs.evolve(here, engine=engine))
         if folder.problem is not None or folder.left_behind or no_model(path) is not None:
             repaired = repair(run, text)
             run = opened(read_folder(path, anyway=anyway, allow=allow))

@@ -14,6 +14,7 @@ import toolz
 from pydnn.batches import EpochBatches
 from pydnn.checks import AnyPath
 from pydnn.data import DataSet, lasting_name
+from pydnn.engines import at_work
 from pydnn.free_memory import free_memory
 from pydnn.jobs.class_weights import by_class_number
 from pydnn.jobs.expectations import expect_test
@@ -58,6 +59,7 @@ class Sweep:
             them.
         together: Whether trainings of one shape are stacked; it changes no bit.
         notes: Remarks that the user should see before training starts, one line each.
+        work: The updates of all trainings, in numbers of parameters; see `work_of`.
     """
 
     recipe: Recipe
@@ -66,6 +68,7 @@ class Sweep:
     place: str = ""
     together: bool = True
     notes: tuple[str, ...] = ()
+    work: float = 0.0
 
     @property
     def batch(self) -> Examples:
@@ -144,12 +147,14 @@ def sweep(
     # All jobs share these examples, so their order in memory is changed once, here.
     plan = Sweep(recipe, runs, together_in_memory(data), place, together)
     notes: list[str] = []
-    for variation in runs[:: _runs_of_setting(runs)]:
+    work, of_setting = 0.0, _runs_of_setting(runs)
+    for variation in runs[::of_setting]:
         job = prepare(variation.recipe, plan.batch)  # refuses a setting that does not fit
         if isinstance(data, DataSet):
             expect_test(job, data.test, classes=classes)
         notes += job.notes
-    return attrs.evolve(plan, notes=tuple(dict.fromkeys(notes)))
+        work += job.work * of_setting
+    return attrs.evolve(plan, notes=tuple(dict.fromkeys(notes)), work=work)
 
 
 def _runs_of_setting(runs: Sequence[Variation]) -> int:
@@ -232,7 +237,8 @@ def outcomes(
         else:
             recorder = None if folder is None else Recorder(folder, plan.data, allow)
             stream = _outcomes_here(plan, chunks, recorder, on_progress, on_begin)
-        for number, outcome in stream:
+        # Every worker compiles once for all that it trains.
+        for number, outcome in at_work(plan.work / max(1, workers), stream):
             yield number, _of_setting(plan, number, outcome)
 
 

@@ -11,6 +11,7 @@ import attrs
 import numpy as np
 
 from pydnn.checks import Json
+from pydnn.engines import notes_to, using_engine
 from pydnn.numerics.blas_threads import using_blas_threads
 from pydnn.workers.channels import Client
 from pydnn.workers.encoding import decoded, encoded
@@ -30,14 +31,15 @@ def main(client: Client) -> None:
     np.seterr(all="ignore")  # the client looks for numbers that are not finite
     worker = _Worker()
     client.channel.send(encoded({"": {"report": attrs.asdict(own_report())}}))
-    while True:
-        try:
-            message, handles = client.channel.receive()
-        except (OSError, EOFError):
-            return
-        values = decoded(message)
-        about: Any = values.pop("")
-        client.channel.send(worker.answer(about, values, handles))
+    with notes_to(worker.notes.append, people=False):
+        while True:
+            try:
+                message, handles = client.channel.receive()
+            except (OSError, EOFError):
+                return
+            values = decoded(message)
+            about: Any = values.pop("")
+            client.channel.send(worker.answer(about, values, handles))
 
 
 class _Worker:
@@ -48,6 +50,7 @@ class _Worker:
         # By digest: the spec, and the numbers of the segments that hold its arrays.
         self._specs: collections.OrderedDict[str, tuple[Spec, set[int]]] = collections.OrderedDict()
         self._prepared = Prepared(_MOST_KEPT_SPECS)
+        self.notes: list[str] = []  # about the engine, which the client has not seen yet
 
     def answer(
         self, about: dict[str, Any], inline: Arguments, handles: list[int]
@@ -71,7 +74,8 @@ class _Worker:
             arguments = {**about["arguments"], **inline, **shared}
             task = Task(about["task"], self._specs[digest][0], arguments)
             threads = about["threads"]
-            with using_blas_threads(threads) if threads else contextlib.nullcontext():
+            blas = using_blas_threads(threads) if threads else contextlib.nullcontext()
+            with blas, using_engine(about["engine"]):
                 result = self._prepared.run(task)
             return self._message(result, about.get("results"))
         except (Exception, SystemExit) as error:
@@ -104,4 +108,7 @@ class _Worker:
         else:  # "wanted" lets the client make a segment that is large enough for the next result
             inline |= large
         about: dict[str, Json] = {"result": plain, "shared": shared, "wanted": wanted}
+        if self.notes:
+            about["notes"] = [*self.notes]
+            self.notes.clear()
         return encoded({"": about, **inline})

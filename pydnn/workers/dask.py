@@ -26,6 +26,7 @@ import numpy as np
 
 from pydnn import __version__
 from pydnn.checks import BadInput, Json, expect_real, first_line, printable, shown
+from pydnn.engines import using_engine
 from pydnn.free_memory import free_memory
 from pydnn.numerics.blas_threads import blas_threads, using_blas_threads
 from pydnn.numerics.memory import empty
@@ -94,12 +95,13 @@ class Keeper:
                 self._specs.popitem(last=False)
         results = []
         asked = zip(message["tasks"], _mappings_in(message), strict=True)
-        for (name, digest, threads), arguments in asked:
+        for (name, digest, threads, engine), arguments in asked:
             if digest not in self._specs:
                 return encoded({"unknown": digest})
             self._specs.move_to_end(digest)
             task = Task(name, self._specs[digest], arguments)
-            with using_blas_threads(threads) if threads else contextlib.nullcontext():
+            blas = using_blas_threads(threads) if threads else contextlib.nullcontext()
+            with blas, using_engine(engine):
                 results.append(self._prepared.run(task))
         return encoded(_shared(results))
 
@@ -115,6 +117,7 @@ def _message_of(tasks: Sequence[Task], specs: Iterable[Spec]) -> list[_Piece]:
             task.name,
             task.spec.digest,
             None if kind_of(task.name).one_thread else blas_threads(),
+            task.engine,
         ]
         for task in tasks
     ]

@@ -16,6 +16,7 @@ import attrs
 import numpy as np
 
 from pydnn.checks import BadInput, Json
+from pydnn.engines import engine_for_workers
 from pydnn.records import AnyArray
 from pydnn.workers.encoding import encoded
 
@@ -102,6 +103,7 @@ class Task:
         name: The name of the function in `pydnn.workers.tasks.TASKS`.
         spec: What the worker prepares once for this and other tasks.
         arguments: The arguments of this call: numbers, texts and arrays by name.
+        engine: The engine that other processes use for it; by default that of the job at work here.
 
     Example:
         >>> Task("echo", Spec(), {"count": 3})
@@ -111,6 +113,7 @@ class Task:
     name: str
     spec: Spec = attrs.field(repr=False)
     arguments: Arguments = attrs.field(factory=dict)
+    engine: str = attrs.field(factory=engine_for_workers, repr=False)
 
 
 class Executor(Protocol):

@@ -15,8 +15,10 @@ import queue
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from pydnn.checks import BadInput, Json, expect_count
+from pydnn.engines import note_once
 from pydnn.free_memory import free_memory
 from pydnn.numerics.blas_threads import THREADS, blas_threads
 from pydnn.records import AnyArray
@@ -215,6 +217,7 @@ class Processes(Closing):
             "spec": spec.digest,
             "arguments": plain,
             "shared": references,
+            "engine": task.engine,
             "threads": None if kind_of(task.name).one_thread else blas_threads(),
         }
         segments = [self._arena.segment, worker.arena.segment]
@@ -305,11 +308,13 @@ class _Worker:
         if why_not:
             raise BadInput(why_not)
 
-    def result(self, about: Mapping[str, Json], inline: Mapping[str, Json | AnyArray]) -> Result:
+    def result(self, about: Mapping[str, Any], inline: Mapping[str, Json | AnyArray]) -> Result:
         """The result in a message; large arrays are views of shared memory."""
         match about:
             case {"result": dict() as plain, "shared": dict() as shared, "wanted": int() as wanted}:
                 self._wanted = max(self._wanted, wanted)
+                for text in about.get("notes", ()):
+                    note_once(str(text))
                 memory = {segment.number: segment.memory for segment in self._results}
                 arrays = {name: read(memory, place) for name, place in shared.items()}
                 return {**plain, **inline, **arrays}
