@@ -11,7 +11,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -24,8 +24,8 @@ from pydnn.recipes.recipe import Recipe
 from pydnn.recipes.toml import read_toml, toml_of
 from pydnn.records import FloatArray, keep_readonly
 from pydnn.runs.folder import SEGMENTS, expect_run_folder
-from pydnn.runs.history import Rows
-from pydnn.runs.live import LiveRow, live_files, read_live
+from pydnn.runs.history import SHOWN, Rows
+from pydnn.runs.live import LiveRow, live_names, read_live
 from pydnn.runs.segments import Segment, read_segment
 from pydnn.storage.files import read_small_text
 from pydnn.storage.run_files import RECIPE
@@ -39,7 +39,7 @@ _VERIFIED = 1 << 25  # bytes: of a larger segment, only what is read is verified
 _SILENT = 20.0  # seconds without a row or a segment, after which a run may have been cut off
 _MOST_NUMBERS = 8_000_000  # in all curves that are remembered
 _MOST_HEADS = 20_000
-_SECONDS = 1.2  # that a list may take to read runs which it does not know yet
+_SECONDS = 1.4  # that a list may take to read runs which it does not know yet
 
 
 @attrs.frozen
@@ -153,17 +153,30 @@ class Catalog:
         self._rows: Memory[Rows] = Memory(most=_MOST_NUMBERS, size=_numbers_in)
         self._live: Memory[list[LiveRow]] = Memory(most=1000)
 
-    def listing(self, *, seconds: float = _SECONDS) -> Listing:
-        """All runs; those that cannot be read within some seconds are without content."""
+    def listing(
+        self,
+        *,
+        seconds: float = _SECONDS,
+        first: Callable[[Sequence[Found]], Sequence[Found]] = lambda runs: (),
+    ) -> Listing:
+        """All runs; those that cannot be read within some seconds are without content.
+
+        Args:
+            seconds: How long it may take.
+            first: A function that returns the runs to read first. Of the others, those come first
+                whose files have changed last, which may be training.
+        """
         until = time.monotonic() + seconds
-        heads = []
-        for found in find_runs(self.root):
-            files = _files_of(found.path)
-            if time.monotonic() < until or files.stamp in self._heads:
-                heads.append(self._head(found, files))
-            else:
-                heads.append(Head(found, known=False))
-        return Listing(heads, time.time())
+        runs = find_runs(self.root)
+        files = {found.path: _files_of(found.path) for found in runs}
+        latest = sorted(runs, key=lambda found: -files[found.path].changed)
+        heads: dict[Path, Head] = {}
+        for found in (*first(runs), *latest):
+            if found.path not in heads:
+                own = files[found.path]
+                know = own.stamp in self._heads or time.monotonic() < until
+                heads[found.path] = self._head(found, own) if know else Head(found, known=False)
+        return Listing([heads[found.path] for found in runs], time.time())
 
     def found(self, name: str) -> Found:
         """The run of a name.
@@ -237,12 +250,6 @@ class Catalog:
         if not files.segments:
             raise BadInput(f"{found.path} has no segment: it is damaged.")
         segment = _read(found.path / SEGMENTS / files.segments[-1])
-        rows = self._rows_of(segment)
-        values = {
-            name: float(c.values[-1]) for (_, name), c in rows.columns.items() if len(c.steps)
-        }
-        always = ("cost", "gradient_norm")
-        values |= {name: float(rows.always[name][-1]) for name in always if len(rows)}
         why = ""
         if files.ends and int(files.ends[-1][4:-5]) == segment.iteration:
             why = _why(found.path / files.ends[-1])
@@ -250,7 +257,7 @@ class Catalog:
             head,
             recorded=segment.iteration,
             goal=segment.goal,
-            values=values,
+            values=segment.last_numbers(),
             why=why,
         )
 
@@ -263,9 +270,6 @@ class Catalog:
         except (BadInput, OSError):  # the next segment has been written just now
             return []
         return [row for row in rows if row.step >= after]
-
-    def _rows_of(self, segment: Segment) -> Rows:
-        return self._rows.get((segment.path, _stamp(segment.path)), segment.rows)
 
     def curves(self, name: str) -> Curves:
         """The numbers of all steps of a run, with those that no segment holds yet.
@@ -309,10 +313,11 @@ def _files_of(path: Path) -> _Files:
     names, inside = _names_in(path), _names_in(path / SEGMENTS)
     segments = sorted(filter(_SEGMENT.fullmatch, inside), key=lambda name: int(name[:-3]))
     ends = sorted(filter(_END.fullmatch, names), key=lambda name: int(name[4:-5]))
-    read = [path / RECIPE]
-    read += [path / SEGMENTS / name for name in segments[-1:]] + [path / name for name in ends[-1:]]
-    stamps = [_stamp(file) for file in read]
-    live = [(file, _stamp(file)) for file in live_files(path)[-1:]]
+    lives = live_names(names)
+    # Texts, because a list of thousands of runs would spend most of its time on Path objects.
+    read = [RECIPE, *(f"{SEGMENTS}/{name}" for name in segments[-1:]), *ends[-1:]]
+    stamps = [_stamp(f"{path}/{file}") for file in read]
+    live = [(path / name, _stamp(f"{path}/{name}")) for name in lives[-1:]]
     changed = max(stamp[0] for stamp in (*stamps, *(stamp for _, stamp in live))) / 1e9
     return _Files(tuple(segments), tuple(ends), live[0] if live else None, (path, *stamps), changed)
 
@@ -332,10 +337,10 @@ def _names_in(path: Path) -> list[str]:
     return []
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _stamp(path: str | Path) -> tuple[int, int]:
     """The time of the last change of a file in nanoseconds, and its size."""
     with contextlib.suppress(OSError):
-        status = path.lstat()
+        status = os.lstat(path)
         return status.st_mtime_ns, status.st_size
     return 0, -1
 
@@ -364,7 +369,7 @@ def _columns(
     pieces: dict[str, list[tuple[FloatArray, FloatArray]]] = {}
     for rows in parts:
         at = np.arange(rows.start, rows.stop, dtype=np.float64)
-        for name in ("cost", "gradient_norm"):
+        for name in SHOWN:
             pieces.setdefault(name, []).append((at, rows.always[name]))
         for (_, name), (steps, values) in rows.curves.items():
             pieces.setdefault(name, []).append((steps.astype(np.float64), values))

@@ -11,6 +11,7 @@ import attrs
 import numpy as np
 
 from pydnn.board.choosing import chosen, ordered
+from pydnn.board.finding import Found
 from pydnn.board.frame import ago, duration, field, frame, link, live, run_link
 from pydnn.board.heads import Catalog, Curves, Head, Listing
 from pydnn.checks import BadInput
@@ -62,6 +63,17 @@ class _View:
         )
 
     @property
+    def rows(self) -> slice:
+        return slice((self.page - 1) * _PER_PAGE, self.page * _PER_PAGE)
+
+    def first(self, runs: Sequence[Found]) -> Sequence[Found]:
+        """The runs on the page, if their names alone say which these are."""
+        if self.text or self.by not in ("", "name"):
+            return ()
+        inside = [found for found in runs if not self.sweep or found.sweep == self.sweep]
+        return (inside[::-1] if self.downward else inside)[self.rows]
+
+    @property
     def link(self) -> str:
         pairs = {"q": self.text, "sweep": self.sweep, "sort": self.by}
         pairs |= {"order": "down" if self.downward else ""}
@@ -73,7 +85,7 @@ def list_page(catalog: Catalog, query: Mapping[str, Sequence[str]]) -> str:
     """The list of all runs below the folder, with the curves of those that are training."""
     view = _View.of(query)
     begun = time.monotonic()
-    listing = catalog.listing()
+    listing = catalog.listing(first=view.first)
     shown = ordered(
         chosen(listing.heads, view.text, sweep=view.sweep),
         view.by,
@@ -82,7 +94,7 @@ def list_page(catalog: Catalog, query: Mapping[str, Sequence[str]]) -> str:
     )
     pages = max(1, -(-len(shown) // _PER_PAGE))
     view = attrs.evolve(view, page=min(view.page, pages))
-    here = shown[(view.page - 1) * _PER_PAGE :][:_PER_PAGE]
+    here = shown[view.rows]
     content = [
         element("h1", "Runs"),
         live("summary", _summary(catalog, listing, shown, view), tag="p", class_="lead"),

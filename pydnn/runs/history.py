@@ -22,6 +22,7 @@ from pydnn.training.evaluation import is_number
 __all__ = [
     "ALWAYS",
     "KINDS",
+    "SHOWN",
     "Column",
     "History",
     "NoColumn",
@@ -40,6 +41,7 @@ ALWAYS: Mapping[str, type[np.float64] | type[np.uint64]] = {
     "gradient_norm": np.float64,
     "checksum": np.uint64,
 }
+SHOWN = ("cost", "gradient_norm")  # of these, the ones that say something to people
 KINDS = ("observed", "measured")
 _same = attrs.cmp_using(eq=np.array_equal)
 
@@ -87,6 +89,13 @@ class Rows:
             (kind, name): (column.steps + (kind == "measured"), column.values)
             for (kind, name), column in self.columns.items()
         }
+
+    @property
+    def last_numbers(self) -> dict[str, float]:
+        """The last number of each column by name, without the checksums."""
+        values = {name: c.values for (_, name), c in self.columns.items()}
+        values |= {name: self.always[name] for name in SHOWN}
+        return {name: float(numbers[-1]) for name, numbers in values.items() if len(numbers)}
 
     def infos(self) -> Iterator[StepInfo]:
         """The info of each step, as the training yielded it."""

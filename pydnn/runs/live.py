@@ -20,7 +20,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -29,7 +29,7 @@ from pydnn.checks import is_count
 from pydnn.storage.files import open_regular
 from pydnn.training import StepInfo, values_of
 
-__all__ = ["LiveRow", "LiveWriter", "live_files", "read_live", "remove_live"]
+__all__ = ["LiveRow", "LiveWriter", "live_files", "live_names", "read_live", "remove_live"]
 
 _SECONDS = 0.5  # between two writes
 _LINES = 6  # of one write, and as many with measurements
@@ -150,10 +150,14 @@ def live_files(run: Path) -> list[Path]:
     not remove a file that somebody reads.
     """
     try:
-        names = [entry.name for entry in os.scandir(run) if _LIVE.fullmatch(entry.name)]
+        return [run / name for name in live_names(os.listdir(run))]
     except OSError:
         return []
-    return [run / name for name in sorted(names, key=lambda name: int(name[5:-6]))]
+
+
+def live_names(names: Iterable[str]) -> list[str]:
+    """The names of such files among those of a run's files, in the order of their segments."""
+    return sorted(filter(_LIVE.fullmatch, names), key=lambda name: int(name[5:-6]))
 
 
 def remove_live(run: Path) -> None:

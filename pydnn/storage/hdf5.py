@@ -520,18 +520,22 @@ def read_text(file: h5py.File, name: str, *, fixed: bool = True, most: int = LON
     """
     where = f"attribute {name} in {file.filename}"
     with naming_damage(where):
-        attributes = list(file.attrs)
-        if name not in attributes and holds(file, name):
+        attributes = file.attrs  # once, since h5py opens the group anew each time
+        listed = name in attributes
+        if not listed and holds(file, name):
             text = read_array(file, name, dtype=np.uint8, shape=("bytes",), compressed=False)
             if text.size > most:
                 raise BadInput(f"{where} is not a single short text: {RESTORE}.")
             return text.tobytes().decode()
-        expect_known("attribute", name, attributes, place=file.filename)
-        stored = file.attrs.get_id(name)
+        if not listed:
+            expect_known("attribute", name, list(attributes), place=file.filename)
+        stored = attributes.get_id(name)
         if stored.shape != () or stored.get_storage_size() > most:
             raise BadInput(f"{where} is not a single short text: {RESTORE}.")
         if stored.dtype.kind == "S":
-            return bytes(file.attrs[name]).decode()
+            content = np.empty((), stored.dtype)
+            stored.read(content)
+            return bytes(content[()]).decode()
         if fixed or not h5py.check_string_dtype(stored.dtype):
             raise BadInput(f"{where} is not a text of fixed size: {RESTORE}.")
         return varying_attribute(file.raw, name, most=most)[0].decode()

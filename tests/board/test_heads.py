@@ -1,3 +1,4 @@
+import itertools
 import math
 import os
 import shutil
@@ -11,8 +12,10 @@ from small_runs import recorded, resumed, small_recipe
 
 from pydnn.board.finding import Found
 from pydnn.board.heads import Catalog, Head
+from pydnn.board.pages import list_page
 from pydnn.checks import BadInput
 from pydnn.runs import Run
+from pydnn.runs.history import history_of
 from pydnn.runs.live import LiveRow
 from pydnn.runs.segments import read_segment
 
@@ -131,6 +134,52 @@ def test_runs_that_take_too_long_to_read_are_read_later(runs):
     assert listing.unread == len(listing.heads) == 4
     assert catalog.listing().unread == 0
     assert catalog.listing(seconds=0.0).unread == 0
+
+
+def ticking(monkeypatch):
+    """A clock of the board on which each look takes a second."""
+    seconds = itertools.count()
+    monkeypatch.setattr("pydnn.board.heads.time.monotonic", lambda: next(seconds))
+
+
+def test_the_runs_of_a_page_are_read_first_then_those_that_changed_last(
+    runs, tmp_path, monkeypatch
+):
+    for name, when in (("a", 1), ("b", 3), ("c", 2)):
+        shutil.copytree(runs / "0001", tmp_path / name)
+        for path in (tmp_path / name).rglob("*"):
+            os.utime(path, (when, when))
+    ticking(monkeypatch)
+    catalog = Catalog(tmp_path)
+    known = []
+    for _ in range(3):
+        listing = catalog.listing(seconds=1.5, first=lambda found: found[:1])
+        known.append([head.name for head in listing.heads if head.known])
+    assert known == [["a"], ["a", "b"], ["a", "b", "c"]]
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [({}, "0001"), ({"page": ["3"]}, "damaged"), ({"order": ["down"]}, "more/0002"),
+     ({"order": ["down"], "sort": ["name"], "page": ["2"]}, "damaged")],
+)  # fmt: skip
+def test_a_page_shows_its_runs_however_many_there_are(runs, monkeypatch, query, name):
+    monkeypatch.setattr("pydnn.board.pages._PER_PAGE", 1)
+    ticking(monkeypatch)
+    monkeypatch.setitem(Catalog.listing.__kwdefaults__, "seconds", 1.5)
+    text = list_page(Catalog(runs), query)
+    assert f"Select {name}" in text
+    assert "not read yet" not in text
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_last_numbers_are_those_of_the_rows(runs, tmp_path, monkeypatch, sealed):
+    [*_, path] = sorted((runs / "0001" / "segments").iterdir())
+    segment = read_segment(path)
+    if not sealed:
+        monkeypatch.setattr("pydnn.runs.segments.sealed_bytes", lambda raw: lambda name: None)
+    last = {n: v[-1] for n, v in history_of(segment.rows()).items() if n != "step"}
+    assert segment.last_numbers() == last
 
 
 def test_a_run_is_read_again_only_when_a_file_has_changed(runs, tmp_path, monkeypatch):
