@@ -7,6 +7,7 @@ import sys
 import attrs
 import numpy as np
 import pytest
+from helpers import IdleEngine
 from sending import Sending
 from small_runs import recorded, saved_data, small_recipe
 
@@ -55,19 +56,9 @@ def no_numba(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
 
 
-class Idle:
-    """A compiled engine that has no compiled form of anything, so tests need not compile."""
-
-    def __getattr__(self, name):
-        return self
-
-    def __call__(self, *args, **options):
-        return None
-
-
 @pytest.fixture
 def idle(no_variable, monkeypatch):
-    monkeypatch.setattr(engines, "_load", Idle)
+    monkeypatch.setattr(engines, "_load", IdleEngine)
 
 
 def test_numpy_does_the_work_unless_somebody_chooses_otherwise(no_variable):

@@ -13,6 +13,10 @@ TITLES = {
     "P5": "P5: cats by convolution, float64",
     "P5f32": "P5: cats by convolution, float32",
     "P6": "P6: LSTM 64-128-128-32, momentum",
+    "sweep, 2-16-16-1, gradient descent": "sweep of 32, 2-16-16-1, gradient descent",
+    "sweep, 2-16-16-1, Adam": "sweep of 32, 2-16-16-1, Adam",
+    "sweep, digits, 64-16-10, Adam": "sweep of 32, digits, 64-16-10, Adam",
+    "first step, P2": "first step of P2",
     "whole process": "start to trained model, P1's job",
     "import": "import",
     "memory, P1": "peak memory, P1's job",
@@ -67,7 +71,7 @@ def _scale(seconds):
 
 
 def _color(row):
-    if row.peer == "pydnn":
+    if row.peer.startswith("pydnn"):
         return OURS
     bound = row.peer.startswith(("(", "allowed", "dependencies", "products"))
     return BOUND if bound else THEIRS

@@ -7,15 +7,12 @@ first. Compiling is not part of the times; `--cold` says how long it takes with 
 """
 
 import json
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 
 import numpy as np
 from environment import environment
+from processes import first_steps
 from side_by_side import arguments
 
 import pydnn as nn
@@ -50,7 +47,7 @@ def main():
     rows = {name: compared(work, args) for name, work in works.items()}
     result = {"microseconds": rows, "environment": environment()}
     if args.cold:
-        result["first step, s"] = first_steps()
+        result["first step, s"] = first_steps(blocks=1, threads=2)
     print(json.dumps(result) if args.json else in_words(result))
 
 
@@ -113,41 +110,12 @@ def compared(work, args):
     return {**medians, "ratio": statistics.median(ratios)}
 
 
-FIRST = """
-import sys, time
-sys.path.insert(0, {folder!r})
-import engines
-from pydnn.engines import using_engine
-from pydnn import Key
-work = engines.step_of_p2(Key(1))
-with using_engine("numpy"):
-    work()
-begin, used = time.perf_counter(), time.process_time()
-with using_engine("compiled"):
-    work()
-print(time.perf_counter() - begin, time.process_time() - used)
-"""
-
-
-def first_steps():
-    """Return the seconds of the first compiled step, by clock and processor, cold and warm."""
-    program = FIRST.format(folder=os.path.dirname(os.path.abspath(__file__)))
-    command = [sys.executable, "-c", program]
-    with tempfile.TemporaryDirectory() as folder:
-        variables = {**os.environ, "PYDNN_CACHE": folder}
-        return {
-            name: list(map(float, subprocess.check_output(command, env=variables).split()))
-            for name in ("cold", "warm")
-        }
-
-
 def in_words(result):
     rows = [f"{'':22} {'numpy':>9} {'compiled':>9} {'ratio':>6}"]
     for name, row in result["microseconds"].items():
         rows.append(f"{name:22} {row['numpy']:9.1f} {row['compiled']:9.1f} {row['ratio']:6.2f}")
-    for name, seconds in result.get("first step, s", {}).items():
-        clock, processor = seconds
-        rows.append(f"first step, {name} cache: {clock:.2f} s, {processor:.2f} s of the processor")
+    for name, (seconds,) in result.get("first step, s", {}).items():
+        rows.append(f"first step of P2, {name}: {seconds:.2f} s")
     return "\n".join([*rows, result["environment"]])
 
 

@@ -14,9 +14,19 @@ from pathlib import Path
 from import_time import ENVIRONMENT
 from turns import costs_differ, threads_in
 
-__all__ = ["costs_of_job", "draw_cats", "large_memory", "start_up", "tutorial_memory"]
+__all__ = [
+    "costs_of_job",
+    "draw_cats",
+    "first_steps",
+    "large_memory",
+    "start_up",
+    "sweeps",
+    "tutorial_memory",
+]
 
 HERE = Path(__file__).parent
+# In this order: the first process fills the cache of the second one.
+CACHES = ("pydnn compiled, cold cache", "pydnn compiled, warm cache")
 
 
 def draw_cats(folder):
@@ -32,6 +42,10 @@ def start_up(*, data, threads, blocks):
         The seconds of each turn by peer, and the reasons why other peers were left out.
     """
     commands, absent = {"pydnn": _train_command(data, "--json")}, {}
+    if find_spec("numba") is None:
+        absent |= dict.fromkeys(CACHES, "numba is not installed: it is of the extra compiled")
+    else:
+        commands |= dict.fromkeys(CACHES, _train_command(data, "--json", "--engine", "compiled"))
     for peer, module in {"PyTorch": "torch", "JAX": "jax"}.items():
         if find_spec(module) is None:
             absent[peer] = f"{module} is not installed, install the extra bench"
@@ -40,14 +54,48 @@ def start_up(*, data, threads, blocks):
             commands[peer] = [str(HERE / "peers" / f"tutorial_in_{module}.py"), data, "."]
     seconds, expected = {peer: [] for peer in commands}, None
     for _ in range(blocks):
-        for peer, command in commands.items():
-            taken, _, output = _run(command, threads)
-            costs = json.loads(output)["costs"]
-            expected = expected or costs
-            if costs_differ(costs, expected, 1e-9):
-                raise SystemExit(f"startup: the costs of {peer} are not those of pydnn")
-            seconds[peer].append(taken)
+        with tempfile.TemporaryDirectory() as cache:  # for the one of CACHES after the other
+            for peer, command in commands.items():
+                taken, _, output = _run(command, threads, PYDNN_CACHE=cache)
+                costs = json.loads(output)["costs"]
+                expected = expected or costs
+                if costs_differ(costs, expected, 1e-9):
+                    raise SystemExit(f"startup: the costs of {peer} are not those of pydnn")
+                seconds[peer].append(taken)
     return seconds, absent
+
+
+FIRST = f"""
+import sys, time
+sys.path.insert(0, {str(HERE)!r})
+from works import work_called
+from peers import with_pydnn
+import attrs
+work = attrs.evolve(work_called("P2", None), steps=1)
+begin = with_pydnn.fold(work, engine=sys.argv[1])
+before = time.perf_counter()
+begin()()
+print(time.perf_counter() - before)
+"""
+
+
+def first_steps(*, blocks, threads):
+    """Time the first step of P2 in a process, by NumPy, and compiled with both kinds of cache."""
+    compiled = () if find_spec("numba") is None else CACHES
+    seconds = {"pydnn": [], **{name: [] for name in compiled}}
+    for _ in range(blocks):
+        with tempfile.TemporaryDirectory() as cache:
+            for name, taken in seconds.items():
+                engine = "compiled" if name in CACHES else "numpy"
+                _, _, output = _run(["-c", FIRST, engine], threads, PYDNN_CACHE=cache)
+                taken.append(float(output))
+    return seconds
+
+
+def sweeps(*, blocks, threads):
+    """Time sweeps with both engines: the seconds of each turn by name and way."""
+    command = [str(HERE / "sweep.py"), "--json", "--blocks", str(blocks)]
+    return json.loads(_run(command, threads)[2])["seconds"]
 
 
 def costs_of_job(data, *options, threads):
@@ -64,14 +112,14 @@ def _train_command(data, *options):
     return ["-m", "pydnn", "train", "--data", data, "--run", "run", *options]
 
 
-def _run(arguments, threads):
+def _run(arguments, threads, **variables):
     """Run Python in a new folder: return its seconds, its peak memory in bytes, its output."""
     with tempfile.TemporaryDirectory() as folder, threads_in(ENVIRONMENT, threads):
         start = time.perf_counter()
         process = subprocess.Popen(
             [sys.executable, *arguments],
             cwd=folder,
-            env=ENVIRONMENT,
+            env={**ENVIRONMENT, **variables},
             stdout=subprocess.PIPE,
         )
         output = process.stdout.read()

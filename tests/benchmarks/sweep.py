@@ -1,5 +1,7 @@
 """Compare a sweep of 32 trainings all at once with the same trainings one after the other.
 
+Both are done by both engines if numba is installed.
+
     python tests/benchmarks/sweep.py [--json] [--digits]
 
 Both are whole sweeps, from recipes to scores on all data, in turns in one process. All bits of all
@@ -13,6 +15,7 @@ import argparse
 import json
 import statistics
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import attrs
@@ -33,6 +36,7 @@ from pydnn import (
     softmax_cross_entropy,
 )
 from pydnn.data import load_data_set
+from pydnn.engines import using_engine
 from pydnn.recipes.recipe import Recipe
 from pydnn.recipes.toml import read_recipe
 from pydnn.sweeps import run_sweep, sweep
@@ -47,17 +51,18 @@ def main():
     parser.add_argument("--digits", action="store_true", help="also measure examples/digits.toml")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    results = {name: compared(*case, args) for name, case in cases(args).items()}
+    seconds = {name: compared(*case, args) for name, case in cases(args).items()}
     if args.json:
-        print(json.dumps({"results": results, "environment": environment()}))
+        print(json.dumps({"seconds": seconds, "environment": environment()}))
         return
-    print(f"{args.seeds} runs{'':30} all at once  one by one     ratio")
-    for name, result in results.items():
-        low, high = result["ratio_range"]
-        print(
-            f"{name:36} {result['together']:9.2f} s {result['apart']:9.2f} s "
-            f"{result['ratio']:9.2f} (from {low:.2f} to {high:.2f})"
-        )
+    for name, ways in seconds.items():
+        print(f"{args.seeds} runs of {name}")
+        for way, taken in ways.items():
+            ratios = [b / a for a, b in zip(ways["pydnn"], taken, strict=True)]
+            print(
+                f"  {way:28} {statistics.median(taken):9.2f} s {statistics.median(ratios):9.2f} "
+                f"(from {min(ratios):.2f} to {max(ratios):.2f})"
+            )
     print(environment())
 
 
@@ -103,28 +108,35 @@ def recipe(network, loss, optimizer, batches):
 
 
 def compared(recipe, batch, args):
-    ways = {
-        "together": sweep(recipe, batch, seeds=args.seeds),
-        "apart": sweep(recipe, batch, seeds=args.seeds, together=False),
+    """Return the seconds of each turn, by way, after comparing all bits."""
+    plans = {
+        "": sweep(recipe, batch, seeds=args.seeds),
+        ", one by one": sweep(recipe, batch, seeds=args.seeds, together=False),
     }
-    together, apart = (run_sweep(plan).outcomes for plan in ways.values())
-    for ours, own in zip(together, apart, strict=True):
-        assert ours.model.parameters.vector.tobytes() == own.model.parameters.vector.tobytes()
-        assert ours.costs.tobytes() == own.costs.tobytes()
-        assert ours.scores == own.scores
+    engines = {"pydnn": "numpy"} | ({"pydnn compiled": "compiled"} if find_spec("numba") else {})
+    ways = {
+        f"{name}{how}": (plan, engine)
+        for how, plan in plans.items()
+        for name, engine in engines.items()
+    }
+    first, *others = (carried_out(*way).outcomes for way in ways.values())
+    for outcomes in others:
+        for ours, own in zip(first, outcomes, strict=True):
+            assert ours.model.parameters.vector.tobytes() == own.model.parameters.vector.tobytes()
+            assert ours.costs.tobytes() == own.costs.tobytes()
+            assert ours.scores == own.scores
     times = {name: [] for name in ways}
     for _ in range(args.blocks):
-        for name, plan in ways.items():
+        for name, way in ways.items():
             begin = time.perf_counter()
-            run_sweep(plan)
+            carried_out(*way)
             times[name].append(time.perf_counter() - begin)
-    ratios = [b / a for a, b in zip(times["together"], times["apart"], strict=True)]
-    return {
-        "together": statistics.median(times["together"]),
-        "apart": statistics.median(times["apart"]),
-        "ratio": statistics.median(ratios),
-        "ratio_range": [min(ratios), max(ratios)],
-    }
+    return times
+
+
+def carried_out(plan, engine):
+    with using_engine(engine):
+        return run_sweep(plan)
 
 
 if __name__ == "__main__":

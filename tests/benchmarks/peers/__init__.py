@@ -10,6 +10,10 @@ __all__ = ["FRAMEWORKS", "PEERS", "Absent", "peer_called"]
 
 PEERS = {
     "pydnn": "with_pydnn:fold",
+    "pydnn compiled": "with_pydnn:compiled",
+    "pydnn compiled, a call a step": "with_pydnn:compiled_a_call_a_step",
+    "pydnn portable": "with_pydnn:portable_fold",
+    "pydnn portable compiled": "with_pydnn:portable_compiled",
     "NumPy in place": "in_place:loop",
     "tutorial's listing": "with_listing:loop",
     "PyTorch, eager": "with_torch:eager",

@@ -1,10 +1,15 @@
-"""pydnn as its users write it: `prepare` and `make_train_step`, and the fold `scan`."""
+"""pydnn as its users write it: `prepare` and `make_train_step`, and the fold `scan`.
+
+It takes part with both engines and both arithmetics. The engine changes no bit.
+"""
 
 import itertools
+from importlib.util import find_spec
 
 import attrs
 import numpy as np
 
+from peers import Absent
 from pydnn import (
     Batch,
     Key,
@@ -12,6 +17,7 @@ from pydnn import (
     average_pool,
     conv,
     dense,
+    fast,
     flatten,
     gradient_descent,
     initial_state,
@@ -19,12 +25,14 @@ from pydnn import (
     make_train_step,
     max_pool,
     momentum,
+    portable,
     relu,
     scan,
     serial,
     sigmoid_cross_entropy,
     softmax_cross_entropy,
 )
+from pydnn.engines import using_engine
 from pydnn.jobs.job import prepare
 from pydnn.recipes.tutorial import tutorial_recipe
 from pydnn.stages.initializers import zeros
@@ -32,26 +40,52 @@ from pydnn.stages.initializers import zeros
 OPTIMIZERS = {"gradient_descent": gradient_descent, "momentum": momentum, "adam": adam}
 
 
-def fold(work):
-    train_step, start, batches = (_tutorial if work.name == "P1" else _composed)(work)
+def fold(work, *, numerics=fast, engine="numpy", stream=scan):
+    train_step, start, batches = (_tutorial if work.name == "P1" else _composed)(work, numerics)
 
     def turn():
-        stream = scan(train_step, start, itertools.islice(itertools.cycle(batches), work.steps))
-        return [info.cost for _, info in stream]
+        with using_engine(engine):
+            taken = itertools.islice(itertools.cycle(batches), work.steps)
+            return [info.cost for _, info in stream(train_step, start, taken)]
 
     return lambda: turn
 
 
-def _tutorial(work):
+def compiled(work, **options):
+    if find_spec("numba") is None:
+        raise Absent("numba is not installed: it is of the extra compiled")
+    return fold(work, engine="compiled", **options)
+
+
+def compiled_a_call_a_step(work):
+    return compiled(work, stream=_a_call_a_step)
+
+
+def portable_fold(work):
+    return fold(work, numerics=portable)
+
+
+def portable_compiled(work):
+    return compiled(work, numerics=portable)
+
+
+def _a_call_a_step(train_step, state, batches):
+    for batch in batches:
+        state, info = train_step(state, batch)
+        yield state, info
+
+
+def _tutorial(work, numerics):
     [batch] = batches_of(work)
-    job = prepare(tutorial_recipe(), batch)  # the whole job; a turn takes its first steps
+    recipe = attrs.evolve(tutorial_recipe(), numerics=numerics.name, rotate=True)
+    job = prepare(recipe, batch)  # the whole job; a turn takes its first steps
     return job.train_step, job.state, [job.data["train"]]
 
 
-def _composed(work):
+def _composed(work, numerics):
     network = network_of(work, initializer=zeros())
     optimizer = optimizer_of(work)
-    train_step = make_train_step(network, loss_of(work), optimizer)
+    train_step = make_train_step(network, loss_of(work), optimizer, numerics=numerics)
     shape = work.batches[0][0].shape[:-1]
     state = initial_state(network, optimizer, shape, key=Key(1), dtype=work.dtype)
     vector = np.concatenate([array.ravel() for layer in work.start() for array in layer])
