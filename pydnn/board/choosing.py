@@ -55,7 +55,8 @@ def _holds(
 
 
 def _text_of(head: Head) -> str:
-    texts = (head.name, head.why, *(f"{key}={value}" for key, value in head.recipe.items()))
+    why = "planned" if head.planned else head.why
+    texts = (head.name, why, *(f"{key}={value}" for key, value in head.recipe.items()))
     return "\n".join(texts).casefold()
 
 
@@ -88,7 +89,8 @@ def ordered(heads: Sequence[Head], by: str, *, downward: bool, now: float) -> li
 
     def value_of(head: Head) -> object:
         if by == "state":
-            return head.problem or head.why or ("training" if head.training(now) else "silent")
+            silent = "planned" if head.planned else "silent"
+            return head.problem or head.why or ("training" if head.training(now) else silent)
         return head.changed if by == "changed" else _field(head, by)
 
     values = [value_of(head) for head in heads]

@@ -1,4 +1,7 @@
-"""Finding the runs and sweeps below a folder, without following any link."""
+"""Finding the runs and sweeps below a folder, without following any link.
+
+Trainings that a sweep plans and has not begun are found, too.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import attrs
 
 from pydnn.runs.folder import SEGMENTS
 from pydnn.storage.run_files import RECIPE
+from pydnn.sweeps.planned import PLANNED, read_planned
 from pydnn.sweeps.recording import SWEEP_FILE
 
 __all__ = ["Found", "find_runs"]
@@ -21,17 +25,19 @@ _DEEPEST = 8
 
 @attrs.frozen
 class Found:
-    """A folder that holds a run.
+    """A folder that holds a run, or will hold it.
 
     Attributes:
         name: Its path below the folder of all runs, with "/" between its parts.
         path: Its path.
         sweep: The name of the sweep that it belongs to; "" if it belongs to none.
+        planned: The text of its recipe if a sweep plans it and there is no folder yet; else "".
     """
 
     name: str
     path: Path
     sweep: str = ""
+    planned: str = ""
 
 
 def find_runs(root: Path) -> list[Found]:
@@ -57,6 +63,10 @@ def _runs_in(root: Path) -> Iterator[Found]:
             yield Found(name or path.name, path, sweep)
             continue
         sweep = (name or path.name) if SWEEP_FILE in names else ""  # of the folders in this one
+        if sweep and PLANNED in names:
+            for run, recipe in read_planned(path).items():
+                if run not in names:
+                    yield Found(f"{name}/{run}" if name else run, path / run, sweep, recipe)
         if depth < _DEEPEST:
             left += [
                 (

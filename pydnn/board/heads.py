@@ -76,6 +76,11 @@ class Head:
         return self.found.name
 
     @property
+    def planned(self) -> bool:
+        """Whether it has not begun: a sweep plans it."""
+        return bool(self.found.planned)
+
+    @property
     def steps(self) -> int:
         """The number of steps so far, with those that no segment holds yet."""
         return self.live[-1].step + 1 if self.live else self.recorded
@@ -233,8 +238,10 @@ class Catalog:
         return attrs.evolve(head, live=live, values=values, why=why, changed=files.changed)
 
     def _read_head(self, found: Found, files: _Files) -> Head:
-        expect_run_folder(found.path)
-        plain = read_toml(read_small_text(found.path / RECIPE, links=False, exact=True))
+        if not found.planned:
+            expect_run_folder(found.path)
+        text = found.planned or read_small_text(found.path / RECIPE, links=False, exact=True)
+        plain = read_toml(text)
         recipe = {
             name: value if isinstance(value, str | int | float) else toml_of(value)
             for name, value in plain.items()
@@ -247,6 +254,8 @@ class Catalog:
             goal=goal if type(goal) is int else 0,
             changed=files.changed,
         )
+        if found.planned:
+            return head
         if not files.segments:
             raise BadInput(f"{found.path} has no segment: it is damaged.")
         segment = _read(found.path / SEGMENTS / files.segments[-1])
@@ -281,6 +290,8 @@ class Catalog:
         files = _files_of(found.path)
         parts: list[Rows] = []
         problem = ""
+        if found.planned:
+            return Curves({})
         try:
             expect_run_folder(found.path)
             for file in files.segments:

@@ -122,6 +122,8 @@ def _summary(catalog: Catalog, listing: Listing, shown: Sequence[Head], view: _V
         parts.append(f"{len(shown):,} shown")
     if training := len(listing.training):
         parts.append(f"{training:,} training now")
+    if planned := sum(head.planned for head in listing.heads):
+        parts.append(f"{planned:,} planned")
     if broken := sum(bool(head.problem) for head in listing.heads):
         parts.append(f"{broken:,} that cannot be read")
     if listing.unread:
@@ -171,11 +173,14 @@ def _sweeps(listing: Listing, view: _View) -> Iterator[Markup]:
         ended = sum(bool(head.why) for head in heads)
         to = attrs.evolve(view, sweep="" if view.sweep == name else name, page=1).link
         current = "true" if view.sweep == name else None
+        planned = sum(head.planned for head in heads)
+        more = f", {planned:,} not begun" if planned else ""
+        note = f" {ended:,} of {len(heads):,} runs ended{more}, "
         items.append(
             element(
                 "li",
                 element("a", name, href=to, aria_current=current),
-                element("span", f" {ended:,} of {len(heads):,} runs ended, ", class_="note"),
+                element("span", note, class_="note"),
                 element("a", f"report of {name}", href=link("/report", ("sweep", name))),
             )
         )
@@ -309,7 +314,7 @@ def _row(head: Head, now: float, measured: Sequence[str], varied: Sequence[str])
         cells.append(element("td", head.problem, colspan=width, class_="problem"))
     else:
         steps = f"{head.steps:,} of {head.goal:,}" if head.goal > head.steps else f"{head.steps:,}"
-        changed = ago(head.silent(now)) if head.known else ""
+        changed = ago(head.silent(now)) if head.known and not head.planned else ""
         numbers = [steps if head.known else "", changed]
         numbers += [_number(head, name) for name in ("cost", *measured)]
         cells += [
@@ -334,6 +339,8 @@ def _clipped(value: object) -> Markup:
 def _state(head: Head, now: float) -> str:
     if not head.known:
         return "not read yet"
+    if head.planned:
+        return "planned"
     if head.training(now):
         return "training"
     return head.why or f"no end, silent for {duration(head.silent(now))}"
@@ -383,13 +390,15 @@ def _state_of_run(head: Head, now: float) -> Iterator[Markup]:
         yield element("p", state, " ", *_progress(head), class_="lead")
     else:
         steps = f", {head.steps:,} of {max(head.goal, head.steps):,} steps"
-        yield element("p", state, f"{steps}, {ago(head.silent(now))}.", class_="lead")
+        when = "" if head.planned else f", {ago(head.silent(now))}"
+        yield element("p", state, f"{steps}{when}.", class_="lead")
 
 
 def _actions(head: Head, logarithmic: bool) -> Markup:
     scale = [] if logarithmic else [("log", "1")]
+    report = element("a", "Report", href=link("/report", ("run", head.name)))
     links = [
-        element("a", "Report", href=link("/report", ("run", head.name))),
+        *([] if head.planned else [report]),
         element(
             "a",
             "Linear scale" if logarithmic else "Logarithmic scale",

@@ -84,7 +84,7 @@ def report_of_sweep(
         Section("settings", "Settings", list(_settings(known))),
         Section("folds", "Folds", list(_folds(known))),
         Section("curves", "Curves", list(_curves(known))),
-        Section("failed", "Failed and unfinished trainings", list(_failed(known))),
+        Section("failed", "Trainings without a result", list(_failed(known))),
         Section("trainings", "All trainings", list(_all(known))),
         Section("recipe", "Recipe", list(_recipe(known, recipe))),
     ]
@@ -159,7 +159,7 @@ class _Sweep:
 
         def rank(row: tuple[tuple[str, ...], list[int], Spread]) -> tuple[bool, int, float]:
             _, of_one, spread = row
-            lost = sum(bool(self.runs[place].failure) for place in of_one)
+            lost = sum(self.runs[place].failed for place in of_one)
             return not spread.count, lost, sign * spread.mean if spread.count else 0.0
 
         return sorted(rows, key=rank)
@@ -253,11 +253,13 @@ def _lead(known: _Sweep, recipe: Recipe) -> list[str]:
     varied = [f"{len(known.order[name])} values of {_named(name)}" for name in known.options]
     varied += [f"{seeds} seeds"] if seeds > 1 else []
     varied += [f"{folds} folds"] if folds > 1 else []
-    failed = sum(run.finished and bool(run.failure) for run in known.runs)
-    unfinished = sum(not run.finished for run in known.runs)
+    failed = sum(run.failed for run in known.runs)
+    unfinished = sum(run.begun and not run.finished for run in known.runs)
+    planned = sum(not run.begun for run in known.runs)
     ends = [
         f"{failed} failed" if failed else "",
         f"{unfinished} {'is' if unfinished == 1 else 'are'} not finished" if unfinished else "",
+        f"{planned} planned and not begun" if planned else "",
     ]
     ended = "".join(f", {end}" for end in ends if end)
     lines = [
@@ -448,7 +450,7 @@ def _settings(known: _Sweep) -> Iterator[Markup]:
     columns = [aligned([of(spread) for _, _, spread in some]) for of in statistics]
     rows = []
     for i, (_, places, _) in enumerate(some):
-        failed = sum(bool(known.runs[place].failure) for place in places)
+        failed = sum(known.runs[place].failed for place in places)
         cells = known.cells(places[0]) or ["the recipe as it is"]
         rows.append([*cells, str(len(places)), str(failed), *(column[i] for column in columns)])
     heads = known.heads or ["setting"]
@@ -528,10 +530,12 @@ def _curves(known: _Sweep) -> Iterator[Markup]:
 
 def _failed(known: _Sweep) -> Iterator[Markup]:
     """The trainings without scores, each with the reason, and the options that they share."""
-    places = [place for place, run in enumerate(known.runs) if run.failure]
+    runs = known.runs
+    places = [place for place, run in enumerate(runs) if run.failure]
+    places.sort(key=lambda place: (not runs[place].finished, not runs[place].begun))
     if not places:
         return
-    diverged = {place for place in places if known.runs[place].finished}
+    diverged = {place for place in places if runs[place].failed}
     rows = []
     for name in known.options:
         for value in known.order[name]:

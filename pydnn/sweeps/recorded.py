@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import contextlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -17,12 +17,12 @@ from pydnn.runs.folder import read_folder
 from pydnn.runs.run import Run
 from pydnn.storage.files import read_small_text
 from pydnn.storage.run_files import RECIPE
-from pydnn.sweeps.recording import OUTCOME, SWEEP_FILE, read_outcome
+from pydnn.sweeps.planned import RUN_NAME, read_planned
+from pydnn.sweeps.recording import OUTCOME, SWEEP_FILE, folder_of, read_outcome
 from pydnn.sweeps.results import SweepResult
 
 __all__ = ["SweptRun", "is_sweep", "read_sweep", "swept_runs"]
 
-_NAME = re.compile(r"seed-[0-9]+(-fold-[0-9]+-of-[0-9]+)?-[0-9a-f]{12}")
 _MOST_COSTS = 400  # of a training that stay in memory
 
 
@@ -41,6 +41,7 @@ class SweptRun:
         costs: The cost of each of these steps.
         stopped: Why it ended before its last iteration; "" if it did not.
         finished: Whether it has an outcome.
+        begun: Whether it is more than planned.
     """
 
     name: str
@@ -51,6 +52,12 @@ class SweptRun:
     costs: FloatArray
     stopped: str = ""
     finished: bool = True
+    begun: bool = True
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is finished and has no scores."""
+        return self.finished and not self.scores
 
     @property
     def failure(self) -> str:
@@ -83,7 +90,8 @@ def swept_runs(result: SweepResult) -> tuple[SweptRun, ...]:
 def read_sweep(path: AnyPath, *, allow: Iterable[str] = ()) -> tuple[Recipe, tuple[SweptRun, ...]]:
     """The recipe that the trainings of a recorded sweep have in common, and what came of each.
 
-    Trainings that go on, were interrupted, or whose files are damaged are there too, and say so.
+    Trainings that are planned, go on, were interrupted, or whose files are damaged are there too,
+    and say so. Those that have not begun come last, in the order in which they will begin.
 
     Args:
         path: The folder of the sweep.
@@ -102,13 +110,20 @@ def read_sweep(path: AnyPath, *, allow: Iterable[str] = ()) -> tuple[Recipe, tup
     except BadInput as error:
         raise type(error)(f"{path / SWEEP_FILE}: {error}") from error
     runs = []
-    for folder in sorted(entry for entry in path.iterdir() if _NAME.fullmatch(entry.name)):
+    none = freeze(np.empty(0))
+    for folder in sorted(entry for entry in path.iterdir() if RUN_NAME.fullmatch(entry.name)):
         try:
             own = read_recipe(read_small_text(folder / RECIPE, links=False), allow=allow)
             runs.append(_read(folder, own, allow))
         except BadInput as error:
-            none = freeze(np.empty(0))
             runs.append(SweptRun(folder.name, recipe, {}, 0, none, none, str(error), False))
+    begun = {run.name for run in runs}
+    for name, text in read_planned(path).items():
+        with contextlib.suppress(BadInput):  # it is no part of the record
+            own = read_recipe(text, allow=allow)
+            if name not in begun and folder_of(own) == name:
+                why = "planned, not begun"
+                runs.append(SweptRun(name, own, {}, 0, none, none, why, False, begun=False))
     if not runs:
         raise BadInput(f"{path} has no training yet, expected one or more: start the sweep again.")
     return recipe, tuple(runs)

@@ -2,6 +2,7 @@
 
     sweep.toml                     the recipe and the fingerprints of the data, the same for all
     lock                           held by the process that carries out the sweep
+    planned.jsonl                  the trainings that the sweep plans, see `planned`
     seed-1-0123456789ab/           the run of one training, see `pydnn.runs`
     seed-1-0123456789ab/outcome.json    its scores, once it is finished
 
@@ -55,6 +56,7 @@ from pydnn.storage.files import (
 )
 from pydnn.storage.run_files import MODEL_FILE
 from pydnn.sweeps.chunks import part_of
+from pydnn.sweeps.planned import write_planned
 from pydnn.sweeps.plans import Variation
 from pydnn.sweeps.results import Outcome
 from pydnn.sweeps.training import OnProgress
@@ -114,6 +116,14 @@ class SweepFolder:
     def run_of(self, recipe: Recipe) -> Path:
         """The folder of the run of one training."""
         return self.path / folder_of(recipe)
+
+    def plan(self, recipes: Iterable[Recipe]) -> None:
+        """Write down the trainings that the sweep plans, for readers.
+
+        Raises:
+            BadInput: If that cannot be written.
+        """
+        write_planned(self.path, {folder_of(recipe): write_recipe(recipe) for recipe in recipes})
 
     def expect_here(self) -> None:
         """Check that a worker sees the same folder as the sweep.

@@ -220,6 +220,7 @@ def outcomes(
 
             expect_distinct(plan.runs)
             folder = stack.enter_context(open_sweep(record, plan.recipe, plan.data))
+            folder.plan(variation.recipe for variation in plan.runs)
             for number, variation in enumerate(plan.runs):
                 outcome = folder.finished(variation.recipe, allow)
                 if outcome is not None:

@@ -3,6 +3,7 @@ import os
 import pytest
 
 from pydnn.board.finding import find_runs
+from pydnn.sweeps.planned import write_planned
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs symbolic links")
 
@@ -46,3 +47,16 @@ def test_links_and_deep_folders_end_the_search(tmp_path):
     deep.mkdir(parents=True)
     (deep / "recipe.toml").touch()
     assert find_runs(tmp_path / "runs") == []
+
+
+def test_trainings_that_a_sweep_plans_are_found_until_they_have_a_folder(tmp_path):
+    names = [f"seed-{seed}-0123456789ab" for seed in (1, 2)]
+    (tmp_path / "sweep" / names[0]).mkdir(parents=True)
+    (tmp_path / "sweep" / names[0] / "recipe.toml").touch()
+    write_planned(tmp_path / "sweep", dict.fromkeys(names, "seed = 1"))
+    assert [found.name for found in find_runs(tmp_path)] == [f"sweep/{names[0]}"]  # is no sweep yet
+    (tmp_path / "sweep" / "sweep.toml").touch()
+    begun, planned = find_runs(tmp_path)
+    assert (begun.planned, planned.planned) == ("", "seed = 1")
+    assert (planned.name, planned.sweep) == (f"sweep/{names[1]}", "sweep")
+    assert planned.path == tmp_path / "sweep" / names[1]

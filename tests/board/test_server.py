@@ -21,6 +21,7 @@ from pydnn.board import Board, make_server
 from pydnn.checks import BadInput
 from pydnn.cli import main
 from pydnn.recipes.toml import toml_of
+from pydnn.sweeps.planned import write_planned
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs symbolic links")
 
@@ -256,6 +257,22 @@ def test_reports_of_several_runs_and_of_a_sweep(runs, monkeypatch):
         assert board.answer("/report?sweep=runs/more").status == 400
     finally:
         (runs / "sweep.toml").unlink()
+
+
+def test_planned_trainings_are_listed_with_their_recipes(tmp_path):
+    name = "seed-3-0123456789ab"
+    (tmp_path / "sweep.toml").touch()
+    write_planned(tmp_path, {name: f"iterations = 9\nseed = 3\ndata = {toml_of(HOSTILE)}"})
+    board = Board(tmp_path)
+    for target in ("/", "/?q=planned", "/?sort=state", f"/run?run={name}", f"/compare?run={name}"):
+        text = board.answer(target).content.decode()
+        assert "lanned" in text, target
+        assert " days ago" not in text, target
+        assert "<script>alert" not in text, target
+        assert "0 of 9" in text or "/compare" in target, target
+    assert "1 not begun" in board.answer("/").content.decode()
+    assert "Report" not in board.answer(f"/run?run={name}").content.decode()
+    assert board.answer(f"/report?run={name}").status == 400
 
 
 def test_a_folder_that_is_a_run(runs):

@@ -8,7 +8,8 @@ import pytest
 from pydnn import BadInput, Batch, Key
 from pydnn.data import DataSet
 from pydnn.recipes.recipe import Recipe
-from pydnn.sweeps import run_sweep, sweep
+from pydnn.reports import report_of_sweep
+from pydnn.sweeps import outcomes, run_sweep, sweep
 from pydnn.sweeps.recorded import is_sweep, read_sweep, swept_runs
 
 X = Key(2).at("X").normal((3, 40))
@@ -75,6 +76,40 @@ def test_a_damaged_training_is_named_and_the_others_are_read(copy, name):
     assert sum(bool(run.scores) for run in runs.values()) == 1
 
 
+def test_trainings_that_have_not_begun_are_planned(tmp_path):
+    path = tmp_path / "swept"
+    plan = sweep(RECIPE, DATA, seeds=3)
+    for _ in outcomes(plan, record=path):
+        break
+    begun, *left = read_sweep(path)[1]
+    assert begun.scores
+    assert begun.begun
+    assert [run.recipe for run in left] == [one.recipe for one in plan.runs[1:]]
+    assert not any(run.begun or run.finished or run.failed or run.steps for run in left)
+    assert {run.failure for run in left} == {"planned, not begun"}
+    text = report_of_sweep(path)
+    assert "3 trainings on points: 3 seeds, 2 planned and not begun." in text
+    assert all(run.name in text for run in left)
+    run_sweep(sweep(RECIPE, DATA, seeds=2), record=path)  # which plans anew
+    assert len(read_sweep(path)[1]) == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"", b"{}", b"[" * 100_000, b"\xff", b'["seed-1-0123456789ab"]',
+     b'["../other", "iterations = 3"]', b'["seed-1-0123456789ab", 3]',
+     b'["seed-%s-0123456789ab", ""]' % (b"1" * 300), b'["seed-1-0123456789ab", "evil = "]',
+     b'["seed-1-0123456789ab", "network = \'evil:part()\'"]'],
+)  # fmt: skip
+def test_a_damaged_plan_plans_less(copy, line):
+    known = len(read_sweep(copy)[1])
+    with (copy / "planned.jsonl").open("ab") as file:
+        file.write(line + b"\n")
+    assert len(read_sweep(copy)[1]) == known
+    (copy / "planned.jsonl").unlink()
+    assert len(read_sweep(copy)[1]) == known
+
+
 def test_other_files_and_folders_are_left_alone(copy):
     (copy / "notes").mkdir()
     (copy / "seed-1-0123456789ab.txt").write_text("mine")
@@ -84,6 +119,7 @@ def test_other_files_and_folders_are_left_alone(copy):
 def test_what_is_not_a_sweep_is_refused(copy, tmp_path):
     with pytest.raises(BadInput, match="expected the folder of a sweep"):
         read_sweep(tmp_path)
+    (copy / "planned.jsonl").unlink()
     for entry in copy.iterdir():
         if entry.is_dir():
             shutil.rmtree(entry)
