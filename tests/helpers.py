@@ -109,3 +109,22 @@ class IdleEngine:
 
     def __call__(self, *args, **options):
         return None
+
+
+EXTREMES = [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, -1e-40, 1e38, -3e38, 5e-324, 1.0, -1.0]
+
+
+def with_extremes(numbers, dtype, key):
+    """Return the numbers in `dtype`, about a tenth of which are infinite, NaN, tiny or zeros."""
+    chosen = key.at("extremes").uniform(numbers.shape)
+    of = (chosen * 10 * len(EXTREMES)).astype(int)
+    numbers = np.where(of < len(EXTREMES), np.take(EXTREMES, of, mode="clip"), numbers)
+    with np.errstate(over="ignore", under="ignore"):
+        return frozen(numbers.astype(dtype))
+
+
+def same_bits(a, b):
+    """Whether two arrays have equal bits; all NaN are equal, since their payloads may differ."""
+    return a.dtype == b.dtype and np.array_equal(
+        *(np.where(np.isnan(x), np.nan, x).view(f"u{x.itemsize}") for x in (a, b))
+    )

@@ -19,7 +19,7 @@ import numpy as np
 
 from pydnn.processors import THREADS_OF_OPENBLAS
 
-__all__ = ["THREADS", "blas_threads", "using_blas_threads"]
+__all__ = ["THREADS", "blas_libraries", "blas_threads", "using_blas_threads"]
 
 # The environment variables that set the number when a program starts.
 THREADS = (
@@ -92,7 +92,7 @@ _first: list[int] = []  # the number before the first of them
 @functools.cache
 def _functions() -> tuple[Callable[[], int], Callable[[int], object]] | None:
     """The functions of NumPy's OpenBLAS that get and set the number; None without OpenBLAS."""
-    for library in _libraries():
+    for library in blas_libraries():
         for name in _NAMES:
             with contextlib.suppress(AttributeError):
                 get, change = (getattr(library, name.format(verb)) for verb in ("get", "set"))
@@ -101,7 +101,8 @@ def _functions() -> tuple[Callable[[], int], Callable[[int], object]] | None:
     return None
 
 
-def _libraries() -> Iterator[ctypes.CDLL]:
+def blas_libraries() -> Iterator[ctypes.CDLL]:
+    """Yield libraries in which the functions of NumPy's BLAS can be found by their names."""
     # A look-up in NumPy's extension also finds the names of the libraries that it is linked with,
     # except on Windows, where the library lies beside the package.
     module = importlib.import_module("numpy._core._multiarray_umath")

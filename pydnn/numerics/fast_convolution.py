@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from pydnn.engines import give_up, in_use
 from pydnn.numerics.geometry import Geometry, padded, spread, windows_of
 from pydnn.numerics.image_products import channels_of_groups, convolution_by
 from pydnn.numerics.interface import Convolution
@@ -334,11 +335,15 @@ def _product_by_rows(
     # Such rows are pieces of the image itself.
     plain = k_H == 1 and not geometry.is_padded and (k_W == 1 or A.flags.c_contiguous)
     # Row r of the padded image lies at r modulo k_H, so the rows of the kernel turn with them.
-    kernels = {
-        turn: np.ascontiguousarray(np.roll(W, turn, axis=0).transpose(3, 1, 0, 2)).reshape(F, -1)
-        for turn in {p * down % k_H for p in range(geometry.places[0])}
-    }
+    kernels = empty((k_H, F, k_W, k_H, C), W.dtype)
+    for turn in {p * down % k_H for p in range(geometry.places[0])}:
+        kernels[turn] = np.roll(W, turn, axis=0).transpose(3, 1, 0, 2)
+    kernels = kernels.reshape(k_H, F, -1)
     pieces = _pieces(m, W.size)
+    forms, compiled = in_use.forms, None
+    if forms is not None:
+        most = _widest(pieces)
+        compiled = forms.convolutions.product(A, kernels, geometry, bias, most, plain, Z)
     biases = None if bias is None else np.repeat(bias, m, axis=1)  # NumPy adds long rows faster
 
     def fill(start: int, stop: int) -> None:
@@ -361,7 +366,8 @@ def _product_by_rows(
             if biases is not None:
                 Z[p] += biases
 
-    _share_out(fill, geometry.places[0], W.size * _widest(pieces), Z.size * W.size // F)
+    work = W.size * _widest(pieces)
+    _share_out(fill, geometry.places[0], work, Z.size * W.size // F, compiled)
 
 
 def _beside(row: FloatArray, geometry: Geometry) -> FloatArray:
@@ -382,7 +388,10 @@ def _weight_gradient_by_rows(
     (down, right), H, above = geometry.stride, geometry.image[0], geometry.padding[0][0]
     height, across = geometry.places
     pieces = _pieces(across * m, F * k_H * C)
-    sums = {}
+    sums: dict[int, FloatArray] = {}
+    forms, compiled = in_use.forms, None
+    if forms is not None:
+        compiled = forms.convolutions.weight_gradient(A, dZ, geometry, _widest(pieces), sums)
 
     def fill(start: int, stop: int) -> None:
         # Row r of the padded image lies at r modulo k_H; each turn of the rows has its own sum.
@@ -416,7 +425,8 @@ def _weight_gradient_by_rows(
                     np.matmul(z[:, piece], met[:, piece], product)
                     part += product
 
-    _share_out(fill, height, F * k_H * C * _widest(pieces), dZ.size * k_H * k_W * C)
+    work = F * k_H * C * _widest(pieces)
+    _share_out(fill, height, work, dZ.size * k_H * k_W * C, compiled)
     kernels = _added_up(sums).reshape(k_H, k_W, F, k_H, C)
     _turn_back(kernels.transpose(0, 3, 1, 4, 2), out)
 
@@ -439,6 +449,10 @@ def _input_gradient_by_rows(
         kernels.append(np.ascontiguousarray(some).reshape(k_W * C, -1))
     most = -(-k_H // down)
     pieces = _pieces(across * m, k_W * C * most * F)
+    forms, compiled = in_use.forms, None
+    if forms is not None:
+        most_columns = _widest(pieces)
+        compiled = forms.convolutions.input_gradient(kernels, dZ, geometry, most_columns, dA_prev)
 
     def fill(start: int, stop: int) -> None:
         gradients = empty((2 * most, F, across, m), dZ.dtype)  # rows from `lowest` to `known`
@@ -477,7 +491,7 @@ def _input_gradient_by_rows(
                 dA_prev[h, columns] = sums[:, place[0], place[1]].swapaxes(0, 1)
 
     work = k_W * C * most * F * _widest(pieces)
-    _share_out(fill, len(dA_prev), work, dZ.size * k_H * k_W * C)
+    _share_out(fill, len(dA_prev), work, dZ.size * k_H * k_W * C, compiled)
 
 
 def _met_by_turned(dZ: FloatArray, geometry: Geometry) -> tuple[FloatArray, Geometry]:
@@ -545,7 +559,11 @@ def _widest(pieces: list[slice]) -> int:
 
 
 def _share_out(
-    fill: Callable[[int, int], None], rows: int, work: int, multiplications: int
+    fill: Callable[[int, int], None],
+    rows: int,
+    work: int,
+    multiplications: int,
+    compiled: Callable[[int, int], None] | None = None,
 ) -> None:
     """Call `fill(start, stop)` for a few parts of the rows, on several threads if that is faster.
 
@@ -554,8 +572,18 @@ def _share_out(
         rows: The number of rows.
         work: The multiplications of one product of BLAS, which uses threads itself for large ones.
         multiplications: The multiplications of all products together.
+        compiled: What to call instead, if it does not fail.
     """
     parts = min(rows, _PARTS)
     bounds = [rows * part // parts for part in range(parts + 1)]
     alone = work > ONE_THREADS_WORK or multiplications < _WORTH_A_THREAD
-    share_out(lambda part: fill(bounds[part], bounds[part + 1]), parts, 1 if alone else None)
+
+    def do(fill: Callable[[int, int], None]) -> None:
+        share_out(lambda part: fill(bounds[part], bounds[part + 1]), parts, 1 if alone else None)
+
+    if compiled is not None:
+        try:
+            return do(compiled)
+        except Exception as error:  # numba may raise anything
+            give_up(error)
+    do(fill)

@@ -18,6 +18,7 @@ from side_by_side import arguments
 import pydnn as nn
 from pydnn.engines import using_engine
 from pydnn.optimizers import updated
+from pydnn.parameters import layout_of, pack
 
 SIZES = (784, 512, 256, 10)  # P2 of the suite
 BATCH = 128
@@ -72,7 +73,29 @@ def all_works():
             f"{name} backward",
             lambda stage=stage, cache=cache: stage.backward((), cache, dA)[0],
         )
+    yield from convolutions(key)
     yield "step of P2", step_of_p2(key)
+
+
+def convolutions(key):
+    """The second and the first convolution of P5f32, of whose input nobody needs the gradient."""
+    for shape, filters in (((16, 16, 16), 32), ((32, 32, 3), 16)):
+        stage = nn.conv(filters, 3, padding="same")
+        params, shape_out = stage.init(key, shape)
+        layout = layout_of(params)
+        params = pack(params, dtype=np.float32).tree
+        A, dZ = (key.at(*s).normal((*s, 32)).astype(np.float32) for s in (shape, shape_out))
+        cache = stage.forward(params, A, nn.Context())[1]
+
+        def backward(stage=stage, params=params, cache=cache, dZ=dZ, layout=layout):
+            gradients = np.empty(layout.size, np.float32)
+            needed = len(cache.A_prev[0]) == 16
+            stage.backward_into(params, cache, dZ, layout.views(gradients), needed)
+            return gradients
+
+        name = f"conv {shape[2]} to {filters}"
+        yield f"{name} forward", lambda s=stage, p=params, A=A: s.forward(p, A, nn.Context())[0]
+        yield f"{name} backward", backward
 
 
 def update(optimizer, grads, state):
