@@ -138,6 +138,30 @@ def test_memory_with_any_reference_is_not_reused(hold):
     assert kept_bytes() == LARGE * 8
 
 
+@given(st.lists(st.integers(1 << 16, 5 << 20), min_size=1, max_size=12))
+def test_arrays_lie_apart_and_begin_at_lines_of_the_cache(sizes):
+    memory._free.clear()
+    arrays = [empty(size, np.dtype(np.uint8)) for size in sizes]
+    ranges = sorted((place(a), place(a) + a.size) for a in arrays)
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(ranges))
+    assert all(start % 64 == 0 for start, _ in ranges)
+
+
+def test_nine_arrays_of_one_size_begin_at_nine_places_of_a_page():
+    memory._slabs.clear()
+    for size in (1 << 18, 1 << 22):
+        arrays = [empty(size, np.dtype(np.uint8)) for _ in range(9)]
+        assert len({place(a) % 4096 for a in arrays}) == 9
+
+
+def test_an_array_that_is_kept_does_not_keep_others_from_being_reused():
+    kept = filled(7)
+    for _ in range(300):  # 75 MiB, which is more than a slab
+        filled(1)
+    assert kept_bytes() == LARGE * 8
+    assert (kept == 7).all()
+
+
 def test_writing_to_a_new_array_changes_no_old_one():
     kept = [freeze(filled(i)) for i in range(5)]
     for _ in range(20):
