@@ -21,6 +21,7 @@ def carried_out(
     vectors: Sequence[AnyArray],
     results: int,
     move: bool,
+    keep: bool,
     factors: FloatArray | None,
 ) -> tuple[FloatArray, ...] | None:
     """Do the same as `pydnn.optimizers.fused.carried_out`; None if there is no compiled form.
@@ -30,13 +31,14 @@ def carried_out(
         vectors: All vectors to read.
         results: The number of vectors to fill.
         move: Whether the last of them gets the sums of parameters and updates.
+        keep: Whether the first of them gets the updates.
         factors: A factor for each number, instead of the factor of `pending`.
     """
     by_number = factors is not None
     if factors is not None:
         vectors = (factors, *vectors)
     dtypes, count = tuple([vector.dtype for vector in vectors]), len(pending.numbers)
-    loop = _loop(pending.kernel, dtypes, count, results, move, by_number)
+    loop = _loop(pending.kernel, dtypes, count, results, move, keep, by_number)
     if loop is None:
         return None
     numbers = pending.numbers if by_number else (pending.factor, *pending.numbers)
@@ -55,8 +57,8 @@ def loop_of_update(pending: PendingUpdate, dtype: AnyDType) -> Loop | None:
         return None
     truths = [np.dtype(np.bool_)] * len(pending.read)
     dtypes = (dtype, dtype, *truths, *[dtype] * len(pending.before))
-    results = 2 + len(pending.before)
-    return _loop(pending.kernel, dtypes, len(pending.numbers), results, True, False)
+    results = 1 + len(pending.before)
+    return _loop(pending.kernel, dtypes, len(pending.numbers), results, True, False, False)
 
 
 @functools.lru_cache(maxsize=256)
@@ -66,6 +68,7 @@ def _loop(
     count: int,
     results: int,
     move: bool,
+    keep: bool,
     by_number: bool,
 ) -> Loop | None:
     dtype = dtypes[0]
@@ -75,15 +78,18 @@ def _loop(
     numbers = [f"n{i}" for i in range(count)]
     operands = ["g", "p", *(f"x{i}" for i in range(len(dtypes) - 2 - by_number))]
     (operands if by_number else numbers).insert(0, "factor")
-    made = ["u", *(f"y{i}" for i in range(results - 1 - move)), *["moved"] * move]
+    made = [*["u"] * keep, *(f"y{i}" for i in range(results - keep - move)), *["moved"] * move]
+    u = len(operands)
 
     def function(*symbols: Any) -> None:
-        scalars, others = symbols[: len(numbers)], symbols[len(numbers) :]
+        scalars, others = symbols[: len(numbers)], list(symbols[len(numbers) :])
+        if not keep:
+            others.insert(u, np.empty_like(others[0]))
         if by_number:
             kernel(others[0], *scalars, *others[1:])
         elif move:
             kernel(*scalars, *others[:-1])
-            np.add(others[1], others[len(operands)], others[-1])
+            np.add(others[1], others[u], others[-1])
         else:
             kernel(*scalars, *others)
 

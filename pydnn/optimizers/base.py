@@ -22,7 +22,15 @@ from pydnn.stages.base import EVALUATION, Context
 
 Rate = float | Schedule  # a learning rate: a number, or a schedule of numbers
 
-__all__ = ["GradientTransformation", "chain", "descend", "number_by_number", "scale", "updated"]
+__all__ = [
+    "GradientTransformation",
+    "chain",
+    "descend",
+    "moved",
+    "number_by_number",
+    "scale",
+    "updated",
+]
 
 
 class Update(Protocol[State]):
@@ -153,6 +161,25 @@ def updated(
     pending = optimizer.begin(state, grads.dtype, context.numerics)
     results = carried_out(pending, grads, params, move=True)
     return results[0], results[-1], pending.state(*results[1:-1])
+
+
+def moved(
+    optimizer: GradientTransformation[State],
+    grads: FloatArray,
+    state: State,
+    params: Packed,
+    context: Context = EVALUATION,
+) -> tuple[FloatArray, State]:
+    """Do the same as `updated`, without the updates: return the new parameters and the new state.
+
+    Where the optimizer makes one pass over memory, the updates are never written to it.
+    """
+    if optimizer.begin is None:
+        _, vector, state = updated(optimizer, grads, state, params, context)
+        return vector, state
+    pending = optimizer.begin(state, grads.dtype, context.numerics)
+    *after, vector = carried_out(pending, grads, params, move=True, keep=False)
+    return vector, pending.state(*after)
 
 
 @described("optimizer")

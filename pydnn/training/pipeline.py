@@ -43,6 +43,7 @@ __all__ = [
     "StepInfo",
     "TrainState",
     "TrainStep",
+    "lighter",
     "part",
     "trace",
 ]
@@ -465,6 +466,23 @@ def own(
     return decorate
 
 
+def lighter(*fields: str, function: StepFunction) -> Callable[[StepFunction], StepFunction]:
+    """Let `function` replace a function in steps where no later part may read `fields`.
+
+    It does the same, except that it need not fill these fields.
+    """
+
+    def mark(full: StepFunction) -> StepFunction:
+        # With the function itself, because functools.wraps copies attributes to other functions.
+        setattr(full, _LIGHTER, (full, frozenset(fields), function))
+        return full
+
+    return mark
+
+
+_LIGHTER = "_pydnn_lighter"
+
+
 @attrs.frozen(eq=False, repr=False)
 class TrainStep(Unchanging):
     """A training step `(TrainState, Batch) -> (TrainState, StepInfo)`, made of named parts.
@@ -643,12 +661,23 @@ class TrainStep(Unchanging):
         return TrainStep(_replaced(self.parts, name, new))
 
 
-def composed(parts: Iterable[Part]) -> StepFunction:
+def composed(parts: Sequence[Part]) -> StepFunction:
     """The function that applies parts in order."""
-    # Trusted parts by their functions, which saves a call of `Part` and its checks.
-    functions = [p.function if p.trusted else p for p in parts]
+    functions = [_within(p, parts[i + 1 :]) for i, p in enumerate(parts)]
     run: StepFunction = toolz.compose_left(*functions)
     return run
+
+
+def _within(p: Part, later: Sequence[Part]) -> StepFunction:
+    """The function by which a part runs before `later` ones."""
+    if not p.trusted:
+        return p
+    # Trusted parts by their functions, which saves a call of `Part` and its checks.
+    marked, fields, light = getattr(p.function, _LIGHTER, (None, frozenset(), p.function))
+    if marked is not p.function or any(not q.trusted or q.needs & fields for q in later):
+        return p.function
+    function: StepFunction = light
+    return function
 
 
 def _all_parts(parts: Iterable[Part]) -> Iterator[Part]:

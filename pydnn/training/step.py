@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 import numpy as np
@@ -16,7 +16,7 @@ from pydnn.keys import Key
 from pydnn.losses import Loss
 from pydnn.numerics import Numerics, empty, fast
 from pydnn.numerics.underflow import bare
-from pydnn.optimizers.base import GradientTransformation, updated
+from pydnn.optimizers.base import GradientTransformation, moved, updated
 from pydnn.parameters import NO_PARAMS, Packed, kernel_of, matrix_of, pack
 from pydnn.penalties import Penalty
 from pydnn.records import FloatArray, IntArray, freeze, scalar
@@ -37,6 +37,7 @@ from pydnn.training.pipeline import (
     StepInfo,
     TrainState,
     TrainStep,
+    lighter,
     made_again_by,
     own,
 )
@@ -243,26 +244,33 @@ def make_train_step(
         gives=["updates", "after", "info"],
         isotropic=optimizer.isotropic,
     )
+    @lighter("updates", function=lambda step: done(step, *moved(optimizer, *operands(step))))
     def update(step: Step) -> Step:
-        state, grads = step.state, step.grads.vector
-        parameters = state.parameters
+        updates, vector, optimizer_state = updated(optimizer, *operands(step))
+        return done(step.with_fields(updates=updates), vector, optimizer_state)
+
+    def operands(step: Step) -> tuple[FloatArray, Any, Packed, Context]:
+        state = step.state
         context = keyless
         if optimizer.random:
             key = state.key.at("step", state.iteration, "update")
             context = Context(training=True, key=key, numerics=numerics)
-        updates, vector, optimizer_state = updated(
-            optimizer, grads, state.optimizer_state, parameters, context
-        )
+        return step.grads.vector, state.optimizer_state, state.parameters, context
+
+    def done(step: Step, vector: FloatArray, optimizer_state: Any) -> Step:
+        state = step.state
         after = TrainState(
             state.iteration + 1,
-            parameters.layout.packed(vector),
+            state.parameters.layout.packed(vector),
             optimizer_state,
             state.key,
             step.statistics if "statistics" in step.__dict__ else state.statistics,
         )
         observed = optimizer.observe(optimizer_state)
-        info = StepInfo(state.iteration, step.cost, numerics.norm(grads), observed)
-        return step.with_fields(updates=updates, after=after, info=info)
+        norm = numerics.norm(step.grads.vector)
+        return step.with_fields(
+            after=after, info=StepInfo(state.iteration, step.cost, norm, observed)
+        )
 
     remember = made_again_by(
         make_train_step,

@@ -24,6 +24,7 @@ from pydnn.optimizers import (
     scale_layers,
     updated,
 )
+from pydnn.optimizers.base import moved
 from pydnn.optimizers.fused import PendingUpdate
 from pydnn.optimizers.momentum import heavy_ball
 from pydnn.parameters import pack
@@ -84,13 +85,18 @@ def bits(value):
 
 
 def three_updates(optimizer, params, grads, *, alone=False):
-    """All updates, parameters and states of three updates; `alone` without the parameters, too."""
+    """All updates, parameters and states of three updates; `alone` each without the other, too."""
     state, results = optimizer.init(params), []
     context = nn.Context(training=True, numerics=fast)
     with np.errstate(all="ignore"):
         for _ in range(3):
             own = optimizer.update(grads, state, params, context) if alone else ()
-            updates, vector, state = updated(optimizer, grads, state, params, context)
+            updates, vector, after = updated(optimizer, grads, state, params, context)
+            if alone:
+                assert bits(moved(optimizer, grads, state, params, context)) == bits(
+                    (vector, after)
+                )
+            state = after
             params, grads = params.with_vector(vector), grads[::-1].copy()
             results.append((own, updates, vector, state))
     return [bits(result) for result in results]
@@ -137,7 +143,7 @@ def test_every_elementwise_optimizer_gives_the_bits_of_numpy(name, dtype, loops_
 
 def adam_loop():
     pending = PENDING[0]
-    return passes._loop(pending.kernel, (np.dtype(np.float32),) * 4, 3, 4, True, False)
+    return passes.loop_of_update(pending, np.dtype(np.float32))
 
 
 PENDING = [
@@ -154,7 +160,7 @@ def test_the_loop_reads_like_the_kernel_and_its_text_is_always_the_same():
 
 
 ADAM = """\
-def loop(factor, n0, n1, n2, g_, p_, x0_, x1_, u_, y0_, y1_, moved_):
+def loop(factor, n0, n1, n2, g_, p_, x0_, x1_, y0_, y1_, moved_):
     factor = float32(factor)
     n0 = float32(n0)
     n1 = float32(n1)
@@ -174,7 +180,6 @@ def loop(factor, n0, n1, n2, g_, p_, x0_, x1_, u_, y0_, y1_, moved_):
         t7 = t1 / t6
         t8 = t7 * factor
         t9 = p + t8
-        u_[i] = t8
         y0_[i] = t1
         y1_[i] = t4
         moved_[i] = t9

@@ -47,7 +47,7 @@ from pydnn.optimizers import (
     skip_not_finite,
     wrappers,
 )
-from pydnn.optimizers.base import number_by_number, updated
+from pydnn.optimizers.base import moved, number_by_number, updated
 from pydnn.optimizers.fused import PendingUpdate
 from pydnn.parameters import pack
 from pydnn.stages.dense import DenseParams
@@ -340,7 +340,10 @@ def test_a_fused_update_equals_the_parts_one_by_one(optimizer, monkeypatch):
         for i, update in enumerate(parts):
             expected, states[i] = update(expected, states[i], params)
         alone, _ = optimizer.update(g, state, params)
+        without = moved(optimizer, g, state, params)
         updates, vector, state = updated(optimizer, g, state, params)
+        assert without[0].tobytes() == vector.tobytes()
+        assert without[1] == state
         assert updates.tobytes() == alone.tobytes()
         np.testing.assert_array_equal(vector, params.vector + updates)
         np.testing.assert_allclose(updates, expected, rtol=1e-13)

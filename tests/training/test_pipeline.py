@@ -1,3 +1,6 @@
+import functools
+import pickle
+
 import attrs
 import numpy as np
 import pytest
@@ -18,7 +21,9 @@ from pydnn import (
     rmsprop,
     serial,
     sigmoid_cross_entropy,
+    watch_finite,
 )
+from pydnn.optimizers import base
 from pydnn.training import Part, Step, trace
 
 KEY = Key(4)
@@ -154,6 +159,45 @@ def test_a_part_that_replaces_another_is_checked_too():
         broken(STATE, BATCH)
     with pytest.raises(BadInput, match=r"^part 'cost' returned None"):
         STEP.replace("cost", lambda step: None)(STATE, BATCH)
+
+
+def test_updates_are_kept_only_where_a_later_part_may_read_them(monkeypatch):
+    kept = []
+    original = base.carried_out
+
+    def carried_out(*args, keep=True, **options):
+        kept.append(keep)
+        return original(*args, keep=keep, **options)
+
+    monkeypatch.setattr(base, "carried_out", carried_out)
+    seen = []
+
+    def look(step):
+        seen.append(step.updates)
+        return step
+
+    watched = STEP.insert_after("update", watch_finite(NETWORK))
+    reading = attrs.evolve(watched.parts[-1], name="reading", needs=frozenset(["updates"]))
+    wrapped = functools.wraps(STEP.parts[-1].function)(lambda step: same(step))
+    steps = {
+        "nobody": (STEP, False),
+        "a part of pydnn that reads others": (watched, False),
+        "a part of pydnn that reads them": (watched.insert_after("update", reading), True),
+        "a part of the user": (STEP.insert_after("update", look), True),
+        "a part before them": (STEP.insert_before("update", same), False),
+        "after pickling": (pickle.loads(pickle.dumps(watched)), False),
+    }
+    expected, _ = STEP(STATE, BATCH)
+    for reader, (step, keep) in steps.items():
+        kept.clear()
+        after, _ = step(STATE, BATCH)
+        assert (kept, after) == ([keep], expected), reader
+    [updates] = seen
+    np.testing.assert_array_equal(expected.parameters.vector, STATE.parameters.vector + updates)
+    # A function that only looks like the one of pydnn is called.
+    replaced = attrs.evolve(STEP.parts[-1], function=wrapped)
+    with pytest.raises(BadInput, match="not filled"):
+        TrainStep((*STEP.parts[:-1], replaced))(STATE, BATCH)
 
 
 def test_correct_parts_pass_every_check():
