@@ -70,6 +70,10 @@ def share_out(work: Callable[[int], None], tasks: int, threads: int | None = Non
             use, see `worker_threads`.
     """
     threads = min(worker_threads() if threads is None else threads, tasks)
+    if threads == 1:
+        for task in range(tasks):
+            work(task)
+        return
     bounds = [tasks * part // threads for part in range(threads + 1)]
 
     def several(start: int, stop: int) -> None:

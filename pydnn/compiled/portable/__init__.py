@@ -12,7 +12,7 @@ NaN than NumPy's, whose bits depend on the order of operands. All other bits are
 from __future__ import annotations
 
 from pydnn.compiled.portable.elementary import of_each
-from pydnn.compiled.portable.nearest import settled, small_product, widened
+from pydnn.compiled.portable.nearest import large_product, small_product
 from pydnn.compiled.portable.products import by_tree
 from pydnn.compiled.portable.slices import add_slices, cut_block, find_largest
 from pydnn.compiled.portable.sums import total_of, tree_sum
@@ -22,10 +22,9 @@ __all__ = [
     "by_tree",
     "cut_block",
     "find_largest",
+    "large_product",
     "of_each",
-    "settled",
     "small_product",
     "total_of",
     "tree_sum",
-    "widened",
 ]

@@ -15,27 +15,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydnn.compiled.kernels import kernel
-from pydnn.compiled.portable.forms import in_rows, is_plain, or_numpy, unwritten
+from pydnn.compiled.portable.forms import in_rows, is_plain, or_numpy
+from pydnn.compiled.portable.tiles import (
+    LINES,
+    WIDE,
+    fill_lengths,
+    multiply_block,
+    pack_in_blocks,
+    set_nearest,
+    terms_of_a_block,
+)
+from pydnn.numerics.blas_threads import blas_threads
+from pydnn.numerics.portable.cache import kept
+from pydnn.numerics.portable.workspace import floats
+from pydnn.numerics.threads import share_out, worker_threads
 from pydnn.records import FloatArray
 
 __all__ = [
+    "has_terms",
+    "large_product",
     "narrowed",
+    "nearest_product",
+    "nearest_rows",
     "nearest_sum",
+    "pack_columns",
     "product_in_order",
+    "round_tile",
     "settle",
-    "settled",
     "small_product",
+    "threads_for",
     "two_sum",
-    "widen_columns",
-    "widen_rows",
-    "widened",
 ]
 
 _ULP = 2.0**-53
 _FEW = 256  # uncertain entries, which hardly any product has
 _NO_PLACES = np.empty(0, np.int64)
 _SMALL = 1 << 15  # multiplications; BLAS is faster for more
-_AT_ONCE = 32  # sums that a loop adds to in turn, so that no addition waits for the one before it
+_PACKED = 1 << 15  # numbers of packed rows, which stay in the second cache
+_WORTH_A_THREAD = 1 << 20  # multiplications
 
 
 @kernel
@@ -57,6 +74,27 @@ def narrowed(high: float, low: float) -> np.float32:
 
 
 @kernel
+def has_terms(
+    left: FloatArray, left_turned: bool, i: int, right: FloatArray, right_turned: bool, j: int
+) -> bool:
+    """Return whether a dot product has a term other than 0; see `nearest_sum`.
+
+    In data with many zeros many have none. This is much faster than to add them up.
+    """
+    found = False
+    if left_turned or right_turned:
+        for term in range(left.shape[0] if left_turned else left.shape[1]):
+            number = left[term, i] if left_turned else left[i, term]
+            other = right[term, j] if right_turned else right[j, term]
+            found |= (number != 0.0) & (other != 0.0)
+    else:
+        line, column = left[i], right[j]
+        for term in range(line.size):
+            found |= (line[term] != 0.0) & (column[term] != 0.0)
+    return found
+
+
+@kernel
 def nearest_sum(
     left: FloatArray, left_turned: bool, i: int, right: FloatArray, right_turned: bool, j: int
 ) -> tuple[np.float32, bool]:
@@ -70,10 +108,12 @@ def nearest_sum(
         right_turned: Whether `right` holds one term of every column in each of its rows.
         j: The column.
     """
+    if not has_terms(left, left_turned, i, right, right_turned, j):
+        return np.float32(0.0), True
     high = low = left_out = 0.0
     for term in range(left.shape[0] if left_turned else left.shape[1]):
-        number = left[term, i] if left_turned else left[i, term]
-        other = right[term, j] if right_turned else right[j, term]
+        number = np.float64(left[term, i] if left_turned else left[i, term])
+        other = np.float64(right[term, j] if right_turned else right[j, term])
         high, error = two_sum(high, number * other)
         low, missed = two_sum(low, error)
         left_out += abs(missed)
@@ -139,41 +179,144 @@ def settle(
 
 
 @kernel
-def widen_rows(numbers: FloatArray, wide: FloatArray, lengths: FloatArray) -> None:
-    """Fill `wide` (p, q) with float32 `numbers` in float64, and `lengths` (p,) with those of rows.
+def pack_columns(
+    columns: FloatArray,
+    turned: bool,
+    start: int,
+    stop: int,
+    packed: FloatArray,
+    lengths: FloatArray,
+) -> bool:
+    """Pack columns for tiles, and return whether all their numbers are finite.
 
-    The bits of a length do not matter, so its squares are added in an order that is fast.
+    Args:
+        columns: The columns (n, k); (k, n) if `turned`.
+        turned: Whether `columns` is transposed.
+        start: The first group of `WIDE` columns.
+        stop: The group after the last one.
+        packed: All packed columns, group after group.
+        lengths: The Euclidean lengths of all of them.
     """
-    p, q = numbers.shape
-    sums, whole = np.empty(_AT_ONCE), q - q % _AT_ONCE
-    for i in range(p):
-        for j in range(q):
-            wide[i, j] = np.float64(numbers[i, j])
-        sums[:] = 0.0
-        for start in range(0, whole, _AT_ONCE):
-            some = wide[i, start : start + _AT_ONCE]
-            for j in range(_AT_ONCE):
-                sums[j] = sums[j] + some[j] * some[j]
-        total = 0.0
-        for j in range(whole, q):
-            total += wide[i, j] * wide[i, j]
-        if whole:
-            for j in range(_AT_ONCE):
-                total += sums[j]
-        lengths[i] = math.sqrt(total)
+    n, k = (columns.shape[1], columns.shape[0]) if turned else columns.shape
+    total = 0.0
+    for group in range(start, stop):
+        first, last = group * WIDE, (group + 1) * WIDE
+        some = packed[first * k : last * k]
+        pack_in_blocks(columns, turned, first, min(last, n), some)
+        fill_lengths(some, k, lengths[first:last])
+        for j in range(first, last):
+            total += lengths[j]
+    return total < math.inf
 
 
 @kernel
-def widen_columns(numbers: FloatArray, wide: FloatArray, lengths: FloatArray) -> None:
-    """Fill `wide` (p, q) with float32 `numbers` in float64, and `lengths` (q,) of columns."""
-    lengths[:] = 0.0
-    for i in range(len(numbers)):
-        for j in range(numbers.shape[1]):
-            wide[i, j] = np.float64(numbers[i, j])
-        for j in range(numbers.shape[1]):
-            lengths[j] = lengths[j] + wide[i, j] * wide[i, j]
-    for j in range(lengths.size):
-        lengths[j] = math.sqrt(lengths[j])
+def nearest_rows(
+    rows: FloatArray,
+    rows_turned: bool,
+    start: int,
+    stop: int,
+    columns: FloatArray,
+    columns_turned: bool,
+    packed: FloatArray,
+    column_lengths: FloatArray,
+    places: NDArray[np.int64],
+    out: FloatArray,
+) -> int:
+    """Fill rows of `out` (m, n), those from `start` to before `stop`, tile by tile.
+
+    Args:
+        rows: The rows (m, k) of the left operand; (k, m) if `rows_turned`.
+        rows_turned: Whether `rows` is transposed.
+        start: The first row.
+        stop: The row after the last one.
+        columns: The columns (n, k) of the right operand; (k, n) if `columns_turned`.
+        columns_turned: Whether `columns` is transposed.
+        packed: The packed columns.
+        column_lengths: Their lengths.
+        places: Room for places in `out`; it begins with those of the uncertain entries.
+        out: The result, float32.
+
+    Returns:
+        The number of uncertain entries; -1 if a number in the rows is not finite.
+    """
+    n, k = out.shape[1], packed.size // column_lengths.size
+    at_once = max(LINES, min(max(_PACKED // k, 4 * LINES), 32 * LINES) // LINES * LINES)
+    left, bounds, product = np.empty(at_once * k), np.empty(at_once), np.empty(at_once * WIDE)
+    edge, size = np.empty(LINES * WIDE, np.float32), terms_of_a_block(k)
+    # A term goes through the additions of its block, and then through one for each block. Eight
+    # more ulps than the proof needs, since the bound is rounded itself.
+    unit = (size + (k + size - 1) // size + 8) * _ULP
+    uncertain = 0
+    for top in range(start, stop, at_once):
+        bottom = min(top + at_once, stop)
+        pack_in_blocks(rows, rows_turned, top, bottom, left)
+        fill_lengths(left, k, bounds)
+        total = 0.0
+        for i in range(at_once):
+            total += bounds[i]
+            bounds[i] *= unit
+        if not total < math.inf:
+            return -1
+        for column in range(0, n, WIDE):
+            multiply_block(left, k, bottom - top, packed, column * k, product)
+            for row in range(top, bottom, LINES):
+                if not round_tile(
+                    product, bounds, top, row, bottom, column_lengths, column, edge, out
+                ):
+                    continue
+                for i in range(row, min(row + LINES, bottom)):
+                    for j in range(column, min(column + WIDE, n)):
+                        total = product[(i - top) * WIDE + j - column]
+                        bound = bounds[i - top] * column_lengths[j]
+                        if np.float32(total - bound) == np.float32(total + bound):
+                            continue
+                        nearest, sure = nearest_sum(
+                            rows, rows_turned, i, columns, columns_turned, j
+                        )
+                        out[i, j] = nearest
+                        if not sure:
+                            if uncertain < places.size:
+                                places[uncertain] = i * n + j
+                            uncertain += 1
+    return uncertain
+
+
+@kernel
+def round_tile(
+    product: FloatArray,
+    bounds: FloatArray,
+    top: int,
+    row: int,
+    bottom: int,
+    lengths: FloatArray,
+    column: int,
+    edge: FloatArray,
+    out: FloatArray,
+) -> bool:
+    """Round a tile into `out`, and return whether an entry is in doubt.
+
+    Args:
+        product: Rounded dot products, `WIDE` for each row of `out` from `top` to before `bottom`.
+        bounds: The factors of these rows in the bounds of errors.
+        top: The first row of `product`.
+        row: The first row of the tile.
+        bottom: The row before which `product` ends.
+        lengths: The lengths of all columns.
+        column: The first column of the tile.
+        edge: Room for a tile, float32.
+        out: The result (m, n), float32.
+    """
+    n, here = out.shape[1], row - top
+    height, width = min(LINES, bottom - row), min(WIDE, n - column)
+    if height == LINES and width == WIDE:
+        start = row * n + column
+        whole: bool = set_nearest(product, bounds, here, lengths, column, out, start, n)
+        return whole
+    doubt: bool = set_nearest(product, bounds, here, lengths, column, edge, 0, WIDE)
+    for i in range(height):
+        for j in range(width):
+            out[row + i, column + j] = edge[i * WIDE + j]
+    return doubt
 
 
 @kernel
@@ -265,48 +408,64 @@ def small_product(a: FloatArray, b: FloatArray, out: FloatArray) -> bool:
 
 
 @or_numpy
-def widened(lines: FloatArray, wide: FloatArray, lengths: FloatArray) -> bool:
-    """Fill `wide`, in the memory order of float32 `lines` (n, k), and `lengths` (n,)."""
-    rows = in_rows(lines)
-    if rows is None or lines.dtype.char != "f" or not lines.dtype.isnative:
-        return False
-    numbers, turned = rows
-    if turned:
-        widen_columns(numbers, wide.T, lengths)
-    else:
-        widen_rows(numbers, wide, lengths)
-    return True
-
-
-@or_numpy
-def settled(
-    product: FloatArray,
-    additions: int,
-    left: tuple[FloatArray, FloatArray],
-    right: tuple[FloatArray, FloatArray],
-    doubtful: list[NDArray[np.int64]],
-    out: FloatArray,
+def large_product(
+    a: FloatArray, b: FloatArray, uncertain: list[tuple[int, int]], out: FloatArray
 ) -> bool:
-    """Fill `out` (m, n) with the nearest float32 numbers, but for places added to `doubtful`.
+    """Fill `out` (m, n) with the product of float32 matrices a (m, k) and b (k, n).
 
     Args:
-        product: Rounded dot products (m, n), float64.
-        additions: The largest number of additions that a term of `product` went through.
-        left: The rows (m, k) of the left operand in float64, and their lengths.
-        right: The columns (n, k) of the right operand in float64, and their lengths.
-        doubtful: A list to which the uncertain places are added.
-        out: The result, float32.
+        a: The left operand.
+        b: The right operand.
+        uncertain: A list to which the places of entries are added that need an exact sum.
+        out: The product.
     """
-    rows, columns = in_rows(left[0]), in_rows(right[0])
-    if rows is None or columns is None or not out.flags.c_contiguous:
+    rows, columns = in_rows(a), in_rows(b.T)
+    (m, k), n = a.shape, b.shape[1]
+    if rows is None or columns is None or not (k and out.flags.c_contiguous and is_plain(a)):
         return False
-    places = np.empty(_FEW, np.int64)
-    while True:
-        operands = (*rows, unwritten(left[1]), *columns, unwritten(right[1]))
-        count = settle(unwritten(product), additions, *operands, places, out)
-        if count <= places.size:
-            break
-        places = np.empty(count, np.int64)
-    if count:
-        doubtful.append(places[:count])
+    threads = threads_for(m * k * n)
+    right = kept("packed", b, lambda into: _packed(*columns, threads, into))
+    if right is None:
+        return False
+    places = np.empty((threads, _FEW), np.int64)
+    counts = [0] * threads
+
+    def fill(part: int) -> None:
+        some = part * m // threads, (part + 1) * m // threads
+        counts[part] = nearest_rows(*rows, *some, *columns, *right, places[part], out)
+
+    share_out(fill, threads, threads)
+    if not all([0 <= count <= _FEW for count in counts]):
+        return False
+    for count, some in zip(counts, places, strict=True):
+        if count:
+            uncertain += [divmod(place, n) for place in some[:count].tolist()]
     return True
+
+
+def _packed(
+    columns: FloatArray, turned: bool, threads: int, into: str | None
+) -> tuple[FloatArray, FloatArray] | None:
+    """Return packed columns and their lengths; None if a number is not finite."""
+    n, k = columns.shape[::-1] if turned else columns.shape
+    groups = -(-n // WIDE)
+    size, count = groups * WIDE * k, groups * WIDE
+    if into is None:
+        packed, lengths = np.empty(size), np.empty(count)
+    else:
+        packed, lengths = floats("packed", size), floats("packed lengths", count)
+    finite = [False] * threads
+
+    def fill(part: int) -> None:
+        some = part * groups // threads, (part + 1) * groups // threads
+        finite[part] = pack_columns(columns, turned, *some, packed, lengths)
+
+    share_out(fill, threads, threads)
+    return (packed, lengths) if all(finite) else None
+
+
+def threads_for(multiplications: int) -> int:
+    """Return how many threads share a product: as many as BLAS would use."""
+    if multiplications < _WORTH_A_THREAD:
+        return 1
+    return min(worker_threads(), blas_threads() or worker_threads())

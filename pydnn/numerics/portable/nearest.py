@@ -53,8 +53,13 @@ class _Operand(NamedTuple):
 
 def matmul_float32(a: FloatArray, b: FloatArray, out: FloatArray) -> None:
     """Fill `out` (m, n) with the product of a (m, k) and b (k, n)."""
-    forms = in_use.forms
-    if forms is not None and forms.portable.small_product(a, b, out):
+    forms, uncertain = in_use.forms, list[tuple[int, int]]()
+    if forms is not None and (
+        forms.portable.small_product(a, b, out)
+        or forms.portable.large_product(a, b, uncertain, out)
+    ):
+        for i, j in uncertain:
+            out[i, j] = _nearest_sum(np.multiply(a[i], b[:, j], dtype=np.float64))
         return
     right = kept("widened", b, lambda into: _widened(b.T, into))
     left = _widened(a, "left")
@@ -64,11 +69,7 @@ def matmul_float32(a: FloatArray, b: FloatArray, out: FloatArray) -> None:
         return
     product = floats("product", m, n)
     additions = _multiply(left.lines, right.lines.T, product)
-    doubtful: list[NDArray[np.int64]] = []
-    if forms is None or not forms.portable.settled(
-        product, additions, left[:2], right[:2], doubtful, out
-    ):
-        doubtful = _settled(product, additions, left.lengths, right.lengths, out)
+    doubtful = _settled(product, additions, left.lengths, right.lengths, out)
     if doubtful:
         _settle_doubtful(np.concatenate(doubtful), left.lines, right.lines, product, out)
     if left.bad is not None:
@@ -122,10 +123,8 @@ def _widened(lines: FloatArray, into: str | None) -> _Operand:
     shape = lines.shape[::-1] if turned else lines.shape
     space = np.empty(shape) if into is None else floats(f"{into} widened", *shape)
     wide = space.T if turned else space
-    forms, lengths = in_use.forms, np.empty(len(lines))
-    if forms is None or not forms.portable.widened(lines, wide, lengths):
-        wide[...] = lines
-        lengths[:] = _lengths(wide)
+    wide[...] = lines
+    lengths = _lengths(wide)
     if math.isfinite(lengths.max(initial=0.0)):
         return _Operand(wide, lengths, None)
     bad = ~np.isfinite(lengths)

@@ -42,6 +42,32 @@ def test_every_bit_is_that_of_numpys_form(small, data):
         assert_same_bits(lambda: portable.matmul(a, b))
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@example_count(300, quick=20)
+@given(st.tuples(*[st.integers(1, 70)] * 3), st.sampled_from(["C", "F"]), st.integers(0, 2))
+def test_products_of_every_shape_have_the_same_bits_in_tiles(threads, shape, order, exponent):
+    m, k, n = shape
+    a, b = (Key(k).at(name).normal(s) for name, s in (("a", (m, k)), ("b", (k, n))))
+    a, b = np.ldexp(np.rint(np.ldexp(a, exponent)), -exponent * 40), np.maximum(b, 0)
+    a, b = np.asarray(a, np.float32, order), np.asarray(b, np.float32, order)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nearest, "_SMALL", 0)
+        patch.setattr(nearest, "threads_for", lambda _: min(threads, m))
+        assert_same_bits(lambda: portable.matmul(a, b))
+
+
+def test_entries_that_need_an_exact_sum_are_found_in_tiles(monkeypatch):
+    # Halfway between two float32 numbers, but for a term that twice the precision leaves out.
+    columns = [1.0, 2.0**-24, 2.0**-80, 2.0**-140, -(2.0**-80)]
+    b = np.array([np.abs(columns), columns], np.float32).T
+    a = np.ones((2, 5), np.float32)
+    monkeypatch.setattr(nearest, "_SMALL", 0)
+    uncertain = []
+    assert nearest.large_product(a, b, uncertain, np.empty((2, 2), np.float32))
+    assert uncertain == [(0, 1), (1, 1)]
+    assert_same_bits(lambda: portable.matmul(a, b))
+
+
 @example_count(500, quick=60)
 @given(operands(few_bits | finite))
 def test_every_entry_is_the_nearest_float32(pair):
