@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from pydnn.checks import BadInput, expect_flag
 from pydnn.descriptions.builders import described
+from pydnn.engines import in_use
 from pydnn.keys import Key
 from pydnn.numerics import Numerics
 from pydnn.numerics.memory import empty
@@ -401,6 +402,9 @@ def _to_first_maximum(cache: MaxPoolCache, dA: FloatArray) -> FloatArray:
     """
     X, A, axes = cache.A_prev, cache.A, cache.axes
     dA_prev, overlapping = _zeros_for(X.shape, dA.dtype, axes)
+    forms = in_use.forms
+    if forms is not None and forms.pooling.to_first_maximum(X, A, dA, axes, overlapping, dA_prev):
+        return freeze(dA_prev)
     for rows, moves in _blocks(axes, A[0].nbytes):
         left = np.ones(A[rows].shape, bool)  # the windows whose maximum is still to come
         for windows, inside, places in moves:
@@ -434,6 +438,9 @@ def _spread(share: FloatArray, axes: Axes) -> FloatArray:
     """
     shape = (*(axis.length for axis in axes), *share.shape[-2:])
     dA_prev, overlapping = _zeros_for(shape, share.dtype, axes)
+    forms = in_use.forms if overlapping else None
+    if forms is not None and forms.pooling.spread(share, axes, dA_prev):
+        return freeze(dA_prev)
     for _, moves in _blocks(axes, share[0].nbytes):
         for windows, _, places in moves:
             if overlapping:

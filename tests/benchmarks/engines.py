@@ -74,6 +74,7 @@ def all_works():
             lambda stage=stage, cache=cache: stage.backward((), cache, dA)[0],
         )
     yield from convolutions(key)
+    yield from pools(key)
     yield "step of P2", step_of_p2(key)
 
 
@@ -96,6 +97,15 @@ def convolutions(key):
         name = f"conv {shape[2]} to {filters}"
         yield f"{name} forward", lambda s=stage, p=params, A=A: s.forward(p, A, nn.Context())[0]
         yield f"{name} backward", backward
+
+
+def pools(key):
+    """The first pool of P5f32, and pools whose windows overlap."""
+    for kind, size in (("max", 2), ("max", 3), ("average", 3)):
+        stage = getattr(nn, f"{kind}_pool")(size, stride=2)
+        A_prev = np.maximum(key.at(kind).normal((32, 32, 16, 32)), 0).astype(np.float32)
+        A, cache = stage.forward((), A_prev, nn.Context())
+        yield f"{kind}_pool {size} backward", lambda s=stage, c=cache, A=A: s.backward((), c, A)[0]
 
 
 def update(optimizer, grads, state):

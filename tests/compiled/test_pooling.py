@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+from helpers import same_bits, with_extremes
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("numba", reason="the compiled engine needs numba")
+
+import pydnn as nn
+from pydnn import engines
+from pydnn.compiled import pooling
+from pydnn.engines import using_engine
+from pydnn.numerics import fast, portable, threads
+
+POOLS = {
+    "max": nn.max_pool,
+    "average": nn.average_pool,
+    "average with padding": lambda *a, **k: nn.average_pool(*a, count_padding=True, **k),
+}
+pairs = st.tuples(st.integers(1, 4), st.integers(1, 4))
+
+
+@pytest.fixture
+def every_size(monkeypatch):
+    """Arrays of any size are compiled, not only large ones."""
+    monkeypatch.setattr(pooling, "_LEAST", 0)
+
+
+@np.errstate(all="ignore")
+def expect_same(stage, A_prev, numerics=fast):
+    results = []
+    for engine in ("numpy", "compiled"):
+        with using_engine(engine):
+            A, cache = stage.forward((), A_prev, nn.Context(training=True, numerics=numerics))
+            dA = with_extremes(nn.Key(2).normal(A.shape), A.dtype, nn.Key(3))
+            results.append((A, stage.backward((), cache, dA)[0]))
+    for one, other in zip(*results, strict=True):
+        assert same_bits(one, other)
+        assert one.strides == other.strides
+        assert not other.flags.writeable
+
+
+def with_ties(shape, dtype):
+    numbers = np.round(nn.Key(1).normal(shape))
+    return with_extremes(numbers, dtype, nn.Key(4))
+
+
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=st.sampled_from(sorted(POOLS)), image=pairs, size=pairs, stride=pairs,
+    padding=st.sampled_from([0, 1, ((0, 1), (1, 0)), "same"]), C=st.integers(1, 3),
+    m=st.integers(0, 19), dtype=st.sampled_from(["f4", "f8"]),
+    numerics=st.sampled_from([fast, portable]), rows=st.booleans(),
+)  # fmt: skip
+def test_pools_give_the_bits_of_numpy(
+    kind, image, size, stride, padding, C, m, dtype, numerics, rows
+):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pooling, "_LEAST", 0)
+        patch.setattr(pooling, "_LANES", 16)
+        shape = (*(n + 3 for n in image), C)
+        if not rows:
+            shape, size, stride = shape[1:], size[:1], stride[:1]
+            padding = padding[:1] if isinstance(padding, tuple) else padding
+        stage = POOLS[kind](size, stride=stride, padding=padding)
+        try:
+            stage.init(nn.Key(0), shape)
+        except nn.BadInput:
+            assume(False)
+        expect_same(stage, with_ties((*shape, m), dtype), numerics)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "stage", [nn.max_pool(3, stride=2), nn.average_pool(2, stride=1)], ids=repr
+)
+def test_no_bit_of_a_large_pool_depends_on_threads(stage, monkeypatch):
+    A_prev = with_ties((9, 9, 64, 65), "f4")
+    assert A_prev.nbytes > pooling._WORTH_A_THREAD
+    for count in (1, 3):
+        monkeypatch.setattr(threads, "worker_threads", lambda count=count: count)
+        expect_same(stage, A_prev)
+
+
+def test_the_gradient_of_a_tie_goes_to_the_first_place(every_size):
+    A_prev = np.array([0.0, -0.0, 5.0, 5.0]).reshape(2, 2, 1, 1)
+    stage = nn.max_pool(2)
+    with using_engine("compiled"):
+        A, cache = stage.forward((), A_prev, nn.Context())
+        dA_prev, _ = stage.backward((), cache, np.array([[[[3.0]]]]))
+        assert engines.engine_in_use() == "compiled"
+    np.testing.assert_array_equal(A.ravel(), [5.0])
+    np.testing.assert_array_equal(dA_prev.ravel(), [0.0, 0.0, 3.0, 0.0])
+
+
+def test_small_arrays_and_other_orders_stay_with_numpy(monkeypatch):
+    done = []
+    monkeypatch.setattr(pooling, "_spread", lambda *_: done.append("spread"))
+    stage = nn.average_pool(2, stride=1)
+    expect_same(stage, np.ones((4, 4, 2, 3)))
+    assert not done
+    monkeypatch.setattr(pooling, "_LEAST", 0)
+    with using_engine("compiled"):
+        _, cache = stage.forward((), np.ones((4, 4, 2, 3)), nn.Context())
+        dA = np.ones((3, 3, 3, 2))
+        stage.backward((), cache, dA.transpose(1, 2, 3, 0))
+        assert not done
+        stage.backward((), cache, np.ones((3, 3, 2, 3)))
+    assert done == ["spread"]
