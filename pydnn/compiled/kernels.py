@@ -28,13 +28,19 @@ from pydnn import __version__
 from pydnn.engines import note
 from pydnn.storage.cache import cache_folder
 
-__all__ = ["complain_once", "kernel", "kernel_folder", "kernel_from_text"]
+__all__ = [
+    "complain_once",
+    "kernel",
+    "kernel_folder",
+    "kernel_from_text",
+    "kernel_in_any_order",
+]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 # Strict IEEE 754: no operation is contracted, reordered or replaced. With NumPy's error model a
 # division is not checked, which would keep the loop from using vectors of the processor.
-_OPTIONS = {"error_model": "numpy", "fastmath": False, "boundscheck": False, "nogil": True}
+_OPTIONS = {"error_model": "numpy", "boundscheck": False, "nogil": True}
 
 
 def kernel(function: _Function) -> _Function:
@@ -49,7 +55,20 @@ def kernel(function: _Function) -> _Function:
         ...     for i in range(out.size):
         ...         out[i] = a[i] + a[i]
     """
-    compiled: Any = numba.njit(**_OPTIONS)(function)
+    return _compiled_by(function, False)
+
+
+def kernel_in_any_order(function: _Function) -> _Function:
+    """Do the same for a kernel with the same results in whatever order it adds.
+
+    Its sums may be reordered, and a product and a sum be rounded once. That is for sums which only
+    serve to find a result that does not depend on their last bits.
+    """
+    return _compiled_by(function, {"contract", "reassoc"})
+
+
+def _compiled_by(function: _Function, fastmath: bool | set[str]) -> _Function:
+    compiled: Any = numba.njit(**_OPTIONS, fastmath=fastmath)(function)
     if kernel_folder() is not None:
         # The same as njit(cache=True), but in our folder. If a version of numba has other names for
         # these things, kernels are compiled again in every process.

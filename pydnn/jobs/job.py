@@ -433,7 +433,7 @@ def steps(job: Job, count: int | None = None) -> Stream:
     count = _left(job) if count is None else count
     batches = itertools.islice(job.batches, count)
     work = work_of(count, job.state, job.numerics)
-    stream = at_work(work, scan(job.train_step, job.state, batches))
+    stream = at_work(work, scan(job.train_step, job.state, batches, ahead=True))
     every = job.recipe.evaluate_every
     if every:
         stream = measure(stream, every=every, function=job.evaluation())

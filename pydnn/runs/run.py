@@ -409,7 +409,7 @@ class Run:
         job = attrs.evolve(self.job, state=state)
         start, taken = state.iteration, []
         # `scan` instead of `steps`, to leave out the evaluations, which no step depends on.
-        stream = scan(job.train_step, state, job.batches)
+        stream = scan(job.train_step, state, job.batches, ahead=True)
         with self.as_recorded(start):
             for state, info in itertools.islice(stream, iteration - start):
                 taken.append((info, checksum(state.parameters.vector)))

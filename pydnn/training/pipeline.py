@@ -7,6 +7,7 @@ these names, and each change gives a new pipeline.
 from __future__ import annotations
 
 import importlib
+import itertools
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -117,6 +118,8 @@ class Shard:
     count: int
     share: float
 
+
+Progress: TypeAlias = tuple[TrainState, StepInfo]
 
 _new, _set = object.__new__, object.__setattr__
 
@@ -281,6 +284,16 @@ def _summary(value: object) -> str:
 
 
 StepFunction: TypeAlias = Callable[[Step], Step]
+
+
+class Whole(Protocol):
+    """A form of a step that takes several steps in one call."""
+
+    def most(self, state: TrainState, batch: Batch, /) -> int:
+        """Return how many steps with batches like this one are worth a call; 0 for none."""
+
+    def take(self, state: TrainState, batches: Sequence[Batch], /) -> list[Progress]:
+        """Return the results of the first steps; none if the next is taken part by part."""
 
 
 class Inside(Protocol):
@@ -483,6 +496,13 @@ def lighter(*fields: str, function: StepFunction) -> Callable[[StepFunction], St
 _LIGHTER = "_pydnn_lighter"
 
 
+class _NotAsked:
+    """In the place of a step's compiled form before anybody asked for it."""
+
+
+_NOT_ASKED = _NotAsked()
+
+
 @attrs.frozen(eq=False, repr=False)
 class TrainStep(Unchanging):
     """A training step `(TrainState, Batch) -> (TrainState, StepInfo)`, made of named parts.
@@ -506,6 +526,7 @@ class TrainStep(Unchanging):
 
     parts: tuple[Part, ...]
     _run: StepFunction = attrs.field(init=False)
+    _whole: Any = attrs.field(init=False, default=_NOT_ASKED)
 
     def __attrs_post_init__(self) -> None:
         _expect_names(self.parts)
@@ -533,15 +554,56 @@ class TrainStep(Unchanging):
     @ignoring_underflow
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
         """Take one step; neither argument changes."""
-        forms = in_use.forms  # another thread may change it
-        if forms is not None:
-            whole = forms.steps.whole_step(self, state, batch)
-            if whole is not None:
-                return whole.after, whole.info
+        if in_use.forms is not None:
+            whole = self.whole
+            if whole is not None and (taken := whole.take(state, [batch])):
+                return taken[0]
         start: Step = _new(Step)
         _set(start, "__dict__", {"state": state, "batch": batch})
         step = self._run(start)
         return step.after, step.info
+
+    def folded(self, state: TrainState, batches: Iterable[Batch]) -> Iterator[Progress]:
+        """Take a step for each batch, and yield the results; several steps in a call if it can.
+
+        Batches are read some steps ahead then. An error that reading one raises comes after the
+        results of the steps before it.
+
+        Args:
+            state: The state before the first step.
+            batches: The examples of the steps.
+        """
+        source = iter(batches)
+        for batch in source:
+            whole = self.whole
+            count = 1 if whole is None else whole.most(state, batch)
+            if whole is None or count < 2:
+                state, info = self(state, batch)
+                yield state, info
+                continue
+            ahead, error = _read(source, count - 1)
+            ahead.insert(0, batch)
+            while ahead:
+                taken = whole.take(state, ahead) or [self(state, ahead[0])]
+                yield from taken
+                state = taken[-1][0]
+                del ahead[: len(taken)]
+            if error is not None:
+                raise error
+
+    @property
+    def whole(self) -> Whole | None:
+        """The form of this step that the compiled engine takes at once.
+
+        None while NumPy does the work, and for a step that is taken part by part.
+        """
+        forms = in_use.forms  # another thread may change it
+        if forms is None:
+            return None
+        if self._whole is _NOT_ASKED:
+            object.__setattr__(self, "_whole", forms.steps.whole_of(self))
+        whole: Whole | None = self._whole
+        return whole
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -659,6 +721,17 @@ class TrainStep(Unchanging):
         """The same step with other parts instead of the one called `name`, at any depth."""
         expect_known("part of the step", name, [p.name for p in _all_parts(self.parts)])
         return TrainStep(_replaced(self.parts, name, new))
+
+
+def _read(batches: Iterator[Batch], count: int) -> tuple[list[Batch], Exception | None]:
+    """Read up to `count` batches, and return them with the error that ended it before, if any."""
+    read: list[Batch] = []
+    try:
+        for batch in itertools.islice(batches, count):
+            read.append(batch)
+    except Exception as error:
+        return read, error
+    return read, None
 
 
 def composed(parts: Sequence[Part]) -> StepFunction:

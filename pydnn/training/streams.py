@@ -40,13 +40,18 @@ def scan(
     train_step: Callable[[TrainState, Batch], tuple[TrainState, _Info]],
     state: TrainState,
     batches: Iterable[Batch],
+    *,
+    ahead: bool = False,
 ) -> Iterator[tuple[TrainState, _Info]]:
     """Fold the pure `train_step` over `batches`, yielding (state, info) after every step.
 
     Args:
         train_step: The step, `(state, batch) -> (state, info)`.
         state: The state from which training starts.
-        batches: A batch per step; for full-batch training, `itertools.repeat(batch, iterations)`.
+        batches: A batch per step; for full-batch training, `[batch] * iterations`.
+        ahead: Whether an iterator may be read some batches ahead of the step. A list, and whatever
+            else can be read again, always may. The compiled engine can then take several steps of a
+            small network in one call. The stream is the same.
 
     Returns:
         A lazy stream: a step is taken only when its pair is asked for.
@@ -56,6 +61,10 @@ def scan(
         >>> list(scan(add, 0, [1, 2, 3]))
         [(1, 'added 1'), (3, 'added 2'), (6, 'added 3')]
     """
+    folded = getattr(train_step, "folded", None)
+    if folded is not None and (ahead or iter(batches) is not batches):
+        yield from folded(state, batches)
+        return
     start: Any = (state, None)
     # Not toolz.accumulate, which would keep the first state in memory until the stream ends.
     pairs = itertools.accumulate(batches, lambda pair, b: train_step(pair[0], b), initial=start)

@@ -9,7 +9,6 @@ pytest.importorskip("numba", reason="the compiled engine needs numba")
 
 import pydnn as nn
 from pydnn import engines
-from pydnn.compiled import steps
 from pydnn.compiled.steps import generated_text
 from pydnn.optimizers.fused import PendingUpdate
 from pydnn.training.finite import NotFinite
@@ -77,9 +76,32 @@ def test_every_step_has_the_bits_of_the_numpy_path(name):
     examples = list(batches(CASES[name][-1], classes=name == "classes"))
     expected = list(taken(step, state, examples))
     with engines.using_engine("compiled"):
-        assert steps.whole_step(step, state, examples[0]) is not None
+        assert len(step.whole.take(state, examples[:1])) == 1
         assert list(taken(step, state, examples)) == expected
         assert engines.engine_in_use() == "compiled"
+        # Several steps at a time give every state between, and stop at a batch of another size.
+        same, few = [examples[0], examples[0], batch_like(examples[0]), examples[1]], 3
+        pairs = step.whole.take(state, same)
+        assert len(pairs) == few
+        assert list(of_pairs(pairs)) == list(taken(part_by_part(step), state, same[:few]))
+
+
+def part_by_part(step):
+    def by_numpy(state, batch):
+        with engines.using_engine("numpy"):
+            return step(state, batch)
+
+    return by_numpy
+
+
+def batch_like(batch):
+    return nn.Batch(batch.X[:, ::-1], batch.Y)
+
+
+def of_pairs(pairs):
+    for state, info in pairs:
+        yield state.parameters.vector.tobytes(), info
+        yield [vector.tobytes() for vector in nn.parameters.leaves((state.optimizer_state,))]
 
 
 @slow
@@ -88,13 +110,13 @@ def test_infinities_are_left_to_the_numpy_path_which_says_where_they_are():
     with engines.using_engine("compiled"):
         for number in (np.inf, np.nan, 1e308):
             batch = nn.Batch(np.full((3, 4), number), np.ones((2, 4)))
-            assert steps.whole_step(step, state, batch) is None
+            assert not step.whole.take(state, [batch])
             with pytest.raises(NotFinite, match="in forward, stage 0"), np.errstate(all="ignore"):
                 step(state, batch)
         weighted = nn.Batch(np.ones((3, 4)), np.ones((2, 4)), weights=np.ones((1, 4)))
-        assert steps.whole_step(step, state, weighted) is None
+        assert not step.whole.take(state, [weighted])
         many = nn.Batch(np.ones((3, 2000)), np.ones((2, 2000)))  # left to BLAS
-        assert steps.whole_step(step, state, many) is None
+        assert not step.whole.take(state, [many])
 
 
 def test_the_text_is_the_same_for_the_same_description_and_numbers_are_no_part_of_it():
@@ -103,8 +125,17 @@ def test_the_text_is_the_same_for_the_same_description_and_numbers_are_no_part_o
         for s, b in ((0.1, 0.9), (0.1, 0.9), (0.2, 0.8))
     }
     (text,) = texts
-    assert text.startswith("def loop(factor, n0, n1, n2, c0, c1, X, Y, parameters, x0, x1, grads, ")
-    assert text.count("if product(") == 5  # W X twice, dZ X^T twice, W^T dZ for the second layer
+    assert text.startswith("def loop(table, stages, X, Y, V, room):")
+    assert "n2 = float64(table[k, 6])" in text
+
+
+def test_networks_that_differ_only_in_sizes_and_order_share_one_text():
+    stages = [nn.relu(), nn.stages.tanh(), nn.relu()], [nn.relu(), nn.stages.tanh()]
+    made = [
+        step_and_state(each, NUMBERS(), nn.adam(), units=u)
+        for each, u in zip(stages, (4, 9), strict=True)
+    ]
+    assert len({generated_text(*each) for each in made}) == 1
 
 
 def doubled(stage):
@@ -196,4 +227,79 @@ def test_other_steps_are_taken_part_by_part_and_the_reason_is_named(name):
     with pytest.raises(nn.BadInput, match=words.get(name, "not compiled as a whole")):
         generated_text(step, state)
     with engines.using_engine("compiled"):
-        assert steps.whole_step(step, state, nn.Batch(np.ones((3, 2)), np.ones((2, 2)))) is None
+        whole = step.whole
+        assert whole is None or not whole.take(state, [nn.Batch(np.ones((3, 2)), np.ones((2, 2)))])
+
+
+class Counted:
+    """Batches that can be read again, and how many were read; one may raise an error."""
+
+    def __init__(self, batches, *, broken=None):
+        self.batches, self.broken, self.read = batches, broken, 0
+
+    def __iter__(self):
+        for number, batch in enumerate(self.batches):
+            if number == self.broken:
+                raise OSError("the disk is gone")
+            self.read = number + 1
+            yield batch
+
+
+def costs_until(error, stream):
+    """The costs of a stream that ends with an error, and that error."""
+    costs = []
+    with pytest.raises(error) as raised:
+        costs.extend(until_raised(stream, costs))
+    return costs, raised.value
+
+
+def until_raised(stream, costs):
+    for _, info in stream:
+        costs.append(info.cost)
+    yield from ()
+
+
+def trained(numerics=nn.portable, *, rate=0.1, dtype=np.float32):
+    step, state = step_and_state(
+        [nn.relu()], NUMBERS(), nn.gradient_descent(learning_rate=rate), dtype, numerics=numerics
+    )
+    X, Y = (nn.Key(3).at(n).normal((k, 8)).astype(dtype) for n, k in (("X", 3), ("Y", 2)))
+    return step, state, nn.Batch(X, Y)
+
+
+@slow
+def test_a_fold_takes_several_steps_in_a_call_and_nobody_can_tell():
+    step, state, batch = trained()
+    expected = list(of_pairs(nn.scan(step, state, [batch] * 20)))
+    with engines.using_engine("compiled"):
+        batches = Counted([batch] * 20)
+        stream = nn.scan(step, state, batches)
+        first = next(stream)
+        assert batches.read == 20
+        assert list(of_pairs([first, *stream])) == expected
+        assert list(of_pairs(nn.scan(step, state, iter(batches), ahead=True))) == expected
+        # Somebody else may go on with an iterator.
+        shared = iter([batch] * 20)
+        next(nn.scan(step, state, shared))
+        assert len(list(shared)) == 19
+
+
+@slow
+def test_an_error_of_the_batches_comes_after_the_steps_before_it():
+    step, state, batch = trained()
+    with engines.using_engine("compiled"):
+        stream = nn.scan(step, state, Counted([batch] * 9, broken=5))
+        costs, _ = costs_until(OSError, stream)
+        assert len(costs) == 5
+
+
+@slow
+def test_training_stops_at_the_step_that_is_not_finite():
+    step, state, batch = trained(rate=40.0)
+    found = []
+    for engine in ("numpy", "compiled"):
+        with engines.using_engine(engine), np.errstate(all="ignore"):
+            costs, error = costs_until(NotFinite, nn.scan(step, state, [batch] * 300))
+            found.append((costs, error.iteration, error.where))
+    assert found[0] == found[1]
+    assert len(found[0][0]) == found[0][1] == 3

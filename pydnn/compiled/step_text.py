@@ -1,0 +1,548 @@
+"""The text of a training step of a small network, as its description gives it.
+
+It is one function with the parts *forward*, *cost*, *backward* and *update* of one step or several:
+dense stages by the kernels of `pydnn.compiled.portable.dense`, and everything that is computed
+number by number as loops, traced from the functions of the stages, the loss and the optimizer.
+Every operation is that of the NumPy path, so all bits are equal. Sizes and the order of stages are
+no part of the text, so networks that differ only in them share one compiled function.
+
+The function is `loop(table, stages, X, Y, masks, V, *read, room) -> done`:
+
+    table   (steps, ...) what differs from step to step: first room for the cost and the sum of the
+            squares of the gradients, then which batch it takes, and the numbers of the update
+    stages  (stages, ...) what is known of each stage, see `pydnn.compiled.portable.dense`
+    X       (batches, n_x, m) and Y (batches, rows, m), the examples
+    masks   (steps, numbers) of all stages that multiply by one; left out if none does
+    V       (steps + 1, vectors, size): in each row, the parameters and the vectors of the optimizer
+            after so many steps; the first row is where the steps begin
+    read    the other vectors that the optimizer reads
+    room    memory for everything between
+
+It returns how many steps it took. It stops before one that needs the NumPy path: a product there
+has to be rounded without any error, or a label is no class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+
+from pydnn.compiled.portable.blocks import COLUMNS_OF_A_BLOCK
+from pydnn.compiled.portable.dense import (
+    A_WIDE,
+    COLUMNS,
+    DA,
+    DZ,
+    DZ_WIDE,
+    KIND,
+    MASK,
+    N_IN,
+    N_OUT,
+    NEEDED,
+    TERMS,
+    W_WIDE,
+    A,
+    B,
+    W,
+    Z,
+)
+from pydnn.compiled.tracing import Program, Symbol, Untraceable
+from pydnn.engines import expression_of, mask_of, parts_in_turn
+from pydnn.losses import Loss, MeanOf
+from pydnn.numerics.portable.products import FEW
+from pydnn.numerics.underflow import bare
+from pydnn.optimizers.fused import PendingUpdate
+from pydnn.parameters import Layout, Slot
+from pydnn.records import AnyDType, FloatArray, IntArray, freeze
+from pydnn.stages.base import Stage
+from pydnn.stages.dense import dense_backward_into, dense_forward
+
+__all__ = ["COST", "FUNCTIONS", "SQUARE", "WHICH", "Mask", "Plan", "text_of_step"]
+
+_MOST_MULTIPLICATIONS = 1 << 16  # of one product; BLAS is faster for more
+COST, SQUARE, WHICH, _NUMBERS_FROM = range(4)  # columns of the table
+
+FUNCTIONS = ("erf", "exp", "expm1", "log", "log1p", "logistic", "positive_part", "tanh")
+
+
+class _Arithmetic:
+    """Stands for the arithmetic while a function is traced: its functions become calls."""
+
+    def __getattr__(self, name: str) -> Callable[[Symbol], Symbol]:
+        if name not in FUNCTIONS:
+            raise Untraceable(f"{name} of the arithmetic")
+
+        def applied(x: Symbol) -> Symbol:
+            program = x.program
+            return program.assigned(f"{program.type}({name}(float64({program.text_of(x)[0]})))")
+
+        return applied
+
+
+class _Labeled(Symbol):
+    """An array whose shape a loss compares with that of the labels: here they are equal."""
+
+    shape = ()
+
+
+class _Text:
+    """The lines of a step, and the numbers that the traced functions bring themselves."""
+
+    def __init__(self, dtype: AnyDType) -> None:
+        self.program = Program(dtype)
+        self.lines: list[str] = []
+
+    def add(self, *lines: str, level: int = 0) -> None:
+        """Add lines of the step."""
+        self.lines += ["    " * level + line for line in lines]
+
+    def loop(
+        self,
+        count: str,
+        reads: dict[str, str],
+        function: Callable[..., Sequence[object]],
+        writes: Sequence[str | None],
+        *,
+        truths: Sequence[str] = (),
+        kind: type[Symbol] = Symbol,
+        then: Sequence[str] = (),
+        level: int = 0,
+    ) -> None:
+        """Add a loop over `i` from 0 to `count` that computes numbers from numbers.
+
+        Args:
+            count: The text of the number of rounds.
+            reads: For each argument of the function, the text of its vector.
+            function: The function of symbols, which returns one for each text in `writes`.
+            writes: The texts of the places of its results; None for a result that nobody reads.
+            truths: The arguments that are truth values.
+            kind: The class of the symbols.
+            then: A suffix for the value of each place, e.g. a division.
+            level: How far the loop is indented.
+        """
+        program = self.program
+        program.lines = []
+        symbols = [kind(program, name, boolean=name in truths, writable=False) for name in reads]
+        values = [program.text_of(value)[0] for value in function(*symbols)]
+        suffixes = then or [""] * len(writes)
+        rounds = [
+            *(f"{name} = {vector}[i]" for name, vector in reads.items()),
+            *program.lines,
+            *(
+                f"{place}[i] = {value}{suffix}"
+                for place, value, suffix in zip(writes, values, suffixes, strict=True)
+                if place
+            ),
+        ]
+        self.add(f"for i in range({count}):", *(f"    {line}" for line in rounds), level=level)
+
+
+@attrs.frozen
+class Mask:
+    """A mask that a stage draws in each step.
+
+    Attributes:
+        path: The place of the stage in the network, as in the keys of the NumPy path.
+        rows: The number of its inputs.
+        draw: `(shape, dtype, key) -> mask`.
+    """
+
+    path: tuple[int, ...]
+    rows: int
+    draw: Callable[..., FloatArray]
+
+
+@attrs.frozen
+class _Placed:
+    """A stage in the order of the network.
+
+    Attributes:
+        kind: 0 for a dense stage; else the number of its loops in the text.
+        n_in: The number of its inputs.
+        n_out: The number of its outputs.
+        slots: The places of W and b in the parameters; none for other stages.
+        draws: Whether it multiplies by a mask.
+    """
+
+    kind: int
+    n_in: int
+    n_out: int
+    slots: tuple[Slot, ...] = ()
+    draws: bool = False
+
+
+@attrs.frozen(eq=False)
+class Plan:
+    """The text of a step, and what is needed to call it.
+
+    Attributes:
+        text: The source, which is the same for the same parts.
+        constants: The numbers that the traced functions brought themselves; in the table, they
+            follow the factor and the numbers of the update.
+        stages: The stages.
+        labels: The number of rows of the labels.
+        masks: The masks of stages that multiply by one.
+        size: The number of parameters.
+        dtype: The dtype of all numbers.
+    """
+
+    text: str
+    constants: tuple[float, ...]
+    stages: tuple[_Placed, ...]
+    labels: int
+    masks: tuple[Mask, ...]
+    size: int
+    dtype: AnyDType
+    _places: dict[int, tuple[IntArray, int]] = attrs.field(init=False, factory=dict)
+
+    @property
+    def n_in(self) -> int:
+        """The number of inputs of the network."""
+        return self.stages[0].n_in
+
+    @property
+    def _products(self) -> list[tuple[int, int]]:
+        return [(stage.n_in, stage.n_out) for stage in self.stages if stage.slots]
+
+    def takes(self, m: int) -> bool:
+        """Whether the products with m examples are those for which the kernels are faster."""
+        if self.dtype == np.float32:
+            return all(n_in * n_out * m <= _MOST_MULTIPLICATIONS for n_in, n_out in self._products)
+        # A larger left operand is cut into slices, whose products are left to BLAS.
+        return all(max(n_in, m) * n_out <= FEW for n_in, n_out in self._products)
+
+    def multiplications(self, m: int) -> int:
+        """The number of multiplications in all products with m examples."""
+        return 3 * m * sum(n_in * n_out for n_in, n_out in self._products)
+
+    def places(self, m: int) -> tuple[IntArray, int]:
+        """Return what is known of each stage, and the size of the room in numbers of 8 bytes."""
+        if m not in self._places:
+            self._places[m] = self._placed(m)
+        return self._places[m]
+
+    def _placed(self, m: int) -> tuple[IntArray, int]:
+        known = np.zeros((len(self.stages), COLUMNS), np.int64)
+        most = m * max(max(stage.n_in, stage.n_out) for stage in self.stages)
+        # The losses, the gradients, and the terms of the sums of dZ come first.
+        start = first = self.stages[-1].n_out * m + self.size + most
+        mask = needed = 0
+        for row, stage in zip(known, self.stages, strict=True):
+            n_in, n_out = stage.n_in, stage.n_out
+            row[[KIND, N_IN, N_OUT, NEEDED]] = stage.kind, n_in, n_out, needed
+            row[[A, Z]] = start, start + n_in * m
+            start += n_in * m
+            if stage.slots:
+                needed = 1
+                row[[W, B]] = [slot.start for slot in stage.slots]
+            if stage.draws:
+                row[MASK] = mask
+                mask += n_in * m
+        start += self.stages[-1].n_out * m
+        known[:, [DA, DZ]] = known[:, [A, Z]] + (start - first)
+        wide = -(-(2 * start - first) * self.dtype.itemsize // 8)
+        known[:, TERMS] = wide
+        wide += max(most, self.size)
+        if self.dtype == np.float32:
+            wider = [(max(n_in, COLUMNS_OF_A_BLOCK), n_out) for n_in, n_out in self._products]
+            wide += max(n_in * (m + n_out) for n_in, n_out in wider)
+        if self.dtype != np.float32:
+            return freeze(known), wide
+        for row, stage in zip(known, self.stages, strict=True):
+            if stage.slots:
+                n_in, n_out = stage.n_in, stage.n_out
+                sizes = [p * q + p + q for p, q in ((n_out, n_in), (n_in, m), (n_out, m))]
+                row[[W_WIDE, A_WIDE, DZ_WIDE]] = wide, wide + sizes[0], wide + sizes[0] + sizes[1]
+                wide += sum(sizes)
+        return freeze(known), wide
+
+
+def text_of_step(
+    network: Stage,
+    loss: Loss,
+    pending: PendingUpdate,
+    layout: Layout,
+    dtype: AnyDType,
+    truths: Sequence[bool],
+) -> Plan:
+    """Write a step as one function.
+
+    Args:
+        network: The network.
+        loss: The loss.
+        pending: An update of the optimizer.
+        layout: The layout of the parameters.
+        dtype: The dtype of all numbers.
+        truths: For each vector that `pending` reads, whether it holds truth values.
+
+    Raises:
+        Untraceable: If the step has a part that has no compiled form.
+    """
+    text, slots = _Text(dtype), iter(layout.slots)
+    rows = layout.slots[0].shape[-1] if layout.slots else 0
+    stages: list[_Placed] = []
+    masks: list[Mask] = []
+    kinds: dict[str, int] = {}
+    loops: list[_Elementwise] = []
+    for path, stage in _in_order(network):
+        if _is_dense(stage):
+            places = next(slots), next(slots)
+            stages.append(_Placed(0, rows, places[0].shape[0], places))
+            rows = places[0].shape[0]
+            continue
+        draw = _mask_of(stage)
+        if draw is not None:
+            masks.append(Mask(path, rows, draw))
+        own = _elementwise(stage) if draw is None else _MASKED
+        kind = kinds.setdefault(own.text(dtype), len(loops) + 1)
+        if kind > len(loops):
+            loops.append(own)
+        stages.append(_Placed(kind, rows, rows, draws=draw is not None))
+    if not any(stage.slots for stage in stages) or next(slots, None) is not None:
+        raise Untraceable("a network without dense stages, or with other parameters")
+    _add_forward(text, loops)
+    labels = _add_cost(text, loss, rows)
+    _add_backward(text, loops)
+    _add_update(text, pending, truths)
+    whole = _whole_text(text, bool(masks), pending, truths)
+    constants = tuple(text.program.constants)
+    return Plan(whole, constants, tuple(stages), labels, tuple(masks), layout.size, dtype)
+
+
+@attrs.frozen
+class _Elementwise:
+    """What a stage does number by number.
+
+    Attributes:
+        forward: The function of what it reads forward: its input `x`, or `x` and the mask `D`.
+        backward: The function of what it reads backward: the gradient `v` of its output, its input
+            `x` and its output `y`, or `v` and `D`.
+        reads: The names of what both read.
+    """
+
+    forward: Callable[..., Symbol]
+    backward: Callable[..., Symbol]
+    reads: tuple[str, str]
+
+    def add(self, text: _Text, number: int) -> None:
+        """Add the loop of the forward function, or of the backward function if `number` is 1."""
+        reads = {f"{name}_": name for name in self.reads[number]}
+        function, place = ((self.forward, "y"), (self.backward, "w"))[number]
+        text.loop("size", reads, lambda *symbols: [function(*symbols)], [place], level=2)
+
+    def text(self, dtype: AnyDType) -> str:
+        """Return the text of both loops alone, by which equal stages are recognized."""
+        text = _Text(dtype)
+        self.add(text, 0)
+        self.add(text, 1)
+        return "\n".join([*text.lines, *map(float.hex, text.program.constants)])
+
+
+_MASKED = _Elementwise(lambda x, D: x * D, lambda v, D: v * D, ("xD", "vD"))
+
+
+def _elementwise(stage: Stage) -> _Elementwise:
+    forward = _expression(stage.forward)
+    backward = _expression(stage.backward_into or stage.backward)
+    return _Elementwise(
+        lambda x: forward(x, _Arithmetic()),
+        lambda v, x, y: backward(v, x, y, _Arithmetic()),
+        ("x", "vxy"),
+    )
+
+
+def _add_forward(text: _Text, loops: Sequence[_Elementwise]) -> None:
+    text.add(
+        "x, y = X[int(table[k, WHICH])].reshape(-1), narrow[stages[0, A] :]",
+        "for i in range(x.size):",
+        "    y[i] = x[i]",
+        "for s in range(len(stages)):",
+        "    stage = stages[s]",
+        "    kind = stage[KIND]",
+        "    if kind == 0:",
+        "        if not forward(p, stage, m, room, narrow):",
+        "            return k",
+        "        continue",
+        "    size = stage[N_IN] * m",
+        "    x, y = narrow[stage[A] : stage[A] + size], narrow[stage[Z] : stage[Z] + size]",
+    )
+    _add_loops(text, loops, 0)
+
+
+def _add_backward(text: _Text, loops: Sequence[_Elementwise]) -> None:
+    text.add(
+        "for s in range(len(stages) - 1, -1, -1):",
+        "    stage = stages[s]",
+        "    kind = stage[KIND]",
+        "    if kind == 0:",
+        "        if not backward(p, stage, m, room, narrow, sums, grads):",
+        "            return k",
+        "        continue",
+        "    if stage[NEEDED] == 0:",
+        "        break",
+        "    size = stage[N_IN] * m",
+        "    x, y = narrow[stage[A] : stage[A] + size], narrow[stage[Z] : stage[Z] + size]",
+        "    v, w = narrow[stage[DZ] : stage[DZ] + size], narrow[stage[DA] : stage[DA] + size]",
+    )
+    _add_loops(text, loops, 1)
+
+
+def _add_loops(text: _Text, loops: Sequence[_Elementwise], number: int) -> None:
+    for kind, loop in enumerate(loops, start=1):
+        text.add(f"if kind == {kind}:", level=1)
+        if "D" in loop.reads[number]:
+            text.add("D = masks[k, stage[MASK] : stage[MASK] + size]", level=2)
+        loop.add(text, number)
+
+
+def _add_cost(text: _Text, loss: Loss, n_out: int) -> int:
+    """Add the cost and its gradient, and return the number of rows of the labels."""
+    mean = bare(loss.function)
+    if not isinstance(mean, MeanOf) or mean.weigh is not None:
+        raise Untraceable("a cost that is not a plain mean")
+    entries, kind = _expression(mean.entries), text.program.type
+    text.add("x, w = narrow[at_Z : at_Z + n_out * m], narrow[at_dZ : at_dZ + n_out * m]")
+    if _is_of_classes(entries) and n_out > 1:
+        text.add(
+            "losses = narrow[:m]",
+            "logits, slopes = x.reshape(n_out, m), w.reshape(n_out, m)",
+            "if not cross_entropy_of_classes(logits, Y[int(table[k, WHICH])], losses, slopes):",
+            "    return k",
+            f"count = {kind}(m)",
+            "for i in range(w.size):",
+            "    w[i] = w[i] / count",
+        )
+        rows = 1
+    else:
+        text.add(
+            "y, losses = Y[int(table[k, WHICH])].reshape(-1), narrow[: n_out * m]",
+            f"count = {kind}(n_out * m)",
+        )
+        text.loop(
+            "x.size",
+            {"AL": "x", "Y_": "y"},
+            lambda AL, Y: entries(AL, Y, _Arithmetic()),
+            ["losses", "w"],
+            kind=_Labeled,
+            then=["", " / count"],
+        )
+        rows = n_out
+    text.add(
+        "for i in range(losses.size):",
+        "    terms[i] = float64(losses[i])",
+        "fold(terms, losses.size, single)",
+        "cost = (terms[0] + 0.0) / float64(losses.size)",
+    )
+    return rows
+
+
+def _is_of_classes(entries: Callable[..., Any]) -> bool:
+    """Whether the losses are the cross-entropy of classes, which has a kernel of its own."""
+
+    class AskedError(Exception):
+        pass
+
+    class Arithmetic:
+        def cross_entropy_of_classes(self, *_: object) -> None:
+            raise AskedError
+
+    try:
+        entries(None, None, Arithmetic())
+    except AskedError:
+        return True
+    except Exception:  # whatever another loss raises for None
+        pass
+    return False
+
+
+def _add_update(text: _Text, pending: PendingUpdate, truths: Sequence[bool]) -> None:
+    kernel_, program = _expression(pending.kernel), text.program
+    names = [f"x{i}" for i in range(len(truths))]
+    count = len(pending.numbers)
+    numbers = [Symbol(program, f"n{i}", writable=False, single=True) for i in range(count)]
+    results = [None, *(f"y{i}" for i in range(len(pending.before))), "moved"]
+
+    def function(*vectors: Symbol) -> list[Symbol]:
+        made = [Symbol(program, None) for _ in results]
+        kernel_(
+            Symbol(program, "factor", writable=False, single=True), *numbers, *vectors, *made[:-1]
+        )
+        made[-1].fill(vectors[1] + made[0])
+        return made
+
+    reads = {"g": "grads", "t": "p", **{f"v{i}": name for i, name in enumerate(names)}}
+    of_truths = [f"v{i}" for i, is_truth in enumerate(truths) if is_truth]
+    text.loop("p.size", reads, function, results, truths=of_truths)
+    text.add(
+        "for i in range(p.size):",
+        "    terms[i] = float64(grads[i]) * float64(grads[i])",
+        "fold(terms, p.size, single)",
+        "table[k, COST], table[k, SQUARE] = cost, terms[0] + 0.0",
+    )
+
+
+def _whole_text(
+    text: _Text, has_masks: bool, pending: PendingUpdate, truths: Sequence[bool]
+) -> str:
+    """Put the lines together to a function."""
+    kind, reads = text.program.type, range(len(pending.read))
+    scalars = ["factor", *(f"n{i}" for i in range(len(pending.numbers)))]
+    scalars += [f"c{i}" for i in range(len(text.program.constants))]
+    own = list(range(len(reads), len(truths)))
+    arguments = ["table", "stages", "X", "Y", *["masks"] * has_masks, "V"]
+    arguments += [*(f"x{i}" for i in reads), "room"]
+    before = [
+        "m, count, last = X.shape[2], V.shape[2], stages[len(stages) - 1]",
+        "n_out, at_Z, at_dZ = last[N_OUT], last[Z], last[DZ]",
+        f"narrow, terms = room.view({kind}), room[last[TERMS] :]",
+        "grads = narrow[n_out * m : n_out * m + count]",
+        "sums = narrow[n_out * m + count :]",
+        "single = min(m, 1)  # no constant, since numba would compile a kernel for each of them",
+    ]
+    step = [
+        *(f"{name} = {kind}(table[k, {_NUMBERS_FROM + i}])" for i, name in enumerate(scalars)),
+        "p, moved = V[k, 0], V[k + 1, 0]",
+        *(f"x{i} = V[k, {1 + vector}]" for vector, i in enumerate(own)),
+        *(f"y{vector} = V[k + 1, {1 + vector}]" for vector, _ in enumerate(own)),
+        *text.lines,
+    ]
+    lines = [
+        f"def loop({', '.join(arguments)}):",
+        *(f"    {line}" for line in before),
+        "    for k in range(len(table)):",
+        *(f"        {line}" for line in step),
+        "    return len(table)",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _in_order(network: Stage, *path: int) -> Iterator[tuple[tuple[int, ...], Stage]]:
+    """Yield the places and stages of a network in sequence, those of inner sequences, too."""
+    backward = network.backward_into or network.backward
+    if parts_in_turn(bare(network.forward), bare(backward)) is not network.parts:
+        yield path, network
+        return
+    for number, part in enumerate(network.parts):
+        yield from _in_order(part, *path, number)
+
+
+def _is_dense(stage: Stage) -> bool:
+    into = stage.backward_into
+    mine = bare(stage.forward), into and bare(into)
+    return mine == (dense_forward, dense_backward_into)
+
+
+def _mask_of(stage: Stage) -> Callable[..., Any] | None:
+    if stage.backward_into is not None:
+        return None
+    return mask_of(bare(stage.forward), bare(stage.backward))
+
+
+def _expression(function: Callable[..., Any]) -> Callable[..., Any]:
+    expression = expression_of(bare(function))
+    if expression is None:
+        raise Untraceable(f"{function} is not declared to be compilable")
+    return expression
