@@ -572,6 +572,14 @@ class TrainStep(Unchanging):
         Args:
             state: The state before the first step.
             batches: The examples of the steps.
+
+        Example:
+            >>> network, optimizer = nn.dense(1), nn.adam()
+            >>> step = nn.make_train_step(network, nn.mean_squared(), optimizer)
+            >>> state = nn.initial_state(network, optimizer, (1,), key=nn.Key(1))
+            >>> stream = step.folded(state, [nn.Batch([[1.0]], [[2.0]])] * 3)
+            >>> [after.iteration for after, info in stream]
+            [1, 2, 3]
         """
         source = iter(batches)
         for batch in source:
