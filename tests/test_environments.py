@@ -1,7 +1,5 @@
 """Run the golden jobs with other CPU features, threads, layouts and versions of NumPy."""
 
-import functools
-import itertools
 import json
 import os
 import shutil
@@ -19,7 +17,15 @@ from pydnn.runs.environment import VARIABLES
 PROGRAM = Path(__file__).with_name("golden_jobs.py")
 LETTERS_MODEL = PROGRAM.with_name("letters_model.py")
 TOP = PROGRAM.parents[1]
-KERNELS = ("Prescott", "Nehalem", "Sandybridge", "Haswell", "Zen", "SkylakeX", "Cooperlake")
+KERNELS = {  # of OpenBLAS, each with one or two threads
+    "Prescott": 2,
+    "Nehalem": 1,
+    "Sandybridge": 2,
+    "Haswell": 1,
+    "Zen": 2,
+    "SkylakeX": 1,
+    "Cooperlake": 2,
+}
 WANT_AVX512 = ("SkylakeX", "Cooperlake")
 
 
@@ -37,7 +43,7 @@ ENVIRONMENTS = {
             "OPENBLAS_CORETYPE": kernel,
             "OPENBLAS_NUM_THREADS": str(threads),
         }
-        for kernel, threads in itertools.product(KERNELS, (1, 2))
+        for kernel, threads in KERNELS.items()
     },
     **{
         f"down to {name}": {"NPY_DISABLE_CPU_FEATURES": features}
@@ -57,9 +63,21 @@ POSSIBLE = [
 ]
 
 
-@functools.cache
-def found_in(name):
-    return run_child(sys.executable, ENVIRONMENTS[name])
+@pytest.fixture(scope="session")
+def found_in(tmp_path_factory):
+    """A function that runs the golden jobs in an environment, once for all workers of xdist."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+    def found(name):
+        file = folder / f"golden jobs, {name}.json"
+        if not file.exists():
+            own = folder / f"{file.name}.{os.getpid()}"
+            own.write_text(output_of(sys.executable, ENVIRONMENTS[name], PROGRAM, "--json"))
+            own.replace(file)
+        return json.loads(file.read_text())
+
+    return found
 
 
 def run_child(python, variables):
@@ -81,7 +99,7 @@ def output_of(python, variables, *command, timeout=300):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ENVIRONMENTS)
-def test_every_environment_has_the_same_bits(name):
+def test_every_environment_has_the_same_bits(name, found_in):
     if name not in POSSIBLE:
         pytest.skip("this processor has no AVX-512, of which that kernel is made")
     found = found_in(name)
@@ -100,7 +118,7 @@ def test_every_environment_writes_the_same_names(name):
 
 
 @pytest.mark.slow
-def test_fast_arithmetic_differs_so_the_environments_make_a_difference():
+def test_fast_arithmetic_differs_so_the_environments_make_a_difference(found_in):
     # On a CPU, or with a BLAS, that has only one implementation, nothing can differ.
     if "openblas" not in str(np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]):
         pytest.skip("needs OpenBLAS")

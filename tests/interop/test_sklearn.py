@@ -77,9 +77,13 @@ CLASSIFIERS = {
 }
 # Squares of numbers as large as those of some checks let gradient descent diverge, anybody's.
 HUBER = {"loss": "huber(delta=1.0)"}
+# Everything but the loss and the labels is the same code for both kinds.
 REGRESSORS = {
-    name: options | HUBER if "sgd" in name else options for name, options in OPTIONS.items()
-} | {"Huber's loss": HUBER}
+    "Huber's loss": HUBER,
+    "sgd with Nesterov's momentum": OPTIONS["sgd with Nesterov's momentum"] | HUBER,
+} | {
+    name: OPTIONS[name] for name in ("as they come", "no hidden layer", "standardized", "portable")
+}
 SETS = [
     *((NetworkClassifier, name, options) for name, options in CLASSIFIERS.items()),
     *((NetworkRegressor, name, options) for name, options in REGRESSORS.items()),

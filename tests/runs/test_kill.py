@@ -371,7 +371,7 @@ def has_more_than(segments, path):
 
 @posix
 @pytest.mark.slow
-def test_killed_at_30_drawn_moments(tmp_path, capsys):
+def test_killed_at_15_drawn_moments(tmp_path, capsys):
     whole = whole_run(tmp_path, capsys, iterations=800, every=20)
     most = len(segments_of(whole.run))
     in_the_middle = 0
@@ -393,9 +393,9 @@ def test_killed_at_30_drawn_moments(tmp_path, capsys):
         except BaseException as error:
             error.add_note(f"number {number}: killed {delay} after {segments} segments")
             raise
-        if number >= 29 and in_the_middle >= 20:
+        if number >= 14 and in_the_middle >= 9:
             break
-        assert number < 90
+        assert number < 45
 
 
 class Reader(threading.Thread):
@@ -571,7 +571,7 @@ def test_no_file_may_grow_from_some_operation_on(tmp_path, capsys, room):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("functions", "stride"),
-    [(["_recorded", "Recording.write", "Recording.end"], 3), ([], 101)],
+    [(["_recorded", "Recording.write", "Recording.end"], 7), ([], 101)],
     ids=["recorder", "everything"],
 )
 def test_interrupted_at_any_instruction(tmp_path, capsys, functions, stride):

@@ -455,6 +455,6 @@ print(executor.map([Task("echo", Spec(), {{"n": 1}})]))
 @pytest.mark.parametrize("end", ["executor.close()", "executor = None"])
 def test_a_cluster_on_this_machine_ends_without_a_word(end):
     pytest.importorskip("distributed", reason="needs the extra dask")
-    command = [sys.executable, "-X", "dev", "-W", "error", "-c", QUIET.format(end)]
+    command = [sys.executable, "-W", "error", "-c", QUIET.format(end)]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "[{'n': 1}]\n", "")

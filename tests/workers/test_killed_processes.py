@@ -83,14 +83,17 @@ def test_workers_that_are_killed_at_random_moments_change_no_bit(expected):
     with processes(2) as executor:
 
         def kill_now_and_then():
-            while not ended.wait(moments.uniform(0.2, 1.2)):
+            while not ended.wait(moments.uniform(0.2, 1.2) * max(1.0, to_start)):
                 pid = moments.choice(pids(executor))
                 killed.append(pid)
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
         job = nn.jobs.prepare(RECIPE, POINTS, executor=executor)
-        nn.train(attrs.evolve(job, recipe=attrs.evolve(RECIPE, iterations=2)))  # they have started
+        begin = time.monotonic()
+        nn.train(attrs.evolve(job, recipe=attrs.evolve(RECIPE, iterations=2)))
+        # On a busy machine, workers that are killed each second would never have started.
+        to_start = time.monotonic() - begin
         killer = threading.Thread(target=kill_now_and_then)
         killer.start()
         try:
