@@ -251,6 +251,7 @@ def _reported(
 def _noting_interrupts() -> Iterator[list[int]]:
     """A list that collects interruptions: the first is only noted, a second raises.
 
+    They are Ctrl-C, and the request to end that batch systems and shutdowns send before they kill.
     So training ends between two steps, when its state and files are complete. And no interruption
     gets lost, as KeyboardInterrupt would inside a finalizer, where Python only prints "Exception
     ignored" and goes on.
@@ -262,15 +263,18 @@ def _noting_interrupts() -> Iterator[list[int]]:
         if len(signals) > 1:
             raise KeyboardInterrupt
 
-    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if not (ours and threading.current_thread() is threading.main_thread()):
-        yield signals
-        return
-    signal.signal(signal.SIGINT, note)
+    plain = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    here = threading.current_thread() is threading.main_thread()
+    ours = {
+        number: own for number, own in plain.items() if here and signal.getsignal(number) == own
+    }
+    for number in ours:
+        signal.signal(number, note)
     try:
         yield signals
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, handler in ours.items():
+            signal.signal(number, handler)
 
 
 def _report_step(info: StepInfo, say: Say, *, evaluated: bool) -> None:

@@ -23,12 +23,12 @@ from pydnn.stages import Stage
 from pydnn.stages.base import Shape
 from pydnn.stages.initializers import WeightStream
 from pydnn.training import TrainState, TrainStep, initial_state, make_train_step, watch_finite
-from pydnn.training.stopping import Watch
+from pydnn.training.stopping import Watch, Watched
 
 if TYPE_CHECKING:
     from pydnn.interop.weights import Weights
 
-__all__ = ["Parts", "built", "first_state", "step_of", "watch_of"]
+__all__ = ["Parts", "built", "first_state", "out_of_patience", "step_of", "watch_of"]
 
 
 @attrs.frozen(eq=False)
@@ -124,3 +124,8 @@ def step_of(recipe: Recipe, parts: Parts) -> TrainStep:
 def watch_of(recipe: Recipe) -> Watch | None:
     """The value that early stopping watches; None if the recipe does not stop early."""
     return Watch(recipe.watch, recipe.higher_is_better) if recipe.patience else None
+
+
+def out_of_patience(recipe: Recipe, watched: Watched) -> bool:
+    """Whether early stopping ends a training of a recipe here."""
+    return 0 < recipe.patience <= watched.waited

@@ -23,11 +23,12 @@ from pydnn.jobs.expectations import expect_test
 from pydnn.jobs.job import Job, prepare, run, watching
 from pydnn.jobs.loading import data_of, examples_of
 from pydnn.jobs.model import Model, model_of
+from pydnn.jobs.parts import out_of_patience
 from pydnn.recipes.recipe import Recipe
 from pydnn.records import Examples, FloatArray, arrays
 from pydnn.training import NotFinite, TrainState
 from pydnn.training.finite import ignoring_overflow
-from pydnn.training.stopping import Watched
+from pydnn.training.stopping import Watched, why_ended
 from pydnn.training.streams import Stream
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Trained:
         costs: The cost of every step, shape (iterations,).
         error: The exception of `ending` that ended training, if one did.
         data: The examples that the job was trained on, if `train` received or loaded them.
+        out_of_patience: Whether the early stopping of the recipe ended the training.
 
     Example:
         >>> recipe = nn.Recipe("a line", "dense(1)", "mean_squared()", "adam()", iterations=5)
@@ -61,6 +63,7 @@ class Trained:
     costs: FloatArray
     error: BaseException | None = None
     data: DataSet | Examples | None = None
+    out_of_patience: bool = False
 
     def __repr__(self) -> str:
         cost = f", cost {fixed(self.costs[-1], 6)} in the last" if self.costs.size else ""
@@ -82,10 +85,15 @@ class Trained:
 
     @property
     def why(self) -> str:
-        """Why training ended: "finished", "stopped early", "not finite" or "interrupted"."""
+        """Why training ended.
+
+        It is "finished", "stopped early" by the recipe's patience, "cut short" by whoever took the
+        steps, "not finite", or "interrupted".
+        """
         if self.error is not None:
             return "not finite" if isinstance(self.error, NotFinite) else "interrupted"
-        return "finished" if len(self.costs) >= self.job.recipe.iterations else "stopped early"
+        finished = len(self.costs) >= self.job.recipe.iterations
+        return why_ended(finished=finished, out_of_patience=self.out_of_patience)
 
     @property
     def model(self) -> Model:
@@ -167,7 +175,9 @@ def train(
     except ending as ended:
         error = ended
     kept = None if following.watch is None else following.kept
-    return Trained(job, kept or last, last, np.array(taken, np.float64), error, known)
+    stopped = out_of_patience(job.recipe, following)
+    costs_of_all = np.array(taken, np.float64)
+    return Trained(job, kept or last, last, costs_of_all, error, known, stopped)
 
 
 def expect_same_data(job: Job, data: DataSet | Examples) -> None:

@@ -167,12 +167,10 @@ def _stopped_early(run: Run) -> Iterator[Markup]:
 
 def _unfinished(run: Run, why: str) -> Iterator[Markup]:
     steps = f"step {run.iterations:,} of {run.goal:,}"
-    if why:
-        said = (
-            f"The training was {why} after {steps}."
-            if why == "interrupted"
-            else (f"The training ended after {steps} ({why}).")
-        )
+    if why in ("interrupted", "cut short"):
+        said = f"The training was {why} after {steps}, by whoever ran it and not by its recipe."
+    elif why:
+        said = f"The training ended after {steps} ({why})."
     else:
         said = (
             f"The record reaches {steps} and has no end: the training goes on, or its process was "

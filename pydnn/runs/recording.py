@@ -23,6 +23,7 @@ from pydnn.fingerprints import checksum
 from pydnn.jobs.expectations import expect_test
 from pydnn.jobs.job import Job, watching
 from pydnn.jobs.model import model_of
+from pydnn.jobs.parts import out_of_patience
 from pydnn.jobs.training import expect_same_data
 from pydnn.recipes.toml import read_recipe, read_toml
 from pydnn.records import Examples, FloatArray
@@ -56,7 +57,7 @@ from pydnn.runs.state_arrays import arrays_of
 from pydnn.storage.files import exclusive, make_folder, write_atomically, write_text
 from pydnn.storage.run_files import MODEL_FILE, RECIPE
 from pydnn.training import NotFinite, StepInfo, TrainState
-from pydnn.training.stopping import Watched
+from pydnn.training.stopping import Watched, why_ended
 from pydnn.training.streams import Log, Stream, logged
 
 __all__ = [
@@ -251,7 +252,8 @@ def until_it_ends(recording: Recording) -> Iterator[Recording]:
         raise
     if not recording.ended and recording.complete:
         finished = recording.head.iteration >= recording.goal
-        recording.end("finished" if finished else "stopped early")
+        stopped = out_of_patience(recording.job.recipe, recording.watched)
+        recording.end(why_ended(finished=finished, out_of_patience=stopped))
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 
 from pydnn.engines import working
 from pydnn.jobs.job import Job, watching
+from pydnn.jobs.parts import out_of_patience
 from pydnn.jobs.training import Trained, train
 from pydnn.sweeps.stacked_layout import rows_of
 from pydnn.sweeps.stacks import Stack, StackInfo, stack_of
@@ -93,7 +94,7 @@ class _Follow:
             own = attrs.evolve(own, measured=measured)
         in_stack: Any = _Row(stack, row, state)
         self._watched = self._watched.after(in_stack, own)
-        early = self._watched.waited >= recipe.patience
+        early = out_of_patience(recipe, self._watched)
         return self.end(stack, row, state) if early else None
 
     def end(
@@ -103,7 +104,9 @@ class _Follow:
         last = stack.state_of(row, state)
         best: Any = self._watched.kept if self._job.recipe.patience else None
         kept = best.taken() if isinstance(best, _Row) else best or last
-        return Trained(self._job, kept, last, np.array(self.costs, np.float64), error)
+        stopped = out_of_patience(self._job.recipe, self._watched)
+        costs = np.array(self.costs, np.float64)
+        return Trained(self._job, kept, last, costs, error, out_of_patience=stopped)
 
 
 def _until_one_ends(

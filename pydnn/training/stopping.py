@@ -14,7 +14,16 @@ from pydnn.training.evaluation import value_of
 from pydnn.training.pipeline import StepInfo, TrainState
 from pydnn.training.streams import Stream
 
-__all__ = ["Watch", "Watched", "best", "stop_after", "stop_at", "stop_early", "watched_in"]
+__all__ = [
+    "Watch",
+    "Watched",
+    "best",
+    "stop_after",
+    "stop_at",
+    "stop_early",
+    "watched_in",
+    "why_ended",
+]
 
 
 @attrs.frozen
@@ -247,6 +256,26 @@ def watched_in(
         return attrs.evolve(watched, last=last)
     info = watched.best[1]
     return attrs.evolve(watched, last=last, best=(state_at(watch.iteration(info)), info))
+
+
+def why_ended(*, finished: bool, out_of_patience: bool) -> str:
+    """Why a training ended without an error.
+
+    Args:
+        finished: Whether all steps were taken.
+        out_of_patience: Whether the early stopping of its recipe ended it.
+
+    Returns:
+        "finished"; "stopped early"; or "cut short" if whoever took the steps took no more, e.g.
+        after a number of seconds.
+
+    Example:
+        >>> why_ended(finished=False, out_of_patience=False)
+        'cut short'
+    """
+    if finished:
+        return "finished"
+    return "stopped early" if out_of_patience else "cut short"
 
 
 def _nothing_to_watch(name: str, watch: str, info: StepInfo | None) -> str:

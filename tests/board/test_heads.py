@@ -24,7 +24,7 @@ def test_a_head_has_what_the_run_has(runs):
     head = Catalog(runs).head("more/0002")
     run = Run.open(runs / "more" / "0002")
     assert (head.recorded, head.steps, head.goal) == (8, 8, 12)
-    assert head.why == run.folder.ends[-1].why == "stopped early"
+    assert head.why == run.folder.ends[-1].why == "cut short"
     assert head.recipe["seed"] == 4
     assert head.recipe["optimizer"] == "adam(learning_rate=0.01)"
     assert head.values["cost"] == run.costs[-1]
@@ -48,7 +48,7 @@ def test_live_rows_continue_the_curves_and_the_head(tmp_path):
     path = tmp_path / "runs" / "run"
     recorded(path, small_recipe(tmp_path), steps=4)
     catalog = Catalog(path.parent)
-    assert catalog.head("run").why == "stopped early"
+    assert catalog.head("run").why == "cut short"
     (path / "live-0000000004.jsonl").write_text(
         '[3, 0.5, {"cost": 9.0}, []]\n[4, 1.0, {"cost": 0.5}, []]\n'
         '[9, 6.0, {"cost": 0.25, "validation cost": 1.0}, ["validation cost"]]\n'

@@ -6,18 +6,22 @@ import pytest
 from pydnn.cli.training import _noting_interrupts
 
 
-def test_an_interruption_is_noted_and_a_second_raises():
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+@pytest.mark.parametrize(
+    ("number", "plain"),
+    [(signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)],
+)
+def test_an_interruption_is_noted_and_a_second_raises(number, plain):
+    before = signal.signal(number, plain)
     try:
         with _noting_interrupts() as come:
             assert come == []
-            signal.raise_signal(signal.SIGINT)
-            assert come == [signal.SIGINT]
+            signal.raise_signal(number)
+            assert come == [number]
             with pytest.raises(KeyboardInterrupt):
-                signal.raise_signal(signal.SIGINT)
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+                signal.raise_signal(number)
+        assert signal.getsignal(number) == plain
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before)
 
 
 def test_a_handler_of_somebody_else_stays():

@@ -149,7 +149,7 @@ def test_a_model_is_saved_and_loaded(tmp_path):
 def test_a_stream_can_be_watched_cut_and_recorded(tmp_path):
     whole = train(RECIPE, DATA)
     cut = train(RECIPE, DATA, through=lambda stream: itertools.islice(stream, 7))
-    assert (cut.iteration, cut.why) == (7, "stopped early")
+    assert (cut.iteration, cut.why) == (7, "cut short")
     assert cut.costs.tolist() == whole.costs[:7].tolist()
     job = prepare(RECIPE, DATA.train)
     with create_run(tmp_path / "run", job, DATA) as recording:

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 import pydnn as nn
-from pydnn.checks import BadInput
 from pydnn.reports import report_of_run
 from pydnn.reports.ending import ending_of, how_it_ended
 from pydnn.runs import Run, create_run, record
@@ -95,7 +94,8 @@ def test_a_diverged_run_whose_step_is_finite_here_says_so(trained, recipe):
 @pytest.mark.parametrize(
     ("why", "words"),
     [
-        ("interrupted", "was interrupted after step 7 of 30"),
+        ("interrupted", "was interrupted after step 7 of 30, by whoever ran it"),
+        ("cut short", "was cut short after step 7 of 30, by whoever ran it and not by its recipe"),
         ("", "reaches step 7 of 30 and has no end"),
         ("out of time", "ended after step 7 of 30 (out of time)"),
     ],
@@ -114,11 +114,3 @@ def test_a_run_that_stopped_early_says_what_it_watched(trained, recipe):
 
 def test_a_finished_run_says_nothing_more(run):
     assert said(run) == ""
-
-
-def test_a_run_without_a_step_that_can_be_taken_is_refused(trained, recipe, points, tmp_path):
-    job = nn.jobs.prepare(recipe, points)
-    with create_run(tmp_path / "none", job, points):
-        pass
-    with pytest.raises(BadInput, match="has no step yet"):
-        report_of_run(Run.open(tmp_path / "none", data=points))

@@ -45,6 +45,7 @@ from pydnn.runs import Recording, create_run, record
 from pydnn.runs.state_arrays import arrays_of
 from pydnn.training import NotFinite, TrainState, evaluation
 from pydnn.training.finite import ignoring_overflow
+from pydnn.training.stopping import why_ended
 from pydnn.training.streams import Measure, Stream
 
 try:  # since scikit-learn 1.9
@@ -282,7 +283,7 @@ class _Network(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
                 measure=self._measure(prepared),
                 through=_unchanged if recording is None else lambda steps: record(recording, steps),
             )
-            wants_more = True
+            wants_more, interrupted = True, False
             if hooks is not None:
                 hooks.begin(model)
             try:
@@ -295,13 +296,17 @@ class _Network(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
                     wants_more = hooks is None or hooks.end_epoch(model)
             except KeyboardInterrupt:
                 warnings.warn("Training interrupted by user.", stacklevel=_USER)
-                wants_more = False
+                wants_more, interrupted = False, True
             if recording is not None:
                 assert recording.stream is not None
                 recording.stream.close()
                 finished = reached.epochs == began + epochs
-                why = "finished" if finished else "stopped early"
-                recording.end(why, state=reached.kept(stopping))
+                stopped = not stopping.goes_on(reached)
+                why = why_ended(finished=finished, out_of_patience=stopped)
+                recording.end(
+                    "interrupted" if interrupted and not finished else why,
+                    state=reached.kept(stopping),
+                )
         self.model_ = model()
         self._reached, self._costs = reached, self.model_.costs
         self._note_end(reached, stopping)
