@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import attrs
 import numpy as np
@@ -633,24 +633,25 @@ def table(
     rows: Sequence[Sequence[object]],
     *,
     caption: str | None = None,
-    texts: int = 1,
+    texts: int | Collection[int] = 1,
 ) -> Markup:
-    """A table whose first columns are texts and whose other columns are numbers, to the right.
+    """A table of texts, and of numbers, which stand to the right.
 
     Args:
         head: The names of the columns.
         rows: The cells.
         caption: The title of the table.
-        texts: How many columns hold texts, from the left.
+        texts: How many columns hold texts, from the left; or which ones.
 
     Example:
         >>> table(["part", "accuracy"], [["test", "0.86"]]).count('class="number"')
         2
     """
+    left = range(texts) if isinstance(texts, int) else texts
 
     def cells(tag: str, row: Sequence[object], **attributes: object) -> Iterator[Markup]:
         for i, cell in enumerate(row):
-            yield element(tag, cell, class_="number" if i >= texts else None, **attributes)
+            yield element(tag, cell, class_=None if i in left else "number", **attributes)
 
     body = [element("tr", *cells("td", row)) for row in rows]
     inner = element(

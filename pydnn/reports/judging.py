@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 
 from pydnn.data import DataSet
-from pydnn.data.tables import Table, TableBatch
+from pydnn.data.tables import NUMBER, Table, TableBatch
 from pydnn.data.texts import Vocabulary
 from pydnn.jobs.model import Model
 from pydnn.jobs.scores import names_of, predicted
@@ -273,7 +273,8 @@ def mistakes(
             [str(i), _verdict(predictions, i), *(_cell(c[k] or "") for c in cells)]
             for k, i in enumerate(worst)
         ]
-        yield table(["row", "verdict", *values.names], rows, texts=2)
+        of_texts = (i for i, column in enumerate(values.columns, 2) if column.kind != NUMBER)
+        yield table(["row", "verdict", *values.names], rows, texts={0, 1, *of_texts})
     else:
         yield table(
             ["example", "verdict"], [[str(i), _verdict(predictions, i)] for i in worst], texts=2

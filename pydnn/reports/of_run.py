@@ -43,30 +43,17 @@ def report_of_run(run: Run) -> str:
     """The report of a run, as the text of an HTML file.
 
     What needs the data of the run is left out if the data is not there or has changed, with a note
-    that says so.
+    that says so. If the run has no step yet, nothing has come of it, and its record is shown alone.
 
     Args:
         run: The run.
-
-    Raises:
-        BadInput: If the run has no step.
     """
     notes: list[str] = []
     known = Known.of(run, notes)
     ending = ending_of(run, notes, data=known.data is not None)
-    if not (run.iterations or ending.diverged):
-        raise BadInput(f"{run.path} has no step yet: train it first.")
-    found = _judged(known, notes)
-    shape = getattr(known.data, "image_shape", None)
-    vocabulary = known.model.vocabulary if known.model else None
-    wrong = mistakes(found, image_shape=shape, vocabulary=vocabulary) if found else ()
     sections = [
         Section("ending", "How it ended", list(how_it_ended(run, ending))),
-        Section("results", "Results", list(_results(run, known))),
-        Section("curves", "Curves", list(_curves(run))),
-        Section("predictions", "Predictions", list(judgment(found) if found else ())),
-        Section("mistakes", "Most wrong", list(wrong)),
-        Section("network", "Network", list(_network(run, known, notes))),
+        *(_what_came_of_it(run, known, notes) if run.iterations or ending.diverged else ()),
         Section("recipe", "Recipe", [element("pre", element("code", write_recipe(run.recipe)))]),
         Section("verified", "What has been verified", list(what_is_verified(run))),
         Section("record", "Record", list(recorded(run))),
@@ -76,6 +63,18 @@ def report_of_run(run: Run) -> str:
         *(element("span", note, class_="note") for note in notes),
     ]
     return page(f"Run {short(run.path.name)}", lead, sections)
+
+
+def _what_came_of_it(run: Run, known: Known, notes: list[str]) -> Iterator[Section]:
+    found = _judged(known, notes)
+    shape = getattr(known.data, "image_shape", None)
+    vocabulary = known.model.vocabulary if known.model else None
+    wrong = mistakes(found, image_shape=shape, vocabulary=vocabulary) if found else ()
+    yield Section("results", "Results", list(_results(run, known)))
+    yield Section("curves", "Curves", list(_curves(run)))
+    yield Section("predictions", "Predictions", list(judgment(found) if found else ()))
+    yield Section("mistakes", "Most wrong", list(wrong))
+    yield Section("network", "Network", list(_network(run, known, notes)))
 
 
 @attrs.frozen(eq=False)

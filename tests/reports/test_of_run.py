@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import pydnn as nn
-from pydnn.checks import BadInput
 from pydnn.jobs.job import prepare
 from pydnn.reports import report_of_run
 from pydnn.runs import Run
@@ -110,12 +109,17 @@ def test_without_the_data_the_record_is_shown_and_a_note_says_what_is_missing(ru
     assert "Calibration" not in text
 
 
-def test_a_run_without_a_step_is_refused(tmp_path, recipe, points):
+def test_a_run_without_a_step_shows_its_recipe_and_how_to_go_on(tmp_path, recipe, points):
     job = prepare(recipe, points)
     with nn.runs.create_run(tmp_path / "none", job, points):
         pass
-    with pytest.raises(BadInput, match="has no step yet"):
-        report_of_run(Run.open(tmp_path / "none", data=points))
+    for end in (tmp_path / "none").glob("end-*.json"):  # as if it was killed
+        end.unlink()
+    text = report_of_run(Run.open(tmp_path / "none", data=points))
+    names = re.findall('<section aria-labelledby="([a-z]+)"', text)
+    assert names == ["ending", "recipe", "verified", "record"]
+    assert "for 0 of 30 steps (not ended)" in text
+    assert "pydnn resume none" in text
 
 
 def test_an_interrupted_run_is_reported_as_far_as_it_went(tmp_path, recipe, points, recorded):
@@ -141,7 +145,8 @@ def test_numbers_are_judged_by_residuals_and_named_rows(tmp_path, recorded):
     run = recorded(tmp_path / "houses", recipe, nn.data.table_data(table, "price"))
     text = report_of_run(run)
     assert "Predicted and true" in text
-    assert ">city</th>" in text
+    assert '<th scope="col">city</th>' in text  # a text, to the left
+    assert '<th class="number" scope="col">size</th>' in text
     mean, deviation = 3 * size.mean(), 3 * size.std()
     assert f"as they are scaled for training: (y - {mean:.6g}) / {deviation:.6g}." in text
     assert "<i>" not in text
