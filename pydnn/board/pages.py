@@ -371,9 +371,9 @@ def run_page(catalog: Catalog, name: str, query: Mapping[str, Sequence[str]]) ->
     if curves.problem and curves.problem != head.problem:
         content.append(element("p", curves.problem, class_="problem"))
     content.append(live("curves", *_curves(curves, logarithmic), class_="charts"))
-    if head.steps > _MOST_POINTS:
-        note = "A long curve shows means, in a band from the lowest value to the highest."
-        content.append(element("p", note, class_="note"))
+    note = "A long curve shows means, in a band from the lowest value to the highest."
+    thinned = any(_is_long(at) for n, (at, _) in curves.columns.items() if not _is_measured(n))
+    content.append(live("means", element("p", note, class_="note") if thinned else None))
     content.append(live("numbers", *_last_numbers(head)))
     if head.recipe:
         rows = [[key.replace("_", " "), value] for key, value in head.recipe.items()]
@@ -435,6 +435,10 @@ def _curves(curves: Curves, logarithmic: bool) -> Iterator[Markup]:
         yield line_chart(capital(words), series, y_label=words, log=log)
 
 
+def _is_long(steps: FloatArray) -> bool:
+    return len(steps) > _MOST_POINTS
+
+
 def _smooth(name: str, steps: FloatArray, values: FloatArray, *, band: bool = False) -> Series:
     """A curve of the mean of each of some equal stretches of steps, if it has more points.
 
@@ -446,7 +450,7 @@ def _smooth(name: str, steps: FloatArray, values: FloatArray, *, band: bool = Fa
         values: The values (n,).
         band: Whether to draw a band from the lowest to the highest value of each stretch.
     """
-    if len(steps) <= _MOST_POINTS:
+    if not _is_long(steps):
         return Series(name, steps, values)
     edges = np.linspace(steps[0], steps[-1], _STRETCHES, endpoint=False)
     starts = np.unique(np.searchsorted(steps, edges))

@@ -242,14 +242,14 @@ class _Handler(BaseHTTPRequestHandler):
         super().setup()
         self.rfile.close()
         self._incoming = _Incoming(self.connection)
-        self.rfile = io.BufferedReader(self._incoming)
+        self.rfile = self._buffered = io.BufferedReader(self._incoming)
 
     def handle_one_request(self) -> None:
         with contextlib.ExitStack() as self._wait:
             self._wait.enter_context(self.server.waiting(self.connection))
             self._incoming.until = time.monotonic() + _IDLE
             try:
-                self.rfile.peek(1)
+                self._buffered.peek(1)
             except TimeoutError:
                 self.close_connection = True
                 return

@@ -1,6 +1,7 @@
 import numpy as np
 
-from pydnn.board.pages import _smooth
+from pydnn.board.heads import Catalog, Curves
+from pydnn.board.pages import _smooth, run_page
 
 
 def test_a_short_curve_has_all_its_points():
@@ -26,3 +27,13 @@ def test_a_curve_with_gaps_and_infinities():
     assert series.x[-3:].tolist() == [5000, 9000, 9999]
     assert series.y[-3:].tolist() == [np.inf, 1, 1]
     assert np.isnan(series.y[0])
+
+
+def test_a_note_about_means_is_shown_where_there_are_means(runs, monkeypatch):
+    def page(**points):
+        columns = {n: (np.arange(float(m)), np.ones(m)) for n, m in points.items()}
+        monkeypatch.setattr(Catalog, "curves", lambda self, name: Curves(columns))
+        return run_page(Catalog(runs), "0001", {})
+
+    assert "A long curve shows means" in page(cost=401)
+    assert "A long curve shows means" not in page(cost=400, **{"test cost": 2000})
