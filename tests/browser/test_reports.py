@@ -1,5 +1,7 @@
 """Reports in a real browser: what is drawn, what is asked for, and what a keyboard reaches."""
 
+import base64
+import io
 import itertools
 
 import attrs
@@ -9,6 +11,8 @@ import pytest
 import pydnn as nn
 from pydnn.cli import main
 from pydnn.reports import report_of_run, report_of_runs, report_of_sweep
+from pydnn.reports.charts import table
+from pydnn.reports.page import Section, page
 from pydnn.sweeps import run_sweep, sweep
 
 pytestmark = pytest.mark.slow
@@ -209,6 +213,32 @@ def test_curves_are_darker_or_lighter_than_the_page_in_both_forms(small, browser
         )
         assert (page < curve) == dark
         assert abs(page - curve) > 200
+
+
+def test_a_table_that_goes_on_to_a_side_has_a_shadow_there(folder, browser):
+    image = pytest.importorskip("PIL.Image")
+    wide = table([f"column {i}" for i in range(8)], [["0.123456"] * 8] * 9)
+    url = written(folder / "wide.html", page("Wide", [], [Section("wide", "Wide", [wide])]))
+
+    def edges():
+        """How light the table is at its left and at its right."""
+        x, y, width, height = browser.run("""
+            const box = document.querySelector(".wide").getBoundingClientRect();
+            return [box.x, box.y, box.width, box.height];""")
+        clip = {"x": x, "y": y, "width": width, "height": height, "scale": 1}
+        shot = browser.command("Page.captureScreenshot", clip=clip)
+        with image.open(io.BytesIO(base64.b64decode(shot["data"]))) as picture:
+            gray = np.asarray(picture.convert("L"))
+        return int(gray[2, :4].min()), int(gray[2, -4:].min())
+
+    browser.open(url, width=400)
+    left, right = edges()
+    assert left > 250 > right + 20
+    browser.run("document.querySelector('.wide').scrollLeft = 1e6")
+    left, right = edges()
+    assert right > 250 > left + 20
+    browser.open(url, width=1200)
+    assert min(edges()) > 250
 
 
 @pytest.fixture(scope="module")
