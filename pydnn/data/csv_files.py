@@ -2,8 +2,9 @@
 
 Every number is the float64 that is nearest to the written one, as Python's `float` gives it. The
 file is read in pieces, and a piece of a column is read as numbers; a column in which that fails is
-read again as texts from the beginning, so that no text is ever made of a number. In a file without
-quotes, `pydnn.data.cells` reads numbers and finds equal texts; `float` and `str` read the rest.
+read again as texts from the beginning, so that no text is ever made of a number. `pydnn.data.cells`
+reads numbers and finds equal texts; `float` and `str` read the rest, and the csv module the pieces
+in which quotes hold a line break or a quote.
 """
 
 from __future__ import annotations
@@ -351,7 +352,9 @@ class _Source:
             numbers: The places of the columns that may be numbers.
         """
         self.text.seek(0)
-        if self.quoted:
+        # A line of a single empty cell in quotes is a record, and without them it is blank.
+        simple = columns > 1 and not self.bare_returns and self.delimiter.isascii()
+        if self.quoted and not simple:
             return self._cut_at_quotes(columns, skipped)
         return self._cut_at_delimiters(columns, skipped, numbers)
 
@@ -362,29 +365,77 @@ class _Source:
         rows = max(_ROWS, _CELLS // columns)
         try:
             while piece := list(itertools.islice(records, rows)):
-                if set(map(len, piece)) != {columns}:
-                    raise self.ragged(columns)
-                cells = enumerate(zip(*piece, strict=True))
-                stretches = {place: Stretch(texts, slice(None)) for place, texts in cells}
-                yield Piece(np.empty((0, len(piece))), (), stretches)
+                yield self._of_records(piece, columns)
         except csv.Error as error:
             raise self.refused(reader.line_num, error) from error
+
+    def _of_records(self, records: Sequence[list[str]], columns: int) -> Piece:
+        if set(map(len, records)) != {columns}:
+            raise self.ragged(columns)
+        cells = enumerate(zip(*records, strict=True))
+        stretches = {place: Stretch(texts, slice(None)) for place, texts in cells}
+        return Piece(np.empty((0, len(records))), (), stretches)
+
+    def _unquoted(self, size: int, skipped: int) -> Iterator[tuple[bytes, str] | list[list[str]]]:
+        """Pieces of a file with quotes: as lines without them, with a delimiter, or as records.
+
+        The csv module reads the pieces that have a line break or a quote inside of quotes, and the
+        first one, if records are left out.
+        """
+        line = 0
+        for piece in self._lines(size):
+            plain = None if skipped else _without_quotes(piece, self.delimiter)
+            if plain is not None:
+                line += piece.count(b"\n")
+                yield plain
+                continue
+            count = piece.count(b"\n") + (not piece.endswith(b"\n"))
+            lines = _Lines(self, self._from(piece), line)
+            reader = csv.reader(lines, delimiter=self.delimiter, strict=True)
+            records = []
+            try:
+                for record in lines.each(reader):
+                    records.append(record)
+                    if reader.line_num >= count:  # the last record may end behind the piece
+                        break
+            except csv.Error as error:
+                raise self.refused(line + reader.line_num, error) from error
+            line += reader.line_num
+            records = list(filter(None, records))
+            left_out = min(skipped, len(records))
+            skipped -= left_out
+            if len(records) > left_out:
+                yield records[left_out:]
+
+    def _from(self, piece: bytes) -> Iterator[str]:
+        """The lines of a piece, and those after it."""
+        yield from io.StringIO(piece.decode(), newline="\n")
+        while line := self.raw.readline():
+            yield line.decode()
 
     def _cut_at_delimiters(
         self, columns: int, skipped: int, numbers: Sequence[int]
     ) -> Iterator[Piece]:
-        """The same of a file without quotes, most cells of which are read many at once."""
+        """The same, most cells of which are read many at once."""
         likely = list(numbers)  # the columns in which most cells were numbers up to now
-        for piece in self._lines(self._piece_size(columns)):
+        size = self._piece_size(columns)
+        plain = ((lines, self.delimiter) for lines in self._lines(size))
+        pieces = self._unquoted(size, skipped) if self.quoted else plain
+        skipped = 0 if self.quoted else skipped
+        for one in pieces:
+            if isinstance(one, list):
+                yield self._of_records(one, columns)
+                continue
+            piece, delimiter = one
             # Only a line of a single column looks like a record if it is blank.
-            cells = None if skipped or columns == 1 else cut(piece, self.delimiter, columns)
+            cells = None if skipped or columns == 1 else cut(piece, delimiter, columns)
             if cells is None:
                 piece = _without_blank_lines(piece)
                 while skipped and piece:
                     piece, skipped = piece.partition(b"\n")[2], skipped - 1
                 if not piece:
                     continue
-                cells = cut(piece, self.delimiter, columns)
+                cells = cut(piece, delimiter, columns)
             if cells is None:
                 raise self.ragged(columns)
             values, right = cells.decimals(likely)
@@ -412,7 +463,7 @@ class _Source:
         return max(_ROWS * _WIDTH * columns, min(_BLOCK, len(start) * _CELLS // max(1, cells)))
 
     def _lines(self, size: int) -> Iterator[bytes]:
-        """Whole lines of a file without quotes, with line feeds, about `size` bytes at once."""
+        """Whole lines of a file, with line feeds, about `size` bytes at once."""
         if self.bare_returns:
             self.text.seek(0)
             while text := self.text.read(size):
@@ -454,16 +505,25 @@ class _Lines:
         room: The characters that the present record may still have.
     """
 
-    def __init__(self, source: _Source) -> None:
-        """Begin at the present place of the text."""
-        self.room, self._source = _LONGEST, source
+    def __init__(
+        self, source: _Source, lines: Iterable[str] | None = None, before: int = 0
+    ) -> None:
+        """Begin at the present place of the text.
+
+        Args:
+            source: The file.
+            lines: The lines; by default those of the text.
+            before: The number of lines before them.
+        """
+        self.room, self._source, self._before = _LONGEST, source, before
+        self._lines = source.text if lines is None else lines
 
     def __iter__(self) -> Iterator[str]:
         # Without quotes, each line is a record, of which `_look` knows that it is not too long.
-        return self._bounded() if self._source.quoted else iter(self._source.text)
+        return self._bounded() if self._source.quoted else iter(self._lines)
 
     def _bounded(self) -> Iterator[str]:
-        for number, line in enumerate(self._source.text, 1):
+        for number, line in enumerate(self._lines, self._before + 1):
             self.room -= len(line)
             if self.room < 0:
                 raise _too_long(self._source.path, f"the record around line {number}")
@@ -504,6 +564,39 @@ def _without_blank_lines(lines: bytes) -> bytes:
     while b"\n\n" in lines:
         lines = lines.replace(b"\n\n", b"\n")
     return lines
+
+
+_QUOTE, _FEED = b'"\n'
+
+
+def _without_quotes(lines: bytes, delimiter: str) -> tuple[bytes, str] | None:
+    """The same cells without quotes, and the delimiter between them.
+
+    None if a quote does not begin or end a cell, a cell has a line break, a line has nothing else
+    than a cell in quotes, or one is so long that the csv module would refuse it.
+    """
+    if b'"' not in lines:
+        return lines, delimiter
+    chars = np.frombuffer(lines if lines.endswith(b"\n") else lines + b"\n", np.uint8)
+    feeds = np.flatnonzero(chars == _FEED)
+    quotes = np.flatnonzero(chars == _QUOTE)
+    if len(quotes) % 2 or np.diff(feeds, prepend=-1).max() > csv.field_size_limit():
+        return None
+    between = ord(delimiter)
+    before = chars.take(quotes[::2] - 1)  # of the first byte it is the last one, a line feed
+    after = chars.take(quotes[1::2] + 1)
+    begins, ends = before == _FEED, after == _FEED
+    if not ((begins | (before == between)) & (ends | (after == between))).all():
+        return None
+    if (begins & ends).any() or (np.searchsorted(quotes, feeds) % 2).any():
+        return None
+    delimiters = np.flatnonzero(chars == between)
+    are_text = np.searchsorted(quotes, delimiters) % 2 == 1
+    if are_text.any():  # no file of text holds a zero byte, which becomes the delimiter
+        chars = chars.copy()
+        chars[delimiters[~are_text]] = 0
+        lines, delimiter = chars.tobytes(), "\0"
+    return lines.translate(None, b'"'), delimiter
 
 
 def _look(path: Path, file: io.BufferedReader) -> _Look:

@@ -308,6 +308,62 @@ def csv_texts(draw):
     return kinds, delimiter, bom + out.getvalue()
 
 
+def outcome(path, **options):
+    """What reading a file gives, or its error."""
+    try:
+        table = read_csv(path, **options)
+    except BadInput as error:
+        return str(error)
+    return table.columns, [table[name].tolist() for name in table.names]
+
+
+@given(
+    lines=st.lists(
+        st.lists(
+            st.sampled_from(
+                ["1", '"2.5"', '"-3"', "a", '"b"', '"c,d"', '"e""f"', '"g\nh"', '""', "", 'i"j',
+                 '"k"l', ' "m"', '"', '"n,\n"', "é"]
+            ),
+            min_size=1, max_size=3,
+        ),
+        min_size=1, max_size=8,
+    ),
+    block=st.integers(1, 20), ends=st.sampled_from(["\n", "\r\n", "\n\n"]), last=st.booleans(),
+    header=st.booleans(),
+)  # fmt: skip
+def test_cells_in_quotes_are_those_that_the_csv_module_reads(
+    tmp_path_factory, lines, block, ends, last, header
+):
+    path = tmp_path_factory.mktemp("quotes") / "t.csv"
+    path.write_bytes((ends.join(map(",".join, lines)) + ends * last).encode())
+    options = {"header": header, "delimiter": ","}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv_files, "_BLOCK", block)
+        patch.setattr(csv_files, "_CELLS", block)
+        patch.setattr(csv_files, "_WIDTH", 0)
+        read = outcome(path, **options)
+        source = csv_files._Source
+        slow = source._cut_at_quotes
+        patch.setattr(source, "_cut_at_delimiters", lambda self, c, skip, _: slow(self, c, skip))
+        assert repr(read) == repr(outcome(path, **options))
+
+
+def test_few_pieces_of_a_file_with_quotes_need_the_csv_module(tmp_path, monkeypatch):
+    monkeypatch.setattr(csv_files, "_CELLS", 64)
+    rows = [f'"{i}.5","name {i}, {i % 3}"' for i in range(1000)]
+    rows[500] = '"500.5","two\nlines"'
+    asked = []
+    plain = csv_files._without_quotes
+    monkeypatch.setattr(
+        csv_files, "_without_quotes", lambda *args: asked.append(plain(*args)) or asked[-1]
+    )
+    table = table_of(tmp_path, "\n".join(["a,b", *rows]))
+    np.testing.assert_array_equal(table["a"], np.arange(1000) + 0.5)
+    assert table["b"][[0, 500, 999]].tolist() == ["name 0, 0", "two\nlines", "name 999, 0"]
+    assert asked.count(None) == 1
+    assert len(asked) > 20
+
+
 @given(drawn=csv_texts())
 def test_values_are_those_that_pandas_reads(tmp_path_factory, drawn):
     pandas = pytest.importorskip("pandas")
