@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from types import ModuleType
@@ -279,7 +282,7 @@ def load_data_set(
     if mapped and not (path.is_file() and (is_hdf5(path) or examples_beside(path))):
         raise not_in_its_file(name)
     if isinstance(name, str) and name in _FROM_SCIKIT_LEARN:
-        return _cast(_from_scikit_learn(name), dtype)
+        return _cast(_FROM_SCIKIT_LEARN[name](), dtype)
     if path.is_file() and not is_hdf5(path):
         if holds_examples(path):
             return _cast(load_table(path, mapped=mapped), dtype)
@@ -865,29 +868,47 @@ def _encoded(names: tuple[str, ...]) -> NDArray[np.bytes_]:
         raise BadInput(f"the class {error.object!r} is not Unicode text: rename it.") from error
 
 
-def _digits(datasets: ModuleType) -> DataSet:
-    bunch = datasets.load_digits()
-    data = Batch(_columns(bunch.data), _columns(bunch.target[:, np.newaxis]))
+def _digits() -> DataSet:
+    values = _file_of_digits()
+    if values is None:
+        bunch = _datasets("digits").load_digits()
+        values = np.column_stack([bunch.data, bunch.target])
+    data = Batch(_columns(values[:, :-1]), _columns(values[:, -1:]))
     train, test = split(data, Key(0).at("digits"), share=_TEST_SHARE)
-    return DataSet(train, test, classes=tuple(map(str, bunch.target_names)))
+    return DataSet(train, test, classes=tuple(map(str, range(10))))
 
 
-def _diabetes(datasets: ModuleType) -> DataSet:
-    bunch = datasets.load_diabetes()
+def _file_of_digits() -> AnyArray | None:
+    """The pixels and the class of each digit (m, 65), from the file that scikit-learn reads.
+
+    None if there is no such file. To import scikit-learn for it would take three seconds, of which
+    whoever trains or looks into a step would spend most of the time.
+    """
+    found = find_spec("sklearn")
+    for place in (found.submodule_search_locations or ()) if found else ():
+        with contextlib.suppress(OSError, ValueError):
+            with gzip.open(Path(place) / "datasets" / "data" / "digits.csv.gz", "rt") as file:
+                values = np.loadtxt(file, delimiter=",", ndmin=2)
+            if values.shape == (1797, 65):
+                return values
+    return None
+
+
+def _diabetes() -> DataSet:
+    bunch = _datasets("diabetes").load_diabetes()
     data = Batch(_columns(bunch.data), _columns(bunch.target[:, np.newaxis]))
     key = Key(0).at("diabetes")
     return DataSet(*split(data, key, share=_TEST_SHARE, stratified=False))
 
 
-_FROM_SCIKIT_LEARN: Mapping[str, Callable[[ModuleType], DataSet]] = {
+_FROM_SCIKIT_LEARN: Mapping[str, Callable[[], DataSet]] = {
     "digits": _digits,
     "diabetes": _diabetes,
 }
 
 
-def _from_scikit_learn(name: str) -> DataSet:
-    datasets = import_extra("sklearn.datasets", extra="sklearn", purpose=f"the data set {name!r}")
-    return _FROM_SCIKIT_LEARN[name](datasets)
+def _datasets(name: str) -> ModuleType:
+    return import_extra("sklearn.datasets", extra="sklearn", purpose=f"the data set {name!r}")
 
 
 def _columns(rows: AnyArray) -> FloatArray:

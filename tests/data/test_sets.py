@@ -205,9 +205,22 @@ def test_an_unknown_name_is_refused_with_those_that_are_known():
 
 
 def test_without_scikit_learn_one_line_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    for name in ("sklearn", "sklearn.datasets"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingExtra, match=r"digits.*pip install 'scikit-learn>=1.6'"):
         load_data_set("digits")
+
+
+def test_digits_do_not_need_the_import_of_scikit_learn(monkeypatch):
+    pytest.importorskip("sklearn.datasets")
+    monkeypatch.setattr("pydnn.data.sets._file_of_digits", lambda: None)
+    imported = load_data_set("digits")
+    monkeypatch.undo()
+    monkeypatch.setattr("pydnn.data.sets.import_extra", None)
+    read = load_data_set("digits")
+    assert read == imported
+    assert read.train.X.flags.c_contiguous == imported.train.X.flags.c_contiguous
+    assert read.train.X.strides == imported.train.X.strides
 
 
 def test_digits_are_of_ten_classes_of_which_each_part_has_its_share():
