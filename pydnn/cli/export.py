@@ -5,8 +5,14 @@ from __future__ import annotations
 import argparse
 
 from pydnn.checks import path_of
-from pydnn.cli.output import say, say_json
-from pydnn.cli.run_options import Commands, add_model_options, model_of, option_group
+from pydnn.cli.output import complain, say, say_json
+from pydnn.cli.run_options import (
+    Commands,
+    add_model_options,
+    model_of,
+    option_group,
+    was_given_lengths,
+)
 
 __all__ = ["add_to"]
 
@@ -35,6 +41,11 @@ def add_to(commands: Commands) -> None:
 def _run(args: argparse.Namespace) -> int:
     model = model_of(args.folder, allow=args.allow, unverified=args.unverified)
     model.export(args.file, replace=args.replace)
+    if args.file.suffix.lower() == ".onnx" and was_given_lengths(args.folder):
+        complain(
+            f"{args.file} has no input for the lengths of sequences: give it sequences of one "
+            "length in each call, without padding"
+        )
     size = args.file.stat().st_size
     if args.json:
         say_json({"file": str(args.file), "bytes": size})

@@ -29,6 +29,7 @@ __all__ = [
     "place_of_data",
     "place_of_test",
     "unlike_recorded",
+    "was_given_lengths",
 ]
 
 # What `add_subparsers` returns: each command adds its parser to it.
@@ -159,6 +160,12 @@ def _pins_of(folder: Path) -> Pins | None:
     if not (folder / RECIPE).is_file():
         return None
     return read_pins(read_toml(read_small_text(folder / RECIPE, links=False)))
+
+
+def was_given_lengths(folder: Path) -> bool:
+    """Whether the run in `folder` was trained on sequences with lengths."""
+    pins = _pins_of(folder)
+    return pins is not None and "lengths" in pins.data.get("train", ())
 
 
 def unlike_recorded(folder: Path, data: DataSet) -> list[str]:

@@ -55,6 +55,9 @@ def test_sequences_are_trained_evaluated_and_predicted(folder, command):
         assert command(*argv)[0] == 0
     out = command("inspect", "run", "--step", "1", "--part", "batch")[1]
     assert [row for row in ("5 x 2 x 8", "lengths") if row not in out] == []
+    status, _, err = command("export", "run", "model.onnx")
+    assert (status, "no input for the lengths of sequences" in err) == (0, True)
+    assert command("export", "run", "weights.npz")[2] == ""
     new = sequences(3, 3)
     np.savez("new.npz", X=np.moveaxis(new.X, -1, 0), lengths=new.lengths)
     status, out, _ = command("predict", "run", "new.npz", "--json")
