@@ -43,6 +43,7 @@ def read_planned(sweep: Path) -> dict[str, str]:
     It is empty if there is no plan that can be read. A text need not be that of a recipe.
 
     Example:
+        >>> from pathlib import Path
         >>> write_planned(Path("."), {"seed-1-0123456789ab": "iterations = 3"})
         >>> read_planned(Path("."))
         {'seed-1-0123456789ab': 'iterations = 3'}
