@@ -27,9 +27,11 @@ from pydnn.checks import MissingExtra, expect_known, first_line, import_extra
 __all__ = [
     "ENGINES",
     "VARIABLE",
+    "CompiledEngine",
     "at_work",
     "chosen_engine",
     "compilable",
+    "compiled_engine",
     "engine_for",
     "engine_for_workers",
     "engine_in_use",
@@ -332,6 +334,38 @@ def _usable(engine: str, *, quietly: bool = False) -> str:
             note_once(f"NumPy does the work, to the same bits, because {error}")
         return "numpy"
     return "compiled"
+
+
+@attrs.frozen
+class CompiledEngine:
+    """What there is of the compiled engine in this process.
+
+    Attributes:
+        numba: The version of numba; "" if it cannot be used.
+        folder: The folder that keeps what was compiled; "" if there is none.
+        kept: The number of bytes in it.
+        problem: Why it cannot be used, or what it compiles is not kept; "" if all is well.
+    """
+
+    numba: str = ""
+    folder: str = ""
+    kept: int = 0
+    problem: str = ""
+
+
+def compiled_engine() -> CompiledEngine:
+    """Return what there is of the compiled engine here. Where numba is installed, this loads it."""
+    try:
+        _load()
+    except MissingExtra as error:
+        return CompiledEngine(problem=str(error).rstrip("."))
+    version = importlib.import_module("numba").__version__
+    try:
+        folder = importlib.import_module("pydnn.compiled.kernels").make_kernel_folder()
+        kept = sum(path.lstat().st_size for path in folder.iterdir())
+    except OSError as error:
+        return CompiledEngine(version, problem=str(error))
+    return CompiledEngine(version, str(folder), kept)
 
 
 def give_up(error: BaseException) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import subprocess
 import sys
 
 import attrs
@@ -63,6 +64,27 @@ def idle(no_variable, monkeypatch):
 
 def test_numpy_does_the_work_unless_somebody_chooses_otherwise(no_variable):
     assert (chosen_engine(), engine_in_use(), engine_for(LITTLE)) == ("auto", "numpy", "numpy")
+
+
+WITHOUT = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        assert name.partition(".")[0] not in ("numba", "llvmlite"), name
+
+sys.meta_path.insert(0, Blocked())
+sys.path[:0] = {folder!r}
+from test_engines import LINE, POINTS, train
+print(train(LINE, POINTS).last.parameters.vector.tobytes().hex(), "pydnn.compiled" in sys.modules)
+"""
+
+
+@pytest.mark.slow
+def test_short_trainings_never_ask_for_numba(no_variable):
+    program = WITHOUT.format(folder=[p for p in sys.path if p])
+    out = subprocess.check_output([sys.executable, "-c", program], text=True)
+    assert out == f"{train(LINE, POINTS).last.parameters.vector.tobytes().hex()} False\n"
 
 
 def test_the_choice_of_a_block_ends_with_it(monkeypatch):

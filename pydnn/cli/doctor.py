@@ -16,6 +16,8 @@ from pydnn.cli.output import complain, say, say_json, say_table
 from pydnn.cli.recipe_options import recipe_at
 from pydnn.cli.run_options import Commands, add_allow_option, option_group
 from pydnn.descriptions.builders import NotAllowed
+from pydnn.engines import CompiledEngine, chosen_engine, compiled_engine, notes_to
+from pydnn.free_memory import readable
 from pydnn.jobs.job import Job, prepare
 from pydnn.jobs.loading import data_of
 from pydnn.numerics import Numerics
@@ -42,8 +44,9 @@ def add_to(commands: Commands) -> None:
         help="show what can change the bits of results on this machine, whether a run can be "
         "replayed here, and when a cluster pays off",
         description="Show what can change the bits of results in this process: versions, BLAS, "
-        "CPU, a fingerprint of each operation, and hazards. With a run, show instead what has "
-        "changed since it was recorded, and whether it can be replayed here. "
+        "CPU, a fingerprint of each operation, and hazards; also the engine that does the work, "
+        "and the speed of BLAS's threads. With a run, show instead what has changed since it was "
+        "recorded, and whether it can be replayed here. "
         "Exit status: 1 if it cannot. With --cluster, measure the workers of a cluster and the "
         "connection to them, and say from which size of shards a recipe gains.",
     )
@@ -79,12 +82,25 @@ def _run(args: argparse.Namespace) -> int:
             "--data is there without a run, expected both: give pydnn doctor RUN --data."
         )
     here, known_hazards = current_environment(), hazards()
-    seconds = seconds_of_a_product()
+    seconds, chosen = seconds_of_a_product(), chosen_engine()
+    with notes_to(lambda text: None):  # the rows say what is wrong
+        compiled = compiled_engine()
     if args.json:
         by_threads: dict[str, Json] = {str(threads): s for threads, s in seconds.items()}
-        say_json({**_as_json(here, known_hazards), "seconds_of_a_product": by_threads})
+        say_json(
+            {
+                **_as_json(here, known_hazards),
+                "seconds_of_a_product": by_threads,
+                "engine": {"chosen": chosen, **attrs.asdict(compiled)},
+            }
+        )
     else:
-        rows = [*_environment_rows(here), *_hazard_rows(known_hazards), *_product_rows(seconds)]
+        rows = [
+            *_environment_rows(here),
+            *_hazard_rows(known_hazards),
+            *_engine_rows(chosen, compiled),
+            *_product_rows(seconds),
+        ]
         say_table(rows, align="<<")
     return 0
 
@@ -116,6 +132,24 @@ def _hazard_rows(hazards: Iterable[Hazard]) -> Iterator[tuple[str, str]]:
     for hazard in hazards:
         weight = "hazard" if hazard.breaks else "note"
         yield weight, f"{hazard.what}: {hazard.found}; {hazard.advice}"
+
+
+def _engine_rows(chosen: str, compiled: CompiledEngine) -> Iterator[tuple[str, str]]:
+    """The rows that say who does the work, and whether what is compiled is kept."""
+    if not compiled.numba:
+        yield "engine", f"numpy; {compiled.problem}"
+        return
+    work = {
+        "numpy": "numpy does all the work",
+        "compiled": f"numba {compiled.numba} compiles for every training",
+        "auto": f"numba {compiled.numba} compiles for long trainings, numpy does the others",
+    }
+    yield "engine", f"{chosen}: {work[chosen]}"
+    kept = f"kept in {compiled.folder}, {readable(compiled.kept)}"
+    yield (
+        "compiled loops",
+        f"compiled in each process: {compiled.problem}" if compiled.problem else kept,
+    )
 
 
 def _product_rows(seconds: Mapping[int, float]) -> Iterator[tuple[str, str]]:

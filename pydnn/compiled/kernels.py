@@ -26,7 +26,7 @@ from llvmlite.binding import get_host_cpu_features, get_host_cpu_name
 
 from pydnn import __version__
 from pydnn.engines import note
-from pydnn.storage.cache import cache_folder
+from pydnn.storage.cache import VARIABLE, cache_folder
 
 __all__ = [
     "complain_once",
@@ -34,6 +34,7 @@ __all__ = [
     "kernel_folder",
     "kernel_from_text",
     "kernel_in_any_order",
+    "make_kernel_folder",
 ]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -133,23 +134,36 @@ def _write(path: Path, text: str) -> None:
 
 @functools.cache
 def kernel_folder() -> Path | None:
-    """Return the folder that keeps compiled kernels; None if there is no safe one.
+    """Return the folder that keeps compiled kernels; None if there is no safe one."""
+    try:
+        return make_kernel_folder()
+    except OSError as error:
+        complain_once(str(error))
+        return None
+
+
+def make_kernel_folder() -> Path:
+    """Return the folder that keeps compiled kernels, and make it if it does not exist.
 
     It is called after everything that the kernels depend on: the processor, the versions of numba,
     LLVM, NumPy, Python and pydnn, and the sources of this package.
+
+    Raises:
+        OSError: If there is no safe folder, with the reason.
     """
     top = cache_folder() / "compiled"
     digest = hashlib.sha256("\n".join(_everything_kernels_depend_on()).encode()).hexdigest()
     folder = top / digest[:24]
     try:
+        if top.parts[0].startswith("~"):
+            raise OSError(f"this user has no home: set {VARIABLE} to a folder of your own")
         # Not with `parents` alone, which would let the group write to them if the umask does.
         top.parent.parent.mkdir(parents=True, exist_ok=True)
         for path in (top.parent, top, folder):
             path.mkdir(exist_ok=True, mode=0o700)
             _expect_ours(path)
     except OSError as error:
-        complain_once(f"{top} cannot keep them ({error.strerror or error})")
-        return None
+        raise OSError(f"{top} cannot keep them ({error.strerror or error})") from error
     return folder
 
 

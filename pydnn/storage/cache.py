@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-__all__ = ["cache_folder"]
+__all__ = ["VARIABLE", "cache_folder"]
 
 VARIABLE = "PYDNN_CACHE"
 

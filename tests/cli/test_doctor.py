@@ -64,6 +64,32 @@ def test_the_report_says_how_to_learn_of_the_kernel(command, monkeypatch):
     assert "BLAS kernel" not in table_of(out)
 
 
+def test_the_report_names_the_engine_and_the_folder_of_compiled_loops(
+    command, monkeypatch, tmp_path
+):
+    kernels = pytest.importorskip("pydnn.compiled.kernels", reason="needs numba")
+    monkeypatch.setenv("PYDNN_ENGINE", "numpy")
+    monkeypatch.setenv("PYDNN_CACHE", str(tmp_path / "cache"))
+    assert table_of(command()[1])["engine"] == "numpy: numpy does all the work"
+    monkeypatch.setenv("PYDNN_ENGINE", "auto")
+    (kernels.make_kernel_folder() / "a.nbc").write_bytes(b"1" * 2000)
+    shown = table_of(command()[1])
+    assert "compiles for long trainings, numpy does the others" in shown["engine"]
+    assert shown["compiled loops"] == f"kept in {kernels.make_kernel_folder()}, 2.0 KiB"
+    monkeypatch.setenv("PYDNN_CACHE", str(tmp_path / "file"))
+    (tmp_path / "file").touch()
+    shown = table_of(command()[1])
+    assert shown["compiled loops"].startswith("compiled in each process: ")
+    assert "cannot keep them" in shown["compiled loops"]
+
+
+def test_the_report_says_how_to_get_the_compiled_engine(command, monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    shown = table_of(command()[1])
+    assert "needs numba, which is not installed: run pip install" in shown["engine"]
+    assert "compiled loops" not in shown
+
+
 def test_the_report_names_hazards(command, monkeypatch):
     monkeypatch.setenv("OMP_DYNAMIC", "true")
     _, out = command()
@@ -74,7 +100,9 @@ def test_the_report_names_hazards(command, monkeypatch):
 def test_the_report_for_programs(command):
     status, out = command("--json")
     shown = json.loads(out)
-    assert (status, sorted(shown)) == (0, ["environment", "hazards", "seconds_of_a_product"])
+    assert status == 0
+    assert [*sorted(shown)] == ["engine", "environment", "hazards", "seconds_of_a_product"]
+    assert sorted(shown["engine"]) == ["chosen", "folder", "kept", "numba", "problem"]
     assert shown["environment"]["arithmetic"] == current_environment().arithmetic
     assert [hazard["breaks"] for hazard in shown["hazards"]] == [False]
 

@@ -1,5 +1,8 @@
 import importlib.abc
+import io
 import os
+import re
+import subprocess
 import sys
 
 import numpy as np
@@ -64,6 +67,104 @@ def test_a_folder_that_others_can_write_to_is_not_used_and_one_line_says_so(fold
     assert not list(folder.rglob("*.nbi"))
     (note,) = notes
     assert f"other users can write to {folder}: run chmod go-w" in note
+
+
+def forbidden(*args, **options):
+    raise PermissionError(13, "Permission denied")
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ("foreign", "belongs to another user"),
+        ("read-only", "cannot be written to"),
+        ("read-only home", "Permission denied"),
+        ("a file", "is a link or a file, expected a folder|File exists|Not a directory"),
+        ("no home", "this user has no home: set PYDNN_CACHE to a folder"),
+    ],
+)
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such rights")
+def test_without_a_safe_folder_kernels_are_not_kept_and_one_line_says_why(
+    damage, reason, folder, tmp_path, monkeypatch
+):
+    if damage == "foreign":
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    elif damage == "read-only":
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
+    elif damage == "read-only home":
+        monkeypatch.setattr(kernels.Path, "mkdir", forbidden)
+    elif damage == "a file":
+        folder.parent.touch()
+    else:
+        monkeypatch.delenv("PYDNN_CACHE")
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        monkeypatch.setattr(os.path, "expanduser", str)  # which changes nothing
+        monkeypatch.chdir(tmp_path)
+    notes = []
+    with engines.notes_to(notes.append):
+        assert doubled_by(kernels.kernel_from_text(DOUBLED)) == [2.0, -0.0, np.inf]
+        kernels.kernel_from_text(DOUBLED.replace("a[i] + a[i]", "a[i] * 2.0"))
+    (note,) = notes
+    assert note.startswith("compiled kernels are not kept for the next process: ")
+    assert re.search(reason, note)
+    assert not list(tmp_path.rglob("*.nbi"))
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_person_at_a_terminal_reads_once_why_the_first_step_takes_a_moment(folder, monkeypatch):
+    def said(stream, **options):
+        engines.say_compiling.cache_clear()
+        kernels._from_text.cache_clear()
+        monkeypatch.setattr(sys, "stderr", stream)
+        with engines.notes_to(pytest.fail, **options):
+            for text in (DOUBLED, DOUBLED.replace("a[i] + a[i]", "a[i] * 2.0")):
+                doubled_by(kernels.kernel_from_text(text))
+        return stream.getvalue()
+
+    assert said(Terminal()) == "pydnn: compiling for this processor, once …\n"
+    assert said(Terminal()) == ""  # reads what was kept
+    for index in folder.glob("*/*.nbi"):
+        index.unlink()
+    assert said(io.StringIO()) == ""
+    for index in folder.glob("*/*.nbi"):
+        index.unlink()
+    assert said(Terminal(), people=False) == ""
+
+
+COMPILES = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_kernels import DOUBLED, doubled_by, kernels
+compiled = kernels.kernel_from_text(DOUBLED)
+assert sys.stdin.readline()  # both begin at the same time
+assert doubled_by(compiled) == [2.0, -0.0, float("inf")]
+print(sum(compiled.stats.cache_hits.values()))
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_compile_the_same_kernel_at_the_same_time_both_keep_it(folder):
+    tests = os.path.dirname(__file__)
+    program = [sys.executable, "-c", COMPILES.format(tests=tests)]
+
+    def started():
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        return subprocess.Popen(program, text=True, **pipes)
+
+    def answers(processes):
+        for process in processes:
+            process.stdin.write("\n")
+            process.stdin.flush()
+        return [process.communicate(timeout=300)[0] for process in processes]
+
+    assert set(answers([started(), started()])) <= {"0\n", "1\n"}
+    assert answers([started()]) == ["1\n"]
+    (kept,) = folder.iterdir()
+    assert {path.suffix for path in kept.iterdir()} == {".py", ".nbi", ".nbc"}
 
 
 @pytest.mark.skipif(not hasattr(os, "symlink"), reason="needs symbolic links")
