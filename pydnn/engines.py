@@ -55,9 +55,10 @@ __all__ = [
 ENGINES = ("numpy", "compiled", "auto")
 VARIABLE = "PYDNN_ENGINE"
 
-# Numbers of parameters times updates from which compiling pays for `auto`. With a cold cache it
-# takes up to 3 seconds. A compiled update of a number takes about a nanosecond less.
-WORTH_COMPILING = 4e9
+# Numbers of parameters times updates from which compiling pays for `auto`. With a cold cache the
+# first step of a middle network takes 1.3 seconds, of which 0.7 remain with a warm one, so it would
+# hardly pay to look. A compiled update of a number takes about a nanosecond less.
+WORTH_COMPILING = 2e9
 
 
 class _InUse:
@@ -330,7 +331,8 @@ def _usable(engine: str, *, quietly: bool = False) -> str:
     try:
         _load()
     except MissingExtra as error:
-        if not (quietly and isinstance(error.__cause__, ModuleNotFoundError)):
+        missing = getattr(error.__cause__, "name", "") == "numba"  # and no part of it
+        if not (quietly and missing):
             note_once(f"NumPy does the work, to the same bits, because {error}")
         return "numpy"
     return "compiled"

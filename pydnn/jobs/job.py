@@ -84,8 +84,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Job", "columns_for", "prepare", "run", "steps", "watching", "work_of"]
 
-# What compiling saves in a step of exact arithmetic, however small the network is: 0.2 milliseconds
-# of calls, as much as in an update of this many parameters.
+# What compiling saves in a step of exact arithmetic, however small the network is, beside what it
+# takes if nothing is compiled yet: 2-16-16-1 gains from 10,000 steps on, as if each updated this
+# many parameters.
 _OF_AN_EXACT_STEP = 2e5
 
 

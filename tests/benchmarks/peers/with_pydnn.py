@@ -45,7 +45,7 @@ def fold(work, *, numerics=fast, engine="numpy", stream=scan):
 
     def turn():
         with using_engine(engine):
-            taken = itertools.islice(itertools.cycle(batches), work.steps)
+            taken = [*itertools.islice(itertools.cycle(batches), work.steps)]
             return [info.cost for _, info in stream(train_step, start, taken)]
 
     return lambda: turn
