@@ -256,7 +256,7 @@ def scale_by_adam(
             return AdamState(t, gradients, squares)
 
         before, numbers = (state.gradients, state.squares), (beta1, beta2, epsilon / root)
-        return PendingUpdate(_adam_kernel, before, after, own, numbers)
+        return PendingUpdate(_adam_kernel, before, after, own, numbers, varies=True)
 
     return number_by_number(
         lambda params: AdamState(0, zeros_like(params.vector), zeros_like(params.vector)), begin

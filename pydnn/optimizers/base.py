@@ -322,7 +322,8 @@ def descend(learning_rate: float | Schedule) -> GradientTransformation:
         state: DescentState, dtype: AnyDType, numerics: Numerics
     ) -> PendingUpdate[DescentState]:
         rate = schedule(state.count, numerics)
-        return PendingUpdate(multiply, (), lambda: DescentState(state.count + 1, rate), -rate)
+        after = DescentState(state.count + 1, rate)
+        return PendingUpdate(multiply, (), lambda: after, -rate, varies=True)
 
     return number_by_number(
         # Portable, since an initial state has the same bits on every machine in any arithmetic.

@@ -48,6 +48,7 @@ class PendingUpdate(Generic[State]):
         merges: Whether it can be in a chain where the factors of neighbors are multiplied with each
             other. In other chains, each factor is a multiplication of its own, with a rounding of
             its own, and runs that are recorded have these bits.
+        varies: Whether the factor is not the same in every step.
     """
 
     kernel: Callable[..., None]
@@ -57,6 +58,7 @@ class PendingUpdate(Generic[State]):
     numbers: tuple[float, ...] = ()
     read: tuple[Callable[[Layout], AnyArray], ...] = ()
     merges: bool = True
+    varies: bool = False
 
 
 @compilable
@@ -138,35 +140,36 @@ def fuse(begins: Sequence[Begin]) -> Begin[States]:
         merges = all([update.merges for update in updates])
         before: tuple[FloatArray, ...] = ()
         places: list[slice] = []
-        steps: list[tuple[PendingUpdate, float]] = []
+        steps: list[tuple[PendingUpdate, float, bool]] = []
         for update in updates:
             start = len(before)
             before += update.before
             places.append(slice(start, len(before)))
             if steps and update.kernel is multiply:
-                earlier, factor = steps[-1]
-                if merges or factor == 1:
-                    steps[-1] = earlier, factor * update.factor
+                earlier, factor, varies = steps[-1]
+                # The kernel must be the same in every step, and some factors are 1 only in some.
+                if merges or (factor == 1 and not varies):
+                    steps[-1] = earlier, factor * update.factor, varies or update.varies
                     continue
-            steps.append((update, update.factor))
+            steps.append((update, update.factor, update.varies))
 
         def state(*after: FloatArray) -> States:
             rows = zip(updates, places, strict=True)
             return tuple([update.state(*after[place]) for update, place in rows])
 
-        last, factor = steps[-1]
+        last, factor, varies = steps[-1]
         if len(steps) == 1:  # as in most chains; parts that only multiply have no state
             kernel, numbers, read = last.kernel, last.numbers, last.read
-            return PendingUpdate(kernel, before, state, factor, numbers, read, merges)
+            return PendingUpdate(kernel, before, state, factor, numbers, read, merges, varies)
         numbers, read, parts = (), (), []
-        for update, own in steps:
+        for update, own, _ in steps:
             parts.append((update.kernel, len(update.numbers), len(update.read), len(update.before)))
             numbers += (own, *update.numbers)
             read += update.read
         kernel = _in_sequence(tuple(parts))
         own_of_last = len(numbers) - 1 - len(last.numbers)
         numbers = numbers[:own_of_last] + numbers[own_of_last + 1 :]
-        return PendingUpdate(kernel, before, state, factor, numbers, read, merges)
+        return PendingUpdate(kernel, before, state, factor, numbers, read, merges, varies)
 
     return begin
 

@@ -19,6 +19,7 @@ from pydnn import (
     clip_by_value,
     decay_weights,
     dense,
+    fast,
     freeze_layers,
     gradient_descent,
     momentum,
@@ -370,6 +371,24 @@ def test_a_factor_is_applied_by_the_kernel_of_the_part_before_it():
     updates, _ = optimizer.update(GRADS, optimizer.init(PARAMS), PARAMS)
     assert factors == [-3]
     np.testing.assert_array_equal(updates, -3 * GRADS)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        *(each for each in FUSED.values() if each.begin),
+        chain(chain(clip_by_value(0.5), scale_by_adam()), descend(0.1)),
+        chain(clip_by_value(0.5), scale_by_adam(), descend(0.1)),  # whose first factor is 1
+        chain(scale_by_adam(beta1=0.5, beta2=0.75), scale(0.3), clip_by_value(0.5)),
+    ],
+)
+def test_a_chain_has_the_same_kernel_in_every_step(optimizer):
+    state, kernels = optimizer.init(PARAMS), set()
+    for _ in range(4):
+        pending = optimizer.begin(state, PARAMS.vector.dtype, fast)
+        kernels.add(pending.kernel)
+        state = pending.state(*pending.before)
+    assert len(kernels) == 1
 
 
 def test_gradients_whose_norm_is_the_limit_are_returned_unchanged():
