@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from pydnn.compiled.kernels import kernel
@@ -11,12 +13,17 @@ from pydnn.records import FloatArray
 
 __all__ = ["cross_entropy_of_classes"]
 
+_INF = math.inf
+
 
 @kernel
 def cross_entropy_of_classes(
     Z: FloatArray, Y: FloatArray, losses: FloatArray, slopes: FloatArray
 ) -> bool:
-    """Fill the losses of examples and their slopes, and return whether all labels are classes.
+    """Fill the losses of examples and their slopes, and return whether they are those of NumPy.
+
+    They are unless a label is not the number of a class, or a logit is infinitely far below the
+    largest one, where the NumPy path takes another way.
 
     Args:
         Z: Logits (K, m).
@@ -29,10 +36,14 @@ def cross_entropy_of_classes(
     for k in range(1, K):
         for j in range(m):
             largest[j] = Z[k, j] if Z[k, j] > largest[j] else largest[j]
-    powers = np.empty_like(Z)
+    powers, plain = np.empty_like(Z), True
     for k in range(K):
         for j in range(m):
-            powers[k, j] = number(exp(np.float64(Z[k, j] - largest[j])))
+            shifted = Z[k, j] - largest[j]
+            plain &= shifted > -_INF
+            powers[k, j] = number(exp(np.float64(shifted)))
+    if not plain:
+        return False
     sum_columns(powers, total)
     for k in range(K):
         for j in range(m):
