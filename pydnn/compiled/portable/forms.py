@@ -45,8 +45,10 @@ def unwritten(array: NDArray[Any]) -> NDArray[Any]:
 def in_rows(matrix: FloatArray) -> tuple[FloatArray, bool] | None:
     """Return a matrix, or its transpose, in C order, and whether it was transposed.
 
-    None if neither is in C order, so kernels do not take it.
+    None if neither is in C order, or its numbers are of another kind, so kernels do not take it.
     """
+    if not is_plain(matrix):
+        return None
     if matrix.flags.c_contiguous:
         return unwritten(matrix), False
     return (unwritten(matrix.T), True) if matrix.flags.f_contiguous else None

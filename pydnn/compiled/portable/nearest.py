@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydnn.compiled.kernels import kernel
-from pydnn.compiled.portable.forms import in_rows, is_plain, or_numpy
+from pydnn.compiled.portable.forms import in_rows, or_numpy
 from pydnn.compiled.portable.tiles import (
     LINES,
     WIDE,
@@ -402,7 +402,7 @@ def small_product(a: FloatArray, b: FloatArray, out: FloatArray) -> bool:
     if a.size * b.shape[1] > _SMALL:
         return False
     left, right = in_rows(a), in_rows(b)
-    if left is None or right is None or not (out.flags.c_contiguous and is_plain(a)):
+    if left is None or right is None or not out.flags.c_contiguous:
         return False
     return nearest_product(*left, *right, _NO_PLACES, out) == 0
 
@@ -421,7 +421,7 @@ def large_product(
     """
     rows, columns = in_rows(a), in_rows(b.T)
     (m, k), n = a.shape, b.shape[1]
-    if rows is None or columns is None or not (k and out.flags.c_contiguous and is_plain(a)):
+    if rows is None or columns is None or not (k and out.flags.c_contiguous):
         return False
     threads = threads_for(m * k * n)
     right = kept("packed", b, lambda into: _packed(*columns, threads, into))

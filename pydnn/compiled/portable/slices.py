@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pydnn.compiled.kernels import kernel
-from pydnn.compiled.portable.forms import in_rows, or_numpy, unwritten
+from pydnn.compiled.portable.forms import in_rows, is_plain, or_numpy, unwritten
 from pydnn.records import FloatArray
 
 __all__ = [
@@ -142,7 +142,7 @@ def find_largest(lines: FloatArray, largest: FloatArray) -> bool:
 @or_numpy
 def cut_block(numbers: FloatArray, parts: FloatArray, shifts: FloatArray, finer: float) -> bool:
     """Fill `parts` (s, p, q) with the slices of `numbers` (p, q), by `shifts` (q,) or (p, 1)."""
-    if not (numbers.flags.c_contiguous and parts.flags.c_contiguous):
+    if not (numbers.flags.c_contiguous and is_plain(numbers) and parts.flags.c_contiguous):
         return False
     cut = cut_columns if shifts.ndim == 1 else cut_rows
     cut(unwritten(numbers), unwritten(shifts.reshape(-1)), finer, parts)

@@ -117,7 +117,7 @@ def sum_of_squares(a: FloatArray) -> float:
 def tree_sum(a: FloatArray, axis: int, out: FloatArray) -> bool:
     """Fill `out` with the sums of a matrix along one axis, which keeps size 1."""
     rows = in_rows(a)
-    if rows is None or not (a.size >= _WORTH_A_CALL and is_plain(a) and out.flags.c_contiguous):
+    if rows is None or not (a.size >= _WORTH_A_CALL and out.flags.c_contiguous):
         return False
     numbers, turned = rows
     (sum_columns if turned == bool(axis) else sum_rows)(numbers, out.reshape(-1))

@@ -47,7 +47,7 @@ def _matmul(a: FloatArray, b: FloatArray, /, *, out: FloatArray | None = None) -
         return _stacked_matmul(a, b, out)
     if out is None:
         out = np.empty((len(a), b.shape[1]), a.dtype)
-    if a.dtype == np.float32:
+    if a.dtype.type is np.float32:  # of any byte order
         matmul_float32(a, b, out)
     else:
         matmul_float64(a, b, out)

@@ -20,13 +20,48 @@ def numbers(dtype, *more):
     )
 
 
+def _in_odd_bytes(array):
+    room = np.empty(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(array.shape)
+    np.copyto(room, array)
+    return room
+
+
+def _within(array, places):
+    """Return the numbers of an array as the `places` of a larger one, whose others are NaN."""
+    room = np.full([3 * size + 2 for size in array.shape], np.nan, array.dtype)
+    view = room[(*[places] * array.ndim, ...)][(*map(slice, array.shape), ...)]
+    np.copyto(view, array)
+    return view
+
+
+def _read_only(array):
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+# The same numbers in memory of another form
+LAYOUTS = {
+    "rows": lambda array: array,
+    "columns": lambda array: np.asarray(array, order="F"),
+    "read-only": _read_only,
+    "one number after a cache line": lambda array: _within(array.ravel(), slice(1, None)).reshape(
+        array.shape
+    ),
+    "at odd bytes": _in_odd_bytes,
+    "columns at odd bytes": lambda array: _in_odd_bytes(array.T).T,
+    "parts of rows": lambda array: _within(array, slice(1, None)),
+    "every other": lambda array: _within(array, slice(1, None, 2)),
+    "backwards": lambda array: _within(array, slice(None, None, -1)),
+    "of another machine": lambda array: array.astype(array.dtype.newbyteorder()),
+}
+
+
 @st.composite
-def matrices(draw, dtype, shape, elements):
-    """Matrices in either order of memory, some of which begin at an odd place of a cache line."""
-    flat = draw(arrays(dtype, shape[0] * shape[1] + 3, elements=elements))
-    start = draw(st.integers(0, 3))
-    part = flat[start : start + shape[0] * shape[1]]
-    return part.reshape(shape) if draw(st.booleans()) else part.reshape(shape[::-1]).T
+def laid_out(draw, dtype, shape, elements):
+    """Arrays of any layout of memory."""
+    array = draw(arrays(dtype, shape, elements=elements))
+    return LAYOUTS[draw(st.sampled_from(list(LAYOUTS)))](array)
 
 
 def assert_same_bits(function, *, any_nan=True):

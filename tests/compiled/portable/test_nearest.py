@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("numba", reason="the compiled engine needs numba")
 
-from compiled.portable.both_engines import assert_same_bits, matrices, numbers
+from compiled.portable.both_engines import assert_same_bits, laid_out, numbers
 from portable_oracles import nearest_product
 
 from pydnn import Key, engines, portable
@@ -26,8 +26,8 @@ finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
 @st.composite
 def operands(draw, elements):
     m, k, n = draw(st.tuples(st.integers(1, 6), st.integers(0, 9), st.integers(1, 6)))
-    return draw(matrices(np.float32, (m, k), elements)), draw(
-        matrices(np.float32, (k, n), elements)
+    return draw(laid_out(np.float32, (m, k), elements)), draw(
+        laid_out(np.float32, (k, n), elements)
     )
 
 

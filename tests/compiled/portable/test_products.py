@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("numba", reason="the compiled engine needs numba")
 
-from compiled.portable.both_engines import assert_same_bits, matrices, numbers
+from compiled.portable.both_engines import assert_same_bits, laid_out, numbers
 
 from pydnn import Key, portable
 from pydnn.compiled.portable import products
@@ -19,8 +19,8 @@ DTYPE = np.float64
 def test_every_bit_is_that_of_numpys_form(data):
     m, k, n = data.draw(st.tuples(st.integers(1, 6), st.integers(0, 9), st.integers(1, 6)))
     elements = data.draw(st.sampled_from([numbers(DTYPE), st.floats(-2, 2)]))
-    a = data.draw(matrices(DTYPE, (m, k), elements))
-    b = data.draw(matrices(DTYPE, (k, n), elements))
+    a = data.draw(laid_out(DTYPE, (m, k), elements))
+    b = data.draw(laid_out(DTYPE, (k, n), elements))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(products, "_WORTH_A_CALL", 0)
         assert_same_bits(lambda: portable.matmul(a, b))

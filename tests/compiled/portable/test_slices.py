@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("numba", reason="the compiled engine needs numba")
 
-from compiled.portable.both_engines import assert_same_bits, matrices, numbers
+from compiled.portable.both_engines import assert_same_bits, laid_out, numbers
 
 from pydnn import Key, portable
 from pydnn.numerics.portable.slices import cut
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow  # compiling takes seconds
 def test_the_slices_have_the_same_bits(left, data):
     shape = data.draw(st.tuples(st.integers(1, 6), st.integers(1, 20)))
     elements = data.draw(st.sampled_from([numbers(np.float64), st.floats(-2, 2)]))
-    lines = data.draw(matrices(np.float64, shape, elements))
+    lines = data.draw(laid_out(np.float64, shape, elements))
     for bits in (44, 57):
         assert_same_bits(lambda bits=bits: cut(lines, left=left, bits=bits).parts)
 
