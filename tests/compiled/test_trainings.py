@@ -1,24 +1,157 @@
 """Whole trainings: the engines give the same bits, and one replays what the other recorded."""
 
+import itertools
+import sys
+
 import golden_jobs
 import numpy as np
 import pytest
 from golden_jobs import DTYPES, JOBS
+from small_runs import NETWORK, recorded, resumed, small_recipe
 from test_golden_jobs import GOLDEN
 
 pytest.importorskip("numba", reason="the compiled engine needs numba")
 
 import pydnn as nn
 from pydnn import engines
-from pydnn.compiled import layers
+from pydnn.cli import main
+from pydnn.compiled import kernels, layers
+from pydnn.descriptions.builders import builders_of
 from pydnn.engines import using_engine
 from pydnn.fingerprints import fingerprint
+from pydnn.jobs.job import prepare, run
+from pydnn.runs.state_arrays import state_fingerprint
 
 
 @pytest.fixture
 def every_size(monkeypatch):
     """Activations of any size are compiled, not only large ones."""
     monkeypatch.setattr(layers, "_LEAST", 0)
+
+
+# A training with each builder of pydnn, whatever there is
+
+
+# What options get that have no default, by their names. Of several texts, the first that fits.
+GIVEN = {
+    "batches": ["2"], "decay": ["0.5"], "every": ["2"], "factor": ["0.5"], "filters": ["2"],
+    "heads": ["1"], "initial": ["0.01"], "inner": ["adam(learning_rate=0.01)"],
+    "keep_prob": ["0.8"], "learning_rate": ["0.01"], "limit": ["0.5"], "name": ["'x'"],
+    "names": ["'0/b'"], "parts": ["clip_by_value(0.5), scale_by_adam, descend(0.1)"],
+    "peak": ["0.01"], "places": ["1"], "rate": ["0.01"], "schedules": ["[0.01, 0.001]"],
+    "shape": ["-1"], "size": ["2"], "stages": ["dense(3), tanh, dense(3)", "gru(2)"],
+    "starts": ["[2]"], "steps": ["4"], "strength": ["0.1"], "then": ["0.01"], "units": ["3"],
+    "value": ["0.01"], "variance": ["0.01"], "words": ["5"],
+}  # fmt: skip
+# Networks around a stage, by the shape of an example
+AROUND = {
+    (3,): "serial(dense(3), {}, dense(4), selu, dense(2))",
+    (4, 3): "serial({}, flatten, dense(2))",
+    (5, 4, 3): "serial({}, flatten, dense(2))",
+}
+X, Y = nn.Key(1).at("X"), nn.Key(1).at("Y")
+LABELS = [
+    Y.normal((2, 21)), Y.integers(4, (2, 21)), Y.integers(2, (2, 21)), Y.integers(2, (1, 21)),
+]  # fmt: skip
+FAMILIES = ("augmentation", "batches", "loss", "optimizer", "penalty", "schedule", "stage")
+BUILDERS = {
+    f"{each.family} {each.name}": each
+    for each in builders_of()
+    if each.family in FAMILIES and ":" not in each.name
+}
+
+
+def jobs_with(builder):
+    """Yield recipes with a part of a builder, and examples; some are refused."""
+    needed = [o for o in builder.signature.parameters.values() if o.default is o.empty]
+    takes = set(builder.signature.parameters)
+    for values in itertools.product(*(GIVEN[option.name] for option in needed)):
+        given = [
+            value if option.kind is option.VAR_POSITIONAL else f"{option.name}={value}"
+            for option, value in zip(needed, values, strict=True)
+        ]
+        text = f"{builder.name}({', '.join(given)})"
+        parts = {
+            "network": AROUND[3,].format("relu"),
+            "loss": "mean_squared",
+            "optimizer": "momentum(learning_rate=0.01)",
+        }
+        match builder.family:
+            case "stage":
+                for shape, network in AROUND.items():
+                    numbers = X.normal((*shape, 21))
+                    if "words" in takes:
+                        numbers, network = X.integers(5, (*shape, 21)), AROUND[4, 3]
+                    parts["network"] = network.format(text)
+                    yield parts, nn.Batch(numbers, LABELS[0])
+                continue
+            case "augmentation":
+                parts["network"] = AROUND[5, 4, 3].format("conv(2, 3), relu")
+                yield parts | {"augment": [text]}, nn.Batch(X.normal((5, 4, 3, 21)), LABELS[0])
+                continue
+            case "optimizer" if not takes & {"learning_rate", "inner", "parts"}:
+                parts["optimizer"] = f"chain({text}, descend(0.01))"
+            case "schedule":
+                parts["optimizer"] = f"adam(learning_rate={text})"
+            case "penalty":
+                parts["penalties"] = [text]
+            case family:
+                parts[family] = text
+        for labels in LABELS:
+            yield parts, nn.Batch(X.normal((3, 21)), labels.astype(float))
+
+
+def trained_with(builder, **options):
+    """Return the fingerprints of the first training that fits."""
+    for parts, batch in jobs_with(builder):
+        try:
+            job = prepare(nn.Recipe("points", **parts, iterations=4, **options), batch)
+        except nn.BadInput as error:
+            refused = error
+            continue
+        steps = list(run(job))
+        numbers = [number for _, info in steps for number in (info.cost, info.gradient_norm)]
+        return state_fingerprint(steps[-1][0]), numbers
+    raise refused
+
+
+@pytest.fixture
+def texts_as_they_stand(monkeypatch):
+    """Generated texts are executed by Python, since compiling each takes from 0.2 to 3 seconds.
+
+    The kernels that they call are compiled.
+    """
+    modules = [module for name, module in sys.modules.items() if name.startswith("pydnn.compiled.")]
+
+    def forget():
+        for remembered in itertools.chain(*(vars(module).values() for module in modules)):
+            if hasattr(remembered, "cache_clear"):
+                remembered.cache_clear()
+
+    def executed(text, names=None):
+        namespace = {**kernels.TEXT_NAMES, **(names or {})}
+        exec(text, namespace)
+        return np.errstate(all="ignore")(namespace["loop"])
+
+    for module in modules:
+        if module is not kernels and hasattr(module, "kernel_from_text"):
+            monkeypatch.setattr(module, "kernel_from_text", executed)
+    monkeypatch.setattr(engines, "_failed", False)
+    forget()
+    yield
+    forget()
+
+
+@pytest.mark.sampled(20)
+@pytest.mark.parametrize("name", sorted(BUILDERS))
+def test_a_training_with_each_builder_gives_the_same_bits(name, every_size, texts_as_they_stand):
+    for numerics, dtype in itertools.product(("fast", "portable"), DTYPES):
+        found = []
+        for engine in ("numpy", "compiled"):
+            with using_engine(engine):
+                found.append(trained_with(BUILDERS[name], numerics=numerics, dtype=dtype))
+                assert engines.engine_in_use() == engine  # it did not give up
+        assert found[0] == found[1], (numerics, dtype)
 
 
 @pytest.mark.slow
@@ -54,8 +187,6 @@ def test_fast_arithmetic_gives_the_same_bits(stage, dtype, every_size):
 
 
 def test_a_run_recorded_with_one_engine_replays_with_the_other(tmp_path, capsys, monkeypatch):
-    from pydnn.cli import main
-
     monkeypatch.chdir(tmp_path)
     rows = np.column_stack([nn.Key(1).normal((30, 3)), np.arange(30) % 2])
     np.savetxt("points.csv", rows, delimiter=",", header="a,b,c,y", comments="")
@@ -69,6 +200,39 @@ def test_a_run_recorded_with_one_engine_replays_with_the_other(tmp_path, capsys,
     assert main(["resume", "run", "--iterations", "6", "--engine", "numpy", "--quiet"]) == 0
     assert main(["replay", "run", "--engine", "compiled"]) == 0
     assert "differ" not in capsys.readouterr().out
+
+
+SMALL = nn.serial(nn.dense(4), nn.relu(), nn.dense(1))  # which has a compiled step
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("network", "first", "numerics", "dtype"),
+    [
+        (SMALL, "compiled", "portable", "float32"),
+        (SMALL, "numpy", "portable", "float64"),
+        (NETWORK, "compiled", "fast", "float32"),
+        (NETWORK, "numpy", "portable", "float64"),
+    ],
+)
+def test_an_interrupted_run_goes_on_with_the_other_engine(
+    network, first, numerics, dtype, every_size, texts_as_they_stand, tmp_path
+):
+    second = "numpy" if first == "compiled" else "compiled"
+    recipe = small_recipe(
+        tmp_path, network=nn.describe(network), dtype=dtype, numerics=numerics, iterations=9
+    )
+    with using_engine("numpy"):
+        whole = recorded(tmp_path / "whole", recipe)
+    with using_engine(first):
+        recorded(tmp_path / "run", recipe, steps=2)
+    with using_engine(second):
+        resumed(tmp_path / "run", steps=3)
+    with using_engine(first):
+        assert state_fingerprint(resumed(tmp_path / "run")) == state_fingerprint(whole)
+    for engine in (first, second):
+        assert main(["replay", str(tmp_path / "run"), "--engine", engine]) == 0
+    assert main(["diff", str(tmp_path / "run"), str(tmp_path / "whole")]) == 0
 
 
 @pytest.mark.slow
