@@ -18,9 +18,12 @@ import importlib.abc
 import importlib.util
 import json
 import os
+import random
 import resource
+import shutil
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -32,6 +35,7 @@ import toolz  # noqa: F401
 from survivors import EQUIVALENT
 
 TOP = Path(__file__).parents[2]
+COMPILED = TOP / "pydnn" / "compiled"
 TARGETS = [
     *(
         path
@@ -55,6 +59,7 @@ TARGETS = [
         )
     ),
     *(TOP / "pydnn/numerics/portable" / name for name in ("scalars.py", "sums.py")),
+    *(path for path in sorted(COMPILED.rglob("*.py")) if path.name != "__init__.py"),
 ]
 EVERYWHERE = ["tests/test_defaults.py", "tests/stages/test_base.py"]
 LAWS = "tests/test_laws.py::"
@@ -132,6 +137,24 @@ TESTS = {
     "scalars": [PORTABLE + "scalars.py"],
     "sums": [PORTABLE + "sums.py", PORTABLE + "qr.py"],
 }  # fmt: skip
+# Tests of files of `pydnn.compiled` that are not all tests of the file with the same name. Those of
+# large arrays are left out, since they take Python minutes.
+KERNELS = "tests/compiled/portable/test_"
+NEAREST = [
+    KERNELS + "nearest.py::test_every_bit_is_that_of_numpys_form",
+    KERNELS + "nearest.py::test_every_entry_is_the_nearest_float32",
+]
+OF_COMPILED = {
+    "keeping": ["tests/compiled/test_kernels.py"],
+    "loops": ["tests/compiled/test_passes.py", "tests/compiled/test_layers.py"],
+    "tracing": ["tests/compiled/test_tracing.py", "tests/compiled/test_passes.py"],
+    "forms": [KERNELS + "elementary.py", KERNELS + "sums.py"],
+    "nearest": NEAREST,
+    "tiles": NEAREST,
+    "slices": [KERNELS + "slices.py::test_the_slices_have_the_same_bits"],
+}
+# How kernels are compiled and kept is seen only if they are. The others run as Python, too.
+NEVER_PYTHON = {"kernels", "keeping"}
 SECONDS = 60  # of a processor's time, after which a mutant counts as found: it never ends
 IDLE = 10  # times as long is what it may take by the clock, on a busy machine
 
@@ -275,18 +298,61 @@ def start(path, make):
     status = 1
     try:
         sys.meta_path.insert(0, Loader(path, make()))
-        first, *others = TESTS.get(path.stem) or TESTS[path.parent.name]
         options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:pydnn", "--assert=plain"]
-        # To collect tests takes longer than most of them: the others only where they are needed.
-        status = pytest.main([*options, *EVERYWHERE, first])
-        if others and not status:
-            status = pytest.main([*options, *others])
+        if COMPILED in path.parents:
+            status = run_compiled(path, options)
+        else:
+            first, *others = TESTS.get(path.stem) or TESTS[path.parent.name]
+            # Collecting tests takes longer than most of them: the others only where needed.
+            status = pytest.main([*options, *EVERYWHERE, first])
+            if others and not status:
+                status = pytest.main([*options, *others])
     finally:
         os._exit(int(status))
 
 
+def run_compiled(path, options):
+    """Run the tests of a file of `pydnn.compiled`, as Python and then compiled."""
+    from numba import config
+
+    # Slow ones, too, since they are slow only because they compile.
+    mirror = path.relative_to(COMPILED).with_name(f"test_{path.name}")
+    tests = OF_COMPILED.get(path.stem, [f"tests/compiled/{mirror}"])
+    options = [*options, "-m", "slow or not slow", *tests]
+    if path.stem not in NEVER_PYTHON:
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                config.DISABLE_JIT = True
+                # What Python computes is not kept, which is said in a warning.
+                status = pytest.main(["-W", "ignore::RuntimeWarning", *options])
+            finally:
+                os._exit(int(status))
+        _, status = os.waitpid(child, 0)
+        if status:
+            return 1
+    os.environ["PYDNN_CACHE"] = str(kernels_of(os.getpid()))  # no kernel of another mutant
+    return pytest.main(options)
+
+
+def kernels_of(pid):
+    """The folder of the kernels that one child compiles."""
+    return Path(tempfile.gettempdir()) / f"pydnn-mutant-{os.getuid()}-{pid}"
+
+
+def import_all_but_kernels():
+    """Import what no mutant of `pydnn.compiled` changes."""
+    import hypothesis.strategies  # noqa: F401
+    import numba.core.caching  # noqa: F401
+
+    import pydnn.cli  # noqa: F401
+
+
 def expect_sound(file):
-    _, status = os.waitpid(start(file, lambda: ast.parse(file.read_text())), 0)
+    child = start(file, lambda: ast.parse(file.read_text()))
+    _, status = os.waitpid(child, 0)
+    shutil.rmtree(kernels_of(child), ignore_errors=True)
     if status:
         sys.exit(f"the tests of {file} fail without any mutant: mend them first")
 
@@ -313,6 +379,7 @@ def run(work, known, path, seconds, jobs):
         if child:
             name, _ = running.pop(child)
             known[name] = "survived" if status == 0 else "killed"
+            shutil.rmtree(kernels_of(child), ignore_errors=True)
         else:
             time.sleep(0.005)
         for pid, (_, since) in running.items():
@@ -332,6 +399,7 @@ def main():
     parser.add_argument("--kept", type=Path, default=Path("mutation.json"))
     parser.add_argument("--report", action="store_true", help="run nothing, tell what is known")
     parser.add_argument("--again", action="store_true", help="run again those that survived")
+    parser.add_argument("--shuffled", action="store_true", help="run a random sample first")
     options = parser.parse_args()
     os.chdir(TOP)
     known = json.loads(options.kept.read_text()) if options.kept.exists() else {}
@@ -345,6 +413,10 @@ def main():
             for name, path, make in everything
             if known.get(name) is None or (options.again and known[name] == "survived")
         ]
+        if options.shuffled:
+            random.Random(0).shuffle(todo)
+        if all(COMPILED in path.parents for path in files):
+            import_all_but_kernels()
         run(todo, known, options.kept, options.seconds, options.jobs)
         options.kept.write_text(json.dumps(known, indent=0))
     return tell({name: found for name, found in known.items() if name in names}, names)
