@@ -134,6 +134,7 @@ class Whole:
         batches = _alike(batches)
         vector, count, m = state.parameters.vector, len(batches), first.X.shape[1]
         pendings = self._pendings(begun, vector.dtype, count)
+        batches, count = batches[: len(pendings)], len(pendings)
         X, Y, which = _stacked(batches)
         rows = zip(which, pendings, strict=True)
         table = np.array(
@@ -199,14 +200,23 @@ class Whole:
     def _pendings(self, pending: PendingUpdate, dtype: AnyDType, count: int) -> list[PendingUpdate]:
         """Return the updates of several steps, of which only the numbers matter after the first.
 
-        The state of an elementwise optimizer has vectors, and numbers that do not depend on any
-        gradient. So the numbers of later steps are known before the vectors are.
+        They are known before the vectors are, unless they depend on these. Then there are fewer.
         """
         begin, pendings = self.optimizer.begin, [pending]
         assert begin is not None
+        unknown = [freeze(np.full_like(vector, math.nan)) for vector in pending.before]
         for _ in range(count - 1):
-            pending = begin(pending.state(*pending.before), dtype, portable)
-            pendings.append(pending)
+            try:
+                later = begin(pending.state(*unknown), dtype, portable)
+            except Exception:  # whatever a function raises for NaN
+                break
+            before = zip(later.before, unknown, strict=True)
+            if later.kernel is not pending.kernel or any(v is not place for v, place in before):
+                break
+            if any(math.isnan(number) for number in (later.factor, *later.numbers)):
+                break
+            pendings.append(later)
+            pending = later
         return pendings
 
     def _masks(self, masks: Sequence[Mask], state: TrainState, m: int, count: int) -> FloatArray:

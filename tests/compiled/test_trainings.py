@@ -20,6 +20,8 @@ from pydnn.descriptions.builders import builders_of
 from pydnn.engines import using_engine
 from pydnn.fingerprints import fingerprint
 from pydnn.jobs.job import prepare, run
+from pydnn.optimizers import number_by_number
+from pydnn.optimizers.fused import PendingUpdate
 from pydnn.runs.state_arrays import state_fingerprint
 
 
@@ -152,6 +154,30 @@ def test_a_training_with_each_builder_gives_the_same_bits(name, every_size, text
                 found.append(trained_with(BUILDERS[name], numerics=numerics, dtype=dtype))
                 assert engines.engine_in_use() == engine  # it did not give up
         assert found[0] == found[1], (numerics, dtype)
+
+
+def test_numbers_that_depend_on_vectors_of_the_state_are_those_of_each_step(texts_as_they_stand):
+    @engines.compilable
+    def kernel(factor, number, g, p, before, u, after):
+        np.add(g, before, after)
+        np.multiply(g, number, u)
+        np.multiply(u, factor, u)
+
+    def begin(state, dtype, numerics):
+        numbers = (1.0 / (1.0 + float(np.abs(state).max())),)
+        return PendingUpdate(kernel, (state,), lambda after: after, -0.1, numbers)
+
+    own = number_by_number(lambda params: np.zeros(params.vector.size), begin)
+    network = nn.serial(nn.dense(3), nn.relu(), nn.dense(2))
+    batches = [nn.Batch(X.normal((3, 20)), Y.normal((2, 20)))] * 5
+    found = []
+    for engine in ("numpy", "compiled"):
+        step = nn.make_train_step(network, nn.mean_squared(), own, numerics=nn.portable)
+        state = nn.initial_state(network, own, (3,), key=nn.Key(1))
+        with using_engine(engine):
+            found.append([s.parameters.vector.tobytes() for s, _ in nn.scan(step, state, batches)])
+            assert (step.whole is None) == (engine == "numpy")
+    assert found[0] == found[1]
 
 
 @pytest.mark.slow
