@@ -45,6 +45,7 @@ __all__ = [
     "note_once",
     "notes_to",
     "parts_in_turn",
+    "product_of",
     "runs_in_turn",
     "say_compiling",
     "settle",
@@ -143,6 +144,21 @@ def mask_of(
     return mask
 
 
+def adds_bias(product: Callable[..., object]) -> Callable[[_Function], _Function]:
+    """Declare that the forward of a stage adds a bias (n, 1) to each column of a product.
+
+    Args:
+        product: `(params, A_prev, context) -> (P, b, cache)`, for inputs (n_in, m): the product
+            (n, m) as a new array, the bias, and the cache of the forward.
+    """
+    return functools.partial(_mark, _PRODUCT, product)
+
+
+def product_of(forward: Callable[..., object]) -> Callable[..., Any] | None:
+    """Return the product to which the forward of a stage only adds a bias; None if it does more."""
+    return _marked(forward, _PRODUCT)
+
+
 def runs_in_turn(parts: tuple[Any, ...]) -> Callable[[_Function], _Function]:
     """Declare that a stage only runs its parts in turn: its forward and its backward."""
     return functools.partial(_mark, _PARTS, parts)
@@ -157,6 +173,7 @@ def parts_in_turn(
 
 
 _COMPILABLE, _MASK, _PARTS = "_pydnn_compilable", "_pydnn_mask", "_pydnn_parts"
+_PRODUCT = "_pydnn_product"
 
 
 def _mark(mark: str, value: object, function: _Function) -> _Function:

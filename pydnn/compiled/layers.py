@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from pydnn.compiled.loops import Loop, loop_of, run
-from pydnn.compiled.tracing import Symbol, Untraceable
-from pydnn.engines import expression_of
-from pydnn.numerics import Numerics
+from pydnn.compiled.loops import Loop, loop_of, run, to_read
+from pydnn.compiled.tracing import Program, Symbol, Untraceable
+from pydnn.engines import expression_of, give_up
+from pydnn.numerics import Numerics, threads
+from pydnn.numerics.memory import empty
 from pydnn.records import AnyDType, FloatArray, freeze
 
-__all__ = ["activated"]
+__all__ = ["activated", "biased"]
 
 _LEAST = 1 << 16  # bytes; NumPy is as fast for smaller arrays, since a call is most of the time
 
@@ -42,6 +43,70 @@ def activated(
     shape = first.shape
     in_order = first.flags.c_contiguous
     return freeze(made[0].reshape(shape) if in_order else made[0].reshape(shape[::-1]).T)
+
+
+def biased(
+    expression: Callable[..., object], Z: FloatArray, b: FloatArray, numerics: Numerics
+) -> FloatArray | None:
+    """Add a bias to Z in place, and return an elementwise function of the sums, read-only.
+
+    Args:
+        expression: The function `(Z, numerics) -> A`.
+        Z: The product (n, m), a new array that nobody else has.
+        b: The bias (n, 1).
+        numerics: The arithmetic.
+
+    Returns:
+        A (n, m); None, with Z as it was, if there is no compiled form, or Z is not in C order.
+    """
+    if not Z.flags.c_contiguous or b.dtype != Z.dtype:
+        return None
+    loop = _biased_loop(expression, Z.dtype, numerics)
+    if loop is None:
+        return None
+    A, bias = empty(Z.shape, Z.dtype), to_read(b)
+    try:
+        if Z.nbytes < threads.WORTH_A_THREAD:
+            loop.compiled(*loop.constants, bias, Z, A)
+        else:
+
+            def part(start: int, stop: int) -> None:
+                rows = slice(start, stop)
+                loop.compiled(*loop.constants, bias[rows], Z[rows], A[rows])
+
+            threads.shared_out(part, Z)
+    except Exception as error:  # numba may raise anything, before the loop begins
+        give_up(error)
+        return None
+    return freeze(A)
+
+
+@functools.lru_cache(maxsize=64)
+def _biased_loop(
+    expression: Callable[..., Any], dtype: AnyDType, numerics: Numerics
+) -> Loop | None:
+    program = Program(dtype)
+    try:
+        value, is_truth = program.text_of(
+            expression(Symbol(program, "Z", writable=False), _Traced(numerics))
+        )
+    except Exception:  # `Untraceable`, or what the function itself raises for symbols
+        return None
+    if is_truth:
+        return None
+    constants = [f"c{i}" for i in range(len(program.constants))]
+    lines = [
+        f"def loop({', '.join([*constants, 'b_', 'Z_', 'A_'])}):",
+        *(f"    {name} = {program.type}({name})" for name in constants),
+        "    for i in range(Z_.shape[0]):",
+        "        b = b_[i, 0]",
+        "        for j in range(Z_.shape[1]):",
+        "            Z = Z_[i, j] + b",
+        *(f"            {line}" for line in program.lines),
+        "            Z_[i, j] = Z",
+        f"            A_[i, j] = {value}",
+    ]
+    return Loop("\n".join(lines) + "\n", tuple(program.constants))
 
 
 def _flat(operands: Sequence[FloatArray]) -> list[FloatArray] | None:

@@ -54,9 +54,12 @@ def in_blocks(kernel: _Kernel, *operands: AnyArray, results: int = 1) -> tuple[F
 
 
 def shared_out(work: Callable[[int, int], None], first: AnyArray) -> None:
-    """Call `work(start, stop)` for consecutive parts of a vector, one part on each thread."""
+    """Call `work(start, stop)` for consecutive parts of a vector, one part on each thread.
+
+    Parts of an array with more axes are those of its first axis.
+    """
     threads = worker_threads() if first.nbytes >= WORTH_A_THREAD else 1
-    bounds = [first.size * part // threads for part in range(threads + 1)]
+    bounds = [len(first) * part // threads for part in range(threads + 1)]
     share_out(lambda part: work(bounds[part], bounds[part + 1]), threads)
 
 

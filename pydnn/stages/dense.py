@@ -12,6 +12,7 @@ import numpy as np
 
 from pydnn.checks import BadInput, expect_count, expect_same_dtype, expect_shape
 from pydnn.descriptions.builders import described
+from pydnn.engines import adds_bias
 from pydnn.keys import Key
 from pydnn.numerics import Numerics
 from pydnn.parameters import Tree
@@ -94,6 +95,32 @@ class DenseStepsCache(DenseCache):
 _cache = maker_of(DenseCache)  # saves 0.2 us of the 4 us that a small forward pass takes
 
 
+def _product(
+    params: DenseParams, A_prev: FloatArray, context: Context
+) -> tuple[FloatArray, FloatArray, DenseCache]:
+    """Return W A_prev as a new array, the bias to add to it, and the cache."""
+    numerics, W = context.numerics, params.W
+    if context.lengths is not None:
+        expect_features_of_steps("dense", A_prev)
+    if A_prev.ndim != 2 or len(A_prev) != W.shape[1]:
+        n_in = W.shape[1]
+        hint = "put the features of an example in a column, e.g. pass X.T"
+        if A_prev.ndim == 2 and len(A_prev) > n_in != A_prev.shape[1]:  # X.T does not fit either
+            hint = (
+                "give the features that the parameters were trained on, or first lift the "
+                "parameters of a rotated job with job.inputs.lift(…)"
+            )
+        expect_shape("A_prev", A_prev, (n_in, "m"), hint=hint)
+    # Native dtypes are singletons, so `is` settles the usual case without a comparison.
+    if A_prev.dtype is not W.dtype:
+        expect_same_dtype("A_prev", A_prev, W.dtype)
+    P = numerics.matmul(W, A_prev)
+    if A_prev.flags.writeable:
+        A_prev = readonly(A_prev)
+    return P, params.b, _cache(A_prev, numerics)
+
+
+@adds_bias(_product)
 def dense_forward(
     params: DenseParams, A_prev: FloatArray, context: Context = EVALUATION
 ) -> tuple[FloatArray, DenseCache]:
@@ -117,28 +144,11 @@ def dense_forward(
         >>> Z
         array([[11.5]])
     """
-    numerics, W = context.numerics, params.W
     if A_prev.ndim == 3:
         return _forward_of_steps(params, A_prev, context)
-    if context.lengths is not None:
-        expect_features_of_steps("dense", A_prev)
-    if A_prev.ndim != 2 or len(A_prev) != W.shape[1]:
-        n_in = W.shape[1]
-        hint = "put the features of an example in a column, e.g. pass X.T"
-        if A_prev.ndim == 2 and len(A_prev) > n_in != A_prev.shape[1]:  # X.T does not fit either
-            hint = (
-                "give the features that the parameters were trained on, or first lift the "
-                "parameters of a rotated job with job.inputs.lift(…)"
-            )
-        expect_shape("A_prev", A_prev, (n_in, "m"), hint=hint)
-    # Native dtypes are singletons, so `is` settles the usual case without a comparison.
-    if A_prev.dtype is not W.dtype:
-        expect_same_dtype("A_prev", A_prev, W.dtype)
-    Z = numerics.matmul(W, A_prev)
-    Z += params.b
-    if A_prev.flags.writeable:
-        A_prev = readonly(A_prev)
-    return freeze(Z), _cache(A_prev, numerics)
+    Z, b, cache = _product(params, A_prev, context)
+    Z += b
+    return freeze(Z), cache
 
 
 def dense_backward(

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pydnn.checks import BadInput
 from pydnn.descriptions.builders import described
-from pydnn.engines import runs_in_turn
+from pydnn.engines import expression_of, in_use, product_of, runs_in_turn
 from pydnn.keys import Key
 from pydnn.numerics.underflow import bare
 from pydnn.parameters import NO_PARAMS, Tree, Views
-from pydnn.records import FloatArray
+from pydnn.records import FloatArray, freeze, maker_of
 from pydnn.stages.base import (
     Caches,
     Context,
+    ElementwiseCache,
     Shape,
     Stage,
     Trees,
@@ -65,6 +67,7 @@ def serial(*stages: Stage) -> Stage[Trees, Caches]:
         return tuple(params), shape
 
     forwards = tuple((bare(s.forward), s.needs_place, s.lengths == "ended") for s in stages)
+    together = tuple(map(_together, stages, (*stages[1:], None)))
     backwards = tuple(bare(stage.backward) for stage in stages)
     backwards_into = tuple(map(into, stages))
 
@@ -77,9 +80,19 @@ def serial(*stages: Stage) -> Stage[Trees, Caches]:
         if context.lengths is not None:
             expect_takes_lengths(network)
         caches: list[object] = []
+        compiled = in_use.forms is not None and A.ndim == 2
+        ready: tuple[FloatArray, object] | None = None
         for i, (stage_forward, needs_place, ends_steps) in enumerate(forwards):
+            both = together[i] if compiled else None
             try:
-                A, cache = stage_forward(params[i], A, context.below(i) if needs_place else context)
+                if ready is not None:  # it was computed together with the stage before
+                    (A, cache), ready = ready, None
+                elif both is not None and A.ndim == 2:
+                    A, cache, ready = both(params[i], A, context)
+                else:
+                    A, cache = stage_forward(
+                        params[i], A, context.below(i) if needs_place else context
+                    )
             except BadInput as error:
                 raise in_stage(i, stages[i], error) from error
             caches.append(cache)
@@ -133,6 +146,39 @@ def serial(*stages: Stage) -> Stage[Trees, Caches]:
         rebuild=serial,
     )
     return network
+
+
+_cache = maker_of(ElementwiseCache)  # a fifth of the time of the class
+_Both = Callable[
+    [Tree, FloatArray, Context],
+    tuple[FloatArray, object, tuple[FloatArray, ElementwiseCache] | None],
+]
+
+
+def _together(stage: Stage, after: Stage | None) -> _Both | None:
+    """The forward of a stage that adds a bias and of the activation after it, in one pass.
+
+    It returns the output and the cache of the first stage, and those of the second one; None for
+    these if there is no compiled form. It is for inputs (n_in, m), and for the compiled engine.
+    """
+    product = product_of(bare(stage.forward))
+    expression = None if after is None else expression_of(bare(after.forward))
+    if product is None or expression is None:
+        return None
+
+    def forward(
+        params: Tree, A_prev: FloatArray, context: Context
+    ) -> tuple[FloatArray, object, tuple[FloatArray, ElementwiseCache] | None]:
+        Z, b, cache = product(params, A_prev, context)
+        numerics = context.numerics
+        forms = in_use.forms  # another thread may change it
+        A = None if forms is None else forms.layers.biased(expression, Z, b, numerics)
+        if A is None:
+            Z += b
+            return freeze(Z), cache, None
+        return freeze(Z), cache, (A, _cache(Z, A, numerics))
+
+    return forward
 
 
 def _first_with_params(params: Trees) -> int:

@@ -75,6 +75,7 @@ def all_works():
         )
     yield from convolutions(key)
     yield from pools(key)
+    yield "dense and relu forward", layer(key)
     yield "step of P2", step_of_p2(key)
 
 
@@ -110,6 +111,13 @@ def pools(key):
 
 def update(optimizer, grads, state):
     return lambda: updated(optimizer, grads, state.optimizer_state, state.parameters)[1]
+
+
+def layer(key):
+    stage = nn.serial(nn.dense(SIZES[1]), nn.relu())
+    state = nn.initial_state(stage, nn.adam(), SIZES[:1], key=key, dtype=np.float32)
+    X = key.at("X").normal((SIZES[0], BATCH)).astype(np.float32)
+    return lambda: stage.forward(state.parameters.tree, X, nn.Context())[0]
 
 
 def step_of_p2(key):

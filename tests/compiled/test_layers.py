@@ -1,14 +1,20 @@
 import itertools
 
+import attrs
 import numpy as np
 import pytest
 
 pytest.importorskip("numba", reason="the compiled engine needs numba")
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 import pydnn as nn
 from pydnn.compiled import layers
-from pydnn.engines import using_engine
-from pydnn.numerics import fast, portable
+from pydnn.engines import expression_of, using_engine
+from pydnn.numerics import fast, portable, threads
+from pydnn.numerics.underflow import bare
+from pydnn.stages.dense import DenseParams
 
 EXTREMES = [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, -1e-40, 1e38, -3e38, 1.0, -1.0]
 SHAPE = (33, 517)  # odd, and of more than 64 KiB
@@ -93,3 +99,89 @@ def test_small_arrays_and_arrays_in_different_orders_stay_with_numpy(compiled):
         _, cache = stage.forward((), Z[:, ::2].copy(), context)
         stage.backward((), cache, dA[:, ::2])
         assert len(compiled) == 1
+
+
+@pytest.fixture
+def with_bias(monkeypatch):
+    """Whether each call of `biased` computed something."""
+    made, original = [], layers.biased
+
+    def noted(*arguments):
+        A = original(*arguments)
+        made.append(A is not None)
+        return A
+
+    monkeypatch.setattr(layers, "biased", noted)
+    return made
+
+
+def forward_of(stage, params, X, numerics=fast):
+    """The bits of the outputs of two stages in turn and of their caches, which are read-only."""
+    A, (first, second) = stage.forward(params, X, nn.Context(training=True, numerics=numerics))
+    arrays = A, first.A_prev, second.Z, second.A
+    assert not any(array.flags.writeable for array in arrays)
+    return [np.where(np.isnan(array), np.nan, array).tobytes() for array in arrays]
+
+
+def dense_params(W, b, dtype):
+    with np.errstate(over="ignore", under="ignore"):
+        W, b = (np.array(a).astype(dtype) for a in (W, b))
+    return DenseParams(W, b), ()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data(), st.sampled_from(["float32", "float64"]), st.integers(1, 9), st.integers(1, 9))
+def test_a_bias_and_the_activation_after_it_give_the_bits_of_numpy(data, dtype, n, m):
+    numbers = st.sampled_from(EXTREMES) | st.floats(-5, 5, width=32)
+    column = st.lists(st.tuples(numbers), min_size=n, max_size=n)
+    W, b = data.draw(column), data.draw(column)
+    X = np.array([data.draw(st.lists(numbers, min_size=m, max_size=m))]).astype("f4").astype(dtype)
+    stage = nn.serial(nn.dense(n), nn.relu())
+    with np.errstate(all="ignore"):
+        params, made = dense_params(W, b, dtype), []
+        for engine in ("numpy", "compiled"):
+            with using_engine(engine):
+                made.append(forward_of(stage, params, X))
+    assert made[0] == made[1]
+
+
+@np.errstate(all="ignore")
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("numerics", [fast, pytest.param(portable, marks=pytest.mark.slow)])
+def test_a_bias_is_added_in_the_pass_of_the_activation(dtype, numerics, with_bias, monkeypatch):
+    monkeypatch.setattr(threads, "WORTH_A_THREAD", 1 << 12)
+    monkeypatch.setattr(threads, "worker_threads", lambda: 3)
+    W, b = nn.Key(1).at("W").normal((37, 5)), nn.Key(1).at("b").normal((37, 1))
+    W[::4], b[1] = W[::4] * 1e30, -0.0
+    X = nn.Key(1).at("X").normal((5, 64)).astype(dtype)
+    both = {"relu": True, "leaky_relu": True, "tanh": False, "one's own": False}
+    for name, is_compiled in both.items():
+        stage = nn.serial(nn.dense(37), STAGES[name][0])
+        made = []
+        for engine in ("numpy", "compiled"):
+            with using_engine(engine):
+                made.append(forward_of(stage, dense_params(W, b, dtype), X, numerics))
+        assert made[0] == made[1]
+        assert with_bias == ([is_compiled] if name != "one's own" else []), name
+        with_bias.clear()
+
+
+def test_only_the_forward_that_adds_a_bias_is_joined_with_the_next_one(with_bias):
+    def own(params, A_prev, context):
+        return dense.forward(params, A_prev, context)
+
+    dense, params = nn.dense(3), dense_params(np.ones((3, 2)), np.ones((3, 1)), "float64")
+    X = np.ones((2, 4))
+    with using_engine("compiled"):
+        nn.serial(attrs.evolve(dense, forward=own), nn.relu()).forward(params, X, nn.Context())
+        steps = nn.serial(dense, nn.relu()).forward(params, np.ones((5, 2, 4)), nn.Context())[0]
+        assert (with_bias, steps.shape) == ([], (5, 3, 4))
+        nn.serial(dense, nn.relu()).forward(params, X, nn.Context())
+        assert with_bias == [True]
+        with pytest.raises(nn.BadInput, match=r"stage 0 \(dense\): A_prev has shape"):
+            nn.serial(dense, nn.relu()).forward(params, X.T, nn.Context())
+    # Neither products in another order nor a bias of another dtype are touched.
+    expression = expression_of(bare(nn.relu().forward))
+    for Z, b in ((np.ones((4, 3)).T, np.ones((3, 1))), (np.ones((3, 4)), np.ones((3, 1), "f4"))):
+        assert layers.biased(expression, Z, b, fast) is None
+        assert (Z == 1).all()
