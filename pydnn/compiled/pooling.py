@@ -2,9 +2,9 @@
 
 A kernel goes over the windows, and for each over its places in reading order. The numbers of all
 channels and examples at one place, the lanes, lie one after the other, and those of a window stay
-in cache until all its places are done. Threads share the lanes, so windows may overlap. The numbers
-are compared and added as NumPy does it, so all bits are equal. Forward, a pass of NumPy for each
-place of a window is as fast as such a kernel.
+in cache until all its places are done. The numbers are compared and added as NumPy does it, so all
+bits are equal. Forward, a pass of NumPy for each place of a window is as fast as such a kernel. Two
+threads that share the lanes take longer than one.
 """
 
 from __future__ import annotations
@@ -16,14 +16,12 @@ import numpy as np
 from pydnn.compiled.kernels import kernel
 from pydnn.compiled.memory import copy
 from pydnn.engines import give_up
-from pydnn.numerics.threads import share_out
 from pydnn.records import FloatArray, readonly
 from pydnn.stages.windows import WindowedAxis
 
 __all__ = ["spread", "to_first_maximum"]
 
 _LEAST = 1 << 16  # bytes of the input; NumPy is as fast for smaller ones
-_WORTH_A_THREAD = 1 << 20
 _LANES = 2048  # of an output, which stay in cache while the places of a window are gone through
 
 Axes = Sequence[WindowedAxis]
@@ -42,28 +40,25 @@ def to_first_maximum(
         adds: Whether gradients are added to `dA_prev`, because windows overlap.
         dA_prev: Gets the gradients; places without a window stay as they are.
     """
-    where = _where(axes, X)
+    if not _fits(dA, dA_prev):
+        return False
+    lanes = _lanes(X)
+    rest = np.empty(min(_LANES, lanes), X.dtype)
     numbers, maxima, gradients = (readonly(a).reshape(-1) for a in (X, A, dA))
-
-    def fill(lanes: int, start: int, stop: int) -> None:
-        rest = np.empty(_block(start, stop), X.dtype)
-        made = dA_prev.reshape(-1)
-        _choose(numbers, maxima, gradients, where, lanes, adds, rest, start, stop, made)
-
-    return dA.flags.c_contiguous and _over_lanes(fill, X)
+    return _done(
+        _choose, numbers, maxima, gradients, _where(axes), lanes, adds, rest, dA_prev.reshape(-1)
+    )
 
 
 def spread(share: FloatArray, axes: Axes, dA_prev: FloatArray) -> bool:
     """Add the share of each window to all of its places; False if there is no kernel for it."""
-    where, given = _where(axes, dA_prev), readonly(share).reshape(-1)
-
-    def fill(lanes: int, start: int, stop: int) -> None:
-        _spread(given, where, lanes, start, stop, dA_prev.reshape(-1))
-
-    return share.flags.c_contiguous and _over_lanes(fill, dA_prev)
+    if not _fits(share, dA_prev):
+        return False
+    given = readonly(share).reshape(-1)
+    return _done(_spread, given, _where(axes), _lanes(dA_prev), dA_prev.reshape(-1))
 
 
-def _where(axes: Axes, X: FloatArray) -> tuple[int, ...]:
+def _where(axes: Axes) -> tuple[int, ...]:
     """Return length, count, size, stride and padding of the vertical and the horizontal axis."""
     rows, columns = axes if len(axes) == 2 else (WindowedAxis(1, 1), *axes)
     return tuple(
@@ -73,19 +68,19 @@ def _where(axes: Axes, X: FloatArray) -> tuple[int, ...]:
     )
 
 
-def _block(start: int, stop: int) -> int:
-    return max(1, min(_LANES, stop - start))
+def _lanes(X: FloatArray) -> int:
+    lanes: int = X.shape[-2] * X.shape[-1]
+    return lanes
 
 
-def _over_lanes(fill: Callable[[int, int, int], None], X: FloatArray) -> bool:
-    """Call `fill(lanes, start, stop)` for all lanes, on several threads if X is large."""
-    if X.nbytes < _LEAST or X.dtype.char not in "fd" or not X.dtype.isnative:
-        return False
-    lanes = X.shape[-2] * X.shape[-1]
-    parts = max(1, min(4, lanes // 64)) if X.nbytes >= _WORTH_A_THREAD else 1
-    bounds = [lanes * part // parts // 16 * 16 for part in range(parts)] + [lanes]
+def _fits(gradients: FloatArray, dA_prev: FloatArray) -> bool:
+    known = dA_prev.dtype.char in "fd" and dA_prev.dtype.isnative
+    return known and dA_prev.nbytes >= max(1, _LEAST) and gradients.flags.c_contiguous
+
+
+def _done(function: Callable[..., None], *arguments: object) -> bool:
     try:
-        share_out(lambda part: fill(lanes, bounds[part], bounds[part + 1]), parts)
+        function(*arguments)
     except Exception as error:  # numba may raise anything
         give_up(error)
         return False
@@ -101,14 +96,12 @@ def _choose(
     lanes: int,
     adds: bool,
     rest: FloatArray,
-    start: int,
-    stop: int,
     dA_prev: FloatArray,
 ) -> None:
     H, down, k_H, over, above, W, across, k_W, further, left = where
     zero = dA.dtype.type(0.0)
-    for begin in range(start, stop, rest.size):
-        few = min(rest.size, stop - begin)
+    for begin in range(0, lanes, rest.size):
+        few = min(rest.size, lanes - begin)
         left_over = rest[:few]  # the gradients whose place is still to come
         for p in range(down - 1, -1, -1):  # gradients of one place are added from the last window
             for q in range(across - 1, -1, -1):
@@ -136,18 +129,16 @@ def _spread(
     share: FloatArray,
     where: tuple[int, ...],
     lanes: int,
-    start: int,
-    stop: int,
     dA_prev: FloatArray,
 ) -> None:
     H, down, k_H, over, above, W, across, k_W, further, left = where
     for p in range(down - 1, -1, -1):
         for q in range(across - 1, -1, -1):
             at = (p * across + q) * lanes
-            given = share[at + start : at + stop]
+            given = share[at : at + lanes]
             for h in range(max(0, p * over - above), min(H, p * over - above + k_H)):
                 for w in range(max(0, q * further - left), min(W, q * further - left + k_W)):
                     at = (h * W + w) * lanes
-                    into = dA_prev[at + start : at + stop]
+                    into = dA_prev[at : at + lanes]
                     for e in range(into.size):
                         into[e] = into[e] + given[e]

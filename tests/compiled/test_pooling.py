@@ -10,7 +10,7 @@ import pydnn as nn
 from pydnn import engines
 from pydnn.compiled import pooling
 from pydnn.engines import using_engine
-from pydnn.numerics import fast, portable, threads
+from pydnn.numerics import fast, portable
 
 POOLS = {
     "max": nn.max_pool,
@@ -69,18 +69,6 @@ def test_pools_give_the_bits_of_numpy(
         except nn.BadInput:
             assume(False)
         expect_same(stage, with_ties((*shape, m), dtype), numerics)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "stage", [nn.max_pool(3, stride=2), nn.average_pool(2, stride=1)], ids=repr
-)
-def test_no_bit_of_a_large_pool_depends_on_threads(stage, monkeypatch):
-    A_prev = with_ties((9, 9, 64, 65), "f4")
-    assert A_prev.nbytes > pooling._WORTH_A_THREAD
-    for count in (1, 3):
-        monkeypatch.setattr(threads, "worker_threads", lambda count=count: count)
-        expect_same(stage, A_prev)
 
 
 def test_the_gradient_of_a_tie_goes_to_the_first_place(every_size):
