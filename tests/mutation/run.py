@@ -151,7 +151,10 @@ OF_COMPILED = {
     "forms": [KERNELS + "elementary.py", KERNELS + "sums.py"],
     "nearest": NEAREST,
     "tiles": NEAREST,
-    "slices": [KERNELS + "slices.py::test_the_slices_have_the_same_bits"],
+    "slices": [
+        KERNELS + "slices.py::test_the_slices_have_the_same_bits",
+        KERNELS + "slices.py::test_products_by_slices_have_the_same_bits[1.0-shape2-CC]",
+    ],
 }
 # How kernels are compiled and kept is seen only if they are. The others run as Python, too.
 NEVER_PYTHON = {"kernels", "keeping"}
