@@ -7,11 +7,15 @@ portable_step.py. Unset OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE. Times are median
 microseconds, since other processes would count in the time of a clock; so run it with
 OPENBLAS_NUM_THREADS=1. Both engines must give the same bits.
 
-Measured on an AMD EPYC with AVX-512 whose two cores were busy with ten other processes, so that
-everything took three to four times as long as on an idle machine, as multiples of `fast` with
-NumPy: `small` 10 with NumPy, 2.1 with the compiled functions of portable arithmetic, and 0.3 with
-the compiled step; `rotated` 3.5 and 2.6, of which two thirds are the products of slices by BLAS;
-`adam` 2.7 and 2.3, of which nine tenths are the float64 products by BLAS.
+Measured on an AMD EPYC with AVX-512 whose two cores were busy with ten other processes, as
+multiples of `fast` with NumPy: `small` 10 with NumPy, 2.1 with the compiled functions of portable
+arithmetic, and 0.3 with the compiled step.
+
+Measured on an AMD EPYC with AVX2, before all other processes: `rotated` 2.8 with NumPy and 1.6
+compiled; `adam` 2.9 and 1.95. With products by BLAS, from widened operands and slices, the compiled
+engine took 2.1 and 2.4. Of the 11.4 ms of `adam`, 8.3 are tiles of products, of which float64
+products by BLAS alone take 7.9, and float32 products, those of `fast`, 3.6; 0.8 pack operands, and
+0.3 find entries without terms.
 """
 
 import argparse

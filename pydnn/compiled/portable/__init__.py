@@ -14,14 +14,12 @@ from __future__ import annotations
 from pydnn.compiled.portable.elementary import of_each
 from pydnn.compiled.portable.nearest import large_product, small_product
 from pydnn.compiled.portable.products import by_tree
-from pydnn.compiled.portable.slices import add_slices, cut_block, find_largest
+from pydnn.compiled.portable.slices import by_slices
 from pydnn.compiled.portable.sums import total_of, tree_sum
 
 __all__ = [
-    "add_slices",
+    "by_slices",
     "by_tree",
-    "cut_block",
-    "find_largest",
     "large_product",
     "of_each",
     "small_product",

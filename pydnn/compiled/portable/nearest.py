@@ -52,7 +52,7 @@ _FEW = 256  # uncertain entries, which hardly any product has
 _NO_PLACES = np.empty(0, np.int64)
 _SMALL = 1 << 15  # multiplications; BLAS is faster for more
 _PACKED = 1 << 15  # numbers of packed rows, which stay in the second cache
-_WORTH_A_THREAD = 1 << 20  # multiplications
+_WORTH_A_THREAD = 1 << 23  # multiplications; another thread needs about 0.1 ms to begin
 
 
 @kernel
@@ -258,7 +258,7 @@ def nearest_rows(
         if not total < math.inf:
             return -1
         for column in range(0, n, WIDE):
-            multiply_block(left, k, bottom - top, packed, column * k, product)
+            multiply_block(left, 0, at_once, bottom - top, packed, column * k, k, 0, k, product, 0)
             for row in range(top, bottom, LINES):
                 if not round_tile(
                     product, bounds, top, row, bottom, column_lengths, column, edge, out

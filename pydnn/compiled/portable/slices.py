@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from pydnn.compiled.kernels import kernel
-from pydnn.compiled.portable.forms import in_rows, is_plain, or_numpy, unwritten
+from pydnn.compiled.portable.forms import in_rows, or_numpy
+from pydnn.compiled.portable.nearest import threads_for
+from pydnn.compiled.portable.tiles import (
+    LINES,
+    WIDE,
+    multiply_block,
+    pack_in_blocks,
+    terms_of_a_block,
+)
+from pydnn.numerics.portable.cache import kept
+from pydnn.numerics.threads import share_out
 from pydnn.records import FloatArray
 
-__all__ = [
-    "add_levels",
-    "add_slices",
-    "cut_block",
-    "cut_columns",
-    "cut_rows",
-    "find_largest",
-    "largest_of_columns",
-    "largest_of_rows",
-]
+__all__ = ["by_slices", "cut_columns", "cut_packed", "product_of_slices"]
 
 _MAGNITUDE = 2**63 - 1  # of the bits of a float, all but its sign
+_EXPONENT = 0x7FF << 52
+_PACKED = 1 << 15  # numbers of packed rows, which stay in the second cache
 
 
 @kernel
@@ -29,130 +35,234 @@ def _bits_of_magnitude(x: float) -> np.int64:
 
 
 @kernel
-def largest_of_rows(lines: FloatArray, largest: FloatArray) -> None:
-    """Fill `largest` (p,) with the largest magnitude of each row of `lines` (p, q), or NaN."""
-    for i in range(lines.shape[0]):
-        most = np.int64(0)
-        for j in range(lines.shape[1]):
-            most = max(most, _bits_of_magnitude(lines[i, j]))
-        largest[i] = np.int64(most).view(np.float64)
-
-
-@kernel
-def largest_of_columns(lines: FloatArray, largest: FloatArray) -> None:
-    """Fill `largest` (q,) with the largest magnitude of each column of `lines` (p, q), or NaN."""
-    most = np.zeros(largest.size, np.int64)
-    for i in range(lines.shape[0]):
-        for j in range(lines.shape[1]):
-            most[j] = max(most[j], _bits_of_magnitude(lines[i, j]))
-    for j in range(largest.size):
-        largest[j] = np.int64(most[j]).view(np.float64)
-
-
-@kernel
-def cut_rows(lines: FloatArray, shifts: FloatArray, finer: float, parts: FloatArray) -> None:
-    """Fill `parts` (s, p, q) with the slices of `lines` (p, q), where each row has its shift.
+def cut_packed(
+    parts: FloatArray, s: int, k: int, to_shift: int, finer: float, least: float, most: float
+) -> bool:
+    """Cut packed lines into slices, and return whether none of them needs scaling.
 
     Args:
-        lines: The numbers.
-        shifts: The number (p,) whose addition rounds a row to the multiples of its first slice.
-        finer: The factor from the shift of a slice to that of the next one.
-        parts: The slices.
-    """
-    (p, q), s = lines.shape, len(parts)
-    rest = np.empty(q)
-    for i in range(p):
-        shift = shifts[i]
-        for j in range(q):
-            rest[j] = lines[i, j]
-        for part in range(s):
-            for j in range(q):
-                rounded = (rest[j] + shift) - shift
-                parts[part, i, j] = rounded
-                rest[j] = rest[j] - rounded
-            shift *= finer
-
-
-@kernel
-def cut_columns(lines: FloatArray, shifts: FloatArray, finer: float, parts: FloatArray) -> None:
-    """Do the same where each column of `lines` (p, q) has its shift (q,)."""
-    (p, q), s = lines.shape, len(parts)
-    rest, finest = np.empty(q), np.empty((s, q))
-    for j in range(q):
-        shift = shifts[j]
-        for part in range(s):
-            finest[part, j] = shift
-            shift *= finer
-    for i in range(p):
-        for j in range(q):
-            rest[j] = lines[i, j]
-        for part in range(s):
-            for j in range(q):
-                rounded = (rest[j] + finest[part, j]) - finest[part, j]
-                parts[part, i, j] = rounded
-                rest[j] = rest[j] - rounded
-
-
-@kernel
-def add_levels(parts: FloatArray, s: int, m: int, out: FloatArray) -> None:
-    """Fill `out` (m, n) with C = T[2] + (T[3] + (... + T[s + 1])), plus +0.0.
-
-    Args:
-        parts: The products of slices (s (s + 1) / 2 * m, n): those with the first slice of the
-            right operand, one below the other, then those with its second slice, and so on.
+        parts: The slices, one after the other, of which the first holds the lines, packed in
+            blocks.
         s: The number of slices.
-        m: The number of rows of a product.
-        out: The result.
+        k: The number of terms of a line.
+        to_shift: What turns the bits of the exponent of a line's largest magnitude into those of
+            the number whose addition rounds the line to the multiples of its first slice.
+        finer: The factor from this number of a slice to that of the next one.
+        least: The least magnitude that the largest one of a line may have, unless it is 0.
+        most: The magnitude below which it must be.
     """
-    n = out.shape[1]
-    total = np.empty(n)
-    level = np.empty(n)
-    for i in range(m):
-        for last in range(s - 1, -1, -1):  # T[last + 2]
-            row = last * m + i
-            for j in range(n):
-                level[j] = parts[row, j]
-            first = s * m
-            for slice_of_right in range(1, last + 1):
-                row = first + (last - slice_of_right) * m + i
-                for j in range(n):
-                    level[j] = level[j] + parts[row, j]
-                first += (s - slice_of_right) * m
-            if last == s - 1:
-                for j in range(n):
-                    total[j] = level[j]
-            else:
-                for j in range(n):
-                    total[j] = level[j] + total[j]
-        for j in range(n):
-            out[i, j] = total[j] + 0.0
+    size, whole = terms_of_a_block(k), parts.size // s
+    lines = whole // k
+    largest, shifts = np.zeros(lines, np.int64), np.empty(lines)
+    for first in range(0, k, size):
+        terms = min(size, k - first)
+        for line in range(0, lines, LINES):
+            start = first * lines + line * terms
+            for place in range(start, start + terms * LINES, LINES):
+                for i in range(LINES):
+                    largest[line + i] = max(largest[line + i], _bits_of_magnitude(parts[place + i]))
+    for line in range(lines):
+        magnitude = np.int64(largest[line]).view(np.float64)
+        if not (magnitude == 0.0 or least <= magnitude < most):
+            return False
+        bits = (largest[line] & _EXPONENT) + to_shift
+        shifts[line] = np.int64(bits).view(np.float64)
+    for first in range(0, k, size):
+        terms = min(size, k - first)
+        for line in range(0, lines, LINES):
+            start = first * lines + line * terms
+            for place in range(start, start + terms * LINES, LINES):
+                for i in range(LINES):
+                    rest, shift = parts[place + i], shifts[line + i]
+                    for part in range(s):
+                        rounded = (rest + shift) - shift
+                        parts[part * whole + place + i] = rounded
+                        rest = rest - rounded
+                        shift *= finer
+    return True
 
 
-@or_numpy
-def find_largest(lines: FloatArray, largest: FloatArray) -> bool:
-    """Fill `largest` (lines,) with the largest magnitude of each line (lines, k), or NaN."""
-    rows = in_rows(lines)
-    if rows is None:
-        return False
-    numbers, turned = rows
-    (largest_of_columns if turned else largest_of_rows)(numbers, largest)
+@kernel
+def cut_columns(
+    columns: FloatArray,
+    turned: bool,
+    start: int,
+    stop: int,
+    s: int,
+    to_shift: int,
+    finer: float,
+    least: float,
+    most: float,
+    packed: FloatArray,
+    bands: NDArray[np.int64],
+) -> bool:
+    """Pack the slices of columns, and return whether none of them needs scaling.
+
+    Args:
+        columns: The columns (n, k); (k, n) if `turned`.
+        turned: Whether `columns` is transposed.
+        start: The first group of `WIDE` columns.
+        stop: The group after the last one.
+        s: The number of slices.
+        to_shift: See `cut_packed`.
+        finer: See `cut_packed`.
+        least: See `cut_packed`.
+        most: See `cut_packed`.
+        packed: The slices of each group, group after group.
+        bands: For each group (groups, 2) the range of terms outside which all are zeros.
+    """
+    n, k = (columns.shape[1], columns.shape[0]) if turned else columns.shape
+    for group in range(start, stop):
+        first, last = group * WIDE, min((group + 1) * WIDE, n)
+        parts = packed[group * s * WIDE * k : (group + 1) * s * WIDE * k]
+        pack_in_blocks(columns, turned, first, last, parts[: WIDE * k])
+        if not cut_packed(parts, s, k, to_shift, finer, least, most):
+            return False
+        low, high = k, 0
+        for term in range(k):
+            for j in range(first, last):
+                if (columns[term, j] if turned else columns[j, term]) != 0.0:
+                    low, high = min(low, term), term + 1
+        bands[group, 0], bands[group, 1] = low, high
+    return True
+
+
+@kernel
+def product_of_slices(
+    rows: FloatArray,
+    turned: bool,
+    start: int,
+    stop: int,
+    s: int,
+    to_shift: int,
+    finer: float,
+    least: float,
+    most: float,
+    packed: FloatArray,
+    bands: NDArray[np.int64],
+    out: FloatArray,
+) -> bool:
+    """Fill rows of `out`, those from `start` to before `stop`, unless one needs scaling.
+
+    Args:
+        rows: The rows (m, k) of the left operand; (k, m) if `turned`.
+        turned: Whether `rows` is transposed.
+        start: The first row.
+        stop: The row after the last one.
+        s: The number of slices.
+        to_shift: See `cut_packed`.
+        finer: See `cut_packed`.
+        least: See `cut_packed`.
+        most: See `cut_packed`.
+        packed: The slices of the columns.
+        bands: Where the terms of the columns are not zeros.
+        out: The product (m, n).
+    """
+    n, k = out.shape[1], rows.shape[0] if turned else rows.shape[1]
+    at_once = min(max(_PACKED // (s * k), 4 * LINES), 16 * LINES, stop - start + LINES - 1)
+    at_once = max(at_once // LINES, 1) * LINES
+    left, room = np.empty(s * at_once * k), at_once * WIDE
+    products = np.empty(s * (s + 1) // 2 * room)
+    for top in range(start, stop, at_once):
+        bottom = min(top + at_once, stop)
+        pack_in_blocks(rows, turned, top, bottom, left[: at_once * k])
+        if not cut_packed(left, s, k, to_shift, finer, least, most):
+            return False
+        for column in range(0, n, WIDE):
+            low, high = bands[column // WIDE]
+            place = 0
+            for level in range(s):  # T[level + 2]
+                for j in range(level + 1):
+                    multiply_block(
+                        left,
+                        (level - j) * at_once * k,
+                        at_once,
+                        (bottom - top + LINES - 1) // LINES * LINES,
+                        packed,
+                        (column * s + j * WIDE) * k,
+                        k,
+                        low,
+                        high,
+                        products,
+                        place,
+                    )
+                    if j:
+                        for i in range(room):
+                            products[place - j * room + i] += products[place + i]
+                    place += room
+            # The sum of level `level` lies at the place of its first product.
+            for level in range(s - 2, -1, -1):
+                first, second = level * (level + 1) // 2, (level + 1) * (level + 2) // 2
+                for i in range(room):
+                    products[first * room + i] += products[second * room + i]
+            for i in range(bottom - top):
+                for j in range(min(WIDE, n - column)):
+                    out[top + i, column + j] = products[i * WIDE + j] + 0.0
     return True
 
 
 @or_numpy
-def cut_block(numbers: FloatArray, parts: FloatArray, shifts: FloatArray, finer: float) -> bool:
-    """Fill `parts` (s, p, q) with the slices of `numbers` (p, q), by `shifts` (q,) or (p, 1)."""
-    if not (numbers.flags.c_contiguous and is_plain(numbers) and parts.flags.c_contiguous):
-        return False
-    cut = cut_columns if shifts.ndim == 1 else cut_rows
-    cut(unwritten(numbers), unwritten(shifts.reshape(-1)), finer, parts)
-    return True
+def by_slices(
+    a: FloatArray,
+    b: FloatArray,
+    plans: tuple[Any, Any],
+    plain: tuple[float, float],
+    out: FloatArray,
+) -> bool:
+    """Fill `out` (m, n) with the product of float64 matrices a (m, k) and b (k, n).
 
-
-@or_numpy
-def add_slices(parts: FloatArray, s: int, out: FloatArray) -> bool:
-    """Fill `out` (m, n) with the sum of products of slices (s (s + 1) / 2, m, n)."""
-    if not out.flags.c_contiguous:
+    Args:
+        a: The left operand.
+        b: The right operand.
+        plans: The arguments s, `to_shift` and `finer` of `cut_packed`, for the rows of `a` and for
+            the columns of `b`.
+        plain: Its arguments `least` and `most`.
+        out: The product.
+    """
+    rows, columns = in_rows(a), in_rows(b.T)
+    if rows is None or columns is None or not out.flags.c_contiguous:
         return False
-    add_levels(unwritten(parts.reshape(-1, parts.shape[2])), s, parts.shape[1], out)
-    return True
+    (m, k), n = a.shape, b.shape[1]
+    of_rows, of_columns = plans
+    threads = threads_for(of_rows[0] * (of_rows[0] + 1) // 2 * m * k * n)
+
+    def packed(_: str | None) -> tuple[FloatArray, NDArray[np.int64]] | None:
+        groups = -(-n // WIDE)
+        parts = np.empty(groups * WIDE * k * of_columns[0])
+        bands = np.empty((groups, 2), np.int64)
+        done = [False] * threads
+
+        def cut(part: int) -> None:
+            start, stop = part * groups // threads, (part + 1) * groups // threads
+            done[part] = cut_columns(
+                *columns,
+                start,
+                stop,
+                *of_columns,
+                *plain,
+                parts,
+                bands,  # type: ignore[call-arg]
+            )
+
+        share_out(cut, threads, threads)
+        return (parts, bands) if all(done) else None
+
+    right = kept("packed slices", b, packed)
+    if right is None:
+        return False
+    filled = [False] * threads
+
+    def fill(part: int) -> None:
+        start, stop = part * m // threads, (part + 1) * m // threads
+        filled[part] = product_of_slices(
+            *rows,
+            start,
+            stop,
+            *of_rows,
+            *plain,
+            *right,
+            out,  # type: ignore[call-arg]
+        )
+
+    share_out(fill, threads, threads)
+    return all(filled)

@@ -290,7 +290,7 @@ def set_nearest(
             upper = builder.fadd(upper, ir.Constant(narrow, [0.0] * LINES))
             place = builder.add(place, builder.mul(stride, _INT(i)))
             there = builder.bitcast(builder.gep(into, [place]), narrow.as_pointer())
-            builder.store(upper, there, align=4)
+            builder.store(upper, there, align=1)
         bits = ir.IntType(LINES)
         return builder.icmp_unsigned("!=", builder.bitcast(doubts, bits), bits(0))
 
@@ -383,8 +383,8 @@ def _copying(copy: Callable[..., None], *kinds: Any) -> tuple[Any, Callable[...,
 
 def _loaded(builder: Any, begin: Any, offset: Any, kind: Any) -> Any:
     vector = ir.VectorType(kind, LINES).as_pointer()
-    size = 8 if kind == _FLOAT else 4
-    return builder.load(builder.bitcast(builder.gep(begin, [offset]), vector), align=size)
+    # An array of a caller may begin at any byte.
+    return builder.load(builder.bitcast(builder.gep(begin, [offset]), vector), align=1)
 
 
 def _widened(builder: Any, vector: Any) -> Any:
@@ -456,28 +456,49 @@ def pack_in_blocks(
 
 @kernel
 def multiply_block(
-    left: FloatArray, k: int, height: int, right: FloatArray, start: int, product: FloatArray
+    left: FloatArray,
+    left_start: int,
+    lines: int,
+    height: int,
+    right: FloatArray,
+    right_start: int,
+    k: int,
+    low: int,
+    high: int,
+    product: FloatArray,
+    place: int,
 ) -> None:
     """Fill `product` with that of packed rows and `WIDE` packed columns, tile after tile.
 
     Args:
-        left: The rows, packed in blocks.
-        k: The number of terms.
-        height: How many of the rows are needed.
+        left: Packed rows of k terms.
+        left_start: Where they begin in `left`.
+        lines: How many rows were packed together.
+        height: How many of them are multiplied.
         right: Packed columns.
-        start: Where those begin that are multiplied.
-        product: The product, `WIDE` numbers for each row.
+        right_start: Where those begin that are multiplied.
+        k: The number of terms.
+        low: The first term that may not be 0.
+        high: The term after the last one that may not be 0.
+        product: Room for products, `WIDE` numbers for each row.
+        place: Where this product begins in it.
     """
-    size, lines = terms_of_a_block(k), left.size // k
+    size, empty = terms_of_a_block(k), True
     for first in range(0, k, size):
-        terms = min(size, k - first)
-        columns, group = start + first * WIDE, terms * LINES
+        begin, end, terms = max(first, low), min(first + size, high), min(size, k - first)
+        if begin >= end:
+            continue
+        skipped, group, count = (begin - first) * LINES, terms * LINES, end - begin
+        columns = right_start + first * WIDE + skipped
         for row in range(0, height, LINES):
-            rows, place = first * lines + row * terms, row * WIDE
-            if first == 0:
-                set_tile(terms, left, rows, right, columns, product, place, group, WIDE)
+            rows, here = left_start + first * lines + row * terms + skipped, place + row * WIDE
+            if empty:
+                set_tile(count, left, rows, right, columns, product, here, group, WIDE)
             else:
-                add_tile(terms, left, rows, right, columns, product, place, group, WIDE)
+                add_tile(count, left, rows, right, columns, product, here, group, WIDE)
+        empty = False
+    if empty:
+        product[place : place + height * WIDE] = 0.0
 
 
 @kernel

@@ -31,7 +31,16 @@ from numpy import matmul as blas  # use it only where its sums are exact, or bou
 
 from pydnn.engines import in_use
 from pydnn.numerics.portable.cache import kept
-from pydnn.numerics.portable.slices import BAND, Bands, Slices, cut
+from pydnn.numerics.portable.slices import (
+    BAND,
+    LEAST_PLAIN,
+    MOST_PLAIN,
+    USUAL_BITS,
+    Bands,
+    Slices,
+    cut,
+    plan,
+)
 from pydnn.numerics.portable.sums import Pairs, add_up, halves
 from pydnn.numerics.portable.workspace import ZERO, floats, of_each_thread
 from pydnn.numerics.small_products import LITTLE_WORK, MOST_ROWS, ONE_THREADS_WORK
@@ -53,7 +62,7 @@ def matmul_float64(a: FloatArray, b: FloatArray, out: FloatArray) -> None:
     """Fill `out` (m, n) with the product of a (m, k) and b (k, n)."""
     if a.size <= FEW:
         _by_tree(a, b, out)
-    else:
+    elif not _by_compiled_slices(a, b, USUAL_BITS, out):
         right = kept("slices", b, lambda into: cut(b.T, left=False, into=into))
         _by_slices(_cut_left(a), right, out)
 
@@ -75,6 +84,8 @@ def precise_product(a: FloatArray, b: FloatArray) -> FloatArray:
         b: The right operand, float64 (k, n).
     """
     out = np.empty((len(a), b.shape[1]))
+    if _by_compiled_slices(a, b, _PRECISE_BITS, out):
+        return out
     left = cut(a, left=True, into=_LEFT, bits=_PRECISE_BITS)
     _by_slices(left, cut(b.T, left=False, into="right", bits=_PRECISE_BITS), out)
     return out
@@ -109,19 +120,25 @@ def _terms(k: int, m: int, n: int) -> tuple[FloatArray, FloatArray, Pairs]:
     return terms, terms[0], halves(terms)
 
 
+def _by_compiled_slices(a: FloatArray, b: FloatArray, bits: int, out: FloatArray) -> bool:
+    forms, k = in_use.forms, len(b)
+    if forms is None:
+        return False
+    plans = plan(k, True, bits), plan(k, False, bits)
+    done: bool = forms.portable.by_slices(a, b, plans, (LEAST_PLAIN, MOST_PLAIN), out)
+    return done
+
+
 def _by_slices(left: Slices, right: Slices, out: FloatArray) -> None:
     (s, m, k), n = left.parts.shape, right.parts.shape[1]
-    forms = in_use.forms
     step = max(_FEWEST_COLUMNS, _PLACES // (s * m) // BAND * BAND)
     for start in range(0, n, step):
         stop = min(start + step, n)
         calls, pairs, total = _sums(s, m, k, right.bands, start, stop)
         for rows, j, columns, terms, into in calls:
             blas(rows, right.parts[j, columns, terms].T, into)
-        some, products = out[:, start:stop], _products_of(s, m, stop - start)
-        if forms is None or not forms.portable.add_slices(products, s, some):
-            add_up(pairs)
-            add(total, ZERO, some)
+        add_up(pairs)
+        add(total, ZERO, out[:, start:stop])
     if left.exponents is not None or right.exponents is not None:
         _scale(left, right, out)
 

@@ -22,11 +22,22 @@ import numpy as np
 from numpy import add, multiply, subtract
 from numpy.typing import NDArray
 
-from pydnn.engines import in_use
 from pydnn.numerics.portable.workspace import floats
-from pydnn.records import FloatArray, freeze, scalar
+from pydnn.records import FloatArray
 
-__all__ = ["BAND", "LEAST_EXPONENT", "USUAL_BITS", "Bands", "Slices", "budget", "cut", "slices_of"]
+__all__ = [
+    "BAND",
+    "LEAST_EXPONENT",
+    "LEAST_PLAIN",
+    "MOST_PLAIN",
+    "USUAL_BITS",
+    "Bands",
+    "Slices",
+    "budget",
+    "cut",
+    "plan",
+    "slices_of",
+]
 
 BAND = 16  # lines that share one record of where they are zeros
 
@@ -34,7 +45,7 @@ LEAST_EXPONENT = -960  # smaller lines keep the grid of this exponent, so no sli
 USUAL_BITS = 44
 # If the largest magnitude of every line is between these, nothing needs scaling: products stay
 # below about 2**400, and units of slices above 2**-300, so that products of units are normal.
-_LEAST_PLAIN, _MOST_PLAIN = 2.0**-200, 2.0**200
+LEAST_PLAIN, MOST_PLAIN = 2.0**-200, 2.0**200
 _EXPONENT_BITS = np.array(0x7FF << 52, np.int64)
 _NUMBERS = 1 << 15  # numbers cut at a time, few enough to stay in cache
 _SHORT = 1024  # lines of fewer numbers are short
@@ -85,7 +96,7 @@ def cut(
         bits: The number of bits to keep of the largest number of a line.
     """
     k = lines.shape[1]
-    s, raise_to_shift, finer = _plan(k, left, bits)
+    s, to_shift, finer = plan(k, left, bits)
     # Keep the order in memory, so that blocks are contiguous. The left operand must be line after
     # line, since its slices are stacked; the right one may be transposed.
     if left:
@@ -96,9 +107,8 @@ def cut(
     exponents = bad = None
     if not _plain(largest):
         lines, largest, exponents, bad = _scaled(lines, largest)
-    # 1.5 * 2**(52 + e - p), whose last bit is 2**(e - p): adding it rounds to a multiple of that.
     raised = largest.view(np.int64) & _EXPONENT_BITS
-    shift = add(raised, raise_to_shift, raised).view(np.float64)
+    shift = add(raised, to_shift, raised).view(np.float64)
     numbers, shifts = (lines.T, shift) if turned else (lines, shift[:, np.newaxis])
     shape = (s, *numbers.shape)
     raw = np.empty(shape) if into is None else floats(into, *shape)
@@ -110,11 +120,16 @@ def cut(
 
 
 @functools.lru_cache(maxsize=256)
-def _plan(k: int, left: bool, bits: int) -> tuple[int, NDArray[np.int64], FloatArray]:
-    """Return the number of slices, the bits that turn an exponent into a shift, and a factor."""
+def plan(k: int, left: bool, bits: int) -> tuple[int, int, float]:
+    """Return how a line of k numbers is cut.
+
+    Returns:
+        The number of slices; what turns the bits of the exponent of a line's largest magnitude into
+        those of 1.5 * 2**(52 + e - p), whose last bit is 2**(e - p), so that adding it rounds to a
+        multiple of that; and the factor from this number of a slice to that of the next one.
+    """
     p = budget(k, left=left)
-    raise_to_shift = freeze(np.array(((53 - p) << 52) + (1 << 51), np.int64))
-    return slices_of(k, bits), raise_to_shift, scalar(2.0 ** -(p + 1), np.float64)
+    return slices_of(k, bits), ((53 - p) << 52) + (1 << 51), 2.0 ** -(p + 1)
 
 
 def _bands(lines: FloatArray) -> Bands:
@@ -125,10 +140,7 @@ def _bands(lines: FloatArray) -> Bands:
     return tuple(bands)
 
 
-def _cut_block(lines: FloatArray, parts: FloatArray, shifts: FloatArray, finer: FloatArray) -> None:
-    forms = in_use.forms
-    if forms is not None and forms.portable.cut_block(lines, parts, shifts, float(finer)):
-        return
+def _cut_block(lines: FloatArray, parts: FloatArray, shifts: FloatArray, finer: float) -> None:
     # Short lines get a shift for each number, so that NumPy loops over many numbers at once.
     shape = lines.shape if lines.shape[1] < _SHORT else shifts.shape
     shift = floats("scratch", *shape)
@@ -147,22 +159,20 @@ def _cut_block(lines: FloatArray, parts: FloatArray, shifts: FloatArray, finer: 
 
 def _largest(lines: FloatArray) -> FloatArray:
     """Return the largest magnitude of each line, in a new array."""
-    forms, largest = in_use.forms, np.empty(len(lines))
-    if forms is not None and forms.portable.find_largest(lines, largest):
-        return largest
     flat = lines if lines.flags.c_contiguous else lines.T
     magnitudes = np.abs(flat, out=floats("scratch", *flat.shape))
-    return np.maximum.reduce(magnitudes, axis=1 if flat is lines else 0, out=largest)
+    largest: FloatArray = np.maximum.reduce(magnitudes, axis=1 if flat is lines else 0)
+    return largest
 
 
 def _plain(largest: FloatArray) -> bool:
     """Return whether no line needs scaling: each is zero or in the range where products are."""
     if len(largest) > _FEW:
-        within = (largest >= _LEAST_PLAIN) & (largest < _MOST_PLAIN)
+        within = (largest >= LEAST_PLAIN) & (largest < MOST_PLAIN)
         return bool((within | (largest == 0.0)).all())
     numbers = [x or 1.0 for x in largest.tolist()]
     # The sum is below the bound only if every magnitude is, and a NaN is not below it.
-    return bool(min(numbers, default=1.0) >= _LEAST_PLAIN and sum(numbers) < _MOST_PLAIN)
+    return bool(min(numbers, default=1.0) >= LEAST_PLAIN and sum(numbers) < MOST_PLAIN)
 
 
 def _scaled(

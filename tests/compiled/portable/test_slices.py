@@ -1,3 +1,4 @@
+import importlib
 import math
 
 import numpy as np
@@ -11,20 +12,45 @@ pytest.importorskip("numba", reason="the compiled engine needs numba")
 from compiled.portable.both_engines import assert_same_bits, laid_out, numbers
 
 from pydnn import Key, portable
-from pydnn.numerics.portable.slices import cut
+from pydnn.compiled.portable import slices
+from pydnn.numerics.portable.cache import unchangeable
+
+products = importlib.import_module("pydnn.numerics.portable.products")
 
 pytestmark = pytest.mark.slow  # compiling takes seconds
 
 
-@pytest.mark.parametrize("left", [True, False])
-@example_count(400, quick=60)
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("bits", [44, 57])
+@example_count(300, quick=40)
 @given(data=st.data())
-def test_the_slices_have_the_same_bits(left, data):
-    shape = data.draw(st.tuples(st.integers(1, 6), st.integers(1, 20)))
+def test_products_have_the_same_bits(bits, kept, data):
+    m, k, n = data.draw(st.tuples(*[st.integers(1, 15)] * 3))
     elements = data.draw(st.sampled_from([numbers(np.float64), st.floats(-2, 2)]))
-    lines = data.draw(laid_out(np.float64, shape, elements))
-    for bits in (44, 57):
-        assert_same_bits(lambda bits=bits: cut(lines, left=left, bits=bits).parts)
+    a, b = (data.draw(laid_out(np.float64, shape, elements)) for shape in ((m, k), (k, n)))
+    b = unchangeable(b) if kept else b
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(products, "FEW", 0)
+        patch.setattr(slices, "threads_for", lambda _: 2)
+        for _ in range(2):  # the second time the slices of b are kept
+            assert_same_bits(
+                lambda: portable.matmul(a, b) if bits == 44 else products.precise_product(a, b)
+            )
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_terms_that_are_zeros_are_left_out(turned, monkeypatch):
+    X = np.triu(Key(1).normal((300, 300)))
+    b = unchangeable(X.T if turned else X)
+    a = Key(2).normal((20, 300))
+    bands = []
+    form = slices.product_of_slices
+    monkeypatch.setattr(
+        slices, "product_of_slices", lambda *args: bands.append(args[-2]) or form(*args)
+    )
+    assert_same_bits(lambda: portable.matmul(a, b))
+    counts = np.diff(bands[0])[:, 0]
+    assert counts.sum() < 0.6 * counts.size * 300
 
 
 @pytest.mark.parametrize("order", ["CC", "CF", "FC", "FF"])

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("numba", reason="the compiled engine needs numba")
 
-from compiled.portable.both_engines import matrices
+from compiled.portable.both_engines import laid_out
 
 from pydnn.compiled.kernels import kernel
 from pydnn.compiled.portable.tiles import (
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow  # compiling takes seconds
 @given(data=st.data())
 def test_packed_lines_lie_side_by_side(dtype, turned, data):
     p, q = data.draw(st.tuples(st.integers(1, 20), st.integers(1, 20)))
-    lines = np.ascontiguousarray(data.draw(matrices(dtype, (p, q), st.floats(width=32))))
+    lines = np.ascontiguousarray(data.draw(laid_out(dtype, (p, q), st.floats(width=32))))
     start = data.draw(st.integers(0, p - 1))
     first = data.draw(st.integers(0, q - 1))
     terms, groups = q - first, -(-(p - start) // LINES) + 1
@@ -51,7 +51,7 @@ def test_products_of_whole_numbers_are_exact(k, height):
     pack_in_blocks(a, False, 0, height, left)
     pack_in_blocks(b.T.copy(), True, 0, WIDE, right[WIDE:])
     product = np.full(lines * WIDE, np.nan)
-    multiply_block(left, k, height, right, WIDE, product)
+    multiply_block(left, 0, lines, height, right, WIDE, k, 0, k, product, 0)
     np.testing.assert_array_equal(product.reshape(lines, WIDE), a @ b.T)
     lengths = np.empty(lines)
     fill_lengths(left, k, lengths)
