@@ -19,15 +19,16 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from pydnn.checks import MOST_BITS, MOST_SEED, BadInput, expect_count, plain_number
+from pydnn.engines import in_use
 from pydnn.numerics.polynomials import polynomial, ratio
 
-__all__ = ["Key"]
+__all__ = ["FAR_TAIL", "LN2", "MIDDLE", "ROOT_HALF", "ROUNDS", "TAIL", "Key"]
 
 Shape = int | Sequence[int]
 _AT_ONCE = 1 << 16  # numbers made at a time, few enough that intermediate results stay in cache
 _SORTED_AT_ONCE = 1 << 21  # numbers of a permutation that are sorted at a time
 _FEW = 1 << 10  # numbers that are sorted as fast in any way
-_ROUNDS = 8  # of the permutation that is computed number by number
+ROUNDS = 8  # of the permutation that is computed number by number
 
 
 def _seed(seed: object) -> int:
@@ -100,7 +101,7 @@ class Key:
 
     def uniform(self, shape: Shape = (), *, low: float = 0.0, high: float = 1.0) -> _Floats:
         """Draw float64 numbers, uniform from `low` to below `high`, from 53 random bits each."""
-        unit = self._drawn(shape, lambda bits: _floats(bits, 53) * 2.0**-53)
+        unit = self._drawn("uniform", shape, lambda bits: _floats(bits, 53) * 2.0**-53)
         # The default range needs no scaling, which would cost two roundings and a pass.
         return unit if (low, high) == (0.0, 1.0) else low + (high - low) * unit
 
@@ -112,7 +113,7 @@ class Key:
         """
         # p is a midpoint of 2**52 equal cells, so it is never 0 or 1, and 1 - p is exact.
         return self._drawn(
-            shape, lambda bits: _normal_quantile((_floats(bits, 52) + 0.5) * 2.0**-52)
+            "normal", shape, lambda bits: _normal_quantile((_floats(bits, 52) + 0.5) * 2.0**-52)
         )
 
     def integers(self, high: int, shape: Shape = ()) -> NDArray[np.int64]:
@@ -178,8 +179,12 @@ class Key:
         # the other, modulo the digit's base, can be undone whatever the function is.
         low = math.isqrt(max(0, count - 1)) + 1
         bases = (-(-count // low), low)
-        secrets = self.bits(_ROUNDS)
-        results = np.array(which, np.uint64)
+        secrets = self.bits(ROUNDS)
+        results, forms = np.array(which, np.uint64), in_use.forms
+        if forms is not None:
+            permuted = np.empty(results.shape, np.int64)
+            if forms.keys.permuted(count, bases, secrets, results, permuted):
+                return permuted
         left = np.arange(results.size)  # the places whose integer is still `count` or more
         while left.size:
             digits = list(np.divmod(results[left], np.uint64(low)))
@@ -191,11 +196,16 @@ class Key:
             left = left[results[left] >= count]
         return results.astype(np.int64)
 
-    def _drawn(self, shape: Shape, function: Callable[[NDArray[np.uint64]], _Floats]) -> _Floats:
+    def _drawn(
+        self, kind: str, shape: Shape, function: Callable[[NDArray[np.uint64]], _Floats]
+    ) -> _Floats:
         """Apply `function` to 64 random bits per entry, block by block to save memory."""
         sizes = _sizes(shape)
-        generator = np.random.Philox(key=self._philox_key())
         drawn = np.empty(math.prod(sizes))
+        key, forms = self._philox_key(), in_use.forms
+        if forms is not None and getattr(forms.keys, kind)(key, drawn):
+            return drawn.reshape(sizes)
+        generator = np.random.Philox(key=key)
         for start in range(0, drawn.size, _AT_ONCE):
             some = drawn[start : start + _AT_ONCE]
             some[:] = function(generator.random_raw(some.size))
@@ -252,7 +262,7 @@ def _floats(bits: NDArray[np.uint64], count: int) -> _Floats:
 
 
 # Wichura's rational approximations: the middle (|p - 1/2| <= 0.425), the tails, the far tails.
-_MIDDLE = (
+MIDDLE = (
     (3.3871328727963666080e0, 1.3314166789178437745e2, 1.9715909503065514427e3,
      1.3731693765509461125e4, 4.5921953931549871457e4, 6.7265770927008700853e4,
      3.3430575583588128105e4, 2.5090809287301226727e3),
@@ -260,7 +270,7 @@ _MIDDLE = (
      2.1213794301586595867e4, 3.9307895800092710610e4, 2.8729085735721942674e4,
      5.2264952788528545610e3),
 )  # fmt: skip
-_TAIL = (
+TAIL = (
     (1.42343711074968357734e0, 4.63033784615654529590e0, 5.76949722146069140550e0,
      3.64784832476320460504e0, 1.27045825245236838258e0, 2.41780725177450611770e-1,
      2.27238449892691845833e-2, 7.74545014278341407640e-4),
@@ -268,7 +278,7 @@ _TAIL = (
      1.48103976427480074590e-1, 1.51986665636164571966e-2, 5.47593808499534494600e-4,
      1.05075007164441684324e-9),
 )  # fmt: skip
-_FAR_TAIL = (
+FAR_TAIL = (
     (6.65790464350110377720e0, 5.46378491116411436990e0, 1.78482653991729133580e0,
      2.96560571828504891230e-1, 2.65321895265761230930e-2, 1.24266094738807843860e-3,
      2.71155556874348757815e-5, 2.01033439929228813265e-7),
@@ -285,21 +295,21 @@ def _normal_quantile(p: _Floats) -> _Floats:
         Wichura, Algorithm AS 241: the percentage points of the normal distribution, 1988.
     """
     q = p - 0.5
-    middle = q * ratio(_MIDDLE, 0.180625 - q * q)
+    middle = q * ratio(MIDDLE, 0.180625 - q * q)
     # r = sqrt(-log p) is 1.6 where the tail begins, and 5 where the far tail does, at p = 1.4e-11.
     r = np.sqrt(-_log(np.minimum(p, 1.0 - p)))
-    tail = np.where(r <= 5.0, ratio(_TAIL, r - 1.6), ratio(_FAR_TAIL, r - 5.0))
+    tail = np.where(r <= 5.0, ratio(TAIL, r - 1.6), ratio(FAR_TAIL, r - 5.0))
     return np.where(np.abs(q) <= 0.425, middle, np.copysign(tail, q))
 
 
-_LN2, _ROOT_HALF = 0.6931471805599453, 0.7071067811865476
+LN2, ROOT_HALF = 0.6931471805599453, 0.7071067811865476
 
 
 def _log(x: _Floats) -> _Floats:
     """Return the natural logarithm of positive normal numbers, by exactly rounded operations."""
     m, e = np.frexp(x)
-    low = m < _ROOT_HALF
+    low = m < ROOT_HALF
     m, e = np.where(low, m + m, m), e - low
     s = (m - 1.0) / (m + 1.0)  # log m = 2 atanh s, with |s| <= 0.172
     series = polynomial([2.0 / (2 * k + 1) for k in range(12)], s * s)
-    return e * _LN2 + s * series
+    return e * LN2 + s * series

@@ -30,8 +30,10 @@ __all__ = [
     "log1p",
     "logistic",
     "of_each",
+    "polynomial",
     "positive_part",
     "tanh",
+    "with_sign_of",
 ]
 
 _NAN, _INF = math.nan, math.inf
@@ -46,7 +48,8 @@ _ERF_IS_ONE = ERF_IS_ONE
 
 
 @kernel
-def _polynomial(coefficients: tuple[float, ...], x: float) -> float:
+def polynomial(coefficients: tuple[float, ...], x: float) -> float:
+    """Return the value of a polynomial by Horner's rule; the constant coefficient comes first."""
     y = coefficients[-1]
     for i in range(len(coefficients) - 2, -1, -1):
         y = y * x + coefficients[i]
@@ -54,7 +57,8 @@ def _polynomial(coefficients: tuple[float, ...], x: float) -> float:
 
 
 @kernel
-def _with_sign_of(y: float, x: float) -> float:
+def with_sign_of(y: float, x: float) -> float:
+    """Return y with the sign of x."""
     bits = (np.float64(y).view(np.int64) & ~_SIGN) | (np.float64(x).view(np.int64) & _SIGN)
     return np.int64(bits).view(np.float64)
 
@@ -68,7 +72,7 @@ def _reduced(x: float) -> tuple[np.int64, float, float, float, float]:
     lo = whole * _LN2_LO
     r = hi - lo
     t = r * r
-    c = r - t * _polynomial(_P, t)
+    c = r - t * polynomial(_P, t)
     n = np.float64(shifted).view(np.int64) - _BITS_OF_TO_INTEGER
     return n, hi, lo, r, c
 
@@ -104,8 +108,8 @@ def expm1(x: float) -> float:
     rest = lo - (r * c) / (2.0 - c)
     power = _power_of_two(n)
     middle = (hi - rest) * power + (power - 1.0)
-    y = _with_sign_of(_times_power(1.0 - (rest - hi), n) if x > 40.0 else middle, x)
-    return y if x == x else _with_sign_of(_NAN, x)
+    y = with_sign_of(_times_power(1.0 - (rest - hi), n) if x > 40.0 else middle, x)
+    return y if x == x else with_sign_of(_NAN, x)
 
 
 @kernel
@@ -115,7 +119,7 @@ def tanh(x: float) -> float:
     n, hi, lo, r, c = _reduced(double if double < 44.0 else 44.0)
     power = _power_of_two(n)
     m = (hi - (lo - (r * c) / (2.0 - c))) * power + (power - 1.0)
-    y = _with_sign_of(m / (m + 2.0), x)
+    y = with_sign_of(m / (m + 2.0), x)
     return y if x == x else _NAN
 
 
@@ -139,7 +143,7 @@ def _log_of_normal(x: float, less: float) -> float:
     k = np.float64(n) - less
     s = f / (f + 2.0)
     z = s * s
-    q = z * _polynomial(_L, z)
+    q = z * polynomial(_L, z)
     h = f * 0.5 * f
     return k * _LN2_HI - ((h - (s * (h + q) + k * _LN2_LO)) - f)
 
@@ -164,7 +168,7 @@ def log1p(x: float) -> float:
     u = number + 1.0
     less = u - 1.0
     e = (1.0 - (u - less)) + (number - less)
-    y = _with_sign_of(_log_of_normal(u, 0.0) + e / u, number)
+    y = with_sign_of(_log_of_normal(u, 0.0) + e / u, number)
     end = -_INF if x == -1.0 else (_INF if x == _INF else _NAN)
     return y if usual else end
 
@@ -183,10 +187,10 @@ def erf(x: float) -> float:
     small = a <= 0.46875
     near, far = (a, 1.0) if small else (0.0, a)
     z = near * near
-    inner = near * (_polynomial(_SMALL, z) / _polynomial(_UNDER_SMALL, z))
-    outer = 1.0 - exp(-far * far) * (_polynomial(_MIDDLE, far) / _polynomial(_UNDER_MIDDLE, far))
-    y = _with_sign_of(inner if small else outer, x)
-    return y if x == x else _with_sign_of(_NAN, x)
+    inner = near * (polynomial(_SMALL, z) / polynomial(_UNDER_SMALL, z))
+    outer = 1.0 - exp(-far * far) * (polynomial(_MIDDLE, far) / polynomial(_UNDER_MIDDLE, far))
+    y = with_sign_of(inner if small else outer, x)
+    return y if x == x else with_sign_of(_NAN, x)
 
 
 @kernel

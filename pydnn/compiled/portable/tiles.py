@@ -42,6 +42,7 @@ __all__ = [
     "set_squares",
     "set_tile",
     "terms_of_a_block",
+    "written_for_llvm",
 ]
 
 
@@ -60,7 +61,7 @@ _VECTOR = ir.VectorType(_FLOAT, LINES)
 _ZERO = ir.Constant(_VECTOR, [0.0] * LINES)
 
 
-def _written_for_llvm(function: Callable[..., Any]) -> Callable[..., Any]:
+def written_for_llvm(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function for kernels, whose instructions `function` writes from the types."""
     written: Callable[..., Any] = intrinsic(function)
     return written
@@ -154,7 +155,7 @@ def _tile(adds: bool) -> Callable[..., Any]:
     return typed
 
 
-@_written_for_llvm
+@written_for_llvm
 def set_tile(
     typing: Any,
     terms: int,
@@ -186,7 +187,7 @@ def set_tile(
     )
 
 
-@_written_for_llvm
+@written_for_llvm
 def add_tile(
     typing: Any,
     terms: int,
@@ -205,7 +206,7 @@ def add_tile(
     )
 
 
-@_written_for_llvm
+@written_for_llvm
 def set_squares(
     typing: Any, terms: int, packed: FloatArray, start: int, squares: FloatArray
 ) -> Any:
@@ -240,7 +241,7 @@ def set_squares(
     return types.void(terms, packed, start, squares), generate
 
 
-@_written_for_llvm
+@written_for_llvm
 def set_nearest(
     typing: Any,
     product: FloatArray,
@@ -298,7 +299,7 @@ def set_nearest(
     return types.boolean(*kinds), generate
 
 
-@_written_for_llvm
+@written_for_llvm
 def copy_lines(
     typing: Any,
     blocks: int,
@@ -344,7 +345,7 @@ def copy_lines(
     return _copying(copy, blocks, numbers, start, stride, packed, place)
 
 
-@_written_for_llvm
+@written_for_llvm
 def copy_columns(
     typing: Any,
     terms: int,
