@@ -350,7 +350,7 @@ def generated_text(step: TrainStep, state: TrainState) -> str:
         >>> step = nn.make_train_step(network, nn.mean_squared(), optimizer, numerics=nn.portable)
         >>> state = nn.initial_state(network, optimizer, (3,), key=nn.Key(1))
         >>> print(generated_text(step, state).splitlines()[0])
-        def loop(table, X, Y, V, room):
+        def loop(table, stages, X, Y, V, room):
     """
     try:
         whole = _whole_of(step)

@@ -107,9 +107,10 @@ _TRIED = 2  # examples, because a stage that mixes them may need more than one
 
 
 def _owners(value: object) -> Iterator[AnyArray]:
-    """The arrays in a cache that own their memory, or that the views in it refer to."""
+    """The arrays in a cache that are no views, or that the views in it refer to."""
     if isinstance(value, np.ndarray):
-        while isinstance(value.base, np.ndarray):
+        # An array from the pool is no view either: its base, of another class, has more bytes.
+        while value.base is not None and type(value.base) is type(value):
             value = value.base
         yield value
     elif isinstance(value, tuple | list):
