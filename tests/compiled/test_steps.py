@@ -285,6 +285,19 @@ def test_a_fold_takes_several_steps_in_a_call_and_nobody_can_tell():
 
 
 @slow
+@pytest.mark.parametrize(("scale", "steps"), [(2.0**-600, 3), (2.0**-190, 3), (2.0**190, 1)])
+def test_gradients_whose_squares_are_very_small_or_large_have_the_length_that_numpy_finds(
+    scale, steps
+):
+    step, state, batch = trained(dtype=np.float64)
+    examples = [nn.Batch(batch.X * scale, np.zeros_like(batch.Y))] * steps
+    with np.errstate(under="ignore"):
+        expected = list(of_pairs(nn.scan(step, state, examples)))
+        with engines.using_engine("compiled"):
+            assert list(of_pairs(nn.scan(step, state, examples))) == expected
+
+
+@slow
 def test_an_error_of_the_batches_comes_after_the_steps_before_it():
     step, state, batch = trained()
     with engines.using_engine("compiled"):
