@@ -363,11 +363,19 @@ class _Source:
         reader = csv.reader(lines, delimiter=self.delimiter, strict=True)
         records = itertools.islice(filter(None, lines.each(reader)), skipped, None)
         rows = max(_ROWS, _CELLS // columns)
+        piece: list[list[str]] = []
         try:
-            while piece := list(itertools.islice(records, rows)):
-                yield self._of_records(piece, columns)
+            for record in records:
+                piece.append(record)
+                if len(piece) == rows:
+                    yield self._of_records(piece, columns)
+                    piece = []
         except csv.Error as error:
+            if any(len(record) != columns for record in piece):  # the first fault is named
+                raise self.ragged(columns) from error
             raise self.refused(reader.line_num, error) from error
+        if piece:
+            yield self._of_records(piece, columns)
 
     def _of_records(self, records: Sequence[list[str]], columns: int) -> Piece:
         if set(map(len, records)) != {columns}:
@@ -392,20 +400,22 @@ class _Source:
             count = piece.count(b"\n") + (not piece.endswith(b"\n"))
             lines = _Lines(self, self._from(piece), line)
             reader = csv.reader(lines, delimiter=self.delimiter, strict=True)
-            records = []
+            records, failed = [], None
             try:
                 for record in lines.each(reader):
                     records.append(record)
                     if reader.line_num >= count:  # the last record may end behind the piece
                         break
             except csv.Error as error:
-                raise self.refused(line + reader.line_num, error) from error
+                failed = error
             line += reader.line_num
             records = list(filter(None, records))
             left_out = min(skipped, len(records))
             skipped -= left_out
             if len(records) > left_out:
                 yield records[left_out:]
+            if failed is not None:  # after the records before it, of which one may be wrong, too
+                raise self.refused(line, failed) from failed
 
     def _from(self, piece: bytes) -> Iterator[str]:
         """The lines of a piece, and those after it."""
