@@ -21,11 +21,18 @@ from pydnn.numerics.portable.cache import kept
 from pydnn.numerics.threads import share_out
 from pydnn.records import FloatArray
 
-__all__ = ["by_slices", "cut_columns", "cut_packed", "product_of_slices"]
+__all__ = ["by_slices", "product_of_slices"]
 
 _MAGNITUDE = 2**63 - 1  # of the bits of a float, all but its sign
 _EXPONENT = 0x7FF << 52
 _PACKED = 1 << 15  # numbers of packed rows, which stay in the second cache
+
+
+# How lines are cut: the number of slices; what turns the bits of the exponent of a line's largest
+# magnitude into those of the number whose addition rounds the line to the multiples of its first
+# slice; the factor from this number of a slice to that of the next one; the least magnitude that
+# the largest one of a line may have, unless it is 0; and the magnitude below which it must be.
+Plan = tuple[int, int, float, float, float]
 
 
 @kernel
@@ -35,22 +42,16 @@ def _bits_of_magnitude(x: float) -> np.int64:
 
 
 @kernel
-def cut_packed(
-    parts: FloatArray, s: int, k: int, to_shift: int, finer: float, least: float, most: float
-) -> bool:
+def _cut(parts: FloatArray, k: int, plan: Plan) -> bool:
     """Cut packed lines into slices, and return whether none of them needs scaling.
 
     Args:
         parts: The slices, one after the other, of which the first holds the lines, packed in
             blocks.
-        s: The number of slices.
         k: The number of terms of a line.
-        to_shift: What turns the bits of the exponent of a line's largest magnitude into those of
-            the number whose addition rounds the line to the multiples of its first slice.
-        finer: The factor from this number of a slice to that of the next one.
-        least: The least magnitude that the largest one of a line may have, unless it is 0.
-        most: The magnitude below which it must be.
+        plan: How lines are cut.
     """
+    s, to_shift, finer, least, most = plan
     size, whole = terms_of_a_block(k), parts.size // s
     lines = whole // k
     largest, shifts = np.zeros(lines, np.int64), np.empty(lines)
@@ -83,16 +84,12 @@ def cut_packed(
 
 
 @kernel
-def cut_columns(
+def _cut_columns(
     columns: FloatArray,
     turned: bool,
     start: int,
     stop: int,
-    s: int,
-    to_shift: int,
-    finer: float,
-    least: float,
-    most: float,
+    plan: Plan,
     packed: FloatArray,
     bands: NDArray[np.int64],
 ) -> bool:
@@ -103,20 +100,16 @@ def cut_columns(
         turned: Whether `columns` is transposed.
         start: The first group of `WIDE` columns.
         stop: The group after the last one.
-        s: The number of slices.
-        to_shift: See `cut_packed`.
-        finer: See `cut_packed`.
-        least: See `cut_packed`.
-        most: See `cut_packed`.
+        plan: How lines are cut.
         packed: The slices of each group, group after group.
         bands: For each group (groups, 2) the range of terms outside which all are zeros.
     """
-    n, k = (columns.shape[1], columns.shape[0]) if turned else columns.shape
+    s, (n, k) = plan[0], columns.shape[::-1] if turned else columns.shape
     for group in range(start, stop):
         first, last = group * WIDE, min((group + 1) * WIDE, n)
         parts = packed[group * s * WIDE * k : (group + 1) * s * WIDE * k]
         pack_in_blocks(columns, turned, first, last, parts[: WIDE * k])
-        if not cut_packed(parts, s, k, to_shift, finer, least, most):
+        if not _cut(parts, k, plan):
             return False
         low, high = k, 0
         for term in range(k):
@@ -133,11 +126,7 @@ def product_of_slices(
     turned: bool,
     start: int,
     stop: int,
-    s: int,
-    to_shift: int,
-    finer: float,
-    least: float,
-    most: float,
+    plan: Plan,
     packed: FloatArray,
     bands: NDArray[np.int64],
     out: FloatArray,
@@ -149,16 +138,12 @@ def product_of_slices(
         turned: Whether `rows` is transposed.
         start: The first row.
         stop: The row after the last one.
-        s: The number of slices.
-        to_shift: See `cut_packed`.
-        finer: See `cut_packed`.
-        least: See `cut_packed`.
-        most: See `cut_packed`.
+        plan: How lines are cut.
         packed: The slices of the columns.
         bands: Where the terms of the columns are not zeros.
         out: The product (m, n).
     """
-    n, k = out.shape[1], rows.shape[0] if turned else rows.shape[1]
+    s, n, k = plan[0], out.shape[1], rows.shape[0] if turned else rows.shape[1]
     at_once = min(max(_PACKED // (s * k), 4 * LINES), 16 * LINES, stop - start + LINES - 1)
     at_once = max(at_once // LINES, 1) * LINES
     left, room = np.empty(s * at_once * k), at_once * WIDE
@@ -166,7 +151,7 @@ def product_of_slices(
     for top in range(start, stop, at_once):
         bottom = min(top + at_once, stop)
         pack_in_blocks(rows, turned, top, bottom, left[: at_once * k])
-        if not cut_packed(left, s, k, to_shift, finer, least, most):
+        if not _cut(left, k, plan):
             return False
         for column in range(0, n, WIDE):
             low, high = bands[column // WIDE]
@@ -214,9 +199,9 @@ def by_slices(
     Args:
         a: The left operand.
         b: The right operand.
-        plans: The arguments s, `to_shift` and `finer` of `cut_packed`, for the rows of `a` and for
-            the columns of `b`.
-        plain: Its arguments `least` and `most`.
+        plans: The first three numbers of the plan for the rows of `a`, and of that for the columns
+            of `b`.
+        plain: The other two, which are the same for both.
         out: The product.
     """
     rows, columns = in_rows(a), in_rows(b.T)
@@ -234,14 +219,13 @@ def by_slices(
 
         def cut(part: int) -> None:
             start, stop = part * groups // threads, (part + 1) * groups // threads
-            done[part] = cut_columns(
+            done[part] = _cut_columns(
                 *columns,
                 start,
                 stop,
-                *of_columns,
-                *plain,
+                (*of_columns, *plain),
                 parts,
-                bands,  # type: ignore[call-arg]
+                bands,
             )
 
         share_out(cut, threads, threads)
@@ -258,10 +242,9 @@ def by_slices(
             *rows,
             start,
             stop,
-            *of_rows,
-            *plain,
+            (*of_rows, *plain),
             *right,
-            out,  # type: ignore[call-arg]
+            out,
         )
 
     share_out(fill, threads, threads)
