@@ -166,6 +166,20 @@ def test_a_bias_is_added_in_the_pass_of_the_activation(dtype, numerics, with_bia
         with_bias.clear()
 
 
+def test_stages_after_two_that_were_joined_are_computed_as_ever(with_bias):
+    stage = nn.serial(nn.dense(4), nn.relu(), nn.relu(), nn.dense(3), nn.relu(), nn.dense(2))
+    params, _ = stage.init(nn.Key(1), (5,))
+    X, dA = nn.Key(1).at("X").normal((5, 6)), np.ones((2, 6))
+    made = []
+    for engine in ("numpy", "compiled"):
+        with using_engine(engine):
+            A, cache = stage.forward(params, X, nn.Context(training=True))
+            dX, grads = stage.backward(params, cache, dA)
+            made.append([a.tobytes() for a in (A, dX, *nn.parameters.leaves((grads,)))])
+    assert made[0] == made[1]
+    assert with_bias == [True, True]
+
+
 def test_only_the_forward_that_adds_a_bias_is_joined_with_the_next_one(with_bias):
     def own(params, A_prev, context):
         return dense.forward(params, A_prev, context)
