@@ -182,6 +182,13 @@ def test_last_numbers_are_those_of_the_rows(runs, tmp_path, monkeypatch, sealed)
     assert segment.last_numbers() == last
 
 
+def test_a_damaged_column_is_not_taken_for_numbers(runs, monkeypatch):
+    segment = read_segment(max((runs / "0001" / "segments").iterdir()))
+    last = segment.last_numbers()
+    monkeypatch.setattr("pydnn.runs.segments.sealed_bytes", lambda raw: lambda name: b"\0" * 9)
+    assert segment.last_numbers() == last
+
+
 def test_a_run_is_read_again_only_when_a_file_has_changed(runs, tmp_path, monkeypatch):
     shutil.copytree(runs / "0001", tmp_path / "run")
     catalog = Catalog(tmp_path)

@@ -380,6 +380,12 @@ def test_a_factor_is_applied_by_the_kernel_of_the_part_before_it():
         chain(chain(clip_by_value(0.5), scale_by_adam()), descend(0.1)),
         chain(clip_by_value(0.5), scale_by_adam(), descend(0.1)),  # whose first factor is 1
         chain(scale_by_adam(beta1=0.5, beta2=0.75), scale(0.3), clip_by_value(0.5)),
+        # Factors of several parts become one, which is 1 in the first step only.
+        chain(
+            clip_by_value(0.5),
+            chain(scale(-1.0), descend(step_decay(1.0, factor=0.5, every=1))),
+            scale(0.3),
+        ),
     ],
 )
 def test_a_chain_has_the_same_kernel_in_every_step(optimizer):
