@@ -19,17 +19,17 @@ from pydnn.compiled.kernels import kernel
 from pydnn.compiled.portable.elementary import polynomial, with_sign_of
 from pydnn.compiled.portable.forms import or_numpy
 from pydnn.compiled.portable.tiles import written_for_llvm
-from pydnn.keys import FAR_TAIL, LN2, MIDDLE, ROOT_HALF, TAIL
+from pydnn.numerics.quantiles import FAR_TAIL, LN2, MIDDLE, ROOT_HALF, TAIL
 from pydnn.numerics.threads import share_out, worker_threads
 
-__all__ = ["normal", "permuted", "uniform"]
+__all__ = ["bits", "normal", "order_of", "permuted", "uniform"]
 
 _Bits = NDArray[np.uint64]
 _Floats = NDArray[np.float64]
 
 _AT_ONCE = 1 << 10  # numbers whose bits are in the first cache
-_WORTH_A_CALL = 64  # numbers; NumPy is as fast with fewer
 _WORTH_A_THREAD = 1 << 17  # numbers
+_IN_A_BUCKET = 4  # numbers, on average
 _SERIES = tuple(2.0 / (2 * k + 1) for k in range(12))
 (_MIDDLE, _UNDER_MIDDLE), (_TAIL, _UNDER_TAIL), (_FAR, _UNDER_FAR) = MIDDLE, TAIL, FAR_TAIL
 _LN2, _ROOT_HALF = LN2, ROOT_HALF
@@ -90,6 +90,15 @@ def _root_of_log(p: float) -> float:
 
 
 @kernel
+def _fill_raw(low: np.uint64, high: np.uint64, start: int, out: _Bits) -> None:
+    whole, last = out.size // 4 * 4, np.empty(4, np.uint64)
+    _fill_bits(low, high, start, out[:whole])
+    _fill_bits(low, high, start + whole, last)
+    for i in range(whole, out.size):
+        out[i] = last[i - whole]
+
+
+@kernel
 def _fill_uniform(low: np.uint64, high: np.uint64, start: int, out: _Floats) -> None:
     bits = np.empty(_AT_ONCE, np.uint64)
     for begin in range(0, out.size, _AT_ONCE):
@@ -125,6 +134,12 @@ def _fill_normal(low: np.uint64, high: np.uint64, start: int, out: _Floats) -> N
 
 
 @or_numpy
+def bits(key: int, out: _Bits) -> bool:
+    """Fill the vector `out` with the random bits of a key of Philox."""
+    return _drawn(_fill_raw, key, out)
+
+
+@or_numpy
 def uniform(key: int, out: _Floats) -> bool:
     """Fill the vector `out` with the uniform numbers of a key of Philox."""
     return _drawn(_fill_uniform, key, out)
@@ -137,10 +152,8 @@ def normal(key: int, out: _Floats) -> bool:
 
 
 def _drawn(
-    fill_from: Callable[[np.uint64, np.uint64, int, _Floats], None], key: int, out: _Floats
+    fill_from: Callable[[np.uint64, np.uint64, int, Any], None], key: int, out: NDArray[Any]
 ) -> bool:
-    if out.size < _WORTH_A_CALL:
-        return False
     low, high = np.uint64(key & (2**64 - 1)), np.uint64(key >> 64)
     threads = worker_threads() if out.size >= _WORTH_A_THREAD else 1
     bounds = [out.size * part // threads // 4 * 4 for part in range(threads)] + [out.size]
@@ -149,6 +162,39 @@ def _drawn(
         fill_from(low, high, bounds[part], out[bounds[part] : bounds[part + 1]])
 
     share_out(fill, threads, threads)
+    return True
+
+
+@kernel
+def _sort(bits: _Bits, ordered: _Bits, order: NDArray[np.int64]) -> None:
+    """Fill `ordered` with random bits from small to large, and `order` with their places."""
+    # Numbers with the same first bits come into one bucket. Then nearly all are in their order, and
+    # none is far from its place.
+    count, kept = bits.size, 1
+    while (count // _IN_A_BUCKET) >> kept:
+        kept += 1
+    shift, ends = np.uint64(64 - kept), np.zeros((1 << kept) + 1, np.int64)
+    for i in range(count):
+        ends[np.int64(bits[i] >> shift) + 1] += 1
+    for bucket in range(1 << kept):
+        ends[bucket + 1] += ends[bucket]
+    for i in range(count):
+        into = np.int64(bits[i] >> shift)
+        place = ends[into]
+        ends[into] = place + 1
+        ordered[place], order[place] = bits[i], i
+    for i in range(1, count):
+        number, place, free = ordered[i], order[i], i
+        while free > 0 and ordered[free - 1] > number:
+            ordered[free], order[free] = ordered[free - 1], order[free - 1]
+            free -= 1
+        ordered[free], order[free] = number, place
+
+
+@or_numpy
+def order_of(bits: _Bits, order: NDArray[np.int64]) -> bool:
+    """Fill `order` with the order that sorts random bits, where equal ones keep their order."""
+    _sort(bits, np.empty_like(bits), order)
     return True
 
 
