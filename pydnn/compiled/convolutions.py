@@ -16,9 +16,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from pydnn.compiled.blas import multiply, product_function
+from pydnn.compiled.blas import matmul, matmul_loop
 from pydnn.compiled.kernels import kernel
 from pydnn.compiled.memory import clear, copy
+from pydnn.compiled.ufuncs import Loop
 from pydnn.numerics.geometry import Geometry
 from pydnn.numerics.memory import empty
 from pydnn.records import FloatArray, IntArray, freeze, readonly
@@ -48,9 +49,9 @@ def product(
         plain: Whether rows of the image are used in place.
         Z: The result (H', W', F, m).
     """
-    (k_H, F, terms), (C, m) = kernels.shape, A.shape[2:]
-    address = _address(A, F, terms, (m, piece))
-    if not address:
+    k_H, (C, m) = len(kernels), A.shape[2:]
+    loop = matmul_loop(A.dtype)
+    if loop is None:
         return None
     (above, _), (left, _) = geometry.padding
     where = (
@@ -63,14 +64,14 @@ def product(
 
     def fill(start: int, stop: int) -> None:
         room = empty(size, A.dtype)
-        _fill_product(address, where, *image, kernels, biases, room, *result, start, stop)
+        _fill_product(loop, where, *image, kernels, biases, room, *result, start, stop)
 
     return fill
 
 
 @kernel
 def _fill_product(
-    address: int,
+    loop: Loop,
     where: tuple[int, ...],
     A: FloatArray,
     over: int,
@@ -106,12 +107,12 @@ def _fill_product(
                 few = min(piece, m - begin)
                 if rows.size:
                     from_ = q * right * step + begin
-                    multiply(address, False, turned, 0, terms, rows, from_, m, Z, at + begin, m,
-                             F, few, terms)  # fmt: skip
+                    matmul(loop, turned, 0, terms, 1, rows, from_, m, 1, Z, at + begin, m,
+                           F, few, terms)  # fmt: skip
                 else:
                     from_ = first * over + q * right * further + begin
-                    multiply(address, False, turned, 0, terms, A, from_, m, Z, at + begin, m,
-                             F, few, terms)  # fmt: skip
+                    matmul(loop, turned, 0, terms, 1, A, from_, m, 1, Z, at + begin, m,
+                           F, few, terms)  # fmt: skip
             for f in range(biases.size):
                 line = Z[at + f * m : at + f * m + m]
                 for e in range(line.size):
@@ -136,8 +137,8 @@ def weight_gradient(
     """
     (k_H, k_W), (C, m), F = geometry.size, A.shape[2:], dZ.shape[2]
     across = geometry.places[1]
-    address = _address(A, F, k_H * C, (across * m, piece))
-    if not address:
+    loop = matmul_loop(A.dtype)
+    if loop is None:
         return None
     (above, _), (left, _) = geometry.padding
     right = geometry.stride[1]
@@ -152,7 +153,7 @@ def weight_gradient(
         total = sums[start] = np.zeros((k_H, k_W, F, k_H * C), dZ.dtype)
         rows, gradients = (empty(n * m, A.dtype) for n in (k_H * C * right * steps, F * across))
         _add_weight_gradients(
-            address, where, *image, *gradient, rows, gradients, np.empty_like(total[0, 0]), total,
+            loop, where, *image, *gradient, rows, gradients, np.empty_like(total[0, 0]), total,
             start, stop,
         )  # fmt: skip
 
@@ -161,7 +162,7 @@ def weight_gradient(
 
 @kernel
 def _add_weight_gradients(
-    address: int,
+    loop: Loop,
     where: tuple[int, ...],
     A: FloatArray,
     over: int,
@@ -204,8 +205,8 @@ def _add_weight_gradients(
             terms = term.reshape(-1)
             for begin in range(0, n, piece):
                 few = min(piece, n - begin)
-                multiply(address, True, gradients, begin, n, rows, begins + begin, line,
-                         term, 0, k_H * C, F, k_H * C, few)  # fmt: skip
+                matmul(loop, gradients, begin, n, 1, rows, begins + begin, 1, line,
+                       term, 0, k_H * C, F, k_H * C, few)  # fmt: skip
                 for i in range(part.size):
                     part[i] = part[i] + terms[i]
 
@@ -228,8 +229,8 @@ def input_gradient(
     """
     k_W, (C, m), F = geometry.size[1], dA_prev.shape[2:], dZ.shape[2]
     (down, right), (height, across) = geometry.stride, geometry.places
-    address = _address(dZ, k_W * C, F, (across * m, piece))
-    if not address:
+    loop = matmul_loop(dZ.dtype)
+    if loop is None:
         return None
     (above, _), (left, _) = geometry.padding
     steps = -(-geometry.width // right)
@@ -244,7 +245,7 @@ def input_gradient(
         sizes = (2 * most * across * m, k_W * C * piece, C * right * steps * m)
         gradients, products, sums = (empty(size, dZ.dtype) for size in sizes)
         _fill_input_gradient(
-            address, where, F, weights, starts, *gradient, gradients, products, sums, *result,
+            loop, where, F, weights, starts, *gradient, gradients, products, sums, *result,
             start, stop,
         )  # fmt: skip
 
@@ -253,7 +254,7 @@ def input_gradient(
 
 @kernel
 def _fill_input_gradient(
-    address: int,
+    loop: Loop,
     where: tuple[int, ...],
     F: int,
     weights: FloatArray,
@@ -295,8 +296,8 @@ def _fill_input_gradient(
             for start_of_piece in range(0, n, piece):
                 few = min(piece, n - start_of_piece)
                 from_ = (first - lowest) * size + start_of_piece
-                multiply(address, False, weights, at, columns, gradients, from_, n,
-                         products, 0, piece, k_W * C, few, (end - first) * F)  # fmt: skip
+                matmul(loop, weights, at, columns, 1, gradients, from_, n, 1,
+                       products, 0, piece, k_W * C, few, (end - first) * F)  # fmt: skip
                 for j in range(k_W):
                     for c in range(C):
                         to = c * line + j % right * steps * m + j // right * m + start_of_piece
@@ -320,18 +321,3 @@ def _vector(image: FloatArray) -> tuple[FloatArray, int, int]:
     size = ((H - 1) * over + (W - 1) * further + C * m) if image.size else 0
     vector = as_strided(image, (size,), (image.itemsize,), writeable=image.flags.writeable)
     return vector, over, further
-
-
-def _address(numbers: FloatArray, rows: int, least: int, cut: tuple[int, int]) -> int:
-    """Return the function of the products; 0 if NumPy would call others for any of them.
-
-    Args:
-        numbers: An operand.
-        rows: Rows of the left operand.
-        least: The least size of the axis that is not cut.
-        cut: The size of the axis that is cut, and of a piece.
-    """
-    size, piece = cut
-    if min(rows, least, piece, size % piece or piece) < 2:  # NumPy has others for vectors
-        return 0
-    return product_function(numbers.dtype)

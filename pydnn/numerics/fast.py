@@ -25,26 +25,36 @@ from pydnn.numerics.small_products import (
 from pydnn.numerics.stacked_products import in_one_product
 from pydnn.records import AnyDType, FloatArray, freeze, scalar
 
-__all__ = ["ERFC_MIDDLE", "ERF_IS_ONE", "ERF_SMALL", "error_function", "fast"]
+__all__ = [
+    "ERFC_MIDDLE",
+    "ERF_IS_ONE",
+    "ERF_SMALL",
+    "FEW_COLUMNS",
+    "MANY",
+    "SMALL",
+    "TINY",
+    "error_function",
+    "fast",
+]
 
 # Numbers of an operand. Below the first, the overhead of a call matters; from the second on, the
 # time to read the operand from memory does.
-_SMALL, _MANY = 10_000, 1_000_000
+SMALL, MANY = 10_000, 1_000_000
 _SHORT_SUM = 64  # terms of a product in a stack below which the stack is copied into one product
 _PANEL, _ROWS_OF_A_BLOCK = 32, 256  # LAPACK decomposes blocks of this size in one thread
 _UNROLLED = 128  # contiguous numbers that NumPy adds without halving them
 _NUMBERS_OF_ROWS = 1 << 20  # numbers of a matrix that are in memory while its rows are added
-_TINY, _FEW_COLUMNS = 4096, 128  # numbers and columns up to which a product with ones sums faster
+TINY, FEW_COLUMNS = 4096, 128  # numbers and columns up to which a product with ones sums faster
 
 
 def _matmul(a: FloatArray, b: FloatArray, /, *, out: FloatArray | None = None) -> FloatArray:
     if a.ndim > 2 or b.ndim > 2:
         stacked: FloatArray = np.matmul(a, b, out)
         return stacked
-    if b.size < _SMALL and a.size < _SMALL:
+    if b.size < SMALL and a.size < SMALL:
         return a.dot(b, out)  # the same product as np.matmul, with half of its overhead
     few = len(a) <= MOST_ROWS
-    if few and b.size >= _MANY:
+    if few and b.size >= MANY:
         return _by_reading_b(a, b, out)
     if out is None:
         out = empty((len(a), b.shape[1]), a.dtype)
@@ -101,7 +111,7 @@ def _ones(m: int, dtype: AnyDType) -> FloatArray:
 def _sum(
     a: FloatArray, /, *, axis: int | tuple[int, ...], out: FloatArray | None = None
 ) -> FloatArray:
-    if a.size < _TINY and axis == 1 and a.ndim == 2 and a.shape[1] <= _FEW_COLUMNS:
+    if a.size < TINY and axis == 1 and a.ndim == 2 and a.shape[1] <= FEW_COLUMNS:
         # A product with ones takes half the time of np.add.reduce. With more columns it would be
         # less precise, since NumPy adds long rows pairwise.
         return a.dot(_ones(a.shape[1], a.dtype), out)

@@ -25,7 +25,7 @@ LARGE = {  # for several threads, and for products that are cut into pieces
 }
 
 has_products = pytest.mark.skipif(
-    not blas.product_function(np.dtype("f8")), reason="kernels cannot call this BLAS"
+    not blas.matmul_loop(np.dtype("f8")), reason="kernels cannot call this BLAS"
 )
 
 
@@ -113,11 +113,15 @@ def test_large_convolutions_give_the_bits_of_numpy_on_any_number_of_threads(
     assert made == ["product", "product", "weight_gradient", own] * 2
 
 
-def test_products_of_vectors_and_of_an_unknown_blas_stay_with_numpy(made, monkeypatch):
-    # One channel by one filter; NumPy has other functions for vectors.
-    geometry = Geometry((3, 3), (1, 1))
-    expect_same(geometry, *drawn(geometry, 1, 1, 16, "f8", extremes=False))
-    monkeypatch.setattr(convolutions, "product_function", lambda dtype: 0)
+@has_products
+def test_one_channel_and_one_filter_are_products_of_vectors(made):
+    for geometry in (Geometry((3, 3), (1, 1)), Geometry((5, 6), (2, 3), (2, 2))):
+        expect_same(geometry, *drawn(geometry, 1, 1, 16, "f8", extremes=False))
+    assert "product" in made
+
+
+def test_products_of_an_unknown_numpy_stay_with_it(made, monkeypatch):
+    monkeypatch.setattr(convolutions, "matmul_loop", lambda dtype: None)
     geometry = LARGE["strides"][0]
     expect_same(geometry, *drawn(geometry, 2, 2, 16, "f8", extremes=False))
     assert made == []
@@ -133,11 +137,3 @@ def test_a_kernel_that_fails_leaves_the_work_to_numpy(monkeypatch):
     geometry = LARGE["strides"][0]
     with pytest.warns(RuntimeWarning, match="failed .RuntimeError: no room., so NumPy does"):
         expect_same(geometry, *drawn(geometry, 2, 2, 16, "f8", extremes=False))
-
-
-def test_another_function_than_that_of_numpy_is_not_called(monkeypatch):
-    """Sums in other blocks, as another library may compute them, have other bits."""
-    dtype = np.dtype("f8")
-    assert blas._has_the_bits_of_numpy(np.matmul, dtype)
-    shifted = lambda a, b: np.matmul(a[:, :9], b[:9]) + np.matmul(a[:, 9:], b[9:])  # noqa: E731
-    assert not blas._has_the_bits_of_numpy(shifted, dtype)
