@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from pydnn.compiled.loops import Loop, loop_of, run, to_read
+from pydnn.compiled.kernels import TEXT_NAMES
+from pydnn.compiled.loops import Loop, loop_of, to_read
 from pydnn.compiled.tracing import Program, Symbol, Untraceable
 from pydnn.engines import expression_of, give_up
 from pydnn.numerics import Numerics, threads
 from pydnn.numerics.memory import empty
 from pydnn.records import AnyDType, FloatArray, freeze
 
-__all__ = ["activated", "biased"]
-
-_LEAST = 1 << 16  # bytes; NumPy is as fast for smaller arrays, since a call is most of the time
+__all__ = ["activated", "biased", "computed", "filled"]
 
 
 def activated(
@@ -26,23 +28,210 @@ def activated(
     """Return the result of an elementwise function `(*operands, numerics)`, as a read-only array.
 
     Returns:
-        The result; None if there is no compiled form of it, or the arrays are small or differ in
-        shape, dtype or order.
+        The result; None if there is no compiled form of it, or the arrays differ in shape, dtype or
+        order.
     """
-    first = operands[0]
-    if first.nbytes < _LEAST:
+    if any(operand.shape != operands[0].shape for operand in operands):
         return None
+    made = computed(function, operands, numerics)
+    return None if made is None else made[0]
+
+
+def computed(
+    function: Callable[..., object],
+    operands: Sequence[FloatArray],
+    numerics: Numerics | None = None,
+) -> tuple[FloatArray, ...] | None:
+    """Do the same as `pydnn.numerics.passes.in_one_pass`; None if there is no compiled form.
+
+    Args:
+        function: The function `(*operands)`, or `(*operands, numerics)`.
+        operands: The arrays, the first of which has the shape of the results.
+        numerics: The arithmetic that the function takes, if it does.
+    """
     expression = expression_of(function)
-    if expression is None:
+    in_order = operands[0].flags.c_contiguous
+    if not in_order:
+        operands = [operand.T for operand in operands]
+    first = operands[0]
+    placed = None if expression is None else _placed(operands, first.shape, first.dtype)
+    if expression is None or placed is None:
         return None
-    loop = _loop(expression, len(operands), first.dtype, numerics)
-    vectors = _flat(operands) if loop is not None else None
-    made = None if loop is None or vectors is None else run(loop, (), vectors, 1)
-    if made is None:
+    axes, arrays, whole = placed
+    loop, count = _loop_of_values(expression, axes, first.dtype, numerics)
+    if loop is None:
         return None
-    shape = first.shape
-    in_order = first.flags.c_contiguous
-    return freeze(made[0].reshape(shape) if in_order else made[0].reshape(shape[::-1]).T)
+    made = [empty(first.shape, first.dtype) for _ in range(count)]
+    if not _run(loop, axes, arrays, [result.reshape(whole) for result in made]):
+        return None
+    return tuple([freeze(result if in_order else result.T) for result in made])
+
+
+def filled(
+    function: Callable[..., None],
+    operands: Sequence[FloatArray],
+    changed: Sequence[FloatArray],
+    results: Sequence[FloatArray],
+) -> bool:
+    """Do the same as `pydnn.numerics.passes.fill_in_one_pass`; False if nothing was done."""
+    expression, last = expression_of(function), results[-1]
+    placed = None if expression is None else _placed(operands, last.shape, last.dtype)
+    targets = (*changed, *results)
+    if expression is None or placed is None or not _alike(targets, last):
+        return False
+    axes, arrays, whole = placed
+    loop = _loop(expression, axes, last.dtype, len(changed), len(results))
+    return loop is not None and _run(loop, axes, arrays, [a.reshape(whole) for a in targets])
+
+
+def _alike(arrays: Sequence[FloatArray], last: FloatArray) -> bool:
+    """Whether all arrays are in C order, and have the shape and the dtype of the last one."""
+    return all(
+        a.shape == last.shape and a.dtype == last.dtype and a.flags.c_contiguous for a in arrays
+    )
+
+
+def _placed(
+    operands: Sequence[FloatArray], shape: tuple[int, ...], dtype: AnyDType
+) -> tuple[tuple[str, ...], list[FloatArray], tuple[int, ...]] | None:
+    """Return the axes of the operands, the operands with these axes, and the shape of the results.
+
+    Returns:
+        None if an array has another dtype, has a shape that is not broadcast to `shape`, or is not
+        in C order.
+    """
+    axes, shapes, whole = _axes(tuple([operand.shape for operand in operands]), shape)
+    if not axes:
+        return None
+    arrays = []
+    for operand, its in zip(operands, shapes, strict=True):
+        if operand.dtype != dtype or not operand.flags.c_contiguous:
+            return None
+        # Read-only, since numba would compile the loop once more for arrays that can be written to.
+        arrays.append(freeze(operand.reshape(its)))
+    return axes, arrays, whole
+
+
+@functools.lru_cache(maxsize=256)
+def _axes(
+    shapes: tuple[tuple[int, ...], ...], shape: tuple[int, ...]
+) -> tuple[tuple[str, ...], list[tuple[int, ...]], tuple[int, ...]]:
+    """Return which of the axes "pij" each array has, the shape with these axes, and that of all.
+
+    The last two axes of `shape` are i and j, and p are all others. Where all arrays have the whole
+    shape, "" stands for it, and the arrays become vectors. No axes mean that a shape does not fit.
+    """
+    *outer, n, m = (1, 1, *shape)[-max(2, len(shape)) :]
+    sizes = {"p": math.prod(outer), "i": n, "j": m}
+    kinds = {(n, 1): "i", (*outer, 1, m)[-len(shape) :]: "pj", shape: "pij"}
+    axes = [kinds.get(each) for each in shapes]
+    if None in axes:
+        return (), [], ()
+    if set(axes) == {"pij"}:
+        size = math.prod(shape)
+        return ("",) * len(axes), [(size,)] * len(axes), (size,)
+    known = tuple([each or "" for each in axes])
+    fitting = [tuple([sizes[axis] for axis in each]) for each in known]
+    return known, fitting, tuple(sizes.values())
+
+
+def _run(
+    loop: Loop, axes: Sequence[str], operands: Sequence[FloatArray], results: Sequence[FloatArray]
+) -> bool:
+    arrays, last = (*operands, *results), results[-1]
+    try:
+        if last.nbytes < threads.WORTH_A_THREAD:
+            loop.compiled(*loop.constants, *arrays)
+        else:
+            _share(loop, (*axes, *[""] * len(results)), arrays)
+    except Exception as error:  # numba may raise anything, before the loop begins
+        give_up(error)
+        return False
+    return True
+
+
+def _share(loop: Loop, axes: Sequence[str], arrays: Sequence[FloatArray]) -> None:
+    """Run a loop on several threads, each of which gets a part of the first axis that is long."""
+    last = arrays[-1]
+    every = "i" if last.ndim == 1 else "pij"
+    cut = "i" if len(last) == 1 else every[0]
+    places = [(each or every).find(cut) for each in axes]
+
+    def part(start: int, stop: int) -> None:
+        piece = slice(start, stop)
+        pieces = [
+            array if place < 0 else array[piece] if place == 0 else array[:, piece]
+            for array, place in zip(arrays, places, strict=True)
+        ]
+        loop.compiled(*loop.constants, *pieces)
+
+    threads.shared_out(part, last if cut == every[0] else last[0])
+
+
+@functools.lru_cache(maxsize=256)
+def _loop_of_values(
+    expression: Callable[..., Any],
+    axes: tuple[str, ...],
+    dtype: AnyDType,
+    numerics: Numerics | None,
+) -> tuple[Loop | None, int]:
+    """Return the loop of a function that returns arrays, and their number."""
+    more = () if numerics is None else (_Traced(numerics),)
+
+    def values(*symbols: Any) -> tuple[Any, ...]:
+        made = expression(*symbols, *more)
+        return made if isinstance(made, tuple) else (made,)
+
+    def fills(*symbols: Any) -> None:
+        for place, value in zip(symbols[len(axes) :], values(*symbols[: len(axes)]), strict=True):
+            place.fill(value)
+
+    names, program = _names(expression, len(axes)), Program(dtype)
+    try:
+        count = len(values(*[Symbol(program, name, writable=False) for name in names]))
+    except Exception:  # `Untraceable`, or what the function itself raises for symbols
+        return None, 0
+    results = [f"y{i}" for i in range(count)]
+    return (
+        loop_of(fills, dtype, numbers=(), operands=names, results=results, axes=_broadcast(axes)),
+        count,
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _loop(
+    expression: Callable[..., Any],
+    axes: tuple[str, ...],
+    dtype: AnyDType,
+    changed: int,
+    results: int,
+) -> Loop | None:
+    """Return the loop of a function that fills arrays."""
+    names, count = _names(expression, len(axes) + changed + results), len(axes)
+    return loop_of(
+        expression,
+        dtype,
+        numbers=(),
+        operands=names[:count],
+        results=names[count:],
+        changed=changed,
+        axes=_broadcast(axes),
+    )
+
+
+def _broadcast(axes: Sequence[str]) -> Sequence[str]:
+    """Return the axes for `loop_of`, which needs none for vectors."""
+    return axes if any(axes) else ()
+
+
+def _names(function: Callable[..., object], count: int) -> list[str]:
+    """Return the names of the first arguments of a function, or others if a loop has those."""
+    names = [*inspect.signature(function).parameters][:count]
+    taken = any(name in _TAKEN or re.fullmatch(r"[cty]\d+|_+", name) for name in names)
+    return [f"x{i}" for i in range(count)] if taken or len(names) < count else names
+
+
+_TAKEN = {*TEXT_NAMES, *"pij", "loop", "range"}
 
 
 def biased(
@@ -107,30 +296,6 @@ def _biased_loop(
         f"            A_[i, j] = {value}",
     ]
     return Loop("\n".join(lines) + "\n", tuple(program.constants))
-
-
-def _flat(operands: Sequence[FloatArray]) -> list[FloatArray] | None:
-    """Return the arrays as vectors over the same memory; None if they do not fit each other."""
-    first = operands[0]
-    if any(a.shape != first.shape or a.dtype != first.dtype for a in operands):
-        return None
-    if all(a.flags.c_contiguous for a in operands):
-        return [a.reshape(-1) for a in operands]
-    if all(a.flags.f_contiguous for a in operands):
-        return [a.T.reshape(-1) for a in operands]
-    return None
-
-
-@functools.lru_cache(maxsize=256)
-def _loop(
-    expression: Callable[..., Any], count: int, dtype: AnyDType, numerics: Numerics
-) -> Loop | None:
-    names = ["dA", "Z", "A"] if count == 3 else ["Z"]
-
-    def function(*symbols: Any) -> None:
-        symbols[-1].fill(expression(*symbols[:-1], _Traced(numerics)))
-
-    return loop_of(function, dtype, numbers=(), operands=names, results=["made"])
 
 
 class _Traced:

@@ -44,6 +44,8 @@ def loop_of(
     operands: Sequence[str],
     results: Sequence[str],
     truths: Sequence[bool] = (),
+    changed: int = 0,
+    axes: Sequence[str] = (),
 ) -> Loop | None:
     """Make a loop of a function that fills arrays.
 
@@ -54,6 +56,9 @@ def loop_of(
         operands: The names of the vectors that it reads.
         results: The names of the vectors that it fills.
         truths: For each operand, whether it holds truth values; by default none does.
+        changed: How many of the results, the first ones, it also reads.
+        axes: For each operand, those of the axes "pij" that it has, where the results have all
+            three and operands are broadcast to them; by default all arrays are vectors.
 
     Returns:
         The loop; None if the function does anything that has no compiled form.
@@ -64,7 +69,7 @@ def loop_of(
         *(Symbol(program, name, writable=False, single=True) for name in numbers),
         *(Symbol(program, name, boolean=name in of_truths, writable=False) for name in operands),
     ]
-    places = [Symbol(program, None) for _ in results]
+    places = [Symbol(program, name if k < changed else None) for k, name in enumerate(results)]
     try:
         function(*given, *places)
         values = [program.text_of(place)[0] for place in places]
@@ -72,14 +77,27 @@ def loop_of(
         return None
     type_, constants = program.type, [f"c{i}" for i in range(len(program.constants))]
     used = set("\n".join(program.lines).replace("(", " ").replace(")", " ").split()) | set(values)
+    read = [*operands, *results[:changed]]
+    every = "pij" if axes else "i"
+    where = dict(zip(read, [*axes, *[every] * len(read)], strict=False))
     arrays = [f"{name}_" for name in (*operands, *results)]
     lines = [
         f"def loop({', '.join([*numbers, *constants, *arrays])}):",
         *(f"    {name} = {type_}({name})" for name in (*numbers, *constants)),
-        f"    for i in range({arrays[-1]}.size):",
-        *(f"        {name} = {name}_[i]" for name in operands if name in used),
-        *(f"        {line}" for line in program.lines),
-        *(f"        {name}_[i] = {value}" for name, value in zip(results, values, strict=True)),
+    ]
+    for depth, axis in enumerate(every, 1):
+        size = f"shape[{depth - 1}]" if axes else "size"
+        lines.append("    " * depth + f"for {axis} in range({arrays[-1]}.{size}):")
+        # Each number is read in the outermost loop that knows its place.
+        lines += [
+            "    " * (depth + 1) + f"{name} = {name}_[{', '.join(where[name])}]"
+            for name in read
+            if name in used and where[name][-1] == axis
+        ]
+    inside, place = "    " * (len(every) + 1), ", ".join(every)
+    lines += [inside + line for line in program.lines]
+    lines += [
+        f"{inside}{name}_[{place}] = {value}" for name, value in zip(results, values, strict=True)
     ]
     return Loop("\n".join(lines) + "\n", tuple(program.constants))
 

@@ -12,7 +12,7 @@ from pydnn.checks import BadInput
 from pydnn.descriptions.parts import DescribedPart
 from pydnn.engines import compilable, expression_of, in_use
 from pydnn.keys import Key
-from pydnn.numerics import Numerics, fast
+from pydnn.numerics import Numerics, fast, passes
 from pydnn.numerics.underflow import bare, belongs, ignoring_in
 from pydnn.parameters import NO_PARAMS, Classes, Layout, Tree, Views, leaves
 from pydnn.records import FloatArray, IntArray, arrays, freeze, maker_of, readonly
@@ -292,7 +292,7 @@ def elementwise(
         params: tuple[()], Z: FloatArray, context: Context
     ) -> tuple[FloatArray, ElementwiseCache]:
         numerics = context.numerics
-        if in_use.forms is None:
+        if in_use.forms is None or Z.nbytes < passes.WORTH_A_LOOP:
             A = _own(forward(Z, numerics), Z)
         else:
             A = computed(forward, Z, numerics=numerics)
@@ -306,7 +306,7 @@ def elementwise(
     def stage_backward_into(
         params: tuple[()], cache: ElementwiseCache, dA: FloatArray, out: Views, needs_dA_prev: bool
     ) -> FloatArray:
-        if in_use.forms is None:
+        if in_use.forms is None or dA.nbytes < passes.WORTH_A_LOOP:
             return _own(backward(dA, cache.Z, cache.A, cache.numerics), dA)
         return computed(backward, dA, cache.Z, cache.A, numerics=cache.numerics)
 

@@ -13,7 +13,9 @@ import numpy as np
 
 from pydnn.checks import BadInput, expect_epsilon, expect_flag, expect_real
 from pydnn.descriptions.builders import described
+from pydnn.engines import compilable
 from pydnn.numerics import Numerics
+from pydnn.numerics.passes import in_one_pass
 from pydnn.records import FloatArray, IntArray, arrays, contiguous, freeze
 from pydnn.sequences import columns_of_steps, steps_of_columns
 from pydnn.stages.base import Context, Stage, Statistics
@@ -22,11 +24,13 @@ from pydnn.stages.layer_norm import (
     NormGrads,
     NormParams,
     axes_but_features,
+    centered_squares,
     expect_features,
     init_norm,
     norm_grads,
     norm_onnx,
     pull_back_norm,
+    scaled,
 )
 
 if TYPE_CHECKING:
@@ -125,8 +129,9 @@ def batch_norm(
                 "give those of the state, e.g. Context(statistics=state.statistics.tree)."
             )
         deviation = freeze(np.sqrt(running.variance + Z.dtype.type(epsilon)))
-        Z_norm = freeze((Z - running.mean) / deviation)
-        A = freeze(params.gamma * Z_norm + params.beta)
+        Z_norm, A = in_one_pass(
+            _as_in_training, Z, running.mean, deviation, params.gamma, params.beta
+        )
         return A, BatchNormCache(NormCache(Z_norm, deviation, context.numerics))
 
     def backward(
@@ -140,7 +145,9 @@ def batch_norm(
         if cache.mean is not None:
             return pull_back_norm(params, norm, dA, axis=axes_but_features(dA))
         # Outside of training the running statistics are constants, so only the scale counts.
-        return freeze(dA * (params.gamma / norm.deviation)), norm_grads(norm, dA)
+        factor = params.gamma / norm.deviation
+        dZ, products = in_one_pass(_through_scale, dA, norm.Z_norm, factor)
+        return dZ, norm_grads(norm.numerics, products, dA)
 
     def absorb(running: BatchNormStatistics, cache: BatchNormCache) -> BatchNormStatistics:
         mean, variance = cache.mean, cache.variance
@@ -172,6 +179,21 @@ def batch_norm(
     )
 
 
+@compilable
+def _as_in_training(
+    Z: FloatArray, mean: FloatArray, deviation: FloatArray, gamma: FloatArray, beta: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    Z_norm = (Z - mean) / deviation
+    return Z_norm, gamma * Z_norm + beta
+
+
+@compilable
+def _through_scale(
+    dA: FloatArray, Z_norm: FloatArray, factor: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    return dA * factor, dA * Z_norm
+
+
 def _before_any_step(params: NormParams) -> BatchNormStatistics:
     mean, variance = (
         np.broadcast_to(params.gamma.dtype.type(n), params.gamma.shape) for n in (0, 1)
@@ -191,11 +213,10 @@ def _in_training(
         )
     axes = axes_but_features(Z)
     mean = numerics.sum(Z, axis=axes).reshape(n, 1) / count
-    centered = Z - mean
-    squares = numerics.sum(centered * centered, axis=axes).reshape(n, 1)
+    centered, each = in_one_pass(centered_squares, Z, mean)
+    squares = numerics.sum(each, axis=axes).reshape(n, 1)
     deviation = np.sqrt(squares / count + epsilon)
-    Z_norm = freeze(centered / deviation)
-    A = freeze(params.gamma * Z_norm + params.beta)
+    Z_norm, A = in_one_pass(scaled, centered, deviation, params.gamma, params.beta)
     norm = NormCache(Z_norm, freeze(deviation), numerics)
     # The batch is normalized with its own variance; the running variance estimates that of all
     # examples, whose divisor is smaller by 1: algorithm 2, line 10.

@@ -13,8 +13,10 @@ import numpy as np
 
 from pydnn.checks import BadInput, expect_epsilon, expect_same_dtype, expect_shape
 from pydnn.descriptions.builders import described
+from pydnn.engines import compilable
 from pydnn.keys import Key
 from pydnn.numerics import Numerics
+from pydnn.numerics.passes import in_one_pass
 from pydnn.parameters import Tree
 from pydnn.records import FloatArray, arrays, contiguous, freeze
 from pydnn.sequences import expect_features_of_steps
@@ -28,12 +30,14 @@ __all__ = [
     "NormGrads",
     "NormParams",
     "axes_but_features",
+    "centered_squares",
     "expect_features",
     "init_norm",
     "layer_norm",
     "norm_grads",
     "norm_onnx",
     "pull_back_norm",
+    "scaled",
 ]
 
 
@@ -103,10 +107,9 @@ def layer_norm(*, epsilon: float = 1e-5) -> Stage[NormParams, NormCache]:
         if Z.ndim > 2:
             Z = contiguous(Z)
         features, n = Z.ndim - 2, Z.shape[-2]  # the axis and the number of them
-        centered = Z - numerics.sum(Z, axis=features) / n
-        deviation = np.sqrt(numerics.sum(centered * centered, axis=features) / n + epsilon)
-        Z_norm = freeze(centered / deviation)
-        A = freeze(params.gamma * Z_norm + params.beta)
+        centered, squares = in_one_pass(centered_squares, Z, numerics.sum(Z, axis=features) / n)
+        deviation = np.sqrt(numerics.sum(squares, axis=features) / n + epsilon)
+        Z_norm, A = in_one_pass(scaled, centered, deviation, params.gamma, params.beta)
         return A, NormCache(Z_norm, freeze(deviation), numerics)
 
     def backward(
@@ -155,20 +158,62 @@ def pull_back_norm(
     numerics, Z_norm = cache.numerics, cache.Z_norm
     if dA.ndim > 2:
         dA = contiguous(dA)
-    dZ_norm = dA * params.gamma
+    dZ_norm, along, products = in_one_pass(_scaled_back, dA, Z_norm, params.gamma)
     count = Z_norm.size // cache.deviation.size
+    mean, scale = (numerics.sum(each, axis=axis) / count for each in (dZ_norm, along))
+    # Sums of images keep their four axes, where the deviation of features has two.
+    mean, scale = (each.reshape(cache.deviation.shape) for each in (mean, scale))
+    (dZ,) = in_one_pass(_without_moves, dZ_norm, Z_norm, mean, scale, cache.deviation)
+    return dZ, norm_grads(cache.numerics, products, dA)
+
+
+@compilable
+def centered_squares(Z: FloatArray, mean: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return Z less its mean, and the squares of that."""
+    centered = Z - mean
+    return centered, centered * centered
+
+
+@compilable
+def scaled(
+    centered: FloatArray, deviation: FloatArray, gamma: FloatArray, beta: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return Z_norm and A."""
+    Z_norm = centered / deviation
+    return Z_norm, gamma * Z_norm + beta
+
+
+@compilable
+def _scaled_back(
+    dA: FloatArray, Z_norm: FloatArray, gamma: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    dZ_norm = dA * gamma
+    return dZ_norm, dZ_norm * Z_norm, dA * Z_norm
+
+
+@compilable
+def _without_moves(
+    dZ_norm: FloatArray,
+    Z_norm: FloatArray,
+    mean: FloatArray,
+    scale: FloatArray,
+    deviation: FloatArray,
+) -> tuple[FloatArray]:
     # Mean and deviation depend on every number of Z, so a change of one number moves all of Z_norm:
     # dZ loses its part along the constant vector and its part along Z_norm.
-    along_mean = numerics.sum(dZ_norm, axis=axis) / count
-    along_scale = Z_norm * (numerics.sum(dZ_norm * Z_norm, axis=axis) / count)
-    dZ = freeze((dZ_norm - along_mean - along_scale) / cache.deviation)
-    return dZ, norm_grads(cache, dA)
+    return ((dZ_norm - mean - Z_norm * scale) / deviation,)
 
 
-def norm_grads(cache: NormCache, dA: FloatArray) -> NormGrads:
-    """Return the gradients of scale and shift, which are the same in every normalization."""
-    numerics, axes = cache.numerics, axes_but_features(dA)
-    dgamma, dbeta = numerics.sum(dA * cache.Z_norm, axis=axes), numerics.sum(dA, axis=axes)
+def norm_grads(numerics: Numerics, products: FloatArray, dA: FloatArray) -> NormGrads:
+    """Return the gradients of scale and shift, which are the same in every normalization.
+
+    Args:
+        numerics: The arithmetic.
+        products: dA times Z_norm.
+        dA: The gradient of the output, (..., n, m).
+    """
+    axes = axes_but_features(dA)
+    dgamma, dbeta = numerics.sum(products, axis=axes), numerics.sum(dA, axis=axes)
     if dA.ndim == 2:
         return NormGrads(freeze(dgamma), freeze(dbeta))
     n = dA.shape[-2]

@@ -73,10 +73,34 @@ def all_works():
             f"{name} backward",
             lambda stage=stage, cache=cache: stage.backward((), cache, dA)[0],
         )
+    yield from normalizations(key)
     yield from convolutions(key)
     yield from pools(key)
     yield "dense and relu forward", layer(key)
     yield "step of P2", step_of_p2(key)
+
+
+def normalizations(key):
+    """Columns of P2, images of P5f32, and steps of sequences."""
+    for kind, shape in {
+        "batch_norm": (SIZES[1], BATCH),
+        "layer_norm": (SIZES[1], BATCH),
+        "batch_norm of images": (32, 32, 16, 32),
+        "layer_norm of steps": (32, 64, BATCH),
+    }.items():
+        stage = getattr(nn, kind.partition(" ")[0])()
+        params = pack(stage.init(key, shape[:-1])[0], dtype=np.float32).tree
+        Z, dA = (key.at(n).normal(shape).astype(np.float32) for n in ("Z", "dA"))
+        context = nn.Context(training=True)
+        cache = stage.forward(params, Z, context)[1]
+        yield (
+            f"{kind} forward",
+            lambda s=stage, p=params, Z=Z, c=context: s.forward(p, Z, c)[0],
+        )
+        yield (
+            f"{kind} backward",
+            lambda s=stage, p=params, c=cache, dA=dA: s.backward(p, c, dA)[0],
+        )
 
 
 def convolutions(key):

@@ -6,15 +6,17 @@ import pytest
 
 pytest.importorskip("numba", reason="the compiled engine needs numba")
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import pydnn as nn
 from pydnn.compiled import layers
-from pydnn.engines import expression_of, using_engine
-from pydnn.numerics import fast, portable, threads
+from pydnn.engines import compilable, expression_of, using_engine
+from pydnn.numerics import fast, passes, portable, threads
 from pydnn.numerics.underflow import bare
+from pydnn.stages.batch_norm import BatchNormStatistics
 from pydnn.stages.dense import DenseParams
+from pydnn.stages.layer_norm import NormParams
 
 EXTREMES = [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, -1e-40, 1e38, -3e38, 1.0, -1.0]
 SHAPE = (33, 517)  # odd, and of more than 64 KiB
@@ -48,14 +50,14 @@ def same_bits(a, b):
 
 @pytest.fixture
 def compiled(monkeypatch):
-    """The number of results that loops computed."""
-    made, run = [], layers.run
+    """Whether each loop computed its results."""
+    made, run = [], layers._run
 
     def noted(*arguments):
         made.append(run(*arguments))
         return made[-1]
 
-    monkeypatch.setattr(layers, "run", noted)
+    monkeypatch.setattr(layers, "_run", noted)
     return made
 
 
@@ -99,6 +101,155 @@ def test_small_arrays_and_arrays_in_different_orders_stay_with_numpy(compiled):
         _, cache = stage.forward((), Z[:, ::2].copy(), context)
         stage.backward((), cache, dA[:, ::2])
         assert len(compiled) == 1
+
+
+@compilable
+def of_three(X, b, e):
+    """Operations on whole arrays, on one number per row, and on one per column."""
+    lifted = X * b + e
+    return lifted, np.where(b < X, lifted, e), np.maximum(X, e) / b
+
+
+@compilable
+def into_two(X, b, total, A, B):
+    """Fill A and B, and change `total`, which is read first."""
+    np.multiply(X, b, A)
+    np.subtract(total, A, B)
+    np.add(total, B, total)
+
+
+@pytest.fixture
+def any_size(monkeypatch, compiled):
+    monkeypatch.setattr(passes, "WORTH_A_LOOP", 0)
+    return compiled
+
+
+def drawn(data, shape, dtype):
+    numbers = st.sampled_from(EXTREMES) | st.floats(-5, 5, width=32)
+    size = int(np.prod(shape))
+    with np.errstate(over="ignore", under="ignore"):
+        vector = np.array(data.draw(st.lists(numbers, min_size=size, max_size=size)), dtype)
+    return vector.reshape(shape)
+
+
+SHAPES = st.sampled_from([(5,), (3, 4), (1, 7), (2, 2, 3, 4)])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data(), SHAPES, st.sampled_from(["float32", "float64"]), st.booleans(), st.booleans())
+def test_functions_of_several_arrays_give_the_bits_of_numpy(
+    any_size, data, shape, dtype, turned, split
+):
+    X = drawn(data, shape[::-1] if turned else shape, dtype)
+    X = X.T if turned else X
+    per_row = (X.shape[-2], 1) if X.ndim > 1 else X.shape
+    per_column = (*X.shape[:-2], 1, X.shape[-1]) if X.ndim > 1 else X.shape
+    b, e = drawn(data, per_row, dtype), drawn(data, per_column, dtype)
+    with pytest.MonkeyPatch.context() as patch, np.errstate(all="ignore"):
+        if split:
+            patch.setattr(threads, "WORTH_A_THREAD", 0)
+            patch.setattr(threads, "worker_threads", lambda: 3)
+        made, before = [], len(any_size)
+        for engine in ("numpy", "compiled"):
+            with using_engine(engine):
+                made.append(passes.in_one_pass(of_three, X, b, e))
+        for a, b in zip(*made, strict=True):
+            assert same_bits(a, b)
+            assert not b.flags.writeable
+            assert (a.flags.c_contiguous, a.flags.f_contiguous) == (
+                b.flags.c_contiguous,
+                b.flags.f_contiguous,
+            )
+    if X.ndim < 3 or not turned:
+        assert any_size[before:] == [True]
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data(), st.sampled_from(["float32", "float64"]), st.integers(1, 5), st.integers(1, 9))
+def test_functions_that_fill_arrays_give_the_bits_of_numpy(any_size, data, dtype, n, m):
+    X, b = drawn(data, (n, m), dtype), drawn(data, (n, 1), dtype)
+    total, found = drawn(data, (n, m), dtype), []
+    for engine in ("numpy", "compiled"):
+        changed, A, B = total.copy(), np.empty((n, m), dtype), np.empty((n, m), dtype)
+        with using_engine(engine), np.errstate(all="ignore"):
+            passes.fill_in_one_pass(into_two, (X, b), (A, B), changed=(changed,))
+        found.append((changed, A, B))
+    assert all(map(same_bits, *found))
+    assert any_size[-1]
+
+
+def test_arrays_that_do_not_fit_a_loop_stay_with_numpy(any_size):
+    X, b, e = np.ones((3, 4)), np.ones((3, 1)), np.ones((1, 4))
+    others = {
+        "another dtype": (X, b.astype("f4"), e),
+        "another order": (X, b, np.ones((1, 8))[:, ::2]),
+        "another shape": (X, b, np.ones(4)),
+        "one number": (X, np.ones((1, 1)), e),
+        "no order": (np.ones((3, 8))[:, ::2], b, e),
+    }
+    with using_engine("compiled"):
+        for name, operands in others.items():
+            assert layers.computed(of_three, operands) is None, name
+            made = passes.in_one_pass(of_three, *operands)
+            assert [a.tolist() for a in made] == [a.tolist() for a in of_three(*operands)]
+        A, B = np.zeros((3, 4)), np.zeros((4, 3)).T
+        assert not layers.filled(into_two, (X, b), (X.copy(),), (B, A))
+        assert not layers.filled(into_two, (X, b), (X.copy(),), (A.astype("f4"), A))
+        assert layers.computed(lambda X: X, (X,)) is None
+        assert layers.computed(compilable(lambda X: X * X.size), (X,)) is None
+        assert not any_size
+
+
+NORMS = {"batch_norm": nn.batch_norm(), "layer_norm": nn.layer_norm()}
+
+
+def each_norm():
+    shapes = {
+        "columns": (33, 517),
+        "rows": (517, 33),
+        "steps": (7, 25, 99),
+        "images": (9, 8, 25, 12),
+    }
+    for name, kind, dtype, numerics, training in itertools.product(
+        NORMS, shapes, ("float32", "float64"), (fast, portable), (True, False)
+    ):
+        quick = kind in ("columns", "images") and (dtype, numerics) == ("float64", fast)
+        marks = () if quick and training else pytest.mark.slow
+        yield pytest.param(name, kind, shapes[kind], dtype, numerics, training, marks=marks)
+
+
+@np.errstate(all="ignore")
+@pytest.mark.parametrize(
+    ("name", "kind", "shape", "dtype", "numerics", "training"), list(each_norm())
+)
+def test_normalizations_give_the_bits_of_numpy(
+    name, kind, shape, dtype, numerics, training, compiled, monkeypatch
+):
+    monkeypatch.setattr(passes, "WORTH_A_LOOP", 1)
+    stage = NORMS[name]
+    Z, dA = (nn.Key(3).at(each).normal(shape) for each in ("Z", "dA"))
+    Z[..., 1, 2], Z[..., 3, 1], dA[..., 4, 2] = 1e30, -0.0, np.nan
+    n = shape[-2]
+    if kind == "rows":
+        Z, dA, n = Z.T, dA.T, shape[-1]
+    Z, dA = Z.astype(dtype), dA.astype(dtype)
+    with np.errstate(all="ignore"):
+        gamma, beta, mean = (
+            nn.Key(3).at(each).normal((n, 1)).astype(dtype) for each in ("gamma", "beta", "mean")
+        )
+    params = NormParams(gamma, beta)
+    statistics = BatchNormStatistics(mean, gamma * gamma)
+    context = nn.Context(training=training, numerics=numerics, statistics=statistics)
+    made = []
+    for engine in ("numpy", "compiled"):
+        with using_engine(engine):
+            A, cache = stage.forward(params, Z, context)
+            dZ, grads = stage.backward(params, cache, dA)
+        norm = getattr(cache, "norm", cache)
+        made.append([A, norm.Z_norm, norm.deviation, dZ, grads.dgamma, grads.dbeta])
+    assert all(map(same_bits, *made))
+    assert all(a.strides == b.strides for a, b in zip(*made, strict=True))
+    assert compiled == [True] * (2 if name == "batch_norm" and not training else 4)
 
 
 @pytest.fixture

@@ -15,11 +15,12 @@ pytest.importorskip("numba", reason="the compiled engine needs numba")
 import pydnn as nn
 from pydnn import engines
 from pydnn.cli import main
-from pydnn.compiled import kernels, layers
+from pydnn.compiled import kernels
 from pydnn.descriptions.builders import builders_of
 from pydnn.engines import using_engine
 from pydnn.fingerprints import fingerprint
 from pydnn.jobs.job import prepare, run
+from pydnn.numerics import passes
 from pydnn.optimizers import number_by_number
 from pydnn.optimizers.fused import PendingUpdate
 from pydnn.runs.state_arrays import state_fingerprint
@@ -28,7 +29,7 @@ from pydnn.runs.state_arrays import state_fingerprint
 @pytest.fixture
 def every_size(monkeypatch):
     """Activations of any size are compiled, not only large ones."""
-    monkeypatch.setattr(layers, "_LEAST", 0)
+    monkeypatch.setattr(passes, "WORTH_A_LOOP", 0)
 
 
 # A training with each builder of pydnn, whatever there is
