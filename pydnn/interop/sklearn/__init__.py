@@ -14,6 +14,7 @@ from pydnn.checks import import_extra
 
 import_extra("sklearn", extra="sklearn", purpose="pydnn.interop.sklearn")
 
-from pydnn.interop.sklearn.estimators import NetworkClassifier, NetworkRegressor  # noqa: E402
+from pydnn.interop.sklearn.classifier import NetworkClassifier  # noqa: E402
+from pydnn.interop.sklearn.regressor import NetworkRegressor  # noqa: E402
 
 __all__ = ["NetworkClassifier", "NetworkRegressor"]
