@@ -38,4 +38,4 @@ network, optimizer = nn.serial(nn.dense(16), softsign(), nn.dense(1)), nn.adam(l
 train_step = nn.make_train_step(network, nn.mean_squared(), optimizer)
 state = nn.initial_state(network, optimizer, shape_in=(1,), key=nn.Key(3))
 costs = [info.cost for _, info in nn.scan(train_step, state, itertools.repeat(batch, 500))]
-print(f"cost {costs[0]:.4f} before training, {toolz.last(costs):.6f} after it")
+print(f"cost {costs[0]:.4f} before training, {toolz.last(costs):.5f} after it")

@@ -73,4 +73,4 @@ state = nn.initial_state(network, optimizer, shape_in=(1,), key=nn.Key(2))
 print(f"\n{assert_train_step(train_step, state, batch)}\n")
 
 costs = [info.cost for _, info in nn.scan(train_step, state, itertools.repeat(batch, 400))]
-print(f"cost {costs[0]:.4f} before training, {costs[-1]:.6f} after it")
+print(f"cost {costs[0]:.4f} before training, {costs[-1]:.5f} after it")

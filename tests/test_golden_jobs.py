@@ -80,6 +80,10 @@ FAST = {
         "float64": "e0a464dab00e0a28 f86acdfc5ebae903",
         "float32": "a43e1e0d47f5729f 75f7debc1a019cec",
     },
+    "f03f88ed50bd58b5": {  # with AVX-512
+        "float64": "3a798c5c151d50cf a0e65118d2aa267f",
+        "float32": "b103700a671786ef bf822a21f8f2f6fe",
+    },
 }
 every_job = pytest.mark.parametrize("name", JOBS)
 in_both = pytest.mark.parametrize("dtype", DTYPES)
