@@ -292,15 +292,15 @@ def test_a_job_inside_another_one_uses_its_engine(idle):
 def test_replays_and_sweeps_choose_by_all_their_work(idle, tmp_path, monkeypatch):
     recorded(tmp_path / "run", small_recipe(tmp_path))
     run, executor = Run.open(tmp_path / "run"), Sending()
-    parameters = run.job.state.parameters.vector.size
-    monkeypatch.setattr(engines, "WORTH_COMPILING", parameters * run.iterations)
+    monkeypatch.setattr(engines, "WORTH_COMPILING", run.job.work_of(run.iterations))
     list(verify(run, executor=executor))
     list(verify(run, [1, 2], executor=executor))
     assert [task.engine for task in executor.tasks] == [*["compiled"] * 4, *["numpy"] * 2]
     assert engine_in_use() == "numpy"
     for seeds in (2, 3):
         plan, executor = sweep(LINE, POINTS, seeds=seeds, together=False), Sending()
-        monkeypatch.setattr(engines, "WORTH_COMPILING", 3 * 3 * 2)  # trainings, updates, parameters
+        each = plan.work / seeds
+        monkeypatch.setattr(engines, "WORTH_COMPILING", 3 * each)
         run_sweep(plan, executor=executor)
         assert {task.engine for task in executor.tasks} == {"numpy" if seeds < 3 else "compiled"}
 

@@ -55,6 +55,7 @@ from pydnn.jobs.parts import built, first_state, step_of, watch_of
 from pydnn.jobs.rotating import all_in_memory, choose_rotation, rotated
 from pydnn.jobs.standardization import Standardization, fit_standardization
 from pydnn.jobs.tasks import Task, first_example, task_of
+from pydnn.jobs.work import work_of_update
 from pydnn.keys import Key
 from pydnn.losses import Loss, class_count
 from pydnn.numerics import Numerics
@@ -82,12 +83,7 @@ if TYPE_CHECKING:
     from pydnn.interop.weights import Weights
     from pydnn.workers.interface import Executor
 
-__all__ = ["Job", "columns_for", "prepare", "run", "steps", "watching", "work_of"]
-
-# What compiling saves in a step of exact arithmetic, however small the network is, beside what it
-# takes if nothing is compiled yet: 2-16-16-1 gains from 10,000 steps on, as if each updated this
-# many parameters.
-_OF_AN_EXACT_STEP = 2e5
+__all__ = ["Job", "columns_for", "prepare", "run", "steps", "watching"]
 
 
 @attrs.frozen(eq=False)
@@ -159,8 +155,13 @@ class Job:
 
     @property
     def work(self) -> float:
-        """The work of the updates that are left, in numbers of parameters; see `work_of`."""
-        return work_of(_left(self), self.state, self.numerics)
+        """The work of the updates that are left; see `work_of`."""
+        return self.work_of(_left(self))
+
+    def work_of(self, updates: int) -> float:
+        """The work of so many updates, for `pydnn.engines.engine_for`."""
+        train = self.data["train"]
+        return updates * work_of_update(self.recipe, train.shape, train.count)
 
     def computed_by(self, executor: Executor | None) -> Job:
         """The same job, whose shards `executor` computes; None for who computes them already.
@@ -416,12 +417,6 @@ def _left(job: Job) -> int:
     return max(0, job.recipe.iterations - job.state.iteration)
 
 
-def work_of(updates: int, state: TrainState, numerics: Numerics) -> float:
-    """The work of so many updates, in numbers of parameters; see `pydnn.engines.engine_for`."""
-    more = _OF_AN_EXACT_STEP if numerics.exact else 0.0
-    return updates * (state.parameters.vector.size + more)
-
-
 def steps(job: Job, count: int | None = None) -> Stream:
     """The stream of a job's steps, evaluated as its recipe says, without early stopping.
 
@@ -433,8 +428,7 @@ def steps(job: Job, count: int | None = None) -> Stream:
     """
     count = _left(job) if count is None else count
     batches = itertools.islice(job.batches, count)
-    work = work_of(count, job.state, job.numerics)
-    stream = at_work(work, scan(job.train_step, job.state, batches, ahead=True))
+    stream = at_work(job.work_of(count), scan(job.train_step, job.state, batches, ahead=True))
     every = job.recipe.evaluate_every
     if every:
         stream = measure(stream, every=every, function=job.evaluation())

@@ -17,7 +17,8 @@ import numpy as np
 from pydnn.checks import BadInput, expect_count
 from pydnn.engines import at_work
 from pydnn.fingerprints import checksum
-from pydnn.jobs.job import Job, steps, work_of
+from pydnn.jobs.job import Job, steps
+from pydnn.jobs.work import work_of_update
 from pydnn.keys import Key
 from pydnn.runs.history import rows_of
 from pydnn.runs.mismatches import Mismatch, fingerprint_mismatch, mismatches, state_mismatch
@@ -99,12 +100,12 @@ def _at_work(
 ) -> Iterator[Verified]:
     """The same results, computed by the engine for all segments that one worker computes."""
     work = 0.0  # as for one segment after the other
-    with contextlib.suppress(BadInput):  # whoever computes from a damaged state says so
-        stored = next(filter(None, (run.stored(run.segments[number]) for number in numbers)), None)
-        if stored is not None:
-            segments = [run.segments[number] for number in numbers]
-            updates = sum(segment.iteration - segment.start for segment in segments)
-            work = work_of(updates, stored, run.numerics) / max(1, workers)
+    with contextlib.suppress(BadInput):  # whoever computes from a damaged record says so
+        segments = [run.segments[number] for number in numbers]
+        updates = sum(segment.iteration - segment.start for segment in segments)
+        pins = run.folder.pins
+        examples = pins.data["train"]["X"].shape[-1]
+        work = updates * work_of_update(run.recipe, pins.shape, examples) / max(1, workers)
     yield from at_work(work, verifying)
 
 

@@ -11,7 +11,7 @@ from pydnn.checks import AnyPath, BadInput, expect_count
 from pydnn.data import DataSet
 from pydnn.descriptions.builders import modules
 from pydnn.engines import engine_for
-from pydnn.jobs.job import Job, prepare, watching, work_of
+from pydnn.jobs.job import Job, prepare, watching
 from pydnn.jobs.parts import watch_of
 from pydnn.jobs.rebuilding import Prepare
 from pydnn.numerics.blas_threads import blas_threads
@@ -140,7 +140,7 @@ def resume_run(
         # The state first: it refuses a recipe that it does not fit, before the job takes memory.
         state = run.state(run.iterations) if run.segments else run.job.state
         job = run.job  # refuses other data before any file is moved
-        engine = engine_for(work_of(goal - state.iteration, state, job.numerics))
+        engine = engine_for(job.work_of(goal - state.iteration))
         text = environment_text(attrs.evolve(here, engine=engine))
         if folder.problem is not None or folder.left_behind or no_model(path) is not None:
             repaired = repair(run, text)

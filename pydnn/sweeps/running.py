@@ -59,7 +59,7 @@ class Sweep:
             them.
         together: Whether trainings of one shape are stacked; it changes no bit.
         notes: Remarks that the user should see before training starts, one line each.
-        work: The updates of all trainings, in numbers of parameters; see `work_of`.
+        work: The work of all trainings; see `Job.work`.
     """
 
     recipe: Recipe

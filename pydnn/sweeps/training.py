@@ -115,7 +115,8 @@ def _until_one_ends(
     """Fold the step of the stack until a training ends; return the state and the ends by row."""
     before = stack.state
     updates = stack.jobs[0].recipe.iterations - before.iteration
-    with working(float(before.parameters.vector.size) * updates), ignoring_overflow():
+    work = stack.jobs[0].work_of(updates) * len(stack.jobs)
+    with working(work), ignoring_overflow():
         for after, info in scan(stack.train_step, stack.state, stack.batches):
             ends = {
                 row: follows[row].end(stack, row, before, _lost(stack, row, before))
