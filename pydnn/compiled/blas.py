@@ -14,7 +14,17 @@ There are three products, from the simplest one on:
   each product to 0, and the method calls BLAS.
 - `product` has the bits of `pydnn.numerics.fast.matmul`, which chooses between the two by size.
 
-Kernels get `products_of(dtype)` as an argument, since addresses differ between processes.
+Kernels get `products_of(dtype)` as an argument, since addresses differ between processes:
+
+    products = products_of(dtype)                                   # in Python; None: use NumPy
+    product(products, W, 0, False, A, 0, False, Z, 0, n, m, n_in)   # in a kernel: Z = W A
+    product(products, dZ, 0, False, A, 0, True, dW, 0, n, n_in, m)  # dW = dZ A^T
+    product(products, W, 0, True, dZ, 0, False, dA, 0, n_in, m, n)  # dA = W^T dZ
+
+In float32, on one core of a processor with AVX-512, these three take 0.20, 0.31 and 0.21
+microseconds for W (16, 16) and 32 examples, and 0.60, 0.71 and 0.60 if Python calls NumPy. For
+W (16, 2) the first two take 74 and 90 ns, for W (1, 16) they take 65, 89 and 133 ns. Nearly all of
+that is the time of BLAS itself.
 """
 
 from __future__ import annotations
@@ -313,8 +323,9 @@ def dot(
     k: int,
 ) -> None:
     """Fill a part of `out` with `a.dot(b)`; see `product` for the arguments."""
-    clear(out, at_out, m * n)  # as NumPy does, which matters where axpy adds to it
     function, data, gemm, axpy = products
+    if k == 0 or (k == 1 and 1 in (m, n)):
+        clear(out, at_out, m * n)  # axpy adds to it
     if k > 1:
         row_a, column_a = (1, m) if turned_a else (k, 1)
         row_b, column_b = (1, k) if turned_b else (n, 1)

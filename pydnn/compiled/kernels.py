@@ -146,7 +146,8 @@ def make_kernel_folder() -> Path:
     """Return the folder that keeps compiled kernels, and make it if it does not exist.
 
     It is called after everything that the kernels depend on: the processor, the versions of numba,
-    LLVM, NumPy, Python and pydnn, and the sources of this package.
+    LLVM, NumPy, Python and pydnn, and the sources of this package and of `pydnn.numerics`, whose
+    constants become part of the kernels.
 
     Raises:
         OSError: If there is no safe folder, with the reason.
@@ -189,8 +190,9 @@ def _expect_ours(folder: Path) -> None:
 def _everything_kernels_depend_on() -> list[str]:
     package = Path(__file__).parent
     sources = [
-        f"{path.relative_to(package).as_posix()} {hashlib.sha256(path.read_bytes()).hexdigest()}"
-        for path in sorted(package.rglob("*.py"))
+        f"{path.relative_to(folder).as_posix()} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        for folder in (package, package.with_name("numerics"))
+        for path in sorted(folder.rglob("*.py"))
     ]
     versions = [__version__, numba.__version__, llvmlite.__version__, np.__version__]
     processor = [platform.machine(), get_host_cpu_name(), get_host_cpu_features().flatten()]

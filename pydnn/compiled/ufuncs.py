@@ -13,11 +13,13 @@ an argument, since its address differs between processes:
 Arrays of kernels are passed with the place of the first number, so parts need no views. All parts
 are contiguous, and their places and sizes are not checked.
 
-A call takes 2 ns more than the loop itself, while a call of the ufunc from Python takes 400 ns.
+On one core of a processor with AVX-512, exp of 16 numbers in float32 takes 13 ns in a kernel, and
+250 ns from Python; tanh takes 18 and 260 ns. A sum of 16 numbers takes 7 and 860 ns.
 
-Loops set flags of the processor, e.g. for overflow. No call of NumPy sees those of an earlier one:
-it clears them before it begins. So a kernel leaves nothing behind, and it raises nothing inside
-`np.errstate(over="raise")`: its caller has to notice numbers that are not finite.
+Loops set flags of the processor, e.g. for overflow. No call of NumPy sees those of an earlier one,
+since it clears them before it begins. So a kernel disturbs nobody, and it raises nothing inside
+`np.errstate(over="raise")`. Its caller has to notice numbers that are not finite, and leave them to
+NumPy, which says what it has to say about them.
 """
 
 from __future__ import annotations
@@ -108,26 +110,26 @@ def uncompared_loop(ufunc: np.ufunc, dtype: AnyDType) -> Loop | None:
 
 
 def _numbers(dtype: AnyDType) -> FloatArray:
-    """Return numbers of all sizes, and extreme ones first and in between."""
+    """Return numbers of all sizes, with extreme ones in between."""
     facts: Any = np.finfo(dtype)
     least = float(facts.smallest_subnormal)
     extremes = [0.0, -0.0, np.inf, -np.inf, np.nan, facts.max, -facts.max, facts.tiny, 1.0, -1.0]
     extremes += [least, -3 * least, 88.5, -104.0, 709.5, -745.0]
-    key = np.random.default_rng(0)
-    rest = key.normal(size=112) * 10.0 ** key.integers(-9, 4, 112)
-    return np.concatenate([extremes, rest, extremes, np.abs(rest)]).astype(dtype)
+    random = np.random.default_rng(0)
+    rest = random.normal(size=112) * 10.0 ** random.integers(-9, 4, 112)
+    numbers = np.concatenate([extremes, extremes, rest, np.abs(rest)]).astype(dtype)
+    return random.permutation(numbers)
 
 
 def _unary_is_equal(ufunc: Callable[..., Any], loop: Loop, dtype: AnyDType) -> bool:
-    x = _numbers(dtype)
-    y = np.empty_like(x)
-    for count in (*range(1, 71), x.size):
-        start = x.size - count if count % 2 else 0
-        part, out = x[start : start + count], y[:count]
-        _apply(loop, part, out)
-        in_place = part.copy()
+    numbers = _numbers(dtype)
+    y = np.empty_like(numbers)
+    for count in (*range(1, 71), numbers.size):
+        x, out = numbers[:count], y[:count]
+        _apply(loop, x, out)
+        in_place = x.copy()
         _apply_in_place(loop, in_place)
-        if not out.tobytes() == in_place.tobytes() == ufunc(part).tobytes():
+        if not out.tobytes() == in_place.tobytes() == ufunc(x).tobytes():
             return False
     return True
 

@@ -1,3 +1,5 @@
+import ctypes
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,9 +22,6 @@ from pydnn.compiled.ufuncs import (
 DTYPES = [np.dtype("f4"), np.dtype("f8")]
 UNARY = [np.exp, np.expm1, np.log, np.log1p, np.tanh]
 
-has_loops = pytest.mark.skipif(
-    not loop_of(np.add, np.dtype("f8")), reason="kernels cannot call the loops of this NumPy"
-)
 dtypes = st.sampled_from(DTYPES)
 
 
@@ -49,14 +48,13 @@ def reduced(loop, x, total):
     reduce(loop, x, 1, x.size - 1, total, 0)
 
 
-@has_loops
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("ufunc", [*UNARY, np.add, np.maximum], ids=lambda ufunc: ufunc.__name__)
 def test_all_loops_of_training_are_found(ufunc, dtype):
+    # Should a later NumPy change what is read here, it does all the work, and this test says so.
     assert loop_of(ufunc, dtype) is not None
 
 
-@has_loops
 @pytest.mark.parametrize("ufunc", UNARY, ids=lambda ufunc: ufunc.__name__)
 @given(x=vectors(), data=st.data())
 @np.errstate(all="ignore")
@@ -72,7 +70,6 @@ def test_functions_of_parts_have_the_bits_of_numpy(ufunc, x, data):
     assert x[at : at + count].tobytes() == expected.tobytes()
 
 
-@has_loops
 @given(x=vectors(), seed=st.integers(0, 99), step=st.integers(0, 1))
 @np.errstate(all="ignore")
 def test_functions_of_pairs_have_the_bits_of_numpy(x, seed, step):
@@ -82,7 +79,6 @@ def test_functions_of_pairs_have_the_bits_of_numpy(x, seed, step):
         assert out.tobytes() == ufunc(x, y if step else y[0]).tobytes()
 
 
-@has_loops
 @given(x=vectors(most=1100), data=st.data())
 @np.errstate(all="ignore")
 def test_sums_and_maxima_have_the_bits_of_numpy(x, data):
@@ -109,7 +105,6 @@ def test_a_sum_of_negative_zeros_and_one_of_long_rows():
     assert total[0] == np.add.reduce(x[3:])
 
 
-@has_loops
 @pytest.mark.parametrize("ufunc", [np.exp, np.add], ids=lambda ufunc: ufunc.__name__)
 def test_another_loop_than_that_of_the_ufunc_is_not_called(ufunc, monkeypatch):
     wrong = {np.exp: np.expm1, np.add: np.subtract}[ufunc]
@@ -123,7 +118,14 @@ def test_other_dtypes_stay_with_numpy(dtype):
     assert loop_of(np.exp, np.dtype(dtype)) is None
 
 
-@has_loops
+def test_a_numpy_with_other_fields_does_the_work(monkeypatch):
+    class Longer(ctypes.Structure):
+        _fields_ = [("more", ctypes.c_int * 2), *ufuncs._Head._fields_]
+
+    monkeypatch.setattr(ufuncs, "_Head", Longer)
+    assert ufuncs.uncompared_loop(np.exp, np.dtype("f8")) is None
+
+
 def test_flags_that_a_kernel_leaves_raise_nothing_in_later_calls_of_numpy():
     loop = loop_of(np.exp, np.dtype("f8"))
     x, y = np.array([1e4, np.inf, -1e4, np.nan]), np.empty(4)

@@ -156,8 +156,9 @@ OF_COMPILED = {
         KERNELS + "slices.py::test_products_by_slices_have_the_same_bits[1.0-shape2-CC]",
     ],
 }
-# How kernels are compiled and kept is seen only if they are. The others run as Python, too.
-NEVER_PYTHON = {"kernels", "keeping"}
+# How kernels are compiled and kept is seen only if they are, and Python cannot call addresses. The
+# others run as Python, too.
+NEVER_PYTHON = {"blas", "kernels", "keeping", "ufuncs"}
 SECONDS = 60  # of a processor's time, after which a mutant counts as found: it never ends
 IDLE = 10  # times as long is what it may take by the clock, on a busy machine
 
