@@ -241,7 +241,7 @@ def nearest_rows(
     """
     n, k = out.shape[1], packed.size // column_lengths.size
     at_once = max(LINES, min(max(_PACKED // k, 4 * LINES), 32 * LINES) // LINES * LINES)
-    left, bounds, product = np.empty(at_once * k), np.empty(at_once), np.empty(at_once * WIDE)
+    left, bounds, product = np.empty(at_once * k), np.empty(at_once), np.zeros(at_once * WIDE)
     edge, size = np.empty(LINES * WIDE, np.float32), terms_of_a_block(k)
     # A term goes through the additions of its block, and then through one for each block. Eight
     # more ulps than the proof needs, since the bound is rounded itself.
@@ -258,7 +258,20 @@ def nearest_rows(
         if not total < math.inf:
             return -1
         for column in range(0, n, WIDE):
-            multiply_block(left, 0, at_once, bottom - top, packed, column * k, k, 0, k, product, 0)
+            multiply_block(
+                left,
+                0,
+                at_once,
+                bottom - top,
+                packed,
+                column * k,
+                n - column,
+                k,
+                0,
+                k,
+                product,
+                0,
+            )
             for row in range(top, bottom, LINES):
                 if not round_tile(
                     product, bounds, top, row, bottom, column_lengths, column, edge, out

@@ -165,6 +165,7 @@ def product_of_slices(
                         (bottom - top + LINES - 1) // LINES * LINES,
                         packed,
                         (column * s + j * WIDE) * k,
+                        n - column,
                         k,
                         low,
                         high,

@@ -113,41 +113,20 @@ def _sums_over(
 def _tile(adds: bool) -> Callable[..., Any]:
     def typed(_: Any, *kinds: Any) -> tuple[Any, Callable[..., Any]]:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            terms, *rest = arguments
+            registers, terms, *rest = arguments
             left, right, out = (
-                _begins(context, builder, signature.args[i + 1], *rest[i : i + 2])
+                _begins(context, builder, signature.args[i + 2], *rest[i : i + 2])
                 for i in (0, 2, 4)
             )
-            right_group, out_row = rest[6:]
-            multiply_add = _multiply_add(builder)
-
-            def add_products(term: Any, totals: list[Any]) -> list[Any]:
-                place = builder.mul(term, _INT(LINES))
-                groups = [
-                    builder.add(place, builder.mul(right_group, _INT(i))) for i in range(_REGISTERS)
-                ]
-                columns = [
-                    builder.load(_vector_at(builder, right, group), align=8) for group in groups
-                ]
-                added = []
-                for i in range(LINES):
-                    number = builder.load(builder.gep(left, [builder.add(place, _INT(i))]))
-                    row = _in_all_places(builder, number)
-                    some = totals[i * _REGISTERS : (i + 1) * _REGISTERS]
-                    added += [
-                        multiply_add(row, column, total)
-                        for column, total in zip(columns, some, strict=True)
-                    ]
-                return added
-
-            sums = _sums_over(builder, terms, LINES * _REGISTERS, add_products)
-            for i, total in enumerate(sums):
-                row, register = divmod(i, _REGISTERS)
-                offset = builder.add(builder.mul(out_row, _INT(row)), _INT(register * LINES))
-                place = _vector_at(builder, out, offset)
-                if adds:
-                    total = builder.fadd(builder.load(place, align=8), total)
-                builder.store(total, place, align=8)
+            blocks = [builder.append_basic_block(f"tile{i}") for i in range(_REGISTERS)]
+            after = builder.append_basic_block("after")
+            choice = builder.switch(registers, blocks[-1])
+            for i, block in enumerate(blocks, 1):
+                choice.add_case(_INT(i), block)
+                builder.position_at_end(block)
+                _write_tile(builder, i, terms, left, right, out, *rest[6:], adds)
+                builder.branch(after)
+            builder.position_at_end(after)
             return context.get_dummy_value()
 
         return types.void(*kinds), generate
@@ -155,9 +134,45 @@ def _tile(adds: bool) -> Callable[..., Any]:
     return typed
 
 
+def _write_tile(
+    builder: Any,
+    registers: int,
+    terms: Any,
+    left: Any,
+    right: Any,
+    out: Any,
+    right_group: Any,
+    out_row: Any,
+    adds: bool,
+) -> None:
+    multiply_add = _multiply_add(builder)
+
+    def add_products(term: Any, totals: list[Any]) -> list[Any]:
+        place = builder.mul(term, _INT(LINES))
+        groups = [builder.add(place, builder.mul(right_group, _INT(i))) for i in range(registers)]
+        columns = [builder.load(_vector_at(builder, right, group), align=8) for group in groups]
+        added = []
+        for i in range(LINES):
+            number = builder.load(builder.gep(left, [builder.add(place, _INT(i))]))
+            row = _in_all_places(builder, number)
+            some = totals[i * registers : (i + 1) * registers]
+            added += [multiply_add(row, *pair) for pair in zip(columns, some, strict=True)]
+        return added
+
+    sums = _sums_over(builder, terms, LINES * registers, add_products)
+    for i, total in enumerate(sums):
+        row, register = divmod(i, registers)
+        offset = builder.add(builder.mul(out_row, _INT(row)), _INT(register * LINES))
+        place = _vector_at(builder, out, offset)
+        if adds:
+            total = builder.fadd(builder.load(place, align=8), total)
+        builder.store(total, place, align=8)
+
+
 @written_for_llvm
 def set_tile(
     typing: Any,
+    registers: int,
     terms: int,
     left: FloatArray,
     left_start: int,
@@ -168,10 +183,11 @@ def set_tile(
     right_group: int,
     out_row: int,
 ) -> Any:
-    """Fill a tile of `LINES` rows and `WIDE` columns of a product.
+    """Fill a tile of `LINES` rows and up to `WIDE` columns of a product.
 
     Args:
         typing: Numba's own.
+        registers: The number of groups of `LINES` columns.
         terms: The number of terms, 1 or more.
         left: Packed rows.
         left_start: Where those of the tile begin in `left`.
@@ -183,13 +199,24 @@ def set_tile(
         out_row: The numbers in `out` from one row to the next.
     """
     return _tile(False)(
-        typing, terms, left, left_start, right, right_start, out, out_start, right_group, out_row
+        typing,
+        registers,
+        terms,
+        left,
+        left_start,
+        right,
+        right_start,
+        out,
+        out_start,
+        right_group,
+        out_row,
     )
 
 
 @written_for_llvm
 def add_tile(
     typing: Any,
+    registers: int,
     terms: int,
     left: FloatArray,
     left_start: int,
@@ -202,7 +229,17 @@ def add_tile(
 ) -> Any:
     """Add a tile of a product to `out`; see `set_tile`."""
     return _tile(True)(
-        typing, terms, left, left_start, right, right_start, out, out_start, right_group, out_row
+        typing,
+        registers,
+        terms,
+        left,
+        left_start,
+        right,
+        right_start,
+        out,
+        out_start,
+        right_group,
+        out_row,
     )
 
 
@@ -463,6 +500,7 @@ def multiply_block(
     height: int,
     right: FloatArray,
     right_start: int,
+    width: int,
     k: int,
     low: int,
     high: int,
@@ -478,6 +516,7 @@ def multiply_block(
         height: How many of them are multiplied.
         right: Packed columns.
         right_start: Where those begin that are multiplied.
+        width: How many of them are multiplied, and perhaps a few more; `WIDE` or more for all.
         k: The number of terms.
         low: The first term that may not be 0.
         high: The term after the last one that may not be 0.
@@ -485,6 +524,7 @@ def multiply_block(
         place: Where this product begins in it.
     """
     size, empty = terms_of_a_block(k), True
+    registers = min((width + LINES - 1) // LINES, _REGISTERS)
     for first in range(0, k, size):
         begin, end, terms = max(first, low), min(first + size, high), min(size, k - first)
         if begin >= end:
@@ -494,9 +534,9 @@ def multiply_block(
         for row in range(0, height, LINES):
             rows, here = left_start + first * lines + row * terms + skipped, place + row * WIDE
             if empty:
-                set_tile(count, left, rows, right, columns, product, here, group, WIDE)
+                set_tile(registers, count, left, rows, right, columns, product, here, group, WIDE)
             else:
-                add_tile(count, left, rows, right, columns, product, here, group, WIDE)
+                add_tile(registers, count, left, rows, right, columns, product, here, group, WIDE)
         empty = False
     if empty:
         product[place : place + height * WIDE] = 0.0

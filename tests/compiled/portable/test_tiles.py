@@ -42,8 +42,8 @@ def test_packed_lines_lie_side_by_side(dtype, turned, data):
 
 
 @pytest.mark.parametrize("k", [1, 3, TERMS, TERMS + 1, 3 * TERMS - 1])
-@pytest.mark.parametrize("height", [1, LINES, 3 * LINES - 1])
-def test_products_of_whole_numbers_are_exact(k, height):
+@pytest.mark.parametrize(("height", "width"), [(1, WIDE), (LINES, LINES + 1), (3 * LINES - 1, 1)])
+def test_products_of_whole_numbers_are_exact(k, height, width):
     lines = -(-height // LINES) * LINES
     a, b = np.zeros((lines, k)), np.arange(k * WIDE).reshape(WIDE, k) * 5 % 17 - 8.0
     a[:height] = np.arange(k * height).reshape(height, k) * 7 % 11 - 5.0
@@ -51,8 +51,10 @@ def test_products_of_whole_numbers_are_exact(k, height):
     pack_in_blocks(a, False, 0, height, left)
     pack_in_blocks(b.T.copy(), True, 0, WIDE, right[WIDE:])
     product = np.full(lines * WIDE, np.nan)
-    multiply_block(left, 0, lines, height, right, WIDE, k, 0, k, product, 0)
-    np.testing.assert_array_equal(product.reshape(lines, WIDE), a @ b.T)
+    multiply_block(left, 0, lines, height, right, WIDE, width, k, 0, k, product, 0)
+    expected = a @ b.T
+    expected[:, -(-width // LINES) * LINES :] = np.nan  # where nothing is multiplied
+    np.testing.assert_array_equal(product.reshape(lines, WIDE), expected)
     lengths = np.empty(lines)
     fill_lengths(left, k, lengths)
     np.testing.assert_allclose(lengths, np.linalg.norm(a, axis=1))
