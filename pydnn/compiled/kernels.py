@@ -30,6 +30,7 @@ from pydnn.storage.cache import VARIABLE, cache_folder
 
 __all__ = [
     "complain_once",
+    "inlined_kernel",
     "kernel",
     "kernel_folder",
     "kernel_from_text",
@@ -68,8 +69,19 @@ def kernel_in_any_order(function: _Function) -> _Function:
     return _compiled_by(function, {"contract", "reassoc"})
 
 
-def _compiled_by(function: _Function, fastmath: bool | set[str]) -> _Function:
-    compiled: Any = numba.njit(**_OPTIONS, fastmath=fastmath)(function)
+def inlined_kernel(function: _Function) -> _Function:
+    """Do the same for a function of numbers that must be a part of the loops that call it.
+
+    The compiler does that with small functions anyway. It uses no vectors of the processor in a
+    loop that calls a function.
+    """
+    return _compiled_by(function, False, inlined=True)
+
+
+def _compiled_by(
+    function: _Function, fastmath: bool | set[str], inlined: bool = False
+) -> _Function:
+    compiled: Any = numba.njit(**_OPTIONS, fastmath=fastmath, forceinline=inlined)(function)
     if kernel_folder() is not None:
         # The same as njit(cache=True), but in our folder. If a version of numba has other names for
         # these things, kernels are compiled again in every process.

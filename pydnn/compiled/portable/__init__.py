@@ -15,7 +15,7 @@ from pydnn.compiled.portable.elementary import of_each
 from pydnn.compiled.portable.nearest import large_product, small_product
 from pydnn.compiled.portable.products import by_tree
 from pydnn.compiled.portable.slices import by_slices
-from pydnn.compiled.portable.sums import total_of, tree_sum
+from pydnn.compiled.portable.sums import sums_between, total_of, tree_sum
 
 __all__ = [
     "by_slices",
@@ -23,6 +23,7 @@ __all__ = [
     "large_product",
     "of_each",
     "small_product",
+    "sums_between",
     "total_of",
     "tree_sum",
 ]

@@ -20,9 +20,8 @@ from pydnn.records import FloatArray
 __all__ = [
     "fold",
     "sum_columns",
-    "sum_of_all",
-    "sum_of_squares",
     "sum_rows",
+    "sums_between",
     "total_of",
     "tree_sum",
 ]
@@ -80,37 +79,40 @@ def sum_rows(a: FloatArray, out: FloatArray) -> None:
 
 
 @kernel
-def sum_of_all(a: FloatArray) -> float:
-    """Return the sum of a vector, with at least one number, in float64."""
-    n = a.size
-    c = (n + 1) // 2
-    room = np.empty(c)
-    tail = a[c:]
-    for i in range(n - c):
-        room[i] = np.float64(a[i]) + np.float64(tail[i])
-    for i in range(n - c, c):
-        room[i] = np.float64(a[i])
-    fold(room, c, 1)
-    total: float = room[0] + 0.0
-    return total
+def _sum_parts(a: FloatArray, out: FloatArray) -> None:
+    for i in range(len(a)):
+        sum_columns(a[i], out[i])
 
 
 @kernel
-def sum_of_squares(a: FloatArray) -> float:
-    """Return the sum of the squares of a vector, with at least one number, in float64."""
+def _total(a: FloatArray, squared: bool) -> float:
+    """Return the sum of a vector, with at least one number, or of its squares, in float64."""
     n = a.size
     c = (n + 1) // 2
-    room = np.empty(c)
-    tail = a[c:]
-    for i in range(n - c):
-        one, other = np.float64(a[i]), np.float64(tail[i])
-        room[i] = one * one + other * other
-    for i in range(n - c, c):
-        number = np.float64(a[i])
-        room[i] = number * number
-    fold(room, c, 1)
-    total: float = room[0] + 0.0
-    return total
+    q = (c + 1) // 2
+    # Two rounds of additions at once, since most time goes into writing their results.
+    room, second, third, fourth = np.empty(q), a[q:], a[c:], a[c + q :]
+    for i in range(fourth.size):
+        one, other = _term(a[i], squared), _term(third[i], squared)
+        room[i] = (one + other) + (_term(second[i], squared) + _term(fourth[i], squared))
+    for i in range(fourth.size, q):
+        total = _pair(a, i, n, c, squared)
+        room[i] = total + _pair(a, i + q, n, c, squared) if i + q < c else total
+    fold(room, q, 1)
+    result: float = room[0] + 0.0
+    return result
+
+
+@kernel
+def _term(x: float, squared: bool) -> float:
+    wide = np.float64(x)
+    return wide * wide if squared else wide
+
+
+@kernel
+def _pair(a: FloatArray, i: int, n: int, c: int, squared: bool) -> float:
+    head = _term(a[i], squared)
+    return head + _term(a[i + c], squared) if i + c < n else head
 
 
 @or_numpy
@@ -125,9 +127,20 @@ def tree_sum(a: FloatArray, axis: int, out: FloatArray) -> bool:
 
 
 @or_numpy
+def sums_between(a: FloatArray, out: FloatArray) -> bool:
+    """Fill `out` with the sums of an array (p, n, q) along its axis between two others."""
+    p, n, q = a.shape
+    plain = is_plain(a) and a.flags.c_contiguous and out.flags.c_contiguous
+    if not (plain and n and q > 1 and a.size >= _WORTH_A_CALL):
+        return False
+    _sum_parts(unwritten(a), out.reshape(p, q))
+    return True
+
+
+@or_numpy
 def total_of(numbers: FloatArray, squared: bool, total: FloatArray) -> bool:
     """Set `total`, a float64 array without axes, to the sum of a vector, or of its squares."""
     if not (numbers.size >= _WORTH_A_CALL and is_plain(numbers) and numbers.flags.c_contiguous):
         return False
-    total[()] = (sum_of_squares if squared else sum_of_all)(unwritten(numbers))
+    total[()] = _total(unwritten(numbers), squared)
     return True

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from pydnn.numerics.fast import error_function
 from pydnn.numerics.groups import exact_sum_groups
 from pydnn.numerics.image_products import convolution_by
 from pydnn.numerics.interface import Numerics
@@ -83,11 +82,6 @@ def _gates(Z: FloatArray, sigmoids: int, /, *, out: FloatArray | None = None) ->
     return out
 
 
-def _erf(x: FloatArray) -> FloatArray:
-    wide = x.astype(np.float64, copy=False)
-    return error_function(wide, elementary.exp).astype(x.dtype, copy=False)
-
-
 def _positive_part(Z: FloatArray) -> FloatArray:
     # Processors differ in whether max(-0.0, 0.0) is -0.0 or 0.0; adding 0.0 always gives 0.0.
     zero = scalar(0, Z.dtype)
@@ -112,7 +106,7 @@ portable = Numerics(
     tanh=elementary.tanh,
     logistic=elementary.logistic,
     gates=_gates,
-    erf=_erf,
+    erf=elementary.erf,
     positive_part=_positive_part,
     power=power,
     cosine=cosine,

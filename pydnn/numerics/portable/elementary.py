@@ -41,6 +41,7 @@ import numpy as np
 from numpy import add, copysign, divide, left_shift, multiply, right_shift, subtract
 
 from pydnn.engines import in_use
+from pydnn.numerics.fast import error_function
 from pydnn.numerics.portable.workspace import BLOCK, floats, several
 from pydnn.records import FloatArray, freeze, scalar
 
@@ -51,6 +52,7 @@ __all__ = [
     "ROOT_HALF",
     "L",
     "P",
+    "erf",
     "exp",
     "expm1",
     "log",
@@ -330,3 +332,10 @@ log = _elementwise(_log)
 log1p = _elementwise(_log1p)
 tanh = _elementwise(_tanh)
 logistic = _elementwise(_logistic)
+
+
+def _erf(x: FloatArray, y: FloatArray) -> None:
+    y[...] = error_function(x, exp)
+
+
+erf = _elementwise(_erf)

@@ -79,13 +79,21 @@ def sum_rows(count: int, rows: Callable[[int, int], FloatArray], /) -> FloatArra
 
 
 def _sum_over_axes(a: FloatArray, axes: tuple[int, ...], out: FloatArray | None) -> FloatArray:
-    lines = np.moveaxis(a, axes, range(len(axes)))
-    n = math.prod(lines.shape[: len(axes)])
-    shape = tuple(1 if i in axes else size for i, size in enumerate(a.shape))
-    total = tree_sum(lines.reshape(n, math.prod(shape)), axis=0).reshape(shape)
+    kept = tuple([i for i in range(a.ndim) if i not in axes])
+    n, width = (math.prod([a.shape[i] for i in some]) for some in (axes, kept))
     if out is None:
-        return total
-    out[...] = total
+        out = np.empty([1 if i in axes else size for i, size in enumerate(a.shape)], a.dtype)
+    forms, first = in_use.forms, min(axes, default=0)
+    if forms is not None and axes == tuple(range(first, first + len(axes))):
+        parts = a.reshape(math.prod(a.shape[:first]), n, math.prod(a.shape[first + len(axes) :]))
+        if forms.portable.sums_between(parts, out):
+            return out
+    # Where lines have to be copied, it is fastest to move whole parts of them.
+    if a.ndim - 1 in axes:
+        total = tree_sum(a.transpose(*kept, *axes).reshape(width, n), axis=1)
+    else:
+        total = tree_sum(a.transpose(*axes, *kept).reshape(n, width), axis=0)
+    out[...] = total.reshape(out.shape)
     return out
 
 

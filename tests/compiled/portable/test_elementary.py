@@ -11,12 +11,13 @@ pytest.importorskip("numba", reason="the compiled engine needs numba")
 from compiled.portable.both_engines import assert_same_bits, laid_out, numbers
 
 from pydnn import portable
+from pydnn.compiled.portable import elementary
 
 # Where a function changes its formula, and the neighbors of these numbers.
 TURNS = [746.0, 745.1, 710.0, 709.782712893384, 708.0, 700.0, 50.0, 40.0, 22.0, 6.0, 0.46875, 2.0]
 TURNS = [sign * x for x in TURNS for sign in (1, -1)]
 TURNS += [math.nextafter(x, to) for x in TURNS for to in (math.inf, -math.inf)]
-FUNCTIONS = ("exp", "expm1", "log", "log1p", "tanh", "logistic")
+FUNCTIONS = ("erf", "exp", "expm1", "log", "log1p", "tanh", "logistic")
 QUICK = [(np.float64, "exp"), (np.float32, "log1p")]  # since compiling each takes half a second
 
 
@@ -42,3 +43,10 @@ def test_neither_layout_nor_length_changes_a_bit():
     x = np.linspace(-800, 800, 9 * 1111).reshape(9, 1111)
     for view in (x, x.T, x[::2, ::3], x[:, :1], x[0, 0]):
         assert_same_bits(lambda view=view: portable.exp(view), any_nan=False)
+
+
+@pytest.mark.parametrize("count", [10, 101])
+def test_threads_share_many_numbers(count, monkeypatch):
+    monkeypatch.setattr(elementary, "_WORTH_A_THREAD", 10)
+    monkeypatch.setattr(elementary, "worker_threads", lambda: 3)
+    assert_same_bits(lambda: portable.exp(np.linspace(-3, 3, count)), any_nan=False)

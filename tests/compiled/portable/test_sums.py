@@ -27,6 +27,9 @@ def test_every_bit_is_that_of_numpys_form(dtype, data):
     a = data.draw(laid_out(dtype, shape, numbers(dtype)))
     for axis in (0, 1, (0, 1)):
         assert_same_bits(lambda axis=axis: portable.sum(a, axis=axis))
+    more = a.reshape(*[1, shape[0]] if data.draw(st.booleans()) else [shape[0], 1], shape[1])
+    for axis in (0, 1, 2, (0, 1), (0, 2), (1, 2)):
+        assert_same_bits(lambda axis=axis: portable.sum(more, axis=axis))
     assert_same_bits(lambda: portable.mean(a))
     assert_same_bits(lambda: portable.norm(a.ravel("K")))
 
@@ -43,3 +46,12 @@ def test_a_result_goes_where_the_caller_wants_it():
     a, out = np.arange(200.0).reshape(8, 25), np.zeros((8, 1))
     assert_same_bits(lambda: portable.sum(a, axis=1, out=out) + out)
     assert_same_bits(lambda: portable.sum(a, axis=1, out=np.zeros((8, 2))[:, :1]))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, 3, (0, 1), (1, 2), (2, 3), (0, 3), (0, 1, 3), (0, 2, 3)])
+def test_sums_over_axes_between_others_are_the_same(axis):
+    a = np.cos(np.arange(5 * 3 * 4 * 6.0)).reshape(5, 3, 4, 6)
+    for view in (a, a.T, a[:, :, ::2], a[:, :0]):
+        assert_same_bits(lambda view=view: portable.sum(view, axis=axis))
+        out = np.empty_like(portable.sum(view, axis=axis))
+        assert_same_bits(lambda view=view, out=out: portable.sum(view, axis=axis, out=out))
