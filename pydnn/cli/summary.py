@@ -36,7 +36,7 @@ def add_to(commands: Commands) -> None:
         "--generated",
         action="store_true",
         help="print instead the text that the compiled engine makes of the whole training step of "
-        "a small network in portable arithmetic",
+        "a network of dense layers",
     )
     parser.set_defaults(run=_run)
 

@@ -114,6 +114,7 @@ TEXT_NAMES = {
     "sqrt": np.sqrt,
     "isnan": np.isnan,
     "abs": np.abs,
+    "copysign": np.copysign,
 }
 
 

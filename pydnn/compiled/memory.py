@@ -1,4 +1,4 @@
-"""Copies of pieces of memory inside kernels, by the functions that the compiler has for them.
+"""Memory inside kernels: copies of pieces, by the functions that the compiler has for them.
 
 A loop would do the same, but takes much longer to compile: the compiler has to find out whether the
 pieces overlap, and which indices are negative.
@@ -10,9 +10,10 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
+from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 
-__all__ = ["clear", "copy"]
+__all__ = ["clear", "copy", "to_read"]
 
 
 def _copy(context: Any, source: Any, at: Any, target: Any, to: Any, n: Any) -> Any:
@@ -44,6 +45,20 @@ def _clear(context: Any, target: Any, to: Any, n: Any) -> Any:
     return types.void(target, types.int64, types.int64), generate
 
 
+def _to_read(context: Any, array: Any) -> Any:
+    """Return the same array as one that cannot be written to, in a kernel.
+
+    Numba compiles a kernel again for each combination of arrays of both kinds. So all operands of
+    some kernels are of this kind, whether they come from outside or were filled a moment ago.
+    """
+    result = array.copy(readonly=True)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return impl_ret_borrowed(context, builder, signature.return_type, arguments[0])
+
+    return result(array), generate
+
+
 def _place(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
     return builder.gep(context.make_array(kind)(context, builder, array).data, [at])
 
@@ -54,3 +69,4 @@ def _bytes(context: Any, kind: Any) -> Any:
 
 copy: Any = intrinsic(_copy)
 clear: Any = intrinsic(_clear)
+to_read: Any = intrinsic(_to_read)

@@ -1,58 +1,59 @@
-"""The text of a training step of a small network, as its description gives it.
+"""The text of a training step of a network, as its description gives it.
 
 It is one function with the parts *forward*, *cost*, *backward* and *update* of one step or several:
-dense stages by the kernels of `pydnn.compiled.portable.dense`, and everything that is computed
+dense stages and the loss of classes by kernels of the arithmetic, and everything that is computed
 number by number as loops, traced from the functions of the stages, the loss and the optimizer.
 Every operation is that of the NumPy path, so all bits are equal. Sizes and the order of stages are
 no part of the text, so networks that differ only in them share one compiled function.
 
-The function is `loop(table, stages, X, Y, masks, V, *read, room) -> done`:
+The function is `loop(table, stages, X, Y, masks, p, *before, moved, *after, *read, room, calls)`,
+and returns how many steps it took:
 
     table   (steps, ...) what differs from step to step: first room for the cost and the sum of the
             squares of the gradients, then which batch it takes, and the numbers of the update
-    stages  (stages, ...) what is known of each stage, see `pydnn.compiled.portable.dense`
-    X       (batches, n_x, m) and Y (batches, rows, m), the examples
+    stages  (stages, ...) what is known of each stage, see `pydnn.compiled.arithmetics`
+    X       (batches, n_x m) and Y (batches, rows m), the numbers of the examples
     masks   (steps, numbers) of all stages that multiply by one; left out if none does
-    V       (steps + 1, vectors, size): in each row, the parameters and the vectors of the optimizer
-            after so many steps; the first row is where the steps begin
+    p       (size,) the parameters before the first step, and the vectors of the optimizer
+    moved   (steps, size) the parameters after each step, and the vectors of the optimizer
     read    the other vectors that the optimizer reads
     room    memory for everything between
+    calls   the functions outside of this package that the arithmetic calls
 
-It returns how many steps it took. It stops before one that needs the NumPy path: a product there
-has to be rounded without any error, or a label is no class.
+It stops before a step that needs the NumPy path: a number is not finite, a product has to be
+rounded without any error, or a label is no class.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import attrs
 import numpy as np
 
-from pydnn.compiled.portable.blocks import COLUMNS_OF_A_BLOCK
-from pydnn.compiled.portable.dense import (
-    A_WIDE,
+from pydnn.compiled import arithmetics
+from pydnn.compiled.arithmetics import (
     COLUMNS,
     DA,
     DZ,
-    DZ_WIDE,
     KIND,
     MASK,
     N_IN,
     N_OUT,
     NEEDED,
-    TERMS,
-    W_WIDE,
+    TURNED,
     A,
+    Arithmetic,
     B,
     W,
     Z,
 )
-from pydnn.compiled.tracing import Program, Symbol, Untraceable
+from pydnn.compiled.kernels import kernel
+from pydnn.compiled.tracing import Program, Symbol, Untraceable, needed_for
 from pydnn.engines import expression_of, mask_of, parts_in_turn
 from pydnn.losses import Loss, MeanOf
-from pydnn.numerics.portable.products import FEW
 from pydnn.numerics.underflow import bare
 from pydnn.optimizers.fused import PendingUpdate
 from pydnn.parameters import Layout, Slot
@@ -60,26 +61,30 @@ from pydnn.records import AnyDType, FloatArray, IntArray
 from pydnn.stages.base import Stage
 from pydnn.stages.dense import dense_backward_into, dense_forward
 
-__all__ = ["COST", "FUNCTIONS", "SQUARE", "WHICH", "Mask", "Plan", "text_of_step"]
+__all__ = ["COST", "NAMES", "SQUARE", "WHICH", "Mask", "Plan", "text_of_step"]
 
-_MOST_MULTIPLICATIONS = 1 << 16  # of one product; BLAS is faster for more
 COST, SQUARE, WHICH, _NUMBERS_FROM = range(4)  # columns of the table
 
-FUNCTIONS = ("erf", "exp", "expm1", "log", "log1p", "logistic", "positive_part", "tanh")
+
+@kernel
+def all_finite(vector: FloatArray) -> bool:
+    """Return whether all numbers of a vector are finite, in a kernel."""
+    others = 0
+    for i in range(vector.size):
+        others += not abs(vector[i]) < np.inf
+    return others == 0
 
 
-class _Arithmetic:
-    """Stands for the arithmetic while a function is traced: its functions become calls."""
-
-    def __getattr__(self, name: str) -> Callable[[Symbol], Symbol]:
-        if name not in FUNCTIONS:
-            raise Untraceable(f"{name} of the arithmetic")
-
-        def applied(x: Symbol) -> Symbol:
-            program = x.program
-            return program.assigned(f"{program.type}({name}(float64({program.text_of(x)[0]})))")
-
-        return applied
+# What a text may use in every arithmetic
+NAMES: dict[str, Any] = {
+    **{name: getattr(arithmetics, name) for name in ("A", "DA", "DZ", "KIND", "MASK", "NEEDED")},
+    **{name: getattr(arithmetics, name) for name in ("N_IN", "N_OUT", "TERMS", "Z")},
+    "COST": COST,
+    "SQUARE": SQUARE,
+    "WHICH": WHICH,
+    "all_finite": all_finite,
+    "inf": math.inf,
+}
 
 
 class _Labeled(Symbol):
@@ -89,11 +94,18 @@ class _Labeled(Symbol):
 
 
 class _Text:
-    """The lines of a step, and the numbers that the traced functions bring themselves."""
+    """The lines of a step, and the numbers that the traced functions bring themselves.
 
-    def __init__(self, dtype: AnyDType) -> None:
-        self.program = Program(dtype)
+    Attributes:
+        program: The program that functions are traced into.
+        lines: The lines.
+        vectors: The largest number of vectors that calls between two loops need.
+    """
+
+    def __init__(self, dtype: AnyDType, arithmetic: Arithmetic) -> None:
+        self.program = Program(dtype, arithmetic.called)
         self.lines: list[str] = []
+        self.vectors = 0
 
     def add(self, *lines: str, level: int = 0) -> None:
         """Add lines of the step."""
@@ -113,6 +125,9 @@ class _Text:
     ) -> None:
         """Add a loop over `i` from 0 to `count` that computes numbers from numbers.
 
+        Where the function calls one of NumPy's, there are several loops: each but the last one
+        computes the arguments of a call, from the beginning.
+
         Args:
             count: The text of the number of rounds.
             reads: For each argument of the function, the text of its vector.
@@ -124,20 +139,28 @@ class _Text:
             level: How far the loop is indented.
         """
         program = self.program
-        program.lines = []
+        program.lines, program.calls = [], []
         symbols = [kind(program, name, boolean=name in truths, writable=False) for name in reads]
         values = [program.text_of(value)[0] for value in function(*symbols)]
-        suffixes = then or [""] * len(writes)
-        rounds = [
-            *(f"{name} = {vector}[i]" for name, vector in reads.items()),
-            *program.lines,
-            *(
-                f"{place}[i] = {value}{suffix}"
-                for place, value, suffix in zip(writes, values, suffixes, strict=True)
-                if place
-            ),
-        ]
-        self.add(f"for i in range({count}):", *(f"    {line}" for line in rounds), level=level)
+        first = [f"{name} = {vector}[i]" for name, vector in reads.items()]
+
+        def add(lines: Sequence[str], stores: dict[str, str]) -> None:
+            self.add(f"for i in range({count}):", level=level)
+            self.add(*needed_for(stores.values(), [*first, *lines]), level=level + 1)
+            self.add(*(f"{place}[i] = {value}" for place, value in stores.items()), level=level + 1)
+
+        vectors = dict(reads)  # by the variables that hold a number of theirs
+        for number, call in enumerate(program.calls, start=1):
+            result = vectors[call.result] = f"e{number}"
+            self.add(f"{result} = terms[{number} * {count} : {number + 1} * {count}]", level=level)
+            if call.argument not in vectors:
+                self.add(f"e0 = terms[:{count}]", level=level)
+                add(program.lines[: call.before], {"e0": call.argument})
+            argument = vectors.get(call.argument, "e0")
+            self.add(f"call(calls[{call.function}], {argument}, {result})", level=level)
+        self.vectors = max(self.vectors, len(program.calls))
+        places = zip(writes, values, then or [""] * len(writes), strict=True)
+        add(program.lines, {place: f"{value}{suffix}" for place, value, suffix in places if place})
 
 
 @attrs.frozen
@@ -186,7 +209,10 @@ class Plan:
         labels: The number of rows of the labels.
         masks: The masks of stages that multiply by one.
         size: The number of parameters.
+        before: The number of vectors of the optimizer.
+        vectors: How many vectors calls between two loops fill.
         dtype: The dtype of all numbers.
+        arithmetic: The arithmetic.
     """
 
     text: str
@@ -195,49 +221,57 @@ class Plan:
     labels: int
     masks: tuple[Mask, ...]
     size: int
+    before: int
+    vectors: int
     dtype: AnyDType
+    arithmetic: Arithmetic
     # Of each m, since to compute them takes longer than a step.
-    _places: dict[int, tuple[IntArray, int]] = attrs.field(init=False, factory=dict)
-    _taken: dict[int, bool] = attrs.field(init=False, factory=dict)
+    _places: dict[tuple[int, bool], tuple[IntArray, int]] = attrs.field(init=False, factory=dict)
+    _taken: dict[tuple[int, bool], bool] = attrs.field(init=False, factory=dict)
 
     @property
     def _products(self) -> list[tuple[int, int]]:
         return [(stage.n_in, stage.n_out) for stage in self.stages if stage.slots]
 
-    def takes(self, m: int) -> bool:
-        """Whether the products with m examples are those for which the kernels are faster."""
-        if m not in self._taken:
-            self._taken[m] = self._suits(m)
-        return self._taken[m]
+    def takes(self, m: int, turned: bool) -> bool:
+        """Whether steps with m examples are those for which the kernels are faster.
 
-    def _suits(self, m: int) -> bool:
-        if self.dtype == np.float32:
-            return all(n_in * n_out * m <= _MOST_MULTIPLICATIONS for n_in, n_out in self._products)
-        # A larger left operand is cut into slices, whose products are left to BLAS.
-        return all(max(n_in, m) * n_out <= FEW for n_in, n_out in self._products)
+        Args:
+            m: The number of examples.
+            turned: Whether X holds one example after the other. Only products know such an order.
+        """
+        key = m, turned
+        if key not in self._taken:
+            straight = not turned or self.stages[0].kind == 0
+            suits = self.arithmetic.suits(self._products, m, self.dtype)
+            self._taken[key] = m > 0 and straight and suits
+        return self._taken[key]
 
     def multiplications(self, m: int) -> int:
         """The number of multiplications in all products with m examples."""
         return 3 * m * sum(n_in * n_out for n_in, n_out in self._products)
 
-    def places(self, m: int) -> tuple[IntArray, int]:
+    def places(self, m: int, turned: bool) -> tuple[IntArray, int]:
         """Return what is known of each stage, and the size of the room in numbers of 8 bytes."""
         # The array stays writable, since numba takes longer for one that is not.
-        if m not in self._places:
-            self._places[m] = self._placed(m)
-        return self._places[m]
+        key = m, turned
+        if key not in self._places:
+            self._places[key] = self._placed(m, turned)
+        return self._places[key]
 
-    def _placed(self, m: int) -> tuple[IntArray, int]:
+    def _placed(self, m: int, turned: bool) -> tuple[IntArray, int]:
         known = np.zeros((len(self.stages), COLUMNS), np.int64)
         most = m * max(max(stage.n_in, stage.n_out) for stage in self.stages)
         # The losses, the gradients, and the terms of the sums of dZ come first.
         start = first = self.stages[-1].n_out * m + self.size + most
         mask = needed = 0
-        for row, stage in zip(known, self.stages, strict=True):
+        known[0, TURNED] = turned
+        for s, (row, stage) in enumerate(zip(known, self.stages, strict=True)):
             n_in, n_out = stage.n_in, stage.n_out
             row[[KIND, N_IN, N_OUT, NEEDED]] = stage.kind, n_in, n_out, needed
-            row[[A, Z]] = start, start + n_in * m
-            start += n_in * m
+            inputs = n_in * m if s else 0  # X has memory of its own
+            row[[A, Z]] = start, start + inputs
+            start += inputs
             if stage.slots:
                 needed = 1
                 row[[W, B]] = [slot.start for slot in stage.slots]
@@ -246,21 +280,9 @@ class Plan:
                 mask += n_in * m
         start += self.stages[-1].n_out * m
         known[:, [DA, DZ]] = known[:, [A, Z]] + (start - first)
-        wide = -(-(2 * start - first) * self.dtype.itemsize // 8)
-        known[:, TERMS] = wide
-        wide += max(most, self.size)
-        if self.dtype == np.float32:
-            wider = [(max(n_in, COLUMNS_OF_A_BLOCK), n_out) for n_in, n_out in self._products]
-            wide += max(n_in * (m + n_out) for n_in, n_out in wider)
-        if self.dtype != np.float32:
-            return known, wide
-        for row, stage in zip(known, self.stages, strict=True):
-            if stage.slots:
-                n_in, n_out = stage.n_in, stage.n_out
-                sizes = [p * q + p + q for p, q in ((n_out, n_in), (n_in, m), (n_out, m))]
-                row[[W_WIDE, A_WIDE, DZ_WIDE]] = wide, wide + sizes[0], wide + sizes[0] + sizes[1]
-                wide += sum(sizes)
-        return known, wide
+        end = 2 * start - first
+        places, count = self.arithmetic.places, self.vectors
+        return known, places(known, self.stages, m, most, count, end, self.dtype)
 
 
 def text_of_step(
@@ -270,6 +292,8 @@ def text_of_step(
     layout: Layout,
     dtype: AnyDType,
     truths: Sequence[bool],
+    watched: bool,
+    arithmetic: Arithmetic,
 ) -> Plan:
     """Write a step as one function.
 
@@ -280,11 +304,13 @@ def text_of_step(
         layout: The layout of the parameters.
         dtype: The dtype of all numbers.
         truths: For each vector that `pending` reads, whether it holds truth values.
+        watched: Whether a step needs the NumPy path if a parameter after it is not finite.
+        arithmetic: The arithmetic.
 
     Raises:
         Untraceable: If the step has a part that has no compiled form.
     """
-    text, slots = _Text(dtype), iter(layout.slots)
+    text, slots = _Text(dtype, arithmetic), iter(layout.slots)
     rows = layout.slots[0].shape[-1] if layout.slots else 0
     stages: list[_Placed] = []
     masks: list[Mask] = []
@@ -299,20 +325,29 @@ def text_of_step(
         draw = _mask_of(stage)
         if draw is not None:
             masks.append(Mask(path, rows, draw))
-        own = _elementwise(stage) if draw is None else _MASKED
-        kind = kinds.setdefault(own.text(dtype), len(loops) + 1)
+        own = _elementwise(stage, arithmetic) if draw is None else _MASKED
+        kind = kinds.setdefault(own.text(dtype, arithmetic), len(loops) + 1)
         if kind > len(loops):
             loops.append(own)
         stages.append(_Placed(kind, rows, rows, draws=draw is not None))
     if not any(stage.slots for stage in stages) or next(slots, None) is not None:
         raise Untraceable("a network without dense stages, or with other parameters")
     _add_forward(text, loops)
-    labels = _add_cost(text, loss, rows)
+    labels = _add_cost(text, loss, rows, arithmetic)
     _add_backward(text, loops)
     _add_update(text, pending, truths)
-    whole = _whole_text(text, bool(masks), pending, truths)
-    constants = tuple(text.program.constants)
-    return Plan(whole, constants, tuple(stages), labels, tuple(masks), layout.size, dtype)
+    return Plan(
+        _whole_text(text, bool(masks), pending, truths, watched, arithmetic),
+        tuple(text.program.constants),
+        tuple(stages),
+        labels,
+        tuple(masks),
+        layout.size,
+        len(pending.before),
+        text.vectors,
+        dtype,
+        arithmetic,
+    )
 
 
 @attrs.frozen
@@ -336,9 +371,9 @@ class _Elementwise:
         function, place = ((self.forward, "y"), (self.backward, "w"))[number]
         text.loop("size", reads, lambda *symbols: [function(*symbols)], [place], level=2)
 
-    def text(self, dtype: AnyDType) -> str:
+    def text(self, dtype: AnyDType, arithmetic: Arithmetic) -> str:
         """Return the text of both loops alone, by which equal stages are recognized."""
-        text = _Text(dtype)
+        text = _Text(dtype, arithmetic)
         self.add(text, 0)
         self.add(text, 1)
         return "\n".join([*text.lines, *map(float.hex, text.program.constants)])
@@ -347,30 +382,29 @@ class _Elementwise:
 _MASKED = _Elementwise(lambda x, D: x * D, lambda v, D: v * D, ("xD", "vD"))
 
 
-def _elementwise(stage: Stage) -> _Elementwise:
+def _elementwise(stage: Stage, arithmetic: Arithmetic) -> _Elementwise:
     forward = _expression(stage.forward)
     backward = _expression(stage.backward_into or stage.backward)
     return _Elementwise(
-        lambda x: forward(x, _Arithmetic()),
-        lambda v, x, y: backward(v, x, y, _Arithmetic()),
+        lambda x: forward(x, arithmetic.traced),
+        lambda v, x, y: backward(v, x, y, arithmetic.traced),
         ("x", "vxy"),
     )
 
 
 def _add_forward(text: _Text, loops: Sequence[_Elementwise]) -> None:
     text.add(
-        "x, y = X[int(table[k, WHICH])].reshape(-1), narrow[stages[0, A] :]",
-        "for i in range(x.size):",
-        "    y[i] = x[i]",
+        "x = X[int(table[k, WHICH])]",
         "for s in range(len(stages)):",
         "    stage = stages[s]",
-        "    kind = stage[KIND]",
+        "    kind, size = stage[KIND], stage[N_IN] * m",
+        "    if s > 0:",
+        "        x = narrow[stage[A] : stage[A] + size]",
         "    if kind == 0:",
-        "        if not forward(p, stage, m, room, narrow):",
+        "        if not forward(p, stage, m, x, room, narrow, calls):",
         "            return k",
         "        continue",
-        "    size = stage[N_IN] * m",
-        "    x, y = narrow[stage[A] : stage[A] + size], narrow[stage[Z] : stage[Z] + size]",
+        "    y = narrow[stage[Z] : stage[Z] + size]",
     )
     _add_loops(text, loops, 0)
 
@@ -379,15 +413,17 @@ def _add_backward(text: _Text, loops: Sequence[_Elementwise]) -> None:
     text.add(
         "for s in range(len(stages) - 1, -1, -1):",
         "    stage = stages[s]",
-        "    kind = stage[KIND]",
+        "    kind, size = stage[KIND], stage[N_IN] * m",
+        "    x = X[int(table[k, WHICH])]",
+        "    if s > 0:",
+        "        x = narrow[stage[A] : stage[A] + size]",
         "    if kind == 0:",
-        "        if not backward(p, stage, m, room, narrow, sums, grads):",
+        "        if not backward(p, stage, m, x, room, narrow, sums, grads, calls):",
         "            return k",
         "        continue",
         "    if stage[NEEDED] == 0:",
         "        break",
-        "    size = stage[N_IN] * m",
-        "    x, y = narrow[stage[A] : stage[A] + size], narrow[stage[Z] : stage[Z] + size]",
+        "    y = narrow[stage[Z] : stage[Z] + size]",
         "    v, w = narrow[stage[DZ] : stage[DZ] + size], narrow[stage[DA] : stage[DA] + size]",
     )
     _add_loops(text, loops, 1)
@@ -401,44 +437,39 @@ def _add_loops(text: _Text, loops: Sequence[_Elementwise], number: int) -> None:
         loop.add(text, number)
 
 
-def _add_cost(text: _Text, loss: Loss, n_out: int) -> int:
+def _add_cost(text: _Text, loss: Loss, n_out: int, arithmetic: Arithmetic) -> int:
     """Add the cost and its gradient, and return the number of rows of the labels."""
     mean = bare(loss.function)
     if not isinstance(mean, MeanOf) or mean.weigh is not None:
         raise Untraceable("a cost that is not a plain mean")
     entries, kind = _expression(mean.entries), text.program.type
-    text.add("x, w = narrow[at_Z : at_Z + n_out * m], narrow[at_dZ : at_dZ + n_out * m]")
+    text.add(
+        "size = n_out * m",
+        "x, y = narrow[at_Z : at_Z + size], Y[int(table[k, WHICH])]",
+        "w = narrow[at_dZ : at_dZ + size]",
+    )
     if _is_of_classes(entries) and n_out > 1:
         text.add(
             "losses = narrow[:m]",
-            "logits, slopes = x.reshape(n_out, m), w.reshape(n_out, m)",
-            "if not cross_entropy_of_classes(logits, Y[int(table[k, WHICH])], losses, slopes):",
+            "if not cross_entropy_of_classes(x, y, losses, w, terms, calls):",
             "    return k",
             f"count = {kind}(m)",
-            "for i in range(w.size):",
+            "for i in range(size):",
             "    w[i] = w[i] / count",
         )
         rows = 1
     else:
-        text.add(
-            "y, losses = Y[int(table[k, WHICH])].reshape(-1), narrow[: n_out * m]",
-            f"count = {kind}(n_out * m)",
-        )
+        text.add("losses = narrow[:size]", f"count = {kind}(size)")
         text.loop(
-            "x.size",
+            "size",
             {"AL": "x", "Y_": "y"},
-            lambda AL, Y: entries(AL, Y, _Arithmetic()),
+            lambda AL, Y: entries(AL, Y, arithmetic.traced),
             ["losses", "w"],
             kind=_Labeled,
             then=["", " / count"],
         )
         rows = n_out
-    text.add(
-        "for i in range(losses.size):",
-        "    terms[i] = float64(losses[i])",
-        "fold(terms, losses.size, single)",
-        "cost = (terms[0] + 0.0) / float64(losses.size)",
-    )
+    text.add("cost = mean_of(losses, terms, calls)", "if not abs(cost) < inf:", "    return k")
     return rows
 
 
@@ -479,42 +510,47 @@ def _add_update(text: _Text, pending: PendingUpdate, truths: Sequence[bool]) -> 
     reads = {"g": "grads", "t": "p", **{f"v{i}": name for i, name in enumerate(names)}}
     of_truths = [f"v{i}" for i, is_truth in enumerate(truths) if is_truth]
     text.loop("p.size", reads, function, results, truths=of_truths)
-    text.add(
-        "for i in range(p.size):",
-        "    terms[i] = float64(grads[i]) * float64(grads[i])",
-        "fold(terms, p.size, single)",
-        "table[k, COST], table[k, SQUARE] = cost, terms[0] + 0.0",
-    )
+    if text.program.calls:
+        raise Untraceable("an optimizer that calls functions such as exp")
+    text.add("square = square_of(grads, terms, calls)")
 
 
 def _whole_text(
-    text: _Text, has_masks: bool, pending: PendingUpdate, truths: Sequence[bool]
+    text: _Text,
+    has_masks: bool,
+    pending: PendingUpdate,
+    truths: Sequence[bool],
+    watched: bool,
+    arithmetic: Arithmetic,
 ) -> str:
     """Put the lines together to a function."""
     kind, reads = text.program.type, range(len(pending.read))
     scalars = ["factor", *(f"n{i}" for i in range(len(pending.numbers)))]
     scalars += [f"c{i}" for i in range(len(text.program.constants))]
-    own = list(range(len(reads), len(truths)))
-    arguments = ["table", "stages", "X", "Y", *["masks"] * has_masks, "V"]
-    arguments += [*(f"x{i}" for i in reads), "room"]
-    before = [
-        "m, count, last = X.shape[2], V.shape[2], stages[len(stages) - 1]",
+    before = ["p", *(f"x{i}" for i in range(len(reads), len(truths)))]
+    after = ["moved", *(f"y{i}" for i in range(len(before) - 1))]
+    arguments = ["table", "stages", "X", "Y", *["masks"] * has_masks, *before]
+    arguments += [*(f"{name}_" for name in after), *(f"x{i}" for i in reads), "room", "calls"]
+    begin = [
+        "last, m = stages[len(stages) - 1], X.shape[1] // stages[0, N_IN]",
         "n_out, at_Z, at_dZ = last[N_OUT], last[Z], last[DZ]",
-        f"narrow, terms = room.view({kind}), room[last[TERMS] :]",
-        "grads = narrow[n_out * m : n_out * m + count]",
-        "sums = narrow[n_out * m + count :]",
-        "single = min(m, 1)  # no constant, since numba would compile a kernel for each of them",
+        f"narrow = room.view({kind})",
+        f"terms = {arithmetic.terms}",
+        "grads = narrow[n_out * m : n_out * m + p.size]",
+        "sums = narrow[n_out * m + p.size :]",
+        *arithmetic.before,
     ]
     step = [
         *(f"{name} = {kind}(table[k, {_NUMBERS_FROM + i}])" for i, name in enumerate(scalars)),
-        "p, moved = V[k, 0], V[k + 1, 0]",
-        *(f"x{i} = V[k, {1 + vector}]" for vector, i in enumerate(own)),
-        *(f"y{vector} = V[k + 1, {1 + vector}]" for vector, _ in enumerate(own)),
+        *(f"{name} = {name}_[k]" for name in after),
         *text.lines,
+        *["if not all_finite(moved):", "    return k"] * watched,
+        "table[k, COST], table[k, SQUARE] = cost, square",
+        f"{', '.join(before)} = {', '.join(after)}",
     ]
     lines = [
         f"def loop({', '.join(arguments)}):",
-        *(f"    {line}" for line in before),
+        *(f"    {line}" for line in begin),
         "    for k in range(len(table)):",
         *(f"        {line}" for line in step),
         "    return len(table)",

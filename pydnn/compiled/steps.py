@@ -1,46 +1,49 @@
-"""Training steps of small networks, taken by one compiled function, one or several at a time.
+"""Training steps of networks, taken by one compiled function, one or several at a time.
 
 A step of a network such as 2-16-16-1 is a hundred calls of NumPy, which take ten times as long as
 their arithmetic. So `pydnn.compiled.step_text` writes the whole step as one function, which also
 takes as many steps in turn as there are batches in its arguments. All states between come out of
 it, so whoever reads the stream of a training cannot tell how many steps were taken at once.
 
-It is for `portable` arithmetic, dense stages with elementwise ones and dropout between them, losses
-of single numbers and of classes, and elementwise optimizers. Any other step, and any whose arrays
-are large, is taken part by part as before, and so is one that meets an infinity, a NaN, or a
-product that has to be rounded without any error.
-
-On a processor without AVX-512, a step of 2-16-16-1 on 32 examples in float32 takes the function 10
-microseconds: 2 for sums in products, 4 for conversions to float64 and the proofs that each result
-is the nearest float32, 1 for the cost and the sums, and 2 for everything elementwise. A single call
-takes 22 more, for records, arrays and numba's checks of arguments. So an arithmetic that adds in
-the order of the index, instead of exactly, would not make single steps much faster.
+It is for `fast` and `portable` arithmetic, dense stages with elementwise ones and dropout between
+them, losses of single numbers and of classes, and elementwise optimizers. Any other step, and any
+whose arrays are large, is taken part by part as before, and so is one that meets an infinity, a
+NaN, or a product that has to be rounded without any error.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from operator import is_
 
 import attrs
 import numpy as np
 
 from pydnn.checks import BadInput
+from pydnn.compiled.arithmetics import Arithmetic
+from pydnn.compiled.fast.step import in_fast
 from pydnn.compiled.kernels import kernel_from_text
 from pydnn.compiled.loops import to_read
-from pydnn.compiled.portable import dense, elementary
-from pydnn.compiled.portable.losses import cross_entropy_of_classes
-from pydnn.compiled.portable.sums import fold
-from pydnn.compiled.step_text import COST, FUNCTIONS, SQUARE, WHICH, Mask, Plan, text_of_step
+from pydnn.compiled.portable.step import in_portable
+from pydnn.compiled.step_text import NAMES, WHICH, Mask, Plan, text_of_step
 from pydnn.compiled.tracing import Untraceable
 from pydnn.engines import give_up
 from pydnn.losses import Loss
-from pydnn.numerics import portable
+from pydnn.numerics import empty
 from pydnn.optimizers.base import GradientTransformation
 from pydnn.optimizers.fused import PendingUpdate
 from pydnn.parameters import Layout, Packed
-from pydnn.records import AnyArray, AnyDType, Batch, FloatArray, contiguous, freeze
+from pydnn.records import (
+    AnyArray,
+    AnyDType,
+    Batch,
+    FloatArray,
+    IntArray,
+    contiguous,
+    freeze,
+    readonly,
+)
 from pydnn.stages.base import Stage
 from pydnn.training.finite import LONG, watch_finite
 from pydnn.training.pipeline import StepInfo, TrainState, TrainStep, made_by
@@ -48,32 +51,91 @@ from pydnn.training.step import make_train_step
 
 __all__ = ["Whole", "generated_text", "whole_of"]
 
-_NUMBERS = 4096  # parameters; with more, a step is mostly arithmetic
-_IMPLEMENTED = (
-    portable  # the arithmetic whose functions this package has, and no changed copy of it
-)
+# The arithmetics themselves, and no changed copies of them
+_ARITHMETICS = (in_fast, in_portable)
 
 # What one call may do: about a millisecond, so that an interruption is answered at once.
-_MULTIPLICATIONS, _BYTES, _STEPS = 2e6, 1 << 20, 256
+_BYTES, _STEPS = 1 << 20, 256
 
-_NAMES: dict[str, Any] = {
-    **{name: getattr(elementary, name) for name in FUNCTIONS},
-    **{name: getattr(dense, name) for name in ("A", "DA", "DZ", "KIND", "MASK", "NEEDED", "N_IN")},
-    **{name: getattr(dense, name) for name in ("N_OUT", "TERMS", "Z")},
-    "COST": COST,
-    "SQUARE": SQUARE,
-    "WHICH": WHICH,
-    "cross_entropy_of_classes": cross_entropy_of_classes,
-    "fold": fold,
-}
-_BY_DTYPE: dict[str, dict[str, Any]] = {
-    "f": {"backward": dense.backward, "forward": dense.forward},
-    "d": {"backward": dense.backward_by_tree, "forward": dense.forward_by_tree},
-}
-
-_Compiled = Callable[..., int]
-_Planned = tuple[Layout, Plan, _Compiled]
 _Pair = tuple[TrainState, StepInfo]
+_new, _set = object.__new__, object.__setattr__
+
+
+@attrs.frozen(eq=False)
+class _Inputs:
+    """The examples of several steps, as the function takes them.
+
+    Attributes:
+        batch: The first batch.
+        X: The numbers of the examples, a row for each batch that differs from the others.
+        Y: The numbers of the labels.
+        which: For each step, the row that it takes.
+        stages: What is known of each stage with so many examples.
+        size: The size of the room in numbers of 8 bytes.
+    """
+
+    batch: Batch
+    X: FloatArray
+    Y: FloatArray
+    which: Sequence[int]
+    stages: IntArray
+    size: int
+
+
+@attrs.define(eq=False)
+class _Planned:
+    """A compiled step for one dtype and layout.
+
+    Attributes:
+        layout: The layout of the parameters.
+        plan: The plan.
+        function: The compiled function.
+        calls: What its kernels call.
+        read: The further vectors that the optimizer reads.
+        last: The last batch and what was made of it, since a training may take one batch again.
+    """
+
+    layout: Layout
+    plan: Plan
+    function: Callable[..., int]
+    calls: IntArray
+    read: list[AnyArray]
+    last: _Inputs | None = None
+
+    def inputs(self, batches: Sequence[Batch]) -> _Inputs | None:
+        """Return the inputs for the first batches; None if the text is not for the first one."""
+        first, last = batches[0], self.last  # another thread may change it
+        if last is None or last.batch is not first:
+            last = self.last = self._of_one(first)
+        if last is None or len(batches) == 1:
+            return last
+        rows, which, made = {id(first): 0}, [0], [last]
+        for batch in batches[1:]:
+            if id(batch) not in rows:
+                other = self._of_one(batch)
+                if other is None or other.stages is not last.stages:
+                    break
+                rows[id(batch)] = len(made)
+                made.append(other)
+            which.append(rows[id(batch)])
+        X, Y = last.X, last.Y
+        if len(made) > 1:
+            X, Y = (freeze(np.concatenate([getattr(one, name) for one in made])) for name in "XY")
+        return _Inputs(first, X, Y, which, last.stages, last.size)
+
+    def _of_one(self, batch: Batch) -> _Inputs | None:
+        plan, X, Y = self.plan, batch.X, batch.Y
+        if batch.weights is not None or batch.lengths is not None or X.ndim != 2:
+            return None
+        n_in, m = X.shape
+        fits = n_in == plan.stages[0].n_in and Y.shape == (plan.labels, m)
+        if not (fits and X.dtype is plan.dtype and Y.dtype is plan.dtype):
+            return None
+        made = plan.arithmetic.as_vector(X)
+        if made is None or not plan.takes(m, made[1]):
+            return None
+        x, y = made[0][np.newaxis], contiguous(Y).reshape(1, -1)
+        return _Inputs(batch, readonly(x), y, (0,), *plan.places(m, made[1]))
 
 
 @attrs.frozen(eq=False)
@@ -85,14 +147,16 @@ class Whole:
         loss: The loss.
         optimizer: The optimizer.
         watched: Whether every number after a step must be finite.
-        plans: For each dtype and layout, the layout, the plan and the compiled function; None if
-            there is no compiled form.
+        arithmetic: The arithmetic.
+        plans: For each dtype and layout, the plan and the compiled function; None if there is no
+            compiled form.
     """
 
     network: Stage
     loss: Loss
     optimizer: GradientTransformation
     watched: bool
+    arithmetic: Arithmetic
     plans: dict[tuple[str, int], _Planned | None] = attrs.field(init=False, factory=dict)
 
     def most(self, state: TrainState, batch: Batch) -> int:
@@ -102,17 +166,17 @@ class Whole:
             state: The state before the first step.
             batch: Its examples.
         """
-        begun, vector = self._begun(state), state.parameters.vector
-        planned = self._planned(state.parameters, begun)
-        if planned is None or not _takes(planned[1], batch):
+        planned = self._planned(state)
+        inputs = None if planned is None else planned.inputs([batch])
+        if planned is None or inputs is None:
             return 0
-        plan, m = planned[1], batch.X.shape[1]
-        numbers = (1 + len(begun.before)) * vector.size + batch.X.size + batch.Y.size
+        plan, m = planned.plan, batch.X.shape[1]
+        numbers = (1 + plan.before) * plan.size + batch.X.size + batch.Y.size
         numbers += sum(mask.rows * m for mask in plan.masks)
         limits = (
             _STEPS,
-            _MULTIPLICATIONS / plan.multiplications(m),
-            _BYTES / (numbers * vector.itemsize),
+            self.arithmetic.multiplications / plan.multiplications(m),
+            _BYTES / (numbers * plan.dtype.itemsize),
         )
         return max(1, int(min(limits)))
 
@@ -126,97 +190,111 @@ class Whole:
         Returns:
             The results of the first steps, or none, if the next one has to be taken part by part.
         """
-        begun, first = self._begun(state), batches[0]
-        planned = self._planned(state.parameters, begun)
-        if planned is None or not _takes(planned[1], first):
+        planned = self._planned(state)
+        inputs = None if planned is None else planned.inputs(batches)
+        if planned is None or inputs is None:
             return []
-        layout, plan, function = planned
-        batches = _alike(batches)
-        vector, count, m = state.parameters.vector, len(batches), first.X.shape[1]
-        pendings = self._pendings(begun, vector.dtype, count)
-        batches, count = batches[: len(pendings)], len(pendings)
-        X, Y, which = _stacked(batches)
-        rows = zip(which, pendings, strict=True)
+        plan, dtype = planned.plan, planned.plan.dtype
+        pendings = self._pendings(state, dtype, len(inputs.which))
         table = np.array(
-            [(0.0, 0.0, b, each.factor, *each.numbers, *plan.constants) for b, each in rows]
+            [
+                (0.0, 0.0, row, pending.factor, *pending.numbers, *plan.constants)
+                for row, pending in zip(inputs.which, pendings, strict=False)
+            ]
         )
-        V = np.empty((count + 1, 1 + len(begun.before), layout.size), vector.dtype)
-        V[0, 0] = vector
-        for i, before in enumerate(begun.before):
-            V[0, i + 1] = before
-        masks = [self._masks(plan.masks, state, m, count)] if plan.masks else []
-        read = [to_read(read(layout)) for read in begun.read]
-        stages, size = plan.places(m)
-        room = np.empty(size)
+        if len(table) > 1:
+            table = _known(table)
+        count, m = len(table), inputs.batch.X.shape[1]
+        made = [empty((count, plan.size), dtype) for _ in range(1 + plan.before)]
+        masks = [self._masks(plan.masks, state, m, count)] if plan.masks else ()
         try:
-            done = function(table, stages, X, Y, *masks, V, *read, room)
+            done = planned.function(
+                table,
+                inputs.stages,
+                inputs.X,
+                inputs.Y,
+                *masks,
+                state.parameters.vector,
+                *pendings[0].before,
+                *made,
+                *planned.read,
+                empty(inputs.size, _FLOAT64),
+                planned.calls,
+            )
         except Exception as error:  # numba may raise anything
             give_up(error)
             return []
-        freeze(V)
-        if self.watched and done and not np.isfinite(V[1 : done + 1, 0]).all():
-            done = int(np.argmin(np.isfinite(V[1 : done + 1, 0]).all(axis=1)))
-        return self._results(state, table[:done, :WHICH], V[1 : done + 1], pendings)
+        return self._results(state, table[:done], [freeze(each) for each in made], pendings)
 
     def _results(
         self,
         state: TrainState,
-        numbers: FloatArray,
-        vectors: FloatArray,
+        table: FloatArray,
+        vectors: Sequence[FloatArray],
         pendings: Sequence[PendingUpdate],
     ) -> list[_Pair]:
         """Return the results of steps up to the first one that needs another way.
 
         Args:
             state: The state before the first step.
-            numbers: The cost and the sum of the squares of the gradients of each step.
+            table: What differs from step to step, filled in.
             vectors: The parameters and the vectors of the optimizer after each step.
             pendings: The updates of the steps.
         """
         layout, key, statistics = state.parameters.layout, state.key, state.statistics
-        start, observe, optimizer_state = state.iteration, self.optimizer.observe, None
-        longest = LONG if self.watched else math.inf
-        dtype = vectors.dtype
+        observe, length, dtype = self.optimizer.observe, self.arithmetic.length, vectors[0].dtype
         results: list[_Pair] = []
-        # Plain loops over lists, since their time counts beside that of the steps.
-        rows = zip(numbers.tolist(), vectors, pendings, strict=False)
-        for iteration, ((cost, square), (moved, *after), pending) in enumerate(rows, start):
-            norm = math.sqrt(square) if _LEAST <= square <= _MOST else _length(square, dtype)
-            if not (norm < longest and -math.inf < cost < math.inf):
+        # Records are made in the shortest way, since this takes as long as the arithmetic does.
+        rows = zip(table[:, :WHICH].tolist(), pendings, *vectors, strict=False)
+        for iteration, ((cost, square), pending, moved, *after) in enumerate(rows, state.iteration):
+            norm = length(square, dtype)
+            if not norm < LONG:
                 break
             optimizer_state = pending.state(*after)
-            state = TrainState(
-                iteration + 1, layout.packed(moved), optimizer_state, key, statistics
-            )
-            results.append((state, StepInfo(iteration, cost, norm, observe(optimizer_state))))
+            parameters: Packed = _new(Packed)
+            _set(parameters, "__dict__", {"vector": moved, "layout": layout})
+            then: TrainState = _new(TrainState)
+            fields = {
+                "iteration": iteration + 1,
+                "parameters": parameters,
+                "optimizer_state": optimizer_state,
+                "key": key,
+                "statistics": statistics,
+            }
+            _set(then, "__dict__", fields)
+            results.append((then, StepInfo(iteration, cost, norm, observe(optimizer_state))))
         return results
 
     def _begun(self, state: TrainState) -> PendingUpdate:
         """Return the update that begins at a state."""
         begin = self.optimizer.begin
         assert begin is not None
-        return begin(state.optimizer_state, state.parameters.vector.dtype, portable)
+        return begin(state.optimizer_state, state.parameters.vector.dtype, self.arithmetic.numerics)
 
-    def _pendings(self, pending: PendingUpdate, dtype: AnyDType, count: int) -> list[PendingUpdate]:
+    def _pendings(self, state: TrainState, dtype: AnyDType, count: int) -> list[PendingUpdate]:
         """Return the updates of several steps, of which only the numbers matter after the first.
 
-        They are known before the vectors are, unless they depend on these. Then there are fewer.
+        They are known before the vectors are, unless they depend on these. Then there are fewer, or
+        some of their numbers are NaN.
         """
-        begin, pendings = self.optimizer.begin, [pending]
+        pending, numerics, begin = (
+            self._begun(state),
+            self.arithmetic.numerics,
+            self.optimizer.begin,
+        )
         assert begin is not None
+        pendings, kernel = [pending], pending.kernel
+        if count == 1:
+            return pendings
         unknown = [freeze(np.full_like(vector, math.nan)) for vector in pending.before]
         for _ in range(count - 1):
             try:
-                later = begin(pending.state(*unknown), dtype, portable)
+                pending = begin(pending.state(*unknown), dtype, numerics)
             except Exception:  # whatever a function raises for NaN
                 break
-            before = zip(later.before, unknown, strict=True)
-            if later.kernel is not pending.kernel or any(v is not place for v, place in before):
+            if pending.kernel is not kernel or not all(map(is_, pending.before, unknown)):
                 break
-            if any(math.isnan(number) for number in (later.factor, *later.numbers)):
-                break
-            pendings.append(later)
-            pending = later
+            pendings.append(pending)
         return pendings
 
     def _masks(self, masks: Sequence[Mask], state: TrainState, m: int, count: int) -> FloatArray:
@@ -228,33 +306,44 @@ class Whole:
             rows.append(np.concatenate([mask.ravel() for mask in drawn]))
         return np.array(rows)
 
-    def _planned(self, parameters: Packed, pending: PendingUpdate) -> _Planned | None:
+    def _planned(self, state: TrainState) -> _Planned | None:
         """Return the plan for the dtype and the layout of these parameters."""
-        dtype, layout = parameters.vector.dtype, parameters.layout
-        key = (dtype.char, id(layout))  # its hash would take longer than the step
-        if key not in self.plans:
-            self.plans[key] = None
-            try:
-                plan = self.plan(parameters, pending)
-            except Exception:  # `Untraceable`, or what a function itself raises for symbols
-                return None
-            self.plans[key] = (
-                layout,
-                plan,
-                kernel_from_text(plan.text, {**_NAMES, **_BY_DTYPE[dtype.char]}),
-            )
-        return self.plans[key]
+        parameters = state.parameters
+        layout = parameters.layout
+        key = (parameters.vector.dtype.char, id(layout))  # its hash would take longer than the step
+        try:
+            return self.plans[key]
+        except KeyError:
+            planned = self.plans[key] = self._compiled(state)
+            return planned
 
-    def plan(self, parameters: Packed, pending: PendingUpdate) -> Plan:
+    def _compiled(self, state: TrainState) -> _Planned | None:
+        dtype, layout = state.parameters.vector.dtype, state.parameters.layout
+        try:
+            pending = self._begun(state)
+            plan = self.plan(state, pending)
+        except Exception:  # `Untraceable`, or what a function itself raises for symbols
+            return None
+        calls = self.arithmetic.calls(dtype)
+        if calls is None:
+            return None
+        function = kernel_from_text(plan.text, {**NAMES, **self.arithmetic.names(dtype)})
+        read = [to_read(read(layout)) for read in pending.read]
+        return _Planned(layout, plan, function, calls, read)
+
+    def plan(self, state: TrainState, pending: PendingUpdate) -> Plan:
         """Write the text of the step; raise `Untraceable` if there is none."""
-        dtype, layout = parameters.vector.dtype, parameters.layout
+        dtype, layout = state.parameters.vector.dtype, state.parameters.layout
         if any(vector.dtype != dtype for vector in pending.before):
             raise Untraceable("an optimizer with vectors of another dtype")
-        if parameters.vector.size > _NUMBERS:
-            raise Untraceable(f"{parameters.vector.size} parameters, more than {_NUMBERS}")
         truths = [_is_of_truths(read(layout), dtype) for read in pending.read]
         truths += [False] * len(pending.before)
-        return text_of_step(self.network, self.loss, pending, layout, dtype, truths)
+        return text_of_step(
+            self.network, self.loss, pending, layout, dtype, truths, self.watched, self.arithmetic
+        )
+
+
+_FLOAT64 = np.dtype(np.float64)
 
 
 def _is_of_truths(vector: AnyArray, dtype: AnyDType) -> bool:
@@ -263,68 +352,10 @@ def _is_of_truths(vector: AnyArray, dtype: AnyDType) -> bool:
     return vector.dtype == np.bool_
 
 
-def _takes(plan: Plan, batch: Batch) -> bool:
-    """Whether the text is for batches like this one."""
-    X, Y = batch.X, batch.Y
-    if batch.weights is not None or batch.lengths is not None or X.ndim != 2:
-        return False
-    n_in, m = X.shape
-    return (
-        X.dtype is plan.dtype
-        and Y.dtype is plan.dtype
-        and n_in == plan.stages[0].n_in
-        and Y.shape == (plan.labels, m)
-        and m > 0
-        and plan.takes(m)
-    )
-
-
-def _alike(batches: Sequence[Batch]) -> Sequence[Batch]:
-    """Return the batches before the first one that has another form than they."""
-    X, Y = batches[0].X, batches[0].Y
-    for k, batch in enumerate(batches):
-        if batch is batches[0]:
-            continue
-        if (
-            batch.X.shape != X.shape
-            or batch.Y.shape != Y.shape
-            or batch.X.dtype is not X.dtype
-            or batch.Y.dtype is not Y.dtype
-            or batch.weights is not None
-            or batch.lengths is not None
-        ):
-            return batches[:k]
-    return batches
-
-
-def _stacked(batches: Sequence[Batch]) -> tuple[FloatArray, FloatArray, list[int]]:
-    """Return all X and Y, read-only and in C order, and which of them each step takes."""
-    if len(batches) == 1:
-        X, Y = contiguous(batches[0].X), contiguous(batches[0].Y)
-        return X[np.newaxis], Y[np.newaxis], [0]
-    places = {id(batch): batch for batch in batches}
-    if len(places) == 1:
-        X, Y = contiguous(batches[0].X), contiguous(batches[0].Y)
-        return X[np.newaxis], Y[np.newaxis], [0] * len(batches)
-    numbers = {place: number for number, place in enumerate(places)}
-    X, Y = (
-        freeze(np.array([getattr(batch, name) for batch in places.values()], order="C"))
-        for name in ("X", "Y")
-    )
-    return X, Y, [numbers[id(batch)] for batch in batches]
-
-
-def _length(square: float, dtype: AnyDType) -> float:
-    """Return the length of gradients with a sum of squares outside of these limits; NaN if unknown.
-
-    If the sum of squares of at most `_NUMBERS` numbers lies between the limits, none of them is
-    so small or so large that its length would have to be computed in another way.
-    """
-    # Squares of float32 numbers do not underflow in float64.
-    return 0.0 if square == 0.0 and dtype == np.float32 else math.nan
-
-
-_LEAST, _MOST = _NUMBERS * 2.0**-399, 2.0**399
+def _known(table: FloatArray) -> FloatArray:
+    """Return the first rows of a table, up to the first one whose numbers are not known yet."""
+    known = np.isfinite(table).all(axis=1)
+    return table if known.all() else table[: np.argmin(known)]
 
 
 def whole_of(step: TrainStep) -> Whole | None:
@@ -350,15 +381,15 @@ def generated_text(step: TrainStep, state: TrainState) -> str:
         >>> step = nn.make_train_step(network, nn.mean_squared(), optimizer, numerics=nn.portable)
         >>> state = nn.initial_state(network, optimizer, (3,), key=nn.Key(1))
         >>> print(generated_text(step, state).splitlines()[0])
-        def loop(table, stages, X, Y, V, room):
+        def loop(table, stages, X, Y, p, moved_, room, calls):
     """
     try:
         whole = _whole_of(step)
-        return whole.plan(state.parameters, whole._begun(state)).text
+        return whole.plan(state, whole._begun(state)).text
     except Untraceable as error:
         raise BadInput(
             f"this training step is not compiled as a whole, because it has {error}: expected "
-            "portable arithmetic and a small network of dense stages and activations."
+            "dense stages with activations and dropout, and an elementwise optimizer."
         ) from error
 
 
@@ -377,8 +408,10 @@ def _whole_of(step: TrainStep) -> Whole:
         if (made_by(part) or [None])[0] is not watch_finite:
             raise Untraceable(f"the part {part.name!r} after the update")
     _, (network, loss, optimizer), options = made[0]
+    numerics = options["numerics"]
+    arithmetic = [each for each in _ARITHMETICS if each.numerics is numerics]
     reasons = {
-        f"{options['numerics'].name!r} arithmetic": options["numerics"] is not _IMPLEMENTED,
+        f"{numerics.name!r} arithmetic": not arithmetic,
         "penalties": options["penalties"],
         "augmentation": options["augment"],
         "a network that keeps statistics": network.statistics is not None,
@@ -387,4 +420,4 @@ def _whole_of(step: TrainStep) -> Whole:
     for reason, holds in reasons.items():
         if holds:
             raise Untraceable(reason)
-    return Whole(network, loss, optimizer, watched=bool(rest))
+    return Whole(network, loss, optimizer, bool(rest), *arithmetic)

@@ -4,6 +4,9 @@ The function is called once with symbols instead of arrays. Each operation adds 
 operation on numbers, so the loop has the operations of the function, in its order, and gives the
 same bits. An operation that is not listed here makes the function untraceable, and NumPy executes
 it as before. So does one of which NumPy gives other bits on this processor; see `same_as_numpy`.
+
+Functions such as exp, whose bits only NumPy's own loop has, can be called between two loops: the
+first one stores the argument, the loop of NumPy fills a vector, and the second one reads it.
 """
 
 from __future__ import annotations
@@ -11,19 +14,38 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import attrs
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from pydnn.records import AnyArray, AnyDType
 
-__all__ = ["Program", "Symbol", "Untraceable", "same_as_numpy"]
+__all__ = ["Call", "Program", "Symbol", "Untraceable", "needed_for", "same_as_numpy"]
 
 
 class Untraceable(Exception):  # noqa: N818
     """A function does something that has no compiled form."""
+
+
+@attrs.frozen
+class Call:
+    """A call of a function of NumPy for all numbers at once, between two loops.
+
+    Attributes:
+        function: The name of the function.
+        argument: The text of its argument, as the loop before it computes it.
+        result: The variable that holds its result in the loop after it.
+        before: How many of the program's lines come before it.
+    """
+
+    function: str
+    argument: str
+    result: str
+    before: int
 
 
 class Program:
@@ -31,14 +53,20 @@ class Program:
 
     Attributes:
         dtype: The dtype of all numbers.
+        called: The functions of NumPy that can be called between two loops, by their names.
         lines: The assignments of one round, in order.
+        calls: The calls of such functions, in order.
         constants: The numbers that the function brings itself, e.g. the slope of a leaky relu.
             They are arguments of the loop, so that functions that differ only in them share it.
     """
 
-    def __init__(self, dtype: AnyDType) -> None:  # noqa: D107
+    def __init__(  # noqa: D107
+        self, dtype: AnyDType, called: Mapping[Any, str] | None = None
+    ) -> None:
         self.dtype = dtype
+        self.called = called or {}
         self.lines: list[str] = []
+        self.calls: list[Call] = []
         self.constants: list[float] = []
         self._names = (f"t{number}" for number in itertools.count())
 
@@ -84,6 +112,8 @@ class Program:
 
     def apply(self, function: Callable[..., Any], operands: Sequence[object]) -> Symbol:
         """Add the line of an operation of NumPy, and return the symbol of its result."""
+        if function in self.called:
+            return self._call(self.called[function], *operands)
         if function not in _OPERATIONS:
             raise Untraceable(f"np.{function.__name__}")
         if not same_as_numpy(function, self.dtype):
@@ -103,6 +133,14 @@ class Program:
                 raise Untraceable(f"np.{function.__name__} of truth values")
             texts = tuple(map(self.number_of, operands))
         return self.assigned(expression(self.type, *texts), boolean=boolean)
+
+    def _call(self, function: str, operand: object) -> Symbol:
+        if not isinstance(operand, Symbol) or operand.boolean:
+            raise Untraceable(f"np.{function} of something else than numbers")
+        argument, before = self.text_of(operand)[0], len(self.lines)
+        result = self.assigned(f"e{len(self.calls) + 1}[i]")
+        self.calls.append(Call(function, argument, str(result.name), before))
+        return result
 
     def chosen(self, condition: object, a: object, b: object) -> Symbol:
         """Add the line of `np.where`."""
@@ -170,6 +208,8 @@ class Symbol(NDArrayOperatorsMixin):
     ) -> Symbol | None:
         if function is np.empty_like and len(args) == 1 and not options:
             return Symbol(self.program, None)
+        if function is np.full_like and len(args) == 2 and not options:
+            return self.program.assigned(self.program.number_of(args[1]))
         if function is np.where and len(args) == 3:
             return self.program.chosen(*args)
         if function is np.clip and len(args) in (3, 4) and not options:
@@ -192,6 +232,18 @@ class Symbol(NDArrayOperatorsMixin):
     __hash__ = None  # type: ignore[assignment]
 
 
+def needed_for(expressions: Iterable[str], lines: Sequence[str]) -> list[str]:
+    """Return those of some assignments that compute what expressions depend on, in order."""
+    names, kept = set(_NAME.findall(" ".join(expressions))), []
+    for line in reversed(lines):
+        name, _, expression = line.partition(" = ")
+        if name in names:
+            names |= set(_NAME.findall(expression))
+            kept.append(line)
+    return kept[::-1]
+
+
+_NAME = re.compile(r"[A-Za-z_]\w*")
 _IN_TEXT = (0.0, 0.5, 1.0, 2.0, -1.0)
 
 _Expression = Callable[..., str]
@@ -230,6 +282,7 @@ _OPERATIONS: dict[Callable[..., Any], tuple[_Expression, bool, bool]] = {
     np.square: (lambda type, x: f"{x} * {x}", False, False),
     np.reciprocal: (lambda type, x: f"{type}(1.0) / {x}", False, False),
     np.sign: (_sign, False, False),
+    np.copysign: (lambda type, x, y: f"copysign({x}, {y})", False, False),
     np.maximum: (_extreme(">"), False, False),
     np.minimum: (_extreme("<"), False, False),
     np.clip: (_clip, False, False),
@@ -264,6 +317,7 @@ def same_as_numpy(function: Callable[..., Any], dtype: AnyDType) -> bool:
         return True
     names = ["x", "y", "z"][: getattr(function, "nin", 3)]
     known: dict[str, Any] = {dtype.name: dtype.type, "abs": np.abs, "sqrt": np.sqrt}
+    known["copysign"] = np.copysign
     of_numbers = eval(f"lambda {', '.join(names)}: {expression(dtype.name, *names)}", known)
     limits: Any = np.finfo(dtype.name)
     few = [0.0, -0.0, np.nan, np.inf, -np.inf, 1.0, -1.0]

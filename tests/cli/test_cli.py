@@ -647,14 +647,15 @@ def test_a_summary_prints_the_text_of_a_compiled_step(command, recipe):
     pytest.importorskip("numba", reason="the compiled engine needs numba")
     argv = ["summary", recipe, "--network", "dense(1)", "--loss", "mean_squared", "--generated"]
     argv += ["--watch", "validation cost", "--no-higher-is-better"]
-    status, out, err = command(*argv, "--numerics", "portable")
-    assert not err
-    assert (status, out.splitlines()[0]) == (
-        0, "def loop(table, stages, X, Y, V, room):"
-    )  # fmt: skip
-    assert command(*argv, "--numerics", "portable")[1] == out
-    status, _, err = command(*argv)
-    assert (status, "because it has 'fast' arithmetic" in err) == (2, True)
+    for numerics in ("fast", "portable"):
+        status, out, err = command(*argv, "--numerics", numerics)
+        assert not err
+        assert (status, out.partition("\n")[0]) == (
+            0, "def loop(table, stages, X, Y, p, x0, x1, moved_, y0_, y1_, room, calls):"
+        )  # fmt: skip
+        assert command(*argv, "--numerics", numerics)[1] == out
+    status, _, err = command(*argv, "--optimizer", "chain(clip_by_global_norm(1.0), descend(0.1))")
+    assert (status, "because it has an optimizer whose update is not" in err) == (2, True)
 
 
 @pytest.mark.parametrize("units", [10**8, 10**10])

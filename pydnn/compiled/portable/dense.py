@@ -19,7 +19,20 @@ import math
 
 import numpy as np
 
+from pydnn.compiled.arithmetics import (
+    DA,
+    DZ,
+    FIRST_OWN,
+    N_IN,
+    N_OUT,
+    NEEDED,
+    TERMS,
+    B,
+    W,
+    Z,
+)
 from pydnn.compiled.kernels import kernel, kernel_in_any_order
+from pydnn.compiled.memory import to_read
 from pydnn.compiled.portable.blocks import COLUMNS_OF_A_BLOCK, multiply_blocks
 from pydnn.compiled.portable.nearest import nearest_sum
 from pydnn.compiled.portable.products import product_by_tree
@@ -28,34 +41,17 @@ from pydnn.records import FloatArray, IntArray
 
 __all__ = [
     "A_WIDE",
-    "COLUMNS",
-    "DA",
-    "DZ",
     "DZ_WIDE",
-    "KIND",
-    "MASK",
-    "NEEDED",
-    "N_IN",
-    "N_OUT",
-    "TERMS",
     "W_WIDE",
-    "A",
-    "B",
-    "W",
-    "Z",
     "backward",
     "backward_by_tree",
     "forward",
     "forward_by_tree",
 ]
 
-# What is known of a stage: its kind, the numbers of its inputs and outputs for each example,
-# whether anybody needs its dA, and where its arrays begin: A, Z, dA and dZ in the room of the step,
-# W and b in the parameters, its mask, and in the room in float64 a product, or the terms of a sum,
-# and the operands made of W, A and dZ.
-KIND, N_IN, N_OUT, NEEDED, A, Z, DA, DZ, W, B, MASK, TERMS, W_WIDE, A_WIDE, DZ_WIDE, COLUMNS = (
-    range(16)
-)
+# Where the operands made of W, A and dZ begin in the room in float64. TERMS is where it has room
+# for a product, or for the terms of a sum.
+W_WIDE, A_WIDE, DZ_WIDE = range(FIRST_OWN, FIRST_OWN + 3)
 
 _ULP = 2.0**-53
 
@@ -90,15 +86,25 @@ def _sum_rows(dZ: FloatArray, room: FloatArray, db: FloatArray) -> None:
 
 
 @kernel
-def forward(p: FloatArray, stage: IntArray, m: int, wide: FloatArray, narrow: FloatArray) -> bool:
+def forward(
+    p: FloatArray,
+    stage: IntArray,
+    m: int,
+    x: FloatArray,
+    wide: FloatArray,
+    narrow: FloatArray,
+    calls: IntArray,
+) -> bool:
     """Fill Z (n_out, m) with W A + b, and the operands of W and A.
 
     Args:
         p: The parameters.
         stage: What is known of the stage.
         m: The number of examples.
+        x: The numbers of A (n_in, m).
         wide: The room of the step, in float64.
         narrow: The same in the dtype of the step.
+        calls: Not used.
 
     Returns:
         Whether all numbers are certain.
@@ -108,7 +114,7 @@ def forward(p: FloatArray, stage: IntArray, m: int, wide: FloatArray, narrow: Fl
     w, a = wide[stage[W_WIDE] :], wide[stage[A_WIDE] :]
     out = _matrix(narrow, stage[Z], n_out, m)
     _widen(_matrix(p, stage[W], n_out, n_in), w)
-    _widen(_matrix(narrow, stage[A], n_in, m), a)
+    _widen(x.reshape(n_in, m), a)
     left, right, product = (
         _matrix(w, 0, n_out, n_in),
         _matrix(a, 0, n_in, m),
@@ -126,10 +132,12 @@ def backward(
     p: FloatArray,
     stage: IntArray,
     m: int,
+    x: FloatArray,
     wide: FloatArray,
     narrow: FloatArray,
     sums: FloatArray,
     grads: FloatArray,
+    calls: IntArray,
 ) -> bool:
     """Fill dW with dZ A^T, db with the sums of dZ, and dA with W^T dZ if anybody needs it.
 
@@ -137,10 +145,12 @@ def backward(
         p: The parameters.
         stage: What is known of the stage.
         m: The number of examples.
+        x: The numbers of A (n_in, m).
         wide: The room of the step, in float64, with the operands that `forward` has filled.
         narrow: The same in the dtype of the step.
         sums: Room for the sums.
         grads: The gradients, in the layout of the parameters.
+        calls: Not used.
 
     Returns:
         Whether all numbers are certain.
@@ -148,7 +158,7 @@ def backward(
     n_in, n_out = stage[N_IN], stage[N_OUT]
     straight, turned = m < 0, m >= 0
     w, a, d = wide[stage[W_WIDE] :], wide[stage[A_WIDE] :], wide[stage[DZ_WIDE] :]
-    dZ_ = _matrix(narrow, stage[DZ], n_out, m)
+    dZ_ = _matrix(to_read(narrow), stage[DZ], n_out, m)
     _sum_rows(dZ_, sums, grads[stage[B] : stage[B] + n_out])
     _widen(dZ_, d)
     left, right = _matrix(wide, stage[DZ_WIDE], n_out, m), _matrix(wide, stage[A_WIDE], n_in, m)
@@ -177,12 +187,18 @@ def backward(
 
 @kernel
 def forward_by_tree(
-    p: FloatArray, stage: IntArray, m: int, wide: FloatArray, narrow: FloatArray
+    p: FloatArray,
+    stage: IntArray,
+    m: int,
+    x: FloatArray,
+    wide: FloatArray,
+    narrow: FloatArray,
+    calls: IntArray,
 ) -> bool:
     """Do the same as `forward` for float64 numbers."""
     n_in, n_out, straight = stage[N_IN], stage[N_OUT], m < 0
     out = _matrix(narrow, stage[Z], n_out, m)
-    left, right = _matrix(p, stage[W], n_out, n_in), _matrix(narrow, stage[A], n_in, m)
+    left, right = _matrix(p, stage[W], n_out, n_in), x.reshape(n_in, m)
     product_by_tree(left, straight, right, straight, out)
     _add_bias(p[stage[B] : stage[B] + n_out], out)
     return True
@@ -193,14 +209,16 @@ def backward_by_tree(
     p: FloatArray,
     stage: IntArray,
     m: int,
+    x: FloatArray,
     wide: FloatArray,
     narrow: FloatArray,
     sums: FloatArray,
     grads: FloatArray,
+    calls: IntArray,
 ) -> bool:
     """Do the same as `backward` for float64 numbers."""
     n_in, n_out, straight, turned = stage[N_IN], stage[N_OUT], m < 0, m >= 0
-    dZ_, A_ = _matrix(narrow, stage[DZ], n_out, m), _matrix(narrow, stage[A], n_in, m)
+    dZ_, A_ = _matrix(to_read(narrow), stage[DZ], n_out, m), x.reshape(n_in, m)
     _sum_rows(dZ_, sums, grads[stage[B] : stage[B] + n_out])
     product_by_tree(dZ_, straight, A_, turned, _matrix(grads, stage[W], n_out, n_in))
     if stage[NEEDED]:

@@ -9,7 +9,7 @@ import numpy as np
 from pydnn.compiled.kernels import kernel
 from pydnn.compiled.portable.elementary import exp, log
 from pydnn.compiled.portable.sums import sum_columns
-from pydnn.records import FloatArray
+from pydnn.records import FloatArray, IntArray
 
 __all__ = ["cross_entropy_of_classes"]
 
@@ -18,7 +18,12 @@ _INF = math.inf
 
 @kernel
 def cross_entropy_of_classes(
-    Z: FloatArray, Y: FloatArray, losses: FloatArray, slopes: FloatArray
+    logits: FloatArray,
+    labels: FloatArray,
+    losses: FloatArray,
+    slopes: FloatArray,
+    terms: FloatArray,
+    calls: IntArray,
 ) -> bool:
     """Fill the losses of examples and their slopes, and return whether they are those of NumPy.
 
@@ -26,12 +31,16 @@ def cross_entropy_of_classes(
     largest one, where the NumPy path takes another way.
 
     Args:
-        Z: Logits (K, m).
-        Y: The number of the class of each example (1, m).
+        logits: The numbers of Z (K, m).
+        labels: The number of the class of each example (m,).
         losses: The losses (m,).
-        slopes: The gradient (K, m) of their sum.
+        slopes: The gradient of their sum, in the order of `logits`.
+        terms: Not used.
+        calls: Not used.
     """
-    (K, m), number = Z.shape, Z.dtype.type
+    m, number = labels.size, logits.dtype.type
+    K = logits.size // m
+    Z, dZ = logits.reshape(K, m), slopes.reshape(K, m)
     largest, total = Z[0].copy(), np.empty(m, Z.dtype)
     for k in range(1, K):
         for j in range(m):
@@ -47,12 +56,12 @@ def cross_entropy_of_classes(
     sum_columns(powers, total)
     for k in range(K):
         for j in range(m):
-            slopes[k, j] = powers[k, j] / total[j]
+            dZ[k, j] = powers[k, j] / total[j]
     for j in range(m):
-        label = Y[0, j]
+        label = labels[j]
         if not (0 <= label < K) or label != np.floor(label):
             return False
         k = int(label)
-        slopes[k, j] = slopes[k, j] - number(1.0)
+        dZ[k, j] = dZ[k, j] - number(1.0)
         losses[j] = -((Z[k, j] - largest[j]) - number(log(np.float64(total[j]))))
     return True
