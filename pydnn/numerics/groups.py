@@ -17,11 +17,12 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from pydnn.engines import in_use
 from pydnn.records import FloatArray
 
-__all__ = ["exact_sum_groups", "sum_groups"]
+__all__ = ["HUGE", "exact_sum_groups", "sum_groups"]
 
-_HUGE = 2.0**900
+HUGE = 2.0**900
 
 
 def sum_groups(
@@ -53,6 +54,9 @@ def exact_sum_groups(
 ) -> FloatArray:
     """Return the sums of `sum_groups`, each rounded once."""
     sums = np.empty((count, a.shape[-2]), a.dtype) if out is None else out
+    forms = in_use.forms
+    if forms is not None and forms.portable.sums_of_groups(a, groups, sums):
+        return sums
     places, numbers = _places(a, groups), a.ravel().astype(np.float64)
     most = int(np.bincount(groups.ravel(), minlength=1).max())
     if math.isfinite(_largest(numbers)):
@@ -90,7 +94,7 @@ def _exact(
         Rump, Ogita and Oishi, Accurate floating-point summation, part I, 2008, algorithm 3.2.
     """
     largest = _largest(numbers)
-    if largest > _HUGE:
+    if largest > HUGE:
         small = _exact(places, numbers * 2.0**-128, size, most, dtype)
         with np.errstate(over="ignore"):
             return small * 2.0**128

@@ -12,6 +12,7 @@ NaN than NumPy's, whose bits depend on the order of operands. All other bits are
 from __future__ import annotations
 
 from pydnn.compiled.portable.elementary import of_each
+from pydnn.compiled.portable.groups import sums_of_groups
 from pydnn.compiled.portable.nearest import large_product, small_product
 from pydnn.compiled.portable.products import by_tree
 from pydnn.compiled.portable.slices import by_slices
@@ -24,6 +25,7 @@ __all__ = [
     "of_each",
     "small_product",
     "sums_between",
+    "sums_of_groups",
     "total_of",
     "tree_sum",
 ]

@@ -35,6 +35,7 @@ __all__ = [
     "has_terms",
     "large_product",
     "narrowed",
+    "nearest_of_parts",
     "nearest_product",
     "nearest_rows",
     "nearest_sum",
@@ -95,6 +96,17 @@ def has_terms(
 
 
 @kernel
+def nearest_of_parts(high: float, low: float, left_out: float) -> tuple[np.float32, bool]:
+    """Return the float32 nearest to high + low, and whether `left_out` more may not change it."""
+    high, low = two_sum(high, low)
+    left_out *= 1.0625  # a sixteenth more, since the bound is a rounded sum itself
+    result = narrowed(high, low - left_out)
+    sure = result == narrowed(high, low + left_out)
+    sure = sure and (left_out == 0.0 or left_out <= abs(high) * 2.0**-55)
+    return result + np.float32(0.0), sure
+
+
+@kernel
 def nearest_sum(
     left: FloatArray, left_turned: bool, i: int, right: FloatArray, right_turned: bool, j: int
 ) -> tuple[np.float32, bool]:
@@ -117,12 +129,7 @@ def nearest_sum(
         high, error = two_sum(high, number * other)
         low, missed = two_sum(low, error)
         left_out += abs(missed)
-    high, low = two_sum(high, low)
-    left_out *= 1.0625  # a sixteenth more, since the bound is a rounded sum itself
-    result = narrowed(high, low - left_out)
-    sure = result == narrowed(high, low + left_out)
-    sure = sure and (left_out == 0.0 or left_out <= abs(high) * 2.0**-55)
-    return result + np.float32(0.0), sure
+    return nearest_of_parts(high, low, left_out)
 
 
 @kernel

@@ -114,6 +114,7 @@ def _tile(adds: bool) -> Callable[..., Any]:
     def typed(_: Any, *kinds: Any) -> tuple[Any, Callable[..., Any]]:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             registers, terms, *rest = arguments
+            right_group, out_row = rest[6:]
             left, right, out = (
                 _begins(context, builder, signature.args[i + 2], *rest[i : i + 2])
                 for i in (0, 2, 4)
@@ -124,7 +125,7 @@ def _tile(adds: bool) -> Callable[..., Any]:
             for i, block in enumerate(blocks, 1):
                 choice.add_case(_INT(i), block)
                 builder.position_at_end(block)
-                _write_tile(builder, i, terms, left, right, out, *rest[6:], adds)
+                _write_tile(builder, i, terms, left, right, out, right_group, out_row, adds)
                 builder.branch(after)
             builder.position_at_end(after)
             return context.get_dummy_value()
