@@ -112,6 +112,7 @@ TEXT_NAMES = {
     "float32": np.float32,
     "float64": np.float64,
     "sqrt": np.sqrt,
+    "empty": np.empty,
     "isnan": np.isnan,
     "abs": np.abs,
     "copysign": np.copysign,

@@ -9,11 +9,12 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
+from pydnn.compiled.arithmetics import Arithmetic
+from pydnn.compiled.fast.step import in_fast
 from pydnn.compiled.kernels import TEXT_NAMES
 from pydnn.compiled.loops import Loop, loop_of, to_read
-from pydnn.compiled.tracing import Program, Symbol, Untraceable
+from pydnn.compiled.portable.step import in_portable
+from pydnn.compiled.tracing import Program, Symbol
 from pydnn.engines import expression_of, give_up
 from pydnn.numerics import Numerics, threads
 from pydnn.numerics.memory import empty
@@ -176,7 +177,8 @@ def _loop_of_values(
     numerics: Numerics | None,
 ) -> tuple[Loop | None, int]:
     """Return the loop of a function that returns arrays, and their number."""
-    more = () if numerics is None else (_Traced(numerics),)
+    arithmetic = _arithmetic(numerics)
+    more = () if numerics is None else (arithmetic and arithmetic.traced,)
 
     def values(*symbols: Any) -> tuple[Any, ...]:
         made = expression(*symbols, *more)
@@ -186,14 +188,27 @@ def _loop_of_values(
         for place, value in zip(symbols[len(axes) :], values(*symbols[: len(axes)]), strict=True):
             place.fill(value)
 
-    names, program = _names(expression, len(axes)), Program(dtype)
+    names, program = (
+        _names(expression, len(axes)),
+        Program(dtype, None if arithmetic is None else arithmetic.called),
+    )
     try:
         count = len(values(*[Symbol(program, name, writable=False) for name in names]))
     except Exception:  # `Untraceable`, or what the function itself raises for symbols
         return None, 0
+    if len(program.lines) == len(program.calls) > 0:
+        return None, 0  # NumPy's loop alone is as fast as in a kernel
     results = [f"y{i}" for i in range(count)]
     return (
-        loop_of(fills, dtype, numbers=(), operands=names, results=results, axes=_broadcast(axes)),
+        loop_of(
+            fills,
+            dtype,
+            numbers=(),
+            operands=names,
+            results=results,
+            axes=_broadcast(axes),
+            arithmetic=arithmetic,
+        ),
         count,
     )
 
@@ -274,11 +289,10 @@ def biased(
 def _biased_loop(
     expression: Callable[..., Any], dtype: AnyDType, numerics: Numerics
 ) -> Loop | None:
-    program = Program(dtype)
+    program, arithmetic = Program(dtype), _arithmetic(numerics)
+    traced = arithmetic and arithmetic.traced
     try:
-        value, is_truth = program.text_of(
-            expression(Symbol(program, "Z", writable=False), _Traced(numerics))
-        )
+        value, is_truth = program.text_of(expression(Symbol(program, "Z", writable=False), traced))
     except Exception:  # `Untraceable`, or what the function itself raises for symbols
         return None
     if is_truth:
@@ -295,19 +309,10 @@ def _biased_loop(
         "            Z_[i, j] = Z",
         f"            A_[i, j] = {value}",
     ]
-    return Loop("\n".join(lines) + "\n", tuple(program.constants))
+    names = None if arithmetic is None else arithmetic.names(dtype)
+    return Loop("\n".join(lines) + "\n", tuple(program.constants), names)
 
 
-class _Traced:
-    """Stands for an arithmetic while a function is traced."""
-
-    def __init__(self, numerics: Numerics) -> None:
-        self._numerics = numerics
-
-    def positive_part(self, Z: Symbol) -> Any:
-        """Do as the arithmetic does, without asking for the size of Z."""
-        A = np.maximum(Z, 0)
-        return A + 0.0 if self._numerics.exact else A
-
-    def __getattr__(self, name: str) -> Any:
-        raise Untraceable(f"{name} of the arithmetic")
+def _arithmetic(numerics: Numerics | None) -> Arithmetic | None:
+    """Return what stands for an arithmetic; None for one that has no compiled functions."""
+    return next((each for each in (in_fast, in_portable) if each.numerics is numerics), None)

@@ -8,12 +8,13 @@ from typing import Any
 
 import attrs
 
+from pydnn.compiled.arithmetics import Arithmetic
 from pydnn.compiled.kernels import kernel_from_text
-from pydnn.compiled.tracing import Program, Symbol
+from pydnn.compiled.tracing import Program, Symbol, needed_for
 from pydnn.engines import give_up
 from pydnn.numerics import threads
 from pydnn.numerics.memory import empty
-from pydnn.records import AnyArray, AnyDType, FloatArray
+from pydnn.records import AnyArray, AnyDType, FloatArray, IntArray
 
 __all__ = ["Loop", "fill", "loop_of", "run", "to_read"]
 
@@ -24,16 +25,19 @@ class Loop:
 
     Attributes:
         text: Its source, which is the same for the same function and dtype.
-        constants: The numbers that the function brought itself; they follow the other numbers.
+        constants: The numbers that the function brought itself, and the addresses of what it
+            calls; they follow the other numbers.
+        names: What the text may use besides the functions of NumPy.
     """
 
     text: str
-    constants: tuple[float, ...]
+    constants: tuple[float | IntArray, ...]
+    names: dict[str, Any] | None = None
 
     @functools.cached_property
     def compiled(self) -> Callable[..., Any]:
         """The loop `(*numbers, *constants, *operands, *results)`, compiled on its first call."""
-        return kernel_from_text(self.text)
+        return kernel_from_text(self.text, self.names)
 
 
 def loop_of(
@@ -46,6 +50,7 @@ def loop_of(
     truths: Sequence[bool] = (),
     changed: int = 0,
     axes: Sequence[str] = (),
+    arithmetic: Arithmetic | None = None,
 ) -> Loop | None:
     """Make a loop of a function that fills arrays.
 
@@ -59,11 +64,12 @@ def loop_of(
         changed: How many of the results, the first ones, it also reads.
         axes: For each operand, those of the axes "pij" that it has, where the results have all
             three and operands are broadcast to them; by default all arrays are vectors.
+        arithmetic: The arithmetic whose functions it may call, if all arrays are vectors.
 
     Returns:
         The loop; None if the function does anything that has no compiled form.
     """
-    program = Program(dtype)
+    program = Program(dtype, None if arithmetic is None or axes else arithmetic.called)
     of_truths = [name for name, is_truth in zip(operands, truths, strict=False) if is_truth]
     given = [
         *(Symbol(program, name, writable=False, single=True) for name in numbers),
@@ -94,12 +100,58 @@ def loop_of(
             for name in read
             if name in used and where[name][-1] == axis
         ]
+    names = None if arithmetic is None else arithmetic.names(dtype)
+    if arithmetic is not None and program.calls:
+        text = _text_in_blocks(program, (*numbers, *constants), read, results, values)
+        calls = arithmetic.calls(dtype)
+        return None if calls is None else Loop(text, (*program.constants, calls), names)
     inside, place = "    " * (len(every) + 1), ", ".join(every)
     lines += [inside + line for line in program.lines]
     lines += [
         f"{inside}{name}_[{place}] = {value}" for name, value in zip(results, values, strict=True)
     ]
-    return Loop("\n".join(lines) + "\n", tuple(program.constants))
+    return Loop("\n".join(lines) + "\n", tuple(program.constants), names)
+
+
+_BLOCK = 1024  # numbers of a vector, few enough that all parts stay in the first cache
+
+
+def _text_in_blocks(
+    program: Program,
+    numbers: Sequence[str],
+    read: Sequence[str],
+    results: Sequence[str],
+    values: Sequence[str],
+) -> str:
+    """Return the text of a loop over blocks, which calls loops of NumPy for each.
+
+    Before each call is a loop over the numbers of a block that computes the argument, from the
+    beginning, except for the results of earlier calls.
+    """
+    kind, arrays = program.type, list(dict.fromkeys([*read, *results]))
+    first = [f"{name} = {name}_block[i]" for name in read]
+
+    def over_block(lines: Sequence[str], stores: dict[str, str]) -> list[str]:
+        needed = needed_for(stores.values(), [*first, *lines])
+        inside = [*needed, *(f"{place}[i] = {value}" for place, value in stores.items())]
+        return ["    for i in range(n):", *(f"        {line}" for line in inside)]
+
+    rooms = range(len(program.calls) + 1)  # the first one is for arguments
+    lines = [
+        *(f"{name} = {kind}({name})" for name in numbers),
+        *(f"room{k} = empty({_BLOCK}, {kind})" for k in rooms),
+        f"for begin in range(0, {results[-1]}_.size, {_BLOCK}):",
+        f"    n = min({_BLOCK}, {results[-1]}_.size - begin)",
+        *(f"    {name}_block = {name}_[begin : begin + n]" for name in arrays),
+        *(f"    e{k} = room{k}[:n]" for k in rooms),
+    ]
+    for k, call in enumerate(program.calls, start=1):
+        lines += over_block(program.lines[: call.before], {"e0": call.argument})
+        lines.append(f"    call(calls[{call.function}], e0, e{k})")
+    places = [f"{name}_block" for name in results]
+    lines += over_block(program.lines, dict(zip(places, values, strict=True)))
+    arguments = ", ".join([*numbers, "calls", *(f"{name}_" for name in arrays)])
+    return "\n".join([f"def loop({arguments}):", *(f"    {line}" for line in lines)]) + "\n"
 
 
 def run(
